@@ -1,0 +1,10 @@
+"""Data sets, one module each; `hilum.shelf` finds them by file name.
+
+A module holds:
+
+    CARD                     what it is, licence, source, how to cite, caveats
+    TERMS                    its own words -> concept ids, exact; None: the words are the user's own
+    detect(root)             is this folder it? cheap, and true for at most one module but `folder`
+    rows(root)               every fact of the release as `Row` and `Remark`; filters nothing silently
+    example(root, ...)       a made-up copy of the layout
+"""

@@ -1,0 +1,79 @@
+"""The errors a user can meet. Each says what is wrong, what was got, what was expected and what to do.
+
+HilumError
+├── NotFound        a name, a file or a folder that is not there; offers the nearest name
+├── BadData         the user's files say something impossible; lists every fault at once
+├── BadRecipe       a setting that is unknown, of the wrong kind or out of range
+├── TooFew          a part or a class too small to say anything; says the number
+├── Mismatch        artefacts that were not made from one another
+├── CannotWrite     no permission, or no room on the disk
+└── MissingExtra    an optional package that this step needs
+"""
+
+from __future__ import annotations
+
+import difflib
+import errno
+from collections.abc import Iterable
+
+
+class HilumError(Exception):
+    """What went wrong, for the person at the keyboard: shown without a traceback, exit code 1."""
+
+
+class NotFound(HilumError):
+    @classmethod
+    def named(cls, kind: str, got: str, known: Iterable[str]) -> NotFound:
+        """An unknown `kind` called `got`, with the nearest known name offered."""
+        return cls(unknown(kind, got, known))
+
+
+class BadData(HilumError):
+    @classmethod
+    def listing(cls, what: str, faults: Iterable[str], *, shown: int = 20) -> BadData:
+        """All `faults` under one heading; beyond `shown` they are counted, not dropped."""
+        faults = list(faults)
+        lines = [f"{what}: {len(faults)} fault{'s' * (len(faults) != 1)}", *(f"  {fault}" for fault in faults[:shown])]
+        if len(faults) > shown:
+            lines.append(f"  … and {len(faults) - shown} more")
+        return cls("\n".join(lines))
+
+
+class BadRecipe(HilumError):
+    pass
+
+
+class TooFew(HilumError):
+    pass
+
+
+class Mismatch(HilumError):
+    pass
+
+
+class CannotWrite(HilumError):
+    @classmethod
+    def because(cls, path: object, error: OSError) -> CannotWrite:
+        """Turn the operating system's refusal into a remedy."""
+        remedy = {
+            errno.ENOSPC: "the disk is full; free some space and run the same command again, it goes on where it stopped",
+            errno.EDQUOT: "your disk quota is used up; free some space and run the same command again",
+            errno.EROFS: "the disk is read-only; choose another folder with --to",
+            errno.EACCES: "you may not write there; choose another folder with --to",
+            errno.EPERM: "you may not write there; choose another folder with --to",
+        }.get(error.errno or 0, f"{error.strerror}; choose another folder with --to")
+        return cls(f"cannot write {path}: {remedy}")
+
+
+class MissingExtra(HilumError):
+    @classmethod
+    def needed(cls, package: str, extra: str, why: str) -> MissingExtra:
+        return cls(f"{why} needs the package {package}, which is not installed: pip install 'hilum[{extra}]'")
+
+
+def unknown(kind: str, got: str, known: Iterable[str]) -> str:
+    """One sentence: no such `kind`, the nearest name if there is a near one, and all that are known."""
+    known = sorted(known)
+    near = difflib.get_close_matches(got, known, n=1, cutoff=0.6)
+    guess = f"did you mean '{near[0]}'? " if near else ""
+    return f"no {kind} is called '{got}': {guess}Known: {', '.join(known) or 'none'}"

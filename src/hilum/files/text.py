@@ -1,0 +1,16 @@
+"""Text files of any age: UTF-8 where it is, and said aloud where it is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def read(path: Path) -> tuple[str, str | None]:
+    """A file's words, and the name of the encoding they were taken for where that is not UTF-8."""
+    data = path.read_bytes()
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return data.decode("utf-16", errors="replace"), "UTF-16"
+    try:
+        return data.decode("utf-8-sig"), None
+    except UnicodeDecodeError:
+        return data.decode("cp1252", errors="replace"), "Windows-1252"

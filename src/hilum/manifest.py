@@ -1,0 +1,161 @@
+"""The table between data and everything else: one row an image file, and one row a label.
+
+`Manifest.table` (Polars), one row an image:
+
+    image_id          str    unique, `dataset/name`
+    dataset           str    the data-set module that read it
+    patient_id        str    `dataset/patient`, never null; notes such as "same patient as …" are already joined
+    path              str    the picture below `root`, forward slashes
+    lung_mask         str?   mask of both lungs below `root`; null: the source has none
+    right_lung_mask   str?   mask of the patient's right lung
+    left_lung_mask    str?   mask of the patient's left lung
+    given_part        str?   train, tune or test, where the source comes with a split of its own
+    sex               str?   female, male or other
+    age_years         float?
+    view              str?   PA, AP or LATERAL
+    reading           str?   the text as written
+
+`Manifest.labels`, one row a label that the source states (not mentioned has no row): image_id, concept, state (1 present,
+0 absent, -1 uncertain), source (where it stands: file name, column, folder or sentence).
+
+`Manifest.remarks`, what reading the folder met: path, severity (info, warning, error), rule, message. What was left out has rule
+`dropped`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from hilum import store
+from hilum.errors import BadData, NotFound
+from hilum.vocabulary import LOCAL, State, concepts
+
+COLUMNS = {
+    "image_id": pl.String,
+    "dataset": pl.String,
+    "patient_id": pl.String,
+    "path": pl.String,
+    "lung_mask": pl.String,
+    "right_lung_mask": pl.String,
+    "left_lung_mask": pl.String,
+    "given_part": pl.String,
+    "sex": pl.String,
+    "age_years": pl.Float64,
+    "view": pl.String,
+    "reading": pl.String,
+}
+LABEL_COLUMNS = {"image_id": pl.String, "concept": pl.String, "state": pl.Int8, "source": pl.String}
+REMARK_COLUMNS = {"path": pl.String, "severity": pl.String, "rule": pl.String, "message": pl.String}
+REQUIRED = ("image_id", "dataset", "patient_id", "path")
+PARTS = ("train", "tune", "test")
+SEXES = ("female", "male", "other")
+SEVERITIES = ("error", "warning", "info")
+DROPPED = "dropped"
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What the source says in its own word; the data set's TERMS turn the term into a concept."""
+
+    term: str
+    state: State
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One image as a data-set module reads it, in the release's own words."""
+
+    image: str  # path below the root, forward slashes
+    name: str  # unique in the data set
+    patient: str
+    labels: tuple[Label, ...] = ()
+    lung_mask: str | None = None
+    right_lung_mask: str | None = None
+    left_lung_mask: str | None = None
+    given_part: str | None = None
+    sex: str | None = None
+    age_years: float | None = None
+    view: str | None = None
+    reading: str | None = None
+    same_patient: tuple[str, ...] = ()  # other patients that the source says are this one
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """Something met while reading that is not a row: a file left out, a reading that could not be understood."""
+
+    path: str
+    severity: str
+    rule: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    root: Path
+    table: pl.DataFrame
+    labels: pl.DataFrame
+    remarks: pl.DataFrame
+
+    @classmethod
+    def of(cls, root: Path, images: Iterable[dict], labels: Iterable[dict], remarks: Iterable[dict]) -> Manifest:
+        """Build, order by `image_id` and check. Raises `BadData` with every fault."""
+        manifest = cls(
+            root,
+            pl.DataFrame(images, schema=COLUMNS, orient="row").sort("image_id"),
+            pl.DataFrame(labels, schema=LABEL_COLUMNS, orient="row").sort("image_id", "concept"),
+            pl.DataFrame(remarks, schema=REMARK_COLUMNS, orient="row").sort("path", "rule", "message"),
+        )
+        manifest.check()
+        return manifest
+
+    def check(self) -> None:
+        """Raise `BadData` listing every breach of the schema's promises."""
+        faults = [f"{column} is empty in {count} rows" for column in REQUIRED if (count := self.table[column].null_count())]
+        faults += [f"image_id {image} stands in several rows" for image in _repeated(self.table, ["image_id"])]
+        faults += [f"path {path} stands in several rows" for path in _repeated(self.table, ["path"])]
+        faults += [f"{image}: several labels for one finding" for image in _repeated(self.labels, ["image_id", "concept"])]
+        faults += [f"label for {image}, which is not in the table" for image in self.labels.join(self.table, on="image_id", how="anti")["image_id"].unique()]
+        for column, allowed in (("given_part", PARTS), ("sex", SEXES)):
+            strange = self.table.filter(pl.col(column).is_not_null() & ~pl.col(column).is_in(allowed))
+            faults += [f"{row['image_id']}: {column} is '{row[column]}', expected one of {', '.join(allowed)}" for row in strange.iter_rows(named=True)]
+        faults += [f"no concept is called '{c}'" for c in self.labels["concept"].unique() if c not in concepts() and not c.startswith(LOCAL)]
+        faults += [f"{row['path']}: leads out of the folder" for row in self.table.iter_rows(named=True) if row["path"] and _leads_out(row["path"])]
+        if faults:
+            raise BadData.listing(f"the table of {self.root} is not sound", faults)
+
+    @property
+    def digest(self) -> str:
+        """Of everything in it but the folder's place on this machine."""
+        return store.digest([store.digest_of_table(table) for table in (self.table, self.labels, self.remarks)])
+
+    def states(self, concept: str) -> pl.DataFrame:
+        """image_id, patient_id, dataset and `state` (null: not mentioned) of one concept, one row an image, in the table's order."""
+        of_concept = self.labels.filter(pl.col("concept") == concept).select("image_id", "state")
+        return self.table.select("image_id", "patient_id", "dataset").join(of_concept, on="image_id", how="left", maintain_order="left")
+
+    def write(self, folder: Path) -> None:
+        store.write_table(folder / "labels.parquet", self.labels)
+        store.write_table(folder / "remarks.parquet", self.remarks)
+        store.write_json(folder / "root.json", {"root": str(self.root)})
+        store.write_table(folder / "manifest.parquet", self.table)
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest:
+        if not (folder / "manifest.parquet").exists():
+            raise NotFound(f"{folder} holds no manifest.parquet: write it with `hilum ingest DATA --to {folder}`")
+        root = Path(store.read_json(folder / "root.json")["root"])
+        return cls(root, *(store.read_table(folder / f"{name}.parquet") for name in ("manifest", "labels", "remarks")))
+
+
+def _repeated(table: pl.DataFrame, columns: list[str]) -> list[str]:
+    return table.group_by(columns).len().filter(pl.col("len") > 1).sort(columns)[columns[0]].to_list()
+
+
+def _leads_out(path: str) -> bool:
+    return path.startswith("/") or ".." in path.split("/")

@@ -1,0 +1,75 @@
+"""From a trained network to one ONNX file that carries its own description: uint8 images in, named float32 outputs out.
+
+The bytes depend on the weights and the metadata only, so equal trainings give equal files.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from torch import nn
+
+from hilum.errors import HilumError
+from hilum.store import replacing
+
+INPUT = "images"
+OPSET = 17
+TOLERANCE = 1e-4  # of the largest value in an output, or of 1 where that is smaller
+
+
+def to_onnx(network: nn.Module, path: Path, *, size: int, outputs: Sequence[str], metadata: Mapping[str, str]) -> None:
+    """Write `network`, which takes uint8 (n, size, size) and returns one float32 tensor or a tuple of them, to `path`, whole or not at all.
+
+    The input is called "images", the outputs as given; their first axis, the number of images, is free.
+    Raises `HilumError` when ONNX Runtime does not answer as torch does, and then writes nothing.
+    """
+    network = network.cpu().eval()
+    model = onnx.load_from_string(_traced(network, size, outputs))
+    onnx.helper.set_model_props(model, dict(sorted(metadata.items())))
+    onnx.checker.check_model(model, full_check=True)
+    content = model.SerializeToString(deterministic=True)
+    _compare(network, content, size, outputs)
+    with replacing(path) as beside:
+        beside.write_bytes(content)
+
+
+def _traced(network: nn.Module, size: int, outputs: Sequence[str]) -> bytes:
+    buffer = io.BytesIO()
+    free = {name: {0: "n"} for name in (INPUT, *outputs)}
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # torch warns that this exporter is the older one, and of every shape it traces
+        torch.onnx.export(
+            network,
+            (torch.zeros((2, size, size), dtype=torch.uint8),),
+            buffer,
+            input_names=[INPUT],
+            output_names=list(outputs),
+            dynamic_axes=free,
+            opset_version=OPSET,
+            dynamo=False,
+        )
+    return buffer.getvalue()
+
+
+def _compare(network: nn.Module, content: bytes, size: int, outputs: Sequence[str]) -> None:
+    """Ask both for three random images, one more than were traced."""
+    images = np.random.default_rng(0).integers(0, 256, (3, size, size), np.uint8)
+    with torch.no_grad():
+        expected = network(torch.from_numpy(images))
+    expected = expected if isinstance(expected, tuple) else (expected,)
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    for name, ours, theirs in zip(outputs, expected, session.run(list(outputs), {INPUT: images}), strict=True):
+        largest = max(1.0, float(ours.abs().max()))
+        difference = float(np.abs(ours.numpy() - theirs).max()) if ours.shape == theirs.shape else float("inf")
+        if not difference <= TOLERANCE * largest:
+            raise HilumError(
+                f"the exported model's output '{name}' differs by {difference:.2g} from the trained network's; expected at most "
+                f"{TOLERANCE * largest:.2g}. Nothing was written: update torch, onnx and onnxruntime, and export again"
+            )

@@ -1,0 +1,225 @@
+"""The one training loop: AdamW, warm-up and cosine, averaged weights, bfloat16 where the processor has it, exact resumption.
+
+Everything random in epoch e is a function of (seed, e) or of (seed, e, row): the order of the rows, what happens to each image, the
+dropout. So a training that was interrupted goes on from its last whole epoch to the very weights it would have reached undisturbed
+(bit by bit on one machine's CPU).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import pickle
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hilum.errors import BadRecipe, TooFew
+from hilum.store import digest, replacing
+
+WARM_UP = 0.1  # the share of all steps in which the learning rate rises
+GRADIENT_NORM = 5.0  # longer gradients are shortened to this: one odd batch does not throw the weights
+
+Batch = Callable[[np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
+"""rows (b,), rng -> images uint8 (b, height, width), targets (b, ...)"""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How to train. `averaging` is the decay of the exponential average of the weights that is kept in the end; 0: the last weights.
+
+    `precision` is "float32", "bfloat16", or "auto": bfloat16 where the processor or the GPU computes it in hardware.
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    averaging: float
+    precision: str = "auto"
+
+
+def ignore(done: int, of: int) -> None:
+    """The progress callback that does nothing."""
+
+
+@contextmanager
+def seeded(*seeds: int) -> Iterator[None]:
+    """torch's random numbers start from `seeds` inside; outside, they go on as if nothing had been drawn."""
+    with torch.random.fork_rng():
+        torch.manual_seed(int(np.random.SeedSequence(seeds).generate_state(1, np.uint64)[0]))
+        yield
+
+
+def steps_per_epoch(count: int, batch_size: int) -> int:
+    """Batches in one pass over `count` rows: the last may be short, but not a single row, which batch normalisation cannot use."""
+    return count // batch_size + (count % batch_size > 1)
+
+
+def fit(
+    network: nn.Module,
+    batch: Batch,
+    rows: np.ndarray,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    schedule: Schedule,
+    *,
+    seed: int,
+    checkpoint: Path | None = None,
+    progress: Callable[[int, int], None] = ignore,
+) -> list[float]:
+    """Train `network` in place and return the mean loss of each epoch; the network comes back on the CPU in evaluation mode.
+
+    network: float32 (n, 1, height, width) in [0, 1] -> any tensor; `loss` takes that in float32 and the targets. `batch` is asked for one
+    row at a time, from another thread. With `checkpoint`, the state is written there after each epoch, taken up again by the same call,
+    ignored by a call with other settings, and removed at the end. `progress` hears (batches done, of how many).
+    Raises `TooFew` for fewer than two rows, `BadRecipe` when the loss stops being a number.
+    """
+    steps = steps_per_epoch(len(rows), schedule.batch_size)
+    if len(rows) < 2 or not steps:
+        raise TooFew(f"cannot train on {len(rows)} image(s) in batches of {schedule.batch_size}: at least 2 of each are needed")
+    device = _device()
+    precision = _precision(schedule.precision, device)
+    identity = _identity(network, batch, rows, schedule, seed, f"{device.type} {precision}") if checkpoint else ""
+    network.to(device, memory_format=torch.channels_last)
+    optimiser = torch.optim.AdamW(_groups(network, schedule.weight_decay), lr=schedule.learning_rate)
+    average = {name: value.clone() for name, value in network.state_dict().items()}
+    losses = _resume(checkpoint, identity, network, optimiser, average) if checkpoint else []
+
+    network.train()
+    for epoch in range(len(losses), schedule.epochs):
+        order = np.random.default_rng([seed, epoch]).permutation(rows)
+        found = []
+        with seeded(seed, epoch):
+            for step, (images, targets) in enumerate(_ahead(batch, order, steps, schedule.batch_size, seed, epoch)):
+                done = epoch * steps + step
+                for group in optimiser.param_groups:
+                    group["lr"] = schedule.learning_rate * _share_of_rate(done, schedule.epochs * steps)
+                x = images.to(device).unsqueeze(1).float().div_(255).contiguous(memory_format=torch.channels_last)
+                with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+                    answer = network(x)
+                error = loss(answer.float(), targets.to(device))
+                optimiser.zero_grad()
+                error.backward()
+                nn.utils.clip_grad_norm_(network.parameters(), GRADIENT_NORM)
+                optimiser.step()
+                _blend(average, network, schedule.averaging, done)
+                found.append(error.detach())
+                progress(done + 1, schedule.epochs * steps)
+        losses.append(float(torch.stack(found).mean()))
+        if not math.isfinite(losses[-1]):
+            raise BadRecipe(f"the loss is no longer a number in epoch {epoch + 1}: lower learning_rate (it is {schedule.learning_rate:g})")
+        if checkpoint:
+            _save(checkpoint, identity, network, optimiser, average, losses)
+
+    network.load_state_dict(average)
+    network.to("cpu", memory_format=torch.contiguous_format).eval()
+    if checkpoint:
+        checkpoint.unlink(missing_ok=True)
+    return losses
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _precision(wanted: str, device: torch.device) -> str:
+    """ "float32" or "bfloat16"; without hardware for it, bfloat16 is slower than float32. Raises `BadRecipe` for anything else."""
+    if wanted in ("float32", "bfloat16"):
+        return wanted
+    if wanted != "auto":
+        raise BadRecipe(f"precision is '{wanted}'; expected 'auto', 'float32' or 'bfloat16'")
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    return "bfloat16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "float32"
+
+
+def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Weight decay for the matrices and kernels; none for biases and normalisation."""
+    trained = [weight for weight in network.parameters() if weight.requires_grad]
+    return [
+        {"params": [weight for weight in trained if weight.ndim > 1], "weight_decay": weight_decay},
+        {"params": [weight for weight in trained if weight.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def _share_of_rate(step: int, steps: int) -> float:
+    """The learning rate at `step` as a share of the largest: a straight rise, then a cosine to nearly 0 (Loshchilov & Hutter 2017)."""
+    rise = max(1, round(WARM_UP * steps))
+    if step < rise:
+        return (step + 1) / rise
+    return 0.5 * (1 + math.cos(math.pi * (step - rise + 1) / (steps - rise + 1)))
+
+
+def _ahead(
+    batch: Batch, order: np.ndarray, steps: int, batch_size: int, seed: int, epoch: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches of an epoch; while one is trained on, the next is being made in a second thread."""
+
+    def make(step: int) -> tuple[Tensor, Tensor]:
+        chosen = order[step * batch_size : (step + 1) * batch_size]
+        made = [batch(chosen[at : at + 1], np.random.default_rng([seed, epoch, int(chosen[at])])) for at in range(len(chosen))]
+        images, targets = (np.concatenate(part) for part in zip(*made, strict=True))
+        return torch.from_numpy(images), torch.from_numpy(targets)
+
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(make, 0)
+        for step in range(steps):
+            ready = coming.result()
+            if step + 1 < steps:
+                coming = pool.submit(make, step + 1)
+            yield ready
+
+
+@torch.no_grad()
+def _blend(average: dict[str, Tensor], network: nn.Module, decay: float, step: int) -> None:
+    """Move the average towards the present weights; early on by more, so that the first random weights are forgotten."""
+    decay = min(decay, (1 + step) / (10 + step))
+    present = network.state_dict()
+    moving = [name for name, value in present.items() if value.is_floating_point()]
+    torch._foreach_lerp_([average[name] for name in moving], [present[name] for name in moving], 1 - decay)
+    for name in present.keys() - set(moving):
+        average[name].copy_(present[name])
+
+
+def _identity(network: nn.Module, batch: Batch, rows: np.ndarray, schedule: Schedule, seed: int, where: str) -> str:
+    """What a checkpoint must have been made from to be taken up: settings, rows, first weights, and the first image as it is trained on."""
+    image, target = batch(rows[:1], np.random.default_rng([seed, 0, int(rows[0])]))
+    content = hashlib.sha256()
+    for array in (rows, image, target, *(value.detach().cpu().numpy() for value in network.state_dict().values())):
+        content.update(f"{array.dtype}{array.shape}".encode())
+        content.update(np.ascontiguousarray(array).tobytes())
+    return digest([asdict(schedule), seed, where, list(network.state_dict()), content.hexdigest()])
+
+
+def _save(
+    path: Path, identity: str, network: nn.Module, optimiser: torch.optim.Optimizer, average: dict[str, Tensor], losses: list[float]
+) -> None:
+    state = {"identity": identity, "network": network.state_dict(), "optimiser": optimiser.state_dict(), "average": average, "losses": losses}
+    with replacing(path) as beside:
+        torch.save(state, beside)
+
+
+def _resume(
+    path: Path, identity: str, network: nn.Module, optimiser: torch.optim.Optimizer, average: dict[str, Tensor]
+) -> list[float]:
+    """Load the checkpoint into what is given and return its losses, one an epoch; none if there is no such checkpoint."""
+    if not path.is_file():
+        return []
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, EOFError, RuntimeError):
+        return []  # not a checkpoint: begin anew, as without one
+    if not isinstance(state, dict) or state.get("identity") != identity:
+        return []
+    network.load_state_dict(state["network"])
+    optimiser.load_state_dict(state["optimiser"])
+    for name, value in state["average"].items():
+        average[name].copy_(value)
+    return list(state["losses"])

@@ -1,0 +1,218 @@
+"""Every setting of a run: TOML in, checked at once, a digest a section out.
+
+    [data]
+    folder = "data/chest"          # the only setting without a default
+    [segment]
+    model = "attention_unet"       # its own settings (epochs, width …) stand in the same section
+
+An unknown section or key is refused with the nearest name; so is a value of the wrong kind or out of range. All faults are
+told at once. A model's own keys are checked against its module's `Settings`.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from hilum import shelf, store
+from hilum.errors import BadRecipe, NotFound, unknown
+
+
+@dataclass(frozen=True)
+class Data:
+    folder: str = ""
+    dataset: str = "auto"  # or the name of a data-set module
+
+
+@dataclass(frozen=True)
+class Pixels:
+    size: int = 256  # side of the cached square, pixels
+    window: str = "percentiles"  # stretch from the 0.5th to the 99.5th percentile; "full": leave the file's range
+
+
+@dataclass(frozen=True)
+class Split:
+    train: float = 0.7
+    tune: float = 0.1
+    test: float = 0.2
+    seed: int = 0
+    given: str = "auto"  # "use" the split the source comes with, "ignore" it, or use it where it is sound ("auto")
+    minimum: int = 5  # images with and without the finding that each part must hold
+    keep: str = ""  # an earlier split.parquet whose patients stay where they are
+
+
+@dataclass(frozen=True)
+class Segment:
+    model: str = "unet"
+    folds: int = 4  # masks of training images come from the fold that did not see their patient
+    seed: int = 0
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Region:
+    size: int = 224  # side of the region's square, pixels
+    margin: float = 0.08  # added on each side, share of the lungs' box
+    masked: bool = False  # black outside the lungs
+
+
+@dataclass(frozen=True)
+class Classify:
+    model: str = "efficientnet_lite0"
+    finding: str = "auto"  # a concept id; auto: the one with the most images of its rarer state
+    seed: int = 0
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Anomaly:
+    model: str = "padim"
+    seed: int = 0
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    resamples: int = 1000  # of patients, for the intervals
+    confidence: float = 0.95
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    data: Data = Data()
+    pixels: Pixels = Pixels()
+    split: Split = Split()
+    segment: Segment = field(default_factory=Segment)
+    region: Region = Region()
+    classify: Classify = field(default_factory=Classify)
+    anomaly: Anomaly = field(default_factory=Anomaly)
+    evaluate: Evaluate = Evaluate()
+
+    @classmethod
+    def of(cls, sections: Mapping[str, Mapping[str, Any]], *, where: str = "the recipe") -> Recipe:
+        """Build from plain sections. Raises `BadRecipe` with every fault."""
+        faults: list[str] = []
+        known = {part.name: type(getattr(cls(), part.name)) for part in fields(cls)}
+        built = {}
+        for name, values in sections.items():
+            if name not in known:
+                faults.append(unknown("section", name, known))
+            elif not isinstance(values, Mapping):
+                faults.append(f"[{name}] must be a section, got {values!r}")
+            else:
+                built[name] = _section(known[name], name, values, faults)
+        if not faults:
+            recipe = cls(**built)
+            faults = _impossible(recipe)
+        if faults:
+            raise BadRecipe("\n".join([f"{where}: {len(faults)} fault{'s' * (len(faults) != 1)}", *(f"  {fault}" for fault in faults)]))
+        return recipe
+
+    @classmethod
+    def read(cls, path: Path) -> Recipe:
+        """From a TOML file; a relative folder is meant from the recipe's own place."""
+        try:
+            sections = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise NotFound(f"no recipe at {path}") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise BadRecipe(f"{path} is not TOML: {error}") from error
+        recipe = cls.of(sections, where=str(path))
+        if not recipe.data.folder:
+            raise BadRecipe(f'{path}: [data] folder is missing; say where the images are: folder = "path/to/images"')
+        return replace(recipe, data=replace(recipe.data, folder=str((path.parent / recipe.data.folder).resolve())))
+
+    def quick(self) -> Recipe:
+        """The same job in a fraction of the time: fewer folds and resamples, and the models' own quick settings."""
+        return replace(
+            self,
+            segment=replace(self.segment, folds=2, settings={**_quick(self.segment.model), **self.segment.settings}),
+            classify=replace(self.classify, settings={**_quick(self.classify.model), **self.classify.settings}),
+            anomaly=replace(self.anomaly, settings={**_quick(self.anomaly.model), **self.anomaly.settings}),
+            region=replace(self.region, size=min(self.region.size, 160)),
+        )
+
+    def section(self, name: str) -> dict[str, Any]:
+        return asdict(getattr(self, name))
+
+    @property
+    def digest(self) -> str:
+        return store.digest(asdict(self))
+
+    def to_toml(self) -> str:
+        lines = []
+        for part in fields(self):
+            values = self.section(part.name)
+            values |= values.pop("settings", {})
+            lines += [f"[{part.name}]", *(f"{key} = {_toml(value)}" for key, value in values.items()), ""]
+        return "\n".join(lines)
+
+
+def model_settings(section: Segment | Classify | Anomaly) -> Any:
+    """The model's `Settings` with the recipe's values. Imports the model's module, and so PyTorch."""
+    return shelf.load("models", section.model).Settings(**section.settings)
+
+
+def _section(kind: type, name: str, values: Mapping[str, Any], faults: list[str]) -> Any:
+    own = {part.name: part.default for part in fields(kind) if part.default is not MISSING}
+    settings = {key: value for key, value in values.items() if key not in own}
+    if settings and hasattr(kind(), "settings"):
+        model = values.get("model", own["model"])
+        if model not in shelf.names("models"):
+            faults.append(f"[{name}] " + unknown("model", str(model), shelf.names("models")))
+            return None
+        expected = {part.name: part.default for part in fields(shelf.load("models", model).Settings)}
+    else:
+        expected = {}
+    for key, value in values.items():
+        if key not in own | expected:
+            faults.append(f"[{name}] " + unknown("key", key, own | expected))
+        elif not _fits(value, (own | expected)[key]):
+            faults.append(f"[{name}] {key} must be {_kind((own | expected)[key])}, got {value!r}")
+    if faults:
+        return None
+    plain = {key: value for key, value in values.items() if key in own}
+    return kind(**plain, settings=settings) if expected else kind(**plain)
+
+
+def _fits(value: object, example: object) -> bool:
+    if isinstance(example, float):
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return type(value) is type(example)
+
+
+def _kind(example: object) -> str:
+    return {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[type(example)]
+
+
+def _impossible(recipe: Recipe) -> list[str]:
+    """Values of the right kind that cannot be."""
+    pixels, split, segment, region, evaluate = recipe.pixels, recipe.split, recipe.segment, recipe.region, recipe.evaluate
+    models, tasks = shelf.names("models"), {"segment": segment.model, "classify": recipe.classify.model, "anomaly": recipe.anomaly.model}
+    shares = (split.train, split.tune, split.test)
+    rules = [
+        (pixels.size % 32 == 0 and 64 <= pixels.size <= 2048, f"[pixels] size must be a multiple of 32 from 64 to 2048, got {pixels.size}"),
+        (pixels.window in ("percentiles", "full"), f"[pixels] window must be 'percentiles' or 'full', got '{pixels.window}'"),
+        (min(shares) > 0 and abs(sum(shares) - 1) < 1e-6, f"[split] train, tune and test must be above 0 and sum to 1, got {shares}"),
+        (split.given in ("auto", "use", "ignore"), f"[split] given must be 'auto', 'use' or 'ignore', got '{split.given}'"),
+        (split.minimum >= 1, f"[split] minimum must be at least 1, got {split.minimum}"),
+        (segment.folds >= 2, f"[segment] folds must be at least 2, got {segment.folds}"),
+        (region.size % 32 == 0 and 64 <= region.size <= 1024, f"[region] size must be a multiple of 32 from 64 to 1024, got {region.size}"),
+        (0 <= region.margin <= 1, f"[region] margin must be from 0 to 1, got {region.margin}"),
+        (evaluate.resamples >= 100, f"[evaluate] resamples must be at least 100, got {evaluate.resamples}"),
+        (0.5 <= evaluate.confidence < 1, f"[evaluate] confidence must be from 0.5 to below 1, got {evaluate.confidence}"),
+        *((model in models, f"[{name}] " + unknown("model", model, models)) for name, model in tasks.items()),
+    ]
+    return [fault for holds, fault in rules if not holds]
+
+
+def _quick(model: str) -> Mapping[str, Any]:
+    return shelf.load("models", model).QUICK
+
+
+def _toml(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else store.as_json(value)

@@ -1,0 +1,86 @@
+"""A run's folder: what is in it, and what each thing in it was made from.
+
+Each step writes its files and then, last, `finished/STEP.json` with two tables of digests: `made_from` (settings and inputs) and
+`made` (files). A step is finished when its marker says it was made from exactly what it would be made from now, and its files
+are there; anything else is made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hilum import __version__, store
+from hilum.errors import CannotWrite, HilumError, NotFound
+from hilum.recipe import Recipe
+
+MARKERS = "finished"
+
+
+@dataclass(frozen=True)
+class Run:
+    folder: Path
+
+    def __truediv__(self, name: str) -> Path:
+        return self.folder / name
+
+    def _marker(self, step: str) -> Path:
+        return self.folder / MARKERS / f"{step}.json"
+
+    def finished(self, step: str, made_from: Mapping[str, Any]) -> bool:
+        marker = self._marker(step)
+        if not marker.exists():
+            return False
+        told = store.read_json(marker)
+        return told["made_from"] == _with_version(made_from) and all((self.folder / name).exists() for name in told["made"])
+
+    def finish(self, step: str, made_from: Mapping[str, Any], made: Mapping[str, str], summary: Mapping[str, Any]) -> None:
+        """Say that `step` is done: `made` names its files and their digests, `summary` what a person wants to hear of it."""
+        store.write_json(self._marker(step), {"step": step, "made_from": _with_version(made_from), "made": dict(made), "summary": dict(summary)})
+
+    def made(self, step: str) -> dict[str, str]:
+        """File names and digests that a finished step left. Raises `NotFound` with the command that makes them."""
+        return self._told(step)["made"]
+
+    def summary(self, step: str) -> dict[str, Any]:
+        return self._told(step)["summary"]
+
+    def made_from(self, step: str) -> dict[str, Any]:
+        return self._told(step)["made_from"]
+
+    def _told(self, step: str) -> dict[str, Any]:
+        if not self._marker(step).exists():
+            raise NotFound(f"{self.folder} has no finished step '{step}': run `hilum {step} DATA --to {self.folder}` first")
+        return store.read_json(self._marker(step))
+
+    def write_recipe(self, recipe: Recipe) -> None:
+        store.write_text(self.folder / "recipe.toml", recipe.to_toml())
+
+    def recipe(self) -> Recipe:
+        if not (self.folder / "recipe.toml").exists():
+            raise NotFound(f"{self.folder} is not a run: it holds no recipe.toml. A run is made with `hilum run DATA --to {self.folder}`")
+        return Recipe.read(self.folder / "recipe.toml")
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """One process at a time in a run; the lock goes with the process, however it ends."""
+        import fcntl
+
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            stream = open(self.folder / ".lock", "w")  # noqa: SIM115 (held open for as long as the lock is)
+        except OSError as error:
+            raise CannotWrite.because(self.folder, error) from error
+        with stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise HilumError(f"another hilum is at work in {self.folder}; wait for it, or choose another folder with --to") from None
+            yield
+
+
+def _with_version(made_from: Mapping[str, Any]) -> dict[str, Any]:
+    return {**made_from, "hilum": __version__}

@@ -1,0 +1,144 @@
+"""Ingest: a folder becomes a `Manifest`. Nothing is filtered; what is left out is a remark with its reason."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from hilum import shelf
+from hilum.errors import BadData, NotFound
+from hilum.manifest import DROPPED, Manifest, Remark, Row
+from hilum.recipe import Recipe
+from hilum.run import Run
+from hilum.steps import Progress
+from hilum.vocabulary import concept_for
+
+FALLBACK = "folder"  # recognised only where no named set is
+DEPTH = 2  # folders below the given one in which a release may lie, as unpacked archives have it
+
+
+def ingest(folder: Path, dataset: str = "auto") -> Manifest:
+    """Read `folder` as `dataset`, or as what it is recognised as.
+
+    Raises `NotFound` where there is no such folder or nothing in it, `BadData` where what is there cannot be a sound table.
+    """
+    if not folder.is_dir():
+        raise NotFound(f"no folder at {folder}: give the folder that holds the radiographs")
+    root, name = recognise(folder) if dataset == "auto" else (folder, dataset)
+    module = shelf.load("datasets", name)
+    rows, remarks = [], []
+    for item in module.rows(root.resolve()):
+        (rows if isinstance(item, Row) else remarks).append(item)
+    if not rows:
+        raise NotFound(f"{root} was read as {name}, but holds no pictures of its form:{_layout(module)}")
+    images, labels, joined = _tables(name, module, rows)
+    remarks += joined
+    return Manifest.of(root.resolve(), images, labels, [[r.path, r.severity, r.rule, r.message] for r in remarks])
+
+
+def recognise(folder: Path) -> tuple[Path, str]:
+    """The folder (itself, or one below it) that a data set's layout is found in, and the data set's name."""
+    named = [name for name in shelf.names("datasets") if name != FALLBACK]
+    level = [folder]
+    for _ in range(DEPTH + 1):
+        found = [(root, name) for root in level for name in named if shelf.load("datasets", name).detect(root)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            listing = ", ".join(f"{root} ({name})" for root, name in found)
+            raise BadData(f"{folder} holds several data sets: {listing}; give one of these folders")
+        level = sorted(child for root in level for child in root.iterdir() if child.is_dir() and not child.name.startswith("."))
+    if shelf.load("datasets", FALLBACK).detect(folder):
+        return folder, FALLBACK
+    held = ", ".join(sorted(path.name for path in folder.iterdir())[:5]) or "nothing"
+    known = "".join(f"\n  {name}: {shelf.load('datasets', name).CARD.title}" for name in shelf.names("datasets"))
+    raise NotFound(f"{folder} holds no radiographs: got {held}; expected PNG, JPEG or TIFF pictures, or one of the known layouts:{known}")
+
+
+def _layout(module: ModuleType) -> str:
+    return "\n" + (module.__doc__ or "").strip()
+
+
+def _tables(dataset: str, module: ModuleType, rows: list[Row]) -> tuple[list[list], list[list], list[Remark]]:
+    """Rows of the manifest's two tables, with terms turned into concepts and linked patients joined."""
+    terms = _concepts(dataset, module, rows)
+    patient, joined = _joined_patients(rows)
+    images = [
+        [
+            f"{dataset}/{row.name}", dataset, f"{dataset}/{patient[row.patient]}", row.image, row.lung_mask, row.right_lung_mask,
+            row.left_lung_mask, row.given_part, row.sex, row.age_years, row.view, row.reading,
+        ]
+        for row in rows
+    ]  # fmt: skip
+    labels = [[f"{dataset}/{row.name}", terms[label.term], label.state.value, label.source] for row in rows for label in row.labels]
+    return images, labels, joined
+
+
+def _concepts(dataset: str, module: ModuleType, rows: Iterable[Row]) -> dict[str, str]:
+    """Concept by term. Raises `BadData` with a count for each term that the data set does not map."""
+    counts = Counter(label.term for row in rows for label in row.labels)
+    if module.TERMS is None:
+        return {term: concept_for(term) for term in counts}
+    strange = [f"'{term}' on {count} images" for term, count in sorted(counts.items()) if term not in module.TERMS]
+    if strange:
+        raise BadData.listing(f"terms that {dataset} does not map to the vocabulary (add them to its TERMS)", strange)
+    return dict(module.TERMS)
+
+
+def _joined_patients(rows: Iterable[Row]) -> tuple[dict[str, str], list[Remark]]:
+    """The name each patient goes by, after notes such as "same patient as …" are followed; one remark for each note."""
+    rows = list(rows)
+    root = {row.patient: row.patient for row in rows}
+
+    def find(name: str) -> str:
+        while root[name] != name:
+            name = root[name]
+        return name
+
+    remarks = []
+    for row in rows:
+        for other in row.same_patient:
+            if other not in root:
+                remarks.append(Remark(row.image, "warning", "same-patient", f"its reading names {other} as the same patient, who has no picture here"))
+                continue
+            first, second = sorted((find(row.patient), find(other)))
+            root[second] = first
+            remarks.append(Remark(row.image, "info", "same-patient", f"joined with {other}, as its reading says"))
+    return {name: find(name) for name in root}, remarks
+
+
+# ------------------------------------------------------------------------------------------------------------------------ the step
+
+
+def made_from(run: Run, recipe: Recipe) -> None:
+    return None
+
+
+def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], dict[str, Any]]:
+    manifest = ingest(Path(recipe.data.folder), recipe.data.dataset)
+    manifest.write(run.folder)
+    progress(1, 1)
+    return {"manifest.parquet": manifest.digest}, summary(manifest)
+
+
+def summary(manifest: Manifest) -> dict[str, Any]:
+    table = manifest.table
+    masks = table.select("lung_mask", "right_lung_mask", "left_lung_mask")
+    with_mask = sum(any(row) for row in masks.iter_rows())
+    states = manifest.labels.group_by("concept", "state").len().sort("concept", "state")
+    return {
+        "data set": ", ".join(table["dataset"].unique().sort()),
+        "folder": str(manifest.root),
+        "images": table.height,
+        "patients": table["patient_id"].n_unique(),
+        "with lung mask": with_mask,
+        "labels": {f"{concept} {_WORDS[state]}": count for concept, state, count in states.iter_rows()},
+        "left out": manifest.remarks.filter(manifest.remarks["rule"] == DROPPED).height,
+        "digest": manifest.digest,
+    }
+
+
+_WORDS = {1: "present", 0: "absent", -1: "uncertain"}
