@@ -1,4 +1,4 @@
-"""Slow, plain answers to check the fast ones against: loops over pairs, rows and pixels, no NumPy, nothing from the package."""
+"""Slow, plain answers to check the fast ones against: loops over pairs, rows and pixels, without NumPy."""
 
 from __future__ import annotations
 

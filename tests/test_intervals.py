@@ -1,4 +1,4 @@
-"""Intervals over patients: patients are drawn and not images, the interval holds what it says, and it admits when it cannot."""
+"""Intervals over patients: patients are drawn and not images, the bounds hold what they say or are left out."""
 
 from __future__ import annotations
 

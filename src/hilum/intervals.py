@@ -1,13 +1,14 @@
 """Intervals over patients: the percentile bootstrap with the patient, not the image, as the unit drawn.
 
-Images of one patient resemble one another, so drawing images as if each stood alone gives intervals that are too narrow. Here
-whole patients are drawn with replacement, as many as there are, and every row of a drawn patient comes along each time.
+Images of one patient resemble one another, so drawing images as if each stood alone gives intervals that are too
+narrow. Here whole patients are drawn with replacement, as many as there are, and every row of a drawn patient comes
+along each time.
 
-A seed fixes which patients are drawn. Patients are sorted first, so the order of the rows plays no part, and two statistics
-given the same patients and seed see the same resamples.
+A seed fixes which patients are drawn. Patients are sorted first, so the order of the rows plays no part for a statistic
+that ignores it, and two statistics given the same patients and seed see the same resamples.
 
-Sources: Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 13; Field and Welsh, "Bootstrapping clustered
-data", JRSS B 69:369 (2007).
+Sources: Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 13; Field and Welsh, "Bootstrapping
+clustered data", JRSS B 69:369 (2007).
 """
 
 from __future__ import annotations
@@ -39,10 +40,10 @@ def over_patients(
 ) -> Interval:
     """The statistic on all rows, with a percentile interval from resampling patients.
 
-    `patients` (rows,) names the patient of each row. `statistic` is given row numbers, an integer array in rising order in which
-    the rows of a patient drawn k times occur k times, and returns nan where it is undefined; such resamples are left out and
-    counted. The bounds are nan with fewer than two patients (nothing is resampled) or more than `MAX_UNDEFINED` of the resamples
-    undefined. Raises `ValueError` for no resamples or a confidence outside (0, 1).
+    `patients` (rows,) names the patient of each row. `statistic` is given row numbers, an integer array in rising order
+    in which the rows of a patient drawn k times occur k times, and returns nan where it is undefined; such resamples
+    are left out and counted. The bounds are nan with fewer than two patients (nothing is resampled) or more than
+    `MAX_UNDEFINED` of the resamples undefined. Raises `ValueError` for no resamples or a confidence outside (0, 1).
     """
     if resamples < 1 or not 0 < confidence < 1:
         raise ValueError(f"expected resamples >= 1 and confidence within (0, 1), got {resamples} and {confidence}")

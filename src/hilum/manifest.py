@@ -4,6 +4,7 @@
 
     image_id          str    unique, `dataset/name`
     dataset           str    the data-set module that read it
+    source            str    the hospital or collection within it; the data set's own name where it is of one piece
     patient_id        str    `dataset/patient`, never null; notes such as "same patient as …" are already joined
     path              str    the picture below `root`, forward slashes
     lung_mask         str?   mask of both lungs below `root`; null: the source has none
@@ -37,6 +38,7 @@ from hilum.vocabulary import LOCAL, State, concepts
 COLUMNS = {
     "image_id": pl.String,
     "dataset": pl.String,
+    "source": pl.String,
     "patient_id": pl.String,
     "path": pl.String,
     "lung_mask": pl.String,
@@ -50,7 +52,7 @@ COLUMNS = {
 }
 LABEL_COLUMNS = {"image_id": pl.String, "concept": pl.String, "state": pl.Int8, "source": pl.String}
 REMARK_COLUMNS = {"path": pl.String, "severity": pl.String, "rule": pl.String, "message": pl.String}
-REQUIRED = ("image_id", "dataset", "patient_id", "path")
+REQUIRED = ("image_id", "dataset", "source", "patient_id", "path")
 PARTS = ("train", "tune", "test")
 SEXES = ("female", "male", "other")
 SEVERITIES = ("error", "warning", "info")
@@ -73,6 +75,7 @@ class Row:
     image: str  # path below the root, forward slashes
     name: str  # unique in the data set
     patient: str
+    source: str | None = None  # null: the data set is of one piece
     labels: tuple[Label, ...] = ()
     lung_mask: str | None = None
     right_lung_mask: str | None = None
@@ -138,6 +141,12 @@ class Manifest:
         """image_id, patient_id, dataset and `state` (null: not mentioned) of one concept, one row an image, in the table's order."""
         of_concept = self.labels.filter(pl.col("concept") == concept).select("image_id", "state")
         return self.table.select("image_id", "patient_id", "dataset").join(of_concept, on="image_id", how="left", maintain_order="left")
+
+    def only(self, image_ids: Iterable[str]) -> Manifest:
+        """The manifest of these images alone; remarks stay."""
+        wanted = pl.DataFrame({"image_id": image_ids}, schema={"image_id": pl.String})
+        table, labels = (part.join(wanted, on="image_id", how="semi", maintain_order="left") for part in (self.table, self.labels))
+        return Manifest(self.root, table, labels, self.remarks)
 
     def write(self, folder: Path) -> None:
         store.write_table(folder / "labels.parquet", self.labels)

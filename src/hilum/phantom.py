@@ -103,7 +103,7 @@ def draw(
             f"a phantom of {height}x{width} (height x width) is too small to hold lungs; give at least {SMALLEST}x{SMALLEST}"
         )
     view = _pose(body, rng, height, width)
-    exposure, contrast, quanta = rng.uniform(1.8, 2.7), rng.uniform(1.15, 1.9), rng.uniform(3e9, 1.5e10)
+    exposure, contrast, quanta = rng.uniform(1.8, 2.7), rng.uniform(1.15, 1.9), rng.uniform(1e9, 8e9)
     breath = rng.uniform(-0.025, 0.02)
     lead, beam = _marker(view, rng), _beam(view, rng)
     ill, grain = (np.random.default_rng(rng.integers(2**63)) for _ in range(2))
@@ -135,7 +135,7 @@ class _View:
         return float(np.sqrt(self.height * self.width))
 
     def pixels(self, points: np.ndarray) -> np.ndarray:
-        """(n, 2) points u, v -> int32 pixels in sixteenths, as OpenCV's shift=4 wants them."""
+        """(..., 2) points u, v -> int32 pixels in sixteenths, as OpenCV's shift=4 wants them."""
         return np.rint((np.asarray(points) @ self.map[:, :2].T + self.map[:, 2]) * 16).astype(np.int32)
 
     def fill(self, *outlines: np.ndarray, inner: float = 0, layer: np.ndarray | None = None) -> np.ndarray:
@@ -155,10 +155,10 @@ class _View:
         return layer if step == 1 else cv2.resize(layer, (self.width, self.height), interpolation=cv2.INTER_LINEAR)
 
     def round(self, mask: np.ndarray, depth: float) -> np.ndarray:
-        """Thickness in 0..1 of a solid with this silhouette: 0 at its edge, rising as a circle over `depth`."""
+        """Thickness in 0..1 of a solid with this silhouette: 0 at its edge, rising as a parabola over `depth`."""
         inside = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 3)
         np.minimum(inside / np.float32(depth * self.size), 1, out=inside)
-        return np.sqrt(inside * (2 - inside))
+        return inside * (2 - inside)
 
     def cloud(self, rng: np.random.Generator, cells: int) -> np.ndarray:
         """Smooth noise of variance about 1, `cells` grains across."""
@@ -228,9 +228,11 @@ def _closed(points: list[tuple[float, float]], steps: int = 8) -> np.ndarray:
     return curve.reshape(-1, 2)
 
 
-def _ellipse(centre: tuple[float, float], radius_u: float, radius_v: float) -> np.ndarray:
-    turn = np.linspace(0, 2 * np.pi, 32, endpoint=False)
-    return np.column_stack([centre[0] + radius_u * np.cos(turn), centre[1] + radius_v * np.sin(turn)])
+_CIRCLE = np.column_stack([np.cos(np.arange(32) * np.pi / 16), np.sin(np.arange(32) * np.pi / 16)])
+
+
+def _ellipse(centre: tuple[float, float] | np.ndarray, radius_u: float, radius_v: float) -> np.ndarray:
+    return np.asarray(centre) + _CIRCLE * (radius_u, radius_v)
 
 
 def _blob(centre: np.ndarray, radius: float, rng: np.random.Generator) -> np.ndarray:
@@ -276,7 +278,7 @@ def _soft_tissue(view: _View, body: Anatomy) -> np.ndarray:
     half = [(0.075, -0.15), (0.08, 0.0), (0.13, 0.055), (0.3, 0.09), (0.46, 0.125), (0.6, 0.25), (0.8, 0.7)]
     half += [(0.62, 0.64), (side + 0.055, 0.43), (side + 0.015, 0.46), (side, 0.62), (side + 0.012, 0.85), (side + 0.03, 1.2)]
     outline = _closed(half + [(-x, y) for x, y in reversed(half)])
-    dense = view.round(view.fill(outline) > 127, 0.17) * np.float32(body.soft_tissue)
+    dense = view.round(view.fill(outline) > 127, 0.14) * np.float32(body.soft_tissue)
     dense += np.linspace(0.25, 0.12, view.height, dtype=np.float32)[:, None]
     dense += view.cloud(np.random.default_rng(body.branching), 7) * np.float32(0.05)
     if body.breast:
@@ -287,24 +289,25 @@ def _soft_tissue(view: _View, body: Anatomy) -> np.ndarray:
 
 def _bones(view: _View, body: Anatomy) -> np.ndarray:
     back, front = _ribs(view, body)
-    bones = _spine(view, body) * np.float32(1.2 / 255) + back * np.float32(0.5 / 255)
-    return bones + _shoulders(view, body) * np.float32(0.7 / 255) + view.soft(front, 0.003) * np.float32(0.36)
+    bones = _spine(view, body) * np.float32(0.95 / 255) + back * np.float32(0.5 / 255)
+    return bones + _shoulders(view, body) * np.float32(0.7 / 255) + view.soft(front, 0.0025) * np.float32(0.3)
 
 
 def _ribs(view: _View, body: Anatomy) -> tuple[np.ndarray, np.ndarray]:
     """Posterior and anterior halves of ten pairs of ribs; the rim of a rib is denser than its marrow."""
     back, front = (np.zeros((view.height, view.width), np.uint8) for _ in range(2))
-    turn = np.linspace(0.12, 2.3, 30)
+    turn, t = np.linspace(0.12, np.pi / 2, 16), np.linspace(0, 1, 14)
     for number in range(10):
         start = body.apex + 0.01 + number * body.rib_spacing
         reach = body.half_width * (0.62, 0.79, 0.89, 0.95, 0.99, 1.01, 1.02, 1.03, 1.03, 1.02)[number]
         drop = body.rib_drop * (0.6 + 0.06 * number)
-        line = np.column_stack([0.01 + reach * np.sin(turn), start + drop * (1 - np.cos(turn)) - 0.015 * np.sin(2 * turn).clip(0)])
+        behind = np.column_stack([0.01 + reach * np.sin(turn), start + drop * (1 - np.cos(turn)) - 0.015 * np.sin(2 * turn)])
+        before = np.column_stack([0.01 + reach * (1 - 0.6 * t**2), start + drop * (1 + 1.15 * t)])
         strength = min(1.0, 1.9 - 0.17 * number)  # scatter veils the ones below the diaphragm
         for side in SIDES:
-            for layer, part, width in ((back, line[:17], 1.0), (front, line[15:], 1.1)):
-                for share, value in ((1.0, 255), (0.6, 160)):
-                    view.fill(_band(part * (side, 1), body.rib_width * width * share), inner=value * strength, layer=layer)
+            for layer, line, width in ((back, behind, 1.0), (front, before, 1.05 + 0.3 * t)):
+                for share, value in ((1.0, 255), (0.62, 165)):
+                    view.fill(_band(line * (side, 1), body.rib_width * width * share), inner=value * strength, layer=layer)
     return back, front
 
 
@@ -314,9 +317,9 @@ def _spine(view: _View, body: Anatomy) -> np.ndarray:
     v = np.linspace(-0.1, 1.1, 30)
     view.fill(_band(np.column_stack([body.spine_curve * np.sin(np.pi * v), v]), 0.05 + 0.016 * v), inner=120, layer=layer)
     tall = body.rib_spacing * 0.62
+    square = _closed([(-1, -1), (-0.86, 0), (-1, 1), (1, 1), (0.86, 0), (1, -1)], 4)
     for top in np.arange(-0.05, 1.05, body.rib_spacing * 0.78):
         half, at = 0.028 + 0.009 * top, np.array([body.spine_curve * np.sin(np.pi * top), top + tall / 2])
-        square = _closed([(-1, -1), (-0.86, 0), (-1, 1), (1, 1), (0.86, 0), (1, -1)], 4)
         for share, value in ((1.0, 225), (0.8, 180)):
             view.fill(at + square * (half, tall / 2) * share, inner=value, layer=layer)
         view.fill(*[_ellipse(at + (u * half, -0.2 * tall), half * 0.2, tall * 0.2) for u in (-0.6, 0.6)], layer=layer)
@@ -332,7 +335,7 @@ def _shoulders(view: _View, body: Anatomy) -> np.ndarray:
     fall = body.apex + 0.1 - body.clavicle_rise * t - 0.015 * np.sin(2 * np.pi * t)
     clavicle = np.column_stack([0.035 + (wide + 0.05) * t, fall])
     for side in SIDES:
-        for share, value in ((1.0, 120), (0.93, 50)):
+        for share, value in ((1.0, 110), (0.94, 60)):
             view.fill((blade.mean(0) + (blade - blade.mean(0)) * share) * (side, 1), inner=value, layer=layer)
         for share, value in ((1.0, 255), (0.65, 175)):
             view.fill(_ellipse((side * (wide + 0.125), 0.2), 0.045 * share, 0.045 * share), inner=value * 0.7, layer=layer)
@@ -345,12 +348,12 @@ def _organs(view: _View, body: Anatomy, breath: float) -> np.ndarray:
     top, dome, side = body.apex, body.dome + breath, body.half_width + body.flank * 0.6
     low, t = dome + body.dome_drop, np.linspace(0, 1, 12)
     tubes = [np.column_stack([body.spine_curve + 0 * t, top - 0.2 + t * 0.36])]
-    tubes += [np.column_stack([side * 0.07 * t, top + 0.16 + 0.07 * t]) for side in SIDES]
+    tubes += [np.column_stack([side * 0.05 * t, top + 0.16 + 0.06 * t]) for side in SIDES]
     air = view.soft(view.fill(*[_band(line, w) for line, w in zip(tubes, (0.03, 0.02, 0.02), strict=True)]), 0.004)
     heart = _ellipse(((body.heart_left - body.heart_right) / 2, dome - 0.14), (body.heart_left + body.heart_right) / 2, 0.17)
     belly = _closed([(-side, low + 0.08), (-side * 0.6, dome + 0.005), (0, low + 0.01), (side * 0.6, low), (side, low + 0.08), (side, 1.5), (-side, 1.5)])
     dense = view.soft(view.fill(belly), 0.006) * (0.5 + 0.05 * view.cloud(np.random.default_rng(body.branching), 14))
-    dense -= view.soft(view.fill(heart), 0.015) * np.float32(0.4) + air * np.float32(0.5)
+    dense -= view.soft(view.fill(heart), 0.03) * np.float32(0.5) + air * np.float32(0.4)
     if body.bubble:
         gas = _ellipse((side * 0.5, low + 0.03 + body.bubble * 0.55), body.bubble, body.bubble * 0.55)
         dense -= view.round(view.fill(gas) > 127, 0.03)
@@ -362,7 +365,7 @@ def _lungs(view: _View, body: Anatomy, masks: list[np.ndarray], water: np.ndarra
     field = masks[0] | masks[1]
     air = view.round(field, 0.06) * np.float32(0.4) + view.soft(field.view(np.uint8) * 255, 0.0025) * np.float32(0.6)
     rng = np.random.default_rng(body.branching)
-    marks = view.soft(_vessels(view, body, rng), 0.0018) * np.float32(0.55)
+    marks = view.soft(_vessels(view, body, rng), 0.0022) * np.float32(0.55)
     marks += view.cloud(rng, 110) * np.float32(0.03) + view.cloud(rng, 36) * np.float32(0.035)
     return air * (np.float32(-0.66 * body.soft_tissue) * (1 - water) + marks * (1 - 0.7 * water))
 
@@ -375,7 +378,7 @@ def _vessels(view: _View, body: Anatomy, rng: np.random.Generator) -> np.ndarray
     generations = []
     for number in range(6):
         length = (0.055, 0.06, 0.055, 0.05, 0.04, 0.03)[number] * rng.uniform(0.75, 1.3, len(at))
-        bend = heading[:, None] + np.linspace(0, 1, 5) * rng.normal(0, 0.4, (len(at), 1))
+        bend = heading[:, None] + np.linspace(0, 1, 5) * rng.normal(0, 0.28, (len(at), 1))
         steps = np.stack([np.cos(bend) * side[:, None], np.sin(bend)], -1) * (length / 5)[:, None, None]
         lines = at[:, None] + np.concatenate([np.zeros((len(at), 1, 2)), np.cumsum(steps, 1)], 1)
         generations.append(lines)
@@ -384,10 +387,9 @@ def _vessels(view: _View, body: Anatomy, rng: np.random.Generator) -> np.ndarray
         heading = bend[keep, -1] + rng.normal(0, 0.45, len(keep))
     layer = np.zeros((view.height, view.width), np.uint8)
     for number, lines in reversed(list(enumerate(generations))):
-        thick = view.size * 0.0125 * 0.7**number
-        value = 255 * 0.87**number * min(1.0, thick)
-        pixels = [view.pixels(line) for line in lines]
-        cv2.polylines(layer, pixels, False, value, max(1, round(thick)), cv2.LINE_AA, 4)
+        thick = view.size * 0.0105 * 0.72**number
+        value = 255 * 0.85**number * min(1.0, thick)
+        cv2.polylines(layer, list(view.pixels(lines)), False, value, max(1, round(thick)), cv2.LINE_AA, 4)
     return layer
 
 

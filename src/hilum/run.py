@@ -37,6 +37,10 @@ class Run:
         told = store.read_json(marker)
         return told["made_from"] == _with_version(made_from) and all((self.folder / name).exists() for name in told["made"])
 
+    def done(self, step: str) -> bool:
+        """Whether the step was ever finished here, from whatever."""
+        return self._marker(step).exists()
+
     def finish(self, step: str, made_from: Mapping[str, Any], made: Mapping[str, str], summary: Mapping[str, Any]) -> None:
         """Say that `step` is done: `made` names its files and their digests, `summary` what a person wants to hear of it."""
         store.write_json(self._marker(step), {"step": step, "made_from": _with_version(made_from), "made": dict(made), "summary": dict(summary)})

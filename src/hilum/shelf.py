@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from hilum.errors import NotFound
+from hilum.errors import MissingExtra, NotFound
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,12 @@ def names(shelf: str) -> list[str]:
 
 
 def load(shelf: str, name: str) -> ModuleType:
-    """The plug-in's module. Raises `NotFound` with the nearest name."""
+    """The plug-in's module. Raises `NotFound` with the nearest name, `MissingExtra` where a package that it needs is not installed."""
     if name not in names(shelf):
         raise NotFound.named(shelf.removesuffix("s").replace("dataset", "data set"), name, names(shelf))
-    return importlib.import_module(f"hilum.{shelf}.{name}")
+    try:
+        return importlib.import_module(f"hilum.{shelf}.{name}")
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("hilum"):
+            raise
+        raise MissingExtra.needed(error.name or "", "train", f"'{name}'") from error

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from hilum.errors import CannotWrite
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
 
 DIGEST_CHARACTERS = 16  # 64 bits of SHA-256: names folders and tells artefacts apart; not a security measure
@@ -56,6 +57,15 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
+
+
+def map_pictures(path: Path, size: int) -> np.ndarray:
+    """uint8 (n, size, size), read-only, of a file of bare pictures; read from the disk as it is used."""
+    import numpy as np
+
+    if not path.stat().st_size:
+        return np.zeros((0, size, size), np.uint8)
+    return np.memmap(path, np.uint8, "r").reshape(-1, size, size)
 
 
 def as_json(value: object, *, indent: int | None = None) -> str:

@@ -20,6 +20,7 @@ from hilum.files import text as text_file
 from hilum.manifest import DROPPED, Label, Remark, Row
 from hilum.vocabulary import State
 
+SOURCES = {"MCU": "montgomery", "CHN": "shenzhen"}
 TERMS = {"tuberculosis": "tuberculosis"}
 STEM = re.compile(r"(?P<patient>(?:MCU|CHN)CXR_\d+)_(?P<label>[01])")
 SAME_PATIENT = re.compile(r"same (?:pt|patient) as ([^)\n]*)", re.IGNORECASE)
@@ -88,7 +89,7 @@ def _row(root: Path, path: Path, named: re.Match[str], reading: Reading, masks: 
     state = State(int(named.group("label")))
     label = Label("tuberculosis", state, f"file name ends in _{state.value}")
     return Row(
-        _below(root, path), path.stem, named.group("patient"), (label,), **masks, view="PA",
+        _below(root, path), path.stem, named.group("patient"), SOURCES[path.stem[:3]], (label,), **masks, view="PA",
         sex=reading.sex, age_years=reading.age_years, reading=reading.text, same_patient=reading.same_patient,
     )  # fmt: skip
 

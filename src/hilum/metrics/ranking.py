@@ -1,14 +1,15 @@
 """How well a score ranks the present above the absent, and what a threshold on it does.
 
-`truth` is a sequence (rows,) of 0 and 1 (numbers or booleans), `score` a sequence (rows,) of finite numbers on any scale,
-higher for present. A row is called positive where score >= threshold. A row may occur more than once, as in a resample.
-Missing values are the caller's to leave out: a nan, an infinite score or another truth raises `ValueError`.
+`truth` is a sequence (rows,) of 0 and 1 (numbers or booleans), `score` a sequence (rows,) of finite numbers on any
+scale, higher for present. A row is called positive where score >= threshold. A row may occur more than once, as in a
+resample. Missing values are the caller's to leave out: a nan, an infinite score or another truth raises `ValueError`.
 
-Undefined is nan: `METRICS` and `youden_threshold` where a class has no row, a ratio of `METRICS_AT` where its denominator is 0.
+Undefined is nan: `METRICS` and `youden_threshold` where a class has no row, a ratio of `METRICS_AT` where its
+denominator is 0.
 
-Sources: Hanley and McNeil, Radiology 143:29 (1982), for the area as a probability, ties counting one half; Youden, Cancer 3:32
-(1950); Manning, Raghavan and Schütze, "Introduction to Information Retrieval" (2008), section 8.4, for average precision, here
-with rows of one score taken in one step.
+Sources: Hanley and McNeil, Radiology 143:29 (1982), for the area as a probability, ties counting one half; Youden,
+Cancer 3:32 (1950); Manning, Raghavan and Schütze, "Introduction to Information Retrieval" (2008), section 8.4, for
+average precision, here with rows of one score taken in one step.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ def average_precision(truth: Values, score: Values) -> float:
 def roc_curve(truth: Values, score: Values) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(false-positive rate, sensitivity, threshold), a point for each distinct score, highest first.
 
-    The point (0, 0) at threshold inf, where nothing is called positive, comes before them. The rate of a class without rows
-    is nan throughout.
+    The point (0, 0) at threshold inf, where nothing is called positive, comes before them. The rate of a class without
+    rows is nan throughout.
     """
     called = _called(truth, score)
     true, false = (np.concatenate([[0], count]) for count in (called.true, called.false))
@@ -54,8 +55,8 @@ def roc_curve(truth: Values, score: Values) -> tuple[np.ndarray, np.ndarray, np.
 def precision_recall_curve(truth: Values, score: Values) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(precision, recall, threshold), a point for each distinct score, highest first, so that recall rises.
 
-    There is no point at recall 0 unless a score gives one: where nothing is called positive, precision is undefined. Recall is
-    nan throughout where there is no positive row.
+    There is no point at recall 0 unless a score gives one: where nothing is called positive, precision is undefined.
+    Recall is nan throughout where there is no positive row.
     """
     called = _called(truth, score)
     return _ratios(called.true, called.true + called.false), _ratios(called.true, called.positives), called.thresholds
@@ -64,9 +65,9 @@ def precision_recall_curve(truth: Values, score: Values) -> tuple[np.ndarray, np
 def youden_threshold(truth: Values, score: Values) -> float:
     """The threshold with the largest sensitivity + specificity - 1; of equals, the one with the higher sensitivity.
 
-    It lies midway between the lowest score called positive and the next one below, so that no row it was chosen on sits on the
-    edge, where the last bit of a score would decide. Where everything is best called positive it is the lowest score. Choose it
-    on other rows than it is judged on.
+    It lies midway between the lowest score called positive and the next one below, so that no row it was chosen on sits
+    on the edge, where the last bit of a score would decide. Where everything is best called positive it is the lowest
+    score. Choose it on other rows than it is judged on.
     """
     called = _called(truth, score)
     if not called.positives or not called.negatives:
@@ -94,19 +95,19 @@ def specificity(truth: Values, score: Values, threshold: float) -> float:
 
 
 def ppv(truth: Values, score: Values, threshold: float) -> float:
-    """Positive predictive value, precision: the share of the rows called positive that are positive. Holds at this prevalence only."""
+    """Positive predictive value, precision: the share of rows called positive that are positive. At this prevalence."""
     rows = _confusion(truth, score, threshold)
     return _ratio(rows.true_positive, rows.true_positive + rows.false_positive)
 
 
 def npv(truth: Values, score: Values, threshold: float) -> float:
-    """Negative predictive value: the share of the rows called negative that are negative. Holds at this prevalence only."""
+    """Negative predictive value: the share of the rows called negative that are negative. At this prevalence."""
     rows = _confusion(truth, score, threshold)
     return _ratio(rows.true_negative, rows.true_negative + rows.false_negative)
 
 
 def f1(truth: Values, score: Values, threshold: float) -> float:
-    """The harmonic mean of sensitivity and positive predictive value. nan where no row is positive and none is called so."""
+    """Harmonic mean of sensitivity and positive predictive value. nan where no row is positive or called positive."""
     rows = _confusion(truth, score, threshold)
     return _ratio(2 * rows.true_positive, 2 * rows.true_positive + rows.false_positive + rows.false_negative)
 
@@ -119,7 +120,7 @@ class _Confusion(NamedTuple):
 
 
 class _Called(NamedTuple):
-    """Rows of each class called positive at each distinct score (`thresholds`, falling), and rows of each class in all."""
+    """Rows of each class called positive at each distinct score (`thresholds`, falling), and rows of each class."""
 
     true: np.ndarray
     false: np.ndarray

@@ -76,14 +76,11 @@ class Cache:
 
     @cached_property
     def images(self) -> np.ndarray:
-        return self._map("images.u8")
+        return store.map_pictures(self.folder / "images.u8", self.size)
 
     @cached_property
     def masks(self) -> np.ndarray:
-        return self._map("masks.u8")
-
-    def _map(self, name: str) -> np.ndarray:
-        return np.memmap(self.folder / name, np.uint8, "r").reshape(-1, self.size, self.size)
+        return store.map_pictures(self.folder / "masks.u8", self.size)
 
     @cached_property
     def _rows(self) -> Mapping[str, int]:

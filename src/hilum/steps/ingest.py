@@ -68,7 +68,7 @@ def _tables(dataset: str, module: ModuleType, rows: list[Row]) -> tuple[list[lis
     patient, joined = _joined_patients(rows)
     images = [
         [
-            f"{dataset}/{row.name}", dataset, f"{dataset}/{patient[row.patient]}", row.image, row.lung_mask, row.right_lung_mask,
+            f"{dataset}/{row.name}", dataset, row.source or dataset, f"{dataset}/{patient[row.patient]}", row.image, row.lung_mask, row.right_lung_mask,
             row.left_lung_mask, row.given_part, row.sex, row.age_years, row.view, row.reading,
         ]
         for row in rows

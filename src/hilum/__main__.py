@@ -1,0 +1,30 @@
+"""`python -m hilum` and the `hilum` command: a fault becomes one message and an exit code, never a traceback."""
+
+from __future__ import annotations
+
+import sys
+
+from hilum.errors import CannotWrite, HilumError
+
+
+def main() -> None:
+    from hilum.cli import app
+
+    try:
+        app()
+    except HilumError as error:
+        sys.exit(_told(error))
+    except OSError as error:
+        sys.exit(_told(CannotWrite.because(error.filename, error)))
+    except KeyboardInterrupt:
+        sys.stderr.write("hilum: stopped; the same command goes on where this one left off\n")
+        sys.exit(130)
+
+
+def _told(error: HilumError) -> int:
+    sys.stderr.write(f"hilum: {error}\n")
+    return 1
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,10 @@
+"""Checks of an audit, one module a family; `hilum.shelf` finds them by file name.
+
+A module holds:
+
+    CARD                       what the family is about; its caveats say how sure the findings are
+    RULES                      a tuple of `hilum.findings.Rule`; their names are unique on the shelf
+    check(manifest, facts)     findings; `facts` is the cache's index, one row an image, see `hilum.steps.cache.FACTS`
+
+A check works on tables alone: files were decoded when the cache was filled. What it finds does not depend on the order of rows.
+"""

@@ -1,0 +1,70 @@
+"""Patients: what a split by patient would miss, and what a split that the source comes with got wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import polars as pl
+
+from hilum.checks._pairs import copies, pairs
+from hilum.findings import Finding, Rule
+from hilum.manifest import Manifest
+from hilum.shelf import Card
+
+CARD = Card(
+    title="Patients and given splits",
+    caveats="As sure as the names of the patients: where a set has none, each picture is taken for a patient of its own, and a person in "
+    "two parts goes unseen unless the very same picture is in both.",
+)
+IN_TWO_PARTS = Rule(
+    "patient-parts",
+    "error",
+    "A patient stands in two parts of the split that the set comes with.",
+    "A model is tested on people it was trained on, which makes its figures too good.",
+    "Leave the given split: with [split] given = \"ignore\" Hilum makes one by patient.",
+)
+COPY_IN_TWO_PARTS = Rule(
+    "duplicate-parts",
+    "error",
+    "One picture stands in two parts of the split that the set comes with.",
+    "A model is tested on a picture it was trained on, which makes its figures too good.",
+    "Take one of the two out, or leave the given split: with [split] given = \"ignore\" Hilum keeps copies in one part.",
+)
+TWO_PATIENTS = Rule(
+    "duplicate-patients",
+    "warning",
+    "One picture stands under two patients.",
+    "It is one person under two names, or one of the two is a wrong picture; a split by patient alone would set them apart.",
+    "Find out whose picture it is. Until then Hilum's split keeps both patients in one part.",
+)
+SEX_DIFFERS = Rule(
+    "patient-sex",
+    "warning",
+    "The pictures of one patient state different sexes.",
+    "Two people may share a name in the table, or a picture was filed under the wrong one.",
+    "Look the patient up in the source; separate the pictures or correct the entry.",
+)
+RULES = (IN_TWO_PARTS, COPY_IN_TWO_PARTS, TWO_PATIENTS, SEX_DIFFERS)
+_NAMELESS = "no-patients"  # the remark of a data set in which nothing names the patients
+
+
+def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Finding]:
+    yield from _within_patients(manifest.table)
+    doubled = copies(manifest.table.join(facts, on="image_id"))
+    parts = pl.format("{} is in {} and the same picture, {}, in {}", "path", "given_part", "other_path", "other_given_part")
+    yield from COPY_IN_TWO_PARTS.found(_told(pairs(doubled, ["pixel_digest"], "given_part"), parts))
+    if _NAMELESS in manifest.remarks["rule"]:  # each picture is then a patient of its own, and every copy would be two
+        return
+    patients = pl.format("{} of patient {} and {} of patient {} are the same picture", "path", "patient_id", "other_path", "other_patient_id")
+    yield from TWO_PATIENTS.found(_told(pairs(doubled, ["pixel_digest"], "patient_id"), patients))
+
+
+def _within_patients(table: pl.DataFrame) -> Iterator[Finding]:
+    for rule, column in ((IN_TWO_PARTS, "given_part"), (SEX_DIFFERS, "sex")):
+        counted = table.with_columns(images=pl.len().over("patient_id", column))
+        message = pl.format("patient {}: {} in {} pictures, {} in {}", "patient_id", column, "images", f"other_{column}", "other_images")
+        yield from rule.found(_told(pairs(counted, ["patient_id"], column), message))
+
+
+def _told(found: pl.DataFrame, message: pl.Expr) -> pl.DataFrame:
+    return found.select("image_id", "other_image_id", message=message)

@@ -1,0 +1,99 @@
+"""What ingest met while it read the folder, with the severity that the data set gave it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import polars as pl
+
+from hilum.findings import Finding, Rule
+from hilum.manifest import DROPPED, Manifest
+from hilum.shelf import Card
+
+CARD = Card(
+    title="Reading the folder",
+    caveats="These are certain, as far as the data set's layout is the one that it was read as.",
+)
+RULES = (
+    Rule(
+        DROPPED,
+        "info",
+        "A file in the folder is not part of the data.",
+        "What is left out is nobody's result; a picture among it is one that you may miss.",
+        "Nothing, where that is meant; else give the file the name and place that the data set's layout asks for.",
+    ),
+    Rule(
+        "mask-orphan",
+        "warning",
+        "A mask belongs to no picture.",
+        "A picture is missing, or the mask's name is misspelt and its picture stands without a mask.",
+        "Name the mask as its picture, or put the missing picture back.",
+    ),
+    Rule(
+        "no-patients",
+        "warning",
+        "Nothing says whose pictures these are.",
+        "If a person has several pictures, a split cannot keep them together, and the figures are too good.",
+        "Add a CSV with the columns image and patient.",
+    ),
+    Rule(
+        "same-patient",
+        "info",
+        "A reading says that two patients are one person.",
+        "Set apart by a split, the same person would be in training and in test.",
+        "Nothing where they were joined; where the other one has no picture here, see that it was not misspelt.",
+    ),
+    Rule(
+        "reading-missing",
+        "info",
+        "A picture has no clinical reading.",
+        "Its sex, age and label cannot be compared with what the radiologist wrote.",
+        "Put the reading beside the others, if there is one.",
+    ),
+    Rule(
+        "reading-orphan",
+        "info",
+        "A clinical reading belongs to no picture.",
+        "A picture of the release may be missing here.",
+        "Nothing, where the pictures are a selection; else copy the missing picture.",
+    ),
+    Rule(
+        "reading-encoding",
+        "warning",
+        "A clinical reading is not UTF-8.",
+        "Letters beyond English may have been misread.",
+        "Look at the words, and save the file again as UTF-8.",
+    ),
+    Rule(
+        "reading-form",
+        "warning",
+        "Sex or age could not be found in a clinical reading.",
+        "They are empty for this picture, so figures by sex or age leave it out.",
+        "Write them in the first line in the form of the other readings.",
+    ),
+    Rule(
+        "csv-encoding",
+        "warning",
+        "The table of pictures is not UTF-8.",
+        "Letters beyond English may have been misread.",
+        "Save the CSV again as UTF-8.",
+    ),
+    Rule(
+        "remark",
+        "info",
+        "The data set's module noted something of its own.",
+        "It may change what the data are; the message says what was met.",
+        "Look at the file that the message names.",
+    ),
+)
+_OTHER = "remark"
+
+
+def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Finding]:
+    remarks = manifest.remarks.join(manifest.table.select("image_id", "path"), on="path", how="left", maintain_order="left")
+    place = pl.when(pl.col("path") == ".").then(pl.lit("")).otherwise(pl.format("{}: ", "path"))
+    known = pl.col("rule").is_in([rule.name for rule in RULES])
+    for rule in RULES:
+        rows = remarks.filter(~known if rule.name == _OTHER else pl.col("rule") == rule.name)
+        note = pl.format("{}{}: {}", place, "rule", "message") if rule.name == _OTHER else place + pl.col("message")
+        yield from rule.found(rows.select("image_id", "severity", message=note))

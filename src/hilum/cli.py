@@ -1,0 +1,229 @@
+"""The command line: a verb a step, and `run` for all of them. Each verb parses, calls one step, and prints; nothing is decided here.
+
+Steps are imported when a verb needs them, so that `hilum --help` is quick.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hilum import __version__
+
+if TYPE_CHECKING:
+    from hilum.recipe import Recipe
+    from hilum.run import Run
+    from hilum.steps import Progress
+    from hilum.steps.chain import Done
+
+app = typer.Typer(
+    no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None,
+    help="Folders of chest radiographs in; checked data, patient-safe splits, lung masks, findings, anomaly maps and honest figures out.",
+)  # fmt: skip
+
+Source = Annotated[Path, typer.Argument(help="A folder of radiographs, a recipe (.toml), or the folder of a run.", show_default=False)]
+To = Annotated[Path | None, typer.Option("--to", help="The run's folder; runs/NAME where it is not given.", show_default=False)]
+Quick = Annotated[bool, typer.Option("--quick", help="The same job in a fraction of the time, with weaker models.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON; progress goes to standard error in any case.")]
+
+
+class Level(StrEnum):
+    never = "never"
+    error = "error"
+    warning = "warning"
+    info = "info"
+
+
+FailOn = Annotated[Level, typer.Option("--fail-on", help="Exit with code 1 where the audit has findings of this severity or worse.")]
+
+
+@app.command(epilog="Example: hilum run data/chest --to runs/chest --quick")
+def run(source: Source, to: To = None, quick: Quick = False, as_json: Json = False) -> None:
+    """Do the whole job, from a folder to a report; go on where an earlier run stopped."""
+    folder, _ = _perform(source, to, quick, "report", as_json)
+    if not as_json:
+        typer.echo(f"\nreport: {(folder / 'report.html').resolve()}")
+
+
+@app.command(epilog="Example: hilum ingest data/chest --to runs/chest")
+def ingest(source: Source, to: To = None, quick: Quick = False, as_json: Json = False) -> None:
+    """Recognise the data set and write its table of images, patients and labels."""
+    _perform(source, to, quick, "ingest", as_json)
+
+
+@app.command(epilog="Example: hilum cache data/chest --to runs/chest")
+def cache(source: Source, to: To = None, quick: Quick = False, as_json: Json = False) -> None:
+    """Decode every picture once into a memory map, noting what is seen of each file."""
+    _perform(source, to, quick, "cache", as_json)
+
+
+@app.command(epilog="Example: hilum audit data/chest --fail-on error")
+def audit(source: Source, to: To = None, quick: Quick = False, as_json: Json = False, fail_on: FailOn = Level.never) -> None:
+    """Look for what spoils a study: broken files and masks, duplicates, contradictions, leaks of a given split."""
+    folder, _ = _perform(source, to, quick, "audit", as_json)
+    from hilum.steps import audit as step
+
+    findings = step.read(folder)
+    if not as_json:
+        typer.echo(step.table(findings))
+    if fail_on is not Level.never and step.failing(findings, fail_on.value):
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: hilum split data/chest --to runs/chest")
+def split(source: Source, to: To = None, quick: Quick = False, as_json: Json = False) -> None:
+    """Divide the patients into train, tune and test, once for all stages."""
+    _perform(source, to, quick, "split", as_json)
+
+
+@app.command(epilog="Example: hilum segment data/chest --to runs/chest")
+def segment(source: Source, to: To = None, quick: Quick = False, as_json: Json = False) -> None:
+    """Train the lung segmenter and find the lungs of every picture, out of fold in the training part."""
+    _perform(source, to, quick, "segment", as_json)
+
+
+@app.command(epilog="Example: hilum region data/chest --to runs/chest")
+def region(source: Source, to: To = None, quick: Quick = False, as_json: Json = False) -> None:
+    """Cut the lungs out of every picture."""
+    _perform(source, to, quick, "region", as_json)
+
+
+@app.command(epilog="Example: hilum train data/chest --to runs/chest")
+def train(source: Source, to: To = None, quick: Quick = False, as_json: Json = False) -> None:
+    """Train the classifier and the anomaly model on the training part's regions."""
+    _perform(source, to, quick, "train", as_json)
+
+
+@app.command(epilog="Examples: hilum predict data/chest --to runs/chest; hilum predict runs/chest new/a.png new/b.png --masks out")
+def predict(
+    source: Source,
+    images: Annotated[list[Path] | None, typer.Argument(help="Pictures to score with a finished run's models.", show_default=False)] = None,
+    to: To = None,
+    masks: Annotated[Path | None, typer.Option("--masks", help="Write the pictures' lung masks and anomaly maps here.", show_default=False)] = None,
+    quick: Quick = False,
+    as_json: Json = False,
+) -> None:
+    """Score the tune and test parts; or, given a run and pictures, score the pictures. Needs no PyTorch."""
+    if not images:
+        _perform(source, to, quick, "predict", as_json)
+        return
+    from hilum.steps import ask
+
+    told, faults = ask.ask(source, images, masks)
+    typer.echo(json.dumps(told, indent=1) if as_json else "\n".join(_line(about) for about in told))
+    for fault in faults:
+        typer.echo(f"hilum: {fault}", err=True)
+    if faults:
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: hilum evaluate data/chest --to runs/chest")
+def evaluate(source: Source, to: To = None, quick: Quick = False, as_json: Json = False) -> None:
+    """Compute the figures with their intervals, after proving that no stage was trained on a test image."""
+    _perform(source, to, quick, "evaluate", as_json)
+
+
+@app.command(epilog="Example: hilum report data/chest --to runs/chest")
+def report(source: Source, to: To = None, quick: Quick = False, as_json: Json = False) -> None:
+    """Write the report, one HTML file."""
+    _perform(source, to, quick, "report", as_json)
+
+
+@app.command(epilog="Example: hilum example kaggle_masks demo/data --images 120 --seed 1")
+def example(
+    dataset: Annotated[str, typer.Argument(help="A data set's name, see `hilum datasets`.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(help="Where to write it; must be empty or not there.", show_default=False)],
+    images: Annotated[int, typer.Option("--images", min=8, help="How many pictures.")] = 24,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same files.")] = 0,
+) -> None:
+    """Write a made-up copy of a data set's layout: invented pictures, exact masks, readings."""
+    from hilum import shelf
+    from hilum.errors import HilumError
+
+    if folder.exists() and any(folder.iterdir()):
+        raise HilumError(f"{folder} is not empty; choose another folder, nothing was written")
+    shelf.load("datasets", dataset).example(folder, images=images, seed=seed)
+    typer.echo(f"{images} made-up pictures in the layout of {dataset}: {folder}")
+
+
+@app.command(epilog="Example: hilum datasets --json")
+def datasets(as_json: Json = False) -> None:
+    """The data sets that are read, with licence and caveats."""
+    from dataclasses import asdict
+
+    from hilum import shelf
+
+    cards = {name: asdict(shelf.load("datasets", name).CARD) for name in shelf.names("datasets")}
+    if as_json:
+        typer.echo(json.dumps(cards, indent=1))
+    else:
+        typer.echo("\n\n".join("\n".join([name, *(f"  {key}: {text}" for key, text in card.items() if text)]) for name, card in cards.items()))
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"hilum {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False) -> None:
+    pass
+
+
+def _perform(source: Path, to: Path | None, quick: bool, until: str, as_json: bool) -> tuple[Path, list[Done]]:
+    """Do the steps up to `until`, telling of each; returns the run's folder."""
+    from hilum.steps import chain
+
+    recipe, run = _meant(source, to, quick)
+    told = []
+    for done in chain.perform(run, recipe, _watch, until=until):
+        told.append(done)
+        state = "kept" if done.kept else f"{done.seconds:.1f} s"
+        typer.echo(f"{done.step:9} {state:>8}  {_line(done.summary)}", err=as_json)
+    if as_json:
+        typer.echo(json.dumps({"run": str(run.folder), "steps": {done.step: done.summary for done in told}}, indent=1))
+    return run.folder, told
+
+
+def _meant(source: Path, to: Path | None, quick: bool) -> tuple[Recipe, Run]:
+    """The recipe and run that the arguments name."""
+    from hilum.recipe import Data, Recipe
+    from hilum.run import Run
+
+    if source.suffix == ".toml":
+        recipe = Recipe.read(source)
+    elif (source / "recipe.toml").exists() and to is None:
+        recipe, to = Run(source).recipe(), source
+    else:
+        recipe = Recipe(data=Data(folder=str(source.resolve())))
+    name = source.stem if source.suffix == ".toml" else source.resolve().name
+    return recipe.quick() if quick else recipe, Run(to or Path("runs") / name)
+
+
+@contextmanager
+def _watch(step: str) -> Iterator[Progress]:
+    """A bar on standard error where that is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("{task.description:9}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task(step, total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)
+
+
+def _line(summary: dict[str, Any]) -> str:
+    """A summary on one line."""
+    parts = []
+    for key, value in summary.items():
+        shown = ", ".join(f"{inner} {number}" for inner, number in value.items()) if isinstance(value, dict) else value
+        parts.append(f"{key}: {shown}")
+    return "; ".join(parts)

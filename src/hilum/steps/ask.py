@@ -1,0 +1,54 @@
+"""Ask a finished run's models about pictures of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hilum import store
+from hilum.errors import BadData
+from hilum.files import raster
+from hilum.radiograph import to_uint8
+from hilum.run import Run
+from hilum.steps import evaluate, predict
+
+
+def ask(folder: Path, images: Sequence[Path], masks: Path | None = None) -> tuple[list[dict[str, Any]], list[str]]:
+    """What the run in `folder` says of each picture, and what is wrong with those that could not be read; the others are still told.
+
+    With `masks`, writes NAME_lungs.png (127 right lung, 255 left) and NAME_anomaly.png of each picture there, in its own pixels.
+    """
+    reader = predict.Reader.of(Run(folder))
+    thresholds = store.read_json(folder / evaluate.THRESHOLDS) if (folder / evaluate.THRESHOLDS).exists() else {}
+    told, faults = [], []
+    for path in images:
+        try:
+            found = reader.read(path)
+        except BadData as fault:
+            faults.append(str(fault))
+            continue
+        told.append(_about(path, found, thresholds))
+        if masks:
+            _write(masks, path.stem, found)
+    return told, faults
+
+
+def _about(path: Path, found: predict.Prediction, thresholds: dict[str, float]) -> dict[str, Any]:
+    about: dict[str, Any] = {"image": str(path), "finding": found.concept}
+    for stage, score in found.scores.items():
+        about[f"{stage} score"] = score
+        if stage in thresholds:
+            about[f"{stage} positive"] = score >= thresholds[stage]
+    about["right lung pixels"], about["left lung pixels"] = (int((found.lungs == side).sum()) for side in (1, 2))
+    if found.whole:
+        about["warning"] = "no lungs were found: the scores are of the whole picture and mean little"
+    return about
+
+
+def _write(folder: Path, stem: str, found: predict.Prediction) -> None:
+    raster.write_png(folder / f"{stem}_lungs.png", np.array([0, 127, 255], np.uint8)[found.lungs])
+    if found.anomaly_map is not None:
+        raster.write_png(folder / f"{stem}_anomaly.png", to_uint8(found.anomaly_map / max(float(found.anomaly_map.max()), 1e-6)))

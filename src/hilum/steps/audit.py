@@ -1,0 +1,72 @@
+"""Audit: every check of the shelf on the manifest and on what caching saw of each file. Nothing is decoded, changed or left out here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+
+from hilum import shelf, store
+from hilum.checks.files import DUPLICATES
+from hilum.errors import NotFound
+from hilum.findings import COLUMNS
+from hilum.manifest import SEVERITIES, Manifest
+from hilum.recipe import Recipe
+from hilum.run import Run
+from hilum.steps import Progress, cache
+
+VERSION = 1  # change it when the same manifest and facts give other findings
+NEVER = "never"
+LEVELS = (*SEVERITIES, NEVER)  # of `--fail-on`
+
+
+def audit(manifest: Manifest, facts: pl.DataFrame) -> pl.DataFrame:
+    """Findings as `hilum.findings.COLUMNS`: by severity, worst first, then rule and images, whatever the order of files.
+
+    `facts` is the index of the manifest's cache.
+    """
+    rows = []
+    for name in shelf.names("checks"):
+        module = shelf.load("checks", name)
+        remedies = {rule.name: rule.remedy for rule in module.RULES}
+        for found in module.check(manifest, facts):
+            rows.append((found.rule, found.severity, found.image_id, found.other_image_id, found.message, remedies[found.rule]))
+    by_severity = pl.col("severity").cast(pl.Enum(SEVERITIES))
+    return pl.DataFrame(rows, schema=COLUMNS, orient="row").sort(by_severity, "rule", "image_id", "other_image_id", "message")
+
+
+def failing(findings: pl.DataFrame, level: str) -> int:
+    """Number of findings at `level` (one of `LEVELS`) or worse. Raises `NotFound` for any other word."""
+    if level not in LEVELS:
+        raise NotFound.named("severity", level, LEVELS)
+    worse = SEVERITIES[: SEVERITIES.index(level) + 1] if level != NEVER else ()
+    return findings["severity"].is_in(worse).sum()
+
+
+def duplicates(findings: pl.DataFrame) -> list[tuple[str, str]]:
+    """Pairs (image_id, other_image_id) that show one picture: each copy beside the first of its kind, so pairs chain up to whole groups."""
+    return findings.filter(pl.col("rule").is_in(DUPLICATES)).select("image_id", "other_image_id").sort(pl.all()).rows()
+
+
+# ------------------------------------------------------------------------------------------------------------------------ the step
+
+
+def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
+    return {"manifest": run.made("ingest")["manifest.parquet"], "cache": run.made("cache"), "version": VERSION}
+
+
+def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], dict[str, Any]]:
+    findings = audit(Manifest.read(run.folder), cache.opened(run, recipe).index)
+    store.write_table(run / "findings.parquet", findings)
+    progress(1, 1)
+    return {"findings.parquet": store.digest_of_table(findings)}, summary(findings)
+
+
+def summary(findings: pl.DataFrame) -> dict[str, Any]:
+    """Counts by severity, and by rule with the worst first."""
+    by_severity = dict(findings.group_by("severity").len().iter_rows())
+    by_rule = findings.group_by("severity", "rule", maintain_order=True).len()
+    return {
+        **{severity: by_severity.get(severity, 0) for severity in SEVERITIES},
+        "rules": {f"{rule} ({severity})": count for severity, rule, count in by_rule.iter_rows()},
+    }

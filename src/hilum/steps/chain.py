@@ -1,0 +1,67 @@
+"""The chain: all steps in their order, each skipped where it is finished and made again where anything it was made from has changed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hilum.errors import HilumError, Mismatch
+from hilum.recipe import Recipe
+from hilum.run import Run
+from hilum.steps import Progress, audit, cache, evaluate, ingest, predict, region, report, segment, split, train
+
+STEPS = {
+    "ingest": ingest,
+    "cache": cache,
+    "audit": audit,
+    "split": split,
+    "segment": segment,
+    "region": region,
+    "train": train,
+    "predict": predict,
+    "evaluate": evaluate,
+    "report": report,
+}
+Watch = Callable[[str], AbstractContextManager[Progress]]
+
+
+@dataclass(frozen=True)
+class Done:
+    step: str
+    kept: bool  # it was finished before
+    seconds: float
+    summary: dict[str, Any]
+
+
+def perform(run: Run, recipe: Recipe, watch: Watch, *, until: str = "report") -> Iterator[Done]:
+    """Do the steps up to and with `until`, telling of each as it ends. Raises `Mismatch` where the folder is another data set's run."""
+    _refuse_other(run, recipe)
+    with run.locked():
+        run.write_recipe(recipe)
+        for name, step in STEPS.items():
+            begun = time.monotonic()
+            made_from = step.made_from(run, recipe)
+            kept = made_from is not None and run.finished(name, made_from)
+            if not kept:
+                with watch(name) as progress:
+                    made, summary = step.make(run, recipe, progress)
+                run.finish(name, made_from or {}, made, summary)
+            yield Done(name, kept, time.monotonic() - begun, run.summary(name))
+            if name == until:
+                return
+
+
+def _refuse_other(run: Run, recipe: Recipe) -> None:
+    folder, data = run.folder.resolve(), Path(recipe.data.folder).resolve()
+    if folder == data or data in folder.parents:
+        raise HilumError(f"{run.folder} lies inside the data folder {data}, which is never written to; choose another folder with --to")
+    if (run / "recipe.toml").exists():
+        before = run.recipe().data.folder
+        if Path(before).resolve() != data:
+            raise Mismatch(f"{run.folder} is a run of {before}, not of {data}; choose another folder with --to")
+    elif run.folder.is_dir() and any(path.name != ".lock" for path in run.folder.iterdir()):
+        raise HilumError(f"{run.folder} is not empty and not a run; choose another folder with --to")

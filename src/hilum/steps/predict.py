@@ -1,0 +1,105 @@
+"""Predict: scores of the tune and test parts, and of any file, by ONNX Runtime alone.
+
+    scores.parquet     image_id, part, stage (finding or anomaly), concept, score
+    predict/maps.npy   float16 (n, MAP, MAP): anomaly maps, in the order of the anomaly rows of scores.parquet
+
+A file's score is found by the very functions that made the run's, so a picture of the test part scores the same either way.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from hilum import store
+from hilum.exported import Exported
+from hilum.files import raster
+from hilum.radiograph import Radiograph, resize
+from hilum.recipe import Recipe
+from hilum.run import Run
+from hilum.steps import Progress, cache, region, segment, train
+from hilum.steps._training import digests
+
+VERSION = 1
+MAP = 56  # side of the stored anomaly maps: finer than the models' own grids
+SCORES, MAPS = "scores.parquet", "predict/maps.npy"
+COLUMNS = {"image_id": pl.String, "part": pl.String, "stage": pl.String, "concept": pl.String, "score": pl.Float64}
+STAGES = {"finding": train.FINDING, "anomaly": train.ANOMALY}
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a run's models say of one file. Masks and maps are in the file's own pixels."""
+
+    scores: Mapping[str, float]  # by stage; a score is not a probability
+    concept: str
+    lungs: np.ndarray  # uint8 (height, width): 0, 1 right, 2 left
+    anomaly_map: np.ndarray | None  # float32 (height, width), 0 outside the region
+    whole: bool  # no lungs were found, so the scores are of the whole picture
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A run's models, to be asked about files."""
+
+    run: Run
+    recipe: Recipe
+
+    @classmethod
+    def of(cls, run: Run) -> Reader:
+        recipe = run.recipe()
+        run.made("train")
+        return cls(run, recipe)
+
+    @cached_property
+    def models(self) -> dict[str, Exported]:
+        files = {"lungs": f"segment/{segment.WHOLE}.onnx", **STAGES}
+        return {stage: Exported(self.run / file) for stage, file in files.items() if (self.run / file).exists()}
+
+    def read(self, path: Path) -> Prediction:
+        return self.look(raster.read(path).radiograph())
+
+    def look(self, radiograph: Radiograph) -> Prediction:
+        picture = cache.prepare(radiograph, self.recipe.pixels.size, self.recipe.pixels.window)
+        labels = segment.find(self.models["lungs"], picture) if "lungs" in self.models else np.zeros_like(picture)
+        cut = region.cut(picture, labels, self.recipe.region)
+        found = {stage: self.models[stage](cut.image) for stage in STAGES if stage in self.models}
+        letterbox, *_ = cut.to_file(radiograph.size).steps
+        heat = cut.to_file(radiograph.size).back(found["anomaly"]["map"]) if "anomaly" in found else None
+        concept = self.models["finding"].contract.concept if "finding" in found else ""
+        scores = {stage: float(outputs["score"]) for stage, outputs in found.items()}
+        return Prediction(scores, concept, letterbox.back(labels, labels=True), heat, cut.whole)
+
+
+# ------------------------------------------------------------------------------------------------------------------------ the step
+
+
+def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
+    return {"train": run.made("train"), "region": run.made("region"), "split": run.made("split"), "version": VERSION}
+
+
+def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], dict[str, Any]]:
+    table = store.read_table(run / "split.parquet").filter(pl.col("part") != "train")
+    regions = region.Regions.of(run.folder, recipe.region.size)
+    places = regions.rows(table["image_id"])
+    models = {stage: Exported(run / file) for stage, file in STAGES.items() if file in run.made("train")}
+    scores, maps = [], []
+    for index, (stage, model) in enumerate(models.items()):
+        for number, (image_id, part) in enumerate(table.select("image_id", "part").iter_rows()):
+            found = model(regions.images[places[number]])
+            scores.append([image_id, part, stage, model.contract.concept, float(found["score"])])
+            if "map" in found:
+                maps.append(resize(found["map"], (MAP, MAP)).astype(np.float16))
+            progress(index * table.height + number + 1, len(models) * table.height)
+    store.write_table(run / SCORES, pl.DataFrame(scores, schema=COLUMNS, orient="row"))
+    stream = io.BytesIO()
+    np.save(stream, np.stack(maps) if maps else np.zeros((0, MAP, MAP), np.float16))
+    store.write_bytes(run / MAPS, stream.getvalue())
+    return digests(run, [SCORES, MAPS]), {"scores": len(scores), "of images": table.height}
