@@ -17,6 +17,8 @@ import typer
 from hilum import __version__
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from hilum.recipe import Recipe
     from hilum.run import Run
     from hilum.steps import Progress
@@ -26,6 +28,8 @@ app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None,
     help="Folders of chest radiographs in; checked data, patient-safe splits, lung masks, findings, anomaly maps and honest figures out.",
 )  # fmt: skip
+
+SHOWN = 10  # findings of one rule on the terminal; findings.parquet and the report have them all
 
 Source = Annotated[Path, typer.Argument(help="A folder of radiographs, a recipe (.toml), or the folder of a run.", show_default=False)]
 To = Annotated[Path | None, typer.Option("--to", help="The run's folder; runs/NAME where it is not given.", show_default=False)]
@@ -67,12 +71,13 @@ def cache(source: Source, to: To = None, quick: Quick = False, as_json: Json = F
 def audit(source: Source, to: To = None, quick: Quick = False, as_json: Json = False, fail_on: FailOn = Level.never) -> None:
     """Look for what spoils a study: broken files and masks, duplicates, contradictions, leaks of a given split."""
     folder, _ = _perform(source, to, quick, "audit", as_json)
+    from hilum import store
     from hilum.steps import audit as step
 
-    findings = step.read(folder)
+    findings = store.read_table(folder / "findings.parquet")
     if not as_json:
-        typer.echo(step.table(findings))
-    if fail_on is not Level.never and step.failing(findings, fail_on.value):
+        _tell_findings(findings)
+    if step.failing(findings, fail_on.value):
         raise typer.Exit(1)
 
 
@@ -139,7 +144,7 @@ def report(source: Source, to: To = None, quick: Quick = False, as_json: Json = 
 def example(
     dataset: Annotated[str, typer.Argument(help="A data set's name, see `hilum datasets`.", show_default=False)],
     folder: Annotated[Path, typer.Argument(help="Where to write it; must be empty or not there.", show_default=False)],
-    images: Annotated[int, typer.Option("--images", min=8, help="How many pictures.")] = 24,
+    images: Annotated[int, typer.Option("--images", min=4, help="How many pictures.")] = 24,
     seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same files.")] = 0,
 ) -> None:
     """Write a made-up copy of a data set's layout: invented pictures, exact masks, readings."""
@@ -164,6 +169,16 @@ def datasets(as_json: Json = False) -> None:
         typer.echo(json.dumps(cards, indent=1))
     else:
         typer.echo("\n\n".join("\n".join([name, *(f"  {key}: {text}" for key, text in card.items() if text)]) for name, card in cards.items()))
+
+
+def _tell_findings(findings: pl.DataFrame) -> None:
+    """Errors and warnings a line each, up to `SHOWN` a rule; what is only worth knowing is counted."""
+    for (severity, rule), rows in findings.group_by("severity", "rule", maintain_order=True):
+        typer.echo(f"\n{severity}: {rule}, {rows.height}\n  remedy: {rows['remedy'][0]}")
+        for row in rows.head(SHOWN if severity != "info" else 1).iter_rows(named=True):
+            typer.echo("  " + ", ".join(filter(None, (row["image_id"], row["other_image_id"], row["message"]))))
+        if rows.height > SHOWN:
+            typer.echo("  …")
 
 
 def _version(wanted: bool) -> None:

@@ -48,7 +48,7 @@ class Exported:
         options.log_severity_level = 3
         try:
             return onnxruntime.InferenceSession(str(self.path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # noqa: BLE001 (ONNX Runtime raises its own untyped errors; all mean that the file is not usable)
+        except Exception as error:
             raise BadData(f"{self.path} is not a model ONNX Runtime can read: {error}; train it again or copy it anew") from error
 
     @cached_property

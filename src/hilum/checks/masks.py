@@ -69,7 +69,7 @@ def _missing(masks: pl.DataFrame) -> Iterator[Finding]:
     some = pl.col("mask").is_not_null().any().over("dataset")
     missing = masks.filter(pl.col("mask").is_null())
     bare = masks.filter(~some).group_by("dataset").len()
-    yield from MISSING.found(bare.select(message=pl.format("none of the {} pictures of {} has a lung mask", "len", "dataset")))
+    yield from MISSING.found(bare.select(message=pl.format("no picture of {} has a lung mask (pictures: {})", "dataset", "len")))
     alone = missing.join(bare, on="dataset", how="anti")
     yield from MISSING.found(alone.select("image_id", message=pl.format("{} has no lung mask", "path")))
 

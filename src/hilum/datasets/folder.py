@@ -175,14 +175,15 @@ def _files(root: Path, endings: tuple[str, ...] | None) -> Iterator[Path]:
 def example(root: Path, *, images: int = 12, seed: int = 0) -> None:
     """Two class folders and a CSV that names patients, one of them with two pictures; every fourth picture has a mask."""
     rng = np.random.default_rng(seed)
-    lines, body = ["image,label,patient,sex,age"], phantom.anatomy(rng)
+    lines = ["image,label,patient,sex,age"]
     for index in range(images):
-        body = body if index == 1 else phantom.anatomy(rng)
+        if index != 1:  # the second picture is of the first patient
+            body, sex, age = phantom.anatomy(rng), "FM"[int(rng.integers(2))], int(rng.integers(1, 90))
         ill = bool(index % 2)
         picture = phantom.draw(body, rng, height=320, width=300, disease="pneumonia" if ill else None)
         place = f"{'PNEUMONIA' if ill else 'NORMAL'}/image{index:03d}.png"
         raster.write_png(root / place, picture.pixels)
         if index % 4 == 0:
             raster.write_png(root / "masks" / f"image{index:03d}.png", picture.right_lung | picture.left_lung)
-        lines.append(f"{place},{place.split('/')[0].lower()},p{max(index, 1):03d},{'FM'[int(rng.integers(2))]},{int(rng.integers(1, 90))}")
+        lines.append(f"{place},{place.split('/')[0].lower()},p{max(index, 1):03d},{sex},{age}")
     store.write_text(root / "labels.csv", "\n".join(lines) + "\n")

@@ -59,7 +59,8 @@ def example(root: Path, *, images: int = 24, seed: int = 0) -> None:
         _write(root, study, with_mask=True)
     shenzhen = list(_nlm.invent("CHNCXR", images - montgomery, rng, size=(340, 330)))
     if images >= 40:
-        shenzhen[3] = replace(shenzhen[3], stem=f"{shenzhen[3].stem[:-1]}{shenzhen[0].stem[-1]}", picture=shenzhen[0].picture)
+        copied = shenzhen[0]
+        shenzhen[3] = replace(shenzhen[3], stem=f"{shenzhen[3].stem[:-1]}{copied.stem[-1]}", picture=copied.picture, words=copied.words)
         shenzhen[2] = replace(shenzhen[2], words="normal")
     for index, study in enumerate(shenzhen):
         _write(root, study, with_mask=index % 8 != 7)

@@ -59,7 +59,7 @@ def _decode(path: Path, data: bytes) -> np.ndarray:
     _refuse_giant(path, kind, data)
     try:
         return {"png": imagecodecs.png_decode, "jpeg": imagecodecs.jpeg_decode, "tiff": imagecodecs.tiff_decode}[kind](data)
-    except Exception as error:  # noqa: BLE001 (each codec has its own error class; all mean that the stream is broken)
+    except Exception as error:
         raise BadData(f"{path}: the {kind.upper()} stream is broken or cut short ({error}); copy the file again from its source") from error
 
 

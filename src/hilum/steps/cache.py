@@ -96,7 +96,8 @@ class Cache:
 
     @property
     def with_mask(self) -> pl.DataFrame:
-        return self.readable.filter(pl.col("mask_error").is_null() & (pl.col("right_pixels") + pl.col("left_pixels") > 0))
+        """Images whose mask is fit to learn from and to measure by: a mask of one lung alone would teach that the other is background."""
+        return self.readable.filter(pl.col("mask_error").is_null() & (pl.col("right_pixels") > 0) & (pl.col("left_pixels") > 0))
 
     @property
     def digest(self) -> str:

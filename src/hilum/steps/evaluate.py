@@ -75,7 +75,8 @@ def score_figures(scores: pl.DataFrame, table: pl.DataFrame, settings: Evaluate)
         tune = rows.filter(pl.col("part") == "tune")
         thresholds[stage] = ranking.youden_threshold(tune["state"].to_numpy(), tune["score"].to_numpy())
         metrics: dict[str, Callable] = dict(ranking.METRICS)
-        metrics |= {name: partial(metric, threshold=thresholds[stage]) for name, metric in ranking.METRICS_AT.items()}
+        if not np.isnan(thresholds[stage]):  # it has none where tune holds one class only
+            metrics |= {name: partial(metric, threshold=thresholds[stage]) for name, metric in ranking.METRICS_AT.items()}
         for part, source, cell in _cells(rows):
             truth, score = cell["state"].to_numpy(), cell["score"].to_numpy()
             for name, metric in metrics.items():

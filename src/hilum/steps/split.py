@@ -1,7 +1,7 @@
 """Split: one division into train, tune and test, by patient, that binds every stage.
 
 Patients whose pictures the audit found to be the same picture are one group, and a group goes to one part as a whole. Groups are
-dealt out stratum by stratum (source and state of the finding) in an order that only the seed and their names decide, each to the
+dealt out stratum by stratum (state of the finding, then source) in an order that only the seed and their names decide, each to the
 part that is furthest behind its share, so every stratum's shares are kept as nearly as whole patients allow. The table is stored;
 when the set grows, those in it stay where they are and only new groups are dealt.
 
@@ -118,7 +118,7 @@ def deal(table: pl.DataFrame, settled: Mapping[str, str], shares: Mapping[str, f
     not dealt to claims nothing.
     """
     groups = table.group_by("group").agg(pl.len().alias("images"), pl.col("source").min(), pl.col("state").max().fill_null(-2)).to_dicts()
-    order = sorted(groups, key=lambda g: (g["source"], g["state"], g["group"] not in settled, store.digest(f"{seed}/{g['group']}")))
+    order = sorted(groups, key=lambda g: (g["state"], g["source"], g["group"] not in settled, store.digest(f"{seed}/{g['group']}")))
     claim = dict.fromkeys(shares, 0.0)
     dealt = {}
     for group in order:

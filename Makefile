@@ -1,0 +1,37 @@
+# Two commands do all the set-up: `make demo` and `make test`. Both need Python 3.11 or newer, and nothing else.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+DATA ?=
+DEMO := demo
+IMAGES := 120
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/installed
+ifeq ($(strip $(DATA)),)
+	@test -d $(DEMO)/data || (rm -rf $(DEMO)/data.part && $(BIN)/hilum example kaggle_masks $(DEMO)/data.part --images $(IMAGES) --seed 1 && mv $(DEMO)/data.part $(DEMO)/data)
+	@$(BIN)/hilum run $(DEMO)/data --to $(DEMO)/run --quick
+else
+	@$(BIN)/hilum run "$(DATA)" --to "$(DEMO)/runs/$(notdir $(patsubst %/,%,$(DATA)))" --quick
+endif
+
+test: $(VENV)/installed
+	@$(BIN)/ruff check src tests bench
+	@$(BIN)/python -m pytest
+
+lint: $(VENV)/installed
+	@$(BIN)/ruff check src tests bench
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Hilum needs Python 3.11 or newer, got $$($(PYTHON) --version 2>&1); name one with: make PYTHON=python3.11"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Python's venv module is missing; install it with: apt-get install python3-venv"; exit 1; }
+	@test -x $(BIN)/python || { echo "making $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "installing Hilum and what it is tested with into $(VENV) (about a minute)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train,test]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) $(DEMO) .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,34 @@
+"""Made-up tables and runs that several tests stand on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from hilum.manifest import Manifest
+
+
+def manifest(rows: list[tuple[str, str, str, int | None]], root: Path = Path("nowhere"), *, given: list[str | None] | None = None) -> Manifest:
+    """A manifest of (image, patient, source, state of tuberculosis or None)."""
+    images = [
+        [f"made/{image}", "made", source, f"made/{patient}", f"{image}.png", None, None, None, given[index] if given else None, None, None, None, None]
+        for index, (image, patient, source, _) in enumerate(rows)
+    ]
+    labels = [[f"made/{image}", "tuberculosis", state, "test"] for image, _, _, state in rows if state is not None]
+    return Manifest.of(root, images, labels, [])
+
+
+def cohort(patients: int, *, sources: tuple[str, ...] = ("east", "west"), images_each: int = 1, start: int = 0) -> Manifest:
+    """`patients` patients dealt evenly to sources, every second one with tuberculosis, each with `images_each` images."""
+    return manifest(
+        [
+            (f"{number:05d}-{image}", f"p{number:05d}", sources[number // 2 % len(sources)], number % 2)
+            for number in range(start, start + patients)
+            for image in range(images_each)
+        ]
+    )
+
+
+def parts(table: pl.DataFrame) -> dict[str, str]:
+    return dict(zip(table["patient_id"], table["part"], strict=True))

@@ -1,0 +1,69 @@
+"""Every setting is checked at once, and a misspelt one gets the nearest name."""
+
+import pytest
+
+from hilum.errors import BadRecipe, NotFound
+from hilum.recipe import Recipe
+
+
+def write(path, text):
+    path.write_text(text)
+    return path
+
+
+def test_a_misspelt_key_is_refused_with_the_nearest_name(tmp_path):
+    with pytest.raises(BadRecipe, match=r"\[split\] no key is called 'trian': did you mean 'train'\?"):
+        Recipe.read(write(tmp_path / "r.toml", '[data]\nfolder = "d"\n[split]\ntrian = 0.7\n'))
+
+
+def test_a_misspelt_section_model_or_setting_of_a_model_gets_the_nearest_name():
+    for sections, near in (
+        ({"segmant": {}}, "segment"),
+        ({"segment": {"model": "u-net"}}, "unet"),
+        ({"segment": {"model": "attention_unet", "epoch": 3}}, "epochs"),
+    ):
+        with pytest.raises(BadRecipe, match=f"did you mean '{near}'"):
+            Recipe.of(sections)
+
+
+def test_all_faults_are_told_at_once():
+    with pytest.raises(BadRecipe, match="3 faults") as told:
+        Recipe.of({"pixels": {"size": "big"}, "region": {"masked": 1}, "evaluate": {"resample": 10}})
+    assert all(words in str(told.value) for words in ("size must be a whole number, got 'big'", "masked must be true or false", "resamples"))
+
+
+@pytest.mark.parametrize(
+    ("section", "values"),
+    [
+        ("pixels", {"size": 250}), ("pixels", {"window": "lung"}), ("split", {"train": 0.9}), ("split", {"given": "perhaps"}),
+        ("segment", {"folds": 1}), ("region", {"margin": -0.1}), ("evaluate", {"confidence": 1.0}), ("split", {"minimum": 0}),
+    ],
+)  # fmt: skip
+def test_values_that_cannot_be_are_refused(section, values):
+    with pytest.raises(BadRecipe, match=rf"\[{section}\] {next(iter(values))}|{section}\] train, tune and test"):
+        Recipe.of({section: values})
+
+
+def test_a_recipe_survives_being_written_and_read(tmp_path):
+    recipe = Recipe.of({"data": {"folder": str(tmp_path)}, "segment": {"model": "attention_unet", "epochs": 3, "width": 8}, "region": {"masked": True}})
+    assert Recipe.read(write(tmp_path / "r.toml", recipe.to_toml())) == recipe
+
+
+def test_a_folder_is_meant_from_the_recipes_own_place(tmp_path):
+    (tmp_path / "sub").mkdir()
+    recipe = Recipe.read(write(tmp_path / "sub" / "r.toml", '[data]\nfolder = "../images"\n'))
+    assert recipe.data.folder == str(tmp_path / "images")
+
+
+def test_a_recipe_that_is_not_there_not_toml_or_without_a_folder(tmp_path):
+    with pytest.raises(NotFound, match="no recipe at"):
+        Recipe.read(tmp_path / "r.toml")
+    with pytest.raises(BadRecipe, match="is not TOML"):
+        Recipe.read(write(tmp_path / "r.toml", "[data\n"))
+    with pytest.raises(BadRecipe, match="folder is missing"):
+        Recipe.read(write(tmp_path / "r.toml", "[region]\nmasked = true\n"))
+
+
+def test_quick_keeps_what_was_asked_for():
+    quick = Recipe.of({"segment": {"model": "unet", "epochs": 3}}).quick()
+    assert quick.segment.settings["epochs"] == 3 and quick.segment.folds == 2
