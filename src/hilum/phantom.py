@@ -42,7 +42,6 @@ class Anatomy:
     heart_left: float
     rib_spacing: float
     rib_drop: float  # fall of a rib from spine to side
-    clavicle_rise: float
     spine_curve: float  # sideways bow of the spine
     tilt: float  # slope of the body, v over u
     soft_tissue: float  # attenuation through the thickest place
@@ -72,7 +71,6 @@ def anatomy(rng: np.random.Generator, *, child: bool = False) -> Anatomy:
         heart_left=u(0.19, 0.23) if child else u(0.155, 0.215),
         rib_spacing=u(0.060, 0.068) if child else u(0.066, 0.078),
         rib_drop=u(0.06, 0.09) if child else u(0.11, 0.165),
-        clavicle_rise=u(0.05, 0.12),
         spine_curve=u(-0.012, 0.012),
         tilt=u(-0.03, 0.03),
         soft_tissue=u(2.6, 3.2) if child else u(3.0, 3.9),
@@ -88,15 +86,15 @@ def draw(
 ) -> Phantom:
     """One exposure of `body`: position, breath, exposure, noise and extent of disease come from `rng`.
 
-    The same arguments and generator state give the same bytes. `disease` is None (healthy) or one of `DISEASES`; from
-    the same state it changes nothing but the lungs. Raises `NotFound` for another disease, `BadRecipe` for a side
-    under 64 pixels.
+    The same arguments and generator state give the same bytes. `disease` is None (healthy) or one of `DISEASES`, and
+    changes only the lungs. Raises `NotFound` for another disease, `BadRecipe` for a side under 64 pixels.
     """
     if disease is not None and disease not in DISEASES:
         raise NotFound.named("disease", disease, DISEASES)
     if min(height, width) < SMALLEST:
-        got, least = f"{height}x{width}", f"{SMALLEST}x{SMALLEST}"
-        raise BadRecipe(f"a phantom of {got} (height x width) cannot hold lungs; ask for at least {least}")
+        raise BadRecipe(
+            f"a phantom of {height}x{width} (height x width) is too small; give sides of {SMALLEST} or more"
+        )
     view = _pose(body, rng, height, width)
     film = {"exposure": rng.uniform(1.8, 2.7), "contrast": rng.uniform(1.15, 1.9), "quanta": rng.uniform(1e9, 8e9)}
     breath = rng.uniform(-0.025, 0.02)
@@ -122,23 +120,20 @@ class _View:
     map: np.ndarray
     size: float  # side of the square of the same area, pixels
 
-    def blank(self) -> np.ndarray:
-        return np.zeros((self.height, self.width), np.uint8)
-
     def pixels(self, points: np.ndarray) -> np.ndarray:
         """(..., 2) points u, v -> int32 pixels in sixteenths, as OpenCV's shift=4 wants them."""
         return np.rint((points @ self.map[:, :2].T + self.map[:, 2]) * 16).astype(np.int32)
 
     def fill(self, *outlines: np.ndarray, value: float = 255, layer: np.ndarray | None = None) -> np.ndarray:
-        """uint8 layer holding `value` inside each outline; the later one wins where they cross."""
-        layer = self.blank() if layer is None else layer
+        """uint8 layer, new unless given, with `value` inside each outline; the later one wins where they cross."""
+        layer = np.zeros((self.height, self.width), np.uint8) if layer is None else layer
         for outline in outlines:
             cv2.fillPoly(layer, [self.pixels(outline)], int(value), cv2.LINE_AA, 4)
         return layer
 
     def soft(self, layer: np.ndarray, sigma: float) -> np.ndarray:
-        """uint8 layer -> float32 0..1, blurred by `sigma` (share of the frame); a wide blur is made on a coarse grid."""
-        step = max(1, int(sigma * self.size / 3))
+        """uint8 layer -> float32 0..1, blurred by `sigma` (share of the frame), on a coarse grid where it is wide."""
+        step = max(1, int(min(sigma * self.size / 3, self.width / 8, self.height / 8)))
         if step > 1:
             layer = cv2.resize(layer, (self.width // step, self.height // step), interpolation=cv2.INTER_AREA)
         layer = cv2.GaussianBlur(layer, (0, 0), max(sigma * self.size / step, 0.3)) * np.float32(1 / 255)
@@ -146,9 +141,8 @@ class _View:
 
     def round(self, mask: np.ndarray, depth: float) -> np.ndarray:
         """Thickness in 0..1 of a solid with this silhouette: 0 at its edge, rising as a parabola over `depth`."""
-        inside = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 3)
-        np.minimum(inside / np.float32(depth * self.size), 1, out=inside)
-        return inside * (2 - inside)
+        inside = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 3) / np.float32(depth * self.size)
+        return 1 - np.square(1 - np.minimum(inside, 1))
 
     def cloud(self, rng: np.random.Generator, cells: int) -> np.ndarray:
         """Smooth noise of mean 0, `cells` grains across."""
@@ -159,9 +153,7 @@ class _View:
 def _pose(body: Anatomy, rng: np.random.Generator, height: int, width: int) -> _View:
     turn, zoom, shift = np.deg2rad(rng.uniform(-2.5, 2.5)), rng.uniform(0.96, 1.06), rng.uniform(-0.02, 0.02, 2)
     turned = zoom * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) @ [[1, 0], [body.tilt, 1]]
-    offset = 0.5 + shift - turned @ [0, 0.5]
-    frame = np.array([width, height])
-    affine = np.column_stack([turned * frame[:, None], offset * frame - 0.5])
+    affine = np.column_stack([turned, 0.5 + shift - turned @ [0, 0.5]]) * [[width], [height]] - [0, 0, 0.5]
     return _View(height, width, affine, float(np.sqrt(height * width)))
 
 
@@ -170,7 +162,7 @@ def _marker(view: _View, rng: np.random.Generator) -> np.ndarray:
     letter, u = ("R", rng.uniform(0.05, 0.09)) if rng.uniform() < 0.5 else ("L", rng.uniform(0.86, 0.9))
     at = int(u * view.width), int(rng.uniform(0.09, 0.13) * view.height)
     size, stroke = view.size * rng.uniform(0.0018, 0.0026), max(1, round(view.size * 0.007))
-    glyph = cv2.putText(view.blank(), letter, at, cv2.FONT_HERSHEY_SIMPLEX, size, 255, stroke, cv2.LINE_AA)
+    glyph = cv2.putText(view.fill(), letter, at, cv2.FONT_HERSHEY_SIMPLEX, size, 255, stroke, cv2.LINE_AA)
     return glyph * np.float32(rng.uniform(3, 6) / 255)
 
 
@@ -180,7 +172,7 @@ def _beam(view: _View, rng: np.random.Generator) -> np.ndarray:
     lean = rng.uniform(-0.012, 0.012) * (left > 0)
     u, v = (left + lean, 1 - right + lean, 1 - right - lean, left - lean), (upper, upper, 1 - lower, 1 - lower)
     corners = np.column_stack([u, v]) * (view.width, view.height)
-    return cv2.fillConvexPoly(view.blank(), np.rint(corners).astype(np.int32), 1) > 0
+    return cv2.fillConvexPoly(view.fill(), np.rint(corners).astype(np.int32), 1) > 0
 
 
 def _expose(dense: np.ndarray, rng: np.random.Generator, exposure: float, contrast: float, quanta: float) -> np.ndarray:
@@ -198,8 +190,7 @@ def _closed(u: list[float], v: list[float], steps: int = 8) -> np.ndarray:
     """Catmull-Rom curve through the points and back to the first; a doubled point makes a corner."""
     points, t = np.column_stack([u, v]), np.linspace(0, 1, steps, endpoint=False)[None, :, None]
     a, b, c, d = (np.roll(points, shift, 0)[:, None] for shift in (1, 0, -1, -2))
-    curve = b + 0.5 * t * (c - a + t * (2 * a - 5 * b + 4 * c - d + t * (3 * (b - c) + d - a)))
-    return curve.reshape(-1, 2)
+    return (b + 0.5 * t * (c - a + t * (2 * a - 5 * b + 4 * c - d + t * (3 * (b - c) + d - a)))).reshape(-1, 2)
 
 
 def _ellipse(centre: tuple[float, float] | np.ndarray, radius_u: float, radius_v: float) -> np.ndarray:
@@ -255,13 +246,12 @@ def _soft_tissue(view: _View, body: Anatomy) -> np.ndarray:
 
 def _ribs(view: _View, body: Anatomy) -> np.ndarray:
     """Posterior and anterior halves of ten pairs of ribs; the rim of a rib is denser than its marrow."""
-    back, front = view.blank(), view.blank()
+    back, front = view.fill(), view.fill()
     turn, t = np.linspace(0.12, np.pi / 2, 16), np.linspace(0, 1, 14)
     for number, share in enumerate((0.62, 0.79, 0.89, 0.95, 0.99, 1.01, 1.02, 1.03, 1.03, 1.02)):
         start, reach = body.apex + 0.01 + number * body.rib_spacing, body.half_width * share
         drop = body.rib_drop * (0.6 + 0.06 * number)
-        fall = start + drop * (1 - np.cos(turn)) - 0.015 * np.sin(2 * turn)
-        behind = np.column_stack([0.01 + reach * np.sin(turn), fall])
+        behind = np.column_stack([0.01 + reach * np.sin(turn), start + drop * (1 - np.cos(turn))])
         before = np.column_stack([0.01 + reach * (1 - 0.6 * t**2), start + drop * (1 + 1.15 * t)])
         strength = min(1.0, 1.9 - 0.17 * number)  # scatter veils the ones below the diaphragm
         for layer, line, widening in ((back, behind, 1.0), (front, before, 1.05 + 0.3 * t)):
@@ -272,7 +262,7 @@ def _ribs(view: _View, body: Anatomy) -> np.ndarray:
 
 
 def _spine(view: _View, body: Anatomy) -> np.ndarray:
-    """Vertebral bodies with rims, pedicles and a spinous process each, seen through the mediastinum."""
+    """Vertebral bodies with rims and pedicles, seen through the mediastinum."""
     v = np.linspace(-0.1, 1.1, 30)
     column = np.column_stack([body.spine_curve * np.sin(np.pi * v), v])
     layer = view.fill(_band(column, 0.05 + 0.016 * v), value=120)
@@ -283,7 +273,6 @@ def _spine(view: _View, body: Anatomy) -> np.ndarray:
         for share, value in ((1.0, 225), (0.8, 180)):
             view.fill(at + block * (half, tall / 2) * share, value=value, layer=layer)
         view.fill(*(_ellipse(at + (u * half, -0.2 * tall), half * 0.2, tall * 0.2) for u in (-0.6, 0.6)), layer=layer)
-        view.fill(_ellipse(at + (0, 0.3 * tall), half * 0.13, tall * 0.3), layer=layer)
     return layer * np.float32(0.95 / 255)
 
 
@@ -293,7 +282,7 @@ def _shoulders(view: _View, body: Anatomy) -> np.ndarray:
     u = [wide * 0.9, wide * 0.93, wide * 1.02, wide * 1.06, wide + 0.08, wide + 0.09]
     blade = _closed(u, [0.2, 0.3, 0.42, 0.40, 0.27, 0.2])
     layer = view.fill(*(blade * (side, 1) for side in SIDES), value=85)
-    fall = body.apex + 0.1 - body.clavicle_rise * t - 0.015 * np.sin(2 * np.pi * t)
+    fall = body.apex + 0.1 - 0.085 * t - 0.015 * np.sin(2 * np.pi * t)
     line, girth = np.column_stack([0.035 + (wide + 0.05) * t, fall]), 0.03 - 0.012 * np.sin(np.pi * t)
     for share, value in ((1.0, 255), (0.65, 175)):
         shapes = _ellipse((wide + 0.125, 0.2), 0.045 * share, 0.045 * share), _band(line, girth * share)
@@ -307,8 +296,7 @@ def _organs(view: _View, body: Anatomy, breath: float) -> np.ndarray:
     top, dome, side = body.apex, body.dome + breath, body.half_width + body.flank * 0.6
     low, t = dome + body.dome_drop, np.linspace(0, 1, 12)
     trachea = np.column_stack([np.full(12, body.spine_curve), top - 0.2 + t * 0.36])
-    bronchi = [np.column_stack([s * 0.05 * t, top + 0.16 + 0.06 * t]) for s in SIDES]
-    air = view.soft(view.fill(_band(trachea, 0.03), *(_band(line, 0.02) for line in bronchi)), 0.004)
+    air = view.soft(view.fill(_band(trachea, 0.03)), 0.004)
     half, middle = (body.heart_left + body.heart_right) / 2, (body.heart_left - body.heart_right) / 2
     heart = view.soft(view.fill(_ellipse((middle, dome - 0.14), half, 0.17)), 0.03)
     v = [low + 0.08, dome + 0.005, low + 0.01, low, low + 0.08, 1.5, 1.5]
@@ -344,7 +332,7 @@ def _vessels(view: _View, body: Anatomy, rng: np.random.Generator) -> np.ndarray
         generations.append(lines)
         fork = np.repeat(np.arange(len(at)), 2)[rng.uniform(size=2 * len(at)) < 0.8]
         at, side, heading = lines[fork, -1], side[fork], bend[fork, -1] + rng.normal(0, 0.45, len(fork))
-    layer = view.blank()
+    layer = view.fill()
     for number, lines in reversed(list(enumerate(generations))):
         thick = view.size * 0.0105 * 0.72**number
         value = 255 * 0.85**number * min(1.0, thick)
@@ -357,7 +345,7 @@ def _disease(view: _View, outlines: list[np.ndarray], rng: np.random.Generator, 
     """Share of air displaced, float32 (height, width) in 0..1; in one lung, in three of ten patients in both."""
     paint = {"tuberculosis": _tuberculosis, "pneumonia": _pneumonia, "effusion": _effusion}[disease]
     severity, both, one = rng.uniform(0.1, 1), rng.uniform() < 0.3, rng.integers(2)
-    water = view.blank().astype(np.float32)
+    water = view.fill().astype(np.float32)
     for outline in outlines if both else outlines[one : one + 1]:
         water = np.maximum(water, np.clip(paint(view, outline, severity, rng), 0, 1))
     return water
@@ -373,7 +361,7 @@ def _spot(outline: np.ndarray, rng: np.random.Generator, upper: float, lower: fl
 
 def _tuberculosis(view: _View, outline: np.ndarray, severity: float, rng: np.random.Generator) -> np.ndarray:
     """Nodules and patches about a focus in the upper zone, in some with a cavity."""
-    focus, spread, nodules = _spot(outline, rng, 0.1, 0.42), 0.02 + 0.05 * severity, view.blank()
+    focus, spread, nodules = _spot(outline, rng, 0.1, 0.42), 0.02 + 0.05 * severity, view.fill()
     for _ in range(int(3 + 22 * severity)):
         nodule = _blob(focus + rng.normal(0, 0.01 + spread * 0.7, 2), rng.uniform(0.005, 0.013), rng)
         view.fill(nodule, value=rng.integers(90, 256), layer=nodules)

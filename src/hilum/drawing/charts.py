@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 from markupsafe import Markup
@@ -50,12 +51,14 @@ class Axis:
     high: float
     start: float
     end: float
+    whole: bool = False  # counts: no tick between two whole numbers
 
     def at(self, value: float) -> float:
         return round(self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start), 1)
 
     def ticks(self, about: int = 5) -> list[float]:
         step = nice_step((self.high - self.low) / about)
+        step = max(step, 1) if self.whole else step
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
         return [round(step * number, 12) for number in range(first, last + 1)]
 
@@ -90,7 +93,7 @@ def histograms(groups: Mapping[str, np.ndarray], *, x: str, y: str, told: str, m
     parts: list[Markup] = []
     for row, (name, count) in enumerate(counts.items()):
         head = top + row * (panel + 8)
-        up = Axis(y, 0, tallest, head + panel, head + _LINE)
+        up = Axis(y, 0, tallest, head + panel, head + _LINE, whole=True)
         last = row == len(counts) - 1
         parts += _axes(across, up, with_x=last)
         parts += [_bar(across, up, edges[k], edges[k + 1], int(count[k]), row) for k in np.flatnonzero(count)]
@@ -130,10 +133,8 @@ def _axes(across: Axis, up: Axis, *, with_x: bool = True) -> Iterator[Markup]:
     """Grid, tick marks, numbers and labels; `with_x` also those of the horizontal axis."""
     left, right, bottom, top = across.start, across.end, up.start, up.end
     for tick in up.ticks(5 if bottom - top > 150 else 2):
-        if up.label.startswith(_COUNTED) and tick != int(tick):
-            continue
         place = up.at(tick)
-        yield Markup('<path d="M{}  {}H{}" stroke="currentColor" opacity=".12"/>').format(left, place, right)
+        yield Markup('<path d="M{} {}H{}" stroke="currentColor" opacity=".12"/>').format(left, place, right)
         yield _text(left - 7, place + 4, f"{tick:g}", "end")
     yield Markup('<path d="M{0} {1}V{2}H{3}" stroke="currentColor" fill="none"/>').format(left, top, bottom, right)
     yield Markup('<text transform="translate(13 {}) rotate(-90)" text-anchor="middle">{}</text>').format((top + bottom) / 2, up.label)
@@ -147,8 +148,8 @@ def _axes(across: Axis, up: Axis, *, with_x: bool = True) -> Iterator[Markup]:
 
 def _line(line: Line, across: Axis, up: Axis) -> Markup:
     """The path, on tenths of a unit and without points that fall together, so that long curves stay small."""
-    places = dict.fromkeys((across.at(x), up.at(y)) for x, y in zip(line.x, line.y, strict=True))
-    path = "M" + "L".join(f"{x} {y}" for x, y in places)
+    places = groupby((across.at(x), up.at(y)) for x, y in zip(line.x, line.y, strict=True))
+    path = "M" + "L".join(f"{x} {y}" for (x, y), _ in places)
     return Markup('<path d="{}" fill="none" stroke="{}" stroke-width="{}" stroke-linejoin="round"{}{}/>').format(
         path, Markup(COLOURS[line.colour]), 1.5 if line.faint or line.dashed else 2.5, *_manner(line)
     )

@@ -1,0 +1,123 @@
+"""Augmentation moves image and mask together, repeats itself, and does nothing when every limit is 0."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+
+from hilum.models._augment import Augmentation, Draw, apply, draw
+
+NONE = Augmentation(rotation_degrees=0, scale=0, shift=0, contrast=0, brightness=0, gamma=0, elastic=0, flip=False)
+ALL = Augmentation(rotation_degrees=25, scale=0.3, shift=0.15, contrast=0.3, brightness=0.2, gamma=0.4, elastic=0.04, flip=True)
+GEOMETRY = [
+    replace(NONE, rotation_degrees=40),
+    replace(NONE, scale=0.4),
+    replace(NONE, shift=0.3),
+    replace(NONE, elastic=0.05),
+    replace(NONE, flip=True),
+    replace(ALL, contrast=0, brightness=0, gamma=0),
+]
+
+
+def two_lungs(height: int = 96, width: int = 128) -> np.ndarray:
+    """A mask with two ellipses: 1 on the left of the picture (the patient's right), 2 on its right."""
+    row, column = np.ogrid[0:height, 0:width]
+    mask = np.zeros((height, width), np.uint8)
+    mask[((row - 45) / 32) ** 2 + ((column - 36) / 19) ** 2 < 1] = 1
+    mask[((row - 50) / 28) ** 2 + ((column - 90) / 15) ** 2 < 1] = 2
+    return mask
+
+
+def noise(height: int = 96, width: int = 128) -> np.ndarray:
+    return np.random.default_rng(5).integers(0, 256, (height, width), np.uint8)
+
+
+@pytest.mark.parametrize("settings", GEOMETRY)
+@pytest.mark.parametrize("seed", range(5))
+def test_image_and_mask_are_moved_by_the_same_map(settings: Augmentation, seed: int) -> None:
+    mask = two_lungs()
+    drawn = draw(settings, np.random.default_rng(seed))
+    image, moved = apply(drawn, np.where(mask > 0, 255, 0).astype(np.uint8), mask)
+    assert moved.any()
+    assert np.array_equal(image[image >= 160] > 0, moved[image >= 160] > 0)  # away from the half-way grey at the very border
+    assert not moved[image <= 95].any()
+    assert ((image > 95) & (image < 160)).mean() < 0.03
+
+
+def test_all_limits_zero_is_the_identity() -> None:
+    drawn = draw(NONE, np.random.default_rng(0))
+    image, mask = apply(drawn, noise(), two_lungs())
+    assert np.array_equal(image, noise())
+    assert np.array_equal(mask, two_lungs())
+
+
+def test_one_draw_gives_one_result_also_after_a_journey_through_json() -> None:
+    drawn = draw(ALL, np.random.default_rng(3))
+    again = Draw(**json.loads(json.dumps(asdict(drawn))))
+    for one, other in zip(apply(drawn, noise(), two_lungs()), apply(again, noise(), two_lungs()), strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_equal_generators_draw_equally_and_unequal_ones_do_not() -> None:
+    assert draw(ALL, np.random.default_rng(1)) == draw(ALL, np.random.default_rng(1))
+    assert draw(ALL, np.random.default_rng(1)) != draw(ALL, np.random.default_rng(2))
+
+
+def test_draws_stay_within_the_limits_and_use_them() -> None:
+    drawn = [draw(ALL, np.random.default_rng(seed)) for seed in range(300)]
+    degrees = [each.rotation_degrees for each in drawn]
+    assert -25 <= min(degrees) < -20 and 20 < max(degrees) <= 25
+    scales = [each.scale for each in drawn]
+    assert 1 / 1.3 <= min(scales) < 0.8 and 1.25 < max(scales) <= 1.3
+    assert 0.4 < np.mean([each.flip for each in drawn]) < 0.6
+    assert 0.035 < np.abs([each.elastic for each in drawn]).max() <= 0.04
+
+
+def still(**changes: object) -> Draw:
+    return replace(draw(NONE, np.random.default_rng(0)), **changes)
+
+
+def test_a_mirrored_patient_swaps_the_right_and_the_left_lung() -> None:
+    image, mask = apply(still(flip=True), noise(), two_lungs())
+    assert np.array_equal(image, noise()[:, ::-1])
+    expected = two_lungs()[:, ::-1]
+    assert np.array_equal(mask == 1, expected == 2)
+    assert np.array_equal(mask == 2, expected == 1)
+
+
+def test_a_shift_by_whole_pixels_moves_down_and_right_and_brings_in_black() -> None:
+    image, mask = apply(still(shift_rows=6 / 96, shift_columns=8 / 128), noise(), two_lungs())
+    assert np.array_equal(image[6:, 8:], noise()[:-6, :-8])
+    assert np.array_equal(mask[6:, 8:], two_lungs()[:-6, :-8])
+    assert not image[:6].any() and not image[:, :8].any()
+
+
+def test_a_quarter_turn_is_numpys() -> None:
+    square = noise(64, 64)
+    image, _ = apply(still(rotation_degrees=90.0), square)
+    assert np.abs(image.astype(int) - np.rot90(square, -1)).max() <= 1 or np.abs(image.astype(int) - np.rot90(square)).max() <= 1
+
+
+def test_a_scale_above_one_magnifies() -> None:
+    _, mask = apply(still(scale=1.25), noise(), two_lungs())
+    assert (mask > 0).sum() == pytest.approx(1.25**2 * (two_lungs() > 0).sum(), rel=0.03)
+
+
+@pytest.mark.parametrize("change", [{"contrast": 1.3}, {"brightness": 0.2}, {"gamma": 0.7}])
+def test_grey_values_change_in_the_image_alone_and_keep_their_order(change: dict[str, float]) -> None:
+    ramp = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    labels = (ramp % 3).astype(np.uint8)
+    image, mask = apply(still(**change), ramp, labels)
+    assert np.array_equal(mask, labels)
+    assert not np.array_equal(image, ramp)
+    assert (np.diff(image.ravel().astype(int)) >= 0).all()
+
+
+def test_without_a_mask_the_image_is_the_same_as_with_one() -> None:
+    drawn = draw(ALL, np.random.default_rng(9))
+    alone, nothing = apply(drawn, noise())
+    assert nothing is None
+    assert np.array_equal(alone, apply(drawn, noise(), two_lungs())[0])
