@@ -1,4 +1,4 @@
-"""The made-up radiographs keep their promises: determinism, exact masks, the look of a chest, disease that can be learnt."""
+"""The made-up radiographs keep their promises: determinism, exact masks, a chest's look, disease to be learnt."""
 
 import cv2
 import numpy as np
@@ -40,13 +40,9 @@ def test_masks_lie_on_the_lungs_of_the_picture():
     for seed in range(8):
         got = _draw(seed, height=256, width=256)
         for lung in (got.right_lung, got.left_lung):
-            mask = lung.astype(np.uint8)
-            ring = lambda size: cv2.dilate(mask, np.ones((size, size))) > cv2.erode(mask, np.ones((size, size)))  # noqa: E731
-            inside = lung & ~ring(9)
-            outside = (cv2.dilate(mask, np.ones((13, 13))) > 0) & ~(cv2.dilate(mask, np.ones((5, 5))) > 0)
-            assert (
-                got.pixels[inside].mean() + 25 < got.pixels[outside].mean()
-            )  # air is dark, the chest around it is not
+            depth, away = ndimage.distance_transform_edt(lung), ndimage.distance_transform_edt(~lung)
+            inside, outside = got.pixels[depth > 4].mean(), got.pixels[(away > 2) & (away < 7)].mean()
+            assert inside + 25 < outside  # air is dark, the chest around it is not
 
 
 def test_bright_is_dense_and_the_heart_lies_to_the_patients_left():
@@ -85,7 +81,7 @@ def test_disease_makes_the_lungs_denser_and_leaves_the_rest_alone(disease):
         change = ill.pixels.astype(int) - well.pixels
         far = cv2.dilate(lungs.astype(np.uint8), np.ones((9, 9))) == 0
         assert not change[far].any()
-        assert change[lungs].mean() > 0.2
+        assert change[lungs].mean() > 0.05  # subtle ones among them
 
 
 def test_tuberculosis_lies_high_and_pneumonia_and_effusion_low():

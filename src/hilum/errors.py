@@ -75,5 +75,5 @@ def unknown(kind: str, got: str, known: Iterable[str]) -> str:
     """One sentence: no such `kind`, the nearest name if there is a near one, and all that are known."""
     known = sorted(known)
     near = difflib.get_close_matches(got, known, n=1, cutoff=0.6)
-    guess = f"did you mean '{near[0]}'? " if near else ""
-    return f"no {kind} is called '{got}': {guess}Known: {', '.join(known) or 'none'}"
+    guess = f": did you mean '{near[0]}'?" if near else "."
+    return f"no {kind} is called '{got}'{guess} Known: {', '.join(known) or 'none'}"

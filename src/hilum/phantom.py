@@ -213,15 +213,14 @@ def _band(line: np.ndarray, width: float | np.ndarray) -> np.ndarray:
 def _lung(body: Anatomy, side: int, breath: float) -> np.ndarray:
     """Outline of the aerated field of one lung: apex, side wall, costophrenic angle, dome, heart, mediastinum."""
     wide, top, dome = body.half_width, body.apex, body.dome + breath + body.dome_drop * (side > 0)
+    heart = body.heart_right if side < 0 else body.heart_left
     u = [wide * share for share in (0.41, 0.60, 0.77, 0.89, 0.96, 1.0, 0.985, 0.985, 0.87, 0.70)]
     v = [top + (dome - top) * share for share in (0.0, 0.045, 0.17, 0.37, 0.62, 0.92)]
     v += [dome + body.angle * share for share in (1, 1, 0.45, 0.1)]
     if side < 0:
-        heart = body.heart_right
         u += [wide * 0.48, heart + 0.03, heart, heart * 0.97, heart * 0.78, 0.062, 0.05, 0.05]
         down = [0.993, 1.02, 0.95, 0.84, 0.71, 0.58, 0.4, 0.2]
     else:
-        heart = body.heart_left
         u += [heart + 0.02, heart, heart * 0.95, heart * 0.8, heart * 0.58, 0.068, 0.062, 0.068, 0.058, 0.05]
         down = [1.01, 0.95, 0.86, 0.73, 0.6, 0.5, 0.42, 0.34, 0.26, 0.16]
     v += [top + (dome - top) * share for share in (*down, 0.045)]
@@ -266,8 +265,7 @@ def _spine(view: _View, body: Anatomy) -> np.ndarray:
     v = np.linspace(-0.1, 1.1, 30)
     column = np.column_stack([body.spine_curve * np.sin(np.pi * v), v])
     layer = view.fill(_band(column, 0.05 + 0.016 * v), value=120)
-    tall = body.rib_spacing * 0.62
-    block = _closed([-1, -0.86, -1, 1, 0.86, 1], [-1, 0, 1, 1, 0, -1], steps=4)
+    tall, block = body.rib_spacing * 0.62, _closed([-1, -0.86, -1, 1, 0.86, 1], [-1, 0, 1, 1, 0, -1], steps=4)
     for top in np.arange(-0.05, 1.05, body.rib_spacing * 0.78):
         half, at = 0.028 + 0.009 * top, np.array([body.spine_curve * np.sin(np.pi * top), top + tall / 2])
         for share, value in ((1.0, 225), (0.8, 180)):

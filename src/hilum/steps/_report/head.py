@@ -1,0 +1,75 @@
+"""The head of the page: the leading test figures in plain words, and what they do not show."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import polars as pl
+
+from hilum.shelf import Card
+from hilum.steps._report import words
+from hilum.steps.evaluate import ALL, BOTH
+from hilum.vocabulary import State, name_of
+
+LEADING = (("lungs", "dice"), ("finding", "auroc"), ("anomaly", "auroc"))
+DOUBTED = (("lungs", "dice"), *((stage, metric) for stage in ("finding", "anomaly") for metric in ("auroc", "sensitivity", "specificity")))
+TITLES = {"lungs": "Lung outlines", "finding": "Finding", "anomaly": "Anomaly"}
+
+
+def leading(metrics: pl.DataFrame, concept: str | None) -> list[dict[str, Any]]:
+    """The first figure of each stage that has one."""
+    rows = _test(metrics)
+    told = []
+    for stage, metric in LEADING:
+        row = rows.get((stage, metric))
+        if row and not math.isnan(row["value"]):
+            title = f"{TITLES[stage]}: {name_of(concept or '').lower()}" if stage == "finding" else TITLES[stage]
+            told.append({"stage": stage, "title": title, "figure": f"{words.TERMS[metric].name} {words.interval(row, metric)}", "words": _plain(stage, row, concept)})
+    return told
+
+
+def _test(metrics: pl.DataFrame) -> dict[tuple[str, str], dict[str, Any]]:
+    whole = metrics.filter((pl.col("part") == "test") & (pl.col("source") == ALL) & pl.col("side").is_in([BOTH, ""]))
+    return {(row["stage"], row["metric"]): row for row in whole.iter_rows(named=True)}
+
+
+def _plain(stage: str, row: dict[str, Any], concept: str | None) -> str:
+    held = f"{words.plural(row['images'], 'test image')} of {words.plural(row['patients'], 'patient')}"
+    if stage == "lungs":
+        return f"Mean agreement of the found lungs with the drawn ones on {held}; 1 is complete agreement."
+    name = name_of(concept or "").lower()
+    score = "the finding's score" if stage == "finding" else "the anomaly score, learnt from normal images alone,"
+    times = f"{100 * row['value']:.0f} times in 100"
+    between = "" if math.isnan(row["low"]) else f" (between {100 * row['low']:.0f} and {100 * row['high']:.0f})"
+    return f"Of one image with {name} and one without, {score} puts the one with it higher {times}{between}. {held}, {row['positives']:,} with {name}."
+
+
+def limits(metrics: pl.DataFrame, table: pl.DataFrame, cards: list[Card], concept: str | None, *, nameless: bool) -> list[str]:
+    """What a reader must not take the figures for."""
+    test = table.filter(pl.col("part") == "test")
+    sources = words.listed(test["source"].unique().sort().to_list())
+    told = [
+        f"The test part is {words.plural(test.height, 'image')} of {words.plural(test['patient_id'].n_unique(), 'patient')} from the same data as the training "
+        f"part ({sources}). Other hospitals, machines and patients are not in it; measure there before you rely on any figure.",
+    ]
+    if nameless:
+        told.append("Nothing in the data names the patients: if a person has several images, they may stand in training and test at once, and the figures are too good.")
+    if concept:
+        known = test.filter(pl.col("state") >= State.ABSENT)
+        share = f"{(known['state'] == State.PRESENT).mean():.0%}" if known.height else words.DASH
+        told += [
+            f"The truth is the label that the data state; where a label is wrong, so is the figure. {name_of(concept)} is present in {share} of the test "
+            f"images with a known label: PPV and NPV hold at that share only.",
+            "A score is a score, not a probability: nothing here is calibrated.",
+        ]
+    told += [card.caveats for card in cards if card.caveats]
+    told += doubts(metrics)
+    return [*told, "This is research: neither the models nor the figures are for clinical use."]
+
+
+def doubts(metrics: pl.DataFrame) -> list[str]:
+    """A sentence for each leading figure whose interval is too wide to lean on."""
+    rows = _test(metrics)
+    found = (words.doubt(rows[key], key[1], TITLES[key[0]]) for key in DOUBTED if key in rows)
+    return [doubt for doubt in found if doubt]

@@ -1,0 +1,83 @@
+"""Lung outlines: figures by side and source, their spread over the images, and the worst, middling and best of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from hilum import lungs, store
+from hilum.drawing import charts, pictures
+from hilum.metrics import overlap
+from hilum.run import Run
+from hilum.steps import segment
+from hilum.steps._report import words
+from hilum.steps.cache import Cache
+from hilum.steps.evaluate import ALL, BOTH
+
+WORST, MIDDLING, BEST = 4, 2, 2
+SIDES = {BOTH: "both lungs", "right": "right lung", "left": "left lung"}
+
+
+def section(run: Run, metrics: pl.DataFrame, per_image: pl.DataFrame, cached: Cache) -> dict[str, Any]:
+    """`missing` says why there is nothing else."""
+    told = metrics.filter((pl.col("stage") == "lungs") & (pl.col("part") == "test"))
+    if not told.height:
+        return {"missing": run.summary("segment").get("why", "No image of the test part has a lung mask, so found lungs cannot be compared with drawn ones.")}
+    rows = [_row(SIDES[side], told.filter((pl.col("source") == ALL) & (pl.col("side") == side))) for side in SIDES]
+    sources = told.filter((pl.col("source") != ALL) & (pl.col("side") == BOTH))["source"].unique().sort()
+    rows += [_row(f"both, {source}", told.filter((pl.col("source") == source) & (pl.col("side") == BOTH))) for source in sources]
+    whole = per_image.filter((pl.col("part") == "test") & (pl.col("side") == BOTH)).sort("dice", "image_id", nulls_last=True)
+    return {
+        "rows": rows,
+        "terms": [words.TERMS[metric] for metric in overlap.METRICS],
+        "spread": _spread(per_image.filter(pl.col("part") == "test")),
+        "galleries": _galleries(run, whole.filter(pl.col("dice").is_not_nan()), cached),
+        "colours": {"drawn": pictures.ORANGE, "found": pictures.CYAN},
+        "missed": whole.filter(pl.col("dice") == 0).height,
+    }
+
+
+def _row(name: str, rows: pl.DataFrame) -> dict[str, Any]:
+    of = {row["metric"]: row for row in rows.iter_rows(named=True)}
+    any_row = of["dice"]
+    cells = [words.interval(of[metric], metric) for metric in overlap.METRICS]
+    return {"name": name, "images": any_row["images"], "patients": any_row["patients"], "cells": cells}
+
+
+def _spread(rows: pl.DataFrame) -> Any:
+    values = {name: rows.filter((pl.col("side") == side) & pl.col("dice").is_not_nan())["dice"].to_numpy() for side, name in SIDES.items()}
+    values = {name: dice for name, dice in values.items() if dice.size}
+    if not values:
+        return None
+    told = "; ".join(f"{name}: median {np.median(dice):.3f}, from {dice.min():.3f} to {dice.max():.3f}" for name, dice in values.items())
+    return charts.histograms(values, x="Dice of an image", y="Images", told=f"Histograms of Dice over the test images. {told}.")
+
+
+def _galleries(run: Run, ranked: pl.DataFrame, cached: Cache) -> list[dict[str, Any]]:
+    """The worst, middling and best overlays; an image stands in one of them only."""
+    middle = max((ranked.height - MIDDLING) // 2, 0)
+    chosen = {"Worst": range(min(WORST, ranked.height)), "Middling": range(middle, middle + MIDDLING), "Best": range(ranked.height - BEST, ranked.height)}
+    found = store.read_table(run / segment.INDEX)
+    row_of = dict(zip(found["image_id"], found["row"], strict=True))
+    masks = store.map_pictures(run / segment.MASKS, cached.size)
+    galleries, seen = [], set()
+    for name, numbers in chosen.items():
+        fresh = [number for number in numbers if 0 <= number < ranked.height and number not in seen]
+        seen.update(fresh)
+        rows = [ranked.row(number, named=True) for number in fresh]
+        shown = [_overlay(row, cached, masks[row_of[row["image_id"]]]) for row in rows]
+        if shown:
+            galleries.append({"name": name, "shown": shown})
+    return galleries
+
+
+def _overlay(row: dict[str, Any], cached: Cache, found: np.ndarray) -> dict[str, Any]:
+    place = cached.rows([row["image_id"]])[0]
+    drawn = cached.masks[place]
+    outlines = [pictures.Outline(drawn == side, pictures.ORANGE) for side in lungs.SIDES.values()]
+    outlines += [pictures.Outline(found == side, pictures.CYAN, dashed=True) for side in lungs.SIDES.values()]
+    dice = words.number(row["dice"])
+    told = f"radiograph {row['image_id']} with drawn and found lung outlines, Dice {dice}"
+    return {"image_id": row["image_id"], "picture": pictures.picture(cached.images[place], told=told, outlines=outlines), "dice": dice}

@@ -1,0 +1,73 @@
+"""The split: what each part holds, by which rule, and the proof that no stage learnt from what it is tested on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+
+from hilum.manifest import PARTS, Manifest
+from hilum.recipe import Split
+from hilum.steps._report.words import plural
+from hilum.vocabulary import State
+
+
+def section(table: pl.DataFrame, manifest: Manifest, settings: Split, training: Mapping[str, pl.DataFrame], finders: pl.DataFrame) -> dict[str, Any]:
+    """`training` holds each stage's list (model, image_id); `finders` names the model that found each image's lungs."""
+    return {
+        "parts": [_part(part, table.filter(pl.col("part") == part)) for part in PARTS],
+        "rule": _rule(table, manifest, settings),
+        "proof": [_learnt(table, model, rows) for stage in training.values() for (model,), rows in stage.group_by("model", maintain_order=True)],
+        "out_of_fold": _out_of_fold(table, training["segment"], finders),
+    }
+
+
+def _part(part: str, rows: pl.DataFrame) -> dict[str, Any]:
+    sources = rows.group_by("source").len().sort("source")
+    present, absent = ((rows["state"] == state).sum() for state in (State.PRESENT, State.ABSENT))
+    return {
+        "name": part, "images": rows.height, "patients": rows["patient_id"].n_unique(), "present": present, "absent": absent,
+        "unknown": rows.height - present - absent, "sources": ", ".join(f"{source} {count}" for source, count in sources.iter_rows()),
+    }  # fmt: skip
+
+
+def _rule(table: pl.DataFrame, manifest: Manifest, settings: Split) -> list[str]:
+    several = table.group_by("patient_id").len().filter(pl.col("len") > 1)
+    joined = table.group_by("group").agg(pl.col("patient_id").n_unique().alias("patients")).filter(pl.col("patients") > 1)
+    shares = ", ".join(f"{part} {getattr(settings, part):.0%}" for part in PARTS)
+    told = [
+        f"Whole patients are dealt out, never single images: {plural(several.height, 'patient')} here {'has' if several.height == 1 else 'have'} several images.",
+        f"Patients under whom the audit found the very same picture stay in one part: {plural(joined.height, 'such group')} of patients here.",
+        f"Shares asked for: {shares}, kept within each source and state of the finding; seed {settings.seed}.",
+    ]
+    given = table.join(manifest.table.select("image_id", "given_part"), on="image_id").drop_nulls("given_part")
+    if given.height:
+        kept = (given["part"] == given["given_part"]).sum()
+        told.append(f"The data come with a split of their own ({plural(given.height, 'image')}); {kept:,} of these stand in the part it gives them.")
+    if settings.keep:
+        told.append("Patients of an earlier split stay where they were.")
+    return told
+
+
+def _learnt(table: pl.DataFrame, model: str, rows: pl.DataFrame) -> dict[str, Any]:
+    """What a model was trained on, and how many of its images and patients stand in tune or test."""
+    part_of = table.select("image_id", "group", "part")
+    learnt = rows.join(part_of, on="image_id", how="left")
+    groups = learnt.select("group").unique()
+    counts = {}
+    for part in ("tune", "test"):
+        held = part_of.filter(pl.col("part") == part)
+        shared = held.select("group").unique().join(groups, on="group", how="semi").height
+        counts[part] = {"images": (learnt["part"] == part).sum(), "patients": shared}
+    return {"model": model, "images": learnt.height, "patients": groups.height, **counts}
+
+
+def _out_of_fold(table: pl.DataFrame, training: pl.DataFrame, finders: pl.DataFrame) -> dict[str, int] | None:
+    """How many training images had their lungs found by a model that had learnt from their patient; None where no lungs were found."""
+    if not finders.height:
+        return None
+    group_of = table.select("image_id", "group")
+    learnt = training.join(group_of, on="image_id").select("model", "group").unique()
+    found = finders.join(table.filter(pl.col("part") == "train").select("image_id", "group"), on="image_id")
+    return {"images": found.height, "seen": found.join(learnt, on=["model", "group"], how="semi").height}

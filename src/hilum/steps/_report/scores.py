@@ -1,0 +1,189 @@
+"""A scored stage (finding or anomaly): curves, figures with their intervals, the threshold and where it came from, and images to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import polars as pl
+from markupsafe import Markup
+
+from hilum.drawing import charts, pictures
+from hilum.metrics import ranking
+from hilum.steps._report import words
+from hilum.steps.cache import Cache
+from hilum.steps.evaluate import ALL
+from hilum.steps.region import Regions
+from hilum.vocabulary import State, name_of
+
+SHOWN = 4  # images of a gallery
+SOURCED = ("auroc", "sensitivity", "specificity")  # figures of the rows by source
+WORDS = {State.PRESENT: "present", State.ABSENT: "absent", State.UNCERTAIN: "uncertain", None: "not mentioned"}
+
+
+def known(scores: pl.DataFrame, table: pl.DataFrame, stage: str) -> pl.DataFrame:
+    """Scores of the stage's images with a known label: part, state (1 or 0), score; what the figures are made of."""
+    rows = scores.filter(pl.col("stage") == stage).join(table.select("image_id", "source", "state"), on="image_id", maintain_order="left")
+    return rows.filter(pl.col("state") >= State.ABSENT)
+
+
+def section(stage: str, rows: pl.DataFrame, metrics: pl.DataFrame, thresholds: Mapping[str, float], concept: str) -> dict[str, Any]:
+    """`rows` as `known` gives them, not empty in the test part."""
+    test, tune = (rows.filter(pl.col("part") == part) for part in ("test", "tune"))
+    of_stage = metrics.filter(pl.col("stage") == stage)
+    name, threshold = name_of(concept).lower(), thresholds[stage]
+    return {
+        "finding": name,
+        "figures": _figures(of_stage),
+        "sources": _by_source(of_stage),
+        "source_heads": [words.TERMS[metric].name for metric in SOURCED],
+        "roc": _roc(test, tune, threshold),
+        "recall": _precision_recall(test, tune, threshold),
+        "histogram": _histogram(test, threshold, name),
+        "threshold": f"{threshold:.4g}",
+        "tune": _classes(tune),
+        "test": _classes(test),
+        "calls": _calls(test, threshold),
+    }
+
+
+def _figures(of_stage: pl.DataFrame) -> list[dict[str, Any]]:
+    """The figures of the test part as a whole, with tune's beside them."""
+    whole = {(row["part"], row["metric"]): row for row in of_stage.filter(pl.col("source") == ALL).iter_rows(named=True)}
+    told = []
+    for metric in (*ranking.METRICS, *ranking.METRICS_AT):
+        test, tune = whole["test", metric], whole.get(("tune", metric))
+        written = words.interval(test, metric)
+        bar = charts.interval(test["value"], test["low"], test["high"], told=written) if not np.isnan(test["value"]) else ""
+        told.append({"term": words.TERMS[metric], "test": written, "bar": bar, "tune": words.interval(tune, metric) if tune else words.DASH})
+    return told
+
+
+def _by_source(of_stage: pl.DataFrame) -> list[dict[str, Any]]:
+    rows = of_stage.filter((pl.col("part") == "test") & (pl.col("source") != ALL)).sort("source")
+    told = []
+    for (source,), of_source in rows.group_by("source", maintain_order=True):
+        of = {row["metric"]: row for row in of_source.iter_rows(named=True)}
+        about = {key: of["auroc"][key] for key in ("images", "patients", "positives")}
+        told.append({"source": source, **about, "cells": [words.interval(of[metric], metric) for metric in SOURCED]})
+    return told
+
+
+def _values(rows: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    return rows["state"].to_numpy(), rows["score"].to_numpy()
+
+
+def _classes(rows: pl.DataFrame) -> dict[str, int]:
+    positives = (rows["state"] == State.PRESENT).sum()
+    return {"images": rows.height, "positives": positives, "negatives": rows.height - positives}
+
+
+def _calls(rows: pl.DataFrame, threshold: float) -> dict[str, int]:
+    truth, called = rows["state"] == State.PRESENT, rows["score"] >= threshold
+    pairs = {"true_positive": truth & called, "false_negative": truth & ~called, "false_positive": ~truth & called, "true_negative": ~truth & ~called}
+    return {name: cell.sum() for name, cell in pairs.items()}
+
+
+def _both_classes(rows: pl.DataFrame) -> bool:
+    return rows["state"].n_unique() == 2
+
+
+def _roc(test: pl.DataFrame, tune: pl.DataFrame, threshold: float) -> Markup | None:
+    """None where a class is missing: there is no curve then."""
+    if not _both_classes(test):
+        return None
+    lines = [charts.Line("chance", (0, 1), (0, 1), colour=2, dashed=True)]
+    for name, rows in (("tune", tune), ("test", test)):
+        if _both_classes(rows):
+            false, true, _ = ranking.roc_curve(*_values(rows))
+            lines.append(charts.Line(f"{name}, AUROC {ranking.auroc(*_values(rows)):.3f}", false, true, colour=2 * (name == "tune"), faint=name == "tune"))
+    truth, score = _values(test)
+    sensitivity, specificity = (metric(truth, score, threshold) for metric in (ranking.sensitivity, ranking.specificity))
+    point = charts.Point(f"at the threshold: {sensitivity:.3f} of the present, {1 - specificity:.3f} of the absent", 1 - specificity, sensitivity, colour=1)
+    told = f"ROC curve of the test part. {lines[-1].name}; {point.name}."
+    return charts.unit_square(lines[::-1], [point], x="1 − specificity (share of the absent called positive)", y="Sensitivity", told=told)
+
+
+def _precision_recall(test: pl.DataFrame, tune: pl.DataFrame, threshold: float) -> Markup | None:
+    if not _both_classes(test):
+        return None
+    truth, score = _values(test)
+    prevalence = float(truth.mean())
+    lines = [charts.Line(f"chance: the prevalence, {prevalence:.3f}", (0, 1), (prevalence, prevalence), colour=2, dashed=True)]
+    for name, rows in (("tune", tune), ("test", test)):
+        if _both_classes(rows):
+            precision, recall, _ = ranking.precision_recall_curve(*_values(rows))
+            # Steps: average precision counts the precision at a score for all the recall gained there.
+            stairs = np.repeat(np.concatenate([[0.0], recall]), 2)[1:-1]
+            average = ranking.average_precision(*_values(rows))
+            faint = name == "tune"
+            lines.append(charts.Line(f"{name}, average precision {average:.3f}", stairs, np.repeat(precision, 2), colour=2 * faint, faint=faint))
+    ppv, recall_there = ranking.ppv(truth, score, threshold), ranking.sensitivity(truth, score, threshold)
+    points = [charts.Point(f"at the threshold: PPV {ppv:.3f}, recall {recall_there:.3f}", recall_there, ppv, colour=1)] if not np.isnan(ppv) else []
+    told = f"Precision-recall curve of the test part. {lines[-1].name}; prevalence {prevalence:.3f}."
+    return charts.unit_square(lines[::-1], points, x="Recall (sensitivity)", y="Precision (PPV)", told=told)
+
+
+def _histogram(test: pl.DataFrame, threshold: float, name: str) -> Markup:
+    named = {f"{name} present": State.PRESENT, f"{name} absent": State.ABSENT}
+    groups = {label: test.filter(pl.col("state") == state)["score"].to_numpy() for label, state in named.items()}
+    told = "; ".join(f"{label}: median score {np.median(values):.3g}" for label, values in groups.items() if values.size)
+    return charts.histograms(groups, x="Score", y="Images", told=f"Histograms of the score in the test part. {told}.", mark=(threshold, "threshold"))
+
+
+# ------------------------------------------------------------------------------------------------------------------ images to look at
+
+
+def mistakes(rows: pl.DataFrame, threshold: float, cached: Cache, regions: Regions, readings: Mapping[str, str | None]) -> list[dict[str, Any]]:
+    """The test images furthest on the wrong side of the threshold, of either kind."""
+    test, galleries = rows.filter(pl.col("part") == "test"), []
+    kinds = (
+        ("Absent, but scored highest", test.filter((pl.col("state") == State.ABSENT) & (pl.col("score") >= threshold)), True),
+        ("Present, but scored lowest", test.filter((pl.col("state") == State.PRESENT) & (pl.col("score") < threshold)), False),
+    )
+    for name, wrong, descending in kinds:
+        worst = wrong.sort("score", "image_id", descending=[descending, False]).head(SHOWN)
+        shown = [_seen(row, cached, regions, readings) for row in worst.iter_rows(named=True)]
+        galleries.append({"name": name, "count": wrong.height, "shown": shown})
+    return galleries
+
+
+def _seen(row: Mapping[str, Any], cached: Cache, regions: Regions, readings: Mapping[str, str | None]) -> dict[str, Any]:
+    image_id = row["image_id"]
+    cut = regions.index.row(by_predicate=pl.col("image_id") == image_id, named=True)
+    box = pictures.Box(cut["top"], cut["left"], cut["bottom"], cut["right"])
+    drawn = pictures.picture(cached.images[cached.rows([image_id])[0]], told=f"radiograph {image_id}, score {row['score']:.3g}", box=box)
+    return {"image_id": image_id, "picture": drawn, "score": f"{row['score']:.3g}", "reading": words.cut(readings[image_id])}
+
+
+def heat_maps(scores: pl.DataFrame, table: pl.DataFrame, maps: np.ndarray, regions: Regions) -> dict[str, Any]:
+    """Anomaly maps over the regions of the highest-scoring test images, and of normal ones of middling score.
+
+    One colour scale for all: black-red-yellow from the median to the 99.9th percentile of the test part's map values.
+    """
+    rows = scores.filter(pl.col("stage") == "anomaly").with_row_index("map").filter(pl.col("part") == "test")
+    rows = rows.join(table.select("image_id", "state"), on="image_id", maintain_order="left")
+    low, high = np.percentile(maps[rows["map"].to_numpy()].astype(np.float32), (50, 99.9))
+    highest = rows.sort("score", "image_id", descending=[True, False]).head(SHOWN)
+    normal = rows.filter(pl.col("state") == State.ABSENT).sort("score", "image_id")
+    middle = max((normal.height - SHOWN) // 2, 0)
+    galleries = {"Highest scores of the test part": highest, "Normal images of middling score": normal.slice(middle, SHOWN)}
+    scale = float(max(high - low, 1e-6))
+    return {
+        "low": f"{low:.3g}",
+        "high": f"{high:.3g}",
+        "galleries": [
+            {"name": name, "shown": [_heated(row, (maps[row["map"]].astype(np.float32) - low) / scale, regions) for row in chosen.iter_rows(named=True)]}
+            for name, chosen in galleries.items()
+            if chosen.height
+        ],
+    }
+
+
+def _heated(row: Mapping[str, Any], strength: np.ndarray, regions: Regions) -> dict[str, Any]:
+    region = regions.images[regions.rows(pl.Series([row["image_id"]]))[0]]
+    told = f"lung region of {row['image_id']} under its anomaly map, score {row['score']:.3g}"
+    drawn = pictures.picture(pictures.heat(region, strength), told=told)
+    plain = pictures.picture(region, told=f"lung region of {row['image_id']}")
+    return {"image_id": row["image_id"], "picture": drawn, "plain": plain, "score": f"{row['score']:.3g}", "state": WORDS[row["state"]]}

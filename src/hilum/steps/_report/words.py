@@ -1,0 +1,87 @@
+"""How figures are written, what each means, and when one is too unsure to lean on.
+
+A figure is a row of `metrics.parquet` as a mapping: value, low, high, images, patients, positives, undefined. nan is a dash with its reason.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from hilum.intervals import MAX_UNDEFINED
+
+Figure = Mapping[str, Any]
+DASH = "–"
+WIDE = 0.15  # an interval wider than this cannot tell a good model from a middling one
+
+
+class Term(NamedTuple):
+    name: str
+    meaning: str
+    undefined: str  # why there may be no value
+
+
+TERMS = {
+    "dice": Term("Dice", "twice the pixels that both outlines share over the pixels of the two together; 1 is complete agreement", "nothing drawn and nothing found"),
+    "iou": Term("IoU", "intersection over union: shared pixels over the pixels inside either outline", "nothing drawn and nothing found"),
+    "precision": Term("Precision", "the share of the found pixels that lie inside the drawn outline", "nothing found"),
+    "recall": Term("Recall", "the share of the drawn outline's pixels that were found", "nothing drawn"),
+    "auroc": Term(
+        "AUROC",
+        "area under the ROC curve: how often a random image with the finding scores above one without it; 0.5 is chance, 1 is perfect",
+        "all images are of one class",
+    ),
+    "average_precision": Term(
+        "Average precision",
+        "the mean precision over the precision-recall curve; chance is the prevalence",
+        "all images are of one class",
+    ),
+    "sensitivity": Term("Sensitivity", "the share of images with the finding that are called positive", "no image with the finding"),
+    "specificity": Term("Specificity", "the share of images without the finding that are called negative", "no image without the finding"),
+    "ppv": Term("PPV", "positive predictive value: the share of positive calls that are right, at this part's prevalence", "nothing was called positive"),
+    "npv": Term("NPV", "negative predictive value: the share of negative calls that are right, at this part's prevalence", "nothing was called negative"),
+    "f1": Term("F1", "the harmonic mean of sensitivity and PPV", "nothing is positive or called positive"),
+}
+
+
+def number(value: float | None) -> str:
+    return DASH if value is None or math.isnan(value) else f"{value:.3f}"
+
+
+def interval(figure: Figure, metric: str) -> str:
+    """`0.912 (0.871 to 0.945)`, or what there is of it and why not more."""
+    if math.isnan(figure["value"]):
+        return f"{DASH} ({TERMS[metric].undefined})"
+    if math.isnan(figure["low"]):
+        return f"{number(figure['value'])} (no interval: {_no_interval(figure)})"
+    return f"{number(figure['value'])} ({number(figure['low'])} to {number(figure['high'])})"
+
+
+def _no_interval(figure: Figure) -> str:
+    return "fewer than two patients" if figure["patients"] < 2 else f"undefined in over {MAX_UNDEFINED:.0%} of the resamples"
+
+
+def doubt(figure: Figure, metric: str, what: str) -> str | None:
+    """A sentence where the interval of the figure named `what` is too wide to lean on, or there is none; else None."""
+    if math.isnan(figure["value"]):
+        return None
+    if math.isnan(figure["low"]):
+        return f"{what} {TERMS[metric].name}: {_no_interval(figure)}, so how sure it is cannot be said."
+    low, high = f"{figure['low']:.2f}", f"{figure['high']:.2f}"
+    if figure["high"] - figure["low"] <= WIDE:
+        return None
+    return f"{what} {TERMS[metric].name}: {plural(figure['patients'], 'patient')} cannot tell {low} from {high}."
+
+
+def plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
+def listed(items: list[str]) -> str:
+    """`a, b and c`."""
+    return " and ".join([", ".join(items[:-1]), items[-1]]) if len(items) > 1 else "".join(items)
+
+
+def cut(text: str | None, most: int = 90) -> str:
+    return text if text and len(text) <= most else f"{text[:most].rstrip()}…" if text else ""

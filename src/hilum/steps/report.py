@@ -1,0 +1,114 @@
+"""Report: one HTML file that stands alone, made from what the earlier steps left; it sees no model and computes no figure.
+
+    report.html    the data and what is not used, audit, split with its proof, lung outlines, finding, anomaly, and how to repeat it
+
+Charts and pictures are inside the file, nothing is loaded from elsewhere, and it needs no JavaScript. The same run gives the same
+bytes: it holds no time and no name of a machine but the folder that the recipe names.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import Any
+
+import numpy as np
+import polars as pl
+from jinja2 import Environment, StrictUndefined
+
+from hilum import __version__, shelf, store
+from hilum.manifest import Manifest
+from hilum.recipe import Recipe
+from hilum.run import Run
+from hilum.steps import Progress, cache, evaluate, predict, segment
+from hilum.steps._report import data, findings, head, outlines, parts, scores
+from hilum.steps._training import TRAINING
+from hilum.steps.region import Regions
+from hilum.vocabulary import name_of
+
+VERSION = 1  # change it when the same run gives another page
+PAGE, TEMPLATE = "report.html", "data/report.html.j2"
+STEPS = ("ingest", "cache", "audit", "split", "segment", "region", "train", "predict", "evaluate")
+NAMELESS = "no-patients"  # the remark of a data set in which nothing names the patients
+NO_FINDING = "No finding is both present and absent on some images, so there was nothing to learn and nothing to measure."
+
+
+def gather(run: Run, recipe: Recipe) -> dict[str, Any]:
+    """All that the page shows. Raises `NotFound` where a step has not been done."""
+    manifest, cached = Manifest.read(run.folder), cache.opened(run, recipe)
+    table, metrics = store.read_table(run / "split.parquet"), store.read_table(run / evaluate.METRICS)
+    training = {stage: store.read_table(run / stage / TRAINING) for stage in ("segment", "train")}
+    concept = run.summary("split")["finding"]
+    cards = [shelf.load("datasets", name).CARD for name in manifest.table["dataset"].unique().sort()]
+    nameless = NAMELESS in manifest.remarks["rule"]
+    return {
+        "title": " and ".join(card.title for card in cards),
+        "cards": cards,
+        "finding": name_of(concept) if concept else None,
+        "confidence": f"{recipe.evaluate.confidence * 100:g} %",
+        "leading": head.leading(metrics, concept),
+        "limits": head.limits(metrics, table, cards, concept, nameless=nameless),
+        "data": data.section(manifest, cached, concept),
+        "audit": findings.section(store.read_table(run / "findings.parquet"), cached),
+        "split": parts.section(table, manifest, recipe.split, training, store.read_table(run / segment.INDEX)),
+        "lungs": outlines.section(run, metrics, store.read_table(run / evaluate.OVERLAP), cached),
+        **_scored(run, recipe, manifest, cached, table, metrics, concept),
+        "methods": _methods(recipe),
+        "recipe": recipe.to_toml(),
+        "digests": [(step, name, digest) for step in STEPS for name, digest in run.made(step).items()],
+        "version": __version__,
+    }
+
+
+def _scored(
+    run: Run, recipe: Recipe, manifest: Manifest, cached: cache.Cache, table: pl.DataFrame, metrics: pl.DataFrame, concept: str | None
+) -> dict[str, Any]:
+    """The sections of the finding and of anomaly; `missing` says why there is nothing else."""
+    told: dict[str, Any] = {}
+    all_scores, thresholds = store.read_table(run / predict.SCORES), store.read_json(run / evaluate.THRESHOLDS)
+    rows = {stage: scores.known(all_scores, table, stage) for stage in predict.STAGES}
+    for stage, of_stage in rows.items():
+        measured = concept and of_stage.filter(pl.col("part") == "test").height
+        told[stage] = scores.section(stage, of_stage, metrics, thresholds, concept) if measured else {"missing": NO_FINDING}
+    regions = Regions.of(run.folder, recipe.region.size)
+    if "missing" not in told["finding"]:
+        readings = dict(manifest.table.select("image_id", "reading").iter_rows())
+        told["finding"]["galleries"] = scores.mistakes(rows["finding"], thresholds["finding"], cached, regions, readings)
+    if "missing" not in told["anomaly"]:
+        told["anomaly"]["maps"] = scores.heat_maps(all_scores, table, np.load(run / predict.MAPS), regions)
+    return told
+
+
+def _methods(recipe: Recipe) -> list[tuple[str, str]]:
+    pixels, region = recipe.pixels, recipe.region
+    window = "stretched from the 0.5th to the 99.5th percentile" if pixels.window == "percentiles" else "in the range of the file"
+    return [
+        ("Pixels", f"each file decoded once, letterboxed to {pixels.size} × {pixels.size} pixels, bright is dense, {window}"),
+        ("Lungs", f"{recipe.segment.model}, trained on the training part's masks; lungs of training images out of fold ({recipe.segment.folds} folds)"),
+        ("Region", f"the box of both lungs and {region.margin:.0%} of its sides around it, {region.size} × {region.size} pixels"
+         + (", black outside the lungs" if region.masked else "")),
+        ("Finding", f"{recipe.classify.model} on the regions of the training part with a known label"),
+        ("Anomaly", f"{recipe.anomaly.model}, fitted on the regions of the training part without the finding only"),
+        ("Threshold", "largest sensitivity + specificity − 1 (Youden) on the tune part, then left alone"),
+        ("Intervals", f"percentile bootstrap, {recipe.evaluate.resamples:,} resamples of whole patients (clustered where the audit joined them)"),
+    ]  # fmt: skip
+
+
+def render(facts: dict[str, Any]) -> str:
+    """The page. Every text is escaped by the template, every drawing escaped its own."""
+    page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    page.filters["grouped"] = lambda number: f"{number:,}"
+    return page.from_string(resources.files("hilum").joinpath(TEMPLATE).read_text(encoding="utf-8")).render(facts)
+
+
+# ------------------------------------------------------------------------------------------------------------------------ the step
+
+
+def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
+    return {**{step: run.made(step) for step in STEPS}, "recipe": recipe.digest, "version": VERSION}
+
+
+def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], dict[str, Any]]:
+    page = render(gather(run, recipe))
+    store.write_text(run / PAGE, page)
+    progress(1, 1)
+    return {PAGE: store.digest(page.encode())}, {"page": PAGE, "kB": round(len(page.encode()) / 1000)}

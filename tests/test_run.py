@@ -1,0 +1,184 @@
+"""The whole job: it binds every stage to one split, survives being killed, and its models run without PyTorch."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import polars as pl
+import pytest
+from conftest import hilum, small_job
+
+from hilum import store
+from hilum.errors import Mismatch
+from hilum.manifest import Manifest
+from hilum.run import Run
+from hilum.steps import evaluate, predict
+from hilum.steps.chain import STEPS
+
+KILLS = 10
+WITHOUT_TORCH = (
+    "import sys\n"
+    "class Refuse:\n"
+    "    def find_spec(self, name, *rest):\n"
+    "        if name.split('.')[0] in ('torch', 'onnx', 'efficientnet_lite_pytorch'): raise ImportError(f'{name} is blocked')\n"
+    "sys.meta_path.insert(0, Refuse())\n"
+    "sys.argv[0] = 'hilum'\n"
+    "from hilum.__main__ import main\n"
+    "main()\n"
+)
+
+
+def without_torch(*arguments) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-c", WITHOUT_TORCH, *map(str, arguments)], capture_output=True, text=True, timeout=120)
+
+
+def made(run: Run) -> dict[str, dict[str, str]]:
+    """What each step says it made, by digest."""
+    return {step: run.made(step) for step in STEPS}
+
+
+def test_a_run_leaves_what_each_step_promises(small_run):
+    for step, files in made(small_run).items():
+        assert files and all((small_run / name).exists() for name in files), step
+    metrics = store.read_table(small_run / evaluate.METRICS)
+    assert {"lungs", "finding", "anomaly"} == set(metrics["stage"])
+    assert metrics.filter(pl.col("value").is_not_nan() & pl.col("low").is_not_nan()).select((pl.col("low") <= pl.col("high")).all()).item()
+
+
+def test_no_patient_and_no_test_image_of_any_stage_is_in_the_training_of_another(small_run):
+    """From the artefacts alone: the training lists of all models against the split, by image and by patient."""
+    split = store.read_table(small_run / "split.parquet")
+    part = dict(zip(split["image_id"], split["part"], strict=True))
+    held_out = set(split.filter(pl.col("part") != "train")["group"])
+    group = dict(zip(split["image_id"], split["group"], strict=True))
+    lists = [store.read_table(small_run / stage / "training.parquet") for stage in ("segment", "train")]
+    models = {model: rows["image_id"].to_list() for table in lists for (model,), rows in table.group_by("model")}
+    assert set(models) == {"lungs", "fold0", "fold1", "train/finding.onnx", "train/anomaly.onnx"}
+    for model, images in models.items():
+        assert images and all(part[image] == "train" and group[image] not in held_out for image in images), model
+    finders = store.read_table(small_run / "segment" / "lungs.parquet")
+    for image, finder in finders.select("image_id", "model").iter_rows():
+        learnt = {group[other] for other in models[finder]}
+        assert group[image] not in learnt, f"the lungs of {image} were found by a model that had seen its patient"
+    scored = store.read_table(small_run / "scores.parquet")["image_id"]
+    assert set(scored) == {image for image in part if part[image] != "train"}
+
+
+def test_the_anomaly_model_is_fitted_on_normal_images_only(small_run):
+    training = store.read_table(small_run / "train" / "training.parquet").filter(pl.col("model") == "train/anomaly.onnx")
+    states = Manifest.read(small_run.folder).states("tuberculosis").join(training, on="image_id")
+    assert states.height == training.height and set(states["state"]) == {0}
+
+
+@pytest.mark.parametrize("stage", ["segment", "train"])
+def test_a_test_image_in_the_training_of_any_stage_is_refused(small_run, tmp_path, stage):
+    shutil.copytree(small_run.folder, tmp_path / "run")
+    path = tmp_path / "run" / stage / "training.parquet"
+    split = store.read_table(tmp_path / "run" / "split.parquet")
+    planted = split.filter(pl.col("part") == "test")["image_id"][0]
+    training = store.read_table(path)
+    store.write_table(path, pl.concat([training, training.head(1).with_columns(image_id=pl.lit(planted))]))
+    with pytest.raises(Mismatch, match=planted):
+        evaluate.refuse_leaks(Run(tmp_path / "run"), split)
+
+
+def test_predict_needs_no_torch_and_gives_the_scores_of_the_run(small_run):
+    scores = store.read_table(small_run / "scores.parquet").filter(pl.col("part") == "test")
+    manifest = Manifest.read(small_run.folder)
+    chosen = manifest.table.filter(pl.col("image_id").is_in(scores["image_id"].implode())).head(4)
+    done = without_torch("predict", small_run.folder, *(manifest.root / path for path in chosen["path"]), "--json")
+    assert done.returncode == 0, done.stderr
+    for image_id, told in zip(chosen["image_id"], json.loads(done.stdout), strict=True):
+        for stage in ("finding", "anomaly"):
+            stored = scores.filter((pl.col("image_id") == image_id) & (pl.col("stage") == stage))["score"][0]
+            assert told[f"{stage} score"] == pytest.approx(stored, abs=1e-6)
+
+
+def test_predict_writes_masks_in_the_files_own_pixels_and_tells_of_bad_files(small_run, tmp_path):
+    from hilum.files import raster
+
+    good = next((Manifest.read(small_run.folder).root / "CXR_png").glob("*.png"))
+    (tmp_path / "bad.png").write_text("no picture")
+    done = without_torch("predict", small_run.folder, good, tmp_path / "bad.png", "--masks", tmp_path / "out")
+    assert done.returncode == 1 and "bad.png: is not a PNG" in done.stderr and good.name in done.stdout
+    size = raster.read(good).values.shape
+    for name in (f"{good.stem}_lungs.png", f"{good.stem}_anomaly.png"):
+        assert raster.read(tmp_path / "out" / name).values.shape == size
+
+
+def test_everything_but_training_runs_without_torch(small_run, tmp_path):
+    data = Manifest.read(small_run.folder).root
+    for verb in ("ingest", "cache", "audit", "split"):
+        done = without_torch(verb, data.parent / "recipe.toml", "--to", tmp_path / "run")
+        assert done.returncode == 0, done.stderr
+    done = without_torch("run", data.parent / "recipe.toml", "--to", tmp_path / "run")
+    assert done.returncode == 1 and "pip install 'hilum[train]'" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_an_exported_model_carries_its_contract_card_and_training(small_run):
+    for stage, model in predict.Reader.of(small_run).models.items():
+        assert model.contract.size == 64 and model.contract.content == ("whole" if stage == "lungs" else "region")
+        assert model.metadata["card"]["title"] and model.metadata["trained_on"]["images"] > 0
+        with pytest.raises(ValueError, match=r"takes uint8 \(64, 64\)"):
+            model(np.zeros((64, 64), np.float32))
+
+
+def test_a_finished_run_is_kept_and_a_changed_setting_remakes_only_what_depends_on_it(small_run, tmp_path):
+    shutil.copytree(small_run.folder, tmp_path / "run")
+    before = made(small_run)
+    done = hilum("run", tmp_path / "run", "--json")
+    assert done.returncode == 0 and made(Run(tmp_path / "run")) == before
+    recipe = (tmp_path / "run" / "recipe.toml").read_text()
+    (tmp_path / "run" / "recipe.toml").write_text(recipe.replace("resamples = 100", "resamples = 150"))
+    done = hilum("run", tmp_path / "run")
+    kept = {line.split()[0]: line.split()[1] == "kept" for line in done.stdout.splitlines() if line.split() and line.split()[0] in STEPS}
+    assert kept == {step: step not in ("ingest", "evaluate", "report") for step in STEPS}
+
+
+def test_a_run_is_refused_in_a_folder_that_is_not_its_own(small_run, tmp_path):
+    data = Manifest.read(small_run.folder).root
+    inside = hilum("ingest", data, "--to", data / "run")
+    assert inside.returncode == 1 and "lies inside the data folder" in inside.stderr and not (data / "run").exists()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("x")
+    full = hilum("ingest", data, "--to", tmp_path / "full")
+    assert full.returncode == 1 and "is not empty and not a run" in full.stderr
+    other = hilum("ingest", small_job(tmp_path / "other", images=8).parent / "data", "--to", small_run.folder)
+    assert other.returncode == 1 and "is a run of" in other.stderr
+
+
+def test_two_at_once_in_one_run_are_refused(small_run):
+    with small_run.locked():
+        done = hilum("run", small_run.folder)
+    assert done.returncode == 1 and "another hilum is at work" in done.stderr
+
+
+def test_killed_at_ten_random_moments_it_finishes_with_the_digests_of_an_undisturbed_run(small_run, tmp_path):
+    """SIGKILL at ten moments drawn at random over the length of a run, each followed by the same command."""
+    recipe = small_run.folder.parent / "recipe.toml"
+    command = [sys.executable, "-m", "hilum", "run", str(recipe), "--to", str(tmp_path / "run")]
+    moments = random.Random(time.time_ns())
+    killed = 0
+    for _ in range(KILLS):
+        child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            child.wait(moments.uniform(0.3, 6))
+        except subprocess.TimeoutExpired:
+            os.kill(child.pid, signal.SIGKILL)
+            killed += 1
+        child.wait()
+        if (tmp_path / "run" / "report.html").exists():
+            shutil.rmtree(tmp_path / "run")  # it got through: kill it in its beginnings again
+    last = hilum(*command[3:])
+    assert killed > 0 and last.returncode == 0, last.stderr
+    disturbed, undisturbed = made(Run(tmp_path / "run")), made(small_run)
+    for step in ("ingest", "cache", "split", "predict", "evaluate"):
+        assert disturbed[step] == undisturbed[step], step
+    left = [path for path in (tmp_path / "run").rglob("*") if path.name.endswith((".part", ".checkpoint", "journal.jsonl"))]
+    assert not left
