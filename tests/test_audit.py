@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -42,12 +43,12 @@ def made_up(**changes: dict[int, object]) -> tuple[Manifest, pl.DataFrame]:
 
 
 def labelled(manifest: Manifest, *labels: tuple[int, str, int]) -> Manifest:
-    rows = [(f"set/{n}", concept, state, "file name") for n, concept, state in labels]
-    return Manifest(manifest.root, manifest.table, pl.DataFrame(rows, schema=LABEL_COLUMNS, orient="row"), manifest.remarks)
+    rows = [{"image_id": f"set/{n}", "concept": concept, "state": state, "source": "file name"} for n, concept, state in labels]
+    return replace(manifest, labels=pl.DataFrame(rows, schema=LABEL_COLUMNS))
 
 
 def remarked(manifest: Manifest, *remarks: tuple[str, str, str, str]) -> Manifest:
-    return Manifest(manifest.root, manifest.table, manifest.labels, pl.DataFrame(list(remarks), schema=REMARK_COLUMNS, orient="row"))
+    return replace(manifest, remarks=pl.DataFrame(list(remarks), schema=REMARK_COLUMNS, orient="row"))
 
 
 def rows_of(found: pl.DataFrame) -> list[tuple]:
@@ -203,8 +204,8 @@ def test_findings_do_not_depend_on_the_order_of_files():
     straight = audit.audit(manifest, facts)
     assert straight.height > 10
     for seed in range(5):
-        tables = [table.sample(fraction=1, shuffle=True, seed=seed) for table in (manifest.table, manifest.labels, manifest.remarks)]
-        mixed = audit.audit(Manifest(manifest.root, *tables), facts.sample(fraction=1, shuffle=True, seed=seed + 9))
+        tables = {name: getattr(manifest, name).sample(fraction=1, shuffle=True, seed=seed) for name in ("table", "labels", "remarks")}
+        mixed = audit.audit(replace(manifest, **tables), facts.sample(fraction=1, shuffle=True, seed=seed + 9))
         assert mixed.equals(straight)
 
 
@@ -283,7 +284,7 @@ def test_a_set_of_the_size_of_nih_is_audited():
     )
     table = table.select(table[name] if name in table.columns else pl.lit(None, kind).alias(name) for name, kind in COLUMNS.items())
     labels = table.select("image_id", concept=pl.lit("effusion"), state=pl.lit(0, pl.Int8), source=pl.lit("column"))
-    manifest = Manifest(Path("/nowhere"), table, labels, pl.DataFrame(schema=REMARK_COLUMNS))
+    manifest = replace(Manifest.of(Path("/nowhere"), [], [], []), table=table, labels=labels)
     facts = pl.DataFrame({"image_id": "nih/" + number, "file_digest": number, "pixel_digest": (pl.int_range(count, eager=True) // 2 * 2).cast(pl.String)})
     facts = facts.with_columns(minimum=pl.lit(0, pl.Int64), maximum=pl.lit(255, pl.Int64), height=pl.lit(1024, pl.Int64), width=pl.lit(1024, pl.Int64))
     facts = facts.select(facts[name] if name in facts.columns else pl.lit(None, kind).alias(name) for name, kind in cache.FACTS.items())

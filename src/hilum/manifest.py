@@ -15,9 +15,25 @@
     age_years         float?
     view              str?   PA, AP or LATERAL
     reading           str?   the text as written
+    study             str?   the examination that the image belongs to, in the source's own words
+    follow_up         int?   number of the examination within the patient's, where the source counts them
+    stated_height     int?   pixels, as the source states them, likewise stated_width; what the file has is found by caching
+    row_spacing_mm    float? distance between rows as the source states it; likewise column_spacing_mm
 
-`Manifest.labels`, one row a label that the source states (not mentioned has no row): image_id, concept, state (1 present,
-0 absent, -1 uncertain), source (where it stands: file name, column, folder or sentence).
+`Manifest.labels`, one row a label that the source states (not mentioned has no row):
+
+    image_id, concept
+    state             int    1 present, 0 absent, -1 uncertain
+    term              str    the source's own word
+    source            str    where it stands: a file and its column or line, a folder, a file name
+    rule              str    how the cell became the state: "column", "file name", "folder", or the reading rule's name
+    words             str?   the sentence or clause, where it was read from text
+    side              str?   right, left or bilateral
+    zone              str?   upper, middle, lower, apex or hilum
+    activity          str?   active, old, stable, improving or worsening
+
+`Manifest.shapes`, one row a thing drawn on an image: image_id, concept (of a finding, or right_lung, left_lung, lungs), term, shape
+(the JSON text of `hilum.shapes`), source, author (who drew it; null: not told).
 
 `Manifest.remarks`, what reading the folder met: path, severity (info, warning, error), rule, message. What was left out has rule
 `dropped`.
@@ -25,7 +41,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,8 +65,26 @@ COLUMNS = {
     "age_years": pl.Float64,
     "view": pl.String,
     "reading": pl.String,
+    "study": pl.String,
+    "follow_up": pl.Int64,
+    "stated_height": pl.Int64,
+    "stated_width": pl.Int64,
+    "row_spacing_mm": pl.Float64,
+    "column_spacing_mm": pl.Float64,
 }
-LABEL_COLUMNS = {"image_id": pl.String, "concept": pl.String, "state": pl.Int8, "source": pl.String}
+LABEL_COLUMNS = {
+    "image_id": pl.String,
+    "concept": pl.String,
+    "state": pl.Int8,
+    "term": pl.String,
+    "source": pl.String,
+    "rule": pl.String,
+    "words": pl.String,
+    "side": pl.String,
+    "zone": pl.String,
+    "activity": pl.String,
+}
+SHAPE_COLUMNS = dict.fromkeys(("image_id", "concept", "term", "shape", "source", "author"), pl.String)
 REMARK_COLUMNS = {"path": pl.String, "severity": pl.String, "rule": pl.String, "message": pl.String}
 REQUIRED = ("image_id", "dataset", "source", "patient_id", "path")
 PARTS = ("train", "tune", "test")
@@ -66,6 +100,21 @@ class Label:
     term: str
     state: State
     source: str
+    rule: str = "column"
+    words: str | None = None
+    side: str | None = None
+    zone: str | None = None
+    activity: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """Something drawn on an image: `term` in the source's own word, `shape` as `hilum.shapes` writes it, in the file's own pixels."""
+
+    term: str
+    shape: str
+    source: str
+    author: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +135,13 @@ class Row:
     view: str | None = None
     reading: str | None = None
     same_patient: tuple[str, ...] = ()  # other patients that the source says are this one
+    study: str | None = None
+    follow_up: int | None = None
+    stated_height: int | None = None
+    stated_width: int | None = None
+    row_spacing_mm: float | None = None
+    column_spacing_mm: float | None = None
+    drawn: tuple[Drawn, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,15 +160,17 @@ class Manifest:
     table: pl.DataFrame
     labels: pl.DataFrame
     remarks: pl.DataFrame
+    shapes: pl.DataFrame
 
     @classmethod
-    def of(cls, root: Path, images: Iterable[dict], labels: Iterable[dict], remarks: Iterable[dict]) -> Manifest:
-        """Build, order by `image_id` and check. Raises `BadData` with every fault."""
+    def of(cls, root: Path, images: Sequence[Sequence], labels: Sequence[Sequence], remarks: Sequence[Sequence], shapes: Sequence[Sequence] = ()) -> Manifest:
+        """Build from rows in the order of the columns, order by `image_id` and check. Raises `BadData` with every fault."""
         manifest = cls(
             root,
             pl.DataFrame(images, schema=COLUMNS, orient="row").sort("image_id"),
             pl.DataFrame(labels, schema=LABEL_COLUMNS, orient="row").sort("image_id", "concept"),
             pl.DataFrame(remarks, schema=REMARK_COLUMNS, orient="row").sort("path", "rule", "message"),
+            pl.DataFrame(shapes, schema=SHAPE_COLUMNS, orient="row").sort("image_id", "concept", "shape", "author"),
         )
         manifest.check()
         return manifest
@@ -135,7 +193,7 @@ class Manifest:
     @property
     def digest(self) -> str:
         """Of everything in it but the folder's place on this machine."""
-        return store.digest([store.digest_of_table(table) for table in (self.table, self.labels, self.remarks)])
+        return store.digest([store.digest_of_table(table) for table in (self.table, self.labels, self.remarks, self.shapes)])
 
     def states(self, concept: str) -> pl.DataFrame:
         """image_id, patient_id, dataset and `state` (null: not mentioned) of one concept, one row an image, in the table's order."""
@@ -145,12 +203,13 @@ class Manifest:
     def only(self, image_ids: Iterable[str]) -> Manifest:
         """The manifest of these images alone; remarks stay."""
         wanted = pl.DataFrame({"image_id": image_ids}, schema={"image_id": pl.String})
-        table, labels = (part.join(wanted, on="image_id", how="semi", maintain_order="left") for part in (self.table, self.labels))
-        return Manifest(self.root, table, labels, self.remarks)
+        table, labels, shapes = (part.join(wanted, on="image_id", how="semi", maintain_order="left") for part in (self.table, self.labels, self.shapes))
+        return Manifest(self.root, table, labels, self.remarks, shapes)
 
     def write(self, folder: Path) -> None:
         store.write_table(folder / "labels.parquet", self.labels)
         store.write_table(folder / "remarks.parquet", self.remarks)
+        store.write_table(folder / "shapes.parquet", self.shapes)
         store.write_json(folder / "root.json", {"root": str(self.root)})
         store.write_table(folder / "manifest.parquet", self.table)
 
@@ -159,7 +218,7 @@ class Manifest:
         if not (folder / "manifest.parquet").exists():
             raise NotFound(f"{folder} holds no manifest.parquet: write it with `hilum ingest DATA --to {folder}`")
         root = Path(store.read_json(folder / "root.json")["root"])
-        return cls(root, *(store.read_table(folder / f"{name}.parquet") for name in ("manifest", "labels", "remarks")))
+        return cls(root, *(store.read_table(folder / f"{name}.parquet") for name in ("manifest", "labels", "remarks", "shapes")))
 
 
 def _repeated(table: pl.DataFrame, columns: list[str]) -> list[str]:

@@ -87,7 +87,7 @@ def rows(root: Path, folders: tuple[str, ...], masks_of: Callable[[str], dict[st
 
 def _row(root: Path, path: Path, named: re.Match[str], reading: Reading, masks: dict[str, str]) -> Row:
     state = State(int(named.group("label")))
-    label = Label("tuberculosis", state, f"file name ends in _{state.value}")
+    label = Label("tuberculosis", state, f"file name ends in _{state.value}", rule="file name")
     return Row(
         _below(root, path), path.stem, named.group("patient"), SOURCES[path.stem[:3]], (label,), **masks, view="PA",
         sex=reading.sex, age_years=reading.age_years, reading=reading.text, same_patient=reading.same_patient,

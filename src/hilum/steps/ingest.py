@@ -34,9 +34,9 @@ def ingest(folder: Path, dataset: str = "auto") -> Manifest:
         (rows if isinstance(item, Row) else remarks).append(item)
     if not rows:
         raise NotFound(f"{root} was read as {name}, but holds no pictures of its form:{_layout(module)}")
-    images, labels, joined = _tables(name, module, rows)
+    images, labels, shapes, joined = _tables(name, module, rows)
     remarks += joined
-    return Manifest.of(root.resolve(), images, labels, [[r.path, r.severity, r.rule, r.message] for r in remarks])
+    return Manifest.of(root.resolve(), images, labels, [[r.path, r.severity, r.rule, r.message] for r in remarks], shapes)
 
 
 def recognise(folder: Path) -> tuple[Path, str]:
@@ -62,24 +62,30 @@ def _layout(module: ModuleType) -> str:
     return "\n" + (module.__doc__ or "").strip()
 
 
-def _tables(dataset: str, module: ModuleType, rows: list[Row]) -> tuple[list[list], list[list], list[Remark]]:
-    """Rows of the manifest's two tables, with terms turned into concepts and linked patients joined."""
+def _tables(dataset: str, module: ModuleType, rows: list[Row]) -> tuple[list[list], list[list], list[list], list[Remark]]:
+    """Rows of the manifest's tables of images, labels and shapes, with terms turned into concepts and linked patients joined."""
     terms = _concepts(dataset, module, rows)
     patient, joined = _joined_patients(rows)
     images = [
         [
             f"{dataset}/{row.name}", dataset, row.source or dataset, f"{dataset}/{patient[row.patient]}", row.image, row.lung_mask, row.right_lung_mask,
-            row.left_lung_mask, row.given_part, row.sex, row.age_years, row.view, row.reading,
+            row.left_lung_mask, row.given_part, row.sex, row.age_years, row.view, row.reading, row.study, row.follow_up, row.stated_height, row.stated_width,
+            row.row_spacing_mm, row.column_spacing_mm,
         ]
         for row in rows
     ]  # fmt: skip
-    labels = [[f"{dataset}/{row.name}", terms[label.term], label.state.value, label.source] for row in rows for label in row.labels]
-    return images, labels, joined
+    labels = [
+        [f"{dataset}/{row.name}", terms[told.term], told.state.value, told.term, told.source, told.rule, told.words, told.side, told.zone, told.activity]
+        for row in rows
+        for told in row.labels
+    ]
+    shapes = [[f"{dataset}/{row.name}", terms[it.term], it.term, it.shape, it.source, it.author] for row in rows for it in row.drawn]
+    return images, labels, shapes, joined
 
 
 def _concepts(dataset: str, module: ModuleType, rows: Iterable[Row]) -> dict[str, str]:
     """Concept by term. Raises `BadData` with a count for each term that the data set does not map."""
-    counts = Counter(label.term for row in rows for label in row.labels)
+    counts = Counter(told.term for row in rows for told in (*row.labels, *row.drawn))
     if module.TERMS is None:
         return {term: concept_for(term) for term in counts}
     strange = [f"'{term}' on {count} images" for term, count in sorted(counts.items()) if term not in module.TERMS]
