@@ -1,0 +1,80 @@
+"""Masks as text: COCO's compressed counts, pairs of run lengths, and Supervisely's base64 of zlib of a PNG with alpha."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from hilum.errors import BadData
+
+_MOST_PIXELS = 200_000_000  # of a bitmap: more is refused before it is decoded
+
+
+def pairs(text: str) -> tuple[list[int], list[int]]:
+    """Firsts and seconds of "a b a b …"; none of "-1", the mark of an empty mask."""
+    words = [] if text.strip() == "-1" else text.split()
+    if len(words) % 2 or not all(word.isascii() and word.isdigit() for word in words):
+        raise BadData(f"expected run lengths as pairs of whole numbers 'start length start length …', got {text[:80]!r}")
+    numbers = [int(word) for word in words]
+    return numbers[::2], numbers[1::2]
+
+
+def compressed(counts: Sequence[int]) -> str:
+    """COCO's text: differences to the count two before, 5 bits a character from the lowest, bit 6 set where more follow."""
+    text = []
+    for place, count in enumerate(counts):
+        left, more = count - (counts[place - 2] if place > 2 else 0), True
+        while more:
+            bits, left = left & 31, left >> 5
+            more = left != (-1 if bits & 16 else 0)
+            text.append(chr(48 + bits + 32 * more))
+    return "".join(text)
+
+
+def uncompressed(text: str) -> tuple[int, ...]:
+    counts: list[int] = []
+    value = shift = 0
+    for character in text:
+        bits = ord(character) - 48
+        if not 0 <= bits < 64:
+            raise BadData(f"expected COCO's compressed run lengths, got {text[:40]!r} with the character {character!r}")
+        value, shift = value | (bits & 31) << shift, shift + 5
+        if bits < 32:
+            value -= 1 << shift if bits & 16 else 0
+            counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+            value = shift = 0
+    if shift:
+        raise BadData(f"COCO's compressed run lengths are cut short: …{text[-40:]!r} ends within a number; read the file again")
+    return tuple(counts)
+
+
+def png_text(mask: np.ndarray) -> str:
+    """Supervisely's `data`: base64 of zlib of a PNG whose alpha is the mask."""
+    import imagecodecs
+
+    if not mask.size:
+        raise BadData(f"a bitmap of {mask.shape} pixels cannot be written as a picture; leave it out")
+    alpha = mask.astype(np.uint8) * np.uint8(255)
+    return base64.b64encode(zlib.compress(imagecodecs.png_encode(np.stack([alpha, alpha], axis=2)))).decode("ascii")
+
+
+def from_png_text(text: str) -> np.ndarray:
+    """The alpha above 0, or where there is none the grey above 0."""
+    import imagecodecs
+
+    what = "expected a bitmap's data as base64 of zlib of a PNG with alpha"
+    try:
+        unpacker = zlib.decompressobj()
+        data = unpacker.decompress(base64.b64decode(text, validate=True), _MOST_PIXELS)
+        if int.from_bytes(data[16:20]) * int.from_bytes(data[20:24]) > _MOST_PIXELS:
+            raise BadData(f"{what}, got one of more than {_MOST_PIXELS:,} pixels")
+        values = imagecodecs.png_decode(data)
+    except (binascii.Error, zlib.error, imagecodecs.PngError, ValueError) as error:
+        raise BadData(f"{what}, got {str(text)[:40]!r} ({error}); the file is cut short or was changed") from error
+    if values.ndim == 3 and values.shape[2] not in (2, 4):
+        raise BadData(f"{what}, got a PNG of shape {values.shape}, without alpha; export it again")
+    return (values[:, :, -1] if values.ndim == 3 else values) > 0
