@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import polars as pl
+
 from hilum import shelf
 from hilum.errors import BadData, NotFound
-from hilum.manifest import DROPPED, Manifest, Remark, Row
+from hilum.manifest import DROPPED, LABEL_COLUMNS, Label, Manifest, Remark, Row
 from hilum.recipe import Recipe
 from hilum.run import Run
 from hilum.steps import Progress
@@ -62,9 +64,11 @@ def _layout(module: ModuleType) -> str:
     return "\n" + (module.__doc__ or "").strip()
 
 
-def _tables(dataset: str, module: ModuleType, rows: list[Row]) -> tuple[list[list], list[list], list[list], list[Remark]]:
+def _tables(dataset: str, module: ModuleType, rows: list[Row]) -> tuple[list[list], pl.DataFrame, list[list], list[Remark]]:
     """Rows of the manifest's tables of images, labels and shapes, with terms turned into concepts and linked patients joined."""
-    terms = _concepts(dataset, module, rows)
+    # A set of 100,000 pictures has a few hundred different tuples of labels, and its rows share them: each is looked at once.
+    told = {id(row.labels): row.labels for row in rows}
+    terms = _concepts(dataset, module, rows, told)
     patient, joined = _joined_patients(rows)
     images = [
         [
@@ -75,17 +79,22 @@ def _tables(dataset: str, module: ModuleType, rows: list[Row]) -> tuple[list[lis
         for row in rows
     ]  # fmt: skip
     labels = [
-        [f"{dataset}/{row.name}", terms[told.term], told.state.value, told.term, told.source, told.rule, told.words, told.side, told.zone, told.activity]
-        for row in rows
-        for told in row.labels
+        [key, terms[it.term], it.state.value, it.term, it.source, it.rule, it.words, it.side, it.zone, it.activity]
+        for key, labels in told.items()
+        for it in labels
     ]
+    stated = pl.DataFrame(labels, schema={"told": pl.UInt64, **{name: kind for name, kind in LABEL_COLUMNS.items() if name != "image_id"}}, orient="row")
+    image = pl.DataFrame([(f"{dataset}/{row.name}", id(row.labels)) for row in rows], schema={"image_id": pl.String, "told": pl.UInt64}, orient="row")
     shapes = [[f"{dataset}/{row.name}", terms[it.term], it.term, it.shape, it.source, it.author] for row in rows for it in row.drawn]
-    return images, labels, shapes, joined
+    return images, image.join(stated, on="told").drop("told"), shapes, joined
 
 
-def _concepts(dataset: str, module: ModuleType, rows: Iterable[Row]) -> dict[str, str]:
+def _concepts(dataset: str, module: ModuleType, rows: Iterable[Row], told: Mapping[int, Sequence[Label]]) -> dict[str, str]:
     """Concept by term. Raises `BadData` with a count for each term that the data set does not map."""
-    counts = Counter(told.term for row in rows for told in (*row.labels, *row.drawn))
+    counts = Counter(it.term for row in rows for it in row.drawn)
+    for key, images in Counter(id(row.labels) for row in rows).items():
+        for it in told[key]:
+            counts[it.term] += images
     if module.TERMS is None:
         return {term: concept_for(term) for term in counts}
     strange = [f"'{term}' on {count} images" for term, count in sorted(counts.items()) if term not in module.TERMS]
