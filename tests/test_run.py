@@ -22,16 +22,12 @@ from hilum.steps import evaluate, predict
 from hilum.steps.chain import STEPS
 
 KILLS = 10
-WITHOUT_TORCH = (
-    "import sys\n"
-    "class Refuse:\n"
-    "    def find_spec(self, name, *rest):\n"
-    "        if name.split('.')[0] in ('torch', 'onnx', 'efficientnet_lite_pytorch'): raise ImportError(f'{name} is blocked')\n"
-    "sys.meta_path.insert(0, Refuse())\n"
-    "sys.argv[0] = 'hilum'\n"
-    "from hilum.__main__ import main\n"
-    "main()\n"
-)
+WITHOUT_TORCH = """
+import sys
+sys.modules |= dict.fromkeys(("torch", "onnx", "efficientnet_lite_pytorch"))
+from hilum.__main__ import main
+main()
+"""
 
 
 def without_torch(*arguments) -> subprocess.CompletedProcess:

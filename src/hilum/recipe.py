@@ -153,7 +153,7 @@ class Recipe:
 
 
 def model_settings(section: Segment | Classify | Anomaly) -> Any:
-    """The model's `Settings` with the recipe's values. Imports the model's module, and so PyTorch."""
+    """The model's `Settings` with the recipe's values."""
     return shelf.load("models", section.model).Settings(**section.settings)
 
 
@@ -165,7 +165,7 @@ def _section(kind: type, name: str, values: Mapping[str, Any], faults: list[str]
         if model not in shelf.names("models"):
             faults.append(f"[{name}] " + unknown("model", str(model), shelf.names("models")))
             return None
-        expected = {part.name: part.default for part in fields(shelf.load("models", model).Settings)}
+        expected = shelf.literals("models", model, "Settings")
     else:
         expected = {}
     for key, value in values.items():
@@ -211,7 +211,7 @@ def _impossible(recipe: Recipe) -> list[str]:
 
 
 def _quick(model: str) -> Mapping[str, Any]:
-    return shelf.load("models", model).QUICK
+    return shelf.literals("models", model, "QUICK")
 
 
 def _toml(value: object) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,7 @@ CARD = Card(
         "through, not why."
     ),
 )
+QUICK: Mapping[str, int | float] = {"epochs": 6, "least_steps": 120}
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,11 @@ class Settings:
     """As `unet.Settings`: `width` is the number of channels at the finest level; training runs for `epochs`, or longer on few images,
     until `least_steps` batches; from `rotation_degrees` on, the limits of `_augment.Augmentation`."""
 
-    width: int = 32
+    width: int = 24
     epochs: int = 10
     least_steps: int = 240
     batch_size: int = 8
-    learning_rate: float = 0.003
+    learning_rate: float = 0.004
     weight_decay: float = 0.01
     averaging: float = 0.98
     precision: str = "auto"
@@ -50,6 +51,8 @@ class Settings:
     elastic: float = 0.0
     flip: bool = False
 
+
+QUICK = {"width": 16, "epochs": 4, "least_steps": 160}  # a quarter of the time for about 0.006 less Dice
 
 class Gate(nn.Module):
     """Additive attention (section 2 of the paper): the skip's features times a map in (0, 1) that the coarser level helps to draw.

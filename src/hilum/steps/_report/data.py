@@ -37,7 +37,7 @@ def section(manifest: Manifest, pictures: Cache, finding: str | None) -> dict[st
 
 
 def _source(name: str, rows: pl.DataFrame) -> dict[str, Any]:
-    sexes = [f"{count} {sex}" for sex in ("female", "male", "other") if (count := (rows["sex"] == sex).sum())]
+    sexes = [f"{count:,} {sex}" for sex in ("female", "male", "other") if (count := (rows["sex"] == sex).sum())]
     unknown = rows["sex"].null_count()
     age = rows["age_years"].drop_nulls()
     return {
@@ -45,7 +45,7 @@ def _source(name: str, rows: pl.DataFrame) -> dict[str, Any]:
         "images": rows.height,
         "patients": rows["patient_id"].n_unique(),
         "masked": rows["masked"].sum(),
-        "sex": ", ".join([*sexes, f"{unknown} not known"] if unknown else sexes),
+        "sex": ", ".join([*sexes, f"{unknown:,} not known"] if unknown else sexes),
         "age": f"{age.median():g} ({age.min():g} to {age.max():g})" if len(age) else "not known",
         "size": _sizes(rows.filter(pl.col("error").is_null())),
     }
