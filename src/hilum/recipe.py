@@ -195,7 +195,7 @@ def _impossible(recipe: Recipe) -> list[str]:
     models, tasks = shelf.names("models"), {"segment": segment.model, "classify": recipe.classify.model, "anomaly": recipe.anomaly.model}
     shares = (split.train, split.tune, split.test)
     rules = [
-        (pixels.size % 32 == 0 and 64 <= pixels.size <= 2048, f"[pixels] size must be a multiple of 32 from 64 to 2048, got {pixels.size}"),
+        (pixels.size % 32 == 0 and 64 <= pixels.size <= 1024, f"[pixels] size must be a multiple of 32 from 64 to 1024, got {pixels.size}"),
         (pixels.window in ("percentiles", "full"), f"[pixels] window must be 'percentiles' or 'full', got '{pixels.window}'"),
         (min(shares) > 0 and abs(sum(shares) - 1) < 1e-6, f"[split] train, tune and test must be above 0 and sum to 1, got {shares}"),
         (split.given in ("auto", "use", "ignore"), f"[split] given must be 'auto', 'use' or 'ignore', got '{split.given}'"),

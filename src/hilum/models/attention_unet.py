@@ -26,7 +26,7 @@ CARD = Card(
         "through, not why."
     ),
 )
-QUICK: Mapping[str, int | float] = {"epochs": 6, "least_steps": 120}
+QUICK: Mapping[str, int | float] = {"width": 16, "epochs": 4, "least_steps": 160}  # a third of the time for 0.006 less Dice
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,10 @@ class Settings:
     until `least_steps` batches; from `rotation_degrees` on, the limits of `_augment.Augmentation`."""
 
     width: int = 24
-    epochs: int = 10
+    epochs: int = 8
     least_steps: int = 240
     batch_size: int = 8
-    learning_rate: float = 0.004
+    learning_rate: float = 0.003
     weight_decay: float = 0.01
     averaging: float = 0.98
     precision: str = "auto"
@@ -51,8 +51,6 @@ class Settings:
     elastic: float = 0.0
     flip: bool = False
 
-
-QUICK = {"width": 16, "epochs": 4, "least_steps": 160}  # a quarter of the time for about 0.006 less Dice
 
 class Gate(nn.Module):
     """Additive attention (section 2 of the paper): the skip's features times a map in (0, 1) that the coarser level helps to draw.

@@ -53,8 +53,8 @@ BATCH = 16
 
 @dataclass(frozen=True)
 class Settings:
-    """`regularisation` is added to each variance, as a share of the mean variance of all channels and places: few
-    images need more."""
+    """`regularisation` is added to each variance, as a share of the mean variance of all channels and places; without
+    it fewer images than channels would not do."""
 
     regularisation: float = 0.01
 
@@ -70,10 +70,10 @@ def fit(
     """Fit to `rows`, normal ones only, of images, uint8 (N, size, size).
 
     Nothing here is random: `seed` is taken as by every model, and changes nothing. Features are added up as they come:
-    beside the network and a batch, memory holds 40 KiB x 2 for each of the (size / 16)^2 cells, 20 MiB at size 224,
-    however many images there are. Returns the network ready for export: uint8 (n, size, size) -> (score, map). Raises
-    `TooFew` for fewer than two rows, `BadRecipe` for a size that the network cannot take, `MissingExtra` without the
-    package that carries the ImageNet weights.
+    beside the network and a batch, memory holds a few matrices of 50 KiB for each of the (size / 16)^2 cells, 10 MiB
+    each time at size 224, however many images there are. Returns the network ready for export: uint8 (n, size, size)
+    -> (score, map). Raises `TooFew` for fewer than two rows, `BadRecipe` for a size that the network cannot take,
+    `MissingExtra` without the package that carries the ImageNet weights.
     """
     _backbone.check_size(*images.shape[1:])
     if len(rows) < 2:
@@ -82,8 +82,7 @@ def fit(
             "of use"
         )
     features = Features()
-    total: Tensor | float = 0.0
-    products: Tensor | float = 0.0
+    total = products = torch.zeros((), dtype=torch.float64)
     with torch.no_grad():
         for start in range(0, len(rows), BATCH):
             found = features(torch.from_numpy(images[rows[start : start + BATCH]])).double()

@@ -25,7 +25,7 @@ CARD = Card(
         "features are at a quarter of the image's resolution."
     ),
 )
-QUICK: Mapping[str, int | float] = {"epochs": 6, "least_steps": 120}
+QUICK: Mapping[str, int | float] = {"width": 16, "epochs": 4, "least_steps": 160}  # a third of the time for 0.006 less Dice
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ class Settings:
     batches. The augmentation's limits, from `rotation_degrees` on, are those of `_augment.Augmentation`."""
 
     width: int = 24
-    epochs: int = 10
+    epochs: int = 8
     least_steps: int = 240
     batch_size: int = 8
-    learning_rate: float = 0.004
+    learning_rate: float = 0.003
     weight_decay: float = 0.01
     averaging: float = 0.98
     precision: str = "auto"
@@ -50,8 +50,6 @@ class Settings:
     elastic: float = 0.0
     flip: bool = False
 
-
-QUICK = {"width": 16, "epochs": 4, "least_steps": 160}  # a quarter of the time for about 0.006 less Dice
 
 def fit(
     images: np.ndarray,

@@ -28,6 +28,7 @@ VERSION = 1  # change it when the same run gives another page
 PAGE, TEMPLATE = "report.html", "data/report.html.j2"
 STEPS = ("ingest", "cache", "audit", "split", "segment", "region", "train", "predict", "evaluate")
 NAMELESS = "no-patients"  # the remark of a data set in which nothing names the patients
+MADE_UP = "made-up"  # the remark of a folder of invented pictures
 NO_FINDING = "No finding is both present and absent on some images, so there was nothing to learn and nothing to measure."
 
 
@@ -41,6 +42,7 @@ def gather(run: Run, recipe: Recipe) -> dict[str, Any]:
     nameless = NAMELESS in manifest.remarks["rule"]
     return {
         "title": " and ".join(card.title for card in cards),
+        "made_up": MADE_UP in manifest.remarks["rule"],
         "folder": manifest.root.name,
         "cards": cards,
         "finding": name_of(concept) if concept else None,
@@ -80,9 +82,8 @@ def _scored(
 
 
 def _whole(regions: pl.DataFrame) -> dict[str, Any]:
-    """Regions that are the whole picture for want of lungs: whether `all`, and if not, how many (`some`)."""
-    count = regions["whole"].sum()
-    return {"all": count == regions.height, "some": count if count < regions.height else 0}
+    """How many regions are the whole picture for want of lungs, and whether all are."""
+    return {"count": regions["whole"].sum(), "all": regions["whole"].all()}
 
 
 def _methods(recipe: Recipe) -> list[tuple[str, str]]:

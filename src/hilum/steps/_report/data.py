@@ -109,7 +109,8 @@ def _flow(manifest: Manifest, pictures: Cache, finding: str | None) -> list[tupl
     """How many images are left at each point on the way into the figures."""
     readable = pictures.readable["image_id"]
     met = manifest.remarks.filter(pl.col("rule") == DROPPED).height
-    steps = [("files met, but for readings and masks", manifest.table.height + met), ("images in the table", manifest.table.height), ("readable", len(readable))]
+    images = manifest.table.height
+    steps = [("files met, but for readings and masks", images + met), ("images in the table", images), ("readable", len(readable))]
     if finding:
         known = manifest.states(finding).filter((pl.col("state") >= State.ABSENT) & pl.col("image_id").is_in(readable.implode()))
         steps.append((f"of them, {name_of(finding).lower()} known to be present or absent", known.height))

@@ -24,8 +24,9 @@ def leading(metrics: pl.DataFrame, concept: str | None) -> list[dict[str, Any]]:
     for stage, metric in LEADING:
         row = rows.get((stage, metric))
         if row and not math.isnan(row["value"]):
-            title = f"{TITLES[stage]}: {name_of(concept or '').lower()}" if stage == "finding" else TITLES[stage]
-            told.append({"stage": stage, "title": f"{title}, {words.TERMS[metric].name}", "figure": words.interval(row, metric), "words": _plain(stage, row, concept)})
+            of = f": {name_of(concept or '').lower()}" if stage == "finding" else ""
+            title = f"{TITLES[stage]}{of}, {words.TERMS[metric].name}"
+            told.append({"title": title, "figure": words.interval(row, metric), "words": _plain(stage, row, concept)})
     return told
 
 
@@ -54,7 +55,10 @@ def limits(metrics: pl.DataFrame, table: pl.DataFrame, cards: list[Card], concep
         f"part ({sources}). Other hospitals, machines and patients are not in it; measure there before you rely on any figure.",
     ]
     if nameless:  # the card's caveats say the same
-        told.append("Nothing in the data names the patients: if a person has several images, they may stand in training and test at once, and the figures are too good.")
+        told.append(
+            "Nothing in the data names the patients: if a person has several images, they may stand in training and test at once, "
+            "and the figures are too good."
+        )
     if concept:
         known = test.filter(pl.col("state") >= State.ABSENT)
         share = f"{(known['state'] == State.PRESENT).mean():.0%}" if known.height else words.DASH

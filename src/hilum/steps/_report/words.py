@@ -23,7 +23,11 @@ class Term(NamedTuple):
 
 
 TERMS = {
-    "dice": Term("Dice", "twice the pixels that both outlines share over the pixels of the two together; 1 is complete agreement", "nothing drawn and nothing found"),
+    "dice": Term(
+        "Dice",
+        "twice the pixels that both outlines share over the pixels of the two together; 1 is complete agreement",
+        "nothing drawn and nothing found",
+    ),
     "iou": Term("IoU", "intersection over union: shared pixels over the pixels inside either outline", "nothing drawn and nothing found"),
     "precision": Term("Precision", "the share of the found pixels that lie inside the drawn outline", "nothing found"),
     "recall": Term("Recall", "the share of the drawn outline's pixels that were found", "nothing drawn"),
@@ -69,6 +73,8 @@ def doubts(figures: Mapping[str, Figure]) -> list[str]:
     if wide:
         pairs = [f"{_named(metric)} of {row['low']:.2f} from one of {row['high']:.2f}" for metric, row in wide.items()]
         told.append(f"{plural(next(iter(wide.values()))['patients'], 'patient')} cannot tell {', nor '.join(pairs)}.")
+    if "auroc" in figures and figures["auroc"]["low"] <= 0.5 <= figures["auroc"]["high"]:
+        told.append("chance, an AUROC of 0.5, lies within the interval.")
     for metric, row in figures.items():
         if math.isnan(row["low"]) and not math.isnan(row["value"]):
             told.append(f"how sure {_named(metric)} of {number(row['value'])} is cannot be said: {_no_interval(row)}.")
