@@ -12,8 +12,8 @@ import time
 import numpy as np
 import polars as pl
 import pytest
-from conftest import hilum, small_job
 
+from conftest import hilum, small_job
 from hilum import store
 from hilum.errors import Mismatch
 from hilum.manifest import Manifest
