@@ -35,7 +35,7 @@ resamples = 100
 """
 
 
-def small_job(folder: Path, images: int = 32) -> Path:
+def small_job(folder: Path, images: int = 40) -> Path:
     """Made-up data and a recipe that a run takes seconds for; returns the recipe's path."""
     kaggle_masks.example(folder / "data", images=images, seed=5)
     (folder / "recipe.toml").write_text(SMALL)

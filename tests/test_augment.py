@@ -42,9 +42,10 @@ def test_image_and_mask_are_moved_by_the_same_map(settings: Augmentation, seed: 
     drawn = draw(settings, np.random.default_rng(seed))
     image, moved = apply(drawn, np.where(mask > 0, 255, 0).astype(np.uint8), mask)
     assert moved.any()
-    assert np.array_equal(image[image >= 160] > 0, moved[image >= 160] > 0)  # away from the half-way grey at the very border
-    assert not moved[image <= 95].any()
-    assert ((image > 95) & (image < 160)).mean() < 0.03
+    # The nearest of the four pixels weighs at least a quarter: that is how far the two interpolations may disagree, and no further.
+    assert moved[image > 0.76 * 255].all()
+    assert not moved[image < 0.24 * 255].any()
+    assert ((image > 0) & (image < 255)).mean() < 0.06  # the outline only
 
 
 def test_all_limits_zero_is_the_identity() -> None:
@@ -95,10 +96,10 @@ def test_a_shift_by_whole_pixels_moves_down_and_right_and_brings_in_black() -> N
     assert not image[:6].any() and not image[:, :8].any()
 
 
-def test_a_quarter_turn_is_numpys() -> None:
+def test_a_positive_quarter_turn_is_anticlockwise_as_numpys() -> None:
     square = noise(64, 64)
     image, _ = apply(still(rotation_degrees=90.0), square)
-    assert np.abs(image.astype(int) - np.rot90(square, -1)).max() <= 1 or np.abs(image.astype(int) - np.rot90(square)).max() <= 1
+    assert np.abs(image.astype(int) - np.rot90(square)).max() <= 1
 
 
 def test_a_scale_above_one_magnifies() -> None:

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import hilum
 from typer.testing import CliRunner
 
+from conftest import hilum
 from hilum import __main__, store
 from hilum.cli import app
 from hilum.datasets import kaggle_masks

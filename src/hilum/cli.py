@@ -148,12 +148,9 @@ def example(
     seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same files.")] = 0,
 ) -> None:
     """Write a made-up copy of a data set's layout: invented pictures, exact masks, readings."""
-    from hilum import shelf
-    from hilum.errors import HilumError
+    from hilum.steps import ingest as step
 
-    if folder.exists() and any(folder.iterdir()):
-        raise HilumError(f"{folder} is not empty; choose another folder, nothing was written")
-    shelf.load("datasets", dataset).example(folder, images=images, seed=seed)
+    step.example(dataset, folder, images=images, seed=seed)
     typer.echo(f"{images} made-up pictures in the layout of {dataset}: {folder}")
 
 

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import difflib
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class HilumError(Exception):
@@ -69,6 +70,17 @@ class MissingExtra(HilumError):
     @classmethod
     def needed(cls, package: str, extra: str, why: str) -> MissingExtra:
         return cls(f"{why} needs the package {package}, which is not installed: pip install 'hilum[{extra}]'")
+
+    @classmethod
+    @contextmanager
+    def told(cls, extra: str, why: str) -> Iterator[None]:
+        """Turn the want of somebody else's package inside the block into the command that installs it."""
+        try:
+            yield
+        except ModuleNotFoundError as error:
+            if (error.name or "hilum").startswith("hilum"):
+                raise
+            raise cls.needed(error.name or "", extra, why) from error
 
 
 def unknown(kind: str, got: str, known: Iterable[str]) -> str:

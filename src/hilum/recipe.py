@@ -153,7 +153,7 @@ class Recipe:
 
 
 def model_settings(section: Segment | Classify | Anomaly) -> Any:
-    """The model's `Settings` with the recipe's values. Imports the model's module, and so PyTorch."""
+    """The model's `Settings` with the recipe's values."""
     return shelf.load("models", section.model).Settings(**section.settings)
 
 
@@ -165,7 +165,7 @@ def _section(kind: type, name: str, values: Mapping[str, Any], faults: list[str]
         if model not in shelf.names("models"):
             faults.append(f"[{name}] " + unknown("model", str(model), shelf.names("models")))
             return None
-        expected = {part.name: part.default for part in fields(shelf.load("models", model).Settings)}
+        expected = shelf.literals("models", model, "Settings")
     else:
         expected = {}
     for key, value in values.items():
@@ -195,7 +195,7 @@ def _impossible(recipe: Recipe) -> list[str]:
     models, tasks = shelf.names("models"), {"segment": segment.model, "classify": recipe.classify.model, "anomaly": recipe.anomaly.model}
     shares = (split.train, split.tune, split.test)
     rules = [
-        (pixels.size % 32 == 0 and 64 <= pixels.size <= 2048, f"[pixels] size must be a multiple of 32 from 64 to 2048, got {pixels.size}"),
+        (pixels.size % 32 == 0 and 64 <= pixels.size <= 1024, f"[pixels] size must be a multiple of 32 from 64 to 1024, got {pixels.size}"),
         (pixels.window in ("percentiles", "full"), f"[pixels] window must be 'percentiles' or 'full', got '{pixels.window}'"),
         (min(shares) > 0 and abs(sum(shares) - 1) < 1e-6, f"[split] train, tune and test must be above 0 and sum to 1, got {shares}"),
         (split.given in ("auto", "use", "ignore"), f"[split] given must be 'auto', 'use' or 'ignore', got '{split.given}'"),
@@ -211,7 +211,7 @@ def _impossible(recipe: Recipe) -> list[str]:
 
 
 def _quick(model: str) -> Mapping[str, Any]:
-    return shelf.load("models", model).QUICK
+    return shelf.literals("models", model, "QUICK")
 
 
 def _toml(value: object) -> str:

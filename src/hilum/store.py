@@ -68,12 +68,14 @@ def map_pictures(path: Path, size: int) -> np.ndarray:
     return np.memmap(path, np.uint8, "r").reshape(-1, size, size)
 
 
-def as_json(value: object, *, indent: int | None = None) -> str:
-    return json.dumps(value, indent=indent, sort_keys=True, ensure_ascii=False)
+def as_json(value: object) -> str:
+    """JSON on one line with its keys sorted, so that equal values give equal text."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
 def write_json(path: Path, value: object) -> None:
-    write_text(path, as_json(value, indent=1) + "\n")
+    """JSON for people to read too: indented, its keys in the order they were given."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path) -> Any:

@@ -16,6 +16,13 @@ CARD = Card(
 )
 RULES = (
     Rule(
+        "made-up",
+        "info",
+        "The pictures are invented.",
+        "They show how things work; what is measured on them says nothing about patients.",
+        "Nothing; for figures that mean something, use radiographs.",
+    ),
+    Rule(
         DROPPED,
         "info",
         "A file in the folder is not part of the data.",

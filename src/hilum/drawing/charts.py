@@ -112,8 +112,8 @@ def interval(value: float, low: float, high: float, *, told: str) -> Markup:
     parts = [Markup('<path d="M4 9H126" stroke="currentColor" opacity=".25"/>')]
     parts += [Markup('<path d="M{0} 6V12" stroke="currentColor" opacity=".25"/>').format(across.at(tick)) for tick in (0, 0.5, 1)]
     if low <= high:  # neither is nan
-        parts.append(Markup('<path d="M{} 9H{}" stroke="{}" stroke-width="4"/>').format(across.at(low), across.at(high), Markup(COLOURS[0])))
-    parts.append(Markup('<circle cx="{}" cy="9" r="4" fill="{}"/>').format(across.at(value), Markup(COLOURS[0])))
+        parts.append(Markup('<path d="M{} 9H{}" stroke="{}" stroke-width="5" opacity=".6"/>').format(across.at(low), across.at(high), Markup(COLOURS[0])))
+    parts.append(Markup('<circle cx="{}" cy="9" r="3.5" fill="{}"/>').format(across.at(value), Markup(COLOURS[0])))
     return _svg(130, 18, told, parts)
 
 
@@ -132,7 +132,7 @@ def _edges(values: np.ndarray, mark: tuple[float, str] | None) -> np.ndarray:
 def _axes(across: Axis, up: Axis, *, with_x: bool = True) -> Iterator[Markup]:
     """Grid, tick marks, numbers and labels; `with_x` also those of the horizontal axis."""
     left, right, bottom, top = across.start, across.end, up.start, up.end
-    for tick in up.ticks(5 if bottom - top > 150 else 2):
+    for tick in up.ticks(5 if bottom - top > 150 else 3):
         place = up.at(tick)
         yield Markup('<path d="M{} {}H{}" stroke="currentColor" opacity=".12"/>').format(left, place, right)
         yield _text(left - 7, place + 4, f"{tick:g}", "end")

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-RIGHT, LEFT = 1, 2  # the labels of the patient's right and left lung in a mask; a mirrored patient swaps them
+from hilum.lungs import LEFT, RIGHT
+
 GRID = 4  # the elastic displacement is drawn on GRID x GRID points, and smooth between them
 
 
@@ -20,8 +21,9 @@ GRID = 4  # the elastic displacement is drawn on GRID x GRID points, and smooth 
 class Augmentation:
     """The largest change of each kind; 0 switches one off.
 
-    `scale`, `contrast` and `gamma` are shares of the factor 1 (0.1: from 1/1.1 to 1.1); `brightness` is a share of full white; `shift` and
-    `elastic` are shares of the image's height and width. `flip` mirrors every second image: off, as the heart lies on the left.
+    Positive degrees turn anticlockwise. `scale`, `contrast` and `gamma` are shares of the factor 1 (0.1: from 1/1.1 to 1.1);
+    `brightness` is a share of full white; `shift` and `elastic` are shares of the image's height and width. `flip` mirrors every
+    second image: off, as the heart lies on the left.
     """
 
     rotation_degrees: float = 10.0
@@ -103,7 +105,8 @@ def _map(draw: Draw, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     from_columns = cosine * column - sine * row + np.float32(centre_column)
     from_rows = sine * column + cosine * row + np.float32(centre_row)
     if draw.elastic:
-        rows_off, columns_off = (cv2.resize(plane, (width, height), interpolation=cv2.INTER_CUBIC) for plane in np.asarray(draw.elastic, np.float32))
+        planes = np.asarray(draw.elastic, np.float32)
+        rows_off, columns_off = (cv2.resize(plane, (width, height), interpolation=cv2.INTER_CUBIC) for plane in planes)
         from_rows += rows_off * np.float32(height)
         from_columns += columns_off * np.float32(width)
     return from_columns, from_rows

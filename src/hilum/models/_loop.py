@@ -79,11 +79,13 @@ def fit(
     network: float32 (n, 1, height, width) in [0, 1] -> any tensor; `loss` takes that in float32 and the targets. `batch` is asked for one
     row at a time, from another thread. With `checkpoint`, the state is written there after each epoch, taken up again by the same call,
     ignored by a call with other settings, and removed at the end. `progress` hears (batches done, of how many).
-    Raises `TooFew` for fewer than two rows, `BadRecipe` when the loss stops being a number.
+    Raises `TooFew` for fewer than two rows, `BadRecipe` for a setting that cannot be or that drives the loss to infinity.
     """
+    if schedule.batch_size < 2:
+        raise BadRecipe(f"batch_size must be at least 2, as batch normalisation compares images; got {schedule.batch_size}")
+    if len(rows) < 2:
+        raise TooFew(f"cannot train on {len(rows)} image(s): at least 2 are needed, and many more to learn anything")
     steps = steps_per_epoch(len(rows), schedule.batch_size)
-    if len(rows) < 2 or not steps:
-        raise TooFew(f"cannot train on {len(rows)} image(s) in batches of {schedule.batch_size}: at least 2 of each are needed")
     device = _device()
     precision = _precision(schedule.precision, device)
     identity = _identity(network, batch, rows, schedule, seed, f"{device.type} {precision}") if checkpoint else ""

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hilum.errors import BadRecipe
+from hilum.lungs import LEFT, RIGHT
 from hilum.models import _augment, _loop
 
 PATCH = 4
@@ -93,7 +94,7 @@ def fit(
 
 def loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy a pixel plus 1 - soft Dice a lung, over the batch (Milletari et al. 2016). labels: uint8 (n, height, width)."""
-    truth = torch.stack([labels == _augment.RIGHT, labels == _augment.LEFT], 1).float()
+    truth = torch.stack([labels == RIGHT, labels == LEFT], 1).float()
     lung = torch.sigmoid(logits)
     both = (lung * truth).sum((0, 2, 3))
     dice = (2 * both + 1) / (lung.sum((0, 2, 3)) + truth.sum((0, 2, 3)) + 1)

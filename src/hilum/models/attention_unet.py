@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,7 @@ CARD = Card(
         "through, not why."
     ),
 )
+QUICK: Mapping[str, int | float] = {"width": 16, "epochs": 4, "least_steps": 160}  # a third of the time for 0.006 less Dice
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,8 @@ class Settings:
     """As `unet.Settings`: `width` is the number of channels at the finest level; training runs for `epochs`, or longer on few images,
     until `least_steps` batches; from `rotation_degrees` on, the limits of `_augment.Augmentation`."""
 
-    width: int = 32
-    epochs: int = 10
+    width: int = 24
+    epochs: int = 8
     least_steps: int = 240
     batch_size: int = 8
     learning_rate: float = 0.003

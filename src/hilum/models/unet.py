@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ CARD = Card(
         "features are at a quarter of the image's resolution."
     ),
 )
+QUICK: Mapping[str, int | float] = {"width": 16, "epochs": 4, "least_steps": 160}  # a third of the time for 0.006 less Dice
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,8 @@ class Settings:
     """`width` is the number of channels at the finest level. Training runs for `epochs`, or longer on few images, until `least_steps`
     batches. The augmentation's limits, from `rotation_degrees` on, are those of `_augment.Augmentation`."""
 
-    width: int = 32
-    epochs: int = 14
+    width: int = 24
+    epochs: int = 8
     least_steps: int = 240
     batch_size: int = 8
     learning_rate: float = 0.003

@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from hilum import shelf, store
+from hilum.errors import MissingExtra
 from hilum.exported import Contract, Exported
 from hilum.recipe import Anomaly, Classify, Segment, model_settings
 from hilum.run import Run
@@ -38,8 +39,9 @@ class Lesson:
         made_from = {**made_from, "images": store.digest(list(self.image_ids))}
         if not run.finished(name, made_from):
             module = shelf.load("models", self.section.model)
-            network = self.fit(module, model_settings(self.section), (run / self.file).with_suffix(".checkpoint"))
-            self._export(run, module, network)
+            with MissingExtra.told("train", f"training '{self.section.model}'"):
+                network = self.fit(module, model_settings(self.section), (run / self.file).with_suffix(".checkpoint"))
+                self._export(run, module, network)
             run.finish(name, made_from, {self.file: store.digest_of_file(run / self.file)}, {"images": len(self.image_ids)})
         return Exported(run / self.file)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from hilum import shelf
+from hilum import shelf, store
 from hilum.errors import BadData, NotFound
 from hilum.manifest import DROPPED, LABEL_COLUMNS, Label, Manifest, Remark, Row
 from hilum.recipe import Recipe
@@ -19,6 +19,7 @@ from hilum.steps import Progress
 from hilum.vocabulary import concept_for
 
 FALLBACK = "folder"  # recognised only where no named set is
+MADE_UP = "MADE-UP.txt"  # lies in a folder whose pictures are invented, so that nobody takes figures from it for real
 DEPTH = 2  # folders below the given one in which a release may lie, as unpacked archives have it
 
 
@@ -31,7 +32,7 @@ def ingest(folder: Path, dataset: str = "auto") -> Manifest:
         raise NotFound(f"no folder at {folder}: give the folder that holds the radiographs")
     root, name = recognise(folder) if dataset == "auto" else (folder, dataset)
     module = shelf.load("datasets", name)
-    rows, remarks = [], []
+    rows, remarks = [], _made_up(root)
     for item in module.rows(root.resolve()):
         (rows if isinstance(item, Row) else remarks).append(item)
     if not rows:
@@ -39,6 +40,18 @@ def ingest(folder: Path, dataset: str = "auto") -> Manifest:
     images, labels, shapes, joined = _tables(name, module, rows)
     remarks += joined
     return Manifest.of(root.resolve(), images, labels, [[r.path, r.severity, r.rule, r.message] for r in remarks], shapes)
+
+
+def example(dataset: str, folder: Path, *, images: int, seed: int) -> None:
+    """Write a made-up copy of a data set's layout into a folder that is empty or not there, and say in it that it is one."""
+    if folder.exists() and any(folder.iterdir()):
+        raise BadData(f"{folder} is not empty; choose another folder, nothing was written")
+    shelf.load("datasets", dataset).example(folder, images=images, seed=seed)
+    store.write_text(folder / MADE_UP, f"Invented by `hilum example {dataset} --images {images} --seed {seed}`: no picture here is of a person.\n")
+
+
+def _made_up(root: Path) -> list[Remark]:
+    return [Remark(MADE_UP, "info", "made-up", "every picture here is invented; no figure says anything about patients")] if (root / MADE_UP).exists() else []
 
 
 def recognise(folder: Path) -> tuple[Path, str]:
@@ -152,7 +165,6 @@ def summary(manifest: Manifest) -> dict[str, Any]:
         "with lung mask": with_mask,
         "labels": {f"{concept} {_WORDS[state]}": count for concept, state, count in states.iter_rows()},
         "left out": manifest.remarks.filter(manifest.remarks["rule"] == DROPPED).height,
-        "digest": manifest.digest,
     }
 
 

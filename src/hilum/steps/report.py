@@ -19,16 +19,16 @@ from hilum import __version__, shelf, store
 from hilum.manifest import Manifest
 from hilum.recipe import Recipe
 from hilum.run import Run
-from hilum.steps import Progress, cache, evaluate, predict, segment
+from hilum.steps import Progress, cache, evaluate, predict, region, segment
 from hilum.steps._report import data, findings, head, outlines, parts, scores
 from hilum.steps._training import TRAINING
-from hilum.steps.region import Regions
 from hilum.vocabulary import name_of
 
 VERSION = 1  # change it when the same run gives another page
 PAGE, TEMPLATE = "report.html", "data/report.html.j2"
 STEPS = ("ingest", "cache", "audit", "split", "segment", "region", "train", "predict", "evaluate")
 NAMELESS = "no-patients"  # the remark of a data set in which nothing names the patients
+MADE_UP = "made-up"  # the remark of a folder of invented pictures
 NO_FINDING = "No finding is both present and absent on some images, so there was nothing to learn and nothing to measure."
 
 
@@ -42,16 +42,19 @@ def gather(run: Run, recipe: Recipe) -> dict[str, Any]:
     nameless = NAMELESS in manifest.remarks["rule"]
     return {
         "title": " and ".join(card.title for card in cards),
+        "made_up": MADE_UP in manifest.remarks["rule"],
+        "folder": manifest.root.name,
         "cards": cards,
         "finding": name_of(concept) if concept else None,
-        "confidence": f"{recipe.evaluate.confidence * 100:g} %",
+        "confidence": f"{recipe.evaluate.confidence * 100:g}%",
         "leading": head.leading(metrics, concept),
         "limits": head.limits(metrics, table, cards, concept, nameless=nameless),
         "data": data.section(manifest, cached, concept),
         "audit": findings.section(store.read_table(run / "findings.parquet"), cached),
         "split": parts.section(table, manifest, recipe.split, training, store.read_table(run / segment.INDEX)),
         "lungs": outlines.section(run, metrics, store.read_table(run / evaluate.OVERLAP), cached),
-        **_scored(run, recipe, manifest, cached, table, metrics, concept),
+        "whole": _whole(store.read_table(run / region.INDEX)),
+        "stages": _scored(run, recipe, manifest, cached, table, metrics, concept),
         "methods": _methods(recipe),
         "recipe": recipe.to_toml(),
         "digests": [(step, name, digest) for step in STEPS for name, digest in run.made(step).items()],
@@ -69,7 +72,7 @@ def _scored(
     for stage, of_stage in rows.items():
         measured = concept and of_stage.filter(pl.col("part") == "test").height
         told[stage] = scores.section(stage, of_stage, metrics, thresholds, concept) if measured else {"missing": NO_FINDING}
-    regions = Regions.of(run.folder, recipe.region.size)
+    regions = region.Regions.of(run.folder, recipe.region.size)
     if "missing" not in told["finding"]:
         readings = dict(manifest.table.select("image_id", "reading").iter_rows())
         told["finding"]["galleries"] = scores.mistakes(rows["finding"], thresholds["finding"], cached, regions, readings)
@@ -78,14 +81,19 @@ def _scored(
     return told
 
 
+def _whole(regions: pl.DataFrame) -> dict[str, Any]:
+    """How many regions are the whole picture for want of lungs, and whether all are."""
+    return {"count": regions["whole"].sum(), "all": regions["whole"].all()}
+
+
 def _methods(recipe: Recipe) -> list[tuple[str, str]]:
-    pixels, region = recipe.pixels, recipe.region
+    pixels, cut = recipe.pixels, recipe.region
     window = "stretched from the 0.5th to the 99.5th percentile" if pixels.window == "percentiles" else "in the range of the file"
     return [
         ("Pixels", f"each file decoded once, letterboxed to {pixels.size} × {pixels.size} pixels, bright is dense, {window}"),
         ("Lungs", f"{recipe.segment.model}, trained on the training part's masks; lungs of training images out of fold ({recipe.segment.folds} folds)"),
-        ("Region", f"the box of both lungs and {region.margin:.0%} of its sides around it, {region.size} × {region.size} pixels"
-         + (", black outside the lungs" if region.masked else "")),
+        ("Region", f"the box of both lungs and {cut.margin:.0%} of its sides around it, {cut.size} × {cut.size} pixels"
+         + (", black outside the lungs" if cut.masked else "")),
         ("Finding", f"{recipe.classify.model} on the regions of the training part with a known label"),
         ("Anomaly", f"{recipe.anomaly.model}, fitted on the regions of the training part without the finding only"),
         ("Threshold", "largest sensitivity + specificity − 1 (Youden) on the tune part, then left alone"),

@@ -37,7 +37,7 @@ def section(manifest: Manifest, pictures: Cache, finding: str | None) -> dict[st
 
 
 def _source(name: str, rows: pl.DataFrame) -> dict[str, Any]:
-    sexes = [f"{count} {sex}" for sex in ("female", "male", "other") if (count := (rows["sex"] == sex).sum())]
+    sexes = [f"{count:,} {sex}" for sex in ("female", "male", "other") if (count := (rows["sex"] == sex).sum())]
     unknown = rows["sex"].null_count()
     age = rows["age_years"].drop_nulls()
     return {
@@ -45,7 +45,7 @@ def _source(name: str, rows: pl.DataFrame) -> dict[str, Any]:
         "images": rows.height,
         "patients": rows["patient_id"].n_unique(),
         "masked": rows["masked"].sum(),
-        "sex": ", ".join([*sexes, f"{unknown} not known"] if unknown else sexes),
+        "sex": ", ".join([*sexes, f"{unknown:,} not known"] if unknown else sexes),
         "age": f"{age.median():g} ({age.min():g} to {age.max():g})" if len(age) else "not known",
         "size": _sizes(rows.filter(pl.col("error").is_null())),
     }
@@ -109,7 +109,8 @@ def _flow(manifest: Manifest, pictures: Cache, finding: str | None) -> list[tupl
     """How many images are left at each point on the way into the figures."""
     readable = pictures.readable["image_id"]
     met = manifest.remarks.filter(pl.col("rule") == DROPPED).height
-    steps = [("files met, but for readings and masks", manifest.table.height + met), ("images in the table", manifest.table.height), ("readable", len(readable))]
+    images = manifest.table.height
+    steps = [("files met, but for readings and masks", images + met), ("images in the table", images), ("readable", len(readable))]
     if finding:
         known = manifest.states(finding).filter((pl.col("state") >= State.ABSENT) & pl.col("image_id").is_in(readable.implode()))
         steps.append((f"of them, {name_of(finding).lower()} known to be present or absent", known.height))

@@ -26,10 +26,7 @@ def section(findings: pl.DataFrame, cached: Cache) -> dict[str, Any]:
 def _group(rule: Rule, severity: str, rows: pl.DataFrame, cached: Cache) -> dict[str, Any]:
     visible = rows.filter(pl.col("image_id").is_in(cached.readable["image_id"].implode()))
     outlined = rule.name.startswith(ABOUT_MASKS)
-    shown = [
-        {"pictures": [_picture(image_id, cached, outlined) for image_id in (row["image_id"], row["other_image_id"]) if image_id], "message": row["message"]}
-        for row in visible.head(PICTURED).iter_rows(named=True)
-    ]
+    shown = [_shown(row, cached, outlined) for row in visible.head(PICTURED).iter_rows(named=True)]
     told = {row["message"] for row in shown}
     others = [message for message in rows["message"] if message not in told]
     return {
@@ -38,9 +35,15 @@ def _group(rule: Rule, severity: str, rows: pl.DataFrame, cached: Cache) -> dict
     }  # fmt: skip
 
 
-def _picture(image_id: str, cached: Cache, outlined: bool) -> dict[str, Any]:
+def _shown(row: dict[str, Any], cached: Cache, outlined: bool) -> dict[str, Any]:
+    """The image of a finding, or both of a pair; `names` are those that the message does not give already."""
+    image_ids = [image_id for image_id in (row["image_id"], row["other_image_id"]) if image_id]
+    names = [image_id for image_id in image_ids if image_id.rsplit("/", 1)[-1] not in row["message"]]
+    return {"pictures": [_picture(image_id, cached, outlined) for image_id in image_ids], "message": row["message"], "names": names}
+
+
+def _picture(image_id: str, cached: Cache, outlined: bool) -> Markup:
     row = cached.rows([image_id])[0]
     sides = [pictures.Outline(cached.masks[row] == side, pictures.ORANGE) for side in lungs.SIDES.values()] if outlined else []
     told = f"radiograph {image_id}" + (" with the outline of its mask" if outlined else "")
-    drawn: Markup = pictures.picture(cached.images[row], told=told, outlines=sides)
-    return {"image_id": image_id, "picture": drawn}
+    return pictures.picture(cached.images[row], told=told, outlines=sides)

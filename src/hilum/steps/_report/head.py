@@ -13,7 +13,7 @@ from hilum.steps.evaluate import ALL, BOTH
 from hilum.vocabulary import State, name_of
 
 LEADING = (("lungs", "dice"), ("finding", "auroc"), ("anomaly", "auroc"))
-DOUBTED = (("lungs", "dice"), *((stage, metric) for stage in ("finding", "anomaly") for metric in ("auroc", "sensitivity", "specificity")))
+DOUBTED = {"lungs": ("dice",), "finding": ("auroc", "sensitivity", "specificity"), "anomaly": ("auroc", "sensitivity", "specificity")}
 TITLES = {"lungs": "Lung outlines", "finding": "Finding", "anomaly": "Anomaly"}
 
 
@@ -24,8 +24,9 @@ def leading(metrics: pl.DataFrame, concept: str | None) -> list[dict[str, Any]]:
     for stage, metric in LEADING:
         row = rows.get((stage, metric))
         if row and not math.isnan(row["value"]):
-            title = f"{TITLES[stage]}: {name_of(concept or '').lower()}" if stage == "finding" else TITLES[stage]
-            told.append({"stage": stage, "title": title, "figure": f"{words.TERMS[metric].name} {words.interval(row, metric)}", "words": _plain(stage, row, concept)})
+            of = f": {name_of(concept or '').lower()}" if stage == "finding" else ""
+            title = f"{TITLES[stage]}{of}, {words.TERMS[metric].name}"
+            told.append({"title": title, "figure": words.interval(row, metric), "words": _plain(stage, row, concept)})
     return told
 
 
@@ -50,11 +51,14 @@ def limits(metrics: pl.DataFrame, table: pl.DataFrame, cards: list[Card], concep
     test = table.filter(pl.col("part") == "test")
     sources = words.listed(test["source"].unique().sort().to_list())
     told = [
-        f"The test part is {words.plural(test.height, 'image')} of {words.plural(test['patient_id'].n_unique(), 'patient')} from the same data as the training "
+        f"The test part is {words.plural(test.height, 'image')} of {words.plural(test['group'].n_unique(), 'patient')} from the same data as the training "
         f"part ({sources}). Other hospitals, machines and patients are not in it; measure there before you rely on any figure.",
     ]
-    if nameless:
-        told.append("Nothing in the data names the patients: if a person has several images, they may stand in training and test at once, and the figures are too good.")
+    if nameless:  # the card's caveats say the same
+        told.append(
+            "Nothing in the data names the patients: if a person has several images, they may stand in training and test at once, "
+            "and the figures are too good."
+        )
     if concept:
         known = test.filter(pl.col("state") >= State.ABSENT)
         share = f"{(known['state'] == State.PRESENT).mean():.0%}" if known.height else words.DASH
@@ -63,13 +67,16 @@ def limits(metrics: pl.DataFrame, table: pl.DataFrame, cards: list[Card], concep
             f"images with a known label: PPV and NPV hold at that share only.",
             "A score is a score, not a probability: nothing here is calibrated.",
         ]
-    told += [card.caveats for card in cards if card.caveats]
+    told += [card.caveats for card in cards if card.caveats and not nameless]
     told += doubts(metrics)
     return [*told, "This is research: neither the models nor the figures are for clinical use."]
 
 
 def doubts(metrics: pl.DataFrame) -> list[str]:
-    """A sentence for each leading figure whose interval is too wide to lean on."""
+    """A sentence for each stage of whose leading figures some are too unsure to lean on."""
     rows = _test(metrics)
-    found = (words.doubt(rows[key], key[1], TITLES[key[0]]) for key in DOUBTED if key in rows)
-    return [doubt for doubt in found if doubt]
+    told = []
+    for stage, names in DOUBTED.items():
+        figures = {metric: rows[stage, metric] for metric in names if (stage, metric) in rows}
+        told += [f"{TITLES[stage]}: {doubt}" for doubt in words.doubts(figures)]
+    return told

@@ -1,4 +1,4 @@
-"""Lung outlines: figures by side and source, their spread over the images, and the worst, middling and best of them."""
+"""Lung outlines: figures by side and source, their spread over the images, and the worst, median and best of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hilum.steps._report import words
 from hilum.steps.cache import Cache
 from hilum.steps.evaluate import ALL, BOTH
 
-WORST, MIDDLING, BEST = 4, 2, 2
+WORST, MEDIAN, BEST = 4, 2, 2
 SIDES = {BOTH: "both lungs", "right": "right lung", "left": "left lung"}
 
 
@@ -56,9 +56,9 @@ def _spread(rows: pl.DataFrame) -> Any:
 
 
 def _galleries(run: Run, ranked: pl.DataFrame, cached: Cache) -> list[dict[str, Any]]:
-    """The worst, middling and best overlays; an image stands in one of them only."""
-    middle = max((ranked.height - MIDDLING) // 2, 0)
-    chosen = {"Worst": range(min(WORST, ranked.height)), "Middling": range(middle, middle + MIDDLING), "Best": range(ranked.height - BEST, ranked.height)}
+    """The worst, median and best overlays; an image stands in one of them only."""
+    middle = max((ranked.height - MEDIAN) // 2, 0)
+    chosen = {"Worst": range(min(WORST, ranked.height)), "Median": range(middle, middle + MEDIAN), "Best": range(ranked.height - BEST, ranked.height)}
     found = store.read_table(run / segment.INDEX)
     row_of = dict(zip(found["image_id"], found["row"], strict=True))
     masks = store.map_pictures(run / segment.MASKS, cached.size)

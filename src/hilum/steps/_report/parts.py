@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 from typing import Any
 
 import polars as pl
@@ -10,6 +11,7 @@ import polars as pl
 from hilum.manifest import PARTS, Manifest
 from hilum.recipe import Split
 from hilum.steps._report.words import plural
+from hilum.steps.segment import WHOLE
 from hilum.vocabulary import State
 
 
@@ -18,7 +20,11 @@ def section(table: pl.DataFrame, manifest: Manifest, settings: Split, training: 
     return {
         "parts": [_part(part, table.filter(pl.col("part") == part)) for part in PARTS],
         "rule": _rule(table, manifest, settings),
-        "proof": [_learnt(table, model, rows) for stage in training.values() for (model,), rows in stage.group_by("model", maintain_order=True)],
+        "proof": [
+            {"model": _named(stage, model), **_learnt(table, rows)}
+            for stage, learnt in training.items()
+            for (model,), rows in learnt.group_by("model", maintain_order=True)
+        ],
         "out_of_fold": _out_of_fold(table, training["segment"], finders),
     }
 
@@ -28,7 +34,7 @@ def _part(part: str, rows: pl.DataFrame) -> dict[str, Any]:
     present, absent = ((rows["state"] == state).sum() for state in (State.PRESENT, State.ABSENT))
     return {
         "name": part, "images": rows.height, "patients": rows["patient_id"].n_unique(), "present": present, "absent": absent,
-        "unknown": rows.height - present - absent, "sources": ", ".join(f"{source} {count}" for source, count in sources.iter_rows()),
+        "unknown": rows.height - present - absent, "sources": ", ".join(f"{source} {count:,}" for source, count in sources.iter_rows()),
     }  # fmt: skip
 
 
@@ -38,21 +44,29 @@ def _rule(table: pl.DataFrame, manifest: Manifest, settings: Split) -> list[str]
     shares = ", ".join(f"{part} {getattr(settings, part):.0%}" for part in PARTS)
     told = [
         f"Whole patients are dealt out, never single images: {plural(several.height, 'patient')} here {'has' if several.height == 1 else 'have'} several images.",
-        f"Patients under whom the audit found the very same picture stay in one part: {plural(joined.height, 'such group')} of patients here.",
-        f"Shares asked for: {shares}, kept within each source and state of the finding; seed {settings.seed}.",
+        f"Patients under whom the audit found the very same picture stay in one part and count as one in the figures: {plural(joined.height, 'such group')} here.",
     ]
     given = table.join(manifest.table.select("image_id", "given_part"), on="image_id").drop_nulls("given_part")
+    kept = (given["part"] == given["given_part"]).sum()
+    if kept < table.height:
+        told.append(f"Shares asked for: {shares}, kept within each source and state of the finding; seed {settings.seed}.")
     if given.height:
-        kept = (given["part"] == given["given_part"]).sum()
         told.append(f"The data come with a split of their own ({plural(given.height, 'image')}); {kept:,} of these stand in the part it gives them.")
     if settings.keep:
         told.append("Patients of an earlier split stay where they were.")
     return told
 
 
-def _learnt(table: pl.DataFrame, model: str, rows: pl.DataFrame) -> dict[str, Any]:
+def _named(stage: str, model: str) -> str:
+    """A model's name for a reader: `fold0` of the segmenter, `train/finding.onnx` of the others."""
+    if stage != "segment":
+        return PurePosixPath(model).stem.capitalize()
+    return "Lungs, for tune and test" if model == WHOLE else f"Lungs, for training fold {model.removeprefix('fold')}"
+
+
+def _learnt(table: pl.DataFrame, rows: pl.DataFrame) -> dict[str, Any]:
     """What a model was trained on, and how many of its images and patients stand in tune or test."""
-    part_of = table.select("image_id", "group", "part")
+    part_of = table.select("image_id", "patient_id", "group", "part")
     learnt = rows.join(part_of, on="image_id", how="left")
     groups = learnt.select("group").unique()
     counts = {}
@@ -60,7 +74,7 @@ def _learnt(table: pl.DataFrame, model: str, rows: pl.DataFrame) -> dict[str, An
         held = part_of.filter(pl.col("part") == part)
         shared = held.select("group").unique().join(groups, on="group", how="semi").height
         counts[part] = {"images": (learnt["part"] == part).sum(), "patients": shared}
-    return {"model": model, "images": learnt.height, "patients": groups.height, **counts}
+    return {"images": learnt.height, "patients": learnt["patient_id"].n_unique(), **counts}
 
 
 def _out_of_fold(table: pl.DataFrame, training: pl.DataFrame, finders: pl.DataFrame) -> dict[str, int] | None:

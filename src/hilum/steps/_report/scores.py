@@ -100,7 +100,7 @@ def _roc(test: pl.DataFrame, tune: pl.DataFrame, threshold: float) -> Markup | N
             lines.append(charts.Line(f"{name}, AUROC {ranking.auroc(*_values(rows)):.3f}", false, true, colour=2 * (name == "tune"), faint=name == "tune"))
     truth, score = _values(test)
     sensitivity, specificity = (metric(truth, score, threshold) for metric in (ranking.sensitivity, ranking.specificity))
-    point = charts.Point(f"at the threshold: {sensitivity:.3f} of the present, {1 - specificity:.3f} of the absent", 1 - specificity, sensitivity, colour=1)
+    point = charts.Point(f"threshold: sensitivity {sensitivity:.3f}, specificity {specificity:.3f}", 1 - specificity, sensitivity, colour=1)
     told = f"ROC curve of the test part. {lines[-1].name}; {point.name}."
     return charts.unit_square(lines[::-1], [point], x="1 − specificity (share of the absent called positive)", y="Sensitivity", told=told)
 
@@ -120,7 +120,7 @@ def _precision_recall(test: pl.DataFrame, tune: pl.DataFrame, threshold: float) 
             faint = name == "tune"
             lines.append(charts.Line(f"{name}, average precision {average:.3f}", stairs, np.repeat(precision, 2), colour=2 * faint, faint=faint))
     ppv, recall_there = ranking.ppv(truth, score, threshold), ranking.sensitivity(truth, score, threshold)
-    points = [charts.Point(f"at the threshold: PPV {ppv:.3f}, recall {recall_there:.3f}", recall_there, ppv, colour=1)] if not np.isnan(ppv) else []
+    points = [charts.Point(f"threshold: PPV {ppv:.3f}, recall {recall_there:.3f}", recall_there, ppv, colour=1)] if not np.isnan(ppv) else []
     told = f"Precision-recall curve of the test part. {lines[-1].name}; prevalence {prevalence:.3f}."
     return charts.unit_square(lines[::-1], points, x="Recall (sensitivity)", y="Precision (PPV)", told=told)
 

@@ -23,7 +23,11 @@ class Term(NamedTuple):
 
 
 TERMS = {
-    "dice": Term("Dice", "twice the pixels that both outlines share over the pixels of the two together; 1 is complete agreement", "nothing drawn and nothing found"),
+    "dice": Term(
+        "Dice",
+        "twice the pixels that both outlines share over the pixels of the two together; 1 is complete agreement",
+        "nothing drawn and nothing found",
+    ),
     "iou": Term("IoU", "intersection over union: shared pixels over the pixels inside either outline", "nothing drawn and nothing found"),
     "precision": Term("Precision", "the share of the found pixels that lie inside the drawn outline", "nothing found"),
     "recall": Term("Recall", "the share of the drawn outline's pixels that were found", "nothing drawn"),
@@ -62,16 +66,24 @@ def _no_interval(figure: Figure) -> str:
     return "fewer than two patients" if figure["patients"] < 2 else f"undefined in over {MAX_UNDEFINED:.0%} of the resamples"
 
 
-def doubt(figure: Figure, metric: str, what: str) -> str | None:
-    """A sentence where the interval of the figure named `what` is too wide to lean on, or there is none; else None."""
-    if math.isnan(figure["value"]):
-        return None
-    if math.isnan(figure["low"]):
-        return f"{what} {TERMS[metric].name}: {_no_interval(figure)}, so how sure it is cannot be said."
-    low, high = f"{figure['low']:.2f}", f"{figure['high']:.2f}"
-    if figure["high"] - figure["low"] <= WIDE:
-        return None
-    return f"{what} {TERMS[metric].name}: {plural(figure['patients'], 'patient')} cannot tell {low} from {high}."
+def doubts(figures: Mapping[str, Figure]) -> list[str]:
+    """Sentences on those of one part's figures, by metric, whose interval is too wide to lean on or missing."""
+    told = []
+    wide = {metric: row for metric, row in figures.items() if row["high"] - row["low"] > WIDE}  # never where a bound is nan
+    if wide:
+        pairs = [f"{_named(metric)} of {row['low']:.2f} from one of {row['high']:.2f}" for metric, row in wide.items()]
+        told.append(f"{plural(next(iter(wide.values()))['patients'], 'patient')} cannot tell {', nor '.join(pairs)}.")
+    if "auroc" in figures and figures["auroc"]["low"] <= 0.5 <= figures["auroc"]["high"]:
+        told.append("chance, an AUROC of 0.5, lies within the interval.")
+    for metric, row in figures.items():
+        if math.isnan(row["low"]) and not math.isnan(row["value"]):
+            told.append(f"how sure {_named(metric)} of {number(row['value'])} is cannot be said: {_no_interval(row)}.")
+    return told
+
+
+def _named(metric: str) -> str:
+    name = TERMS[metric].name
+    return f"an {name}" if name[0] in "AEIOU" else f"a {name.lower() if name[1:].islower() and metric != 'dice' else name}"
 
 
 def plural(count: int, noun: str) -> str:

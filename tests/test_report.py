@@ -1,0 +1,369 @@
+"""The report: whole, alone, the same each time, honest about what is missing, and safe against what files say."""
+
+import base64
+import io
+import math
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+import polars as pl
+import pytest
+
+from hilum import phantom, shelf, store
+from hilum.drawing import charts, pictures
+from hilum.files import raster
+from hilum.recipe import Data, Evaluate, Pixels, Recipe, Region, Split
+from hilum.run import Run
+from hilum.steps import audit, cache, evaluate, ingest, predict, quietly, region, report, segment, split
+from hilum.steps._report import parts, words
+from hilum.steps._training import TRAINING, digests
+
+HOSTILE = "<script>alert('reading')</script>"
+HOSTILE_PICTURE = '"><svg onload=alert(2)>.png'
+HOSTILE_FILE = "<img src=x onerror=alert(1)>.txt"
+
+
+def do(run, recipe, name, step):
+    made, summary = step.make(run, recipe, quietly)
+    run.finish(name, step.made_from(run, recipe) or {}, made, summary)
+
+
+def make_up_models(run, recipe):
+    """What segment, train and predict would leave, but for the models: drawn lungs shifted, and scores that follow the label."""
+    table, pictured = store.read_table(run / "split.parquet"), cache.opened(run, recipe)
+    rng = np.random.default_rng(7)
+    planned = segment.plan(table, pictured.with_mask, 2, 0)
+    learnt = segment.lessons(planned)
+    lists = [rows.select(model=pl.lit(model), image_id="image_id") for model, rows in learnt.items()]
+    store.write_table(run / "segment" / TRAINING, pl.concat([pl.DataFrame(schema={"model": pl.String, "image_id": pl.String}), *lists]))
+    planned = planned if learnt else planned.clear()
+    masks = [np.roll(pictured.masks[pictured.rows([image])[0]], int(rng.integers(5)), axis=0) for image in planned["image_id"]]
+    store.write_bytes(run / segment.MASKS, b"".join(mask.tobytes() for mask in masks))
+    index = [[image, row, finder, 1, 1] for row, (image, finder) in enumerate(planned.select("image_id", "finder").iter_rows())]
+    store.write_table(run / segment.INDEX, pl.DataFrame(index, schema=segment.LUNGS, orient="row"))
+    told = {} if learnt else {"why": "fewer than 8 lung masks to learn from: regions are whole pictures"}
+    run.finish("segment", {}, digests(run, [f"segment/{TRAINING}", segment.MASKS, segment.INDEX]), told)
+    do(run, recipe, "region", region)
+    make_up_scores(run, table, rng)
+
+
+def make_up_scores(run, table, rng):
+    concept = run.summary("split")["finding"]
+    known = table.filter((pl.col("part") == "train") & (pl.col("state") >= 0))["image_id"].to_list() if concept else []
+    store.write_table(run / "train" / TRAINING, pl.DataFrame({"model": ["train/finding.onnx"] * len(known), "image_id": known}, schema={"model": pl.String, "image_id": pl.String}))
+    run.finish("train", {}, digests(run, [f"train/{TRAINING}"]), {})
+    asked = table.filter(pl.col("part") != "train") if concept else table.clear()
+    rows = [
+        [image, part, stage, concept, float(rng.normal((state or 0) * 2, 1.5))]
+        for stage in predict.STAGES
+        for image, part, state in asked.select("image_id", "part", "state").iter_rows()
+    ]
+    store.write_table(run / predict.SCORES, pl.DataFrame(rows, schema=predict.COLUMNS, orient="row"))
+    stream = io.BytesIO()
+    np.save(stream, rng.random((asked.height, predict.MAP, predict.MAP)).astype(np.float16))
+    store.write_bytes(run / predict.MAPS, stream.getvalue())
+    run.finish("predict", {}, digests(run, [predict.SCORES, predict.MAPS]), {})
+
+
+def made_up_run(data: Path, to: Path) -> tuple[Run, Recipe]:
+    """Everything up to evaluate, by the real steps where they need no model."""
+    recipe = Recipe(
+        data=Data(str(data)), pixels=Pixels(size=64), region=Region(size=64), split=Split(0.5, 0.2, 0.3, minimum=1), evaluate=Evaluate(resamples=100)
+    )
+    run = Run(to)
+    run.write_recipe(recipe)
+    for name, step in {"ingest": ingest, "cache": cache, "audit": audit, "split": split}.items():
+        do(run, recipe, name, step)
+    make_up_models(run, recipe)
+    do(run, recipe, "evaluate", evaluate)
+    return run, recipe
+
+
+def page_of(run, recipe) -> str:
+    report.make(run, recipe, quietly)
+    return (run / report.PAGE).read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def full(tmp_path_factory):
+    """A run with masks, labels, an unreadable picture, a file that is none, and hostile words in a reading and in a file's name."""
+    data = tmp_path_factory.mktemp("montgomery")
+    shelf.load("datasets", "montgomery").example(data, images=44, seed=3)
+    normal = sorted((data / "CXR_png").glob("*_0.png"))
+    (data / "ClinicalReadings" / f"{normal[0].stem}.txt").write_text(f"Patient's Sex: F\nPatient's Age: 040Y\ntuberculosis {HOSTILE}\n")
+    (data / "CXR_png" / HOSTILE_FILE).write_text("not a picture")
+    normal[1].write_bytes(normal[1].read_bytes()[:400])
+    return made_up_run(data, tmp_path_factory.mktemp("run") / "full")
+
+
+@pytest.fixture(scope="session")
+def page(full):
+    return page_of(*full)
+
+
+@pytest.fixture(scope="session")
+def bare(tmp_path_factory):
+    """A run of pictures alone: no label, no mask, no patient."""
+    data, rng = tmp_path_factory.mktemp("bare"), np.random.default_rng(1)
+    for number in range(9):
+        name = f"{number}.png" if number else HOSTILE_PICTURE
+        raster.write_png(data / name, phantom.draw(phantom.anatomy(rng), rng, height=96, width=90).pixels)
+    return made_up_run(data, tmp_path_factory.mktemp("run") / "bare")
+
+
+class Read(HTMLParser):
+    """Tags, attributes and text of a page; faults of nesting."""
+
+    VOID = {"meta", "link", "img", "br", "hr", "input", "base", "col", "embed", "source"}
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.attributes, self.words, self.open, self.faults = [], [], [], [], []
+        self.feed(text)
+        self.faults += self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag):
+        if not self.open or self.open.pop() != tag:
+            self.faults.append(f"/{tag}")
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    @property
+    def text(self):
+        return re.sub(r"\s+", " ", " ".join(self.words))
+
+
+def chapter(page: str, name: str) -> str:
+    return Read(page.split(f'<section id="{name}">')[1].split("</section>")[0]).text
+
+
+CHAPTERS = ("data", "audit", "split", "lungs", "finding", "anomaly", "repeat")
+
+
+@pytest.mark.parametrize("which", ["full", "bare"])
+def test_the_page_stands_alone(which, request):
+    read = Read(page_of(*request.getfixturevalue(which)))
+    assert not {"script", "link", "iframe", "object", "embed", "base", "form"} & set(read.tags)
+    places = [value for _, name, value in read.attributes if name in ("src", "href", "xlink:href", "srcset", "data", "action", "poster", "background")]
+    assert places and all(place.startswith(("#", "data:image/")) for place in places)
+    assert not [name for _, name, _ in read.attributes if name.startswith("on")]
+    style = " ".join(read.words)
+    assert "@import" not in style and "url(" not in style
+
+
+@pytest.mark.parametrize("which", ["full", "bare"])
+def test_tags_are_nested_soundly_and_links_lead_somewhere(which, request):
+    read = Read(page_of(*request.getfixturevalue(which)))
+    assert not read.faults
+    ids = [value for _, name, value in read.attributes if name == "id"]
+    assert len(ids) == len(set(ids))
+    assert {value[1:] for tag, name, value in read.attributes if tag == "a" and name == "href"} <= set(ids)
+
+
+@pytest.mark.parametrize("which", ["full", "bare"])
+def test_every_chapter_is_there(which, request):
+    read = Read(page_of(*request.getfixturevalue(which)))
+    sections = [value for tag, name, value in read.attributes if tag == "section" and name == "id"]
+    assert tuple(sections) == CHAPTERS
+
+
+def test_the_same_run_gives_the_same_bytes(full, page):
+    assert page_of(*full) == page
+
+
+def test_hostile_words_are_shown_and_not_obeyed(page):
+    read = Read(page)
+    assert HOSTILE in read.text, "the reading must be shown as it was written"
+    assert HOSTILE_FILE in read.text
+    assert "<script" not in page and "<img" not in page
+
+
+def test_a_hostile_file_name_is_shown_and_not_obeyed(bare):
+    page = page_of(*bare)
+    assert HOSTILE_PICTURE.removesuffix(".png") in Read(page).text
+    assert "<svg onload" not in page
+
+
+def test_the_leading_figures_stand_at_the_head_as_evaluated(full, page):
+    run, _ = full
+    rows = store.read_table(run / evaluate.METRICS).filter((pl.col("part") == "test") & (pl.col("source") == "all") & pl.col("side").is_in(["both", ""]))
+    head = Read(page).text.split("What these figures do not show")[0]
+    for stage, metric in (("lungs", "dice"), ("finding", "auroc"), ("anomaly", "auroc")):
+        row = rows.row(by_predicate=(pl.col("stage") == stage) & (pl.col("metric") == metric), named=True)
+        assert f"{row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f})" in head
+
+
+def test_the_limits_name_the_patients_and_the_use(full, page):
+    run, _ = full
+    test = store.read_table(run / "split.parquet").filter(pl.col("part") == "test")
+    limits = Read(page).text.split("What these figures do not show")[1].split("Source")[0]
+    assert f"{test.height} images of {test['patient_id'].n_unique()} patients" in limits
+    assert "neither the models nor the figures are for clinical use" in limits
+    assert re.search(r"patients cannot tell an? \w+ of 0\.\d\d from one of", limits), "a dozen patients give wide intervals, and the page must say so"
+
+
+def test_what_was_left_out_is_counted_with_its_reason(page):
+    text = chapter(page, "data").split("What is not used, and why")[1]
+    assert "not a picture file" in text
+    assert "Image that cannot be read" in text
+
+
+def test_audit_rules_stand_worst_first_with_remedy(full, page):
+    run, _ = full
+    findings = store.read_table(run / "findings.parquet")
+    text = chapter(page, "audit")
+    rules = findings["rule"].unique(maintain_order=True).to_list()
+    assert "image-unreadable" in rules and "label-against-reading" in rules
+    places = [text.index(f" {rule} ") for rule in rules]
+    assert places == sorted(places)
+    assert all(remedy in text for remedy in findings["remedy"].unique())
+
+
+def test_methods_licence_digests_and_command_are_there(full, page):
+    run, recipe = full
+    text = Read(page).text
+    assert shelf.load("datasets", "montgomery").CARD.licence in text
+    assert run.made("split")["split.parquet"] in text and run.made("cache").popitem()[1] in text
+    assert "hilum run recipe.toml --to" in text and "[segment]" in text and recipe.classify.model in text
+
+
+def test_bare_pictures_give_a_page_that_says_why_so_little_is_there(bare):
+    page = page_of(*bare)
+    assert "There are no test figures" in page and "Nothing in the data names the patients" in page
+    assert "Fewer than 8 lung masks" in chapter(page, "lungs")
+    assert report.NO_FINDING in chapter(page, "finding") and report.NO_FINDING in chapter(page, "anomaly")
+
+
+def test_no_model_runtime_is_needed(bare):
+    run, _ = bare
+    code = (
+        "import sys\n"
+        "for name in ('torch', 'onnx', 'onnxruntime', 'hilum.models'): sys.modules[name] = None\n"
+        "from pathlib import Path\n"
+        "from hilum.run import Run\n"
+        "from hilum.steps import quietly, report\n"
+        "run = Run(Path(sys.argv[1])); report.make(run, run.recipe(), quietly)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(report.__file__).parents[2])}
+    subprocess.run([sys.executable, "-c", code, str(run.folder)], check=True, env=environment)
+
+
+def test_another_recipe_makes_the_report_anew(full):
+    run, recipe = full
+    other = replace(recipe, evaluate=replace(recipe.evaluate, resamples=200))
+    assert report.made_from(run, recipe) == report.made_from(run, recipe) != report.made_from(run, other)
+
+
+# ------------------------------------------------------------------------------------------------------------------ the parts of it
+
+
+def test_the_proof_counts_images_and_patients_that_leaked():
+    table = pl.DataFrame(
+        {
+            "image_id": ["a1", "a2", "b", "c", "d"], "patient_id": ["a", "a", "b", "c", "d"], "group": ["a", "a", "b", "c", "d"], "source": "s",
+            "state": [0, 1, 1, 0, 0], "part": ["train", "train", "train", "tune", "test"],
+        }
+    )  # fmt: skip
+    sound = parts._learnt(table, pl.DataFrame({"image_id": ["a1", "b"]}))
+    leaky = parts._learnt(table, pl.DataFrame({"image_id": ["a1", "d"]}))
+    assert sound["tune"] == sound["test"] == {"images": 0, "patients": 0}
+    assert leaky["test"] == {"images": 1, "patients": 1} and leaky["tune"]["images"] == 0
+
+
+def test_a_finder_that_saw_the_patient_is_counted():
+    table = pl.DataFrame({"image_id": ["a1", "a2", "b"], "group": ["a", "a", "b"], "part": "train"})
+    finders = pl.DataFrame({"image_id": ["a1", "a2", "b"], "model": ["fold0", "fold1", "fold1"]})
+    training = pl.DataFrame({"model": ["fold0", "fold1"], "image_id": ["b", "a2"]})
+    assert parts._out_of_fold(table, training, finders) == {"images": 3, "seen": 1}
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "patients", "told"),
+    [
+        (0.9123, 0.8712, 0.9451, 30, "0.912 (0.871 to 0.945)"),
+        (math.nan, math.nan, math.nan, 30, "– (all images are of one class)"),
+        (0.5, math.nan, math.nan, 1, "0.500 (no interval: fewer than two patients)"),
+        (0.5, math.nan, math.nan, 9, "0.500 (no interval: undefined in over 20% of the resamples)"),
+    ],
+)
+def test_a_figure_is_written_with_its_interval_or_why_it_has_none(value, low, high, patients, told):
+    assert words.interval({"value": value, "low": low, "high": high, "patients": patients}, "auroc") == told
+
+
+def test_a_wide_interval_is_warned_of_and_a_narrow_one_is_not():
+    wide = {"value": 0.9, "low": 0.8, "high": 0.96, "patients": 28}
+    told = words.doubts({"auroc": wide, "sensitivity": wide, "specificity": {**wide, "low": 0.85}})
+    assert told == ["28 patients cannot tell an AUROC of 0.80 from one of 0.96, nor a sensitivity of 0.80 from one of 0.96."]
+
+
+def test_chance_within_the_interval_is_told():
+    assert words.doubts({"auroc": {"value": 0.55, "low": 0.49, "high": 0.61, "patients": 900}}) == ["chance, an AUROC of 0.5, lies within the interval."]
+
+
+def test_a_figure_without_an_interval_is_warned_of():
+    single = {"value": 0.9, "low": math.nan, "high": math.nan, "patients": 1}
+    assert words.doubts({"dice": single}) == ["how sure a Dice of 0.900 is cannot be said: fewer than two patients."]
+    assert words.doubts({"dice": {**single, "value": math.nan}}) == []
+
+
+def test_tick_marks_are_round_numbers_within_the_axis():
+    assert charts.Axis("", 0, 1, 0, 100).ticks() == [0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    assert charts.Axis("", 0, 3, 0, 100, whole=True).ticks(8) == [0, 1, 2, 3]
+    assert all(0.83 <= tick <= 0.97 for tick in charts.Axis("", 0.83, 0.97, 0, 1).ticks())
+
+
+@pytest.mark.parametrize("values", [[0.5], [0.0, 0.0], [1e-9, 2e-9], [-3.0, 1e6], [0.1 * k for k in range(50)]])
+def test_a_histogram_counts_every_value_once(values):
+    drawn = charts.histograms({"<all>": np.array(values)}, x="x", y="n", told="t")
+    assert sum(int(count) for count in re.findall(r": (\d+)</title>", drawn)) == len(values)
+    assert "&lt;all&gt;" in drawn and "<all>" not in drawn
+
+
+def test_a_long_curve_stays_small():
+    x = np.linspace(0, 1, 50_000)
+    drawn = charts.unit_square([charts.Line("many", x, x)], x="x", y="y", told="t")
+    assert len(drawn) < 60_000
+
+
+def test_an_embedded_picture_is_the_picture():
+    shown = np.tile(np.linspace(0, 255, 224).astype(np.uint8), (224, 1))
+    uri = pictures.data_uri(shown)
+    head, data = uri.split(",")
+    assert head == "data:image/jpeg;base64"
+    back = imagecodecs.jpeg_decode(base64.b64decode(data))
+    assert np.abs(back.astype(int) - shown).mean() < 3
+
+
+def test_an_outline_runs_around_its_mask():
+    mask = np.zeros((100, 80), bool)
+    mask[20:41, 10:31] = True
+    drawn = pictures.picture(np.zeros((100, 80), np.uint8), told="t", outlines=[pictures.Outline(mask, "#fff")])
+    path = re.search(r'<path d="M([^"]+)Z"', drawn).group(1)
+    corners = {tuple(float(number) for number in corner.split()) for corner in path.split("L")}
+    assert corners == {(10.5, 20.5), (10.5, 40.5), (30.5, 40.5), (30.5, 20.5)}
+
+
+def test_heat_leaves_the_cold_places_as_they_are():
+    region_picture = np.full((32, 32), 90, np.uint8)
+    strength = np.zeros((8, 8))
+    strength[:, 4:] = 1
+    heated = pictures.heat(region_picture, strength)
+    assert (heated[:, :8] == 90).all() and (heated[:, 24:, 0].astype(int) > 150).all()
