@@ -43,6 +43,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import polars as pl
@@ -163,7 +164,7 @@ class Manifest:
     shapes: pl.DataFrame
 
     @classmethod
-    def of(cls, root: Path, images: Sequence[Sequence], labels: Sequence[Sequence], remarks: Sequence[Sequence], shapes: Sequence[Sequence] = ()) -> Manifest:
+    def of(cls, root: Path, images: Sequence[Sequence], labels: pl.DataFrame | Sequence[Sequence], remarks: Sequence[Sequence], shapes: Sequence[Sequence] = ()) -> Manifest:
         """Build from rows in the order of the columns, order by `image_id` and check. Raises `BadData` with every fault."""
         manifest = cls(
             root,
@@ -178,19 +179,22 @@ class Manifest:
     def check(self) -> None:
         """Raise `BadData` listing every breach of the schema's promises."""
         faults = [f"{column} is empty in {count} rows" for column in REQUIRED if (count := self.table[column].null_count())]
-        faults += [f"image_id {image} stands in several rows" for image in _repeated(self.table, ["image_id"])]
-        faults += [f"path {path} stands in several rows" for path in _repeated(self.table, ["path"])]
-        faults += [f"{image}: several labels for one finding" for image in _repeated(self.labels, ["image_id", "concept"])]
+        faults += [f"image_id {image} stands in several rows" for image in _repeated(self.table, "image_id")]
+        faults += [f"path {path} stands in several rows" for path in _repeated(self.table, "path")]
+        again = pl.all_horizontal(pl.col("image_id", "concept").eq_missing(pl.col("image_id", "concept").shift()))  # in their order, twins are neighbours
+        faults += [f"{image}: several labels for one finding" for image in self.labels.filter(again)["image_id"].unique(maintain_order=True)]
         faults += [f"label for {image}, which is not in the table" for image in self.labels.join(self.table, on="image_id", how="anti")["image_id"].unique()]
         for column, allowed in (("given_part", PARTS), ("sex", SEXES)):
             strange = self.table.filter(pl.col(column).is_not_null() & ~pl.col(column).is_in(allowed))
             faults += [f"{row['image_id']}: {column} is '{row[column]}', expected one of {', '.join(allowed)}" for row in strange.iter_rows(named=True)]
         faults += [f"no concept is called '{c}'" for c in self.labels["concept"].unique() if c not in concepts() and not c.startswith(LOCAL)]
-        faults += [f"{row['path']}: leads out of the folder" for row in self.table.iter_rows(named=True) if row["path"] and _leads_out(row["path"])]
+        path = pl.col("path")
+        outside = self.table.filter(path.str.starts_with("/") | path.str.split("/").list.contains(".."))
+        faults += [f"{place}: leads out of the folder" for place in outside["path"]]
         if faults:
             raise BadData.listing(f"the table of {self.root} is not sound", faults)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Of everything in it but the folder's place on this machine."""
         return store.digest([store.digest_of_table(table) for table in (self.table, self.labels, self.remarks, self.shapes)])
@@ -221,9 +225,5 @@ class Manifest:
         return cls(root, *(store.read_table(folder / f"{name}.parquet") for name in ("manifest", "labels", "remarks", "shapes")))
 
 
-def _repeated(table: pl.DataFrame, columns: list[str]) -> list[str]:
-    return table.group_by(columns).len().filter(pl.col("len") > 1).sort(columns)[columns[0]].to_list()
-
-
-def _leads_out(path: str) -> bool:
-    return path.startswith("/") or ".." in path.split("/")
+def _repeated(table: pl.DataFrame, column: str) -> list[str]:
+    return table.group_by(column).len().filter(pl.col("len") > 1).sort(column)[column].to_list()

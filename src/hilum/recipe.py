@@ -25,6 +25,7 @@ from hilum.errors import BadRecipe, NotFound, unknown
 class Data:
     folder: str = ""
     dataset: str = "auto"  # or the name of a data-set module
+    patients: str = ""  # how numbers become patients, where a data set offers several readings (its PATIENTS); "": its default
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ MADE_UP = "MADE-UP.txt"  # lies in a folder whose pictures are invented, so that
 DEPTH = 2  # folders below the given one in which a release may lie, as unpacked archives have it
 
 
-def ingest(folder: Path, dataset: str = "auto") -> Manifest:
-    """Read `folder` as `dataset`, or as what it is recognised as.
+def ingest(folder: Path, dataset: str = "auto", patients: str = "") -> Manifest:
+    """Read `folder` as `dataset`, or as what it is recognised as; `patients` chooses one of the data set's `PATIENTS`, "" its default.
 
     Raises `NotFound` where there is no such folder or nothing in it, `BadData` where what is there cannot be a sound table.
     """
@@ -33,7 +33,7 @@ def ingest(folder: Path, dataset: str = "auto") -> Manifest:
     root, name = recognise(folder) if dataset == "auto" else (folder, dataset)
     module = shelf.load("datasets", name)
     rows, remarks = [], _made_up(root)
-    for item in module.rows(root.resolve()):
+    for item in module.rows(root.resolve(), **_reading_of_patients(module, name, patients)):
         (rows if isinstance(item, Row) else remarks).append(item)
     if not rows:
         raise NotFound(f"{root} was read as {name}, but holds no pictures of its form:{_layout(module)}")
@@ -71,6 +71,13 @@ def recognise(folder: Path) -> tuple[Path, str]:
     held = ", ".join(sorted(path.name for path in folder.iterdir())[:5]) or "nothing"
     known = "".join(f"\n  {name}: {shelf.load('datasets', name).CARD.title}" for name in shelf.names("datasets"))
     raise NotFound(f"{folder} holds no radiographs: got {held}; expected PNG, JPEG or TIFF pictures, or one of the known layouts:{known}")
+
+
+def _reading_of_patients(module: ModuleType, name: str, patients: str) -> dict[str, str]:
+    known = getattr(module, "PATIENTS", {})
+    if patients and patients not in known:
+        raise NotFound.named(f"reading of the patients of {name}", patients, known)
+    return {"patients": patients} if patients else {}
 
 
 def _layout(module: ModuleType) -> str:
@@ -146,7 +153,7 @@ def made_from(run: Run, recipe: Recipe) -> None:
 
 
 def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], dict[str, Any]]:
-    manifest = ingest(Path(recipe.data.folder), recipe.data.dataset)
+    manifest = ingest(Path(recipe.data.folder), recipe.data.dataset, recipe.data.patients)
     manifest.write(run.folder)
     progress(1, 1)
     return {"manifest.parquet": manifest.digest}, summary(manifest)
