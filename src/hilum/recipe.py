@@ -18,14 +18,25 @@ from pathlib import Path
 from typing import Any
 
 from hilum import shelf, store
-from hilum.errors import BadRecipe, NotFound, unknown
+from hilum.errors import BadRecipe, HilumError, NotFound, unknown
 
 
 @dataclass(frozen=True)
 class Data:
     folder: str = ""
+    also: tuple[str, ...] = ()  # more folders, whose sets are merged with the first one's
     dataset: str = "auto"  # or the name of a data-set module
     patients: str = ""  # how numbers become patients, where a data set offers several readings (its PATIENTS); "": its default
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        return self.folder, *self.also
+
+    def refuse_inside(self, place: Path, remedy: str) -> None:
+        """Raise `HilumError` where `place` is one of the data folders or lies in one."""
+        for folder in map(Path, self.folders):
+            if place.resolve().is_relative_to(folder.resolve()):
+                raise HilumError(f"{place} lies inside the data folder {folder.resolve()}, which is never written to; {remedy}")
 
 
 @dataclass(frozen=True)
@@ -125,7 +136,8 @@ class Recipe:
         recipe = cls.of(sections, where=str(path))
         if not recipe.data.folder:
             raise BadRecipe(f'{path}: [data] folder is missing; say where the images are: folder = "path/to/images"')
-        return replace(recipe, data=replace(recipe.data, folder=str((path.parent / recipe.data.folder).resolve())))
+        folder, *also = (str((path.parent / folder).resolve()) for folder in recipe.data.folders)
+        return replace(recipe, data=replace(recipe.data, folder=folder, also=tuple(also)))
 
     def quick(self) -> Recipe:
         """The same job in a fraction of the time: fewer folds and resamples, and the models' own quick settings."""
@@ -176,18 +188,20 @@ def _section(kind: type, name: str, values: Mapping[str, Any], faults: list[str]
             faults.append(f"[{name}] {key} must be {_kind((own | expected)[key])}, got {value!r}")
     if faults:
         return None
-    plain = {key: value for key, value in values.items() if key in own}
+    plain = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items() if key in own}
     return kind(**plain, settings=settings) if expected else kind(**plain)
 
 
 def _fits(value: object, example: object) -> bool:
     if isinstance(example, float):
         return isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(example, tuple):
+        return isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)
     return type(value) is type(example)
 
 
 def _kind(example: object) -> str:
-    return {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[type(example)]
+    return {bool: "true or false", int: "a whole number", float: "a number", str: "text", tuple: "a list of texts"}[type(example)]
 
 
 def _impossible(recipe: Recipe) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import polars as pl
 
+from hilum import lungs
 from hilum.findings import Finding, Rule
 from hilum.manifest import Manifest
 from hilum.shelf import Card
@@ -57,7 +58,9 @@ RULES = (MISSING, UNUSABLE, GREY, EMPTY, ONE_LUNG)
 
 def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Finding]:
     masks = manifest.table.with_columns(mask=pl.concat_str(COLUMNS, separator=" and ", ignore_nulls=True))
-    masks = masks.with_columns(mask=pl.col("mask").replace("", None))
+    drawn = manifest.shapes.filter(pl.col("concept").is_in(list(lungs.DRAWN)))["image_id"]
+    outlined = pl.when(pl.col("image_id").is_in(drawn.implode())).then(pl.format("the lungs drawn on {}", "path"))
+    masks = masks.with_columns(mask=pl.coalesce(pl.col("mask").replace("", None), outlined))
     yield from _missing(masks)
     masks = masks.join(facts, on="image_id")
     yield from UNUSABLE.found(masks.filter(pl.col("mask_error").is_not_null()).select("image_id", message="mask_error"))

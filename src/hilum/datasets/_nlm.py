@@ -10,18 +10,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from hilum import phantom, store
+from hilum import phantom, readings, store
 from hilum.files import raster
 from hilum.files import text as text_file
 from hilum.manifest import DROPPED, Label, Remark, Row
 from hilum.vocabulary import State
 
 SOURCES = {"MCU": "montgomery", "CHN": "shenzhen"}
-TERMS = {"tuberculosis": "tuberculosis"}
+TERMS = {concept: concept for concept in ("tuberculosis", *sorted(readings.concepts()))}
 STEM = re.compile(r"(?P<patient>(?:MCU|CHN)CXR_\d+)_(?P<label>[01])")
 SAME_PATIENT = re.compile(r"same (?:pt|patient) as ([^)\n]*)", re.IGNORECASE)
 YEARS_IN = {"y": 1.0, "m": 1 / 12, "w": 1 / 52.18, "d": 1 / 365.25}
@@ -86,12 +87,40 @@ def rows(root: Path, folders: tuple[str, ...], masks_of: Callable[[str], dict[st
 
 
 def _row(root: Path, path: Path, named: re.Match[str], reading: Reading, masks: dict[str, str]) -> Row:
-    state = State(int(named.group("label")))
-    label = Label("tuberculosis", state, f"file name ends in _{state.value}", rule="file name")
     return Row(
-        _below(root, path), path.stem, named.group("patient"), SOURCES[path.stem[:3]], (label,), **masks, view="PA",
+        _below(root, path), path.stem, named.group("patient"), SOURCES[path.stem[:3]], _labels(path.stem, named, reading), **masks, view="PA",
         sex=reading.sex, age_years=reading.age_years, reading=reading.text, same_patient=reading.same_patient,
     )  # fmt: skip
+
+
+def _labels(stem: str, named: re.Match[str], reading: Reading) -> tuple[Label, ...]:
+    """What the file name says of tuberculosis, and what the reading says of every other finding, one label a finding.
+
+    The file name is the release's own word. Where the reading agrees with it, the reading's side, zone and activity are kept with it.
+    """
+    state = State(int(named.group("label")))
+    told = {label.term: label for label in map(partial(_strongest, f"{READINGS}/{stem}.txt"), _by_concept(reading.text or ""))}
+    read = told.pop("tuberculosis", None)
+    where = {name: getattr(read, name) for name in ("words", "side", "zone", "activity")} if read and read.state == state else {}
+    return Label("tuberculosis", state, f"file name ends in _{state.value}", rule="file name", **where), *told.values()
+
+
+def _by_concept(text: str) -> list[list[readings.Statement]]:
+    by_concept: dict[str, list[readings.Statement]] = {}
+    for statement in readings.read(text):
+        by_concept.setdefault(statement.concept, []).append(statement)
+    return list(by_concept.values())
+
+
+def _strongest(source: str, statements: list[readings.Statement]) -> Label:
+    """One label of all statements on one finding: present goes before uncertain, and that before absent; both sides make bilateral."""
+    state = max((statement.state for statement in statements), key=(State.ABSENT, State.UNCERTAIN, State.PRESENT).index)
+    alike = [statement for statement in statements if statement.state == state]
+    sides, zones, activities = ({getattr(one, name) for one in alike} for name in ("side", "zone", "activity"))
+    side = sides.pop() if len(sides) == 1 else "bilateral" if {"right", "left"} <= sides or "bilateral" in sides else None
+    words = " / ".join(dict.fromkeys(one.sentence for one in alike))
+    zone, activity = (found.pop() if len(found) == 1 else None for found in (zones, activities))
+    return Label(alike[0].concept, state, source, "reading", words, side, zone, activity)
 
 
 def _reading(root: Path, stem: str) -> tuple[Reading, list[Remark]]:

@@ -1,4 +1,4 @@
-"""A person's own folder of radiographs: class folders, or a CSV, or pictures alone.
+'''A person's own folder of radiographs (.png, .jpg, .tif, .dcm): class folders, a CSV, pictures alone, or what a `hilum.toml` says.
 
     NORMAL/a.png  PNEUMONIA/b.png                     the folder's name is the label
     train/NORMAL/a.png  test/PNEUMONIA/b.png          and above it the part of a split, kept as the given one
@@ -8,26 +8,49 @@ A CSV needs a column of pictures (`image`, `path`, `file` or `filename`), below 
 normal), `patient`, `part`, `sex`, `age`, `view` and `mask`. Masks of both lungs may also lie in `masks/`, named as their picture or
 with `_mask` behind it. Names of findings are looked up in the vocabulary; others stay the user's own (`local:…`).
 
-Classes exclude one another here: a picture in one class is taken to be without the findings of the others.
-"""
+Any other form is said in a file `hilum.toml` in the folder. With one column of findings, several parted by a sign:
+
+    tables = ["labels.csv"]                    # none: class folders, whose names are the words of [terms]
+    image = "File"                             # which column names the picture; likewise patient, part, sex, age, view, mask
+    patient_pattern = "^(?P<patient>p[0-9]+)_" # or from the picture's path
+    label = "Findings"                         # cells such as "TB|Effusion"
+    separator = "|"
+    normal = ["No finding"]                    # words that say that there is none
+    drop = ["Rotated"]                         # words that are no finding
+    masks = ["lungs/{stem}_mask.png"]          # {stem} and {folder} of the picture
+    [terms]                                    # every other word must stand here
+    TB = "tuberculosis"
+    Effusion = "effusion"
+
+With a column for each finding, the words of [terms] are the columns, and in place of label and separator stand
+
+    present = ["1"]                            # and so absent, uncertain
+    absent = ["0"]
+    uncertain = ["-1"]
+    blank = "not mentioned"                    # or "absent"
+
+A picture with a label is taken to be without the findings that its label does not name (rule "not listed"); `unlisted = "not
+mentioned"` leaves them open. DICOM files tell patient, sex, age, view and spacing where nothing else does.
+'''
 
 from __future__ import annotations
 
-import csv
-import io
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from hilum import phantom, store
+from hilum.datasets import _own
 from hilum.errors import BadData
-from hilum.files import raster, text
+from hilum.files import dicom, picture, raster
 from hilum.manifest import DROPPED, Label, Remark, Row
 from hilum.shelf import Card
-from hilum.vocabulary import State
+from hilum.vocabulary import State, ancestors, concept_for
 
 CARD = Card(
     title="A folder of your own",
@@ -35,63 +58,127 @@ CARD = Card(
     caveats="Without a patient column every picture is taken for a patient of its own; if a person has several, a split cannot know it.",
 )
 TERMS = None
-NORMAL = {"normal", "no finding", "healthy", "negative", "none"}
+NOT_LISTED = "not listed"
 PARTS = {"train": "train", "training": "train", "val": "tune", "valid": "tune", "validation": "tune", "tune": "tune", "test": "test"}
-MASKS = ("masks", "mask")
-COLUMNS = {
-    "image": ("image", "path", "file", "filename", "image_path", "image index"),
-    "label": ("label", "finding", "class", "diagnosis"),
-    "patient": ("patient", "patient_id", "patientid", "patient id"),
-    "part": ("part", "split"),
-    "sex": ("sex", "gender"),
-    "age": ("age", "age_years"),
-    "view": ("view", "view position"),
-    "mask": ("mask", "lung_mask"),
-}
 _SEXES = {"f": "female", "female": "female", "m": "male", "male": "male", "o": "other", "other": "other"}
 _VIEWS = {"pa": "PA", "ap": "AP", "lateral": "LATERAL", "ll": "LATERAL"}
+_STRENGTH = (State.PRESENT, State.UNCERTAIN, State.ABSENT)  # which one counts where two words are one finding
 
 
 @dataclass(frozen=True)
 class _Listed:
-    """One picture before its label is known to exclude others."""
+    """One picture before it is known which findings there are."""
 
     row: Row
-    label: str | None
-    where: str
+    told: Mapping[str, State] | None  # by term; null: nothing is said of findings
+    source: str
+    rule: str
 
 
 def detect(root: Path) -> bool:
-    return next(_files(root, raster.ENDINGS), None) is not None or next(root.glob("*.csv"), None) is not None
+    return (root / _own.FILE).is_file() or next(_files(root, picture.ENDINGS), None) is not None or next(root.glob("*.csv"), None) is not None
+
+
+def terms(root: Path) -> Mapping[str, str] | None:
+    """Concept by word as the folder's `hilum.toml` has it; None where words are looked up in the vocabulary."""
+    plan = _own.read(root)
+    return plan.terms if plan else None
 
 
 def rows(root: Path) -> Iterator[Row | Remark]:
-    tables = sorted(root.glob("*.csv"))
-    if len(tables) > 1:
-        raise BadData(f"{root}: several CSV files ({', '.join(path.name for path in tables)}); leave the one that lists the pictures")
-    listed, remarks = _from_csv(root, tables[0]) if tables else _from_folders(root)
-    yield from remarks
-    classes = sorted({item.label for item in listed if item.label and item.label.lower() not in NORMAL})
+    plan = _own.read(root) or _own.guess(root)
+    listed, remarks = _from_tables(root, plan) if plan.tables else _from_folders(root, plan)
+    listed, dropped = _known_words(plan, _with_headers(root, listed))
+    if all(item.row.patient == item.row.name for item in listed):
+        where = plan.tables[0] if plan.tables else "."
+        remarks.append(Remark(where, "warning", "no-patients", "nothing names the patients: every picture is taken for a patient of its own"))
+    yield from (*remarks, *dropped)
+    concept_of = plan.terms or {word: concept_for(word) for item in listed for word in item.told or ()}
     for item in listed:
-        state = {label: State.PRESENT if label == item.label else State.ABSENT for label in classes} if item.label else {}
-        yield replace(item.row, labels=tuple(Label(label, state[label], item.where) for label in state))
+        yield replace(item.row, labels=_labels(plan, concept_of, item))
 
 
-def _from_folders(root: Path) -> tuple[list[_Listed], list[Remark]]:
-    places = [path.relative_to(root) for path in _files(root, raster.ENDINGS)]
-    places = [place for place in places if place.parts[0] not in MASKS]
+def _known_words(plan: _own.Plan, listed: list[_Listed]) -> tuple[list[_Listed], list[Remark]]:
+    """Without the words of `normal` and `drop`. Raises `BadData` with a count for each word that [terms] lacks."""
+    strange: dict[str, list[str]] = {}
+    dropped: Counter[str] = Counter()
+    kept = []
+    for item in listed:
+        words = item.told or {}
+        dropped.update(plan.drop & words.keys())
+        told = {word: state for word, state in words.items() if word not in plan.drop and word.casefold() not in plan.normal}
+        for word in told:
+            if plan.terms is not None and word not in plan.terms:
+                strange.setdefault(word, []).append(item.source)
+        kept.append(replace(item, told=told if words.keys() - plan.drop or plan.values else None))
+    if strange:
+        faults = [f"'{word}' of {len(where)} pictures, first in {where[0]}" for word, where in sorted(strange.items())]
+        raise BadData.listing(f"words that {_own.FILE} does not map (add them to [terms], to normal or to drop)", faults)
+    return kept, [Remark(_own.FILE, "info", "word-dropped", f"'{word}' of {count} pictures is no finding by drop") for word, count in sorted(dropped.items())]
+
+
+def _labels(plan: _own.Plan, concept_of: Mapping[str, str], item: _Listed) -> tuple[Label, ...]:
+    """One for each finding: as it is told, and as `unlisted` has it for the others of a labelled picture."""
+    if item.told is None:
+        return ()
+    told: dict[str, Label] = {}
+    for word, state in sorted(item.told.items(), key=lambda one: _STRENGTH.index(one[1])):
+        told.setdefault(concept_of[word], Label(word, state, item.source, item.rule))
+    if plan.values is None and plan.unlisted is not None:
+        wider = {above for concept in told for above in ancestors(concept)}  # who has the narrower one has the wider one
+        for word, concept in concept_of.items():
+            if concept not in wider:
+                told.setdefault(concept, Label(word, plan.unlisted, item.source, NOT_LISTED))
+    return tuple(told.values())
+
+
+def _with_headers(root: Path, listed: list[_Listed]) -> list[_Listed]:
+    """With what DICOM files tell and nothing else does; one that is broken is told by caching."""
+    headers: dict[str, dicom.Header] = {}
+    for item in listed:
+        if item.row.image.lower().endswith(dicom.ENDINGS) and dicom.is_one(root / item.row.image):
+            with suppress(BadData):
+                headers[item.row.image] = dicom.header(root / item.row.image)
+    nobody = dicom.placeholder(headers.values())
+    return [replace(item, row=_filled(item.row, headers[item.row.image], nobody)) if item.row.image in headers else item for item in listed]
+
+
+def _filled(row: Row, header: dicom.Header, nobody: str | None) -> Row:
+    patient = header.patient if header.patient != nobody else None
+    spacing = header.spacing_mm or (None, None)
+    return replace(
+        row, patient=patient or row.patient if row.patient == row.name else row.patient, sex=row.sex or header.sex, view=row.view or header.view,
+        age_years=header.age_years if row.age_years is None else row.age_years, study=header.study, row_spacing_mm=spacing[0], column_spacing_mm=spacing[1],
+    )  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------------------------- class folders
+
+
+def _from_folders(root: Path, plan: _own.Plan) -> tuple[list[_Listed], list[Remark]]:
+    places, orphans = _pictures(root, plan)
     # Folders that all pictures share (an archive's own, say) tell nothing apart.
     shared = len(os.path.commonprefix([place.parts[:-1] for place in places]))
     parts = [_part_and_class(place.parts[shared:-1]) for place in places]
-    told = len({label for _, label in parts}) > 1
-    listed = []
+    classes = len({label for _, label in parts}) > 1
+    listed, faults = [], []
     for place, (part, label) in zip(places, parts, strict=True):
-        name = place.with_suffix("").as_posix()
-        row = Row(place.as_posix(), name, name, lung_mask=_mask_for(root, place.stem), given_part=part)
-        listed.append(_Listed(row, label if told else None, f"folder {label}"))
-    remark = Remark(".", "warning", "no-patients", "nothing names the patients: every picture is taken for a patient of its own")
+        name, patient = place.with_suffix("").as_posix(), _patient(plan, place, faults, place.as_posix())
+        row = Row(place.as_posix(), name, patient or name, lung_mask=plan.mask_for(root, place), given_part=part)
+        listed.append(_Listed(row, {label: State.PRESENT} if label and classes else None, f"folder {label}", "folder"))
+    if faults:
+        raise BadData.listing(f"{root} does not fit its {_own.FILE}", faults)
     others = [Remark(path.relative_to(root).as_posix(), "info", DROPPED, "not a picture file") for path in _files(root, None)]
-    return listed, [remark, *others]
+    return listed, [*orphans, *others]
+
+
+def _pictures(root: Path, plan: _own.Plan) -> tuple[list[Path], list[Remark]]:
+    """Places below `root` of all picture files but masks, and a remark for each mask of no picture."""
+    places = [path.relative_to(root) for path in _files(root, picture.ENDINGS)]
+    masks = {plan.mask_for(root, place) for place in places if place.parts[0] not in plan.mask_folders}
+    shown = [place for place in places if place.parts[0] not in plan.mask_folders and place.as_posix() not in masks]
+    orphans = [place.as_posix() for place in places if place.parts[0] in plan.mask_folders and place.as_posix() not in masks]
+    return shown, [Remark(place, "warning", "mask-orphan", "there is no picture for this mask") for place in orphans]
 
 
 def _part_and_class(folders: tuple[str, ...]) -> tuple[str | None, str | None]:
@@ -100,32 +187,77 @@ def _part_and_class(folders: tuple[str, ...]) -> tuple[str | None, str | None]:
     return part, classes[0] if classes else None
 
 
-def _from_csv(root: Path, table: Path) -> tuple[list[_Listed], list[Remark]]:
-    words, encoding = text.read(table)
-    lines = csv.DictReader(io.StringIO(words))
-    columns = {(name or "").strip().lower(): name for name in lines.fieldnames or []}
-    of = {field: next((columns[name] for name in names if name in columns), None) for field, names in COLUMNS.items()}
-    if of["image"] is None:
-        got = ", ".join(lines.fieldnames or []) or "no header"
-        raise BadData(f"{table}: no column names the pictures: got {got}; expected one of {', '.join(COLUMNS['image'])}; rename the column")
-    remarks = [Remark(table.name, "warning", "csv-encoding", f"is not UTF-8; it was read as {encoding}; save it again as UTF-8")] if encoding else []
-    if of["patient"] is None:
-        remarks.append(Remark(table.name, "warning", "no-patients", "has no patient column: every picture is taken for a patient of its own"))
-    listed, faults = [], []
-    for number, line in enumerate(lines, start=2):
-        cells = {field: (line[column] or "").strip() if column else "" for field, column in of.items()}
-        wrong = _wrong(root, cells)
-        faults += [f"{table.name} line {number}: {fault}" for fault in wrong]
-        if not wrong:
-            listed.append(_listed(root, cells, f"{table.name} line {number}, column {of['label']}"))
+def _patient(plan: _own.Plan, place: Path, faults: list[str], where: str) -> str | None:
+    """What the pattern finds in the picture's path; where it finds nothing, that is a fault."""
+    if plan.patient_pattern is None:
+        return None
+    found = plan.patient_pattern.search(place.as_posix()) or plan.patient_pattern.search(place.name)
+    if not found or not found["patient"]:
+        faults.append(f"{where}: patient_pattern '{plan.patient_pattern.pattern}' finds no patient in '{place.as_posix()}'")
+        return None
+    return found["patient"]
+
+
+# -------------------------------------------------------------------------------------------------------------------------- tables
+
+
+def _from_tables(root: Path, plan: _own.Plan) -> tuple[list[_Listed], list[Remark]]:
+    listed: dict[str, _Listed] = {}
+    first: dict[str, str] = {}
+    faults, remarks = [], []
+    for name in plan.tables:
+        lines, encoding = _own.table(root / name)
+        if encoding:
+            remarks.append(Remark(name, "warning", "csv-encoding", f"is not UTF-8; it was read as {encoding}; save it again as UTF-8"))
+        for line in lines:
+            where = f"{name} line {lines.line_num}"
+            item, wrong = _read_line(root, plan, line, where)
+            if item and first.setdefault(item.row.image, where) != where:
+                wrong.append(f"image '{item.row.image}' stands in several rows, first in {first[item.row.image]}")
+            faults += [f"{where}: {fault}" for fault in wrong]
+            if item and not wrong:
+                listed[item.row.image] = item
     if faults:
-        raise BadData.listing(f"{table} does not fit the folder", faults)
-    named = {item.row.image for item in listed}
-    for path in _files(root, raster.ENDINGS):
-        place = path.relative_to(root)
-        if place.as_posix() not in named and place.parts[0] not in MASKS:
-            remarks.append(Remark(place.as_posix(), "warning", DROPPED, f"{table.name} does not list it"))
-    return listed, remarks
+        raise BadData.listing(f"{', '.join(plan.tables)} of {root} does not fit the folder", faults)
+    used = {item.row.lung_mask for item in listed.values()}
+    shown, orphans = _pictures(root, plan)
+    remarks += [orphan for orphan in orphans if orphan.path not in used]
+    unlisted = (place.as_posix() for place in shown if place.as_posix() not in listed and place.as_posix() not in used)
+    remarks += [Remark(place, "warning", DROPPED, f"{', '.join(plan.tables)} does not list it") for place in unlisted]
+    return list(listed.values()), remarks
+
+
+def _read_line(root: Path, plan: _own.Plan, line: Mapping[str | None, str | None], where: str) -> tuple[_Listed | None, list[str]]:
+    """One line, and what is wrong with it."""
+    if None in line.values() or any(line.get(None) or ()):
+        return None, ["has fewer or more cells than the header; the file may be cut short"]
+    cells = {key: line[plan.columns[key]].strip() if key in plan.columns else "" for key in _own.COLUMNS}
+    wrong = _wrong(root, cells)
+    told = _told(plan, line, cells["label"], wrong)
+    if not cells["image"]:
+        return None, wrong
+    place = Path(cells["image"])
+    name, faults = place.with_suffix("").as_posix(), []
+    patient = cells["patient"] or _patient(plan, place, faults, "image") or name
+    if wrong := wrong + faults:
+        return None, wrong
+    row = Row(
+        place.as_posix(), name, patient, lung_mask=cells["mask"] or plan.mask_for(root, place), given_part=PARTS.get(cells["part"].lower()),
+        sex=_SEXES.get(cells["sex"].lower()), view=_VIEWS.get(cells["view"].lower()), age_years=float(cells["age"]) if cells["age"] else None,
+    )  # fmt: skip
+    column = f", column {plan.columns['label']}" if "label" in plan.columns else ""
+    return _Listed(row, told, where + column, "column"), []
+
+
+def _told(plan: _own.Plan, line: Mapping[str | None, str | None], label: str, wrong: list[str]) -> dict[str, State] | None:
+    """States by term: of the label's words, or of the columns that the terms are; what cannot be understood is added to `wrong`."""
+    if plan.values is None:
+        words = [word.strip() for word in label.split(plan.separator)] if plan.separator else [label]
+        return dict.fromkeys(filter(None, words), State.PRESENT) or None
+    cells = {term: line[term].strip() for term in plan.terms or ()}
+    known = ", ".join(value for value in plan.values if value)
+    wrong += [f"{term} '{cell}' is not one of {known}; add it to present, absent or uncertain" for term, cell in cells.items() if cell not in plan.values]
+    return {term: state for term, cell in cells.items() if (state := plan.values.get(cell)) is not None}
 
 
 def _wrong(root: Path, cells: dict[str, str]) -> list[str]:
@@ -140,25 +272,9 @@ def _wrong(root: Path, cells: dict[str, str]) -> list[str]:
     for field, known in (("part", PARTS), ("sex", _SEXES), ("view", _VIEWS)):
         if cells[field] and cells[field].lower() not in known:
             faults.append(f"{field} '{cells[field]}' is not one of {', '.join(known)}")
-    if cells["age"] and not cells["age"].replace(".", "", 1).isdigit():
+    if cells["age"] and not cells["age"].replace(".", "", 1).isdecimal():
         faults.append(f"age '{cells['age']}' is not a number of years")
     return faults
-
-
-def _listed(root: Path, cells: dict[str, str], where: str) -> _Listed:
-    place = Path(cells["image"])
-    name = place.with_suffix("").as_posix()
-    row = Row(
-        place.as_posix(), name, cells["patient"] or name, lung_mask=cells["mask"] or _mask_for(root, place.stem),
-        given_part=PARTS.get(cells["part"].lower()), sex=_SEXES.get(cells["sex"].lower()), view=_VIEWS.get(cells["view"].lower()),
-        age_years=float(cells["age"]) if cells["age"] else None,
-    )  # fmt: skip
-    return _Listed(row, cells["label"] or None, where)
-
-
-def _mask_for(root: Path, stem: str) -> str | None:
-    places = (f"{folder}/{stem}{tail}.png" for folder in MASKS for tail in ("", "_mask"))
-    return next((place for place in places if (root / place).is_file()), None)
 
 
 def _files(root: Path, endings: tuple[str, ...] | None) -> Iterator[Path]:
@@ -167,7 +283,7 @@ def _files(root: Path, endings: tuple[str, ...] | None) -> Iterator[Path]:
         below[:] = sorted(name for name in below if not name.startswith((".", "__MACOSX")))
         for name in sorted(names):
             suffix = Path(name).suffix.lower()
-            wanted = suffix in endings if endings else suffix not in (*raster.ENDINGS, ".csv")
+            wanted = suffix in endings if endings else suffix not in (*picture.ENDINGS, ".csv") and name != _own.FILE
             if wanted and not name.startswith("."):
                 yield Path(folder) / name
 
@@ -180,10 +296,10 @@ def example(root: Path, *, images: int = 12, seed: int = 0) -> None:
         if index != 1:  # the second picture is of the first patient
             body, sex, age = phantom.anatomy(rng), "FM"[int(rng.integers(2))], int(rng.integers(1, 90))
         ill = bool(index % 2)
-        picture = phantom.draw(body, rng, height=320, width=300, disease="pneumonia" if ill else None)
+        drawn = phantom.draw(body, rng, height=320, width=300, disease="pneumonia" if ill else None)
         place = f"{'PNEUMONIA' if ill else 'NORMAL'}/image{index:03d}.png"
-        raster.write_png(root / place, picture.pixels)
+        raster.write_png(root / place, drawn.pixels)
         if index % 4 == 0:
-            raster.write_png(root / "masks" / f"image{index:03d}.png", picture.right_lung | picture.left_lung)
+            raster.write_png(root / "masks" / f"image{index:03d}.png", drawn.right_lung | drawn.left_lung)
         lines.append(f"{place},{place.split('/')[0].lower()},p{max(index, 1):03d},{sex},{age}")
     store.write_text(root / "labels.csv", "\n".join(lines) + "\n")

@@ -39,13 +39,33 @@ class Raster:
 
 def read(path: Path) -> Raster:
     """Decode one file. Raises `BadData` naming the file, what is wrong with it and what to do."""
+    data = load(path)
+    values, account = _grey(path, _decode(path, data))
+    return Raster(values, account, store.digest(data), digest_of_pixels(values))
+
+
+def load(path: Path) -> bytes:
+    """All bytes of a file. Raises `BadData` where it cannot be opened."""
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise BadData(f"{path}: cannot be opened ({error.strerror}); check that it exists and may be read") from error
-    values, account = _grey(path, _decode(path, data))
+
+
+def digest_of_pixels(values: np.ndarray) -> str:
     pixels = hashlib.sha256(repr((values.shape, values.dtype.str)).encode() + np.ascontiguousarray(values).tobytes())
-    return Raster(values, account, store.digest(data), pixels.hexdigest()[: store.DIGEST_CHARACTERS])
+    return pixels.hexdigest()[: store.DIGEST_CHARACTERS]
+
+
+def size(path: Path) -> tuple[int, int] | None:
+    """Height and width from the head of a PNG file; None for other kinds and where there is none to read, which decoding tells."""
+    try:
+        with open(path, "rb") as stream:
+            head = stream.read(24)
+    except OSError:
+        return None
+    whole = head.startswith(b"\x89PNG\r\n\x1a\n") and len(head) == 24
+    return (int.from_bytes(head[20:24]), int.from_bytes(head[16:20])) if whole else None
 
 
 def _decode(path: Path, data: bytes) -> np.ndarray:

@@ -5,6 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 
+def delimiter(words: str) -> str:
+    """What parts the cells of a table: comma, semicolon or tab, whichever its first line holds most of."""
+    header = words.partition("\n")[0]
+    return max(",;\t", key=header.count)
+
+
 def read(path: Path) -> tuple[str, str | None]:
     """A file's words, and the name of the encoding they were taken for where that is not UTF-8."""
     data = path.read_bytes()

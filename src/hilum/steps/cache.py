@@ -3,7 +3,8 @@
 A cache is a folder named by the pixels recipe and this module's `VERSION`; labels, splits and filters do not touch it:
 
     images.u8       uint8 (n, size, size), letterboxed, bright is dense; a picture that could not be read is black
-    masks.u8        uint8 (n, size, size), 0 outside, 1 right lung, 2 left; 0 where there is no usable mask
+    masks.u8        uint8 (n, size, size), 0 outside, 1 right lung, 2 left; 0 where there is no usable mask; from the mask files, or
+                    where an image has none from the lungs drawn on it (`Manifest.shapes`)
     index.parquet   one row an image, see FACTS; written when all are in
     journal.jsonl   the same facts while it is being filled, one line an image, written after its pixels
 
@@ -27,9 +28,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from hilum import lungs, store
+from hilum import lungs, shapes, store
 from hilum.errors import BadData, CannotWrite, NotFound
-from hilum.files import raster
+from hilum.files import picture, raster
 from hilum.manifest import Manifest
 from hilum.radiograph import Letterbox, Radiograph, to_uint8
 from hilum.recipe import Pixels, Recipe
@@ -40,7 +41,7 @@ VERSION = 1  # change it when the same file and recipe give other pixels
 FACTS = {
     "image_id": pl.String,
     "row": pl.Int64,  # in images.u8 and masks.u8
-    "signature": pl.String,  # size and time of the files, to see that they changed
+    "signature": pl.String,  # size and time of the files and what is drawn, to see that they changed
     "error": pl.String,  # why the picture could not be read; null: it could
     "file_digest": pl.String,
     "pixel_digest": pl.String,
@@ -50,11 +51,12 @@ FACTS = {
     "minimum": pl.Int64,
     "maximum": pl.Int64,
     "mask_error": pl.String,  # why the mask is not used; null: it is, or there is none
-    "mask_values": pl.Int64,  # number of different values in the mask files
+    "mask_values": pl.Int64,  # number of different values in the mask files; 2 where the lungs are drawn
     "right_pixels": pl.Int64,  # of the lungs in the file's own pixels
     "left_pixels": pl.Int64,
     "cached_digest": pl.String,  # of both cached pictures
 }
+MASKS = ("lung_mask", "right_lung_mask", "left_lung_mask")
 READERS = 2 if (os.cpu_count() or 1) < 4 else 4
 AHEAD = 4 * READERS  # decoded pictures that wait for their turn; bounds the memory
 SETTLE_EVERY = 256  # images between two forced writes to the disk
@@ -124,7 +126,7 @@ def fill(manifest: Manifest, pixels: Pixels, parent: Path, progress: Progress = 
     folder = parent / name(pixels)
     known = {facts["image_id"]: facts for facts in _known(folder)}
     tasks = []
-    for image in manifest.table.iter_rows(named=True):
+    for image in _images(manifest):
         signature = _signature(manifest.root, image)
         if known.get(image["image_id"], {}).get("signature") != signature:
             tasks.append((image, signature))
@@ -153,6 +155,14 @@ def fill(manifest: Manifest, pixels: Pixels, parent: Path, progress: Progress = 
         store.write_table(folder / "index.parquet", index)
     (folder / "journal.jsonl").unlink()
     return Cache.open(folder, pixels.size, manifest)
+
+
+def _images(manifest: Manifest) -> Iterator[dict[str, Any]]:
+    """Rows of the manifest's table with `drawn`, the lungs drawn on an image that has no mask file: [{concept, shape, source}], else null."""
+    wanted = manifest.table.filter(pl.all_horizontal(pl.col(column).is_null() for column in MASKS)).select("image_id")
+    drawn = manifest.shapes.filter(pl.col("concept").is_in(list(lungs.DRAWN))).join(wanted, on="image_id", how="semi", maintain_order="left")
+    each = drawn.group_by("image_id", maintain_order=True).agg(drawn=pl.struct("concept", "shape", "source"))
+    return manifest.table.join(each, on="image_id", how="left", maintain_order="left").iter_rows(named=True)
 
 
 def _known(folder: Path) -> Iterator[dict[str, Any]]:
@@ -186,7 +196,7 @@ def _read(root: Path, image: Mapping[str, Any], pixels: Pixels) -> tuple[dict[st
     facts: dict[str, Any] = dict.fromkeys(FACTS.keys() - {"image_id", "row", "signature"})
     pictures = {"images": black, "masks": black}
     try:
-        file = raster.read(root / image["path"])
+        file = picture.read(root / image["path"])
     except BadData as fault:
         facts["error"] = str(fault).replace(f"{root}/", "")
     else:
@@ -205,9 +215,17 @@ def _read(root: Path, image: Mapping[str, Any], pixels: Pixels) -> tuple[dict[st
 
 def _mask(root: Path, image: Mapping[str, Any], size: tuple[int, int], to: int, facts: dict[str, Any]) -> np.ndarray:
     """The lungs of an image as cached labels. Raises `BadData` where a mask cannot be laid on its picture."""
+    labels, values = _painted(image["path"], image["drawn"], size) if image["drawn"] else _from_files(root, image, size)
+    if values:
+        facts |= {"mask_values": values, "right_pixels": int((labels == lungs.RIGHT).sum()), "left_pixels": int((labels == lungs.LEFT).sum())}
+    return lungs.resized(labels, Letterbox(size, to).forward)
+
+
+def _from_files(root: Path, image: Mapping[str, Any], size: tuple[int, int]) -> tuple[np.ndarray, int]:
+    """Labels of the mask files, and how many different values these hold."""
     labels = np.zeros(size, np.uint8)
     values: set[int] = set()
-    for column, side in (("lung_mask", None), ("right_lung_mask", lungs.RIGHT), ("left_lung_mask", lungs.LEFT)):
+    for column, side in zip(MASKS, (None, lungs.RIGHT, lungs.LEFT), strict=True):
         if image[column] is None:
             continue
         mask = raster.read(root / image[column]).values
@@ -219,9 +237,22 @@ def _mask(root: Path, image: Mapping[str, Any], size: tuple[int, int], to: int, 
         values |= set(np.unique(mask).tolist())
         inside = mask > max(int(mask.max()) // 2, 0)
         labels = lungs.sides(inside) if side is None else np.where(inside, np.uint8(side), labels)
-    if values:
-        facts |= {"mask_values": len(values), "right_pixels": int((labels == lungs.RIGHT).sum()), "left_pixels": int((labels == lungs.LEFT).sum())}
-    return lungs.resized(labels, Letterbox(size, to).forward)
+    return labels, len(values)
+
+
+def _painted(path: str, drawn: Sequence[Mapping[str, str]], size: tuple[int, int]) -> tuple[np.ndarray, int]:
+    """Labels of the lungs drawn on an image; an outline that names its side goes before one that does not."""
+    read = [(one, shapes.from_json(one["shape"])) for one in drawn]
+    if wrong := [f"{one['source']}: {fault}" for one, shape in read for fault in shapes.faults(shape, size)]:
+        raise BadData.listing(f"{path}: the lungs drawn on it cannot be used; draw them again", wrong)
+    labels, unsided = np.zeros(size, np.uint8), np.zeros(size, bool)
+    for one, shape in read:
+        side = lungs.DRAWN[one["concept"]]
+        if side is None:
+            unsided |= shape.to_mask(size)
+        else:
+            labels[shape.to_mask(size)] = side
+    return np.where(labels > 0, labels, lungs.sides(unsided)), 2
 
 
 def _signature(root: Path, image: Mapping[str, Any]) -> str:
@@ -232,7 +263,8 @@ def _signature(root: Path, image: Mapping[str, Any]) -> str:
             return "gone"
         return f"{told.st_size}:{told.st_mtime_ns}" if told else ""
 
-    return "|".join(f"{image[column] or ''}={one(image[column])}" for column in ("path", "lung_mask", "right_lung_mask", "left_lung_mask"))
+    files = "|".join(f"{image[column] or ''}={one(image[column])}" for column in ("path", *MASKS))
+    return f"{files}|drawn={store.digest(image['drawn'])}" if image["drawn"] else files
 
 
 @contextmanager
@@ -255,7 +287,7 @@ def _write_all(descriptor: int, data: bytes, offset: int) -> None:
 
 def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
     manifest = Manifest.read(run.folder)
-    files = store.digest([_signature(manifest.root, image) for image in manifest.table.iter_rows(named=True)])
+    files = store.digest([_signature(manifest.root, image) for image in _images(manifest)])
     return {"manifest": run.made("ingest")["manifest.parquet"], "files": files, "pixels": recipe.section("pixels"), "version": VERSION}
 
 

@@ -56,12 +56,11 @@ def perform(run: Run, recipe: Recipe, watch: Watch, *, until: str = "report") ->
 
 
 def _refuse_other(run: Run, recipe: Recipe) -> None:
-    folder, data = run.folder.resolve(), Path(recipe.data.folder).resolve()
-    if folder == data or data in folder.parents:
-        raise HilumError(f"{run.folder} lies inside the data folder {data}, which is never written to; choose another folder with --to")
+    recipe.data.refuse_inside(run.folder, "choose another folder with --to")
     if (run / "recipe.toml").exists():
-        before = run.recipe().data.folder
-        if Path(before).resolve() != data:
-            raise Mismatch(f"{run.folder} is a run of {before}, not of {data}; choose another folder with --to")
+        before, data = (sorted(Path(folder).resolve() for folder in one.data.folders) for one in (run.recipe(), recipe))
+        if before != data:
+            was, now = (" and ".join(map(str, folders)) for folders in (before, data))
+            raise Mismatch(f"{run.folder} is a run of {was}, not of {now}; choose another folder with --to")
     elif run.folder.is_dir() and any(path.name != ".lock" for path in run.folder.iterdir()):
         raise HilumError(f"{run.folder} is not empty and not a run; choose another folder with --to")

@@ -10,15 +10,16 @@ from typing import Any
 
 import polars as pl
 
-from hilum import shelf, store
+from hilum import lungs, shelf, store
 from hilum.errors import BadData, NotFound
 from hilum.manifest import DROPPED, LABEL_COLUMNS, Label, Manifest, Remark, Row
-from hilum.recipe import Recipe
+from hilum.recipe import Data, Recipe
 from hilum.run import Run
-from hilum.steps import Progress
+from hilum.steps import Progress, merge
 from hilum.vocabulary import concept_for
 
-FALLBACK = "folder"  # recognised only where no named set is
+FALLBACK = merge.OWN  # recognised only where no named set is
+OWN_LAYOUT = "hilum.toml"  # a folder that says itself how it is to be read is nobody else's
 MADE_UP = "MADE-UP.txt"  # lies in a folder whose pictures are invented, so that nobody takes figures from it for real
 DEPTH = 2  # folders below the given one in which a release may lie, as unpacked archives have it
 
@@ -37,7 +38,8 @@ def ingest(folder: Path, dataset: str = "auto", patients: str = "") -> Manifest:
         (rows if isinstance(item, Row) else remarks).append(item)
     if not rows:
         raise NotFound(f"{root} was read as {name}, but holds no pictures of its form:{_layout(module)}")
-    images, labels, shapes, joined = _tables(name, module, rows)
+    terms = module.terms(root.resolve()) if hasattr(module, "terms") else module.TERMS
+    images, labels, shapes, joined = _tables(name, terms, rows)
     remarks += joined
     return Manifest.of(root.resolve(), images, labels, [[r.path, r.severity, r.rule, r.message] for r in remarks], shapes)
 
@@ -54,8 +56,15 @@ def _made_up(root: Path) -> list[Remark]:
     return [Remark(MADE_UP, "info", "made-up", "every picture here is invented; no figure says anything about patients")] if (root / MADE_UP).exists() else []
 
 
+def read(data: Data) -> Manifest:
+    """The table of all folders that a recipe names. Raises as `ingest` and `merge` do."""
+    return merge.merge([ingest(Path(folder), data.dataset, data.patients) for folder in data.folders])
+
+
 def recognise(folder: Path) -> tuple[Path, str]:
     """The folder (itself, or one below it) that a data set's layout is found in, and the data set's name."""
+    if (folder / OWN_LAYOUT).is_file():
+        return folder, FALLBACK
     named = [name for name in shelf.names("datasets") if name != FALLBACK]
     level = [folder]
     for _ in range(DEPTH + 1):
@@ -70,7 +79,7 @@ def recognise(folder: Path) -> tuple[Path, str]:
         return folder, FALLBACK
     held = ", ".join(sorted(path.name for path in folder.iterdir())[:5]) or "nothing"
     known = "".join(f"\n  {name}: {shelf.load('datasets', name).CARD.title}" for name in shelf.names("datasets"))
-    raise NotFound(f"{folder} holds no radiographs: got {held}; expected PNG, JPEG or TIFF pictures, or one of the known layouts:{known}")
+    raise NotFound(f"{folder} holds no radiographs: got {held}; expected PNG, JPEG, TIFF or DICOM pictures, or one of the known layouts:{known}")
 
 
 def _reading_of_patients(module: ModuleType, name: str, patients: str) -> dict[str, str]:
@@ -84,11 +93,11 @@ def _layout(module: ModuleType) -> str:
     return "\n" + (module.__doc__ or "").strip()
 
 
-def _tables(dataset: str, module: ModuleType, rows: list[Row]) -> tuple[list[list], pl.DataFrame, list[list], list[Remark]]:
+def _tables(dataset: str, known: Mapping[str, str] | None, rows: list[Row]) -> tuple[list[list], pl.DataFrame, list[list], list[Remark]]:
     """Rows of the manifest's tables of images, labels and shapes, with terms turned into concepts and linked patients joined."""
     # A set of 100,000 pictures has a few hundred different tuples of labels, and its rows share them: each is looked at once.
     told = {id(row.labels): row.labels for row in rows}
-    terms = _concepts(dataset, module, rows, told)
+    terms = _concepts(dataset, known, rows, told)
     patient, joined = _joined_patients(rows)
     images = [
         [
@@ -109,18 +118,18 @@ def _tables(dataset: str, module: ModuleType, rows: list[Row]) -> tuple[list[lis
     return images, image.join(stated, on="told").drop("told"), shapes, joined
 
 
-def _concepts(dataset: str, module: ModuleType, rows: Iterable[Row], told: Mapping[int, Sequence[Label]]) -> dict[str, str]:
+def _concepts(dataset: str, known: Mapping[str, str] | None, rows: Iterable[Row], told: Mapping[int, Sequence[Label]]) -> dict[str, str]:
     """Concept by term. Raises `BadData` with a count for each term that the data set does not map."""
     counts = Counter(it.term for row in rows for it in row.drawn)
     for key, images in Counter(id(row.labels) for row in rows).items():
         for it in told[key]:
             counts[it.term] += images
-    if module.TERMS is None:
+    if known is None:
         return {term: concept_for(term) for term in counts}
-    strange = [f"'{term}' on {count} images" for term, count in sorted(counts.items()) if term not in module.TERMS]
+    strange = [f"'{term}' on {count} images" for term, count in sorted(counts.items()) if term not in known]
     if strange:
         raise BadData.listing(f"terms that {dataset} does not map to the vocabulary (add them to its TERMS)", strange)
-    return dict(module.TERMS)
+    return dict(known)
 
 
 def _joined_patients(rows: Iterable[Row]) -> tuple[dict[str, str], list[Remark]]:
@@ -153,7 +162,7 @@ def made_from(run: Run, recipe: Recipe) -> None:
 
 
 def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], dict[str, Any]]:
-    manifest = ingest(Path(recipe.data.folder), recipe.data.dataset, recipe.data.patients)
+    manifest = read(recipe.data)
     manifest.write(run.folder)
     progress(1, 1)
     return {"manifest.parquet": manifest.digest}, summary(manifest)
@@ -161,8 +170,9 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
 
 def summary(manifest: Manifest) -> dict[str, Any]:
     table = manifest.table
-    masks = table.select("lung_mask", "right_lung_mask", "left_lung_mask")
-    with_mask = sum(any(row) for row in masks.iter_rows())
+    masks = table.filter(pl.any_horizontal(pl.col("lung_mask", "right_lung_mask", "left_lung_mask").is_not_null()))["image_id"]
+    drawn = manifest.shapes.filter(pl.col("concept").is_in(list(lungs.DRAWN)))["image_id"]
+    with_mask = len({*masks, *drawn})
     states = manifest.labels.group_by("concept", "state").len().sort("concept", "state")
     return {
         "data set": ", ".join(table["dataset"].unique().sort()),

@@ -1,0 +1,128 @@
+"""Annotations in Supervisely's form, which UniData's are too: one JSON file a picture.
+
+    {"size": {"height": 2048, "width": 2500}, "tags": [{"name": "normal", "value": null}],
+     "objects": [{"geometryType": "polygon", "labelerLogin": "a", "classTitle": "Fibrosis", "points": {"exterior": [[x, y], …], "interior": []}}]}
+
+Objects are polygons or bitmaps. A file that cannot be understood is a fault. An outline that crosses itself or leaves the picture is
+still a drawing of something: it is kept, and told as an error with its place (a mask made of it is not used).
+Source: developer.supervisely.com, annotation format.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hilum import shapes
+from hilum.errors import BadData
+from hilum.files import text
+from hilum.files.raster import MOST_PIXELS
+from hilum.manifest import Drawn, Remark
+from hilum.radiograph import Size
+
+LUNGS = {
+    form(word): concept
+    for concept, words in {
+        "lungs": ("Lung", "Lungs", "Lung fields", "lung_fields", "Both lungs"),
+        "right_lung": ("Right lung", "Lung right", "right_lung"),
+        "left_lung": ("Left lung", "Lung left", "left_lung"),
+    }.items()
+    for word in words
+    for form in (str, str.lower, str.title)
+}
+SHAPE_FAULT = "shape-fault"
+_UID = re.compile(r"\d+(?:\.\d+){3,}")
+
+
+@dataclass
+class Told:
+    """What was met while reading a folder: remarks to pass on, and faults to raise together."""
+
+    remarks: list[Remark] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+    def remark(self, path: str, severity: str, rule: str, message: str) -> None:
+        self.remarks.append(Remark(path, severity, rule, message))
+
+    def settle(self, what: str) -> list[Remark]:
+        """The remarks, where there is no fault. Raises `BadData` with every fault, and with what is wrong with outlines."""
+        if self.faults:
+            outlines = [f"{remark.path}: {remark.message}" for remark in self.remarks if remark.rule == SHAPE_FAULT]
+            raise BadData.listing(what, self.faults + outlines)
+        return self.remarks
+
+
+@dataclass(frozen=True)
+class Annotation:
+    place: str  # below the root
+    size: Size  # height, width of the picture that was drawn on
+    drawn: tuple[Drawn, ...]
+    tags: Mapping[str, Any]  # of the whole picture: value by name
+    uids: tuple[str, ...]  # words of the form of a DICOM UID in the file's name and beside its objects
+
+
+def read(root: Path, path: Path, told: Told) -> Annotation | None:
+    """One annotation file; None where it cannot be understood, which `told` then lists."""
+    place = path.relative_to(root).as_posix()
+    content = read_json(root, path, told)
+    if content is None:
+        return None
+    try:
+        size = (_whole(content["size"]["height"]), _whole(content["size"]["width"]))
+        if math.prod(size) > MOST_PIXELS:
+            raise ValueError(f"{size[0]}x{size[1]} pixels are more than the {MOST_PIXELS:,} that are read")
+        objects, tags = list(content["objects"]), dict(map(_tag, content.get("tags") or ()))
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        told.faults.append(f'{place}: expected {{"size": {{"height", "width"}}, "objects": [...]}}, got {str(content)[:60]} ({type(error).__name__}: {error})')
+        return None
+    drawn = [_drawn(place, f"object {number}", one, size, told) for number, one in enumerate(objects, start=1)]
+    beside = json.dumps({key: value for key, value in content.items() if key != "objects"})
+    uids = dict.fromkeys(_UID.findall(path.stem) + _UID.findall(beside))
+    return Annotation(place, size, tuple(one for one in drawn if one), tags, tuple(uids))
+
+
+def read_json(root: Path, path: Path, told: Told) -> Any:
+    """The content; None where the file is no JSON, which is then a fault with its line."""
+    place = path.relative_to(root).as_posix()
+    words, encoding = text.read(path)
+    if encoding:
+        told.remark(place, "warning", "json-encoding", f"is not UTF-8; it was read as {encoding}; save it again as UTF-8")
+    try:
+        return json.loads(words)
+    except json.JSONDecodeError as error:
+        told.faults.append(f"{place} line {error.lineno} column {error.colno}: is not whole JSON ({error.msg}); copy the file again from its source")
+    except RecursionError:
+        told.faults.append(f"{place}: is nested too deeply to be an annotation; copy the file again from its source")
+    return None
+
+
+def _drawn(place: str, number: str, one: Any, size: Size, told: Told) -> Drawn | None:
+    where = f"{place} {number}"
+    term = one.get("classTitle") if isinstance(one, Mapping) else None
+    if not isinstance(term, str) or not term.strip():
+        told.faults.append(f"{where}: has no classTitle, got {str(one)[:60]}")
+        return None
+    try:
+        shape = shapes.from_supervisely(one)
+        written = shape.to_json()
+    except BadData as fault:
+        told.faults.append(f"{where} ({term}): {fault}")
+        return None
+    for fault in shapes.faults(shape, size):
+        told.remark(place, "error", SHAPE_FAULT, f"{number} ({term}): {fault}; draw it again")
+    return Drawn(term.strip(), written, where, str(one.get("labelerLogin") or "") or None)
+
+
+def _tag(tag: Any) -> tuple[str, Any]:
+    return (tag, None) if isinstance(tag, str) else (tag["name"], tag.get("value"))
+
+
+def _whole(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value) or value < 1:
+        raise ValueError(f"{value!r} is not a number of pixels")
+    return int(value)

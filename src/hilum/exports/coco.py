@@ -1,0 +1,134 @@
+"""COCO: pictures, and one file of annotations a part.
+
+    images/kaggle_masks/CHNCXR_0001_0.png
+    annotations/instances_train.json           also instances_val.json and instances_test.json; instances.json where there is no split
+
+Categories are concepts, and lungs, right_lung and left_lung; their numbers are the same in every part's file. A box has an empty
+`segmentation`, a sound polygon without holes its list of points; all else (lung masks, bitmaps, run lengths, polygons with holes or
+that cross themselves) is compressed run lengths of its pixels. `area` is in pixels, `iscrowd` is 0. COCO has no labels of whole images:
+they stand in each image's `labels` (1 present, 0 absent, -1 uncertain; not mentioned is not there), beside `image_id` and `patient_id`.
+What could not be written stands in `info.left_out` with its reason.
+
+Source: Lin et al. 2014, ECCV 740-755; cocodataset.org, data format.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from hilum import shapes, shelf, store
+from hilum.errors import BadData
+from hilum.exports import _drawn, _folder, _table
+from hilum.manifest import Manifest
+from hilum.radiograph import Size
+from hilum.shelf import Card
+from hilum.vocabulary import concepts
+
+CARD = Card(
+    title="COCO: boxes, polygons and masks",
+    source="cocodataset.org, data format",
+    citation="Lin et al. 2014, Microsoft COCO: common objects in context, ECCV:740-755",
+    caveats="Pictures are copied; of a DICOM an 8-bit PNG is made. Labels of whole images, which COCO does not know, stand in each image's 'labels'.",
+)
+FILES = {None: "instances", "train": "instances_train", "tune": "instances_val", "test": "instances_test"}
+
+
+def write(manifest: Manifest, folder: Path, *, split: pl.DataFrame | None) -> dict[str, object]:
+    by_part = _table.parts(manifest, split)
+    placed, categories, numbers = _folder.places(_table.exported(manifest, split)), _categories(manifest), count(1)
+    totals: Counter[str] = Counter()
+    with _folder.whole(folder) as beside:
+        for part, images in by_part.items():
+            told = _instances(images, placed, categories, numbers)
+            totals.update(images=len(told["images"]), annotations=len(told["annotations"]), left_out=len(told["info"]["left_out"]))
+            store.write_text(beside / "annotations" / f"{FILES[part]}.json", store.as_json(told))
+            totals["dicom"] += _folder.copy(images, beside / "images", placed)
+    about = {"annotations": totals["annotations"], "categories": len(categories), "pictures": _folder.copied(totals["dicom"])}
+    if totals["left_out"]:
+        about["left out, see info.left_out"] = totals["left_out"]
+    return _table.summary("coco", manifest, totals["images"], **about)
+
+
+def _categories(manifest: Manifest) -> dict[str, int]:
+    """Number of each name: concepts in the vocabulary's order, then the lungs."""
+    labelled, drawn = _table.concepts_in(manifest), manifest.shapes["concept"].unique().sort().to_list()
+    lungs = [name for column, name in _drawn.LUNGS.items() if manifest.table[column].count() or name in drawn]
+    names = dict.fromkeys([*labelled, *(name for name in drawn if name not in lungs), *lungs])
+    return {name: number for number, name in enumerate(names, start=1)}
+
+
+def _instances(images: Manifest, placed: Mapping[str, str], categories: Mapping[str, int], numbers: Iterator[int]) -> dict[str, Any]:
+    licences = {name: number for number, name in enumerate(images.table["dataset"].unique().sort(), start=1)}
+    labels: dict[str, dict[str, int]] = {}
+    for image_id, concept, state in images.labels.select("image_id", "concept", "state").iter_rows():
+        labels.setdefault(image_id, {})[concept] = state
+    number_of = {image_id: number for number, image_id in enumerate(placed, start=1)}  # one numbering for all parts
+    drawn, listed, annotations, left_out = _drawn.by_image(images), [], [], []
+    for row in images.table.iter_rows(named=True):
+        key, number = row["image_id"], number_of[row["image_id"]]
+        size = _drawn.size_of(images.root / row["path"])
+        listed.append({
+            "id": number, "file_name": placed[key], "height": size[0], "width": size[1], "license": licences[row["dataset"]], "image_id": key,
+            "patient_id": row["patient_id"], "labels": labels.get(key, {}),
+        })  # fmt: skip
+        for name, about, shape in _shapes(images, row, drawn.get(key, []), size, left_out):
+            found = _placed(shape, size)
+            if isinstance(found, str):
+                left_out.append(f"{key}: {name} {found}")
+            else:
+                annotations.append({"id": next(numbers), "image_id": number, "category_id": categories[name], "iscrowd": 0, **found, **about})
+    return {
+        "info": {"description": "written by Hilum", "left_out": left_out},
+        "licenses": [{"id": number, "name": _licence(name), "url": ""} for name, number in licences.items()],
+        "categories": [{"id": number, "name": name, "supercategory": _above(name)} for name, number in categories.items()],
+        "images": listed,
+        "annotations": annotations,
+    }
+
+
+def _shapes(
+    images: Manifest, row: Mapping[str, Any], drawn: list[dict[str, Any]], size: Size, left_out: list[str]
+) -> Iterator[tuple[str, dict[str, Any], shapes.Shape]]:
+    """Name, origin and shape of all that is drawn on an image; what cannot be read goes to `left_out`."""
+    for one in drawn:
+        try:
+            yield one["concept"], {"source": one["source"], "term": one["term"], "author": one["author"]}, shapes.from_json(one["shape"])
+        except BadData as fault:
+            left_out.append(f"{row['image_id']}: {one['concept']}: {fault}")
+    try:
+        for name, place, mask in _drawn.lung_masks(images.root, row, size):
+            yield name, {"source": place, "term": name, "author": None}, shapes.RunLengths.of(mask)
+    except BadData as fault:
+        left_out.append(f"{row['image_id']}: {str(fault).replace(f'{images.root}/', '')}")
+
+
+def _placed(shape: shapes.Shape, size: Size) -> dict[str, Any] | str:
+    """`segmentation`, `area` and `bbox` of a shape, or what is wrong with it."""
+    try:
+        mask = shape.to_mask(size)
+    except BadData as fault:
+        return f"cannot be drawn: {fault}"
+    if not mask.any():
+        return "draws no pixel of the picture"
+    if isinstance(shape, shapes.Box):
+        return {"segmentation": [], "area": shape.height * shape.width, "bbox": shape.to_coco()}
+    runs = shapes.RunLengths.of(mask)
+    if isinstance(shape, shapes.Polygon) and not shape.holes and not shapes.faults(shape, size):
+        return {"segmentation": [shape.to_coco()], "area": int(np.count_nonzero(mask)), "bbox": shape.to_box().to_coco()}
+    return {"segmentation": runs.to_coco(), "area": int(np.count_nonzero(mask)), "bbox": runs.to_box().to_coco()}
+
+
+def _above(name: str) -> str:
+    known = concepts().get(name)
+    return known.parent or "finding" if known else "anatomy" if name in _drawn.LUNGS.values() else "finding"
+
+
+def _licence(dataset: str) -> str:
+    return shelf.load("datasets", dataset).CARD.licence if dataset in shelf.names("datasets") else "not known"

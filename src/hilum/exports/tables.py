@@ -1,0 +1,34 @@
+"""Two CSV files, for spreadsheets and for R: one wide table of images, and the ledger of where each label comes from.
+
+    images.csv     one row an image: the manifest's columns (`hilum.manifest`), part, and one column a concept
+    ledger.csv     one row a label: image_id, concept, state, term, source, rule, words, side, zone, activity
+
+States are 1 present, 0 absent, -1 uncertain; an empty cell is not mentioned. Both are UTF-8; paths are below the data's own folder.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from hilum import store
+from hilum.exports import _folder, _table
+from hilum.manifest import Manifest
+from hilum.shelf import Card
+
+CARD = Card(
+    title="CSV: a wide table of images and a ledger of labels",
+    caveats="Pictures stay where they are. What is drawn on images (boxes, polygons, masks) has no place in it: see coco.",
+)
+
+
+def write(manifest: Manifest, folder: Path, *, split: pl.DataFrame | None) -> dict[str, object]:
+    told = _table.exported(manifest, split)
+    images = told.table
+    for more in (_table.part_of(told, split), _table.wide(told, _table.concepts_in(manifest))):
+        images = images.join(more, on="image_id", how="left", maintain_order="left")
+    with _folder.whole(folder) as beside:
+        store.write_text(beside / "images.csv", images.write_csv())
+        store.write_text(beside / "ledger.csv", told.labels.write_csv())
+    return _table.summary("tables", manifest, images.height, labels=told.labels.height, root=str(manifest.root))

@@ -1,0 +1,104 @@
+"""The contract of `data/known.toml`: whole, in numbers that are numbers, and at one with the shelf."""
+
+import json
+import re
+from dataclasses import asdict
+from importlib import resources
+
+import pytest
+from typer.testing import CliRunner
+
+from hilum import known, shelf
+from hilum.cli import app
+from hilum.errors import NotFound
+from hilum.known import ACCESS, Known
+
+TEXT = resources.files("hilum").joinpath("data/known.toml").read_text(encoding="utf-8")
+EXPECTED = {  # the sets that a user asks for without Hilum reading them
+    "brax", "chexmask", "chexpert", "jsrt", "mimic_cxr", "mimic_cxr_jpg", "openi", "padchest", "rsna_pneumonia", "siim_acr", "tbx11k", "vindr_cxr",
+}  # fmt: skip
+TEXTS = ("title", "licence", "views", "labels", "labels_made", "marks", "format", "size", "population", "ages", "page")
+every_set = pytest.mark.parametrize("name", known.names())
+
+
+def test_every_set_that_is_read_is_known_and_so_are_those_that_users_ask_for():
+    assert set(shelf.names("datasets")) <= set(known.names()) and set(known.names()) >= EXPECTED
+    assert [name for name in known.names() if known.known(name).read] == shelf.names("datasets")
+
+
+@every_set
+def test_every_fact_is_there(name):
+    about = known.known(name)
+    assert all(getattr(about, field).strip() for field in TEXTS)
+    assert about.access in ACCESS and (about.steps or about.files)
+    assert about.faults or about.read
+    assert about.citation or about.access == "own"
+    assert json.loads(json.dumps(asdict(about)))["name"] == name
+
+
+@every_set
+def test_numbers_are_whole_and_not_texts(name):
+    about = known.known(name)
+    numbers = [about.images, about.patients, *(file.bytes for file in about.files)]
+    assert all(number is None or (type(number) is int and number >= 0) for number in numbers)
+    assert about.images is not None or about.access == "own"
+    assert about.patients is None or 0 < about.patients <= about.images
+
+
+@every_set
+def test_a_set_that_is_read_says_its_card_once(name):
+    told = known.entries()[name].keys() & {"title", "licence", "citation", "faults"}
+    assert len(told) == (0 if name in shelf.names("datasets") else 4)
+
+
+@every_set
+def test_numbers_of_patients_and_images_are_the_cards(name):
+    """Where the card of a module states them, in whatever words."""
+    if name not in shelf.names("datasets") or name == "folder":
+        pytest.skip("has no module, or no number")
+    counts = shelf.load("datasets", name).CARD.counts
+    assert f"{known.known(name).images:,}" in counts
+
+
+def test_sets_that_share_pictures_name_one_another():
+    for name in known.names():
+        for other in known.known(name).overlaps:
+            assert name in known.known(other).overlaps, f"{name} names {other}, not the other way round"
+
+
+@every_set
+def test_addresses_are_encrypted_say_where_they_are_documented_and_lead_to_one_place_each(name):
+    about = known.known(name)
+    assert bool(about.files) == bool(about.addresses_from)
+    places = [file.unpack or file.name for file in about.files]
+    assert len(set(places)) == len(places)
+    for file in about.files:
+        assert file.url.startswith("https://") and ".." not in file.name and not file.name.startswith(("/", "."))
+        assert not file.hash or (file.hash_from and re.fullmatch(r"md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}", file.hash))
+        assert bool(file.unpack) == file.name.endswith((".zip", ".tar.gz", ".tgz"))
+
+
+def test_no_person_can_be_written_to_and_no_key_is_told():
+    assert not re.search(r"[\w.+-]+@[\w-]+\.\w+", TEXT)
+    assert not re.search(r"(?i)password=|token=|auth_token|api_key", TEXT)
+
+
+@every_set
+def test_no_key_of_the_file_is_unknown(name):
+    assert known.entries()[name].keys() <= set(Known.__dataclass_fields__)
+
+
+def test_a_misspelt_set_gets_the_nearest_name():
+    with pytest.raises(NotFound, match="did you mean 'chexpert'"):
+        known.known("chexprt")
+
+
+def test_the_list_has_a_line_a_set_and_one_set_is_told_in_full():
+    listing = CliRunner().invoke(app, ["datasets"]).stdout
+    assert all(re.search(rf"^{name} ", listing, re.MULTILINE) for name in known.names())
+    assert "112,120" in listing and "credentialed" in listing
+    one = " ".join(CliRunner().invoke(app, ["datasets", "tbx11k"]).stdout.split())
+    assert "montgomery (its release holds all of it)" in one and "boxes of active and latent tuberculosis" in one
+    told = json.loads(CliRunner().invoke(app, ["datasets", "--json"]).stdout)
+    assert list(told) == known.names() and told["mimic_cxr"]["patients"] == 65379 and told["shenzhen"]["patients"] is None
+    assert list(json.loads(CliRunner().invoke(app, ["datasets", "brax", "--json"]).stdout)) == ["brax"]

@@ -1,0 +1,217 @@
+"""A person's own set, described in ten lines of TOML."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from hilum.datasets import kaggle_masks, unidata
+from hilum.errors import BadData, BadRecipe
+from hilum.files import raster
+from hilum.steps.ingest import ingest
+
+WORDS = """
+tables = ["list.csv"]
+image = "File"
+patient_pattern = "^(?P<patient>p[0-9]+)_"
+label = "Findings"
+separator = "|"
+normal = ["No finding"]
+drop = ["Rotated"]
+masks = ["lungs/{stem}_seg.png"]
+[terms]
+TB = "tuberculosis"
+Tuberc = "tuberculosis"
+Effusion = "effusion"
+"Big heart" = "local:big-heart"
+"""
+COLUMNS = """
+tables = ["list.csv"]
+image = "File"
+patient = "Who"
+present = ["1", "yes"]
+absent = ["0"]
+uncertain = ["-1"]
+[terms]
+TB = "tuberculosis"
+Effusion = "effusion"
+"""
+
+
+def picture(path: Path) -> None:
+    raster.write_png(path, np.random.default_rng(0).integers(0, 255, (80, 70)).astype(np.uint8))
+
+
+def own(root: Path, toml: str, table: str = "", pictures: tuple[str, ...] = ("p1_a.png", "p1_b.png", "p2_a.png", "p3_a.png")) -> Path:
+    for name in pictures:
+        picture(root / name)
+    (root / "hilum.toml").write_text(toml)
+    if table:
+        (root / "list.csv").write_text(table)
+    return root
+
+
+def states(manifest, image: str) -> dict[str, int]:
+    return dict(manifest.labels.filter(pl.col("image_id") == f"folder/{image}").select("concept", "state").iter_rows())
+
+
+# ------------------------------------------------------------------------------------------------------------------ what it can say
+
+
+def test_words_in_one_column_become_states_with_their_source(tmp_path):
+    table = "File;Findings\np1_a.png;TB|Effusion\np1_b.png;No finding\np2_a.png;\np3_a.png;Rotated| Big heart\n"
+    manifest = ingest(own(tmp_path, WORDS, table))
+    assert states(manifest, "p1_a") == {"tuberculosis": 1, "effusion": 1, "local:big-heart": 0}
+    assert states(manifest, "p1_b") == {"tuberculosis": 0, "effusion": 0, "local:big-heart": 0} and states(manifest, "p2_a") == {}
+    assert states(manifest, "p3_a") == {"tuberculosis": 0, "effusion": 0, "local:big-heart": 1}
+    assert manifest.table["patient_id"].to_list() == ["folder/p1", "folder/p1", "folder/p2", "folder/p3"]
+    stated = manifest.labels.filter((pl.col("image_id") == "folder/p1_a") & (pl.col("concept") == "tuberculosis")).row(0, named=True)
+    assert (stated["term"], stated["source"], stated["rule"]) == ("TB", "list.csv line 2, column Findings", "column")
+    assert set(manifest.labels.filter(pl.col("state") == 0)["rule"]) == {"not listed"}
+    assert manifest.remarks.filter(pl.col("rule") == "word-dropped")["message"].to_list() == ["'Rotated' of 1 pictures is no finding by drop"]
+    assert not manifest.remarks.filter(pl.col("rule") == "no-patients").height
+
+
+def test_a_picture_with_dropped_words_alone_is_not_labelled(tmp_path):
+    manifest = ingest(own(tmp_path, WORDS, "File,Findings\np1_a.png,Rotated\np1_b.png,Rotated|No finding\n", ("p1_a.png", "p1_b.png")))
+    assert states(manifest, "p1_a") == {} and set(states(manifest, "p1_b").values()) == {0}
+
+
+def test_what_is_not_listed_can_be_left_open(tmp_path):
+    manifest = ingest(own(tmp_path, 'unlisted = "not mentioned"' + WORDS, "File,Findings\np1_a.png,Tuberc\n", ("p1_a.png",)))
+    assert states(manifest, "p1_a") == {"tuberculosis": 1}
+
+
+def test_a_column_for_each_finding_gives_all_three_states(tmp_path):
+    table = "File,Who,TB,Effusion\np1_a.png,7,1,\np1_b.png,7,0,-1\np2_a.png,8,yes,0\np3_a.png,9,,\n"
+    manifest = ingest(own(tmp_path, COLUMNS, table))
+    found = [states(manifest, image) for image in ("p1_a", "p1_b", "p2_a", "p3_a")]
+    assert found == [{"tuberculosis": 1}, {"tuberculosis": 0, "effusion": -1}, {"tuberculosis": 1, "effusion": 0}, {}]
+    assert manifest.table["patient_id"].to_list() == ["folder/7", "folder/7", "folder/8", "folder/9"]
+
+
+def test_a_blank_cell_can_mean_absent(tmp_path):
+    manifest = ingest(own(tmp_path, 'blank = "absent"' + COLUMNS, "File,Who,TB,Effusion\np1_a.png,7,1,\n", ("p1_a.png",)))
+    assert states(manifest, "p1_a") == {"tuberculosis": 1, "effusion": 0}
+
+
+def test_class_folders_with_terms_and_masks_of_a_pattern(tmp_path):
+    toml = 'patient_pattern = "(?P<patient>p[0-9]+)_"\nmasks = ["{folder}/{stem}.lungs.png", "seg/{stem}.png"]\n[terms]\nsick = "pneumonia"\n'
+    places = ("train/sick/p1_a.png", "train/normal/p2_a.png", "test/sick/p3_a.png", "train/sick/p1_a.lungs.png", "seg/p2_a.png", "seg/p9.png")
+    manifest = ingest(own(tmp_path, toml, pictures=places))
+    assert manifest.table.select("path", "lung_mask", "given_part", "patient_id").rows() == [
+        ("test/sick/p3_a.png", None, "test", "folder/p3"),
+        ("train/normal/p2_a.png", "seg/p2_a.png", "train", "folder/p2"),
+        ("train/sick/p1_a.png", "train/sick/p1_a.lungs.png", "train", "folder/p1"),
+    ]
+    assert manifest.labels.select("concept", "state", "rule").rows() == [("pneumonia", 1, "folder"), ("pneumonia", 0, "not listed"), ("pneumonia", 1, "folder")]
+    assert manifest.remarks.filter(pl.col("rule") == "mask-orphan")["path"].to_list() == ["seg/p9.png"]
+
+
+def test_several_tables_make_one_set(tmp_path):
+    own(tmp_path, WORDS.replace('["list.csv"]', '["list.csv", "more.csv"]'), "File,Findings\np1_a.png,TB\n", ("p1_a.png", "p2_a.png"))
+    (tmp_path / "more.csv").write_text("File,Findings\np2_a.png,Effusion\n")
+    assert ingest(tmp_path).table.height == 2
+
+
+def test_dicom_pictures_tell_what_the_table_does_not(tmp_path):
+    for name, patient in (("a", "P7"), ("b", "P7"), ("c", "P8")):
+        unidata.write_dicom(tmp_path / f"{name}.dcm", np.zeros((70, 80), np.uint16), f"1.2.{ord(name)}", f"1.3.{ord(name)}", PatientID=patient, PatientSex="F", PatientAge="040Y")
+    row = ingest(tmp_path).table.row(0, named=True)
+    assert ingest(tmp_path).table["patient_id"].to_list() == ["folder/P7", "folder/P7", "folder/P8"]
+    assert (row["sex"], row["age_years"], row["view"], row["row_spacing_mm"], row["study"]) == ("female", 40, "PA", 0.5, "1.2.97")
+
+
+def test_one_patient_id_in_all_dicom_files_names_nobody(tmp_path):
+    for name in "ab":
+        unidata.write_dicom(tmp_path / f"{name}.dcm", np.zeros((70, 80), np.uint16), f"1.2.{ord(name)}", f"1.3.{ord(name)}", PatientID="ANON")
+    manifest = ingest(tmp_path)
+    assert manifest.table["patient_id"].n_unique() == 2 and manifest.remarks.filter(pl.col("rule") == "no-patients").height == 1
+
+
+def test_a_folder_that_describes_itself_is_read_so_whatever_it_looks_like(tmp_path):
+    kaggle_masks.example(tmp_path, images=8, seed=0)
+    (tmp_path / "hilum.toml").write_text('masks = ["masks/{stem}_mask.png", "masks/{stem}.png"]\n')
+    manifest = ingest(tmp_path)
+    assert manifest.table["dataset"].unique().to_list() == ["folder"] and manifest.table["lung_mask"].drop_nulls().len() >= 6
+
+
+# -------------------------------------------------------------------------------------------------------------------- what is wrong
+
+
+def test_all_faults_of_the_toml_are_told_at_once_with_the_nearest_names(tmp_path):
+    toml = """
+    tables = ["list.csv", "lst.csv", "../out.csv"]
+    image = "Fil"
+    lable = "Findings"
+    separator = 7
+    blank = "none"
+    unlisted = "unknown"
+    present = ["1"]
+    absent = ["1"]
+    patient_pattern = "p[0-9"
+    masks = ["../{stem}.png", "masks/{name}.png", "masks/{stem"]
+    [terms]
+    TB = "tuberculosys"
+    """
+    with pytest.raises(BadRecipe) as told:
+        ingest(own(tmp_path, toml, "File,Findings,TBC\np1_a.png,TB,1\n"))
+    expected = (
+        "no key is called 'lable': did you mean 'label'?", "separator must be text, got 7", "blank must be one of absent, not mentioned, got 'none'",
+        "unlisted must be one of", "'1' stands for two states", "patient_pattern is no regular expression", "'../{stem}.png' leads out of the folder",
+        "no part of a pattern is called 'name'", "'masks/{stem' is no pattern", "did you mean 'tuberculosis'?", "tables: no file is called 'lst.csv': did you mean 'list.csv'?",
+        "tables: '../out.csv' leads out", "image: no column of list.csv is called 'Fil': did you mean 'File'?", "no column of list.csv is called 'TB': did you mean 'TBC'?",
+    )  # fmt: skip
+    for words in expected:
+        assert words in str(told.value), words
+
+
+@pytest.mark.parametrize(
+    ("toml", "words"),
+    [
+        ("tables = [", "is not TOML"),
+        ('tables = ["list.csv"]', "image is missing"),
+        ('image = "File"', "image needs tables"),
+        ('patient = "Who"', "patient names a column, but tables is missing"),
+        ('patient_pattern = "p"', "must have a group"),
+        ('tables = ["list.csv"]\nimage = "File"\npresent = ["1"]', "present needs terms"),
+        ('tables = ["list.csv"]\nimage = "File"\npatient = "File"\npatient_pattern = "(?P<patient>p)"', "both name the patients"),
+        ('tables = ["list.csv"]\nimage = "File"\nlabel = "File"\npresent = ["1"]\n[terms]\nFile = "effusion"', "keep one of them"),
+    ],
+)
+def test_a_toml_that_cannot_be_meant(tmp_path, toml, words):
+    with pytest.raises(BadRecipe, match=words):
+        ingest(own(tmp_path, toml, "File,Findings\np1_a.png,TB\n"))
+
+
+def test_a_word_that_is_not_mapped_is_an_error_with_count_and_place(tmp_path):
+    with pytest.raises(BadData, match=r"'tb' of 2 pictures, first in list\.csv line 2, column Findings") as told:
+        ingest(own(tmp_path, WORDS, "File,Findings\np1_a.png,tb\np1_b.png,tb|Edema\n"))
+    assert "'Edema' of 1 pictures" in str(told.value) and "add them to [terms], to normal or to drop" in str(told.value)
+
+
+def test_all_faults_of_the_table_are_told_at_once_with_their_lines(tmp_path):
+    table = "File,Who,TB,Effusion\np1_a.png,7,maybe,\n/etc/x.png,7,1,1\np9.png,7,1,1\np1_b.png,7,1\np2_a.png,7,1,1\np2_a.png,7,1,1\n"
+    with pytest.raises(BadData, match="5 faults") as told:
+        ingest(own(tmp_path, COLUMNS, table))
+    expected = (
+        "line 2: TB 'maybe' is not one of 1, yes, 0, -1", "line 3: image '/etc/x.png' leads out", "line 4: image 'p9.png' is not there",
+        "line 5: has fewer or more cells", "line 7: image 'p2_a.png' stands in several rows, first in list.csv line 6",
+    )  # fmt: skip
+    for words in expected:
+        assert words in str(told.value), words
+
+
+def test_a_picture_that_the_pattern_finds_no_patient_in_is_told_with_its_line(tmp_path):
+    with pytest.raises(BadData, match=r"list\.csv line 3: image: patient_pattern .* finds no patient in 'x\.png'"):
+        ingest(own(tmp_path, WORDS, "File,Findings\np1_a.png,TB\nx.png,TB\n", ("p1_a.png", "x.png")))
+
+
+def test_the_example_in_the_documentation_is_read(tmp_path):
+    from hilum.datasets import folder
+
+    lines = folder.__doc__.split("parted by a sign:\n")[1].split("With a column")[0].replace("labels.csv", "list.csv")
+    table = "File,Findings\np1_a.png,TB|Effusion\np1_b.png,No finding\n"
+    manifest = ingest(own(tmp_path, lines, table, ("p1_a.png", "p1_b.png")))
+    assert states(manifest, "p1_a") == {"tuberculosis": 1, "effusion": 1} and states(manifest, "p1_b") == {"tuberculosis": 0, "effusion": 0}

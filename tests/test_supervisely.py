@@ -1,0 +1,163 @@
+"""Chest Xray Masks and Labels in Supervisely's form: drawn lungs become masks, tags and names are compared, faults have a place."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from hilum import shapes
+from hilum.datasets import supervisely
+from hilum.errors import BadData
+from hilum.files import raster
+from hilum.recipe import Pixels
+from hilum.steps import cache
+from hilum.steps.ingest import ingest, recognise
+
+SIZE = (80, 90)
+RIGHT, LEFT = np.zeros(SIZE, bool), np.zeros(SIZE, bool)
+RIGHT[10:60, 10:35] = True
+LEFT[15:60, 55:80] = True
+
+
+def lung(shape, term="lung", **also):
+    return {"classTitle": term, "tags": [], **shapes.to_supervisely(shape), **also}
+
+
+def bitmap(mask):
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return shapes.Bitmap(int(rows[0]), int(columns[0]), mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
+
+
+BITMAPS = [lung(bitmap(LEFT)), lung(bitmap(RIGHT))]
+
+
+def annotate(root: Path, stem: str, objects=(), *, folder="ds", tags=(), size=SIZE, ending=".png.json") -> Path:
+    path = root / folder / "ann" / f"{stem}{ending}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"size": {"height": size[0], "width": size[1]}, "tags": list(tags), "objects": list(objects)}))
+    return path
+
+
+def picture(root: Path, stem: str, *, folder="ds") -> None:
+    raster.write_png(root / folder / "img" / f"{stem}.png", np.random.default_rng(0).integers(0, 255, SIZE).astype(np.uint8))
+
+
+@pytest.fixture
+def root(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "meta.json").write_text(json.dumps({"classes": [{"title": "lung", "shape": "any"}], "tags": []}))
+    return data
+
+
+def masks(root, tmp_path):
+    return cache.fill(ingest(root), Pixels(size=64), tmp_path / "cache").index
+
+
+@pytest.mark.parametrize("as_shapes", [lambda mask: [bitmap(mask)], shapes.polygons_of], ids=["bitmaps", "polygons"])
+def test_drawn_lungs_are_the_masks_pixel_for_pixel_and_sides_are_told_by_place(root, tmp_path, as_shapes):
+    picture(root, "CHNCXR_0001_1")
+    annotate(root, "CHNCXR_0001_1", [lung(shape) for mask in (LEFT, RIGHT) for shape in as_shapes(mask)])
+    told = masks(root, tmp_path).row(0, named=True)
+    assert (told["right_pixels"], told["left_pixels"], told["mask_values"], told["mask_error"]) == (RIGHT.sum(), LEFT.sum(), 2, None)
+
+
+def test_labels_hospital_and_patient_come_from_the_name(root):
+    for stem in ("CHNCXR_0001_1", "MCUCXR_0002_0"):
+        picture(root, stem)
+        annotate(root, stem, BITMAPS)
+    manifest = ingest(root)
+    assert manifest.table.select("source", "patient_id").rows() == [("shenzhen", "supervisely/CHNCXR_0001"), ("montgomery", "supervisely/MCUCXR_0002")]
+    assert manifest.labels.select("concept", "state", "rule").rows() == [("tuberculosis", 1, "file name"), ("tuberculosis", 0, "file name")]
+
+
+def test_a_picture_in_two_folders_counts_once_and_the_drawn_one_is_kept(root):
+    for folder, objects in (("test", []), ("train", BITMAPS)):
+        picture(root, "CHNCXR_0001_1", folder=folder)
+        annotate(root, "CHNCXR_0001_1", objects, folder=folder)
+    manifest = ingest(root)
+    assert manifest.table["path"].to_list() == ["train/img/CHNCXR_0001_1.png"] and manifest.shapes.height == 2
+    assert manifest.remarks.select("path", "rule").rows() == [("test/img/CHNCXR_0001_1.png", "dropped")]
+
+
+def test_pictures_without_drawings_have_no_mask_and_nothing_is_silent(root, tmp_path):
+    for stem in ("CHNCXR_0001_1", "CHNCXR_0002_0", "holiday"):
+        picture(root, stem)
+    annotate(root, "CHNCXR_0001_1", [], tags=[{"name": "normal", "value": None}, "abnormal"])
+    annotate(root, "CHNCXR_0009_0", BITMAPS)
+    manifest = ingest(root)
+    told = {(row["rule"], row["path"]) for row in manifest.remarks.iter_rows(named=True)}
+    assert told == {
+        ("label-conflict", "ds/img/CHNCXR_0001_1.png"), ("annotation-missing", "ds/img/CHNCXR_0002_0.png"), ("dropped", "ds/img/holiday.png"),
+        ("annotation-orphan", "ds/ann/CHNCXR_0009_0.png.json"),
+    }  # fmt: skip
+    assert masks(root, tmp_path)["mask_values"].to_list() == [None, None]
+
+
+def test_annotations_named_without_the_pictures_ending_are_found(root):
+    picture(root, "CHNCXR_0001_1")
+    annotate(root, "CHNCXR_0001_1", BITMAPS, ending=".json")
+    assert ingest(root).shapes.height == 2
+
+
+def test_all_faults_are_told_at_once_with_their_place(root):
+    for number in range(5):
+        picture(root, f"CHNCXR_000{number}_1")
+    half = annotate(root, "CHNCXR_0000_1", BITMAPS)
+    half.write_text(half.read_text().replace(", ", ",\n")[:-50])
+    annotate(root, "CHNCXR_0001_1", BITMAPS, size=(90, 80))
+    annotate(root, "CHNCXR_0002_1", [BITMAPS[0], lung(bitmap(LEFT), "heart")])
+    annotate(root, "CHNCXR_0003_1", [{**BITMAPS[0], "bitmap": {"origin": [1, 2], "data": "rubbish"}}])
+    annotate(root, "CHNCXR_0004_1", [lung(shapes.Bitmap(70, 80, np.ones((20, 20), bool)))])
+    with pytest.raises(BadData, match="5 faults") as told:
+        ingest(root)
+    expected = (
+        "ds/ann/CHNCXR_0000_1.png.json line ", "CHNCXR_0001_1.png.json: is drawn for a picture of (90, 80)", "CHNCXR_0002_1.png.json: the class 'heart' is not in meta.json",
+        "CHNCXR_0003_1.png.json object 1 (lung): expected a bitmap's data", "CHNCXR_0004_1.png.json: object 1 (lung): reaches outside",
+    )  # fmt: skip
+    assert all(words in str(told.value) for words in expected)
+
+
+def test_a_drawing_beside_its_picture_is_an_error_that_costs_the_mask_alone(root, tmp_path):
+    picture(root, "CHNCXR_0004_1")
+    annotate(root, "CHNCXR_0004_1", [lung(shapes.Bitmap(70, 80, np.ones((20, 20), bool)))])
+    told = ingest(root).remarks.row(0, named=True)
+    assert (told["rule"], told["severity"]) == ("shape-fault", "error")
+    assert "CHNCXR_0004_1.png.json object 1: reaches outside" in masks(root, tmp_path)["mask_error"][0]
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["[]", "7", "{}", '{"size": {"height": 1e999, "width": 9}, "objects": []}', '{"size": {"height": 99999, "width": 99999}, "objects": []}',
+     '{"size": {"height": 80, "width": 90}, "objects": 7}', '{"size": {"height": 80, "width": 90}, "objects": [7]}', "[" * 100_000,
+     '{"size": {"height": 80, "width": 90}, "tags": [7], "objects": []}',
+     '{"size": {"height": 80, "width": 90}, "objects": [{"classTitle": "lung", "geometryType": "polygon", "points": {"exterior": [[NaN, 1], [2, 3], [4, 1]]}}]}'],
+)  # fmt: skip
+def test_no_content_breaks_the_reader(root, words):
+    picture(root, "CHNCXR_0001_1")
+    annotate(root, "CHNCXR_0001_1").write_text(words)
+    with pytest.raises(BadData, match=r"ds/ann/CHNCXR_0001_1\.png\.json"):
+        ingest(root)
+
+
+@pytest.mark.parametrize("words", ["{", '{"classes": 7}'])
+def test_a_broken_list_of_classes_is_a_fault(root, words):
+    picture(root, "CHNCXR_0001_1")
+    annotate(root, "CHNCXR_0001_1", BITMAPS)
+    (root / "meta.json").write_text(words)
+    with pytest.raises(BadData, match=r"meta\.json"):
+        ingest(root)
+
+
+def test_other_sets_in_this_form_are_not_taken_for_it(root):
+    picture(root, "holiday")
+    annotate(root, "holiday", BITMAPS)
+    assert recognise(root)[1] == "folder"
+
+
+def test_the_example_has_both_forms_of_objects(tmp_path):
+    supervisely.example(tmp_path, images=12, seed=0)
+    kinds = ingest(tmp_path).shapes["shape"].str.slice(2, 6).unique().to_list()
+    assert sorted(kinds) == ["bitmap", "polygo"] and ingest(tmp_path).shapes.filter(pl.col("concept") != "lungs").height == 0
