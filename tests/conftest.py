@@ -33,6 +33,7 @@ width = 8
 size = 64
 [classify]
 epochs = 1
+least_steps = 4
 [evaluate]
 resamples = 100
 """
