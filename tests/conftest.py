@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 
 from hilum.datasets import kaggle_masks
 from hilum.run import Run
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does, before PyTorch is loaded
 
 SMALL = """
 [data]
@@ -30,6 +33,7 @@ width = 8
 size = 64
 [classify]
 epochs = 1
+least_steps = 4
 [evaluate]
 resamples = 100
 """

@@ -46,6 +46,7 @@ class Exported:
             raise NotFound(f"no model at {self.path}: train it with `hilum train`")
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads leave the processor to others
         try:
             return onnxruntime.InferenceSession(str(self.path), options, providers=["CPUExecutionProvider"])
         except Exception as error:

@@ -52,7 +52,7 @@ def split(
     before, shares = _settled(table, manifest, settings, kept)
     dealt = deal(table, before, shares, settings.seed)
     table = table.with_columns(pl.col("group").replace_strict(dealt).alias("part"))
-    _refuse_empty_words(table, finding, settings.minimum)
+    _refuse_small_parts(table, finding, settings.minimum)
     return table
 
 
@@ -136,7 +136,7 @@ def _rarer_state(table: pl.DataFrame) -> int:
     return min((table["state"] == state).sum() for state in (State.ABSENT, State.PRESENT))
 
 
-def _refuse_empty_words(table: pl.DataFrame, finding: str | None, minimum: int) -> None:
+def _refuse_small_parts(table: pl.DataFrame, finding: str | None, minimum: int) -> None:
     faults = []
     for part in PARTS:
         rows = table.filter(pl.col("part") == part)
@@ -149,7 +149,8 @@ def _refuse_empty_words(table: pl.DataFrame, finding: str | None, minimum: int) 
         listing = "\n  ".join(faults)
         raise TooFew(
             f"the {table.height} images of {table['group'].n_unique()} patients are too few to say anything with (at least {minimum} a part are asked for):"
-            f"\n  {listing}\nAdd images, change the shares in [split], or set [split] minimum lower and distrust the figures"
+            f"\n  {listing}\nAdd images, change the shares in [split], or set [split] minimum lower and distrust the figures. "
+            f"`hilum audit` tells about the data all the same"
         )
 
 
