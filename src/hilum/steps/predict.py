@@ -20,7 +20,7 @@ import polars as pl
 
 from hilum import store
 from hilum.exported import Exported
-from hilum.files import raster
+from hilum.files import picture
 from hilum.radiograph import Radiograph, resize
 from hilum.recipe import Recipe
 from hilum.run import Run
@@ -64,12 +64,12 @@ class Reader:
         return {stage: Exported(self.run / file) for stage, file in files.items() if (self.run / file).exists()}
 
     def read(self, path: Path) -> Prediction:
-        return self.look(raster.read(path).radiograph())
+        return self.look(picture.read(path).radiograph())
 
     def look(self, radiograph: Radiograph) -> Prediction:
-        picture = cache.prepare(radiograph, self.recipe.pixels.size, self.recipe.pixels.window)
-        labels = segment.find(self.models["lungs"], picture) if "lungs" in self.models else np.zeros_like(picture)
-        cut = region.cut(picture, labels, self.recipe.region)
+        seen = cache.prepare(radiograph, self.recipe.pixels.size, self.recipe.pixels.window)
+        labels = segment.find(self.models["lungs"], seen) if "lungs" in self.models else np.zeros_like(seen)
+        cut = region.cut(seen, labels, self.recipe.region)
         found = {stage: self.models[stage](cut.image) for stage in STAGES if stage in self.models}
         letterbox, *_ = cut.to_file(radiograph.size).steps
         heat = cut.to_file(radiograph.size).back(found["anomaly"]["map"]) if "anomaly" in found else None
