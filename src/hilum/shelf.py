@@ -1,6 +1,6 @@
 """Shelves of plug-ins: a plug-in is a module, found by its file name; to add one, add one file.
 
-The shelves are the sub-packages `datasets`, `checks`, `models` and `metrics`. A module whose name starts with an underscore is not
+The shelves are the sub-packages `datasets`, `checks`, `models`, `metrics` and `exports`. A module whose name starts with an underscore is not
 a plug-in.
 """
 
