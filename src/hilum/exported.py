@@ -7,7 +7,7 @@ Metadata of the file, JSON text each: `contract` (what goes in and comes out), `
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,10 +29,6 @@ class Contract:
     window: str  # see recipe.Pixels
     outputs: tuple[str, ...]
     concept: str = ""  # what a score is a score of
-
-    def to_metadata(self) -> str:
-        return json.dumps(asdict(self), sort_keys=True)
-
 
 @dataclass(frozen=True)
 class Exported:
