@@ -4,7 +4,6 @@ import json
 
 import polars as pl
 import pytest
-from made_up import manifest
 from typer.testing import CliRunner
 
 from hilum.cli import app
@@ -12,6 +11,7 @@ from hilum.datasets import kaggle_masks
 from hilum.errors import BadRecipe, NotFound
 from hilum.manifest import LABEL_COLUMNS, Manifest
 from hilum.steps import ingest, labels
+from made_up import manifest
 
 
 def labelled(*rows: tuple[int, str, str, int]) -> Manifest:
