@@ -1,26 +1,38 @@
 """PNG, JPEG and TIFF files: bytes to a `Radiograph`, to a mask, and to the facts an audit needs.
 
-Decoding is by imagecodecs (libpng, libjpeg-turbo, libtiff), which keeps all bits. Values become [0, 1] by the file's own range:
-0 to 255 for 8 bits; for 16 bits 0 to the smallest of 10, 12, 14 and 16 bits that holds the largest value, because detectors of 10
-to 14 bits are stored in 16. A colour picture must be grey in colour's clothes; its channels are averaged. Alpha is dropped.
+Decoding is by imagecodecs (libpng, libjpeg-turbo, libtiff), which keeps all bits. Size and kind are read from the head first, and what
+would not fit in memory or is not one picture is refused before it is decoded. Values become [0, 1] by the file's own range: 0 to 255
+for 8 bits; for 16 bits 0 to the smallest of 10, 12, 14 and 16 bits that holds the largest value, because detectors of 10 to 14 bits are
+stored in 16; a JPEG of other than 8 and 16 bits states its own.
+
+Palettes are read by their colours. Channels of a colour picture are averaged; where they differ the account says by how much and in what
+share of the pixels. `colour` means that they differ by more than 1/32 of the range somewhere: what a coder's rounding or a film's tint
+leaves is less, a coloured marking or a photograph is more. Alpha is dropped. A picture is turned as its orientation (Exif, TIFF) says.
 """
 
 from __future__ import annotations
 
 import hashlib
+import struct
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
+import cv2
 import numpy as np
 
 from hilum import store
 from hilum.errors import BadData
+from hilum.files import _jpeg, _png, _tiff
+from hilum.files._head import Head, Unfit, range_top, turned
 from hilum.radiograph import Radiograph
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 MOST_PIXELS = 200_000_000  # more is refused before it is decoded: no radiograph is that large, and it would exhaust the memory
-_SIGNATURES = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg", b"II*\x00": "tiff", b"MM\x00*": "tiff"}
-_DEPTHS = (10, 12, 14, 16)
+MOST_COLOUR_BYTES = 1 << 28  # the same for pictures of several channels, which need room to be averaged in
+_KINDS = {"PNG": _png, "JPEG": _jpeg, "TIFF": _tiff}
+_TINT = 32  # part of the range by which channels may differ in a grey picture
+_HEAD = 1 << 16  # bytes that hold the size of nearly every file
 
 
 @dataclass(frozen=True)
@@ -31,17 +43,38 @@ class Raster:
     account: tuple[str, ...]
     file_digest: str  # of the bytes
     pixel_digest: str  # of size, depth and values: equal for one picture in two files
+    colour: bool = False  # see above
+    bits: int | None = None  # of a value, where the file states other than 8 and 16
+
+    @property
+    def top(self) -> int:
+        """The value that becomes 1."""
+        return (1 << self.bits) - 1 if self.bits else range_top(self.values)
 
     def radiograph(self) -> Radiograph:
-        top = _range_top(self.values)
+        top = self.top
         return Radiograph(self.values.astype(np.float32) / top, None, (*self.account, f"values 0 to {top} become 0 to 1"))
 
 
 def read(path: Path) -> Raster:
     """Decode one file. Raises `BadData` naming the file, what is wrong with it and what to do."""
     data = load(path)
-    values, account = _grey(path, _decode(path, data))
-    return Raster(values, account, store.digest(data), digest_of_pixels(values))
+    kind = _kind(path, data)
+    try:
+        head = _KINDS[kind].look(data)
+        _refuse_giant(path, head)
+        values, account, colour = _grey(*_decoded(_KINDS[kind], data, head))
+    except BadData:
+        raise
+    except Unfit as unfit:
+        raise BadData(f"{path}: {unfit}") from unfit
+    except Exception as error:
+        raise BadData(f"{path}: the {kind} stream is broken or cut short ({str(error)[:200]}); copy the file again from its source") from error
+    if head.orientation != 1:
+        values = turned(values, head.orientation)
+        account.append(f"turned as its orientation {head.orientation} says")
+    stated = head.bits if kind == "JPEG" and head.bits not in (8, 16) else None
+    return Raster(values, tuple(account), store.digest(data), digest_of_pixels(values), colour, stated)
 
 
 def load(path: Path) -> bytes:
@@ -53,69 +86,93 @@ def load(path: Path) -> bytes:
 
 
 def digest_of_pixels(values: np.ndarray) -> str:
-    pixels = hashlib.sha256(repr((values.shape, values.dtype.str)).encode() + np.ascontiguousarray(values).tobytes())
+    pixels = hashlib.sha256(repr((values.shape, values.dtype.str)).encode())
+    pixels.update(np.ascontiguousarray(values))
     return pixels.hexdigest()[: store.DIGEST_CHARACTERS]
 
 
 def size(path: Path) -> tuple[int, int] | None:
-    """Height and width from the head of a PNG file; None for other kinds and where there is none to read, which decoding tells."""
+    """Height and width as `read` gives them, from the head of a file; None where there is none to read, which decoding tells."""
     try:
         with open(path, "rb") as stream:
-            head = stream.read(24)
+            for more in (_HEAD, -1):
+                stream.seek(0)
+                if found := _size(stream.read(more)):
+                    return found
     except OSError:
+        pass
+    return None
+
+
+def _size(data: bytes) -> tuple[int, int] | None:
+    kind = _known(data)
+    try:
+        return _KINDS[kind].look(data).shown if kind else None
+    except (ValueError, struct.error, Unfit):
         return None
-    whole = head.startswith(b"\x89PNG\r\n\x1a\n") and len(head) == 24
-    return (int.from_bytes(head[20:24]), int.from_bytes(head[16:20])) if whole else None
 
 
-def _decode(path: Path, data: bytes) -> np.ndarray:
-    import imagecodecs
+def _known(data: bytes) -> str | None:
+    return next((kind for kind, module in _KINDS.items() if data.startswith(module.SIGNATURES)), None)
 
+
+def _kind(path: Path, data: bytes) -> str:
     if not data:
         raise BadData(f"{path}: the file is empty (0 bytes); copy it again")
-    kind = next((kind for signature, kind in _SIGNATURES.items() if data.startswith(signature)), None)
-    if kind is None:
-        raise BadData(f"{path}: is not a PNG, JPEG or TIFF picture (it starts with {data[:8]!r}); remove it or give it its true ending")
-    _refuse_giant(path, kind, data)
-    try:
-        return {"png": imagecodecs.png_decode, "jpeg": imagecodecs.jpeg_decode, "tiff": imagecodecs.tiff_decode}[kind](data)
-    except Exception as error:
-        raise BadData(f"{path}: the {kind.upper()} stream is broken or cut short ({error}); copy the file again from its source") from error
+    if kind := _known(data):
+        return kind
+    raise BadData(f"{path}: is not a PNG, JPEG or TIFF picture (it starts with {data[:8]!r}); remove it or give it its true ending")
 
 
-def _refuse_giant(path: Path, kind: str, data: bytes) -> None:
-    if kind != "png" or len(data) < 24:
-        return
-    width, height = int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
-    if width * height > MOST_PIXELS:
+def _refuse_giant(path: Path, head: Head) -> None:
+    (height, width), channels = head.size, head.channels
+    if not height or not width:
+        raise ValueError(f"it says that it has {height}x{width} pixels")
+    if height * width > MOST_PIXELS:
         raise BadData(f"{path}: {height}x{width} pixels are more than the {MOST_PIXELS:,} that are read; shrink it first")
+    if channels > 1 and head.bytes > MOST_COLOUR_BYTES:
+        most = MOST_COLOUR_BYTES * height * width // head.bytes
+        raise BadData(f"{path}: {height}x{width} pixels of {channels} channels are more than the {most:,} that are read; shrink it or save it in grey")
 
 
-def _grey(path: Path, values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
-    """uint8 or uint16 (height, width) of whatever came out of a decoder, and what was done."""
-    account = [f"{values.dtype} {values.shape} decoded"]
-    if values.dtype == bool:
-        values = values.astype(np.uint8) * np.uint8(255)
-    if values.dtype not in (np.uint8, np.uint16):
-        raise BadData(f"{path}: holds {values.dtype} values; expected 8- or 16-bit whole numbers; save it as a grey PNG")
-    if values.ndim == 3 and values.shape[2] in (2, 4):
-        values = values[:, :, :-1]
-        account.append("alpha dropped")
-    if values.ndim == 3 and values.shape[2] == 3:
-        values = np.round(values.mean(axis=2)).astype(values.dtype)
-        account.append("three channels averaged")
-    if values.ndim == 3 and values.shape[2] == 1:
-        values = values[:, :, 0]
-    if values.ndim != 2:
-        raise BadData(f"{path}: has shape {values.shape}; expected one picture, grey or colour; save its one frame as a PNG")
-    return values, tuple(account)
+def _decoded(module: ModuleType, data: bytes, head: Head) -> tuple[np.ndarray, list[str]]:
+    """Values (height, width) or (height, width, channels) as the head promised, and what was done."""
+    values, notes = module.decode(data, head)
+    if values.shape[:2] != head.size or values.dtype not in (np.uint8, np.uint16) or values.ndim > 3:
+        raise ValueError(f"its head promises {head.size[0]}x{head.size[1]} pixels, it holds {values.dtype} of shape {values.shape}")
+    return values, [f"{values.dtype} {values.shape} decoded", *notes]
 
 
-def _range_top(values: np.ndarray) -> int:
-    if values.dtype == np.uint8:
-        return 255
-    largest = int(values.max())
-    return next((1 << bits) - 1 for bits in _DEPTHS if largest < 1 << bits)
+def _grey(values: np.ndarray, account: list[str]) -> tuple[np.ndarray, list[str], bool]:
+    """(height, width) of one to four channels, what was done, and whether they show colour."""
+    if values.ndim == 2:
+        return values, account, False
+    planes = list(cv2.split(values))
+    if len(planes) in (2, 4):
+        alpha = planes.pop()
+        opaque = alpha.min() == (255 if alpha.dtype == np.uint8 else 65535)
+        account.append("alpha dropped" if opaque else "alpha, which is not opaque everywhere, dropped")
+    if len(planes) == 1:
+        return planes[0], account, False
+    if np.array_equal(planes[0], planes[1]) and np.array_equal(planes[1], planes[2]):
+        account.append("three equal channels taken as one")
+        return planes[0], account, False
+    return _averaged(planes, account)
+
+
+def _averaged(planes: list[np.ndarray], account: list[str]) -> tuple[np.ndarray, list[str], bool]:
+    """The rounded mean of three channels."""
+    first, second, third = planes
+    spread = cv2.subtract(cv2.max(cv2.max(first, second), third), cv2.min(cv2.min(first, second), third))
+    total = np.add(first, second, dtype=np.uint16 if first.dtype == np.uint8 else np.uint32)
+    total += third
+    total += 1
+    total //= 3
+    top, largest = range_top(cv2.max(cv2.max(first, second), third)), int(spread.max())
+    colour = largest * _TINT > top
+    share = np.count_nonzero(spread) / spread.size
+    account.append(f"three channels averaged, which differ by up to {largest} of {top} in {share:.2%} of the pixels: {'colour' if colour else 'a tint'}")
+    return total.astype(first.dtype), account, colour
 
 
 def write_png(path: Path, pixels: np.ndarray) -> None:
