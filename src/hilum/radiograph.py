@@ -1,8 +1,12 @@
 """A radiograph in memory, and geometry that can be undone.
 
 Conventions: arrays are (height, width), row before column; a `Radiograph`'s pixels are float32 in [0, 1], bright is dense;
-inversion, rescale and windowing are over before it exists. A geometry maps arrays of its source size to arrays of its target
-size (`forward`) and back (`back`); masks and label pictures go with `labels=True`, which keeps their values as they are.
+inversion, rescale and windowing are over before it exists, or lie in its table of brightness. A geometry maps arrays of its source
+size to arrays of its target size (`forward`) and back (`back`); masks and label pictures go with `labels=True`, which keeps their
+values as they are.
+
+What shrinks is averaged over the area that each new pixel covers, in both axes and whatever the factor: there is no other way to make
+a picture smaller here, so fine lines cannot turn into coarse ones that the patient does not have (aliasing).
 """
 
 from __future__ import annotations
@@ -14,26 +18,61 @@ import cv2
 import numpy as np
 
 Size = tuple[int, int]
+_WIDE_TABLES = int(cv2.__version__.split(".")[0]) >= 5  # whether cv2.LUT takes 16-bit pictures
 
 
 @dataclass(frozen=True)
 class Radiograph:
-    pixels: np.ndarray  # float32 (height, width) in [0, 1], bright is dense
+    """One picture. Either `values` are the brightness itself, or `shown` tells the brightness of each value a file can store."""
+
+    values: np.ndarray  # (height, width): float32 in [0, 1], bright is dense; with `shown`, uint8 or uint16 as stored
     spacing_mm: tuple[float, float] | None  # between rows, between columns
     account: tuple[str, ...]  # what was applied to the file's values, in order
+    shown: np.ndarray | None = None  # float32 (n,) in [0, 1], bright is dense: brightness of the values 0 to n - 1
 
     @property
     def size(self) -> Size:
-        return self.pixels.shape
+        return self.values.shape
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """float32 (height, width) in [0, 1], bright is dense; made anew at each call where there is a table."""
+        return self.values if self.shown is None else _looked_up(self.values, self.shown)
+
+
+def _looked_up(values: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """`table[values]`. OpenCV does it several times as fast as indexing, but wants a table of all values of the type."""
+    if values.dtype == np.uint16 and not _WIDE_TABLES:
+        return table[values]
+    whole = np.zeros(1 << 8 * values.dtype.itemsize, np.float32)
+    whole[: len(table)] = table
+    return cv2.LUT(np.ascontiguousarray(values), whole)
 
 
 def resize(image: np.ndarray, size: Size, *, labels: bool = False) -> np.ndarray:
-    """`image` at (height, width) `size`: area averaging where it shrinks (no aliasing), linear where it grows; labels by nearest."""
-    if image.shape == size:
-        return image
-    shrinks = size[0] < image.shape[0] or size[1] < image.shape[1]
-    method = cv2.INTER_NEAREST_EXACT if labels else cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return cv2.resize(image, size[::-1], interpolation=method)
+    """`image` at (height, width) `size`, each axis for itself: area averaging where it shrinks (no aliasing), linear where it grows.
+
+    Labels keep their values: where they shrink, a pixel takes the label of most of its area, where they grow, the nearest one.
+    """
+    # OpenCV averages areas only where no axis grows, and otherwise interpolates, without a word; so what shrinks goes first.
+    smaller = min(size[0], image.shape[0]), min(size[1], image.shape[1])
+    if image.shape != smaller:
+        image = _most_of_the_area(image, smaller) if labels else cv2.resize(image, smaller[::-1], interpolation=cv2.INTER_AREA)
+    if image.shape != size:
+        image = cv2.resize(image, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT if labels else cv2.INTER_LINEAR)
+    return image
+
+
+def _most_of_the_area(labels: np.ndarray, size: Size) -> np.ndarray:
+    """Of each new pixel the label that covers most of it; among equals the lowest."""
+    found = np.unique(labels)
+    largest = np.full(size, -1, np.float32)
+    winner = np.zeros(size, labels.dtype)
+    for label in found:
+        share = cv2.resize((labels == label).astype(np.float32), size[::-1], interpolation=cv2.INTER_AREA)
+        wins = share > largest + 1e-6  # rounding must not decide between equals
+        winner[wins], largest[wins] = label, share[wins]
+    return winner
 
 
 @dataclass(frozen=True)
@@ -116,6 +155,25 @@ class Chain:
         return image
 
 
+def prepare(radiograph: Radiograph, size: int, window: str, depth: int = 8) -> np.ndarray:
+    """The one way from a radiograph to what models see: uint8 or uint16 (size, size), letterboxed, stretched as `window` says.
+
+    "percentiles": from the 0.5th to the 99.5th of the letterboxed picture; "full": as the file has it. Beside the picture is 0.
+    """
+    geometry = Letterbox(radiograph.size, size)
+    square = geometry.forward(radiograph.pixels)
+    if window == "percentiles":
+        picture = square[geometry.inside()]
+        low, high = np.percentile(np.sort(picture, axis=None), (0.5, 99.5))  # sorted first: what percentile does itself is slower
+        square[geometry.inside()] = (picture - low) / max(high - low, 1e-6)
+    return to_uint8(square) if depth == 8 else to_uint16(square)
+
+
 def to_uint8(pixels: np.ndarray) -> np.ndarray:
     """float in [0, 1] to uint8 0 to 255, rounded; values outside are clipped."""
     return (np.clip(pixels, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def to_uint16(pixels: np.ndarray) -> np.ndarray:
+    """float in [0, 1] to uint16 0 to 65535, rounded; values outside are clipped."""
+    return (np.clip(pixels, 0, 1) * 65535 + 0.5).astype(np.uint16)

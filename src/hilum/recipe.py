@@ -43,6 +43,7 @@ class Data:
 class Pixels:
     size: int = 256  # side of the cached square, pixels
     window: str = "percentiles"  # stretch from the 0.5th to the 99.5th percentile; "full": leave the file's range
+    depth: int = 8  # bits of a cached pixel, 8 or 16
 
 
 @dataclass(frozen=True)
@@ -212,6 +213,7 @@ def _impossible(recipe: Recipe) -> list[str]:
     rules = [
         (pixels.size % 32 == 0 and 64 <= pixels.size <= 1024, f"[pixels] size must be a multiple of 32 from 64 to 1024, got {pixels.size}"),
         (pixels.window in ("percentiles", "full"), f"[pixels] window must be 'percentiles' or 'full', got '{pixels.window}'"),
+        (pixels.depth in (8, 16), f"[pixels] depth must be 8 or 16, got {pixels.depth}"),
         (min(shares) > 0 and abs(sum(shares) - 1) < 1e-6, f"[split] train, tune and test must be above 0 and sum to 1, got {shares}"),
         (split.given in ("auto", "use", "ignore"), f"[split] given must be 'auto', 'use' or 'ignore', got '{split.given}'"),
         (split.minimum >= 1, f"[split] minimum must be at least 1, got {split.minimum}"),

@@ -45,6 +45,10 @@ class Run:
         """Say that `step` is done: `made` names its files and their digests, `summary` what a person wants to hear of it."""
         store.write_json(self._marker(step), {"step": step, "made_from": _with_version(made_from), "made": dict(made), "summary": dict(summary)})
 
+    def forget(self, step: str) -> None:
+        """Have `step` look at its work again when it is next asked for."""
+        self._marker(step).unlink(missing_ok=True)
+
     def made(self, step: str) -> dict[str, str]:
         """File names and digests that a finished step left. Raises `NotFound` with the command that makes them."""
         return self._told(step)["made"]

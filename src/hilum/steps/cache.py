@@ -1,15 +1,9 @@
-"""Cache: every picture decoded once into a memory map, and what was seen of its file noted beside it.
+"""Cache: every picture decoded once into a flat file, and what was seen of its file noted beside it; see `hilum.cached`.
 
-A cache is a folder named by the pixels recipe and this module's `VERSION`; labels, splits and filters do not touch it:
-
-    images.u8       uint8 (n, size, size), letterboxed, bright is dense; a picture that could not be read is black
-    masks.u8        uint8 (n, size, size), 0 outside, 1 right lung, 2 left; 0 where there is no usable mask; from the mask files, or
-                    where an image has none from the lungs drawn on it (`Manifest.shapes`)
-    index.parquet   one row an image, see FACTS; written when all are in
-    journal.jsonl   the same facts while it is being filled, one line an image, written after its pixels
-
-Killed anywhere, it goes on behind the last whole line of the journal. Pixels are written with `pwrite`, never through the map: on a
-full disk that is an error which can be told, where a map would be a bus error.
+Several threads decode, shrink and write, each picture to its own place; the facts go into the journal in the manifest's order, each
+behind its pixels. Killed anywhere, it goes on behind the last whole line of the journal. Memory holds a few decoded files and, of each
+image, its name and signature; the facts themselves wait on the disk. Pixels are written with `pwrite`, never through a map: on a full
+disk that is an error which can be told, where a map would be a bus error.
 """
 
 from __future__ import annotations
@@ -17,144 +11,119 @@ from __future__ import annotations
 import json
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from hilum import lungs, shapes, store
-from hilum.errors import BadData, CannotWrite, NotFound
-from hilum.files import picture, raster
+from hilum import cached, lungs, shapes, store
+from hilum.cached import FACTS, Cache
+from hilum.errors import BadData, CannotWrite
+from hilum.files import dicom, picture, raster
 from hilum.manifest import Manifest
-from hilum.radiograph import Letterbox, Radiograph, to_uint8
+from hilum.radiograph import Letterbox, prepare
 from hilum.recipe import Pixels, Recipe
 from hilum.run import Run
 from hilum.steps import Progress, quietly
 
 VERSION = 1  # change it when the same file and recipe give other pixels
-FACTS = {
-    "image_id": pl.String,
-    "row": pl.Int64,  # in images.u8 and masks.u8
-    "signature": pl.String,  # size and time of the files and what is drawn, to see that they changed
-    "error": pl.String,  # why the picture could not be read; null: it could
-    "file_digest": pl.String,
-    "pixel_digest": pl.String,
-    "height": pl.Int64,  # of the file
-    "width": pl.Int64,
-    "bits": pl.Int64,
-    "minimum": pl.Int64,
-    "maximum": pl.Int64,
-    "mask_error": pl.String,  # why the mask is not used; null: it is, or there is none
-    "mask_values": pl.Int64,  # number of different values in the mask files; 2 where the lungs are drawn
-    "right_pixels": pl.Int64,  # of the lungs in the file's own pixels
-    "left_pixels": pl.Int64,
-    "cached_digest": pl.String,  # of both cached pictures
-}
 MASKS = ("lung_mask", "right_lung_mask", "left_lung_mask")
-READERS = 2 if (os.cpu_count() or 1) < 4 else 4
-AHEAD = 4 * READERS  # decoded pictures that wait for their turn; bounds the memory
+THREADS = max(2, min(8, os.cpu_count() or 1))  # the codecs, OpenCV and the digests release Python's lock
+AHEAD = 4 * THREADS  # images whose facts may wait for those of an earlier one
 SETTLE_EVERY = 256  # images between two forced writes to the disk
 
 
-@dataclass(frozen=True)
-class Cache:
-    folder: Path
-    size: int
-    index: pl.DataFrame
-
-    @classmethod
-    def open(cls, folder: Path, size: int, manifest: Manifest) -> Cache:
-        """The cache as far as it concerns the images of `manifest`; others that it holds are not seen."""
-        if not (folder / "index.parquet").exists():
-            raise NotFound(f"no finished cache in {folder}: fill it with `hilum cache`")
-        index = manifest.table.select("image_id").join(store.read_table(folder / "index.parquet"), on="image_id", maintain_order="left")
-        return cls(folder, size, index)
-
-    @cached_property
-    def images(self) -> np.ndarray:
-        return store.map_pictures(self.folder / "images.u8", self.size)
-
-    @cached_property
-    def masks(self) -> np.ndarray:
-        return store.map_pictures(self.folder / "masks.u8", self.size)
-
-    @cached_property
-    def _rows(self) -> Mapping[str, int]:
-        return dict(zip(self.index["image_id"], self.index["row"], strict=True))
-
-    def rows(self, image_ids: Iterable[str]) -> np.ndarray:
-        """int64 rows of the memory maps, in the order of `image_ids`."""
-        return np.fromiter((self._rows[image_id] for image_id in image_ids), np.int64)
-
-    @property
-    def readable(self) -> pl.DataFrame:
-        return self.index.filter(pl.col("error").is_null())
-
-    @property
-    def with_mask(self) -> pl.DataFrame:
-        """Images whose mask is fit to learn from and to measure by: a mask of one lung alone would teach that the other is background."""
-        return self.readable.filter(pl.col("mask_error").is_null() & (pl.col("right_pixels") > 0) & (pl.col("left_pixels") > 0))
-
-    @property
-    def digest(self) -> str:
-        return store.digest_of_table(self.index.drop("signature"))
-
-
-def prepare(radiograph: Radiograph, size: int, window: str) -> np.ndarray:
-    """The one way from a radiograph to what models see: uint8 (size, size), letterboxed, stretched as `window` says."""
-    geometry = Letterbox(radiograph.size, size)
-    square = geometry.forward(radiograph.pixels)
-    if window == "percentiles":
-        picture = square[geometry.inside()]
-        low, high = np.percentile(picture, (0.5, 99.5))
-        square[geometry.inside()] = (picture - low) / max(high - low, 1e-6)
-    return to_uint8(square)
-
-
 def name(pixels: Pixels) -> str:
-    return store.digest({"size": pixels.size, "window": pixels.window, "version": VERSION})
+    told = {"size": pixels.size, "window": pixels.window, "version": VERSION}
+    return store.digest(told if pixels.depth == 8 else {**told, "depth": pixels.depth})
 
 
 def fill(manifest: Manifest, pixels: Pixels, parent: Path, progress: Progress = quietly) -> Cache:
     """Bring `parent/<name>` up to date with the manifest: new and changed files are read, all others left as they are."""
     folder = parent / name(pixels)
-    known = {facts["image_id"]: facts for facts in _known(folder)}
-    tasks = []
-    for image in _images(manifest):
-        signature = _signature(manifest.root, image)
-        if known.get(image["image_id"], {}).get("signature") != signature:
-            tasks.append((image, signature))
-    free = iter(range(len(known), len(known) + len(tasks)))
-    rows = [known[image["image_id"]]["row"] if image["image_id"] in known else next(free) for image, _ in tasks]
+    journal = folder / "journal.jsonl"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        known = {**_indexed(folder), **{facts["image_id"]: (facts["row"], facts["signature"]) for facts in _whole_lines(journal)}}
+        signatures = [(image["image_id"], _signature(manifest.root, image)) for image in _images(manifest)]
+        total = sum(known.get(image_id, (0, None))[1] != signature for image_id, signature in signatures)
         with ExitStack() as stack:
-            descriptors = {part: stack.enter_context(_opened_in_place(folder / f"{part}.u8")) for part in ("images", "masks")}
-            journal = stack.enter_context(open(folder / "journal.jsonl", "a", encoding="utf-8"))
-            reading = _in_order(lambda task: _read(manifest.root, task[0], pixels), tasks)
-            for done, ((image, signature), row, (facts, pictures)) in enumerate(zip(tasks, rows, reading, strict=True), start=1):
-                for part, picture in pictures.items():
-                    _write_all(descriptors[part], picture.tobytes(), row * pixels.size**2)
+            files = {part: stack.enter_context(_opened_in_place(folder / part)) for part in (cached.IMAGES[pixels.depth], cached.MASKS)}
+            lines = stack.enter_context(open(journal, "a", encoding="utf-8"))
+            reading = _in_order(lambda task: _cached(manifest.root, *task, pixels, files.values()), _tasks(manifest, signatures, known))
+            for done, facts in enumerate(reading, start=1):
                 if done % SETTLE_EVERY == 0:
-                    for descriptor in descriptors.values():
+                    for descriptor in files.values():
                         os.fsync(descriptor)
-                known[image["image_id"]] = {"image_id": image["image_id"], "row": row, "signature": signature, **facts}
-                journal.write(store.as_json(known[image["image_id"]]) + "\n")
-                journal.flush()
-                progress(done, len(tasks))
+                lines.write(store.as_json(facts) + "\n")
+                lines.flush()
+                progress(done, total)
+        if journal.stat().st_size or not (folder / "index.parquet").exists():
+            store.write_table(folder / "index.parquet", _index(folder, journal))
+        journal.unlink()
     except OSError as error:
         raise CannotWrite.because(folder, error) from error
-    if tasks or not (folder / "index.parquet").exists():
-        index = pl.DataFrame(sorted(known.values(), key=lambda facts: facts["row"]), schema=FACTS)
-        store.write_table(folder / "index.parquet", index)
-    (folder / "journal.jsonl").unlink()
     return Cache.open(folder, pixels.size, manifest)
+
+
+def _tasks(
+    manifest: Manifest, signatures: Sequence[tuple[str, str]], known: Mapping[str, tuple[int, str | None]]
+) -> Iterator[tuple[dict[str, Any], str, int]]:
+    """Image, signature and row of each picture that is new or changed; new ones go behind all others."""
+    free = 1 + max((row for row, _ in known.values()), default=-1)
+    for image, (image_id, signature) in zip(_images(manifest), signatures, strict=True):
+        row, before = known.get(image_id, (free, None))
+        if before != signature:
+            free += image_id not in known
+            yield image, signature, row
+
+
+def _cached(root: Path, image: Mapping[str, Any], signature: str, row: int, pixels: Pixels, files: Iterable[int]) -> dict[str, Any]:
+    """Read one image and put its pictures in their place in the image file and the mask file; its facts."""
+    facts, pictures = _read(root, image, pixels)
+    for descriptor, square in zip(files, pictures, strict=True):
+        _write_all(descriptor, square.tobytes(), row * square.nbytes)
+    return {**facts, "image_id": image["image_id"], "row": row, "signature": signature}
+
+
+def _indexed(folder: Path) -> dict[str, tuple[int, str | None]]:
+    """Row and signature of each image in the index."""
+    if not (folder / "index.parquet").exists():
+        return {}
+    index = store.read_table(folder / "index.parquet").select("image_id", "row", "signature")
+    return {image_id: (row, signature) for image_id, row, signature in index.iter_rows()}
+
+
+def _whole_lines(journal: Path) -> Iterator[dict[str, Any]]:
+    """The facts in a journal up to the first line that a kill or a power cut spoilt; that one and all behind it are cut off."""
+    if not journal.exists():
+        return
+    whole = 0
+    with open(journal, "rb+") as stream:
+        for line in stream:
+            try:
+                facts = json.loads(line) if line.endswith(b"\n") else None
+            except ValueError:
+                facts = None
+            if not isinstance(facts, dict):
+                break
+            whole += len(line)
+            yield facts
+        stream.truncate(whole)
+
+
+def _index(folder: Path, journal: Path) -> pl.DataFrame:
+    """The index as it was, and the journal, which is newer."""
+    parts = [pl.DataFrame(schema=FACTS)]
+    if (folder / "index.parquet").exists():
+        parts.append(store.read_table(folder / "index.parquet").select(list(FACTS)))
+    if journal.stat().st_size:
+        parts.append(pl.read_ndjson(journal, schema=FACTS))
+    return pl.concat(parts).unique("image_id", keep="last", maintain_order=True).sort("row")
 
 
 def _images(manifest: Manifest) -> Iterator[dict[str, Any]]:
@@ -165,22 +134,9 @@ def _images(manifest: Manifest) -> Iterator[dict[str, Any]]:
     return manifest.table.join(each, on="image_id", how="left", maintain_order="left").iter_rows(named=True)
 
 
-def _known(folder: Path) -> Iterator[dict[str, Any]]:
-    """Facts of finished images: the index, then the journal's whole lines, which are newer."""
-    if (folder / "index.parquet").exists():
-        yield from store.read_table(folder / "index.parquet").iter_rows(named=True)
-    journal = folder / "journal.jsonl"
-    if journal.exists():
-        lines = journal.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-        whole = [line for line in lines if line.endswith("\n")]
-        if len(whole) < len(lines):  # a line cut by a kill would spoil the next one written behind it
-            store.write_text(journal, "".join(whole))
-        yield from map(json.loads, whole)
-
-
-def _in_order(work, tasks: Sequence[Any]) -> Iterator[Any]:
-    """Results in the order of `tasks`, a few read ahead by threads: the codecs release Python's lock."""
-    with ThreadPoolExecutor(READERS) as pool:
+def _in_order(work: Callable[[Any], Any], tasks: Iterable[Any]) -> Iterator[Any]:
+    """Results in the order of `tasks`, a few made ahead by threads."""
+    with ThreadPoolExecutor(THREADS) as pool:
         waiting: deque = deque()
         for task in tasks:
             waiting.append(pool.submit(work, task))
@@ -190,27 +146,32 @@ def _in_order(work, tasks: Sequence[Any]) -> Iterator[Any]:
             yield waiting.popleft().result()
 
 
-def _read(root: Path, image: Mapping[str, Any], pixels: Pixels) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def _read(root: Path, image: Mapping[str, Any], pixels: Pixels) -> tuple[dict[str, Any], tuple[np.ndarray, np.ndarray]]:
     """Facts and both cached pictures of one image. A fault of the file is a fact, not an exception."""
-    black = np.zeros((pixels.size, pixels.size), np.uint8)
-    facts: dict[str, Any] = dict.fromkeys(FACTS.keys() - {"image_id", "row", "signature"})
-    pictures = {"images": black, "masks": black}
+    facts: dict[str, Any] = dict.fromkeys(FACTS)
+    square = np.zeros((pixels.size, pixels.size), cached.TYPES[pixels.depth])
+    mask = np.zeros(square.shape, np.uint8)
     try:
         file = picture.read(root / image["path"])
     except BadData as fault:
         facts["error"] = str(fault).replace(f"{root}/", "")
     else:
-        facts |= {
-            "file_digest": file.file_digest, "pixel_digest": file.pixel_digest, "height": file.values.shape[0], "width": file.values.shape[1],
-            "bits": 8 * file.values.dtype.itemsize, "minimum": int(file.values.min()), "maximum": int(file.values.max()),
-        }  # fmt: skip
-        pictures["images"] = prepare(file.radiograph(), pixels.size, pixels.window)
+        square = prepare(file.radiograph(), pixels.size, pixels.window, pixels.depth)
+        facts |= _seen(file)
         try:
-            pictures["masks"] = _mask(root, image, file.values.shape, pixels.size, facts)
+            mask = _mask(root, image, file.values.shape, pixels.size, facts)
         except BadData as fault:
             facts["mask_error"] = str(fault).replace(f"{root}/", "")
-    facts["cached_digest"] = store.digest(pictures["images"].tobytes() + pictures["masks"].tobytes())
-    return facts, pictures
+    facts["cached_digest"] = cached.digest_of_pictures(square, mask)
+    return facts, (square, mask)
+
+
+def _seen(file: raster.Raster | dicom.Dicom) -> dict[str, Any]:
+    """What the audit needs of a decoded file, found while its values are at hand; each a column of FACTS."""
+    return {
+        "file_digest": file.file_digest, "pixel_digest": file.pixel_digest, "height": file.values.shape[0], "width": file.values.shape[1],
+        "bits": 8 * file.values.dtype.itemsize, "minimum": int(file.values.min()), "maximum": int(file.values.max()),
+    }  # fmt: skip
 
 
 def _mask(root: Path, image: Mapping[str, Any], size: tuple[int, int], to: int, facts: dict[str, Any]) -> np.ndarray:
@@ -307,3 +268,21 @@ def opened(run: Run, recipe: Recipe) -> Cache:
     """The run's finished cache."""
     run.made("cache")
     return Cache.open(run / "cache" / name(recipe.pixels), recipe.pixels.size, Manifest.read(run.folder))
+
+
+def verify(run: Run, *, files: bool = False) -> tuple[int, list[tuple[str, str]]]:
+    """Read every cached picture, and with `files` every picture file, again: how many, and those that do not fit, with what is wrong.
+
+    The next `hilum cache` reads just these files anew.
+    """
+    recipe = run.recipe()
+    with run.locked():
+        manifest, cache = Manifest.read(run.folder), opened(run, recipe)
+        paths = dict(manifest.table.select("image_id", "path").iter_rows()) if files else None
+        wrong = list(cache.misfits(manifest.root if files else None, paths))
+        if wrong:
+            spoilt = pl.col("image_id").is_in([image_id for image_id, _ in wrong])
+            index = store.read_table(cache.folder / "index.parquet")
+            run.forget("cache")
+            store.write_table(cache.folder / "index.parquet", index.with_columns(signature=pl.when(~spoilt).then("signature")))
+    return cache.index.height, wrong

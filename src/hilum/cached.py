@@ -1,0 +1,136 @@
+"""A filled cache: pictures of one size, what was seen of their files, and whether what is stored is still what was written.
+
+A cache is a folder named by the pixels recipe and the code's version; labels, splits and filters do not touch it:
+
+    images.u8       uint8 (n, size, size), letterboxed, bright is dense; a picture that could not be read is black
+    images.u16      in its place where the recipe asks for 16 bits: uint16, little-endian, 65535 is white
+    masks.u8        uint8 (n, size, size), 0 outside, 1 right lung, 2 left; 0 where there is no usable mask; from the mask files, or
+                    where an image has none from the lungs drawn on it (`Manifest.shapes`)
+    index.parquet   one row an image, see FACTS; written when all are in
+    journal.jsonl   the same facts while it is being filled, one line an image, written after its pixels
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from hilum import store
+from hilum.errors import NotFound
+from hilum.manifest import Manifest
+from hilum.stack import Stack
+
+FACTS = {
+    "image_id": pl.String,
+    "row": pl.Int64,  # in the pictures' files
+    "signature": pl.String,  # size and time of the files and what is drawn, to see that they changed; null: read it again
+    "error": pl.String,  # why the picture could not be read; null: it could
+    "file_digest": pl.String,
+    "pixel_digest": pl.String,
+    "height": pl.Int64,  # of the file
+    "width": pl.Int64,
+    "bits": pl.Int64,
+    "minimum": pl.Int64,
+    "maximum": pl.Int64,
+    "mask_error": pl.String,  # why the mask is not used; null: it is, or there is none
+    "mask_values": pl.Int64,  # number of different values in the mask files; 2 where the lungs are drawn
+    "right_pixels": pl.Int64,  # of the lungs in the file's own pixels
+    "left_pixels": pl.Int64,
+    "cached_digest": pl.String,  # of both cached pictures, see `digest_of_pictures`
+}
+IMAGES = {8: "images.u8", 16: "images.u16"}  # by depth
+MASKS = "masks.u8"
+TYPES = {8: np.dtype("u1"), 16: np.dtype("<u2")}
+_CHECKED_AT_ONCE = 64  # pictures in memory while a cache is verified
+
+
+@dataclass(frozen=True)
+class Cache:
+    folder: Path
+    size: int
+    index: pl.DataFrame
+
+    @classmethod
+    def open(cls, folder: Path, size: int, manifest: Manifest) -> Cache:
+        """The cache as far as it concerns the images of `manifest`; others that it holds are not seen."""
+        if not (folder / "index.parquet").exists():
+            raise NotFound(f"no finished cache in {folder}: fill it with `hilum cache`")
+        index = manifest.table.select("image_id").join(store.read_table(folder / "index.parquet"), on="image_id", maintain_order="left")
+        return cls(folder, size, index)
+
+    @cached_property
+    def depth(self) -> int:
+        """Bits of a pixel: 8 or 16."""
+        return next((depth for depth, name in IMAGES.items() if (self.folder / name).exists()), 8)
+
+    @cached_property
+    def images(self) -> Stack:
+        return Stack(self.folder / IMAGES[self.depth], self.size, TYPES[self.depth])
+
+    @cached_property
+    def masks(self) -> Stack:
+        return Stack(self.folder / MASKS, self.size)
+
+    @cached_property
+    def _rows(self) -> Mapping[str, int]:
+        return dict(zip(self.index["image_id"], self.index["row"], strict=True))
+
+    def rows(self, image_ids: Iterable[str]) -> np.ndarray:
+        """int64 rows of `images` and `masks`, in the order of `image_ids`."""
+        return np.fromiter((self._rows[image_id] for image_id in image_ids), np.int64)
+
+    @property
+    def readable(self) -> pl.DataFrame:
+        return self.index.filter(pl.col("error").is_null())
+
+    @property
+    def with_mask(self) -> pl.DataFrame:
+        """Images whose mask is fit to learn from and to measure by: a mask of one lung alone would teach that the other is background."""
+        return self.readable.filter(pl.col("mask_error").is_null() & (pl.col("right_pixels") > 0) & (pl.col("left_pixels") > 0))
+
+    @property
+    def digest(self) -> str:
+        return store.digest_of_table(self.index.drop("signature"))
+
+    def misfits(self, root: Path | None = None, paths: Mapping[str, str] | None = None) -> Iterator[tuple[str, str]]:
+        """Images whose stored pictures are not those that were written, and what is wrong with each, in the index's order.
+
+        With `root` and the images' `paths` below it, also those whose files are not those that were read, although their size and
+        time say so.
+        """
+        paths = paths or {}
+        columns = self.index.select("image_id", "row", "cached_digest", "file_digest")
+        with ThreadPoolExecutor(2) as pool:
+            for some in columns.iter_slices(_CHECKED_AT_ONCE):
+                rows = list(some.iter_rows(named=True))
+                for row, wrong in zip(rows, pool.map(self._wrong_with, rows), strict=True):
+                    if wrong is None and root is not None and row["image_id"] in paths:
+                        wrong = _file_wrong(root, paths[row["image_id"]], row["file_digest"])
+                    if wrong:
+                        yield row["image_id"], wrong
+
+    def _wrong_with(self, facts: Mapping[str, int | str]) -> str | None:
+        row = facts["row"]
+        if row >= min(len(self.images), len(self.masks)):
+            return f"row {row} is missing: the pictures' files end before it"
+        if digest_of_pictures(self.images[row], self.masks[row]) != facts["cached_digest"]:
+            return f"row {row} does not hold the pictures that were written"
+        return None
+
+
+def digest_of_pictures(image: np.ndarray, mask: np.ndarray) -> str:
+    return store.digest(image.tobytes() + mask.tobytes())
+
+
+def _file_wrong(root: Path, path: str, expected: str | None) -> str | None:
+    try:
+        same = expected is None or store.digest_of_file(root / path) == expected
+    except OSError as error:
+        return f"{path} cannot be opened ({error.strerror})"
+    return None if same else f"{path} holds other bytes than those that were read, with the same size and time"
