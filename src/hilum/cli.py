@@ -118,10 +118,32 @@ def export(
     typer.echo(json.dumps(told, indent=1) if as_json else f"{folder}  {_line(told)}")
 
 
-@app.command(epilog="Example: hilum cache data/chest --to runs/chest")
-def cache(source: Source, to: To = None, quick: Quick = False, as_json: Json = False) -> None:
-    """Decode every picture once into a memory map, noting what is seen of each file."""
-    _perform(source, to, quick, "cache", as_json)
+@app.command(epilog="Examples: hilum cache data/chest --to runs/chest; hilum cache verify runs/chest --files")
+def cache(
+    source: Annotated[Path, typer.Argument(help="A folder of radiographs, a recipe (.toml), the folder of a run; or the word verify.", show_default=False)],
+    verified: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="After `verify`: the run to check.", show_default=False)] = None,
+    files: Annotated[bool, typer.Option("--files", help="With verify: check the picture files too.")] = False,
+    to: To = None,
+    quick: Quick = False,
+    as_json: Json = False,
+) -> None:
+    """Decode every picture once, noting what is seen of each file; or verify that all is still as it was written."""
+    if verified is None and not files:
+        _perform(source, to, quick, "cache", as_json)
+        return
+    if verified is None or str(source) != "verify":
+        raise typer.BadParameter("expected `hilum cache verify RUN`", param_hint="SOURCE")
+    from hilum.run import Run
+    from hilum.steps import cache as step
+
+    images, wrong = step.verify(Run(verified), files=files)
+    if as_json:
+        typer.echo(json.dumps({"images": images, "wrong": [{"image_id": image_id, "what": what} for image_id, what in wrong]}, indent=1))
+    else:
+        typer.echo("\n".join([*(f"{image_id}: {what}" for image_id, what in wrong), f"{images} images checked, {len(wrong)} do not fit"]))
+    if wrong:
+        typer.echo(f"hilum: `hilum cache {verified}` reads these files again", err=True)
+        raise typer.Exit(1)
 
 
 @app.command(epilog="Example: hilum audit data/chest --fail-on error")
