@@ -1,0 +1,89 @@
+"""Bytes of a DICOM file to pydicom's data set: with or without preamble, inflated within bounds, without warnings on the terminal.
+
+pydicom tells doubts through Python's warnings, whose filters are one for the whole process: `quietly` gathers them under a lock, so
+that threads which read files side by side do not undo one another's, and hands them to the account. Pixels are not parsed: `parsed`
+gives the place where they begin, so that no copy of them is made.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+from hilum.files import _dicom_walk, raster
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+_CHUNK = 1 << 20  # bytes inflated at once; the size of the picture is told within the first
+_MOST_HEADER = 64 << 20  # bytes of a deflated file that are no pixels
+_PARSING = threading.RLock()
+_FIRST_TAGS = (0x0000, 0x0001, 0x0005, 0x0008, 0x0012, 0x0014, 0x0016, 0x0018)  # of group 8: one of these begins a bare data set
+
+
+class Parsed(NamedTuple):
+    dataset: Dataset  # up to the pixels
+    data: memoryview  # the bytes it was parsed from: inflated ones where the file is deflated
+    pixels: int  # the place of the pixels' element in `data`
+
+
+@contextmanager
+def quietly() -> Iterator[list[str]]:
+    """pydicom's doubts, once each, as a list that is full when the block ends; one thread at a time."""
+    told: list[str] = []
+    with _PARSING, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield told
+        told += dict.fromkeys(" ".join(str(one.message).split()) for one in caught)
+
+
+def looks_bare(head: bytes) -> bool:
+    """Whether a file without preamble begins as a data set does: file meta information, or an element of group 8 that comes first."""
+    if len(head) < 12:
+        return False
+    for order in ("little", "big"):
+        group, element = int.from_bytes(head[:2], order), int.from_bytes(head[2:4], order)
+        if (group == 2 and element in (0, 1, 2, 16)) or (group == 8 and element in _FIRST_TAGS):
+            explicit = head[4:6].isalpha() and head[4:6].isupper()
+            return explicit or int.from_bytes(head[4:8], order) < 1024
+    return False
+
+
+def parsed(data: bytes) -> Parsed:
+    """Raises what pydicom raises, and `ValueError` for what is no DICOM file and for what inflates beyond any picture."""
+    from pydicom import dcmread
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.filereader import read_dataset
+
+    if data[128:132] != b"DICM" and not looks_bare(data[:12]):
+        raise ValueError("it neither has DICOM's preamble nor begins as a data set")
+    behind_meta = _dicom_walk.behind_deflated_meta(data)
+    if behind_meta is None:
+        stream = io.BytesIO(data)
+        return Parsed(dcmread(stream, stop_before_pixels=True, force=True), memoryview(data), stream.tell())
+    stream = _inflated(memoryview(data)[behind_meta:])
+    found = read_dataset(stream, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, vr, length: tag >= 0x7FE00008)
+    found.file_meta = FileMetaDataset()
+    found.file_meta.TransferSyntaxUID = _dicom_walk.DEFLATED
+    place = stream.tell()
+    return Parsed(found, stream.getbuffer(), place)
+
+
+def _inflated(data: memoryview) -> io.BytesIO:
+    """PS3.5 A.5: raw deflate. Raises `ValueError` at more bytes than the picture that it tells of needs."""
+    engine, stream, most = zlib.decompressobj(-zlib.MAX_WBITS), io.BytesIO(), _MOST_HEADER
+    while data and not engine.eof:
+        chunk = engine.decompress(data, _CHUNK)
+        if not stream.tell():
+            most += 2 * min(_dicom_walk.pixels_told(chunk), raster.MOST_PIXELS)
+        stream.write(chunk)
+        if stream.tell() > most:
+            raise ValueError(f"it inflates to more than the {most:,} bytes that its picture can need")
+        data = engine.unconsumed_tail
+    stream.seek(0)
+    return stream

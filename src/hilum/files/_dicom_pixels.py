@@ -1,0 +1,319 @@
+"""DICOM pixel data to whole numbers: native, RLE, deflated frames and every compressed form that imagecodecs decodes.
+
+`decode` gives stored values as uint8 or uint16 (height, width), unused high bits off; signed ones are raised by half of their range.
+Bits beside Bits Stored are masked, overlays of old (PS3.5 8.1.1) among them. Where a compressed picture and the header disagree in
+size, bits, sign or kind, the picture is believed, as PS3.5 8.2 wants, and the account says so. Where imagecodecs fails, pydicom's own
+decoders and plug-ins are asked. Colour that is grey (three equal channels, flat chroma, a palette of greys) becomes one channel.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hilum.errors import BadData
+from hilum.files import _dicom_stream, raster
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pydicom import Dataset
+
+    from hilum.files._dicom_parsing import Parsed
+
+GREY, COLOUR = ("MONOCHROME1", "MONOCHROME2"), ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_PARTIAL_422", "YBR_ICT", "YBR_RCT")
+PALETTE = "PALETTE COLOR"
+_DECODERS = {"jpeg": ("jpeg8_decode", "ljpeg_decode"), "jpegls": ("jpegls_decode",), "jpeg2k": ("jpeg2k_decode",), "htj2k": ("htj2k_decode", "jpeg2k_decode"), "jpegxl": ("jpegxl_decode",)}
+_KINDS = {  # the kind of picture that a transfer syntax announces, by what follows 1.2.840.10008.1.2.4. (PS3.5 A.4)
+    **{str(number): "jpeg" for number in range(50, 71)}, "80": "jpegls", "81": "jpegls", **dict.fromkeys(("90", "91", "92", "93"), "jpeg2k"),
+    **dict.fromkeys(("201", "202", "203"), "htj2k"), **dict.fromkeys(("110", "111", "112"), "jpegxl"),
+}  # fmt: skip
+_COMPRESSED = "1.2.840.10008.1.2.4."
+RLE, DEFLATED_FRAME = "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.8.1"
+_PIXELS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
+_UNKNOWN_LENGTH = 0xFFFFFFFF
+_FAULTS = (RuntimeError, ValueError, TypeError)  # what the decoders of imagecodecs raise
+_COLOURED = 1e-3  # of the pixels may be coloured, a stamp or a mark, in a picture that counts as grey
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The image pixel module of a header (PS3.3 C.7.6.3), and where the pixels are."""
+
+    rows: int
+    columns: int
+    samples: int
+    planar: bool  # colour by plane, not by pixel
+    allocated: int
+    bits: int
+    high: int
+    signed: bool
+    photometric: str
+    syntax: str | None
+    name: str  # of the syntax, for people
+    big_endian: bool
+    place: int  # of the value
+    length: int
+    vr: str
+    palette: np.ndarray | None  # (2 ** bits, 3)
+
+    @property
+    def native(self) -> bool:
+        return self.length != _UNKNOWN_LENGTH and not (self.syntax or "").startswith((_COMPRESSED, RLE, DEFLATED_FRAME))
+
+
+@dataclass(frozen=True)
+class Pixels:
+    values: np.ndarray  # uint8 or uint16 (height, width)
+    bits: int
+    signed: bool  # raised by half of the range of `bits`
+    account: tuple[str, ...]
+
+
+def layout(parsed: Parsed, where: object) -> Layout:
+    """Raises `BadData` for all that is not one grey picture of at most 16 bits."""
+    dataset, data, place = parsed
+    _, little = dataset.original_encoding
+    order = "big" if little is False else "little"
+    tag = int.from_bytes(data[place : place + 2], order) << 16 | int.from_bytes(data[place + 2 : place + 4], order)
+    if tag != _PIXELS[2]:
+        what = "float pixels" if tag in _PIXELS[:2] else "no picture"
+        kind = getattr(dataset.get("SOPClassUID"), "name", "of no stated kind")
+        raise BadData(f"{where}: holds {what} ({kind}); expected one grey picture of 8 to 16 bits; take the file out of the folder")
+    if (frames := int(dataset.get("NumberOfFrames") or 1)) > 1:
+        raise BadData(f"{where}: holds {frames} frames; expected one picture; export the frame you mean as a file of its own")
+    rows, columns = int(dataset.Rows), int(dataset.Columns)
+    photometric, samples = str(dataset.PhotometricInterpretation), int(dataset.get("SamplesPerPixel") or 1)
+    if photometric not in (*GREY, *COLOUR, PALETTE) or samples != (3 if photometric in COLOUR else 1):
+        raise BadData(f"{where}: its pixels are {photometric} of {samples} samples; expected MONOCHROME1 or MONOCHROME2; export it in grey")
+    _within(where, rows, columns)
+    bits, allocated = int(dataset.BitsStored), int(dataset.BitsAllocated)
+    if allocated not in (8, 16, 32) or not 2 <= bits <= min(allocated, 16):
+        raise BadData(f"{where}: has {bits} bits stored in {allocated}; expected 2 to 16 bits in 8, 16 or 32; export it again")
+    syntax = dataset.file_meta.get("TransferSyntaxUID") if hasattr(dataset, "file_meta") else None
+    vr, value, length = _element(dataset, data, place, order)
+    high = dataset.get("HighBit")
+    return Layout(
+        rows, columns, samples, bool(dataset.get("PlanarConfiguration")), allocated, bits, bits - 1 if high is None else int(high),
+        bool(dataset.PixelRepresentation), photometric, str(syntax) if syntax else None, syntax.name if syntax else "no transfer syntax told",
+        order == "big", value, length, vr, _palette(dataset, bits) if photometric == PALETTE else None,
+    )  # fmt: skip
+
+
+def _within(where: object, rows: int, columns: int) -> None:
+    if rows * columns > raster.MOST_PIXELS:
+        raise BadData(f"{where}: {rows}x{columns} pixels are more than the {raster.MOST_PIXELS:,} that are read; shrink it first")
+
+
+def _element(dataset: Dataset, data: memoryview, place: int, order: str) -> tuple[str, int, int]:
+    """VR, place and length of the pixels' value (PS3.5 7.1)."""
+    implicit, _ = dataset.original_encoding
+    if implicit:
+        return "OW", place + 8, int.from_bytes(data[place + 4 : place + 8], order)
+    vr = bytes(data[place + 4 : place + 6]).decode("ascii", "replace")
+    if vr in ("US", "SS"):  # the short form, which no writer should use for pixels
+        return vr, place + 8, int.from_bytes(data[place + 6 : place + 8], order)
+    return vr, place + 12, int.from_bytes(data[place + 8 : place + 12], order)
+
+
+def _palette(dataset: Dataset, bits: int) -> np.ndarray:
+    from pydicom.pixels.processing import apply_color_lut
+
+    return apply_color_lut(np.arange(1 << bits, dtype=np.uint16), dataset)
+
+
+def decode(parsed: Parsed, told: Layout, where: object, asked: Callable[[], np.ndarray]) -> Pixels:
+    """`asked` gives pydicom's own stored values, for when imagecodecs fails. Raises `BadData` for colour, whatever a decoder raises for broken streams."""
+    account: list[str] = []
+    if told.native:
+        values = _native(parsed.data[told.place :][: told.length], told, account)
+    else:
+        stream = _frame(parsed.data, told)
+        if told.syntax == RLE:
+            values = _run_lengths(stream, told, asked, account)
+        elif told.syntax == DEFLATED_FRAME:
+            values = _native(memoryview(_inflated(stream, told)), told, account)
+        else:
+            told, values = _compressed(stream, told, where, asked, account)
+    if values.ndim == 3:
+        values = _without_colour(where, values, told, account)
+    values, told = _unsigned(values, told, account)
+    if told.palette is not None:
+        values, told = _painted(where, values, told, account)
+    sign = "signed" if told.signed else "unsigned"
+    return Pixels(values, told.bits, told.signed, (f"{told.bits}-bit {sign} {told.name} decoded", *account))
+
+
+# ---------------------------------------------------------------------------------------------------------------------------- forms
+
+
+def _native(data: memoryview, told: Layout, account: list[str]) -> np.ndarray:
+    """Values of uncompressed cells (PS3.5 8.1.1); no copy where they need no change."""
+    kind = f"{'>' if told.big_endian else '<'}u{told.allocated // 8}"
+    count = told.rows * told.columns * told.samples
+    if told.photometric == "YBR_FULL_422":
+        return _subsampled(data, told)
+    if told.big_endian and told.allocated == 8 and told.vr == "OW":  # bytes of each word are swapped (PS3.5 A.3, 8.1.2)
+        data = memoryview(np.frombuffer(data, "<u2", len(data) // 2).byteswap().tobytes())
+    if len(data) < count * told.allocated // 8:
+        raise ValueError(f"{len(data)} bytes, {count * told.allocated // 8} are needed")
+    if len(data) > count * told.allocated // 8 + 1:
+        account.append(f"{len(data) - count * told.allocated // 8} bytes behind the pixels left out")
+    values = np.frombuffer(data, kind, count)
+    if told.samples == 3:
+        return values.reshape(3, told.rows, told.columns).transpose(1, 2, 0) if told.planar else values.reshape(told.rows, told.columns, 3)
+    return values.reshape(told.rows, told.columns)
+
+
+def _subsampled(data: memoryview, told: Layout) -> np.ndarray:
+    """Two brightnesses, then one pair of colours for both (PS3.3 C.7.6.3.1.2)."""
+    cells = np.frombuffer(data, np.uint8, told.rows * told.columns * 2).reshape(told.rows, told.columns // 2, 4)
+    return np.stack([cells[:, :, :2].reshape(told.rows, -1), *(np.repeat(cells[:, :, place], 2, axis=1) for place in (2, 3))], axis=2)
+
+
+def _frame(data: memoryview, told: Layout) -> memoryview:
+    """The one frame of encapsulated pixels, its fragments joined (PS3.5 A.4); the offset table, the first item, is not needed for one."""
+    if told.length != _UNKNOWN_LENGTH:
+        return data[told.place : told.place + told.length]
+    place, fragments, first = told.place, [], True
+    order = "big" if told.big_endian else "little"
+    while data[place : place + 4] == (b"\xff\xfe\xe0\x00" if told.big_endian else b"\xfe\xff\x00\xe0"):
+        length = int.from_bytes(data[place + 4 : place + 8], order)
+        if not first:
+            fragments.append(data[place + 8 : place + 8 + length])
+        place, first = place + 8 + length, False
+    if not any(fragments):
+        raise ValueError("no fragment of it is there")
+    return fragments[0] if len(fragments) == 1 else memoryview(b"".join(fragments))
+
+
+def _inflated(stream: memoryview, told: Layout) -> bytes:
+    """PS3.5 A.4.12: each frame deflated by itself. No more than the picture needs is inflated."""
+    return zlib.decompressobj(-zlib.MAX_WBITS).decompress(stream, told.rows * told.columns * told.samples * told.allocated // 8)
+
+
+def _run_lengths(stream: memoryview, told: Layout, asked: Callable[[], np.ndarray], account: list[str]) -> np.ndarray:
+    """PS3.5 annex G. Segments are bytes of a sample, so colour comes by plane."""
+    import imagecodecs
+
+    native = replace(told, big_endian=False, planar=True, vr="OB", photometric="RGB" if told.samples == 3 else told.photometric)
+    if int.from_bytes(stream[:4], "little") != told.samples * told.allocated // 8:
+        raise ValueError(f"{int.from_bytes(stream[:4], 'little')} segments, {told.samples * told.allocated // 8} are needed")
+    try:
+        cells = imagecodecs.dicomrle_decode(stream, f"<u{told.allocated // 8}")
+        return _native(memoryview(cells), native, account)
+    except _FAULTS as error:
+        return _by_pydicom(asked, error, account)
+
+
+def _compressed(stream: memoryview, told: Layout, where: object, asked: Callable[[], np.ndarray], account: list[str]) -> tuple[Layout, np.ndarray]:
+    import imagecodecs
+
+    seen = _dicom_stream.look(stream)
+    if seen is None:
+        raise ValueError("the compressed picture begins as none of the kinds that are read")
+    _within(where, seen.height, seen.width)
+    announced = _KINDS.get((told.syntax or "").removeprefix(_COMPRESSED))
+    if announced != seen.kind and {announced, seen.kind} != {"jpeg2k", "htj2k"}:
+        account.append(f"the picture is {seen.kind}, whatever the transfer syntax says")
+    first: Exception | None = None
+    values = None
+    for decoder in _DECODERS[seen.kind]:
+        try:
+            options = {"colorspace": "YCBCR", "outcolorspace": "YCBCR"} if decoder == "jpeg8_decode" and seen.components == 3 else {}
+            values = getattr(imagecodecs, decoder)(stream, **options)
+            break
+        except _FAULTS as error:
+            first = first or error
+    if values is None:
+        values = _by_pydicom(asked, first or ValueError("no decoder"), account)
+    return _settled(told, seen, values, account), values
+
+
+def _by_pydicom(asked: Callable[[], np.ndarray], error: Exception, account: list[str]) -> np.ndarray:
+    """pydicom's plug-ins in the place of imagecodecs; where they fail too, its error is the one to tell."""
+    try:
+        values = asked()
+    except Exception as again:
+        raise error from again
+    account.append(f"decoded by pydicom, because imagecodecs failed ({str(error)[:60]})")
+    return values
+
+
+def _settled(told: Layout, seen: _dicom_stream.Stream, values: np.ndarray, account: list[str]) -> Layout:
+    """The layout with what the picture says in place of what the header says (PS3.5 8.2)."""
+    height, width = values.shape[:2]
+    if (height, width) != (told.rows, told.columns):
+        account.append(f"Rows and Columns say {told.rows}x{told.columns}, the compressed picture is {height}x{width} (believed, PS3.5 8.2)")
+    bits, signed = told.bits, told.signed
+    if seen.bits and bits < seen.bits <= 16 and not signed and not seen.signed and values.ndim == 2 and int(values.max(initial=0)) >> bits:
+        account.append(f"Bits Stored says {bits}, the compressed picture has {seen.bits} (believed, PS3.5 8.2)")
+        bits = seen.bits
+    if seen.kind in ("jpeg2k", "htj2k") and seen.signed != signed and values.ndim == 2:
+        if seen.signed:
+            account.append("Pixel Representation says unsigned, the compressed picture is signed (believed, PS3.5 8.2)")
+            bits, signed = min(max(bits, seen.bits or bits), 16), True
+        else:  # writers that put two's complement into an unsigned picture: only so do its values fit a signed header
+            account.append(f"Pixel Representation says signed, the compressed picture is unsigned: taken as two's complement of {bits} bits")
+    return replace(told, rows=height, columns=width, bits=bits, high=bits - 1, signed=signed)
+
+
+# --------------------------------------------------------------------------------------------------------------------------- values
+
+
+def _unsigned(values: np.ndarray, told: Layout, account: list[str]) -> tuple[np.ndarray, Layout]:
+    """Without the bits beside Bits Stored; signed values raised by half of their range."""
+    bits, shift = told.bits, told.high + 1 - told.bits
+    if not 0 <= shift <= told.allocated - bits:
+        account.append(f"High Bit {told.high} cannot be, {bits - 1} taken")
+        shift = 0
+    if values.dtype.kind == "i" or values.dtype.itemsize > 2 or not values.dtype.isnative:
+        values = (values >> values.dtype.type(shift)).astype(np.uint16)  # signed ones wrap, and are put right below
+    elif shift:
+        values = values >> values.dtype.type(shift)
+    if bits < 8 * values.dtype.itemsize and (told.signed or int(values.max(initial=0)) >> bits):
+        if not told.signed:
+            account.append(f"bits above the {bits} stored left out (PS3.5 8.1.1)")
+        values = values & values.dtype.type((1 << bits) - 1)
+    if told.signed:
+        values = values ^ values.dtype.type(1 << (bits - 1))
+    kind = np.uint8 if bits <= 8 else np.uint16
+    return (values if values.dtype == kind else values.astype(kind)), told
+
+
+def _without_colour(where: object, values: np.ndarray, told: Layout, account: list[str]) -> np.ndarray:
+    """One channel of three: brightness where the other two are flat chroma, else any where all are equal. Raises `BadData` for colour."""
+    middle, slack = 1 << (told.bits - 1), max(1 << told.bits >> 6, 1)
+    first, second, third = (values[:, :, channel].astype(np.int32) for channel in range(3))
+    for chroma in (False, True):
+        off = [np.abs(one - (middle if chroma else first)) > slack for one in (second, third)]
+        if (off[0] | off[1]).mean() <= _COLOURED:
+            account.append(f"{told.photometric} that is grey: {'its brightness' if chroma else 'one of three equal channels'} taken")
+            return np.ascontiguousarray(values[:, :, 0])
+    raise BadData(f"{where}: its pixels are {told.photometric}, in colour; expected MONOCHROME1 or MONOCHROME2; export it in grey")
+
+
+def _painted(where: object, values: np.ndarray, told: Layout, account: list[str]) -> tuple[np.ndarray, Layout]:
+    """Greys of a palette's entries (PS3.3 C.7.6.3.1.5). Raises `BadData` where those in use are coloured."""
+    assert told.palette is not None
+    palette: Any = told.palette
+    used = np.flatnonzero(np.bincount(values.ravel(), minlength=len(palette)))
+    if np.ptp(palette[used].astype(np.int32), axis=1).max() > np.iinfo(palette.dtype).max >> 6:
+        raise BadData(f"{where}: its pixels are {PALETTE}, in colour; expected MONOCHROME1 or MONOCHROME2; export it in grey")
+    account.append("palette of greys applied")
+    return palette[:, 0][values], replace(told, bits=8 * palette.dtype.itemsize, signed=False)
+
+
+def stored(data: bytes) -> np.ndarray:
+    """Stored values by pydicom's own decoders. Raises what these raise, also where none is installed."""
+    import io
+
+    from pydicom import dcmread
+    from pydicom.pixels import get_decoder
+
+    dataset = dcmread(io.BytesIO(data), force=True)
+    return get_decoder(dataset.file_meta.TransferSyntaxUID).as_array(dataset, index=0, raw=True)[0]
+
