@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
-from hilum.models._augment import Augmentation, Draw, apply, draw
+from hilum.augment import Augmentation, Draw, apply, draw
 
 NONE = Augmentation(rotation_degrees=0, scale=0, shift=0, contrast=0, brightness=0, gamma=0, elastic=0, flip=False)
 ALL = Augmentation(rotation_degrees=25, scale=0.3, shift=0.15, contrast=0.3, brightness=0.2, gamma=0.4, elastic=0.04, flip=True)

@@ -10,7 +10,7 @@ import hilum
 SOURCE = Path(hilum.__file__).parent
 BANDS = (
     ("errors", "store", "shelf"),
-    ("vocabulary", "known", "mask_text", "outlines", "shapes", "readings", "radiograph", "lungs", "phantom", "intervals", "drawing", "findings", "manifest", "recipe", "run", "exported", "stack", "cached"),
+    ("vocabulary", "known", "mask_text", "outlines", "shapes", "readings", "radiograph", "lungs", "phantom", "intervals", "drawing", "findings", "manifest", "recipe", "run", "exported", "stack", "cached", "augment", "batches"),
     ("files", "datasets", "checks", "models", "metrics", "exports"),
     ("steps",),
     ("cli", "__main__"),

@@ -37,14 +37,15 @@ class Radiograph:
     @property
     def pixels(self) -> np.ndarray:
         """float32 (height, width) in [0, 1], bright is dense; made anew at each call where there is a table."""
-        return self.values if self.shown is None else _looked_up(self.values, self.shown)
+        return self.values if self.shown is None else look_up(self.values, self.shown)
 
 
-def _looked_up(values: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """`table[values]`. OpenCV does it several times as fast as indexing, but wants a table of all values of the type."""
+def look_up(values: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """`table[values]` of uint8 or uint16 values. OpenCV is several times as fast as indexing, but wants a table of all values of the type."""
     if values.dtype == np.uint16 and not _WIDE_TABLES:
         return table[values]
-    whole = np.zeros(1 << 8 * values.dtype.itemsize, np.float32)
+    entries = 1 << 8 * values.dtype.itemsize
+    whole = np.zeros(entries, table.dtype)
     whole[: len(table)] = table
     return cv2.LUT(np.ascontiguousarray(values), whole)
 

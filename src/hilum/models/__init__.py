@@ -2,5 +2,6 @@
 
 Every plug-in holds `TASK`, `OUTPUTS`, `CARD`, a frozen dataclass `Settings` and `fit`, which returns a network ready for export:
 uint8 images (n, size, size), bright is dense, in; float32 out. The modules whose names start with an underscore are shared by the
-plug-ins: the one training loop (`_loop`), augmentation (`_augment`), the way to ONNX (`_export`) and the lung networks (`_lungs`).
+plug-ins: the one training loop (`_loop`), the way to ONNX (`_export`) and the lung networks (`_lungs`); `_dataset` is for loops of
+one's own.
 """

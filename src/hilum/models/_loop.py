@@ -11,9 +11,9 @@ import hashlib
 import math
 import pickle
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hilum.batches import ahead
 from hilum.errors import BadRecipe, TooFew
 from hilum.store import digest, replacing
 
@@ -170,13 +171,7 @@ def _ahead(
         images, targets = (np.concatenate(part) for part in zip(*made, strict=True))
         return torch.from_numpy(images), torch.from_numpy(targets)
 
-    with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(make, 0)
-        for step in range(steps):
-            ready = coming.result()
-            if step + 1 < steps:
-                coming = pool.submit(make, step + 1)
-            yield ready
+    return ahead(partial(make, step) for step in range(steps))
 
 
 @torch.no_grad()

@@ -19,9 +19,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hilum import augment
+from hilum.batches import Pictures
 from hilum.errors import BadRecipe
 from hilum.lungs import LEFT, RIGHT
-from hilum.models import _augment, _loop
+from hilum.models import _loop
 
 PATCH = 4
 SIZES = range(64, 1025, 32)
@@ -69,13 +71,11 @@ def fit(
             f"images are {images.shape[1]} x {images.shape[2]} pixels; the lung networks take squares of "
             f"{SIZES.start} to {SIZES.stop - 1} pixels whose side 32 divides: choose such a size"
         )
-    changes = _augment.Augmentation(
-        **{name: getattr(settings, name) for name in _augment.Augmentation.__dataclass_fields__}
-    )
+    changes, pictures = augment.Augmentation.of(settings), Pictures(images, masks)
 
     def batch(chosen: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        pairs = [_augment.apply(_augment.draw(changes, rng), images[row], masks[row]) for row in chosen]
-        return np.stack([image for image, _ in pairs]), np.stack([mask for _, mask in pairs])
+        made = pictures.batch(chosen, augment.draws(changes, rng, len(chosen)))
+        return made.images, made.masks
 
     steps = max(1, _loop.steps_per_epoch(len(rows), settings.batch_size))
     schedule = _loop.Schedule(

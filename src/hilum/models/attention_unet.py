@@ -32,7 +32,7 @@ QUICK: Mapping[str, int | float] = {"width": 16, "epochs": 4, "least_steps": 160
 @dataclass(frozen=True)
 class Settings:
     """As `unet.Settings`: `width` is the number of channels at the finest level; training runs for `epochs`, or longer on few images,
-    until `least_steps` batches; from `rotation_degrees` on, the limits of `_augment.Augmentation`."""
+    until `least_steps` batches; from `rotation_degrees` on, the limits of `hilum.augment.Augmentation`."""
 
     width: int = 24
     epochs: int = 8

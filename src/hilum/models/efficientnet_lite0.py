@@ -16,8 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hilum import augment
+from hilum.batches import Pictures
 from hilum.errors import TooFew
-from hilum.models import _augment, _backbone, _loop
+from hilum.models import _backbone, _loop
 from hilum.shelf import Card
 
 TASK = "finding"
@@ -47,7 +49,7 @@ QUICK: Mapping[str, int | float] = {"epochs": 4, "frozen": 3, "least_steps": 100
 class Settings:
     """`frozen` is the number of the first stages, of seven, that stay as they came; it counts with `pretrained` only.
     Training runs for `epochs`, or longer on few images, until `least_steps` batches. The augmentation's limits, from
-    `rotation_degrees` on, are those of `_augment.Augmentation`. float32 is as fast here as bfloat16, on processors that
+    `rotation_degrees` on, are those of `hilum.augment.Augmentation`. float32 is as fast here as bfloat16, on processors that
     have it, and finer."""
 
     pretrained: bool = True
@@ -93,13 +95,11 @@ def fit(
         raise TooFew(
             f"cannot train a classifier on {present} image(s) with the finding and {absent} without it: both are needed"
         )
-    changes = _augment.Augmentation(
-        **{name: getattr(settings, name) for name in _augment.Augmentation.__dataclass_fields__}
-    )
+    changes, pictures = augment.Augmentation.of(settings), Pictures(images, targets=targets)
 
     def batch(chosen: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        changed = [_augment.apply(_augment.draw(changes, rng), images[row])[0] for row in chosen]
-        return np.stack(changed), targets[chosen].astype(np.float32)
+        made = pictures.batch(chosen, augment.draws(changes, rng, len(chosen)))
+        return made.images, made.targets.astype(np.float32)
 
     def loss(logits: Tensor, truth: Tensor) -> Tensor:
         return F.binary_cross_entropy_with_logits(

@@ -31,7 +31,7 @@ QUICK: Mapping[str, int | float] = {"width": 16, "epochs": 4, "least_steps": 160
 @dataclass(frozen=True)
 class Settings:
     """`width` is the number of channels at the finest level. Training runs for `epochs`, or longer on few images, until `least_steps`
-    batches. The augmentation's limits, from `rotation_degrees` on, are those of `_augment.Augmentation`."""
+    batches. The augmentation's limits, from `rotation_degrees` on, are those of `hilum.augment.Augmentation`."""
 
     width: int = 24
     epochs: int = 8

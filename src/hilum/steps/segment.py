@@ -24,7 +24,7 @@ from hilum.run import Run
 from hilum.steps import Progress, cache, portion, split
 from hilum.steps._training import TRAINING, Lesson, digests
 
-VERSION = 1
+VERSION = 2
 FEWEST_MASKS = 8  # for one training; fewer teach nothing
 WHOLE = "lungs"  # the model of the whole training part
 MASKS, INDEX = "segment/masks.u8", "segment/lungs.parquet"

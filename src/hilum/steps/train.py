@@ -22,7 +22,7 @@ from hilum.steps._training import TRAINING, Lesson, digests
 from hilum.steps.region import Regions
 from hilum.vocabulary import State
 
-VERSION = 1
+VERSION = 2
 FINDING, ANOMALY = "train/finding.onnx", "train/anomaly.onnx"
 
 
