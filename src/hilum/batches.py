@@ -36,19 +36,20 @@ class Pictures:
     targets: np.ndarray | None = None  # (n, ...)
 
     def batch(self, rows: np.ndarray, drawn: Sequence[Draw] | None = None) -> Batch:
-        """The pictures of `rows`, each changed by its draw; as they are without draws."""
+        """The pictures of `rows`, at least one, each changed by its draw; as they are without draws."""
         targets = None if self.targets is None else self.targets[rows]
-        images, masks = _taken(self.images, rows), None if self.masks is None else _taken(self.masks, rows)
         boxes, points = (None if all_of is None else [all_of[row] for row in rows] for all_of in (self.boxes, self.points))
         if drawn is None:
-            return Batch(rows, images, masks, boxes, points, targets)
-        moves = [Move(one, images.shape[1:]) for one in drawn]
-        changed = np.empty((len(rows), *moves[0].target), images.dtype) if moves else images
-        for at, (move, image) in enumerate(zip(moves, images, strict=True)):
+            return Batch(rows, self.images[rows], None if self.masks is None else self.masks[rows], boxes, points, targets)
+        moves = [Move(one, self.images.shape[1:]) for one in drawn]
+        changed = np.empty((len(rows), *moves[0].target), self.images.dtype)
+        for at, (move, image) in enumerate(zip(moves, _taken(self.images, rows), strict=True)):
             seen = grey(move.draw, move.picture(image, changed[at]))
             if seen is not changed[at]:
                 changed[at] = seen
-        labels = None if masks is None else np.stack([move.labels(mask) for move, mask in zip(moves, masks, strict=True)])
+        labels = None
+        if self.masks is not None:
+            labels = np.stack([move.labels(mask) for move, mask in zip(moves, _taken(self.masks, rows), strict=True)])
         boxes = boxes and [move.boxes(some) for move, some in zip(moves, boxes, strict=True)]
         points = points and [move.points(some) for move, some in zip(moves, points, strict=True)]
         return Batch(rows, changed, labels, boxes, points, targets)
@@ -98,10 +99,11 @@ def ahead(works: Iterable[Callable[[], Made]]) -> Iterator[Made]:
             yield coming.result()
 
 
-def as_float(images: np.ndarray) -> np.ndarray:
-    """float32 in [0, 1], same shape, of uint8 or uint16 images."""
-    return np.divide(images, np.float32(np.iinfo(images.dtype).max), dtype=np.float32)
+def as_float(images: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """float32 in [0, 1], same shape, of uint8 or uint16 images; into `out` where it is given, which spares the system new memory."""
+    return np.divide(images, np.float32(np.iinfo(images.dtype).max), out=out, dtype=np.float32)
 
 
-def _taken(pictures: np.ndarray | Stack, rows: np.ndarray) -> np.ndarray:
-    return pictures.read(rows) if isinstance(pictures, Stack) else pictures[rows]
+def _taken(pictures: np.ndarray | Stack, rows: np.ndarray) -> Sequence[np.ndarray]:
+    """The pictures of `rows`, of an array without copying them."""
+    return pictures.read(rows) if isinstance(pictures, Stack) else [pictures[row] for row in rows]

@@ -50,6 +50,8 @@ class Stack:
         out = np.empty((len(rows), *self.shape[1:]), self.dtype) if out is None else out
         if out.shape != (len(rows), *self.shape[1:]) or out.dtype != self.dtype or not out.flags.c_contiguous:
             raise ValueError(f"out must be contiguous {self.dtype} {(len(rows), *self.shape[1:])}, got {out.dtype} {out.shape}")
+        if not rows:
+            return out
         places = memoryview(out).cast("B")
         wanted = [(places[at * self._bytes : (at + 1) * self._bytes], row * self._bytes) for at, row in enumerate(rows)]
         late = [one for one in wanted if not self._at_once(*one)]
