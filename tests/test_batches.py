@@ -48,7 +48,7 @@ def test_image_mask_box_and_points_stay_aligned(name: str) -> None:
         made = found.batch(np.array([0]), [drawn])
         (top, left, bottom, right), (row, column) = made.boxes[0][0], made.points[0][0]
         seen, labels = made.images[0] > 100, made.masks[0] > 0
-        assert np.abs(centre(made.images[0]) - (row, column)).max() < 0.25
+        assert np.abs(centre(made.images[0]) - (row, column)).max() < 0.5
         assert np.abs(centre(labels) - (row, column)).max() < 0.6  # the nearest label is up to half a pixel off
         inside = np.zeros(seen.shape, bool)
         inside[max(0, round(top - 1)) : round(bottom + 1), max(0, round(left - 1)) : round(right + 1)] = True

@@ -43,7 +43,7 @@ class Dicom:
     pose: Pose  # from the file's own pixels to `values`
 
     def radiograph(self) -> Radiograph:
-        return Radiograph(self.shown[self.values], _dicom_pose.spacing(self.header, self.pose), self.account)
+        return Radiograph(self.values, _dicom_pose.spacing(self.header, self.pose), self.account, self.shown)
 
 
 def is_one(path: Path) -> bool:

@@ -53,7 +53,8 @@ class Raster:
 
     def radiograph(self) -> Radiograph:
         top = self.top
-        return Radiograph(self.values.astype(np.float32) / top, None, (*self.account, f"values 0 to {top} become 0 to 1"))
+        shown = np.arange(np.iinfo(self.values.dtype).max + 1, dtype=np.float32) / top
+        return Radiograph(self.values, None, (*self.account, f"values 0 to {top} become 0 to 1"), shown)
 
 
 def read(path: Path) -> Raster:
