@@ -290,4 +290,4 @@ def test_a_set_of_the_size_of_nih_is_audited():
     facts = facts.select(facts[name] if name in facts.columns else pl.lit(None, kind).alias(name) for name, kind in cache.FACTS.items())
     found = audit.audit(manifest, facts)
     assert len(audit.duplicates(found)) == count // 2
-    assert found["rule"].unique().sort().to_list() == ["duplicate-pixels", "mask-missing"]
+    assert found["rule"].unique().sort().to_list() == ["duplicate-pixels", "label-one-state", "mask-missing"]

@@ -44,7 +44,22 @@ SEX_DIFFERS = Rule(
     "Two people may share a name in the table, or a picture was filed under the wrong one.",
     "Look the patient up in the source; separate the pictures or correct the entry.",
 )
-RULES = (IN_TWO_PARTS, COPY_IN_TWO_PARTS, TWO_PATIENTS, SEX_DIFFERS)
+STUDY_TWO_PATIENTS = Rule(
+    "study-patients",
+    "warning",
+    "Pictures of one examination stand under two patients.",
+    "An examination is one person's: one of the names is wrong, and a split by patient would set the two pictures apart.",
+    "Look the examination up in the source, and correct the patient or the examination.",
+)
+STUDY_IN_TWO_PARTS = Rule(
+    "study-parts",
+    "error",
+    "Pictures of one examination stand in two parts of the split that the set comes with, under two patients.",
+    "A model is tested on people it was trained on, which makes its figures too good.",
+    "Correct the patients, or leave the given split: with [split] given = \"ignore\" Hilum makes one by patient.",
+)
+RULES = (IN_TWO_PARTS, COPY_IN_TWO_PARTS, TWO_PATIENTS, SEX_DIFFERS, STUDY_TWO_PATIENTS, STUDY_IN_TWO_PARTS)
+_WORDS = {"given_part": "the part", "patient_id": "the patient"}
 _NAMELESS = "no-patients"  # the remark of a data set in which nothing names the patients
 
 
@@ -53,10 +68,20 @@ def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Finding]:
     doubled = copies(manifest.table.join(facts, on="image_id"))
     parts = pl.format("{} is in {} and the same picture, {}, in {}", "path", "given_part", "other_path", "other_given_part")
     yield from COPY_IN_TWO_PARTS.found(_told(pairs(doubled, ["pixel_digest"], "given_part"), parts))
-    if _NAMELESS in manifest.remarks["rule"]:  # each picture is then a patient of its own, and every copy would be two
+    named = _NAMELESS not in manifest.remarks["rule"]
+    yield from _within_studies(manifest.table, named=named)
+    if not named:  # each picture is then a patient of its own, and every copy would be two
         return
     patients = pl.format("{} of patient {} and {} of patient {} are the same picture", "path", "patient_id", "other_path", "other_patient_id")
     yield from TWO_PATIENTS.found(_told(pairs(doubled, ["pixel_digest"], "patient_id"), patients))
+
+
+def _within_studies(table: pl.DataFrame, *, named: bool) -> Iterator[Finding]:
+    """Examinations under two patients; nothing is said of these where nothing names the patients."""
+    torn = table.drop_nulls("study").filter(pl.col("patient_id").n_unique().over("dataset", "source", "study") > 1)
+    for rule, column in ((STUDY_IN_TWO_PARTS, "given_part"), *([(STUDY_TWO_PATIENTS, "patient_id")] if named else [])):
+        message = pl.format("examination {}: {} has {} {}, {} has {}", "study", "path", pl.lit(_WORDS[column]), column, "other_path", f"other_{column}")
+        yield from rule.found(_told(pairs(torn, ["dataset", "source", "study"], column), message))
 
 
 def _within_patients(table: pl.DataFrame) -> Iterator[Finding]:
