@@ -1,20 +1,25 @@
 """The cache: filled image by image, resumed after a kill to the same bytes, and honest about what it could not read."""
 
+import dataclasses
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
 from hilum import store
+from hilum.cli import app
 from hilum.datasets import kaggle_masks
 from hilum.errors import CannotWrite
-from hilum.files import raster
+from hilum.files import picture, raster
 from hilum.radiograph import Letterbox
 from hilum.recipe import Pixels
 from hilum.steps import cache
@@ -23,10 +28,16 @@ from hilum.steps.ingest import ingest
 PIXELS = Pixels(size=64)
 
 
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("drawn")
+    kaggle_masks.example(folder / "data", images=12, seed=1)
+    return folder / "data"
+
+
 @pytest.fixture
-def data(tmp_path):
-    kaggle_masks.example(tmp_path / "data", images=12, seed=1)
-    return tmp_path / "data"
+def data(drawn, tmp_path):
+    return Path(shutil.copytree(drawn, tmp_path / "data"))
 
 
 def files_of(filled: cache.Cache) -> dict[str, bytes]:
@@ -71,7 +82,23 @@ def test_labels_and_filters_do_not_touch_a_cache(data, tmp_path):
     filled = cache.fill(manifest, PIXELS, tmp_path / "cache")
     some = cache.fill(manifest.only(manifest.table["image_id"][:3]), PIXELS, tmp_path / "cache")
     assert some.folder == filled.folder and some.index.height == 3 and files_of(some) == files_of(filled)
-    assert cache.name(PIXELS) != cache.name(Pixels(size=96))
+    assert len({cache.name(pixels) for pixels in (PIXELS, Pixels(size=96), Pixels(size=64, depth=16), Pixels(size=64, window="full"))}) == 4
+
+
+def test_a_corrected_label_decodes_nothing_again(data, tmp_path, monkeypatch):
+    cache.fill(ingest(data), PIXELS, tmp_path / "cache")
+    manifest = ingest(data)
+    corrected = dataclasses.replace(manifest, labels=manifest.labels.with_columns(state=pl.lit(0, manifest.labels.schema["state"])))
+    assert corrected.digest != manifest.digest
+    monkeypatch.setattr(picture, "read", lambda path: pytest.fail(f"{path} was read again"))
+    assert cache.fill(corrected, PIXELS, tmp_path / "cache").index.height == 12
+
+
+def test_sixteen_bits_keep_what_eight_would_round_away(data, tmp_path):
+    deep, flat = (cache.fill(ingest(data), Pixels(size=64, depth=depth), tmp_path / "cache") for depth in (16, 8))
+    assert (deep.depth, flat.depth) == (16, 8) and deep.images.dtype == np.uint16 and deep.masks.dtype == np.uint8
+    assert np.abs(deep.images[:] / 257 - flat.images[:]).max() <= 0.51 and len(np.unique(deep.images[:])) > 1000
+    assert np.array_equal(deep.masks[:], flat.masks[:]) and not list(deep.misfits())
 
 
 def broken(data, kind):
@@ -108,43 +135,168 @@ def test_a_broken_file_is_a_fact_with_name_and_remedy_and_the_others_are_read(da
     assert not filled.masks[told["row"][0]].any()
 
 
-def test_killed_while_filling_it_goes_on_to_the_same_bytes(data, tmp_path):
-    """SIGKILL at five moments, found by the number of images that the journal holds; then the same call."""
-    whole = cache.fill(ingest(data), PIXELS, tmp_path / "whole")
-    journal = tmp_path / "cache" / cache.name(PIXELS) / "journal.jsonl"
-    program = (
-        "import sys, time; from pathlib import Path; from hilum.recipe import Pixels; from hilum.steps import cache; from hilum.steps.ingest import ingest\n"
-        "cache.fill(ingest(Path(sys.argv[1])), Pixels(size=64), Path(sys.argv[2]), lambda done, total: time.sleep(0.05))"
-    )
-    for images in (1, 3, 4, 7, 10):
-        child = subprocess.Popen([sys.executable, "-c", program, str(data), str(tmp_path / "cache")])
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline and child.poll() is None and not (journal.exists() and journal.read_bytes().count(b"\n") >= images):
-            time.sleep(0.005)
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-        assert journal.exists() and not (journal.parent / "index.parquet").exists()
-    with open(journal, "a") as stream:
+FORKING = """
+import os, sys, time
+from pathlib import Path
+from hilum.manifest import Manifest
+from hilum.recipe import Pixels
+from hilum.steps import cache
+for line in sys.stdin:  # nothing here has begun a thread, so forking is safe
+    pid = os.fork()
+    if not pid:
+        cache.fill(Manifest.read(Path(sys.argv[1])), Pixels(size=64), Path(sys.argv[1], "cache"), lambda done, total: time.sleep(0.004))
+        os._exit(0)
+    print(pid, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+"""
+
+
+def test_killed_twenty_times_at_random_while_filling_it_goes_on_to_the_same_bytes(tmp_path):
+    """SIGKILL to a process that fills, each at a random moment; it is let go on from there, and begins anew when it came to its end."""
+    kaggle_masks.example(tmp_path / "data", images=36, seed=1)
+    manifest = ingest(tmp_path / "data")
+    manifest.write(tmp_path)
+    whole = cache.fill(manifest, PIXELS, tmp_path / "whole")
+    folder = tmp_path / "cache" / cache.name(PIXELS)
+    rng, killed, seen = np.random.default_rng(), 0, set()
+    with subprocess.Popen([sys.executable, "-c", FORKING, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as child:
+        for _ in range(60):
+            child.stdin.write("\n")
+            pid = int(child.stdout.readline())
+            time.sleep(rng.uniform(0, 0.15))
+            os.kill(pid, signal.SIGKILL)
+            killed += int(child.stdout.readline()) == -signal.SIGKILL
+            seen.add((folder / "journal.jsonl").read_bytes().count(b"\n") if (folder / "journal.jsonl").exists() else -1)
+            if (folder / "index.parquet").exists():
+                assert same(cache.fill(manifest, PIXELS, tmp_path / "cache"), whole)
+                shutil.rmtree(folder)
+            if killed >= 20:
+                break
+        child.stdin.close()
+    assert killed >= 20 and len(seen) >= 4, f"{killed} were killed, with {seen} lines in the journal"
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "journal.jsonl", "a") as stream:
         stream.write('{"image_id": "cut in the mid')
-    resumed = cache.fill(ingest(data), PIXELS, tmp_path / "cache")
-    assert files_of(resumed) == files_of(whole) and resumed.digest == whole.digest and not journal.exists()
+    assert same(cache.fill(manifest, PIXELS, tmp_path / "cache"), whole) and not (folder / "journal.jsonl").exists()
 
 
-def test_a_full_disk_is_told_and_the_cache_goes_on_afterwards(data, tmp_path, monkeypatch):
-    written, real = [], os.pwrite
+def same(one: cache.Cache, other: cache.Cache) -> bool:
+    return files_of(one) == files_of(other) and one.digest == other.digest and not list(one.misfits())
+
+
+@pytest.mark.parametrize("spoilt", ["\0" * 40 + "\n", '{"image_id": "x", "ro\n', "[1]\n"])
+def test_a_journal_spoilt_by_a_power_cut_counts_up_to_there(data, tmp_path, spoilt, monkeypatch):
+    whole = cache.fill(ingest(data), PIXELS, tmp_path / "whole")
+    stopped_at(8, monkeypatch)
+    with pytest.raises(CannotWrite):
+        cache.fill(ingest(data), PIXELS, tmp_path / "cache")
+    monkeypatch.undo()
+    journal = tmp_path / "cache" / cache.name(PIXELS) / "journal.jsonl"
+    lines = journal.read_text().splitlines(keepends=True)
+    journal.write_text("".join([*lines[:2], spoilt, *lines[2:]]))
+    assert files_of(cache.fill(ingest(data), PIXELS, tmp_path / "cache")) == files_of(whole)
+
+
+def stopped_at(writes: int, monkeypatch, error: int = errno.ENOSPC) -> None:
+    """From that write on the disk is full."""
+    done, real = [], os.pwrite
 
     def pwrite(descriptor, content, offset):
-        written.append(offset)
-        if len(written) > 9:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        done.append(offset)
+        if len(done) > writes:
+            raise OSError(error, os.strerror(error))
         return real(descriptor, content, offset)
 
     monkeypatch.setattr(os, "pwrite", pwrite)
+
+
+@pytest.mark.parametrize("writes", [0, 1, 9, 15])
+def test_a_full_disk_is_told_and_the_cache_goes_on_afterwards(data, tmp_path, monkeypatch, writes):
+    stopped_at(writes, monkeypatch)
     with pytest.raises(CannotWrite, match="disk is full; free some space and run the same command again"):
         cache.fill(ingest(data), PIXELS, tmp_path / "cache")
-    monkeypatch.setattr(os, "pwrite", real)
+    monkeypatch.undo()
     again = cache.fill(ingest(data), PIXELS, tmp_path / "cache")
+    assert files_of(again) == files_of(cache.fill(ingest(data), PIXELS, tmp_path / "whole")) and not list(again.misfits())
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 64 KiB; only an administrator can make one."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)], capture_output=True).returncode == 0 if os.geteuid() == 0 else False
+    if not mounted:
+        pytest.skip("no file system can be mounted here")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_really_full_disk_is_told_and_the_cache_goes_on_when_it_has_grown(data, tmp_path, small_disk):
+    with pytest.raises(CannotWrite, match="disk is full"):
+        cache.fill(ingest(data), PIXELS, small_disk / "cache")
+    subprocess.run(["mount", "-o", "remount,size=4m", str(small_disk)], check=True)
+    again = cache.fill(ingest(data), PIXELS, small_disk / "cache")
     assert files_of(again) == files_of(cache.fill(ingest(data), PIXELS, tmp_path / "whole"))
+
+
+def test_a_picture_spoilt_on_the_disk_is_found_and_it_alone_is_read_again(data, tmp_path, monkeypatch):
+    manifest = ingest(data)
+    filled = cache.fill(manifest, PIXELS, tmp_path / "cache")
+    assert list(filled.misfits()) == []
+    before = files_of(filled)
+    with open(filled.folder / "masks.u8", "rb+") as stream:
+        stream.seek(5 * 64 * 64 + 100)
+        stream.write(b"\x07")
+    (image_id, what), *others = filled.misfits()
+    assert filled.rows([image_id])[0] == 5 and "does not hold the pictures" in what and not others
+    os.truncate(filled.folder / "images.u8", 11 * 64 * 64)
+    wrong = dict(cache.Cache.open(filled.folder, 64, manifest).misfits())
+    assert sorted(filled.rows(wrong)) == [5, 11] and any("end before it" in what for what in wrong.values())
+    filled.spoil(wrong)
+    seen = []
+    read = raster.read
+    monkeypatch.setattr(raster, "read", lambda path: seen.append(path.parent.name) or read(path))
+    assert files_of(cache.fill(manifest, PIXELS, tmp_path / "cache")) == before and seen.count("CXR_png") == 2
+
+
+def test_a_file_that_changed_behind_its_size_and_time_is_found(data, tmp_path):
+    manifest = ingest(data)
+    filled = cache.fill(manifest, PIXELS, tmp_path / "cache")
+    image = manifest.table.row(3, named=True)
+    path = data / image["path"]
+    times, content = path.stat(), bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    paths = dict(manifest.table.select("image_id", "path").iter_rows())
+    assert list(filled.misfits()) == []
+    ((image_id, what),) = filled.misfits(data, paths)
+    assert image_id == image["image_id"] and "other bytes" in what
+    path.unlink()
+    assert "cannot be opened" in dict(filled.misfits(data, paths))[image_id]
+
+
+def test_verify_tells_what_does_not_fit_and_the_next_cache_mends_it(tmp_path):
+    kaggle_masks.example(tmp_path / "data", images=8, seed=1)
+    run = tmp_path / "run"
+    assert said("cache", tmp_path / "data", "--to", run).exit_code == 0
+    fine = said("cache", "verify", run, "--files")
+    assert fine.exit_code == 0 and "8 images checked, 0 do not fit" in fine.stdout
+    (pictures,) = run.glob("cache/*/images.u8")
+    marker, whole = (run / "finished/cache.json").read_text(), pictures.read_bytes()
+    pictures.write_bytes(whole[:-9] + b"spoilt...")
+    found = said("cache", "verify", run)
+    assert found.exit_code == 1 and "1 do not fit" in found.stdout and "kaggle_masks/" in found.stdout and f"hilum cache {run}" in found.stderr
+    assert said("cache", run).exit_code == 0
+    assert pictures.read_bytes() == whole and (run / "finished/cache.json").read_text() == marker
+    assert said("cache", "verify", run, "--json").exit_code == 0
+    assert said("cache", tmp_path / "data", run).exit_code == 2
+
+
+def said(*arguments: object):
+    """The command line in this process."""
+    return CliRunner().invoke(app, list(map(str, arguments)))
 
 
 def test_a_table_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
@@ -168,8 +320,8 @@ def test_colour_that_is_grey_and_alpha_are_read_as_the_grey_they_are(tmp_path):
     import imagecodecs
 
     grey = np.random.default_rng(0).integers(0, 256, (70, 80)).astype(np.uint8)
-    for name, picture in (("rgb", np.stack([grey] * 3, -1)), ("rgba", np.stack([grey] * 3 + [np.full_like(grey, 255)], -1))):
-        (tmp_path / name).write_bytes(imagecodecs.png_encode(picture))
+    for name, colour in (("rgb", np.stack([grey] * 3, -1)), ("rgba", np.stack([grey] * 3 + [np.full_like(grey, 255)], -1))):
+        (tmp_path / name).write_bytes(imagecodecs.png_encode(colour))
         assert np.array_equal(raster.read(tmp_path / name).values, grey)
 
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hilum import lungs
-from hilum.radiograph import Chain, Crop, Letterbox, resize, to_uint8
+from hilum import lungs, radiograph
+from hilum.radiograph import Chain, Crop, Letterbox, Radiograph, prepare, resize, to_uint8
 
 sides = st.integers(1, 700)
 
@@ -41,6 +41,82 @@ def test_a_mask_comes_back_to_its_files_own_pixels(height, width, data):
 def test_shrinking_averages_and_does_not_alias():
     stripes = np.tile(np.array([0, 255], np.uint8), (100, 50))
     assert np.abs(resize(stripes, (10, 10)).astype(int) - 128).max() <= 1
+
+
+def shares(source: int, target: int) -> np.ndarray:
+    """float64 (target, source): which share of each new pixel each old one covers. The oracle: an integral, worked out pixel by pixel."""
+    edges = np.arange(target + 1) * source / target
+    cover = np.minimum(edges[1:, None], np.arange(1, source + 1)) - np.maximum(edges[:-1, None], np.arange(source))
+    return np.clip(cover, 0, None) * target / source
+
+
+@settings(max_examples=80, deadline=None)
+@given(height=st.integers(2, 300), width=st.integers(2, 300), data=st.data(), dtype=st.sampled_from([np.uint8, np.uint16, np.float32]))
+def test_shrinking_is_the_exact_average_of_the_area_whatever_the_factors(height, width, data, dtype):
+    size = data.draw(st.integers(1, height)), data.draw(st.integers(1, width))
+    top = 1 if dtype is np.float32 else np.iinfo(dtype).max
+    image = (np.random.default_rng(height * width).random((height, width)) * top).astype(dtype)
+    expected = shares(height, size[0]) @ image.astype(np.float64) @ shares(width, size[1]).T
+    assert np.abs(resize(image, size) - expected).max() <= (2e-5 if dtype is np.float32 else 0.51 + 2e-5 * top)
+
+
+@settings(max_examples=40, deadline=None)
+@given(height=st.integers(20, 200), width=st.integers(20, 200), data=st.data())
+def test_an_axis_that_shrinks_does_not_alias_where_the_other_grows(height, width, data):
+    size = data.draw(st.integers(height, 400)), data.draw(st.integers(2, width // 4))
+    fine = np.tile(np.arange(width) % 2, (height, 1)).astype(np.float32)
+    found = resize(fine, size)
+    assert found.shape == size and np.abs(found - shares(width, size[1]) @ fine[0]).max() < 1e-5
+
+
+def test_shrunken_labels_keep_to_the_label_of_most_of_the_area_and_to_the_lowest_among_equals():
+    labels = np.array([[3, 3, 7, 1], [3, 0, 7, 1]], np.uint8)
+    assert resize(labels, (1, 2), labels=True).tolist() == [[3, 1]]
+    line = np.zeros((90, 90), np.uint8)
+    line[:, 44:47] = 5  # three pixels wide, of which nearest-neighbour sampling of every tenth may see none
+    assert resize(line, (30, 30), labels=True).any() and set(np.unique(resize(line, (31, 17), labels=True))) <= {0, 5}
+
+
+@settings(max_examples=60, deadline=None)
+@given(height=st.integers(30, 600), width=st.integers(30, 600), to=st.sampled_from([64, 256, 512]))
+def test_a_picture_goes_through_a_letterbox_and_back_to_where_it_was(height, width, to):
+    """A slope in both directions comes back as it was, but for the rim and the size of a pixel."""
+    slope = (np.arange(height)[:, None] + np.arange(width)).astype(np.float32)
+    box = Letterbox((height, width), to)
+    back = box.back(box.forward(slope))
+    pixel = max(1.0, *(source / inner for source, inner in zip((height, width), box.inner, strict=True)))
+    rim = int(np.ceil(pixel))
+    middle = slice(rim, height - rim), slice(rim, width - rim)
+    assert back.shape == slope.shape and np.abs(back - slope)[middle].max() <= 0.15 * pixel + 0.01 and np.abs(back - slope).max() <= 2 * pixel
+
+
+def test_beside_a_letterboxed_picture_is_nothing_and_it_is_known_where():
+    box = Letterbox((300, 200), 128)
+    square = box.forward(np.ones((300, 200), np.float32))
+    assert (square[box.inside()] == 1).all() and square.sum() == np.prod(box.inner) and box.inner == (128, 85) and box.corner == (0, 21)
+
+
+@pytest.mark.parametrize(("dtype", "entries"), [(np.uint8, 256), (np.uint8, 16), (np.uint16, 4096), (np.uint16, 65536)])
+def test_a_table_of_brightness_is_looked_up_exactly(dtype, entries, monkeypatch):
+    rng = np.random.default_rng(1)
+    values, shown = rng.integers(0, entries, (40, 30)).astype(dtype), rng.random(entries).astype(np.float32)
+    for wide in (True, False):
+        monkeypatch.setattr("hilum.radiograph._WIDE_TABLES", wide and radiograph._WIDE_TABLES)
+        assert np.array_equal(Radiograph(values, None, (), shown).pixels, shown[values])
+        assert np.array_equal(Radiograph(values[::2, ::-1], None, (), shown).pixels, shown[values][::2, ::-1])
+
+
+@pytest.mark.parametrize("window", ["percentiles", "full"])
+def test_a_prepared_picture_is_stretched_over_what_lies_in_the_picture_alone(window):
+    values = np.random.default_rng(0).integers(1000, 3000, (300, 200)).astype(np.uint16)
+    picture = Radiograph(values, None, (), (np.arange(4096) / 4095).astype(np.float32))
+    narrow, wide = prepare(picture, 128, window), prepare(picture, 128, window, 16)
+    box = Letterbox((300, 200), 128)
+    small = shares(300, 128) @ (values / 4095) @ shares(200, 85).T
+    low, high = np.percentile(small, (0.5, 99.5)) if window == "percentiles" else (0, 1)
+    expected = np.clip((small - low) / (high - low), 0, 1)
+    assert np.abs(narrow[box.inside()] - 255 * expected).max() < 0.51 and np.abs(wide[box.inside()] - 65535 * expected).max() < 8
+    assert narrow.dtype == np.uint8 and wide.dtype == np.uint16 and not wide[:, :20].any()
 
 
 def test_a_crop_outside_its_picture_is_refused():

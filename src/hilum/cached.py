@@ -115,6 +115,12 @@ class Cache:
                     if wrong:
                         yield row["image_id"], wrong
 
+    def spoil(self, image_ids: Iterable[str]) -> None:
+        """Note in the index that these images must be read again when the cache is filled next."""
+        spoilt = pl.col("image_id").is_in(list(image_ids))
+        index = store.read_table(self.folder / "index.parquet")
+        store.write_table(self.folder / "index.parquet", index.with_columns(signature=pl.when(~spoilt).then("signature")))
+
     def _wrong_with(self, facts: Mapping[str, int | str]) -> str | None:
         row = facts["row"]
         if row >= min(len(self.images), len(self.masks)):

@@ -281,8 +281,6 @@ def verify(run: Run, *, files: bool = False) -> tuple[int, list[tuple[str, str]]
         paths = dict(manifest.table.select("image_id", "path").iter_rows()) if files else None
         wrong = list(cache.misfits(manifest.root if files else None, paths))
         if wrong:
-            spoilt = pl.col("image_id").is_in([image_id for image_id, _ in wrong])
-            index = store.read_table(cache.folder / "index.parquet")
             run.forget("cache")
-            store.write_table(cache.folder / "index.parquet", index.with_columns(signature=pl.when(~spoilt).then("signature")))
+            cache.spoil(image_id for image_id, _ in wrong)
     return cache.index.height, wrong
