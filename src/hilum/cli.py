@@ -225,6 +225,17 @@ def predict(
         raise typer.Exit(1)
 
 
+@app.command(epilog="Example: hilum show image.dcm --to picture.png")
+def show(
+    image: Annotated[Path, typer.Argument(help="A DICOM, PNG, JPEG or TIFF file.", show_default=False)],
+    to: Annotated[Path | None, typer.Option("--to", help="The PNG to draw; else NAME.shown.png, here.", show_default=False)] = None, as_json: Json = False,
+) -> None:
+    """Tell what a picture's file says and what is applied to its values, and draw it: bright is dense."""
+    from hilum.steps import show as step
+
+    typer.echo(step.show(image, to, as_json))
+
+
 @app.command(epilog="Example: hilum evaluate data/chest --to runs/chest")
 def evaluate(source: Source, to: To = None, quick: Quick = False, as_json: Json = False) -> None:
     """Compute the figures with their intervals, after proving that no stage was trained on a test image."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 GREY, COLOUR = ("MONOCHROME1", "MONOCHROME2"), ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_PARTIAL_422", "YBR_ICT", "YBR_RCT")
 PALETTE = "PALETTE COLOR"
-_DECODERS = {"jpeg": ("jpeg8_decode", "ljpeg_decode"), "jpegls": ("jpegls_decode",), "jpeg2k": ("jpeg2k_decode",), "htj2k": ("htj2k_decode", "jpeg2k_decode"), "jpegxl": ("jpegxl_decode",)}
+_DECODERS = {"jpeg": ("jpeg8_decode",), "jpegls": ("jpegls_decode",), "jpeg2k": ("jpeg2k_decode",), "htj2k": ("htj2k_decode", "jpeg2k_decode"), "jpegxl": ("jpegxl_decode",)}
 _KINDS = {  # the kind of picture that a transfer syntax announces, by what follows 1.2.840.10008.1.2.4. (PS3.5 A.4)
     **{str(number): "jpeg" for number in range(50, 71)}, "80": "jpegls", "81": "jpegls", **dict.fromkeys(("90", "91", "92", "93"), "jpeg2k"),
     **dict.fromkeys(("201", "202", "203"), "htj2k"), **dict.fromkeys(("110", "111", "112"), "jpegxl"),
@@ -104,16 +104,17 @@ def layout(parsed: Parsed, where: object) -> Layout:
 
 
 def _within(where: object, rows: int, columns: int) -> None:
+    if rows < 1 or columns < 1:
+        raise ValueError(f"the compressed picture says that it has {rows}x{columns} pixels")
     if rows * columns > raster.MOST_PIXELS:
         raise BadData(f"{where}: {rows}x{columns} pixels are more than the {raster.MOST_PIXELS:,} that are read; shrink it first")
 
 
 def _element(dataset: Dataset, data: memoryview, place: int, order: str) -> tuple[str, int, int]:
     """VR, place and length of the pixels' value (PS3.5 7.1)."""
-    implicit, _ = dataset.original_encoding
-    if implicit:
+    vr = bytes(data[place + 4 : place + 6]).decode("latin-1")
+    if dataset.original_encoding[0] or not (vr.isascii() and vr.isupper()):  # files are mixed, too: what is no VR is a length
         return "OW", place + 8, int.from_bytes(data[place + 4 : place + 8], order)
-    vr = bytes(data[place + 4 : place + 6]).decode("ascii", "replace")
     if vr in ("US", "SS"):  # the short form, which no writer should use for pixels
         return vr, place + 8, int.from_bytes(data[place + 6 : place + 8], order)
     return vr, place + 12, int.from_bytes(data[place + 8 : place + 12], order)

@@ -47,7 +47,7 @@ def walked(path: Path) -> Facts | None:
         data, size = os.read(descriptor, _HEAD), _HEAD
         while True:
             try:
-                return _facts(data)
+                return _facts(data, len(data) if len(data) < size else -1)
             except (struct.error, IndexError):  # the elements go on behind these bytes
                 if len(data) < size or size >= _MOST:
                     return None
@@ -59,7 +59,7 @@ def walked(path: Path) -> Facts | None:
         os.close(descriptor)
 
 
-def _facts(data: bytes) -> Facts:
+def _facts(data: bytes, end: int) -> Facts:
     if data[128:132] != b"DICM":
         raise _Odd
     found: dict[int, bytes] = {}
@@ -67,7 +67,7 @@ def _facts(data: bytes) -> Facts:
     syntax = found.get(SYNTAX, b"").strip(b"\0 ").decode("ascii")
     if not syntax or syntax in (_BIG_ENDIAN, DEFLATED):
         raise _Odd
-    _collect(data, place, syntax == _IMPLICIT, found, _BEHIND)
+    _collect(data, place, syntax == _IMPLICIT, found, _BEHIND, end)
     encoding = _ENCODINGS.get(found.get(CHARSET, b"").strip(b"\0 ").decode("ascii"))
     facts: dict[int, str | int | tuple[str, str, str]] = {}
     for tag, value in found.items():
@@ -84,10 +84,10 @@ def _facts(data: bytes) -> Facts:
     return facts
 
 
-def _collect(data: bytes, place: int, implicit: bool, found: dict[int, bytes], behind: int) -> int:
-    """Put the wanted elements from `place` on into `found`; the place of the first tag at or after `behind`."""
+def _collect(data: bytes, place: int, implicit: bool, found: dict[int, bytes], behind: int, file_end: int = -1) -> int:
+    """Put the wanted elements from `place` on into `found`; the place of the first tag at or after `behind`, or the file's end where it is known."""
     unpack, unpack_long, wanted, last = _ELEMENT.unpack_from, _LENGTH.unpack_from, WANTED, 0
-    while True:
+    while place != file_end:
         group, element, vr, length = unpack(data, place)
         tag, value = group << 16 | element, place + 8
         if tag >= behind:
@@ -113,6 +113,7 @@ def _collect(data: bytes, place: int, implicit: bool, found: dict[int, bytes], b
                 raise IndexError
             found[tag] = data[value:end]
         place = end
+    return place
 
 
 def _behind_sequence(data: bytes, place: int, implicit: bool) -> int:
