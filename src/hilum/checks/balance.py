@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import polars as pl
 
+from hilum.checks._doubt import half_width
 from hilum.findings import Finding, Rule
 from hilum.manifest import Manifest
 from hilum.recipe import Split
@@ -19,7 +19,6 @@ RARE_SHARE = 0.05  # of the rarer state, below which accuracy says nothing
 AUROC = 0.8  # the figure whose doubt is told
 WIDEST = 0.1  # half of the interval, beyond which two models can hardly be told apart
 SHOWN = 8  # findings named in a message that counts many
-_Z = 1.96  # of a 95 % interval
 
 CARD = Card(
     title="Shares of labels",
@@ -123,13 +122,6 @@ def _rare(counts: pl.DataFrame, shares: pl.DataFrame) -> pl.DataFrame:
             f"and an AUROC of {AUROC:.2f} in it an interval of {low:.2f} to {high:.2f}"
         )
     return pl.DataFrame({"message": rows}, schema={"message": pl.String})
-
-
-def half_width(auroc: float, positives: int, negatives: int) -> float:
-    """Half of the 95 % interval of an AUROC measured on so many independent rows (Hanley and McNeil 1982, formula 2)."""
-    both_above, both_below = auroc / (2 - auroc), 2 * auroc**2 / (1 + auroc)
-    spread = auroc * (1 - auroc) + (positives - 1) * (both_above - auroc**2) + (negatives - 1) * (both_below - auroc**2)
-    return _Z * math.sqrt(spread / (positives * negatives))
 
 
 def _name() -> pl.Expr:
