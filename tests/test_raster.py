@@ -248,6 +248,12 @@ def test_a_jpeg_that_was_cut_short_or_is_cmyk_is_refused(tmp_path):
         read(tmp_path, imagecodecs.jpeg8_encode(np.stack([GREY] * 4, -1), colorspace="CMYK", outcolorspace="CMYK"))
 
 
+def test_a_jpeg_of_endless_scans_is_refused(tmp_path):
+    head = jpeg_head(14000, 14000)
+    with pytest.raises(BadData, match=r"a\.png: .*its 41 scans would take too long"):
+        read(tmp_path, head[:-2] + b"\xff\xda\x00\x08\x01\x00\x00\x00\x3f\x00" * 40 + head[-2:])
+
+
 # ----------------------------------------------------------------------------------------------------------------------------- TIFF
 
 

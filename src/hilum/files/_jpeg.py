@@ -16,7 +16,7 @@ SIGNATURES = (b"\xff\xd8\xff",)
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # start of frame: table B.1
 _BARE = frozenset(range(0xD0, 0xD8)) | {0x01}  # markers without a length
 _SCAN, _END, _APP1 = 0xDA, 0xD9, 0xE1
-_MOST_SCANS = 200  # a progressive picture has about ten; each costs as much as the picture
+_MOST_WORK = 1 << 30  # scans times values: each scan of a progressive picture, which has about ten, costs as much as the picture
 
 
 def look(data: bytes) -> Head:
@@ -46,8 +46,8 @@ def decode(data: bytes, head: Head) -> tuple[np.ndarray, list[str]]:
 
     if data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
         raise ValueError("its end is missing")
-    if (scans := data.count(b"\xff\xda")) > _MOST_SCANS:
-        raise ValueError(f"it has {scans} scans")
+    if (scans := data.count(b"\xff\xda")) * head.size[0] * head.size[1] * head.channels > _MOST_WORK:
+        raise ValueError(f"its {scans} scans would take too long")
     return imagecodecs.jpeg8_decode(data), [f"stated to have {head.bits} bits"] if head.bits != 8 else []
 
 

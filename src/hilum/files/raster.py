@@ -148,17 +148,18 @@ def _grey(values: np.ndarray, account: list[str]) -> tuple[np.ndarray, list[str]
     """(height, width) of one to four channels, what was done, and whether they show colour."""
     if values.ndim == 2:
         return values, account, False
-    planes = list(cv2.split(values))
-    if len(planes) in (2, 4):
-        alpha = planes.pop()
-        opaque = alpha.min() == (255 if alpha.dtype == np.uint8 else 65535)
+    channels = values.shape[2]
+    if channels in (2, 4):
+        opaque = cv2.extractChannel(values, channels - 1).min() == np.iinfo(values.dtype).max
         account.append("alpha dropped" if opaque else "alpha, which is not opaque everywhere, dropped")
-    if len(planes) == 1:
-        return planes[0], account, False
-    if np.array_equal(planes[0], planes[1]) and np.array_equal(planes[1], planes[2]):
+    first = cv2.extractChannel(values, 0)
+    if channels <= 2:
+        return first, account, False
+    others = [cv2.extractChannel(values, channel) for channel in (1, 2)]
+    if all(np.array_equal(first, other) for other in others):
         account.append("three equal channels taken as one")
-        return planes[0], account, False
-    return _averaged(planes, account)
+        return first, account, False
+    return _averaged([first, *others], account)
 
 
 def _averaged(planes: list[np.ndarray], account: list[str]) -> tuple[np.ndarray, list[str], bool]:
