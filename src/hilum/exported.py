@@ -17,11 +17,12 @@ import numpy as np
 from hilum.errors import BadData, NotFound
 
 INPUT = "images"
+POSTURE = "frontal chest, upright, the patient's right on the picture's left"
 
 
 @dataclass(frozen=True)
 class Contract:
-    """What a model's input must be: uint8 (n, size, size), bright is dense, made by `content` and `window`."""
+    """What a model's input must be: uint8 (n, size, size), made by `content` and `window`, of a picture that is as the rest says."""
 
     task: str  # lungs, finding or anomaly
     size: int
@@ -29,6 +30,15 @@ class Contract:
     window: str  # see recipe.Pixels
     outputs: tuple[str, ...]
     concept: str = ""  # what a score is a score of
+    depth: int = 8  # bits of a pixel; 0 is the lowest value and 2^depth - 1 the highest
+    bright: str = "dense"  # bones are bright, air is dark
+    posture: str = POSTURE  # what must be seen; see `hilum.posture` for what is doubted of a picture
+
+    def misfits(self, *, content: str, size: int, window: str) -> list[str]:
+        """What is wrong with pictures that are made this way, in plain words."""
+        made = {"content": content, "size": size, "window": window}
+        return [f"{name} must be {getattr(self, name)!r}, got {value!r}" for name, value in made.items() if getattr(self, name) != value]
+
 
 @dataclass(frozen=True)
 class Exported:
@@ -64,8 +74,12 @@ class Exported:
 
         One picture at a time: on a CPU a batch is no faster, and a score then never depends on its neighbours.
         """
+        return {name: output[0] for name, output in self.many(image[None]).items()}
+
+    def many(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Outputs for uint8 (n, size, size) pictures, by name, each (n, ...). Every picture's shape and range are those of the contract."""
         expected = (self.contract.size, self.contract.size)
-        if image.dtype != np.uint8 or image.shape != expected:
-            raise ValueError(f"{self.path.name} takes uint8 {expected}, got {image.dtype} {image.shape}")
-        found = self._session.run(list(self.contract.outputs), {INPUT: image[None]})
-        return {name: output[0] for name, output in zip(self.contract.outputs, found, strict=True)}
+        if images.dtype != np.uint8 or images.shape[1:] != expected:
+            raise ValueError(f"{self.path.name} takes uint8 {expected}, got {images.dtype} {images.shape[1:]}")
+        found = self._session.run(list(self.contract.outputs), {INPUT: images})
+        return dict(zip(self.contract.outputs, found, strict=True))

@@ -4,7 +4,8 @@ A module holds:
 
     CARD                       what the family is about; its caveats say how sure the findings are
     RULES                      a tuple of `hilum.findings.Rule`; their names are unique on the shelf
-    check(manifest, facts)     findings; `facts` is the cache's index, one row an image, see `hilum.steps.cache.FACTS`
+    check(manifest, facts)     findings; `facts` is the cache's index, one row an image, see `hilum.cached.FACTS`, and with it what was
+                               seen in the cached pictures, see `hilum.posture.LOOKS`; a table without these is of pictures not looked at
 
 A check works on tables alone: files were decoded when the cache was filled. What it finds does not depend on the order of rows.
 """

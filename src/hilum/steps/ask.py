@@ -43,8 +43,12 @@ def _about(path: Path, found: predict.Prediction, thresholds: dict[str, float]) 
         if stage in thresholds:
             about[f"{stage} positive"] = score >= thresholds[stage]
     about["right lung pixels"], about["left lung pixels"] = (int((found.lungs == side).sum()) for side in (1, 2))
+    about["doubts"] = ", ".join(doubt.fault for doubt in found.doubts)
+    warnings = [f"{path.name} looks {doubt.words}; the scores mean little if it is" for doubt in found.doubts]
     if found.whole:
-        about["warning"] = "no lungs were found: the scores are of the whole picture and mean little"
+        warnings.append("no lungs were found: the scores are of the whole picture and mean little")
+    if warnings:
+        about["warning"] = "; ".join(warnings)
     return about
 
 

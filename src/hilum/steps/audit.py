@@ -1,4 +1,7 @@
-"""Audit: every check of the shelf on the manifest and on what caching saw of each file. Nothing is decoded, changed or left out here."""
+"""Audit: every check of the shelf on the manifest, on what caching saw of each file, and on what the cached pictures show.
+
+Nothing is decoded, changed or left out here.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from hilum import shelf, store
+from hilum import posture, shelf, store
 from hilum.checks.files import DUPLICATES
 from hilum.errors import NotFound
 from hilum.findings import COLUMNS
@@ -15,7 +18,7 @@ from hilum.recipe import Recipe
 from hilum.run import Run
 from hilum.steps import Progress, cache
 
-VERSION = 1  # change it when the same manifest and facts give other findings
+VERSION = 2  # change it when the same manifest and facts give other findings
 NEVER = "never"
 LEVELS = (*SEVERITIES, NEVER)  # of `--fail-on`
 
@@ -23,7 +26,7 @@ LEVELS = (*SEVERITIES, NEVER)  # of `--fail-on`
 def audit(manifest: Manifest, facts: pl.DataFrame) -> pl.DataFrame:
     """Findings as `hilum.findings.COLUMNS`: by severity, worst first, then rule and images, whatever the order of files.
 
-    `facts` is the index of the manifest's cache.
+    `facts` is the index of the manifest's cache, with or without `posture.LOOKS`.
     """
     rows = []
     for name in shelf.names("checks"):
@@ -52,13 +55,13 @@ def duplicates(findings: pl.DataFrame) -> list[tuple[str, str]]:
 
 
 def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
-    return {"manifest": run.made("ingest")["manifest.parquet"], "cache": run.made("cache"), "version": VERSION}
+    return {"manifest": run.made("ingest")["manifest.parquet"], "cache": run.made("cache"), "posture": posture.digest(), "version": VERSION}
 
 
 def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], dict[str, Any]]:
-    findings = audit(Manifest.read(run.folder), cache.opened(run, recipe).index)
+    pictures = cache.opened(run, recipe)
+    findings = audit(Manifest.read(run.folder), posture.look_at(pictures, pictures.index, progress))
     store.write_table(run / "findings.parquet", findings)
-    progress(1, 1)
     return {"findings.parquet": store.digest_of_table(findings)}, summary(findings)
 
 

@@ -1,9 +1,12 @@
 """Predict: scores of the tune and test parts, and of any file, by ONNX Runtime alone.
 
-    scores.parquet     image_id, part, stage (finding or anomaly), concept, score
+    scores.parquet     image_id, part, stage (finding or anomaly), concept, score, doubts (of the picture, comma separated; empty for
+                       a picture as the models want it, see `hilum.posture`)
     predict/maps.npy   float16 (n, MAP, MAP): anomaly maps, in the order of the anomaly rows of scores.parquet
 
-A file's score is found by the very functions that made the run's, so a picture of the test part scores the same either way.
+Every picture is looked at before it is scored. One that seems inverted, turned, mirrored, empty or no chest is scored and its doubts are
+told beside the score; one that cannot be read or has but one value is refused. A file's score is found by the very functions that made
+the run's, so a picture of the test part scores the same either way.
 """
 
 from __future__ import annotations
@@ -18,7 +21,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from hilum import store
+from hilum import posture, store
+from hilum.errors import BadData, Mismatch
 from hilum.exported import Exported
 from hilum.files import picture
 from hilum.radiograph import Radiograph, resize
@@ -27,10 +31,10 @@ from hilum.run import Run
 from hilum.steps import Progress, cache, region, segment, train
 from hilum.steps._training import digests
 
-VERSION = 1
+VERSION = 2
 MAP = 56  # side of the stored anomaly maps: finer than the models' own grids
 SCORES, MAPS = "scores.parquet", "predict/maps.npy"
-COLUMNS = {"image_id": pl.String, "part": pl.String, "stage": pl.String, "concept": pl.String, "score": pl.Float64}
+COLUMNS = {"image_id": pl.String, "part": pl.String, "stage": pl.String, "concept": pl.String, "score": pl.Float64, "doubts": pl.String}
 STAGES = {"finding": train.FINDING, "anomaly": train.ANOMALY}
 
 
@@ -43,6 +47,7 @@ class Prediction:
     lungs: np.ndarray  # uint8 (height, width): 0, 1 right, 2 left
     anomaly_map: np.ndarray | None  # float32 (height, width), 0 outside the region
     whole: bool  # no lungs were found, so the scores are of the whole picture
+    doubts: tuple[posture.Doubt, ...]  # why the picture may not be what the models want
 
 
 @dataclass(frozen=True)
@@ -61,13 +66,23 @@ class Reader:
     @cached_property
     def models(self) -> dict[str, Exported]:
         files = {"lungs": f"segment/{segment.WHOLE}.onnx", **STAGES}
-        return {stage: Exported(self.run / file) for stage, file in files.items() if (self.run / file).exists()}
+        found = {stage: Exported(self.run / file) for stage, file in files.items() if (self.run / file).exists()}
+        for stage, model in found.items():
+            content, size = ("whole", self.recipe.pixels.size) if stage == "lungs" else ("region", self.recipe.region.size)
+            if wrong := model.contract.misfits(content=content, size=size, window=self.recipe.pixels.window):
+                raise Mismatch(f"{model.path} does not fit the run's recipe: {'; '.join(wrong)}; train it again with `hilum train`")
+        return found
 
     def read(self, path: Path) -> Prediction:
-        return self.look(picture.read(path).radiograph())
+        """Raises `BadData` where the file cannot be read or all its pixels are alike."""
+        radiograph = picture.read(path).radiograph()
+        if radiograph.values.min() == radiograph.values.max():
+            raise BadData(f"{path}: every pixel has the same value, so there is nothing to score; export the picture again from its source")
+        return self.look(radiograph)
 
     def look(self, radiograph: Radiograph) -> Prediction:
         seen = cache.prepare(radiograph, self.recipe.pixels.size, self.recipe.pixels.window)
+        (doubts,) = posture.doubts(posture.look(seen[None], [radiograph.size]))
         labels = segment.find(self.models["lungs"], seen) if "lungs" in self.models else np.zeros_like(seen)
         cut = region.cut(seen, labels, self.recipe.region)
         found = {stage: self.models[stage](cut.image) for stage in STAGES if stage in self.models}
@@ -75,14 +90,14 @@ class Reader:
         heat = cut.to_file(radiograph.size).back(found["anomaly"]["map"]) if "anomaly" in found else None
         concept = self.models["finding"].contract.concept if "finding" in found else ""
         scores = {stage: float(outputs["score"]) for stage, outputs in found.items()}
-        return Prediction(scores, concept, letterbox.back(labels, labels=True), heat, cut.whole)
+        return Prediction(scores, concept, letterbox.back(labels, labels=True), heat, cut.whole, tuple(doubts))
 
 
 # ------------------------------------------------------------------------------------------------------------------------ the step
 
 
 def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
-    return {"train": run.made("train"), "region": run.made("region"), "split": run.made("split"), "version": VERSION}
+    return {"train": run.made("train"), "region": run.made("region"), "split": run.made("split"), "posture": posture.digest(), "version": VERSION}
 
 
 def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], dict[str, Any]]:
@@ -90,11 +105,12 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
     regions = region.Regions.of(run.folder, recipe.region.size)
     places = regions.rows(table["image_id"])
     models = {stage: Exported(run / file) for stage, file in STAGES.items() if file in run.made("train")}
+    doubts = doubted(cache.opened(run, recipe), table["image_id"])
     scores, maps = [], []
     for index, (stage, model) in enumerate(models.items()):
         for number, (image_id, part) in enumerate(table.select("image_id", "part").iter_rows()):
             found = model(regions.images[places[number]])
-            scores.append([image_id, part, stage, model.contract.concept, float(found["score"])])
+            scores.append([image_id, part, stage, model.contract.concept, float(found["score"]), doubts[image_id]])
             if "map" in found:
                 maps.append(resize(found["map"], (MAP, MAP)).astype(np.float16))
             progress(index * table.height + number + 1, len(models) * table.height)
@@ -102,4 +118,10 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
     stream = io.BytesIO()
     np.save(stream, np.stack(maps) if maps else np.zeros((0, MAP, MAP), np.float16))
     store.write_bytes(run / MAPS, stream.getvalue())
-    return digests(run, [SCORES, MAPS]), {"scores": len(scores), "of images": table.height}
+    return digests(run, [SCORES, MAPS]), {"scores": len(scores), "of images": table.height, "doubtful images": sum(map(bool, doubts.values()))}
+
+
+def doubted(cached: cache.Cache, image_ids: pl.Series) -> dict[str, str]:
+    """The faults that are doubted of each image, comma separated."""
+    looks = posture.look_at(cached, cached.index.filter(pl.col("image_id").is_in(image_ids.implode())))
+    return {image_id: ", ".join(one.fault for one in doubts) for image_id, doubts in zip(looks["image_id"], posture.doubts(looks), strict=True)}

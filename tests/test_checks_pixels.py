@@ -1,0 +1,106 @@
+"""What the audit says of pictures: each rule on a planted row, and whole files made wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from hilum import posture
+from hilum.cached import FACTS
+from hilum.checks import pixels
+from hilum.datasets import kaggle_masks
+from hilum.files import raster
+from hilum.manifest import COLUMNS, Manifest
+from hilum.recipe import Pixels
+from hilum.steps import audit, cache, ingest
+
+RIGHT = {"inverted": -9.0, "turned": -7.0, "turn": 0, "mirrored": -6.0, "strange": -9.0, "distance": 0.5,
+         "border": 0.05, "flat": 0.05, "black": 0.03, "white": 0.01, "spread": 220.0}  # fmt: skip
+
+
+def made_up(**changes: object) -> tuple[Manifest, pl.DataFrame]:
+    """Three right pictures; the second with single cells changed."""
+    images = [dict.fromkeys(COLUMNS) | {"image_id": f"set/{n}", "dataset": "set", "source": "set", "patient_id": f"set/p{n}", "path": f"{n}.png"} for n in range(3)]
+    facts = [
+        dict.fromkeys(FACTS) | {"image_id": f"set/{n}", "row": n, "height": 300, "width": 280, "bits": 8, "minimum": 0, "maximum": 251} | RIGHT for n in range(3)
+    ]
+    facts[1] |= changes
+    return Manifest.of(Path("/nowhere"), images, [], []), pl.DataFrame(facts, schema={**FACTS, **posture.LOOKS})
+
+
+def found(**changes: object) -> list[tuple[str, str, str | None]]:
+    return [(one.rule, one.severity, one.image_id) for one in pixels.check(*made_up(**changes))]
+
+
+def test_right_pictures_have_no_findings():
+    assert found() == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule", "severity"),
+    [
+        ({"inverted": 12.0}, "image-inverted", "warning"),
+        ({"turned": 9.0, "turn": 3}, "image-turned", "warning"),
+        ({"turned": 9.0, "turn": 1, "mirrored": 9.0}, "image-turned", "warning"),
+        ({"mirrored": 9.0}, "image-mirrored", "warning"),
+        ({"strange": 12.0}, "image-not-frontal-chest", "warning"),
+        ({"distance": 4.0, "inverted": 9.0}, "image-not-frontal-chest", "warning"),
+        ({"flat": 0.97, "strange": 9.0}, "image-empty", "error"),
+        ({"black": 0.45}, "image-clipped", "warning"),
+        ({"white": 0.25}, "image-clipped", "warning"),
+        ({"spread": 40.0}, "image-low-contrast", "warning"),
+        ({"minimum": 100, "maximum": 140}, "image-low-contrast", "warning"),
+        ({"border": 0.7}, "image-border", "warning"),
+        ({"bits": 16, "maximum": 255}, "image-range", "warning"),
+    ],
+)
+def test_a_planted_fault_is_the_one_finding(changes, rule, severity):
+    assert found(**changes) == [(rule, severity, "set/1")]
+
+
+@pytest.mark.parametrize("changes", [{"bits": 16, "maximum": 256}, {"black": 0.39}, {"flat": 0.3}, {"border": 0.6}, {"error": "1.png: broken", "flat": 1.0}])
+def test_what_is_within_its_limits_or_unreadable_is_left_alone(changes):
+    assert found(**changes) == []
+
+
+def test_a_constant_or_flat_picture_is_left_to_the_rules_of_files():
+    assert found(minimum=7, maximum=7, flat=1.0, strange=9.0) == [] and found(minimum=7, maximum=20, strange=9.0) == []
+
+
+def test_messages_name_the_file_and_say_which_way():
+    messages = [one.message for changes in ({"turned": 9.0, "turn": 2}, {"border": 0.7}) for one in pixels.check(*made_up(**changes))]
+    assert messages == ["1.png: looks turned upside down", "1.png: 70 % of the picture is a flat border"]
+
+
+def test_facts_without_looks_are_of_pictures_not_looked_at():
+    manifest, facts = made_up(inverted=12.0, bits=16, maximum=255)
+    assert [one.rule for one in pixels.check(manifest, facts.drop(list(posture.LOOKS)))] == ["image-range"]
+
+
+SPOILT = {
+    "image-inverted": lambda picture: 255 - picture,
+    "image-turned": lambda picture: np.rot90(picture, 3),
+    "image-mirrored": lambda picture: picture[:, ::-1],
+    "image-not-frontal-chest": lambda picture: np.random.default_rng(0).integers(0, 256, picture.shape, np.uint8),
+    "image-clipped": lambda picture: np.where(picture > 120, np.uint8(255), picture),
+    "image-border": lambda picture: np.pad(picture, 300),
+    "image-empty": lambda picture: np.where(np.arange(picture.size).reshape(picture.shape) < 900, np.uint8(200), np.uint8(0)),
+}
+
+
+@pytest.mark.parametrize("size", [64, 256])
+def test_files_made_wrong_are_named_by_the_audit_and_the_others_are_not(tmp_path, size):
+    kaggle_masks.example(tmp_path / "data", images=16, seed=901)
+    pictures = sorted((tmp_path / "data" / "CXR_png").glob("*.png"))
+    expected = []
+    for path, (rule, spoil) in zip(pictures, SPOILT.items(), strict=False):
+        raster.write_png(path, np.ascontiguousarray(spoil(raster.read(path).values)))
+        expected.append((rule, f"kaggle_masks/{path.stem}"))
+    manifest = ingest.ingest(tmp_path / "data")
+    filled = cache.fill(manifest, Pixels(size=size), tmp_path / "cache")
+    told = audit.audit(manifest, posture.look_at(filled, filled.index))
+    ours = told.filter(pl.col("rule").is_in([rule.name for rule in pixels.RULES]))
+    assert sorted(ours.select("rule", "image_id").rows()) == sorted(expected)
