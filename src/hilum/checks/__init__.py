@@ -7,5 +7,6 @@ A module holds:
     check(manifest, facts)     findings; `facts` is the cache's index, one row an image, see `hilum.cached.FACTS`, and with it what was
                                seen in the cached pictures, see `hilum.posture.LOOKS`; a table without these is of pictures not looked at
 
-A check works on tables alone: files were decoded when the cache was filled. What it finds does not depend on the order of rows.
+A check works on tables alone: files were decoded when the cache was filled. One that must look at the cached pictures is
+`check(manifest, facts, cache=None)`; it gets the opened `hilum.cached.Cache`, and says nothing where there is None. What it finds does not depend on the order of rows.
 """

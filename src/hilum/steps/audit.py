@@ -5,6 +5,7 @@ Nothing is decoded, changed or left out here.
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import Any
 
 import polars as pl
@@ -18,21 +19,23 @@ from hilum.recipe import Recipe
 from hilum.run import Run
 from hilum.steps import Progress, cache
 
-VERSION = 2  # change it when the same manifest and facts give other findings
+VERSION = 3  # change it when the same manifest and facts give other findings
 NEVER = "never"
 LEVELS = (*SEVERITIES, NEVER)  # of `--fail-on`
 
 
-def audit(manifest: Manifest, facts: pl.DataFrame) -> pl.DataFrame:
+def audit(manifest: Manifest, facts: pl.DataFrame, pictures: cache.Cache | None = None) -> pl.DataFrame:
     """Findings as `hilum.findings.COLUMNS`: by severity, worst first, then rule and images, whatever the order of files.
 
-    `facts` is the index of the manifest's cache, with or without `posture.LOOKS`.
+    `facts` is the index of the manifest's cache, with or without `posture.LOOKS`; `pictures` is that cache, for
+    the checks that look at the pictures themselves. Without it these say nothing.
     """
     rows = []
     for name in shelf.names("checks"):
         module = shelf.load("checks", name)
         remedies = {rule.name: rule.remedy for rule in module.RULES}
-        for found in module.check(manifest, facts):
+        shown = {"cache": pictures} if "cache" in signature(module.check).parameters else {}
+        for found in module.check(manifest, facts, **shown):
             rows.append((found.rule, found.severity, found.image_id, found.other_image_id, found.message, remedies[found.rule]))
     by_severity = pl.col("severity").cast(pl.Enum(SEVERITIES))
     return pl.DataFrame(rows, schema=COLUMNS, orient="row").sort(by_severity, "rule", "image_id", "other_image_id", "message")
@@ -60,7 +63,7 @@ def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
 
 def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], dict[str, Any]]:
     pictures = cache.opened(run, recipe)
-    findings = audit(Manifest.read(run.folder), posture.look_at(pictures, pictures.index, progress))
+    findings = audit(Manifest.read(run.folder), posture.look_at(pictures, pictures.index, progress), pictures)
     store.write_table(run / "findings.parquet", findings)
     return {"findings.parquet": store.digest_of_table(findings)}, summary(findings)
 
