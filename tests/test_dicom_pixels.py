@@ -230,7 +230,8 @@ def test_the_same_values_as_pydicoms_own_decoders():
         except BadData:
             continue
         raised = 1 << (plain.BitsStored - 1) if plain.PixelRepresentation else 0
-        assert np.array_equal(file.values.astype(int) - raised, theirs), path.name
+        slack = 1 if file.header.syntax and file.header.syntax.endswith((".50", ".51")) else 0  # lossy decoders may round otherwise
+        assert np.abs(file.values.astype(int) - raised - theirs).max() <= slack, path.name
         compared += 1
     assert compared >= 8
 

@@ -1,6 +1,8 @@
 """`hilum show`: the account, the header's facts and the picture, of any kind of file."""
 
 import json
+import subprocess
+import sys
 
 import imagecodecs
 import numpy as np
@@ -45,18 +47,15 @@ def test_other_pictures_are_told_too(tmp_path, shown):
 def test_a_fault_is_one_line_and_exit_code_1(tmp_path):
     (tmp_path / "c.dcm").write_bytes(bytes(128) + b"DICMrubbish")
     for arguments in ((tmp_path / "c.dcm",), (tmp_path / "nothing.png",)):
-        done = hilum("show", *arguments, cwd=tmp_path)
+        done = hilum("show", *arguments, "--to", tmp_path / "p.png")
         assert done.returncode == 1 and done.stderr.startswith("hilum: ") and done.stderr.count("\n") == 1 and not done.stdout
-    assert not list(tmp_path.glob("*.shown.png"))
+    assert not (tmp_path / "p.png").exists()
     raster.write_png(tmp_path / "b.png", RAMP.astype(np.uint8))
     assert hilum("show", tmp_path / "b.png", "--to", tmp_path / "b.png").returncode == 1
 
 
 def test_it_needs_no_torch(tmp_path):
-    import subprocess
-    import sys
-
     path = write(tmp_path / "a.dcm", RAMP, bits=12)
-    program = f"import sys; sys.argv = ['hilum', 'show', {str(path)!r}]\nfrom hilum.cli import app\ntry: app()\nexcept SystemExit: pass\nprint('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=True)
-    assert done.stdout.strip().endswith("False")
+    program = f"import sys; sys.argv = ['hilum', 'show', {str(path)!r}, '--to', {str(tmp_path / 'p.png')!r}]\nfrom hilum.cli import app\ntry: app()\nexcept SystemExit: pass\nprint('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("False") and (tmp_path / "p.png").exists()
