@@ -110,8 +110,9 @@ def measured(files: list[Path], size: int, xrv: types.ModuleType, repeats: int) 
     one, two = np.inf, np.inf
     for _ in range(repeats + 1):
         one, two = min(one, threaded(ways[1], files, 1)), min(two, threaded(ways[1], files, 2))
+    both = (("CPU time", cpu), ("wall time", wall))
     return [
-        *(f"| {size} | {name} | {a.mean() * 1e3:.2f} | {b.mean() * 1e3:.2f} | {a.sum() / b.sum():.2f} |" for name, (a, b) in (("CPU time", cpu), ("wall time", wall))),
+        *(f"| {size} | {name} | {a.mean() * 1e3:.2f} | {b.mean() * 1e3:.2f} | {a.sum() / b.sum():.2f} |" for name, (a, b) in both),
         f"| {size} | wall time, Hilum with 1 and with 2 threads | {one / len(files) * 1e3:.2f} (1) | {two / len(files) * 1e3:.2f} (2) | {one / two:.2f} |",
     ]
 

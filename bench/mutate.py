@@ -285,7 +285,8 @@ def outcomes(count: int, seed: int) -> Iterator[tuple[int, str, str, float, int]
         if name == "before the first file":
             sys.exit(f"the reading process does not start; run it yourself: {' '.join(command)}")
         if name:
-            yield following - 1, name, f"over {PATIENCE:g} s by the clock" if hung else f"the process ended with {child.returncode}", PATIENCE if hung else 0.0, 0
+            became = f"over {PATIENCE:g} s by the clock" if hung else f"the process ended with {child.returncode}"
+            yield following - 1, name, became, PATIENCE if hung else 0.0, 0
 
 
 def lines(child: subprocess.Popen) -> Iterator[bytes]:

@@ -127,7 +127,8 @@ def _head(tags: Tags) -> Head:
         raise Unfit(f"holds {held} values of {bits[0]} bits; expected 8- or 16-bit whole numbers; save it as a grey PNG")
     fitting = {_WHITE_IS_ZERO: (1, 2), _BLACK_IS_ZERO: (1, 2), _RGB: (3, 4), _PALETTE: (1,), _YCBCR: (3,) if compression == _JPEG else ()}
     if samples not in fitting.get(shown, ()):
-        raise Unfit(f"holds {_KINDS.get(shown, f'photometric interpretation {shown}')} in {samples} channels; expected grey, RGB or a palette; save it as a grey PNG")
+        held = _KINDS.get(shown, f"photometric interpretation {shown}")
+        raise Unfit(f"holds {held} in {samples} channels; expected grey, RGB or a palette; save it as a grey PNG")
     if compression not in _COMPRESSIONS:
         raise Unfit(f"is compressed by method {compression}, which is not read; save it uncompressed, by LZW or by deflate")
     if tags.get(_TILE_WIDTH, (0,))[0] * tags.get(_TILE_HEIGHT, (0,))[0] > _LARGEST_TILE:

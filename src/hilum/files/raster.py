@@ -28,7 +28,7 @@ from hilum.files._head import Head, Unfit, range_top, turned
 from hilum.radiograph import Radiograph
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
-MOST_PIXELS = 200_000_000  # more is refused before it is decoded: no radiograph is that large, and it would exhaust the memory
+MOST_PIXELS = 100_000_000  # more is refused before it is decoded: a film of 35 x 43 cm at 0.05 mm has 60 million, and as float32 it must fit in memory
 MOST_COLOUR_BYTES = 1 << 28  # the same for pictures of several channels, which need room to be averaged in
 _KINDS = {"PNG": _png, "JPEG": _jpeg, "TIFF": _tiff}
 _TINT = 32  # part of the range by which channels may differ in a grey picture
