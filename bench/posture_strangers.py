@@ -124,7 +124,8 @@ def lateral(chest: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A chest from the side: one field of air between sternum and spine, the heart in front below, the diaphragm rising forwards."""
     dense = 1.6 * _oval(SIDE * np.array([0.5, 0.6]), SIDE * np.array([rng.uniform(0.36, 0.48), rng.uniform(0.6, 0.75)]), rng)
     top, bottom = rng.uniform(0.08, 0.18), rng.uniform(0.72, 0.9)
-    air = np.array([[0.45, top], [0.6, top + 0.02], [0.76, 0.3], [0.8, 0.55], [0.78, bottom + 0.04], [0.55, bottom - 0.06], [0.3, bottom - 0.1], [0.24, 0.45], [0.33, 0.25]])
+    back = [[0.45, top], [0.6, top + 0.02], [0.76, 0.3], [0.8, 0.55], [0.78, bottom + 0.04]]
+    air = np.array([*back, [0.55, bottom - 0.06], [0.3, bottom - 0.1], [0.24, 0.45], [0.33, 0.25]])
     air = (air + rng.normal(0, 0.015, air.shape)) * SIDE
     layer = cv2.fillPoly(np.zeros((SIDE, SIDE), np.uint8), [air.astype(np.int32)], 255, cv2.LINE_AA)
     dense -= rng.uniform(0.7, 1.2) * cv2.GaussianBlur(layer, (0, 0), rng.uniform(1.5, 4)).astype(np.float32) / 255

@@ -23,10 +23,10 @@ RIGHT = {"inverted": -9.0, "turned": -7.0, "turn": 0, "mirrored": -6.0, "strange
 
 def made_up(**changes: object) -> tuple[Manifest, pl.DataFrame]:
     """Three right pictures; the second with single cells changed."""
-    images = [dict.fromkeys(COLUMNS) | {"image_id": f"set/{n}", "dataset": "set", "source": "set", "patient_id": f"set/p{n}", "path": f"{n}.png"} for n in range(3)]
-    facts = [
-        dict.fromkeys(FACTS) | {"image_id": f"set/{n}", "row": n, "height": 300, "width": 280, "bits": 8, "minimum": 0, "maximum": 251} | RIGHT for n in range(3)
-    ]
+    names = [{"image_id": f"set/{n}", "dataset": "set", "source": "set", "patient_id": f"set/p{n}", "path": f"{n}.png"} for n in range(3)]
+    images = [dict.fromkeys(COLUMNS) | name for name in names]
+    seen = {"height": 300, "width": 280, "bits": 8, "minimum": 0, "maximum": 251}
+    facts = [dict.fromkeys(FACTS) | {"image_id": f"set/{n}", "row": n} | seen | RIGHT for n in range(3)]
     facts[1] |= changes
     return Manifest.of(Path("/nowhere"), images, [], []), pl.DataFrame(facts, schema={**FACTS, **posture.LOOKS})
 

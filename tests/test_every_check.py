@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from hilum import shelf
+from hilum import posture, shelf
 from hilum.datasets import montgomery
 from hilum.findings import Finding, Rule
 from hilum.manifest import SEVERITIES, Manifest
@@ -27,7 +27,8 @@ def release(tmp_path_factory) -> tuple[Manifest, pl.DataFrame]:
     montgomery.example(root / "data", images=5)
     next((root / "data" / "CXR_png").iterdir()).write_text("no picture")
     manifest = ingest.ingest(root / "data")
-    return manifest, cache.fill(manifest, Pixels(size=64), root / "cache").index
+    filled = cache.fill(manifest, Pixels(size=64), root / "cache")
+    return manifest, posture.look_at(filled, filled.index)
 
 
 @pytest.mark.parametrize("name", NAMES)
