@@ -96,8 +96,9 @@ def test_a_corrected_label_decodes_nothing_again(data, tmp_path, monkeypatch):
 
 def test_sixteen_bits_keep_what_eight_would_round_away(data, tmp_path):
     deep, flat = (cache.fill(ingest(data), Pixels(size=64, depth=depth), tmp_path / "cache") for depth in (16, 8))
-    assert (deep.depth, flat.depth) == (16, 8) and deep.images.dtype == np.uint16 and deep.masks.dtype == np.uint8
-    assert np.abs(deep.images[:] / 257 - flat.images[:]).max() <= 0.51 and len(np.unique(deep.images[:])) > 1000
+    assert (deep.depth, flat.depth) == (16, 8) and deep.stored.dtype == np.uint16 and deep.images.dtype == deep.masks.dtype == np.uint8
+    assert np.abs(deep.stored[:] / 257 - flat.images[:]).max() <= 0.51 and len(np.unique(deep.stored[:])) > 1000
+    assert np.array_equal(deep.images[:], np.round(deep.stored[:] / 257)) and np.array_equal(deep.images[3], deep.images[[3]][0])
     assert np.array_equal(deep.masks[:], flat.masks[:]) and not list(deep.misfits())
 
 
@@ -285,7 +286,7 @@ def test_verify_tells_what_does_not_fit_and_the_next_cache_mends_it(tmp_path):
     assert fine.exit_code == 0 and "8 images checked, 0 do not fit" in fine.stdout
     (pictures,) = run.glob("cache/*/images.u8")
     marker, whole = (run / "finished/cache.json").read_text(), pictures.read_bytes()
-    pictures.write_bytes(whole[:-9] + b"spoilt...")
+    pictures.write_bytes(whole[: 64 * 64] + b"spoilt..." + whole[64 * 64 + 9 :])
     found = said("cache", "verify", run)
     assert found.exit_code == 1 and "1 do not fit" in found.stdout and "kaggle_masks/" in found.stdout and f"hilum cache {run}" in found.stderr
     assert said("cache", run).exit_code == 0

@@ -173,6 +173,14 @@ def test_bfloat16_trains_too_and_leaves_float32_weights() -> None:
     assert losses[-1] < 0.5 * losses[0]
 
 
+def test_sixteen_bits_are_the_same_shares_of_white_as_eight() -> None:
+    def deep(rows: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        images, targets = Asked()(rows, rng)
+        return images.astype(np.uint16) * np.uint16(257), targets
+
+    assert same(train()[0], train(batch=deep)[0])
+
+
 def test_errors_say_what_to_do() -> None:
     with pytest.raises(TooFew, match="1 image"):
         train(rows=np.arange(1))

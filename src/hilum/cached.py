@@ -24,7 +24,7 @@ import polars as pl
 from hilum import store
 from hilum.errors import NotFound
 from hilum.manifest import Manifest
-from hilum.stack import Stack
+from hilum.stack import Rounded, Stack
 
 FACTS = {
     "image_id": pl.String,
@@ -70,8 +70,14 @@ class Cache:
         return next((depth for depth, name in IMAGES.items() if (self.folder / name).exists()), 8)
 
     @cached_property
-    def images(self) -> Stack:
+    def stored(self) -> Stack:
+        """The pictures in the depth they are stored in: uint8 or uint16 (n, size, size)."""
         return Stack(self.folder / IMAGES[self.depth], self.size, TYPES[self.depth])
+
+    @cached_property
+    def images(self) -> Stack | Rounded:
+        """The pictures as uint8 (n, size, size), whatever they are stored in."""
+        return self.stored if self.depth == 8 else Rounded(self.stored)
 
     @cached_property
     def masks(self) -> Stack:
@@ -123,9 +129,9 @@ class Cache:
 
     def _wrong_with(self, facts: Mapping[str, int | str]) -> str | None:
         row = facts["row"]
-        if row >= min(len(self.images), len(self.masks)):
+        if row >= min(len(self.stored), len(self.masks)):
             return f"row {row} is missing: the pictures' files end before it"
-        if digest_of_pictures(self.images[row], self.masks[row]) != facts["cached_digest"]:
+        if digest_of_pictures(self.stored[row], self.masks[row]) != facts["cached_digest"]:
             return f"row {row} does not hold the pictures that were written"
         return None
 

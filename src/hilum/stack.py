@@ -86,3 +86,24 @@ class Stack:
             if not read:
                 raise BadData(f"{self.path} ends at byte {offset + done:,}, in the middle of a picture; fill it again with `hilum cache`")
             done += read
+
+
+class Rounded:
+    """A stack of uint16 pictures seen as uint8, for all that wants these: the nearest of 256 shares of white."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack, self.shape, self.ndim, self.dtype = stack, stack.shape, 3, np.dtype(np.uint8)
+
+    def __len__(self) -> int:
+        return len(self.stack)
+
+    def __getitem__(self, key: int | slice | Sequence[int] | np.ndarray) -> np.ndarray:
+        return to_eight_bits(self.stack[key])
+
+    def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
+        return self[:].astype(dtype or self.dtype, copy=False)
+
+
+def to_eight_bits(pixels: np.ndarray) -> np.ndarray:
+    """uint16 to uint8, 65535 to 255, rounded; uint8 as it is."""
+    return pixels if pixels.dtype == np.uint8 else ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)

@@ -29,7 +29,7 @@ WARM_UP = 0.1  # the share of all steps in which the learning rate rises
 GRADIENT_NORM = 5.0  # longer gradients are shortened to this: one odd batch does not throw the weights
 
 Batch = Callable[[np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
-"""rows (b,), rng -> images uint8 (b, height, width), targets (b, ...)"""
+"""rows (b,), rng -> images uint8 or uint16 (b, height, width), targets (b, ...)"""
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def fit(
                 done = epoch * steps + step
                 for group in optimiser.param_groups:
                     group["lr"] = schedule.learning_rate * _share_of_rate(done, schedule.epochs * steps)
-                x = images.to(device).unsqueeze(1).float().div_(255).contiguous(memory_format=torch.channels_last)
+                x = images.to(device).unsqueeze(1).float().div_(torch.iinfo(images.dtype).max).contiguous(memory_format=torch.channels_last)
                 with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
                     answer = network(x)
                 error = loss(answer.float(), targets.to(device))

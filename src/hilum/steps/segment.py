@@ -87,7 +87,7 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
 def _lesson(recipe: Recipe, model: str, part: pl.DataFrame, pictures: cache.Cache, progress: Progress) -> Lesson:
     def fit(module, settings, checkpoint):
         rows = pictures.rows(part["image_id"])
-        return module.fit(pictures.images, pictures.masks, rows, settings, seed=recipe.segment.seed, checkpoint=checkpoint, progress=progress)
+        return module.fit(pictures.stored, pictures.masks, rows, settings, seed=recipe.segment.seed, checkpoint=checkpoint, progress=progress)
 
     return Lesson(f"segment/{model}.onnx", recipe.segment, pictures.size, "whole", recipe.pixels.window, part["image_id"].to_list(), fit)
 
