@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from hilum.errors import BadData, CannotWrite, HilumError
-from hilum.files import dicom, raster
+from hilum.files import dicom, picture, raster
 from hilum.manifest import Manifest
 from hilum.radiograph import to_uint8
 
@@ -68,7 +68,7 @@ def copy(manifest: Manifest, to: Path, placed: Mapping[str, str]) -> int:
     for image_id, path in manifest.table.select("image_id", "path").iter_rows():
         source, target = manifest.root / path, to / placed[image_id]
         if dicom.is_one(source):
-            raster.write_png(target, to_uint8(dicom.read(source).radiograph().pixels))
+            raster.write_png(target, to_uint8(picture.own_pixels(dicom.read(source))))
             converted += 1
         else:
             target.parent.mkdir(parents=True, exist_ok=True)

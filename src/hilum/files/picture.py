@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from hilum.files import dicom, raster
+from hilum.radiograph import Size
 
 ENDINGS = (*raster.ENDINGS, *dicom.ENDINGS)
 
@@ -12,3 +15,23 @@ ENDINGS = (*raster.ENDINGS, *dicom.ENDINGS)
 def read(path: Path) -> raster.Raster | dicom.Dicom:
     """Decode one file. Raises `BadData` naming the file, what is wrong with it and what to do."""
     return dicom.read(path) if dicom.is_one(path) else raster.read(path)
+
+
+def own_size(file: raster.Raster | dicom.Dicom) -> Size:
+    """(height, width) of the file's own pixels, in which masks and outlines are drawn: a DICOM's before it is turned to the standard view."""
+    return file.pose.source if isinstance(file, dicom.Dicom) else file.values.shape
+
+
+def own_pixels(file: raster.Raster | dicom.Dicom) -> np.ndarray:
+    """The brightness of the file's own pixels, float32 `own_size` in [0, 1]."""
+    return lie(file, file.radiograph().pixels)
+
+
+def stand(file: raster.Raster | dicom.Dicom, own: np.ndarray) -> np.ndarray:
+    """A mask of the file's own pixels as the radiograph stands."""
+    return file.pose.forward(own.astype(np.uint8), labels=True).astype(own.dtype) if isinstance(file, dicom.Dicom) else own
+
+
+def lie(file: raster.Raster | dicom.Dicom, standing: np.ndarray, *, labels: bool = False) -> np.ndarray:
+    """A picture or mask of the radiograph in the file's own pixels: `stand` undone."""
+    return file.pose.back(standing, labels=labels) if isinstance(file, dicom.Dicom) else standing

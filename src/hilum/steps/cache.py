@@ -159,7 +159,7 @@ def _read(root: Path, image: Mapping[str, Any], pixels: Pixels) -> tuple[dict[st
         square = prepare(file.radiograph(), pixels.size, pixels.window, pixels.depth)
         facts |= _seen(file)
         try:
-            mask = _mask(root, image, file.values.shape, pixels.size, facts)
+            mask = _mask(root, image, file, pixels.size, facts)
         except BadData as fault:
             facts["mask_error"] = str(fault).replace(f"{root}/", "")
     facts["cached_digest"] = cached.digest_of_pictures(square, mask)
@@ -174,17 +174,17 @@ def _seen(file: raster.Raster | dicom.Dicom) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _mask(root: Path, image: Mapping[str, Any], size: tuple[int, int], to: int, facts: dict[str, Any]) -> np.ndarray:
+def _mask(root: Path, image: Mapping[str, Any], file: raster.Raster | dicom.Dicom, to: int, facts: dict[str, Any]) -> np.ndarray:
     """The lungs of an image as cached labels. Raises `BadData` where a mask cannot be laid on its picture."""
-    labels, values = _painted(image["path"], image["drawn"], size) if image["drawn"] else _from_files(root, image, size)
+    labels, values = _painted(image["path"], image["drawn"], file) if image["drawn"] else _from_files(root, image, file)
     if values:
         facts |= {"mask_values": values, "right_pixels": int((labels == lungs.RIGHT).sum()), "left_pixels": int((labels == lungs.LEFT).sum())}
-    return lungs.resized(labels, Letterbox(size, to).forward)
+    return lungs.resized(labels, Letterbox(labels.shape, to).forward)
 
 
-def _from_files(root: Path, image: Mapping[str, Any], size: tuple[int, int]) -> tuple[np.ndarray, int]:
+def _from_files(root: Path, image: Mapping[str, Any], file: raster.Raster | dicom.Dicom) -> tuple[np.ndarray, int]:
     """Labels of the mask files, and how many different values these hold."""
-    labels = np.zeros(size, np.uint8)
+    size, labels = picture.own_size(file), np.zeros(file.values.shape, np.uint8)
     values: set[int] = set()
     for column, side in zip(MASKS, (None, lungs.RIGHT, lungs.LEFT), strict=True):
         if image[column] is None:
@@ -196,23 +196,23 @@ def _from_files(root: Path, image: Mapping[str, Any], size: tuple[int, int]) -> 
                 f"export the mask again in its picture's size"
             )
         values |= set(np.unique(mask).tolist())
-        inside = mask > max(int(mask.max()) // 2, 0)
+        inside = picture.stand(file, mask > max(int(mask.max()) // 2, 0))
         labels = lungs.sides(inside) if side is None else np.where(inside, np.uint8(side), labels)
     return labels, len(values)
 
 
-def _painted(path: str, drawn: Sequence[Mapping[str, str]], size: tuple[int, int]) -> tuple[np.ndarray, int]:
+def _painted(path: str, drawn: Sequence[Mapping[str, str]], file: raster.Raster | dicom.Dicom) -> tuple[np.ndarray, int]:
     """Labels of the lungs drawn on an image; an outline that names its side goes before one that does not."""
-    read = [(one, shapes.from_json(one["shape"])) for one in drawn]
+    size, read = picture.own_size(file), [(one, shapes.from_json(one["shape"])) for one in drawn]
     if wrong := [f"{one['source']}: {fault}" for one, shape in read for fault in shapes.faults(shape, size)]:
         raise BadData.listing(f"{path}: the lungs drawn on it cannot be used; draw them again", wrong)
-    labels, unsided = np.zeros(size, np.uint8), np.zeros(size, bool)
+    labels, unsided = np.zeros(file.values.shape, np.uint8), np.zeros(file.values.shape, bool)
     for one, shape in read:
-        side = lungs.DRAWN[one["concept"]]
+        side, inside = lungs.DRAWN[one["concept"]], picture.stand(file, shape.to_mask(size))
         if side is None:
-            unsided |= shape.to_mask(size)
+            unsided |= inside
         else:
-            labels[shape.to_mask(size)] = side
+            labels[inside] = side
     return np.where(labels > 0, labels, lungs.sides(unsided)), 2
 
 

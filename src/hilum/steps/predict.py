@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,10 @@ from hilum import posture, store
 from hilum.errors import BadData, Mismatch
 from hilum.exported import Exported
 from hilum.files import picture
-from hilum.radiograph import Radiograph, resize
+from hilum.radiograph import Radiograph, prepare, resize
 from hilum.recipe import Recipe
 from hilum.run import Run
+from hilum.stack import to_eight_bits
 from hilum.steps import Progress, cache, region, segment, train
 from hilum.steps._training import digests
 
@@ -75,13 +76,17 @@ class Reader:
 
     def read(self, path: Path) -> Prediction:
         """Raises `BadData` where the file cannot be read or all its pixels are alike."""
-        radiograph = picture.read(path).radiograph()
+        file = picture.read(path)
+        radiograph = file.radiograph()
         if radiograph.values.min() == radiograph.values.max():
             raise BadData(f"{path}: every pixel has the same value, so there is nothing to score; export the picture again from its source")
-        return self.look(radiograph)
+        found = self.look(radiograph)
+        heat = None if found.anomaly_map is None else picture.lie(file, found.anomaly_map)
+        return replace(found, lungs=picture.lie(file, found.lungs, labels=True), anomaly_map=heat)
 
     def look(self, radiograph: Radiograph) -> Prediction:
-        seen = cache.prepare(radiograph, self.recipe.pixels.size, self.recipe.pixels.window)
+        pixels = self.recipe.pixels
+        seen = to_eight_bits(prepare(radiograph, pixels.size, pixels.window, pixels.depth))
         (doubts,) = posture.doubts(posture.look(seen[None], [radiograph.size]))
         labels = segment.find(self.models["lungs"], seen) if "lungs" in self.models else np.zeros_like(seen)
         cut = region.cut(seen, labels, self.recipe.region)
