@@ -6,6 +6,7 @@
 Reading: made-up radiographs of 512 x 512 in 8 bits, as Hilum's cache, as a NumPy memory map, as a folder of PNG files read with OpenCV,
 and as MONAI's PersistentDataset; random batches of 32 in one process, warm (each has been read once before), in turn, best round of
 each. Filling: 100,000 small PNG files in a process of its own; resident memory when 20,000, 60,000 and 100,000 are in.
+The table of the files is made by another process before.
 
 Put the rival beside Hilum with `pip install --no-deps monai`; without it its row is left out.
 """
@@ -28,20 +29,20 @@ from hilum.stack import Stack
 from results import machine, record
 
 SIZE, BATCH = 512, 32
-MOMENTS = (20_000, 60_000, 100_000)
+INGESTING = "import sys; from pathlib import Path; from hilum.steps.ingest import ingest; ingest(Path(sys.argv[1])).write(Path(sys.argv[2]))"
 FILLING = """
 import sys
 from pathlib import Path
+from hilum.manifest import Manifest
 from hilum.recipe import Pixels
 from hilum.steps import cache
-from hilum.steps.ingest import ingest
 
 def resident():
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * 4096 / 2**20
 
 moments = set(map(int, sys.argv[3:]))
-manifest = ingest(Path(sys.argv[1]))
+manifest = Manifest.read(Path(sys.argv[1]))
 print(f"0 {resident():.0f}", flush=True)
 def told(done, total):
     if done in moments:
@@ -158,15 +159,20 @@ def filled(folder: Path, images: int) -> str:
         place.mkdir(exist_ok=True)
         _, content = cv2.imencode(".png", rng.integers(0, 256, (24, 24), np.uint8))
         (place / f"{number:06d}.png").write_bytes(content.tobytes())
+    alone(INGESTING, folder / "data", folder)
     begun = time.monotonic()
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-c", FILLING, folder / "data", folder / "cache", *map(str, MOMENTS)]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment)
-    if done.returncode:
-        sys.exit(done.stderr)
-    lines = [line.split() for line in done.stdout.splitlines()]
+    lines = [line.split() for line in alone(FILLING, folder, folder / "cache", images // 5, images * 3 // 5, images).splitlines()]
     rows = [f"| {'table read' if moment == '0' else moment} | {memory} |" for moment, memory in lines]
     return "\n".join([f"{images} files filled in {time.monotonic() - begun:.0f} s.", "", "| images in the cache | resident memory, MiB |", "| --: | --: |", *rows])
+
+
+def alone(program: str, *arguments: object) -> str:
+    """What a program says that runs in a process of its own, so that its memory is its own."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", program, *map(str, arguments)], capture_output=True, text=True, env=environment)
+    if done.returncode:
+        sys.exit(done.stderr)
+    return done.stdout
 
 
 if __name__ == "__main__":
