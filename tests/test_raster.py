@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hilum import radiograph
 from hilum.errors import BadData
 from hilum.files import _png, raster
 
@@ -325,3 +326,11 @@ def test_directories_in_a_circle_are_refused(tmp_path):
     data[-4:] = data[4:8]
     with pytest.raises(BadData, match=r"run in a circle"):
         read(tmp_path, bytes(data), "a.tif")
+
+
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 2**31), count=st.integers(1, 3000), whole=st.booleans())
+def test_the_percentiles_of_the_window_are_numpys_to_the_bit(seed, count, whole):
+    values = np.random.default_rng(seed).random(count, dtype=np.float32)
+    values = np.round(values * 255).astype(np.float32) / 255 if whole else values
+    assert np.array_equal(radiograph._percentiles(values, np.array([0.5, 99.5])), np.percentile(values, (0.5, 99.5)))

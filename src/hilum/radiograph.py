@@ -165,9 +165,18 @@ def prepare(radiograph: Radiograph, size: int, window: str, depth: int = 8) -> n
     square = geometry.forward(radiograph.pixels)
     if window == "percentiles":
         picture = square[geometry.inside()]
-        low, high = np.percentile(np.sort(picture, axis=None), (0.5, 99.5))  # sorted first: what percentile does itself is slower
+        low, high = _percentiles(picture, np.array([0.5, 99.5]))
         square[geometry.inside()] = (picture - low) / max(high - low, 1e-6)
     return to_uint8(square) if depth == 8 else to_uint16(square)
+
+
+def _percentiles(values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """What `np.percentile` gives, to the bit; it is several times slower, even on values that are sorted."""
+    ordered = np.sort(values, axis=None)
+    place = (len(ordered) - 1) * (wanted / 100)
+    below = place.astype(np.intp)
+    first, second, part = ordered[below], ordered[np.minimum(below + 1, len(ordered) - 1)], place - below
+    return np.where(part < 0.5, first + (second - first) * part, second - (second - first) * (1 - part))
 
 
 def to_uint8(pixels: np.ndarray) -> np.ndarray:
