@@ -268,6 +268,19 @@ def test_the_corrupt_stream_fails_cleanly_and_the_window_beside_its_values_is_mo
     assert 0.1 < np.median(file.radiograph().pixels) < 0.9
 
 
+def test_an_htj2k_picture_broken_within_is_refused_and_not_half_filled(tmp_path, capfd):
+    """imagecodecs gives such a picture back as if it were whole, with a traceback on the terminal."""
+    stored = np.random.default_rng(1).integers(0, 4096, (200, 300)).astype(np.uint16)
+    whole = imagecodecs.htj2k_encode(stored)
+    hook, refused = sys.unraisablehook, 0
+    for length in (len(whole) // 4, len(whole) // 2, len(whole) - 300):
+        try:
+            dicom.read(write(tmp_path / "a.dcm", stored, bits=12, syntax=JPEG + "201", stream=whole[:length] + b"\xff\x90\xff\x4f" * ((len(whole) - length) // 4)))
+        except BadData as fault:
+            refused += "broken or cut short" in str(fault)
+    assert refused == 3 and sys.unraisablehook is hook and "Traceback" not in capfd.readouterr().err
+
+
 def test_fallback_names_are_known():
     assert set(_dicom_pixels._KINDS.values()) <= set(_dicom_pixels._DECODERS)
     assert all(hasattr(imagecodecs, name) for names in _dicom_pixels._DECODERS.values() for name in names)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hilum.errors import BadData
-from hilum.files import _dicom_stream, raster
+from hilum.files import _dicom_stream, _dicom_unraised, raster
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -225,10 +225,11 @@ def _compressed(stream: memoryview, told: Layout, where: object, asked: Callable
     for decoder in _DECODERS[seen.kind]:
         try:
             options = {"colorspace": "YCBCR", "outcolorspace": "YCBCR"} if decoder == "jpeg8_decode" and seen.components == 3 else {}
-            values = getattr(imagecodecs, decoder)(stream, **options)
+            with _dicom_unraised.raising():
+                values = getattr(imagecodecs, decoder)(stream, **options)
             break
         except _FAULTS as error:
-            first = first or error
+            first, values = first or error, None
     if values is None:
         values = _by_pydicom(asked, first or ValueError("no decoder"), account)
     return _settled(told, seen, values, account), values
