@@ -1,5 +1,6 @@
 """The cache: filled image by image, resumed after a kill to the same bytes, and honest about what it could not read."""
 
+import contextlib
 import dataclasses
 import errno
 import os
@@ -161,13 +162,18 @@ def test_killed_twenty_times_at_random_while_filling_it_goes_on_to_the_same_byte
     folder = tmp_path / "cache" / cache.name(PIXELS)
     rng, killed, seen = np.random.default_rng(), 0, set()
     with subprocess.Popen([sys.executable, "-c", FORKING, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as child:
-        for _ in range(60):
+        for number in range(60):
+            before = lines_in(folder)
             child.stdin.write("\n")
             pid = int(child.stdout.readline())
-            time.sleep(rng.uniform(0, 0.15))
-            os.kill(pid, signal.SIGKILL)
+            deadline = time.monotonic() + 5 * (number % 4 > 0)  # every fourth is killed before, or while, it takes up its work
+            while time.monotonic() < deadline and lines_in(folder) == before and not (folder / "index.parquet").exists():
+                time.sleep(0.002)
+            time.sleep(rng.uniform(0, 0.05))
+            with contextlib.suppress(ProcessLookupError):  # it had come to its end
+                os.kill(pid, signal.SIGKILL)
             killed += int(child.stdout.readline()) == -signal.SIGKILL
-            seen.add((folder / "journal.jsonl").read_bytes().count(b"\n") if (folder / "journal.jsonl").exists() else -1)
+            seen.add(lines_in(folder))
             if (folder / "index.parquet").exists():
                 assert same(cache.fill(manifest, PIXELS, tmp_path / "cache"), whole)
                 shutil.rmtree(folder)
@@ -179,6 +185,14 @@ def test_killed_twenty_times_at_random_while_filling_it_goes_on_to_the_same_byte
     with open(folder / "journal.jsonl", "a") as stream:
         stream.write('{"image_id": "cut in the mid')
     assert same(cache.fill(manifest, PIXELS, tmp_path / "cache"), whole) and not (folder / "journal.jsonl").exists()
+
+
+def lines_in(folder: Path) -> int:
+    """Of the journal; -1 without one."""
+    try:
+        return (folder / "journal.jsonl").read_bytes().count(b"\n")
+    except FileNotFoundError:
+        return -1
 
 
 def same(one: cache.Cache, other: cache.Cache) -> bool:
