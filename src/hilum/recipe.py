@@ -27,6 +27,7 @@ class Data:
     also: tuple[str, ...] = ()  # more folders, whose sets are merged with the first one's
     dataset: str = "auto"  # or the name of a data-set module
     patients: str = ""  # how numbers become patients, where a data set offers several readings (its PATIENTS); "": its default
+    corrections: str = ""  # a file of corrections, see `hilum.corrections`, as `hilum fix` writes one
 
     @property
     def folders(self) -> tuple[str, ...]:
@@ -138,7 +139,12 @@ class Recipe:
         if not recipe.data.folder:
             raise BadRecipe(f'{path}: [data] folder is missing; say where the images are: folder = "path/to/images"')
         folder, *also = (str((path.parent / folder).resolve()) for folder in recipe.data.folders)
-        return replace(recipe, data=replace(recipe.data, folder=folder, also=tuple(also)))
+        corrections = recipe.data.corrections and str((path.parent / recipe.data.corrections).resolve())
+        return replace(recipe, data=replace(recipe.data, folder=folder, also=tuple(also), corrections=corrections))
+
+    def corrected_by(self, file: Path) -> Recipe:
+        """The same job on the data as the corrections in `file` have it."""
+        return replace(self, data=replace(self.data, corrections=str(file.resolve())))
 
     def quick(self) -> Recipe:
         """The same job in a fraction of the time: fewer folds and resamples, and the models' own quick settings."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import polars as pl
 
+from hilum.corrections import CORRECTED
 from hilum.findings import Finding, Rule
 from hilum.manifest import DROPPED, Manifest
 from hilum.shelf import Card
@@ -28,6 +29,13 @@ RULES = (
         "A file in the folder is not part of the data.",
         "What is left out is nobody's result; a picture among it is one that you may miss.",
         "Nothing, where that is meant; else give the file the name and place that the data set's layout asks for.",
+    ),
+    Rule(
+        CORRECTED,
+        "info",
+        "A correction was made, as the file of corrections asks.",
+        "The table differs here from what the folder says.",
+        "Nothing; take the entry out of the file to have the folder's own word again.",
     ),
     Rule(
         "mask-orphan",

@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from hilum import lungs, shelf, store
+from hilum import corrections, lungs, shelf, store
 from hilum.errors import BadData, NotFound
 from hilum.manifest import DROPPED, LABEL_COLUMNS, Label, Manifest, Remark, Row
 from hilum.recipe import Data, Recipe
@@ -57,8 +57,12 @@ def _made_up(root: Path) -> list[Remark]:
 
 
 def read(data: Data) -> Manifest:
-    """The table of all folders that a recipe names. Raises as `ingest` and `merge` do."""
-    return merge.merge([ingest(Path(folder), data.dataset, data.patients) for folder in data.folders])
+    """The table of all folders that a recipe names, with its corrections made. Raises as `ingest`, `merge` and `corrections.apply` do."""
+    manifest = merge.merge([ingest(Path(folder), data.dataset, data.patients) for folder in data.folders])
+    if not data.corrections:
+        return manifest
+    file = Path(data.corrections)
+    return corrections.apply(manifest, corrections.read(file), file.name)
 
 
 def recognise(folder: Path) -> tuple[Path, str]:
@@ -165,7 +169,9 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
     manifest = read(recipe.data)
     manifest.write(run.folder)
     progress(1, 1)
-    return {"manifest.parquet": manifest.digest}, summary(manifest)
+    file = recipe.data.corrections
+    made = {f"corrected by {Path(file).name}": corrections.counts(corrections.read(Path(file)))} if file else {}
+    return {"manifest.parquet": manifest.digest}, {**summary(manifest), **made}
 
 
 def summary(manifest: Manifest) -> dict[str, Any]:

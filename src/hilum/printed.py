@@ -1,0 +1,48 @@
+"""What the command line prints: a summary on a line, a table in columns, the findings of an audit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import polars as pl
+
+SHOWN = 10  # findings of one rule; findings.parquet and the audit's page have them all
+COLOURS = {"error": "red", "warning": "yellow", "info": "dim"}
+
+
+def line(summary: dict[str, Any]) -> str:
+    """A summary on one line."""
+    parts = []
+    for key, value in summary.items():
+        shown = ", ".join(f"{inner} {number}" for inner, number in value.items()) if isinstance(value, dict) else value
+        parts.append(f"{key}: {shown}")
+    return "; ".join(parts)
+
+
+def columns(table: pl.DataFrame) -> str:
+    """A table in aligned columns, null as a dash."""
+    rows = [list(table.columns), *([("–" if cell is None else str(cell)) for cell in row] for row in table.iter_rows())]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+def findings(found: pl.DataFrame) -> None:
+    """Errors and warnings a line each, up to `SHOWN` a rule; what is only worth knowing is counted. In colour on a terminal."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False, soft_wrap=True)
+    summary = Table("severity", "rule", "findings", "remedy", box=None, pad_edge=False)
+    for (severity, rule), rows in found.group_by("severity", "rule", maintain_order=True):
+        summary.add_row(Text(severity, COLOURS[severity]), rule, str(rows.height), rows["remedy"][0])
+        console.print(Text.assemble("\n", (f"{severity}: {rule}, {rows.height}", COLOURS[severity]), f"\n  remedy: {rows['remedy'][0]}"))
+        shown = SHOWN if severity != "info" else 1
+        for row in rows.head(shown).iter_rows(named=True):
+            console.print(Text("  " + ", ".join(filter(None, (row["image_id"], row["other_image_id"], row["message"])))))
+        if rows.height > shown:
+            console.print(f"  … and {rows.height - shown} more")
+    if found.height and console.is_terminal:
+        console.print()
+        console.print(summary)
