@@ -36,6 +36,7 @@ RLE, DEFLATED_FRAME = "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.8.1"
 _PIXELS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
 _UNKNOWN_LENGTH = 0xFFFFFFFF
 _FAULTS = (RuntimeError, ValueError, TypeError)  # what the decoders of imagecodecs raise
+_BELIEVED = 16  # times more or fewer pixels than the header tells, and a compressed picture is taken as broken
 _COLOURED = 1e-3  # of the pixels may be coloured, a stamp or a mark, in a picture that counts as grey
 
 
@@ -217,6 +218,8 @@ def _compressed(stream: memoryview, told: Layout, where: object, asked: Callable
     if seen is None:
         raise ValueError("the compressed picture begins as none of the kinds that are read")
     _within(where, seen.height, seen.width)
+    if not told.rows * told.columns / _BELIEVED <= seen.height * seen.width <= told.rows * told.columns * _BELIEVED:
+        raise ValueError(f"Rows and Columns say {told.rows}x{told.columns}, the compressed picture {seen.height}x{seen.width}")
     announced = _KINDS.get((told.syntax or "").removeprefix(_COMPRESSED))
     if announced != seen.kind and {announced, seen.kind} != {"jpeg2k", "htj2k"}:
         account.append(f"the picture is {seen.kind}, whatever the transfer syntax says")
