@@ -18,15 +18,15 @@ import numpy as np
 import polars as pl
 
 from hilum.checks._doubt import half_width
+from hilum.checks._folds import FOLDS, folds, some
 from hilum.findings import Finding, Rule
 from hilum.manifest import PARTS, Manifest
 from hilum.metrics.ranking import auroc
 from hilum.shelf import Card
 from hilum.vocabulary import State, name_of
 
-FOLDS = 5
 FEWEST = 20  # patients of each state, or of each part, below which nothing is said
-MOST = 40_000  # images that the regression looks at; of more, whole patients are taken at even steps through their names
+MOST = 20_000  # images that the regression looks at; of more, whole patients are taken at even steps through their names
 TOLD = 0.7  # AUROC from facts alone that is a warning
 SURELY = 0.6  # and the lower end of its interval
 NOTED = 0.55  # AUROC of a single fact that is named in the message
@@ -86,20 +86,20 @@ def _facts(table: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
 
 
 def _told_without_looking(pictures: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
-    some = _some_patients(pictures).with_row_index()
-    groups = {name: codes for name in (*CATEGORIES, *NUMBERS) if len(np.unique(codes := _groups(some[name]))) > 1}
+    chosen = pictures.filter(some(pictures["patient_id"], MOST)).with_row_index()
+    groups = {name: codes for name in (*CATEGORIES, *NUMBERS) if len(np.unique(codes := _groups(chosen[name]))) > 1}
     stated = labels.filter(pl.col("state") != State.UNCERTAIN).select("image_id", "concept", "state")
-    stated = stated.join(some.select("image_id", "index", "patient_id"), on="image_id").sort("concept", "index")
+    stated = stated.join(chosen.select("image_id", "index", "patient_id"), on="image_id").sort("concept", "index")
     people = stated.group_by("concept", "state").agg(pl.col("patient_id").n_unique()).filter(pl.col("patient_id") >= FEWEST)
     people = people.filter(pl.len().over("concept") == 2)
     if not groups or not people.height:
         return pl.DataFrame(schema={"message": pl.String})
-    folds, rows = _folds(some["patient_id"]), []
+    fold, rows = folds(chosen["patient_id"]), []
     regression: _Regression | None = None
     for (concept,), cells in stated.join(people.select("concept").unique(), on="concept", how="semi").group_by("concept", maintain_order=True):
         index, truth = cells["index"].to_numpy(), cells["state"].to_numpy()
         if regression is None or not np.array_equal(index, regression.index):  # findings of one table are stated on the same images
-            regression = _Regression.of(groups, index, folds)
+            regression = _Regression.of(groups, index, fold)
         counts = dict(people.filter(pl.col("concept") == concept).select("state", "patient_id").iter_rows())
         rows += [told] if (told := _message(concept, regression, truth, counts)) else []
     return pl.DataFrame({"message": rows}, schema={"message": pl.String})
@@ -118,17 +118,6 @@ def _message(concept: str, regression: _Regression, truth: np.ndarray, people: M
         f"{name_of(concept).lower()} is told from {', '.join(WORDS.get(name, name) for name in regression.places)} with an AUROC of {reached:.2f} "
         f"({max(0.0, reached - half):.2f} to {min(1.0, reached + half):.2f}), no picture seen{': ' if named else ''}{named}"
     )
-
-
-def _some_patients(pictures: pl.DataFrame) -> pl.DataFrame:
-    """All images, or those of every so-manieth patient."""
-    step = -(-pictures.height // MOST)
-    return pictures if step <= 1 else pictures.filter(pl.col("patient_id").rank("dense") % step == 0)
-
-
-def _folds(patients: pl.Series) -> np.ndarray:
-    """The fold of each image. Neighbours in the order of names go to different folds: names often follow sources or labels."""
-    return (patients.rank("dense").to_numpy().astype(np.int64) - 1) % FOLDS if len(patients) else np.zeros(0, np.int64)
 
 
 def _groups(values: pl.Series) -> np.ndarray:
@@ -152,13 +141,13 @@ class _Regression:
     grams: list[np.ndarray]  # products of the columns
 
     @classmethod
-    def of(cls, groups: Mapping[str, np.ndarray], index: np.ndarray, folds: np.ndarray) -> _Regression:
+    def of(cls, groups: Mapping[str, np.ndarray], index: np.ndarray, fold: np.ndarray) -> _Regression:
         ends = np.cumsum([0, *(codes.max() + 1 for codes in groups.values())]).tolist()
         design = np.zeros((len(index), ends[-1] + 1), np.float32)
         design[:, -1] = 1
         for start, codes in zip(ends, groups.values(), strict=False):
             design[np.arange(len(index)), start + codes[index]] = 1
-        rows = [np.flatnonzero(folds[index] == fold) for fold in range(FOLDS)]
+        rows = [np.flatnonzero(fold[index] == one) for one in range(FOLDS)]
         designs = [design[at] for at in rows]
         places = {name: slice(*ends[at : at + 2]) for at, name in enumerate(groups)}
         return cls(index, places, rows, designs, [(part.T @ part).astype(np.float64) for part in designs])

@@ -1,0 +1,216 @@
+"""Between: what several audited sets have in common, and whether what one was trained on is what another is tested on.
+
+Two pictures are the same by their file, by their pixels, or by their name. A name counts where the two sets are one data set, where they are
+read from one folder, or where the publishers say that they share pictures (`hilum.known`, overlaps), as in sets that were encoded again; a
+picture is told once, by the surest of these. Patients are compared by their names under the same condition, so in folders of one's own, where
+a name means nothing beyond its folder, only pictures are compared.
+
+    shared.parquet   one row a picture of one set that is in another: set, image_id, other_set, other_image_id, kind (one of `KINDS`)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+from pathlib import Path
+
+import polars as pl
+
+from hilum import known, store
+from hilum.errors import HilumError
+from hilum.findings import COLUMNS, Finding, Rule
+from hilum.manifest import SEVERITIES, Manifest
+from hilum.run import Run
+from hilum.steps import cache
+from hilum.steps._training import TRAINING
+from hilum.steps.merge import OWN
+
+SHARED = "shared.parquet"
+KINDS = ("file", "pixels", "name")  # the surest first
+WORDS = {"file": "the same file", "pixels": "the same pixels", "name": "the same name"}
+PAIRS = {"set": pl.String, "image_id": pl.String, "other_set": pl.String, "other_image_id": pl.String, "kind": pl.String}
+STAGES = {"segment": "lung segmenter", "train": "classifier or anomaly model"}
+
+PICTURES = Rule(
+    "set-shared-pictures",
+    "warning",
+    "One set holds pictures of another.",
+    "A model trained on one and tested on the other is tested on what it was trained on; merged, these pictures count twice.",
+    "Train on one of the two and test on a third, or take the pictures that `shared.parquet` lists out of one of them.",
+)
+PATIENTS = Rule(
+    "set-shared-patients",
+    "warning",
+    "Patients of one set stand in another with other pictures.",
+    "A model trained on one and tested on the other is tested on people it was trained on.",
+    "Merge the two sets with `hilum merge`, which keeps a patient in one part, or take the patients out of one of them.",
+)
+KNOWN = Rule(
+    "set-known-overlap",
+    "warning",
+    "The publishers say that two sets share pictures.",
+    "Pictures that were encoded again and renamed may not be recognised, so what is found here is the least that they share.",
+    "Never train on one of the two and test on the other, unless the pictures that they share are known and taken out.",
+)
+TRAINED = Rule(
+    "training-in-test",
+    "error",
+    "Pictures or patients that one run's model was trained on are in another run's tune or test part.",
+    "Used together, as a segmenter before a classifier, their figures are too good.",
+    "Train both in one run, or deal both from one split with [split] keep.",
+)
+RULES = (PICTURES, PATIENTS, KNOWN, TRAINED)
+
+
+@dataclass(frozen=True)
+class Member:
+    """One audited set."""
+
+    name: str
+    manifest: Manifest
+    index: pl.DataFrame  # of its cache
+    run: Run | None = None
+
+    @classmethod
+    def of(cls, name: str, run: Run) -> Member:
+        return cls(name, Manifest.read(run.folder), cache.opened(run, run.recipe()).index, run)
+
+    @cached_property
+    def pictures(self) -> pl.DataFrame:
+        """image_id, patient_id, both without what stands before them (`bare`, `person`), and digests; of a flat picture none: it shows nobody."""
+        shows = pl.col("minimum") < pl.col("maximum")
+        digests = [pl.when(shows).then(column).alias(column) for column in ("file_digest", "pixel_digest")]
+        index = self.index.select("image_id", *digests)
+        table = self.manifest.table.select("image_id", "patient_id")
+        table = table.with_columns(bare=pl.col("image_id").str.extract(r"([^/]+)$"), person=pl.col("patient_id").str.extract(r"([^/]+)$"))
+        return table.join(index, on="image_id", how="left").sort("image_id")
+
+
+def places(sources: Sequence[Path], to: Path | None) -> list[tuple[str, Path | None]]:
+    """Name and run folder of each source; None where it has one of its own. Raises `HilumError` where a source is given twice."""
+    resolved = [source.resolve() for source in sources]
+    if twice := sorted({str(path) for path in resolved if resolved.count(path) > 1}):
+        raise HilumError(f"{', '.join(twice)} is given twice; give each set once")
+    depth = next(n for n in range(1, 99) if len({path.parts[-n:] for path in resolved}) == len(resolved))
+    names = ["-".join(path.with_suffix("").parts[-depth:]).strip("/-") for path in resolved]
+    own = [(path / "recipe.toml").exists() for path in resolved]
+    return [(name, None if has else (to or Path("runs")) / name) for name, has in zip(names, own, strict=True)]
+
+
+def between(members: Sequence[Member]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Findings as `hilum.findings.COLUMNS`, worst first, and the pairs of pictures (`PAIRS`), for all pairs of sets in their order."""
+    found: list[Finding] = []
+    tables = [pl.DataFrame(schema=PAIRS)]
+    for first, second in combinations(members, 2):
+        pairs = same_pictures(first, second)
+        tables.append(pairs)
+        found += [*_overlap(first, second), *_shared(first, second, pairs), *_patients(first, second, pairs)]
+        found += [*_trained(first, second, pairs), *_trained(second, first, _turned(pairs))]
+    remedies = {rule.name: rule.remedy for rule in RULES}
+    rows = [(one.rule, one.severity, one.image_id, one.other_image_id, one.message, remedies[one.rule]) for one in found]
+    by_severity = pl.col("severity").cast(pl.Enum(SEVERITIES))
+    return pl.DataFrame(rows, schema=COLUMNS, orient="row").sort(by_severity, "rule", "message"), pl.concat(tables)
+
+
+def same_pictures(first: Member, second: Member) -> pl.DataFrame:
+    """Each picture of the first set that is in the second, beside the first of those that it is, by the surest kind."""
+    keys = {"file": "file_digest", "pixels": "pixel_digest", **({"name": names[0]} if (names := _names(first, second)) else {})}
+    found = []
+    for rank, (kind, column) in enumerate(keys.items()):
+        other = second.pictures.select(column, other_image_id="image_id").drop_nulls().unique(column, keep="first", maintain_order=True)
+        pairs = first.pictures.select("image_id", column).join(other, on=column)
+        found.append(pairs.select("image_id", "other_image_id", kind=pl.lit(kind), rank=pl.lit(rank)))
+    best = pl.concat(found).sort("image_id", "rank").unique("image_id", keep="first", maintain_order=True)
+    return best.select(set=pl.lit(first.name), image_id="image_id", other_set=pl.lit(second.name), other_image_id="other_image_id", kind="kind")
+
+
+def _names(first: Member, second: Member) -> tuple[str, str] | None:
+    """The columns of pictures and patients that mean the same in both sets; None where names mean nothing beyond each."""
+    sets, others = _datasets(first), _datasets(second)
+    if _known(sets, others):  # the same names under another data set's
+        return "bare", "person"
+    return ("image_id", "patient_id") if first.manifest.root == second.manifest.root or (sets & others) - {OWN} else None
+
+
+def _datasets(member: Member) -> set[str]:
+    return set(member.manifest.table["dataset"].unique())
+
+
+def _known(sets: set[str], others: set[str]) -> list[tuple[str, str, str]]:
+    """Known overlaps of two different data sets, and how they share pictures."""
+    entries = known.entries()
+    told = [(one, other, _overlaps(entries, one, other)) for one in sorted(sets) for other in sorted(others - {one})]
+    return [(one, other, words) for one, other, words in told if words]
+
+
+def _overlaps(entries: dict, one: str, other: str) -> str:
+    return entries.get(one, {}).get("overlaps", {}).get(other) or entries.get(other, {}).get("overlaps", {}).get(one, "")
+
+
+def _turned(pairs: pl.DataFrame) -> pl.DataFrame:
+    return pairs.select(set="other_set", image_id="other_image_id", other_set="set", other_image_id="image_id", kind="kind")
+
+
+# --------------------------------------------------------------------------------------------------------------------------- findings
+
+
+def _overlap(first: Member, second: Member) -> Iterator[Finding]:
+    told = [f"{first.name} and {second.name}: {one} and {other} share pictures ({words})" for one, other, words in _known(_datasets(first), _datasets(second))]
+    return KNOWN.found(pl.DataFrame({"message": told}, schema={"message": pl.String}))
+
+
+def _shared(first: Member, second: Member, pairs: pl.DataFrame) -> Iterator[Finding]:
+    if not pairs.height:
+        return
+    kinds = dict(pairs["kind"].value_counts().iter_rows())
+    how = ", ".join(f"{kinds[kind]} by {WORDS[kind]}" for kind in KINDS if kind in kinds)
+    example = pairs.row(0, named=True)
+    others = pairs["other_image_id"].n_unique()
+    message = (
+        f"{pairs.height} of the {first.manifest.table.height} pictures of {first.name} are in {second.name} ({how}), as {others} of its "
+        f"{second.manifest.table.height}; the first is {example['image_id']}, there {example['other_image_id']}"
+    )
+    yield from PICTURES.found(pl.DataFrame({"message": [message]}))
+
+
+def _patients(first: Member, second: Member, pairs: pl.DataFrame) -> Iterator[Finding]:
+    """Patients in both, leaving out those of whom every picture is told as shared already."""
+    column, people = _shared_people(first, second)
+    alone = first.pictures.join(pairs, on="image_id", how="anti").join(people, on=column, how="semi")
+    count = alone[column].n_unique()
+    if count:
+        message = f"{count} patients of {first.name} stand in {second.name} with other pictures; the first is {alone[column].min()}"
+        yield from PATIENTS.found(pl.DataFrame({"message": [message]}))
+
+
+def _shared_people(first: Member, second: Member) -> tuple[str, pl.DataFrame]:
+    """The column that names patients alike in both, and the names that stand in both; none where names mean nothing beyond their set."""
+    names = _names(first, second)
+    column = names[1] if names else "patient_id"
+    people = first.pictures.select(column).unique()
+    return column, people.join(second.pictures, on=column, how="semi") if names else people.clear()
+
+
+def _trained(first: Member, second: Member, pairs: pl.DataFrame) -> Iterator[Finding]:
+    """Training images of the first run's models, or pictures of their patients, outside the second run's training part."""
+    if first.run is None or second.run is None or not (second.run / "split.parquet").exists():
+        return
+    held = store.read_table(second.run / "split.parquet").filter(pl.col("part") != "train").select("image_id")
+    tested = second.pictures.join(held, on="image_id", how="semi")
+    column, people = _shared_people(first, second)
+    for stage, words in STAGES.items():
+        if not (first.run / stage / TRAINING).exists():
+            continue
+        taught = store.read_table(first.run / stage / TRAINING).select("image_id").unique()
+        pictures = pairs.join(taught, on="image_id", how="semi").join(tested, left_on="other_image_id", right_on="image_id", how="semi")
+        persons = first.pictures.join(taught, on="image_id", how="semi").join(people, on=column, how="semi").select(column)
+        same = tested.join(persons, on=column, how="semi").select("image_id")
+        both = pl.concat([same, pictures.select(image_id="other_image_id")]).unique().sort("image_id")
+        if both.height:
+            message = (
+                f"the {words} of {first.name} was trained on {pictures['other_image_id'].n_unique()} pictures, and on patients of {both.height}, of the "
+                f"{tested.height} that {second.name} tunes or tests on; the first is {both['image_id'][0]}"
+            )
+            yield from TRAINED.found(pl.DataFrame({"message": [message]}))
