@@ -68,7 +68,8 @@ def main() -> None:
     if not arguments.skip_filling:
         with tempfile.TemporaryDirectory(dir=arguments.to) as folder:
             filling = filled(Path(folder), arguments.images)
-    told = "\n".join([f"Command: `python bench/cache.py --items {arguments.items}`", f"Machine: {machine('numpy', 'opencv-python-headless')}", "", reading, filling])
+    head = [f"Command: `python bench/cache.py --items {arguments.items}`", f"Machine: {machine('numpy', 'opencv-python-headless')}", ""]
+    told = "\n".join([*head, reading, filling])
     if not arguments.skip_filling:
         record("The cache", told)
     print(told)
@@ -119,7 +120,7 @@ def ways_to_read(folder: Path, items: int):
     held = np.empty((8 * BATCH, SIZE, SIZE), np.uint8)
     held[:] = 1
     places = [str(folder / "png" / f"{number}.png") for number in range(items)]
-    yield "copy of pictures that are in memory (the limit)", lambda rows: [np.copyto(out[at], held[row % len(held)]) for at, row in enumerate(rows)]
+    yield "copy of pictures in memory (the limit)", lambda rows: [np.copyto(out[at], held[row % len(held)]) for at, row in enumerate(rows)]
     yield "Hilum, into one array", lambda rows: stack.read(rows, out)
     yield "Hilum, a new array each", lambda rows: stack[rows]
     yield "NumPy memory map", lambda rows: mapped[rows]
@@ -163,7 +164,8 @@ def filled(folder: Path, images: int) -> str:
     begun = time.monotonic()
     lines = [line.split() for line in alone(FILLING, folder, folder / "cache", images // 5, images * 3 // 5, images).splitlines()]
     rows = [f"| {'table read' if moment == '0' else moment} | {memory} |" for moment, memory in lines]
-    return "\n".join([f"{images} files filled in {time.monotonic() - begun:.0f} s.", "", "| images in the cache | resident memory, MiB |", "| --: | --: |", *rows])
+    took = f"{images} files filled in {time.monotonic() - begun:.0f} s."
+    return "\n".join([took, "", "| images in the cache | resident memory, MiB |", "| --: | --: |", *rows])
 
 
 def alone(program: str, *arguments: object) -> str:
