@@ -136,6 +136,14 @@ def test_a_giant_is_refused_before_it_is_allocated(tmp_path):
             dicom.read(write(tmp_path / "a.dcm", smooth(12), bits=12, **said))
 
 
+def test_a_jpeg_ls_whose_two_headers_disagree_makes_no_room_for_the_larger(tmp_path):
+    stream = bytearray(imagecodecs.jpegls_encode(smooth(12)))
+    assert bytes(stream[6:12]) == b"SPIFF\0"
+    stream[20:24] = (4_000_000).to_bytes(4)
+    with pytest.raises(BadData, match="SPIFF header says 40x4000000, its frame 40x56"):
+        dicom.read(write(tmp_path / "a.dcm", smooth(12), bits=12, syntax=JPEG + "80", stream=bytes(stream)))
+
+
 def test_a_deflated_bomb_is_refused(tmp_path):
     path = write(tmp_path / "a.dcm", smooth(12), bits=12, syntax="1.2.840.10008.1.2.1.99")
     engine = zlib.compressobj(wbits=-zlib.MAX_WBITS)

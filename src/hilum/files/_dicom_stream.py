@@ -40,7 +40,7 @@ def look(stream: bytes | memoryview) -> Stream | None:
 
 
 def _jpeg(stream: bytes | memoryview) -> Stream | None:
-    place = 2
+    place, spiff = 2, None
     while True:
         if stream[place] != 0xFF:
             raise ValueError("the JPEG's headers are broken")
@@ -51,8 +51,12 @@ def _jpeg(stream: bytes | memoryview) -> Stream | None:
             place += 2
         elif marker in _FRAMES or marker == _JPEG_LS:
             bits, height, width, components = stream[place + 4], _two(stream, place + 5), _two(stream, place + 7), stream[place + 9]
+            if spiff not in (None, (height, width)):  # a decoder would make room for the larger of the two
+                raise ValueError(f"the JPEG's SPIFF header says {spiff[0]}x{spiff[1]}, its frame {height}x{width}")
             return Stream("jpegls" if marker == _JPEG_LS else "jpeg", height, width, bits, False, components)
         else:
+            if bytes(stream[place + 4 : place + 10]) == b"SPIFF\0" and marker == 0xE8:
+                spiff = int.from_bytes(stream[place + 14 : place + 18]), int.from_bytes(stream[place + 18 : place + 22])
             place += 2 + max(_two(stream, place + 2), 2)
 
 
