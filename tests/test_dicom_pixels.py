@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 import warnings
 import zlib
 from pathlib import Path
@@ -142,6 +143,16 @@ def test_a_jpeg_ls_whose_two_headers_disagree_makes_no_room_for_the_larger(tmp_p
     stream[20:24] = (4_000_000).to_bytes(4)
     with pytest.raises(BadData, match="SPIFF header says 40x4000000, its frame 40x56"):
         dicom.read(write(tmp_path / "a.dcm", smooth(12), bits=12, syntax=JPEG + "80", stream=bytes(stream)))
+
+
+def test_a_jpeg_ls_without_its_end_is_refused_at_once(tmp_path):
+    """The decoder alone searches for seconds in some of these."""
+    whole = imagecodecs.jpegls_encode(np.arange(64 * 48, dtype=np.uint16).reshape(48, 64))
+    begun = time.monotonic()
+    for length in range(90, 130):
+        with pytest.raises(BadData, match="broken or cut short"):
+            dicom.read(write(tmp_path / "a.dcm", np.zeros((48, 64), np.uint16), bits=12, syntax=JPEG + "80", stream=whole[:length]))
+    assert time.monotonic() - begun < 5
 
 
 def test_a_deflated_bomb_is_refused(tmp_path):

@@ -220,6 +220,8 @@ def _compressed(stream: memoryview, told: Layout, where: object, asked: Callable
     _within(where, seen.height, seen.width)
     if not told.rows * told.columns / _BELIEVED <= seen.height * seen.width <= told.rows * told.columns * _BELIEVED:
         raise ValueError(f"Rows and Columns say {told.rows}x{told.columns}, the compressed picture {seen.height}x{seen.width}")
+    if seen.kind == "jpegls" and b"\xff\xd9" not in bytes(stream[-8:]):  # CharLS searches on for seconds where the end is missing
+        stream = memoryview(bytes(stream) + bytes(64))
     announced = _KINDS.get((told.syntax or "").removeprefix(_COMPRESSED))
     if announced != seen.kind and {announced, seen.kind} != {"jpeg2k", "htj2k"}:
         account.append(f"the picture is {seen.kind}, whatever the transfer syntax says")
