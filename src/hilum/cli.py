@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,7 +18,6 @@ from hilum import __version__, printed
 if TYPE_CHECKING:
     from hilum.recipe import Recipe
     from hilum.run import Run
-    from hilum.steps import Progress
 
 app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None,
@@ -28,6 +25,7 @@ app = typer.Typer(
 )  # fmt: skip
 
 Source = Annotated[Path, typer.Argument(help="A folder of radiographs, a recipe (.toml), or the folder of a run.", show_default=False)]
+Others = Annotated[list[Path] | None, typer.Argument(help="More sets, audited too and compared with it and one another.", show_default=False)]
 To = Annotated[Path | None, typer.Option("--to", help="The run's folder; runs/NAME where it is not given.", show_default=False)]
 Quick = Annotated[bool, typer.Option("--quick", help="The same job in a fraction of the time, with weaker models.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON; progress goes to standard error in any case.")]
@@ -144,9 +142,19 @@ def cache(
         raise typer.Exit(1)
 
 
-@app.command(epilog="Example: hilum audit data/chest --fail-on error")
-def audit(source: Source, to: To = None, fixes: Fixes = None, quick: Quick = False, as_json: Json = False, fail_on: FailOn = Level.never) -> None:
-    """Look for what spoils a study: broken files and masks, duplicates, contradictions, leaks of a given split."""
+@app.command(epilog="Examples: hilum audit data/chest --fail-on error; hilum audit data/montgomery data/shenzhen")
+def audit(
+    source: Source, others: Others = None, to: To = None, fixes: Fixes = None, quick: Quick = False, as_json: Json = False, fail_on: FailOn = Level.never
+) -> None:
+    """Look for what spoils a study: broken files and masks, duplicates, contradictions, leaks of a given split, pictures that sets share."""
+    if others:
+        from hilum.steps import between
+
+        found = between.audited([source, *others], to, lambda one, place: _performed(one, place, quick, "audit", as_json, fixes)[1])
+        printed.several(found, as_json)
+        if between.failing(found, fail_on.value):
+            raise typer.Exit(1)
+        return
     folder = _perform(source, to, quick, "audit", as_json, fixes)
     from hilum import store
     from hilum.steps import audit as step
@@ -154,7 +162,7 @@ def audit(source: Source, to: To = None, fixes: Fixes = None, quick: Quick = Fal
     findings = store.read_table(folder / "findings.parquet")
     if not as_json:
         printed.findings(findings)
-        typer.echo(f"\npage: {(folder / 'audit.html').resolve()}")
+        typer.echo(f"\npage: {(folder / step.PAGE).resolve()}")
     if step.failing(findings, fail_on.value):
         raise typer.Exit(1)
 
@@ -313,7 +321,7 @@ def fetch(
     typer.echo(step.terms(about), err=as_json)
     ask = bool(about.files) and not accept and at_a_terminal()
     accepted = accept or (ask and typer.confirm("\nDo you accept the licence, and shall this be fetched?", err=True))
-    told = step.fetch(about, folder, accepted=accepted, watch=_watch)
+    told = step.fetch(about, folder, accepted=accepted, watch=printed.watch)
     typer.echo(json.dumps(told, indent=1) if as_json else step.told(told))
 
 
@@ -354,7 +362,7 @@ def _chain(recipe: Recipe, run: Run, until: str, as_json: bool) -> dict[str, Any
     from hilum.steps import chain
 
     told = {}
-    for done in chain.perform(run, recipe, _watch, until=until):
+    for done in chain.perform(run, recipe, printed.watch, until=until):
         told[done.step] = done.summary
         state = "kept" if done.kept else f"{done.seconds:.1f} s"
         typer.echo(f"{done.step:9} {state:>8}  {printed.line(done.summary)}", err=as_json)
@@ -378,17 +386,3 @@ def _meant(source: Path, to: Path | None, quick: bool) -> tuple[Recipe, Run]:
         recipe = Recipe(data=Data(folder=str(source.resolve())))
     name = source.stem if source.suffix == ".toml" else source.resolve().name
     return recipe.quick() if quick else recipe, Run(to or Path("runs") / name)
-
-
-@contextmanager
-def _watch(step: str) -> Iterator[Progress]:
-    """A bar on standard error where that is a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bars
-
-    columns = (TextColumn("{task.description:9}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Bars(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-        task = bars.add_task(step, total=None)
-        yield lambda done, total: bars.update(task, completed=done, total=total or None)  # 0: nobody knows

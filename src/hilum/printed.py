@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from hilum.steps import Progress
 
 SHOWN = 10  # findings of one rule; findings.parquet and the audit's page have them all
 COLOURS = {"error": "red", "warning": "yellow", "info": "dim"}
@@ -46,3 +51,27 @@ def findings(found: pl.DataFrame) -> None:
     if found.height and console.is_terminal:
         console.print()
         console.print(summary)
+
+
+def several(found: Mapping[str, pl.DataFrame], as_json: bool) -> None:
+    """Findings of several sets, each under its name; as one JSON object where that is asked for."""
+    if as_json:
+        print(json.dumps({name: table.to_dicts() for name, table in found.items()}, indent=1))  # noqa: T201 (this is what is printed)
+        return
+    for name, table in found.items():
+        print(f"\n{name}\n{'=' * len(name)}")  # noqa: T201
+        findings(table)
+
+
+@contextmanager
+def watch(step: str) -> Iterator[Progress]:
+    """A bar on standard error where that is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("{task.description:9}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Bars(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        task = bars.add_task(step, total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total or None)  # 0: nobody knows

@@ -1,6 +1,6 @@
 """Between: what several audited sets have in common, and whether what one was trained on is what another is tested on.
 
-Two pictures are the same by their file, by their pixels, or by their name. A name counts where the two sets are one data set, where they are
+Two pictures are the same by their file, by their pixels, by what they show (`hilum.doubles`), or by their name. A name counts where the two sets are one data set, where they are
 read from one folder, or where the publishers say that they share pictures (`hilum.known`, overlaps), as in sets that were encoded again; a
 picture is told once, by the surest of these. Patients are compared by their names under the same condition, so in folders of one's own, where
 a name means nothing beyond its folder, only pictures are compared.
@@ -10,7 +10,7 @@ a name means nothing beyond its folder, only pictures are compared.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
@@ -18,18 +18,19 @@ from pathlib import Path
 
 import polars as pl
 
-from hilum import known, store
+from hilum import doubles, known, store
 from hilum.errors import HilumError
 from hilum.findings import COLUMNS, Finding, Rule
 from hilum.manifest import SEVERITIES, Manifest
 from hilum.run import Run
-from hilum.steps import cache
+from hilum.steps import audit, cache
 from hilum.steps._training import TRAINING
 from hilum.steps.merge import OWN
 
 SHARED = "shared.parquet"
-KINDS = ("file", "pixels", "name")  # the surest first
-WORDS = {"file": "the same file", "pixels": "the same pixels", "name": "the same name"}
+BETWEEN = "between the sets"
+SAME_NAME = "same name"
+KINDS = (*doubles.KINDS, SAME_NAME)  # the surest first
 PAIRS = {"set": pl.String, "image_id": pl.String, "other_set": pl.String, "other_image_id": pl.String, "kind": pl.String}
 STAGES = {"segment": "lung segmenter", "train": "classifier or anomaly model"}
 
@@ -71,21 +72,19 @@ class Member:
     name: str
     manifest: Manifest
     index: pl.DataFrame  # of its cache
+    pixels: cache.Cache | None = None  # None: pictures are the same by file, pixels and name only
     run: Run | None = None
 
     @classmethod
     def of(cls, name: str, run: Run) -> Member:
-        return cls(name, Manifest.read(run.folder), cache.opened(run, run.recipe()).index, run)
+        pixels = cache.opened(run, run.recipe())
+        return cls(name, Manifest.read(run.folder), pixels.index, pixels, run)
 
     @cached_property
     def pictures(self) -> pl.DataFrame:
-        """image_id, patient_id, both without what stands before them (`bare`, `person`), and digests; of a flat picture none: it shows nobody."""
-        shows = pl.col("minimum") < pl.col("maximum")
-        digests = [pl.when(shows).then(column).alias(column) for column in ("file_digest", "pixel_digest")]
-        index = self.index.select("image_id", *digests)
-        table = self.manifest.table.select("image_id", "patient_id")
-        table = table.with_columns(bare=pl.col("image_id").str.extract(r"([^/]+)$"), person=pl.col("patient_id").str.extract(r"([^/]+)$"))
-        return table.join(index, on="image_id", how="left").sort("image_id")
+        """image_id and patient_id by image_id, and both without what stands before them (`bare`, `person`)."""
+        table = self.manifest.table.select("image_id", "patient_id").sort("image_id")
+        return table.with_columns(bare=pl.col("image_id").str.extract(r"([^/]+)$"), person=pl.col("patient_id").str.extract(r"([^/]+)$"))
 
 
 def places(sources: Sequence[Path], to: Path | None) -> list[tuple[str, Path | None]]:
@@ -97,6 +96,25 @@ def places(sources: Sequence[Path], to: Path | None) -> list[tuple[str, Path | N
     names = ["-".join(path.with_suffix("").parts[-depth:]).strip("/-") for path in resolved]
     own = [(path / "recipe.toml").exists() for path in resolved]
     return [(name, None if has else (to or Path("runs")) / name) for name, has in zip(names, own, strict=True)]
+
+
+def audited(sources: Sequence[Path], to: Path | None, perform: Callable[[Path, Path | None], Run]) -> dict[str, pl.DataFrame]:
+    """Findings of each set by its name, and under `BETWEEN` those of all pairs of sets, whose pictures go into `to`/shared.parquet.
+
+    `perform` audits a source in the run's folder that it is given, or the source's own, and returns the run.
+    """
+    members = []
+    for source, (name, place) in zip(sources, places(sources, to), strict=True):
+        members.append(Member.of(name, perform(source, place)))
+    found = {member.name: store.read_table(member.run / "findings.parquet") for member in members if member.run}
+    found[BETWEEN], pairs = between(members)
+    store.write_table((to or Path("runs")) / SHARED, pairs)
+    return found
+
+
+def failing(found: Mapping[str, pl.DataFrame], level: str) -> int:
+    """Number of findings at `level` or worse, of all sets and between them."""
+    return sum(audit.failing(table, level) for table in found.values())
 
 
 def between(members: Sequence[Member]) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -116,13 +134,14 @@ def between(members: Sequence[Member]) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 def same_pictures(first: Member, second: Member) -> pl.DataFrame:
     """Each picture of the first set that is in the second, beside the first of those that it is, by the surest kind."""
-    keys = {"file": "file_digest", "pixels": "pixel_digest", **({"name": names[0]} if (names := _names(first, second)) else {})}
-    found = []
-    for rank, (kind, column) in enumerate(keys.items()):
-        other = second.pictures.select(column, other_image_id="image_id").drop_nulls().unique(column, keep="first", maintain_order=True)
-        pairs = first.pictures.select("image_id", column).join(other, on=column)
-        found.append(pairs.select("image_id", "other_image_id", kind=pl.lit(kind), rank=pl.lit(rank)))
-    best = pl.concat(found).sort("image_id", "rank").unique("image_id", keep="first", maintain_order=True)
+    caches = (first.pixels, second.pixels) if first.pixels and second.pixels else None
+    found = doubles.shared(first.index, second.index, caches).select("image_id", "other_image_id", "kind")
+    if names := _names(first, second):
+        there = second.pictures.select(names[0], other_image_id="image_id").unique(names[0], keep="first", maintain_order=True)
+        by_name = first.pictures.join(there, on=names[0]).select("image_id", "other_image_id", kind=pl.lit(SAME_NAME))
+        found = pl.concat([found, by_name])
+    by_kind = pl.col("kind").cast(pl.Enum(KINDS))
+    best = found.sort("image_id", by_kind, "other_image_id").unique("image_id", keep="first", maintain_order=True)
     return best.select(set=pl.lit(first.name), image_id="image_id", other_set=pl.lit(second.name), other_image_id="other_image_id", kind="kind")
 
 
@@ -165,7 +184,7 @@ def _shared(first: Member, second: Member, pairs: pl.DataFrame) -> Iterator[Find
     if not pairs.height:
         return
     kinds = dict(pairs["kind"].value_counts().iter_rows())
-    how = ", ".join(f"{kinds[kind]} by {WORDS[kind]}" for kind in KINDS if kind in kinds)
+    how = ", ".join(f"{kind} {kinds[kind]}" for kind in KINDS if kind in kinds)
     example = pairs.row(0, named=True)
     others = pairs["other_image_id"].n_unique()
     message = (
