@@ -1,8 +1,13 @@
 """Evaluate: figures with their doubt, from scores and masks alone; it never sees a model.
 
     metrics.parquet   one row a figure: stage, part, source, side, metric, value, low, high, images, patients, positives, undefined
-    overlap.parquet   image_id, part, source, side, dice, iou, precision, recall: found lungs against drawn ones, in the cached pictures
+    overlap.parquet   image_id, part, source, side, dice, iou, precision, recall, and hausdorff95 and average_distance, each in _pixels
+                      and _mm: found lungs against drawn ones, in the cached pictures
     thresholds.json   by stage: the threshold chosen on the tune part (Youden), which the test part's figures use
+
+Distances between outlines are in pixels of the cached pictures, and in millimetres too where the manifest tells the file's spacing (of
+rows and columns as the picture stands; detectors have square pixels). They are nan, and left out of the means, where one side has no
+pixel: such images have a Dice of 0 and are counted by it. Millimetres are also nan where no spacing is known, and stand for the others.
 
 Intervals resample patients (groups of the split), not images. `undefined` counts the resamples in which a figure had no meaning.
 First it holds the run to its promise: no image of tune or test, nor of their patients, was in the training of any stage.
@@ -10,7 +15,7 @@ First it holds the run to its promise: no image of tune or test, nor of their pa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -18,22 +23,26 @@ import numpy as np
 import polars as pl
 
 from hilum import intervals, lungs, store
-from hilum.metrics import overlap, ranking
+from hilum.manifest import Manifest
+from hilum.metrics import overlap, ranking, surface
+from hilum.radiograph import Letterbox, Size
 from hilum.recipe import Evaluate, Recipe
 from hilum.run import Run
 from hilum.steps import Progress, cache, predict, segment, split
 from hilum.steps._training import TRAINING, digests
 from hilum.vocabulary import State
 
-VERSION = 1
+VERSION = 2
 METRICS, OVERLAP, THRESHOLDS = "metrics.parquet", "overlap.parquet", "thresholds.json"
 ALL, BOTH = "all", "both"
 FEW_PATIENTS = 20  # a source with fewer in a part gets no row of its own
+Spacing = Mapping[str, tuple[float | None, float | None]]
 FIGURE = {
     "stage": pl.String, "part": pl.String, "source": pl.String, "side": pl.String, "metric": pl.String, "value": pl.Float64, "low": pl.Float64,
     "high": pl.Float64, "images": pl.Int64, "patients": pl.Int64, "positives": pl.Int64, "undefined": pl.Int64,
 }  # fmt: skip
-PER_IMAGE = {"image_id": pl.String, "part": pl.String, "source": pl.String, "side": pl.String} | dict.fromkeys(overlap.METRICS, pl.Float64)
+DISTANCES = tuple(f"{metric}_{unit}" for unit in ("pixels", "mm") for metric in surface.METRICS)
+PER_IMAGE = dict.fromkeys(("image_id", "part", "source", "side"), pl.String) | dict.fromkeys((*overlap.METRICS, *DISTANCES), pl.Float64)
 
 
 def refuse_leaks(run: Run, table: pl.DataFrame) -> None:
@@ -42,28 +51,48 @@ def refuse_leaks(run: Run, table: pl.DataFrame) -> None:
         split.refuse_leak(table, store.read_table(run / stage / TRAINING), f"stage '{stage}'")
 
 
-def overlaps(table: pl.DataFrame, truth: cache.Cache, found: pl.DataFrame, masks: np.ndarray) -> pl.DataFrame:
-    """Overlap of found and drawn lungs of the tune and test images that have a mask, per image and side."""
+def overlaps(table: pl.DataFrame, truth: cache.Cache, found: pl.DataFrame, masks: np.ndarray, spacing: Spacing | None = None) -> pl.DataFrame:
+    """Agreement of found and drawn lungs of the tune and test images that have a mask, per image and side.
+
+    `spacing`: millimetres between rows and between columns of the file's pixels, by image id; where it is not known, none or None.
+    """
     row_of = dict(zip(found["image_id"], found["row"], strict=True))
     drawn = table.filter((pl.col("part") != "train") & pl.col("image_id").is_in(truth.with_mask["image_id"].implode()))
+    size_of = {image_id: size for image_id, *size in truth.index.select("image_id", "height", "width").iter_rows()}
     rows = []
     for image_id, part, source in drawn.select("image_id", "part", "source").iter_rows():
         if image_id not in row_of:
             continue
         expected, got = truth.masks[truth.rows([image_id])[0]], masks[row_of[image_id]]
+        in_mm = _cached_spacing(tuple(size_of[image_id]), truth.size, (spacing or {}).get(image_id))
         for side, lung in ((BOTH, None), *lungs.SIDES.items()):
             pair = (expected > 0, got > 0) if lung is None else (expected == lung, got == lung)
-            rows.append([image_id, part, source, side, *(float(metric(*pair)) for metric in overlap.METRICS.values())])
+            rows.append([image_id, part, source, side, *(float(metric(*pair)) for metric in overlap.METRICS.values()), *_distances(*pair, in_mm)])
     return pl.DataFrame(rows, schema=PER_IMAGE, orient="row")
 
 
+def _cached_spacing(size: Size, to: int, spacing: tuple[float | None, float | None] | None) -> tuple[float, float] | None:
+    """Millimetres between rows and columns of the cached picture of a file of (height, width) `size`."""
+    if spacing is None or None in spacing or min(spacing) <= 0:
+        return None
+    return tuple(own * side / inner for own, side, inner in zip(spacing, size, Letterbox(size, to).inner, strict=True))
+
+
+def _distances(expected: np.ndarray, got: np.ndarray, in_mm: tuple[float, float] | None) -> list[float]:
+    """In the order of DISTANCES."""
+    units = (surface.PIXELS, in_mm)
+    return [metric(expected, got, unit) if unit else float("nan") for unit in units for metric in surface.METRICS.values()]
+
+
 def lung_figures(per_image: pl.DataFrame, table: pl.DataFrame, settings: Evaluate) -> Iterator[dict[str, Any]]:
-    """Means over images of each overlap, by part, source and side."""
+    """Means over images of each overlap and distance, by part, source and side; no millimetres where no image of a cell has any."""
     told = per_image.join(table.select("image_id", "group"), on="image_id", maintain_order="left")
     for part, source, rows in _cells(told):
         for (side,), of_side in rows.group_by("side", maintain_order=True):
-            for metric in overlap.METRICS:
+            for metric in (*overlap.METRICS, *DISTANCES):
                 values = of_side[metric].to_numpy()
+                if metric.endswith("_mm") and np.isnan(values).all():
+                    continue
                 yield _figure(settings, of_side, partial(_mean, values), stage="lungs", part=part, source=source, side=side, metric=metric)
 
 
@@ -128,7 +157,9 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
     table = store.read_table(run / "split.parquet")
     refuse_leaks(run, table)
     masks = store.map_pictures(run / segment.MASKS, recipe.pixels.size)
-    per_image = overlaps(table, cache.opened(run, recipe), store.read_table(run / segment.INDEX), masks)
+    spaced = Manifest.read(run.folder).table.select("image_id", "row_spacing_mm", "column_spacing_mm").drop_nulls()
+    spacing = {image_id: tuple(spaces) for image_id, *spaces in spaced.iter_rows()}
+    per_image = overlaps(table, cache.opened(run, recipe), store.read_table(run / segment.INDEX), masks, spacing)
     figures = list(lung_figures(per_image, table, recipe.evaluate))
     progress(1, 2)
     of_scores, thresholds = score_figures(store.read_table(run / predict.SCORES), table, recipe.evaluate)

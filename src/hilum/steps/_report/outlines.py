@@ -14,7 +14,7 @@ from hilum.run import Run
 from hilum.steps import segment
 from hilum.steps._report import words
 from hilum.steps.cache import Cache
-from hilum.steps.evaluate import ALL, BOTH
+from hilum.steps.evaluate import ALL, BOTH, DISTANCES
 
 WORST, MEDIAN, BEST = 4, 2, 2
 SIDES = {BOTH: "both lungs", "right": "right lung", "left": "left lung"}
@@ -25,13 +25,15 @@ def section(run: Run, metrics: pl.DataFrame, per_image: pl.DataFrame, cached: Ca
     told = metrics.filter((pl.col("stage") == "lungs") & (pl.col("part") == "test"))
     if not told.height:
         return {"missing": run.summary("segment").get("why", "No image of the test part has a lung mask, so found lungs cannot be compared with drawn ones.")}
-    rows = [_row(SIDES[side], told.filter((pl.col("source") == ALL) & (pl.col("side") == side))) for side in SIDES]
+    known = set(told["metric"])  # millimetres are there only where some image's spacing is known
+    shown = [metric for metric in (*overlap.METRICS, *DISTANCES) if metric in known]
+    rows = [_row(SIDES[side], told.filter((pl.col("source") == ALL) & (pl.col("side") == side)), shown) for side in SIDES]
     sources = told.filter((pl.col("source") != ALL) & (pl.col("side") == BOTH))["source"].unique().sort()
-    rows += [_row(f"both, {source}", told.filter((pl.col("source") == source) & (pl.col("side") == BOTH))) for source in sources]
+    rows += [_row(f"both, {source}", told.filter((pl.col("source") == source) & (pl.col("side") == BOTH)), shown) for source in sources]
     whole = per_image.filter((pl.col("part") == "test") & (pl.col("side") == BOTH)).sort("dice", "image_id", nulls_last=True)
     return {
         "rows": rows,
-        "terms": [words.TERMS[metric] for metric in overlap.METRICS],
+        "terms": [words.TERMS[metric] for metric in shown],
         "spread": _spread(per_image.filter(pl.col("part") == "test")),
         "galleries": _galleries(run, whole.filter(pl.col("dice").is_not_nan()), cached),
         "colours": {"drawn": pictures.ORANGE, "found": pictures.CYAN},
@@ -39,10 +41,10 @@ def section(run: Run, metrics: pl.DataFrame, per_image: pl.DataFrame, cached: Ca
     }
 
 
-def _row(name: str, rows: pl.DataFrame) -> dict[str, Any]:
+def _row(name: str, rows: pl.DataFrame, shown: list[str]) -> dict[str, Any]:
     of = {row["metric"]: row for row in rows.iter_rows(named=True)}
     any_row = of["dice"]
-    cells = [words.interval(of[metric], metric) for metric in overlap.METRICS]
+    cells = [words.interval(of[metric], metric) if metric in of else words.DASH for metric in shown]
     return {"name": name, "images": any_row["images"], "patients": any_row["patients"], "cells": cells}
 
 

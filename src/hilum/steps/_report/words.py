@@ -31,6 +31,27 @@ TERMS = {
     "iou": Term("IoU", "intersection over union: shared pixels over the pixels inside either outline", "nothing drawn and nothing found"),
     "precision": Term("Precision", "the share of the found pixels that lie inside the drawn outline", "nothing found"),
     "recall": Term("Recall", "the share of the drawn outline's pixels that were found", "nothing drawn"),
+    "hausdorff95_pixels": Term(
+        "95 % Hausdorff, pixels",
+        "95 % of each outline lies within this distance of the other, in pixels of the cached picture; lower is better, and images of which "
+        "no lung was found have none and are left out",
+        "nothing drawn or nothing found",
+    ),
+    "average_distance_pixels": Term(
+        "Surface distance, pixels",
+        "the mean distance from each outline to the other (ASSD), in pixels of the cached picture; lower is better",
+        "nothing drawn or nothing found",
+    ),
+    "hausdorff95_mm": Term(
+        "95 % Hausdorff, mm",
+        "the same as in pixels, in millimetres: of the images whose files' spacing is known",
+        "no spacing known, nothing drawn or nothing found",
+    ),
+    "average_distance_mm": Term(
+        "Surface distance, mm",
+        "the mean distance from each outline to the other in millimetres: of the images whose files' spacing is known",
+        "no spacing known, nothing drawn or nothing found",
+    ),
     "auroc": Term(
         "AUROC",
         "area under the ROC curve: how often a random image with the finding scores above one without it; 0.5 is chance, 1 is perfect",
