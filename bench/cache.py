@@ -153,13 +153,11 @@ def load(path: str):
 
 def filled(folder: Path, images: int) -> str:
     """Memory and time of filling a cache with `images` small files."""
-    (folder / "data").mkdir()
+    (folder / "data").mkdir()  # one folder: several would be taken for classes, and each picture for labelled with all of them
     rng = np.random.default_rng(0)
     for number in range(images):
-        place = folder / "data" / f"{number // 1000:03d}"
-        place.mkdir(exist_ok=True)
         _, content = cv2.imencode(".png", rng.integers(0, 256, (24, 24), np.uint8))
-        (place / f"{number:06d}.png").write_bytes(content.tobytes())
+        (folder / "data" / f"{number:06d}.png").write_bytes(content.tobytes())
     alone(INGESTING, folder / "data", folder)
     begun = time.monotonic()
     lines = [line.split() for line in alone(FILLING, folder, folder / "cache", images // 5, images * 3 // 5, images).splitlines()]
