@@ -1,6 +1,6 @@
 """Whether a picture is what it should be: a frontal chest radiograph, upright, bright is dense, the heart on the picture's right.
 
-Conventions. Pictures are uint8 or uint16 (n, size, size) as a cache holds them: letterboxed, bright is dense. `sizes` are the files' own
+Conventions. Pictures are uint8 (n, size, size) as a cache shows them: letterboxed, bright is dense. `sizes` are the files' own
 (height, width), which tell where the letterbox put the picture. A table of looks has one row a picture, see `LOOKS`:
 
     inverted       log-odds that dark is dense
@@ -92,7 +92,6 @@ def _batch(pictures: np.ndarray, sizes: Sequence[Size]) -> pl.DataFrame:
 def standard(picture: np.ndarray, size: Size) -> tuple[np.ndarray, dict[str, float]]:
     """What the network sees, uint8 (SIDE, SIDE) of ranks, and the looks that need no network."""
     inside = picture[Letterbox(size, picture.shape[0]).inside()]
-    inside = inside if inside.dtype == np.uint8 else (inside >> 8).astype(np.uint8)
     rows, columns = content(inside)
     cut = inside[rows, columns]
     counts = cv2.calcHist([np.ascontiguousarray(cut)], [0], None, [256], [0, 256]).ravel()

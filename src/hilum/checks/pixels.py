@@ -18,7 +18,8 @@ CARD = Card(
     title="What the pictures show",
     caveats="Inverted and turned pictures are found nearly always. Left and right are told by the heart alone: situs inversus looks like a "
     "mirrored picture, a shrunken lung may pull the heart across, and many a picture does not tell. Lateral views and other parts of the body "
-    "were learnt from drawings, so some pass. What is found here is to be looked at; nothing is turned or left out. bench/posture.py measures it.",
+    "were learnt from drawings, so some pass, or are called inverted or turned. What is found here is to be looked at; nothing is turned or "
+    "left out. bench/posture.py measures it.",
 )
 BLACK_SHARE, WHITE_SHARE = 0.4, 0.2  # at the ends of the range; at most 0.23 and 0.10 in real radiographs
 LEAST_SPREAD = 70  # levels of 256 that hold the middle 90 % of pixels; 114
