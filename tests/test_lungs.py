@@ -48,3 +48,12 @@ def test_of_a_found_lung_the_largest_part_is_kept_and_its_holes_filled():
 
 def test_no_probability_above_the_threshold_is_no_lung():
     assert not lungs.from_probabilities(np.full((2, 32, 32), 0.4, np.float32)).any()
+
+
+def test_holes_are_those_of_scipy():
+    from scipy import ndimage
+
+    rng = np.random.default_rng(0)
+    for share in (0.3, 0.5, 0.7):
+        mask = rng.random((40, 37)) < share
+        assert np.array_equal(lungs.filled(mask), ndimage.binary_fill_holes(mask))

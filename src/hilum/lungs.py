@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from scipy import ndimage
 
 RIGHT, LEFT = 1, 2
 SIDES = {"right": RIGHT, "left": LEFT}
@@ -58,7 +57,14 @@ def _largest(mask: np.ndarray) -> np.ndarray:
     count, parts, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
     if count == 1:
         return mask
-    return ndimage.binary_fill_holes(parts == 1 + np.argmax(stats[1:, cv2.CC_STAT_AREA]))
+    return filled(parts == 1 + np.argmax(stats[1:, cv2.CC_STAT_AREA]))
+
+
+def filled(mask: np.ndarray) -> np.ndarray:
+    """A bool mask without its holes: what cannot be reached from the border by sides is inside."""
+    around = cv2.copyMakeBorder((~mask).astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=1)
+    cv2.floodFill(around, None, (0, 0), 2)
+    return around[1:-1, 1:-1] != 2
 
 
 def resized(labels: np.ndarray, forward) -> np.ndarray:
