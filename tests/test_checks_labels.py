@@ -15,6 +15,7 @@ from hilum import cached
 from hilum.cached import FACTS
 from hilum.checks import ages, balance, labels, patients, shortcuts, suspects
 from hilum.checks._doubt import half_width
+from hilum.findings import Finding
 from hilum.manifest import COLUMNS, LABEL_COLUMNS, REMARK_COLUMNS, SHAPE_COLUMNS, Manifest
 from hilum.recipe import Pixels
 from hilum.steps import audit, cache, ingest
@@ -106,6 +107,14 @@ def test_an_examination_under_two_patients_and_in_two_parts():
     assert rules(patients, nameless) == ["study-parts"]
     one_person = [{**row, "patient_id": "set/p"} for row in rows]
     assert rules(patients, made_up(one_person)) == ["patient-parts"], "an examination of one patient in two parts is the patient in two parts"
+
+
+def test_processed_copies_in_two_parts_or_under_two_patients():
+    rows = [{"given_part": "train"}, {"given_part": "test"}, {"given_part": "train", "patient_id": "set/p00000"}]
+    seen = [Finding("duplicate-picture", "warning", f"set/0000{one}", "set/00000", "") for one in (1, 2)]
+    told = [(one.rule, one.image_id, one.other_image_id) for one in patients.afterwards(made_up(rows), seen)]
+    assert told == [(rule, "set/00001", "set/00000") for rule in ("duplicate-picture-parts", "duplicate-picture-patients")]
+    assert list(patients.afterwards(made_up(rows), [])) == []
 
 
 # ------------------------------------------------------------------------------------------------------------------------- balance
@@ -352,3 +361,12 @@ def test_the_table_of_nih_tells_edema_by_its_view_and_hernia_too_rare():
     assert "hernia is present on 227 images of" in next(message for rule, _, _, message in found(balance, manifest) if rule == "class-rare")
     one, = (message for rule, _, _, message in found(shortcuts, manifest) if rule == "shortcut")
     assert one.startswith("pulmonary edema is told from view") and "view alone 0.7" in one
+
+
+@real_data
+def test_the_pixel_identical_pair_of_nih_where_both_are_present(tmp_path):
+    root = SHARED / "nih-sample"
+    if not all((root / "images" / f"00002658_00{n}.png").is_file() for n in (1, 2)):
+        pytest.skip("00002658_001.png and 00002658_002.png are not in this selection of ChestX-ray14")
+    told = audited(root, tmp_path / "cache").filter(pl.col("rule") == "duplicate-pixels")
+    assert ("nih14/00002658_002", "nih14/00002658_001") in told.select("image_id", "other_image_id").rows()

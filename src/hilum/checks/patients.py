@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import polars as pl
 
@@ -44,6 +44,20 @@ SEX_DIFFERS = Rule(
     "Two people may share a name in the table, or a picture was filed under the wrong one.",
     "Look the patient up in the source; separate the pictures or correct the entry.",
 )
+NEAR_IN_TWO_PARTS = Rule(
+    "duplicate-picture-parts",
+    "error",
+    "One picture and a processed copy of it stand in two parts of the split that the set comes with.",
+    COPY_IN_TWO_PARTS.why,
+    COPY_IN_TWO_PARTS.remedy,
+)
+NEAR_TWO_PATIENTS = Rule(
+    "duplicate-picture-patients",
+    "warning",
+    "One picture and a processed copy of it stand under two patients.",
+    TWO_PATIENTS.why,
+    TWO_PATIENTS.remedy,
+)
 STUDY_TWO_PATIENTS = Rule(
     "study-patients",
     "warning",
@@ -58,7 +72,8 @@ STUDY_IN_TWO_PARTS = Rule(
     "A model is tested on people it was trained on, which makes its figures too good.",
     "Correct the patients, or leave the given split: with [split] given = \"ignore\" Hilum makes one by patient.",
 )
-RULES = (IN_TWO_PARTS, COPY_IN_TWO_PARTS, TWO_PATIENTS, SEX_DIFFERS, STUDY_TWO_PATIENTS, STUDY_IN_TWO_PARTS)
+RULES = (IN_TWO_PARTS, COPY_IN_TWO_PARTS, TWO_PATIENTS, SEX_DIFFERS, NEAR_IN_TWO_PARTS, NEAR_TWO_PATIENTS, STUDY_TWO_PATIENTS, STUDY_IN_TWO_PARTS)
+PROCESSED = "duplicate-picture"  # the finding of a processed copy; exact ones are found here
 _WORDS = {"given_part": "the part", "patient_id": "the patient"}
 _NAMELESS = "no-patients"  # the remark of a data set in which nothing names the patients
 
@@ -74,6 +89,19 @@ def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Finding]:
         return
     patients = pl.format("{} of patient {} and {} of patient {} are the same picture", "path", "patient_id", "other_path", "other_patient_id")
     yield from TWO_PATIENTS.found(_told(pairs(doubled, ["pixel_digest"], "patient_id"), patients))
+
+
+def afterwards(manifest: Manifest, found: Sequence[Finding]) -> Iterator[Finding]:
+    """What processed copies, which another check finds by looking at the pictures, mean for the given split and the patients."""
+    told = [(one.image_id, one.other_image_id) for one in found if one.rule == PROCESSED]
+    couples = pl.DataFrame(told, schema={"image_id": pl.String, "other_image_id": pl.String}, orient="row")
+    images = manifest.table.select("image_id", "path", "given_part", "patient_id")
+    couples = couples.join(images, on="image_id").join(images.select(pl.all().name.prefix("other_")), on="other_image_id")
+    named = _NAMELESS not in manifest.remarks["rule"]
+    for rule, column in ((NEAR_IN_TWO_PARTS, "given_part"), *([(NEAR_TWO_PATIENTS, "patient_id")] if named else [])):
+        torn = couples.filter(pl.col(column) != pl.col(f"other_{column}"))
+        message = pl.format("{} has {} {}, a processed copy of it, {}, has {}", "path", pl.lit(_WORDS[column]), column, "other_path", f"other_{column}")
+        yield from rule.found(_told(torn, message))
 
 
 def _within_studies(table: pl.DataFrame, *, named: bool) -> Iterator[Finding]:

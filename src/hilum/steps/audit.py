@@ -13,13 +13,15 @@ import polars as pl
 from hilum import posture, shelf, store
 from hilum.checks.files import DUPLICATES
 from hilum.errors import NotFound
-from hilum.findings import COLUMNS
+from hilum.findings import COLUMNS, Finding
 from hilum.manifest import SEVERITIES, Manifest
 from hilum.recipe import Recipe
 from hilum.run import Run
 from hilum.steps import Progress, cache
+from hilum.steps._gallery import page
 
-VERSION = 3  # change it when the same manifest and facts give other findings
+VERSION = 4  # change it when the same manifest and facts give other findings
+PAGE = "audit.html"
 NEVER = "never"
 LEVELS = (*SEVERITIES, NEVER)  # of `--fail-on`
 
@@ -30,13 +32,16 @@ def audit(manifest: Manifest, facts: pl.DataFrame, pictures: cache.Cache | None 
     `facts` is the index of the manifest's cache, with or without `posture.LOOKS`; `pictures` is that cache, for
     the checks that look at the pictures themselves. Without it these say nothing.
     """
-    rows = []
-    for name in shelf.names("checks"):
-        module = shelf.load("checks", name)
-        remedies = {rule.name: rule.remedy for rule in module.RULES}
+    modules = [shelf.load("checks", name) for name in shelf.names("checks")]
+    remedies = {rule.name: rule.remedy for module in modules for rule in module.RULES}
+    seen: list[Finding] = []
+    for module in modules:
         shown = {"cache": pictures} if "cache" in signature(module.check).parameters else {}
-        for found in module.check(manifest, facts, **shown):
-            rows.append((found.rule, found.severity, found.image_id, found.other_image_id, found.message, remedies[found.rule]))
+        seen += module.check(manifest, facts, **shown)
+    told = tuple(seen)
+    for module in modules:
+        seen += module.afterwards(manifest, told) if hasattr(module, "afterwards") else ()
+    rows = [(one.rule, one.severity, one.image_id, one.other_image_id, one.message, remedies[one.rule]) for one in seen]
     by_severity = pl.col("severity").cast(pl.Enum(SEVERITIES))
     return pl.DataFrame(rows, schema=COLUMNS, orient="row").sort(by_severity, "rule", "image_id", "other_image_id", "message")
 
@@ -63,9 +68,12 @@ def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
 
 def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], dict[str, Any]]:
     pictures = cache.opened(run, recipe)
-    findings = audit(Manifest.read(run.folder), posture.look_at(pictures, pictures.index, progress), pictures)
+    manifest = Manifest.read(run.folder)
+    findings = audit(manifest, posture.look_at(pictures, pictures.index, progress), pictures)
+    shown = page.render(findings, manifest, pictures)
+    store.write_text(run / PAGE, shown)
     store.write_table(run / "findings.parquet", findings)
-    return {"findings.parquet": store.digest_of_table(findings)}, summary(findings)
+    return {"findings.parquet": store.digest_of_table(findings), PAGE: store.digest(shown.encode())}, summary(findings)
 
 
 def summary(findings: pl.DataFrame) -> dict[str, Any]:
