@@ -38,6 +38,7 @@ FACTS = {
     "bits": pl.Int64,
     "minimum": pl.Int64,
     "maximum": pl.Int64,
+    "fingerprint": pl.String,  # to find copies by, see `hilum.fingerprint`; null: the picture shows nothing
     "mask_error": pl.String,  # why the mask is not used; null: it is, or there is none
     "mask_values": pl.Int64,  # number of different values in the mask files; 2 where the lungs are drawn
     "right_pixels": pl.Int64,  # of the lungs in the file's own pixels

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from hilum import posture, shelf, store
-from hilum.checks.files import DUPLICATES
+from hilum.checks.duplicates import DUPLICATES
 from hilum.errors import NotFound
 from hilum.findings import COLUMNS, Finding
 from hilum.manifest import SEVERITIES, Manifest

@@ -24,13 +24,14 @@ from hilum import cached, lungs, shapes, store
 from hilum.cached import FACTS, Cache
 from hilum.errors import BadData, CannotWrite
 from hilum.files import dicom, picture, raster
+from hilum.fingerprint import fingerprint
 from hilum.manifest import Manifest
 from hilum.radiograph import Letterbox, prepare
 from hilum.recipe import Pixels, Recipe
 from hilum.run import Run
 from hilum.steps import Progress, quietly
 
-VERSION = 1  # change it when the same file and recipe give other pixels
+VERSION = 2  # change it when the same file and recipe give other pixels or facts
 MASKS = ("lung_mask", "right_lung_mask", "left_lung_mask")
 THREADS = max(2, min(8, os.cpu_count() or 1))  # the codecs, OpenCV and the digests release Python's lock
 AHEAD = 4 * THREADS  # images whose facts may wait for those of an earlier one
@@ -158,6 +159,7 @@ def _read(root: Path, image: Mapping[str, Any], pixels: Pixels) -> tuple[dict[st
     else:
         square = prepare(file.radiograph(), pixels.size, pixels.window, pixels.depth)
         facts |= _seen(file)
+        facts["fingerprint"] = fingerprint(square, file.values.shape)
         try:
             mask = _mask(root, image, file, pixels.size, facts)
         except BadData as fault:
