@@ -61,7 +61,7 @@ LEAST_PIECE = 0.01  # of the lung's largest part; at most 0.002 in real masks dr
 LEAST_HOLE = 0.005  # of the lung; at most 0.002
 FEWEST = 40  # masks of a source from which one can be called odd
 FAR = 6.0  # standard deviations, outliers left out
-SAME_PICTURE = 0.9  # correlation of two cached pictures from which they may share a mask
+SAME_PICTURE = 0.975  # correlation of two small pictures of even contrast from which they may share a mask; of different real ones at most 0.968
 FORMS = {  # what is compared, in words; the least standard deviation it is given; whether it is a logarithm
     "area": ("the lungs' share of the picture", 0.05, True),
     "balance": ("the right lung's area over the left one's", 0.05, True),
@@ -151,9 +151,8 @@ def _twice(rows: pl.DataFrame, cache: Cache) -> Iterator[Finding]:
 
 
 def _correlation(cache: Cache, first: str, second: str) -> float:
-    pictures = [cv2.resize(picture, (64, 64), interpolation=cv2.INTER_AREA).astype(np.float32).ravel() for picture in cache.images.read(cache.rows([first, second]))]
-    one, other = (picture - picture.mean() for picture in pictures)
-    return float(one @ other / max(np.linalg.norm(one) * np.linalg.norm(other), 1e-6))
+    one, other = _outlines.small_pictures(cache.images.read(cache.rows([first, second])))
+    return float(one @ other)
 
 
 def _odd(rows: pl.DataFrame) -> Iterator[Finding]:
