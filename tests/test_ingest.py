@@ -173,6 +173,16 @@ def test_a_folder_that_is_no_data_set_says_what_it_holds_and_what_is_known(tmp_p
     assert "kaggle_masks" in str(told.value)
 
 
+def test_very_many_folders_are_patients_unless_one_is_named_as_a_finding(tmp_path):
+    for number in range(62):
+        raster.write_png(tmp_path / f"patient{number // 2:02d}" / f"{number}.png", np.full((8, 8), number, np.uint8))
+    manifest = ingest(tmp_path)
+    assert manifest.table["patient_id"].n_unique() == 31 and manifest.labels.is_empty()
+    assert "31 folders, such as patient00" in manifest.remarks.filter(pl.col("rule") == "folders-as-patients")["message"][0]
+    (tmp_path / "patient00").rename(tmp_path / "Pneumonia")
+    assert ingest(tmp_path).labels["concept"].n_unique() == 31
+
+
 def test_an_unknown_data_set_gets_the_nearest_name(tmp_path):
     with pytest.raises(NotFound, match="did you mean 'montgomery'"):
         ingest(tmp_path, "montgommery")

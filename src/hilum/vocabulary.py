@@ -72,10 +72,17 @@ def name_of(concept: str) -> str:
 def concept_for(word: str) -> str:
     """The concept a user's own word names: a shipped id or name spelt alike but for case and separators, else a local concept."""
     slug = _slug(word)
+    return _by_slug().get(slug, LOCAL + slug)
+
+
+@cache
+def _by_slug() -> dict[str, str]:
+    """Concept by id and by name; where a name is spelt as an earlier concept's, that one counts."""
+    found: dict[str, str] = {}
     for concept in concepts().values():
-        if slug in (_slug(concept.id), _slug(concept.name)):
-            return concept.id
-    return LOCAL + slug
+        for word in (concept.id, concept.name):
+            found.setdefault(_slug(word), concept.id)
+    return found
 
 
 def ancestors(concept: str) -> tuple[str, ...]:

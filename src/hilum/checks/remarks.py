@@ -52,6 +52,13 @@ RULES = (
         "Add a CSV with the columns image and patient.",
     ),
     Rule(
+        "folders-as-patients",
+        "warning",
+        "Folders are taken for patients.",
+        "They are too many to be findings; if each is a study, a patient with several is torn apart by a split.",
+        "Nothing where each is a patient; else say in a hilum.toml what they are, see `help(hilum.datasets.folder)`.",
+    ),
+    Rule(
         "same-patient",
         "info",
         "A reading says that two patients are one person.",

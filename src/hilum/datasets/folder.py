@@ -2,6 +2,7 @@
 
     NORMAL/a.png  PNEUMONIA/b.png                     the folder's name is the label
     train/NORMAL/a.png  test/PNEUMONIA/b.png          and above it the part of a split, kept as the given one
+    patient001/a.png  patient002/b.png  …             more than 30 folders, none named as a finding, are patients
     labels.csv                                        one row a picture
 
 A CSV needs a column of pictures (`image`, `path`, `file` or `filename`), below the folder. It may have `label` (a finding's name or
@@ -37,7 +38,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -50,7 +51,7 @@ from hilum.errors import BadData
 from hilum.files import dicom, picture, raster
 from hilum.manifest import DROPPED, Label, Remark, Row
 from hilum.shelf import Card
-from hilum.vocabulary import State, ancestors, concept_for
+from hilum.vocabulary import LOCAL, State, ancestors, concept_for
 
 CARD = Card(
     title="A folder of your own",
@@ -59,6 +60,7 @@ CARD = Card(
 )
 TERMS = None
 NOT_LISTED = "not listed"
+MOST_CLASSES = 30
 PARTS = {"train": "train", "training": "train", "val": "tune", "valid": "tune", "validation": "tune", "tune": "tune", "test": "test"}
 _SEXES = {"f": "female", "female": "female", "m": "male", "male": "male", "o": "other", "other": "other"}
 _VIEWS = {"pa": "PA", "ap": "AP", "lateral": "LATERAL", "ll": "LATERAL"}
@@ -99,10 +101,10 @@ def rows(root: Path) -> Iterator[Row | Remark]:
 
 
 def _known_words(plan: _own.Plan, listed: list[_Listed]) -> tuple[list[_Listed], list[Remark]]:
-    """Without the words of `normal` and `drop`. Raises `BadData` with a count for each word that [terms] lacks."""
+    """Without the words of `normal` and `drop`, and a remark on each picture that is both normal and not. Raises `BadData` with a count for each word that [terms] lacks."""
     strange: dict[str, list[str]] = {}
     dropped: Counter[str] = Counter()
-    kept = []
+    kept, remarks = [], []
     for item in listed:
         words = item.told or {}
         dropped.update(plan.drop & words.keys())
@@ -111,10 +113,15 @@ def _known_words(plan: _own.Plan, listed: list[_Listed]) -> tuple[list[_Listed],
             if plan.terms is not None and word not in plan.terms:
                 strange.setdefault(word, []).append(item.source)
         kept.append(replace(item, told=told if words.keys() - plan.drop or plan.values else None))
+        present = {word for word, state in words.items() if state == State.PRESENT}
+        if (free := sorted(present - told.keys() - plan.drop)) and (named := sorted(present & told.keys())):
+            message = f"{item.source} says '{free[0]}' and names {', '.join(named)}: what is named is taken"
+            remarks.append(Remark(item.row.image, "warning", "label-conflict", message))
     if strange:
         faults = [f"'{word}' of {len(where)} pictures, first in {where[0]}" for word, where in sorted(strange.items())]
         raise BadData.listing(f"words that {_own.FILE} does not map (add them to [terms], to normal or to drop)", faults)
-    return kept, [Remark(_own.FILE, "info", "word-dropped", f"'{word}' of {count} pictures is no finding by drop") for word, count in sorted(dropped.items())]
+    remarks += [Remark(_own.FILE, "info", "word-dropped", f"'{word}' of {count} pictures is no finding by drop") for word, count in sorted(dropped.items())]
+    return kept, remarks
 
 
 def _labels(plan: _own.Plan, concept_of: Mapping[str, str], item: _Listed) -> tuple[Label, ...]:
@@ -160,16 +167,25 @@ def _from_folders(root: Path, plan: _own.Plan) -> tuple[list[_Listed], list[Rema
     # Folders that all pictures share (an archive's own, say) tell nothing apart.
     shared = len(os.path.commonprefix([place.parts[:-1] for place in places]))
     parts = [_part_and_class(place.parts[shared:-1]) for place in places]
-    classes = len({label for _, label in parts}) > 1
+    words = {label for _, label in parts if label}
+    people = plan.terms is None and _are_people(words, plan.normal)
+    classes = len(words) > 1 and not people
     listed, faults = [], []
     for place, (part, label) in zip(places, parts, strict=True):
         name, patient = place.with_suffix("").as_posix(), _patient(plan, place, faults, place.as_posix())
-        row = Row(place.as_posix(), name, patient or name, lung_mask=plan.mask_for(root, place), given_part=part)
+        row = Row(place.as_posix(), name, patient or (people and label) or name, lung_mask=plan.mask_for(root, place), given_part=part)
         listed.append(_Listed(row, {label: State.PRESENT} if label and classes else None, f"folder {label}", "folder"))
     if faults:
         raise BadData.listing(f"{root} does not fit its {_own.FILE}", faults)
-    others = [Remark(path.relative_to(root).as_posix(), "info", DROPPED, "not a picture file") for path in _files(root, None)]
-    return listed, [*orphans, *others]
+    remarks = [Remark(path.relative_to(root).as_posix(), "info", DROPPED, "not a picture file") for path in _files(root, None)]
+    if people:
+        remarks.append(Remark(".", "warning", "folders-as-patients", f"its {len(words)} folders, such as {min(words)}, are taken for patients, not for findings"))
+    return listed, [*orphans, *remarks]
+
+
+def _are_people(words: set[str], normal: Collection[str]) -> bool:
+    """Whether folders are patients or studies: more than anybody sorts pictures into, and none with a finding's name or that of none."""
+    return len(words) > MOST_CLASSES and all(word.casefold() not in normal and concept_for(word).startswith(LOCAL) for word in words)
 
 
 def _pictures(root: Path, plan: _own.Plan) -> tuple[list[Path], list[Remark]]:
