@@ -182,12 +182,11 @@ def masks_of(root: Path, masked: list[str], rng: np.random.Generator) -> dict[st
         raster.write_png(place(name), cv2.dilate(mask, np.ones((3, 3), np.uint8)) > 127)
 
     def copied(name: str) -> None:
-        same = [one for one in masked if raster.size(place(one)) == raster.size(place(name))]
-        if not same:
-            resized = cv2.resize(raster.read(place(masked[0])).values, raster.read(place(name)).values.shape[::-1], interpolation=cv2.INTER_NEAREST)
-            raster.write_png(place(name), resized > 127)
-            return
-        shutil.copyfile(place(str(rng.choice(same))), place(name))
+        """Another picture's mask file; the picture is brought to its size, as in sets where all are of one."""
+        source = place(str(rng.choice(masked)))
+        picture, size = root / "CXR_png" / f"{name}.png", raster.read(source).values.shape
+        raster.write_png(picture, cv2.resize(raster.read(picture).values, size[::-1], interpolation=cv2.INTER_AREA))
+        shutil.copyfile(source, place(name))
 
     return {
         "mask shifted": changed(lambda mask: _shifted(mask, rng)),
