@@ -1,0 +1,154 @@
+"""Fingerprints stay what they are when a picture is processed; the searches find what comparing one by one finds."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import polars as pl
+import pytest
+
+from hilum import fingerprint, likeness, overlay
+from hilum.radiograph import Letterbox
+
+SIZE = (200, 180)
+
+
+def picture(seed: int, size: tuple[int, int] = SIZE) -> np.ndarray:
+    """uint8: something with coarse and fine structure, as a radiograph has."""
+    noise = np.random.default_rng(seed)
+    parts = [cv2.resize(noise.normal(size=(side, side)).astype(np.float32), size[::-1], interpolation=cv2.INTER_CUBIC) / side**0.5 for side in (4, 10, 30)]
+    whole = sum(parts)
+    return np.rint((whole - whole.min()) / np.ptp(whole) * 250).astype(np.uint8)
+
+
+def printed(image: np.ndarray, side: int = 256) -> str | None:
+    return fingerprint.fingerprint(Letterbox(image.shape, side).forward(image), image.shape)
+
+
+def keys(*images: np.ndarray) -> fingerprint.Keys:
+    return fingerprint.decode(pl.Series([printed(image) for image in images]))
+
+
+def test_a_fingerprint_is_one_word_of_its_length_and_decodes_to_both_keys():
+    assert len(printed(picture(0))) == fingerprint.LENGTH
+    told = keys(picture(0), picture(1))
+    assert told.hashes.shape == (2, 4) and told.hashes.dtype == np.uint64
+    assert told.spectra.shape == (2, len(fingerprint.VIEWS), 112) and told.spectra.dtype == np.int8
+    assert len(fingerprint.decode(pl.Series([], dtype=pl.String))) == 0
+
+
+def test_a_picture_that_shows_nothing_has_none():
+    assert printed(np.full(SIZE, 90, np.uint8)) is None
+
+
+def test_sixteen_bits_give_nearly_the_print_of_eight():
+    eight = Letterbox(SIZE, 256).forward(picture(0))
+    sixteen = eight.astype(np.uint16) * 257
+    assert fingerprint.fingerprint(sixteen, SIZE) == fingerprint.fingerprint(eight, SIZE)
+
+
+@pytest.mark.parametrize(
+    ("changed", "mirrored", "inverted", "most"),
+    [
+        (lambda p: p, False, False, 0),
+        (lambda p: 255 - p, False, True, 4),
+        (lambda p: p[:, ::-1], True, False, 4),
+        (lambda p: 255 - p[:, ::-1], True, True, 4),
+        (lambda p: np.rint(255 * (p / 255) ** 0.5).astype(np.uint8), False, False, 6),
+        (lambda p: cv2.resize(p, (97, 140), interpolation=cv2.INTER_AREA), False, False, 12),
+        (lambda p: cv2.imdecode(cv2.imencode(".jpg", p, [cv2.IMWRITE_JPEG_QUALITY, 30])[1], cv2.IMREAD_GRAYSCALE), False, False, 12),
+        (lambda p: cv2.copyMakeBorder(p, 12, 30, 25, 25, cv2.BORDER_CONSTANT, value=0), False, False, 40),
+    ],
+)
+def test_the_hash_of_a_processed_copy_is_near(changed, mirrored, inverted, most):
+    told = keys(picture(0), np.ascontiguousarray(changed(picture(0))))
+    found = likeness.near(told.hashes, 40)
+    assert (found.first.tolist(), found.second.tolist()) == ([0], [1])
+    assert (found.mirrored[0], found.inverted[0]) == (mirrored, inverted)
+    assert found.distance[0] <= most
+
+
+def clustered(count: int, seed: int) -> np.ndarray:
+    """uint64 (count, 4): hashes around a few centres, also mirrored and inverted, their first bit never set."""
+    noise = np.random.default_rng(seed)
+    bits = noise.random((12, 256)).round().astype(bool)[noise.integers(12, size=count)] ^ (noise.random((count, 256)) < noise.uniform(0, 0.2, (count, 1)))
+    odd = np.unpackbits(fingerprint.MIRROR.view(np.uint8)).astype(bool)
+    bits ^= noise.random((count, 1)) < 0.3
+    bits ^= odd & (noise.random((count, 1)) < 0.3)
+    bits[:, 0] = False
+    return np.packbits(bits, axis=1).view(np.uint64)
+
+
+def one_by_one(first: np.ndarray, second: np.ndarray, distance: int) -> dict[tuple[int, int], int]:
+    odd = np.unpackbits(fingerprint.MIRROR.view(np.uint8)).astype(bool)
+    found = {}
+    for i, one in enumerate(np.unpackbits(first.view(np.uint8), axis=1).astype(bool)):
+        for j, other in enumerate(np.unpackbits(second.view(np.uint8), axis=1).astype(bool)):
+            ways = [int((one ^ other ^ mirror)[1:].sum()) for mirror in (np.zeros(256, bool), odd)]
+            best = min(min(way, 255 - way) for way in ways)
+            if best <= distance:
+                found[i, j] = best
+    return found
+
+
+@pytest.mark.parametrize("distance", [0, 12, 40])
+def test_the_range_search_is_exact(distance, monkeypatch):
+    monkeypatch.setattr(likeness, "BLOCK", 64)
+    hashes, others = clustered(150, 1), clustered(90, 1)
+    found = likeness.near(hashes, distance)
+    expected = {pair: bits for pair, bits in one_by_one(hashes, hashes, distance).items() if pair[0] < pair[1]}
+    assert dict(zip(zip(found.first.tolist(), found.second.tolist(), strict=True), found.distance.tolist(), strict=True)) == expected
+    between = likeness.near(hashes, distance, others)
+    pairs = zip(between.first.tolist(), between.second.tolist(), strict=True)
+    assert dict(zip(pairs, between.distance.tolist(), strict=True)) == one_by_one(hashes, others, distance)
+    assert distance == 0 or len(expected) > 20
+
+
+def test_few_or_no_hashes_are_no_trouble():
+    for count in (0, 1):
+        assert len(likeness.near(clustered(count, 0), 40).first) == 0
+        assert likeness.nearest(keys(*[picture(0)] * count) if count else fingerprint.decode(pl.Series([], dtype=pl.String)), 3).shape == (0, 4)
+
+
+TURN = cv2.getRotationMatrix2D((90, 100), 4, 1.0)
+CHANGES = {
+    "cropped": lambda p: p[14:186, 12:168],
+    "cropped at one corner": lambda p: p[16:, 14:],
+    "turned": lambda p: cv2.warpAffine(p, TURN, (180, 200)),
+    "marked": lambda p: np.where(np.add.outer(np.arange(200) < 30, np.zeros(180)) * (np.arange(180) < 40) > 0, 255, p).astype(np.uint8),
+    "mirrored": lambda p: p[:, ::-1],
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_copy_is_among_the_nearest_and_fits(change):
+    images = [picture(seed) for seed in range(60)]
+    copy = np.ascontiguousarray(CHANGES[change](images[7]))
+    pairs = likeness.nearest(keys(*images, copy), 3)
+    assert np.bincount(pairs[:, 0]).max() <= 3
+    met = [pair for pair in pairs.tolist() if {pair[0], pair[1]} == {7, 60}]
+    assert met
+    details = {at: overlay.detail(fingerprint.content(Letterbox(one.shape, 256).forward(one), one.shape)) for at, one in ((7, images[7]), (60, copy))}
+    fits = [overlay.fit(details[first], overlay.mirrored(details[second]) if turned else details[second], view) for first, second, view, turned in met]
+    assert max(fit.agreement for fit in fits) > 0.95
+
+
+def test_other_pictures_do_not_fit():
+    details = [overlay.detail(picture(seed)) for seed in range(12)]
+    assert max(overlay.fit(details[0], other, 0).agreement for other in details[1:]) < 0.5
+
+
+def test_an_inverted_picture_fits_and_is_called_so():
+    fit = overlay.fit(overlay.detail(picture(3)), overlay.detail(255 - picture(3)), 0)
+    assert fit.inverted and fit.agreement > 0.98
+    assert np.allclose(fit.place, [[1, 0, 0], [0, 1, 0]], atol=0.02)
+
+
+def test_mirroring_a_detail_is_that_of_the_mirrored_picture():
+    image = picture(4, (192, 192))
+    turned, expected = overlay.mirrored(overlay.detail(image)), overlay.detail(np.ascontiguousarray(image[:, ::-1]))
+    assert np.allclose(turned.fine, expected.fine, atol=1e-3)
+    for view in range(len(fingerprint.VIEWS)):
+        one, other = (overlay.Detail(side.fine, side.phases[[view]]) for side in (turned, expected))
+        clear, down, across = overlay.shift(one, other, 0)
+        assert clear > 20 and (down, across) == (0, 0)
