@@ -63,6 +63,12 @@ def test_names_count_between_sets_that_are_known_to_overlap():
     assert "1 patients of a stand in b" in rules["set-shared-patients"] and "MCUCXR_0002" in rules["set-shared-patients"]
 
 
+def test_a_known_overlap_is_told_by_the_name_of_a_folder_where_no_module_reads_the_set():
+    first, second = member("a", "nih14", {"1": ("1", "x")}), member("b", "folder", {"1": ("1", "y")}, "RSNA-2018")
+    assert list(told(first, second)) == ["set-known-overlap"]
+    assert told(first, member("b", "folder", {"1": ("1", "y")}, "hospital")) == {}
+
+
 def test_names_of_unrelated_sets_do_not_count():
     assert told(member("a", "nih14", {"1": ("1", "x")}), member("b", "kermany", {"1": ("1", "y")})) == {}
 

@@ -15,6 +15,7 @@ from hilum import cached
 from hilum.cached import FACTS
 from hilum.checks import ages, balance, labels, patients, shortcuts, suspects
 from hilum.checks._doubt import half_width
+from hilum.files import raster
 from hilum.findings import Finding
 from hilum.manifest import COLUMNS, LABEL_COLUMNS, REMARK_COLUMNS, SHAPE_COLUMNS, Manifest
 from hilum.recipe import Pixels
@@ -69,6 +70,16 @@ def test_a_local_word_has_no_wider_one():
 )
 def test_a_drawing_of_what_is_labelled_absent(drawn, label, wrong):
     assert rules(labels, made_up([{}], [(0, *label)], [(0, drawn)])) == (["label-drawing"] if wrong else [])
+
+
+def test_a_picture_of_ones_own_that_is_normal_and_has_a_finding(tmp_path):
+    for name in ("a", "b", "c"):
+        raster.write_png(tmp_path / f"{name}.png", np.full((8, 8), 7, np.uint8))
+    (tmp_path / "labels.csv").write_text("image,label\na.png,No finding|Nodule\nb.png,No finding\nc.png,Nodule|Mass\n")
+    (tmp_path / "hilum.toml").write_text('tables = ["labels.csv"]\nimage = "image"\nlabel = "label"\nseparator = "|"\n[terms]\nNodule = "nodule"\nMass = "mass"\n')
+    told = ingest.ingest(tmp_path)
+    assert told.remarks.filter(pl.col("rule") == "label-conflict")["path"].to_list() == ["a.png"]
+    assert told.states("nodule")["state"].to_list() == [1, 0, 1]
 
 
 # --------------------------------------------------------------------------------------------------------------------------- ages

@@ -10,6 +10,7 @@ a name means nothing beyond its folder, only pictures are compared.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import polars as pl
 
-from hilum import doubles, known, store
+from hilum import doubles, known, shelf, store
 from hilum.errors import HilumError
 from hilum.findings import COLUMNS, Finding, Rule
 from hilum.manifest import SEVERITIES, Manifest
@@ -157,6 +158,14 @@ def _datasets(member: Member) -> set[str]:
     return set(member.manifest.table["dataset"].unique())
 
 
+def _said_to_be(member: Member) -> set[str]:
+    """Known sets that no module reads and that a folder of one's own is named after, as `rsna_pneumonia` and `RSNA-2018` are."""
+    if OWN not in _datasets(member):
+        return set()
+    words = set(re.split(r"[^a-z0-9]+", member.manifest.root.name.lower()))
+    return {name for name in known.names() if name not in shelf.names("datasets") and (name.split("_")[0] in words or name in words)}
+
+
 def _known(sets: set[str], others: set[str]) -> list[tuple[str, str, str]]:
     """Known overlaps of two different data sets, and how they share pictures."""
     entries = known.entries()
@@ -176,7 +185,8 @@ def _turned(pairs: pl.DataFrame) -> pl.DataFrame:
 
 
 def _overlap(first: Member, second: Member) -> Iterator[Finding]:
-    told = [f"{first.name} and {second.name}: {one} and {other} share pictures ({words})" for one, other, words in _known(_datasets(first), _datasets(second))]
+    sets, others = (_datasets(one) | _said_to_be(one) for one in (first, second))
+    told = [f"{first.name} and {second.name}: {one} and {other} share pictures ({words})" for one, other, words in _known(sets, others)]
     return KNOWN.found(pl.DataFrame({"message": told}, schema={"message": pl.String}))
 
 
