@@ -164,6 +164,17 @@ def test_a_file_that_is_there_or_lies_in_the_data_is_not_written(tmp_path):
     assert fix.fix(run, run.folder, [], [], None)["action"].to_list() == ["leave out"]
 
 
+def test_corrections_that_the_run_was_made_with_are_kept(tmp_path):
+    montgomery.example(tmp_path / "data", images=4)
+    first = [Correction("set/b", "leave out mask", why="seen by hand")]
+    (tmp_path / "first.toml").write_text(fix.to_toml(first, Path("data"), Path("data"), Path("first.toml")))
+    run = Run(tmp_path / "run")
+    run.write_recipe(Recipe(data=Data(folder=str(tmp_path / "data"))).corrected_by(tmp_path / "first.toml"))
+    store.write_table(run / "findings.parquet", findings(("image-flat", "warning", "set/a", None)))
+    fix.fix(run, run.folder, ["image-flat"], [], tmp_path / "second.toml")
+    assert [(one.image_id, one.action) for one in corrections.read(tmp_path / "second.toml")] == [("set/a", "leave out"), ("set/b", "leave out mask")]
+
+
 def test_from_audit_to_file_to_run_and_back(tmp_path):
     """The command line: what is left out is counted and told, the data are untouched, and without the file all is as before."""
     data, run, file = tmp_path / "data", tmp_path / "run", tmp_path / "fixes.toml"

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import polars as pl
+from scipy import fft
 
 SIDE = 128  # pixels at which rims are compared
 SMALL, FINE = 32, 64  # pixels of the picture that is learnt from, and of the mask that is learnt
@@ -45,8 +46,8 @@ class Rims:
 
     def best(self) -> tuple[np.ndarray, np.ndarray]:
         """The largest agreement (n,) under any shift up to REACH, and the shift that the mask needs for it, (n, 2) shares of the side, down and right."""
-        product = np.fft.rfft2(self.pictures) * np.conj(np.fft.rfft2(self.masks))
-        found = -np.fft.irfft2(product.sum(axis=1), s=(SIDE, SIDE))
+        product = fft.rfft2(self.pictures, workers=-1) * np.conj(fft.rfft2(self.masks, workers=-1))
+        found = -fft.irfft2(product.sum(axis=1), s=(SIDE, SIDE), workers=-1)
         near = np.roll(found, (REACH, REACH), (1, 2))[:, : 2 * REACH + 1, : 2 * REACH + 1].reshape(len(found), -1)
         down, right = np.divmod(near.argmax(axis=1), 2 * REACH + 1)
         return near.max(axis=1), (np.stack([down, right], 1) - REACH) / SIDE

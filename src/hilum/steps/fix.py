@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from hilum import store
+from hilum import corrections, store
 from hilum.corrections import ACTIONS, GONE, OF_PAIRS, Correction
 from hilum.errors import HilumError, NotFound
 from hilum.manifest import SEVERITIES
@@ -105,13 +105,13 @@ def _refuse_unknown(findings: pl.DataFrame, rules: Collection[str], images: Coll
                 raise NotFound.named(kind, one, known if len(known) <= 40 else sorted(known)[:40])
 
 
-def to_toml(corrections: list[Correction], folder: Path, source: Path, file: Path) -> str:
+def to_toml(entries: list[Correction], folder: Path, source: Path, file: Path) -> str:
     """The file's text, with what each action does at its head; by action, then image."""
     head = HEAD.format(folder=folder, source=source, file=file)
     head += "".join(f"#   {action:20} {meaning}\n" for action, meaning in ACTIONS.items())
     order = list(ACTIONS)
-    entries = sorted(corrections, key=lambda one: (order.index(one.action), one.image_id, one.other or ""))
-    return head + "".join(f"\n{_entry(one)}" for one in entries)
+    ordered = sorted(entries, key=lambda one: (order.index(one.action), one.image_id, one.other or ""))
+    return head + "".join(f"\n{_entry(one)}" for one in ordered)
 
 
 def _entry(one: Correction) -> str:
@@ -125,7 +125,7 @@ def _entry(one: Correction) -> str:
 def fix(run: Run, source: Path, rules: Collection[str], images: Collection[str], to: Path | None) -> pl.DataFrame:
     """Write corrections for the chosen findings of an audited run, and tell them; without a choice, tell what could be fixed.
 
-    Raises `HilumError` where `to` is there already, since it may hold changes made by hand, and where it lies in the data folder.
+    Those that the run was made with are kept in the new file, since its findings are what these left. Raises `HilumError` where `to` is there already, since it may hold changes made by hand, and where it lies in the data folder.
     """
     findings, data = store.read_table(run / "findings.parquet"), run.recipe().data
     if to is None and not rules and not images:
@@ -137,7 +137,8 @@ def fix(run: Run, source: Path, rules: Collection[str], images: Collection[str],
     data.refuse_inside(to, "choose another file with --to")
     if to.exists():
         raise HilumError(f"{to} is there already and may have been changed by hand; choose another name with --to, or delete it")
-    store.write_text(to, to_toml(chosen, Path(data.folder), source, to))
+    before = corrections.read(Path(data.corrections)) if data.corrections else []
+    store.write_text(to, to_toml([*before, *chosen], Path(data.folder), source, to))
     return told
 
 
