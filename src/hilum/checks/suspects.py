@@ -41,8 +41,8 @@ CARD = Card(
     title="Likely label errors",
     source="Northcutt, Jiang and Chuang 2021, Confident learning, JAIR 70:1373-1411",
     caveats="These are suspicions, the surest first: a rare or early form of a disease is suspected as easily as a wrong label. Where pictures tell "
-    "a finding well (children with and without pneumonia, AUROC 0.99), 17 of 20 suspicions or more were labels planted wrong, and half to two thirds "
-    "of the planted ones were found; where they tell it less well (tuberculosis, 0.88), one suspicion in eight with 2 in 100 labels planted wrong and "
+    "a finding well (children with and without pneumonia, AUROC 0.99), 17 of 20 suspicions or more were labels planted wrong, and a quarter "
+    "(of 10 in 100) to 7 in 10 (of 2 in 100) of the planted ones were found; where they tell it less well (tuberculosis, 0.88), one suspicion in eight with 2 in 100 labels planted wrong and "
     "six in ten with 5 in 100, and a fifth were found. Of the labels as they are, 1 to 3 in 100 were suspected. Below an AUROC of "
     f"{TELLS} nothing is listed, because it would be noise. bench/label_errors.py measures it.",
 )
