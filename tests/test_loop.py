@@ -15,7 +15,7 @@ import onnxruntime  # noqa: E402
 from torch import nn  # noqa: E402
 
 from hilum.errors import BadRecipe, CannotWrite, HilumError, TooFew  # noqa: E402
-from hilum.models import _export, _loop, attention_unet, unet  # noqa: E402
+from hilum.models import _export, _loop  # noqa: E402
 
 SIZE = 16
 ROWS = np.arange(10)
@@ -252,48 +252,3 @@ def test_an_export_to_where_nothing_can_be_written_says_so(tmp_path: Path) -> No
     (tmp_path / "file").touch()
     with pytest.raises(CannotWrite):
         _export.to_onnx(halves(), tmp_path / "file" / "halves.onnx", size=SIZE, outputs=("upper", "lower"), metadata={})
-
-
-def ellipses(count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Dark ellipses on noise, and their labels: the darker idea of a chest, enough to be learnt in seconds."""
-    rng = np.random.default_rng(4)
-    row, column = np.ogrid[0:size, 0:size]
-    masks = np.zeros((count, size, size), np.uint8)
-    for mask in masks:
-        for label, middle in ((1, 0.3), (2, 0.7)):
-            centre_row, centre_column = rng.uniform(0.45, 0.55) * size, (middle + rng.uniform(-0.04, 0.04)) * size
-            radius_row, radius_column = rng.uniform(0.25, 0.35) * size, rng.uniform(0.1, 0.15) * size
-            mask[((row - centre_row) / radius_row) ** 2 + ((column - centre_column) / radius_column) ** 2 < 1] = label
-    images = np.clip(np.where(masks > 0, 70, 170) + rng.normal(0, 25, masks.shape), 0, 255).astype(np.uint8)
-    return images, masks
-
-
-@pytest.mark.parametrize("model", [unet, attention_unet])
-def test_a_lung_model_learns_few_images_and_tells_right_from_left(model, tmp_path: Path) -> None:
-    images, masks = ellipses(24, 64)
-    settings = model.Settings(**model.QUICK | {"least_steps": 120, "precision": "float32"})
-    network = model.fit(images, masks, np.arange(16), settings, seed=0)
-    path = tmp_path / "lungs.onnx"
-    _export.to_onnx(network, path, size=64, outputs=model.OUTPUTS, metadata={})
-    found = onnxruntime.InferenceSession(path.read_bytes()).run(["lungs"], {"images": images[16:]})[0]
-    assert found.dtype == np.float32 and found.shape == (8, 2, 64, 64) and found.min() >= 0 and found.max() <= 1
-    for side, label in ((0, 1), (1, 2)):
-        lung, truth = found[:, side] > 0.5, masks[16:] == label
-        assert 2 * (lung & truth).sum() / (lung.sum() + truth.sum()) > 0.9
-
-
-def test_the_gates_are_the_only_difference_between_the_lung_models() -> None:
-    images, masks = ellipses(4, 64)
-    names = []
-    for model in (unet, attention_unet):
-        settings = model.Settings(width=8, epochs=1, least_steps=1, batch_size=4, precision="float32")
-        names.append(set(model.fit(images, masks, np.arange(4), settings, seed=0).state_dict()))
-    assert names[0] < names[1]
-    assert {name.split(".")[1] for name in names[1] - names[0]} == {"gates"}
-
-
-@pytest.mark.parametrize("shape", [(80, 80), (64, 96), (32, 32), (1056, 1056)])
-def test_a_size_the_lung_networks_cannot_take_is_refused_by_name(shape: tuple[int, int]) -> None:
-    images = np.zeros((4, *shape), np.uint8)
-    with pytest.raises(BadRecipe, match=f"{shape[0]} x {shape[1]}"):
-        unet.fit(images, images, np.arange(4), unet.Settings(), seed=0)

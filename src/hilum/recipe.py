@@ -60,7 +60,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Segment:
-    model: str = "unet"
+    model: str = "compact"
     folds: int = 4  # masks of training images come from the fold that did not see their patient
     seed: int = 0
     settings: Mapping[str, Any] = field(default_factory=dict)

@@ -1,13 +1,17 @@
 """From a trained network to one ONNX file that carries its own description: uint8 images in, named float32 outputs out.
 
-The bytes depend on the weights and the metadata only, so equal trainings give equal files.
+The bytes depend on the weights and the metadata only, so equal trainings give equal files. `to_int8` makes of such a file one that
+counts in 8 bits: a third of its size, and quicker where the processor multiplies 8-bit numbers in one instruction (VNNI, AMX).
 """
 
 from __future__ import annotations
 
 import io
+import logging
+import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +25,7 @@ from hilum.store import replacing
 
 INPUT = "images"
 OPSET = 17
+QUANTISED = ("Conv", "MaxPool", "Concat", "Resize", "Relu")
 TOLERANCE = 1e-4  # of the largest value in an output, or of 1 where that is smaller
 
 
@@ -38,6 +43,67 @@ def to_onnx(network: nn.Module, path: Path, *, size: int, outputs: Sequence[str]
     _compare(network, content, size, outputs)
     with replacing(path) as beside:
         beside.write_bytes(content)
+
+
+def to_int8(source: Path, path: Path, images: np.ndarray) -> None:
+    """Write the model at `source` with 8-bit weights and features to `path`, with the same input, outputs and metadata.
+
+    `images`, uint8 (n, size, size), are pictures as it was trained on: their features' ranges become the 8-bit ones (static quantisation,
+    Jacob et al. 2018, arXiv:1712.05877). The first and the last convolution stay as they are: they cost little, and the image's own
+    greys and the borders of the outputs suffer most from coarse steps.
+    """
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        CalibrationMethod,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
+
+    class Reader(CalibrationDataReader):
+        def __init__(self) -> None:
+            self.left = iter(images)
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            image = next(self.left, None)
+            return None if image is None else {INPUT: image[None]}
+
+    model = onnx.load(source)
+    convolutions = [node.name for node in model.graph.node if node.op_type == "Conv"]
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    with tempfile.TemporaryDirectory() as temporary, _quiet():
+        whole, small = Path(temporary) / "whole.onnx", Path(temporary) / "small.onnx"
+        onnx.save(onnx.shape_inference.infer_shapes(model), whole)
+        quantize_static(
+            whole,
+            small,
+            Reader(),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=list(QUANTISED),
+            nodes_to_exclude=[convolutions[0], convolutions[-1]],
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=CalibrationMethod.MinMax,
+        )
+        model = onnx.load(small)
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, dict(sorted(metadata.items())))
+    onnx.checker.check_model(model, full_check=True)
+    with replacing(path) as beside:
+        beside.write_bytes(model.SerializeToString(deterministic=True))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """onnxruntime advises a preparation through the root logger that the models of this exporter have had already."""
+    root = logging.getLogger()
+    before = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(before)
 
 
 def _traced(network: nn.Module, size: int, outputs: Sequence[str]) -> bytes:

@@ -1,4 +1,5 @@
-"""The one training loop: AdamW, warm-up and cosine, averaged weights, bfloat16 where the processor has it, exact resumption.
+"""The one training loop: AdamW, warm-up and cosine, averaged weights, early stopping, bfloat16 where the processor has it, exact
+resumption.
 
 Everything random in epoch e is a function of (seed, e) or of (seed, e, row): the order of the rows, what happens to each image, the
 dropout. So a training that was interrupted goes on from its last whole epoch to the very weights it would have reached undisturbed
@@ -7,6 +8,7 @@ dropout. So a training that was interrupted goes on from its last whole epoch to
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 import pickle
@@ -26,10 +28,14 @@ from hilum.errors import BadRecipe, TooFew
 from hilum.store import digest, replacing
 
 WARM_UP = 0.1  # the share of all steps in which the learning rate rises
+LOOK = 20  # batches between two looks at the tune pictures, at least: with few images, looking would cost more than training
 GRADIENT_NORM = 5.0  # longer gradients are shortened to this: one odd batch does not throw the weights
 
 Batch = Callable[[np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
 """rows (b,), rng -> images uint8 or uint16 (b, height, width), targets (b, ...)"""
+
+Ask = Callable[[np.ndarray], Tensor]
+"""images uint8 or uint16 (n, height, width) -> the network's answer"""
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,34 @@ def steps_per_epoch(count: int, batch_size: int) -> int:
     return count // batch_size + (count % batch_size > 1)
 
 
+@dataclass(frozen=True)
+class Epoch:
+    """What is told at the end of an epoch. `tune` is the watch's score, None where it did not look."""
+
+    number: int  # from 1
+    batches: int  # done since the beginning
+    loss: float
+    tune: float | None
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Early stopping: how good the averaged weights are on pictures that are not trained on, and when to give up.
+
+    `score(ask)` is higher for better; ask(images (n, height, width) uint8 or uint16) gives the network's answer, float32 on the CPU. It
+    looks after each epoch, but not before `LOOK` batches have passed since it last did. Training ends when in `patience`, a share of all
+    its epochs, no look was better than one before; 0 waits for ever. Either way the best weights are what is kept. A share, since the
+    learning rate falls over the whole of a training: a pause that is long in a short one is short in a long one.
+    """
+
+    score: Callable[[Ask], float]
+    patience: float
+
+
+def unheard(epoch: Epoch) -> None:
+    """Hears an epoch's figures and does nothing."""
+
+
 def fit(
     network: nn.Module,
     batch: Batch,
@@ -74,58 +108,137 @@ def fit(
     seed: int,
     checkpoint: Path | None = None,
     progress: Callable[[int, int], None] = ignore,
+    watch: Watch | None = None,
+    heard: Callable[[Epoch], None] = unheard,
 ) -> list[float]:
     """Train `network` in place and return the mean loss of each epoch; the network comes back on the CPU in evaluation mode.
 
     network: float32 (n, 1, height, width) in [0, 1] -> any tensor; `loss` takes that in float32 and the targets. `batch` is asked for one
     row at a time, from another thread. With `checkpoint`, the state is written there after each epoch, taken up again by the same call,
-    ignored by a call with other settings, and removed at the end. `progress` hears (batches done, of how many).
+    ignored by a call with other settings, and removed at the end. `progress` hears (batches done, of how many), `heard` of every epoch,
+    after a resumption of the earlier ones too.
     Raises `TooFew` for fewer than two rows, `BadRecipe` for a setting that cannot be or that drives the loss to infinity.
     """
+    _check(rows, schedule)
+    steps, device = steps_per_epoch(len(rows), schedule.batch_size), _device()
+    precision = _precision(schedule.precision, device)
+    where = f"{device.type} {precision} {watch.patience if watch else None}"
+    identity = _identity(network, batch, rows, schedule, seed, where) if checkpoint else ""
+    network.to(device, memory_format=torch.channels_last)
+    state = _State(network, schedule, watch, precision, identity)
+    if checkpoint:
+        state.resume(checkpoint)
+    for epoch in state.epochs:
+        heard(epoch)
+    while not state.finished():
+        number = len(state.epochs)
+        order = np.random.default_rng([seed, number]).permutation(rows)
+        with seeded(seed, number):
+            batches = _ahead(batch, order, steps, schedule.batch_size, seed, number)
+            state.learn(batches, loss, steps, progress)
+        heard(state.epochs[-1])
+        if checkpoint:
+            state.save(checkpoint)
+    network.load_state_dict(state.kept())
+    network.to("cpu", memory_format=torch.contiguous_format).eval()
+    if len(state.epochs) < schedule.epochs:
+        progress(schedule.epochs * steps, schedule.epochs * steps)
+    if checkpoint:
+        checkpoint.unlink(missing_ok=True)
+    return [epoch.loss for epoch in state.epochs]
+
+
+class _State:
+    """A training between two epochs: all that a checkpoint holds, and how it goes on from there."""
+
+    def __init__(self, network: nn.Module, schedule: Schedule, watch: Watch | None, precision: str, identity: str) -> None:
+        self.network, self.schedule, self.watch, self.precision, self.identity = network, schedule, watch, precision, identity
+        self.device = next(network.parameters()).device
+        self.optimiser = torch.optim.AdamW(_groups(network, schedule.weight_decay), lr=schedule.learning_rate)
+        self.average = {name: value.clone() for name, value in network.state_dict().items()}
+        self.best: dict[str, Tensor] = {}  # the averaged weights of the best look; empty before the first
+        self.epochs: list[Epoch] = []
+
+    def finished(self) -> bool:
+        done, of = len(self.epochs), self.schedule.epochs
+        if done >= of or not (self.watch and self.watch.patience and self._looks()):
+            return done >= of
+        best = max((epoch for epoch in self.epochs if epoch.tune is not None), key=lambda epoch: epoch.tune)
+        return done - best.number >= max(1, self.watch.patience * of)
+
+    def learn(
+        self, batches: Iterator[tuple[Tensor, Tensor]], loss: Callable[[Tensor, Tensor], Tensor], steps: int, progress: Callable[[int, int], None]
+    ) -> None:
+        """One epoch, of `steps` batches."""
+        schedule, begun, found = self.schedule, len(self.epochs) * steps, []
+        whole = schedule.epochs * steps
+        self.network.train()
+        for done, (images, targets) in enumerate(batches, begun):
+            for group in self.optimiser.param_groups:
+                group["lr"] = schedule.learning_rate * _share_of_rate(done, whole)
+            error = loss(self._answer(self.network, images), targets.to(self.device))
+            self.optimiser.zero_grad()
+            error.backward()
+            nn.utils.clip_grad_norm_(self.network.parameters(), GRADIENT_NORM)
+            self.optimiser.step()
+            _blend(self.average, self.network, schedule.averaging, done)
+            found.append(error.detach())
+            progress(done + 1, whole)
+        number, mean = len(self.epochs) + 1, float(torch.stack(found).mean())
+        if not math.isfinite(mean):
+            raise BadRecipe(f"the loss is no longer a number in epoch {number}: lower learning_rate (it is {schedule.learning_rate:g})")
+        tune = self._look() if self.watch and (number == schedule.epochs or number % -(-LOOK // steps) == 0) else None
+        if tune is not None and tune > max(self._looks(), default=-math.inf):
+            self.best = {name: value.clone() for name, value in self.average.items()}
+        self.epochs.append(Epoch(number, number * steps, mean, tune))
+
+    def kept(self) -> dict[str, Tensor]:
+        """The weights that the training is for."""
+        return self.best or self.average
+
+    def save(self, path: Path) -> None:
+        state = {"identity": self.identity, "network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()}
+        state |= {"average": self.average, "best": self.best, "epochs": [asdict(epoch) for epoch in self.epochs]}
+        with replacing(path) as beside:
+            torch.save(state, beside)
+
+    def resume(self, path: Path) -> None:
+        """Go on from a checkpoint of this very training; stay at the beginning where there is none."""
+        if not path.is_file():
+            return
+        try:
+            state = torch.load(path, map_location=self.device, weights_only=True)
+        except (pickle.UnpicklingError, EOFError, RuntimeError):
+            return  # not a checkpoint: begin anew, as without one
+        if not isinstance(state, dict) or state.get("identity") != self.identity:
+            return
+        self.network.load_state_dict(state["network"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        for name, value in state["average"].items():
+            self.average[name].copy_(value)
+        self.best = state["best"]
+        self.epochs = [Epoch(**epoch) for epoch in state["epochs"]]
+
+    def _looks(self) -> list[float]:
+        return [epoch.tune for epoch in self.epochs if epoch.tune is not None]
+
+    def _answer(self, network: nn.Module, images: Tensor) -> Tensor:
+        x = images.to(self.device).unsqueeze(1).float().div_(torch.iinfo(images.dtype).max).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            return network(x).float()
+
+    @torch.no_grad()
+    def _look(self) -> float:
+        averaged = copy.deepcopy(self.network).eval()
+        averaged.load_state_dict(self.average)
+        return float(self.watch.score(lambda images: self._answer(averaged, torch.from_numpy(images)).cpu()))
+
+
+def _check(rows: np.ndarray, schedule: Schedule) -> None:
     if schedule.batch_size < 2:
         raise BadRecipe(f"batch_size must be at least 2, as batch normalisation compares images; got {schedule.batch_size}")
     if len(rows) < 2:
         raise TooFew(f"cannot train on {len(rows)} image(s): at least 2 are needed, and many more to learn anything")
-    steps = steps_per_epoch(len(rows), schedule.batch_size)
-    device = _device()
-    precision = _precision(schedule.precision, device)
-    identity = _identity(network, batch, rows, schedule, seed, f"{device.type} {precision}") if checkpoint else ""
-    network.to(device, memory_format=torch.channels_last)
-    optimiser = torch.optim.AdamW(_groups(network, schedule.weight_decay), lr=schedule.learning_rate)
-    average = {name: value.clone() for name, value in network.state_dict().items()}
-    losses = _resume(checkpoint, identity, network, optimiser, average) if checkpoint else []
-
-    network.train()
-    for epoch in range(len(losses), schedule.epochs):
-        order = np.random.default_rng([seed, epoch]).permutation(rows)
-        found = []
-        with seeded(seed, epoch):
-            for step, (images, targets) in enumerate(_ahead(batch, order, steps, schedule.batch_size, seed, epoch)):
-                done = epoch * steps + step
-                for group in optimiser.param_groups:
-                    group["lr"] = schedule.learning_rate * _share_of_rate(done, schedule.epochs * steps)
-                x = images.to(device).unsqueeze(1).float().div_(torch.iinfo(images.dtype).max).contiguous(memory_format=torch.channels_last)
-                with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-                    answer = network(x)
-                error = loss(answer.float(), targets.to(device))
-                optimiser.zero_grad()
-                error.backward()
-                nn.utils.clip_grad_norm_(network.parameters(), GRADIENT_NORM)
-                optimiser.step()
-                _blend(average, network, schedule.averaging, done)
-                found.append(error.detach())
-                progress(done + 1, schedule.epochs * steps)
-        losses.append(float(torch.stack(found).mean()))
-        if not math.isfinite(losses[-1]):
-            raise BadRecipe(f"the loss is no longer a number in epoch {epoch + 1}: lower learning_rate (it is {schedule.learning_rate:g})")
-        if checkpoint:
-            _save(checkpoint, identity, network, optimiser, average, losses)
-
-    network.load_state_dict(average)
-    network.to("cpu", memory_format=torch.contiguous_format).eval()
-    if checkpoint:
-        checkpoint.unlink(missing_ok=True)
-    return losses
 
 
 def _device() -> torch.device:
@@ -193,30 +306,3 @@ def _identity(network: nn.Module, batch: Batch, rows: np.ndarray, schedule: Sche
         content.update(f"{array.dtype}{array.shape}".encode())
         content.update(np.ascontiguousarray(array).tobytes())
     return digest([asdict(schedule), seed, where, list(network.state_dict()), content.hexdigest()])
-
-
-def _save(
-    path: Path, identity: str, network: nn.Module, optimiser: torch.optim.Optimizer, average: dict[str, Tensor], losses: list[float]
-) -> None:
-    state = {"identity": identity, "network": network.state_dict(), "optimiser": optimiser.state_dict(), "average": average, "losses": losses}
-    with replacing(path) as beside:
-        torch.save(state, beside)
-
-
-def _resume(
-    path: Path, identity: str, network: nn.Module, optimiser: torch.optim.Optimizer, average: dict[str, Tensor]
-) -> list[float]:
-    """Load the checkpoint into what is given and return its losses, one an epoch; none if there is no such checkpoint."""
-    if not path.is_file():
-        return []
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, RuntimeError):
-        return []  # not a checkpoint: begin anew, as without one
-    if not isinstance(state, dict) or state.get("identity") != identity:
-        return []
-    network.load_state_dict(state["network"])
-    optimiser.load_state_dict(state["optimiser"])
-    for name, value in state["average"].items():
-        average[name].copy_(value)
-    return list(state["losses"])

@@ -1,11 +1,8 @@
-"""The frame the lung segmenters share: the network, its loss, its batches and its readiness for export.
+"""What the lung segmenters share: their settings, loss, batches, early stopping and readiness for export.
 
-The network is a U-Net (Ronneberger et al. 2015) made affordable on two processor cores: it begins by cutting the image into patches of
-4 x 4 pixels, one convolution with stride 4 each (the "patchify" stem), so that nothing is computed at full resolution; it goes down
-three levels more, to 1/32, and its last convolution writes the 4 x 4 pixels of each patch at once (sub-pixel convolution, Shi et al.
-2016). Sizes: any that 32 divides, from 64 to 1024.
-
-Masks are uint8 (n, size, size): 0 background, 1 the patient's right lung, 2 the left. Outputs are (n, 2, size, size): right, left.
+Masks are uint8 (n, size, size): 0 background, 1 the patient's right lung, 2 the left, 255 unknown, which nothing is learnt from: of a
+picture with one lung drawn, the other side. Outputs are (n, 2, size, size): right, left, each by itself, so that a pixel may be
+neither. Sizes: any that 32 divides, from 64 to 1024.
 """
 
 from __future__ import annotations
@@ -25,12 +22,18 @@ from hilum.errors import BadRecipe
 from hilum.lungs import LEFT, RIGHT
 from hilum.models import _loop
 
-PATCH = 4
 SIZES = range(64, 1025, 32)
+UNKNOWN = 255
+FEWEST_TUNE = 4  # pictures to watch; fewer say when to stop by chance
+TOGETHER = 8  # tune pictures that are looked at in one go
 
 
 class Settings(Protocol):
-    """The settings that every lung segmenter has. See `unet.Settings` for what they mean."""
+    """The settings that every lung segmenter has; from `rotation_degrees` on they are the limits of `hilum.augment.Augmentation`.
+
+    `width` is the number of channels at the finest level. Training runs for `epochs`, or longer on few images, until `least_steps`
+    batches. `patience` is that of `_loop.Watch`. `dice_over` says what soft Dice is taken over: "batch", or each "image" by itself.
+    """
 
     width: int
     epochs: int
@@ -39,30 +42,44 @@ class Settings(Protocol):
     learning_rate: float
     weight_decay: float
     averaging: float
+    patience: float
     precision: str
+    dice_over: str
     rotation_degrees: float
     scale: float
+    aspect: float
     shift: float
     contrast: float
     brightness: float
     gamma: float
     elastic: float
     flip: bool
+    border: float
+    bands: float
+    uneven: float
+    noise: float
+    blur: float
+    local_contrast: float
+    markers: float
+    invert: float
 
 
 def fit(
-    network: Callable[[int], nn.Module],
+    network: Callable[[], nn.Module],
     images: np.ndarray,
     masks: np.ndarray,
     rows: np.ndarray,
     settings: Settings,
     *,
     seed: int,
-    checkpoint: Path | None,
-    progress: Callable[[int, int], None],
+    checkpoint: Path | None = None,
+    progress: Callable[[int, int], None] = _loop.ignore,
+    tune: np.ndarray | None = None,
+    heard: Callable[[_loop.Epoch], None] = _loop.unheard,
 ) -> nn.Module:
-    """Make the network of a width, train it on `rows` and return it ready for export: uint8 in, probabilities out.
+    """Make the network, train it on `rows` and return it ready for export: uint8 in, probabilities out.
 
+    `tune` are rows that are only looked at, to keep the best weights and to stop early; see `_loop.fit` for the rest.
     Raises `BadRecipe` for a size that the network cannot take, `TooFew` for fewer than two rows.
     """
     size = images.shape[1]
@@ -71,14 +88,25 @@ def fit(
             f"images are {images.shape[1]} x {images.shape[2]} pixels; the lung networks take squares of "
             f"{SIZES.start} to {SIZES.stop - 1} pixels whose side 32 divides: choose such a size"
         )
-    changes, pictures = augment.Augmentation.of(settings), Pictures(images, masks)
+    changes, pictures, error = augment.Augmentation.of(settings), Pictures(images, masks), _loss(settings.dice_over)
 
     def batch(chosen: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         made = pictures.batch(chosen, augment.draws(changes, rng, len(chosen)))
         return made.images, made.masks
 
-    steps = max(1, _loop.steps_per_epoch(len(rows), settings.batch_size))
-    schedule = _loop.Schedule(
+    watch = None
+    if tune is not None and len(tune) >= FEWEST_TUNE:
+        watch = _loop.Watch(lambda ask: score(ask, images, masks, tune), settings.patience)
+    with _loop.seeded(seed):
+        made = network()
+    schedule = _schedule(settings, len(rows))
+    _loop.fit(made, batch, rows, error, schedule, seed=seed, checkpoint=checkpoint, progress=progress, watch=watch, heard=heard)
+    return Ready(made).eval()
+
+
+def _schedule(settings: Settings, count: int) -> _loop.Schedule:
+    steps = max(1, _loop.steps_per_epoch(count, settings.batch_size))
+    return _loop.Schedule(
         epochs=max(settings.epochs, -(-settings.least_steps // steps)),
         batch_size=settings.batch_size,
         learning_rate=settings.learning_rate,
@@ -86,19 +114,41 @@ def fit(
         averaging=settings.averaging,
         precision=settings.precision,
     )
-    with _loop.seeded(seed):
-        made = network(settings.width)
-    _loop.fit(made, batch, rows, loss, schedule, seed=seed, checkpoint=checkpoint, progress=progress)
-    return Ready(made).eval()
 
 
-def loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy a pixel plus 1 - soft Dice a lung, over the batch (Milletari et al. 2016). labels: uint8 (n, height, width)."""
-    truth = torch.stack([labels == RIGHT, labels == LEFT], 1).float()
-    lung = torch.sigmoid(logits)
-    both = (lung * truth).sum((0, 2, 3))
-    dice = (2 * both + 1) / (lung.sum((0, 2, 3)) + truth.sum((0, 2, 3)) + 1)
-    return F.binary_cross_entropy_with_logits(logits, truth) + (1 - dice).mean()
+def score(ask: _loop.Ask, images: np.ndarray, masks: np.ndarray, rows: np.ndarray) -> float:
+    """Mean Dice of the lungs that are drawn, each picture's right and left for itself, without what is unknown."""
+    found = []
+    for at in range(0, len(rows), TOGETHER):
+        chosen = rows[at : at + TOGETHER]
+        lung, labels = ask(images[chosen]) > 0, torch.from_numpy(masks[chosen])
+        truth, known = _truth(labels)
+        lung, truth = lung & known.bool(), truth.bool()
+        drawn = truth.sum((2, 3))
+        dice = 2 * (lung & truth).sum((2, 3)) / (lung.sum((2, 3)) + drawn).clamp(min=1)
+        found.append(dice[drawn > 0])
+    return float(torch.cat(found).mean())
+
+
+def _loss(over: str) -> Callable[[Tensor, Tensor], Tensor]:
+    if over not in ("batch", "image"):
+        raise BadRecipe(f"dice_over is '{over}'; expected 'batch' or 'image'")
+    return lambda logits, labels: loss(logits, labels, (0, 2, 3) if over == "batch" else (2, 3))
+
+
+def loss(logits: Tensor, labels: Tensor, over: tuple[int, ...] = (0, 2, 3)) -> Tensor:
+    """Cross-entropy a pixel plus 1 - soft Dice a lung, over these axes (Milletari et al. 2016). labels: uint8 (n, height, width)."""
+    truth, known = _truth(labels)
+    lung = torch.sigmoid(logits) * known
+    both = (lung * truth).sum(over)
+    dice = (2 * both + 1) / (lung.sum(over) + truth.sum(over) + 1)
+    entropy = F.binary_cross_entropy_with_logits(logits, truth, known.expand_as(truth), reduction="sum") / (2 * known.sum()).clamp(min=1)
+    return entropy + (1 - dice).mean()
+
+
+def _truth(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """float32 (n, 2, height, width) right and left lung, and (n, 1, height, width) what is known; 0 or 1 each."""
+    return torch.stack([labels == RIGHT, labels == LEFT], 1).float(), (labels != UNKNOWN).unsqueeze(1).float()
 
 
 class Ready(nn.Module):
@@ -110,38 +160,3 @@ class Ready(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return torch.sigmoid(self.network(images.unsqueeze(1).float() / 255))
-
-
-class Frame(nn.Module):
-    """The U-Net. `gate`, where there is one, is made for each level as gate(channels) and called as gate(skip, coarser)."""
-
-    def __init__(self, width: int, gate: Callable[[int], nn.Module] | None = None) -> None:
-        super().__init__()
-        widths = [width, 2 * width, 4 * width, 4 * width]
-        self.stem = nn.Sequential(nn.Conv2d(1, width, PATCH, stride=PATCH), nn.BatchNorm2d(width), nn.ReLU(inplace=True))
-        self.down = nn.ModuleList(_block(into, out) for into, out in zip([width, *widths], widths, strict=False))
-        self.narrow = nn.ModuleList(nn.Conv2d(into, out, 1) for into, out in zip(widths[1:], widths, strict=False))
-        self.gates = nn.ModuleList(gate(channels) for channels in widths[:-1]) if gate else None
-        self.up = nn.ModuleList(_block(2 * channels, channels) for channels in widths[:-1])
-        self.head = nn.Sequential(nn.Conv2d(width, 2 * PATCH * PATCH, 3, padding=1), nn.PixelShuffle(PATCH))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """float32 (n, 1, size, size) in [0, 1] -> logits (n, 2, size, size)."""
-        x = self.stem(x)
-        skips = []
-        for level, down in enumerate(self.down):
-            x = down(x if level == 0 else F.max_pool2d(x, 2))
-            skips.append(x)
-        for level in reversed(range(len(self.up))):
-            x = F.interpolate(self.narrow[level](x), scale_factor=2.0, mode="nearest")
-            skip = self.gates[level](skips[level], x) if self.gates else skips[level]
-            x = self.up[level](torch.cat([skip, x], 1))
-        return self.head(x)
-
-
-def _block(into: int, out: int) -> nn.Sequential:
-    """Two 3 x 3 convolutions, each with batch normalisation and ReLU."""
-    layers: list[nn.Module] = []
-    for first in (into, out):
-        layers += [nn.Conv2d(first, out, 3, padding=1, bias=False), nn.BatchNorm2d(out), nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers)

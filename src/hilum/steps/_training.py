@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,7 +21,8 @@ TRAINING = "training.parquet"  # model, image_id: what each model of a step was 
 class Lesson:
     """One model to train: `file` is where it goes below the run, `image_ids` what it learns from, `fit` the call of its module.
 
-    `fit(module, settings, checkpoint)` returns the trained network.
+    `fit(module, settings, checkpoint)` returns the trained network; what it puts into `epochs`, `_loop.Epoch`s, the model carries as
+    metadata of that name.
     """
 
     file: str
@@ -32,6 +33,7 @@ class Lesson:
     image_ids: Sequence[str]
     fit: Callable[[ModuleType, Any, Path], Any]
     concept: str = ""
+    epochs: list[Any] = field(default_factory=list)
 
     def learn(self, run: Run, made_from: Mapping[str, Any]) -> Exported:
         """The trained model; at once where it is finished already."""
@@ -51,6 +53,8 @@ class Lesson:
         contract = Contract(module.TASK, self.size, self.content, self.window, tuple(module.OUTPUTS), self.concept)
         trained_on = {"images": len(self.image_ids), "digest": store.digest(sorted(self.image_ids))}
         told = {"contract": asdict(contract), "card": asdict(module.CARD), "trained_on": trained_on}
+        if self.epochs:
+            told["epochs"] = [asdict(epoch) for epoch in self.epochs]
         metadata = {key: store.as_json(value) for key, value in told.items()}
         _export.to_onnx(network, run / self.file, size=self.size, outputs=module.OUTPUTS, metadata=metadata)
 

@@ -1,11 +1,14 @@
 """Segment: train a lung segmenter on the training part's masks, and find the lungs of every picture.
 
 Masks of training pictures come out of fold: the patients' groups are dealt into folds, and each fold's lungs are found by a model
-that saw none of it. Masks of tune and test pictures come from the model of the whole training part, which saw none of them either.
+that saw none of it. Masks of tune and test pictures come from the model of the whole training part, which learnt from none of them.
+The tune pictures' masks are looked at while training, to keep the best weights and to stop in time, and the test pictures' are not.
 Pictures without a usable mask are simply not in the loss. Without enough masks no model is trained, and regions are whole pictures.
 
     segment/lungs.onnx, segment/fold0.onnx …   the models
     segment/training.parquet                   model, image_id: what each was trained on
+    segment/epochs.parquet                     model, number, batches, loss, tune: how each training went; tune is the mean Dice of the
+                                               tune pictures' lungs, null where none was looked at
     segment/masks.u8                           uint8 (n, size, size) found lungs: 0, 1 right, 2 left
     segment/lungs.parquet                      image_id, row in masks.u8, model that found them, right_pixels, left_pixels
 """
@@ -24,9 +27,11 @@ from hilum.run import Run
 from hilum.steps import Progress, cache, portion, split
 from hilum.steps._training import TRAINING, Lesson, digests
 
-VERSION = 2
+VERSION = 3
 FEWEST_MASKS = 8  # for one training; fewer teach nothing
 WHOLE = "lungs"  # the model of the whole training part
+EPOCHS = "segment/epochs.parquet"
+HEARD = {"model": pl.String, "number": pl.Int64, "batches": pl.Int64, "loss": pl.Float64, "tune": pl.Float64}
 MASKS, INDEX = "segment/masks.u8", "segment/lungs.parquet"
 LUNGS = {"image_id": pl.String, "row": pl.Int64, "model": pl.String, "right_pixels": pl.Int64, "left_pixels": pl.Int64}
 
@@ -75,21 +80,31 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
     ])  # fmt: skip
     split.refuse_leak(table, training, "the lung segmenter")
     store.write_table(run / "segment" / TRAINING, training)
+    tune = planned.filter((pl.col("part") == "tune") & pl.col("image_id").is_in(pictures.with_mask["image_id"].implode()))
     models = {}
     for index, (model, part) in enumerate(rows.items()):
-        lesson = _lesson(recipe, model, part, pictures, portion(progress, index, len(rows) + 1))
-        models[model] = lesson.learn(run, made_from(run, recipe))
+        lesson = _lesson(recipe, model, part, tune, pictures, portion(progress, index, len(rows) + 1))
+        models[model] = lesson.learn(run, {**made_from(run, recipe), "tune": store.digest(tune["image_id"].to_list())})
+    store.write_table(run / EPOCHS, _epochs(models))
     _find_all(run, planned if models else planned.clear(), models, pictures, portion(progress, len(rows), len(rows) + 1))
-    files = [*(f"segment/{model}.onnx" for model in models), f"segment/{TRAINING}", MASKS, INDEX]
+    files = [*(f"segment/{model}.onnx" for model in models), f"segment/{TRAINING}", EPOCHS, MASKS, INDEX]
     return digests(run, files), _summary(recipe, rows)
 
 
-def _lesson(recipe: Recipe, model: str, part: pl.DataFrame, pictures: cache.Cache, progress: Progress) -> Lesson:
-    def fit(module, settings, checkpoint):
-        rows = pictures.rows(part["image_id"])
-        return module.fit(pictures.stored, pictures.masks, rows, settings, seed=recipe.segment.seed, checkpoint=checkpoint, progress=progress)
+def _lesson(recipe: Recipe, model: str, part: pl.DataFrame, tune: pl.DataFrame, pictures: cache.Cache, progress: Progress) -> Lesson:
+    epochs: list[Any] = []
 
-    return Lesson(f"segment/{model}.onnx", recipe.segment, pictures.size, "whole", recipe.pixels.window, part["image_id"].to_list(), fit)
+    def fit(module, settings, checkpoint):
+        rows, watched = pictures.rows(part["image_id"]), pictures.rows(tune["image_id"])
+        told = {"seed": recipe.segment.seed, "checkpoint": checkpoint, "progress": progress, "tune": watched, "heard": epochs.append}
+        return module.fit(pictures.stored, pictures.masks, rows, settings, **told)
+
+    images = part["image_id"].to_list()
+    return Lesson(f"segment/{model}.onnx", recipe.segment, pictures.size, "whole", recipe.pixels.window, images, fit, epochs=epochs)
+
+
+def _epochs(models: dict[str, Exported]) -> pl.DataFrame:
+    return pl.DataFrame([{"model": name, **epoch} for name, model in models.items() for epoch in model.metadata["epochs"]], schema=HEARD)
 
 
 def _find_all(run: Run, planned: pl.DataFrame, models: dict[str, Exported], pictures: cache.Cache, progress: Progress) -> None:

@@ -1,0 +1,88 @@
+"""Radiographs with drawn lungs for the benches: read once, dealt by patient, and how well lungs were found in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hilum import lungs
+from hilum.metrics import overlap, surface
+from hilum.recipe import Pixels
+from hilum.steps import cache, ingest
+
+SETS = ("montgomery", "shenzhen")
+TUNE = 0.1  # of the patients that are learnt from: they say when to stop
+METRICS = ("dice", "right_dice", "left_dice", "iou", "precision", "recall", "hausdorff95", "average_distance")
+
+# Other scanners, sizes, borders, exposures: what every training here draws from, unless it is asked for the plain ones.
+WIDE = {
+    "rotation_degrees": 12.0,
+    "scale": 0.25,
+    "aspect": 0.12,
+    "shift": 0.08,
+    "contrast": 0.5,
+    "brightness": 0.12,
+    "gamma": 0.7,
+    "elastic": 0.01,
+    "border": 0.4,
+    "bands": 0.12,
+    "uneven": 0.15,
+    "noise": 0.04,
+    "blur": 0.005,
+    "local_contrast": 0.2,
+    "markers": 0.15,
+}
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Pictures with both lungs drawn: images and masks uint8 (n, size, size), of each picture its name, patient, set and pixels' digest."""
+
+    images: np.ndarray
+    masks: np.ndarray
+    image_ids: np.ndarray
+    patients: np.ndarray
+    sources: np.ndarray
+    digests: np.ndarray
+
+    def __add__(self, other: Drawn) -> Drawn:
+        return Drawn(*(np.concatenate([getattr(self, name), getattr(other, name)]) for name in self.__dataclass_fields__))
+
+    def of(self, source: str) -> np.ndarray:
+        """The rows of a set."""
+        return np.flatnonzero(self.sources == source)
+
+
+def read(data: Path, name: str, size: int, work: Path) -> Drawn:
+    """One set, cached in `work`."""
+    manifest = ingest.ingest(data / name)
+    pictures = cache.fill(manifest, Pixels(size=size), work / f"cache-{name}")
+    table = manifest.table.join(pictures.with_mask.select("image_id", "pixel_digest"), on="image_id").sort("image_id")
+    rows = pictures.rows(table["image_id"])
+    told = (np.array(table[column].to_list()) for column in ("image_id", "patient_id", "source", "pixel_digest"))
+    image_ids, patients, _, digests = told
+    return Drawn(pictures.images[rows], pictures.masks[rows], image_ids, patients, np.full(len(rows), name), digests)
+
+
+def dealt(patients: np.ndarray, folds: int, seed: int = 0) -> np.ndarray:
+    """The fold of each row, whole patients together."""
+    names, row = np.unique(patients, return_inverse=True)
+    return (np.random.default_rng(seed).permutation(len(names)) % folds)[row]
+
+
+def parted(patients: np.ndarray, rows: np.ndarray, share: float = TUNE, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """`rows` as those to learn from and those to watch, a share of the patients."""
+    names = np.unique(patients[rows])
+    watched = np.random.default_rng(seed).permutation(names)[: round(share * len(names))]
+    tune = np.isin(patients[rows], watched)
+    return rows[~tune], rows[tune]
+
+
+def measured(found: np.ndarray, mask: np.ndarray) -> dict[str, float]:
+    """Of found labels and drawn ones: overlap of both lungs as one (as is published), Dice of each lung, distances in pixels of the square."""
+    told = {"right_dice": overlap.dice(mask == lungs.RIGHT, found == lungs.RIGHT), "left_dice": overlap.dice(mask == lungs.LEFT, found == lungs.LEFT)}
+    for module, names in ((overlap, ("dice", "iou", "precision", "recall")), (surface, ("hausdorff95", "average_distance"))):
+        told |= {name: getattr(module, name)(mask > 0, found > 0) for name in names}
+    return {name: float(told[name]) for name in METRICS}

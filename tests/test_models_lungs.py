@@ -1,0 +1,232 @@
+"""The lung models: each learns, stops where it should, leaves unknown pixels alone, resumes to the bit, and is the same in ONNX and in 8 bits."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("onnx")
+
+import onnxruntime  # noqa: E402
+
+from hilum import shelf  # noqa: E402
+from hilum.errors import BadRecipe  # noqa: E402
+from hilum.models import _export, _loop, _lungs, compact  # noqa: E402
+
+LUNGS = ("attention_unet", "compact", "unet")
+SIZE = 64
+SHORT = {"precision": "float32", "rotation_degrees": 0.0}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """On a busy machine, threads that wait for one another make these small networks many times slower."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def ellipses(count: int, size: int = SIZE) -> tuple[np.ndarray, np.ndarray]:
+    """Dark ellipses on noise, and their labels: the simplest idea of a chest, learnt in seconds."""
+    rng = np.random.default_rng(4)
+    row, column = np.ogrid[0:size, 0:size]
+    masks = np.zeros((count, size, size), np.uint8)
+    for mask in masks:
+        for label, middle in ((1, 0.3), (2, 0.7)):
+            centre_row, centre_column = rng.uniform(0.45, 0.55) * size, (middle + rng.uniform(-0.04, 0.04)) * size
+            radius_row, radius_column = rng.uniform(0.25, 0.35) * size, rng.uniform(0.1, 0.15) * size
+            mask[((row - centre_row) / radius_row) ** 2 + ((column - centre_column) / radius_column) ** 2 < 1] = label
+    images = np.clip(np.where(masks > 0, 70, 170) + rng.normal(0, 25, masks.shape), 0, 255).astype(np.uint8)
+    return images, masks
+
+
+def dice(found: np.ndarray, masks: np.ndarray) -> tuple[float, float]:
+    sides = ((found[:, 0] > 0.5, masks == 1), (found[:, 1] > 0.5, masks == 2))
+    return tuple(2 * (lung & truth).sum() / (lung.sum() + truth.sum()) for lung, truth in sides)
+
+
+def digest(network: torch.nn.Module) -> str:
+    content = hashlib.sha256()
+    for name, value in network.state_dict().items():
+        content.update(name.encode() + value.numpy().tobytes())
+    return content.hexdigest()
+
+
+def answers(path: Path, images: np.ndarray) -> np.ndarray:
+    return onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"]).run(["lungs"], {"images": images})[0]
+
+
+@pytest.mark.parametrize("name", LUNGS)
+def test_a_lung_model_learns_few_images_and_tells_right_from_left(name: str, tmp_path: Path) -> None:
+    if name != "compact":
+        pytest.importorskip("monai")
+    model = shelf.load("models", name)
+    images, masks = ellipses(24)
+    quick = model.QUICK | ({"least_steps": 120} if name == "compact" else {"least_steps": 100, "batch_size": 4, "averaging": 0.9})
+    network = model.fit(images, masks, np.arange(16), model.Settings(**quick | SHORT), seed=0)
+    path = tmp_path / "lungs.onnx"
+    _export.to_onnx(network, path, size=SIZE, outputs=model.OUTPUTS, metadata={})
+    found = answers(path, images[16:])
+    assert found.dtype == np.float32 and found.shape == (8, 2, SIZE, SIZE) and found.min() >= 0 and found.max() <= 1
+    assert min(dice(found, masks[16:])) > 0.85
+    for at in range(8):
+        assert np.abs(answers(path, images[16 + at : 17 + at])[0] - found[at]).max() < 1e-5
+
+
+@pytest.mark.parametrize("name", LUNGS)
+def test_every_lung_model_has_the_shared_settings_and_no_wide_change_by_default(name: str) -> None:
+    shared, settings = set(_lungs.Settings.__annotations__), shelf.literals("models", name, "Settings")
+    assert shared <= set(settings)
+    assert not any(settings[off] for off in ("flip", "invert"))
+    assert set(shelf.literals("models", name, "QUICK")) <= set(settings)
+
+
+def test_the_compact_model_is_as_small_as_is_said() -> None:
+    network = compact.Compact(compact.Settings().width, compact.Settings().detail)
+    assert sum(weight.numel() for weight in network.parameters()) < 1_500_000
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> tuple[Path, np.ndarray, np.ndarray]:
+    torch.set_num_threads(1)
+    images, masks = ellipses(40)
+    settings = compact.Settings(**dict(compact.QUICK) | SHORT | {"least_steps": 120})
+    path = tmp_path_factory.mktemp("trained") / "lungs.onnx"
+    network = compact.fit(images, masks, np.arange(16), settings, seed=0)
+    _export.to_onnx(network, path, size=SIZE, outputs=compact.OUTPUTS, metadata={"card": '{"title": "Lungs"}'})
+    return path, images, masks
+
+
+def test_eight_bits_find_the_same_lungs_in_a_third_of_the_bytes(trained, tmp_path: Path) -> None:
+    path, images, masks = trained
+    small = tmp_path / "lungs.int8.onnx"
+    _export.to_int8(path, small, images[:16])
+    before, after = dice(answers(path, images[16:]), masks[16:]), dice(answers(small, images[16:]), masks[16:])
+    assert np.abs(np.subtract(before, after)).max() < 0.002
+    assert small.stat().st_size < 0.5 * path.stat().st_size
+    assert onnxruntime.InferenceSession(small.read_bytes()).get_modelmeta().custom_metadata_map == {"card": '{"title": "Lungs"}'}
+    again = tmp_path / "again.onnx"
+    _export.to_int8(path, again, images[:16])
+    assert again.read_bytes() == small.read_bytes()
+
+
+class Interrupted(Exception):
+    pass
+
+
+def watched(checkpoint: Path | None = None, stop_after: int = 0, **changes) -> tuple[str, list[_loop.Epoch]]:
+    """A short training with everything on: augmentation, averaging, early stopping."""
+    images, masks = ellipses(24)
+    epochs: list[_loop.Epoch] = []
+
+    def progress(done: int, of: int) -> None:
+        if done == stop_after:
+            raise Interrupted
+
+    settings = compact.Settings(
+        **{"width": 8, "epochs": 4, "least_steps": 80, "precision": "float32", "noise": 0.05, "local_contrast": 0.5, "border": 0.5, "bands": 0.1}
+        | changes
+    )
+    network = compact.fit(images, masks, np.arange(16), settings, seed=3, tune=np.arange(16, 24), checkpoint=checkpoint, progress=progress, heard=epochs.append)
+    return digest(network), epochs
+
+
+@pytest.mark.parametrize("stop_after", [21, 62])
+def test_a_resumed_training_equals_an_undisturbed_one_to_the_bit(tmp_path: Path, stop_after: int) -> None:
+    checkpoint = tmp_path / "lungs.checkpoint"
+    with pytest.raises(Interrupted):
+        watched(checkpoint, stop_after)
+    assert checkpoint.exists()
+    assert watched(checkpoint) == watched()
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_tune_pictures_are_looked_at_now_and_then_and_stop_a_training_that_no_longer_learns() -> None:
+    _, epochs = watched()
+    assert [epoch.number for epoch in epochs] == list(range(1, 41))
+    assert [epoch.number for epoch in epochs if epoch.tune is not None] == [10, 20, 30, 40]
+    _, stopped = watched(learning_rate=1e-12, patience=0.25)
+    assert len(stopped) < 40
+
+
+def test_the_best_averaged_weights_are_kept() -> None:
+    images, _ = ellipses(16)
+    seen: list[torch.Tensor] = []
+
+    def score(ask: _loop.Ask) -> float:
+        seen.append(ask(images[:2]))
+        return -float(len(seen) != 2)  # the second look is the best
+
+    with _loop.seeded(0):
+        network = compact.Compact(8, 0)
+    rows = np.arange(16)
+    schedule = _loop.Schedule(epochs=8, batch_size=2, learning_rate=0.003, weight_decay=0.0, averaging=0.9, precision="float32")
+    masks = ellipses(16)[1]
+    losses = _loop.fit(network, lambda rows, rng: (images[rows], masks[rows]), rows, _lungs.loss, schedule, seed=0, watch=_loop.Watch(score, 0))
+    assert len(losses) == 8 and len(seen) == 3  # 8 batches an epoch: every third, and the last
+    x = torch.from_numpy(images[:2]).unsqueeze(1).float() / 255
+    with torch.no_grad():
+        kept = network(x)
+    assert [bool(torch.allclose(kept, answer, atol=1e-4)) for answer in seen] == [False, True, False]
+
+
+def test_unknown_pixels_are_not_learnt_from() -> None:
+    labels = torch.from_numpy(ellipses(2)[1]).clone()
+    labels[:, :, SIZE // 2 :] = _lungs.UNKNOWN
+    logits = torch.randn((2, 2, SIZE, SIZE), generator=torch.Generator().manual_seed(0), requires_grad=True)
+    for over in ((0, 2, 3), (2, 3)):
+        logits.grad = None
+        _lungs.loss(logits, labels, over).backward()
+        assert not logits.grad[..., SIZE // 2 :].any() and logits.grad[..., : SIZE // 2].all()
+    whole = torch.full((1, SIZE, SIZE), _lungs.UNKNOWN, dtype=torch.uint8)
+    assert torch.isfinite(_lungs.loss(logits[:1], whole))
+
+
+def test_one_lung_of_each_picture_is_enough_to_learn_both() -> None:
+    images, masks = ellipses(24)
+    partial = masks.copy()
+    partial[0:16:2, :, SIZE // 2 :], partial[1:16:2, :, : SIZE // 2] = _lungs.UNKNOWN, _lungs.UNKNOWN
+    network = compact.fit(images, partial, np.arange(16), compact.Settings(**dict(compact.QUICK) | SHORT | {"least_steps": 120}), seed=0)
+    with torch.no_grad():
+        found = network(torch.from_numpy(images[16:])).numpy()
+    assert min(dice(found, masks[16:])) > 0.85
+
+
+def test_the_score_counts_drawn_lungs_only() -> None:
+    images, masks = ellipses(5)
+    masks[0][masks[0] == 2] = 0
+    masks[1, :, SIZE // 2 :] = _lungs.UNKNOWN
+
+    def right_and_everything(asked: np.ndarray) -> torch.Tensor:
+        found = torch.full((len(asked), 2, SIZE, SIZE), 1.0)
+        found[:, 0] = torch.from_numpy(np.where(masks[: len(asked)] == 1, 1.0, -1.0))
+        return found
+
+    rows = np.arange(2)
+    assert _lungs.score(right_and_everything, images, masks, rows) == 1.0  # the left lungs are not drawn or not known
+
+
+@pytest.mark.parametrize("shape", [(80, 80), (64, 96), (32, 32), (1056, 1056)])
+def test_a_size_the_lung_networks_cannot_take_is_refused_by_name(shape: tuple[int, int]) -> None:
+    images = np.zeros((4, *shape), np.uint8)
+    with pytest.raises(BadRecipe, match=f"{shape[0]} x {shape[1]}"):
+        compact.fit(images, images, np.arange(4), compact.Settings(), seed=0)
+
+
+def test_an_unknown_way_of_taking_dice_is_refused() -> None:
+    images, masks = ellipses(4)
+    with pytest.raises(BadRecipe, match="'pixel'; expected 'batch' or 'image'"):
+        compact.fit(images, masks, np.arange(4), compact.Settings(dice_over="pixel"), seed=0)
+
+
+def test_settings_that_name_a_change_of_pictures_mean_that_change() -> None:
+    from hilum.augment import Augmentation
+
+    named = {limit.name for limit in fields(Augmentation)} - {"crop"}
+    assert named <= set(_lungs.Settings.__annotations__)
