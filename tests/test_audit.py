@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from hilum import store
+from hilum.checks import files as checks_of_files
 from hilum.datasets import kaggle_masks, montgomery
 from hilum.errors import NotFound
 from hilum.files import raster
@@ -58,6 +59,33 @@ def rows_of(found: pl.DataFrame) -> list[tuple]:
 def audited(root: Path, to: Path) -> pl.DataFrame:
     manifest = ingest.ingest(root)
     return audit.audit(manifest, cache.fill(manifest, Pixels(size=64), to).index)
+
+
+def files(**changes):
+    return rows_of(audit.audit(*made_up(**changes)))
+
+
+def test_a_picture_under_another_kinds_ending_is_told_by_what_it_holds():
+    assert files(kind={n: "PNG" for n in range(PICTURES)}) == []
+    assert files(kind={n: "JPEG" if n == 2 else "PNG" for n in range(PICTURES)}) == [("file-ending", "warning", "set/2", None)]
+    assert files(kind={3: "TIFF"}, path={3: "a.TIF"}) == []
+
+
+def test_a_picture_in_colour_is_told():
+    assert files(colour={1: True, 2: False}) == [("image-colour", "warning", "set/1", None)]
+
+
+@pytest.mark.parametrize(("height", "width"), [(90, 85), (300, 80), (900, 300)])
+def test_a_thumbnail_or_a_strip_among_whole_pictures_is_a_question(height, width):
+    assert files(height={4: height}, width={4: width}) == [("image-size", "info", "set/4", None)]
+
+
+def test_one_depth_unlike_all_others_of_its_source_is_a_question():
+    depths = pl.DataFrame({"image_id": [f"set/{n:03d}" for n in range(200)], "bits": [16 if n == 7 else 8 for n in range(200)]})
+    images = [dict.fromkeys(COLUMNS) | {"image_id": name, "dataset": "set", "source": "set", "patient_id": name, "path": name} for name in depths["image_id"]]
+    facts = pl.DataFrame(depths.with_columns(height=100, width=100).to_dicts(), schema=cache.FACTS)
+    found = list(checks_of_files.check(Manifest.of(Path("/nowhere"), images, [], []), facts))
+    assert [(it.rule, it.image_id) for it in found] == [("image-depth", "set/007")]
 
 
 def test_a_clean_set_has_no_findings():

@@ -41,6 +41,8 @@ class Dicom:
     header: Header
     shown: np.ndarray  # float32 (2 ** bits,): the brightness in [0, 1] of each value
     pose: Pose  # from the file's own pixels to `values`
+    kind = "DICOM"
+    colour = False  # a picture with real colour is refused
 
     def radiograph(self) -> Radiograph:
         return Radiograph(self.values, _dicom_pose.spacing(self.header, self.pose), self.account, self.shown)

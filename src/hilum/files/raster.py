@@ -43,7 +43,8 @@ class Raster:
     account: tuple[str, ...]
     file_digest: str  # of the bytes
     pixel_digest: str  # of size, depth and values: equal for one picture in two files
-    colour: bool = False  # see above
+    kind: str  # PNG, JPEG or TIFF, by its bytes
+    colour: bool  # see above
     bits: int | None = None  # of a value, where the file states other than 8 and 16
 
     @property
@@ -75,7 +76,7 @@ def read(path: Path) -> Raster:
         values = turned(values, head.orientation)
         account.append(f"turned as its orientation {head.orientation} says")
     stated = head.bits if kind == "JPEG" and head.bits not in (8, 16) else None
-    return Raster(values, tuple(account), store.digest(data), digest_of_pixels(values), colour, stated)
+    return Raster(values, tuple(account), store.digest(data), digest_of_pixels(values), kind, colour, stated)
 
 
 def load(path: Path) -> bytes:

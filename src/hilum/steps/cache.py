@@ -31,7 +31,7 @@ from hilum.recipe import Pixels, Recipe
 from hilum.run import Run
 from hilum.steps import Progress, quietly
 
-VERSION = 2  # change it when the same file and recipe give other pixels or facts
+VERSION = 3  # change it when the same file and recipe give other pixels or facts
 MASKS = ("lung_mask", "right_lung_mask", "left_lung_mask")
 THREADS = max(2, min(8, os.cpu_count() or 1))  # the codecs, OpenCV and the digests release Python's lock
 AHEAD = 4 * THREADS  # images whose facts may wait for those of an earlier one
@@ -172,7 +172,7 @@ def _seen(file: raster.Raster | dicom.Dicom) -> dict[str, Any]:
     """What the audit needs of a decoded file, found while its values are at hand; each a column of FACTS."""
     return {
         "file_digest": file.file_digest, "pixel_digest": file.pixel_digest, "height": file.values.shape[0], "width": file.values.shape[1],
-        "bits": 8 * file.values.dtype.itemsize, "minimum": int(file.values.min()), "maximum": int(file.values.max()),
+        "kind": file.kind, "colour": file.colour, "bits": 8 * file.values.dtype.itemsize, "minimum": int(file.values.min()), "maximum": int(file.values.max()),
     }  # fmt: skip
 
 
