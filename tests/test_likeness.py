@@ -104,6 +104,17 @@ def test_the_range_search_is_exact(distance, monkeypatch):
     assert distance == 0 or len(expected) > 20
 
 
+@pytest.mark.parametrize("count", [100, 2100])
+def test_a_whole_that_equals_the_middle_of_another_is_nearest_to_it(count):
+    noise = np.random.default_rng(3)
+    mix = noise.normal(size=(112, 112)) * noise.uniform(0.1, 2, 112)
+    spectra = np.clip(noise.normal(size=(count, 3, 112)) @ mix, -127, 127).astype(np.int8)
+    spectra[0, 0] = spectra[5, 2]
+    spectra[1, 0] = spectra[6, 1] * np.where(np.arange(112) < fingerprint.EVEN, 1, -1)
+    nearest = likeness.nearest(fingerprint.Keys(np.zeros((count, 4), np.uint64), spectra), 1).tolist()
+    assert nearest[:2] == [[0, 5, 2, 0], [1, 6, 1, 1]]
+
+
 def test_few_or_no_hashes_are_no_trouble():
     for count in (0, 1):
         assert len(likeness.near(clustered(count, 0), 40).first) == 0

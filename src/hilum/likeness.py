@@ -126,17 +126,16 @@ def _whitened(spectra: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _equal_spread(numbers: np.ndarray, centred: bool) -> np.ndarray:
-    count, views, width = numbers.shape
-    spread = np.empty((count, views, min(width, _KEPT) if count >= _MANY else width), np.float32)
-    for view in range(views):
-        told = numbers[:, view].astype(np.float64)
-        mean = told.sum(0) / max(count, 1) if centred else np.zeros(width)
-        covariance = told.T @ told / max(count, 1) - np.outer(mean, mean)
-        equal = np.eye(width) * max(np.trace(covariance) / width, 1e-6)
-        values, vectors = np.linalg.eigh((count * covariance + _PRIOR * equal) / (count + _PRIOR))
-        scaled = vectors[:, ::-1] / np.sqrt(values[::-1] + 0.02 * values[-1])
-        spread[:, view] = np.round(told - mean, 9) @ scaled[:, : spread.shape[2]]
-    return spread
+    """(n, views, kept): by the statistics of the whole pictures for every view, so that a whole and a view can be compared."""
+    count, _, width = numbers.shape
+    whole = numbers[:, 0].astype(np.float64)
+    mean = whole.sum(0) / max(count, 1) if centred else np.zeros(width)
+    covariance = whole.T @ whole / max(count, 1) - np.outer(mean, mean)
+    equal = np.eye(width) * max(np.trace(covariance) / width, 1e-6)
+    values, vectors = np.linalg.eigh((count * covariance + _PRIOR * equal) / (count + _PRIOR))
+    scaled = vectors[:, ::-1] / np.sqrt(values[::-1] + 0.02 * values[-1])
+    kept = min(width, _KEPT) if count >= _MANY else width
+    return np.stack([((numbers[:, view] - mean) @ scaled[:, :kept]).astype(np.float32) for view in range(numbers.shape[1])], axis=1)
 
 
 def _looked_up(what: Halves, among: Halves, wanted: int, *, alone: bool = False) -> np.ndarray:
