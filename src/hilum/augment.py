@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import cv2
@@ -242,7 +243,7 @@ class Move:
         back = cv2.invertAffineTransform(self.matrix)
         found = wanted @ back[:, :2].T + back[:, 2]
         if self.draw.elastic:
-            across, down = self._bends()
+            across, down = self._bends
             for _ in range(_ROUNDS):
                 place = np.clip(found, 0, np.array(self.target[::-1]) - 1).astype(np.float32)
                 offset = [cv2.remap(bend, place[:, :1], place[:, 1:], cv2.INTER_LINEAR)[:, 0] for bend in (across, down)]
@@ -259,7 +260,7 @@ class Move:
 
     def _moved(self, image: np.ndarray, method: int, out: np.ndarray | None, outside: float, border: int) -> np.ndarray:
         if self.draw.elastic:
-            columns, rows = self._places()
+            columns, rows = self._places
             return cv2.remap(image, columns, rows, method, dst=out, borderMode=border, borderValue=outside)
         (a, b, across), (c, d, down) = self.matrix.tolist()
         if (abs(a), b, c, d) == (1, 0, 0, 1) and across.is_integer() and down.is_integer() and not outside and border == cv2.BORDER_CONSTANT:
@@ -284,13 +285,15 @@ class Move:
             place[:] = seen
         return out
 
+    @cached_property
     def _places(self) -> tuple[np.ndarray, np.ndarray]:
         """For each pixel of the result, the column and the row it is taken from: float32 (height, width) each."""
         rows, columns = np.ogrid[0 : self.target[0], 0 : self.target[1]]
         across, down = (line[0] * columns + line[1] * rows + line[2] for line in self.matrix)
-        bends = self._bends()
+        bends = self._bends
         return across.astype(np.float32) + bends[0], down.astype(np.float32) + bends[1]
 
+    @cached_property
     def _bends(self) -> tuple[np.ndarray, np.ndarray]:
         """The elastic displacement of columns and of rows, in pixels: float32 (height, width) each, of the result."""
         (height, width), (top, left) = self.source, self._corner
