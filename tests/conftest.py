@@ -7,13 +7,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from hilum import lungs, phantom, store
 from hilum.datasets import kaggle_masks
+from hilum.exported import Contract
+from hilum.radiograph import Letterbox, Radiograph, prepare
 from hilum.run import Run
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does, before PyTorch is loaded
 
+EVIDENCE = 20.0  # how much more darkness counts than place, for the lung model made by hand
 SMALL = """
 [data]
 folder = "data"
@@ -58,3 +63,49 @@ def small_run(tmp_path_factory) -> Run:
     done = hilum("run", small_job(folder), "--to", folder / "run")
     assert done.returncode == 0, done.stderr
     return Run(folder / "run")
+
+
+@pytest.fixture(scope="session")
+def lung_model(tmp_path_factory) -> Path:
+    """A lung model made by hand, with the metadata of one that comes with Hilum: darker than around and where phantoms have lungs is lung.
+
+    Its Dice on phantoms is about 0.92. It is ready in two seconds, where training a network as good takes a minute.
+    """
+    from dataclasses import asdict
+
+    import torch
+    from torch import nn
+
+    from hilum.models import _export, compact
+
+    pictures, masks = (np.stack(some) for some in zip(*(_phantom(seed) for seed in range(40)), strict=True))
+    usual = np.stack([(masks == side).mean(0) for side in lungs.SIDES.values()]).clip(0.003, 0.997)
+
+    class Dark(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("usual", torch.from_numpy(2 * np.log(usual / (1 - usual))).float())
+
+        def forward(self, images):
+            light = images.unsqueeze(1).float() / 255
+            smooth = nn.functional.avg_pool2d(light, 3, 1, 1, count_include_pad=False)
+            around = nn.functional.interpolate(nn.functional.avg_pool2d(light, 64), scale_factor=64.0, mode="bilinear")
+            return torch.sigmoid(EVIDENCE * (around - 0.03 - smooth) + self.usual)
+
+    told = {
+        "contract": asdict(Contract("lungs", pictures.shape[1], "whole", "percentiles", compact.OUTPUTS)),
+        "card": asdict(compact.CARD),
+        "trained_on": {"images": len(pictures), "digest": "made up", "sources": ["phantoms"], "pixels": []},
+    }
+    path = tmp_path_factory.mktemp("model") / "lungs.onnx"
+    metadata = {key: store.as_json(value) for key, value in told.items()}
+    _export.to_onnx(Dark(), path, size=pictures.shape[1], outputs=compact.OUTPUTS, metadata=metadata)
+    return path
+
+
+def _phantom(seed: int, size: int = 128) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(1000 + seed)
+    made = phantom.draw(phantom.anatomy(rng), rng, height=160, width=160)
+    labels = np.where(made.right_lung, lungs.RIGHT, np.where(made.left_lung, lungs.LEFT, 0)).astype(np.uint8)
+    picture = prepare(Radiograph((made.pixels / 255).astype(np.float32), None, ()), size, "percentiles")
+    return picture, lungs.resized(labels, Letterbox(labels.shape, size).forward)

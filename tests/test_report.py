@@ -46,7 +46,7 @@ def make_up_models(run, recipe):
     planned = planned if learnt else planned.clear()
     masks = [np.roll(pictured.masks[pictured.rows([image])[0]], int(rng.integers(5)), axis=0) for image in planned["image_id"]]
     store.write_bytes(run / segment.MASKS, b"".join(mask.tobytes() for mask in masks))
-    index = [[image, row, finder, 1, 1] for row, (image, finder) in enumerate(planned.select("image_id", "finder").iter_rows())]
+    index = [[image, row, finder, 1, 1, 0.95] for row, (image, finder) in enumerate(planned.select("image_id", "finder").iter_rows())]
     store.write_table(run / segment.INDEX, pl.DataFrame(index, schema=segment.LUNGS, orient="row"))
     told = {} if learnt else {"why": "fewer than 8 lung masks to learn from: regions are whole pictures"}
     run.finish("segment", {}, digests(run, [f"segment/{TRAINING}", segment.MASKS, segment.INDEX]), told)

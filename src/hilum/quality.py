@@ -9,7 +9,7 @@ What it is told from, each sign a number that is higher for a better mask:
     shape       -log(1 + how far the mask's shape is from drawn lungs: root mean square of standard deviations), see `shape`
 
 The first four are shares, taken as log-odds. A logistic function of their weighted sum is the estimate; weights are not negative, so a worse
-sign never betters it. `data/lung_quality.json` holds the weights and the shapes of drawn lungs; bench/quality.py fits it on pictures whose
+sign never betters it, and no sign counts for more than nearly all good masks had, so a model that is merely sure of itself gains nothing. `data/lung_quality.json` holds the weights and the shapes of drawn lungs; bench/quality.py fits it on pictures whose
 masks were found by models that had not seen them, plain and made hard, and measures it on others. Where no lung was found it is 0.
 
 Estimates are of the models that they were fitted on; of another one they rank masks, and its Dice may differ.
@@ -40,7 +40,7 @@ GOOD = 0.9  # an estimate below is doubtful: the mask wants to be looked at
 SHAPES = (
     "area", "balance", "right_solidity", "left_solidity", "filled", "aspect", "right_column", "left_column", "offset", "centre", "scattered", "holes", "border"
 )  # fmt: skip
-CAPS = {posture.EMPTY: 0.0, posture.STRANGE: 0.1, posture.INVERTED: 0.3, posture.TURNED: 0.3, posture.MIRRORED: 0.5}
+CAPS = {posture.EMPTY: 0.0, posture.STRANGE: 0.05, posture.INVERTED: 0.1, posture.TURNED: 0.1, posture.MIRRORED: 0.2}  # no estimate: not to be used
 _CHANGES = (  # scale, degrees, shift down and right as shares of the side, gamma
     (0.92, 0.0, 0.03, 0.02, 0.8),
     (1.08, 0.0, -0.02, -0.03, 1.25),
@@ -92,12 +92,12 @@ def doubted(quality: float, doubts: Iterable[posture.Doubt]) -> float:
 
 @cache
 def rule() -> dict[str, Any]:
-    """`weights` and `bias` of the signs, and of each part of a shape its [mean, standard deviation] in drawn lungs."""
+    """`weights` and `bias` of the signs, `most` that each input counts for, and of each part of a shape [mean, spread] in drawn lungs."""
     return json.loads(resources.files("hilum").joinpath(RULE).read_text(encoding="utf-8"))
 
 
 def estimate(signs: Mapping[str, float], rule: Mapping[str, Any]) -> float:
-    total = rule["bias"] + sum(rule["weights"][name] * value for name, value in inputs(signs).items())
+    total = rule["bias"] + sum(rule["weights"][name] * min(value, rule["most"][name]) for name, value in inputs(signs).items())
     return 1 / (1 + math.exp(-max(-30.0, min(30.0, total))))
 
 

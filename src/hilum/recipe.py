@@ -20,6 +20,8 @@ from typing import Any
 from hilum import shelf, store
 from hilum.errors import BadRecipe, HilumError, NotFound, unknown
 
+SHIPPED = "shipped"  # the name of the lung model that comes with Hilum, see `hilum.shipped`
+
 
 @dataclass(frozen=True)
 class Data:
@@ -60,7 +62,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Segment:
-    model: str = "compact"
+    model: str = "compact"  # or "shipped": no training, but the lung model that comes with Hilum, which takes no settings
     folds: int = 4  # masks of training images come from the fold that did not see their patient
     seed: int = 0
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -71,6 +73,7 @@ class Region:
     size: int = 224  # side of the region's square, pixels
     margin: float = 0.08  # added on each side, share of the lungs' box
     masked: bool = False  # black outside the lungs
+    least_quality: float = 0.7  # of a found mask, see `hilum.quality`: below it the region is the training part's typical box
 
 
 @dataclass(frozen=True)
@@ -182,6 +185,9 @@ def _section(kind: type, name: str, values: Mapping[str, Any], faults: list[str]
     settings = {key: value for key, value in values.items() if key not in own}
     if settings and hasattr(kind(), "settings"):
         model = values.get("model", own["model"])
+        if model == SHIPPED:
+            faults.append(f'[{name}] the model "{SHIPPED}" is trained already and takes no {", ".join(settings)}; leave it out')
+            return None
         if model not in shelf.names("models"):
             faults.append(f"[{name}] " + unknown("model", str(model), shelf.names("models")))
             return None
@@ -228,13 +234,14 @@ def _impossible(recipe: Recipe) -> list[str]:
         (0 <= region.margin <= 1, f"[region] margin must be from 0 to 1, got {region.margin}"),
         (evaluate.resamples >= 100, f"[evaluate] resamples must be at least 100, got {evaluate.resamples}"),
         (0.5 <= evaluate.confidence < 1, f"[evaluate] confidence must be from 0.5 to below 1, got {evaluate.confidence}"),
-        *((model in models, f"[{name}] " + unknown("model", model, models)) for name, model in tasks.items()),
+        (0 <= region.least_quality <= 1, f"[region] least_quality must be from 0 to 1, got {region.least_quality}"),
+        *((model in models or (name, model) == ("segment", SHIPPED), f"[{name}] " + unknown("model", model, models)) for name, model in tasks.items()),
     ]
     return [fault for holds, fault in rules if not holds]
 
 
 def _quick(model: str) -> Mapping[str, Any]:
-    return shelf.literals("models", model, "QUICK")
+    return {} if model == SHIPPED else shelf.literals("models", model, "QUICK")
 
 
 def _toml(value: object) -> str:

@@ -23,8 +23,9 @@ import polars as pl
 
 from hilum.errors import NotFound
 from hilum.exported import Exported
+from hilum.recipe import SHIPPED
 
-NAME = "shipped"  # what a recipe calls it, and the tables of a run
+NAME = SHIPPED  # what a recipe calls it, and the tables of a run
 MODEL, SMALL = "lungs.onnx", "lungs.int8.onnx"
 
 

@@ -13,7 +13,7 @@ from hilum.errors import BadData
 from hilum.files import raster
 from hilum.radiograph import to_uint8
 from hilum.run import Run
-from hilum.steps import evaluate, predict
+from hilum.steps import evaluate, predict, region
 
 
 def ask(folder: Path, images: Sequence[Path], masks: Path | None = None) -> tuple[list[dict[str, Any]], list[str]]:
@@ -43,10 +43,11 @@ def _about(path: Path, found: predict.Prediction, thresholds: dict[str, float]) 
         if stage in thresholds:
             about[f"{stage} positive"] = score >= thresholds[stage]
     about["right lung pixels"], about["left lung pixels"] = (int((found.lungs == side).sum()) for side in (1, 2))
+    about["lung quality"] = round(found.quality, 4)
     about["doubts"] = ", ".join(doubt.fault for doubt in found.doubts)
     warnings = [f"{path.name} looks {doubt.words}; the scores mean little if it is" for doubt in found.doubts]
-    if found.whole:
-        warnings.append("no lungs were found: the scores are of the whole picture and mean little")
+    if found.cut != region.LUNGS:
+        warnings.append(f"no lungs were found that can be believed: the scores are of the {found.cut} and mean little")
     if warnings:
         about["warning"] = "; ".join(warnings)
     return about

@@ -37,8 +37,8 @@ OVERLAY = 1024
 TABLE = "lungs.csv"
 LEAST_SIDE, LONGEST = 32, 6
 COLUMNS = (
-    "image", "name", "height", "width", "row_spacing_mm", "column_spacing_mm",  # spacing of the picture as it stands
-    "right_pixels", "left_pixels",  # of the file's own
+    "image", "name", "height", "width", "right_pixels", "left_pixels",  # of the file's own
+    "row_spacing_mm", "column_spacing_mm",  # from here on of the picture as it stands, upright and with square pixels
     "right_mm2", "left_mm2", "left_to_right", "thorax_width_pixels", "heart_width_pixels", "thorax_width_mm", "heart_width_mm", "width_ratio",
     "quality", "trusted", "doubts", "warning", "account",
 )  # fmt: skip
@@ -170,7 +170,7 @@ def _row(path: Path, name: str, seen: Seen) -> dict[str, Any]:
     in_mm = extents.measure(seen.standing, spacing) if spacing else None
     right, left = (int((seen.own == side).sum()) for side in (lungs.RIGHT, lungs.LEFT))
     told = [
-        str(path), name, *seen.own.shape, *(spacing or (None, None)), right, left,
+        str(path), name, *seen.own.shape, right, left, *(spacing or (None, None)),
         *((in_mm.right_area, in_mm.left_area) if in_mm else (None, None)), (in_mm or pixels).left_to_right, pixels.thorax_width, pixels.heart_width,
         *((in_mm.thorax_width, in_mm.heart_width) if in_mm else (None, None)), pixels.width_ratio,
         seen.quality, seen.trusted, ", ".join(doubt.fault for doubt in seen.doubts), _warning(seen), "; ".join(seen.radiograph.account),

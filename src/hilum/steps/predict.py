@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from hilum import posture, store
+from hilum import lungs, posture, quality, store
 from hilum.errors import BadData, Mismatch
 from hilum.exported import Exported
 from hilum.files import picture
@@ -47,7 +47,8 @@ class Prediction:
     concept: str
     lungs: np.ndarray  # uint8 (height, width): 0, 1 right, 2 left
     anomaly_map: np.ndarray | None  # float32 (height, width), 0 outside the region
-    whole: bool  # no lungs were found, so the scores are of the whole picture
+    quality: float  # of the lungs, see `hilum.quality`
+    cut: str  # what the scores are of, one of `region.CUTS`
     doubts: tuple[posture.Doubt, ...]  # why the picture may not be what the models want
 
 
@@ -74,6 +75,10 @@ class Reader:
                 raise Mismatch(f"{model.path} does not fit the run's recipe: {'; '.join(wrong)}; train it again with `hilum train`")
         return found
 
+    @cached_property
+    def typical(self) -> dict[str, float]:
+        return store.read_json(self.run / region.TYPICAL)
+
     def read(self, path: Path) -> Prediction:
         """Raises `BadData` where the file cannot be read or all its pixels are alike."""
         file = picture.read(path)
@@ -88,14 +93,15 @@ class Reader:
         pixels = self.recipe.pixels
         seen = to_eight_bits(prepare(radiograph, pixels.size, pixels.window, pixels.depth))
         (doubts,) = posture.doubts(posture.look(seen[None], [radiograph.size]))
-        labels = segment.find(self.models["lungs"], seen) if "lungs" in self.models else np.zeros_like(seen)
-        cut = region.cut(seen, labels, self.recipe.region)
+        lung = quality.find(self.models["lungs"], seen, radiograph.size) if "lungs" in self.models else quality.nothing(pixels.size)
+        cut = region.cut(seen, lung.labels, self.recipe.region, quality=lung.quality, typical=self.typical, size=radiograph.size)
         found = {stage: self.models[stage](cut.image) for stage in STAGES if stage in self.models}
         letterbox, *_ = cut.to_file(radiograph.size).steps
         heat = cut.to_file(radiograph.size).back(found["anomaly"]["map"]) if "anomaly" in found else None
         concept = self.models["finding"].contract.concept if "finding" in found else ""
         scores = {stage: float(outputs["score"]) for stage, outputs in found.items()}
-        return Prediction(scores, concept, letterbox.back(labels, labels=True), heat, cut.whole, tuple(doubts))
+        own = lungs.grown(lung.labels, lung.likely, letterbox.back)
+        return Prediction(scores, concept, own, heat, quality.doubted(lung.quality, doubts), cut.how, tuple(doubts))
 
 
 # ------------------------------------------------------------------------------------------------------------------------ the step

@@ -1,11 +1,16 @@
 """Region: the lungs cut out of every picture, reversible to the file's own pixels.
 
     region/images.u8       uint8 (n, size, size): the box of both lungs with a margin, letterboxed
-    region/index.parquet   image_id, row, top, left, bottom, right (of the box, in the cached picture), whole (no lungs to cut out)
+    region/index.parquet   image_id, row, top, left, bottom, right (of the box, in the cached picture), whole (it is the whole picture), cut
+    region/typical.json    the mean box of the training part's believed lungs, in shares of the picture; {} where too few are believed
+
+A mask is believed where its quality is at least that of the recipe and it is not tiny. Elsewhere the region is the typical box, and without
+one the whole picture; `cut` says which of CUTS it is. A region that is not cut along a believed mask is not blackened outside it either.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,35 +26,63 @@ from hilum.run import Run
 from hilum.steps import Progress, cache, segment
 from hilum.steps._training import digests
 
-VERSION = 1
+VERSION = 2
 LEAST_LUNG = 0.02  # of the picture: less found lung is not believed, and the region is the whole picture
-IMAGES, INDEX = "region/images.u8", "region/index.parquet"
-COLUMNS = {name: pl.Int64 for name in ("row", "top", "left", "bottom", "right")}
+FEWEST = 8  # believed masks that a typical box is made of
+IMAGES, INDEX, TYPICAL = "region/images.u8", "region/index.parquet", "region/typical.json"
+LUNGS, BOX, WHOLE = CUTS = ("lungs", "typical box", "whole picture")
+SIDES = ("top", "left", "bottom", "right")
+Box = Mapping[str, float]
+COLUMNS = dict.fromkeys(("image_id",), pl.String) | dict.fromkeys(("row", *SIDES), pl.Int64) | {"whole": pl.Boolean, "cut": pl.String}
 
 
 @dataclass(frozen=True)
 class Cut:
-    """A region: uint8 (size, size), and the way back from it to the cached picture."""
+    """A region: uint8 (size, size), and the way back from it to the cached picture. `how` is one of CUTS."""
 
     image: np.ndarray
     crop: Crop
-    whole: bool
+    how: str
 
     def to_file(self, size: Size) -> Chain:
         """The geometry from a file of (height, width) `size` to this region."""
         return Chain((Letterbox(size, self.crop.source[0]), self.crop, Letterbox(self.crop.target, self.image.shape[0])))
 
 
-def cut(image: np.ndarray, labels: np.ndarray, settings: Region) -> Cut:
-    """The region of one cached picture uint8 (s, s) whose lungs are `labels`."""
-    crop = _box(labels, settings.margin)
-    whole = crop is None
-    crop = crop or Crop(image.shape, 0, 0, *image.shape)
-    if settings.masked and not whole:
+def cut(image: np.ndarray, labels: np.ndarray, settings: Region, *, quality: float = 1.0, typical: Box | None = None, size: Size = (1, 1)) -> Cut:
+    """The region of one cached picture uint8 (s, s), of a file of (height, width) `size`, whose lungs are `labels`, of that quality."""
+    crop, how = box(labels, settings, quality), LUNGS
+    if crop is None and typical:
+        crop, how = _placed(typical, Letterbox(size, image.shape[0])), BOX
+    elif crop is None:
+        crop, how = Crop(image.shape, 0, 0, *image.shape), WHOLE
+    if settings.masked and how == LUNGS:
         reach = max(1, round(settings.margin * 0.25 * min(crop.target)))  # a rim, so that the pleura stays in the picture
         inside = cv2.dilate((labels > 0).astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1)))
         image = image * inside
-    return Cut(Letterbox(crop.target, settings.size).forward(crop.forward(image)), crop, whole)
+    return Cut(Letterbox(crop.target, settings.size).forward(crop.forward(image)), crop, how)
+
+
+def box(labels: np.ndarray, settings: Region, quality: float) -> Crop | None:
+    """The lungs' bounding box grown by a margin; None where the mask is not believed."""
+    return _box(labels, settings.margin) if quality >= settings.least_quality else None
+
+
+def mean_box(boxes: Iterable[tuple[Crop, Size]]) -> dict[str, float]:
+    """The typical box of boxes in cached pictures and the (height, width) of their files, in shares of the picture; {} of too few."""
+    shares = []
+    for crop, size in boxes:
+        letterbox = Letterbox(size, crop.source[0])
+        (top, left), (height, width) = letterbox.corner, letterbox.inner
+        shares.append(((crop.top - top) / height, (crop.left - left) / width, (crop.bottom - top) / height, (crop.right - left) / width))
+    return dict(zip(SIDES, np.clip(np.mean(shares, axis=0), 0, 1).round(4).tolist(), strict=True)) if len(shares) >= FEWEST else {}
+
+
+def _placed(typical: Box, letterbox: Letterbox) -> Crop:
+    (top, left), (height, width) = letterbox.corner, letterbox.inner
+    first = top + round(typical["top"] * height), left + round(typical["left"] * width)
+    last = top + round(typical["bottom"] * height), left + round(typical["right"] * width)
+    return Crop(letterbox.target, *first, max(last[0], first[0] + 1), max(last[1], first[1] + 1))
 
 
 def _box(labels: np.ndarray, margin: float) -> Crop | None:
@@ -70,27 +103,42 @@ def _box(labels: np.ndarray, margin: float) -> Crop | None:
 
 
 def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
-    return {"segment": run.made("segment"), "cache": run.made("cache"), "region": recipe.section("region"), "version": VERSION}
+    return {"segment": run.made("segment"), "split": run.made("split"), "cache": run.made("cache"), "region": recipe.section("region"), "version": VERSION}
 
 
 def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], dict[str, Any]]:
     pictures = cache.opened(run, recipe)
     found = store.read_table(run / segment.INDEX)
-    row_of = dict(zip(found["image_id"], found["row"], strict=True))
+    of = {image_id: (row, told) for image_id, row, told in found.select("image_id", "row", "quality").iter_rows()}
     masks = store.map_pictures(run / segment.MASKS, pictures.size)
+    facts = pictures.readable.select("image_id", "row", "height", "width")
+    typical = _typical(run, recipe, facts, of, masks)
     nothing = np.zeros((pictures.size, pictures.size), np.uint8)
     index = []
     with store.replacing(run / IMAGES) as beside, open(beside, "wb") as stream:
-        for row, (image_id, place) in enumerate(pictures.readable.select("image_id", "row").iter_rows()):
-            labels = masks[row_of[image_id]] if image_id in row_of else nothing
-            region = cut(pictures.images[place], labels, recipe.region)
+        for row, (image_id, place, *size) in enumerate(facts.iter_rows()):
+            at, told = of.get(image_id, (None, 0.0))
+            labels = nothing if at is None else masks[at]
+            region = cut(pictures.images[place], labels, recipe.region, quality=told, typical=typical, size=tuple(size))
             stream.write(region.image.tobytes())
             crop = region.crop
-            index.append([image_id, row, crop.top, crop.left, crop.bottom, crop.right, region.whole])
-            progress(row + 1, pictures.readable.height)
-    table = pl.DataFrame(index, schema={"image_id": pl.String, **COLUMNS, "whole": pl.Boolean}, orient="row")
+            index.append([image_id, row, crop.top, crop.left, crop.bottom, crop.right, region.how == WHOLE, region.how])
+            progress(row + 1, facts.height)
+    table = pl.DataFrame(index, schema=COLUMNS, orient="row")
     store.write_table(run / INDEX, table)
-    return digests(run, [IMAGES, INDEX]), {"regions": table.height, "whole pictures, for want of lungs": int(table["whole"].sum())}
+    store.write_json(run / TYPICAL, typical)
+    counts = {f"{how} in place of doubtful or missing lungs": int((table["cut"] == how).sum()) for how in (BOX, WHOLE)}
+    return digests(run, [IMAGES, INDEX, TYPICAL]), {"regions": table.height, **counts}
+
+
+def _typical(run: Run, recipe: Recipe, facts: pl.DataFrame, of: Mapping[str, tuple[int, float]], masks: np.ndarray) -> dict[str, float]:
+    """Of the training part alone: tune and test must not decide how they are cut."""
+    training = store.read_table(run / "split.parquet").filter(pl.col("part") == "train")["image_id"]
+    boxes = []
+    for image_id, _, *size in facts.filter(pl.col("image_id").is_in(training.implode())).iter_rows():
+        if image_id in of and (crop := box(masks[of[image_id][0]], recipe.region, of[image_id][1])):
+            boxes.append((crop, tuple(size)))
+    return mean_box(boxes)
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,14 @@ from jinja2 import Environment, StrictUndefined
 
 from hilum import __version__, shelf, store
 from hilum.manifest import Manifest
-from hilum.recipe import Recipe
+from hilum.recipe import SHIPPED, Recipe
 from hilum.run import Run
 from hilum.steps import Progress, cache, evaluate, predict, region, segment
 from hilum.steps._report import data, findings, head, outlines, parts, scores
 from hilum.steps._training import TRAINING
 from hilum.vocabulary import name_of
 
-VERSION = 1  # change it when the same run gives another page
+VERSION = 2  # change it when the same run gives another page
 PAGE, TEMPLATE = "report.html", "data/report.html.j2"
 STEPS = ("ingest", "cache", "audit", "split", "segment", "region", "train", "predict", "evaluate")
 NAMELESS = "no-patients"  # the remark of a data set in which nothing names the patients
@@ -37,6 +37,7 @@ def gather(run: Run, recipe: Recipe) -> dict[str, Any]:
     manifest, cached = Manifest.read(run.folder), cache.opened(run, recipe)
     table, metrics = store.read_table(run / "split.parquet"), store.read_table(run / evaluate.METRICS)
     training = {stage: store.read_table(run / stage / TRAINING) for stage in ("segment", "train")}
+    training["segment"] = pl.concat([training["segment"], segment.seen(run).select(model=pl.lit(SHIPPED), image_id="image_id")])
     concept = run.summary("split")["finding"]
     cards = [shelf.load("datasets", name).CARD for name in manifest.table["dataset"].unique().sort()]
     nameless = NAMELESS in manifest.remarks["rule"]
@@ -52,10 +53,10 @@ def gather(run: Run, recipe: Recipe) -> dict[str, Any]:
         "data": data.section(manifest, cached, concept),
         "audit": findings.section(store.read_table(run / "findings.parquet"), cached),
         "split": parts.section(table, manifest, recipe.split, training, store.read_table(run / segment.INDEX)),
-        "lungs": outlines.section(run, metrics, store.read_table(run / evaluate.OVERLAP), cached),
+        "lungs": outlines.section(run, metrics, store.read_table(run / evaluate.OVERLAP), cached, _left_out(run, table)),
         "whole": _whole(store.read_table(run / region.INDEX)),
         "stages": _scored(run, recipe, manifest, cached, table, metrics, concept),
-        "methods": _methods(recipe),
+        "methods": _methods(recipe, run.summary("segment").get("model", recipe.segment.model)),
         "recipe": recipe.to_toml(),
         "digests": [(step, name, digest) for step in STEPS for name, digest in run.made(step).items()],
         "version": __version__,
@@ -81,17 +82,22 @@ def _scored(
     return told
 
 
+def _left_out(run: Run, table: pl.DataFrame) -> int:
+    test = table.filter(pl.col("part") == "test")
+    return test.height - test.join(evaluate.unseen(run, table), on="image_id", how="semi").height
+
+
 def _whole(regions: pl.DataFrame) -> dict[str, Any]:
     """How many regions are the whole picture for want of lungs, and whether all are."""
-    return {"count": regions["whole"].sum(), "all": regions["whole"].all()}
+    return {"count": regions["whole"].sum(), "all": regions["whole"].all(), "typical": (regions["cut"] == region.BOX).sum()}
 
 
-def _methods(recipe: Recipe) -> list[tuple[str, str]]:
+def _methods(recipe: Recipe, segmenter: str) -> list[tuple[str, str]]:
     pixels, cut = recipe.pixels, recipe.region
     window = "stretched from the 0.5th to the 99.5th percentile" if pixels.window == "percentiles" else "in the range of the file"
     return [
         ("Pixels", f"each file decoded once, letterboxed to {pixels.size} × {pixels.size} pixels, bright is dense, {window}"),
-        ("Lungs", f"{recipe.segment.model}, trained on the training part's masks; lungs of training images out of fold ({recipe.segment.folds} folds)"),
+        ("Lungs", _segmenting(recipe, segmenter)),
         ("Region", f"the box of both lungs and {cut.margin:.0%} of its sides around it, {cut.size} × {cut.size} pixels"
          + (", black outside the lungs" if cut.masked else "")),
         ("Finding", f"{recipe.classify.model} on the regions of the training part with a known label"),
@@ -99,6 +105,12 @@ def _methods(recipe: Recipe) -> list[tuple[str, str]]:
         ("Threshold", "largest sensitivity + specificity − 1 (Youden) on the tune part, then left alone"),
         ("Intervals", f"percentile bootstrap, {recipe.evaluate.resamples:,} resamples of whole patients (clustered where the audit joined them)"),
     ]  # fmt: skip
+
+
+def _segmenting(recipe: Recipe, segmenter: str) -> str:
+    if segmenter == SHIPPED:
+        return "the model that comes with Hilum, not trained in this run"
+    return f"{recipe.segment.model}, trained on the training part's masks; lungs of training images out of fold ({recipe.segment.folds} folds)"
 
 
 def render(facts: dict[str, Any]) -> str:

@@ -3,42 +3,43 @@
 Masks of training pictures come out of fold: the patients' groups are dealt into folds, and each fold's lungs are found by a model
 that saw none of it. Masks of tune and test pictures come from the model of the whole training part, which learnt from none of them.
 The tune pictures' masks are looked at while training, to keep the best weights and to stop in time, and the test pictures' are not.
-Pictures without a usable mask are simply not in the loss. Without enough masks no model is trained, and regions are whole pictures.
+Pictures without a usable mask are simply not in the loss. Without enough masks no model is trained, and the one that comes with Hilum finds
+the lungs (`hilum.shipped`), as it does where the recipe says `model = "shipped"`. Where it has learnt from a picture of the tune or test part,
+or of their patients, it is used only if the recipe says so, and figures of lungs leave these out. Where it cannot be used, regions are whole
+pictures. Each mask is told how far it can be trusted (`hilum.quality`).
 
     segment/lungs.onnx, segment/fold0.onnx …   the models
     segment/training.parquet                   model, image_id: what each was trained on
     segment/epochs.parquet                     model, number, batches, loss, tune: how each training went; tune is the mean Dice of the
                                                tune pictures' lungs, null where none was looked at
     segment/masks.u8                           uint8 (n, size, size) found lungs: 0, 1 right, 2 left
-    segment/lungs.parquet                      image_id, row in masks.u8, model that found them, right_pixels, left_pixels
+    segment/lungs.parquet                      image_id, row in masks.u8, model that found them ("shipped": the one that comes with Hilum),
+                                               right_pixels, left_pixels, quality
+    segment/seen.parquet                       image_id: pictures of the run that the shipped model has learnt from, where it is used
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import polars as pl
 
-from hilum import lungs, store
+from hilum import lungs, quality, shipped, store
+from hilum.errors import BadRecipe
 from hilum.exported import Exported
 from hilum.recipe import Recipe
 from hilum.run import Run
 from hilum.steps import Progress, cache, portion, split
 from hilum.steps._training import TRAINING, Lesson, digests
 
-VERSION = 3
+VERSION = 4
 FEWEST_MASKS = 8  # for one training; fewer teach nothing
 WHOLE = "lungs"  # the model of the whole training part
 EPOCHS = "segment/epochs.parquet"
 HEARD = {"model": pl.String, "number": pl.Int64, "batches": pl.Int64, "loss": pl.Float64, "tune": pl.Float64}
-MASKS, INDEX = "segment/masks.u8", "segment/lungs.parquet"
-LUNGS = {"image_id": pl.String, "row": pl.Int64, "model": pl.String, "right_pixels": pl.Int64, "left_pixels": pl.Int64}
-
-
-def find(model: Exported, image: np.ndarray) -> np.ndarray:
-    """The lungs of one cached picture as labels uint8 (size, size)."""
-    return lungs.from_probabilities(model(image)["lungs"])
+MASKS, INDEX, SEEN = "segment/masks.u8", "segment/lungs.parquet", "segment/seen.parquet"
+LUNGS = {"image_id": pl.String, "row": pl.Int64, "model": pl.String, "right_pixels": pl.Int64, "left_pixels": pl.Int64, "quality": pl.Float64}
 
 
 def plan(table: pl.DataFrame, with_mask: pl.DataFrame, folds: int, seed: int) -> pl.DataFrame:
@@ -62,6 +63,12 @@ def lessons(planned: pl.DataFrame) -> dict[str, pl.DataFrame]:
 
 
 def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
+    ready = store.digest_of_file(shipped.path()) if shipped.there() else None
+    return {**_learnt_from(run, recipe), "shipped": ready, "quality": store.digest(quality.rule())}
+
+
+def _learnt_from(run: Run, recipe: Recipe) -> dict[str, Any]:
+    """What a training of its own depends on."""
     return {
         "split": run.made("split")["split.parquet"],
         "cache": run.made("cache"),
@@ -74,21 +81,74 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
     pictures = cache.opened(run, recipe)
     table = store.read_table(run / "split.parquet")
     planned = plan(table, pictures.with_mask, recipe.segment.folds, recipe.segment.seed)
-    rows = lessons(planned)
+    rows = {} if recipe.segment.model == shipped.NAME else lessons(planned)
+    ready = None if rows else choose(recipe, table.join(pictures.index.select("image_id", "pixel_digest"), on="image_id"))
     training = pl.concat([pl.DataFrame(schema={"model": pl.String, "image_id": pl.String})] + [
         part.select(model=pl.lit(model), image_id="image_id") for model, part in rows.items()
     ])  # fmt: skip
     split.refuse_leak(table, training, "the lung segmenter")
     store.write_table(run / "segment" / TRAINING, training)
+    models = _trained(run, recipe, rows, planned, pictures, portion(progress, 0, 2))
+    store.write_table(run / EPOCHS, _epochs(models))
+    if ready and ready.model:
+        store.write_bytes(run / "segment" / f"{WHOLE}.onnx", ready.model.path.read_bytes())
+        models, planned = {shipped.NAME: Exported(run / "segment" / f"{WHOLE}.onnx")}, planned.with_columns(finder=pl.lit(shipped.NAME))
+    store.write_table(run / SEEN, ready.seen if ready else table.select("image_id").clear())
+    found = _find_all(run, planned if models else planned.clear(), models, pictures, portion(progress, 1, 2))
+    files = [*(f"segment/{model.path.name}" for model in models.values()), f"segment/{TRAINING}", EPOCHS, MASKS, INDEX, SEEN]
+    return digests(run, files), _summary(recipe, rows, ready, found)
+
+
+def _trained(
+    run: Run, recipe: Recipe, rows: dict[str, pl.DataFrame], planned: pl.DataFrame, pictures: cache.Cache, progress: Progress
+) -> dict[str, Exported]:
     tune = planned.filter((pl.col("part") == "tune") & pl.col("image_id").is_in(pictures.with_mask["image_id"].implode()))
+    made_of = {**_learnt_from(run, recipe), "tune": store.digest(tune["image_id"].to_list())}
     models = {}
     for index, (model, part) in enumerate(rows.items()):
-        lesson = _lesson(recipe, model, part, tune, pictures, portion(progress, index, len(rows) + 1))
-        models[model] = lesson.learn(run, {**made_from(run, recipe), "tune": store.digest(tune["image_id"].to_list())})
-    store.write_table(run / EPOCHS, _epochs(models))
-    _find_all(run, planned if models else planned.clear(), models, pictures, portion(progress, len(rows), len(rows) + 1))
-    files = [*(f"segment/{model}.onnx" for model in models), f"segment/{TRAINING}", EPOCHS, MASKS, INDEX]
-    return digests(run, files), _summary(recipe, rows)
+        models[model] = _lesson(recipe, model, part, tune, pictures, portion(progress, index, len(rows))).learn(run, made_of)
+    return models
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The model that comes with Hilum, for a run; `why` it is used or, with None, is not; the run's pictures that it has `seen` (image_id)."""
+
+    model: Exported | None
+    why: str
+    seen: pl.DataFrame
+
+
+def choose(recipe: Recipe, pictures: pl.DataFrame) -> Ready:
+    """For a run of `pictures` (image_id, source, pixel_digest, group, part) without a model of its own.
+
+    Where the recipe asks for it, raises `NotFound` where there is none and `BadRecipe` where the recipe's pictures do not fit it.
+    """
+    wanted = recipe.segment.model == shipped.NAME
+    few = "" if wanted else f"fewer than {FEWEST_MASKS} lung masks to learn from"
+    none = pictures.select("image_id").clear()
+    if not wanted and not shipped.there():
+        return Ready(None, f"{few}, and no lung model comes with this installation: regions are whole pictures", none)
+    model = shipped.lungs()
+    if wrong := model.contract.misfits(content="whole", size=recipe.pixels.size, window=recipe.pixels.window):
+        if wanted:
+            raise BadRecipe(f'[segment] model = "{shipped.NAME}" wants other pictures: {"; ".join(wrong)}; change it in [pixels]')
+        return Ready(None, f"{few}, and the lung model that comes with Hilum wants other pictures ({'; '.join(wrong)}): regions are whole pictures", none)
+    seen = shipped.learnt_from(model, pictures)
+    held = pictures.filter(pl.col("part") != "train").join(seen.select("group").unique(), on="group", how="semi")
+    if held.height and not wanted:
+        return Ready(
+            None,
+            f"{few}, and the lung model that comes with Hilum has learnt from {held.height} of the tune and test images or from their patients: "
+            f'regions are whole pictures. [segment] model = "{shipped.NAME}" uses it all the same, and leaves these out of the figures of lungs',
+            none,
+        )
+    return Ready(model, "asked for in the recipe" if wanted else few, seen.select("image_id"))
+
+
+def seen(run: Run) -> pl.DataFrame:
+    """image_id of the run's pictures that the shipped model has learnt from, where it found the lungs."""
+    return store.read_table(run / SEEN) if (run / SEEN).exists() else pl.DataFrame(schema={"image_id": pl.String})
 
 
 def _lesson(recipe: Recipe, model: str, part: pl.DataFrame, tune: pl.DataFrame, pictures: cache.Cache, progress: Progress) -> Lesson:
@@ -107,18 +167,24 @@ def _epochs(models: dict[str, Exported]) -> pl.DataFrame:
     return pl.DataFrame([{"model": name, **epoch} for name, model in models.items() for epoch in model.metadata["epochs"]], schema=HEARD)
 
 
-def _find_all(run: Run, planned: pl.DataFrame, models: dict[str, Exported], pictures: cache.Cache, progress: Progress) -> None:
+def _find_all(run: Run, planned: pl.DataFrame, models: dict[str, Exported], pictures: cache.Cache, progress: Progress) -> pl.DataFrame:
     index = []
+    sizes = {image_id: size for image_id, *size in pictures.index.select("image_id", "height", "width").iter_rows()}
     with store.replacing(run / MASKS) as beside, open(beside, "wb") as stream:
         for row, (image_id, finder) in enumerate(planned.select("image_id", "finder").iter_rows()):
-            labels = find(models[finder], pictures.images[pictures.rows([image_id])[0]])
-            stream.write(labels.tobytes())
-            index.append([image_id, row, finder, *(int((labels == side).sum()) for side in (lungs.RIGHT, lungs.LEFT))])
+            found = quality.find(models[finder], pictures.images[pictures.rows([image_id])[0]], tuple(sizes[image_id]))
+            stream.write(found.labels.tobytes())
+            index.append([image_id, row, finder, *(int((found.labels == side).sum()) for side in (lungs.RIGHT, lungs.LEFT)), found.quality])
             progress(row + 1, planned.height)
-    store.write_table(run / INDEX, pl.DataFrame(index, schema=LUNGS, orient="row"))
+    table = pl.DataFrame(index, schema=LUNGS, orient="row")
+    store.write_table(run / INDEX, table)
+    return table
 
 
-def _summary(recipe: Recipe, rows: dict[str, pl.DataFrame]) -> dict[str, Any]:
-    if not rows:
-        return {"model": "none", "why": f"fewer than {FEWEST_MASKS} lung masks to learn from: regions are whole pictures"}
-    return {"model": recipe.segment.model, "trained on masks": rows[WHOLE].height, "folds for training pictures": len(rows) - 1}
+def _summary(recipe: Recipe, rows: dict[str, pl.DataFrame], ready: Ready | None, found: pl.DataFrame) -> dict[str, Any]:
+    doubtful = {"doubtful masks": int((found["quality"] < quality.GOOD).sum())}
+    if rows:
+        return {"model": recipe.segment.model, "trained on masks": rows[WHOLE].height, "folds for training pictures": len(rows) - 1, **doubtful}
+    if ready.model is None:
+        return {"model": "none", "why": ready.why}
+    return {"model": shipped.NAME, "why": ready.why, "images it has learnt from": ready.seen.height, **doubtful}

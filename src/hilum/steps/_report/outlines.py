@@ -20,11 +20,11 @@ WORST, MEDIAN, BEST = 4, 2, 2
 SIDES = {BOTH: "both lungs", "right": "right lung", "left": "left lung"}
 
 
-def section(run: Run, metrics: pl.DataFrame, per_image: pl.DataFrame, cached: Cache) -> dict[str, Any]:
-    """`missing` says why there is nothing else."""
+def section(run: Run, metrics: pl.DataFrame, per_image: pl.DataFrame, cached: Cache, left_out: int = 0) -> dict[str, Any]:
+    """`missing` says why there is nothing else. `left_out`: test images that the model may have learnt from, which are not measured."""
     told = metrics.filter((pl.col("stage") == "lungs") & (pl.col("part") == "test"))
     if not told.height:
-        return {"missing": run.summary("segment").get("why", "No image of the test part has a lung mask, so found lungs cannot be compared with drawn ones.")}
+        return {"missing": _why_nothing(run, left_out)}
     known = set(told["metric"])  # millimetres are there only where some image's spacing is known
     shown = [metric for metric in (*overlap.METRICS, *DISTANCES) if metric in known]
     rows = [_row(SIDES[side], told.filter((pl.col("source") == ALL) & (pl.col("side") == side)), shown) for side in SIDES]
@@ -37,8 +37,17 @@ def section(run: Run, metrics: pl.DataFrame, per_image: pl.DataFrame, cached: Ca
         "spread": _spread(per_image.filter(pl.col("part") == "test")),
         "galleries": _galleries(run, whole.filter(pl.col("dice").is_not_nan()), cached),
         "colours": {"drawn": pictures.ORANGE, "found": pictures.CYAN},
+        "left_out": left_out,
         "missed": whole.filter(pl.col("dice") == 0).height,
     }
+
+
+def _why_nothing(run: Run, left_out: int) -> str:
+    if left_out:
+        return f"The lung model that comes with Hilum has learnt from {words.plural(left_out, 'test image')} or their patients, so it is not measured here."
+    if not store.read_table(run / segment.INDEX).height:
+        return run.summary("segment")["why"]
+    return "No image of the test part has a lung mask, so found lungs cannot be compared with drawn ones."
 
 
 def _row(name: str, rows: pl.DataFrame, shown: list[str]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from hilum.manifest import PARTS, Manifest
-from hilum.recipe import Split
+from hilum.recipe import SHIPPED, Split
 from hilum.steps._report.words import plural
 from hilum.steps.segment import WHOLE
 from hilum.vocabulary import State
@@ -61,6 +61,8 @@ def _named(stage: str, model: str) -> str:
     """A model's name for a reader: `fold0` of the segmenter, `train/finding.onnx` of the others."""
     if stage != "segment":
         return PurePosixPath(model).stem.capitalize()
+    if model == SHIPPED:
+        return "Lungs, the model that comes with Hilum"
     return "Lungs, for tune and test" if model == WHOLE else f"Lungs, for training fold {model.removeprefix('fold')}"
 
 

@@ -1,0 +1,247 @@
+"""`hilum lungs`: what it writes, that nothing depends on anything else, and that what is no chest never gets a confident mask."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from conftest import hilum
+from dicom_files import write as write_dicom
+from hilum import lungs, phantom, posture, quality, shipped
+from hilum.errors import BadData, Mismatch, NotFound
+from hilum.files import raster
+from hilum.metrics.overlap import dice
+from hilum.steps import lungs as step
+
+WITHOUT = """
+import sys
+sys.modules |= dict.fromkeys(("torch", "onnx", "scipy", "jinja2", "pandas"))
+from hilum.__main__ import main
+main()
+"""
+
+
+def chest(seed=7, height=300, width=280):
+    rng = np.random.default_rng(seed)
+    return phantom.draw(phantom.anatomy(rng), rng, height=height, width=width)
+
+
+def hand():
+    """A drawn hand: a palm and five fingers, bright on black."""
+    image = np.zeros((300, 280), np.uint8)
+    cv2.ellipse(image, (140, 210), (60, 70), 0, 0, 360, 170, -1)
+    for x, top in ((90, 90), (120, 50), (150, 40), (180, 60)):
+        cv2.line(image, (x, top), (140 + (x - 140) // 2, 200), 190, 24)
+    cv2.line(image, (50, 160), (110, 230), 190, 26)
+    return cv2.GaussianBlur(image, (0, 0), 2)
+
+
+def quality_of(folder, image, model):
+    raster.write_png(folder / "one.png", np.ascontiguousarray(image))
+    (row,), faults = step.find([folder / "one.png"], model=model)
+    assert not faults
+    return row
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    made = [chest(seed, 240 + 20 * seed, 300) for seed in range(3)]
+    for number, one in enumerate(made):
+        raster.write_png(tmp_path / "in" / "ward" / f"{number}.png", one.pixels)
+    return tmp_path / "in", made
+
+
+def written(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_masks_are_in_the_files_own_pixels_and_the_table_counts_them(pictures, tmp_path, lung_model):
+    folder, made = pictures
+    rows, faults = step.find([folder], tmp_path / "out", model=lung_model)
+    assert not faults and [row["name"] for row in rows] == [f"ward/{number}" for number in range(3)]
+    for row, one in zip(rows, made, strict=True):
+        both, right, left = (raster.read(tmp_path / "out" / side / f"{row['name']}.png").values for side in ("both", "right", "left"))
+        assert both.shape == one.pixels.shape == (row["height"], row["width"]) and set(np.unique(both)) == {0, 255}
+        assert np.array_equal(both, right | left) and not (right & left).any()
+        assert ((right > 0).sum(), (left > 0).sum()) == (row["right_pixels"], row["left_pixels"])
+        assert dice(both > 0, one.right_lung | one.left_lung) > 0.8 and dice(right > 0, one.right_lung) > dice(right > 0, one.left_lung)
+        assert raster.read(tmp_path / "out" / "overlay" / f"{row['name']}.jpg").values.shape == one.pixels.shape
+        assert row["right_mm2"] is None and 0 < row["width_ratio"] < 1 and 0 < row["quality"] < 1
+    told = list(csv.DictReader((tmp_path / "out" / step.TABLE).open()))
+    assert [row["right_pixels"] for row in told] == [str(row["right_pixels"]) for row in rows] and list(told[0]) == list(step.COLUMNS)
+
+
+def test_the_order_and_the_neighbours_change_nothing(pictures, tmp_path, lung_model):
+    folder, _ = pictures
+    files = sorted(folder.rglob("*.png"))
+    step.find(files, tmp_path / "a", model=lung_model)
+    step.find([*files[::-1], str(folder / "ward" / "[01].png")], tmp_path / "b", model=lung_model)
+    assert written(tmp_path / "a") == written(tmp_path / "b")
+    for path in files:
+        step.find([path], tmp_path / "alone", model=lung_model)
+    alone = {name: data for name, data in written(tmp_path / "alone").items() if name != step.TABLE}
+    assert alone == {name: data for name, data in written(tmp_path / "a").items() if name != step.TABLE}
+
+
+def test_a_bad_file_among_many_is_named_and_the_others_are_done(pictures, tmp_path, lung_model):
+    folder, _ = pictures
+    (folder / "broken.png").write_bytes((folder / "ward" / "0.png").read_bytes()[:500])
+    done = hilum("lungs", folder, tmp_path / "absent.png", tmp_path / "no*.dcm", "--to", tmp_path / "out", "--model", lung_model, "--json")
+    assert done.returncode == 1 and len(json.loads(done.stdout)) == 3
+    assert all(name in done.stderr for name in ("broken.png", "absent.png", "no*.dcm")) and "Traceback" not in done.stderr
+    assert len(list((tmp_path / "out" / "both" / "ward").glob("*.png"))) == 3
+
+
+def test_it_needs_neither_torch_nor_scipy(pictures, tmp_path, lung_model):
+    arguments = ("lungs", pictures[0], "--to", tmp_path / "out", "--model", lung_model)
+    done = subprocess.run([sys.executable, "-c", WITHOUT, *map(str, arguments)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "quality" in done.stdout and str(tmp_path / "out") in done.stdout
+
+
+def test_a_dicom_has_millimetres_and_its_masks_lie_as_its_pixels_do(tmp_path, lung_model):
+    stored = (chest().pixels.astype(np.uint16) * 16).copy()
+    path = write_dicom(tmp_path / "a.dcm", stored, bits=12, ImagerPixelSpacing=[0.5, 0.25])
+    (row,), _ = step.find([path], tmp_path / "out", model=lung_model)
+    assert row["right_mm2"] == pytest.approx(row["right_pixels"] * 0.125, rel=0.01)  # as it stands its pixels are square
+    assert row["thorax_width_mm"] == pytest.approx(row["thorax_width_pixels"] * row["column_spacing_mm"])
+    assert raster.read(tmp_path / "out" / "both" / "a.png").values.shape == stored.shape
+
+
+def test_files_of_one_name_keep_apart_whatever_the_order(pictures, tmp_path, lung_model):
+    twins = [tmp_path / "x" / "a.png", tmp_path / "y" / "a.png"]
+    for path, seed in zip(twins, (1, 2), strict=True):
+        raster.write_png(path, chest(seed).pixels)
+    step.find(twins, tmp_path / "1", model=lung_model)
+    step.find(twins[::-1], tmp_path / "2", model=lung_model)
+    assert written(tmp_path / "1") == written(tmp_path / "2") and len(list((tmp_path / "1" / "both").iterdir())) == 2
+
+
+def test_what_it_wrote_is_no_picture_to_look_at(pictures, tmp_path, lung_model):
+    folder, _ = pictures
+    for _ in range(2):
+        rows, _ = step.find([folder], folder / "lungs", model=lung_model)
+        assert len(rows) == 3
+    with pytest.raises(BadData, match="choose another folder with --to"):
+        step.find([folder / "lungs" / "both" / "ward" / "0.png"], folder / "lungs", model=lung_model)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        pytest.param(np.zeros((256, 256), np.uint8), id="black"),
+        pytest.param(np.full((256, 256), 255, np.uint8), id="white"),
+        pytest.param(np.random.default_rng(0).integers(0, 256, (256, 256), np.uint8), id="noise"),
+        pytest.param(hand(), id="hand"),
+        pytest.param(255 - chest().pixels, id="inverted"),
+        pytest.param(np.rot90(chest().pixels), id="turned"),
+        pytest.param(chest().pixels[:, ::-1], id="mirrored"),
+        pytest.param(np.tile(np.linspace(0, 255, 20_000).astype(np.uint8), (3500, 1)), id="20,000 columns"),
+    ],
+)
+def test_what_is_no_upright_frontal_chest_is_never_trusted(image, tmp_path, lung_model):
+    row = quality_of(tmp_path, image, lung_model)
+    assert row["quality"] <= 0.2 and not row["trusted"] and row["doubts"] and "looks" in row["warning"]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 20_000), (20_000, 100), (31, 31)])
+def test_what_cannot_show_a_chest_is_refused(size, tmp_path, lung_model):
+    raster.write_png(tmp_path / "small.png", np.arange(size[0] * size[1], dtype=np.uint32).astype(np.uint8).reshape(size))
+    rows, (fault,) = step.find([tmp_path / "small.png"], tmp_path / "out", model=lung_model)
+    assert rows == [] and "small.png" in fault and "cannot show a chest" in fault and not (tmp_path / "out").exists()
+
+
+def test_a_picture_of_one_value_has_no_lungs(tmp_path, lung_model):
+    row = quality_of(tmp_path, np.full((90, 80), 77, np.uint8), lung_model)
+    assert row["right_pixels"] == row["left_pixels"] == row["quality"] == 0 and "no lungs were found" in row["warning"]
+
+
+def test_without_a_model_the_remedy_is_told_and_another_models_task_is_refused(tmp_path, monkeypatch, lung_model):
+    monkeypatch.setattr(shipped, "path", lambda name=shipped.MODEL: tmp_path / name)
+    assert not shipped.there()
+    with pytest.raises(NotFound, match="--model"):
+        step.find([tmp_path / "a.png"])
+    monkeypatch.setattr(shipped, "path", lambda name=shipped.MODEL: lung_model)
+    assert shipped.there() and shipped.lungs().contract.task == "lungs"
+    with pytest.raises(Mismatch, match="expected one of lungs"):
+        step.find([tmp_path / "a.png"], model=posture._network().path)
+
+
+# The estimate
+
+
+def test_an_estimate_never_falls_with_a_better_sign():
+    signs = {name: 0.9 for name in quality.SHARES} | {"shape": -0.6}
+    before = quality.estimate(signs, quality.rule())
+    for name in quality.SIGNS:
+        assert quality.estimate({**signs, name: signs[name] + 0.09}, quality.rule()) >= before
+    assert before > quality.estimate({name: 0.1 for name in quality.SHARES} | {"shape": -2.0}, quality.rule())
+    assert min(quality.rule()["weights"].values()) >= 0
+
+
+class Answer:
+    """A model that reads its answer off the picture: 100 and above is right lung, 200 and above left. `spoil` changes what it says."""
+
+    def __init__(self, spoil=lambda likely, picture: likely):
+        self.spoil = spoil
+
+    def __call__(self, picture):
+        return {"lungs": self.many(picture[None])["lungs"][0]}
+
+    def many(self, pictures):
+        told = []
+        for picture in pictures:
+            level = np.median([cv2.blur(picture, (3, 3)), picture], axis=0)
+            likely = np.stack([(level > 60) & (level < 160), level >= 160]).astype(np.float32)
+            told.append(self.spoil(likely, picture))
+        return {"lungs": np.stack(told)}
+
+
+def fixed(likely, picture):
+    """The same whatever is seen."""
+    return np.stack([np.pad(np.ones((100, 50), np.float32), ((60, 96), (50, 156))), np.pad(np.ones((100, 50), np.float32), ((60, 96), (150, 56)))])
+
+
+def torn(likely, picture):
+    holes = np.random.default_rng(int(picture.sum()) % 1000).random(likely.shape[1:]) < 0.3
+    return np.where(holes, 0.1, likely).astype(np.float32)
+
+
+@pytest.mark.parametrize("spoil", [fixed, torn, lambda likely, picture: 0.45 + 0.1 * likely, lambda likely, picture: likely * (np.arange(256) < 100)])
+def test_the_estimate_falls_where_masks_do_not_follow_or_are_torn_or_doubtful_or_one_sided(spoil):
+    one = chest(3, 256, 256)
+    picture = (one.right_lung * np.uint8(100) + one.left_lung * np.uint8(220)).astype(np.uint8)
+    good, bad = (quality.find(Answer(*some), picture, (256, 256)) for some in ((), (spoil,)))
+    assert good.quality > quality.GOOD > 0.85 > bad.quality
+    assert quality.find(Answer(lambda likely, picture: likely * 0), picture, (256, 256)).quality == 0
+
+
+def test_shapes_of_lungs_are_near_and_other_shapes_far():
+    drawn = quality.rule()["shapes"]
+    assert set(drawn) == set(quality.SHAPES)
+    inside = (slice(None), slice(None))
+    near = []
+    for seed in range(8):
+        one = chest(seed, 256, 256)
+        labels = np.where(one.right_lung, lungs.RIGHT, np.where(one.left_lung, lungs.LEFT, 0)).astype(np.uint8)
+        near.append(quality.distance(quality.shape(labels, labels, inside), drawn))
+    boxes = np.zeros((256, 256), np.uint8)
+    boxes[:80, :100], boxes[200:, 150:] = lungs.RIGHT, lungs.LEFT
+    assert np.median(near) < 2 < quality.distance(quality.shape(boxes, boxes, inside), drawn)
+    one_lung = np.where(labels == lungs.LEFT, 0, labels)
+    assert quality.shape(one_lung, one_lung, inside) is None and quality.distance(None, drawn) == 10
+
+
+def test_grown_outlines_follow_the_probabilities_between_pixels():
+    likely = np.zeros((2, 32, 32), np.float32)
+    likely[0, 8:24, 4:12], likely[1, 8:24, 20:28] = 1, 1
+    likely[0, 8:24, 12] = 0.4  # the outline lies within this column
+    labels = lungs.from_probabilities(likely)
+    large = lungs.grown(labels, likely, lambda square: cv2.resize(square, (320, 320), interpolation=cv2.INTER_LINEAR))
+    sharp = lungs.grown(labels, (labels[None] == np.array([1, 2])[:, None, None]).astype(np.float32), lambda square: cv2.resize(square, (320, 320)))
+    assert set(np.unique(large)) == {0, 1, 2}
+    assert (large == lungs.RIGHT).sum() > (sharp == lungs.RIGHT).sum() and (large == lungs.LEFT).sum() == (sharp == lungs.LEFT).sum()

@@ -1,0 +1,167 @@
+"""The lung model that comes with Hilum, in a run: when it is used, what it must not be measured on, and what regions do with doubtful masks."""
+
+import json
+
+import numpy as np
+import onnx
+import polars as pl
+import pytest
+
+from hilum import phantom, shipped, store
+from hilum.datasets import kaggle_masks
+from hilum.errors import BadRecipe, NotFound
+from hilum.exported import Exported
+from hilum.files import raster
+from hilum.recipe import Data, Evaluate, Pixels, Recipe, Region, Segment, Split
+from hilum.run import Run
+from hilum.steps import audit, cache, evaluate, ingest, quietly, region, segment, split
+from hilum.steps._training import TRAINING
+
+SIZE = 128  # what the model made by hand wants
+
+
+def do(run, recipe, name, step):
+    made, summary = step.make(run, recipe, quietly)
+    run.finish(name, step.made_from(run, recipe) or {}, made, summary)
+    return summary
+
+
+def begun(folder, data, **settings) -> tuple[Run, Recipe]:
+    recipe = Recipe(
+        data=Data(str(data)), pixels=Pixels(size=SIZE), region=Region(size=64), split=Split(0.5, 0.2, 0.3, minimum=1, **settings.pop("split", {})),
+        evaluate=Evaluate(resamples=100), **settings,
+    )  # fmt: skip
+    run = Run(folder / "run")
+    run.write_recipe(recipe)
+    for name, step in {"ingest": ingest, "cache": cache, "audit": audit, "split": split}.items():
+        do(run, recipe, name, step)
+    return run, recipe
+
+
+@pytest.fixture(scope="module")
+def unmasked(tmp_path_factory):
+    """Pictures of a class each, no mask among them."""
+    data, rng = tmp_path_factory.mktemp("unmasked"), np.random.default_rng(1)
+    for number in range(24):
+        made = phantom.draw(phantom.anatomy(rng), rng, height=150, width=140, disease="effusion" if number % 2 else None)
+        raster.write_png(data / ("PNEUMONIA" if number % 2 else "NORMAL") / f"{number}.png", made.pixels)
+    return data
+
+
+@pytest.fixture(scope="module")
+def masked(tmp_path_factory):
+    data = tmp_path_factory.mktemp("masked")
+    kaggle_masks.example(data, images=40, seed=5)
+    return data
+
+
+@pytest.fixture
+def installed(lung_model, monkeypatch):
+    monkeypatch.setattr(shipped, "path", lambda name=shipped.MODEL: lung_model)
+
+
+def learnt_from(model, folder, **told):
+    """The model, as if it had learnt from these."""
+    made = onnx.load(model)
+    onnx.helper.set_model_props(made, {one.key: one.value for one in made.metadata_props} | {"trained_on": json.dumps(told)})
+    onnx.save(made, folder / "other.onnx")
+    return folder / "other.onnx"
+
+
+def test_without_masks_the_shipped_model_finds_the_lungs(tmp_path, unmasked, installed):
+    run, recipe = begun(tmp_path, unmasked)
+    told = do(run, recipe, "segment", segment)
+    assert told["model"] == shipped.NAME and "fewer than 8" in told["why"] and told["images it has learnt from"] == 0
+    found = store.read_table(run / segment.INDEX)
+    assert set(found["model"]) == {shipped.NAME} and found.schema == pl.Schema(segment.LUNGS) and found.height == 24
+    assert store.read_table(run / "segment" / TRAINING).height == 0 == segment.seen(run).height
+    assert Exported(run / "segment/lungs.onnx").contract.task == "lungs", "a run stands alone"
+    assert do(run, recipe, "region", region)["whole picture in place of doubtful or missing lungs"] < 24
+
+
+def test_without_a_model_regions_are_whole_pictures_and_asking_for_it_is_refused(tmp_path, unmasked, monkeypatch):
+    monkeypatch.setattr(shipped, "path", lambda name=shipped.MODEL: tmp_path / name)
+    run, recipe = begun(tmp_path, unmasked)
+    assert "no lung model comes with this installation" in do(run, recipe, "segment", segment)["why"]
+    assert do(run, recipe, "region", region)["whole picture in place of doubtful or missing lungs"] == 24
+    with pytest.raises(NotFound, match="train_lungs"):
+        segment.choose(Recipe(segment=Segment(model=shipped.NAME)), pl.DataFrame({"image_id": ["a"]}))
+
+
+def test_pictures_that_it_does_not_want_are_told(tmp_path, unmasked, installed):
+    run, recipe = begun(tmp_path, unmasked)
+    pictures = pl.DataFrame({"image_id": ["a"], "source": ["x"], "pixel_digest": ["0"], "group": ["a"], "part": ["test"]})
+    other = Recipe(pixels=Pixels(size=256))
+    assert "size must be 128, got 256" in segment.choose(other, pictures).why and segment.choose(other, pictures).model is None
+    with pytest.raises(BadRecipe, match="size must be 128, got 256"):
+        segment.choose(Recipe(pixels=Pixels(size=256), segment=Segment(model=shipped.NAME)), pictures)
+
+
+def test_it_is_not_used_unasked_where_it_has_learnt_from_a_test_picture(tmp_path, unmasked, lung_model, monkeypatch):
+    run, recipe = begun(tmp_path, unmasked)
+    pictures = cache.opened(run, recipe).index.join(store.read_table(run / "split.parquet"), on="image_id")
+    test, train = (pictures.filter(pl.col("part") == part)["pixel_digest"].to_list() for part in ("test", "train"))
+    other = learnt_from(lung_model, tmp_path, pixels=[test[0]], sources=[])
+    monkeypatch.setattr(shipped, "path", lambda name=shipped.MODEL: other)
+    told = do(run, recipe, "segment", segment)
+    assert told["model"] == "none" and "has learnt from 1 of the tune and test images" in told["why"]
+    harmless = learnt_from(lung_model, tmp_path, pixels=train[:3], sources=["elsewhere"])
+    shipped._opened.cache_clear()
+    assert harmless == other and do(run, recipe, "segment", segment)["images it has learnt from"] == 3
+
+
+def test_asked_for_it_is_measured_only_on_patients_it_has_not_seen(tmp_path, masked, lung_model, monkeypatch):
+    run, recipe = begun(tmp_path, masked, segment=Segment(model=shipped.NAME))
+    table = store.read_table(run / "split.parquet")
+    one, *others = table.filter(pl.col("part") == "test")["image_id"]
+    digest = dict(cache.opened(run, recipe).index.select("image_id", "pixel_digest").iter_rows())
+    other = learnt_from(lung_model, tmp_path, pixels=[digest[one]], sources=[])
+    monkeypatch.setattr(shipped, "path", lambda name=shipped.MODEL: other)
+    assert do(run, recipe, "segment", segment)["why"] == "asked for in the recipe"
+    measured = evaluate.unseen(run, table)["image_id"]
+    group = dict(table.select("image_id", "group").iter_rows())
+    assert one not in measured and set(measured) == {image for image in group if group[image] != group[one]}
+    masks = store.map_pictures(run / segment.MASKS, SIZE)
+    rows = evaluate.overlaps(evaluate.unseen(run, table), cache.opened(run, recipe), store.read_table(run / segment.INDEX), masks)
+    assert one not in rows["image_id"] and rows.filter(pl.col("side") == "both")["dice"].median() > 0.8
+    everything = learnt_from(lung_model, tmp_path, pixels=[], sources=table["source"].unique().to_list())
+    shipped._opened.cache_clear()
+    assert everything == other and do(run, recipe, "segment", segment)["images it has learnt from"] == table.height
+    assert evaluate.unseen(run, table).height == 0
+
+
+def test_the_shipped_model_takes_no_settings_and_is_of_the_lungs_only():
+    with pytest.raises(BadRecipe, match="takes no epochs"):
+        Recipe.of({"segment": {"model": "shipped", "epochs": 3}})
+    with pytest.raises(BadRecipe, match="no model is called 'shipped'"):
+        Recipe.of({"classify": {"model": "shipped"}})
+    assert Recipe.of({"segment": {"model": "shipped"}}).quick().segment.model == "shipped"
+
+
+# Regions of doubtful masks
+
+
+def labels(top=30):
+    made = np.zeros((64, 64), np.uint8)
+    made[top : top + 20, 10:25], made[top : top + 20, 35:50] = 1, 2
+    return made
+
+
+def test_a_doubtful_mask_is_cut_by_the_typical_box_and_else_left_whole():
+    image, settings = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8), Region(size=64, margin=0.0, masked=True, least_quality=0.7)
+    good = region.cut(image, labels(), settings, quality=0.8)
+    assert good.how == region.LUNGS and (good.crop.top, good.crop.left, good.crop.bottom, good.crop.right) == (30, 10, 50, 50)
+    typical = region.mean_box([(good.crop, (64, 64))] * region.FEWEST)
+    assert region.mean_box([(good.crop, (64, 64))] * (region.FEWEST - 1)) == {}
+    for of, told in ((labels(), 0.6), (np.zeros((64, 64), np.uint8), 1.0)):
+        boxed = region.cut(image, of, settings, quality=told, typical=typical, size=(64, 64))
+        assert boxed.how == region.BOX and boxed.crop == good.crop
+        assert boxed.image[:, 25:35][boxed.image.any(1)].max() > 200, "not blackened between the lungs"
+        assert region.cut(image, of, settings, quality=told).how == region.WHOLE
+
+
+def test_a_typical_box_follows_the_pictures_own_frame():
+    crop = region.cut(np.zeros((64, 64), np.uint8), labels(), Region(size=64, margin=0.0), size=(64, 64)).crop
+    typical = region.mean_box([(crop, (64, 64))] * 8)
+    tall = region.cut(np.zeros((64, 64), np.uint8), labels() * 0, Region(size=64), typical=typical, size=(200, 100)).crop  # 32 of 64 columns wide
+    assert (tall.top, tall.bottom) == (30, 50) and (tall.left, tall.right) == (16 + 5, 16 + 25)
