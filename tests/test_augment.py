@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
-from hilum.augment import Augmentation, Draw, apply, draw
+from hilum.augment import Augmentation, Draw, apply, draw, draws
 
 NONE = Augmentation(rotation_degrees=0, scale=0, shift=0, contrast=0, brightness=0, gamma=0, elastic=0, flip=False)
 ALL = Augmentation(rotation_degrees=25, scale=0.3, shift=0.15, contrast=0.3, brightness=0.2, gamma=0.4, elastic=0.04, flip=True)
@@ -18,8 +18,12 @@ GEOMETRY = [
     replace(NONE, shift=0.3),
     replace(NONE, elastic=0.05),
     replace(NONE, flip=True),
+    replace(NONE, aspect=0.3),
+    replace(NONE, aspect=0.3, rotation_degrees=30, flip=True),
     replace(ALL, contrast=0, brightness=0, gamma=0),
 ]
+WIDE = {"aspect": 0.2, "border": 0.5, "bands": 0.2, "uneven": 0.2, "noise": 0.05, "blur": 0.01, "local_contrast": 0.5, "markers": 0.5, "invert": 0.3}
+EVERYTHING = replace(ALL, **WIDE)
 
 
 def two_lungs(height: int = 96, width: int = 128) -> np.ndarray:
@@ -56,7 +60,7 @@ def test_all_limits_zero_is_the_identity() -> None:
 
 
 def test_one_draw_gives_one_result_also_after_a_journey_through_json() -> None:
-    drawn = draw(ALL, np.random.default_rng(3))
+    drawn = draw(EVERYTHING, np.random.default_rng(3))
     again = Draw(**json.loads(json.dumps(asdict(drawn))))
     for one, other in zip(apply(drawn, noise(), two_lungs()), apply(again, noise(), two_lungs()), strict=True):
         assert np.array_equal(one, other)
@@ -115,6 +119,63 @@ def test_grey_values_change_in_the_image_alone_and_keep_their_order(change: dict
     assert np.array_equal(mask, labels)
     assert not np.array_equal(image, ramp)
     assert (np.diff(image.ravel().astype(int)) >= 0).all()
+
+
+@pytest.mark.parametrize("name", [name for name in WIDE if name not in ("aspect", "border")])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_what_changes_greys_moves_nothing(name: str, dtype: type) -> None:
+    """Turned around, the picture's greys may be anything, but the mask stays where it is and the draw changes nothing else."""
+    picture, changed = (noise().astype(np.float64) / 255 * np.iinfo(dtype).max).astype(dtype), 0
+    for seed in range(12):
+        drawn = draw(replace(NONE, **{name: WIDE[name]}), np.random.default_rng(seed))
+        image, mask = apply(drawn, picture, two_lungs())
+        assert np.array_equal(mask, two_lungs())
+        assert image.dtype == dtype and image.shape == picture.shape
+        changed += not np.array_equal(image, picture)
+    assert changed > 0
+
+
+@pytest.mark.parametrize("name", WIDE)
+def test_a_setting_that_is_off_leaves_the_draws_of_the_others_as_they_were(name: str) -> None:
+    before = draw(replace(ALL, crop=64), np.random.default_rng(4))
+    after = draw(replace(ALL, crop=64, **{name: WIDE[name]}), np.random.default_rng(4))
+    own = {"aspect", "outside", "covers", "uneven", "noise", "noise_seed", "blur", "tiles", "clip", "inverted"}
+    assert {key: value for key, value in asdict(before).items() if key not in own} == {key: value for key, value in asdict(after).items() if key not in own}
+    assert {key: value for key, value in asdict(before).items() if key in own} == {key: getattr(Draw, key) for key in own}
+
+
+def test_draws_of_many_are_those_of_one_after_the_other() -> None:
+    one, other = np.random.default_rng(6), np.random.default_rng(6)
+    assert draws(EVERYTHING, one, 5) == [draw(EVERYTHING, other) for _ in range(5)]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_everything_at_once_keeps_image_and_mask_aligned(seed: int) -> None:
+    """With greys that come from the geometry alone, a picture of the mask moves as the mask does."""
+    drawn = draw(EVERYTHING, np.random.default_rng(seed))
+    still_grey = replace(drawn, contrast=1, brightness=0, gamma=1, covers=(), uneven=(), noise=0, blur=0, tiles=0, inverted=False, outside=0)
+    image, _ = apply(still_grey, np.where(two_lungs() > 0, 255, 0).astype(np.uint8), two_lungs())
+    _, mask = apply(drawn, noise(), two_lungs())
+    assert mask[image > 0.76 * 255].all() and not mask[image < 0.24 * 255].any()
+
+
+@pytest.mark.parametrize("geometry", [{"shift_rows": 0.25}, {"shift_rows": 0.25, "elastic": tuple([((0.0,) * 4,) * 4] * 2)}])
+def test_what_comes_from_beyond_the_border_is_what_was_drawn_and_no_lung(geometry: dict) -> None:
+    full = np.ones((96, 128), np.uint8)
+    for outside, expected in ((0.0, 0), (0.5, 127), (1.0, 255)):
+        image, mask = apply(still(outside=outside, **geometry), np.full((96, 128), 60, np.uint8), full)
+        assert np.abs(image[:23].astype(int) - expected).max() <= 1 and (image[26:] == 60).all()
+        assert not mask[:23].any() and mask[26:].all()
+    image, mask = apply(still(outside=-1.0, **geometry), np.full((96, 128), 60, np.uint8), full)
+    assert (image == 60).all() and not mask[:23].any()
+
+
+def test_covers_lie_where_they_say_and_inversion_turns_greys_around() -> None:
+    image, _ = apply(still(covers=((0.25, 0.5, 0.5, 1.0, 1.0),)), noise())
+    assert (image[24:48, 64:] == 255).all()
+    image[24:48, 64:] = noise()[24:48, 64:]
+    assert np.array_equal(image, noise())
+    assert np.array_equal(apply(still(inverted=True), noise())[0], 255 - noise())
 
 
 def test_without_a_mask_the_image_is_the_same_as_with_one() -> None:

@@ -68,13 +68,13 @@ def test_a_lung_model_learns_few_images_and_tells_right_from_left(name: str, tmp
         pytest.importorskip("monai")
     model = shelf.load("models", name)
     images, masks = ellipses(24)
-    quick = model.QUICK | ({"least_steps": 120} if name == "compact" else {"least_steps": 100, "batch_size": 4, "averaging": 0.9})
+    quick = model.QUICK | ({"least_steps": 120} if name == "compact" else {"least_steps": 72, "batch_size": 4, "averaging": 0.8})
     network = model.fit(images, masks, np.arange(16), model.Settings(**quick | SHORT), seed=0)
     path = tmp_path / "lungs.onnx"
     _export.to_onnx(network, path, size=SIZE, outputs=model.OUTPUTS, metadata={})
     found = answers(path, images[16:])
     assert found.dtype == np.float32 and found.shape == (8, 2, SIZE, SIZE) and found.min() >= 0 and found.max() <= 1
-    assert min(dice(found, masks[16:])) > 0.85
+    assert min(dice(found, masks[16:])) > 0.75
     for at in range(8):
         assert np.abs(answers(path, images[16 + at : 17 + at])[0] - found[at]).max() < 1e-5
 
@@ -130,29 +130,36 @@ def watched(checkpoint: Path | None = None, stop_after: int = 0, **changes) -> t
             raise Interrupted
 
     settings = compact.Settings(
-        **{"width": 8, "epochs": 4, "least_steps": 80, "precision": "float32", "noise": 0.05, "local_contrast": 0.5, "border": 0.5, "bands": 0.1}
+        **{"width": 8, "epochs": 4, "least_steps": 44, "precision": "float32", "noise": 0.05, "local_contrast": 0.5, "border": 0.5, "bands": 0.1}
         | changes
     )
     network = compact.fit(images, masks, np.arange(16), settings, seed=3, tune=np.arange(16, 24), checkpoint=checkpoint, progress=progress, heard=epochs.append)
     return digest(network), epochs
 
 
-@pytest.mark.parametrize("stop_after", [21, 62])
-def test_a_resumed_training_equals_an_undisturbed_one_to_the_bit(tmp_path: Path, stop_after: int) -> None:
+@pytest.fixture(scope="module")
+def undisturbed() -> tuple[str, list[_loop.Epoch]]:
+    torch.set_num_threads(1)
+    return watched()
+
+
+def test_a_resumed_training_equals_an_undisturbed_one_to_the_bit(undisturbed, tmp_path: Path) -> None:
     checkpoint = tmp_path / "lungs.checkpoint"
-    with pytest.raises(Interrupted):
-        watched(checkpoint, stop_after)
-    assert checkpoint.exists()
-    assert watched(checkpoint) == watched()
+    for stop_after in (15, 27):
+        with pytest.raises(Interrupted):
+            watched(checkpoint, stop_after)
+        assert checkpoint.exists()
+    assert watched(checkpoint) == undisturbed
     assert not list(tmp_path.iterdir())
 
 
-def test_the_tune_pictures_are_looked_at_now_and_then_and_stop_a_training_that_no_longer_learns() -> None:
-    _, epochs = watched()
-    assert [epoch.number for epoch in epochs] == list(range(1, 41))
-    assert [epoch.number for epoch in epochs if epoch.tune is not None] == [10, 20, 30, 40]
-    _, stopped = watched(learning_rate=1e-12, patience=0.25)
-    assert len(stopped) < 40
+def test_the_tune_pictures_are_looked_at_now_and_then_and_stop_a_training_that_no_longer_learns(undisturbed) -> None:
+    _, epochs = undisturbed
+    assert [epoch.number for epoch in epochs] == list(range(1, 23))
+    assert [epoch.number for epoch in epochs if epoch.tune is not None] == [10, 20, 22]
+    assert all(epoch.batches == 2 * epoch.number for epoch in epochs)
+    _, stopped = watched(learning_rate=1e-12, patience=0.25, least_steps=200)
+    assert len(stopped) < 100
 
 
 def test_the_best_averaged_weights_are_kept() -> None:
@@ -190,9 +197,9 @@ def test_unknown_pixels_are_not_learnt_from() -> None:
 
 def test_one_lung_of_each_picture_is_enough_to_learn_both() -> None:
     images, masks = ellipses(24)
-    partial = masks.copy()
+    partial = masks.copy()  # every second picture's left lung is not known, and every other's right one
     partial[0:16:2, :, SIZE // 2 :], partial[1:16:2, :, : SIZE // 2] = _lungs.UNKNOWN, _lungs.UNKNOWN
-    network = compact.fit(images, partial, np.arange(16), compact.Settings(**dict(compact.QUICK) | SHORT | {"least_steps": 120}), seed=0)
+    network = compact.fit(images, partial, np.arange(16), compact.Settings(**dict(compact.QUICK) | SHORT | {"least_steps": 100}), seed=0)
     with torch.no_grad():
         found = network(torch.from_numpy(images[16:])).numpy()
     assert min(dice(found, masks[16:])) > 0.85

@@ -160,11 +160,13 @@ class _State:
         self.epochs: list[Epoch] = []
 
     def finished(self) -> bool:
-        done, of = len(self.epochs), self.schedule.epochs
-        if done >= of or not (self.watch and self.watch.patience and self._looks()):
-            return done >= of
-        best = max((epoch for epoch in self.epochs if epoch.tune is not None), key=lambda epoch: epoch.tune)
-        return done - best.number >= max(1, self.watch.patience * of)
+        of, looks = self.schedule.epochs, [epoch for epoch in self.epochs if epoch.tune is not None]
+        if len(self.epochs) >= of:
+            return True
+        if not looks or not self.watch or not self.watch.patience:
+            return False
+        best = max(looks, key=lambda epoch: epoch.tune)
+        return looks[-1].number - best.number >= max(1, self.watch.patience * of)
 
     def learn(
         self, batches: Iterator[tuple[Tensor, Tensor]], loss: Callable[[Tensor, Tensor], Tensor], steps: int, progress: Callable[[int, int], None]
@@ -188,7 +190,7 @@ class _State:
         if not math.isfinite(mean):
             raise BadRecipe(f"the loss is no longer a number in epoch {number}: lower learning_rate (it is {schedule.learning_rate:g})")
         tune = self._look() if self.watch and (number == schedule.epochs or number % -(-LOOK // steps) == 0) else None
-        if tune is not None and tune > max(self._looks(), default=-math.inf):
+        if tune is not None and tune > max((epoch.tune for epoch in self.epochs if epoch.tune is not None), default=-math.inf):
             self.best = {name: value.clone() for name, value in self.average.items()}
         self.epochs.append(Epoch(number, number * steps, mean, tune))
 
@@ -218,9 +220,6 @@ class _State:
             self.average[name].copy_(value)
         self.best = state["best"]
         self.epochs = [Epoch(**epoch) for epoch in state["epochs"]]
-
-    def _looks(self) -> list[float]:
-        return [epoch.tune for epoch in self.epochs if epoch.tune is not None]
 
     def _answer(self, network: nn.Module, images: Tensor) -> Tensor:
         x = images.to(self.device).unsqueeze(1).float().div_(torch.iinfo(images.dtype).max).contiguous(memory_format=torch.channels_last)

@@ -25,7 +25,7 @@ CARD = Card(
         "Runs at full resolution: on processors it takes twenty times as long as 'compact'; on a GPU that matters little."
     ),
 )
-QUICK: Mapping[str, int | float] = {"width": 8, "epochs": 4, "least_steps": 160, "learning_rate": 0.01}
+QUICK: Mapping[str, int | float] = {"width": 8, "epochs": 4, "least_steps": 160, "learning_rate": 0.02}
 
 
 @dataclass(frozen=True)
