@@ -57,3 +57,34 @@ def test_holes_are_those_of_scipy():
     for share in (0.3, 0.5, 0.7):
         mask = rng.random((40, 37)) < share
         assert np.array_equal(lungs.filled(mask), ndimage.binary_fill_holes(mask))
+
+
+def test_of_one_drawn_lung_the_other_side_is_unknown():
+    both = picture((20, 10, 80, 40)) * np.uint8(lungs.RIGHT) + picture((20, 60, 80, 90)) * np.uint8(lungs.LEFT)
+    assert lungs.partly_known(both) is both and not lungs.partly_known(both * 0).any()
+    right, left = (lungs.partly_known(np.where(both == side, both, 0).astype(np.uint8)) for side in (lungs.RIGHT, lungs.LEFT))
+    assert (right[:, 40:] == lungs.UNKNOWN).all() and np.array_equal(right[:, :40], both[:, :40])
+    assert (left[:, :60] == lungs.UNKNOWN).all() and np.array_equal(left[:, 60:], both[:, 60:])
+
+
+def test_known_masks_are_those_of_the_cache_with_what_is_unknown():
+    from hilum.cached import Known
+
+    one = picture((20, 10, 80, 40)).astype(np.uint8)
+    known = Known(np.stack([one, one * 0]))
+    assert known.shape == (2, 100, 100) and np.array_equal(known[0], lungs.partly_known(one)) and np.array_equal(known[[1, 0]][1], known[0])
+    assert known[np.array([], int)].shape == (0, 100, 100) and not known[1].any()
+
+
+def test_a_mask_of_one_lung_is_part_of_a_mask_and_no_other_is():
+    from pathlib import Path
+
+    import polars as pl
+
+    from hilum.cached import Cache
+
+    rows = [("both", 5, 5, None, None), ("right", 5, 0, None, None), ("left", 0, 5, None, None), ("none", 0, 0, None, None), ("no file", None, None, None, None),
+            ("spoilt", 5, 0, "of another size", None), ("unread", 5, 0, None, "broken")]  # fmt: skip
+    index = pl.DataFrame(rows, schema=["image_id", "right_pixels", "left_pixels", "mask_error", "error"], orient="row")
+    cache = Cache(Path("nowhere"), 64, index)
+    assert cache.with_part_of_mask["image_id"].to_list() == ["right", "left"] and cache.with_mask["image_id"].to_list() == ["both"]

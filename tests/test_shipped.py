@@ -12,9 +12,11 @@ from hilum.datasets import kaggle_masks
 from hilum.errors import BadRecipe, NotFound
 from hilum.exported import Exported
 from hilum.files import raster
+from hilum.manifest import Manifest
 from hilum.recipe import Data, Evaluate, Pixels, Recipe, Region, Segment, Split
 from hilum.run import Run
-from hilum.steps import audit, cache, evaluate, ingest, quietly, region, segment, split
+from hilum.steps import audit, cache, evaluate, ingest, quietly, region, report, segment, split
+from hilum.steps._report import outlines, parts
 from hilum.steps._training import TRAINING
 
 SIZE = 128  # what the model made by hand wants
@@ -128,6 +130,22 @@ def test_asked_for_it_is_measured_only_on_patients_it_has_not_seen(tmp_path, mas
     shipped._opened.cache_clear()
     assert everything == other and do(run, recipe, "segment", segment)["images it has learnt from"] == table.height
     assert evaluate.unseen(run, table).height == 0
+
+
+def test_the_report_says_what_the_shipped_model_was_not_measured_on(tmp_path, masked, lung_model, monkeypatch):
+    run, recipe = begun(tmp_path, masked, segment=Segment(model=shipped.NAME))
+    table, cached = store.read_table(run / "split.parquet"), cache.opened(run, recipe)
+    monkeypatch.setattr(shipped, "path", lambda name=shipped.MODEL: learnt_from(lung_model, tmp_path, sources=table["source"].unique().to_list()))
+    do(run, recipe, "segment", segment)
+    rows = evaluate.overlaps(evaluate.unseen(run, table), cached, store.read_table(run / segment.INDEX), store.map_pictures(run / segment.MASKS, SIZE))
+    none = pl.DataFrame(schema=evaluate.FIGURE)
+    test = table.filter(pl.col("part") == "test").height
+    assert report._left_out(run, table) == test
+    assert f"learnt from {test} test images" in outlines.section(run, none, rows, cached, test)["missing"]
+    training = {"segment": segment.seen(run).select(model=pl.lit(shipped.NAME), image_id="image_id")}
+    told = parts.section(table, Manifest.read(run.folder), recipe.split, training, store.read_table(run / segment.INDEX))
+    assert told["proof"][0]["name"] == "Lungs, the model that comes with Hilum" and told["proof"][0]["test"]["images"] == test
+    assert told["out_of_fold"]["seen"] == table.filter(pl.col("part") == "train").height
 
 
 def test_the_shipped_model_takes_no_settings_and_is_of_the_lungs_only():

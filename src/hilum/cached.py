@@ -8,6 +8,9 @@ A cache is a folder named by the pixels recipe and the code's version; labels, s
                     where an image has none from the lungs drawn on it (`Manifest.shapes`)
     index.parquet   one row an image, see FACTS; written when all are in
     journal.jsonl   the same facts while it is being filled, one line an image, written after its pixels
+
+Masks of one lung alone stand in masks.u8 as they were drawn. They are not among `Cache.with_mask`, by which lungs are learnt and measured. Who
+can leave pixels out of a loss takes `Cache.with_part_of_mask` too, and labels from `Cache.known_masks`: 255 where the other lung may be.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from hilum import store
+from hilum import lungs, store
 from hilum.errors import NotFound
 from hilum.manifest import Manifest
 from hilum.stack import Rounded, Stack
@@ -104,6 +107,15 @@ class Cache:
         return self.readable.filter(pl.col("mask_error").is_null() & (pl.col("right_pixels") > 0) & (pl.col("left_pixels") > 0))
 
     @property
+    def with_part_of_mask(self) -> pl.DataFrame:
+        """Images with a mask of one lung alone: to learn from by `known_masks`, never to measure by."""
+        return self.readable.filter(pl.col("mask_error").is_null() & ((pl.col("right_pixels") > 0) != (pl.col("left_pixels") > 0)))
+
+    @cached_property
+    def known_masks(self) -> Known:
+        return Known(self.masks)
+
+    @property
     def digest(self) -> str:
         return store.digest_of_table(self.index.drop("signature"))
 
@@ -137,6 +149,20 @@ class Cache:
         if digest_of_pictures(self.stored[row], self.masks[row]) != facts["cached_digest"]:
             return f"row {row} does not hold the pictures that were written"
         return None
+
+
+class Known:
+    """Masks with 255 where a source does not say whether there is lung, see `lungs.partly_known`: indexed by one row, or by several."""
+
+    def __init__(self, masks: np.ndarray | Stack) -> None:
+        self.masks, self.shape, self.ndim, self.dtype = masks, masks.shape, 3, np.dtype(np.uint8)
+
+    def __len__(self) -> int:
+        return len(self.masks)
+
+    def __getitem__(self, key: int | slice | Iterable[int]) -> np.ndarray:
+        found = self.masks[key]
+        return lungs.partly_known(found) if found.ndim == 2 else np.stack([lungs.partly_known(one) for one in found]) if len(found) else found
 
 
 def digest_of_pictures(image: np.ndarray, mask: np.ndarray) -> str:

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 RIGHT, LEFT = 1, 2
+UNKNOWN = 255  # in labels to learn from: a source does not say whether there is lung
 SIDES = {"right": RIGHT, "left": LEFT}
 DRAWN = {"right_lung": RIGHT, "left_lung": LEFT, "lungs": None}  # what a shape on an image may be called, and its side
 _SECOND_LUNG = 0.2  # of the larger part's area: a smaller second part is a fragment, not a lung
@@ -60,6 +61,22 @@ def _largest(mask: np.ndarray) -> np.ndarray:
     if count == 1:
         return mask
     return filled(parts == 1 + np.argmax(stats[1:, cv2.CC_STAT_AREA]))
+
+
+def partly_known(labels: np.ndarray) -> np.ndarray:
+    """Labels of which one lung alone was drawn, with UNKNOWN where the other may be: in all columns beyond the drawn one's inner end.
+
+    On its own side what is not lung is background, as drawn. Labels of both lungs or of none stay as they are.
+    """
+    right, left = ((labels == side).any(axis=0) for side in (RIGHT, LEFT))
+    if right.any() == left.any():
+        return labels
+    known = labels.copy()
+    if right.any():
+        known[:, np.flatnonzero(right)[-1] + 1 :] = UNKNOWN
+    else:
+        known[:, : np.flatnonzero(left)[0]] = UNKNOWN
+    return known
 
 
 def filled(mask: np.ndarray) -> np.ndarray:
