@@ -77,7 +77,7 @@ def write(run: Run, recipe: Recipe, *, pictures: bool = False) -> Written:
         "title": " and ".join(card.title for card in cards),
         "sets": [(name, card, known[name], compared[name]) for name, card in zip(names, cards, strict=True)],
         "strips": strips,
-        "digests": [[step, file, digest] for step in ("ingest", "cache", "audit") for file, digest in run.made(step).items()],
+        "digests": [[step, file, digest] for step in ("ingest", "cache", "audit") for file, digest in run.made(step).items() if file.endswith(".parquet")],
         "version": __version__,
         "made_up": MADE_UP in manifest.remarks["rule"],
         "sections": _tables(manifest, cached, whole, found),
