@@ -8,6 +8,7 @@ bytes: it holds no time and no name of a machine but the folder that the recipe 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
@@ -56,7 +57,7 @@ def gather(run: Run, recipe: Recipe) -> dict[str, Any]:
         "lungs": outlines.section(run, metrics, store.read_table(run / evaluate.OVERLAP), cached, _left_out(run, table)),
         "whole": _whole(store.read_table(run / region.INDEX)),
         "stages": _scored(run, recipe, manifest, cached, table, metrics, concept),
-        "methods": _methods(recipe, run.summary("segment").get("model", recipe.segment.model)),
+        "methods": _methods(recipe, run.summary("segment")),
         "recipe": recipe.to_toml(),
         "digests": [(step, name, digest) for step in STEPS for name, digest in run.made(step).items()],
         "version": __version__,
@@ -92,14 +93,15 @@ def _whole(regions: pl.DataFrame) -> dict[str, Any]:
     return {"count": regions["whole"].sum(), "all": regions["whole"].all(), "typical": (regions["cut"] == region.BOX).sum()}
 
 
-def _methods(recipe: Recipe, segmenter: str) -> list[tuple[str, str]]:
+def _methods(recipe: Recipe, segmenting: Mapping[str, Any]) -> list[tuple[str, str]]:
     pixels, cut = recipe.pixels, recipe.region
     window = "stretched from the 0.5th to the 99.5th percentile" if pixels.window == "percentiles" else "in the range of the file"
     return [
         ("Pixels", f"each file decoded once, letterboxed to {pixels.size} × {pixels.size} pixels, bright is dense, {window}"),
-        ("Lungs", _segmenting(recipe, segmenter)),
+        ("Lungs", _segmenting(recipe, segmenting)),
         ("Region", f"the box of both lungs and {cut.margin:.0%} of its sides around it, {cut.size} × {cut.size} pixels"
-         + (", black outside the lungs" if cut.masked else "")),
+         + (", black outside the lungs" if cut.masked else "")
+         + f"; where a mask's quality is below {cut.least_quality:g}, the training part's typical box"),
         ("Finding", f"{recipe.classify.model} on the regions of the training part with a known label"),
         ("Anomaly", f"{recipe.anomaly.model}, fitted on the regions of the training part without the finding only"),
         ("Threshold", "largest sensitivity + specificity − 1 (Youden) on the tune part, then left alone"),
@@ -107,9 +109,12 @@ def _methods(recipe: Recipe, segmenter: str) -> list[tuple[str, str]]:
     ]  # fmt: skip
 
 
-def _segmenting(recipe: Recipe, segmenter: str) -> str:
-    if segmenter == SHIPPED:
-        return "the model that comes with Hilum, not trained in this run"
+def _segmenting(recipe: Recipe, told: Mapping[str, Any]) -> str:
+    """Of the summary of the step `segment`."""
+    if told.get("model") == SHIPPED:
+        return f"the model that comes with Hilum, not trained in this run: {told['why']}"
+    if "why" in told:
+        return told["why"]
     return f"{recipe.segment.model}, trained on the training part's masks; lungs of training images out of fold ({recipe.segment.folds} folds)"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from hilum import lungs, store
+from hilum import lungs, quality, store
 from hilum.drawing import charts, pictures
 from hilum.metrics import overlap
 from hilum.run import Run
@@ -38,8 +38,18 @@ def section(run: Run, metrics: pl.DataFrame, per_image: pl.DataFrame, cached: Ca
         "galleries": _galleries(run, whole.filter(pl.col("dice").is_not_nan()), cached),
         "colours": {"drawn": pictures.ORANGE, "found": pictures.CYAN},
         "left_out": left_out,
+        "doubtful": _doubtful(run, whole),
         "missed": whole.filter(pl.col("dice") == 0).height,
     }
+
+
+def _doubtful(run: Run, measured: pl.DataFrame) -> dict[str, Any]:
+    """How many of the measured masks are told to be doubtful without a look at the drawn ones, and the mean Dice of these and of the others."""
+    told = measured.join(store.read_table(run / segment.INDEX).select("image_id", "quality"), on="image_id").filter(pl.col("dice").is_not_nan())
+    doubtful = told.filter(pl.col("quality") < quality.GOOD)
+    good = told.filter(pl.col("quality") >= quality.GOOD)
+    means = {name: words.number(rows["dice"].mean()) for name, rows in (("dice", doubtful), ("dice_of_others", good))}
+    return {"count": doubtful.height, "below": quality.GOOD, **means}
 
 
 def _why_nothing(run: Run, left_out: int) -> str:
