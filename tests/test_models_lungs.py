@@ -15,6 +15,7 @@ pytest.importorskip("onnx")
 import onnxruntime  # noqa: E402
 
 from hilum import shelf  # noqa: E402
+from hilum.cached import Known  # noqa: E402
 from hilum.errors import BadRecipe  # noqa: E402
 from hilum.models import _export, _loop, _lungs, compact  # noqa: E402
 
@@ -197,12 +198,12 @@ def test_unknown_pixels_are_not_learnt_from() -> None:
 
 def test_one_lung_of_each_picture_is_enough_to_learn_both() -> None:
     images, masks = ellipses(24)
-    partial = masks.copy()  # every second picture's left lung is not known, and every other's right one
-    partial[0:16:2, :, SIZE // 2 :], partial[1:16:2, :, : SIZE // 2] = _lungs.UNKNOWN, _lungs.UNKNOWN
-    network = compact.fit(images, partial, np.arange(16), compact.Settings(**dict(compact.QUICK) | SHORT | {"least_steps": 100}), seed=0)
+    partial = masks.copy()  # every second picture's left lung is not drawn, and every other's right one
+    partial[0:16:2][masks[0:16:2] == 2], partial[1:16:2][masks[1:16:2] == 1] = 0, 0
+    network = compact.fit(images, Known(partial), np.arange(16), compact.Settings(**dict(compact.QUICK) | SHORT | {"least_steps": 140}), seed=0)
     with torch.no_grad():
         found = network(torch.from_numpy(images[16:])).numpy()
-    assert min(dice(found, masks[16:])) > 0.85
+    assert min(dice(found, masks[16:])) > 0.8
 
 
 def test_the_score_counts_drawn_lungs_only() -> None:

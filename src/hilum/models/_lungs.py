@@ -19,11 +19,10 @@ from torch.nn import functional as F
 from hilum import augment
 from hilum.batches import Pictures
 from hilum.errors import BadRecipe
-from hilum.lungs import LEFT, RIGHT
+from hilum.lungs import LEFT, RIGHT, UNKNOWN
 from hilum.models import _loop
 
 SIZES = range(64, 1025, 32)
-UNKNOWN = 255
 FEWEST_TUNE = 4  # pictures to watch; fewer say when to stop by chance
 TOGETHER = 8  # tune pictures that are looked at in one go
 

@@ -3,7 +3,7 @@
 Masks of training pictures come out of fold: the patients' groups are dealt into folds, and each fold's lungs are found by a model
 that saw none of it. Masks of tune and test pictures come from the model of the whole training part, which learnt from none of them.
 The tune pictures' masks are looked at while training, to keep the best weights and to stop in time, and the test pictures' are not.
-Pictures without a usable mask are simply not in the loss. Without enough masks no model is trained, and the one that comes with Hilum finds
+Pictures without a usable mask are simply not in the loss, and of those with one lung drawn neither is where the other may be. Without enough masks no model is trained, and the one that comes with Hilum finds
 the lungs (`hilum.shipped`), as it does where the recipe says `model = "shipped"`. Where it has learnt from a picture of the tune or test part,
 or of their patients, it is used only if the recipe says so, and figures of lungs leave these out. Where it cannot be used, regions are whole
 pictures. Each mask is told how far it can be trusted (`hilum.quality`).
@@ -80,7 +80,8 @@ def _learnt_from(run: Run, recipe: Recipe) -> dict[str, Any]:
 def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], dict[str, Any]]:
     pictures = cache.opened(run, recipe)
     table = store.read_table(run / "split.parquet")
-    planned = plan(table, pictures.with_mask, recipe.segment.folds, recipe.segment.seed)
+    masked = pl.concat([pictures.with_mask, pictures.with_part_of_mask])
+    planned = plan(table, masked, recipe.segment.folds, recipe.segment.seed)
     rows = {} if recipe.segment.model == shipped.NAME else lessons(planned)
     ready = None if rows else choose(recipe, table.join(pictures.index.select("image_id", "pixel_digest"), on="image_id"))
     training = pl.concat([pl.DataFrame(schema={"model": pl.String, "image_id": pl.String})] + [
@@ -157,7 +158,7 @@ def _lesson(recipe: Recipe, model: str, part: pl.DataFrame, tune: pl.DataFrame, 
     def fit(module, settings, checkpoint):
         rows, watched = pictures.rows(part["image_id"]), pictures.rows(tune["image_id"])
         told = {"seed": recipe.segment.seed, "checkpoint": checkpoint, "progress": progress, "tune": watched, "heard": epochs.append}
-        return module.fit(pictures.stored, pictures.masks, rows, settings, **told)
+        return module.fit(pictures.stored, pictures.known_masks, rows, settings, **told)
 
     images = part["image_id"].to_list()
     return Lesson(f"segment/{model}.onnx", recipe.segment, pictures.size, "whole", recipe.pixels.window, images, fit, epochs=epochs)
