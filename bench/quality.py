@@ -206,7 +206,7 @@ def crossed(some: list[Case], shapes: dict[str, tuple[float, float]]) -> tuple[n
 
 def line(name: str, dices: np.ndarray, estimates: np.ndarray) -> str:
     bad = dices < GOOD
-    rank = spearmanr(dices, estimates).statistic
+    rank = spearmanr(dices, estimates).statistic if np.ptp(dices) else float("nan")
     told = estimates < quality.GOOD
     cells = [
         name, f"{len(dices):,}", f"{bad.mean():.1%}", f"{rank:.3f}", f"{auroc(bad.astype(int), -estimates):.3f}",
