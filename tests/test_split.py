@@ -84,6 +84,15 @@ def test_a_given_split_without_a_tune_part_gets_one_out_of_train():
     assert 8 <= (table["part"] == "tune").sum() <= 17
 
 
+@pytest.mark.parametrize(("wanted", "images"), [("auto", 101), ("use", 10)])
+def test_a_given_tune_part_far_below_its_share_is_dealt_anew_unless_it_is_asked_for(wanted, images):
+    people = [(f"i{n:04d}", f"p{n}", "east", n % 2) for n in range(1000)]
+    official = ["test" if n < 200 else "tune" if n < 210 else "train" for n in range(1000)]
+    table = divide(manifest(people, given=official), given=wanted)
+    assert abs((table["part"] == "tune").sum() - images) <= 2
+    assert (table["part"] == "test").sum() == 200
+
+
 def test_a_given_split_that_tears_a_patient_apart_is_refused_or_left():
     people = [(f"i{n}", f"p{n // 2}", "east", n // 2 % 2) for n in range(200)]
     torn = manifest(people, given=["train", "test"] * 100)

@@ -111,7 +111,7 @@ def test_all_faults_are_told_at_once_with_their_place(root):
     annotate(root, "CHNCXR_0002_1", [BITMAPS[0], lung(bitmap(LEFT), "heart")])
     annotate(root, "CHNCXR_0003_1", [{**BITMAPS[0], "bitmap": {"origin": [1, 2], "data": "rubbish"}}])
     annotate(root, "CHNCXR_0004_1", [lung(shapes.Bitmap(70, 80, np.ones((20, 20), bool)))])
-    with pytest.raises(BadData, match="5 faults") as told:
+    with pytest.raises(BadData, match="6 faults") as told:
         ingest(root)
     expected = (
         "ds/ann/CHNCXR_0000_1.png.json line ", "CHNCXR_0001_1.png.json: is drawn for a picture of (90, 80)", "CHNCXR_0002_1.png.json: the class 'heart' is not in meta.json",

@@ -149,7 +149,7 @@ def test_all_faults_are_told_at_once_with_file_and_place(tmp_path):
     half.write_text(half.read_text()[:60])
     study(tmp_path, "b", 2, size=(100, 90))
     study(tmp_path, "c", 3, objects=[polygon("Fibrosis", (10, 10), (40, 40), (40, 10), (10, 40)), polygon("Fibrosis", (10, 10), (140, 10), (40, 40))])
-    study(tmp_path, "d", 3, annotation="1.2.3.4.3.json")
+    study(tmp_path, "d", 3, annotation="1.2.3.4.3.json", objects=[polygon("Pseudonodule", *BOX)])
     study(tmp_path, "e", 5, objects=[{"geometryType": "polygon", "points": {}}, {"geometryType": "cuboid", "classTitle": "Fibrosis"}])
     (tmp_path / "dicoms" / "f.dcm").write_bytes(b"\0" * 128 + b"DICM" + b"rubbish that is no header")
     (tmp_path / "list.csv").write_text("link\n../a.dcm\n/etc/b.dcm\n")
@@ -160,6 +160,7 @@ def test_all_faults_are_told_at_once_with_file_and_place(tmp_path):
         "annotations/9.8.7.6.3.json: object 1 (Fibrosis): the outline crosses", "object 2 (Fibrosis): reaches outside",
         "dicoms/d.dcm: has the SOP Instance UID 9.8.7.6.3 of dicoms/c.dcm", "9.8.7.6.5.json object 1: has no classTitle", "object 2 (Fibrosis)",
         "dicoms/f.dcm: its header tells of no picture", "list.csv line 2: '../a.dcm' leads out", "list.csv line 3: '/etc/b.dcm' leads out",
+        "'Pseudonodule' of 1 objects is no term",
     )  # fmt: skip
     for words in expected:
         assert words in str(told.value), words

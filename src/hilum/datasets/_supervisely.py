@@ -13,7 +13,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,15 +46,17 @@ class Told:
 
     remarks: list[Remark] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
+    terms: Counter[str] = field(default_factory=Counter)  # what objects are called, and how many are
 
     def remark(self, path: str, severity: str, rule: str, message: str) -> None:
         self.remarks.append(Remark(path, severity, rule, message))
 
-    def settle(self, what: str) -> list[Remark]:
-        """The remarks, where there is no fault. Raises `BadData` with every fault, and with what is wrong with outlines."""
+    def settle(self, what: str, known: Collection[str]) -> list[Remark]:
+        """The remarks, where there is no fault. Raises `BadData` with every fault, with what is wrong with outlines and with terms not `known`."""
         if self.faults:
             outlines = [f"{remark.path}: {remark.message}" for remark in self.remarks if remark.rule == SHAPE_FAULT]
-            raise BadData.listing(what, self.faults + outlines)
+            strange = [f"'{term}' of {count} objects is no term of this data set" for term, count in sorted(self.terms.items()) if term not in known]
+            raise BadData.listing(what, self.faults + outlines + strange)
         return self.remarks
 
 
@@ -115,6 +118,7 @@ def _drawn(place: str, number: str, one: Any, size: Size, told: Told) -> Drawn |
         return None
     for fault in shapes.faults(shape, size):
         told.remark(place, "error", SHAPE_FAULT, f"{number} ({term}): {fault}; draw it again")
+    told.terms[term.strip()] += 1
     return Drawn(term.strip(), written, where, str(one.get("labelerLogin") or "") or None)
 
 

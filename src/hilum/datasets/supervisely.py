@@ -70,7 +70,7 @@ def rows(root: Path) -> Iterator[Row | Remark]:
                 told.remark(kept.row.image, "info", DROPPED, f"{listed.row.image} has the same name and is kept")
     for listed in found.values():
         _check(root, listed, classes, told)
-    yield from told.settle(f"{root} is not a sound set in Supervisely's form")
+    yield from told.settle(f"{root} is not a sound set in Supervisely's form", TERMS)
     yield from (_row(listed) for listed in found.values())
 
 

@@ -95,7 +95,7 @@ def rows(root: Path) -> Iterator[Row | Remark]:
     patients = _patients(headers, lines, told)
     _strangers(root, headers, lines, told)
     made = [_row(place, header, paired.get(place), lines.get(place), patients[place], told) for place, header in headers.items()]
-    yield from told.settle(f"{root} is not a sound copy of UniData's set")
+    yield from told.settle(f"{root} is not a sound copy of UniData's set", TERMS)
     yield from made
 
 

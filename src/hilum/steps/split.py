@@ -24,7 +24,8 @@ from hilum.run import Run
 from hilum.steps import Progress, audit, cache
 from hilum.vocabulary import State, name_of
 
-VERSION = 1
+VERSION = 2
+LEAST_TUNE = 0.1  # of the tune part's share of the images: a given part below it chooses a threshold by chance
 
 
 def target(manifest: Manifest, wanted: str = "auto") -> str | None:
@@ -100,10 +101,17 @@ def _settled(table: pl.DataFrame, manifest: Manifest, settings: Split, kept: pl.
         raise BadData.listing("the given split cannot be used; set [split] given = 'ignore' to make one", torn or ["it has no train or no test part"])
     if settings.given == "ignore" or not sound:
         return {}, shares
-    if _rarer_state(told.filter(pl.col("part") == "tune")) < settings.minimum:
+    if _too_small(told, settings):
         # Too few to choose a threshold on: a tune part is dealt anew, out of all that is not for the test.
         told = told.filter(pl.col("part") == "test")
     return dict(zip(told["group"], told["part"], strict=True)), {part: shares[part] for part in ("train", "tune")}
+
+
+def _too_small(told: pl.DataFrame, settings: Split) -> bool:
+    """Whether a given split has no tune part worth the name. One that the recipe asks to "use" is taken as it is, if there is one."""
+    tune, rest = (told.filter(part) for part in (pl.col("part") == "tune", pl.col("part") != "test"))
+    asked_for = rest.height * settings.tune / (settings.train + settings.tune)
+    return not tune.height or (settings.given == "auto" and (_rarer_state(tune) < settings.minimum or tune.height < LEAST_TUNE * asked_for))
 
 
 def _torn(told: pl.DataFrame) -> list[str]:
@@ -187,7 +195,7 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
     table = split(readable, recipe.split, finding=finding, same=same, kept=_kept(run, recipe))
     store.write_table(run / "split.parquet", table)
     progress(1, 1)
-    return {"split.parquet": store.digest_of_table(table)}, summary(table, finding)
+    return {"split.parquet": store.digest_of_table(table)}, summary(table, finding) | {"given split": _given(manifest, table)}
 
 
 def _kept(run: Run, recipe: Recipe) -> pl.DataFrame | None:
@@ -199,6 +207,20 @@ def _kept(run: Run, recipe: Recipe) -> pl.DataFrame | None:
     own = run / "split.parquet"
     same_rules = own.exists() and run.done("split") and run.made_from("split")["split"] == recipe.section("split")
     return store.read_table(own) if same_rules else None
+
+
+def _given(manifest: Manifest, table: pl.DataFrame) -> str:
+    """What became of the split that the source comes with."""
+    told = table.join(manifest.table.select("image_id", "given_part"), on="image_id").drop_nulls("given_part")
+    moved = {part: rows.height for (part,), rows in told.filter(pl.col("given_part") != pl.col("part")).group_by("given_part")}
+    if not told.height:
+        return "none"
+    if not moved:
+        return "used"
+    if "test" in moved:
+        return "not used"
+    too_small = (told["given_part"] == "tune").sum()
+    return f"its test part used; tune dealt out of train, for {f'the given one holds {too_small} images' if too_small else 'it has none'}"
 
 
 def summary(table: pl.DataFrame, finding: str | None) -> dict[str, Any]:
