@@ -21,7 +21,7 @@ CARD = Card(
     "were learnt from drawings, so some pass, or are called inverted or turned. What is found here is to be looked at; nothing is turned or "
     "left out. bench/posture.py measures it.",
 )
-BLACK_SHARE, WHITE_SHARE = 0.4, 0.2  # at the ends of the range; at most 0.23 and 0.10 in real radiographs
+BLACK_SHARE, WHITE_SHARE = 0.27, 0.13  # at the ends of the range; at most 0.23 and 0.10 in real radiographs
 LEAST_SPREAD = 70  # levels of 256 that hold the middle 90 % of pixels; 114
 FEW_LEVELS = (17, 64)  # between the smallest and the largest value of the file; fewer are image-flat
 BORDER_SHARE = 0.65  # 0.61, in pictures that were padded to a square twice
