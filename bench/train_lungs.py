@@ -11,18 +11,21 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: threads that wait leave the processor to the others
 
-from hilum import shelf, store
-from hilum.exported import Contract, Exported
-from hilum.models import _export, compact
-from lung_sets import METRICS, SETS, WIDE, Drawn, measured, parted, read
+import numpy as np  # noqa: E402
+
+from hilum import lungs, shelf, store  # noqa: E402
+from hilum.exported import Contract, Exported  # noqa: E402
+from hilum.models import _export, compact  # noqa: E402
+from lung_sets import METRICS, SETS, WIDE, Drawn, measured, parted, read  # noqa: E402
 
 MOST = 6_000_000  # bytes
 SEED, SIZE, WINDOW = 0, 256, "percentiles"
@@ -49,7 +52,8 @@ def card(pictures: Drawn, learn: np.ndarray, tune: np.ndarray, settings: dict[st
             "small children, white lungs, and pictures that are mirrored or turned far are outside of what it has learnt. No medical device."
         ),
     )
-    return {**asdict(made), "recipe": json.dumps({**asdict(compact.Settings(**settings)), "seed": SEED}, sort_keys=True), "figures": json.dumps(figures)}
+    recipe = json.dumps({**asdict(compact.Settings(**settings)), "seed": SEED}, sort_keys=True)
+    return {**asdict(made), "recipe": recipe, "figures": json.dumps(figures)}
 
 
 def figures(work: Path, settings: dict[str, Any]) -> dict[str, str]:
@@ -70,8 +74,6 @@ def figures(work: Path, settings: dict[str, Any]) -> dict[str, str]:
 
 
 def checked(model: Exported, pictures: Drawn, rows: np.ndarray) -> str:
-    from hilum import lungs
-
     told = [measured(lungs.from_probabilities(model(pictures.images[row])["lungs"]), pictures.masks[row]) for row in rows]
     return ", ".join(f"{name} {np.nanmean([one[name] for one in told]):.4f}" for name in METRICS)
 
@@ -86,7 +88,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if missing := [name for name in SETS if not (arguments.data / name).is_dir()]:
         sys.exit(f"no {' and no '.join(missing)} in {arguments.data}")
-    settings = {"least_steps": arguments.steps, "epochs": 1, **WIDE, **{name: json.loads(value) for name, _, value in (one.partition("=") for one in arguments.set)}}
+    given = {name: json.loads(value) for name, _, value in (one.partition("=") for one in arguments.set)}
+    settings = {"least_steps": arguments.steps, "epochs": 1, **WIDE, **given}
     sets = [read(arguments.data, name, SIZE, arguments.work) for name in SETS]
     pictures = sets[0] + sets[1]
     learn, tune = parted(pictures.patients, np.arange(len(pictures.patients)))

@@ -316,7 +316,10 @@ def _matrix(draw: Draw, source: tuple[int, ...], corner: tuple[int, int]) -> np.
     down, across = draw.aspect**0.5, (-1.0 if draw.flip else 1.0) * draw.aspect**-0.5
     row, column = down * (top - middle_row - draw.shift_rows * height), across * (left - middle_column - draw.shift_columns * width)
     return np.array(
-        [[across * cosine, -sine * down, cosine * column - sine * row + middle_column], [across * sine, cosine * down, sine * column + cosine * row + middle_row]]
+        [
+            [across * cosine, -sine * down, cosine * column - sine * row + middle_column],
+            [across * sine, cosine * down, sine * column + cosine * row + middle_row],
+        ]
     )
 
 
