@@ -20,12 +20,12 @@ from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: threads that wait leave the processor to the others
 
-import numpy as np  # noqa: E402
+import numpy as np
 
-from hilum import lungs, shelf, store  # noqa: E402
-from hilum.exported import Contract, Exported  # noqa: E402
-from hilum.models import _export, compact  # noqa: E402
-from lung_sets import METRICS, SETS, WIDE, Drawn, measured, parted, read  # noqa: E402
+from hilum import lungs, shelf, store
+from hilum.exported import Contract, Exported
+from hilum.models import _export, compact
+from lung_sets import METRICS, SETS, WIDE, Drawn, measured, parted, read
 
 MOST = 6_000_000  # bytes
 SEED, SIZE, WINDOW = 0, 256, "percentiles"
