@@ -75,7 +75,7 @@ def restored(stream: bytes, size: int) -> list[bytes]:
     pieces.append(stream[-4:])
     check = 0
     for piece in pieces:
-        check = zlib.crc32(piece, check)
+        check = imagecodecs.deflate_crc32(piece, check)
     return [struct.pack(">I", sum(map(len, pieces)) - 4), *pieces, struct.pack(">I", check)]
 
 
@@ -85,6 +85,8 @@ def _chunk(name: bytes, content: bytes) -> bytes:
 
 def _parts(data: bytes) -> tuple[bytes, list[bytes], list[str]]:
     """Palette, pieces of the compressed stream, and what is left out of the picture. Raises ValueError for a broken chunk."""
+    import imagecodecs
+
     palette, parts, notes, at = b"", [], [], 8
     for _ in range(_MOST_CHUNKS):
         if at + 12 > len(data):
@@ -95,7 +97,7 @@ def _parts(data: bytes) -> tuple[bytes, list[bytes], list[str]]:
             raise ValueError(f"the file ends inside its chunk {name!r}")
         if name in (b"IHDR", b"PLTE", b"IDAT", b"acTL", b"tRNS", b"eXIf"):
             content = data[at + 8 : end]
-            if zlib.crc32(content, zlib.crc32(name)) != int.from_bytes(data[end : end + 4]):
+            if imagecodecs.deflate_crc32(data[at + 4 : end]) != int.from_bytes(data[end : end + 4]):
                 raise ValueError(f"the checksum of its chunk {name!r} is wrong")
             if name == b"IDAT":
                 parts.append(content)
