@@ -19,6 +19,7 @@ import numpy as np
 from hilum.errors import BadData
 
 READERS = 8  # threads that wait for the disk; they need no processor
+_WORTH_TWO = 1 << 20  # bytes of a batch from which a second thread pays
 _AT_ONCE = getattr(os, "RWF_NOWAIT", None)  # read what is in memory, and fail rather than wait for the disk
 
 
@@ -54,7 +55,10 @@ class Stack:
             return out
         places = memoryview(out).cast("B")
         wanted = [(places[at * self._bytes : (at + 1) * self._bytes], row * self._bytes) for at, row in enumerate(rows)]
-        late = [one for one in wanted if not self._at_once(*one)]
+        # Copying from the system's memory is what a large batch waits for, and two threads copy half as much again as one.
+        half = len(wanted) // 2 if out.nbytes >= _WORTH_TWO else 0
+        coming = self._pool.submit(self._not_at_once, wanted[:half]) if half else None
+        late = self._not_at_once(wanted[half:]) + (coming.result() if coming else [])
         if len(late) > 1:
             list(self._pool.map(lambda one: self._wait(*one), late))
         elif late:
@@ -69,6 +73,9 @@ class Stack:
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(READERS, "pictures")
+
+    def _not_at_once(self, wanted: Sequence[tuple[memoryview, int]]) -> list[tuple[memoryview, int]]:
+        return [one for one in wanted if not self._at_once(*one)]
 
     def _at_once(self, place: memoryview, offset: int) -> bool:
         """Read what needs no waiting; whether that was all."""
