@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom import Dataset
+from pydicom.valuerep import PersonName
 
 from dicom_files import NATIVE, write
 from hilum.errors import BadData
@@ -19,7 +20,8 @@ KEYWORDS = {
     0x00100040: "PatientSex", 0x00101010: "PatientAge", 0x00180015: "BodyPartExamined", 0x00181030: "ProtocolName",
     0x00181114: "EstimatedRadiographicMagnificationFactor", 0x00181164: "ImagerPixelSpacing", 0x00181400: "AcquisitionDeviceProcessingDescription",
     0x00185101: "ViewPosition", 0x0020000D: "StudyInstanceUID", 0x0020000E: "SeriesInstanceUID", 0x00200020: "PatientOrientation",
-    0x00200060: "Laterality", 0x00200062: "ImageLaterality", 0x00280010: "Rows", 0x00280011: "Columns", 0x00280030: "PixelSpacing",
+    0x00080008: "ImageType", 0x00080016: "SOPClassUID", 0x00080064: "ConversionType", 0x00100010: "PatientName", 0x00120062: "PatientIdentityRemoved",
+    0x00280301: "BurnedInAnnotation", 0x00280302: "RecognizableVisualFeatures", 0x00200060: "Laterality", 0x00200062: "ImageLaterality", 0x00280010: "Rows", 0x00280011: "Columns", 0x00280030: "PixelSpacing",
 }  # fmt: skip
 PIXELS = np.arange(48, dtype=np.uint16).reshape(6, 8)
 
@@ -36,8 +38,8 @@ def as_pydicom_tells(path: Path) -> dict[int, list[str]]:
     found = {}
     for tag, keyword in KEYWORDS.items():
         value = (plain.file_meta if tag >> 16 == 2 else plain).get(keyword)
-        values = [] if value is None else [value] if isinstance(value, str | int | float) else list(value)
-        found[tag] = [str(getattr(one, "original_string", one)).strip() for one in values if str(one).strip()]
+        values = [] if value is None else [value] if isinstance(value, str | int | float | PersonName) else list(value)
+        found[tag] = [str(one if isinstance(one, PersonName) else getattr(one, "original_string", one)).strip() for one in values if str(one).strip()]
     return found
 
 

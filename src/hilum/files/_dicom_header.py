@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hilum.files import _dicom_parsing, raster
+from hilum.files import _dicom_parsing, _dicom_text, raster
 from hilum.files._dicom_walk import CODE, CODES, NUMBER, SYNTAX, WANTED, Facts, walked
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ class Header:
     modality: str | None = None
     body_part: str | None = None
     syntax: str | None = None  # UID of the transfer syntax
+    text: tuple[str, ...] = ()  # what it tells of writing and of names, words of `_dicom_text.TOLD`
 
 
 def read(path: Path) -> Header:
@@ -92,8 +93,9 @@ def of_dataset(dataset: Dataset) -> Facts:
 def _as_text(value: object) -> str:
     if isinstance(value, list | tuple) or type(value).__name__ == "MultiValue":
         return "\\".join(_as_text(one) for one in value)
-    # A decimal as the file wrote it: a number would lose its trailing zeros.
-    return "" if value is None else str(getattr(value, "original_string", None) or value)
+    # A decimal as the file wrote it: a number would lose its trailing zeros. A name has its bytes there.
+    written = getattr(value, "original_string", None)
+    return "" if value is None else str(written if isinstance(written, str) and written else value)
 
 
 # --------------------------------------------------------------------------------------------------------------------------- meaning
@@ -111,7 +113,7 @@ def header(facts: Facts) -> Header:
         (rows, columns) if rows and columns else None,
         spacing, view_from, spacing_from, _orientation(facts),
         _text(facts, 0x00200062) or _text(facts, 0x00200060),
-        _text(facts, 0x00080060), _text(facts, 0x00180015), _text(facts, SYNTAX),
+        _text(facts, 0x00080060), _text(facts, 0x00180015), _text(facts, SYNTAX), _dicom_text.told(facts),
     )  # fmt: skip
 
 

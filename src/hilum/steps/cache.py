@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from hilum import cached, lungs, shapes, store
+from hilum import cached, lettering, lungs, shapes, store
 from hilum.cached import FACTS, Cache
 from hilum.errors import BadData, CannotWrite
 from hilum.files import dicom, picture, raster
@@ -31,7 +31,7 @@ from hilum.recipe import Pixels, Recipe
 from hilum.run import Run
 from hilum.steps import Progress, quietly
 
-VERSION = 3  # change it when the same file and recipe give other pixels or facts
+VERSION = 4  # change it when the same file and recipe give other pixels or facts
 MASKS = ("lung_mask", "right_lung_mask", "left_lung_mask")
 THREADS = max(2, min(8, os.cpu_count() or 1))  # the codecs, OpenCV and the digests release Python's lock
 AHEAD = 4 * THREADS  # images whose facts may wait for those of an earlier one
@@ -40,11 +40,13 @@ SETTLE_EVERY = 256  # images between two forced writes to the disk
 
 def name(pixels: Pixels) -> str:
     told = {"size": pixels.size, "window": pixels.window, "version": VERSION}
-    return store.digest(told if pixels.depth == 8 else {**told, "depth": pixels.depth})
+    return store.digest({**told, **({"depth": pixels.depth} if pixels.depth != 8 else {}), **({"text": True} if pixels.text else {})})
 
 
 def fill(manifest: Manifest, pixels: Pixels, parent: Path, progress: Progress = quietly) -> Cache:
     """Bring `parent/<name>` up to date with the manifest: new and changed files are read, all others left as they are."""
+    if pixels.text:
+        lettering.reader()  # what is missing is told before anything is read
     folder = parent / name(pixels)
     journal = folder / "journal.jsonl"
     try:
@@ -158,7 +160,7 @@ def _read(root: Path, image: Mapping[str, Any], pixels: Pixels) -> tuple[dict[st
         facts["error"] = str(fault).replace(f"{root}/", "")
     else:
         square = prepare(file.radiograph(), pixels.size, pixels.window, pixels.depth)
-        facts |= _seen(file)
+        facts |= _seen(file) | (_written(file) if pixels.text else {})
         facts["fingerprint"] = fingerprint(square, file.values.shape)
         try:
             mask = _mask(root, image, file, pixels.size, facts)
@@ -173,7 +175,14 @@ def _seen(file: raster.Raster | dicom.Dicom) -> dict[str, Any]:
     return {
         "file_digest": file.file_digest, "pixel_digest": file.pixel_digest, "height": file.values.shape[0], "width": file.values.shape[1],
         "kind": file.kind, "colour": file.colour, "bits": 8 * file.values.dtype.itemsize, "minimum": int(file.values.min()), "maximum": int(file.values.max()),
+        "header_text": ",".join(file.header.text) if isinstance(file, dicom.Dicom) else None,
     }  # fmt: skip
+
+
+def _written(file: raster.Raster | dicom.Dicom) -> dict[str, Any]:
+    """How much is written in the whole picture; what, is not kept."""
+    seen = lettering.read((file.radiograph().pixels * 255).round().astype(np.uint8))
+    return {"text_words": seen.words, "text_longest": seen.longest, "text_share": seen.share}
 
 
 def _mask(root: Path, image: Mapping[str, Any], file: raster.Raster | dicom.Dicom, to: int, facts: dict[str, Any]) -> np.ndarray:
