@@ -80,7 +80,8 @@ def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Finding]:
 
 
 def _captures(said: pl.DataFrame) -> Iterator[Finding]:
-    counted = said.with_columns(captured=pl.col("header_text").list.contains("capture")).with_columns(share=pl.col("captured").mean().over("source"), all=pl.len().over("source"))
+    marked = said.with_columns(captured=pl.col("header_text").list.contains("capture"))
+    counted = marked.with_columns(share=pl.col("captured").mean().over("source"), all=pl.len().over("source"))
     captured = counted.filter("captured")
     common = (pl.col("share") > MOST) & (pl.col("all") > 1)
     words = "a secondary capture, by its SOP class, Conversion Type or Image Type"
