@@ -18,7 +18,7 @@ import numpy as np
 from hilum.errors import MissingExtra
 
 SURE = 0.8  # of a line's words, below which ribs and lines are read for letters
-MARKERS = frozenset(["ERECT", "INSPIRATION", "INSPIRED", "LEFT", "LYING", "MOBILE", "PORTABLE", "RIGHT", "SEMIERECT", "SITTING", "STANDING", "SUPINE", "UPRIGHT"])
+MARKERS = frozenset(("ERECT", "INSPIRATION", "LEFT", "LYING", "MOBILE", "PORTABLE", "RIGHT", "SEMIERECT", "SITTING", "STANDING", "SUPINE", "UPRIGHT"))
 _ONE_AT_A_TIME = Lock()  # it uses all cores by itself, and takes much memory
 
 Line = tuple[str, float, np.ndarray]  # text, how sure from 0 to 1, its box as (4, 2) corners x, y in pixels

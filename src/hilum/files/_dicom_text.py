@@ -13,14 +13,18 @@ from hilum.files._dicom_walk import Facts
 TOLD = BURNT_IN, RECOGNIZABLE, CAPTURE, IDENTITY = "burnt in", "recognizable", "capture", "identity"
 _SECONDARY_CAPTURE = re.compile(r"1\.2\.840\.10008\.5\.1\.4\.1\.1\.7(\.[1-4])?")
 _FROM_SCREEN_OR_PAPER = ("WSD", "DRW", "SD", "DV")  # workstation, drawing, scanned document, digitized video
-_NOBODY = frozenset(["ANON", "ANONYM", "ANONYMOUS", "ANONYMIZED", "ANONYMISED", "CASE", "DEIDENTIFIED", "DOE", "EXAMPLE", "NAME", "NOBODY", "NONE", "PATIENT", "PHANTOM", "REMOVED", "SUBJECT", "TEST", "UNKNOWN"])
+_NOBODY = frozenset((  # what anonymising and tests leave in a name's place
+    "ANON", "ANONYM", "ANONYMOUS", "ANONYMIZED", "ANONYMISED", "CASE", "DEIDENTIFIED", "DOE", "EXAMPLE", "NAME", "NOBODY", "NONE", "PATIENT",
+    "PHANTOM", "REMOVED", "SUBJECT", "TEST", "UNKNOWN",
+))  # fmt: skip
 _LONG_NUMBER = re.compile(r"\d{5,}")
 
 
 def told(facts: Facts) -> tuple[str, ...]:
     """In the order of `TOLD`; empty where the header says nothing of the kind."""
     image_type = _word(facts, 0x00080008).split("\\")
-    captured = _SECONDARY_CAPTURE.fullmatch(_word(facts, 0x00080016)) or _word(facts, 0x00080064) in _FROM_SCREEN_OR_PAPER or image_type[:2] == ["DERIVED", "SECONDARY"]
+    by_class, by_type = _SECONDARY_CAPTURE.fullmatch(_word(facts, 0x00080016)), image_type[:2] == ["DERIVED", "SECONDARY"]
+    captured = by_class or by_type or _word(facts, 0x00080064) in _FROM_SCREEN_OR_PAPER
     name, number = _word(facts, 0x00100010), _word(facts, 0x00100020)
     kept = _word(facts, 0x00120062) == "NO" and (_of_a_person(name) or _of_a_person(number) or _LONG_NUMBER.fullmatch(number))
     holds = (_word(facts, 0x00280301) == "YES", _word(facts, 0x00280302) == "YES", captured, kept)
