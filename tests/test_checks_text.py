@@ -72,7 +72,7 @@ def test_a_source_of_captures_is_one_finding(tmp_path):
 
 def test_what_is_read_in_the_pictures_is_counted_and_not_kept(tmp_path, monkeypatch):
     box = np.array([[10, 10], [29, 10], [29, 19], [10, 19]], float)
-    written = {1: [("R", 0.99, box)], 2: [("SUPINE", 0.99, box), ("PA", 0.9, box)], 3: [("Musterfrau", 0.9, box)], 4: [("a b c", 0.99, box)], 5: [("Musterfrau", 0.5, box)]}
+    written = {1: [("R", 0.99, box)], 2: [("SUPINE", 0.99, box), ("PA", 0.9, box), ("OG", 0.9, box), ("R", 0.9, box)], 3: [("Musterfrau", 0.9, box)], 4: [("a b c", 0.99, box)], 5: [("Musterfrau", 0.5, box)]}
     monkeypatch.setattr(lettering, "reader", lambda: lambda picture: written[int(picture[0, 0])])
     paths = [tmp_path / f"{n}.png" for n in written]
     for n, path in zip(written, paths, strict=True):
@@ -81,8 +81,8 @@ def test_what_is_read_in_the_pictures_is_counted_and_not_kept(tmp_path, monkeypa
         raster.write_png(path, picture)
     found, filled = checked(tmp_path, *paths, read=True)
     assert [(one.rule, one.image_id) for one in found] == [("text-seen", "set/3"), ("text-seen", "set/4")]
-    assert found[0].message == "3.png: 1 words, the longest of 10 letters, cover 10.0 % of the picture"
-    assert filled.index["text_words"].to_list() == [1, 2, 1, 3, 0]
+    assert found[0].message == "3.png: 1 word(s) beside side markers, the longest of 10 letters, cover 10.0 % of the picture"
+    assert filled.index["text_words"].to_list() == [0, 1, 1, 3, 0]
     everything = b"".join(path.read_bytes() for path in filled.folder.iterdir())
     assert b"Musterfrau" not in everything
 

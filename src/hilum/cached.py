@@ -49,9 +49,9 @@ FACTS = {
     "right_pixels": pl.Int64,  # of the lungs in the file's own pixels
     "left_pixels": pl.Int64,
     "header_text": pl.String,  # what a DICOM header tells of writing and names, see `hilum.files._dicom_text`, by commas; null: another kind
-    "text_words": pl.Int64,  # words read in the picture, see `hilum.lettering`; null: not read
-    "text_longest": pl.Int64,  # letters of the longest word that is no marker's
-    "text_share": pl.Float64,  # of the picture, that text covers
+    "text_words": pl.Int64,  # words read in the picture but a side marker's, see `hilum.lettering`; null: not read
+    "text_longest": pl.Int64,  # letters of the longest of them
+    "text_share": pl.Float64,  # of the picture, that they cover
     "cached_digest": pl.String,  # of both cached pictures, see `digest_of_pictures`
 }
 IMAGES = {8: "images.u8", 16: "images.u16"}  # by depth

@@ -18,7 +18,9 @@ import numpy as np
 from hilum.errors import MissingExtra
 
 SURE = 0.8  # of a line's words, below which ribs and lines are read for letters
-MARKERS = frozenset(("ERECT", "INSPIRATION", "LEFT", "LYING", "MOBILE", "PORTABLE", "RIGHT", "SEMIERECT", "SITTING", "STANDING", "SUPINE", "UPRIGHT"))
+MARKERS = frozenset((  # words of a side marker, which is in its place
+    "R", "L", "AP", "PA", "ERECT", "INSPIRATION", "LEFT", "LYING", "MOBILE", "PORTABLE", "RIGHT", "SEMIERECT", "SITTING", "STANDING", "SUPINE", "UPRIGHT",
+))  # fmt: skip
 _ONE_AT_A_TIME = Lock()  # it uses all cores by itself, and takes much memory
 
 Line = tuple[str, float, np.ndarray]  # text, how sure from 0 to 1, its box as (4, 2) corners x, y in pixels
@@ -26,9 +28,9 @@ Line = tuple[str, float, np.ndarray]  # text, how sure from 0 to 1, its box as (
 
 @dataclass(frozen=True)
 class Lettering:
-    words: int
-    longest: int  # letters of the longest word that is none of `MARKERS`; 0: there is none
-    share: float  # of the picture that the lines' boxes cover, 0 to 1
+    words: int  # that are none of `MARKERS`
+    longest: int  # letters of the longest of them; 0: there is none
+    share: float  # of the picture that the boxes of their lines cover, 0 to 1
 
 
 def read(picture: np.ndarray) -> Lettering:
@@ -41,10 +43,10 @@ def read(picture: np.ndarray) -> Lettering:
 def _counted(lines: Iterable[Line], size: tuple[int, int]) -> Lettering:
     covered, words = np.zeros(size, np.uint8), []
     for text, sure, box in lines:
-        if found := [word for word in re.split(r"[\W_]+", text) if word] if sure >= SURE else []:
+        if found := [word for word in re.split(r"[\W_]+", text) if word and word.upper() not in MARKERS] if sure >= SURE else []:
             words += found
             cv2.fillConvexPoly(covered, np.round(box).astype(np.int32), 1)
-    longest = max((sum(map(str.isalpha, word)) for word in words if word.upper() not in MARKERS), default=0)
+    longest = max((sum(map(str.isalpha, word)) for word in words), default=0)
     return Lettering(len(words), longest, round(float(covered.mean()), 6))
 
 

@@ -75,7 +75,7 @@ def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Finding]:
     yield from _captures(said)
     much = pictures.filter((pl.col("text_words") >= WORDS) | (pl.col("text_longest") >= LETTERS))
     percent = (100 * pl.col("text_share")).round(1)
-    message = pl.format("{}: {} words, the longest of {} letters, cover {} % of the picture", "path", "text_words", "text_longest", percent)
+    message = pl.format("{}: {} word(s) beside side markers, the longest of {} letters, cover {} % of the picture", "path", "text_words", "text_longest", percent)
     yield from SEEN.found(much.select("image_id", message=message))
 
 
