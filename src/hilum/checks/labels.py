@@ -72,7 +72,8 @@ def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Finding]:
 
 def _against_reading(manifest: Manifest) -> Iterator[Finding]:
     read = manifest.table.select("image_id", "reading").filter(pl.col("reading").is_not_null())
-    labels = manifest.labels.join(read, on="image_id").filter(~pl.col("concept").str.starts_with(LOCAL))
+    own = pl.col("words").is_null()  # a label that quotes the reading was read from it
+    labels = manifest.labels.join(read, on="image_id").filter(own & ~pl.col("concept").str.starts_with(LOCAL))
     present = labels.filter((pl.col("state") == State.PRESENT) & pl.col("reading").str.contains(NORMAL))
     stated = pl.col("reading").str.replace_all(_NOT_STATED, " ")
     absent = labels.filter(pl.col("state") == State.ABSENT).group_by("concept")
