@@ -242,7 +242,7 @@ def test_the_same_values_as_pydicoms_own_decoders():
             try:
                 plain = dcmread(path, force=True)
                 theirs = plain.pixel_array.astype(int)
-            except Exception:  # noqa: BLE001  # what pydicom cannot read without its plug-ins says nothing of us
+            except (AttributeError, RuntimeError, ValueError):  # no picture, or none that pydicom reads without its plug-ins: it says nothing of us
                 continue
         try:
             file = dicom.read(path)

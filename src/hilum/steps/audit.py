@@ -5,6 +5,7 @@ Nothing is decoded, changed or left out here.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from inspect import signature
 from typing import Any
 
@@ -13,7 +14,7 @@ import polars as pl
 from hilum import posture, shelf, store
 from hilum.checks.duplicates import DUPLICATES
 from hilum.errors import NotFound
-from hilum.findings import COLUMNS, Finding
+from hilum.findings import COLUMNS, Finding, Rule
 from hilum.manifest import SEVERITIES, Manifest
 from hilum.recipe import Recipe
 from hilum.run import Run
@@ -33,7 +34,6 @@ def audit(manifest: Manifest, facts: pl.DataFrame, pictures: cache.Cache | None 
     the checks that look at the pictures themselves. Without it these say nothing.
     """
     modules = [shelf.load("checks", name) for name in shelf.names("checks")]
-    remedies = {rule.name: rule.remedy for module in modules for rule in module.RULES}
     seen: list[Finding] = []
     for module in modules:
         shown = {"cache": pictures} if "cache" in signature(module.check).parameters else {}
@@ -41,7 +41,13 @@ def audit(manifest: Manifest, facts: pl.DataFrame, pictures: cache.Cache | None 
     told = tuple(seen)
     for module in modules:
         seen += module.afterwards(manifest, told) if hasattr(module, "afterwards") else ()
-    rows = [(one.rule, one.severity, one.image_id, one.other_image_id, one.message, remedies[one.rule]) for one in seen]
+    return table(seen, [rule for module in modules for rule in module.RULES])
+
+
+def table(found: Iterable[Finding], rules: Iterable[Rule]) -> pl.DataFrame:
+    """Findings as `hilum.findings.COLUMNS`, worst first, with the remedies of the rules they break."""
+    remedies = {rule.name: rule.remedy for rule in rules}
+    rows = [(one.rule, one.severity, one.image_id, one.other_image_id, one.message, remedies[one.rule]) for one in found]
     by_severity = pl.col("severity").cast(pl.Enum(SEVERITIES))
     return pl.DataFrame(rows, schema=COLUMNS, orient="row").sort(by_severity, "rule", "image_id", "other_image_id", "message")
 

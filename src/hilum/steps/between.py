@@ -21,8 +21,8 @@ import polars as pl
 
 from hilum import doubles, known, shelf, store
 from hilum.errors import HilumError
-from hilum.findings import COLUMNS, Finding, Rule
-from hilum.manifest import SEVERITIES, Manifest
+from hilum.findings import Finding, Rule
+from hilum.manifest import Manifest
 from hilum.run import Run
 from hilum.steps import audit, cache
 from hilum.steps._training import TRAINING
@@ -127,10 +127,7 @@ def between(members: Sequence[Member]) -> tuple[pl.DataFrame, pl.DataFrame]:
         tables.append(pairs)
         found += [*_overlap(first, second), *_shared(first, second, pairs), *_patients(first, second, pairs)]
         found += [*_trained(first, second, pairs), *_trained(second, first, _turned(pairs))]
-    remedies = {rule.name: rule.remedy for rule in RULES}
-    rows = [(one.rule, one.severity, one.image_id, one.other_image_id, one.message, remedies[one.rule]) for one in found]
-    by_severity = pl.col("severity").cast(pl.Enum(SEVERITIES))
-    return pl.DataFrame(rows, schema=COLUMNS, orient="row").sort(by_severity, "rule", "message"), pl.concat(tables)
+    return audit.table(found, RULES), pl.concat(tables)
 
 
 def same_pictures(first: Member, second: Member) -> pl.DataFrame:
