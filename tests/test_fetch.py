@@ -538,7 +538,7 @@ def test_the_command_shows_the_terms_and_refuses_without_a_yes(served, one, serv
 
 @pytest.mark.parametrize("answer", ["y\n", "n\n", ""])
 def test_on_a_terminal_the_command_asks(pooch, served, server, tmp_path, monkeypatch, answer):
-    monkeypatch.setattr("hilum.cli.at_a_terminal", lambda: True)
+    monkeypatch.setattr("hilum.cli.data.at_a_terminal", lambda: True)
     done = CliRunner().invoke(app, ["fetch", "montgomery", "--to", str(tmp_path / "set")], input=answer)
     assert "Do you accept" in done.output
     assert (done.exit_code == 0) == bool(server.asked) == (tmp_path / "set").exists() == (answer == "y\n")

@@ -1,0 +1,98 @@
+"""What the verbs share: the application, the arguments that several take, and the performing of a run's steps."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hilum import __version__, printed
+
+if TYPE_CHECKING:
+    from hilum.recipe import Recipe
+    from hilum.run import Run
+
+app = typer.Typer(
+    no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None,
+    help="Folders of chest radiographs in; checked data, patient-safe splits, lung masks, findings, anomaly maps and honest figures out.",
+)  # fmt: skip
+
+Source = Annotated[Path, typer.Argument(help="A folder of radiographs, a recipe (.toml), or the folder of a run.", show_default=False)]
+Others = Annotated[list[Path] | None, typer.Argument(help="More sets, audited too and compared with it and one another.", show_default=False)]
+To = Annotated[Path | None, typer.Option("--to", help="The run's folder; runs/NAME where it is not given.", show_default=False)]
+Quick = Annotated[bool, typer.Option("--quick", help="The same job in a fraction of the time, with weaker models.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON; progress goes to standard error in any case.")]
+
+Fixes = Annotated[Path | None, typer.Option("--fixes", help="A file of corrections, as `hilum fix` writes it.", show_default=False)]
+
+
+class Level(StrEnum):
+    never = "never"
+    error = "error"
+    warning = "warning"
+    info = "info"
+
+
+FailOn = Annotated[Level, typer.Option("--fail-on", help="Exit with code 1 where the audit has findings of this severity or worse.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"hilum {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False) -> None:
+    pass
+
+
+def perform(source: Path, to: Path | None, quick: bool, until: str, as_json: bool, fixes: Path | None = None) -> Path:
+    """Do the steps up to `until`, telling of each; returns the run's folder."""
+    _, run, told = performed(source, to, quick, until, as_json, fixes)
+    if as_json:
+        print_steps(run, told)
+    return run.folder
+
+
+def performed(
+    source: Path, to: Path | None, quick: bool, until: str, as_json: bool, fixes: Path | None = None
+) -> tuple[Recipe, Run, dict[str, Any]]:
+    recipe, run = meant(source, to, quick)
+    if fixes:
+        recipe = recipe.corrected_by(fixes)
+    return recipe, run, chain_of(recipe, run, until, as_json)
+
+
+def chain_of(recipe: Recipe, run: Run, until: str, as_json: bool) -> dict[str, Any]:
+    """Do the steps up to `until`, telling of each on a line; their summaries by name."""
+    from hilum.steps import chain
+
+    told = {}
+    for done in chain.perform(run, recipe, printed.watch, until=until):
+        told[done.step] = done.summary
+        state = "kept" if done.kept else f"{done.seconds:.1f} s"
+        typer.echo(f"{done.step:9} {state:>8}  {printed.line(done.summary)}", err=as_json)
+    return told
+
+
+def print_steps(run: Run, told: dict[str, Any]) -> None:
+    typer.echo(json.dumps({"run": str(run.folder), "steps": told}, indent=1))
+
+
+def meant(source: Path, to: Path | None, quick: bool) -> tuple[Recipe, Run]:
+    """The recipe and run that the arguments name."""
+    from hilum.recipe import Data, Recipe
+    from hilum.run import Run
+
+    if source.suffix == ".toml":
+        recipe = Recipe.read(source)
+    elif (source / "recipe.toml").exists() and to is None:
+        recipe, to = Run(source).recipe(), source
+    else:
+        recipe = Recipe(data=Data(folder=str(source.resolve())))
+    name = source.stem if source.suffix == ".toml" else source.resolve().name
+    return recipe.quick() if quick else recipe, Run(to or Path("runs") / name)

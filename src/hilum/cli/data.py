@@ -1,0 +1,162 @@
+"""Data sets: which there are, what they say, what is wrong with them, and in which other forms they go on."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hilum import printed
+from hilum.cli._app import Json, Quick, Source, To, app, chain_of, meant, performed, print_steps
+
+
+@app.command(epilog="Examples: hilum labels data/montgomery data/shenzhen; hilum labels data/chest --map infiltration=consolidation")
+def labels(
+    folder: Annotated[Path, typer.Argument(help="A folder of radiographs.", show_default=False)],
+    other: Annotated[Path | None, typer.Argument(help="A second one, to lay its words beside the first one's.", show_default=False)] = None,
+    image: Annotated[str | None, typer.Option("--image", help="Every label of this image, with the words it was read from.", show_default=False)] = None,
+    changes: Annotated[list[str] | None, typer.Option("--map", metavar="TERM=CONCEPT", help="Try another mapping, and see what it changes.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Tell where labels come from: the ledger, one image's, the crosswalk of two sets, or what a change of mapping changes."""
+    from hilum.steps import ingest as reading
+    from hilum.steps import labels as step
+
+    pairs = [change.partition("=") for change in changes or ()]
+    if not all(concept for _, _, concept in pairs):
+        raise typer.BadParameter("expected TERM=CONCEPT", param_hint="--map")
+    manifest = reading.ingest(folder)
+    if pairs:
+        table = step.remapped(manifest, {term: concept for term, _, concept in pairs})
+    elif image:
+        table = step.cells(manifest, image)
+    else:
+        table = step.crosswalk(manifest, reading.ingest(other)) if other else step.ledger(manifest)
+    typer.echo(json.dumps(table.to_dicts(), indent=1) if as_json else printed.columns(table))
+
+
+@app.command(epilog="Example: hilum merge data/montgomery data/shenzhen --to runs/both")
+def merge(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of radiographs, in any order.", show_default=False)],
+    to: Annotated[Path, typer.Option("--to", help="The run's folder; `hilum run` on it goes on from there.", show_default=False)],
+    quick: Quick = False,
+    as_json: Json = False,
+) -> None:
+    """Write one table of several data sets, with aligned labels; patients keep their data set's name."""
+    from hilum.recipe import Data, Recipe
+    from hilum.run import Run
+
+    folder, *also = (str(path.resolve()) for path in folders)
+    recipe = Recipe(data=Data(folder=folder, also=tuple(also)))
+    told = chain_of(recipe.quick() if quick else recipe, Run(to), "ingest", as_json)
+    if as_json:
+        print_steps(Run(to), told)
+
+
+@app.command(epilog="Example: hilum export coco runs/chest exported/chest")
+def export(
+    form: Annotated[str, typer.Argument(metavar="FORMAT", help="coco, imagefolder, tables (CSV) or xrv (TorchXRayVision).", show_default=False)],
+    source: Source,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write it; must be empty or not there.", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """Write the table, and with it the pictures, in a form that other programs read; by part where the source is a run with a split."""
+    from hilum.steps import export as step
+
+    told = step.export(form, source, folder)
+    typer.echo(json.dumps(told, indent=1) if as_json else f"{folder}  {printed.line(told)}")
+
+
+@app.command(epilog="Examples: hilum fix runs/chest; hilum fix runs/chest --rule image-unreadable --rule duplicate-file --to fixes.toml")
+def fix(
+    source: Source,
+    rules: Annotated[list[str] | None, typer.Option("--rule", help="Findings of this rule; may be given again.", show_default=False)] = None,
+    images: Annotated[list[str] | None, typer.Option("--image", help="Findings of this image; may be given again.", show_default=False)] = None,
+    to: Annotated[Path | None, typer.Option("--to", help="The file of corrections to write.", show_default=False)] = None,
+    as_json: Json = False,
+) -> None:
+    """Turn findings of the audit into a file of corrections to look at, change and give to `hilum run`; or list what could be fixed."""
+    from hilum.steps import fix as step
+
+    recipe, run = meant(source, None, False)
+    chain_of(recipe, run, "audit", True)
+    told = step.fix(run, source, rules or (), images or (), to)
+    typer.echo(json.dumps(told.to_dicts(), indent=1) if as_json else printed.columns(told))
+
+
+@app.command(epilog="Example: hilum card data/chest --to runs/chest")
+def card(
+    source: Source,
+    to: To = None,
+    pictures: Annotated[bool, typer.Option("--pictures", help="Add sample pictures of each class; mind the licence before you pass the card on.")] = False,
+    quick: Quick = False,
+    as_json: Json = False,
+) -> None:
+    """Write the data card, for readers and machines, into the run's folder `card`, with what published cards state beside what was found."""
+    from hilum.steps import card as step
+
+    recipe, run, told = performed(source, to, quick, step.UNTIL, as_json)
+    written = step.write(run, recipe, pictures=pictures)
+    typer.echo(f"{'card':9} {'':>8}  {printed.line(written.summary)}", err=as_json)
+    if as_json:
+        print_steps(run, {**told, "card": written.as_dict()})
+
+
+@app.command(epilog="Example: hilum example kaggle_masks demo/data --images 120 --seed 1")
+def example(
+    dataset: Annotated[str, typer.Argument(help="A data set's name, see `hilum datasets`.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(help="Where to write it; must be empty or not there.", show_default=False)],
+    images: Annotated[int, typer.Option("--images", min=4, help="How many pictures.")] = 24,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same files.")] = 0,
+) -> None:
+    """Write a made-up copy of a data set's layout: invented pictures, exact masks, readings."""
+    from hilum.steps import ingest as step
+
+    step.example(dataset, folder, images=images, seed=seed)
+    typer.echo(f"{images} made-up pictures in the layout of {dataset}: {folder}")
+
+
+@app.command(epilog="Examples: hilum datasets kermany; hilum datasets --json")
+def datasets(
+    name: Annotated[str | None, typer.Argument(help="One set's name, for all that is known of it.", show_default=False)] = None,
+    as_json: Json = False,
+) -> None:
+    """The data sets that are read, and others that are only known, with what a person needs to choose among them."""
+    from dataclasses import asdict
+
+    from hilum import known
+    from hilum.steps import fetch as step
+
+    told = [known.known(one) for one in ([name] if name else known.names())]
+    if as_json:
+        typer.echo(json.dumps({about.name: asdict(about) for about in told}, indent=1))
+    elif name:
+        typer.echo(step.describe(told[0]))
+    else:
+        typer.echo("\n".join(map(step.line, told)) + "\n\nAll of one: hilum datasets NAME. To get it: hilum fetch NAME")
+
+
+@app.command(epilog="Example: hilum fetch kermany --to data/kermany --accept")
+def fetch(
+    name: Annotated[str, typer.Argument(help="A data set's name, see `hilum datasets`.", show_default=False)],
+    to: Annotated[Path | None, typer.Option("--to", help="The folder for it; data/NAME where it is not given.", show_default=False)] = None,
+    accept: Annotated[bool, typer.Option("--accept", help="Accept the licence that is shown, without being asked.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show a data set and its licence, fetch it where anybody may, and say what else there is to do."""
+    from hilum import known
+    from hilum.steps import fetch as step
+
+    about, folder = known.known(name), to or Path("data") / name
+    typer.echo(step.terms(about), err=as_json)
+    ask = bool(about.files) and not accept and at_a_terminal()
+    accepted = accept or (ask and typer.confirm("\nDo you accept the licence, and shall this be fetched?", err=True))
+    told = step.fetch(about, folder, accepted=accepted, watch=printed.watch)
+    typer.echo(json.dumps(told, indent=1) if as_json else step.told(told))
+
+
+def at_a_terminal() -> bool:
+    return sys.stdin.isatty()

@@ -1,0 +1,1 @@
+"""Runs that are judged: looked at again, and beside one another."""

@@ -1,0 +1,37 @@
+"""Single pictures, without a run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hilum import printed
+from hilum.cli._app import Json, app
+
+
+@app.command(epilog="Example: hilum show image.dcm --to picture.png")
+def show(
+    image: Annotated[Path, typer.Argument(help="A DICOM, PNG, JPEG or TIFF file.", show_default=False)],
+    to: Annotated[Path | None, typer.Option("--to", help="The PNG to draw; else NAME.shown.png, here.", show_default=False)] = None, as_json: Json = False,
+) -> None:
+    """Tell what a picture's file says and what is applied to its values, and draw it: bright is dense."""
+    from hilum.steps import show as step
+
+    typer.echo(step.show(image, to, as_json))
+
+
+@app.command(epilog="Examples: hilum lungs image.png --to out; hilum lungs data/chest 'more/*.dcm' --to out --json")
+def lungs(
+    images: Annotated[list[str], typer.Argument(help="PNG, JPEG, TIFF or DICOM files, folders of them, or patterns in quotes.", show_default=False)],
+    to: Annotated[Path, typer.Option("--to", help="Where masks, overlays and the table lungs.csv are written.")] = Path("lungs"),
+    model: Annotated[Path | None, typer.Option("--model", help="A lung model of your own; else the one that comes with Hilum.", show_default=False)] = None,
+    as_json: Json = False,
+) -> None:
+    """Find the lungs in pictures: masks in the file's own pixels, overlays, and a table of areas, widths and quality. Needs no PyTorch."""
+    from hilum.steps import lungs as step
+
+    rows, faults = step.find(images, to, model=model, watch=printed.watch)
+    printed.told(json.dumps(rows, indent=1) if as_json else step.lines(rows, to), faults)
