@@ -46,10 +46,15 @@ def make_up_models(run, recipe):
     planned = planned if learnt else planned.clear()
     masks = [np.roll(pictured.masks[pictured.rows([image])[0]], int(rng.integers(5)), axis=0) for image in planned["image_id"]]
     store.write_bytes(run / segment.MASKS, b"".join(mask.tobytes() for mask in masks))
-    index = [[image, row, finder, 1, 1, 0.95] for row, (image, finder) in enumerate(planned.select("image_id", "finder").iter_rows())]
-    store.write_table(run / segment.INDEX, pl.DataFrame(index, schema=segment.LUNGS, orient="row"))
+    index = [[image, row, finder, 1, 1, 0.95 if row else 0.42] for row, (image, finder) in enumerate(planned.select("image_id", "finder").iter_rows())]
+    found = pl.DataFrame(index, schema=segment.LUNGS, orient="row")
+    store.write_table(run / segment.INDEX, found)
+    store.write_table(run / segment.FINDINGS, segment.doubtful(found, recipe.region.least_quality))
+    heard = [[segment.WHOLE, number, 10 * number, 1 / number, 0.8 + number / 50] for number in range(1, 6)] if learnt else []
+    store.write_table(run / segment.EPOCHS, pl.DataFrame(heard, schema=segment.HEARD, orient="row"))
     told = {} if learnt else {"why": "fewer than 8 lung masks to learn from: regions are whole pictures"}
-    run.finish("segment", {}, digests(run, [f"segment/{TRAINING}", segment.MASKS, segment.INDEX]), told)
+    files = [f"segment/{TRAINING}", segment.MASKS, segment.INDEX, segment.FINDINGS, segment.EPOCHS]
+    run.finish("segment", segment.made_from(run, recipe), digests(run, files), told)
     do(run, recipe, "region", region)
     make_up_scores(run, table, rng)
 
@@ -235,6 +240,14 @@ def test_audit_rules_stand_worst_first_with_remedy(full, page):
     places = [text.index(f" {rule} ") for rule in rules]
     assert places == sorted(places)
     assert all(remedy in text for remedy in findings["remedy"].unique())
+
+
+def test_doubtful_lungs_are_listed_with_their_picture_and_how_training_went_is_drawn(full, page):
+    run, _ = full
+    worst = store.read_table(run / segment.FINDINGS)
+    assert worst.height == 1 and worst["severity"].to_list() == ["warning"]
+    assert segment.DOUBTFUL.name in page and "estimated at 0.42" in page and f"radiograph {worst['image_id'][0]} with the outline of its lungs" in page
+    assert "Dice of the tune pictures while training. lungs: best 0.900" in page
 
 
 def test_methods_licence_digests_and_command_are_there(full, page):

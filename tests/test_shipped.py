@@ -1,13 +1,14 @@
 """The lung model that comes with Hilum, in a run: when it is used, what it must not be measured on, and what regions do with doubtful masks."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import onnx
 import polars as pl
 import pytest
 
-from hilum import phantom, shipped, store
+from hilum import phantom, quality, shipped, store
 from hilum.datasets import kaggle_masks
 from hilum.errors import BadRecipe, NotFound
 from hilum.exported import Exported
@@ -79,6 +80,20 @@ def test_without_masks_the_shipped_model_finds_the_lungs(tmp_path, unmasked, ins
     assert store.read_table(run / "segment" / TRAINING).height == 0 == segment.seen(run).height
     assert Exported(run / "segment/lungs.onnx").contract.task == "lungs", "a run stands alone"
     assert do(run, recipe, "region", region)["whole picture in place of doubtful or missing lungs"] < 24
+
+
+def test_the_audit_lists_doubtful_lungs_worst_first_as_long_as_they_are_those_of_the_run(tmp_path, unmasked, installed):
+    run, recipe = begun(tmp_path, unmasked)
+    before = segment.findings(run, recipe)
+    do(run, recipe, "segment", segment)
+    found = store.read_table(run / segment.INDEX)
+    told = segment.findings(run, recipe).tail(-before.height)
+    doubtful = found.filter(pl.col("quality") < quality.GOOD).sort("quality", "image_id")
+    assert doubtful.height > 1 and told["image_id"].to_list() == doubtful["image_id"].to_list()
+    assert (told["severity"] == "warning").to_list() == (doubtful["quality"] < recipe.region.least_quality).to_list()
+    other = replace(recipe, split=replace(recipe.split, seed=5))
+    do(run, other, "split", split)
+    assert segment.findings(run, other).equals(before), "lungs of another split are none of this run's"
 
 
 def test_without_a_model_regions_are_whole_pictures_and_asking_for_it_is_refused(tmp_path, unmasked, monkeypatch):

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from hilum import printed
-from hilum.cli._app import FailOn, Fixes, Json, Level, Others, Quick, Source, To, app, perform, performed
+from hilum.cli._app import FailOn, Fixes, Json, Level, Others, Quick, Source, To, app, perform, performed, print_steps
 
 
 @app.command(epilog="Example: hilum run data/chest --to runs/chest --quick")
@@ -67,14 +67,16 @@ def audit(
         if between.failing(found, fail_on.value):
             raise typer.Exit(1)
         return
-    folder = perform(source, to, quick, "audit", as_json, fixes)
-    from hilum import store
+    recipe, made, told = performed(source, to, quick, "audit", as_json, fixes)
     from hilum.steps import audit as step
+    from hilum.steps import segment as segmenting
 
-    findings = store.read_table(folder / "findings.parquet")
-    if not as_json:
+    findings = segmenting.findings(made, recipe)
+    if as_json:
+        print_steps(made, told)
+    else:
         printed.findings(findings)
-        typer.echo(f"\npage: {(folder / step.PAGE).resolve()}")
+        typer.echo(f"\npage: {(made.folder / step.PAGE).resolve()}")
     if step.failing(findings, fail_on.value):
         raise typer.Exit(1)
 

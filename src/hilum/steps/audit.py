@@ -22,7 +22,7 @@ from hilum.steps import Progress, cache
 from hilum.steps._gallery import page
 
 VERSION = 7  # change it when the same manifest and facts give other findings
-PAGE = "audit.html"
+FINDINGS, PAGE = "findings.parquet", "audit.html"
 NEVER = "never"
 LEVELS = (*SEVERITIES, NEVER)  # of `--fail-on`
 
@@ -78,8 +78,8 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
     findings = audit(manifest, posture.look_at(pictures, pictures.index, progress), pictures)
     shown = page.render(findings, manifest, pictures)
     store.write_text(run / PAGE, shown)
-    store.write_table(run / "findings.parquet", findings)
-    return {"findings.parquet": store.digest_of_table(findings), PAGE: store.digest(shown.encode())}, summary(findings)
+    store.write_table(run / FINDINGS, findings)
+    return {FINDINGS: store.digest_of_table(findings), PAGE: store.digest(shown.encode())}, summary(findings)
 
 
 def summary(findings: pl.DataFrame) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def gather(run: Run, recipe: Recipe) -> dict[str, Any]:
         "leading": head.leading(metrics, concept),
         "limits": head.limits(metrics, table, cards, concept, nameless=nameless),
         "data": data.section(manifest, cached, concept),
-        "audit": findings.section(store.read_table(run / "findings.parquet"), cached),
+        "audit": findings.section(segment.findings(run, recipe), cached, segment.Masks.of(run, cached.size)),
         "split": parts.section(table, manifest, recipe.split, training, store.read_table(run / segment.INDEX)),
         "lungs": outlines.section(run, metrics, store.read_table(run / evaluate.OVERLAP), cached, _left_out(run, table)),
         "whole": _whole(store.read_table(run / region.INDEX)),

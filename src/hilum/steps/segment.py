@@ -3,10 +3,11 @@
 Masks of training pictures come out of fold: the patients' groups are dealt into folds, and each fold's lungs are found by a model
 that saw none of it. Masks of tune and test pictures come from the model of the whole training part, which learnt from none of them.
 The tune pictures' masks are looked at while training, to keep the best weights and to stop in time, and the test pictures' are not.
-Pictures without a usable mask are simply not in the loss, and of those with one lung drawn neither is where the other may be. Without enough masks no model is trained, and the one that comes with Hilum finds
-the lungs (`hilum.shipped`), as it does where the recipe says `model = "shipped"`. Where it has learnt from a picture of the tune or test part,
-or of their patients, it is used only if the recipe says so, and figures of lungs leave these out. Where it cannot be used, regions are whole
-pictures. Each mask is told how far it can be trusted (`hilum.quality`).
+Pictures without a usable mask are simply not in the loss, and of those with one lung drawn neither is where the other may be. Without
+enough masks no model is trained, and the one that comes with Hilum finds the lungs (`hilum.shipped`), as it does where the recipe says
+`model = "shipped"`. Where it has learnt from a picture of the tune or test part, or of their patients, it is used only if the recipe says
+so, and figures of lungs leave these out. Where it cannot be used, regions are whole pictures. Each mask is told how far it can be trusted
+(`hilum.quality`).
 
     segment/lungs.onnx, segment/fold0.onnx …   the models
     segment/training.parquet                   model, image_id: what each was trained on
@@ -15,31 +16,58 @@ pictures. Each mask is told how far it can be trusted (`hilum.quality`).
     segment/masks.u8                           uint8 (n, size, size) found lungs: 0, 1 right, 2 left
     segment/lungs.parquet                      image_id, row in masks.u8, model that found them ("shipped": the one that comes with Hilum),
                                                right_pixels, left_pixels, quality
+    segment/findings.parquet                   the doubtful ones of these masks as findings of an audit (`hilum.findings`), worst first
     segment/seen.parquet                       image_id: pictures of the run that the shipped model has learnt from, where it is used
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from hilum import lungs, quality, shipped, store
 from hilum.errors import BadRecipe
 from hilum.exported import Exported
+from hilum.findings import COLUMNS, Rule
 from hilum.recipe import Recipe
 from hilum.run import Run
-from hilum.steps import Progress, cache, portion, split
+from hilum.steps import Progress, audit, cache, portion, split
 from hilum.steps._training import TRAINING, Lesson, digests
 
-VERSION = 4
+VERSION = 5
 FEWEST_MASKS = 8  # for one training; fewer teach nothing
 WHOLE = "lungs"  # the model of the whole training part
 EPOCHS = "segment/epochs.parquet"
 HEARD = {"model": pl.String, "number": pl.Int64, "batches": pl.Int64, "loss": pl.Float64, "tune": pl.Float64}
-MASKS, INDEX, SEEN = "segment/masks.u8", "segment/lungs.parquet", "segment/seen.parquet"
+MASKS, INDEX, SEEN, FINDINGS = "segment/masks.u8", "segment/lungs.parquet", "segment/seen.parquet", "segment/findings.parquet"
 LUNGS = {"image_id": pl.String, "row": pl.Int64, "model": pl.String, "right_pixels": pl.Int64, "left_pixels": pl.Int64, "quality": pl.Float64}
+DOUBTFUL = Rule(
+    "lungs-doubtful",
+    "info",
+    "The lungs found in a picture are not to be trusted without a look.",
+    "What is cut out along them may not be lung, and then a score is of something else.",
+    "Look at the picture with the found outline. Where the picture is no upright frontal chest, leave it out; where lungs are white or cut off, "
+    "draw them, so that the model learns such lungs too. Below [region] least_quality the region is not cut along them.",
+)
+
+
+@dataclass(frozen=True)
+class Masks:
+    """The lungs that a run found."""
+
+    labels: np.ndarray  # uint8 (n, size, size): 0, 1 right, 2 left
+    rows: Mapping[str, int]  # by image_id
+
+    @classmethod
+    def of(cls, run: Run, size: int) -> Masks:
+        return cls(store.map_pictures(run / MASKS, size), dict(store.read_table(run / INDEX).select("image_id", "row").iter_rows()))
+
+    def __getitem__(self, image_id: str) -> np.ndarray:
+        return self.labels[self.rows[image_id]]
 
 
 def plan(table: pl.DataFrame, with_mask: pl.DataFrame, folds: int, seed: int) -> pl.DataFrame:
@@ -64,7 +92,7 @@ def lessons(planned: pl.DataFrame) -> dict[str, pl.DataFrame]:
 
 def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
     ready = store.digest_of_file(shipped.path()) if shipped.there() else None
-    return {**_learnt_from(run, recipe), "shipped": ready, "quality": store.digest(quality.rule())}
+    return {**_learnt_from(run, recipe), "shipped": ready, "quality": store.digest(quality.rule()), "least": recipe.region.least_quality}
 
 
 def _learnt_from(run: Run, recipe: Recipe) -> dict[str, Any]:
@@ -75,6 +103,26 @@ def _learnt_from(run: Run, recipe: Recipe) -> dict[str, Any]:
         "segment": recipe.section("segment"),
         "version": VERSION,
     }
+
+
+def findings(run: Run, recipe: Recipe) -> pl.DataFrame:
+    """The audit's findings, and below them the doubtful lungs, worst first, where the lungs of the run as it is have been found."""
+    found = [store.read_table(run / audit.FINDINGS)]
+    if run.done("split") and run.finished("segment", made_from(run, recipe)):
+        found.append(store.read_table(run / FINDINGS))
+    return pl.concat(found)
+
+
+def doubtful(found: pl.DataFrame, least: float) -> pl.DataFrame:
+    """Findings of the masks in `found` (LUNGS) whose quality is below what is good; a warning below `least`, which no region is cut along."""
+    return found.filter(pl.col("quality") < quality.GOOD).sort("quality", "image_id").select(
+        rule=pl.lit(DOUBTFUL.name),
+        severity=pl.when(pl.col("quality") < least).then(pl.lit("warning")).otherwise(pl.lit(DOUBTFUL.severity)),
+        image_id="image_id",
+        other_image_id=pl.lit(None, pl.String),
+        message=pl.format("the Dice of the found lungs is estimated at {}", pl.col("quality").round(2)),
+        remedy=pl.lit(DOUBTFUL.remedy),
+    ).cast(COLUMNS)  # fmt: skip
 
 
 def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], dict[str, Any]]:
@@ -96,7 +144,8 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
         models, planned = {shipped.NAME: Exported(run / "segment" / f"{WHOLE}.onnx")}, planned.with_columns(finder=pl.lit(shipped.NAME))
     store.write_table(run / SEEN, ready.seen if ready else table.select("image_id").clear())
     found = _find_all(run, planned if models else planned.clear(), models, pictures, portion(progress, 1, 2))
-    files = [*(f"segment/{model.path.name}" for model in models.values()), f"segment/{TRAINING}", EPOCHS, MASKS, INDEX, SEEN]
+    store.write_table(run / FINDINGS, doubtful(found, recipe.region.least_quality))
+    files = [*(f"segment/{model.path.name}" for model in models.values()), f"segment/{TRAINING}", EPOCHS, MASKS, INDEX, SEEN, FINDINGS]
     return digests(run, files), _summary(recipe, rows, ready, found)
 
 

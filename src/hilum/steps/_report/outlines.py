@@ -1,4 +1,4 @@
-"""Lung outlines: figures by side and source, their spread over the images, and the worst, median and best of them."""
+"""Lung outlines: figures by side and source, their spread over the images, how training went, and the worst, median and best of them."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ def section(run: Run, metrics: pl.DataFrame, per_image: pl.DataFrame, cached: Ca
     return {
         "rows": rows,
         "terms": [words.TERMS[metric] for metric in shown],
+        "learning": _learning(store.read_table(run / segment.EPOCHS)),
         "spread": _spread(per_image.filter(pl.col("part") == "test")),
         "galleries": _galleries(run, whole.filter(pl.col("dice").is_not_nan()), cached),
         "colours": {"drawn": pictures.ORANGE, "found": pictures.CYAN},
@@ -76,19 +77,31 @@ def _spread(rows: pl.DataFrame) -> Any:
     return charts.histograms(values, x="Dice of an image", y="Images", told=f"Histograms of Dice over the test images. {told}.")
 
 
+def _learning(epochs: pl.DataFrame) -> Any:
+    """Dice of the tune pictures as each training went on; None where none was watched."""
+    looked = epochs.drop_nulls("tune")
+    if not looked.height:
+        return None
+    longest, best = int(looked["batches"].max()), looked.group_by("model").agg(pl.col("tune").max()).sort("model")
+    lines = [
+        charts.Line(model, (rows["batches"] / longest).to_list(), rows["tune"].to_list(), faint=model != segment.WHOLE)
+        for (model,), rows in looked.sort("model", "batches", descending=[True, False]).group_by("model", maintain_order=True)
+    ]
+    told = "; ".join(f"{model}: best {words.number(tune)}" for model, tune in best.iter_rows())
+    return charts.unit_square(lines, x=f"Share of {longest} batches", y="Dice, tune part", told=f"Dice of the tune pictures while training. {told}.")
+
+
 def _galleries(run: Run, ranked: pl.DataFrame, cached: Cache) -> list[dict[str, Any]]:
     """The worst, median and best overlays; an image stands in one of them only."""
     middle = max((ranked.height - MEDIAN) // 2, 0)
     chosen = {"Worst": range(min(WORST, ranked.height)), "Median": range(middle, middle + MEDIAN), "Best": range(ranked.height - BEST, ranked.height)}
-    found = store.read_table(run / segment.INDEX)
-    row_of = dict(zip(found["image_id"], found["row"], strict=True))
-    masks = store.map_pictures(run / segment.MASKS, cached.size)
+    masks = segment.Masks.of(run, cached.size)
     galleries, seen = [], set()
     for name, numbers in chosen.items():
         fresh = [number for number in numbers if 0 <= number < ranked.height and number not in seen]
         seen.update(fresh)
         rows = [ranked.row(number, named=True) for number in fresh]
-        shown = [_overlay(row, cached, masks[row_of[row["image_id"]]]) for row in rows]
+        shown = [_overlay(row, cached, masks[row["image_id"]]) for row in rows]
         if shown:
             galleries.append({"name": name, "shown": shown})
     return galleries
