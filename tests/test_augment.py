@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
+from hilum import exposure
 from hilum.augment import Augmentation, Draw, apply, draw, draws
 
 NONE = Augmentation(rotation_degrees=0, scale=0, shift=0, contrast=0, brightness=0, gamma=0, elastic=0, flip=False)
@@ -22,7 +23,7 @@ GEOMETRY = [
     replace(NONE, aspect=0.3, rotation_degrees=30, flip=True),
     replace(ALL, contrast=0, brightness=0, gamma=0),
 ]
-WIDE = {"aspect": 0.2, "border": 0.5, "bands": 0.2, "uneven": 0.2, "noise": 0.05, "blur": 0.01, "local_contrast": 0.5, "markers": 0.5, "invert": 0.3}
+WIDE = {"aspect": 0.2, "border": 0.5, "bands": 0.2, "uneven": 0.2, "noise": 0.05, "blur": 0.01, "local_contrast": 0.5, "markers": 0.5, "invert": 0.3, "opacities": 0.8}
 EVERYTHING = replace(ALL, **WIDE)
 
 
@@ -139,7 +140,7 @@ def test_what_changes_greys_moves_nothing(name: str, dtype: type) -> None:
 def test_a_setting_that_is_off_leaves_the_draws_of_the_others_as_they_were(name: str) -> None:
     before = draw(replace(ALL, crop=64), np.random.default_rng(4))
     after = draw(replace(ALL, crop=64, **{name: WIDE[name]}), np.random.default_rng(4))
-    own = {"aspect", "outside", "covers", "uneven", "noise", "noise_seed", "blur", "tiles", "clip", "inverted"}
+    own = {"aspect", "outside", "covers", "uneven", "noise", "noise_seed", "blur", "tiles", "clip", "inverted", "opacities"}
     assert {key: value for key, value in asdict(before).items() if key not in own} == {key: value for key, value in asdict(after).items() if key not in own}
     assert {key: value for key, value in asdict(before).items() if key in own} == {key: getattr(Draw, key) for key in own}
 
@@ -153,7 +154,7 @@ def test_draws_of_many_are_those_of_one_after_the_other() -> None:
 def test_everything_at_once_keeps_image_and_mask_aligned(seed: int) -> None:
     """With greys that come from the geometry alone, a picture of the mask moves as the mask does."""
     drawn = draw(EVERYTHING, np.random.default_rng(seed))
-    still_grey = replace(drawn, contrast=1, brightness=0, gamma=1, covers=(), uneven=(), noise=0, blur=0, tiles=0, inverted=False, outside=0)
+    still_grey = replace(drawn, contrast=1, brightness=0, gamma=1, covers=(), uneven=(), noise=0, blur=0, tiles=0, inverted=False, opacities=(), outside=0)
     image, _ = apply(still_grey, np.where(two_lungs() > 0, 255, 0).astype(np.uint8), two_lungs())
     _, mask = apply(drawn, noise(), two_lungs())
     assert mask[image > 0.76 * 255].all() and not mask[image < 0.24 * 255].any()
@@ -176,6 +177,16 @@ def test_covers_lie_where_they_say_and_inversion_turns_greys_around() -> None:
     image[24:48, 64:] = noise()[24:48, 64:]
     assert np.array_equal(image, noise())
     assert np.array_equal(apply(still(inverted=True), noise())[0], 255 - noise())
+
+
+def test_opacities_brighten_where_they_lie_and_darken_nothing() -> None:
+    image = np.random.default_rng(2).integers(0, 200, (100, 80), np.uint8)
+    seen = exposure.opaque(image, 0.5, 0.25, 0.1, 0.2, 0.7, 0.8)
+    assert (seen >= image).all() and (seen[:20] == image[:20]).all() and (seen[:, 60:] == image[:, 60:]).all()
+    middle = seen[45:55, 15:25].astype(float) - (image[45:55, 15:25] + 0.8 * np.maximum(0.7 * 255 - image[45:55, 15:25], 0))
+    assert np.abs(middle).max() < 6, "in its middle all of its share"
+    bright = np.full((40, 40), 250, np.uint8)
+    assert (exposure.opaque(bright, 0.5, 0.5, 0.2, 0.2, 0.7, 1.0) == bright).all(), "what is denser stays"
 
 
 def test_without_a_mask_the_image_is_the_same_as_with_one() -> None:

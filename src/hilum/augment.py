@@ -42,7 +42,8 @@ class Augmentation:
     For pictures of other scanners and hospitals, all off: `aspect` is a share of the factor 1 by which the width grows against the
     height. `border`, `local_contrast`, `markers` and `invert` are shares of the images: in which something other than black comes in from
     beyond the border, a grey or the border's own pixels; whose histogram is equalised, locally or as a whole; on which a rectangle of
-    one grey lies; which come inverted. `bands` are covered at the edges, at most this share of the side each; `uneven` is brightness that
+    one grey lies; which come inverted; `opacities`: in which one to three soft bright patches lie, such as disease makes, so that a lung
+    is known by its outline where it is white. `bands` are covered at the edges, at most this share of the side each; `uneven` is brightness that
     varies over the picture, `noise` a standard deviation, both shares of full white; `blur` a standard deviation, a share of the side.
     """
 
@@ -64,6 +65,7 @@ class Augmentation:
     local_contrast: float = 0.0
     markers: float = 0.0
     invert: float = 0.0
+    opacities: float = 0.0
 
     @classmethod
     def of(cls, settings: object) -> Augmentation:
@@ -79,6 +81,7 @@ class Draw:
     `crop` is the side of the square that is cut out, 0 for none; `crop_row` and `crop_column`, from 0 to 1, say where. `outside` is the
     grey that comes in from beyond the border, or, below 0, the border's own pixels do. `covers` holds rectangles: top, left, bottom,
     right and grey. `tiles` is how many of each side local contrast is made in, 0 for none.
+    `opacities` are the arguments of `exposure.opaque`, one after the other.
     """
 
     rotation_degrees: float
@@ -103,6 +106,7 @@ class Draw:
     tiles: int = 0
     clip: float = 0.0
     inverted: bool = False
+    opacities: tuple[tuple[float, ...], ...] = ()
 
 
 def draw(settings: Augmentation, rng: np.random.Generator) -> Draw:
@@ -176,6 +180,17 @@ def _uneven(most: float, of: list[float]) -> dict[str, Any]:
     return {"uneven": tuple(tuple(most * (2 * part - 1) for part in of[at : at + 3]) for at in (1, 4, 7))}
 
 
+def _opacities(share: float, of: list[float]) -> dict[str, Any]:
+    if of[0] >= share:
+        return {}
+    return {"opacities": tuple(_opacity(*of[at : at + 6]) for at in range(2, 2 + 6 * (1 + int(3 * of[1])), 6))}
+
+
+def _opacity(row: float, column: float, height: float, width: float, grey: float, share: float) -> tuple[float, ...]:
+    """Away from the edges, as lungs are."""
+    return 0.2 + 0.65 * row, 0.1 + 0.8 * column, 0.03 + 0.22 * height, 0.03 + 0.15 * width, 0.5 + 0.5 * grey, 0.4 + 0.6 * share
+
+
 _OTHERS: dict[str, tuple[int, _Meant]] = {
     "aspect": (1, lambda share, of: {"aspect": (1 + share) ** (2 * of[0] - 1)}),
     "border": (3, lambda share, of: {"outside": of[2] if of[1] < 0.5 else -1.0} if of[0] < share else {}),
@@ -186,6 +201,7 @@ _OTHERS: dict[str, tuple[int, _Meant]] = {
     "blur": (2, lambda most, of: {"blur": most * of[1]} if of[0] < 0.3 else {}),
     "markers": (6, _marker),
     "bands": (7, _bands),
+    "opacities": (20, _opacities),
 }
 """By the setting: how many random numbers it wants, and what they and the setting come to."""
 
@@ -201,6 +217,8 @@ def apply(draw: Draw, image: np.ndarray, mask: np.ndarray | None = None) -> tupl
 
 def grey(draw: Draw, image: np.ndarray) -> np.ndarray:
     """`image` with its grey values changed; itself where the draw leaves them."""
+    for opacity in draw.opacities:  # first: what lies in the patient is seen through the same machine as the rest
+        image = exposure.opaque(image, *opacity)
     if draw.tiles:
         image = exposure.local_contrast(image, draw.clip, draw.tiles)
     if (draw.contrast, draw.brightness, draw.gamma, draw.inverted) != (1, 0, 1, False):

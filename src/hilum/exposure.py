@@ -1,4 +1,5 @@
-"""What other machines, films and hands do to the grey values of a picture: local contrast, uneven exposure, noise, blur, bands, markers.
+"""What other machines, films and hands do to the grey values of a picture: local contrast, uneven exposure, noise, blur, bands, markers;
+and the soft bright patches that disease makes.
 
 Each function takes a picture uint8 or uint16 (height, width) and gives a new one of the same kind; nothing in it is random but what a
 seed says. Greys are shares of full white, places and lengths shares of the picture's height and width, so they mean the same at every
@@ -41,6 +42,20 @@ def covered(image: np.ndarray, top: float, left: float, bottom: float, right: fl
     changed = image.copy()
     changed[round(top * height) : round(bottom * height), round(left * width) : round(right * width)] = round(grey * np.iinfo(image.dtype).max)
     return changed
+
+
+def opaque(image: np.ndarray, row: float, column: float, height: float, width: float, grey: float, share: float) -> np.ndarray:
+    """A soft patch about (row, column), drawn towards `grey` by `share` in its middle and where it is darker than that alone.
+
+    `height` and `width` are half axes: there four tenths of the effect are gone, at one and a half times as far nearly all of it.
+    """
+    top = np.float32(np.iinfo(image.dtype).max)
+    down, across = (
+        ((np.arange(side, dtype=np.float32) / side - middle) / spread) ** 2
+        for side, middle, spread in zip(image.shape, (row, column), (height, width), strict=True)
+    )
+    lacking = np.maximum(np.float32(grey) * top - image, 0)
+    return np.rint(image + np.float32(share) * np.exp(-0.5 * (down[:, None] + across) ** 2) * lacking).astype(image.dtype)
 
 
 def _added(image: np.ndarray, change: np.ndarray) -> np.ndarray:

@@ -61,6 +61,7 @@ class Settings(Protocol):
     local_contrast: float
     markers: float
     invert: float
+    opacities: float
 
 
 def fit(
