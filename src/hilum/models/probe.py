@@ -158,7 +158,6 @@ class Probe(nn.Module):
         return [*means, *spreads]
 
     def located(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        weights = self.weights / self.deviation
-        where = F.conv2d(torch.cat(self.each(x), 1), weights[:, :, None, None])
-        bias = self.bias - weights @ self.mean
-        return where.mean((2, 3)) + bias, where
+        unusual = (torch.cat(self.each(x), 1) - self.mean[:, None, None]) / self.deviation[:, None, None]
+        where = F.conv2d(unusual, self.weights[:, :, None, None])
+        return where.mean((2, 3)) + self.bias, where
