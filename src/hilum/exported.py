@@ -66,8 +66,10 @@ class Exported:
     def contract(self) -> Contract:
         if "contract" not in self.metadata:
             raise BadData(f"{self.path} carries no input contract, so nothing says what may be fed to it: use a model exported by Hilum")
-        told = self.metadata["contract"]
-        return Contract(**{**told, "outputs": tuple(told["outputs"]), "concepts": tuple(told["concepts"])})
+        told = dict(self.metadata["contract"])
+        only = told.pop("concept", "")  # of a model from the time when a score was of one finding
+        told |= {"outputs": tuple(told["outputs"]), "concepts": tuple(told.get("concepts", [only] if only else []))}
+        return Contract(**told)
 
     def __call__(self, image: np.ndarray) -> dict[str, np.ndarray]:
         """Outputs for one uint8 (size, size) picture, by name, without the batch axis.
