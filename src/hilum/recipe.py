@@ -168,7 +168,8 @@ class Recipe:
         )
 
     def section(self, name: str) -> dict[str, Any]:
-        return asdict(getattr(self, name))
+        """With lists for tuples, as a marker of the run gives them back: else a finished step would seem to be made from something else."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(getattr(self, name)).items()}
 
     @property
     def digest(self) -> str:
