@@ -169,7 +169,7 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
     per_image = overlaps(unseen(run, table), cache.opened(run, recipe), store.read_table(run / segment.INDEX), masks, spacing)
     figures = list(lung_figures(per_image, table, recipe.evaluate))
     progress(1, 2)
-    scores = store.read_table(run / predict.SCORES).filter(pl.col("concept") == run.summary("split")["finding"])
+    scores = store.read_table(run / predict.SCORES).filter(pl.col("concept") == (run.summary("split")["finding"] or ""))
     of_scores, thresholds = score_figures(scores, table, recipe.evaluate)
     metrics = pl.DataFrame(figures + of_scores, schema=FIGURE)
     store.write_table(run / OVERLAP, per_image)

@@ -69,7 +69,7 @@ def _scored(
 ) -> dict[str, Any]:
     """The sections of the finding and of anomaly; `missing` says why there is nothing else."""
     told: dict[str, Any] = {}
-    all_scores = store.read_table(run / predict.SCORES).filter(pl.col("concept") == concept)
+    all_scores = store.read_table(run / predict.SCORES).filter(pl.col("concept") == (concept or ""))
     thresholds = store.read_json(run / evaluate.THRESHOLDS)
     rows = {stage: scores.known(all_scores, table, stage) for stage in predict.STAGES}
     for stage, of_stage in rows.items():
