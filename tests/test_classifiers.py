@@ -142,6 +142,25 @@ def test_a_training_that_was_interrupted_reaches_the_same_weights_with_tune_imag
     assert all(torch.equal(value, whole.state_dict()[key]) for key, value in resumed.state_dict().items())
 
 
+def test_a_checkpoint_of_other_labels_is_not_gone_on_from(tmp_path):
+    images, targets = pictures(16)
+    settings = efficientnet_lite0.Settings(epochs=2, least_steps=1, frozen=6)
+
+    def stop_in_the_last_epoch(done, of):
+        if done == of:
+            raise KeyboardInterrupt
+
+    def fit(truth, **options):
+        return efficientnet_lite0.fit(images, truth, np.arange(16), settings, concepts=CONCEPTS, seed=0, checkpoint=tmp_path / "checkpoint", **options)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(targets, progress=stop_in_the_last_epoch)
+    corrected, heard = targets.copy(), []
+    corrected[15, 0] = 1 - np.nan_to_num(corrected[15, 0])
+    fit(corrected, progress=lambda done, of: heard.append(done))
+    assert heard[0] == 1 and not (tmp_path / "checkpoint").exists()
+
+
 # ------------------------------------------------------------------------------------------------------------------------ watching
 
 

@@ -139,7 +139,7 @@ class Recipe:
 
     @classmethod
     def read(cls, path: Path) -> Recipe:
-        """From a TOML file; a relative folder is meant from the recipe's own place."""
+        """From a TOML file; a relative folder or file is meant from the recipe's own place."""
         try:
             sections = tomllib.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -151,7 +151,8 @@ class Recipe:
             raise BadRecipe(f'{path}: [data] folder is missing; say where the images are: folder = "path/to/images"')
         folder, *also = (str((path.parent / folder).resolve()) for folder in recipe.data.folders)
         corrections = recipe.data.corrections and str((path.parent / recipe.data.corrections).resolve())
-        return replace(recipe, data=replace(recipe.data, folder=folder, also=tuple(also), corrections=corrections))
+        data = replace(recipe.data, folder=folder, also=tuple(also), corrections=corrections)
+        return replace(recipe, data=data, classify=replace(recipe.classify, settings=_placed(recipe.classify.settings, path.parent)))
 
     def corrected_by(self, file: Path) -> Recipe:
         """The same job on the data as the corrections in `file` have it."""
@@ -251,6 +252,11 @@ def _impossible(recipe: Recipe) -> list[str]:
         *((model in models or (name, model) == ("segment", SHIPPED), f"[{name}] " + unknown("model", model, models)) for name, model in tasks.items()),
     ]
     return [fault for holds, fault in rules if not holds]
+
+
+def _placed(settings: Mapping[str, Any], place: Path) -> dict[str, Any]:
+    """The settings with the file of weights, where they name one, meant from `place`."""
+    return {**settings, "weights": str((place / settings["weights"]).resolve())} if settings.get("weights") else dict(settings)
 
 
 def _either(words: tuple[str, ...]) -> str:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hilum import augment
+from hilum import augment, store
 from hilum.batches import Pictures
 from hilum.errors import BadRecipe, TooFew
 from hilum.metrics import ranking
@@ -91,7 +91,10 @@ def fit(
     with _loop.seeded(seed):
         made = network(len(concepts))
     schedule = _schedule(settings, len(rows))
-    _loop.fit(made, batch, rows, error, schedule, seed=seed, checkpoint=checkpoint, progress=progress, watch=watch, heard=heard)
+    learnt = [targets[some].tobytes() for some in (rows, rows[:0] if tune is None else tune)]
+    about = store.digest([*map(store.digest, learnt), settings.watch])  # a checkpoint of other labels is not gone on from
+    training = {"seed": seed, "checkpoint": checkpoint, "progress": progress, "watch": watch, "heard": heard, "about": about}
+    _loop.fit(made, batch, rows, error, schedule, **training)
     return Ready(made).eval()
 
 

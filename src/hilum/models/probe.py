@@ -67,11 +67,12 @@ def fit(
     checkpoint: Path | None = None,
     progress: Callable[[int, int], None] = _loop.ignore,
     tune: np.ndarray | None = None,
+    heard: Callable[[_loop.Epoch], None] = _loop.unheard,
 ) -> _findings.Ready:
     """Fit to `rows` of images, uint8 (N, size, size), and targets, float32 (N, k), nan where not known. `tune` are rows to choose the strength on.
 
-    Nothing here is random, and there is nothing to resume: `seed` and `checkpoint` are taken as by every model, and change nothing. Memory
-    holds 512 features of 8 bytes for each row. Raises `TooFew` where a concept has not both states, `BadRecipe` for a size that the network
+    Nothing here is random, there are no epochs and there is nothing to resume: `seed`, `checkpoint` and `heard` are taken as by every model,
+    and change nothing. Memory holds 512 features of 8 bytes for each row. Raises `TooFew` where a concept has not both states, `BadRecipe` for a size that the network
     cannot take, `MissingExtra` without the package that carries the ImageNet weights.
     """
     _backbone.check_size(*images.shape[1:])

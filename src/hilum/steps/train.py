@@ -10,6 +10,7 @@ that has both states neither model can be trained, and both are left out.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
         "region": run.made("region"),
         "classify": recipe.section("classify"),
         "anomaly": recipe.section("anomaly"),
+        "weights": _weights(recipe),
         "version": VERSION,
     }
 
@@ -57,7 +59,7 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
     regions = Regions.of(run.folder, recipe.region.size)
     made_of = {"region": run.made("region"), "version": VERSION}
     _finding(recipe, learnt, watched, regions, portion(progress, 0, 2)).learn(
-        run, {**made_of, "classify": recipe.section("classify"), "learnt": _digest(learnt), "watched": _digest(watched)}
+        run, {**made_of, "classify": recipe.section("classify"), "weights": _weights(recipe), "learnt": _digest(learnt), "watched": _digest(watched)}
     )
     _anomaly(recipe, concept, normal, regions, portion(progress, 1, 2)).learn(run, {**made_of, "anomaly": recipe.section("anomaly")})
     told = {
@@ -91,15 +93,24 @@ def _digest(some: Targets) -> str:
     return store.digest([some.image_ids.to_list(), store.digest(some.values.tobytes())])
 
 
+def _weights(recipe: Recipe) -> str | None:
+    """The digest of the file that the classifier starts from; None: it starts from none, or it is not there, which the model refuses."""
+    named = recipe.classify.settings.get("weights")
+    return store.digest_of_file(Path(named)) if named and Path(named).is_file() else None
+
+
 def _finding(recipe: Recipe, learnt: Targets, watched: Targets, regions: Regions, progress: Progress) -> Lesson:
+    epochs: list[Any] = []
+
     def fit(module, settings, checkpoint):
         rows, tune = regions.rows(learnt.image_ids), regions.rows(watched.image_ids)
         truth = np.full((len(regions.images), len(learnt.concepts)), np.nan, np.float32)
         truth[rows], truth[tune] = learnt.values, watched.values
-        told = {"concepts": learnt.concepts, "seed": recipe.classify.seed, "checkpoint": checkpoint, "progress": progress, "tune": tune}
-        return module.fit(regions.images, truth, rows, settings, **told)
+        told = {"concepts": learnt.concepts, "seed": recipe.classify.seed, "checkpoint": checkpoint, "progress": progress}
+        return module.fit(regions.images, truth, rows, settings, tune=tune, heard=epochs.append, **told)
 
-    return Lesson(FINDING, recipe.classify, recipe.region.size, "region", recipe.pixels.window, learnt.image_ids.to_list(), fit, learnt.concepts)
+    images = learnt.image_ids.to_list()
+    return Lesson(FINDING, recipe.classify, recipe.region.size, "region", recipe.pixels.window, images, fit, learnt.concepts, epochs)
 
 
 def _anomaly(recipe: Recipe, concept: str, normal: pl.DataFrame, regions: Regions, progress: Progress) -> Lesson:
