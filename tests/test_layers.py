@@ -10,7 +10,7 @@ import hilum
 SOURCE = Path(hilum.__file__).parent
 BANDS = (
     ("errors", "store", "shelf"),
-    ("vocabulary", "known", "mask_text", "outlines", "shapes", "readings", "radiograph", "lungs", "phantom", "intervals", "drawing", "findings", "manifest", "corrections", "recipe", "run", "exported", "stack", "cached", "fingerprint", "lettering", "likeness", "overlay", "doubles", "posture", "shipped", "extents", "quality", "exposure", "augment", "batches"),
+    ("vocabulary", "known", "mask_text", "outlines", "shapes", "readings", "radiograph", "lungs", "phantom", "intervals", "drawing", "findings", "manifest", "corrections", "recipe", "targets", "run", "exported", "stack", "cached", "fingerprint", "lettering", "likeness", "overlay", "doubles", "posture", "shipped", "extents", "quality", "exposure", "augment", "batches"),
     ("files", "datasets", "checks", "models", "metrics", "exports"),
     ("steps", "printed"),
     ("cli", "__main__"),

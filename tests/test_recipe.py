@@ -37,6 +37,7 @@ def test_all_faults_are_told_at_once():
     [
         ("pixels", {"size": 250}), ("pixels", {"window": "lung"}), ("split", {"train": 0.9}), ("split", {"given": "perhaps"}),
         ("segment", {"folds": 1}), ("region", {"margin": -0.1}), ("evaluate", {"confidence": 1.0}), ("split", {"minimum": 0}),
+        ("region", {"content": "heart"}), ("classify", {"uncertain": "half"}), ("classify", {"also": ["all", "effusion"]}),
     ],
 )  # fmt: skip
 def test_values_that_cannot_be_are_refused(section, values):
@@ -53,6 +54,8 @@ def test_a_folder_is_meant_from_the_recipes_own_place(tmp_path):
     (tmp_path / "sub").mkdir()
     recipe = Recipe.read(write(tmp_path / "sub" / "r.toml", '[data]\nfolder = "../images"\n'))
     assert recipe.data.folder == str(tmp_path / "images")
+    named = Recipe.read(write(tmp_path / "sub" / "w.toml", '[data]\nfolder = "../images"\n[classify]\nmodel = "densenet121"\nweights = "mine.pt"\n'))
+    assert named.classify.settings == {"weights": str(tmp_path / "sub" / "mine.pt")}
 
 
 def test_a_recipe_that_is_not_there_not_toml_or_without_a_folder(tmp_path):

@@ -21,6 +21,9 @@ from hilum import shelf, store
 from hilum.errors import BadRecipe, HilumError, NotFound, unknown
 
 SHIPPED = "shipped"  # the name of the lung model that comes with Hilum, see `hilum.shipped`
+ALL = "all"  # in [classify] also: every concept that can be learnt
+CONTENTS = ("lungs", "whole")
+UNCERTAIN, UNMENTIONED = ("ignore", "zeros", "ones", "soft"), ("ignore", "zeros")
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ class Segment:
 class Region:
     size: int = 224  # side of the region's square, pixels
     margin: float = 0.08  # added on each side, share of the lungs' box
+    content: str = "lungs"  # the box of both lungs; "whole": the whole picture
     masked: bool = False  # black outside the lungs
     least_quality: float = 0.7  # of a found mask, see `hilum.quality`: below it the region is the training part's typical box
 
@@ -80,7 +84,10 @@ class Region:
 @dataclass(frozen=True)
 class Classify:
     model: str = "efficientnet_lite0"
-    finding: str = "auto"  # a concept id; auto: the one with the most images of its rarer state
+    finding: str = "auto"  # the leading one, a concept id; auto: the one with the most images of its rarer state
+    also: tuple[str, ...] = ()  # further concepts that the same model learns; ["all"]: every one with both states in the training part
+    uncertain: str = "ignore"  # what is learnt from an uncertain label: "ignore", "zeros", "ones" or "soft", see `hilum.targets`
+    unmentioned: str = "ignore"  # and from a finding that is not mentioned: "ignore" or "zeros"
     seed: int = 0
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -132,7 +139,7 @@ class Recipe:
 
     @classmethod
     def read(cls, path: Path) -> Recipe:
-        """From a TOML file; a relative folder is meant from the recipe's own place."""
+        """From a TOML file; a relative folder or file is meant from the recipe's own place."""
         try:
             sections = tomllib.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -144,7 +151,8 @@ class Recipe:
             raise BadRecipe(f'{path}: [data] folder is missing; say where the images are: folder = "path/to/images"')
         folder, *also = (str((path.parent / folder).resolve()) for folder in recipe.data.folders)
         corrections = recipe.data.corrections and str((path.parent / recipe.data.corrections).resolve())
-        return replace(recipe, data=replace(recipe.data, folder=folder, also=tuple(also), corrections=corrections))
+        data = replace(recipe.data, folder=folder, also=tuple(also), corrections=corrections)
+        return replace(recipe, data=data, classify=replace(recipe.classify, settings=_placed(recipe.classify.settings, path.parent)))
 
     def corrected_by(self, file: Path) -> Recipe:
         """The same job on the data as the corrections in `file` have it."""
@@ -161,7 +169,8 @@ class Recipe:
         )
 
     def section(self, name: str) -> dict[str, Any]:
-        return asdict(getattr(self, name))
+        """With lists for tuples, as a marker of the run gives them back: else a finished step would seem to be made from something else."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(getattr(self, name)).items()}
 
     @property
     def digest(self) -> str:
@@ -220,8 +229,8 @@ def _kind(example: object) -> str:
 
 def _impossible(recipe: Recipe) -> list[str]:
     """Values of the right kind that cannot be."""
-    pixels, split, segment, region, evaluate = recipe.pixels, recipe.split, recipe.segment, recipe.region, recipe.evaluate
-    models, tasks = shelf.names("models"), {"segment": segment.model, "classify": recipe.classify.model, "anomaly": recipe.anomaly.model}
+    pixels, split, segment, region, classify, evaluate = recipe.pixels, recipe.split, recipe.segment, recipe.region, recipe.classify, recipe.evaluate
+    models, tasks = shelf.names("models"), {"segment": segment.model, "classify": classify.model, "anomaly": recipe.anomaly.model}
     shares = (split.train, split.tune, split.test)
     rules = [
         (pixels.size % 32 == 0 and 64 <= pixels.size <= 1024, f"[pixels] size must be a multiple of 32 from 64 to 1024, got {pixels.size}"),
@@ -233,12 +242,25 @@ def _impossible(recipe: Recipe) -> list[str]:
         (segment.folds >= 2, f"[segment] folds must be at least 2, got {segment.folds}"),
         (region.size % 32 == 0 and 64 <= region.size <= 1024, f"[region] size must be a multiple of 32 from 64 to 1024, got {region.size}"),
         (0 <= region.margin <= 1, f"[region] margin must be from 0 to 1, got {region.margin}"),
+        (region.content in CONTENTS, f"[region] content must be {_either(CONTENTS)}, got '{region.content}'"),
+        (classify.uncertain in UNCERTAIN, f"[classify] uncertain must be {_either(UNCERTAIN)}, got '{classify.uncertain}'"),
+        (classify.unmentioned in UNMENTIONED, f"[classify] unmentioned must be {_either(UNMENTIONED)}, got '{classify.unmentioned}'"),
+        (ALL not in classify.also or len(classify.also) == 1, f"[classify] also must be ['{ALL}'] or concepts, got {list(classify.also)}"),
         (evaluate.resamples >= 100, f"[evaluate] resamples must be at least 100, got {evaluate.resamples}"),
         (0.5 <= evaluate.confidence < 1, f"[evaluate] confidence must be from 0.5 to below 1, got {evaluate.confidence}"),
         (0 <= region.least_quality <= 1, f"[region] least_quality must be from 0 to 1, got {region.least_quality}"),
         *((model in models or (name, model) == ("segment", SHIPPED), f"[{name}] " + unknown("model", model, models)) for name, model in tasks.items()),
     ]
     return [fault for holds, fault in rules if not holds]
+
+
+def _placed(settings: Mapping[str, Any], place: Path) -> dict[str, Any]:
+    """The settings with the file of weights, where they name one, meant from `place`."""
+    return {**settings, "weights": str((place / settings["weights"]).resolve())} if settings.get("weights") else dict(settings)
+
+
+def _either(words: tuple[str, ...]) -> str:
+    return " or ".join(f"'{word}'" for word in words)
 
 
 def _quick(model: str) -> Mapping[str, Any]:

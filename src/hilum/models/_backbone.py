@@ -63,7 +63,7 @@ class Backbone(nn.Module):
 
     def each_stage(self, x: Tensor) -> list[Tensor]:
         """The features after each stage, float32 (n, channels, height, width)."""
-        x = self.stem(_standardised(x))
+        x = self.stem(standardised(x))
         found = []
         for stage in self.stages:
             x = stage(x)
@@ -140,16 +140,16 @@ def load_imagenet(backbone: Backbone) -> None:
     backbone.load_state_dict(dict(zip(backbone.state_dict(), values, strict=False)))
 
 
-def check_size(height: int, width: int) -> None:
+def check_size(height: int, width: int, *, network: str = "EfficientNet-Lite0") -> None:
     """Raises `BadRecipe` for images that are no squares of a size in `SIZES`."""
     if height != width or height not in SIZES:
         raise BadRecipe(
-            f"images are {height} x {width} pixels; EfficientNet-Lite0 takes squares of {SIZES.start} to "
+            f"images are {height} x {width} pixels; {network} takes squares of {SIZES.start} to "
             f"{SIZES.stop - 1} pixels whose side 32 divides: choose such a size"
         )
 
 
-def _standardised(x: Tensor) -> Tensor:
+def standardised(x: Tensor) -> Tensor:
     """Each image with mean 0 and standard deviation 1."""
     x = x - x.mean((1, 2, 3), keepdim=True)
     return x / (x.square().mean((1, 2, 3), keepdim=True).sqrt() + FAINT)

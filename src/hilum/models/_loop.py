@@ -110,19 +110,20 @@ def fit(
     progress: Callable[[int, int], None] = ignore,
     watch: Watch | None = None,
     heard: Callable[[Epoch], None] = unheard,
+    about: str = "",
 ) -> list[float]:
     """Train `network` in place and return the mean loss of each epoch; the network comes back on the CPU in evaluation mode.
 
     network: float32 (n, 1, height, width) in [0, 1] -> any tensor; `loss` takes that in float32 and the targets. `batch` is asked for one
     row at a time, from another thread. With `checkpoint`, the state is written there after each epoch, taken up again by the same call,
     ignored by a call with other settings, and removed at the end. `progress` hears (batches done, of how many), `heard` of every epoch,
-    after a resumption of the earlier ones too.
+    after a resumption of the earlier ones too. `about` is what else a checkpoint must have been made from.
     Raises `TooFew` for fewer than two rows, `BadRecipe` for a setting that cannot be or that drives the loss to infinity.
     """
     _check(rows, schedule)
     steps, device = steps_per_epoch(len(rows), schedule.batch_size), _device()
     precision = _precision(schedule.precision, device)
-    where = f"{device.type} {precision} {watch.patience if watch else None}"
+    where = f"{device.type} {precision} {watch.patience if watch else None}{about}"
     identity = _identity(network, batch, rows, schedule, seed, where) if checkpoint else ""
     network.to(device, memory_format=torch.channels_last)
     state = _State(network, schedule, watch, precision, identity)

@@ -32,7 +32,7 @@ class Lesson:
     window: str
     image_ids: Sequence[str]
     fit: Callable[[ModuleType, Any, Path], Any]
-    concept: str = ""
+    concepts: tuple[str, ...] = ()
     epochs: list[Any] = field(default_factory=list)
 
     def learn(self, run: Run, made_from: Mapping[str, Any]) -> Exported:
@@ -50,7 +50,7 @@ class Lesson:
     def _export(self, run: Run, module: ModuleType, network: Any) -> None:
         from hilum.models import _export
 
-        contract = Contract(module.TASK, self.size, self.content, self.window, tuple(module.OUTPUTS), self.concept)
+        contract = Contract(module.TASK, self.size, self.content, self.window, tuple(module.OUTPUTS), self.concepts)
         trained_on = {"images": len(self.image_ids), "digest": store.digest(sorted(self.image_ids))}
         told = {"contract": asdict(contract), "card": asdict(module.CARD), "trained_on": trained_on}
         if self.epochs:

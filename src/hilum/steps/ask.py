@@ -38,15 +38,16 @@ def ask(folder: Path, images: Sequence[Path], masks: Path | None = None) -> tupl
 
 def _about(path: Path, found: predict.Prediction, thresholds: dict[str, float]) -> dict[str, Any]:
     about: dict[str, Any] = {"image": str(path), "finding": found.concept}
-    for stage, score in found.scores.items():
-        about[f"{stage} score"] = score
+    for stage, scores in found.scores.items():
+        about[f"{stage} score"] = scores[found.concept]
         if stage in thresholds:
-            about[f"{stage} positive"] = score >= thresholds[stage]
+            about[f"{stage} positive"] = scores[found.concept] >= thresholds[stage]
+        about |= {f"{concept} score": score for concept, score in scores.items() if concept != found.concept}
     about["right lung pixels"], about["left lung pixels"] = (int((found.lungs == side).sum()) for side in (1, 2))
     about["lung quality"] = round(found.quality, 4)
     about["doubts"] = ", ".join(doubt.fault for doubt in found.doubts)
     warnings = [f"{path.name} looks {doubt.words}; the scores mean little if it is" for doubt in found.doubts]
-    if found.cut != region.LUNGS:
+    if found.cut in region.DOUBTED:
         warnings.append(f"no lungs were found that can be believed: the scores are of the {found.cut} and mean little")
     if warnings:
         about["warning"] = "; ".join(warnings)

@@ -1,7 +1,7 @@
 """Predict: scores of the tune and test parts, and of any file, by ONNX Runtime alone.
 
-    scores.parquet     image_id, part, stage (finding or anomaly), concept, score, doubts (of the picture, comma separated; empty for
-                       a picture as the models want it, see `hilum.posture`)
+    scores.parquet     image_id, part, stage (finding: a row each concept that the classifier knows; anomaly: one, of the leading finding),
+                       concept, score, doubts (of the picture, comma separated; empty for a picture as the models want it, see `hilum.posture`)
     predict/maps.npy   float16 (n, MAP, MAP): anomaly maps, in the order of the anomaly rows of scores.parquet
 
 Every picture is looked at before it is scored. One that seems inverted, turned, mirrored, empty or no chest is scored and its doubts are
@@ -32,7 +32,7 @@ from hilum.stack import to_eight_bits
 from hilum.steps import Progress, cache, region, segment, train
 from hilum.steps._training import digests
 
-VERSION = 2
+VERSION = 3
 MAP = 56  # side of the stored anomaly maps: finer than the models' own grids
 SCORES, MAPS = "scores.parquet", "predict/maps.npy"
 COLUMNS = {"image_id": pl.String, "part": pl.String, "stage": pl.String, "concept": pl.String, "score": pl.Float64, "doubts": pl.String}
@@ -43,8 +43,8 @@ STAGES = {"finding": train.FINDING, "anomaly": train.ANOMALY}
 class Prediction:
     """What a run's models say of one file. Masks and maps are in the file's own pixels."""
 
-    scores: Mapping[str, float]  # by stage; a score is not a probability
-    concept: str
+    scores: Mapping[str, Mapping[str, float]]  # by stage and concept, the leading finding first; a score is not a probability
+    concept: str  # the leading finding
     lungs: np.ndarray  # uint8 (height, width): 0, 1 right, 2 left
     anomaly_map: np.ndarray | None  # float32 (height, width), 0 outside the region
     quality: float  # of the lungs, see `hilum.quality`
@@ -98,10 +98,14 @@ class Reader:
         found = {stage: self.models[stage](cut.image) for stage in STAGES if stage in self.models}
         letterbox, *_ = cut.to_file(radiograph.size).steps
         heat = cut.to_file(radiograph.size).back(found["anomaly"]["map"]) if "anomaly" in found else None
-        concept = self.models["finding"].contract.concept if "finding" in found else ""
-        scores = {stage: float(outputs["score"]) for stage, outputs in found.items()}
+        scores = {stage: _by_concept(self.models[stage], outputs) for stage, outputs in found.items()}
+        concept = next(iter(scores.get("finding", {})), "")
         own = lungs.grown(lung.labels, lung.likely, letterbox.back)
         return Prediction(scores, concept, own, heat, quality.doubted(lung.quality, doubts), cut.how, tuple(doubts))
+
+
+def _by_concept(model: Exported, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
+    return dict(zip(model.contract.concepts, np.atleast_1d(outputs["score"]).tolist(), strict=True))
 
 
 # ------------------------------------------------------------------------------------------------------------------------ the step
@@ -121,8 +125,8 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
     for index, (stage, model) in enumerate(models.items()):
         for number, (image_id, part) in enumerate(table.select("image_id", "part").iter_rows()):
             found = model(regions.images[places[number]])
-            scores.append([image_id, part, stage, model.contract.concept, float(found["score"]), doubts[image_id]])
-            if "map" in found:
+            scores += [[image_id, part, stage, concept, score, doubts[image_id]] for concept, score in _by_concept(model, found).items()]
+            if stage == "anomaly":
                 maps.append(resize(found["map"], (MAP, MAP)).astype(np.float16))
             progress(index * table.height + number + 1, len(models) * table.height)
     store.write_table(run / SCORES, pl.DataFrame(scores, schema=COLUMNS, orient="row"))

@@ -1,11 +1,11 @@
-"""Region: the lungs cut out of every picture, reversible to the file's own pixels.
+"""Region: the lungs cut out of every picture, or the whole picture where the recipe asks for it; reversible to the file's own pixels.
 
-    region/images.u8       uint8 (n, size, size): the box of both lungs with a margin, letterboxed
+    region/images.u8       uint8 (n, size, size): the box of both lungs with a margin, or the whole picture, letterboxed
     region/index.parquet   image_id, row, top, left, bottom, right (of the box, in the cached picture), whole (it is the whole picture), cut
     region/typical.json    the mean box of the training part's believed lungs, in shares of the picture; {} where too few are believed
 
 A mask is believed where its quality is at least that of the recipe and it is not tiny. Elsewhere the region is the typical box, and without
-one the whole picture; `cut` says which of CUTS it is. A region that is not cut along a believed mask is not blackened outside it either.
+one the whole picture; `cut` says which of CUTS it is. A region whose mask is not believed is not blackened outside it either.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ from hilum.run import Run
 from hilum.steps import Progress, cache, segment
 from hilum.steps._training import digests
 
-VERSION = 2
+VERSION = 3
 LEAST_LUNG = 0.02  # of the picture: less found lung is not believed, and the region is the whole picture
 FEWEST = 8  # believed masks that a typical box is made of
 IMAGES, INDEX, TYPICAL = "region/images.u8", "region/index.parquet", "region/typical.json"
-LUNGS, BOX, WHOLE = CUTS = ("lungs", "typical box", "whole picture")
+LUNGS, BOX, WHOLE, ASKED = CUTS = ("lungs", "typical box", "whole picture", "whole picture as asked for")
+DOUBTED = (BOX, WHOLE)  # in place of lungs that were not found or not believed
 SIDES = ("top", "left", "bottom", "right")
 Box = Mapping[str, float]
 COLUMNS = dict.fromkeys(("image_id",), pl.String) | dict.fromkeys(("row", *SIDES), pl.Int64) | {"whole": pl.Boolean, "cut": pl.String}
@@ -51,16 +52,23 @@ class Cut:
 
 def cut(image: np.ndarray, labels: np.ndarray, settings: Region, *, quality: float = 1.0, typical: Box | None = None, size: Size = (1, 1)) -> Cut:
     """The region of one cached picture uint8 (s, s), of a file of (height, width) `size`, whose lungs are `labels`, of that quality."""
-    crop, how = box(labels, settings, quality), LUNGS
-    if crop is None and typical:
-        crop, how = _placed(typical, Letterbox(size, image.shape[0])), BOX
-    elif crop is None:
-        crop, how = Crop(image.shape, 0, 0, *image.shape), WHOLE
-    if settings.masked and how == LUNGS:
+    found = box(labels, settings, quality)
+    crop, how = _cut(found, settings, typical, Letterbox(size, image.shape[0]))
+    if settings.masked and found:
         reach = max(1, round(settings.margin * 0.25 * min(crop.target)))  # a rim, so that the pleura stays in the picture
         inside = cv2.dilate((labels > 0).astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1)))
         image = image * inside
     return Cut(Letterbox(crop.target, settings.size).forward(crop.forward(image)), crop, how)
+
+
+def _cut(found: Crop | None, settings: Region, typical: Box | None, letterbox: Letterbox) -> tuple[Crop, str]:
+    """The crop and why it is that, of the box of believed lungs."""
+    whole = Crop(letterbox.target, 0, 0, *letterbox.target)
+    if settings.content == "whole":
+        return whole, WHOLE if settings.masked and not found else ASKED
+    if found:
+        return found, LUNGS
+    return (_placed(typical, letterbox), BOX) if typical else (whole, WHOLE)
 
 
 def box(labels: np.ndarray, settings: Region, quality: float) -> Crop | None:
@@ -122,12 +130,12 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
             region = cut(pictures.images[place], labels, recipe.region, quality=told, typical=typical, size=tuple(size))
             stream.write(region.image.tobytes())
             crop = region.crop
-            index.append([image_id, row, crop.top, crop.left, crop.bottom, crop.right, region.how == WHOLE, region.how])
+            index.append([image_id, row, crop.top, crop.left, crop.bottom, crop.right, region.how in (WHOLE, ASKED), region.how])
             progress(row + 1, facts.height)
     table = pl.DataFrame(index, schema=COLUMNS, orient="row")
     store.write_table(run / INDEX, table)
     store.write_json(run / TYPICAL, typical)
-    counts = {f"{how} in place of doubtful or missing lungs": int((table["cut"] == how).sum()) for how in (BOX, WHOLE)}
+    counts = {f"{how} in place of doubtful or missing lungs": int((table["cut"] == how).sum()) for how in DOUBTED}
     return digests(run, [IMAGES, INDEX, TYPICAL]), {"regions": table.height, **counts}
 
 

@@ -18,7 +18,7 @@ from jinja2 import Environment, StrictUndefined
 
 from hilum import __version__, shelf, store
 from hilum.manifest import Manifest
-from hilum.recipe import SHIPPED, Recipe
+from hilum.recipe import SHIPPED, Recipe, Region
 from hilum.run import Run
 from hilum.steps import Progress, cache, evaluate, predict, region, segment
 from hilum.steps._report import data, findings, head, outlines, parts, scores
@@ -69,7 +69,8 @@ def _scored(
 ) -> dict[str, Any]:
     """The sections of the finding and of anomaly; `missing` says why there is nothing else."""
     told: dict[str, Any] = {}
-    all_scores, thresholds = store.read_table(run / predict.SCORES), store.read_json(run / evaluate.THRESHOLDS)
+    all_scores = store.read_table(run / predict.SCORES).filter(pl.col("concept") == (concept or ""))
+    thresholds = store.read_json(run / evaluate.THRESHOLDS)
     rows = {stage: scores.known(all_scores, table, stage) for stage in predict.STAGES}
     for stage, of_stage in rows.items():
         measured = concept and of_stage.filter(pl.col("part") == "test").height
@@ -89,8 +90,9 @@ def _left_out(run: Run, table: pl.DataFrame) -> int:
 
 
 def _whole(regions: pl.DataFrame) -> dict[str, Any]:
-    """How many regions are the whole picture for want of lungs, and whether all are."""
-    return {"count": regions["whole"].sum(), "all": regions["whole"].all(), "typical": (regions["cut"] == region.BOX).sum()}
+    """How many regions are the whole picture for want of lungs, whether all are the whole picture, and whether that was asked for."""
+    count, typical = ((regions["cut"] == how).sum() for how in (region.WHOLE, region.BOX))
+    return {"count": count, "all": regions["whole"].all(), "asked": (regions["cut"] == region.ASKED).any(), "typical": typical}
 
 
 def _methods(recipe: Recipe, segmenting: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -99,14 +101,20 @@ def _methods(recipe: Recipe, segmenting: Mapping[str, Any]) -> list[tuple[str, s
     return [
         ("Pixels", f"each file decoded once, letterboxed to {pixels.size} × {pixels.size} pixels, bright is dense, {window}"),
         ("Lungs", _segmenting(recipe, segmenting)),
-        ("Region", f"the box of both lungs and {cut.margin:.0%} of its sides around it, {cut.size} × {cut.size} pixels"
-         + (", black outside the lungs" if cut.masked else "")
-         + f"; where a mask's quality is below {cut.least_quality:g}, the training part's typical box"),
+        ("Region", _region(cut)),
         ("Finding", f"{recipe.classify.model} on the regions of the training part with a known label"),
         ("Anomaly", f"{recipe.anomaly.model}, fitted on the regions of the training part without the finding only"),
         ("Threshold", "largest sensitivity + specificity − 1 (Youden) on the tune part, then left alone"),
         ("Intervals", f"percentile bootstrap, {recipe.evaluate.resamples:,} resamples of whole patients (clustered where the audit joined them)"),
     ]  # fmt: skip
+
+
+def _region(cut: Region) -> str:
+    size, black = f"{cut.size} × {cut.size} pixels", ", black outside the lungs" if cut.masked else ""
+    if cut.content == "whole":
+        return f"the whole picture, {size}{black}"
+    box = f"the box of both lungs and {cut.margin:.0%} of its sides around it, {size}{black}"
+    return f"{box}; where a mask's quality is below {cut.least_quality:g}, the training part's typical box"
 
 
 def _segmenting(recipe: Recipe, told: Mapping[str, Any]) -> str:

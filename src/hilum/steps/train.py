@@ -1,37 +1,43 @@
-"""Train: a classifier of the finding on the training part's regions, and an anomaly model on its normal ones.
+"""Train: a classifier of the findings on the training part's regions, and an anomaly model on those without the leading finding.
 
     train/finding.onnx, train/anomaly.onnx   the models
     train/training.parquet                   model, image_id: what each was trained on
 
-Images on which the finding is uncertain or not mentioned are not learnt from. Without a finding that has both states neither model
-can be trained, and both are left out.
+What the classifier learns from an uncertain label and from a finding that is not mentioned, the recipe says; how many images became what is
+told, see `hilum.targets`. The tune part, where it is large enough, says which weights are kept; its labels count as they are. Without a finding
+that has both states neither model can be trained, and both are left out.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from hilum import store
-from hilum.recipe import Recipe
+from hilum import store, targets
+from hilum.manifest import Manifest
+from hilum.recipe import ALL, Recipe
 from hilum.run import Run
 from hilum.steps import Progress, portion, split
 from hilum.steps._training import TRAINING, Lesson, digests
 from hilum.steps.region import Regions
+from hilum.targets import Targets
 from hilum.vocabulary import State
 
-VERSION = 2
+VERSION = 3
 FINDING, ANOMALY = "train/finding.onnx", "train/anomaly.onnx"
 
 
 def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
     return {
         "split": run.made("split")["split.parquet"],
+        "labels": run.made("ingest")["manifest.parquet"],
         "region": run.made("region"),
         "classify": recipe.section("classify"),
         "anomaly": recipe.section("anomaly"),
+        "weights": _weights(recipe),
         "version": VERSION,
     }
 
@@ -39,11 +45,11 @@ def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
 def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], dict[str, Any]]:
     concept = run.summary("split")["finding"]
     table = store.read_table(run / "split.parquet")
-    known = table.filter((pl.col("part") == "train") & (pl.col("state") >= State.ABSENT))
-    normal = known.filter(pl.col("state") == State.ABSENT)
-    taught = {FINDING: known, ANOMALY: normal} if concept else {}
+    normal = table.filter((pl.col("part") == "train") & (pl.col("state") == State.ABSENT))
+    learnt, watched, told = _lessons(Manifest.read(run.folder), table, recipe, concept) if concept else (None, None, {})
+    taught = {FINDING: learnt.image_ids, ANOMALY: normal["image_id"]} if concept else {}
     training = pl.DataFrame(
-        [(file, image_id) for file, rows in taught.items() for image_id in rows["image_id"]],
+        [(file, image_id) for file, image_ids in taught.items() for image_id in image_ids],
         schema={"model": pl.String, "image_id": pl.String}, orient="row",
     )  # fmt: skip
     split.refuse_leak(table, training, "the classifier or the anomaly model")
@@ -51,30 +57,64 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
     if not concept:
         return digests(run, [f"train/{TRAINING}"]), {"model": "none", "why": "no finding is both present and absent on some images"}
     regions = Regions.of(run.folder, recipe.region.size)
-    for lesson in (
-        _finding(recipe, concept, known, regions, portion(progress, 0, 2)),
-        _anomaly(recipe, concept, normal, regions, portion(progress, 1, 2)),
-    ):
-        lesson.learn(run, made_from(run, recipe))
+    made_of = {"region": run.made("region"), "version": VERSION}
+    _finding(recipe, learnt, watched, regions, portion(progress, 0, 2)).learn(
+        run, {**made_of, "classify": recipe.section("classify"), "weights": _weights(recipe), "learnt": _digest(learnt), "watched": _digest(watched)}
+    )
+    _anomaly(recipe, concept, normal, regions, portion(progress, 1, 2)).learn(run, {**made_of, "anomaly": recipe.section("anomaly")})
     told = {
-        "finding": concept, "classifier": recipe.classify.model, "trained on images": known.height,
+        "finding": concept, "classifier": recipe.classify.model, "trained on images": len(learnt.image_ids), **told,
         "anomaly model": recipe.anomaly.model, "fitted on normal images": normal.height,
     }  # fmt: skip
     return digests(run, [FINDING, ANOMALY, f"train/{TRAINING}"]), told
 
 
-def _finding(recipe: Recipe, concept: str, known: pl.DataFrame, regions: Regions, progress: Progress) -> Lesson:
-    def fit(module, settings, checkpoint):
-        rows = regions.rows(known["image_id"])
-        targets = np.full(len(regions.images), np.nan, np.float32)
-        targets[rows] = known["state"].to_numpy()
-        return module.fit(regions.images, targets, rows, settings, seed=recipe.classify.seed, checkpoint=checkpoint, progress=progress)
+def _lessons(manifest: Manifest, table: pl.DataFrame, recipe: Recipe, leading: str) -> tuple[Targets, Targets, dict[str, Any]]:
+    """What is learnt from, what is only watched, and what a person should hear of both."""
+    settings = recipe.classify
+    concepts = targets.wanted(manifest, leading, settings)
+    of_part = {part: table.filter(pl.col("part") == part)["image_id"] for part in ("train", "tune")}
+    whole = targets.targets(manifest, concepts, uncertain=settings.uncertain, unmentioned=settings.unmentioned).of(of_part["train"])
+    # Asked for by name, a concept that cannot be learnt is refused by the model; asked for as one of all, it is left out.
+    kept = [leading, *(one for one in whole.learnable() if one != leading)] if settings.also == (ALL,) else concepts
+    learnt = whole.only(kept)
+    told: dict[str, Any] = {"learnt from": learnt.told()}
+    if left_out := [concept for concept in concepts if concept not in kept]:
+        told["left out, as the training part has not both states"] = ", ".join(left_out)
+    return _known(learnt), _known(targets.targets(manifest, kept).of(of_part["tune"])), told
 
-    return Lesson(FINDING, recipe.classify, recipe.region.size, "region", recipe.pixels.window, known["image_id"].to_list(), fit, concept)
+
+def _known(all_of: Targets) -> Targets:
+    """The images of which something is known."""
+    return all_of.of(all_of.image_ids.filter(~np.isnan(all_of.values).all(1)))
+
+
+def _digest(some: Targets) -> str:
+    return store.digest([some.image_ids.to_list(), store.digest(some.values.tobytes())])
+
+
+def _weights(recipe: Recipe) -> str | None:
+    """The digest of the file that the classifier starts from; None: it starts from none, or it is not there, which the model refuses."""
+    named = recipe.classify.settings.get("weights")
+    return store.digest_of_file(Path(named)) if named and Path(named).is_file() else None
+
+
+def _finding(recipe: Recipe, learnt: Targets, watched: Targets, regions: Regions, progress: Progress) -> Lesson:
+    epochs: list[Any] = []
+
+    def fit(module, settings, checkpoint):
+        rows, tune = regions.rows(learnt.image_ids), regions.rows(watched.image_ids)
+        truth = np.full((len(regions.images), len(learnt.concepts)), np.nan, np.float32)
+        truth[rows], truth[tune] = learnt.values, watched.values
+        told = {"concepts": learnt.concepts, "seed": recipe.classify.seed, "checkpoint": checkpoint, "progress": progress}
+        return module.fit(regions.images, truth, rows, settings, tune=tune, heard=epochs.append, **told)
+
+    images = learnt.image_ids.to_list()
+    return Lesson(FINDING, recipe.classify, recipe.region.size, "region", recipe.pixels.window, images, fit, learnt.concepts, epochs)
 
 
 def _anomaly(recipe: Recipe, concept: str, normal: pl.DataFrame, regions: Regions, progress: Progress) -> Lesson:
     def fit(module, settings, checkpoint):
         return module.fit(regions.images, regions.rows(normal["image_id"]), settings, seed=recipe.anomaly.seed, progress=progress)
 
-    return Lesson(ANOMALY, recipe.anomaly, recipe.region.size, "region", recipe.pixels.window, normal["image_id"].to_list(), fit, concept)
+    return Lesson(ANOMALY, recipe.anomaly, recipe.region.size, "region", recipe.pixels.window, normal["image_id"].to_list(), fit, (concept,))

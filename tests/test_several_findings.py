@@ -1,0 +1,126 @@
+"""A run that learns several findings from two sets with other labels, in whole pictures black outside the lungs."""
+
+import shutil
+
+import numpy as np
+import polars as pl
+import pytest
+
+from conftest import SMALL, hilum
+from hilum import store
+from hilum.datasets import folder, kaggle_masks
+from hilum.errors import Mismatch
+from hilum.exported import Exported
+from hilum.manifest import Manifest
+from hilum.recipe import Region
+from hilum.run import Run
+from hilum.steps import ask, evaluate, predict, region, train
+
+RECIPE = SMALL.replace('folder = "data"', 'folder = "data"\nalso = ["other"]').replace("epochs = 1\nleast_steps = 4", 'model = "probe"\nalso = ["all"]\nunmentioned = "zeros"')
+RECIPE = RECIPE.replace("[region]", '[region]\ncontent = "whole"\nmasked = true')
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory) -> Run:
+    """A finished run; look, do not touch."""
+    place = tmp_path_factory.mktemp("several")
+    kaggle_masks.example(place / "data", images=40, seed=5)
+    folder.example(place / "other", images=24, seed=6)
+    (place / "recipe.toml").write_text(RECIPE)
+    done = hilum("run", place / "recipe.toml", "--to", place / "run")
+    assert done.returncode == 0, done.stderr
+    return Run(place / "run")
+
+
+def split_of(run: Run) -> pl.DataFrame:
+    return store.read_table(run / "split.parquet")
+
+
+def test_one_model_learns_the_findings_of_both_sets_the_leading_one_first(several):
+    assert several.summary("split")["finding"] == "tuberculosis"
+    found = Exported(several / train.FINDING)
+    assert found.contract.concepts[0] == "tuberculosis" and "pneumonia" in found.contract.concepts and found.contract.outputs == ("score", "map")
+    assert Exported(several / train.ANOMALY).contract.concepts == ("tuberculosis",)
+    outputs = found(np.zeros((64, 64), np.uint8))
+    assert outputs["score"].shape == (len(found.contract.concepts),) and outputs["map"].shape[0] == len(found.contract.concepts)
+
+
+def test_what_became_of_every_label_of_the_training_part_is_told(several):
+    told, training = several.summary("train"), split_of(several).filter(pl.col("part") == "train")
+    manifest = Manifest.read(several.folder)
+    assert list(told["learnt from"]) == list(Exported(several / train.FINDING).contract.concepts)
+    for concept, words in told["learnt from"].items():
+        states = manifest.states(concept).join(training.select("image_id"), on="image_id", how="semi")
+        counts = {part.split(" ", 1)[1]: int(part.split()[0]) for part in words.split(", ")}
+        assert sum(counts.values()) == training.height and counts.get("present", 0) == (states["state"] == 1).sum()
+    assert "not mentioned left out" in told["learnt from"]["pneumonia"]  # by the set that never states it, although what is unmentioned counts as absent
+    assert "abnormality" in told["left out, as the training part has not both states"]  # nothing calls it present
+
+
+def test_scores_hold_a_row_for_each_image_and_finding_and_one_of_anomaly(several):
+    scores = store.read_table(several / predict.SCORES)
+    images, concepts = split_of(several).filter(pl.col("part") != "train").height, Exported(several / train.FINDING).contract.concepts
+    of = {stage: rows for (stage,), rows in scores.group_by("stage")}
+    assert of["finding"].select("image_id", "concept").n_unique() == of["finding"].height == images * len(concepts)
+    assert set(of["finding"]["concept"]) == set(concepts) and of["finding"]["score"].is_between(0, 1, closed="none").all()
+    assert of["anomaly"].height == images == len(np.load(several / predict.MAPS)) and set(of["anomaly"]["concept"]) == {"tuberculosis"}
+
+
+def test_a_file_gets_the_scores_that_the_run_stored_for_it(several):
+    manifest, scores = Manifest.read(several.folder), store.read_table(several / predict.SCORES)
+    image_id, dataset, path = manifest.table.filter(pl.col("image_id").is_in(scores["image_id"].implode())).select("image_id", "dataset", "path").row(0)
+    file = next(root / path for root in (manifest.root, manifest.root / "data", manifest.root.parent / dataset) if (root / path).exists())
+    found = predict.Reader.of(several).read(file)
+    stored = scores.filter(pl.col("image_id") == image_id)
+    assert found.concept == next(iter(found.scores["finding"])) == "tuberculosis"
+    for stage, concept, score in stored.select("stage", "concept", "score").iter_rows():
+        assert found.scores[stage][concept] == pytest.approx(score, abs=1e-6)
+    assert sum(map(len, found.scores.values())) == stored.height
+    (about,), faults = ask.ask(several.folder, [file])
+    assert not faults and about["finding score"] == found.scores["finding"]["tuberculosis"] and about["pneumonia score"] == found.scores["finding"]["pneumonia"]
+    assert ("no lungs were found" in about.get("warning", "")) == (found.cut in region.DOUBTED)
+
+
+def test_a_planted_test_image_is_refused_whichever_finding_it_was_to_teach(several, tmp_path):
+    shutil.copytree(several.folder, tmp_path / "run")
+    split, path = split_of(several), tmp_path / "run" / "train" / "training.parquet"
+    training = store.read_table(path)
+    part = dict(zip(split["image_id"], split["part"], strict=True))
+    assert set(training["model"]) == {train.FINDING, train.ANOMALY} and {part[image_id] for image_id in training["image_id"]} == {"train"}
+    for dataset in ("kaggle_masks", "folder"):
+        planted = split.filter((pl.col("part") == "test") & pl.col("image_id").str.starts_with(dataset))["image_id"][0]
+        store.write_table(path, pl.concat([training, training.head(1).with_columns(image_id=pl.lit(planted))]))
+        with pytest.raises(Mismatch, match=planted):
+            evaluate.refuse_leaks(Run(tmp_path / "run"), split)
+
+
+def test_the_training_of_the_findings_itself_refuses_a_test_image(several, tmp_path, monkeypatch):
+    shutil.copytree(several.folder, tmp_path / "run")
+    lessons = train._lessons
+
+    def leaking(manifest, table, *rest):
+        return lessons(manifest, table.with_columns(part=pl.when(pl.col("part") == "test").then(pl.lit("train")).otherwise("part")), *rest)
+
+    monkeypatch.setattr(train, "_lessons", leaking)
+    with pytest.raises(Mismatch, match="the classifier or the anomaly model was trained on"):
+        train.make(Run(tmp_path / "run"), several.recipe(), lambda done, of: None)
+
+
+def test_whole_pictures_are_cut_as_asked_and_blackened_only_where_the_lungs_are_believed():
+    picture = np.full((64, 64), 200, np.uint8)
+    labels = np.zeros((64, 64), np.uint8)
+    labels[16:48, 8:24], labels[16:48, 40:56] = 1, 2
+    settings = Region(size=64, content="whole")
+    plain = region.cut(picture, labels, settings, quality=1.0)
+    assert plain.how == region.ASKED and plain.crop.target == (64, 64) and (plain.image == 200).all()
+    assert region.cut(picture, labels * 0, settings, typical={"top": 0.2, "left": 0.2, "bottom": 0.8, "right": 0.8}).how == region.ASKED
+    masked = region.cut(picture, labels, Region(size=64, content="whole", masked=True), quality=1.0)
+    assert masked.how == region.ASKED and (masked.image[labels > 0] == 200).all() and (masked.image == 0).mean() > 0.4
+    doubted = region.cut(picture, labels, Region(size=64, content="whole", masked=True), quality=0.1)
+    assert doubted.how == region.WHOLE and (doubted.image == 200).all()
+
+
+def test_the_regions_of_the_run_are_whole_pictures(several):
+    index = store.read_table(several / region.INDEX)
+    assert index["whole"].all() and set(index["cut"]) <= {region.ASKED, region.WHOLE}
+    assert (index["bottom"] - index["top"] == 64).all()  # the cached picture's whole side
