@@ -47,7 +47,7 @@ def average_precision(truth: Sequence[int], score: Sequence[float]) -> float:
 
 
 def at_threshold(truth: Sequence[int], score: Sequence[float], threshold: float) -> dict[str, float]:
-    """Sensitivity, specificity, predictive values and F1, positive being score >= threshold."""
+    """Sensitivity, specificity, predictive values, F1 and accuracies, positive being score >= threshold."""
     rows = [(bool(is_positive), value >= threshold) for is_positive, value in zip(truth, score, strict=True)]
     tp, fp, fn, tn = (rows.count(kind) for kind in ((True, True), (False, True), (True, False), (False, False)))
     return {
@@ -56,6 +56,8 @@ def at_threshold(truth: Sequence[int], score: Sequence[float], threshold: float)
         "ppv": share(tp, tp + fp),
         "npv": share(tn, tn + fn),
         "f1": share(2 * tp, 2 * tp + fp + fn),
+        "accuracy": share(tp + tn, len(rows)),
+        "balanced_accuracy": (share(tp, tp + fn) + share(tn, tn + fp)) / 2,
     }
 
 

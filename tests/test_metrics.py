@@ -158,6 +158,8 @@ def test_figures_at_a_threshold_agree_with_counting_rows_and_with_scikit_learn()
             "ppv": reference.precision_score(truth, called, zero_division=np.nan),
             "npv": reference.precision_score(truth, called, pos_label=0, zero_division=np.nan),
             "f1": reference.f1_score(truth, called),
+            "accuracy": reference.accuracy_score(truth, called),
+            "balanced_accuracy": reference.balanced_accuracy_score(truth, called),
         }
         assert got == pytest.approx(expected, nan_ok=True)
 
