@@ -45,12 +45,25 @@ def over_patients(
     are left out and counted. The bounds are nan with fewer than two patients (nothing is resampled) or more than
     `MAX_UNDEFINED` of the resamples undefined. Raises `ValueError` for no resamples or a confidence outside (0, 1).
     """
+    return together([statistic], patients, resamples=resamples, confidence=confidence, seed=seed)[0]
+
+
+def together(
+    statistics: Sequence[Callable[[np.ndarray], float]],
+    patients: Sequence[str] | np.ndarray,
+    *,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> list[Interval]:
+    """`over_patients` of several statistics, on resamples that are drawn once for all of them; in their order."""
     if not 0 < confidence < 1:
         raise ValueError(f"expected a confidence within (0, 1), got {confidence}")
-    resampled = draws(patients, resamples=resamples, seed=seed)
-    value = float(statistic(np.arange(len(patients))))
-    found = np.array([statistic(rows) for rows in resampled])
-    return Interval(value, *bounds(found, confidence), int(np.isnan(found).sum()))
+    drawn = draws(patients, resamples=resamples, seed=seed)
+    everything = np.arange(len(patients))
+    values = [float(statistic(everything)) for statistic in statistics]
+    found = np.array([[statistic(rows) for statistic in statistics] for rows in drawn]).reshape(-1, len(statistics)).T
+    return [Interval(value, *bounds(of, confidence), int(np.isnan(of).sum())) for value, of in zip(values, found, strict=True)]
 
 
 def draws(patients: Sequence[str] | np.ndarray, *, resamples: int, seed: int) -> Iterator[np.ndarray]:

@@ -4,8 +4,8 @@
 is nan: without rows, and for slope and intercept where a class has no row or the probabilities part the classes wholly.
 
 The bins of `expected_calibration_error` and `reliability` hold about equally many rows (equal mass), rows of one probability never parted:
-`MOST_BINS` of them, or fewer, so that each holds about `ROWS` or more. With few rows in a bin the error is above 0 even for perfect
-probabilities, so compare it between models on the same rows only.
+`MOST_BINS` of them, or fewer, so that each holds about `ROWS` or more; with too few rows for two bins the error is nan. With few rows in a
+bin it is above 0 even for perfect probabilities, so compare it between models on the same rows only.
 
 Sources: Brier, Monthly Weather Review 78:1 (1950); Naeini, Cooper and Hauskrecht, AAAI 2015, for the error over bins; Nixon et al., CVPR
 workshops 2019, for bins of equal mass; Van Calster et al., BMC Medicine 17:230 (2019), for slope and intercept.
@@ -21,7 +21,7 @@ from hilum import calibration
 from hilum.metrics._rows import Values, checked
 
 MOST_BINS = 10
-ROWS = 10  # of a bin, about, at least
+ROWS = 5  # of a bin, about, at least
 
 
 class Reliability(NamedTuple):
@@ -42,7 +42,7 @@ def expected_calibration_error(truth: Values, probability: Values) -> float:
     """The mean over rows of the distance between a bin's mean probability and its share of positive rows; lower is better."""
     bins = reliability(truth, probability)
     total = bins.rows.sum()
-    return float(np.sum(bins.rows * np.abs(bins.expected - bins.observed)) / total) if total else float("nan")
+    return float(np.sum(bins.rows * np.abs(bins.expected - bins.observed)) / total) if total >= 2 * ROWS else float("nan")
 
 
 def reliability(truth: Values, probability: Values) -> Reliability:

@@ -113,5 +113,5 @@ def summary(metrics: pl.DataFrame, finding: str | None) -> dict[str, str]:
     for row in whole.iter_rows(named=True):
         if name := leading.get((row["stage"], row["metric"])):
             interval = f"{row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f}, {row['patients']} patients)"
-            told[f"test {names[row['concept']]}{name}"] = row["why"] and f"{row['value']:.3f}, {row['why']}" or interval
+            told[f"test {names[row['concept']]}{name}"] = f"{row['value']:.3f}, no interval: {row['why']}" if row["why"] else interval
     return told

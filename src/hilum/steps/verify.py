@@ -100,7 +100,7 @@ def _steps(run: Run, recipe: Recipe) -> tuple[list[str], str]:
     faults = []
     for name in steps:
         now, then = (_unversioned(made_from) for made_from in (STEPS[name].made_from(run, recipe), run.made_from(name)))
-        changed = sorted(key for key in now.keys() | then.keys() if store.as_json(now.get(key)) != store.as_json(then.get(key)))
+        changed = sorted(key for key in now.keys() & then.keys() if store.as_json(now[key]) != store.as_json(then[key]))
         if changed:
             faults.append(f"step '{name}' was made from another {', '.join(changed)}")
     return faults, f"{len(steps)} steps were made from what is there"

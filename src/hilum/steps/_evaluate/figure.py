@@ -15,7 +15,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,12 +63,13 @@ def banded(people: pl.DataFrame) -> pl.DataFrame:
     return people.with_columns(age=band).drop("age_years")
 
 
-def subgroups(rows: pl.DataFrame) -> Iterator[Cell]:
-    """Each part as a whole, then trait by trait where rows of the part have several values of it; a row whose trait is not known is in none."""
+def subgroups(rows: pl.DataFrame, divided: Sequence[str] = ("tune", "test")) -> Iterator[Cell]:
+    """Each part as a whole, then those `divided` trait by trait where their rows have several values of it; a row whose trait is not known
+    is in no subgroup."""
     for part in ("tune", "test"):
         of_part = rows.filter(pl.col("part") == part)
         yield Cell(part, ALL, ALL, of_part)
-        for trait in TRAITS:
+        for trait in TRAITS if part in divided else ():
             values = of_part[trait].drop_nulls().unique().sort() if trait in of_part.columns else []
             for value in values if len(values) > 1 else []:
                 yield Cell(part, trait, value, of_part.filter(pl.col(trait) == value))
@@ -80,19 +82,25 @@ def cells(rows: pl.DataFrame) -> Iterator[tuple[str, str, pl.DataFrame]]:
             yield cell.part, cell.subgroup, cell.rows
 
 
-def measured(settings: Evaluate, rows: pl.DataFrame, statistic: Callable[[np.ndarray], float], *, why: str = "", **about: Any) -> dict[str, Any]:
-    """The figure of `statistic`, which is given row numbers; `why` says why its value is nan, where it is."""
-    patients = rows["group"].n_unique()
-    found = intervals.over_patients(
-        statistic, rows["group"].to_list(), resamples=settings.resamples, confidence=settings.confidence, seed=settings.seed
+def measured(
+    settings: Evaluate, rows: pl.DataFrame, statistics: Sequence[Callable[[np.ndarray], float]], about: Sequence[dict[str, Any]], whys: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """The figures of `statistics`, each of which is given row numbers; `about` says what each is, `whys` why its value is nan, where it is."""
+    found = intervals.together(
+        statistics, rows["group"].to_list(), resamples=settings.resamples, confidence=settings.confidence, seed=settings.seed
     )
+    held = counts(rows)
+    return [{**told, **_told(one, held["patients"], why), **held} for one, told, why in zip_longest(found, about, whys, fillvalue="")]
+
+
+def _told(found: intervals.Interval, patients: int, why: str) -> dict[str, Any]:
     if np.isnan(found.value):
-        told = why or "undefined here"
-    elif np.isnan(found.low):
-        told = "no interval: " + ("fewer than two patients" if patients < 2 else f"undefined in over {intervals.MAX_UNDEFINED:.0%} of the resamples")
-    else:
-        told = ""
-    return {**about, **found._asdict(), **counts(rows), "why": told}
+        return {**found._asdict(), "why": why or "undefined here"}
+    if np.isnan(found.low):
+        return {**found._asdict(), "why": "fewer than two patients" if patients < 2 else f"undefined in over {intervals.MAX_UNDEFINED:.0%} of the resamples"}
+    if found.low == found.value == found.high:  # as of 2 out of 2: a resample can show nothing but what is there
+        return {**found._asdict(), "low": float("nan"), "high": float("nan"), "why": "the same in every resample, which says nothing of other patients"}
+    return {**found._asdict(), "why": ""}
 
 
 def without(rows: pl.DataFrame, value: float, *, why: str = "", **about: Any) -> dict[str, Any]:

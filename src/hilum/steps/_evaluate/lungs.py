@@ -65,11 +65,10 @@ def lung_figures(per_image: pl.DataFrame, table: pl.DataFrame, settings: Evaluat
     told = per_image.join(table.select("image_id", "group"), on="image_id", maintain_order="left")
     for part, source, rows in figure.cells(told):
         for (side,), of_side in rows.group_by("side", maintain_order=True):
-            for metric in (*overlap.METRICS, *DISTANCES):
-                values = of_side[metric].to_numpy()
-                if metric.endswith("_mm") and np.isnan(values).all():
-                    continue
-                yield figure.measured(settings, of_side, partial(_mean, values), stage="lungs", side=side, metric=metric, **figure.place(part, source))
+            values = {metric: of_side[metric].to_numpy() for metric in (*overlap.METRICS, *DISTANCES)}
+            told = {metric: of for metric, of in values.items() if not (metric.endswith("_mm") and np.isnan(of).all())}
+            about = [{"stage": "lungs", "side": side, "metric": metric, **figure.place(part, source)} for metric in told]
+            yield from figure.measured(settings, of_side, [partial(_mean, of) for of in told.values()], about)
 
 
 def _mean(values: np.ndarray, rows: np.ndarray) -> float:

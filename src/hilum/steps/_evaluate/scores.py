@@ -53,7 +53,7 @@ def figures(scores: pl.DataFrame, people: pl.DataFrame, states: pl.DataFrame, se
     for stage, concept in scores.select("stage", "concept").unique(maintain_order=True).iter_rows():
         of = rows.filter((pl.col("stage") == stage) & (pl.col("concept") == concept))
         fitted.setdefault(stage, {})[concept] = told = fit(of.filter(pl.col("part") == "tune"))
-        for cell in figure.subgroups(of):
+        for cell in figure.subgroups(of, ("test",)):
             found += [{**one, "stage": stage, "concept": concept} for one in _of_cell(cell, told, settings)]
     for stage in fitted:
         if len(fitted[stage]) > 1:
@@ -70,17 +70,18 @@ def fit(tune: pl.DataFrame) -> dict[str, Any]:
 def _of_cell(cell: figure.Cell, fitted: Mapping[str, Any], settings: Evaluate) -> Iterator[dict[str, Any]]:
     truth, score = _values(cell.rows)
     about = {**cell.place, "side": "", "warning": "" if cell.by == figure.ALL else figure.too_small(cell.rows)}
-    for measure in _measures(cell, truth, score, fitted, settings):
-        if measure.values is None:
-            yield figure.without(cell.rows, NAN, why=measure.why, metric=measure.name, **about)
-            continue
-        statistic = partial(_of_rows, measure.function, truth, measure.values)
-        why = measure.why or figure.one_class(cell.rows)
-        found = figure.measured(settings, cell.rows, statistic, why=why, metric=measure.name, **about)
-        if measure.name == "auroc":
+    measures = list(_measures(cell, truth, score, fitted, settings))
+    there = [measure for measure in measures if measure.values is not None]
+    statistics = [partial(_of_rows, measure.function, truth, measure.values) for measure in there]
+    whys = [measure.why or figure.one_class(cell.rows) for measure in there]
+    for found in figure.measured(settings, cell.rows, statistics, [{**about, "metric": measure.name} for measure in there], whys):
+        if found["metric"] == "auroc":
             area = paired.area(truth, score, cell.rows["group"].to_list(), confidence=settings.confidence)
             found |= {"delong_low": area.low, "delong_high": area.high}
         yield found
+    for measure in measures:
+        if measure.values is None:
+            yield figure.without(cell.rows, NAN, why=measure.why, metric=measure.name, **about)
     if cell.by == figure.ALL:
         for name, value, part in (("threshold", fitted["threshold"], "tune"), ("threshold" + RETUNED, ranking.youden_threshold(truth, score), cell.part)):
             missing = value is None or np.isnan(value)
@@ -152,13 +153,13 @@ def averages(rows: pl.DataFrame, settings: Evaluate) -> Iterator[dict[str, Any]]
         of_part = of_part.filter(pl.col("concept").is_in(both))
         truth, score, images = _wide(of_part, both)
         about = {**figure.place(part, figure.ALL), "side": "", "warning": f"left out, of one class: {left_out}" if left_out else ""}
-        for kind, average in ((figure.MACRO, ranking.macro), (figure.MICRO, ranking.micro)):
-            for name, metric in ranking.METRICS.items():
-                if len(both) < 2:
-                    yield figure.without(images, NAN, why="fewer than two concepts with both classes", concept=kind, metric=name, **about)
-                    continue
-                statistic = partial(_of_rows, partial(average, metric), truth, score)
-                yield {**figure.measured(settings, images, statistic, concept=kind, metric=name, **about), "positives": int(np.nansum(truth))}
+        averaged = [(kind, average, name) for kind, average in ((figure.MACRO, ranking.macro), (figure.MICRO, ranking.micro)) for name in ranking.METRICS]
+        named = [{**about, "concept": kind, "metric": name} for kind, _, name in averaged]
+        if len(both) < 2:
+            yield from (figure.without(images, NAN, why="fewer than two findings with both classes", **told) for told in named)
+            continue
+        statistics = [partial(_of_rows, partial(average, ranking.METRICS[name]), truth, score) for _, average, name in averaged]
+        yield from ({**found, "positives": int(np.nansum(truth))} for found in figure.measured(settings, images, statistics, named))
 
 
 def _wide(rows: pl.DataFrame, concepts: list[str]) -> tuple[np.ndarray, np.ndarray, pl.DataFrame]:

@@ -95,7 +95,7 @@ def interval(figure: Figure, metric: str) -> str:
 
 
 def _no_interval(figure: Figure) -> str:
-    return "fewer than two patients" if figure["patients"] < 2 else f"undefined in over {MAX_UNDEFINED:.0%} of the resamples"
+    return figure.get("why") or "fewer than two patients" if figure["patients"] < 2 else f"undefined in over {MAX_UNDEFINED:.0%} of the resamples"
 
 
 def doubts(figures: Mapping[str, Figure]) -> list[str]:
