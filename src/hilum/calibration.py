@@ -132,7 +132,7 @@ def logistic(x: np.ndarray, share: np.ndarray) -> tuple[float, float]:
         return float("nan"), float("nan")
     mean, scale = x.mean(), x.std()
     design = np.column_stack([(x - mean) / scale, np.ones(x.size)])
-    weights = np.zeros(2)
+    weights, reached = np.zeros(2), _likelihood(np.zeros(x.size), share)
     for _ in range(STEPS):
         probability = sigmoid(design @ weights)
         gradient = design.T @ (share - probability)
@@ -142,8 +142,8 @@ def logistic(x: np.ndarray, share: np.ndarray) -> tuple[float, float]:
         curvature = (design * (probability * (1 - probability))[:, None]).T @ design
         if np.linalg.det(curvature) < 1e-12 * x.size**2:
             break
-        step, here = np.linalg.solve(curvature, gradient), _likelihood(design @ weights, share)
-        while _likelihood(design @ (weights + step), share) < here - 1e-12 * abs(here) and np.abs(step).max() > 1e-12:
+        step, before = np.linalg.solve(curvature, gradient), reached
+        while (reached := _likelihood(design @ (weights + step), share)) < before - 1e-12 * abs(before) and np.abs(step).max() > 1e-12:
             step = step / 2
         weights = weights + step
     return float("nan"), float("nan")
