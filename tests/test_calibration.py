@@ -64,6 +64,7 @@ def test_the_calibration_error_is_that_of_its_bins_and_equal_probabilities_are_n
         rows = [in_order[low:high].tolist() for low, high in zip(edges, edges[1:], strict=False)]
         assert measures.expected_calibration_error(truth, probability) == pytest.approx(oracles.calibration_error(truth, probability, rows))
         assert all(sum(value in probability[members] for members in rows) == 1 for value in distinct)
+        assert bins.rows.sum() == len(truth) and min(len(members) for members in rows) >= measures.ROWS
         assert len(rows) <= max(1, min(measures.MOST_BINS, len(truth) // measures.ROWS))
 
 

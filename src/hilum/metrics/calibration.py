@@ -52,11 +52,23 @@ def reliability(truth: Values, probability: Values) -> Reliability:
     distinct, of_row, times = np.unique(probability, return_inverse=True, return_counts=True)
     middle = np.cumsum(times) - (times + 1) / 2  # the middle rank of each probability, which says its bin
     bin_of_row = np.floor(middle * count / max(present.size, 1)).astype(int)[of_row]
-    rows = np.bincount(bin_of_row, minlength=count)
-    held = rows > 0
-    sums = (np.bincount(bin_of_row, values, minlength=count)[held] for values in (probability, present))
-    expected, observed = (total / rows[held] for total in sums)
-    return Reliability(expected, observed, rows[held])
+    sums = np.array([np.bincount(bin_of_row, values, minlength=count) for values in (probability, present, np.ones(present.size))])
+    expected, observed, rows = np.array(_joined(sums.T)).reshape(-1, 3).T
+    return Reliability(expected / rows, observed / rows, rows.astype(int))
+
+
+def _joined(bins: np.ndarray) -> list[np.ndarray]:
+    """Sums of bins (bins, 3), rows last, with a bin of fewer than `ROWS` put to the next, and the last to the one before: many rows of one
+    probability leave their neighbours few."""
+    joined: list[np.ndarray] = []
+    for one in bins:
+        if joined and joined[-1][2] < ROWS:
+            joined[-1] = joined[-1] + one
+        elif one[2]:
+            joined.append(one)
+    if len(joined) > 1 and joined[-1][2] < ROWS:
+        joined[-2:] = [joined[-2] + joined[-1]]
+    return joined
 
 
 def calibration_slope(truth: Values, probability: Values) -> float:

@@ -51,6 +51,7 @@ def _diagram(truth: np.ndarray, made: Mapping[str, np.ndarray]) -> Markup | None
     for kind, probability in made.items():
         bins = calibration.reliability(truth, probability)
         lines.append(charts.Line(f"{NAMES[kind]}, {bins.rows.size} bin{'s' * (bins.rows.size != 1)}", bins.expected, bins.observed, **LOOKS[kind]))
-        points += [(x, y, LOOKS[kind]["colour"]) for x, y in zip(bins.expected, bins.observed, strict=True)]
+        if kind != "isotonic":  # of the temperature's colour
+            points += [(x, y, LOOKS[kind]["colour"]) for x, y in zip(bins.expected, bins.observed, strict=True)]
     told = f"Reliability diagram of the test part: the share of positive images over the mean probability of bins. {'; '.join(line.name for line in lines[1:])}."
     return charts.unit_square(lines[::-1], x="Mean probability of a bin", y="Share of positive images in it", told=told, dots=points)

@@ -123,7 +123,7 @@ def _cannot_tell(of_concept: pl.DataFrame, confidence: float) -> list[str]:
     if not np.isnan(found["value"]) and positives and negatives:
         expected = max(found["value"], 1 - found["value"], 0.5)
         reach = power.half_width(expected, positives, negatives, confidence=confidence)
-        told.append(f"of {100 * confidence:g} in 100 such test parts the AUROC lies within about {reach:.2f} of the true one, where that is {expected:.2f}")
+        told.append(f"in {100 * confidence:g} of 100 such test parts the AUROC lies within about {reach:.2f} of the true one, where that is {expected:.2f}")
     if found["patients"] < found["images"]:
         told.append(f"the {words.plural(found['images'], 'image')} are of {words.plural(found['patients'], 'patient')}, so even less can be told")
     return [f"{line[0].upper()}{line[1:]}." for line in told if line]
