@@ -53,7 +53,7 @@ def timed(command: list[str]) -> tuple[float, object]:
 
 def describe(folder: Path, arguments: argparse.Namespace, wall: float, usage: object) -> str:
     metrics = store.read_table(folder / evaluate.METRICS).filter(
-        (pl.col("part") == "test") & pl.col("side").is_in([evaluate.BOTH, ""]) & pl.col("metric").is_in(SHOWN)
+        (pl.col("part") == "test") & pl.col("side").is_in([evaluate.BOTH, ""]) & pl.col("metric").is_in(SHOWN) & pl.col("source").is_not_null()
     )
     split = store.read_table(folder / "split.parquet")
     sizes = ", ".join(f"{part} {split.filter(pl.col('part') == part).height}" for part in ("train", "tune", "test"))

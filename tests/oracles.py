@@ -47,7 +47,7 @@ def average_precision(truth: Sequence[int], score: Sequence[float]) -> float:
 
 
 def at_threshold(truth: Sequence[int], score: Sequence[float], threshold: float) -> dict[str, float]:
-    """Sensitivity, specificity, predictive values and F1, positive being score >= threshold."""
+    """Sensitivity, specificity, predictive values, F1 and accuracies, positive being score >= threshold."""
     rows = [(bool(is_positive), value >= threshold) for is_positive, value in zip(truth, score, strict=True)]
     tp, fp, fn, tn = (rows.count(kind) for kind in ((True, True), (False, True), (True, False), (False, False)))
     return {
@@ -56,6 +56,8 @@ def at_threshold(truth: Sequence[int], score: Sequence[float], threshold: float)
         "ppv": share(tp, tp + fp),
         "npv": share(tn, tn + fn),
         "f1": share(2 * tp, 2 * tp + fp + fn),
+        "accuracy": share(tp + tn, len(rows)),
+        "balanced_accuracy": (share(tp, tp + fn) + share(tn, tn + fp)) / 2,
     }
 
 
@@ -85,3 +87,35 @@ def quantile(rising: Sequence[float], level: float) -> float:
 
 def share(part: float, whole: float) -> float:
     return part / whole if whole else NAN
+
+
+def placement(value: float, others: Sequence[float], *, above: bool) -> float:
+    """The share of `others` that a value lies above (or below), a tie counting one half."""
+    return share(sum(1.0 if (value > other if above else value < other) else 0.5 if value == other else 0.0 for other in others), len(others))
+
+
+def area_covariance(truth: Sequence[int], first: Sequence[float], second: Sequence[float]) -> float:
+    """DeLong's covariance of two areas on the same rows; with one score twice, its variance."""
+    positives, negatives = ([row for row, state in enumerate(truth) if state == wanted] for wanted in (1, 0))
+    parts = []
+    for rows, others, above in ((positives, negatives, True), (negatives, positives, False)):
+        placed = [[placement(score[row], [score[other] for other in others], above=above) for row in rows] for score in (first, second)]
+        means = [sum(of) / len(of) for of in placed]
+        products = [(one - means[0]) * (other - means[1]) for one, other in zip(*placed, strict=True)]
+        parts.append(sum(products) / (len(rows) - 1) / len(rows))
+    return sum(parts)
+
+
+def calibration_error(truth: Sequence[int], probability: Sequence[float], bins: Sequence[Sequence[int]]) -> float:
+    """Expected calibration error over bins given as lists of rows."""
+    gaps = [abs(sum(probability[row] - truth[row] for row in rows)) for rows in bins]
+    return sum(gaps) / len(truth)
+
+
+def mcnemar(first_only: int, second_only: int) -> float:
+    """Two-sided exact chance of a split at least as uneven, each discordant row falling either way with a half."""
+    count = first_only + second_only
+    if not count:
+        return 1.0
+    tail = sum(math.comb(count, k) for k in range(min(first_only, second_only) + 1)) / 2**count
+    return min(1.0, 2 * tail)

@@ -158,6 +158,8 @@ def test_figures_at_a_threshold_agree_with_counting_rows_and_with_scikit_learn()
             "ppv": reference.precision_score(truth, called, zero_division=np.nan),
             "npv": reference.precision_score(truth, called, pos_label=0, zero_division=np.nan),
             "f1": reference.f1_score(truth, called),
+            "accuracy": reference.accuracy_score(truth, called),
+            "balanced_accuracy": reference.balanced_accuracy_score(truth, called),
         }
         assert got == pytest.approx(expected, nan_ok=True)
 
@@ -255,3 +257,42 @@ def test_a_threshold_or_score_of_nan_is_refused(metric):
         metric([0, 1], [0.1, 0.2], math.nan)
     with pytest.raises(ValueError, match="finite"):
         metric([0, 1], [0.1, math.nan], 0.1)
+
+
+def test_predictive_values_at_a_prevalence_are_bayes_rule_and_at_the_rows_own_they_are_ppv_and_npv():
+    for truth, score in tied_cases(4):
+        threshold = float(np.median(score))
+        got = {name: metric(truth, score, threshold) for name, metric in ranking.METRICS_AT.items()}
+        both = got["sensitivity"], got["specificity"]
+        assert ranking.ppv_at(truth.mean(), *both) == pytest.approx(got["ppv"], nan_ok=True)
+        assert ranking.npv_at(truth.mean(), *both) == pytest.approx(got["npv"], nan_ok=True)
+    # of 1000 people 10 have it; 9 of these and 99 of the others are called positive
+    assert ranking.ppv_at(0.01, 0.9, 0.9) == pytest.approx(9 / 108) and ranking.npv_at(0.01, 0.9, 0.9) == pytest.approx(891 / 892)
+    assert math.isnan(ranking.ppv_at(0.5, 0, 1)) and math.isnan(ranking.npv_at(0.5, 1, 0)) and ranking.ppv_at(0, 0.9, 0.9) == 0
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        ranking.ppv_at(10, 0.9, 0.9)
+
+
+def test_macro_and_micro_averages_agree_with_scikit_learn_and_leave_out_what_is_not_known():
+    generator = np.random.default_rng(5)
+    pairs = ((ranking.auroc, reference.roc_auc_score), (ranking.average_precision, reference.average_precision_score))
+    for case in range(CASES):
+        metric, expected = pairs[case % 2]
+        rows, findings = int(generator.integers(4, 40)), int(generator.integers(2, 5))
+        truth = generator.integers(0, 2, (rows, findings)).astype(float)
+        truth[0], truth[1] = 0, 1
+        score = generator.integers(0, 9, (rows, findings)) / 8
+        assert ranking.macro(metric, truth, score) == pytest.approx(expected(truth, score, average="macro"))
+        assert ranking.micro(metric, truth, score) == pytest.approx(expected(truth, score, average="micro"))
+        truth[2:][generator.random((rows - 2, findings)) < 0.3] = np.nan
+        known = [~np.isnan(truth[:, column]) for column in range(findings)]
+        each = [expected(truth[of, column], score[of, column]) for column, of in enumerate(known)]
+        assert ranking.macro(metric, truth, score) == pytest.approx(np.mean(each))
+        flat = ~np.isnan(truth)
+        assert ranking.micro(metric, truth, score) == pytest.approx(expected(truth[flat], score[flat]))
+
+
+def test_a_macro_average_over_an_undefined_finding_is_undefined():
+    truth = np.array([[0, 1], [1, 1], [0, np.nan]])
+    score = np.array([[0.1, 0.2], [0.8, 0.3], [0.2, 0.9]])
+    assert math.isnan(ranking.macro(ranking.auroc, truth, score)) and ranking.macro(ranking.auroc, truth[:, :1], score[:, :1]) == 1

@@ -16,13 +16,14 @@ import numpy as np
 import polars as pl
 import pytest
 
+import test_figures
 from hilum import phantom, shelf, store
 from hilum.drawing import charts, pictures
 from hilum.files import raster
 from hilum.recipe import Data, Evaluate, Pixels, Recipe, Region, Split
 from hilum.run import Run
 from hilum.steps import audit, cache, evaluate, ingest, predict, quietly, region, report, segment, split
-from hilum.steps._report import parts, words
+from hilum.steps._report import calibrated, parts, scores, words
 from hilum.steps._training import TRAINING, digests
 
 HOSTILE = "<script>alert('reading')</script>"
@@ -223,6 +224,50 @@ def test_the_limits_name_the_patients_and_the_use(full, page):
     assert f"{test.height} images of {test['patient_id'].n_unique()} patients" in limits
     assert "neither the models nor the figures are for clinical use" in limits
     assert re.search(r"patients cannot tell an? \w+ of 0\.\d\d from one of", limits), "a dozen patients give wide intervals, and the page must say so"
+
+
+def test_both_thresholds_subgroups_and_the_power_of_the_test_part_are_told(full, page):
+    run, _ = full
+    metrics = store.read_table(run / evaluate.METRICS).filter((pl.col("part") == "test") & (pl.col("stage") == "finding"))
+    value = {row["metric"]: row for row in metrics.filter(pl.col("by") == "all").iter_rows(named=True)}
+    told = chapter(page, "finding")
+    thresholds = told.split("Two thresholds")[1].split("Probabilities")[0]
+    for metric in ("threshold", "threshold_retuned"):
+        assert f"{value[metric]['value']:.4g}" in thresholds
+    for metric in ("sensitivity", "sensitivity_retuned", "npv", "accuracy_retuned"):
+        assert words.interval(value[metric], metric.removesuffix("_retuned")) in thresholds
+    auroc = value["auroc"]
+    assert f"{auroc['images']} test images ({auroc['positives']} positive) cannot tell an AUROC of {auroc['value']:.2f} from one of" in told
+    assert f"DeLong: {auroc['delong_low']:.3f} to {auroc['delong_high']:.3f}" in told
+    small = metrics.filter((pl.col("by") != "all") & (pl.col("warning") != ""))["warning"]
+    assert small.len() and all(warning in told.split("Subgroups")[1] for warning in small)
+
+
+def test_probabilities_say_why_they_are_not_calibrated(full, page):
+    run, _ = full
+    why = store.read_json(run / evaluate.CALIBRATION)["finding"]["tuberculosis"]["why"]
+    assert why and f"No temperature was fitted on the tune part: {why}." in chapter(page, "finding")
+    assert f"nothing here is calibrated (tune part: {why})" in Read(page).text
+
+
+def test_calibrated_probabilities_are_drawn_and_their_figures_told():
+    tables = test_figures.made(test=300, tune=200, findings=("nodule",))
+    metrics, fitted = test_figures.found(tables)
+    told = fitted["finding"]["nodule"]
+    known = test_figures.scores.known(*tables)
+    section = scores.section("finding", known, metrics, told, "nodule", Evaluate(resamples=100))
+    assert [row["name"] for row in section["calibration"]["rows"]] == list(calibrated.NAMES.values())
+    assert section["calibration"]["diagram"].count("<path") > 3 and f"{told['temperature']:.3g}" == section["calibration"]["temperature"]
+    assert section["concepts"] == [] and section["calls"]
+
+
+def test_several_findings_are_listed_with_their_averages_and_without_a_threshold_the_page_says_so():
+    tables = test_figures.relabelled(test_figures.made(test=80, tune=40), "tune", 0)
+    metrics, fitted = test_figures.found(tables)
+    known = test_figures.scores.known(*tables).filter(pl.col("concept") == "nodule")
+    section = scores.section("finding", known, metrics, fitted["finding"]["nodule"], "nodule", Evaluate(resamples=100))
+    assert [row["name"] for row in section["concepts"]] == ["Pleural effusion", "Nodule", "Macro average", "Micro average"]
+    assert section["calls"] is None and section["threshold"] == words.DASH and section["roc"] and section["figures"][2]["test"].startswith(words.DASH)
 
 
 def test_what_was_left_out_is_counted_with_its_reason(page):

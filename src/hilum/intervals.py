@@ -13,7 +13,7 @@ clustered data", JRSS B 69:369 (2007).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -45,22 +45,50 @@ def over_patients(
     are left out and counted. The bounds are nan with fewer than two patients (nothing is resampled) or more than
     `MAX_UNDEFINED` of the resamples undefined. Raises `ValueError` for no resamples or a confidence outside (0, 1).
     """
-    if resamples < 1 or not 0 < confidence < 1:
-        raise ValueError(f"expected resamples >= 1 and confidence within (0, 1), got {resamples} and {confidence}")
+    return together([statistic], patients, resamples=resamples, confidence=confidence, seed=seed)[0]
+
+
+def together(
+    statistics: Sequence[Callable[[np.ndarray], float]],
+    patients: Sequence[str] | np.ndarray,
+    *,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> list[Interval]:
+    """`over_patients` of several statistics, on resamples that are drawn once for all of them; in their order."""
+    if not 0 < confidence < 1:
+        raise ValueError(f"expected a confidence within (0, 1), got {confidence}")
+    drawn = draws(patients, resamples=resamples, seed=seed)
+    everything = np.arange(len(patients))
+    values = [float(statistic(everything)) for statistic in statistics]
+    found = np.array([[statistic(rows) for statistic in statistics] for rows in drawn]).reshape(-1, len(statistics)).T
+    return [Interval(value, *bounds(of, confidence), int(np.isnan(of).sum())) for value, of in zip(values, found, strict=True)]
+
+
+def draws(patients: Sequence[str] | np.ndarray, *, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """Row numbers of each resample of patients, as `over_patients` tells; none with fewer than two patients.
+
+    Raises `ValueError`, at once, for no resamples.
+    """
+    if resamples < 1:
+        raise ValueError(f"expected resamples >= 1, got {resamples}")
     names, patient_of_row = np.unique(np.asarray(patients), return_inverse=True)
+    return _draws(len(names), patient_of_row, resamples if len(names) > 1 else 0, np.random.default_rng(seed))
+
+
+def _draws(patients: int, patient_of_row: np.ndarray, resamples: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
     rows = np.arange(len(patient_of_row))
-    value = float(statistic(rows))
-    if len(names) < 2:
-        return Interval(value, float("nan"), float("nan"), 0)
-    generator = np.random.default_rng(seed)
-    found = np.empty(resamples)
-    for k in range(resamples):
-        times = np.bincount(generator.integers(len(names), size=len(names)), minlength=len(names))
-        found[k] = statistic(np.repeat(rows, times[patient_of_row]))
-    defined = found[~np.isnan(found)]
-    undefined = resamples - len(defined)
-    if undefined > MAX_UNDEFINED * resamples:
-        return Interval(value, float("nan"), float("nan"), undefined)
+    for _ in range(resamples):
+        times = np.bincount(generator.integers(patients, size=patients), minlength=patients)
+        yield np.repeat(rows, times[patient_of_row])
+
+
+def bounds(resampled: np.ndarray, confidence: float) -> tuple[float, float]:
+    """The percentile interval of a statistic's values on the resamples, (nan, nan) where too many are undefined or there are none."""
+    defined = resampled[~np.isnan(resampled)]
+    if not resampled.size or resampled.size - defined.size > MAX_UNDEFINED * resampled.size:
+        return float("nan"), float("nan")
     tail = (1 - confidence) / 2
     low, high = np.quantile(defined, [tail, 1 - tail])
-    return Interval(value, float(low), float(high), undefined)
+    return float(low), float(high)

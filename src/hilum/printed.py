@@ -32,6 +32,11 @@ def columns(table: pl.DataFrame) -> str:
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
+def plain(table: pl.DataFrame) -> list[dict[str, Any]]:
+    """Rows for JSON, which has no nan: null in its place."""
+    return [{key: None if cell != cell else cell for key, cell in row.items()} for row in table.iter_rows(named=True)]
+
+
 def told(text: str, faults: Sequence[str]) -> None:
     """What was found, then on standard error what was wrong; where something was the exit code is 1."""
     import typer

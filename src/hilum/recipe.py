@@ -104,6 +104,7 @@ class Evaluate:
     resamples: int = 1000  # of patients, for the intervals
     confidence: float = 0.95
     seed: int = 0
+    prevalence: float = 0.0  # where the finding is to be looked for, for predictive values there beside the set's own; 0: none given
 
 
 @dataclass(frozen=True)
@@ -248,6 +249,7 @@ def _impossible(recipe: Recipe) -> list[str]:
         (ALL not in classify.also or len(classify.also) == 1, f"[classify] also must be ['{ALL}'] or concepts, got {list(classify.also)}"),
         (evaluate.resamples >= 100, f"[evaluate] resamples must be at least 100, got {evaluate.resamples}"),
         (0.5 <= evaluate.confidence < 1, f"[evaluate] confidence must be from 0.5 to below 1, got {evaluate.confidence}"),
+        (0 <= evaluate.prevalence < 1, f"[evaluate] prevalence must be from 0 (none given) to below 1, got {evaluate.prevalence}"),
         (0 <= region.least_quality <= 1, f"[region] least_quality must be from 0 to 1, got {region.least_quality}"),
         *((model in models or (name, model) == ("segment", SHIPPED), f"[{name}] " + unknown("model", model, models)) for name, model in tasks.items()),
     ]

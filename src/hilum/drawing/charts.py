@@ -69,12 +69,15 @@ def nice_step(least: float) -> float:
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= least * (1 - 1e-9))
 
 
-def unit_square(series: Sequence[Line], points: Sequence[Point] = (), *, x: str, y: str, told: str) -> Markup:
-    """Lines and points with both axes from 0 to 1, and a legend above."""
+def unit_square(
+    series: Sequence[Line], points: Sequence[Point] = (), *, x: str, y: str, told: str, dots: Sequence[tuple[float, float, int]] = ()
+) -> Markup:
+    """Lines and points with both axes from 0 to 1, and a legend above; `dots` (x, y, colour) are not in the legend."""
     legend = len(series) + len(points)
     top, side = 8 + legend * _LINE, WIDTH - _LEFT - _RIGHT
     across, up = Axis(x, 0, 1, _LEFT, _LEFT + side), Axis(y, 0, 1, top + side, top)
     parts = [*_axes(across, up), *(_line(line, across, up) for line in series), *(_point(point, across, up) for point in points)]
+    parts += [_dot(across.at(left), up.at(height), colour) for left, height, colour in dots]
     for row, entry in enumerate((*series, *points)):
         parts += _legend(entry, _LEFT, 8 + row * _LINE)
     return _svg(WIDTH, top + side + _BOTTOM, told, parts)

@@ -5,30 +5,31 @@ scale, higher for present. A row is called positive where score >= threshold. A 
 resample. Missing values are the caller's to leave out: a nan, an infinite score or another truth raises `ValueError`.
 
 Undefined is nan: `METRICS` and `youden_threshold` where a class has no row, a ratio of `METRICS_AT` where its
-denominator is 0.
+denominator is 0. `macro` and `micro` take several findings at once, and there alone a truth may be missing (nan).
 
 Sources: Hanley and McNeil, Radiology 143:29 (1982), for the area as a probability, ties counting one half; Youden,
 Cancer 3:32 (1950); Manning, Raghavan and Schütze, "Introduction to Information Retrieval" (2008), section 8.4, for
-average precision, here with rows of one score taken in one step.
+average precision, here with rows of one score taken in one step; Altman and Bland, BMJ 309:102 (1994), for predictive
+values at another prevalence; Brodersen et al., ICPR 2010, for balanced accuracy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
-Values = Sequence[float] | np.ndarray
+from hilum.metrics._rows import Values, checked, ratio
 
 
 def auroc(truth: Values, score: Values) -> float:
     """Area under the ROC curve: the chance that a positive row scores above a negative one, ties counting one half."""
-    present, score = _checked(truth, score)
+    present, score = checked(truth, score)
     positive, negative = score[present], np.sort(score[~present])
     below = np.searchsorted(negative, positive, side="left").sum()
     not_above = np.searchsorted(negative, positive, side="right").sum()
-    return _ratio(below + not_above, 2 * positive.size * negative.size)
+    return ratio(below + not_above, 2 * positive.size * negative.size)
 
 
 def average_precision(truth: Values, score: Values) -> float:
@@ -85,31 +86,71 @@ def youden_threshold(truth: Values, score: Values) -> float:
 def sensitivity(truth: Values, score: Values, threshold: float) -> float:
     """The share of the positive rows that are called positive; recall. nan without positive rows."""
     rows = _confusion(truth, score, threshold)
-    return _ratio(rows.true_positive, rows.true_positive + rows.false_negative)
+    return ratio(rows.true_positive, rows.true_positive + rows.false_negative)
 
 
 def specificity(truth: Values, score: Values, threshold: float) -> float:
     """The share of the negative rows that are called negative. nan without negative rows."""
     rows = _confusion(truth, score, threshold)
-    return _ratio(rows.true_negative, rows.true_negative + rows.false_positive)
+    return ratio(rows.true_negative, rows.true_negative + rows.false_positive)
 
 
 def ppv(truth: Values, score: Values, threshold: float) -> float:
     """Positive predictive value, precision: the share of rows called positive that are positive. At this prevalence."""
     rows = _confusion(truth, score, threshold)
-    return _ratio(rows.true_positive, rows.true_positive + rows.false_positive)
+    return ratio(rows.true_positive, rows.true_positive + rows.false_positive)
 
 
 def npv(truth: Values, score: Values, threshold: float) -> float:
     """Negative predictive value: the share of the rows called negative that are negative. At this prevalence."""
     rows = _confusion(truth, score, threshold)
-    return _ratio(rows.true_negative, rows.true_negative + rows.false_negative)
+    return ratio(rows.true_negative, rows.true_negative + rows.false_negative)
 
 
 def f1(truth: Values, score: Values, threshold: float) -> float:
     """Harmonic mean of sensitivity and positive predictive value. nan where no row is positive or called positive."""
     rows = _confusion(truth, score, threshold)
-    return _ratio(2 * rows.true_positive, 2 * rows.true_positive + rows.false_positive + rows.false_negative)
+    return ratio(2 * rows.true_positive, 2 * rows.true_positive + rows.false_positive + rows.false_negative)
+
+
+def accuracy(truth: Values, score: Values, threshold: float) -> float:
+    """The share of the rows that are called rightly. Calling every row by the commoner class gives that class's share."""
+    rows = _confusion(truth, score, threshold)
+    return ratio(rows.true_positive + rows.true_negative, sum(rows))
+
+
+def balanced_accuracy(truth: Values, score: Values, threshold: float) -> float:
+    """The mean of sensitivity and specificity: a half is chance at any prevalence. nan where a class has no row."""
+    return (sensitivity(truth, score, threshold) + specificity(truth, score, threshold)) / 2
+
+
+def ppv_at(prevalence: float, sensitivity: float, specificity: float) -> float:
+    """Positive predictive value by Bayes' rule where `prevalence` is the share of the positive. nan where nothing is called positive."""
+    right = _share(prevalence) * sensitivity
+    return ratio(right, right + (1 - prevalence) * (1 - specificity))
+
+
+def npv_at(prevalence: float, sensitivity: float, specificity: float) -> float:
+    """Negative predictive value by Bayes' rule where `prevalence` is the share of the positive. nan where nothing is called negative."""
+    right = (1 - _share(prevalence)) * specificity
+    return ratio(right, right + prevalence * (1 - sensitivity))
+
+
+def macro(metric: Callable[[np.ndarray, np.ndarray], float], truth: np.ndarray, score: np.ndarray) -> float:
+    """Macro average: the mean over findings of `metric`, each finding counting alike. nan where one of them is undefined.
+
+    `truth` and `score` are arrays (rows, findings); a truth that is not known is nan, and leaves its row out of that finding alone.
+    """
+    return float(np.mean([metric(truth[known, column], score[known, column]) for column, known in enumerate(~np.isnan(truth).T)]))
+
+
+def micro(metric: Callable[[np.ndarray, np.ndarray], float], truth: np.ndarray, score: np.ndarray) -> float:
+    """Micro average: `metric` of all known cells of all findings taken together, so that common findings count for more.
+
+    Arrays as in `macro`. Scores of different findings are compared with one another here, so they must lie on one scale.
+    """
+    known = ~np.isnan(truth)
+    return metric(truth[known], score[known])
 
 
 class _Confusion(NamedTuple):
@@ -130,7 +171,7 @@ class _Called(NamedTuple):
 
 
 def _confusion(truth: Values, score: Values, threshold: float) -> _Confusion:
-    present, score = _checked(truth, score)
+    present, score = checked(truth, score)
     if np.isnan(threshold):
         raise ValueError(
             "the threshold is nan: it was chosen on rows of one class; leave out the metrics that need one"
@@ -143,7 +184,7 @@ def _confusion(truth: Values, score: Values, threshold: float) -> _Confusion:
 
 
 def _called(truth: Values, score: Values) -> _Called:
-    present, score = _checked(truth, score)
+    present, score = checked(truth, score)
     order = np.argsort(-score)
     present, score = present[order], score[order]
     # the last row of each run of equal scores
@@ -153,27 +194,10 @@ def _called(truth: Values, score: Values) -> _Called:
     return _Called(true, last + 1 - true, score[last], positives, present.size - positives)
 
 
-def _checked(truth: Values, score: Values) -> tuple[np.ndarray, np.ndarray]:
-    """Truth as booleans and score as float64, both (rows,)."""
-    truth, score = np.asarray(truth), np.asarray(score, dtype=np.float64)
-    if truth.ndim != 1 or truth.shape != score.shape:
-        raise ValueError(
-            f"truth and score must be equally long lists of numbers, got shapes {truth.shape} and {score.shape}"
-        )
-    present = truth == 1
-    if not (present | (truth == 0)).all():
-        others = sorted({str(value) for value in truth.tolist() if value not in (0, 1)})
-        raise ValueError(f"truth must be 0 or 1 in every row, got {', '.join(others[:5])}")
-    finite = np.count_nonzero(np.isfinite(score))
-    if finite < score.size:
-        raise ValueError(
-            f"score must be finite in every row, got {score.size - finite} nan or infinite of {score.size}"
-        )
-    return present, score
-
-
-def _ratio(part: int, whole: int) -> float:
-    return float(part / whole) if whole else float("nan")
+def _share(prevalence: float) -> float:
+    if not 0 <= prevalence <= 1:
+        raise ValueError(f"a prevalence is a share from 0 to 1, got {prevalence}")
+    return prevalence
 
 
 def _ratios(part: np.ndarray, whole: np.ndarray | int) -> np.ndarray:
@@ -182,4 +206,4 @@ def _ratios(part: np.ndarray, whole: np.ndarray | int) -> np.ndarray:
 
 
 METRICS = {"auroc": auroc, "average_precision": average_precision}
-METRICS_AT = {"sensitivity": sensitivity, "specificity": specificity, "ppv": ppv, "npv": npv, "f1": f1}
+METRICS_AT = {"sensitivity": sensitivity, "specificity": specificity, "ppv": ppv, "npv": npv, "f1": f1, "accuracy": accuracy, "balanced_accuracy": balanced_accuracy}

@@ -22,7 +22,7 @@ def ask(folder: Path, images: Sequence[Path], masks: Path | None = None) -> tupl
     With `masks`, writes NAME_lungs.png (127 right lung, 255 left) and NAME_anomaly.png of each picture there, in its own pixels.
     """
     reader = predict.Reader.of(Run(folder))
-    thresholds = store.read_json(folder / evaluate.THRESHOLDS) if (folder / evaluate.THRESHOLDS).exists() else {}
+    fitted = store.read_json(folder / evaluate.CALIBRATION) if (folder / evaluate.CALIBRATION).exists() else {}
     told, faults = [], []
     for path in images:
         try:
@@ -30,18 +30,19 @@ def ask(folder: Path, images: Sequence[Path], masks: Path | None = None) -> tupl
         except BadData as fault:
             faults.append(str(fault))
             continue
-        told.append(_about(path, found, thresholds))
+        told.append(_about(path, found, fitted))
         if masks:
             _write(masks, path.stem, found)
     return told, faults
 
 
-def _about(path: Path, found: predict.Prediction, thresholds: dict[str, float]) -> dict[str, Any]:
+def _about(path: Path, found: predict.Prediction, fitted: dict[str, dict[str, dict[str, Any]]]) -> dict[str, Any]:
     about: dict[str, Any] = {"image": str(path), "finding": found.concept}
     for stage, scores in found.scores.items():
         about[f"{stage} score"] = scores[found.concept]
-        if stage in thresholds:
-            about[f"{stage} positive"] = scores[found.concept] >= thresholds[stage]
+        threshold = fitted.get(stage, {}).get(found.concept, {}).get("threshold")
+        if threshold is not None:
+            about[f"{stage} positive"] = scores[found.concept] >= threshold
         about |= {f"{concept} score": score for concept, score in scores.items() if concept != found.concept}
     about["right lung pixels"], about["left lung pixels"] = (int((found.lungs == side).sum()) for side in (1, 2))
     about["lung quality"] = round(found.quality, 4)

@@ -25,7 +25,7 @@ from hilum.steps._report import data, findings, head, outlines, parts, scores
 from hilum.steps._training import TRAINING
 from hilum.vocabulary import name_of
 
-VERSION = 2  # change it when the same run gives another page
+VERSION = 3  # change it when the same run gives another page
 PAGE, TEMPLATE = "report.html", "data/report.html.j2"
 STEPS = ("ingest", "cache", "audit", "split", "segment", "region", "train", "predict", "evaluate")
 NAMELESS = "no-patients"  # the remark of a data set in which nothing names the patients
@@ -41,7 +41,7 @@ def gather(run: Run, recipe: Recipe) -> dict[str, Any]:
     training["segment"] = pl.concat([training["segment"], segment.seen(run).select(model=pl.lit(SHIPPED), image_id="image_id")])
     concept = run.summary("split")["finding"]
     cards = [shelf.load("datasets", name).CARD for name in manifest.table["dataset"].unique().sort()]
-    nameless = NAMELESS in manifest.remarks["rule"]
+    nameless, fitted = NAMELESS in manifest.remarks["rule"], store.read_json(run / evaluate.CALIBRATION)
     return {
         "title": " and ".join(card.title for card in cards),
         "made_up": MADE_UP in manifest.remarks["rule"],
@@ -50,13 +50,13 @@ def gather(run: Run, recipe: Recipe) -> dict[str, Any]:
         "finding": name_of(concept) if concept else None,
         "confidence": f"{recipe.evaluate.confidence * 100:g}%",
         "leading": head.leading(metrics, concept),
-        "limits": head.limits(metrics, table, cards, concept, nameless=nameless),
+        "limits": head.limits(metrics, table, cards, concept, fitted, nameless=nameless),
         "data": data.section(manifest, cached, concept),
         "audit": findings.section(segment.findings(run, recipe), cached, segment.Masks.of(run, cached.size)),
         "split": parts.section(table, manifest, recipe.split, training, store.read_table(run / segment.INDEX)),
         "lungs": outlines.section(run, metrics, store.read_table(run / evaluate.OVERLAP), cached, _left_out(run, table)),
         "whole": _whole(store.read_table(run / region.INDEX)),
-        "stages": _scored(run, recipe, manifest, cached, table, metrics, concept),
+        "stages": _scored(run, recipe, manifest, cached, table, metrics, fitted),
         "methods": _methods(recipe, run.summary("segment")),
         "recipe": recipe.to_toml(),
         "digests": [(step, name, digest) for step in STEPS for name, digest in run.made(step).items()],
@@ -65,20 +65,19 @@ def gather(run: Run, recipe: Recipe) -> dict[str, Any]:
 
 
 def _scored(
-    run: Run, recipe: Recipe, manifest: Manifest, cached: cache.Cache, table: pl.DataFrame, metrics: pl.DataFrame, concept: str | None
+    run: Run, recipe: Recipe, manifest: Manifest, cached: cache.Cache, table: pl.DataFrame, metrics: pl.DataFrame, fitted: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The sections of the finding and of anomaly; `missing` says why there is nothing else."""
     told: dict[str, Any] = {}
-    all_scores = store.read_table(run / predict.SCORES).filter(pl.col("concept") == (concept or ""))
-    thresholds = store.read_json(run / evaluate.THRESHOLDS)
-    rows = {stage: scores.known(all_scores, table, stage) for stage in predict.STAGES}
+    all_scores, concept = store.read_table(run / predict.SCORES), run.summary("split")["finding"]
+    rows = {stage: scores.known(all_scores, table, stage, concept) for stage in predict.STAGES}
     for stage, of_stage in rows.items():
         measured = concept and of_stage.filter(pl.col("part") == "test").height
-        told[stage] = scores.section(stage, of_stage, metrics, thresholds, concept) if measured else {"missing": NO_FINDING}
+        told[stage] = scores.section(stage, of_stage, metrics, fitted[stage][concept], concept, recipe.evaluate) if measured else {"missing": NO_FINDING}
     regions = region.Regions.of(run.folder, recipe.region.size)
     if "missing" not in told["finding"]:
         readings = dict(manifest.table.select("image_id", "reading").iter_rows())
-        told["finding"]["galleries"] = scores.mistakes(rows["finding"], thresholds["finding"], cached, regions, readings)
+        told["finding"]["galleries"] = scores.mistakes(rows["finding"], fitted["finding"][concept]["threshold"], cached, regions, readings)
     if "missing" not in told["anomaly"]:
         told["anomaly"]["maps"] = scores.heat_maps(all_scores, table, np.load(run / predict.MAPS), regions)
     return told
@@ -105,7 +104,8 @@ def _methods(recipe: Recipe, segmenting: Mapping[str, Any]) -> list[tuple[str, s
         ("Finding", f"{recipe.classify.model} on the regions of the training part with a known label"),
         ("Anomaly", f"{recipe.anomaly.model}, fitted on the regions of the training part without the finding only"),
         ("Threshold", "largest sensitivity + specificity − 1 (Youden) on the tune part, then left alone"),
-        ("Intervals", f"percentile bootstrap, {recipe.evaluate.resamples:,} resamples of whole patients (clustered where the audit joined them)"),
+        ("Calibration", "temperature with a bias, and isotonic regression, on the tune part, then left alone"),
+        ("Intervals", f"percentile bootstrap, {recipe.evaluate.resamples:,} resamples of whole patients (clustered where the audit joined them); of AUROC DeLong's too, Obuchowski's where patients have several images"),
     ]  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
@@ -19,7 +20,7 @@ TITLES = {"lungs": "Lung outlines", "finding": "Finding", "anomaly": "Anomaly"}
 
 def leading(metrics: pl.DataFrame, concept: str | None) -> list[dict[str, Any]]:
     """The first figure of each stage that has one."""
-    rows = _test(metrics)
+    rows = _test(metrics, concept)
     told = []
     for stage, metric in LEADING:
         row = rows.get((stage, metric))
@@ -30,8 +31,11 @@ def leading(metrics: pl.DataFrame, concept: str | None) -> list[dict[str, Any]]:
     return told
 
 
-def _test(metrics: pl.DataFrame) -> dict[tuple[str, str], dict[str, Any]]:
-    whole = metrics.filter((pl.col("part") == "test") & (pl.col("source") == ALL) & pl.col("side").is_in([BOTH, ""]))
+def _test(metrics: pl.DataFrame, concept: str | None) -> dict[tuple[str, str], dict[str, Any]]:
+    """Figures of the test part as a whole by stage and metric: of lungs, and of scores for the leading finding."""
+    whole = metrics.filter(
+        (pl.col("part") == "test") & (pl.col("source") == ALL) & pl.col("side").is_in([BOTH, ""]) & pl.col("concept").is_in(["", concept or ""])
+    )
     return {(row["stage"], row["metric"]): row for row in whole.iter_rows(named=True)}
 
 
@@ -46,8 +50,10 @@ def _plain(stage: str, row: dict[str, Any], concept: str | None) -> str:
     return f"Of one image with {name} and one without, {score} puts the one with it higher {times}{between}. {held}, {row['positives']:,} with {name}."
 
 
-def limits(metrics: pl.DataFrame, table: pl.DataFrame, cards: list[Card], concept: str | None, *, nameless: bool) -> list[str]:
-    """What a reader must not take the figures for."""
+def limits(
+    metrics: pl.DataFrame, table: pl.DataFrame, cards: list[Card], concept: str | None, fitted: Mapping[str, Any], *, nameless: bool
+) -> list[str]:
+    """What a reader must not take the figures for. `fitted`: what was chosen on the tune part, by stage and concept."""
     test = table.filter(pl.col("part") == "test")
     sources = words.listed(test["source"].unique().sort().to_list())
     told = [
@@ -65,16 +71,24 @@ def limits(metrics: pl.DataFrame, table: pl.DataFrame, cards: list[Card], concep
         told += [
             f"The truth is the label that the data state; where a label is wrong, so is the figure. {name_of(concept)} is present in {share} of the test "
             f"images with a known label: PPV and NPV hold at that share only.",
-            "A score is a score, not a probability: nothing here is calibrated.",
+            _probability(fitted.get("finding", {}).get(concept)),
         ]
     told += [card.caveats for card in cards if card.caveats and not nameless]
-    told += doubts(metrics)
+    told += doubts(metrics, concept)
     return [*told, "This is research: neither the models nor the figures are for clinical use."]
 
 
-def doubts(metrics: pl.DataFrame) -> list[str]:
+def _probability(fitted: Mapping[str, Any] | None) -> str:
+    if not fitted or fitted["temperature"] is None:
+        why = f" (tune part: {fitted['why']})" if fitted else ""
+        return f"A score is a score, not a probability: nothing here is calibrated{why}."
+    share = f"{fitted['tune_positives'] / fitted['tune_images']:.0%}"
+    return f"A score is a score, not a probability. Calibrated probabilities were fitted on {words.plural(fitted['tune_images'], 'tune image')}, {share} of them positive, and hold at that share only."
+
+
+def doubts(metrics: pl.DataFrame, concept: str | None) -> list[str]:
     """A sentence for each stage of whose leading figures some are too unsure to lean on."""
-    rows = _test(metrics)
+    rows = _test(metrics, concept)
     told = []
     for stage, names in DOUBTED.items():
         figures = {metric: rows[stage, metric] for metric in names if (stage, metric) in rows}

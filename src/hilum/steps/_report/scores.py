@@ -9,65 +9,124 @@ import numpy as np
 import polars as pl
 from markupsafe import Markup
 
+from hilum import power
 from hilum.drawing import charts, pictures
 from hilum.metrics import ranking
-from hilum.steps._report import words
+from hilum.recipe import Evaluate
+from hilum.steps._evaluate.figure import ALL, MACRO, MICRO
+from hilum.steps._evaluate.scores import GIVEN, RETUNED
+from hilum.steps._report import calibrated, words
 from hilum.steps.cache import Cache
-from hilum.steps.evaluate import ALL
 from hilum.steps.region import Regions
 from hilum.vocabulary import State, name_of
 
 SHOWN = 4  # images of a gallery
-SOURCED = ("auroc", "sensitivity", "specificity")  # figures of the rows by source
+OF_SUBGROUPS = ("auroc", "sensitivity", "specificity")
 WORDS = {State.PRESENT: "present", State.ABSENT: "absent", State.UNCERTAIN: "uncertain", None: "not mentioned"}
+TRAITS = {"source": "source", "sex": "sex", "age": "age, years", "view": "view"}
 
 
-def known(scores: pl.DataFrame, table: pl.DataFrame, stage: str) -> pl.DataFrame:
-    """Scores of the stage's images with a known label: part, state (1 or 0), score; what the figures are made of."""
-    rows = scores.filter(pl.col("stage") == stage).join(table.select("image_id", "source", "state"), on="image_id", maintain_order="left")
+def known(scores: pl.DataFrame, table: pl.DataFrame, stage: str, concept: str | None) -> pl.DataFrame:
+    """Scores of the leading finding on the stage's images with a known label: part, state (1 or 0), score; what the figures are made of."""
+    of = (pl.col("stage") == stage) & (pl.col("concept") == (concept or ""))
+    rows = scores.filter(of).join(table.select("image_id", "source", "state"), on="image_id", maintain_order="left")
     return rows.filter(pl.col("state") >= State.ABSENT)
 
 
-def section(stage: str, rows: pl.DataFrame, metrics: pl.DataFrame, thresholds: Mapping[str, float], concept: str) -> dict[str, Any]:
-    """`rows` as `known` gives them, not empty in the test part."""
+def section(stage: str, rows: pl.DataFrame, metrics: pl.DataFrame, fitted: Mapping[str, Any], concept: str, settings: Evaluate) -> dict[str, Any]:
+    """`rows` as `known` gives them, not empty in the test part; `fitted` what was chosen on their tune part, see `hilum.calibration.as_json`."""
     test, tune = (rows.filter(pl.col("part") == part) for part in ("test", "tune"))
     of_stage = metrics.filter(pl.col("stage") == stage)
-    name, threshold = name_of(concept).lower(), thresholds[stage]
+    of_concept = of_stage.filter(pl.col("concept") == concept)
+    name, threshold = name_of(concept).lower(), fitted["threshold"]
     return {
         "finding": name,
-        "figures": _figures(of_stage),
-        "sources": _by_source(of_stage),
-        "source_heads": [words.TERMS[metric].name for metric in SOURCED],
+        "figures": _figures(of_concept),
+        "thresholds": _thresholds(of_concept, settings.prevalence),
+        "subgroups": _subgroups(of_concept),
+        "subgroup_heads": [words.TERMS[metric].name for metric in OF_SUBGROUPS],
+        "concepts": _concepts(of_stage),
+        "cannot_tell": _cannot_tell(of_concept, settings.confidence),
         "roc": _roc(test, tune, threshold),
         "recall": _precision_recall(test, tune, threshold),
         "histogram": _histogram(test, threshold, name),
-        "threshold": f"{threshold:.4g}",
+        "threshold": words.DASH if threshold is None else f"{threshold:.4g}",
         "tune": _classes(tune),
         "test": _classes(test),
-        "calls": _calls(test, threshold),
+        "calls": None if threshold is None else _calls(test, threshold),
+        "calibration": calibrated.section(test, of_concept, fitted),
     }
 
 
-def _figures(of_stage: pl.DataFrame) -> list[dict[str, Any]]:
+def _whole(of_concept: pl.DataFrame) -> dict[tuple[str, str], dict[str, Any]]:
+    return {(row["part"], row["metric"]): row for row in of_concept.filter(pl.col("by") == ALL).iter_rows(named=True)}
+
+
+def _figures(of_concept: pl.DataFrame) -> list[dict[str, Any]]:
     """The figures of the test part as a whole, with tune's beside them."""
-    whole = {(row["part"], row["metric"]): row for row in of_stage.filter(pl.col("source") == ALL).iter_rows(named=True)}
+    whole = _whole(of_concept)
     told = []
     for metric in (*ranking.METRICS, *ranking.METRICS_AT):
         test, tune = whole["test", metric], whole.get(("tune", metric))
         written = words.interval(test, metric)
         bar = charts.interval(test["value"], test["low"], test["high"], told=written) if not np.isnan(test["value"]) else ""
-        told.append({"term": words.TERMS[metric], "test": written, "bar": bar, "tune": words.interval(tune, metric) if tune else words.DASH})
+        delong = metric == "auroc" and not np.isnan(test["delong_low"])
+        told.append({
+            "term": words.TERMS[metric], "test": written, "bar": bar, "tune": words.interval(tune, metric) if tune else words.DASH,
+            "delong": f"DeLong: {words.number(test['delong_low'])} to {words.number(test['delong_high'])}" if delong else "",
+        })  # fmt: skip
     return told
 
 
-def _by_source(of_stage: pl.DataFrame) -> list[dict[str, Any]]:
-    rows = of_stage.filter((pl.col("part") == "test") & (pl.col("source") != ALL)).sort("source")
+def _thresholds(of_concept: pl.DataFrame, prevalence: float) -> dict[str, Any]:
+    """Figures at the threshold that was carried over, and at the one that would have been best on the test part itself."""
+    whole = _whole(of_concept)
+    rows = [
+        {"name": words.TERMS[metric].name, "carried": words.interval(whole["test", metric], metric), "retuned": words.interval(whole["test", metric + RETUNED], metric)}
+        for metric in ranking.METRICS_AT
+    ]
+    for metric in ("ppv", "npv"):
+        if given := whole.get(("test", metric + GIVEN)):
+            rows.append({"name": f"{words.TERMS[metric].name} at a prevalence of {prevalence:.3g}", "carried": words.interval(given, metric), "retuned": words.DASH})
+    chosen = [whole["test", metric]["value"] for metric in ("threshold", "threshold" + RETUNED)]
+    return {"rows": rows, "chosen": [words.DASH if np.isnan(value) else f"{value:.4g}" for value in chosen]}
+
+
+def _subgroups(of_concept: pl.DataFrame) -> list[dict[str, Any]]:
+    """The test part trait by trait, each subgroup with its warning where it is too small."""
+    rows = of_concept.filter((pl.col("part") == "test") & (pl.col("by") != ALL))
     told = []
-    for (source,), of_source in rows.group_by("source", maintain_order=True):
-        of = {row["metric"]: row for row in of_source.iter_rows(named=True)}
-        about = {key: of["auroc"][key] for key in ("images", "patients", "positives")}
-        told.append({"source": source, **about, "cells": [words.interval(of[metric], metric) for metric in SOURCED]})
+    for (by, subgroup), of_subgroup in rows.group_by("by", "subgroup", maintain_order=True):
+        of = {row["metric"]: row for row in of_subgroup.iter_rows(named=True)}
+        about = {key: of["auroc"][key] for key in ("images", "patients", "positives", "warning")}
+        told.append({"trait": TRAITS[by], "name": subgroup, **about, "cells": [words.interval(of[metric], metric) for metric in OF_SUBGROUPS]})
     return told
+
+
+def _concepts(of_stage: pl.DataFrame) -> list[dict[str, Any]]:
+    """All findings of the stage and the averages over them, in the test part; empty where there is but one finding."""
+    rows = of_stage.filter((pl.col("part") == "test") & (pl.col("by") == ALL) & pl.col("metric").is_in(list(ranking.METRICS)))
+    told = []
+    for (concept,), of_concept in rows.group_by("concept", maintain_order=True):
+        of = {row["metric"]: row for row in of_concept.iter_rows(named=True)}
+        name = f"{concept.capitalize()} average" if concept in (MACRO, MICRO) else name_of(concept)
+        about = {key: of["auroc"][key] for key in ("images", "positives", "warning")}
+        told.append({"name": name, **about, "cells": [words.interval(of[metric], metric) for metric in ranking.METRICS]})
+    return told if len(told) > 1 else []
+
+
+def _cannot_tell(of_concept: pl.DataFrame, confidence: float) -> list[str]:
+    """What a test part of this size cannot tell, by the variance of such an AUROC, whatever the bootstrap found here."""
+    found = _whole(of_concept)["test", "auroc"]
+    positives, negatives = found["positives"], found["images"] - found["positives"]
+    told = [power.sentence(found["value"], positives, negatives, confidence=confidence)]
+    if not np.isnan(found["value"]) and positives and negatives:
+        expected = max(found["value"], 1 - found["value"], 0.5)
+        reach = power.half_width(expected, positives, negatives, confidence=confidence)
+        told.append(f"in {100 * confidence:g} of 100 such test parts the AUROC lies within about {reach:.2f} of the true one, where that is {expected:.2f}")
+    if found["patients"] < found["images"]:
+        told.append(f"the {words.plural(found['images'], 'image')} are of {words.plural(found['patients'], 'patient')}, so even less can be told")
+    return [f"{line[0].upper()}{line[1:]}." for line in told if line]
 
 
 def _values(rows: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -89,7 +148,7 @@ def _both_classes(rows: pl.DataFrame) -> bool:
     return rows["state"].n_unique() == 2
 
 
-def _roc(test: pl.DataFrame, tune: pl.DataFrame, threshold: float) -> Markup | None:
+def _roc(test: pl.DataFrame, tune: pl.DataFrame, threshold: float | None) -> Markup | None:
     """None where a class is missing: there is no curve then."""
     if not _both_classes(test):
         return None
@@ -98,14 +157,16 @@ def _roc(test: pl.DataFrame, tune: pl.DataFrame, threshold: float) -> Markup | N
         if _both_classes(rows):
             false, true, _ = ranking.roc_curve(*_values(rows))
             lines.append(charts.Line(f"{name}, AUROC {ranking.auroc(*_values(rows)):.3f}", false, true, colour=2 * (name == "tune"), faint=name == "tune"))
-    truth, score = _values(test)
-    sensitivity, specificity = (metric(truth, score, threshold) for metric in (ranking.sensitivity, ranking.specificity))
-    point = charts.Point(f"threshold: sensitivity {sensitivity:.3f}, specificity {specificity:.3f}", 1 - specificity, sensitivity, colour=1)
-    told = f"ROC curve of the test part. {lines[-1].name}; {point.name}."
-    return charts.unit_square(lines[::-1], [point], x="1 − specificity (share of the absent called positive)", y="Sensitivity", told=told)
+    points = []
+    for name, chosen, colour in (("carried threshold", threshold, 1), ("re-tuned on test", ranking.youden_threshold(*_values(test)), 2)):
+        if chosen is not None:
+            sensitivity, specificity = (metric(*_values(test), chosen) for metric in (ranking.sensitivity, ranking.specificity))
+            points.append(charts.Point(f"{name}: sensitivity {sensitivity:.3f}, specificity {specificity:.3f}", 1 - specificity, sensitivity, colour))
+    told = f"ROC curve of the test part. {'; '.join(shown.name for shown in (lines[-1], *points))}."
+    return charts.unit_square(lines[::-1], points, x="1 − specificity (share of the absent called positive)", y="Sensitivity", told=told)
 
 
-def _precision_recall(test: pl.DataFrame, tune: pl.DataFrame, threshold: float) -> Markup | None:
+def _precision_recall(test: pl.DataFrame, tune: pl.DataFrame, threshold: float | None) -> Markup | None:
     if not _both_classes(test):
         return None
     truth, score = _values(test)
@@ -119,24 +180,28 @@ def _precision_recall(test: pl.DataFrame, tune: pl.DataFrame, threshold: float) 
             average = ranking.average_precision(*_values(rows))
             faint = name == "tune"
             lines.append(charts.Line(f"{name}, average precision {average:.3f}", stairs, np.repeat(precision, 2), colour=2 * faint, faint=faint))
-    ppv, recall_there = ranking.ppv(truth, score, threshold), ranking.sensitivity(truth, score, threshold)
-    points = [charts.Point(f"threshold: PPV {ppv:.3f}, recall {recall_there:.3f}", recall_there, ppv, colour=1)] if not np.isnan(ppv) else []
+    points = []
+    if threshold is not None and not np.isnan(ppv := ranking.ppv(truth, score, threshold)):
+        there = ranking.sensitivity(truth, score, threshold)
+        points = [charts.Point(f"carried threshold: PPV {ppv:.3f}, recall {there:.3f}", there, ppv, colour=1)]
     told = f"Precision-recall curve of the test part. {lines[-1].name}; prevalence {prevalence:.3f}."
     return charts.unit_square(lines[::-1], points, x="Recall (sensitivity)", y="Precision (PPV)", told=told)
 
 
-def _histogram(test: pl.DataFrame, threshold: float, name: str) -> Markup:
+def _histogram(test: pl.DataFrame, threshold: float | None, name: str) -> Markup:
     named = {f"{name} present": State.PRESENT, f"{name} absent": State.ABSENT}
     groups = {label: test.filter(pl.col("state") == state)["score"].to_numpy() for label, state in named.items()}
     told = "; ".join(f"{label}: median score {np.median(values):.3g}" for label, values in groups.items() if values.size)
-    return charts.histograms(groups, x="Score", y="Images", told=f"Histograms of the score in the test part. {told}.", mark=(threshold, "threshold"))
+    return charts.histograms(groups, x="Score", y="Images", told=f"Histograms of the score in the test part. {told}.", mark=None if threshold is None else (threshold, "threshold"))
 
 
 # ------------------------------------------------------------------------------------------------------------------ images to look at
 
 
-def mistakes(rows: pl.DataFrame, threshold: float, cached: Cache, regions: Regions, readings: Mapping[str, str | None]) -> list[dict[str, Any]]:
-    """The test images furthest on the wrong side of the threshold, of either kind."""
+def mistakes(rows: pl.DataFrame, threshold: float | None, cached: Cache, regions: Regions, readings: Mapping[str, str | None]) -> list[dict[str, Any]]:
+    """The test images furthest on the wrong side of the threshold, of either kind; none without a threshold."""
+    if threshold is None:
+        return []
     test, galleries = rows.filter(pl.col("part") == "test"), []
     kinds = (
         ("Absent, but scored highest", test.filter((pl.col("state") == State.ABSENT) & (pl.col("score") >= threshold)), True),

@@ -67,6 +67,17 @@ TERMS = {
     "ppv": Term("PPV", "positive predictive value: the share of positive calls that are right, at this part's prevalence", "nothing was called positive"),
     "npv": Term("NPV", "negative predictive value: the share of negative calls that are right, at this part's prevalence", "nothing was called negative"),
     "f1": Term("F1", "the harmonic mean of sensitivity and PPV", "nothing is positive or called positive"),
+    "accuracy": Term("Accuracy", "the share of images called rightly; calling all by the commoner class gives that class's share", "no image"),
+    "balanced_accuracy": Term("Balanced accuracy", "the mean of sensitivity and specificity; 0.5 is chance", "all images are of one class"),
+    "brier": Term("Brier score", "the mean squared distance of the probability from the truth; lower is better", "no probability"),
+    "expected_calibration_error": Term(
+        "Calibration error",
+        "expected calibration error: the mean distance between what was expected and what came, over bins of equally many images; lower is better, "
+        "and with few images it is above 0 even for perfect probabilities",
+        "no probability",
+    ),
+    "calibration_slope": Term("Slope", "of the truth on the probability's logit: 1 is right, below 1 is too sure", "the probabilities part the classes wholly"),
+    "calibration_intercept": Term("Intercept", "calibration in the large: 0 is right, below 0 the probabilities are too high", "all images are of one class"),
 }
 
 
@@ -77,14 +88,14 @@ def number(value: float | None) -> str:
 def interval(figure: Figure, metric: str) -> str:
     """`0.912 (0.871 to 0.945)`, or what there is of it and why not more."""
     if math.isnan(figure["value"]):
-        return f"{DASH} ({TERMS[metric].undefined})"
+        return f"{DASH} ({figure.get('why') or TERMS[metric].undefined})"
     if math.isnan(figure["low"]):
         return f"{number(figure['value'])} (no interval: {_no_interval(figure)})"
     return f"{number(figure['value'])} ({number(figure['low'])} to {number(figure['high'])})"
 
 
 def _no_interval(figure: Figure) -> str:
-    return "fewer than two patients" if figure["patients"] < 2 else f"undefined in over {MAX_UNDEFINED:.0%} of the resamples"
+    return figure.get("why") or "fewer than two patients" if figure["patients"] < 2 else f"undefined in over {MAX_UNDEFINED:.0%} of the resamples"
 
 
 def doubts(figures: Mapping[str, Figure]) -> list[str]:

@@ -1,0 +1,130 @@
+"""A figure: one row of `metrics.parquet`, a value of one metric on some rows with its interval, and why it has none where it has none.
+
+    stage, concept     what was measured; concept is a concept id, `MACRO` or `MICRO` (averages over concepts), or "" of lungs
+    part               tune or test
+    source             `ALL`, a source, or null where `by` is another trait
+    by, subgroup       `ALL`, `ALL`; or the trait (source, sex, age, view) and its value
+    side               of lungs: both, right, left; else ""
+    metric, value      nan: undefined
+    low, high          bootstrap over patients; nan: none can be given
+    delong_low, delong_high   of an AUROC besides: DeLong's interval (Obuchowski's where patients have several images); else null
+    images, patients, positives, undefined    rows, patients among them, rows with the finding, resamples without a value
+    why                why there is no value or no interval; else ""
+    warning            why the figure must not be leant on although there is one; else ""
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import zip_longest
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from hilum import intervals
+from hilum.recipe import Evaluate
+from hilum.vocabulary import State
+
+ALL, MACRO, MICRO = "all", "macro", "micro"
+FEW_PATIENTS = 20  # fewer of a subgroup can tell nothing
+FEW_OF_A_CLASS = 5  # likewise images of a class
+BANDS = {"0 to 17": 0, "18 to 39": 18, "40 to 59": 40, "60 to 79": 60, "80 and over": 80}  # first year of each band of age
+TRAITS = ("source", "sex", "age", "view")
+FIGURE = {
+    **dict.fromkeys(("stage", "concept", "part", "source", "by", "subgroup", "side", "metric"), pl.String),
+    **dict.fromkeys(("value", "low", "high", "delong_low", "delong_high"), pl.Float64),
+    **dict.fromkeys(("images", "patients", "positives", "undefined"), pl.Int64),
+    **dict.fromkeys(("why", "warning"), pl.String),
+}
+
+
+class Cell(NamedTuple):
+    """Rows of one part: all, or those that share a trait."""
+
+    part: str
+    by: str
+    subgroup: str
+    rows: pl.DataFrame
+
+    @property
+    def place(self) -> dict[str, str | None]:
+        return place(self.part, self.subgroup if self.by in (ALL, "source") else None, self.by, self.subgroup)
+
+
+def place(part: str, source: str | None, by: str | None = None, subgroup: str | None = None) -> dict[str, str | None]:
+    return {"part": part, "source": source, "by": by or (ALL if source == ALL else "source"), "subgroup": subgroup or source}
+
+
+def banded(people: pl.DataFrame) -> pl.DataFrame:
+    """The table with its column `age_years` turned into `age`, the name of the band; null stays null."""
+    names, firsts = list(BANDS), list(BANDS.values())
+    band = pl.col("age_years").map_elements(lambda years: names[int(np.searchsorted(firsts, years, side="right")) - 1], return_dtype=pl.String)
+    return people.with_columns(age=band).drop("age_years")
+
+
+def subgroups(rows: pl.DataFrame, divided: Sequence[str] = ("tune", "test")) -> Iterator[Cell]:
+    """Each part as a whole, then those `divided` trait by trait where their rows have several values of it; a row whose trait is not known
+    is in no subgroup."""
+    for part in ("tune", "test"):
+        of_part = rows.filter(pl.col("part") == part)
+        yield Cell(part, ALL, ALL, of_part)
+        for trait in TRAITS if part in divided else ():
+            values = of_part[trait].drop_nulls().unique().sort() if trait in of_part.columns else []
+            for value in values if len(values) > 1 else []:
+                yield Cell(part, trait, value, of_part.filter(pl.col(trait) == value))
+
+
+def cells(rows: pl.DataFrame) -> Iterator[tuple[str, str, pl.DataFrame]]:
+    """part, source, rows: each part as a whole, then source by source where there are several with enough patients."""
+    for cell in subgroups(rows.select(pl.exclude("sex", "age", "view"))):
+        if cell.rows.height and (cell.by == ALL or cell.rows["group"].n_unique() >= FEW_PATIENTS):
+            yield cell.part, cell.subgroup, cell.rows
+
+
+def measured(
+    settings: Evaluate, rows: pl.DataFrame, statistics: Sequence[Callable[[np.ndarray], float]], about: Sequence[dict[str, Any]], whys: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """The figures of `statistics`, each of which is given row numbers; `about` says what each is, `whys` why its value is nan, where it is."""
+    found = intervals.together(
+        statistics, rows["group"].to_list(), resamples=settings.resamples, confidence=settings.confidence, seed=settings.seed
+    )
+    held = counts(rows)
+    return [{**told, **_told(one, held["patients"], why), **held} for one, told, why in zip_longest(found, about, whys, fillvalue="")]
+
+
+def _told(found: intervals.Interval, patients: int, why: str) -> dict[str, Any]:
+    if np.isnan(found.value):
+        return {**found._asdict(), "why": why or "undefined here"}
+    if np.isnan(found.low):
+        return {**found._asdict(), "why": "fewer than two patients" if patients < 2 else f"undefined in over {intervals.MAX_UNDEFINED:.0%} of the resamples"}
+    if found.low == found.value == found.high:  # as of 2 out of 2: a resample can show nothing but what is there
+        return {**found._asdict(), "low": float("nan"), "high": float("nan"), "why": "the same in every resample, which says nothing of other patients"}
+    return {**found._asdict(), "why": ""}
+
+
+def without(rows: pl.DataFrame, value: float, *, why: str = "", **about: Any) -> dict[str, Any]:
+    """A figure without an interval, because none belongs to it or there is no value."""
+    return {**about, "value": value, "low": float("nan"), "high": float("nan"), "undefined": 0, **counts(rows), "why": why}
+
+
+def counts(rows: pl.DataFrame) -> dict[str, int | None]:
+    positives = int((rows["state"] == State.PRESENT).sum()) if "state" in rows.columns else None
+    return {"images": rows.height, "patients": rows["group"].n_unique(), "positives": positives}
+
+
+def one_class(rows: pl.DataFrame) -> str:
+    """Which class has no row, in words; empty where both have some."""
+    positives = int((rows["state"] == State.PRESENT).sum())
+    if not rows.height:
+        return "no image with a known label"
+    return "no positive image" if not positives else "no negative image" if positives == rows.height else ""
+
+
+def too_small(rows: pl.DataFrame) -> str:
+    """Why a subgroup is too small to tell anything, in words; empty where it is not."""
+    patients, positives = rows["group"].n_unique(), int((rows["state"] == State.PRESENT).sum())
+    negatives = rows.height - positives
+    if patients >= FEW_PATIENTS and min(positives, negatives) >= FEW_OF_A_CLASS:
+        return ""
+    return f"too few to tell: {patients} patient{'s' * (patients != 1)}, {positives} positive and {negatives} negative image{'s' * (negatives != 1)}"

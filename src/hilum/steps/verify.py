@@ -1,0 +1,203 @@
+"""Verify: whether a finished run's figures hold, by doing again what can be done without training.
+
+Each check says what it is of, whether it holds and what was seen:
+
+    files      what each step left has the digest that it had when the step ended
+    steps      each step was made from what the steps before it left, and by the recipe that is there
+    split      each patient stands in one part
+    leaks      no stage was trained on an image of tune or test
+    models     each model carries the list of training images that is stored beside it
+    scores     the stored models, asked again about the stored regions, give the stored scores
+    figures    the stored scores and masks give the stored figures and the stored calibration
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from hilum import store
+from hilum.errors import HilumError
+from hilum.exported import Contract, Exported
+from hilum.manifest import Manifest
+from hilum.recipe import Recipe
+from hilum.run import MARKERS, Run
+from hilum.steps import Progress, cache, evaluate, predict, quietly
+from hilum.steps._training import TRAINING
+from hilum.steps.chain import STEPS
+from hilum.steps.region import Regions
+
+TOLERANCE = 1e-4  # of a score, against its size where that is above 1: processors round differently
+EXACT = 1e-9  # of a figure: the same arithmetic on the same numbers
+UNVERSIONED = ("hilum", "version")  # a newer Hilum may look at an older run
+SHOWN = 3
+
+
+class Check(NamedTuple):
+    what: str
+    holds: bool
+    told: str
+
+
+def verify(run: Run, *, images: int = 0, seed: int = 0, progress: Progress = quietly) -> list[Check]:
+    """Every check, those that do not hold as well. `images`: how many, drawn at random by `seed`, are scored again; 0: all of them."""
+    recipe = run.recipe()
+    run.made("evaluate")  # or say which command is missing
+    table = store.read_table(run / "split.parquet")
+    checks: dict[str, Callable[[], tuple[list[str], str]]] = {
+        "files": lambda: _files(run, recipe),
+        "steps": lambda: _steps(run, recipe),
+        "split": lambda: _split(table),
+        "leaks": lambda: _leaks(run, table),
+        "models": lambda: _models(run),
+        "scores": lambda: _scores(run, recipe, images, seed, progress),
+        "figures": lambda: _figures(run, recipe),
+    }
+    return [_checked(what, check) for what, check in checks.items()]
+
+
+def _checked(what: str, check: Callable[[], tuple[list[str], str]]) -> Check:
+    """A check's faults, or what it has seen; an error that it meets is a fault of the run, told with the others."""
+    try:
+        faults, seen = check()
+    except HilumError as error:
+        faults, seen = [str(error)], ""
+    more = f"; and {len(faults) - SHOWN:,} more" if len(faults) > SHOWN else ""
+    return Check(what, not faults, "; ".join(faults[:SHOWN]) + more if faults else seen)
+
+
+def _files(run: Run, recipe: Recipe) -> tuple[list[str], str]:
+    faults, seen = [], 0
+    for marker in sorted((run / MARKERS).glob("*.json")):
+        for name, digest in run.made(marker.stem).items():
+            seen += 1
+            if not (run / name).exists():
+                faults.append(f"{name} is missing")
+            elif digest not in _digests(run, recipe, marker.stem, run / name):
+                faults.append(f"{name} is not what step '{marker.stem}' left")
+    return faults, f"{seen} files are as they were left"
+
+
+def _digests(run: Run, recipe: Recipe, step: str, path: Path) -> Iterator[str]:
+    """The digest of a file in the form that its step tells it."""
+    if step == "ingest":
+        yield Manifest.read(run.folder).digest
+    elif step == "cache":
+        yield cache.opened(run, recipe).digest
+    else:
+        yield store.digest_of_file(path)
+        if path.suffix == ".parquet":
+            yield store.digest_of_table(store.read_table(path))
+
+
+def _steps(run: Run, recipe: Recipe) -> tuple[list[str], str]:
+    """Reading the data folder and the pictures is not done again: the data may lie elsewhere."""
+    steps = [name for name in STEPS if name not in ("ingest", "cache") and run.done(name)]
+    faults = []
+    for name in steps:
+        now, then = (_unversioned(made_from) for made_from in (STEPS[name].made_from(run, recipe), run.made_from(name)))
+        changed = sorted(key for key in now.keys() & then.keys() if store.as_json(now[key]) != store.as_json(then[key]))
+        if changed:
+            faults.append(f"step '{name}' was made from another {', '.join(changed)}")
+    return faults, f"{len(steps)} steps were made from what is there"
+
+
+def _unversioned(made_from: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in made_from.items() if key not in UNVERSIONED}
+
+
+def _split(table: pl.DataFrame) -> tuple[list[str], str]:
+    torn = [
+        f"{kind} {name} stands in {' and '.join(sorted(parts))}"
+        for kind in ("patient_id", "group")
+        for name, parts in table.group_by(kind).agg(pl.col("part").unique()).filter(pl.col("part").list.len() > 1).sort(kind).iter_rows()
+    ]
+    return torn, f"{table['patient_id'].n_unique():,} patients, each in one part"
+
+
+def _leaks(run: Run, table: pl.DataFrame) -> tuple[list[str], str]:
+    evaluate.refuse_leaks(run, table)
+    return [], "no stage was trained on an image of tune or test, or of their patients"
+
+
+def _models(run: Run) -> tuple[list[str], str]:
+    faults, seen = [], 0
+    training = store.read_table(run / "train" / TRAINING)
+    for file in _scoring(run).values():
+        seen += 1
+        learnt = sorted(training.filter(pl.col("model") == file)["image_id"])
+        if Exported(run / file).metadata["trained_on"]["digest"] != store.digest(learnt):
+            faults.append(f"{file} was not trained on the images that train/{TRAINING} lists for it")
+    return faults, f"{seen} models carry the digest of their training images"
+
+
+def _scoring(run: Run) -> dict[str, str]:
+    return {stage: file for stage, file in predict.STAGES.items() if file in run.made("train")}
+
+
+def _scores(run: Run, recipe: Recipe, images: int, seed: int, progress: Progress) -> tuple[list[str], str]:
+    stored = store.read_table(run / predict.SCORES)
+    chosen = stored["image_id"].unique().sort()
+    if 0 < images < len(chosen):
+        chosen = chosen.sample(images, seed=seed).sort()
+    regions = Regions.of(run.folder, recipe.region.size)
+    told = {(stage, concept, image_id): score for stage, concept, image_id, score in stored.select("stage", "concept", "image_id", "score").iter_rows()}
+    faults, largest, done, models = [], 0.0, 0, _scoring(run)
+    for stage, file in models.items():
+        model = Exported(run / file)
+        for place, image_id in zip(regions.rows(chosen), chosen, strict=True):
+            again = np.atleast_1d(model(regions.images[place])["score"])
+            for concept, score in zip(_concepts(model.contract), again.tolist(), strict=True):
+                before = told.get((stage, concept, image_id), float("nan"))
+                off = abs(score - before) / max(1.0, abs(before))
+                largest = max(largest, off)
+                if not off <= TOLERANCE:  # also where one of the two is nan
+                    faults.append(f"{stage} score of {image_id} ({concept}) is stored as {before:.6g}, and {file} gives {score:.6g}")
+            done += 1
+            progress(done, len(models) * len(chosen))
+    return faults, f"{done:,} pictures scored again, largest difference {largest:.1g}"
+
+
+def _concepts(contract: Contract) -> tuple[str, ...]:
+    """One a column of the score. A contract tells several, or one."""
+    return contract.concepts if hasattr(contract, "concepts") else (contract.concept,)
+
+
+def _figures(run: Run, recipe: Recipe) -> tuple[list[str], str]:
+    found = evaluate.figures(run, recipe)
+    faults = [*_of_metrics(store.read_table(run / evaluate.METRICS), found.metrics), *_of_calibration(store.read_json(run / evaluate.CALIBRATION), found.calibration)]
+    return faults, f"{found.metrics.height:,} figures computed again from the stored scores and masks"
+
+
+def _of_metrics(stored: pl.DataFrame, found: pl.DataFrame) -> Iterator[str]:
+    if stored.schema != found.schema or stored.height != found.height:
+        yield f"{evaluate.METRICS} holds {stored.height:,} figures, and {found.height:,} are found now: `hilum evaluate` makes it again"
+        return
+    for before, now in zip(stored.iter_rows(named=True), found.iter_rows(named=True), strict=True):
+        if not all(_alike(before[name], now[name]) for name in before):
+            of = " ".join(filter(None, (before["part"], before["stage"], before["concept"], before["side"], before["metric"])))
+            yield f"{of} is stored as {before['value']:.6g} ({before['low']:.6g} to {before['high']:.6g}) and found to be {now['value']:.6g} ({now['low']:.6g} to {now['high']:.6g})"
+
+
+def _of_calibration(stored: Any, found: Any) -> Iterator[str]:
+    for stage in sorted(stored.keys() | found.keys()):
+        for concept in sorted(stored.get(stage, {}).keys() | found.get(stage, {}).keys()):
+            before, now = (told.get(stage, {}).get(concept, {}) for told in (stored, found))
+            different = sorted(key for key in before.keys() | now.keys() if not _alike(before.get(key), now.get(key)))
+            if different:
+                yield f"{', '.join(different)} of {stage} {concept} in {evaluate.CALIBRATION} is not what the tune part gives"
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Equal, but for the last digits of numbers, wherever in it; nan is like nan."""
+    if isinstance(one, float) and isinstance(other, int | float):
+        return bool(np.isclose(one, other, rtol=EXACT, atol=EXACT, equal_nan=True))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_alike(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_alike, one, other))
+    return one == other
