@@ -1,1 +1,80 @@
 """Runs that are judged: looked at again, and beside one another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hilum import printed
+from hilum.cli._app import Json, app
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from hilum.run import Run
+
+OfRun = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.", show_default=False)]
+
+
+@app.command(epilog="Example: hilum probe runs/chest")
+def probe(run: OfRun, as_json: Json = False) -> None:
+    """Can the source, sex, age and finding be told from the border, from outside of the lungs, from the region? Of training images alone."""
+    from hilum import store
+    from hilum.steps import probe as step
+
+    judged = _judged(run, "probe", step)
+    probes = store.read_table(judged / step.FILE)
+    if as_json:
+        _print_table(probes)
+        return
+    asked = probes.filter(probes["why"] == "")
+    if asked.height:
+        typer.echo(printed.columns(step.columns(asked)))
+    _told_of(probes, step)
+
+
+def _told_of(probes: pl.DataFrame, step: ModuleType) -> None:
+    for target, within, why in probes.filter(probes["why"] != "").select("target", "within", "why").unique(maintain_order=True).iter_rows():
+        typer.echo(f"{target}{'' if within == step.ALL else ' within ' + within} is not asked about: {why}")
+    if not probes.height:
+        typer.echo("no training image could be read, so there is nothing to compare")
+    for warning in step.warnings(probes):
+        typer.echo(f"warning: {warning}")
+
+
+@app.command(epilog="Example: hilum look runs/chest")
+def look(run: OfRun, as_json: Json = False) -> None:
+    """Where does the finding model look? Maps of some test images, how much of them lies in the lungs and where the finding is drawn."""
+    from hilum import store
+    from hilum.steps import look as step
+
+    figures = store.read_table(_judged(run, "look", step) / step.AVERAGES)
+    if as_json:
+        _print_table(figures)
+    else:
+        typer.echo(printed.columns(step.lines(figures)) if figures.height else "no finding was learnt, so there is nowhere to look")
+
+
+def _judged(folder: Path, name: str, step: ModuleType) -> Run:
+    """The run with the optional step done, at once where it was done already."""
+    from hilum.run import Run
+
+    judged = Run(folder)
+    recipe = judged.recipe()
+    with judged.locked():
+        made_from = step.made_from(judged, recipe)
+        if not judged.finished(name, made_from):
+            with printed.watch(name) as progress:
+                made, summary = step.make(judged, recipe, progress)
+            judged.finish(name, made_from, made, summary)
+    return judged
+
+
+def _print_table(table: pl.DataFrame) -> None:
+    """As JSON, nan as null."""
+    import json
+
+    typer.echo(json.dumps(table.fill_nan(None).to_dicts(), indent=1))

@@ -5,8 +5,9 @@
 
 Parts are those of `hilum.probing` and, after the region step, `box` (the lungs' box, cut out) and `lungs` (that with all but the lungs
 black). Only training images take part, by the lungs that were found in them, so that a recipe can be chosen by what is read here and the test
-part stays unseen; all parts are of the same images, those whose lungs are believed. Of more than two classes the AUROC is the mean of each
-class against the rest. Intervals are of the answers, not of other fits. `why` says why there is no figure.
+part stays unseen; all parts are of the same images, those whose lungs are believed. Where these are fewer than half, all images take part and
+only parts that need no lungs are asked. Of more than two classes the AUROC is the mean of each class against the rest. Intervals are of the
+answers, not of other fits. `why` says why there is no figure.
 
 Not a step of the chain: `hilum probe RUN` does it, and the next report takes it in.
 """
@@ -35,6 +36,7 @@ FILE = "probes.parquet"
 ALL = "all"
 BOX, LUNGS = "box", "lungs"
 VIEWS = (*probing.PARTS, BOX, LUNGS)
+NEED_NO_LUNGS = ("whole", "border")
 LUNGLESS = ("border", "outside")  # a finding of the lungs cannot be seen there
 WORDS = {
     "whole": "the whole picture", "unmarked": "the picture without markers", "border": "the border alone", "outside": "outside of the lungs alone",
@@ -101,13 +103,14 @@ def views(picture: np.ndarray, labels: np.ndarray, size: Size, settings: Region)
 
 
 def described(
-    pictures: Callable[[int], tuple[np.ndarray, np.ndarray, Size]], count: int, settings: Region, progress: Progress, describe: Describe = probing.features
-) -> dict[str, np.ndarray]:
-    """Features of each view, float32 (count, p); `pictures(k)` gives the k-th picture, its lungs and its file's size."""
-    found: dict[str, list[np.ndarray]] = {name: [] for name in VIEWS}
+    pictures: Callable[[int], tuple[np.ndarray, np.ndarray, Size]], count: int, settings: Region, progress: Progress,
+    describe: Describe = probing.features, names: Sequence[str] = VIEWS,
+) -> dict[str, np.ndarray]:  # fmt: skip
+    """Features of each view of `names`, float32 (count, p); `pictures(k)` gives the k-th picture, its lungs and its file's size."""
+    found: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for start in range(0, count, AT_ONCE):
         shown = [views(*pictures(k), settings) for k in range(start, min(start + AT_ONCE, count))]
-        for name in VIEWS:
+        for name in names:
             found[name].append(describe(np.stack([one[name] for one in shown])))
         progress(min(start + AT_ONCE, count), count)
     return {name: np.concatenate(parts) for name, parts in found.items() if parts}
@@ -202,15 +205,15 @@ def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
 
 
 def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], dict[str, Any]]:
-    rows = _believed(run, recipe)
+    rows, names = _images(run, recipe)
     pictures, masks = cache.opened(run, recipe), store.map_pictures(run / segment.MASKS, recipe.pixels.size)
-    places = list(rows.select("row", "mask", "height", "width").iter_rows())
+    places, nothing = list(rows.select("row", "mask", "height", "width").iter_rows()), np.zeros((recipe.pixels.size,) * 2, np.uint8)
 
     def picture(k: int) -> tuple[np.ndarray, np.ndarray, Size]:
         row, mask, *size = places[k]
-        return pictures.images[row], masks[mask], tuple(size)
+        return pictures.images[row], nothing if mask is None else masks[mask], tuple(size)
 
-    found = described(picture, rows.height, recipe.region, progress)
+    found = described(picture, rows.height, recipe.region, progress, names=names)
     asked = list(questions(rows, run.summary("split")["finding"]))
     probes = answers(found, asked, rows["group"].to_numpy(), recipe.evaluate, progress) if found else pl.DataFrame(schema=PROBES)
     store.write_table(run / FILE, probes)
@@ -218,17 +221,22 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
     return digests(run, [FILE]), told
 
 
-def _believed(run: Run, recipe: Recipe) -> pl.DataFrame:
-    """Training images whose found lungs are believed, at most about MOST: group, source, sex, age_years, state, row, mask, height, width."""
+def _images(run: Run, recipe: Recipe) -> tuple[pl.DataFrame, Sequence[str]]:
+    """At most about MOST training images and the views to show of them: group, source, sex, age_years, state, row, mask, height, width."""
     facts = cache.opened(run, recipe).readable.select("image_id", "row", "height", "width")
     lungs = store.read_table(run / segment.INDEX).select("image_id", "quality", mask="row")
-    cut = store.read_table(run / region.INDEX).select("image_id", "cut")
     people = Manifest.read(run.folder).table.select("image_id", "sex", "age_years")
     rows = store.read_table(run / "split.parquet").filter(pl.col("part") == "train").sort("image_id")
-    for other in (facts, lungs, cut, people):
-        rows = rows.join(other, on="image_id", maintain_order="left")
-    rows = rows.filter(pl.col("quality") >= recipe.region.least_quality)
-    names = rows["group"].unique().sort().to_numpy()
+    for other in (facts, lungs, people):
+        rows = rows.join(other, on="image_id", how="left", maintain_order="left")
+    rows = rows.drop_nulls("row")
+    believed = rows.filter(pl.col("quality") >= recipe.region.least_quality)
+    if 2 * believed.height >= rows.height:
+        return _some(believed), VIEWS
+    return _some(rows), NEED_NO_LUNGS
+
+
+def _some(rows: pl.DataFrame) -> pl.DataFrame:
     step = -(-rows.height // MOST)
-    chosen = np.random.default_rng(0).permutation(names)[: -(-len(names) // max(step, 1))]
-    return rows.filter(pl.col("group").is_in(chosen.tolist())) if step > 1 else rows
+    names = np.random.default_rng(0).permutation(rows["group"].unique().sort().to_numpy())
+    return rows.filter(pl.col("group").is_in(names[: -(-len(names) // step)].tolist())) if step > 1 else rows
