@@ -21,7 +21,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported
 import numpy as np
 import polars as pl
 
-from hilum import probing, quality, shipped, store
+from hilum import printed, probing, quality, shipped, store
 from hilum.manifest import Manifest
 from hilum.radiograph import Size
 from hilum.recipe import Evaluate, Pixels, Region
@@ -98,7 +98,7 @@ def measured(name: str, arguments: argparse.Namespace) -> pl.DataFrame:
 
 def written(name: str, probes: pl.DataFrame, arguments: argparse.Namespace) -> None:
     columns = probe.columns(probes.filter(pl.col("why") == ""))
-    print(columns, flush=True)
+    print(printed.columns(columns), flush=True)
     cells = [list(columns.columns), ["---"] * columns.width, *([str("–" if cell is None else cell) for cell in row] for row in columns.iter_rows())]
     lines = ["| " + " | ".join(row) + " |" for row in cells]
     command = f"python bench/shortcuts.py --data {arguments.data} --work WORK --what {name} --features {arguments.features} --most {arguments.most}"
@@ -127,7 +127,7 @@ def main() -> None:
     for name in arguments.what:
         probes = measured(name, arguments)
         if arguments.no_record:
-            print(probe.columns(probes), *probe.warnings(probes), sep="\n")
+            print(printed.columns(probe.columns(probes.filter(pl.col("why") == ""))), *probe.warnings(probes), sep="\n")
         else:
             written(name, probes, arguments)
 

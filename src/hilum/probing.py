@@ -3,7 +3,8 @@
 Pictures are uint8 (height, width), letterboxed squares as cached; lungs are label pictures of the same shape (`hilum.lungs`). Parts of PARTS:
 
     whole      the picture as it is
-    unmarked   without side markers and lettering: compact bright parts in the outer quarter, outside the lungs, get the tone around them
+    unmarked   black where side markers and lettering usually lie: the ring of `border` and corners of 0.3 of each side, but for the lungs. The
+               same places in every picture, since a marker painted over would leave a sign of its own
     border     a ring of a tenth of the shorter side along the edge of the picture, the rest black
     outside    the lungs and a rim of 1/40 of the side black
     outline    the lungs white, all else black: their shape and place alone, which `outside` cannot help showing too
@@ -23,11 +24,11 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from hilum.radiograph import Size
+
 PARTS = ("whole", "unmarked", "border", "outside", "outline")
 RING = 0.1  # of the shorter side
-MARKED = 0.25  # of each side: markers and lettering are looked for no further in
-LARGEST_MARK = 0.12  # of the shorter side: what is wider is no letter
-BRIGHTER = 48  # of 255, than around it
+CORNER = 0.3  # of each side
 RIM = 1 / 40  # of the square's side, around found lungs: their outline is not exact
 THUMBNAIL, BINS, TILES = 32, 32, 8
 FEATURES = THUMBNAIL**2 + BINS + TILES**2
@@ -59,31 +60,33 @@ def part(name: str, picture: np.ndarray, labels: np.ndarray, inside: tuple[slice
     if name == "outside":
         return np.where(_rimmed(labels), 0, picture).astype(np.uint8)
     shown = picture.copy()
-    view, lung = shown[inside], _rimmed(labels)[inside]
+    view, ring = shown[inside], _ring(shown[inside].shape)
     if name == "border":
-        ring = max(1, round(RING * min(view.shape)))
-        view[ring:-ring, ring:-ring] = 0
+        view[~ring] = 0
     elif name == "unmarked":
-        view[:] = _unmarked(view, lung)
+        view[(ring | _corners(view.shape)) & (labels[inside] == 0)] = 0
     else:
         raise ValueError(f"expected one of {', '.join(PARTS)}, got '{name}'")
     return shown
 
 
+def _ring(size: Size) -> np.ndarray:
+    mask, width = np.ones(size, bool), max(1, round(RING * min(size)))
+    mask[width:-width, width:-width] = False
+    return mask
+
+
+def _corners(size: Size) -> np.ndarray:
+    ends = []
+    for length in size:
+        place, reach = np.arange(length), round(CORNER * length)
+        ends.append((place < reach) | (place >= length - reach))
+    return ends[0][:, None] & ends[1]
+
+
 def _rimmed(labels: np.ndarray) -> np.ndarray:
     reach = 2 * max(1, round(RIM * labels.shape[0])) + 1
     return cv2.dilate((labels > 0).astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))) > 0
-
-
-def _unmarked(view: np.ndarray, lung: np.ndarray) -> np.ndarray:
-    side = 2 * (round(LARGEST_MARK * min(view.shape)) // 2) + 1
-    around = cv2.morphologyEx(view, cv2.MORPH_OPEN, np.ones((side, side), np.uint8))
-    marks = (view.astype(np.int16) - around > BRIGHTER).astype(np.uint8)
-    marks = cv2.dilate(marks, np.ones((3, 3), np.uint8)) > 0  # the blurred edge of a letter goes with it
-    rows, columns = (round(MARKED * length) for length in view.shape)
-    outer = np.ones(view.shape, bool)
-    outer[rows:-rows, columns:-columns] = False
-    return np.where(marks & outer & ~lung, around, view)
 
 
 # ---------------------------------------------------------------------------------------------------------------------------- features

@@ -39,7 +39,7 @@ VIEWS = (*probing.PARTS, BOX, LUNGS)
 NEED_NO_LUNGS = ("whole", "border")
 LUNGLESS = ("border", "outside")  # a finding of the lungs cannot be seen there
 WORDS = {
-    "whole": "the whole picture", "unmarked": "the picture without markers", "border": "the border alone", "outside": "outside of the lungs alone",
+    "whole": "the whole picture", "unmarked": "the picture without its corners and border", "border": "the border alone", "outside": "outside of the lungs alone",
     "outline": "the lungs' outline alone", BOX: "the lungs' box", LUNGS: "the lungs alone",
 }  # fmt: skip
 FEWEST = 10  # patients of a class, below which it is not asked about
