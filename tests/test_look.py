@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,9 +14,10 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from hilum import looking, lungs, shapes
+from hilum import looking, lungs, shapes, store
 from hilum.cli import app
 from hilum.errors import NotFound
+from hilum.exported import Contract, Exported
 from hilum.radiograph import Crop, Letterbox
 from hilum.recipe import Evaluate
 from hilum.run import Run
@@ -63,6 +64,32 @@ def test_each_method_peaks_where_the_model_looks(corner):
         around = np.zeros((SIDE, SIDE), bool)
         around[max(corner[0] - 16, 0) : corner[0] + 32, max(corner[1] - 16, 0) : corner[1] + 32] = True
         assert strength[around].sum() > 0.9 * np.maximum(strength, 0).sum(), method
+
+
+def test_an_exported_network_is_asked_through_onnx_runtime_for_both_maps(tmp_path):
+    import torch
+    from torch import nn
+
+    from hilum.models import _export
+
+    class Corner(nn.Module):
+        """Two concepts: the brightness of the upper right and of the lower left tile of 6 x 6, each its own activation map's mean."""
+
+        def forward(self, images):
+            grid = nn.functional.avg_pool2d(images.unsqueeze(1).float() / 255, SIDE // 6) * 8
+            places = torch.zeros(2, 6, 6)
+            places[0, 0, 5], places[1, 5, 0] = 36, 36
+            found = grid * places
+            return torch.sigmoid(found.mean((2, 3)) - 2), found
+
+    contract = Contract("finding", SIDE, "region", "percentiles", ("score", "map"))
+    _export.to_onnx(Corner(), tmp_path / "corner.onnx", size=SIDE, outputs=contract.outputs, metadata={"contract": store.as_json(asdict(contract))})
+    picture = bright(0, 80)[0]
+    picture[80:, :16] = 200
+    for column, (rows, columns) in enumerate(((slice(0, 16), slice(80, 96)), (slice(80, 96), slice(0, 16)))):
+        for found in looking.maps(Exported(tmp_path / "corner.onnx"), picture, column).values():
+            strength = looking.grown(found, SIDE)
+            assert strength[rows, columns].max() == strength.max() > 0.5
 
 
 def test_a_concept_that_looks_nowhere_has_an_empty_map_and_a_model_without_maps_has_occlusion_alone():
@@ -216,6 +243,7 @@ def test_the_verb_writes_a_map_a_row_and_tells_means(judged):
     assert len(maps) == looks.height > 0 and maps.shape[1:] == (looking.GRID, looking.GRID) and np.isfinite(maps).all()
     parts = pl.read_parquet(judged / "split.parquet").join(looks, on="image_id", how="semi")
     assert set(parts["part"]) == {"test"}
+    assert look.make(Run(judged), Run(judged).recipe(), quietly)[0] == Run(judged).made("look")
     told = json.loads(CliRunner().invoke(app, ["look", str(judged), "--json"], catch_exceptions=False).stdout)
     assert {"inside", "area"} <= {row["metric"] for row in told} and all(row["images"] for row in told)
 
@@ -226,7 +254,9 @@ def test_the_report_takes_both_in_and_leaves_them_out_once_what_they_were_made_f
     assert {"probe", "look"} <= report.made_from(run, recipe).keys()
     report.make(run, recipe, quietly)
     page = (judged / report.PAGE).read_text()
-    assert 'id="looks"' in page and 'id="probes"' in page and "under its occlusion map" in page
+    assert 'id="looks"' in page and 'id="probes"' in page
+    shown = pl.read_parquet(judged / look.TABLE).group_by("choice").agg(pl.col("image_id").n_unique())
+    assert page.count("under its occlusion map") == sum(min(count, look.EACH) for count in shown["image_id"])
     marker = json.loads((judged / "finished" / "region.json").read_text())
     marker["made"]["region/index.parquet"] = "another"
     (judged / "finished" / "region.json").write_text(json.dumps(marker))

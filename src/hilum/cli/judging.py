@@ -33,6 +33,7 @@ def probe(run: OfRun, as_json: Json = False) -> None:
     asked = probes.filter(probes["why"] == "")
     if asked.height:
         typer.echo(printed.columns(step.columns(asked)))
+        typer.echo(f"AUROC, 0.5 is chance; before the region step: whole, after it: {step.seen(judged.recipe().region)}, which is what the models are shown")
     _told_of(probes, step)
 
 

@@ -15,7 +15,7 @@ Not a step of the chain: `hilum probe RUN` does it, and the next report takes it
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -98,7 +98,7 @@ def views(picture: np.ndarray, labels: np.ndarray, size: Size, settings: Region)
     """Each of VIEWS of one cached picture of a file of (height, width) `size`: squares of uint8, the last two of the region's size."""
     inside = Letterbox(size, picture.shape[0]).inside()
     shown = {name: probing.part(name, picture, labels, inside) for name in probing.PARTS}
-    cuts = {BOX: replace(settings, masked=False), LUNGS: replace(settings, masked=True)}
+    cuts = {name: Region(size=settings.size, margin=settings.margin, masked=name == LUNGS) for name in (BOX, LUNGS)}  # whatever the models are shown
     return shown | {name: region.cut(picture, labels, one, size=size).image for name, one in cuts.items()}
 
 
