@@ -227,6 +227,28 @@ def test_controls_stand_beside_the_maps_where_something_is_drawn_and_only_there(
     assert [method for method, _, _ in look.looked(model, 1, picture, [])] == [looking.OCCLUSION, looking.ACTIVATION]
 
 
+def test_a_model_that_looks_at_the_lungs_tells_nothing_with_them_covered_and_one_that_looks_beside_them_everything():
+    base, rng = shown(), np.random.default_rng(4)
+    inside, beside = (slice(20, 60), slice(30, 38)), (slice(0, 8), slice(30, 60))
+    assert base.lungs[inside].all() and not base.lungs[beside].any()
+    for place, told in ((inside, look.ALONE), (beside, look.WITHOUT)):
+        pictures, states = {}, [k % 2 for k in range(80)]
+        for k, state in enumerate(states):
+            image = rng.integers(60, 90, (SIDE, SIDE)).astype(np.uint8)
+            image[place] += np.uint8(90 * state)
+            pictures[f"i{k}"] = look.Shown(image, base.labels, base.crop, base.size)
+        table = look.covered(Looker(place), 1, scored(states, [0.0] * 80), pictures, Evaluate(resamples=50), quietly)
+        of = {row["shown"]: row for row in table.iter_rows(named=True)}
+        assert of[look.AS_SHOWN]["value"] == of[told]["value"] == 1 and of[told]["images"] == 80 and of[told]["positives"] == 40
+        other = ({look.ALONE, look.WITHOUT} - {told}).pop()
+        assert abs(of[other]["value"] - 0.5) < 0.2  # 1.0 as shown; chance has a standard deviation of 0.06
+
+
+def test_without_lungs_nothing_is_covered():
+    picture = look.Shown(np.zeros((SIDE, SIDE), np.uint8), np.zeros((64, 64), np.uint8), shown().crop, (300, 200))
+    assert look.covered(Looker(bright(0, 0)[1]), 1, scored([0, 1], [0.1, 0.2]), {"i0": picture, "i1": picture}, Evaluate(resamples=50), quietly).height == 0
+
+
 # The verb and the report
 
 
@@ -245,7 +267,8 @@ def test_the_verb_writes_a_map_a_row_and_tells_means(judged):
     assert set(parts["part"]) == {"test"}
     assert look.make(Run(judged), Run(judged).recipe(), quietly)[0] == Run(judged).made("look")
     told = json.loads(CliRunner().invoke(app, ["look", str(judged), "--json"], catch_exceptions=False).stdout)
-    assert {"inside", "area"} <= {row["metric"] for row in told} and all(row["images"] for row in told)
+    assert {"inside", "area"} <= {row["metric"] for row in told["maps"]} and all(row["images"] for row in told["maps"])
+    assert pl.read_parquet(judged / look.COVERS).schema == look.COVERED
 
 
 def test_the_report_takes_both_in_and_leaves_them_out_once_what_they_were_made_from_has_changed(judged):

@@ -58,7 +58,7 @@ def part(name: str, picture: np.ndarray, labels: np.ndarray, inside: tuple[slice
     if name == "outline":
         return (labels > 0).astype(np.uint8) * 255
     if name == "outside":
-        return np.where(_rimmed(labels), 0, picture).astype(np.uint8)
+        return np.where(rimmed(labels), 0, picture).astype(np.uint8)
     shown = picture.copy()
     view, ring = shown[inside], _ring(shown[inside].shape)
     if name == "border":
@@ -84,7 +84,8 @@ def _corners(size: Size) -> np.ndarray:
     return ends[0][:, None] & ends[1]
 
 
-def _rimmed(labels: np.ndarray) -> np.ndarray:
+def rimmed(labels: np.ndarray) -> np.ndarray:
+    """bool: the lungs and the rim around them."""
     reach = 2 * max(1, round(RIM * labels.shape[0])) + 1
     return cv2.dilate((labels > 0).astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))) > 0
 

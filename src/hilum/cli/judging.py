@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -28,7 +29,7 @@ def probe(run: OfRun, as_json: Json = False) -> None:
     judged = _judged(run, "probe", step)
     probes = store.read_table(judged / step.FILE)
     if as_json:
-        _print_table(probes)
+        typer.echo(json.dumps(_plain(probes), indent=1))
         return
     asked = probes.filter(probes["why"] == "")
     if asked.height:
@@ -52,11 +53,14 @@ def look(run: OfRun, as_json: Json = False) -> None:
     from hilum import store
     from hilum.steps import look as step
 
-    figures = store.read_table(_judged(run, "look", step) / step.AVERAGES)
+    judged = _judged(run, "look", step)
+    figures, without = (store.read_table(judged / name) for name in (step.AVERAGES, step.COVERS))
     if as_json:
-        _print_table(figures)
-    else:
-        typer.echo(printed.columns(step.lines(figures)) if figures.height else "no finding was learnt, so there is nowhere to look")
+        typer.echo(json.dumps({"maps": _plain(figures), "covered": _plain(without)}, indent=1))
+        return
+    typer.echo(printed.columns(step.lines(figures)) if figures.height else "no finding was learnt, so there is nowhere to look")
+    for row in without.iter_rows(named=True):
+        typer.echo(f"AUROC {row['shown']}: {row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f}), {row['images']} test images, {row['positives']} positive")
 
 
 def _judged(folder: Path, name: str, step: ModuleType) -> Run:
@@ -74,8 +78,6 @@ def _judged(folder: Path, name: str, step: ModuleType) -> Run:
     return judged
 
 
-def _print_table(table: pl.DataFrame) -> None:
-    """As JSON, nan as null."""
-    import json
-
-    typer.echo(json.dumps(table.fill_nan(None).to_dicts(), indent=1))
+def _plain(table: pl.DataFrame) -> list[dict[str, Any]]:
+    """Rows for JSON, nan as null."""
+    return table.fill_nan(None).to_dicts()

@@ -3,6 +3,7 @@
     looks.parquet          one row an image and method, see LOOKS
     look/maps.npy          float16 (n, GRID, GRID): the maps over the regions that the model was shown, in units of the logit; the n-th
                            row's, all 0 of a control
+    look/covered.parquet   see COVERED
     look/figures.parquet   means over images with their intervals over patients, see FIGURES: of all images and of those that are drawn on
 
 Methods are those of `hilum.looking`. Looked at are the test images that are called most confidently, right and wrong (`choice`, one of
@@ -11,20 +12,24 @@ their share of the picture, `gain` the one over the other: all over the region t
 game and box IoU are of the cached picture, against all that is drawn of the finding, and beside two controls that see no picture: CENTRES, the
 middle of each lung, and EVENLY, a random point in the lungs.
 
+What the maps say of some images, `look/covered.parquet` says of the test part, at most about MOST images of it: the AUROC of the same model as
+it was shown the regions, with the lungs covered by the mean tone around them, and with all else covered by theirs. A model that tells the
+finding without the lungs has learnt something else too.
+
 Not a step of the chain: `hilum look RUN` does it, and the next report takes it in.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from hilum import intervals, looking, lungs, shapes, store
+from hilum import intervals, looking, lungs, probing, shapes, store
 from hilum.errors import NotFound
 from hilum.exported import Contract, Exported
 from hilum.manifest import Manifest
@@ -32,12 +37,12 @@ from hilum.metrics import pointing, ranking
 from hilum.radiograph import Chain, Crop, Letterbox, Size
 from hilum.recipe import Evaluate, Recipe
 from hilum.run import Run
-from hilum.steps import Progress, cache, predict, region, segment
+from hilum.steps import Progress, cache, portion, predict, region, segment
 from hilum.steps._training import digests
 from hilum.vocabulary import State
 
 VERSION = 1
-TABLE, MAPS, AVERAGES = "looks.parquet", "look/maps.npy", "look/figures.parquet"
+TABLE, MAPS, AVERAGES, COVERS = "looks.parquet", "look/maps.npy", "look/figures.parquet", "look/covered.parquet"
 EACH, DRAWN = 4, 24  # images of a choice, and of those that are drawn on
 CHOICES = ("present, found", "present, missed", "absent, called present", "absent, left alone")
 OTHERWISE = "drawn on"  # the choice of an image that is there for what is drawn on it
@@ -45,6 +50,12 @@ CENTRES, EVENLY = CONTROLS = ("centre of a lung", "random point in the lungs")
 LOOKS = {
     "image_id": pl.String, "group": pl.String, "concept": pl.String, "choice": pl.String, "state": pl.Int8, "score": pl.Float64, "method": pl.String,
     "inside": pl.Float64, "area": pl.Float64, "gain": pl.Float64, "drawn": pl.Int64, "pointing_game": pl.Float64, "box_iou": pl.Float64,
+}  # fmt: skip
+AS_SHOWN, WITHOUT, ALONE = "as shown", "lungs covered", "all but the lungs covered"
+MOST = 400
+COVERED = {
+    "shown": pl.String, "value": pl.Float64, "low": pl.Float64, "high": pl.Float64, "undefined": pl.Int64, "images": pl.Int64, "patients": pl.Int64,
+    "positives": pl.Int64,
 }  # fmt: skip
 AVERAGED = ("inside", "area", "gain", "pointing_game", "box_iou")
 FIGURES = {
@@ -182,6 +193,37 @@ def looked(model: Exported, at: int, picture: Shown, things: list[shapes.Shape])
         yield method, {"drawn": len(things), **agreement(found, drawn)}, None
 
 
+def covers(picture: Shown) -> dict[str, np.ndarray]:
+    """The region as it is, without the lungs and with them alone; what lies beside the picture in its square stays."""
+    inside = Letterbox(picture.crop.target, picture.image.shape[0]).inside()
+    lung, wide = (mask[inside] for mask in (picture.lungs, probing.rimmed(picture.lungs)))
+    made = {name: picture.image.copy() for name in (AS_SHOWN, WITHOUT, ALONE)}
+    made[WITHOUT][inside][wide] = round(float(picture.image[inside][~wide].mean())) if not wide.all() else 0
+    made[ALONE][inside][~lung] = round(float(picture.image[inside][lung].mean()))
+    return made
+
+
+def covered(model: Exported, at: int, rows: pl.DataFrame, pictures: Mapping[str, Shown], settings: Evaluate, progress: Progress) -> pl.DataFrame:
+    """The table of COVERED, of `rows` (image_id, group, state 1 or 0) in whose regions lungs were found."""
+    rows = rows.filter(pl.Series([bool(pictures[image_id].lungs.any()) for image_id in rows["image_id"]], dtype=pl.Boolean))
+    scores: dict[str, list[float]] = {name: [] for name in (AS_SHOWN, WITHOUT, ALONE)}
+    for done, image_id in enumerate(rows["image_id"], start=1):
+        made = covers(pictures[image_id])
+        for name, logit in zip(made, looking.logits(model, np.stack(list(made.values())), at), strict=True):
+            scores[name].append(float(logit))
+        progress(done, rows.height)
+    truth, about = rows["state"].to_numpy(), {"images": rows.height, "patients": rows["group"].n_unique(), "positives": int((rows["state"] == State.PRESENT).sum())}
+    told = []
+    for name, logits in scores.items() if rows.height else ():
+        values = np.array(logits)
+        found = intervals.over_patients(
+            lambda some, values=values: ranking.auroc(truth[some], values[some]), rows["group"].to_list(),
+            resamples=settings.resamples, confidence=settings.confidence, seed=settings.seed,
+        )  # fmt: skip
+        told.append({"shown": name, **about, **found._asdict()})
+    return pl.DataFrame(told, schema=COVERED, orient="row")
+
+
 def averages(looks: pl.DataFrame, settings: Evaluate) -> pl.DataFrame:
     """Means of each method over the images in which a figure is defined."""
     rows = []
@@ -217,24 +259,42 @@ def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
 
 
 def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], dict[str, Any]]:
-    concept, rows, found = run.summary("split")["finding"], [], []
+    concept, looks, maps, without = run.summary("split")["finding"], pl.DataFrame(schema=LOOKS), [], pl.DataFrame(schema=COVERED)
     if concept:
         model, things = Exported(run / predict.STAGES["finding"]), drawn_of(Manifest.read(run.folder), concept)
-        at, known = column(model.contract, concept), ("image_id", "group", "choice", "state", "score")
-        images = chosen(_scored(run, concept), pl.Series(list(things), dtype=pl.String))
-        pictures = {image_id: one for image_id, one in shown(run, recipe) if image_id in set(images["image_id"])}
-        for done, row in enumerate(images.select(known).iter_rows(named=True), start=1):
-            for method, figures, strength in looked(model, at, pictures[row["image_id"]], things.get(row["image_id"], [])):
-                rows.append({**row, "concept": concept, "method": method, **figures})
-                found.append(looking.grown(np.zeros((1, 1)) if strength is None else strength, looking.GRID).astype(np.float16))
-            progress(done, images.height)
-    looks = pl.DataFrame(rows, schema=LOOKS, orient="row")
+        at, scored = column(model.contract, concept), _scored(run, concept)
+        images = chosen(scored, pl.Series(list(things), dtype=pl.String))
+        known = _some(scored.filter((pl.col("part") == "test") & (pl.col("state") >= State.ABSENT)))
+        wanted = {*images["image_id"], *known["image_id"]}
+        pictures = {image_id: one for image_id, one in shown(run, recipe) if image_id in wanted}
+        looks, maps = _looks(model, at, concept, images, pictures, things, portion(progress, 0, 2))
+        without = covered(model, at, known, pictures, recipe.evaluate, portion(progress, 1, 2))
     store.write_table(run / TABLE, looks)
     stream = io.BytesIO()
-    np.save(stream, np.stack(found) if found else np.zeros((0, looking.GRID, looking.GRID), np.float16))
+    np.save(stream, np.stack(maps) if maps else np.zeros((0, looking.GRID, looking.GRID), np.float16))
     store.write_bytes(run / MAPS, stream.getvalue())
     store.write_table(run / AVERAGES, averages(looks, recipe.evaluate))
-    return digests(run, [TABLE, MAPS, AVERAGES]), {"images": looks["image_id"].n_unique(), "of them drawn on": looks.filter(pl.col("drawn") > 0)["image_id"].n_unique()}
+    store.write_table(run / COVERS, without)
+    told = {"images": looks["image_id"].n_unique(), "of them drawn on": looks.filter(pl.col("drawn") > 0)["image_id"].n_unique()}
+    return digests(run, [TABLE, MAPS, AVERAGES, COVERS]), told
+
+
+def _looks(
+    model: Exported, at: int, concept: str, images: pl.DataFrame, pictures: Mapping[str, Shown], things: Mapping[str, list[shapes.Shape]], progress: Progress
+) -> tuple[pl.DataFrame, list[np.ndarray]]:
+    rows, maps = [], []
+    for done, row in enumerate(images.select("image_id", "group", "choice", "state", "score").iter_rows(named=True), start=1):
+        for method, figures, found in looked(model, at, pictures[row["image_id"]], things.get(row["image_id"], [])):
+            rows.append({**row, "concept": concept, "method": method, **figures})
+            maps.append(looking.grown(np.zeros((1, 1)) if found is None else found, looking.GRID).astype(np.float16))
+        progress(done, images.height)
+    return pl.DataFrame(rows, schema=LOOKS, orient="row"), maps
+
+
+def _some(rows: pl.DataFrame) -> pl.DataFrame:
+    """About MOST of the rows, whole patients."""
+    names = np.random.default_rng(0).permutation(rows["group"].unique().sort().to_numpy())
+    return rows.filter(pl.col("group").is_in(names[: max(1, len(names) * MOST // max(rows.height, 1))].tolist()))
 
 
 def _scored(run: Run, concept: str) -> pl.DataFrame:

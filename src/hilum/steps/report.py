@@ -95,7 +95,8 @@ def _looks(run: Run, recipe: Recipe, manifest: Manifest, concept: str) -> dict[s
     table = store.read_table(run / look.TABLE)
     wanted = set(table["image_id"])
     shown = {image_id: one for image_id, one in look.shown(run, recipe) if image_id in wanted}
-    return looks.looks(table, store.read_table(run / look.AVERAGES), np.load(run / look.MAPS), shown, look.drawn_of(manifest, concept))
+    figures, without = (store.read_table(run / name) for name in (look.AVERAGES, look.COVERS))
+    return looks.looks(table, figures, without, np.load(run / look.MAPS), shown, look.drawn_of(manifest, concept))
 
 
 def _left_out(run: Run, table: pl.DataFrame) -> int:

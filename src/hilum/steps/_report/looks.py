@@ -54,8 +54,10 @@ def _within(within: str) -> str:
     return "" if within == probe.ALL else f" within {within}"
 
 
-def looks(table: pl.DataFrame, figures: pl.DataFrame, maps: np.ndarray, shown: Mapping[str, look.Shown], things: Mapping[str, Sequence[shapes.Shape]]) -> dict[str, Any]:
-    """Galleries by choice of what was looked at, and the averages; `maps` are in the rows of `table`, `things` are what is drawn by image."""
+def looks(
+    table: pl.DataFrame, figures: pl.DataFrame, without: pl.DataFrame, maps: np.ndarray, shown: Mapping[str, look.Shown], things: Mapping[str, Sequence[shapes.Shape]]
+) -> dict[str, Any]:
+    """Galleries by choice of what was looked at, the averages, and what is told with parts covered; `maps` are in the rows of `table`, `things` are what is drawn by image."""
     rows = table.with_row_index("map").filter(~pl.col("method").is_in(look.CONTROLS))
     galleries = []
     for choice in (*look.CHOICES, look.OTHERWISE):
@@ -69,6 +71,7 @@ def looks(table: pl.DataFrame, figures: pl.DataFrame, maps: np.ndarray, shown: M
         "drawn": table.filter(pl.col("drawn") > 0)["image_id"].n_unique(),
         "images": table["image_id"].n_unique(),
         "level": f"{LEVEL:.0%}",
+        "covered": [{"shown": row["shown"], "figure": words.interval(row, "auroc"), "images": row["images"]} for row in without.iter_rows(named=True)],
     }
 
 
