@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hilum import printed
 from hilum.cli._app import Json, app
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from hilum.run import Run
 
 Judged = Annotated[Path, typer.Argument(help="The folder of a finished run.", show_default=False)]
 
@@ -47,3 +53,61 @@ def verify(
     else:
         text = "\n".join(f"{check.what:8} {'holds' if check.holds else 'DOES NOT HOLD':13}  {check.told if check.holds else ''}".rstrip() for check in checks)
     printed.told(text, faults)
+
+
+@app.command(epilog="Example: hilum probe runs/chest")
+def probe(run: Judged, as_json: Json = False) -> None:
+    """Can the source, sex, age and finding be told from the border, from outside of the lungs, from the region? Of training images alone."""
+    from hilum import store
+    from hilum.steps import probe as step
+
+    judged = _judged(run, "probe", step)
+    probes = store.read_table(judged / step.FILE)
+    if as_json:
+        typer.echo(json.dumps(printed.plain(probes), indent=1))
+        return
+    asked = probes.filter(probes["why"] == "")
+    if asked.height:
+        typer.echo(printed.columns(step.columns(asked)))
+        typer.echo(f"AUROC, 0.5 is chance; before the region step: whole, after it: {step.seen(judged.recipe().region)}, which is what the models are shown")
+    _told_of(probes, step)
+
+
+def _told_of(probes: pl.DataFrame, step: ModuleType) -> None:
+    for target, within, why in probes.filter(probes["why"] != "").select("target", "within", "why").unique(maintain_order=True).iter_rows():
+        typer.echo(f"{target}{'' if within == step.ALL else ' within ' + within} is not asked about: {why}")
+    if not probes.height:
+        typer.echo("no training image could be read, so there is nothing to compare")
+    for warning in step.warnings(probes):
+        typer.echo(f"warning: {warning}")
+
+
+@app.command(epilog="Example: hilum look runs/chest")
+def look(run: Judged, as_json: Json = False) -> None:
+    """Where does the finding model look? Maps of some test images, how much of them lies in the lungs and where the finding is drawn."""
+    from hilum import store
+    from hilum.steps import look as step
+
+    judged = _judged(run, "look", step)
+    figures, without = (store.read_table(judged / name) for name in (step.AVERAGES, step.COVERS))
+    if as_json:
+        typer.echo(json.dumps({"maps": printed.plain(figures), "covered": printed.plain(without)}, indent=1))
+        return
+    typer.echo(printed.columns(step.lines(figures)) if figures.height else "no finding was learnt, so there is nowhere to look")
+    for row in without.iter_rows(named=True):
+        typer.echo(f"AUROC {row['shown']}: {row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f}), {row['images']} test images, {row['positives']} positive")
+
+
+def _judged(folder: Path, name: str, step: ModuleType) -> Run:
+    """The run with the optional step done, at once where it was done already."""
+    from hilum.run import Run
+
+    judged = Run(folder)
+    recipe = judged.recipe()
+    with judged.locked():
+        made_from = step.made_from(judged, recipe)
+        if not judged.finished(name, made_from):
+            with printed.watch(name) as progress:
+                made, summary = step.make(judged, recipe, progress)
+            judged.finish(name, made_from, made, summary)
+    return judged

@@ -20,14 +20,15 @@ from hilum import __version__, shelf, store
 from hilum.manifest import Manifest
 from hilum.recipe import SHIPPED, Recipe, Region
 from hilum.run import Run
-from hilum.steps import Progress, cache, evaluate, predict, region, segment
-from hilum.steps._report import data, findings, head, outlines, parts, scores
+from hilum.steps import Progress, cache, evaluate, look, predict, probe, region, segment
+from hilum.steps._report import data, findings, head, looks, outlines, parts, scores
 from hilum.steps._training import TRAINING
 from hilum.vocabulary import name_of
 
 VERSION = 3  # change it when the same run gives another page
 PAGE, TEMPLATE = "report.html", "data/report.html.j2"
 STEPS = ("ingest", "cache", "audit", "split", "segment", "region", "train", "predict", "evaluate")
+OPTIONAL = {"probe": probe, "look": look}  # taken in where they were done on what is here now
 NAMELESS = "no-patients"  # the remark of a data set in which nothing names the patients
 MADE_UP = "made-up"  # the remark of a folder of invented pictures
 NO_FINDING = "No finding is both present and absent on some images, so there was nothing to learn and nothing to measure."
@@ -57,9 +58,11 @@ def gather(run: Run, recipe: Recipe) -> dict[str, Any]:
         "lungs": outlines.section(run, metrics, store.read_table(run / evaluate.OVERLAP), cached, _left_out(run, table)),
         "whole": _whole(store.read_table(run / region.INDEX)),
         "stages": _scored(run, recipe, manifest, cached, table, metrics, fitted),
+        "probes": looks.probes(store.read_table(run / probe.FILE), probe.seen(recipe.region)) if "probe" in _judged(run, recipe) else None,
+        "looks": _looks(run, recipe, manifest, concept) if concept and "look" in _judged(run, recipe) else None,
         "methods": _methods(recipe, run.summary("segment")),
         "recipe": recipe.to_toml(),
-        "digests": [(step, name, digest) for step in STEPS for name, digest in run.made(step).items()],
+        "digests": [(step, name, digest) for step in (*STEPS, *_judged(run, recipe)) for name, digest in run.made(step).items()],
         "version": __version__,
     }
 
@@ -81,6 +84,19 @@ def _scored(
     if "missing" not in told["anomaly"]:
         told["anomaly"]["maps"] = scores.heat_maps(all_scores, table, np.load(run / predict.MAPS), regions)
     return told
+
+
+def _judged(run: Run, recipe: Recipe) -> list[str]:
+    """Those of OPTIONAL that were done, and not on what has changed since."""
+    return [name for name, step in OPTIONAL.items() if run.done(name) and run.finished(name, step.made_from(run, recipe))]
+
+
+def _looks(run: Run, recipe: Recipe, manifest: Manifest, concept: str) -> dict[str, Any]:
+    table = store.read_table(run / look.TABLE)
+    wanted = set(table["image_id"])
+    shown = {image_id: one for image_id, one in look.shown(run, recipe) if image_id in wanted}
+    figures, without = (store.read_table(run / name) for name in (look.AVERAGES, look.COVERS))
+    return looks.looks(table, figures, without, np.load(run / look.MAPS), shown, look.drawn_of(manifest, concept))
 
 
 def _left_out(run: Run, table: pl.DataFrame) -> int:
@@ -137,7 +153,7 @@ def render(facts: dict[str, Any]) -> str:
 
 
 def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
-    return {**{step: run.made(step) for step in STEPS}, "recipe": recipe.digest, "version": VERSION}
+    return {**{step: run.made(step) for step in (*STEPS, *_judged(run, recipe))}, "recipe": recipe.digest, "version": VERSION}
 
 
 def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], dict[str, Any]]:

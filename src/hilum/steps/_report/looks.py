@@ -1,0 +1,97 @@
+"""Shortcuts and where the model looks: what probes tell from parts of the pictures, and maps of some test images. Both only where they were made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from hilum import looking, shapes
+from hilum.drawing import pictures
+from hilum.metrics.pointing import LEVEL
+from hilum.steps import look, probe
+from hilum.steps._report import words
+from hilum.vocabulary import name_of
+
+FACTS = ("source", "sex", "age")
+METHODS = {
+    looking.OCCLUSION: "occlusion (Zeiler and Fergus 2014): how much the logit falls where a patch is covered by a blurred one",
+    looking.ACTIVATION: "class activation map (Zhou et al. 2016), given by the model itself",
+    look.CENTRES: "control that sees no picture: the middle of a lung",
+    look.EVENLY: "control that sees no picture: a random point in the lungs, and the box of the larger lung",
+}
+HEADS = {"inside": "Of the map in the lungs", "area": "Lungs, of the region", "gain": "Share over area", "pointing_game": "Pointing game", "box_iou": "Box IoU"}
+
+
+def probes(table: pl.DataFrame, seen: str) -> dict[str, Any]:
+    """The figures of probes, a row a question; `seen` is which of `probe.VIEWS` the models are shown."""
+    rows = []
+    for (target, within), of in table.filter(pl.col("why") == "").group_by("target", "within", maintain_order=True):
+        cells = {row["view"]: row for row in of.iter_rows(named=True)}
+        rows.append({
+            "target": target if target in FACTS else name_of(target), "within": within, "classes": of["classes"][0],
+            "cells": [_figure(cells[view]) if view in cells else words.DASH for view in probe.VIEWS],
+            "chance": f"{of['shuffled_most'].max():.2f}",
+            "change": f"{cells['whole']['value']:.2f} → {cells[seen]['value']:.2f}" if seen in cells else words.DASH,
+        })  # fmt: skip
+    unasked = table.filter(pl.col("why") != "").select("target", "within", "why").unique(maintain_order=True)
+    return {
+        "heads": [probe.WORDS[view].removeprefix("the ").capitalize() for view in probe.VIEWS],
+        "rows": rows,
+        "seen": probe.WORDS[seen],
+        "unasked": [f"{target if target in FACTS else name_of(target)}{_within(within)}: {why}" for target, within, why in unasked.iter_rows()],
+        "warnings": probe.warnings(table),
+    }
+
+
+def _figure(row: Mapping[str, Any]) -> str:
+    return f"{row['value']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
+
+
+def _within(within: str) -> str:
+    return "" if within == probe.ALL else f" within {within}"
+
+
+def looks(
+    table: pl.DataFrame, figures: pl.DataFrame, without: pl.DataFrame, maps: np.ndarray, shown: Mapping[str, look.Shown], things: Mapping[str, Sequence[shapes.Shape]]
+) -> dict[str, Any]:
+    """Galleries by choice of what was looked at, the averages, and what is told with parts covered; `maps` are in the rows of `table`, `things` are what is drawn by image."""
+    rows = table.with_row_index("map").filter(~pl.col("method").is_in(look.CONTROLS))
+    galleries = []
+    for choice in (*look.CHOICES, look.OTHERWISE):
+        ids = rows.filter(pl.col("choice") == choice)["image_id"].unique(maintain_order=True).head(look.EACH)
+        items = [_item(rows.filter(pl.col("image_id") == image_id), maps, shown[image_id], things.get(image_id, ())) for image_id in ids]
+        galleries += [{"name": choice.capitalize(), "shown": items}] if items else []
+    return {
+        "galleries": galleries,
+        "heads": list(HEADS.values()),
+        "figures": [{"method": method, "meaning": METHODS[method], "cells": _cells(of)} for (method,), of in figures.group_by("method", maintain_order=True)],
+        "drawn": table.filter(pl.col("drawn") > 0)["image_id"].n_unique(),
+        "images": table["image_id"].n_unique(),
+        "level": f"{LEVEL:.0%}",
+        "covered": [{"shown": row["shown"], "figure": words.interval(row, "auroc"), "images": row["images"]} for row in without.iter_rows(named=True)],
+    }
+
+
+def _cells(of: pl.DataFrame) -> list[str]:
+    figures = {row["metric"]: row for row in of.iter_rows(named=True)}
+    return [words.interval(figures[metric], metric) if metric in figures else words.DASH for metric in HEADS]
+
+
+def _item(rows: pl.DataFrame, maps: np.ndarray, shown: look.Shown, things: Sequence[shapes.Shape]) -> dict[str, Any]:
+    """The region under each method's map, with the outline of the lungs, of the map's highest part, and of what is drawn."""
+    first = rows.row(0, named=True)
+    drawn = shown.from_cached.forward(shown.drawn(list(things)).astype(np.uint8), labels=True) > 0
+    lines = [pictures.Outline(shown.lungs, pictures.CYAN), pictures.Outline(drawn, "#fff", dashed=True)]
+    seen = []
+    for row in rows.iter_rows(named=True):
+        strength = looking.grown(maps[row["map"]], shown.image.shape[0])
+        highest = float(strength.max())
+        share = strength / highest if highest > 0 else np.zeros_like(strength)
+        told = f"region of {row['image_id']} under its {row['method']} map, score {row['score']:.3g}"
+        outline = pictures.Outline(share >= LEVEL, pictures.ORANGE)
+        seen.append(pictures.picture(pictures.heat(shown.image, share), told=told, outlines=[*lines, outline]))
+    inside = "; ".join(f"{row['method']}: {words.number(row['inside'])} of it in the lungs" for row in rows.iter_rows(named=True))
+    return {"image_id": first["image_id"], "score": f"{first['score']:.3g}", "pictures": seen, "inside": inside}
