@@ -29,7 +29,7 @@ class Contract:
     content: str  # "whole": the letterboxed picture; "region": the lungs cut out of it
     window: str  # see recipe.Pixels
     outputs: tuple[str, ...]
-    concept: str = ""  # what a score is a score of
+    concepts: tuple[str, ...] = ()  # what each column of a score is a score of
     depth: int = 8  # bits of a pixel; 0 is the lowest value and 2^depth - 1 the highest
     bright: str = "dense"  # bones are bright, air is dark
     posture: str = POSTURE  # what must be seen; see `hilum.posture` for what is doubted of a picture
@@ -66,8 +66,8 @@ class Exported:
     def contract(self) -> Contract:
         if "contract" not in self.metadata:
             raise BadData(f"{self.path} carries no input contract, so nothing says what may be fed to it: use a model exported by Hilum")
-        told = self.metadata["contract"]
-        return Contract(**{**told, "outputs": tuple(told["outputs"])})
+        told = {name: value for name, value in self.metadata["contract"].items() if name != "concept"}  # of models with one concept at most
+        return Contract(**{**told, "outputs": tuple(told["outputs"]), "concepts": tuple(told.get("concepts", ()))})
 
     def __call__(self, image: np.ndarray) -> dict[str, np.ndarray]:
         """Outputs for one uint8 (size, size) picture, by name, without the batch axis.

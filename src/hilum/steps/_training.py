@@ -50,7 +50,7 @@ class Lesson:
     def _export(self, run: Run, module: ModuleType, network: Any) -> None:
         from hilum.models import _export
 
-        contract = Contract(module.TASK, self.size, self.content, self.window, tuple(module.OUTPUTS), self.concept)
+        contract = Contract(module.TASK, self.size, self.content, self.window, tuple(module.OUTPUTS), (self.concept,) * bool(self.concept))
         trained_on = {"images": len(self.image_ids), "digest": store.digest(sorted(self.image_ids))}
         told = {"contract": asdict(contract), "card": asdict(module.CARD), "trained_on": trained_on}
         if self.epochs:

@@ -98,7 +98,7 @@ class Reader:
         found = {stage: self.models[stage](cut.image) for stage in STAGES if stage in self.models}
         letterbox, *_ = cut.to_file(radiograph.size).steps
         heat = cut.to_file(radiograph.size).back(found["anomaly"]["map"]) if "anomaly" in found else None
-        concept = self.models["finding"].contract.concept if "finding" in found else ""
+        concept = self.models["finding"].contract.concepts[0] if "finding" in found else ""
         scores = {stage: float(outputs["score"]) for stage, outputs in found.items()}
         own = lungs.grown(lung.labels, lung.likely, letterbox.back)
         return Prediction(scores, concept, own, heat, quality.doubted(lung.quality, doubts), cut.how, tuple(doubts))
@@ -121,7 +121,7 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
     for index, (stage, model) in enumerate(models.items()):
         for number, (image_id, part) in enumerate(table.select("image_id", "part").iter_rows()):
             found = model(regions.images[places[number]])
-            scores.append([image_id, part, stage, model.contract.concept, float(found["score"]), doubts[image_id]])
+            scores.append([image_id, part, stage, model.contract.concepts[0], float(found["score"]), doubts[image_id]])
             if "map" in found:
                 maps.append(resize(found["map"], (MAP, MAP)).astype(np.float16))
             progress(index * table.height + number + 1, len(models) * table.height)
