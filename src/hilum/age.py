@@ -7,7 +7,7 @@ them changes where a picture is stretched along an axis, for one set of children
     filled, balance, right_column, left_column, offset, centre     see `quality.SHAPES`
 
 `data/age.json` holds the weights of a logistic function of them and two limits: `small`, which one in 100 adults' films exceeded, and `grown`,
-below which one in 100 of small children's lay, out of fold; between them nothing is said. bench/age.py fits it to films of children of one to
+below which one in 100 of small children's lay, out of fold; between them nothing is said, of adults of a third hospital for most. bench/age.py fits it to films of children of one to
 five years (Kermany) and of adults (Montgomery, Shenzhen), and measures it on others. The children are of one hospital and the adults of two others,
 so what sets hospitals apart may help it; children of school age look grown to it. It is a reason for a warning, and no measure of age.
 """
@@ -26,7 +26,7 @@ from hilum import extents, quality
 RULE = "data/age.json"
 SIGNS = ("width_ratio", "filled", "balance", "right_column", "left_column", "offset", "centre")
 SMALL_CHILD, GROWN = "small child", "older than a small child"
-YEARS = {SMALL_CHILD: (1.0, 5.0), GROWN: (6.0, 120.0)}  # of those whose films it was fitted to, and older children
+OLDEST = 6.0  # years of a small child, not reached
 _EVERYWHERE = (slice(None), slice(None))
 
 

@@ -35,3 +35,16 @@ def lungs(
 
     rows, faults = step.find(images, to, model=model, watch=printed.watch)
     printed.told(json.dumps(rows, indent=1) if as_json else step.lines(rows, to), faults)
+
+
+@app.command(epilog="Examples: hilum read image.dcm --to out; hilum read data/chest 'more/*.png' --json")
+def read(
+    images: Annotated[list[str], typer.Argument(help="PNG, JPEG, TIFF or DICOM files, folders of them, or patterns in quotes.", show_default=False)],
+    to: Annotated[Path, typer.Option("--to", help="Where overlays and the table read.csv are written.")] = Path("read"),
+    as_json: Json = False,
+) -> None:
+    """Say what the models that come with Hilum see in pictures: findings, calibrated and warned about; refuses what they were not made for."""
+    from hilum.steps import read as step
+
+    found, faults = step.read(images, to, watch=printed.watch)
+    printed.told(json.dumps([one.as_dict() for one in found], indent=1) if as_json else step.lines(found, to), faults)
