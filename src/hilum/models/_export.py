@@ -27,7 +27,7 @@ INPUT = "images"
 OPSET = 17
 QUANTISED = ("Conv", "MaxPool", "Concat", "Resize", "Relu")
 QUANTISED_WITH_SUMS = (*QUANTISED, "Clip", "Add")  # of networks with ReLU6 and residual blocks
-RANGES = ("MinMax", "Percentile")  # how the ranges of features are chosen: all that was seen, or all but 1 in 100,000 values of it
+RANGES = ("MinMax", "Percentile")  # how the ranges of features are chosen: all that was seen, or all but 1 in 100,000 values at either end
 TOLERANCE = 1e-4  # of the largest value in an output, or of 1 where that is smaller
 
 

@@ -8,7 +8,6 @@ be guessed: why, where, when and by whom is not in a folder of pictures.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -17,7 +16,6 @@ import polars as pl
 
 from hilum import __version__, store
 from hilum.manifest import DROPPED, PARTS, Manifest
-from hilum.metrics import ranking
 from hilum.recipe import Recipe
 from hilum.run import Run
 from hilum.shelf import Card
@@ -330,10 +328,3 @@ ITEMS = (
     Item("27b", "", "What users must do or know", None, "their part and training"),
     Item("27c", "", "Next steps", None, "what is to be studied next"),
 )  # fmt: skip
-
-
-def finite(figure: dict[str, Any]) -> bool:
-    return not math.isnan(figure["value"])
-
-
-METRICS = (*ranking.METRICS, *ranking.METRICS_AT)
