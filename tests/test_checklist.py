@@ -92,3 +92,16 @@ def test_the_card_of_a_hostile_set_stays_text(small_run, facts):
     assert "Every picture here is invented" in card
     html = MarkdownIt("commonmark").enable("table").render(card)
     assert "<script" not in html and "<img" not in html and "<a " not in html
+
+
+def test_it_names_the_lung_model_that_was_used_and_begins_where_the_settings_say(facts, rows):
+    assert "Lungs: compact;" in answer(rows, "12c") and "ImageNet" in rows["", "24"]["told"]
+
+    class Shipped(type(facts.run)):
+        def summary(self, step):
+            return {"model": "shipped", "why": "asked for"} if step == "segment" else super().summary(step)
+
+    from dataclasses import replace
+
+    of = {row["tripod"] or row["claim"]: row["told"] for row in checklist.section(replace(facts, run=Shipped(facts.run.folder)))["rows"]}
+    assert "Lungs: shipped, not trained in this run" in of["12c"]

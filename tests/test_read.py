@@ -213,6 +213,18 @@ def test_it_needs_no_torch_and_prints_what_is_said_and_the_same_as_json(folder, 
     assert [said["concept"] for said in json.loads(as_json.stdout)[0]["said"]] == ["pneumonia", "anomaly", "tuberculosis", "cavity"]
 
 
+def test_without_a_picture_the_models_tell_of_themselves(folder, tmp_path):
+    def run(place, *more):
+        done = subprocess.run([sys.executable, "-c", WITHOUT, str(place), "read", *more], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    told, as_json = run(folder), json.loads(run(folder, "--json"))
+    assert "tb: Made by hand" in told and "children of one hospital, 1 to 5 years old" in told and "Research only" in told
+    assert [card["says"] for card in as_json] == [["pneumonia"], ["anomaly"], ["tuberculosis", "cavity"]] and len(as_json[0]["digest"]) == 16
+    assert "no model that reads pictures" in run(installation(tmp_path / "bare"))
+
+
 # Small children by the outlines of their lungs
 
 

@@ -185,6 +185,11 @@ class Reader:
     def typical(self) -> dict[str, float]:
         return self._told("region")["typical"]
 
+    @property
+    def figures(self) -> dict[str, str]:
+        """How it did, and on what."""
+        return self._told("figures")
+
     def knows(self, pixel_digest: str) -> bool:
         """Whether it has learnt from this very picture."""
         return pixel_digest in self._told("trained_on").get("pixels", ())

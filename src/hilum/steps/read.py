@@ -198,6 +198,27 @@ def _lines(one: Read) -> Iterator[str]:
         yield f"  warning: {warning}"
 
 
+def cards(models: Sequence[Reader]) -> list[dict[str, Any]]:
+    """What each model says of itself: what it is, of whom and what it has learnt, how it did, and what it must not be used for."""
+    return [
+        {
+            "model": model.name, "file": model.place.name, "digest": model.digest, "title": model.card.title, "says": list(model.concepts),
+            "learnt from": f"{model.people}, {model.ages[0]:g} to {model.ages[1]:g} years old; {model.card.counts}",
+            "beware": model.card.caveats, "licence": model.card.licence, "source": model.card.source, "figures": model.figures,
+        }
+        for model in models
+    ]  # fmt: skip
+
+
+def card_lines(models: Sequence[Reader]) -> str:
+    told = []
+    for card in cards(models):
+        figures = [f"  {name}: {value}" for name, value in card["figures"].items()]
+        about = [f"  {name}: {card[name]}" for name in ("learnt from", "beware", "licence", "source")]
+        told.append("\n".join([f"{card['model']}: {card['title']} ({card['file']}, {card['digest']})", *about, *figures]))
+    return "\n\n".join(told) or f"no model that reads pictures comes with this installation (looked in {shipped.folder()})"
+
+
 def table(found: Sequence[Read]) -> str:
     stream = io.StringIO()
     writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from hilum import __version__, store
+from hilum import __version__, shelf, store
 from hilum.manifest import DROPPED, PARTS, Manifest
-from hilum.recipe import Recipe
+from hilum.recipe import SHIPPED, Recipe
 from hilum.run import Run
 from hilum.shelf import Card
 from hilum.steps._report import words
@@ -83,7 +83,7 @@ def section(facts: Facts) -> dict[str, Any]:
 def _sources(facts: Facts) -> str:
     held = facts.manifest.table.group_by("source").len().sort("source")
     sets = "; ".join(f"{card.title} ({'. '.join(filter(None, (card.source, card.citation))).rstrip('.')})" for card in facts.cards)
-    return f"{sets}. Images by source: {', '.join(f'{source} {count:,}' for source, count in held.iter_rows())}. Existing data were used; none were collected for this."
+    return f"{sets}. Images by source: {', '.join(f'{source} {count:,}' for source, count in held.iter_rows())}."
 
 
 def _eligible(facts: Facts) -> str:
@@ -132,7 +132,8 @@ def _outcome(facts: Facts) -> str:
         return "No finding is both present and absent on some images, so none was learnt."
     rows = facts.manifest.labels.filter(pl.col("concept") == facts.concept).group_by("rule").len().sort("rule")
     rules = ", ".join(f"{rule} ({count:,})" for rule, count in rows.iter_rows())
-    return f"{name_of(facts.concept)}, as the data state it. Labels by where they were read from: {rules}. No label was changed after a model was seen."
+    corrected = "Corrections were applied: the recipe names their file" if facts.recipe.data.corrections else "No corrections were applied"
+    return f"{name_of(facts.concept)}, as the data state it. Labels by where they were read from: {rules}. {corrected}."
 
 
 def _missing(facts: Facts) -> str:
@@ -150,7 +151,7 @@ def _split(facts: Facts) -> str:
     split = facts.recipe.split
     return (
         f"Train, tune and test ({split.train:.0%}, {split.tune:.0%}, {split.test:.0%} asked for, seed {split.seed}; split of the source: {facts.run.summary('split')['given split']}). "
-        f"Train fits, tune chooses thresholds and calibration, test is used once, for the figures. One split binds lungs, finding and anomaly."
+        f"Train fits, tune chooses thresholds, test gives the figures. One split binds lungs, finding and anomaly."
     )
 
 
@@ -161,7 +162,7 @@ def _disjoint(facts: Facts) -> str:
 def _model(facts: Facts) -> str:
     recipe = facts.recipe
     return (
-        f"Lungs: {recipe.segment.model}; finding: {recipe.classify.model}, one picture in, one score out; anomaly: {recipe.anomaly.model}, fitted on images without the "
+        f"Lungs: {_lungs(facts)}; finding: {recipe.classify.model}, one picture in, one score out; anomaly: {recipe.anomaly.model}, fitted on images without the "
         f"finding. Each is one ONNX file with its input contract; the source of each is in Hilum {__version__}."
     )
 
@@ -174,7 +175,7 @@ def _training(facts: Facts) -> str:
 
 
 def _selected(facts: Facts) -> str:
-    return "The one model of each kind that the recipe names, after its whole training; no choice was made by test figures. No models were averaged."
+    return "The run trains the one model of each kind that the recipe names, chooses nothing by figures of the test part, and averages no models."
 
 
 def _measures(facts: Facts) -> str:
@@ -207,12 +208,12 @@ def _by_source(facts: Facts) -> str:
 
 def _imbalance(facts: Facts) -> str:
     rows = facts.part("train").filter(pl.col("state") >= State.ABSENT)
-    return f"{(rows['state'] == State.PRESENT).mean():.0%} of the training images with a known label have the finding; the loss weighs both states alike." if rows.height else ""
+    return f"{(rows['state'] == State.PRESENT).mean():.0%} of the training images with a known label have the finding; what the model makes of that stands in its settings." if rows.height else ""
 
 
 def _same(facts: Facts) -> str:
     sources = words.listed(facts.part("test")["source"].unique().sort().to_list())
-    return f"None in setting, eligibility or outcome: the test part is other patients of the same data ({sources})."
+    return f"The test part is other patients of the same data ({sources}); split of the source: {facts.run.summary('split')['given split']}."
 
 
 def _failures(facts: Facts) -> str:
@@ -237,7 +238,7 @@ def _unusable(facts: Facts) -> str:
 
 
 def _software(facts: Facts) -> str:
-    return f"Hilum {__version__}; its own versions of the libraries it trains with stand in constraints.txt."
+    return f"Hilum {__version__}; the versions of libraries that it was tested with stand in its constraints.txt."
 
 
 def _available(facts: Facts) -> str:
@@ -248,8 +249,16 @@ def _available(facts: Facts) -> str:
 
 
 def _initial(facts: Facts) -> str:
-    pretrained = facts.recipe.classify.settings.get("pretrained", True)
-    return f"{facts.recipe.classify.model}: {'weights learnt from ImageNet' if pretrained else 'random weights'}, seed {facts.recipe.classify.seed}; lungs: random weights, seed {facts.recipe.segment.seed}."
+    classify = facts.recipe.classify
+    known = {**shelf.literals("models", classify.model, "Settings"), **classify.settings}
+    begun = {True: "weights learnt from ImageNet", False: "random weights"}.get(known.get("pretrained"), "as its module says")
+    return f"{classify.model}: {begun}, seed {classify.seed}; lungs: {_lungs(facts)}, seed {facts.recipe.segment.seed}."
+
+
+def _lungs(facts: Facts) -> str:
+    """The lung model that was used, which need not be the one that the recipe names."""
+    told = facts.run.summary("segment")
+    return "none" if "model" not in told else f"{told['model']}{', not trained in this run' if told['model'] == SHIPPED else ''}"
 
 
 def _looks(facts: Facts) -> str:
@@ -267,7 +276,7 @@ ITEMS = (
     Item("3b", "", "Whom the model is meant for, where in care, and who would use it", None, "the intended use"),
     Item("3c", "", "Known inequalities in health between groups", None, "what is known of them"),
     Item("4", "4, 6", "Aims: to develop, to test, or both; the study's goal", None, "the aims"),
-    Item("", "5", "Looking forward or back", lambda facts: "Back: the pictures existed before the study.", ""),
+    Item("", "5", "Looking forward or back", lambda facts: "Back: the run reads pictures that are there.", "whether they were collected for this"),
     Item("5a", "7", "Where the data come from, and how well they stand for those the model is for", _sources, "why these data, and whom they stand for"),
     Item("5b", "", "When the data were collected", None, "the dates, from the data's publishers"),
     Item("6a", "", "The places: how many, of what kind, where", None, "the places, from the data's publishers"),
@@ -290,18 +299,18 @@ ITEMS = (
     Item("", "20", "At which level parts have nothing in common", _disjoint),
     Item("12b", "", "How predictors enter the model", _preparation),
     Item("12c", "22", "The model: type, build, inputs and outputs", _model, "why this one"),
-    Item("", "23", "Software", _software),
+    Item("", "23", "Software", _software, "the versions that you used"),
     Item("", "24", "Where weights begin", _initial),
     Item("", "25", "How it was trained", _training),
-    Item("", "26, 27", "How the final model was chosen; whether several are combined", _selected),
+    Item("", "26, 27", "How the final model was chosen; whether several are combined", _selected, "what was tried before this run"),
     Item("12d", "", "Differences between places: how they are handled", None, "how; `hilum matrix` measures them"),
     Item("12e", "28, 29", "Measures of performance and of doubt", _measures),
-    Item("12f", "", "Whether the model was updated after testing", lambda facts: "No.", ""),
+    Item("12f", "", "Whether the model was updated after testing", lambda facts: "Not by the run: what it tests is what it trained.", ""),
     Item("12g", "", "How predictions are made", lambda facts: "By ONNX Runtime from the exported file, one picture at a time; `hilum predict` gives the same for any file.", ""),
     Item("13", "", "Class imbalance", _imbalance),
     Item("14", "", "What was done for fairness", None, "what was done, or that nothing was"),
     Item("15", "", "What the model gives out, and how thresholds were chosen", _output),
-    Item("16", "32", "How training and test data differ; test on data of the same kind", _same),
+    Item("16", "32", "How training and test data differ; test on data of the same kind", _same, "whether a split that came with the data differs in more than patients"),
     Item("17", "", "Ethical approval", None, "approval or why none is needed"),
     Item("18a", "44", "Funding", None, "funding"),
     Item("18b", "", "Conflicts of interest", None, "conflicts"),
@@ -320,7 +329,7 @@ ITEMS = (
     Item("", "30", "How robust it is", None, "what was changed, and what came of it"),
     Item("", "31", "What it looks at", _looks, "what to make of it"),
     Item("", "33", "Test on data from elsewhere", None, "a set of another place: `hilum matrix` measures on it"),
-    Item("24", "", "Results of updating", lambda facts: "None: it was not updated.", ""),
+    Item("24", "", "Results of updating", lambda facts: "None: the run does not update a model.", ""),
     Item("", "39", "Where it fails", _failures, "what the failures have in common"),
     Item("25", "41", "What it means", None, "the interpretation"),
     Item("26", "40", "Limits", _limits, "limits of the design"),

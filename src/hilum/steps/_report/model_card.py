@@ -19,7 +19,7 @@ def render(facts: Facts, *, limits: list[str], made_up: bool) -> str:
     """`limits`: what the figures do not show, in sentences."""
     recipe, made = facts.recipe, {**facts.run.made("segment"), **facts.run.made("train")}
     named = {
-        "segment/lungs.onnx": ("lungs", recipe.segment.model), "train/finding.onnx": ("finding", recipe.classify.model), "train/anomaly.onnx": ("anomaly", recipe.anomaly.model)
+        "segment/lungs.onnx": ("lungs", facts.run.summary("segment").get("model", "none")), "train/finding.onnx": ("finding", recipe.classify.model), "train/anomaly.onnx": ("anomaly", recipe.anomaly.model)
     }  # fmt: skip
     answers = {item["tripod"]: item["told"] for item in section(facts)["rows"]}
     told = {
