@@ -225,6 +225,15 @@ def test_without_a_picture_the_models_tell_of_themselves(folder, tmp_path):
     assert "no model that reads pictures" in run(installation(tmp_path / "bare"))
 
 
+def test_models_that_come_with_hilum_are_small_and_say_what_they_must_not_be_used_for():
+    models = shipped.readers()
+    if not models:
+        pytest.skip("no model that reads pictures lies in src/hilum/data: make them with bench/train_findings.py")
+    for model in models:
+        assert model.place.stat().st_size <= 6_000_000 and "must not be used" in model.card.caveats and "research" in model.card.caveats.lower()
+        assert model.card.licence and model.card.counts and model.figures and model.ages[0] < model.ages[1] and set(model.calibration) == set(model.concepts)
+
+
 # Small children by the outlines of their lungs
 
 

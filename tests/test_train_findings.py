@@ -50,6 +50,14 @@ def test_calibration_finds_the_temperature_and_bias_that_made_the_truth():
     assert shipped.Calibration(**found).probability(0.7) == pytest.approx(expit(logit(0.7) / found["temperature"] + found["bias"]))
 
 
+def test_films_squeezed_to_squares_are_stretched_back_and_others_stay():
+    image = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
+    same, size = bench.stretched(image, (30, 40), 1.0)
+    assert same is image and size == (30, 40)
+    wide, size = bench.stretched(np.full((64, 64), 200, np.uint8), (224, 224), 0.75)
+    assert size == (48, 64) and wide.shape == (64, 64) and (wide[8:56] == 200).all() and not wide[:8].any() and not wide[56:].any()
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A small classifier that has seen bright and dark pictures."""
