@@ -162,7 +162,7 @@ def test_a_picture_that_a_model_has_learnt_from_is_told(image, tmp_path, monkeyp
     made = installation(tmp_path / "installed")
     reader(made, "tb", "tuberculosis", pixels=(picture.read(image).pixel_digest,))
     monkeypatch.setattr(shipped, "folder", lambda: made)
-    assert "has learnt from this very picture" in only(image).said[0].warning
+    assert "knows this very picture" in only(image).said[0].warning
 
 
 def test_without_a_model_the_remedy_is_told(image, tmp_path, monkeypatch):

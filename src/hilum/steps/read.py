@@ -166,7 +166,7 @@ def warned(model: Reader, years: float | None, labels: np.ndarray, pixel_digest:
     elif youngest >= age.OLDEST and age.looks(labels) == age.SMALL_CHILD:
         told.append(f"it looks like a small child's film (lungs' outlines; the file tells no age), and {model.name} has learnt from {model.people}, {range_}")
     if model.knows(pixel_digest):
-        told.append(f"{model.name} has learnt from this very picture, so what it says of it shows nothing")
+        told.append(f"{model.name} knows this very picture, from which it learnt or on which it was tuned, so what it says of it shows nothing")
     return "; ".join(told)
 
 
