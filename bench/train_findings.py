@@ -98,13 +98,14 @@ class Cuts:
 def facts(data: Path, folder: str, task: Task, work: Path, most: int) -> tuple[pl.DataFrame, cache.Cache]:
     """The images of a set of which the finding is known, each with its part, and the cache of its pictures."""
     manifest = ingest.ingest(data / folder)
+    if most:
+        manifest = manifest.only(manifest.table.gather_every(max(1, manifest.table.height // most))["image_id"])
     pictures = cache.fill(manifest, Pixels(size=shipped.lungs().contract.size), work / f"cache-{folder}")
     known = manifest.states(task.concept).select("image_id", "state").filter(pl.col("state") >= State.ABSENT)
     table = manifest.table.select("image_id", "patient_id", "source", "age_years", "given_part").join(known, on="image_id").sort("image_id")
     table = table.filter(pl.col("age_years").is_null() | (pl.col("age_years") >= task.ages[0]))
     seen = pictures.readable.select("image_id", "row", "height", "width", "pixel_digest")
     table = table.join(seen, on="image_id", maintain_order="left").with_columns(folder=pl.lit(folder))
-    table = table.gather_every(max(1, table.height // most) if most else 1)
     return table.with_columns(part=pl.Series(parts(table), dtype=pl.String)), pictures
 
 
