@@ -161,7 +161,7 @@ def chapter(page: str, name: str) -> str:
     return Read(page.split(f'<section id="{name}">')[1].split("</section>")[0]).text
 
 
-CHAPTERS = ("data", "audit", "split", "lungs", "finding", "anomaly", "repeat")
+CHAPTERS = ("data", "audit", "split", "lungs", "finding", "anomaly", "repeat", "asked")
 
 
 @pytest.mark.parametrize("which", ["full", "bare"])

@@ -123,7 +123,7 @@ def test_it_is_not_used_unasked_where_it_has_learnt_from_a_test_picture(tmp_path
     told = do(run, recipe, "segment", segment)
     assert told["model"] == "none" and "has learnt from 1 of the tune and test images" in told["why"]
     harmless = learnt_from(lung_model, tmp_path, pixels=train[:3], sources=["elsewhere"])
-    shipped._opened.cache_clear()
+    shipped.opened.cache_clear()
     assert harmless == other and do(run, recipe, "segment", segment)["images it has learnt from"] == 3
 
 
@@ -142,7 +142,7 @@ def test_asked_for_it_is_measured_only_on_patients_it_has_not_seen(tmp_path, mas
     rows = evaluate.overlaps(evaluate.unseen(run, table), cache.opened(run, recipe), store.read_table(run / segment.INDEX), masks)
     assert one not in rows["image_id"] and rows.filter(pl.col("side") == "both")["dice"].median() > 0.8
     everything = learnt_from(lung_model, tmp_path, pixels=[], sources=table["source"].unique().to_list())
-    shipped._opened.cache_clear()
+    shipped.opened.cache_clear()
     assert everything == other and do(run, recipe, "segment", segment)["images it has learnt from"] == table.height
     assert evaluate.unseen(run, table).height == 0
 

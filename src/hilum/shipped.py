@@ -1,7 +1,9 @@
-"""The lung models that come with Hilum, under `data/`: ready as it is installed, without a download and without PyTorch.
+"""The models that come with Hilum, under `data/`: ready as it is installed, without a download and without PyTorch.
 
-    lungs.onnx         float32
+    lungs.onnx         the lungs, float32
     lungs.int8.onnx    the same with weights of 8 bits, smaller and on many processors quicker
+    posture.onnx       see `hilum.posture`
+    *.onnx             any other file is a model that reads pictures (`Reader`); to ship one, put it there
 
 They are what a training leaves (`hilum.exported`): the contract says what they want to see, the card what they were made of and under
 which terms. Their metadata `trained_on` holds, besides the number of pictures,
@@ -11,27 +13,49 @@ which terms. Their metadata `trained_on` holds, besides the number of pictures,
 
 so that a run can tell which of its pictures such a model has learnt from, whatever they are called there. A resized or recompressed copy
 has other digests: pictures of a collection that is named count as learnt from, all of them.
+
+A reader's metadata holds besides these (bench/train_findings.py writes them)
+
+    region             the cut that it wants, where its contract's content is "region": `pixels`, the side of the square in which lungs are found,
+                       the margin, masked and least_quality of `hilum.recipe.Region`, and `typical`, the box where lungs are not believed
+    calibration        of each concept, or of "anomaly", the threshold, temperature and bias that were fitted on its tune part; null: there is none
+    population         age_years: [from, to] of the people it has learnt from, and `words` that name them
+    figures            how it did, and on what, in words
 """
 
 from __future__ import annotations
 
-from functools import cache
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
-from hilum.errors import NotFound
-from hilum.exported import Exported
-from hilum.recipe import SHIPPED
+from hilum import store
+from hilum.errors import BadData, NotFound
+from hilum.exported import Contract, Exported
+from hilum.recipe import SHIPPED, Region
+from hilum.shelf import Card
 
 NAME = SHIPPED  # what a recipe calls it, and the tables of a run
 MODEL, SMALL = "lungs.onnx", "lungs.int8.onnx"
+OTHERS = (MODEL, SMALL, "posture.onnx")  # models that read nothing by themselves
+READING = ("finding", "anomaly")  # tasks of a reader
+TOLD = ("contract", "card", "trained_on", "calibration", "population", "figures")  # what a reader must carry
+_EDGE = 1e-6  # keeps log-odds finite
+
+
+def folder() -> Path:
+    """Where the models lie. Packages are installed as files: the wheel is never read zipped."""
+    return Path(str(resources.files("hilum").joinpath("data")))
 
 
 def path(name: str = MODEL) -> Path:
-    """Where a model lies. Packages are installed as files: the wheel is never read zipped."""
-    return Path(str(resources.files("hilum").joinpath("data", name)))
+    return folder() / name
 
 
 def there(name: str = MODEL) -> bool:
@@ -40,7 +64,7 @@ def there(name: str = MODEL) -> bool:
 
 def lungs(name: str = MODEL) -> Exported:
     """Raises `NotFound` where this installation has none."""
-    return _opened(_there(name))
+    return opened(_there(name))
 
 
 def _there(name: str) -> Path:
@@ -54,7 +78,7 @@ def _there(name: str) -> Path:
 
 
 @cache
-def _opened(place: Path) -> Exported:
+def opened(place: Path) -> Exported:
     return Exported(place)
 
 
@@ -64,3 +88,124 @@ def learnt_from(model: Exported, pictures: pl.DataFrame) -> pl.DataFrame:
     by_pixels = pl.col("pixel_digest").is_in(list(told.get("pixels", ())))
     by_source = pl.col("source").is_in(list(told.get("sources", ())))
     return pictures.filter((by_pixels | by_source).fill_null(False))
+
+
+# ---------------------------------------------------------------------------------------------------------------------- the readers
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Of one concept's score, fitted on the model's tune part and carried with it. No threshold (nan): nothing is called."""
+
+    threshold: float
+    temperature: float
+    bias: float
+
+    def probability(self, score: float) -> float:
+        """sigmoid(log-odds of the score / temperature + bias): Guo et al. 2017 (arXiv:1706.04599) with the bias of Platt 1999.
+
+        nan where none was fitted, as for an anomaly's score, which is a distance."""
+        if math.isnan(self.temperature) or math.isnan(self.bias):
+            return float("nan")
+        held = min(max(score, _EDGE), 1 - _EDGE)
+        return 1 / (1 + math.exp(-(math.log(held / (1 - held)) / self.temperature + self.bias)))
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A model that reads pictures, with what it must say of itself. Everything but the place is read when it is asked for."""
+
+    place: Path
+
+    @property
+    def name(self) -> str:
+        return self.place.name.removesuffix(".onnx").removesuffix(".int8")
+
+    @cached_property
+    def model(self) -> Exported:
+        """Raises `BadData` where the file does not carry what a reader must."""
+        found = opened(self.place)
+        if missing := [what for what in TOLD if what not in found.metadata]:
+            raise BadData(f"{self.place} carries no {', no '.join(missing)}, so it cannot be asked about pictures: make it with bench/train_findings.py")
+        wanted, known = found.contract, found.metadata["calibration"]
+        faults = [f"its task is '{wanted.task}', expected {' or '.join(READING)}"] if wanted.task not in READING else []
+        faults += [f"no calibration of {concept}" for concept in _asked(wanted) if concept not in known]
+        faults += ["it wants regions and does not say how they are cut"] if wanted.content == "region" and "region" not in found.metadata else []
+        if faults:
+            raise BadData.listing(f"{self.place} cannot be asked about pictures", faults)
+        return found
+
+    @property
+    def contract(self) -> Contract:
+        return self.model.contract
+
+    @property
+    def concepts(self) -> tuple[str, ...]:
+        """What its scores are of, in their order."""
+        return _asked(self.contract)
+
+    @property
+    def digest(self) -> str:
+        return store.digest_of_file(self.place)
+
+    @property
+    def card(self) -> Card:
+        told = self.model.metadata["card"]
+        return Card(**{name: told[name] for name in Card.__dataclass_fields__ if name in told})
+
+    @cached_property
+    def calibration(self) -> dict[str, Calibration]:
+        def number(told: Mapping[str, Any], name: str) -> float:
+            return float("nan") if told[name] is None else float(told[name])
+
+        return {concept: Calibration(*(number(told, name) for name in Calibration.__dataclass_fields__)) for concept, told in self._told("calibration").items()}
+
+    @property
+    def ages(self) -> tuple[float, float]:
+        """From and to, in years."""
+        low, high = self._told("population")["age_years"]
+        return float(low), float(high)
+
+    @property
+    def people(self) -> str:
+        """Whom it has learnt from, as in "learnt from …"."""
+        return self._told("population")["words"]
+
+    @property
+    def pixels(self) -> int:
+        """Side of the square in which it wants the lungs found."""
+        return int(self._told("region")["pixels"]) if self.contract.content == "region" else self.contract.size
+
+    @property
+    def region(self) -> Region:
+        told = self._told("region")
+        return Region(size=self.contract.size, **{name: told[name] for name in ("margin", "masked", "least_quality")})
+
+    @property
+    def typical(self) -> dict[str, float]:
+        return self._told("region")["typical"]
+
+    @property
+    def figures(self) -> dict[str, str]:
+        """How it did, and on what."""
+        return self._told("figures")
+
+    def knows(self, pixel_digest: str) -> bool:
+        """Whether it has learnt from this very picture."""
+        return pixel_digest in self._told("trained_on").get("pixels", ())
+
+    def _told(self, what: str) -> Any:
+        return self.model.metadata[what]
+
+
+def _asked(contract: Contract) -> tuple[str, ...]:
+    return contract.concepts if contract.task == "finding" else (contract.task,)
+
+
+def readers() -> list[Reader]:
+    """The models that read pictures, by name; where a file stands in float32 and in 8 bits, the one in 8 bits."""
+    found: dict[str, Reader] = {}
+    for place in sorted(folder().glob("*.onnx"), key=lambda place: (place.name.endswith(".int8.onnx"), place.name)):
+        if place.name not in OTHERS:
+            found[Reader(place).name] = Reader(place)
+    return [found[name] for name in sorted(found)]

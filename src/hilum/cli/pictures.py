@@ -35,3 +35,23 @@ def lungs(
 
     rows, faults = step.find(images, to, model=model, watch=printed.watch)
     printed.told(json.dumps(rows, indent=1) if as_json else step.lines(rows, to), faults)
+
+
+@app.command(epilog="Examples: hilum read image.dcm --to out; hilum read data/chest 'more/*.png' --json; hilum read")
+def read(
+    images: Annotated[
+        list[str] | None, typer.Argument(help="PNG, JPEG, TIFF or DICOM files, folders, or patterns in quotes; none: tell of the models.", show_default=False)
+    ] = None,
+    to: Annotated[Path, typer.Option("--to", help="Where overlays and the table read.csv are written.")] = Path("read"),
+    as_json: Json = False,
+) -> None:
+    """Say what the models that come with Hilum see in pictures: findings, calibrated and warned about; refuses what they were not made for."""
+    from hilum import shipped
+    from hilum.steps import read as step
+
+    if not images:
+        models = shipped.readers()
+        typer.echo(json.dumps(step.cards(models), indent=1) if as_json else step.card_lines(models))
+        return
+    found, faults = step.read(images, to, watch=printed.watch)
+    printed.told(json.dumps([one.as_dict() for one in found], indent=1) if as_json else step.lines(found, to), faults)

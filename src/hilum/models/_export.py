@@ -26,6 +26,8 @@ from hilum.store import replacing
 INPUT = "images"
 OPSET = 17
 QUANTISED = ("Conv", "MaxPool", "Concat", "Resize", "Relu")
+QUANTISED_WITH_SUMS = (*QUANTISED, "Clip", "Add")  # of networks with ReLU6 and residual blocks
+RANGES = ("MinMax", "Percentile")  # how the ranges of features are chosen: all that was seen, or all but 1 in 100,000 values at either end
 TOLERANCE = 1e-4  # of the largest value in an output, or of 1 where that is smaller
 
 
@@ -45,12 +47,12 @@ def to_onnx(network: nn.Module, path: Path, *, size: int, outputs: Sequence[str]
         beside.write_bytes(content)
 
 
-def to_int8(source: Path, path: Path, images: np.ndarray) -> None:
+def to_int8(source: Path, path: Path, images: np.ndarray, *, operators: Sequence[str] = QUANTISED, ranges: str = RANGES[0]) -> None:
     """Write the model at `source` with 8-bit weights and features to `path`, with the same input, outputs and metadata.
 
     `images`, uint8 (n, size, size), are pictures as it was trained on: their features' ranges become the 8-bit ones (static quantisation,
     Jacob et al. 2018, arXiv:1712.05877). The first and the last convolution stay as they are: they cost little, and the image's own
-    greys and the borders of the outputs suffer most from coarse steps.
+    greys and the borders of the outputs suffer most from coarse steps. `operators` are the ONNX operators that count in 8 bits.
     """
     from onnxruntime.quantization import (
         CalibrationDataReader,
@@ -79,14 +81,23 @@ def to_int8(source: Path, path: Path, images: np.ndarray) -> None:
             small,
             Reader(),
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=list(QUANTISED),
+            op_types_to_quantize=list(operators),
             nodes_to_exclude=[convolutions[0], convolutions[-1]],
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            calibrate_method=CalibrationMethod.MinMax,
+            calibrate_method=CalibrationMethod[ranges],
         )
         model = onnx.load(small)
+    _write(model, path, metadata)
+
+
+def describe(source: Path, path: Path, metadata: Mapping[str, str]) -> None:
+    """Write the model at `source` to `path` with `metadata` in place of its own: what is fitted to a finished model's scores travels with it."""
+    _write(onnx.load(source), path, metadata)
+
+
+def _write(model: onnx.ModelProto, path: Path, metadata: Mapping[str, str]) -> None:
     del model.metadata_props[:]
     onnx.helper.set_model_props(model, dict(sorted(metadata.items())))
     onnx.checker.check_model(model, full_check=True)

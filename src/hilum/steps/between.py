@@ -134,7 +134,7 @@ def same_pictures(first: Member, second: Member) -> pl.DataFrame:
     """Each picture of the first set that is in the second, beside the first of those that it is, by the surest kind."""
     caches = (first.pixels, second.pixels) if first.pixels and second.pixels else None
     found = doubles.shared(first.index, second.index, caches).select("image_id", "other_image_id", "kind")
-    if names := _names(first, second):
+    if names := named_alike(first, second):
         there = second.pictures.select(names[0], other_image_id="image_id").unique(names[0], keep="first", maintain_order=True)
         by_name = first.pictures.join(there, on=names[0]).select("image_id", "other_image_id", kind=pl.lit(SAME_NAME))
         found = pl.concat([found, by_name])
@@ -143,7 +143,7 @@ def same_pictures(first: Member, second: Member) -> pl.DataFrame:
     return best.select(set=pl.lit(first.name), image_id="image_id", other_set=pl.lit(second.name), other_image_id="other_image_id", kind="kind")
 
 
-def _names(first: Member, second: Member) -> tuple[str, str] | None:
+def named_alike(first: Member, second: Member) -> tuple[str, str] | None:
     """The columns of pictures and patients that mean the same in both sets; None where names mean nothing beyond each."""
     sets, others = _datasets(first), _datasets(second)
     if _known(sets, others):  # the same names under another data set's
@@ -213,7 +213,7 @@ def _patients(first: Member, second: Member, pairs: pl.DataFrame) -> Iterator[Fi
 
 def _shared_people(first: Member, second: Member) -> tuple[str, pl.DataFrame]:
     """The column that names patients alike in both, and the names that stand in both; none where names mean nothing beyond their set."""
-    names = _names(first, second)
+    names = named_alike(first, second)
     column = names[1] if names else "patient_id"
     people = first.pictures.select(column).unique()
     return column, people.join(second.pictures, on=column, how="semi") if names else people.clear()

@@ -50,11 +50,14 @@ _TASK, _CONTENT = "lungs", "whole"
 
 @dataclass(frozen=True)
 class Seen:
-    """One picture's lungs: `own` labels in the file's own pixels, `standing` labels and radiograph as it was read, upright."""
+    """One picture's lungs: `own` labels in the file's own pixels, `standing` labels and radiograph as it was read, upright; `shown` and `labels`
+    the picture and its lungs in the model's square, uint8 (size, size)."""
 
     own: np.ndarray
     standing: np.ndarray
     radiograph: Radiograph
+    shown: np.ndarray
+    labels: np.ndarray
     quality: float
     doubts: tuple[posture.Doubt, ...]
 
@@ -71,7 +74,7 @@ def find(
     `images` are files, folders, and patterns with *, ? or []. With `to` masks, overlays and the table are written there.
     Raises `NotFound` where there is no model, `Mismatch` for a model of another kind, `BadData` for a picture below `to`.
     """
-    asked, (named, faults) = _model(model), names(images, to)
+    asked, (named, faults) = chosen(model), names(images, to)
     rows = []
     with watch("lungs") as progress:
         for done, (path, name) in enumerate(named, start=1):
@@ -89,7 +92,8 @@ def find(
     return rows, faults
 
 
-def _model(path: Path | None) -> Exported:
+def chosen(path: Path | None = None) -> Exported:
+    """The lung model at `path`, or the one that comes with Hilum."""
     asked = Exported(path) if path else shipped.lungs()
     if (asked.contract.task, asked.contract.content) != (_TASK, _CONTENT):
         raise Mismatch(f"{asked.path} is a model of {asked.contract.task} on {asked.contract.content}; expected one of lungs on whole pictures")
@@ -111,7 +115,8 @@ def look(model: Exported, file: raster.Raster | dicom.Dicom, path: Path) -> Seen
     else:
         found = quality.find(model, shown, radiograph.size)
     standing = lungs.grown(found.labels, found.likely, Letterbox(radiograph.size, contract.size).back)
-    return Seen(picture.lie(file, standing, labels=True), standing, radiograph, quality.doubted(found.quality, doubts), tuple(doubts))
+    own, sure = picture.lie(file, standing, labels=True), quality.doubted(found.quality, doubts)
+    return Seen(own, standing, radiograph, shown, found.labels, sure, tuple(doubts))
 
 
 # -------------------------------------------------------------------------------------------------------------------- which pictures
@@ -224,8 +229,8 @@ def write(to: Path, name: str, seen: Seen) -> None:
     store.write_bytes(to / "overlay" / f"{name}.jpg", overlay(seen))
 
 
-def overlay(seen: Seen) -> bytes:
-    """A JPEG."""
+def overlay(seen: Seen, *, framed: bool | None = None) -> bytes:
+    """A JPEG; with a red frame where it is `framed`, as a doubtful mask is unless told otherwise."""
     scale = min(1.0, OVERLAY / max(seen.standing.shape))
     size = tuple(max(1, round(side * scale)) for side in seen.standing.shape)
     labels = resize(seen.standing, size, labels=True)
@@ -235,6 +240,6 @@ def overlay(seen: Seen) -> bytes:
     for side, colour in _COLOURS.items():
         contours, _ = cv2.findContours((labels == side).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(shown, contours, -1, colour, max(1, round(max(size) / 300)), cv2.LINE_AA)
-    if not seen.trusted:
+    if not seen.trusted if framed is None else framed:
         cv2.rectangle(shown, (0, 0), (size[1] - 1, size[0] - 1), _RED, max(1, round(max(size) / 80)))
     return cv2.imencode(".jpg", shown, [cv2.IMWRITE_JPEG_QUALITY, 88])[1].tobytes()

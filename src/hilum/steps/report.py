@@ -1,6 +1,8 @@
 """Report: one HTML file that stands alone, made from what the earlier steps left; it sees no model and computes no figure.
 
-    report.html    the data and what is not used, audit, split with its proof, lung outlines, finding, anomaly, and how to repeat it
+    report.html      the data and what is not used, audit, split with its proof, lung outlines, finding, anomaly, how to repeat it, and what reviewers
+                     ask (TRIPOD+AI, CLAIM), answered as far as the run can
+    model_card.md    what the models are for and are not, for somebody who is given them alone
 
 Charts and pictures are inside the file, nothing is loaded from elsewhere, and it needs no JavaScript. The same run gives the same
 bytes: it holds no time and no name of a machine but the folder that the recipe names.
@@ -21,12 +23,12 @@ from hilum.manifest import Manifest
 from hilum.recipe import SHIPPED, Recipe, Region
 from hilum.run import Run
 from hilum.steps import Progress, cache, evaluate, look, predict, probe, region, segment
-from hilum.steps._report import data, findings, head, looks, outlines, parts, scores
+from hilum.steps._report import checklist, data, findings, head, looks, model_card, outlines, parts, scores
 from hilum.steps._training import TRAINING
 from hilum.vocabulary import name_of
 
 VERSION = 3  # change it when the same run gives another page
-PAGE, TEMPLATE = "report.html", "data/report.html.j2"
+PAGE, CARD, TEMPLATE = "report.html", "model_card.md", "data/report.html.j2"
 STEPS = ("ingest", "cache", "audit", "split", "segment", "region", "train", "predict", "evaluate")
 OPTIONAL = {"probe": probe, "look": look}  # taken in where they were done on what is here now
 NAMELESS = "no-patients"  # the remark of a data set in which nothing names the patients
@@ -43,6 +45,7 @@ def gather(run: Run, recipe: Recipe) -> dict[str, Any]:
     concept = run.summary("split")["finding"]
     cards = [shelf.load("datasets", name).CARD for name in manifest.table["dataset"].unique().sort()]
     nameless, fitted = NAMELESS in manifest.remarks["rule"], store.read_json(run / evaluate.CALIBRATION)
+    known = checklist.Facts(run, recipe, manifest, cached, table, metrics, cards, concept)
     return {
         "title": " and ".join(card.title for card in cards),
         "made_up": MADE_UP in manifest.remarks["rule"],
@@ -61,6 +64,8 @@ def gather(run: Run, recipe: Recipe) -> dict[str, Any]:
         "probes": looks.probes(store.read_table(run / probe.FILE), probe.seen(recipe.region)) if "probe" in _judged(run, recipe) else None,
         "looks": _looks(run, recipe, manifest, concept) if concept and "look" in _judged(run, recipe) else None,
         "methods": _methods(recipe, run.summary("segment")),
+        "asked": checklist.section(known),
+        "known": known,
         "recipe": recipe.to_toml(),
         "digests": [(step, name, digest) for step in (*STEPS, *_judged(run, recipe)) for name, digest in run.made(step).items()],
         "version": __version__,
@@ -157,7 +162,9 @@ def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
 
 
 def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], dict[str, Any]]:
-    page = render(gather(run, recipe))
+    facts = gather(run, recipe)
+    page, card = render(facts), model_card.render(facts["known"], limits=facts["limits"], made_up=facts["made_up"])
+    store.write_text(run / CARD, card)
     store.write_text(run / PAGE, page)
     progress(1, 1)
-    return {PAGE: store.digest(page.encode())}, {"page": PAGE, "kB": round(len(page.encode()) / 1000)}
+    return {PAGE: store.digest(page.encode()), CARD: store.digest(card.encode())}, {"page": PAGE, "kB": round(len(page.encode()) / 1000)}

@@ -52,8 +52,8 @@ def block(lines: Sequence[str]) -> Ready:
     return Ready("\n".join("    " + _CONTROL.sub(lambda found: " " * len(found.group()), line) for line in lines))
 
 
-def render(told: dict[str, Any]) -> str:
+def render(told: dict[str, Any], template: str = TEMPLATE) -> str:
     page = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=escaped, autoescape=False)
     page.filters |= {"table": table, "block": block}
-    text = page.from_string(resources.files("hilum").joinpath(TEMPLATE).read_text(encoding="utf-8")).render(told)
+    text = page.from_string(resources.files("hilum").joinpath(template).read_text(encoding="utf-8")).render(told)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"

@@ -1,0 +1,312 @@
+"""The models that read pictures and come with Hilum: tuberculosis (Montgomery and Shenzhen) and pneumonia of small children (Kermany).
+
+    python bench/train_findings.py --data ../shared/data --to src/hilum/data --work work --what tuberculosis pneumonia_child
+
+The lungs are found by the lung model that comes with Hilum and cut out as a run does it; an EfficientNet-Lite0 learns from the boxes. Whole
+patients are dealt out: those held out measure (of Kermany the official test part), a further part chooses threshold and calibration, the rest is
+learnt from. The network is then made to count in 8 bits, with feature ranges chosen the way that moves the tune part's scores least, and what is
+measured and calibrated is that one. Writes NAME.onnx: at most `MOST` bytes, and at most `LOSS` of AUROC below its float32 self, or nothing.
+Killed, the same command goes on: found lungs, epochs and the float32 model are kept in --work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: threads that wait leave the processor to the others
+
+import numpy as np
+import polars as pl
+from scipy.optimize import minimize
+from scipy.special import expit, logit
+
+from hilum import intervals, quality, shelf, shipped, store
+from hilum.exported import Contract, Exported
+from hilum.metrics import ranking
+from hilum.models import _export
+from hilum.radiograph import Letterbox, Size, resize
+from hilum.recipe import Pixels, Region
+from hilum.steps import cache, ingest, region
+from hilum.vocabulary import State
+from lung_sets import dealt
+from results import machine, record
+
+MOST, LOSS = 6_000_000, 0.005  # bytes; AUROC
+SEED, MODEL, WINDOW = 0, "efficientnet_lite0", "percentiles"
+REGION = Region()
+CHUNK = 200  # pictures whose lungs are kept together
+CALIBRATED_ON = 100  # pictures, evenly out of those learnt from, that choose the ranges of features
+TENTHS = {"test": (0, 1), "tune": (2,)}  # of the patients; "tune" of those that are left where a test part is given
+EDGE = 1e-6
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a model is to find, in which folders of --data, and of whom; films of younger people are left out. `shape` is the height to the width
+    of films that are there squeezed to squares: they are stretched back to it, as nobody else's films are squeezed."""
+
+    folders: tuple[str, ...]
+    concept: str
+    ages: tuple[float, float]
+    people: str
+    title: str
+    caveats: str
+    shape: float = 1.0
+
+
+TASKS = {
+    "tuberculosis": Task(
+        ("montgomery", "shenzhen"), "tuberculosis", (15, 89), "adults and youths of one clinic in the USA and one hospital in China",
+        "Tuberculosis in frontal chest radiographs of adults, the model that comes with Hilum",
+        "Learnt from 800 films of two places, in which about half of the people had tuberculosis and the others were called normal: it has not "
+        "learnt to tell tuberculosis from other diseases of the lung, nor old from active disease, and of a place where few are ill most of its calls "
+        "are false. It must not be used to screen, to diagnose, to rule out, or on children.",
+    ),
+    "pneumonia_child": Task(
+        ("kermany-224",), "pneumonia", (1, 5), "children of one to five years of one hospital in China",
+        "Pneumonia in frontal chest radiographs of small children, the model that comes with Hilum",
+        "Learnt from films of one hospital, shrunk to squares of 224 pixels, in which about three of four children had pneumonia. Films with and without it "
+        "differ there in more than the disease. It must not be used on adults or older children, to diagnose or to rule out, nor to tell bacteria from viruses.",
+        shape=0.72,  # median of 16 originals, 0.58 to 0.96
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """Regions uint8 (n, size, size) and of each row its facts: image_id, patient_id, source, state, part, pixel_digest, quality."""
+
+    images: np.ndarray
+    facts: pl.DataFrame
+    typical: dict[str, float]
+
+    def rows(self, part: str) -> np.ndarray:
+        return np.flatnonzero((self.facts["part"] == part).to_numpy())
+
+    def truth(self, part: str) -> np.ndarray:
+        return self.facts["state"].to_numpy()[self.rows(part)]
+
+
+def facts(data: Path, folder: str, task: Task, work: Path, most: int) -> tuple[pl.DataFrame, cache.Cache]:
+    """The images of a set of which the finding is known, each with its part, and the cache of its pictures."""
+    manifest = ingest.ingest(data / folder)
+    if most:
+        manifest = manifest.only(manifest.table.gather_every(max(1, manifest.table.height // most))["image_id"])
+    pictures = cache.fill(manifest, Pixels(size=shipped.lungs().contract.size), work / f"cache-{folder}")
+    known = manifest.states(task.concept).select("image_id", "state").filter(pl.col("state") >= State.ABSENT)
+    table = manifest.table.select("image_id", "patient_id", "source", "age_years", "given_part").join(known, on="image_id").sort("image_id")
+    table = table.filter(pl.col("age_years").is_null() | (pl.col("age_years") >= task.ages[0]))
+    seen = pictures.readable.select("image_id", "row", "height", "width", "pixel_digest")
+    table = table.join(seen, on="image_id", maintain_order="left").with_columns(folder=pl.lit(folder))
+    return table.with_columns(part=pl.Series(parts(table), dtype=pl.String)), pictures
+
+
+def parts(table: pl.DataFrame) -> list[str]:
+    """The part of each row: whole patients, all of a patient with an image in a given test part held out."""
+    tenth = dealt(table["patient_id"].to_numpy(), 10, SEED)
+    given = set(table.filter(pl.col("given_part") == "test")["patient_id"])
+    of = {number: part for part, numbers in TENTHS.items() if not (given and part == "test") for number in numbers}
+    return ["test" if patient in given else of.get(int(number), "train") for patient, number in zip(table["patient_id"], tenth, strict=True)]
+
+
+def stretched(image: np.ndarray, size: Size, shape: float) -> tuple[np.ndarray, Size]:
+    """A square picture of a file of (height, width) `size` as it would be had the file been of `shape`; untouched where that is 1."""
+    if shape == 1:
+        return image, size
+    inner = round(image.shape[0] * shape), image.shape[1]
+    return Letterbox(inner, image.shape[0]).forward(resize(image, inner)), inner
+
+
+def found(table: pl.DataFrame, pictures: cache.Cache, shape: float, work: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Labels uint8 (n, s, s) of the lungs and their quality (n,), a chunk at a time, each kept when it is done."""
+    model, labels, told = shipped.lungs(), [], []
+    for start in range(0, table.height, CHUNK):
+        rows = table.slice(start, CHUNK)
+        kept = work / f"{store.digest([rows['pixel_digest'].to_list(), shape, store.digest_of_file(model.path), store.digest(quality.rule())])}.npz"
+        if not kept.exists():
+            lung = [quality.find(model, *stretched(pictures.images[row], tuple(size), shape)) for row, *size in rows.select("row", "height", "width").iter_rows()]
+            with store.replacing(kept) as beside, open(beside, "wb") as stream:
+                np.savez_compressed(stream, labels=np.stack([one.labels for one in lung]), quality=[one.quality for one in lung])
+        with np.load(kept) as held:
+            labels.append(held["labels"])
+            told.append(held["quality"])
+        print(f"lungs of {start + rows.height} of {table.height} pictures", flush=True)
+    return np.concatenate(labels), np.concatenate(told)
+
+
+def cut(data: Path, task: Task, work: Path, most: int, settings: Region) -> Cuts:
+    """All regions of a task; the typical box is that of the training part alone."""
+    sets = [(*facts(data, folder, task, work, most),) for folder in task.folders]
+    lungs = [found(table, pictures, task.shape, work / "lungs") for table, pictures in sets]
+    boxes, images = [], []
+    for (table, pictures), (labels, sure) in zip(sets, lungs, strict=True):
+        for (part, row, *size), label, good in zip(table.select("part", "row", "height", "width").iter_rows(), labels, sure, strict=True):
+            if part == "train" and (crop := region.box(label, settings, good)):
+                boxes.append((crop, stretched(pictures.images[row], tuple(size), task.shape)[1]))
+    typical = region.mean_box(boxes)
+    for (table, pictures), (labels, sure) in zip(sets, lungs, strict=True):
+        for (row, *size), label, good in zip(table.select("row", "height", "width").iter_rows(), labels, sure, strict=True):
+            image, of = stretched(pictures.images[row], tuple(size), task.shape)
+            images.append(region.cut(image, label, settings, quality=good, typical=typical, size=of).image)
+    return Cuts(np.stack(images), pl.concat([table for table, _ in sets]), typical)
+
+
+def calibrated(truth: np.ndarray, score: np.ndarray) -> dict[str, float]:
+    """Threshold (Youden), temperature and bias (maximum likelihood) of a tune part's scores."""
+    odds = logit(np.clip(score, EDGE, 1 - EDGE))
+
+    def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
+        told = values[0] * odds + values[1]
+        wrong = (expit(told) - truth) / len(truth)
+        return float((np.logaddexp(0, told) - truth * told).mean()), np.array([wrong @ odds, wrong.sum()])
+
+    slope, bias = minimize(loss, [1.0, 0.0], jac=True, bounds=[(1e-2, 1e2), (None, None)], method="L-BFGS-B").x
+    return {"threshold": ranking.youden_threshold(truth, score), "temperature": 1 / float(slope), "bias": float(bias)}
+
+
+def scores(path: Path, images: np.ndarray) -> np.ndarray:
+    model = Exported(path)
+    return np.array([float(np.atleast_1d(model(image)["score"])[0]) for image in images])
+
+
+def small(whole: Path, cuts: Cuts, work: Path) -> tuple[Path, str]:
+    """The network in 8 bits, and which ranges of features moved the tune part's log-odds least."""
+    learnt, tune = cuts.rows("train"), cuts.images[cuts.rows("tune")]
+    expected = logit(np.clip(scores(whole, tune), EDGE, 1 - EDGE))
+    moved = {}
+    for ranges in _export.RANGES:
+        path = work / f"{whole.stem}.{ranges}.onnx"
+        shown = cuts.images[learnt[:: max(1, len(learnt) // CALIBRATED_ON)]]
+        _export.to_int8(whole, path, shown, operators=_export.QUANTISED_WITH_SUMS, ranges=ranges)
+        moved[ranges] = float(np.abs(logit(np.clip(scores(path, tune), EDGE, 1 - EDGE)) - expected).mean())
+        print(f"{ranges}: log-odds moved by {moved[ranges]:.3f}, {path.stat().st_size} bytes", flush=True)
+    best = min(moved, key=moved.__getitem__)
+    return work / f"{whole.stem}.{best}.onnx", best
+
+
+def measured(path: Path, cuts: Cuts, threshold: float) -> tuple[dict[str, str], np.ndarray]:
+    """Figures of the held-out patients, in words, and their scores."""
+    rows = cuts.rows("test")
+    truth, score, patients = cuts.truth("test"), scores(path, cuts.images[rows]), cuts.facts["patient_id"].to_numpy()[rows]
+    told = {}
+    for name, metric in {**ranking.METRICS, **ranking.METRICS_AT}.items():
+        more = {"threshold": threshold} if name in ranking.METRICS_AT else {}
+        of = intervals.over_patients(lambda chosen, metric=metric, more=more: metric(truth[chosen], score[chosen], **more), patients)
+        told[name] = f"{of.value:.3f} ({of.low:.3f} to {of.high:.3f})"
+    return {f"held out, {len(rows)} images of {len(set(patients))} patients, {name}": words for name, words in told.items()}, score
+
+
+def trained(cuts: Cuts, name: str, settings: dict[str, Any], metadata: dict[str, Any], work: Path) -> Path:
+    """The float32 model; at once where it was made from the same."""
+    module, rows = shelf.load("models", MODEL), cuts.rows("train")
+    path = work / f"{name}-{store.digest([cuts.facts['pixel_digest'].to_list(), cuts.facts['part'].to_list(), settings, metadata['contract'], metadata['region']])}.onnx"
+    if path.exists():
+        return path
+    begun, told = time.time(), [0.0]
+
+    def progress(done: int, of: int) -> None:
+        if time.time() - told[0] > 10:
+            told[0] = time.time()
+            print(f"{done} of {of} batches, {time.time() - begun:.0f} s", flush=True)
+
+    targets = np.full((len(cuts.images), 1), np.nan, np.float32)
+    targets[rows, 0] = cuts.truth("train")
+    network = module.fit(cuts.images, targets, rows, module.Settings(**settings), seed=SEED, checkpoint=path.with_suffix(".checkpoint"), progress=progress)
+    _export.to_onnx(network, path, size=cuts.images.shape[1], outputs=module.OUTPUTS, metadata=_texts(metadata))
+    return path
+
+
+def told(task: Task, cuts: Cuts, settings: dict[str, Any], cutting: Region) -> dict[str, Any]:
+    """What the file carries, but for what is measured on it."""
+    module, size = shelf.load("models", MODEL), cuts.images.shape[1]
+    sets = [shelf.load("datasets", folder.split("-")[0]).CARD for folder in task.folders]
+    known = cuts.facts.filter(pl.col("part") != "test")
+    counts = ", ".join(f"{part} {len(cuts.rows(part))} ({int(cuts.truth(part).sum())} with the finding)" for part in ("train", "tune", "test"))
+    card = replace(
+        module.CARD, title=task.title, counts=counts, caveats=f"{task.caveats} For research only. No medical device.",
+        source=f"bench/train_findings.py of Hilum, model '{MODEL}', ImageNet weights first. " + "; ".join(f"{one.title}: {one.licence}" for one in sets),
+        licence="Apache-2.0 (code and ImageNet weights); these weights learnt from the sets named under source, whose terms hold for them. The lungs "
+        "were found by a model for non-commercial research.",
+    )  # fmt: skip
+    return {
+        "contract": asdict(Contract(module.TASK, size, "region", WINDOW, tuple(module.OUTPUTS), (task.concept,))),
+        "card": {**asdict(card), "recipe": json.dumps({**settings, "seed": SEED}, sort_keys=True)},
+        "region": {
+            "pixels": shipped.lungs().contract.size, "margin": cutting.margin, "masked": cutting.masked, "least_quality": cutting.least_quality, "typical": cuts.typical,
+        },
+        "population": {"age_years": list(task.ages), "words": task.people},
+        "trained_on": {"images": len(cuts.rows("train")), "sources": sorted(set(known["source"])), "pixels": sorted(known["pixel_digest"])},
+    }  # fmt: skip
+
+
+def _texts(metadata: dict[str, Any]) -> dict[str, str]:
+    return {key: store.as_json(value) for key, value in metadata.items()}
+
+
+def make(name: str, arguments: argparse.Namespace, settings: dict[str, Any]) -> str:
+    """Make one model; what was measured, as a row of RESULTS.md."""
+    task, cutting = TASKS[name], replace(REGION, size=arguments.size, masked=arguments.masked)
+    cuts = cut(arguments.data, task, arguments.work, arguments.most, cutting)
+    metadata = told(task, cuts, settings, cutting)
+    whole = trained(cuts, name, settings, metadata, arguments.work)
+    best, ranges = small(whole, cuts, arguments.work)
+    tuned = scores(best, cuts.images[cuts.rows("tune")])
+    calibration = calibrated(cuts.truth("tune"), tuned)
+    figures, score = measured(best, cuts, calibration["threshold"])
+    before = ranking.auroc(cuts.truth("test"), scores(whole, cuts.images[cuts.rows("test")]))
+    after = ranking.auroc(cuts.truth("test"), score)
+    figures["AUROC of the same network in float32"] = f"{before:.4f}, in 8 bits {after:.4f}"
+    begun = time.perf_counter()
+    scores(best, cuts.images[cuts.rows("test")][:50])
+    spent = (time.perf_counter() - begun) / min(50, len(score)) * 1000
+    if before - after > LOSS or best.stat().st_size > MOST:
+        sys.exit(f"{name}: in 8 bits {best.stat().st_size} bytes, AUROC {before:.4f} to {after:.4f}; expected at most {MOST} bytes and {LOSS} less. Nothing was written")
+    place = arguments.to / f"{name}.onnx"
+    _export.describe(best, place, _texts({**metadata, "calibration": {task.concept: calibration}, "figures": figures}))
+    shipped.Reader(place).model.contract  # noqa: B018 (raises where it does not carry what it must)
+    print(json.dumps({**figures, **calibration}, indent=1), flush=True)
+    held = next(iter(figures)).split(", auroc")[0].removeprefix("held out, ")
+    of = {key.rsplit(", ", 1)[1]: value for key, value in figures.items() if key.startswith("held out")}
+    return (
+        f"| {name} | {held} | {of['auroc']} | {of['sensitivity']} | {of['specificity']} | {before:.4f} / {after:.4f} ({ranges}) | "
+        f"{place.stat().st_size / 1e6:.1f} MB | {spent:.0f} ms |"
+    )
+
+
+def main(given: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="the folder that holds montgomery/, shenzhen/ and kermany-224/")
+    parser.add_argument("--to", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True, help="where caches, lungs, checkpoints and float32 models are kept")
+    parser.add_argument("--what", nargs="+", choices=sorted(TASKS), default=sorted(TASKS))
+    parser.add_argument("--size", type=int, default=REGION.size, help="side of the region")
+    parser.add_argument("--masked", action="store_true", help="black outside the lungs")
+    parser.add_argument("--most", type=int, default=0, help="about how many pictures of a set, to try it; such results are not recorded")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the model")
+    arguments = parser.parse_args(given)
+    wanted = sorted({folder for name in arguments.what for folder in TASKS[name].folders})
+    if missing := [folder for folder in wanted if not (arguments.data / folder).is_dir()]:
+        sys.exit(f"no {' and no '.join(missing)} in {arguments.data}")
+    settings = {name: json.loads(value) for name, _, value in (one.partition("=") for one in arguments.set)}
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    rows = [make(name, arguments, settings) for name in arguments.what]
+    head = ["| model | held out | AUROC | sensitivity | specificity | AUROC float32 / 8 bits | size | an image |", "| --- " * 8 + "|"]
+    text = "\n".join([
+        "`python bench/train_findings.py --data ../shared/data --to src/hilum/data --work WORK`", "",
+        "Threshold carried from a tune part of other patients. " + f"Settings: {json.dumps(settings)}.", "", *head, *rows, "", machine("torch", "onnxruntime"),
+    ])  # fmt: skip
+    print(text)
+    if not arguments.most:
+        record("Models that come with Hilum: findings", text)
+
+
+if __name__ == "__main__":
+    main()

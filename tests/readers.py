@@ -1,0 +1,58 @@
+"""Models that read pictures, made by hand: as small as can be, with all that one that comes with Hilum must carry."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from hilum import shipped, store
+from hilum.exported import Contract
+from hilum.shelf import Card
+
+CHILDREN = {"age_years": [1, 5], "words": "children of one hospital"}
+ADULTS = {"age_years": [15, 89], "words": "adults of two hospitals"}
+CARD = Card(title="Made by hand", licence="none", caveats="Research only.")
+
+
+def metadata(contract: Contract, *, people: dict[str, Any] = ADULTS, region: dict[str, Any] | None = None, pixels: tuple[str, ...] = ()) -> dict[str, Any]:
+    concepts = contract.concepts or (contract.task,)
+    numbers = (0.5, 2.0, 0.25) if contract.task == "finding" else (0.5, None, None)
+    return {
+        "contract": asdict(contract),
+        "card": asdict(CARD),
+        "trained_on": {"images": 2, "sources": [], "pixels": list(pixels)},
+        "calibration": {concept: dict(zip(("threshold", "temperature", "bias"), numbers, strict=True)) for concept in concepts},
+        "population": people,
+        "figures": {"made up": "none"},
+        "region": {"pixels": 256, "margin": 0.08, "masked": False, "least_quality": 0.7, "typical": {}, **(region or {})},
+    }
+
+
+def reader(folder: Path, name: str, *concepts: str, size: int = 64, content: str = "region", **told: Any) -> Path:
+    """A model whose score of the k-th concept is the mean of the picture to the power of k + 1; without concepts an anomaly model."""
+    import torch
+    from torch import nn
+
+    from hilum.models import _export
+
+    class Mean(nn.Module):
+        def forward(self, images):
+            light = images.float() / 255
+            mean = light.mean((1, 2)).clamp(0.01, 0.99)
+            return torch.stack([mean ** (k + 1) for k in range(len(concepts))], 1) if concepts else (mean, light)
+
+    outputs = ("score",) if concepts else ("score", "map")
+    contract = Contract("finding" if concepts else "anomaly", size, content, "percentiles", outputs, concepts)
+    told = {key: store.as_json(value) for key, value in metadata(contract, **told).items()}
+    _export.to_onnx(Mean(), folder / f"{name}.onnx", size=size, outputs=outputs, metadata=told)
+    return folder / f"{name}.onnx"
+
+
+def installation(folder: Path) -> Path:
+    """A folder that holds what is no reader, as an installation has it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in shipped.OTHERS:
+        shutil.copy(shipped.folder() / name, folder / name)
+    return folder
