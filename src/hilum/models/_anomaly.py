@@ -110,14 +110,62 @@ def worst(distance: Tensor, counting: Tensor) -> Tensor:
     return (distance.sort(dim=1, descending=True).values * taken).sum(1) / counted.squeeze(1)
 
 
+# ------------------------------------------------------------------------------------------------- each cell, given its mirror place
+
+
+class Foretold(nn.Module):
+    """Takes from the features of each cell what those of its mirror place foretell of them: (n, cells, channels) -> the same, what is left.
+
+    A linear regression for each cell. What a hospital's pictures have in common stands on both sides and is foretold; what is ill on one side is
+    not. Of the normal images it knows the mean `variance` of all features, and the covariance of what is `left` of each cell's, float64 (cells,
+    channels, channels).
+    """
+
+    def __init__(self, mean: Tensor, foretelling: Tensor, left: Tensor, variance: float, grid: int) -> None:
+        super().__init__()
+        self.grid, self.left, self.variance = grid, left, variance
+        self.register_buffer("mean", mean.float())
+        self.register_buffer("foretelling", foretelling.float())
+
+    @classmethod
+    def of(cls, normals: Normals, ridge: float) -> Foretold:
+        """`ridge` is added to the variances of the mirror place's features, as a share of their mean; infinite: nothing is foretold."""
+        mean, covariance = _moments(normals)
+        theirs, across = covariance[:, CHANNELS:, CHANNELS:], covariance[:, CHANNELS:, :CHANNELS]
+        eye = torch.eye(CHANNELS, dtype=torch.float64)
+        added = ridge * theirs.diagonal(dim1=1, dim2=2).mean(1) + 1e-12
+        foretelling = torch.zeros_like(across) if ridge == float("inf") else torch.linalg.solve(theirs + added[:, None, None] * eye, across)
+        less = torch.cat([eye.expand_as(theirs), -foretelling], 1)
+        return cls(mean, foretelling, less.transpose(1, 2) @ covariance @ less, float(covariance.diagonal(dim1=1, dim2=2).mean()), normals.grid)
+
+    def forward(self, found: Tensor) -> Tensor:
+        own, theirs = (_both(found, self.grid) - self.mean).split(CHANNELS, dim=2)
+        return (own - theirs @ self.foretelling).transpose(0, 1)
+
+
+def _moments(normals: Normals) -> tuple[Tensor, Tensor]:
+    """Mean (cells, 1, 2 channels) and covariance (cells, 2 channels, 2 channels) of each cell's features and its mirror place's, float64."""
+    total = products = torch.zeros((), dtype=torch.float64)
+    for found, _ in normals:
+        both = _both(found, normals.grid).double()
+        total = total + both.sum(1, keepdim=True)
+        products = products + both.transpose(1, 2) @ both
+    mean = total / len(normals)
+    return mean, (products - len(normals) * mean.transpose(1, 2) @ mean) / (len(normals) - 1)
+
+
+def _both(found: Tensor, grid: int) -> Tensor:
+    """Features (n, cells, channels) -> each cell's own and its mirror place's, (cells, n, 2 channels)."""
+    return torch.cat([found, mirrored(found, grid)], 2).transpose(0, 1)
+
+
 def mirrored(found: Tensor, grid: int) -> Tensor:
     """The features (n, cells, channels) of each cell's place on the other side of the picture."""
     return found.unflatten(1, (grid, grid)).flip(2).flatten(1, 2)
 
 
 def whitening(covariance: Tensor, added: float) -> Tensor:
-    """The matrices (..., channels, channels) that take a deviation, a row, to one whose length is its Mahalanobis distance over the root of the
-    number of channels. `covariance` is float64; `added` goes to each variance, so that fewer images than channels will do."""
-    kept = covariance + (added + 1e-12) * torch.eye(covariance.shape[-1], dtype=covariance.dtype)
-    values, vectors = torch.linalg.eigh(kept)
-    return vectors / values.clamp_min(1e-12).mul(covariance.shape[-1]).sqrt().unsqueeze(-2)
+    """The matrices (..., channels, channels), float32, that take a deviation, a row, to one whose length is its Mahalanobis distance over the root
+    of the number of channels. `covariance` is float64; `added` goes to each variance, so that fewer images than channels will do."""
+    values, vectors = torch.linalg.eigh(covariance + (added + 1e-12) * torch.eye(covariance.shape[-1], dtype=covariance.dtype))
+    return (vectors / values.clamp_min(1e-12).mul(covariance.shape[-1]).sqrt().unsqueeze(-2)).float()

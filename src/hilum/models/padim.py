@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from hilum.models import _anomaly, _loop
@@ -46,8 +45,8 @@ QUICK: Mapping[str, int | float] = {}
 @dataclass(frozen=True)
 class Settings:
     """`regularisation` is added to each variance, as a share of the mean variance of all channels and places; without
-    it fewer images than channels would not do. `ridge` likewise in the regression on the mirror place; `mirror` false: each cell by itself,
-    as in the paper."""
+    it fewer images than channels would not do. `ridge` likewise, of the mirror place, in the regression; `mirror` false: each cell by
+    itself, as in the paper."""
 
     regularisation: float = 0.1
     ridge: float = 0.1
@@ -69,47 +68,17 @@ def fit(
     are. Returns the network ready for export: uint8 (n, size, size) -> (score, map). Raises as `_anomaly.Normals`.
     """
     normals = _anomaly.Normals(images, rows, progress)
-    mean, covariance = _moments(normals)
-    own = _anomaly.CHANNELS
-    scale = settings.regularisation * float(covariance[:, :own, :own].diagonal(dim1=1, dim2=2).mean())
-    foretelling = _regression(covariance, settings.ridge) if settings.mirror else torch.zeros_like(covariance[:, own:, :own])
-    # what is left of the own features: they less the regression on the mirror's
-    left = torch.cat([torch.eye(own, dtype=torch.float64).expand(len(covariance), -1, -1), -foretelling], 1)
-    return Padim(normals, mean, left @ _anomaly.whitening(left.transpose(1, 2) @ covariance @ left, scale)).eval()
-
-
-def _moments(normals: _anomaly.Normals) -> tuple[Tensor, Tensor]:
-    """Mean (cells, 1, 2 channels) and covariance (cells, 2 channels, 2 channels) of each cell's features and its mirror place's, float64."""
-    total = products = torch.zeros((), dtype=torch.float64)
-    for found, _ in normals:
-        both = _both(found, normals.grid).double()
-        total = total + both.sum(1, keepdim=True)
-        products = products + both.transpose(1, 2) @ both
-    mean = total / len(normals)
-    return mean, (products - len(normals) * mean.transpose(1, 2) @ mean) / (len(normals) - 1)
-
-
-def _both(found: Tensor, grid: int) -> Tensor:
-    """Features (n, cells, channels) -> each cell's own and its mirror place's, (cells, n, 2 channels)."""
-    return torch.cat([found, _anomaly.mirrored(found, grid)], 2).transpose(0, 1)
-
-
-def _regression(covariance: Tensor, ridge: float) -> Tensor:
-    """For each cell the matrix (channels, channels) that foretells its features, a row, from its mirror place's."""
-    own = _anomaly.CHANNELS
-    theirs = covariance[:, own:, own:]
-    variance = theirs.diagonal(dim1=1, dim2=2)
-    added = ridge * variance.mean(1, keepdim=True) + 1e-12
-    return torch.linalg.solve(theirs + torch.diag_embed(added.expand_as(variance)), covariance[:, own:, :own])
+    foretold = _anomaly.Foretold.of(normals, settings.ridge if settings.mirror else float("inf"))
+    return Padim(normals, foretold, _anomaly.whitening(foretold.left, settings.regularisation * foretold.variance)).eval()
 
 
 class Padim(_anomaly.Anomaly):
     """The fitted model as it is used."""
 
-    def __init__(self, normals: _anomaly.Normals, mean: Tensor, whitening: Tensor) -> None:
+    def __init__(self, normals: _anomaly.Normals, foretold: _anomaly.Foretold, whitening: Tensor) -> None:
         super().__init__(normals.extractor, normals.size)
-        self.register_buffer("mean", mean.float())
-        self.register_buffer("whitening", whitening.float())
+        self.foretold = foretold
+        self.register_buffer("whitening", whitening)
 
     def distance(self, found: Tensor) -> Tensor:
-        return ((_both(found, self.grid) - self.mean) @ self.whitening).square().sum(2).sqrt().T
+        return (self.foretold(found).transpose(0, 1) @ self.whitening).square().sum(2).sqrt().T

@@ -178,6 +178,5 @@ class Reconstruction(_anomaly.Anomaly):
             products = products + errors.transpose(1, 2) @ errors
         usual = total / count
         covariance = (products - count * usual.transpose(1, 2) @ usual) / (count - 1)
-        added = regularisation * float(covariance.diagonal(dim1=1, dim2=2).mean())
         self.usual.copy_(usual)
-        self.whitening.copy_(_anomaly.whitening(covariance, added))
+        self.whitening.copy_(_anomaly.whitening(covariance, regularisation))
