@@ -168,7 +168,7 @@ def main() -> None:
                     lines.append(f"| {model} | {content} | {one['title']} | {one['ill']} | {one['well']} | {one['auroc']} | {took:.0f} |")
                     print(lines[-1], flush=True)
         command = f"python bench/anomaly.py --data {arguments.data} --work WORK --what {what}"
-        note = f"Regions of {REGION} pixels. Means and intervals over patients as bench/anomaly.py says. CPU seconds are with fitting, on features that were kept."
+        note = f"Regions of {REGION} pixels. Means and intervals over patients as bench/anomaly.py says. CPU seconds are with fitting, on kept features."
         if not arguments.most:
             record(f"Anomaly models: {what}", "\n".join([f"`{command}` on {machine('torch', 'numpy')}.", note, "", *lines]))
 

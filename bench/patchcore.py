@@ -67,7 +67,8 @@ def fit(path: Path, images: int, to: Path) -> None:
     torch.set_num_threads(1)
     before, begun, cpu = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.time(), time.process_time()
     network = patchcore.fit(np.memmap(path, np.uint8, "r", shape=(images, SIZE, SIZE)), np.arange(images), patchcore.Settings(), seed=0)
-    took = {"wall": time.time() - begun, "cpu": time.process_time() - cpu, "before": before, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    took = {"wall": time.time() - begun, "cpu": time.process_time() - cpu, "before": before, "peak": peak}
     _export.to_onnx(network, to, size=SIZE, outputs=patchcore.OUTPUTS, metadata={})
     print(json.dumps(took | {"onnx": to.stat().st_size, "bank": len(network.bank)}))
 
@@ -89,9 +90,9 @@ def main() -> None:
     took = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
     peak, before = took["peak"] / 2**20, took["before"] / 2**20
     text = (
-        f"{arguments.images} images of {SIZE} x {SIZE}: peak of resident memory {peak:.2f} GiB (of which {before:.2f} before the fit: Python, PyTorch; the "
-        f"mapped images, {path.stat().st_size / 2**30:.2f} GiB, count in it), at most {MOST_GIB} wanted. {took['wall']:.0f} s wall, {took['cpu']:.0f} s CPU, one "
-        f"thread. Memory of {took['bank']} patches; the model is {took['onnx'] / 1e6:.1f} MB."
+        f"{arguments.images} images of {SIZE} x {SIZE}: peak of resident memory {peak:.2f} GiB (of which {before:.2f} before the fit: Python, PyTorch; "
+        f"the mapped images, {path.stat().st_size / 2**30:.2f} GiB, count in it), at most {MOST_GIB} wanted. {took['wall']:.0f} s wall, {took['cpu']:.0f} s CPU, "
+        f"one thread. Memory of {took['bank']} patches; the model is {took['onnx'] / 1e6:.1f} MB."
     )
     print(text)
     if arguments.images >= 5000:

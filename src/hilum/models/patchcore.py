@@ -5,7 +5,8 @@ place have foretold what they can (`_anomaly.Foretold`), whitened alike everywhe
 patches of all places: normal is what was seen anywhere.
 
 Roth et al. 2022 (arXiv:2106.08265), but for shallow features alone, averaged over a cell of 16 x 16 pixels and not once more over the cells around it
-(which moves the map's peak and ranks no better), the mirror place (which makes another hospital less of an anomaly), the whitening, and the worst share of the map for the score in place of its weighted maximum. And the memory is chosen as the patches stream past
+(which moves the map's peak and ranks no better), the mirror place (which makes another hospital less of an anomaly), the whitening,
+and the worst share of the map for the score in place of its weighted maximum. And the memory is chosen as the patches stream past
 (merge and reduce, Har-Peled and Mazumdar 2004): whenever `CHUNK` new patches have come, the farthest-first traversal (Gonzalez 1985) keeps `bank` of
 them and the present memory together, by distances after a random projection to `PROJECTED` numbers (Johnson and Lindenstrauss 1984).
 
@@ -14,8 +15,8 @@ Memory, beside PyTorch, the network, a batch and the images, which may stay on d
 
     (bank + 16384 + 16 cells) x 4 x (80 + 32 + 2) + cells x 2 x 8 x 160^2
 
-which is 88 MiB with the default bank of 4,000 at size 224 (196 cells), 416 MiB at size 512 (1,024 cells), whether there are a hundred images or a hundred
-thousand; copies in passing are twice that at most. The exported model holds bank x 80 numbers, 1.3 MB, for each cell a matrix of 80 x 80, 5 MB at
+which is 87 MiB with the default bank of 4,000 at size 224 (196 cells), 416 MiB at size 512 (1,024 cells), whether there are a hundred images
+or a hundred thousand; copies in passing are twice that at most. The exported model holds bank x 80 numbers, 1.3 MB, for each cell a matrix of 80 x 80, 5 MB at
 size 224, and the network, 0.2 MB.
 """
 
@@ -41,7 +42,7 @@ CARD = Card(
     citation="arXiv:2106.08265",
     caveats=(
         "Finds what differs from the normal images it was fitted on, not disease: a device, a marker or another hospital may score high too. It "
-        "knows no place, so what is normal in one place and ill in another escapes it. The score is a mean over nearly a third of the region: a "
+        "compares with patches of all places, so what is normal in one place and ill in another may escape it. The score is a mean over nearly a third of the region: a "
         "single small nodule hardly moves it; look at the map."
     ),
 )
@@ -56,7 +57,8 @@ LOOKED_AT = 1000  # images, evenly spread, that the regression on the mirror pla
 @dataclass(frozen=True)
 class Settings:
     """`bank` patches are remembered. `regularisation` is added to each variance before whitening, as a share of the mean one; `ridge` likewise, of
-    the mirror place, in the regression: with less, after few images, what is ill on one side is foretold, wrongly, on the other, and the map peaks there."""
+    the mirror place, in the regression: with less, after few images, what is ill on one side is foretold, wrongly, on the other, and the map
+    peaks there."""
 
     bank: int = 4000
     regularisation: float = 0.1

@@ -4,7 +4,8 @@ Images, cells, features, score and map are those of `hilum.models._anomaly`. A s
 features of hidden cells from those of the others (a masked autoencoder, He et al. 2022, arXiv:2111.06377, of frozen features, as in You et al.
 2022, arXiv:2206.03687, in place of pixels: pixels of lungs can be painted on without an idea of lungs). It sees the mirror image beside the image,
 and the place. To ask about an image, a quarter of its cells is hidden at a time; the distance of a cell is Mahalanobis', of what its reconstruction
-is off by, in that place in normal images, so that about 1 is usual. No cell is seen while it is reconstructed, so there is no way to copy what is ill.
+is off by, in that place in normal images, so that about 1 is usual. No cell is seen while it is reconstructed, so there is no way to
+copy what is ill.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ CARD = Card(
         "Apache-2.0 (the code and the ImageNet weights; trained weights are bound by the terms of the images they were "
         "trained on)"
     ),
-    source="He et al.: Masked Autoencoders Are Scalable Vision Learners. CVPR 2022; You et al.: A Unified Model for Multi-class Anomaly Detection. NeurIPS 2022",
+    source=(
+        "He et al.: Masked Autoencoders Are Scalable Vision Learners. CVPR 2022; You et al.: A Unified Model for Multi-class "
+        "Anomaly Detection. NeurIPS 2022"
+    ),
     citation="arXiv:2111.06377, arXiv:2206.03687",
     caveats=(
         "Finds what its surroundings and the other lung do not lead one to expect after the normal images it learnt from, not disease: a device, a "
