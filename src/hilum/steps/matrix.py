@@ -283,8 +283,3 @@ def shown(table: pl.DataFrame) -> pl.DataFrame:
     ]
     heads = ("model", "set", "of", "images", "positives", "AUROC", "sens carried", "spec carried", "sens retuned", "spec retuned", "why")
     return pl.DataFrame(rows, schema=heads, orient="row", strict=False)
-
-
-def plain(table: pl.DataFrame) -> list[dict[str, Any]]:
-    """For JSON, which has no nan."""
-    return [{name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()} for row in table.iter_rows(named=True)]
