@@ -1,4 +1,4 @@
-"""Radiographs with a finding for the benches: each set's pictures as a run would feed them to a classifier, whole or cut to the lungs.
+"""Radiographs with a finding or without for the benches: each set's pictures as a run would feed them to its models, whole or cut to the lungs.
 
 Lungs of Montgomery are found by a model that learnt from Shenzhen alone and the other way round, so that no region of a picture that is
 tested on was cut by what had seen its mask; those of other sets by the model that comes with Hilum, which has seen none of them.
@@ -6,7 +6,8 @@ tested on was cut by what had seen its mask; those of other sets by the model th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import polars as pl
 import lung_sets
 from hilum import quality, shipped, store
 from hilum.exported import Contract, Exported
+from hilum.radiograph import Size
 from hilum.recipe import Pixels, Region
 from hilum.steps import cache, ingest, region
 from hilum.vocabulary import State
@@ -39,50 +41,64 @@ class Seen:
     def __add__(self, other: Seen) -> Seen:
         return Seen(*(np.concatenate([getattr(self, name), getattr(other, name)]) for name in self.__dataclass_fields__))
 
+    def at(self, rows: np.ndarray) -> Seen:
+        return Seen(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
+
     def of(self, source: str) -> np.ndarray:
+        """The rows of a set."""
         return np.flatnonzero(self.sources == source)
 
+    @property
+    def ill(self) -> np.ndarray:
+        return self.states == State.PRESENT
 
-def read(data: Path, name: str, content: str, size: int, work: Path) -> Seen:
-    """One set, cached in `work`."""
+
+def missing(data: Path, names: Iterable[str]) -> list[str]:
+    """The folders that are not there."""
+    return [FOLDERS[name] for name in names if not (data / FOLDERS[name]).is_dir()]
+
+
+def read(data: Path, name: str, content: str, size: int, work: Path, *, most: int = 0) -> Seen:
+    """One set, cached in `work`. `most` of each part and state are taken, evenly spread; 0: all."""
     manifest = ingest.ingest(data / FOLDERS[name])
-    states = manifest.states(FINDING[name]).filter(pl.col("state") >= State.ABSENT)
-    pictures = cache.fill(manifest, Pixels(size=SIZE), work / f"cache-{name}")
-    facts = pictures.readable.select("image_id", "row", "height", "width")
-    table = manifest.table.join(states, on="image_id").join(facts, on="image_id").sort("image_id")
-    images = pictures.images[table["row"].to_numpy()]
-    sizes = table.select("height", "width").rows()
-    regions = _cut(images, sizes, content, size, lambda: _found(data, name, images, sizes, work))
-    told = (np.array(table[column].to_list()) for column in ("image_id", "patient_id"))
-    parts = np.array(table["given_part"].fill_null("").to_list())
-    return Seen(regions, table["state"].to_numpy().astype(np.int64), *told, np.full(table.height, name), parts)
+    states = manifest.states(FINDING[name]).select("image_id", "state").filter(pl.col("state") >= State.ABSENT)
+    table = manifest.table.with_columns(pl.col("given_part").fill_null("")).join(states, on="image_id").sort("image_id")
+    if most:
+        groups = table.partition_by("given_part", "state", maintain_order=True)
+        table = pl.concat([one[:: max(1, -(-one.height // most))] for one in groups]).sort("image_id")
+    pictures = cache.fill(manifest.only(table["image_id"]), Pixels(size=SIZE), work / f"cache-{name}")
+    table = table.join(pictures.readable.select("image_id", "height", "width"), on="image_id").sort("image_id")
+    images, sizes = pictures.images[pictures.rows(table["image_id"])], table.select("height", "width").rows()
+    regions = _whole(images, size) if content == "whole" else _cut(images, sizes, Region(size=size, masked=content == "masked"), *_found(data, name, images, sizes, work))
+    ids, patients, parts = (np.array(table[column].to_list()) for column in ("image_id", "patient_id", "given_part"))
+    return Seen(regions, table["state"].to_numpy().astype(np.int64), ids, patients, np.full(table.height, name), parts)
 
 
-def _cut(images: np.ndarray, sizes: list[tuple[int, int]], content: str, size: int, lungs) -> np.ndarray:
-    settings = Region(size=size, masked=content == "masked")
-    if content == "whole":
-        nothing = np.zeros(images.shape[1:], np.uint8)
-        return np.stack([region.cut(image, nothing, settings, quality=0.0).image for image in images])
-    labels, trusted = lungs()
-    cuts = zip(images, labels, trusted, sizes, strict=True)
-    return np.stack([region.cut(image, found, settings, quality=told, size=of).image for image, found, told, of in cuts])
+def _whole(images: np.ndarray, size: int) -> np.ndarray:
+    return np.stack([region.cut(image, np.zeros_like(image), Region(size=size, content="whole")).image for image in images])
 
 
-def _found(data: Path, name: str, images: np.ndarray, sizes: list[tuple[int, int]], work: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Labels uint8 (n, size, size) and their quality, kept in `work`."""
-    path = work / f"lungs-{name}.npz"
+def _cut(images: np.ndarray, sizes: list[Size], settings: Region, labels: np.ndarray, trusted: np.ndarray) -> np.ndarray:
+    """Where a mask is doubted, the typical box: it depends on no label, and on believed masks of the set alone."""
+    boxes = ((crop, size) for mask, told, size in zip(labels, trusted, sizes, strict=True) if (crop := region.box(mask, settings, told)))
+    typical = region.mean_box(boxes)
+    asked = zip(images, labels, trusted, sizes, strict=True)
+    return np.stack([region.cut(image, mask, settings, quality=told, typical=typical, size=size).image for image, mask, told, size in asked])
+
+
+def _found(data: Path, name: str, images: np.ndarray, sizes: list[Size], work: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Labels uint8 (n, SIZE, SIZE) of the lungs and their quality (n,), kept in `work`."""
+    path = work / f"lungs-{name}-{len(images)}.npz"
     if not path.exists():
         model = _other_sets_model(data, name, work) if name in lung_sets.SETS else shipped.lungs()
         found = [quality.find(model, image, size) for image, size in zip(images, sizes, strict=True)]
         with store.replacing(path) as beside, open(beside, "wb") as stream:
             np.savez_compressed(stream, labels=np.stack([one.labels for one in found]), quality=np.array([one.quality for one in found]))
-    kept = np.load(path)
-    return kept["labels"], kept["quality"]
+    with np.load(path) as kept:
+        return kept["labels"], kept["quality"]
 
 
 def _other_sets_model(data: Path, name: str, work: Path) -> Exported:
-    from dataclasses import asdict
-
     from hilum.models import _export, compact
 
     (other,) = set(lung_sets.SETS) - {name}

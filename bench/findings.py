@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from finding_sets import CONTENTS, Seen, read
+from finding_sets import CONTENTS, FINDING, Seen, missing, read
 from hilum import intervals, shelf, store
 from hilum.metrics import ranking
 from lung_sets import dealt, parted
@@ -72,9 +72,8 @@ def scored(arguments: argparse.Namespace, seen: Seen, job: Job, where: Path) -> 
 
     targets = seen.states.astype(np.float32)[:, None]
     settings = module.Settings(**arguments.settings)
-    network = module.fit(
-        seen.images, targets, learn, settings, seed=SEED, tune=tune, progress=progress, checkpoint=where.with_suffix(".checkpoint")
-    )
+    told_to = {"concepts": [FINDING[str(seen.sources[0])]], "seed": SEED, "tune": tune, "progress": progress}
+    network = module.fit(seen.images, targets, learn, settings, checkpoint=where.with_suffix(".checkpoint"), **told_to)
     cpu = time.process_time() - begun
     rows = {"tune": tune, "test": job.test}
     found = {part: {"image": seen.image_ids[some].tolist(), "patient": seen.patients[some].tolist(), "set": seen.sources[some].tolist(),
@@ -171,6 +170,8 @@ def main() -> None:
     arguments.settings = {name: json.loads(value) for name, _, value in (one.partition("=") for one in arguments.set)}
     if unknown := set(arguments.settings) - set(shelf.literals("models", arguments.model, "Settings")):
         sys.exit(f"{arguments.model} has no setting {', '.join(sorted(unknown))}")
+    if absent := missing(arguments.data, {name for what in arguments.what for name in SETS[what]}):
+        sys.exit(f"no {' and no '.join(absent)} in {arguments.data}")
     for content in arguments.content:
         arguments.content = content
         about = {"model": arguments.model, "size": arguments.size, "settings": arguments.settings}
