@@ -55,15 +55,11 @@ def shown(picture: Any, size: tuple[int, int], contract: Contract, masked: bool)
     return look.Shown(cut.image, labels, cut.crop, size)
 
 
-def concepts(contract: Contract) -> tuple[str, ...]:
-    return tuple(getattr(contract, "concepts", ()) or (getattr(contract, "concept", ""),))
-
-
 def measured(model: Exported, wanted: tuple[str, ...], arguments: argparse.Namespace) -> pl.DataFrame:
     """The columns of SCHEMA, one row a picture and method. A model of several findings is asked for each one's boxes by that finding."""
-    own = [concept for concept in concepts(model.contract) if concept in wanted]
+    own = [concept for concept in model.contract.concepts if concept in wanted]
     rows = []
-    for asked, boxes in [(concept, (concept,)) for concept in own] or [(concepts(model.contract)[0], wanted)]:
+    for asked, boxes in [(concept, (concept,)) for concept in own] or [(model.contract.concepts[0], wanted)]:
         at = look.column(model.contract, asked)
         pictures = [(*about, shown(picture, size, model.contract, arguments.masked), things) for *about, picture, size, things in boxed(arguments.data, arguments.work, boxes)]
         maps = [list(look.looked(model, at, one, things)) for *_, one, things in pictures]
@@ -95,11 +91,11 @@ def main() -> None:
         print("\n".join(lines), flush=True)
         command = f"python bench/looks.py --data {arguments.data} --work WORK --model {path.name} --boxes {' '.join(arguments.boxes)}{' --masked' * arguments.masked}"
         note = (
-            f"A model of {', '.join(concepts(model.contract))}; means over pictures, 95 % intervals over patients. The found box is around the largest part at "
+            f"A model of {', '.join(model.contract.concepts)}; means over pictures, 95 % intervals over patients. The found box is around the largest part at "
             f"{LEVEL:.0%} of the map's highest. {rows['image_id'].n_unique()} pictures with boxes are few: a difference inside the intervals is none."
         )
         if not arguments.no_record:
-            record(f"Where it looks: {path.stem} of {', '.join(concepts(model.contract))}", "\n".join([f"`{command}` on {machine('numpy', 'onnxruntime')}.", note, "", *lines]))
+            record(f"Where it looks: {path.stem} of {', '.join(model.contract.concepts)}", "\n".join([f"`{command}` on {machine('numpy', 'onnxruntime')}.", note, "", *lines]))
 
 
 if __name__ == "__main__":

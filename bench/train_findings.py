@@ -4,7 +4,7 @@
 
 The lungs are found by the lung model that comes with Hilum and cut out as a run does it; an EfficientNet-Lite0 learns from the boxes. Whole
 patients are dealt out: those held out measure (of Kermany the official test part), a further part chooses threshold and calibration, the rest is
-learnt from. The network is then made to count in 8 bits, with feature ranges chosen the way that moves the tune part's scores least, and what is
+learnt from; it says when to stop, too. The network is then made to count in 8 bits, with feature ranges chosen the way that moves the tune part's scores least, and what is
 measured and calibrated is that one. Writes NAME.onnx: at most `MOST` bytes, and at most `LOSS` of AUROC below its float32 self, or nothing.
 Killed, the same command goes on: found lungs, epochs and the float32 model are kept in --work.
 """
@@ -25,10 +25,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported:
 
 import numpy as np
 import polars as pl
-from scipy.optimize import minimize
-from scipy.special import expit, logit
 
-from hilum import intervals, quality, shelf, shipped, store
+from hilum import calibration, intervals, quality, shelf, shipped, store
 from hilum.exported import Contract, Exported
 from hilum.metrics import ranking
 from hilum.models import _export
@@ -45,7 +43,6 @@ REGION = Region()
 CHUNK = 200  # pictures whose lungs are kept together
 CALIBRATED_ON = 100  # pictures, evenly out of those learnt from, that choose the ranges of features
 TENTHS = {"test": (0, 1), "tune": (2,)}  # of the patients; "tune" of those that are left where a test part is given
-EDGE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -159,19 +156,6 @@ def cut(data: Path, task: Task, work: Path, most: int, settings: Region) -> Cuts
     return Cuts(np.stack(images), pl.concat([table for table, _ in sets]), typical)
 
 
-def calibrated(truth: np.ndarray, score: np.ndarray) -> dict[str, float]:
-    """Threshold (Youden), temperature and bias (maximum likelihood) of a tune part's scores."""
-    odds = logit(np.clip(score, EDGE, 1 - EDGE))
-
-    def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
-        told = values[0] * odds + values[1]
-        wrong = (expit(told) - truth) / len(truth)
-        return float((np.logaddexp(0, told) - truth * told).mean()), np.array([wrong @ odds, wrong.sum()])
-
-    slope, bias = minimize(loss, [1.0, 0.0], jac=True, bounds=[(1e-2, 1e2), (None, None)], method="L-BFGS-B").x
-    return {"threshold": ranking.youden_threshold(truth, score), "temperature": 1 / float(slope), "bias": float(bias)}
-
-
 def scores(path: Path, images: np.ndarray) -> np.ndarray:
     model = Exported(path)
     return np.array([float(np.atleast_1d(model(image)["score"])[0]) for image in images])
@@ -180,13 +164,13 @@ def scores(path: Path, images: np.ndarray) -> np.ndarray:
 def small(whole: Path, cuts: Cuts, work: Path) -> tuple[Path, str]:
     """The network in 8 bits, and which ranges of features moved the tune part's log-odds least."""
     learnt, tune = cuts.rows("train"), cuts.images[cuts.rows("tune")]
-    expected = logit(np.clip(scores(whole, tune), EDGE, 1 - EDGE))
+    expected = calibration.logit(scores(whole, tune))
     moved = {}
     for ranges in _export.RANGES:
         path = work / f"{whole.stem}.{ranges}.onnx"
         shown = cuts.images[learnt[:: max(1, len(learnt) // CALIBRATED_ON)]]
         _export.to_int8(whole, path, shown, operators=_export.QUANTISED_WITH_SUMS, ranges=ranges)
-        moved[ranges] = float(np.abs(logit(np.clip(scores(path, tune), EDGE, 1 - EDGE)) - expected).mean())
+        moved[ranges] = float(np.abs(calibration.logit(scores(path, tune)) - expected).mean())
         print(f"{ranges}: log-odds moved by {moved[ranges]:.3f}, {path.stat().st_size} bytes", flush=True)
     best = min(moved, key=moved.__getitem__)
     return work / f"{whole.stem}.{best}.onnx", best
@@ -206,7 +190,7 @@ def measured(path: Path, cuts: Cuts, threshold: float) -> tuple[dict[str, str], 
 
 def trained(cuts: Cuts, name: str, settings: dict[str, Any], metadata: dict[str, Any], work: Path) -> Path:
     """The float32 model; at once where it was made from the same."""
-    module, rows = shelf.load("models", MODEL), cuts.rows("train")
+    module, rows, tune = shelf.load("models", MODEL), cuts.rows("train"), cuts.rows("tune")
     path = work / f"{name}-{store.digest([cuts.facts['pixel_digest'].to_list(), cuts.facts['part'].to_list(), settings, metadata['contract'], metadata['region']])}.onnx"
     if path.exists():
         return path
@@ -218,8 +202,9 @@ def trained(cuts: Cuts, name: str, settings: dict[str, Any], metadata: dict[str,
             print(f"{done} of {of} batches, {time.time() - begun:.0f} s", flush=True)
 
     targets = np.full((len(cuts.images), 1), np.nan, np.float32)
-    targets[rows, 0] = cuts.truth("train")
-    network = module.fit(cuts.images, targets, rows, module.Settings(**settings), seed=SEED, checkpoint=path.with_suffix(".checkpoint"), progress=progress)
+    targets[rows, 0], targets[tune, 0] = cuts.truth("train"), cuts.truth("tune")
+    training = {"concepts": metadata["contract"]["concepts"], "seed": SEED, "checkpoint": path.with_suffix(".checkpoint"), "progress": progress, "tune": tune}
+    network = module.fit(cuts.images, targets, rows, module.Settings(**settings), **training)
     _export.to_onnx(network, path, size=cuts.images.shape[1], outputs=module.OUTPUTS, metadata=_texts(metadata))
     return path
 
@@ -259,8 +244,9 @@ def make(name: str, arguments: argparse.Namespace, settings: dict[str, Any]) -> 
     whole = trained(cuts, name, settings, metadata, arguments.work)
     best, ranges = small(whole, cuts, arguments.work)
     tuned = scores(best, cuts.images[cuts.rows("tune")])
-    calibration = calibrated(cuts.truth("tune"), tuned)
-    figures, score = measured(best, cuts, calibration["threshold"])
+    threshold = ranking.youden_threshold(cuts.truth("tune"), tuned)
+    fitted = calibration.as_json(threshold, cuts.truth("tune"), tuned)
+    figures, score = measured(best, cuts, threshold)
     before = ranking.auroc(cuts.truth("test"), scores(whole, cuts.images[cuts.rows("test")]))
     after = ranking.auroc(cuts.truth("test"), score)
     figures["AUROC of the same network in float32"] = f"{before:.4f}, in 8 bits {after:.4f}"
@@ -270,9 +256,9 @@ def make(name: str, arguments: argparse.Namespace, settings: dict[str, Any]) -> 
     if before - after > LOSS or best.stat().st_size > MOST:
         sys.exit(f"{name}: in 8 bits {best.stat().st_size} bytes, AUROC {before:.4f} to {after:.4f}; expected at most {MOST} bytes and {LOSS} less. Nothing was written")
     place = arguments.to / f"{name}.onnx"
-    _export.describe(best, place, _texts({**metadata, "calibration": {task.concept: calibration}, "figures": figures}))
+    _export.describe(best, place, _texts({**metadata, "calibration": {task.concept: fitted}, "figures": figures}))
     shipped.Reader(place).model.contract  # noqa: B018 (raises where it does not carry what it must)
-    print(json.dumps({**figures, **calibration}, indent=1), flush=True)
+    print(json.dumps({**figures, **fitted}, indent=1), flush=True)
     held = next(iter(figures)).split(", auroc")[0].removeprefix("held out, ")
     of = {key.rsplit(", ", 1)[1]: value for key, value in figures.items() if key.startswith("held out")}
     return (

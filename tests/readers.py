@@ -23,7 +23,7 @@ def metadata(contract: Contract, *, people: dict[str, Any] = ADULTS, region: dic
         "contract": asdict(contract),
         "card": asdict(CARD),
         "trained_on": {"images": 2, "sources": [], "pixels": list(pixels)},
-        "calibration": {concept: dict(zip(("threshold", "temperature", "bias"), numbers, strict=True)) for concept in concepts},
+        "calibration": {concept: dict(zip(("threshold", "temperature", "bias", "isotonic"), (*numbers, None), strict=True)) for concept in concepts},
         "population": people,
         "figures": {"made up": "none"},
         "region": {"pixels": 256, "margin": 0.08, "masked": False, "least_quality": 0.7, "typical": {}, **(region or {})},

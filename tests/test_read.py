@@ -95,8 +95,6 @@ def test_probabilities_are_calibrated_and_calls_use_the_carried_threshold(instal
         assert said[concept].probability == pytest.approx(1 / (1 + math.exp(-(math.log(score / (1 - score)) / 2 + 0.25))))
         assert said[concept].call == ("present" if score >= 0.5 else "absent") and said[concept].threshold == 0.5
     assert said["anomaly"].probability is None, "a distance is no probability"
-    none = shipped.Calibration(float("nan"), float("nan"), float("nan"))
-    assert math.isnan(none.probability(0.3))
 
 
 def test_what_is_written_is_an_overlay_an_anomaly_map_and_a_table(installed, image, tmp_path):

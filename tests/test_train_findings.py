@@ -5,12 +5,11 @@ import json
 import numpy as np
 import polars as pl
 import pytest
-from scipy.special import expit, logit
 
 torch = pytest.importorskip("torch")
 
 import train_findings as bench  # noqa: E402
-from hilum import shipped  # noqa: E402
+from hilum import calibration, shipped  # noqa: E402
 from hilum.exported import Exported  # noqa: E402
 from hilum.metrics import ranking  # noqa: E402
 from hilum.models import _export, efficientnet_lite0  # noqa: E402
@@ -40,16 +39,6 @@ def test_a_given_test_part_is_kept_whole_with_all_images_of_its_patients():
     assert "tune" in parts
 
 
-def test_calibration_finds_the_temperature_and_bias_that_made_the_truth():
-    rng = np.random.default_rng(0)
-    score = expit(rng.normal(0, 2, 40_000))
-    truth = (rng.random(40_000) < expit(logit(score) / 0.5 - 1)).astype(float)
-    found = bench.calibrated(truth, score)
-    assert found["temperature"] == pytest.approx(0.5, abs=0.03) and found["bias"] == pytest.approx(-1, abs=0.06)
-    assert found["threshold"] == ranking.youden_threshold(truth, score)
-    assert shipped.Calibration(**found).probability(0.7) == pytest.approx(expit(logit(0.7) / found["temperature"] + found["bias"]))
-
-
 def test_films_squeezed_to_squares_are_stretched_back_and_others_stay():
     image = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
     same, size = bench.stretched(image, (30, 40), 1.0)
@@ -66,7 +55,7 @@ def whole(tmp_path_factory):
     targets = np.zeros((48, 1), np.float32)
     targets[::2] = 1
     settings = efficientnet_lite0.Settings(epochs=2, least_steps=16, frozen=5)
-    network = efficientnet_lite0.fit(images, targets if "map" in efficientnet_lite0.OUTPUTS else targets[:, 0], np.arange(48), settings, seed=0)
+    network = efficientnet_lite0.fit(images, targets, np.arange(48), settings, concepts=["x"], seed=0)
     path = tmp_path_factory.mktemp("whole") / "finding.onnx"
     told = {"contract": {"task": "finding", "size": SIZE, "content": "region", "window": "percentiles", "outputs": list(efficientnet_lite0.OUTPUTS), "concepts": ["x"]}}
     _export.to_onnx(network, path, size=SIZE, outputs=efficientnet_lite0.OUTPUTS, metadata={key: json.dumps(value) for key, value in told.items()})
@@ -95,7 +84,7 @@ def test_what_a_model_carries_is_what_a_reader_must(whole, tmp_path):
     full = bench.Cuts(cuts.images, cuts.facts.with_columns(pl.Series("pixel_digest", size["pixel_digest"]), source=pl.lit("made")), {"top": 0.1})
     for name, task in bench.TASKS.items():
         told = bench.told(task, full, {}, Region(size=SIZE))
-        figures = {"calibration": {task.concept: bench.calibrated(np.array([0, 1]), np.array([0.2, 0.8]))}, "figures": {}}
+        figures = {"calibration": {task.concept: calibration.as_json(0.5, np.array([0, 1]), np.array([0.2, 0.8]))}, "figures": {}}
         _export.describe(path, tmp_path / f"{name}.onnx", bench._texts({**told, **figures}))
         reader = shipped.Reader(tmp_path / f"{name}.onnx")
         assert reader.concepts == (task.concept,) and reader.ages == task.ages and reader.typical == {"top": 0.1} and reader.region.size == SIZE

@@ -18,15 +18,13 @@ A reader's metadata holds besides these (bench/train_findings.py writes them)
 
     region             the cut that it wants, where its contract's content is "region": `pixels`, the side of the square in which lungs are found,
                        the margin, masked and least_quality of `hilum.recipe.Region`, and `typical`, the box where lungs are not believed
-    calibration        of each concept, or of "anomaly", the threshold, temperature and bias that were fitted on its tune part; null: there is none
+    calibration        of each concept, or of "anomaly", what was fitted on its tune part, as `hilum.calibration.as_json` tells it
     population         age_years: [from, to] of the people it has learnt from, and `words` that name them
     figures            how it did, and on what, in words
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import resources
@@ -46,7 +44,6 @@ MODEL, SMALL = "lungs.onnx", "lungs.int8.onnx"
 OTHERS = (MODEL, SMALL, "posture.onnx")  # models that read nothing by themselves
 READING = ("finding", "anomaly")  # tasks of a reader
 TOLD = ("contract", "card", "trained_on", "calibration", "population", "figures")  # what a reader must carry
-_EDGE = 1e-6  # keeps log-odds finite
 
 
 def folder() -> Path:
@@ -94,24 +91,6 @@ def learnt_from(model: Exported, pictures: pl.DataFrame) -> pl.DataFrame:
 
 
 @dataclass(frozen=True)
-class Calibration:
-    """Of one concept's score, fitted on the model's tune part and carried with it. No threshold (nan): nothing is called."""
-
-    threshold: float
-    temperature: float
-    bias: float
-
-    def probability(self, score: float) -> float:
-        """sigmoid(log-odds of the score / temperature + bias): Guo et al. 2017 (arXiv:1706.04599) with the bias of Platt 1999.
-
-        nan where none was fitted, as for an anomaly's score, which is a distance."""
-        if math.isnan(self.temperature) or math.isnan(self.bias):
-            return float("nan")
-        held = min(max(score, _EDGE), 1 - _EDGE)
-        return 1 / (1 + math.exp(-(math.log(held / (1 - held)) / self.temperature + self.bias)))
-
-
-@dataclass(frozen=True)
 class Reader:
     """A model that reads pictures, with what it must say of itself. Everything but the place is read when it is asked for."""
 
@@ -153,12 +132,10 @@ class Reader:
         told = self.model.metadata["card"]
         return Card(**{name: told[name] for name in Card.__dataclass_fields__ if name in told})
 
-    @cached_property
-    def calibration(self) -> dict[str, Calibration]:
-        def number(told: Mapping[str, Any], name: str) -> float:
-            return float("nan") if told[name] is None else float(told[name])
-
-        return {concept: Calibration(*(number(told, name) for name in Calibration.__dataclass_fields__)) for concept, told in self._told("calibration").items()}
+    @property
+    def calibration(self) -> dict[str, dict[str, Any]]:
+        """Of each concept, or of "anomaly", what `hilum.calibration.as_json` told of its tune part."""
+        return self._told("calibration")
 
     @property
     def ages(self) -> tuple[float, float]:

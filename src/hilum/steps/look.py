@@ -151,10 +151,9 @@ def chosen(rows: pl.DataFrame, drawn_on: pl.Series) -> pl.DataFrame:
 
 def column(contract: Contract, concept: str) -> int:
     """Where a concept stands among the columns of a model's score."""
-    concepts = tuple(getattr(contract, "concepts", ()) or (getattr(contract, "concept", ""),))
-    if concept not in concepts:
-        raise NotFound.named("finding of this model", concept, concepts)
-    return concepts.index(concept)
+    if concept not in contract.concepts:
+        raise NotFound.named("finding of this model", concept, contract.concepts)
+    return contract.concepts.index(concept)
 
 
 def shown(run: Run, recipe: Recipe) -> Iterator[tuple[str, Shown]]:

@@ -182,7 +182,7 @@ def warnings(probes: pl.DataFrame) -> list[str]:
 
 def seen(settings: Region) -> str:
     """Which of VIEWS the models are shown."""
-    whole = getattr(settings, "content", LUNGS) == "whole"
+    whole = settings.content == "whole"
     return "whole" if whole else LUNGS if settings.masked else BOX
 
 

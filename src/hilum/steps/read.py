@@ -2,8 +2,9 @@
 
     OUT/overlay/NAME.jpg           the picture as it was read with its lungs, as `hilum lungs` draws it; a red frame: nothing was read, or their
                                    mask is doubtful
-    OUT/anomaly/NAME.jpg           the same size, under the map of an anomaly model, where one comes with Hilum: brightest where the picture is
-                                   least like those that the model knows, on a scale of its own
+    OUT/CONCEPT/NAME.jpg           the same size, under the map of a model that gives one: brightest where its score comes from (Zhou et al. 2016,
+                                   class activation), or, where CONCEPT is anomaly, where the picture is least like those that the model knows;
+                                   each on a scale of its own
     OUT/read.csv                   a row a picture, model and concept, see COLUMNS; of a picture that is refused one row that says why
 
 NAME is as in `hilum.steps.lungs`, which finds pictures and lungs here too. A picture is refused, and no score given, where it breaks what every
@@ -20,8 +21,7 @@ from __future__ import annotations
 
 import csv
 import io
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -30,7 +30,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from hilum import age, shipped, store
+from hilum import age, calibration, looking, shipped, store
 from hilum.drawing.pictures import heat
 from hilum.errors import BadData, Mismatch, NotFound
 from hilum.exported import Exported
@@ -95,34 +95,36 @@ def read(
     with watch("read") as progress:
         for done, (path, name) in enumerate(named, start=1):
             try:
-                one, seen, map_ = _one(asked, finder, path, name)
+                one, seen, maps = _one(asked, finder, path, name)
             except BadData as fault:
                 faults.append(str(fault))
             else:
                 found.append(one)
                 if to:
-                    _write(to, one, seen, map_)
+                    _write(to, one, seen, maps)
             progress(done, len(named))
     if to and found:
         store.write_text(to / TABLE, table(found))
     return found, faults
 
 
-def _one(models: Sequence[Reader], finder: Exported, path: Path, name: str) -> tuple[Read, lungs.Seen, np.ndarray | None]:
-    """What is said of a file, its lungs, and the anomaly map as the picture stands, where there is one. Raises `BadData`."""
+def _one(models: Sequence[Reader], finder: Exported, path: Path, name: str) -> tuple[Read, lungs.Seen, dict[str, np.ndarray]]:
+    """What is said of a file, its lungs, and by concept the maps as the picture stands, float32 (height, width). Raises `BadData`."""
     file = picture.read(path)
     seen = lungs.look(finder, file, path)
     header = file.header if isinstance(file, dicom.Dicom) else None
     years, why = header.age_years if header else None, refused(seen, header.view if header else None)
-    said, map_ = [], None
+    said, maps = [], {}
     for model in [] if why else models:
         cut = cut_for(model, seen, finder)
         outputs, warning = model.model(cut.image), warned(model, years, seen.labels, file.pixel_digest)
         said += [_said(model, concept, score, warning) for concept, score in zip(model.concepts, np.atleast_1d(outputs["score"]).tolist(), strict=True)]
-        if model.contract.task == "anomaly" and "map" in outputs:
-            map_ = cut.to_file(seen.radiograph.size).back(outputs["map"])
+        if looking.MAP in outputs:
+            found = outputs[looking.MAP]
+            for concept, own in zip(model.concepts, found.reshape(-1, *found.shape[-2:]), strict=True):
+                maps[concept] = cut.to_file(seen.radiograph.size).back(looking.grown(own, model.contract.size))
     doubts = ", ".join(doubt.fault for doubt in seen.doubts)
-    return Read(str(path), name, why, doubts, round(seen.quality, 4), years, said), seen, map_
+    return Read(str(path), name, why, doubts, round(seen.quality, 4), years, said), seen, maps
 
 
 def refused(seen: lungs.Seen, view: str | None) -> str:
@@ -172,9 +174,10 @@ def warned(model: Reader, years: float | None, labels: np.ndarray, pixel_digest:
 
 def _said(model: Reader, concept: str, score: float, warning: str) -> Said:
     known = model.calibration[concept]
-    call = None if math.isnan(known.threshold) else PRESENT if score >= known.threshold else ABSENT
-    numbers = (None if math.isnan(value) else value for value in (known.probability(score), known.threshold))
-    return Said(model.name, concept, score, *numbers, call, warning)
+    threshold, fits = known["threshold"], calibration.of_json(known)
+    call = None if threshold is None else PRESENT if score >= threshold else ABSENT
+    probability = float(fits["temperature"](score)) if "temperature" in fits else None
+    return Said(model.name, concept, score, probability, threshold, call, warning)
 
 
 # -------------------------------------------------------------------------------------------------------------------- what is told
@@ -229,12 +232,12 @@ def table(found: Sequence[Read]) -> str:
     return stream.getvalue()
 
 
-def _write(to: Path, one: Read, seen: lungs.Seen, map_: np.ndarray | None) -> None:
+def _write(to: Path, one: Read, seen: lungs.Seen, maps: Mapping[str, np.ndarray]) -> None:
     store.write_bytes(to / "overlay" / f"{one.name}.jpg", lungs.overlay(seen, framed=bool(one.refused) or not seen.trusted))
-    if map_ is not None:
-        scale = min(1.0, lungs.OVERLAY / max(map_.shape))
-        size = tuple(max(1, round(side * scale)) for side in map_.shape)
-        low, high = np.quantile(map_[map_ > 0], (0.5, 0.999)) if (map_ > 0).any() else (0.0, 1.0)
+    for concept, found in maps.items():
+        scale = min(1.0, lungs.OVERLAY / max(found.shape))
+        size = tuple(max(1, round(side * scale)) for side in found.shape)
+        low, high = np.quantile(found[found > 0], (0.5, 0.999)) if (found > 0).any() else (0.0, 1.0)
         grey = resize(to_uint8(seen.radiograph.pixels), size)
-        drawn = heat(grey, (resize(map_, size) - low) / max(high - low, 1e-6))
-        store.write_bytes(to / "anomaly" / f"{one.name}.jpg", cv2.imencode(".jpg", drawn[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])[1].tobytes())
+        drawn = heat(grey, (resize(found, size) - low) / max(high - low, 1e-6))
+        store.write_bytes(to / concept / f"{one.name}.jpg", cv2.imencode(".jpg", drawn[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])[1].tobytes())

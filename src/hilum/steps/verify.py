@@ -22,7 +22,7 @@ import polars as pl
 
 from hilum import store
 from hilum.errors import HilumError
-from hilum.exported import Contract, Exported
+from hilum.exported import Exported
 from hilum.manifest import Manifest
 from hilum.recipe import Recipe
 from hilum.run import MARKERS, Run
@@ -151,7 +151,7 @@ def _scores(run: Run, recipe: Recipe, images: int, seed: int, progress: Progress
         model = Exported(run / file)
         for place, image_id in zip(regions.rows(chosen), chosen, strict=True):
             again = np.atleast_1d(model(regions.images[place])["score"])
-            for concept, score in zip(_concepts(model.contract), again.tolist(), strict=True):
+            for concept, score in zip(model.contract.concepts, again.tolist(), strict=True):
                 before = told.get((stage, concept, image_id), float("nan"))
                 off = abs(score - before) / max(1.0, abs(before))
                 largest = max(largest, off)
@@ -160,11 +160,6 @@ def _scores(run: Run, recipe: Recipe, images: int, seed: int, progress: Progress
             done += 1
             progress(done, len(models) * len(chosen))
     return faults, f"{done:,} pictures scored again, largest difference {largest:.1g}"
-
-
-def _concepts(contract: Contract) -> tuple[str, ...]:
-    """One a column of the score. A contract tells several, or one."""
-    return contract.concepts if hasattr(contract, "concepts") else (contract.concept,)
 
 
 def _figures(run: Run, recipe: Recipe) -> tuple[list[str], str]:
