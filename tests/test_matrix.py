@@ -12,7 +12,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from conftest import hilum
-from hilum import phantom, store
+from hilum import phantom, printed, store
 from hilum.drawing import tables
 from hilum.errors import HilumError, Mismatch
 from hilum.files import raster
@@ -124,8 +124,9 @@ def test_scores_are_those_that_the_run_gives_the_file_itself(made, small_run, me
     scores = store.read_table(made[0] / "scores/small--other.parquet")
     image_id, path = other.data.manifest.table.select("image_id", "path").row(0)
     said = predict.Reader.of(small_run).read(other.data.manifest.root / path).scores
-    for stage, expected in said.items():
-        assert scores.filter((pl.col("image_id") == image_id) & (pl.col("stage") == stage))["score"].item() == pytest.approx(expected, rel=1e-5)
+    for (stage, concept), expected in {(stage, concept): score for stage, found in said.items() for concept, score in found.items()}.items():
+        stored = scores.filter((pl.col("image_id") == image_id) & (pl.col("stage") == stage) & (pl.col("concept") == concept))
+        assert stored["score"].item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_scores_are_kept_and_made_again_where_the_set_has_changed(made, members, monkeypatch):
@@ -180,7 +181,7 @@ def test_what_cannot_be_told_is_nan_with_its_reason():
     same = pl.DataFrame({"group": ["a", "b"], "state": [1, 1], "score": [0.1, 0.9]})
     told = matrix.figures(same, 0.5, 0.5, Evaluate(resamples=100))
     assert math.isnan(told["auroc"]) and math.isnan(told["carried_specificity"]) and told["carried_sensitivity"] == 0.5 and "one class" in told["why"]
-    assert json.loads(json.dumps(matrix.plain(pl.DataFrame([told]))))[0]["auroc"] is None
+    assert json.loads(json.dumps(printed.plain(pl.DataFrame([told]))))[0]["auroc"] is None
 
 
 def test_the_page_stands_alone_and_escapes_names(made):
