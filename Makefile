@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 DATA ?=
 DEMO := demo
 IMAGES := 120
+# Large pages, where the C library knows how: training takes two thirds of the time.
+export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
 .PHONY: demo test lint clean
 
@@ -19,7 +21,7 @@ endif
 
 test: $(VENV)/installed
 	@$(BIN)/ruff check src tests bench
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(VENV)/installed
 	@$(BIN)/ruff check src tests bench
