@@ -1,13 +1,14 @@
 """A run that learns several findings from two sets with other labels, in whole pictures black outside the lungs."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 import pytest
 
 from conftest import SMALL, hilum
-from hilum import store
+from hilum import lungs, store
 from hilum.datasets import folder, kaggle_masks
 from hilum.errors import Mismatch
 from hilum.exported import Exported
@@ -118,6 +119,21 @@ def test_whole_pictures_are_cut_as_asked_and_blackened_only_where_the_lungs_are_
     assert masked.how == region.ASKED and (masked.image[labels > 0] == 200).all() and (masked.image == 0).mean() > 0.4
     doubted = region.cut(picture, labels, Region(size=64, content="whole", masked=True), quality=0.1)
     assert doubted.how == region.WHOLE and (doubted.image == 200).all()
+
+
+@pytest.mark.parametrize("name, side", lungs.SIDES.items())
+def test_one_lung_is_cut_out_by_itself_and_the_other_blackened(name, side):
+    picture, labels = np.full((64, 64), 200, np.uint8), np.zeros((64, 64), np.uint8)
+    labels[20:50, 8:24], labels[16:48, 36:60] = lungs.RIGHT, lungs.LEFT
+    rows, columns = np.nonzero(labels == side)
+    settings = Region(size=64, content=f"{name} lung", margin=0.0, masked=True)
+    cut = region.cut(picture, labels, settings)
+    crop = cut.crop
+    assert cut.how == region.LUNGS and (crop.top, crop.left, crop.bottom, crop.right) == (rows.min(), columns.min(), rows.max() + 1, columns.max() + 1)
+    only = labels * (labels == side)
+    wide = region.cut(picture, labels, replace(settings, margin=1.0)).image
+    assert wide.min() == 0 < wide.max() and region.cut(picture, only, settings).image.tobytes() == cut.image.tobytes(), "the other lung changes nothing"
+    assert region.cut(picture, labels * (labels != side), settings).how == region.WHOLE, "without that lung there is nothing to cut along"
 
 
 def test_the_regions_of_the_run_are_whole_pictures(several):

@@ -22,7 +22,7 @@ from hilum.errors import BadRecipe, HilumError, NotFound, unknown
 
 SHIPPED = "shipped"  # the name of the lung model that comes with Hilum, see `hilum.shipped`
 ALL = "all"  # in [classify] also: every concept that can be learnt
-CONTENTS = ("lungs", "whole")
+CONTENTS = ("lungs", "right lung", "left lung", "whole")
 UNCERTAIN, UNMENTIONED = ("ignore", "zeros", "ones", "soft"), ("ignore", "zeros")
 
 
@@ -76,7 +76,7 @@ class Segment:
 class Region:
     size: int = 224  # side of the region's square, pixels
     margin: float = 0.08  # added on each side, share of the lungs' box
-    content: str = "lungs"  # the box of both lungs; "whole": the whole picture
+    content: str = "lungs"  # the box of both; "right lung" or "left lung": of one, the patient's; "whole": the whole picture
     masked: bool = False  # black outside the lungs
     least_quality: float = 0.7  # of a found mask, see `hilum.quality`: below it the region is the training part's typical box
 

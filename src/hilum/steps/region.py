@@ -1,6 +1,6 @@
-"""Region: the lungs cut out of every picture, or the whole picture where the recipe asks for it; reversible to the file's own pixels.
+"""Region: both lungs or one cut out of every picture, or the whole picture where the recipe asks for it; reversible to the file's own pixels.
 
-    region/images.u8       uint8 (n, size, size): the box of both lungs with a margin, or the whole picture, letterboxed
+    region/images.u8       uint8 (n, size, size): the box of the lungs, or of one, with a margin, or the whole picture, letterboxed
     region/index.parquet   image_id, row, top, left, bottom, right (of the box, in the cached picture), whole (it is the whole picture), cut
     region/typical.json    the mean box of the training part's believed lungs, in shares of the picture; {} where too few are believed
 
@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 import polars as pl
 
-from hilum import store
+from hilum import lungs, store
 from hilum.radiograph import Chain, Crop, Letterbox, Size
 from hilum.recipe import Recipe, Region
 from hilum.run import Run
@@ -31,6 +31,7 @@ LEAST_LUNG = 0.02  # of the picture: less found lung is not believed, and the re
 FEWEST = 8  # believed masks that a typical box is made of
 IMAGES, INDEX, TYPICAL = "region/images.u8", "region/index.parquet", "region/typical.json"
 LUNGS, BOX, WHOLE, ASKED = CUTS = ("lungs", "typical box", "whole picture", "whole picture as asked for")
+ONE_LUNG = {f"{name} lung": side for name, side in lungs.SIDES.items()}  # by [region] content
 DOUBTED = (BOX, WHOLE)  # in place of lungs that were not found or not believed
 SIDES = ("top", "left", "bottom", "right")
 Box = Mapping[str, float]
@@ -56,7 +57,7 @@ def cut(image: np.ndarray, labels: np.ndarray, settings: Region, *, quality: flo
     crop, how = _cut(found, settings, typical, Letterbox(size, image.shape[0]))
     if settings.masked and found:
         reach = max(1, round(settings.margin * 0.25 * min(crop.target)))  # a rim, so that the pleura stays in the picture
-        inside = cv2.dilate((labels > 0).astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1)))
+        inside = cv2.dilate((wanted(labels, settings) > 0).astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1)))
         image = image * inside
     return Cut(Letterbox(crop.target, settings.size).forward(crop.forward(image)), crop, how)
 
@@ -71,9 +72,15 @@ def _cut(found: Crop | None, settings: Region, typical: Box | None, letterbox: L
     return (_placed(typical, letterbox), BOX) if typical else (whole, WHOLE)
 
 
+def wanted(labels: np.ndarray, settings: Region) -> np.ndarray:
+    """Those of the labels that the region is to hold."""
+    side = ONE_LUNG.get(settings.content)
+    return labels if side is None else np.where(labels == side, labels, 0).astype(labels.dtype)
+
+
 def box(labels: np.ndarray, settings: Region, quality: float) -> Crop | None:
-    """The lungs' bounding box grown by a margin; None where the mask is not believed."""
-    return _box(labels, settings.margin) if quality >= settings.least_quality else None
+    """The bounding box of the lungs that are wanted, grown by a margin; None where the mask is not believed."""
+    return _box(wanted(labels, settings), settings.margin) if quality >= settings.least_quality else None
 
 
 def mean_box(boxes: Iterable[tuple[Crop, Size]]) -> dict[str, float]:

@@ -134,7 +134,7 @@ def _region(cut: Region) -> str:
     size, black = f"{cut.size} × {cut.size} pixels", ", black outside the lungs" if cut.masked else ""
     if cut.content == "whole":
         return f"the whole picture, {size}{black}"
-    box = f"the box of both lungs and {cut.margin:.0%} of its sides around it, {size}{black}"
+    box = f"the box of {'both lungs' if cut.content == 'lungs' else f'the {cut.content}'} and {cut.margin:.0%} of its sides around it, {size}{black}"
     return f"{box}; where a mask's quality is below {cut.least_quality:g}, the training part's typical box"
 
 
