@@ -90,24 +90,12 @@ def fit(
     watch = _watch(settings, images, targets, tune, balance)
     with _loop.seeded(seed):
         made = network(len(concepts))
-    schedule = _schedule(settings, len(rows))
+    schedule = _loop.Schedule.of(settings, len(rows))
     learnt = [targets[some].tobytes() for some in (rows, rows[:0] if tune is None else tune)]
     about = store.digest([*map(store.digest, learnt), settings.watch])  # a checkpoint of other labels is not gone on from
     training = {"seed": seed, "checkpoint": checkpoint, "progress": progress, "watch": watch, "heard": heard, "about": about}
     _loop.fit(made, batch, rows, error, schedule, **training)
     return Ready(made).eval()
-
-
-def _schedule(settings: Settings, count: int) -> _loop.Schedule:
-    steps = max(1, _loop.steps_per_epoch(count, settings.batch_size))
-    return _loop.Schedule(
-        epochs=max(settings.epochs, -(-settings.least_steps // steps)),
-        batch_size=settings.batch_size,
-        learning_rate=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        averaging=settings.averaging,
-        precision=settings.precision,
-    )
 
 
 # ------------------------------------------------------------------------------------------------------------------------ learning

@@ -14,7 +14,7 @@ import math
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,13 @@ class Schedule:
     weight_decay: float
     averaging: float
     precision: str = "auto"
+
+    @classmethod
+    def of(cls, settings: Any, count: int) -> Schedule:
+        """From a model's settings, for `count` rows: its `epochs`, or as many more as `least_steps` batches take."""
+        steps = max(1, steps_per_epoch(count, settings.batch_size))
+        own = {part.name: getattr(settings, part.name) for part in fields(cls)}
+        return cls(**{**own, "epochs": max(settings.epochs, -(-settings.least_steps // steps))})
 
 
 def ignore(done: int, of: int) -> None:

@@ -99,21 +99,9 @@ def fit(
         watch = _loop.Watch(lambda ask: score(ask, images, masks, tune), settings.patience)
     with _loop.seeded(seed):
         made = network()
-    schedule = _schedule(settings, len(rows))
+    schedule = _loop.Schedule.of(settings, len(rows))
     _loop.fit(made, batch, rows, error, schedule, seed=seed, checkpoint=checkpoint, progress=progress, watch=watch, heard=heard)
     return Ready(made).eval()
-
-
-def _schedule(settings: Settings, count: int) -> _loop.Schedule:
-    steps = max(1, _loop.steps_per_epoch(count, settings.batch_size))
-    return _loop.Schedule(
-        epochs=max(settings.epochs, -(-settings.least_steps // steps)),
-        batch_size=settings.batch_size,
-        learning_rate=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        averaging=settings.averaging,
-        precision=settings.precision,
-    )
 
 
 def score(ask: _loop.Ask, images: np.ndarray, masks: np.ndarray, rows: np.ndarray) -> float:

@@ -87,15 +87,7 @@ def fit(
         hidden[:, rng.integers(cells)] = True  # at least one, so that there is something to learn
         return np.concatenate([stored[chosen], hidden * np.uint16(LEVELS)], 2), np.concatenate([stored[chosen], hidden], 2).astype(np.float32)
 
-    steps = max(1, _loop.steps_per_epoch(len(rows), settings.batch_size))
-    schedule = _loop.Schedule(
-        epochs=max(settings.epochs, -(-settings.least_steps // steps)),
-        batch_size=settings.batch_size,
-        learning_rate=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        averaging=settings.averaging,
-        precision=settings.precision,
-    )
+    schedule = _loop.Schedule.of(settings, len(rows))
     with _loop.seeded(seed):
         network = Restorer(settings.width, normals.grid)
     _loop.fit(network, batch, np.arange(len(rows)), _loss, schedule, seed=seed, progress=progress)

@@ -25,7 +25,6 @@ from hilum.steps.cache import Cache
 from hilum.steps.evaluate import ALL
 from hilum.vocabulary import State, name_of
 
-CALIBRATION = "calibration.json"
 TOLD, PARTLY, YOURS = "answered by the run", "answered in part", "for you to fill"
 SHOWN = ("auroc", "average_precision", "sensitivity", "specificity", "ppv", "npv")
 MODELS = ("finding", "anomaly")
@@ -140,7 +139,7 @@ def _missing(facts: Facts) -> str:
     if not facts.concept:
         return ""
     states = facts.manifest.states(facts.concept)["state"]
-    policy = {"uncertain": "ignore", "unmentioned": "ignore"} | facts.recipe.section("classify")
+    policy = facts.recipe.section("classify")
     return (
         f"{(states == State.UNCERTAIN).sum():,} images call {name_of(facts.concept).lower()} uncertain (in training: {policy['uncertain']}) and {states.null_count():,} do not "
         f"mention it (in training: {policy['unmentioned']}); neither enters a figure. Not mentioned is not taken for absent unless that says so."
@@ -181,14 +180,17 @@ def _selected(facts: Facts) -> str:
 def _measures(facts: Facts) -> str:
     evaluate = facts.recipe.evaluate
     return (
-        f"AUROC, average precision, sensitivity, specificity, PPV, NPV and F1 at a threshold chosen on tune; Dice and distances of lungs. Intervals of {evaluate.confidence:.0%}: "
-        f"percentile bootstrap over patients, {evaluate.resamples:,} resamples, seed {evaluate.seed}."
+        f"AUROC, average precision; sensitivity, specificity, PPV, NPV, F1 and accuracy at a threshold chosen on tune; Brier score, calibration error, slope and intercept; "
+        f"Dice and distances of lungs. Intervals of {evaluate.confidence:.0%}: percentile bootstrap over patients, {evaluate.resamples:,} resamples, seed {evaluate.seed}; of AUROC "
+        f"DeLong's too."
     )
 
 
 def _output(facts: Facts) -> str:
-    calibrated = "; a calibration fitted there stands beside it" if (facts.run / CALIBRATION).exists() else "; it is not calibrated and is no probability"
-    return f"A score, higher where the finding is likelier{calibrated}. Calls use the threshold with the largest sensitivity + specificity - 1 (Youden) on the tune part, then left alone."
+    return (
+        "A score, higher where the finding is likelier; a calibration that was fitted on the tune part, where that could carry one, stands beside it. "
+        "Calls use the threshold with the largest sensitivity + specificity - 1 (Youden) on the tune part, then left alone."
+    )
 
 
 def _performance(facts: Facts) -> str:
@@ -197,13 +199,21 @@ def _performance(facts: Facts) -> str:
         figures = facts.figures(stage)
         shown = ", ".join(f"{words.TERMS[metric].name} {words.interval(figures[metric], metric)}" for metric in SHOWN if metric in figures)
         told += [f"{stage}, test part: {shown}"] if shown else []
-    return ". ".join(told)
+    subgroups = _divided(facts, ~pl.col("by").is_in([ALL, "source"]))
+    return ". ".join([*told, *([subgroups] if subgroups else [])])
 
 
 def _by_source(facts: Facts) -> str:
-    sources = facts.metrics.filter((pl.col("stage") == "finding") & (pl.col("part") == "test") & (pl.col("source") != ALL))["source"].unique().sort()
-    told = [f"{source}: AUROC {words.interval(figures['auroc'], 'auroc')}" for source in sources if "auroc" in (figures := facts.figures("finding", source))]
-    return f"By source, of the finding: {'; '.join(told)}." if told else ""
+    return _divided(facts, pl.col("by") == "source")
+
+
+def _divided(facts: Facts, cells: pl.Expr) -> str:
+    """The finding's AUROC in these cells of the test part."""
+    if not facts.concept:
+        return ""
+    rows = facts.metrics.filter((pl.col("stage") == "finding") & (pl.col("part") == "test") & (pl.col("metric") == "auroc") & cells)
+    told = [f"{row['by']} {row['subgroup']} {words.interval(row, 'auroc')}" for row in rows.filter(pl.col("concept") == facts.concept).iter_rows(named=True)]
+    return f"AUROC of the finding by {'; '.join(told)}" if told else ""
 
 
 def _imbalance(facts: Facts) -> str:
