@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -83,10 +83,10 @@ def kept(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     return json.loads(path.read_text())
 
 
-def jobs(what: str, pictures: Drawn) -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
-    """Title, name, rows to learn from and rows to test on of each training."""
+def jobs(what: str, pictures: Drawn, sets: Sequence[str] = SETS) -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
+    """Title, name, rows to learn from and rows to test on of each training; in-set of these sets."""
     if what == "in-set":
-        for source in SETS:
+        for source in sets:
             rows = pictures.of(source)
             fold = dealt(pictures.patients[rows], FOLDS)
             for number in range(FOLDS):
@@ -102,7 +102,7 @@ def jobs(what: str, pictures: Drawn) -> Iterator[tuple[str, str, np.ndarray, np.
 def accuracy(what: str, pictures: Drawn, arguments: argparse.Namespace, folder: Path) -> dict[str, list[dict[str, Any]]]:
     """Each training's result, by title."""
     told: dict[str, list[dict[str, Any]]] = {}
-    for title, name, learn, test in jobs(what, pictures):
+    for title, name, learn, test in jobs(what, pictures, arguments.sets):
 
         def make(learn=learn, test=test, name=name) -> dict[str, Any]:
             network, took = trained(arguments.model, pictures, learn, arguments.settings, name)
@@ -140,6 +140,7 @@ def curve(pictures: Drawn, arguments: argparse.Namespace, folder: Path) -> None:
 
 def made_by(arguments: argparse.Namespace, what: str) -> list[str]:
     command = f"python bench/lungs.py --data {arguments.data} --work WORK --what {what} --model {arguments.model}"
+    command += f" --sets {' '.join(arguments.sets)}" if what == "in-set" else ""
     command += f" --steps {arguments.steps} --changes {arguments.changes}" + "".join(f" --set {one}" for one in arguments.set)
     return [f"`{command}` on {machine('numpy', 'torch', 'onnxruntime')}."]
 
@@ -160,7 +161,8 @@ def write_accuracy(what: str, told: dict[str, list[dict[str, Any]]], arguments: 
             ranked = sorted(some, key=lambda one: one["dice"])[:WORST]
             worst.append(f"- {name}: " + ", ".join(f"{one['image']} {one['dice']:.3f}" for one in ranked))
     note = "Means over pictures, 95 % intervals over patients; Dice to recall are of both lungs as one; distances in pixels of the 256 square."
-    record(f"Lungs: {what} of {arguments.model}", "\n".join([*made_by(arguments, what), note, "", *lines, "", "Worst:", "", *worst]))
+    which = f", {' and '.join(arguments.sets)}" if what == "in-set" and len(arguments.sets) < len(SETS) else ""
+    record(f"Lungs: {what} of {arguments.model}{which}", "\n".join([*made_by(arguments, what), note, "", *lines, "", "Worst:", "", *worst]))
 
 
 def cut(title: str, results: list[dict[str, Any]]) -> bool:
@@ -280,6 +282,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="the folder that holds montgomery/ and shenzhen/")
     parser.add_argument("--work", type=Path, required=True, help="where results are kept until the next run")
     parser.add_argument("--what", nargs="+", default=["in-set", "cross", "curve", "speed"], choices=["in-set", "cross", "curve", "speed"])
+    parser.add_argument("--sets", nargs="+", default=list(SETS), choices=SETS, help="of in-set")
     parser.add_argument("--model", default="compact", choices=list(STEPS))
     parser.add_argument("--steps", type=int, help="batches of a training; not for the curve")
     parser.add_argument("--changes", default="wide", choices=["wide", "plain"], help="limits of the augmentation: WIDE of lung_sets.py, or the model's")
