@@ -1,6 +1,8 @@
 """The direction of imports, read from the source: a module imports only from bands above it."""
 
 import ast
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ import pytest
 import hilum
 
 SOURCE = Path(hilum.__file__).parent
+ROOT = Path(__file__).parents[1]
 BANDS = (
     ("errors", "store", "shelf"),
     ("vocabulary", "known", "mask_text", "outlines", "shapes", "readings", "radiograph", "lungs", "phantom", "intervals", "calibration", "paired", "power", "drawing", "findings", "manifest", "corrections", "recipe", "targets", "run", "exported", "stack", "cached", "fingerprint", "lettering", "likeness", "overlay", "doubles", "posture", "shipped", "extents", "quality", "age", "exposure", "augment", "batches", "probing", "looking"),
@@ -95,3 +98,12 @@ def test_evaluation_and_report_never_see_a_model(step):
 def test_modules_stay_within_their_budget():
     long = {".".join(place(path)): count for path in modules() if (count := path.read_text().count("\n")) > 400}
     assert not long
+
+
+def test_no_picture_stands_in_the_repository():
+    """Films may not be passed on, nor what is drawn on them: tests make their own."""
+    git = shutil.which("git")
+    if not git or not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    kept = subprocess.run([git, "-C", ROOT, "ls-files"], check=True, capture_output=True, text=True).stdout.splitlines()
+    assert not [name for name in kept if Path(name).suffix.lower() in (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".npy", ".npz", ".u8")]

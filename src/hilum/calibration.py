@@ -118,8 +118,9 @@ def sigmoid(value: np.ndarray) -> np.ndarray:
     return 0.5 + 0.5 * np.tanh(0.5 * np.asarray(value, dtype=np.float64))  # never overflows
 
 
-def logit(probability: np.ndarray) -> np.ndarray:
-    inside = np.clip(np.asarray(probability, dtype=np.float64), EDGE, 1 - EDGE)
+def logit(probability: np.ndarray, edge: float = EDGE) -> np.ndarray:
+    """Log-odds; what is nearer than `edge` to 0 or 1 counts as that near."""
+    inside = np.clip(np.asarray(probability, dtype=np.float64), edge, 1 - edge)
     return np.log(inside) - np.log1p(-inside)
 
 

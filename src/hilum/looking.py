@@ -16,6 +16,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from hilum.calibration import logit
 from hilum.exported import Exported
 
 OCCLUSION, ACTIVATION = "occlusion", "activation"
@@ -74,8 +75,7 @@ def spread(values: np.ndarray, patches: list[tuple[slice, slice]], side: int) ->
 def logits(model: Exported, pictures: np.ndarray, column: int = 0) -> np.ndarray:
     """float64 (n,): log-odds of the scores of one concept. Scores are in (0, 1); n or n x concepts, as the model has one or several."""
     scores = np.asarray(model.many(pictures)[SCORE], np.float64).reshape(len(pictures), -1)[:, column]
-    inside = np.clip(scores, _EDGE, 1 - _EDGE)
-    return np.log(inside / (1 - inside))
+    return logit(scores, _EDGE)
 
 
 def grown(found: np.ndarray, side: int) -> np.ndarray:

@@ -18,6 +18,7 @@ place. Measured in bench/RESULTS.md.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -80,16 +81,16 @@ class Normals:
             self.progress(self.done, self.of)
 
 
-class Anomaly(nn.Module):
+class Anomaly(nn.Module, ABC):
     """uint8 (n, size, size) -> score float32 (n,), map float32 (n, size, size). A model says what `distance` is."""
 
     def __init__(self, features: Features, size: int) -> None:
         super().__init__()
         self.features, self.size, self.grid = features, size, size // CELL
 
+    @abstractmethod
     def distance(self, found: Tensor) -> Tensor:
         """Features (n, cells, channels) -> distance from normal (n, cells), finite and not negative; about 1 is usual."""
-        raise NotImplementedError
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         counting = seen(images)

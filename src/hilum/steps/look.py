@@ -159,15 +159,12 @@ def column(contract: Contract, concept: str) -> int:
 def shown(run: Run, recipe: Recipe) -> Iterator[tuple[str, Shown]]:
     """By image id, of all images that have a region."""
     regions = region.Regions.of(run.folder, recipe.region.size)
-    masks = store.map_pictures(run / segment.MASKS, recipe.pixels.size)
-    mask_of = dict(store.read_table(run / segment.INDEX).select("image_id", "row").iter_rows())
+    masks = segment.Masks.of(run, recipe.pixels.size)
     facts = cache.opened(run, recipe).readable.select("image_id", "height", "width")
     side = recipe.pixels.size
     for row in regions.index.join(facts, on="image_id", maintain_order="left").iter_rows(named=True):
-        at = mask_of.get(row["image_id"])
-        labels = np.zeros((side, side), np.uint8) if at is None else masks[at]
         crop = Crop((side, side), *(row[end] for end in region.SIDES))
-        yield row["image_id"], Shown(regions.images[row["row"]], labels, crop, (row["height"], row["width"]))
+        yield row["image_id"], Shown(regions.images[row["row"]], masks.get(row["image_id"]), crop, (row["height"], row["width"]))
 
 
 def drawn_of(manifest: Manifest, concept: str) -> dict[str, list[shapes.Shape]]:

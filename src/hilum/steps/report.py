@@ -45,6 +45,7 @@ def gather(run: Run, recipe: Recipe) -> dict[str, Any]:
     concept = run.summary("split")["finding"]
     cards = [shelf.load("datasets", name).CARD for name in manifest.table["dataset"].unique().sort()]
     nameless, fitted = NAMELESS in manifest.remarks["rule"], store.read_json(run / evaluate.CALIBRATION)
+    judged = _judged(run, recipe)
     known = checklist.Facts(run, recipe, manifest, cached, table, metrics, cards, concept)
     return {
         "title": " and ".join(card.title for card in cards),
@@ -61,13 +62,13 @@ def gather(run: Run, recipe: Recipe) -> dict[str, Any]:
         "lungs": outlines.section(run, metrics, store.read_table(run / evaluate.OVERLAP), cached, _left_out(run, table)),
         "whole": _whole(store.read_table(run / region.INDEX)),
         "stages": _scored(run, recipe, manifest, cached, table, metrics, fitted),
-        "probes": looks.probes(store.read_table(run / probe.FILE), probe.seen(recipe.region)) if "probe" in _judged(run, recipe) else None,
-        "looks": _looks(run, recipe, manifest, concept) if concept and "look" in _judged(run, recipe) else None,
+        "probes": looks.probes(store.read_table(run / probe.FILE), probe.seen(recipe.region)) if "probe" in judged else None,
+        "looks": _looks(run, recipe, manifest, concept) if concept and "look" in judged else None,
         "methods": _methods(recipe, run.summary("segment")),
         "asked": checklist.section(known),
         "known": known,
         "recipe": recipe.to_toml(),
-        "digests": [(step, name, digest) for step in (*STEPS, *_judged(run, recipe)) for name, digest in run.made(step).items()],
+        "digests": [(step, name, digest) for step in (*STEPS, *judged) for name, digest in run.made(step).items()],
         "version": __version__,
     }
 

@@ -69,6 +69,10 @@ class Masks:
     def __getitem__(self, image_id: str) -> np.ndarray:
         return self.labels[self.rows[image_id]]
 
+    def get(self, image_id: str) -> np.ndarray:
+        """No lung where none was looked for."""
+        return self[image_id] if image_id in self.rows else np.zeros(self.labels.shape[1:], np.uint8)
+
 
 def plan(table: pl.DataFrame, with_mask: pl.DataFrame, folds: int, seed: int) -> pl.DataFrame:
     """The split's rows with `fold` (null outside train), `finder` (the model that is to find the lungs) and `learnt` (its mask is learnt from)."""
