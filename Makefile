@@ -21,7 +21,7 @@ endif
 
 test: $(VENV)/installed
 	@$(BIN)/ruff check src tests bench
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/installed
 	@$(BIN)/ruff check src tests bench

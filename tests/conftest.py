@@ -15,6 +15,7 @@ from hilum.datasets import kaggle_masks
 from hilum.exported import Contract
 from hilum.radiograph import Letterbox, Radiograph, prepare
 from hilum.run import Run
+from hilum.steps.chain import STEPS
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does, before PyTorch is loaded
 
@@ -54,6 +55,11 @@ def small_job(folder: Path, images: int = 40) -> Path:
 def hilum(*arguments: object, **options) -> subprocess.CompletedProcess:
     """The command line in a process of its own."""
     return subprocess.run([sys.executable, "-m", "hilum", *map(str, arguments)], capture_output=True, text=True, timeout=300, **options)
+
+
+def made_by(run: Run) -> dict[str, dict[str, str]]:
+    """What each step of a run says it made, by digest."""
+    return {step: run.made(step) for step in STEPS}
 
 
 @pytest.fixture(scope="session")
