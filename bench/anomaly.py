@@ -1,7 +1,7 @@
 """The anomaly models: how well each ranks the ill above the well after it saw the well alone, and whether it finds the ill or the other hospital.
 
     python bench/anomaly.py --data ../shared/data --work WORK
-    python bench/anomaly.py --data ../shared/data --work WORK --what in-set cross --model padim --content box masked
+    python bench/anomaly.py --data ../shared/data --work WORK --what in-set cross --model padim --content lungs masked
 
 in-set: five folds by patient of Shenzhen, of Montgomery and of both together, fitted on the normal images of four, the fifth ranked; the figure
 is the mean of the folds' AUROC. cross: fitted on all normal images of one set, the other ranked; beside it the AUROC of the other set's normal
@@ -35,21 +35,19 @@ from results import machine, record
 
 MODELS = ("padim", "patchcore", "reconstruction")
 FOLDS, SEED, REGION = 5, 0, 224
+AT_ONCE = 16  # pictures
 TUBERCULOSIS = ("shenzhen", "montgomery")
 
 
 class Kept:
     """An extractor of features that looks them up, by the image's bytes, and finds each but once: `_anomaly.Features` for many fits."""
 
-    def __init__(self, images: np.ndarray, path: Path) -> None:
+    def __init__(self, images: np.ndarray, path: Path, extractor: Any) -> None:
         import torch
 
-        from hilum.models import _anomaly
-
         if not path.exists():
-            extractor, parts = _anomaly.Features(), range(0, len(images), _anomaly.BATCH)
             with torch.no_grad():
-                found = [extractor(torch.from_numpy(images[start : start + _anomaly.BATCH])).numpy() for start in parts]
+                found = [extractor(torch.from_numpy(images[start : start + AT_ONCE])).numpy() for start in range(0, len(images), AT_ONCE)]
             with store.replacing(path) as beside, open(beside, "wb") as stream:
                 np.save(stream, np.concatenate(found))
         self.found, self.row = np.load(path), {store.digest(image.tobytes()): row for row, image in enumerate(images)}
@@ -73,7 +71,7 @@ def scores(model: str, normal: Seen, asked: Seen) -> np.ndarray:
     module = shelf.load("models", model)
     network = module.fit(normal.images, np.arange(len(normal.images)), module.Settings(), seed=SEED)
     with torch.no_grad():
-        return np.concatenate([network(torch.from_numpy(asked.images[start : start + 16]))[0].numpy() for start in range(0, len(asked.images), 16)])
+        return np.concatenate([network(torch.from_numpy(asked.images[start : start + AT_ONCE]))[0].numpy() for start in range(0, len(asked.images), AT_ONCE)])
 
 
 def by_folds(model: str, regions: Seen) -> tuple[np.ndarray, np.ndarray]:
@@ -143,6 +141,7 @@ def main() -> None:
     from hilum.models import _anomaly
 
     torch.set_num_threads(1)
+    extractor = _anomaly.Features()
     for what in arguments.what:
         measure, names = WHAT[what]
         if absent := missing(arguments.data, names):
@@ -151,17 +150,19 @@ def main() -> None:
         for content in arguments.content:
             sets = {name: read(arguments.data, name, content, REGION, arguments.work, most=arguments.most) for name in names}
             images = np.concatenate([sets[name].images for name in names])
-            _anomaly.Features = Kept(images, arguments.work / f"features-{store.digest(images.tobytes())[:12]}.npy")
+            _anomaly.Features = Kept(images, arguments.work / f"features-{store.digest(images.tobytes())[:12]}.npy", extractor)
             for model in arguments.model:
                 begun = time.process_time()
                 for one in measure(model, sets):
                     took, begun = time.process_time() - begun, time.process_time()
                     lines.append(f"| {model} | {content} | {one['title']} | {one['ill']} | {one['well']} | {one['auroc']} | {took:.0f} |")
                     print(lines[-1], flush=True)
-        command = f"python bench/anomaly.py --data {arguments.data} --work WORK --what {what}"
+        some = len(arguments.model) < len(MODELS) or len(arguments.content) < len(CONTENTS)
+        chosen = f" --model {' '.join(arguments.model)} --content {' '.join(arguments.content)}" if some else ""
+        command = f"python bench/anomaly.py --data {arguments.data} --work WORK --what {what}{chosen}"
         note = f"Seen of {REGION} pixels. Means and intervals over patients as bench/anomaly.py says. CPU seconds are with fitting, on kept features."
         if not arguments.most:
-            record(f"Anomaly models: {what}", "\n".join([f"`{command}` on {machine('torch', 'numpy')}.", note, "", *lines]))
+            record(f"Anomaly models: {what}{', ' + ' and '.join(arguments.model) if some else ''}", "\n".join([f"`{command}` on {machine('torch', 'numpy')}.", note, "", *lines]))
 
 
 if __name__ == "__main__":

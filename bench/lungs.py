@@ -268,9 +268,9 @@ def timed(command: list[str]) -> tuple[float, float]:
 
 
 def chosen(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The model's settings as asked for; `--set` in the words of a recipe."""
+    """All of the model's settings, some as asked for; `--set` in the words of a recipe."""
     known = shelf.literals("models", arguments.model, "Settings")
-    settings: dict[str, Any] = {"least_steps": arguments.steps, "epochs": 1, **(WIDE if arguments.changes == "wide" else {})}
+    settings: dict[str, Any] = {**known, "least_steps": arguments.steps, "epochs": 1, **(WIDE if arguments.changes == "wide" else {})}
     for name, _, value in (one.partition("=") for one in arguments.set):
         if name not in known:
             sys.exit(f"{arguments.model} has no setting '{name}'; known: {', '.join(known)}")

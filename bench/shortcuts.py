@@ -4,7 +4,7 @@
     python bench/shortcuts.py --data ../shared/data --work work --features backbone
 
 adults: Montgomery and Shenzhen together, the source from each part, and tuberculosis from each part within each source. children: Kermany,
-pneumonia. Parts and probes are those of `hilum probe`; lungs are found by the model that comes with Hilum, and all pictures take part whose
+pneumonia, and whether the official test part can be told from the rest among those of one state: what shifts between them. Parts and probes are those of `hilum probe`; lungs are found by the model that comes with Hilum, and all pictures take part whose
 lungs are believed, each asked about by the fit that did not see its patient. With --features backbone the features are those of
 EfficientNet-Lite0 with its ImageNet weights (needs hilum[train]), the mean over the picture, in place of the hand-made ones.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported
@@ -26,7 +26,7 @@ from hilum.manifest import Manifest
 from hilum.radiograph import Size
 from hilum.recipe import Evaluate, Pixels, Region
 from hilum.steps import cache, ingest, probe, quietly
-from hilum.vocabulary import name_of
+from hilum.vocabulary import State, name_of
 from results import machine, record
 
 GROUPS = {"adults": (("montgomery", "shenzhen"), "tuberculosis"), "children": (("kermany-224/chest_xray",), "pneumonia")}
@@ -92,8 +92,16 @@ def measured(name: str, arguments: argparse.Namespace) -> pl.DataFrame:
     images = [one for _, several in read for one in several]
     describe = backbone() if arguments.features == "backbone" else probing.features
     found = probe.described(lambda k: images[k], len(images), Region(), quietly, describe)
-    asked = list(probe.questions(rows, finding))
+    asked = [*probe.questions(rows, finding), *given_parts(rows, finding)]
     return probe.answers(found, asked, rows["patient_id"].to_numpy(), Evaluate(seed=SEED), quietly)
+
+
+def given_parts(rows: pl.DataFrame, finding: str) -> Iterator[probe.Question]:
+    """Where a set comes with a test part: whether that can be told from the rest, among those with the finding and among those without."""
+    held_out = (rows["given_part"] == "test").fill_null(False)
+    for state, word in ((State.ABSENT, "absent"), (State.PRESENT, "present")) if held_out.any() else ():
+        classes = np.where((rows["state"] == state).fill_null(False), held_out, -1).astype(np.int64)
+        yield probe.Question("given part", classes, ("learnt from", "test"), f"{finding} {word}")
 
 
 def written(name: str, probes: pl.DataFrame, arguments: argparse.Namespace) -> None:
@@ -108,7 +116,7 @@ def written(name: str, probes: pl.DataFrame, arguments: argparse.Namespace) -> N
         + f"; `chance up to`: the most that the same probe reached with labels shuffled between patients, {probing.SHUFFLES} times for each part. "
         "Parts: `python -c 'import hilum.probing; help(hilum.probing)'`; `box` is the lungs' box, `lungs` that with all but the lungs black."
     )
-    warned = [f"- {sentence}." for sentence in probe.warnings(probes)]
+    warned = [f"- {sentence}." for sentence in probe.warnings(probes.filter(pl.col("target") == GROUPS[name][1]))]
     unasked = [f"- {row['target']}{'' if row['within'] == probe.ALL else ' within ' + row['within']} is not asked about: {row['why']}."
                for row in probes.filter((pl.col("why") != "") & (pl.col("view") == "whole")).iter_rows(named=True)]  # fmt: skip
     title = f"Shortcuts: {name}, {name_of(GROUPS[name][1]).lower()}, features {arguments.features}"

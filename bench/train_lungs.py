@@ -52,7 +52,7 @@ def card(pictures: Drawn, learn: np.ndarray, tune: np.ndarray, settings: dict[st
             "small children, white lungs, and pictures that are mirrored or turned far are outside of what it has learnt. No medical device."
         ),
     )
-    recipe = json.dumps({**asdict(compact.Settings(**settings)), "seed": SEED}, sort_keys=True)
+    recipe = json.dumps({**settings, "seed": SEED}, sort_keys=True)
     return {**asdict(made), "recipe": recipe, "figures": json.dumps(figures)}
 
 
@@ -89,7 +89,7 @@ def main() -> None:
     if missing := [name for name in SETS if not (arguments.data / name).is_dir()]:
         sys.exit(f"no {' and no '.join(missing)} in {arguments.data}")
     given = {name: json.loads(value) for name, _, value in (one.partition("=") for one in arguments.set)}
-    settings = {"least_steps": arguments.steps, "epochs": 1, **WIDE, **given}
+    settings = asdict(compact.Settings(**{"least_steps": arguments.steps, "epochs": 1, **WIDE, **given}))
     sets = [read(arguments.data, name, SIZE, arguments.work) for name in SETS]
     pictures = sets[0] + sets[1]
     learn, tune = parted(pictures.patients, np.arange(len(pictures.patients)))

@@ -51,12 +51,17 @@ class Settings(Protocol):
     precision: str
     rotation_degrees: float
     scale: float
+    aspect: float
     shift: float
     contrast: float
     brightness: float
     gamma: float
     elastic: float
     flip: bool
+    uneven: float
+    noise: float
+    blur: float
+    local_contrast: float
 
 
 def fit(

@@ -54,12 +54,17 @@ class Settings:
     precision: str = "float32"
     rotation_degrees: float = 8.0
     scale: float = 0.1
+    aspect: float = 0.0
     shift: float = 0.05
     contrast: float = 0.2
     brightness: float = 0.1
     gamma: float = 0.2
     elastic: float = 0.0
     flip: bool = False
+    uneven: float = 0.0
+    noise: float = 0.0
+    blur: float = 0.0
+    local_contrast: float = 0.0
 
 
 def fit(images: np.ndarray, targets: np.ndarray, rows: np.ndarray, settings: Settings, *, seed: int, **training: Any) -> nn.Module:
