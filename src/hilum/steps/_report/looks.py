@@ -31,14 +31,13 @@ def probes(table: pl.DataFrame, seen: str) -> dict[str, Any]:
     for (target, within), of in table.filter(pl.col("why") == "").group_by("target", "within", maintain_order=True):
         cells = {row["view"]: row for row in of.iter_rows(named=True)}
         rows.append({
-            "target": target if target in FACTS else name_of(target), "within": within, "classes": of["classes"][0],
+            "target": target if target in FACTS else name_of(target), "within": _within(within), "classes": of["classes"][0],
             "cells": [_figure(cells[view]) if view in cells else words.DASH for view in probe.VIEWS],
             "chance": f"{of['shuffled_most'].max():.2f}",
-            "change": f"{cells['whole']['value']:.2f} → {cells[seen]['value']:.2f}" if seen in cells else words.DASH,
         })  # fmt: skip
     unasked = table.filter(pl.col("why") != "").select("target", "within", "why").unique(maintain_order=True)
     return {
-        "heads": [probe.WORDS[view].removeprefix("the ").capitalize() for view in probe.VIEWS],
+        "heads": [probe.WORDS[view].removeprefix("the ").capitalize() + (" (shown to models)" if view == seen else "") for view in probe.VIEWS],
         "rows": rows,
         "seen": probe.WORDS[seen],
         "unasked": [f"{target if target in FACTS else name_of(target)}{_within(within)}: {why}" for target, within, why in unasked.iter_rows()],
@@ -47,7 +46,7 @@ def probes(table: pl.DataFrame, seen: str) -> dict[str, Any]:
 
 
 def _figure(row: Mapping[str, Any]) -> str:
-    return f"{row['value']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
+    return f"{row['value']:.2f} ({row['low']:.2f}–{row['high']:.2f})"
 
 
 def _within(within: str) -> str:

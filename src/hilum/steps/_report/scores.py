@@ -44,6 +44,7 @@ def section(stage: str, rows: pl.DataFrame, metrics: pl.DataFrame, fitted: Mappi
         "figures": _figures(of_concept),
         "thresholds": _thresholds(of_concept, settings.prevalence),
         "subgroups": _subgroups(of_concept),
+        "no_interval": words.NO_INTERVAL,
         "subgroup_heads": [words.TERMS[metric].name for metric in OF_SUBGROUPS],
         "concepts": _concepts(of_stage),
         "cannot_tell": _cannot_tell(of_concept, settings.confidence),
@@ -99,7 +100,7 @@ def _subgroups(of_concept: pl.DataFrame) -> list[dict[str, Any]]:
     for (by, subgroup), of_subgroup in rows.group_by("by", "subgroup", maintain_order=True):
         of = {row["metric"]: row for row in of_subgroup.iter_rows(named=True)}
         about = {key: of["auroc"][key] for key in ("images", "patients", "positives", "warning")}
-        told.append({"trait": TRAITS[by], "name": subgroup, **about, "cells": [words.interval(of[metric], metric) for metric in OF_SUBGROUPS]})
+        told.append({"trait": TRAITS[by], "name": subgroup, **about, "cells": [words.interval(of[metric], metric, reason=False) for metric in OF_SUBGROUPS]})
     return told
 
 

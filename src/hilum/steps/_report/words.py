@@ -85,13 +85,16 @@ def number(value: float | None) -> str:
     return DASH if value is None or math.isnan(value) else f"{value:.3f}"
 
 
-def interval(figure: Figure, metric: str) -> str:
-    """`0.912 (0.871 to 0.945)`, or what there is of it and why not more."""
+def interval(figure: Figure, metric: str, *, reason: bool = True) -> str:
+    """`0.912 (0.871 to 0.945)`, or what there is of it and why not more; without the `reason` for no interval where a table gives it once for all."""
     if math.isnan(figure["value"]):
         return f"{DASH} ({figure.get('why') or TERMS[metric].undefined})"
     if math.isnan(figure["low"]):
-        return f"{number(figure['value'])} (no interval: {_no_interval(figure)})"
+        return f"{number(figure['value'])} (no interval{f': {_no_interval(figure)}' if reason else ''})"
     return f"{number(figure['value'])} ({number(figure['low'])} to {number(figure['high'])})"
+
+
+NO_INTERVAL = f"No interval: fewer than two patients, or no figure in over {MAX_UNDEFINED:.0%} of the resamples."
 
 
 def _no_interval(figure: Figure) -> str:
