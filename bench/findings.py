@@ -127,6 +127,12 @@ def by_halves(test: dict[str, list[Any]]) -> np.ndarray:
     return calls
 
 
+def named(about: dict[str, Any]) -> str:
+    """The model, the side of what it sees, and its settings that are not its defaults."""
+    known = shelf.literals("models", about["model"], "Settings")
+    return ", ".join([f"{about['model']} {about['size']}", *(f"{name} {value}" for name, value in about["settings"].items() if value != known[name])])
+
+
 def write(arguments: argparse.Namespace) -> None:
     """The table of all that is in --work."""
     columns: list[str] = []
@@ -143,7 +149,7 @@ def write(arguments: argparse.Namespace) -> None:
                 cells = [f"{cell:.3f}" if isinstance(cell, float) else f"{cell.value:.3f} ({cell.low:.3f} to {cell.high:.3f})" for cell in (told[name] for name in columns)]
                 missing = " (cut)" if "folds" in title and len(some) < FOLDS else ""
                 cpu = np.mean([one["cpu_s"] for one in some])
-                lines.append(f"| {title}{missing} | {about['model']} {about['told']} | {content} | {told['images']} | {told['positive']} | {' | '.join(cells)} | {cpu:.0f} |")
+                lines.append(f"| {title}{missing} | {named(about)} | {content} | {told['images']} | {told['positive']} | {' | '.join(cells)} | {cpu:.0f} |")
     head = f"| learnt and tested | model | content | pictures | positive | {' | '.join(columns)} | CPU s of a training |"
     note = (
         "95 % intervals over patients. The threshold is the tune part's (Youden), carried; re-tuned: that of the other half of the test patients. "
@@ -168,15 +174,16 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the model")
     arguments = parser.parse_args()
-    arguments.settings = {name: json.loads(value) for name, _, value in (one.partition("=") for one in arguments.set)}
-    if unknown := set(arguments.settings) - set(shelf.literals("models", arguments.model, "Settings")):
+    known = shelf.literals("models", arguments.model, "Settings")
+    given = {name: json.loads(value) for name, _, value in (one.partition("=") for one in arguments.set)}
+    if unknown := set(given) - set(known):
         sys.exit(f"{arguments.model} has no setting {', '.join(sorted(unknown))}")
+    arguments.settings = {**known, **given}
     if absent := missing(arguments.data, {name for what in arguments.what for name in SETS[what]}):
         sys.exit(f"no {' and no '.join(absent)} in {arguments.data}")
     for content in arguments.content:
         arguments.content = content
         about = {"model": arguments.model, "size": arguments.size, "settings": arguments.settings}
-        about["told"] = ", ".join([str(arguments.size), *arguments.set])
         folder = arguments.work / f"findings-{arguments.model}-{content}-{store.digest(about)[:8]}"
         store.write_json(folder / "about.json", about)
         for what in arguments.what:

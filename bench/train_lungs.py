@@ -2,9 +2,11 @@
 
     python bench/train_lungs.py --data ../shared/data --to src/hilum/data --work work
 
-Nine tenths of the patients are learnt from, the last tenth says which weights are kept. Writes lungs.onnx (float32) and lungs.int8.onnx (the
-same in 8 bits), each with its card: data, licences, recipe, digests of the pictures, figures of bench/lungs.py as far as --work holds them for
-the same settings, and the input contract. Both weigh `MOST` together at most. Killed, the same command goes on from the last epoch.
+Nine tenths of the patients are learnt from, the last tenth says which weights are kept. Pictures of the smaller set are repeated until both
+count alike: the two were drawn by different rules (Shenzhen's lungs are smaller), and a model of all pictures alike finds Montgomery's too
+small. Writes lungs.onnx (float32) and lungs.int8.onnx (the same in 8 bits), each with its card: data, licences, recipe, digests of the
+pictures, figures of bench/lungs.py as far as --work holds them for the same settings, and the input contract. Both weigh `MOST` together at
+most. Killed, the same command goes on from the last epoch.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ def card(pictures: Drawn, learn: np.ndarray, tune: np.ndarray, settings: dict[st
         title="Lungs in frontal chest radiographs, the model that comes with Hilum",
         licence=LICENCE,
         source=f"bench/train_lungs.py of Hilum, model 'compact'. {of}",
-        counts=f"learnt from {counts}, watched on {len(tune)} more; no picture of another set",
+        counts=f"learnt from {counts}, repeated until both count alike, watched on {len(tune)} more; no picture of another set",
         caveats=(
             "Finds the patient's right and left lung in frontal chest radiographs, as readers outline them in these two sets: without the parts "
             "behind the heart and the diaphragm. Learnt from adults and some children of two places, with and without tuberculosis; lateral views, "
@@ -107,8 +109,19 @@ def main() -> None:
         sys.exit(f"both weigh {weight} bytes, more than {MOST}: choose a smaller width")
 
 
+def evenly(pictures: Drawn, learn: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Images and masks with the smaller sets' repeated, and the rows to learn from: each set as often as the largest, within a half. Rows of their own,
+    as what happens to a picture in training goes by its row."""
+    rows = [learn[pictures.sources[learn] == name] for name in SETS]
+    most = max(map(len, rows))
+    again = np.concatenate([np.tile(some, round(most / len(some)) - 1) for some in rows])
+    images, masks = (np.concatenate([of, of[again]]) for of in (pictures.images, pictures.masks))
+    return images, masks, np.concatenate([learn, len(pictures.images) + np.arange(len(again))])
+
+
 def trained(pictures: Drawn, learn: np.ndarray, tune: np.ndarray, settings: dict[str, Any], checkpoint: Path) -> tuple[Any, list[dict[str, Any]]]:
     heard, begun, told = [], time.time(), [0.0]
+    images, masks, rows = evenly(pictures, learn)
 
     def progress(done: int, of: int) -> None:
         if time.time() - told[0] > 10:
@@ -117,7 +130,7 @@ def trained(pictures: Drawn, learn: np.ndarray, tune: np.ndarray, settings: dict
             print(f"{done} of {of} batches, {time.time() - begun:.0f} s, best watched Dice {tuned:.4f}", flush=True)
 
     network = compact.fit(
-        pictures.images, pictures.masks, learn, compact.Settings(**settings), seed=SEED, checkpoint=checkpoint, progress=progress, tune=tune, heard=heard.append
+        images, masks, rows, compact.Settings(**settings), seed=SEED, checkpoint=checkpoint, progress=progress, tune=tune, heard=heard.append
     )
     return network, [asdict(epoch) for epoch in heard]
 

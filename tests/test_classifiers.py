@@ -125,7 +125,7 @@ def test_a_training_that_was_interrupted_reaches_the_same_weights_with_tune_imag
     images, targets = pictures(80)
     checkpoint = tmp_path / "checkpoint"
     rows, tune = np.arange(40), np.arange(40, 80)
-    settings = efficientnet_lite0.Settings(epochs=3, least_steps=1, frozen=5, patience=0.0)
+    settings = efficientnet_lite0.Settings(epochs=3, least_steps=1, frozen=5, watch="auroc", patience=0.0)
 
     def fit(heard, **options):
         return efficientnet_lite0.fit(images, targets, rows, settings, concepts=CONCEPTS, seed=0, tune=tune, heard=heard.append, **options)
@@ -174,11 +174,11 @@ def test_the_tune_part_is_watched_only_for_findings_of_which_it_holds_enough():
     assert _findings.watchable(targets).tolist() == [0, 2]
     logits = torch.from_numpy(rng.normal(size=(60, 3)))
     given = iter(torch.split(logits, _findings.TOGETHER))
-    watch = watching(efficientnet_lite0.Settings(), targets, np.arange(60))
+    watch = watching(efficientnet_lite0.Settings(watch="auroc"), targets, np.arange(60))
     expected = [roc_auc_score(targets[known, column], logits[known, column]) for column, known in ((0, slice(60)), (2, slice(40, 60)))]
     assert watch.score(lambda images: next(given)) == pytest.approx(np.mean(expected))
-    assert watching(efficientnet_lite0.Settings(), targets[:, 1:2], np.arange(60)) is None
-    assert watching(efficientnet_lite0.Settings(watch="none"), targets, np.arange(60)) is None and watching(efficientnet_lite0.Settings(), targets, None) is None
+    assert watching(efficientnet_lite0.Settings(watch="auroc"), targets[:, 1:2], np.arange(60)) is None
+    assert watching(efficientnet_lite0.Settings(watch="none"), targets, np.arange(60)) is None and watching(efficientnet_lite0.Settings(watch="auroc"), targets, None) is None
 
 
 def test_watching_the_loss_is_higher_for_better_and_an_unknown_way_of_watching_is_refused():

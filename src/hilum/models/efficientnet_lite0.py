@@ -38,33 +38,34 @@ QUICK: Mapping[str, int | float] = {"epochs": 4, "frozen": 3, "least_steps": 100
 @dataclass(frozen=True)
 class Settings:
     """As `_findings.Settings`. `frozen` is the number of the first stages, of seven, that stay as they came; it counts with `pretrained` only.
-    float32 is as fast here as bfloat16, on processors that have it, and finer."""
+    float32 is as fast here as bfloat16, on processors that have it, and finer. Training goes to its end, as some dozens of tune images cannot say when
+    to stop, and pictures are changed much: in the lung boxes of Shenzhen, five folds, AUROC 0.939 in place of 0.921 (bench/findings.py)."""
 
     pretrained: bool = True
     frozen: int = 2
-    epochs: int = 8
+    epochs: int = 10
     least_steps: int = 160
     batch_size: int = 16
     learning_rate: float = 0.001
     weight_decay: float = 0.01
-    averaging: float = 0.0
+    averaging: float = 0.99
     dropout: float = 0.2
-    watch: str = "auroc"
+    watch: str = "none"
     patience: float = 0.5
     precision: str = "float32"
     rotation_degrees: float = 8.0
-    scale: float = 0.1
-    aspect: float = 0.0
+    scale: float = 0.15
+    aspect: float = 0.1
     shift: float = 0.05
-    contrast: float = 0.2
+    contrast: float = 0.4
     brightness: float = 0.1
-    gamma: float = 0.2
+    gamma: float = 0.4
     elastic: float = 0.0
     flip: bool = False
-    uneven: float = 0.0
-    noise: float = 0.0
-    blur: float = 0.0
-    local_contrast: float = 0.0
+    uneven: float = 0.15
+    noise: float = 0.03
+    blur: float = 0.004
+    local_contrast: float = 0.2
 
 
 def fit(images: np.ndarray, targets: np.ndarray, rows: np.ndarray, settings: Settings, *, seed: int, **training: Any) -> nn.Module:
