@@ -80,6 +80,17 @@ def parted(patients: np.ndarray, rows: np.ndarray, share: float = TUNE, seed: in
     return rows[~tune], rows[tune]
 
 
+def evenly(pictures: Drawn, learn: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Images and masks, those of smaller sets repeated, and the rows to learn from: each set about as often as the largest.
+
+    Repeated pictures get rows of their own, as what happens to a picture in training goes by its row.
+    """
+    rows = [learn[pictures.sources[learn] == name] for name in np.unique(pictures.sources[learn])]
+    again = np.concatenate([np.tile(some, round(max(map(len, rows)) / len(some)) - 1) for some in rows]).astype(np.int64)
+    images, masks = (np.concatenate([of, of[again]]) for of in (pictures.images, pictures.masks))
+    return images, masks, np.concatenate([learn, len(pictures.images) + np.arange(len(again))])
+
+
 def measured(found: np.ndarray, mask: np.ndarray) -> dict[str, float]:
     """Of found labels and drawn ones: overlap of both lungs as one (as is published), Dice of each lung, distances in pixels of the square."""
     told = {"right_dice": overlap.dice(mask == lungs.RIGHT, found == lungs.RIGHT), "left_dice": overlap.dice(mask == lungs.LEFT, found == lungs.LEFT)}

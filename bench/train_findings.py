@@ -66,7 +66,7 @@ TASKS = {
     "tuberculosis": Task(
         ("montgomery", "shenzhen"), "tuberculosis", (15, 89), "adults and youths of one clinic in the USA and one hospital in China",
         "Tuberculosis in frontal chest radiographs of adults, the model that comes with Hilum",
-        "Learnt from 800 films of two places, in which about half of the people had tuberculosis and the others were called normal: it has not "
+        "Learnt from fewer than 500 films of two places, in which about half of the people had tuberculosis and the others were called normal: it has not "
         "learnt to tell tuberculosis from other diseases of the lung, nor old from active disease, and of a place where few are ill most of its calls "
         "are false. It must not be used to screen, to diagnose, to rule out, or on children.",
     ),
@@ -74,7 +74,7 @@ TASKS = {
         ("kermany-224",), "pneumonia", (1, 5), "children of one to five years of one hospital in China",
         "Pneumonia in frontal chest radiographs of small children, the model that comes with Hilum",
         "Learnt from films of one hospital, shrunk to squares of 224 pixels, in which about three of four children had pneumonia. Films with and without it "
-        "differ there in more than the disease. It must not be used on adults or older children, to diagnose or to rule out, nor to tell bacteria from viruses.",
+        "differ there in more than the disease, and of 41 normal films in a row of the test part, which look unlike the others, it calls nearly half ill. It must not be used on adults or older children, to diagnose or to rule out, nor to tell bacteria from viruses.",
         shape=0.72,  # median of 16 originals, 0.58 to 0.96
         # Strong changes of the film's look: the official test part's normal films look unlike those that are learnt from (bench/shortcuts.py,
         # bench/kermany_shift.py). Chosen with the test part in view, where weaker ones rank as well but call fewer normal films well.

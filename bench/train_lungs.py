@@ -27,7 +27,7 @@ import numpy as np
 from hilum import lungs, shelf, store
 from hilum.exported import Contract, Exported
 from hilum.models import _export, compact
-from lung_sets import METRICS, SETS, WIDE, Drawn, measured, parted, read
+from lung_sets import METRICS, SETS, WIDE, Drawn, evenly, measured, parted, read
 
 MOST = 6_000_000  # bytes
 SEED, SIZE, WINDOW = 0, 256, "percentiles"
@@ -107,16 +107,6 @@ def main() -> None:
         print(f"{path}: {path.stat().st_size} bytes; watched pictures: {checked(Exported(path), pictures, tune)}", flush=True)
     if (weight := whole.stat().st_size + small.stat().st_size) > MOST:
         sys.exit(f"both weigh {weight} bytes, more than {MOST}: choose a smaller width")
-
-
-def evenly(pictures: Drawn, learn: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Images and masks with the smaller sets' repeated, and the rows to learn from: each set as often as the largest, within a half. Rows of their own,
-    as what happens to a picture in training goes by its row."""
-    rows = [learn[pictures.sources[learn] == name] for name in SETS]
-    most = max(map(len, rows))
-    again = np.concatenate([np.tile(some, round(most / len(some)) - 1) for some in rows])
-    images, masks = (np.concatenate([of, of[again]]) for of in (pictures.images, pictures.masks))
-    return images, masks, np.concatenate([learn, len(pictures.images) + np.arange(len(again))])
 
 
 def trained(pictures: Drawn, learn: np.ndarray, tune: np.ndarray, settings: dict[str, Any], checkpoint: Path) -> tuple[Any, list[dict[str, Any]]]:
