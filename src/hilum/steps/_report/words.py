@@ -13,6 +13,7 @@ from hilum.intervals import MAX_UNDEFINED
 
 Figure = Mapping[str, Any]
 DASH = "–"
+NO_INTERVAL = f"No interval: fewer than two patients, or no figure in over {MAX_UNDEFINED:.0%} of the resamples."
 WIDE = 0.15  # an interval wider than this cannot tell a good model from a middling one
 
 
@@ -92,9 +93,6 @@ def interval(figure: Figure, metric: str, *, reason: bool = True) -> str:
     if math.isnan(figure["low"]):
         return f"{number(figure['value'])} (no interval{f': {_no_interval(figure)}' if reason else ''})"
     return f"{number(figure['value'])} ({number(figure['low'])} to {number(figure['high'])})"
-
-
-NO_INTERVAL = f"No interval: fewer than two patients, or no figure in over {MAX_UNDEFINED:.0%} of the resamples."
 
 
 def _no_interval(figure: Figure) -> str:
