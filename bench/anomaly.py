@@ -35,7 +35,6 @@ from results import machine, record
 
 MODELS = ("padim", "patchcore", "reconstruction")
 FOLDS, SEED, REGION = 5, 0, 224
-AT_ONCE = 16  # pictures
 TUBERCULOSIS = ("shenzhen", "montgomery")
 
 
@@ -45,9 +44,11 @@ class Kept:
     def __init__(self, images: np.ndarray, path: Path, extractor: Any) -> None:
         import torch
 
+        from hilum.models._anomaly import BATCH
+
         if not path.exists():
             with torch.no_grad():
-                found = [extractor(torch.from_numpy(images[start : start + AT_ONCE])).numpy() for start in range(0, len(images), AT_ONCE)]
+                found = [extractor(torch.from_numpy(images[start : start + BATCH])).numpy() for start in range(0, len(images), BATCH)]
             with store.replacing(path) as beside, open(beside, "wb") as stream:
                 np.save(stream, np.concatenate(found))
         self.found, self.row = np.load(path), {store.digest(image.tobytes()): row for row, image in enumerate(images)}
@@ -66,12 +67,14 @@ def scores(model: str, normal: Seen, asked: Seen) -> np.ndarray:
     """Scores of `asked` after a fit to `normal`, all of which must be free of the finding."""
     import torch
 
+    from hilum.models._anomaly import BATCH
+
     if normal.ill.any():
         sys.exit("an anomaly model is fitted to normal images alone")
     module = shelf.load("models", model)
     network = module.fit(normal.images, np.arange(len(normal.images)), module.Settings(), seed=SEED)
     with torch.no_grad():
-        return np.concatenate([network(torch.from_numpy(asked.images[start : start + AT_ONCE]))[0].numpy() for start in range(0, len(asked.images), AT_ONCE)])
+        return np.concatenate([network(torch.from_numpy(asked.images[start : start + BATCH]))[0].numpy() for start in range(0, len(asked.images), BATCH)])
 
 
 def by_folds(model: str, regions: Seen) -> tuple[np.ndarray, np.ndarray]:

@@ -18,7 +18,6 @@ gave stays in --work, so that a run which was cut goes on; RESULTS.md is written
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -34,6 +33,7 @@ from hilum import intervals, shelf, store
 from hilum.metrics import ranking
 from lung_sets import dealt, parted
 from results import machine, record
+from settings import chosen
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: threads that wait must not count as CPU seconds
 FOLDS, SEED = 5, 0
@@ -176,11 +176,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the model")
     arguments = parser.parse_args()
-    known = shelf.literals("models", arguments.model, "Settings")
-    given = {name: json.loads(value) for name, _, value in (one.partition("=") for one in arguments.set)}
-    if unknown := set(given) - set(known):
-        sys.exit(f"{arguments.model} has no setting {', '.join(sorted(unknown))}")
-    arguments.settings = {**known, **given}
+    arguments.settings = chosen(arguments.model, arguments.set)
     if absent := missing(arguments.data, {name for what in arguments.what for name in SETS[what]}):
         sys.exit(f"no {' and no '.join(absent)} in {arguments.data}")
     for content in arguments.content:

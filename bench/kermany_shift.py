@@ -2,9 +2,10 @@
 
     python bench/kermany_shift.py --data ../shared/data --work work
 
-The part was dealt out by number: its normal films are the first ones of either series (IM-…, NORMAL2-IM-…), those that are learnt from follow. In order of
-their numbers, a quarter of each part's films a row: how many the model calls well at its carried threshold, and its mean log-odds. The tune part,
-random patients of those after, stands beside. --work is that of bench/train_findings.py, which keeps the lungs there.
+The part was dealt out by number: its normal films are the first ones of either series (IM-…, NORMAL2-IM-…), those that are learnt from
+follow. In order of their numbers, a quarter of each part's films a row: how many the model calls well at its carried threshold, and its mean
+log-odds. The tune part, random patients of those after, stands beside. Below, what the whole test part comes to with the lungs that
+come with Hilum now, as they may have been trained anew since the model learnt. --work is that of bench/train_findings.py.
 """
 
 from __future__ import annotations
@@ -14,21 +15,31 @@ import re
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 
 import train_findings
-from hilum import calibration, shipped
-from hilum.recipe import Region
+from hilum import calibration, intervals, shipped
+from hilum.metrics import ranking
 from results import machine, record
 
 NAME, ROWS = "pneumonia_child", 4
+PARTS = ("tune", "test")
 SERIES = re.compile(r"(NORMAL2-IM|IM)-(\d+)")
 
 
-def lines(cuts: train_findings.Cuts, part: str, threshold: float) -> list[str]:
-    rows = cuts.rows(part)[cuts.truth(part) == 0]
-    score = train_findings.scores(shipped.path(f"{NAME}.onnx"), cuts.images[rows])
-    named = [SERIES.search(image_id).groups() for image_id in cuts.facts["image_id"].to_numpy()[rows]]
-    series, number = np.array([name for name, _ in named]), np.array([int(number) for _, number in named])
+def asked(data: Path, reader: shipped.Reader, work: Path) -> pl.DataFrame:
+    """The films of PARTS with their facts and the model's `score`."""
+    task = train_findings.TASKS[NAME]
+    table, pictures = train_findings.facts(data, *task.folders, task, work, 0)
+    table = table.filter(pl.col("part").is_in(PARTS))
+    lungs = train_findings.found(table, pictures, task.shape, work / "lungs")
+    cuts = train_findings.regions(table, pictures, task.shape, *lungs, reader.region, reader.typical)
+    return table.with_columns(score=pl.Series(train_findings.scores(reader.place, np.stack(cuts))))
+
+
+def lines(normal: pl.DataFrame, part: str, threshold: float) -> list[str]:
+    named = [SERIES.search(image_id).groups() for image_id in normal["image_id"]]
+    series, number, score = np.array([name for name, _ in named]), np.array([int(digits) for _, digits in named]), normal["score"].to_numpy()
     told = []
     for name in np.unique(series):
         at = np.flatnonzero(series == name)
@@ -38,21 +49,30 @@ def lines(cuts: train_findings.Cuts, part: str, threshold: float) -> list[str]:
     return told
 
 
+def figures(test: pl.DataFrame, threshold: float) -> str:
+    truth, score = test["state"].to_numpy(), test["score"].to_numpy()
+    told = []
+    for name, metric, at in (("AUROC", ranking.auroc, ()), *((name, ranking.METRICS_AT[name], (threshold,)) for name in ("accuracy", "sensitivity", "specificity"))):
+        found = intervals.over_patients(lambda rows, metric=metric, at=at: metric(truth[rows], score[rows], *at), test["patient_id"].to_numpy())
+        told.append(f"{name} {found.value:.3f} ({found.low:.3f} to {found.high:.3f})")
+    return f"The {test.height} films of the test part, at the carried threshold: {', '.join(told)}."
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="the folder that holds kermany-224/")
     parser.add_argument("--work", type=Path, required=True)
     arguments = parser.parse_args()
-    model = shipped.opened(shipped.path(f"{NAME}.onnx"))
-    told = model.metadata["region"]
-    cutting = Region(size=model.contract.size, margin=told["margin"], masked=told["masked"], least_quality=told["least_quality"])
-    cuts = train_findings.cut(arguments.data, train_findings.TASKS[NAME], arguments.work, 0, cutting)
-    threshold = next(iter(model.metadata["calibration"].values()))["threshold"]
+    reader = shipped.Reader(shipped.path(f"{NAME}.onnx"))
+    threshold = reader.calibration[train_findings.TASKS[NAME].concept]["threshold"]
+    films = asked(arguments.data, reader, arguments.work)
+    normal = films.filter(pl.col("state") == 0)
     head = ["| part | series | numbers | normal films | called well | mean log-odds |", "| --- | --- | --- | --: | --: | --: |"]
-    table = [*head, *lines(cuts, "tune", threshold), *lines(cuts, "test", threshold)]
+    table = [line for part in PARTS for line in lines(normal.filter(pl.col("part") == part), part, threshold)]
     command = f"`python bench/kermany_shift.py --data {arguments.data} --work WORK` on {machine('onnxruntime')}."
-    record("Kermany: normal films by number", "\n".join([command, "", *table]))
-    print("\n".join(table))
+    text = "\n".join([command, "", *head, *table, "", figures(films.filter(pl.col("part") == "test"), threshold)])
+    record("Kermany: normal films by number", text)
+    print(text)
 
 
 if __name__ == "__main__":

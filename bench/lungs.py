@@ -33,6 +33,7 @@ import numpy as np
 from hilum import intervals, lungs, shelf, shipped, store
 from lung_sets import METRICS, SETS, WIDE, Drawn, dealt, evenly, measured, parted, read
 from results import machine, record
+from settings import chosen
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: threads that wait must not count as CPU seconds
 FOLDS, SEED = 5, 0
@@ -267,17 +268,6 @@ def timed(command: list[str]) -> tuple[float, float]:
 # ---------------------------------------------------------------------------------------------------------------------------- main
 
 
-def chosen(arguments: argparse.Namespace) -> dict[str, Any]:
-    """All of the model's settings, some as asked for; `--set` in the words of a recipe."""
-    known = shelf.literals("models", arguments.model, "Settings")
-    settings: dict[str, Any] = {**known, "least_steps": arguments.steps, "epochs": 1, **(WIDE if arguments.changes == "wide" else {})}
-    for name, _, value in (one.partition("=") for one in arguments.set):
-        if name not in known:
-            sys.exit(f"{arguments.model} has no setting '{name}'; known: {', '.join(known)}")
-        settings[name] = type(known[name])(json.loads(value) if not isinstance(known[name], str) else value)
-    return settings
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="the folder that holds montgomery/ and shenzhen/")
@@ -290,7 +280,8 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the model")
     arguments = parser.parse_args()
     arguments.steps = arguments.steps or STEPS[arguments.model]
-    arguments.settings = chosen(arguments)
+    changes = WIDE if arguments.changes == "wide" else {}
+    arguments.settings = chosen(arguments.model, arguments.set, least_steps=arguments.steps, epochs=1, **changes)
     pictures = None
     folder = arguments.work / f"{arguments.model}-{store.digest(arguments.settings)[:8]}"
     store.write_json(folder / "settings.json", arguments.settings)

@@ -3,10 +3,10 @@
     python bench/train_findings.py --data ../shared/data --to src/hilum/data --work work --what tuberculosis pneumonia_child
 
 The lungs are found by the lung model that comes with Hilum and cut out as a run does it; an EfficientNet-Lite0 learns from the boxes. Whole
-patients are dealt out: those held out measure (of Kermany the official test part), a further part chooses threshold and calibration, the rest is
-learnt from; it says when to stop, too. The network is then made to count in 8 bits, with feature ranges chosen the way that moves the tune part's scores least, and what is
-measured and calibrated is that one. Writes NAME.onnx: at most `MOST` bytes, and at most `LOSS` of AUROC below its float32 self, or nothing.
-Killed, the same command goes on: found lungs, epochs and the float32 model are kept in --work.
+patients are dealt out: those held out measure (of Kermany the official test part), a further part chooses threshold and calibration, the
+rest is learnt from. The network is then made to count in 8 bits, with feature ranges chosen the way that moves the tune part's scores least,
+and what is measured and calibrated is that one. Writes NAME.onnx: at most `MOST` bytes, and at most `LOSS` of AUROC below its float32 self,
+or nothing. Killed, the same command goes on: found lungs, epochs and the float32 model are kept in --work.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from hilum.steps import cache, ingest, region
 from hilum.vocabulary import State
 from lung_sets import dealt
 from results import machine, record
+from settings import chosen
 
 MOST, LOSS = 6_000_000, 0.005  # bytes; AUROC
 SEED, MODEL, WINDOW = 0, "efficientnet_lite0", "percentiles"
@@ -74,7 +75,8 @@ TASKS = {
         ("kermany-224",), "pneumonia", (1, 5), "children of one to five years of one hospital in China",
         "Pneumonia in frontal chest radiographs of small children, the model that comes with Hilum",
         "Learnt from films of one hospital, shrunk to squares of 224 pixels, in which about three of four children had pneumonia. Films with and without it "
-        "differ there in more than the disease, and of 41 normal films in a row of the test part, which look unlike the others, it calls nearly half ill. It must not be used on adults or older children, to diagnose or to rule out, nor to tell bacteria from viruses.",
+        "differ there in more than the disease, and of 41 normal films in a row of the test part, which look unlike the others, it calls nearly half "
+        "ill. It must not be used on adults or older children, to diagnose or to rule out, nor to tell bacteria from viruses.",
         shape=0.72,  # median of 16 originals, 0.58 to 0.96
         # Strong changes of the film's look: the official test part's normal films look unlike those that are learnt from (bench/shortcuts.py,
         # bench/kermany_shift.py). Chosen with the test part in view, where weaker ones rank as well but call fewer normal films well.
@@ -157,10 +159,19 @@ def cut(data: Path, task: Task, work: Path, most: int, settings: Region) -> Cuts
                 boxes.append((crop, stretched(pictures.images[row], tuple(size), task.shape)[1]))
     typical = region.mean_box(boxes)
     for (table, pictures), (labels, sure) in zip(sets, lungs, strict=True):
-        for (row, *size), label, good in zip(table.select("row", "height", "width").iter_rows(), labels, sure, strict=True):
-            image, of = stretched(pictures.images[row], tuple(size), task.shape)
-            images.append(region.cut(image, label, settings, quality=good, typical=typical, size=of).image)
+        images += regions(table, pictures, task.shape, labels, sure, settings, typical)
     return Cuts(np.stack(images), pl.concat([table for table, _ in sets]), typical)
+
+
+def regions(
+    table: pl.DataFrame, pictures: cache.Cache, shape: float, labels: np.ndarray, sure: np.ndarray, settings: Region, typical: dict[str, float]
+) -> list[np.ndarray]:
+    """The region of each row of `table`, by its lungs and their quality."""
+    cuts = []
+    for (row, *size), label, good in zip(table.select("row", "height", "width").iter_rows(), labels, sure, strict=True):
+        image, of = stretched(pictures.images[row], tuple(size), shape)
+        cuts.append(region.cut(image, label, settings, quality=good, typical=typical, size=of).image)
+    return cuts
 
 
 def scores(path: Path, images: np.ndarray) -> np.ndarray:
@@ -246,8 +257,7 @@ def _texts(metadata: dict[str, Any]) -> dict[str, str]:
 def make(name: str, arguments: argparse.Namespace) -> None:
     """Make one model, and write down what was measured."""
     task, cutting = TASKS[name], replace(REGION, size=arguments.size, masked=arguments.masked)
-    given = {key: json.loads(value) for key, _, value in (one.partition("=") for one in arguments.set)}
-    settings = {**shelf.literals("models", MODEL, "Settings"), **task.settings, **given}
+    settings = chosen(MODEL, arguments.set, **task.settings)
     cuts = cut(arguments.data, task, arguments.work, arguments.most, cutting)
     metadata = told(task, cuts, settings, cutting)
     whole = trained(cuts, name, settings, metadata, arguments.work)

@@ -28,6 +28,7 @@ from hilum import lungs, shelf, store
 from hilum.exported import Contract, Exported
 from hilum.models import _export, compact
 from lung_sets import METRICS, SETS, WIDE, Drawn, evenly, measured, parted, read
+from settings import chosen
 
 MOST = 6_000_000  # bytes
 SEED, SIZE, WINDOW = 0, 256, "percentiles"
@@ -90,8 +91,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if missing := [name for name in SETS if not (arguments.data / name).is_dir()]:
         sys.exit(f"no {' and no '.join(missing)} in {arguments.data}")
-    given = {name: json.loads(value) for name, _, value in (one.partition("=") for one in arguments.set)}
-    settings = asdict(compact.Settings(**{"least_steps": arguments.steps, "epochs": 1, **WIDE, **given}))
+    settings = chosen("compact", arguments.set, least_steps=arguments.steps, epochs=1, **WIDE)
     sets = [read(arguments.data, name, SIZE, arguments.work) for name in SETS]
     pictures = sets[0] + sets[1]
     learn, tune = parted(pictures.patients, np.arange(len(pictures.patients)))

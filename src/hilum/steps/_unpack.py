@@ -23,6 +23,7 @@ from hilum.errors import BadData, CannotWrite
 from hilum.steps import Progress
 
 BLOCK = 1 << 20
+# What the libraries raise on archives they cannot read; zipfile says NotImplementedError of a compression that it does not know.
 BROKEN = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError)
 
 
