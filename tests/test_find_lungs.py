@@ -220,6 +220,22 @@ def test_the_estimate_falls_where_masks_do_not_follow_or_are_torn_or_doubtful_or
     assert quality.find(Answer(lambda likely, picture: likely * 0), picture, (256, 256)).quality == 0
 
 
+def test_a_mask_is_the_mean_over_the_picture_and_its_changes():
+    one = chest(3, 256, 256)
+    picture = (one.right_lung * np.uint8(100) + one.left_lung * np.uint8(220)).astype(np.uint8)
+
+    def slipped(likely, seen):
+        """The lower half is missed in the picture as it is, and in none of its changes."""
+        return likely * (np.arange(256) < 128)[:, None] if np.array_equal(seen, picture) else likely
+
+    drawn = one.right_lung | one.left_lung
+    once = lungs.from_probabilities(Answer(slipped)(picture)["lungs"])
+    found = quality.find(Answer(slipped), picture, (256, 256))
+    assert dice(drawn, once > 0) < 0.8 and dice(drawn, found.labels > 0) > 0.98
+    assert found.likely.shape == (2, 256, 256) and found.likely.dtype == np.float32 and found.likely.min() >= 0 and found.likely.max() <= 1
+    assert found.quality < quality.find(Answer(), picture, (256, 256)).quality  # that it was unsure is told all the same
+
+
 def test_shapes_of_lungs_are_near_and_other_shapes_far():
     drawn = quality.rule()["shapes"]
     assert set(drawn) == set(quality.SHAPES)

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -56,7 +56,7 @@ class Found:
     """The lungs of one picture: labels uint8 (size, size), the estimate, and its signs; no signs where no lung was found."""
 
     labels: np.ndarray
-    likely: np.ndarray  # float32 (2, size, size): probabilities of right and left lung
+    likely: np.ndarray  # float32 (2, size, size): probabilities of right and left lung, see `look`
     quality: float
     signs: Mapping[str, float]
 
@@ -64,19 +64,28 @@ class Found:
 def find(model: Exported, picture: np.ndarray, size: Size) -> Found:
     """The lungs of a letterboxed uint8 picture of a file of (height, width) `size`. The same whatever is asked before and after."""
     labels, likely, shares, seen = look(model, picture, size)
-    if not shares:
+    if not labels.any():
         return Found(labels, likely, 0.0, {})
     signs = {**shares, "shape": -math.log1p(distance(seen, rule()["shapes"]))}
     return Found(labels, likely, estimate(signs, rule()), signs)
 
 
 def look(model: Exported, picture: np.ndarray, size: Size) -> tuple[np.ndarray, np.ndarray, dict[str, float], dict[str, float] | None]:
-    """Labels, probabilities, the signs that are shares, and the `shape`; no signs and no shape where no lung was found."""
-    likely = model(picture)["lungs"]
+    """Labels, probabilities, the signs that are shares, and the `shape`; no signs and no shape where no lung was found.
+
+    Probabilities are the mean over the picture and its changes, which the signs ask for anyway: nearer to what is drawn, most so where noise
+    is strong (bench/quality.py, bench/lungs.py --what shipped).
+    """
+    first = model(picture)["lungs"]
+    labels = lungs.from_probabilities(first)
+    if not labels.any():
+        return labels, first, {}, None
+    moves, again = _changed(model, picture)
+    likely = _mean(first, moves, again)
     labels = lungs.from_probabilities(likely)
     if not labels.any():
         return labels, likely, {}, None
-    shares = {**_agreements(model, picture, likely), **doubt(likely, labels)}
+    shares = {**_agreements(likely, moves, again), **doubt(likely, labels)}
     return labels, likely, shares, shape(labels, raw(likely), Letterbox(size, picture.shape[0]).inside())
 
 
@@ -114,12 +123,29 @@ def raw(likely: np.ndarray) -> np.ndarray:
     return np.where(likely.max(axis=0) < 0.5, 0, np.where(likely[0] >= likely[1], lungs.RIGHT, lungs.LEFT)).astype(np.uint8)
 
 
-def _agreements(model: Exported, picture: np.ndarray, likely: np.ndarray) -> dict[str, float]:
-    side, before = picture.shape[0], raw(likely)
+def _changed(model: Exported, picture: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+    """How each of _CHANGES moves the picture, 2 x 3 each, and what is found then: probabilities (changes, 2, size, size)."""
+    side = picture.shape[0]
     moves = [_move(side, *change[:4]) for change in _CHANGES]
     tables = [(np.linspace(0, 1, 256) ** change[4] * 255 + 0.5).astype(np.uint8) for change in _CHANGES]
-    changed = [cv2.LUT(cv2.warpAffine(picture, move, (side, side)), table) for move, table in zip(moves, tables, strict=True)]
-    dices = [_agreement(before, after, move) for after, move in zip(model.many(np.stack(changed))["lungs"], moves, strict=True)]
+    warped = [cv2.warpAffine(picture, move, (side, side), borderMode=cv2.BORDER_REFLECT_101) for move in moves]
+    changed = [cv2.LUT(one, table) for one, table in zip(warped, tables, strict=True)]
+    return moves, model.many(np.stack(changed))["lungs"]
+
+
+def _mean(first: np.ndarray, moves: Sequence[np.ndarray], again: np.ndarray) -> np.ndarray:
+    """Of `first` and what was found after each move, moved back; a pixel that a move put outside is not asked there."""
+    side = first.shape[-1]
+    total = np.dstack([*first, np.ones((side, side), np.float32)])
+    for move, found in zip(moves, again, strict=True):
+        moved = np.dstack([*found, np.ones((side, side), np.float32)])
+        total += cv2.warpAffine(moved, move, (side, side), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    return np.moveaxis(total[..., :2] / total[..., 2:], -1, 0)
+
+
+def _agreements(likely: np.ndarray, moves: Sequence[np.ndarray], again: np.ndarray) -> dict[str, float]:
+    before = raw(likely)
+    dices = [_agreement(before, after, move) for after, move in zip(again, moves, strict=True)]
     return {"agreement": float(np.mean(dices)), "worst": float(np.min(dices))}
 
 
