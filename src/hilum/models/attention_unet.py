@@ -59,7 +59,7 @@ class Settings:
     local_contrast: float = 0.0
     markers: float = 0.0
     invert: float = 0.0
-    opacities: float = 0.0
+    opacities: float = 0.5
 
 
 def fit(images: np.ndarray, masks: np.ndarray, rows: np.ndarray, settings: Settings, *, seed: int, **training: Any) -> nn.Module:

@@ -59,7 +59,7 @@ class Settings:
     local_contrast: float = 0.0
     markers: float = 0.0
     invert: float = 0.0
-    opacities: float = 0.0
+    opacities: float = 0.5
 
 
 def fit(images: np.ndarray, masks: np.ndarray, rows: np.ndarray, settings: Settings, *, seed: int, **training: Any) -> nn.Module:
@@ -71,4 +71,4 @@ def _network(width: int) -> nn.Module:
     from monai.networks.nets import BasicUNet  # seconds to import, so not before it is wanted
 
     features = (width, width, 2 * width, 4 * width, 8 * width, width)
-    return BasicUNet(spatial_dims=2, in_channels=1, out_channels=2, features=features)
+    return BasicUNet(spatial_dims=2, in_channels=1, out_channels=2, features=features, norm="batch")  # half the time of MONAI's "instance" on processors
