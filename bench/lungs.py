@@ -1,12 +1,12 @@
 """The lung segmenters: how well they find lungs within a set and across sets, how soon they learn, how quick they are.
 
-    python bench/lungs.py --data ../shared/data --work work --what in-set cross curve speed
+    python bench/lungs.py --data ../shared/data --work work --what in-set cross curve shipped speed
     python bench/lungs.py --data ../shared/data --work work --what in-set --model unet --steps 600 --changes plain --set dice_over=image
 
 in-set: five folds by patient of Montgomery and of Shenzhen. cross: each set's model on the other, and five folds of both together, told
 for each set. curve: Dice on a fifth of both sets together against the CPU seconds of training on the rest, each point a training of its
-own. speed: one picture on one core, beside two networks that others use, built here of plain layers with random weights, which does for
-their speed; and `hilum lungs` from a cold start.
+own. shipped: the models that come with Hilum, on pictures that only said which weights to keep. speed: one picture on one core, beside two
+networks that others use, built here of plain layers with random weights, which does for their speed; and `hilum lungs` from a cold start.
 
 Where both sets are learnt from, Montgomery's pictures are repeated until both count alike, as the two were drawn by different rules. A tenth
 of the patients that are learnt from say when to stop. The compact model's `detail` and augmentation were chosen with the test pictures of
@@ -30,14 +30,16 @@ from typing import Any
 
 import numpy as np
 
-from hilum import intervals, lungs, shelf, shipped, store
+from hilum import intervals, lungs, quality, shelf, shipped, store
+from hilum.exported import Exported
 from lung_sets import METRICS, SETS, WIDE, Drawn, dealt, evenly, measured, parted, read
 from results import machine, record
 from settings import chosen
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: threads that wait must not count as CPU seconds
+WHAT = ["in-set", "cross", "curve", "shipped", "speed"]
 FOLDS, SEED = 5, 0
-STEPS = {"compact": 1500, "unet": 1500, "attention_unet": 1500}
+STEPS = {"compact": 3000, "unet": 1000, "attention_unet": 1000}
 CURVE = (60, 120, 240, 480, 960)  # batches
 WORST = 8  # pictures that are listed
 
@@ -45,13 +47,19 @@ WORST = 8  # pictures that are listed
 # ----------------------------------------------------------------------------------------------------------------------- trainings
 
 
-def trained(model: str, pictures: Drawn, rows: np.ndarray, settings: dict[str, Any], name: str) -> tuple[Any, dict[str, Any]]:
-    """The network, and what it took: CPU seconds with the watching, batches, Dice of the watched pictures."""
+def trained(
+    model: str, pictures: Drawn, rows: np.ndarray, settings: dict[str, Any], name: str, also: Sequence[int] = ()
+) -> tuple[Any, dict[str, Any]]:
+    """The network, and what it took: CPU seconds with the watching, batches, Dice of the watched pictures.
+
+    A share of `rows` is watched; all of `also` are learnt from.
+    """
     import torch
 
     torch.set_num_threads(min(2, torch.get_num_threads()))
     module, heard = shelf.load("models", model), []
     learn, tune = parted(pictures.patients, rows)
+    learn = np.concatenate([learn, np.asarray(also, np.int64)])
     images, masks, repeated = evenly(pictures, learn)
     begun, told = time.process_time(), [0.0]
 
@@ -135,6 +143,24 @@ def curve(pictures: Drawn, arguments: argparse.Namespace, folder: Path) -> None:
     head = ["| batches | CPU s | mean Dice |", "| --: | --: | --: |"]
     told = [f"Trained on {result['images']} pictures, watched on a tenth more, tested on {len(test)} of other patients.", "", *head, *lines]
     record(f"Lungs: learning curve of {arguments.model}", "\n".join([*made_by(arguments, "curve"), "", *told]))
+
+
+def come_with_hilum(pictures: Drawn, arguments: argparse.Namespace) -> None:
+    """The shipped models on the pictures that only said which weights were kept: asked once, and as `hilum lungs` asks."""
+    _, watched = parted(pictures.patients, np.arange(len(pictures.patients)))
+    lines = ["| model | asked | " + " | ".join(name.replace("_", " ") for name in METRICS) + " |", "| --- | --- | " + "--: | " * len(METRICS)]
+    for name in (shipped.MODEL, shipped.SMALL):
+        model = Exported(shipped.path(name))
+        asked: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+            "once": lambda image, model=model: lungs.from_probabilities(model(image)["lungs"]),
+            "as `hilum lungs` does": lambda image, model=model: quality.find(model, image, image.shape).labels,
+        }
+        for how, find in asked.items():
+            told = [measured(find(pictures.images[row]), pictures.masks[row]) | {"patient": pictures.patients[row]} for row in watched]
+            lines.append(f"| {name} | {how} | " + " | ".join(interval(told, metric) for metric in METRICS) + " |")
+            print(lines[-1], flush=True)
+    counts = ", ".join(f"{name} {np.sum(pictures.sources[watched] == name)}" for name in SETS)
+    record("Lungs: the models that come with Hilum", "\n".join([*made_by(arguments, "shipped"), f"Watched pictures: {counts}.", "", *lines]))
 
 
 # --------------------------------------------------------------------------------------------------------------------------- words
@@ -272,7 +298,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="the folder that holds montgomery/ and shenzhen/")
     parser.add_argument("--work", type=Path, required=True, help="where results are kept until the next run")
-    parser.add_argument("--what", nargs="+", default=["in-set", "cross", "curve", "speed"], choices=["in-set", "cross", "curve", "speed"])
+    parser.add_argument("--what", nargs="+", default=WHAT, choices=WHAT)
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=SETS, help="of in-set")
     parser.add_argument("--model", default="compact", choices=list(STEPS))
     parser.add_argument("--steps", type=int, help="batches of a training; not for the curve")
@@ -296,6 +322,8 @@ def main() -> None:
             pictures = sets[0] + sets[1]
         if what == "curve":
             curve(pictures, arguments, folder)
+        elif what == "shipped":
+            come_with_hilum(pictures, arguments)
         else:
             accuracy(what, pictures, arguments, folder)
 
