@@ -9,8 +9,9 @@ What it is told from, each sign a number that is higher for a better mask:
     shape       -log(1 + how far the mask's shape is from drawn lungs: root mean square of standard deviations), see `shape`
 
 The first four are shares, taken as log-odds. A logistic function of their weighted sum is the estimate; weights are not negative, so a worse
-sign never betters it, and no sign counts for more than nearly all good masks had, so a model that is merely sure of itself gains nothing. `data/lung_quality.json` holds the weights and the shapes of drawn lungs; bench/quality.py fits it on pictures whose
-masks were found by models that had not seen them, plain and made hard, and measures it on others. Where no lung was found it is 0.
+sign never betters it, and no sign counts for more than nearly all good masks had, so a model that is merely sure of itself gains nothing.
+`data/lung_quality.json` holds the weights and the shapes of drawn lungs; bench/quality.py fits it on pictures whose masks were found by
+models that had not seen them, plain and made hard, and measures it on others. Where no lung was found it is 0.
 
 Estimates are of the models that they were fitted on; of another one they rank masks, and its Dice may differ.
 Agreement under changes of the input: Wang et al., "Aleatoric uncertainty estimation with test-time augmentation", Neurocomputing 338 (2019).
