@@ -22,7 +22,7 @@ CARD = Card(
     caveats=(
         "Finds the patient's right and left lung in frontal views. Lateral views, small children, white lungs and images that are mirrored "
         "or turned by more than the augmentation's rotation are outside what it has learnt. "
-        "Runs at full resolution: on processors it takes twenty times as long as 'compact'; on a GPU that matters little."
+        "Runs at full resolution: on processors it takes about ten times as long as 'compact'; on a GPU that matters little."
     ),
 )
 QUICK: Mapping[str, int | float] = {"width": 8, "epochs": 4, "least_steps": 160, "learning_rate": 0.02}
