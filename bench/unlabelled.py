@@ -2,14 +2,16 @@
 
     python bench/unlabelled.py --data ../shared/data --work work
 
-Self-training (Lee 2013, "Pseudo-Label"; Xie et al. 2020, "Self-training with Noisy Student improves ImageNet classification"): the teacher sees
-each undrawn picture once and unchanged; what it finds is learnt from under all changes of the augmentation. Kept whole, or only where the
-teacher is SURE: the rest is unknown, which nothing is learnt from. Two cases, tested on a fifth of Shenzhen, its first fold; of the other four folds
+Self-training (Lee 2013, "Pseudo-Label"; Xie et al. 2020, "Self-training with Noisy Student improves ImageNet classification"): the teacher
+sees each undrawn picture once and unchanged; what it finds is learnt from under all changes of the augmentation. Kept whole, or only where the
+teacher is SURE: the rest is unknown, which nothing is learnt from. Two cases, tested on a fifth of Shenzhen, its first fold; of the other
+four folds
 
     other hospital   all are taken as undrawn, and Montgomery is drawn
     few drawn        a fifth is drawn, the rest taken as undrawn
 
-Teacher and student are trained alike and as long, drawn pictures repeated until they count as much as the others. Differences are paired by patient. What a training gave stays in --work.
+Teacher and student are trained alike and as long, drawn pictures repeated until they count as much as the others. Differences are
+paired by patient. What a training gave stays in --work.
 """
 
 from __future__ import annotations

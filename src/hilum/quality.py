@@ -65,7 +65,7 @@ class Found:
 def find(model: Exported, picture: np.ndarray, size: Size) -> Found:
     """The lungs of a letterboxed uint8 picture of a file of (height, width) `size`. The same whatever is asked before and after."""
     labels, likely, shares, seen = look(model, picture, size)
-    if not labels.any():
+    if not shares:
         return Found(labels, likely, 0.0, {})
     signs = {**shares, "shape": -math.log1p(distance(seen, rule()["shapes"]))}
     return Found(labels, likely, estimate(signs, rule()), signs)
@@ -77,12 +77,8 @@ def look(model: Exported, picture: np.ndarray, size: Size) -> tuple[np.ndarray, 
     Probabilities are the mean over the picture and its changes, which the signs ask for anyway: nearer to what is drawn, most so where noise
     is strong (bench/quality.py, bench/lungs.py --what shipped).
     """
-    first = model(picture)["lungs"]
-    labels = lungs.from_probabilities(first)
-    if not labels.any():
-        return labels, first, {}, None
     moves, again = _changed(model, picture)
-    likely = _mean(first, moves, again)
+    likely = _mean(model(picture)["lungs"], moves, again)
     labels = lungs.from_probabilities(likely)
     if not labels.any():
         return labels, likely, {}, None
