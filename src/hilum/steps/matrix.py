@@ -37,7 +37,7 @@ from hilum.run import Run
 from hilum.steps import Progress, between, lungs, predict, region
 from hilum.vocabulary import State, name_of
 
-VERSION = 1
+VERSION = 2
 TABLE, CSV, PAGE, TEMPLATE = "matrix.parquet", "matrix.csv", "matrix.html", "data/matrix.html.j2"
 UNTIL = "evaluate"  # the step that a run needs done
 SCORES = {"image_id": pl.String, "stage": pl.String, "concept": pl.String, "score": pl.Float64}

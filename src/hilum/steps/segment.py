@@ -38,7 +38,7 @@ from hilum.run import Run
 from hilum.steps import Progress, audit, cache, portion, split
 from hilum.steps._training import TRAINING, Lesson, digests
 
-VERSION = 5
+VERSION = 6
 FEWEST_MASKS = 8  # for one training; fewer teach nothing
 WHOLE = "lungs"  # the model of the whole training part
 EPOCHS = "segment/epochs.parquet"
