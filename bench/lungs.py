@@ -34,7 +34,7 @@ from hilum import intervals, lungs, quality, shelf, shipped, store
 from hilum.exported import Exported
 from lung_sets import METRICS, SETS, WIDE, Drawn, dealt, evenly, measured, parted, read
 from results import machine, record
-from settings import chosen
+from settings import again, chosen
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: threads that wait must not count as CPU seconds
 WHAT = ["in-set", "cross", "curve", "shipped", "speed"]
@@ -42,6 +42,7 @@ FOLDS, SEED = 5, 0
 STEPS = {"compact": 3000, "unet": 1000, "attention_unet": 1000}
 CURVE = (60, 120, 240, 480, 960)  # batches
 WORST = 8  # pictures that are listed
+NAMES = " | ".join(name.replace("_", " ") for name in METRICS)  # heads of a table's columns
 
 
 # ----------------------------------------------------------------------------------------------------------------------- trainings
@@ -74,13 +75,18 @@ def trained(
     return network, took
 
 
-def tested(network: Any, pictures: Drawn, rows: np.ndarray) -> list[dict[str, Any]]:
+def asked(network: Any, image: np.ndarray) -> np.ndarray:
+    """What the network says of one picture uint8 (size, size): probabilities float32 (2, size, size)."""
     import torch
 
+    with torch.no_grad():
+        return network(torch.from_numpy(image[None]))[0].numpy()
+
+
+def tested(network: Any, pictures: Drawn, rows: np.ndarray) -> list[dict[str, Any]]:
     told = []
     for row in rows:
-        with torch.no_grad():
-            found = lungs.from_probabilities(network(torch.from_numpy(pictures.images[row][None]))[0].numpy())
+        found = lungs.from_probabilities(asked(network, pictures.images[row]))
         told.append({"image": str(pictures.image_ids[row]), "patient": str(pictures.patients[row]), "set": str(pictures.sources[row])})
         told[-1] |= measured(found, pictures.masks[row])
     return told
@@ -148,14 +154,14 @@ def curve(pictures: Drawn, arguments: argparse.Namespace, folder: Path) -> None:
 def come_with_hilum(pictures: Drawn, arguments: argparse.Namespace) -> None:
     """The shipped models on the pictures that only said which weights were kept: asked once, and as `hilum lungs` asks."""
     _, watched = parted(pictures.patients, np.arange(len(pictures.patients)))
-    lines = ["| model | asked | " + " | ".join(name.replace("_", " ") for name in METRICS) + " |", "| --- | --- | " + "--: | " * len(METRICS)]
+    lines = [f"| model | asked | {NAMES} |", "| --- | --- | " + "--: | " * len(METRICS)]
     for name in (shipped.MODEL, shipped.SMALL):
         model = Exported(shipped.path(name))
-        asked: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+        ways: dict[str, Callable[[np.ndarray], np.ndarray]] = {
             "once": lambda image, model=model: lungs.from_probabilities(model(image)["lungs"]),
             "as `hilum lungs` does": lambda image, model=model: quality.find(model, image, image.shape).labels,
         }
-        for how, find in asked.items():
+        for how, find in ways.items():
             told = [measured(find(pictures.images[row]), pictures.masks[row]) | {"patient": pictures.patients[row]} for row in watched]
             lines.append(f"| {name} | {how} | " + " | ".join(interval(told, metric) for metric in METRICS) + " |")
             print(lines[-1], flush=True)
@@ -169,12 +175,12 @@ def come_with_hilum(pictures: Drawn, arguments: argparse.Namespace) -> None:
 def made_by(arguments: argparse.Namespace, what: str) -> list[str]:
     command = f"python bench/lungs.py --data {arguments.data} --work WORK --what {what} --model {arguments.model}"
     command += f" --sets {' '.join(arguments.sets)}" if what == "in-set" else ""
-    command += f" --steps {arguments.steps} --changes {arguments.changes}" + "".join(f" --set {one}" for one in arguments.set)
+    command += f" --steps {arguments.steps} --changes {arguments.changes}{again(arguments.set)}"
     return [f"`{command}` on {machine('numpy', 'torch', 'onnxruntime')}."]
 
 
 def write_accuracy(what: str, told: dict[str, list[dict[str, Any]]], arguments: argparse.Namespace) -> None:
-    lines = ["| learnt and tested | pictures | " + " | ".join(name.replace("_", " ") for name in METRICS) + " | below 0.9 | CPU s of a training |"]
+    lines = [f"| learnt and tested | pictures | {NAMES} | below 0.9 | CPU s of a training |"]
     lines.append("| --- | " + "--: | " * (len(METRICS) + 3))
     worst = []
     for title, results in told.items():

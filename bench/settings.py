@@ -19,6 +19,11 @@ def chosen(model: str, given: Sequence[str], **own: Any) -> dict[str, Any]:
     return {**known, **own, **{name: _valued(known[name], value) for name, value in asked.items()}}
 
 
+def again(given: Sequence[str]) -> str:
+    """What was `given`, as the end of the command that gives it again."""
+    return "".join(f" --set {one}" for one in given)
+
+
 def _valued(default: Any, text: str) -> Any:
     """`text` as the type of the setting's default; a string with or without its quotes."""
     return text.strip('"') if isinstance(default, str) else type(default)(json.loads(text))

@@ -36,7 +36,7 @@ from hilum.steps import cache, ingest, region
 from hilum.vocabulary import State
 from lung_sets import dealt
 from results import machine, record
-from settings import chosen
+from settings import again, chosen
 
 MOST, LOSS = 6_000_000, 0.005  # bytes; AUROC
 SEED, MODEL, WINDOW = 0, "efficientnet_lite0", "percentiles"
@@ -286,7 +286,7 @@ def make(name: str, arguments: argparse.Namespace) -> None:
         f"{place.stat().st_size / 1e6:.1f} MB | {spent:.0f} ms |"
     )
     command = f"python bench/train_findings.py --data {arguments.data} --to src/hilum/data --work WORK --what {name}{' --masked' * arguments.masked}"
-    command += "".join(f" --set {one}" for one in arguments.set)
+    command += again(arguments.set)
     note = f"Threshold carried from a tune part of other patients. Settings: {json.dumps(settings)}."
     text = "\n".join([f"`{command}` on {machine('torch', 'onnxruntime')}.", "", note, "", *head, row])
     print(text)

@@ -26,9 +26,9 @@ import numpy as np
 
 from hilum import intervals, lungs, store
 from lung_sets import SETS, WIDE, Drawn, dealt, read
-from lungs import FOLDS, kept, tested, trained
+from lungs import FOLDS, asked, kept, tested, trained
 from results import machine, record
-from settings import chosen
+from settings import again, chosen
 
 UNDRAWN = "undrawn"  # the set that they count to, so that drawn pictures are repeated until there are as many
 SURE = {"all that was found": 0.0, "where it is sure": 0.8}  # probability of the likelier answer, below which a pixel is unknown
@@ -54,16 +54,12 @@ def cases(pictures: Drawn) -> list[Case]:
 
 def pseudo(network: Any, pictures: Drawn, rows: np.ndarray, sure: float) -> Drawn:
     """`pictures` with what the network finds in `rows` in place of their masks, and these a set of their own."""
-    import torch
-
-    masks, sources = pictures.masks.copy(), pictures.sources.astype(object)
-    sources[rows] = UNDRAWN
+    masks = pictures.masks.copy()
     for row in rows:
-        with torch.no_grad():
-            likely = network(torch.from_numpy(pictures.images[row][None]))[0].numpy()
+        likely = asked(network, pictures.images[row])
         found, best = lungs.from_probabilities(likely), likely.max(axis=0)
         masks[row] = np.where(np.maximum(best, 1 - best) < sure, lungs.UNKNOWN, found)
-    return replace(pictures, masks=masks, sources=sources.astype(str))
+    return replace(pictures, masks=masks, sources=np.where(np.isin(np.arange(len(masks)), rows), UNDRAWN, pictures.sources))
 
 
 def compared(case: Case, pictures: Drawn, arguments: argparse.Namespace, folder: Path) -> list[str]:
@@ -117,8 +113,7 @@ def main() -> None:
     ]
     for case in cases(pictures):
         lines += compared(case, pictures, arguments, folder)
-    extra = "".join(f" --set {one}" for one in arguments.set)
-    command = f"python bench/unlabelled.py --data {arguments.data} --work WORK --model {arguments.model} --steps {arguments.steps}{extra}"
+    command = f"python bench/unlabelled.py --data {arguments.data} --work WORK --model {arguments.model} --steps {arguments.steps}{again(arguments.set)}"
     made_by = f"`{command}` on {machine('numpy', 'torch')}."
     record(
         f"Lungs: pictures without masks, {arguments.model}",
