@@ -106,6 +106,7 @@ class Label:
     side: str | None = None
     zone: str | None = None
     activity: str | None = None
+    concept: str | None = None  # where the folder itself says what the term means; null: the data set's TERMS do
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +117,7 @@ class Drawn:
     shape: str
     source: str
     author: str | None = None
+    concept: str | None = None  # as for `Label`
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,15 @@ def is_one(path: Path) -> bool:
     return head[128:] == b"DICM" or _dicom_parsing.looks_bare(head)
 
 
+def holds(head: bytes) -> bool:
+    """Tell whether a file's first bytes are DICOM's."""
+    return head[128:132] == b"DICM" or _dicom_parsing.looks_bare(head[:132])
+
+
+def object_kind(header: Header) -> str | None:
+    return None if header.size else "no pixel data"
+
+
 def header(path: Path) -> Header:
     """What the header tells; pixels are not read. Raises `BadData` naming the file."""
     return _understood(path, lambda: _dicom_header.read(path), "header is broken or cut short")

@@ -112,22 +112,22 @@ def _tables(dataset: str, known: Mapping[str, str] | None, rows: list[Row]) -> t
         for row in rows
     ]  # fmt: skip
     labels = [
-        [key, terms[it.term], it.state.value, it.term, it.source, it.rule, it.words, it.side, it.zone, it.activity]
+        [key, it.concept or terms[it.term], it.state.value, it.term, it.source, it.rule, it.words, it.side, it.zone, it.activity]
         for key, labels in told.items()
         for it in labels
     ]
     stated = pl.DataFrame(labels, schema={"told": pl.UInt64, **{name: kind for name, kind in LABEL_COLUMNS.items() if name != "image_id"}}, orient="row")
     image = pl.DataFrame([(f"{dataset}/{row.name}", id(row.labels)) for row in rows], schema={"image_id": pl.String, "told": pl.UInt64}, orient="row")
-    shapes = [[f"{dataset}/{row.name}", terms[it.term], it.term, it.shape, it.source, it.author] for row in rows for it in row.drawn]
+    shapes = [[f"{dataset}/{row.name}", it.concept or terms[it.term], it.term, it.shape, it.source, it.author] for row in rows for it in row.drawn]
     return images, image.join(stated, on="told").drop("told"), shapes, joined
 
 
 def _concepts(dataset: str, known: Mapping[str, str] | None, rows: Iterable[Row], told: Mapping[int, Sequence[Label]]) -> dict[str, str]:
     """Concept by term. Raises `BadData` with a count for each term that the data set does not map."""
-    counts = Counter(it.term for row in rows for it in row.drawn)
+    counts = Counter(it.term for row in rows for it in row.drawn if it.concept is None)
     for key, images in Counter(id(row.labels) for row in rows).items():
         for it in told[key]:
-            counts[it.term] += images
+            counts[it.term] += images if it.concept is None else 0
     if known is None:
         return {term: concept_for(term) for term in counts}
     strange = [f"'{term}' on {count} images" for term, count in sorted(counts.items()) if term not in known]

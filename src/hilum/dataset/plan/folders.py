@@ -1,0 +1,210 @@
+"""Find out what the folders above the radiographs are: parts of a split, classes, patients, studies, views, or mere containers.
+
+Folders are looked at among their siblings: the children of folders with one role (of every part of a split, of every patient) are one
+group of names, and a group gets its roles together. So train/NORMAL and test/NORMAL are classes below parts at any depth.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from hilum.dataset.plan import lexicon
+from hilum.dataset.plan.labels import known
+from hilum.dataset.plan.lexicon import ABSENT, FINDING, NORMAL, UNCERTAIN
+from hilum.dataset.plan.settings import Settings
+
+CONTAINER, UNKNOWN, UNLABELLED = "container", "unknown", "unlabelled"
+MOST_CLASSES = 30
+FEW_IMAGES = 20  # a folder of one patient holds no more, as a rule
+_NUMBERED = re.compile(r"(?P<word>\D*?)[-_ .]*(?P<number>\d[\d._-]*)(?P<tail>\D*)")
+_HEX = re.compile(r"(?=.*\d)[0-9a-f]{6,}(-[0-9a-f]+)*")
+
+
+@dataclass(frozen=True)
+class Level:
+    """One folder above an image: its role and its name."""
+
+    role: str
+    name: str
+
+
+@dataclass
+class Folders:
+    """The roles of all folders, by path; `unknown` are groups of sibling names that nothing explains."""
+
+    roles: dict[str, str] = field(default_factory=dict)
+    unknown: list[tuple[str, ...]] = field(default_factory=list)
+    asked_patients: list[tuple[str, ...]] = field(default_factory=list)
+
+    def levels(self, path: str) -> list[Level]:
+        """Return the folders above a file from the top, each with its role."""
+        names = path.split("/")[:-1]
+        return [Level(self.roles.get("/".join(names[: at + 1]), CONTAINER), name) for at, name in enumerate(names)]
+
+    def value(self, path: str, role: str) -> str | None:
+        """Return the name of the topmost folder with a role, or None."""
+        return next((level.name for level in self.levels(path) if level.role == role), None)
+
+
+def understand(paths: Sequence[str], settings: Settings) -> Folders:
+    """Give every folder above the files a role, from the top down."""
+    folders = Folders()
+    if settings.folders is not None:
+        _by_patterns(paths, settings.folders, folders)
+        return folders
+    children: dict[str, set[str]] = defaultdict(set)
+    count: Counter[str] = Counter()
+    for path in paths:
+        names = path.split("/")[:-1]
+        for at, name in enumerate(names):
+            children["/".join(names[:at])].add(name)
+            count["/".join(names[: at + 1])] += 1
+    groups: list[tuple[list[str], frozenset[str]]] = [([""], frozenset())]
+    while groups:
+        parents, above = groups.pop()
+        below = {parent: sorted(children.get(parent, ())) for parent in parents}
+        names = sorted({name for held in below.values() for name in held})
+        if not names:
+            continue
+        images = {name: sum(count[_join(parent, name)] for parent in parents) for name in names}
+        roles = _roles(names, images, above, settings, folders, lambda name, below=below: _below(below, name, children))
+        after: dict[str, list[str]] = defaultdict(list)
+        for parent, held in below.items():
+            for name in held:
+                folders.roles[_join(parent, name)] = roles[name]
+                after[roles[name]].append(_join(parent, name))
+        groups += [(held, above | {role}) for role, held in after.items()]
+    return folders
+
+
+def _join(parent: str, name: str) -> str:
+    return f"{parent}/{name}" if parent else name
+
+
+def _below(below: Mapping[str, Sequence[str]], name: str, children: Mapping[str, set[str]]) -> set[str]:
+    """Return the names of the folders inside the folders of a name."""
+    return {child for parent, held in below.items() if name in held for child in children.get(_join(parent, name), ())}
+
+
+def _roles(names: Sequence[str], images: Mapping[str, int], above: frozenset[str], settings: Settings, folders: Folders, inside) -> dict[str, str]:
+    """Return the role of each name of a group of siblings."""
+    roles = {name: _word_role(name, settings) for name in names}
+    spoken = {role for role in roles.values() if role}
+    rest = [name for name in names if roles[name] is None]
+    if not rest:
+        return _single_part(roles, names)
+    if "label" in spoken:
+        kind = "label" if len(names) <= MOST_CLASSES else CONTAINER
+        return {name: roles[name] or kind for name in names}
+    family = _family(rest)
+    if family in ("patient", "study") or (family == "number" and _are_people(rest, images)):
+        role = _identity(family, above, rest, inside)
+        return {name: roles[name] or role for name in names}
+    if family in ("batch", "source"):
+        role = "source" if family == "source" else CONTAINER
+        return {name: roles[name] or role for name in names}
+    if len(rest) == 1 or spoken & {"part", "view"}:
+        return _single_part({name: roles[name] or CONTAINER for name in names}, names)
+    if len(rest) > MOST_CLASSES and "patient" not in above:
+        return {name: roles[name] or "patient" for name in names}
+    if "patient" in above or "label" in above:
+        return {name: roles[name] or ("study" if "patient" in above else CONTAINER) for name in names}
+    folders.unknown.append(tuple(rest))
+    return {name: roles[name] or UNKNOWN for name in names}
+
+
+def _single_part(roles: dict[str, str | None], names: Sequence[str]) -> dict[str, str]:
+    """A part of a split that stands alone divides nothing: it is a container."""
+    alone = len({lexicon.part_of(name) for name in names if roles[name] == "part"}) == 1 and len(names) == 1
+    return {name: CONTAINER if alone and role == "part" else role or CONTAINER for name, role in roles.items()}
+
+
+def _word_role(name: str, settings: Settings) -> str | None:
+    """Return the role that a folder's name says by itself, or None."""
+    meaning = known(name, settings)
+    if name in settings.terms or name in settings.normal or name in settings.drop:
+        return "label"
+    if lexicon.part_of(name):
+        return "part"
+    if lexicon.among(name, "folders", "container"):
+        return CONTAINER
+    if meaning and meaning.kind in (FINDING, NORMAL, ABSENT, UNCERTAIN, lexicon.UNUSABLE):
+        return "label"
+    if lexicon.view_of(name) and len(name) > 1:
+        return "view"
+    if lexicon.among(name, "folders", "unlabelled") or name in settings.unlabelled:
+        return UNLABELLED
+    return None
+
+
+def _family(names: Sequence[str]) -> str | None:
+    """Return what numbered names are by the word before their number: patient, study, batch, source, or "number" for another."""
+    found = [_NUMBERED.fullmatch(name) for name in names]
+    if all(_HEX.fullmatch(name.casefold()) for name in names):
+        return "number"
+    if not all(found):
+        return None
+    heads = Counter(lexicon.key(match["word"]) for match in found)
+    head, often = heads.most_common(1)[0]
+    if often < 0.8 * len(names):
+        return "number" if len(names) > MOST_CLASSES else None
+    for family in ("batch", "source", "patient", "study"):
+        if head in lexicon.words("folders", family):
+            return family
+    return "number"
+
+
+def _are_people(names: Sequence[str], images: Mapping[str, int]) -> bool:
+    """Tell whether numbered folders are patients: long or zero-padded numbers, or many folders, with few images in each."""
+    few = max(images[name] for name in names) <= FEW_IMAGES
+    digits = [re.sub(r"\D", "", name) for name in names]
+    long = all(len(number) >= 3 or number.startswith("0") and len(number) > 1 for number in digits)
+    return len(names) > MOST_CLASSES or (few and long and len(names) > 1)
+
+
+def _identity(family: str, above: frozenset[str], names: Sequence[str], inside) -> str:
+    """Return patient, study or container for identities: the first is the patient, what is below it the study."""
+    if "study" in above:
+        return CONTAINER
+    if "patient" in above:
+        return "study"
+    buckets = [name for name in names if any(child.startswith(name) and child != name for child in inside(name))]
+    if len(buckets) == len(names):
+        return CONTAINER  # p10/p10000032: the first digits of the patients inside
+    return "study" if family == "study" else "patient"
+
+
+# ------------------------------------------------------------------------------------------------------------------- from hilum.toml
+
+
+def _by_patterns(paths: Iterable[str], patterns: Sequence[str], folders: Folders) -> None:
+    """Give roles by patterns such as "{part}/{label}/images": the first one that fits a file's folders counts."""
+    split = [pattern.strip("/").split("/") for pattern in patterns if pattern.strip("/")]
+    for path in paths:
+        names = path.split("/")[:-1]
+        parts = next((parts for parts in split if len(parts) == len(names) and all(map(_fits, parts, names))), [])
+        for at, part in enumerate(parts):
+            role = part[1:-1] if part.startswith("{") else CONTAINER
+            folders.roles["/".join(names[: at + 1])] = role
+
+
+def _fits(part: str, name: str) -> bool:
+    if part == "{part}":
+        return lexicon.part_of(name) is not None
+    return part == "*" or part.startswith("{") or part == name
+
+
+def patterns(folders: Folders, paths: Iterable[str]) -> tuple[str, ...]:
+    """Write the roles of all folders as patterns for hilum.toml."""
+    found = dict.fromkeys(
+        "/".join(f"{{{level.role}}}" if level.role in ("part", "label", "patient", "study", "view", "source") else _literal(level) for level in folders.levels(path))
+        for path in paths
+    )
+    return tuple(found)
+
+
+def _literal(level: Level) -> str:
+    return level.name if "*" not in level.name and "{" not in level.name else "*"

@@ -1,0 +1,128 @@
+"""List every file of a folder with what it is by its first bytes, so that a file is used or named as unused, never overlooked.
+
+The kinds:
+
+    png jpeg tiff bmp gif    raster images
+    dicom                    DICOM files of any object, with or without an ending
+    csv tsv xlsx parquet jsonl json    tables (`hilum.dataset.tables`)
+    settings                 the folder's own hilum.toml
+    clutter                  what operating systems, editors and version control leave behind
+    link                     a link that leads out of the folder or to another folder; it is not followed
+    special                  no regular file: a pipe, socket or device; it is not opened
+    other                    everything else
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from hilum.dataset import tables
+from hilum.files import dicom
+
+SETTINGS = "hilum.toml"
+RASTERS = ("png", "jpeg", "tiff", "bmp", "gif")
+TABLES = tables.KINDS
+HEAD_BYTES = 4096
+_SIGNATURES = (
+    (b"\x89PNG\r\n\x1a\n", "png"), (b"\xff\xd8\xff", "jpeg"), (b"II*\0", "tiff"), (b"MM\0*", "tiff"), (b"II+\0", "tiff"),
+    (b"MM\0+", "tiff"), (b"GIF87a", "gif"), (b"GIF89a", "gif"),
+)  # fmt: skip
+_CLUTTER_NAMES = {"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r", "made-up.txt"}
+_CLUTTER_FOLDERS = {"__macosx", "__pycache__", "$recycle.bin", "system volume information"}
+_RASTER_ENDINGS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".dib", ".gif", ".dcm", ".dicom")
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One file: `path` below the folder with forward slashes, and its kind."""
+
+    path: str
+    kind: str
+
+    @property
+    def stem(self) -> str:
+        """The name without the ending that says what the file is; a UID keeps its last part."""
+        name = self.path.rpartition("/")[2]
+        stem, dot, ending = name.rpartition(".")
+        return stem if dot and stem and not ending.isdigit() else name
+
+    @property
+    def folder(self) -> str:
+        return self.path.rpartition("/")[0]
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """All files of a folder, sorted by path."""
+
+    root: Path
+    files: tuple[File, ...]
+
+    def of(self, *kinds: str) -> list[File]:
+        return [file for file in self.files if file.kind in kinds]
+
+
+def survey(root: Path) -> Inventory:
+    """List all files below `root`, reading at most `HEAD_BYTES` of each. Links to folders are not followed."""
+    return Inventory(root, tuple(sorted(_walk(root), key=lambda file: file.path)))
+
+
+def _walk(root: Path) -> Iterator[File]:
+    top = os.path.realpath(root)
+    pending = [("", False)]
+    while pending:
+        folder, hidden = pending.pop()
+        with os.scandir(os.path.join(root, folder)) as entries:
+            for entry in entries:
+                path = f"{folder}/{entry.name}" if folder else entry.name
+                cluttered = hidden or _is_clutter(entry.name)
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append((path, cluttered))
+                else:
+                    yield File(path, "clutter" if cluttered else _kind(entry, path, top))
+
+
+def _is_clutter(name: str) -> bool:
+    return name.startswith(".") or name.casefold() in _CLUTTER_NAMES | _CLUTTER_FOLDERS
+
+
+def _kind(entry: os.DirEntry[str], path: str, top: str) -> str:
+    if entry.is_symlink():
+        target = os.path.realpath(entry.path)
+        if os.path.isdir(target) or not target.startswith(top + os.sep):
+            return "link"
+    try:
+        if not stat.S_ISREG(entry.stat().st_mode):
+            return "special"
+        with open(entry.path, "rb") as stream:
+            head = stream.read(HEAD_BYTES)
+    except OSError:
+        # Whether it can be read is found again, and reported by name, by whoever reads it.
+        head = b""
+    if path == SETTINGS:
+        return "settings"
+    return kind_of(path, head)
+
+
+def kind_of(path: str, head: bytes) -> str:
+    """Return the kind of a regular file by its first bytes; where these say nothing, a raster's or DICOM's ending does.
+
+    A damaged radiograph thus stays a radiograph, which reading then reports.
+    """
+    for signature, kind in _SIGNATURES:
+        if head.startswith(signature):
+            return kind
+    if head.startswith(b"BM") and head[6:10] == bytes(4):
+        return "bmp"
+    if dicom.holds(head):
+        return "dicom"
+    if kind := tables.kind(path, head):
+        return kind
+    ending = PurePosixPath(path).suffix.casefold()
+    if ending in _RASTER_ENDINGS:
+        return {".tif": "tiff", ".jpg": "jpeg", ".jpe": "jpeg", ".jfif": "jpeg", ".dib": "bmp", ".dcm": "dicom"}.get(ending, ending[1:])
+    return "other"

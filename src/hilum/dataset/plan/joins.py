@@ -1,0 +1,76 @@
+"""Join tables that name no image file: by patient, study or any other key that an image table, a folder or a DICOM header has too."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from hilum.dataset.plan.columns import TableReading, is_blank
+
+ENOUGH = 0.5  # of the key's distinct values, on either side, that must meet
+_FORMS: tuple[tuple[str, Callable[[str], str]], ...] = (
+    ("", lambda cell: cell.strip().casefold()),
+    (" without leading zeros", lambda cell: cell.strip().casefold().lstrip("0") or "0"),
+    (" by its number", lambda cell: re.sub(r"\D", "", cell).lstrip("0")),
+)
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """A fact of images that may be a key: where it stands, and its value by image path."""
+
+    name: str
+    values: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Join:
+    column: str
+    attribute: str
+    rows: Mapping[str, Sequence[int]]  # rows of the table by image path
+    missing: tuple[str, ...]  # distinct keys of the table that no image has
+    reached: float  # fraction of the attribute's distinct values that were met
+
+
+def join(reading: TableReading, attributes: Sequence[Attribute]) -> Join | None:
+    """Find the column and attribute that join a table to images; of several the one that tells most rows apart."""
+    best: tuple[tuple, Join] | None = None
+    stated = reading.named("key")
+    for name, column in reading.columns.items():
+        cells = [cell for cell in column.filled if not is_blank(cell)]
+        if len(cells) < 2 or (stated and name not in stated):
+            continue
+        for attribute in attributes:
+            found = _joined(reading, name, cells, attribute)
+            if found:
+                distinct = len(cells) / max(reading.table.frame.height, 1)
+                rank = (round(found.reached, 1), distinct, found.attribute.endswith(name))
+                if best is None or rank > best[0]:
+                    best = rank, found
+    return best[1] if best else None
+
+
+def _joined(reading: TableReading, name: str, cells: Sequence[str], attribute: Attribute) -> Join | None:
+    held = set(attribute.values.values())
+    if len(held) < 2:
+        return None
+    for how, form in _FORMS:
+        forms = {form(cell) for cell in cells} - {""}
+        keys = {form(value) for value in held} - {""}
+        if len(forms) < ENOUGH * len(cells) or len(keys) < ENOUGH * len(held):
+            continue
+        met = forms & keys
+        if len(met) < 2 or max(len(met) / len(forms), len(met) / len(keys)) < ENOUGH:
+            continue
+        if len(cells) < 0.05 * reading.table.frame.height:
+            continue  # a few words that repeat, such as sexes, are no key
+        rows = defaultdict(list)
+        for row, cell in enumerate(reading.table.frame[name].to_list()):
+            if (key := form(cell)) in met:
+                rows[key].append(row)
+        by_image = {path: tuple(rows[key]) for path, value in attribute.values.items() if (key := form(value)) in met}
+        missing = tuple(cell for cell in cells if form(cell) not in met)
+        return Join(name, attribute.name + how, by_image, missing, len(met) / len(keys))
+    return None

@@ -1,0 +1,184 @@
+"""Interpret words of folders, file names, columns and cells by the lexicon `data/reading_words.toml`.
+
+Words are compared by `key`: accents, case, separators and CamelCase do not count. A word that the lexicon does not hold is
+unknown, and what an unknown word means is never guessed here.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+import unicodedata
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from hilum.vocabulary import LOCAL, concept_for, concepts
+
+NORMAL, FINDING, ABSENT, UNCERTAIN = "normal", "finding", "absent", "uncertain"
+MISSING, UNUSABLE = "missing", "unusable"
+ABNORMALITY = "abnormality"
+PARTS = ("train", "tune", "test")
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_SIGNED = re.compile(r"(.*[^\W_])\s*\(?([+-])\)?")
+_PLAIN = str.maketrans({"ß": "ss", "ø": "o", "ł": "l", "Ł": "L", "Ø": "O", "æ": "ae", "œ": "oe"})
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What a label word says: `kind` is one of the constants above; `concept` where it is about one finding."""
+
+    kind: str
+    concept: str | None = None
+
+
+@cache
+def spaced(word: str) -> str:
+    """Reduce a word to lower-case ASCII letters and digits with single spaces between its parts."""
+    plain = unicodedata.normalize("NFKD", _CAMEL.sub(" ", word.translate(_PLAIN)))
+    kept = "".join(letter for letter in plain if not unicodedata.combining(letter)).casefold()
+    return re.sub(r"[\W_]+", " ", kept).strip()
+
+
+def key(word: str) -> str:
+    """Reduce a word to what is compared: `spaced` without its spaces."""
+    return spaced(word).replace(" ", "")
+
+
+@cache
+def _sections() -> dict[str, Any]:
+    text = resources.files("hilum").joinpath("data/reading_words.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)
+
+
+@cache
+def words(section: str, name: str) -> frozenset[str]:
+    """Return the keys of all words under `[section] name`."""
+    return frozenset(key(word) for word in _sections()[section][name])
+
+
+def among(word: str, section: str, *names: str) -> bool:
+    """Tell whether a word stands under one of `names` of a section."""
+    return any(key(word) in words(section, name) for name in names)
+
+
+@cache
+def _concepts() -> dict[str, str]:
+    listed = {key(word): concept for concept, spelt in _sections()["terms"].items() for word in spelt}
+    names = {key(word): concept.id for concept in reversed(concepts().values()) for word in (concept.name, concept.id)}
+    return {**listed, **names}
+
+
+@cache
+def concept_of(word: str) -> str | None:
+    """Return the vocabulary's concept that a word names, or None for a word that is not known."""
+    return _concepts().get(key(word))
+
+
+def local(word: str) -> str:
+    """Return the concept id of a user's own word: the vocabulary's where it has the word, else a local one."""
+    found = concept_of(word) or concept_for(word)
+    return found if found != LOCAL else f"{LOCAL}{re.sub(r'[^0-9a-z]+', '-', ascii(word)).strip('-') or 'finding'}"
+
+
+@cache
+def meaning(word: str) -> Meaning | None:
+    """Interpret a word of a label: of a class folder, of a cell, or of a piece of a cell. None: the word is not known.
+
+    Compositions are understood as well: "no pneumonia", "COVID_neg", "TB patients", "suspected tuberculosis".
+    """
+    if signed := _SIGNED.fullmatch(word.strip()):  # "TB+", "COVID (-)"
+        found = meaning(signed[1])
+        kind = FINDING if signed[2] == "+" else ABSENT
+        return _stated(kind, found.concept) if found and found.kind == FINDING else None
+    compact = key(word)
+    if compact in words("labels", "missing") or not compact:
+        return Meaning(MISSING)
+    if concept := _concepts().get(compact):
+        return Meaning(FINDING, concept)
+    for kind in (NORMAL, UNCERTAIN, UNUSABLE):
+        if compact in words("labels", kind):
+            return Meaning(kind)
+    if compact in words("labels", "abnormal"):
+        return Meaning(FINDING, ABNORMALITY)
+    return _composed(tuple(_tokens(word)))
+
+
+def _tokens(word: str) -> list[str]:
+    return spaced(word).split()
+
+
+def _composed(tokens: tuple[str, ...]) -> Meaning | None:
+    """Interpret a composition by peeling negators, affirmers, hedges and fillers off both ends."""
+    kind = FINDING
+    peelers = ((ABSENT, "negators"), (FINDING, "affirmers"), (UNCERTAIN, "hedges"), (None, "fillers"))
+    while len(tokens) > 1:
+        for end in (0, -1):
+            said = next((name for name, group in peelers if tokens[end] in words("labels", group)), "")
+            if said != "":
+                kind = said or kind
+                tokens = tokens[1:] if end == 0 else tokens[:-1]
+                break
+        else:
+            if not tokens[-1].isdigit():
+                return None
+            tokens = tokens[:-1]
+        found = meaning(" ".join(tokens)) if tokens else None
+        if found and found.kind == FINDING:
+            return _stated(kind, found.concept)
+        if found and found.kind == NORMAL and kind == FINDING:
+            return found
+        if found and found.kind == NORMAL and kind == ABSENT:
+            return Meaning(FINDING, ABNORMALITY)
+    return None
+
+
+def _stated(kind: str, concept: str | None) -> Meaning:
+    """Return what a kind says of a finding; of "abnormality" the absence is the healthy state."""
+    if kind == ABSENT and concept == ABNORMALITY:
+        return Meaning(NORMAL)
+    return Meaning(kind, concept)
+
+
+def published() -> list[dict[str, Any]]:
+    """Return the published tables whose columns alone do not name their finding."""
+    return _sections()["published"]
+
+
+@cache
+def state_of(cell: str) -> int | None:
+    """Return 1, 0 or -1 for a cell that says present, absent or uncertain of its column's finding; None for another word."""
+    plain = cell.strip().casefold()
+    for state, name in ((1, "present"), (0, "absent"), (-1, "uncertain")):
+        if plain in _sections()["states"][name]:
+            return state
+    return None
+
+
+@cache
+def part_of(word: str) -> str | None:
+    """Return train, tune or test for a word that names a part of a split."""
+    compact = key(word)
+    return next((part for part in PARTS if compact in words("folders", f"part_{part}")), None)
+
+
+@cache
+def sex_of(word: str) -> str | None:
+    """Return female, male or other for a word or letter."""
+    compact = key(word)
+    return next((sex for sex in ("female", "male", "other") if compact in words("sex", sex)), None)
+
+
+@cache
+def column_roles(name: str) -> tuple[str, ...]:
+    """Return the roles that a column of this name may have, by the lexicon, the likeliest first."""
+    compact = key(name)
+    return tuple(role for role in _sections()["columns"] if compact in words("columns", role))
+
+
+@cache
+def view_of(word: str) -> str | None:
+    """Return PA, AP, LATERAL or FRONTAL (either of the first two) for a word that names a view."""
+    compact = key(word)
+    return next((view for view in _sections()["views"] if compact in words("views", view)), None)

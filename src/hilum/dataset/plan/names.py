@@ -1,0 +1,101 @@
+"""Read what the names of image files say where nothing else does: patient, view, and a finding that every name begins with."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hilum.dataset.plan import lexicon
+from hilum.dataset.plan.evidence import CERTAIN, LIKELY, Evidence
+from hilum.dataset.plan.inventory import File
+from hilum.dataset.plan.lexicon import FINDING, MISSING, UNUSABLE
+
+_PART = re.compile(r"[^\W\d_]+|\d+")
+_NIH = r"^(?P<patient>\d{8})_\d{3}$"
+_PAIRED = re.compile(r"(?P<first>\w*?\d+)[-_. ](?P<second>[^\W_]{1,3})")
+
+
+@dataclass(frozen=True)
+class NamedPatients:
+    """A pattern with a group `patient` that finds the patient in every name."""
+
+    pattern: str
+    why: str
+    certainty: str
+
+
+def patients(files: Sequence[File], evidence: Evidence) -> NamedPatients | None:
+    """Find a pattern for patients that every file's name follows; a mere habit of numbers is offered, not taken."""
+    stems = [file.stem for file in files]
+    if not stems:
+        return None
+    if all(re.fullmatch(_NIH, stem) for stem in stems):
+        return NamedPatients(_NIH, "names are those of ChestX-ray14: patient, then number of the image", CERTAIN)
+    words = "|".join(sorted((word for word in lexicon.words("folders", "patient") if len(word) > 1), key=len, reverse=True))
+    for pattern in (
+        rf"(?i)(?:^|[^a-z])(?P<patient>(?:{words})[-_ ]?[0-9]+[a-z]?)(?![0-9a-z])",
+        r"(?:^|[^A-Za-z])(?P<patient>[Pp][-_ ]?[0-9]{2,})(?![0-9])",
+    ):
+        found = [re.search(pattern, stem) for stem in stems]
+        if all(found):
+            return NamedPatients(pattern, f"every name says the patient, as '{found[0]['patient']}' in '{stems[0]}'", LIKELY)
+    _offer(stems, evidence)
+    return None
+
+
+def _offer(stems: Sequence[str], evidence: Evidence) -> None:
+    """Report names whose first part repeats as if it were a patient's number."""
+    found = [_PAIRED.fullmatch(stem) for stem in stems]
+    firsts = Counter(match["first"] for match in found if match)
+    repeated = [first for first, often in firsts.items() if often > 1]
+    if len(stems) == sum(map(bool, found)) and len(repeated) * 2 > len(firsts) > 1:
+        example = next(match for match in found if match and match["first"] == repeated[0])
+        reason = (
+            f"names such as '{example[0]}' repeat '{example['first']}': if that is the patient, add to hilum.toml: "
+            "patient_pattern = '^(?P<patient>[^/]*?[0-9]+)[-_. ][^/]*$'"
+        )
+        evidence.set_aside("cell", [example[0]], reason, "warning")
+
+
+def search(pattern: str, file: File) -> re.Match[str] | None:
+    """Find a pattern in a file's path, else in its name, else in its stem."""
+    places = (file.path, file.path.rpartition("/")[2], file.stem)
+    return next((found for place in places if (found := re.search(pattern, place))), None)
+
+
+def views(files: Sequence[File]) -> dict[str, str]:
+    """Return the view by path where a part of the name says exactly one: "view1_frontal", "case-17_lat", "P012_PA"."""
+    found = {}
+    for file in files:
+        parts = [part for part in re.split(r"[\W\d_]+", file.stem) if len(part) > 1]
+        said = {view for part in parts if (view := lexicon.view_of(part))}
+        if len(said) == 1:
+            found[file.path] = said.pop()
+    return found
+
+
+def labels(files: Sequence[File]) -> dict[str, str]:
+    """Return the label word by path where every name begins with one, and these are several: "COVID-1", "normal_002"."""
+    found = {}
+    for file in files:
+        if not (word := _label(file.stem)):
+            return {}
+        found[file.path] = word
+    kinds = defaultdict(int)
+    for word in found.values():
+        kinds[lexicon.meaning(word)] += 1
+    return found if len(kinds) > 1 else {}
+
+
+def _label(stem: str) -> str | None:
+    """Return the longest run of words at the beginning of a name that the lexicon knows as a label."""
+    head = re.match(r"[^\d]*(?:covid[-_ ]?19[-_ ]?)?", stem, re.IGNORECASE)
+    parts = [part for part in re.split(r"[\W_]+", head[0] if head else "") if part]
+    for last in range(len(parts), 0, -1):
+        word = " ".join(parts[:last])
+        meaning = lexicon.meaning(word)
+        if meaning and meaning.kind not in (MISSING, UNUSABLE) and not (meaning.kind == FINDING and len(word) < 2):
+            return word
+    return None

@@ -1,0 +1,306 @@
+"""Turn an understood folder into rows of the manifest: one an image, with its facts, labels and shapes, and remarks on all that is odd."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hilum.dataset.plan import boxes, cells, columns, labels, lexicon, names, statements
+from hilum.dataset.plan.columns import TableReading
+from hilum.dataset.plan.evidence import SetAside, shown
+from hilum.dataset.plan.inventory import File
+from hilum.dataset.plan.reading import FOLDERS, NAMES, Reading, source_of
+from hilum.dataset.plan.statements import Statement
+from hilum.manifest import DROPPED, Drawn, Remark, Row
+from hilum.vocabulary import State
+
+_VIEWS = ("PA", "AP", "LATERAL", "FRONTAL")  # the first one that a row names counts: FRONTAL is either of two
+_FACTS = ("patient", "study", "view", "sex", "age", "birth_date", "birth_year", "study_date", "part", "reading", "source", "body_part", "modality", "laterality", "height", "width")
+
+
+@dataclass
+class _Gathered:
+    """What tables say of the images: facts, statements and boxes by path, and what is wrong with cells."""
+
+    facts: dict[str, dict[str, list[str]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))
+    statements: dict[str, list[Statement]] = field(default_factory=lambda: defaultdict(list))
+    words: dict[tuple[str, str], dict[str, list[str]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))  # by image and column, then reader
+    drawn: dict[str, list[Drawn]] = field(default_factory=lambda: defaultdict(list))
+    remarks: list[Remark] = field(default_factory=list)
+    odd: Counter[tuple[str, str]] = field(default_factory=Counter)  # cells that a fact's column should not hold
+    dropped: Counter[str] = field(default_factory=Counter)
+
+    def remark(self, path: str, rule: str, message: str, severity: str = "warning") -> None:
+        self.remarks.append(Remark(path, severity, rule, message))
+
+
+def rows(reading: Reading) -> Iterator[Row | Remark]:
+    """Yield a remark on everything odd, then a row for each image. The reading must be settled."""
+    gathered = _Gathered()
+    for table in reading.tables:
+        _gather(reading, table, gathered)
+    boxes.from_coco(reading, gathered)
+    _of_folders_and_names(reading, gathered)
+    made = [_row(reading, file, gathered) for file in reading.images]
+    yield from _unique_names(made, gathered)
+    yield from _remarks(reading, gathered)
+
+
+# --------------------------------------------------------------------------------------------------------------------------- tables
+
+
+def _gather(reading: Reading, table: TableReading, gathered: _Gathered) -> None:
+    rows = _rows_of(table)
+    if not rows:
+        return
+    cells_of = {name: table.table.frame[name].to_list() for name in table.columns}
+    facts = [(role, name) for role in _FACTS for name in table.named(role)]
+    reader = table.first("reader")
+    for path, numbers in rows.items():
+        for number in numbers:
+            for role, name in facts:
+                cell = cells_of[name][number]
+                if not columns.is_blank(cell):
+                    gathered.facts[path][role].append(cell if role != "age" else f"{cell}\0{name}")
+            who = cells_of[reader][number] if reader else ""
+            _gather_labels(reading, table, number, path, who, cells_of, gathered)
+    for path in rows:
+        _gather_implied(reading, table, path, gathered)
+    boxes.from_table(reading, table, rows, gathered)
+
+
+def _rows_of(table: TableReading) -> dict[str, list[int]]:
+    """Return the table's rows by image path."""
+    if table.match is None:
+        return {path: list(numbers) for path, numbers in table.key_rows.items()}
+    found: dict[str, list[int]] = defaultdict(list)
+    for number, cell in enumerate(table.table.frame[table.image].to_list()):
+        if path := table.match.files.get(cell):
+            found[path].append(number)
+    return found
+
+
+def _gather_labels(reading: Reading, table: TableReading, number: int, path: str, who: str, cells_of: dict[str, list[str]], gathered: _Gathered) -> None:
+    where = f"{table.table.name} line {table.table.line_of(number)}"
+    for name in table.columns:
+        source = source_of(table, name)
+        if vocabulary := reading.vocabularies.get(source):
+            words = vocabulary.words(cells_of[name][number])
+            said, conflict = statements.of_words(vocabulary, words, f"{where}, column {name}", "column", who)
+            gathered.statements[path] += said
+            gathered.words[path, source][who] += words
+            gathered.dropped.update(statements.unusable(vocabulary, words))
+            if conflict:
+                gathered.remark(path, "label-conflict", conflict)
+        elif source in reading.findings:
+            state = reading.findings[source].get(cells_of[name][number])
+            if concept := reading.concepts[source]:
+                gathered.statements[path] += statements.of_state(state, concept, name, f"{where}, column {name}", who)
+    _gather_healthy(reading, table, number, path, who, cells_of, where, gathered)
+
+
+def _gather_healthy(reading: Reading, table: TableReading, number: int, path: str, who: str, cells_of: dict[str, list[str]], where: str, gathered: _Gathered) -> None:
+    """A column of the healthy ("No Finding") that is present denies the findings beside it whose cells are blank."""
+    healthy = [name for name in table.columns if reading.concepts.get(source_of(table, name), "") is None]
+    for name in healthy:
+        if reading.findings[source_of(table, name)].get(cells_of[name][number]) != State.PRESENT:
+            continue
+        for other in table.columns:
+            source = source_of(table, other)
+            concept = reading.concepts.get(source)
+            if concept and concept not in statements.DEVICES and reading.findings[source].get(cells_of[other][number]) is None:
+                gathered.statements[path].append(Statement(concept, State.ABSENT, other, f"{where}, column {name}", statements.NOT_LISTED, who, True))
+
+
+def _gather_implied(reading: Reading, table: TableReading, path: str, gathered: _Gathered) -> None:
+    """Add what silence implies: findings of a column of labels that the image's cells do not name, and blanks that mean absent."""
+    if reading.settings.unlisted == "not mentioned":
+        return
+    for name in table.columns:
+        source = source_of(table, name)
+        if not (vocabulary := reading.vocabularies.get(source)):
+            continue
+        for who, words in gathered.words[path, source].items():
+            said = [it for it in gathered.statements[path] if it.reader == who and it.source.endswith(f"column {name}") and not it.implied]
+            gathered.statements[path] += statements.implied(vocabulary, said, words)
+
+
+# --------------------------------------------------------------------------------------------------------------- folders and names
+
+
+def _of_folders_and_names(reading: Reading, gathered: _Gathered) -> None:
+    for source, rule, word_of in (
+        (FOLDERS, "folder", lambda file: reading.folders.value(file.path, "label")),
+        (NAMES, "file name", lambda file: reading.name_labels.get(file.path)),
+    ):
+        vocabulary = reading.vocabularies.get(source)
+        for file in reading.images if vocabulary else ():
+            if (word := word_of(file)) is None:
+                continue
+            words = vocabulary.words(word)
+            said, _ = statements.of_words(vocabulary, words, f"{rule} {word}", rule)
+            gathered.dropped.update(statements.unusable(vocabulary, words))
+            more = statements.implied(vocabulary, said, words) if reading.settings.unlisted != "not mentioned" else []
+            gathered.statements[file.path] += said + more
+
+
+# ----------------------------------------------------------------------------------------------------------------------------- rows
+
+
+def _row(reading: Reading, file: File, gathered: _Gathered) -> Row:
+    path, facts = file.path, gathered.facts.get(file.path, {})
+    header = reading.headers.get(path)
+    settled, conflicts = statements.settle(gathered.statements.get(path, ()))
+    for conflict in conflicts:
+        gathered.remark(path, "label-conflict", conflict)
+    masks = reading.masks.of.get(path, {})
+    folder = f"{file.folder}/" if file.folder else ""
+    spacing = header.spacing_mm if header and header.spacing_mm else (None, None)
+    return Row(
+        image=path, name=folder + file.stem, patient=_patient(reading, file, facts, gathered),
+        source=_one("source", path, facts, gathered) or reading.folders.value(path, "source"), labels=settled,
+        lung_mask=masks.get("lungs"), right_lung_mask=masks.get("right"), left_lung_mask=masks.get("left"),
+        given_part=_part(reading, path, facts, gathered),
+        sex=_parsed("sex", lexicon.sex_of, path, facts, gathered) or (header.sex if header else None),
+        age_years=_age(path, facts, gathered, header), view=_view(reading, path, facts, gathered),
+        reading=_one("reading", path, facts, gathered),
+        study=_one("study", path, facts, gathered) or (header.study if header else None) or reading.folders.value(path, "study"),
+        stated_height=_whole("height", path, facts, gathered), stated_width=_whole("width", path, facts, gathered),
+        row_spacing_mm=spacing[0], column_spacing_mm=spacing[1], drawn=tuple(gathered.drawn.get(path, ())),
+    )  # fmt: skip
+
+
+def _patient(reading: Reading, file: File, facts: dict[str, list[str]], gathered: _Gathered) -> str:
+    """Return the patient: by hilum.toml, column, header, folder, or name of the file; else the study's, else the image's own."""
+    if reading.settings.patient_pattern:
+        if found := names.search(reading.settings.patient_pattern, file):
+            return found["patient"] or file.path
+        gathered.remark(file.path, "no-patient", f"patient_pattern '{reading.settings.patient_pattern}' finds no patient in '{file.path}'")
+    if stated := _one("patient", file.path, facts, gathered):
+        return stated
+    header = reading.headers.get(file.path)
+    if header and header.patient and header.patient != reading.nobody:
+        return header.patient
+    if folder := reading.folders.value(file.path, "patient"):
+        return folder
+    if reading.name_patients and (found := names.search(reading.name_patients.pattern, file)):
+        return found["patient"]
+    if header and header.study:
+        return f"study {header.study}"
+    folder = f"{file.folder}/" if file.folder else ""
+    return folder + file.stem
+
+
+def _one(role: str, path: str, facts: dict[str, list[str]], gathered: _Gathered) -> str | None:
+    """Return the one thing that an image's rows say; where they differ the first is taken, and that is reported."""
+    said = list(dict.fromkeys(facts.get(role, ())))
+    if len(said) > 1:
+        gathered.remark(path, "fact-conflict", f"its rows say {role} {' and '.join(said[:3])}: {said[0]} is taken")
+    return said[0] if said else None
+
+
+def _parsed(role: str, parse: Any, path: str, facts: dict[str, list[str]], gathered: _Gathered) -> Any:
+    cell = _one(role, path, facts, gathered)
+    if cell is None:
+        return None
+    value = parse(cell)
+    if value is None:
+        gathered.odd[role, cell] += 1
+    return value
+
+
+def _whole(role: str, path: str, facts: dict[str, list[str]], gathered: _Gathered) -> int | None:
+    value = _parsed(role, cells.number, path, facts, gathered)
+    return int(value) if value is not None and value.is_integer() and value > 0 else None
+
+
+def _part(reading: Reading, path: str, facts: dict[str, list[str]], gathered: _Gathered) -> str | None:
+    if stated := _parsed("part", lexicon.part_of, path, facts, gathered):
+        return stated
+    if name := reading.folders.value(path, "part"):
+        return lexicon.part_of(name)
+    return reading.table_parts.get(path)
+
+
+def _age(path: str, facts: dict[str, list[str]], gathered: _Gathered, header: Any) -> float | None:
+    """Return the age: as a column states it, else between birth and study, else the header's."""
+    if facts.get("age"):
+        cell, _, column = facts["age"][0].partition("\0")
+        if len({one.partition("\0")[0] for one in facts["age"]}) > 1:
+            gathered.remark(path, "fact-conflict", f"its rows say age {shown([one.partition(chr(0))[0] for one in facts['age']])}: {cell} is taken")
+        years = cells.age_years(cell, cells.age_unit(column))
+        if years is None:
+            gathered.odd["age", cell] += 1
+        return years
+    birth, study = (_parsed(role, cells.day, path, facts, gathered) for role in ("birth_date", "study_date"))
+    if (years := cells.years_between(birth, study)) is not None:
+        return years
+    if (year := _one("birth_year", path, facts, gathered)) and study:
+        return float(study.year - int(year)) if 0 <= study.year - int(year) <= cells.OLDEST_YEARS else None
+    return header.age_years if header else None
+
+
+def _view(reading: Reading, path: str, facts: dict[str, list[str]], gathered: _Gathered) -> str | None:
+    """Return PA, AP or LATERAL: by column, else header, else folder or file name; "frontal" alone does not say which of two."""
+    said = set()
+    for cell in dict.fromkeys(facts.get("view", ())):
+        view = columns.view_of(cell)
+        if view is None:
+            gathered.odd["view", cell] += 1
+        said.add(view)
+    header = reading.headers.get(path)
+    if not said - {None, "FRONTAL"} and header and header.view:
+        said.add(header.view)
+    if not said:
+        folder = reading.folders.value(path, "view")
+        said = {lexicon.view_of(folder) if folder else reading.name_views.get(path)}
+    view = next((view for view in _VIEWS if view in said), None)
+    return None if view == "FRONTAL" else view
+
+
+# -------------------------------------------------------------------------------------------------------------------------- remarks
+
+
+def _unique_names(made: Sequence[Row], gathered: _Gathered) -> Iterator[Row]:
+    """Yield the rows; where a name stands twice (a.png and a.jpg) each keeps its ending."""
+    from dataclasses import replace
+
+    often = Counter(row.name for row in made)
+    for row in made:
+        yield replace(row, name=row.image) if often[row.name] > 1 else row
+
+
+def _remarks(reading: Reading, gathered: _Gathered) -> Iterator[Remark]:
+    yield from gathered.remarks
+    for aside in reading.evidence.aside:
+        yield from _remarks_of(aside)
+    for (role, cell), count in sorted(gathered.odd.items()):
+        yield Remark(".", "warning", "cell-not-understood", f"{role} '{cell}' of {count} images is not understood: left empty")
+    for word, count in sorted(gathered.dropped.items()):
+        yield Remark(".", "info", "word-dropped", f"'{word}' of {count} images says nothing of findings: it is dropped")
+    for table in reading.tables:
+        for remark in table.table.remarks:
+            yield Remark(table.table.name, "info", "table-form", remark)
+    if not any(it.what == "patients" and not it.value.startswith("every image") for it in reading.evidence.decisions):
+        yield Remark(".", "warning", "no-patients", "nothing names the patients: every image is taken for a patient of its own")
+    elif any(it.what == "patients" and it.value == "by folder" for it in reading.evidence.decisions):
+        people = len({reading.folders.value(file.path, "patient") for file in reading.images} - {None})
+        yield Remark(".", "warning", "folders-as-patients", f"its {people} numbered folders are taken for patients")
+
+
+_RULES = {"file": DROPPED, "table": "table-unused", "column": "column-unused", "row": "row-unused", "cell": "cell-unused"}
+
+
+def _remarks_of(aside: SetAside) -> Iterator[Remark]:
+    """Yield a remark a file, and one for each group of columns, rows or cells."""
+    if aside.kind == "file":
+        rule = "mask-orphan" if "is a mask, but" in aside.reason else DROPPED
+        yield from (Remark(name, aside.severity, rule, aside.reason) for name in aside.names)
+    elif aside.kind == "column":
+        table, _, column = aside.names[0].partition(": ")
+        yield Remark(table, aside.severity, _RULES[aside.kind], f"column '{column}' is not used: {aside.reason}")
+    else:
+        table = aside.names[0].partition(": ")[0] if ": " in aside.names[0] else aside.names[0]
+        yield Remark(table, aside.severity, _RULES[aside.kind], f"{aside.count}: {shown(aside.names)} {aside.reason}")
