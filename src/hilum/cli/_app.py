@@ -75,7 +75,9 @@ def chain_of(recipe: Recipe, run: Run, until: str, as_json: bool) -> dict[str, A
     for done in chain.perform(run, recipe, printed.watch, until=until):
         told[done.step] = done.summary
         state = "kept" if done.kept else f"{done.seconds:.1f} s"
-        typer.echo(f"{done.step:9} {state:>8}  {printed.line(done.summary)}", err=as_json)
+        plan = done.summary.get(chain.PLAN, [])
+        summary = {key: value for key, value in done.summary.items() if key != chain.PLAN}
+        typer.echo("\n".join([*plan, f"{done.step:9} {state:>8}  {printed.line(summary)}"]), err=as_json)
     return told
 
 

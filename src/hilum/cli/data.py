@@ -38,6 +38,27 @@ def labels(
     typer.echo(json.dumps(table.to_dicts(), indent=1) if as_json else printed.columns(table))
 
 
+@app.command(epilog="Examples: hilum describe data/chest; hilum describe data/chest --toml > data/chest/hilum.toml")
+def describe(
+    folder: Annotated[Path, typer.Argument(help="A folder of radiographs.", show_default=False)],
+    toml: Annotated[bool, typer.Option("--toml", help="Print it as a complete hilum.toml, to edit and to put into the folder.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Tell how a folder would be read: what each file, column and word is taken for, why, and what is not used. Writes nothing."""
+    from hilum.steps import ingest as step
+
+    told = step.describe_folder(folder)
+    if toml:
+        typer.echo(told.toml, nl=False)
+    elif as_json:
+        typer.echo(json.dumps({**told.account.as_dict(), "questions": list(told.questions)}, indent=1))
+    else:
+        typer.echo(told.screen)
+    if told.refusal and not toml:
+        typer.echo(f"hilum: {told.refusal}", err=True)
+        raise typer.Exit(1)
+
+
 @app.command(epilog="Example: hilum merge data/montgomery data/shenzhen --to runs/both")
 def merge(
     folders: Annotated[list[Path], typer.Argument(help="Folders of radiographs, in any order.", show_default=False)],

@@ -1,10 +1,15 @@
 """TEMP stub."""
 from __future__ import annotations
-import csv, io
+
+import csv
+import io
 from dataclasses import dataclass
 from pathlib import Path
+
 import polars as pl
+
 from hilum.errors import BadData
+
 KINDS=("csv","tsv","xlsx","parquet","jsonl","json")
 def kind(path, head):
     e=Path(path).suffix.lower()

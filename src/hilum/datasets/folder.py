@@ -42,8 +42,10 @@ from pathlib import Path
 import numpy as np
 
 from hilum import phantom, store
-from hilum.dataset.plan import describe, reading
+from hilum.dataset.plan import describe
 from hilum.dataset.plan import rows as plan_rows
+from hilum.dataset.plan import understand as plan
+from hilum.dataset.plan.reading import Reading
 from hilum.errors import BadData, NotFound
 from hilum.files import raster
 from hilum.manifest import Remark, Row
@@ -61,14 +63,19 @@ def detect(root: Path) -> bool:
     return True
 
 
+def understand(root: Path) -> Reading:
+    """Work out what the folder means. Raises `NotFound` where it holds no radiograph, `BadData` with the lines to add where a question is open."""
+    reading = plan.understand(root)
+    if not reading.images:
+        raise NotFound(describe.nothing(reading))
+    if reading.evidence.questions:
+        raise BadData(describe.refusal(reading))
+    return reading
+
+
 def rows(root: Path) -> Iterator[Row | Remark]:
-    """Yield what the folder holds as it is understood. Raises `BadData` with the lines to add where the evidence leaves a question."""
-    understood = reading.understand(root)
-    if not understood.images:
-        raise NotFound(describe.nothing(understood))
-    if understood.evidence.questions:
-        raise BadData(describe.refusal(understood))
-    yield from plan_rows.rows(understood)
+    """Yield what the folder holds, as it is understood."""
+    yield from plan_rows.rows(understand(root))
 
 
 def example(root: Path, *, images: int = 12, seed: int = 0) -> None:

@@ -40,7 +40,7 @@ import numpy as np
 
 from hilum import phantom, shapes, store
 from hilum.errors import BadData
-from hilum.files import raster, text
+from hilum.files import opened, raster, text
 from hilum.manifest import DROPPED, Drawn, Label, Remark, Row
 from hilum.shelf import Card
 from hilum.vocabulary import State
@@ -171,6 +171,7 @@ class _Told:
 
     def words(self, path: Path) -> str:
         if path.suffix == ".gz":
+            opened.note(path)
             try:
                 return gzip.decompress(path.read_bytes()).decode("utf-8-sig")
             except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:

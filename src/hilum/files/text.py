@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hilum.files import opened
+
 
 def delimiter(words: str) -> str:
     """What parts the cells of a table: comma, semicolon or tab, whichever its first line holds most of."""
@@ -13,6 +15,7 @@ def delimiter(words: str) -> str:
 
 def read(path: Path) -> tuple[str, str | None]:
     """A file's words, and the name of the encoding they were taken for where that is not UTF-8."""
+    opened.note(path)
     data = path.read_bytes()
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return data.decode("utf-16", errors="replace"), "UTF-16"

@@ -26,6 +26,7 @@ STEPS = {
     "evaluate": evaluate,
     "report": report,
 }
+PLAN = ingest.SHORT  # of a summary: lines of their own, shown before it
 Watch = Callable[[str], AbstractContextManager[Progress]]
 
 

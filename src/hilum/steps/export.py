@@ -31,7 +31,7 @@ def _read(source: Path) -> tuple[Data, Manifest, pl.DataFrame | None]:
         run = Run(source)
         return run.recipe().data, Manifest.read(source), _split(run)
     data = Recipe.read(source).data if source.suffix == ".toml" else Data(folder=str(source.resolve()))
-    return data, ingest.read(data), None
+    return data, ingest.read(data)[0], None
 
 
 def _split(run: Run) -> pl.DataFrame | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,7 +12,13 @@ from typing import Any
 import polars as pl
 
 from hilum import corrections, lungs, shelf, store
+from hilum.dataset.plan import account, describe
+from hilum.dataset.plan import rows as plan_rows
+from hilum.dataset.plan import settings as hilum_toml
+from hilum.dataset.plan import understand as plan
+from hilum.dataset.plan.account import Account
 from hilum.errors import BadData, NotFound
+from hilum.files import opened
 from hilum.manifest import DROPPED, LABEL_COLUMNS, Label, Manifest, Remark, Row
 from hilum.recipe import Data, Recipe
 from hilum.run import Run
@@ -19,8 +26,10 @@ from hilum.steps import Progress, merge
 from hilum.vocabulary import concept_for
 
 FALLBACK = merge.OWN  # recognised only where no named set is
-OWN_LAYOUT = "hilum.toml"  # a folder that says itself how it is to be read is nobody else's
+OWN_LAYOUT = hilum_toml.FILE  # a folder that says itself how it is to be read is nobody else's
 MADE_UP = "MADE-UP.txt"  # lies in a folder whose pictures are invented, so that nobody takes figures from it for real
+PLAN = "plan.json"  # how the folders of a run were read
+SHORT = "read"  # of the summary: the plan in a few lines
 DEPTH = 2  # folders below the given one in which a release may lie, as unpacked archives have it
 
 
@@ -29,19 +38,58 @@ def ingest(folder: Path, dataset: str = "auto", patients: str = "") -> Manifest:
 
     Raises `NotFound` where there is no such folder or nothing in it, `BadData` where what is there cannot be a sound table.
     """
+    return accounted(folder, dataset, patients)[0]
+
+
+def accounted(folder: Path, dataset: str = "auto", patients: str = "") -> tuple[Manifest, Account]:
+    """Read `folder` as `ingest` does; also return how it was read, with every file used or named as unused."""
     if not folder.is_dir():
         raise NotFound(f"no folder at {folder}: give the folder that holds the radiographs")
     root, name = recognise(folder) if dataset == "auto" else (folder, dataset)
-    module = shelf.load("datasets", name)
-    rows, remarks = [], _made_up(root)
-    for item in module.rows(root.resolve(), **_reading_of_patients(module, name, patients)):
-        (rows if isinstance(item, Row) else remarks).append(item)
+    module, top = shelf.load("datasets", name), root.resolve()
+    with opened.recorded() as read:
+        understood = module.understand(top) if hasattr(module, "understand") else None
+        items = plan_rows.rows(understood) if understood else module.rows(top, **_reading_of_patients(module, name, patients))
+        items = [*_made_up(root), *items]
+        terms = module.terms(top) if hasattr(module, "terms") else module.TERMS
+    rows = [item for item in items if isinstance(item, Row)]
+    remarks = [item for item in items if isinstance(item, Remark)]
     if not rows:
         raise NotFound(f"{root} was read as {name}, but holds no pictures of its form:{_layout(module)}")
-    terms = module.terms(root.resolve()) if hasattr(module, "terms") else module.TERMS
     images, labels, shapes, joined = _tables(name, terms, rows)
     remarks += joined
-    return Manifest.of(root.resolve(), images, labels, [[r.path, r.severity, r.rule, r.message] for r in remarks], shapes)
+    manifest = Manifest.of(top, images, labels, [[r.path, r.severity, r.rule, r.message] for r in remarks], shapes)
+    title = module.CARD.title
+    return manifest, account.of_reading(understood, title) if understood else account.of_release(folder, root, name, title, items, read)
+
+
+@dataclass(frozen=True)
+class Described:
+    """How a folder would be read; `toml` is its complete hilum.toml, `refusal` what is still to be settled, or ""."""
+
+    account: Account
+    toml: str
+    questions: tuple[str, ...] = ()
+    refusal: str = ""
+
+    @property
+    def screen(self) -> str:
+        return describe.screen(self.account)
+
+
+def describe_folder(folder: Path) -> Described:
+    """Work out how a folder would be read, without reading it into a table. Raises `NotFound` where it holds no radiograph."""
+    if not folder.is_dir():
+        raise NotFound(f"no folder at {folder}: give the folder that holds the radiographs")
+    root, name = recognise(folder)
+    reading = plan.understand(root.resolve())
+    if name != FALLBACK:
+        return Described(accounted(folder)[1], describe.complete(reading))
+    if not reading.images:
+        raise NotFound(describe.nothing(reading))
+    found = account.of_reading(reading, shelf.load("datasets", name).CARD.title)
+    questions = tuple(question.text for question in reading.evidence.questions)
+    return Described(found, describe.complete(reading), questions, describe.refusal(reading) if questions else "")
 
 
 def example(dataset: str, folder: Path, *, images: int, seed: int) -> None:
@@ -56,13 +104,18 @@ def _made_up(root: Path) -> list[Remark]:
     return [Remark(MADE_UP, "info", "made-up", "every picture here is invented; no figure says anything about patients")] if (root / MADE_UP).exists() else []
 
 
-def read(data: Data) -> Manifest:
-    """The table of all folders that a recipe names, with its corrections made. Raises as `ingest`, `merge` and `corrections.apply` do."""
-    manifest = merge.merge([ingest(Path(folder), data.dataset, data.patients) for folder in data.folders])
+def read(data: Data) -> tuple[Manifest, list[Account]]:
+    """Read all folders that a recipe names into one table, with its corrections made, and how each was read.
+
+    Raises as `ingest`, `merge` and `corrections.apply` do.
+    """
+    found = [accounted(Path(folder), data.dataset, data.patients) for folder in data.folders]
+    manifest = merge.merge([one for one, _ in found])
+    accounts = [one for _, one in found]
     if not data.corrections:
-        return manifest
+        return manifest, accounts
     file = Path(data.corrections)
-    return corrections.apply(manifest, corrections.read(file), file.name)
+    return corrections.apply(manifest, corrections.read(file), file.name), accounts
 
 
 def recognise(folder: Path) -> tuple[Path, str]:
@@ -166,12 +219,18 @@ def made_from(run: Run, recipe: Recipe) -> None:
 
 
 def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], dict[str, Any]]:
-    manifest = read(recipe.data)
+    manifest, accounts = read(recipe.data)
+    store.write_json(run / PLAN, {"folders": [one.as_dict() for one in accounts]})
     manifest.write(run.folder)
     progress(1, 1)
     file = recipe.data.corrections
     made = {f"corrected by {Path(file).name}": corrections.counts(corrections.read(Path(file)))} if file else {}
-    return {"manifest.parquet": manifest.digest}, {**summary(manifest), **made}
+    return {"manifest.parquet": manifest.digest}, {**summary(manifest), **made, SHORT: [line for one in accounts for line in describe.short(one)]}
+
+
+def accounts(run: Run) -> list[Account]:
+    """Return how the folders of a finished ingest were read."""
+    return [Account.from_dict(one) for one in store.read_json(run / PLAN)["folders"]]
 
 
 def summary(manifest: Manifest) -> dict[str, Any]:

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
-from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
 
 from hilum.dataset.plan import folders, masks
 from hilum.dataset.plan import settings as hilum_toml
-from hilum.dataset.plan.evidence import shown
+from hilum.dataset.plan.account import Account
+from hilum.dataset.plan.columns import TableReading
+from hilum.dataset.plan.evidence import CERTAIN, SetAside
+from hilum.dataset.plan.lexicon import ABSENT, FINDING, MISSING, NORMAL, UNCERTAIN, UNUSABLE
 from hilum.dataset.plan.reading import Reading
+from hilum.dataset.plan.settings import Settings
+
+WIDTH = 12  # columns of the first word of a line
+COLUMNS = 120
+MOST_LINES = 14  # of what is not used; the plan that is kept with a run has all of it
 
 
 def refusal(reading: Reading) -> str:
@@ -40,3 +50,144 @@ def nothing(reading: Reading) -> str:
         f"{reading.root} holds no radiographs: got {held}{f' ({why})' if why else ''}; expected PNG, JPEG, TIFF, BMP, GIF or DICOM images, "
         "or one of the known data sets, which `hilum datasets` lists"
     )
+
+
+# --------------------------------------------------------------------------------------------------------------------------- screen
+
+
+def screen(account: Account) -> str:
+    """Return the whole plan for a terminal: roles with examples, decisions with evidence, and what is not used."""
+    lines = [f"{'folder':{WIDTH}}{account.folder}", f"{'read as':{WIDTH}}{account.dataset}: {account.title}", ""]
+    for role in account.roles:
+        lines.append(f"{role.role:{WIDTH}}{role.count:>7,}  {', '.join(role.examples)}{' …' if role.count > len(role.examples) else ''}")
+    lines.append("")
+    for decision in account.decisions:
+        sure = "" if decision.certainty == CERTAIN else f"  [{decision.certainty}]"
+        lines += _wrapped(decision.what, f"{decision.value}{sure}"), *_wrapped("", f"because {decision.evidence}").splitlines()
+    lines += ["", *_unused(account.aside)]
+    lines += [f"{'files':{WIDTH}}{account.files_met:,} met = {account.files_used:,} used + {account.files_named:,} not used, named above"]
+    return "\n".join(lines)
+
+
+def _wrapped(first: str, words: str) -> str:
+    """Return words in lines of at most `COLUMNS`, behind a first column."""
+    return textwrap.fill(words, COLUMNS, initial_indent=f"{first:{WIDTH}}", subsequent_indent=" " * WIDTH, break_long_words=False, break_on_hyphens=False)
+
+
+def short(account: Account) -> list[str]:
+    """Return the plan in a few lines, for the steps that read the folder."""
+    counts = ", ".join(f"{role.count:,} {role.role}" for role in account.roles) or "nothing"
+    decided = [f"{decision.what}: {decision.value}" for decision in account.decisions if decision.what != "data set"]
+    warned = [aside for aside in account.aside if aside.severity != "info"]
+    lines = [f"{account.folder}: {counts}; {account.files_named:,} files not used"]
+    lines += [f"  {line}" for line in decided]
+    return lines + [f"  not used: {_aside(aside)}" for aside in warned]
+
+
+def _unused(aside: tuple[SetAside, ...]) -> list[str]:
+    if not aside:
+        return []
+    order = sorted(aside, key=lambda one: (one.severity == "info", one.kind, -one.count))
+    lines = [_wrapped("not used" if place == 0 else "", _aside(one)) for place, one in enumerate(order[:MOST_LINES])]
+    if len(order) > MOST_LINES:
+        lines.append(f"{'':{WIDTH}}… and {len(order) - MOST_LINES} more kinds; `hilum describe --json` lists all")
+    return [*lines, ""]
+
+
+def _aside(one: SetAside) -> str:
+    kind = {"cell": "value"}.get(one.kind, one.kind)
+    mark = "" if one.severity == "info" else f" [{one.severity}]"
+    return f"{one.count:,} {kind}{'s' * (one.count != 1)}{mark}: {_names(one)}: {one.reason}"
+
+
+def _names(one: SetAside) -> str:
+    listed = ", ".join(one.names[:3])
+    return listed + (f" and {one.count - 3:,} more" if one.count > 3 else "")
+
+
+# ---------------------------------------------------------------------------------------------------------------------------- TOML
+
+
+def complete(reading: Reading) -> str:
+    """Return a hilum.toml that states everything that was decided; reading the folder with it gives the same table."""
+    head = "# How this folder is read: worked out by `hilum describe`. Change what is wrong; leave out what should be worked out again.\n"
+    answers = (question.answer for question in reading.evidence.questions)
+    return head + hilum_toml.to_toml(hilum_toml.merged(complete_settings(reading), answers), _COMMENTS)
+
+
+def complete_settings(reading: Reading) -> Settings:
+    """Return all decisions as settings."""
+    used = [table for table in reading.tables if table.match is not None or table.key is not None]
+    given = reading.settings
+    unused = [path for aside in reading.evidence.aside if aside.kind == "file" and "folder of which no table" in aside.reason for path in aside.names]
+    values: dict[str, Any] = {
+        "tables": tuple(dict.fromkeys([table.table.name.partition("#")[0] for table in used] + list(reading.coco))),
+        "unused": (*given.unused, *unused), "folders": folders.patterns(reading.folders, [file.path for file in reading.images]),
+        "patient_pattern": given.patient_pattern or (reading.name_patients.pattern if reading.name_patients else None),
+        **_columns(used), **masks.patterns(reading.masks), **_words(reading),
+    }  # fmt: skip
+    if reading.settings.masks is not None:
+        values |= {name: getattr(given, name) for name in ("masks", "right_masks", "left_masks", "other_masks")}
+    if values.get("patient"):
+        values["patient_pattern"] = None
+    return replace(given, **values)
+
+
+def _columns(used: list[TableReading]) -> dict[str, tuple[str, ...]]:
+    """Return column names by key; a name is qualified by its table where another used table has it in another role."""
+    roles: dict[str, set[str]] = {}
+    for table in used:
+        for name, column in table.columns.items():
+            roles.setdefault(name, set()).add(column.role)
+    found: dict[str, dict[str, None]] = {}
+    for table in used:
+        for name, column in table.columns.items():
+            key = _KEYS.get(column.role, column.role)
+            if key in hilum_toml.COLUMN_KEYS:
+                found.setdefault(key, {})[name if len(roles[name]) == 1 and ":" not in name else f"{table.table.name}:{name}"] = None
+    return {key: tuple(names) for key, names in found.items()}
+
+
+_KEYS = {
+    "unused": "unused_columns", "finding": "findings", "box_x": "box", "box_y": "box", "box_width": "box", "box_height": "box",
+    "box_x_end": "box", "box_y_end": "box",
+}  # fmt: skip
+
+
+def _words(reading: Reading) -> dict[str, Any]:
+    """Return what words mean, each as it stands in the folder."""
+    found: dict[str, dict[str, None]] = {name: dict.fromkeys(getattr(reading.settings, name)) for name in ("normal", "unlabelled", "drop", "present", "absent", "uncertain")}
+    terms: dict[str, str] = dict(reading.settings.terms)
+    separators = set()
+    for vocabulary in reading.vocabularies.values():
+        separators.add(vocabulary.separator)
+        for word, meaning in vocabulary.meanings.items():
+            if key := {NORMAL: "normal", MISSING: "unlabelled", UNUSABLE: "drop"}.get(meaning.kind):
+                found[key][word] = None
+            elif meaning.concept:
+                terms[word] = {FINDING: "", ABSENT: "no ", UNCERTAIN: "uncertain "}[meaning.kind] + meaning.concept
+    for source, states in reading.findings.items():
+        name = source.rpartition(":")[2]
+        if concept := reading.concepts[source]:
+            terms.setdefault(name, concept)
+        else:
+            found["normal"][name] = None
+        for cell, state in states.items():
+            if state is not None and cell and not _is_runs(reading, source):
+                found[{1: "present", 0: "absent", -1: "uncertain"}[state]][cell] = None
+    one = next(iter(separators)) if len(separators) == 1 else None
+    return {**{key: tuple(words) for key, words in found.items()}, "terms": terms, "separator": reading.settings.separator or one}
+
+
+def _is_runs(reading: Reading, source: str) -> bool:
+    return any(f"{table.table.name}:{name}" == source for table in reading.tables for name in table.named("run_lengths"))
+
+
+_COMMENTS = {
+    "tables": "the tables that are read", "unused": "files that are not part of the data", "image": "columns that name the image files",
+    "folders": "what the folders above an image are", "normal": "words that say that there is no finding",
+    "unlabelled": "words that say nothing", "drop": "words that are no finding", "masks": "masks of both lungs",
+    "other_masks": "masks of something else, not used", "unused_columns": "columns that are not used",
+    "findings": "columns of one finding each", "terms": "what words mean: a concept, or local:… for one of your own",
+    "separator": "between several words in a cell", "key": "columns that join tables",
+}  # fmt: skip

@@ -28,10 +28,11 @@ class SetAside:
     reason: str
     names: tuple[str, ...]
     severity: str = "info"
+    total: int | None = None  # where `names` holds the first ones only
 
     @property
     def count(self) -> int:
-        return len(self.names)
+        return len(self.names) if self.total is None else self.total
 
 
 @dataclass(frozen=True)

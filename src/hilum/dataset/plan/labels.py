@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from hilum.dataset.plan import lexicon
 from hilum.dataset.plan.evidence import LIKELY, Evidence, shown
-from hilum.dataset.plan.lexicon import ABSENT, FINDING, MISSING, NORMAL, UNUSABLE, Meaning
+from hilum.dataset.plan.lexicon import ABSENT, FINDING, MISSING, NORMAL, UNCERTAIN, UNUSABLE, Meaning
 from hilum.dataset.plan.settings import Settings
 
 SEPARATORS = ("|", ";", ",", "/", "+", "&")
@@ -51,7 +51,8 @@ def split(cell: str, separator: str | None, whole: Iterable[str] = ()) -> list[s
 def known(word: str, settings: Settings) -> Meaning | None:
     """Return a word's meaning by hilum.toml, else by the lexicon."""
     if word in settings.terms:
-        return Meaning(FINDING, settings.terms[word])
+        kind, _, concept = settings.terms[word].rpartition(" ")
+        return Meaning({"no": ABSENT, "uncertain": UNCERTAIN}.get(kind, FINDING), concept)
     for kind, words in ((NORMAL, settings.normal), (MISSING, settings.unlabelled), (UNUSABLE, settings.drop)):
         if word in words or word.casefold() in map(str.casefold, words):
             return Meaning(kind)

@@ -78,6 +78,9 @@ def find(files: Sequence[File], look: Look, settings: Settings, evidence: Eviden
         else:
             photos += others
     photos = sorted(photos, key=lambda file: file.path)
+    shared = frozenset(part for file in photos for part in _affix(file.stem))
+    for group in candidates:
+        group.role = _role(group, shared)
     if not photos and candidates and any(group.word != "strong" for group in candidates):
         return masks, sorted((file for group in candidates for file in group.files), key=lambda file: file.path)
     _pair_all(candidates, photos, budget, masks, evidence)
@@ -108,9 +111,7 @@ def _groups(files: Iterable[File]) -> list[_Group]:
     groups = [_Group(folder, affix, held) for (folder, _, affix), held in sorted(found.items(), key=lambda item: item[0])]
     for group in groups:
         said = [*group.folder.split("/"), *filter(None, group.affix)]
-        tokens = [token for name in said for token in (name, *_TOKEN.findall(lexicon.spaced(name)))]
-        group.word = next((kind for kind in ("strong", "weak") if any(lexicon.among(token, "masks", kind) for token in tokens)), "")
-        group.role = _role(group)
+        group.word = next((kind for kind in ("strong", "weak") if any(_has(name, kind) for name in said)), "")
     return groups
 
 
@@ -138,13 +139,24 @@ def _is_mask_word(word: str) -> bool:
     return lexicon.among(word, "masks", "strong", "weak", "lung", "right", "left", "other")
 
 
-def _role(group: _Group) -> str:
-    """Return lungs, right, left or other: what a group's words say that its masks show."""
-    words = [word for name in (*group.folder.split("/"), *group.affix) for word in (name, *lexicon.spaced(name).split())]
-    if any(lexicon.among(word, "masks", "other") for word in words) and not any(lexicon.among(word, "masks", "lung") for word in words):
+def _role(group: _Group, shared: frozenset[str]) -> str:
+    """Return lungs, right, left or other: what a group's words say that its masks show.
+
+    Folders above the first one with a mask's name say what the images show, not the masks; words of names that images share (`shared`)
+    likewise.
+    """
+    folders = group.folder.split("/")
+    first = next((at for at, name in enumerate(folders) if _has(name, "strong", "weak")), len(folders) - 1)
+    said = [*folders[first:], *(part for part in group.affix if part not in shared)]
+    if any(_has(name, "other") for name in said) and not any(_has(name, "lung") for name in said):
         return "other"
-    sides = {side for side in ("right", "left") if any(lexicon.among(word, "masks", side) for word in words)}
+    sides = {side for side in ("right", "left") if any(_has(name, side) for name in said)}
     return sides.pop() if len(sides) == 1 else "lungs"
+
+
+def _has(name: str, *kinds: str) -> bool:
+    """Tell whether a name, or one of its words, stands under one of the kinds of mask words."""
+    return any(lexicon.among(word, "masks", *kinds) for word in (name, *lexicon.spaced(name).split()))
 
 
 def _judged(group: _Group, budget: _Budget) -> tuple[list[File], list[File]]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hilum.dataset.plan import boxes, cells, columns, labels, lexicon, names, statements
+from hilum.dataset.plan import boxes, cells, columns, lexicon, names, statements
 from hilum.dataset.plan.columns import TableReading
 from hilum.dataset.plan.evidence import SetAside, shown
 from hilum.dataset.plan.inventory import File
@@ -95,8 +95,13 @@ def _gather_labels(reading: Reading, table: TableReading, number: int, path: str
             if conflict:
                 gathered.remark(path, "label-conflict", conflict)
         elif source in reading.findings:
-            state = reading.findings[source].get(cells_of[name][number])
-            if concept := reading.concepts[source]:
+            cell = cells_of[name][number]
+            state = reading.findings[source].get(cell)
+            concept = reading.concepts[source]
+            if concept and state is None and columns.is_blank(cell) and table.table.name in reading.blank_is_absent:
+                said = Statement(concept, State.ABSENT, name, f"{where}, column {name}", statements.NOT_LISTED, who, True)
+                gathered.statements[path].append(said)
+            elif concept:
                 gathered.statements[path] += statements.of_state(state, concept, name, f"{where}, column {name}", who)
     _gather_healthy(reading, table, number, path, who, cells_of, where, gathered)
 
@@ -299,8 +304,9 @@ def _remarks_of(aside: SetAside) -> Iterator[Remark]:
         rule = "mask-orphan" if "is a mask, but" in aside.reason else DROPPED
         yield from (Remark(name, aside.severity, rule, aside.reason) for name in aside.names)
     elif aside.kind == "column":
-        table, _, column = aside.names[0].partition(": ")
-        yield Remark(table, aside.severity, _RULES[aside.kind], f"column '{column}' is not used: {aside.reason}")
+        for name in aside.names:
+            table, _, column = name.partition(": ")
+            yield Remark(table, aside.severity, _RULES[aside.kind], f"column '{column}' is not used: {aside.reason}")
     else:
         table = aside.names[0].partition(": ")[0] if ": " in aside.names[0] else aside.names[0]
         yield Remark(table, aside.severity, _RULES[aside.kind], f"{aside.count}: {shown(aside.names)} {aside.reason}")

@@ -130,7 +130,8 @@ def _impossible(settings: Settings) -> list[str]:
     for name in ("blank", "unlisted"):
         if getattr(settings, name) not in (None, *BLANKS):
             faults.append(f"{name} must be one of {', '.join(BLANKS)}, got '{getattr(settings, name)}'")
-    for word, concept in settings.terms.items():
+    for word, meant in settings.terms.items():
+        concept = meant.removeprefix("no ").removeprefix("uncertain ")
         if concept not in concepts() and not concept.startswith(LOCAL):
             near = NotFound.named("concept", concept, concepts())
             faults.append(f"[terms] '{word}': {near}, or {LOCAL}… for one of your own")

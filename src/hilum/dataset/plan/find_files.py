@@ -1,0 +1,68 @@
+"""Sort the files of a folder: radiographs, masks, and what is neither."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from hilum.dataset.plan import inventory, masks
+from hilum.dataset.plan.inventory import File
+from hilum.dataset.plan.masks import Seen
+from hilum.dataset.plan.reading import Reading
+from hilum.errors import BadData
+from hilum.files import dicom
+
+
+def sort_files(reading: Reading) -> None:
+    """Divide the files: set aside what is none of the data, list DICOM objects, tell masks from radiographs."""
+    evidence, settings = reading.evidence, reading.settings
+    unused = [file for file in reading.files.files if matches(file.path, settings.unused)]
+    evidence.set_aside("file", [file.path for file in unused], "hilum.toml says that it is not used")
+    left_out = {file.path for file in unused}
+    kept = [file for file in reading.files.files if file.path not in left_out]
+    for kind, reason, severity in (
+        ("link", "is a link out of the folder or to a folder, which is not followed", "warning"),
+        ("special", "is a pipe, socket or device, which is not opened", "warning"),
+    ):
+        evidence.set_aside("file", [file.path for file in kept if file.kind == kind], reason, severity)
+    clutter = [file.path for file in kept if file.kind == "clutter"]
+    evidence.set_aside("file", clutter, "is hidden, or what a system left behind")
+    rasters = [file for file in kept if file.kind in inventory.RASTERS]
+    reading.masks, photos = masks.find(rasters, lambda path: look(reading.root / path), settings, evidence)
+    reading.images = sorted([*photos, *_radiographs(reading, kept)], key=lambda file: file.path)
+
+
+def matches(path: str, patterns: Sequence[str]) -> bool:
+    """Tell whether a path is one of the patterns, or lies in a folder that is."""
+    return any(fnmatchcase(path, pattern) or path.startswith(pattern.rstrip("/") + "/") for pattern in patterns)
+
+
+def look(path: Path) -> Seen:
+    """Tell by the pixels of one file whether it is a label image."""
+    from hilum.files import label_image
+
+    return label_image.seen(path)
+
+
+def _radiographs(reading: Reading, kept: Sequence[File]) -> list[File]:
+    """Return the DICOM files that hold one image; reports, documents and the like are set aside by name."""
+    images, other = [], defaultdict(list)
+    for file in kept:
+        if file.kind != "dicom":
+            continue
+        try:
+            header = dicom.header(reading.root / file.path)
+        except BadData:
+            images.append(file)  # a damaged radiograph is reported when it is decoded
+            continue
+        if reason := dicom.object_kind(header):
+            other[reason].append(file.path)
+        else:
+            images.append(file)
+            reading.headers[file.path] = header
+    for reason, paths in sorted(other.items()):
+        reading.evidence.set_aside("file", paths, f"is a DICOM file, but no radiograph: {reason}")
+    reading.nobody = dicom.placeholder(reading.headers.values())
+    return images

@@ -1,0 +1,240 @@
+"""Read the tables of a folder: what each column holds, which image each row belongs to, and which tables belong to no image."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from hilum.dataset import tables
+from hilum.dataset.plan import columns, inventory, joins, lexicon, names
+from hilum.dataset.plan.columns import TableReading
+from hilum.dataset.plan.evidence import Evidence, shown
+from hilum.dataset.plan.find_files import matches
+from hilum.dataset.plan.image_index import ImageIndex
+from hilum.dataset.plan.inventory import File
+from hilum.dataset.plan.reading import Reading
+from hilum.errors import BadData
+
+
+def read_tables(reading: Reading) -> None:
+    """Read every table; one that cannot be read is a fault only where hilum.toml names it or its ending is a table's."""
+    wanted, faults = reading.settings.tables, []
+    skipped = []
+    for file in reading.files.of(*inventory.TABLES):
+        if matches(file.path, reading.settings.unused):
+            continue
+        if wanted is not None and not matches(file.path, wanted):
+            skipped.append(file.path)
+            continue
+        try:
+            found = tables.read_coco(reading.root / file.path) if file.kind == "json" else None
+            if found:
+                reading.coco[file.path] = found
+                reading.table_files.add(file.path)
+                continue
+            for table in tables.read(reading.root / file.path, name=file.path):
+                reading.tables.append(columns.profile(table, reading.settings))
+        except BadData as fault:
+            if file.kind == "json":
+                continue  # an annotation of another form; it is named as unused below
+            faults.append(str(fault).replace(f"{reading.root}/", ""))
+    reading.evidence.set_aside("file", skipped, "is not among the tables of hilum.toml")
+    absent = [name for name in wanted or () if not any(matches(file.path, [name]) for file in reading.files.files)]
+    faults += [f"tables: there is no file '{name}'" for name in absent]
+    if faults:
+        raise BadData.listing(f"{reading.root}: tables that cannot be read; mend them, or add to hilum.toml: unused = [\"NAME\"]", faults)
+
+
+def use_tables(reading: Reading) -> None:
+    """Find the image of each row, and what each column holds."""
+    index = ImageIndex(reading.images, {path: header.instance for path, header in reading.headers.items() if header.instance})
+    held = {path: File(path, "") for path in reading.masks.files}
+    mask_index = ImageIndex([*held.values(), *reading.images])
+    for table in reading.tables:
+        columns.find_images(table, index, reading.settings)
+        columns.find_facts(table)
+        columns.find_masks(table, mask_index)
+        _use_published(table)
+        columns.find_rest(table)
+    _take_masks_of_columns(reading, mask_index)
+    _join_tables(reading)
+    _find_table_parts(reading)
+    _report_tables(reading)
+
+
+def _use_published(table: TableReading) -> None:
+    for known in lexicon.published():
+        if set(known["columns"]) <= set(table.columns) and table.columns[known["column"]].why != "hilum.toml says so":
+            table.give(known["column"], "finding" if known["column"] != "EncodedPixels" else "run_lengths", f"column of the {known['title']}")
+
+
+def _find_table_parts(reading: Reading) -> None:
+    """Take the parts of a split from the names of tables where these are of several parts: train.csv and test.csv."""
+    named = [(table, _part_of_table(table.table.name)) for table in reading.tables if table.match]
+    if len({part for _, part in named if part}) > 1:
+        for table, part in named:
+            for path in table.match.files.values() if part else ():
+                reading.table_parts.setdefault(path, part)
+
+
+def _part_of_table(name: str) -> str | None:
+    words = lexicon.spaced(Path(name).name.partition(".")[0]).split()
+    return next((part for word in words if (part := lexicon.part_of(word))), None)
+
+
+def _take_masks_of_columns(reading: Reading, index: ImageIndex) -> None:
+    """Pair masks as columns name them, which counts more than names of files."""
+    for table in reading.tables:
+        for role, side in (("mask", "lungs"), ("right_mask", "right"), ("left_mask", "left")):
+            for name in table.named(role) if table.match else ():
+                match = index.match(table.columns[name].filled, table.table.name, numbers=False)
+                rows = zip(table.table.frame[table.image].to_list(), table.table.frame[name].to_list(), strict=True)
+                for image, mask in rows:
+                    path = table.match.files.get(image)
+                    if path and mask in match.files:
+                        reading.masks.of.setdefault(path, {})[side] = match.files[mask]
+                        reading.masks.files.add(match.files[mask])
+                    elif path and mask:
+                        reading.evidence.set_aside("cell", [f"{table.table.name}: {name} '{mask}'"], "names no mask file", "warning")
+    taken = reading.masks.files
+    reading.images = [file for file in reading.images if file.path not in taken]
+
+
+def _join_tables(reading: Reading) -> None:
+    """Join the tables without images to those with, until no more can be joined."""
+    pending = [table for table in reading.tables if table.match is None]
+    attributes = _attributes(reading)
+    progress = True
+    while pending and progress:
+        progress = False
+        for table in list(pending):
+            found = joins.join(table, attributes)
+            if found:
+                table.key, table.key_rows = (found.column, found.attribute), found.rows
+                if table.columns[found.column].role in ("unused", "binary", "label"):
+                    table.give(found.column, "key", f"joins with {found.attribute}")
+                attributes += _attributes_of(table, {path: rows[0] for path, rows in found.rows.items()})
+                reading.evidence.set_aside(
+                    "row", [f"{table.table.name}: {found.column} '{cell}'" for cell in found.missing], "belongs to no image"
+                )
+                pending.remove(table)
+                progress = True
+
+
+def _attributes(reading: Reading) -> list[joins.Attribute]:
+    """Return what images are known by: cells of image tables, folders, headers."""
+    found: list[joins.Attribute] = []
+    for table in reading.tables:
+        if table.match:
+            rows: dict[str, int] = {}
+            for row, cell in enumerate(table.table.frame[table.image].to_list()):
+                if path := table.match.files.get(cell):
+                    rows.setdefault(path, row)
+            found += _attributes_of(table, rows)
+    found += _attributes_of_paths(reading.images)
+    for name in ("patient", "study", "series", "accession"):
+        values = {path: value for path, header in reading.headers.items() if (value := getattr(header, name, None))}
+        if len(set(values.values())) > 1:
+            found.append(joins.Attribute(f"the {name} of the DICOM headers", values))
+    return found
+
+
+def _attributes_of(table: TableReading, rows: Mapping[str, int]) -> list[joins.Attribute]:
+    found = []
+    for name, column in table.columns.items():
+        if column.role in ("patient", "study", "unused", "key", "image", "binary") and len(column.filled) > 1:
+            cells = table.table.frame[name].to_list()
+            values = {path: cells[row] for path, row in rows.items() if cells[row]}
+            found.append(joins.Attribute(f"{table.table.name}: {name}", values))
+    return found
+
+
+def _attributes_of_paths(images: Sequence[File]) -> list[joins.Attribute]:
+    deepest = max((file.path.count("/") for file in images), default=0)
+    found = []
+    for level in range(deepest):
+        values = {file.path: parts[level] for file in images if len(parts := file.path.split("/")) > level + 1}
+        if len(set(values.values())) > 1:
+            found.append(joins.Attribute(f"folder {level + 1}", values))
+    if patients := names.patients(images, Evidence()):
+        values = {file.path: match["patient"] for file in images if (match := names.search(patients.pattern, file))}
+        found.append(joins.Attribute("the patient in the names of files", values))
+    return found
+
+
+def _report_tables(reading: Reading) -> None:
+    """Decide what each table is; one that belongs to no image is an error unless it can hold nothing of images."""
+    foreign = []
+    for table in reading.tables:
+        file = table.table.name.partition("#")[0]
+        if table.match is not None or table.key is not None:
+            reading.table_files.add(file)
+            _report_rows(reading, table)
+        elif _concerns_images(table):
+            foreign.append(table)
+        else:
+            reading.evidence.set_aside("table", [table.table.name], "is a table, but none of images: no column names files or patients")
+            reading.table_files.add(file)
+    used = [table for table in reading.tables if table.match is not None or table.key is not None]
+    _decide(reading, used)
+    labelled = any(table.named("label") or table.named("finding") for table in used)
+    for table in foreign:
+        reading.table_files.add(table.table.name.partition("#")[0])
+        reason = "matches no image of this folder"
+        if labelled:
+            reading.evidence.set_aside("table", [table.table.name], reason, "warning")
+        else:
+            _ask_for_image_column(reading, table)
+
+
+def _decide(reading: Reading, used: Sequence[TableReading]) -> None:
+    """Record how each table is read; tables with the same columns are one decision."""
+    alike: dict[tuple, list[str]] = defaultdict(list)
+    for table in used:
+        roles = tuple((column.role, column.name) for column in table.columns.values() if column.role not in ("unused", "image", "finding"))
+        findings = len(table.named("finding"))
+        how = f"by {table.match.how}" if table.match else f"by {table.key[1]}"
+        alike[table.image or table.key[0], how, roles, findings].append(table.table.name)
+    for (image, how, roles, findings), names_of in alike.items():
+        said = [f"{role.replace('_', ' ')} = '{name}'" for role, name in roles if role != "key"]
+        said += [f"{findings} columns of one finding each"] if findings else []
+        joined = "names the image files" if how.startswith("by ") and how[3:] in ("path", "name", "stem", "number", "UID") else "joins with images"
+        reading.evidence.decide("table", f"{shown(names_of, 6)}: {', '.join(said) or 'nothing else is used'}", f"column '{image}' {joined}, {how}")
+
+
+def _concerns_images(table: TableReading) -> bool:
+    roles = {role for name in table.columns for role in lexicon.column_roles(name)} & {"image", "patient", "study", "label"}
+    looks_like_files = any(
+        column.share(lambda cell: cell.casefold().endswith((".png", ".jpg", ".jpeg", ".dcm", ".tif", ".bmp", ".gif"))) > joins.ENOUGH
+        for column in table.columns.values()
+    )
+    return bool(table.columns) and table.table.frame.height > 0 and (looks_like_files or bool(roles))
+
+
+def _ask_for_image_column(reading: Reading, table: TableReading) -> None:
+    likely = next((name for name in table.columns if "image" in lexicon.column_roles(name)), next(iter(table.columns)))
+    cells = [f"'{cell}'" for cell in list(table.columns[likely].filled)[:2]]
+    files = [f"'{file.path}'" for file in reading.images[:2]]
+    reading.evidence.ask(
+        f"{table.table.name} matches no image of this folder: its column '{likely}' holds {', '.join(cells) or 'nothing'}, the images are "
+        f"called {', '.join(files)}; give it cells that name the files, or leave the table out",
+        {"unused": [table.table.name.partition("#")[0]]},
+        unused="tables and other files that are not part of the data",
+    )
+
+
+def _report_rows(reading: Reading, table: TableReading) -> None:
+    if table.match is None:
+        return
+    name = table.table.name
+    missing = [f"{name}: {table.image} '{cell}'" for cell in table.match.missing]
+    reading.evidence.set_aside("row", missing, "names a file that is not there", "warning" if len(missing) < len(table.match.files) else "info")
+    if table.match.ambiguous:
+        cell, paths = next(iter(table.match.ambiguous.items()))
+        reading.evidence.set_aside(
+            "row", [f"{name}: {table.image} '{cell}'" for cell in table.match.ambiguous],
+            f"names several files, as '{cell}' does {shown(paths)}", "warning",
+        )  # fmt: skip
+    blank = table.table.frame[table.image].to_list().count("")
+    reading.evidence.set_aside("row", [f"{name}: {blank} rows"] if blank else [], f"have no cell in column '{table.image}'", "warning")

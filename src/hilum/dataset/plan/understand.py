@@ -1,0 +1,103 @@
+"""Understand a folder: gather the evidence in a fixed order and keep what came of it as a `Reading`.
+
+Order: files by content; masks and radiographs; tables and their columns; folders; words of labels; patients. Each stage sees only what
+those before it settled. Nothing is written, and no image is decoded but the few that tell masks from radiographs.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from hilum.dataset.plan import find_files, find_labels, find_tables, folders, inventory, lexicon, names
+from hilum.dataset.plan import settings as hilum_toml
+from hilum.dataset.plan.evidence import CERTAIN, LIKELY, STATED, shown
+from hilum.dataset.plan.reading import Reading
+from hilum.dataset.plan.settings import Settings
+
+
+def understand(root: Path, settings: Settings | None = None) -> Reading:
+    """Work out what the folder means. Raises `BadRecipe` for a broken hilum.toml, `BadData` for tables that cannot be read."""
+    settings = settings or hilum_toml.read(root) or Settings()
+    reading = Reading(root, settings, inventory.survey(root))
+    find_files.sort_files(reading)
+    if not reading.images:
+        return _accounted(reading)
+    find_tables.read_tables(reading)
+    find_tables.use_tables(reading)
+    _read_folders(reading)
+    find_labels.settle_labels(reading)
+    _settle_patients(reading)
+    return _accounted(reading)
+
+
+def _read_folders(reading: Reading) -> None:
+    """Set aside unlisted images in folders of which a table lists nothing, and find out what the other folders are."""
+    listed = {path for table in reading.tables if table.match for path in table.match.files.values()}
+    listed |= {path for table in reading.tables for path in table.key_rows}
+    if listed:
+        listed_folders = {path.rpartition("/")[0] for path in listed}
+        by_folder = [file.path for file in reading.images if file.path not in listed and file.folder not in listed_folders]
+        strays = by_folder if not _may_be_data(by_folder, listed) else []
+        reading.evidence.set_aside("file", strays, "is an image in a folder of which no table lists any", "warning")
+        gone = set(strays)
+        reading.images = [file for file in reading.images if file.path not in gone]
+        rest = [file.path for file in reading.images if file.path not in listed]
+        if rest:
+            reading.evidence.set_aside("cell", rest, "is an image that no table lists: it stays, without what tables say", "warning")
+    reading.folders = folders.understand([file.path for file in reading.images], reading.settings)
+    said = Counter((level.role, level.name) for file in reading.images for level in reading.folders.levels(file.path))
+    for role in ("part", "view", "source"):
+        found = [f"{name} ({count})" for (of, name), count in said.items() if of == role]
+        if found:
+            reading.evidence.decide(f"{role}s", shown(found, 6), "folders are called so")
+
+
+def _may_be_data(paths: Sequence[str], listed: set[str]) -> bool:
+    """Tell whether unlisted images lie in folders that are parts or classes like those of listed ones."""
+    tops = {name for path in paths for name in path.split("/")[:-1]}
+    return bool(tops) and all(lexicon.part_of(name) or lexicon.meaning(name) or lexicon.among(name, "folders", "container") for name in tops)
+
+
+def _settle_patients(reading: Reading) -> None:
+    reading.name_views = names.views(reading.images)
+    evidence = reading.evidence
+    column = next((f"column '{name}' of {table.table.name}" for table in reading.tables if (name := table.first("patient")) and (table.match or table.key)), None)
+    headers = any(header.patient and header.patient != reading.nobody for header in reading.headers.values())
+    in_folders = any(role == "patient" for role in reading.folders.roles.values())
+    if reading.settings.patient_pattern:
+        evidence.decide("patients", "by patient_pattern", "hilum.toml says so", STATED)
+    elif column:
+        evidence.decide("patients", f"by {column}", "its name says so")
+    elif headers:
+        evidence.decide("patients", "by Patient ID of the DICOM headers", "(0010,0020) differs between files", CERTAIN)
+    elif in_folders:
+        evidence.decide("patients", "by folder", "folders are numbered, few images each, and no class", LIKELY)
+    else:
+        reading.name_patients = names.patients(reading.images, evidence)
+        if found := reading.name_patients:
+            evidence.decide("patients", f"by names of files, {found.pattern}", found.why, found.certainty)
+        else:
+            evidence.decide("patients", "every image is a patient of its own", "nothing names the patients", LIKELY)
+
+
+def _accounted(reading: Reading) -> Reading:
+    """Name every file that nothing above used: what remains is set aside, so that files met = files used + files named."""
+    named = {path for aside in reading.evidence.aside if aside.kind == "file" for path in aside.names}
+    used = {file.path for file in reading.images} | reading.masks.files | reading.table_files | {inventory.SETTINGS}
+    rest = [file.path for file in reading.files.files if file.path not in named | used]
+    reading.evidence.set_aside("file", rest, "is no image or table that Hilum reads")
+    for (table, reason, certain), columns in _unused_columns(reading).items():
+        reading.evidence.set_aside("column", [f"{table}: {name}" for name in columns], reason, "info" if certain else "warning")
+    return reading
+
+
+def _unused_columns(reading: Reading) -> dict[tuple[str, str, bool], list[str]]:
+    """Return the columns that are not used by table, reason and whether that is sure."""
+    found: dict[tuple[str, str, bool], list[str]] = defaultdict(list)
+    for table in reading.tables:
+        for column in table.columns.values():
+            if column.role == "unused":
+                found[table.table.name, column.why, column.certain].append(column.name)
+    return found
