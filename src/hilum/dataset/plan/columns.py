@@ -264,7 +264,8 @@ def _is_free_text(column: Column) -> bool:
         return False
     letters = sum(len(cell) for cell in filled) / len(filled)
     spaces = sum(cell.count(" ") >= 3 for cell in filled) / len(filled)
-    return max(map(len, filled)) > 500 or letters > LONG_WORDS or (spaces > ENOUGH and len(filled) > 8)
+    sentences = column.share(lambda cell: cell.count(" ") >= 3 and cell.rstrip().endswith((".", "!"))) > ENOUGH
+    return max(map(len, filled)) > 500 or letters > LONG_WORDS or sentences or (spaces > ENOUGH and len(filled) > 8)
 
 
 def _is_run_lengths(cell: str) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from hilum.dataset.plan import inventory, masks
+from hilum.dataset.plan import inventory, lexicon, masks
 from hilum.dataset.plan.inventory import File
 from hilum.dataset.plan.masks import Seen
 from hilum.dataset.plan.reading import Reading
@@ -31,7 +31,14 @@ def sort_files(reading: Reading) -> None:
     evidence.set_aside("file", clutter, "is hidden, or what a system left behind")
     rasters = [file for file in kept if file.kind in inventory.RASTERS]
     reading.masks, photos = masks.find(rasters, lambda path: look(reading.root / path), settings, evidence)
-    reading.images = sorted([*photos, *_radiographs(reading, kept)], key=lambda file: file.path)
+    radiographs = sorted([*photos, *_radiographs(reading, kept)], key=lambda file: file.path)
+    derived = [file for file in radiographs if any(lexicon.among(name, "folders", "derived") for name in file.folder.split("/"))]
+    if len(derived) == len(radiographs):
+        derived = []
+    reason = "lies in a folder of thumbnails, overlays or other images made from images"
+    evidence.set_aside("file", [file.path for file in derived], reason, "warning")
+    made = {file.path for file in derived}
+    reading.images = [file for file in radiographs if file.path not in made]
 
 
 def matches(path: str, patterns: Sequence[str]) -> bool:

@@ -143,6 +143,10 @@ def _word_role(name: str, settings: Settings) -> str | None:
 def _family(names: Sequence[str]) -> str | None:
     """Return what numbered names are by the word before their number: patient, study, batch, source, or "number" for another."""
     found = [_NUMBERED.fullmatch(name) for name in names]
+    lettered = [re.fullmatch(r"(?P<word>.+) [a-z]", lexicon.spaced(name)) for name in names]
+    if all(lettered) and len({match["word"] for match in lettered}) == 1:  # siteA, siteB
+        head = lexicon.key(lettered[0]["word"])
+        return next((family for family in ("batch", "source") if head in lexicon.words("folders", family)), None)
     if all(_HEX.fullmatch(name.casefold()) for name in names):
         return "number"
     if not all(found):

@@ -121,9 +121,10 @@ def _composed(tokens: tuple[str, ...]) -> Meaning | None:
                 tokens = tokens[1:] if end == 0 else tokens[:-1]
                 break
         else:
-            if not tokens[-1].isdigit():
+            ends = [end for end in (0, -1) if tokens[end].isdigit()]  # "1_Normal", "Normal 2"
+            if not ends:
                 return None
-            tokens = tokens[:-1]
+            tokens = tokens[1:] if ends[0] == 0 else tokens[:-1]
         found = meaning(" ".join(tokens)) if tokens else None
         if found and found.kind == FINDING:
             return _stated(kind, found.concept)
@@ -174,7 +175,10 @@ def sex_of(word: str) -> str | None:
 def column_roles(name: str) -> tuple[str, ...]:
     """Return the roles that a column of this name may have, by the lexicon, the likeliest first."""
     compact = key(name)
-    return tuple(role for role in _sections()["columns"] if compact in words("columns", role))
+    found = tuple(role for role in _sections()["columns"] if compact in words("columns", role))
+    if found or "dicom" not in spaced(name).split():
+        return found
+    return column_roles(" ".join(part for part in spaced(name).split() if part != "dicom"))
 
 
 @cache

@@ -110,9 +110,22 @@ def _groups(files: Iterable[File]) -> list[_Group]:
         found[_template(file.folder), ending, _affix(file.stem)].append(file)
     groups = [_Group(folder, affix, held) for (folder, _, affix), held in sorted(found.items(), key=lambda item: item[0])]
     for group in groups:
-        said = [*group.folder.split("/"), *filter(None, group.affix)]
-        group.word = next((kind for kind in ("strong", "weak") if any(_has(name, kind) for name in said)), "")
+        group.word = _word(group)
     return groups
+
+
+def _word(group: _Group) -> str:
+    """Return how strongly a group's words say that it holds masks: by its name's ends, its folder, or a folder above called so.
+
+    A folder called "images" says that it does not, whatever stands above it.
+    """
+    *above, last = group.folder.split("/")
+    if not any(group.affix) and lexicon.among(last, "masks", "image"):
+        return ""
+    for kind in ("strong", "weak"):
+        if any(_has(name, kind) for name in (last, *group.affix)) or any(lexicon.among(name, "masks", kind) for name in above):
+            return kind
+    return ""
 
 
 @cache
@@ -146,7 +159,7 @@ def _role(group: _Group, shared: frozenset[str]) -> str:
     likewise.
     """
     folders = group.folder.split("/")
-    first = next((at for at, name in enumerate(folders) if _has(name, "strong", "weak")), len(folders) - 1)
+    first = next((at for at, name in enumerate(folders) if lexicon.among(name, "masks", "strong", "weak")), len(folders) - 1)
     said = [*folders[first:], *(part for part in group.affix if part not in shared)]
     if any(_has(name, "other") for name in said) and not any(_has(name, "lung") for name in said):
         return "other"

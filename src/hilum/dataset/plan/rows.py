@@ -28,6 +28,7 @@ class _Gathered:
     statements: dict[str, list[Statement]] = field(default_factory=lambda: defaultdict(list))
     words: dict[tuple[str, str], dict[str, list[str]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))  # by image and column, then reader
     drawn: dict[str, list[Drawn]] = field(default_factory=lambda: defaultdict(list))
+    people: dict[str, str] = field(default_factory=dict)  # patient by the name of a patient's folder
     remarks: list[Remark] = field(default_factory=list)
     odd: Counter[tuple[str, str]] = field(default_factory=Counter)  # cells that a fact's column should not hold
     dropped: Counter[str] = field(default_factory=Counter)
@@ -43,6 +44,7 @@ def rows(reading: Reading) -> Iterator[Row | Remark]:
         _gather(reading, table, gathered)
     boxes.from_coco(reading, gathered)
     _of_folders_and_names(reading, gathered)
+    gathered.people = _people_of_folders(reading, gathered)
     made = [_row(reading, file, gathered) for file in reading.images]
     yield from _unique_names(made, gathered)
     yield from _remarks(reading, gathered)
@@ -185,17 +187,32 @@ def _patient(reading: Reading, file: File, facts: dict[str, list[str]], gathered
         gathered.remark(file.path, "no-patient", f"patient_pattern '{reading.settings.patient_pattern}' finds no patient in '{file.path}'")
     if stated := _one("patient", file.path, facts, gathered):
         return stated
-    header = reading.headers.get(file.path)
-    if header and header.patient and header.patient != reading.nobody:
-        return header.patient
+    if known := _header_patient(reading, file.path):
+        return known
     if folder := reading.folders.value(file.path, "patient"):
-        return folder
+        return gathered.people.get(folder, folder)
     if reading.name_patients and (found := names.search(reading.name_patients.pattern, file)):
         return found["patient"]
+    header = reading.headers.get(file.path)
     if header and header.study:
         return f"study {header.study}"
     folder = f"{file.folder}/" if file.folder else ""
     return folder + file.stem
+
+
+def _header_patient(reading: Reading, path: str) -> str | None:
+    header = reading.headers.get(path)
+    return header.patient if header and header.patient != reading.nobody else None
+
+
+def _people_of_folders(reading: Reading, gathered: _Gathered) -> dict[str, str]:
+    """Return the one patient whom columns and headers name in a patient's folder, so that its other files are that patient's too."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for file in reading.images:
+        stated = gathered.facts.get(file.path, {}).get("patient") or filter(None, [_header_patient(reading, file.path)])
+        if folder := reading.folders.value(file.path, "patient"):
+            found[folder].update(stated)
+    return {folder: next(iter(people)) for folder, people in found.items() if len(people) == 1}
 
 
 def _one(role: str, path: str, facts: dict[str, list[str]], gathered: _Gathered) -> str | None:
