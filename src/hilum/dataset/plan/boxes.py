@@ -41,7 +41,7 @@ def from_table(reading: Reading, table: TableReading, rows: Mapping[str, Sequenc
             x, y, third, fourth = values
             box = shapes.Box(y, x, fourth, third) if None in ends else shapes.Box(y, x, fourth - y, third - x)
             size = tuple(int(cells.number(stated[role][number]) or 0) for role in ("height", "width")) if len(stated) == 2 else None
-            where = f"{table.table.name} line {table.table.line_of(number)}"
+            where = table.table.place(number)
             for concept, term in _findings(reading, table, number):
                 _add(reading, path, box, size, concept, term, where, gathered)
 
@@ -98,7 +98,11 @@ def from_coco(reading: Reading, gathered: _Gathered) -> None:
     for name, coco in reading.coco.items():
         files = dict(zip(coco.images["id"].to_list(), coco.images["file_name"].to_list(), strict=True))
         match = index.match(files.values(), name)
-        said = {it: labels.known(category, reading.settings) for it, category in coco.categories.select("id", "name").iter_rows()}
+        groups = set(coco.categories["supercategory"].to_list())
+        used = set(coco.annotations["category_id"].to_list())
+        listed = coco.categories.select("id", "name").iter_rows()
+        # A category that nothing is drawn of and that others stand below is their heading, as Roboflow writes one.
+        said = {it: labels.known(category, reading.settings) for it, category in listed if it in used or category not in groups}
         words = dict(coco.categories.select("id", "name").iter_rows())
         concepts = {it: (meaning.concept if meaning else lexicon.local(words[it])) for it, meaning in said.items() if not meaning or meaning.concept}
         sizes = {it: (height, width) for it, height, width in coco.images.select("id", "height", "width").iter_rows()}

@@ -63,6 +63,13 @@ def day(cell: str) -> date | None:
     return None
 
 
+@cache
+def year(cell: str) -> int | None:
+    """Return a calendar year, also one that a program has written as 1950.0."""
+    value = number(cell)
+    return int(value) if value is not None and value.is_integer() and 1880 < value < 2100 else None
+
+
 def years_between(birth: date | None, study: date | None) -> float | None:
     """Return the age in years at a study, or None where a date is missing or the two cannot be."""
     if birth is None or study is None:

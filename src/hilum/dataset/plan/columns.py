@@ -128,7 +128,7 @@ def _fits(role: str, column: Column) -> str | None:
         "sex": lexicon.sex_of, "part": lexicon.part_of, "study_date": cells.day, "birth_date": cells.day,
         "age": lambda cell: cells.age_years(cell) is not None,
         "view": lambda cell: view_of(cell),
-        "birth_year": lambda cell: cell.isdecimal() and 1880 < int(cell) < 2100,
+        "birth_year": cells.year,
     }  # fmt: skip
     if not column.filled:
         return None
@@ -225,7 +225,9 @@ def _role_of_rest(column: Column) -> tuple[str, str, bool]:
         return "label", "its cells are words for findings or for none", True
     if "unused" in roles:
         return "unused", f"'{name}' is no finding", True
-    if binary and len(filled) > 0:
+    if binary and len(filled) == 1:
+        return "unused", f"it always holds '{next(iter(filled))}'", True
+    if binary:
         return "binary", "its cells are states, but its name is no known finding", False
     if roles:
         return "unused", f"is called '{name}', which its cells do not fit", True

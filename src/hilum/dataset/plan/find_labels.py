@@ -108,9 +108,8 @@ def _settle_folder_labels(reading: Reading) -> None:
     settings, evidence = reading.settings, reading.evidence
     words = Counter(word for file in reading.images if (word := reading.folders.value(file.path, "label")))
     labelled = bool(reading.vocabularies or reading.findings)
-    if words and (len(words) > 1 or labels.known(next(iter(words)), settings)):
-        if found := labels.settle(FOLDERS, words, settings, evidence, what="the folders"):
-            reading.vocabularies[FOLDERS] = found
+    if words and (found := labels.settle(FOLDERS, words, settings, evidence, what="the folders")):
+        reading.vocabularies[FOLDERS] = found
     for group in reading.folders.unknown:
         counts = Counter({name: sum(name in file.path.split("/")[:-1] for file in reading.images) for name in group})
         if labelled:

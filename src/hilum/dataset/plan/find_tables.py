@@ -16,6 +16,8 @@ from hilum.dataset.plan.inventory import File
 from hilum.dataset.plan.reading import Reading
 from hilum.errors import BadData
 
+_CERTAIN_ENDINGS = (".csv", ".tsv", ".xlsx", ".xls", ".ods", ".parquet", ".jsonl", ".csv.gz")
+
 
 def read_tables(reading: Reading) -> None:
     """Read every table; one that cannot be read is a fault only where hilum.toml names it or its ending is a table's."""
@@ -28,22 +30,32 @@ def read_tables(reading: Reading) -> None:
             skipped.append(file.path)
             continue
         try:
-            found = tables.read_coco(reading.root / file.path) if file.kind == "json" else None
-            if found:
-                reading.coco[file.path] = found
-                reading.table_files.add(file.path)
-                continue
-            for table in tables.read(reading.root / file.path, name=file.path):
-                reading.tables.append(columns.profile(table, reading.settings))
+            _read_table(reading, file)
         except BadData as fault:
-            if file.kind == "json":
-                continue  # an annotation of another form; it is named as unused below
-            faults.append(str(fault).replace(f"{reading.root}/", ""))
+            said = str(fault).replace(f"{reading.root}/", "")
+            if file.path.casefold().endswith(_CERTAIN_ENDINGS) or wanted is not None:
+                faults.append(said)
+            else:  # a text or an annotation of another form: it is named as unused
+                reading.evidence.set_aside("file", [file.path], f"is no table that can be read: {said.removeprefix(file.path + ': ')}", "warning")
     reading.evidence.set_aside("file", skipped, "is not among the tables of hilum.toml")
     absent = [name for name in wanted or () if not any(matches(file.path, [name]) for file in reading.files.files)]
     faults += [f"tables: there is no file '{name}'" for name in absent]
     if faults:
         raise BadData.listing(f"{reading.root}: tables that cannot be read; mend them, or add to hilum.toml: unused = [\"NAME\"]", faults)
+
+
+def _read_table(reading: Reading, file: File) -> None:
+    path = reading.root / file.path
+    found = tables.read_coco(path, name=file.path) if file.kind == "json" else None
+    if found:
+        reading.coco[file.path] = found
+        reading.table_files.add(file.path)
+        return
+    for table in tables.read(path, name=file.path):
+        profiled = columns.profile(table, reading.settings)
+        for name in table.index_columns:
+            profiled.give(name, "unused", "it only counts the rows")
+        reading.tables.append(profiled)
 
 
 def use_tables(reading: Reading) -> None:
@@ -192,7 +204,7 @@ def _decide(reading: Reading, used: Sequence[TableReading]) -> None:
     """Record how each table is read; tables with the same columns are one decision."""
     alike: dict[tuple, list[str]] = defaultdict(list)
     for table in used:
-        roles = tuple((column.role, column.name) for column in table.columns.values() if column.role not in ("unused", "image", "finding"))
+        roles = tuple((column.role, column.name) for column in table.columns.values() if column.role not in ("unused", "image", "finding", "binary"))
         findings = len(table.named("finding"))
         how = f"by {table.match.how}" if table.match else f"by {table.key[1]}"
         alike[table.image or table.key[0], how, roles, findings].append(table.table.name)

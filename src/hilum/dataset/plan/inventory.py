@@ -4,7 +4,7 @@ The kinds:
 
     png jpeg tiff bmp gif    raster images
     dicom                    DICOM files of any object, with or without an ending
-    csv tsv xlsx parquet jsonl json    tables (`hilum.dataset.tables`)
+    csv tsv xlsx parquet jsonl json    tables (`hilum.dataset.tables`); xls and ods are known, and refused by name
     settings                 the folder's own hilum.toml
     clutter                  what operating systems, editors and version control leave behind
     link                     a link that leads out of the folder or to another folder; it is not followed
@@ -25,7 +25,7 @@ from hilum.files import dicom
 
 SETTINGS = "hilum.toml"
 RASTERS = ("png", "jpeg", "tiff", "bmp", "gif")
-TABLES = tables.KINDS
+TABLES = (*tables.KINDS, *tables.REFUSED)
 HEAD_BYTES = 4096
 _SIGNATURES = (
     (b"\x89PNG\r\n\x1a\n", "png"), (b"\xff\xd8\xff", "jpeg"), (b"II*\0", "tiff"), (b"MM\0*", "tiff"), (b"II+\0", "tiff"),
@@ -120,7 +120,7 @@ def kind_of(path: str, head: bytes) -> str:
         return "bmp"
     if dicom.holds(head):
         return "dicom"
-    if kind := tables.kind(path, head):
+    if kind := tables.table_kind(Path(path), head):
         return kind
     ending = PurePosixPath(path).suffix.casefold()
     if ending in _RASTER_ENDINGS:

@@ -59,11 +59,24 @@ def known(word: str, settings: Settings) -> Meaning | None:
     return lexicon.meaning(word)
 
 
+def _is_one_word(cell: str, cells: Counter[str], settings: Settings) -> bool:
+    """Tell whether a whole cell is a known word ("Nodule/Mass").
+
+    One with a sign that only separates is not, nor one whose pieces stand alone in other cells ("COVID-19/Pneumonia").
+    """
+    if cell in settings.terms or cell in (*settings.normal, *settings.unlabelled, *settings.drop):
+        return True
+    if known(cell, settings) is None or re.search(r"[|;\[\]]|\S,", cell):
+        return False
+    pieces = [piece.strip() for piece in re.split(r"[/+&]", cell)]
+    return len(pieces) == 1 or not all(piece in cells for piece in pieces)
+
+
 def find_separator(cells: Counter[str], settings: Settings) -> str | None:
     """Return what separates several words in a cell: the sign whose pieces are known words, or stand alone in other cells."""
     if settings.separator:
         return settings.separator
-    unsplit = [cell for cell in cells if known(cell, settings) is None]
+    unsplit = [cell for cell in cells if not _is_one_word(cell, cells, settings)]
     if any(re.fullmatch(r"\[.*\]", cell.strip()) for cell in cells) and all(re.fullmatch(r"\[.*\]|", cell.strip()) for cell in unsplit):
         return LITERAL
     for sign in SEPARATORS:
@@ -83,7 +96,7 @@ def settle(source: str, cells: Counter[str], settings: Settings, evidence: Evide
     `what` names the words' place in messages: "column 'label' of labels.csv", "folders".
     """
     separator = find_separator(cells, settings)
-    whole = [cell for cell in cells if known(cell, settings) is not None]
+    whole = [cell for cell in cells if _is_one_word(cell, cells, settings)]
     words = Counter()
     for cell, number in cells.items():
         for word in split(cell, separator, whole):

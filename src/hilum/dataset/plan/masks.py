@@ -159,7 +159,7 @@ def _role(group: _Group, shared: frozenset[str]) -> str:
     likewise.
     """
     folders = group.folder.split("/")
-    first = next((at for at, name in enumerate(folders) if lexicon.among(name, "masks", "strong", "weak")), len(folders) - 1)
+    first = next((at for at, name in enumerate(folders) if lexicon.among(name, "masks", "strong", "weak")), len(folders) - (not any(group.affix)))
     said = [*folders[first:], *(part for part in group.affix if part not in shared)]
     if any(_has(name, "other") for name in said) and not any(_has(name, "lung") for name in said):
         return "other"

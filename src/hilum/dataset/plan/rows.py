@@ -29,6 +29,7 @@ class _Gathered:
     words: dict[tuple[str, str], dict[str, list[str]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))  # by image and column, then reader
     drawn: dict[str, list[Drawn]] = field(default_factory=lambda: defaultdict(list))
     people: dict[str, str] = field(default_factory=dict)  # patient by the name of a patient's folder
+    keys: dict[str, str] = field(default_factory=dict)  # what joins an image's tables, by path
     remarks: list[Remark] = field(default_factory=list)
     odd: Counter[tuple[str, str]] = field(default_factory=Counter)  # cells that a fact's column should not hold
     dropped: Counter[str] = field(default_factory=Counter)
@@ -60,7 +61,10 @@ def _gather(reading: Reading, table: TableReading, gathered: _Gathered) -> None:
     cells_of = {name: table.table.frame[name].to_list() for name in table.columns}
     facts = [(role, name) for role in _FACTS for name in table.named(role)]
     reader = table.first("reader")
+    key = table.key[0] if table.key else None
     for path, numbers in rows.items():
+        if key:
+            gathered.keys.setdefault(path, cells_of[key][numbers[0]])
         for number in numbers:
             for role, name in facts:
                 cell = cells_of[name][number]
@@ -85,7 +89,7 @@ def _rows_of(table: TableReading) -> dict[str, list[int]]:
 
 
 def _gather_labels(reading: Reading, table: TableReading, number: int, path: str, who: str, cells_of: dict[str, list[str]], gathered: _Gathered) -> None:
-    where = f"{table.table.name} line {table.table.line_of(number)}"
+    where = table.table.place(number)
     for name in table.columns:
         source = source_of(table, name)
         if vocabulary := reading.vocabularies.get(source):
@@ -194,8 +198,8 @@ def _patient(reading: Reading, file: File, facts: dict[str, list[str]], gathered
     if reading.name_patients and (found := names.search(reading.name_patients.pattern, file)):
         return found["patient"]
     header = reading.headers.get(file.path)
-    if header and header.study:
-        return f"study {header.study}"
+    if study := next(iter(facts.get("study", ())), None) or (header.study if header else None) or gathered.keys.get(file.path):
+        return f"study {study}"  # images of one study are of one person, whoever that is
     folder = f"{file.folder}/" if file.folder else ""
     return folder + file.stem
 
@@ -259,8 +263,8 @@ def _age(path: str, facts: dict[str, list[str]], gathered: _Gathered, header: An
     birth, study = (_parsed(role, cells.day, path, facts, gathered) for role in ("birth_date", "study_date"))
     if (years := cells.years_between(birth, study)) is not None:
         return years
-    if (year := _one("birth_year", path, facts, gathered)) and study:
-        return float(study.year - int(year)) if 0 <= study.year - int(year) <= cells.OLDEST_YEARS else None
+    if (born := _parsed("birth_year", cells.year, path, facts, gathered)) and study:
+        return float(study.year - born) if 0 <= study.year - born <= cells.OLDEST_YEARS else None
     return header.age_years if header else None
 
 

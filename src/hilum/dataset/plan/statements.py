@@ -89,10 +89,10 @@ def settle(statements: Iterable[Statement]) -> tuple[tuple[Label, ...], list[str
     for concept, said in by_concept.items():
         explicit = [it for it in said if not it.implied]
         counted = said if any(it.reader for it in explicit) else explicit or said
-        if concept in present:  # who has the narrower finding has the wider one
-            counted = [it for it in counted if it.state != State.ABSENT]
-            if not counted:
-                continue
+        if concept in present:  # who has the narrower finding has the wider one, so silence denies nothing
+            counted = [it for it in counted if not it.implied]
+        if not counted:
+            continue
         labels.append(_label(concept, counted, conflicts))
     return tuple(labels), conflicts
 

@@ -78,6 +78,8 @@ def _settle_patients(reading: Reading) -> None:
         reading.name_patients = names.patients(reading.images, evidence)
         if found := reading.name_patients:
             evidence.decide("patients", f"by names of files, {found.pattern}", found.why, found.certainty)
+        elif any(table.named("study") or table.key for table in reading.tables) or any(header.study for header in reading.headers.values()):
+            evidence.decide("patients", "by study", "nothing names the patients, but images of one study are of one person", LIKELY)
         else:
             evidence.decide("patients", "every image is a patient of its own", "nothing names the patients", LIKELY)
 
