@@ -18,8 +18,12 @@ from hilum.errors import BadData
 
 IMAGES = {"id": pl.String, "file_name": pl.String, "height": pl.Int64, "width": pl.Int64}
 ANNOTATIONS = {
-    "image_id": pl.String, "category_id": pl.String, "bbox": pl.List(pl.Float64), "segmentation": pl.String, "iscrowd": pl.Int64,
-}  # fmt: skip
+    "image_id": pl.String,
+    "category_id": pl.String,
+    "bbox": pl.List(pl.Float64),
+    "segmentation": pl.String,
+    "iscrowd": pl.Int64,
+}
 CATEGORIES = {"id": pl.String, "name": pl.String, "supercategory": pl.String}
 
 
@@ -27,9 +31,9 @@ CATEGORIES = {"id": pl.String, "name": pl.String, "supercategory": pl.String}
 class Coco:
     """The three tables of a COCO file, with identifiers as text.
 
-    `images`: id, file_name, height, width (null where the file does not say); `annotations`: image_id,
+    `images`: id, file_name, height, width (null where not given); `annotations`: image_id,
     category_id, bbox ([x, y, width, height] in pixels, or null), segmentation (JSON, "" for none),
-    iscrowd (0 or 1); `categories`: id, name, supercategory.
+    iscrowd (0 or 1); `categories`: id, name, supercategory ("" where not given).
     """
 
     name: str
@@ -39,10 +43,10 @@ class Coco:
 
 
 def of_value(name: str, value: Any) -> Coco | None:
-    """Check a parsed JSON value. None where it is no COCO; `BadData` with all that is wrong with one."""
-    if not isinstance(value, dict) or not all(
-        isinstance(value.get(key), list) for key in ("images", "annotations")
-    ):
+    """Check a parsed JSON value; None where it is not COCO. Raises `BadData` with all faults."""
+    if not isinstance(value, dict):
+        return None
+    if not all(isinstance(value.get(key), list) for key in ("images", "annotations")):
         return None
     faults: list[str] = []
     parts = {
@@ -62,7 +66,7 @@ def of_value(name: str, value: Any) -> Coco | None:
     ]
     annotations = [_annotation(where, held, known, faults) for where, held in parts["annotations"]]
     if faults:
-        raise BadData.listing(f"{name}: is no sound COCO file", faults)
+        raise BadData.listing(f"{name}: is not valid COCO", faults)
     return Coco(
         name,
         pl.DataFrame(images, IMAGES),
@@ -85,12 +89,11 @@ def _objects(key: str, values: Any, faults: list[str]) -> list[tuple[str, Mappin
 
 def _text(where: str, held: Mapping[str, Any], key: str, faults: list[str]) -> str:
     value = held.get(key)
-    if not isinstance(value, str) or not value.strip():  # a number is a text too, as it is spelt
-        faults.append(
-            f"{where}: {key} is {'missing' if value is None else _json.spelt(value)[:60]}; expected a text or a number"
-        )
-        return ""
-    return str(value)
+    if isinstance(value, str) and value.strip():  # a `Number` is one too
+        return str(value)
+    got = "missing" if value is None else _json.spelled(value)[:60]
+    faults.append(f"{where}: {key} is {got}; expected a string or a number")
+    return ""
 
 
 def _count(where: str, held: Mapping[str, Any], key: str, faults: list[str]) -> int | None:
@@ -99,7 +102,7 @@ def _count(where: str, held: Mapping[str, Any], key: str, faults: list[str]) -> 
         return None
     number = float(value) if isinstance(value, Number) else math.nan
     if not (number.is_integer() and 0 < number < 1 << 24):
-        faults.append(f"{where}: {key} is {_json.spelt(value)[:60]}; expected a number of pixels")
+        faults.append(f"{where}: {key} is {_json.spelled(value)[:60]}; expected a number of pixels")
         return None
     return int(number)
 
@@ -127,12 +130,12 @@ def _annotation(
     if isinstance(crowd, bool):
         crowd = Number(int(crowd))
     if crowd not in ("0", "1"):
-        faults.append(f"{where}: iscrowd is {_json.spelt(crowd)[:60]}; expected 0 or 1")
+        faults.append(f"{where}: iscrowd is {_json.spelled(crowd)[:60]}; expected 0 or 1")
         crowd = "0"
     outline = held.get("segmentation")
     return names | {
         "bbox": _box(where, held.get("bbox"), faults),
-        "segmentation": _json.spelt(outline) if outline else "",
+        "segmentation": _json.spelled(outline) if outline else "",
         "iscrowd": int(crowd),
     }
 
@@ -152,7 +155,7 @@ def _box(where: str, value: Any, faults: list[str]) -> list[float] | None:
         or min(numbers[2:]) < 0
     ):
         faults.append(
-            f"{where}: bbox is {_json.spelt(value)[:80]}; expected [x, y, width, height] in pixels"
+            f"{where}: bbox is {_json.spelled(value)[:80]}; expected [x, y, width, height] in pixels"
         )
         return None
     return numbers

@@ -1,75 +1,88 @@
-"""Tables as JSON: one object a line, a list of objects, or columns as pandas writes them.
+"""Tables as JSON: one object per line, a list of objects, or columns as pandas writes them.
 
-Cells become text: TRUE and FALSE, numbers as they are spelt, null as "", a list of plain values as
-"a|b" (as JSON where a value holds "|"), an object inside a row as columns "outer.inner".
+Values become text: TRUE and FALSE, numbers as they are spelled, null as "", a list of strings as
+"a|b" (as JSON where one contains "|"), other lists as JSON, an inner object as columns
+"outer.inner".
 """
 
 from __future__ import annotations
 
-import codecs
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
-from hilum.dataset._cells import MAX_CELLS, MAX_COLUMNS, Table, assemble, is_image_name
+from hilum.dataset._header import is_image_name
+from hilum.dataset._rows import SHOWN, assemble
+from hilum.dataset._table import MAX_CELLS, MAX_COLUMNS, Table
 from hilum.errors import BadData
 
+MAX_JSON_BYTES = 256 << 20  # parsed values take some ten times as much memory
 MAX_DEPTH = 20
-_EXPECTED = (
-    "expected a list of objects, or an object of columns of equal length, as pandas writes them"
-)
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_EXPECTED = "expected a list of objects, or an object of equally long columns, as pandas writes it"
 
 
 class Number(str):
-    """A number as it is spelt in the file, so that 1.0 does not become 1."""
+    """A number as it is spelled in the file: 1.0 does not become 1."""
 
 
-def parse(name: str, text: str, line: int | None = None) -> Any:
-    """Parse JSON with numbers as spelt. Raises `BadData` naming the line, also for a key that stands twice."""
-    try:
-        return json.loads(text, parse_int=Number, parse_float=Number, object_pairs_hook=_once)
-    except json.JSONDecodeError as error:
-        raise BadData(
-            f"{name} line {line or error.lineno}: is no JSON: {error.msg} at character {error.colno}"
-        ) from error
-    except RecursionError as error:
-        raise BadData(f"{name}: is nested too deeply for a table") from error
-    except _Twice as error:
-        where = f" line {line}" if line else ""
-        raise BadData(
-            f"{name}{where}: the key '{error}' stands twice in one object; keep one of them"
-        ) from error
-
-
-class _Twice(Exception):
+class _RepeatedKey(Exception):
     pass
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def parse(name: str, text: str, line: int | None = None) -> Any:
+    """Parse JSON text; its numbers become `Number`. `line` is where in the file it stands.
+
+    Raises `BadData` also for a key that is repeated in an object.
+    """
+    where = f"{name} line {line}" if line else name
+    try:
+        value = json.loads(text, parse_int=Number, parse_float=Number, object_pairs_hook=_object)
+        if _SURROGATE.search(text):
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
+    except json.JSONDecodeError as error:
+        raise BadData(
+            f"{name} line {line or error.lineno}: is not JSON ({error.msg}, character {error.colno})"
+        ) from error
+    except RecursionError as error:
+        raise BadData(f"{where}: is nested too deeply; {_EXPECTED}") from error
+    except UnicodeEncodeError as error:
+        raise BadData(f"{where}: a string has half of a surrogate pair ({error.reason})") from error
+    except _RepeatedKey as error:
+        raise BadData(
+            f"{where}: the key '{error}' is repeated in an object; keep one of them"
+        ) from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        seen: set[str] = set()
-        raise _Twice(next(key for key, _ in pairs if key in seen or seen.add(key)))
+        keys = [key for key, _ in pairs]
+        raise _RepeatedKey(next(key for i, key in enumerate(keys) if key in keys[:i]))
     return found
 
 
 def decode(name: str, data: bytes) -> str:
-    """Decode as UTF-8, UTF-16 or UTF-32 (RFC 8259, and its forerunners)."""
+    """Decode UTF-8, UTF-16 or UTF-32, with or without byte order mark."""
+    if len(data) > MAX_JSON_BYTES:
+        raise BadData(f"{name}: is larger than {MAX_JSON_BYTES:,} bytes; save it as CSV or Parquet")
     encoding = json.detect_encoding(data)
     try:
-        return data.decode(encoding).removeprefix(codecs.BOM_UTF8.decode("utf-8"))
+        return data.decode(encoding).removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise BadData(
-            f"{name}: is not {encoding.upper()} text ({error.reason} at byte {error.start}); save it as UTF-8"
+            f"{name}: is not {encoding.upper()} ({error.reason} at byte {error.start:,}); "
+            "save it again as UTF-8"
         ) from error
 
 
 def read_lines(name: str, data: bytes) -> Table:
-    """Read one object a line; columns in order of appearance."""
-    text = decode(name, data)
+    """Read one object per line; columns are in order of appearance."""
     faults, records = [], []
-    for number, line in enumerate(re.split(r"\r\n|\r|\n", text), 1):
+    for number, line in enumerate(re.split(r"\r\n|\r|\n", decode(name, data)), 1):
         if not line.strip():
             continue
         try:
@@ -82,197 +95,146 @@ def read_lines(name: str, data: bytes) -> Table:
         else:
             faults.append(f"line {number}: is {_kind(record)}; expected an object")
     if faults:
-        raise BadData.listing(name, faults, shown=5)
-    return _of_records(name, records, "line")
-
-
-def read(name: str, data: bytes) -> Table:
-    """Read a table from one JSON value. Raises `BadData` for values of any other form."""
-    return of_value(name, parse(name, decode(name, data)))
+        raise BadData.listing(name, faults, shown=SHOWN)
+    return _of_records(name, records, unit="line")
 
 
 def of_value(name: str, value: Any) -> Table:
-    if (
-        isinstance(value, dict)
-        and {"columns", "data"} <= value.keys()
-        and isinstance(value["data"], list)
-    ):
-        return _of_split(name, value)
-    if isinstance(value, dict) and set(value) == {"schema", "data"}:  # pandas, orient="table"
-        value = value["data"]
-    if isinstance(value, list):
-        return _of_list(name, value)
-    if isinstance(value, dict) and value:
-        return _of_object(name, value)
-    if value == {}:
-        return _of_records(name, [], "record")
-    raise BadData(f"{name}: is {_kind(value)}; {_EXPECTED}")
-
-
-def _of_list(name: str, value: list[Any]) -> Table:
-    wrong = [
-        f"record {i}: is {_kind(record)}; expected an object"
-        for i, record in enumerate(value, 1)
+    """Make a table of a parsed JSON value. Raises `BadData` for values that are no table."""
+    if isinstance(value, dict):
+        if isinstance(value.get("data"), list) and isinstance(value.get("columns"), list):
+            value = _of_split(name, value["columns"], value["data"])
+        elif set(value) == {"schema", "data"}:  # pandas, orient="table"
+            value = value["data"]
+        else:
+            value = _of_object(name, value)
+    if not isinstance(value, list):
+        raise BadData(f"{name}: is {_kind(value)}; {_EXPECTED}")
+    faults = [
+        f"record {number}: is {_kind(record)}; expected an object"
+        for number, record in enumerate(value, 1)
         if not isinstance(record, dict)
     ]
-    if wrong:
-        raise BadData.listing(f"{name}: {_EXPECTED}", wrong, shown=5)
-    return _of_records(name, enumerate(value, 1), "record")
+    if faults:
+        raise BadData.listing(name, faults, shown=SHOWN)
+    return _of_records(name, enumerate(value, 1), unit="record")
 
 
-def _of_split(name: str, value: Mapping[str, Any]) -> Table:
-    """pandas, orient="split"."""
-    names, rows = value["columns"], value["data"]
-    if (
-        not isinstance(names, list)
-        or not all(isinstance(key, str) for key in names)
-        or len(set(names)) < len(names)
-    ):
-        raise BadData(f"{name}: its columns are no list of different names")
-    wrong = [
-        f"record {i}: is {_kind(row)}; expected a list of {len(names)}"
-        for i, row in enumerate(rows, 1)
+def _of_split(name: str, names: list[Any], rows: list[Any]) -> list[dict[str, Any]]:
+    """Convert what pandas writes with orient="split"."""
+    if not all(isinstance(key, str) for key in names) or len(set(names)) < len(names):
+        raise BadData(f"{name}: 'columns' is not a list of different names")
+    faults = [
+        f"record {number}: expected a list of {len(names)} values"
+        for number, row in enumerate(rows, 1)
         if not isinstance(row, list) or len(row) != len(names)
     ]
-    if wrong:
-        raise BadData.listing(name, wrong, shown=5)
-    return _of_records(
-        name, enumerate((dict(zip(names, row, strict=True)) for row in rows), 1), "record"
-    )
+    if faults:
+        raise BadData.listing(name, faults, shown=SHOWN)
+    return [dict(zip(names, row, strict=True)) for row in rows]
 
 
-def _of_object(name: str, value: Mapping[str, Any]) -> Table:
-    inner = list(value.values())
-    if all(isinstance(column, list) for column in inner):
-        lengths = {len(column) for column in inner}
-        if len(lengths) > 1:
-            sizes = ", ".join(f"'{key}' {len(column)}" for key, column in list(value.items())[:8])
-            raise BadData(f"{name}: its columns are not of one length: {sizes}; {_EXPECTED}")
-        rows = zip(*inner, strict=True)
-        return _of_records(
-            name, enumerate((dict(zip(value, row, strict=True)) for row in rows), 1), "record"
-        )
-    if all(isinstance(column, dict) for column in inner):
-        keys = list(inner[0])
-        if (
-            keys
-            and all(key.isdecimal() for key in keys)
-            and not all(key.isdecimal() for key in value)
-        ):
-            return _of_columns(name, value)
-        records = (
-            {"key": Number(key) if key.isdecimal() else key} | _without_key(name, row)
-            for key, row in value.items()
-        )
-        return _of_records(name, enumerate(records, 1), "record")
-    if all(is_image_name(key) for key in value) and not any(
-        isinstance(cell, dict) for cell in inner
-    ):
-        records = ({"key": key, "value": cell} for key, cell in value.items())
-        return _of_records(name, enumerate(records, 1), "record")
-    raise BadData(
-        f"{name}: is an object of {', '.join(sorted({_kind(column) for column in inner}))}; {_EXPECTED}"
-    )
+def _of_object(name: str, value: dict[str, Any]) -> list[dict[str, Any]]:
+    """Convert columns, or records by a key; a key that names records becomes the column "key"."""
+    kinds = {type(inner) for inner in value.values()}
+    if kinds <= {list}:
+        lengths = {key: len(column) for key, column in value.items()}
+        if len(set(lengths.values())) > 1:
+            sizes = ", ".join(f"'{key}' has {size}" for key, size in list(lengths.items())[:8])
+            raise BadData(f"{name}: its columns differ in length ({sizes}); {_EXPECTED}")
+        return [dict(zip(value, row, strict=True)) for row in zip(*value.values(), strict=True)]
+    if kinds == {dict}:
+        rows = list(next(iter(value.values())))
+        if rows and all(map(str.isdecimal, rows)) and not all(map(str.isdecimal, value)):
+            return _of_columns(name, value, rows)
+        if any("key" in record for record in value.values()):
+            raise BadData(f"{name}: its named records have a field 'key' too; write them as a list")
+        return [{"key": key, **record} for key, record in value.items()]
+    if dict not in kinds and all(map(is_image_name, value)):
+        return [{"key": key, "value": inner} for key, inner in value.items()]
+    raise BadData(f"{name}: is an object but not a table; {_EXPECTED}")
 
 
-def _without_key(name: str, row: Mapping[str, Any]) -> Mapping[str, Any]:
-    if "key" in row:
+def _of_columns(
+    name: str, value: dict[str, dict[str, Any]], rows: list[str]
+) -> list[dict[str, Any]]:
+    """Convert what pandas writes by default: column, row number, value."""
+    others = [key for key, column in value.items() if list(column) != rows]
+    if others:
         raise BadData(
-            f"{name}: its records have a field 'key' beside the key that names them; write them as a list of objects"
+            f"{name}: the columns {', '.join(others[:8])} have other rows than the first column; "
+            f"{_EXPECTED}"
         )
-    return row
+    return [{key: column[row] for key, column in value.items()} for row in rows]
 
 
-def _of_columns(name: str, value: Mapping[str, Mapping[str, Any]]) -> Table:
-    """pandas, orient="columns": column -> row number -> cell."""
-    numbers = list(next(iter(value.values())))
-    wrong = [key for key, column in value.items() if list(column) != numbers]
-    if wrong:
-        raise BadData(
-            f"{name}: the columns {', '.join(wrong[:5])} have other rows than the first; {_EXPECTED}"
-        )
-    records = ({key: column[number] for key, column in value.items()} for number in numbers)
-    return _of_records(name, enumerate(records, 1), "record")
-
-
-def _of_records(name: str, records: Iterable[tuple[int, Mapping[str, Any]]], unit: str) -> Table:
-    columns: dict[str, int] = {}
+def _of_records(name: str, records: Iterable[tuple[int, dict[str, Any]]], *, unit: str) -> Table:
+    columns: dict[str, None] = {}
     rows: list[tuple[int, dict[str, str]]] = []
-    cells = 0
     for number, record in records:
-        row = dict(flat(name, number, unit, record))
+        row: dict[str, str] = {}
+        for key, value in _flattened(f"{name} {unit} {number}", record):
+            if key in row:
+                raise BadData(f"{name} {unit} {number}: two values are called '{key}'; rename one")
+            row[key] = value
         rows.append((number, row))
-        cells += len(row)
-        for key in row:
-            columns.setdefault(key, len(columns))
+        columns.update(dict.fromkeys(row))
         if len(columns) > MAX_COLUMNS or len(rows) * len(columns) > MAX_CELLS:
-            raise BadData(
-                f"{name}: more than {MAX_COLUMNS:,} columns or {MAX_CELLS:,} cells; {_EXPECTED}"
-            )
-    return assemble(name, _as_rows(rows, list(columns)), unit=unit, named=True)
+            raise BadData(f"{name}: more than {MAX_COLUMNS:,} columns or {MAX_CELLS:,} cells")
+    header = [(0, list(columns))] if columns else []
+    cells = ((number, [row.get(key, "") for key in columns]) for number, row in rows)
+    return assemble(name, chain(header, cells), unit=unit, header_first=True)
 
 
-def _as_rows(
-    rows: list[tuple[int, dict[str, str]]], columns: list[str]
-) -> Iterator[tuple[int, list[str]]]:
-    if columns:
-        yield 0, columns
-    for number, row in rows:
-        yield number, [row.get(key, "") for key in columns]
-
-
-def flat(
-    name: str, number: int, unit: str, record: Mapping[str, Any], above: str = "", depth: int = 0
+def _flattened(
+    where: str, record: Mapping[str, Any], outer: str = "", depth: int = 0
 ) -> Iterator[tuple[str, str]]:
-    """Yield column and text of all values of a record, those of inner objects as "outer.inner"."""
     if depth > MAX_DEPTH:
-        raise BadData(
-            f"{name} {unit} {number}: objects inside objects go deeper than {MAX_DEPTH}; {_EXPECTED}"
-        )
+        raise BadData(f"{where}: is nested more than {MAX_DEPTH} deep; {_EXPECTED}")
     for key, value in record.items():
         if isinstance(value, dict) and value:
-            yield from flat(name, number, unit, value, f"{above}{key}.", depth + 1)
+            yield from _flattened(where, value, f"{outer}{key}.", depth + 1)
         else:
-            yield above + key, cell(value)
+            yield outer + key, _cell(value)
 
 
-def cell(value: Any) -> str:
-    """Return a JSON value as the text of a cell."""
-    if value is None or value == {} or (isinstance(value, float) and value != value):
-        return ""
-    if isinstance(value, bool):
-        return str(value).upper()
+def _cell(value: Any) -> str:
     if isinstance(value, str):
         return str(value)
-    if (
-        isinstance(value, list)
-        and value
-        and all(type(part) is str and part and "|" not in part for part in value)
-    ):
+    if isinstance(value, bool):
+        return str(value).upper()
+    if isinstance(value, list) and value and all(map(_joins, value)):
         return "|".join(value)
-    if value == []:
+    if not value or value != value:  # null, [], {}, NaN
         return ""
-    return spelt(value)
+    return spelled(value)
 
 
-def spelt(value: Any) -> str:
-    """Return a value as compact JSON, its numbers as they were spelt."""
+def _joins(value: Any) -> bool:
+    return type(value) is str and value != "" and "|" not in value
+
+
+def spelled(value: Any) -> str:
+    """Return a parsed value as JSON text, its numbers as they were spelled."""
     if isinstance(value, Number):
         return str(value)
     if isinstance(value, list):
-        return f"[{', '.join(map(spelt, value))}]"
+        return f"[{', '.join(map(spelled, value))}]"
     if isinstance(value, dict):
-        return f"{{{', '.join(f'{json.dumps(key, ensure_ascii=False)}: {spelt(part)}' for key, part in value.items())}}}"
+        pairs = (
+            f"{json.dumps(key, ensure_ascii=False)}: {spelled(part)}" for key, part in value.items()
+        )
+        return f"{{{', '.join(pairs)}}}"
     return json.dumps(value, ensure_ascii=False)
 
 
 def _kind(value: Any) -> str:
     kinds = (
         (Number, "a number"),
-        (str, "a text"),
+        (float, "a number"),  # NaN and Infinity
+        (str, "a string"),
         (bool, "true or false"),
         (list, "a list"),
         (dict, "an object"),
-        (float, "a number"),
     )
     return next((word for kind, word in kinds if isinstance(value, kind)), "null")
