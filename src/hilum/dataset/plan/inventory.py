@@ -25,7 +25,7 @@ from hilum.files import dicom
 
 SETTINGS = "hilum.toml"
 RASTERS = ("png", "jpeg", "tiff", "bmp", "gif")
-TABLES = (*tables.KINDS, *tables.REFUSED)
+TABLES = (*tables.KINDS, "xls", "ods")
 HEAD_BYTES = 4096
 _SIGNATURES = (
     (b"\x89PNG\r\n\x1a\n", "png"), (b"\xff\xd8\xff", "jpeg"), (b"II*\0", "tiff"), (b"MM\0*", "tiff"), (b"II+\0", "tiff"),

@@ -7,9 +7,11 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from hilum.dataset.plan import lexicon
 from hilum.dataset.plan.columns import TableReading, is_blank
 
 ENOUGH = 0.5  # of the key's distinct values, on either side, that must meet
+FEWEST = 3  # distinct keys that must meet: two words that agree, such as class folders, join nothing
 _FORMS: tuple[tuple[str, Callable[[str], str]], ...] = (
     ("", lambda cell: cell.strip().casefold()),
     (" without leading zeros", lambda cell: cell.strip().casefold().lstrip("0") or "0"),
@@ -40,7 +42,7 @@ def join(reading: TableReading, attributes: Sequence[Attribute]) -> Join | None:
     stated = reading.named("key")
     for name, column in reading.columns.items():
         cells = [cell for cell in column.filled if not is_blank(cell)]
-        if len(cells) < 2 or (stated and name not in stated):
+        if len(cells) < FEWEST or (stated and name not in stated) or column.share(lexicon.meaning) > ENOUGH:
             continue
         for attribute in attributes:
             found = _joined(reading, name, cells, attribute)
@@ -54,7 +56,7 @@ def join(reading: TableReading, attributes: Sequence[Attribute]) -> Join | None:
 
 def _joined(reading: TableReading, name: str, cells: Sequence[str], attribute: Attribute) -> Join | None:
     held = set(attribute.values.values())
-    if len(held) < 2:
+    if len(held) < FEWEST:
         return None
     for how, form in _FORMS:
         forms = {form(cell) for cell in cells} - {""}
@@ -62,7 +64,7 @@ def _joined(reading: TableReading, name: str, cells: Sequence[str], attribute: A
         if len(forms) < ENOUGH * len(cells) or len(keys) < ENOUGH * len(held):
             continue
         met = forms & keys
-        if len(met) < 2 or max(len(met) / len(forms), len(met) / len(keys)) < ENOUGH:
+        if len(met) < FEWEST or max(len(met) / len(forms), len(met) / len(keys)) < ENOUGH:
             continue
         if len(cells) < 0.05 * reading.table.frame.height:
             continue  # a few words that repeat, such as sexes, are no key

@@ -62,14 +62,17 @@ def known(word: str, settings: Settings) -> Meaning | None:
 def _is_one_word(cell: str, cells: Counter[str], settings: Settings) -> bool:
     """Tell whether a whole cell is a known word ("Nodule/Mass").
 
-    One with a sign that only separates is not, nor one whose pieces stand alone in other cells ("COVID-19/Pneumonia").
+    One with a sign that only separates is not, nor one whose pieces stand alone in other cells or say more ("COVID-19/Pneumonia").
     """
     if cell in settings.terms or cell in (*settings.normal, *settings.unlabelled, *settings.drop):
         return True
-    if known(cell, settings) is None or re.search(r"[|;\[\]]|\S,", cell):
+    meaning = known(cell, settings)
+    if meaning is None or re.search(r"[|;\[\]]|\S,", cell):
         return False
     pieces = [piece.strip() for piece in re.split(r"[/+&]", cell)]
-    return len(pieces) == 1 or not all(piece in cells for piece in pieces)
+    said = [known(piece, settings) for piece in pieces]
+    more = all(said) and meaning.concept in {it.concept for it in said if it}
+    return len(pieces) == 1 or not (more or all(piece in cells for piece in pieces))
 
 
 def find_separator(cells: Counter[str], settings: Settings) -> str | None:
