@@ -36,7 +36,7 @@ FINDINGS = {  # words that people write, by concept
     "pneumonia": ("Pneumonia", "neumonía", "Pneumonie", "PNEUMONIA", "polmonite"),
     "effusion": ("Effusion", "Pleural Effusion", "derrame pleural", "Pleuraerguss"),
     "cardiomegaly": ("Cardiomegaly", "cardiomegalia", "enlarged heart"),
-    "covid_19": ("COVID", "COVID-19", "covid19"),
+    "covid": ("COVID", "COVID-19", "covid19"),
 }
 HEALTHY = ("Normal", "normal", "No Finding", "healthy", "gesund", "sano", "sain", "unauffällig", "Control")
 IMAGE_COLUMNS = ("image", "Image Index", "filename", "file_path", "Datei", "archivo", "image_id", "Path")

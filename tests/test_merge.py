@@ -32,7 +32,7 @@ def data(tmp_path_factory):
 
 def read(*folders) -> Manifest:
     first, *also = map(str, folders)
-    return ingest.read(Data(folder=first, also=tuple(also)))
+    return ingest.read(Data(folder=first, also=tuple(also)))[0]
 
 
 def own_folder(place, seed=0):

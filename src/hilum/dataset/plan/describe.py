@@ -11,7 +11,7 @@ from hilum.dataset.plan import folders, masks
 from hilum.dataset.plan import settings as hilum_toml
 from hilum.dataset.plan.account import Account
 from hilum.dataset.plan.columns import TableReading
-from hilum.dataset.plan.evidence import CERTAIN, SetAside
+from hilum.dataset.plan.evidence import CERTAIN, SetAside, shown
 from hilum.dataset.plan.lexicon import ABSENT, FINDING, MISSING, NORMAL, UNCERTAIN, UNUSABLE
 from hilum.dataset.plan.reading import Reading
 from hilum.dataset.plan.settings import Settings
@@ -44,12 +44,11 @@ def answers(reading: Reading) -> str:
 def nothing(reading: Reading) -> str:
     """Return the message for a folder without a radiograph: what it holds, and what was expected."""
     kinds = Counter(file.kind for file in reading.files.files)
-    held = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common()) or "nothing"
-    why = "; ".join(f"{aside.count} {aside.reason}" for aside in reading.evidence.aside if aside.kind == "file" and aside.severity == "warning")
-    return (
-        f"{reading.root} holds no radiographs: got {held}{f' ({why})' if why else ''}; expected PNG, JPEG, TIFF, BMP, GIF or DICOM images, "
-        "or one of the known data sets, which `hilum datasets` lists"
-    )
+    top = sorted({file.path.partition("/")[0] for file in reading.files.files})
+    held = f"{shown(top, 5)} ({', '.join(f'{count} {kind}' for kind, count in kinds.most_common())})" if top else "nothing"
+    aside = [one for one in reading.evidence.aside if one.kind == "file" and one.severity == "warning"]
+    why = "".join(f"\n  {one.count} {one.reason}: {_names(one)}" for one in aside)
+    return f"{reading.root} holds no radiographs: got {held}; expected PNG, JPEG, TIFF, BMP, GIF or DICOM images, or one of the known layouts{why}"
 
 
 # --------------------------------------------------------------------------------------------------------------------------- screen

@@ -14,7 +14,8 @@ from hilum.dataset.plan.find_files import matches
 from hilum.dataset.plan.image_index import ImageIndex
 from hilum.dataset.plan.inventory import File
 from hilum.dataset.plan.reading import Reading
-from hilum.errors import BadData
+from hilum.dataset.plan.settings import COLUMN_KEYS
+from hilum.errors import BadData, BadRecipe, unknown
 
 _CERTAIN_ENDINGS = (".csv", ".tsv", ".xlsx", ".xls", ".ods", ".parquet", ".jsonl", ".csv.gz")
 
@@ -38,10 +39,27 @@ def read_tables(reading: Reading) -> None:
             else:  # a text or an annotation of another form: it is named as unused
                 reading.evidence.set_aside("file", [file.path], f"is no table that can be read: {said.removeprefix(file.path + ': ')}", "warning")
     reading.evidence.set_aside("file", skipped, "is not among the tables of hilum.toml")
-    absent = [name for name in wanted or () if not any(matches(file.path, [name]) for file in reading.files.files)]
-    faults += [f"tables: there is no file '{name}'" for name in absent]
+    held = [file.path for file in reading.files.of(*inventory.TABLES)]
+    absent = [name for name in wanted or () if not any(matches(path, [name]) for path in held)]
+    faults += ["tables: " + unknown("table", name, held) for name in absent]
+    _refuse_strange_columns(reading)
     if faults:
         raise BadData.listing(f"{reading.root}: tables that cannot be read; mend them, or add to hilum.toml: unused = [\"NAME\"]", faults)
+
+
+def _refuse_strange_columns(reading: Reading) -> None:
+    """Raise `BadRecipe` for columns that hilum.toml names and no table has, each with the nearest name."""
+    held = {name for table in reading.tables for name in table.columns}
+    full = {f"{table.table.name}:{name}" for table in reading.tables for name in table.columns}
+    faults = [
+        f"{key}: " + unknown("column", wanted, held)
+        for key in COLUMN_KEYS
+        for wanted in getattr(reading.settings, key)
+        if wanted not in held | full
+    ]
+    if faults:
+        listed = "\n".join(f"  {fault}" for fault in faults)
+        raise BadRecipe(f"{reading.root / inventory.SETTINGS}: {len(faults)} fault{'s' * (len(faults) != 1)}\n{listed}")
 
 
 def _read_table(reading: Reading, file: File) -> None:

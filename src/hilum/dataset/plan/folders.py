@@ -97,7 +97,8 @@ def _roles(names: Sequence[str], images: Mapping[str, int], above: frozenset[str
     if not rest:
         return _single_part(roles, names)
     if "label" in spoken:
-        kind = "label" if len(names) <= MOST_CLASSES else CONTAINER
+        people = _family(rest) in ("patient", "study")
+        kind = "patient" if people else "label" if len(names) <= MOST_CLASSES else CONTAINER
         return {name: roles[name] or kind for name in names}
     family = _family(rest)
     if family in ("patient", "study") or (family == "number" and _are_people(rest, images)):
@@ -207,7 +208,7 @@ def patterns(folders: Folders, paths: Iterable[str]) -> tuple[str, ...]:
         "/".join(f"{{{level.role}}}" if level.role in ("part", "label", "patient", "study", "view", "source") else _literal(level) for level in folders.levels(path))
         for path in paths
     )
-    return tuple(found)
+    return tuple(sorted(found, key=lambda pattern: pattern.count("{")))  # the most literal first: the first that fits counts
 
 
 def _literal(level: Level) -> str:

@@ -185,10 +185,8 @@ def _row(reading: Reading, file: File, gathered: _Gathered) -> Row:
 
 def _patient(reading: Reading, file: File, facts: dict[str, list[str]], gathered: _Gathered) -> str:
     """Return the patient: by hilum.toml, column, header, folder, or name of the file; else the study's, else the image's own."""
-    if reading.settings.patient_pattern:
-        if found := names.search(reading.settings.patient_pattern, file):
-            return found["patient"] or file.path
-        gathered.remark(file.path, "no-patient", f"patient_pattern '{reading.settings.patient_pattern}' finds no patient in '{file.path}'")
+    if reading.settings.patient_pattern and (found := names.search(reading.settings.patient_pattern, file)):
+        return found["patient"]
     if stated := _one("patient", file.path, facts, gathered):
         return stated
     if known := _header_patient(reading, file.path):
@@ -309,11 +307,19 @@ def _remarks(reading: Reading, gathered: _Gathered) -> Iterator[Remark]:
     for table in reading.tables:
         for remark in table.table.remarks:
             yield Remark(table.table.name, "info", "table-form", remark)
-    if not any(it.what == "patients" and not it.value.startswith("every image") for it in reading.evidence.decisions):
+    yield from _remarks_on_patients(reading)
+
+
+def _remarks_on_patients(reading: Reading) -> Iterator[Remark]:
+    """Yield a warning where the patients are not named by a header or a column."""
+    said = next((it.value for it in reading.evidence.decisions if it.what == "patients"), "")
+    if said.startswith("every image"):
         yield Remark(".", "warning", "no-patients", "nothing names the patients: every image is taken for a patient of its own")
-    elif any(it.what == "patients" and it.value == "by folder" for it in reading.evidence.decisions):
-        people = len({reading.folders.value(file.path, "patient") for file in reading.images} - {None})
-        yield Remark(".", "warning", "folders-as-patients", f"its {people} numbered folders are taken for patients")
+    elif said == "by study":
+        yield Remark(".", "warning", "no-patients", "nothing names the patients: every study is taken for a patient of its own")
+    elif said == "by folder":
+        people = sorted({reading.folders.value(file.path, "patient") for file in reading.images} - {None})
+        yield Remark(".", "warning", "folders-as-patients", f"its {len(people)} folders, such as {people[0]}, are taken for patients, not for findings")
 
 
 _RULES = {"file": DROPPED, "table": "table-unused", "column": "column-unused", "row": "row-unused", "cell": "cell-unused"}

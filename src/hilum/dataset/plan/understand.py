@@ -15,6 +15,7 @@ from hilum.dataset.plan import settings as hilum_toml
 from hilum.dataset.plan.evidence import CERTAIN, LIKELY, STATED, shown
 from hilum.dataset.plan.reading import Reading
 from hilum.dataset.plan.settings import Settings
+from hilum.errors import BadData
 
 
 def understand(root: Path, settings: Settings | None = None) -> Reading:
@@ -66,7 +67,11 @@ def _settle_patients(reading: Reading) -> None:
     column = next((f"column '{name}' of {table.table.name}" for table in reading.tables if (name := table.first("patient")) and (table.match or table.key)), None)
     headers = any(header.patient and header.patient != reading.nobody for header in reading.headers.values())
     in_folders = any(role == "patient" for role in reading.folders.roles.values())
-    if reading.settings.patient_pattern:
+    if pattern := reading.settings.patient_pattern:
+        lost = [file.path for file in reading.images if not (found := names.search(pattern, file)) or not found["patient"]]
+        if lost:
+            faults = [f"patient_pattern '{pattern}' finds no patient in '{path}'" for path in lost]
+            raise BadData.listing(f"{reading.root} does not fit its {inventory.SETTINGS}", faults)
         evidence.decide("patients", "by patient_pattern", "hilum.toml says so", STATED)
     elif column:
         evidence.decide("patients", f"by {column}", "its name says so")
