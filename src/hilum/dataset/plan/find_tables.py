@@ -208,12 +208,16 @@ def _report_tables(reading: Reading) -> None:
             reading.table_files.add(file)
     used = [table for table in reading.tables if table.match is not None or table.key is not None]
     _decide(reading, used)
-    labelled = any(table.named("label") or table.named("finding") for table in used)
-    for table in foreign:
+    reading.foreign = foreign
+
+
+def settle_foreign(reading: Reading) -> None:
+    """Name the tables that match no image: a warning where other places say the labels, else a question, for theirs would be lost."""
+    labelled = bool(reading.vocabularies or reading.findings or reading.coco)
+    for table in reading.foreign:
         reading.table_files.add(table.table.name.partition("#")[0])
-        reason = "matches no image of this folder"
         if labelled:
-            reading.evidence.set_aside("table", [table.table.name], reason, "warning")
+            reading.evidence.set_aside("table", [table.table.name], "matches no image of this folder", "warning")
         else:
             _ask_for_image_column(reading, table)
 

@@ -31,6 +31,7 @@ class Reading:
     nobody: str | None = None  # the Patient ID that anonymising left in every header
     masks: Masks = field(default_factory=Masks)
     tables: list[TableReading] = field(default_factory=list)
+    foreign: list[TableReading] = field(default_factory=list)  # tables that belong to no image
     table_files: set[str] = field(default_factory=set)
     coco: dict[str, tables.Coco] = field(default_factory=dict)
     folders: Folders = field(default_factory=Folders)

@@ -29,6 +29,7 @@ def understand(root: Path, settings: Settings | None = None) -> Reading:
     find_tables.use_tables(reading)
     _read_folders(reading)
     find_labels.settle_labels(reading)
+    find_tables.settle_foreign(reading)
     _settle_patients(reading)
     return _accounted(reading)
 
