@@ -155,7 +155,7 @@ def _box(where: str, value: Any, faults: list[str]) -> list[float] | None:
         or min(numbers[2:]) < 0
     ):
         faults.append(
-            f"{where}: bbox is {_json.spelled(value)[:80]}; expected [x, y, width, height] in pixels"
+            f"{where}: bbox is {_json.spelled(value)[:80]}; expected [x, y, width, height]"
         )
         return None
     return numbers
@@ -165,5 +165,5 @@ def _twice(part: str, key: str, rows: list[dict[str, Any]]) -> Iterator[str]:
     seen: set[str] = set()
     for row in rows:
         if row[key] and row[key] in seen:
-            yield f"{part}: {key} {row[key][:60]} stands twice"
+            yield f"{part}: {key} {row[key][:60]} is repeated"
         seen.add(row[key])
