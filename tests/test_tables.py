@@ -210,6 +210,9 @@ DELIMITED = {
     "a comma in a header": ("Bild;Größe x,y\na.png;3\nb.png;4\n", ("a.png", "3")),
     "quoted delimiters": ('"image";"a,b";"c|d"\n"a.png";"1,2,3";"|"\n', ("a.png", "1,2,3", "|")),
     "boxes as lists": ('image,box\na.png,"[1,2,3,4]"\nb.png,"[1,2]"\n', ("a.png", "[1,2,3,4]")),
+    "blanks": ("1 a.png normal x\n2 b.png COVID-19 y\n", ("1", "a.png", "normal", "x")),
+    "blanks in names": ("my a.png\nmy b.png\n", ("my a.png",)),
+    "blanks in both": ("image\nmy a.png\nmy b.png\n", ("my a.png",)),
     "one column": ("image\na.png\nb.png\n", ("a.png",)),
     "one column of prose": (
         "report\nNo effusion, clear.\nHeart normal, lungs clear, bones old\nNormal\n",
@@ -329,6 +332,12 @@ def test_titles_above_the_table_are_skipped_and_told(tmp_path):
     assert table.frame.columns == ["image", "label", "age"]
     assert table.first_line == 5
     assert "Chest study" in " ".join(table.remarks)
+
+
+def test_a_header_without_a_name_for_the_first_column_is_no_title(tmp_path):
+    table = read(tmp_path, ",label\nx,TB\ny,no\nz,TB\n")  # a pandas Series
+    assert table.frame.columns == ["column 1", "label"]
+    assert table.frame.height == 3
 
 
 def test_a_header_that_lacks_names_is_no_title(tmp_path):
@@ -535,7 +544,7 @@ def test_merged_cells_are_filled_down(tmp_path):
 
     table = read(tmp_path, workbook(fill), "labels.xlsx")
     assert rows(table) == [("P1", "a.png"), ("P1", "b.png"), ("P2", "c.png")]
-    assert "1 cells filled with the value of the merged cell over them" in table.remarks
+    assert "cells filled with the value of the merged cell over them: 1" in table.remarks
 
 
 def test_formulas_and_errors_of_a_workbook_are_told(tmp_path):
@@ -721,6 +730,10 @@ def coco() -> dict:
             {"id": 2, "image_id": "x2", "category_id": 3},
         ],
     }  # fmt: skip
+
+
+def test_coco_is_not_read_as_one_table(tmp_path):
+    assert "is COCO" in refusal(tmp_path, json.dumps(coco()), "labels.json")
 
 
 def read_coco(folder: Path, value: object) -> tables.Coco | None:

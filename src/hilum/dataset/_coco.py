@@ -42,11 +42,16 @@ class Coco:
     categories: pl.DataFrame
 
 
+def is_coco(value: Any) -> bool:
+    """Tell whether a parsed JSON value has the lists of a COCO file."""
+    if not isinstance(value, dict):
+        return False
+    return all(isinstance(value.get(key), list) for key in ("images", "annotations"))
+
+
 def of_value(name: str, value: Any) -> Coco | None:
     """Check a parsed JSON value; None where it is not COCO. Raises `BadData` with all faults."""
-    if not isinstance(value, dict):
-        return None
-    if not all(isinstance(value.get(key), list) for key in ("images", "annotations")):
+    if not is_coco(value):
         return None
     faults: list[str] = []
     parts = {

@@ -20,7 +20,7 @@ from hilum.dataset._table import MAX_COLUMNS, Table
 from hilum.errors import BadData
 
 DELIMITERS = ",;\t|"
-NAMES = {",": "a comma", ";": "a semicolon", "\t": "a tab"}
+NAMES = {",": "a comma", ";": "a semicolon", "\t": "a tab", " ": "a blank"}
 TAB_ENDINGS = (".tsv", ".tab")
 SAMPLE_CHARACTERS = 1 << 18
 MAX_CELL = 1 << 23  # characters; a run-length mask or a long report has some 100,000
@@ -228,7 +228,15 @@ def find_delimiter(sample: str, *, whole: bool = True, ending: str = ".csv") -> 
             continue  # prose in one column, with a comma here and there
         if score and score > best_score:
             best, best_score = mark, score
-    return best
+    return best or (" " if _is_blank_delimited(lines if whole else lines[:-1]) else None)
+
+
+def _is_blank_delimited(lines: list[str]) -> bool:
+    """Tell whether blanks part the cells, as in "1 a.png normal", and are not in file names."""
+    rows = [cells for cells in map(str.split, lines) if cells]
+    if len({len(cells) for cells in rows}) != 1 or len(rows[0]) < 2:
+        return False
+    return sum(any(map(is_image_name, cells[:-1])) for cells in rows) >= 0.9 * len(rows) - 1
 
 
 def _sampled(sample: str, delimiter: str, *, whole: bool) -> list[list[str]]:

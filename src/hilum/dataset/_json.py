@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
@@ -68,8 +69,8 @@ def parse(name: str, text: str, line: int | None = None) -> Any:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise _RepeatedKey(next(key for i, key in enumerate(keys) if key in keys[:i]))
+        counts = Counter(key for key, _ in pairs)
+        raise _RepeatedKey(counts.most_common(1)[0][0][:60])
     return found
 
 

@@ -13,7 +13,7 @@ import re
 import zlib
 from pathlib import Path
 
-from hilum.dataset import _coco, _csv, _json, _parquet, _xlsx
+from hilum.dataset import _coco, _csv, _json, _parquet
 from hilum.dataset._coco import Coco
 from hilum.dataset._table import MAX_BYTES, Table
 from hilum.errors import BadData, NotFound
@@ -100,8 +100,12 @@ def read(path: Path, *, name: str | None = None) -> list[Table]:
     kind = table_kind(path, data[:HEAD_BYTES]) or "csv"
     if kind in _UNREAD:
         raise BadData(f"{name}: is {_UNREAD[kind]}, which is not read; save it as .xlsx or CSV")
-    if kind in ("xlsx", "parquet"):
-        return _xlsx.read(name, data) if kind == "xlsx" else [_parquet.read(name, data)]
+    if kind == "xlsx":
+        from hilum.dataset import _xlsx  # openpyxl takes 0.3 s to import
+
+        return _xlsx.read(name, data)
+    if kind == "parquet":
+        return [_parquet.read(name, data)]
     if data.startswith(_GZIP):
         data, path = _unpacked(name, data), path.with_suffix("")
     if kind in ("json", "jsonl"):
@@ -115,7 +119,10 @@ def _read_json(name: str, data: bytes, kind: str) -> Table:
         # One object per line is also written under the name .json.
         if kind == "jsonl" or len(re.findall(r"^\{.*\}\s*$", text[:HEAD_BYTES], re.M)) > 1:
             return _json.read_lines(name, text)
-        return _json.of_value(name, _json.parse(name, text))
+        value = _json.parse(name, text)
+        if _coco.is_coco(value):
+            raise BadData(f"{name}: is COCO, not one table")
+        return _json.of_value(name, value)
 
 
 def read_coco(path: Path, *, name: str | None = None) -> Coco | None:
