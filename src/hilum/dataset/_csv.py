@@ -276,4 +276,5 @@ def holds_table(sample: str) -> bool:
         lines = [line.strip() for line in sample.splitlines()[:SAMPLE_ROWS] if line.strip()]
         return sum(map(is_image_name, lines)) >= 0.8 * max(len(lines), 1)
     rows = _sampled(sample, delimiter, whole=True)
-    return len(rows) >= 3 and _score(rows) == (1.0, 0)
+    enough = len(rows) >= 3 or (delimiter == "\t" and len(rows) >= 1 and len(rows[0]) >= 3)
+    return enough and _score(rows) == (1.0, 0)
