@@ -42,11 +42,16 @@ class Coco:
     categories: pl.DataFrame
 
 
+def is_coco(value: Any) -> bool:
+    """Tell whether a parsed JSON value has the lists of a COCO file."""
+    if not isinstance(value, dict):
+        return False
+    return all(isinstance(value.get(key), list) for key in ("images", "annotations"))
+
+
 def of_value(name: str, value: Any) -> Coco | None:
     """Check a parsed JSON value; None where it is not COCO. Raises `BadData` with all faults."""
-    if not isinstance(value, dict):
-        return None
-    if not all(isinstance(value.get(key), list) for key in ("images", "annotations")):
+    if not is_coco(value):
         return None
     faults: list[str] = []
     parts = {
@@ -155,7 +160,7 @@ def _box(where: str, value: Any, faults: list[str]) -> list[float] | None:
         or min(numbers[2:]) < 0
     ):
         faults.append(
-            f"{where}: bbox is {_json.spelled(value)[:80]}; expected [x, y, width, height] in pixels"
+            f"{where}: bbox is {_json.spelled(value)[:80]}; expected [x, y, width, height]"
         )
         return None
     return numbers
@@ -165,5 +170,5 @@ def _twice(part: str, key: str, rows: list[dict[str, Any]]) -> Iterator[str]:
     seen: set[str] = set()
     for row in rows:
         if row[key] and row[key] in seen:
-            yield f"{part}: {key} {row[key][:60]} stands twice"
+            yield f"{part}: {key} {row[key][:60]} is repeated"
         seen.add(row[key])

@@ -20,7 +20,7 @@ from hilum.dataset._table import MAX_COLUMNS, Table
 from hilum.errors import BadData
 
 DELIMITERS = ",;\t|"
-NAMES = {",": "a comma", ";": "a semicolon", "\t": "a tab"}
+NAMES = {",": "a comma", ";": "a semicolon", "\t": "a tab", " ": "a blank"}
 TAB_ENDINGS = (".tsv", ".tab")
 SAMPLE_CHARACTERS = 1 << 18
 MAX_CELL = 1 << 23  # characters; a run-length mask or a long report has some 100,000
@@ -29,6 +29,8 @@ _BLOCK = 1 << 20
 _EXCEL_HINT = re.compile(r'sep=([^\w\s"]|\t)[ \t]*', re.I)  # on a line above the header
 _DELIMITER = re.compile(r"[;\t|]|,(?!\d)|(?<!\d),")  # between digits a comma may be a decimal one
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f]")  # but for U+0085, a line break
+_NO_TABLE = re.compile(rb"\s*(<!doctype html|<html|version https://git-lfs)", re.I)
+_CONTROL_BYTE = re.compile(rb"[\x00-\x08\x0e-\x1f\x7f]")
 _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark is the same two bytes
@@ -49,10 +51,13 @@ _FIELD_LIMIT = threading.Lock()
 def read(name: str, data: bytes, ending: str) -> Table:
     """Read the table of a text file; `ending` (".tsv") decides between delimiters that fit alike.
 
-    Raises `BadData` for what is not text, for broken quotes and for rows that do not fit the header.
+    Raises `BadData` for what is not text, for broken quotes and for rows that do not fit.
     """
     if not data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         data = data.rstrip(b"\x1a")  # the end of a file, for DOS
+    if found := _NO_TABLE.match(data):
+        what = "a web page" if found[1].startswith(b"<") else "a pointer of Git LFS, not the file"
+        raise BadData(f"{name}: is {what}; expected a table; download it again")
     encoding, remarks = find_encoding(name, data)
     text = io.TextIOWrapper(io.BytesIO(data), encoding, newline="")
     sample = text.read(SAMPLE_CHARACTERS)
@@ -106,16 +111,22 @@ def _check_text(name: str, data: bytes, encoding: str) -> None:
             raise
         if found := _CONTROL.search(text):
             line += text.count("\n", 0, found.start())
-            kind = "NUL" if found[0] == "\0" else f"U+{ord(found[0]):04X}"
-            raise BadData(
-                f"{name}: is not text: line {line} contains the control character {kind}; "
-                "expected a table as text; save it again as CSV in UTF-8"
-            )
+            raise _not_text(name, line, found[0])
         line += text.count("\n")
+
+
+def _not_text(name: str, line: int, control: str) -> BadData:
+    kind = "NUL" if control == "\0" else f"U+{ord(control):04X}"
+    return BadData(
+        f"{name}: is not text: line {line} contains the control character {kind}; "
+        "expected a table as text; save it again as CSV in UTF-8"
+    )
 
 
 def _single_byte_encoding(name: str, data: bytes, bad: int, *, only_cr: bool) -> str:
     """Choose an encoding for what is not UTF-8 from byte `bad` on."""
+    if found := _CONTROL_BYTE.search(data):
+        raise _not_text(name, _line_at(data, found.start()), found[0].decode("ascii"))
     if any(ord(character) > 0x7F for character in data.decode("utf-8", errors="ignore")):
         raise BadData(
             f"{name}: line {_line_at(data, bad)} is not UTF-8 while other lines are; "
@@ -171,7 +182,7 @@ def _rows(name: str, lines: Iterator[str], delimiter: str | None) -> Rows:
         for cells in reader:
             if len(cells) > MAX_COLUMNS:
                 raise BadData(
-                    f"{name}: line {line} has {len(cells):,} cells; expected at most {MAX_COLUMNS:,}"
+                    f"{name} line {line}: {len(cells):,} cells; expected at most {MAX_COLUMNS:,}"
                 )
             yield line, cells
             line = reader.line_num + 1
@@ -217,7 +228,15 @@ def find_delimiter(sample: str, *, whole: bool = True, ending: str = ".csv") -> 
             continue  # prose in one column, with a comma here and there
         if score and score > best_score:
             best, best_score = mark, score
-    return best
+    return best or (" " if _is_blank_delimited(lines if whole else lines[:-1]) else None)
+
+
+def _is_blank_delimited(lines: list[str]) -> bool:
+    """Tell whether blanks part the cells, as in "1 a.png normal", and are not in file names."""
+    rows = [cells for cells in map(str.split, lines) if cells]
+    if len({len(cells) for cells in rows}) != 1 or len(rows[0]) < 2:
+        return False
+    return sum(any(map(is_image_name, cells[:-1])) for cells in rows) >= 0.9 * len(rows) - 1
 
 
 def _sampled(sample: str, delimiter: str, *, whole: bool) -> list[list[str]]:
@@ -236,8 +255,8 @@ def _score(rows: list[list[str]]) -> tuple[float, int] | None:
 
     None where the delimiter makes no table of the rows.
     """
-    if not rows:
-        return None
+    if not rows:  # delimiters are all there is
+        return 1.0, 0
     head = find_header(rows)
     header, below = rows[head.row], rows[head.row + 1 :]
     share = sum(fits(cells, header) for cells in below) / len(below) if below else 1.0
@@ -252,9 +271,10 @@ def _score(rows: list[list[str]]) -> tuple[float, int] | None:
 
 def holds_table(sample: str) -> bool:
     """Tell whether text of no telling file name is a table: even rows, or a list of image names."""
-    delimiter = find_delimiter(sample, whole=False)
+    delimiter = find_delimiter(sample)
     if delimiter is None:
         lines = [line.strip() for line in sample.splitlines()[:SAMPLE_ROWS] if line.strip()]
         return sum(map(is_image_name, lines)) >= 0.8 * max(len(lines), 1)
-    rows = _sampled(sample, delimiter, whole=False)
-    return len(rows) >= 3 and _score(rows) == (1.0, 0)
+    rows = _sampled(sample, delimiter, whole=True)
+    enough = len(rows) >= 3 or (delimiter == "\t" and len(rows) >= 1 and len(rows[0]) >= 3)
+    return enough and _score(rows) == (1.0, 0)

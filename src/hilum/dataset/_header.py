@@ -12,7 +12,7 @@ from hilum.dataset._table import strip
 SAMPLE_ROWS = 200  # by which header and delimiter are judged
 MAX_TITLE_ROWS = 20
 _IMAGE_NAME = re.compile(
-    r"\.(png|jpe?g|jpe|jp2|tiff?|bmp|gif|webp|dcm|dicom|npy|nii(\.gz)?|mha)$", re.I
+    r"\.(png|jpe?g|jpe|jp2|tiff?|bmp|gif|webp|dcm|dicom|ima|img|npy|nii(\.gz)?|mha)$", re.I
 )
 _NUMBER = re.compile(r"[+-]?\d[\d.,]*(e[+-]?\d+)?", re.I)
 _DIGITS = re.compile(r"\d+")
@@ -55,7 +55,7 @@ def find_header(rows: Sequence[Sequence[str]]) -> Head:
     usual = Counter(count for count in counts if count).most_common(1)[0][0]
     least = 1 if usual == 1 else max(2, usual // 2)
     candidates = range(first, min(first + MAX_TITLE_ROWS + 1, len(rows)))
-    row = next((row for row in candidates if counts[row] >= least), first)
+    row = next((i for i in candidates if counts[i] >= least or _lacks_first(rows[i])), first)
     below = [
         cells for cells, count in zip(rows[row + 1 :], counts[row + 1 :], strict=True) if count
     ]
@@ -63,6 +63,11 @@ def find_header(rows: Sequence[Sequence[str]]) -> Head:
     if row > first and headless:  # what looks like a title is a header with too few names
         return Head(first)
     return Head(row, tuple(i for i in range(first, row) if counts[i]), headless)
+
+
+def _lacks_first(cells: Sequence[str]) -> bool:
+    """Tell whether all cells but the first are filled, as in a header written by pandas."""
+    return len(cells) > 1 and not strip(cells[0]) and all(map(strip, cells[1:]))
 
 
 def _is_data(cells: Sequence[str], below: Sequence[Sequence[str]]) -> bool:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
@@ -32,6 +34,15 @@ class _RepeatedKey(Exception):
     pass
 
 
+@contextmanager
+def bounded_nesting(name: str) -> Iterator[None]:
+    """Refuse, while the values of a file are read, those nested more deeply than Python allows."""
+    try:
+        yield
+    except RecursionError as error:
+        raise BadData(f"{name}: is nested too deeply; {_EXPECTED}") from error
+
+
 def parse(name: str, text: str, line: int | None = None) -> Any:
     """Parse JSON text; its numbers become `Number`. `line` is where in the file it stands.
 
@@ -45,10 +56,8 @@ def parse(name: str, text: str, line: int | None = None) -> Any:
         return value
     except json.JSONDecodeError as error:
         raise BadData(
-            f"{name} line {line or error.lineno}: is not JSON ({error.msg}, character {error.colno})"
+            f"{name} line {line or error.lineno}: is not JSON: {error.msg}, column {error.colno}"
         ) from error
-    except RecursionError as error:
-        raise BadData(f"{where}: is nested too deeply; {_EXPECTED}") from error
     except UnicodeEncodeError as error:
         raise BadData(f"{where}: a string has half of a surrogate pair ({error.reason})") from error
     except _RepeatedKey as error:
@@ -60,8 +69,8 @@ def parse(name: str, text: str, line: int | None = None) -> Any:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise _RepeatedKey(next(key for i, key in enumerate(keys) if key in keys[:i]))
+        counts = Counter(key for key, _ in pairs)
+        raise _RepeatedKey(counts.most_common(1)[0][0][:60])
     return found
 
 
@@ -79,10 +88,10 @@ def decode(name: str, data: bytes) -> str:
         ) from error
 
 
-def read_lines(name: str, data: bytes) -> Table:
+def read_lines(name: str, text: str) -> Table:
     """Read one object per line; columns are in order of appearance."""
     faults, records = [], []
-    for number, line in enumerate(re.split(r"\r\n|\r|\n", decode(name, data)), 1):
+    for number, line in enumerate(re.split(r"\r\n|\r|\n", text), 1):
         if not line.strip():
             continue
         try:
@@ -100,7 +109,7 @@ def read_lines(name: str, data: bytes) -> Table:
 
 
 def of_value(name: str, value: Any) -> Table:
-    """Make a table of a parsed JSON value. Raises `BadData` for values that are no table."""
+    """Make a table of a parsed JSON value. Raises `BadData` for values that are not a table."""
     if isinstance(value, dict):
         if isinstance(value.get("data"), list) and isinstance(value.get("columns"), list):
             value = _of_split(name, value["columns"], value["data"])
@@ -219,11 +228,9 @@ def spelled(value: Any) -> str:
     if isinstance(value, Number):
         return str(value)
     if isinstance(value, list):
-        return f"[{', '.join(map(spelled, value))}]"
+        return f"[{', '.join([spelled(part) for part in value])}]"
     if isinstance(value, dict):
-        pairs = (
-            f"{json.dumps(key, ensure_ascii=False)}: {spelled(part)}" for key, part in value.items()
-        )
+        pairs = [f"{json.dumps(key)}: {spelled(part)}" for key, part in value.items()]
         return f"{{{', '.join(pairs)}}}"
     return json.dumps(value, ensure_ascii=False)
 

@@ -16,6 +16,7 @@ from hilum.dataset._table import (
     Table,
     column_name,
     named,
+    short,
     strip,
     stripped,
 )
@@ -75,7 +76,7 @@ def assemble(
 def _of_titles(titles: Sequence[tuple[int, Sequence[str]]], unit: str) -> list[str]:
     if not titles:
         return []
-    words = "; ".join(" ".join(filter(None, map(strip, cells)))[:60] for _, cells in titles[:3])
+    words = "; ".join(short(" ".join(filter(None, map(strip, cells)))) for _, cells in titles[:3])
     if len(titles) == 1:
         return [f"{unit} {titles[0][0]} is a title above the table, skipped: {words}"]
     return [
@@ -143,14 +144,14 @@ class _Columns:
         if not self.grid and not fits(cells, self.header):
             self.faulty += 1
             if len(self.faults) < SHOWN:
-                start = ", ".join(cell[:39] + "…" * (len(cell) > 39) for cell in cells[:3])
+                start = ", ".join(map(short, cells[:3]))
                 count = f"{len(cells)} cell{'s' * (len(cells) != 1)}"
                 self.faults.append(f"{self.unit} {self.lines[row]}: {count}: {start}")
         return [*cells[: self.width], *[""] * (self.width - len(cells))]
 
     def _refuse(self) -> None:
         rows = f"{self.faulty} of {self.height} {self.unit}s"
-        names = ", ".join(self.header[:8]) + ", …" * (len(self.header) > 8)
+        names = ", ".join(map(short, self.header[:8])) + ", …" * (len(self.header) > 8)
         lines = [
             f"{self.name}: {rows} have more or fewer cells than the header",
             f"header: {filled_width(self.header)} cells: {names}",

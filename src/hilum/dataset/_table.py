@@ -60,6 +60,11 @@ def strip(cell: str) -> str:
     return cell.strip(WHITE_SPACE)
 
 
+def short(text: str) -> str:
+    """Cut text from a file to what fits into a message."""
+    return text if len(text) <= 60 else text[:59] + "…"
+
+
 def column_name(cell: str) -> str:
     """Return a cell of the header as a column name: one line, single spaces."""
     return _WHITE_RUN.sub(" ", strip(cell))
@@ -97,7 +102,7 @@ def named(table: Table, names: Sequence[str]) -> Table:
         elif not name:
             remarks.append(f"{new} has no name in the header")
     decimal = [name for name in frame.columns if _has_decimal_commas(frame[name].head(10_000))]
-    remarks += [f"decimal commas in {', '.join(decimal)}"] if decimal else []
+    remarks += [f"decimal commas in {', '.join(map(short, decimal))}"] if decimal else []
     counts = Counter(name for name in given if name)
     return replace(
         table,
@@ -125,9 +130,9 @@ def _of_repeated(names: Sequence[str], unique: Sequence[str]) -> list[str]:
     renamed: dict[str, list[str]] = {}
     for name, new in zip(names, unique, strict=True):
         if name and name != new:
-            renamed.setdefault(name, []).append(f"'{new}'")
+            renamed.setdefault(name, []).append(f"'{short(new)}'")
     return [
-        f"{len(new) + 1} columns are called '{name}': "
+        f"{len(new) + 1} columns are called '{short(name)}': "
         + (f"the second is {new[0]}" if len(new) == 1 else f"after the first, {', '.join(new)}")
         for name, new in renamed.items()
     ]

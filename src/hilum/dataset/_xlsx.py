@@ -24,6 +24,7 @@ from hilum.dataset._table import MAX_COLUMNS, Table
 from hilum.errors import BadData
 
 MAX_UNPACKED = 512 << 20
+MAX_FILLED = 1_000_000
 MAX_ROWS = 1 << 20  # of a sheet, as in Excel
 _MERGED = re.compile(
     rb"""<(?:\w+:)?mergeCell\s[^>]*?ref=["']([A-Z]{1,3}[1-9]\d{0,6}:[A-Z]{1,3}[1-9]\d{0,6})["']"""
@@ -118,9 +119,9 @@ def _opened(data: bytes, *, values: bool) -> openpyxl.Workbook:
 def _remarks(sheet: _Sheet) -> list[str]:
     remarks = []
     if sheet.filled:
-        remarks.append(f"{sheet.filled} cells filled with the value of the merged cell over them")
+        remarks.append(f"cells filled with the value of the merged cell over them: {sheet.filled}")
     if sheet.across:
-        remarks.append(f"{sheet.across} merged cells across columns: read into the first column")
+        remarks.append(f"merged cells across columns, read into the first of them: {sheet.across}")
     if sheet.errors:
         words = ", ".join(f"{word} ({count})" for word, count in sorted(sheet.errors.items()))
         remarks.append(f"cells with a spreadsheet error: {words}")
@@ -187,6 +188,11 @@ def _with_merged(sheet: _Sheet, rows: Rows) -> Rows:
             if not cells[column - 1]:
                 cells[column - 1] = value
                 sheet.filled += 1
+        if sheet.filled > MAX_FILLED:
+            raise BadData(
+                f"{sheet.name}: merged cells stand for more than {MAX_FILLED:,} cells; "
+                "split them, or save the sheet as CSV"
+            )
         for left, top, right, bottom in sheet.merged.get(number, ()):
             if left <= len(cells) and cells[left - 1]:
                 sheet.across += right > left

@@ -13,7 +13,7 @@ import re
 import zlib
 from pathlib import Path
 
-from hilum.dataset import _coco, _csv, _json, _parquet, _xlsx
+from hilum.dataset import _coco, _csv, _json, _parquet
 from hilum.dataset._coco import Coco
 from hilum.dataset._table import MAX_BYTES, Table
 from hilum.errors import BadData, NotFound
@@ -66,18 +66,20 @@ def table_kind(path: Path, head: bytes) -> str | None:
         return "xlsx" if by_name or b"xl/workbook" in head or b"xl/worksheets" in head else None
     if head.startswith(_OLE):
         return "xls" if by_name else None
-    if by_name is None and ending in _PERHAPS and _is_table_text(head):
+    if by_name in ("xlsx", "parquet", *_UNREAD):
+        return "csv" if _text_of(head) else by_name  # text with a name that makes Excel open it
+    if by_name is None and ending in _PERHAPS and _csv.holds_table(_text_of(head)):
         return "csv"
     return by_name
 
 
-def _is_table_text(head: bytes) -> bool:
+def _text_of(head: bytes) -> str:
+    """Decode the whole lines at the beginning of a file; "" where they are not those of a table."""
     utf16 = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     text = head.decode("utf-16" if utf16 else "utf-8-sig", errors="replace")
     if re.search(r"[\x00-\x08\x0e-\x1f]", text) or text.lstrip()[:1] in ("{", "[", "<"):
-        return False
-    whole = len(head) < 4096
-    return _csv.holds_table(text if whole else text[: max(text.rfind("\n"), text.rfind("\r")) + 1])
+        return ""
+    return text if len(head) < 4096 else text[: max(text.rfind("\n"), text.rfind("\r")) + 1]
 
 
 def _unpacked_head(head: bytes) -> bytes:
@@ -98,8 +100,12 @@ def read(path: Path, *, name: str | None = None) -> list[Table]:
     kind = table_kind(path, data[:HEAD_BYTES]) or "csv"
     if kind in _UNREAD:
         raise BadData(f"{name}: is {_UNREAD[kind]}, which is not read; save it as .xlsx or CSV")
-    if kind in ("xlsx", "parquet"):
-        return _xlsx.read(name, data) if kind == "xlsx" else [_parquet.read(name, data)]
+    if kind == "xlsx":
+        from hilum.dataset import _xlsx  # openpyxl takes 0.3 s to import
+
+        return _xlsx.read(name, data)
+    if kind == "parquet":
+        return [_parquet.read(name, data)]
     if data.startswith(_GZIP):
         data, path = _unpacked(name, data), path.with_suffix("")
     if kind in ("json", "jsonl"):
@@ -108,12 +114,15 @@ def read(path: Path, *, name: str | None = None) -> list[Table]:
 
 
 def _read_json(name: str, data: bytes, kind: str) -> Table:
-    if kind == "jsonl":
-        return _json.read_lines(name, data)
     text = _json.decode(name, data)
-    if len(re.findall(r"^\s*\{.*\}\s*$", text[:HEAD_BYTES], re.M)) > 1:
-        return _json.read_lines(name, data)  # one object per line, though called .json
-    return _json.of_value(name, _json.parse(name, text))
+    with _json.bounded_nesting(name):
+        # One object per line is also written under the name .json.
+        if kind == "jsonl" or len(re.findall(r"^\{.*\}\s*$", text[:HEAD_BYTES], re.M)) > 1:
+            return _json.read_lines(name, text)
+        value = _json.parse(name, text)
+        if _coco.is_coco(value):
+            raise BadData(f"{name}: is COCO, not one table")
+        return _json.of_value(name, value)
 
 
 def read_coco(path: Path, *, name: str | None = None) -> Coco | None:
@@ -125,7 +134,8 @@ def read_coco(path: Path, *, name: str | None = None) -> Coco | None:
     data = _content(path, name)
     if data.startswith(_GZIP):
         data = _unpacked(name, data)
-    return _coco.of_value(name, _json.parse(name, _json.decode(name, data)))
+    with _json.bounded_nesting(name):
+        return _coco.of_value(name, _json.parse(name, _json.decode(name, data)))
 
 
 def _content(path: Path, name: str) -> bytes:
