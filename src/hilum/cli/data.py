@@ -47,15 +47,16 @@ def describe(
     """Tell how a folder would be read: what each file, column and word is taken for, why, and what is not used. Writes nothing."""
     from hilum.steps import ingest as step
 
-    told = step.describe_folder(folder)
     if toml:
-        typer.echo(told.toml, nl=False)
-    elif as_json:
-        typer.echo(json.dumps({**told.account.as_dict(), "questions": list(told.questions)}, indent=1))
+        typer.echo(step.settings_of(folder), nl=False)
+        return
+    described = step.describe_folder(folder)
+    if as_json:
+        typer.echo(json.dumps({**described.account.as_dict(), "questions": list(described.questions)}, indent=1))
     else:
-        typer.echo(told.screen)
-    if told.refusal and not toml:
-        typer.echo(f"hilum: {told.refusal}", err=True)
+        typer.echo(described.screen)
+    if described.refusal:
+        typer.echo(f"hilum: {described.refusal}", err=True)
         raise typer.Exit(1)
 
 

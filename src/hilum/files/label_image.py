@@ -1,6 +1,10 @@
 """TEMP stub."""
+import cv2
+import numpy as np
+
 from hilum.dataset.plan.masks import Seen
-import numpy as np, cv2
+
+
 def seen(path):
     d=np.frombuffer(path.read_bytes(),np.uint8)
     v=cv2.imdecode(d,cv2.IMREAD_UNCHANGED)

@@ -43,6 +43,31 @@ def ingest(folder: Path, dataset: str = "auto", patients: str = "") -> Manifest:
 
 def accounted(folder: Path, dataset: str = "auto", patients: str = "") -> tuple[Manifest, Account]:
     """Read `folder` as `ingest` does; also return how it was read, with every file used or named as unused."""
+    found = _items(folder, dataset, patients)
+    rows = [item for item in found.items if isinstance(item, Row)]
+    remarks = [item for item in found.items if isinstance(item, Remark)]
+    if not rows:
+        raise NotFound(f"{found.root} was read as {found.name}, but holds no pictures of its form:{_layout(found.module)}")
+    terms = found.module.terms(found.root) if hasattr(found.module, "terms") else found.module.TERMS
+    images, labels, shapes, joined = _tables(found.name, terms, rows)
+    remarks += joined
+    manifest = Manifest.of(found.root, images, labels, [[r.path, r.severity, r.rule, r.message] for r in remarks], shapes)
+    return manifest, found.account
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a data set's reader made of a folder."""
+
+    root: Path
+    name: str
+    module: ModuleType
+    items: list[Row | Remark]
+    account: Account
+
+
+def _items(folder: Path, dataset: str, patients: str) -> _Found:
+    """Recognise a folder and have its reader read it. Raises as `ingest` does."""
     if not folder.is_dir():
         raise NotFound(f"no folder at {folder}: give the folder that holds the radiographs")
     root, name = recognise(folder) if dataset == "auto" else (folder, dataset)
@@ -51,24 +76,16 @@ def accounted(folder: Path, dataset: str = "auto", patients: str = "") -> tuple[
         understood = module.understand(top) if hasattr(module, "understand") else None
         items = plan_rows.rows(understood) if understood else module.rows(top, **_reading_of_patients(module, name, patients))
         items = [*_made_up(root), *items]
-        terms = module.terms(top) if hasattr(module, "terms") else module.TERMS
-    rows = [item for item in items if isinstance(item, Row)]
-    remarks = [item for item in items if isinstance(item, Remark)]
-    if not rows:
-        raise NotFound(f"{root} was read as {name}, but holds no pictures of its form:{_layout(module)}")
-    images, labels, shapes, joined = _tables(name, terms, rows)
-    remarks += joined
-    manifest = Manifest.of(top, images, labels, [[r.path, r.severity, r.rule, r.message] for r in remarks], shapes)
     title = module.CARD.title
-    return manifest, account.of_reading(understood, title) if understood else account.of_release(folder, root, name, title, items, read)
+    kept = account.of_reading(understood, title) if understood else account.of_release(folder, root, name, title, items, read)
+    return _Found(top, name, module, items, kept)
 
 
 @dataclass(frozen=True)
 class Described:
-    """How a folder would be read; `toml` is its complete hilum.toml, `refusal` what is still to be settled, or ""."""
+    """How a folder would be read, and what is still to be settled; `refusal` is "" where nothing is."""
 
     account: Account
-    toml: str
     questions: tuple[str, ...] = ()
     refusal: str = ""
 
@@ -78,18 +95,25 @@ class Described:
 
 
 def describe_folder(folder: Path) -> Described:
-    """Work out how a folder would be read, without reading it into a table. Raises `NotFound` where it holds no radiograph."""
+    """Work out how a folder would be read, without making a table of it. Raises `NotFound` where it holds no radiograph."""
     if not folder.is_dir():
         raise NotFound(f"no folder at {folder}: give the folder that holds the radiographs")
     root, name = recognise(folder)
-    reading = plan.understand(root.resolve())
     if name != FALLBACK:
-        return Described(accounted(folder)[1], describe.complete(reading))
+        return Described(_items(folder, "auto", "").account)
+    reading = plan.understand(root.resolve())
     if not reading.images:
         raise NotFound(describe.nothing(reading))
     found = account.of_reading(reading, shelf.load("datasets", name).CARD.title)
     questions = tuple(question.text for question in reading.evidence.questions)
-    return Described(found, describe.complete(reading), questions, describe.refusal(reading) if questions else "")
+    return Described(found, questions, describe.refusal(reading) if questions else "")
+
+
+def settings_of(folder: Path) -> str:
+    """Return the complete hilum.toml of a folder; a known data set's, too, is the one that any folder of its files would get."""
+    if not folder.is_dir():
+        raise NotFound(f"no folder at {folder}: give the folder that holds the radiographs")
+    return describe.complete(plan.understand(recognise(folder)[0].resolve()))
 
 
 def example(dataset: str, folder: Path, *, images: int, seed: int) -> None:

@@ -78,6 +78,8 @@ def _read_table(reading: Reading, file: File) -> None:
 
 def use_tables(reading: Reading) -> None:
     """Find the image of each row, and what each column holds."""
+    if not reading.tables:
+        return
     index = ImageIndex(reading.images, {path: header.instance for path, header in reading.headers.items() if header.instance})
     held = {path: File(path, "") for path in reading.masks.files}
     mask_index = ImageIndex([*held.values(), *reading.images])

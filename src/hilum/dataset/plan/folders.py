@@ -65,12 +65,16 @@ def understand(paths: Sequence[str], settings: Settings) -> Folders:
     groups: list[tuple[list[str], frozenset[str]]] = [([""], frozenset())]
     while groups:
         parents, above = groups.pop()
-        below = {parent: sorted(children.get(parent, ())) for parent in parents}
-        names = sorted({name for held in below.values() for name in held})
-        if not names:
+        below = {parent: children[parent] for parent in parents if parent in children}
+        images: Counter[str] = Counter()
+        inside: dict[str, set[str]] = defaultdict(set)
+        for parent, held in below.items():
+            for name in held:
+                images[name] += count[_join(parent, name)]
+                inside[name] |= children.get(_join(parent, name), set())
+        if not images:
             continue
-        images = {name: sum(count[_join(parent, name)] for parent in parents) for name in names}
-        roles = _roles(names, images, above, settings, folders, lambda name, below=below: _below(below, name, children))
+        roles = _roles(sorted(images), images, above, settings, folders, inside)
         after: dict[str, list[str]] = defaultdict(list)
         for parent, held in below.items():
             for name in held:
@@ -84,13 +88,11 @@ def _join(parent: str, name: str) -> str:
     return f"{parent}/{name}" if parent else name
 
 
-def _below(below: Mapping[str, Sequence[str]], name: str, children: Mapping[str, set[str]]) -> set[str]:
-    """Return the names of the folders inside the folders of a name."""
-    return {child for parent, held in below.items() if name in held for child in children.get(_join(parent, name), ())}
-
-
-def _roles(names: Sequence[str], images: Mapping[str, int], above: frozenset[str], settings: Settings, folders: Folders, inside) -> dict[str, str]:
-    """Return the role of each name of a group of siblings."""
+def _roles(
+    names: Sequence[str], images: Mapping[str, int], above: frozenset[str], settings: Settings, folders: Folders,
+    inside: Mapping[str, set[str]],
+) -> dict[str, str]:  # fmt: skip
+    """Return the role of each name of a group of siblings; `above` are the roles of the folders that they lie in, `inside` their own."""
     roles = {name: _word_role(name, settings) for name in names}
     spoken = {role for role in roles.values() if role}
     rest = [name for name in names if roles[name] is None]
@@ -170,13 +172,13 @@ def _are_people(names: Sequence[str], images: Mapping[str, int]) -> bool:
     return len(names) > MOST_CLASSES or (few and long and len(names) > 1)
 
 
-def _identity(family: str, above: frozenset[str], names: Sequence[str], inside) -> str:
+def _identity(family: str, above: frozenset[str], names: Sequence[str], inside: Mapping[str, set[str]]) -> str:
     """Return patient, study or container for identities: the first is the patient, what is below it the study."""
     if "study" in above:
         return CONTAINER
     if "patient" in above:
         return "study"
-    buckets = [name for name in names if any(child.startswith(name) and child != name for child in inside(name))]
+    buckets = [name for name in names if any(child.startswith(name) and child != name for child in inside.get(name, ()))]
     if len(buckets) == len(names):
         return CONTAINER  # p10/p10000032: the first digits of the patients inside
     return "study" if family == "study" else "patient"

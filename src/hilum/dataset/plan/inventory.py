@@ -19,6 +19,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from hilum.dataset import tables
 from hilum.files import dicom
@@ -36,8 +37,7 @@ _CLUTTER_FOLDERS = {"__macosx", "__pycache__", "$recycle.bin", "system volume in
 _RASTER_ENDINGS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".dib", ".gif", ".dcm", ".dicom")
 
 
-@dataclass(frozen=True, slots=True)
-class File:
+class File(NamedTuple):
     """One file: `path` below the folder with forward slashes, and its kind."""
 
     path: str
@@ -68,7 +68,7 @@ class Inventory:
 
 def survey(root: Path) -> Inventory:
     """List all files below `root`, reading at most `HEAD_BYTES` of each. Links to folders are not followed."""
-    return Inventory(root, tuple(sorted(_walk(root), key=lambda file: file.path)))
+    return Inventory(root, tuple(sorted(_walk(root))))
 
 
 def _walk(root: Path) -> Iterator[File]:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cache
-from pathlib import PurePosixPath
 
 from hilum.dataset.plan import lexicon
 from hilum.dataset.plan.evidence import LIKELY, Evidence, shown
@@ -106,7 +105,7 @@ class _Budget:
 def _groups(files: Iterable[File]) -> list[_Group]:
     found: dict[tuple[str, str, tuple[str, str]], list[File]] = defaultdict(list)
     for file in files:
-        ending = PurePosixPath(file.path).suffix.casefold()
+        ending = file.path.rpartition(".")[2].casefold()
         found[_template(file.folder), ending, _affix(file.stem)].append(file)
     groups = [_Group(folder, affix, held) for (folder, _, affix), held in sorted(found.items(), key=lambda item: item[0])]
     for group in groups:

@@ -93,8 +93,8 @@ def _settle_patients(reading: Reading) -> None:
 def _accounted(reading: Reading) -> Reading:
     """Name every file that nothing above used: what remains is set aside, so that files met = files used + files named."""
     named = {path for aside in reading.evidence.aside if aside.kind == "file" for path in aside.names}
-    used = {file.path for file in reading.images} | reading.masks.files | reading.table_files | {inventory.SETTINGS}
-    rest = [file.path for file in reading.files.files if file.path not in named | used]
+    gone = named | {file.path for file in reading.images} | reading.masks.files | reading.table_files | {inventory.SETTINGS}
+    rest = [file.path for file in reading.files.files if file.path not in gone]
     reading.evidence.set_aside("file", rest, "is no image or table that Hilum reads")
     for (table, reason, certain), columns in _unused_columns(reading).items():
         reading.evidence.set_aside("column", [f"{table}: {name}" for name in columns], reason, "info" if certain else "warning")
