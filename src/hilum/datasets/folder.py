@@ -45,7 +45,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hilum import phantom, store
+from hilum import acquisition, phantom, store
 from hilum.datasets import _own
 from hilum.errors import BadData
 from hilum.files import dicom, picture, raster
@@ -63,7 +63,6 @@ NOT_LISTED = "not listed"
 MOST_CLASSES = 30
 PARTS = {"train": "train", "training": "train", "val": "tune", "valid": "tune", "validation": "tune", "tune": "tune", "test": "test"}
 _SEXES = {"f": "female", "female": "female", "m": "male", "male": "male", "o": "other", "other": "other"}
-_VIEWS = {"pa": "PA", "ap": "AP", "lateral": "LATERAL", "ll": "LATERAL"}
 _STRENGTH = (State.PRESENT, State.UNCERTAIN, State.ABSENT)  # which one counts where two words are one finding
 
 
@@ -147,7 +146,8 @@ def _with_headers(root: Path, listed: list[_Listed]) -> list[_Listed]:
             with suppress(BadData):
                 headers[item.row.image] = dicom.header(root / item.row.image)
     nobody = dicom.placeholder(headers.values())
-    return [replace(item, row=_filled(item.row, headers[item.row.image], nobody)) if item.row.image in headers else item for item in listed]
+    filled = [replace(item, row=_filled(item.row, headers[item.row.image], nobody)) if item.row.image in headers else item for item in listed]
+    return [item if item.row.view else replace(item, row=replace(item.row, view=acquisition.view_in_path(item.row.image))) for item in filled]
 
 
 def _filled(row: Row, header: dicom.Header, nobody: str | None) -> Row:
@@ -156,6 +156,7 @@ def _filled(row: Row, header: dicom.Header, nobody: str | None) -> Row:
     return replace(
         row, patient=patient or row.patient if row.patient == row.name else row.patient, sex=row.sex or header.sex, view=row.view or header.view,
         age_years=header.age_years if row.age_years is None else row.age_years, study=header.study, row_spacing_mm=spacing[0], column_spacing_mm=spacing[1],
+        **acquisition.in_header(header.body_part, header.modality, header.laterality),
     )  # fmt: skip
 
 
@@ -259,7 +260,7 @@ def _read_line(root: Path, plan: _own.Plan, line: Mapping[str | None, str | None
         return None, wrong
     row = Row(
         place.as_posix(), name, patient, lung_mask=cells["mask"] or plan.mask_for(root, place), given_part=PARTS.get(cells["part"].lower()),
-        sex=_SEXES.get(cells["sex"].lower()), view=_VIEWS.get(cells["view"].lower()), age_years=float(cells["age"]) if cells["age"] else None,
+        sex=_SEXES.get(cells["sex"].lower()), view=acquisition.view_of(cells["view"]), age_years=float(cells["age"]) if cells["age"] else None,
     )  # fmt: skip
     column = f", column {plan.columns['label']}" if "label" in plan.columns else ""
     return _Listed(row, told, where + column, "column"), []
@@ -285,9 +286,11 @@ def _wrong(root: Path, cells: dict[str, str]) -> list[str]:
             faults.append(f"{field} '{place}' leads out of the folder; write the path below it")
         elif (place or field == "image") and not (root / place).is_file():
             faults.append(f"{field} '{place}' is not there")
-    for field, known in (("part", PARTS), ("sex", _SEXES), ("view", _VIEWS)):
+    for field, known in (("part", PARTS), ("sex", _SEXES)):
         if cells[field] and cells[field].lower() not in known:
             faults.append(f"{field} '{cells[field]}' is not one of {', '.join(known)}")
+    if not acquisition.is_unstated(cells["view"]) and acquisition.view_of(cells["view"]) is None:
+        faults.append(f"view '{cells['view']}' is not one of {', '.join(acquisition.VIEWS)}")
     if cells["age"] and not cells["age"].replace(".", "", 1).isdecimal():
         faults.append(f"age '{cells['age']}' is not a number of years")
     return faults
