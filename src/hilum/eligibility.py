@@ -17,6 +17,7 @@ from functools import cache
 import polars as pl
 
 from hilum import acquisition
+from hilum.manifest import Manifest
 
 ALL = "all"  # in `include`: every image
 RADIOGRAPHY = ("CR", "DX", "RG", "XR")  # modalities of radiographs
@@ -57,6 +58,12 @@ def reasons(table: pl.DataFrame, include: Collection[str] = ()) -> pl.Series:
     found = kinds.with_columns(reason=pl.Series(said, dtype=pl.String))
     joined = table.select(COLUMNS).join(found, on=COLUMNS, how="left", nulls_equal=True, maintain_order="left")
     return joined["reason"]
+
+
+def dealt_out(manifest: Manifest, include: Collection[str] = ()) -> Manifest:
+    """Return the manifest without the images that are left out; itself where none is."""
+    kept = manifest.table.filter(reasons(manifest.table, include).is_null())
+    return manifest if kept.height == manifest.table.height else manifest.only(kept["image_id"])
 
 
 def counts(found: pl.Series) -> dict[str, int]:
