@@ -19,6 +19,9 @@ from hilum.errors import NotFound, TooFew
 from hilum.manifest import Manifest
 from hilum.recipe import Data, Recipe
 
+LEFT_OUT = "left out, no frontal chest radiographs"  # in the summary: counts by reason
+NOT_STATED = "dealt out though not stated"  # and counts by field
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -32,9 +35,9 @@ class Selection:
         """Return counts for a person: images left out by reason, and of the others those that do not state a field."""
         told: dict[str, Any] = {}
         if self.left.height:
-            told["left out, no frontal chest radiographs"] = eligibility.counts(self.left["reason"])
+            told[LEFT_OUT] = eligibility.counts(self.left["reason"])
         if unstated := eligibility.unstated(self.kept.table):
-            told["dealt out though not stated"] = dict(unstated)
+            told[NOT_STATED] = dict(unstated)
         return told
 
     def remedy(self) -> str:

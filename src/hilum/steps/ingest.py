@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from hilum import corrections, lungs, shelf, store
+from hilum import corrections, eligibility, lungs, shelf, store
 from hilum.errors import BadData, NotFound
 from hilum.manifest import DROPPED, LABEL_COLUMNS, Label, Manifest, Remark, Row
 from hilum.recipe import Data, Recipe
@@ -180,6 +180,7 @@ def summary(manifest: Manifest) -> dict[str, Any]:
     drawn = manifest.shapes.filter(pl.col("concept").is_in(list(lungs.DRAWN)))["image_id"]
     with_mask = len({*masks, *drawn})
     states = manifest.labels.group_by("concept", "state").len().sort("concept", "state")
+    stated = eligibility.counts(eligibility.reasons(table))
     return {
         "data set": ", ".join(table["dataset"].unique().sort()),
         "folder": str(manifest.root),
@@ -188,6 +189,7 @@ def summary(manifest: Manifest) -> dict[str, Any]:
         "with lung mask": with_mask,
         "labels": {f"{concept} {_WORDS[state]}": count for concept, state, count in states.iter_rows()},
         "left out": manifest.remarks.filter(manifest.remarks["rule"] == DROPPED).height,
+        **({"stated to be no frontal chest radiographs": stated} if stated else {}),
     }
 
 

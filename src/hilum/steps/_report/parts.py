@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -10,16 +10,28 @@ import polars as pl
 
 from hilum.manifest import PARTS, Manifest
 from hilum.recipe import SHIPPED, Split
+from hilum.steps import _selection
 from hilum.steps._report.words import plural
 from hilum.steps.segment import WHOLE
 from hilum.vocabulary import State
 
 
-def section(table: pl.DataFrame, manifest: Manifest, settings: Split, training: Mapping[str, pl.DataFrame], finders: pl.DataFrame) -> dict[str, Any]:
-    """`training` holds each stage's list (model, image_id); `finders` names the model that found each image's lungs."""
+def section(
+    table: pl.DataFrame,
+    manifest: Manifest,
+    settings: Split,
+    training: Mapping[str, pl.DataFrame],
+    finders: pl.DataFrame,
+    summary: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return what the chapter shows.
+
+    `training` holds each stage's list (model, image_id), `finders` the model that found each image's lungs,
+    `summary` is that of the step.
+    """
     return {
         "parts": [_part(part, table.filter(pl.col("part") == part)) for part in PARTS],
-        "rule": _rule(table, manifest, settings),
+        "rule": [*_rule(table, manifest, settings), *_selected(settings, summary)],
         "proof": [
             {"model": _named(stage, model), **_learnt(table, rows)}
             for stage, learnt in training.items()
@@ -55,6 +67,21 @@ def _rule(table: pl.DataFrame, manifest: Manifest, settings: Split) -> list[str]
     if settings.keep:
         told.append("Patients of an earlier split stay where they were.")
     return told
+
+
+def _selected(settings: Split, summary: Mapping[str, Any]) -> Iterator[str]:
+    """Yield which images are in no part, and which are in one although something is not stated or is included on request."""
+    if left := summary.get(_selection.LEFT_OUT):
+        counts = ", ".join(f"{reason} ({count:,})" for reason, count in left.items())
+        yield (
+            f"In no part, as the data state that {'they are' if sum(left.values()) > 1 else 'it is'} no frontal chest "
+            f"radiograph{'s' * (sum(left.values()) > 1)}: {counts}. [split] include would deal them out."
+        )
+    if settings.include:
+        yield f"Dealt out with frontal chest radiographs, as [split] include asks: {', '.join(settings.include)}."
+    if unstated := summary.get(_selection.NOT_STATED):
+        counts = ", ".join(f"{field} ({plural(count, 'image')})" for field, count in unstated.items())
+        yield f"Dealt out although not stated: {counts}."
 
 
 def _named(stage: str, model: str) -> str:
