@@ -128,7 +128,7 @@ def _against_image(table: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
         (pl.col(posture.STRANGE) < FRONTAL_LOG_ODDS) & (pl.col(posture.DISTANCE) < FRONTAL_DISTANCE)
     )
     rows = stated.join(frontal, on="image_id", how="semi", maintain_order="left")
-    return rows.select("image_id", message=pl.format("{}: is stated to be {}, but looks like a frontal chest", "path", "words"))
+    return rows.select("image_id", message=pl.format("{}: looks like a frontal chest, but is stated: {}", "path", "words"))
 
 
 def _spacing(table: pl.DataFrame) -> Iterator[Finding]:

@@ -42,12 +42,13 @@ class Selection:
 
     def remedy(self) -> str:
         """Return what was left out, and the recipe that deals it out all the same."""
-        counts = ", ".join(f"{count:,} {reason}" for reason, count in eligibility.counts(self.left["reason"]).items())
+        counts = eligibility.counts(self.left["reason"])
+        said = ", ".join(f"{reason} ({count:,})" for reason, count in counts.items())
         setting = eligibility.setting_for(self.left)
         also = f"also = {json.dumps(self.data.also)}\n" if self.data.also else ""
         return (
-            f"Left out as no frontal chest radiographs are {counts}. To deal them out as well, add the last line to "
-            f"the [split] of your recipe, or run this one:\n"
+            f"Left out as no frontal chest radiographs: {said}. To deal them out as well, add the last line "
+            f"to the [split] of your recipe, or run this one:\n"
             f"[data]\nfolder = {json.dumps(self.data.folder)}\n{also}[split]\n{setting}"
         )
 
