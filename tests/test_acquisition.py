@@ -12,19 +12,88 @@ from hilum import acquisition
 
 TERMS = resources.files("hilum").joinpath("data/acquisition_terms.csv").read_text(encoding="utf-8")
 VIEWS = {
-    "PA": ("PA", "p.a.", "P-A", "pa erect", "Thorax p. a. im Stehen", "Postero-Anterior", "postéro-antérieur", "dorso-ventral"),
-    "AP": ("AP", "a.p.", "AP SUPINE", "AP semi erect", "AP axis", "antero posterior", "Tórax AP en decúbito supino", "liegend a.p."),
-    "FRONTAL": ("Frontal", "AP/PA", "Thorax de face", "frontale", "supine", "décubitus dorsal", "F"),
-    "LATERAL": ("LATERAL", "lat", "LL", "RL", "L", "seitlich", "Thorax de profil", "perfil", "latero-laterale", "XTABLE LATERAL", "supine lateral"),
+    "PA": (
+        "PA",
+        "p.a.",
+        "P-A",
+        "pa erect",
+        "Thorax p. a. im Stehen",
+        "Postero-Anterior",
+        "postéro-antérieur",
+        "dorso-ventral",
+    ),
+    "AP": (
+        "AP",
+        "a.p.",
+        "AP SUPINE",
+        "AP semi erect",
+        "AP axis",
+        "antero posterior",
+        "Tórax AP en decúbito supino",
+        "liegend a.p.",
+    ),
+    "FRONTAL": (
+        "Frontal",
+        "AP/PA",
+        "Thorax de face",
+        "frontale",
+        "supine",
+        "décubitus dorsal",
+        "F",
+    ),
+    "LATERAL": (
+        "LATERAL",
+        "lat",
+        "LL",
+        "RL",
+        "L",
+        "seitlich",
+        "Thorax de profil",
+        "perfil",
+        "latero-laterale",
+        "XTABLE LATERAL",
+        "supine lateral",
+    ),
     "OBLIQUE": ("RAO", "LPO", "oblique", "PA LAO", "schräg", "oblicua", "left anterior oblique"),
-    "DECUBITUS": ("LLD", "AP RLD", "left lateral decubitus", "décubitus latéral", "decúbito lateral"),
+    "DECUBITUS": (
+        "LLD",
+        "AP RLD",
+        "left lateral decubitus",
+        "décubitus latéral",
+        "decúbito lateral",
+    ),
     "LORDOTIC": ("lordotic", "AP lordotic", "lordótica"),
-    None: ("", "?", "unknown", "N/A", "Axial", "PA & LAT", "CHEST 2 VIEWS PA, LATERAL", "PAPER MAP", "7", "Thorax in 2 Ebenen"),
+    None: (
+        "",
+        "?",
+        "unknown",
+        "N/A",
+        "Axial",
+        "PA & LAT",
+        "CHEST 2 VIEWS PA, LATERAL",
+        "PAPER MAP",
+        "7",
+        "Thorax in 2 Ebenen",
+    ),
 }
 PATHS = {
-    "LATERAL": ("p1/study1/view2_lateral.jpg", "CXR1_1_IM-0001-4001_lat.png", "Lateral/1.png", "lateral views/7.png", "a\\b_profil.png"),
+    "LATERAL": (
+        "p1/study1/view2_lateral.jpg",
+        "CXR1_1_IM-0001-4001_lat.png",
+        "Lateral/1.png",
+        "lateral views/7.png",
+        "a\\b_profil.png",
+    ),
     "FRONTAL": ("p1/study1/view1_frontal.jpg",),
-    None: ("PA000001/ST000001/IM000001", "ap_1.png", "bilateral_03.png", "rao_kumar.png", "LL_7.png", "lateral wall study/1.png", "lat_am/1.png"),
+    None: (
+        "PA000001/ST000001/IM000001",
+        "ap_1.png",
+        "bilateral_03.png",
+        "rao_kumar.png",
+        "LL_7.png",
+        "lateral wall study/1.png",
+        "lat_am/1.png",
+    ),
 }
 BODY_PARTS = {
     "CHEST": ("CHEST", "Thorax", "TÓRAX", "CHEST PORT", "lungs", "ribs and chest", "poumons"),
@@ -47,7 +116,13 @@ MODALITIES = {
     "BLOCKBUSTER": ("blockbuster",),
     None: ("", "unknown", "NaN"),
 }
-SIDES = {"R": ("R", "right", "rechts"), "L": ("L", "left"), "B": ("B", "L/R", "bilateral"), "U": ("U",), None: ("", "x", "unknown")}
+SIDES = {
+    "R": ("R", "right", "rechts"),
+    "L": ("L", "left"),
+    "B": ("B", "L/R", "bilateral"),
+    "U": ("U",),
+    None: ("", "x", "unknown"),
+}
 
 
 def cases(known):
@@ -88,14 +163,23 @@ def test_a_side_is_one_of_four_or_not_stated(text, side):
 def test_normalised_values_normalise_to_themselves():
     assert [acquisition.view_of(view) for view in acquisition.VIEWS] == list(acquisition.VIEWS)
     assert all(acquisition.body_part_of(part) == part for part in acquisition.body_parts())
-    assert all(acquisition.modality_of(modality) == modality for modality in acquisition.modalities())
-    assert [acquisition.laterality_of(side) for side in acquisition.LATERALITIES] == list(acquisition.LATERALITIES)
+    assert all(
+        acquisition.modality_of(modality) == modality for modality in acquisition.modalities()
+    )
+    assert [acquisition.laterality_of(side) for side in acquisition.LATERALITIES] == list(
+        acquisition.LATERALITIES
+    )
 
 
 def test_no_words_have_two_meanings_in_one_field():
     rows = list(csv.DictReader(TERMS.splitlines()))
-    fields = {kind: "view" if kind in acquisition.FIELD else kind for kind in {row["kind"] for row in rows}}
-    seen = Counter((fields[row["kind"]], words) for row in rows for words in row["words"].split("|"))
+    fields = {
+        kind: "view" if kind in acquisition.FIELD else kind
+        for kind in {row["kind"] for row in rows}
+    }
+    seen = Counter(
+        (fields[row["kind"]], words) for row in rows for words in row["words"].split("|")
+    )
     assert [words for words, count in seen.items() if count > 1] == []
 
 
@@ -113,5 +197,7 @@ def test_any_text_gives_a_value_of_the_documented_set_or_none(text):
 def test_case_blanks_and_underscores_do_not_change_the_view(case, data):
     text, view = case
     blank = data.draw(st.sampled_from([" ", "_", "  "]))
-    changed = "".join(data.draw(st.sampled_from([letter.upper(), letter.lower()])) for letter in text)
+    changed = "".join(
+        data.draw(st.sampled_from([letter.upper(), letter.lower()])) for letter in text
+    )
     assert acquisition.view_of(f" {changed.replace(' ', blank)}\0 ") == view

@@ -1,16 +1,19 @@
 """Normalise what a header, a table or a file name states of how an image was acquired.
 
-    view         PA, AP, FRONTAL (which of the two is not stated), LATERAL, OBLIQUE, DECUBITUS (lying on one side), LORDOTIC
-    body part    a defined term of DICOM Body Part Examined (PS3.16 Annex L) such as CHEST, HAND, ABDOMEN;
-                 an unrecognised word as it stands, in upper case
-    modality     a defined term of DICOM Modality (PS3.3 C.7.3.1.1.1) such as CR, DX, CT; XR: radiography of which the
-                 kind is not stated; an unrecognised word as it stands, in upper case
-    laterality   R, L, B (both) or U (unpaired), as DICOM Image Laterality has them (PS3.3 C.7.6.1.1.1, C.8.11.1)
+    view         PA, AP, FRONTAL (PA or AP, which is not stated), LATERAL, OBLIQUE, DECUBITUS (lying
+                 on one side) or LORDOTIC
+    body part    a defined term of DICOM Body Part Examined (PS3.16 Annex L), such as CHEST, HAND,
+                 ABDOMEN; a word that is not recognised as it is stated, in upper case
+    modality     a defined term of DICOM Modality (PS3.3 C.7.3.1.1.1), such as CR, DX, CT; XR:
+                 radiography of which the kind is not stated; a word that is not recognised as it is
+                 stated, in upper case
+    laterality   R, L, B (both) or U (unpaired), as DICOM Laterality and Image Laterality
 
-None stands for "not stated", for words that state nothing ("unknown", "n/a"), and for a view or laterality that
-is not recognised or contradicts itself. Case, accents, punctuation and underscores do not matter. Words of
-English, German, French, Spanish and Italian are in `data/acquisition_terms.csv`, a row a meaning: kind, value,
-words (alternatives parted by |). The longest run of whole words wins: "thoracic spine" is no chest.
+None stands for "not stated", for words that state nothing ("unknown", "n/a"), and for a view or
+laterality that is not recognised or contradicts itself. Case, accents, punctuation and underscores
+do not matter. `data/acquisition_terms.csv` has words of English, German, French, Spanish and
+Italian, a row a meaning: kind, value, words (alternatives separated by |). The longest run of whole
+words wins: "thoracic spine" is no chest.
 """
 
 from __future__ import annotations
@@ -26,8 +29,13 @@ from pathlib import PurePosixPath
 VIEWS = ("PA", "AP", "FRONTAL", "LATERAL", "OBLIQUE", "DECUBITUS", "LORDOTIC")
 FRONTAL_VIEWS = ("PA", "AP", "FRONTAL")
 LATERALITIES = ("R", "L", "B", "U")
-LYING = "lying"  # kind of words for lying on the back or the face: they say "frontal" where no view is named
-FIELD = ("view", "view code", "view field", LYING)  # kinds of words that count where a field states the view
+LYING = "lying"  # kind of words for a supine or prone patient: frontal, where no view is named
+FIELD = (
+    "view",
+    "view code",
+    "view field",
+    LYING,
+)  # kinds of words that count where a field states the view
 DESCRIPTION = ("view", "view code", LYING)
 BESIDE = {"view", "views", "projection", "image", "images", "img", "xray", "cxr", "chest", "thorax"}
 Terms = Mapping[tuple[str, ...], tuple[str, str]]
@@ -44,14 +52,17 @@ def view_of(*texts: str | None) -> str | None:
 
 
 def view_in_description(text: str | None) -> str | None:
-    """Return the one view that free text names; None where it names none, or several as that of a study does."""
+    """Return the one view that free text names; None where it names none or several.
+
+    The description of a whole study ("chest PA and lateral") names several.
+    """
     return _view(_found(_words(text or ""), _terms(DESCRIPTION)))
 
 
 def view_in_path(path: str) -> str | None:
-    """Return the view that a file's name or one of its folders spells out, as in `patient1/view2_lateral.jpg`.
+    """Return the view that the name of a file or of its folders spells out: `p1/view2_lateral.jpg`.
 
-    Abbreviations such as PA, AP and LL do not count: in names they are as often initials or numbers of patients.
+    Abbreviations such as PA, AP and LL do not count: in names they are as often initials.
     A folder counts only where its whole name is of views.
     """
     place, terms = PurePosixPath(path.replace("\\", "/")), _terms(("view",))
@@ -62,15 +73,21 @@ def view_in_path(path: str) -> str | None:
 def body_part_of(text: str | None) -> str | None:
     """Return the body part that a field states; of several named the chest, else the first."""
     values = [value for _, value in _found(_words(text or ""), _terms(("body part",)))]
-    return next((value for value in values if shows_chest(value)), None) or _first_or_stated(values, text)
+    return next((value for value in values if shows_chest(value)), None) or _first_or_stated(
+        values, text
+    )
 
 
 def modality_of(text: str | None) -> str | None:
     """Return the modality that a field states."""
-    return _first_or_stated([value for _, value in _found(_words(text or ""), _terms(("modality",)))], text)
+    return _first_or_stated(
+        [value for _, value in _found(_words(text or ""), _terms(("modality",)))], text
+    )
 
 
-def in_header(body_part: str | None, modality: str | None, laterality: str | None) -> dict[str, str | None]:
+def in_header(
+    body_part: str | None, modality: str | None, laterality: str | None
+) -> dict[str, str | None]:
     """Return these fields of a DICOM header by the names that they have in a manifest."""
     return {
         "body_part": body_part_of(body_part),
@@ -117,13 +134,23 @@ def _first_or_stated(values: Sequence[str], text: str | None) -> str | None:
 def _view(found: Sequence[tuple[str, str]]) -> str | None:
     """Settle on one view of all that were named."""
     named = {value for kind, value in found if kind != LYING} or {value for _, value in found}
-    for special in ("DECUBITUS", "OBLIQUE", "LORDOTIC"):  # they go with a projection: "AP lordotic", "lateral decubitus"
+    for special in (
+        "DECUBITUS",
+        "OBLIQUE",
+        "LORDOTIC",
+    ):  # they go with a projection: "AP lordotic", "lateral decubitus"
         if special in named and (special == "DECUBITUS" or not _contradicts(named)):
             return special
     if _contradicts(named):
         return None
     frontal = named & {"PA", "AP"}
-    return next(iter(frontal)) if len(frontal) == 1 else "FRONTAL" if frontal else next(iter(named), None)
+    return (
+        next(iter(frontal))
+        if len(frontal) == 1
+        else "FRONTAL"
+        if frontal
+        else next(iter(named), None)
+    )
 
 
 def _contradicts(named: set[str]) -> bool:
@@ -136,15 +163,23 @@ def _names_views_alone(folder: str) -> bool:
 
 
 def _words(text: str) -> list[str]:
-    """Split into words without accents; parted letters are joined ("p. a." is pa), as are prefixes ("postero-anterior")."""
-    plain = unicodedata.normalize("NFKD", text.casefold()).encode("ascii", "ignore").decode().replace("_", " ")
+    """Split into words without accents.
+
+    Separate letters are joined ("p. a." is pa), as are prefixes ("postero-anterior").
+    """
+    plain = (
+        unicodedata.normalize("NFKD", text.casefold())
+        .encode("ascii", "ignore")
+        .decode()
+        .replace("_", " ")
+    )
     plain = re.sub(r"\b([a-z])[^a-z0-9]{1,3}(?=[a-z]\b)", r"\1", plain)
     plain = re.sub(r"\b(postero|antero|dorso|ventro|latero)[^a-z0-9]+(?=[a-z])", r"\1", plain)
     return re.findall("[a-z]+", plain)
 
 
 def _found(words: Sequence[str], terms: Terms) -> list[tuple[str, str]]:
-    """Return kind and value of each term in the words, in their order; the longest run of words counts."""
+    """Return kind and value of each term in the words, in their order; the longest run counts."""
     longest = max(map(len, terms))
     found, at = [], 0
     while at < len(words):
@@ -159,7 +194,9 @@ def _found(words: Sequence[str], terms: Terms) -> list[tuple[str, str]]:
 @cache
 def _terms(kinds: tuple[str, ...]) -> Terms:
     """Return kind and value by words."""
-    text = resources.files("hilum").joinpath("data/acquisition_terms.csv").read_text(encoding="utf-8")
+    text = (
+        resources.files("hilum").joinpath("data/acquisition_terms.csv").read_text(encoding="utf-8")
+    )
     return {
         tuple(words.split(" ")): (row["kind"], row["value"])
         for row in csv.DictReader(text.splitlines())

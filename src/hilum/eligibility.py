@@ -1,11 +1,11 @@
-"""Tell which images are not frontal chest radiographs, as the data themselves state it, and so take no part in a split.
+"""Decide which images are frontal chest radiographs by what the data state; others enter no split.
 
-What speaks against an image is its stated view (LATERAL, OBLIQUE, DECUBITUS, LORDOTIC), its stated body part where
-that is recognised and is not the chest, and its stated modality where that is recognised and is not radiography.
-Nothing speaks against an image of which these are not stated, or stated in words that are not recognised.
+An image is excluded by a stated view that is not frontal (LATERAL, OBLIQUE, DECUBITUS, LORDOTIC), a
+stated body part that is recognised and is not the chest, or a stated modality that is recognised
+and is not radiography. What is not stated, or in words that are not recognised, excludes nothing.
 
-`include` names values that are wanted all the same, as `[split] include` of a recipe does: any of `terms()` in any
-case, or "all".
+`include` lists values that exclude nothing, as `[split] include` of a recipe does: any of `terms()`
+in any case, or "all".
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from hilum.manifest import Manifest
 
 ALL = "all"  # in `include`: every image
 RADIOGRAPHY = ("CR", "DX", "RG", "XR")  # modalities of radiographs
-NEUTRAL = ("OT", "SC", "HC")  # other, secondary capture, hard copy: they do not say what was acquired
+NEUTRAL = ("OT", "SC", "HC")  # other, secondary capture, hard copy: any modality may be behind them
 COLUMNS = ("view", "body_part", "modality")  # of a manifest's table
 
 
-def objections(view: str | None, body_part: str | None, modality: str | None) -> dict[str, str]:
-    """Return the stated values that speak against a frontal chest radiograph, each with words for a person.
+def excluding_values(
+    view: str | None, body_part: str | None, modality: str | None
+) -> dict[str, str]:
+    """Return the stated values that exclude an image, each with words for a person.
 
     For example {"LATERAL": "lateral view", "HAND": "body part HAND", "CT": "modality CT"}.
     """
@@ -43,51 +45,59 @@ def objections(view: str | None, body_part: str | None, modality: str | None) ->
 def reason(
     view: str | None, body_part: str | None, modality: str | None, include: Collection[str] = ()
 ) -> str | None:
-    """Return why one image is left out ("lateral view, modality CT"), or None where nothing speaks against it."""
+    """Return why an image is excluded ("lateral view, modality CT"); None where it is not."""
     wanted = {value.upper() for value in include}
     if ALL.upper() in wanted:
         return None
-    left = [words for value, words in objections(view, body_part, modality).items() if value.upper() not in wanted]
-    return ", ".join(left) or None
+    values = excluding_values(view, body_part, modality)
+    return (
+        ", ".join(words for value, words in values.items() if value.upper() not in wanted) or None
+    )
 
 
 def reasons(table: pl.DataFrame, include: Collection[str] = ()) -> pl.Series:
-    """Return `reason` of each row of a manifest's table, in its order: String, null where nothing speaks against it."""
+    """Return `reason` of each row of a manifest's table, in its order: String, null: included."""
     kinds = table.select(COLUMNS).unique()  # a few, also of a hundred thousand images
     said = [reason(*row, include) for row in kinds.iter_rows()]
     found = kinds.with_columns(reason=pl.Series(said, dtype=pl.String))
-    joined = table.select(COLUMNS).join(found, on=COLUMNS, how="left", nulls_equal=True, maintain_order="left")
-    return joined["reason"]
+    rows = table.select(COLUMNS)
+    return rows.join(found, on=COLUMNS, how="left", nulls_equal=True, maintain_order="left")[
+        "reason"
+    ]
 
 
-def dealt_out(manifest: Manifest, include: Collection[str] = ()) -> Manifest:
-    """Return the manifest without the images that are left out; itself where none is."""
+def eligible(manifest: Manifest, include: Collection[str] = ()) -> Manifest:
+    """Return the manifest without the images that are excluded; itself where none is."""
     kept = manifest.table.filter(reasons(manifest.table, include).is_null())
-    return manifest if kept.height == manifest.table.height else manifest.only(kept["image_id"])
+    whole = kept.height == manifest.table.height
+    return manifest if whole else manifest.only(kept["image_id"])
 
 
 def counts(found: pl.Series) -> dict[str, int]:
-    """Return how many images each reason leaves out, the most frequent first."""
-    ordered = found.drop_nulls().value_counts().sort("count", "reason", descending=[True, False])
-    return dict(ordered.iter_rows())
+    """Return how many images each reason excludes, the most frequent first."""
+    counted = found.drop_nulls().value_counts()
+    return dict(counted.sort("count", "reason", descending=[True, False]).iter_rows())
 
 
-def setting_for(table: pl.DataFrame) -> str:
-    """Return the line of a recipe that includes every image of the table: `include = ["HAND", "LATERAL"]`."""
+def include_setting(table: pl.DataFrame) -> str:
+    """Return the line of a recipe by which no image of the table is excluded.
+
+    For example `include = ["HAND", "LATERAL"]`.
+    """
     kinds = table.select(COLUMNS).unique().iter_rows()
-    values = sorted({value for row in kinds for value in objections(*row)})
+    values = sorted({value for row in kinds for value in excluding_values(*row)})
     return f"include = {json.dumps(values)}"
 
 
 def unstated(table: pl.DataFrame) -> Mapping[str, int]:
-    """Return how many images do not state their view, body part and modality, of those that any image states."""
+    """Return how many images lack their view, body part or modality where other images state it."""
     missing = {column.replace("_", " "): table[column].null_count() for column in COLUMNS}
     return {column: count for column, count in missing.items() if 0 < count < table.height}
 
 
 @cache
 def terms() -> tuple[str, ...]:
-    """Return every value that `include` may name."""
+    """Return every value that `include` may list."""
     views = [view for view in acquisition.VIEWS if view not in acquisition.FRONTAL_VIEWS]
     parts = [part for part in acquisition.body_parts() if not acquisition.shows_chest(part)]
     others = acquisition.modalities() - {*RADIOGRAPHY, *NEUTRAL}
@@ -95,6 +105,6 @@ def terms() -> tuple[str, ...]:
 
 
 def unknown_terms(include: Collection[str]) -> list[str]:
-    """Return what `include` names that nothing is called."""
+    """Return the entries of `include` that are neither in `terms()` nor "all"."""
     known = {value.upper() for value in (*terms(), ALL)}
     return [value for value in include if value.upper() not in known]

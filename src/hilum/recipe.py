@@ -62,7 +62,7 @@ class Split:
     given: str = "auto"  # "use" the split the source comes with, "ignore" it, or use it where it is sound ("auto")
     minimum: int = 5  # images with and without the finding that each part must hold
     keep: str = ""  # an earlier split.parquet whose patients stay where they are
-    include: tuple[str, ...] = ()  # stated views, body parts or modalities dealt out with frontal chest radiographs
+    include: tuple[str, ...] = ()  # further views, body parts and modalities that enter the split, see `hilum.eligibility`
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,7 @@ A module holds:
 
 A check works on tables alone: files were decoded when the cache was filled. One that must look at the cached pictures is
 `check(manifest, facts, cache=None)`; it gets the opened `hilum.cached.Cache`, and says nothing where there is None. One that must know which
-views, body parts and modalities the recipe deals out beside frontal chest radiographs takes `include`, see `hilum.eligibility`. What a check
-finds does not depend on the order of rows.
+images may enter the split takes `include`, the recipe's `[split] include`, see `hilum.eligibility`. What a check finds does not depend on the order of rows.
 
 A module may also hold `afterwards(manifest, found)`, which is given the findings of all checks and yields more, as that two pictures which
 another check found to be one stand in two parts of a split.

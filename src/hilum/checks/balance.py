@@ -66,7 +66,7 @@ RULES = (ONE_STATE, UNCERTAIN, UNMENTIONED, IMBALANCE, RARE)
 
 
 def check(manifest: Manifest, facts: pl.DataFrame, include: Collection[str] = ()) -> Iterator[Finding]:
-    manifest = eligibility.dealt_out(manifest, include)
+    manifest = eligibility.eligible(manifest, include)
     counts = _counts(manifest)
     told = counts.filter(pl.col("labelled") >= FEWEST)
     one, both = pl.min_horizontal("present", "absent") == 0, pl.min_horizontal("present", "absent") > 0

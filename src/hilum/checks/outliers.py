@@ -60,7 +60,7 @@ def check(
 ) -> Iterator[Finding]:
     if posture.DISTANCE not in facts.columns:  # the pictures were not looked at
         return
-    manifest = eligibility.dealt_out(manifest, include)
+    manifest = eligibility.eligible(manifest, include)
     pictures = manifest.table.select("image_id", "path", "source").join(facts, on="image_id").filter(pl.col("error").is_null())
     shown = pictures.filter(pl.col(posture.DISTANCE).is_not_null() & (pl.col("minimum") < pl.col("maximum")))
     shown = shown.with_columns(shape=pl.col("height") / pl.col("width")).sort("source", "image_id")

@@ -121,7 +121,7 @@ def _tones(shown: pl.DataFrame) -> Iterator[Finding]:
 
 
 def _posture(seen: pl.DataFrame) -> Iterator[Finding]:
-    """Of what is stated to be no frontal chest radiograph only that it is empty: the network's other answers mean nothing there."""
+    """Images stated not to be frontal chest radiographs are judged for being empty only: the network knows no others."""
     rules = {posture.EMPTY: EMPTY, posture.INVERTED: INVERTED, posture.TURNED: TURNED, posture.MIRRORED: MIRRORED, posture.STRANGE: STRANGE}
     stated = seen.select("image_id", "path", "view").with_columns(eligibility.reasons(seen))
     rows = [

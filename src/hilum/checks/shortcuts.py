@@ -65,7 +65,7 @@ RULES = (SHORTCUT, PARTS_DIFFER)
 
 
 def check(manifest: Manifest, facts: pl.DataFrame, include: Collection[str] = ()) -> Iterator[Finding]:
-    manifest = eligibility.dealt_out(manifest, include)
+    manifest = eligibility.eligible(manifest, include)
     pictures = _facts(manifest.table, facts)
     yield from SHORTCUT.found(_told_without_looking(pictures, manifest.labels))
     for (dataset,), rows in pictures.drop_nulls("given_part").group_by("dataset", maintain_order=True):

@@ -69,7 +69,7 @@ def check(
 ) -> Iterator[Finding]:
     if cache is None:
         return
-    manifest = eligibility.dealt_out(manifest, include)
+    manifest = eligibility.eligible(manifest, include)
     shown = facts.filter(pl.col("error").is_null() & (pl.col("minimum") < pl.col("maximum"))).select("image_id", "row")
     images = manifest.table.select("image_id", "patient_id").join(shown, on="image_id").sort("image_id")
     stated = manifest.labels.filter(pl.col("state") != State.UNCERTAIN).join(images, on="image_id").sort("concept", "image_id")

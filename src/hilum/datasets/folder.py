@@ -31,7 +31,8 @@ With a column for each finding, the words of [terms] are the columns, and in pla
     blank = "not mentioned"                    # or "absent"
 
 A picture with a label is taken to be without the findings that its label does not name (rule "not listed"); `unlisted = "not
-mentioned"` leaves them open. DICOM files tell patient, sex, age, view and spacing where nothing else does.
+mentioned"` leaves them open. DICOM files tell patient, sex, age, view, body part, modality
+and spacing where nothing else does; a file name tells the view where it spells it out (`1_lateral.png`).
 '''
 
 from __future__ import annotations

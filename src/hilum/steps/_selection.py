@@ -1,7 +1,7 @@
-"""Select the images that a split deals out, and say which are left out and how to have them back.
+"""Select the images that may enter a split, and say which are excluded and how to include them.
 
-Left out is what the data state to be no frontal chest radiograph (`hilum.eligibility`), unless `[split] include`
-names it.
+Images that the data state not to be frontal chest radiographs are excluded (`hilum.eligibility`),
+unless `[split] include` lists their view, body part or modality.
 """
 
 from __future__ import annotations
@@ -19,55 +19,55 @@ from hilum.errors import NotFound, TooFew
 from hilum.manifest import Manifest
 from hilum.recipe import Data, Recipe
 
-LEFT_OUT = "left out, no frontal chest radiographs"  # in the summary: counts by reason
-NOT_STATED = "dealt out though not stated"  # and counts by field
+EXCLUDED = "excluded, not frontal chest radiographs"  # in the summary: counts by reason
+NOT_STATED = "included though not stated"  # in the summary: counts by field
 
 
 @dataclass(frozen=True)
 class Selection:
-    """`kept` are the images to deal out, `left` the rows of the table that are not, with `reason`."""
+    """Images that may enter the split, and rows of the table that may not, with `reason`."""
 
-    kept: Manifest
-    left: pl.DataFrame
+    included: Manifest
+    excluded: pl.DataFrame
     data: Data
 
     def summary(self) -> dict[str, Any]:
-        """Return counts for a person: images left out by reason, and of the others those that do not state a field."""
+        """Count excluded images by reason, and included ones that do not state a field."""
         told: dict[str, Any] = {}
-        if self.left.height:
-            told[LEFT_OUT] = eligibility.counts(self.left["reason"])
-        if unstated := eligibility.unstated(self.kept.table):
+        if self.excluded.height:
+            told[EXCLUDED] = eligibility.counts(self.excluded["reason"])
+        if unstated := eligibility.unstated(self.included.table):
             told[NOT_STATED] = dict(unstated)
         return told
 
     def remedy(self) -> str:
-        """Return what was left out, and the recipe that deals it out all the same."""
-        counts = eligibility.counts(self.left["reason"])
+        """Say what is excluded, with a recipe that includes it."""
+        counts = eligibility.counts(self.excluded["reason"])
         said = ", ".join(f"{reason} ({count:,})" for reason, count in counts.items())
-        setting = eligibility.setting_for(self.left)
         also = f"also = {json.dumps(self.data.also)}\n" if self.data.also else ""
         return (
-            f"Left out as no frontal chest radiographs: {said}. To deal them out as well, add the last line "
-            f"to the [split] of your recipe, or run this one:\n"
-            f"[data]\nfolder = {json.dumps(self.data.folder)}\n{also}[split]\n{setting}"
+            f"Excluded, as they are stated not to be frontal chest radiographs: {said}. To include "
+            f"them, add the last line to the [split] of your recipe, or run this one:\n"
+            f"[data]\nfolder = {json.dumps(self.data.folder)}\n{also}"
+            f"[split]\n{eligibility.include_setting(self.excluded)}"
         )
 
     @contextmanager
     def explained(self) -> Iterator[None]:
-        """Add the remedy to an error of the block that the images left out may have caused."""
+        """Add the remedy to an error of the block that the exclusions may have caused."""
         try:
             yield
         except (TooFew, NotFound) as error:
-            if not self.left.height:
+            if not self.excluded.height:
                 raise
             raise type(error)(f"{error}\n{self.remedy()}") from error
 
 
 def select(manifest: Manifest, recipe: Recipe) -> Selection:
-    """Raise `TooFew` where the data state of every image that it is no frontal chest radiograph."""
-    found = manifest.table.with_columns(reason=eligibility.reasons(manifest.table, recipe.split.include))
-    left, kept = found.filter(pl.col("reason").is_not_null()), eligibility.dealt_out(manifest, recipe.split.include)
-    selection = Selection(kept, left, recipe.data)
-    if left.height and not kept.table.height:
-        raise TooFew(f"none of the {left.height:,} images can be dealt out. {selection.remedy()}")
+    """Raise `TooFew` where every image is excluded."""
+    include, table = recipe.split.include, manifest.table
+    excluded = table.with_columns(eligibility.reasons(table, include)).drop_nulls("reason")
+    selection = Selection(eligibility.eligible(manifest, include), excluded, recipe.data)
+    if excluded.height and not selection.included.table.height:
+        raise TooFew(f"no image of {excluded.height:,} may enter the split. {selection.remedy()}")
     return selection

@@ -27,10 +27,10 @@ def export(form: str, source: Path, folder: Path) -> dict[str, object]:
 
 
 def _stated(manifest: Manifest, split: pl.DataFrame | None) -> dict[str, object]:
-    """Return counts by reason of what is stated to be no frontal chest radiograph, and whether it was written."""
+    """Count by reason the images stated not to be frontal chest radiographs, left out and written."""
     table = manifest.table
-    left = table.join(split, on="image_id", how="anti") if split is not None else table.clear()
-    kinds = {"of these, stated": left, "among the images, stated": table.join(left, on="image_id", how="anti")}
+    excluded = table.join(split, on="image_id", how="anti") if split is not None else table.clear()
+    kinds = {"of these, stated": excluded, "among the images, stated": table.join(excluded, on="image_id", how="anti")}
     told = {words: eligibility.counts(eligibility.reasons(rows)) for words, rows in kinds.items()}
     return {words: counts for words, counts in told.items() if counts}
 

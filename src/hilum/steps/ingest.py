@@ -189,7 +189,7 @@ def summary(manifest: Manifest) -> dict[str, Any]:
         "with lung mask": with_mask,
         "labels": {f"{concept} {_WORDS[state]}": count for concept, state, count in states.iter_rows()},
         "left out": manifest.remarks.filter(manifest.remarks["rule"] == DROPPED).height,
-        **({"stated to be no frontal chest radiographs": stated} if stated else {}),
+        **({"stated not to be frontal chest radiographs": stated} if stated else {}),
     }
 
 

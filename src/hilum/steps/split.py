@@ -3,8 +3,8 @@
 Patients whose pictures the audit found to be the same picture are one group, and a group goes to one part as a whole. Groups are
 dealt out stratum by stratum (state of the finding, then source) in an order that only the seed and their names decide, each to the
 part that is furthest behind its share, so every stratum's shares are kept as nearly as whole patients allow. The table is stored;
-when the set grows, those in it stay where they are and only new groups are dealt. Images that the data state to be no frontal chest
-radiographs are in no part (`hilum.steps._selection`), nor are files that cannot be read.
+when the set grows, those in it stay where they are and only new groups are dealt. Images that the data state not to be frontal
+chest radiographs are in no part (`hilum.steps._selection`), nor are files that cannot be read.
 
 `split.parquet`: image_id, patient_id, group, source, state (of the finding), part.
 """
@@ -204,10 +204,10 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
     manifest = Manifest.read(run.folder)
     readable = manifest.only(cache.opened(run, recipe).readable["image_id"])
     selection = _selection.select(readable, recipe)
-    same = _pairs_between(selection.kept, readable, audit.duplicates(store.read_table(run / "findings.parquet")))
+    same = _pairs_between(selection.included, readable, audit.duplicates(store.read_table(run / "findings.parquet")))
     with selection.explained():
-        finding = target(selection.kept, recipe.classify.finding)
-        table = split(selection.kept, recipe.split, finding=finding, same=same, kept=_kept(run, recipe))
+        finding = target(selection.included, recipe.classify.finding)
+        table = split(selection.included, recipe.split, finding=finding, same=same, kept=_kept(run, recipe))
     store.write_table(run / "split.parquet", table)
     progress(1, 1)
     return {"split.parquet": store.digest_of_table(table)}, summary(table, finding) | {"given split": _given(manifest, table)} | selection.summary()

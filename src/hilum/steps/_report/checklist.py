@@ -92,14 +92,14 @@ def _eligible(facts: Facts) -> str:
     known = facts.table.filter(pl.col("state") >= State.ABSENT).height
     return (
         f"Every radiograph of the folder that could be read: {plural(dropped, 'file')} left out when it was read (chapter 1 says why), {images - readable:,} of "
-        f"{plural(images, 'image')} unreadable; {_left_out(facts)}of the {facts.table.height:,} dealt out, {known:,} have a known label and enter the finding's figures."
+        f"{plural(images, 'image')} unreadable; {_excluded(facts)}of the {facts.table.height:,} in the split, {known:,} have a known label and enter the finding's figures."
     )
 
 
-def _left_out(facts: Facts) -> str:
-    counts = facts.run.summary("split").get(_selection.LEFT_OUT, {})
+def _excluded(facts: Facts) -> str:
+    counts = facts.run.summary("split").get(_selection.EXCLUDED, {})
     told = ", ".join(f"{reason} ({count:,})" for reason, count in counts.items())
-    return f"left out by view, body part or modality, as the data state them: {told}; " if counts else ""
+    return f"excluded by the view, body part or modality that the data state: {told}; " if counts else ""
 
 
 def _flow(facts: Facts) -> str:

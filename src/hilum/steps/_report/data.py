@@ -16,7 +16,7 @@ from hilum.steps.cache import Cache
 from hilum.vocabulary import State, name_of
 
 EXAMPLES = 3
-LEFT_OUT = "it is in no part and no figure; [split] include would deal it out"
+EXCLUDED = "it is in no part and no figure; [split] include would include it"
 REASONS = 6  # told one by one; files left out for further reasons are counted together
 STATES = {State.PRESENT: "present", State.ABSENT: "absent", State.UNCERTAIN: "uncertain", None: "not mentioned"}
 
@@ -125,14 +125,14 @@ def _flow(manifest: Manifest, table: pl.DataFrame, finding: str | None) -> list[
     met = manifest.remarks.filter(pl.col("rule") == DROPPED).height
     readable = table.filter(pl.col("error").is_null())
     steps = [("files met, but for readings and masks", table.height + met), ("images in the table", table.height), ("readable", readable.height)]
-    dealt, words = readable.filter(pl.col("reason").is_null()), "readable"
-    if dealt.height < readable.height:
-        words = "images dealt out"
-        steps.append(("dealt out to train, tune and test: frontal chest radiographs, as far as stated", dealt.height))
+    included, words = readable.filter(pl.col("reason").is_null()), "readable"
+    if included.height < readable.height:
+        words = "images in the split"
+        steps.append(("in the split: frontal chest radiographs, as far as stated", included.height))
     if finding:
-        known = manifest.states(finding).filter((pl.col("state") >= State.ABSENT) & pl.col("image_id").is_in(dealt["image_id"].implode()))
+        known = manifest.states(finding).filter((pl.col("state") >= State.ABSENT) & pl.col("image_id").is_in(included["image_id"].implode()))
         steps.append((f"of them, {name_of(finding).lower()} known to be present or absent", known.height))
-    return [*steps, (f"of the {words}, with a usable lung mask", dealt["masked"].sum())]
+    return [*steps, (f"of the {words}, with a usable lung mask", included["masked"].sum())]
 
 
 def _unused(manifest: Manifest, table: pl.DataFrame, finding: str | None) -> Iterator[dict[str, Any]]:
@@ -143,14 +143,14 @@ def _unused(manifest: Manifest, table: pl.DataFrame, finding: str | None) -> Ite
         yield _row("File left out", message, paths, "it is nowhere in this run")
     rest = reasons.slice(REASONS)["path"].explode().to_list() if reasons.height > REASONS else []
     unread = table.filter(pl.col("error").is_not_null())
-    left = table.filter(pl.col("error").is_null() & pl.col("reason").is_not_null())
+    excluded = table.filter(pl.col("error").is_null() & pl.col("reason").is_not_null())
     readable = pl.col("error").is_null() & pl.col("reason").is_null()
     no_mask = readable & pl.col("mask_error").is_null() & ~pl.col("masked")
     cases = [
         (rest, "File left out", f"{reasons.height - REASONS} further reasons, see the remarks", "it is nowhere in this run"),
         (unread["path"].to_list(), "Image that cannot be read", "the file is broken or not a picture", "it is in no part and no figure"),
-        *((left.filter(pl.col("reason") == reason)["path"].to_list(), "Image left out", f"the data state it: {reason}", LEFT_OUT)
-          for reason in eligibility.counts(left["reason"])),
+        *((excluded.filter(pl.col("reason") == reason)["path"].to_list(), "Image excluded", f"the data state it: {reason}", EXCLUDED)
+          for reason in eligibility.counts(excluded["reason"])),
         (table.filter(readable & pl.col("mask_error").is_not_null())["path"].to_list(), "Lung mask not used", "it does not fit its picture or cannot be read",
          "the image is used as one without a mask"),
         (table.filter(no_mask)["path"].to_list(), "Image without a lung mask", "there is none, or it is empty", "not learnt from, and not measured, for the lungs"),

@@ -70,18 +70,18 @@ def _rule(table: pl.DataFrame, manifest: Manifest, settings: Split) -> list[str]
 
 
 def _selected(settings: Split, summary: Mapping[str, Any]) -> Iterator[str]:
-    """Yield which images are in no part, and which are in one although something is not stated or is included on request."""
-    if left := summary.get(_selection.LEFT_OUT):
-        counts = ", ".join(f"{reason} ({count:,})" for reason, count in left.items())
+    """Yield which images are excluded, and which are included on request or with something not stated."""
+    if excluded := summary.get(_selection.EXCLUDED):
+        counts = ", ".join(f"{reason} ({count:,})" for reason, count in excluded.items())
         yield (
-            f"In no part, as the data state that {'they are' if sum(left.values()) > 1 else 'it is'} no frontal chest "
-            f"radiograph{'s' * (sum(left.values()) > 1)}: {counts}. [split] include would deal them out."
+            f"In no part, since the data state that they are not frontal chest radiographs: {counts}. "
+            f"[split] include would include them."
         )
     if settings.include:
-        yield f"Dealt out with frontal chest radiographs, as [split] include asks: {', '.join(settings.include)}."
+        yield f"Included beside frontal chest radiographs by [split] include: {', '.join(settings.include)}."
     if unstated := summary.get(_selection.NOT_STATED):
         counts = ", ".join(f"{field} ({plural(count, 'image')})" for field, count in unstated.items())
-        yield f"Dealt out although not stated: {counts}."
+        yield f"Included although not stated: {counts}."
 
 
 def _named(stage: str, model: str) -> str:
