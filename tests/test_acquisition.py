@@ -171,6 +171,12 @@ def test_normalised_values_normalise_to_themselves():
     )
 
 
+def test_no_term_is_longer_than_what_is_looked_for():
+    rows = csv.DictReader(TERMS.splitlines())
+    lengths = [words.count(" ") + 1 for row in rows for words in row["words"].split("|")]
+    assert max(lengths) == acquisition.LONGEST
+
+
 def test_no_words_have_two_meanings_in_one_field():
     rows = list(csv.DictReader(TERMS.splitlines()))
     fields = {

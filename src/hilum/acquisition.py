@@ -22,25 +22,25 @@ import csv
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
-from pathlib import PurePosixPath
 
+TERMS = "data/acquisition_terms.csv"
 VIEWS = ("PA", "AP", "FRONTAL", "LATERAL", "OBLIQUE", "DECUBITUS", "LORDOTIC")
 FRONTAL_VIEWS = ("PA", "AP", "FRONTAL")
 LATERALITIES = ("R", "L", "B", "U")
-LYING = "lying"  # kind of words for a supine or prone patient: frontal, where no view is named
-FIELD = (
-    "view",
-    "view code",
-    "view field",
-    LYING,
-)  # kinds of words that count where a field states the view
+# Kinds of words that count where a field states the view, and in free text. Those for a supine or
+# prone patient say "frontal" where no view is named.
+LYING = "lying"
+FIELD = ("view", "view code", "view field", LYING)
 DESCRIPTION = ("view", "view code", LYING)
+LONGEST = 3  # words of the longest term
 BESIDE = {"view", "views", "projection", "image", "images", "img", "xray", "cxr", "chest", "thorax"}
+MANY = 4096  # texts that are remembered: a hundred thousand headers hold a few different ones
 Terms = Mapping[tuple[str, ...], tuple[str, str]]
 
 
+@lru_cache(MANY)
 def view_of(*texts: str | None) -> str | None:
     """Return the view that fields such as View Position or a column of a table state together.
 
@@ -51,6 +51,7 @@ def view_of(*texts: str | None) -> str | None:
     return letter[1] if letter else _view(_found(words, _terms(FIELD)))
 
 
+@lru_cache(MANY)
 def view_in_description(text: str | None) -> str | None:
     """Return the one view that free text names; None where it names none or several.
 
@@ -65,24 +66,24 @@ def view_in_path(path: str) -> str | None:
     Abbreviations such as PA, AP and LL do not count: in names they are as often initials.
     A folder counts only where its whole name is of views.
     """
-    place, terms = PurePosixPath(path.replace("\\", "/")), _terms(("view",))
-    names = [place.stem, *(folder for folder in place.parts[:-1] if _names_views_alone(folder))]
+    *folders, name = path.replace("\\", "/").split("/")
+    names = [name, *filter(_names_views_alone, folders)]
+    terms = _terms(("view",))
     return _view([one for name in names for one in _found(_words(name), terms)])
 
 
+@lru_cache(MANY)
 def body_part_of(text: str | None) -> str | None:
     """Return the body part that a field states; of several named the chest, else the first."""
     values = [value for _, value in _found(_words(text or ""), _terms(("body part",)))]
-    return next((value for value in values if shows_chest(value)), None) or _first_or_stated(
-        values, text
-    )
+    return _first_or_stated(sorted(values, key=lambda value: not shows_chest(value)), text)
 
 
+@lru_cache(MANY)
 def modality_of(text: str | None) -> str | None:
     """Return the modality that a field states."""
-    return _first_or_stated(
-        [value for _, value in _found(_words(text or ""), _terms(("modality",)))], text
-    )
+    values = [value for _, value in _found(_words(text or ""), _terms(("modality",)))]
+    return _first_or_stated(values, text)
 
 
 def in_header(
@@ -96,6 +97,7 @@ def in_header(
     }
 
 
+@lru_cache(MANY)
 def laterality_of(text: str | None) -> str | None:
     """Return the side that a field states; both where it names right and left."""
     values = {value for _, value in _found(_words(text or ""), _terms(("laterality",)))}
@@ -134,29 +136,18 @@ def _first_or_stated(values: Sequence[str], text: str | None) -> str | None:
 def _view(found: Sequence[tuple[str, str]]) -> str | None:
     """Settle on one view of all that were named."""
     named = {value for kind, value in found if kind != LYING} or {value for _, value in found}
-    for special in (
-        "DECUBITUS",
-        "OBLIQUE",
-        "LORDOTIC",
-    ):  # they go with a projection: "AP lordotic", "lateral decubitus"
-        if special in named and (special == "DECUBITUS" or not _contradicts(named)):
-            return special
-    if _contradicts(named):
+    if "DECUBITUS" in named:  # beside a projection: "AP lateral decubitus"
+        return "DECUBITUS"
+    if "LATERAL" in named and named & set(FRONTAL_VIEWS):
         return None
-    frontal = named & {"PA", "AP"}
-    return (
-        next(iter(frontal))
-        if len(frontal) == 1
-        else "FRONTAL"
-        if frontal
-        else next(iter(named), None)
-    )
+    if {"PA", "AP"} <= named:
+        named = named - {"PA", "AP"} | {"FRONTAL"}
+    # Of several the most special counts: "AP lordotic", "PA frontal", "lateral oblique".
+    order = ("OBLIQUE", "LORDOTIC", "LATERAL", "PA", "AP", "FRONTAL")
+    return next((view for view in order if view in named), None)
 
 
-def _contradicts(named: set[str]) -> bool:
-    return "LATERAL" in named and bool(named & set(FRONTAL_VIEWS))
-
-
+@lru_cache(MANY)
 def _names_views_alone(folder: str) -> bool:
     words = _words(folder)
     return bool(words) and all(word in BESIDE or (word,) in _terms(("view",)) for word in words)
@@ -167,12 +158,8 @@ def _words(text: str) -> list[str]:
 
     Separate letters are joined ("p. a." is pa), as are prefixes ("postero-anterior").
     """
-    plain = (
-        unicodedata.normalize("NFKD", text.casefold())
-        .encode("ascii", "ignore")
-        .decode()
-        .replace("_", " ")
-    )
+    parted = unicodedata.normalize("NFKD", text.casefold()).replace("_", " ")
+    plain = parted.encode("ascii", "ignore").decode()
     plain = re.sub(r"\b([a-z])[^a-z0-9]{1,3}(?=[a-z]\b)", r"\1", plain)
     plain = re.sub(r"\b(postero|antero|dorso|ventro|latero)[^a-z0-9]+(?=[a-z])", r"\1", plain)
     return re.findall("[a-z]+", plain)
@@ -180,10 +167,9 @@ def _words(text: str) -> list[str]:
 
 def _found(words: Sequence[str], terms: Terms) -> list[tuple[str, str]]:
     """Return kind and value of each term in the words, in their order; the longest run counts."""
-    longest = max(map(len, terms))
     found, at = [], 0
     while at < len(words):
-        runs = (tuple(words[at : at + length]) for length in range(longest, 0, -1))
+        runs = (tuple(words[at : at + length]) for length in range(LONGEST, 0, -1))
         run = next((run for run in runs if run in terms), None)
         if run:
             found.append(terms[run])
@@ -194,9 +180,7 @@ def _found(words: Sequence[str], terms: Terms) -> list[tuple[str, str]]:
 @cache
 def _terms(kinds: tuple[str, ...]) -> Terms:
     """Return kind and value by words."""
-    text = (
-        resources.files("hilum").joinpath("data/acquisition_terms.csv").read_text(encoding="utf-8")
-    )
+    text = resources.files("hilum").joinpath(TERMS).read_text(encoding="utf-8")
     return {
         tuple(words.split(" ")): (row["kind"], row["value"])
         for row in csv.DictReader(text.splitlines())
