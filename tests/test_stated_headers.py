@@ -330,7 +330,8 @@ def test_a_word_that_is_not_recognised_is_named_once_with_its_images():
 
 
 def test_an_image_that_looks_frontal_against_its_statement_is_named_and_no_other():
-    manifest, facts = made_up(view={0: "LATERAL", 1: "LATERAL", 2: "PA"}, body_part={3: "ABDOMEN"})
+    views = {0: "LATERAL", 1: "LATERAL", 2: "PA", 4: "DECUBITUS"}
+    manifest, facts = made_up(view=views, body_part={3: "ABDOMEN", 4: "CHEST", 5: "RIB"})
     looks = pl.DataFrame(
         {"strange": [-12.0, 5.0, -12.0, -12.0, -12.0, -12.0], "distance": [0.5] * 6}
     )

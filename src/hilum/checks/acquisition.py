@@ -25,6 +25,7 @@ CARD = Card(
 # Of 216 frontal radiographs of NIH and of COVID-19 articles 3 in 4 are below the first limit, and
 # 95 in 100 below the second.
 FRONTAL_LOG_ODDS, FRONTAL_DISTANCE = -8.0, 0.8
+LIKE_CHEST = ("RIB", "STERNUM", "CLAVICLE", "SCAPULA", "SHOULDER", "SPINE", "TSPINE", "WHOLEBODY")
 FIELD_MM = 80.0, 700.0  # longer side of a chest radiograph; 194 to 655 in all of NIH's
 UNEQUAL = 0.01  # relative difference of row and column spacing
 
@@ -160,7 +161,16 @@ def _unrecognised(table: pl.DataFrame, column: str, known: Collection[str]) -> p
 
 
 def _against_image(table: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
-    stated = table.with_columns(words=eligibility.reasons(table)).drop_nulls("words")
+    """Return images stated lateral or of a distant body part that look like a frontal chest.
+
+    Other views, neighbouring body parts and other modalities (the scout of a CT) may look like one.
+    """
+    unlike = table.with_columns(
+        view=pl.when(pl.col("view") == "LATERAL").then("view"),
+        body_part=pl.when(~pl.col("body_part").is_in(LIKE_CHEST)).then("body_part"),
+        modality=pl.lit(None, pl.String),
+    )
+    stated = table.with_columns(words=eligibility.reasons(unlike)).drop_nulls("words")
     frontal = facts.filter(
         (pl.col(posture.STRANGE) < FRONTAL_LOG_ODDS) & (pl.col(posture.DISTANCE) < FRONTAL_DISTANCE)
     )

@@ -16,7 +16,7 @@ from hilum.steps.cache import Cache
 from hilum.vocabulary import State, name_of
 
 EXAMPLES = 3
-EXCLUDED = "it is in no part and no figure; [split] include would include it"
+EXCLUDED = "it is in no part and no figure, unless [split] include lists what excludes it"
 REASONS = 6  # told one by one; files left out for further reasons are counted together
 STATES = {State.PRESENT: "present", State.ABSENT: "absent", State.UNCERTAIN: "uncertain", None: "not mentioned"}
 

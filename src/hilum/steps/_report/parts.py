@@ -75,7 +75,7 @@ def _selected(settings: Split, summary: Mapping[str, Any]) -> Iterator[str]:
         counts = ", ".join(f"{reason} ({count:,})" for reason, count in excluded.items())
         yield (
             f"In no part, since the data state that they are not frontal chest radiographs: {counts}. "
-            f"[split] include would include them."
+            f"What [split] include lists is not excluded."
         )
     if settings.include:
         yield f"Included beside frontal chest radiographs by [split] include: {', '.join(settings.include)}."
