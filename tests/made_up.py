@@ -12,7 +12,7 @@ from hilum.manifest import Manifest
 def manifest(rows: list[tuple[str, str, str, int | None]], root: Path = Path("nowhere"), *, given: list[str | None] | None = None) -> Manifest:
     """A manifest of (image, patient, source, state of tuberculosis or None)."""
     images = [
-        [f"made/{image}", "made", source, f"made/{patient}", f"{image}.png", None, None, None, given[index] if given else None, *[None] * 10]
+        [f"made/{image}", "made", source, f"made/{patient}", f"{image}.png", None, None, None, given[index] if given else None, *[None] * 13]
         for index, (image, patient, source, _) in enumerate(rows)
     ]
     labels = [[f"made/{image}", "tuberculosis", state, "tuberculosis", "test", "column", *[None] * 4] for image, _, _, state in rows if state is not None]

@@ -100,7 +100,7 @@ def test_a_missing_lung_and_a_missing_mask_are_counted(tmp_path):
 
 
 def test_lungs_that_are_drawn_count_as_masks():
-    images = [[f"m/{name}", "m", "m", f"m/{name}", f"{name}.png", *[None] * 14] for name in "abc"]
+    images = [[f"m/{name}", "m", "m", f"m/{name}", f"{name}.png", *[None] * 17] for name in "abc"]
     shapes = [[f"m/{name}", concept, "", "{}", "file", None] for name, concept in (("a", "right_lung"), ("a", "left_lung"), ("b", "lungs"), ("c", "nodule"))]
     manifest = Manifest.of(Path("nowhere"), images, [], [], shapes)
     seen = {"a": (5, 5), "b": (0, 9), "c": (None, None)}

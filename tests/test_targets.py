@@ -18,7 +18,7 @@ NAN = float("nan")
 
 @pytest.fixture
 def manifest(tmp_path):
-    images = [[f"{name}", dataset, dataset, f"p{name}", f"{name}.png", *[None] * 14] for name, (dataset, *_) in STATES.items()]
+    images = [[f"{name}", dataset, dataset, f"p{name}", f"{name}.png", *[None] * 17] for name, (dataset, *_) in STATES.items()]
     labels = [
         [name, concept, state, concept, "test", "column", *[None] * 4]
         for name, (_, *states) in STATES.items()

@@ -13,7 +13,10 @@
     given_part        str?   train, tune or test, where the source comes with a split of its own
     sex               str?   female, male or other
     age_years         float?
-    view              str?   PA, AP or LATERAL
+    view              str?   PA, AP, FRONTAL, LATERAL, OBLIQUE, DECUBITUS or LORDOTIC, see `hilum.acquisition`
+    body_part         str?   DICOM's defined term, such as CHEST or HAND; one that is not recognised as it is stated
+    modality          str?   DICOM's defined term, such as CR, DX or CT; XR: radiography of which the kind is not stated
+    laterality        str?   R, L, B (both) or U (unpaired), where the source states it
     reading           str?   the text as written
     study             str?   the examination that the image belongs to, in the source's own words
     follow_up         int?   number of the examination within the patient's, where the source counts them
@@ -49,7 +52,8 @@ from pathlib import Path
 import polars as pl
 
 from hilum import store
-from hilum.errors import BadData, NotFound
+from hilum.acquisition import LATERALITIES, VIEWS
+from hilum.errors import BadData, Mismatch, NotFound
 from hilum.vocabulary import LOCAL, State, concepts
 
 COLUMNS = {
@@ -65,6 +69,9 @@ COLUMNS = {
     "sex": pl.String,
     "age_years": pl.Float64,
     "view": pl.String,
+    "body_part": pl.String,
+    "modality": pl.String,
+    "laterality": pl.String,
     "reading": pl.String,
     "study": pl.String,
     "follow_up": pl.Int64,
@@ -90,6 +97,7 @@ REMARK_COLUMNS = {"path": pl.String, "severity": pl.String, "rule": pl.String, "
 REQUIRED = ("image_id", "dataset", "source", "patient_id", "path")
 PARTS = ("train", "tune", "test")
 SEXES = ("female", "male", "other")
+VALUES = {"given_part": PARTS, "sex": SEXES, "view": VIEWS, "laterality": LATERALITIES}  # of columns with few
 SEVERITIES = ("error", "warning", "info")
 DROPPED = "dropped"
 
@@ -135,7 +143,10 @@ class Row:
     given_part: str | None = None
     sex: str | None = None
     age_years: float | None = None
-    view: str | None = None
+    view: str | None = None  # this and the next three as `hilum.acquisition` normalises them
+    body_part: str | None = None
+    modality: str | None = None
+    laterality: str | None = None
     reading: str | None = None
     same_patient: tuple[str, ...] = ()  # other patients that the source says are this one
     study: str | None = None
@@ -186,7 +197,7 @@ class Manifest:
         again = pl.all_horizontal(pl.col("image_id", "concept").eq_missing(pl.col("image_id", "concept").shift()))  # in their order, twins are neighbours
         faults += [f"{image}: several labels for one finding" for image in self.labels.filter(again)["image_id"].unique(maintain_order=True)]
         faults += [f"label for {image}, which is not in the table" for image in self.labels.join(self.table, on="image_id", how="anti")["image_id"].unique()]
-        for column, allowed in (("given_part", PARTS), ("sex", SEXES)):
+        for column, allowed in VALUES.items():
             strange = self.table.filter(pl.col(column).is_not_null() & ~pl.col(column).is_in(allowed))
             faults += [f"{row['image_id']}: {column} is '{row[column]}', expected one of {', '.join(allowed)}" for row in strange.iter_rows(named=True)]
         faults += [f"no concept is called '{c}'" for c in self.labels["concept"].unique() if c not in concepts() and not c.startswith(LOCAL)]
@@ -224,7 +235,13 @@ class Manifest:
         if not (folder / "manifest.parquet").exists():
             raise NotFound(f"{folder} holds no manifest.parquet: write it with `hilum ingest DATA --to {folder}`")
         root = Path(store.read_json(folder / "root.json")["root"])
-        return cls(root, *(store.read_table(folder / f"{name}.parquet") for name in ("manifest", "labels", "remarks", "shapes")))
+        manifest = cls(root, *(store.read_table(folder / f"{name}.parquet") for name in ("manifest", "labels", "remarks", "shapes")))
+        if missing := [column for column in COLUMNS if column not in manifest.table.columns]:
+            raise Mismatch(
+                f"{folder}/manifest.parquet lacks {', '.join(missing)}: an earlier Hilum wrote it; "
+                f"make it again with `hilum ingest {folder}`"
+            )
+        return manifest
 
 
 def _repeated(table: pl.DataFrame, column: str) -> list[str]:

@@ -17,7 +17,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from hilum import shelf, store
+from hilum import eligibility, shelf, store
 from hilum.errors import BadRecipe, HilumError, NotFound, unknown
 
 SHIPPED = "shipped"  # the name of the lung model that comes with Hilum, see `hilum.shipped`
@@ -62,6 +62,7 @@ class Split:
     given: str = "auto"  # "use" the split the source comes with, "ignore" it, or use it where it is sound ("auto")
     minimum: int = 5  # images with and without the finding that each part must hold
     keep: str = ""  # an earlier split.parquet whose patients stay where they are
+    include: tuple[str, ...] = ()  # further views, body parts and modalities that enter the split, see `hilum.eligibility`
 
 
 @dataclass(frozen=True)
@@ -239,6 +240,7 @@ def _impossible(recipe: Recipe) -> list[str]:
         (pixels.depth in (8, 16), f"[pixels] depth must be 8 or 16, got {pixels.depth}"),
         (min(shares) > 0 and abs(sum(shares) - 1) < 1e-6, f"[split] train, tune and test must be above 0 and sum to 1, got {shares}"),
         (split.given in ("auto", "use", "ignore"), f"[split] given must be 'auto', 'use' or 'ignore', got '{split.given}'"),
+        *((False, f"[split] include: {unknown('view, body part or modality', value.upper(), eligibility.terms())}") for value in eligibility.unknown_terms(split.include)),
         (split.minimum >= 1, f"[split] minimum must be at least 1, got {split.minimum}"),
         (segment.folds >= 2, f"[segment] folds must be at least 2, got {segment.folds}"),
         (region.size % 32 == 0 and 64 <= region.size <= 1024, f"[region] size must be a multiple of 32 from 64 to 1024, got {region.size}"),

@@ -8,7 +8,8 @@ A module holds:
                                seen in the cached pictures, see `hilum.posture.LOOKS`; a table without these is of pictures not looked at
 
 A check works on tables alone: files were decoded when the cache was filled. One that must look at the cached pictures is
-`check(manifest, facts, cache=None)`; it gets the opened `hilum.cached.Cache`, and says nothing where there is None. What it finds does not depend on the order of rows.
+`check(manifest, facts, cache=None)`; it gets the opened `hilum.cached.Cache`, and says nothing where there is None. One that must know which
+images may enter the split takes `include`, the recipe's `[split] include`, see `hilum.eligibility`. What a check finds does not depend on the order of rows.
 
 A module may also hold `afterwards(manifest, found)`, which is given the findings of all checks and yields more, as that two pictures which
 another check found to be one stand in two parts of a split.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import polars as pl
 
+from hilum import eligibility
 from hilum.checks._doubt import half_width
 from hilum.findings import Finding, Rule
 from hilum.manifest import Manifest
@@ -64,7 +65,8 @@ RARE = Rule(
 RULES = (ONE_STATE, UNCERTAIN, UNMENTIONED, IMBALANCE, RARE)
 
 
-def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Finding]:
+def check(manifest: Manifest, facts: pl.DataFrame, include: Collection[str] = ()) -> Iterator[Finding]:
+    manifest = eligibility.eligible(manifest, include)
     counts = _counts(manifest)
     told = counts.filter(pl.col("labelled") >= FEWEST)
     one, both = pl.min_horizontal("present", "absent") == 0, pl.min_horizontal("present", "absent") > 0

@@ -9,12 +9,12 @@ not hide themselves: fewer than 5 % of its pictures cannot move these measures m
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 import polars as pl
 
-from hilum import posture
+from hilum import eligibility, posture
 from hilum.cached import Cache
 from hilum.findings import Finding, Rule
 from hilum.manifest import Manifest
@@ -55,9 +55,12 @@ OUTLIER = Rule(
 RULES = (OUTLIER,)
 
 
-def check(manifest: Manifest, facts: pl.DataFrame, cache: Cache | None = None) -> Iterator[Finding]:
+def check(
+    manifest: Manifest, facts: pl.DataFrame, cache: Cache | None = None, include: Collection[str] = ()
+) -> Iterator[Finding]:
     if posture.DISTANCE not in facts.columns:  # the pictures were not looked at
         return
+    manifest = eligibility.eligible(manifest, include)
     pictures = manifest.table.select("image_id", "path", "source").join(facts, on="image_id").filter(pl.col("error").is_null())
     shown = pictures.filter(pl.col(posture.DISTANCE).is_not_null() & (pl.col("minimum") < pl.col("maximum")))
     shown = shown.with_columns(shape=pl.col("height") / pl.col("width")).sort("source", "image_id")

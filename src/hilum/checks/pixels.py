@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from hilum import posture
+from hilum import eligibility, posture
 from hilum.findings import Finding, Rule
 from hilum.manifest import Manifest
 from hilum.shelf import Card
@@ -94,7 +94,7 @@ RULES = (INVERTED, TURNED, MIRRORED, STRANGE, EMPTY, CLIPPED, LOW_CONTRAST, BORD
 
 
 def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Finding]:
-    pictures = manifest.table.select("image_id", "path").join(facts, on="image_id").filter(pl.col("error").is_null())
+    pictures = manifest.table.select("image_id", "path", *eligibility.COLUMNS).join(facts, on="image_id").filter(pl.col("error").is_null())
     levels = pl.col("maximum") - pl.col("minimum") + 1
     yield from _range(pictures)
     few = pl.format("{}: values {} to {} of a {}-bit file", "path", "minimum", "maximum", "bits")
@@ -121,15 +121,22 @@ def _tones(shown: pl.DataFrame) -> Iterator[Finding]:
 
 
 def _posture(seen: pl.DataFrame) -> Iterator[Finding]:
+    """Images stated not to be frontal chest radiographs are judged for being empty only: the network knows no others."""
     rules = {posture.EMPTY: EMPTY, posture.INVERTED: INVERTED, posture.TURNED: TURNED, posture.MIRRORED: MIRRORED, posture.STRANGE: STRANGE}
+    stated = seen.select("image_id", "path", "view").with_columns(eligibility.reasons(seen))
     rows = [
-        (rules[doubt.fault], image_id, f"{path}: looks {doubt.words}")
-        for (image_id, path), doubts in zip(seen.select("image_id", "path").iter_rows(), posture.doubts(seen), strict=True)
+        (rules[doubt.fault], image_id, f"{path}: looks {doubt.words}{_though(view, doubt)}")
+        for (image_id, path, view, reason), doubts in zip(stated.iter_rows(), posture.doubts(seen), strict=True)
         for doubt in doubts
+        if reason is None or doubt.fault == posture.EMPTY
     ]
     for rule in rules.values():
         table = [(image_id, message) for broken, image_id, message in rows if broken is rule]
         yield from rule.found(pl.DataFrame(table, schema=["image_id", "message"], orient="row"))
+
+
+def _though(view: str | None, doubt: posture.Doubt) -> str:
+    return f", though it is stated to be {view}" if view and doubt.fault == posture.STRANGE else ""
 
 
 def _told(rows: pl.DataFrame, words: str, share: str) -> pl.DataFrame:

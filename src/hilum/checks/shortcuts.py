@@ -1,6 +1,6 @@
 """Shortcuts: parts of a split that differ in more than chance, and labels that can be told without looking at the lungs.
 
-A fact of a picture is its sex, age, view, source, size, depth or kind of file. Facts are compared on one picture a patient, the first by
+A fact of a picture is its sex, age, view, modality, source, size, depth or kind of file. Facts are compared on one picture a patient, the first by
 image_id, because a patient's pictures are alike and a test would count them as so many people.
 
 How well facts alone tell a label: each fact is cut into groups (numbers at their tenths, sizes also as they are where they are common),
@@ -11,12 +11,13 @@ Nat Mach Intell 3:610-619.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
+from hilum import eligibility
 from hilum.checks._doubt import half_width
 from hilum.checks._folds import FOLDS, folds, some
 from hilum.findings import Finding, Rule
@@ -35,7 +36,7 @@ COMMON_SIZES = 30  # that are groups of their own
 RIDGE = 1.0  # images' worth of doubt a group
 EFFECT = 0.1  # Cramér's V, or Kolmogorov and Smirnov's distance, of a difference worth telling
 CHANCE = 0.001  # probability of a difference by chance, after Bonferroni's correction
-CATEGORIES = ("source", "view", "sex", "bits", "kind", "size")
+CATEGORIES = ("source", "view", "modality", "sex", "bits", "kind", "size")
 NUMBERS = ("age_years", "height", "width")
 WORDS = {"age_years": "age", "bits": "bit depth", "kind": "kind of file"}
 
@@ -63,7 +64,8 @@ PARTS_DIFFER = Rule(
 RULES = (SHORTCUT, PARTS_DIFFER)
 
 
-def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Finding]:
+def check(manifest: Manifest, facts: pl.DataFrame, include: Collection[str] = ()) -> Iterator[Finding]:
+    manifest = eligibility.eligible(manifest, include)
     pictures = _facts(manifest.table, facts)
     yield from SHORTCUT.found(_told_without_looking(pictures, manifest.labels))
     for (dataset,), rows in pictures.drop_nulls("given_part").group_by("dataset", maintain_order=True):

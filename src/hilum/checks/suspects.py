@@ -12,11 +12,12 @@ dataset labels, JAIR 70:1373-1411, sections 3.1 and 3.2.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 import polars as pl
 
+from hilum import eligibility
 from hilum.cached import Cache
 from hilum.checks._folds import FOLDS, folds, some
 from hilum.findings import Finding, Rule
@@ -63,9 +64,12 @@ CANNOT_TELL = Rule(
 RULES = (SUSPECT, CANNOT_TELL)
 
 
-def check(manifest: Manifest, facts: pl.DataFrame, cache: Cache | None = None) -> Iterator[Finding]:
+def check(
+    manifest: Manifest, facts: pl.DataFrame, cache: Cache | None = None, include: Collection[str] = ()
+) -> Iterator[Finding]:
     if cache is None:
         return
+    manifest = eligibility.eligible(manifest, include)
     shown = facts.filter(pl.col("error").is_null() & (pl.col("minimum") < pl.col("maximum"))).select("image_id", "row")
     images = manifest.table.select("image_id", "patient_id").join(shown, on="image_id").sort("image_id")
     stated = manifest.labels.filter(pl.col("state") != State.UNCERTAIN).join(images, on="image_id").sort("concept", "image_id")

@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from hilum import phantom, shapes, store
+from hilum import acquisition, phantom, shapes, store
 from hilum.datasets import _supervisely
 from hilum.errors import BadData
 from hilum.files import dicom, text
@@ -243,6 +243,7 @@ def _row(
         place, PurePosixPath(place).stem, patient, labels=_labels(annotation) if annotation else (), sex=header.sex or (line.sex if line else None),
         age_years=age, view=header.view, study=header.study, stated_height=height, stated_width=width, row_spacing_mm=row_spacing,
         column_spacing_mm=column_spacing, drawn=annotation.drawn if annotation else (),
+        **acquisition.in_header(header.body_part, header.modality, header.laterality),
     )  # fmt: skip
 
 

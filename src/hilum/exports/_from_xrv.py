@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from hilum import acquisition
 from hilum.errors import BadData
 from hilum.exports._xrv_names import concept_of
 from hilum.manifest import LABEL_COLUMNS, REMARK_COLUMNS
@@ -125,12 +126,8 @@ def _items(rows: list[Mapping[str, Any]], sets: list[str]) -> tuple[list[tuple],
         seen[image] += 1
         sex = "female" if row.get("sex_female") else "male" if row.get("sex_male") else None
         age = float(row["age_years"]) if row.get("age_years") is not None else None
-        items.append((image if seen[image] == 1 else f"{image}#{seen[image]}", row["dataset"] if own else dataset, patient, _view(row.get("view")), sex, age))
+        items.append((image if seen[image] == 1 else f"{image}#{seen[image]}", row["dataset"] if own else dataset, patient, acquisition.view_of(str(row.get("view") or "")), sex, age))
     return items, Counter({image: count for image, count in seen.items() if count > 1})
-
-
-def _view(word: Any) -> str | None:
-    return {"PA": "PA", "AP": "AP", "L": "LATERAL", "LL": "LATERAL", "LATERAL": "LATERAL"}.get(str(word).upper())
 
 
 def _labels(dataset: Any, image_ids: pl.Series, names: list[str], labels: np.ndarray) -> pl.DataFrame:

@@ -30,7 +30,7 @@ CARD = Card(
     caveats="Pictures are copied; of a DICOM an 8-bit PNG is made. Without a split all of them are called train. Lung masks, boxes and polygons have no place in it: see coco.",
 )
 PARTS = {None: "train", "train": "train", "tune": "validation", "test": "test"}
-TEXTS = ("image_id", "patient_id", "dataset", "source", "sex", "view", "reading", "study", "given_part")
+TEXTS = ("image_id", "patient_id", "dataset", "source", "sex", "view", "body_part", "modality", "laterality", "reading", "study", "given_part")
 NOT_MENTIONED = "not mentioned"
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hilum import acquisition
 from hilum.files import _dicom_parsing, _dicom_text, raster
 from hilum.files._dicom_walk import CODE, CODES, NUMBER, SYNTAX, WANTED, Facts, walked
 
@@ -21,14 +22,9 @@ if TYPE_CHECKING:
 
 _YEARS = {"": 1.0, "Y": 1.0, "M": 1 / 12, "W": 1 / 52.18, "D": 1 / 365.25}
 _SEXES = {"F": "female", "M": "male", "O": "other"}
-_VIEWS = {"PA": "PA", "AP": "AP", "LL": "LATERAL", "RL": "LATERAL", "LATERAL": "LATERAL", "LAT": "LATERAL"}
 _VIEW_CODES = {  # PS3.16 CID 4010, in SNOMED CT and in the SNOMED RT that went before
     "272479007": "PA", "R-10214": "PA", "399348003": "AP", "R-10206": "AP", "399067008": "LATERAL", "R-102CD": "LATERAL",
     "399173006": "LATERAL", "R-10236": "LATERAL", "399198007": "LATERAL", "R-10232": "LATERAL",
-}  # fmt: skip
-_WORDS = {
-    "PA": "PA", "POSTEROANTERIOR": "PA", "AP": "AP", "ANTEROPOSTERIOR": "AP",
-    **dict.fromkeys(("LAT", "LATERAL", "LLAT", "RLAT", "SEITLICH", "PROFIL"), "LATERAL"),
 }  # fmt: skip
 _WORDY = {0x0008103E: "Series Description", 0x00181030: "Protocol Name", 0x00181400: "Acquisition Device Processing Description"}
 
@@ -43,7 +39,7 @@ class Header:
     patient: str | None
     sex: str | None  # female, male or other
     age_years: float | None
-    view: str | None  # PA, AP or LATERAL
+    view: str | None  # one of `hilum.acquisition.VIEWS`
     size: tuple[int, int] | None  # height, width in pixels, as stored
     spacing_mm: tuple[float, float] | None  # between rows, between columns, as stored
     view_from: str | None = None  # the attribute that told the view
@@ -133,26 +129,18 @@ def _orientation(facts: Facts) -> tuple[str, str] | None:
 
 
 def _view(facts: Facts) -> tuple[str | None, str | None]:
-    position = (_text(facts, 0x00185101) or "").upper()
-    if view := _VIEWS.get(position) or _view_in_words(position):
+    if view := acquisition.view_of(_text(facts, 0x00185101)):
         return view, "View Position"
     for tag, name in ((0x00540220, "View Code Sequence"), (0x00185104, "Projection Eponymous Name Code Sequence")):
         value, _, meaning = facts.get(tag, ("", "", ""))
-        if view := _VIEW_CODES.get(value) or _view_in_words(meaning):
+        if view := _VIEW_CODES.get(value) or acquisition.view_in_description(meaning):
             return view, name
     if (orientation := _orientation(facts)) and {"A", "P"} & {part[0] for part in orientation} and {"H", "F"} & {part[0] for part in orientation}:
         return "LATERAL", "Patient Orientation"
     for tag, name in _WORDY.items():
-        if view := _view_in_words(_text(facts, tag) or ""):
+        if view := acquisition.view_in_description(_text(facts, tag)):
             return view, name
     return None, None
-
-
-def _view_in_words(text: str) -> str | None:
-    """The one view that a description names; None where it names none or several, as one of a whole study does."""
-    words = re.findall(r"[A-Z]+", re.sub(r"(?<=O)[- ](?=ANTERIOR|POSTERIOR)|\.", "", text.upper()))
-    views = {_WORDS[word] for word in words if word in _WORDS}
-    return views.pop() if len(views) == 1 else None
 
 
 def _spacing(facts: Facts) -> tuple[tuple[float, float] | None, str | None]:

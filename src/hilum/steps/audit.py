@@ -5,7 +5,7 @@ Nothing is decoded, changed or left out here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from inspect import signature
 from typing import Any
 
@@ -21,23 +21,25 @@ from hilum.run import Run
 from hilum.steps import Progress, cache
 from hilum.steps._gallery import page
 
-VERSION = 7  # change it when the same manifest and facts give other findings
+VERSION = 8  # change it when the same manifest and facts give other findings
 FINDINGS, PAGE = "findings.parquet", "audit.html"
 NEVER = "never"
 LEVELS = (*SEVERITIES, NEVER)  # of `--fail-on`
 
 
-def audit(manifest: Manifest, facts: pl.DataFrame, pictures: cache.Cache | None = None) -> pl.DataFrame:
+def audit(
+    manifest: Manifest, facts: pl.DataFrame, pictures: cache.Cache | None = None, *, include: Collection[str] = ()
+) -> pl.DataFrame:
     """Findings as `hilum.findings.COLUMNS`: by severity, worst first, then rule and images, whatever the order of files.
 
     `facts` is the index of the manifest's cache, with or without `posture.LOOKS`; `pictures` is that cache, for
-    the checks that look at the pictures themselves. Without it these say nothing.
+    the checks that look at the pictures themselves. Without it these say nothing. `include` is the recipe's `[split] include`.
     """
     modules = [shelf.load("checks", name) for name in shelf.names("checks")]
     seen: list[Finding] = []
     for module in modules:
-        shown = {"cache": pictures} if "cache" in signature(module.check).parameters else {}
-        seen += module.check(manifest, facts, **shown)
+        offered = {"cache": pictures, "include": include}
+        seen += module.check(manifest, facts, **{name: offered[name] for name in signature(module.check).parameters if name in offered})
     told = tuple(seen)
     for module in modules:
         seen += module.afterwards(manifest, told) if hasattr(module, "afterwards") else ()
@@ -69,13 +71,14 @@ def duplicates(findings: pl.DataFrame) -> list[tuple[str, str]]:
 
 
 def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
-    return {"manifest": run.made("ingest")["manifest.parquet"], "cache": run.made("cache"), "posture": posture.digest(), "version": VERSION}
+    told = {"manifest": run.made("ingest")["manifest.parquet"], "cache": run.made("cache"), "posture": posture.digest()}
+    return {**told, "include": list(recipe.split.include), "version": VERSION}
 
 
 def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], dict[str, Any]]:
     pictures = cache.opened(run, recipe)
     manifest = Manifest.read(run.folder)
-    findings = audit(manifest, posture.look_at(pictures, pictures.index, progress), pictures)
+    findings = audit(manifest, posture.look_at(pictures, pictures.index, progress), pictures, include=recipe.split.include)
     shown = page.render(findings, manifest, pictures)
     store.write_text(run / PAGE, shown)
     store.write_table(run / FINDINGS, findings)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
-from hilum import shelf, store
+from hilum import eligibility, shelf, store
 from hilum.errors import Mismatch
 from hilum.manifest import Manifest
 from hilum.recipe import Data, Recipe
@@ -23,7 +23,16 @@ def export(form: str, source: Path, folder: Path) -> dict[str, object]:
     module = shelf.load("exports", form)
     data, manifest, split = _read(source)
     data.refuse_inside(folder, "choose another folder")
-    return module.write(manifest, folder, split=split)
+    return {**module.write(manifest, folder, split=split), **_stated(manifest, split)}
+
+
+def _stated(manifest: Manifest, split: pl.DataFrame | None) -> dict[str, object]:
+    """Count by reason the images stated not to be frontal chest radiographs, left out and written."""
+    table = manifest.table
+    excluded = table.join(split, on="image_id", how="anti") if split is not None else table.clear()
+    kinds = {"of these, stated": excluded, "among the images, stated": table.join(excluded, on="image_id", how="anti")}
+    told = {words: eligibility.counts(eligibility.reasons(rows)) for words, rows in kinds.items()}
+    return {words: counts for words, counts in told.items() if counts}
 
 
 def _read(source: Path) -> tuple[Data, Manifest, pl.DataFrame | None]:

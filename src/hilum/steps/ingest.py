@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from hilum import corrections, lungs, shelf, store
+from hilum import corrections, eligibility, lungs, shelf, store
 from hilum.dataset.plan import account, describe
 from hilum.dataset.plan import rows as plan_rows
 from hilum.dataset.plan import settings as hilum_toml
@@ -179,8 +179,8 @@ def _tables(dataset: str, known: Mapping[str, str] | None, rows: list[Row]) -> t
     images = [
         [
             f"{dataset}/{row.name}", dataset, row.source or dataset, f"{dataset}/{patient[row.patient]}", row.image, row.lung_mask, row.right_lung_mask,
-            row.left_lung_mask, row.given_part, row.sex, row.age_years, row.view, row.reading, row.study, row.follow_up, row.stated_height, row.stated_width,
-            row.row_spacing_mm, row.column_spacing_mm,
+            row.left_lung_mask, row.given_part, row.sex, row.age_years, row.view, row.body_part, row.modality, row.laterality,
+            row.reading, row.study, row.follow_up, row.stated_height, row.stated_width, row.row_spacing_mm, row.column_spacing_mm,
         ]
         for row in rows
     ]  # fmt: skip
@@ -259,6 +259,7 @@ def summary(manifest: Manifest) -> dict[str, Any]:
     drawn = manifest.shapes.filter(pl.col("concept").is_in(list(lungs.DRAWN)))["image_id"]
     with_mask = len({*masks, *drawn})
     states = manifest.labels.group_by("concept", "state").len().sort("concept", "state")
+    stated = eligibility.counts(eligibility.reasons(table))
     return {
         "data set": ", ".join(table["dataset"].unique().sort()),
         "folder": str(manifest.root),
@@ -267,6 +268,7 @@ def summary(manifest: Manifest) -> dict[str, Any]:
         "with lung mask": with_mask,
         "labels": {f"{concept} {_WORDS[state]}": count for concept, state, count in states.iter_rows()},
         "left out": manifest.remarks.filter(manifest.remarks["rule"] == DROPPED).height,
+        **({"stated not to be frontal chest radiographs": stated} if stated else {}),
     }
 
 

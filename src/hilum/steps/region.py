@@ -4,7 +4,7 @@
     region/index.parquet   image_id, row, top, left, bottom, right (of the box, in the cached picture), whole (it is the whole picture), cut
     region/typical.json    the mean box of the training part's believed lungs, in shares of the picture; {} where too few are believed
 
-A mask is believed where its quality is at least that of the recipe and it is not tiny. Elsewhere the region is the typical box, and without
+An image that is in no part has no region. A mask is believed where its quality is at least that of the recipe and it is not tiny. Elsewhere the region is the typical box, and without
 one the whole picture; `cut` says which of CUTS it is. A region whose mask is not believed is not blackened outside it either.
 """
 
@@ -26,7 +26,7 @@ from hilum.run import Run
 from hilum.steps import Progress, cache, segment
 from hilum.steps._training import digests
 
-VERSION = 3
+VERSION = 4
 LEAST_LUNG = 0.02  # of the picture: less found lung is not believed, and the region is the whole picture
 FEWEST = 8  # believed masks that a typical box is made of
 IMAGES, INDEX, TYPICAL = "region/images.u8", "region/index.parquet", "region/typical.json"
@@ -126,7 +126,8 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
     found = store.read_table(run / segment.INDEX)
     of = {image_id: (row, told) for image_id, row, told in found.select("image_id", "row", "quality").iter_rows()}
     masks = store.map_pictures(run / segment.MASKS, pictures.size)
-    facts = pictures.readable.select("image_id", "row", "height", "width")
+    dealt = store.read_table(run / "split.parquet")
+    facts = pictures.readable.join(dealt, on="image_id", how="semi", maintain_order="left").select("image_id", "row", "height", "width")
     typical = _typical(run, recipe, facts, of, masks)
     nothing = np.zeros((pictures.size, pictures.size), np.uint8)
     index = []

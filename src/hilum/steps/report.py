@@ -27,7 +27,7 @@ from hilum.steps._report import checklist, data, findings, head, looks, model_ca
 from hilum.steps._training import TRAINING
 from hilum.vocabulary import name_of
 
-VERSION = 4  # change it when the same run gives another page
+VERSION = 5  # change it when the same run gives another page
 PAGE, CARD, TEMPLATE = "report.html", "model_card.md", "data/report.html.j2"
 STEPS = ("ingest", "cache", "audit", "split", "segment", "region", "train", "predict", "evaluate")
 OPTIONAL = {"probe": probe, "look": look}  # taken in where they were done on what is here now
@@ -56,9 +56,9 @@ def gather(run: Run, recipe: Recipe) -> dict[str, Any]:
         "confidence": f"{recipe.evaluate.confidence * 100:g}%",
         "leading": head.leading(metrics, concept),
         "limits": head.limits(metrics, table, cards, concept, fitted, nameless=nameless),
-        "data": data.section(manifest, cached, concept),
+        "data": data.section(manifest, cached, concept, recipe.split.include),
         "audit": findings.section(segment.findings(run, recipe), cached, segment.Masks.of(run, cached.size)),
-        "split": parts.section(table, manifest, recipe.split, training, store.read_table(run / segment.INDEX)),
+        "split": parts.section(table, manifest, recipe.split, training, store.read_table(run / segment.INDEX), run.summary("split")),
         "lungs": outlines.section(run, metrics, store.read_table(run / evaluate.OVERLAP), cached, _left_out(run, table)),
         "whole": _whole(store.read_table(run / region.INDEX)),
         "stages": _scored(run, recipe, manifest, cached, table, metrics, fitted),

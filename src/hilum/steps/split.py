@@ -3,7 +3,8 @@
 Patients whose pictures the audit found to be the same picture are one group, and a group goes to one part as a whole. Groups are
 dealt out stratum by stratum (state of the finding, then source) in an order that only the seed and their names decide, each to the
 part that is furthest behind its share, so every stratum's shares are kept as nearly as whole patients allow. The table is stored;
-when the set grows, those in it stay where they are and only new groups are dealt.
+when the set grows, those in it stay where they are and only new groups are dealt. Images that the data state not to be frontal
+chest radiographs are in no part (`hilum.steps._selection`), nor are files that cannot be read.
 
 `split.parquet`: image_id, patient_id, group, source, state (of the finding), part.
 """
@@ -21,10 +22,10 @@ from hilum.errors import BadData, Mismatch, NotFound, TooFew
 from hilum.manifest import PARTS, Manifest
 from hilum.recipe import Recipe, Split
 from hilum.run import Run
-from hilum.steps import Progress, audit, cache
+from hilum.steps import Progress, _selection, audit, cache
 from hilum.vocabulary import State, name_of
 
-VERSION = 2
+VERSION = 3
 LEAST_TUNE = 0.1  # of the tune part's share of the images: a given part below it chooses a threshold by chance
 
 
@@ -83,6 +84,18 @@ def _clusters(names: Iterable[str], pairs: Iterable[tuple[str, str]]) -> dict[st
         first, second = sorted(map(root, pair))
         parent[second] = first
     return {name: root(name) for name in parent}
+
+
+def _pairs_between(kept: Manifest, manifest: Manifest, same: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str]]:
+    """Return pairs of kept images that join the patients whom `same`, pairs of any images of the manifest, joins."""
+    if kept is manifest:
+        return same
+    joined = _clusters(manifest.table["patient_id"].unique(), _patient_pairs(manifest.table, same))
+    first_of: dict[str, str] = {}
+    pairs = []
+    for image_id, patient in kept.table.select("image_id", "patient_id").iter_rows():
+        pairs.append((first_of.setdefault(joined[patient], image_id), image_id))
+    return pairs
 
 
 def _settled(table: pl.DataFrame, manifest: Manifest, settings: Split, kept: pl.DataFrame | None) -> tuple[dict[str, str], dict[str, float]]:
@@ -189,13 +202,15 @@ def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
 
 def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], dict[str, Any]]:
     manifest = Manifest.read(run.folder)
-    finding = target(manifest, recipe.classify.finding)
     readable = manifest.only(cache.opened(run, recipe).readable["image_id"])
-    same = audit.duplicates(store.read_table(run / "findings.parquet"))
-    table = split(readable, recipe.split, finding=finding, same=same, kept=_kept(run, recipe))
+    selection = _selection.select(readable, recipe)
+    same = _pairs_between(selection.included, readable, audit.duplicates(store.read_table(run / "findings.parquet")))
+    with selection.explained():
+        finding = target(selection.included, recipe.classify.finding)
+        table = split(selection.included, recipe.split, finding=finding, same=same, kept=_kept(run, recipe))
     store.write_table(run / "split.parquet", table)
     progress(1, 1)
-    return {"split.parquet": store.digest_of_table(table)}, summary(table, finding) | {"given split": _given(manifest, table)}
+    return {"split.parquet": store.digest_of_table(table)}, summary(table, finding) | {"given split": _given(manifest, table)} | selection.summary()
 
 
 def _kept(run: Run, recipe: Recipe) -> pl.DataFrame | None:

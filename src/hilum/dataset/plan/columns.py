@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from hilum import acquisition
 from hilum.dataset.plan import cells, lexicon
 from hilum.dataset.plan.image_index import ENOUGH, ImageIndex, Match
 from hilum.dataset.plan.settings import COLUMN_KEYS, Settings
@@ -127,7 +128,7 @@ def _fits(role: str, column: Column) -> str | None:
     parsers: dict[str, Callable[[str], object]] = {
         "sex": lexicon.sex_of, "part": lexicon.part_of, "study_date": cells.day, "birth_date": cells.day,
         "age": lambda cell: cells.age_years(cell) is not None,
-        "view": lambda cell: view_of(cell),
+        "view": acquisition.view_of,
         "birth_year": cells.year,
     }  # fmt: skip
     if not column.filled:
@@ -147,14 +148,6 @@ def _fits(role: str, column: Column) -> str | None:
 
 def _is_address(cell: str) -> bool:
     return "://" in cell or cell.startswith("www.")
-
-
-def view_of(cell: str) -> str | None:
-    """Return the view that a cell names, also among other words ("AP Supine", "lateral view")."""
-    if found := lexicon.view_of(cell):
-        return found
-    parts = {lexicon.view_of(part) for part in lexicon.spaced(cell).split()} - {None}
-    return parts.pop() if len(parts) == 1 else None
 
 
 def _find_boxes(reading: TableReading) -> None:

@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from hilum import acquisition
 from hilum.dataset.plan import lexicon
 from hilum.dataset.plan.labels import known
 from hilum.dataset.plan.lexicon import ABSENT, FINDING, NORMAL, UNCERTAIN
@@ -136,11 +137,17 @@ def _word_role(name: str, settings: Settings) -> str | None:
         return CONTAINER
     if meaning and meaning.kind in (FINDING, NORMAL, ABSENT, UNCERTAIN, lexicon.UNUSABLE):
         return "label"
-    if lexicon.view_of(name) and len(name) > 1:
+    if view_of(name):
         return "view"
     if lexicon.among(name, "folders", "unlabelled") or name in settings.unlabelled:
         return UNLABELLED
     return None
+
+
+def view_of(name: str) -> str | None:
+    """Return the view that a folder's whole name is of: "lateral", "PA view"."""
+    codes = acquisition.view_of(name) if len(lexicon.key(name)) in (2, 3) else None
+    return acquisition.view_in_path(f"{name}/-") or codes
 
 
 def _family(names: Sequence[str]) -> str | None:

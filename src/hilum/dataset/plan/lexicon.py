@@ -179,10 +179,3 @@ def column_roles(name: str) -> tuple[str, ...]:
     if found or "dicom" not in spaced(name).split():
         return found
     return column_roles(" ".join(part for part in spaced(name).split() if part != "dicom"))
-
-
-@cache
-def view_of(word: str) -> str | None:
-    """Return PA, AP, LATERAL or FRONTAL (either of the first two) for a word that names a view."""
-    compact = key(word)
-    return next((view for view in _sections()["views"] if compact in words("views", view)), None)

@@ -7,12 +7,14 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hilum import acquisition
 from hilum.dataset.plan import lexicon
 from hilum.dataset.plan.evidence import CERTAIN, LIKELY, Evidence
 from hilum.dataset.plan.inventory import File
 from hilum.dataset.plan.lexicon import FINDING, MISSING, UNUSABLE
 
-_PART = re.compile(r"[^\W\d_]+|\d+")
+MOSTLY = 0.8  # of the names that must end in the code of a view for it to be one
+_SIGNS = re.compile(r"[\W\d_]+")
 _NIH = r"^(?P<patient>\d{8})_\d{3}$"
 _PAIRED = re.compile(r"(?P<first>\w*?\d+)[-_. ](?P<second>[^\W_]{1,3})")
 
@@ -66,14 +68,11 @@ def search(pattern: str, file: File) -> re.Match[str] | None:
 
 
 def views(files: Sequence[File]) -> dict[str, str]:
-    """Return the view by path where a part of the name says exactly one: "view1_frontal", "case-17_lat", "P012_PA"."""
-    found = {}
-    for file in files:
-        parts = [part for part in re.split(r"[\W\d_]+", file.stem) if len(part) > 1]
-        said = {view for part in parts if (view := lexicon.view_of(part))}
-        if len(said) == 1:
-            found[file.path] = said.pop()
-    return found
+    """Return the view by path where names spell it out ("view1_frontal"), or nearly all end in its code ("P012_S1_PA")."""
+    found = {file.path: view for file in files if (view := acquisition.view_in_path(file.path))}
+    codes = {file.path: acquisition.view_of(last) for file in files if len(last := _SIGNS.split(file.stem)[-1]) > 1}
+    coded = {path: view for path, view in codes.items() if view}
+    return {**coded, **found} if len(coded) >= MOSTLY * len(files) else found
 
 
 def labels(files: Sequence[File]) -> dict[str, str]:

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hilum.dataset.plan import boxes, cells, columns, lexicon, names, statements
+from hilum import acquisition
+from hilum.dataset.plan import boxes, cells, columns, folders, lexicon, names, statements
 from hilum.dataset.plan.columns import TableReading
 from hilum.dataset.plan.evidence import SetAside, shown
 from hilum.dataset.plan.inventory import File
@@ -16,7 +17,6 @@ from hilum.dataset.plan.statements import Statement
 from hilum.manifest import DROPPED, Drawn, Remark, Row
 from hilum.vocabulary import State
 
-_VIEWS = ("PA", "AP", "LATERAL", "FRONTAL")  # the first one that a row names counts: FRONTAL is either of two
 _FACTS = ("patient", "study", "view", "sex", "age", "birth_date", "birth_year", "study_date", "part", "reading", "source", "body_part", "modality", "laterality", "height", "width")
 
 
@@ -175,7 +175,7 @@ def _row(reading: Reading, file: File, gathered: _Gathered) -> Row:
         lung_mask=masks.get("lungs"), right_lung_mask=masks.get("right"), left_lung_mask=masks.get("left"),
         given_part=_part(reading, path, facts, gathered),
         sex=_parsed("sex", lexicon.sex_of, path, facts, gathered) or (header.sex if header else None),
-        age_years=_age(path, facts, gathered, header), view=_view(reading, path, facts, gathered),
+        age_years=_age(path, facts, gathered, header), view=_view(reading, path, facts, gathered, header), **_acquired(path, facts, gathered, header),
         reading=_one("reading", path, facts, gathered),
         study=_one("study", path, facts, gathered) or (header.study if header else None) or reading.folders.value(path, "study"),
         stated_height=_whole("height", path, facts, gathered), stated_width=_whole("width", path, facts, gathered),
@@ -266,22 +266,22 @@ def _age(path: str, facts: dict[str, list[str]], gathered: _Gathered, header: An
     return header.age_years if header else None
 
 
-def _view(reading: Reading, path: str, facts: dict[str, list[str]], gathered: _Gathered) -> str | None:
-    """Return PA, AP or LATERAL: by column, else header, else folder or file name; "frontal" alone does not say which of two."""
-    said = set()
-    for cell in dict.fromkeys(facts.get("view", ())):
-        view = columns.view_of(cell)
-        if view is None:
+def _view(reading: Reading, path: str, facts: dict[str, list[str]], gathered: _Gathered, header: Any) -> str | None:
+    """Return the view: by columns (which may share the work), else header, else folder or file name."""
+    stated = list(dict.fromkeys(facts.get("view", ())))
+    for cell in stated:
+        if acquisition.view_of(cell) is None and not acquisition.is_unstated(cell):
             gathered.odd["view", cell] += 1
-        said.add(view)
-    header = reading.headers.get(path)
-    if not said - {None, "FRONTAL"} and header and header.view:
-        said.add(header.view)
-    if not said:
-        folder = reading.folders.value(path, "view")
-        said = {lexicon.view_of(folder) if folder else reading.name_views.get(path)}
-    view = next((view for view in _VIEWS if view in said), None)
-    return None if view == "FRONTAL" else view
+    view = acquisition.view_of(*stated) or (header.view if header else None)
+    folder = reading.folders.value(path, "view")
+    return view or (folders.view_of(folder) if folder else None) or reading.name_views.get(path)
+
+
+def _acquired(path: str, facts: dict[str, list[str]], gathered: _Gathered, header: Any) -> dict[str, str | None]:
+    """Return body part, modality and laterality: by columns, else header."""
+    stated = acquisition.in_header(*(_one(role, path, facts, gathered) for role in ("body_part", "modality", "laterality")))
+    told = acquisition.in_header(header.body_part, header.modality, header.laterality) if header else {}
+    return {name: value or told.get(name) for name, value in stated.items()}
 
 
 # -------------------------------------------------------------------------------------------------------------------------- remarks

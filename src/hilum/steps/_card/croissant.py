@@ -17,6 +17,7 @@ from typing import Any
 
 import polars as pl
 
+from hilum import acquisition
 from hilum.manifest import Manifest
 from hilum.shelf import Card
 from hilum.steps._card.published import Published
@@ -73,7 +74,10 @@ COLUMNS = {  # of the table of images, before those of the findings: type and me
     "part": ("sc:Text", "train, tune or test of the split that the source comes with"),
     "sex": ("sc:Text", "female, male or other"),
     "age_years": ("sc:Float", "age in years"),
-    "view": ("sc:Text", "PA, AP or LATERAL"),
+    "view": ("sc:Text", f"one of {', '.join(acquisition.VIEWS)}; FRONTAL: PA or AP, which is not stated"),
+    "body_part": ("sc:Text", "DICOM's defined term, as far as it is recognised"),
+    "modality": ("sc:Text", "DICOM's defined term; XR: radiography of which the kind is not stated"),
+    "laterality": ("sc:Text", "R, L, B (both) or U (unpaired)"),
     "lung_mask": ("sc:Text", "mask of both lungs below the data folder"),
     "right_lung_mask": ("sc:Text", "mask of the patient's right lung below the data folder"),
     "left_lung_mask": ("sc:Text", "mask of the patient's left lung below the data folder"),

@@ -20,6 +20,7 @@ from hilum.vocabulary import State, ancestors, name_of
 
 AGES = (0, 1, 5, 18, 40, 65, 80)  # years at which the bands begin
 NONE = "No finding present"
+NOT_STATED = "not stated"
 NOT_KNOWN = "not given"
 FOLDERS = 12  # shown within one folder of the tree
 MESSAGE = 600  # characters of it
@@ -32,9 +33,9 @@ def glance(manifest: Manifest, told: Mapping[str, Value]) -> Rows:
     several = f"median {each.median():g}, at most {each.max()}; {(each > 1).sum():,} patients have several" if each.max() > 1 else "1"
     return [
         ["Dimensions", "2D"],
-        ["Modality", "radiograph: digital or computed (DX, CR)"],
+        ["Modality", _stated(manifest, "modality") or "radiograph; which kind is not stated"],
         ["Task", "; ".join(_tasks(manifest, told)) or "none stated: pictures alone"],
-        ["Anatomical area", "chest"],
+        ["Anatomical area", _stated(manifest, "body_part") or "chest"],
         ["Anatomical structures", "right lung, left lung" if told["masks"] else "none outlined"],
         ["Findings", told.get("findings", 0)],
         ["Classes", told.get("classes")],
@@ -43,6 +44,14 @@ def glance(manifest: Manifest, told: Mapping[str, Value]) -> Rows:
         ["Images of a patient", several],
         ["File formats", told.get("formats")],
     ]
+
+
+def _stated(manifest: Manifest, column: str) -> str:
+    """Return the values that images state, the most frequent first: `DX (40), CR (2), not stated (3)`."""
+    counts = manifest.table[column].drop_nulls().value_counts().sort("count", column, descending=[True, False])
+    told = [f"{value} ({count:,})" for value, count in counts.iter_rows()]
+    missing = manifest.table[column].null_count()
+    return ", ".join([*told, *([f"{NOT_STATED} ({missing:,})"] if missing else [])]) if told else ""
 
 
 def _tasks(manifest: Manifest, told: Mapping[str, Value]) -> Iterator[str]:

@@ -19,6 +19,7 @@ from hilum.manifest import DROPPED, PARTS, Manifest
 from hilum.recipe import SHIPPED, Recipe
 from hilum.run import Run
 from hilum.shelf import Card
+from hilum.steps import _selection
 from hilum.steps._report import words
 from hilum.steps._report.words import listed, plural
 from hilum.steps.cache import Cache
@@ -91,8 +92,14 @@ def _eligible(facts: Facts) -> str:
     known = facts.table.filter(pl.col("state") >= State.ABSENT).height
     return (
         f"Every radiograph of the folder that could be read: {plural(dropped, 'file')} left out when it was read (chapter 1 says why), {images - readable:,} of "
-        f"{plural(images, 'image')} unreadable; of the {readable:,} left, {known:,} have a known label and enter the finding's figures."
+        f"{plural(images, 'image')} unreadable; {_excluded(facts)}of the {facts.table.height:,} in the split, {known:,} have a known label and enter the finding's figures."
     )
+
+
+def _excluded(facts: Facts) -> str:
+    counts = facts.run.summary("split").get(_selection.EXCLUDED, {})
+    told = ", ".join(f"{reason} ({count:,})" for reason, count in counts.items())
+    return f"excluded by the view, body part or modality that the data state: {told}; " if counts else ""
 
 
 def _flow(facts: Facts) -> str:

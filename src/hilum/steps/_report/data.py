@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import polars as pl
 from markupsafe import Markup
 
+from hilum import eligibility
 from hilum.drawing import charts
 from hilum.manifest import DROPPED, Manifest
 from hilum.steps._report.words import DASH, cut, plural
@@ -15,13 +16,16 @@ from hilum.steps.cache import Cache
 from hilum.vocabulary import State, name_of
 
 EXAMPLES = 3
+EXCLUDED = "it is in no part and no figure, unless [split] include lists what excludes it"
 REASONS = 6  # told one by one; files left out for further reasons are counted together
 STATES = {State.PRESENT: "present", State.ABSENT: "absent", State.UNCERTAIN: "uncertain", None: "not mentioned"}
 
 
-def section(manifest: Manifest, pictures: Cache, finding: str | None) -> dict[str, Any]:
+def section(manifest: Manifest, pictures: Cache, finding: str | None, include: Collection[str]) -> dict[str, Any]:
+    """Return what the chapter shows; `include` is the recipe's `[split] include`."""
     table = manifest.table.join(pictures.index, on="image_id", maintain_order="left")
-    table = table.with_columns(masked=pl.col("image_id").is_in(pictures.with_mask["image_id"].implode()))
+    masked = pl.col("image_id").is_in(pictures.with_mask["image_id"].implode())
+    table = table.with_columns(masked=masked, reason=eligibility.reasons(table, include))
     return {
         "images": table.height,
         "patients": table["patient_id"].n_unique(),
@@ -31,7 +35,8 @@ def section(manifest: Manifest, pictures: Cache, finding: str | None) -> dict[st
         "ages": _ages(manifest, finding),
         "aged": table["age_years"].count(),
         "unequal": _unequal(manifest, finding),
-        "flow": _flow(manifest, pictures, finding),
+        "stated": list(_stated(manifest)),
+        "flow": _flow(manifest, table, finding),
         "unused": list(_unused(manifest, table, finding)),
     }
 
@@ -105,16 +110,29 @@ def _unequal(manifest: Manifest, finding: str | None, *, apart: float = 0.1) -> 
     )
 
 
-def _flow(manifest: Manifest, pictures: Cache, finding: str | None) -> list[tuple[str, int]]:
+def _stated(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """Yield what the data state of view, body part and modality: counts of images by value, the most frequent first."""
+    for column, name in (("view", "View"), ("body_part", "Body part"), ("modality", "Modality")):
+        values = manifest.table[column]
+        if values.count():
+            ordered = values.drop_nulls().value_counts().sort("count", column, descending=[True, False])
+            told = [f"{value} {count:,}" for value, count in ordered.iter_rows()]
+            yield name, ", ".join([*told, *([f"not stated {values.null_count():,}"] if values.null_count() else [])])
+
+
+def _flow(manifest: Manifest, table: pl.DataFrame, finding: str | None) -> list[tuple[str, int]]:
     """How many images are left at each point on the way into the figures."""
-    readable = pictures.readable["image_id"]
     met = manifest.remarks.filter(pl.col("rule") == DROPPED).height
-    images = manifest.table.height
-    steps = [("files met, but for readings and masks", images + met), ("images in the table", images), ("readable", len(readable))]
+    readable = table.filter(pl.col("error").is_null())
+    steps = [("files met, but for readings and masks", table.height + met), ("images in the table", table.height), ("readable", readable.height)]
+    included, words = readable.filter(pl.col("reason").is_null()), "readable"
+    if included.height < readable.height:
+        words = "images in the split"
+        steps.append(("in the split: frontal chest radiographs, as far as stated", included.height))
     if finding:
-        known = manifest.states(finding).filter((pl.col("state") >= State.ABSENT) & pl.col("image_id").is_in(readable.implode()))
+        known = manifest.states(finding).filter((pl.col("state") >= State.ABSENT) & pl.col("image_id").is_in(included["image_id"].implode()))
         steps.append((f"of them, {name_of(finding).lower()} known to be present or absent", known.height))
-    return [*steps, ("of the readable, with a usable lung mask", pictures.with_mask.height)]
+    return [*steps, (f"of the {words}, with a usable lung mask", included["masked"].sum())]
 
 
 def _unused(manifest: Manifest, table: pl.DataFrame, finding: str | None) -> Iterator[dict[str, Any]]:
@@ -124,12 +142,15 @@ def _unused(manifest: Manifest, table: pl.DataFrame, finding: str | None) -> Ite
     for message, _, paths in reasons.head(REASONS).iter_rows():
         yield _row("File left out", message, paths, "it is nowhere in this run")
     rest = reasons.slice(REASONS)["path"].explode().to_list() if reasons.height > REASONS else []
-    readable = pl.col("error").is_null()
-    unread = table.filter(~readable)
+    unread = table.filter(pl.col("error").is_not_null())
+    excluded = table.filter(pl.col("error").is_null() & pl.col("reason").is_not_null())
+    readable = pl.col("error").is_null() & pl.col("reason").is_null()
     no_mask = readable & pl.col("mask_error").is_null() & ~pl.col("masked")
     cases = [
         (rest, "File left out", f"{reasons.height - REASONS} further reasons, see the remarks", "it is nowhere in this run"),
         (unread["path"].to_list(), "Image that cannot be read", "the file is broken or not a picture", "it is in no part and no figure"),
+        *((excluded.filter(pl.col("reason") == reason)["path"].to_list(), "Image excluded", f"the data state it: {reason}", EXCLUDED)
+          for reason in eligibility.counts(excluded["reason"])),
         (table.filter(readable & pl.col("mask_error").is_not_null())["path"].to_list(), "Lung mask not used", "it does not fit its picture or cannot be read",
          "the image is used as one without a mask"),
         (table.filter(no_mask)["path"].to_list(), "Image without a lung mask", "there is none, or it is empty", "not learnt from, and not measured, for the lungs"),

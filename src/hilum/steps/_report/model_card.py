@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from hilum import __version__
 from hilum.manifest import PARTS
+from hilum.recipe import Recipe
 from hilum.steps._card import markdown
 from hilum.steps._report import words
 from hilum.steps._report.checklist import MODELS, SHOWN, Facts, section
@@ -28,7 +29,7 @@ def render(facts: Facts, *, limits: list[str], made_up: bool) -> str:
         "version": __version__,
         "finding": name_of(facts.concept) if facts.concept else None,
         "models": [[kind, model, file, made[file]] for file, (kind, model) in named.items() if file in made],
-        "input": f"frontal chest radiographs; letterboxed to {recipe.pixels.size} pixels, the lungs' region to {recipe.region.size}; bright is dense",
+        "input": f"frontal chest radiographs{_included(recipe)}; letterboxed to {recipe.pixels.size} pixels, the lungs' region to {recipe.region.size}; bright is dense",
         "output": answers["15"],
         "parts": [_part(facts, part) for part in PARTS],
         "people": answers["20b"],
@@ -42,6 +43,10 @@ def render(facts: Facts, *, limits: list[str], made_up: bool) -> str:
         "recipe": recipe.digest,
     }
     return markdown.render(told, TEMPLATE)
+
+
+def _included(recipe: Recipe) -> str:
+    return f", and images stated to be {', '.join(recipe.split.include)}" if recipe.split.include else ""
 
 
 def _part(facts: Facts, part: str) -> list[object]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -10,16 +10,28 @@ import polars as pl
 
 from hilum.manifest import PARTS, Manifest
 from hilum.recipe import SHIPPED, Split
+from hilum.steps import _selection
 from hilum.steps._report.words import plural
 from hilum.steps.segment import WHOLE
 from hilum.vocabulary import State
 
 
-def section(table: pl.DataFrame, manifest: Manifest, settings: Split, training: Mapping[str, pl.DataFrame], finders: pl.DataFrame) -> dict[str, Any]:
-    """`training` holds each stage's list (model, image_id); `finders` names the model that found each image's lungs."""
+def section(
+    table: pl.DataFrame,
+    manifest: Manifest,
+    settings: Split,
+    training: Mapping[str, pl.DataFrame],
+    finders: pl.DataFrame,
+    summary: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return what the chapter shows.
+
+    `training` holds each stage's list (model, image_id), `finders` the model that found each image's lungs,
+    `summary` is that of the step.
+    """
     return {
         "parts": [_part(part, table.filter(pl.col("part") == part)) for part in PARTS],
-        "rule": _rule(table, manifest, settings),
+        "rule": [*_rule(table, manifest, settings), *_selected(settings, summary)],
         "proof": [
             {"model": _named(stage, model), **_learnt(table, rows)}
             for stage, learnt in training.items()
@@ -55,6 +67,21 @@ def _rule(table: pl.DataFrame, manifest: Manifest, settings: Split) -> list[str]
     if settings.keep:
         told.append("Patients of an earlier split stay where they were.")
     return told
+
+
+def _selected(settings: Split, summary: Mapping[str, Any]) -> Iterator[str]:
+    """Yield which images are excluded, and which are included on request or with something not stated."""
+    if excluded := summary.get(_selection.EXCLUDED):
+        counts = ", ".join(f"{reason} ({count:,})" for reason, count in excluded.items())
+        yield (
+            f"In no part, since the data state that they are not frontal chest radiographs: {counts}. "
+            f"What [split] include lists is not excluded."
+        )
+    if settings.include:
+        yield f"Included beside frontal chest radiographs by [split] include: {', '.join(settings.include)}."
+    if unstated := summary.get(_selection.NOT_STATED):
+        counts = ", ".join(f"{field} ({plural(count, 'image')})" for field, count in unstated.items())
+        yield f"Included although not stated: {counts}."
 
 
 def _named(stage: str, model: str) -> str:
