@@ -158,7 +158,7 @@ def test_the_report_says_what_the_shipped_model_was_not_measured_on(tmp_path, ma
     assert report._left_out(run, table) == test
     assert f"learnt from {test} test images" in outlines.section(run, none, rows, cached, test)["missing"]
     training = {"segment": segment.seen(run).select(model=pl.lit(shipped.NAME), image_id="image_id")}
-    told = parts.section(table, Manifest.read(run.folder), recipe.split, training, store.read_table(run / segment.INDEX))
+    told = parts.section(table, Manifest.read(run.folder), recipe.split, training, store.read_table(run / segment.INDEX), run.summary("split"))
     assert told["proof"][0]["model"] == "Lungs, the model that comes with Hilum" and told["proof"][0]["test"]["images"] == test
     assert told["out_of_fold"]["seen"] == table.filter(pl.col("part") == "train").height
 
