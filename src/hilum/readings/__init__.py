@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 from hilum.readings._activities import set_activities
 from hilum.readings._chunks import OPERATORS, SIDES, ZONES, Chunk, Unit, chunks_of, side_zone
-from hilum.readings._marks import scan, terms
+from hilum.readings._marks import CELL_FOLLOWS, scan, terms
 from hilum.readings._places import set_places
 from hilum.readings._polarity import combined
 from hilum.readings._states import set_states
@@ -33,7 +33,7 @@ __all__ = ["ACTIVITIES", "SIDES", "ZONES", "Statement", "concepts", "describe", 
 ACTIVITIES = ("active", "old", "stable", "improving", "worsening")
 
 _CLAUSE_ENDS = re.compile(
-    r"[;\n]|(?<!\brt)(?<!\blt)(?:\.(?!\d)|(?<!\d)\.)"
+    rf"[;\n]|\.{{2,}}+(?!{CELL_FOLLOWS})|(?<!\brt)(?<!\blt)(?<!\.)(?:\.(?![\d.])|(?<!\d)\.(?!\.))"
     r"|\b(?:but|although|though|however|whereas|while|nevertheless|nonetheless)\b"
     r"|,\s*(?:yet|only|just|instead)\b",
     re.IGNORECASE,

@@ -49,13 +49,19 @@ _ANSWERS = {
     State.UNCERTAIN: r"possible|possibly|probable|probably|likely|maybe|suspected|questionable"
     r"|equivocal|indeterminate|uncertain|unclear|unknown|\?|\+/-|±",
 }
+_CHECKBOXES = (
+    (re.compile(r"\[\s*\]|[☐□]"), ": no ", " (no) "),
+    (re.compile(r"\[\s*[xX✓✔]\s*\]|[☑☒✓✔■]"), ": ", " (yes) "),
+)
 _CELL = f"({'|'.join(_ANSWERS.values())})(?!\\w)"
 _BARE_CELL = r"(no|none|nil|yes|[-+–])(?!\w)"  # what is an answer even behind a mere space
 _END = r"(?=\s*(?:[.,;|)]|$))"
+CELL_FOLLOWS = rf"\s*{_CELL}{_END}"
 _NEXT_ROW = rf"(?=\s+[^\W\d_][^.,;:=|?]{{0,60}}[:=|?]\s*{_CELL})"  # "Edema: N Scar: Y"
+_LEADER = r"\s*(?:\.{2,}|…|_{2,})\s*"  # "Pneumothorax ....... no"
 _DASH = r"\s*[-–—]+\s+|\s+[-–—]+\s*"
 _ANSWER = re.compile(
-    rf"\s*\(\s*(?![01]){_CELL}\s*\)|(?:\s*[:=|?]\s*|\t\s*|\s{{2,}}|{_DASH}){_CELL}(?:{_END}|{_NEXT_ROW})|\s{_BARE_CELL}{_END}",
+    rf"\s*\(\s*(?![01]){_CELL}\s*\)|(?:\s*[:=|?]\s*|\t\s*|\s{{2,}}|{_LEADER}|{_DASH}){_CELL}(?:{_END}|{_NEXT_ROW})|\s{_BARE_CELL}{_END}",
     re.IGNORECASE,
 )
 
@@ -66,6 +72,7 @@ class Mark:
     value: str
     at: int  # its number in the clause
     words: str = ""  # as they stand in the clause, in lower case
+    denied: bool = False  # of a course: stable, for its change is denied ("no increase in")
 
 
 @cache
@@ -82,7 +89,7 @@ def terms() -> dict[tuple[str, ...], tuple[str, str]]:
 
 def scan(clause: str) -> list[Mark]:
     """Find the answers and, between them, the longest terms; what is in no term is a word."""
-    clause = clause.replace("’", "'")
+    clause = _boxes_as_words(clause.replace("’", "'"))
     marks: list[Mark] = []
     begin = 0
     for found in _ANSWER.finditer(clause):
@@ -91,6 +98,14 @@ def scan(clause: str) -> list[Mark]:
         marks.append(Mark("answer", _state_of(cell.lower()).name, 0, cell))
         begin = found.end()
     return numbered([*marks, *_terms_in(clause[begin:])])
+
+
+def _boxes_as_words(clause: str) -> str:
+    """Write check boxes as words: before their names ("[x] cavity") or behind them."""
+    first = any(box.match(clause.lstrip()) for box, _, _ in _CHECKBOXES)
+    for box, before, behind in _CHECKBOXES:
+        clause = box.sub(before if first else behind, clause)
+    return clause
 
 
 def numbered(marks: list[Mark]) -> list[Mark]:

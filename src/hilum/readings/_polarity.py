@@ -17,6 +17,9 @@ from hilum.readings._marks import Mark, numbered
 _BETWEEN = ("degree", "verb", "preposition")  # "no evidence of resolution", "has not yet been seen"
 _NEEDS_NEGATION = ("change", "certainty", "degree", "than")  # without one, a word like any other
 _NAMES = ("finding", "general", "place")
+_IN_SUBJECTS = (*_BETWEEN, "word", "filler", "place", "organ", "change", "certainty")
+_LONGEST_SUBJECT = 8  # words between "no" and "without"
+_WITHOUT = ("without", "free of", "free from", "devoid of", "clear of")
 _TRENDS = ("improving", "worsening")
 _DENIED_HEDGES = {  # value of the hedge: kind and value of both together
     "suggest": ("denial", ""),
@@ -31,20 +34,39 @@ def combined(marks: list[Mark]) -> list[Mark]:
     marks = _exceptions(marks)
     rest: list[Mark] = []  # what stands behind the mark in hand, the nearest last
     for at in range(len(marks) - 1, -1, -1):
-        together = None
-        if marks[at].kind in ("negation", "hedge"):
-            operand = next(
-                (n for n in range(len(rest), 0, -1) if rest[n - 1].kind not in _BETWEEN), 0
-            )
-            if operand:
-                beyond = rest[operand - 2] if operand > 1 else None
-                before = marks[at - 1] if at else None
-                together = _together(marks[at], rest[operand:], rest[operand - 1], beyond, before)
-        if together is None:
-            rest.append(marks[at])
-        else:
-            rest[operand - 1 :] = reversed(together)
+        mark, before = marks[at], marks[at - 1] if at else None
+        operator = mark.kind in ("negation", "hedge")
+        if not (operator and (_take_operand(mark, before, rest) or _take_without(mark, rest))):
+            rest.append(mark)
     return numbered([_plain(mark) for mark in reversed(rest)])
+
+
+def _take_operand(mark: Mark, before: Mark | None, rest: list[Mark]) -> bool:
+    """Combine an operator with the one it stands before, if any, in `rest`."""
+    behind = range(len(rest) - 1, -1, -1)
+    operand = next((n for n in behind if rest[n].kind not in _BETWEEN), None)
+    if operand is None:
+        return False
+    beyond = rest[operand - 1] if operand else None
+    together = _together(mark, rest[operand + 1 :], rest[operand], beyond, before)
+    if together is not None:
+        rest[operand:] = reversed(together)
+    return together is not None
+
+
+def _take_without(mark: Mark, rest: list[Mark]) -> bool:
+    """Cancel a negation of the subject of "without": "neither lung is without fibrosis"."""
+    if mark.kind != "negation" or mark.value:
+        return False
+    verb = False
+    for n in range(len(rest) - 1, max(len(rest) - _LONGEST_SUBJECT, 0) - 1, -1):
+        verb = verb or rest[n].kind == "verb"
+        if verb and rest[n].kind == "negation" and rest[n].words in _WITHOUT:
+            del rest[n]
+            return True
+        if rest[n].kind not in _IN_SUBJECTS:
+            return False
+    return False
 
 
 def _exceptions(marks: Sequence[Mark]) -> list[Mark]:
@@ -92,11 +114,8 @@ def _no_change(mark: Mark, target: Mark, beyond: Mark | None) -> list[Mark] | No
         # "no increased density" denies the density; "no worsening effusion" leaves it open
         presupposes = target.words.endswith("ing") or target.words == "progressive"
         return [replace(mark, kind="hedge", value=""), target] if presupposes else None
-    return [
-        replace(
-            target, kind="course_of" if target.kind == "course_of" else "course", value="stable"
-        )
-    ]
+    kind = "course_of" if target.kind == "course_of" else "course"
+    return [replace(target, kind=kind, value="stable", denied=True)]
 
 
 def _plain(mark: Mark) -> Mark:

@@ -26,13 +26,25 @@ def set_states(chunks: Sequence[Chunk]) -> None:
                     unit.others_only = kind == "negation" and mark.value == "other"
                     if kind == "negation" and mark.value == "past":
                         unit.activity = "old"
+    _doubt_denials(chunks)
     _set_answers(chunks)
     for before, after in zip(chunks, chunks[1:], strict=False):
-        if after.link == "or" and before.units and after.units:
+        alternatives = after.link == "or" and before.units and after.units
+        if alternatives and not any(mark.denied for mark in before.marks):
             for unit in (before.units[-1], after.units[0]):
                 present = unit.state == State.PRESENT
                 unit.state = State.UNCERTAIN if present else unit.state
     _set_exceptions(chunks)
+
+
+def _doubt_denials(chunks: Sequence[Chunk]) -> None:
+    """Make what a chunk first denies and then doubts uncertain: "absence of effusion is not certain"."""
+    for index, chunk in enumerate(chunks):
+        for mark in chunk.of("hedge"):
+            own = unit_before(chunk, mark)
+            backward = own is not None and not reached_forward(chunks, index, mark)
+            if backward and mark.value in ("chance", "whether"):
+                own.state = State.UNCERTAIN
 
 
 def _reached(chunks: Sequence[Chunk], index: int, mark: Mark) -> list[Unit]:
@@ -123,7 +135,8 @@ def _set_exceptions(chunks: Sequence[Chunk]) -> None:
         for earlier in chunks[:index]:
             earlier.marks = [mark for mark in earlier.marks if mark.kind != "absent"]
             for unit in earlier.units:
-                if unit.state == State.ABSENT and set(unit.concepts) <= {"abnormality"}:
+                others = unit.others_only or set(unit.concepts) <= {"abnormality"}
+                if unit.state == State.ABSENT and others:
                     unit.state = State.PRESENT
                     unit.concepts = ()
         for unit in [] if named else chunks[index - 1].units:
