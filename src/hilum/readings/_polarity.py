@@ -36,7 +36,12 @@ def combined(marks: list[Mark]) -> list[Mark]:
     for at in range(len(marks) - 1, -1, -1):
         mark, before = marks[at], marks[at - 1] if at else None
         operator = mark.kind in ("negation", "hedge")
-        if not (operator and (_take_operand(mark, before, rest) or _take_without(mark, rest))):
+        taken = operator and (
+            _take_operand(mark, before, rest)
+            or _take_without(mark, rest)
+            or _take_denial_of(mark, rest)
+        )
+        if not taken:
             rest.append(mark)
     return numbered([_plain(mark) for mark in reversed(rest)])
 
@@ -66,6 +71,23 @@ def _take_without(mark: Mark, rest: list[Mark]) -> bool:
             return True
         if rest[n].kind not in _IN_SUBJECTS:
             return False
+    return False
+
+
+def _take_denial_of(mark: Mark, rest: list[Mark]) -> bool:
+    """Cancel "resolved" in a clause that is itself denied: "no evidence that the mass has resolved"."""
+    if mark.kind != "negation" or mark.value not in ("", "cannot"):
+        return False
+    nearest = [one.words for one in rest[-_LONGEST_SUBJECT:] if one.kind in _BETWEEN]
+    if not any(words.split()[-1] == "that" for words in nearest):
+        return False
+    for n in range(len(rest) - 1, -1, -1):
+        if rest[n].kind in ("link", "negation", "hedge", "answer"):
+            return False
+        if rest[n].kind == "denial" and rest[n].value:
+            excluded = rest[n].value == "excluded" or mark.value == "cannot"
+            rest[n : n + 1] = [replace(rest[n], kind="hedge", value="")] if excluded else []
+            return True
     return False
 
 

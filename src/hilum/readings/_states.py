@@ -38,13 +38,16 @@ def set_states(chunks: Sequence[Chunk]) -> None:
 
 
 def _doubt_denials(chunks: Sequence[Chunk]) -> None:
-    """Make what a chunk first denies and then doubts uncertain: "absence of effusion is not certain"."""
+    """Make uncertain what a chunk denies and doubts: "absence of effusion is not certain"."""
     for index, chunk in enumerate(chunks):
         for mark in chunk.of("hedge"):
-            own = unit_before(chunk, mark)
-            backward = own is not None and not reached_forward(chunks, index, mark)
-            if backward and mark.value in ("chance", "whether"):
+            if mark.value not in ("chance", "whether"):
+                continue
+            ahead, own = reached_forward(chunks, index, mark), unit_before(chunk, mark)
+            if not ahead and own is not None:
                 own.state = State.UNCERTAIN
+            for unit in ahead if mark.value == "whether" else ():
+                unit.state = State.UNCERTAIN if unit.state == State.ABSENT else unit.state
 
 
 def _reached(chunks: Sequence[Chunk], index: int, mark: Mark) -> list[Unit]:
@@ -128,16 +131,14 @@ def _row_of(chunks: Sequence[Chunk], index: int) -> list[Unit]:
 
 def _set_exceptions(chunks: Sequence[Chunk]) -> None:
     """Make "no effusion except on the left" present; what is normal but for a finding is not."""
-    for index, chunk in enumerate(chunks):
-        if chunk.link != "except":
-            continue
+    exceptions = [index for index, chunk in enumerate(chunks) if chunk.link == "except"]
+    for chunk in chunks if exceptions else ():
+        chunk.marks = [mark for mark in chunk.marks if mark.kind != "absent"]
+        for unit in chunk.units:
+            others = unit.others_only or set(unit.concepts) <= {"abnormality"}
+            if unit.state == State.ABSENT and others:
+                unit.state, unit.concepts = State.PRESENT, ()
+    for index in exceptions:
         named = any(later.units for later in chunks[index:])
-        for earlier in chunks[:index]:
-            earlier.marks = [mark for mark in earlier.marks if mark.kind != "absent"]
-            for unit in earlier.units:
-                others = unit.others_only or set(unit.concepts) <= {"abnormality"}
-                if unit.state == State.ABSENT and others:
-                    unit.state = State.PRESENT
-                    unit.concepts = ()
-        for unit in [] if named else chunks[index - 1].units:
+        for unit in [] if named or not index else chunks[index - 1].units:
             unit.state = State.PRESENT
