@@ -85,7 +85,8 @@ def _cut(marks: Sequence[Mark]) -> Iterator[Chunk]:
     chunk = Chunk("", [])
     for mark in marks:
         if mark.kind == "answer":
-            yield chunk
+            if chunk.marks:
+                yield chunk
             yield Chunk("answer", [mark])
             chunk = Chunk("answered", [])
         elif mark.kind != "link":

@@ -8,7 +8,8 @@ of whole words wins, so "pseudonodule" is no nodule. Kinds:
     general     "disease": a statement only where it is denied ("no active disease")
     absent      "normal": nothing found, unless it is an organ's; the value is the concept denied
     negation    reaches forward: "no", "without"; value other: only further ones are denied ("no other"),
-                cannot: inability ("cannot", "difficult to"), past: over ("status post")
+                cannot: inability ("cannot", "difficult to"), past: "status post", over: "no longer",
+                which reaches back too
     denial      either way; value over: "resolved", absent, excluded: "ruled out"
     hedge       either way; value chance: "likely", suggest: "suspicious for", excluded: "rule out",
                 whether: "unclear if" (speaks of the predicate)
@@ -23,8 +24,8 @@ of whole words wins, so "pseudonodule" is no nodule. Kinds:
     place       side and zone; filler, preposition: what may stand inside a place or before it
     link        between chunks; verb, organ, ignore: words that end a list, or a match
 
-A cell of a table is an `answer`, whose value is the name of a `State`: "Effusion: no", "Cavity - none",
-"Mass (+)", "Effusion? No", "Edema: N Scar: Y".
+A cell of a table is an `answer`, whose value is the name of a `State`, empty for "not assessed":
+"Effusion: no", "Cavity - none", "Mass (+)", "Effusion? No", "Edema: N Scar: Y", "[x] scar".
 """
 
 from __future__ import annotations
@@ -44,24 +45,27 @@ _TOKEN = re.compile(r"\w+(?:'\w+)?|[,:()?&+=|]|—|(?<!\S)[-–]+(?!\S)")
 _EQUAL = {"=": ":", "—": ":", "-": ":", "–": ":", "--": ":", "|": ","}  # punctuation of one meaning
 
 _ANSWERS = {
-    State.ABSENT: r"no|none|nil|n|negative|neg|absent|not present|false|0|[-–]",
-    State.PRESENT: r"yes|y|positive|pos|present|true|1|\+{1,4}",
-    State.UNCERTAIN: r"possible|possibly|probable|probably|likely|maybe|suspected|questionable"
-    r"|equivocal|indeterminate|uncertain|unclear|unknown|\?|\+/-|±",
+    State.ABSENT.name: r"no|none|nil|n|negative|neg|absent|not present|false|0|[-–]",
+    State.PRESENT.name: r"yes|y|positive|pos|present|true|1|\+{1,4}",
+    State.UNCERTAIN.name: r"possible|possibly|probable|probably|likely|maybe|suspected|questionable"
+    r"|equivocal|indeterminate|uncertain|unclear|\?|\+/-|±",
+    "": r"n/?a|unknown|not (?:applicable|assess(?:ed|able)|evalua(?:ted|ble)|examined|recorded|reported)",
 }
 _CHECKBOXES = (
     (re.compile(r"\[\s*\]|[☐□]"), ": no ", " (no) "),
     (re.compile(r"\[\s*[xX✓✔]\s*\]|[☑☒✓✔■]"), ": ", " (yes) "),
 )
 _CELL = f"({'|'.join(_ANSWERS.values())})(?!\\w)"
-_BARE_CELL = r"(no|none|nil|yes|[-+–])(?!\w)"  # what is an answer even behind a mere space
+_BARE_CELL = r"(no|none|nil|yes|negative|[-+–])(?!\w)"  # what is an answer even behind a mere space
 _END = r"(?=\s*(?:[.,;|)]|$))"
 CELL_FOLLOWS = rf"\s*{_CELL}{_END}"
 _NEXT_ROW = rf"(?=\s+[^\W\d_][^.,;:=|?]{{0,60}}[:=|?]\s*{_CELL})"  # "Edema: N Scar: Y"
 _LEADER = r"\s*(?:\.{2,}|…|_{2,})\s*"  # "Pneumothorax ....... no"
 _DASH = r"\s*[-–—]+\s+|\s+[-–—]+\s*"
 _ANSWER = re.compile(
-    rf"\s*\(\s*(?![01]){_CELL}\s*\)|(?:\s*[:=|?]\s*|\t\s*|\s{{2,}}|{_LEADER}|{_DASH}){_CELL}(?:{_END}|{_NEXT_ROW})|\s{_BARE_CELL}{_END}",
+    rf"\s*\(\s*(?![01]){_CELL}\s*\)"
+    rf"|(?:\s*[:=|?]\s*|\s{{2,}}|{_LEADER}|{_DASH}){_CELL}(?:{_END}|{_NEXT_ROW})"
+    rf"|\s{_BARE_CELL}{_END}",
     re.IGNORECASE,
 )
 
@@ -89,13 +93,13 @@ def terms() -> dict[tuple[str, ...], tuple[str, str]]:
 
 def scan(clause: str) -> list[Mark]:
     """Find the answers and, between them, the longest terms; what is in no term is a word."""
-    clause = _boxes_as_words(clause.replace("’", "'"))
+    clause = _boxes_as_words(re.sub(r"\t|\s{2,}", "  ", clause.replace("’", "'")))
     marks: list[Mark] = []
     begin = 0
     for found in _ANSWER.finditer(clause):
         marks += _terms_in(clause[begin : found.start()])
         cell = next(filter(None, found.groups()))
-        marks.append(Mark("answer", _state_of(cell.lower()).name, 0, cell))
+        marks.append(Mark("answer", _state_of(cell.lower()), 0, cell))
         begin = found.end()
     return numbered([*marks, *_terms_in(clause[begin:])])
 
@@ -113,7 +117,7 @@ def numbered(marks: list[Mark]) -> list[Mark]:
 
 
 @cache
-def _state_of(cell: str) -> State:
+def _state_of(cell: str) -> str:
     return next(state for state, words in _ANSWERS.items() if re.fullmatch(words, cell))
 
 

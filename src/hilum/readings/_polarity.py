@@ -61,7 +61,7 @@ def _take_operand(mark: Mark, before: Mark | None, rest: list[Mark]) -> bool:
 
 def _take_without(mark: Mark, rest: list[Mark]) -> bool:
     """Cancel a negation of the subject of "without": "neither lung is without fibrosis"."""
-    if mark.kind != "negation" or mark.value:
+    if mark.kind != "negation" or mark.value not in ("", "over"):
         return False
     verb = False
     for n in range(len(rest) - 1, max(len(rest) - _LONGEST_SUBJECT, 0) - 1, -1):

@@ -14,7 +14,7 @@ _OPERATORS = (
     ("negation", State.ABSENT),
 )
 _WORDS = ("word", "preposition")
-_IN_ANSWERED_ROWS = ("place", "filler", "preposition", "verb", "word", "organ")
+_IN_ANSWERED_ROWS = ("place", "filler", "preposition", "verb")
 
 
 def set_states(chunks: Sequence[Chunk]) -> None:
@@ -55,7 +55,8 @@ def _reached(chunks: Sequence[Chunk], index: int, mark: Mark) -> list[Unit]:
     if reached:
         return _predicate(chunks[index], reached) if mark.value == "whether" else reached
     in_cell = chunks[index].link == "colon" and not chunks[index].units  # "Effusion: no evidence"
-    return _backward(chunks, index, mark) if mark.kind != "negation" or in_cell else []
+    either_way = mark.kind != "negation" or mark.value == "over"
+    return _backward(chunks, index, mark) if either_way or in_cell else []
 
 
 def _predicate(chunk: Chunk, reached: list[Unit]) -> list[Unit]:
@@ -89,7 +90,7 @@ def _backward(chunks: Sequence[Chunk], index: int, mark: Mark) -> list[Unit]:
     own = unit_before(chunks[index], mark)
     if own is not None:
         return [own, *_list_before(chunks, index)]
-    in_cell = chunks[index].link == "colon"
+    in_cell = chunks[index].link in ("colon", "with")  # "effusion with interval resolution"
     alone = chunks[index].only(mark.kind, "verb", "filler", *(_WORDS if in_cell else ()))
     if index and not chunks[index].units and alone and chunks[index - 1].units:
         return [chunks[index - 1].units[-1], *_list_before(chunks, index - 1)]
@@ -107,19 +108,20 @@ def _list_before(chunks: Sequence[Chunk], index: int) -> list[Unit]:
 
 def _set_answers(chunks: Sequence[Chunk]) -> None:
     for index, chunk in enumerate(chunks):
-        if chunk.link == "answer":
-            answer = State[chunk.marks[0].value]
-            for unit in _row_of(chunks, index):
-                if answer != State.PRESENT:
-                    denied = answer == unit.state == State.ABSENT  # "Absence of effusion: no"
-                    unit.state = State.PRESENT if denied else answer
+        for unit in _row_of(chunks, index) if chunk.link == "answer" else ():
+            answer = chunk.marks[0].value
+            if not answer:
+                unit.state, unit.concepts = State.PRESENT, ()  # "not assessed": nothing is stated
+            elif answer != State.PRESENT.name:
+                denied = answer == unit.state.name == "ABSENT"  # "Absence of effusion: no"
+                unit.state = State.PRESENT if denied else State[answer]
 
 
 def _row_of(chunks: Sequence[Chunk], index: int) -> list[Unit]:
     """The findings that an answer is given to: those that the row's name ends with."""
     row = index - 1
-    if row and not chunks[row].units and chunks[row].only(*_IN_ANSWERED_ROWS):
-        row -= 1  # "Pneumothorax: there is none", "Effusion, left: no"
+    while row and not chunks[row].units and chunks[row].only(*_IN_ANSWERED_ROWS):
+        row -= 1  # "Pneumothorax: there is none", "Effusion (left): no"
     if not chunks[row].units or chunks[row].of("laboratory"):
         return []
     found = [chunks[row].units[-1], *_list_before(chunks, row)]
