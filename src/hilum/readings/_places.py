@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 
 from hilum.readings._chunks import (
     SIDES,
@@ -10,8 +11,6 @@ from hilum.readings._chunks import (
     Unit,
     both_places,
     side_zone,
-    unit_before,
-    units_after,
 )
 from hilum.readings._marks import Mark
 
@@ -22,8 +21,7 @@ def set_places(chunks: Sequence[Chunk]) -> None:
     waiting: list[Mark] = []  # places named before any finding
     last: Unit | None = None
     for index, chunk in enumerate(chunks):
-        for place in chunk.of("place"):
-            unit = _unit_of(chunk, place)
+        for place, unit in _with_units(chunk):
             if unit:
                 _add_place(unit, place)
             elif last is None:
@@ -41,15 +39,19 @@ def set_places(chunks: Sequence[Chunk]) -> None:
         last = chunk.units[-1] if chunk.units else last
 
 
-def _unit_of(chunk: Chunk, place: Mark) -> Unit | None:
-    """A place behind a preposition belongs to the finding before it, another to the finding after it,
-    where there is one."""
-    before, after = unit_before(chunk, place), next(iter(units_after(chunk, place)), None)
-    begins = [unit.at for unit in [before] if unit]
-    begins += [other.at for other in chunk.of("place") if other.at < place.at]
-    begin = max(begins, default=-1)
-    behind = any(begin < mark.at < place.at for mark in chunk.of("preposition"))
-    return (before or after) if behind else (after or before)
+def _with_units(chunk: Chunk) -> Iterator[tuple[Mark, Unit | None]]:
+    """Yield each place of a chunk with its finding: behind a preposition the one before it, else the
+    one after it, where there is one."""
+    before, ahead, behind = None, deque(chunk.units), False
+    for mark in chunk.marks:
+        while ahead and ahead[0].at < mark.at:
+            before, behind = ahead.popleft(), False
+        if mark.kind == "preposition":
+            behind = True
+        elif mark.kind == "place":
+            after = ahead[0] if ahead else None
+            yield mark, (before or after) if behind else (after or before)
+            behind = False
 
 
 def _add_place(unit: Unit, place: Mark) -> None:
