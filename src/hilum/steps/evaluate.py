@@ -29,7 +29,7 @@ from hilum.steps._training import TRAINING, digests
 
 __all__ = ["ALL", "BOTH", "CALIBRATION", "DISTANCES", "FIGURE", "METRICS", "OVERLAP", "figures", "lung_figures", "overlaps", "refuse_leaks", "truths", "unseen"]
 
-VERSION = 3
+VERSION = 4
 METRICS, OVERLAP, CALIBRATION = "metrics.parquet", "overlap.parquet", "calibration.json"
 
 
@@ -114,4 +114,12 @@ def summary(metrics: pl.DataFrame, finding: str | None) -> dict[str, str]:
         if name := leading.get((row["stage"], row["metric"])):
             interval = f"{row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f}, {row['patients']} patients)"
             told[f"test {names[row['concept']]}{name}"] = f"{row['value']:.3f}, no interval: {row['why']}" if row["why"] else interval
-    return told
+    return told | _missed(metrics)
+
+
+def _missed(metrics: pl.DataFrame) -> dict[str, str]:
+    """How many drawn lungs of the test part were missed, where any were: the distances are means without these."""
+    dice = (pl.col("stage") == "lungs") & (pl.col("part") == "test") & (pl.col("metric") == "dice") & (pl.col("source") == ALL)
+    sides = metrics.filter(dice & (pl.col("side") != BOTH) & (pl.col("missed") > 0))
+    told = [f"{row['side']} in {row['missed']} of {row['images']} images" for row in sides.iter_rows(named=True)]
+    return {"test lungs missed, without a distance": ", ".join(told)} if told else {}
