@@ -33,15 +33,22 @@ def exported(manifest, folder):
     coco.write(manifest, folder, split=None)
     with contextlib.redirect_stdout(io.StringIO()):
         index = tools.COCO(str(folder / "annotations" / "instances.json"))
-    return index, [(one, index.annToMask(one).astype(bool)) for one in index.loadAnns(index.getAnnIds())]
+    return index, [
+        (one, index.annToMask(one).astype(bool)) for one in index.loadAnns(index.getAnnIds())
+    ]
 
 
-def set_with(folder, *drawn, pixels=np.zeros(SIZE, np.uint8), name="a.png"):
+BLACK = np.zeros(SIZE, np.uint8)
+
+
+def set_with(folder, *drawn, pixels=BLACK, name="a.png"):
     """Two class folders of an image each, with these shapes drawn on the one with a nodule."""
     code = imagecodecs.png_encode if name.endswith(".png") else imagecodecs.jpeg8_encode
     for place, values in ((f"nodule/{name}", pixels), ("normal/b.png", pixels)):
         (folder / place).parent.mkdir(parents=True)
-        (folder / place).write_bytes((code if place.endswith(name) else imagecodecs.png_encode)(values))
+        (folder / place).write_bytes(
+            (code if place.endswith(name) else imagecodecs.png_encode)(values)
+        )
     manifest = ingest.ingest(folder)
     image = manifest.table.filter(pl.col("path") == f"nodule/{name}")["image_id"].item()
     rows = [[image, "nodule", "knot", one.to_json(), "by hand", "me"] for one in drawn]
@@ -65,7 +72,9 @@ SHAPES = {
         ((5.0, 5.0), (5.0, 40.0), (40.0, 40.0), (40.0, 5.0)),
         (((20.0, 20.0), (20.0, 30.0), (30.0, 30.0), (30.0, 20.0)),),
     ),
-    "polygon that crosses itself": shapes.Polygon(((0.0, 0.0), (30.0, 30.0), (30.0, 0.0), (0.0, 30.0))),
+    "polygon that crosses itself": shapes.Polygon(
+        ((0.0, 0.0), (30.0, 30.0), (30.0, 0.0), (0.0, 30.0))
+    ),
     "bitmap of several parts": shapes.Bitmap(3, 5, MASK[:30, :40]),
     "run lengths": shapes.RunLengths.of(MASK),
     **{f"part {place}": part for place, part in enumerate(shapes.polygons_of(MASK))},
@@ -131,18 +140,24 @@ def test_every_annotation_of_every_data_set_can_be_drawn(name, tmp_path):
 
 def with_orientation(data, orientation):
     """A JPEG whose Exif says how it is to be rotated or mirrored."""
-    tag = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01" + bytes([0, orientation, 0, 0]) + bytes(4)
+    tag = (
+        b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01" + bytes([0, orientation, 0, 0]) + bytes(4)
+    )
     exif = b"Exif\0\0" + tag
     return data[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2) + exif + data[2:]
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_pixels_and_annotations_of_a_rotated_picture_are_those_that_are_shown(orientation, tmp_path):
+def test_pixels_and_annotations_of_a_rotated_picture_are_those_that_are_shown(
+    orientation, tmp_path
+):
     stored = np.zeros((40, 64), np.uint8)
     stored[4:12, 8:24] = 200
     shown_at = raster.turned(stored, orientation)
     rows, columns = np.nonzero(shown_at)
-    box = shapes.Box(*map(float, (rows.min(), columns.min(), np.ptp(rows) + 1, np.ptp(columns) + 1)))
+    box = shapes.Box(
+        *map(float, (rows.min(), columns.min(), np.ptp(rows) + 1, np.ptp(columns) + 1))
+    )
     manifest = set_with(tmp_path / "data", box, pixels=stored, name="a.jpg")
     path = tmp_path / "data" / "nodule" / "a.jpg"
     path.write_bytes(with_orientation(path.read_bytes(), orientation))

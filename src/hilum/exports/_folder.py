@@ -14,7 +14,6 @@ from hilum.files import dicom, picture, raster
 from hilum.manifest import Manifest
 from hilum.radiograph import to_uint8
 
-
 DICOM, ROTATED = "DICOM as 8-bit PNG", "rotated as their heads say, as PNG"
 
 
