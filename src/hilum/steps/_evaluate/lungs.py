@@ -17,6 +17,7 @@ import polars as pl
 
 from hilum import lungs
 from hilum.errors import Mismatch
+from hilum.image_scale import Scale, same_proportions
 from hilum.metrics import overlap, surface
 from hilum.radiograph import Letterbox, Size
 from hilum.recipe import Evaluate
@@ -49,6 +50,27 @@ def overlaps(table: pl.DataFrame, truth: cache.Cache, found: pl.DataFrame, masks
             pair = (expected > 0, got > 0) if lung is None else (expected == lung, got == lung)
             rows.append([image_id, part, source, side, *(float(metric(*pair)) for metric in overlap.METRICS.values()), *_distances(*pair, in_mm)])
     return pl.DataFrame(rows, schema=PER_IMAGE, orient="row")
+
+
+def file_spacing(table: pl.DataFrame, index: pl.DataFrame) -> dict[str, tuple[float, float]]:
+    """Millimetres between rows and between columns of each file's pixels, by image id; an image of
+    which they are not known has no entry.
+
+    A source states spacing for the size that it states, of which the file may be a smaller copy: it
+    is scaled, and not known where the two have other proportions. `table`: the manifest's; `index`:
+    the cache's, with the height and width of each file as the image stands.
+    """
+    stated = ("stated_height", "stated_width", "row_spacing_mm", "column_spacing_mm")
+    told = table.select("image_id", *stated).drop_nulls(["row_spacing_mm", "column_spacing_mm"])
+    told = told.join(index.select("image_id", "height", "width"), on="image_id", how="inner")
+    found = {}
+    for image_id, *given, rows_mm, columns_mm, height, width in told.drop_nulls(["height", "width"]).iter_rows():
+        size = tuple(given) if None not in given else (height, width)
+        if size == (width, height) and rows_mm == columns_mm:
+            found[image_id] = (rows_mm, columns_mm)  # a DICOM that stands on its side in the file
+        elif same_proportions(size, (height, width)):
+            found[image_id] = Scale.between(size, (height, width)).spacing((rows_mm, columns_mm))
+    return found
 
 
 def _refuse_unsearched(image_ids: Sequence[str], row_of: Mapping[str, int]) -> None:
