@@ -102,7 +102,8 @@ def figures(results: list[dict[str, Any]]) -> dict[str, Any]:
     retuned = np.concatenate([by_halves(one["test"]) for one in results])
 
     def area(rows: np.ndarray) -> float:
-        return float(np.nanmean([ranking.auroc(truth[rows[folds[rows] == fold]], score[rows[folds[rows] == fold]]) for fold in range(len(results))]))
+        # nan where a fold lacks a class: the resample is left out and counted, not averaged over fewer folds
+        return float(np.mean([ranking.auroc(truth[rows[folds[rows] == fold]], score[rows[folds[rows] == fold]]) for fold in range(len(results))]))
 
     told = {"AUROC": intervals.over_patients(area, patients)}
     for name, calls in (("carried", carried), ("re-tuned", retuned)):

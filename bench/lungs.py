@@ -205,10 +205,13 @@ def cut(title: str, results: list[dict[str, Any]]) -> bool:
 
 
 def interval(found: list[dict[str, Any]], metric: str) -> str:
-    values = np.array([one[metric] for one in found], float)
-    mean = intervals.over_patients(lambda rows: float(np.nanmean(values[rows])), [one["patient"] for one in found])
+    """Mean and interval, and of how many pictures they are where some have no value (a missed lung has no distance)."""
+    having = [one for one in found if not np.isnan(one[metric])]
+    values = np.array([one[metric] for one in having], float)
+    mean = intervals.over_patients(lambda rows: float(values[rows].mean()) if rows.size else float("nan"), [one["patient"] for one in having])
     digits = 2 if metric in ("hausdorff95", "average_distance") else 4
-    return f"{mean.value:.{digits}f} ({mean.low:.{digits}f} to {mean.high:.{digits}f})"
+    of_all = f", {len(having)} of {len(found)} pictures" if len(having) < len(found) else ""
+    return f"{mean.value:.{digits}f} ({mean.low:.{digits}f} to {mean.high:.{digits}f}{of_all})"
 
 
 # --------------------------------------------------------------------------------------------------------------------------- speed

@@ -78,7 +78,13 @@ def figures(work: Path, settings: dict[str, Any]) -> dict[str, str]:
 
 def checked(model: Exported, pictures: Drawn, rows: np.ndarray) -> str:
     told = [measured(lungs.from_probabilities(model(pictures.images[row])["lungs"]), pictures.masks[row]) for row in rows]
-    return ", ".join(f"{name} {np.nanmean([one[name] for one in told]):.4f}" for name in METRICS)
+    return ", ".join(_mean(name, [one[name] for one in told]) for name in METRICS)
+
+
+def _mean(name: str, values: list[float]) -> str:
+    known = [value for value in values if not np.isnan(value)]
+    of_all = f" ({len(known)} of {len(values)} pictures)" if len(known) < len(values) else ""
+    return f"{name} {np.mean(known):.4f}{of_all}" if known else f"{name} undefined"
 
 
 def main() -> None:

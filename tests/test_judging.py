@@ -192,6 +192,16 @@ def test_images_whose_label_differs_are_left_out_and_counted(small_run, run):
     assert compare.compare(small_run, run).told == ["1 shared test images have different labels in the two runs, and are left out"]
 
 
+def test_lungs_without_a_dice_in_one_of_two_runs_are_left_out_and_counted(small_run, run):
+    table = store.read_table(run / evaluate.OVERLAP)
+    image = table.filter((pl.col("part") == "test") & (pl.col("side") == "both"))["image_id"][0]
+    undefined = pl.when(pl.col("image_id") == image).then(float("nan")).otherwise(pl.col("dice"))
+    store.write_table(run / evaluate.OVERLAP, table.with_columns(dice=undefined))
+    found = compare.compare(small_run, run)
+    assert row(found, "dice", "lungs")["images"] == row(compare.compare(small_run, small_run), "dice", "lungs")["images"] - 1
+    assert len([line for line in found.told if "have no Dice in both runs" in line and line.startswith("1 of the ")]) == 2
+
+
 def test_runs_without_a_test_image_in_common_are_refused(small_run, run):
     for file in (predict.SCORES, evaluate.OVERLAP):
         table = store.read_table(run / file)

@@ -204,12 +204,17 @@ def test_without_a_threshold_images_are_still_chosen():
     assert look.chosen(scored([None], [0.1]), pl.Series([], dtype=pl.String)).height == 0
 
 
-def test_averages_leave_out_what_is_undefined():
+def test_averages_leave_out_what_is_undefined_and_count_it():
     looks = pl.DataFrame({"method": ["a"] * 3, "group": ["x", "y", "y"], **{name: [0.5, float("nan"), None] for name in look.AVERAGED}}, schema_overrides={name: pl.Float64 for name in look.AVERAGED})
     figures = look.averages(looks.with_columns(inside=pl.Series([0.2, 0.4, 0.6])), Evaluate(resamples=50))
     rows = {row["metric"]: row for row in figures.iter_rows(named=True)}
     assert rows["inside"]["value"] == pytest.approx(0.4) and rows["inside"]["patients"] == 2
     assert rows["gain"]["images"] == 1 and rows["gain"]["value"] == 0.5 and np.isnan(rows["gain"]["low"])
+    assert rows["gain"]["left_out"] == 1 and rows["inside"]["left_out"] == 0
+    assert "1 of 2 images" in look.lines(figures)["gain"][0] and "3 images" in look.lines(figures)["inside"][0]
+    nowhere = look.averages(looks.tail(2).with_columns(gain=pl.Series([float("nan")] * 2)), Evaluate(resamples=50))
+    assert nowhere.filter(pl.col("metric") == "gain").select("images", "left_out").row(0) == (0, 2)
+    assert look.lines(nowhere)["gain"][0] == "– (0 of 2 images)"
 
 
 def test_a_model_is_asked_for_its_own_concept():

@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from hilum import shapes
 from hilum.datasets import nih14
 from hilum.errors import BadData, HilumError
 from hilum.files import raster
+from hilum.manifest import DROPPED
 from hilum.recipe import Split
 from hilum.steps.ingest import ingest
 from hilum.steps.split import split
@@ -191,7 +194,7 @@ def test_pictures_that_no_line_lists_copies_and_strange_files_are_told(copy):
 def test_a_box_covers_the_pixels_that_the_list_names(tmp_path):
     folder = write(tmp_path, line(labels="Infiltration"))
     write(folder, "00000001_000.png,Infiltrate,10,20.4,30,5.2", name=nih14.BOXES, header=BOX_HEADER)
-    picture(folder / "images" / "00000001_000.png")
+    picture(folder / "images" / "00000001_000.png", 1024, 1024)
     drawn = ingest(folder).shapes.row(0, named=True)
     assert (drawn["concept"], drawn["term"], drawn["source"]) == ("infiltration", "Infiltrate", "BBox_List_2017.csv line 2")
     expected = np.zeros((80, 70), bool)
@@ -212,9 +215,9 @@ def test_the_made_up_boxes_hold_what_was_drawn(made):
 def test_a_box_beyond_its_picture_is_a_fault_with_its_line(copy):
     name = sorted((copy / "images").iterdir())[0].name
     with open(copy / nih14.BOXES, "a") as stream:
-        stream.write(f"{name},Mass,200,10,100,20\n{name},Mass,10,10,0,20\n{name},Cyst,1,1,x,2\n")
+        stream.write(f"{name},Mass,1000,10,100,20\n{name},Mass,10,10,0,20\n{name},Cyst,1,1,x,2\n")
     told = faults(copy)
-    assert "outside the picture" in told and "256x256" in told and "0 wide" in told and "'Cyst' is not one of" in told and "'x' is not a number" in told
+    assert "outside the picture" in told and "1024x1024" in told and "0 wide" in told and "'Cyst' is not one of" in told and "'x' is not a number" in told
     assert "BBox_List_2017.csv line" in told
 
 
@@ -352,3 +355,73 @@ def test_the_real_pictures_open_and_their_boxes_lie_on_the_right_pixels():
             denser.append(values[mask].mean() - values[mask[:, ::-1]].mean())  # than the same place of the other side
     assert manifest.shapes.height == listed.height and np.mean(denser) > 10
     assert all(raster.read(root / place).values.shape == (1024, 1024) for place in places.values())
+
+
+# ------------------------------------------------------------------------- copies of another size, nested folders
+
+
+@given(st.integers(1, 2048), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
+@settings(max_examples=40, deadline=None)
+def test_boxes_lie_on_a_square_copy_where_they_lie_on_the_release(tmp_path_factory, side, top, bottom, left, right):
+    (top, bottom), (left, right) = (sorted(round(1024 * edge, 3) for edge in pair) for pair in ((top, bottom), (left, right)))
+    assume(bottom > top and right > left)
+    folder = write(tmp_path_factory.mktemp("copy"), line(labels="Mass"))
+    numbers = f"{left},{top},{right - left!r},{bottom - top!r}"
+    write(folder, f"00000001_000.png,Mass,{numbers}", name=nih14.BOXES, header=BOX_HEADER)
+    picture(folder / "images" / "00000001_000.png", side, side)
+    try:
+        manifest = ingest(folder)
+    except BadData as fault:  # bottom or right end rounds to beyond 1024
+        assert "outside the picture" in str(fault)
+        return
+    box = shapes.from_json(manifest.shapes["shape"].item())
+    assert np.allclose(box.to_coco(), np.array([left, top, right - left, bottom - top]) * side / 1024)
+    assert not [fault for fault in shapes.faults(box, (side, side)) if "outside" in fault]
+    assert bool(remarks(manifest, "box-scaled")) == (side != 1024)
+
+
+def test_boxes_on_copies_that_are_not_square_are_refused_with_file_and_remedy(tmp_path):
+    folder = write(tmp_path, line(labels="Mass"), line("00000002_000.png", "Mass", patient="2"))
+    boxes = ("00000001_000.png,Mass,1,2,30,40", "00000002_000.png,Mass,1,2,30,40")
+    write(folder, *boxes, name=nih14.BOXES, header=BOX_HEADER)
+    picture(folder / "images" / "00000001_000.png", 400, 300)
+    picture(folder / "images" / "00000002_000.png", 512, 512)
+    told = faults(folder)
+    assert "BBox_List_2017.csv line 2: images/00000001_000.png" in told and "line 3" not in told
+    assert "1024x1024" in told and "400x300" in told and "remove BBox_List_2017.csv" in told
+    (folder / nih14.BOXES).unlink()
+    assert ingest(folder).table.height == 2 and ingest(folder).shapes.height == 0
+
+
+@pytest.mark.parametrize("table", ["sample_labels.csv", "Data_Entry_2017.csv", "train_df.csv", "sample_labels.csv.gz"])
+@pytest.mark.parametrize("place", ["images", "sample/images", "sample", "images_001/images", "kaggle/images_002", "archive/images_001/images", ""])
+def test_the_table_may_lie_above_the_images_and_have_another_name(tmp_path, table, place):
+    lines = [line(f"0000000{number}_000.png", patient=str(number), age=f"0{50 + number}Y") for number in range(1, 4)]
+    if table.endswith(".gz"):
+        (tmp_path / table).write_bytes(gzip.compress("\n".join([HEADER_2020, *lines]).encode()))
+    else:
+        write(tmp_path, *lines, name=table)
+    for number in range(1, 4):
+        picture(tmp_path / place / f"0000000{number}_000.png")
+    manifest = ingest(tmp_path)
+    assert nih14.detect(tmp_path) and manifest.table["dataset"].unique().to_list() == ["nih14"]
+    assert sorted(manifest.table["path"]) == [f"{place}/0000000{number}_000.png".lstrip("/") for number in range(1, 4)]
+    assert sorted(manifest.table["age_years"]) == [51, 52, 53] and manifest.remarks.height == 0
+
+
+def test_what_macos_leaves_behind_is_counted_and_no_image(tmp_path):
+    write(tmp_path, line(), name="sample_labels.csv")
+    picture(tmp_path / "sample" / "images" / "00000001_000.png")
+    for place in ("__MACOSX/sample/images/._00000001_000.png", "sample/images/._00000001_000.png", "sample/images/.DS_Store", "sample/.DS_Store"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X")
+    manifest = ingest(tmp_path)
+    assert manifest.table.height == 1
+    (told,) = remarks(manifest, DROPPED)
+    assert told.startswith("4 (") and "macOS" in told
+
+
+def test_two_tables_of_other_names_are_not_chosen_between(tmp_path):
+    for name in ("train.csv", "valid.csv"):
+        write(tmp_path, line(), name=name)
+    assert not nih14.detect(tmp_path)

@@ -114,7 +114,7 @@ def test_all_faults_are_told_at_once_with_their_place(root):
     with pytest.raises(BadData, match="6 faults") as told:
         ingest(root)
     expected = (
-        "ds/ann/CHNCXR_0000_1.png.json line ", "CHNCXR_0001_1.png.json: is drawn for a picture of (90, 80)", "CHNCXR_0002_1.png.json: the class 'heart' is not in meta.json",
+        "ds/ann/CHNCXR_0000_1.png.json line ", "CHNCXR_0001_1.png.json: is not drawn for ", "CHNCXR_0002_1.png.json: the class 'heart' is not in meta.json",
         "CHNCXR_0003_1.png.json object 1 (lung): expected a bitmap's data", "CHNCXR_0004_1.png.json: object 1 (lung): reaches outside",
     )  # fmt: skip
     assert all(words in str(told.value) for words in expected)
@@ -161,3 +161,24 @@ def test_the_example_has_both_forms_of_objects(tmp_path):
     supervisely.example(tmp_path, images=12, seed=0)
     kinds = ingest(tmp_path).shapes["shape"].str.slice(2, 6).unique().to_list()
     assert sorted(kinds) == ["bitmap", "polygo"] and ingest(tmp_path).shapes.filter(pl.col("concept") != "lungs").height == 0
+
+
+@pytest.mark.parametrize("times", [2, 4])
+@pytest.mark.parametrize("as_shapes", [lambda mask: [bitmap(mask)], shapes.polygons_of], ids=["bitmaps", "polygons"])
+def test_drawings_for_a_larger_picture_are_scaled_to_its_copy_and_told(root, tmp_path, as_shapes, times):
+    picture(root, "CHNCXR_0001_1")
+    larger = [np.kron(mask, np.ones((times, times), bool)) for mask in (LEFT, RIGHT)]
+    drawn = [lung(shape) for mask in larger for shape in as_shapes(mask)]
+    annotate(root, "CHNCXR_0001_1", drawn, size=(SIZE[0] * times, SIZE[1] * times))
+    told = masks(root, tmp_path).row(0, named=True)
+    assert (told["right_pixels"], told["left_pixels"], told["mask_error"]) == (RIGHT.sum(), LEFT.sum(), None)
+    (remark,) = ingest(root).remarks.filter(pl.col("rule") == "drawing-scaled").iter_rows(named=True)
+    assert remark["path"] == "ds/ann/CHNCXR_0001_1.png.json" and "80x90" in remark["message"]
+
+
+@pytest.mark.parametrize("size", [(90, 80), (80, 200), (300, 300)])
+def test_drawings_for_a_picture_of_other_proportions_are_refused_with_a_remedy(root, size):
+    picture(root, "CHNCXR_0001_1")
+    annotate(root, "CHNCXR_0001_1", BITMAPS, size=size)
+    with pytest.raises(BadData, match="CHNCXR_0001_1.png.json: is not drawn for .*; put the image that it was drawn on in its place, or remove ds/ann"):
+        ingest(root)

@@ -156,7 +156,7 @@ def test_all_faults_are_told_at_once_with_file_and_place(tmp_path):
     with pytest.raises(BadData) as told:
         ingest(tmp_path)
     expected = (
-        "annotations/9.8.7.6.1.json line 1 column", "annotations/9.8.7.6.2.json: is drawn for a picture of (100, 90), dicoms/b.dcm is (90, 100)",
+        "annotations/9.8.7.6.1.json line 1 column", "annotations/9.8.7.6.2.json: is not drawn for dicoms/b.dcm: the coordinates are given for 100x90 pixels (height x width), the file has 90x100",
         "annotations/9.8.7.6.3.json: object 1 (Fibrosis): the outline crosses", "object 2 (Fibrosis): reaches outside",
         "dicoms/d.dcm: has the SOP Instance UID 9.8.7.6.3 of dicoms/c.dcm", "9.8.7.6.5.json object 1: has no classTitle", "object 2 (Fibrosis)",
         "dicoms/f.dcm: its header tells of no picture", "list.csv line 2: '../a.dcm' leads out", "list.csv line 3: '/etc/b.dcm' leads out",
@@ -440,3 +440,12 @@ def test_real_dicom_files_are_read_or_refused_cleanly():
             refused.append(path.name)
             assert path.name in str(fault)
     assert refused == ["966.dcm"]
+
+
+def test_polygons_for_a_larger_picture_are_scaled_to_its_copy_and_told(tmp_path):
+    half = ((20, 40), (80, 40), (80, 120), (20, 120))
+    study(tmp_path, "a", 1, objects=[polygon("Fibrosis", *BOX)])
+    study(tmp_path, "b", 2, objects=[polygon("Fibrosis", *half)], size=(SIZE[0] * 2, SIZE[1] * 2))
+    manifest = ingest(tmp_path)
+    first, second = manifest.shapes["shape"]
+    assert first == second and remarks(manifest, "drawing-scaled") == ["annotations/9.8.7.6.2.json"]

@@ -21,7 +21,7 @@
     study             str?   the examination that the image belongs to, in the source's own words
     follow_up         int?   number of the examination within the patient's, where the source counts them
     stated_height     int?   pixels, as the source states them, likewise stated_width; what the file has is found by caching
-    row_spacing_mm    float? distance between rows as the source states it; likewise column_spacing_mm
+    row_spacing_mm    float? distance between rows as the source states it, of pixels of the stated size; likewise column_spacing_mm
 
 `Manifest.labels`, one row a label that the source states (not mentioned has no row):
 

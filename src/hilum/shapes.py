@@ -62,6 +62,18 @@ class Box:
     def to_box(self) -> Box:
         return self
 
+    def within(self, size: Size) -> Box:
+        """The part of it that lies on a picture of `size`; of one that lies beside it nothing, 0 high or wide."""
+        top, left = (min(max(edge, 0.0), side) for edge, side in zip((self.top, self.left), size, strict=True))
+        ends = (self.top + self.height, self.left + self.width)
+        bottom, right = (min(max(edge, 0.0), side) for edge, side in zip(ends, size, strict=True))
+        return Box(top, left, bottom - top, right - left)
+
+    def to_polygon(self) -> Polygon:
+        """Its outline, clockwise from the top left corner; `to_mask` of both are equal."""
+        bottom, right = self.top + self.height, self.left + self.width
+        return Polygon(((self.top, self.left), (self.top, right), (bottom, right), (bottom, self.left)))
+
     def to_json(self) -> str:
         _refuse(_not_finite(self))
         return _text({"box": [float(value) for value in (self.top, self.left, self.height, self.width)]})

@@ -95,7 +95,11 @@ def look(run: Judged, as_json: Json = False) -> None:
         return
     typer.echo(printed.columns(step.lines(figures)) if figures.height else "no finding was learnt, so there is nowhere to look")
     for row in without.iter_rows(named=True):
-        typer.echo(f"AUROC {row['shown']}: {row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f}), {row['images']} test images, {row['positives']} positive")
+        without_lungs = f"; {row['left_out']} without found lungs left out" * bool(row["left_out"])
+        typer.echo(
+            f"AUROC {row['shown']}: {row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f}), "
+            f"{row['images']} test images, {row['positives']} positive{without_lungs}"
+        )
 
 
 def _judged(folder: Path, name: str, step: ModuleType) -> Run:

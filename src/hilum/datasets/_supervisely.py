@@ -15,7 +15,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from hilum import shapes
 from hilum.errors import BadData
 from hilum.files import text
 from hilum.files.raster import MOST_PIXELS
+from hilum.image_scale import Scale
 from hilum.manifest import Drawn, Remark
 from hilum.radiograph import Size
 
@@ -67,6 +68,21 @@ class Annotation:
     drawn: tuple[Drawn, ...]
     tags: Mapping[str, Any]  # of the whole picture: value by name
     uids: tuple[str, ...]  # words of the form of a DICOM UID in the file's name and beside its objects
+
+    def on(self, image: str, size: Size, told: Told) -> Annotation:
+        """The annotation in the pixels of an image file of `size`, (height, width): scaled where the file is a copy of another size
+        and `told`, or a fault where it has other proportions."""
+        if size == self.size:
+            return self
+        try:
+            scale = Scale.between(self.size, size)
+        except BadData as fault:
+            told.faults.append(f"{self.place}: is not drawn for {image}: {fault}; put the image that it was drawn on in its place, or remove {self.place}")
+            return self
+        asked, found = ("x".join(map(str, sides)) for sides in (self.size, size))
+        told.remark(self.place, "info", "drawing-scaled", f"is drawn for {asked} pixels (height x width): scaled to the {found} of {image}")
+        scaled = (replace(one, shape=scale.shape(shapes.from_json(one.shape)).to_json()) for one in self.drawn)
+        return replace(self, drawn=tuple(scaled))
 
 
 def read(root: Path, path: Path, told: Told) -> Annotation | None:

@@ -2,7 +2,7 @@
 
     Data_Entry_2017_v2020.csv      or Data_Entry_2017.csv, or sample_labels.csv of a sample: one line a picture
     images/00000001_000.png        or images_001/images/ … images_012/images/, or beside the table
-    BBox_List_2017.csv             984 boxes drawn by hand, x, y, width, height in the released picture's pixels
+    BBox_List_2017.csv             984 boxes drawn by hand, x, y, width, height in pixels of 1024x1024; scaled to copies of another size
     train_val_list.txt             the official split, with test_list.txt
     train_list.txt, val_list.txt   the 70/20/10 lists in common use, with test_list.txt; or train.txt and so on
 
@@ -22,25 +22,21 @@ Source: Wang et al., CVPR 2017:2097-2106, and the release's README and FAQ.
 from __future__ import annotations
 
 import copy
-import csv
-import gzip
-import io
 import math
-import os
 import re
-import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import cache, partial
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hilum import phantom, shapes, store
+from hilum.datasets import _nih_layout, _nih_table
+from hilum.datasets._nih_table import Column
 from hilum.errors import BadData
-from hilum.files import opened, raster, text
+from hilum.files import raster
+from hilum.image_scale import Scale
 from hilum.manifest import DROPPED, Drawn, Label, Remark, Row
 from hilum.shelf import Card
 from hilum.vocabulary import State
@@ -74,7 +70,8 @@ SPLITS = (  # the first one whose first list is there counts
     OFFICIAL,
     *({f"train{ending}": "train", f"val{ending}": "tune", f"test{ending}": "test"} for ending in ("_list.txt", ".txt")),
 )
-RELEASED = (1024, 1024)  # height, width of the released pictures
+RELEASED = (1024, 1024)  # height, width of the released pictures, which boxes are given for
+_IN_RELEASED = "boxes are in the pixels of the released 1024x1024 pictures"
 OLDEST_YEARS = 120
 SHOWN = 3  # names in a remark that counts many
 _YEARS = {"": 1.0, "Y": 1.0, "M": 1 / 12, "W": 1 / 52.18, "D": 1 / 365.25}
@@ -140,8 +137,8 @@ def _labels(source: str, cell: str) -> tuple[tuple[Label, ...], bool]:
     return tuple(labels), NO_FINDING in words and len(words) > 1
 
 
-Column = tuple[tuple[str, ...], Callable[[str], Any]]  # what it may be called, and how its cells are read
 _NAME: Column = (("Image Index",), _image)
+_LABELS: Column = (("Finding Labels",), str)  # how they are read depends on the table
 _FACTS: tuple[Column, ...] = (
     (("Patient ID",), _patient),
     (("Patient Age",), _or_empty(_age)),
@@ -159,77 +156,23 @@ _BOX: tuple[Column, ...] = (
 )
 
 
-@dataclass
-class _Told:
-    """What was met while reading a folder: remarks to pass on, and faults to raise together."""
-
-    remarks: list[Remark] = field(default_factory=list)
-    faults: list[str] = field(default_factory=list)
-
-    def remark(self, path: str, severity: str, rule: str, message: str) -> None:
-        self.remarks.append(Remark(path, severity, rule, message))
-
-    def words(self, path: Path) -> str:
-        if path.suffix == ".gz":
-            opened.note(path)
-            try:
-                return gzip.decompress(path.read_bytes()).decode("utf-8-sig")
-            except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-                raise BadData(f"{path}: cannot be unpacked to UTF-8 text ({error}); copy it again, or put the unpacked file in its place") from error
-        words, encoding = text.read(path)
-        if encoding:
-            self.remark(path.name, "warning", "csv-encoding", f"is not UTF-8; it was read as {encoding}; save it again as UTF-8")
-        return words
-
-    def table(self, path: Path, columns: tuple[Column, ...]) -> Iterator[tuple[int, list[Any]]]:
-        """Number and read cells, in the order of `columns`, of each sound line; what is wrong with the others becomes faults."""
-        lines = csv.reader(io.StringIO(self.words(path)))
-        header = [cell.strip() for cell in next(lines, [])]
-        places = [next((header.index(name) for name in names if name in header), -1) for names, _ in columns]
-        missing = [" or ".join(names) for (names, _), place in zip(columns, places, strict=True) if place < 0]
-        if missing:
-            self.faults.append(f"{path.name} line 1: no column {', no column '.join(missing)}; got {', '.join(filter(None, header)) or 'nothing'}")
-            return
-        pick, needed = itemgetter(*places), max(places) + 1
-        try:
-            for cells in lines:
-                if len(cells) >= needed:
-                    read = self._read(f"{path.name} line {lines.line_num}", pick(cells), columns)
-                    if len(read) == len(columns):
-                        yield lines.line_num, read
-                elif cells:
-                    self.faults.append(f"{path.name} line {lines.line_num}: has {len(cells)} cells, expected {needed}; the file may be cut short")
-        except csv.Error as error:
-            self.faults.append(f"{path.name} line {lines.line_num}: is not CSV ({error})")
-
-    def _read(self, where: str, cells: tuple[str, ...], columns: tuple[Column, ...]) -> list[Any]:
-        read = []
-        for (names, parse), cell in zip(columns, cells, strict=True):
-            try:
-                read.append(parse(cell.strip()))
-            except ValueError as error:
-                self.faults.append(f"{where}: {names[0]} '{cell}' {error}")
-        return read
-
-
 def detect(root: Path) -> bool:
-    if any(path.name.startswith("Data_Entry_2017") for path in _tables(root)):
-        return True
-    sample = root / ENTRIES[-1]  # a name that any set may use
-    return sample.is_file() and "Image Index" in text.read(sample)[0][:100]
+    return bool(_tables(root))
 
 
 def _tables(root: Path) -> list[Path]:
-    """The tables of pictures that are there, packed or not, the one that counts first."""
-    return [path for name in ENTRIES for path in (root / name, root / f"{name}.gz") if path.is_file()]
+    """The tables of pictures, the one that counts first: by its known name, or the one whose header has all columns."""
+    known = [path for path in _nih_layout.tables(root, ENTRIES) if path.name.startswith("Data_Entry_2017") or _nih_table.has(path, [_NAME])]
+    alike = [path for path in _nih_layout.csv_files(root) if _nih_table.has(path, [_NAME, _LABELS, *_FACTS])] if not known else []
+    return known or (alike if len(alike) == 1 else [])
 
 
 def rows(root: Path) -> Iterator[Row | Remark]:
-    told, tables = _Told(), _tables(root)
+    told, tables = _nih_table.Told(root), _tables(root)
     if not tables:
         return
     for path in tables[1:]:
-        told.remark(path.name, "info", DROPPED, f"is not read: {tables[0].name} takes its place")
+        told.remark(told.place(path), "info", DROPPED, f"is not read: {told.place(tables[0])} takes its place")
     pictures = _pictures(root, told)
     boxes = _boxes(root, told, pictures)
     parts = _parts(root, told)
@@ -237,17 +180,17 @@ def rows(root: Path) -> Iterator[Row | Remark]:
     if told.faults:
         raise BadData.listing(f"{root} is not a sound copy of ChestX-ray14", told.faults)
     here = pictures.keys() & read.keys()
-    _strangers(told, tables[0].name, pictures, boxes, parts, read)
+    _strangers(told, told.place(tables[0]), pictures, boxes, parts, read)
     yield from told.remarks
     yield from (row for name, row in read.items() if name in here or not here)
 
 
-def _entries(told: _Told, path: Path, pictures: dict[str, str], boxes: dict[str, list[Drawn]], parts: dict[str, str]) -> dict[str, Row]:
+def _entries(told: _nih_table.Told, path: Path, pictures: dict[str, str], boxes: dict[str, list[Drawn]], parts: dict[str, str]) -> dict[str, Row]:
     """Rows by the picture's name, also those without a picture."""
     labels_of = cache(partial(_labels, f"{path.name}, column Finding Labels"))  # one tuple for all pictures with the same findings
     read: dict[str, Row] = {}
     first: dict[str, int] = {}
-    for number, (name, (labels, contradicts), *facts) in told.table(path, (_NAME, (("Finding Labels",), labels_of), *_FACTS)):
+    for number, (name, (labels, contradicts), *facts) in told.table(path, (_NAME, (_LABELS[0], labels_of), *_FACTS)):
         patient, age, sex, view, follow_up, height, width, row_spacing, column_spacing = facts
         place = pictures.get(name, f"images/{name}")
         if first.setdefault(name, number) != number:
@@ -265,59 +208,53 @@ def _entries(told: _Told, path: Path, pictures: dict[str, str], boxes: dict[str,
     return read
 
 
-def _pictures(root: Path, told: _Told) -> dict[str, str]:
+def _pictures(root: Path, told: _nih_table.Told) -> dict[str, str]:
     """Place below `root` by name, of the pictures in all folders that the release or a copy of it has them in."""
-    many = sorted(path.name for path in root.glob("images_*") if path.is_dir())
-    found: dict[str, str] = {}
-    again, others = [], []
-    for folder in ("images", *(f"{name}/images" for name in many), *many, ""):
-        for entry in sorted(os.listdir(root / folder)) if (root / folder).is_dir() else []:
-            place = f"{folder}/{entry}" if folder else entry
-            if not entry.lower().endswith(raster.ENDINGS) or not (root / place).is_file():
-                others += [place] if folder and entry != "images" and not entry.startswith(".") else []
-            elif entry in found:
-                again.append(place)
-            else:
-                found[entry] = place
-    if again:
-        told.remark(again[0], "warning", DROPPED, f"{_some(again)} pictures: another folder holds one of the same name, which is kept")
-    if others:
-        told.remark(others[0], "info", DROPPED, f"{_some(others)} files are no pictures")
-    return found
+    found = _nih_layout.files(root)
+    if found.again:
+        told.remark(found.again[0], "warning", DROPPED, f"{_some(found.again)} pictures: another folder holds one of the same name, which is kept")
+    if found.others:
+        told.remark(found.others[0], "info", DROPPED, f"{_some(found.others)} files are no pictures")
+    if found.macos:
+        told.remark(found.macos[0], "info", DROPPED, f"{_some(found.macos)} files are what macOS leaves behind")
+    return found.images
 
 
-def _boxes(root: Path, told: _Told, pictures: dict[str, str]) -> dict[str, list[Drawn]]:
-    """What is drawn, by the picture's name."""
-    path = next((path for path in (root / BOXES, root / f"{BOXES}.gz") if path.is_file()), None)
+def _boxes(root: Path, told: _nih_table.Told, pictures: dict[str, str]) -> dict[str, list[Drawn]]:
+    """What is drawn, by the picture's name, in the pixels of its file."""
+    path = next(iter(_nih_layout.tables(root, (BOXES,))), None)
     drawn: dict[str, list[Drawn]] = {}
+    scaled: dict[str, None] = {}
     for number, (name, term, x, y, width, height) in told.table(path, (_NAME, *_BOX)) if path else ():
         box, where = shapes.Box(y, x, height, width), f"{path.name} line {number}"
-        size = _size(root / pictures[name]) if name in pictures else RELEASED
-        if wrong := shapes.faults(box, size):
-            told.faults += [f"{where}: the box {fault}; boxes are in the pixels of the released 1024x1024 pictures" for fault in wrong]
-        else:
-            drawn.setdefault(name, []).append(Drawn(term, box.to_json(), where))
+        if wrong := shapes.faults(box, RELEASED):
+            told.faults += [f"{where}: the box {fault}; {_IN_RELEASED}" for fault in wrong]
+            continue
+        size = raster.size(root / pictures[name]) if name in pictures else None
+        try:
+            scale = Scale.between(RELEASED, size or RELEASED)  # caching tells of a file that cannot be read
+        except BadData as fault:
+            told.faults.append(f"{where}: {pictures[name]}: {fault}; {_IN_RELEASED}, so leave copies square, or remove {path.name} to go without boxes")
+            continue
+        scaled |= {name: None} if scale.file != RELEASED else {}
+        drawn.setdefault(name, []).append(Drawn(term, scale.shape(box).to_json(), where))
+    if scaled:
+        told.remark(told.place(path), "info", "box-scaled", f"{_IN_RELEASED}; those on {_some(list(scaled))} smaller or larger copies were scaled to them")
     return drawn
 
 
-def _size(path: Path) -> tuple[int, int]:
-    """Height and width from the head of a PNG file; the release's where it is another kind or broken, which caching tells."""
-    with open(path, "rb") as stream:
-        head = stream.read(24)
-    return (int.from_bytes(head[20:24]), int.from_bytes(head[16:20])) if head.startswith(b"\x89PNG") and len(head) == 24 else RELEASED
-
-
-def _parts(root: Path, told: _Told) -> dict[str, str]:
+def _parts(root: Path, told: _nih_table.Told) -> dict[str, str]:
     """Part of the split by the picture's name."""
-    there = {name for split in SPLITS for name in split if (root / name).is_file()}
+    lists = (path for split in SPLITS for path in reversed(_nih_layout.tables(root, split)))
+    there = {path.name.removesuffix(".gz"): path for path in lists}
     used = next((split for split in SPLITS if next(iter(split)) in there), {})
     counts = f"{', '.join(name for name in used if name in there)} counts" if used else "there is no list of the training part"
-    for name in sorted(there - used.keys()):
-        told.remark(name, "info", DROPPED, f"is not read: {counts}")
+    for name in sorted(there.keys() - used.keys()):
+        told.remark(told.place(there[name]), "info", DROPPED, f"is not read: {counts}")
     parts: dict[str, str] = {}
     first: dict[str, str] = {}
     for name in (name for name in used if name in there):
-        for number, line in enumerate(told.words(root / name).splitlines(), start=1):
+        for number, line in enumerate(told.words(there[name]).splitlines(), start=1):
             picture = line.split(maxsplit=1)[0] if line.strip() else None
             where = f"{name} line {number}"
             if picture and first.setdefault(picture, where) != where:
@@ -328,7 +265,7 @@ def _parts(root: Path, told: _Told) -> dict[str, str]:
 
 
 def _strangers(
-    told: _Told, table: str, pictures: dict[str, str], boxes: dict[str, list[Drawn]], parts: dict[str, str], read: dict[str, Row]
+    told: _nih_table.Told, table: str, pictures: dict[str, str], boxes: dict[str, list[Drawn]], parts: dict[str, str], read: dict[str, Row]
 ) -> None:
     """Remarks on what stands in one file and not in another, each with its count."""
     gone = [name for name in read if name not in pictures]
@@ -369,7 +306,7 @@ _ORIGINALS = ((2048, 2500, 0.168), (2991, 2992, 0.143), (2544, 3056, 0.139))  # 
 def example(root: Path, *, images: int = 16, seed: int = 0) -> None:
     """Patients with one to three pictures, some of them boxed, one RGBA as some of the release are; every fifth patient is for the test.
 
-    Pictures are 256x256, not 1024x1024, and boxes are in their pixels.
+    Pictures are copies of 256x256; boxes are in pixels of 1024x1024, as those of the release.
     """
     from imagecodecs import png_encode
 
@@ -393,7 +330,7 @@ def example(root: Path, *, images: int = 16, seed: int = 0) -> None:
         changed = np.argwhere(np.abs(pixels.astype(int) - healthy) > 8)
         if index % 2 and len(changed):
             (top, left), (bottom, right) = changed.min(axis=0), changed.max(axis=0) + 1
-            boxes.append(f"{name},{term},{left},{top},{right - left},{bottom - top}")
+            boxes.append(f"{name},{term},{4 * left},{4 * top},{4 * (right - left)},{4 * (bottom - top)}")
         lists["test_list.txt" if patients % 5 == 0 else "train_val_list.txt"].append(name)
         rgba = np.dstack([pixels] * 3 + [np.full_like(pixels, 255)])
         store.write_bytes(root / "images" / name, png_encode(rgba if index == 3 else pixels))

@@ -103,15 +103,14 @@ def _of_folder(root: Path, folder: str, told: _supervisely.Told) -> Iterator[_Li
 
 
 def _check(root: Path, listed: _Listed, classes: set[str] | None, told: _supervisely.Told) -> None:
-    """What does not fit between a picture, its annotation and the list of classes."""
+    """Bring what is drawn to the picture's own pixels, and tell what does not fit between it, the picture and the list of classes."""
     annotation = listed.annotation
     if annotation is None:
         return
     strange = {one.term for one in annotation.drawn} - classes if classes is not None else set()
     told.faults += [f"{annotation.place}: the class '{term}' is not in {META}" for term in sorted(strange)]
-    size = raster.size(root / listed.row.image)
-    if size and size != annotation.size:
-        told.faults.append(f"{annotation.place}: is drawn for a picture of {annotation.size}, {listed.row.image} is {size} (height, width)")
+    size = raster.size(root / listed.row.image) or annotation.size  # caching tells of a file that cannot be read
+    listed.annotation = annotation.on(listed.row.image, size, told)
     digit = int(listed.row.name[-1])
     for tag in sorted(SAYS.keys() & annotation.tags.keys()):
         if SAYS[tag] != digit:

@@ -195,10 +195,8 @@ def _paired(
             told.faults.append(f"{annotation.place}: belongs to {place} as {paired[place].place} does; keep one of the two files")
         else:
             paired[place] = annotation
-    for place, annotation in paired.items():
-        if headers[place].size != annotation.size:
-            told.faults.append(f"{annotation.place}: is drawn for a picture of {annotation.size}, {place} is {headers[place].size} (height, width)")
-    return paired
+    # a header without a size is a fault of its own
+    return {place: annotation.on(place, headers[place].size or annotation.size, told) for place, annotation in paired.items()}
 
 
 def _patients(headers: Mapping[str, Header], lines: Mapping[str, _Line], told: _supervisely.Told) -> dict[str, str]:

@@ -14,6 +14,8 @@ from hilum.files import dicom, picture, raster
 from hilum.manifest import Manifest
 from hilum.radiograph import to_uint8
 
+DICOM, ROTATED = "DICOM as 8-bit PNG", "rotated as their heads say, as PNG"
+
 
 @contextmanager
 def whole(folder: Path) -> Iterator[Path]:
@@ -39,7 +41,8 @@ def whole(folder: Path) -> Iterator[Path]:
 
 
 def places(manifest: Manifest, ending: str | None = None) -> dict[str, str]:
-    """Where the copy of each picture goes, by image id: `data set/name.png`; `ending` replaces the file's own, a DICOM's is .png.
+    """Where the copy of each picture goes, by image id: `data set/name.png`; `ending` replaces the file's own, which is .png where `copy`
+    makes a PNG.
 
     Folders in a name become `__`, because tools take a folder called test, wherever it stands, for a part. Raises `BadData` naming
     all pictures that are not there or may not be read, and those whose names become one.
@@ -51,7 +54,7 @@ def places(manifest: Manifest, ending: str | None = None) -> dict[str, str]:
     placed = {}
     for image_id, path in files.items():
         dataset, _, name = image_id.partition("/")
-        own = ".png" if dicom.is_one(manifest.root / path) else PurePosixPath(path).suffix.lower()
+        own = ".png" if _form(manifest.root / path) else PurePosixPath(path).suffix.lower()
         placed[image_id] = f"{dataset}/{name.replace('/', '__')}{ending or own}"
     twice = sorted(place for place, count in Counter(placed.values()).items() if count > 1)
     if twice:
@@ -59,23 +62,33 @@ def places(manifest: Manifest, ending: str | None = None) -> dict[str, str]:
     return placed
 
 
-def copy(manifest: Manifest, to: Path, placed: Mapping[str, str]) -> int:
-    """Copy every picture of the manifest to its place below `to`; returns how many were DICOM.
+def copy(manifest: Manifest, to: Path, placed: Mapping[str, str]) -> Counter[str]:
+    """Copy every picture of the manifest to its place below `to`; return how many were written anew, by form.
 
-    Of these a grey PNG of 8 bits is made, bright is dense: tools for pictures read no DICOM, and a header names people.
+    Of a DICOM a grey PNG of 8 bits is made, bright is dense: tools for pictures read no DICOM, and a header names people. Of a picture
+    whose head says that it is to be rotated or mirrored a grey PNG is made as it is shown: some tools follow the head and some do not, and
+    sizes, boxes and masks are of the picture as shown.
     """
-    converted = 0
+    written: Counter[str] = Counter()
     for image_id, path in manifest.table.select("image_id", "path").iter_rows():
         source, target = manifest.root / path, to / placed[image_id]
-        if dicom.is_one(source):
+        form = _form(source)
+        if form == DICOM:
             raster.write_png(target, to_uint8(picture.own_pixels(dicom.read(source))))
-            converted += 1
+        elif form == ROTATED:
+            raster.write_png(target, raster.read(source).values)
         else:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
-    return converted
+        written.update([form] if form else [])
+    return written
 
 
-def copied(converted: int) -> str:
+def _form(path: Path) -> str | None:
+    """Why a picture is not copied byte for byte; None where it is."""
+    return DICOM if dicom.is_one(path) else ROTATED if raster.orientation(path) != 1 else None
+
+
+def copied(written: Mapping[str, int]) -> str:
     """What to tell a person of the pictures."""
-    return f"copied, {converted} DICOM as 8-bit PNG" if converted else "copied"
+    return ", ".join(["copied", *(f"{count} {form}" for form, count in sorted(written.items()))])

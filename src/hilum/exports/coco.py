@@ -3,9 +3,11 @@
     images/kaggle_masks/CHNCXR_0001_0.png
     annotations/instances_train.json           also instances_val.json and instances_test.json; instances.json where there is no split
 
-Categories are concepts, and lungs, right_lung and left_lung; their numbers are the same in every part's file. A box has an empty
-`segmentation`, a sound polygon without holes its list of points; all else (lung masks, bitmaps, run lengths, polygons with holes or
-that cross themselves) is compressed run lengths of its pixels. `area` is in pixels, `iscrowd` is 0. COCO has no labels of whole images:
+Categories are concepts, and lungs, right_lung and left_lung; their numbers are the same in every part's file. `segmentation` of
+a box is its outline, of a sound polygon without holes its list of points, x before y; all else (lung masks, bitmaps, run lengths,
+polygons with holes or that cross themselves) is compressed run lengths of its pixels. `area` is the number of pixels that COCO's own
+tools make of the segmentation, `iscrowd` is 0: each annotation is one thing. Pictures that their heads (Exif, TIFF) say to rotate or
+mirror are written as they are shown. COCO has no labels of whole images:
 they stand in each image's `labels` (1 present, 0 absent, -1 uncertain; not mentioned is not there), beside `image_id` and `patient_id`.
 What could not be written stands in `info.left_out` with its reason.
 
@@ -25,7 +27,7 @@ import polars as pl
 
 from hilum import shapes, shelf, store
 from hilum.errors import BadData
-from hilum.exports import _drawn, _folder, _table
+from hilum.exports import _coco_outline, _drawn, _folder, _table
 from hilum.manifest import Manifest
 from hilum.radiograph import Size
 from hilum.shelf import Card
@@ -44,13 +46,14 @@ def write(manifest: Manifest, folder: Path, *, split: pl.DataFrame | None) -> di
     by_part = _table.parts(manifest, split)
     placed, categories, numbers = _folder.places(_table.exported(manifest, split)), _categories(manifest), count(1)
     totals: Counter[str] = Counter()
+    written: Counter[str] = Counter()
     with _folder.whole(folder) as beside:
         for part, images in by_part.items():
             told = _instances(images, placed, categories, numbers)
             totals.update(images=len(told["images"]), annotations=len(told["annotations"]), left_out=len(told["info"]["left_out"]))
             store.write_text(beside / "annotations" / f"{FILES[part]}.json", store.as_json(told))
-            totals["dicom"] += _folder.copy(images, beside / "images", placed)
-    about = {"annotations": totals["annotations"], "categories": len(categories), "pictures": _folder.copied(totals["dicom"])}
+            written += _folder.copy(images, beside / "images", placed)
+    about = {"annotations": totals["annotations"], "categories": len(categories), "pictures": _folder.copied(written)}
     if totals["left_out"]:
         about["left out, see info.left_out"] = totals["left_out"]
     return _table.summary("coco", manifest, totals["images"], **about)
@@ -79,7 +82,7 @@ def _instances(images: Manifest, placed: Mapping[str, str], categories: Mapping[
             "patient_id": row["patient_id"], "labels": labels.get(key, {}),
         })  # fmt: skip
         for name, about, shape in _shapes(images, row, drawn.get(key, []), size, left_out):
-            found = _placed(shape, size)
+            found = segmented(shape, size)
             if isinstance(found, str):
                 left_out.append(f"{key}: {name} {found}")
             else:
@@ -109,7 +112,7 @@ def _shapes(
         left_out.append(f"{row['image_id']}: {str(fault).replace(f'{images.root}/', '')}")
 
 
-def _placed(shape: shapes.Shape, size: Size) -> dict[str, Any] | str:
+def segmented(shape: shapes.Shape, size: Size) -> dict[str, Any] | str:
     """`segmentation`, `area` and `bbox` of a shape, or what is wrong with it."""
     try:
         mask = shape.to_mask(size)
@@ -117,12 +120,20 @@ def _placed(shape: shapes.Shape, size: Size) -> dict[str, Any] | str:
         return f"cannot be drawn: {fault}"
     if not mask.any():
         return "draws no pixel of the picture"
-    if isinstance(shape, shapes.Box):
-        return {"segmentation": [], "area": shape.height * shape.width, "bbox": shape.to_coco()}
+    outline = _outline(shape, size)
+    area = _coco_outline.pixels(outline.exterior, size) if outline else 0
+    if outline and area:
+        return {"segmentation": [outline.to_coco()], "area": area, "bbox": shape.to_box().to_coco()}
     runs = shapes.RunLengths.of(mask)
-    if isinstance(shape, shapes.Polygon) and not shape.holes and not shapes.faults(shape, size):
-        return {"segmentation": [shape.to_coco()], "area": int(np.count_nonzero(mask)), "bbox": shape.to_box().to_coco()}
     return {"segmentation": runs.to_coco(), "area": int(np.count_nonzero(mask)), "bbox": runs.to_box().to_coco()}
+
+
+def _outline(shape: shapes.Shape, size: Size) -> shapes.Polygon | None:
+    """The shape as one polygon that COCO's tools can fill; None where it is to be written as pixels."""
+    if isinstance(shape, shapes.Box):
+        return shape.within(size).to_polygon()
+    sound = isinstance(shape, shapes.Polygon) and not shape.holes and not shapes.faults(shape, size)
+    return shape if sound else None
 
 
 def _above(name: str) -> str:

@@ -14,6 +14,7 @@ Source: huggingface.co/docs/datasets, image_dataset. Read it with `datasets.load
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,15 +39,15 @@ def write(manifest: Manifest, folder: Path, *, split: pl.DataFrame | None) -> di
     by_part = _table.parts(manifest, split)
     placed, concepts = _folder.places(_table.exported(manifest, split)), _table.concepts_in(manifest)
     with_age = all(images.table["age_years"].count() for images in by_part.values())
-    converted = 0
+    written: Counter[str] = Counter()
     with _folder.whole(folder) as beside:
         for part, images in by_part.items():
-            converted += _folder.copy(images, beside / PARTS[part], placed)
+            written += _folder.copy(images, beside / PARTS[part], placed)
             lines = [store.as_json(line) for line in _lines(images, concepts, placed, with_age)]
             store.write_text(beside / PARTS[part] / "metadata.jsonl", "\n".join(lines) + "\n")
     counts = {PARTS[part]: images.table.height for part, images in by_part.items()}
     left_out = {} if with_age or not manifest.table["age_years"].count() else {"left out": "age_years, of which a part has none"}
-    return _table.summary("imagefolder", manifest, sum(counts.values()), parts=counts, pictures=_folder.copied(converted), **left_out)
+    return _table.summary("imagefolder", manifest, sum(counts.values()), parts=counts, pictures=_folder.copied(written), **left_out)
 
 
 def _lines(images: Manifest, concepts: list[str], placed: dict[str, str], with_age: bool) -> Iterator[dict[str, object]]:

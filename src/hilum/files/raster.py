@@ -95,21 +95,32 @@ def digest_of_pixels(values: np.ndarray) -> str:
 
 def size(path: Path) -> tuple[int, int] | None:
     """Height and width as `read` gives them, from the head of a file; None where there is none to read, which decoding tells."""
+    head = _head_of(path)
+    return head.shown if head else None
+
+
+def orientation(path: Path) -> int:
+    """The orientation that the head of a file states (Exif, TIFF), 1 to 8; 1 where it states none or cannot be read."""
+    head = _head_of(path)
+    return head.orientation if head else 1
+
+
+def _head_of(path: Path) -> Head | None:
     try:
         with open(path, "rb") as stream:
             for more in (_HEAD, -1):
                 stream.seek(0)
-                if found := _size(stream.read(more)):
+                if found := _looked(stream.read(more)):
                     return found
     except OSError:
         pass
     return None
 
 
-def _size(data: bytes) -> tuple[int, int] | None:
+def _looked(data: bytes) -> Head | None:
     kind = _known(data)
     try:
-        return _KINDS[kind].look(data).shown if kind else None
+        return _KINDS[kind].look(data) if kind else None
     except (ValueError, struct.error, Unfit):
         return None
 

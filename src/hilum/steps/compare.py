@@ -51,7 +51,8 @@ def compare(first: Run, second: Run) -> Comparison:
     settings = first.recipe().evaluate
     rows, told = _shared(first, second)
     fitted = [store.read_json(run / evaluate.CALIBRATION) for run in (first, second)]
-    found: list[dict[str, Any]] = list(_lungs(first, second, settings))
+    lungs, more = _lungs(first, second, settings)
+    found, told = lungs, told + more
     for (stage, concept), of in rows.group_by("stage", "concept", maintain_order=True):
         about = {"stage": stage, "concept": concept, **_counts(of)}
         found += [{**about, **one} for one in _scored(of, [one.get(stage, {}).get(concept) for one in fitted], settings)]
@@ -91,15 +92,29 @@ def _counts(rows: pl.DataFrame) -> dict[str, int]:
     return {"images": rows.height, "patients": rows["group"].n_unique(), "positives": int((rows["state"] == State.PRESENT).sum())}
 
 
-def _lungs(first: Run, second: Run, settings: Evaluate) -> Iterator[dict[str, Any]]:
+def _lungs(
+    first: Run, second: Run, settings: Evaluate
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Dice of both lungs on the test images that have one in both runs; and what was left out."""
     groups = store.read_table(first / "split.parquet").select("image_id", "group")
-    tables = [store.read_table(run / evaluate.OVERLAP).filter((pl.col("part") == "test") & (pl.col("side") == evaluate.BOTH)) for run in (first, second)]
+    of_both = (pl.col("part") == "test") & (pl.col("side") == evaluate.BOTH)
+    tables = [store.read_table(run / evaluate.OVERLAP).filter(of_both) for run in (first, second)]
     one, other = (table.select("image_id", "dice").filter(pl.col("dice").is_not_nan()) for table in tables)
-    both = one.join(other, on="image_id", suffix="_second", maintain_order="left").join(groups, on="image_id", maintain_order="left")
-    if both.height:
-        statistics = [partial(_mean, both[name].to_numpy()) for name in ("dice", "dice_second")]
-        about = {"stage": "lungs", "concept": "", "images": both.height, "patients": both["group"].n_unique(), "positives": None}
-        yield about | _bootstrapped("dice", statistics, both["group"].to_list(), settings)
+    both = one.join(other, on="image_id", suffix="_second", maintain_order="left")
+    both = both.join(groups, on="image_id", maintain_order="left")
+    told = []
+    for run, table in zip((first, second), tables, strict=True):
+        if alone := table.height - both.height:
+            told.append(
+                f"{alone:,} of the {table.height:,} test images of {run.folder} with outlined lungs have "
+                "no Dice in both runs, and are left out of it"
+            )
+    if not both.height:
+        return [], told
+    statistics = [partial(_mean, both[name].to_numpy()) for name in ("dice", "dice_second")]
+    about = {"stage": "lungs", "concept": "", "images": both.height, "patients": both["group"].n_unique()}
+    compared = _bootstrapped("dice", statistics, both["group"].to_list(), settings)
+    return [{**about, "positives": None, **compared}], told
 
 
 def _scored(rows: pl.DataFrame, fitted: list[dict[str, Any] | None], settings: Evaluate) -> Iterator[dict[str, Any]]:

@@ -24,12 +24,12 @@ from hilum.run import Run
 from hilum.steps import Progress, cache, predict, quietly, segment, split
 from hilum.steps._evaluate import scores as of_scores
 from hilum.steps._evaluate.figure import ALL, FIGURE, banded
-from hilum.steps._evaluate.lungs import BOTH, DISTANCES, lung_figures, overlaps
+from hilum.steps._evaluate.lungs import BOTH, DISTANCES, file_spacing, lung_figures, overlaps
 from hilum.steps._training import TRAINING, digests
 
-__all__ = ["ALL", "BOTH", "CALIBRATION", "DISTANCES", "FIGURE", "METRICS", "OVERLAP", "figures", "lung_figures", "overlaps", "refuse_leaks", "truths", "unseen"]
+__all__ = ["ALL", "BOTH", "CALIBRATION", "DISTANCES", "FIGURE", "METRICS", "OVERLAP", "figures", "file_spacing", "lung_figures", "overlaps", "refuse_leaks", "truths", "unseen"]
 
-VERSION = 3
+VERSION = 4
 METRICS, OVERLAP, CALIBRATION = "metrics.parquet", "overlap.parquet", "calibration.json"
 
 
@@ -68,9 +68,9 @@ def figures(run: Run, recipe: Recipe, progress: Progress = quietly) -> Figures:
     table, manifest = store.read_table(run / "split.parquet"), Manifest.read(run.folder)
     refuse_leaks(run, table)
     masks = store.map_pictures(run / segment.MASKS, recipe.pixels.size)
-    spaced = manifest.table.select("image_id", "row_spacing_mm", "column_spacing_mm").drop_nulls()
-    spacing = {image_id: tuple(spaces) for image_id, *spaces in spaced.iter_rows()}
-    per_image = overlaps(unseen(run, table), cache.opened(run, recipe), store.read_table(run / segment.INDEX), masks, spacing)
+    cached = cache.opened(run, recipe)
+    spacing = file_spacing(manifest.table, cached.index)
+    per_image = overlaps(unseen(run, table), cached, store.read_table(run / segment.INDEX), masks, spacing)
     found = list(lung_figures(per_image, table, recipe.evaluate))
     progress(1, 2)
     scores = store.read_table(run / predict.SCORES)
@@ -114,4 +114,12 @@ def summary(metrics: pl.DataFrame, finding: str | None) -> dict[str, str]:
         if name := leading.get((row["stage"], row["metric"])):
             interval = f"{row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f}, {row['patients']} patients)"
             told[f"test {names[row['concept']]}{name}"] = f"{row['value']:.3f}, no interval: {row['why']}" if row["why"] else interval
-    return told
+    return told | _missed(metrics)
+
+
+def _missed(metrics: pl.DataFrame) -> dict[str, str]:
+    """How many drawn lungs of the test part were missed, where any were: the distances are means without these."""
+    dice = (pl.col("stage") == "lungs") & (pl.col("part") == "test") & (pl.col("metric") == "dice") & (pl.col("source") == ALL)
+    sides = metrics.filter(dice & (pl.col("side") != BOTH) & (pl.col("missed") > 0))
+    told = [f"{row['side']} in {row['missed']} of {row['images']} images" for row in sides.iter_rows(named=True)]
+    return {"test lungs missed, without a distance": ", ".join(told)} if told else {}

@@ -41,7 +41,7 @@ from hilum.steps import Progress, cache, portion, predict, region, segment
 from hilum.steps._training import digests
 from hilum.vocabulary import State
 
-VERSION = 1
+VERSION = 2
 TABLE, MAPS, AVERAGES, COVERS = "looks.parquet", "look/maps.npy", "look/figures.parquet", "look/covered.parquet"
 EACH, DRAWN = 4, 24  # images of a choice, and of those that are drawn on
 CHOICES = ("present, found", "present, missed", "absent, called present", "absent, left alone")
@@ -55,13 +55,14 @@ AS_SHOWN, WITHOUT, ALONE = "as shown", "lungs covered", "all but the lungs cover
 MOST = 400
 COVERED = {
     "shown": pl.String, "value": pl.Float64, "low": pl.Float64, "high": pl.Float64, "undefined": pl.Int64, "images": pl.Int64, "patients": pl.Int64,
-    "positives": pl.Int64,
+    "positives": pl.Int64, "left_out": pl.Int64,
 }  # fmt: skip
 AVERAGED = ("inside", "area", "gain", "pointing_game", "box_iou")
 FIGURES = {
     "method": pl.String, "metric": pl.String, "value": pl.Float64, "low": pl.Float64, "high": pl.Float64, "undefined": pl.Int64,
-    "images": pl.Int64, "patients": pl.Int64,
+    "images": pl.Int64, "patients": pl.Int64, "left_out": pl.Int64,
 }  # fmt: skip
+NAN = float("nan")
 
 
 @dataclass(frozen=True)
@@ -200,7 +201,8 @@ def covers(picture: Shown) -> dict[str, np.ndarray]:
 
 
 def covered(model: Exported, at: int, rows: pl.DataFrame, pictures: Mapping[str, Shown], settings: Evaluate, progress: Progress) -> pl.DataFrame:
-    """The table of COVERED, of `rows` (image_id, group, state 1 or 0) in whose regions lungs were found."""
+    """The table of COVERED, of `rows` (image_id, group, state 1 or 0) in whose regions lungs were found; `left_out` counts the others."""
+    asked = rows.height
     rows = rows.filter(pl.Series([bool(pictures[image_id].lungs.any()) for image_id in rows["image_id"]], dtype=pl.Boolean))
     scores: dict[str, list[float]] = {name: [] for name in (AS_SHOWN, WITHOUT, ALONE)}
     for done, image_id in enumerate(rows["image_id"], start=1):
@@ -208,7 +210,7 @@ def covered(model: Exported, at: int, rows: pl.DataFrame, pictures: Mapping[str,
         for name, logit in zip(made, looking.logits(model, np.stack(list(made.values())), at), strict=True):
             scores[name].append(float(logit))
         progress(done, rows.height)
-    truth, about = rows["state"].to_numpy(), {"images": rows.height, "patients": rows["group"].n_unique(), "positives": int((rows["state"] == State.PRESENT).sum())}
+    truth, about = rows["state"].to_numpy(), {"images": rows.height, "patients": rows["group"].n_unique(), "positives": int((rows["state"] == State.PRESENT).sum()), "left_out": asked - rows.height}
     told = []
     for name, logits in scores.items() if rows.height else ():
         values = np.array(logits)
@@ -221,19 +223,30 @@ def covered(model: Exported, at: int, rows: pl.DataFrame, pictures: Mapping[str,
 
 
 def averages(looks: pl.DataFrame, settings: Evaluate) -> pl.DataFrame:
-    """Means of each method over the images in which a figure is defined."""
+    """Compute the mean of each method over the images in which a figure is defined.
+
+    `images` counts these; `left_out` counts the images in which it is undefined, as where no lung was
+    found. An image on which nothing is drawn has no figure of what is drawn, and counts in neither.
+    """
     rows = []
     for (method,), of in looks.group_by("method", maintain_order=True):
         for metric in AVERAGED:
-            defined = of.filter(pl.col(metric).is_not_null() & pl.col(metric).is_not_nan())
-            if defined.height:
-                values = defined[metric].to_numpy()
-                found = intervals.over_patients(
-                    lambda at, values=values: float(values[at].mean()), defined["group"].to_list(),
-                    resamples=settings.resamples, confidence=settings.confidence, seed=settings.seed,
-                )  # fmt: skip
-                about = {"method": method, "metric": metric, "images": defined.height, "patients": defined["group"].n_unique()}
-                rows.append({**about, **found._asdict()})
+            asked = of.drop_nulls(metric)
+            defined = asked.filter(pl.col(metric).is_not_nan())
+            if not asked.height:
+                continue
+            values = defined[metric].to_numpy()
+            found = intervals.over_patients(
+                lambda at, values=values: float(values[at].mean()) if at.size else NAN,
+                defined["group"].to_list(),
+                resamples=settings.resamples,
+                confidence=settings.confidence,
+                seed=settings.seed,
+            )
+            held = {"images": defined.height, "patients": defined["group"].n_unique()}
+            left_out = asked.height - defined.height
+            about = {"method": method, "metric": metric, **held, "left_out": left_out}
+            rows.append({**about, **found._asdict()})
     return pl.DataFrame(rows, schema=FIGURES, orient="row")
 
 
@@ -241,9 +254,18 @@ def lines(figures: pl.DataFrame) -> pl.DataFrame:
     """A row a method, figures as text."""
     rows = []
     for (method,), of in figures.group_by("method", maintain_order=True):
-        cells = {row["metric"]: f"{row['value']:.2f} ({row['low']:.2f}-{row['high']:.2f}, {row['images']} images)" for row in of.iter_rows(named=True)}
+        cells = {row["metric"]: _cell(row) for row in of.iter_rows(named=True)}
         rows.append({"method": method, **{metric: cells.get(metric) for metric in AVERAGED}})
     return pl.DataFrame(rows)
+
+
+def _cell(row: dict[str, Any]) -> str:
+    images = f"{row['images']} images"
+    if row["left_out"]:
+        images = f"{row['images']} of {row['images'] + row['left_out']} images"
+    if not row["images"]:
+        return f"– ({images})"
+    return f"{row['value']:.2f} ({row['low']:.2f}-{row['high']:.2f}, {images})"
 
 
 # ------------------------------------------------------------------------------------------------------------------------------ the step

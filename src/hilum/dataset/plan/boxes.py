@@ -10,7 +10,9 @@ from hilum.dataset.plan import cells, labels, lexicon, statements
 from hilum.dataset.plan.columns import TableReading
 from hilum.dataset.plan.image_index import ImageIndex
 from hilum.dataset.plan.statements import Statement
+from hilum.errors import BadData
 from hilum.files import raster
+from hilum.image_scale import Scale
 from hilum.manifest import Drawn
 from hilum.vocabulary import State
 
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from hilum.dataset.plan.rows import _Gathered
 
 NOT_DRAWN = "not drawn"
-ASPECT = 0.02  # by which the aspect ratios of two sizes of one image may differ, for they are whole numbers
 
 
 def from_table(reading: Reading, table: TableReading, rows: Mapping[str, Sequence[int]], gathered: _Gathered) -> None:
@@ -78,15 +79,14 @@ def fit(box: shapes.Box, stated: tuple[int, int] | None, own: tuple[int, int] | 
         return None, "the size of its image is not known: the box is left out"
     if box.height <= 0 or box.width <= 0:
         return None, f"a box of {box.width:g}x{box.height:g} pixels is none: it is left out"
-    if stated is None and max(box.top + box.height, box.left + box.width) <= 1:
-        stated = (1, 1)  # fractions of the image, as YOLO writes them
-    if stated and stated != own and stated != (1, 1):
-        ratio = (own[0] / stated[0]) / (own[1] / stated[1]) if all(stated) else 0
-        if abs(ratio - 1) > ASPECT:
-            return None, f"drawn on {stated[0]}x{stated[1]} pixels, but the file has {own[0]}x{own[1]}, another shape: the box is left out"
-    if stated:
-        down, across = own[0] / stated[0], own[1] / stated[1]
-        box = shapes.Box(box.top * down, box.left * across, box.height * down, box.width * across)
+    fractions = stated is None and max(box.top + box.height, box.left + box.width) <= 1  # of the image, as YOLO writes them
+    if fractions:
+        box = shapes.Box(box.top * own[0], box.left * own[1], box.height * own[0], box.width * own[1])
+    elif stated:
+        try:
+            box = Scale.between(stated, own).shape(box)
+        except BadData as fault:
+            return None, f"{fault}: the box is left out"
     if box.top < -1 or box.left < -1 or box.top + box.height > own[0] + 1 or box.left + box.width > own[1] + 1:
         return None, f"a box to ({box.left + box.width:g}, {box.top + box.height:g}) leaves the image of {own[1]}x{own[0]}: it is left out"
     return box, ""

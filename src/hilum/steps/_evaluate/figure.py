@@ -8,14 +8,16 @@
     metric, value      nan: undefined
     low, high          bootstrap over patients; nan: none can be given
     delong_low, delong_high   of an AUROC besides: DeLong's interval (Obuchowski's where patients have several images); else null
-    images, patients, positives, undefined    rows, patients among them, rows with the finding, resamples without a value
+    images, patients, positives, undefined    rows that have a value, patients among them, rows with the finding, resamples without a value
+    missed             of lungs: images in which a lung is drawn and nothing was found, with a value or without; else null
     why                why there is no value or no interval; else ""
     warning            why the figure must not be leant on although there is one; else ""
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import zip_longest
 from typing import Any, NamedTuple
 
@@ -34,7 +36,7 @@ TRAITS = ("source", "sex", "age", "view")
 FIGURE = {
     **dict.fromkeys(("stage", "concept", "part", "source", "by", "subgroup", "side", "metric"), pl.String),
     **dict.fromkeys(("value", "low", "high", "delong_low", "delong_high"), pl.Float64),
-    **dict.fromkeys(("images", "patients", "positives", "undefined"), pl.Int64),
+    **dict.fromkeys(("images", "patients", "positives", "missed", "undefined"), pl.Int64),
     **dict.fromkeys(("why", "warning"), pl.String),
 }
 
@@ -91,6 +93,51 @@ def measured(
     )
     held = counts(rows)
     return [{**told, **_told(one, held["patients"], why), **held} for one, told, why in zip_longest(found, about, whys, fillvalue="")]
+
+
+def means(
+    settings: Evaluate,
+    rows: pl.DataFrame,
+    values: Mapping[str, np.ndarray],
+    about: Mapping[str, Any],
+    reasons: Mapping[str, np.ndarray],
+) -> Iterator[dict[str, Any]]:
+    """Yield the mean of each metric over the rows in which it has a value, and say which have none.
+
+    `values`: by metric, an array (rows,), nan where it has no value. `reasons`: by words, which rows
+    lack values for that reason, bool (rows,). `images` and `patients` count the rows that the mean is
+    of; `warning` says how many there are and why others are left out.
+    """
+    defined = {metric: ~np.isnan(of) for metric, of in values.items()}
+    found: dict[str, dict[str, Any]] = {}
+    for kept in {of.tobytes(): of for of in defined.values()}.values():
+        names = [metric for metric, of in defined.items() if np.array_equal(of, kept)]
+        told = {**about, "warning": _left_out(kept, reasons)}
+        some = rows.filter(pl.Series(kept, dtype=pl.Boolean))
+        if not some.height:
+            found |= {name: without(some, float("nan"), why=told["warning"], **told) for name in names}
+            continue
+        statistics = [partial(_mean, values[name][kept]) for name in names]
+        found |= zip(names, measured(settings, some, statistics, [told] * len(names)), strict=True)
+    yield from ({**found[metric], "metric": metric} for metric in values)
+
+
+def _mean(values: np.ndarray, rows: np.ndarray) -> float:
+    return float(values[rows].mean())
+
+
+def _left_out(kept: np.ndarray, reasons: Mapping[str, np.ndarray]) -> str:
+    """Words on the rows that a mean is not of; empty where it is of all."""
+    if kept.all():
+        return ""
+    told, rest = [], ~kept
+    for words, rows in reasons.items():
+        if count := np.count_nonzero(rest & rows):
+            told.append(f"in {count} {words}")
+        rest = rest & ~rows
+    if count := np.count_nonzero(rest):
+        told.append(f"in {count} for a reason that is not known")
+    return f"mean of {np.count_nonzero(kept)} of {kept.size} images: {', '.join(told)}"
 
 
 def _told(found: intervals.Interval, patients: int, why: str) -> dict[str, Any]:

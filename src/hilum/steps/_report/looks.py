@@ -70,13 +70,21 @@ def looks(
         "drawn": table.filter(pl.col("drawn") > 0)["image_id"].n_unique(),
         "images": table["image_id"].n_unique(),
         "level": f"{LEVEL:.0%}",
-        "covered": [{"shown": row["shown"], "figure": words.interval(row, "auroc"), "images": row["images"]} for row in without.iter_rows(named=True)],
+        "covered": [{"shown": row["shown"], "figure": words.interval(row, "auroc"), "images": row["images"], "left_out": row["left_out"]} for row in without.iter_rows(named=True)],
     }
 
 
 def _cells(of: pl.DataFrame) -> list[str]:
     figures = {row["metric"]: row for row in of.iter_rows(named=True)}
-    return [words.interval(figures[metric], metric) if metric in figures else words.DASH for metric in HEADS]
+    return [_cell(figures.get(metric), metric) for metric in HEADS]
+
+
+def _cell(figure: dict[str, Any] | None, metric: str) -> str:
+    if figure is None:
+        return words.DASH
+    if not figure["images"]:
+        return f"{words.DASH} (no value in any of {words.plural(figure['left_out'], 'image')})"
+    return words.mean(figure, metric, of_all=not figure["left_out"])
 
 
 def _item(rows: pl.DataFrame, maps: np.ndarray, shown: look.Shown, things: Sequence[shapes.Shape]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,8 @@ def section(run: Run, metrics: pl.DataFrame, per_image: pl.DataFrame, cached: Ca
         "colours": {"drawn": pictures.ORANGE, "found": pictures.CYAN},
         "left_out": left_out,
         "doubtful": _doubtful(run, whole),
-        "missed": whole.filter(pl.col("dice") == 0).height,
+        "apart": whole.filter(pl.col("dice") == 0).height,
+        "means": list(means(told.filter(pl.col("source") == ALL))),
     }
 
 
@@ -63,9 +65,24 @@ def _why_nothing(run: Run, left_out: int) -> str:
 
 def _row(name: str, rows: pl.DataFrame, shown: list[str]) -> dict[str, Any]:
     of = {row["metric"]: row for row in rows.iter_rows(named=True)}
-    any_row = of["dice"]
-    cells = [words.interval(of[metric], metric) if metric in of else words.DASH for metric in shown]
-    return {"name": name, "images": any_row["images"], "patients": any_row["patients"], "cells": cells}
+    cells = [_cell(of.get(metric), metric) for metric in shown]
+    most = max(of.values(), key=lambda row: row["images"])
+    return {"name": name, "images": most["images"], "patients": most["patients"], "cells": cells}
+
+
+def _cell(figure: dict[str, Any] | None, metric: str) -> str:
+    return words.mean(figure, metric, of_all=not figure["warning"]) if figure else words.DASH
+
+
+def means(rows: pl.DataFrame) -> Iterator[str]:
+    """Sentences on means that leave images out, a side and a reason each, and on lungs that were missed."""
+    for side, name in SIDES.items():
+        of = rows.filter(pl.col("side") == side)
+        for (warning,), alike in of.filter(pl.col("warning") != "").group_by("warning", maintain_order=True):
+            names = words.listed([words.TERMS[metric].name for metric in alike["metric"]])
+            yield f"{name.capitalize()}: {names}: {warning}."
+        if missed := of["missed"].max():
+            yield f"{name.capitalize()}: missed in {words.plural(missed, 'image')}, whose Dice is 0."
 
 
 def _spread(rows: pl.DataFrame) -> Any:
@@ -73,7 +90,10 @@ def _spread(rows: pl.DataFrame) -> Any:
     values = {name: dice for name, dice in values.items() if dice.size}
     if not values:
         return None
-    told = "; ".join(f"{name}: median {np.median(dice):.3f}, from {dice.min():.3f} to {dice.max():.3f}" for name, dice in values.items())
+    told = "; ".join(
+        f"{name}, {words.plural(dice.size, 'image')}: median {np.median(dice):.3f}, from {dice.min():.3f} to {dice.max():.3f}"
+        for name, dice in values.items()
+    )
     return charts.histograms(values, x="Dice of an image", y="Images", told=f"Histograms of Dice over the test images. {told}.")
 
 

@@ -34,8 +34,8 @@ TERMS = {
     "recall": Term("Recall", "the share of the drawn outline's pixels that were found", "nothing drawn"),
     "hausdorff95_pixels": Term(
         "95 % Hausdorff, pixels",
-        "95 % of each outline lies within this distance of the other, in pixels of the cached picture; lower is better, and images of which "
-        "no lung was found have none and are left out",
+        "95 % of each outline lies within this distance of the other, in pixels of the cached picture; lower is better; an image of "
+        "which the lung was missed has none, so the number of images is told where it is not all",
         "nothing drawn or nothing found",
     ),
     "average_distance_pixels": Term(
@@ -93,6 +93,14 @@ def interval(figure: Figure, metric: str, *, reason: bool = True) -> str:
     if math.isnan(figure["low"]):
         return f"{number(figure['value'])} (no interval{f': {_no_interval(figure)}' if reason else ''})"
     return f"{number(figure['value'])} ({number(figure['low'])} to {number(figure['high'])})"
+
+
+def mean(figure: Figure, metric: str, *, of_all: bool) -> str:
+    """The figure with its interval, and how many images it is the mean of where that is not all."""
+    told = interval(figure, metric)
+    if of_all or not figure["images"]:
+        return told
+    return f"{told.removesuffix(')')}; {plural(figure['images'], 'image')})"
 
 
 def _no_interval(figure: Figure) -> str:
