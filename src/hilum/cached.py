@@ -38,7 +38,7 @@ FACTS = {
     "pixel_digest": pl.String,
     "height": pl.Int64,  # of the file
     "width": pl.Int64,
-    "kind": pl.String,  # PNG, JPEG, TIFF or DICOM, by the file's bytes
+    "kind": pl.String,  # PNG, JPEG, TIFF, BMP, GIF or DICOM, by the file's bytes
     "colour": pl.Boolean,  # its channels differ, see `hilum.files.raster`
     "bits": pl.Int64,
     "minimum": pl.Int64,

@@ -1,6 +1,6 @@
-"""PNG, JPEG and TIFF files: bytes to a `Radiograph`, to a mask, and to the facts an audit needs.
+"""PNG, JPEG, TIFF, BMP and GIF files: bytes to a `Radiograph`, to a mask, and to the facts an audit needs.
 
-Decoding is by imagecodecs (libpng, libjpeg-turbo, libtiff), which keeps all bits. Size and kind are read from the head first, and what
+Decoding is by imagecodecs (libpng, libjpeg-turbo, libtiff, giflib), which keeps all bits. Size and kind are read from the head first, and what
 would not fit in memory or is not one picture is refused before it is decoded. Values become [0, 1] by the file's own range: 0 to 255
 for 8 bits; for 16 bits 0 to the smallest of 10, 12, 14 and 16 bits that holds the largest value, because detectors of 10 to 14 bits are
 stored in 16; a JPEG of other than 8 and 16 bits states its own.
@@ -23,14 +23,14 @@ import numpy as np
 
 from hilum import store
 from hilum.errors import BadData
-from hilum.files import _jpeg, _png, _tiff
+from hilum.files import _bmp, _gif, _jpeg, _png, _tiff
 from hilum.files._head import Head, Unfit, range_top, turned
 from hilum.radiograph import Radiograph
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
 MOST_PIXELS = 100_000_000  # more is refused before it is decoded: a film of 35 x 43 cm at 0.05 mm has 60 million, and as float32 it must fit in memory
 MOST_COLOUR_BYTES = 1 << 28  # the same for pictures of several channels, which need room to be averaged in
-_KINDS = {"PNG": _png, "JPEG": _jpeg, "TIFF": _tiff}
+_KINDS = {"PNG": _png, "JPEG": _jpeg, "TIFF": _tiff, "BMP": _bmp, "GIF": _gif}
 _TINT = 32  # part of the range by which channels may differ in a grey picture
 _HEAD = 1 << 16  # bytes that hold the size of nearly every file
 
@@ -43,7 +43,7 @@ class Raster:
     account: tuple[str, ...]
     file_digest: str  # of the bytes
     pixel_digest: str  # of size, depth and values: equal for one picture in two files
-    kind: str  # PNG, JPEG or TIFF, by its bytes
+    kind: str  # PNG, JPEG, TIFF, BMP or GIF, by its bytes
     colour: bool  # see above
     bits: int | None = None  # of a value, where the file states other than 8 and 16
 
@@ -115,7 +115,8 @@ def _size(data: bytes) -> tuple[int, int] | None:
 
 
 def _known(data: bytes) -> str | None:
-    return next((kind for kind, module in _KINDS.items() if data.startswith(module.SIGNATURES)), None)
+    kind = next((kind for kind, module in _KINDS.items() if data.startswith(module.SIGNATURES)), None)
+    return None if kind == "BMP" and not _bmp.is_one(data) else kind
 
 
 def _kind(path: Path, data: bytes) -> str:
@@ -123,7 +124,7 @@ def _kind(path: Path, data: bytes) -> str:
         raise BadData(f"{path}: the file is empty (0 bytes); copy it again")
     if kind := _known(data):
         return kind
-    raise BadData(f"{path}: is not a PNG, JPEG or TIFF picture (it starts with {data[:8]!r}); remove it or give it its true ending")
+    raise BadData(f"{path}: is not a PNG, JPEG, TIFF, BMP or GIF image (it starts with {data[:8]!r}); remove it or give it its true ending")
 
 
 def _refuse_giant(path: Path, head: Head) -> None:
