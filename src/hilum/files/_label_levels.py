@@ -1,0 +1,227 @@
+"""The levels of a label image: which of its values are labels, and which only lie at their edges.
+
+A label covers regions; the values that resizing, anti-aliasing or lossy compression leave lie in thin seams between regions, and
+between their values. A level is a value with a core: pixels whose eight neighbours have it too. All other pixels take the level that is
+nearest in value among those that are near them in the image, so an edge between 0 and 255 never becomes a rim of 127.
+
+Values are uint8 or uint16 (height, width), or colours (height, width, 3). Levels are in order of value, at most `MOST`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+MOST = 12  # levels of a label image; more are the grey values of a photograph
+_FEW = 32  # different values up to which each is examined by itself
+_CORE = 2e-4  # of the pixels, that a level's core has at least
+_NOISE = 8  # of 255, that values of one flat region of a lossy image may differ
+_APART = 20  # of 255, that two levels of a lossy image are apart at least
+_PEAK = 3e-3  # of the pixels, that a level of a lossy image has at least
+_BETWEEN = 0.12  # of the distance of two levels, from the line between them
+_RESIDUE = 0.03  # of the range: nearer levels are one, where the smaller one is scattered
+_SAMPLE = 1 << 14  # pixels that show whether an image has few values
+
+
+@dataclass(frozen=True)
+class Levels:
+    numbers: np.ndarray  # uint8 (height, width): the place of each pixel's level in `values`
+    values: np.ndarray  # (levels,) or, of colours, (levels, 3), as stored
+    distinct: int  # different values in the image; of a lossy colour image, at least so many
+    soft: float  # share of the pixels whose value is no level's
+    exact: bool  # levels are values as they stand, not the middle of some
+
+
+def find(values: np.ndarray, colours: np.ndarray | None = None, *, lossy: bool = False) -> Levels | None:
+    """Levels of an image; None where its values are those of a photograph.
+
+    `colours` (entries, 3) says how the values of a palette are shown. `lossy` images have no exact values.
+    """
+    if values.ndim == 3 and all(np.array_equal(values[:, :, 0], values[:, :, other]) for other in (1, 2)):
+        grey = find(np.ascontiguousarray(values[:, :, 0]), lossy=lossy)
+        return grey and Levels(grey.numbers, np.repeat(grey.values[:, None], 3, 1), grey.distinct, grey.soft, grey.exact)
+    counted = _counted(values)
+    if counted is not None and (not lossy or len(counted[1]) <= 2):
+        numbers, present = counted
+        shown = _features(present if colours is None else colours[present])
+        if (exact := _exact(numbers, present, shown)) is not None:
+            return exact
+        if lossy is False and len(present) <= _FEW and colours is None and values.ndim == 2:
+            return None
+    return _by_peaks(values if colours is None else colours[values])
+
+
+def _counted(values: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """Places uint8 (height, width) in the list of different values, and that list; None where it is long."""
+    if values.ndim == 3:
+        values = values.astype(np.uint64) @ (np.uint64(1) << np.array([32, 16, 0], np.uint64))
+        step = max(1, values.size // _SAMPLE)
+        if len(np.unique(values.ravel()[::step])) > _FEW:
+            return None
+        present = np.unique(values)
+        if len(present) > _FEW:
+            return None
+        numbers = np.searchsorted(present, values).astype(np.uint8)
+        return numbers, (present[:, None] >> np.array([32, 16, 0], np.uint64) & np.uint64(0xFFFF)).astype(np.int64)
+    present = np.flatnonzero(np.bincount(values.ravel(), minlength=1))
+    if len(present) > _FEW:
+        return None
+    table = np.zeros(int(present[-1]) + 1, np.uint8)
+    table[present] = np.arange(len(present))
+    return table[values], present
+
+
+def _features(values: np.ndarray) -> np.ndarray:
+    return values.reshape(len(values), -1).astype(np.float64)
+
+
+def cores(numbers: np.ndarray) -> np.ndarray:
+    """bool (height, width): pixels whose eight neighbours have the same number; beyond the border lies what is at it."""
+    block = np.ones((3, 3), np.uint8)
+    lowest = cv2.erode(numbers, block, borderType=cv2.BORDER_REPLICATE)
+    return lowest == cv2.dilate(numbers, block, borderType=cv2.BORDER_REPLICATE)
+
+
+def _exact(numbers: np.ndarray, present: np.ndarray, shown: np.ndarray) -> Levels | None:
+    count = np.bincount(numbers.ravel(), minlength=len(present))
+    core = np.bincount(numbers[cores(numbers)], minlength=len(present))
+    real = core >= max(1, _CORE * numbers.size)
+    if len(present) <= 2:
+        real[:] = True
+    elif not real.any():
+        real = count >= np.sort(count)[-2]
+    real |= _of_their_own(shown, real, count >= max(2, _CORE * numbers.size))
+    real = _without_residue(shown, real, count, core)
+    kept = np.flatnonzero(real)
+    if len(kept) > MOST:
+        return None
+    if len(kept) == len(present):
+        return Levels(numbers, present, len(present), 0.0, True)
+    place = np.full(len(present), 255, np.uint8)
+    place[kept] = np.arange(len(kept))
+    soft = place[numbers] == 255
+    distances = [np.abs(shown - shown[level]).max(axis=1)[numbers] for level in kept]
+    near = [cv2.dilate((numbers == level).astype(np.uint8), np.ones((9, 9), np.uint8)) > 0 for level in kept]
+    filled = np.where(soft, _nearest(distances, near, float(np.ptp(shown)) + 1), place[numbers])
+    return Levels(filled.astype(np.uint8), present[kept], len(present), float(soft.mean()), True)
+
+
+def _of_their_own(shown: np.ndarray, real: np.ndarray, many: np.ndarray) -> np.ndarray:
+    """Values without a core that lie between no two levels: thin outlines, as of what is to be ignored."""
+    found = np.zeros(len(shown), bool)
+    levels = shown[real]
+    for place in np.flatnonzero(~real & many):
+        found[place] = not any(
+            _between(shown[place], first, second) for at, first in enumerate(levels) for second in levels[:at]
+        )
+    return found
+
+
+def _between(value: np.ndarray, first: np.ndarray, second: np.ndarray) -> bool:
+    way = second - first
+    length = float(way @ way)
+    if not length:
+        return bool(np.array_equal(value, first))
+    along = float((value - first) @ way) / length
+    aside = np.linalg.norm(value - first - along * way) / np.sqrt(length)
+    return bool(-_BETWEEN / 2 <= along <= 1 + _BETWEEN / 2 and aside <= _BETWEEN)
+
+
+def _without_residue(shown: np.ndarray, real: np.ndarray, count: np.ndarray, core: np.ndarray) -> np.ndarray:
+    """Levels but those that are scattered pixels beside a larger level: what a lossy copy left."""
+    kept = real.copy()
+    reach = _RESIDUE * float(np.ptp(shown))
+    if reach < 2:
+        return kept
+    for place in np.flatnonzero(real):
+        beside = np.abs(shown - shown[place]).max(axis=1) <= reach
+        larger = beside & real & (count > 4 * count[place])
+        if larger.any() and core[place] < 0.5 * count[place]:
+            kept[place] = False
+    return kept
+
+
+def _nearest(distances: list[np.ndarray], near: list[np.ndarray], beyond: float) -> np.ndarray:
+    """The place of the least distance among those that are near, else among all."""
+    costs = np.stack([np.where(close, far, far + beyond) for far, close in zip(distances, near, strict=True)])
+    return costs.argmin(axis=0)
+
+
+def _by_peaks(values: np.ndarray) -> Levels | None:
+    """Levels of an image of many values: peaks among the values of flat regions, far enough apart."""
+    eight = _as_eight_bits(values)
+    flat, planes = _flat(eight), list(cv2.split(eight))
+    bins, found = _histogram(planes, flat)
+    peaks = _peaks(bins, found, eight.shape[0] * eight.shape[1])
+    if peaks is None:
+        return None
+    distances = [_distance(planes, peak) for peak in peaks]
+    explained = np.minimum.reduce(distances) <= _NOISE
+    if len(peaks) == 1:
+        numbers = np.zeros(eight.shape[:2], np.uint8)
+    elif len(peaks) == 2 and values.ndim == 2:
+        numbers = (distances[1] < distances[0]).astype(np.uint8)
+    else:
+        near = [cv2.dilate((one <= _NOISE).astype(np.uint8), np.ones((13, 13), np.uint8)) > 0 for one in distances]
+        numbers = _nearest([one.astype(np.float32) for one in distances], near, 256.0).astype(np.uint8)
+    return Levels(numbers, _stored(values, peaks), int((found > 0).sum()), float(1 - explained.mean()), False)
+
+
+def _as_eight_bits(values: np.ndarray) -> np.ndarray:
+    if values.dtype == np.uint8:
+        return values
+    low, high = int(values.min()), int(values.max())
+    return ((values.astype(np.float32) - low) * (255 / max(high - low, 1)) + 0.5).astype(np.uint8)
+
+
+def _stored(values: np.ndarray, peaks: np.ndarray) -> np.ndarray:
+    """Peaks of 0 to 255 as values of the image."""
+    low, high = (0, 255) if values.dtype == np.uint8 else (int(values.min()), int(values.max()))
+    whole = np.round(low + peaks * ((high - low) / 255)).astype(np.int64)
+    return whole[:, 0] if values.ndim == 2 else whole
+
+
+def _flat(eight: np.ndarray) -> np.ndarray:
+    block = np.ones((3, 3), np.uint8)
+    span = cv2.subtract(cv2.dilate(eight, block), cv2.erode(eight, block))
+    return (span if span.ndim == 2 else span.max(axis=2)) <= _NOISE
+
+
+def _histogram(planes: list[np.ndarray], flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Middles of the bins float (bins, channels) and how many flat pixels are in each."""
+    if len(planes) == 1:
+        return np.arange(256.0)[:, None], np.bincount(planes[0][flat], minlength=256)
+    codes = sum((plane[flat].astype(np.int32) >> 3) << 5 * at for at, plane in enumerate(planes))
+    count = np.bincount(codes, minlength=1 << 15)
+    numbers = np.arange(1 << 15)
+    middles = np.stack([(numbers >> 5 * at & 31) * (255 / 31) for at in range(3)], 1)
+    return middles, count
+
+
+def _peaks(bins: np.ndarray, count: np.ndarray, size: int) -> np.ndarray | None:
+    """Float (peaks, channels), in order; None where there are too many."""
+    left, peaks = count.astype(np.int64), []
+    used = np.flatnonzero(count)
+    while used.size:
+        best = used[left[used].argmax()]
+        near = used[np.abs(bins[used] - bins[best]).max(axis=1) <= _APART]
+        if left[near].sum() < max(4, _PEAK * size):
+            left[best] = 0
+        else:
+            if all(np.abs(bins[best] - peak).max() > _APART for peak in peaks):
+                peaks.append(bins[best])
+            left[near] = 0
+        if len(peaks) > MOST:
+            return None
+        used = used[left[used] > 0]
+    return np.array(sorted(map(tuple, peaks))).reshape(len(peaks), -1) if peaks else None
+
+
+def _distance(planes: list[np.ndarray], peak: np.ndarray) -> np.ndarray:
+    """uint8 (height, width): the largest difference of a channel."""
+    found = cv2.absdiff(planes[0], float(round(peak[0])))
+    for plane, value in zip(planes[1:], peak[1:], strict=True):
+        found = cv2.max(found, cv2.absdiff(plane, float(round(value))))
+    return found
