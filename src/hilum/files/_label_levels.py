@@ -9,7 +9,7 @@ Values are uint8 or uint16 (height, width), or colours (height, width, 3). Level
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -34,23 +34,28 @@ class Levels:
     exact: bool  # levels are values as they stand, not the middle of some
 
 
-def find(values: np.ndarray, colours: np.ndarray | None = None, *, lossy: bool = False) -> Levels | None:
-    """Levels of an image; None where its values are those of a photograph.
+def find(
+    values: np.ndarray, colours: np.ndarray | None = None, *, lossy: bool = False
+) -> Levels | None:
+    """Find the levels of an image; None where it has too many to be labels.
 
-    `colours` (entries, 3) says how the values of a palette are shown. `lossy` images have no exact values.
+    `colours` (entries, 3) says how the values of a palette are shown. `lossy` images have no exact
+    values.
     """
-    if values.ndim == 3 and all(np.array_equal(values[:, :, 0], values[:, :, other]) for other in (1, 2)):
+    if values.ndim == 3 and _is_grey(values):
         grey = find(np.ascontiguousarray(values[:, :, 0]), lossy=lossy)
-        return grey and Levels(grey.numbers, np.repeat(grey.values[:, None], 3, 1), grey.distinct, grey.soft, grey.exact)
+        return grey and replace(grey, values=np.repeat(grey.values[:, None], 3, 1))
     counted = _counted(values)
     if counted is not None and (not lossy or len(counted[1]) <= 2):
         numbers, present = counted
-        shown = _features(present if colours is None else colours[present])
-        if (exact := _exact(numbers, present, shown)) is not None:
-            return exact
-        if lossy is False and len(present) <= _FEW and colours is None and values.ndim == 2:
-            return None
-    return _by_peaks(values if colours is None else colours[values])
+        shown = present if colours is None else colours[present]
+        return _exact(numbers, present, shown.reshape(len(present), -1).astype(np.float64))
+    return _by_peaks(values) if colours is None else find(colours[values], lossy=lossy)
+
+
+def _is_grey(values: np.ndarray) -> bool:
+    first = values[:, :, 0]
+    return all(np.array_equal(first, values[:, :, other]) for other in (1, 2))
 
 
 def _counted(values: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
@@ -71,10 +76,6 @@ def _counted(values: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     table = np.zeros(int(present[-1]) + 1, np.uint8)
     table[present] = np.arange(len(present))
     return table[values], present
-
-
-def _features(values: np.ndarray) -> np.ndarray:
-    return values.reshape(len(values), -1).astype(np.float64)
 
 
 def cores(numbers: np.ndarray) -> np.ndarray:
