@@ -22,6 +22,7 @@ _APART = 20  # of 255, that two levels of a lossy image are apart at least
 _PEAK = 3e-3  # of the pixels, that a level of a lossy image has at least
 _BETWEEN = 0.12  # of the distance of two levels, from the line between them
 _RESIDUE = 0.03  # of the range: nearer levels are one, where the smaller one is scattered
+_SMOOTHED_AT = 700  # pixels of the longer side, at most, at which an image is smoothed
 _SAMPLE = 1 << 14  # pixels that show whether an image has few values
 
 
@@ -35,22 +36,29 @@ class Levels:
 
 
 def find(
-    values: np.ndarray, colours: np.ndarray | None = None, *, lossy: bool = False
+    values: np.ndarray,
+    colours: np.ndarray | None = None,
+    *,
+    lossy: bool = False,
+    softest: float = 1.0,
 ) -> Levels | None:
     """Find the levels of an image; None where it has too many to be labels.
 
     `colours` (entries, 3) says how the values of a palette are shown. `lossy` images have no exact
-    values.
+    values. `softest` is the share of the pixels that may lie between the levels of an image of many
+    values; one of more is None as well, and soon.
     """
     if values.ndim == 3 and _is_grey(values):
-        grey = find(np.ascontiguousarray(values[:, :, 0]), lossy=lossy)
+        grey = find(np.ascontiguousarray(values[:, :, 0]), lossy=lossy, softest=softest)
         return grey and replace(grey, values=np.repeat(grey.values[:, None], 3, 1))
     counted = _counted(values)
     if counted is not None and (not lossy or len(counted[1]) <= 2):
         numbers, present = counted
         shown = present if colours is None else colours[present]
         return _exact(numbers, present, shown.reshape(len(present), -1).astype(np.float64))
-    return _by_peaks(values) if colours is None else find(colours[values], lossy=lossy)
+    if colours is not None:
+        return find(colours[values], lossy=lossy, softest=softest)
+    return _by_peaks(values, softest)
 
 
 def _is_grey(values: np.ndarray) -> bool:
@@ -83,6 +91,40 @@ def cores(numbers: np.ndarray) -> np.ndarray:
     block = np.ones((3, 3), np.uint8)
     lowest = cv2.erode(numbers, block, borderType=cv2.BORDER_REPLICATE)
     return lowest == cv2.dilate(numbers, block, borderType=cv2.BORDER_REPLICATE)
+
+
+def edges(numbers: np.ndarray) -> float:
+    """Pairs of neighbours with different numbers, over the sum of height and width."""
+    down, right = numbers[1:] != numbers[:-1], numbers[:, 1:] != numbers[:, :-1]
+    return (np.count_nonzero(down) + np.count_nonzero(right)) / sum(numbers.shape)
+
+
+def roughness(numbers: np.ndarray) -> float:
+    """How much longer the outlines are than those of the image smoothed: about 1 for what was drawn.
+
+    The outlines between the grey values of a photograph are frayed by its noise: at least 1.15 in
+    real radiographs, at whatever contrast.
+    """
+    step = -(-max(numbers.shape) // _SMOOTHED_AT)
+    smooth = cv2.medianBlur(np.ascontiguousarray(numbers[::step, ::step]), 5)
+    return edges(numbers) / max(edges(smooth), 0.01)
+
+
+def pieces(numbers: np.ndarray, levels: int) -> int:
+    """Parts of one number that hang together by edges or corners, over all numbers."""
+    found = ((numbers == number).astype(np.uint8) for number in range(levels))
+    return sum(cv2.connectedComponents(one, connectivity=8)[0] - 1 for one in found)
+
+
+def skips(numbers: np.ndarray, order: np.ndarray) -> float:
+    """Share of the edges between numbers that are no neighbours in `order`, the rank of each.
+
+    In a photograph of few grey values one goes from dark to bright through those between.
+    """
+    ranked = order.astype(np.int16)[numbers]
+    steps = [np.abs(np.diff(ranked, axis=axis)) for axis in (0, 1)]
+    crossed = sum(np.count_nonzero(one) for one in steps)
+    return sum(np.count_nonzero(one > 1) for one in steps) / max(crossed, 1)
 
 
 def _exact(numbers: np.ndarray, present: np.ndarray, shown: np.ndarray) -> Levels | None:
@@ -150,24 +192,35 @@ def _nearest(distances: list[np.ndarray], near: list[np.ndarray], beyond: float)
     return costs.argmin(axis=0)
 
 
-def _by_peaks(values: np.ndarray) -> Levels | None:
+def _by_peaks(values: np.ndarray, softest: float) -> Levels | None:
     """Levels of an image of many values: peaks among the values of flat regions, far enough apart."""
     eight = _as_eight_bits(values)
-    flat, planes = _flat(eight), list(cv2.split(eight))
-    bins, found = _histogram(planes, flat)
-    peaks = _peaks(bins, found, eight.shape[0] * eight.shape[1])
-    if peaks is None:
+    planes, pixels = list(cv2.split(eight)), eight.shape[0] * eight.shape[1]
+    bins, count = _histogram(planes, _flat(eight))
+    peaks = _peaks(bins, count, pixels)
+    if peaks is None or (values.ndim == 2 and _unexplained(eight, peaks) > softest):
         return None
     distances = [_distance(planes, peak) for peak in peaks]
-    explained = np.minimum.reduce(distances) <= _NOISE
+    soft = np.count_nonzero(np.minimum.reduce(distances) > _NOISE) / pixels
+    if soft > softest:
+        return None
     if len(peaks) == 1:
         numbers = np.zeros(eight.shape[:2], np.uint8)
     elif len(peaks) == 2 and values.ndim == 2:
         numbers = (distances[1] < distances[0]).astype(np.uint8)
     else:
-        near = [cv2.dilate((one <= _NOISE).astype(np.uint8), np.ones((13, 13), np.uint8)) > 0 for one in distances]
-        numbers = _nearest([one.astype(np.float32) for one in distances], near, 256.0).astype(np.uint8)
-    return Levels(numbers, _stored(values, peaks), int((found > 0).sum()), float(1 - explained.mean()), False)
+        block = np.ones((13, 13), np.uint8)
+        near = [cv2.dilate((one <= _NOISE).astype(np.uint8), block) > 0 for one in distances]
+        numbers = _nearest([one.astype(np.float32) for one in distances], near, 256.0)
+    levels = _stored(values, peaks)
+    return Levels(numbers.astype(np.uint8), levels, np.count_nonzero(count), soft, False)
+
+
+def _unexplained(eight: np.ndarray, peaks: np.ndarray) -> float:
+    """Share of the pixels of a grey image that are near no peak."""
+    count = np.bincount(eight.ravel(), minlength=256)
+    near = np.abs(np.arange(256)[:, None] - np.round(peaks[:, 0])).min(axis=1) <= _NOISE
+    return float(count[~near].sum() / eight.size)
 
 
 def _as_eight_bits(values: np.ndarray) -> np.ndarray:

@@ -13,14 +13,14 @@ turned by Exif or TIFF is turned as radiographs are, by `hilum.files.raster`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from hilum.errors import BadData
-from hilum.files import _label_levels, _tiff, raster
+from hilum.files import _label_levels, _png, _tiff, raster
 from hilum.files._head import Stored, Unfit, turned
 from hilum.files._label_levels import Levels
 from hilum.files._label_meaning import (
@@ -43,9 +43,13 @@ __all__ = [
 _SOFT = 0.12  # of the pixels, that lie between the labels of an image at most
 _BLURRED = 0.5  # the same where there are two labels with smooth outlines
 _ROUGH, _ROUGH_IF_LOSSY = 1.14, 2.0  # see `_label_levels.roughness`; of real radiographs, at whatever contrast, at least 1.15
+_SKIPS = 0.02  # of the edges, that lead over a grey value between in a label map of three values or more
+_NESTED = 6, 3.5  # pieces and edges of a map of regions inside regions at most, which skips nothing
+_DRAWN = 24, 12.0  # pieces and edges of an image of exact values at most, however fine its lines are
 _SIDE = 640  # pixels at which an image is sniffed at
 _PHOTOGRAPH = 2.5  # bits a pixel of a PNG; masks have less, and radiographs more than 3
 _PACKED = 0.9  # of its bits uncompressed, that a PNG has at most where it is compressed at all
+_PNG_HEADER = 33  # bytes
 _WORTH_A_LOOK = 20_000  # bytes from which the size of a file says something
 
 
@@ -97,8 +101,8 @@ def sniff(path: Path) -> Evidence | None:
     smaller = Stored(
         np.ascontiguousarray(stored.values[::step, ::step]), stored.palette, stored.transparent
     )
-    labels = _labelled(smaller, lossy=lossy)
-    if labels is None or not _is_label_image(labels.levels):
+    labels = _labelled(smaller, lossy=lossy, softest=_SOFT)
+    if labels is None or not _is_label_image(labels):
         return None
     if len(labels.levels.values) > 1 and step > 1:
         labels = _labelled(stored, lossy=lossy) or labels
@@ -152,7 +156,7 @@ def _whole(values: np.ndarray) -> np.ndarray:
     )
 
 
-def _labelled(stored: Stored, *, lossy: bool) -> _Labelled | None:
+def _labelled(stored: Stored, *, lossy: bool, softest: float = 1.0) -> _Labelled | None:
     values = stored.values
     if values.ndim == 3 and values.shape[2] in (2, 4):
         colour, alpha = values[:, :, :-1], values[:, :, -1]
@@ -161,7 +165,7 @@ def _labelled(stored: Stored, *, lossy: bool) -> _Labelled | None:
             return _with_alpha(np.ascontiguousarray(colour), np.ascontiguousarray(alpha))
         values = np.ascontiguousarray(colour)
     colours = None if stored.palette is None else _eight_bits(stored.palette)
-    levels = _label_levels.find(values, colours, lossy=lossy)
+    levels = _label_levels.find(values, colours, lossy=lossy, softest=softest)
     if levels is None:
         return None
     if colours is not None and levels.values.ndim == 1:
@@ -231,26 +235,35 @@ def _holds_labels(levels: Levels, *, lossy: bool) -> bool:
     return levels.soft <= _SOFT and rough <= (_ROUGH_IF_LOSSY if lossy else _ROUGH)
 
 
-def _is_label_image(levels: Levels) -> bool:
+def _is_label_image(labels: _Labelled) -> bool:
     """Whether an image of which nothing is known is one."""
-    if len(levels.values) == 1:
+    levels, count = labels.levels, len(labels.keys)
+    if count == 1:
         return True
-    return (
-        levels.soft <= _SOFT
-        and _label_levels.roughness(levels.numbers) <= _ROUGH
-        and _label_levels.skips(levels.numbers)
-    )
+    edges, pieces = _label_levels.edges(levels.numbers), _label_levels.pieces(levels.numbers, count)
+    order = np.argsort(np.argsort(labels.brightness))
+    if count > 2 and _label_levels.skips(levels.numbers, order) < _SKIPS:
+        return levels.exact and pieces <= _NESTED[0] and edges <= _NESTED[1]
+    drawn = levels.exact and not levels.soft and pieces <= _DRAWN[0] and edges <= _DRAWN[1]
+    return drawn or (levels.soft <= _SOFT and _label_levels.roughness(levels.numbers) <= _ROUGH)
 
 
 def _image(path: Path, kind: str, labels: _Labelled, orientation: int) -> LabelImage:
     levels = labels.levels
     return LabelImage(
         str(path), kind, turned(levels.numbers, orientation), labels.keys, labels.brightness,
-        labels.form, levels.distinct, levels.soft > 0,
+        labels.form, levels.distinct, levels.soft > 0, levels.exact,
     )  # fmt: skip
 
 
 def _too_large_for_labels(path: Path) -> bool:
-    """Whether a PNG has more bits a pixel than label images have."""
-    bits = raster.bits_a_pixel(path)
-    return bits is not None and _PHOTOGRAPH < bits.in_file < _PACKED * bits.uncompressed
+    """Whether a PNG has more bits a pixel than label images have. Reads its header alone."""
+    try:
+        with open(path, "rb") as stream:
+            head, size = stream.read(_PNG_HEADER), os.fstat(stream.fileno()).st_size
+    except OSError:
+        return False  # reading it says what is wrong
+    if size < _WORTH_A_LOOK or not head.startswith(_png.SIGNATURES) or len(head) < _PNG_HEADER:
+        return False
+    pixels = max(1, int.from_bytes(head[16:20]) * int.from_bytes(head[20:24]))
+    return _PHOTOGRAPH * pixels < 8 * size < _PACKED * 8 * _png.inflated_size(head)

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -60,23 +62,36 @@ class Raster:
 
 def read(path: Path) -> Raster:
     """Decode one file. Raises `BadData` naming the file, what is wrong with it and what to do."""
+    kind, module, data = opened(path)
+    with named(path, kind):
+        head = module.look(data)
+        refuse_giant(path, head)
+        values, account, colour = _grey(*_decoded(module, data, head))
+    if head.orientation != 1:
+        values = turned(values, head.orientation)
+        account.append(f"turned as its orientation {head.orientation} says")
+    stated = head.bits if kind == "JPEG" and head.bits not in (8, 16) else None
+    return Raster(values, tuple(account), store.digest(data), digest_of_pixels(values), kind, colour, stated)
+
+
+def opened(path: Path) -> tuple[str, ModuleType, bytes]:
+    """The kind of a file by its bytes, the module that reads it, and all bytes. Raises `BadData`."""
     data = load(path)
     kind = _kind(path, data)
+    return kind, _KINDS[kind], data
+
+
+@contextmanager
+def named(path: Path, kind: str) -> Iterator[None]:
+    """Turn what a decoder raises into `BadData` that names the file."""
     try:
-        head = _KINDS[kind].look(data)
-        _refuse_giant(path, head)
-        values, account, colour = _grey(*_decoded(_KINDS[kind], data, head))
+        yield
     except BadData:
         raise
     except Unfit as unfit:
         raise BadData(f"{path}: {unfit}") from unfit
     except Exception as error:
         raise BadData(f"{path}: the {kind} stream is broken or cut short ({str(error)[:200]}); copy the file again from its source") from error
-    if head.orientation != 1:
-        values = turned(values, head.orientation)
-        account.append(f"turned as its orientation {head.orientation} says")
-    stated = head.bits if kind == "JPEG" and head.bits not in (8, 16) else None
-    return Raster(values, tuple(account), store.digest(data), digest_of_pixels(values), kind, colour, stated)
 
 
 def load(path: Path) -> bytes:
@@ -127,7 +142,8 @@ def _kind(path: Path, data: bytes) -> str:
     raise BadData(f"{path}: is not a PNG, JPEG, TIFF, BMP or GIF image (it starts with {data[:8]!r}); remove it or give it its true ending")
 
 
-def _refuse_giant(path: Path, head: Head) -> None:
+def refuse_giant(path: Path, head: Head) -> None:
+    """Raise `BadData` for an image that would not fit in memory."""
     (height, width), channels = head.size, head.channels
     if not height or not width:
         raise ValueError(f"it says that it has {height}x{width} pixels")

@@ -1,0 +1,363 @@
+"""What the labels of masks stand for: by shape and place, by what the other masks of their folder say, or by a user's word.
+
+The background lies at the image's border, lungs do not; the patient's right lung lies on the image's left. A label that stands for one
+thing in one mask stands for it in all masks of a folder, so each mask has a vote (`consensus`). What neither settles is refused with the
+lines of `hilum.toml` that settle it (`settled`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from hilum.errors import BadData, unknown
+from hilum.files import _label_regions
+from hilum.files._label_regions import Region
+from hilum.files._labels import LabelImage
+
+ROLES = ("right", "left", "lungs", "heart", "ignore", "none")
+LUNGS = ("right", "left", "lungs")
+SECTION = "mask_values"
+_IGNORE = "255"  # with small numbers beside it: Pascal VOC's mark for what is to be ignored
+_SMALL_NUMBERS = 50
+_BACKGROUND = 0.5  # of the border, that the background has at least
+_INVERTED = 0.8  # the same where it is the brighter of two values
+_RIVAL = 0.5  # of the lungs' area, from which another pair of labels might be the lungs
+_LARGE = 0.6  # of one lung's area, from which another label might be part of a lung
+_INSIDE = 0.75  # of a label's outline that lies on lung: it is inside the lung
+_MARK = 0.05  # of the lungs' area: a smaller label inside them is a mark or an arrow
+_AGREED = 0.8  # of the votes of a folder
+_NEAR = 8  # of 255, that a value of a lossy image may be from one that is named
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+
+
+@dataclass(frozen=True)
+class ValueMeaning:
+    """What the labels of one mask seem to stand for."""
+
+    path: str
+    roles: Mapping[str, str]  # by key; of a key of `unsettled`, a guess
+    evidence: Mapping[str, str]  # by key, in words
+    sure: bool  # fit to vote on what the labels of its folder stand for
+    unsettled: tuple[str, ...] = ()
+    foreground: float = 0.0  # share of the image that is neither background nor ignored
+    side: str | None = None  # "both", "right" or "left": lungs by place; None: it looks like none
+    inverted: bool = False  # the background is the brightest
+
+    def words(self) -> str:
+        return "; ".join(f"{key}: {words}" for key, words in self.evidence.items())
+
+
+@dataclass(frozen=True)
+class Consensus:
+    """What labels stand for in a set of masks; a key that they disagree on has its votes in `unsettled`."""
+
+    roles: Mapping[str, str] = field(default_factory=dict)
+    unsettled: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Settled:
+    """The role of each label of one mask, and what is remarkable about it."""
+
+    roles: Mapping[str, str]
+    inverted: bool = False
+    unlike: bool = False  # inverted where the masks beside it are not, or the other way round
+
+
+def meaning(image: LabelImage) -> ValueMeaning:
+    """Work out what the labels of one mask stand for, by their shape and place."""
+    count = np.bincount(image.numbers.ravel(), minlength=len(image.keys)) / image.numbers.size
+    numbers = _label_regions.small(image.numbers)
+    ignored = _ignored(image)
+    seen = numbers != (image.keys.index(ignored) if ignored else 255)
+    border = _label_regions.frame(numbers.shape, seen)
+    regions = {}
+    for place, key in enumerate(image.keys):
+        if key != ignored:
+            found = _label_regions.measure(numbers == place, float(count[place]), border)
+            regions |= {key: found} if found else {}
+    lost = [key for key in image.keys if key not in regions and key != ignored]
+    if len(regions) + len(lost) == 1:
+        return _constant(image, ignored)
+    brightness = dict(zip(image.keys, image.brightness, strict=True))
+    if len(regions) == 1 or (len(regions) == 2 and not lost):
+        found = _of_two(image.path, regions | dict.fromkeys(lost), brightness)
+    else:
+        found = _of_several(image.path, regions, brightness, lost)
+    if not ignored:
+        return found
+    why = f"ignored: {_IGNORE} beside small numbers, {_percent(count[image.keys.index(ignored)])}"
+    return _with(found, {ignored: "ignore"}, {ignored: why})
+
+
+def _with(found: ValueMeaning, roles: Mapping[str, str], evidence: Mapping[str, str]) -> ValueMeaning:
+    return ValueMeaning(
+        found.path, {**found.roles, **roles}, {**found.evidence, **evidence}, found.sure,
+        found.unsettled, found.foreground, found.side, found.inverted,
+    )  # fmt: skip
+
+
+def _ignored(image: LabelImage) -> str | None:
+    others = [int(key) for key in image.keys if key.isdigit() and key != _IGNORE]
+    if _IGNORE not in image.keys or len(others) < 2 or len(others) + 1 < len(image.keys):
+        return None
+    return _IGNORE if max(others) <= _SMALL_NUMBERS else None
+
+
+def _constant(image: LabelImage, ignored: str | None) -> ValueMeaning:
+    key = next(key for key in image.keys if key != ignored)
+    dark = image.brightness[image.keys.index(key)] <= 0
+    words = "one value all over, which is " + ("black: empty" if dark else "not black: full")
+    return ValueMeaning(image.path, {key: "none" if dark else "lungs"}, {key: words}, False)
+
+
+# ------------------------------------------------------------------------- background and one label
+
+
+def _of_two(
+    path: str, regions: Mapping[str, Region | None], brightness: Mapping[str, float]
+) -> ValueMeaning:
+    """Of a background and one label; None stands for a region too small to measure."""
+    dark, bright = sorted(regions, key=lambda key: (brightness[key], _number(key)))
+    inverted, sure = _is_inverted(regions[dark], regions[bright])
+    ground, label = (bright, dark) if inverted else (dark, bright)
+    of_label, of_ground = regions[label], regions[ground]
+    side = _side(of_label)
+    at_border = f"{_percent(of_ground.frame)} of the border" if of_ground else "small"
+    evidence = {
+        ground: f"background: {at_border}",
+        label: f"label: {_percent(of_label.share if of_label else 0.0)} of the image, "
+        f"{_percent(of_label.frame if of_label else 0.0)} of the border",
+    }
+    foreground = of_label.share if of_label else 0.0
+    roles = {ground: "none", label: "lungs"}
+    return ValueMeaning(path, roles, evidence, sure, (), foreground, side, inverted)
+
+
+def _is_inverted(dark: Region | None, bright: Region | None) -> tuple[bool, bool]:
+    """Whether the brighter value is the background, and whether that is sure."""
+    if dark is None or bright is None:
+        larger_is_dark = bright is None
+        return not larger_is_dark, larger_is_dark
+    if dark.frame >= _BACKGROUND:
+        return False, not (dark.two and not bright.two and dark.frame < _INVERTED)
+    if bright.frame >= _INVERTED and _label_regions.LEAST_LUNG <= dark.share:
+        return True, not (bright.two and not dark.two)
+    if dark.two != bright.two:
+        return dark.two, True
+    return False, False
+
+
+def _side(region: Region | None) -> str | None:
+    """Which lungs a label looks like."""
+    if region is None or region.share < _label_regions.LEAST_LUNG:
+        return None
+    if region.two:
+        return "both" if region.share >= _label_regions.LEAST_LUNGS else None
+    if region.central or not region.tall or region.bottom - region.top < 0.25:
+        return None
+    return "right" if region.across < 0.5 else "left"
+
+
+# ---------------------------------------------------------------------------------- several labels
+
+
+def _of_several(
+    path: str, regions: Mapping[str, Region], brightness: Mapping[str, float], lost: Sequence[str]
+) -> ValueMeaning:
+    order = sorted(regions, key=lambda key: (brightness[key], _number(key)))
+    ground = max(order, key=lambda key: regions[key].frame)
+    if regions[ground].frame < _BACKGROUND:
+        ground = order[0]
+    inverted = ground == order[-1] and ground not in ("0", "transparent", "alpha 0")
+    labels = {key: regions[key] for key in order if key != ground}
+    foreground = sum(region.share for region in labels.values())
+    evidence = {ground: f"background: {_percent(regions[ground].frame)} of the border"}
+    found, clear = _lungs_among(labels)
+    others = [key for key in labels if key not in found]
+    roles = {ground: "none", **found, **dict.fromkeys(lost, "none")}
+    evidence |= {key: _by_place(roles[key], labels[key]) for key in found}
+    evidence |= dict.fromkeys(lost, "a few pixels")
+    unsettled = [] if clear else list(found)
+    for key in others:
+        roles[key], known = _other(labels[key], [labels[one] for one in found])
+        evidence[key] = _by_place(roles[key], labels[key])
+        unsettled += [] if clear and known else [key]
+    return ValueMeaning(
+        path, roles, evidence, not unsettled, tuple(unsettled), foreground,
+        "both" if clear else None, inverted,
+    )  # fmt: skip
+
+
+def _lungs_among(labels: Mapping[str, Region]) -> tuple[dict[str, str], bool]:
+    """Roles of the labels that are lungs, and whether that is clear; else they are the likeliest."""
+    candidates: list[tuple[float, dict[str, str]]] = []
+    for key, region in labels.items():
+        if region.two and region.share >= _label_regions.LEAST_LUNGS:
+            candidates.append((region.share, {key: "lungs"}))
+        for other, beside in labels.items():
+            if _label_regions.are_lungs(region, beside):
+                candidates.append((region.share + beside.share, {key: "right", other: "left"}))
+    if not candidates:
+        return {max(labels, key=lambda key: labels[key].share): "lungs"}, False
+    area, best = max(candidates, key=lambda one: one[0])
+    rivals = [roles for other, roles in candidates if other >= _RIVAL * area and roles is not best]
+    return best, not rivals
+
+
+def _other(region: Region, lungs: Sequence[Region]) -> tuple[str, bool]:
+    """The role of a label beside the lungs, and whether it is settled that it is no lung."""
+    whole, area = np.any([lung.mask for lung in lungs], axis=0), sum(lung.share for lung in lungs)
+    left, right = min(lung.left for lung in lungs), max(lung.right for lung in lungs)
+    middle, reach = (left + right) / 2, (right - left) / 2
+    central = abs(region.across - middle) <= 0.45 * reach
+    if _label_regions.enclosed(region.mask, whole) >= _INSIDE:
+        return "none", region.share < _MARK * area
+    around = region.left <= left and region.right >= right
+    if region.share >= _LARGE * area / 2 and not central and not around:
+        return "none", False
+    low = region.down > np.average([lung.down for lung in lungs])
+    return ("heart" if central and low and region.share >= _MARK * area else "none"), True
+
+
+def _by_place(role: str, region: Region) -> str:
+    name = {"right": "right lung", "left": "left lung", "lungs": "both lungs"}.get(role, role)
+    where = f"{_percent(region.share)} of the image, middle at {_percent(region.across)} of its width"
+    return f"{'no lung' if role == 'none' else name}: {where}"
+
+
+# ------------------------------------------------------------------------------- a folder, a user
+
+
+def consensus(meanings: Sequence[ValueMeaning]) -> Consensus:
+    """What the labels stand for in a set of masks, by the votes of those that are sure, else of all."""
+    roles, unsettled = {}, {}
+    for key, count in _votes(meanings).items():
+        (role, most), total = count.most_common(1)[0], sum(count.values())
+        not_lung = sum(count[one] for one in ("heart", "none"))
+        if most >= _AGREED * total or (role in ("heart", "none") and not_lung >= _AGREED * total):
+            roles[key] = role
+        else:
+            unsettled[key] = ", ".join(f"{other} in {n} masks" for other, n in count.most_common())
+    return Consensus(roles, unsettled)
+
+
+def _votes(meanings: Sequence[ValueMeaning]) -> dict[str, Counter[str]]:
+    """Votes by key. A mask of one lung alone cannot say which its value means: others go before it."""
+    firm: dict[str, Counter[str]] = {}
+    weak: dict[str, Counter[str]] = {}
+    for one in [one for one in meanings if one.sure] or meanings:
+        for key, role in one.roles.items():
+            if key not in one.unsettled:
+                alone = role == "lungs" and one.side != "both"
+                (weak if alone else firm).setdefault(key, Counter())[role] += 1
+    return {**weak, **firm}
+
+
+def settled(
+    image: LabelImage,
+    agreed: Consensus | None = None,
+    said: Mapping[str, str] | None = None,
+) -> Settled:
+    """The role of each label of a mask: as the user `said`, else as its folder `agreed`, else by itself.
+
+    Raises `BadData` naming the mask, the values that are not settled and the lines of `hilum.toml`
+    that settle them.
+    """
+    if said is not None:
+        named = {key: _named_near(image, key, said) for key in image.keys}
+        missing = [key for key, role in named.items() if role is None]
+        if missing:
+            guesses = {**said, **{key: meaning(image).roles.get(key, "none") for key in missing}}
+            raise BadData(_refusal(image.path, missing, {}, guesses, "is not among the values that are named"))
+        return Settled(named, _brightest_is_ground(image, named))
+    own = meaning(image)
+    agreed = agreed or Consensus()
+    unlike = own.sure and len(own.roles) == 2 and _contradicts(own.roles, agreed)
+    roles = dict(own.roles) if unlike else {**own.roles, **_known(agreed.roles, image.keys)}
+    open_keys = [
+        key
+        for key in image.keys
+        if (key in own.unsettled and key not in agreed.roles) or key in agreed.unsettled
+    ]
+    if open_keys and not unlike:
+        evidence = {key: agreed.unsettled.get(key) or own.evidence.get(key, "") for key in open_keys}
+        raise BadData(_refusal(image.path, open_keys, evidence, roles, "can be more than one thing"))
+    return Settled(roles, _brightest_is_ground(image, roles), unlike)
+
+
+def _known(roles: Mapping[str, str], keys: Sequence[str]) -> dict[str, str]:
+    return {key: roles[key] for key in keys if key in roles}
+
+
+def _contradicts(own: Mapping[str, str], agreed: Consensus) -> bool:
+    """Whether a folder takes for lung what is background here and the other way round, or cannot say."""
+    ground, label = sorted(own, key=lambda key: own[key] != "none")
+    exchanged = agreed.roles.get(ground) in LUNGS and agreed.roles.get(label) == "none"
+    return exchanged or not agreed.unsettled.keys().isdisjoint(own)
+
+
+def _brightest_is_ground(image: LabelImage, roles: Mapping[str, str]) -> bool:
+    lungs = [at for at, key in enumerate(image.keys) if roles[key] in LUNGS]
+    ground = [at for at, key in enumerate(image.keys) if roles[key] == "none"]
+    if not lungs or not ground or image.form == "palette":
+        return False
+    brightest = max(ground, key=lambda at: image.brightness[at])
+    return image.brightness[brightest] > max(image.brightness[at] for at in lungs) and (
+        len(image.keys) == 2 or int(np.bincount(image.numbers.ravel()).argmax()) == brightest
+    )
+
+
+def _named_near(image: LabelImage, key: str, said: Mapping[str, str]) -> str | None:
+    if key in said or image.exact or not key.isdigit():
+        return said.get(key)
+    near = [other for other in said if other.isdigit() and abs(int(other) - int(key)) <= _NEAR]
+    return said[near[0]] if len(near) == 1 else None
+
+
+def _refusal(
+    path: str, keys: Sequence[str], evidence: Mapping[str, str], roles: Mapping[str, str], why: str
+) -> str:
+    values = " and ".join(f"{key} ({evidence[key]})" if evidence.get(key) else key for key in keys)
+    return (
+        f"{path}: what its value {values} stands for {why}; say it in hilum.toml "
+        f"(roles: {', '.join(ROLES)}), for example\n{toml_of(roles)}"
+    )
+
+
+def toml_of(roles: Mapping[str, str]) -> str:
+    """The section of `hilum.toml` that says what values stand for."""
+    lines = (f'{_toml_key(key)} = "{roles[key]}"' for key in sorted(roles, key=_number))
+    return "\n".join([f"[{SECTION}]", *lines])
+
+
+def _toml_key(key: str) -> str:
+    return key if _BARE.fullmatch(key) else f'"{key}"'
+
+
+def roles_from_toml(said: Mapping[str, object]) -> dict[str, str]:
+    """Roles by key of a section of `hilum.toml` or of JSON. Raises `BadData` with every fault."""
+    roles, faults = {}, []
+    for key, role in said.items():
+        if not isinstance(role, str) or role not in ROLES:
+            faults.append(f"{_toml_key(key)}: {unknown('role', str(role), ROLES)}")
+        else:
+            roles[key.strip().lower()] = role
+    if not faults and not any(role in LUNGS for role in roles.values()):
+        faults.append("no value stands for a lung; give one the role right, left or lungs")
+    if faults:
+        raise BadData.listing(f"[{SECTION}] does not say what the values of masks stand for", faults)
+    return roles
+
+
+def _number(key: str) -> tuple[int, str]:
+    return (int(key), "") if key.isdigit() else (1 << 30, key)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
