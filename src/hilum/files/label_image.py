@@ -43,9 +43,11 @@ __all__ = [
 _SOFT = 0.12  # of the pixels, that lie between the labels of an image at most
 _BLURRED = 0.5  # the same where there are two labels with smooth outlines
 _ROUGH, _ROUGH_IF_LOSSY = 1.14, 2.0  # see `_label_levels.roughness`; of real radiographs, at whatever contrast, at least 1.15
-_SKIPS = 0.02  # of the edges, that lead over a grey value between in a label map of three values or more
+_SKIPS = {3: 0.02}  # of the edges of a label map, that lead over a value between at least, by the number of its values
+_SKIPS_OF_MORE = 0.15
 _NESTED = 6, 3.5  # pieces and edges of a map of regions inside regions at most, which skips nothing
 _DRAWN = 24, 12.0  # pieces and edges of an image of exact values at most, however fine its lines are
+_NEARLY = 16  # between the least and the largest value of an image that shows nothing
 _SIDE = 640  # pixels at which an image is sniffed at
 _PHOTOGRAPH = 2.5  # bits a pixel of a PNG; masks have less, and radiographs more than 3
 _PACKED = 0.9  # of its bits uncompressed, that a PNG has at most where it is compressed at all
@@ -103,7 +105,7 @@ def sniff(path: Path) -> Evidence | None:
     )
     labels = _labelled(smaller, lossy=lossy, softest=_SOFT)
     if labels is None or not _is_label_image(labels):
-        return None
+        return _nearly_constant(kind, stored)
     if len(labels.levels.values) > 1 and step > 1:
         labels = _labelled(stored, lossy=lossy) or labels
     if len(labels.levels.values) == 1:
@@ -114,6 +116,14 @@ def sniff(path: Path) -> Evidence | None:
     return Evidence(
         "labels", kind, image.keys, means.foreground, means.side, means.words(), means
     )
+
+
+def _nearly_constant(kind: str, stored: Stored) -> Evidence | None:
+    low, high = int(stored.values.min()), int(stored.values.max())
+    if stored.palette is not None or high - low > _NEARLY:
+        return None
+    keys = (str(low), str(high))
+    return Evidence("constant", kind, keys, 0.0, None, f"hardly more than one value: {low} to {high}", None)
 
 
 # ---------------------------------------------------------------------------- from values to labels
@@ -242,7 +252,8 @@ def _is_label_image(labels: _Labelled) -> bool:
         return True
     edges, pieces = _label_levels.edges(levels.numbers), _label_levels.pieces(levels.numbers, count)
     order = np.argsort(np.argsort(labels.brightness))
-    if count > 2 and _label_levels.skips(levels.numbers, order) < _SKIPS:
+    skipping = _SKIPS.get(count, _SKIPS_OF_MORE)
+    if count > 2 and _label_levels.skips(levels.numbers, order) < skipping:
         return levels.exact and pieces <= _NESTED[0] and edges <= _NESTED[1]
     drawn = levels.exact and not levels.soft and pieces <= _DRAWN[0] and edges <= _DRAWN[1]
     return drawn or (levels.soft <= _SOFT and _label_levels.roughness(levels.numbers) <= _ROUGH)

@@ -1,0 +1,251 @@
+"""The lungs of an image as its mask files have them: what the cache, the exports and the audit see alike.
+
+A mask file is a label image (`hilum.files.label_image`). What its values stand for is said by the column `mask_values` of the manifest's
+table, else by what the masks of its folder agree on, else by its own shapes. A mask of another size than its image is scaled where both
+have the same proportions, and refused where they have not.
+
+Labels are uint8 (height, width), see `hilum.lungs`: 0 outside, 1 right, 2 left, 255 (`lungs.UNKNOWN`) where the mask says to ignore.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from hilum import lungs
+from hilum.errors import BadData
+from hilum.files import dicom, label_image, picture
+from hilum.files.label_image import Consensus, LabelImage, Settled
+from hilum.manifest import Manifest
+from hilum.radiograph import Size, resize
+
+COLUMNS = {"lung_mask": None, "right_lung_mask": lungs.RIGHT, "left_lung_mask": lungs.LEFT}  # and the side of each
+VALUES = "mask_values"
+VOTERS = 32  # masks of a folder that say what its values stand for
+_FOLDER = 8  # masks from which a folder is asked alone; smaller ones are asked together
+_PROPORTIONS = 0.01  # by which height and width may be scaled differently
+Pose = Callable[[np.ndarray], np.ndarray]
+
+INVERTED, UNLIKE, SOFT = "inverted", "inverted unlike its folder", "soft edges"
+LABEL_MAP, SCALED = "label map", "scaled from "
+
+
+@dataclass(frozen=True)
+class MaskFile:
+    """One mask file, understood: `labels` as the radiograph stands, and what the file is like."""
+
+    column: str
+    place: str  # below the manifest's root
+    labels: np.ndarray
+    values: frozenset[str]  # as stored
+    distinct: int  # number of different values in the file
+    form: str  # see `form_of`
+
+
+# ------------------------------------------------------------------------------------ what folders say
+
+
+def groups(manifest: Manifest) -> dict[str, str]:
+    """The set of masks that each mask file votes with, by its place below the root.
+
+    Files of one column in one folder; those of folders with few masks, as of one patient each,
+    vote together with the others of their data set.
+    """
+    placed = list(_placed(manifest))
+    sizes = Counter(group for *_, group in placed)
+    return {
+        place: group if sizes[group] >= _FOLDER else f"{dataset}:{column}"
+        for dataset, column, place, group in placed
+    }
+
+
+def _placed(manifest: Manifest) -> Iterable[tuple[str, str, str, str]]:
+    for column in COLUMNS:
+        for dataset, place in manifest.table.select("dataset", column).iter_rows():
+            if place is not None:
+                yield dataset, column, place, f"{dataset}:{column}:{PurePosixPath(place).parent}"
+
+
+def voters(manifest: Manifest) -> dict[str, list[tuple[str, str]]]:
+    """Place of the mask and of its image, of the masks that vote in each group: evenly spread."""
+    of_group: dict[str, dict[str, str]] = {}
+    group_of = groups(manifest)
+    inferred = manifest.table.filter(manifest.table[VALUES].is_null())
+    for column in COLUMNS:
+        for place, image in inferred.select(column, "path").iter_rows():
+            if place is not None:
+                of_group.setdefault(group_of[place], {})[place] = image
+    chosen = {}
+    for group, members in of_group.items():
+        places = sorted(members)
+        some = np.unique(np.linspace(0, len(places) - 1, min(VOTERS, len(places))).round())
+        chosen[group] = [(places[int(at)], members[places[int(at)]]) for at in some]
+    return chosen
+
+
+def agreed(root: Path, members: Iterable[tuple[str, str]]) -> Consensus:
+    """What the values of these masks stand for. Masks that cannot be read have no vote."""
+    meanings = []
+    for place, image in members:
+        try:
+            labels = label_image.read(root / place)
+            pose = _pose_of(root / image)
+        except BadData:
+            continue  # told where the mask itself is used
+        meanings.append(label_image.meaning(_posed(labels, pose)))
+    return label_image.consensus(meanings)
+
+
+def _pose_of(path: Path) -> Pose | None:
+    """How a mask drawn on a file is brought to the standard view; None: it is as it is."""
+    if not dicom.is_one(path):
+        return None
+    file = dicom.read(path)
+    return lambda numbers: picture.stand(file, numbers)
+
+
+def _posed(labels: LabelImage, pose: Pose | None) -> LabelImage:
+    return labels if pose is None else replace(labels, numbers=pose(labels.numbers))
+
+
+class Meanings:
+    """What the folders of a manifest agree on, worked out when it is first asked for."""
+
+    def __init__(self, manifest: Manifest, known: Mapping[str, Consensus] | None = None) -> None:
+        self._root, self._group_of, self._voters = manifest.root, groups(manifest), voters(manifest)
+        self._known = dict(known or {})
+
+    def of(self, place: str) -> Consensus:
+        """The consensus for the mask at `place` below the root."""
+        group = self._group_of.get(place)
+        if group not in self._voters:
+            return Consensus()
+        if group not in self._known:
+            self._known[group] = agreed(self._root, self._voters[group])
+        return self._known[group]
+
+
+# --------------------------------------------------------------------------------------- one image
+
+
+def read(
+    root: Path, image: Mapping[str, Any], size: Size, agreed_on: Callable[[str], Consensus], pose: Pose | None = None
+) -> list[MaskFile]:
+    """Read all mask files of a row of the table.
+
+    `size` (height, width) is that of the image file's own pixels, `pose` brings a mask drawn on
+    them to the standard view. Raises `BadData` naming the mask and what to do.
+    """
+    said = _said(image)
+    found = []
+    for column, side in COLUMNS.items():
+        if image[column] is not None:
+            place = image[column]
+            labels = replace(label_image.read(root / place), path=place)
+            scaled = fitted(labels, size, place)
+            posed = _posed(scaled, pose)
+            settled = label_image.settled(posed, agreed_on(place), said)
+            form = form_of(posed, settled, None if scaled is labels else labels.numbers.shape)
+            found.append(
+                MaskFile(column, place, to_lungs(posed, settled, side), frozenset(labels.keys), labels.distinct, form)
+            )
+    return found
+
+
+def _said(image: Mapping[str, Any]) -> dict[str, str] | None:
+    """Roles of values that the table gives."""
+    text = image.get(VALUES)
+    if text is None:
+        return None
+    try:
+        said = json.loads(text)
+    except ValueError as error:
+        raise BadData(f"{image['path']}: mask_values is not JSON ({error}): {text[:80]}") from error
+    if not isinstance(said, dict):
+        raise BadData(f'{image["path"]}: mask_values is {text[:80]}; expected e.g. {{"1": "right", "2": "left"}}')
+    return label_image.roles_from_toml(said)
+
+
+def fitted(labels: LabelImage, size: Size, place: str) -> LabelImage:
+    """A mask at its image's size. Raises `BadData` where it has other proportions."""
+    own = labels.numbers.shape
+    if own == size:
+        return labels
+    if not same_proportions(own, size):
+        raise BadData(
+            f"{place}: mask of {own[0]}x{own[1]} pixels for an image of {size[0]}x{size[1]}, which has other "
+            "proportions; export the mask again in its image's size, and check that it is this image's mask"
+        )
+    return replace(labels, numbers=resize(labels.numbers, size, labels=True))
+
+
+def same_proportions(mask: Size, image: Size) -> bool:
+    """Whether a mask is its image scaled: to 1 %, or to the pixel that rounding may take."""
+    down, across = image[0] / mask[0], image[1] / mask[1]
+    if abs(down - across) < _PROPORTIONS * max(down, across):
+        return True
+    return abs(mask[1] - image[1] / down) <= 1 or abs(mask[0] - image[0] / across) <= 1
+
+
+def to_lungs(labels: LabelImage, settled: Settled, side: int | None) -> np.ndarray:
+    """Lung labels of a mask; `side` is given where the file is of one lung."""
+    roles = np.array([_ROLE[settled.roles[key]] for key in labels.keys], np.uint8)
+    found = roles[labels.numbers]
+    if side is not None:
+        return _of_side(found, side)
+    both = found == _BOTH
+    if both.any():
+        found = np.where(both, lungs.sides(both), found)
+    return found
+
+
+_BOTH = 3
+_ROLE = {"none": 0, "heart": 0, "right": lungs.RIGHT, "left": lungs.LEFT, "lungs": _BOTH, "ignore": lungs.UNKNOWN}
+
+
+def _of_side(found: np.ndarray, side: int) -> np.ndarray:
+    """Of a file of one lung: all that is lung, or where it has both sides that one."""
+    own = found == side
+    inside = own | (found == _BOTH) if own.any() else np.isin(found, (lungs.RIGHT, lungs.LEFT, _BOTH))
+    return np.where(inside, np.uint8(side), np.where(found == lungs.UNKNOWN, found, np.uint8(0)))
+
+
+def together(masks: Iterable[MaskFile], size: Size) -> np.ndarray:
+    """One label image of all mask files of an image: a file of one side goes before one of both."""
+    labels = np.zeros(size, np.uint8)
+    for mask in masks:
+        inside = mask.labels != 0
+        labels[inside] = mask.labels[inside]
+    return labels
+
+
+def form_of(labels: LabelImage, settled: Settled, scaled_from: Size | None) -> str:
+    """What a mask file is like, in words that stand in the cache's index, separated by "; ".
+
+    "binary" or "label map 1=right 2=left 3=heart"; "inverted", or "inverted unlike its folder";
+    "palette", "alpha" or "colour"; "soft edges"; "scaled from HxW".
+    """
+    roles = settled.roles
+    words = ["binary"]
+    if len(labels.keys) > 2 or not set(roles.values()) <= {"none", "lungs"}:
+        named = " ".join(f"{key}={roles[key]}" for key in labels.keys if key in roles and not _is_ground(labels, roles, key))
+        words = [f"{LABEL_MAP} {named}"]
+    if settled.inverted or settled.unlike:
+        words.append(UNLIKE if settled.unlike else INVERTED)
+    words += [labels.form] if labels.form != "grey" else []
+    words += [SOFT] if labels.soft else []
+    words += [f"{SCALED}{scaled_from[0]}x{scaled_from[1]}"] if scaled_from else []
+    return "; ".join(words)
+
+
+def _is_ground(labels: LabelImage, roles: Mapping[str, str], key: str) -> bool:
+    """Whether a value is the background: of those that are no organ, the most frequent one."""
+    count = np.bincount(labels.numbers.ravel(), minlength=len(labels.keys))
+    none = [other for other in labels.keys if roles[other] == "none"]
+    return bool(none) and key == max(none, key=lambda other: count[labels.keys.index(other)])
