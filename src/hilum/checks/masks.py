@@ -64,7 +64,7 @@ def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Finding]:
     yield from _missing(masks)
     masks = masks.join(facts, on="image_id")
     yield from UNUSABLE.found(masks.filter(pl.col("mask_error").is_not_null()).select("image_id", message="mask_error"))
-    yield from _content(masks.filter(pl.col("mask_error").is_null() & pl.col("mask_values").is_not_null()))
+    yield from _content(masks.filter(pl.col("mask_error").is_null() & pl.col("mask_value_count").is_not_null()))
 
 
 def _missing(masks: pl.DataFrame) -> Iterator[Finding]:
@@ -80,8 +80,8 @@ def _missing(masks: pl.DataFrame) -> Iterator[Finding]:
 def _content(masks: pl.DataFrame) -> Iterator[Finding]:
     right, left = pl.col("right_pixels"), pl.col("left_pixels")
     none, full = right + left == 0, right + left == pl.col("height") * pl.col("width")
-    grey = pl.format("{}: {} different values, expected 2", "mask", "mask_values")
-    yield from GREY.found(masks.filter(pl.col("mask_values") > 2).select("image_id", message=grey))
+    grey = pl.format("{}: {} different values, expected 2", "mask", "mask_value_count")
+    yield from GREY.found(masks.filter(pl.col("mask_value_count") > 2).select("image_id", message=grey))
     inside = pl.format("{}: {} pixel is inside", "mask", pl.when(none).then(pl.lit("no")).otherwise(pl.lit("every")))
     yield from EMPTY.found(masks.filter(none | full).select("image_id", message=inside))
     side = pl.when(right == 0).then(pl.lit("right")).otherwise(pl.lit("left"))

@@ -213,7 +213,8 @@ def _by_peaks(values: np.ndarray, softest: float) -> Levels | None:
         near = [cv2.dilate((one <= _NOISE).astype(np.uint8), block) > 0 for one in distances]
         numbers = _nearest([one.astype(np.float32) for one in distances], near, 256.0)
     levels = _stored(values, peaks)
-    return Levels(numbers.astype(np.uint8), levels, np.count_nonzero(count), soft, False)
+    distinct = int(np.count_nonzero(count if values.ndim == 3 else np.bincount(eight.ravel())))
+    return Levels(numbers.astype(np.uint8), levels, distinct, float(soft), False)
 
 
 def _unexplained(eight: np.ndarray, peaks: np.ndarray) -> float:

@@ -28,6 +28,7 @@ _BACKGROUND = 0.5  # of the border, that the background has at least
 _INVERTED = 0.8  # the same where it is the brighter of two values
 _RIVAL = 0.5  # of the lungs' area, from which another pair of labels might be the lungs
 _LARGE = 0.6  # of one lung's area, from which another label might be part of a lung
+_MARGIN = 0.2  # of the distance between two lungs' middles, that what lies between them keeps from each
 _INSIDE = 0.75  # of a label's outline that lies on lung: it is inside the lung
 _MARK = 0.05  # of the lungs' area: a smaller label inside them is a mark or an arrow
 _AGREED = 0.8  # of the votes of a folder
@@ -196,18 +197,44 @@ def _of_several(
 
 def _lungs_among(labels: Mapping[str, Region]) -> tuple[dict[str, str], bool]:
     """Roles of the labels that are lungs, and whether that is clear; else they are the likeliest."""
-    candidates: list[tuple[float, dict[str, str]]] = []
-    for key, region in labels.items():
-        if region.two and region.share >= _label_regions.LEAST_LUNGS:
-            candidates.append((region.share, {key: "lungs"}))
-        for other, beside in labels.items():
-            if _label_regions.are_lungs(region, beside):
-                candidates.append((region.share + beside.share, {key: "right", other: "left"}))
+    pairs = [
+        (key, other)
+        for key, region in labels.items()
+        for other, beside in labels.items()
+        if _label_regions.are_lungs(region, beside)
+    ]
+    candidates = [{right: "right", left: "left"} for right, left in _outer(pairs, labels)]
+    candidates += [
+        {key: "lungs"}
+        for key, region in labels.items()
+        if region.two and region.share >= _label_regions.LEAST_LUNGS
+    ]
     if not candidates:
         return {max(labels, key=lambda key: labels[key].share): "lungs"}, False
-    area, best = max(candidates, key=lambda one: one[0])
-    rivals = [roles for other, roles in candidates if other >= _RIVAL * area and roles is not best]
-    return best, not rivals
+    areas = [sum(labels[key].share for key in roles) for roles in candidates]
+    best = int(np.argmax(areas))
+    return candidates[best], sum(area >= _RIVAL * areas[best] for area in areas) == 1
+
+
+def _outer(
+    pairs: Sequence[tuple[str, str]], labels: Mapping[str, Region]
+) -> list[tuple[str, str]]:
+    """Pairs but those of one lung and what lies between both, as a large heart does."""
+    found = []
+    for right, left in pairs:
+        wider = [(a, b) for a, b in pairs if (a == right) != (b == left)]
+        inner = [left if a == right else right for a, b in wider]
+        if not any(
+            _between(labels[one], labels[a], labels[b])
+            for one, (a, b) in zip(inner, wider, strict=True)
+        ):
+            found.append((right, left))
+    return found
+
+
+def _between(region: Region, right: Region, left: Region) -> bool:
+    margin = _MARGIN * (left.across - right.across)
+    return right.across + margin < region.across < left.across - margin
 
 
 def _other(region: Region, lungs: Sequence[Region]) -> tuple[str, bool]:

@@ -26,6 +26,7 @@ from hilum.files._label_levels import Levels
 from hilum.files._label_meaning import (
     ROLES,
     Consensus,
+    Settled,
     ValueMeaning,
     consensus,
     meaning,
@@ -36,7 +37,7 @@ from hilum.files._label_meaning import (
 from hilum.files._labels import LabelImage
 
 __all__ = [
-    "ROLES", "Consensus", "Evidence", "LabelImage", "ValueMeaning", "consensus", "meaning", "read", "roles_from_toml", "settled", "sniff",
+    "ROLES", "Consensus", "Evidence", "LabelImage", "Settled", "ValueMeaning", "consensus", "meaning", "read", "roles_from_toml", "settled", "sniff",
     "toml_of",
 ]  # fmt: skip
 
