@@ -314,7 +314,7 @@ def test_boxes_keep_their_numbers(given, tmp_path):
     coco.write(given, tmp_path / "out", split=None)
     told = instances(tmp_path / "out")["instances"]
     images = {image["id"]: image["image_id"] for image in told["images"]}
-    boxes = sorted((images[one["image_id"]], one["bbox"]) for one in told["annotations"] if one["segmentation"] == [])
+    boxes = sorted((images[one["image_id"]], one["bbox"]) for one in told["annotations"] if one.get("shape") == "box")
     expected = sorted((row["image_id"], shapes.from_json(row["shape"]).to_coco()) for row in given.shapes.iter_rows(named=True))
     assert boxes == expected != []
 
@@ -344,7 +344,7 @@ def test_what_cannot_be_written_is_listed_with_its_reason(given, tmp_path):
     told = coco.write(replace(beyond, table=given.table.with_columns(wrong.alias("lung_mask"))), tmp_path / "out", split=None)
     left = instances(tmp_path / "out")["instances"]["info"]["left_out"]
     assert told["left out, see info.left_out"] == len(left) == 2
-    assert any("draws no pixel" in reason for reason in left) and any("export the mask again in its picture's size" in reason for reason in left)
+    assert any("draws no pixel" in reason for reason in left) and any("export the mask again in its image's size" in reason for reason in left)
 
 
 # --------------------------------------------------------------------------------------------------------------------- step and verb

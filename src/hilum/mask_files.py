@@ -30,6 +30,9 @@ VALUES = "mask_values"
 VOTERS = 32  # masks of a folder that say what its values stand for
 _FOLDER = 8  # masks from which a folder is asked alone; smaller ones are asked together
 _PROPORTIONS = 0.01  # by which height and width may be scaled differently
+_BOTH = 3
+_ROLE = {"none": 0, "heart": 0, "right": lungs.RIGHT, "left": lungs.LEFT, "lungs": _BOTH, "ignore": lungs.UNKNOWN}
+NAMES = {_BOTH: "lungs", lungs.RIGHT: "right_lung", lungs.LEFT: "left_lung"}  # of what a mask shows
 Pose = Callable[[np.ndarray], np.ndarray]
 
 INVERTED, UNLIKE, SOFT = "inverted", "inverted unlike its folder", "soft edges"
@@ -38,14 +41,68 @@ LABEL_MAP, SCALED = "label map", "scaled from "
 
 @dataclass(frozen=True)
 class MaskFile:
-    """One mask file, understood: `labels` as the radiograph stands, and what the file is like."""
+    """One mask file of an image, at the image file's own size, and what its labels stand for."""
 
     column: str
     place: str  # below the manifest's root
-    labels: np.ndarray
-    values: frozenset[str]  # as stored
-    distinct: int  # number of different values in the file
-    form: str  # see `form_of`
+    image: LabelImage
+    settled: Settled
+    scaled_from: Size | None  # the mask's own size, where it is another than the image's
+
+    def labels(self, pose: Pose | None = None) -> np.ndarray:
+        """Lung labels in the file's own pixels, or with `pose` as the radiograph stands."""
+        found, side = _posed(self.image, pose).numbers, COLUMNS[self.column]
+        found = self._roles[found]
+        if side is not None:
+            return _of_side(found, side)
+        both = found == _BOTH
+        return np.where(both, lungs.sides(both), found) if both.any() else found
+
+    def named(self) -> dict[str, np.ndarray]:
+        """Bool masks in the file's own pixels by name: lungs, right_lung, left_lung. An empty mask is there, under the name of its column."""
+        found, side = self._roles[self.image.numbers], COLUMNS[self.column]
+        if side is not None:
+            return {NAMES[side]: _of_side(found, side) == side}
+        masks = {name: found == label for label, name in NAMES.items() if (found == label).any()}
+        return masks or {NAMES[_BOTH]: np.zeros(found.shape, bool)}
+
+    @property
+    def others(self) -> str:
+        """Values that stand for another organ or are to be ignored, as "3=heart 255=ignore"."""
+        named = (f"{key}={role}" for key, role in self._but_background() if role not in label_image.LUNGS)
+        return " ".join(named)
+
+    @property
+    def form(self) -> str:
+        """What the file is like, in words that stand in the cache's index, separated by "; ".
+
+        "binary" or "label map 1=right 2=left 3=heart"; "inverted", or "inverted unlike its
+        folder"; "palette", "alpha" or "colour"; "soft edges"; "scaled from HxW".
+        """
+        image, settled = self.image, self.settled
+        words = ["binary"]
+        if len(image.keys) > 2 or not set(settled.roles.values()) <= {"none", "lungs"}:
+            named = (f"{key}={role}" for key, role in self._but_background())
+            words = [" ".join([LABEL_MAP, *named])]
+        if settled.unlike or settled.inverted:
+            words.append(UNLIKE if settled.unlike else INVERTED)
+        words += [image.form] if image.form != "grey" else []
+        words += [SOFT] if image.soft else []
+        words += [f"{SCALED}{'x'.join(map(str, self.scaled_from))}"] if self.scaled_from else []
+        return "; ".join(words)
+
+    @property
+    def _roles(self) -> np.ndarray:
+        """uint8 by number: a lung label, `_BOTH`, 0 or `lungs.UNKNOWN`."""
+        return np.array([_ROLE[self.settled.roles[key]] for key in self.image.keys], np.uint8)
+
+    def _but_background(self) -> list[tuple[str, str]]:
+        """Values and their roles, without the most frequent value that is no organ."""
+        roles, keys = self.settled.roles, self.image.keys
+        count = np.bincount(self.image.numbers.ravel(), minlength=len(keys)).tolist()
+        none = [at for at, key in enumerate(keys) if roles[key] == "none"]
+        ground = max(none, key=lambda at: count[at]) if none else None
+        return [(key, roles[key]) for at, key in enumerate(keys) if at != ground]
 
 
 # ------------------------------------------------------------------------------------ what folders say
@@ -135,26 +192,25 @@ class Meanings:
 
 
 def read(
-    root: Path, image: Mapping[str, Any], size: Size, agreed_on: Callable[[str], Consensus], pose: Pose | None = None
+    root: Path,
+    image: Mapping[str, Any],
+    size: Size,
+    agreed_on: Callable[[str], Consensus],
+    pose: Pose | None = None,
 ) -> list[MaskFile]:
     """Read all mask files of a row of the table.
 
     `size` (height, width) is that of the image file's own pixels, `pose` brings a mask drawn on
     them to the standard view. Raises `BadData` naming the mask and what to do.
     """
-    said = _said(image)
-    found = []
-    for column, side in COLUMNS.items():
-        if image[column] is not None:
-            place = image[column]
+    said, found = _said(image), []
+    for column in COLUMNS:
+        if (place := image[column]) is not None:
             labels = replace(label_image.read(root / place), path=place)
-            scaled = fitted(labels, size, place)
-            posed = _posed(scaled, pose)
-            settled = label_image.settled(posed, agreed_on(place), said)
-            form = form_of(posed, settled, None if scaled is labels else labels.numbers.shape)
-            found.append(
-                MaskFile(column, place, to_lungs(posed, settled, side), frozenset(labels.keys), labels.distinct, form)
-            )
+            fit = fitted(labels, size, place)
+            settled = label_image.settled(_posed(fit, pose), agreed_on(place), said)
+            own = labels.numbers.shape
+            found.append(MaskFile(column, place, fit, settled, None if own == size else own))
     return found
 
 
@@ -193,22 +249,6 @@ def same_proportions(mask: Size, image: Size) -> bool:
     return abs(mask[1] - image[1] / down) <= 1 or abs(mask[0] - image[0] / across) <= 1
 
 
-def to_lungs(labels: LabelImage, settled: Settled, side: int | None) -> np.ndarray:
-    """Lung labels of a mask; `side` is given where the file is of one lung."""
-    roles = np.array([_ROLE[settled.roles[key]] for key in labels.keys], np.uint8)
-    found = roles[labels.numbers]
-    if side is not None:
-        return _of_side(found, side)
-    both = found == _BOTH
-    if both.any():
-        found = np.where(both, lungs.sides(both), found)
-    return found
-
-
-_BOTH = 3
-_ROLE = {"none": 0, "heart": 0, "right": lungs.RIGHT, "left": lungs.LEFT, "lungs": _BOTH, "ignore": lungs.UNKNOWN}
-
-
 def _of_side(found: np.ndarray, side: int) -> np.ndarray:
     """Of a file of one lung: all that is lung, or where it has both sides that one."""
     own = found == side
@@ -216,36 +256,10 @@ def _of_side(found: np.ndarray, side: int) -> np.ndarray:
     return np.where(inside, np.uint8(side), np.where(found == lungs.UNKNOWN, found, np.uint8(0)))
 
 
-def together(masks: Iterable[MaskFile], size: Size) -> np.ndarray:
-    """One label image of all mask files of an image: a file of one side goes before one of both."""
+def together(masks: Iterable[MaskFile], size: Size, pose: Pose | None = None) -> np.ndarray:
+    """Lung labels uint8 of all mask files of an image; a file of one side goes before one of both."""
     labels = np.zeros(size, np.uint8)
     for mask in masks:
-        inside = mask.labels != 0
-        labels[inside] = mask.labels[inside]
+        found = mask.labels(pose)
+        labels[found != 0] = found[found != 0]
     return labels
-
-
-def form_of(labels: LabelImage, settled: Settled, scaled_from: Size | None) -> str:
-    """What a mask file is like, in words that stand in the cache's index, separated by "; ".
-
-    "binary" or "label map 1=right 2=left 3=heart"; "inverted", or "inverted unlike its folder";
-    "palette", "alpha" or "colour"; "soft edges"; "scaled from HxW".
-    """
-    roles = settled.roles
-    words = ["binary"]
-    if len(labels.keys) > 2 or not set(roles.values()) <= {"none", "lungs"}:
-        named = " ".join(f"{key}={roles[key]}" for key in labels.keys if key in roles and not _is_ground(labels, roles, key))
-        words = [f"{LABEL_MAP} {named}"]
-    if settled.inverted or settled.unlike:
-        words.append(UNLIKE if settled.unlike else INVERTED)
-    words += [labels.form] if labels.form != "grey" else []
-    words += [SOFT] if labels.soft else []
-    words += [f"{SCALED}{scaled_from[0]}x{scaled_from[1]}"] if scaled_from else []
-    return "; ".join(words)
-
-
-def _is_ground(labels: LabelImage, roles: Mapping[str, str], key: str) -> bool:
-    """Whether a value is the background: of those that are no organ, the most frequent one."""
-    count = np.bincount(labels.numbers.ravel(), minlength=len(labels.keys))
-    none = [other for other in labels.keys if roles[other] == "none"]
-    return bool(none) and key == max(none, key=lambda other: count[labels.keys.index(other)])

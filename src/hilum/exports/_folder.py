@@ -39,7 +39,9 @@ def whole(folder: Path) -> Iterator[Path]:
 
 
 def places(manifest: Manifest, ending: str | None = None) -> dict[str, str]:
-    """Where the copy of each picture goes, by image id: `data set/name.png`; `ending` replaces the file's own, a DICOM's is .png.
+    """Where the copy of each picture goes, by image id: `data set/name.png`; `ending` replaces the file's own.
+
+    What cannot be copied as it is (`_as_it_is`) becomes a .png.
 
     Folders in a name become `__`, because tools take a folder called test, wherever it stands, for a part. Raises `BadData` naming
     all pictures that are not there or may not be read, and those whose names become one.
@@ -51,7 +53,7 @@ def places(manifest: Manifest, ending: str | None = None) -> dict[str, str]:
     placed = {}
     for image_id, path in files.items():
         dataset, _, name = image_id.partition("/")
-        own = ".png" if dicom.is_one(manifest.root / path) else PurePosixPath(path).suffix.lower()
+        own = PurePosixPath(path).suffix.lower() if _as_it_is(manifest.root / path) else ".png"
         placed[image_id] = f"{dataset}/{name.replace('/', '__')}{ending or own}"
     twice = sorted(place for place, count in Counter(placed.values()).items() if count > 1)
     if twice:
@@ -59,23 +61,34 @@ def places(manifest: Manifest, ending: str | None = None) -> dict[str, str]:
     return placed
 
 
-def copy(manifest: Manifest, to: Path, placed: Mapping[str, str]) -> int:
-    """Copy every picture of the manifest to its place below `to`; returns how many were DICOM.
+def _as_it_is(path: Path) -> bool:
+    """Whether every program shows the stored pixels the same way: no DICOM, and not rotated by Exif or TIFF."""
+    return not dicom.is_one(path) and raster.orientation(path) == 1
 
-    Of these a grey PNG of 8 bits is made, bright is dense: tools for pictures read no DICOM, and a header names people.
+
+def copy(manifest: Manifest, to: Path, placed: Mapping[str, str]) -> Counter[str]:
+    """Copy every picture of the manifest to its place below `to`; returns how many were DICOM, and how many rotated.
+
+    Of a DICOM a grey PNG of 8 bits is made, bright is dense: tools for pictures read no DICOM, and a header names people. Of an image
+    that its Exif or TIFF orientation rotates a PNG of the pixels as Hilum sees them is made, because some tools rotate it and some do
+    not, and boxes and masks would fit in one of both only.
     """
-    converted = 0
+    converted: Counter[str] = Counter()
     for image_id, path in manifest.table.select("image_id", "path").iter_rows():
         source, target = manifest.root / path, to / placed[image_id]
         if dicom.is_one(source):
             raster.write_png(target, to_uint8(picture.own_pixels(dicom.read(source))))
-            converted += 1
+            converted["dicom"] += 1
+        elif not _as_it_is(source):
+            raster.write_png(target, raster.read(source).values)
+            converted["rotated"] += 1
         else:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
     return converted
 
 
-def copied(converted: int) -> str:
+def copied(converted: Mapping[str, int]) -> str:
     """What to tell a person of the pictures."""
-    return f"copied, {converted} DICOM as 8-bit PNG" if converted else "copied"
+    made = {"dicom": "DICOM as 8-bit PNG", "rotated": "rotated by their Exif or TIFF as PNG"}
+    return ", ".join(["copied", *(f"{converted[kind]} {words}" for kind, words in made.items() if converted[kind])])

@@ -14,6 +14,7 @@ Source: huggingface.co/docs/datasets, image_dataset. Read it with `datasets.load
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from hilum.shelf import Card
 CARD = Card(
     title="Hugging Face imagefolder with metadata.jsonl",
     source="huggingface.co/docs/datasets/image_dataset",
-    caveats="Pictures are copied; of a DICOM an 8-bit PNG is made. Without a split all of them are called train. Lung masks, boxes and polygons have no place in it: see coco.",
+    caveats="Images are copied; of a DICOM an 8-bit PNG is made, of one that its Exif rotates a PNG. Without a split all of them are called train. Lung masks, boxes and polygons have no place in it: see coco.",
 )
 PARTS = {None: "train", "train": "train", "tune": "validation", "test": "test"}
 TEXTS = ("image_id", "patient_id", "dataset", "source", "sex", "view", "reading", "study", "given_part")
@@ -38,7 +39,7 @@ def write(manifest: Manifest, folder: Path, *, split: pl.DataFrame | None) -> di
     by_part = _table.parts(manifest, split)
     placed, concepts = _folder.places(_table.exported(manifest, split)), _table.concepts_in(manifest)
     with_age = all(images.table["age_years"].count() for images in by_part.values())
-    converted = 0
+    converted: Counter[str] = Counter()
     with _folder.whole(folder) as beside:
         for part, images in by_part.items():
             converted += _folder.copy(images, beside / PARTS[part], placed)

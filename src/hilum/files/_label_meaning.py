@@ -147,7 +147,7 @@ def _is_inverted(dark: Region | None, bright: Region | None) -> tuple[bool, bool
         return not larger_is_dark, larger_is_dark
     if dark.frame >= _BACKGROUND:
         return False, not (dark.two and not bright.two and dark.frame < _INVERTED)
-    if bright.frame >= _INVERTED and _label_regions.LEAST_LUNG <= dark.share:
+    if bright.frame >= _INVERTED and dark.share >= _label_regions.LEAST_LUNG:
         return True, not (bright.two and not dark.two)
     if dark.two != bright.two:
         return dark.two, True

@@ -24,6 +24,7 @@ from hilum.files import _label_levels, _png, _tiff, raster
 from hilum.files._head import Stored, Unfit, turned
 from hilum.files._label_levels import Levels
 from hilum.files._label_meaning import (
+    LUNGS,
     ROLES,
     Consensus,
     Settled,
@@ -37,7 +38,7 @@ from hilum.files._label_meaning import (
 from hilum.files._labels import LabelImage
 
 __all__ = [
-    "ROLES", "Consensus", "Evidence", "LabelImage", "Settled", "ValueMeaning", "consensus", "meaning", "read", "roles_from_toml", "settled", "sniff",
+    "LUNGS", "ROLES", "Consensus", "Evidence", "LabelImage", "Settled", "ValueMeaning", "consensus", "meaning", "read", "roles_from_toml", "settled", "sniff",
     "toml_of",
 ]  # fmt: skip
 
@@ -159,7 +160,7 @@ def _whole(values: np.ndarray) -> np.ndarray:
     whole = np.isfinite(values).all() and bool((values == np.rint(values)).all())
     if whole and low >= 0 and high <= 65535:
         return values.astype(np.uint8 if high < 256 else np.uint16)
-    if not whole and 0 <= low and high <= 1:  # NaN compares as false
+    if not whole and low >= 0 and high <= 1:  # NaN compares as false
         return (values >= 0.5).astype(np.uint8)
     raise Unfit(
         f"holds values from {low:g} to {high:g}; expected whole numbers from 0 to 65535, or "

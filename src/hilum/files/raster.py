@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import cv2
 import numpy as np
@@ -110,23 +111,30 @@ def digest_of_pixels(values: np.ndarray) -> str:
 
 def size(path: Path) -> tuple[int, int] | None:
     """Height and width as `read` gives them, from the head of a file; None where there is none to read, which decoding tells."""
+    return _from_head(path, lambda kind, data: _KINDS[kind].look(data).shown)
+
+
+def orientation(path: Path) -> int:
+    """The orientation 1 to 8 that the head of a file states, also where `read` does not follow it (of a PNG); 1 where it states none."""
+    return _from_head(path, lambda kind, data: _png.orientation(data) if kind == "PNG" else _KINDS[kind].look(data).orientation) or 1
+
+
+def _from_head(path: Path, look: Callable[[str, bytes], Any]) -> Any:
+    """What `look` finds in as little of a file as holds it; None where it finds nothing."""
     try:
         with open(path, "rb") as stream:
             for more in (_HEAD, -1):
                 stream.seek(0)
-                if found := _size(stream.read(more)):
-                    return found
+                data = stream.read(more)
+                kind = _known(data)
+                try:
+                    if kind and (found := look(kind, data)):
+                        return found
+                except (ValueError, struct.error, Unfit):
+                    pass  # there may be more in the whole file; if not, decoding tells
     except OSError:
         pass
     return None
-
-
-def _size(data: bytes) -> tuple[int, int] | None:
-    kind = _known(data)
-    try:
-        return _KINDS[kind].look(data).shown if kind else None
-    except (ValueError, struct.error, Unfit):
-        return None
 
 
 def _known(data: bytes) -> str | None:

@@ -222,16 +222,18 @@ def _from_files(
     meaning: Callable[[str], Consensus],
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Labels of the mask files, and what was understood of them, a column of FACTS each."""
-    masks = mask_files.read(
-        root, image, picture.own_size(file), meaning, lambda own: picture.stand(file, own)
-    )
+
+    def pose(own: np.ndarray) -> np.ndarray:
+        return picture.stand(file, own)
+
+    masks = mask_files.read(root, image, picture.own_size(file), meaning, pose)
     known: dict[str, Any] = {}
     if masks:
-        values = len(frozenset().union(*(mask.values for mask in masks)))
+        values = len({key for mask in masks for key in mask.image.keys})
         forms = dict.fromkeys(words for mask in masks for words in mask.form.split("; "))
-        known["mask_value_count"] = max(values, *(mask.distinct for mask in masks))
+        known["mask_value_count"] = max(values, *(mask.image.distinct for mask in masks))
         known["mask_form"] = "; ".join(forms)
-    return mask_files.together(masks, file.values.shape), known
+    return mask_files.together(masks, file.values.shape, pose), known
 
 
 def _painted(path: str, drawn: Sequence[Mapping[str, str]], file: raster.Raster | dicom.Dicom) -> np.ndarray:
