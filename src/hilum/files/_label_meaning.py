@@ -26,8 +26,8 @@ _IGNORE = "255"  # with small numbers beside it: Pascal VOC's mark for what is t
 _SMALL_NUMBERS = 50
 _BACKGROUND = 0.5  # of the border, that the background has at least
 _INVERTED = 0.8  # the same where it is the brighter of two values
-_RIVAL = 0.5  # of the lungs' area, from which another pair of labels might be the lungs
-_LARGE = 0.6  # of one lung's area, from which another label might be part of a lung
+_RIVAL = 0.25  # of the lungs' area, from which another pair of labels might be the lungs
+_LARGE = 0.1  # of the lungs' area, from which a label at the side might be part of a lung, as a lobe is
 _MARGIN = 0.2  # of the distance between two lungs' middles, that what lies between them keeps from each
 _INSIDE = 0.75  # of a label's outline that lies on lung: it is inside the lung
 _MARK = 0.05  # of the lungs' area: a smaller label inside them is a mark or an arrow
@@ -246,7 +246,7 @@ def _other(region: Region, lungs: Sequence[Region]) -> tuple[str, bool]:
     if _label_regions.enclosed(region.mask, whole) >= _INSIDE:
         return "none", region.share < _MARK * area
     around = region.left <= left and region.right >= right
-    if region.share >= _LARGE * area / 2 and not central and not around:
+    if region.share >= _LARGE * area and not central and not around:
         return "none", False
     low = region.down > np.average([lung.down for lung in lungs])
     return ("heart" if central and low and region.share >= _MARK * area else "none"), True
