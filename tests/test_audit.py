@@ -108,7 +108,7 @@ SPLIT = {"given_part": {0: "train", 1: "train", 2: "train", 3: "tune", 4: "test"
         ({"mask_error": {3: "masks/3.png: mask of 9x9 pixels"}}, ("mask-unusable", "error", "set/3", None)),
         ({"mask_value_count": {3: 30}, "mask_form": {3: "binary; soft edges"}}, ("mask-not-binary", "warning", "set/3", None)),
         ({"mask_form": {3: "binary; inverted; palette"}}, ("mask-inverted", "info", "set/3", None)),
-        ({"mask_form": {3: "binary; inverted unlike its folder"}}, ("mask-unlike-folder", "warning", "set/3", None)),
+        ({"mask_form": {3: "binary; background unlike its folder"}}, ("mask-unlike-folder", "warning", "set/3", None)),
         ({"mask_value_count": {3: 4}, "mask_form": {3: "label map 1=right 2=left 3=heart"}}, ("mask-label-map", "info", "set/3", None)),
         ({"mask_value_count": {3: 3}, "mask_form": {3: "label map 1=lungs 255=ignore"}}, ("mask-label-map", "info", "set/3", None)),
         ({"mask_form": {3: "binary; scaled from 150x140"}}, ("mask-scaled", "info", "set/3", None)),

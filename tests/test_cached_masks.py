@@ -50,7 +50,7 @@ def test_cached_labels_and_facts_are_those_of_the_files(tmp_path):
     contents = {"binary": grey(WHITE), "map": grey(VALUES + 3 * HEART), "inverted": grey(255 - WHITE), "ignored": grey(np.where(STRIP, 255, BOTH))}
     made = manifest(tmp_path, contents)
     filled = cache.fill(made, PIXELS, tmp_path / "cache")
-    forms = {"binary": "binary", "map": "label map 1=right 2=left 3=heart", "inverted": "binary; inverted unlike its folder", "ignored": "label map 1=lungs 255=ignore"}
+    forms = {"binary": "binary", "map": "label map 1=right 2=left 3=heart", "inverted": "binary; inverted", "ignored": "label map 1=lungs 255=ignore"}
     for name, form in forms.items():
         facts, labels = of(filled, name)
         assert np.array_equal(labels, LABELS) and facts["mask_form"] == form and facts["mask_error"] is None
@@ -58,7 +58,7 @@ def test_cached_labels_and_facts_are_those_of_the_files(tmp_path):
     found = {(one.rule, one.image_id): one.message for one in rules.check(made, filled.index)}
     assert found == {
         ("mask-label-map", "set/map"): "masks/map: label map 1=right 2=left 3=heart",
-        ("mask-unlike-folder", "set/inverted"): "masks/inverted: inverted unlike its folder",
+        ("mask-inverted", "set/inverted"): "masks/inverted: inverted",
         ("mask-label-map", "set/ignored"): "masks/ignored: label map 1=lungs 255=ignore",
     }
 

@@ -29,7 +29,7 @@ ROWS, COLUMNS = np.indices(SIZE)
 _MIDDLE = (np.flatnonzero(RIGHT.any(axis=0))[-1] + np.flatnonzero(LEFT.any(axis=0))[0]) // 2
 HEART = ~BOTH & (((ROWS - 95) / 24) ** 2 + ((COLUMNS - _MIDDLE - 6) / 20) ** 2 < 1)
 CLAVICLES = ~BOTH & (np.abs(ROWS - 12) < 4) & (np.abs(COLUMNS - _MIDDLE) > 8) & (np.abs(COLUMNS - _MIDDLE) < 45)
-STRIP = (ROWS < 6) | (ROWS >= SIZE[0] - 6)
+STRIP = (ROWS < 6) | (SIZE[0] - 6 <= ROWS)
 LABELS = RIGHT * np.uint8(lungs.RIGHT) + LEFT * np.uint8(lungs.LEFT)
 VALUES = RIGHT * 1 + LEFT * 2
 WHITE = BOTH * np.uint8(255)
@@ -249,7 +249,7 @@ def test_values_that_a_folder_disagrees_on_are_refused_with_both_readings(tmp_pa
 def test_a_mask_inverted_among_others_is_read_by_its_own_shape_and_told(tmp_path):
     agreed = label_image.consensus([meaning_of(tmp_path, grey(WHITE)) for _ in range(4)])
     found = understood(tmp_path, grey(255 - WHITE), agreed=agreed)
-    assert np.array_equal(found.labels(), LABELS) and found.form == "binary; inverted unlike its folder"
+    assert np.array_equal(found.labels(), LABELS) and found.form == "binary; inverted; background unlike its folder"
     assert not understood(tmp_path, grey(WHITE * 0), agreed=agreed).labels().any()
 
 
@@ -324,7 +324,7 @@ def test_a_mask_of_another_size_in_the_same_proportions_is_scaled(tmp_path, fact
     small = cv2.resize(VALUES.astype(np.uint8), None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST_EXACT)
     found = understood(tmp_path, grey(small))
     assert found.form == f"label map 1=right 2=left; scaled from {small.shape[0]}x{small.shape[1]}"
-    assert found.labels().shape == SIZE and all(overlap(found.labels() == side, LABELS == side) > 0.9 for side in (1, 2))
+    assert found.labels().shape == SIZE and all(overlap(found.labels() == side, side == LABELS) > 0.9 for side in (1, 2))
 
 
 @pytest.mark.parametrize(("size", "fits"), [((80, 72), True), ((80, 73), True), ((81, 72), True), ((107, 96), True), ((80, 80), False), ((144, 160), False), ((80, 75), False)])

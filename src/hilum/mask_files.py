@@ -35,7 +35,7 @@ _ROLE = {"none": 0, "heart": 0, "right": lungs.RIGHT, "left": lungs.LEFT, "lungs
 NAMES = {_BOTH: "lungs", lungs.RIGHT: "right_lung", lungs.LEFT: "left_lung"}  # of what a mask shows
 Pose = Callable[[np.ndarray], np.ndarray]
 
-INVERTED, UNLIKE, SOFT = "inverted", "inverted unlike its folder", "soft edges"
+INVERTED, UNLIKE, SOFT = "inverted", "background unlike its folder", "soft edges"
 LABEL_MAP, SCALED = "label map", "scaled from "
 
 
@@ -76,16 +76,16 @@ class MaskFile:
     def form(self) -> str:
         """What the file is like, in words that stand in the cache's index, separated by "; ".
 
-        "binary" or "label map 1=right 2=left 3=heart"; "inverted", or "inverted unlike its
-        folder"; "palette", "alpha" or "colour"; "soft edges"; "scaled from HxW".
+        "binary" or "label map 1=right 2=left 3=heart"; "inverted"; "background unlike its folder";
+        "palette", "alpha" or "colour"; "soft edges"; "scaled from HxW".
         """
         image, settled = self.image, self.settled
         words = ["binary"]
         if len(image.keys) > 2 or not set(settled.roles.values()) <= {"none", "lungs"}:
             named = (f"{key}={role}" for key, role in self._but_background())
             words = [" ".join([LABEL_MAP, *named])]
-        if settled.unlike or settled.inverted:
-            words.append(UNLIKE if settled.unlike else INVERTED)
+        words += [INVERTED] if settled.inverted else []
+        words += [UNLIKE] if settled.unlike else []
         words += [image.form] if image.form != "grey" else []
         words += [SOFT] if image.soft else []
         words += [f"{SCALED}{'x'.join(map(str, self.scaled_from))}"] if self.scaled_from else []

@@ -1,27 +1,19 @@
-"""What the labels of masks stand for: by shape and place, by what the other masks of their folder say, or by a user's word.
+"""What the labels of one mask stand for, by their shape and place.
 
-The background lies at the image's border, lungs do not; the patient's right lung lies on the image's left. A label that stands for one
-thing in one mask stands for it in all masks of a folder, so each mask has a vote (`consensus`). What neither settles is refused with the
-lines of `hilum.toml` that settle it (`settled`).
+The background lies at the image's border, lungs do not; the patient's right lung lies on the image's left.
 """
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hilum.errors import BadData, unknown
 from hilum.files import _label_regions
 from hilum.files._label_regions import Region
 from hilum.files._labels import LabelImage
 
-ROLES = ("right", "left", "lungs", "heart", "ignore", "none")
-LUNGS = ("right", "left", "lungs")
-SECTION = "mask_values"
 _IGNORE = "255"  # with small numbers beside it: Pascal VOC's mark for what is to be ignored
 _SMALL_NUMBERS = 50
 _BACKGROUND = 0.5  # of the border, that the background has at least
@@ -31,9 +23,6 @@ _LARGE = 0.1  # of the lungs' area, from which a label at the side might be part
 _MARGIN = 0.2  # of the distance between two lungs' middles, that what lies between them keeps from each
 _INSIDE = 0.75  # of a label's outline that lies on lung: it is inside the lung
 _MARK = 0.05  # of the lungs' area: a smaller label inside them is a mark or an arrow
-_AGREED = 0.8  # of the votes of a folder
-_NEAR = 8  # of 255, that a value of a lossy image may be from one that is named
-_BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 @dataclass(frozen=True)
@@ -41,33 +30,18 @@ class ValueMeaning:
     """What the labels of one mask seem to stand for."""
 
     path: str
+    ground: str  # the key of the background
     roles: Mapping[str, str]  # by key; of a key of `unsettled`, a guess
     evidence: Mapping[str, str]  # by key, in words
     sure: bool  # fit to vote on what the labels of its folder stand for
     unsettled: tuple[str, ...] = ()
+    tiny: tuple[str, ...] = ()  # keys of a few pixels, which show no shape
     foreground: float = 0.0  # share of the image that is neither background nor ignored
     side: str | None = None  # "both", "right" or "left": lungs by place; None: it looks like none
     inverted: bool = False  # the background is the brightest
 
     def words(self) -> str:
         return "; ".join(f"{key}: {words}" for key, words in self.evidence.items())
-
-
-@dataclass(frozen=True)
-class Consensus:
-    """What labels stand for in a set of masks; a key that they disagree on has its votes in `unsettled`."""
-
-    roles: Mapping[str, str] = field(default_factory=dict)
-    unsettled: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Settled:
-    """The role of each label of one mask, and what is remarkable about it."""
-
-    roles: Mapping[str, str]
-    inverted: bool = False
-    unlike: bool = False  # inverted where the masks beside it are not, or the other way round
 
 
 def meaning(image: LabelImage) -> ValueMeaning:
@@ -93,14 +67,11 @@ def meaning(image: LabelImage) -> ValueMeaning:
     if not ignored:
         return found
     why = f"ignored: {_IGNORE} beside small numbers, {_percent(count[image.keys.index(ignored)])}"
-    return _with(found, {ignored: "ignore"}, {ignored: why})
-
-
-def _with(found: ValueMeaning, roles: Mapping[str, str], evidence: Mapping[str, str]) -> ValueMeaning:
-    return ValueMeaning(
-        found.path, {**found.roles, **roles}, {**found.evidence, **evidence}, found.sure,
-        found.unsettled, found.foreground, found.side, found.inverted,
-    )  # fmt: skip
+    return replace(
+        found,
+        roles={**found.roles, ignored: "ignore"},
+        evidence={**found.evidence, ignored: why},
+    )
 
 
 def _ignored(image: LabelImage) -> str | None:
@@ -114,7 +85,7 @@ def _constant(image: LabelImage, ignored: str | None) -> ValueMeaning:
     key = next(key for key in image.keys if key != ignored)
     dark = image.brightness[image.keys.index(key)] <= 0
     words = "one value all over, which is " + ("black: empty" if dark else "not black: full")
-    return ValueMeaning(image.path, {key: "none" if dark else "lungs"}, {key: words}, False)
+    return ValueMeaning(image.path, key, {key: "none" if dark else "lungs"}, {key: words}, False)
 
 
 # ------------------------------------------------------------------------- background and one label
@@ -124,7 +95,7 @@ def _of_two(
     path: str, regions: Mapping[str, Region | None], brightness: Mapping[str, float]
 ) -> ValueMeaning:
     """Of a background and one label; None stands for a region too small to measure."""
-    dark, bright = sorted(regions, key=lambda key: (brightness[key], _number(key)))
+    dark, bright = sorted(regions, key=lambda key: (brightness[key], number(key)))
     inverted, sure = _is_inverted(regions[dark], regions[bright])
     ground, label = (bright, dark) if inverted else (dark, bright)
     of_label, of_ground = regions[label], regions[ground]
@@ -137,7 +108,9 @@ def _of_two(
     }
     foreground = of_label.share if of_label else 0.0
     roles = {ground: "none", label: "lungs"}
-    return ValueMeaning(path, roles, evidence, sure, (), foreground, side, inverted)
+    return ValueMeaning(
+        path, ground, roles, evidence, sure, foreground=foreground, side=side, inverted=inverted
+    )
 
 
 def _is_inverted(dark: Region | None, bright: Region | None) -> tuple[bool, bool]:
@@ -171,7 +144,7 @@ def _side(region: Region | None) -> str | None:
 def _of_several(
     path: str, regions: Mapping[str, Region], brightness: Mapping[str, float], lost: Sequence[str]
 ) -> ValueMeaning:
-    order = sorted(regions, key=lambda key: (brightness[key], _number(key)))
+    order = sorted(regions, key=lambda key: (brightness[key], number(key)))
     ground = max(order, key=lambda key: regions[key].frame)
     if regions[ground].frame < _BACKGROUND:
         ground = order[0]
@@ -189,9 +162,10 @@ def _of_several(
         roles[key], known = _other(labels[key], [labels[one] for one in found])
         evidence[key] = _by_place(roles[key], labels[key])
         unsettled += [] if clear and known else [key]
+    side = "both" if clear else None
     return ValueMeaning(
-        path, roles, evidence, not unsettled, tuple(unsettled), foreground,
-        "both" if clear else None, inverted,
+        path, ground, roles, evidence, not unsettled, tuple(unsettled), tuple(lost), foreground,
+        side, inverted,
     )  # fmt: skip
 
 
@@ -258,131 +232,7 @@ def _by_place(role: str, region: Region) -> str:
     return f"{'no lung' if role == 'none' else name}: {where}"
 
 
-# ------------------------------------------------------------------------------- a folder, a user
-
-
-def consensus(meanings: Sequence[ValueMeaning]) -> Consensus:
-    """What the labels stand for in a set of masks, by the votes of those that are sure, else of all."""
-    roles, unsettled = {}, {}
-    for key, count in _votes(meanings).items():
-        (role, most), total = count.most_common(1)[0], sum(count.values())
-        not_lung = sum(count[one] for one in ("heart", "none"))
-        if most >= _AGREED * total or (role in ("heart", "none") and not_lung >= _AGREED * total):
-            roles[key] = role
-        else:
-            unsettled[key] = ", ".join(f"{other} in {n} masks" for other, n in count.most_common())
-    return Consensus(roles, unsettled)
-
-
-def _votes(meanings: Sequence[ValueMeaning]) -> dict[str, Counter[str]]:
-    """Votes by key. A mask of one lung alone cannot say which its value means: others go before it."""
-    firm: dict[str, Counter[str]] = {}
-    weak: dict[str, Counter[str]] = {}
-    for one in [one for one in meanings if one.sure] or meanings:
-        for key, role in one.roles.items():
-            if key not in one.unsettled:
-                alone = role == "lungs" and one.side != "both"
-                (weak if alone else firm).setdefault(key, Counter())[role] += 1
-    return {**weak, **firm}
-
-
-def settled(
-    image: LabelImage,
-    agreed: Consensus | None = None,
-    said: Mapping[str, str] | None = None,
-) -> Settled:
-    """The role of each label of a mask: as the user `said`, else as its folder `agreed`, else by itself.
-
-    Raises `BadData` naming the mask, the values that are not settled and the lines of `hilum.toml`
-    that settle them.
-    """
-    if said is not None:
-        named = {key: _named_near(image, key, said) for key in image.keys}
-        missing = [key for key, role in named.items() if role is None]
-        if missing:
-            guesses = {**said, **{key: meaning(image).roles.get(key, "none") for key in missing}}
-            raise BadData(_refusal(image.path, missing, {}, guesses, "is not among the values that are named"))
-        return Settled(named, _brightest_is_ground(image, named))
-    own = meaning(image)
-    agreed = agreed or Consensus()
-    unlike = own.sure and len(own.roles) == 2 and _contradicts(own.roles, agreed)
-    roles = dict(own.roles) if unlike else {**own.roles, **_known(agreed.roles, image.keys)}
-    open_keys = [
-        key
-        for key in image.keys
-        if (key in own.unsettled and key not in agreed.roles) or key in agreed.unsettled
-    ]
-    if open_keys and not unlike:
-        evidence = {key: agreed.unsettled.get(key) or own.evidence.get(key, "") for key in open_keys}
-        raise BadData(_refusal(image.path, open_keys, evidence, roles, "can be more than one thing"))
-    return Settled(roles, _brightest_is_ground(image, roles), unlike)
-
-
-def _known(roles: Mapping[str, str], keys: Sequence[str]) -> dict[str, str]:
-    return {key: roles[key] for key in keys if key in roles}
-
-
-def _contradicts(own: Mapping[str, str], agreed: Consensus) -> bool:
-    """Whether a folder takes for lung what is background here and the other way round, or cannot say."""
-    ground, label = sorted(own, key=lambda key: own[key] != "none")
-    exchanged = agreed.roles.get(ground) in LUNGS and agreed.roles.get(label) == "none"
-    return exchanged or not agreed.unsettled.keys().isdisjoint(own)
-
-
-def _brightest_is_ground(image: LabelImage, roles: Mapping[str, str]) -> bool:
-    lungs = [at for at, key in enumerate(image.keys) if roles[key] in LUNGS]
-    ground = [at for at, key in enumerate(image.keys) if roles[key] == "none"]
-    if not lungs or not ground or image.form == "palette":
-        return False
-    brightest = max(ground, key=lambda at: image.brightness[at])
-    return image.brightness[brightest] > max(image.brightness[at] for at in lungs) and (
-        len(image.keys) == 2 or int(np.bincount(image.numbers.ravel()).argmax()) == brightest
-    )
-
-
-def _named_near(image: LabelImage, key: str, said: Mapping[str, str]) -> str | None:
-    if key in said or image.exact or not key.isdigit():
-        return said.get(key)
-    near = [other for other in said if other.isdigit() and abs(int(other) - int(key)) <= _NEAR]
-    return said[near[0]] if len(near) == 1 else None
-
-
-def _refusal(
-    path: str, keys: Sequence[str], evidence: Mapping[str, str], roles: Mapping[str, str], why: str
-) -> str:
-    values = " and ".join(f"{key} ({evidence[key]})" if evidence.get(key) else key for key in keys)
-    return (
-        f"{path}: what its value {values} stands for {why}; say it in hilum.toml "
-        f"(roles: {', '.join(ROLES)}), for example\n{toml_of(roles)}"
-    )
-
-
-def toml_of(roles: Mapping[str, str]) -> str:
-    """The section of `hilum.toml` that says what values stand for."""
-    lines = (f'{_toml_key(key)} = "{roles[key]}"' for key in sorted(roles, key=_number))
-    return "\n".join([f"[{SECTION}]", *lines])
-
-
-def _toml_key(key: str) -> str:
-    return key if _BARE.fullmatch(key) else f'"{key}"'
-
-
-def roles_from_toml(said: Mapping[str, object]) -> dict[str, str]:
-    """Roles by key of a section of `hilum.toml` or of JSON. Raises `BadData` with every fault."""
-    roles, faults = {}, []
-    for key, role in said.items():
-        if not isinstance(role, str) or role not in ROLES:
-            faults.append(f"{_toml_key(key)}: {unknown('role', str(role), ROLES)}")
-        else:
-            roles[key.strip().lower()] = role
-    if not faults and not any(role in LUNGS for role in roles.values()):
-        faults.append("no value stands for a lung; give one the role right, left or lungs")
-    if faults:
-        raise BadData.listing(f"[{SECTION}] does not say what the values of masks stand for", faults)
-    return roles
-
-
-def _number(key: str) -> tuple[int, str]:
+def number(key: str) -> tuple[int, str]:
     return (int(key), "") if key.isdigit() else (1 << 30, key)
 
 

@@ -1,7 +1,7 @@
 """Label images: files whose pixels say what lies there (a mask, a label map), not how bright it is.
 
 `read` gives the labels of a PNG, JPEG, TIFF, BMP or GIF, told apart by its bytes; `sniff` says whether a file is a label image at all.
-What the labels stand for is worked out by `meaning` and `consensus` (`hilum.files._label_meaning`) and named by roles:
+What the labels stand for is worked out by `meaning` and `consensus` (`hilum.files._label_meaning`, `hilum.files._label_roles`) and named by roles:
 
     right, left   the patient's right and left lung      ignore   nothing is said of these pixels
     lungs         both lungs, or one                     none     not lung; `heart` likewise
@@ -23,14 +23,13 @@ from hilum.errors import BadData
 from hilum.files import _label_levels, _png, _tiff, raster
 from hilum.files._head import Stored, Unfit, turned
 from hilum.files._label_levels import Levels
-from hilum.files._label_meaning import (
+from hilum.files._label_meaning import ValueMeaning, meaning
+from hilum.files._label_roles import (
     LUNGS,
     ROLES,
     Consensus,
     Settled,
-    ValueMeaning,
     consensus,
-    meaning,
     roles_from_toml,
     settled,
     toml_of,

@@ -260,11 +260,11 @@ def _meanings(manifest: Manifest, folder: Path) -> mask_files.Meanings:
         one = before.get(group)
         if one is None or one["files"] != files:
             found = mask_files.agreed(manifest.root, members)
-            one = {"files": files, "roles": dict(found.roles), "unsettled": dict(found.unsettled)}
+            one = {"files": files, "roles": dict(found.roles), "unsettled": dict(found.unsettled), "ground": found.ground}
         kept[group] = one
     if kept != before:
         store.write_json(place, {**before, **kept})
-    known = {group: Consensus(one["roles"], one["unsettled"]) for group, one in kept.items()}
+    known = {group: Consensus(one["roles"], one["unsettled"], one["ground"]) for group, one in kept.items()}
     return mask_files.Meanings(manifest, known)
 
 
@@ -284,7 +284,7 @@ def _signature(root: Path, image: Mapping[str, Any], meanings: mask_files.Meanin
         parts.append(f"values={image[mask_files.VALUES]}")
     elif meanings is not None and (places := [image[column] for column in MASKS if image[column]]):
         agreed = [meanings.of(place) for place in places]
-        parts.append(f"meaning={store.digest([[dict(one.roles), dict(one.unsettled)] for one in agreed])}")
+        parts.append(f"meaning={store.digest([[dict(one.roles), dict(one.unsettled), one.ground] for one in agreed])}")
     return "|".join(parts)
 
 
