@@ -22,6 +22,7 @@ _APART = 20  # of 255, that two levels of a lossy image are apart at least
 _PEAK = 3e-3  # of the pixels, that a level of a lossy image has at least
 _BETWEEN = 0.12  # of the distance of two levels, from the line between them
 _RESIDUE = 0.03  # of the range: nearer levels are one, where the smaller one is scattered
+_INTERPOLATED = 0.1  # of the edges, that skip a level between in a label map that was not interpolated
 _SMOOTHED_AT = 700  # pixels of the longer side, at most, at which an image is smoothed
 _SAMPLE = 1 << 14  # pixels that show whether an image has few values
 
@@ -141,7 +142,8 @@ def _exact(numbers: np.ndarray, present: np.ndarray, shown: np.ndarray) -> Level
     if len(kept) > MOST:
         return None
     if len(kept) == len(present):
-        return Levels(numbers, present, len(present), 0.0, True)
+        plain, soft = _without_seams(numbers, shown)
+        return Levels(plain, present, len(present), soft, True)
     place = np.full(len(present), 255, np.uint8)
     place[kept] = np.arange(len(kept))
     soft = place[numbers] == 255
@@ -149,6 +151,28 @@ def _exact(numbers: np.ndarray, present: np.ndarray, shown: np.ndarray) -> Level
     near = [cv2.dilate((numbers == level).astype(np.uint8), np.ones((9, 9), np.uint8)) > 0 for level in kept]
     filled = np.where(soft, _nearest(distances, near, float(np.ptp(shown)) + 1), place[numbers])
     return Levels(filled.astype(np.uint8), present[kept], len(present), float(soft.mean()), True)
+
+
+def _without_seams(numbers: np.ndarray, shown: np.ndarray) -> tuple[np.ndarray, float]:
+    """Numbers without the seams of one label that interpolation left between two others.
+
+    In a grey label map that was interpolated one goes from 0 to 2 through 1 all along; there a
+    thin 1 with 0 and 2 beside it is neither. Returns the share of such pixels too.
+    """
+    count = len(shown)
+    if shown.shape[1] > 1 or count < 3 or skips(numbers, np.arange(count)) >= _INTERPOLATED:
+        return numbers, 0.0
+    core, thin = cores(numbers), np.ones(numbers.shape, bool)
+    for number in range(count):
+        own = numbers == number
+        thick = cv2.dilate((own & core).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+        thin &= ~(own & thick)
+    around = np.ones((5, 5), np.uint8)
+    low, high = cv2.erode(numbers, around), cv2.dilate(numbers, around)
+    thin &= (low < numbers) & (numbers < high)
+    value = shown[:, 0]
+    nearest = np.where(value[high] - value[numbers] < value[numbers] - value[low], high, low)
+    return np.where(thin, nearest, numbers), float(thin.mean())
 
 
 def _of_their_own(shown: np.ndarray, real: np.ndarray, many: np.ndarray) -> np.ndarray:

@@ -118,13 +118,12 @@ def _is_inverted(dark: Region | None, bright: Region | None) -> tuple[bool, bool
     if dark is None or bright is None:
         larger_is_dark = bright is None
         return not larger_is_dark, larger_is_dark
-    if dark.frame >= _BACKGROUND:
-        return False, not (dark.two and not bright.two and dark.frame < _INVERTED)
+    either = dark.like_lungs != bright.like_lungs  # one of them alone is
+    if dark.frame >= _BACKGROUND and not (either and dark.like_lungs and dark.frame < _INVERTED):
+        return False, True
     if bright.frame >= _INVERTED and dark.share >= _label_regions.LEAST_LUNG:
-        return True, not (bright.two and not dark.two)
-    if dark.two != bright.two:
-        return dark.two, True
-    return False, False
+        return True, not (either and bright.like_lungs)
+    return (dark.like_lungs, True) if either else (False, False)
 
 
 def _side(region: Region | None) -> str | None:

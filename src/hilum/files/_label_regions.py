@@ -12,6 +12,7 @@ import numpy as np
 
 SIDE = 256
 _SECOND = 0.2  # of the larger part's area: a smaller part is a fragment, not a lung
+_PART = 0.04  # of the image, that each of two parts that are like lungs covers
 _APART = 0.15  # of the width, between the middles of two lungs at least
 _WIDE = 0.55  # of the width: one part wider than this may be two lungs that touch
 _PURE = 0.9  # of a lung, that lies on its own side of the middle between both
@@ -33,6 +34,7 @@ class Region:
     across: float  # of its middle
     down: float
     two: bool  # two large parts beside one another, or one as wide as two
+    like_lungs: bool  # two tall parts, on either side of a middle that is free
     mask: np.ndarray  # bool (height, width), small
 
     @property
@@ -71,7 +73,7 @@ def measure(mask: np.ndarray, share: float, border: np.ndarray) -> Region | None
     return Region(
         share, float(mask[border].mean()) if border.any() else 0.0, columns[0] / width,
         (columns[-1] + 1) / width, rows[0] / height, (rows[-1] + 1) / height, across, down,
-        _two(mask), mask,
+        _two(mask), _like_lungs(mask), mask,
     )  # fmt: skip
 
 
@@ -93,6 +95,28 @@ def _two(mask: np.ndarray) -> bool:
         apart = abs(centres[1:][order[0], 0] - centres[1:][order[1], 0])
         return apart >= _APART * mask.shape[1] and _beside(first, second)
     return stats[1 + order[0], cv2.CC_STAT_WIDTH] >= _WIDE * mask.shape[1] and not mask.all()
+
+
+def _like_lungs(mask: np.ndarray) -> bool:
+    count, _, stats, centres = cv2.connectedComponentsWithStats(
+        mask.astype(np.uint8), connectivity=8
+    )
+    if count < 3:
+        return False
+    height, width = mask.shape
+    order = 1 + np.argsort(-stats[1:, cv2.CC_STAT_AREA], kind="stable")[:2]
+    left, right = order[np.argsort(centres[order, 0])]
+    sides = [
+        (stats[left, cv2.CC_STAT_AREA], stats[left], centres[left, 0] / width),
+        (stats[right, cv2.CC_STAT_AREA], stats[right], 1 - centres[right, 0] / width),
+    ]
+    middle = mask[:, round(0.45 * width) : max(1, round(0.55 * width))]
+    return bool(middle.mean() <= 0.4) and all(
+        area >= _PART * mask.size
+        and box[cv2.CC_STAT_HEIGHT] >= _SLENDER * box[cv2.CC_STAT_WIDTH]
+        and 0.12 <= place <= 0.45
+        for area, box, place in sides
+    )
 
 
 def _beside(first: np.ndarray, second: np.ndarray) -> bool:

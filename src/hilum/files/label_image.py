@@ -44,6 +44,8 @@ __all__ = [
 _SOFT = 0.12  # of the pixels, that lie between the labels of an image at most
 _BLURRED = 0.5  # the same where there are two labels with smooth outlines
 _ROUGH, _ROUGH_IF_LOSSY = 1.14, 2.0  # see `_label_levels.roughness`; of real radiographs, at whatever contrast, at least 1.15
+_ROUGH_IF_VIVID = 1.5
+_VIVID = 0.4  # of the brightest channel, by which the channels of a strong colour differ
 _SKIPS = {3: 0.02}  # of the edges of a label map, that lead over a value between at least, by the number of its values
 _SKIPS_OF_MORE = 0.15
 _NESTED = 6, 3.5  # pieces and edges of a map of regions inside regions at most, which skips nothing
@@ -104,7 +106,7 @@ def sniff(path: Path) -> Evidence | None:
     smaller = Stored(
         np.ascontiguousarray(stored.values[::step, ::step]), stored.palette, stored.transparent
     )
-    labels = _labelled(smaller, lossy=lossy, softest=_SOFT)
+    labels = _labelled(smaller, lossy=lossy, softest=2 * _SOFT)
     if labels is None or not _is_label_image(labels):
         return _nearly_constant(kind, stored)
     if len(labels.levels.values) > 1 and step > 1:
@@ -241,9 +243,17 @@ def _holds_labels(levels: Levels, *, lossy: bool) -> bool:
     if levels.exact and not levels.soft:
         return True
     rough = _label_levels.roughness(levels.numbers)
-    if len(levels.values) <= 2 and rough <= _ROUGH:
+    if (len(levels.values) <= 2 and rough <= _ROUGH) or _is_vivid(levels):
         return levels.soft <= _BLURRED
     return levels.soft <= _SOFT and rough <= (_ROUGH_IF_LOSSY if lossy else _ROUGH)
+
+
+def _is_vivid(levels: Levels) -> bool:
+    """Whether all levels but one are strong colours, which no radiograph has."""
+    if levels.values.ndim == 1:
+        return False
+    strong = np.ptp(levels.values, axis=1) >= _VIVID * levels.values.max()
+    return np.count_nonzero(~strong) <= 1
 
 
 def _is_label_image(labels: _Labelled) -> bool:
@@ -257,7 +267,8 @@ def _is_label_image(labels: _Labelled) -> bool:
     if count > 2 and _label_levels.skips(levels.numbers, order) < skipping:
         return levels.exact and pieces <= _NESTED[0] and edges <= _NESTED[1]
     drawn = levels.exact and not levels.soft and pieces <= _DRAWN[0] and edges <= _DRAWN[1]
-    return drawn or (levels.soft <= _SOFT and _label_levels.roughness(levels.numbers) <= _ROUGH)
+    softest, roughest = (2 * _SOFT, _ROUGH_IF_VIVID) if _is_vivid(levels) else (_SOFT, _ROUGH)
+    return drawn or (levels.soft <= softest and _label_levels.roughness(levels.numbers) <= roughest)
 
 
 def _image(path: Path, kind: str, labels: _Labelled, orientation: int) -> LabelImage:
