@@ -6,13 +6,15 @@ from pathlib import Path
 
 import polars as pl
 
-from hilum.manifest import Manifest
+from hilum.manifest import COLUMNS, Manifest
 
 
 def manifest(rows: list[tuple[str, str, str, int | None]], root: Path = Path("nowhere"), *, given: list[str | None] | None = None) -> Manifest:
     """A manifest of (image, patient, source, state of tuberculosis or None)."""
     images = [
-        [f"made/{image}", "made", source, f"made/{patient}", f"{image}.png", None, None, None, given[index] if given else None, *[None] * 13]
+        dict.fromkeys(COLUMNS)
+        | {"image_id": f"made/{image}", "dataset": "made", "source": source, "patient_id": f"made/{patient}", "path": f"{image}.png"}
+        | {"given_part": given[index] if given else None}
         for index, (image, patient, source, _) in enumerate(rows)
     ]
     labels = [[f"made/{image}", "tuberculosis", state, "tuberculosis", "test", "column", *[None] * 4] for image, _, _, state in rows if state is not None]

@@ -32,7 +32,7 @@ def made_up(**changes: dict[int, object]) -> tuple[Manifest, pl.DataFrame]:
     facts = [
         {
             "image_id": f"set/{n}", "row": n, "signature": "", "error": None, "file_digest": f"file{n}", "pixel_digest": f"pixels{n}",
-            "height": 300, "width": 280, "bits": 8, "minimum": 0, "maximum": 251, "mask_error": None, "mask_values": 2,
+            "height": 300, "width": 280, "bits": 8, "minimum": 0, "maximum": 251, "mask_error": None, "mask_value_count": 2, "mask_form": "binary",
             "right_pixels": 9000, "left_pixels": 8000, "cached_digest": f"cached{n}",
         }
         for n in range(PICTURES)
@@ -92,7 +92,7 @@ def test_a_clean_set_has_no_findings():
     assert audit.audit(*made_up()).height == 0
 
 
-NO_MASK = {"lung_mask": {4: None}, "mask_values": {4: None}, "right_pixels": {4: None}, "left_pixels": {4: None}}
+NO_MASK = {"lung_mask": {4: None}, "mask_value_count": {4: None}, "right_pixels": {4: None}, "left_pixels": {4: None}}
 SPLIT = {"given_part": {0: "train", 1: "train", 2: "train", 3: "tune", 4: "test", 5: "test"}}
 
 
@@ -106,9 +106,14 @@ SPLIT = {"given_part": {0: "train", 1: "train", 2: "train", 3: "tune", 4: "test"
         ({"pixel_digest": {2: "y", 5: "y"}, "patient_id": {5: "set/p2"}}, ("duplicate-pixels", "warning", "set/5", "set/2")),
         (NO_MASK, ("mask-missing", "info", "set/4", None)),
         ({"mask_error": {3: "masks/3.png: mask of 9x9 pixels"}}, ("mask-unusable", "error", "set/3", None)),
-        ({"mask_values": {3: 3}}, ("mask-not-binary", "warning", "set/3", None)),
+        ({"mask_value_count": {3: 30}, "mask_form": {3: "binary; soft edges"}}, ("mask-not-binary", "warning", "set/3", None)),
+        ({"mask_form": {3: "binary; inverted; palette"}}, ("mask-inverted", "info", "set/3", None)),
+        ({"mask_form": {3: "binary; background unlike its folder"}}, ("mask-unlike-folder", "warning", "set/3", None)),
+        ({"mask_value_count": {3: 4}, "mask_form": {3: "label map 1=right 2=left 3=heart"}}, ("mask-label-map", "info", "set/3", None)),
+        ({"mask_value_count": {3: 3}, "mask_form": {3: "label map 1=lungs 255=ignore"}}, ("mask-label-map", "info", "set/3", None)),
+        ({"mask_form": {3: "binary; scaled from 150x140"}}, ("mask-scaled", "info", "set/3", None)),
         ({"right_pixels": {3: 0}, "left_pixels": {3: 0}}, ("mask-empty", "warning", "set/3", None)),
-        ({"right_pixels": {3: 42000}, "left_pixels": {3: 42000}, "mask_values": {3: 1}}, ("mask-empty", "warning", "set/3", None)),
+        ({"right_pixels": {3: 42000}, "left_pixels": {3: 42000}, "mask_value_count": {3: 1}}, ("mask-empty", "warning", "set/3", None)),
         ({"left_pixels": {3: 0}}, ("mask-one-lung", "warning", "set/3", None)),
         (SPLIT | {"patient_id": {5: "set/p1"}}, ("patient-parts", "error", "set/5", "set/1")),
         ({"patient_id": {5: "set/p1"}, "sex": {5: "male"}}, ("patient-sex", "warning", "set/5", "set/1")),
@@ -116,6 +121,10 @@ SPLIT = {"given_part": {0: "train", 1: "train", 2: "train", 3: "tune", 4: "test"
 )
 def test_a_planted_fault_is_the_one_finding(changes, expected):
     assert rows_of(audit.audit(*made_up(**changes))) == [expected]
+
+
+def test_a_label_map_of_right_and_left_alone_is_no_finding():
+    assert audit.audit(*made_up(mask_value_count={3: 3}, mask_form={3: "label map 1=right 2=left"})).height == 0
 
 
 def test_values_just_beyond_few_levels_are_a_picture():
@@ -129,7 +138,7 @@ def test_a_set_without_masks_is_one_finding_not_one_an_image():
 
 
 def test_messages_tell_files_and_numbers():
-    table = audit.audit(*made_up(left_pixels={3: 0}, mask_values={1: 17}, minimum={2: 7}, maximum={2: 7}))
+    table = audit.audit(*made_up(left_pixels={3: 0}, mask_value_count={1: 17}, mask_form={1: "binary; soft edges"}, minimum={2: 7}, maximum={2: 7}))
     told = dict(table.select("rule", "message").iter_rows())
     assert told["mask-one-lung"] == "masks/3.png: 9000 pixels of the right lung, none of the left one"
     assert told["mask-not-binary"].startswith("masks/1.png: 17 ")
@@ -222,14 +231,14 @@ def test_remarks_of_ingest_keep_their_severity_and_name_the_image():
 
 
 def test_findings_are_worst_first_with_a_remedy_each():
-    found = audit.audit(*made_up(**NO_MASK | {"minimum": {2: 7}, "maximum": {2: 7}, "mask_values": {0: 5, 4: None}}))
+    found = audit.audit(*made_up(**NO_MASK | {"minimum": {2: 7}, "maximum": {2: 7}, "mask_value_count": {0: 5, 4: None}, "mask_form": {0: "binary; soft edges", 4: None}}))
     assert found["severity"].to_list() == ["error", "warning", "info"]
     assert found.filter(pl.col("remedy").is_null() | (pl.col("remedy") == "")).height == 0
 
 
 def test_findings_do_not_depend_on_the_order_of_files():
     manifest, facts = made_up(
-        **SPLIT, patient_id={5: "set/p1"}, sex={5: "male"}, mask_values={2: 9, 3: 9},
+        **SPLIT, patient_id={5: "set/p1"}, sex={5: "male"}, mask_value_count={2: 9, 3: 9}, mask_form=dict.fromkeys((2, 3), "binary; soft edges"),
         file_digest={0: "f", 1: "f"}, pixel_digest={0: "y", 1: "y", 4: "y"},
         reading={0: "normal", 1: "TB", 2: "normal"},
     )  # fmt: skip
@@ -245,7 +254,7 @@ def test_findings_do_not_depend_on_the_order_of_files():
 
 @pytest.mark.parametrize(("level", "expected"), [("error", 1), ("warning", 3), ("info", 4), ("never", 0)])
 def test_failing_counts_a_level_and_all_worse(level, expected):
-    found = audit.audit(*made_up(**NO_MASK | {"minimum": {2: 7}, "maximum": {2: 7}, "mask_values": {0: 5, 1: 5, 4: None}}))
+    found = audit.audit(*made_up(**NO_MASK | {"minimum": {2: 7}, "maximum": {2: 7}, "mask_value_count": {0: 5, 1: 5, 4: None}, "mask_form": {0: "binary; soft edges", 1: "binary; soft edges", 4: None}}))
     assert audit.failing(found, level) == expected
 
 

@@ -19,7 +19,7 @@ from hilum import shelf, store
 from hilum.datasets import kermany, montgomery, nih14, shenzhen
 from hilum.errors import BadData
 from hilum.files import raster
-from hilum.manifest import Manifest
+from hilum.manifest import COLUMNS, Manifest
 from hilum.recipe import Data, Pixels, Recipe
 from hilum.run import Run
 from hilum.steps import card, chain, quietly
@@ -100,7 +100,7 @@ def test_a_missing_lung_and_a_missing_mask_are_counted(tmp_path):
 
 
 def test_lungs_that_are_drawn_count_as_masks():
-    images = [[f"m/{name}", "m", "m", f"m/{name}", f"{name}.png", *[None] * 17] for name in "abc"]
+    images = [[f"m/{name}", "m", "m", f"m/{name}", f"{name}.png", *[None] * (len(COLUMNS) - 5)] for name in "abc"]
     shapes = [[f"m/{name}", concept, "", "{}", "file", None] for name, concept in (("a", "right_lung"), ("a", "left_lung"), ("b", "lungs"), ("c", "nodule"))]
     manifest = Manifest.of(Path("nowhere"), images, [], [], shapes)
     seen = {"a": (5, 5), "b": (0, 9), "c": (None, None)}

@@ -345,7 +345,7 @@ def test_what_cannot_be_written_is_listed_with_its_reason(given, tmp_path):
     told = coco.write(replace(beyond, table=given.table.with_columns(wrong.alias("lung_mask"))), tmp_path / "out", split=None)
     left = instances(tmp_path / "out")["instances"]["info"]["left_out"]
     assert told["left out, see info.left_out"] == len(left) == 2
-    assert any("draws no pixel" in reason for reason in left) and any("export the mask again in its picture's size" in reason for reason in left)
+    assert any("draws no pixel" in reason for reason in left) and any("export the mask again in its image's size" in reason for reason in left)
 
 
 # --------------------------------------------------------------------------------------------------------------------- step and verb

@@ -61,7 +61,7 @@ def test_drawn_lungs_are_the_masks_pixel_for_pixel_and_sides_are_told_by_place(r
     picture(root, "CHNCXR_0001_1")
     annotate(root, "CHNCXR_0001_1", [lung(shape) for mask in (LEFT, RIGHT) for shape in as_shapes(mask)])
     told = masks(root, tmp_path).row(0, named=True)
-    assert (told["right_pixels"], told["left_pixels"], told["mask_values"], told["mask_error"]) == (RIGHT.sum(), LEFT.sum(), 2, None)
+    assert (told["right_pixels"], told["left_pixels"], told["mask_value_count"], told["mask_error"]) == (RIGHT.sum(), LEFT.sum(), 2, None)
 
 
 def test_labels_hospital_and_patient_come_from_the_name(root):
@@ -93,7 +93,7 @@ def test_pictures_without_drawings_have_no_mask_and_nothing_is_silent(root, tmp_
         ("label-conflict", "ds/img/CHNCXR_0001_1.png"), ("annotation-missing", "ds/img/CHNCXR_0002_0.png"), ("dropped", "ds/img/holiday.png"),
         ("annotation-orphan", "ds/ann/CHNCXR_0009_0.png.json"),
     }  # fmt: skip
-    assert masks(root, tmp_path)["mask_values"].to_list() == [None, None]
+    assert masks(root, tmp_path)["mask_value_count"].to_list() == [None, None]
 
 
 def test_annotations_named_without_the_pictures_ending_are_found(root):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hilum.errors import BadRecipe, NotFound
-from hilum.manifest import Manifest
+from hilum.manifest import COLUMNS, Manifest
 from hilum.recipe import Classify, Recipe
 from hilum.targets import SOFT, targets, wanted
 
@@ -18,7 +18,7 @@ NAN = float("nan")
 
 @pytest.fixture
 def manifest(tmp_path):
-    images = [[f"{name}", dataset, dataset, f"p{name}", f"{name}.png", *[None] * 17] for name, (dataset, *_) in STATES.items()]
+    images = [[f"{name}", dataset, dataset, f"p{name}", f"{name}.png", *[None] * (len(COLUMNS) - 5)] for name, (dataset, *_) in STATES.items()]
     labels = [
         [name, concept, state, concept, "test", "column", *[None] * 4]
         for name, (_, *states) in STATES.items()

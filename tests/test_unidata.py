@@ -195,7 +195,7 @@ def test_outlines_that_cross_are_told_kept_as_findings_and_not_used_as_lungs(tmp
     told = manifest.remarks.filter(pl.col("rule") == "shape-fault")
     assert told["severity"].to_list() == ["error"] * 2 and "object 1 (Fibrosis): " in told["message"][0] and manifest.shapes.height == 2
     index = cache.fill(manifest, PIXELS, tmp_path / "cache").index
-    assert "9.8.7.6.1.json object 2: the outline crosses" in index["mask_error"][0] and index["mask_values"][0] is None
+    assert "9.8.7.6.1.json object 2: the outline crosses" in index["mask_error"][0] and index["mask_value_count"][0] is None
 
 
 # ------------------------------------------------------------------------------------------------------------------ drawn lung masks
@@ -206,7 +206,7 @@ def test_drawn_lungs_become_cached_masks_with_the_drawn_number_of_pixels(tmp_pat
     manifest = ingest(tmp_path / "data")
     index = cache.fill(manifest, PIXELS, tmp_path / "cache")
     drawn = manifest.shapes.filter(pl.col("concept") == "lungs")
-    assert 0 < index.with_mask.height == drawn["image_id"].n_unique() < 8 and set(index.with_mask["mask_values"]) == {2}
+    assert 0 < index.with_mask.height == drawn["image_id"].n_unique() < 8 and set(index.with_mask["mask_value_count"]) == {2}
     for image, height, width, right, left in index.with_mask.select("image_id", "height", "width", "right_pixels", "left_pixels").rows():
         parts = [shapes.from_json(text).to_mask((height, width)) for text in drawn.filter(pl.col("image_id") == image)["shape"]]
         assert right + left == np.any(parts, axis=0).sum()

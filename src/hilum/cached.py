@@ -4,13 +4,15 @@ A cache is a folder named by the pixels recipe and the code's version; labels, s
 
     images.u8       uint8 (n, size, size), letterboxed, bright is dense; a picture that could not be read is black
     images.u16      in its place where the recipe asks for 16 bits: uint16, little-endian, 65535 is white
-    masks.u8        uint8 (n, size, size), 0 outside, 1 right lung, 2 left; 0 where there is no usable mask; from the mask files, or
-                    where an image has none from the lungs drawn on it (`Manifest.shapes`)
+    masks.u8        uint8 (n, size, size), 0 outside, 1 right lung, 2 left; 0 where there is no usable mask or it says to ignore; from
+                    the mask files, or where an image has none from the lungs drawn on it (`Manifest.shapes`)
     index.parquet   one row an image, see FACTS; written when all are in
+    meanings.json   what the values of each folder's masks stand for, see `hilum.mask_files`
     journal.jsonl   the same facts while it is being filled, one line an image, written after its pixels
 
 Masks of one lung alone stand in masks.u8 as they were drawn. They are not among `Cache.with_mask`, by which lungs are learnt and measured. Who
-can leave pixels out of a loss takes `Cache.with_part_of_mask` too, and labels from `Cache.known_masks`: 255 where the other lung may be.
+can leave pixels out of a loss takes `Cache.with_part_of_mask` too, and labels from `Cache.known_masks`: 255 where the other lung may be,
+and where a mask says to ignore its pixels.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from hilum import lungs, store
+from hilum import lungs, shapes, store
 from hilum.errors import NotFound
 from hilum.manifest import Manifest
 from hilum.stack import Rounded, Stack
@@ -38,14 +40,16 @@ FACTS = {
     "pixel_digest": pl.String,
     "height": pl.Int64,  # of the file
     "width": pl.Int64,
-    "kind": pl.String,  # PNG, JPEG, TIFF or DICOM, by the file's bytes
+    "kind": pl.String,  # PNG, JPEG, TIFF, BMP, GIF or DICOM, by the file's bytes
     "colour": pl.Boolean,  # its channels differ, see `hilum.files.raster`
     "bits": pl.Int64,
     "minimum": pl.Int64,
     "maximum": pl.Int64,
     "fingerprint": pl.String,  # to find copies by, see `hilum.fingerprint`; null: the picture shows nothing
     "mask_error": pl.String,  # why the mask is not used; null: it is, or there is none
-    "mask_values": pl.Int64,  # number of different values in the mask files; 2 where the lungs are drawn
+    "mask_value_count": pl.Int64,  # number of different values in the mask files; 2 where the lungs are drawn
+    "mask_form": pl.String,  # what was understood of the mask files, see `hilum.mask_files.form_of`; null: there are none
+    "mask_ignored": pl.String,  # cached pixels that a mask says to ignore, as COCO's compressed run lengths; null: none
     "right_pixels": pl.Int64,  # of the lungs in the file's own pixels
     "left_pixels": pl.Int64,
     "header_text": pl.String,  # what a DICOM header tells of writing and names, see `hilum.files._dicom_text`, by commas; null: another kind
@@ -117,7 +121,8 @@ class Cache:
 
     @cached_property
     def known_masks(self) -> Known:
-        return Known(self.masks)
+        ignored = self.index.filter(pl.col("mask_ignored").is_not_null()).select("row", "mask_ignored")
+        return Known(self.masks, dict(ignored.iter_rows()))
 
     @property
     def digest(self) -> str:
@@ -156,17 +161,31 @@ class Cache:
 
 
 class Known:
-    """Masks with 255 where a source does not say whether there is lung, see `lungs.partly_known`: indexed by one row, or by several."""
+    """Masks with 255 where a source does not say whether there is lung: indexed by one row, or by several.
 
-    def __init__(self, masks: np.ndarray | Stack) -> None:
+    Of one lung alone the other's side, see `lungs.partly_known`; and what a mask says to ignore, as
+    COCO's compressed run lengths by row in `ignored`.
+    """
+
+    def __init__(self, masks: np.ndarray | Stack, ignored: Mapping[int, str] | None = None) -> None:
         self.masks, self.shape, self.ndim, self.dtype = masks, masks.shape, 3, np.dtype(np.uint8)
+        self._ignored = ignored or {}
 
     def __len__(self) -> int:
         return len(self.masks)
 
     def __getitem__(self, key: int | slice | Iterable[int]) -> np.ndarray:
-        found = self.masks[key]
-        return lungs.partly_known(found) if found.ndim == 2 else np.stack([lungs.partly_known(one) for one in found]) if len(found) else found
+        found, rows = self.masks[key], np.arange(len(self))[key]
+        if found.ndim == 2:
+            return self._known(found, int(rows))
+        return np.stack([self._known(one, row) for one, row in zip(found, rows.tolist(), strict=True)]) if len(found) else found
+
+    def _known(self, mask: np.ndarray, row: int) -> np.ndarray:
+        known = lungs.partly_known(mask)
+        if row not in self._ignored:
+            return known
+        runs = shapes.RunLengths.from_coco({"size": mask.shape, "counts": self._ignored[row]})
+        return np.where(runs.to_mask(mask.shape), np.uint8(lungs.UNKNOWN), known)
 
 
 def digest_of_pictures(image: np.ndarray, mask: np.ndarray) -> str:

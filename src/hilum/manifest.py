@@ -10,6 +10,8 @@
     lung_mask         str?   mask of both lungs below `root`; null: the source has none
     right_lung_mask   str?   mask of the patient's right lung
     left_lung_mask    str?   mask of the patient's left lung
+    mask_values       str?   what the values of these masks stand for, as JSON: {"1": "right", "2": "left", "255": "ignore"}, see
+                             `hilum.files.label_image`; null: it is worked out from the masks
     given_part        str?   train, tune or test, where the source comes with a split of its own
     sex               str?   female, male or other
     age_years         float?
@@ -65,6 +67,7 @@ COLUMNS = {
     "lung_mask": pl.String,
     "right_lung_mask": pl.String,
     "left_lung_mask": pl.String,
+    "mask_values": pl.String,
     "given_part": pl.String,
     "sex": pl.String,
     "age_years": pl.Float64,
@@ -140,6 +143,7 @@ class Row:
     lung_mask: str | None = None
     right_lung_mask: str | None = None
     left_lung_mask: str | None = None
+    mask_values: str | None = None
     given_part: str | None = None
     sex: str | None = None
     age_years: float | None = None

@@ -1,4 +1,4 @@
-"""Lung masks: missing, unusable on their picture, or not what a lung mask looks like."""
+"""Lung masks: missing, unusable on their image, or not what a lung mask looks like."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from hilum import lungs
+from hilum import lungs, mask_files
 from hilum.findings import Finding, Rule
 from hilum.manifest import Manifest
 from hilum.shelf import Card
@@ -28,16 +28,44 @@ MISSING = Rule(
 UNUSABLE = Rule(
     "mask-unusable",
     "error",
-    "A mask cannot be read, or has another size than its picture.",
-    "Stretched to fit it would mark the wrong place, so the picture is treated as one without a mask.",
-    "Export the mask again, in the size of its picture; check that it is this picture's mask.",
+    "A mask cannot be read, has other proportions than its image, or values of which nothing says what they stand for.",
+    "It would mark the wrong place or the wrong organ, so the image is treated as one without a mask.",
+    "Do what the message says: export the mask again in the size of its image, or say in hilum.toml what its values stand for.",
 )
 GREY = Rule(
     "mask-not-binary",
     "warning",
-    "A mask holds more than two values.",
-    "Where its edge lies depends on a threshold (half of its largest value here): resized or lossy masks look like this.",
-    "Export the mask with two values and without lossy compression, 0 outside and 255 inside.",
+    "A mask holds values between those of its labels.",
+    "Where its edge lies depends on a threshold (the middle between two labels here): resized or lossy masks look like this.",
+    "Export the mask with one value for each label and without lossy compression, for example 0 outside and 255 inside.",
+)
+INVERTED = Rule(
+    "mask-inverted",
+    "info",
+    "A mask is inverted: dark where lung is, as those beside it are.",
+    "It is read so, because the background lies at the border of an image and lungs do not; other programs take the background for lung.",
+    "Nothing, where that is meant; else exchange the values of the masks.",
+)
+UNLIKE = Rule(
+    "mask-unlike-folder",
+    "warning",
+    "In a mask lung and background have each other's value, compared with the masks beside it.",
+    "It is read as its own shape says; a program that takes one value for lung in all masks would take the background here.",
+    "Exchange the two values of this mask, or of the others.",
+)
+LABEL_MAP = Rule(
+    "mask-label-map",
+    "info",
+    "A mask is a label map with values for more than the lungs, or for pixels to be ignored.",
+    "Only right and left lung are used. Other organs count as background; ignored pixels are left out of training and measuring.",
+    "Check that the values stand for what the message says; if not, say it in hilum.toml under [mask_values].",
+)
+SCALED = Rule(
+    "mask-scaled",
+    "info",
+    "A mask has another size than its image, in the same proportions.",
+    "It is scaled to its image, so its outline is only as fine as the smaller of the two.",
+    "Nothing, unless masks in the size of their images exist.",
 )
 EMPTY = Rule(
     "mask-empty",
@@ -53,7 +81,7 @@ ONE_LUNG = Rule(
     "Overlap per lung is undefined on the other side, and the lung region is cut in half.",
     "Complete the mask, unless the patient truly has one aerated lung.",
 )
-RULES = (MISSING, UNUSABLE, GREY, EMPTY, ONE_LUNG)
+RULES = (MISSING, UNUSABLE, GREY, INVERTED, UNLIKE, LABEL_MAP, SCALED, EMPTY, ONE_LUNG)
 
 
 def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Finding]:
@@ -64,7 +92,9 @@ def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Finding]:
     yield from _missing(masks)
     masks = masks.join(facts, on="image_id")
     yield from UNUSABLE.found(masks.filter(pl.col("mask_error").is_not_null()).select("image_id", message="mask_error"))
-    yield from _content(masks.filter(pl.col("mask_error").is_null() & pl.col("mask_values").is_not_null()))
+    used = masks.filter(pl.col("mask_error").is_null() & pl.col("mask_value_count").is_not_null())
+    yield from _form(used)
+    yield from _content(used)
 
 
 def _missing(masks: pl.DataFrame) -> Iterator[Finding]:
@@ -77,11 +107,26 @@ def _missing(masks: pl.DataFrame) -> Iterator[Finding]:
     yield from MISSING.found(alone.select("image_id", message=pl.format("{} has no lung mask", "path")))
 
 
+def _form(masks: pl.DataFrame) -> Iterator[Finding]:
+    """What is remarkable about the files, by the words of `hilum.mask_files.form_of`."""
+    words = masks.select("image_id", "mask", "mask_value_count", word=pl.col("mask_form").str.split("; ")).explode("word")
+    named = pl.format("{}: {}", "mask", "word")
+    other = r"=(heart|none|ignore)\b"
+    label_map = pl.col("word").str.starts_with(mask_files.LABEL_MAP) & pl.col("word").str.contains(other)
+    soft = pl.format("{}: {} different values, more than it has labels", "mask", "mask_value_count")
+    for rule, chosen, message in (
+        (GREY, pl.col("word") == mask_files.SOFT, soft),
+        (INVERTED, pl.col("word") == mask_files.INVERTED, named),
+        (UNLIKE, pl.col("word") == mask_files.UNLIKE, named),
+        (LABEL_MAP, label_map, named),
+        (SCALED, pl.col("word").str.starts_with(mask_files.SCALED), named),
+    ):
+        yield from rule.found(words.filter(chosen).select("image_id", message=message))
+
+
 def _content(masks: pl.DataFrame) -> Iterator[Finding]:
     right, left = pl.col("right_pixels"), pl.col("left_pixels")
     none, full = right + left == 0, right + left == pl.col("height") * pl.col("width")
-    grey = pl.format("{}: {} different values, expected 2", "mask", "mask_values")
-    yield from GREY.found(masks.filter(pl.col("mask_values") > 2).select("image_id", message=grey))
     inside = pl.format("{}: {} pixel is inside", "mask", pl.when(none).then(pl.lit("no")).otherwise(pl.lit("every")))
     yield from EMPTY.found(masks.filter(none | full).select("image_id", message=inside))
     side = pl.when(right == 0).then(pl.lit("right")).otherwise(pl.lit("left"))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hilum.errors import BadData, BadRecipe, NotFound, unknown
-from hilum.files import text
+from hilum.files import raster, text
 from hilum.vocabulary import LOCAL, State, concepts
 
 FILE = "hilum.toml"
@@ -37,6 +37,12 @@ _KINDS = {
 }  # fmt: skip
 
 
+def _with_any_ending(place: str) -> list[str]:
+    """The place of a PNG, and as any other kind of image."""
+    stem = place.removesuffix(".png")
+    return [place, *(stem + written for ending in raster.ENDINGS for written in (ending, ending.upper()) if written != ".png")]
+
+
 @dataclass(frozen=True)
 class Plan:
     """Where things stand. Words of labels are compared as they are written, `normal` ones in any case."""
@@ -55,7 +61,8 @@ class Plan:
     def mask_for(self, root: Path, picture: Path) -> str | None:
         """The first mask that is there for the picture at `picture` below `root`."""
         named = (pattern.format(stem=picture.stem, folder=picture.parent.as_posix()) for pattern in self.masks)
-        return next((place.removeprefix("./") for place in named if (root / place).is_file()), None)
+        places = (place for one in named for place in ([one] if self.masks is not MASKS else _with_any_ending(one)))
+        return next((place.removeprefix("./") for place in places if (root / place).is_file()), None)
 
     @property
     def mask_folders(self) -> set[str]:

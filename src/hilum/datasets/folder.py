@@ -27,7 +27,7 @@ A file `hilum.toml` in the folder settles what evidence does not, or changes it;
     unused = ["previews/*"]                    # files that are not part of the data; unused_columns = ["Smoker"]
     [terms]                                    # what words mean: a concept's id, or "local:…" for one of your own
     TB = "tuberculosis"
-    [mask_values]                              # what the values of masks are: right, left, lungs, ignore, none
+    [mask_values]                              # what the values of masks are: right, left, lungs, heart, ignore, none
     3 = "none"
 
 A column is written as its name, or as "labels.csv:File" where one table only is meant. `hilum describe FOLDER --toml` prints all of it.

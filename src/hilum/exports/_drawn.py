@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hilum.errors import BadData
-from hilum.files import picture, raster
+from hilum import mask_files
+from hilum.files import dicom, picture, raster
 from hilum.manifest import Manifest
+from hilum.mask_files import MaskFile, Meanings
 from hilum.radiograph import Size
 
-LUNGS = {"lung_mask": "lungs", "right_lung_mask": "right_lung", "left_lung_mask": "left_lung"}
+LUNGS = tuple(mask_files.NAMES.values())
 
 
 def size_of(path: Path) -> Size:
@@ -21,18 +22,19 @@ def size_of(path: Path) -> Size:
     return raster.size(path) or picture.own_size(picture.read(path))
 
 
-def lung_masks(root: Path, image: Mapping[str, Any], size: Size) -> Iterator[tuple[str, str, np.ndarray]]:
-    """Name (lungs, right_lung or left_lung), place below `root` and bool mask of each lung mask file of a row of the table.
+def lung_masks(root: Path, image: Mapping[str, Any], size: Size, meanings: Meanings) -> list[MaskFile]:
+    """Read the lung mask files of a row of the table as the cache does.
 
-    Inside is above half of the file's largest value, as in the cache. Raises `BadData` for a mask that is not of its picture's size.
+    Raises `BadData` for a mask that does not fit its image or whose values nothing explains.
     """
-    for column, name in LUNGS.items():
-        if image[column]:
-            values = raster.read(root / image[column]).values
-            if values.shape != size:
-                got, expected = ("x".join(map(str, sides)) for sides in (values.shape, size))
-                raise BadData(f"{image[column]}: mask of {got} pixels for a picture of {expected}; export the mask again in its picture's size")
-            yield name, image[column], values > int(values.max()) // 2
+    if not any(image[column] for column in mask_files.COLUMNS):
+        return []
+    file = dicom.read(root / image["path"]) if dicom.is_one(root / image["path"]) else None
+
+    def pose(own: np.ndarray) -> np.ndarray:
+        return picture.stand(file, own)
+
+    return mask_files.read(root, image, size, meanings.of, pose if file else None)
 
 
 def by_image(manifest: Manifest) -> dict[str, list[dict[str, Any]]]:

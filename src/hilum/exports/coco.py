@@ -17,7 +17,7 @@ Source: Lin et al. 2014, ECCV 740-755; cocodataset.org, data format.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from hilum import shapes, shelf, store
 from hilum.errors import BadData
 from hilum.exports import _coco_outline, _drawn, _folder, _table
 from hilum.manifest import Manifest
+from hilum.mask_files import Meanings
 from hilum.radiograph import Size
 from hilum.shelf import Card
 from hilum.vocabulary import concepts
@@ -37,37 +38,48 @@ CARD = Card(
     title="COCO: boxes, polygons and masks",
     source="cocodataset.org, data format",
     citation="Lin et al. 2014, Microsoft COCO: common objects in context, ECCV:740-755",
-    caveats="Pictures are copied; of a DICOM an 8-bit PNG is made. Labels of whole images, which COCO does not know, stand in each image's 'labels'.",
+    caveats="Images are copied; of a DICOM an 8-bit PNG is made, of one that its Exif rotates a PNG. Labels of whole images, which COCO does not know, stand in each image's 'labels'.",
 )
 FILES = {None: "instances", "train": "instances_train", "tune": "instances_val", "test": "instances_test"}
 
 
 def write(manifest: Manifest, folder: Path, *, split: pl.DataFrame | None) -> dict[str, object]:
     by_part = _table.parts(manifest, split)
-    placed, categories, numbers = _folder.places(_table.exported(manifest, split)), _categories(manifest), count(1)
+    placed, numbers, meanings = _folder.places(_table.exported(manifest, split)), count(1), Meanings(manifest)
     totals: Counter[str] = Counter()
     written: Counter[str] = Counter()
     with _folder.whole(folder) as beside:
-        for part, images in by_part.items():
-            told = _instances(images, placed, categories, numbers)
+        by_part_told = {part: _instances(images, placed, meanings, numbers) for part, images in by_part.items()}
+        used = {one["category"] for told in by_part_told.values() for one in told["annotations"]}
+        categories = _categories(manifest, used)
+        for part, told in by_part_told.items():
+            _number(told, categories)
             totals.update(images=len(told["images"]), annotations=len(told["annotations"]), left_out=len(told["info"]["left_out"]))
             store.write_text(beside / "annotations" / f"{FILES[part]}.json", store.as_json(told))
-            written += _folder.copy(images, beside / "images", placed)
+            written += _folder.copy(by_part[part], beside / "images", placed)
     about = {"annotations": totals["annotations"], "categories": len(categories), "pictures": _folder.copied(written)}
     if totals["left_out"]:
         about["left out, see info.left_out"] = totals["left_out"]
     return _table.summary("coco", manifest, totals["images"], **about)
 
 
-def _categories(manifest: Manifest) -> dict[str, int]:
-    """Number of each name: concepts in the vocabulary's order, then the lungs."""
+def _categories(manifest: Manifest, used: Collection[str]) -> dict[str, int]:
+    """Number of each name: concepts in the vocabulary's order, then the lungs that are drawn or `used`."""
     labelled, drawn = _table.concepts_in(manifest), manifest.shapes["concept"].unique().sort().to_list()
-    lungs = [name for column, name in _drawn.LUNGS.items() if manifest.table[column].count() or name in drawn]
+    lungs = [name for name in _drawn.LUNGS if name in used or name in drawn]
     names = dict.fromkeys([*labelled, *(name for name in drawn if name not in lungs), *lungs])
     return {name: number for number, name in enumerate(names, start=1)}
 
 
-def _instances(images: Manifest, placed: Mapping[str, str], categories: Mapping[str, int], numbers: Iterator[int]) -> dict[str, Any]:
+def _number(told: dict[str, Any], categories: Mapping[str, int]) -> None:
+    """Put the numbers of the categories into a part's file, in place of their names."""
+    told["categories"] = [{"id": number, "name": name, "supercategory": _above(name)} for name, number in categories.items()]
+    for one in told["annotations"]:
+        one["category_id"] = categories[one.pop("category")]
+
+
+def _instances(images: Manifest, placed: Mapping[str, str], meanings: Meanings, numbers: Iterator[int]) -> dict[str, Any]:
+    """A part's file, whose annotations have the name of their category yet."""
     licences = {name: number for number, name in enumerate(images.table["dataset"].unique().sort(), start=1)}
     labels: dict[str, dict[str, int]] = {}
     for image_id, concept, state in images.labels.select("image_id", "concept", "state").iter_rows():
@@ -81,23 +93,22 @@ def _instances(images: Manifest, placed: Mapping[str, str], categories: Mapping[
             "id": number, "file_name": placed[key], "height": size[0], "width": size[1], "license": licences[row["dataset"]], "image_id": key,
             "patient_id": row["patient_id"], "labels": labels.get(key, {}),
         })  # fmt: skip
-        for name, about, shape in _shapes(images, row, drawn.get(key, []), size, left_out):
+        for name, about, shape in _shapes(images, row, drawn.get(key, []), size, meanings, left_out):
             found = segmented(shape, size)
             if isinstance(found, str):
                 left_out.append(f"{key}: {name} {found}")
             else:
-                annotations.append({"id": next(numbers), "image_id": number, "category_id": categories[name], "iscrowd": 0, **found, **about})
+                annotations.append({"id": next(numbers), "image_id": number, "category": name, "iscrowd": 0, **found, **about})
     return {
         "info": {"description": "written by Hilum", "left_out": left_out},
         "licenses": [{"id": number, "name": _licence(name), "url": ""} for name, number in licences.items()],
-        "categories": [{"id": number, "name": name, "supercategory": _above(name)} for name, number in categories.items()],
         "images": listed,
         "annotations": annotations,
     }
 
 
 def _shapes(
-    images: Manifest, row: Mapping[str, Any], drawn: list[dict[str, Any]], size: Size, left_out: list[str]
+    images: Manifest, row: Mapping[str, Any], drawn: list[dict[str, Any]], size: Size, meanings: Meanings, left_out: list[str]
 ) -> Iterator[tuple[str, dict[str, Any], shapes.Shape]]:
     """Name, origin and shape of all that is drawn on an image; what cannot be read goes to `left_out`."""
     for one in drawn:
@@ -106,8 +117,11 @@ def _shapes(
         except BadData as fault:
             left_out.append(f"{row['image_id']}: {one['concept']}: {fault}")
     try:
-        for name, place, mask in _drawn.lung_masks(images.root, row, size):
-            yield name, {"source": place, "term": name, "author": None}, shapes.RunLengths.of(mask)
+        for file in _drawn.lung_masks(images.root, row, size, meanings):
+            for name, mask in file.named().items():
+                yield name, {"source": file.place, "term": name, "author": None}, shapes.RunLengths.of(mask)
+            if file.others:
+                left_out.append(f"{row['image_id']}: {file.place}: values {file.others}, which are no lungs")
     except BadData as fault:
         left_out.append(f"{row['image_id']}: {str(fault).replace(f'{images.root}/', '')}")
 
@@ -138,7 +152,7 @@ def _outline(shape: shapes.Shape, size: Size) -> shapes.Polygon | None:
 
 def _above(name: str) -> str:
     known = concepts().get(name)
-    return known.parent or "finding" if known else "anatomy" if name in _drawn.LUNGS.values() else "finding"
+    return known.parent or "finding" if known else "anatomy" if name in _drawn.LUNGS else "finding"
 
 
 def _licence(dataset: str) -> str:

@@ -28,7 +28,7 @@ from hilum.shelf import Card
 CARD = Card(
     title="Hugging Face imagefolder with metadata.jsonl",
     source="huggingface.co/docs/datasets/image_dataset",
-    caveats="Pictures are copied; of a DICOM an 8-bit PNG is made. Without a split all of them are called train. Lung masks, boxes and polygons have no place in it: see coco.",
+    caveats="Images are copied; of a DICOM an 8-bit PNG is made, of one that its Exif rotates a PNG. Without a split all of them are called train. Lung masks, boxes and polygons have no place in it: see coco.",
 )
 PARTS = {None: "train", "train": "train", "tune": "validation", "test": "test"}
 TEXTS = ("image_id", "patient_id", "dataset", "source", "sex", "view", "body_part", "modality", "laterality", "reading", "study", "given_part")

@@ -38,6 +38,7 @@ from hilum.exports._from_xrv import Taken, from_xrv
 from hilum.exports._xrv_names import name_for, ordered
 from hilum.files import picture, raster
 from hilum.manifest import Manifest
+from hilum.mask_files import Meanings
 from hilum.radiograph import to_uint8
 from hilum.shelf import Card
 from hilum.vocabulary import State
@@ -71,6 +72,10 @@ class XrvView:
         self.pathology_masks, self.semantic_masks = pathology_masks, semantic_masks
         self.views = ["*"]
         self._drawn = _drawn.by_image(manifest) if pathology_masks or semantic_masks else {}
+
+    @cached_property
+    def _meanings(self) -> Meanings:
+        return Meanings(self.manifest)
 
     @cached_property
     def csv(self) -> Any:
@@ -117,15 +122,16 @@ class XrvView:
         """By name, float32 (1, height, width): all that is drawn of one finding together."""
         found: dict[str, np.ndarray] = {}
         for one in self._drawn.get(image_id, []):
-            if one["concept"] not in _drawn.LUNGS.values():
+            if one["concept"] not in _drawn.LUNGS:
                 mask = shapes.from_json(one["shape"]).to_mask(size)[None].astype(np.float32)
                 name = name_for(one["concept"])
                 found[name] = np.maximum(found.get(name, mask), mask)
         return found
 
     def _lungs(self, row: Mapping[str, Any], size: tuple[int, int]) -> np.ndarray | None:
-        found = [mask for _, _, mask in _drawn.lung_masks(self.manifest.root, row, size)]
-        drawn = (one["shape"] for one in self._drawn.get(row["image_id"], []) if one["concept"] in _drawn.LUNGS.values())
+        files = _drawn.lung_masks(self.manifest.root, row, size, self._meanings)
+        found = [mask for file in files for mask in file.named().values()]
+        drawn = (one["shape"] for one in self._drawn.get(row["image_id"], []) if one["concept"] in _drawn.LUNGS)
         found += [shapes.from_json(shape).to_mask(size) for shape in drawn]
         return np.any(found, axis=0)[None].astype(np.float32) if found else None
 
@@ -153,7 +159,7 @@ def about(manifest: Manifest) -> pl.DataFrame:
         "age_years",
         (pl.col("sex") == "male").fill_null(False).alias("sex_male"),
         (pl.col("sex") == "female").fill_null(False).alias("sex_female"),
-        pl.col("image_id").is_in(manifest.shapes.filter(~pl.col("concept").is_in(list(_drawn.LUNGS.values())))["image_id"].to_list()).alias("has_masks"),
+        pl.col("image_id").is_in(manifest.shapes.filter(~pl.col("concept").is_in(list(_drawn.LUNGS)))["image_id"].to_list()).alias("has_masks"),
     )
 
 

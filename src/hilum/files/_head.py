@@ -35,10 +35,23 @@ class Head:
         return self.size[0] * self.size[1] * self.channels * (2 if self.bits > 8 else 1)
 
 
+@dataclass(frozen=True)
+class Stored:
+    """Values as a file stores them, before any colour is looked up or value stretched."""
+
+    values: np.ndarray  # uint8 or uint16 (height, width), of several channels (height, width, channels)
+    palette: np.ndarray | None = None  # uint8 or uint16 (entries, 3): the colour of each value
+    transparent: frozenset[int] = frozenset()  # values that show nothing
+
+    def coloured(self) -> np.ndarray:
+        """Values with the palette looked up, (height, width, channels)."""
+        return self.values if self.palette is None else self.palette[self.values]
+
+
 def turned(values: np.ndarray, orientation: int) -> np.ndarray:
     """(height, width) as shown, of values as stored."""
     if orientation >= 5:
-        values = values.T
+        values = values.swapaxes(0, 1)
     rows = slice(None, None, -1) if orientation in (3, 4, 7, 8) else slice(None)
     columns = slice(None, None, -1) if orientation in (2, 3, 6, 7) else slice(None)
     return np.ascontiguousarray(values[rows, columns])

@@ -15,7 +15,7 @@ import zlib
 import numpy as np
 
 from hilum.files import _tiff
-from hilum.files._head import Head, Unfit
+from hilum.files._head import Head, Stored, Unfit
 
 SIGNATURES = (b"\x89PNG\r\n\x1a\n",)
 _CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # by colour type; a palette is looked up
@@ -40,21 +40,45 @@ def look(data: bytes) -> Head:
 
 def decode(data: bytes, head: Head) -> tuple[np.ndarray, list[str]]:
     """Values uint8 or uint16 (height, width) or (height, width, channels), 1, 2 and 4 bits stretched to 8, palettes looked up."""
+    palette, parts, notes = _parts(data)[:3]
+    return _pixels(data, head, data[:33], _chunk(b"PLTE", palette) if palette else b"", parts), notes
+
+
+def stored(data: bytes, head: Head) -> Stored:
+    """Values uint8 or uint16 as they stand in the file: 1, 2 and 4 bits are not stretched, palettes not looked up."""
+    palette, parts, _, transparency = _parts(data)
+    bits, kind = data[24], data[25]
+    grey = struct.pack(">BB", bits, 0)  # libpng looks a palette up, but leaves numbers that are called grey as they are
+    ihdr = _chunk(b"IHDR", data[16:24] + grey + data[26:29])
+    start = data[:8] + ihdr if kind == _PALETTE else data[:33]
+    colours = b"" if kind == _PALETTE or not palette else _chunk(b"PLTE", palette)
+    values = _pixels(data, head, start, colours, parts)
+    if bits < 8:
+        values //= np.uint8(255 // ((1 << bits) - 1))
+    if kind != _PALETTE:
+        return Stored(values)
+    missing = max(0, int(values.max(initial=0)) + 1 - len(palette) // 3)  # libpng shows these in black
+    entries = np.frombuffer(palette + bytes(3 * missing), np.uint8).reshape(-1, 3)
+    clear = frozenset(number for number, alpha in enumerate(transparency) if alpha == 0)
+    return Stored(values, entries, clear)
+
+
+def _pixels(data: bytes, head: Head, header: bytes, colours: bytes, parts: list[bytes]) -> np.ndarray:
+    """What libpng makes of the compressed stream behind the chunks `header` and `colours`."""
     import imagecodecs
 
-    palette, parts, notes = _parts(data)
     needed = inflated_size(data)
     compressed = sum(map(len, parts))
     if not needed or needed > _LONGEST * compressed:
         raise ValueError(f"{compressed} bytes cannot hold its {head.size[0]}x{head.size[1]} pixels")
-    start = [data[:33], _chunk(b"PLTE", palette) if palette else b""]
+    start = [header, colours]
     stream = parts[0] if len(parts) == 1 else b"".join(parts)
     if not data[_INTERLACED] and needed <= min(_MOST_INFLATED, _PAYS_BELOW * compressed):
         try:
-            return imagecodecs.png_decode(b"".join([*start, *restored(stream, needed), _chunk(b"IEND", b"")])), notes
+            return imagecodecs.png_decode(b"".join([*start, *restored(stream, needed), _chunk(b"IEND", b"")]))
         except (imagecodecs.DeflateError, imagecodecs.PngError):
             pass  # libpng tells what is wrong, or that nothing is
-    return imagecodecs.png_decode(b"".join([*start, _chunk(b"IDAT", stream), _chunk(b"IEND", b"")])), notes
+    return imagecodecs.png_decode(b"".join([*start, _chunk(b"IDAT", stream), _chunk(b"IEND", b"")]))
 
 
 def inflated_size(data: bytes) -> int:
@@ -83,11 +107,11 @@ def _chunk(name: bytes, content: bytes) -> bytes:
     return b"".join([struct.pack(">I", len(content)), name, content, struct.pack(">I", zlib.crc32(content, zlib.crc32(name)))])
 
 
-def _parts(data: bytes) -> tuple[bytes, list[bytes], list[str]]:
-    """Palette, pieces of the compressed stream, and what is left out of the picture. Raises ValueError for a broken chunk."""
+def _parts(data: bytes) -> tuple[bytes, list[bytes], list[str], bytes]:
+    """Palette, pieces of the compressed stream, what is left out of the picture, and the chunk tRNS. Raises ValueError for a broken chunk."""
     import imagecodecs
 
-    palette, parts, notes, at = b"", [], [], 8
+    palette, transparency, parts, notes, at = b"", b"", [], [], 8
     for _ in range(_MOST_CHUNKS):
         if at + 12 > len(data):
             break
@@ -104,13 +128,27 @@ def _parts(data: bytes) -> tuple[bytes, list[bytes], list[str]]:
             elif name == b"PLTE":
                 palette = content
             else:
+                transparency = content if name == b"tRNS" else transparency
                 notes += _left_out(name, content)
         elif name == b"IEND":
             break
         elif not (name.isalpha() and name[:1].islower()):
             raise ValueError(f"its chunk {name!r} is unknown")
         at = end + 4
-    return palette, parts, notes
+    return palette, parts, notes, transparency
+
+
+def orientation(data: bytes) -> int:
+    """What the chunk eXIf before the pixels says, which `decode` does not follow; 1 where there is none."""
+    at = 8
+    while at + 12 <= len(data):
+        length, name = struct.unpack_from(">I4s", data, at)
+        if name == b"eXIf":
+            return _tiff.orientation(data[at + 8 : at + 8 + length])
+        if name == b"IDAT":
+            break
+        at += 12 + length
+    return 1
 
 
 def _left_out(name: bytes, content: bytes) -> list[str]:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from hilum.files._head import Head, Unfit, range_top
+from hilum.files._head import Head, Stored, Unfit, range_top
 
 SIGNATURES = (b"II*\x00", b"MM\x00*", b"II+\x00\x08\x00", b"MM\x00+\x00\x08")
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
@@ -26,6 +26,8 @@ _ORIENTATION, _SAMPLES, _PLANAR, _COLOURS, _TILE_WIDTH, _TILE_HEIGHT, _FORMAT = 
 _TAGS = (254, 255, 256, 257, 258, 259, 262, 274, 277, 284, 320, 322, 323, 339)
 _MOST_DIRECTORIES = 1000
 _MOST_VALUES = 3 << 16  # of one tag: a palette of 16 bits
+_LABEL_BITS = (1, 4, 8, 16, 32, 64)
+_MOST_BITS = 1 << 31
 _LARGEST_TILE = 1 << 26  # pixels
 
 Tags = dict[int, tuple[int, ...]]
@@ -33,6 +35,26 @@ Tags = dict[int, tuple[int, ...]]
 
 def look(data: bytes) -> Head:
     return _head(_chosen(data)[1])
+
+
+def look_at_labels(data: bytes) -> Head:
+    """As `look`, but of 4, 32 and 64 bits, signed and floating-point values too, in which programs of science store label maps."""
+    return _head(_chosen(data)[1], labels=True)
+
+
+def stored(data: bytes, head: Head) -> Stored:
+    """Values as libtiff gives them, of any type of number, MinIsWhite as it is; palettes are not looked up."""
+    import imagecodecs
+
+    place, tags = _chosen(data)
+    values = imagecodecs.tiff_decode(data, index=place)
+    if head.channels > 1 and tags.get(_PLANAR) == (2,) and values.ndim == 3:
+        values = np.ascontiguousarray(np.moveaxis(values, 0, 2))
+    if values.dtype == bool:
+        values = values.astype(np.uint8)
+    if tags.get(_PHOTOMETRIC) != (_PALETTE,):
+        return Stored(values)
+    return Stored(values, _colours(tags))
 
 
 def orientation(data: bytes) -> int:
@@ -115,17 +137,20 @@ def _turn(tags: Tags) -> int:
     return told if 1 <= told <= 8 else 1
 
 
-def _head(tags: Tags) -> Head:
-    """Raises `Unfit` for all that is not one grey, colour or palette picture of whole numbers."""
+def _head(tags: Tags, *, labels: bool = False) -> Head:
+    """Raises `Unfit` for all that is not one grey, colour or palette picture of whole numbers; `labels` may have other numbers."""
     if _WIDTH not in tags or _HEIGHT not in tags:
         raise ValueError("it does not tell its width and height")
     samples, bits = tags.get(_SAMPLES, (1,))[0], tags.get(_BITS, (1,))
     form, shown = tags.get(_FORMAT, (1,))[0], tags.get(_PHOTOMETRIC, (_BLACK_IS_ZERO,))[0]
     compression = tags.get(_COMPRESSION, (1,))[0]
-    if form not in (1, 4) or len(set(bits)) > 1 or bits[0] not in (1, 8, 16):
+    forms, depths = ((1, 2, 3, 4), _LABEL_BITS) if labels else ((1, 4), (1, 8, 16))
+    if form not in forms or len(set(bits)) > 1 or bits[0] not in depths:
         held = {2: "signed", 3: "floating-point"}.get(form, "unsigned")
         raise Unfit(f"holds {held} values of {bits[0]} bits; expected 8- or 16-bit whole numbers; save it as a grey PNG")
     fitting = {_WHITE_IS_ZERO: (1, 2), _BLACK_IS_ZERO: (1, 2), _RGB: (3, 4), _PALETTE: (1,), _YCBCR: (3,) if compression == _JPEG else ()}
+    if labels and bits[0] > 16 and tags[_HEIGHT][0] * tags[_WIDTH][0] * samples * bits[0] > _MOST_BITS:
+        raise Unfit(f"holds more values of {bits[0]} bits than are read; save it as a PNG of 8 bits")
     if samples not in fitting.get(shown, ()):
         held = _KINDS.get(shown, f"photometric interpretation {shown}")
         raise Unfit(f"holds {held} in {samples} channels; expected grey, RGB or a palette; save it as a grey PNG")
@@ -135,7 +160,8 @@ def _head(tags: Tags) -> Head:
         raise ValueError("its tiles are larger than any picture")
     if shown == _PALETTE and len(tags.get(_COLOURS, ())) != 3 << bits[0]:
         raise ValueError("its palette is missing or cut short")
-    return Head((tags[_HEIGHT][0], tags[_WIDTH][0]), 3 if shown == _PALETTE else samples, 16 if shown == _PALETTE else bits[0], _turn(tags))
+    channels = 3 if shown == _PALETTE and not labels else samples
+    return Head((tags[_HEIGHT][0], tags[_WIDTH][0]), channels, 16 if shown == _PALETTE else bits[0], _turn(tags))
 
 
 def _colours(tags: Tags) -> np.ndarray:

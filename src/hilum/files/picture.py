@@ -1,4 +1,4 @@
-"""A picture file of any kind that is read: PNG, JPEG, TIFF or DICOM. The bytes say which it is, not the name's ending."""
+"""An image file of any kind that is read: PNG, JPEG, TIFF, BMP, GIF or DICOM. The bytes say which it is, not the name's ending."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""PNG, JPEG and TIFF files: bytes to a `Radiograph`, to a mask, and to the facts an audit needs.
+"""PNG, JPEG, TIFF, BMP and GIF files: bytes to a `Radiograph`, to a mask, and to the facts an audit needs.
 
-Decoding is by imagecodecs (libpng, libjpeg-turbo, libtiff), which keeps all bits. Size and kind are read from the head first, and what
+Decoding is by imagecodecs (libpng, libjpeg-turbo, libtiff, giflib), which keeps all bits. Size and kind are read from the head first, and what
 would not fit in memory or is not one picture is refused before it is decoded. Values become [0, 1] by the file's own range: 0 to 255
 for 8 bits; for 16 bits 0 to the smallest of 10, 12, 14 and 16 bits that holds the largest value, because detectors of 10 to 14 bits are
 stored in 16; a JPEG of other than 8 and 16 bits states its own.
@@ -14,23 +14,26 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import cv2
 import numpy as np
 
 from hilum import store
 from hilum.errors import BadData
-from hilum.files import _jpeg, _png, _tiff
+from hilum.files import _bmp, _gif, _jpeg, _png, _tiff
 from hilum.files._head import Head, Unfit, range_top, turned
 from hilum.radiograph import Radiograph
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
 MOST_PIXELS = 100_000_000  # more is refused before it is decoded: a film of 35 x 43 cm at 0.05 mm has 60 million, and as float32 it must fit in memory
 MOST_COLOUR_BYTES = 1 << 28  # the same for pictures of several channels, which need room to be averaged in
-_KINDS = {"PNG": _png, "JPEG": _jpeg, "TIFF": _tiff}
+_KINDS = {"PNG": _png, "JPEG": _jpeg, "TIFF": _tiff, "BMP": _bmp, "GIF": _gif}
 _TINT = 32  # part of the range by which channels may differ in a grey picture
 _HEAD = 1 << 16  # bytes that hold the size of nearly every file
 
@@ -43,7 +46,7 @@ class Raster:
     account: tuple[str, ...]
     file_digest: str  # of the bytes
     pixel_digest: str  # of size, depth and values: equal for one picture in two files
-    kind: str  # PNG, JPEG or TIFF, by its bytes
+    kind: str  # PNG, JPEG, TIFF, BMP or GIF, by its bytes
     colour: bool  # see above
     bits: int | None = None  # of a value, where the file states other than 8 and 16
 
@@ -60,23 +63,36 @@ class Raster:
 
 def read(path: Path) -> Raster:
     """Decode one file. Raises `BadData` naming the file, what is wrong with it and what to do."""
+    kind, module, data = opened(path)
+    with named(path, kind):
+        head = module.look(data)
+        refuse_giant(path, head)
+        values, account, colour = _grey(*_decoded(module, data, head))
+    if head.orientation != 1:
+        values = turned(values, head.orientation)
+        account.append(f"turned as its orientation {head.orientation} says")
+    stated = head.bits if kind == "JPEG" and head.bits not in (8, 16) else None
+    return Raster(values, tuple(account), store.digest(data), digest_of_pixels(values), kind, colour, stated)
+
+
+def opened(path: Path) -> tuple[str, ModuleType, bytes]:
+    """The kind of a file by its bytes, the module that reads it, and all bytes. Raises `BadData`."""
     data = load(path)
     kind = _kind(path, data)
+    return kind, _KINDS[kind], data
+
+
+@contextmanager
+def named(path: Path, kind: str) -> Iterator[None]:
+    """Turn what a decoder raises into `BadData` that names the file."""
     try:
-        head = _KINDS[kind].look(data)
-        _refuse_giant(path, head)
-        values, account, colour = _grey(*_decoded(_KINDS[kind], data, head))
+        yield
     except BadData:
         raise
     except Unfit as unfit:
         raise BadData(f"{path}: {unfit}") from unfit
     except Exception as error:
         raise BadData(f"{path}: the {kind} stream is broken or cut short ({str(error)[:200]}); copy the file again from its source") from error
-    if head.orientation != 1:
-        values = turned(values, head.orientation)
-        account.append(f"turned as its orientation {head.orientation} says")
-    stated = head.bits if kind == "JPEG" and head.bits not in (8, 16) else None
-    return Raster(values, tuple(account), store.digest(data), digest_of_pixels(values), kind, colour, stated)
 
 
 def load(path: Path) -> bytes:
@@ -95,38 +111,35 @@ def digest_of_pixels(values: np.ndarray) -> str:
 
 def size(path: Path) -> tuple[int, int] | None:
     """Height and width as `read` gives them, from the head of a file; None where there is none to read, which decoding tells."""
-    head = _head_of(path)
-    return head.shown if head else None
+    return _from_head(path, lambda kind, data: _KINDS[kind].look(data).shown)
 
 
 def orientation(path: Path) -> int:
-    """The orientation that the head of a file states (Exif, TIFF), 1 to 8; 1 where it states none or cannot be read."""
-    head = _head_of(path)
-    return head.orientation if head else 1
+    """The orientation 1 to 8 that the head of a file states, also where `read` does not follow it (of a PNG); 1 where it states none."""
+    return _from_head(path, lambda kind, data: _png.orientation(data) if kind == "PNG" else _KINDS[kind].look(data).orientation) or 1
 
 
-def _head_of(path: Path) -> Head | None:
+def _from_head(path: Path, look: Callable[[str, bytes], Any]) -> Any:
+    """What `look` finds in as little of a file as holds it; None where it finds nothing."""
     try:
         with open(path, "rb") as stream:
             for more in (_HEAD, -1):
                 stream.seek(0)
-                if found := _looked(stream.read(more)):
-                    return found
+                data = stream.read(more)
+                kind = _known(data)
+                try:
+                    if kind and (found := look(kind, data)):
+                        return found
+                except (ValueError, struct.error, Unfit):
+                    pass  # there may be more in the whole file; if not, decoding tells
     except OSError:
         pass
     return None
 
 
-def _looked(data: bytes) -> Head | None:
-    kind = _known(data)
-    try:
-        return _KINDS[kind].look(data) if kind else None
-    except (ValueError, struct.error, Unfit):
-        return None
-
-
 def _known(data: bytes) -> str | None:
-    return next((kind for kind, module in _KINDS.items() if data.startswith(module.SIGNATURES)), None)
+    kind = next((kind for kind, module in _KINDS.items() if data.startswith(module.SIGNATURES)), None)
+    return None if kind == "BMP" and not _bmp.is_one(data) else kind
 
 
 def _kind(path: Path, data: bytes) -> str:
@@ -134,10 +147,11 @@ def _kind(path: Path, data: bytes) -> str:
         raise BadData(f"{path}: the file is empty (0 bytes); copy it again")
     if kind := _known(data):
         return kind
-    raise BadData(f"{path}: is not a PNG, JPEG or TIFF picture (it starts with {data[:8]!r}); remove it or give it its true ending")
+    raise BadData(f"{path}: is not a PNG, JPEG, TIFF, BMP or GIF image (it starts with {data[:8]!r}); remove it or give it its true ending")
 
 
-def _refuse_giant(path: Path, head: Head) -> None:
+def refuse_giant(path: Path, head: Head) -> None:
+    """Raise `BadData` for an image that would not fit in memory."""
     (height, width), channels = head.size, head.channels
     if not height or not width:
         raise ValueError(f"it says that it has {height}x{width} pixels")

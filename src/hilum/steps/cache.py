@@ -20,10 +20,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from hilum import cached, lettering, lungs, shapes, store
+from hilum import cached, lettering, lungs, mask_files, shapes, store
 from hilum.cached import FACTS, Cache
 from hilum.errors import BadData, CannotWrite
 from hilum.files import dicom, picture, raster
+from hilum.files.label_image import Consensus
 from hilum.fingerprint import fingerprint
 from hilum.manifest import Manifest
 from hilum.radiograph import Letterbox, prepare
@@ -31,8 +32,9 @@ from hilum.recipe import Pixels, Recipe
 from hilum.run import Run
 from hilum.steps import Progress, quietly
 
-VERSION = 4  # change it when the same file and recipe give other pixels or facts
-MASKS = ("lung_mask", "right_lung_mask", "left_lung_mask")
+VERSION = 5  # change it when the same file and recipe give other pixels or facts
+MASKS = tuple(mask_files.COLUMNS)
+MEANINGS = "meanings.json"
 THREADS = max(2, min(8, os.cpu_count() or 1))  # the codecs, OpenCV and the digests release Python's lock
 AHEAD = 4 * THREADS  # images whose facts may wait for those of an earlier one
 SETTLE_EVERY = 256  # images between two forced writes to the disk
@@ -52,12 +54,13 @@ def fill(manifest: Manifest, pixels: Pixels, parent: Path, progress: Progress = 
     try:
         folder.mkdir(parents=True, exist_ok=True)
         known = {**_indexed(folder), **{facts["image_id"]: (facts["row"], facts["signature"]) for facts in _whole_lines(journal)}}
-        signatures = [(image["image_id"], _signature(manifest.root, image)) for image in _images(manifest)]
+        meanings = _meanings(manifest, folder)
+        signatures = [(image["image_id"], _signature(manifest.root, image, meanings)) for image in _images(manifest)]
         total = sum(known.get(image_id, (0, None))[1] != signature for image_id, signature in signatures)
         with ExitStack() as stack:
             files = {part: stack.enter_context(_opened_in_place(folder / part)) for part in (cached.IMAGES[pixels.depth], cached.MASKS)}
             lines = stack.enter_context(open(journal, "a", encoding="utf-8"))
-            reading = _in_order(lambda task: _cached(manifest.root, *task, pixels, files.values()), _tasks(manifest, signatures, known))
+            reading = _in_order(lambda task: _cached(manifest.root, *task, pixels, meanings.of, files.values()), _tasks(manifest, signatures, known))
             for done, facts in enumerate(reading, start=1):
                 if done % SETTLE_EVERY == 0:
                     for descriptor in files.values():
@@ -85,9 +88,11 @@ def _tasks(
             yield image, signature, row
 
 
-def _cached(root: Path, image: Mapping[str, Any], signature: str, row: int, pixels: Pixels, files: Iterable[int]) -> dict[str, Any]:
+def _cached(
+    root: Path, image: Mapping[str, Any], signature: str, row: int, pixels: Pixels, meaning: Callable[[str], Consensus], files: Iterable[int]
+) -> dict[str, Any]:
     """Read one image and put its pictures in their place in the image file and the mask file; its facts."""
-    facts, pictures = _read(root, image, pixels)
+    facts, pictures = _read(root, image, pixels, meaning)
     for descriptor, square in zip(files, pictures, strict=True):
         _write_all(descriptor, square.tobytes(), row * square.nbytes)
     return {**facts, "image_id": image["image_id"], "row": row, "signature": signature}
@@ -149,7 +154,9 @@ def _in_order(work: Callable[[Any], Any], tasks: Iterable[Any]) -> Iterator[Any]
             yield waiting.popleft().result()
 
 
-def _read(root: Path, image: Mapping[str, Any], pixels: Pixels) -> tuple[dict[str, Any], tuple[np.ndarray, np.ndarray]]:
+def _read(
+    root: Path, image: Mapping[str, Any], pixels: Pixels, meaning: Callable[[str], Consensus]
+) -> tuple[dict[str, Any], tuple[np.ndarray, np.ndarray]]:
     """Facts and both cached pictures of one image. A fault of the file is a fact, not an exception."""
     facts: dict[str, Any] = dict.fromkeys(FACTS)
     square = np.zeros((pixels.size, pixels.size), cached.TYPES[pixels.depth])
@@ -163,7 +170,7 @@ def _read(root: Path, image: Mapping[str, Any], pixels: Pixels) -> tuple[dict[st
         facts |= _seen(file) | (_written(file) if pixels.text else {})
         facts["fingerprint"] = fingerprint(square, file.values.shape)
         try:
-            mask = _mask(root, image, file, pixels.size, facts)
+            mask = _mask(root, image, file, pixels.size, meaning, facts)
         except BadData as fault:
             facts["mask_error"] = str(fault).replace(f"{root}/", "")
     facts["cached_digest"] = cached.digest_of_pictures(square, mask)
@@ -185,34 +192,51 @@ def _written(file: raster.Raster | dicom.Dicom) -> dict[str, Any]:
     return {"text_words": seen.words, "text_longest": seen.longest, "text_share": seen.share}
 
 
-def _mask(root: Path, image: Mapping[str, Any], file: raster.Raster | dicom.Dicom, to: int, facts: dict[str, Any]) -> np.ndarray:
-    """The lungs of an image as cached labels. Raises `BadData` where a mask cannot be laid on its picture."""
-    labels, values = _painted(image["path"], image["drawn"], file) if image["drawn"] else _from_files(root, image, file)
-    if values:
-        facts |= {"mask_values": values, "right_pixels": int((labels == lungs.RIGHT).sum()), "left_pixels": int((labels == lungs.LEFT).sum())}
-    return lungs.resized(labels, Letterbox(labels.shape, to).forward)
+def _mask(
+    root: Path,
+    image: Mapping[str, Any],
+    file: raster.Raster | dicom.Dicom,
+    to: int,
+    meaning: Callable[[str], Consensus],
+    facts: dict[str, Any],
+) -> np.ndarray:
+    """The lungs of an image as cached labels. Raises `BadData` where a mask cannot be used."""
+    if image["drawn"]:
+        labels, facts["mask_value_count"] = _painted(image["path"], image["drawn"], file), 2
+    else:
+        labels, known = _from_files(root, image, file, meaning)
+        facts |= known
+    if facts["mask_value_count"]:
+        facts |= {f"{name}_pixels": int((labels == side).sum()) for name, side in lungs.SIDES.items()}
+    forward = Letterbox(labels.shape, to).forward
+    if (ignored := labels == lungs.UNKNOWN).any():
+        runs = shapes.RunLengths.of(forward(ignored.astype(np.uint8) * np.uint8(255)) >= 128)
+        facts["mask_ignored"] = runs.to_coco()["counts"]
+    return lungs.resized(labels, forward)
 
 
-def _from_files(root: Path, image: Mapping[str, Any], file: raster.Raster | dicom.Dicom) -> tuple[np.ndarray, int]:
-    """Labels of the mask files, and how many different values these hold."""
-    size, labels = picture.own_size(file), np.zeros(file.values.shape, np.uint8)
-    values: set[int] = set()
-    for column, side in zip(MASKS, (None, lungs.RIGHT, lungs.LEFT), strict=True):
-        if image[column] is None:
-            continue
-        mask = raster.read(root / image[column]).values
-        if mask.shape != size:
-            raise BadData(
-                f"{image[column]}: mask of {mask.shape[0]}x{mask.shape[1]} pixels for a picture of {size[0]}x{size[1]}; "
-                f"export the mask again in its picture's size"
-            )
-        values |= set(np.unique(mask).tolist())
-        inside = picture.stand(file, mask > max(int(mask.max()) // 2, 0))
-        labels = lungs.sides(inside) if side is None else np.where(inside, np.uint8(side), labels)
-    return labels, len(values)
+def _from_files(
+    root: Path,
+    image: Mapping[str, Any],
+    file: raster.Raster | dicom.Dicom,
+    meaning: Callable[[str], Consensus],
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Labels of the mask files, and what was understood of them, a column of FACTS each."""
+
+    def pose(own: np.ndarray) -> np.ndarray:
+        return picture.stand(file, own)
+
+    masks = mask_files.read(root, image, picture.own_size(file), meaning, pose)
+    known: dict[str, Any] = {}
+    if masks:
+        values = len({key for mask in masks for key in mask.image.keys})
+        forms = dict.fromkeys(words for mask in masks for words in mask.form.split("; "))
+        known["mask_value_count"] = max(values, *(mask.image.distinct for mask in masks))
+        known["mask_form"] = "; ".join(forms)
+    return mask_files.together(masks, file.values.shape, pose), known
 
 
-def _painted(path: str, drawn: Sequence[Mapping[str, str]], file: raster.Raster | dicom.Dicom) -> tuple[np.ndarray, int]:
+def _painted(path: str, drawn: Sequence[Mapping[str, str]], file: raster.Raster | dicom.Dicom) -> np.ndarray:
     """Labels of the lungs drawn on an image; an outline that names its side goes before one that does not."""
     size, read = picture.own_size(file), [(one, shapes.from_json(one["shape"])) for one in drawn]
     if wrong := [f"{one['source']}: {fault}" for one, shape in read for fault in shapes.faults(shape, size)]:
@@ -224,19 +248,44 @@ def _painted(path: str, drawn: Sequence[Mapping[str, str]], file: raster.Raster 
             unsided |= inside
         else:
             labels[inside] = side
-    return np.where(labels > 0, labels, lungs.sides(unsided)), 2
+    return np.where(labels > 0, labels, lungs.sides(unsided))
 
 
-def _signature(root: Path, image: Mapping[str, Any]) -> str:
-    def one(place: str | None) -> str:
-        try:
-            told = (root / place).stat() if place else None
-        except OSError:
-            return "gone"
-        return f"{told.st_size}:{told.st_mtime_ns}" if told else ""
+def _meanings(manifest: Manifest, folder: Path) -> mask_files.Meanings:
+    """What the values of each folder's masks stand for; read from the masks where these are new."""
+    place, kept = folder / MEANINGS, {}
+    before = store.read_json(place) if place.exists() else {}
+    for group, members in mask_files.voters(manifest).items():
+        files = store.digest([_state(manifest.root, file) for pair in members for file in pair])
+        one = before.get(group)
+        if one is None or one["files"] != files:
+            found = mask_files.agreed(manifest.root, members)
+            one = {"files": files, "roles": dict(found.roles), "unsettled": dict(found.unsettled), "ground": found.ground}
+        kept[group] = one
+    if kept != before:
+        store.write_json(place, {**before, **kept})
+    known = {group: Consensus(one["roles"], one["unsettled"], one["ground"]) for group, one in kept.items()}
+    return mask_files.Meanings(manifest, known)
 
-    files = "|".join(f"{image[column] or ''}={one(image[column])}" for column in ("path", *MASKS))
-    return f"{files}|drawn={store.digest(image['drawn'])}" if image["drawn"] else files
+
+def _state(root: Path, place: str | None) -> str:
+    """Size and time of a file, to see that it changed."""
+    try:
+        told = (root / place).stat() if place else None
+    except OSError:
+        return f"{place}=gone"
+    return f"{place or ''}={f'{told.st_size}:{told.st_mtime_ns}' if told else ''}"
+
+
+def _signature(root: Path, image: Mapping[str, Any], meanings: mask_files.Meanings | None = None) -> str:
+    files = "|".join(_state(root, image[column]) for column in ("path", *MASKS))
+    parts = [files] if not image["drawn"] else [files, f"drawn={store.digest(image['drawn'])}"]
+    if image[mask_files.VALUES] is not None:
+        parts.append(f"values={image[mask_files.VALUES]}")
+    elif meanings is not None and (places := [image[column] for column in MASKS if image[column]]):
+        agreed = [meanings.of(place) for place in places]
+        parts.append(f"meaning={store.digest([[dict(one.roles), dict(one.unsettled), one.ground] for one in agreed])}")
+    return "|".join(parts)
 
 
 @contextmanager

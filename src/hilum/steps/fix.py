@@ -18,6 +18,9 @@ from hilum.run import Run
 BY_RULE: Mapping[str, str | None] = {
     "mask-missing": None,
     "mask-orphan": None,
+    "mask-inverted": None,
+    "mask-label-map": None,
+    "mask-scaled": None,
     "mask-sides-exchanged": "exchange mask sides",
     "duplicate-labels": "leave out",
     "duplicate-parts": "keep one of pair",

@@ -179,7 +179,7 @@ def _tables(dataset: str, known: Mapping[str, str] | None, rows: list[Row]) -> t
     images = [
         [
             f"{dataset}/{row.name}", dataset, row.source or dataset, f"{dataset}/{patient[row.patient]}", row.image, row.lung_mask, row.right_lung_mask,
-            row.left_lung_mask, row.given_part, row.sex, row.age_years, row.view, row.body_part, row.modality, row.laterality,
+            row.left_lung_mask, row.mask_values, row.given_part, row.sex, row.age_years, row.view, row.body_part, row.modality, row.laterality,
             row.reading, row.study, row.follow_up, row.stated_height, row.stated_width, row.row_spacing_mm, row.column_spacing_mm,
         ]
         for row in rows

@@ -12,7 +12,7 @@ from hilum.dataset.plan.inventory import File
 from hilum.dataset.plan.masks import Seen
 from hilum.dataset.plan.reading import Reading
 from hilum.errors import BadData
-from hilum.files import dicom
+from hilum.files import dicom, label_image
 
 
 def sort_files(reading: Reading) -> None:
@@ -47,10 +47,14 @@ def matches(path: str, patterns: Sequence[str]) -> bool:
 
 
 def look(path: Path) -> Seen:
-    """Tell by the pixels of one file whether it is a label image."""
-    from hilum.files import label_image
-
-    return label_image.seen(path)
+    """Tell by the pixels of one file whether it is a label image; one that cannot be read is left a radiograph, which reading reports."""
+    try:
+        found = label_image.sniff(path)
+    except BadData:
+        return Seen("photo")
+    if found is None:
+        return Seen("photo")
+    return Seen("constant" if found.kind == "constant" else "label", lungs=found.side is not None)
 
 
 def _radiographs(reading: Reading, kept: Sequence[File]) -> list[File]:

@@ -27,11 +27,10 @@ _SPLIT = re.compile(r"[\W_]+")
 
 @dataclass(frozen=True)
 class Seen:
-    """What the pixels of a file say: `kind` is "label" (two-valued or a label map), "constant" or "photo"; `share` of the foreground."""
+    """What the pixels of a file say: `kind` is "label" (two-valued or a label map), "constant" or "photo"."""
 
     kind: str
-    share: float = 0.0
-    lungs: bool = True  # two regions, one on each side of the midline
+    lungs: bool = True  # its regions lie and look as one lung or both
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -172,6 +173,7 @@ def _row(reading: Reading, file: File, gathered: _Gathered) -> Row:
     return Row(
         image=path, name=folder + file.stem, patient=_patient(reading, file, facts, gathered),
         source=_one("source", path, facts, gathered) or reading.folders.value(path, "source"), labels=settled,
+        mask_values=json.dumps(dict(reading.settings.mask_values)) if masks and reading.settings.mask_values else None,
         lung_mask=masks.get("lungs"), right_lung_mask=masks.get("right"), left_lung_mask=masks.get("left"),
         given_part=_part(reading, path, facts, gathered),
         sex=_parsed("sex", lexicon.sex_of, path, facts, gathered) or (header.sex if header else None),

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from hilum.errors import BadRecipe, NotFound, unknown
+from hilum.files import label_image
 from hilum.vocabulary import LOCAL, concepts
 
 FILE = "hilum.toml"
 BLANKS = ("not mentioned", "absent")
 LEVELS = ("part", "label", "patient", "study", "view", "source")
-MASK_ROLES = ("lungs", "right", "left", "ignore", "none")
 
 
 @dataclass(frozen=True)
@@ -136,8 +136,8 @@ def _impossible(settings: Settings) -> list[str]:
             near = NotFound.named("concept", concept, concepts())
             faults.append(f"[terms] '{word}': {near}, or {LOCAL}… for one of your own")
     for value, role in settings.mask_values.items():
-        if role not in MASK_ROLES:
-            faults.append(f"[mask_values] '{value}': {unknown('role', role, MASK_ROLES)}")
+        if role not in label_image.ROLES:
+            faults.append(f"[mask_values] '{value}': {unknown('role', role, label_image.ROLES)}")
     faults += _faults_of_patterns(settings) + _faults_of_words(settings)
     return faults
 

@@ -64,7 +64,7 @@ CONTEXT: dict[str, Any] = {
     "subField": "cr:subField",
     "transform": "cr:transform",
 }
-KINDS = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".tif": "image/tiff", ".tiff": "image/tiff", ".dcm": "application/dicom"}
+KINDS = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".tif": "image/tiff", ".tiff": "image/tiff", ".bmp": "image/bmp", ".gif": "image/gif", ".dcm": "application/dicom"}
 FOLDERS = 100  # named one by one in a file set; of more, the endings alone are named
 COLUMNS = {  # of the table of images, before those of the findings: type and meaning
     "image_id": ("sc:Text", "unique, data set/name"),

@@ -136,7 +136,7 @@ def masks(manifest: Manifest, cached: Cache, told: Mapping[str, Value]) -> Rows:
     index = cached.index
     rows += [["Outlined lungs, right and left counted apart", told.get("lungs")]]
     rows += [["Masks that do not fit their picture or cannot be read", index["mask_error"].count()]]
-    return [*rows, ["Masks with other values than inside and outside", index.filter(pl.col("mask_values") > 2).height]]
+    return [*rows, ["Masks with other values than inside and outside", index.filter(pl.col("mask_value_count") > 2).height]]
 
 
 def faults(found: pl.DataFrame) -> Rows:

@@ -33,6 +33,8 @@ PER_IMAGE = dict.fromkeys(("image_id", "part", "source", "side"), pl.String) | d
 def overlaps(table: pl.DataFrame, truth: cache.Cache, found: pl.DataFrame, masks: np.ndarray, spacing: Spacing | None = None) -> pl.DataFrame:
     """Agreement of found and drawn lungs of the tune and test images that have a mask, per image and side.
 
+    Pixels that a mask says to ignore count neither as found nor as drawn.
+
     `spacing`: millimetres between rows and between columns of the file's pixels, by image id; where it is not known, none or None.
     Raises `Mismatch` where lungs were found in some images and not looked for in others that have a mask.
     """
@@ -44,7 +46,9 @@ def overlaps(table: pl.DataFrame, truth: cache.Cache, found: pl.DataFrame, masks
         return pl.DataFrame(schema=PER_IMAGE)
     _refuse_unsearched(drawn["image_id"].to_list(), row_of)
     for image_id, part, source in drawn.select("image_id", "part", "source").iter_rows():
-        expected, got = truth.masks[truth.rows([image_id])[0]], masks[row_of[image_id]]
+        known, got = truth.known_masks[truth.rows([image_id])[0]], masks[row_of[image_id]]
+        ignored = known == lungs.UNKNOWN
+        expected, got = (np.where(ignored, np.uint8(0), one) for one in (known, got))
         in_mm = _cached_spacing(tuple(size_of[image_id]), truth.size, (spacing or {}).get(image_id))
         for side, lung in ((BOTH, None), *lungs.SIDES.items()):
             pair = (expected > 0, got > 0) if lung is None else (expected == lung, got == lung)
