@@ -145,6 +145,7 @@ NEAR = {  # files whose edges were blurred on the way
     "soft edges, 16 bits": as_png(cv2.GaussianBlur(WHITE.astype(np.float32) * 257, (0, 0), 1.0).astype(np.uint16)),
     "soft alpha": with_alpha(FULL, cv2.GaussianBlur(WHITE, (0, 0), 1.0)),
     "soft GIF": gif(cv2.GaussianBlur(WHITE, (0, 0), 1.0), grey_palette()),
+    "a label map of 1 and 2, interpolated": grey(cv2.resize(cv2.resize(VALUES.astype(np.uint8), None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST), SIZE[::-1], interpolation=cv2.INTER_LINEAR)),
     "a rim to be ignored": grey(voc(VALUES)),
     "a rim to be ignored around both": few_bits(voc(BOTH * 1), 8, (0, 0, 0), (128, 0, 0), *((9, 9, 9),) * 253, (224, 224, 192)),
 }
@@ -217,6 +218,36 @@ def test_any_numbers_will_do_for_a_label_map(tmp_path, values, organs, wide, fli
     numbers, expected = (numbers[:, ::-1], np.where(LABELS, 3 - LABELS, 0)[:, ::-1]) if flip else (numbers, LABELS)
     found = understood(tmp_path, as_png(numbers * np.uint16(200) if wide else numbers.astype(np.uint8))).labels()
     assert np.array_equal(found, expected)
+
+
+def bars() -> np.ndarray:
+    """Clavicles that cross the tops of the lungs."""
+    top = np.flatnonzero(BOTH.any(axis=1))[0]
+    across = np.abs(COLUMNS - _MIDDLE)
+    return (np.abs(ROWS - top - 14 - across // 8) < 4) & (across > 8) & (across < 56)
+
+
+def test_clavicles_that_cross_the_lungs_are_no_lesion(tmp_path):
+    found = understood(tmp_path, grey(np.where(bars(), 4, VALUES)))
+    assert np.array_equal(found.labels(), np.where(bars(), 0, LABELS)) and found.form == "label map 1=right 2=left 4=none"
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+@pytest.mark.parametrize("margin", [-5, -2, 0, 4])
+def test_lungs_cut_by_the_border_are_no_background(tmp_path, margin, inverted):
+    """A tight crop, in which lungs are at much of the border; the middle between them is free."""
+    (top, bottom), (left, right) = (np.flatnonzero(BOTH.any(axis=axis))[[0, -1]] for axis in (1, 0))
+    cut = np.s_[top - margin : bottom + margin + 1, left - margin : right + margin + 1]
+    found = understood(tmp_path, grey(255 - WHITE[cut] if inverted else WHITE[cut]), size=LABELS[cut].shape)
+    assert np.array_equal(found.labels(), LABELS[cut])
+
+
+def test_a_label_map_whose_labels_touch_keeps_its_thin_parts(tmp_path):
+    """A sliver of 2 between 0 and 3 is no seam, because 0 and 3 touch elsewhere."""
+    numbers = VALUES + 3 * HEART
+    sliver = np.s_[75:80, np.flatnonzero(LEFT[77])[-1] + 1]
+    numbers[sliver] = 2
+    assert (understood(tmp_path, grey(numbers)).labels()[sliver] == lungs.LEFT).all()
 
 
 # ------------------------------------------------------------------------------- folders and users
@@ -385,6 +416,7 @@ def windowed(values: np.ndarray, low: float, high: float) -> np.ndarray:
     [
         lambda values: values, lambda values: 255 - values, lambda values: posterised(values, 16), lambda values: posterised(values, 4),
         lambda values: windowed(values, 20, 80), lambda values: windowed(values, 40, 60), lambda values: cv2.GaussianBlur(values, (0, 0), 4),
+        lambda values: posterised(cv2.GaussianBlur(values, (0, 0), 3), 6),
     ],
 )  # fmt: skip
 def test_no_radiograph_is_a_label_image_however_its_contrast(tmp_path, seed, change):

@@ -142,8 +142,7 @@ def _exact(numbers: np.ndarray, present: np.ndarray, shown: np.ndarray) -> Level
     if len(kept) > MOST:
         return None
     if len(kept) == len(present):
-        plain, soft = _without_seams(numbers, shown)
-        return Levels(plain, present, len(present), soft, True)
+        return Levels(numbers, present, len(present), 0.0, True)
     place = np.full(len(present), 255, np.uint8)
     place[kept] = np.arange(len(kept))
     soft = place[numbers] == 255
@@ -153,15 +152,15 @@ def _exact(numbers: np.ndarray, present: np.ndarray, shown: np.ndarray) -> Level
     return Levels(filled.astype(np.uint8), present[kept], len(present), float(soft.mean()), True)
 
 
-def _without_seams(numbers: np.ndarray, shown: np.ndarray) -> tuple[np.ndarray, float]:
-    """Numbers without the seams of one label that interpolation left between two others.
+def without_seams(levels: Levels) -> Levels:
+    """The levels of a grey label map without the seams of one that interpolation left between others.
 
-    In a grey label map that was interpolated one goes from 0 to 2 through 1 all along; there a
-    thin 1 with 0 and 2 beside it is neither. Returns the share of such pixels too.
+    In one that was interpolated one goes from 0 to 2 through 1 all along; there a thin 1 with 0
+    and 2 beside it is neither. A map whose labels touch as they are comes back as it is.
     """
-    count = len(shown)
-    if shown.shape[1] > 1 or count < 3 or skips(numbers, np.arange(count)) >= _INTERPOLATED:
-        return numbers, 0.0
+    numbers, value, count = levels.numbers, levels.values, len(levels.values)
+    if value.ndim > 1 or count < 3 or skips(numbers, np.arange(count)) >= _INTERPOLATED:
+        return levels
     core, thin = cores(numbers), np.ones(numbers.shape, bool)
     for number in range(count):
         own = numbers == number
@@ -170,9 +169,9 @@ def _without_seams(numbers: np.ndarray, shown: np.ndarray) -> tuple[np.ndarray, 
     around = np.ones((5, 5), np.uint8)
     low, high = cv2.erode(numbers, around), cv2.dilate(numbers, around)
     thin &= (low < numbers) & (numbers < high)
-    value = shown[:, 0]
     nearest = np.where(value[high] - value[numbers] < value[numbers] - value[low], high, low)
-    return np.where(thin, nearest, numbers), float(thin.mean())
+    plain = np.where(thin, nearest, numbers)
+    return replace(levels, numbers=plain, soft=levels.soft + float(thin.mean()))
 
 
 def _of_their_own(shown: np.ndarray, real: np.ndarray, many: np.ndarray) -> np.ndarray:

@@ -216,6 +216,8 @@ def _other(region: Region, lungs: Sequence[Region]) -> tuple[str, bool]:
     left, right = min(lung.left for lung in lungs), max(lung.right for lung in lungs)
     middle, reach = (left + right) / 2, (right - left) / 2
     central = abs(region.across - middle) <= 0.45 * reach
+    if region.like_bars and region.bottom <= np.mean([(lung.top + lung.bottom) / 2 for lung in lungs]):
+        return "none", True  # clavicles, which cross the lungs
     if _label_regions.enclosed(region.mask, whole) >= _INSIDE:
         return "none", region.share < _MARK * area
     around = region.left <= left and region.right >= right

@@ -12,6 +12,7 @@ import numpy as np
 
 SIDE = 256
 _SECOND = 0.2  # of the larger part's area: a smaller part is a fragment, not a lung
+_BAR = 1.8  # times as wide as high, that each of two bars is at least
 _PART = 0.04  # of the image, that each of two parts that are like lungs covers
 _APART = 0.15  # of the width, between the middles of two lungs at least
 _WIDE = 0.55  # of the width: one part wider than this may be two lungs that touch
@@ -34,6 +35,7 @@ class Region:
     across: float  # of its middle
     down: float
     two: bool  # two large parts beside one another, or one as wide as two
+    like_bars: bool  # two large parts, much wider than high, as clavicles are
     like_lungs: bool  # two tall parts, on either side of a middle that is free
     mask: np.ndarray  # bool (height, width), small
 
@@ -73,7 +75,7 @@ def measure(mask: np.ndarray, share: float, border: np.ndarray) -> Region | None
     return Region(
         share, float(mask[border].mean()) if border.any() else 0.0, columns[0] / width,
         (columns[-1] + 1) / width, rows[0] / height, (rows[-1] + 1) / height, across, down,
-        _two(mask), _like_lungs(mask), mask,
+        _two(mask), _like_bars(mask), _like_lungs(mask), mask,
     )  # fmt: skip
 
 
@@ -95,6 +97,14 @@ def _two(mask: np.ndarray) -> bool:
         apart = abs(centres[1:][order[0], 0] - centres[1:][order[1], 0])
         return apart >= _APART * mask.shape[1] and _beside(first, second)
     return stats[1 + order[0], cv2.CC_STAT_WIDTH] >= _WIDE * mask.shape[1] and not mask.all()
+
+
+def _like_bars(mask: np.ndarray) -> bool:
+    stats = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)[2][1:]
+    areas = stats[:, cv2.CC_STAT_AREA]
+    large = stats[areas >= _SECOND * areas.max()]
+    wide = large[:, cv2.CC_STAT_WIDTH] >= _BAR * large[:, cv2.CC_STAT_HEIGHT]
+    return len(large) == 2 and bool(wide.all())
 
 
 def _like_lungs(mask: np.ndarray) -> bool:

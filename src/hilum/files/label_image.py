@@ -46,8 +46,8 @@ _BLURRED = 0.5  # the same where there are two labels with smooth outlines
 _ROUGH, _ROUGH_IF_LOSSY = 1.14, 2.0  # see `_label_levels.roughness`; of real radiographs, at whatever contrast, at least 1.15
 _ROUGH_IF_VIVID = 1.5
 _VIVID = 0.4  # of the brightest channel, by which the channels of a strong colour differ
-_SKIPS = {3: 0.02}  # of the edges of a label map, that lead over a value between at least, by the number of its values
-_SKIPS_OF_MORE = 0.15
+_SKIPS = {3: 0.02, 4: 0.2, 5: 0.3}  # of the edges of a label map, that lead over a value between at least, by its number of values
+_SKIPS_OF_MORE = 0.4
 _NESTED = 6, 3.5  # pieces and edges of a map of regions inside regions at most, which skips nothing
 _DRAWN = 24, 12.0  # pieces and edges of an image of exact values at most, however fine its lines are
 _NEARLY = 16  # between the least and the largest value of an image that shows nothing
@@ -273,6 +273,8 @@ def _is_label_image(labels: _Labelled) -> bool:
 
 def _image(path: Path, kind: str, labels: _Labelled, orientation: int) -> LabelImage:
     levels = labels.levels
+    if labels.form == "grey":
+        levels = _label_levels.without_seams(levels)
     return LabelImage(
         str(path), kind, turned(levels.numbers, orientation), labels.keys, labels.brightness,
         labels.form, levels.distinct, levels.soft > 0, levels.exact,
