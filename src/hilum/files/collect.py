@@ -255,9 +255,10 @@ def _expanded(search: _Search, base: Path, parts: Sequence[str]) -> Iterator[Pat
         yield from _expanded(search, base / first, rest)
     elif has_magic(first):
         for entry in _entries(search, base) if os.path.isdir(base) else ():
-            fits = fnmatchcase(entry.name, first) and (first.startswith(".") or not entry.name.startswith("."))
-            if fits and not (_is_output(search, base / entry.name) if os.path.isdir(base / entry.name) else rest):
-                yield from _expanded(search, base / entry.name, rest)
+            path, hidden = base / entry.name, _is_clutter(entry.name) and not first.startswith(".")
+            fits = fnmatchcase(entry.name, first) and not hidden
+            if fits and not (_is_output(search, path) if os.path.isdir(path) else rest):
+                yield from _expanded(search, path, rest)
 
 
 def _all_folders(search: _Search, base: Path) -> Iterator[Path]:
