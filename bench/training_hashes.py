@@ -32,7 +32,8 @@ def main() -> None:
     parser.add_argument("--to", type=Path, required=True)
     arguments = parser.parse_args()
     hashes = dict(hashed(arguments.data))
-    rows = [row for reader in shipped.readers() for row in of_model(reader.model, hashes)]
+    models = [shipped.lungs(), *(reader.model for reader in shipped.readers())]
+    rows = [row for model in models for row in of_model(model, hashes)]
     store.write_table(arguments.to, pl.DataFrame(rows, schema=training_hashes.COLUMNS, orient="row").sort("training_list", "hash"))
     if (size := arguments.to.stat().st_size) > MOST_BYTES:
         raise SystemExit(f"{arguments.to} has {size:,} bytes, more than {MOST_BYTES:,}")

@@ -39,8 +39,17 @@ def is_copy(model: Exported, square: np.ndarray, size: Size) -> bool:
 
     `square` is the image, uint8 (n, n) letterboxed from a file of (height, width) `size`.
     """
-    known, own = _hashes(training_list(model)), fingerprint(square, size)
-    return own is not None and len(known) > 0 and len(near(decode(pl.Series([own])).hashes, DISTANCE, known).first) > 0
+    return bool(are_copies(model, pl.Series([fingerprint(square, size)], dtype=pl.String))[0])
+
+
+def are_copies(model: Exported, fingerprints: pl.Series) -> pl.Series:
+    """The same of each fingerprint of a column (`hilum.fingerprint`); no for null."""
+    known, shown = _hashes(training_list(model)), fingerprints.is_not_null().to_numpy()
+    told = np.zeros(len(fingerprints), bool)
+    if len(known) and shown.any():
+        found = near(decode(fingerprints.drop_nulls()).hashes, DISTANCE, known)
+        told[np.flatnonzero(shown)[found.first]] = True
+    return pl.Series(told)
 
 
 @cache
