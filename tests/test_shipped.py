@@ -8,11 +8,12 @@ import onnx
 import polars as pl
 import pytest
 
-from hilum import phantom, quality, shipped, store
+from hilum import phantom, quality, shipped, store, training_hashes
 from hilum.datasets import kaggle_masks
 from hilum.errors import BadRecipe, NotFound
 from hilum.exported import Exported
 from hilum.files import raster
+from hilum.fingerprint import decode
 from hilum.manifest import Manifest
 from hilum.recipe import Data, Evaluate, Pixels, Recipe, Region, Segment, Split
 from hilum.run import Run
@@ -125,6 +126,16 @@ def test_it_is_not_used_unasked_where_it_has_learnt_from_a_test_picture(tmp_path
     harmless = learnt_from(lung_model, tmp_path, pixels=train[:3], sources=["elsewhere"])
     shipped.opened.cache_clear()
     assert harmless == other and do(run, recipe, "segment", segment)["images it has learnt from"] == 3
+
+
+def test_a_changed_copy_of_a_picture_that_it_has_learnt_from_counts_as_such(tmp_path, unmasked, lung_model, monkeypatch):
+    run, recipe = begun(tmp_path, unmasked)
+    pictures = cache.opened(run, recipe).index.join(store.read_table(run / "split.parquet"), on="image_id")
+    other = Exported(learnt_from(lung_model, tmp_path, pixels=["of the original"], sources=[]))
+    hashes = decode(pictures["fingerprint"][:2]).hashes
+    monkeypatch.setattr(training_hashes, "_hashes", lambda of: hashes if of == training_hashes.training_list(other) else hashes[:0])
+    assert shipped.learnt_from(other, pictures)["image_id"].to_list() == pictures["image_id"][:2].to_list()
+    assert shipped.learnt_from(Exported(lung_model), pictures).height == 0
 
 
 def test_asked_for_it_is_measured_only_on_patients_it_has_not_seen(tmp_path, masked, lung_model, monkeypatch):

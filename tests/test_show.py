@@ -32,16 +32,16 @@ def test_a_dicom_is_told_and_drawn(tmp_path, shown):
     assert drawn.dtype == np.uint8 and drawn.shape == (40, 256) and drawn[0, 0] == 0 and drawn[0, -1] == 255  # turned over and mirrored
 
 
-def test_json_has_the_same_and_the_picture_is_drawn_here_by_default(tmp_path, shown):
-    told = json.loads(shown(write(tmp_path / "a.dcm", RAMP, bits=12, PatientSex="F"), "--json"))
-    assert told["header"]["sex"] == "female" and told["size"] == [40, 256] and told["picture"] == "a.shown.png" and any("decoded" in line for line in told["account"])
-    assert (tmp_path / "a.shown.png").exists()
+def test_json_has_the_same_and_the_picture_is_drawn_below_shown_by_default(tmp_path, shown):
+    (told,) = json.loads(shown(write(tmp_path / "a.dcm", RAMP, bits=12, PatientSex="F"), "--json"))
+    assert told["header"]["sex"] == "female" and told["size"] == [40, 256] and told["picture"] == "shown/a.png" and any("decoded" in line for line in told["account"])
+    assert (tmp_path / "shown/a.png").exists()
 
 
 def test_other_pictures_are_told_too(tmp_path, shown):
     raster.write_png(tmp_path / "b.png", RAMP.astype(np.uint8))
     text = shown(tmp_path / "b.png", "--to", tmp_path / "p.png")
-    assert "raster, 40x256" in text and "0 to 255 become 0 to 1" in text and (tmp_path / "p.png").exists()
+    assert "PNG, 40x256" in text and "0 to 255 become 0 to 1" in text and (tmp_path / "p.png").exists()
 
 
 def test_a_fault_is_one_line_and_exit_code_1(tmp_path):

@@ -26,7 +26,9 @@ def main() -> None:
 
 
 def _told(error: HilumError) -> int:
-    sys.stderr.write(f"hilum: {error}\n")
+    from hilum import printed
+
+    sys.stderr.write(f"hilum: {printed.harmless(str(error))}\n")
     return 1
 
 

@@ -111,9 +111,9 @@ def _processed(alone: pl.DataFrame, cache: Cache | None) -> pl.DataFrame:
     for pairs, fits in _laid(side, side, candidates, lambda pairs: root[pairs[:, 0]] != root[pairs[:, 1]]):
         for (first, second, _, mirrored), fit in zip(pairs.tolist(), fits, strict=True):
             if fit.agreement >= ALIKE_FROM and root[first] != root[second]:
-                if _kind(fit) == PROCESSED:
+                if kind_of(fit) == PROCESSED:
                     root[root == root[second]] = root[first]
-                told.append((ids[max(first, second)], ids[min(first, second)], _kind(fit), fit.agreement, how(fit, bool(mirrored))))
+                told.append((ids[max(first, second)], ids[min(first, second)], kind_of(fit), fit.agreement, how(fit, bool(mirrored))))
     return _once(pl.DataFrame(told, schema=COLUMNS, orient="row"))
 
 
@@ -137,7 +137,7 @@ def _processed_between(first: pl.DataFrame, second: pl.DataFrame, caches: tuple[
         for pairs, fits in _laid(one, other, candidates, lambda pairs: np.ones(len(pairs), bool)):
             for (mine, theirs, _, mirrored), fit in zip(pairs.tolist(), fits, strict=True):
                 mine, theirs = (theirs, mine) if turned else (mine, theirs)
-                if _kind(fit) == PROCESSED and (mine not in best or (fit.agreement, -theirs) > (best[mine][0], -best[mine][1])):
+                if kind_of(fit) == PROCESSED and (mine not in best or (fit.agreement, -theirs) > (best[mine][0], -best[mine][1])):
                     best[mine] = fit.agreement, theirs, how(fit, bool(mirrored))
     ids, theirs = sides[0].ids, sides[1].ids
     told = [(ids[mine], theirs[other], PROCESSED, agreement, words) for mine, (agreement, other, words) in sorted(best.items())]
@@ -162,7 +162,7 @@ def _fit(first: overlay.Detail, second: overlay.Detail, view: int, mirrored: int
     return overlay.fit(first, overlay.mirrored(second) if mirrored else second, view)
 
 
-def _kind(fit: overlay.Fit) -> str:
+def kind_of(fit: overlay.Fit) -> str:
     return PROCESSED if fit.agreement >= (SURE_MOVED if _moved(fit) else SURE) else ALIKE
 
 

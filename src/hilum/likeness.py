@@ -114,28 +114,72 @@ def nearest_between(keys: Keys, others: Keys, wanted: int) -> tuple[np.ndarray, 
     return _looked_up(mine, theirs, wanted), _looked_up(theirs, mine, wanted)
 
 
+class Known:
+    """Fingerprints that single ones are looked up among, prepared once. Statistics of the spectra are those of the known ones alone."""
+
+    def __init__(self, keys: Keys) -> None:
+        self._hashes = keys.hashes
+        self._spread = [_Spread.of(keys.spectra[:, :, :EVEN], True), _Spread.of(keys.spectra[:, :, EVEN:], False)]
+        self._halves = self._prepared(keys.spectra)
+
+    def _prepared(self, spectra: np.ndarray) -> Halves:
+        even, odd = (spread.equal(half) for spread, half in zip(self._spread, (spectra[:, :, :EVEN], spectra[:, :, EVEN:]), strict=True))
+        return _of_one_length(even, odd)
+
+    def candidates(self, keys: Keys, distance: int, wanted: int) -> list[tuple[int, int, bool, bool]]:
+        """Pairs to look at of the one fingerprint in `keys`, the likeliest of each way first: position among the known, view, mirrored, and
+        whether the whole of the known image is like the view of the new one, instead of the other way about."""
+        found = near(keys.hashes, distance, self._hashes)
+        order = np.lexsort((found.second, found.distance))
+        told = [(int(found.second[at]), 0, bool(found.mirrored[at]), False) for at in order[:wanted]]
+        new = self._prepared(keys.spectra)
+        for known_view, new_view, turned in ((slice(None), slice(0, 1), False), (slice(0, 1), slice(None), True)):
+            even, odd = (np.einsum("nvk,wk->nvw", half[:, known_view], own[0, new_view]) for half, own in zip(self._halves, new, strict=True))
+            alike = (even + np.abs(odd)).reshape(len(even), -1)
+            views = alike.argmax(1)
+            best = np.argsort(-alike[np.arange(len(alike)), views], kind="stable")[:wanted]
+            mirrored = odd.reshape(alike.shape)[best, views[best]] < 0
+            told += [(int(at), int(views[at]), bool(flag), turned) for at, flag in zip(best, mirrored, strict=True)]
+        return told
+
+
 def _whitened(spectra: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """float32 (n, views, ...) twice, whole numbers: the even and the odd half, each component made to vary as much as every other one.
 
     Statistics of all together are sums of whole numbers, the same in any order. What chest radiographs have in common says nothing.
     """
-    halves = [_equal_spread(spectra[:, :, :EVEN], True), _equal_spread(spectra[:, :, EVEN:], False)]
+    halves = [spectra[:, :, :EVEN], spectra[:, :, EVEN:]]
+    return _of_one_length(*(_Spread.of(half, centred).equal(half) for half, centred in zip(halves, (True, False), strict=True)))
+
+
+def _of_one_length(*halves: np.ndarray) -> Halves:
     length = np.sqrt(sum((half**2).sum(2, keepdims=True) for half in halves))
     even, odd = (np.rint(half / np.maximum(length, 1e-9) * _SCALE).astype(np.float32) for half in halves)
     return even, odd
 
 
-def _equal_spread(numbers: np.ndarray, centred: bool) -> np.ndarray:
-    """(n, views, kept): by the statistics of the whole pictures for every view, so that a whole and a view can be compared."""
-    count, _, width = numbers.shape
-    whole = numbers[:, 0].astype(np.float64)
-    mean = whole.sum(0) / max(count, 1) if centred else np.zeros(width)
-    covariance = whole.T @ whole / max(count, 1) - np.outer(mean, mean)
-    equal = np.eye(width) * max(np.trace(covariance) / width, 1e-6)
-    values, vectors = np.linalg.eigh((count * covariance + _PRIOR * equal) / (count + _PRIOR))
-    scaled = vectors[:, ::-1] / np.sqrt(values[::-1] + 0.02 * values[-1])
-    kept = min(width, _KEPT) if count >= _MANY else width
-    return np.stack([((numbers[:, view] - mean) @ scaled[:, :kept]).astype(np.float32) for view in range(numbers.shape[1])], axis=1)
+@dataclass(frozen=True)
+class _Spread:
+    """How the numbers of whole images vary: with it every view of any image is scaled, so that a whole and a view can be compared."""
+
+    mean: np.ndarray
+    scaled: np.ndarray  # float64 (width, kept)
+
+    @classmethod
+    def of(cls, numbers: np.ndarray, centred: bool) -> _Spread:
+        count, _, width = numbers.shape
+        whole = numbers[:, 0].astype(np.float64)
+        mean = whole.sum(0) / max(count, 1) if centred else np.zeros(width)
+        covariance = whole.T @ whole / max(count, 1) - np.outer(mean, mean)
+        equal = np.eye(width) * max(np.trace(covariance) / width, 1e-6)
+        values, vectors = np.linalg.eigh((count * covariance + _PRIOR * equal) / (count + _PRIOR))
+        scaled = vectors[:, ::-1] / np.sqrt(values[::-1] + 0.02 * values[-1])
+        return cls(mean, scaled[:, : min(width, _KEPT) if count >= _MANY else width])
+
+    def equal(self, numbers: np.ndarray) -> np.ndarray:
+        """float32 (n, views, kept)."""
+        views = [((numbers[:, view] - self.mean) @ self.scaled).astype(np.float32) for view in range(numbers.shape[1])]
+        return np.stack(views, axis=1)
 
 
 def _looked_up(what: Halves, among: Halves, wanted: int, *, alone: bool = False) -> np.ndarray:

@@ -41,11 +41,25 @@ def told(text: str, faults: Sequence[str]) -> None:
     """What was found, then on standard error what was wrong; where something was the exit code is 1."""
     import typer
 
-    typer.echo(text)
+    if text:
+        typer.echo(harmless(text))
     for fault in faults:
-        typer.echo(f"hilum: {fault}", err=True)
+        say(fault)
     if faults:
         raise typer.Exit(1)
+
+
+def say(sentence: str) -> None:
+    """A sentence for the person at the keyboard, on standard error."""
+    import typer
+
+    typer.echo(f"hilum: {harmless(sentence)}", err=True)
+
+
+def harmless(text: str) -> str:
+    """Text that every terminal can show: control characters but line breaks, which could steer it, and halves of characters, which stand for
+    bytes of names that are no text, become escapes."""
+    return "".join(one if one.isprintable() or one == "\n" else one.encode("unicode_escape", "surrogatepass").decode() for one in text)
 
 
 def findings(found: pl.DataFrame) -> None:

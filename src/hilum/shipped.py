@@ -12,7 +12,8 @@ which terms. Their metadata `trained_on` holds, besides the number of pictures,
     pixels             `pixel_digest` of each picture that was learnt from, sorted, as a cache's index has it
 
 so that a run can tell which of its pictures such a model has learnt from, whatever they are called there. A resized or recompressed copy
-has other digests: pictures of a collection that is named count as learnt from, all of them.
+has other digests: it is told by its perceptual hash (`hilum.training_hashes`), and pictures of a collection that is named count as learnt
+from, all of them.
 
 A reader's metadata holds besides these (bench/train_findings.py writes them)
 
@@ -33,7 +34,7 @@ from typing import Any
 
 import polars as pl
 
-from hilum import store
+from hilum import store, training_hashes
 from hilum.errors import BadData, NotFound
 from hilum.exported import Contract, Exported
 from hilum.recipe import SHIPPED, Region
@@ -80,11 +81,12 @@ def opened(place: Path) -> Exported:
 
 
 def learnt_from(model: Exported, pictures: pl.DataFrame) -> pl.DataFrame:
-    """The rows of `pictures` (image_id, source, pixel_digest) that the model has learnt from, by digest or by collection."""
+    """The rows of `pictures` (image_id, source, pixel_digest, fingerprint) that the model has learnt from: by digest, as a changed copy, or by
+    collection."""
     told = model.metadata.get("trained_on", {})
     by_pixels = pl.col("pixel_digest").is_in(list(told.get("pixels", ())))
     by_source = pl.col("source").is_in(list(told.get("sources", ())))
-    return pictures.filter((by_pixels | by_source).fill_null(False))
+    return pictures.filter((by_pixels | by_source).fill_null(False) | training_hashes.are_copies(model, pictures["fingerprint"]))
 
 
 # ---------------------------------------------------------------------------------------------------------------------- the readers

@@ -26,6 +26,9 @@ To = Annotated[Path | None, typer.Option("--to", help="The run's folder; runs/NA
 Quick = Annotated[bool, typer.Option("--quick", help="The same job in a fraction of the time, with weaker models.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON; progress goes to standard error in any case.")]
 
+IMAGES_HELP = "PNG, JPEG, TIFF or DICOM files, folders of them, or patterns in quotes."
+Images = Annotated[list[str], typer.Argument(help=IMAGES_HELP, show_default=False)]
+
 Fixes = Annotated[Path | None, typer.Option("--fixes", help="A file of corrections, as `hilum fix` writes it.", show_default=False)]
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hilum import printed
-from hilum.cli._app import Json, Quick, app, performed
+from hilum.cli._app import IMAGES_HELP, Json, Quick, app, performed
 
 if TYPE_CHECKING:
     import polars as pl
@@ -82,9 +82,20 @@ def _told_of(probes: pl.DataFrame, step: ModuleType) -> None:
         typer.echo(f"warning: {warning}")
 
 
-@app.command(epilog="Example: hilum look runs/chest")
-def look(run: Judged, as_json: Json = False) -> None:
-    """Where does the finding model look? Maps of some test images, how much of them lies in the lungs and where the finding is drawn."""
+@app.command(epilog="Examples: hilum look runs/chest; hilum look runs/chest new/a.png 'more/*.dcm' --to out")
+def look(
+    run: Judged,
+    images: Annotated[list[str] | None, typer.Argument(help=f"To explain the run's scores of: {IMAGES_HELP}", show_default=False)] = None,
+    to: Annotated[Path, typer.Option("--to", help="Given images, where overlays and the table look.csv are written.")] = Path("look"),
+    as_json: Json = False,
+) -> None:
+    """Where does the finding model look? Maps of some test images, or of images that are given, and how much of them lies in the lungs."""
+    if images:
+        from hilum.steps import explain
+
+        rows, faults = explain.explain(run, images, to, watch=printed.watch, say=printed.say)
+        printed.told(json.dumps(rows, indent=1) if as_json else explain.lines(rows, to), faults)
+        return
     from hilum import store
     from hilum.steps import look as step
 

@@ -9,23 +9,27 @@ from typing import Annotated
 import typer
 
 from hilum import printed
-from hilum.cli._app import Json, app
+from hilum.cli._app import IMAGES_HELP, Images, Json, app
 
 
-@app.command(epilog="Example: hilum show image.dcm --to picture.png")
+@app.command(epilog="Examples: hilum show image.dcm --to picture.png; hilum show data/chest 'more/*.dcm' --to shown")
 def show(
-    image: Annotated[Path, typer.Argument(help="A DICOM, PNG, JPEG or TIFF file.", show_default=False)],
-    to: Annotated[Path | None, typer.Option("--to", help="The PNG to draw; else NAME.shown.png, here.", show_default=False)] = None, as_json: Json = False,
+    images: Images,
+    to: Annotated[
+        Path | None, typer.Option("--to", help="A folder for the drawn images and the table show.csv, else shown; for one image also a PNG.", show_default=False)
+    ] = None,
+    as_json: Json = False,
 ) -> None:
-    """Tell what a picture's file says and what is applied to its values, and draw it: bright is dense."""
+    """Tell what image files say and what is applied to their values, and draw them: bright is dense."""
     from hilum.steps import show as step
 
-    typer.echo(step.show(image, to, as_json))
+    shown, faults = step.show(images, to, watch=printed.watch, say=printed.say)
+    printed.told(json.dumps(shown, indent=1) if as_json else step.lines(shown), faults)
 
 
 @app.command(epilog="Examples: hilum lungs image.png --to out; hilum lungs data/chest 'more/*.dcm' --to out --json")
 def lungs(
-    images: Annotated[list[str], typer.Argument(help="PNG, JPEG, TIFF or DICOM files, folders of them, or patterns in quotes.", show_default=False)],
+    images: Images,
     to: Annotated[Path, typer.Option("--to", help="Where masks, overlays and the table lungs.csv are written.")] = Path("lungs"),
     model: Annotated[Path | None, typer.Option("--model", help="A lung model of your own; else the one that comes with Hilum.", show_default=False)] = None,
     as_json: Json = False,
@@ -33,15 +37,13 @@ def lungs(
     """Find the lungs in pictures: masks in the file's own pixels, overlays, and a table of areas, widths and quality. Needs no PyTorch."""
     from hilum.steps import lungs as step
 
-    rows, faults = step.find(images, to, model=model, watch=printed.watch)
+    rows, faults = step.find(images, to, model=model, watch=printed.watch, say=printed.say)
     printed.told(json.dumps(rows, indent=1) if as_json else step.lines(rows, to), faults)
 
 
 @app.command(epilog="Examples: hilum read image.dcm --to out; hilum read data/chest 'more/*.png' --json; hilum read")
 def read(
-    images: Annotated[
-        list[str] | None, typer.Argument(help="PNG, JPEG, TIFF or DICOM files, folders, or patterns in quotes; none: tell of the models.", show_default=False)
-    ] = None,
+    images: Annotated[list[str] | None, typer.Argument(help=f"{IMAGES_HELP} None: tell of the models.", show_default=False)] = None,
     to: Annotated[Path, typer.Option("--to", help="Where overlays and the table read.csv are written.")] = Path("read"),
     as_json: Json = False,
 ) -> None:
@@ -53,5 +55,5 @@ def read(
         models = shipped.readers()
         typer.echo(json.dumps(step.cards(models), indent=1) if as_json else step.card_lines(models))
         return
-    found, faults = step.read(images, to, watch=printed.watch)
+    found, faults = step.read(images, to, watch=printed.watch, say=printed.say)
     printed.told(json.dumps([one.as_dict() for one in found], indent=1) if as_json else step.lines(found, to), faults)

@@ -9,7 +9,21 @@ from typing import Annotated
 import typer
 
 from hilum import printed
-from hilum.cli._app import FailOn, Fixes, Json, Level, Others, Quick, Source, To, app, perform, performed, print_steps
+from hilum.cli._app import (
+    IMAGES_HELP,
+    FailOn,
+    Fixes,
+    Json,
+    Level,
+    Others,
+    Quick,
+    Source,
+    To,
+    app,
+    perform,
+    performed,
+    print_steps,
+)
 
 
 @app.command(epilog="Example: hilum run data/chest --to runs/chest --quick")
@@ -105,23 +119,26 @@ def train(source: Source, to: To = None, quick: Quick = False, as_json: Json = F
     perform(source, to, quick, "train", as_json)
 
 
-@app.command(epilog="Examples: hilum predict data/chest --to runs/chest; hilum predict runs/chest new/a.png new/b.png --masks out")
+@app.command(epilog="Examples: hilum predict data/chest --to runs/chest; hilum predict runs/chest new/a.png 'more/*.dcm' --to out")
 def predict(
     source: Source,
-    images: Annotated[list[Path] | None, typer.Argument(help="Pictures to score with a finished run's models.", show_default=False)] = None,
-    to: To = None,
-    masks: Annotated[Path | None, typer.Option("--masks", help="Write the pictures' lung masks and anomaly maps here.", show_default=False)] = None,
+    images: Annotated[list[str] | None, typer.Argument(help=f"To score with a finished run's models: {IMAGES_HELP}", show_default=False)] = None,
+    to: Annotated[
+        Path | None, typer.Option("--to", help="The run's folder; given images, where predict.csv and below masks/ lung masks and anomaly maps are written.", show_default=False)
+    ] = None,
+    masks: Annotated[Path | None, typer.Option("--masks", help="Given images, write their lung masks and anomaly maps here instead.", show_default=False)] = None,
     quick: Quick = False,
     as_json: Json = False,
 ) -> None:
-    """Score the tune and test parts; or, given a run and pictures, score the pictures. Needs no PyTorch."""
+    """Score the tune and test parts; or, given a run and images, score the images, and refuse what `hilum read` refuses. Needs no PyTorch."""
     if not images:
         perform(source, to, quick, "predict", as_json)
         return
     from hilum.steps import ask
+    from hilum.steps import read as reading
 
-    told, faults = ask.ask(source, images, masks)
-    printed.told(json.dumps(told, indent=1) if as_json else "\n".join(printed.line(about) for about in told), faults)
+    found, faults = ask.ask(source, images, masks, to=to, watch=printed.watch, say=printed.say)
+    printed.told(json.dumps([one.as_dict() for one in found], indent=1) if as_json else reading.lines(found, to or masks, "written to"), faults)
 
 
 @app.command(epilog="Example: hilum evaluate data/chest --to runs/chest")

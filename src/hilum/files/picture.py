@@ -10,11 +10,22 @@ from hilum.files import dicom, raster
 from hilum.radiograph import Size
 
 ENDINGS = (*raster.ENDINGS, *dicom.ENDINGS)
+_HEAD_BYTES = 132  # hold the signature of every kind; DICOM's stands last, behind a preamble of 128
 
 
 def read(path: Path) -> raster.Raster | dicom.Dicom:
     """Decode one file. Raises `BadData` naming the file, what is wrong with it and what to do."""
     return dicom.read(path) if dicom.is_one(path) else raster.read(path)
+
+
+def kind(path: Path) -> str | None:
+    """Return what a regular file is by its first bytes, such as "PNG" or "DICOM"; None where it is no image.
+
+    Raises `OSError` where it cannot be opened.
+    """
+    with open(path, "rb") as stream:
+        head = stream.read(_HEAD_BYTES)
+    return raster.kind_of(head) or ("DICOM" if dicom.is_one(path) else None)
 
 
 def own_size(file: raster.Raster | dicom.Dicom) -> Size:

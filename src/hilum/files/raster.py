@@ -203,6 +203,11 @@ def _averaged(planes: list[np.ndarray], account: list[str]) -> tuple[np.ndarray,
     return total.astype(first.dtype), account, colour
 
 
+def kind_of(head: bytes) -> str | None:
+    """Return the kind of raster image that a file's first bytes (132 suffice) state, such as "PNG"; None for any other file."""
+    return _known(head)
+
+
 def write_png(path: Path, pixels: np.ndarray) -> None:
     """uint8 or bool (height, width); bool becomes 0 and 255."""
     import imagecodecs

@@ -1,61 +1,63 @@
-"""Ask a finished run's models about pictures of one's own."""
+"""Ask a finished run's models about images of one's own, with the refusals and warnings of `hilum read`.
+
+    OUT/predict.csv              the columns of `hilum.steps.read`: a row an image and score, `model` is finding or anomaly; of an image
+                                 that is refused one row that says why
+    OUT/masks/NAME_lungs.png     the lungs in the file's own pixels: 127 right lung, 255 left; of images that are scored
+    OUT/masks/NAME_anomaly.png   the anomaly map in the file's own pixels, stretched to its own highest value
+
+NAME is as in `hilum.steps.lungs`; masks and maps go elsewhere where that is asked for. Scores, thresholds and probabilities are the run's
+own: thresholds and calibration were chosen on its tune part. `hilum.acceptance` says which images are refused; lungs that cannot be relied
+on are a reason only where the run itself relied on most of those it found. A warning stands beside the scores of an image that a stage
+was trained on, of one of the tune part, and of a changed copy of either (`hilum.copies`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from hilum import store
-from hilum.errors import BadData
-from hilum.files import raster
+from hilum.files import output_folder, picture, raster
+from hilum.files.collect import collect
 from hilum.radiograph import to_uint8
 from hilum.run import Run
-from hilum.steps import evaluate, predict, region
+from hilum.steps import predict, read
+from hilum.steps._each_image import Say, Watch, for_each, unheard, unwatched
+from hilum.steps._scoring_run import ScoringRun
+
+TABLE, MASKS = "predict.csv", "masks"
 
 
-def ask(folder: Path, images: Sequence[Path], masks: Path | None = None) -> tuple[list[dict[str, Any]], list[str]]:
-    """What the run in `folder` says of each picture, and what is wrong with those that could not be read; the others are still told.
+def ask(
+    folder: Path, images: Sequence[str | Path], masks: Path | None = None, *, to: Path | None = None, watch: Watch = unwatched, say: Say = unheard
+) -> tuple[list[read.Read], list[str]]:
+    """What the run in `folder` says of each image, and what is wrong with those that could not be read; the others are still scored.
 
-    With `masks`, writes NAME_lungs.png (127 right lung, 255 left) and NAME_anomaly.png of each picture there, in its own pixels.
+    `images`, `say` and errors as in `hilum.steps.lungs.find`. With `to` the table, masks and maps are written there; with `masks` these
+    go there instead, as NAME_lungs.png and NAME_anomaly.png. Raises `Mismatch` where a model of the run is missing or was changed.
     """
-    reader = predict.Reader.of(Run(folder))
-    fitted = store.read_json(folder / evaluate.CALIBRATION) if (folder / evaluate.CALIBRATION).exists() else {}
-    told, faults = [], []
-    for path in images:
-        try:
-            found = reader.read(path)
-        except BadData as fault:
-            faults.append(str(fault))
-            continue
-        told.append(_about(path, found, fitted))
-        if masks:
-            _write(masks, path.stem, found)
-    return told, faults
+    asked, out = ScoringRun.of(Run(folder)), output_folder.Output(to, "predict")
+    drawn, below = (output_folder.Output(masks, "predict"), ()) if masks else (out, (MASKS,))
+    places = tuple(dict.fromkeys((*out.folders, *drawn.folders)))
+    for place in places:
+        asked.refuse_place(place)
+
+    def work(path: Path, name: str) -> read.Read:
+        file = picture.read(path)
+        found = asked.models.of_file(path, file)
+        one = asked.result(path, name, file, found)
+        if drawn and not one.refused:
+            _write(drawn, "/".join((*below, name)), found)
+        return one
+
+    found, faults = for_each(collect(images, places), work, title="predict", watch=watch, say=say)
+    if out and found:
+        output_folder.write_csv(out.path(TABLE), read.COLUMNS, read.rows(found))
+    return found, faults
 
 
-def _about(path: Path, found: predict.Prediction, fitted: dict[str, dict[str, dict[str, Any]]]) -> dict[str, Any]:
-    about: dict[str, Any] = {"image": str(path), "finding": found.concept}
-    for stage, scores in found.scores.items():
-        about[f"{stage} score"] = scores[found.concept]
-        threshold = fitted.get(stage, {}).get(found.concept, {}).get("threshold")
-        if threshold is not None:
-            about[f"{stage} positive"] = scores[found.concept] >= threshold
-        about |= {f"{concept} score": score for concept, score in scores.items() if concept != found.concept}
-    about["right lung pixels"], about["left lung pixels"] = (int((found.lungs == side).sum()) for side in (1, 2))
-    about["lung quality"] = round(found.quality, 4)
-    about["doubts"] = ", ".join(doubt.fault for doubt in found.doubts)
-    warnings = [f"{path.name} looks {doubt.words}; the scores mean little if it is" for doubt in found.doubts]
-    if found.cut in region.DOUBTED:
-        warnings.append(f"no lungs were found that can be believed: the scores are of the {found.cut} and mean little")
-    if warnings:
-        about["warning"] = "; ".join(warnings)
-    return about
-
-
-def _write(folder: Path, stem: str, found: predict.Prediction) -> None:
-    raster.write_png(folder / f"{stem}_lungs.png", np.array([0, 127, 255], np.uint8)[found.lungs])
+def _write(out: output_folder.Output, name: str, found: predict.Prediction) -> None:
+    raster.write_png(out.path(f"{name}_lungs.png"), np.array([0, 127, 255], np.uint8)[found.lungs])
     if found.anomaly_map is not None:
-        raster.write_png(folder / f"{stem}_anomaly.png", to_uint8(found.anomaly_map / max(float(found.anomaly_map.max()), 1e-6)))
+        raster.write_png(out.path(f"{name}_anomaly.png"), to_uint8(found.anomaly_map / max(float(found.anomaly_map.max()), 1e-6)))

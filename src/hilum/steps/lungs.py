@@ -6,36 +6,33 @@
                            whose mask is doubtful has a red frame
     OUT/lungs.csv          one row a picture that was read, sorted by name, see COLUMNS
 
-NAME is the file's name without its ending, below the folders that a folder given as argument holds; where two files would have one name
-both get a digest of their place behind it. So what is written does not depend on the order of the arguments. Nothing is ever written into a
-picture's place, and pictures below OUT are not looked at.
+Which files are images is decided by `hilum.files.collect`, NAME by `hilum.files.names`: the file's name without its ending, below the
+folders that a folder given as argument holds, and longer where two would have one name. So what is written does not depend on the order of
+the arguments. The table is of one call: it names each output's image, and a later call into OUT writes it anew. Nothing is ever written
+into a folder that is searched for images, and what was written there before is not taken for images.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from glob import glob, has_magic
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from hilum import extents, lungs, posture, quality, shipped, store
+from hilum import acceptance, eligibility, extents, lungs, posture, quality, shipped, store
 from hilum.errors import BadData, Mismatch
 from hilum.exported import Exported
-from hilum.files import dicom, picture, raster
+from hilum.files import dicom, output_folder, picture, raster
+from hilum.files.collect import collect
+from hilum.files.names import as_text, on_one_line
 from hilum.radiograph import Letterbox, Radiograph, prepare, resize
-from hilum.steps import Progress, quietly
+from hilum.steps._each_image import Say, Watch, for_each, unheard, unwatched
 
 OVERLAY = 1024
 TABLE = "lungs.csv"
-LEAST_SIDE, LONGEST = 32, 6
 COLUMNS = (
     "image", "name", "height", "width", "right_pixels", "left_pixels",  # of the file's own
     "row_spacing_mm", "column_spacing_mm",  # from here on of the picture as it stands, upright and with square pixels
@@ -44,7 +41,6 @@ COLUMNS = (
 )  # fmt: skip
 _COLOURS = {lungs.RIGHT: (0, 166, 255), lungs.LEFT: (247, 214, 54)}  # blue, green, red
 _RED = (60, 60, 230)
-Watch = Callable[[str], AbstractContextManager[Progress]]
 _TASK, _CONTENT = "lungs", "whole"
 
 
@@ -60,6 +56,7 @@ class Seen:
     labels: np.ndarray
     quality: float
     doubts: tuple[posture.Doubt, ...]
+    stated: acceptance.Stated  # by the file
 
     @property
     def trusted(self) -> bool:
@@ -67,28 +64,25 @@ class Seen:
 
 
 def find(
-    images: Sequence[str | Path], to: Path | None = None, *, model: Path | None = None, watch: Watch = lambda step: nullcontext(quietly)
+    images: Sequence[str | Path], to: Path | None = None, *, model: Path | None = None, watch: Watch = unwatched, say: Say = unheard
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """A row (COLUMNS) of each picture, and what is wrong with those that could not be read; the others are done all the same.
+    """A row (COLUMNS) of each image, and what is wrong with those that could not be read; the others are done all the same.
 
-    `images` are files, folders, and patterns with *, ? or []. With `to` masks, overlays and the table are written there.
-    Raises `NotFound` where there is no model, `Mismatch` for a model of another kind, `BadData` for a picture below `to`.
+    `images` are files, folders, and patterns with *, ?, [] or **. With `to` masks, overlays and the table are written there.
+    `say` hears what was passed over. Raises `NotFound` where there is no model, `Mismatch` for a model of another kind, `HilumError`
+    where `to` lies in a folder that is searched, `BadData` for an image below `to`.
     """
-    asked, (named, faults) = chosen(model), names(images, to)
-    rows = []
-    with watch("lungs") as progress:
-        for done, (path, name) in enumerate(named, start=1):
-            try:
-                seen = look(asked, picture.read(path), path)
-            except BadData as fault:
-                faults.append(str(fault))
-            else:
-                rows.append(_row(path, name, seen))
-                if to:
-                    write(to, name, seen)
-            progress(done, len(named))
-    if to and rows:
-        store.write_text(to / TABLE, table(rows))
+    asked, out = chosen(model), output_folder.Output(to, "lungs")
+
+    def work(path: Path, name: str) -> dict[str, Any]:
+        seen = look(asked, picture.read(path), path)
+        if out:
+            write(out, name, seen)
+        return _row(path, name, seen)
+
+    rows, faults = for_each(collect(images, out.folders), work, title="lungs", watch=watch, say=say)
+    if out and rows:
+        output_folder.write_csv(out.path(TABLE), COLUMNS, rows)
     return rows, faults
 
 
@@ -103,11 +97,8 @@ def chosen(path: Path | None = None) -> Exported:
 def look(model: Exported, file: raster.Raster | dicom.Dicom, path: Path) -> Seen:
     """The lungs of one file that was read; none where all its pixels are alike. Raises `BadData` where it is too small or long for any."""
     radiograph, contract = file.radiograph(), model.contract
-    if min(radiograph.size) < LEAST_SIDE or max(radiograph.size) > LONGEST * min(radiograph.size):
-        raise BadData(
-            f"{path}: {radiograph.size[0]}x{radiograph.size[1]} pixels (height x width) cannot show a chest; expected sides of {LEAST_SIDE} pixels "
-            f"and more, the longer at most {LONGEST} times the shorter"
-        )
+    if wrong := acceptance.impossible(radiograph.size):
+        raise BadData(f"{path}: {wrong}")
     shown = prepare(radiograph, contract.size, contract.window)
     (doubts,) = posture.doubts(posture.look(shown[None], [radiograph.size]))
     if radiograph.values.min() == radiograph.values.max():
@@ -115,55 +106,20 @@ def look(model: Exported, file: raster.Raster | dicom.Dicom, path: Path) -> Seen
     else:
         found = quality.find(model, shown, radiograph.size)
     standing = lungs.grown(found.labels, found.likely, Letterbox(radiograph.size, contract.size).back)
-    own, sure = picture.lie(file, standing, labels=True), quality.doubted(found.quality, doubts)
-    return Seen(own, standing, radiograph, shown, found.labels, sure, tuple(doubts))
+    own, sure, stated = picture.lie(file, standing, labels=True), quality.doubted(found.quality, doubts), stated_by(file)
+    if objection(stated):
+        sure = min(sure, quality.CAPS[posture.STRANGE])
+    return Seen(own, standing, radiograph, shown, found.labels, sure, tuple(doubts), stated)
 
 
-# -------------------------------------------------------------------------------------------------------------------- which pictures
+def stated_by(file: raster.Raster | dicom.Dicom) -> acceptance.Stated:
+    """What a file states of its image."""
+    return acceptance.Stated.of(file.header if isinstance(file, dicom.Dicom) else None, colour=file.colour)
 
 
-def names(images: Sequence[str | Path], to: Path | None = None) -> tuple[list[tuple[Path, str]], list[str]]:
-    """Each picture once, with its name for what is written, sorted by name; and what is wrong with arguments that mean no picture.
-
-    Raises `BadData` for a picture below `to`, which could be written over.
-    """
-    within: dict[Path, tuple[Path, PurePosixPath]] = {}
-    faults = []
-    for given in map(str, images):
-        found = list(_meant(given, to.resolve() if to else None))
-        if not found:
-            faults.append(f"no picture at {given}: name a PNG, JPEG, TIFF or DICOM file, a folder that holds some, or a pattern in quotes")
-        for path, name in found:
-            known = within.get(path.resolve())
-            if known is None or len(name.parts) < len(known[1].parts):  # a file named by itself and in its folder has its short name
-                within[path.resolve()] = path, name
-    often = Counter(name for _, name in within.values())
-    told = [(path, f"{name}-{store.digest(str(place))[:8]}" if often[name] > 1 else str(name)) for place, (path, name) in within.items()]
-    return sorted(told, key=lambda one: (one[1], str(one[0]))), faults
-
-
-def _meant(given: str, to: Path | None) -> Iterator[tuple[Path, PurePosixPath]]:
-    """The pictures that an argument means, each with its name. A file is taken at its word, whatever it holds; reading tells."""
-    paths = [Path(given)] if Path(given).exists() or not has_magic(given) else sorted(map(Path, glob(given, recursive=True)))
-    for path in paths:
-        if path.is_dir():
-            inner = (one for one in sorted(path.rglob("*")) if not (to and one.resolve().is_relative_to(to)) and _is_picture(one))
-            yield from ((one, _name(one.relative_to(path))) for one in inner)
-        elif to and path.resolve().is_relative_to(to):
-            raise BadData(f"{path} lies below {to}, where masks are written; choose another folder with --to")
-        else:
-            yield path, _name(Path(path.name))
-
-
-def _name(path: Path) -> PurePosixPath:
-    """Without the ending of a picture; a dot in an identifier stays."""
-    return PurePosixPath((path.with_suffix("") if path.suffix.lower() in picture.ENDINGS else path).as_posix())
-
-
-def _is_picture(path: Path) -> bool:
-    if not path.is_file() or path.name.startswith("."):
-        return False
-    return path.suffix.lower() in picture.ENDINGS or (not path.suffix.lower().isalpha() and dicom.is_one(path))
+def objection(stated: acceptance.Stated) -> str | None:
+    """Why by its own statement a file is no frontal chest radiograph; None where it says nothing of the kind."""
+    return eligibility.reason(stated.view, stated.body_part, stated.modality)
 
 
 # -------------------------------------------------------------------------------------------------------------------- what is told
@@ -175,7 +131,7 @@ def _row(path: Path, name: str, seen: Seen) -> dict[str, Any]:
     in_mm = extents.measure(seen.standing, spacing) if spacing else None
     right, left = (int((seen.own == side).sum()) for side in (lungs.RIGHT, lungs.LEFT))
     told = [
-        str(path), name, *seen.own.shape, right, left, *(spacing or (None, None)),
+        as_text(path), name, *seen.own.shape, right, left, *(spacing or (None, None)),
         *((in_mm.right_area, in_mm.left_area) if in_mm else (None, None)), (in_mm or pixels).left_to_right, pixels.thorax_width, pixels.heart_width,
         *((in_mm.thorax_width, in_mm.heart_width) if in_mm else (None, None)), pixels.width_ratio,
         seen.quality, seen.trusted, ", ".join(doubt.fault for doubt in seen.doubts), _warning(seen), "; ".join(seen.radiograph.account),
@@ -190,6 +146,9 @@ def _rounded(value: Any) -> Any:
 def _warning(seen: Seen) -> str:
     """Why a mask is not to be trusted; empty where it is."""
     told = [f"looks {doubt.words}" for doubt in seen.doubts]
+    if stated := objection(seen.stated):
+        told.append(f"the file states: {stated}")
+    told += acceptance.warnings(seen.stated)
     if not seen.own.any():
         told.append("no lungs were found")
     elif not seen.trusted:
@@ -205,28 +164,20 @@ def lines(rows: Sequence[dict[str, Any]], to: Path) -> str:
 def _line(row: dict[str, Any]) -> str:
     areas = f"right {row['right_mm2'] / 100:.0f} cm2, left {row['left_mm2'] / 100:.0f} cm2" if row["right_mm2"] is not None else (
         f"right {row['right_pixels']:,} pixels, left {row['left_pixels']:,}")  # fmt: skip
-    told = f"{row['image']}: {areas}, quality {row['quality']:.2f}"
+    told = f"{on_one_line(row['image'])}: {areas}, quality {row['quality']:.2f}"
     return f"{told}; {row['warning']}" if row["warning"] else told
-
-
-def table(rows: Iterable[dict[str, Any]]) -> str:
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return stream.getvalue()
 
 
 # -------------------------------------------------------------------------------------------------------------------- what is written
 
 
-def write(to: Path, name: str, seen: Seen) -> None:
+def write(out: output_folder.Output, name: str, seen: Seen) -> None:
     masks: dict[str, Callable[[], np.ndarray]] = {
         "both": lambda: seen.own > 0, "right": lambda: seen.own == lungs.RIGHT, "left": lambda: seen.own == lungs.LEFT
     }  # fmt: skip
     for folder, mask in masks.items():
-        raster.write_png(to / folder / f"{name}.png", mask())
-    store.write_bytes(to / "overlay" / f"{name}.jpg", overlay(seen))
+        raster.write_png(out.path(folder, f"{name}.png"), mask())
+    store.write_bytes(out.path("overlay", f"{name}.jpg"), overlay(seen))
 
 
 def overlay(seen: Seen, *, framed: bool | None = None) -> bytes:

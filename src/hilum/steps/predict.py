@@ -4,8 +4,8 @@
                        concept, score, doubts (of the picture, comma separated; empty for a picture as the models want it, see `hilum.posture`)
     predict/maps.npy   float16 (n, MAP, MAP): anomaly maps, in the order of the anomaly rows of scores.parquet
 
-Every picture is looked at before it is scored. One that seems inverted, turned, mirrored, empty or no chest is scored and its doubts are
-told beside the score; one that cannot be read or has but one value is refused. A file's score is found by the very functions that made
+Every picture of the run is looked at before it is scored. One that seems inverted, turned, mirrored, empty or no chest is scored and its
+doubts are told beside the score; of other files `hilum.steps.ask` refuses these. A file's score is found by the very functions that made
 the run's, so a picture of the test part scores the same either way.
 """
 
@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from hilum import lungs, posture, quality, store
+from hilum import acceptance, lungs, posture, quality, store
 from hilum.errors import BadData, Mismatch
 from hilum.exported import Exported
-from hilum.files import picture
+from hilum.files import dicom, picture, raster
 from hilum.radiograph import Radiograph, prepare, resize
 from hilum.recipe import Recipe
 from hilum.run import Run
@@ -50,6 +50,9 @@ class Prediction:
     quality: float  # of the lungs, see `hilum.quality`
     cut: str  # what the scores are of, one of `region.CUTS`
     doubts: tuple[posture.Doubt, ...]  # why the picture may not be what the models want
+    seen: np.ndarray  # the image as the cache would hold it, uint8 (size, size)
+    labels: np.ndarray  # its lungs, uint8 (size, size)
+    region: region.Cut  # what the finding and anomaly models were shown
 
 
 @dataclass(frozen=True)
@@ -80,9 +83,14 @@ class Reader:
         return store.read_json(self.run / region.TYPICAL)
 
     def read(self, path: Path) -> Prediction:
-        """Raises `BadData` where the file cannot be read or all its pixels are alike."""
-        file = picture.read(path)
+        """Raises `BadData` where the file cannot be read, cannot show a chest by its size, or all its pixels are alike."""
+        return self.of_file(path, picture.read(path))
+
+    def of_file(self, path: Path, file: raster.Raster | dicom.Dicom) -> Prediction:
+        """As `read`, of a file that was read."""
         radiograph = file.radiograph()
+        if wrong := acceptance.impossible(radiograph.size):
+            raise BadData(f"{path}: {wrong}")
         if radiograph.values.min() == radiograph.values.max():
             raise BadData(f"{path}: every pixel has the same value, so there is nothing to score; export the picture again from its source")
         found = self.look(radiograph)
@@ -101,7 +109,7 @@ class Reader:
         scores = {stage: _by_concept(self.models[stage], outputs) for stage, outputs in found.items()}
         concept = next(iter(scores.get("finding", {})), "")
         own = lungs.grown(lung.labels, lung.likely, letterbox.back)
-        return Prediction(scores, concept, own, heat, quality.doubted(lung.quality, doubts), cut.how, tuple(doubts))
+        return Prediction(scores, concept, own, heat, quality.doubted(lung.quality, doubts), cut.how, tuple(doubts), seen, lung.labels, cut)
 
 
 def _by_concept(model: Exported, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:

@@ -7,11 +7,9 @@
                                    each on a scale of its own
     OUT/read.csv                   a row a picture, model and concept, see COLUMNS; of a picture that is refused one row that says why
 
-NAME is as in `hilum.steps.lungs`, which finds pictures and lungs here too. A picture is refused, and no score given, where it breaks what every
-model's contract asks for: it cannot be read, looks like no upright frontal chest with bright bones, is told to be a lateral, or its lungs'
-quality is below `LEAST`, so that what is cut out is not where the lungs are. It is read with a warning where a model has learnt from other
-people: by the age that a DICOM header tells, and else by the outlines of the lungs (`hilum.age`). A model of small children warns unless the
-lungs look like theirs, for most people are none; any other warns where they do.
+NAME is as in `hilum.steps.lungs`, which finds images and lungs here too. `hilum.acceptance` says which images are refused, so that no score is
+given, and which are scored with a warning: those of people of another age than those a model was trained on, for example. A warning stands
+too beside what a model says of an image that it was trained or tuned on, or of a changed copy of one (`hilum.training_hashes`).
 
 A call is the score beside the threshold that the model carries from its own tune part, a probability is calibrated there. Elsewhere, with
 other prevalence and machines, neither need hold.
@@ -19,10 +17,7 @@ other prevalence and machines, neither need hold.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,21 +25,23 @@ from typing import Any
 import cv2
 import numpy as np
 
-from hilum import age, calibration, looking, shipped, store
+from hilum import acceptance, calibration, looking, shipped, store, training_hashes
 from hilum.drawing.pictures import heat
-from hilum.errors import BadData, Mismatch, NotFound
+from hilum.errors import Mismatch, NotFound
 from hilum.exported import Exported
-from hilum.files import dicom, picture
+from hilum.files import output_folder, picture
+from hilum.files.collect import collect
+from hilum.files.names import as_text, on_one_line
 from hilum.radiograph import prepare, resize, to_uint8
 from hilum.recipe import Region
 from hilum.shipped import Reader
-from hilum.steps import lungs, quietly, region
+from hilum.steps import lungs, region
+from hilum.steps._each_image import Say, Watch, for_each, unheard, unwatched
 from hilum.vocabulary import name_of
 
 LEAST = Region.least_quality  # of the lungs: below it regions are not cut along them
 TABLE = "read.csv"
 COLUMNS = ("image", "name", "refused", "doubts", "lung_quality", "age_years", "model", "concept", "score", "probability", "threshold", "call", "warning")
-LATERAL = "LATERAL"
 PRESENT, ABSENT = "present", "absent"
 
 
@@ -78,11 +75,11 @@ class Read:
 
 
 def read(
-    images: Sequence[str | Path], to: Path | None = None, *, models: Sequence[Reader] | None = None, watch: lungs.Watch = lambda step: nullcontext(quietly)
+    images: Sequence[str | Path], to: Path | None = None, *, models: Sequence[Reader] | None = None, watch: Watch = unwatched, say: Say = unheard
 ) -> tuple[list[Read], list[str]]:
-    """What `models`, all that come with Hilum unless they are given, say of each picture; and what is wrong with those that cannot be read.
+    """What `models`, all that come with Hilum unless they are given, say of each image; and what is wrong with those that cannot be read.
 
-    `images` as in `lungs.find`. Raises `NotFound` where no model comes with this installation, `BadData` for a picture below `to`.
+    `images`, `say` and errors as in `lungs.find`. Raises `NotFound` where no model comes with this installation.
     """
     asked = shipped.readers() if models is None else models
     if not asked:
@@ -90,21 +87,17 @@ def read(
             f"no model that reads pictures comes with this installation (looked in {shipped.folder()}): install a release of Hilum, "
             f"train them with bench/train_findings.py, or train your own with `hilum run` and ask it with `hilum predict RUN IMAGE`"
         )
-    finder, (named, faults) = lungs.chosen(), lungs.names(images, to)
-    found = []
-    with watch("read") as progress:
-        for done, (path, name) in enumerate(named, start=1):
-            try:
-                one, seen, maps = _one(asked, finder, path, name)
-            except BadData as fault:
-                faults.append(str(fault))
-            else:
-                found.append(one)
-                if to:
-                    _write(to, one, seen, maps)
-            progress(done, len(named))
-    if to and found:
-        store.write_text(to / TABLE, table(found))
+    finder, out = lungs.chosen(), output_folder.Output(to, "read")
+
+    def work(path: Path, name: str) -> Read:
+        one, seen, maps = _one(asked, finder, path, name)
+        if out:
+            _write(out, one, seen, maps)
+        return one
+
+    found, faults = for_each(collect(images, out.folders), work, title="read", watch=watch, say=say)
+    if out and found:
+        output_folder.write_csv(out.path(TABLE), COLUMNS, rows(found))
     return found, faults
 
 
@@ -112,31 +105,19 @@ def _one(models: Sequence[Reader], finder: Exported, path: Path, name: str) -> t
     """What is said of a file, its lungs, and by concept the maps as the picture stands, float32 (height, width). Raises `BadData`."""
     file = picture.read(path)
     seen = lungs.look(finder, file, path)
-    header = file.header if isinstance(file, dicom.Dicom) else None
-    years, why = header.age_years if header else None, refused(seen, header.view if header else None)
+    why = acceptance.refused(seen.doubts, seen.stated, acceptance.Lungs(bool(seen.own.any()), seen.quality, LEAST))
     said, maps = [], {}
     for model in [] if why else models:
         cut = cut_for(model, seen, finder)
-        outputs, warning = model.model(cut.image), warned(model, years, seen.labels, file.pixel_digest)
-        said += [_said(model, concept, score, warning) for concept, score in zip(model.concepts, np.atleast_1d(outputs["score"]).tolist(), strict=True)]
+        outputs, warning = model.model(cut.image), warned(model, seen, file.pixel_digest)
+        scores = zip(model.concepts, np.atleast_1d(outputs["score"]).tolist(), strict=True)
+        said += [scored(model.name, concept, score, model.calibration[concept], warning) for concept, score in scores]
         if looking.MAP in outputs:
             found = outputs[looking.MAP]
             for concept, own in zip(model.concepts, found.reshape(-1, *found.shape[-2:]), strict=True):
                 maps[concept] = cut.to_file(seen.radiograph.size).back(looking.grown(own, model.contract.size))
     doubts = ", ".join(doubt.fault for doubt in seen.doubts)
-    return Read(str(path), name, why, doubts, round(seen.quality, 4), years, said), seen, maps
-
-
-def refused(seen: lungs.Seen, view: str | None) -> str:
-    """Why nothing may be said of a picture; "" where something may."""
-    told = [f"it looks {doubt.words}" for doubt in seen.doubts]
-    if view == LATERAL:
-        told.append("the file says that it is a lateral view")
-    if not told and not seen.own.any():
-        told.append("no lungs were found")
-    elif not told and seen.quality < LEAST:
-        told.append(f"the lungs found in it cannot be believed: quality {seen.quality:.2f}, below {LEAST}")
-    return "; ".join(told)
+    return Read(as_text(path), name, why, doubts, round(seen.quality, 4), seen.stated.age_years, said), seen, maps
 
 
 def cut_for(model: Reader, seen: lungs.Seen, finder: Exported) -> region.Cut:
@@ -153,45 +134,36 @@ def cut_for(model: Reader, seen: lungs.Seen, finder: Exported) -> region.Cut:
     return region.cut(seen.shown, seen.labels, model.region, quality=seen.quality, typical=model.typical, size=size)
 
 
-def warned(model: Reader, years: float | None, labels: np.ndarray, pixel_digest: str) -> str:
-    """Why a model's word on a picture may mean little; "" where nothing speaks against it."""
-    (youngest, oldest), told = model.ages, []
-    range_ = f"{youngest:g} to {oldest:g} years old"
-    if years is not None:
-        if not youngest <= years < oldest + 1:  # a person of `oldest` years is that until the next birthday
-            told.append(f"the patient is {years:g} years old, and {model.name} has learnt from {model.people}, {range_}")
-    elif oldest < age.OLDEST:
-        looks = age.looks(labels)
-        if looks != age.SMALL_CHILD:
-            seems = "it looks like an adult's film" if looks == age.GROWN else "nothing says that it is a small child's film"
-            told.append(f"{seems} (lungs' outlines; the file tells no age), and {model.name} has learnt from {model.people}, {range_}")
-    elif youngest >= age.OLDEST and age.looks(labels) == age.SMALL_CHILD:
-        told.append(f"it looks like a small child's film (lungs' outlines; the file tells no age), and {model.name} has learnt from {model.people}, {range_}")
+def warned(model: Reader, seen: lungs.Seen, pixel_digest: str) -> str:
+    """Why a model's word on an image may mean little; "" where nothing speaks against it."""
+    told = [*acceptance.warnings(seen.stated), acceptance.age_warning(model.name, acceptance.People(*model.ages, model.people), seen.stated, seen.labels)]
     if model.knows(pixel_digest):
-        told.append(f"{model.name} knows this very picture, from which it learnt or on which it was tuned, so what it says of it shows nothing")
-    return "; ".join(told)
+        told.append(f"{model.name} was trained or tuned on this very image, so what it says of it shows nothing")
+    elif training_hashes.is_copy(model.model, seen.shown, seen.radiograph.size):
+        told.append(f"{model.name} was trained or tuned on an image of which this is a changed copy, so what it says of it shows nothing")
+    return "; ".join(filter(None, told))
 
 
-def _said(model: Reader, concept: str, score: float, warning: str) -> Said:
-    known = model.calibration[concept]
-    threshold, fits = known["threshold"], calibration.of_json(known)
+def scored(model: str, concept: str, score: float, known: Mapping[str, Any] | None, warning: str) -> Said:
+    """A score with its call and probability by `known`, what `hilum.calibration.as_json` told of the concept; None: nothing was fitted."""
+    threshold, fits = (known["threshold"], calibration.of_json(dict(known))) if known else (None, {})
     call = None if threshold is None else PRESENT if score >= threshold else ABSENT
     probability = float(fits["temperature"](score)) if "temperature" in fits else None
-    return Said(model.name, concept, score, probability, threshold, call, warning)
+    return Said(model, concept, score, probability, threshold, call, warning)
 
 
 # -------------------------------------------------------------------------------------------------------------------- what is told
 
 
-def lines(found: Sequence[Read], to: Path | None) -> str:
-    """For a person: a line a picture, a line a finding below it."""
+def lines(found: Sequence[Read], to: Path | None, written: str = "overlays and table") -> str:
+    """For a person: a line a picture, a line a finding below it; and where what was `written` lies."""
     told = [line for one in found for line in _lines(one)]
-    where = [f"overlays and table: {to.resolve()}"] if to and found else []
+    where = [f"{written}: {to.resolve()}"] if to and found else []
     return "\n".join([*told, *where, "For research only; no diagnosis may stand on it."] if found else ["nothing was read: no picture could be opened"])
 
 
 def _lines(one: Read) -> Iterator[str]:
-    yield f"{one.image}: " + (f"refused: {one.refused}" if one.refused else f"lungs of quality {one.lung_quality:.2f}")
+    yield f"{on_one_line(one.image)}: " + (f"refused: {one.refused}" if one.refused else f"lungs of quality {one.lung_quality:.2f}")
     for said in one.said:
         named = name_of(said.concept) if said.concept != "anomaly" else "Anomaly"
         probability = "" if said.probability is None else f", probability {said.probability:.0%} as calibrated where it was made"
@@ -222,22 +194,23 @@ def card_lines(models: Sequence[Reader]) -> str:
     return "\n\n".join(told) or f"no model that reads pictures comes with this installation (looked in {shipped.folder()})"
 
 
-def table(found: Sequence[Read]) -> str:
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
-    writer.writeheader()
+def rows(found: Sequence[Read]) -> Iterator[dict[str, Any]]:
+    """A row of COLUMNS a score; of an image without any one that says why."""
     for one in found:
         about = {name: value for name, value in one.as_dict().items() if name != "said"}
-        writer.writerows([{**about, **asdict(said)} for said in one.said] or [about])
-    return stream.getvalue()
+        yield from ({**about, **asdict(said)} for said in one.said) if one.said else [about]
 
 
-def _write(to: Path, one: Read, seen: lungs.Seen, maps: Mapping[str, np.ndarray]) -> None:
-    store.write_bytes(to / "overlay" / f"{one.name}.jpg", lungs.overlay(seen, framed=bool(one.refused) or not seen.trusted))
+def _write(out: output_folder.Output, one: Read, seen: lungs.Seen, maps: Mapping[str, np.ndarray]) -> None:
+    store.write_bytes(out.path("overlay", f"{one.name}.jpg"), lungs.overlay(seen, framed=bool(one.refused) or not seen.trusted))
     for concept, found in maps.items():
-        scale = min(1.0, lungs.OVERLAY / max(found.shape))
-        size = tuple(max(1, round(side * scale)) for side in found.shape)
-        low, high = np.quantile(found[found > 0], (0.5, 0.999)) if (found > 0).any() else (0.0, 1.0)
-        grey = resize(to_uint8(seen.radiograph.pixels), size)
-        drawn = heat(grey, (resize(found, size) - low) / max(high - low, 1e-6))
-        store.write_bytes(to / concept / f"{one.name}.jpg", cv2.imencode(".jpg", drawn[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])[1].tobytes())
+        store.write_bytes(out.path(concept, f"{one.name}.jpg"), heat_overlay(to_uint8(seen.radiograph.pixels), found))
+
+
+def heat_overlay(pixels: np.ndarray, found: np.ndarray) -> bytes:
+    """A JPEG of an image, uint8 (height, width), under a map of the same size, brightest where the map is highest; at most `lungs.OVERLAY` long."""
+    scale = min(1.0, lungs.OVERLAY / max(found.shape))
+    size = tuple(max(1, round(side * scale)) for side in found.shape)
+    low, high = np.quantile(found[found > 0], (0.5, 0.999)) if (found > 0).any() else (0.0, 1.0)
+    drawn = heat(resize(pixels, size), (resize(found, size) - low) / max(high - low, 1e-6))
+    return cv2.imencode(".jpg", drawn[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])[1].tobytes()

@@ -38,7 +38,7 @@ from hilum.run import Run
 from hilum.steps import Progress, audit, cache, portion, split
 from hilum.steps._training import TRAINING, Lesson, digests
 
-VERSION = 6
+VERSION = 7
 FEWEST_MASKS = 8  # for one training; fewer teach nothing
 WHOLE = "lungs"  # the model of the whole training part
 EPOCHS = "segment/epochs.parquet"
@@ -135,7 +135,7 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
     masked = pl.concat([pictures.with_mask, pictures.with_part_of_mask])
     planned = plan(table, masked, recipe.segment.folds, recipe.segment.seed)
     rows = {} if recipe.segment.model == shipped.NAME else lessons(planned)
-    ready = None if rows else choose(recipe, table.join(pictures.index.select("image_id", "pixel_digest"), on="image_id"))
+    ready = None if rows else choose(recipe, table.join(pictures.index.select("image_id", "pixel_digest", "fingerprint"), on="image_id"))
     training = pl.concat([pl.DataFrame(schema={"model": pl.String, "image_id": pl.String})] + [
         part.select(model=pl.lit(model), image_id="image_id") for model, part in rows.items()
     ])  # fmt: skip
@@ -174,7 +174,7 @@ class Ready:
 
 
 def choose(recipe: Recipe, pictures: pl.DataFrame) -> Ready:
-    """For a run of `pictures` (image_id, source, pixel_digest, group, part) without a model of its own.
+    """For a run of `pictures` (image_id, source, pixel_digest, fingerprint, group, part) without a model of its own.
 
     Where the recipe asks for it, raises `NotFound` where there is none and `BadRecipe` where the recipe's pictures do not fit it.
     """

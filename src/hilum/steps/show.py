@@ -1,36 +1,65 @@
-"""Show: what one picture file is, what its header tells, what was applied to its values, and the picture as models see its brightness."""
+"""Show: what image files are, what their headers state, what was applied to their values, and the images as models see their brightness.
+
+    OUT/NAME.png     the image, uint8, bright is dense; NAME as in `hilum.steps.lungs`
+    OUT/show.csv     a row an image, see COLUMNS
+"""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from hilum.errors import BadData
-from hilum.files import dicom, picture, raster
+from hilum.files import dicom, output_folder, picture, raster
+from hilum.files.collect import collect
+from hilum.files.names import as_text, on_one_line
 from hilum.radiograph import to_uint8
+from hilum.steps._each_image import Say, Watch, for_each, unheard, unwatched
+
+TABLE = "show.csv"
+FOLDER = Path("shown")  # where nothing else is asked for
+OF_HEADER = ("view", "body_part", "modality", "laterality", "sex", "age_years")
+COLUMNS = (
+    "image", "name", "picture", "kind", "height", "width", "row_spacing_mm", "column_spacing_mm", "lowest", "highest", "container_bits",
+    *OF_HEADER, "account", "file_digest", "pixel_digest",
+)  # fmt: skip
 
 
-def show(path: Path, to: Path | None = None, as_json: bool = False) -> str:
-    """The text to print. The picture goes to `to`, a PNG; where that is not given, NAME.shown.png in the working folder.
+def show(
+    images: Sequence[str | Path], to: Path | None = None, *, watch: Watch = unwatched, say: Say = unheard
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """What is known of each image, for a program, and what is wrong with those that could not be read; the others are shown all the same.
 
-    Raises `BadData` where the picture cannot be read, or would be written over itself.
+    `images`, `say` and errors as in `hilum.steps.lungs.find`. `to` is a folder, `FOLDER` unless it is given; for one image it may be the
+    PNG to write. Raises `BadData` where that would be written over an image that is read.
     """
-    to = to or Path(f"{path.stem}.shown.png")
-    if to.exists() and path.exists() and to.samefile(path):
-        raise BadData(f"{to}: is the picture itself; name another file with --to")
-    file = picture.read(path)
-    radiograph = file.radiograph()
-    raster.write_png(to, to_uint8(radiograph.pixels))
-    told = facts(path, file, to)
-    told["size"], told["spacing_mm"], told["account"] = list(radiograph.size), radiograph.spacing_mm, list(radiograph.account)
-    return json.dumps(told, indent=1, ensure_ascii=False) if as_json else "\n".join(_lines(told))
+    to = to or FOLDER
+    alone = to.suffix.lower() == ".png" and not to.is_dir()
+    found, out = collect(images, [to]), output_folder.Output(to, "show")
+    if alone and len(found.names) > 1:
+        raise BadData(f"{to} is one file, and there are {len(found.names)} images to draw; name a folder with --to, such as {to.with_suffix('')}")
+    if alone and to.exists() and any(path.samefile(to) for path, _ in found.names):
+        raise BadData(f"{to}: is the image itself; name another file with --to")
+
+    def work(path: Path, name: str) -> dict[str, Any]:
+        file = picture.read(path)
+        radiograph = file.radiograph()
+        drawn = to if alone else out.path(f"{name}.png")
+        raster.write_png(drawn, to_uint8(radiograph.pixels))
+        about = facts(path, name, file, drawn)
+        return about | {"size": list(radiograph.size), "spacing_mm": radiograph.spacing_mm, "account": list(radiograph.account)}
+
+    shown, faults = for_each(found, work, title="show", watch=watch, say=say)
+    if shown and not alone:
+        output_folder.write_csv(out.path(TABLE), COLUMNS, map(_row, shown))
+    return shown, faults
 
 
-def facts(path: Path, file: raster.Raster | dicom.Dicom, to: Path) -> dict[str, Any]:
+def facts(path: Path, name: str, file: raster.Raster | dicom.Dicom, drawn: Path) -> dict[str, Any]:
     """What is known of a file, for a program."""
-    told: dict[str, Any] = {"image": str(path), "picture": str(to), "kind": "DICOM" if isinstance(file, dicom.Dicom) else "raster"}
+    told: dict[str, Any] = {"image": as_text(path), "name": name, "picture": as_text(drawn), "kind": file.kind}
     told |= {"size": None, "spacing_mm": None, "values": [int(file.values.min()), int(file.values.max())], "container_bits": 8 * file.values.dtype.itemsize}
     told |= {"file_digest": file.file_digest, "pixel_digest": file.pixel_digest}
     if isinstance(file, dicom.Dicom):
@@ -38,15 +67,28 @@ def facts(path: Path, file: raster.Raster | dicom.Dicom, to: Path) -> dict[str, 
     return told
 
 
+def _row(told: dict[str, Any]) -> dict[str, Any]:
+    """One of COLUMNS."""
+    (height, width), (low, high), spacing = told["size"], told["values"], told["spacing_mm"] or (None, None)
+    row = {name: told[name] for name in ("image", "name", "picture", "kind", "container_bits", "file_digest", "pixel_digest")}
+    row |= {"height": height, "width": width, "row_spacing_mm": spacing[0], "column_spacing_mm": spacing[1], "lowest": low, "highest": high}
+    return row | {name: told.get("header", {}).get(name) for name in OF_HEADER} | {"account": "; ".join(told["account"])}
+
+
+def lines(shown: Sequence[dict[str, Any]]) -> str:
+    """For a person: what is known of each image, a blank line between two."""
+    return "\n\n".join("\n".join(_lines(told)) for told in shown)
+
+
 def _lines(told: dict[str, Any]) -> list[str]:
     (height, width), (low, high) = told["size"], told["values"]
     spacing = "not told" if told["spacing_mm"] is None else " x ".join(f"{value:.4g}" for value in told["spacing_mm"]) + " mm"
-    lines = [
-        f"{told['image']}: {told['kind']}, {height}x{width} (height x width), values {low} to {high} in {told['container_bits']} bits, spacing {spacing}",
-        *_header_lines(told.get("header")), "applied, in order:", *(f"  {line}" for line in told["account"]),
-        f"digest of the file {told['file_digest']}, of the pixels {told['pixel_digest']}", f"picture: {told['picture']}",
+    image, size = on_one_line(told["image"]), f"{height}x{width} (height x width)"
+    return [
+        f"{image}: {told['kind']}, {size}, values {low} to {high} in {told['container_bits']} bits, spacing {spacing}",
+        *_header_lines(told.get("header")), "applied, in order:", *(f"  {on_one_line(line)}" for line in told["account"]),
+        f"digest of the file {told['file_digest']}, of the pixels {told['pixel_digest']}", f"picture: {on_one_line(told['picture'])}",
     ]  # fmt: skip
-    return lines
 
 
 def _header_lines(header: dict[str, Any] | None) -> list[str]:
@@ -59,4 +101,4 @@ def _header_lines(header: dict[str, Any] | None) -> list[str]:
 
 
 def _plain(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+    return on_one_line(", ".join(map(str, value)) if isinstance(value, tuple | list) else str(value))

@@ -1,0 +1,85 @@
+"""A folder that a verb writes into: marked as such before anything is in it, so that no verb takes it for data.
+
+The mark is a hidden file, `MARK`, one line of JSON: {"written_by": "hilum lungs"}.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hilum import store
+from hilum.errors import BadData, HilumError
+from hilum.files.names import as_text
+
+MARK = ".hilum-output"
+
+
+def mark(folder: Path, verb: str) -> None:
+    """Say that `hilum VERB` writes into a folder, which is made. Raises `CannotWrite`."""
+    store.write_text(folder / MARK, json.dumps({"written_by": f"hilum {verb}"}) + "\n")
+
+
+def written_by(folder: Path) -> str | None:
+    """Return the command that writes into a folder ("hilum lungs"); None where it bears no mark."""
+    try:
+        told = json.loads((folder / MARK).read_text(encoding="utf-8"))
+        return str(told["written_by"])
+    except OSError:
+        return None
+    except (ValueError, KeyError, TypeError):
+        return "hilum"
+
+
+class Output:
+    """Where a command writes; the folder is marked before anything else is in it. With `to` None nothing is wanted, and it is false."""
+
+    def __init__(self, to: Path | None, verb: str) -> None:
+        self.to, self._verb, self._marked = to, verb, False
+
+    def __bool__(self) -> bool:
+        return self.to is not None
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        return (self.to,) if self.to is not None else ()
+
+    def path(self, *parts: str) -> Path:
+        """Return the place of a file to write. Raises `CannotWrite` where the folder cannot be marked."""
+        if self.to is None:
+            raise ValueError("no folder to write into was given")
+        if not self._marked:
+            mark(self.to, self._verb)
+            self._marked = True
+        return self.to.joinpath(*parts)
+
+
+def refuse_overlap(to: Path, images: Mapping[str, Path], searched: Sequence[Path]) -> None:
+    """Raise where writing into `to` could change what is read: folders of data are never written to.
+
+    `images` are paths by their resolved ones, `searched` resolved folders. Raises `HilumError` for a `to` in a folder
+    that is searched, `BadData` for an image below `to`.
+    """
+    place = Path(os.path.realpath(to))
+    if holding := next((folder for folder in sorted(searched) if place.is_relative_to(folder)), None):
+        beside = holding.parent / f"{holding.name or 'images'}-{place.name}"
+        remedy = "choose another folder with --to" if beside.is_relative_to(holding) else f"use --to {shlex.quote(as_text(beside))}"
+        raise HilumError(f"{to} lies inside the folder {as_text(holding)}, which is searched for images and never written to; {remedy}")
+    inside = f"{place}{os.sep}"
+    if below := next((path for real, path in images.items() if real.startswith(inside)), None):
+        raise BadData(f"{below} lies below {to}, where output is written; choose another folder with --to")
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a table of these columns; None becomes an empty cell. Raises `CannotWrite`."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    store.write_text(path, stream.getvalue())
