@@ -27,6 +27,11 @@ UNCERTAIN, UNMENTIONED = ("ignore", "zeros", "ones", "soft"), ("ignore", "zeros"
 
 
 @dataclass(frozen=True)
+class Job:
+    quick: bool = False  # weaker models in a fraction of the time, as --quick asks for; report and model card say so
+
+
+@dataclass(frozen=True)
 class Data:
     folder: str = ""
     also: tuple[str, ...] = ()  # more folders, whose sets are merged with the first one's
@@ -62,6 +67,7 @@ class Split:
     given: str = "auto"  # "use" the split the source comes with, "ignore" it, or use it where it is sound ("auto")
     minimum: int = 5  # images with and without the finding that each part must hold
     keep: str = ""  # an earlier split.parquet whose patients stay where they are
+    folds: int = 0  # of cross-validation by patient; 0: only where one split cannot hold enough; 1: never; see `hilum.division`
 
 
 @dataclass(frozen=True)
@@ -109,6 +115,7 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Recipe:
+    job: Job = Job()
     data: Data = Data()
     pixels: Pixels = Pixels()
     split: Split = Split()
@@ -136,7 +143,7 @@ class Recipe:
             faults = _impossible(recipe)
         if faults:
             raise BadRecipe("\n".join([f"{where}: {len(faults)} fault{'s' * (len(faults) != 1)}", *(f"  {fault}" for fault in faults)]))
-        return recipe
+        return recipe.quick() if recipe.job.quick else recipe
 
     @classmethod
     def read(cls, path: Path) -> Recipe:
@@ -163,6 +170,7 @@ class Recipe:
         """The same job in a fraction of the time: fewer folds and resamples, and the models' own quick settings."""
         return replace(
             self,
+            job=replace(self.job, quick=True),
             segment=replace(self.segment, folds=2, settings={**_quick(self.segment.model), **self.segment.settings}),
             classify=replace(self.classify, settings={**_quick(self.classify.model), **self.classify.settings}),
             anomaly=replace(self.anomaly, settings={**_quick(self.anomaly.model), **self.anomaly.settings}),
@@ -240,6 +248,7 @@ def _impossible(recipe: Recipe) -> list[str]:
         (min(shares) > 0 and abs(sum(shares) - 1) < 1e-6, f"[split] train, tune and test must be above 0 and sum to 1, got {shares}"),
         (split.given in ("auto", "use", "ignore"), f"[split] given must be 'auto', 'use' or 'ignore', got '{split.given}'"),
         (split.minimum >= 1, f"[split] minimum must be at least 1, got {split.minimum}"),
+        (0 <= split.folds <= 20, f"[split] folds must be 0 (chosen where one split cannot hold enough), 1 (never) or 2 to 20, got {split.folds}"),
         (segment.folds >= 2, f"[segment] folds must be at least 2, got {segment.folds}"),
         (region.size % 32 == 0 and 64 <= region.size <= 1024, f"[region] size must be a multiple of 32 from 64 to 1024, got {region.size}"),
         (0 <= region.margin <= 1, f"[region] margin must be from 0 to 1, got {region.margin}"),

@@ -39,7 +39,8 @@ from hilum.steps import Progress, audit, cache, portion, split
 from hilum.steps._training import TRAINING, Lesson, digests
 
 VERSION = 6
-FEWEST_MASKS = 8  # for one training; fewer teach nothing
+FEWEST_MASKS = 20  # to train on; with fewer the model that comes with Hilum is better
+FEWEST_OF_A_FOLD = 8  # likewise where a fold of these is left out
 WHOLE = "lungs"  # the model of the whole training part
 EPOCHS = "segment/epochs.parquet"
 HEARD = {"model": pl.String, "number": pl.Int64, "batches": pl.Int64, "loss": pl.Float64, "tune": pl.Float64}
@@ -91,7 +92,7 @@ def lessons(planned: pl.DataFrame) -> dict[str, pl.DataFrame]:
     learnt = planned.filter("learnt")
     folds = planned["fold"].drop_nulls().unique().sort()
     rows = {f"fold{fold}": learnt.filter(pl.col("fold") != fold) for fold in folds} | {WHOLE: learnt}
-    return rows if min(part.height for part in rows.values()) >= FEWEST_MASKS else {}
+    return rows if learnt.height >= FEWEST_MASKS and min(part.height for part in rows.values()) >= FEWEST_OF_A_FOLD else {}
 
 
 def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
@@ -135,7 +136,7 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
     masked = pl.concat([pictures.with_mask, pictures.with_part_of_mask])
     planned = plan(table, masked, recipe.segment.folds, recipe.segment.seed)
     rows = {} if recipe.segment.model == shipped.NAME else lessons(planned)
-    ready = None if rows else choose(recipe, table.join(pictures.index.select("image_id", "pixel_digest"), on="image_id"))
+    ready = None if rows else choose(recipe, table.join(pictures.index.select("image_id", "pixel_digest"), on="image_id"), int(planned["learnt"].sum()))
     training = pl.concat([pl.DataFrame(schema={"model": pl.String, "image_id": pl.String})] + [
         part.select(model=pl.lit(model), image_id="image_id") for model, part in rows.items()
     ])  # fmt: skip
@@ -147,7 +148,9 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
         store.write_bytes(run / "segment" / f"{WHOLE}.onnx", ready.model.path.read_bytes())
         models, planned = {shipped.NAME: Exported(run / "segment" / f"{WHOLE}.onnx")}, planned.with_columns(finder=pl.lit(shipped.NAME))
     store.write_table(run / SEEN, ready.seen if ready else table.select("image_id").clear())
-    found = _find_all(run, planned if models else planned.clear(), models, pictures, portion(progress, 1, 2))
+    if not _taken_over(run, models):
+        _find_all(run, planned if models else planned.clear(), models, pictures, portion(progress, 1, 2))
+    found = store.read_table(run / INDEX)
     store.write_table(run / FINDINGS, doubtful(found, recipe.region.least_quality))
     files = [*(f"segment/{model.path.name}" for model in models.values()), f"segment/{TRAINING}", EPOCHS, MASKS, INDEX, SEEN, FINDINGS]
     return digests(run, files), _summary(recipe, rows, ready, found)
@@ -173,13 +176,13 @@ class Ready:
     seen: pl.DataFrame
 
 
-def choose(recipe: Recipe, pictures: pl.DataFrame) -> Ready:
-    """For a run of `pictures` (image_id, source, pixel_digest, group, part) without a model of its own.
+def choose(recipe: Recipe, pictures: pl.DataFrame, masks: int = 0) -> Ready:
+    """For a run of `pictures` (image_id, source, pixel_digest, group, part, fold) without a model of its own, for want of `masks` to train on.
 
     Where the recipe asks for it, raises `NotFound` where there is none and `BadRecipe` where the recipe's pictures do not fit it.
     """
     wanted = recipe.segment.model == shipped.NAME
-    few = "" if wanted else f"fewer than {FEWEST_MASKS} lung masks to learn from"
+    few = "" if wanted else f"{masks} lung masks to train on, and at least {FEWEST_MASKS} are needed"
     none = pictures.select("image_id").clear()
     if not wanted and not shipped.there():
         return Ready(None, f"{few}, and no lung model comes with this installation: regions are whole pictures", none)
@@ -189,7 +192,8 @@ def choose(recipe: Recipe, pictures: pl.DataFrame) -> Ready:
             raise BadRecipe(f'[segment] model = "{shipped.NAME}" wants other pictures: {"; ".join(wrong)}; change it in [pixels]')
         return Ready(None, f"{few}, and the lung model that comes with Hilum wants other pictures ({'; '.join(wrong)}): regions are whole pictures", none)
     seen = shipped.learnt_from(model, pictures)
-    held = pictures.filter(pl.col("part") != "train").join(seen.select("group").unique(), on="group", how="semi")
+    in_test = (pl.col("part") != "train") | pl.col("fold").is_not_null()  # of a cross-validated run each image is, in one fold
+    held = pictures.filter(in_test).join(seen.select("group").unique(), on="group", how="semi")
     if held.height and not wanted:
         return Ready(
             None,
@@ -221,7 +225,7 @@ def _epochs(models: dict[str, Exported]) -> pl.DataFrame:
     return pl.DataFrame([{"model": name, **epoch} for name, model in models.items() for epoch in model.metadata["epochs"]], schema=HEARD)
 
 
-def _find_all(run: Run, planned: pl.DataFrame, models: dict[str, Exported], pictures: cache.Cache, progress: Progress) -> pl.DataFrame:
+def _find_all(run: Run, planned: pl.DataFrame, models: dict[str, Exported], pictures: cache.Cache, progress: Progress) -> None:
     index = []
     sizes = {image_id: size for image_id, *size in pictures.index.select("image_id", "height", "width").iter_rows()}
     with store.replacing(run / MASKS) as beside, open(beside, "wb") as stream:
@@ -230,9 +234,20 @@ def _find_all(run: Run, planned: pl.DataFrame, models: dict[str, Exported], pict
             stream.write(found.labels.tobytes())
             index.append([image_id, row, finder, *(int((found.labels == side).sum()) for side in (lungs.RIGHT, lungs.LEFT)), found.quality])
             progress(row + 1, planned.height)
-    table = pl.DataFrame(index, schema=LUNGS, orient="row")
-    store.write_table(run / INDEX, table)
-    return table
+    store.write_table(run / INDEX, pl.DataFrame(index, schema=LUNGS, orient="row"))
+
+
+def _taken_over(run: Run, models: Mapping[str, Exported]) -> bool:
+    """Whether the masks of a fold are those of the whole run, which the very same model found: then they are, and are not found again."""
+    if run.parent is None or list(models) != [shipped.NAME]:
+        return False
+    whole, file = Run(run.parent), f"segment/{WHOLE}.onnx"
+    same = whole.made("segment").get(file) == store.digest_of_file(run / file)
+    if not same or set(store.read_table(whole / INDEX)["model"]) != {shipped.NAME}:
+        return False
+    for name in (MASKS, INDEX):
+        store.write_bytes(run / name, (whole / name).read_bytes())
+    return True
 
 
 def _summary(recipe: Recipe, rows: dict[str, pl.DataFrame], ready: Ready | None, found: pl.DataFrame) -> dict[str, Any]:
