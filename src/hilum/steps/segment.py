@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from hilum import lungs, quality, shipped, store
+from hilum import division, lungs, quality, shipped, store
 from hilum.errors import BadRecipe
 from hilum.exported import Exported
 from hilum.findings import COLUMNS, Rule
@@ -65,7 +65,15 @@ class Masks:
 
     @classmethod
     def of(cls, run: Run, size: int) -> Masks:
-        return cls(store.map_pictures(run / MASKS, size), dict(store.read_table(run / INDEX).select("image_id", "row").iter_rows()))
+        """Those that a run found; in a cross-validated run those that each image's own fold found."""
+        folds = division.folds(run)
+        if not folds:
+            return cls(store.map_pictures(run / MASKS, size), dict(store.read_table(run / INDEX).select("image_id", "row").iter_rows()))
+        found = [np.zeros((0, size, size), np.uint8)]
+        for number, fold in enumerate(folds):
+            rows = index(run).filter(pl.col("fold") == number)["row"]
+            found.append(store.map_pictures(fold / MASKS, size)[rows.to_numpy()])
+        return cls(np.concatenate(found), {image_id: place for place, image_id in enumerate(index(run)["image_id"])})
 
     def __getitem__(self, image_id: str) -> np.ndarray:
         return self.labels[self.rows[image_id]]
@@ -73,6 +81,18 @@ class Masks:
     def get(self, image_id: str) -> np.ndarray:
         """No lung where none was looked for."""
         return self[image_id] if image_id in self.rows else np.zeros(self.labels.shape[1:], np.uint8)
+
+
+def index(run: Run) -> pl.DataFrame:
+    """The rows of lungs.parquet; of a cross-validated run those of each fold's test part, fold by fold, with `fold`."""
+    folds = division.folds(run)
+    if not folds:
+        return store.read_table(run / INDEX)
+    found = []
+    for number, fold in enumerate(folds):
+        test = store.read_table(fold / "split.parquet").filter(pl.col("part") == "test")
+        found.append(store.read_table(fold / INDEX).join(test, on="image_id", how="semi", maintain_order="left").with_columns(fold=pl.lit(number, pl.Int64)))
+    return pl.concat(found)
 
 
 def plan(table: pl.DataFrame, with_mask: pl.DataFrame, folds: int, seed: int) -> pl.DataFrame:
@@ -95,6 +115,14 @@ def lessons(planned: pl.DataFrame) -> dict[str, pl.DataFrame]:
     return rows if learnt.height >= FEWEST_MASKS and min(part.height for part in rows.values()) >= FEWEST_OF_A_FOLD else {}
 
 
+def _trainings(run: Run, recipe: Recipe, masked: pl.DataFrame) -> list[pl.DataFrame]:
+    """The plan of every training part whose masks decide whether a model is trained: in a cross-validated run all folds' and the whole,
+    so that the folds measure what the final models are."""
+    whole = Run(run.data)
+    tables = [store.read_table(one / "split.parquet") for one in (whole, *division.folds(whole))]
+    return [plan(table, masked, recipe.segment.folds, recipe.segment.seed) for table in tables]
+
+
 def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
     ready = store.digest_of_file(shipped.path()) if shipped.there() else None
     return {**_learnt_from(run, recipe), "shipped": ready, "quality": store.digest(quality.rule()), "least": recipe.region.least_quality}
@@ -104,6 +132,7 @@ def _learnt_from(run: Run, recipe: Recipe) -> dict[str, Any]:
     """What a training of its own depends on."""
     return {
         "split": run.made("split")["split.parquet"],
+        "folds": store.digest(Run(run.data).made("split")),  # of all folds: whether a model is trained depends on each
         "cache": run.made("cache"),
         "segment": recipe.section("segment"),
         "version": VERSION,
@@ -135,8 +164,10 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
     table = store.read_table(run / "split.parquet")
     masked = pl.concat([pictures.with_mask, pictures.with_part_of_mask])
     planned = plan(table, masked, recipe.segment.folds, recipe.segment.seed)
-    rows = {} if recipe.segment.model == shipped.NAME else lessons(planned)
-    ready = None if rows else choose(recipe, table.join(pictures.index.select("image_id", "pixel_digest"), on="image_id"), int(planned["learnt"].sum()))
+    trainings = _trainings(run, recipe, masked)
+    rows = lessons(planned) if recipe.segment.model != shipped.NAME and all(map(lessons, trainings)) else {}
+    fewest = min(int(each["learnt"].sum()) for each in trainings)
+    ready = None if rows else choose(recipe, table.join(pictures.index.select("image_id", "pixel_digest"), on="image_id"), fewest)
     training = pl.concat([pl.DataFrame(schema={"model": pl.String, "image_id": pl.String})] + [
         part.select(model=pl.lit(model), image_id="image_id") for model, part in rows.items()
     ])  # fmt: skip
@@ -182,7 +213,7 @@ def choose(recipe: Recipe, pictures: pl.DataFrame, masks: int = 0) -> Ready:
     Where the recipe asks for it, raises `NotFound` where there is none and `BadRecipe` where the recipe's pictures do not fit it.
     """
     wanted = recipe.segment.model == shipped.NAME
-    few = "" if wanted else f"{masks} lung masks to train on, and at least {FEWEST_MASKS} are needed"
+    few = "" if wanted else f"{masks} lung masks in {'the training part' if pictures['fold'].count() == 0 else 'a training part'}, and at least {FEWEST_MASKS} are needed"
     none = pictures.select("image_id").clear()
     if not wanted and not shipped.there():
         return Ready(None, f"{few}, and no lung model comes with this installation: regions are whole pictures", none)
