@@ -22,6 +22,7 @@ from typing import Any
 import polars as pl
 
 from hilum import store
+from hilum.errors import NotFound
 from hilum.manifest import Manifest
 from hilum.run import Run
 from hilum.vocabulary import State, name_of
@@ -61,7 +62,9 @@ class Division:
 
     @classmethod
     def of(cls, run: Run) -> Division:
-        """That of a run, or of the cross-validated run that a fold is of."""
+        """That of a run, or of the cross-validated run that a fold is of. Raises `NotFound` where its step `split` is not done."""
+        if not (run.data / FILE).exists():
+            raise NotFound(f"{run.data} has no {FILE}: make its split with `hilum split DATA --to {run.data}`")
         stored = store.read_json(run.data / FILE)
         return cls(**{**stored, "concepts": None if stored["concepts"] is None else tuple(stored["concepts"])})
 

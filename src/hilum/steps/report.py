@@ -49,7 +49,7 @@ def gather(run: Run, recipe: Recipe) -> dict[str, Any]:
     nameless, fitted = NAMELESS in manifest.remarks["rule"], store.read_json(run / evaluate.CALIBRATION)
     judged = _judged(run, recipe)
     rows = evaluate.carried(run, store.read_table(run / predict.SCORES))
-    known = checklist.Facts(run, recipe, manifest, cached, tested, metrics, cards, concept)
+    known = checklist.Facts(run, recipe, manifest, cached, tested, metrics, cards, concept, divided)
     listed = test_scores.table(rows, table, manifest)
     return {
         "title": " and ".join(map(_placed, recipe.data.folders)),

@@ -81,7 +81,7 @@ def divide(
             return single.select(COLUMNS), Division(finding=leading)
         if settings.folds == 1 or settings.given == "use":
             raise _too_few(single, faults, settings.minimum)
-    why = f"one split is too small, {settings.minimum} images a part and state are asked for: {', '.join(faults)}" if faults else "asked for in the recipe"
+    why = _why_no_split(single, leading, settings.minimum) if faults else "asked for in the recipe"
     wish = Division(finding=leading, too_rare=rare, folds=settings.folds or folds, why=why)
     concepts = _candidates(counted, finding, also, rare)
     if found := _cross_validated(manifest, table, settings, wish, concepts, kept):
@@ -226,6 +226,17 @@ def _small_parts(table: pl.DataFrame, finding: str | None, minimum: int) -> list
         elif rows.height < minimum:
             faults.append(f"{part} would {f'hold {rows.height} images' if rows.height else 'be empty'}")
     return faults
+
+
+def _why_no_split(table: pl.DataFrame, finding: str | None, minimum: int) -> str:
+    """What the parts that are too small would hold, in half a sentence."""
+    rows = {part: table.filter(pl.col("part") == part) for part in PARTS}
+    if finding is None:
+        held = [f"{part} {of.height}" for part, of in rows.items() if of.height < minimum]
+        return f"one split would be too small: images in {', '.join(held)}, at least {minimum} are asked for"
+    counts = {part: [(of["state"] == state).sum() for state in (State.PRESENT, State.ABSENT)] for part, of in rows.items()}
+    held = [f"{present} with and {absent} without in {part}" for part, (present, absent) in counts.items() if min(present, absent) < minimum]
+    return f"one split would be too small: of {name_of(finding).lower()} {', '.join(held)}, at least {minimum} images of each are asked for"
 
 
 def _too_few(table: pl.DataFrame, faults: Sequence[str], minimum: int) -> TooFew:

@@ -164,16 +164,21 @@ def _incomplete(carried: pl.Series) -> str:
     return f"of {carried.len() - lacking} of {carried.len()} images: the other folds' tune parts were too small for it" if 0 < lacking < carried.len() else ""
 
 
+def _none(carried: np.ndarray) -> bool:
+    """Whether there are rows, and nothing was carried over to any."""
+    return carried.size > 0 and bool(np.isnan(carried).all())
+
+
 def _at(called: np.ndarray, suffix: str, why: str, warning: str = "") -> Iterator[Measure]:
     for name, metric in ranking.METRICS_AT.items():
-        if np.isnan(called).all():
+        if _none(called):
             yield Measure(name + suffix, metric, None, why)
         else:
-            yield Measure(name + suffix, partial(metric, threshold=0.5), called, NEEDS.get(name, ""), warning)
+            yield Measure(name + suffix, partial(metric, threshold=0.5), called, NEEDS.get(name, "") if called.size else "", warning)
 
 
 def _at_prevalence(called: np.ndarray, prevalence: float) -> Iterator[Measure]:
-    none = np.isnan(called).all()
+    none = _none(called)
     for name, rule in (("ppv", ranking.ppv_at), ("npv", ranking.npv_at)):
         function = partial(_by_bayes, rule, prevalence)
         yield Measure(name + GIVEN, function, None if none else called, "no threshold was chosen" if none else "")
@@ -210,7 +215,7 @@ def _of_probabilities(rows: pl.DataFrame, fitted: Sequence[Mapping[str, Any] | N
     reason = next((told["why"] for told in fitted if told is not None and told["why"]), "")
     for kind in KINDS:
         values = rows["score" if kind == "uncalibrated" else kind].to_numpy()
-        none = not _are_probabilities(values) if kind == "uncalibrated" else np.isnan(values).all()
+        none = not _are_probabilities(values) if kind == "uncalibrated" else _none(values)
         why = NO_PROBABILITY if kind == "uncalibrated" else f"not calibrated on tune: {reason}"
         warning = "" if kind == "uncalibrated" else _incomplete(rows[kind])
         for name, metric in calibrated.METRICS.items():
@@ -261,5 +266,6 @@ def _of_rows(metric: Callable, truth: np.ndarray, score: np.ndarray, rows: np.nd
 
 def _of_carried(metric: Callable, truth: np.ndarray, values: np.ndarray, rows: np.ndarray) -> float:
     """Of the rows that have a value; `values` is (rows,) or (rows, k)."""
-    rows = rows[~np.isnan(values[rows].reshape(len(rows), -1)).any(1)]
+    missing = np.isnan(values[rows])
+    rows = rows[~(missing if missing.ndim == 1 else missing.any(1))]
     return metric(truth[rows], values[rows])

@@ -28,6 +28,7 @@ def section(table: pl.DataFrame, manifest: Manifest, settings: Split, training: 
         ],
         "out_of_fold": _out_of_fold(table, training["segment"], finders),
         "folds": [],
+        "final": [],
     }
 
 
