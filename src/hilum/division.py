@@ -145,8 +145,15 @@ def deal_folds(manifest: Manifest, table: pl.DataFrame, concepts: Sequence[str],
 def fold_table(manifest: Manifest, table: pl.DataFrame, concepts: Sequence[str], number: int, seed: int) -> pl.DataFrame:
     """The split of one fold: `table` with its `part`. What is train and what is tune depends on no label of the fold itself."""
     others = table.filter(pl.col("fold") != number)
-    part = deal(_stratified(manifest, others, concepts), {}, {"train": 1 - TUNE, "tune": TUNE}, seed)
+    part: dict[str, str] = {}
+    for _, stratum in _by_group(_stratified(manifest, others, concepts)).group_by("state", maintain_order=True):
+        part |= deal(stratum, {}, {"train": 1 - TUNE, "tune": TUNE}, seed)  # each by itself: of three patients with a finding tune gets one
     return table.with_columns(part=pl.col("group").replace_strict(part, default="test", return_dtype=pl.String))
+
+
+def _by_group(table: pl.DataFrame) -> pl.DataFrame:
+    """The table with, as `state`, the highest of the image's group."""
+    return table.with_columns(pl.col("state").max().over("group")).sort("state", "group", "image_id")
 
 
 def untrainable(manifest: Manifest, table: pl.DataFrame, concepts: Sequence[str]) -> list[str]:

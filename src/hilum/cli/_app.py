@@ -76,6 +76,8 @@ def chain_of(recipe: Recipe, run: Run, until: str, as_json: bool) -> dict[str, A
         told[done.step] = done.summary
         state = "kept" if done.kept else f"{done.seconds:.1f} s"
         typer.echo(f"{done.step:9} {state:>8}  {printed.line(done.summary)}", err=as_json)
+        if done.step == "split" and "mode" in done.summary:
+            typer.secho(f"note: {printed.division(done.summary)}", fg="yellow", err=as_json)
     return told
 
 

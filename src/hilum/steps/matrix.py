@@ -32,8 +32,8 @@ import polars as pl
 from jinja2 import Environment, StrictUndefined
 
 from hilum import intervals, quality, store
-from hilum.drawing import tables
 from hilum.division import Division
+from hilum.drawing import tables
 from hilum.errors import HilumError, Mismatch
 from hilum.metrics import ranking
 from hilum.recipe import Evaluate, Recipe

@@ -26,7 +26,19 @@ from hilum.manifest import Manifest
 from hilum.recipe import SHIPPED, Recipe, Region
 from hilum.run import Run
 from hilum.steps import Progress, cache, evaluate, look, predict, probe, region, segment
-from hilum.steps._report import checklist, data, findings, head, looks, model_card, outlines, parts, scores, small, test_scores
+from hilum.steps._report import (
+    checklist,
+    data,
+    findings,
+    head,
+    looks,
+    model_card,
+    outlines,
+    parts,
+    scores,
+    small,
+    test_scores,
+)
 from hilum.steps._training import TRAINING
 from hilum.vocabulary import name_of
 

@@ -303,7 +303,7 @@ def _write_folds(run: Run, manifest: Manifest, table: pl.DataFrame, told: Divisi
         fold, parts = run.fold(number), division.fold_table(manifest, table, told.concepts or (), number, seed)
         digest = store.digest_of_table(parts)
         store.write_table(fold / "split.parquet", parts)
-        fold.finish("split", {"fold": number, "split": store.digest_of_table(table)}, {"split.parquet": digest}, summary(parts, told.finding))
+        fold.finish("split", {"fold": number, "split": store.digest_of_table(table)}, {"split.parquet": digest}, {"finding": told.finding})
         made[(fold / "split.parquet").relative_to(run.folder).as_posix()] = digest
     for folder in (run / "folds").iterdir() if (run / "folds").exists() else ():
         if int(folder.name) >= told.folds:
@@ -337,10 +337,13 @@ def _given(manifest: Manifest, table: pl.DataFrame) -> str:
 
 
 def summary(table: pl.DataFrame, finding: str | None) -> dict[str, Any]:
+    """The finding, and of each part, or of each fold, images, patients and images of either state."""
+    of = [(part, table.filter(pl.col("part") == part)) for part in PARTS]
+    if folds := _folds_of(table):
+        of = [(f"fold {number}", table.filter(pl.col("fold") == number)) for number in range(folds)]
     told: dict[str, Any] = {"finding": finding}
-    for part in PARTS:
-        rows = table.filter(pl.col("part") == part)
-        told[part] = {
+    for name, rows in of:
+        told[name] = {
             "images": rows.height,
             "patients": rows["patient_id"].n_unique(),
             "present": (rows["state"] == State.PRESENT).sum(),

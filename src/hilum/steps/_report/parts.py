@@ -54,9 +54,13 @@ def cross_validated(folds: Sequence[Fold], final: Mapping[str, pl.DataFrame], ma
         "parts": [],
         "rule": _rule(folds[0].table, manifest, None, settings.seed),
         "proof": proof,
-        "final": sorted({_named(stage, model) for stage, lists in final.items() for model in lists["model"].unique()}),
+        "final": [name for name, kept in (("lungs", final["segment"].height), *_of_train(final["train"])) if kept],
         "out_of_fold": {key: sum(one[key] for one in seen) for key in ("images", "seen")} if seen else None,
     }
+
+
+def _of_train(training: pl.DataFrame) -> list[tuple[str, int]]:
+    return [(PurePosixPath(model).stem, rows.height) for (model,), rows in training.group_by("model", maintain_order=True)]
 
 
 def _part(part: str, rows: pl.DataFrame) -> dict[str, Any]:
@@ -97,7 +101,7 @@ def _named(stage: str, model: str) -> str:
         return PurePosixPath(model).stem.capitalize()
     if model == SHIPPED:
         return "Lungs, the model that comes with Hilum"
-    return "Lungs, for tune and test" if model == WHOLE else f"Lungs, for training fold {model.removeprefix('fold')}"
+    return "Lungs, for tune and test" if model == WHOLE else f"Lungs, for inner fold {model.removeprefix('fold')} of train"
 
 
 def _learnt(table: pl.DataFrame, rows: pl.DataFrame) -> dict[str, Any]:
