@@ -74,7 +74,7 @@ def test_the_report_holds_the_checklist_and_a_model_card_lies_beside_it(small_ru
     page = (small_run / report.PAGE).read_text()
     assert "<details><summary>All items</summary>" in page and '<a href="#asked">8 What reviewers ask</a>' in page
     card = (small_run / report.CARD).read_text()
-    assert small_run.made("report").keys() == {report.PAGE, report.CARD, report.test_scores.FILE}
+    assert small_run.made("report").keys() == {report.PAGE, report.CARD, report.score_table.FILE}
     made = small_run.made("train")
     assert made["train/finding.onnx"] in card and made["train/anomaly.onnx"] in card and "must not be used" in card
     assert "None" not in card and "nan" not in re.findall(r"\w+", card)

@@ -35,9 +35,9 @@ from hilum.steps._report import (
     model_card,
     outlines,
     parts,
+    score_table,
     scores,
     small,
-    test_scores,
 )
 from hilum.steps._training import TRAINING
 from hilum.vocabulary import name_of
@@ -62,7 +62,7 @@ def gather(run: Run, recipe: Recipe) -> dict[str, Any]:
     judged = _judged(run, recipe)
     rows = evaluate.carried(run, store.read_table(run / predict.SCORES))
     known = checklist.Facts(run, recipe, manifest, cached, tested, metrics, cards, concept, divided)
-    listed = test_scores.table(rows, table, manifest)
+    listed = score_table.table(rows, table, manifest)
     return {
         "title": " and ".join(map(_placed, recipe.data.folders)),
         "quick": recipe.job.quick,
@@ -75,7 +75,7 @@ def gather(run: Run, recipe: Recipe) -> dict[str, Any]:
         "limits": head.limits(metrics, tested, cards, concept, fitted, nameless=nameless, folds=len(folds)),
         "division": small.division(divided, table, recipe.split),
         "short": small.short(divided, manifest, table, cached) if _nothing_trained(run, folds) else None,
-        "test_scores": test_scores.section(listed.write_csv(), listed.height),
+        "test_scores": score_table.section(listed.write_csv(), listed.height),
         "data": data.section(manifest, cached, concept),
         "audit": findings.section(segment.findings(run, recipe), cached, segment.Masks.of(run, cached.size)),
         "split": _split(run, recipe, manifest, table),
@@ -214,8 +214,8 @@ def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
 
 def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], dict[str, Any]]:
     facts = gather(run, recipe)
-    listed = test_scores.table(evaluate.carried(run, store.read_table(run / predict.SCORES)), store.read_table(run / "split.parquet"), Manifest.read(run.folder))
-    made = {PAGE: render(facts), CARD: model_card.render(facts["known"], limits=facts["limits"], made_up=facts["made_up"]), test_scores.FILE: listed.write_csv()}
+    listed = score_table.table(evaluate.carried(run, store.read_table(run / predict.SCORES)), store.read_table(run / "split.parquet"), Manifest.read(run.folder))
+    made = {PAGE: render(facts), CARD: model_card.render(facts["known"], limits=facts["limits"], made_up=facts["made_up"]), score_table.FILE: listed.write_csv()}
     for name, text in made.items():
         store.write_text(run / name, text)
     progress(1, 1)
