@@ -26,11 +26,15 @@ def line(summary: dict[str, Any]) -> str:
 
 
 def division(summary: Mapping[str, Any]) -> str:
-    """That a set is not divided into train, tune and test, and what is done instead, from the summary of its step `split`."""
+    """Say what is done in place of one split, from the summary of the step `split`."""
     if "folds" not in summary:
-        return f"{summary['mode']}, so nothing is trained: {summary['because']}. The report says what is missing"
+        return (
+            f"{summary['mode']}, so nothing is trained: {summary['because']}. "
+            f"The report says what is missing"
+        )
     return (
-        f"cross-validated by patient in {summary['folds']} folds: {summary['because']}. Every image is scored once, by models that have not seen its patient; "
+        f"cross-validated by patient in {summary['folds']} folds: {summary['because']}. "
+        f"Every image is scored once, by models that have not seen its patient; "
         f"the final models are trained on all images"
     )
 

@@ -28,7 +28,7 @@ UNCERTAIN, UNMENTIONED = ("ignore", "zeros", "ones", "soft"), ("ignore", "zeros"
 
 @dataclass(frozen=True)
 class Job:
-    quick: bool = False  # weaker models in a fraction of the time, as --quick asks for; report and model card say so
+    quick: bool = False  # as --quick asks for: weaker models in less time; the report says so
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Split:
     given: str = "auto"  # "use" the split the source comes with, "ignore" it, or use it where it is sound ("auto")
     minimum: int = 5  # images with and without the finding that each part must hold
     keep: str = ""  # an earlier split.parquet whose patients stay where they are
-    folds: int = 0  # of cross-validation by patient; 0: only where one split cannot hold enough; 1: never; see `hilum.division`
+    folds: int = 0  # of cross-validation, see `hilum.division`; 0: where one split is too small; 1: never
 
 
 @dataclass(frozen=True)
@@ -248,7 +248,7 @@ def _impossible(recipe: Recipe) -> list[str]:
         (min(shares) > 0 and abs(sum(shares) - 1) < 1e-6, f"[split] train, tune and test must be above 0 and sum to 1, got {shares}"),
         (split.given in ("auto", "use", "ignore"), f"[split] given must be 'auto', 'use' or 'ignore', got '{split.given}'"),
         (split.minimum >= 1, f"[split] minimum must be at least 1, got {split.minimum}"),
-        (0 <= split.folds <= 20, f"[split] folds must be 0 (chosen where one split cannot hold enough), 1 (never) or 2 to 20, got {split.folds}"),
+        (0 <= split.folds <= 20, f"[split] folds must be 0 (where needed), 1 (never) or 2 to 20, got {split.folds}"),
         (segment.folds >= 2, f"[segment] folds must be at least 2, got {segment.folds}"),
         (region.size % 32 == 0 and 64 <= region.size <= 1024, f"[region] size must be a multiple of 32 from 64 to 1024, got {region.size}"),
         (0 <= region.margin <= 1, f"[region] margin must be from 0 to 1, got {region.margin}"),

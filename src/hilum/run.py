@@ -4,7 +4,8 @@ Each step writes its files and then, last, `finished/STEP.json` with two tables 
 `made` (files). A step is finished when its marker says it was made from exactly what it would be made from now, and its files
 are there; anything else is made again.
 
-A cross-validated run has a run for each fold in `folds/0`, `folds/1` …; these share the steps `SHARED`, and the files that they left, with it.
+A cross-validated run has a run for each fold in `folds/0`, `folds/1` …, which shares the steps
+`SHARED`, and the files that they left, with it.
 """
 
 from __future__ import annotations
@@ -57,8 +58,16 @@ class Run:
         """Say that `step` is done: `made` names its files and their digests, `summary` what a person wants to hear of it."""
         store.write_json(self._marker(step), {"step": step, "made_from": _with_version(made_from), "made": dict(made), "summary": dict(summary)})
 
-    def ensure(self, step: str, made_from: Mapping[str, Any] | None, make: Callable[[], tuple[Mapping[str, str], Mapping[str, Any]]]) -> bool:
-        """Do `step` unless it is finished; returns whether it was. `made_from` None: nobody can say, so it is done."""
+    def ensure(
+        self,
+        step: str,
+        made_from: Mapping[str, Any] | None,
+        make: Callable[[], tuple[Mapping[str, str], Mapping[str, Any]]],
+    ) -> bool:
+        """Do `step` unless it is finished, and return whether it was.
+
+        `made_from` None: nobody can say what it is made from, so it is done.
+        """
         if made_from is not None and self.finished(step, made_from):
             return True
         self.finish(step, made_from or {}, *make())

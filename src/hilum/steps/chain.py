@@ -1,7 +1,8 @@
 """The chain: all steps in their order, each skipped where it is finished and made again where anything it was made from has changed.
 
-In a cross-validated run (`hilum.division`) the steps segment, region and train make the final models, of all images; then the same steps and
-predict are done in each fold's own run, and the run's own predict pools what they say.
+In a cross-validated run (`hilum.division`) the steps segment, region and train make the final models
+of all images; then these steps and predict are done in each fold's own run, and the run's own predict
+pools their scores.
 """
 
 from __future__ import annotations
@@ -58,13 +59,15 @@ def perform(run: Run, recipe: Recipe, watch: Watch, *, until: str = "report") ->
 
 
 def _folds(run: Run, recipe: Recipe, watch: Watch) -> Iterator[Done]:
-    """The steps from segment to predict in each fold of a cross-validated run; none where there is one split."""
+    """Do the steps from segment to predict in each fold of a cross-validated run."""
     for number, fold in enumerate(division.folds(run)):
         for name in OF_A_FOLD:
             yield _once(fold, recipe, name, STEPS[name], watch, f"fold {number}: ")
 
 
-def _once(run: Run, recipe: Recipe, name: str, step: ModuleType, watch: Watch, of: str = "") -> Done:
+def _once(
+    run: Run, recipe: Recipe, name: str, step: ModuleType, watch: Watch, of: str = ""
+) -> Done:
     def make() -> tuple[dict[str, str], dict[str, Any]]:
         with watch(of + name) as progress:
             return step.make(run, recipe, progress)

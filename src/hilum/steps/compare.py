@@ -80,7 +80,9 @@ def _shared(first: Run, second: Run) -> tuple[pl.DataFrame, list[str]]:
 
 def _test(run: Run) -> pl.DataFrame:
     run.made("evaluate")  # or say which command is missing
-    scores = evaluate.carried(run, store.read_table(run / predict.SCORES).filter(pl.col("part") == "test")).select(*KEYS, "score", *CARRIED)
+    scores = evaluate.carried(
+        run, store.read_table(run / predict.SCORES).filter(pl.col("part") == "test")
+    ).select(*KEYS, "score", *CARRIED)
     table, manifest = store.read_table(run / "split.parquet").select("image_id", "group"), Manifest.read(run.folder)
     index = cache.opened(run, run.recipe()).index.select("image_id", picture="pixel_digest")
     told = scores.join(table, on="image_id", maintain_order="left").join(index, on="image_id", how="left", maintain_order="left")
@@ -104,25 +106,41 @@ def _lungs(first: Run, second: Run, settings: Evaluate) -> Iterator[dict[str, An
 
 def _scored(rows: pl.DataFrame, settings: Evaluate) -> Iterator[dict[str, Any]]:
     truth, patients = rows["state"].to_numpy(), rows["group"].to_list()
-    scores, calls, made = ([rows[name + end].to_numpy() for end in ENDS] for name in ("score", *CARRIED))
+    scores, calls, made = (
+        [rows[name + end].to_numpy() for end in ENDS] for name in ("score", *CARRIED)
+    )
     areas = paired.area_difference(truth, *scores, patients, confidence=settings.confidence)
     yield _row("auroc", [ranking.auroc(truth, score) for score in scores], areas, DELONG)
     yield _bootstrapped("average_precision", [partial(_of_rows, ranking.average_precision, truth, score) for score in scores], patients, settings)
     lacking = [int(np.isnan(of).sum()) for of in calls]
     for metric in CALLED:
         if any(lacking):
-            yield {"metric": metric, "why": f"a run chose no threshold on its tune part for {max(lacking)} of {len(truth)} images"}
+            yield {
+                "metric": metric,
+                "why": f"a run chose no threshold on its tune part for {max(lacking)} of {len(truth)} images",
+            }
         else:
             yield _called(metric, truth, calls, rows["group"], settings)
     if not np.isnan(made).any():
         yield _bootstrapped("brier_temperature", [partial(_of_rows, calibrated.brier, truth, probability) for probability in made], patients, settings)
 
 
-def _called(metric: str, truth: np.ndarray, called: list[np.ndarray], groups: pl.Series, settings: Evaluate) -> dict[str, Any]:
+def _called(
+    metric: str, truth: np.ndarray, called: list[np.ndarray], groups: pl.Series, settings: Evaluate
+) -> dict[str, Any]:
     function = partial(ranking.METRICS_AT[metric], threshold=0.5)
-    told = _bootstrapped(metric, [partial(_of_rows, function, truth, of) for of in called], groups.to_list(), settings)
+    told = _bootstrapped(
+        metric,
+        [partial(_of_rows, function, truth, of) for of in called],
+        groups.to_list(),
+        settings,
+    )
     counted = np.full(truth.size, True) if CALLED[metric] is None else truth == CALLED[metric]
-    exact = paired.mcnemar(truth[counted], *(of.astype(int)[counted] for of in called), groups.filter(pl.Series(counted)).to_list())
+    exact = paired.mcnemar(
+        truth[counted],
+        *(of.astype(int)[counted] for of in called),
+        groups.filter(pl.Series(counted)).to_list(),
+    )
     return told if np.isnan(exact.p) else told | {"p": exact.p, "test": MCNEMAR}
 
 

@@ -5,8 +5,9 @@
                       and _mm: found lungs against drawn ones, in the cached pictures
     calibration.json  by stage and concept, fitted on the tune part alone: the threshold (Youden) that the test part's figures use, temperature
                       with bias and isotonic corners (`hilum.calibration`), and why what is missing is missing
-    fold_calibration.json   of a cross-validated run (`hilum.division`) the same by fold, each fitted on the fold's own tune part: its figures use
-                      these; calibration.json, fitted on the pooled scores, is then for the models that are trained on all images
+    fold_calibration.json   of a cross-validated run (`hilum.division`) the same by fold, fitted on
+                      the fold's own tune part, which the figures use; calibration.json is then fitted
+                      on the pooled scores, for the final models, which are trained on all images
 
 Intervals resample patients (groups of the split), not images. `undefined` counts the resamples in which a figure had no meaning.
 First it holds the run to its promise: no image of tune or test, nor of their patients, was in the training of any stage. Where a recipe asks
@@ -34,7 +35,12 @@ from hilum.steps._training import TRAINING, digests
 __all__ = ["ALL", "BOTH", "CALIBRATION", "DISTANCES", "FIGURE", "METRICS", "OVERLAP", "figures", "lung_figures", "overlaps", "refuse_leaks", "truths", "unseen"]
 
 VERSION = 4
-METRICS, OVERLAP, CALIBRATION, OF_FOLDS = "metrics.parquet", "overlap.parquet", "calibration.json", "fold_calibration.json"
+METRICS, OVERLAP, CALIBRATION, OF_FOLDS = (
+    "metrics.parquet",
+    "overlap.parquet",
+    "calibration.json",
+    "fold_calibration.json",
+)
 
 
 class Figures(NamedTuple):
@@ -45,21 +51,41 @@ class Figures(NamedTuple):
 
 
 def refuse_leaks(run: Run, table: pl.DataFrame) -> None:
-    """Raise `Mismatch` where any stage of the run was trained on a tune or test image, or in a cross-validated run any fold's."""
+    """Raise `Mismatch` where a stage of the run, or of a fold, was trained on its tune or test part."""
     for stage in ("segment", "train"):
         split.refuse_leak(table, store.read_table(run / stage / TRAINING), f"stage '{stage}'")
     folds = division.folds(run)
     if not folds:
         return
-    if torn := table.group_by("group").agg(pl.col("fold").n_unique()).filter(pl.col("fold") > 1)["group"].sort().to_list():
-        raise Mismatch(f"patients stand in several folds: {', '.join(torn[:5])}; make the split again with `hilum split`")
+    if (
+        torn := table.group_by("group")
+        .agg(pl.col("fold").n_unique())
+        .filter(pl.col("fold") > 1)["group"]
+        .sort()
+        .to_list()
+    ):
+        raise Mismatch(
+            f"patients stand in several folds: {', '.join(torn[:5])}; make the split again with `hilum split`"
+        )
     for number, fold in enumerate(folds):
         parts = store.read_table(fold / "split.parquet")
-        tested, expected = (set(rows["image_id"]) for rows in (parts.filter(pl.col("part") == "test"), table.filter(pl.col("fold") == number)))
+        tested, expected = (
+            set(rows["image_id"])
+            for rows in (
+                parts.filter(pl.col("part") == "test"),
+                table.filter(pl.col("fold") == number),
+            )
+        )
         if tested != expected:
-            raise Mismatch(f"the test part of fold {number} is not the images that split.parquet gives it; make the split again with `hilum split`")
+            raise Mismatch(
+                f"the test part of fold {number} is not the images that split.parquet gives it; make the split again with `hilum split`"
+            )
         for stage in ("segment", "train"):
-            split.refuse_leak(parts, store.read_table(fold / stage / TRAINING), f"stage '{stage}' of fold {number}")
+            split.refuse_leak(
+                parts,
+                store.read_table(fold / stage / TRAINING),
+                f"stage '{stage}' of fold {number}",
+            )
 
 
 def unseen(run: Run, table: pl.DataFrame) -> pl.DataFrame:
@@ -91,12 +117,18 @@ def figures(run: Run, recipe: Recipe, progress: Progress = quietly) -> Figures:
     if folds:
         _refuse_another_pool(scores, folds)
     of_folds = {number: _fitted(fold, manifest) for number, fold in enumerate(folds)}
-    more, fitted = of_scores.figures(scores, people(manifest, table), truths(manifest, scores), recipe.evaluate, of_folds if folds else None)
+    more, fitted = of_scores.figures(
+        scores,
+        people(manifest, table),
+        truths(manifest, scores),
+        recipe.evaluate,
+        of_folds if folds else None,
+    )
     return Figures(as_table([*found, *more]), per_image, fitted, of_folds)
 
 
 def _overlaps(run: Run, recipe: Recipe, manifest: Manifest) -> pl.DataFrame:
-    """Of found and drawn lungs; in a cross-validated run of each image's lungs as its own fold found them."""
+    """Measure found lungs against drawn ones, those that each image's own fold found."""
     spaced = manifest.table.select("image_id", "row_spacing_mm", "column_spacing_mm").drop_nulls()
     spacing = {image_id: tuple(spaces) for image_id, *spaces in spaced.iter_rows()}
     cached, folds, found = cache.opened(run, recipe), division.folds(run), []
@@ -104,29 +136,41 @@ def _overlaps(run: Run, recipe: Recipe, manifest: Manifest) -> pl.DataFrame:
         table = unseen(one, store.read_table(one / "split.parquet"))
         measured = table.filter(pl.col("part") == "test") if folds else table
         masks = store.map_pictures(one / segment.MASKS, recipe.pixels.size)
-        found.append(overlaps(measured, cached, store.read_table(one / segment.INDEX), masks, spacing))
+        found.append(
+            overlaps(measured, cached, store.read_table(one / segment.INDEX), masks, spacing)
+        )
     return pl.concat(found)
 
 
 def _refuse_another_pool(scores: pl.DataFrame, folds: Sequence[Run]) -> None:
     if not scores.equals(predict.pool(folds)):
-        raise Mismatch(f"{predict.SCORES} is not what the folds' models gave; make it again with `hilum predict`")
+        raise Mismatch(
+            f"{predict.SCORES} is not what the folds' models gave; make it again with `hilum predict`"
+        )
     if scores.select("image_id", "stage", "concept").is_duplicated().any():
-        raise Mismatch(f"{predict.SCORES} scores an image twice; make the folds again with `hilum split`")
+        raise Mismatch(
+            f"{predict.SCORES} scores an image twice; make the folds again with `hilum split`"
+        )
 
 
 def _fitted(fold: Run, manifest: Manifest) -> of_scores.Calibration:
-    """What the tune part of a fold gives."""
+    """Fit thresholds and calibrations on a fold's tune part."""
     scores = store.read_table(fold / predict.SCORES)
-    tune = of_scores.known(scores.filter(pl.col("part") == "tune"), people(manifest, store.read_table(fold / "split.parquet")), truths(manifest, scores))
+    tune = of_scores.known(
+        scores.filter(pl.col("part") == "tune"),
+        people(manifest, store.read_table(fold / "split.parquet")),
+        truths(manifest, scores),
+    )
     return of_scores.fits(tune, scores)
 
 
 def carried(run: Run, scores: pl.DataFrame) -> pl.DataFrame:
-    """Rows of a finished run's scores with what was chosen for them on a tune part, see `hilum.steps._evaluate.scores.carry`."""
+    """Add to a finished run's scores what was chosen for them, see `_evaluate.scores.carry`."""
     if not division.folds(run):
         return of_scores.carry(scores, {None: store.read_json(run / CALIBRATION)})
-    return of_scores.carry(scores, {int(number): fitted for number, fitted in store.read_json(run / OF_FOLDS).items()})
+    return of_scores.carry(
+        scores, {int(number): fitted for number, fitted in store.read_json(run / OF_FOLDS).items()}
+    )
 
 
 def as_table(found: list[dict[str, Any]]) -> pl.DataFrame:
@@ -155,7 +199,10 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
     table = store.read_table(run / "split.parquet")
     left_out = table.height - unseen(run, table).height
     told = {"not measured, the shipped lung model learnt from these patients": f"{left_out} images"} if left_out else {}
-    return digests(run, [METRICS, OVERLAP, CALIBRATION, OF_FOLDS]), {**summary(found.metrics, run.summary("split")["finding"]), **told}
+    return digests(run, [METRICS, OVERLAP, CALIBRATION, OF_FOLDS]), {
+        **summary(found.metrics, run.summary("split")["finding"]),
+        **told,
+    }
 
 
 def summary(metrics: pl.DataFrame, finding: str | None) -> dict[str, str]:

@@ -25,7 +25,9 @@ def export(form: str, source: Path, folder: Path) -> dict[str, object]:
     data.refuse_inside(folder, "choose another folder")
     told = module.write(manifest, folder, split=split)
     if split is not None and "fold" in split.columns and split["fold"].count():
-        told["note"] = "the run is cross-validated, so all its images are in train; split.parquet of the run has the folds"
+        told["note"] = (
+            "the run is cross-validated, so all its images are in train; split.parquet of the run has the folds"
+        )
     return told
 
 

@@ -259,9 +259,14 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
     if division.folds(run):
         raise HilumError(
             f"{run.folder} is cross-validated: its final finding model is trained on all images, so there is no test image to look at it with. "
-            f'`hilum look` needs one split: more images, or [split] folds = 1 with a lower minimum'
+            f"`hilum look` needs one split: more images, or [split] folds = 1 with a lower minimum"
         )
-    concept, looks, maps, without = Division.of(run).trained, pl.DataFrame(schema=LOOKS), [], pl.DataFrame(schema=COVERED)
+    concept, looks, maps, without = (
+        Division.of(run).trained,
+        pl.DataFrame(schema=LOOKS),
+        [],
+        pl.DataFrame(schema=COVERED),
+    )
     if concept:
         model, things = Exported(run / predict.STAGES["finding"]), drawn_of(Manifest.read(run.folder), concept)
         at, scored = column(model.contract, concept), _scored(run, concept)

@@ -43,7 +43,9 @@ from hilum.vocabulary import State, name_of
 
 VERSION = 2
 TABLE, CSV, PAGE, TEMPLATE = "matrix.parquet", "matrix.csv", "matrix.html", "data/matrix.html.j2"
-OF_FOLDS = "cross-validated: AUROC out of fold; each fold has its own threshold, see the run's report"
+OF_FOLDS = (
+    "cross-validated: AUROC out of fold; each fold has its own threshold, see the run's report"
+)
 UNTIL = "evaluate"  # the step that a run needs done
 SCORES = {"image_id": pl.String, "stage": pl.String, "concept": pl.String, "score": pl.Float64}
 MEASURES = ("auroc", "carried_sensitivity", "carried_specificity", "retuned_sensitivity", "retuned_specificity")
@@ -203,7 +205,11 @@ def _rows(model: Member, target: Member, scores: pl.DataFrame, left_out: int) ->
         for concept in _concepts(model, target, stage):
             told = {"model": model.name, "set": target.name, "stage": stage, "concept": concept, "left_out": left_out}
             known = _of(scores, stage).filter(pl.col("concept") == concept).join(target.truth(concept), on="image_id", maintain_order="left")
-            measured = known.filter(pl.col("part") == "test" if own and not model.cross_validated else pl.col("part") != "tune")
+            measured = known.filter(
+                pl.col("part") == "test"
+                if own and not model.cross_validated
+                else pl.col("part") != "tune"
+            )
             carried = _threshold(model, stage, concept if stage == "finding" else model.finding or "")
             tune = known.filter(pl.col("part") == "tune")
             if own and model.cross_validated:  # that threshold was chosen on these very scores
@@ -220,7 +226,12 @@ def _of(scores: pl.DataFrame, stage: str) -> pl.DataFrame:
 def _threshold(model: Member, stage: str, concept: str) -> float:
     """Of the model's own tune part; of a cross-validated run that of its final model, fitted on the pooled scores."""
     if model.cross_validated:
-        chosen = store.read_json(model.run / evaluate.CALIBRATION).get(stage, {}).get(concept, {}).get("threshold")
+        chosen = (
+            store.read_json(model.run / evaluate.CALIBRATION)
+            .get(stage, {})
+            .get(concept, {})
+            .get("threshold")
+        )
         return float("nan") if chosen is None else chosen
     scores = _of(model.scores, stage).filter(pl.col("concept") == concept)
     return _youden(scores.join(model.truth(concept), on="image_id", maintain_order="left").filter(pl.col("part") == "tune"))
@@ -254,7 +265,11 @@ def _why(counts: Mapping[str, int], carried: float, retuned: float) -> str:
         told.append("no image of this set says whether the finding is there")
     elif counts["positives"] in (0, counts["images"]):
         told.append("all images that tell are of one class")
-    told += [f"no threshold {words}: its tune part lacks a class or is not there" for threshold, words in ((carried, "to carry"), (retuned, "of this set")) if math.isnan(threshold)]
+    told += [
+        f"no threshold {words}: its tune part lacks a class or is not there"
+        for threshold, words in ((carried, "to carry"), (retuned, "of this set"))
+        if math.isnan(threshold)
+    ]
     return "; ".join(told)
 
 

@@ -4,7 +4,8 @@
                        concept, score, doubts (of the picture, comma separated; empty for a picture as the models want it, see `hilum.posture`)
     predict/maps.npy   float16 (n, MAP, MAP): anomaly maps, in the order of the anomaly rows of scores.parquet
 
-Of a cross-validated run scores.parquet is pooled from its folds: each image once, in part test, with `fold`, the one whose models gave the score.
+Of a cross-validated run scores.parquet is pooled from its folds: each image once, in part test, with
+`fold`, the one whose models gave the score.
 
 Every picture is looked at before it is scored. One that seems inverted, turned, mirrored, empty or no chest is scored and its doubts are
 told beside the score; one that cannot be read or has but one value is refused. A file's score is found by the very functions that made
@@ -37,7 +38,14 @@ from hilum.steps._training import digests
 VERSION = 3
 MAP = 56  # side of the stored anomaly maps: finer than the models' own grids
 SCORES, MAPS = "scores.parquet", "predict/maps.npy"
-COLUMNS = {"image_id": pl.String, "part": pl.String, "stage": pl.String, "concept": pl.String, "score": pl.Float64, "doubts": pl.String}  # and fold, see `pool`
+COLUMNS = {
+    "image_id": pl.String,
+    "part": pl.String,
+    "stage": pl.String,
+    "concept": pl.String,
+    "score": pl.Float64,
+    "doubts": pl.String,
+}  # and fold, see `pool`
 STAGES = {"finding": train.FINDING, "anomaly": train.ANOMALY}
 
 
@@ -115,7 +123,11 @@ def _by_concept(model: Exported, outputs: Mapping[str, np.ndarray]) -> dict[str,
 
 def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
     if folds := division.folds(run):
-        return {"folds": [fold.made("predict") for fold in folds], "split": run.made("split"), "version": VERSION}
+        return {
+            "folds": [fold.made("predict") for fold in folds],
+            "split": run.made("split"),
+            "version": VERSION,
+        }
     return {"train": run.made("train"), "region": run.made("region"), "split": run.made("split"), "posture": posture.digest(), "version": VERSION}
 
 
@@ -135,8 +147,16 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
             if stage == "anomaly":
                 maps.append(resize(found["map"], (MAP, MAP)).astype(np.float16))
             progress(index * table.height + number + 1, len(models) * table.height)
-    _write(run, pl.DataFrame(scores, schema=COLUMNS, orient="row"), np.stack(maps) if maps else np.zeros((0, MAP, MAP), np.float16))
-    return digests(run, [SCORES, MAPS]), {"scores": len(scores), "of images": table.height, "doubtful images": sum(map(bool, doubts.values()))}
+    _write(
+        run,
+        pl.DataFrame(scores, schema=COLUMNS, orient="row"),
+        np.stack(maps) if maps else np.zeros((0, MAP, MAP), np.float16),
+    )
+    return digests(run, [SCORES, MAPS]), {
+        "scores": len(scores),
+        "of images": table.height,
+        "doubtful images": sum(map(bool, doubts.values())),
+    }
 
 
 def _write(run: Run, scores: pl.DataFrame, maps: np.ndarray) -> None:
@@ -147,19 +167,27 @@ def _write(run: Run, scores: pl.DataFrame, maps: np.ndarray) -> None:
 
 
 def _pooled(run: Run, folds: Sequence[Run]) -> tuple[dict[str, str], dict[str, Any]]:
-    """Each image's scores by the models of the fold in whose test part it is, and its maps in their order."""
+    """Pool the scores of each fold's test part, and the maps in their order."""
     pooled, maps = pool(folds), []
     for fold in folds:
         anomalies = store.read_table(fold / SCORES).filter(pl.col("stage") == "anomaly")
         maps.append(np.load(fold / MAPS)[(anomalies["part"] == "test").to_numpy()])
     _write(run, pooled, np.concatenate(maps))
     doubtful = pooled.filter(pl.col("doubts") != "")["image_id"].n_unique()
-    return digests(run, [SCORES, MAPS]), {"scores": pooled.height, "of images": pooled["image_id"].n_unique(), "doubtful images": doubtful, "folds": len(folds)}
+    return digests(run, [SCORES, MAPS]), {
+        "scores": pooled.height,
+        "of images": pooled["image_id"].n_unique(),
+        "doubtful images": doubtful,
+        "folds": len(folds),
+    }
 
 
 def pool(folds: Sequence[Run]) -> pl.DataFrame:
-    """The scores of each fold's test part, one fold after another, with `fold`."""
-    scored = [store.read_table(fold / SCORES).with_columns(fold=pl.lit(number, pl.Int64)) for number, fold in enumerate(folds)]
+    """Return the scores of each fold's test part, fold by fold, with `fold`."""
+    scored = [
+        store.read_table(fold / SCORES).with_columns(fold=pl.lit(number, pl.Int64))
+        for number, fold in enumerate(folds)
+    ]
     return pl.concat(scored).filter(pl.col("part") == "test")
 
 

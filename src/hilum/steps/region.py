@@ -169,17 +169,26 @@ class Regions:
 
     @classmethod
     def shown(cls, run: Run, size: int, image_ids: pl.Series) -> Regions:
-        """The regions of these images that the models which scored them were shown: in a cross-validated run those of each image's own fold."""
+        """Return the regions that the models were shown which scored these images.
+
+        In a cross-validated run they are those of each image's own fold.
+        """
         folds = division.folds(run)
         if not folds:
             return cls.of(run.folder, size)
-        fold_of = dict(store.read_table(run / "split.parquet").select("image_id", "fold").iter_rows())
+        fold_of = dict(
+            store.read_table(run / "split.parquet").select("image_id", "fold").iter_rows()
+        )
         each = [cls.of(fold.folder, size) for fold in folds]
         images, index = [np.zeros((0, size, size), np.uint8)], []
         for place, image_id in enumerate(image_ids.unique(maintain_order=True)):
             mine = each[fold_of[image_id]]
             images.append(mine.images[mine.rows(pl.Series([image_id]))])
-            index.append(mine.index.filter(pl.col("image_id") == image_id).with_columns(row=pl.lit(place, pl.Int64)))
+            index.append(
+                mine.index.filter(pl.col("image_id") == image_id).with_columns(
+                    row=pl.lit(place, pl.Int64)
+                )
+            )
         return cls(np.concatenate(images), pl.concat([pl.DataFrame(schema=COLUMNS), *index]))
 
     def rows(self, image_ids: pl.Series) -> np.ndarray:

@@ -55,7 +55,9 @@ def gather(run: Run, recipe: Recipe) -> dict[str, Any]:
     manifest, cached = Manifest.read(run.folder), cache.opened(run, recipe)
     table, metrics = store.read_table(run / "split.parquet"), store.read_table(run / evaluate.METRICS)
     divided, folds = Division.of(run), division.folds(run)
-    tested = table.with_columns(part=pl.lit("test")) if folds else table  # each image of them once, by its own fold
+    tested = (
+        table.with_columns(part=pl.lit("test")) if folds else table
+    )  # each image of them once, by its own fold
     concept = divided.trained
     cards = [shelf.load("datasets", name).CARD for name in manifest.table["dataset"].unique().sort()]
     nameless, fitted = NAMELESS in manifest.remarks["rule"], store.read_json(run / evaluate.CALIBRATION)
@@ -72,23 +74,37 @@ def gather(run: Run, recipe: Recipe) -> dict[str, Any]:
         "finding": name_of(concept) if concept else None,
         "confidence": f"{recipe.evaluate.confidence * 100:g}%",
         "leading": head.leading(metrics, concept),
-        "limits": head.limits(metrics, tested, cards, concept, fitted, nameless=nameless, folds=len(folds)),
+        "limits": head.limits(
+            metrics, tested, cards, concept, fitted, nameless=nameless, folds=len(folds)
+        ),
         "division": small.division(divided, table, recipe.split),
-        "short": small.short(divided, manifest, table, cached) if _nothing_trained(run, folds) else None,
+        "short": small.short(divided, manifest, table, cached)
+        if _nothing_trained(run, folds)
+        else None,
         "test_scores": score_table.section(listed.write_csv(), listed.height),
         "data": data.section(manifest, cached, concept),
-        "audit": findings.section(segment.findings(run, recipe), cached, segment.Masks.of(run, cached.size)),
+        "audit": findings.section(
+            segment.findings(run, recipe), cached, segment.Masks.of(run, cached.size)
+        ),
         "split": _split(run, recipe, manifest, table),
-        "lungs": outlines.section(run, metrics, store.read_table(run / evaluate.OVERLAP), cached, _left_out(run, tested)),
+        "lungs": outlines.section(
+            run, metrics, store.read_table(run / evaluate.OVERLAP), cached, _left_out(run, tested)
+        ),
         "whole": _whole(store.read_table(run / region.INDEX)),
         "stages": _scored(run, recipe, manifest, cached, tested, metrics, fitted, rows),
-        "probes": looks.probes(store.read_table(run / probe.FILE), probe.seen(recipe.region)) if "probe" in judged else None,
+        "probes": looks.probes(store.read_table(run / probe.FILE), probe.seen(recipe.region))
+        if "probe" in judged
+        else None,
         "looks": _looks(run, recipe, manifest, concept) if concept and "look" in judged else None,
         "methods": _methods(recipe, run.summary("segment"), len(folds)),
         "asked": checklist.section(known),
         "known": known,
         "recipe": recipe.to_toml(),
-        "digests": [(step, name, digest) for step in (*STEPS, *judged) for name, digest in run.made(step).items()],
+        "digests": [
+            (step, name, digest)
+            for step in (*STEPS, *judged)
+            for name, digest in run.made(step).items()
+        ],
         "version": __version__,
     }
 
@@ -99,25 +115,47 @@ def _placed(folder: str) -> str:
 
 
 def _nothing_trained(run: Run, folds: Sequence[Run]) -> bool:
-    return not any(store.read_table(one / stage / TRAINING).height for one in folds or [run] for stage in ("segment", "train"))
+    return not any(
+        store.read_table(one / stage / TRAINING).height
+        for one in folds or [run]
+        for stage in ("segment", "train")
+    )
 
 
 def _training(run: Run) -> dict[str, pl.DataFrame]:
     training = {stage: store.read_table(run / stage / TRAINING) for stage in ("segment", "train")}
-    training["segment"] = pl.concat([training["segment"], segment.seen(run).select(model=pl.lit(SHIPPED), image_id="image_id")])
+    training["segment"] = pl.concat(
+        [training["segment"], segment.seen(run).select(model=pl.lit(SHIPPED), image_id="image_id")]
+    )
     return training
 
 
 def _split(run: Run, recipe: Recipe, manifest: Manifest, table: pl.DataFrame) -> dict[str, Any]:
     folds = division.folds(run)
     if not folds:
-        return parts.section(table, manifest, recipe.split, _training(run), store.read_table(run / segment.INDEX))
-    each = [parts.Fold(store.read_table(fold / "split.parquet"), _training(fold), store.read_table(fold / segment.INDEX)) for fold in folds]
+        return parts.section(
+            table, manifest, recipe.split, _training(run), store.read_table(run / segment.INDEX)
+        )
+    each = [
+        parts.Fold(
+            store.read_table(fold / "split.parquet"),
+            _training(fold),
+            store.read_table(fold / segment.INDEX),
+        )
+        for fold in folds
+    ]
     return parts.cross_validated(each, _training(run), manifest, recipe.split)
 
 
 def _scored(
-    run: Run, recipe: Recipe, manifest: Manifest, cached: cache.Cache, table: pl.DataFrame, metrics: pl.DataFrame, fitted: Mapping[str, Any], carried: pl.DataFrame
+    run: Run,
+    recipe: Recipe,
+    manifest: Manifest,
+    cached: cache.Cache,
+    table: pl.DataFrame,
+    metrics: pl.DataFrame,
+    fitted: Mapping[str, Any],
+    carried: pl.DataFrame,
 ) -> dict[str, Any]:
     """The sections of the finding and of anomaly; `missing` says why there is nothing else. `carried`: scores with what was carried over."""
     divided = Division.of(run)
@@ -125,7 +163,13 @@ def _scored(
     rows = {stage: scores.known(carried, table, stage, concept) for stage in predict.STAGES}
     for stage, of_stage in rows.items():
         measured = concept and of_stage.filter(pl.col("part") == "test").height
-        told[stage] = scores.section(stage, of_stage, metrics, fitted[stage][concept], concept, recipe.evaluate) if measured else {"missing": small.no_finding(divided)}
+        told[stage] = (
+            scores.section(
+                stage, of_stage, metrics, fitted[stage][concept], concept, recipe.evaluate
+            )
+            if measured
+            else {"missing": small.no_finding(divided)}
+        )
 
     def regions(image_ids: pl.Series) -> region.Regions:
         return region.Regions.shown(run, recipe.region.size, image_ids)
@@ -134,7 +178,9 @@ def _scored(
         readings = dict(manifest.table.select("image_id", "reading").iter_rows())
         told["finding"]["galleries"] = scores.mistakes(rows["finding"], cached, regions, readings)
     if "missing" not in told["anomaly"]:
-        told["anomaly"]["maps"] = scores.heat_maps(carried, table, np.load(run / predict.MAPS), regions)
+        told["anomaly"]["maps"] = scores.heat_maps(
+            carried, table, np.load(run / predict.MAPS), regions
+        )
     return told
 
 
@@ -164,7 +210,11 @@ def _whole(regions: pl.DataFrame) -> dict[str, Any]:
 
 def _methods(recipe: Recipe, segmenting: Mapping[str, Any], folds: int) -> list[tuple[str, str]]:
     pixels, cut = recipe.pixels, recipe.region
-    of_train, of_tune = ("each fold's training part", "the fold's tune part") if folds else ("the training part", "the tune part")
+    of_train, of_tune = (
+        ("each fold's training part", "the fold's tune part")
+        if folds
+        else ("the training part", "the tune part")
+    )
     window = "stretched from the 0.5th to the 99.5th percentile" if pixels.window == "percentiles" else "in the range of the file"
     return [
         ("Pixels", f"each file decoded once, letterboxed to {pixels.size} × {pixels.size} pixels, bright is dense, {window}"),
@@ -208,15 +258,28 @@ def render(facts: dict[str, Any]) -> str:
 def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
     made = {step: run.made(step) for step in (*STEPS, *_judged(run, recipe))}
     if folds := division.folds(run):
-        made["folds"] = [{step: fold.made(step) for step in ("segment", "region", "train")} for fold in folds]
+        made["folds"] = [
+            {step: fold.made(step) for step in ("segment", "region", "train")} for fold in folds
+        ]
     return {**made, "recipe": recipe.digest, "version": VERSION}
 
 
 def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], dict[str, Any]]:
     facts = gather(run, recipe)
-    listed = score_table.table(evaluate.carried(run, store.read_table(run / predict.SCORES)), store.read_table(run / "split.parquet"), Manifest.read(run.folder))
-    made = {PAGE: render(facts), CARD: model_card.render(facts["known"], limits=facts["limits"], made_up=facts["made_up"]), score_table.FILE: listed.write_csv()}
+    listed = score_table.table(
+        evaluate.carried(run, store.read_table(run / predict.SCORES)),
+        store.read_table(run / "split.parquet"),
+        Manifest.read(run.folder),
+    )
+    made = {
+        PAGE: render(facts),
+        CARD: model_card.render(facts["known"], limits=facts["limits"], made_up=facts["made_up"]),
+        score_table.FILE: listed.write_csv(),
+    }
     for name, text in made.items():
         store.write_text(run / name, text)
     progress(1, 1)
-    return {name: store.digest(text.encode()) for name, text in made.items()}, {"page": PAGE, "kB": round(len(made[PAGE].encode()) / 1000)}
+    return {name: store.digest(text.encode()) for name, text in made.items()}, {
+        "page": PAGE,
+        "kB": round(len(made[PAGE].encode()) / 1000),
+    }

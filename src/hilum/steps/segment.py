@@ -65,15 +65,21 @@ class Masks:
 
     @classmethod
     def of(cls, run: Run, size: int) -> Masks:
-        """Those that a run found; in a cross-validated run those that each image's own fold found."""
+        """Read the masks that a run found, or where it has folds those of each image's own fold."""
         folds = division.folds(run)
         if not folds:
-            return cls(store.map_pictures(run / MASKS, size), dict(store.read_table(run / INDEX).select("image_id", "row").iter_rows()))
+            return cls(
+                store.map_pictures(run / MASKS, size),
+                dict(store.read_table(run / INDEX).select("image_id", "row").iter_rows()),
+            )
         found = [np.zeros((0, size, size), np.uint8)]
         for number, fold in enumerate(folds):
             rows = index(run).filter(pl.col("fold") == number)["row"]
             found.append(store.map_pictures(fold / MASKS, size)[rows.to_numpy()])
-        return cls(np.concatenate(found), {image_id: place for place, image_id in enumerate(index(run)["image_id"])})
+        return cls(
+            np.concatenate(found),
+            {image_id: place for place, image_id in enumerate(index(run)["image_id"])},
+        )
 
     def __getitem__(self, image_id: str) -> np.ndarray:
         return self.labels[self.rows[image_id]]
@@ -84,14 +90,18 @@ class Masks:
 
 
 def index(run: Run) -> pl.DataFrame:
-    """The rows of lungs.parquet; of a cross-validated run those of each fold's test part, fold by fold, with `fold`."""
+    """Read lungs.parquet, or of a cross-validated run that of each fold's test part, with `fold`."""
     folds = division.folds(run)
     if not folds:
         return store.read_table(run / INDEX)
     found = []
     for number, fold in enumerate(folds):
         test = store.read_table(fold / "split.parquet").filter(pl.col("part") == "test")
-        found.append(store.read_table(fold / INDEX).join(test, on="image_id", how="semi", maintain_order="left").with_columns(fold=pl.lit(number, pl.Int64)))
+        found.append(
+            store.read_table(fold / INDEX)
+            .join(test, on="image_id", how="semi", maintain_order="left")
+            .with_columns(fold=pl.lit(number, pl.Int64))
+        )
     return pl.concat(found)
 
 
@@ -112,12 +122,20 @@ def lessons(planned: pl.DataFrame) -> dict[str, pl.DataFrame]:
     learnt = planned.filter("learnt")
     folds = planned["fold"].drop_nulls().unique().sort()
     rows = {f"fold{fold}": learnt.filter(pl.col("fold") != fold) for fold in folds} | {WHOLE: learnt}
-    return rows if learnt.height >= FEWEST_MASKS and min(part.height for part in rows.values()) >= FEWEST_OF_A_FOLD else {}
+    return (
+        rows
+        if learnt.height >= FEWEST_MASKS
+        and min(part.height for part in rows.values()) >= FEWEST_OF_A_FOLD
+        else {}
+    )
 
 
 def _trainings(run: Run, recipe: Recipe, masked: pl.DataFrame) -> list[pl.DataFrame]:
-    """The plan of every training part whose masks decide whether a model is trained: in a cross-validated run all folds' and the whole,
-    so that the folds measure what the final models are."""
+    """Return the plan of every training part whose masks decide whether a model is trained.
+
+    In a cross-validated run these are the folds' and the whole, so that the folds measure what the
+    final models are.
+    """
     whole = Run(run.data)
     tables = [store.read_table(one / "split.parquet") for one in (whole, *division.folds(whole))]
     return [plan(table, masked, recipe.segment.folds, recipe.segment.seed) for table in tables]
@@ -132,7 +150,9 @@ def _learnt_from(run: Run, recipe: Recipe) -> dict[str, Any]:
     """What a training of its own depends on."""
     return {
         "split": run.made("split")["split.parquet"],
-        "folds": store.digest(Run(run.data).made("split")),  # of all folds: whether a model is trained depends on each
+        "folds": store.digest(
+            Run(run.data).made("split")
+        ),  # of all folds: whether a model is trained depends on each
         "cache": run.made("cache"),
         "segment": recipe.section("segment"),
         "version": VERSION,
@@ -165,9 +185,21 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
     masked = pl.concat([pictures.with_mask, pictures.with_part_of_mask])
     planned = plan(table, masked, recipe.segment.folds, recipe.segment.seed)
     trainings = _trainings(run, recipe, masked)
-    rows = lessons(planned) if recipe.segment.model != shipped.NAME and all(map(lessons, trainings)) else {}
+    rows = (
+        lessons(planned)
+        if recipe.segment.model != shipped.NAME and all(map(lessons, trainings))
+        else {}
+    )
     fewest = min(int(each["learnt"].sum()) for each in trainings)
-    ready = None if rows else choose(recipe, table.join(pictures.index.select("image_id", "pixel_digest"), on="image_id"), fewest)
+    ready = (
+        None
+        if rows
+        else choose(
+            recipe,
+            table.join(pictures.index.select("image_id", "pixel_digest"), on="image_id"),
+            fewest,
+        )
+    )
     training = pl.concat([pl.DataFrame(schema={"model": pl.String, "image_id": pl.String})] + [
         part.select(model=pl.lit(model), image_id="image_id") for model, part in rows.items()
     ])  # fmt: skip
@@ -180,7 +212,9 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
         models, planned = {shipped.NAME: Exported(run / "segment" / f"{WHOLE}.onnx")}, planned.with_columns(finder=pl.lit(shipped.NAME))
     store.write_table(run / SEEN, ready.seen if ready else table.select("image_id").clear())
     if not _taken_over(run, models):
-        _find_all(run, planned if models else planned.clear(), models, pictures, portion(progress, 1, 2))
+        _find_all(
+            run, planned if models else planned.clear(), models, pictures, portion(progress, 1, 2)
+        )
     found = store.read_table(run / INDEX)
     store.write_table(run / FINDINGS, doubtful(found, recipe.region.least_quality))
     files = [*(f"segment/{model.path.name}" for model in models.values()), f"segment/{TRAINING}", EPOCHS, MASKS, INDEX, SEEN, FINDINGS]
@@ -213,7 +247,11 @@ def choose(recipe: Recipe, pictures: pl.DataFrame, masks: int = 0) -> Ready:
     Where the recipe asks for it, raises `NotFound` where there is none and `BadRecipe` where the recipe's pictures do not fit it.
     """
     wanted = recipe.segment.model == shipped.NAME
-    few = "" if wanted else f"{masks} lung masks in {'the training part' if pictures['fold'].count() == 0 else 'a training part'}, and at least {FEWEST_MASKS} are needed"
+    few = (
+        ""
+        if wanted
+        else f"{masks} lung masks in {'the training part' if pictures['fold'].count() == 0 else 'a training part'}, and at least {FEWEST_MASKS} are needed"
+    )
     none = pictures.select("image_id").clear()
     if not wanted and not shipped.there():
         return Ready(None, f"{few}, and no lung model comes with this installation: regions are whole pictures", none)
@@ -223,7 +261,9 @@ def choose(recipe: Recipe, pictures: pl.DataFrame, masks: int = 0) -> Ready:
             raise BadRecipe(f'[segment] model = "{shipped.NAME}" wants other pictures: {"; ".join(wrong)}; change it in [pixels]')
         return Ready(None, f"{few}, and the lung model that comes with Hilum wants other pictures ({'; '.join(wrong)}): regions are whole pictures", none)
     seen = shipped.learnt_from(model, pictures)
-    in_test = (pl.col("part") != "train") | pl.col("fold").is_not_null()  # of a cross-validated run each image is, in one fold
+    in_test = (pl.col("part") != "train") | pl.col(
+        "fold"
+    ).is_not_null()  # of a cross-validated run each image is, in one fold
     held = pictures.filter(in_test).join(seen.select("group").unique(), on="group", how="semi")
     if held.height and not wanted:
         return Ready(
@@ -256,7 +296,13 @@ def _epochs(models: dict[str, Exported]) -> pl.DataFrame:
     return pl.DataFrame([{"model": name, **epoch} for name, model in models.items() for epoch in model.metadata["epochs"]], schema=HEARD)
 
 
-def _find_all(run: Run, planned: pl.DataFrame, models: dict[str, Exported], pictures: cache.Cache, progress: Progress) -> None:
+def _find_all(
+    run: Run,
+    planned: pl.DataFrame,
+    models: dict[str, Exported],
+    pictures: cache.Cache,
+    progress: Progress,
+) -> None:
     index = []
     sizes = {image_id: size for image_id, *size in pictures.index.select("image_id", "height", "width").iter_rows()}
     with store.replacing(run / MASKS) as beside, open(beside, "wb") as stream:
@@ -269,7 +315,7 @@ def _find_all(run: Run, planned: pl.DataFrame, models: dict[str, Exported], pict
 
 
 def _taken_over(run: Run, models: Mapping[str, Exported]) -> bool:
-    """Whether the masks of a fold are those of the whole run, which the very same model found: then they are, and are not found again."""
+    """Take over the masks of the whole run, if the very same model is to find those of its fold."""
     if run.parent is None or list(models) != [shipped.NAME]:
         return False
     whole, file = Run(run.parent), f"segment/{WHOLE}.onnx"

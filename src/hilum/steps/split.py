@@ -13,18 +13,19 @@ Where such parts would be too small to say anything, patients are dealt into fol
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from hilum import division, store
+from hilum import cross_validation, division, store
+from hilum.cross_validation import cross_validated, fold_count, fold_table
 from hilum.division import Division, deal
 from hilum.errors import BadData, Mismatch, NotFound, TooFew
 from hilum.manifest import PARTS, Manifest
-from hilum.recipe import ALL, Recipe, Split
+from hilum.recipe import Recipe, Split
 from hilum.run import Run
 from hilum.steps import Progress, audit, cache
 from hilum.vocabulary import State, name_of
@@ -62,91 +63,71 @@ def split(
 
 
 def divide(
-    manifest: Manifest, settings: Split, *, finding: str = "auto", also: Sequence[str] = (), same: Sequence[tuple[str, str]] = (),
-    kept: pl.DataFrame | None = None, folds: int = division.FOLDS,
-) -> tuple[pl.DataFrame, Division]:  # fmt: skip
-    """The table described above, and how it came about: one split where it can hold enough, else cross-validation by patient in
-    `folds` folds, or as many as the recipe asks for, else no division.
+    manifest: Manifest,
+    settings: Split,
+    *,
+    finding: str = "auto",
+    also: Sequence[str] = (),
+    same: Sequence[tuple[str, str]] = (),
+    kept: pl.DataFrame | None = None,
+    folds: int = division.FOLDS,
+) -> tuple[pl.DataFrame, Division]:
+    """Deal the table described above: one split where it holds enough, else folds, else neither.
 
-    `finding` and `also` as in [classify]. Raises as `split` does, `TooFew` where the recipe rules cross-validation out.
+    `finding` and `also` as in [classify]; `same` and `kept` as in `split`; `folds`: how many, where
+    the recipe does not say. A small set with several findings and no split of its own must hold
+    enough of each. Raises as `split` does, `TooFew` where the recipe rules folds out.
     """
     leading = target(manifest, finding)
-    table, faults = _grouped(manifest, leading, same), []
+    table, single, why = _grouped(manifest, leading, same), None, "asked for in the recipe"
     counted = division.patients(manifest, table)
     rare = division.too_rare(counted)
+    concepts = cross_validation.candidates(counted, finding, also, rare)
     if settings.folds < 2:
-        earlier = None if kept is None or _folds_of(kept) or "train" not in kept["part"] else kept
-        single = _dealt(table, manifest, settings, earlier).with_columns(fold=pl.lit(None, pl.Int64))
-        if not (faults := _small_parts(single, leading, settings.minimum)):
-            return single.select(COLUMNS), Division(finding=leading)
-        if settings.folds == 1 or settings.given == "use":
-            raise _too_few(single, faults, settings.minimum)
-    why = _why_no_split(single, leading, settings.minimum) if faults else "asked for in the recipe"
+        one_split = kept is not None and "train" in kept["part"] and not fold_count(kept)
+        single = _dealt(table, manifest, settings, kept if one_split else None)
+        single = single.with_columns(fold=pl.lit(None, pl.Int64)).select(COLUMNS)
+        if not (why := _shortcoming(manifest, single, leading, concepts, settings)):
+            return single, Division(finding=leading)
     wish = Division(finding=leading, too_rare=rare, folds=settings.folds or folds, why=why)
-    concepts = _candidates(counted, finding, also, rare)
-    if found := _cross_validated(manifest, table, settings, wish, concepts, kept):
-        return found
-    if faults and not _small_parts(single, None, settings.minimum):
-        return single.select(COLUMNS), Division(finding=leading, concepts=(), too_rare=rare, why=why)
-    short = division.too_few_patients(manifest, table, concepts[0]) if concepts else "no finding has enough patients in both states to be cross-validated"
-    table = table.with_columns(part=pl.lit("test"), fold=pl.lit(None, pl.Int64))
-    return table.select(COLUMNS), replace(wish, mode=division.UNDIVIDED, concepts=(), folds=0, why=f"{why}; {short}")
+    if found := cross_validated(manifest, table, settings, wish, concepts, kept):
+        dealt, made = found
+        return dealt.with_columns(part=pl.lit("train")).select(COLUMNS), made
+    if single is not None and not _small_parts(single, leading, settings.minimum):
+        return single, Division(finding=leading)
+    if single is not None and not _small_parts(single, None, settings.minimum):
+        return single, Division(finding=leading, concepts=(), too_rare=rare, why=why)
+    why += f"; {division.too_few_patients(manifest, table, concepts)}"
+    table = table.with_columns(part=pl.lit("test"), fold=pl.lit(None, pl.Int64)).select(COLUMNS)
+    return table, replace(wish, mode=division.UNDIVIDED, concepts=(), folds=0, why=why)
 
 
-def _cross_validated(
-    manifest: Manifest, table: pl.DataFrame, settings: Split, wish: Division, concepts: list[str], kept: pl.DataFrame | None
-) -> tuple[pl.DataFrame, Division] | None:
-    """The folds, in each of which every one of `concepts` can be trained on; None where the patients are too few for it.
-
-    Without a concept it is for the lungs alone, and only where the recipe asks for folds.
-    """
-    rare = dict(wish.too_rare)
-    if table["group"].n_unique() < division.FEWEST_PATIENTS or not concepts and settings.folds < 2:
-        return None
-    while not concepts or not division.too_few_patients(manifest, table, concepts[0]):
-        dealt = division.deal_folds(manifest, table, concepts, wish.folds, settings.seed, _kept_folds(table, kept, wish.folds))
-        parts = [division.fold_table(manifest, dealt, concepts, number, settings.seed) for number in range(wish.folds)]
-        lost = {concept for part in parts for concept in division.untrainable(manifest, part, concepts)}
-        if not lost:
-            leading = concepts[0] if concepts else wish.finding
-            states = manifest.states(leading or "").select("image_id", "state")
-            dealt = dealt.drop("state").join(states, on="image_id", how="left", maintain_order="left").with_columns(part=pl.lit("train"))
-            made = replace(wish, mode=division.CROSS_VALIDATED, finding=leading, concepts=tuple(concepts), too_rare=rare)
-            return dealt.select(COLUMNS), made
-        rare |= dict.fromkeys(sorted(lost), f"in one of {wish.folds} folds no patient of either state would be left to train on")
-        if concepts[0] in lost:
-            return None
-        concepts = [concept for concept in concepts if concept not in lost]
-    return None
+def _shortcoming(
+    manifest: Manifest,
+    table: pl.DataFrame,
+    leading: str | None,
+    concepts: Sequence[str],
+    settings: Split,
+) -> str:
+    """Say why one split, `table`, is too small; "" where it is not. Raises `TooFew` where it is
+    and the recipe asks for it all the same."""
+    if faults := _small_parts(table, leading, settings.minimum):
+        if settings.folds == 1 or settings.given == "use":
+            raise _too_few(table, faults, settings.minimum)
+        return _why_no_split(table, leading, settings.minimum)
+    given = _given(manifest, table) not in ("none", "not used")
+    if settings.folds == 1 or settings.keep or given:
+        return ""
+    return _too_small_for(manifest, table, concepts, settings.minimum)
 
 
-def _candidates(counted: pl.DataFrame, finding: str, also: Sequence[str], rare: Mapping[str, str]) -> list[str]:
-    """The concepts that cross-validation may train on, the leading one first: those that the recipe names, where it names none all
-    that are not too `rare`. [] where the one that it names to lead is. `counted`: see `hilum.division.patients`."""
-    by_rarer_state = counted.sort(pl.min_horizontal("present", "absent"), "concept", descending=[True, False])["concept"]
-    trainable = [concept for concept in by_rarer_state if concept not in rare]
-    leading = trainable[:1] if finding == "auto" else [concept for concept in trainable if concept == finding]
-    every = tuple(also) == (ALL,) or (finding == "auto" and not also)
-    others = trainable if every else [concept for concept in also if concept in trainable]
-    return list(dict.fromkeys([*leading, *others])) if leading else []
-
-
-def _folds_of(table: pl.DataFrame) -> int:
-    """How many folds an earlier table has; 0 of a single split."""
-    return 1 + table["fold"].max() if "fold" in table.columns and table["fold"].count() else 0
-
-
-def _kept_folds(table: pl.DataFrame, kept: pl.DataFrame | None, folds: int) -> dict[str, str]:
-    """Folds by group that an earlier table with as many settles; groups whose patients stood in several are dealt anew."""
-    if kept is None or _folds_of(kept) != folds:
-        return {}
-    told = table.join(kept.select("patient_id", "fold").unique(), on="patient_id").group_by("group").agg(pl.col("fold").unique())
-    return {group: str(fold[0]) for group, fold in told.iter_rows() if len(fold) == 1}
-
-
-def _dealt(table: pl.DataFrame, manifest: Manifest, settings: Split, kept: pl.DataFrame | None) -> pl.DataFrame:
+def _dealt(
+    table: pl.DataFrame, manifest: Manifest, settings: Split, kept: pl.DataFrame | None
+) -> pl.DataFrame:
     before, shares = _settled(table, manifest, settings, kept)
-    return table.with_columns(pl.col("group").replace_strict(deal(table, before, shares, settings.seed)).alias("part"))
+    return table.with_columns(
+        pl.col("group").replace_strict(deal(table, before, shares, settings.seed)).alias("part")
+    )
 
 
 def _grouped(manifest: Manifest, finding: str | None, same: Sequence[tuple[str, str]]) -> pl.DataFrame:
@@ -216,7 +197,7 @@ def _rarer_state(table: pl.DataFrame) -> int:
 
 
 def _small_parts(table: pl.DataFrame, finding: str | None, minimum: int) -> list[str]:
-    """What each part lacks, in words. Without a finding each part must hold `minimum` images all the same."""
+    """Say what each part lacks. Without a finding each must still hold `minimum` images."""
     faults = []
     for part in PARTS:
         rows = table.filter(pl.col("part") == part)
@@ -224,18 +205,47 @@ def _small_parts(table: pl.DataFrame, finding: str | None, minimum: int) -> list
         if finding and rows.height:
             faults += [f"{part} would hold {count} images {word} {name_of(finding).lower()}" for word, count in counts.items() if count < minimum]
         elif rows.height < minimum:
-            faults.append(f"{part} would {f'hold {rows.height} images' if rows.height else 'be empty'}")
+            faults.append(
+                f"{part} would {f'hold {rows.height} images' if rows.height else 'be empty'}"
+            )
     return faults
 
 
+def _too_small_for(
+    manifest: Manifest, table: pl.DataFrame, concepts: Sequence[str], minimum: int
+) -> str:
+    """Say which of several findings of a small set one split holds too few images of; else ""."""
+    if len(concepts) < 2 or table["group"].n_unique() >= division.SMALL:
+        return ""
+    small = []
+    for concept in concepts:
+        states = manifest.states(concept).select("image_id", "state")
+        of = table.drop("state").join(states, on="image_id", how="left", maintain_order="left")
+        if _small_parts(of, concept, minimum):
+            small.append(name_of(concept).lower())
+    if not small:
+        return ""
+    return (
+        f"one split would be too small for {len(small)} of {len(concepts)} findings "
+        f"({', '.join(small)}): at least {minimum} images of each state a part are asked for"
+    )
+
+
 def _why_no_split(table: pl.DataFrame, finding: str | None, minimum: int) -> str:
-    """What the parts that are too small would hold, in half a sentence."""
+    """Say what the parts that are too small would hold, in half a sentence."""
     rows = {part: table.filter(pl.col("part") == part) for part in PARTS}
     if finding is None:
         held = [f"{part} {of.height}" for part, of in rows.items() if of.height < minimum]
         return f"one split would be too small: images in {', '.join(held)}, at least {minimum} are asked for"
-    counts = {part: [(of["state"] == state).sum() for state in (State.PRESENT, State.ABSENT)] for part, of in rows.items()}
-    held = [f"{present} with and {absent} without in {part}" for part, (present, absent) in counts.items() if min(present, absent) < minimum]
+    counts = {
+        part: [(of["state"] == state).sum() for state in (State.PRESENT, State.ABSENT)]
+        for part, of in rows.items()
+    }
+    held = [
+        f"{present} with and {absent} without in {part}"
+        for part, (present, absent) in counts.items()
+        if min(present, absent) < minimum
+    ]
     return f"one split would be too small: of {name_of(finding).lower()} {', '.join(held)}, at least {minimum} images of each are asked for"
 
 
@@ -243,7 +253,7 @@ def _too_few(table: pl.DataFrame, faults: Sequence[str], minimum: int) -> TooFew
     listing = "\n  ".join(faults)
     return TooFew(
         f"the {table.height} images of {table['group'].n_unique()} patients are too few to say anything with (at least {minimum} a part are asked for):"
-        f"\n  {listing}\nAdd images, change the shares in [split], let Hilum cross-validate with [split] folds = 0 and given = \"auto\", or set "
+        f'\n  {listing}\nAdd images, change the shares in [split], let Hilum cross-validate with [split] folds = 0 and given = "auto", or set '
         f"[split] minimum lower and distrust the figures. `hilum audit` tells about the data all the same"
     )
 
@@ -285,25 +295,47 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
     readable = manifest.only(cache.opened(run, recipe).readable["image_id"])
     same = audit.duplicates(store.read_table(run / "findings.parquet"))
     table, told = divide(
-        readable, recipe.split, finding=classify.finding, also=classify.also, same=same, kept=_kept(run, recipe), folds=_wanted_folds(recipe)
+        readable,
+        recipe.split,
+        finding=classify.finding,
+        also=classify.also,
+        same=same,
+        kept=_kept(run, recipe),
+        folds=_wanted_folds(recipe),
     )
     store.write_table(run / "split.parquet", table)
     told.write(run)
-    made = {"split.parquet": store.digest_of_table(table), division.FILE: store.digest_of_file(run / division.FILE)}
+    made = {
+        "split.parquet": store.digest_of_table(table),
+        division.FILE: store.digest_of_file(run / division.FILE),
+    }
     made |= _write_folds(run, readable, table, told, recipe.split.seed)
     progress(1, 1)
     given = _given(manifest, table) if told.mode == division.SINGLE else "not used"
     return made, {**summary(table, told.finding), **told.told(), "given split": given}
 
 
-def _write_folds(run: Run, manifest: Manifest, table: pl.DataFrame, told: Division, seed: int) -> dict[str, str]:
-    """Each fold's own split, as a finished step of its own run; digests of these, by file of the run. Folds that are no more are removed."""
+def _write_folds(
+    run: Run, manifest: Manifest, table: pl.DataFrame, told: Division, seed: int
+) -> dict[str, str]:
+    """Write each fold's own split, as a finished step of its own run, and remove folds of before.
+
+    Returns the digests of these splits by their file below the run.
+    """
     made = {}
     for number in range(told.folds):
-        fold, parts = run.fold(number), division.fold_table(manifest, table, told.concepts or (), number, seed)
+        fold, parts = (
+            run.fold(number),
+            fold_table(manifest, table, told.concepts or (), number, seed),
+        )
         digest = store.digest_of_table(parts)
         store.write_table(fold / "split.parquet", parts)
-        fold.finish("split", {"fold": number, "split": store.digest_of_table(table)}, {"split.parquet": digest}, {"finding": told.finding})
+        fold.finish(
+            "split",
+            {"fold": number, "split": store.digest_of_table(table)},
+            {"split.parquet": digest},
+            {"finding": told.finding},
+        )
         made[(fold / "split.parquet").relative_to(run.folder).as_posix()] = digest
     for folder in (run / "folds").iterdir() if (run / "folds").exists() else ():
         if int(folder.name) >= told.folds:
@@ -337,9 +369,9 @@ def _given(manifest: Manifest, table: pl.DataFrame) -> str:
 
 
 def summary(table: pl.DataFrame, finding: str | None) -> dict[str, Any]:
-    """The finding, and of each part, or of each fold, images, patients and images of either state."""
+    """Count images, patients and images of either state of each part, or of each fold."""
     of = [(part, table.filter(pl.col("part") == part)) for part in PARTS]
-    if folds := _folds_of(table):
+    if folds := fold_count(table):
         of = [(f"fold {number}", table.filter(pl.col("fold") == number)) for number in range(folds)]
     told: dict[str, Any] = {"finding": finding}
     for name, rows in of:

@@ -49,7 +49,9 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
     concept = decided.trained
     table = store.read_table(run / "split.parquet")
     normal = table.filter((pl.col("part") == "train") & (pl.col("state") == State.ABSENT))
-    learnt, watched, told = _lessons(Manifest.read(run.data), table, recipe, decided) if concept else (None, None, {})
+    learnt, watched, told = (
+        _lessons(Manifest.read(run.data), table, recipe, decided) if concept else (None, None, {})
+    )
     taught = {FINDING: learnt.image_ids, ANOMALY: normal["image_id"]} if concept else {}
     training = pl.DataFrame(
         [(file, image_id) for file, image_ids in taught.items() for image_id in image_ids],
@@ -78,7 +80,9 @@ def _why_none(decided: Division) -> str:
     return f"too few patients: {decided.too_rare.get(decided.finding, decided.why)}"
 
 
-def _lessons(manifest: Manifest, table: pl.DataFrame, recipe: Recipe, decided: Division) -> tuple[Targets, Targets, dict[str, Any]]:
+def _lessons(
+    manifest: Manifest, table: pl.DataFrame, recipe: Recipe, decided: Division
+) -> tuple[Targets, Targets, dict[str, Any]]:
     """What is trained on, what is only watched, and what a person should hear of both."""
     settings, leading = recipe.classify, decided.trained
     wanted = targets.wanted(manifest, leading, settings)
@@ -86,7 +90,11 @@ def _lessons(manifest: Manifest, table: pl.DataFrame, recipe: Recipe, decided: D
     of_part = {part: table.filter(pl.col("part") == part)["image_id"] for part in ("train", "tune")}
     whole = targets.targets(manifest, concepts, uncertain=settings.uncertain, unmentioned=settings.unmentioned).of(of_part["train"])
     # Asked for by name, a concept that cannot be learnt is refused by the model; asked for as one of all, it is left out.
-    kept = [leading, *(one for one in whole.learnable() if one != leading)] if settings.also == (ALL,) and decided.concepts is None else concepts
+    kept = (
+        [leading, *(one for one in whole.learnable() if one != leading)]
+        if settings.also == (ALL,) and decided.concepts is None
+        else concepts
+    )
     learnt = whole.only(kept)
     told: dict[str, Any] = {"learnt from": learnt.told()}
     if left_out := [concept for concept in concepts if concept not in kept]:

@@ -86,8 +86,11 @@ def _files(run: Run, recipe: Recipe) -> tuple[list[str], str]:
 
 
 def _each(run: Run) -> list[tuple[Run, str]]:
-    """The run and its folds, with what goes before the name of a thing in it."""
-    return [(run, ""), *((fold, f"fold {number}: ") for number, fold in enumerate(division.folds(run)))]
+    """Return the run and its folds, with what goes before the name of a thing in it."""
+    return [
+        (run, ""),
+        *((fold, f"fold {number}: ") for number, fold in enumerate(division.folds(run))),
+    ]
 
 
 def _digests(run: Run, recipe: Recipe, step: str, path: Path) -> Iterator[str]:
@@ -105,10 +108,15 @@ def _digests(run: Run, recipe: Recipe, step: str, path: Path) -> Iterator[str]:
 def _steps(run: Run, recipe: Recipe) -> tuple[list[str], str]:
     """Reading the data folder and the pictures is not done again: the data may lie elsewhere."""
     done = [(run, "", name) for name in STEPS if name not in ("ingest", "cache") and run.done(name)]
-    done += [(fold, of, name) for fold, of in _each(run)[1:] for name in OF_A_FOLD if fold.done(name)]
+    done += [
+        (fold, of, name) for fold, of in _each(run)[1:] for name in OF_A_FOLD if fold.done(name)
+    ]
     faults = []
     for one, of, name in done:
-        now, then = (_unversioned(made_from) for made_from in (STEPS[name].made_from(one, recipe), one.made_from(name)))
+        now, then = (
+            _unversioned(made_from)
+            for made_from in (STEPS[name].made_from(one, recipe), one.made_from(name))
+        )
         changed = sorted(key for key in now.keys() & then.keys() if store.as_json(now[key]) != store.as_json(then[key]))
         if changed:
             faults.append(f"{of}step '{name}' was made from another {', '.join(changed)}")
@@ -122,11 +130,16 @@ def _unversioned(made_from: dict[str, Any]) -> dict[str, Any]:
 def _split(run: Run, table: pl.DataFrame) -> tuple[list[str], str]:
     folds = division.folds(run)
     if not folds:
-        return _torn(table, "part"), f"{table['patient_id'].n_unique():,} patients, each in one part"
+        return _torn(
+            table, "part"
+        ), f"{table['patient_id'].n_unique():,} patients, each in one part"
     faults = _torn(table, "fold")
     for fold, of in _each(run)[1:]:
         faults += [of + fault for fault in _torn(store.read_table(fold / "split.parquet"), "part")]
-    return faults, f"{table['patient_id'].n_unique():,} patients, each in one of {len(folds)} folds, and in one part of each"
+    return (
+        faults,
+        f"{table['patient_id'].n_unique():,} patients, each in one of {len(folds)} folds, and in one part of each",
+    )
 
 
 def _torn(table: pl.DataFrame, column: str) -> list[str]:
@@ -134,13 +147,20 @@ def _torn(table: pl.DataFrame, column: str) -> list[str]:
     return [
         f"{kind} {name} stands in {' and '.join(map(str, sorted(places)))}"
         for kind in ("patient_id", "group")
-        for name, places in table.group_by(kind).agg(pl.col(column).unique()).filter(pl.col(column).list.len() > 1).sort(kind).iter_rows()
+        for name, places in table.group_by(kind)
+        .agg(pl.col(column).unique())
+        .filter(pl.col(column).list.len() > 1)
+        .sort(kind)
+        .iter_rows()
     ]
 
 
 def _leaks(run: Run, table: pl.DataFrame) -> tuple[list[str], str]:
     evaluate.refuse_leaks(run, table)
-    return [], f"no stage{' of any fold' if division.folds(run) else ''} was trained on an image of tune or test, or of their patients"
+    return (
+        [],
+        f"no stage{' of any fold' if division.folds(run) else ''} was trained on an image of tune or test, or of their patients",
+    )
 
 
 def _models(run: Run) -> tuple[list[str], str]:
@@ -151,7 +171,9 @@ def _models(run: Run) -> tuple[list[str], str]:
             seen += 1
             learnt = sorted(training.filter(pl.col("model") == file)["image_id"])
             if Exported(one / file).metadata["trained_on"]["digest"] != store.digest(learnt):
-                faults.append(f"{of}{file} was not trained on the images that train/{TRAINING} lists for it")
+                faults.append(
+                    f"{of}{file} was not trained on the images that train/{TRAINING} lists for it"
+                )
     return faults, f"{seen} models carry the digest of their training images"
 
 
@@ -160,7 +182,10 @@ def _scoring(run: Run) -> dict[str, str]:
 
 
 def _scores(run: Run, recipe: Recipe, images: int, seed: int, progress: Progress) -> tuple[list[str], str]:
-    """Each fold's scores by the fold's models, or the run's own where there is one split; that the folds' are pooled rightly is a proof of `figures`."""
+    """Score again by each fold's models, or by the run's own where there is one split.
+
+    That the folds' scores are pooled rightly is proved with the figures.
+    """
     each, faults, largest, done = _each(run)[1:] or _each(run), [], 0.0, 0
     stored = store.read_table(run / predict.SCORES)
     chosen = stored["image_id"].unique().sort()
@@ -172,23 +197,41 @@ def _scores(run: Run, recipe: Recipe, images: int, seed: int, progress: Progress
             off = abs(score - before) / max(1.0, abs(before))
             largest = max(largest, off)
             if not off <= TOLERANCE:  # also where one of the two is nan
-                faults.append(f"{of}{stage} score of {image_id} ({concept}) is stored as {before:.6g}, and {file} gives {score:.6g}")
+                faults.append(
+                    f"{of}{stage} score of {image_id} ({concept}) is stored as {before:.6g}, and {file} gives {score:.6g}"
+                )
         done += len({(stage, image_id) for _, stage, image_id, *_ in again})
     return faults, f"{done:,} pictures scored again, largest difference {largest:.1g}"
 
 
-def _again(run: Run, recipe: Recipe, chosen: pl.Series, progress: Progress) -> list[tuple[str, str, str, str, float, float]]:
-    """File of the model, stage, image, concept, stored score and new score of those of the `chosen` images that the run has scored."""
+def _again(
+    run: Run, recipe: Recipe, chosen: pl.Series, progress: Progress
+) -> list[tuple[str, str, str, str, float, float]]:
+    """Score the `chosen` images that the run has scored again.
+
+    Returns file of the model, stage, image, concept, stored score and new score.
+    """
     stored = store.read_table(run / predict.SCORES)
     told = {(stage, concept, image_id): score for stage, concept, image_id, score in stored.select("stage", "concept", "image_id", "score").iter_rows()}
     chosen = chosen.filter(chosen.is_in(stored["image_id"].implode()))
     regions, models, found = Regions.of(run.folder, recipe.region.size), _scoring(run), []
     for index, (stage, file) in enumerate(models.items()):
         model = Exported(run / file)
-        for done, (place, image_id) in enumerate(zip(regions.rows(chosen), chosen, strict=True), start=1):
+        for done, (place, image_id) in enumerate(
+            zip(regions.rows(chosen), chosen, strict=True), start=1
+        ):
             again = np.atleast_1d(model(regions.images[place])["score"])
             for concept, score in zip(model.contract.concepts, again.tolist(), strict=True):
-                found.append((file, stage, image_id, concept, told.get((stage, concept, image_id), float("nan")), score))
+                found.append(
+                    (
+                        file,
+                        stage,
+                        image_id,
+                        concept,
+                        told.get((stage, concept, image_id), float("nan")),
+                        score,
+                    )
+                )
             progress(index * len(chosen) + done, len(models) * len(chosen))
     return found
 
@@ -198,7 +241,10 @@ def _figures(run: Run, recipe: Recipe) -> tuple[list[str], str]:
     faults = [*_of_metrics(store.read_table(run / evaluate.METRICS), found.metrics), *_of_calibration(store.read_json(run / evaluate.CALIBRATION), found.calibration)]
     of_folds = store.read_json(run / evaluate.OF_FOLDS)
     for number, fitted in found.of_folds.items():
-        faults += [f"fold {number}: {fault}" for fault in _of_calibration(of_folds.get(str(number), {}), fitted)]
+        faults += [
+            f"fold {number}: {fault}"
+            for fault in _of_calibration(of_folds.get(str(number), {}), fitted)
+        ]
     return faults, f"{found.metrics.height:,} figures computed again from the stored scores and masks"
 
 

@@ -39,7 +39,9 @@ class Facts:
     recipe: Recipe
     manifest: Manifest
     cached: Cache
-    table: pl.DataFrame  # split.parquet; of a cross-validated run all images in test, as each is there once
+    table: (
+        pl.DataFrame
+    )  # split.parquet; of a cross-validated run all images in test, as each is there once
     metrics: pl.DataFrame
     cards: list[Card]
     concept: str | None
@@ -236,7 +238,9 @@ def _divided(facts: Facts, cells: pl.Expr) -> str:
 
 
 def _imbalance(facts: Facts) -> str:
-    rows = facts.part("test" if facts.division.folds else "train").filter(pl.col("state") >= State.ABSENT)
+    rows = facts.part("test" if facts.division.folds else "train").filter(
+        pl.col("state") >= State.ABSENT
+    )
     return f"{(rows['state'] == State.PRESENT).mean():.0%} of the training images with a known label have the finding; what the model makes of that stands in its settings." if rows.height else ""
 
 

@@ -51,7 +51,13 @@ def _plain(stage: str, row: dict[str, Any], concept: str | None) -> str:
 
 
 def limits(
-    metrics: pl.DataFrame, table: pl.DataFrame, cards: list[Card], concept: str | None, fitted: Mapping[str, Any], *, nameless: bool,
+    metrics: pl.DataFrame,
+    table: pl.DataFrame,
+    cards: list[Card],
+    concept: str | None,
+    fitted: Mapping[str, Any],
+    *,
+    nameless: bool,
     folds: int = 0,
 ) -> list[str]:
     """What a reader must not take the figures for. `fitted`: what was chosen on the tune part, or of a cross-validated run in `folds` on the
@@ -90,7 +96,10 @@ def _probability(fitted: Mapping[str, Any] | None, pooled: bool) -> str:
     if not fitted or fitted["temperature"] is None:
         why = f" ({'pooled scores' if pooled else 'tune part'}: {fitted['why']})" if fitted else ""
         return f"A score is a score, not a probability: nothing here is calibrated{why}."
-    share, images = f"{fitted['tune_positives'] / fitted['tune_images']:.0%}", words.plural(fitted["tune_images"], "out-of-fold image" if pooled else "tune image")
+    share, images = (
+        f"{fitted['tune_positives'] / fitted['tune_images']:.0%}",
+        words.plural(fitted["tune_images"], "out-of-fold image" if pooled else "tune image"),
+    )
     return f"A score is a score, not a probability. Calibrated probabilities were fitted on {images}, {share} of them positive, and hold at that share only."
 
 

@@ -29,7 +29,9 @@ def render(facts: Facts, *, limits: list[str], made_up: bool) -> str:
         "made_up": made_up,
         "version": __version__,
         "finding": name_of(facts.concept) if facts.concept else None,
-        "models": [[kind, model, file, made[file]] for file, (kind, model) in named.items() if file in made],
+        "models": [
+            [kind, model, file, made[file]] for file, (kind, model) in named.items() if file in made
+        ],
         "input": f"frontal chest radiographs; letterboxed to {recipe.pixels.size} pixels, the lungs' region to {recipe.region.size}; bright is dense",
         "output": answers["15"],
         "parts": [_part(facts, part) for part in facts.parts],
@@ -37,7 +39,12 @@ def render(facts: Facts, *, limits: list[str], made_up: bool) -> str:
         "labels": answers["8a"],
         "missing": answers["11"],
         "training": answers["12c"],
-        "figures": [_figure(facts, stage, metric) for stage in MODELS for metric in SHOWN if metric in facts.figures(stage)],
+        "figures": [
+            _figure(facts, stage, metric)
+            for stage in MODELS
+            for metric in SHOWN
+            if metric in facts.figures(stage)
+        ],
         "by_source": answers["23b"],
         "limits": limits,
         "licences": [[card.title, card.licence, card.citation] for card in facts.cards],

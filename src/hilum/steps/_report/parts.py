@@ -33,34 +33,53 @@ def section(table: pl.DataFrame, manifest: Manifest, settings: Split, training: 
 
 
 class Fold(NamedTuple):
-    """One fold of a cross-validated run: its split, each stage's list (model, image_id), and the model that found each image's lungs."""
+    """Hold of one fold its split, each stage's list (model, image_id) and each image's finder."""
 
     table: pl.DataFrame
     training: Mapping[str, pl.DataFrame]
     finders: pl.DataFrame
 
 
-def cross_validated(folds: Sequence[Fold], final: Mapping[str, pl.DataFrame], manifest: Manifest, settings: Split) -> dict[str, Any]:
-    """What `section` gives, of folds; `final`: the lists of the models that were trained on all images and that no figure is of."""
+def cross_validated(
+    folds: Sequence[Fold], final: Mapping[str, pl.DataFrame], manifest: Manifest, settings: Split
+) -> dict[str, Any]:
+    """Make what `section` makes, of folds; `final`: the lists of the models trained on all images."""
     proof, seen = [], []
     for number, fold in enumerate(folds):
         found = section(fold.table, manifest, settings, fold.training, fold.finders)
-        proof += [{**line, "model": f"Fold {number}: {line['model'][0].lower()}{line['model'][1:]}"} for line in found["proof"]]
+        proof += [
+            {**line, "model": f"Fold {number}: {line['model'][0].lower()}{line['model'][1:]}"}
+            for line in found["proof"]
+        ]
         seen += [found["out_of_fold"]] if found["out_of_fold"] else []
     rows = [_part("test", fold.table.filter(pl.col("part") == "test")) for fold in folds]
-    held = [{part: (fold.table["part"] == part).sum() for part in ("train", "tune")} for fold in folds]
+    held = [
+        {part: (fold.table["part"] == part).sum() for part in ("train", "tune")} for fold in folds
+    ]
     return {
-        "folds": [{**row, **of, "name": f"Fold {number}"} for number, (row, of) in enumerate(zip(rows, held, strict=True))],
+        "folds": [
+            {**row, **of, "name": f"Fold {number}"}
+            for number, (row, of) in enumerate(zip(rows, held, strict=True))
+        ],
         "parts": [],
         "rule": _rule(folds[0].table, manifest, None, settings.seed),
         "proof": proof,
-        "final": [name for name, kept in (("lungs", final["segment"].height), *_of_train(final["train"])) if kept],
-        "out_of_fold": {key: sum(one[key] for one in seen) for key in ("images", "seen")} if seen else None,
+        "final": [
+            name
+            for name, kept in (("lungs", final["segment"].height), *_of_train(final["train"]))
+            if kept
+        ],
+        "out_of_fold": {key: sum(one[key] for one in seen) for key in ("images", "seen")}
+        if seen
+        else None,
     }
 
 
 def _of_train(training: pl.DataFrame) -> list[tuple[str, int]]:
-    return [(PurePosixPath(model).stem, rows.height) for (model,), rows in training.group_by("model", maintain_order=True)]
+    return [
+        (PurePosixPath(model).stem, rows.height)
+        for (model,), rows in training.group_by("model", maintain_order=True)
+    ]
 
 
 def _part(part: str, rows: pl.DataFrame) -> dict[str, Any]:
@@ -73,7 +92,7 @@ def _part(part: str, rows: pl.DataFrame) -> dict[str, Any]:
 
 
 def _rule(table: pl.DataFrame, manifest: Manifest, settings: Split | None, seed: int) -> list[str]:
-    """`settings` None: the patients were dealt into folds, whatever these say of shares and of a given split."""
+    """Say by which rule parts were dealt; `settings` None: the patients were dealt into folds."""
     several = table.group_by("patient_id").len().filter(pl.col("len") > 1)
     joined = table.group_by("group").agg(pl.col("patient_id").n_unique().alias("patients")).filter(pl.col("patients") > 1)
     told = [
@@ -81,13 +100,18 @@ def _rule(table: pl.DataFrame, manifest: Manifest, settings: Split | None, seed:
         f"Patients under whom the audit found the very same picture stay in one part and count as one in the figures: {plural(joined.height, 'such group')} here.",
     ]
     if settings is None:
-        told.append(f"Patients are dealt into folds, and those outside a fold into train and tune ({TUNE:.0%}), stratified by the rarest finding they have; seed {seed}.")
+        told.append(
+            f"Patients are dealt into folds, and those outside a fold into train and tune "
+            f"({TUNE:.0%}), stratified by the rarest finding they have; seed {seed}."
+        )
         return told
     shares = ", ".join(f"{part} {getattr(settings, part):.0%}" for part in PARTS)
     given = table.join(manifest.table.select("image_id", "given_part"), on="image_id").drop_nulls("given_part")
     kept = (given["part"] == given["given_part"]).sum()
     if kept < table.height:
-        told.append(f"Shares asked for: {shares}, kept within each source and state of the finding; seed {seed}.")
+        told.append(
+            f"Shares asked for: {shares}, kept within each source and state of the finding; seed {seed}."
+        )
     if given.height:
         told.append(f"The data come with a split of their own ({plural(given.height, 'image')}); {kept:,} of these stand in the part it gives them.")
     if settings.keep:
@@ -101,7 +125,11 @@ def _named(stage: str, model: str) -> str:
         return PurePosixPath(model).stem.capitalize()
     if model == SHIPPED:
         return "Lungs, the model that comes with Hilum"
-    return "Lungs, for tune and test" if model == WHOLE else f"Lungs, for inner fold {model.removeprefix('fold')} of train"
+    return (
+        "Lungs, for tune and test"
+        if model == WHOLE
+        else f"Lungs, for inner fold {model.removeprefix('fold')} of train"
+    )
 
 
 def _learnt(table: pl.DataFrame, rows: pl.DataFrame) -> dict[str, Any]:

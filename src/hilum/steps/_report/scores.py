@@ -71,7 +71,11 @@ def _figures(of_concept: pl.DataFrame) -> list[dict[str, Any]]:
     """The figures of the test part as a whole, with tune's beside them."""
     whole = _whole(of_concept)
     told = []
-    shown = (*ranking.METRICS, *([WITHIN_FOLDS] if ("test", WITHIN_FOLDS) in whole else []), *ranking.METRICS_AT)
+    shown = (
+        *ranking.METRICS,
+        *([WITHIN_FOLDS] if ("test", WITHIN_FOLDS) in whole else []),
+        *ranking.METRICS_AT,
+    )
     for metric in shown:
         test, tune = whole["test", metric], whole.get(("tune", metric))
         written = words.interval(test, metric)
@@ -96,7 +100,13 @@ def _thresholds(of_concept: pl.DataFrame, prevalence: float) -> dict[str, Any]:
         if given := whole.get(("test", metric + GIVEN)):
             rows.append({"name": f"{words.TERMS[metric].name} at a prevalence of {prevalence:.3g}", "carried": words.interval(given, metric), "retuned": words.DASH})
     chosen = [whole["test", metric] for metric in ("threshold", "threshold" + RETUNED)]
-    return {"rows": rows, "chosen": [row["why"] or words.DASH if np.isnan(row["value"]) else f"{row['value']:.4g}" for row in chosen]}
+    return {
+        "rows": rows,
+        "chosen": [
+            row["why"] or words.DASH if np.isnan(row["value"]) else f"{row['value']:.4g}"
+            for row in chosen
+        ],
+    }
 
 
 def _subgroups(of_concept: pl.DataFrame) -> list[dict[str, Any]]:
@@ -157,11 +167,23 @@ def _both_classes(rows: pl.DataFrame) -> bool:
 
 
 def _operating_points(test: pl.DataFrame) -> list[tuple[str, np.ndarray, np.ndarray, int]]:
-    """Name, truth, calls and colour of the calls with the carried threshold and with the one that is best on the test part itself."""
+    """Return name, truth, calls and colour of the carried and of the re-tuned threshold's calls."""
     truth, score = _values(test)
     called = test.filter(pl.col("called").is_not_nan())
-    points = [("carried threshold", called["state"].to_numpy(), called["called"].to_numpy(), 1)] if called.height else []
-    return [*points, ("re-tuned on test", truth, (score >= ranking.youden_threshold(truth, score)).astype(float), 2)]
+    points = (
+        [("carried threshold", called["state"].to_numpy(), called["called"].to_numpy(), 1)]
+        if called.height
+        else []
+    )
+    return [
+        *points,
+        (
+            "re-tuned on test",
+            truth,
+            (score >= ranking.youden_threshold(truth, score)).astype(float),
+            2,
+        ),
+    ]
 
 
 def _roc(test: pl.DataFrame, tune: pl.DataFrame) -> Markup | None:
@@ -175,7 +197,9 @@ def _roc(test: pl.DataFrame, tune: pl.DataFrame) -> Markup | None:
             lines.append(charts.Line(f"{name}, AUROC {ranking.auroc(*_values(rows)):.3f}", false, true, colour=2 * (name == "tune"), faint=name == "tune"))
     points = []
     for name, truth, called, colour in _operating_points(test):
-        sensitivity, specificity = (metric(truth, called, 0.5) for metric in (ranking.sensitivity, ranking.specificity))
+        sensitivity, specificity = (
+            metric(truth, called, 0.5) for metric in (ranking.sensitivity, ranking.specificity)
+        )
         if not np.isnan(sensitivity + specificity):
             points.append(charts.Point(f"{name}: sensitivity {sensitivity:.3f}, specificity {specificity:.3f}", 1 - specificity, sensitivity, colour))
     told = f"ROC curve of the test part. {'; '.join(shown.name for shown in (lines[-1], *points))}."
@@ -199,7 +223,11 @@ def _precision_recall(test: pl.DataFrame, tune: pl.DataFrame) -> Markup | None:
     for name, truth, called, colour in _operating_points(test)[:-1]:
         ppv, there = ranking.ppv(truth, called, 0.5), ranking.sensitivity(truth, called, 0.5)
         if not np.isnan(ppv + there):
-            points.append(charts.Point(f"{name}: PPV {ppv:.3f}, recall {there:.3f}", there, ppv, colour=colour))
+            points.append(
+                charts.Point(
+                    f"{name}: PPV {ppv:.3f}, recall {there:.3f}", there, ppv, colour=colour
+                )
+            )
     told = f"Precision-recall curve of the test part. {lines[-1].name}; prevalence {prevalence:.3f}."
     return charts.unit_square(lines[::-1], points, x="Recall (sensitivity)", y="Precision (PPV)", told=told)
 
@@ -214,19 +242,35 @@ def _histogram(test: pl.DataFrame, threshold: float | None, name: str) -> Markup
 # ------------------------------------------------------------------------------------------------------------------ images to look at
 
 
-def mistakes(rows: pl.DataFrame, cached: Cache, regions: Callable[[pl.Series], Regions], readings: Mapping[str, str | None]) -> list[dict[str, Any]]:
+def mistakes(
+    rows: pl.DataFrame,
+    cached: Cache,
+    regions: Callable[[pl.Series], Regions],
+    readings: Mapping[str, str | None],
+) -> list[dict[str, Any]]:
     """The test images that are called wrongly, of either kind, those of the most extreme score first; none without a threshold. `regions` gives
     those of some image ids."""
     test, galleries = rows.filter((pl.col("part") == "test") & pl.col("called").is_not_nan()), []
     kinds = (
-        ("Absent, but scored highest", test.filter((pl.col("state") == State.ABSENT) & (pl.col("called") == 1)), True),
-        ("Present, but scored lowest", test.filter((pl.col("state") == State.PRESENT) & (pl.col("called") == 0)), False),
+        (
+            "Absent, but scored highest",
+            test.filter((pl.col("state") == State.ABSENT) & (pl.col("called") == 1)),
+            True,
+        ),
+        (
+            "Present, but scored lowest",
+            test.filter((pl.col("state") == State.PRESENT) & (pl.col("called") == 0)),
+            False,
+        ),
     )
     if not test.height:
         return []
     for name, wrong, descending in kinds:
         worst = wrong.sort("score", "image_id", descending=[descending, False]).head(SHOWN)
-        shown = [_seen(row, cached, regions(worst["image_id"]), readings) for row in worst.iter_rows(named=True)]
+        shown = [
+            _seen(row, cached, regions(worst["image_id"]), readings)
+            for row in worst.iter_rows(named=True)
+        ]
         galleries.append({"name": name, "count": wrong.height, "shown": shown})
     return galleries
 
@@ -239,7 +283,12 @@ def _seen(row: Mapping[str, Any], cached: Cache, regions: Regions, readings: Map
     return {"image_id": image_id, "picture": drawn, "score": f"{row['score']:.3g}", "reading": words.cut(readings[image_id])}
 
 
-def heat_maps(scores: pl.DataFrame, table: pl.DataFrame, maps: np.ndarray, regions: Callable[[pl.Series], Regions]) -> dict[str, Any]:
+def heat_maps(
+    scores: pl.DataFrame,
+    table: pl.DataFrame,
+    maps: np.ndarray,
+    regions: Callable[[pl.Series], Regions],
+) -> dict[str, Any]:
     """Anomaly maps over the regions of the highest-scoring test images, and of normal ones of middling score.
 
     One colour scale for all: black-red-yellow from the median to the 99.9th percentile of the test part's map values.
@@ -256,7 +305,17 @@ def heat_maps(scores: pl.DataFrame, table: pl.DataFrame, maps: np.ndarray, regio
         "low": f"{low:.3g}",
         "high": f"{high:.3g}",
         "galleries": [
-            {"name": name, "shown": [_heated(row, (maps[row["map"]].astype(np.float32) - low) / scale, regions(chosen["image_id"])) for row in chosen.iter_rows(named=True)]}
+            {
+                "name": name,
+                "shown": [
+                    _heated(
+                        row,
+                        (maps[row["map"]].astype(np.float32) - low) / scale,
+                        regions(chosen["image_id"]),
+                    )
+                    for row in chosen.iter_rows(named=True)
+                ],
+            }
             for name, chosen in galleries.items()
             if chosen.height
         ],

@@ -1,4 +1,4 @@
-"""What a small set allows: cross-validation in place of one split, findings left out, or nothing but a short report that says what is missing."""
+"""Report what a small set allows: folds in place of one split, fewer findings, or a short page."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ from hilum.steps.cache import Cache
 from hilum.steps.segment import FEWEST_MASKS
 from hilum.vocabulary import name_of
 
-NO_FINDING = "No finding is both present and absent on some images, so there was nothing to train on and nothing to measure."
+NO_FINDING = (
+    "No finding is both present and absent on some images, so there was nothing to train on and "
+    "nothing to measure."
+)
 
 
 def division(divided: Division, table: pl.DataFrame, settings: Split) -> dict[str, Any]:
-    """How the set was divided, why, what one split would need, and the findings that no model was trained on."""
+    """Say how the set was divided and why, what one split needs, which findings are too rare."""
     return {
         "needed": math.ceil(settings.minimum / min(settings.train, settings.tune, settings.test)),
         "mode": divided.mode,
@@ -30,30 +33,55 @@ def division(divided: Division, table: pl.DataFrame, settings: Split) -> dict[st
         "images": table.height,
         "patients": table["group"].n_unique(),
         "concepts": [name_of(concept) for concept in divided.concepts or ()],
-        "too_rare": [{"name": name_of(concept), "why": why} for concept, why in divided.too_rare.items()],
+        "too_rare": [
+            {"name": name_of(concept), "why": why} for concept, why in divided.too_rare.items()
+        ],
         "fewest": FEWEST_OF_A_STATE,
     }
 
 
 def no_finding(divided: Division) -> str:
-    """Why no classifier was trained."""
+    """Say why no classifier was trained."""
     if not divided.finding:
         return NO_FINDING
-    return f"No classifier and no anomaly model was trained: {divided.too_rare.get(divided.finding, divided.why)}."
+    why = divided.too_rare.get(divided.finding, divided.why)
+    return f"No classifier and no anomaly model was trained: {why}."
 
 
-def short(divided: Division, manifest: Manifest, table: pl.DataFrame, cached: Cache) -> dict[str, Any]:
-    """What is missing for models of one's own and figures of them: a row each, what there is and what is needed."""
-    counted = {row["concept"]: row for row in dividing.patients(manifest, table).iter_rows(named=True)}
-    needed = f"{FEWEST_OF_A_STATE} patients with it, {FEWEST_OF_A_STATE} without, {FEWEST_PATIENTS} in all"
+def short(
+    divided: Division, manifest: Manifest, table: pl.DataFrame, cached: Cache
+) -> dict[str, Any]:
+    """List what is missing for models and figures: a row each, what there is, what is needed."""
+    counted = {
+        row["concept"]: row for row in dividing.patients(manifest, table).iter_rows(named=True)
+    }
+    least, total = FEWEST_OF_A_STATE, FEWEST_PATIENTS
+    needed = f"{least} patients with it, {least} without, {total} in all"
     rows = [
-        {"what": f"Labels: {name_of(concept).lower()}", "there": f"{plural(row['present'], 'patient')} with it, {row['absent']:,} without", "needed": needed}
+        {
+            "what": f"Labels: {name_of(concept).lower()}",
+            "there": f"{plural(row['present'], 'patient')} with it, {row['absent']:,} without",
+            "needed": needed,
+        }
         for concept, row in counted.items()
-        if row["present"] + row["absent"] < FEWEST_PATIENTS or min(row["present"], row["absent"]) < FEWEST_OF_A_STATE
+        if row["present"] + row["absent"] < FEWEST_PATIENTS
+        or min(row["present"], row["absent"]) < FEWEST_OF_A_STATE
     ]
     if not counted:
-        rows.append({"what": "Labels", "there": "none", "needed": f"of one finding or more: {needed}; a folder a class, or a table with a column a finding"})
+        rows.append(
+            {
+                "what": "Labels",
+                "there": "none",
+                "needed": f"of one finding or more: {needed}; a folder a class, or a table",
+            }
+        )
     masks = cached.with_mask.height
     if masks < FEWEST_MASKS:
-        rows.append({"what": "Reference lung masks", "there": plural(masks, "image"), "needed": f"{FEWEST_MASKS} in every training part, to train a segmenter on; the shipped one needs none"})
+        rows.append(
+            {
+                "what": "Reference lung masks",
+                "there": plural(masks, "image"),
+                "needed": f"{FEWEST_MASKS} in every training part, for a segmenter of your own",
+            }
+        )
     return {"rows": rows, "why": divided.why}
