@@ -25,6 +25,20 @@ def line(summary: dict[str, Any]) -> str:
     return "; ".join(parts)
 
 
+def division(summary: Mapping[str, Any]) -> str:
+    """Say what is done in place of one split, from the summary of the step `split`."""
+    if "folds" not in summary:
+        return (
+            f"{summary['mode']}, so nothing is trained: {summary['because']}. "
+            f"The report says what is missing"
+        )
+    return (
+        f"cross-validated by patient in {summary['folds']} folds: {summary['because']}. "
+        f"Every image is scored once, by models that have not seen its patient; "
+        f"the final models are trained on all images"
+    )
+
+
 def columns(table: pl.DataFrame) -> str:
     """A table in aligned columns, null as a dash."""
     rows = [list(table.columns), *([("–" if cell is None else str(cell)) for cell in row] for row in table.iter_rows())]

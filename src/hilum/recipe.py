@@ -27,6 +27,11 @@ UNCERTAIN, UNMENTIONED = ("ignore", "zeros", "ones", "soft"), ("ignore", "zeros"
 
 
 @dataclass(frozen=True)
+class Job:
+    quick: bool = False  # as --quick asks for: weaker models in less time; the report says so
+
+
+@dataclass(frozen=True)
 class Data:
     folder: str = ""
     also: tuple[str, ...] = ()  # more folders, whose sets are merged with the first one's
@@ -63,6 +68,7 @@ class Split:
     minimum: int = 5  # images with and without the finding that each part must hold
     keep: str = ""  # an earlier split.parquet whose patients stay where they are
     include: tuple[str, ...] = ()  # further views, body parts and modalities that enter the split, see `hilum.eligibility`
+    folds: int = 0  # of cross-validation, see `hilum.division`; 0: where one split is too small; 1: never
 
 
 @dataclass(frozen=True)
@@ -110,6 +116,7 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Recipe:
+    job: Job = Job()
     data: Data = Data()
     pixels: Pixels = Pixels()
     split: Split = Split()
@@ -137,7 +144,7 @@ class Recipe:
             faults = _impossible(recipe)
         if faults:
             raise BadRecipe("\n".join([f"{where}: {len(faults)} fault{'s' * (len(faults) != 1)}", *(f"  {fault}" for fault in faults)]))
-        return recipe
+        return recipe.quick() if recipe.job.quick else recipe
 
     @classmethod
     def read(cls, path: Path) -> Recipe:
@@ -164,6 +171,7 @@ class Recipe:
         """The same job in a fraction of the time: fewer folds and resamples, and the models' own quick settings."""
         return replace(
             self,
+            job=replace(self.job, quick=True),
             segment=replace(self.segment, folds=2, settings={**_quick(self.segment.model), **self.segment.settings}),
             classify=replace(self.classify, settings={**_quick(self.classify.model), **self.classify.settings}),
             anomaly=replace(self.anomaly, settings={**_quick(self.anomaly.model), **self.anomaly.settings}),
@@ -242,6 +250,7 @@ def _impossible(recipe: Recipe) -> list[str]:
         (split.given in ("auto", "use", "ignore"), f"[split] given must be 'auto', 'use' or 'ignore', got '{split.given}'"),
         *((False, f"[split] include: {unknown('view, body part or modality', value.upper(), eligibility.terms())}") for value in eligibility.unknown_terms(split.include)),
         (split.minimum >= 1, f"[split] minimum must be at least 1, got {split.minimum}"),
+        (0 <= split.folds <= 20, f"[split] folds must be 0 (where needed), 1 (never) or 2 to 20, got {split.folds}"),
         (segment.folds >= 2, f"[segment] folds must be at least 2, got {segment.folds}"),
         (region.size % 32 == 0 and 64 <= region.size <= 1024, f"[region] size must be a multiple of 32 from 64 to 1024, got {region.size}"),
         (0 <= region.margin <= 1, f"[region] margin must be from 0 to 1, got {region.margin}"),

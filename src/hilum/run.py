@@ -3,11 +3,14 @@
 Each step writes its files and then, last, `finished/STEP.json` with two tables of digests: `made_from` (settings and inputs) and
 `made` (files). A step is finished when its marker says it was made from exactly what it would be made from now, and its files
 are there; anything else is made again.
+
+A cross-validated run has a run for each fold in `folds/0`, `folds/1` …, which shares the steps
+`SHARED`, and the files that they left, with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,17 +21,27 @@ from hilum.errors import CannotWrite, HilumError, NotFound
 from hilum.recipe import Recipe
 
 MARKERS = "finished"
+SHARED = ("ingest", "cache", "audit")
 
 
 @dataclass(frozen=True)
 class Run:
     folder: Path
+    parent: Path | None = None  # of a fold: the folder of the cross-validated run
 
     def __truediv__(self, name: str) -> Path:
         return self.folder / name
 
+    @property
+    def data(self) -> Path:
+        """The folder in which the steps `SHARED` left the manifest, the cache and the audit."""
+        return self.parent or self.folder
+
+    def fold(self, number: int) -> Run:
+        return Run(self.folder / "folds" / str(number), self.folder)
+
     def _marker(self, step: str) -> Path:
-        return self.folder / MARKERS / f"{step}.json"
+        return (self.data if step in SHARED else self.folder) / MARKERS / f"{step}.json"
 
     def finished(self, step: str, made_from: Mapping[str, Any]) -> bool:
         marker = self._marker(step)
@@ -44,6 +57,21 @@ class Run:
     def finish(self, step: str, made_from: Mapping[str, Any], made: Mapping[str, str], summary: Mapping[str, Any]) -> None:
         """Say that `step` is done: `made` names its files and their digests, `summary` what a person wants to hear of it."""
         store.write_json(self._marker(step), {"step": step, "made_from": _with_version(made_from), "made": dict(made), "summary": dict(summary)})
+
+    def ensure(
+        self,
+        step: str,
+        made_from: Mapping[str, Any] | None,
+        make: Callable[[], tuple[Mapping[str, str], Mapping[str, Any]]],
+    ) -> bool:
+        """Do `step` unless it is finished, and return whether it was.
+
+        `made_from` None: nobody can say what it is made from, so it is done.
+        """
+        if made_from is not None and self.finished(step, made_from):
+            return True
+        self.finish(step, made_from or {}, *make())
+        return False
 
     def forget(self, step: str) -> None:
         """Have `step` look at its work again when it is next asked for."""

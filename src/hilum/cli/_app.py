@@ -81,6 +81,8 @@ def chain_of(recipe: Recipe, run: Run, until: str, as_json: bool) -> dict[str, A
         plan = done.summary.get(chain.PLAN, [])
         summary = {key: value for key, value in done.summary.items() if key != chain.PLAN}
         typer.echo("\n".join([*plan, f"{done.step:9} {state:>8}  {printed.line(summary)}"]), err=as_json)
+        if done.step == "split" and "mode" in done.summary:
+            typer.secho(f"note: {printed.division(done.summary)}", fg="yellow", err=as_json)
     return told
 
 

@@ -223,7 +223,8 @@ def _trained(first: Member, second: Member, pairs: pl.DataFrame) -> Iterator[Fin
     """Training images of the first run's models, or pictures of their patients, outside the second run's training part."""
     if first.run is None or second.run is None or not (second.run / "split.parquet").exists():
         return
-    held = store.read_table(second.run / "split.parquet").filter(pl.col("part") != "train").select("image_id")
+    split = store.read_table(second.run / "split.parquet")
+    held = split.filter((pl.col("part") != "train") | pl.col("fold").is_not_null()).select("image_id")  # in a fold it is tested on too
     tested = second.pictures.join(held, on="image_id", how="semi")
     column, people = _shared_people(first, second)
     for stage, words in STAGES.items():

@@ -327,7 +327,7 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
 def opened(run: Run, recipe: Recipe) -> Cache:
     """The run's finished cache."""
     run.made("cache")
-    return Cache.open(run / "cache" / name(recipe.pixels), recipe.pixels.size, Manifest.read(run.folder))
+    return Cache.open(run.data / "cache" / name(recipe.pixels), recipe.pixels.size, Manifest.read(run.data))
 
 
 def verify(run: Run, *, files: bool = False) -> tuple[int, list[tuple[str, str]]]:

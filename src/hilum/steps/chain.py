@@ -1,4 +1,9 @@
-"""The chain: all steps in their order, each skipped where it is finished and made again where anything it was made from has changed."""
+"""The chain: all steps in their order, each skipped where it is finished and made again where anything it was made from has changed.
+
+In a cross-validated run (`hilum.division`) the steps segment, region and train make the final models
+of all images; then these steps and predict are done in each fold's own run, and the run's own predict
+pools their scores.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +12,10 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+from hilum import division
 from hilum.errors import HilumError, Mismatch
 from hilum.recipe import Recipe
 from hilum.run import Run
@@ -27,6 +34,7 @@ STEPS = {
     "report": report,
 }
 PLAN = ingest.SHORT  # of a summary: lines of their own, shown before it
+OF_A_FOLD = ("segment", "region", "train", "predict")
 Watch = Callable[[str], AbstractContextManager[Progress]]
 
 
@@ -44,16 +52,30 @@ def perform(run: Run, recipe: Recipe, watch: Watch, *, until: str = "report") ->
     with run.locked():
         run.write_recipe(recipe)
         for name, step in STEPS.items():
-            begun = time.monotonic()
-            made_from = step.made_from(run, recipe)
-            kept = made_from is not None and run.finished(name, made_from)
-            if not kept:
-                with watch(name) as progress:
-                    made, summary = step.make(run, recipe, progress)
-                run.finish(name, made_from or {}, made, summary)
-            yield Done(name, kept, time.monotonic() - begun, run.summary(name))
+            if name == "predict":
+                yield from _folds(run, recipe, watch)
+            yield _once(run, recipe, name, step, watch)
             if name == until:
                 return
+
+
+def _folds(run: Run, recipe: Recipe, watch: Watch) -> Iterator[Done]:
+    """Do the steps from segment to predict in each fold of a cross-validated run."""
+    for number, fold in enumerate(division.folds(run)):
+        for name in OF_A_FOLD:
+            yield _once(fold, recipe, name, STEPS[name], watch, f"fold {number}: ")
+
+
+def _once(
+    run: Run, recipe: Recipe, name: str, step: ModuleType, watch: Watch, of: str = ""
+) -> Done:
+    def make() -> tuple[dict[str, str], dict[str, Any]]:
+        with watch(of + name) as progress:
+            return step.make(run, recipe, progress)
+
+    begun = time.monotonic()
+    kept = run.ensure(name, step.made_from(run, recipe), make)
+    return Done(of + name, kept, time.monotonic() - begun, run.summary(name))
 
 
 def _refuse_other(run: Run, recipe: Recipe) -> None:

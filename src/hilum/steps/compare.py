@@ -2,7 +2,7 @@
 
 Rows are joined on image_id, stage and concept, so both runs are judged on the same images with the same truth: images whose truth or whose
 picture differs between the two are left out, and counted; where none is left it refuses. Each model is called at the threshold of its own
-tune part. AUROC: DeLong's paired test (Obuchowski's where patients have several images); sensitivity, specificity and accuracy: McNemar's
+tune part. The test images of a cross-validated run are all its images, each scored and called by the models of its fold. AUROC: DeLong's paired test (Obuchowski's where patients have several images); sensitivity, specificity and accuracy: McNemar's
 exact test where each patient has one image; the rest, and all intervals but AUROC's: paired bootstrap over patients.
 """
 
@@ -24,10 +24,11 @@ from hilum.metrics import ranking
 from hilum.recipe import Evaluate
 from hilum.run import Run
 from hilum.steps import cache, evaluate, predict
-from hilum.steps._evaluate import scores as of_scores
 from hilum.vocabulary import State
 
 KEYS = ["image_id", "stage", "concept"]
+CARRIED = ("called", "temperature")  # from tune, see `hilum.steps.evaluate.carried`
+ENDS = ("", "_second")  # of the columns of the two runs
 CALLED = {"sensitivity": State.PRESENT, "specificity": State.ABSENT, "accuracy": None}  # by the state of the rows that count
 BOOTSTRAP, MCNEMAR, DELONG = "bootstrap over patients", "McNemar, exact", "DeLong"
 COMPARED = {
@@ -50,12 +51,11 @@ def compare(first: Run, second: Run) -> Comparison:
     """Raises `Mismatch` where the runs share no test image with the same truth."""
     settings = first.recipe().evaluate
     rows, told = _shared(first, second)
-    fitted = [store.read_json(run / evaluate.CALIBRATION) for run in (first, second)]
     lungs, more = _lungs(first, second, settings)
     found, told = lungs, told + more
     for (stage, concept), of in rows.group_by("stage", "concept", maintain_order=True):
         about = {"stage": stage, "concept": concept, **_counts(of)}
-        found += [{**about, **one} for one in _scored(of, [one.get(stage, {}).get(concept) for one in fitted], settings)]
+        found += [{**about, **one} for one in _scored(of, settings)]
     if not found:
         raise Mismatch(f"{first.folder} and {second.folder} share no test image with a known label: {'; '.join(told)}. Compare runs of the same data and split")
     return Comparison(pl.DataFrame([{name: one.get(name) for name in COMPARED} for one in found], schema=COMPARED), told)
@@ -81,7 +81,9 @@ def _shared(first: Run, second: Run) -> tuple[pl.DataFrame, list[str]]:
 
 def _test(run: Run) -> pl.DataFrame:
     run.made("evaluate")  # or say which command is missing
-    scores = store.read_table(run / predict.SCORES).filter(pl.col("part") == "test").select(*KEYS, "score")
+    scores = evaluate.carried(
+        run, store.read_table(run / predict.SCORES).filter(pl.col("part") == "test")
+    ).select(*KEYS, "score", *CARRIED)
     table, manifest = store.read_table(run / "split.parquet").select("image_id", "group"), Manifest.read(run.folder)
     index = cache.opened(run, run.recipe()).index.select("image_id", picture="pixel_digest")
     told = scores.join(table, on="image_id", maintain_order="left").join(index, on="image_id", how="left", maintain_order="left")
@@ -117,30 +119,43 @@ def _lungs(
     return [{**about, "positives": None, **compared}], told
 
 
-def _scored(rows: pl.DataFrame, fitted: list[dict[str, Any] | None], settings: Evaluate) -> Iterator[dict[str, Any]]:
+def _scored(rows: pl.DataFrame, settings: Evaluate) -> Iterator[dict[str, Any]]:
     truth, patients = rows["state"].to_numpy(), rows["group"].to_list()
-    scores = [rows[name].to_numpy() for name in ("score", "score_second")]
+    scores, calls, made = (
+        [rows[name + end].to_numpy() for end in ENDS] for name in ("score", *CARRIED)
+    )
     areas = paired.area_difference(truth, *scores, patients, confidence=settings.confidence)
     yield _row("auroc", [ranking.auroc(truth, score) for score in scores], areas, DELONG)
     yield _bootstrapped("average_precision", [partial(_of_rows, ranking.average_precision, truth, score) for score in scores], patients, settings)
-    thresholds = [told and told["threshold"] for told in fitted]
+    lacking = [int(np.isnan(of).sum()) for of in calls]
     for metric in CALLED:
-        if None in thresholds:
-            yield {"metric": metric, "why": "one of the two runs chose no threshold on its tune part"}
+        if any(lacking):
+            yield {
+                "metric": metric,
+                "why": f"a run chose no threshold on its tune part for {max(lacking)} of {len(truth)} images",
+            }
         else:
-            yield _called(metric, truth, scores, thresholds, rows["group"], settings)
-    made = [of_scores.probabilities(score, told).get("temperature") if told else None for score, told in zip(scores, fitted, strict=True)]
-    if all(probability is not None for probability in made):
+            yield _called(metric, truth, calls, rows["group"], settings)
+    if not np.isnan(made).any():
         yield _bootstrapped("brier_temperature", [partial(_of_rows, calibrated.brier, truth, probability) for probability in made], patients, settings)
 
 
-def _called(metric: str, truth: np.ndarray, scores: list[np.ndarray], thresholds: list[float], groups: pl.Series, settings: Evaluate) -> dict[str, Any]:
-    function = ranking.METRICS_AT[metric]
-    statistics = [partial(_of_rows, partial(function, threshold=threshold), truth, score) for score, threshold in zip(scores, thresholds, strict=True)]
-    told = _bootstrapped(metric, statistics, groups.to_list(), settings)
+def _called(
+    metric: str, truth: np.ndarray, called: list[np.ndarray], groups: pl.Series, settings: Evaluate
+) -> dict[str, Any]:
+    function = partial(ranking.METRICS_AT[metric], threshold=0.5)
+    told = _bootstrapped(
+        metric,
+        [partial(_of_rows, function, truth, of) for of in called],
+        groups.to_list(),
+        settings,
+    )
     counted = np.full(truth.size, True) if CALLED[metric] is None else truth == CALLED[metric]
-    calls = [(score >= threshold).astype(int)[counted] for score, threshold in zip(scores, thresholds, strict=True)]
-    exact = paired.mcnemar(truth[counted], *calls, groups.filter(pl.Series(counted)).to_list())
+    exact = paired.mcnemar(
+        truth[counted],
+        *(of.astype(int)[counted] for of in called),
+        groups.filter(pl.Series(counted)).to_list(),
+    )
     return told if np.isnan(exact.p) else told | {"p": exact.p, "test": MCNEMAR}
 
 

@@ -5,6 +5,9 @@
                       and _mm: found lungs against drawn ones, in the cached pictures
     calibration.json  by stage and concept, fitted on the tune part alone: the threshold (Youden) that the test part's figures use, temperature
                       with bias and isotonic corners (`hilum.calibration`), and why what is missing is missing
+    fold_calibration.json   of a cross-validated run (`hilum.division`) the same by fold, fitted on
+                      the fold's own tune part, which the figures use; calibration.json is then fitted
+                      on the pooled scores, for the final models, which are trained on all images
 
 Intervals resample patients (groups of the split), not images. `undefined` counts the resamples in which a figure had no meaning.
 First it holds the run to its promise: no image of tune or test, nor of their patients, was in the training of any stage. Where a recipe asks
@@ -13,11 +16,13 @@ for the lung model that comes with Hilum although it has learnt from some of the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import polars as pl
 
-from hilum import store
+from hilum import division, store
+from hilum.errors import Mismatch
 from hilum.manifest import Manifest
 from hilum.recipe import Recipe
 from hilum.run import Run
@@ -30,19 +35,57 @@ from hilum.steps._training import TRAINING, digests
 __all__ = ["ALL", "BOTH", "CALIBRATION", "DISTANCES", "FIGURE", "METRICS", "OVERLAP", "figures", "file_spacing", "lung_figures", "overlaps", "refuse_leaks", "truths", "unseen"]
 
 VERSION = 4
-METRICS, OVERLAP, CALIBRATION = "metrics.parquet", "overlap.parquet", "calibration.json"
+METRICS, OVERLAP, CALIBRATION, OF_FOLDS = (
+    "metrics.parquet",
+    "overlap.parquet",
+    "calibration.json",
+    "fold_calibration.json",
+)
 
 
 class Figures(NamedTuple):
     metrics: pl.DataFrame
     overlap: pl.DataFrame
     calibration: of_scores.Calibration
+    of_folds: dict[int, of_scores.Calibration]  # {} where there is one split
 
 
 def refuse_leaks(run: Run, table: pl.DataFrame) -> None:
-    """Raise `Mismatch` where any stage of the run was trained on a tune or test image."""
+    """Raise `Mismatch` where a stage of the run, or of a fold, was trained on its tune or test part."""
     for stage in ("segment", "train"):
         split.refuse_leak(table, store.read_table(run / stage / TRAINING), f"stage '{stage}'")
+    folds = division.folds(run)
+    if not folds:
+        return
+    if (
+        torn := table.group_by("group")
+        .agg(pl.col("fold").n_unique())
+        .filter(pl.col("fold") > 1)["group"]
+        .sort()
+        .to_list()
+    ):
+        raise Mismatch(
+            f"patients stand in several folds: {', '.join(torn[:5])}; make the split again with `hilum split`"
+        )
+    for number, fold in enumerate(folds):
+        parts = store.read_table(fold / "split.parquet")
+        tested, expected = (
+            set(rows["image_id"])
+            for rows in (
+                parts.filter(pl.col("part") == "test"),
+                table.filter(pl.col("fold") == number),
+            )
+        )
+        if tested != expected:
+            raise Mismatch(
+                f"the test part of fold {number} is not the images that split.parquet gives it; make the split again with `hilum split`"
+            )
+        for stage in ("segment", "train"):
+            split.refuse_leak(
+                parts,
+                store.read_table(fold / stage / TRAINING),
+                f"stage '{stage}' of fold {number}",
+            )
 
 
 def unseen(run: Run, table: pl.DataFrame) -> pl.DataFrame:
@@ -67,15 +110,66 @@ def figures(run: Run, recipe: Recipe, progress: Progress = quietly) -> Figures:
     """All figures of a run whose scores and masks are there, after the proof that nothing leaked. Raises `Mismatch` where something did."""
     table, manifest = store.read_table(run / "split.parquet"), Manifest.read(run.folder)
     refuse_leaks(run, table)
-    masks = store.map_pictures(run / segment.MASKS, recipe.pixels.size)
-    cached = cache.opened(run, recipe)
-    spacing = file_spacing(manifest.table, cached.index)
-    per_image = overlaps(unseen(run, table), cached, store.read_table(run / segment.INDEX), masks, spacing)
+    per_image = _overlaps(run, recipe, manifest)
     found = list(lung_figures(per_image, table, recipe.evaluate))
     progress(1, 2)
-    scores = store.read_table(run / predict.SCORES)
-    more, fitted = of_scores.figures(scores, people(manifest, table), truths(manifest, scores), recipe.evaluate)
-    return Figures(as_table([*found, *more]), per_image, fitted)
+    scores, folds = store.read_table(run / predict.SCORES), division.folds(run)
+    if folds:
+        _refuse_another_pool(scores, folds)
+    of_folds = {number: _fitted(fold, manifest) for number, fold in enumerate(folds)}
+    more, fitted = of_scores.figures(
+        scores,
+        people(manifest, table),
+        truths(manifest, scores),
+        recipe.evaluate,
+        of_folds if folds else None,
+    )
+    return Figures(as_table([*found, *more]), per_image, fitted, of_folds)
+
+
+def _overlaps(run: Run, recipe: Recipe, manifest: Manifest) -> pl.DataFrame:
+    """Measure found lungs against drawn ones, those that each image's own fold found."""
+    cached, folds, found = cache.opened(run, recipe), division.folds(run), []
+    spacing = file_spacing(manifest.table, cached.index)
+    for one in folds or [run]:
+        table = unseen(one, store.read_table(one / "split.parquet"))
+        measured = table.filter(pl.col("part") == "test") if folds else table
+        masks = store.map_pictures(one / segment.MASKS, recipe.pixels.size)
+        found.append(
+            overlaps(measured, cached, store.read_table(one / segment.INDEX), masks, spacing)
+        )
+    return pl.concat(found)
+
+
+def _refuse_another_pool(scores: pl.DataFrame, folds: Sequence[Run]) -> None:
+    if not scores.equals(predict.pool(folds)):
+        raise Mismatch(
+            f"{predict.SCORES} is not what the folds' models gave; make it again with `hilum predict`"
+        )
+    if scores.select("image_id", "stage", "concept").is_duplicated().any():
+        raise Mismatch(
+            f"{predict.SCORES} scores an image twice; make the folds again with `hilum split`"
+        )
+
+
+def _fitted(fold: Run, manifest: Manifest) -> of_scores.Calibration:
+    """Fit thresholds and calibrations on a fold's tune part."""
+    scores = store.read_table(fold / predict.SCORES)
+    tune = of_scores.known(
+        scores.filter(pl.col("part") == "tune"),
+        people(manifest, store.read_table(fold / "split.parquet")),
+        truths(manifest, scores),
+    )
+    return of_scores.fits(tune, scores)
+
+
+def carried(run: Run, scores: pl.DataFrame) -> pl.DataFrame:
+    """Add to a finished run's scores what was chosen for them, see `_evaluate.scores.carry`."""
+    if not division.folds(run):
+        return of_scores.carry(scores, {None: store.read_json(run / CALIBRATION)})
+    return of_scores.carry(
+        scores, {int(number): fitted for number, fitted in store.read_json(run / OF_FOLDS).items()}
+    )
 
 
 def as_table(found: list[dict[str, Any]]) -> pl.DataFrame:
@@ -89,6 +183,8 @@ def as_table(found: list[dict[str, Any]]) -> pl.DataFrame:
 
 def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
     made = {step: run.made(step) for step in ("ingest", "split", "cache", "segment", "train", "predict")}
+    if folds := division.folds(run):
+        made["folds"] = [fold.made("segment") for fold in folds]
     return {**made, "evaluate": recipe.section("evaluate"), "version": VERSION}
 
 
@@ -96,12 +192,16 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
     found = figures(run, recipe, progress)
     store.write_table(run / OVERLAP, found.overlap)
     store.write_json(run / CALIBRATION, found.calibration)
+    store.write_json(run / OF_FOLDS, found.of_folds)
     store.write_table(run / METRICS, found.metrics)
     progress(2, 2)
     table = store.read_table(run / "split.parquet")
     left_out = table.height - unseen(run, table).height
     told = {"not measured, the shipped lung model learnt from these patients": f"{left_out} images"} if left_out else {}
-    return digests(run, [METRICS, OVERLAP, CALIBRATION]), {**summary(found.metrics, run.summary("split")["finding"]), **told}
+    return digests(run, [METRICS, OVERLAP, CALIBRATION, OF_FOLDS]), {
+        **summary(found.metrics, run.summary("split")["finding"]),
+        **told,
+    }
 
 
 def summary(metrics: pl.DataFrame, finding: str | None) -> dict[str, str]:

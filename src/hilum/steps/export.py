@@ -23,7 +23,12 @@ def export(form: str, source: Path, folder: Path) -> dict[str, object]:
     module = shelf.load("exports", form)
     data, manifest, split = _read(source)
     data.refuse_inside(folder, "choose another folder")
-    return {**module.write(manifest, folder, split=split), **_stated(manifest, split)}
+    told = {**module.write(manifest, folder, split=split), **_stated(manifest, split)}
+    if split is not None and "fold" in split.columns and split["fold"].count():
+        told["note"] = (
+            "the run is cross-validated, so all its images are in train; split.parquet of the run has the folds"
+        )
+    return told
 
 
 def _stated(manifest: Manifest, split: pl.DataFrame | None) -> dict[str, object]:

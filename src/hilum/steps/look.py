@@ -29,8 +29,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from hilum import intervals, looking, lungs, probing, shapes, store
-from hilum.errors import NotFound
+from hilum import division, intervals, looking, lungs, probing, shapes, store
+from hilum.division import Division
+from hilum.errors import HilumError, NotFound
 from hilum.exported import Contract, Exported
 from hilum.manifest import Manifest
 from hilum.metrics import pointing, ranking
@@ -277,7 +278,17 @@ def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
 
 
 def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], dict[str, Any]]:
-    concept, looks, maps, without = run.summary("split")["finding"], pl.DataFrame(schema=LOOKS), [], pl.DataFrame(schema=COVERED)
+    if division.folds(run):
+        raise HilumError(
+            f"{run.folder} is cross-validated: its final finding model is trained on all images, so there is no test image to look at it with. "
+            f"`hilum look` needs one split: more images, or [split] folds = 1 with a lower minimum"
+        )
+    concept, looks, maps, without = (
+        Division.of(run).trained,
+        pl.DataFrame(schema=LOOKS),
+        [],
+        pl.DataFrame(schema=COVERED),
+    )
     if concept:
         model, things = Exported(run / predict.STAGES["finding"]), drawn_of(Manifest.read(run.folder), concept)
         at, scored = column(model.contract, concept), _scored(run, concept)

@@ -12,6 +12,9 @@ another name stop everything, for nobody could say what else is shared.
 
 `carried` figures use the threshold of the model's own tune part, `retuned` ones that of the other set's tune part (Youden both). The truth of a
 finding's score is that finding in the other set; of an anomaly's score, the other set's own finding. Intervals resample the other set's patients.
+
+A cross-validated run is on its own set the folds' pooled scores; on others its final models. They have learnt from all its images, so that of another
+model every one of its images, which has no tune part, is a test image.
 """
 
 from __future__ import annotations
@@ -29,16 +32,20 @@ import polars as pl
 from jinja2 import Environment, StrictUndefined
 
 from hilum import intervals, quality, store
+from hilum.division import Division
 from hilum.drawing import tables
 from hilum.errors import HilumError, Mismatch
 from hilum.metrics import ranking
 from hilum.recipe import Evaluate, Recipe
 from hilum.run import Run
-from hilum.steps import Progress, between, lungs, predict, region
+from hilum.steps import Progress, between, evaluate, lungs, predict, region
 from hilum.vocabulary import State, name_of
 
 VERSION = 2
 TABLE, CSV, PAGE, TEMPLATE = "matrix.parquet", "matrix.csv", "matrix.html", "data/matrix.html.j2"
+OF_FOLDS = (
+    "cross-validated: AUROC out of fold; each fold has its own threshold, see the run's report"
+)
 UNTIL = "evaluate"  # the step that a run needs done
 SCORES = {"image_id": pl.String, "stage": pl.String, "concept": pl.String, "score": pl.Float64}
 MEASURES = ("auroc", "carried_sensitivity", "carried_specificity", "retuned_sensitivity", "retuned_specificity")
@@ -74,7 +81,11 @@ class Member:
 
     @property
     def finding(self) -> str | None:
-        return self.run.summary("split")["finding"]
+        return Division.of(self.run).trained
+
+    @cached_property
+    def cross_validated(self) -> bool:
+        return Division.of(self.run).cross_validated
 
     @cached_property
     def scores(self) -> pl.DataFrame:
@@ -194,9 +205,17 @@ def _rows(model: Member, target: Member, scores: pl.DataFrame, left_out: int) ->
         for concept in _concepts(model, target, stage):
             told = {"model": model.name, "set": target.name, "stage": stage, "concept": concept, "left_out": left_out}
             known = _of(scores, stage).filter(pl.col("concept") == concept).join(target.truth(concept), on="image_id", maintain_order="left")
-            measured = known.filter(pl.col("part") == "test" if own else pl.col("part") != "tune")
+            measured = known.filter(
+                pl.col("part") == "test"
+                if own and not model.cross_validated
+                else pl.col("part") != "tune"
+            )
             carried = _threshold(model, stage, concept if stage == "finding" else model.finding or "")
             tune = known.filter(pl.col("part") == "tune")
+            if own and model.cross_validated:  # that threshold was chosen on these very scores
+                found = figures(measured, float("nan"), float("nan"), target.recipe.evaluate)
+                yield told | found | {"why": OF_FOLDS if measured.height else found["why"]}
+                continue
             yield told | figures(measured, carried, carried if own else _youden(tune), target.recipe.evaluate)
 
 
@@ -205,7 +224,15 @@ def _of(scores: pl.DataFrame, stage: str) -> pl.DataFrame:
 
 
 def _threshold(model: Member, stage: str, concept: str) -> float:
-    """Of the model's own tune part."""
+    """Of the model's own tune part; of a cross-validated run that of its final model, fitted on the pooled scores."""
+    if model.cross_validated:
+        chosen = (
+            store.read_json(model.run / evaluate.CALIBRATION)
+            .get(stage, {})
+            .get(concept, {})
+            .get("threshold")
+        )
+        return float("nan") if chosen is None else chosen
     scores = _of(model.scores, stage).filter(pl.col("concept") == concept)
     return _youden(scores.join(model.truth(concept), on="image_id", maintain_order="left").filter(pl.col("part") == "tune"))
 
@@ -238,7 +265,11 @@ def _why(counts: Mapping[str, int], carried: float, retuned: float) -> str:
         told.append("no image of this set says whether the finding is there")
     elif counts["positives"] in (0, counts["images"]):
         told.append("all images that tell are of one class")
-    told += [f"no threshold {words}: its tune part lacks a class" for threshold, words in ((carried, "to carry"), (retuned, "of this set")) if math.isnan(threshold)]
+    told += [
+        f"no threshold {words}: its tune part lacks a class or is not there"
+        for threshold, words in ((carried, "to carry"), (retuned, "of this set"))
+        if math.isnan(threshold)
+    ]
     return "; ".join(told)
 
 

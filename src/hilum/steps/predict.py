@@ -4,6 +4,9 @@
                        concept, score, doubts (of the picture, comma separated; empty for a picture as the models want it, see `hilum.posture`)
     predict/maps.npy   float16 (n, MAP, MAP): anomaly maps, in the order of the anomaly rows of scores.parquet
 
+Of a cross-validated run scores.parquet is pooled from its folds: each image once, in part test, with
+`fold`, the one whose models gave the score.
+
 Every picture of the run is looked at before it is scored. One that seems inverted, turned, mirrored, empty or no chest is scored and its
 doubts are told beside the score; of other files `hilum.steps.ask` refuses these. A file's score is found by the very functions that made
 the run's, so a picture of the test part scores the same either way.
@@ -12,7 +15,7 @@ the run's, so a picture of the test part scores the same either way.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +24,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from hilum import acceptance, lungs, posture, quality, store
+from hilum import acceptance, division, lungs, posture, quality, store
 from hilum.errors import BadData, Mismatch
 from hilum.exported import Exported
 from hilum.files import dicom, picture, raster
@@ -35,7 +38,14 @@ from hilum.steps._training import digests
 VERSION = 3
 MAP = 56  # side of the stored anomaly maps: finer than the models' own grids
 SCORES, MAPS = "scores.parquet", "predict/maps.npy"
-COLUMNS = {"image_id": pl.String, "part": pl.String, "stage": pl.String, "concept": pl.String, "score": pl.Float64, "doubts": pl.String}
+COLUMNS = {
+    "image_id": pl.String,
+    "part": pl.String,
+    "stage": pl.String,
+    "concept": pl.String,
+    "score": pl.Float64,
+    "doubts": pl.String,
+}  # and fold, see `pool`
 STAGES = {"finding": train.FINDING, "anomaly": train.ANOMALY}
 
 
@@ -120,10 +130,18 @@ def _by_concept(model: Exported, outputs: Mapping[str, np.ndarray]) -> dict[str,
 
 
 def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
+    if folds := division.folds(run):
+        return {
+            "folds": [fold.made("predict") for fold in folds],
+            "split": run.made("split"),
+            "version": VERSION,
+        }
     return {"train": run.made("train"), "region": run.made("region"), "split": run.made("split"), "posture": posture.digest(), "version": VERSION}
 
 
 def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], dict[str, Any]]:
+    if folds := division.folds(run):
+        return _pooled(run, folds)
     table = store.read_table(run / "split.parquet").filter(pl.col("part") != "train")
     regions = region.Regions.of(run.folder, recipe.region.size)
     places = regions.rows(table["image_id"])
@@ -137,11 +155,48 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
             if stage == "anomaly":
                 maps.append(resize(found["map"], (MAP, MAP)).astype(np.float16))
             progress(index * table.height + number + 1, len(models) * table.height)
-    store.write_table(run / SCORES, pl.DataFrame(scores, schema=COLUMNS, orient="row"))
+    _write(
+        run,
+        pl.DataFrame(scores, schema=COLUMNS, orient="row"),
+        np.stack(maps) if maps else np.zeros((0, MAP, MAP), np.float16),
+    )
+    return digests(run, [SCORES, MAPS]), {
+        "scores": len(scores),
+        "of images": table.height,
+        "doubtful images": sum(map(bool, doubts.values())),
+    }
+
+
+def _write(run: Run, scores: pl.DataFrame, maps: np.ndarray) -> None:
+    store.write_table(run / SCORES, scores)
     stream = io.BytesIO()
-    np.save(stream, np.stack(maps) if maps else np.zeros((0, MAP, MAP), np.float16))
+    np.save(stream, maps)
     store.write_bytes(run / MAPS, stream.getvalue())
-    return digests(run, [SCORES, MAPS]), {"scores": len(scores), "of images": table.height, "doubtful images": sum(map(bool, doubts.values()))}
+
+
+def _pooled(run: Run, folds: Sequence[Run]) -> tuple[dict[str, str], dict[str, Any]]:
+    """Pool the scores of each fold's test part, and the maps in their order."""
+    pooled, maps = pool(folds), []
+    for fold in folds:
+        anomalies = store.read_table(fold / SCORES).filter(pl.col("stage") == "anomaly")
+        maps.append(np.load(fold / MAPS)[(anomalies["part"] == "test").to_numpy()])
+    _write(run, pooled, np.concatenate(maps))
+    doubtful = pooled.filter(pl.col("doubts") != "")["image_id"].n_unique()
+    return digests(run, [SCORES, MAPS]), {
+        "scores": pooled.height,
+        "of images": pooled["image_id"].n_unique(),
+        "doubtful images": doubtful,
+        "folds": len(folds),
+    }
+
+
+def pool(folds: Sequence[Run]) -> pl.DataFrame:
+    """Return the scores of each fold's test part, fold by fold, with `fold`."""
+    scored = [
+        store.read_table(fold / SCORES).with_columns(fold=pl.lit(number, pl.Int64))
+        for number, fold in enumerate(folds)
+    ]
+    return pl.concat(scored).filter(pl.col("part") == "test")
 
 
 def doubted(cached: cache.Cache, image_ids: pl.Series) -> dict[str, str]:

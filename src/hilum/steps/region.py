@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 import polars as pl
 
-from hilum import lungs, store
+from hilum import division, lungs, store
 from hilum.radiograph import Chain, Crop, Letterbox, Size
 from hilum.recipe import Recipe, Region
 from hilum.run import Run
@@ -167,6 +167,30 @@ class Regions:
     @classmethod
     def of(cls, folder: Path, size: int) -> Regions:
         return cls(store.map_pictures(folder / IMAGES, size), store.read_table(folder / INDEX))
+
+    @classmethod
+    def shown(cls, run: Run, size: int, image_ids: pl.Series) -> Regions:
+        """Return the regions that the models were shown which scored these images.
+
+        In a cross-validated run they are those of each image's own fold.
+        """
+        folds = division.folds(run)
+        if not folds:
+            return cls.of(run.folder, size)
+        fold_of = dict(
+            store.read_table(run / "split.parquet").select("image_id", "fold").iter_rows()
+        )
+        each = [cls.of(fold.folder, size) for fold in folds]
+        images, index = [np.zeros((0, size, size), np.uint8)], []
+        for place, image_id in enumerate(image_ids.unique(maintain_order=True)):
+            mine = each[fold_of[image_id]]
+            images.append(mine.images[mine.rows(pl.Series([image_id]))])
+            index.append(
+                mine.index.filter(pl.col("image_id") == image_id).with_columns(
+                    row=pl.lit(place, pl.Int64)
+                )
+            )
+        return cls(np.concatenate(images), pl.concat([pl.DataFrame(schema=COLUMNS), *index]))
 
     def rows(self, image_ids: pl.Series) -> np.ndarray:
         return image_ids.replace_strict(dict(zip(self.index["image_id"], self.index["row"], strict=True)), return_dtype=pl.Int64).to_numpy()

@@ -3,6 +3,7 @@
     report.html      the data and what is not used, audit, split with its proof, lung outlines, finding, anomaly, how to repeat it, and what reviewers
                      ask (TRIPOD+AI, CLAIM), answered as far as the run can
     model_card.md    what the models are for and are not, for somebody who is given them alone
+    test_scores.csv  the test images with their labels, scores and calls; the page links it, and holds it where it is not too large
 
 Charts and pictures are inside the file, nothing is loaded from elsewhere, and it needs no JavaScript. The same run gives the same
 bytes: it holds no time and no name of a machine but the folder that the recipe names.
@@ -10,20 +11,34 @@ bytes: it holds no time and no name of a machine but the folder that the recipe 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 from jinja2 import Environment, StrictUndefined
 
-from hilum import __version__, shelf, store
+from hilum import __version__, division, shelf, store
+from hilum.division import Division
 from hilum.manifest import Manifest
 from hilum.recipe import SHIPPED, Recipe, Region
 from hilum.run import Run
 from hilum.steps import Progress, cache, evaluate, look, predict, probe, region, segment
-from hilum.steps._report import checklist, data, findings, head, looks, model_card, outlines, parts, scores
+from hilum.steps._report import (
+    checklist,
+    data,
+    findings,
+    head,
+    looks,
+    model_card,
+    outlines,
+    parts,
+    score_table,
+    scores,
+    small,
+)
 from hilum.steps._training import TRAINING
 from hilum.vocabulary import name_of
 
@@ -33,62 +48,139 @@ STEPS = ("ingest", "cache", "audit", "split", "segment", "region", "train", "pre
 OPTIONAL = {"probe": probe, "look": look}  # taken in where they were done on what is here now
 NAMELESS = "no-patients"  # the remark of a data set in which nothing names the patients
 MADE_UP = "made-up"  # the remark of a folder of invented pictures
-NO_FINDING = "No finding is both present and absent on some images, so there was nothing to learn and nothing to measure."
 
 
 def gather(run: Run, recipe: Recipe) -> dict[str, Any]:
     """All that the page shows. Raises `NotFound` where a step has not been done."""
     manifest, cached = Manifest.read(run.folder), cache.opened(run, recipe)
     table, metrics = store.read_table(run / "split.parquet"), store.read_table(run / evaluate.METRICS)
-    training = {stage: store.read_table(run / stage / TRAINING) for stage in ("segment", "train")}
-    training["segment"] = pl.concat([training["segment"], segment.seen(run).select(model=pl.lit(SHIPPED), image_id="image_id")])
-    concept = run.summary("split")["finding"]
+    divided, folds = Division.of(run), division.folds(run)
+    tested = (
+        table.with_columns(part=pl.lit("test")) if folds else table
+    )  # each image of them once, by its own fold
+    concept = divided.trained
     cards = [shelf.load("datasets", name).CARD for name in manifest.table["dataset"].unique().sort()]
     nameless, fitted = NAMELESS in manifest.remarks["rule"], store.read_json(run / evaluate.CALIBRATION)
     judged = _judged(run, recipe)
-    known = checklist.Facts(run, recipe, manifest, cached, table, metrics, cards, concept)
+    rows = evaluate.carried(run, store.read_table(run / predict.SCORES))
+    known = checklist.Facts(run, recipe, manifest, cached, tested, metrics, cards, concept, divided)
+    listed = score_table.table(rows, table, manifest)
     return {
-        "title": " and ".join(card.title for card in cards),
+        "title": " and ".join(map(_placed, recipe.data.folders)),
+        "quick": recipe.job.quick,
+        "sets": " and ".join(card.title for card in cards),
         "made_up": MADE_UP in manifest.remarks["rule"],
-        "folder": manifest.root.name,
         "cards": cards,
         "finding": name_of(concept) if concept else None,
         "confidence": f"{recipe.evaluate.confidence * 100:g}%",
         "leading": head.leading(metrics, concept),
-        "limits": head.limits(metrics, table, cards, concept, fitted, nameless=nameless),
+        "limits": head.limits(
+            metrics, tested, cards, concept, fitted, nameless=nameless, folds=len(folds)
+        ),
+        "division": small.division(divided, table, recipe.split),
+        "short": small.short(divided, manifest, table, cached)
+        if _nothing_trained(run, folds)
+        else None,
+        "test_scores": score_table.section(listed.write_csv(), listed.height),
         "data": data.section(manifest, cached, concept, recipe.split.include),
-        "audit": findings.section(segment.findings(run, recipe), cached, segment.Masks.of(run, cached.size)),
-        "split": parts.section(table, manifest, recipe.split, training, store.read_table(run / segment.INDEX), run.summary("split")),
-        "lungs": outlines.section(run, metrics, store.read_table(run / evaluate.OVERLAP), cached, _left_out(run, table)),
+        "audit": findings.section(
+            segment.findings(run, recipe), cached, segment.Masks.of(run, cached.size)
+        ),
+        "split": _split(run, recipe, manifest, table),
+        "lungs": outlines.section(
+            run, metrics, store.read_table(run / evaluate.OVERLAP), cached, _left_out(run, tested)
+        ),
         "whole": _whole(store.read_table(run / region.INDEX)),
-        "stages": _scored(run, recipe, manifest, cached, table, metrics, fitted),
-        "probes": looks.probes(store.read_table(run / probe.FILE), probe.seen(recipe.region)) if "probe" in judged else None,
+        "stages": _scored(run, recipe, manifest, cached, tested, metrics, fitted, rows),
+        "probes": looks.probes(store.read_table(run / probe.FILE), probe.seen(recipe.region))
+        if "probe" in judged
+        else None,
         "looks": _looks(run, recipe, manifest, concept) if concept and "look" in judged else None,
-        "methods": _methods(recipe, run.summary("segment")),
+        "methods": _methods(recipe, run.summary("segment"), len(folds)),
         "asked": checklist.section(known),
         "known": known,
         "recipe": recipe.to_toml(),
-        "digests": [(step, name, digest) for step in (*STEPS, *judged) for name, digest in run.made(step).items()],
+        "digests": [
+            (step, name, digest)
+            for step in (*STEPS, *judged)
+            for name, digest in run.made(step).items()
+        ],
         "version": __version__,
     }
 
 
+def _placed(folder: str) -> str:
+    """A data folder by its name and that of the folder it lies in."""
+    return "/".join(Path(folder).parts[-2:]).lstrip("/")
+
+
+def _nothing_trained(run: Run, folds: Sequence[Run]) -> bool:
+    return not any(
+        store.read_table(one / stage / TRAINING).height
+        for one in folds or [run]
+        for stage in ("segment", "train")
+    )
+
+
+def _training(run: Run) -> dict[str, pl.DataFrame]:
+    training = {stage: store.read_table(run / stage / TRAINING) for stage in ("segment", "train")}
+    training["segment"] = pl.concat(
+        [training["segment"], segment.seen(run).select(model=pl.lit(SHIPPED), image_id="image_id")]
+    )
+    return training
+
+
+def _split(run: Run, recipe: Recipe, manifest: Manifest, table: pl.DataFrame) -> dict[str, Any]:
+    folds = division.folds(run)
+    if not folds:
+        return parts.section(
+            table, manifest, recipe.split, _training(run), store.read_table(run / segment.INDEX), run.summary("split")
+        )
+    each = [
+        parts.Fold(
+            store.read_table(fold / "split.parquet"),
+            _training(fold),
+            store.read_table(fold / segment.INDEX),
+        )
+        for fold in folds
+    ]
+    return parts.cross_validated(each, _training(run), manifest, recipe.split, run.summary("split"))
+
+
 def _scored(
-    run: Run, recipe: Recipe, manifest: Manifest, cached: cache.Cache, table: pl.DataFrame, metrics: pl.DataFrame, fitted: Mapping[str, Any]
+    run: Run,
+    recipe: Recipe,
+    manifest: Manifest,
+    cached: cache.Cache,
+    table: pl.DataFrame,
+    metrics: pl.DataFrame,
+    fitted: Mapping[str, Any],
+    carried: pl.DataFrame,
 ) -> dict[str, Any]:
-    """The sections of the finding and of anomaly; `missing` says why there is nothing else."""
-    told: dict[str, Any] = {}
-    all_scores, concept = store.read_table(run / predict.SCORES), run.summary("split")["finding"]
-    rows = {stage: scores.known(all_scores, table, stage, concept) for stage in predict.STAGES}
+    """The sections of the finding and of anomaly; `missing` says why there is nothing else. `carried`: scores with what was carried over."""
+    divided = Division.of(run)
+    told, concept = {}, divided.trained
+    rows = {stage: scores.known(carried, table, stage, concept) for stage in predict.STAGES}
     for stage, of_stage in rows.items():
         measured = concept and of_stage.filter(pl.col("part") == "test").height
-        told[stage] = scores.section(stage, of_stage, metrics, fitted[stage][concept], concept, recipe.evaluate) if measured else {"missing": NO_FINDING}
-    regions = region.Regions.of(run.folder, recipe.region.size)
+        told[stage] = (
+            scores.section(
+                stage, of_stage, metrics, fitted[stage][concept], concept, recipe.evaluate
+            )
+            if measured
+            else {"missing": small.no_finding(divided)}
+        )
+
+    def regions(image_ids: pl.Series) -> region.Regions:
+        return region.Regions.shown(run, recipe.region.size, image_ids)
+
     if "missing" not in told["finding"]:
         readings = dict(manifest.table.select("image_id", "reading").iter_rows())
-        told["finding"]["galleries"] = scores.mistakes(rows["finding"], fitted["finding"][concept]["threshold"], cached, regions, readings)
+        told["finding"]["galleries"] = scores.mistakes(rows["finding"], cached, regions, readings)
     if "missing" not in told["anomaly"]:
-        told["anomaly"]["maps"] = scores.heat_maps(all_scores, table, np.load(run / predict.MAPS), regions)
+        told["anomaly"]["maps"] = scores.heat_maps(
+            carried, table, np.load(run / predict.MAPS), regions
+        )
     return told
 
 
@@ -116,17 +208,22 @@ def _whole(regions: pl.DataFrame) -> dict[str, Any]:
     return {"count": count, "all": regions["whole"].all(), "asked": (regions["cut"] == region.ASKED).any(), "typical": typical}
 
 
-def _methods(recipe: Recipe, segmenting: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _methods(recipe: Recipe, segmenting: Mapping[str, Any], folds: int) -> list[tuple[str, str]]:
     pixels, cut = recipe.pixels, recipe.region
+    of_train, of_tune = (
+        ("each fold's training part", "the fold's tune part")
+        if folds
+        else ("the training part", "the tune part")
+    )
     window = "stretched from the 0.5th to the 99.5th percentile" if pixels.window == "percentiles" else "in the range of the file"
     return [
         ("Pixels", f"each file decoded once, letterboxed to {pixels.size} × {pixels.size} pixels, bright is dense, {window}"),
         ("Lungs", _segmenting(recipe, segmenting)),
         ("Region", _region(cut)),
-        ("Finding", f"{recipe.classify.model} on the regions of the training part with a known label"),
-        ("Anomaly", f"{recipe.anomaly.model}, fitted on the regions of the training part without the finding only"),
-        ("Threshold", "largest sensitivity + specificity − 1 (Youden) on the tune part, then left alone"),
-        ("Calibration", "temperature with a bias, and isotonic regression, on the tune part, then left alone"),
+        ("Finding", f"{recipe.classify.model} on the regions of {of_train} with a known label"),
+        ("Anomaly", f"{recipe.anomaly.model}, fitted on the regions of {of_train} without the finding only"),
+        ("Threshold", f"largest sensitivity + specificity − 1 (Youden) on {of_tune}, then left alone"),
+        ("Calibration", f"temperature with a bias, and isotonic regression, on {of_tune}, then left alone"),
         ("Intervals", f"percentile bootstrap, {recipe.evaluate.resamples:,} resamples of whole patients (clustered where the audit joined them); of AUROC DeLong's too, Obuchowski's where patients have several images"),
     ]  # fmt: skip
 
@@ -159,13 +256,30 @@ def render(facts: dict[str, Any]) -> str:
 
 
 def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
-    return {**{step: run.made(step) for step in (*STEPS, *_judged(run, recipe))}, "recipe": recipe.digest, "version": VERSION}
+    made = {step: run.made(step) for step in (*STEPS, *_judged(run, recipe))}
+    if folds := division.folds(run):
+        made["folds"] = [
+            {step: fold.made(step) for step in ("segment", "region", "train")} for fold in folds
+        ]
+    return {**made, "recipe": recipe.digest, "version": VERSION}
 
 
 def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], dict[str, Any]]:
     facts = gather(run, recipe)
-    page, card = render(facts), model_card.render(facts["known"], limits=facts["limits"], made_up=facts["made_up"])
-    store.write_text(run / CARD, card)
-    store.write_text(run / PAGE, page)
+    listed = score_table.table(
+        evaluate.carried(run, store.read_table(run / predict.SCORES)),
+        store.read_table(run / "split.parquet"),
+        Manifest.read(run.folder),
+    )
+    made = {
+        PAGE: render(facts),
+        CARD: model_card.render(facts["known"], limits=facts["limits"], made_up=facts["made_up"]),
+        score_table.FILE: listed.write_csv(),
+    }
+    for name, text in made.items():
+        store.write_text(run / name, text)
     progress(1, 1)
-    return {PAGE: store.digest(page.encode()), CARD: store.digest(card.encode())}, {"page": PAGE, "kB": round(len(page.encode()) / 1000)}
+    return {name: store.digest(text.encode()) for name, text in made.items()}, {
+        "page": PAGE,
+        "kB": round(len(made[PAGE].encode()) / 1000),
+    }

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from hilum import lungs, quality, shipped, store
+from hilum import division, lungs, quality, shipped, store
 from hilum.errors import BadRecipe
 from hilum.exported import Exported
 from hilum.findings import COLUMNS, Rule
@@ -38,8 +38,9 @@ from hilum.run import Run
 from hilum.steps import Progress, audit, cache, portion, split
 from hilum.steps._training import TRAINING, Lesson, digests
 
-VERSION = 7
-FEWEST_MASKS = 8  # for one training; fewer teach nothing
+VERSION = 8
+FEWEST_MASKS = 16  # to train on; with fewer the model that comes with Hilum finds the lungs
+FEWEST_OF_A_FOLD = 8  # likewise where a fold of these is left out
 WHOLE = "lungs"  # the model of the whole training part
 EPOCHS = "segment/epochs.parquet"
 HEARD = {"model": pl.String, "number": pl.Int64, "batches": pl.Int64, "loss": pl.Float64, "tune": pl.Float64}
@@ -64,7 +65,21 @@ class Masks:
 
     @classmethod
     def of(cls, run: Run, size: int) -> Masks:
-        return cls(store.map_pictures(run / MASKS, size), dict(store.read_table(run / INDEX).select("image_id", "row").iter_rows()))
+        """Read the masks that a run found, or where it has folds those of each image's own fold."""
+        folds = division.folds(run)
+        if not folds:
+            return cls(
+                store.map_pictures(run / MASKS, size),
+                dict(store.read_table(run / INDEX).select("image_id", "row").iter_rows()),
+            )
+        found = [np.zeros((0, size, size), np.uint8)]
+        for number, fold in enumerate(folds):
+            rows = index(run).filter(pl.col("fold") == number)["row"]
+            found.append(store.map_pictures(fold / MASKS, size)[rows.to_numpy()])
+        return cls(
+            np.concatenate(found),
+            {image_id: place for place, image_id in enumerate(index(run)["image_id"])},
+        )
 
     def __getitem__(self, image_id: str) -> np.ndarray:
         return self.labels[self.rows[image_id]]
@@ -72,6 +87,22 @@ class Masks:
     def get(self, image_id: str) -> np.ndarray:
         """No lung where none was looked for."""
         return self[image_id] if image_id in self.rows else np.zeros(self.labels.shape[1:], np.uint8)
+
+
+def index(run: Run) -> pl.DataFrame:
+    """Read lungs.parquet, or of a cross-validated run that of each fold's test part, with `fold`."""
+    folds = division.folds(run)
+    if not folds:
+        return store.read_table(run / INDEX)
+    found = []
+    for number, fold in enumerate(folds):
+        test = store.read_table(fold / "split.parquet").filter(pl.col("part") == "test")
+        found.append(
+            store.read_table(fold / INDEX)
+            .join(test, on="image_id", how="semi", maintain_order="left")
+            .with_columns(fold=pl.lit(number, pl.Int64))
+        )
+    return pl.concat(found)
 
 
 def plan(table: pl.DataFrame, with_mask: pl.DataFrame, folds: int, seed: int) -> pl.DataFrame:
@@ -91,7 +122,23 @@ def lessons(planned: pl.DataFrame) -> dict[str, pl.DataFrame]:
     learnt = planned.filter("learnt")
     folds = planned["fold"].drop_nulls().unique().sort()
     rows = {f"fold{fold}": learnt.filter(pl.col("fold") != fold) for fold in folds} | {WHOLE: learnt}
-    return rows if min(part.height for part in rows.values()) >= FEWEST_MASKS else {}
+    return (
+        rows
+        if learnt.height >= FEWEST_MASKS
+        and min(part.height for part in rows.values()) >= FEWEST_OF_A_FOLD
+        else {}
+    )
+
+
+def _trainings(run: Run, recipe: Recipe, masked: pl.DataFrame) -> list[pl.DataFrame]:
+    """Return the plan of every training part whose masks decide whether a model is trained.
+
+    In a cross-validated run these are the folds' and the whole, so that the folds measure what the
+    final models are.
+    """
+    whole = Run(run.data)
+    tables = [store.read_table(one / "split.parquet") for one in (whole, *division.folds(whole))]
+    return [plan(table, masked, recipe.segment.folds, recipe.segment.seed) for table in tables]
 
 
 def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
@@ -103,6 +150,9 @@ def _learnt_from(run: Run, recipe: Recipe) -> dict[str, Any]:
     """What a training of its own depends on."""
     return {
         "split": run.made("split")["split.parquet"],
+        "folds": store.digest(
+            Run(run.data).made("split")
+        ),  # of all folds: whether a model is trained depends on each
         "cache": run.made("cache"),
         "segment": recipe.section("segment"),
         "version": VERSION,
@@ -134,8 +184,22 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
     table = store.read_table(run / "split.parquet")
     masked = pl.concat([pictures.with_mask, pictures.with_part_of_mask])
     planned = plan(table, masked, recipe.segment.folds, recipe.segment.seed)
-    rows = {} if recipe.segment.model == shipped.NAME else lessons(planned)
-    ready = None if rows else choose(recipe, table.join(pictures.index.select("image_id", "pixel_digest", "fingerprint"), on="image_id"))
+    trainings = _trainings(run, recipe, masked)
+    rows = (
+        lessons(planned)
+        if recipe.segment.model != shipped.NAME and all(map(lessons, trainings))
+        else {}
+    )
+    fewest = min(int(each["learnt"].sum()) for each in trainings)
+    ready = (
+        None
+        if rows
+        else choose(
+            recipe,
+            table.join(pictures.index.select("image_id", "pixel_digest", "fingerprint"), on="image_id"),
+            fewest,
+        )
+    )
     training = pl.concat([pl.DataFrame(schema={"model": pl.String, "image_id": pl.String})] + [
         part.select(model=pl.lit(model), image_id="image_id") for model, part in rows.items()
     ])  # fmt: skip
@@ -147,7 +211,11 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
         store.write_bytes(run / "segment" / f"{WHOLE}.onnx", ready.model.path.read_bytes())
         models, planned = {shipped.NAME: Exported(run / "segment" / f"{WHOLE}.onnx")}, planned.with_columns(finder=pl.lit(shipped.NAME))
     store.write_table(run / SEEN, ready.seen if ready else table.select("image_id").clear())
-    found = _find_all(run, planned if models else planned.clear(), models, pictures, portion(progress, 1, 2))
+    if not _taken_over(run, models):
+        _find_all(
+            run, planned if models else planned.clear(), models, pictures, portion(progress, 1, 2)
+        )
+    found = store.read_table(run / INDEX)
     store.write_table(run / FINDINGS, doubtful(found, recipe.region.least_quality))
     files = [*(f"segment/{model.path.name}" for model in models.values()), f"segment/{TRAINING}", EPOCHS, MASKS, INDEX, SEEN, FINDINGS]
     return digests(run, files), _summary(recipe, rows, ready, found)
@@ -173,13 +241,17 @@ class Ready:
     seen: pl.DataFrame
 
 
-def choose(recipe: Recipe, pictures: pl.DataFrame) -> Ready:
-    """For a run of `pictures` (image_id, source, pixel_digest, fingerprint, group, part) without a model of its own.
+def choose(recipe: Recipe, pictures: pl.DataFrame, masks: int = 0) -> Ready:
+    """For a run of `pictures` (image_id, source, pixel_digest, fingerprint, group, part, fold) without a model of its own, for want of `masks` to train on.
 
     Where the recipe asks for it, raises `NotFound` where there is none and `BadRecipe` where the recipe's pictures do not fit it.
     """
     wanted = recipe.segment.model == shipped.NAME
-    few = "" if wanted else f"fewer than {FEWEST_MASKS} lung masks to learn from"
+    few = (
+        ""
+        if wanted
+        else f"{masks} lung masks in {'the training part' if pictures['fold'].count() == 0 else 'a training part'}, and at least {FEWEST_MASKS} are needed"
+    )
     none = pictures.select("image_id").clear()
     if not wanted and not shipped.there():
         return Ready(None, f"{few}, and no lung model comes with this installation: regions are whole pictures", none)
@@ -189,7 +261,10 @@ def choose(recipe: Recipe, pictures: pl.DataFrame) -> Ready:
             raise BadRecipe(f'[segment] model = "{shipped.NAME}" wants other pictures: {"; ".join(wrong)}; change it in [pixels]')
         return Ready(None, f"{few}, and the lung model that comes with Hilum wants other pictures ({'; '.join(wrong)}): regions are whole pictures", none)
     seen = shipped.learnt_from(model, pictures)
-    held = pictures.filter(pl.col("part") != "train").join(seen.select("group").unique(), on="group", how="semi")
+    in_test = (pl.col("part") != "train") | pl.col(
+        "fold"
+    ).is_not_null()  # of a cross-validated run each image is, in one fold
+    held = pictures.filter(in_test).join(seen.select("group").unique(), on="group", how="semi")
     if held.height and not wanted:
         return Ready(
             None,
@@ -221,7 +296,13 @@ def _epochs(models: dict[str, Exported]) -> pl.DataFrame:
     return pl.DataFrame([{"model": name, **epoch} for name, model in models.items() for epoch in model.metadata["epochs"]], schema=HEARD)
 
 
-def _find_all(run: Run, planned: pl.DataFrame, models: dict[str, Exported], pictures: cache.Cache, progress: Progress) -> pl.DataFrame:
+def _find_all(
+    run: Run,
+    planned: pl.DataFrame,
+    models: dict[str, Exported],
+    pictures: cache.Cache,
+    progress: Progress,
+) -> None:
     index = []
     sizes = {image_id: size for image_id, *size in pictures.index.select("image_id", "height", "width").iter_rows()}
     with store.replacing(run / MASKS) as beside, open(beside, "wb") as stream:
@@ -230,9 +311,20 @@ def _find_all(run: Run, planned: pl.DataFrame, models: dict[str, Exported], pict
             stream.write(found.labels.tobytes())
             index.append([image_id, row, finder, *(int((found.labels == side).sum()) for side in (lungs.RIGHT, lungs.LEFT)), found.quality])
             progress(row + 1, planned.height)
-    table = pl.DataFrame(index, schema=LUNGS, orient="row")
-    store.write_table(run / INDEX, table)
-    return table
+    store.write_table(run / INDEX, pl.DataFrame(index, schema=LUNGS, orient="row"))
+
+
+def _taken_over(run: Run, models: Mapping[str, Exported]) -> bool:
+    """Take over the masks of the whole run, if the very same model is to find those of its fold."""
+    if run.parent is None or list(models) != [shipped.NAME]:
+        return False
+    whole, file = Run(run.parent), f"segment/{WHOLE}.onnx"
+    same = whole.made("segment").get(file) == store.digest_of_file(run / file)
+    if not same or set(store.read_table(whole / INDEX)["model"]) != {shipped.NAME}:
+        return False
+    for name in (MASKS, INDEX):
+        store.write_bytes(run / name, (whole / name).read_bytes())
+    return True
 
 
 def _summary(recipe: Recipe, rows: dict[str, pl.DataFrame], ready: Ready | None, found: pl.DataFrame) -> dict[str, Any]:

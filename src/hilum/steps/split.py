@@ -6,18 +6,24 @@ part that is furthest behind its share, so every stratum's shares are kept as ne
 when the set grows, those in it stay where they are and only new groups are dealt. Images that the data state not to be frontal
 chest radiographs are in no part (`hilum.steps._selection`), nor are files that cannot be read.
 
-`split.parquet`: image_id, patient_id, group, source, state (of the finding), part.
+Where such parts would be too small to say anything, patients are dealt into folds instead, see `hilum.division`.
+
+`split.parquet`: image_id, patient_id, group, source, state (of the finding), part, fold (null where there is one split).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from hilum import store
+from hilum import cross_validation, division, store
+from hilum.cross_validation import cross_validated, fold_count, fold_table
+from hilum.division import Division, deal
 from hilum.errors import BadData, Mismatch, NotFound, TooFew
 from hilum.manifest import PARTS, Manifest
 from hilum.recipe import Recipe, Split
@@ -25,7 +31,8 @@ from hilum.run import Run
 from hilum.steps import Progress, _selection, audit, cache
 from hilum.vocabulary import State, name_of
 
-VERSION = 3
+VERSION = 4
+COLUMNS = ("image_id", "patient_id", "source", "state", "group", "part", "fold")
 LEAST_TUNE = 0.1  # of the tune part's share of the images: a given part below it chooses a threshold by chance
 
 
@@ -46,16 +53,82 @@ def target(manifest: Manifest, wanted: str = "auto") -> str | None:
 def split(
     manifest: Manifest, settings: Split, *, finding: str | None = None, same: Sequence[tuple[str, str]] = (), kept: pl.DataFrame | None = None
 ) -> pl.DataFrame:
-    """The table described above. `same` are pairs of image ids with one picture; `kept` an earlier table whose patients stay.
+    """One split, the table described above. `same` are pairs of image ids with one picture; `kept` an earlier table whose patients stay.
 
     Raises `BadData` where patients that must stay together are to stay in different parts, `TooFew` where a part could say nothing.
     """
-    table = _grouped(manifest, finding, same)
-    before, shares = _settled(table, manifest, settings, kept)
-    dealt = deal(table, before, shares, settings.seed)
-    table = table.with_columns(pl.col("group").replace_strict(dealt).alias("part"))
-    _refuse_small_parts(table, finding, settings.minimum)
+    table = _dealt(_grouped(manifest, finding, same), manifest, settings, kept)
+    if faults := _small_parts(table, finding, settings.minimum):
+        raise _too_few(table, faults, settings.minimum)
     return table
+
+
+def divide(
+    manifest: Manifest,
+    settings: Split,
+    *,
+    finding: str = "auto",
+    also: Sequence[str] = (),
+    same: Sequence[tuple[str, str]] = (),
+    kept: pl.DataFrame | None = None,
+    folds: int = division.FOLDS,
+) -> tuple[pl.DataFrame, Division]:
+    """Deal the table described above: one split where it holds enough, else folds, else neither.
+
+    `finding` and `also` as in [classify]; `same` and `kept` as in `split`; `folds`: how many, where
+    the recipe does not say. A small set with several findings and no split of its own must hold
+    enough of each. Raises as `split` does, `TooFew` where the recipe rules folds out.
+    """
+    leading = target(manifest, finding)
+    table, single, why = _grouped(manifest, leading, same), None, "asked for in the recipe"
+    counted = division.patients(manifest, table)
+    rare = division.too_rare(counted)
+    concepts = cross_validation.candidates(counted, finding, also, rare)
+    if settings.folds < 2:
+        one_split = kept is not None and "train" in kept["part"] and not fold_count(kept)
+        single = _dealt(table, manifest, settings, kept if one_split else None)
+        single = single.with_columns(fold=pl.lit(None, pl.Int64)).select(COLUMNS)
+        if not (why := _shortcoming(manifest, single, leading, concepts, settings)):
+            return single, Division(finding=leading)
+    wish = Division(finding=leading, too_rare=rare, folds=settings.folds or folds, why=why)
+    if found := cross_validated(manifest, table, settings, wish, concepts, kept):
+        dealt, made = found
+        return dealt.with_columns(part=pl.lit("train")).select(COLUMNS), made
+    if single is not None and not _small_parts(single, leading, settings.minimum):
+        return single, Division(finding=leading)
+    if single is not None and not _small_parts(single, None, settings.minimum):
+        return single, Division(finding=leading, concepts=(), too_rare=rare, why=why)
+    why += f"; {division.too_few_patients(manifest, table, concepts)}"
+    table = table.with_columns(part=pl.lit("test"), fold=pl.lit(None, pl.Int64)).select(COLUMNS)
+    return table, replace(wish, mode=division.UNDIVIDED, concepts=(), folds=0, why=why)
+
+
+def _shortcoming(
+    manifest: Manifest,
+    table: pl.DataFrame,
+    leading: str | None,
+    concepts: Sequence[str],
+    settings: Split,
+) -> str:
+    """Say why one split, `table`, is too small; "" where it is not. Raises `TooFew` where it is
+    and the recipe asks for it all the same."""
+    if faults := _small_parts(table, leading, settings.minimum):
+        if settings.folds == 1 or settings.given == "use":
+            raise _too_few(table, faults, settings.minimum)
+        return _why_no_split(table, leading, settings.minimum)
+    given = _given(manifest, table) not in ("none", "not used")
+    if settings.folds == 1 or settings.keep or given:
+        return ""
+    return _too_small_for(manifest, table, concepts, settings.minimum)
+
+
+def _dealt(
+    table: pl.DataFrame, manifest: Manifest, settings: Split, kept: pl.DataFrame | None
+) -> pl.DataFrame:
+    before, shares = _settled(table, manifest, settings, kept)
+    return table.with_columns(
+        pl.col("group").replace_strict(deal(table, before, shares, settings.seed)).alias("part")
+    )
 
 
 def _grouped(manifest: Manifest, finding: str | None, same: Sequence[tuple[str, str]]) -> pl.DataFrame:
@@ -132,47 +205,70 @@ def _torn(told: pl.DataFrame) -> list[str]:
     return [f"{', '.join(row['patient_id'])}: in {' and '.join(row['part'])}" for row in parts.sort("group").iter_rows(named=True)]
 
 
-def deal(table: pl.DataFrame, settled: Mapping[str, str], shares: Mapping[str, float], seed: int) -> dict[str, str]:
-    """Part by group. Each group adds its images to every part's claim by the part's share; the part with the largest claim gets them.
-
-    Settled groups come first in their stratum, so that those which follow make up for them; one that is settled in a part which is
-    not dealt to claims nothing.
-    """
-    groups = table.group_by("group").agg(pl.len().alias("images"), pl.col("source").min(), pl.col("state").max().fill_null(-2)).to_dicts()
-    order = sorted(groups, key=lambda g: (g["state"], g["source"], g["group"] not in settled, store.digest(f"{seed}/{g['group']}")))
-    claim = dict.fromkeys(shares, 0.0)
-    dealt = {}
-    for group in order:
-        part = settled.get(group["group"])
-        if part is None or part in claim:
-            for open_part, share in shares.items():
-                claim[open_part] += share / sum(shares.values()) * group["images"]
-            part = part or max(claim, key=lambda open_part: claim[open_part])
-            claim[part] -= group["images"]
-        dealt[group["group"]] = part
-    return dealt
-
-
 def _rarer_state(table: pl.DataFrame) -> int:
     return min((table["state"] == state).sum() for state in (State.ABSENT, State.PRESENT))
 
 
-def _refuse_small_parts(table: pl.DataFrame, finding: str | None, minimum: int) -> None:
+def _small_parts(table: pl.DataFrame, finding: str | None, minimum: int) -> list[str]:
+    """Say what each part lacks. Without a finding each must still hold `minimum` images."""
     faults = []
     for part in PARTS:
         rows = table.filter(pl.col("part") == part)
         counts = {"with": (rows["state"] == State.PRESENT).sum(), "without": (rows["state"] == State.ABSENT).sum()}
-        if not rows.height:
-            faults.append(f"{part} would be empty")
-        elif finding:
+        if finding and rows.height:
             faults += [f"{part} would hold {count} images {word} {name_of(finding).lower()}" for word, count in counts.items() if count < minimum]
-    if faults:
-        listing = "\n  ".join(faults)
-        raise TooFew(
-            f"the {table.height} images of {table['group'].n_unique()} patients are too few to say anything with (at least {minimum} a part are asked for):"
-            f"\n  {listing}\nAdd images, change the shares in [split], or set [split] minimum lower and distrust the figures. "
-            f"`hilum audit` tells about the data all the same"
-        )
+        elif rows.height < minimum:
+            faults.append(
+                f"{part} would {f'hold {rows.height} images' if rows.height else 'be empty'}"
+            )
+    return faults
+
+
+def _too_small_for(
+    manifest: Manifest, table: pl.DataFrame, concepts: Sequence[str], minimum: int
+) -> str:
+    """Say which of several findings of a small set one split holds too few images of; else ""."""
+    if len(concepts) < 2 or table["group"].n_unique() >= division.SMALL:
+        return ""
+    small = []
+    for concept in concepts:
+        states = manifest.states(concept).select("image_id", "state")
+        of = table.drop("state").join(states, on="image_id", how="left", maintain_order="left")
+        if _small_parts(of, concept, minimum):
+            small.append(name_of(concept).lower())
+    if not small:
+        return ""
+    return (
+        f"one split would be too small for {len(small)} of {len(concepts)} findings "
+        f"({', '.join(small)}): at least {minimum} images of each state a part are asked for"
+    )
+
+
+def _why_no_split(table: pl.DataFrame, finding: str | None, minimum: int) -> str:
+    """Say what the parts that are too small would hold, in half a sentence."""
+    rows = {part: table.filter(pl.col("part") == part) for part in PARTS}
+    if finding is None:
+        held = [f"{part} {of.height}" for part, of in rows.items() if of.height < minimum]
+        return f"one split would be too small: images in {', '.join(held)}, at least {minimum} are asked for"
+    counts = {
+        part: [(of["state"] == state).sum() for state in (State.PRESENT, State.ABSENT)]
+        for part, of in rows.items()
+    }
+    held = [
+        f"{present} with and {absent} without in {part}"
+        for part, (present, absent) in counts.items()
+        if min(present, absent) < minimum
+    ]
+    return f"one split would be too small: of {name_of(finding).lower()} {', '.join(held)}, at least {minimum} images of each are asked for"
+
+
+def _too_few(table: pl.DataFrame, faults: Sequence[str], minimum: int) -> TooFew:
+    listing = "\n  ".join(faults)
+    return TooFew(
+        f"the {table.height} images of {table['group'].n_unique()} patients are too few to say anything with (at least {minimum} a part are asked for):"
+        f'\n  {listing}\nAdd images, change the shares in [split], let Hilum cross-validate with [split] folds = 0 and given = "auto", or set '
+        f"[split] minimum lower and distrust the figures. `hilum audit` tells about the data all the same"
+    )
 
 
 def refuse_leak(table: pl.DataFrame, trained_on: pl.DataFrame, what: str) -> None:
@@ -196,21 +292,70 @@ def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
         "audit": run.made("audit")["findings.parquet"],
         "split": recipe.section("split"),
         "finding": recipe.classify.finding,
+        "also": list(recipe.classify.also),
+        "folds": _wanted_folds(recipe),
         "version": VERSION,
     }
 
 
+def _wanted_folds(recipe: Recipe) -> int:
+    """Of cross-validation, should it come to that."""
+    return recipe.split.folds or (division.QUICK_FOLDS if recipe.job.quick else division.FOLDS)
+
+
 def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], dict[str, Any]]:
-    manifest = Manifest.read(run.folder)
+    manifest, classify = Manifest.read(run.folder), recipe.classify
     readable = manifest.only(cache.opened(run, recipe).readable["image_id"])
     selection = _selection.select(readable, recipe)
-    same = _pairs_between(selection.included, readable, audit.duplicates(store.read_table(run / "findings.parquet")))
+    duplicates = audit.duplicates(store.read_table(run / "findings.parquet"))
     with selection.explained():
-        finding = target(selection.included, recipe.classify.finding)
-        table = split(selection.included, recipe.split, finding=finding, same=same, kept=_kept(run, recipe))
+        table, told = divide(
+            selection.included,
+            recipe.split,
+            finding=classify.finding,
+            also=classify.also,
+            same=_pairs_between(selection.included, readable, duplicates),
+            kept=_kept(run, recipe),
+            folds=_wanted_folds(recipe),
+        )
     store.write_table(run / "split.parquet", table)
+    told.write(run)
+    made = {
+        "split.parquet": store.digest_of_table(table),
+        division.FILE: store.digest_of_file(run / division.FILE),
+    }
+    made |= _write_folds(run, selection.included, table, told, recipe.split.seed)
     progress(1, 1)
-    return {"split.parquet": store.digest_of_table(table)}, summary(table, finding) | {"given split": _given(manifest, table)} | selection.summary()
+    given = _given(manifest, table) if told.mode == division.SINGLE else "not used"
+    return made, {**summary(table, told.finding), **told.told(), "given split": given, **selection.summary()}
+
+
+def _write_folds(
+    run: Run, manifest: Manifest, table: pl.DataFrame, told: Division, seed: int
+) -> dict[str, str]:
+    """Write each fold's own split, as a finished step of its own run, and remove folds of before.
+
+    Returns the digests of these splits by their file below the run.
+    """
+    made = {}
+    for number in range(told.folds):
+        fold, parts = (
+            run.fold(number),
+            fold_table(manifest, table, told.concepts or (), number, seed),
+        )
+        digest = store.digest_of_table(parts)
+        store.write_table(fold / "split.parquet", parts)
+        fold.finish(
+            "split",
+            {"fold": number, "split": store.digest_of_table(table)},
+            {"split.parquet": digest},
+            {"finding": told.finding},
+        )
+        made[(fold / "split.parquet").relative_to(run.folder).as_posix()] = digest
+    for folder in (run / "folds").iterdir() if (run / "folds").exists() else ():
+        if int(folder.name) >= told.folds:
+            shutil.rmtree(folder)
+    return made
 
 
 def _kept(run: Run, recipe: Recipe) -> pl.DataFrame | None:
@@ -239,10 +384,13 @@ def _given(manifest: Manifest, table: pl.DataFrame) -> str:
 
 
 def summary(table: pl.DataFrame, finding: str | None) -> dict[str, Any]:
+    """Count images, patients and images of either state of each part, or of each fold."""
+    of = [(part, table.filter(pl.col("part") == part)) for part in PARTS]
+    if folds := fold_count(table):
+        of = [(f"fold {number}", table.filter(pl.col("fold") == number)) for number in range(folds)]
     told: dict[str, Any] = {"finding": finding}
-    for part in PARTS:
-        rows = table.filter(pl.col("part") == part)
-        told[part] = {
+    for name, rows in of:
+        told[name] = {
             "images": rows.height,
             "patients": rows["patient_id"].n_unique(),
             "present": (rows["state"] == State.PRESENT).sum(),

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from hilum import store, targets
+from hilum import division, store, targets
+from hilum.division import Division
 from hilum.manifest import Manifest
 from hilum.recipe import ALL, Recipe
 from hilum.run import Run
@@ -26,13 +27,14 @@ from hilum.steps.region import Regions
 from hilum.targets import Targets
 from hilum.vocabulary import State
 
-VERSION = 3
+VERSION = 4
 FINDING, ANOMALY = "train/finding.onnx", "train/anomaly.onnx"
 
 
 def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
     return {
         "split": run.made("split")["split.parquet"],
+        "division": store.digest_of_file(run.data / division.FILE),
         "labels": run.made("ingest")["manifest.parquet"],
         "region": run.made("region"),
         "classify": recipe.section("classify"),
@@ -43,10 +45,13 @@ def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
 
 
 def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], dict[str, Any]]:
-    concept = run.summary("split")["finding"]
+    decided = Division.of(run)
+    concept = decided.trained
     table = store.read_table(run / "split.parquet")
     normal = table.filter((pl.col("part") == "train") & (pl.col("state") == State.ABSENT))
-    learnt, watched, told = _lessons(Manifest.read(run.folder), table, recipe, concept) if concept else (None, None, {})
+    learnt, watched, told = (
+        _lessons(Manifest.read(run.data), table, recipe, decided) if concept else (None, None, {})
+    )
     taught = {FINDING: learnt.image_ids, ANOMALY: normal["image_id"]} if concept else {}
     training = pl.DataFrame(
         [(file, image_id) for file, image_ids in taught.items() for image_id in image_ids],
@@ -55,7 +60,7 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
     split.refuse_leak(table, training, "the classifier or the anomaly model")
     store.write_table(run / "train" / TRAINING, training)
     if not concept:
-        return digests(run, [f"train/{TRAINING}"]), {"model": "none", "why": "no finding is both present and absent on some images"}
+        return digests(run, [f"train/{TRAINING}"]), {"model": "none", "why": _why_none(decided)}
     regions = Regions.of(run.folder, recipe.region.size)
     made_of = {"region": run.made("region"), "version": VERSION}
     _finding(recipe, learnt, watched, regions, portion(progress, 0, 2)).learn(
@@ -69,14 +74,27 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
     return digests(run, [FINDING, ANOMALY, f"train/{TRAINING}"]), told
 
 
-def _lessons(manifest: Manifest, table: pl.DataFrame, recipe: Recipe, leading: str) -> tuple[Targets, Targets, dict[str, Any]]:
-    """What is learnt from, what is only watched, and what a person should hear of both."""
-    settings = recipe.classify
-    concepts = targets.wanted(manifest, leading, settings)
+def _why_none(decided: Division) -> str:
+    if not decided.finding:
+        return "no finding is both present and absent on some images"
+    return f"too few patients: {decided.too_rare.get(decided.finding, decided.why)}"
+
+
+def _lessons(
+    manifest: Manifest, table: pl.DataFrame, recipe: Recipe, decided: Division
+) -> tuple[Targets, Targets, dict[str, Any]]:
+    """What is trained on, what is only watched, and what a person should hear of both."""
+    settings, leading = recipe.classify, decided.trained
+    wanted = targets.wanted(manifest, leading, settings)
+    concepts = wanted if decided.concepts is None else decided.concepts
     of_part = {part: table.filter(pl.col("part") == part)["image_id"] for part in ("train", "tune")}
     whole = targets.targets(manifest, concepts, uncertain=settings.uncertain, unmentioned=settings.unmentioned).of(of_part["train"])
     # Asked for by name, a concept that cannot be learnt is refused by the model; asked for as one of all, it is left out.
-    kept = [leading, *(one for one in whole.learnable() if one != leading)] if settings.also == (ALL,) else concepts
+    kept = (
+        [leading, *(one for one in whole.learnable() if one != leading)]
+        if settings.also == (ALL,) and decided.concepts is None
+        else concepts
+    )
     learnt = whole.only(kept)
     told: dict[str, Any] = {"learnt from": learnt.told()}
     if left_out := [concept for concept in concepts if concept not in kept]:

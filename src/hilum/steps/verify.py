@@ -9,6 +9,8 @@ Each check says what it is of, whether it holds and what was seen:
     models     each model carries the list of training images that is stored beside it
     scores     the stored models, asked again about the stored regions, give the stored scores
     figures    the stored scores and masks give the stored figures and the stored calibration
+
+Of a cross-validated run (`hilum.division`) the same holds of each fold: its files, steps, split, models and scores.
 """
 
 from __future__ import annotations
@@ -20,15 +22,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from hilum import store
+from hilum import division, store
 from hilum.errors import HilumError
 from hilum.exported import Exported
 from hilum.manifest import Manifest
 from hilum.recipe import Recipe
 from hilum.run import MARKERS, Run
-from hilum.steps import Progress, cache, evaluate, predict, quietly
+from hilum.steps import Progress, cache, evaluate, portion, predict, quietly
 from hilum.steps._training import TRAINING
-from hilum.steps.chain import STEPS
+from hilum.steps.chain import OF_A_FOLD, STEPS
 from hilum.steps.region import Regions
 
 TOLERANCE = 1e-4  # of a score, against its size where that is above 1: processors round differently
@@ -51,7 +53,7 @@ def verify(run: Run, *, images: int = 0, seed: int = 0, progress: Progress = qui
     checks: dict[str, Callable[[], tuple[list[str], str]]] = {
         "files": lambda: _files(run, recipe),
         "steps": lambda: _steps(run, recipe),
-        "split": lambda: _split(table),
+        "split": lambda: _split(run, table),
         "leaks": lambda: _leaks(run, table),
         "models": lambda: _models(run),
         "scores": lambda: _scores(run, recipe, images, seed, progress),
@@ -72,14 +74,23 @@ def _checked(what: str, check: Callable[[], tuple[list[str], str]]) -> Check:
 
 def _files(run: Run, recipe: Recipe) -> tuple[list[str], str]:
     faults, seen = [], 0
-    for marker in sorted((run / MARKERS).glob("*.json")):
-        for name, digest in run.made(marker.stem).items():
-            seen += 1
-            if not (run / name).exists():
-                faults.append(f"{name} is missing")
-            elif digest not in _digests(run, recipe, marker.stem, run / name):
-                faults.append(f"{name} is not what step '{marker.stem}' left")
+    for one, of in _each(run):
+        for marker in sorted((one / MARKERS).glob("*.json")):
+            for name, digest in one.made(marker.stem).items():
+                seen += 1
+                if not (one / name).exists():
+                    faults.append(f"{of}{name} is missing")
+                elif digest not in _digests(one, recipe, marker.stem, one / name):
+                    faults.append(f"{of}{name} is not what step '{marker.stem}' left")
     return faults, f"{seen} files are as they were left"
+
+
+def _each(run: Run) -> list[tuple[Run, str]]:
+    """Return the run and its folds, with what goes before the name of a thing in it."""
+    return [
+        (run, ""),
+        *((fold, f"fold {number}: ") for number, fold in enumerate(division.folds(run))),
+    ]
 
 
 def _digests(run: Run, recipe: Recipe, step: str, path: Path) -> Iterator[str]:
@@ -96,42 +107,73 @@ def _digests(run: Run, recipe: Recipe, step: str, path: Path) -> Iterator[str]:
 
 def _steps(run: Run, recipe: Recipe) -> tuple[list[str], str]:
     """Reading the data folder and the pictures is not done again: the data may lie elsewhere."""
-    steps = [name for name in STEPS if name not in ("ingest", "cache") and run.done(name)]
+    done = [(run, "", name) for name in STEPS if name not in ("ingest", "cache") and run.done(name)]
+    done += [
+        (fold, of, name) for fold, of in _each(run)[1:] for name in OF_A_FOLD if fold.done(name)
+    ]
     faults = []
-    for name in steps:
-        now, then = (_unversioned(made_from) for made_from in (STEPS[name].made_from(run, recipe), run.made_from(name)))
+    for one, of, name in done:
+        now, then = (
+            _unversioned(made_from)
+            for made_from in (STEPS[name].made_from(one, recipe), one.made_from(name))
+        )
         changed = sorted(key for key in now.keys() & then.keys() if store.as_json(now[key]) != store.as_json(then[key]))
         if changed:
-            faults.append(f"step '{name}' was made from another {', '.join(changed)}")
-    return faults, f"{len(steps)} steps were made from what is there"
+            faults.append(f"{of}step '{name}' was made from another {', '.join(changed)}")
+    return faults, f"{len(done)} steps were made from what is there"
 
 
 def _unversioned(made_from: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in made_from.items() if key not in UNVERSIONED}
 
 
-def _split(table: pl.DataFrame) -> tuple[list[str], str]:
-    torn = [
-        f"{kind} {name} stands in {' and '.join(sorted(parts))}"
+def _split(run: Run, table: pl.DataFrame) -> tuple[list[str], str]:
+    folds = division.folds(run)
+    if not folds:
+        return _torn(
+            table, "part"
+        ), f"{table['patient_id'].n_unique():,} patients, each in one part"
+    faults = _torn(table, "fold")
+    for fold, of in _each(run)[1:]:
+        faults += [of + fault for fault in _torn(store.read_table(fold / "split.parquet"), "part")]
+    return (
+        faults,
+        f"{table['patient_id'].n_unique():,} patients, each in one of {len(folds)} folds, and in one part of each",
+    )
+
+
+def _torn(table: pl.DataFrame, column: str) -> list[str]:
+    """Patients and groups that stand in several parts or folds."""
+    return [
+        f"{kind} {name} stands in {' and '.join(map(str, sorted(places)))}"
         for kind in ("patient_id", "group")
-        for name, parts in table.group_by(kind).agg(pl.col("part").unique()).filter(pl.col("part").list.len() > 1).sort(kind).iter_rows()
+        for name, places in table.group_by(kind)
+        .agg(pl.col(column).unique())
+        .filter(pl.col(column).list.len() > 1)
+        .sort(kind)
+        .iter_rows()
     ]
-    return torn, f"{table['patient_id'].n_unique():,} patients, each in one part"
 
 
 def _leaks(run: Run, table: pl.DataFrame) -> tuple[list[str], str]:
     evaluate.refuse_leaks(run, table)
-    return [], "no stage was trained on an image of tune or test, or of their patients"
+    return (
+        [],
+        f"no stage{' of any fold' if division.folds(run) else ''} was trained on an image of tune or test, or of their patients",
+    )
 
 
 def _models(run: Run) -> tuple[list[str], str]:
     faults, seen = [], 0
-    training = store.read_table(run / "train" / TRAINING)
-    for file in _scoring(run).values():
-        seen += 1
-        learnt = sorted(training.filter(pl.col("model") == file)["image_id"])
-        if Exported(run / file).metadata["trained_on"]["digest"] != store.digest(learnt):
-            faults.append(f"{file} was not trained on the images that train/{TRAINING} lists for it")
+    for one, of in _each(run):
+        training = store.read_table(one / "train" / TRAINING)
+        for file in _scoring(one).values():
+            seen += 1
+            learnt = sorted(training.filter(pl.col("model") == file)["image_id"])
+            if Exported(one / file).metadata["trained_on"]["digest"] != store.digest(learnt):
+                faults.append(
+                    f"{of}{file} was not trained on the images that train/{TRAINING} lists for it"
+                )
     return faults, f"{seen} models carry the digest of their training images"
 
 
@@ -140,31 +182,69 @@ def _scoring(run: Run) -> dict[str, str]:
 
 
 def _scores(run: Run, recipe: Recipe, images: int, seed: int, progress: Progress) -> tuple[list[str], str]:
+    """Score again by each fold's models, or by the run's own where there is one split.
+
+    That the folds' scores are pooled rightly is proved with the figures.
+    """
+    each, faults, largest, done = _each(run)[1:] or _each(run), [], 0.0, 0
     stored = store.read_table(run / predict.SCORES)
     chosen = stored["image_id"].unique().sort()
     if 0 < images < len(chosen):
         chosen = chosen.sample(images, seed=seed).sort()
-    regions = Regions.of(run.folder, recipe.region.size)
+    for number, (one, of) in enumerate(each):
+        again = _again(one, recipe, chosen, portion(progress, number, len(each)))
+        for file, stage, image_id, concept, before, score in again:
+            off = abs(score - before) / max(1.0, abs(before))
+            largest = max(largest, off)
+            if not off <= TOLERANCE:  # also where one of the two is nan
+                faults.append(
+                    f"{of}{stage} score of {image_id} ({concept}) is stored as {before:.6g}, and {file} gives {score:.6g}"
+                )
+        done += len({(stage, image_id) for _, stage, image_id, *_ in again})
+    return faults, f"{done:,} pictures scored again, largest difference {largest:.1g}"
+
+
+def _again(
+    run: Run, recipe: Recipe, chosen: pl.Series, progress: Progress
+) -> list[tuple[str, str, str, str, float, float]]:
+    """Score the `chosen` images that the run has scored again.
+
+    Returns file of the model, stage, image, concept, stored score and new score.
+    """
+    stored = store.read_table(run / predict.SCORES)
     told = {(stage, concept, image_id): score for stage, concept, image_id, score in stored.select("stage", "concept", "image_id", "score").iter_rows()}
-    faults, largest, done, models = [], 0.0, 0, _scoring(run)
-    for stage, file in models.items():
+    chosen = chosen.filter(chosen.is_in(stored["image_id"].implode()))
+    regions, models, found = Regions.of(run.folder, recipe.region.size), _scoring(run), []
+    for index, (stage, file) in enumerate(models.items()):
         model = Exported(run / file)
-        for place, image_id in zip(regions.rows(chosen), chosen, strict=True):
+        for done, (place, image_id) in enumerate(
+            zip(regions.rows(chosen), chosen, strict=True), start=1
+        ):
             again = np.atleast_1d(model(regions.images[place])["score"])
             for concept, score in zip(model.contract.concepts, again.tolist(), strict=True):
-                before = told.get((stage, concept, image_id), float("nan"))
-                off = abs(score - before) / max(1.0, abs(before))
-                largest = max(largest, off)
-                if not off <= TOLERANCE:  # also where one of the two is nan
-                    faults.append(f"{stage} score of {image_id} ({concept}) is stored as {before:.6g}, and {file} gives {score:.6g}")
-            done += 1
-            progress(done, len(models) * len(chosen))
-    return faults, f"{done:,} pictures scored again, largest difference {largest:.1g}"
+                found.append(
+                    (
+                        file,
+                        stage,
+                        image_id,
+                        concept,
+                        told.get((stage, concept, image_id), float("nan")),
+                        score,
+                    )
+                )
+            progress(index * len(chosen) + done, len(models) * len(chosen))
+    return found
 
 
 def _figures(run: Run, recipe: Recipe) -> tuple[list[str], str]:
     found = evaluate.figures(run, recipe)
     faults = [*_of_metrics(store.read_table(run / evaluate.METRICS), found.metrics), *_of_calibration(store.read_json(run / evaluate.CALIBRATION), found.calibration)]
+    of_folds = store.read_json(run / evaluate.OF_FOLDS)
+    for number, fitted in found.of_folds.items():
+        faults += [
+            f"fold {number}: {fault}"
+            for fault in _of_calibration(of_folds.get(str(number), {}), fitted)
+        ]
     return faults, f"{found.metrics.height:,} figures computed again from the stored scores and masks"
 
 
@@ -184,7 +264,7 @@ def _of_calibration(stored: Any, found: Any) -> Iterator[str]:
             before, now = (told.get(stage, {}).get(concept, {}) for told in (stored, found))
             different = sorted(key for key in before.keys() | now.keys() if not _alike(before.get(key), now.get(key)))
             if different:
-                yield f"{', '.join(different)} of {stage} {concept} in {evaluate.CALIBRATION} is not what the tune part gives"
+                yield f"{', '.join(different)} of {stage} {concept} in the stored calibration is not what the tune part gives"
 
 
 def _alike(one: Any, other: Any) -> bool:

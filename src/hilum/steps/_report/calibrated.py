@@ -20,11 +20,11 @@ LOOKS = {"uncalibrated": {"colour": 1, "faint": True}, "temperature": {"colour":
 
 
 def section(test: pl.DataFrame, of_concept: pl.DataFrame, fitted: Mapping[str, Any]) -> dict[str, Any]:
-    """`test`: state and score of the test part; `of_concept`: the figures of one stage and finding; `fitted`: what tune gave."""
+    """`test`: state, score and what was carried over to it, of the test part; `of_concept`: the figures of one stage and finding; `fitted`: what tune gave."""
     whole = of_concept.filter((pl.col("part") == "test") & (pl.col("by") == ALL))
     of = {row["metric"]: row for row in whole.iter_rows(named=True)}
     rows = [{"name": NAMES[kind], "cells": [_cell(of.get(f"{metric}_{kind}"), metric) for metric in calibration.METRICS]} for kind in KINDS]
-    made = probabilities(test["score"].to_numpy(), fitted)
+    made = probabilities(test)
     return {
         "rows": [row for row, kind in zip(rows, KINDS, strict=True) if kind in made],
         "heads": [words.TERMS[metric].name for metric in calibration.METRICS],
@@ -49,7 +49,8 @@ def _diagram(truth: np.ndarray, made: Mapping[str, np.ndarray]) -> Markup | None
     lines = [charts.Line("perfect", (0, 1), (0, 1), colour=2, dashed=True)]
     points = []
     for kind, probability in made.items():
-        bins = calibration.reliability(truth, probability)
+        there = ~np.isnan(probability)
+        bins = calibration.reliability(truth[there], probability[there])
         lines.append(charts.Line(f"{NAMES[kind]}, {bins.rows.size} bin{'s' * (bins.rows.size != 1)}", bins.expected, bins.observed, **LOOKS[kind]))
         if kind != "isotonic":  # of the temperature's colour
             points += [(x, y, LOOKS[kind]["colour"]) for x, y in zip(bins.expected, bins.observed, strict=True)]

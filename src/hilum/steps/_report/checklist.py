@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from hilum import __version__, shelf, store
+from hilum.division import TUNE, Division
 from hilum.manifest import DROPPED, PARTS, Manifest
 from hilum.recipe import SHIPPED, Recipe
 from hilum.run import Run
@@ -39,10 +40,17 @@ class Facts:
     recipe: Recipe
     manifest: Manifest
     cached: Cache
-    table: pl.DataFrame  # split.parquet
+    table: (
+        pl.DataFrame
+    )  # split.parquet; of a cross-validated run all images in test, as each is there once
     metrics: pl.DataFrame
     cards: list[Card]
     concept: str | None
+    division: Division = Division()
+
+    @property
+    def parts(self) -> list[str]:
+        return [part for part in PARTS if self.part(part).height]
 
     def part(self, name: str) -> pl.DataFrame:
         return self.table.filter(pl.col("part") == name)
@@ -104,7 +112,7 @@ def _excluded(facts: Facts) -> str:
 
 def _flow(facts: Facts) -> str:
     told = []
-    for part in PARTS:
+    for part in facts.parts:
         rows = facts.part(part)
         present, absent = ((rows["state"] == state).sum() for state in (State.PRESENT, State.ABSENT))
         told.append(f"{part}: {plural(rows.height, 'image')} of {plural(rows['patient_id'].n_unique(), 'patient')}, {present:,} with the finding, {absent:,} without")
@@ -114,7 +122,7 @@ def _flow(facts: Facts) -> str:
 def _people(facts: Facts) -> str:
     told = []
     people = facts.manifest.table.select("image_id", "sex", "age_years", "view")
-    for part in PARTS:
+    for part in facts.parts:
         rows = facts.part(part).join(people, on="image_id")
         age = rows["age_years"].drop_nulls()
         ages = f"median age {age.median():g} years ({age.min():g} to {age.max():g}; {rows.height - len(age):,} not known)" if len(age) else "ages not known"
@@ -135,7 +143,7 @@ def _preparation(facts: Facts) -> str:
 
 def _outcome(facts: Facts) -> str:
     if not facts.concept:
-        return "No finding is both present and absent on some images, so none was learnt."
+        return f"None was trained on: {facts.division.why or 'no finding is both present and absent on some images'}."
     rows = facts.manifest.labels.filter(pl.col("concept") == facts.concept).group_by("rule").len().sort("rule")
     rules = ", ".join(f"{rule} ({count:,})" for rule, count in rows.iter_rows())
     corrected = "Corrections were applied: the recipe names their file" if facts.recipe.data.corrections else "No corrections were applied"
@@ -154,7 +162,13 @@ def _missing(facts: Facts) -> str:
 
 
 def _split(facts: Facts) -> str:
-    split = facts.recipe.split
+    split, folds = facts.recipe.split, facts.division.folds
+    if folds:
+        return (
+            f"Cross-validation by patient in {folds} folds (seed {split.seed}), nested: for each fold the other patients were dealt into train, which fits, and tune ({TUNE:.0%}), which "
+            f"chooses thresholds and calibration; figures are of the folds, pooled. The reason: {facts.division.why}. One split binds lungs, finding and anomaly. The final "
+            f"models are trained on all images, and no figure is of them."
+        )
     return (
         f"Train, tune and test ({split.train:.0%}, {split.tune:.0%}, {split.test:.0%} asked for, seed {split.seed}; split of the source: {facts.run.summary('split')['given split']}). "
         f"Train fits, tune chooses thresholds, test gives the figures. One split binds lungs, finding and anomaly."
@@ -181,6 +195,8 @@ def _training(facts: Facts) -> str:
 
 
 def _selected(facts: Facts) -> str:
+    if facts.division.folds:
+        return "The final models are of the kinds that the recipe names, trained on all images after the folds were measured; nothing was chosen by figures of a fold's own images, and no models are averaged."
     return "The run trains the one model of each kind that the recipe names, chooses nothing by figures of the test part, and averages no models."
 
 
@@ -194,6 +210,11 @@ def _measures(facts: Facts) -> str:
 
 
 def _output(facts: Facts) -> str:
+    if facts.division.folds:
+        return (
+            "A score, higher where the finding is likelier. The final models' threshold (Youden) and calibration, where there is one, were fitted on the pooled out-of-fold scores, which are those of "
+            "models trained on fewer images; the figures use what each fold's own tune part gave."
+        )
     return (
         "A score, higher where the finding is likelier; a calibration that was fitted on the tune part, where that could carry one, stands beside it. "
         "Calls use the threshold with the largest sensitivity + specificity - 1 (Youden) on the tune part, then left alone."
@@ -224,7 +245,9 @@ def _divided(facts: Facts, cells: pl.Expr) -> str:
 
 
 def _imbalance(facts: Facts) -> str:
-    rows = facts.part("train").filter(pl.col("state") >= State.ABSENT)
+    rows = facts.part("test" if facts.division.folds else "train").filter(
+        pl.col("state") >= State.ABSENT
+    )
     return f"{(rows['state'] == State.PRESENT).mean():.0%} of the training images with a known label have the finding; what the model makes of that stands in its settings." if rows.height else ""
 
 

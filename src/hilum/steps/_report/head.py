@@ -51,15 +51,28 @@ def _plain(stage: str, row: dict[str, Any], concept: str | None) -> str:
 
 
 def limits(
-    metrics: pl.DataFrame, table: pl.DataFrame, cards: list[Card], concept: str | None, fitted: Mapping[str, Any], *, nameless: bool
+    metrics: pl.DataFrame,
+    table: pl.DataFrame,
+    cards: list[Card],
+    concept: str | None,
+    fitted: Mapping[str, Any],
+    *,
+    nameless: bool,
+    folds: int = 0,
 ) -> list[str]:
-    """What a reader must not take the figures for. `fitted`: what was chosen on the tune part, by stage and concept."""
+    """What a reader must not take the figures for. `fitted`: what was chosen on the tune part, or of a cross-validated run in `folds` on the
+    pooled scores, by stage and concept."""
     test = table.filter(pl.col("part") == "test")
     sources = words.listed(test["source"].unique().sort().to_list())
     told = [
         f"The test part is {words.plural(test.height, 'image')} of {words.plural(test['group'].n_unique(), 'patient')} from the same data as the training "
         f"part ({sources}). Other hospitals, machines and patients are not in it; measure there before you rely on any figure.",
     ]
+    if folds:
+        told.append(
+            f"The {folds} folds measure {folds} sets of models, each trained on a part of the images, and not the final models. Intervals resample patients, not "
+            f"trainings, and the folds' training parts overlap: they are somewhat too narrow."
+        )
     if nameless:  # the card's caveats say the same
         told.append(
             "Nothing in the data names the patients: if a person has several images, they may stand in training and test at once, "
@@ -71,19 +84,23 @@ def limits(
         told += [
             f"The truth is the label that the data state; where a label is wrong, so is the figure. {name_of(concept)} is present in {share} of the test "
             f"images with a known label: PPV and NPV hold at that share only.",
-            _probability(fitted.get("finding", {}).get(concept)),
+            _probability(fitted.get("finding", {}).get(concept), pooled=folds > 0),
         ]
     told += [card.caveats for card in cards if card.caveats and not nameless]
     told += doubts(metrics, concept)
     return [*told, "This is research: neither the models nor the figures are for clinical use."]
 
 
-def _probability(fitted: Mapping[str, Any] | None) -> str:
+def _probability(fitted: Mapping[str, Any] | None, pooled: bool) -> str:
+    """`pooled`: the calibration is fitted on the scores of all folds."""
     if not fitted or fitted["temperature"] is None:
-        why = f" (tune part: {fitted['why']})" if fitted else ""
+        why = f" ({'pooled scores' if pooled else 'tune part'}: {fitted['why']})" if fitted else ""
         return f"A score is a score, not a probability: nothing here is calibrated{why}."
-    share = f"{fitted['tune_positives'] / fitted['tune_images']:.0%}"
-    return f"A score is a score, not a probability. Calibrated probabilities were fitted on {words.plural(fitted['tune_images'], 'tune image')}, {share} of them positive, and hold at that share only."
+    share, images = (
+        f"{fitted['tune_positives'] / fitted['tune_images']:.0%}",
+        words.plural(fitted["tune_images"], "out-of-fold image" if pooled else "tune image"),
+    )
+    return f"A score is a score, not a probability. Calibrated probabilities were fitted on {images}, {share} of them positive, and hold at that share only."
 
 
 def doubts(metrics: pl.DataFrame, concept: str | None) -> list[str]:

@@ -6,10 +6,9 @@ It says what the report says, for somebody who is given the models alone. Nothin
 from __future__ import annotations
 
 from hilum import __version__
-from hilum.manifest import PARTS
 from hilum.recipe import Recipe
 from hilum.steps._card import markdown
-from hilum.steps._report import words
+from hilum.steps._report import small, words
 from hilum.steps._report.checklist import MODELS, SHOWN, Facts, section
 from hilum.vocabulary import State, name_of
 
@@ -25,18 +24,28 @@ def render(facts: Facts, *, limits: list[str], made_up: bool) -> str:
     answers = {item["tripod"]: item["told"] for item in section(facts)["rows"]}
     told = {
         "title": " and ".join(card.title for card in facts.cards),
+        "quick": recipe.job.quick,
+        "folds": facts.division.folds,
+        "why_none": small.no_finding(facts.division),
         "made_up": made_up,
         "version": __version__,
         "finding": name_of(facts.concept) if facts.concept else None,
-        "models": [[kind, model, file, made[file]] for file, (kind, model) in named.items() if file in made],
+        "models": [
+            [kind, model, file, made[file]] for file, (kind, model) in named.items() if file in made
+        ],
         "input": f"frontal chest radiographs{_included(recipe)}; letterboxed to {recipe.pixels.size} pixels, the lungs' region to {recipe.region.size}; bright is dense",
         "output": answers["15"],
-        "parts": [_part(facts, part) for part in PARTS],
+        "parts": [_part(facts, part) for part in facts.parts],
         "people": answers["20b"],
         "labels": answers["8a"],
         "missing": answers["11"],
         "training": answers["12c"],
-        "figures": [_figure(facts, stage, metric) for stage in MODELS for metric in SHOWN if metric in facts.figures(stage)],
+        "figures": [
+            _figure(facts, stage, metric)
+            for stage in MODELS
+            for metric in SHOWN
+            if metric in facts.figures(stage)
+        ],
         "by_source": answers["23b"],
         "limits": limits,
         "licences": [[card.title, card.licence, card.citation] for card in facts.cards],

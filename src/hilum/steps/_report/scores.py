@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from hilum.drawing import charts, pictures
 from hilum.metrics import ranking
 from hilum.recipe import Evaluate
 from hilum.steps._evaluate.figure import ALL, MACRO, MICRO
-from hilum.steps._evaluate.scores import GIVEN, RETUNED
+from hilum.steps._evaluate.scores import GIVEN, RETUNED, WITHIN_FOLDS
 from hilum.steps._report import calibrated, words
 from hilum.steps.cache import Cache
 from hilum.steps.region import Regions
@@ -34,11 +34,13 @@ def known(scores: pl.DataFrame, table: pl.DataFrame, stage: str, concept: str | 
 
 
 def section(stage: str, rows: pl.DataFrame, metrics: pl.DataFrame, fitted: Mapping[str, Any], concept: str, settings: Evaluate) -> dict[str, Any]:
-    """`rows` as `known` gives them, not empty in the test part; `fitted` what was chosen on their tune part, see `hilum.calibration.as_json`."""
+    """`rows` as `known` gives them, with what was carried over to them (`hilum.steps._evaluate.scores.carry`), not empty in the test part;
+    `fitted` what was chosen on their tune part, see `hilum.calibration.as_json`, or of a cross-validated run on the pooled scores."""
     test, tune = (rows.filter(pl.col("part") == part) for part in ("test", "tune"))
     of_stage = metrics.filter(pl.col("stage") == stage)
     of_concept = of_stage.filter(pl.col("concept") == concept)
-    name, threshold = name_of(concept).lower(), fitted["threshold"]
+    name, pooled = name_of(concept).lower(), rows["fold"].count() > 0
+    threshold, chosen = None if pooled else fitted["threshold"], not test["called"].is_nan().all()
     return {
         "finding": name,
         "figures": _figures(of_concept),
@@ -48,13 +50,15 @@ def section(stage: str, rows: pl.DataFrame, metrics: pl.DataFrame, fitted: Mappi
         "subgroup_heads": [words.TERMS[metric].name for metric in OF_SUBGROUPS],
         "concepts": _concepts(of_stage),
         "cannot_tell": _cannot_tell(of_concept, settings.confidence),
-        "roc": _roc(test, tune, threshold),
-        "recall": _precision_recall(test, tune, threshold),
+        "pooled": pooled,
+        "roc": _roc(test, tune),
+        "recall": _precision_recall(test, tune),
         "histogram": _histogram(test, threshold, name),
-        "threshold": words.DASH if threshold is None else f"{threshold:.4g}",
+        "threshold": words.DASH if fitted["threshold"] is None else f"{fitted['threshold']:.4g}",
+        "uncalled": int(test["called"].is_nan().sum()),
         "tune": _classes(tune),
         "test": _classes(test),
-        "calls": None if threshold is None else _calls(test, threshold),
+        "calls": _calls(test) if chosen else None,
         "calibration": calibrated.section(test, of_concept, fitted),
     }
 
@@ -67,13 +71,19 @@ def _figures(of_concept: pl.DataFrame) -> list[dict[str, Any]]:
     """The figures of the test part as a whole, with tune's beside them."""
     whole = _whole(of_concept)
     told = []
-    for metric in (*ranking.METRICS, *ranking.METRICS_AT):
+    shown = (
+        *ranking.METRICS,
+        *([WITHIN_FOLDS] if ("test", WITHIN_FOLDS) in whole else []),
+        *ranking.METRICS_AT,
+    )
+    for metric in shown:
         test, tune = whole["test", metric], whole.get(("tune", metric))
         written = words.interval(test, metric)
         bar = charts.interval(test["value"], test["low"], test["high"], told=written) if not np.isnan(test["value"]) else ""
         delong = metric == "auroc" and not np.isnan(test["delong_low"])
         told.append({
             "term": words.TERMS[metric], "test": written, "bar": bar, "tune": words.interval(tune, metric) if tune else words.DASH,
+            "warning": test["warning"],
             "delong": f"DeLong: {words.number(test['delong_low'])} to {words.number(test['delong_high'])}" if delong else "",
         })  # fmt: skip
     return told
@@ -89,8 +99,14 @@ def _thresholds(of_concept: pl.DataFrame, prevalence: float) -> dict[str, Any]:
     for metric in ("ppv", "npv"):
         if given := whole.get(("test", metric + GIVEN)):
             rows.append({"name": f"{words.TERMS[metric].name} at a prevalence of {prevalence:.3g}", "carried": words.interval(given, metric), "retuned": words.DASH})
-    chosen = [whole["test", metric]["value"] for metric in ("threshold", "threshold" + RETUNED)]
-    return {"rows": rows, "chosen": [words.DASH if np.isnan(value) else f"{value:.4g}" for value in chosen]}
+    chosen = [whole["test", metric] for metric in ("threshold", "threshold" + RETUNED)]
+    return {
+        "rows": rows,
+        "chosen": [
+            row["why"] or words.DASH if np.isnan(row["value"]) else f"{row['value']:.4g}"
+            for row in chosen
+        ],
+    }
 
 
 def _subgroups(of_concept: pl.DataFrame) -> list[dict[str, Any]]:
@@ -139,8 +155,9 @@ def _classes(rows: pl.DataFrame) -> dict[str, int]:
     return {"images": rows.height, "positives": positives, "negatives": rows.height - positives}
 
 
-def _calls(rows: pl.DataFrame, threshold: float) -> dict[str, int]:
-    truth, called = rows["state"] == State.PRESENT, rows["score"] >= threshold
+def _calls(rows: pl.DataFrame) -> dict[str, int]:
+    rows = rows.filter(pl.col("called").is_not_nan())
+    truth, called = rows["state"] == State.PRESENT, rows["called"] == 1
     pairs = {"true_positive": truth & called, "false_negative": truth & ~called, "false_positive": ~truth & called, "true_negative": ~truth & ~called}
     return {name: cell.sum() for name, cell in pairs.items()}
 
@@ -149,7 +166,27 @@ def _both_classes(rows: pl.DataFrame) -> bool:
     return rows["state"].n_unique() == 2
 
 
-def _roc(test: pl.DataFrame, tune: pl.DataFrame, threshold: float | None) -> Markup | None:
+def _operating_points(test: pl.DataFrame) -> list[tuple[str, np.ndarray, np.ndarray, int]]:
+    """Return name, truth, calls and colour of the carried and of the re-tuned threshold's calls."""
+    truth, score = _values(test)
+    called = test.filter(pl.col("called").is_not_nan())
+    points = (
+        [("carried threshold", called["state"].to_numpy(), called["called"].to_numpy(), 1)]
+        if called.height
+        else []
+    )
+    return [
+        *points,
+        (
+            "re-tuned on test",
+            truth,
+            (score >= ranking.youden_threshold(truth, score)).astype(float),
+            2,
+        ),
+    ]
+
+
+def _roc(test: pl.DataFrame, tune: pl.DataFrame) -> Markup | None:
     """None where a class is missing: there is no curve then."""
     if not _both_classes(test):
         return None
@@ -159,19 +196,20 @@ def _roc(test: pl.DataFrame, tune: pl.DataFrame, threshold: float | None) -> Mar
             false, true, _ = ranking.roc_curve(*_values(rows))
             lines.append(charts.Line(f"{name}, AUROC {ranking.auroc(*_values(rows)):.3f}", false, true, colour=2 * (name == "tune"), faint=name == "tune"))
     points = []
-    for name, chosen, colour in (("carried threshold", threshold, 1), ("re-tuned on test", ranking.youden_threshold(*_values(test)), 2)):
-        if chosen is not None:
-            sensitivity, specificity = (metric(*_values(test), chosen) for metric in (ranking.sensitivity, ranking.specificity))
+    for name, truth, called, colour in _operating_points(test):
+        sensitivity, specificity = (
+            metric(truth, called, 0.5) for metric in (ranking.sensitivity, ranking.specificity)
+        )
+        if not np.isnan(sensitivity + specificity):
             points.append(charts.Point(f"{name}: sensitivity {sensitivity:.3f}, specificity {specificity:.3f}", 1 - specificity, sensitivity, colour))
     told = f"ROC curve of the test part. {'; '.join(shown.name for shown in (lines[-1], *points))}."
     return charts.unit_square(lines[::-1], points, x="1 − specificity (share of the absent called positive)", y="Sensitivity", told=told)
 
 
-def _precision_recall(test: pl.DataFrame, tune: pl.DataFrame, threshold: float | None) -> Markup | None:
+def _precision_recall(test: pl.DataFrame, tune: pl.DataFrame) -> Markup | None:
     if not _both_classes(test):
         return None
-    truth, score = _values(test)
-    prevalence = float(truth.mean())
+    prevalence = float(_values(test)[0].mean())
     lines = [charts.Line(f"chance: the prevalence, {prevalence:.3f}", (0, 1), (prevalence, prevalence), colour=2, dashed=True)]
     for name, rows in (("tune", tune), ("test", test)):
         if _both_classes(rows):
@@ -182,9 +220,14 @@ def _precision_recall(test: pl.DataFrame, tune: pl.DataFrame, threshold: float |
             faint = name == "tune"
             lines.append(charts.Line(f"{name}, average precision {average:.3f}", stairs, np.repeat(precision, 2), colour=2 * faint, faint=faint))
     points = []
-    if threshold is not None and not np.isnan(ppv := ranking.ppv(truth, score, threshold)):
-        there = ranking.sensitivity(truth, score, threshold)
-        points = [charts.Point(f"carried threshold: PPV {ppv:.3f}, recall {there:.3f}", there, ppv, colour=1)]
+    for name, truth, called, colour in _operating_points(test)[:-1]:
+        ppv, there = ranking.ppv(truth, called, 0.5), ranking.sensitivity(truth, called, 0.5)
+        if not np.isnan(ppv + there):
+            points.append(
+                charts.Point(
+                    f"{name}: PPV {ppv:.3f}, recall {there:.3f}", there, ppv, colour=colour
+                )
+            )
     told = f"Precision-recall curve of the test part. {lines[-1].name}; prevalence {prevalence:.3f}."
     return charts.unit_square(lines[::-1], points, x="Recall (sensitivity)", y="Precision (PPV)", told=told)
 
@@ -199,18 +242,35 @@ def _histogram(test: pl.DataFrame, threshold: float | None, name: str) -> Markup
 # ------------------------------------------------------------------------------------------------------------------ images to look at
 
 
-def mistakes(rows: pl.DataFrame, threshold: float | None, cached: Cache, regions: Regions, readings: Mapping[str, str | None]) -> list[dict[str, Any]]:
-    """The test images furthest on the wrong side of the threshold, of either kind; none without a threshold."""
-    if threshold is None:
-        return []
-    test, galleries = rows.filter(pl.col("part") == "test"), []
+def mistakes(
+    rows: pl.DataFrame,
+    cached: Cache,
+    regions: Callable[[pl.Series], Regions],
+    readings: Mapping[str, str | None],
+) -> list[dict[str, Any]]:
+    """The test images that are called wrongly, of either kind, those of the most extreme score first; none without a threshold. `regions` gives
+    those of some image ids."""
+    test, galleries = rows.filter((pl.col("part") == "test") & pl.col("called").is_not_nan()), []
     kinds = (
-        ("Absent, but scored highest", test.filter((pl.col("state") == State.ABSENT) & (pl.col("score") >= threshold)), True),
-        ("Present, but scored lowest", test.filter((pl.col("state") == State.PRESENT) & (pl.col("score") < threshold)), False),
+        (
+            "Absent, but scored highest",
+            test.filter((pl.col("state") == State.ABSENT) & (pl.col("called") == 1)),
+            True,
+        ),
+        (
+            "Present, but scored lowest",
+            test.filter((pl.col("state") == State.PRESENT) & (pl.col("called") == 0)),
+            False,
+        ),
     )
+    if not test.height:
+        return []
     for name, wrong, descending in kinds:
         worst = wrong.sort("score", "image_id", descending=[descending, False]).head(SHOWN)
-        shown = [_seen(row, cached, regions, readings) for row in worst.iter_rows(named=True)]
+        shown = [
+            _seen(row, cached, regions(worst["image_id"]), readings)
+            for row in worst.iter_rows(named=True)
+        ]
         galleries.append({"name": name, "count": wrong.height, "shown": shown})
     return galleries
 
@@ -223,7 +283,12 @@ def _seen(row: Mapping[str, Any], cached: Cache, regions: Regions, readings: Map
     return {"image_id": image_id, "picture": drawn, "score": f"{row['score']:.3g}", "reading": words.cut(readings[image_id])}
 
 
-def heat_maps(scores: pl.DataFrame, table: pl.DataFrame, maps: np.ndarray, regions: Regions) -> dict[str, Any]:
+def heat_maps(
+    scores: pl.DataFrame,
+    table: pl.DataFrame,
+    maps: np.ndarray,
+    regions: Callable[[pl.Series], Regions],
+) -> dict[str, Any]:
     """Anomaly maps over the regions of the highest-scoring test images, and of normal ones of middling score.
 
     One colour scale for all: black-red-yellow from the median to the 99.9th percentile of the test part's map values.
@@ -240,7 +305,17 @@ def heat_maps(scores: pl.DataFrame, table: pl.DataFrame, maps: np.ndarray, regio
         "low": f"{low:.3g}",
         "high": f"{high:.3g}",
         "galleries": [
-            {"name": name, "shown": [_heated(row, (maps[row["map"]].astype(np.float32) - low) / scale, regions) for row in chosen.iter_rows(named=True)]}
+            {
+                "name": name,
+                "shown": [
+                    _heated(
+                        row,
+                        (maps[row["map"]].astype(np.float32) - low) / scale,
+                        regions(chosen["image_id"]),
+                    )
+                    for row in chosen.iter_rows(named=True)
+                ],
+            }
             for name, chosen in galleries.items()
             if chosen.height
         ],

@@ -58,6 +58,11 @@ TERMS = {
         "area under the ROC curve: how often a random image with the finding scores above one without it; 0.5 is chance, 1 is perfect",
         "all images are of one class",
     ),
+    "auroc_within_folds": Term(
+        "AUROC within folds",
+        "the same, of pairs of images that the same fold's models scored: scores of different models need not be on one scale",
+        "no fold has images of both classes",
+    ),
     "average_precision": Term(
         "Average precision",
         "the mean precision over the precision-recall curve; chance is the prevalence",

@@ -1,0 +1,511 @@
+"""Cross-validation promises that nothing is trained or chosen on the fold that is reported on."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conftest import hilum, made_by
+from hilum import cross_validation, division, store
+from hilum.datasets import folder as own_folder
+from hilum.datasets import kaggle_masks
+from hilum.division import CROSS_VALIDATED, SINGLE, UNDIVIDED, Division
+from hilum.errors import Mismatch, TooFew
+from hilum.manifest import Manifest
+from hilum.recipe import Split
+from hilum.run import Run
+from hilum.steps import compare, evaluate, predict, train, verify
+from hilum.steps.chain import OF_A_FOLD
+from hilum.steps.split import divide
+from test_run import without_torch
+
+RECIPE = """
+[data]
+folder = "data"
+[pixels]
+size = 64
+[split]
+folds = 2
+[segment]
+folds = 2
+epochs = 1
+least_steps = 4
+width = 8
+[region]
+size = 64
+[classify]
+model = "probe"
+[evaluate]
+resamples = 100
+"""
+
+
+PERSON = st.fixed_dictionaries(
+    {
+        "tuberculosis": st.integers(0, 1),
+        "effusion": st.sampled_from([0, 0, 0, 1]),
+        "nodule": st.integers(0, 1),
+    }
+)
+
+
+def several(people, images_each=1):
+    """A manifest of patients, each a mapping from concept to state."""
+    images, labels = [], []
+    for number, states in enumerate(people):
+        for image in range(images_each):
+            name = f"made/{number:04d}-{image}"
+            images.append(
+                [name, "made", "east", f"made/p{number:04d}", f"{name}.png", *[None] * 14]
+            )
+            labels += [
+                [name, concept, state, concept, "test", "column", *[None] * 4]
+                for concept, state in states.items()
+            ]
+    return Manifest.of("nowhere", images, labels, [])
+
+
+def cohort(patients, **rare):
+    """Make patients, every second one with tuberculosis, and `rare` of them with each concept."""
+    return several(
+        [
+            {"tuberculosis": n % 2, **{concept: int(n < count) for concept, count in rare.items()}}
+            for n in range(patients)
+        ]
+    )
+
+
+# ---------------------------------------------------------------------- the division
+
+
+@pytest.mark.parametrize(
+    ("patients", "mode"),
+    [
+        (200, SINGLE),
+        (40, CROSS_VALIDATED),
+        (20, CROSS_VALIDATED),
+        (19, UNDIVIDED),
+        (12, UNDIVIDED),
+        (2, UNDIVIDED),
+    ],
+)
+def test_one_split_where_it_holds_enough_else_folds_else_nothing_is_trained(patients, mode):
+    table, told = divide(cohort(patients), Split())
+    assert told.mode == mode and told.finding == "tuberculosis"
+    assert (told.trained is None) == (mode == UNDIVIDED) and bool(told.why) == (mode != SINGLE)
+    assert (
+        set(table["part"])
+        == {SINGLE: {"train", "tune", "test"}, CROSS_VALIDATED: {"train"}, UNDIVIDED: {"test"}}[
+            mode
+        ]
+    )
+
+
+def test_folds_are_dealt_where_they_are_asked_for_and_never_where_they_are_ruled_out():
+    table, told = divide(cohort(400), Split(folds=4))
+    assert (
+        told.mode == CROSS_VALIDATED
+        and told.why == "asked for in the recipe"
+        and sorted(table["fold"].unique()) == [0, 1, 2, 3]
+    )
+    assert divide(cohort(400), Split())[1].mode == SINGLE
+    with pytest.raises(TooFew, match=r"\[split\] folds = 0"):
+        divide(cohort(40), Split(folds=1))
+
+
+def test_a_finding_that_is_too_rare_is_named_with_its_numbers_and_left_out():
+    _, told = divide(cohort(40, nodule=4, effusion=5, fracture=0), Split())
+    assert set(told.concepts) == {"tuberculosis", "effusion"}
+    assert (
+        told.too_rare["nodule"]
+        == "4 patients with it and 36 without, at least 5 of each are needed"
+        and "fracture" in told.too_rare
+    )
+
+
+def test_a_small_set_is_cross_validated_where_one_split_could_hold_the_leading_finding_alone():
+    rare = {"nodule": 12, "effusion": 20}
+    _, told = divide(cohort(150, **rare), Split())
+    assert (
+        told.mode == CROSS_VALIDATED
+        and told.finding == "tuberculosis"
+        and told.concepts == ("tuberculosis", "effusion", "nodule")
+    )
+    assert "2 of 3 findings (pleural effusion, nodule)" in told.why
+    assert divide(cohort(150, **rare), Split(), finding="tuberculosis")[1].mode == SINGLE, (
+        "the others are not asked for"
+    )
+    assert divide(cohort(150, **rare), Split(folds=1))[1].mode == SINGLE
+    assert divide(cohort(600, **rare), Split())[1].mode == SINGLE, "no small set"
+
+
+def test_no_other_finding_takes_the_place_of_the_one_that_is_asked_for():
+    _, told = divide(cohort(40, nodule=3), Split(), finding="nodule")
+    assert (
+        told.mode == UNDIVIDED
+        and told.finding == "nodule"
+        and told.concepts == ()
+        and "nodule" in told.too_rare
+    )
+    _, told = divide(cohort(40, effusion=10), Split(), finding="effusion")
+    assert told.concepts == ("effusion",)
+    assert divide(cohort(40, effusion=10), Split(), finding="effusion", also=["tuberculosis"])[
+        1
+    ].concepts == ("effusion", "tuberculosis")
+
+
+def test_a_large_set_with_a_finding_that_is_too_rare_still_has_one_split_for_its_lungs():
+    table, told = divide(several([{"nodule": int(n < 3)} for n in range(200)]), Split())
+    assert (
+        told.mode == SINGLE
+        and told.trained is None
+        and "nodule" in told.too_rare
+        and set(table["part"]) == {"train", "tune", "test"}
+    )
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    people=st.lists(PERSON, min_size=25, max_size=60),
+    images=st.integers(1, 3),
+    folds=st.integers(2, 6),
+    seed=st.integers(0, 99),
+)
+def test_each_patient_is_tested_once_and_each_training_part_has_both_states_of_every_finding(
+    people, images, folds, seed
+):
+    of = several(people, images)
+    table, told = divide(of, Split(folds=folds, seed=seed))
+    if told.mode != CROSS_VALIDATED:
+        assert told.trained is None
+        return
+    assert (
+        table.group_by("patient_id").agg(pl.col("fold").n_unique())["fold"].max() == 1
+        and table["fold"].null_count() == 0
+    )
+    tested = []
+    for number in range(folds):
+        parts = cross_validation.fold_table(of, table, told.concepts, number, seed)
+        assert parts.group_by("group").agg(pl.col("part").n_unique())["part"].max() == 1
+        assert not cross_validation.untrainable(of, parts, told.concepts)
+        tested += parts.filter(pl.col("part") == "test")["image_id"].to_list()
+    assert sorted(tested) == sorted(table["image_id"])
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 1000), number=st.integers(0, 4))
+def test_what_a_fold_trains_and_tunes_on_does_not_depend_on_its_own_labels(seed, number):
+    of = cohort(50, effusion=10, nodule=8)
+    table, told = divide(of, Split(seed=seed))
+    before = cross_validation.fold_table(of, table, told.concepts, number, seed)
+    shuffled = relabelled(of, table.filter(pl.col("fold") == number)["image_id"], seed)
+    assert cross_validation.fold_table(shuffled, table, told.concepts, number, seed).equals(before)
+
+
+def relabelled(of, images, seed):
+    """The manifest with the states of these images shuffled between them."""
+    inside = pl.col("image_id").is_in(images.implode())
+    changed = of.labels.filter(inside).with_columns(pl.col("state").shuffle(seed).over("concept"))
+    return Manifest(
+        of.root,
+        of.table,
+        pl.concat([of.labels.filter(~inside), changed]).sort("image_id", "concept"),
+        of.remarks,
+        of.shapes,
+    )
+
+
+# ---------------------------------------------------------------------- the run
+
+
+@pytest.fixture(scope="module")
+def crossed(tmp_path_factory):
+    """A finished run in two folds, with a lung segmenter of its own; look, do not touch."""
+    folder = tmp_path_factory.mktemp("crossed")
+    kaggle_masks.example(folder / "data", images=56, seed=5)
+    (folder / "recipe.toml").write_text(RECIPE)
+    done = hilum("run", folder / "recipe.toml", "--to", folder / "run")
+    assert done.returncode == 0, done.stderr
+    assert "cross-validated" in done.stdout
+    return Run(folder / "run")
+
+
+@pytest.fixture
+def copied(crossed, tmp_path):
+    shutil.copytree(crossed.folder, tmp_path / "run")
+    return Run(tmp_path / "run")
+
+
+def test_every_image_is_scored_once_by_models_that_have_not_seen_its_patient(crossed):
+    """Hold the stored training lists of each fold against the images that it scored."""
+    table = store.read_table(crossed / "split.parquet")
+    group = dict(table.select("image_id", "group").iter_rows())
+    scores = store.read_table(crossed / predict.SCORES)
+    assert not scores.select("image_id", "stage", "concept").is_duplicated().any()
+    assert set(scores["image_id"]) == set(group) and set(scores["part"]) == {"test"}
+    assert {"lungs", "fold0", "fold1"} == set(
+        store.read_table(crossed / "segment/training.parquet")["model"]
+    ), "a segmenter was trained"
+    for number, fold in enumerate(division.folds(crossed)):
+        scored = {group[image] for image in scores.filter(pl.col("fold") == number)["image_id"]}
+        for stage in ("segment", "train"):
+            trained = store.read_table(fold / stage / "training.parquet")
+            assert trained.height and not scored & {
+                group[image] for image in trained["image_id"]
+            }, (number, stage)
+
+
+def test_the_final_models_are_trained_on_all_images_and_their_threshold_is_of_the_pooled_scores(
+    crossed,
+):
+    table, trained = (
+        store.read_table(crossed / "split.parquet"),
+        store.read_table(crossed / "train/training.parquet"),
+    )
+    assert set(trained.filter(pl.col("model") == train.FINDING)["image_id"]) == set(
+        table["image_id"]
+    )
+    fitted = store.read_json(crossed / evaluate.CALIBRATION)["finding"]["tuberculosis"]
+    assert fitted["tune_images"] == table.height and fitted["threshold"] is not None
+
+
+def test_figures_at_a_threshold_are_of_the_calls_of_each_folds_own_threshold(crossed):
+    table, of_folds = (
+        store.read_table(crossed / "split.parquet"),
+        store.read_json(crossed / evaluate.OF_FOLDS),
+    )
+    rows = (
+        store.read_table(crossed / predict.SCORES)
+        .filter(pl.col("stage") == "finding")
+        .join(table.select("image_id", "state"), on="image_id")
+    )
+    thresholds = {
+        int(number): told["finding"]["tuberculosis"]["threshold"]
+        for number, told in of_folds.items()
+    }
+    assert None not in thresholds.values()
+    present = rows.filter(pl.col("state") == 1)
+    expected = np.mean(
+        [score >= thresholds[fold] for score, fold in present.select("score", "fold").iter_rows()]
+    )
+    metrics = store.read_table(crossed / evaluate.METRICS).filter(
+        (pl.col("stage") == "finding") & (pl.col("by") == "all")
+    )
+    assert set(metrics["part"]) == {"test"}
+    assert metrics.filter(pl.col("metric") == "sensitivity")["value"].to_list() == [
+        pytest.approx(expected)
+    ]
+    pairs = [
+        (a > b) + 0.5 * (a == b)
+        for a, s, f in rows.select("score", "state", "fold").iter_rows()
+        for b, t, g in rows.select("score", "state", "fold").iter_rows()
+        if s > t and f == g
+    ]
+    assert metrics.filter(pl.col("metric") == "auroc_within_folds")["value"].to_list() == [
+        pytest.approx(np.mean(pairs))
+    ]
+
+
+def test_shuffling_a_folds_labels_changes_neither_its_threshold_nor_what_it_was_trained_on(crossed):
+    manifest, recipe, decided = (
+        Manifest.read(crossed.folder),
+        crossed.recipe(),
+        Division.of(crossed),
+    )
+    for number, fold in enumerate(division.folds(crossed)):
+        parts = store.read_table(fold / "split.parquet")
+        other = relabelled(manifest, parts.filter(pl.col("part") == "test")["image_id"], 3)
+        assert not other.labels.equals(manifest.labels)
+        assert (
+            evaluate._fitted(fold, other)
+            == evaluate._fitted(fold, manifest)
+            == _stored(crossed, number)
+        )
+        before, after = (
+            train._lessons(one, parts, recipe, decided)[:2] for one in (manifest, other)
+        )
+        assert all(
+            np.array_equal(a.values, b.values, equal_nan=True)
+            for a, b in zip(before, after, strict=True)
+        )
+
+
+def _stored(run, number):
+    return store.read_json(run / evaluate.OF_FOLDS)[str(number)]
+
+
+def test_it_is_verified_fold_by_fold(crossed):
+    checks = {check.what: check for check in verify.verify(crossed)}
+    assert all(check.holds for check in checks.values()), checks
+    assert "each in one of 2 folds" in checks["split"].told and checks["models"].told.startswith(
+        "6 models"
+    )
+
+
+def test_a_test_image_in_the_training_of_a_fold_is_refused_and_the_fold_is_named(copied):
+    fold = copied.fold(1)
+    path, parts = fold / "train/training.parquet", store.read_table(fold / "split.parquet")
+    planted = parts.filter(pl.col("part") == "test")["image_id"][0]
+    trained = store.read_table(path)
+    store.write_table(
+        path, pl.concat([trained, trained.head(1).with_columns(image_id=pl.lit(planted))])
+    )
+    with pytest.raises(Mismatch, match=f"'train' of fold 1 .*{planted}"):
+        evaluate.refuse_leaks(copied, store.read_table(copied / "split.parquet"))
+    assert {check.what for check in verify.verify(copied) if not check.holds} >= {
+        "files",
+        "leaks",
+        "models",
+    }
+
+
+def test_a_pooled_score_that_no_fold_gave_is_found(copied):
+    scores = store.read_table(copied / predict.SCORES)
+    store.write_table(copied / predict.SCORES, scores.with_columns(score=pl.col("score") / 2))
+    faults = {check.what: check.told for check in verify.verify(copied) if not check.holds}
+    assert "is not what the folds' models gave" in faults["figures"]
+
+
+def test_two_cross_validated_runs_are_compared_image_by_image(crossed, copied):
+    text = (copied / "recipe.toml").read_text()
+    (copied / "recipe.toml").write_text(
+        text.replace('model = "probe"\n', 'model = "probe"\nstrength = 0.5\n')
+    )
+    assert hilum("run", copied.folder).returncode == 0
+    found = compare.compare(crossed, copied)
+    rows = found.table.filter(pl.col("stage") == "finding")
+    assert (
+        found.told == []
+        and set(rows["images"]) == {56}
+        and {"auroc", "sensitivity", "specificity"} <= set(rows["metric"])
+    )
+
+
+def test_killed_in_a_fold_it_goes_on_to_the_same_digests(crossed, tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "hilum",
+        "run",
+        str(crossed.folder.parent / "recipe.toml"),
+        "--to",
+        str(tmp_path / "run"),
+    ]
+    for marker in (
+        "finished/region.json",
+        "folds/0/finished/segment-fold0.json",
+        "folds/1/finished/segment.json",
+    ):
+        child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        until = time.monotonic() + 120
+        while (
+            not (tmp_path / "run" / marker).exists()
+            and child.poll() is None
+            and time.monotonic() < until
+        ):
+            time.sleep(0.01)
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait()
+        assert not (tmp_path / "run" / "report.html").exists()
+    last = hilum(*command[3:])
+    assert last.returncode == 0, last.stderr
+    disturbed, undisturbed = Run(tmp_path / "run"), crossed
+    for step in ("split", "predict", "evaluate"):
+        assert disturbed.made(step) == undisturbed.made(step), step
+    for one, other in zip(division.folds(disturbed), division.folds(undisturbed), strict=True):
+        assert all(one.made(step) == other.made(step) for step in ("split", "region", "predict"))
+
+
+def test_a_finished_one_is_kept_and_the_same_command_does_nothing_anew(crossed, copied):
+    before = made_by(crossed)
+    done = hilum("run", copied.folder)
+    assert made_by(copied) == before and done.returncode == 0
+    kept = [line for line in done.stdout.splitlines() if line.startswith("fold ")]
+    assert len(kept) == 2 * len(OF_A_FOLD) and all(" kept " in line for line in kept)
+
+
+def test_the_report_says_so_and_holds_the_scores(crossed):
+    page, card = ((crossed / name).read_text() for name in ("report.html", "model_card.md"))
+    assert (
+        "<h3>Cross-validated" in page
+        and "dealt into 2 folds" in page
+        and f"<h1>{crossed.folder.parent.name}/data" in page
+    )
+    assert 'download="test_scores.csv"' in page and "cross-validated by patient" in card
+    listed = pl.read_csv(crossed / "test_scores.csv")
+    assert listed.height == 56 and {
+        "fold",
+        "tuberculosis label",
+        "finding tuberculosis score",
+        "finding tuberculosis called",
+    } <= set(listed.columns)
+
+
+def test_its_final_models_score_a_file_without_torch(crossed):
+    image = next((Manifest.read(crossed.folder).root / "CXR_png").glob("*.png"))
+    done = without_torch("predict", crossed.folder, image, "--json")
+    assert done.returncode == 0, done.stderr
+    (told,) = json.loads(done.stdout)
+    assert 0 <= told["finding score"] <= 1 and isinstance(told["finding positive"], bool)
+
+
+def test_what_needs_a_test_part_of_the_final_model_says_why_it_has_none(crossed):
+    done = hilum("look", crossed.folder)
+    assert (
+        done.returncode == 1
+        and "is cross-validated" in done.stderr
+        and "Traceback" not in done.stderr
+    )
+
+
+# ---------------------------------------------------------------------- what is too small for both
+
+
+@pytest.fixture(scope="module")
+def dozen(tmp_path_factory):
+    """A quick run of twelve images."""
+    folder = tmp_path_factory.mktemp("dozen")
+    own_folder.example(folder / "data", images=12, seed=1)
+    done = hilum("run", folder / "data", "--to", folder / "run", "--quick")
+    assert done.returncode == 0, done.stderr
+    assert "too small to divide" in done.stdout
+    return Run(folder / "run")
+
+
+def test_a_dozen_images_give_a_short_report_that_says_what_is_missing(dozen):
+    page = (dozen / "report.html").read_text()
+    assert (
+        "Too little for models and figures of your own" in page
+        and "6 patients with it, 6 without" in page
+        and "20 in all" in page
+    )
+    assert store.read_table(dozen / "segment" / "training.parquet").height == 0
+    assert all(check.holds for check in verify.verify(dozen))
+
+
+def test_a_quick_run_is_stamped_and_stays_so_when_it_is_done_again(dozen):
+    assert hilum("report", dozen.folder).returncode == 0
+    assert dozen.recipe().job.quick
+    assert f"{dozen.folder.parent.name}/data, quick run</h1>" in (dozen / "report.html").read_text()
+    assert "**A quick run (`--quick`)" in (dozen / "model_card.md").read_text()
+
+
+@pytest.mark.parametrize(("images", "finding"), [(16, "pneumonia"), (2, "pneumonia")])
+def test_the_split_of_a_tiny_set_tells_its_leading_finding(tmp_path, images, finding):
+    own_folder.example(tmp_path / "data", images=images, seed=1)
+    (tmp_path / "recipe.toml").write_text('[data]\nfolder = "data"\n[split]\nminimum = 1\n')
+    done = hilum("split", tmp_path / "recipe.toml", "--to", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    assert (
+        json.loads((tmp_path / "run/finished/split.json").read_text())["summary"]["finding"]
+        == finding
+    )
