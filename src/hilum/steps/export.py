@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from hilum import shelf, store
+from hilum.cross_validation import fold_count
 from hilum.errors import Mismatch
 from hilum.manifest import Manifest
 from hilum.recipe import Data, Recipe
@@ -24,7 +25,7 @@ def export(form: str, source: Path, folder: Path) -> dict[str, object]:
     data, manifest, split = _read(source)
     data.refuse_inside(folder, "choose another folder")
     told = module.write(manifest, folder, split=split)
-    if split is not None and "fold" in split.columns and split["fold"].count():
+    if split is not None and fold_count(split):
         told["note"] = (
             "the run is cross-validated, so all its images are in train; split.parquet of the run has the folds"
         )
