@@ -20,6 +20,7 @@ from pathlib import Path
 import polars as pl
 
 from hilum import doubles, known, shelf, store
+from hilum.cross_validation import fold_count
 from hilum.errors import HilumError
 from hilum.findings import Finding, Rule
 from hilum.manifest import Manifest
@@ -224,7 +225,8 @@ def _trained(first: Member, second: Member, pairs: pl.DataFrame) -> Iterator[Fin
     if first.run is None or second.run is None or not (second.run / "split.parquet").exists():
         return
     split = store.read_table(second.run / "split.parquet")
-    held = split.filter((pl.col("part") != "train") | pl.col("fold").is_not_null()).select("image_id")  # in a fold it is tested on too
+    in_folds = fold_count(split) > 0  # each image is tested on in one of them
+    held = (split if in_folds else split.filter(pl.col("part") != "train")).select("image_id")
     tested = second.pictures.join(held, on="image_id", how="semi")
     column, people = _shared_people(first, second)
     for stage, words in STAGES.items():

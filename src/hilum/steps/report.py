@@ -42,7 +42,7 @@ from hilum.steps._report import (
 from hilum.steps._training import TRAINING
 from hilum.vocabulary import name_of
 
-VERSION = 5  # change it when the same run gives another page
+VERSION = 6  # change it when the same run gives another page
 PAGE, CARD, TEMPLATE = "report.html", "model_card.md", "data/report.html.j2"
 STEPS = ("ingest", "cache", "audit", "split", "segment", "region", "train", "predict", "evaluate")
 OPTIONAL = {"probe": probe, "look": look}  # taken in where they were done on what is here now

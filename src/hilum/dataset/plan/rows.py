@@ -10,7 +10,7 @@ from typing import Any
 
 from hilum import acquisition
 from hilum.dataset.plan import boxes, cells, columns, folders, lexicon, names, statements
-from hilum.dataset.plan.columns import TableReading
+from hilum.dataset.plan.columns import Column, TableReading
 from hilum.dataset.plan.evidence import SetAside, shown
 from hilum.dataset.plan.inventory import File
 from hilum.dataset.plan.reading import FOLDERS, NAMES, Reading, source_of
@@ -70,12 +70,21 @@ def _gather(reading: Reading, table: TableReading, gathered: _Gathered) -> None:
             for role, name in facts:
                 cell = cells_of[name][number]
                 if not columns.is_blank(cell):
-                    gathered.facts[path][role].append(cell if role != "age" else f"{cell}\0{name}")
+                    gathered.facts[path][role].append(_qualified(role, cell, table.columns[name]))
             who = cells_of[reader][number] if reader else ""
             _gather_labels(reading, table, number, path, who, cells_of, gathered)
     for path in rows:
         _gather_implied(reading, table, path, gathered)
     boxes.from_table(reading, table, rows, gathered)
+
+
+def _qualified(role: str, cell: str, column: Column) -> str:
+    """Return a cell with what its column says of it: the unit of an age; of M beside H that it is mujer, not male."""
+    if role == "age":
+        return f"{cell}\0{column.name}"
+    if role == "sex" and lexicon.key(cell) == "m" and "h" in map(lexicon.key, column.filled):
+        return "mujer"
+    return cell
 
 
 def _rows_of(table: TableReading) -> dict[str, list[int]]:

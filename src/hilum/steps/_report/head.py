@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from hilum.shelf import Card
+from hilum.steps._evaluate.figure import MACRO, MICRO
 from hilum.steps._report import words
 from hilum.steps.evaluate import ALL, BOTH
 from hilum.vocabulary import State, name_of
@@ -28,6 +29,24 @@ def leading(metrics: pl.DataFrame, concept: str | None) -> list[dict[str, Any]]:
             of = f": {name_of(concept or '').lower()}" if stage == "finding" else ""
             title = f"{TITLES[stage]}{of}, {words.TERMS[metric].name}"
             told.append({"title": title, "figure": words.interval(row, metric), "words": _plain(stage, row, concept)})
+    return told + _macro(metrics)
+
+
+def _macro(metrics: pl.DataFrame) -> list[dict[str, Any]]:
+    """Tell the mean AUROC over the findings of a run with several; else nothing."""
+    areas = metrics.filter(
+        (pl.col("stage") == "finding")
+        & (pl.col("part") == "test")
+        & (pl.col("by") == ALL)
+        & (pl.col("metric") == "auroc")
+    )
+    findings = areas.filter(~pl.col("concept").is_in([MACRO, MICRO])).height
+    told = []
+    for row in areas.filter(pl.col("concept") == MACRO).iter_rows(named=True):
+        held = words.plural(row["patients"], "patient")
+        said = f"Mean over {findings} findings on test images of {held}; chapter 5 has each of them."
+        title = "All findings, macro AUROC"
+        told.append({"title": title, "figure": words.interval(row, "auroc"), "words": said})
     return told
 
 

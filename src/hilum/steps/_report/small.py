@@ -30,6 +30,7 @@ def division(divided: Division, table: pl.DataFrame, settings: Split) -> dict[st
         "cross_validated": divided.mode == CROSS_VALIDATED,
         "folds": divided.folds,
         "why": divided.why,
+        "asked": settings.folds >= 2,
         "images": table.height,
         "patients": table["group"].n_unique(),
         "concepts": [name_of(concept) for concept in divided.concepts or ()],
