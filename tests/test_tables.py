@@ -425,7 +425,7 @@ def test_gzip_is_read_and_bounded(tmp_path, monkeypatch):
         ("labels.CSV", b"\0\1\2", "csv"),
         ("labels.tsv", FORMS["tabs"], "tsv"),
         ("labels.csv.gz", gzip.compress(FORMS["LF"], mtime=0), "csv"),
-        ("images.tar.gz", gzip.compress(bytes(1000)), None),
+        ("images.tar.gz", gzip.compress(bytes(1000), mtime=0), None),
         ("labels.jsonl", b'{"image": "a.png"}\n', "jsonl"),
         ("labels.json", b"[]", "json"),
         ("labels.parquet", b"PAR1", "parquet"),

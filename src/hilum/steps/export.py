@@ -6,12 +6,8 @@ from pathlib import Path
 
 import polars as pl
 
-<<<<<<< HEAD
 from hilum import eligibility, shelf, store
-=======
-from hilum import shelf, store
 from hilum.cross_validation import fold_count
->>>>>>> g1-crossval
 from hilum.errors import Mismatch
 from hilum.manifest import Manifest
 from hilum.recipe import Data, Recipe
@@ -28,13 +24,8 @@ def export(form: str, source: Path, folder: Path) -> dict[str, object]:
     module = shelf.load("exports", form)
     data, manifest, split = _read(source)
     data.refuse_inside(folder, "choose another folder")
-<<<<<<< HEAD
     told = {**module.write(manifest, folder, split=split), **_stated(manifest, split)}
-    if split is not None and "fold" in split.columns and split["fold"].count():
-=======
-    told = module.write(manifest, folder, split=split)
     if split is not None and fold_count(split):
->>>>>>> g1-crossval
         told["note"] = (
             "the run is cross-validated, so all its images are in train; split.parquet of the run has the folds"
         )
