@@ -1,10 +1,12 @@
-"""The lungs of an image as its mask files have them: what the cache, the exports and the audit see alike.
+"""The lungs of an image as its mask files have them: the same for the cache, exports and audit.
 
-A mask file is a label image (`hilum.files.label_image`). What its values stand for is said by the column `mask_values` of the manifest's
-table, else by what the masks of its folder agree on, else by its own shapes. A mask of another size than its image is scaled where both
-have the same proportions, and refused where they have not.
+A mask file is a label image (`hilum.files.label_image`). What its values stand for is said by the
+column `mask_values` of the manifest's table, else by what the masks of its folder agree on, else by
+its own shapes. A mask of another size than its image is scaled where both have the same
+proportions, and refused where they have not.
 
-Labels are uint8 (height, width), see `hilum.lungs`: 0 outside, 1 right, 2 left, 255 (`lungs.UNKNOWN`) where the mask says to ignore.
+Labels are uint8 (height, width), see `hilum.lungs`: 0 outside, 1 right, 2 left, 255
+(`lungs.UNKNOWN`) where the mask says to ignore.
 """
 
 from __future__ import annotations
@@ -25,13 +27,24 @@ from hilum.files.label_image import Consensus, LabelImage, Settled
 from hilum.manifest import Manifest
 from hilum.radiograph import Size, resize
 
-COLUMNS = {"lung_mask": None, "right_lung_mask": lungs.RIGHT, "left_lung_mask": lungs.LEFT}  # and the side of each
+COLUMNS = {
+    "lung_mask": None,
+    "right_lung_mask": lungs.RIGHT,
+    "left_lung_mask": lungs.LEFT,
+}  # and the side of each
 VALUES = "mask_values"
 VOTERS = 32  # masks of a folder that say what its values stand for
 _FOLDER = 8  # masks from which a folder is asked alone; smaller ones are asked together
 _PROPORTIONS = 0.01  # by which height and width may be scaled differently
 _BOTH = 3
-_ROLE = {"none": 0, "heart": 0, "right": lungs.RIGHT, "left": lungs.LEFT, "lungs": _BOTH, "ignore": lungs.UNKNOWN}
+_ROLE = {
+    "none": 0,
+    "heart": 0,
+    "right": lungs.RIGHT,
+    "left": lungs.LEFT,
+    "lungs": _BOTH,
+    "ignore": lungs.UNKNOWN,
+}
 NAMES = {_BOTH: "lungs", lungs.RIGHT: "right_lung", lungs.LEFT: "left_lung"}  # of what a mask shows
 Pose = Callable[[np.ndarray], np.ndarray]
 
@@ -59,7 +72,10 @@ class MaskFile:
         return np.where(both, lungs.sides(both), found) if both.any() else found
 
     def named(self) -> dict[str, np.ndarray]:
-        """Bool masks in the file's own pixels by name: lungs, right_lung, left_lung. An empty mask is there, under the name of its column."""
+        """Bool masks in the file's own pixels by name: lungs, right_lung, left_lung.
+
+        An empty mask is there too, under the name of its column.
+        """
         found, side = self._roles[self.image.numbers], COLUMNS[self.column]
         if side is not None:
             return {NAMES[side]: _of_side(found, side) == side}
@@ -69,7 +85,9 @@ class MaskFile:
     @property
     def others(self) -> str:
         """Values that stand for another organ or are to be ignored, as "3=heart 255=ignore"."""
-        named = (f"{key}={role}" for key, role in self._but_background() if role not in label_image.LUNGS)
+        named = (
+            f"{key}={role}" for key, role in self._but_background() if role not in label_image.LUNGS
+        )
         return " ".join(named)
 
     @property
@@ -105,7 +123,7 @@ class MaskFile:
         return [(key, roles[key]) for at, key in enumerate(keys) if at != ground]
 
 
-# ------------------------------------------------------------------------------------ what folders say
+# ------------------------------------------------------------------------------ what folders say
 
 
 def groups(manifest: Manifest) -> dict[str, str]:
@@ -151,20 +169,20 @@ def agreed(root: Path, members: Iterable[tuple[str, str]]) -> Consensus:
     meanings = []
     for place, image in members:
         try:
-            labels = label_image.read(root / place)
-            pose = _pose_of(root / image)
+            labels = _as_the_radiograph_stands(label_image.read(root / place), root / image)
         except BadData:
-            continue  # told where the mask itself is used
-        meanings.append(label_image.meaning(_posed(labels, pose)))
+            continue  # reading the mask for its own image reports the fault
+        meanings.append(label_image.meaning(labels))
     return label_image.consensus(meanings)
 
 
-def _pose_of(path: Path) -> Pose | None:
-    """How a mask drawn on a file is brought to the standard view; None: it is as it is."""
+def _as_the_radiograph_stands(labels: LabelImage, path: Path) -> LabelImage:
+    """A mask drawn on the image at `path`; only a DICOM file's own pixels can lie another way."""
     if not dicom.is_one(path):
-        return None
+        return labels
     file = dicom.read(path)
-    return lambda numbers: picture.stand(file, numbers)
+    fit = fitted(labels, picture.own_size(file), labels.path)
+    return _posed(fit, lambda own: picture.stand(file, own))
 
 
 def _posed(labels: LabelImage, pose: Pose | None) -> LabelImage:
@@ -224,7 +242,10 @@ def _said(image: Mapping[str, Any]) -> dict[str, str] | None:
     except ValueError as error:
         raise BadData(f"{image['path']}: mask_values is not JSON ({error}): {text[:80]}") from error
     if not isinstance(said, dict):
-        raise BadData(f'{image["path"]}: mask_values is {text[:80]}; expected e.g. {{"1": "right", "2": "left"}}')
+        raise BadData(
+            f"{image['path']}: mask_values is {text[:80]}; expected roles by value, for example "
+            '{"0": "none", "1": "right", "2": "left"}'
+        )
     return label_image.roles_from_toml(said)
 
 
@@ -235,8 +256,9 @@ def fitted(labels: LabelImage, size: Size, place: str) -> LabelImage:
         return labels
     if not same_proportions(own, size):
         raise BadData(
-            f"{place}: mask of {own[0]}x{own[1]} pixels for an image of {size[0]}x{size[1]}, which has other "
-            "proportions; export the mask again in its image's size, and check that it is this image's mask"
+            f"{place}: mask of {own[0]}x{own[1]} pixels for an image of {size[0]}x{size[1]}, which "
+            "has other proportions; export the mask again in its image's size, and check that it "
+            "is this image's mask"
         )
     return replace(labels, numbers=resize(labels.numbers, size, labels=True))
 
@@ -250,14 +272,13 @@ def same_proportions(mask: Size, image: Size) -> bool:
 
 
 def _of_side(found: np.ndarray, side: int) -> np.ndarray:
-    """Of a file of one lung: all that is lung, or where it has both sides that one."""
-    own = found == side
-    inside = own | (found == _BOTH) if own.any() else np.isin(found, (lungs.RIGHT, lungs.LEFT, _BOTH))
+    """Of a file of one lung: all that is lung, but what is said to be the other one."""
+    inside = (found == side) | (found == _BOTH)
     return np.where(inside, np.uint8(side), np.where(found == lungs.UNKNOWN, found, np.uint8(0)))
 
 
 def together(masks: Iterable[MaskFile], size: Size, pose: Pose | None = None) -> np.ndarray:
-    """Lung labels uint8 of all mask files of an image; a file of one side goes before one of both."""
+    """Lung labels of all mask files of an image; a file of one side goes before one of both."""
     labels = np.zeros(size, np.uint8)
     for mask in masks:
         found = mask.labels(pose)

@@ -1,8 +1,9 @@
 """Windows and OS/2 bitmaps: what the headers say, and the pixels, decoded here with NumPy.
 
-Read are palettes of 1, 2, 4 and 8 bits, run-length encoded ones too, 16, 24 and 32 bits with or without masks of bits, rows from
-the bottom or from the top, headers of every version. JPEG and PNG inside a bitmap, which only printers know, are refused. The
-fourth byte of 32 bits is alpha only where a mask says so and some pixel is not 0: most programs leave it unset.
+Read are palettes of 1, 2, 4 and 8 bits, run-length encoded ones too, 16, 24 and 32 bits with or
+without masks of bits, rows from the bottom or from the top, headers of every version. JPEG and PNG
+inside a bitmap, which only printers know, are refused. The fourth byte of 32 bits is alpha only
+where a mask says so and some pixel is not 0: most programs leave it unset.
 
 Source: Microsoft, [MS-WMF] 2.2.2; BITMAPINFOHEADER and the types around it.
 """
@@ -17,7 +18,11 @@ import numpy as np
 from hilum.files._head import Head, Stored, Unfit
 
 SIGNATURES = (b"BM",)
-_FILE, _CORE, _INFO = 14, 12, 40  # bytes of the file's header, of OS/2's and of Windows' information header
+_FILE, _CORE, _INFO = (
+    14,
+    12,
+    40,
+)  # bytes of the file's header, of OS/2's and of Windows' information header
 _HEADERS = (_CORE, _INFO, 52, 56, 64, 108, 124)
 _PLAIN, _RLE8, _RLE4, _FIELDS, _ALPHA_FIELDS = 0, 1, 2, 3, 6
 _DEPTHS = {
@@ -43,7 +48,7 @@ class _Layout:
 
 
 def is_one(data: bytes) -> bool:
-    """Whether a header of a known length stands where one must: two letters alone begin many texts."""
+    """Whether a header of a known length follows the two letters, with which many texts begin."""
     return len(data) >= 18 and struct.unpack_from("<I", data, _FILE)[0] in _HEADERS
 
 
@@ -58,7 +63,7 @@ def decode(data: bytes, head: Head) -> tuple[np.ndarray, list[str]]:
 
 
 def stored(data: bytes, head: Head) -> Stored:
-    """Numbers of colours uint8 (height, width) and their palette, or uint8 (height, width, 3 or 4)."""
+    """Numbers of colours, uint8 (height, width), with a palette; else (height, width, 3 or 4)."""
     layout = _layout(data)
     if layout.bits > 8:
         values = _direct(data, layout)
@@ -108,9 +113,7 @@ def _fields(data: bytes, length: int, bits: int, compression: int) -> tuple[tupl
     return (*masks, 0)[:4], behind if inside else behind + 4 * count
 
 
-def _palette(
-    data: bytes, at: int, entry: int, used: int, bits: int, start: int
-) -> np.ndarray:
+def _palette(data: bytes, at: int, entry: int, used: int, bits: int, start: int) -> np.ndarray:
     count = min(used or 1 << bits, 1 << bits, max(0, (start - at) // entry))
     colours = np.frombuffer(data, np.uint8, count * entry, at).reshape(count, entry)
     return np.ascontiguousarray(colours[:, 2::-1])

@@ -1,8 +1,9 @@
 """GIF87a and GIF89a: what the blocks say, and the one image of a file.
 
-The blocks are read here, so that numbers of colours, the palette and the transparent number are known; giflib by imagecodecs undoes
-the compression. An animation is refused, because none of its frames is known to be the one that is meant. A frame smaller than its
-screen lies on the background's number.
+The blocks are read here, so that numbers of colours, the palette and the transparent number are
+known; giflib by imagecodecs undoes the compression. An animation is refused, because none of its
+frames is known to be the one that is meant. A frame smaller than its screen lies on the number of
+the background.
 
 Source: CompuServe, Graphics Interchange Format, version 89a, 1990.
 """

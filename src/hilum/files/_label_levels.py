@@ -1,10 +1,12 @@
 """The levels of a label image: which of its values are labels, and which only lie at their edges.
 
-A label covers regions; the values that resizing, anti-aliasing or lossy compression leave lie in thin seams between regions, and
-between their values. A level is a value with a core: pixels whose eight neighbours have it too. All other pixels take the level that is
-nearest in value among those that are near them in the image, so an edge between 0 and 255 never becomes a rim of 127.
+A label covers regions; the values that resizing, anti-aliasing or lossy compression leave lie in
+thin seams between regions, and between their values. A level is a value with a core: pixels whose
+eight neighbours have it too. All other pixels take the level that is nearest in value among those
+that are near them in the image, so an edge between 0 and 255 never becomes a rim of 127.
 
-Values are uint8 or uint16 (height, width), or colours (height, width, 3). Levels are in order of value, at most `MOST`.
+Values are uint8 or uint16 (height, width), or colours (height, width, 3). Levels are in order of
+value, at most `MOST`.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ _APART = 20  # of 255, that two levels of a lossy image are apart at least
 _PEAK = 3e-3  # of the pixels, that a level of a lossy image has at least
 _BETWEEN = 0.12  # of the distance of two levels, from the line between them
 _RESIDUE = 0.03  # of the range: nearer levels are one, where the smaller one is scattered
-_INTERPOLATED = 0.1  # of the edges, that skip a level between in a label map that was not interpolated
+_INTERPOLATED = 0.1  # of the edges, that skip a level in a label map that was not interpolated
 _SMOOTHED_AT = 700  # pixels of the longer side, at most, at which an image is smoothed
 _SAMPLE = 1 << 14  # pixels that show whether an image has few values
 
@@ -68,7 +70,7 @@ def _is_grey(values: np.ndarray) -> bool:
 
 
 def _counted(values: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """Places uint8 (height, width) in the list of different values, and that list; None where it is long."""
+    """Number each pixel's value, uint8 (height, width); and the values. None where they are many."""
     if values.ndim == 3:
         values = values.astype(np.uint64) @ (np.uint64(1) << np.array([32, 16, 0], np.uint64))
         step = max(1, values.size // _SAMPLE)
@@ -78,7 +80,9 @@ def _counted(values: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
         if len(present) > _FEW:
             return None
         numbers = np.searchsorted(present, values).astype(np.uint8)
-        return numbers, (present[:, None] >> np.array([32, 16, 0], np.uint64) & np.uint64(0xFFFF)).astype(np.int64)
+        return numbers, (
+            present[:, None] >> np.array([32, 16, 0], np.uint64) & np.uint64(0xFFFF)
+        ).astype(np.int64)
     present = np.flatnonzero(np.bincount(values.ravel(), minlength=1))
     if len(present) > _FEW:
         return None
@@ -88,7 +92,7 @@ def _counted(values: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def cores(numbers: np.ndarray) -> np.ndarray:
-    """bool (height, width): pixels whose eight neighbours have the same number; beyond the border lies what is at it."""
+    """Find pixels whose eight neighbours have the same number: bool (height, width)."""
     block = np.ones((3, 3), np.uint8)
     lowest = cv2.erode(numbers, block, borderType=cv2.BORDER_REPLICATE)
     return lowest == cv2.dilate(numbers, block, borderType=cv2.BORDER_REPLICATE)
@@ -101,7 +105,7 @@ def edges(numbers: np.ndarray) -> float:
 
 
 def roughness(numbers: np.ndarray) -> float:
-    """How much longer the outlines are than those of the image smoothed: about 1 for what was drawn.
+    """Compare the outlines' length with that of the image smoothed: about 1 for what was drawn.
 
     The outlines between the grey values of a photograph are frayed by its noise: at least 1.15 in
     real radiographs, at whatever contrast.
@@ -147,13 +151,16 @@ def _exact(numbers: np.ndarray, present: np.ndarray, shown: np.ndarray) -> Level
     place[kept] = np.arange(len(kept))
     soft = place[numbers] == 255
     distances = [np.abs(shown - shown[level]).max(axis=1)[numbers] for level in kept]
-    near = [cv2.dilate((numbers == level).astype(np.uint8), np.ones((9, 9), np.uint8)) > 0 for level in kept]
+    near = [
+        cv2.dilate((numbers == level).astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
+        for level in kept
+    ]
     filled = np.where(soft, _nearest(distances, near, float(np.ptp(shown)) + 1), place[numbers])
     return Levels(filled.astype(np.uint8), present[kept], len(present), float(soft.mean()), True)
 
 
 def without_seams(levels: Levels) -> Levels:
-    """The levels of a grey label map without the seams of one that interpolation left between others.
+    """Remove the seams of one label that interpolation left between two others in a grey map.
 
     In one that was interpolated one goes from 0 to 2 through 1 all along; there a thin 1 with 0
     and 2 beside it is neither. A map whose labels touch as they are comes back as it is.
@@ -175,12 +182,14 @@ def without_seams(levels: Levels) -> Levels:
 
 
 def _of_their_own(shown: np.ndarray, real: np.ndarray, many: np.ndarray) -> np.ndarray:
-    """Values without a core that lie between no two levels: thin outlines, as of what is to be ignored."""
+    """Values without a core that lie between no two levels: thin outlines, such as VOC's."""
     found = np.zeros(len(shown), bool)
     levels = shown[real]
     for place in np.flatnonzero(~real & many):
         found[place] = not any(
-            _between(shown[place], first, second) for at, first in enumerate(levels) for second in levels[:at]
+            _between(shown[place], first, second)
+            for at, first in enumerate(levels)
+            for second in levels[:at]
         )
     return found
 
@@ -195,7 +204,9 @@ def _between(value: np.ndarray, first: np.ndarray, second: np.ndarray) -> bool:
     return bool(-_BETWEEN / 2 <= along <= 1 + _BETWEEN / 2 and aside <= _BETWEEN)
 
 
-def _without_residue(shown: np.ndarray, real: np.ndarray, count: np.ndarray, core: np.ndarray) -> np.ndarray:
+def _without_residue(
+    shown: np.ndarray, real: np.ndarray, count: np.ndarray, core: np.ndarray
+) -> np.ndarray:
     """Levels but those that are scattered pixels beside a larger level: what a lossy copy left."""
     kept = real.copy()
     reach = _RESIDUE * float(np.ptp(shown))
@@ -211,12 +222,14 @@ def _without_residue(shown: np.ndarray, real: np.ndarray, count: np.ndarray, cor
 
 def _nearest(distances: list[np.ndarray], near: list[np.ndarray], beyond: float) -> np.ndarray:
     """The place of the least distance among those that are near, else among all."""
-    costs = np.stack([np.where(close, far, far + beyond) for far, close in zip(distances, near, strict=True)])
+    costs = np.stack(
+        [np.where(close, far, far + beyond) for far, close in zip(distances, near, strict=True)]
+    )
     return costs.argmin(axis=0)
 
 
 def _by_peaks(values: np.ndarray, softest: float) -> Levels | None:
-    """Levels of an image of many values: peaks among the values of flat regions, far enough apart."""
+    """Levels of an image of many values: peaks of flat regions' values that are far apart."""
     eight = _as_eight_bits(values)
     planes, pixels = list(cv2.split(eight)), eight.shape[0] * eight.shape[1]
     bins, count = _histogram(planes, _flat(eight))

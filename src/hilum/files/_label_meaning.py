@@ -1,6 +1,7 @@
 """What the labels of one mask stand for, by their shape and place.
 
-The background lies at the image's border, lungs do not; the patient's right lung lies on the image's left.
+The background lies at the image's border, lungs do not; the patient's right lung lies on the
+image's left.
 """
 
 from __future__ import annotations
@@ -19,8 +20,12 @@ _SMALL_NUMBERS = 50
 _BACKGROUND = 0.5  # of the border, that the background has at least
 _INVERTED = 0.8  # the same where it is the brighter of two values
 _RIVAL = 0.25  # of the lungs' area, from which another pair of labels might be the lungs
-_LARGE = 0.1  # of the lungs' area, from which a label at the side might be part of a lung, as a lobe is
-_MARGIN = 0.2  # of the distance between two lungs' middles, that what lies between them keeps from each
+_LARGE = (
+    0.1  # of the lungs' area, from which a label at the side might be part of a lung, as a lobe is
+)
+_MARGIN = (
+    0.2  # of the distance between two lungs' middles, that what lies between them keeps from each
+)
 _INSIDE = 0.75  # of a label's outline that lies on lung: it is inside the lung
 _MARK = 0.05  # of the lungs' area: a smaller label inside them is a mark or an arrow
 
@@ -169,7 +174,7 @@ def _of_several(
 
 
 def _lungs_among(labels: Mapping[str, Region]) -> tuple[dict[str, str], bool]:
-    """Roles of the labels that are lungs, and whether that is clear; else they are the likeliest."""
+    """Roles of the labels that are lungs, and whether that is clear; else the likeliest."""
     pairs = [
         (key, other)
         for key, region in labels.items()
@@ -189,9 +194,7 @@ def _lungs_among(labels: Mapping[str, Region]) -> tuple[dict[str, str], bool]:
     return candidates[best], sum(area >= _RIVAL * areas[best] for area in areas) == 1
 
 
-def _outer(
-    pairs: Sequence[tuple[str, str]], labels: Mapping[str, Region]
-) -> list[tuple[str, str]]:
+def _outer(pairs: Sequence[tuple[str, str]], labels: Mapping[str, Region]) -> list[tuple[str, str]]:
     """Pairs but those of one lung and what lies between both, as a large heart does."""
     found = []
     for right, left in pairs:
@@ -216,7 +219,9 @@ def _other(region: Region, lungs: Sequence[Region]) -> tuple[str, bool]:
     left, right = min(lung.left for lung in lungs), max(lung.right for lung in lungs)
     middle, reach = (left + right) / 2, (right - left) / 2
     central = abs(region.across - middle) <= 0.45 * reach
-    if region.like_bars and region.bottom <= np.mean([(lung.top + lung.bottom) / 2 for lung in lungs]):
+    if region.like_bars and region.bottom <= np.mean(
+        [(lung.top + lung.bottom) / 2 for lung in lungs]
+    ):
         return "none", True  # clavicles, which cross the lungs
     if _label_regions.enclosed(region.mask, whole) >= _INSIDE:
         return "none", region.share < _MARK * area
@@ -229,7 +234,9 @@ def _other(region: Region, lungs: Sequence[Region]) -> tuple[str, bool]:
 
 def _by_place(role: str, region: Region) -> str:
     name = {"right": "right lung", "left": "left lung", "lungs": "both lungs"}.get(role, role)
-    where = f"{_percent(region.share)} of the image, middle at {_percent(region.across)} of its width"
+    where = (
+        f"{_percent(region.share)} of the image, middle at {_percent(region.across)} of its width"
+    )
     return f"{'no lung' if role == 'none' else name}: {where}"
 
 

@@ -1,6 +1,7 @@
-"""Shape and place of each label of an image: what tells lungs from a heart, an outline or the background.
+"""Shape and place of each label of an image: what distinguishes lungs, heart and background.
 
-Measured on at most `SIDE` pixels of the longer side. Places are shares of the image's width and height, 0 left and top.
+Measured on at most `SIDE` pixels of the longer side. Places are shares of the image's width and
+height, 0 left and top.
 """
 
 from __future__ import annotations
@@ -146,7 +147,10 @@ def are_lungs(first: Region, second: Region) -> bool:
     if larger > _ALIKE * smaller or common < _LEVEL * lowest or not (first.tall and second.tall):
         return False
     middle = round((first.across + second.across) / 2 * first.mask.shape[1])
-    pure = first.mask[:, :middle].sum() / first.mask.sum(), second.mask[:, middle:].sum() / second.mask.sum()
+    pure = (
+        first.mask[:, :middle].sum() / first.mask.sum(),
+        second.mask[:, middle:].sum() / second.mask.sum(),
+    )
     return min(pure) >= _PURE
 
 

@@ -1,7 +1,8 @@
-"""What the labels of masks stand for: by the masks of a folder together, by a user's word, and how it is asked for.
+"""What the labels of masks stand for: by the masks of a folder together, or by a user's word.
 
-A label that stands for one thing in one mask stands for it in all masks of a folder, so each mask has a vote (`consensus`). What neither
-the mask nor its folder settles is refused with the lines of `hilum.toml` that settle it (`settled`).
+A label that stands for one thing in one mask stands for it in all masks of a folder, so each mask
+has a vote (`consensus`). What neither the mask nor its folder settles is refused with the lines of
+`hilum.toml` that settle it (`settled`).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ Votes = Mapping[str, int]  # masks by role
 
 @dataclass(frozen=True)
 class Consensus:
-    """What labels stand for in a set of masks; `unsettled` has the votes on a key that they disagree on."""
+    """What labels stand for in a set of masks, and the votes on keys that they disagree on."""
 
     roles: Mapping[str, str] = field(default_factory=dict)
     unsettled: Mapping[str, Votes] = field(default_factory=dict)
@@ -46,7 +47,7 @@ class Settled:
 
 
 def consensus(meanings: Sequence[ValueMeaning]) -> Consensus:
-    """Let masks vote on what their labels stand for; only those that are sure, where there are any."""
+    """Let masks vote on what their labels stand for; where any are sure, only those."""
     roles, unsettled = {}, {}
     for key, count in _votes(meanings).items():
         (role, most), total = count.most_common(1)[0], sum(count.values())
@@ -57,7 +58,9 @@ def consensus(meanings: Sequence[ValueMeaning]) -> Consensus:
             unsettled[key] = dict(count.most_common())
     grounds = Counter(one.ground for one in _voting(meanings))
     ground = max(grounds, key=grounds.__getitem__, default=None)
-    return Consensus(roles, unsettled, ground if grounds[ground] >= _AGREED * grounds.total() else None)
+    return Consensus(
+        roles, unsettled, ground if grounds[ground] >= _AGREED * grounds.total() else None
+    )
 
 
 def _voting(meanings: Sequence[ValueMeaning]) -> Sequence[ValueMeaning]:
@@ -65,7 +68,7 @@ def _voting(meanings: Sequence[ValueMeaning]) -> Sequence[ValueMeaning]:
 
 
 def _votes(meanings: Sequence[ValueMeaning]) -> dict[str, Counter[str]]:
-    """Votes by key. A mask of one lung alone cannot say which its value means: others go before it."""
+    """Votes by key. A mask of one lung alone cannot say which its value means: others go first."""
     firm: dict[str, Counter[str]] = {}
     weak: dict[str, Counter[str]] = {}
     for one in _voting(meanings):
@@ -81,7 +84,7 @@ def settled(
     agreed: Consensus | None = None,
     said: Mapping[str, str] | None = None,
 ) -> Settled:
-    """The role of each label of a mask: as the user `said`, else as its folder `agreed`, else by itself.
+    """Settle the role of each label of a mask: as `said`, else as `agreed`, else by itself.
 
     Raises `BadData` naming the mask, the values that are not settled and the lines of `hilum.toml`
     that settle them.
@@ -137,7 +140,7 @@ def _is_inverted(image: LabelImage, roles: Mapping[str, str]) -> bool:
     return image.brightness[ground] > max(image.brightness[at] for at in lungs)
 
 
-# ------------------------------------------------------------------------------------- a user's word
+# --------------------------------------------------------------------------------- a user's word
 
 
 def _as_said(image: LabelImage, said: Mapping[str, str]) -> dict[str, str]:
@@ -158,10 +161,8 @@ def _named_near(image: LabelImage, key: str, said: Mapping[str, str]) -> str | N
     return said[near[0]] if len(near) == 1 else None
 
 
-def _refusal(
-    path: str, evidence: Mapping[str, str], roles: Mapping[str, str], why: str
-) -> str:
-    """The message on the keys of `evidence`; `roles` are what may be written, as an example that holds."""
+def _refusal(path: str, evidence: Mapping[str, str], roles: Mapping[str, str], why: str) -> str:
+    """The message on the keys of `evidence`; `roles` are the example, which holds when pasted."""
     values = " and ".join(f"{key} ({words})" if words else key for key, words in evidence.items())
     return (
         f"{path}: what its value {values} stands for {why}; say it in hilum.toml "
@@ -190,5 +191,7 @@ def roles_from_toml(said: Mapping[str, object]) -> dict[str, str]:
     if not faults and not any(role in LUNGS for role in roles.values()):
         faults.append("no value stands for a lung; give one the role right, left or lungs")
     if faults:
-        raise BadData.listing(f"[{SECTION}] does not say what the values of masks stand for", faults)
+        raise BadData.listing(
+            f"[{SECTION}] does not say what the values of masks stand for", faults
+        )
     return roles

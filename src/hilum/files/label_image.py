@@ -1,14 +1,16 @@
 """Label images: files whose pixels say what lies there (a mask, a label map), not how bright it is.
 
-`read` gives the labels of a PNG, JPEG, TIFF, BMP or GIF, told apart by its bytes; `sniff` says whether a file is a label image at all.
-What the labels stand for is worked out by `meaning` and `consensus` (`hilum.files._label_meaning`, `hilum.files._label_roles`) and named by roles:
+`read` gives the labels of a PNG, JPEG, TIFF, BMP or GIF, whichever its bytes are; `sniff` says
+whether a file is a label image at all. What the labels stand for is worked out by `meaning` and
+`consensus`, and settled by `settled`, in roles:
 
     right, left   the patient's right and left lung      ignore   nothing is said of these pixels
     lungs         both lungs, or one                     none     not lung; `heart` likewise
 
-A label is known by its value as the file stores it, as text: "1", "255"; of a palette the number, not the colour; of a colour image
-"#ff0000"; of an image whose shape stands in its alpha channel "alpha 255", and where only part is transparent "transparent". An image
-turned by Exif or TIFF is turned as radiographs are, by `hilum.files.raster`.
+A label is known by its value as the file stores it, as text: "1", "255"; of a palette the number,
+not the colour; of a colour image "#ff0000"; of an image whose shape stands in its alpha channel
+"alpha 255", and where only part is transparent "transparent". Exif and TIFF orientation are
+followed as for radiographs, by `hilum.files.raster`.
 """
 
 from __future__ import annotations
@@ -37,19 +39,32 @@ from hilum.files._label_roles import (
 from hilum.files._labels import LabelImage
 
 __all__ = [
-    "LUNGS", "ROLES", "Consensus", "Evidence", "LabelImage", "Settled", "ValueMeaning", "consensus", "meaning", "read", "roles_from_toml", "settled", "sniff",
+    "LUNGS",
+    "ROLES",
+    "Consensus",
+    "Evidence",
+    "LabelImage",
+    "Settled",
+    "ValueMeaning",
+    "consensus",
+    "meaning",
+    "read",
+    "roles_from_toml",
+    "settled",
+    "sniff",
     "toml_of",
-]  # fmt: skip
+]
 
 _SOFT = 0.12  # of the pixels, that lie between the labels of an image at most
 _BLURRED = 0.5  # the same where there are two labels with smooth outlines
-_ROUGH, _ROUGH_IF_LOSSY = 1.14, 2.0  # see `_label_levels.roughness`; of real radiographs, at whatever contrast, at least 1.15
-_ROUGH_IF_VIVID = 1.5
+# See `_label_levels.roughness`; of real radiographs, at whatever contrast, it is at least 1.15.
+_ROUGH, _ROUGH_IF_LOSSY, _ROUGH_IF_VIVID = 1.14, 2.0, 1.5
 _VIVID = 0.4  # of the brightest channel, by which the channels of a strong colour differ
-_SKIPS = {3: 0.02, 4: 0.2, 5: 0.3}  # of the edges of a label map, that lead over a value between at least, by its number of values
-_SKIPS_OF_MORE = 0.4
-_NESTED = 6, 3.5  # pieces and edges of a map of regions inside regions at most, which skips nothing
-_DRAWN = 24, 12.0  # pieces and edges of an image of exact values at most, however fine its lines are
+# Share of a label map's edges that skip a value between at least, by its number of values.
+_SKIPS, _SKIPS_OF_MORE = {3: 0.02, 4: 0.2, 5: 0.3}, 0.4
+# At most so many pieces, and so long edges: of regions inside regions, which skip nothing; of
+# exact values, however fine their lines.
+_NESTED, _DRAWN = (6, 3.5), (24, 12.0)
 _NEARLY = 16  # between the least and the largest value of an image that shows nothing
 _SIDE = 640  # pixels at which an image is sniffed at
 _PHOTOGRAPH = 2.5  # bits a pixel of a PNG; masks have less, and radiographs more than 3
@@ -116,9 +131,7 @@ def sniff(path: Path) -> Evidence | None:
         return Evidence("constant", kind, labels.keys, 0.0, None, words, None)
     image = _image(path, kind, labels, orientation)
     means = meaning(image)
-    return Evidence(
-        "labels", kind, image.keys, means.foreground, means.side, means.words(), means
-    )
+    return Evidence("labels", kind, image.keys, means.foreground, means.side, means.words(), means)
 
 
 def _nearly_constant(kind: str, stored: Stored) -> Evidence | None:
@@ -126,7 +139,9 @@ def _nearly_constant(kind: str, stored: Stored) -> Evidence | None:
     if stored.palette is not None or high - low > _NEARLY:
         return None
     keys = (str(low), str(high))
-    return Evidence("constant", kind, keys, 0.0, None, f"hardly more than one value: {low} to {high}", None)
+    return Evidence(
+        "constant", kind, keys, 0.0, None, f"hardly more than one value: {low} to {high}", None
+    )
 
 
 # ---------------------------------------------------------------------------- from values to labels
@@ -147,10 +162,16 @@ def _stored(path: Path) -> tuple[str, Stored, int]:
     with raster.named(path, kind):
         head = _tiff.look_at_labels(data) if labels else module.look(data)
         raster.refuse_giant(path, head)
-        stored = module.stored(data, head) if kind != "JPEG" else Stored(module.decode(data, head)[0])
+        stored = (
+            module.stored(data, head) if kind != "JPEG" else Stored(module.decode(data, head)[0])
+        )
         if stored.values.shape[:2] != head.size:
             raise ValueError(f"its head promises {head.size[0]}x{head.size[1]} pixels")
-        return kind, Stored(_whole(stored.values), stored.palette, stored.transparent), head.orientation
+        return (
+            kind,
+            Stored(_whole(stored.values), stored.palette, stored.transparent),
+            head.orientation,
+        )
 
 
 def _whole(values: np.ndarray) -> np.ndarray:
@@ -235,7 +256,9 @@ def _with_alpha(colour: np.ndarray, alpha: np.ndarray) -> _Labelled | None:
     place[kept] = np.arange(len(kept))
     both = Levels(place[numbers], np.array(kept), levels.distinct + 1, levels.soft, levels.exact)
     named, bright = (*keys, "transparent"), (*brightness, -1.0)
-    return _Labelled(both, tuple(named[at] for at in kept), tuple(bright[at] for at in kept), "alpha")
+    return _Labelled(
+        both, tuple(named[at] for at in kept), tuple(bright[at] for at in kept), "alpha"
+    )
 
 
 def _holds_labels(levels: Levels, *, lossy: bool) -> bool:
