@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from hilum import acquisition
 from hilum.dataset.plan import cells, lexicon
 from hilum.dataset.plan.image_index import ENOUGH, ImageIndex, Match
+from hilum.dataset.plan.labels import known
 from hilum.dataset.plan.settings import COLUMN_KEYS, Settings
 from hilum.dataset.tables import Table
 
@@ -184,24 +185,25 @@ def find_masks(reading: TableReading, masks: ImageIndex) -> None:
             reading.give(name, side, "its cells are mask files")
 
 
-def find_rest(reading: TableReading) -> None:
+def find_rest(reading: TableReading, settings: Settings) -> None:
     """Give roles to what is left: texts, run lengths, columns of one finding each, columns of labels, and what is not used."""
     free = [column for column in reading.columns.values() if column.role == "unused" and column.why != "hilum.toml says so"]
     for column in free:
-        column.role, column.why, column.certain = _role_of_rest(column)
+        column.role, column.why, column.certain = _role_of_rest(column, settings)
     _settle_blocks(reading)
     _drop_codes(reading)
 
 
-def _role_of_rest(column: Column) -> tuple[str, str, bool]:
+def _role_of_rest(column: Column, settings: Settings) -> tuple[str, str, bool]:
     name, filled = column.name, column.filled
     roles = lexicon.column_roles(name)
     if not filled:
         return "unused", "it is empty", True
     if "run_lengths" in roles and column.share(_is_run_lengths) == 1.0:
         return "run_lengths", "its cells are run lengths or -1", True
-    said = lexicon.meaning(name)
-    binary = all(lexicon.state_of(cell) is not None for cell in filled)
+    said = known(name, settings)
+    stated = {*settings.present, *settings.absent, *settings.uncertain}
+    binary = all(lexicon.state_of(cell) is not None or cell in stated for cell in filled)
     if binary and said and said.kind in (lexicon.FINDING, lexicon.NORMAL, lexicon.ABSENT) and "label" not in roles:
         return "finding", "its name is a finding, its cells are states", True
     if _is_free_text(column):

@@ -88,7 +88,7 @@ def use_tables(reading: Reading) -> None:
         columns.find_facts(table)
         columns.find_masks(table, mask_index)
         _use_published(table)
-        columns.find_rest(table)
+        columns.find_rest(table, reading.settings)
     _take_masks_of_columns(reading, mask_index)
     _join_tables(reading)
     _find_table_parts(reading)

@@ -71,7 +71,7 @@ def find(files: Sequence[File], look: Look, settings: Settings, evidence: Eviden
         labels, others = _judged(group, budget)
         if labels:
             candidates.append(_Group(group.folder, group.affix, labels, group.word, group.role))
-        if others and group.word == "strong" and not labels:
+        if others and group.word == "strong":
             evidence.set_aside("file", [file.path for file in others], "lies among masks but is no label image", "warning")
         else:
             photos += others
