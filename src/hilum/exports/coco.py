@@ -4,8 +4,8 @@
     annotations/instances_train.json           also instances_val.json and instances_test.json; instances.json where there is no split
 
 Categories are concepts, and lungs, right_lung and left_lung; their numbers are the same in every part's file. The `segmentation` of a box
-is its four corners, and it says `"shape": "box"`; that of a sound polygon without holes is its list of points; all else (lung masks, bitmaps, run lengths, polygons with holes or
-that cross themselves) is compressed run lengths of its pixels. `area` is in pixels, `iscrowd` is 0. COCO has no labels of whole images:
+is its four corners, and it says `"shape": "box"`; that of a sound polygon without holes is its list of points; all else (lung masks,
+bitmaps, run lengths, polygons with holes or that cross themselves) is compressed run lengths of its pixels. `area` is in pixels, `iscrowd` is 0. COCO has no labels of whole images:
 they stand in each image's `labels` (1 present, 0 absent, -1 uncertain; not mentioned is not there), beside `image_id` and `patient_id`.
 What could not be written stands in `info.left_out` with its reason.
 
