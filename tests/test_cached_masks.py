@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from dicom_files import write
 from hilum import lungs, shelf
 from hilum.cached import Cache
 from hilum.checks import masks as rules
@@ -114,6 +115,20 @@ def test_the_tables_word_goes_before_the_folders(tmp_path):
     wrong = manifest(tmp_path, {"a": grey(VALUES)}, mask_values={"a": '{"1": "rihgt"}'})
     facts, labels = of(cache.fill(wrong, PIXELS, tmp_path / "other"), "a")
     assert "did you mean 'right'" in facts["mask_error"] and not labels.any()
+
+
+def test_masks_lie_as_the_radiograph_stands_before_sides_are_seen(tmp_path):
+    """Of a mirrored DICOM: in the file's own pixels its right lung lies on the right."""
+    made = manifest(tmp_path, {"a": grey(VALUES[:, ::-1])})
+    values = np.random.default_rng(0).integers(0, 4096, SIZE).astype(np.uint16)
+    write(tmp_path / "a.png", values, bits=12, PatientOrientation=["R", "F"])
+    filled = cache.fill(made, PIXELS, tmp_path / "cache")
+    facts, labels = of(filled, "a")
+    assert facts["kind"] == "DICOM" and facts["mask_form"] == "label map 1=right 2=left" and np.array_equal(labels, LABELS)
+    coco.write(made, tmp_path / "out", split=None)
+    told = annotations(tmp_path / "out")
+    drawn = [RunLengths.from_coco(one["segmentation"]).to_mask(SIZE) for one in told["annotations"]]
+    assert np.array_equal(drawn[0], RIGHT[:, ::-1]) and np.array_equal(drawn[1], LEFT[:, ::-1])
 
 
 def test_a_mask_that_is_not_understood_is_a_fact_with_its_remedy(tmp_path):

@@ -341,6 +341,36 @@ def test_what_is_no_mask_is_refused_by_name(tmp_path, data, words):
     assert "m.any" in str(fault.value)
 
 
+@SLOW
+@given(
+    values=st.lists(st.integers(0, 300), min_size=1, max_size=6, unique=True), seed=st.integers(0, 2**31), grain=st.integers(1, 40),
+    alike=st.booleans(), size=st.tuples(st.integers(1, 90), st.integers(1, 90)), kind=st.sampled_from(["grey", "colour", "alpha", "jpeg"]),
+)  # fmt: skip
+def test_no_pattern_of_labels_raises_anything_but_bad_data(tmp_path, values, seed, grain, alike, size, kind):
+    """Patches of any values and sizes; every label has a role, or is named in the refusal."""
+    rng = np.random.default_rng(seed)
+    weights = None if alike else np.array([0.9, *[0.1 / max(len(values) - 1, 1)] * (len(values) - 1)]) / (1 if len(values) > 1 else 0.9)
+    patches = rng.choice(values, (-(-size[0] // grain), -(-size[1] // grain)), p=weights)
+    numbers = np.kron(patches, np.ones((grain, grain), int))[: size[0], : size[1]].astype(np.uint16)
+    if kind == "grey":
+        data = as_png(numbers)
+    elif kind == "colour":
+        data = as_png(np.stack([numbers, numbers * 7, numbers // 2], -1).astype(np.uint8))
+    elif kind == "alpha":
+        data = with_alpha(np.repeat(numbers[:, :, None].astype(np.uint8), 3, 2), numbers * 3 % 256)
+    else:
+        data = imagecodecs.jpeg8_encode(numbers.astype(np.uint8), level=80)
+    (tmp_path / "one").write_bytes(data)
+    label_image.sniff(tmp_path / "one")
+    try:
+        found = understood(tmp_path, data, size=size)
+    except BadData as fault:
+        assert "m.any" in str(fault)
+        return
+    assert set(found.settled.roles) == set(found.image.keys) and found.labels().shape == size and found.form
+    assert set(np.unique(found.labels())) <= {0, 1, 2, 255}
+
+
 # -------------------------------------------------------------------------------- sides, sizes, turns
 
 

@@ -48,7 +48,7 @@ FACTS = {
     "fingerprint": pl.String,  # to find copies by, see `hilum.fingerprint`; null: the picture shows nothing
     "mask_error": pl.String,  # why the mask is not used; null: it is, or there is none
     "mask_value_count": pl.Int64,  # number of different values in the mask files; 2 where the lungs are drawn
-    "mask_form": pl.String,  # what was understood of the mask files, see `hilum.mask_files.form_of`; null: there are none
+    "mask_form": pl.String,  # what was understood of the mask files, see `hilum.mask_files.MaskFile.form`; null: there are none
     "mask_ignored": pl.String,  # cached pixels that a mask says to ignore, as COCO's compressed run lengths; null: none
     "right_pixels": pl.Int64,  # of the lungs in the file's own pixels
     "left_pixels": pl.Int64,

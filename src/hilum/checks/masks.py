@@ -108,7 +108,7 @@ def _missing(masks: pl.DataFrame) -> Iterator[Finding]:
 
 
 def _form(masks: pl.DataFrame) -> Iterator[Finding]:
-    """What is remarkable about the files, by the words of `hilum.mask_files.form_of`."""
+    """What is remarkable about the files, by the words of `hilum.mask_files.MaskFile.form`."""
     words = masks.select("image_id", "mask", "mask_value_count", word=pl.col("mask_form").str.split("; ")).explode("word")
     named = pl.format("{}: {}", "mask", "word")
     other = r"=(heart|none|ignore)\b"

@@ -65,7 +65,7 @@ def meaning(image: LabelImage) -> ValueMeaning:
     if len(regions) + len(lost) == 1:
         return _constant(image, ignored)
     brightness = dict(zip(image.keys, image.brightness, strict=True))
-    if len(regions) == 1 or (len(regions) == 2 and not lost):
+    if len(regions) + len(lost) == 2:
         found = _of_two(image.path, regions | dict.fromkeys(lost), brightness)
     else:
         found = _of_several(image.path, regions, brightness, lost)
@@ -187,6 +187,8 @@ def _lungs_among(labels: Mapping[str, Region]) -> tuple[dict[str, str], bool]:
         for key, region in labels.items()
         if region.two and region.share >= _label_regions.LEAST_LUNGS
     ]
+    if not labels:
+        return {}, True
     if not candidates:
         return {max(labels, key=lambda key: labels[key].share): "lungs"}, False
     areas = [sum(labels[key].share for key in roles) for roles in candidates]

@@ -121,7 +121,8 @@ def _like_lungs(mask: np.ndarray) -> bool:
         (stats[left, cv2.CC_STAT_AREA], stats[left], centres[left, 0] / width),
         (stats[right, cv2.CC_STAT_AREA], stats[right], 1 - centres[right, 0] / width),
     ]
-    middle = mask[:, round(0.45 * width) : max(1, round(0.55 * width))]
+    start = int(0.45 * width)
+    middle = mask[:, start : max(start + 1, round(0.55 * width))]
     return bool(middle.mean() <= 0.4) and all(
         area >= _PART * mask.size
         and box[cv2.CC_STAT_HEIGHT] >= _SLENDER * box[cv2.CC_STAT_WIDTH]

@@ -321,7 +321,15 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
         "usable lung masks": cache.with_mask.height,
         "side, pixels": cache.size,
     }
+    if forms := _forms(cache):
+        told["masks read as"] = forms
     return {index: cache.digest}, told
+
+
+def _forms(cache: Cache) -> dict[str, int]:
+    """How many masks are of each form, the most frequent first; none where all are plain."""
+    count = cache.index["mask_form"].drop_nulls().value_counts(sort=True)
+    return {} if set(count["mask_form"]) <= {"binary"} else dict(count.iter_rows())
 
 
 def opened(run: Run, recipe: Recipe) -> Cache:
