@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hilum.errors import BadData
-from hilum.files import _dicom_stream, _dicom_unraised, raster
+from hilum.files import _dicom_stream, _dicom_unraised, _jpeg_stream, _jpeg_whole, raster
+from hilum.files._head import Unfit
+from hilum.files._jpeg_whole import Missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -139,7 +141,10 @@ def decode(parsed: Parsed, told: Layout, where: object, asked: Callable[[], np.n
         elif told.syntax == DEFLATED_FRAME:
             values = _native(memoryview(_inflated(stream, told)), told, account)
         else:
-            told, values = _compressed(stream, told, where, asked, account)
+            try:
+                told, values = _compressed(stream, told, where, asked, account)
+            except Unfit as unfit:
+                raise BadData(f"{where}: {unfit}") from unfit
     if values.ndim == 3:
         values = _without_colour(where, values, told, account)
     values, told = _unsigned(values, told, account)
@@ -229,15 +234,21 @@ def _compressed(stream: memoryview, told: Layout, where: object, asked: Callable
     values = None
     for decoder in _DECODERS[seen.kind]:
         try:
-            options = {"colorspace": "YCBCR", "outcolorspace": "YCBCR"} if decoder == "jpeg8_decode" and seen.components == 3 else {}
             with _dicom_unraised.raising():
-                values = getattr(imagecodecs, decoder)(stream, **options)
+                values = _jpeg(bytes(stream), seen) if seen.kind == "jpeg" else getattr(imagecodecs, decoder)(stream)
             break
+        except Missing:  # another decoder might fill what is missing, and say nothing
+            raise
         except _FAULTS as error:
             first, values = first or error, None
     if values is None:
         values = _by_pydicom(asked, first or ValueError("no decoder"), account)
     return _settled(told, seen, values, account), values
+
+
+def _jpeg(stream: bytes, seen: _dicom_stream.Stream) -> np.ndarray:
+    options = {"colorspace": "YCBCR", "outcolorspace": "YCBCR"} if seen.components == 3 else {}
+    return _jpeg_whole.decode(stream, _jpeg_stream.parse(stream), **options)
 
 
 def _by_pydicom(asked: Callable[[], np.ndarray], error: Exception, account: list[str]) -> np.ndarray:
