@@ -40,6 +40,7 @@ KINDS = {
     "progressive colour": by_opencv(np.dstack([scene()] * 3), *PROGRESSIVE),
     "restarts": by_opencv(scene(), cv2.IMWRITE_JPEG_RST_INTERVAL, 3),
     "progressive with restarts": by_opencv(scene(), *PROGRESSIVE, cv2.IMWRITE_JPEG_RST_INTERVAL, 5),
+    **{f"grey in colour {name}": imagecodecs.jpeg8_encode(np.dstack([scene()] * 3), level=90, subsampling=name) for name in ("420", "440")},
     **{f"colour {name}": in_colour(name) for name in ("444", "422", "420", "440")},
     "12 bits": imagecodecs.jpeg8_encode(DEEP, level=90, bitspersample=12),
     "lossless": imagecodecs.jpeg8_encode(scene(), lossless=True),
@@ -63,6 +64,17 @@ def read_wrong(data: bytes, truth: np.ndarray) -> bool:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_sound_file_gives_the_decoders_own_values_to_the_bit(kind):
     assert np.array_equal(decode(KINDS[kind]), imagecodecs.jpeg8_decode(KINDS[kind]))
+
+
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 2**31), sampling=st.sampled_from(["420", "440", "422", "411"]), quality=st.integers(20, 100), tint=st.integers(0, 3))
+def test_an_added_row_never_changes_the_last_row_of_a_colour_file(seed, sampling, quality, tint):
+    rng = np.random.default_rng(seed)
+    values = cv2.resize(rng.integers(0, 256, (6, 6)).astype(np.uint8), tuple(rng.integers(3, 70, 2).tolist()))
+    values = np.dstack([values, values, np.minimum(values, 255 - tint) + np.uint8(tint)])
+    data = imagecodecs.jpeg8_encode(values, level=quality, subsampling=sampling)
+    for options in ({}, {"colorspace": "YCBCR", "outcolorspace": "YCBCR"}):
+        assert np.array_equal(_jpeg_whole.decode(data, _jpeg_stream.parse(data), **options), imagecodecs.jpeg8_decode(data, **options))
 
 
 HARMLESS = {

@@ -6,8 +6,8 @@ grey, and only warns, which imagecodecs does not hand on. What is missing is fou
 - *One scan without restarts* (nearly every file): the height in the frame header is raised by one row of blocks. Where the
   values broke off before, the decoder leaves the first block of that row untouched, exactly mid-grey. Where they did not,
   that block is the first to break off, and is filled from the padding bits. So a block there that is not mid-grey proves
-  that all before it is whole, at the price of one row of blocks. Where the rows of the image would mix with the added one
-  (colour of half the height), the brightness alone is decoded a second time.
+  that all before it is whole, at the price of one row of blocks. Where the last row of the image would be blended with the
+  added one (colour of half the height that is not grey), the image is decoded a second time.
 - *All others* (progressive, restarts, several scans, or a mid-grey end): each run of values is lengthened by a few bytes.
   These are passed over where the values were whole; where they were not, they are decoded, and the pixels differ. This costs
   a second decoding. Scans and restarts that are missing altogether are counted.
@@ -30,6 +30,7 @@ from hilum.files._jpeg_stream import BASELINE, EXTENDED, LOSSLESS, PROGRESSIVE, 
 _HIGHEST = 65_500  # the most rows that libjpeg-turbo decodes
 _MOST_WORK = 1 << 30  # scans times values: a scan of a progressive image costs as much as the image
 _COEFFICIENTS = 64
+_BLENDED = 4  # rows at the end of which the colour of the last depends
 _MOST_TRIES = 24
 _SEVERAL_TRIES = 1 << 19  # pixels that are decoded several times over
 
@@ -50,10 +51,10 @@ def decode(data: bytes, stream: Stream, **options: str) -> np.ndarray:
     if not _in_one_run(stream):
         values = imagecodecs.jpeg8_decode(data, **options)
     else:
-        mixes = len({component.down for component in stream.components}) > 1
-        taller = _taller(data, stream)
-        probe = imagecodecs.jpeg8_decode(taller, **({"outcolorspace": "GRAYSCALE"} if mixes else options))
-        values = imagecodecs.jpeg8_decode(data, **options) if mixes else probe[: stream.height]
+        probe = imagecodecs.jpeg8_decode(_taller(data, stream), **options)
+        values = probe[: stream.height]
+        if _mixes(stream) and not _ends_grey(values, options):
+            values = imagecodecs.jpeg8_decode(data, **options)
         if _goes_on(probe, stream):
             return values
     for index in range(_tries(stream)):
@@ -133,9 +134,23 @@ def _taller(data: bytes, stream: Stream) -> bytes:
     return b"".join((data[:at], height.to_bytes(2), data[at + 2 :]))
 
 
+def _mixes(stream: Stream) -> bool:
+    """Whether colour is of fewer rows than brightness: the decoder then blends it with that of the rows above and below."""
+    return len({component.down for component in stream.components}) > 1
+
+
+def _ends_grey(values: np.ndarray, options: dict[str, str]) -> bool:
+    """Whether the last rows have no colour, as in nearly all radiographs: then no blending with an added row can show."""
+    rows = values[-_BLENDED:].astype(np.int16)
+    neutral = 128 if options.get("outcolorspace") == "YCBCR" else rows[:, :, :1]
+    return bool((rows[:, :, 1:] == neutral).all())
+
+
 def _goes_on(probe: np.ndarray, stream: Stream) -> bool:
     """Whether the decoder got as far as the added row. A lossless row is decoded at once, of others the first block counts."""
     block = probe[_added(stream) :]
+    if _mixes(stream):
+        block = block[_BLENDED:]
     if stream.code != LOSSLESS:
         block = block[:, : stream.unit[1]]
     return bool((block != 1 << (stream.bits - 1)).any())
