@@ -19,12 +19,13 @@ import numpy as np
 
 from hilum import store
 from hilum.errors import BadData
-from hilum.files import _dicom_grey, _dicom_header, _dicom_parsing, _dicom_pixels, _dicom_pose, raster
+from hilum.files import _dicom_grey, _dicom_header, _dicom_parsing, _dicom_object, _dicom_pixels, _dicom_pose, _dicom_values, raster
+from hilum.files._dicom_decimal import decimals
 from hilum.files._dicom_header import Header
 from hilum.files._dicom_pose import Pose
 from hilum.radiograph import Radiograph
 
-__all__ = ["ENDINGS", "Dicom", "Header", "Pose", "header", "is_one", "placeholder", "read"]
+__all__ = ["ENDINGS", "Dicom", "Header", "Pose", "header", "is_one", "object_kind", "placeholder", "read"]
 
 ENDINGS = (".dcm", ".dicom")
 _DOUBTS = 3  # of pydicom's that are told
@@ -49,8 +50,10 @@ class Dicom:
 
 
 def is_one(path: Path) -> bool:
-    """Whether the file's bytes say DICOM; no where it cannot be opened, which the reader then tells."""
+    """Whether a file's bytes say DICOM, whatever its name; no for pipes and devices, and where it cannot be opened."""
     try:
+        if not path.is_file():
+            return False
         with open(path, "rb") as stream:
             head = stream.read(132)
     except OSError:
@@ -61,6 +64,12 @@ def is_one(path: Path) -> bool:
 def header(path: Path) -> Header:
     """What the header tells; pixels are not read. Raises `BadData` naming the file."""
     return _understood(path, lambda: _dicom_header.read(path), "header is broken or cut short")
+
+
+def object_kind(header: Header) -> str | None:
+    """Return in a few words what a file holds instead of a single image, as "structured report" or "multi-frame image of
+    12 frames"; None for a single image, of whatever modality."""
+    return _dicom_object.reason(header)
 
 
 def placeholder(headers: Iterable[Header]) -> str | None:
@@ -74,17 +83,17 @@ def read(path: Path) -> Dicom:
     data = raster.load(path)
     with _dicom_parsing.quietly() as doubts:
         parsed = _understood(path, lambda: _dicom_parsing.parsed(data), "data set is broken or cut short")
-        told = _understood(path, lambda: _dicom_header.header(_dicom_header.of_dataset(parsed.dataset)), "header is broken or cut short")
-        layout = _understood(path, lambda: _dicom_pixels.layout(parsed, path), "description of the pixels is broken")
-        grey = _understood(path, lambda: _dicom_grey.told(parsed.dataset), "description of the grey values is broken")
-        aspect = _understood(path, lambda: _aspect(parsed.dataset.get("PixelAspectRatio")), "Pixel Aspect Ratio is broken")
+        told = _understood(path, lambda: _dicom_header.of_file(data, parsed), "header is broken or cut short")
+        layout = _understood(path, lambda: _dicom_pixels.layout(parsed, told, path), "description of the pixels is broken")
+        grey = _understood(path, lambda: _dicom_grey.described(parsed.dataset), "description of the grey values is broken")
+        aspect = decimals(_dicom_values.text(parsed.dataset, "PixelAspectRatio"))
     what = f"pixels are {layout.photometric} ({layout.name}) and broken or cut short"
     pixels = _understood(path, lambda: _dicom_pixels.decode(parsed, layout, path, lambda: _by_pydicom(data)), what)
     account = [*pixels.account]
     if layout.photometric not in _dicom_pixels.GREY:
         grey = _dicom_grey.of_colour(grey)
     shown = _dicom_grey.shown(grey, pixels.values, pixels.bits, pixels.signed, account)
-    pose = _dicom_pose.of(told, pixels.values.shape, aspect, account)
+    pose = _dicom_pose.of(told, pixels.values.shape, aspect if len(aspect) == 2 and all(aspect) else None, account)
     account += [f"spacing: {told.spacing_from}" if told.spacing_from else "spacing is not told", *(f"pydicom: {doubt[:120]}" for doubt in doubts[:_DOUBTS])]
     digest = raster.digest_of_pixels(pixels.values)
     values = _dicom_pose.stand(pixels.values, pose, shown.padding)
@@ -94,10 +103,6 @@ def read(path: Path) -> Dicom:
 def _by_pydicom(data: bytes) -> np.ndarray:
     with _dicom_parsing.quietly():
         return _dicom_pixels.stored(data)
-
-
-def _aspect(value: Any) -> tuple[float, float] | None:
-    return (float(value[0]), float(value[1])) if value and len(value) == 2 else None
 
 
 def _understood(path: Path, work: Callable[[], Any], what: str) -> Any:
