@@ -12,7 +12,7 @@ from pydicom.valuerep import PersonName
 
 from dicom_files import NATIVE, write
 from hilum.errors import BadData
-from hilum.files import _dicom_header, _dicom_parsing, _dicom_walk, dicom
+from hilum.files import _dicom_facts, _dicom_header, _dicom_parsing, _dicom_walk, dicom
 from test_dicom_pixels import SHARED, packaged, real_files
 
 KEYWORDS = {
@@ -45,7 +45,7 @@ def as_pydicom_tells(path: Path) -> dict[int, list[str]]:
 
 def by_pydicom(path: Path) -> dicom.Header:
     with _dicom_parsing.quietly():
-        return _dicom_header.header(_dicom_header.of_parsed(_dicom_parsing.parsed(path.read_bytes())))
+        return _dicom_header.header(_dicom_facts.of_parsed(_dicom_parsing.parsed(path.read_bytes())))
 
 
 def same_as_pydicom(path: Path) -> bool:

@@ -9,7 +9,7 @@ from functools import lru_cache
 _UNITS = {"": 1.0, "Y": 1.0, "M": 1 / 12, "W": 1 / 52.18, "D": 1 / 365.25}  # in years
 _OLDEST = 130
 _FILLER = date(1900, 1, 1)  # what anonymising leaves for a birth date
-_DATE = re.compile(r"(\d{4})([.-]?)(\d\d)\2(\d\d)")  # with points: as ACR-NEMA had it
+_DATE = re.compile(r"(\d{4})([.-]?)(\d\d)\2(\d\d)", re.ASCII)  # with points: as ACR-NEMA had it
 
 
 @lru_cache(maxsize=256)
@@ -29,7 +29,7 @@ def years(age: str | None, birth: date | None, study: date | None) -> float | No
 
 
 def _stated(age: str) -> float | None:
-    found = re.fullmatch(r"(\d{1,4})\s*([YMWD]?)", age.strip(" \0").upper())
+    found = re.fullmatch(r"(\d{1,4})\s*([YMWD]?)", age.strip(" \0").upper(), re.ASCII)
     return _plausible(int(found[1]) * _UNITS[found[2]]) if found else None
 
 

@@ -1,27 +1,25 @@
-"""Read what a DICOM header states: by `_dicom_walk` where the file is plain, by pydicom where it is not.
+"""What a DICOM header states, and what its elements mean.
 
-Both hand the same bytes to the same functions, so they cannot understand them differently. `_dicom_view` says where the view
-comes from and `_dicom_age` the age. Spacing is between rows, then between columns (PS3.3 10.7.1.3).
+`_dicom_facts` reads the elements, `_dicom_view` says where the view comes from and `_dicom_age` the age. Spacing is between
+rows, then between columns (PS3.3 10.7.1.3).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from hilum.files import _dicom_age, _dicom_break, _dicom_object, _dicom_parsing, _dicom_text, _dicom_values, _dicom_view, _dicom_walk, raster
+from hilum.files import _dicom_age, _dicom_text, _dicom_view
 from hilum.files._dicom_decimal import decimals, positive
-from hilum.files._dicom_walk import CHARSET, CODE, CODES, MEDIA_CLASS, NUMBER, PIXELS, SYNTAX, TEXT, WANTED, WHOLE_PIXELS, Fact, Facts
-
-if TYPE_CHECKING:
-    from pydicom import Dataset
+from hilum.files._dicom_walk import MEDIA_CLASS, PIXELS, SYNTAX, WHOLE_PIXELS, Facts
 
 _SEXES = {"F": "female", "M": "male", "O": "other"}
 _VIEW_CODES = (0x00540220, 0x00185104)
-_DESCRIPTIONS = {0x0008103E: "Series Description", 0x00181030: "Protocol Name", 0x00181400: "Acquisition Device Processing Description"}
-_FITTING = {kind: frozenset((None, *(vr.decode() for vr in vrs))) for kind, vrs in _dicom_walk.FITTING.items()}
+_DESCRIPTIONS = {
+    0x0008103E: "Series Description",
+    0x00181030: "Protocol Name",
+    0x00181400: "Acquisition Device Processing Description",
+}
 _DATES = (0x00080020, 0x00080021, 0x00080022, 0x00080023)  # of study, series, acquisition, content
 
 
@@ -39,8 +37,12 @@ class Header:
     size: tuple[int, int] | None  # height, width in pixels, as stored
     spacing_mm: tuple[float, float] | None  # between rows, between columns, as stored
     view_from: str | None = None  # the attribute that states the view
-    spacing_from: str | None = None  # the attributes that state the spacing, and what it was measured at
-    orientation: tuple[str, str] | None = None  # Patient Orientation: where rows lead to, where columns lead to
+    spacing_from: str | None = (
+        None  # the attributes that state the spacing, and what it was measured at
+    )
+    orientation: tuple[str, str] | None = (
+        None  # Patient Orientation: where rows lead to, where columns lead to
+    )
     laterality: str | None = None  # R, L, U (unpaired) or B (both)
     modality: str | None = None
     body_part: str | None = None
@@ -54,97 +56,17 @@ class Header:
     institution: str | None = None
 
 
-def read(path: Path) -> Header:
-    """Raises `OSError`, `ValueError` for a broken data set, and whatever pydicom raises."""
-    facts = _dicom_walk.walked(path)
-    if facts is not None:
-        return header(facts)
-    with _dicom_parsing.quietly():
-        return _whole(_dicom_parsing.parsed(raster.load(path)))
-
-
-def of_file(data: bytes, parsed: _dicom_parsing.Parsed) -> Header:
-    """Return the same as `read` of a file that was parsed. Raises `ValueError` where the two ways of reading disagree."""
-    by_pydicom = _whole(parsed)
-    facts = _dicom_walk.walked_bytes(data)
-    if facts is not None and (found := header(facts)) != by_pydicom:
-        fields = [name for name, value in vars(found).items() if value != getattr(by_pydicom, name)]
-        raise ValueError(f"two ways of reading disagree on {', '.join(fields)}")
-    return by_pydicom
-
-
-def _whole(parsed: _dicom_parsing.Parsed) -> Header:
-    """By pydicom, which reads on where elements are broken: where no pixels came of it, that is the reason to state."""
-    found = header(of_parsed(parsed))
-    if _dicom_object.reason(found) == _dicom_object.NO_PIXELS and (fault := _dicom_break.describe(parsed)):
-        raise ValueError(fault)
-    return found
-
-
-# ------------------------------------------------------------------------------------------------------------------ pydicom
-
-
-def of_parsed(parsed: _dicom_parsing.Parsed) -> Facts:
-    """Return the wanted facts of what pydicom parsed, from the bytes of each element where these can be understood."""
-    dataset, facts = parsed.dataset, {}
-    encoding = _charset(dataset)
-    for tag, kind in WANTED.items():
-        source = getattr(dataset, "file_meta", {}) if tag >> 16 == 2 else dataset
-        if tag in source and (fact := _fact(source, tag, kind, encoding)) is not None:
-            facts[tag] = fact
-    if pixels := _dicom_parsing.pixel_tag(parsed):
-        facts[PIXELS] = pixels
-    if not set(facts) - {MEDIA_CLASS, SYNTAX, CHARSET} and MEDIA_CLASS not in facts:
-        raise ValueError("nothing in it is understood")
-    return facts
-
-
-def _charset(dataset: Dataset) -> str | None:
-    if CHARSET not in dataset:
-        return _dicom_walk.encoding_of(b"")
-    try:
-        return _dicom_walk.encoding_of(_dicom_values.text(dataset, CHARSET).encode())
-    except ValueError:
-        return None
-
-
-def _fact(source: Dataset, tag: int, kind: str, encoding: str | None) -> Fact | None:
-    """What the walker makes of an element's bytes; where they are not for it, what pydicom makes of them."""
-    if kind is CODE:
-        return _code(source[tag].value, encoding)
-    raw = _dicom_values.raw(source, tag)
-    try:
-        if raw is not None and raw.vr in _FITTING[kind]:
-            if kind is NUMBER:
-                return _dicom_walk.number(raw.value, not raw.little_endian)
-            return _dicom_walk.decoded(raw.value, encoding)
-    except ValueError:
-        pass  # not plain: pydicom may know more
-    value = source[tag].value
-    if kind is NUMBER:
-        return None if value is None else int(value)
-    return _dicom_values.as_text(value)
-
-
-def _code(sequence: Any, encoding: str | None) -> tuple[str, str, str] | None:
-    items = sequence if type(sequence).__name__ == "Sequence" else ()
-    if not len(items):
-        return None
-    encoding = None if CHARSET in items[0] else encoding
-    texts = (_fact(items[0], part, TEXT, encoding) if part in items[0] else "" for part in CODES)
-    value, scheme, meaning = (str(text).strip(" \0") for text in texts)
-    return value, scheme, meaning
-
-
-# ------------------------------------------------------------------------------------------------------------------ meaning
-
-
 def header(facts: Facts) -> Header:
+    """Return what the facts mean."""
     rows, columns = facts.get(0x00280010), facts.get(0x00280011)
     orientation = _orientation(facts)
-    codes = tuple((code[0], code[2]) for code in (facts.get(tag, ("", "", "")) for tag in _VIEW_CODES))
+    codes = tuple(
+        (code[0], code[2]) for code in (facts.get(tag, ("", "", "")) for tag in _VIEW_CODES)
+    )
     descriptions = tuple((name, _text(facts, tag) or "") for tag, name in _DESCRIPTIONS.items())
-    view, view_from = _dicom_view.stated(_text(facts, 0x00185101) or "", codes, orientation, descriptions)
+    view, view_from = _dicom_view.stated(
+        _text(facts, 0x00185101) or "", codes, orientation, descriptions
+    )
     spacing, spacing_from = _spacing(facts)
     studied = next((found for tag in _DATES if (found := _dicom_age.day(_text(facts, tag)))), None)
     pixels = facts.get(PIXELS)
@@ -154,7 +76,9 @@ def header(facts: Facts) -> Header:
         study=_text(facts, 0x0020000D),
         patient=_text(facts, 0x00100020),
         sex=_SEXES.get((_text(facts, 0x00100040) or "").upper()),
-        age_years=_dicom_age.years(_text(facts, 0x00101010), _dicom_age.day(_text(facts, 0x00100030)), studied),
+        age_years=_dicom_age.years(
+            _text(facts, 0x00101010), _dicom_age.day(_text(facts, 0x00100030)), studied
+        ),
         view=view,
         size=(rows, columns) if rows and columns else None,
         spacing_mm=spacing,
@@ -198,12 +122,23 @@ def _spacing(facts: Facts) -> tuple[tuple[float, float] | None, str | None]:
     """Pixel Spacing, or else Imager Pixel Spacing, at the detector, made the patient's by the magnification where it is known."""
     if spacing := _pair(facts, 0x00280030):
         kind = (_text(facts, 0x00280A02) or "").upper()
-        at = f"calibrated: {kind}" if kind in ("GEOMETRY", "FIDUCIAL") else "at the detector" if spacing == _pair(facts, 0x00181164) else "calibration not told"
+        at = (
+            f"calibrated: {kind}"
+            if kind in ("GEOMETRY", "FIDUCIAL")
+            else "at the detector"
+            if spacing == _pair(facts, 0x00181164)
+            else "calibration not told"
+        )
         return spacing, f"Pixel Spacing ({at})"
     if spacing := _pair(facts, 0x00181164):
         factor = positive(_text(facts, 0x00181114))
-        if factor and 1 < factor < 5:  # distance of the source from the detector over that from the patient: never below 1
-            return (spacing[0] / factor, spacing[1] / factor), f"Imager Pixel Spacing over the Estimated Radiographic Magnification Factor {factor:g}"
+        if (
+            factor and 1 < factor < 5
+        ):  # distance of the source from the detector over that from the patient: never below 1
+            return (
+                (spacing[0] / factor, spacing[1] / factor),
+                f"Imager Pixel Spacing over the Estimated Radiographic Magnification Factor {factor:g}",
+            )
         return spacing, "Imager Pixel Spacing (at the detector)"
     spacing = _pair(facts, 0x00182010)
     return spacing, "Nominal Scanned Pixel Spacing (on the film)" if spacing else None
@@ -211,4 +146,8 @@ def _spacing(facts: Facts) -> tuple[tuple[float, float] | None, str | None]:
 
 def _pair(facts: Facts, tag: int) -> tuple[float, float] | None:
     values = decimals(_text(facts, tag))
-    return (values[0], values[1]) if len(values) == 2 and all(value is not None and value > 0 for value in values) else None
+    return (
+        (values[0], values[1])
+        if len(values) == 2 and all(value is not None and value > 0 for value in values)
+        else None
+    )

@@ -37,7 +37,9 @@ class Lut:
         """
         negative = self.first >= 1 << 15 and values.min() < 0 and values.max() < self.first
         first = self.first - (1 << 16) if negative else self.first
-        return self.entries[np.clip(np.round(values).astype(np.int64) - first, 0, len(self.entries) - 1)]
+        return self.entries[
+            np.clip(np.round(values).astype(np.int64) - first, 0, len(self.entries) - 1)
+        ]
 
     def white(self) -> tuple[int, str | None]:
         """Return the entry that is white, and a remark where that is not the largest of the stated bits."""
@@ -46,7 +48,10 @@ class Lut:
         if not needed <= self.bits <= 16:
             return max((1 << needed) - 1, 1), f"entries need {needed} bits, {self.bits} are stated"
         if largest and needed <= self.bits - _FAR_BELOW:
-            return largest, f"entries end at {largest}, far below the {self.bits} bits stated, which are those of a cell: {largest} is white"
+            return (
+                largest,
+                f"entries end at {largest}, far below the {self.bits} bits stated, which are those of a cell: {largest} is white",
+            )
         return (1 << self.bits) - 1, None
 
 
@@ -71,13 +76,17 @@ def table(source: Dataset, descriptor_key: str, data_key: str) -> Lut:
 def _entries(data: _dicom_values.Raw, count: int, bits: int) -> tuple[np.ndarray, str | None]:
     """The unsigned entries, and what is odd about their number."""
     size = len(data.value)
-    if bits <= 8 and count <= size <= count + 1 and size > 1:  # two in each word, the first in its low byte
+    if (
+        bits <= 8 and count <= size <= count + 1 and size > 1
+    ):  # two in each word, the first in its low byte
         packed = np.frombuffer(data.value, np.uint8)
         if not data.little_endian and data.vr not in ("OB", "UN") and size % 2 == 0:
             packed = packed.reshape(-1, 2)[:, ::-1].ravel()
         return packed[:count], None
     entries = np.frombuffer(data.value, "<u2" if data.little_endian else ">u2", size // 2)
     if len(entries) < count:
-        raise Contradiction(f"its descriptor states {count} entries of {bits} bits, its data are {size} bytes")
+        raise Contradiction(
+            f"its descriptor states {count} entries of {bits} bits, its data are {size} bytes"
+        )
     more = len(entries) - count
     return entries[:count], f"{more} entries behind the {count} stated left out" if more else None

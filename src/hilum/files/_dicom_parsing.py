@@ -15,13 +15,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from hilum.files import _dicom_walk, raster
+from hilum.files import _dicom_break, _dicom_walk, raster
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
 _CHUNK = 1 << 20  # bytes inflated at once; the size of the picture is told within the first
 _MOST_HEADER = 64 << 20  # bytes of a deflated file that are no pixels
+_BIG_ENDIAN, _META = b"1.2.840.10008.1.2.2\0", 1024  # transfer syntax, bytes it is within
 _HEAD = 132  # bytes that show whether a file is one
 _PARSING = threading.RLock()
 _FIRST_TAGS = (0x0000, 0x0001, 0x0005, 0x0008, 0x0012, 0x0014, 0x0016, 0x0018)  # of group 8: one of these begins a bare data set
@@ -75,7 +76,7 @@ def _element(head: bytes, place: int, order: Literal["little", "big"]) -> tuple[
 
 
 def parsed(data: bytes) -> Parsed:
-    """Raises what pydicom raises, and `ValueError` for what is no DICOM file and for what inflates beyond any picture."""
+    """Raises what pydicom raises, and `ValueError` for what is no DICOM file, is broken, or inflates beyond any image."""
     from pydicom import dcmread
     from pydicom.dataset import FileMetaDataset
     from pydicom.filereader import read_dataset
@@ -85,7 +86,12 @@ def parsed(data: bytes) -> Parsed:
     behind_meta = _dicom_walk.behind_deflated_meta(data)
     if behind_meta is None:
         stream = io.BytesIO(data)
-        return Parsed(dcmread(stream, stop_before_pixels=True, force=True), memoryview(data), stream.tell())
+        try:
+            return Parsed(dcmread(stream, stop_before_pixels=True, force=True), memoryview(data), stream.tell())
+        except Exception as error:
+            if fault := _dicom_break.describe(data, big_endian=_BIG_ENDIAN in data[:_META]):
+                raise ValueError(fault) from error
+            raise
     stream = _inflated(memoryview(data)[behind_meta:])
     found = read_dataset(stream, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, vr, length: tag >= 0x7FE00008)
     found.file_meta = FileMetaDataset()

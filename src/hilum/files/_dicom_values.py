@@ -28,7 +28,11 @@ def raw(source: Dataset, key: int | str) -> Raw | None:
         return None
     element = source.get_item(key)
     value = element.value
-    return Raw(value, element.VR, getattr(element, "is_little_endian", True)) if isinstance(value, bytes) and value else None
+    return (
+        Raw(value, element.VR, getattr(element, "is_little_endian", True))
+        if isinstance(value, bytes) and value
+        else None
+    )
 
 
 def text(source: Dataset, key: int | str) -> str:
@@ -62,4 +66,6 @@ def whole(source: Dataset, key: int | str, *, signed: bool) -> int | None:
 def words(found: Raw) -> list[int]:
     """Return unsigned numbers of two bytes each."""
     order = "little" if found.little_endian else "big"
-    return [int.from_bytes(found.value[at : at + 2], order) for at in range(0, len(found.value) - 1, 2)]
+    return [
+        int.from_bytes(found.value[at : at + 2], order) for at in range(0, len(found.value) - 1, 2)
+    ]

@@ -17,24 +17,37 @@ _CODES = {  # PS3.16 CID 4010, in SNOMED CT and in the SNOMED RT that went befor
 }  # fmt: skip
 _FRONTAL = "frontal"  # one of PA and AP, not said which
 _WORDS = {
-    **dict.fromkeys(("PA", "POSTEROANTERIOR", "POSTEROANTERIEUR", "POSTEROANTERIEURE", "POSTEROANTERIORE"), "PA"),
+    **dict.fromkeys(
+        ("PA", "POSTEROANTERIOR", "POSTEROANTERIEUR", "POSTEROANTERIEURE", "POSTEROANTERIORE"), "PA"
+    ),
     **dict.fromkeys(("DORSOVENTRAL", "DORSOVENTRALE", "DORSOVENTRALER"), "PA"),
-    **dict.fromkeys(("AP", "ANTEROPOSTERIOR", "ANTEROPOSTERIEUR", "ANTEROPOSTERIEURE", "ANTEROPOSTERIORE"), "AP"),
+    **dict.fromkeys(
+        ("AP", "ANTEROPOSTERIOR", "ANTEROPOSTERIEUR", "ANTEROPOSTERIEURE", "ANTEROPOSTERIORE"), "AP"
+    ),
     **dict.fromkeys(("VENTRODORSAL", "VENTRODORSALE", "VENTRODORSALER"), "AP"),
-    **dict.fromkeys(("LAT", "LATERAL", "LATERALE", "LATERALES", "LATEROLATERAL", "LATEROLATERALE"), "LATERAL"),
+    **dict.fromkeys(
+        ("LAT", "LATERAL", "LATERALE", "LATERALES", "LATEROLATERAL", "LATEROLATERALE"), "LATERAL"
+    ),
     **dict.fromkeys(("LLAT", "RLAT", "SEITLICH", "SEITLICHE", "SEITLICHER", "SEITL"), "LATERAL"),
     **dict.fromkeys(("SEITAUFNAHME", "SEITENAUFNAHME", "PROFIL", "PERFIL", "PROFILO"), "LATERAL"),
-    **dict.fromkeys(("FRONTAL", "FRONTALE", "FACE", "FRENTE", "FRONT", "FRONTALAUFNAHME"), _FRONTAL),
+    **dict.fromkeys(
+        ("FRONTAL", "FRONTALE", "FACE", "FRENTE", "FRONT", "FRONTALAUFNAHME"), _FRONTAL
+    ),
 }
 _POSITIONS = {"PA": "PA", "AP": "AP", "LL": "LATERAL", "RL": "LATERAL"}  # defined terms
 _DECUBITUS = re.compile(r"\b(?:DECUB\w*|LLD|RLD)\b")  # on the side, with the beam from the front
-_LINKED = re.compile(r"\b(ANTERO|POSTERO|LATERO|DORSO|VENTRO)[- ]+(?=ANTERI|POSTERI|VENTRAL|DORSAL|LATERAL)")
+_LINKED = re.compile(
+    r"\b(ANTERO|POSTERO|LATERO|DORSO|VENTRO)[- ]+(?=ANTERI|POSTERI|VENTRAL|DORSAL|LATERAL)"
+)
 _LETTERS = re.compile(r"\b(?:([AP])[.\- ]{0,2}[.\-/]+[.\- ]{0,2}([AP]))\b\.?")
 
 
 @lru_cache(maxsize=256)  # files of one device say the same
 def stated(
-    position: str, codes: tuple[tuple[str, str], ...], orientation: tuple[str, str] | None, descriptions: tuple[tuple[str, str], ...]
+    position: str,
+    codes: tuple[tuple[str, str], ...],
+    orientation: tuple[str, str] | None,
+    descriptions: tuple[tuple[str, str], ...],
 ) -> tuple[str | None, str | None]:
     """Return the view and the attribute that states it, or None and None.
 
@@ -51,7 +64,9 @@ def stated(
         letters = {part[0] for part in orientation}
         if {"A", "P"} & letters and {"H", "F"} & letters:
             return "LATERAL", "Patient Orientation"
-    return next(((view, name) for name, text in descriptions if (view := in_words(text))), (None, None))
+    return next(
+        ((view, name) for name, text in descriptions if (view := in_words(text))), (None, None)
+    )
 
 
 def in_words(text: str) -> str | None:
@@ -71,7 +86,11 @@ def in_words(text: str) -> str | None:
 def _without_accents(text: str) -> str:
     if text.isascii():
         return text
-    return "".join(letter for letter in unicodedata.normalize("NFKD", text) if not unicodedata.combining(letter))
+    return "".join(
+        letter
+        for letter in unicodedata.normalize("NFKD", text)
+        if not unicodedata.combining(letter)
+    )
 
 
 def _joined(found: re.Match[str]) -> str:

@@ -26,10 +26,24 @@ TEXT, NUMBER, CODE = "text", "number", "code"
 MEDIA_CLASS, SYNTAX, CHARSET = 0x00020002, 0x00020010, 0x00080005
 WANTED = {
     **dict.fromkeys((MEDIA_CLASS, SYNTAX, CHARSET), TEXT),
-    **dict.fromkeys((0x00080008, 0x00080016, 0x00080018, 0x00080020, 0x00080021, 0x00080022, 0x00080023, 0x00080050), TEXT),
+    **dict.fromkeys(
+        (
+            0x00080008,
+            0x00080016,
+            0x00080018,
+            0x00080020,
+            0x00080021,
+            0x00080022,
+            0x00080023,
+            0x00080050,
+        ),
+        TEXT,
+    ),
     **dict.fromkeys((0x00080060, 0x00080064, 0x00080080, 0x0008103E), TEXT),
     **dict.fromkeys((0x00100010, 0x00100020, 0x00100030, 0x00100040, 0x00101010, 0x00120062), TEXT),
-    **dict.fromkeys((0x00180015, 0x00181030, 0x00181114, 0x00181164, 0x00181400, 0x00182010, 0x00185101), TEXT),
+    **dict.fromkeys(
+        (0x00180015, 0x00181030, 0x00181114, 0x00181164, 0x00181400, 0x00182010, 0x00185101), TEXT
+    ),
     **dict.fromkeys((0x0020000D, 0x0020000E, 0x00200020, 0x00200060, 0x00200062), TEXT),
     **dict.fromkeys((0x00280008, 0x00280030, 0x00280301, 0x00280302, 0x00280A02), TEXT),
     **dict.fromkeys((0x00280010, 0x00280011), NUMBER),
@@ -37,21 +51,50 @@ WANTED = {
 }
 PIXELS = 0x7FE00000  # not an element's tag: the group's
 PIXEL_TAGS = FLOAT_PIXELS, DOUBLE_PIXELS, WHOLE_PIXELS = 0x7FE00008, 0x7FE00009, 0x7FE00010
-_COMMANDS, _BEHIND_META = 0x0000FFFF, 0x00030000  # the last tag of group 0, the first one behind group 2
+_COMMANDS, _BEHIND_META = (
+    0x0000FFFF,
+    0x00030000,
+)  # the last tag of group 0, the first one behind group 2
 CODES = (0x00080100, 0x00080102, 0x00080104)  # value, scheme, meaning
 TEXT_VRS = frozenset(
-    (b"AE", b"AS", b"CS", b"DA", b"DS", b"DT", b"IS", b"LO", b"LT", b"PN", b"SH", b"ST", b"TM", b"UC", b"UI", b"UR", b"UT")
+    (
+        b"AE",
+        b"AS",
+        b"CS",
+        b"DA",
+        b"DS",
+        b"DT",
+        b"IS",
+        b"LO",
+        b"LT",
+        b"PN",
+        b"SH",
+        b"ST",
+        b"TM",
+        b"UC",
+        b"UI",
+        b"UR",
+        b"UT",
+    )
 )
 FITTING = {TEXT: TEXT_VRS, NUMBER: frozenset((b"US",)), CODE: frozenset((b"SQ",))}
 _FITTING_TAG = {tag: FITTING[kind] for tag, kind in WANTED.items()}
-SHORT_VRS = frozenset((*(TEXT_VRS - {b"UC", b"UR", b"UT"}), b"AT", b"FL", b"FD", b"SL", b"SS", b"UL", b"US"))
-LONG_VRS = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
+SHORT_VRS = frozenset(
+    (*(TEXT_VRS - {b"UC", b"UR", b"UT"}), b"AT", b"FL", b"FD", b"SL", b"SS", b"UL", b"US")
+)
+LONG_VRS = frozenset(
+    (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
+)
 UNKNOWN_LENGTH = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+_FRAGMENTS_END = (b"\xfe\xff\xdd\xe0", b"\xff\xfe\xe0\xdd")  # little and big endian
 _IMPLICIT = "1.2.840.10008.1.2"
 _BIG_ENDIAN, DEFLATED = "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
 _ENCODINGS = {"": "latin-1", "ISO_IR 6": "latin-1", "ISO_IR 100": "latin-1", "ISO_IR 192": "utf-8"}
-_HEAD, _MOST = 8192, 8 << 20  # bytes read at first, which most headers fit, and at most for one element
+_HEAD, _MOST = (
+    8192,
+    8 << 20,
+)  # bytes read at first, which most headers fit, and at most for one element
 
 Fact = str | int | tuple[str, str, str]
 Facts = Mapping[int, Fact]
@@ -65,7 +108,9 @@ class _Form(NamedTuple):
     length: Callable[[bytes, int], tuple[int]]
 
 
-_EXPLICIT_LITTLE = _Form(False, struct.Struct("<HH2sH").unpack_from, struct.Struct("<I").unpack_from)
+_EXPLICIT_LITTLE = _Form(
+    False, struct.Struct("<HH2sH").unpack_from, struct.Struct("<I").unpack_from
+)
 _EXPLICIT_BIG = _Form(False, struct.Struct(">HH2sH").unpack_from, struct.Struct(">I").unpack_from)
 _FORMS = {_IMPLICIT: _EXPLICIT_LITTLE._replace(implicit=True), _BIG_ENDIAN: _EXPLICIT_BIG}
 
@@ -77,7 +122,9 @@ class _Odd(Exception):
 class _Window:
     """Some bytes of a file: `data` from `start` on. Inflated bytes of which more may follow have no `size`."""
 
-    def __init__(self, data: bytes, size: int | None, read: Callable[[int, int], bytes] | None = None) -> None:
+    def __init__(
+        self, data: bytes, size: int | None, read: Callable[[int, int], bytes] | None = None
+    ) -> None:
         self.data, self.start, self.size, self._read = data, 0, size, read
 
     def move(self, place: int) -> None:
@@ -143,7 +190,9 @@ def _facts(window: _Window) -> Facts:
     for tag, value in found.items():
         kind = WANTED[tag]
         if kind is TEXT:
-            plain = value.isascii() and b"\x1b" not in value  # as in `decoded`: a call less for each
+            plain = (
+                value.isascii() and b"\x1b" not in value
+            )  # as in `decoded`: a call less for each
             facts[tag] = value.decode("ascii") if plain else decoded(value, encoding)
         elif kind is NUMBER:
             if value:
@@ -167,7 +216,9 @@ def _inflated(data: bytes) -> _Window:
     return _Window(whole, len(whole) if engine.eof else None)
 
 
-def _collect(window: _Window, place: int, form: _Form, found: dict[int, bytes], behind: int) -> tuple[int, int]:
+def _collect(
+    window: _Window, place: int, form: _Form, found: dict[int, bytes], behind: int
+) -> tuple[int, int]:
     """Put the wanted elements from `place` on into `found`.
 
     Returns place and tag of the first element at or after `behind`, or the file's end and 0.
@@ -192,12 +243,11 @@ def _collect(window: _Window, place: int, form: _Form, found: dict[int, bytes], 
                         raise _Odd
                     (length,) = unpack_long(data, at + 8)
                     value = at + 12
-                if length == UNKNOWN_LENGTH:
-                    if not implicit and vr != b"SQ":
-                        raise _Odd
-                    end = _behind_sequence(data, value, form)
-                else:
-                    end = value + length
+                end = (
+                    value + length
+                    if length != UNKNOWN_LENGTH
+                    else _behind_unknown(data, value, form, vr)
+                )
                 if (fitting := fitting_of(tag)) is not None:
                     if end > len(data):
                         raise IndexError
@@ -212,11 +262,34 @@ def _collect(window: _Window, place: int, form: _Form, found: dict[int, bytes], 
             window.move(place)
 
 
-def behind_sequence(data: bytes, place: int, *, big_endian: bool, implicit: bool) -> int | None:
-    """The place behind a sequence of unknown length whose items begin at `place`; None where these are broken."""
+def _behind_unknown(data: bytes, place: int, form: _Form, vr: bytes) -> int:
+    """The place behind a value of unknown length: a sequence, or fragments of compressed pixels, as an icon has them."""
+    if form.implicit or vr == b"SQ":
+        return _behind_sequence(data, place, form)
+    if vr == b"UN":
+        raise _Odd
+    end = data.find(_FRAGMENTS_END[form is _EXPLICIT_BIG], place)  # as pydicom finds it
+    if end < 0:
+        raise IndexError
+    return end + 8
+
+
+def behind_item(data: bytes, place: int, *, big_endian: bool, implicit: bool) -> int | None:
+    """The place behind an item of unknown length whose elements begin at `place`; None where these are broken."""
     form = _EXPLICIT_BIG if big_endian else _EXPLICIT_LITTLE
     try:
-        return _behind_sequence(data, place, form._replace(implicit=implicit))
+        return _behind_item(data, place, form._replace(implicit=implicit))
+    except (_Odd, struct.error, IndexError):
+        return None
+
+
+def behind_unknown(data: bytes, place: int, vr: str | None, *, big_endian: bool) -> int | None:
+    """The place behind a value of unknown length that begins at `place`; None where it is broken. No VR: implicit."""
+    form = _EXPLICIT_BIG if big_endian else _EXPLICIT_LITTLE
+    if vr in (None, "UN"):  # an unknown sequence is implicit little endian (PS3.5 6.2.2)
+        form = (_EXPLICIT_LITTLE if vr else form)._replace(implicit=True)
+    try:
+        return _behind_unknown(data, place, form, (vr or "").encode())
     except (_Odd, struct.error, IndexError):
         return None
 
@@ -231,15 +304,14 @@ def _behind_sequence(data: bytes, place: int, form: _Form) -> int:
             return place
         if tag != _ITEM:
             raise _Odd
-        if length != UNKNOWN_LENGTH:
-            place += length
-            continue
-        for tag, _, end in _elements(data, place, form):
-            place = end
-            if tag == _ITEM_END:
-                break
-        else:
-            raise IndexError
+        place = _behind_item(data, place, form) if length == UNKNOWN_LENGTH else place + length
+
+
+def _behind_item(data: bytes, place: int, form: _Form) -> int:
+    for tag, _, end in _elements(data, place, form):
+        if tag == _ITEM_END:
+            return end
+    raise IndexError
 
 
 def _elements(data: bytes, place: int, form: _Form) -> Iterator[tuple[int, int, int]]:
@@ -254,9 +326,9 @@ def _elements(data: bytes, place: int, form: _Form) -> Iterator[tuple[int, int, 
             value = place + 12
         elif vr not in SHORT_VRS:
             raise _Odd
-        if length == UNKNOWN_LENGTH and not form.implicit and vr != b"SQ":
-            raise _Odd
-        place = _behind_sequence(data, value, form) if length == UNKNOWN_LENGTH else value + length
+        place = (
+            _behind_unknown(data, value, form, vr) if length == UNKNOWN_LENGTH else value + length
+        )
         yield tag, value, place
         if tag == _ITEM_END:
             return
@@ -304,7 +376,9 @@ def behind_deflated_meta(data: bytes) -> int | None:
     """Where the deflated part of a deflated file begins; None for any other file."""
     if data[128:132] != b"DICM" or DEFLATED.encode() not in data[:2048]:
         return None
-    if data[132:140] != b"\x02\0\0\0UL\x04\0":  # PS3.10 7.1: the length of the file meta information comes first
+    if (
+        data[132:140] != b"\x02\0\0\0UL\x04\0"
+    ):  # PS3.10 7.1: the length of the file meta information comes first
         return None
     return 144 + int.from_bytes(data[140:144], "little")
 
@@ -316,4 +390,6 @@ def pixels_told(data: bytes) -> int:
         _collect(_Window(data, None), 0, _EXPLICIT_LITTLE, found, 0x00280012)
     except (_Odd, struct.error, IndexError):
         found.clear()
-    return int.from_bytes(found.get(0x00280010, b""), "little") * int.from_bytes(found.get(0x00280011, b""), "little")
+    return int.from_bytes(found.get(0x00280010, b""), "little") * int.from_bytes(
+        found.get(0x00280011, b""), "little"
+    )

@@ -91,7 +91,9 @@ def parse(data: bytes) -> Stream:
 
 def restarts(data: bytes, scan: Scan) -> list[int]:
     """Places of the restart markers of a scan, and of the fill bytes before them."""
-    return [_before_fill(data, found.start()) for found in _RESTART.finditer(data, scan.begin, scan.end)]
+    return [
+        _before_fill(data, found.start()) for found in _RESTART.finditer(data, scan.begin, scan.end)
+    ]
 
 
 def _before_fill(data: bytes, at: int) -> int:
@@ -126,7 +128,9 @@ def _scan(segment: bytes, interval: int, begin: int, end: int) -> Scan:
     count = segment[0]
     components = tuple(segment[1 + 2 * index] for index in range(count))
     at = 1 + 2 * count
-    return Scan(components, segment[at], segment[at + 1], segment[at + 2] & 15, interval, begin, end)
+    return Scan(
+        components, segment[at], segment[at + 1], segment[at + 2] & 15, interval, begin, end
+    )
 
 
 def _two(data: bytes, at: int) -> int:

@@ -61,7 +61,9 @@ def decode(data: bytes, stream: Stream, **options: str) -> np.ndarray:
         longer = imagecodecs.jpeg8_decode(_lengthened(data, stream, _more(index)), **options)
         if not np.array_equal(values, longer):
             rows = np.flatnonzero((values != longer).reshape(stream.height, -1).any(axis=1)) + 1
-            raise Missing(f"its values end too soon: rows {rows[0]} to {rows[-1]} of {stream.height} are incomplete")
+            raise Missing(
+                f"its values end too soon: rows {rows[0]} to {rows[-1]} of {stream.height} are incomplete"
+            )
     return values
 
 
@@ -103,14 +105,20 @@ def _lacking(stream: Stream) -> str:
     """Which values no scan brings (T.81 G.1.1.1); empty where there are none."""
     if stream.code != PROGRESSIVE:  # whatever first and last coefficient their scans state
         sent = {identifier for scan in stream.scans for identifier in scan.components}
-        return ", ".join(f"component {one.identifier}" for one in stream.components if one.identifier not in sent)
+        return ", ".join(
+            f"component {one.identifier}" for one in stream.components if one.identifier not in sent
+        )
     left = {one.identifier: [1] * _COEFFICIENTS for one in stream.components}
     for scan in stream.scans:
         for identifier in scan.components:
             for coefficient in range(scan.first, min(scan.last + 1, _COEFFICIENTS)):
                 left.setdefault(identifier, [0] * _COEFFICIENTS)[coefficient] = scan.low
     parts = [(identifier, sum(bits > 0 for bits in each)) for identifier, each in left.items()]
-    return ", ".join(f"{count} of {_COEFFICIENTS} coefficients of component {identifier}" for identifier, count in parts if count)
+    return ", ".join(
+        f"{count} of {_COEFFICIENTS} coefficients of component {identifier}"
+        for identifier, count in parts
+        if count
+    )
 
 
 def _in_one_run(stream: Stream) -> bool:

@@ -2,7 +2,7 @@
 
 pydicom parses (`_dicom_parsing`), imagecodecs decodes (`_dicom_pixels`), and the standard says what is shown (`_dicom_grey`) and which
 way up (`_dicom_pose`); each tells in the account what it applied, with the clause. `header` alone is many times quicker than parsing
-(`_dicom_walk`, `_dicom_header`). `values` are the stored ones, signed ones raised by half of their range, so that all are uint8 or
+(`_dicom_walk`, `_dicom_facts`). `values` are the stored ones, signed ones raised by half of their range, so that all are uint8 or
 uint16; they lie as the standard view wants, and `pose` leads back to the file's own pixels, in which masks and outlines are drawn.
 What is shown depends on the stored value alone: it is one table of 2 ** bits entries. Several frames, and colour that is not grey in
 colour's clothes, are refused by name.
@@ -19,7 +19,16 @@ import numpy as np
 
 from hilum import store
 from hilum.errors import BadData
-from hilum.files import _dicom_grey, _dicom_header, _dicom_parsing, _dicom_object, _dicom_pixels, _dicom_pose, _dicom_values, raster
+from hilum.files import (
+    _dicom_facts,
+    _dicom_grey,
+    _dicom_object,
+    _dicom_parsing,
+    _dicom_pixels,
+    _dicom_pose,
+    _dicom_values,
+    raster,
+)
 from hilum.files._dicom_decimal import decimals
 from hilum.files._dicom_header import Header
 from hilum.files._dicom_pose import Pose
@@ -63,7 +72,7 @@ def is_one(path: Path) -> bool:
 
 def header(path: Path) -> Header:
     """What the header tells; pixels are not read. Raises `BadData` naming the file."""
-    return _understood(path, lambda: _dicom_header.read(path), "header is broken or cut short")
+    return _understood(path, lambda: _dicom_facts.read(path), "header is broken or cut short")
 
 
 def object_kind(header: Header) -> str | None:
@@ -83,7 +92,7 @@ def read(path: Path) -> Dicom:
     data = raster.load(path)
     with _dicom_parsing.quietly() as doubts:
         parsed = _understood(path, lambda: _dicom_parsing.parsed(data), "data set is broken or cut short")
-        told = _understood(path, lambda: _dicom_header.of_file(data, parsed), "header is broken or cut short")
+        told = _understood(path, lambda: _dicom_facts.of_file(data, parsed), "header is broken or cut short")
         layout = _understood(path, lambda: _dicom_pixels.layout(parsed, told, path), "description of the pixels is broken")
         grey = _understood(path, lambda: _dicom_grey.described(parsed.dataset), "description of the grey values is broken")
         aspect = decimals(_dicom_values.text(parsed.dataset, "PixelAspectRatio"))
@@ -111,7 +120,7 @@ def _understood(path: Path, work: Callable[[], Any], what: str) -> Any:
         return work()
     except BadData:
         raise
-    except OSError as error:
-        raise BadData(f"{path}: cannot be opened ({error.strerror}); check that it exists and may be read") from error
     except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:  # pydicom raises some of its own
+            raise BadData(f"{path}: cannot be opened ({error.strerror}); check that it exists and may be read") from error
         raise BadData(f"{path}: its {what} ({type(error).__name__}: {' '.join(str(error).split())[:120]}); copy the file again from its source") from error

@@ -25,7 +25,7 @@ def show(path: Path, to: Path | None = None, as_json: bool = False) -> str:
     raster.write_png(to, to_uint8(radiograph.pixels))
     told = facts(path, file, to)
     told["size"], told["spacing_mm"], told["account"] = list(radiograph.size), radiograph.spacing_mm, list(radiograph.account)
-    return json.dumps(told, indent=1, ensure_ascii=False) if as_json else "\n".join(_lines(told))
+    return json.dumps(told, indent=1, ensure_ascii=False, default=str) if as_json else "\n".join(_lines(told))
 
 
 def facts(path: Path, file: raster.Raster | dicom.Dicom, to: Path) -> dict[str, Any]:
