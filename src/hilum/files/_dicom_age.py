@@ -1,4 +1,5 @@
-"""Dates and the patient's age out of a DICOM header (PS3.5 6.2, VRs AS and DA; PS3.3 C.7.1.1, C.7.2.2)."""
+"""Dates and the patient's age out of a DICOM header (PS3.5 6.2, VRs AS and DA; PS3.3 C.7.1.1,
+C.7.2.2)."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ def day(text: str | None) -> date | None:
 
 
 def years(age: str | None, birth: date | None, study: date | None) -> float | None:
-    """Return years from 0 to 130 by Patient's Age, or else from birth to study; None where neither says."""
+    """Return years from 0 to 130 by Patient's Age, or else from birth to study; None where neither
+    says."""
     stated = _stated(age or "")
     return stated if stated is not None else _between(birth, study)
 

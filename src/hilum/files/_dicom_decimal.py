@@ -1,7 +1,9 @@
-"""Decimal strings of DICOM (VR DS, PS3.5 6.2) to numbers: understood, or not, but never another number.
+"""Decimal strings of DICOM (VR DS, PS3.5 6.2) to numbers: understood, or not, but never another
+number.
 
-Some writers put their language's comma where the standard has a point. `0,143` and `200,5` can only mean that; `1,250` may be
-thousands and is not understood. Positions of several values are kept, also where one is empty: they belong to one another.
+Some writers put their language's comma where the standard has a point. `0,143` and `200,5` can
+only mean that; `1,250` may be thousands and is not understood. Positions of several values are
+kept, also where one is empty: they belong to one another.
 """
 
 from __future__ import annotations

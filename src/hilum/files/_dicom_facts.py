@@ -1,4 +1,5 @@
-"""Read the facts of a DICOM header: by `_dicom_walk` where the file is plain, by pydicom where it is not.
+"""Read the facts of a DICOM header: by `_dicom_walk` where the file is plain, by pydicom where it
+is not.
 
 Both hand the same bytes to the same functions, so they cannot understand them differently.
 """
@@ -54,7 +55,8 @@ def read(path: Path) -> Header:
 
 
 def of_file(data: bytes, parsed: Parsed) -> Header:
-    """Return the same as `read` of a file that was parsed. Raises `ValueError` where the two ways of reading disagree."""
+    """Return the same as `read` of a file that was parsed. Raises `ValueError` where the two ways
+    of reading disagree."""
     by_pydicom = _whole(parsed)
     facts = _dicom_walk.walked_bytes(data)
     if facts is not None and (found := header(facts)) != by_pydicom:
@@ -64,7 +66,8 @@ def of_file(data: bytes, parsed: Parsed) -> Header:
 
 
 def _whole(parsed: Parsed) -> Header:
-    """By pydicom, which reads on where elements are broken: where no pixels came of it, that is the reason to state."""
+    """By pydicom, which reads on where elements are broken: where no pixels came of it, that is the
+    reason to state."""
     found = header(of_parsed(parsed))
     if _dicom_object.reason(found) == _dicom_object.NO_PIXELS:
         big_endian = _dicom_parsing.byte_order(parsed.dataset) == "big"
@@ -74,7 +77,8 @@ def _whole(parsed: Parsed) -> Header:
 
 
 def of_parsed(parsed: Parsed) -> Facts:
-    """Return the wanted facts of what pydicom parsed, from the bytes of each element where these can be understood."""
+    """Return the wanted facts of what pydicom parsed, from the bytes of each element where these
+    can be understood."""
     dataset, facts = parsed.dataset, {}
     encoding = _charset(dataset)
     for tag, kind in WANTED.items():
@@ -98,7 +102,8 @@ def _charset(dataset: Dataset) -> str | None:
 
 
 def _fact(source: Dataset, tag: int, kind: str, encoding: str | None) -> Fact | None:
-    """What the walker makes of an element's bytes; where they are not for it, what pydicom makes of them."""
+    """What the walker makes of an element's bytes; where they are not for it, what pydicom makes of
+    them."""
     if kind is CODE:
         return _code(source[tag].value, encoding)
     raw = _dicom_values.raw(source, tag)

@@ -1,7 +1,7 @@
 """What a DICOM header states, and what its elements mean.
 
-`_dicom_facts` reads the elements, `_dicom_view` says where the view comes from and `_dicom_age` the age. Spacing is between
-rows, then between columns (PS3.3 10.7.1.3).
+`_dicom_facts` reads the elements, `_dicom_view` says where the view comes from and `_dicom_age`
+the age. Spacing is between rows, then between columns (PS3.3 10.7.1.3).
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ _DATES = (0x00080020, 0x00080021, 0x00080022, 0x00080023)  # of study, series, a
 
 @dataclass(frozen=True)
 class Header:
-    """What a file states of its image; None where it states nothing, or something that cannot be meant."""
+    """What a file states of its image; None where it states nothing, or something that cannot be
+    meant."""
 
     instance: str | None  # SOP Instance UID
     series: str | None
@@ -119,7 +120,8 @@ def _orientation(facts: Facts) -> tuple[str, str] | None:
 
 
 def _spacing(facts: Facts) -> tuple[tuple[float, float] | None, str | None]:
-    """Pixel Spacing, or else Imager Pixel Spacing, at the detector, made the patient's by the magnification where it is known."""
+    """Pixel Spacing, or else Imager Pixel Spacing, at the detector, made the patient's by the
+    magnification where it is known."""
     if spacing := _pair(facts, 0x00280030):
         kind = (_text(facts, 0x00280A02) or "").upper()
         at = (
@@ -137,7 +139,8 @@ def _spacing(facts: Facts) -> tuple[tuple[float, float] | None, str | None]:
         ):  # distance of the source from the detector over that from the patient: never below 1
             return (
                 (spacing[0] / factor, spacing[1] / factor),
-                f"Imager Pixel Spacing over the Estimated Radiographic Magnification Factor {factor:g}",
+                "Imager Pixel Spacing over the Estimated Radiographic Magnification Factor "
+                f"{factor:g}",
             )
         return spacing, "Imager Pixel Spacing (at the detector)"
     spacing = _pair(facts, 0x00182010)

@@ -1,7 +1,9 @@
-"""Look-up tables of DICOM: modality LUT (PS3.3 C.11.1), VOI LUT (C.11.2) and palette (C.7.6.3.1.5, C.7.6.3.1.6).
+"""Look-up tables of DICOM: modality LUT (PS3.3 C.11.1), VOI LUT (C.11.2) and palette
+(C.7.6.3.1.5, C.7.6.3.1.6).
 
-What the bytes mean is fixed by LUT Descriptor and by their number, never by the VR: writers use SS, US and OW for one another.
-Descriptor and entries are unsigned, but for the first value mapped, which is of the kind of the values that are looked up.
+What the bytes mean is fixed by LUT Descriptor and by their number, never by the VR: writers use
+SS, US and OW for one another. Descriptor and entries are unsigned, but for the first value
+mapped, which is of the kind of the values that are looked up.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from hilum.files import _dicom_values
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-_FAR_BELOW = 2  # bits that no entry uses, at which the descriptor states the size of the cells and not the range
+# Bits that no entry uses, from which on the descriptor states the size of a cell and not the range.
+_FAR_BELOW = 2
 
 
 class Contradiction(ValueError):
@@ -31,9 +34,11 @@ class Lut:
     remark: str | None = None
 
     def look_up(self, values: np.ndarray) -> np.ndarray:
-        """Return the entries of `values`; those beside the table take its first or last entry (C.11.1.1.1).
+        """Return the entries of `values`; those beside the table take its first or last entry
+        (C.11.1.1.1).
 
-        The first value is read as below 0 where `values` reach below 0 and none reaches it as an unsigned one.
+        The first value is read as below 0 where `values` reach below 0 and none reaches it as an
+        unsigned one.
         """
         negative = self.first >= 1 << 15 and values.min() < 0 and values.max() < self.first
         first = self.first - (1 << 16) if negative else self.first
@@ -42,7 +47,8 @@ class Lut:
         ]
 
     def white(self) -> tuple[int, str | None]:
-        """Return the entry that is white, and a remark where that is not the largest of the stated bits."""
+        """Return the entry that is white, and a remark where that is not the largest of the stated
+        bits."""
         largest = int(self.entries.max())
         needed = largest.bit_length()
         if not needed <= self.bits <= 16:
@@ -50,7 +56,8 @@ class Lut:
         if largest and needed <= self.bits - _FAR_BELOW:
             return (
                 largest,
-                f"entries end at {largest}, far below the {self.bits} bits stated, which are those of a cell: {largest} is white",
+                f"entries end at {largest}, far below the {self.bits} bits stated, which are those "
+                f"of a cell: {largest} is white",
             )
         return (1 << self.bits) - 1, None
 

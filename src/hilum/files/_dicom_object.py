@@ -1,7 +1,9 @@
-"""Which DICOM objects hold no single image, by what their header states (PS3.4 B.5, PS3.6 annex A)."""
+"""Which DICOM objects hold no single image, by what their header states (PS3.4 B.5, PS3.6 annex
+A)."""
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -43,7 +45,8 @@ _ELSEWHERE = frozenset(f"{_SYNTAXES}{number}" for number in (94, 95, 204, 205)) 
 
 
 def reason(header: Header) -> str | None:
-    """Return in a few words what a file holds instead of a single image; None for a single image of whole numbers.
+    """Return in a few words what a file holds instead of a single image; None for a single image of
+    whole numbers.
 
     Modality and body part do not count: a slice of a CT is a single image.
     """
@@ -64,6 +67,7 @@ def reason(header: Header) -> str | None:
     return None
 
 
+@lru_cache(maxsize=256)
 def _by_class(uid: str) -> str | None:
     if not uid.startswith(_STORAGE):
         return None

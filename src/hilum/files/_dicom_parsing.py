@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from hilum.files import _dicom_break, _dicom_walk, raster
+from hilum.files._dicom_elements import LONG_VRS, SHORT_VRS
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -67,9 +68,9 @@ def _element(head: bytes, place: int, order: Literal["little", "big"]) -> tuple[
     """The tag at `place` and the place behind its value; None where it is written in no way that is known."""
     tag = int.from_bytes(head[place : place + 2], order) << 16 | int.from_bytes(head[place + 2 : place + 4], order)
     vr = head[place + 4 : place + 6]
-    if vr in _dicom_walk.SHORT_VRS:
+    if vr in SHORT_VRS:
         return tag, place + 8 + int.from_bytes(head[place + 6 : place + 8], order)
-    if vr in _dicom_walk.LONG_VRS:
+    if vr in LONG_VRS:
         return tag, place + 12 + int.from_bytes(head[place + 8 : place + 12], order)
     length = int.from_bytes(head[place + 4 : place + 8], order)
     return tag, place + 8 + length if length < _LONGEST_FIRST else None

@@ -25,7 +25,7 @@ from hilum.files import (
     _jpeg_whole,
     raster,
 )
-from hilum.files._dicom_walk import LONG_VRS, UNKNOWN_LENGTH
+from hilum.files._dicom_elements import LONG_VRS, UNKNOWN_LENGTH
 from hilum.files._head import Unfit
 from hilum.files._jpeg_whole import Missing
 

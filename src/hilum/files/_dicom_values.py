@@ -1,19 +1,20 @@
 """The bytes of elements that pydicom parsed, before it makes values of them.
 
-What an element's bytes mean is fixed by its tag and by other elements. Its VR may be wrong, and pydicom's values follow it.
+What an element's bytes mean is fixed by its tag and by other elements. Its VR may be wrong, and
+pydicom's values follow it.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from hilum.files import _dicom_walk
 from hilum.files._dicom_decimal import decimal
+from hilum.files._dicom_elements import TEXT_VRS
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-_TEXTS = frozenset((None, "UN", *(vr.decode() for vr in _dicom_walk.TEXT_VRS)))
+_TEXTS = frozenset((None, "UN", *(vr.decode() for vr in TEXT_VRS)))
 
 
 class Raw(NamedTuple):
@@ -23,7 +24,8 @@ class Raw(NamedTuple):
 
 
 def raw(source: Dataset, key: int | str) -> Raw | None:
-    """Return the bytes of the element of a tag or keyword; None where it is absent, empty or a sequence that was parsed."""
+    """Return the bytes of the element of a tag or keyword; None where it is absent, empty or a
+    sequence that was parsed."""
     if key not in source:
         return None
     element = source.get_item(key)
@@ -36,7 +38,8 @@ def raw(source: Dataset, key: int | str) -> Raw | None:
 
 
 def text(source: Dataset, key: int | str) -> str:
-    """Return ASCII text as the file has it, several values parted by backslashes; empty where there is none."""
+    """Return ASCII text as the file has it, several values parted by backslashes; empty where there
+    is none."""
     found = raw(source, key)
     if found is not None and found.vr in _TEXTS:
         return found.value.decode("latin-1")
@@ -44,7 +47,8 @@ def text(source: Dataset, key: int | str) -> str:
 
 
 def as_text(value: object) -> str:
-    """Return a value of pydicom's as the file wrote it: a decimal made a number would lose its trailing zeros."""
+    """Return a value of pydicom's as the file wrote it: a decimal made a number would lose its
+    trailing zeros."""
     if isinstance(value, list | tuple) or type(value).__name__ == "MultiValue":
         return "\\".join(as_text(one) for one in value)
     written = getattr(value, "original_string", None)  # of a name: bytes
@@ -52,7 +56,8 @@ def as_text(value: object) -> str:
 
 
 def whole(source: Dataset, key: int | str, *, signed: bool) -> int | None:
-    """Return a number of two bytes, signed or not whatever its VR says; None where it is absent or empty."""
+    """Return a number of two bytes, signed or not whatever its VR says; None where it is absent or
+    empty."""
     found = raw(source, key)
     if found is not None and found.vr in _TEXTS - {None, "UN"}:
         value = decimal(found.value.decode("latin-1"))

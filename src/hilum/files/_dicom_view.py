@@ -1,8 +1,9 @@
 """Which view a DICOM header states: PA, AP or LATERAL.
 
-In this order: View Position (PS3.3 C.8.1.1), View Code Sequence (C.8.11.5), Projection Eponymous Name Code Sequence, Patient
-Orientation where it is a lateral's (C.7.6.1.1.1), and the words of Series Description, Protocol Name and Acquisition Device
-Processing Description where these name one view only. Words are English, German, French, Spanish, Italian or Portuguese.
+In this order: View Position (PS3.3 C.8.1.1), View Code Sequence (C.8.11.5), Projection Eponymous
+Name Code Sequence, Patient Orientation where it is a lateral's (C.7.6.1.1.1), and the words of
+Series Description, Protocol Name and Acquisition Device Processing Description where these name
+one view only. Words are English, German, French, Spanish, Italian or Portuguese.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import unicodedata
 from functools import lru_cache
 
 _CODES = {  # PS3.16 CID 4010, in SNOMED CT and in the SNOMED RT that went before
-    "272479007": "PA", "R-10214": "PA", "399348003": "AP", "R-10206": "AP", "399067008": "LATERAL", "R-102CD": "LATERAL",
+    "272479007": "PA", "R-10214": "PA", "399348003": "AP", "R-10206": "AP",
+    "399067008": "LATERAL", "R-102CD": "LATERAL",
     "399173006": "LATERAL", "R-10236": "LATERAL", "399198007": "LATERAL", "R-10232": "LATERAL",
 }  # fmt: skip
 _FRONTAL = "frontal"  # one of PA and AP, not said which
@@ -51,8 +53,8 @@ def stated(
 ) -> tuple[str | None, str | None]:
     """Return the view and the attribute that states it, or None and None.
 
-    `codes` are (value, meaning) of View Code Sequence and Projection Eponymous Name Code Sequence, `descriptions` are
-    (attribute, text).
+    `codes` are (value, meaning) of View Code Sequence and Projection Eponymous Name Code Sequence,
+    `descriptions` are (attribute, text).
     """
     if view := _POSITIONS.get(position.strip().upper()) or in_words(position):
         return view, "View Position"
@@ -70,7 +72,8 @@ def stated(
 
 
 def in_words(text: str) -> str | None:
-    """Return the one view that a text names; None where it names none or several, as one of a whole study does."""
+    """Return the one view that a text names; None where it names none or several, as one of a whole
+    study does."""
     if not text:
         return None
     plain = _without_accents(text).upper().replace("_", " ")

@@ -1,6 +1,8 @@
-"""Read the structure of a JPEG (ITU-T T.81 annex B): frame, scans, restart intervals and where the compressed values stand.
+"""Read the structure of a JPEG (ITU-T T.81 annex B): frame, scans, restart intervals and where
+the compressed values stand.
 
-Bytes between two segments that belong to neither are passed over, as decoders do. Nothing is decoded.
+Bytes between two segments that belong to neither are passed over, as decoders do. Nothing is
+decoded.
 """
 
 from __future__ import annotations

@@ -1,19 +1,23 @@
 """Decode a JPEG, and make certain that no compressed values are missing.
 
-Decoders go on where the values of a JPEG break off: libjpeg-turbo feeds zeros to the block it is in, leaves all that follow
-grey, and only warns, which imagecodecs does not hand on. What is missing is found out from what it decodes:
+Decoders go on where the values of a JPEG break off: libjpeg-turbo feeds zeros to the block it is
+in, leaves all that follow grey, and only warns, which imagecodecs does not hand on. What is
+missing is found out from what it decodes:
 
-- *One scan without restarts* (nearly every file): the height in the frame header is raised by one row of blocks. Where the
-  values broke off before, the decoder leaves the first block of that row untouched, exactly mid-grey. Where they did not,
-  that block is the first to break off, and is filled from the padding bits. So a block there that is not mid-grey proves
-  that all before it is whole, at the price of one row of blocks. Where the last row of the image would be blended with the
-  added one (colour of half the height that is not grey), the image is decoded a second time.
-- *All others* (progressive, restarts, several scans, or a mid-grey end): each run of values is lengthened by a few bytes.
-  These are passed over where the values were whole; where they were not, they are decoded, and the pixels differ. This costs
-  a second decoding. Scans and restarts that are missing altogether are counted.
+- *One scan without restarts* (nearly every file): the height in the frame header is raised by one
+  row of blocks. Where the values broke off before, the decoder leaves the first block of that row
+  untouched, exactly mid-grey. Where they did not, that block is the first to break off, and is
+  filled from the padding bits. So a block there that is not mid-grey proves that all before it is
+  whole, at the price of one row of blocks. Where the last row of the image would be blended with
+  the added one (colour of half the height that is not grey), the image is decoded a second time.
+- *All others* (progressive, restarts, several scans, or a mid-grey end): each run of values is
+  lengthened by a few bytes. These are passed over where the values were whole; where they were
+  not, they are decoded, and the pixels differ. This costs a second decoding. Scans and restarts
+  that are missing altogether are counted.
 
-Arithmetic coding is not read: it may leave out zeros at its end, so that a whole stream cannot be told from a cut one.
-Damage that leaves as many values as there should be goes unseen: the format has no check for it.
+Arithmetic coding is not read: it may leave out zeros at its end, so that a whole stream cannot be
+told from a cut one. Damage that leaves as many values as there should be goes unseen: the format
+has no check for it.
 """
 
 from __future__ import annotations
@@ -42,8 +46,8 @@ class Missing(ValueError):
 def decode(data: bytes, stream: Stream, **options: str) -> np.ndarray:
     """Return values uint8 or uint16 (height, width) or (height, width, channels).
 
-    `stream` is the parsed `data`, `options` are those of `imagecodecs.jpeg8_decode`. Raises `Missing`, `Unfit`, or what the
-    decoder raises over streams that are broken otherwise.
+    `stream` is the parsed `data`, `options` are those of `imagecodecs.jpeg8_decode`. Raises
+    `Missing`, `Unfit`, or what the decoder raises over streams that are broken otherwise.
     """
     import imagecodecs
 
@@ -60,18 +64,22 @@ def decode(data: bytes, stream: Stream, **options: str) -> np.ndarray:
     for index in range(_tries(stream)):
         longer = imagecodecs.jpeg8_decode(_lengthened(data, stream, _more(index)), **options)
         if not np.array_equal(values, longer):
-            rows = np.flatnonzero((values != longer).reshape(stream.height, -1).any(axis=1)) + 1
+            differs = (values != longer).reshape(stream.height, -1).any(axis=1)
+            rows = np.flatnonzero(differs) + 1
             raise Missing(
-                f"its values end too soon: rows {rows[0]} to {rows[-1]} of {stream.height} are incomplete"
+                f"its values end too soon: rows {rows[0]} to {rows[-1]} of {stream.height} "
+                "are incomplete"
             )
     return values
 
 
 def _tries(stream: Stream) -> int:
-    """How often to lengthen the values, each time by others: one of a thousand happens to give what zeros give.
+    """How often to lengthen the values, each time by others: one of a thousand happens to give what
+    zeros give.
 
-    That can only be where a stream was cut within its last few bytes. Images that need this at all are slow to decode,
-    and the larger one is, the less of it is in those bytes; one run that ends in mid-grey is rare.
+    That can only be where a stream was cut within its last few bytes. Images that need this at all
+    are slow to decode, and the larger one is, the less of it is in those bytes; one run that ends
+    in mid-grey is rare.
     """
     if _in_one_run(stream):
         return _MOST_TRIES
@@ -84,7 +92,8 @@ def _more(index: int) -> bytes:
 
 
 def _refuse(data: bytes, stream: Stream) -> None:
-    """Raise for what cannot be decoded with certainty or in good time, and for scans that are not there."""
+    """Raise for what cannot be decoded with certainty or in good time, and for scans that are not
+    there."""
     if stream.code in _jpeg_stream.ARITHMETIC:
         raise Unfit(
             "is a JPEG with arithmetic coding, of which it cannot be told whether all is there; "
@@ -143,19 +152,22 @@ def _taller(data: bytes, stream: Stream) -> bytes:
 
 
 def _mixes(stream: Stream) -> bool:
-    """Whether colour is of fewer rows than brightness: the decoder then blends it with that of the rows above and below."""
+    """Whether colour is of fewer rows than brightness: the decoder then blends it with that of the
+    rows above and below."""
     return len({component.down for component in stream.components}) > 1
 
 
 def _ends_grey(values: np.ndarray, options: dict[str, str]) -> bool:
-    """Whether the last rows have no colour, as in nearly all radiographs: then no blending with an added row can show."""
+    """Whether the last rows have no colour, as in nearly all radiographs: then no blending with an
+    added row can show."""
     rows = values[-_BLENDED:].astype(np.int16)
     neutral = 128 if options.get("outcolorspace") == "YCBCR" else rows[:, :, :1]
     return bool((rows[:, :, 1:] == neutral).all())
 
 
 def _goes_on(probe: np.ndarray, stream: Stream) -> bool:
-    """Whether the decoder got as far as the added row. A lossless row is decoded at once, of others the first block counts."""
+    """Whether the decoder got as far as the added row. A lossless row is decoded at once, of others
+    the first block counts."""
     block = probe[_added(stream) :]
     if _mixes(stream):
         block = block[_BLENDED:]
