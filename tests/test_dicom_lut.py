@@ -214,3 +214,4 @@ def test_a_number_written_with_a_comma_is_that_number_or_unknown(number, places)
 def test_spacing_is_understood_or_unknown_in_the_header_and_in_the_image(text, spacing, tag, tmp_path):
     path = put(tmp_path, np.arange(12, dtype=np.uint16).reshape(3, 4), 12, [(tag, b"DS", padded(text))])
     assert dicom.header(path).spacing_mm == spacing and dicom.read(path).radiograph().spacing_mm == spacing
+    assert any("is not two decimal numbers above 0" in line for line in dicom.read(path).account) == (spacing is None)

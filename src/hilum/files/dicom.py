@@ -1,11 +1,11 @@
-"""DICOM files: one grey picture each, to a `Radiograph`, to the facts an audit needs, and to what the header tells.
+"""DICOM files, recognised by their bytes: one grey image each, to a `Radiograph`, to the facts an audit needs, and to its header.
 
 pydicom parses (`_dicom_parsing`), imagecodecs decodes (`_dicom_pixels`), and the standard says what is shown (`_dicom_grey`) and which
 way up (`_dicom_pose`); each tells in the account what it applied, with the clause. `header` alone is many times quicker than parsing
-(`_dicom_walk`, `_dicom_facts`). `values` are the stored ones, signed ones raised by half of their range, so that all are uint8 or
+(`_dicom_walk`, `_dicom_facts`), and `object_kind` says of it what holds no single image. `values` are the stored ones, signed ones raised by half of their range, so that all are uint8 or
 uint16; they lie as the standard view wants, and `pose` leads back to the file's own pixels, in which masks and outlines are drawn.
-What is shown depends on the stored value alone: it is one table of 2 ** bits entries. Several frames, and colour that is not grey in
-colour's clothes, are refused by name.
+What is shown depends on the stored value alone: it is one table of 2 ** bits entries. Several frames, colour that is not grey in
+colour's clothes, unknown transfer syntaxes, and pixels of which some are missing are refused by name.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -34,10 +34,14 @@ from hilum.files._dicom_header import Header
 from hilum.files._dicom_pose import Pose
 from hilum.radiograph import Radiograph
 
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
 __all__ = ["ENDINGS", "Dicom", "Header", "Pose", "header", "is_one", "object_kind", "placeholder", "read"]
 
 ENDINGS = (".dcm", ".dicom")
 _DOUBTS = 3  # of pydicom's that are told
+_SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,8 @@ def read(path: Path) -> Dicom:
         told = _understood(path, lambda: _dicom_facts.of_file(data, parsed), "header is broken or cut short")
         layout = _understood(path, lambda: _dicom_pixels.layout(parsed, told, path), "description of the pixels is broken")
         grey = _understood(path, lambda: _dicom_grey.described(parsed.dataset), "description of the grey values is broken")
-        aspect = decimals(_dicom_values.text(parsed.dataset, "PixelAspectRatio"))
+        aspect = _understood(path, lambda: decimals(_dicom_values.text(parsed.dataset, "PixelAspectRatio")), "Pixel Aspect Ratio is broken")
+        spacing = _understood(path, lambda: _spacing_line(told, parsed.dataset), "spacing is broken")
     what = f"pixels are {layout.photometric} ({layout.name}) and broken or cut short"
     pixels = _understood(path, lambda: _dicom_pixels.decode(parsed, layout, path, lambda: _by_pydicom(data)), what)
     account = [*pixels.account]
@@ -103,10 +108,19 @@ def read(path: Path) -> Dicom:
         grey = _dicom_grey.of_colour(grey)
     shown = _dicom_grey.shown(grey, pixels.values, pixels.bits, pixels.signed, account)
     pose = _dicom_pose.of(told, pixels.values.shape, aspect if len(aspect) == 2 and all(aspect) else None, account)
-    account += [f"spacing: {told.spacing_from}" if told.spacing_from else "spacing is not told", *(f"pydicom: {doubt[:120]}" for doubt in doubts[:_DOUBTS])]
+    account += [spacing, *(f"pydicom: {doubt[:120]}" for doubt in doubts[:_DOUBTS])]
     digest = raster.digest_of_pixels(pixels.values)
     values = _dicom_pose.stand(pixels.values, pose, shown.padding)
     return Dicom(values, tuple(account), store.digest(data), digest, told, shown.table, pose)
+
+
+def _spacing_line(header: Header, dataset: Dataset) -> str:
+    if header.spacing_from:
+        return f"spacing: {header.spacing_from}"
+    for keyword in _SPACINGS:
+        if text := _dicom_values.text(dataset, keyword).strip(" \0"):
+            return f"spacing is not known: {keyword} {text!r} is not two decimal numbers above 0"
+    return "spacing is not told"
 
 
 def _by_pydicom(data: bytes) -> np.ndarray:
