@@ -97,7 +97,7 @@ def test_the_account_says_what_was_done(case, tmp_path):
 
 def test_what_is_not_told_is_said_too(tmp_path):
     account = shown(tmp_path, [0, 10], bits=12)[1]
-    assert any("no window told" in line for line in account) and any(NONE in line for line in account) and "spacing is not told" in account
+    assert any("no window stated" in line for line in account) and any(NONE in line for line in account) and "spacing is not told" in account
 
 
 def test_signed_values_are_raised_by_half_of_their_range(tmp_path):

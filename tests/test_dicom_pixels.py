@@ -257,10 +257,10 @@ def test_the_same_values_as_pydicoms_own_decoders():
 
 def test_pydicoms_doubts_reach_the_account_and_not_the_terminal(tmp_path):
     path = write(tmp_path / "a.dcm", smooth(12), bits=12)
-    path.write_bytes(path.read_bytes().replace(b"1.2.3.5\0", b"1.02.3.5"))
+    path.write_bytes(path.read_bytes().replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2\0\0\0"))
     program = f"from hilum.files import dicom\nfrom pathlib import Path\nprint(*dicom.read(Path({str(path)!r})).account, sep='\\n')\ndicom.header(Path({str(path)!r}))"
     done = subprocess.run([sys.executable, "-W", "always", "-c", program], capture_output=True, text=True, env=os.environ)
-    assert done.returncode == 0 and done.stderr == "" and "pydicom: Invalid value for VR UI" in done.stdout
+    assert done.returncode == 0 and done.stderr == "" and "pydicom: Expected implicit VR, but found explicit VR" in done.stdout
 
 
 @real_files

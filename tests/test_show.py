@@ -33,7 +33,8 @@ def test_a_dicom_is_told_and_drawn(tmp_path, shown):
 
 
 def test_json_has_the_same_and_the_picture_is_drawn_below_shown_by_default(tmp_path, shown):
-    (told,) = json.loads(shown(write(tmp_path / "a.dcm", RAMP, bits=12, PatientSex="F"), "--json"))
+    (told,) = json.loads(shown(write(tmp_path / "a.dcm", RAMP, bits=12, PatientSex="F", StudyDate="20210615"), "--json"))
+    assert told["header"]["study_date"] == "2021-06-15"
     assert told["header"]["sex"] == "female" and told["size"] == [40, 256] and told["picture"] == "shown/a.png" and any("decoded" in line for line in told["account"])
     assert (tmp_path / "shown/a.png").exists()
 

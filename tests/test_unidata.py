@@ -159,7 +159,7 @@ def test_all_faults_are_told_at_once_with_file_and_place(tmp_path):
         "annotations/9.8.7.6.1.json line 1 column", "annotations/9.8.7.6.2.json: is not drawn for dicoms/b.dcm: the coordinates are given for 100x90 pixels (height x width), the file has 90x100",
         "annotations/9.8.7.6.3.json: object 1 (Fibrosis): the outline crosses", "object 2 (Fibrosis): reaches outside",
         "dicoms/d.dcm: has the SOP Instance UID 9.8.7.6.3 of dicoms/c.dcm", "9.8.7.6.5.json object 1: has no classTitle", "object 2 (Fibrosis)",
-        "dicoms/f.dcm: its header tells of no picture", "list.csv line 2: '../a.dcm' leads out", "list.csv line 3: '/etc/b.dcm' leads out",
+        "dicoms/f.dcm: its header is broken or cut short", "list.csv line 2: '../a.dcm' leads out", "list.csv line 3: '/etc/b.dcm' leads out",
         "'Pseudonodule' of 1 objects is no term",
     )  # fmt: skip
     for words in expected:
@@ -402,10 +402,10 @@ def test_the_bytes_and_not_the_name_say_what_a_file_is(tmp_path):
 @pytest.mark.parametrize(
     ("said", "words"),
     [
-        ({"NumberOfFrames": 2}, "holds 2 frames"),
+        ({"NumberOfFrames": 2}, "holds multi-frame image of 2 frames"),
         ({"PhotometricInterpretation": "RGB", "SamplesPerPixel": 3}, "its pixels are RGB"),
         ({"BitsAllocated": 32, "BitsStored": 32}, "32 bits stored in 32"),
-        ({"PixelData": None}, "holds no picture"),
+        ({"PixelData": None}, "holds no pixel data"),
         ({"Rows": 900}, "broken or cut short"),
         ({"Rows": 60_000, "Columns": 60_000}, "60000x60000"),
         ({"BitsStored": None}, "BitsStored"),

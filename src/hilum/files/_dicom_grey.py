@@ -3,21 +3,27 @@
 In the standard's order: modality LUT or else rescale (PS3.3 C.11.1), the first VOI LUT or else the first window (C.11.2; where both are
 there either may be shown, and the LUT is the maker's own curve), then the turn of MONOCHROME1 (C.7.6.3.1.2), padding to black
 (C.7.5.1.1.2). Presentation LUT Shape restates the turn (C.8.11.3.1.2): where it contradicts Photometric Interpretation, the latter rules,
-being what viewers follow, unless Pixel Intensity Relationship Sign (C.8.11.3.1.2) sides with the former. That sign alone rules in a
-picture for processing, which is not meant to be shown. Where no window or LUT is told, or those told show no contrast in the picture,
+being what viewers follow, unless Pixel Intensity Relationship Sign (C.8.11.3.1.2) sides with the former. That sign alone rules in an
+image for processing, which is not meant to be shown. Where no window or LUT is stated, or those stated show no contrast in the image,
 the values found, padding left out, are stretched from 0 to 1. A window that fits only when moved by half the range, as where signed
 values were stored raised, is moved.
 
-Everything depends on the stored value alone, so a table of 2 ** bits entries holds it; `told` takes it all out of pydicom's data set.
+A window or VOI LUT that cannot be understood is not used, and the account says so. A modality LUT or rescale that cannot be is an
+error: without it the values mean something else.
+
+Everything depends on the stored value alone, so a table of 2 ** bits entries holds it; `described` takes it all out of pydicom's data set.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from hilum.files import _dicom_lut, _dicom_values
+from hilum.files._dicom_decimal import decimal, decimals
+from hilum.files._dicom_lut import Lut
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -26,23 +32,12 @@ _STRIDE = 8  # each so-manieth pixel both ways is looked at first: if these show
 
 
 @dataclass(frozen=True)
-class Lut:
-    first: int  # the value of the first entry
-    top: int  # the largest entry that its bits allow
-    entries: np.ndarray  # float64
-
-    def look_up(self, values: np.ndarray) -> np.ndarray:
-        """Values beside the table take its first or last entry (C.11.1.1.1)."""
-        return self.entries[np.clip(np.round(values).astype(np.int64) - self.first, 0, len(self.entries) - 1)]
-
-
-@dataclass(frozen=True)
 class Grey:
     photometric: str
     modality: Lut | None
     slope: float
     intercept: float
-    windows: tuple[tuple[float, float], ...]  # centre, width
+    windows: tuple[tuple[float | None, float | None], ...]  # centre, width; None: empty or not understood
     window_names: tuple[str, ...]
     function: str
     voi: tuple[Lut, ...]
@@ -51,6 +46,7 @@ class Grey:
     relationship: str
     sign: int  # 1: higher values are more X-rays; -1: fewer; 0: not told
     for_processing: bool
+    remarks: tuple[str, ...] = ()  # what of the header is not used
 
 
 @dataclass(frozen=True)
@@ -59,31 +55,36 @@ class Shown:
     padding: np.ndarray | None  # bool (2 ** bits,): which values are no picture; None: there are none in it
 
 
-def told(dataset: Dataset) -> Grey:
-    """Raises what pydicom raises over values that cannot be understood."""
-    centres, widths = _numbers(dataset.get("WindowCenter")), _numbers(dataset.get("WindowWidth"))
-    sequences = ([_lut(item, dataset) for item in dataset.get(name) or ()] for name in ("ModalityLUTSequence", "VOILUTSequence"))
-    modality, voi = sequences
-    slope, intercept = _numbers(dataset.get("RescaleSlope")), _numbers(dataset.get("RescaleIntercept"))
-    first, last = dataset.get("PixelPaddingValue"), dataset.get("PixelPaddingRangeLimit")
-    padding = None if first is None else (_whole(first), _whole(first if last is None else last))
-    names = dataset.get("WindowCenterWidthExplanation") or ()
+def described(dataset: Dataset) -> Grey:
+    """Raise `ValueError` where a modality LUT or rescale cannot be understood, and what pydicom raises."""
+    remarks: list[str] = []
+    explanations = _dicom_values.text(dataset, "WindowCenterWidthExplanation")
     return Grey(
-        str(dataset.get("PhotometricInterpretation")), modality[0] if modality else None, slope[0] if slope else 1.0, intercept[0] if intercept else 0.0,
-        tuple(zip(centres, widths, strict=False)), (names,) if isinstance(names, str) else tuple(map(str, names)),
-        _word(dataset, "VOILUTFunction") or "LINEAR", tuple(voi), padding, _word(dataset, "PresentationLUTShape"),
-        _word(dataset, "PixelIntensityRelationship"), int(dataset.get("PixelIntensityRelationshipSign") or 0),
-        _word(dataset, "PresentationIntentType") == "FOR PROCESSING",
-    )  # fmt: skip
+        photometric=str(dataset.get("PhotometricInterpretation")),
+        modality=_modality_lut(dataset),
+        slope=_rescale(dataset, "RescaleSlope", 1.0),
+        intercept=_rescale(dataset, "RescaleIntercept", 0.0),
+        windows=_windows(dataset, remarks),
+        window_names=tuple(part.strip(" \0") for part in explanations.split("\\")) if explanations else (),
+        function=_word(dataset, "VOILUTFunction").replace(" ", "_") or "LINEAR",
+        voi=_voi_luts(dataset, remarks),
+        padding=_padding_limits(dataset),
+        shape=_word(dataset, "PresentationLUTShape"),
+        relationship=_word(dataset, "PixelIntensityRelationship"),
+        sign=_dicom_values.whole(dataset, "PixelIntensityRelationshipSign", signed=True) or 0,
+        for_processing=_word(dataset, "PresentationIntentType") == "FOR PROCESSING",
+        remarks=tuple(remarks),
+    )
 
 
 def of_colour(grey: Grey) -> Grey:
     """Of a colour picture that is grey: white is white, and the transforms of grey pictures do not apply (C.7.6.3.1.2, C.11.2)."""
-    return replace(grey, photometric="MONOCHROME2", modality=None, slope=1.0, intercept=0.0, windows=(), voi=(), padding=None, shape="", sign=0)
+    return replace(grey, photometric="MONOCHROME2", modality=None, slope=1.0, intercept=0.0, windows=(), voi=(), padding=None, shape="", sign=0, remarks=())
 
 
 def shown(grey: Grey, values: np.ndarray, bits: int, signed: bool, account: list[str]) -> Shown:
     """The table for `values`, uint8 or uint16 with signed ones raised; what was applied is added to `account`."""
+    account += grey.remarks
     seen = _Seen(values, bits)
     stored = np.arange(1 << bits) - (1 << (bits - 1) if signed else 0)
     padding = _padding(grey.padding, stored, bits, signed, account)
@@ -162,7 +163,7 @@ def _as_stored(limit: int, bits: int, signed: bool) -> int:
 
 def _modality(grey: Grey, stored: np.ndarray, account: list[str]) -> np.ndarray:
     if grey.modality:
-        account.append("modality LUT applied (PS3.3 C.11.1)")
+        account.append(f"modality LUT applied (PS3.3 C.11.1){_remark(grey.modality.remark)}")
         return grey.modality.look_up(stored)
     if not grey.slope:
         account.append("Rescale Slope 0 cannot be meant: not used")
@@ -175,45 +176,72 @@ def _modality(grey: Grey, stored: np.ndarray, account: list[str]) -> np.ndarray:
 def _windowed(grey: Grey, output: np.ndarray, seen: _Seen, half: int, account: list[str]) -> np.ndarray | None:
     """`output` in [0, 1] as the first VOI LUT or window that shows contrast does; None where there is none."""
     if not grey.voi and not grey.windows:
-        account.append("no window told")
+        account.append("no window stated")
         return None
     if grey.voi:
-        table = replace(grey.voi[0], first=_first_of(grey.voi[0], output)).look_up(output) / grey.voi[0].top
+        white, remark = grey.voi[0].white()
+        table = grey.voi[0].look_up(output) / white
         if seen.contrast(table):
-            account.append(f"VOI LUT applied (PS3.3 C.11.2.1.1{_others(len(grey.voi) + len(grey.windows))})")
+            others = _others(len(grey.voi) + len(grey.windows))
+            account.append(f"VOI LUT applied (PS3.3 C.11.2.1.1{others}){_remark(grey.voi[0].remark)}{_remark(remark)}")
             return table
         account.append("VOI LUT shows no contrast")
-    for index, (centre, width) in enumerate(grey.windows[:1]):
-        name = f' "{grey.window_names[index]}"' if grey.window_names else ""
-        window = f"window {centre:g}, {width:g}{name} ({grey.function})"
-        if not (math.isfinite(centre) and math.isfinite(width) and width > 0):
-            account.append(f"{window} cannot be meant: not used")
+    window = _first_window(grey, account)
+    return None if window is None else _by_window(grey, *window, output, seen, half, account)
+
+
+def _remark(text: str | None) -> str:
+    return f"; {text}" if text else ""
+
+
+def _first_window(grey: Grey, account: list[str]) -> tuple[int, float, float] | None:
+    """Index, centre and width of the first pair that is whole and can be meant."""
+    for index, (centre, width) in enumerate(grey.windows):
+        if centre is None or width is None:
+            account.append(f"window {index + 1} of {len(grey.windows)} lacks its {'centre' if centre is None else 'width'}: not used")
             continue
-        table = _through(grey.function, centre, width, output, account)
-        if seen.contrast(table):
-            account.append(f"{window} applied (PS3.3 C.11.2{_others(len(grey.windows))})")
-            return table
-        for moved in (half, -half):
-            if abs(output[seen.middle()] - centre - moved) <= width / 2:
-                account.append(f"{window} shows no contrast: moved by {moved:+d}, half the range, where the values are")
-                return _through(grey.function, centre + moved, width, output, account)
-        account.append(f"{window} shows no contrast")
+        if width > 0:
+            return index, centre, width
+        account.append(f"window {centre:g}, {width:g} ({grey.function}) cannot be meant: not used")
     return None
 
 
-def _others(count: int) -> str:
-    return f"; the first of {count}" if count > 1 else ""
+def _by_window(
+    grey: Grey, index: int, centre: float, width: float, output: np.ndarray, seen: _Seen, half: int, account: list[str]
+) -> np.ndarray | None:
+    name = grey.window_names[index] if index < len(grey.window_names) else ""
+    quoted = f' "{name}"' if name else ""
+    window = f"window {centre:g}, {width:g}{quoted} ({grey.function})"
+    table = _through(grey.function, centre, width, output, account)
+    if seen.contrast(table):
+        account.append(f"{window} applied (PS3.3 C.11.2{_others(len(grey.windows), index)})")
+        return table
+    for moved in (half, -half):
+        if abs(output[seen.middle()] - centre - moved) <= width / 2:
+            account.append(f"{window} shows no contrast: moved by {moved:+d}, half the range, where the values are")
+            return _through(grey.function, centre + moved, width, output, account)
+    account.append(f"{window} shows no contrast")
+    return None
+
+
+def _others(count: int, index: int = 0) -> str:
+    if count == 1:
+        return ""
+    return f"; number {index + 1} of {count}" if index else f"; the first of {count}"
 
 
 def _through(function: str, centre: float, width: float, output: np.ndarray, account: list[str]) -> np.ndarray:
-    """PS3.3 C.11.2.1.2 and C.11.2.1.3."""
+    """PS3.3 C.11.2.1.2 and C.11.2.1.3: LINEAR is for widths from 1 on, the others for all above 0."""
     if function == "SIGMOID":
         return 1 / (1 + np.exp(np.clip(-4 * (output - centre) / width, -700, 700)))
+    if function not in ("LINEAR", "LINEAR_EXACT"):
+        account.append(f"VOI LUT Function {function} is not known: taken as LINEAR")
+    if function != "LINEAR_EXACT" and width < 1:
+        account.append(f"a width of {width:g} is below the 1 that LINEAR needs: taken as LINEAR_EXACT (PS3.3 C.11.2.1.2)")
+        function = "LINEAR_EXACT"
     if function == "LINEAR_EXACT":
         return np.clip((output - centre) / width + 0.5, 0, 1)
-    if function != "LINEAR":
-        account.append(f"VOI LUT Function {function} is not known: taken as LINEAR")
-    if width <= 1:
+    if width == 1:
         return (output > centre - 0.5).astype(np.float64)
     return np.clip((output - (centre - 0.5)) / (width - 1) + 0.5, 0, 1)
 
@@ -236,43 +264,50 @@ def _falls(grey: Grey, account: list[str]) -> bool:
     return falls
 
 
-# ------------------------------------------------------------------------------------------------------------------------- the header
+# ------------------------------------------------------------------------------------------------------------- the header
 
 
-def _lut(item: Dataset, dataset: Dataset) -> Lut:
-    descriptor, data = item.LUTDescriptor, item.LUTData
-    order = "<" if dataset.original_encoding[1] is not False else ">"
-    if isinstance(descriptor, bytes):
-        descriptor = np.frombuffer(descriptor, f"{order}u2").tolist()
-    count, first, bits = (int(value) for value in descriptor)
-    count = count or 1 << 16
-    if isinstance(data, bytes):
-        data = np.frombuffer(data, "u1" if len(data) < 2 * count else f"{order}u2")
-    entries = np.asarray(data, np.float64).ravel()[:count]
-    if not entries.size:
-        raise ValueError("a LUT without entries")
-    bits = bits if 2 <= bits <= 16 else 16
-    while entries.max() > (1 << bits) - 1 and bits < 16:  # a descriptor that tells too few
-        bits += 1
-    if first >= 1 << 15 and dataset.get("PixelRepresentation"):  # written as unsigned, meant as signed (C.11.1.1)
-        first -= 1 << 16
-    return Lut(first, (1 << bits) - 1, entries)
+def _modality_lut(dataset: Dataset) -> Lut | None:
+    items = dataset.get("ModalityLUTSequence") or ()
+    return _dicom_lut.item(items[0]) if len(items) else None
 
 
-def _first_of(lut: Lut, output: np.ndarray) -> int:
-    """A VOI LUT's first value: below 0 where rescaling made values so and it was written as unsigned."""
-    return lut.first - (1 << 16) if lut.first >= 1 << 15 and output.min() < 0 and output.max() < lut.first else lut.first
+def _voi_luts(dataset: Dataset, remarks: list[str]) -> tuple[Lut, ...]:
+    """Those that can be understood."""
+    luts = []
+    for item in dataset.get("VOILUTSequence") or ():
+        try:
+            luts.append(_dicom_lut.item(item))
+        except _dicom_lut.Contradiction as fault:
+            remarks.append(f"VOI LUT not used: {fault}")
+    return tuple(luts)
 
 
-def _numbers(value: Any) -> list[float]:
-    """One or several numbers, empty ones left out."""
-    values = [value] if value is None or isinstance(value, str | int | float) or not hasattr(value, "__iter__") else list(value)
-    return [float(one) for one in values if one is not None and str(one).strip()]
+def _rescale(dataset: Dataset, keyword: str, absent: float) -> float:
+    text = _dicom_values.text(dataset, keyword)
+    if not text.strip(" \0"):
+        return absent
+    if (value := decimal(text.split("\\")[0])) is None:
+        raise ValueError(f"{keyword} {text.strip()!r} is no decimal number")
+    return value
 
 
-def _whole(value: Any) -> int:
-    return int.from_bytes(value[:2], "little") if isinstance(value, bytes) else int(value)
+def _windows(dataset: Dataset, remarks: list[str]) -> tuple[tuple[float | None, float | None], ...]:
+    """The pairs by their positions, as many as the longer of the two elements has."""
+    texts = [_dicom_values.text(dataset, keyword) for keyword in ("WindowCenter", "WindowWidth")]
+    centres, widths = (decimals(text) for text in texts)
+    for name, text, values in zip(("Window Center", "Window Width"), texts, (centres, widths), strict=True):
+        odd = [part.strip() for part, value in zip(text.split("\\"), values, strict=False) if value is None and part.strip(" \0")]
+        remarks += [f"{name} {part!r} is no decimal number" for part in odd]
+    count = max(len(centres), len(widths))
+    padded = [(*values, *[None] * (count - len(values))) for values in (centres, widths)]
+    return tuple(zip(*padded, strict=True))
+
+
+def _padding_limits(dataset: Dataset) -> tuple[int, int] | None:
+    first, last = (_dicom_values.whole(dataset, f"PixelPadding{name}", signed=False) for name in ("Value", "RangeLimit"))
+    return None if first is None else (first, first if last is None else last)
 
 
 def _word(dataset: Dataset, keyword: str) -> str:
-    return str(dataset.get(keyword) or "").strip(" \0").upper()
+    return _dicom_values.text(dataset, keyword).strip(" \0").upper()

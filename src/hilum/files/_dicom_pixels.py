@@ -3,25 +3,38 @@
 `decode` gives stored values as uint8 or uint16 (height, width), unused high bits off; signed ones are raised by half of their range.
 Bits beside Bits Stored are masked, overlays of old (PS3.5 8.1.1) among them. Where a compressed picture and the header disagree in
 size, bits, sign or kind, the picture is believed, as PS3.5 8.2 wants, and the account says so. Where imagecodecs fails, pydicom's own
-decoders and plug-ins are asked. Colour that is grey (three equal channels, flat chroma, a palette of greys) becomes one channel.
+decoders and plug-ins are asked. A transfer syntax that is not known is refused: nothing says how its pixels are written. Colour that is grey (three equal channels, flat chroma, a palette of greys) becomes one channel.
 """
 
 from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from hilum.errors import BadData
-from hilum.files import _dicom_stream, _dicom_unraised, raster
+from hilum.files import (
+    _dicom_lut,
+    _dicom_object,
+    _dicom_parsing,
+    _dicom_stream,
+    _dicom_unraised,
+    _jpeg_stream,
+    _jpeg_whole,
+    raster,
+)
+from hilum.files._dicom_elements import LONG_VRS, UNKNOWN_LENGTH
+from hilum.files._head import Unfit
+from hilum.files._jpeg_whole import Missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pydicom import Dataset
 
+    from hilum.files._dicom_header import Header
     from hilum.files._dicom_parsing import Parsed
 
 GREY, COLOUR = ("MONOCHROME1", "MONOCHROME2"), ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_PARTIAL_422", "YBR_ICT", "YBR_RCT")
@@ -33,8 +46,8 @@ _KINDS = {  # the kind of picture that a transfer syntax announces, by what foll
 }  # fmt: skip
 _COMPRESSED = "1.2.840.10008.1.2.4."
 RLE, DEFLATED_FRAME = "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.8.1"
-_PIXELS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
-_UNKNOWN_LENGTH = 0xFFFFFFFF
+_NATIVE = frozenset((None, "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"))
+_KNOWN = _NATIVE | {RLE, DEFLATED_FRAME, *(_COMPRESSED + number for number in _KINDS)}
 _FAULTS = (RuntimeError, ValueError, TypeError)  # what the decoders of imagecodecs raise
 _BELIEVED = 16  # times more or fewer pixels than the header tells, and a compressed picture is taken as broken
 _COLOURED = 1e-3  # of the pixels may be coloured, a stamp or a mark, in a picture that counts as grey
@@ -63,7 +76,7 @@ class Layout:
 
     @property
     def native(self) -> bool:
-        return self.length != _UNKNOWN_LENGTH and not (self.syntax or "").startswith((_COMPRESSED, RLE, DEFLATED_FRAME))
+        return self.length != UNKNOWN_LENGTH and self.syntax in _NATIVE
 
 
 @dataclass(frozen=True)
@@ -74,18 +87,10 @@ class Pixels:
     account: tuple[str, ...]
 
 
-def layout(parsed: Parsed, where: object) -> Layout:
-    """Raises `BadData` for all that is not one grey picture of at most 16 bits."""
-    dataset, data, place = parsed
-    _, little = dataset.original_encoding
-    order = "big" if little is False else "little"
-    tag = int.from_bytes(data[place : place + 2], order) << 16 | int.from_bytes(data[place + 2 : place + 4], order)
-    if tag != _PIXELS[2]:
-        what = "float pixels" if tag in _PIXELS[:2] else "no picture"
-        kind = getattr(dataset.get("SOPClassUID"), "name", "of no stated kind")
-        raise BadData(f"{where}: holds {what} ({kind}); expected one grey picture of 8 to 16 bits; take the file out of the folder")
-    if (frames := int(dataset.get("NumberOfFrames") or 1)) > 1:
-        raise BadData(f"{where}: holds {frames} frames; expected one picture; export the frame you mean as a file of its own")
+def layout(parsed: Parsed, header: Header, where: object) -> Layout:
+    """Raises `BadData` for all that is not one grey image of at most 16 bits, or is written in a way that is not known."""
+    dataset = parsed.dataset
+    _refuse_others(header, where)
     rows, columns = int(dataset.Rows), int(dataset.Columns)
     photometric, samples = str(dataset.PhotometricInterpretation), int(dataset.get("SamplesPerPixel") or 1)
     if photometric not in (*GREY, *COLOUR, PALETTE) or samples != (3 if photometric in COLOUR else 1):
@@ -94,14 +99,40 @@ def layout(parsed: Parsed, where: object) -> Layout:
     bits, allocated = int(dataset.BitsStored), int(dataset.BitsAllocated)
     if allocated not in (8, 16, 32) or not 2 <= bits <= min(allocated, 16):
         raise BadData(f"{where}: has {bits} bits stored in {allocated}; expected 2 to 16 bits in 8, 16 or 32; export it again")
-    syntax = dataset.file_meta.get("TransferSyntaxUID") if hasattr(dataset, "file_meta") else None
-    vr, value, length = _element(dataset, data, place, order)
-    high = dataset.get("HighBit")
+    order = _dicom_parsing.byte_order(dataset)
+    vr, value, length = _element(parsed.data, parsed.pixels, order)
+    high, signed = dataset.get("HighBit"), bool(dataset.PixelRepresentation)
     return Layout(
         rows, columns, samples, bool(dataset.get("PlanarConfiguration")), allocated, bits, bits - 1 if high is None else int(high),
-        bool(dataset.PixelRepresentation), photometric, str(syntax) if syntax else None, syntax.name if syntax else "no transfer syntax told",
-        order == "big", value, length, vr, _palette(dataset, bits) if photometric == PALETTE else None,
+        signed, photometric, header.syntax, _syntax_name(header.syntax), order == "big", value, length, vr,
+        _palette(dataset, bits, signed) if photometric == PALETTE else None,
     )  # fmt: skip
+
+
+def _refuse_others(header: Header, where: object) -> None:
+    if (reason := _dicom_object.reason(header)) is not None:
+        several = reason.startswith(_dicom_object.MULTI_FRAME)
+        remedy = "export the frame you mean as a file of its own" if several else "take the file out of the folder"
+        raise BadData(f"{where}: holds {reason} ({_class_name(header)}), not a single image; expected one grey image of 8 to 16 bits; {remedy}")
+    if header.syntax not in _KNOWN:
+        raise BadData(
+            f"{where}: its transfer syntax is {header.syntax} ({_syntax_name(header.syntax)}), which is not read; "
+            "expected one of the standard's for images; export the file uncompressed (Explicit VR Little Endian)"
+        )
+
+
+def _class_name(header: Header) -> str:
+    from pydicom.uid import UID
+
+    return UID(header.sop_class).name if header.sop_class else "of no stated kind"
+
+
+def _syntax_name(syntax: str | None) -> str:
+    from pydicom.uid import UID
+
+    if syntax is None:
+        return "no transfer syntax stated"
+    return name if (name := UID(syntax).name) != syntax else "private or unknown"
 
 
 def _within(where: object, rows: int, columns: int) -> None:
@@ -111,20 +142,31 @@ def _within(where: object, rows: int, columns: int) -> None:
         raise BadData(f"{where}: {rows}x{columns} pixels are more than the {raster.MOST_PIXELS:,} that are read; shrink it first")
 
 
-def _element(dataset: Dataset, data: memoryview, place: int, order: str) -> tuple[str, int, int]:
-    """VR, place and length of the pixels' value (PS3.5 7.1)."""
-    vr = bytes(data[place + 4 : place + 6]).decode("latin-1")
-    if dataset.original_encoding[0] or not (vr.isascii() and vr.isupper()):  # files are mixed, too: what is no VR is a length
-        return "OW", place + 8, int.from_bytes(data[place + 4 : place + 8], order)
-    if vr in ("US", "SS"):  # the short form, which no writer should use for pixels
-        return vr, place + 8, int.from_bytes(data[place + 6 : place + 8], order)
-    return vr, place + 12, int.from_bytes(data[place + 8 : place + 12], order)
+def _element(data: memoryview, place: int, order: Literal["little", "big"]) -> tuple[str, int, int]:
+    """VR, place and length of the pixels' value (PS3.5 7.1).
+
+    Explicit or not is seen by the element itself, whatever the transfer syntax says: the low byte of a length of whole words
+    is never a letter of a VR that pixels have.
+    """
+    vr = bytes(data[place + 4 : place + 6])
+    if vr in (b"US", b"SS"):  # the short form, which no writer should use for pixels
+        return vr.decode(), place + 8, int.from_bytes(data[place + 6 : place + 8], order)
+    if vr in LONG_VRS and not any(data[place + 6 : place + 8]):
+        return vr.decode(), place + 12, int.from_bytes(data[place + 8 : place + 12], order)
+    return "OW", place + 8, int.from_bytes(data[place + 4 : place + 8], order)
 
 
-def _palette(dataset: Dataset, bits: int) -> np.ndarray:
-    from pydicom.pixels.processing import apply_color_lut
+def _palette(dataset: Dataset, bits: int, signed: bool) -> np.ndarray:
+    """The colours of all stored values from the lowest on: uint16 (2 ** bits, 3), or uint8 where entries have 8 bits."""
+    if "SegmentedRedPaletteColorLookupTableData" in dataset:
+        from pydicom.pixels.processing import apply_color_lut
 
-    return apply_color_lut(np.arange(1 << bits, dtype=np.uint16), dataset)
+        return apply_color_lut(np.arange(1 << bits, dtype=np.uint16), dataset)
+    stored = np.arange(1 << bits) - (1 << (bits - 1) if signed else 0)
+    name = "{}PaletteColorLookupTable{}"
+    tables = [_dicom_lut.table(dataset, name.format(colour, "Descriptor"), name.format(colour, "Data")) for colour in ("Red", "Green", "Blue")]
+    kind = np.uint8 if all(table.bits <= 8 and table.entries.max() < 256 for table in tables) else np.uint16
+    return np.stack([table.look_up(stored).astype(kind) for table in tables], axis=1)
 
 
 def decode(parsed: Parsed, told: Layout, where: object, asked: Callable[[], np.ndarray]) -> Pixels:
@@ -139,7 +181,10 @@ def decode(parsed: Parsed, told: Layout, where: object, asked: Callable[[], np.n
         elif told.syntax == DEFLATED_FRAME:
             values = _native(memoryview(_inflated(stream, told)), told, account)
         else:
-            told, values = _compressed(stream, told, where, asked, account)
+            try:
+                told, values = _compressed(stream, told, where, asked, account)
+            except Unfit as unfit:
+                raise BadData(f"{where}: {unfit}") from unfit
     if values.ndim == 3:
         values = _without_colour(where, values, told, account)
     values, told = _unsigned(values, told, account)
@@ -178,7 +223,8 @@ def _subsampled(data: memoryview, told: Layout) -> np.ndarray:
 
 def _frame(data: memoryview, told: Layout) -> memoryview:
     """The one frame of encapsulated pixels, its fragments joined (PS3.5 A.4); the offset table, the first item, is not needed for one."""
-    if told.length != _UNKNOWN_LENGTH:
+    encapsulated = bytes(data[told.place : told.place + 4]) == (b"\xff\xfe\xe0\x00" if told.big_endian else b"\xfe\xff\x00\xe0")
+    if told.length != UNKNOWN_LENGTH and not encapsulated:
         return data[told.place : told.place + told.length]
     place, fragments, first = told.place, [], True
     order = "big" if told.big_endian else "little"
@@ -229,15 +275,21 @@ def _compressed(stream: memoryview, told: Layout, where: object, asked: Callable
     values = None
     for decoder in _DECODERS[seen.kind]:
         try:
-            options = {"colorspace": "YCBCR", "outcolorspace": "YCBCR"} if decoder == "jpeg8_decode" and seen.components == 3 else {}
             with _dicom_unraised.raising():
-                values = getattr(imagecodecs, decoder)(stream, **options)
+                values = _jpeg(bytes(stream), seen) if seen.kind == "jpeg" else getattr(imagecodecs, decoder)(stream)
             break
+        except Missing:  # another decoder might fill what is missing, and say nothing
+            raise
         except _FAULTS as error:
             first, values = first or error, None
     if values is None:
         values = _by_pydicom(asked, first or ValueError("no decoder"), account)
     return _settled(told, seen, values, account), values
+
+
+def _jpeg(stream: bytes, seen: _dicom_stream.Stream) -> np.ndarray:
+    options = {"colorspace": "YCBCR", "outcolorspace": "YCBCR"} if seen.components == 3 else {}
+    return _jpeg_whole.decode(stream, _jpeg_stream.parse(stream), **options)
 
 
 def _by_pydicom(asked: Callable[[], np.ndarray], error: Exception, account: list[str]) -> np.ndarray:

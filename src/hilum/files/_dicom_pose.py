@@ -62,8 +62,9 @@ def of(header: Header, size: Size, aspect: object, account: list[str]) -> Pose:
     if abs(ratio - 1) <= _SQUARE:
         return pose
     height, width = pose.turned
-    wanted = (round(height * ratio), width) if ratio > 1 else (height, round(width / ratio))
-    if not 1 / _LONGEST <= ratio <= _LONGEST or wanted[0] * wanted[1] > raster.MOST_PIXELS:
+    meant = 1 / _LONGEST <= ratio <= _LONGEST
+    wanted = (round(height * ratio), width) if meant and ratio > 1 else (height, round(width / ratio) if meant else width)
+    if not meant or wanted[0] * wanted[1] > raster.MOST_PIXELS:
         account.append(f"pixels {ratio:g} times as high as wide cannot be meant: left as they are")
         return pose
     account.append(f"pixels {ratio:g} times as high as wide made square: {height}x{width} to {wanted[0]}x{wanted[1]} (PS3.3 C.7.6.3.1.7)")

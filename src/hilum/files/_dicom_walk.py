@@ -1,224 +1,269 @@
-"""A DICOM header's facts from the file's first bytes, without pydicom: many times quicker, for the index of a large folder.
+"""Walk a DICOM file's elements without pydicom: many times quicker, for the index of a large
+folder.
 
-`walked` follows the elements of PS3.5 section 7 (explicit, implicit, big endian, deflated; sequences of known and unknown length) and keeps
-those in `WANTED`. What it does not know for sure (no preamble, an unknown VR, a character set beside Latin-1 and
-UTF-8, tags out of order) it leaves to pydicom by telling None, so that both tell the same. Facts are by tag: whole numbers, text as the
-file has it (several values parted by backslashes), a code as (value, scheme, meaning).
+`walked` follows the elements of PS3.5 section 7 (explicit, implicit, big endian, deflated;
+sequences of known and unknown length) up to the pixels, and keeps those in `WANTED`. What it does
+not know for sure it leaves to pydicom by returning None: no preamble, a data set written
+otherwise than its transfer syntax says, an unknown VR or one that does not fit the tag, tags out
+of order, a length that leads past the end, a character set beside Latin-1 and UTF-8. So both say
+the same.
+
+Facts are by tag: whole numbers, text as the file has it (several values parted by backslashes), a
+code as (value, scheme, meaning); and under `PIXELS` the tag of the pixels, where there are any.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 import struct
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+
+from hilum.errors import BadData
+from hilum.files._dicom_elements import (
+    EXPLICIT_BIG,
+    EXPLICIT_LITTLE,
+    IMPLICIT_LITTLE,
+    ITEM,
+    LONG_VRS,
+    SEQUENCE_END,
+    SHORT_VRS,
+    TEXT_VRS,
+    UNKNOWN_LENGTH,
+    Form,
+    Odd,
+    behind_unknown,
+    elements,
+    is_vr,
+)
 
 TEXT, NUMBER, CODE = "text", "number", "code"
-SYNTAX, CHARSET = 0x00020010, 0x00080005
-WANTED = {
-    SYNTAX: TEXT, CHARSET: TEXT, 0x00080008: TEXT, 0x00080016: TEXT, 0x00080018: TEXT, 0x00080060: TEXT, 0x00080064: TEXT, 0x0008103E: TEXT,
-    0x00100010: TEXT, 0x00100020: TEXT, 0x00100040: TEXT, 0x00120062: TEXT, 0x00280301: TEXT, 0x00280302: TEXT,
-    0x00101010: TEXT, 0x00180015: TEXT, 0x00181030: TEXT, 0x00181114: TEXT, 0x00181164: TEXT, 0x00181400: TEXT, 0x00182010: TEXT,
-    0x00185101: TEXT, 0x00185104: CODE, 0x0020000D: TEXT, 0x0020000E: TEXT, 0x00200020: TEXT, 0x00200060: TEXT, 0x00200062: TEXT,
-    0x00280010: NUMBER, 0x00280011: NUMBER, 0x00280030: TEXT, 0x00280A02: TEXT, 0x00540220: CODE,
-}  # fmt: skip
-_BEHIND, _BEHIND_META = max(WANTED) + 1, 0x00030000
+MEDIA_CLASS, SYNTAX, CHARSET = 0x00020002, 0x00020010, 0x00080005
+_TEXTS = (
+    MEDIA_CLASS, SYNTAX, CHARSET,
+    0x00080008, 0x00080016, 0x00080018, 0x00080020, 0x00080021, 0x00080022, 0x00080023, 0x00080050,
+    0x00080060, 0x00080064, 0x00080080, 0x0008103E,
+    0x00100010, 0x00100020, 0x00100030, 0x00100040, 0x00101010, 0x00120062,
+    0x00180015, 0x00181030, 0x00181114, 0x00181164, 0x00181400, 0x00182010, 0x00185101,
+    0x0020000D, 0x0020000E, 0x00200020, 0x00200060, 0x00200062,
+    0x00280008, 0x00280030, 0x00280301, 0x00280302, 0x00280A02,
+)  # fmt: skip
+_NUMBERS, _CODED = (0x00280010, 0x00280011), (0x00082218, 0x00185104, 0x00540220)
+WANTED = dict.fromkeys(_TEXTS, TEXT) | dict.fromkeys(_NUMBERS, NUMBER) | dict.fromkeys(_CODED, CODE)
+PIXELS = 0x7FE00000  # not an element's tag: the group's
+PIXEL_TAGS = FLOAT_PIXELS, DOUBLE_PIXELS, WHOLE_PIXELS = 0x7FE00008, 0x7FE00009, 0x7FE00010
+_COMMANDS, _BEHIND_META = 0x0000FFFF, 0x00030000  # the last of group 0, the first behind group 2
 CODES = (0x00080100, 0x00080102, 0x00080104)  # value, scheme, meaning
-_SHORT = frozenset((b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FL", b"FD", b"IS", b"LO", b"LT", b"PN", b"SH", b"SL", b"SS", b"ST", b"TM", b"UI", b"UL", b"US"))
-_LONG = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
-_UNKNOWN_LENGTH = 0xFFFFFFFF
-_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
-_IMPLICIT = "1.2.840.10008.1.2"
+FITTING = {TEXT: TEXT_VRS, NUMBER: frozenset((b"US",)), CODE: frozenset((b"SQ",))}
+_FITTING_TAG = {tag: FITTING[kind] for tag, kind in WANTED.items()}
 _BIG_ENDIAN, DEFLATED = "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
+_FORMS = {"1.2.840.10008.1.2": IMPLICIT_LITTLE, _BIG_ENDIAN: EXPLICIT_BIG}
 _ENCODINGS = {"": "latin-1", "ISO_IR 6": "latin-1", "ISO_IR 100": "latin-1", "ISO_IR 192": "utf-8"}
-_HEAD, _MOST = 8192, 8 << 20  # bytes read at first, which most headers fit, and at most
+_HEAD = 8192  # bytes read at first, which most headers fit
+_MOST = 8 << 20  # bytes read of one element
 
-Facts = Mapping[int, str | int | tuple[str, str, str]]
-
-
-class _Form(NamedTuple):
-    """How elements are written (PS3.5 7.1)."""
-
-    implicit: bool
-    element: Callable[[bytes, int], tuple[int, int, bytes, int]]
-    length: Callable[[bytes, int], tuple[int]]
+Fact = str | int | tuple[str, str, str]
+Facts = Mapping[int, Fact]
 
 
-_EXPLICIT_LITTLE = _Form(False, struct.Struct("<HH2sH").unpack_from, struct.Struct("<I").unpack_from)
-_EXPLICIT_BIG = _Form(False, struct.Struct(">HH2sH").unpack_from, struct.Struct(">I").unpack_from)
-_FORMS = {_IMPLICIT: _EXPLICIT_LITTLE._replace(implicit=True), _BIG_ENDIAN: _EXPLICIT_BIG}
+class _Window:
+    """Some bytes of a file: `data` from `start` on. Inflated bytes of which more may follow have no
+    `size`."""
 
+    def __init__(
+        self, data: bytes, size: int | None, read: Callable[[int, int], bytes] | None = None
+    ) -> None:
+        self.data, self.start, self.size, self._read = data, 0, size, read
 
-class _Odd(Exception):
-    """The walker is not sure; pydicom is asked."""
+    def move(self, place: int) -> None:
+        """To the element at `place`; more bytes of it where it was there already. Raises `Odd`
+        where there is no more."""
+        length = 8 * len(self.data) if place == self.start else _HEAD
+        if self._read is None or self.size is None or length > _MOST or place >= self.size:
+            raise Odd
+        if place == self.start and place + len(self.data) >= self.size:
+            raise Odd
+        self.start, self.data = place, self._read(place, length)
 
 
 def walked(path: Path) -> Facts | None:
-    """The wanted facts from a file's first bytes; None where they are anything but plain."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """The wanted facts of a file; None where it is anything but plain. Raises `OSError`, and
+    `BadData` for what is no file."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # a pipe must not hang
     try:
-        data, size = os.read(descriptor, _HEAD), _HEAD
-        while True:
-            try:
-                return _facts(data, len(data) if len(data) < size else -1)
-            except (struct.error, IndexError):  # the elements go on behind these bytes
-                if len(data) < size or size >= _MOST:
-                    return None
-                size *= 8
-                data = os.pread(descriptor, size, 0)
-    except (_Odd, ValueError):
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise BadData(f"{path}: is not a file but a folder, a pipe or a device; give a file")
+
+        def read(place: int, length: int) -> bytes:
+            os.lseek(descriptor, place, os.SEEK_SET)
+            return os.read(descriptor, length)
+
+        return _facts(_Window(os.read(descriptor, _HEAD), status.st_size, read))
+    except (Odd, ValueError, struct.error, IndexError):
         return None
     finally:
         os.close(descriptor)
 
 
-def _facts(data: bytes, end: int) -> Facts:
-    """`end` is the file's, or -1 where `data` is only its beginning."""
-    if data[128:132] != b"DICM":
-        raise _Odd
+def walked_bytes(data: bytes) -> Facts | None:
+    """The same of a file's bytes."""
+    try:
+        return _facts(_Window(data, len(data)))
+    except (Odd, ValueError, struct.error, IndexError):
+        return None
+
+
+def _facts(window: _Window) -> Facts:
+    head = window.data
+    if head[128:132] != b"DICM":
+        raise Odd
     found: dict[int, bytes] = {}
-    if (deflated := behind_deflated_meta(data)) is None:
-        place = _collect(data, 132, _EXPLICIT_LITTLE, found, _BEHIND_META)
+    deflated = behind_deflated_meta(head)
+    if deflated is None:
+        place, _ = _collect(window, 132, EXPLICIT_LITTLE, found, _BEHIND_META)
     else:
-        _collect(data[:deflated], 132, _EXPLICIT_LITTLE, found, _BEHIND_META, deflated)
-        data, place, end = _inflated_head(data[deflated:]), 0, -1
+        _collect(_Window(head[:deflated], deflated), 132, EXPLICIT_LITTLE, found, _BEHIND_META)
+        place, window = 0, _inflated(head[deflated:])
     syntax = found.get(SYNTAX, b"").strip(b"\0 ").decode("ascii")
-    if not syntax or (syntax == DEFLATED) != (deflated is not None):
-        raise _Odd
-    form = _FORMS.get(syntax, _EXPLICIT_LITTLE)
-    _collect(data, place, form, found, _BEHIND, end)
-    encoding = _ENCODINGS.get(found.get(CHARSET, b"").strip(b"\0 ").decode("ascii"))
-    facts: dict[int, str | int | tuple[str, str, str]] = {}
+    if not syntax.replace(".", "").isdigit() or (syntax == DEFLATED) != (deflated is not None):
+        raise Odd
+    form = _FORMS.get(syntax, EXPLICIT_LITTLE)
+    if place - window.start + 6 > len(window.data):
+        window.move(place)
+    written = place - window.start + 4
+    if form.implicit == is_vr(window.data[written : written + 2]):
+        raise Odd  # the data set is not written as the transfer syntax says
+    _, pixels = _collect(window, place, form, found, FLOAT_PIXELS)
+    encoding = encoding_of(found.get(CHARSET, b""))
+    facts: dict[int, Fact] = {PIXELS: pixels} if pixels else {}
     for tag, value in found.items():
         kind = WANTED[tag]
         if kind is TEXT:
-            facts[tag] = _decoded(value, encoding)
+            plain = (
+                value.isascii() and b"\x1b" not in value
+            )  # as in `decoded`: a call less for each
+            facts[tag] = value.decode("ascii") if plain else decoded(value, encoding)
         elif kind is NUMBER:
-            if len(value) == 2:
-                facts[tag] = int.from_bytes(value, "big" if form is _EXPLICIT_BIG else "little")
-            elif value:
-                raise _Odd
+            if value:
+                facts[tag] = number(value, form is EXPLICIT_BIG)
         elif code := _first_code(value, form, encoding):
             facts[tag] = code
     return facts
 
 
-def _inflated_head(data: bytes) -> bytes:
+def _inflated(data: bytes) -> _Window:
+    engine = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
-        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, 8 * _HEAD)
+        whole = engine.decompress(data, 8 * _HEAD)
     except zlib.error as error:
-        raise _Odd from error
+        raise Odd from error
+    return _Window(whole, len(whole) if engine.eof else None)
 
 
-def _collect(data: bytes, place: int, form: _Form, found: dict[int, bytes], behind: int, file_end: int = -1) -> int:
-    """Put the wanted elements from `place` on into `found`; the place of the first tag at or after `behind`, or the file's end where it is known."""
-    (implicit, unpack, unpack_long), wanted, last = form, WANTED, 0
-    while place != file_end:
-        group, element, vr, length = unpack(data, place)
-        tag, value = group << 16 | element, place + 8
-        if tag >= behind:
-            return place
-        if tag <= last or (group == 2) != (behind == _BEHIND_META):
-            raise _Odd
-        last = tag
-        if implicit:
-            (length,) = unpack_long(data, place + 4)
-        elif vr not in _SHORT:
-            if vr not in _LONG:
-                raise _Odd
-            (length,) = unpack_long(data, place + 8)
-            value = place + 12
-        if length == _UNKNOWN_LENGTH:
-            if not implicit and vr != b"SQ":
-                raise _Odd
-            end = _behind_sequence(data, value, form)
-        else:
-            end = value + length
-        if tag in wanted:
-            if end > len(data):
-                raise IndexError
-            found[tag] = data[value:end]
-        place = end
-    return place
+def _collect(
+    window: _Window, place: int, form: Form, found: dict[int, bytes], behind: int
+) -> tuple[int, int]:
+    """Put the wanted elements from `place` on into `found`.
 
-
-def _behind_sequence(data: bytes, place: int, form: _Form) -> int:
-    """The place behind a sequence of unknown length whose items begin at `place`."""
+    Returns place and tag of the first element at or after `behind`, or the file's end and 0.
+    """
+    (implicit, unpack, unpack_long), fitting_of, last = form, _FITTING_TAG.get, _COMMANDS
     while True:
-        group, element, *_ = form.element(data, place)
-        (length,) = form.length(data, place + 4)
-        tag, place = group << 16 | element, place + 8
-        if tag == _SEQUENCE_END:
-            return place
-        if tag != _ITEM:
-            raise _Odd
-        if length != _UNKNOWN_LENGTH:
-            place += length
-            continue
-        for tag, _, end in _elements(data, place, form):
-            place = end
-            if tag == _ITEM_END:
-                break
+        data, at = window.data, place - window.start
+        try:
+            while True:
+                group, element, vr, length = unpack(data, at)
+                tag, value = group << 16 | element, at + 8
+                if tag >= behind:
+                    if behind == FLOAT_PIXELS and tag not in PIXEL_TAGS:
+                        raise Odd
+                    return window.start + at, tag
+                if tag <= last or (group == 2) != (behind == _BEHIND_META):
+                    raise Odd
+                if implicit:
+                    (length,) = unpack_long(data, at + 4)
+                elif vr not in SHORT_VRS:
+                    if vr not in LONG_VRS:
+                        raise Odd
+                    (length,) = unpack_long(data, at + 8)
+                    value = at + 12
+                end = (
+                    value + length
+                    if length != UNKNOWN_LENGTH
+                    else behind_unknown(data, value, form, vr)
+                )
+                if (fitting := fitting_of(tag)) is not None:
+                    if end > len(data):
+                        raise IndexError
+                    if not implicit and vr not in fitting:
+                        raise Odd
+                    found[tag] = data[value:end]
+                last, at = tag, end
+        except (struct.error, IndexError):  # the elements go on behind these bytes
+            place = window.start + at
+            if place == window.size:
+                return place, 0
+            window.move(place)
 
 
-def _elements(data: bytes, place: int, form: _Form) -> Iterator[tuple[int, int, int]]:
-    """(tag, place of the value, place behind it) of the elements from `place` on, up to the end of the item or of the data."""
-    while place < len(data):
-        group, element, vr, length = form.element(data, place)
-        tag, value = group << 16 | element, place + 8
-        if form.implicit or group == 0xFFFE:
-            (length,) = form.length(data, place + 4)
-        elif vr in _LONG:
-            (length,) = form.length(data, place + 8)
-            value = place + 12
-        elif vr not in _SHORT:
-            raise _Odd
-        if length == _UNKNOWN_LENGTH and not form.implicit and vr != b"SQ":
-            raise _Odd
-        place = _behind_sequence(data, value, form) if length == _UNKNOWN_LENGTH else value + length
-        yield tag, value, place
-        if tag == _ITEM_END:
-            return
-
-
-def _first_code(value: bytes, form: _Form, encoding: str | None) -> tuple[str, str, str] | None:
+@lru_cache(maxsize=256)  # files of one device say the same
+def _first_code(value: bytes, form: Form, encoding: str | None) -> tuple[str, str, str] | None:
     if not value:
         return None
     group, element, *_ = form.element(value, 0)
     (length,) = form.length(value, 4)
-    if (group << 16 | element) == _SEQUENCE_END:  # a sequence of unknown length without an item
+    if (group << 16 | element) == SEQUENCE_END:  # a sequence of unknown length without an item
         return None
-    if (group << 16 | element) != _ITEM:
-        raise _Odd
-    item = value[8:] if length == _UNKNOWN_LENGTH else value[8 : 8 + length]
-    told = {tag: item[begin:end] for tag, begin, end in _elements(item, 0, form)}
-    return tuple(_decoded(told.get(tag, b""), encoding).strip(" \0") for tag in CODES)
+    if (group << 16 | element) != ITEM:
+        raise Odd
+    item = value[8:] if length == UNKNOWN_LENGTH else value[8 : 8 + length]
+    parts = {tag: item[begin:end] for tag, begin, end in elements(item, 0, form)}
+    if CHARSET in parts:
+        raise Odd
+    return tuple(decoded(parts.get(tag, b""), encoding).strip(" \0") for tag in CODES)
 
 
-def _decoded(value: bytes, encoding: str | None) -> str:
+def encoding_of(charset: bytes) -> str | None:
+    """Python's name of a Specific Character Set; None where pydicom is needed."""
+    return _ENCODINGS.get(charset.strip(b"\0 ").decode("ascii"))
+
+
+def decoded(value: bytes, encoding: str | None) -> str:
+    """Raises `ValueError` for text that only pydicom understands."""
     if value.isascii() and b"\x1b" not in value:
         return value.decode("ascii")
     if encoding is None or b"\x1b" in value:
-        raise _Odd
+        raise ValueError("a character set that is not known here")
     return value.decode(encoding)
+
+
+def number(value: bytes, big_endian: bool) -> int:
+    """One unsigned number of two bytes; `ValueError` for anything else."""
+    if len(value) != 2:
+        raise ValueError(f"a number of {len(value)} bytes")
+    return int.from_bytes(value, "big" if big_endian else "little")
 
 
 def behind_deflated_meta(data: bytes) -> int | None:
     """Where the deflated part of a deflated file begins; None for any other file."""
     if data[128:132] != b"DICM" or DEFLATED.encode() not in data[:2048]:
         return None
-    if data[132:140] != b"\x02\0\0\0UL\x04\0":  # PS3.10 7.1: the length of the file meta information comes first
+    if data[132:140] != b"\x02\0\0\0UL\x04\0":  # the length of the meta information (PS3.10 7.1)
         return None
     return 144 + int.from_bytes(data[140:144], "little")
 
 
 def pixels_told(data: bytes) -> int:
-    """Rows times columns in the beginning of an explicit little endian data set; 0 where they are not there."""
+    """Rows times columns in the beginning of an explicit little endian data set; 0 where they are
+    not there."""
     found: dict[int, bytes] = {}
     try:
-        _collect(data, 0, _EXPLICIT_LITTLE, found, 0x00280012)
-    except (_Odd, struct.error, IndexError):
+        _collect(_Window(data, None), 0, EXPLICIT_LITTLE, found, 0x00280012)
+    except (Odd, struct.error, IndexError):
         found.clear()
-    return int.from_bytes(found.get(0x00280010, b""), "little") * int.from_bytes(found.get(0x00280011, b""), "little")
+    rows, columns = (int.from_bytes(found.get(tag, b""), "little") for tag in _NUMBERS)
+    return rows * columns

@@ -1,22 +1,21 @@
 """JPEG (ISO/IEC 10918-1): what the markers before the pixels tell, and the picture.
 
-The decoder is libjpeg-turbo by imagecodecs: 8 and 12 bits, lossless up to 16, baseline, progressive and arithmetic. It fills what is
-missing of a stream that was cut short with grey and says nothing, so a stream without its end marker is refused here. Damage inside
-the compressed values goes unseen: the format has no check for it. Exif's orientation is told by `look`.
+The decoder is libjpeg-turbo by imagecodecs: 8 and 12 bits, lossless up to 16, baseline and progressive. A stream of which values
+are missing is refused (`_jpeg_whole` says how that is known), and so is one without its end marker. Exif's orientation is read by
+`look`.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from hilum.files import _tiff
+from hilum.files import _jpeg_stream, _jpeg_whole, _tiff
 from hilum.files._head import Head, Unfit
+from hilum.files._jpeg_stream import FRAMES
 
 SIGNATURES = (b"\xff\xd8\xff",)
-_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # start of frame: table B.1
 _BARE = frozenset(range(0xD0, 0xD8)) | {0x01}  # markers without a length
 _SCAN, _END, _APP1 = 0xDA, 0xD9, 0xE1
-_MOST_WORK = 1 << 30  # scans times values: each scan of a progressive picture, which has about ten, costs as much as the picture
 
 
 def look(data: bytes) -> Head:
@@ -32,7 +31,7 @@ def look(data: bytes) -> Head:
         segment = data[at + 2 : at + length]
         if code == _APP1 and segment.startswith(b"Exif\0\0"):
             orientation = _tiff.orientation(segment[6:])
-        if code in _FRAMES and len(segment) >= 6:
+        if code in FRAMES and len(segment) >= 6:
             return _head(segment, orientation)
         if code in (_SCAN, _END):
             break
@@ -42,13 +41,11 @@ def look(data: bytes) -> Head:
 
 def decode(data: bytes, head: Head) -> tuple[np.ndarray, list[str]]:
     """Values uint8 or uint16 (height, width) or (height, width, 3)."""
-    import imagecodecs
-
-    if data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
+    stream = _jpeg_stream.parse(data)
+    if not stream.ended:
         raise ValueError("its end is missing")
-    if (scans := data.count(b"\xff\xda")) * head.size[0] * head.size[1] * head.channels > _MOST_WORK:
-        raise ValueError(f"its {scans} scans would take too long")
-    return imagecodecs.jpeg8_decode(data), [f"stated to have {head.bits} bits"] if head.bits != 8 else []
+    values = _jpeg_whole.decode(data, stream)
+    return values, [f"stated to have {head.bits} bits"] if head.bits != 8 else []
 
 
 def _marker(data: bytes, at: int) -> tuple[int, int] | None:

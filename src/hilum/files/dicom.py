@@ -1,11 +1,11 @@
-"""DICOM files: one grey picture each, to a `Radiograph`, to the facts an audit needs, and to what the header tells.
+"""DICOM files, recognised by their bytes: one grey image each, to a `Radiograph`, to the facts an audit needs, and to its header.
 
 pydicom parses (`_dicom_parsing`), imagecodecs decodes (`_dicom_pixels`), and the standard says what is shown (`_dicom_grey`) and which
 way up (`_dicom_pose`); each tells in the account what it applied, with the clause. `header` alone is many times quicker than parsing
-(`_dicom_walk`, `_dicom_header`). `values` are the stored ones, signed ones raised by half of their range, so that all are uint8 or
+(`_dicom_walk`, `_dicom_facts`), and `object_kind` says of it what holds no single image. `values` are the stored ones, signed ones raised by half of their range, so that all are uint8 or
 uint16; they lie as the standard view wants, and `pose` leads back to the file's own pixels, in which masks and outlines are drawn.
-What is shown depends on the stored value alone: it is one table of 2 ** bits entries. Several frames, and colour that is not grey in
-colour's clothes, are refused by name.
+What is shown depends on the stored value alone: it is one table of 2 ** bits entries. Several frames, colour that is not grey in
+colour's clothes, unknown transfer syntaxes, and pixels of which some are missing are refused by name.
 """
 
 from __future__ import annotations
@@ -13,21 +13,35 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hilum import store
 from hilum.errors import BadData
-from hilum.files import _dicom_grey, _dicom_header, _dicom_parsing, _dicom_pixels, _dicom_pose, raster
+from hilum.files import (
+    _dicom_facts,
+    _dicom_grey,
+    _dicom_object,
+    _dicom_parsing,
+    _dicom_pixels,
+    _dicom_pose,
+    _dicom_values,
+    raster,
+)
+from hilum.files._dicom_decimal import decimals
 from hilum.files._dicom_header import Header
 from hilum.files._dicom_pose import Pose
 from hilum.radiograph import Radiograph
 
-__all__ = ["ENDINGS", "Dicom", "Header", "Pose", "header", "is_one", "placeholder", "read"]
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+__all__ = ["ENDINGS", "Dicom", "Header", "Pose", "header", "is_one", "object_kind", "placeholder", "read"]
 
 ENDINGS = (".dcm", ".dicom")
 _DOUBTS = 3  # of pydicom's that are told
+_SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
 
 
 @dataclass(frozen=True)
@@ -49,13 +63,15 @@ class Dicom:
 
 
 def is_one(path: Path) -> bool:
-    """Whether the file's bytes say DICOM; no where it cannot be opened, which the reader then tells."""
+    """Whether a file's bytes say DICOM, whatever its name; no for pipes and devices, and where it cannot be opened."""
     try:
+        if not path.is_file():
+            return False
         with open(path, "rb") as stream:
             head = stream.read(132)
     except OSError:
         return False
-    return head[128:] == b"DICM" or _dicom_parsing.looks_bare(head)
+    return holds(head)
 
 
 def holds(head: bytes) -> bool:
@@ -63,13 +79,15 @@ def holds(head: bytes) -> bool:
     return head[128:132] == b"DICM" or _dicom_parsing.looks_bare(head[:132])
 
 
-def object_kind(header: Header) -> str | None:
-    return None if header.size else "no pixel data"
-
-
 def header(path: Path) -> Header:
     """What the header tells; pixels are not read. Raises `BadData` naming the file."""
-    return _understood(path, lambda: _dicom_header.read(path), "header is broken or cut short")
+    return _understood(path, lambda: _dicom_facts.read(path), "header is broken or cut short")
+
+
+def object_kind(header: Header) -> str | None:
+    """Return in a few words what a file holds instead of a single image, as "structured report" or "multi-frame image of
+    12 frames"; None for a single image, of whatever modality."""
+    return _dicom_object.reason(header)
 
 
 def placeholder(headers: Iterable[Header]) -> str | None:
@@ -83,30 +101,36 @@ def read(path: Path) -> Dicom:
     data = raster.load(path)
     with _dicom_parsing.quietly() as doubts:
         parsed = _understood(path, lambda: _dicom_parsing.parsed(data), "data set is broken or cut short")
-        told = _understood(path, lambda: _dicom_header.header(_dicom_header.of_dataset(parsed.dataset)), "header is broken or cut short")
-        layout = _understood(path, lambda: _dicom_pixels.layout(parsed, path), "description of the pixels is broken")
-        grey = _understood(path, lambda: _dicom_grey.told(parsed.dataset), "description of the grey values is broken")
-        aspect = _understood(path, lambda: _aspect(parsed.dataset.get("PixelAspectRatio")), "Pixel Aspect Ratio is broken")
+        told = _understood(path, lambda: _dicom_facts.of_file(data, parsed), "header is broken or cut short")
+        layout = _understood(path, lambda: _dicom_pixels.layout(parsed, told, path), "description of the pixels is broken")
+        grey = _understood(path, lambda: _dicom_grey.described(parsed.dataset), "description of the grey values is broken")
+        aspect = _understood(path, lambda: decimals(_dicom_values.text(parsed.dataset, "PixelAspectRatio")), "Pixel Aspect Ratio is broken")
+        spacing = _understood(path, lambda: _spacing_line(told, parsed.dataset), "spacing is broken")
     what = f"pixels are {layout.photometric} ({layout.name}) and broken or cut short"
     pixels = _understood(path, lambda: _dicom_pixels.decode(parsed, layout, path, lambda: _by_pydicom(data)), what)
     account = [*pixels.account]
     if layout.photometric not in _dicom_pixels.GREY:
         grey = _dicom_grey.of_colour(grey)
     shown = _dicom_grey.shown(grey, pixels.values, pixels.bits, pixels.signed, account)
-    pose = _dicom_pose.of(told, pixels.values.shape, aspect, account)
-    account += [f"spacing: {told.spacing_from}" if told.spacing_from else "spacing is not told", *(f"pydicom: {doubt[:120]}" for doubt in doubts[:_DOUBTS])]
+    pose = _dicom_pose.of(told, pixels.values.shape, aspect if len(aspect) == 2 and all(aspect) else None, account)
+    account += [spacing, *(f"pydicom: {doubt[:120]}" for doubt in doubts[:_DOUBTS])]
     digest = raster.digest_of_pixels(pixels.values)
     values = _dicom_pose.stand(pixels.values, pose, shown.padding)
     return Dicom(values, tuple(account), store.digest(data), digest, told, shown.table, pose)
 
 
+def _spacing_line(header: Header, dataset: Dataset) -> str:
+    if header.spacing_from:
+        return f"spacing: {header.spacing_from}"
+    for keyword in _SPACINGS:
+        if text := _dicom_values.text(dataset, keyword).strip(" \0"):
+            return f"spacing is not known: {keyword} {text!r} is not two decimal numbers above 0"
+    return "spacing is not told"
+
+
 def _by_pydicom(data: bytes) -> np.ndarray:
     with _dicom_parsing.quietly():
         return _dicom_pixels.stored(data)
-
-
-def _aspect(value: Any) -> tuple[float, float] | None:
-    return (float(value[0]), float(value[1])) if value and len(value) == 2 else None
 
 
 def _understood(path: Path, work: Callable[[], Any], what: str) -> Any:
@@ -115,7 +139,7 @@ def _understood(path: Path, work: Callable[[], Any], what: str) -> Any:
         return work()
     except BadData:
         raise
-    except OSError as error:
-        raise BadData(f"{path}: cannot be opened ({error.strerror}); check that it exists and may be read") from error
     except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:  # pydicom raises some of its own
+            raise BadData(f"{path}: cannot be opened ({error.strerror}); check that it exists and may be read") from error
         raise BadData(f"{path}: its {what} ({type(error).__name__}: {' '.join(str(error).split())[:120]}); copy the file again from its source") from error

@@ -96,7 +96,9 @@ def named(path: Path, kind: str) -> Iterator[None]:
 
 
 def load(path: Path) -> bytes:
-    """All bytes of a file. Raises `BadData` where it cannot be opened."""
+    """All bytes of a file. Raises `BadData` where it cannot be opened, or never ends."""
+    if path.exists() and not path.is_file():
+        raise BadData(f"{path}: is not a file but a folder, a pipe or a device; give a file")
     try:
         return path.read_bytes()
     except OSError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def facts(path: Path, name: str, file: raster.Raster | dicom.Dicom, drawn: Path)
     told |= {"size": None, "spacing_mm": None, "values": [int(file.values.min()), int(file.values.max())], "container_bits": 8 * file.values.dtype.itemsize}
     told |= {"file_digest": file.file_digest, "pixel_digest": file.pixel_digest}
     if isinstance(file, dicom.Dicom):
-        told["header"] = asdict(file.header)
+        told["header"] = {name: str(value) if isinstance(value, date) else value for name, value in asdict(file.header).items()}
     return told
 
 

@@ -1,0 +1,94 @@
+"""The elements of a DICOM data set as bytes (PS3.5 section 7): VRs, lengths, sequences.
+
+Functions raise `Odd` for what is not known for sure, and `struct.error` or `IndexError` where the
+data end first.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+TEXT_VRS = frozenset(b"AE AS CS DA DS DT IS LO LT PN SH ST TM UC UI UR UT".split())
+LONG_VRS = frozenset(
+    b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split()
+)  # with a length of four bytes
+SHORT_VRS = (TEXT_VRS | frozenset(b"AT FL FD SL SS UL US".split())) - LONG_VRS
+UNKNOWN_LENGTH = 0xFFFFFFFF
+ITEM, _ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+_FRAGMENTS_END = (b"\xfe\xff\xdd\xe0", b"\xff\xfe\xe0\xdd")  # little and big endian
+
+
+class Form(NamedTuple):
+    """How elements are written (PS3.5 7.1)."""
+
+    implicit: bool
+    element: Callable[[bytes, int], tuple[int, int, bytes, int]]
+    length: Callable[[bytes, int], tuple[int]]
+
+
+EXPLICIT_LITTLE = Form(False, struct.Struct("<HH2sH").unpack_from, struct.Struct("<I").unpack_from)
+EXPLICIT_BIG = Form(False, struct.Struct(">HH2sH").unpack_from, struct.Struct(">I").unpack_from)
+IMPLICIT_LITTLE = EXPLICIT_LITTLE._replace(implicit=True)
+
+
+class Odd(Exception):
+    """Elements are written in a way that is not known for sure."""
+
+
+def is_vr(written: bytes) -> bool:
+    """Whether two bytes behind a tag are a VR, as pydicom tells it: no length is so large."""
+    return len(written) == 2 and 0x40 < written[0] < 0x5B and 0x40 < written[1] < 0x5B
+
+
+def behind_unknown(data: bytes, place: int, form: Form, vr: bytes) -> int:
+    """The place behind a value of unknown length that begins at `place`: a sequence, or fragments
+    of compressed pixels, as an icon has them."""
+    if form.implicit or vr == b"SQ":
+        return _behind_sequence(data, place, form)
+    if vr == b"UN":
+        raise Odd
+    end = data.find(_FRAGMENTS_END[form is EXPLICIT_BIG], place)  # as pydicom finds it
+    if end < 0:
+        raise IndexError
+    return end + 8
+
+
+def behind_item(data: bytes, place: int, form: Form) -> int:
+    """The place behind an item of unknown length whose elements begin at `place`."""
+    for tag, _, end in elements(data, place, form):
+        if tag == _ITEM_END:
+            return end
+    raise IndexError
+
+
+def elements(data: bytes, place: int, form: Form) -> Iterator[tuple[int, int, int]]:
+    """(tag, place of the value, place behind it), up to the end of the item or of the data."""
+    while place < len(data):
+        group, element, vr, length = form.element(data, place)
+        tag, value = group << 16 | element, place + 8
+        if form.implicit or group == 0xFFFE:
+            (length,) = form.length(data, place + 4)
+        elif vr in LONG_VRS:
+            (length,) = form.length(data, place + 8)
+            value = place + 12
+        elif vr not in SHORT_VRS:
+            raise Odd
+        unknown = length == UNKNOWN_LENGTH
+        place = behind_unknown(data, value, form, vr) if unknown else value + length
+        yield tag, value, place
+        if tag == _ITEM_END:
+            return
+
+
+def _behind_sequence(data: bytes, place: int, form: Form) -> int:
+    while True:
+        group, element, *_ = form.element(data, place)
+        (length,) = form.length(data, place + 4)
+        tag, place = group << 16 | element, place + 8
+        if tag == SEQUENCE_END:
+            return place
+        if tag != ITEM:
+            raise Odd
+        place = behind_item(data, place, form) if length == UNKNOWN_LENGTH else place + length

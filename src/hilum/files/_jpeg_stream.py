@@ -1,0 +1,139 @@
+"""Read the structure of a JPEG (ITU-T T.81 annex B): frame, scans, restart intervals and where
+the compressed values stand.
+
+Bytes between two segments that belong to neither are passed over, as decoders do. Nothing is
+decoded.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+BASELINE, EXTENDED, PROGRESSIVE, LOSSLESS = 0xC0, 0xC1, 0xC2, 0xC3  # start of frame, Huffman coded
+FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # table B.1
+ARITHMETIC = frozenset(range(0xC9, 0xD0)) - {0xCC}
+_BARE = frozenset((0x01, *range(0xD0, 0xD9)))  # markers without a length
+_SCAN, _END, _RESTART_INTERVAL = 0xDA, 0xD9, 0xDD
+_MARKER = re.compile(rb"\xff[\x01-\xfe]")
+_BEHIND_SCAN = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # restarts are part of a scan (B.2.1)
+_RESTART = re.compile(rb"\xff[\xd0-\xd7]")
+_FILL = 0xFF  # any number of these may stand before a marker (B.1.1.2)
+
+
+class Component(NamedTuple):
+    identifier: int
+    across: int  # sampling factors
+    down: int
+
+
+class Scan(NamedTuple):
+    components: tuple[int, ...]  # identifiers
+    first: int  # coefficient; the predictor of a lossless frame
+    last: int
+    low: int  # bits that later scans are to bring; the point transform of a lossless frame
+    interval: int  # minimum coded units between two restarts; 0: none
+    begin: int  # place of the compressed values
+    end: int  # place of the marker behind them, and of the fill bytes before it
+
+
+class Stream(NamedTuple):
+    code: int  # of the start of frame
+    place: int  # of the start of frame
+    bits: int
+    height: int
+    width: int
+    components: tuple[Component, ...]
+    scans: tuple[Scan, ...]
+    ended: bool  # by an end marker
+
+    @property
+    def unit(self) -> tuple[int, int]:
+        """(height, width) in pixels of the minimum coded unit of a scan of all components (A.2)."""
+        side = 1 if self.code == LOSSLESS else 8
+        if len(self.components) == 1:  # sampling factors do not count then (A.2.2)
+            return side, side
+        return side * self.down, side * self.across
+
+    @property
+    def down(self) -> int:
+        return max(component.down for component in self.components)
+
+    @property
+    def across(self) -> int:
+        return max(component.across for component in self.components)
+
+
+def parse(data: bytes) -> Stream:
+    """Raise `ValueError` where the headers break off or there is no frame."""
+    at, interval, scans, frame, ended = 2, 0, [], None, False
+    try:
+        while (found := _MARKER.search(data, at)) and not ended:
+            place, code, at = found.start(), data[found.end() - 1], found.end()
+            ended = code == _END
+            if code in _BARE or ended:
+                continue
+            segment = data[at + 2 : at + _two(data, at)]
+            at += max(_two(data, at), 2)
+            if code in FRAMES and frame is None:
+                frame = _frame(code, place, segment)
+            elif code == _RESTART_INTERVAL:
+                interval = _two(segment, 0)
+            elif code == _SCAN:
+                behind = _BEHIND_SCAN.search(data, at)
+                end = _before_fill(data, behind.start()) if behind else len(data)
+                scans.append(_scan(segment, interval, at, end))
+                at = end
+    except IndexError as error:
+        raise ValueError("its headers break off") from error
+    if frame is None:
+        raise ValueError("it has no header of an image")
+    return frame._replace(scans=tuple(scans), ended=ended)
+
+
+def restarts(data: bytes, scan: Scan) -> list[int]:
+    """Places of the restart markers of a scan, and of the fill bytes before them."""
+    return [
+        _before_fill(data, found.start()) for found in _RESTART.finditer(data, scan.begin, scan.end)
+    ]
+
+
+def _before_fill(data: bytes, at: int) -> int:
+    while data[at - 1] == _FILL:
+        at -= 1
+    return at
+
+
+def units(stream: Stream, scan: Scan) -> int:
+    """How many minimum coded units a scan has (A.2)."""
+    height, width = stream.unit
+    if len(scan.components) == 1 and len(stream.components) > 1:
+        one = next(one for one in stream.components if one.identifier == scan.components[0])
+        height, width = height // one.down, width // one.across
+    return -(-stream.height // height) * -(-stream.width // width)
+
+
+def _frame(code: int, place: int, segment: bytes) -> Stream:
+    """The frame header, behind its length (B.2.2)."""
+    components = tuple(
+        Component(segment[at], segment[at + 1] >> 4 or 1, segment[at + 1] & 15 or 1)
+        for at in range(6, 6 + 3 * segment[5], 3)
+    )
+    if not components:
+        raise ValueError("its frame has no components")
+    height, width = _two(segment, 1), _two(segment, 3)
+    return Stream(code, place, segment[0], height, width, components, (), False)
+
+
+def _scan(segment: bytes, interval: int, begin: int, end: int) -> Scan:
+    """The scan header, behind its length (B.2.3)."""
+    count = segment[0]
+    components = tuple(segment[1 + 2 * index] for index in range(count))
+    at = 1 + 2 * count
+    return Scan(
+        components, segment[at], segment[at + 1], segment[at + 2] & 15, interval, begin, end
+    )
+
+
+def _two(data: bytes, at: int) -> int:
+    return data[at] << 8 | data[at + 1]
