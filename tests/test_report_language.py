@@ -300,9 +300,11 @@ def test_made_up_sentences_are_understood(use, count):
 )
 def test_the_time_to_read_grows_with_the_text_and_not_with_its_square(part):
     def seconds(count):
-        begin = time.process_time()
-        read(part * count)
-        return time.process_time() - begin
+        times = []
+        for _ in range(3):  # the least: other work on the machine only adds
+            begin = time.process_time()
+            read(part * count)
+            times.append(time.process_time() - begin)
+        return min(times)
 
-    seconds(10)
-    assert seconds(4000) < 16 * max(seconds(1000), 0.02)
+    assert seconds(8000) < 24 * max(seconds(1000), 0.01)  # the square would be 64

@@ -18,7 +18,7 @@ _BETWEEN = ("degree", "verb", "preposition")  # "no evidence of resolution", "ha
 _NEEDS_NEGATION = ("change", "certainty", "degree", "than")  # without one, a word like any other
 _NAMES = ("finding", "general", "place")
 _IN_SUBJECTS = (*_BETWEEN, "word", "filler", "place", "organ", "change", "certainty")
-_LONGEST_SUBJECT = 8  # words between "no" and "without"
+_FARTHEST = 12  # marks between an operator and the one that it combines with
 _WITHOUT = ("without", "free of", "free from", "devoid of", "clear of")
 _TRENDS = ("improving", "worsening")
 _DENIED_HEDGES = {  # value of the hedge: kind and value of both together
@@ -48,8 +48,7 @@ def combined(marks: list[Mark]) -> list[Mark]:
 
 def _take_operand(mark: Mark, before: Mark | None, rest: list[Mark]) -> bool:
     """Combine an operator with the one it stands before, if any, in `rest`."""
-    behind = range(len(rest) - 1, -1, -1)
-    operand = next((n for n in behind if rest[n].kind not in _BETWEEN), None)
+    operand = next((n for n in _nearest(rest) if rest[n].kind not in _BETWEEN), None)
     if operand is None:
         return False
     beyond = rest[operand - 1] if operand else None
@@ -64,7 +63,7 @@ def _take_without(mark: Mark, rest: list[Mark]) -> bool:
     if mark.kind != "negation" or mark.value not in ("", "over"):
         return False
     verb = False
-    for n in range(len(rest) - 1, max(len(rest) - _LONGEST_SUBJECT, 0) - 1, -1):
+    for n in _nearest(rest):
         verb = verb or rest[n].kind == "verb"
         if verb and rest[n].kind == "negation" and rest[n].words in _WITHOUT:
             del rest[n]
@@ -78,10 +77,10 @@ def _take_denial_of(mark: Mark, rest: list[Mark]) -> bool:
     """Cancel "resolved" in a clause that is itself denied: "no evidence that the mass has resolved"."""
     if mark.kind != "negation" or mark.value not in ("", "cannot"):
         return False
-    nearest = [one.words for one in rest[-_LONGEST_SUBJECT:] if one.kind in _BETWEEN]
-    if not any(words.split()[-1] == "that" for words in nearest):
+    between = [rest[n].words for n in _nearest(rest) if rest[n].kind in _BETWEEN]
+    if not any(words.split()[-1] == "that" for words in between):
         return False
-    for n in range(len(rest) - 1, -1, -1):
+    for n in _nearest(rest):
         if rest[n].kind in ("link", "negation", "hedge", "answer"):
             return False
         if rest[n].kind == "denial" and rest[n].value:
@@ -89,6 +88,10 @@ def _take_denial_of(mark: Mark, rest: list[Mark]) -> bool:
             rest[n : n + 1] = [replace(rest[n], kind="hedge", value="")] if excluded else []
             return True
     return False
+
+
+def _nearest(rest: Sequence[Mark]) -> range:
+    return range(len(rest) - 1, max(len(rest) - _FARTHEST, 0) - 1, -1)
 
 
 def _exceptions(marks: Sequence[Mark]) -> list[Mark]:

@@ -69,18 +69,19 @@ def reached_forward(chunks: Sequence[Chunk], index: int, mark: Mark) -> list[Uni
     """Findings behind a mark: those of its chunk and of the list that goes on from there, or those
     that it leads to."""
     reached = units_after(chunks[index], mark)
-    rest = chunks[index + 1 :]
+    behind = index + 1
     named = any(unit.concepts for unit in chunks[index].units)
-    leads = rest and (
-        rest[0].link == "infer" or (rest[0].link == "colon" and not chunks[index].units)
-    )
-    if leads and not named:  # "findings probably consistent with", "No evidence of: nodule or mass"
-        reached = reached + rest[0].units
-        rest = rest[1:]
-    for chunk in rest if reached else []:
-        if chunk.link not in LIST_LINKS or not (chunk.bare or chunk.closing):
+    if behind < len(chunks) and not named:
+        # "findings probably consistent with", "No evidence of: nodule or mass"
+        link = chunks[behind].link
+        if link == "infer" or (link == "colon" and not chunks[index].units):
+            reached += chunks[behind].units
+            behind += 1
+    while reached and behind < len(chunks) and chunks[behind].link in LIST_LINKS:
+        if not (chunks[behind].bare or chunks[behind].closing):
             break
-        reached = reached + chunk.units
+        reached += chunks[behind].units
+        behind += 1
     return reached
 
 
