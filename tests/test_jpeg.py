@@ -166,3 +166,19 @@ def test_no_other_decoder_is_asked_to_fill_what_is_missing(tmp_path, monkeypatch
     data = KINDS["baseline"]
     with pytest.raises(BadData, match="end too soon"):
         dicom.read(write(tmp_path / "a.dcm", scene(), bits=8, syntax=JPEG + "50", stream=data[: len(data) // 2] + END))
+
+
+TIFFS = {"strips": {"rowsperstrip": 16}, "one strip": {}, "tiles": {"tile": (32, 48)}, "big": {"bigtiff": True}, "colour": {"photometric": "rgb"}}
+
+
+@pytest.mark.parametrize("kind", TIFFS)
+def test_a_jpeg_inside_tiff_is_held_to_the_same(kind, tmp_path):
+    values = np.dstack([scene(), scene()[::-1], scene()]) if kind == "colour" else scene()
+    data = imagecodecs.tiff_encode(values, compression=7, **TIFFS[kind])
+    (tmp_path / "a.tif").write_bytes(data)
+    assert raster.read(tmp_path / "a.tif").values.shape == scene().shape
+    begin, end = data.rindex(b"\xff\xda") + 20, data.rindex(END)
+    for place in (begin + 3, (begin + end) // 2, end - 4):
+        (tmp_path / "b.tif").write_bytes(data[:place] + END + data[place + 2 :])
+        with pytest.raises(BadData, match=r"b\.tif: the TIFF stream is broken or cut short \(of strip \d+ of \d+, its values end too soon"):
+            raster.read(tmp_path / "b.tif")

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from hilum.files import _tiff_jpeg
 from hilum.files._head import Head, Stored, Unfit, range_top
 
 SIGNATURES = (b"II*\x00", b"MM\x00*", b"II+\x00\x08\x00", b"MM\x00+\x00\x08")
@@ -20,10 +21,11 @@ _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
 _KINDS = {4: "a mask", 5: "CMYK", 8: "CIE L*a*b*"}
 _JPEG = 7
 _COMPRESSIONS = (1, 2, 3, 4, 5, _JPEG, 8, 32773, 32946, 50000)  # none, CCITT, LZW, JPEG, deflate, PackBits, deflate, Zstandard
-_FORMATS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}  # of whole numbers; other types are not needed
+_FORMATS = {1: "B", 7: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}  # of whole numbers; other types are not needed
 _SUBFILE, _OLD_SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 255, 256, 257, 258, 259, 262
 _ORIENTATION, _SAMPLES, _PLANAR, _COLOURS, _TILE_WIDTH, _TILE_HEIGHT, _FORMAT = 274, 277, 284, 320, 322, 323, 339
-_TAGS = (254, 255, 256, 257, 258, 259, 262, 274, 277, 284, 320, 322, 323, 339)
+_STRIPS, _STRIP_SIZES, _TILES, _TILE_SIZES, _JPEG_TABLES = 273, 279, 324, 325, 347
+_TAGS = (254, 255, 256, 257, 258, 259, 262, 273, 274, 277, 279, 284, 320, 322, 323, 324, 325, 339, 347)
 _MOST_DIRECTORIES = 1000
 _MOST_VALUES = 3 << 16  # of one tag: a palette of 16 bits
 _LABEL_BITS = (1, 4, 8, 16, 32, 64)
@@ -47,6 +49,7 @@ def stored(data: bytes, head: Head) -> Stored:
     import imagecodecs
 
     place, tags = _chosen(data)
+    _refuse_missing(data, tags)
     values = imagecodecs.tiff_decode(data, index=place)
     if head.channels > 1 and tags.get(_PLANAR) == (2,) and values.ndim == 3:
         values = np.ascontiguousarray(np.moveaxis(values, 0, 2))
@@ -70,6 +73,7 @@ def decode(data: bytes, head: Head) -> tuple[np.ndarray, list[str]]:
     import imagecodecs
 
     place, tags = _chosen(data)
+    _refuse_missing(data, tags)
     values, notes = imagecodecs.tiff_decode(data, index=place), []
     if head.channels > 1 and tags.get(_PLANAR) == (2,) and values.ndim == 3:
         values = np.ascontiguousarray(np.moveaxis(values, 0, 2))
@@ -83,6 +87,13 @@ def decode(data: bytes, head: Head) -> tuple[np.ndarray, list[str]]:
         np.subtract(range_top(grey), grey, out=grey, dtype=grey.dtype)
         notes.append("MinIsWhite turned over")
     return values, notes
+
+
+def _refuse_missing(data: bytes, tags: Tags) -> None:
+    """Raise `ValueError` for strips and tiles in JPEG of which values are missing."""
+    if tags.get(_COMPRESSION) == (_JPEG,):
+        places, sizes = ((tags.get(strip) or tags.get(tile, ())) for strip, tile in ((_STRIPS, _TILES), (_STRIP_SIZES, _TILE_SIZES)))
+        _tiff_jpeg.refuse_missing(data, places, sizes, bytes(tags.get(_JPEG_TABLES, ())))
 
 
 def _chosen(data: bytes) -> tuple[int, Tags]:
