@@ -4,7 +4,7 @@
 
 Known are the images of a run's cache, as `hilum predict` compares them (`hilum.copies`), and the hashes that come with Hilum, as `hilum read`
 does (`hilum.training_hashes`). Each of `COPIES` copies is of an image drawn at random, resized by 0.5 to 1.5, by one of three ways of
-interpolation, and saved as JPEG of quality 30 to 95, as PNG or as TIFF of 16 bits. No other image is of the same patients; but held-out
+interpolation, and saved as JPEG of quality 30 to 95, as PNG or as TIFF of 16 bits. `REMADE` are copies that others made. No other image is of the same patients; but held-out
 images of the very hospitals are among them, of which some are of the same patients.
 """
 
@@ -34,6 +34,7 @@ from results import machine, record
 
 COPIES = 300
 SETS = {"adults": ("montgomery", "shenzhen"), "children": ("kermany-224",)}
+REMADE = {"children": "kermany-448/images"}  # 600 of the same films, by another way from the originals
 OTHERS = ("nih-448/images", "covid-448/images")
 WAYS = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC)
 MOST_SCALED, LEAST_SCALED = 1.5, 0.5
@@ -146,13 +147,21 @@ def main() -> None:
     strangers = {f"images of {folder.split('/')[0]}": others(arguments.data, folder) for folder in OTHERS}
     sets = {name: known(arguments.data, folders, arguments.work) for name, folders in SETS.items()}
     lines = []
+    remade = {name: others(arguments.data, folder) for name, folder in REMADE.items()}
     for name, known_set in sets.items():
         lines += [f"| predict | {len(known_set.paths):,} {name}' images | {row} |" for row in by_images(known_set, strangers)]
+        for images in (remade[name],) if name in remade else ():
+            told = sum(known_set.copy_of(new) is not None for new in images)
+            lines.append(f"| predict | {len(known_set.paths):,} {name}' images | images of {REMADE[name].split('/')[0]} recognised | {share(told, len(images))} |")
         print("\n".join(lines), flush=True)
     for model in shipped.readers():
-        known_set = sets["children" if model.name == "pneumonia_child" else "adults"]
+        name = "children" if model.name == "pneumonia_child" else "adults"
+        known_set = sets[name]
         about = f"{len(set(model.model.metadata['trained_on']['pixels'])):,} hashes of {model.name}"
         lines += [f"| read | {about} | {row} |" for row in by_hashes(model, known_set, strangers)]
+        for images in (remade[name],) if name in remade else ():
+            told = sum(training_hashes.is_copy(model.model, new.square, new.size) for new in images)
+            lines.append(f"| read | {about} | images of {REMADE[name].split('/')[0]} recognised | {share(told, len(images))} |")
         print("\n".join(lines), flush=True)
     record("Copies of training images", "\n".join([
         f"`python bench/copies.py --data ../shared/data --work work` on {machine('numpy', 'opencv-python-headless')}.", "",
