@@ -1,8 +1,11 @@
-"""Perceptual hashes of the images that the models which come with Hilum were trained or tuned on, for `hilum.training_hashes`.
+"""Perceptual hashes of the images that the models which come with Hilum were trained or tuned on,
+for `hilum.training_hashes`.
 
-    python bench/training_hashes.py --data ../shared/data --to src/hilum/data/training_hashes.parquet
+    python bench/training_hashes.py --data ../shared/data --to
+    src/hilum/data/training_hashes.parquet
 
-A model's list is made again from the files below the folders of `SETS`: every digest in it must be found, or nothing is written.
+A model's list is made again from the files below the folders of `SETS`: every digest in it must be
+found, or nothing is written.
 """
 
 from __future__ import annotations
@@ -27,14 +30,21 @@ MOST_BYTES = 300_000
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--to", type=Path, required=True)
     arguments = parser.parse_args()
     hashes = dict(hashed(arguments.data))
     models = [shipped.lungs(), *(reader.model for reader in shipped.readers())]
     rows = [row for model in models for row in of_model(model, hashes)]
-    store.write_table(arguments.to, pl.DataFrame(rows, schema=training_hashes.COLUMNS, orient="row").sort("training_list", "hash"))
+    store.write_table(
+        arguments.to,
+        pl.DataFrame(rows, schema=training_hashes.COLUMNS, orient="row").sort(
+            "training_list", "hash"
+        ),
+    )
     if (size := arguments.to.stat().st_size) > MOST_BYTES:
         raise SystemExit(f"{arguments.to} has {size:,} bytes, more than {MOST_BYTES:,}")
     print(f"{len(rows):,} hashes, {size:,} bytes")
@@ -51,15 +61,22 @@ def _hashed(path: Path) -> tuple[str, bytes] | None:
     file = picture.read(path)
     radiograph, contract = file.radiograph(), shipped.lungs().contract
     found = fingerprint(prepare(radiograph, contract.size, contract.window), radiograph.size)
-    return None if found is None else (file.pixel_digest, decode(pl.Series([found])).hashes.tobytes())
+    return (
+        None if found is None else (file.pixel_digest, decode(pl.Series([found])).hashes.tobytes())
+    )
 
 
 def of_model(model: Exported, hashes: dict[str, bytes]) -> list[tuple[str, bytes]]:
-    """A row for each image of the model's list. Raises `BadData` where one is not among the files."""
+    """A row for each image of a model's list. Raises `BadData` where a file is missing."""
     listed = model.metadata["trained_on"]["pixels"]
     if missing := set(listed) - set(hashes):
-        raise BadData(f"{len(missing)} of {len(listed)} images that {model.path.name} was trained on are not among the files: get the same release")
-    return [(training_hashes.training_list(model), hashes[digest]) for digest in sorted(set(listed))]
+        raise BadData(
+            f"{len(missing)} of {len(listed)} images that {model.path.name} was trained on are not "
+            f"among the files: get the same release"
+        )
+    return [
+        (training_hashes.training_list(model), hashes[digest]) for digest in sorted(set(listed))
+    ]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""Which images a model may be applied to: the same answer from `hilum read` and from a run's `hilum predict`."""
+"""Which images a model may be applied to: the same answer from `hilum read` and from a run's `hilum
+predict`.
+"""
 
 import cv2
 import imagecodecs
@@ -51,7 +53,12 @@ def both(installed, small_run):
 
 
 def dicom(folder, pixels=None, **stated):
-    return write_dicom(folder / "a.dcm", ((chest() if pixels is None else pixels).astype(np.uint16) * 16).copy(), bits=12, **stated)
+    return write_dicom(
+        folder / "a.dcm",
+        ((chest() if pixels is None else pixels).astype(np.uint16) * 16).copy(),
+        bits=12,
+        **stated,
+    )
 
 
 @pytest.mark.parametrize(
@@ -66,14 +73,27 @@ def dicom(folder, pixels=None, **stated):
         ({"Modality": "MG", "BodyPartExamined": "BREAST"}, "modality MG"),
     ],
 )
-def test_what_a_header_states_to_be_no_frontal_chest_radiograph_is_refused_by_both_in_the_same_words(both, tmp_path, stated, words):
+def test_what_a_header_states_to_be_no_frontal_chest_is_refused_by_both_alike(
+    both, tmp_path, stated, words
+):
     by_read, by_predict = both(dicom(tmp_path, **stated))
-    assert words in by_read.refused and by_predict.refused == by_read.refused and by_read.said == by_predict.said == []
+    assert (
+        words in by_read.refused
+        and by_predict.refused == by_read.refused
+        and by_read.said == by_predict.said == []
+    )
     (row,), _ = lungs.find([tmp_path / "a.dcm"])
     assert words in row["warning"] and not row["trusted"]
 
 
-@pytest.mark.parametrize("stated", [{"ViewPosition": "PA", "Modality": "DX", "BodyPartExamined": "CHEST"}, {"Modality": "CR", "BodyPartExamined": "THORAX"}, {"Modality": "OT"}])
+@pytest.mark.parametrize(
+    "stated",
+    [
+        {"ViewPosition": "PA", "Modality": "DX", "BodyPartExamined": "CHEST"},
+        {"Modality": "CR", "BodyPartExamined": "THORAX"},
+        {"Modality": "OT"},
+    ],
+)
 def test_a_frontal_chest_is_scored_by_both(both, tmp_path, stated):
     for one in both(dicom(tmp_path, **stated)):
         assert one.refused == "" and one.said
@@ -84,31 +104,52 @@ SPOILT = {
     "upside down": lambda: np.rot90(chest(), 2),
     "mirrored": lambda: chest()[:, ::-1],
     "like no frontal chest": hand,
-    "like no frontal chest radiograph": lambda: np.random.default_rng(0).integers(0, 256, (256, 256), np.uint8),
+    "like no frontal chest radiograph": lambda: np.random.default_rng(0).integers(
+        0, 256, (256, 256), np.uint8
+    ),
 }
 
 
 @pytest.mark.parametrize("words", SPOILT)
-def test_what_looks_like_no_upright_frontal_chest_is_refused_by_both_in_the_same_words(both, tmp_path, words):
+def test_what_looks_like_no_upright_frontal_chest_is_refused_by_both_in_the_same_words(
+    both, tmp_path, words
+):
     raster.write_png(tmp_path / "a.png", np.ascontiguousarray(SPOILT[words]()))
     by_read, by_predict = both(tmp_path / "a.png")
-    assert words in by_read.refused and by_predict.refused == by_read.refused and by_predict.doubts == by_read.doubts != ""
+    assert (
+        words in by_read.refused
+        and by_predict.refused == by_read.refused
+        and by_predict.doubts == by_read.doubts != ""
+    )
 
 
 def test_what_is_refused_is_not_explained_either(small_run, tmp_path):
-    (row,), faults = explain.explain(small_run.folder, [dicom(tmp_path, ViewPosition="LL")], tmp_path / "out")
+    (row,), faults = explain.explain(
+        small_run.folder, [dicom(tmp_path, ViewPosition="LL")], tmp_path / "out"
+    )
     assert not faults and "lateral view" in row["refused"] and row["method"] is None
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".hilum-output", explain.TABLE]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        ".hilum-output",
+        explain.TABLE,
+    ]
 
 
 def test_a_view_that_the_recipe_includes_is_not_refused():
     stated = Stated(view="LATERAL")
-    assert "lateral view" in acceptance.refused([], stated, GOOD) and acceptance.refused([], stated, GOOD, include=["LATERAL"]) == ""
+    assert (
+        "lateral view" in acceptance.refused([], stated, GOOD)
+        and acceptance.refused([], stated, GOOD, include=["LATERAL"]) == ""
+    )
 
 
-def test_an_image_that_cannot_show_a_chest_by_its_size_is_a_fault_of_both(installed, small_run, tmp_path):
+def test_an_image_that_cannot_show_a_chest_by_its_size_is_a_fault_of_both(
+    installed, small_run, tmp_path
+):
     raster.write_png(tmp_path / "a.png", np.tile(np.arange(200, dtype=np.uint8), (20, 1)))
-    for found, faults in (read.read([tmp_path / "a.png"]), ask.ask(small_run.folder, [tmp_path / "a.png"])):
+    for found, faults in (
+        read.read([tmp_path / "a.png"]),
+        ask.ask(small_run.folder, [tmp_path / "a.png"]),
+    ):
         assert found == [] and "20x200 pixels (height x width) cannot show a chest" in faults[0]
 
 
@@ -117,18 +158,26 @@ def test_a_photograph_is_warned_about_by_both(both, tmp_path):
     tinted = np.stack([grey, (grey * 0.7).astype(np.uint8), (grey * 0.4).astype(np.uint8)], axis=-1)
     (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(tinted))
     for one in both(tmp_path / "a.png"):
-        assert not one.refused and all("it may be a photograph" in said.warning for said in one.said)
+        assert not one.refused and all(
+            "it may be a photograph" in said.warning for said in one.said
+        )
 
 
 def test_words_of_a_header_that_nobody_knows_are_warned_about_by_both(both, tmp_path):
     for one in both(dicom(tmp_path, BodyPartExamined="QZX PROJ")):
-        assert not one.refused and all("'QZX PROJ', which is not known to be the chest" in said.warning for said in one.said)
+        assert not one.refused and all(
+            "'QZX PROJ', which is not known to be the chest" in said.warning for said in one.said
+        )
 
 
 def test_a_child_is_warned_about_by_models_of_adults_and_the_other_way_about(both, tmp_path):
-    by_read, by_predict = both(dicom(tmp_path, PatientAge="002Y"))  # the made-up people of the run are grown
+    by_read, by_predict = both(
+        dicom(tmp_path, PatientAge="002Y")
+    )  # the made-up people of the run are grown
     for one in (by_read, by_predict):
-        assert not one.refused and all("the patient is 2 years old" in said.warning for said in one.said)
+        assert not one.refused and all(
+            "the patient is 2 years old" in said.warning for said in one.said
+        )
 
 
 # The rules alone
@@ -140,13 +189,20 @@ def test_lungs_count_where_they_are_needed_and_nothing_else_speaks_against_the_i
     assert acceptance.refused([], plain, Lungs(False, 0.0, 0.7)) == "no lungs were found"
     assert "quality 0.60, below 0.7" in acceptance.refused([], plain, Lungs(True, 0.6, 0.7))
     assert acceptance.refused([], plain, Lungs(False, 0.0, None)) == ""
-    both = acceptance.refused([Doubt("inverted", "inverted")], Stated(view="LATERAL", modality="CT"), Lungs(False, 0.0, 0.7))
+    both = acceptance.refused(
+        [Doubt("inverted", "inverted")],
+        Stated(view="LATERAL", modality="CT"),
+        Lungs(False, 0.0, 0.7),
+    )
     assert both == "it looks inverted; the file states: lateral view, modality CT"
 
 
 def test_an_age_is_within_until_the_next_birthday():
     people = People(1, 5, "children")
-    warned = {years: bool(acceptance.age_warning("m", people, Stated(age_years=years), NO_LABELS)) for years in (0.5, 1, 5, 5.9, 6, 40)}
+    warned = {
+        years: bool(acceptance.age_warning("m", people, Stated(age_years=years), NO_LABELS))
+        for years in (0.5, 1, 5, 5.9, 6, 40)
+    }
     assert warned == {0.5: True, 1: False, 5: False, 5.9: False, 6: True, 40: True}
 
 
@@ -170,12 +226,20 @@ def test_without_an_age_the_outlines_of_the_lungs_decide(monkeypatch, people, lo
 def test_people_are_those_whose_ages_are_known_without_slips_of_data_entry():
     found = acceptance.people_by_ages([20.0, 30.0, 70.0, 411.0, *([50.0] * 40)], "them")
     assert (found.youngest, found.oldest, found.measured) == (20, 70, True)
-    assert acceptance.people_by_ages([20.0, None], "them") is None and acceptance.people_by_ages([], "them") is None
+    assert (
+        acceptance.people_by_ages([20.0, None], "them") is None
+        and acceptance.people_by_ages([], "them") is None
+    )
 
 
 def test_people_of_unknown_age_are_told_by_the_outlines_of_lungs_or_not_at_all():
     small, grown = age.SMALL_CHILD, age.GROWN
     assert acceptance.people_by_outlines(iter([small] * 9 + [grown]), "them").oldest < age.OLDEST
-    assert acceptance.people_by_outlines(iter([grown] * 5 + [""] * 15), "them").youngest == age.OLDEST
-    assert acceptance.people_by_outlines(iter([small] * 2 + [grown] * 8), "them") is None and acceptance.people_by_outlines(iter([]), "them") is None
+    assert (
+        acceptance.people_by_outlines(iter([grown] * 5 + [""] * 15), "them").youngest == age.OLDEST
+    )
+    assert (
+        acceptance.people_by_outlines(iter([small] * 2 + [grown] * 8), "them") is None
+        and acceptance.people_by_outlines(iter([]), "them") is None
+    )
     assert "years old" not in People(0, 5, "them", measured=False).range

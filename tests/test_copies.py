@@ -1,4 +1,6 @@
-"""An image that is known already is recognised: equal files and pixels, and copies that were saved again, resized or changed otherwise."""
+"""An image that is known already is recognised: equal files and pixels, and copies that were saved
+again, resized or changed otherwise.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,13 @@ def jpeg(pixels, quality):
 
 
 def resized(pixels, scale):
-    return cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    return cv2.resize(
+        pixels,
+        None,
+        fx=scale,
+        fy=scale,
+        interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC,
+    )
 
 
 CHANGES = {
@@ -59,7 +67,9 @@ def found(known, path):
     file = picture.read(path)
     radiograph = file.radiograph()
     square = prepare(radiograph, 256, "percentiles")
-    return known.find(square, radiograph.size, file_digest=file.file_digest, pixel_digest=file.pixel_digest)
+    return known.find(
+        square, radiograph.size, file_digest=file.file_digest, pixel_digest=file.pixel_digest
+    )
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -68,7 +78,11 @@ def test_a_changed_copy_is_recognised_and_another_image_is_not(known, tmp_path, 
         path = tmp_path / f"{seed}.img"
         path.write_bytes(CHANGES[change](chest(seed)))
         copy = found(known, path)
-        assert Path(copy.image_id).stem == str(seed) and copy.kind == doubles.PROCESSED and "a changed copy (" in copy.words
+        assert (
+            Path(copy.image_id).stem == str(seed)
+            and copy.kind == doubles.PROCESSED
+            and "a changed copy (" in copy.words
+        )
         path.write_bytes(CHANGES[change](chest(1000 + seed)))
         assert found(known, path) is None
 
@@ -78,7 +92,9 @@ def test_equal_files_and_equal_pixels_are_told_as_such(known, tmp_path):
     assert found(known, tmp_path / "same.png").kind == doubles.SAME_FILE
     (tmp_path / "same.tif").write_bytes(imagecodecs.tiff_encode(chest(5)))
     copy = found(known, tmp_path / "same.tif")
-    assert (copy.kind, copy.words) == (doubles.SAME_PIXELS, "the same pixels as") and Path(copy.image_id).stem == "5"
+    assert (copy.kind, copy.words) == (doubles.SAME_PIXELS, "the same pixels as") and Path(
+        copy.image_id
+    ).stem == "5"
 
 
 def test_an_image_that_shows_nothing_is_no_copy(known, tmp_path):
@@ -101,22 +117,42 @@ def warnings(small_run, path):
     return {said.warning for said in one.said}.pop()
 
 
-@pytest.mark.parametrize(("part", "words"), [("train", "this run's training part"), ("tune", "this run's tune (validation) part"), ("test", "")])
-def test_predict_tells_an_image_that_the_run_was_trained_or_tuned_on_and_a_changed_copy_of_it(small_run, tmp_path, part, words):
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ("train", "this run's training part"),
+        ("tune", "this run's tune (validation) part"),
+        ("test", ""),
+    ],
+)
+def test_predict_tells_an_image_that_the_run_was_trained_or_tuned_on_and_a_changed_copy_of_it(
+    small_run, tmp_path, part, words
+):
     split = store.read_table(small_run / "split.parquet").filter(pl.col("part") == part)
     manifest = Manifest.read(small_run.folder)
-    image_id, path = manifest.table.join(split, on="image_id", how="semi").select("image_id", "path").row(1)
+    image_id, path = (
+        manifest.table.join(split, on="image_id", how="semi").select("image_id", "path").row(1)
+    )
     values = raster.read(manifest.root / path).values
     (tmp_path / "copy.jpg").write_bytes(jpeg(values, 85))
-    for file, how in ((manifest.root / path, "the same file as"), (tmp_path / "copy.jpg", "a changed copy (")):
+    for file, how in (
+        (manifest.root / path, "the same file as"),
+        (tmp_path / "copy.jpg", "a changed copy ("),
+    ):
         said = warnings(small_run, file)
-        assert (f"it is {how}" in said and f"{image_id} of {words}" in said) if words else "it is" not in said
+        assert (
+            (f"it is {how}" in said and f"{image_id} of {words}" in said)
+            if words
+            else "it is" not in said
+        )
 
 
 def test_predict_says_where_nobody_can_tell_as_the_cache_is_gone(small_run, tmp_path):
     import shutil
 
-    run = Path(shutil.copytree(small_run.folder, tmp_path / "run", ignore=shutil.ignore_patterns("cache")))
+    run = Path(
+        shutil.copytree(small_run.folder, tmp_path / "run", ignore=shutil.ignore_patterns("cache"))
+    )
     raster.write_png(tmp_path / "a.png", chest(1))
     (one,), _ = ask.ask(run, [tmp_path / "a.png"])
     assert "the run's cache is not there" in one.said[0].warning
@@ -128,10 +164,15 @@ def test_read_tells_a_changed_copy_of_an_image_that_a_model_was_trained_on(tmp_p
     file = picture.read(tmp_path / "a.png")
     place = reader(made, "tb", "tuberculosis", pixels=(file.pixel_digest,))
     monkeypatch.setattr(shipped, "folder", lambda: made)
-    own = decode(pl.Series([fingerprint(prepare(file.radiograph(), 256, "percentiles"), file.values.shape)])).hashes
+    own = decode(
+        pl.Series([fingerprint(prepare(file.radiograph(), 256, "percentiles"), file.values.shape)])
+    ).hashes
     listed = training_hashes.training_list(shipped.Reader(place).model)
     monkeypatch.setattr(training_hashes, "_hashes", lambda of: own if of == listed else own[:0])
-    for name, data in {"copy.jpg": jpeg(chest(7), 50), "small.png": imagecodecs.png_encode(resized(chest(7), 0.6))}.items():
+    for name, data in {
+        "copy.jpg": jpeg(chest(7), 50),
+        "small.png": imagecodecs.png_encode(resized(chest(7), 0.6)),
+    }.items():
         (tmp_path / name).write_bytes(data)
         (one,), _ = read.read([tmp_path / name])
         assert "of which this is a changed copy" in one.said[0].warning
@@ -143,14 +184,20 @@ def test_read_tells_a_changed_copy_of_an_image_that_a_model_was_trained_on(tmp_p
 def test_every_model_that_comes_with_hilum_has_a_hash_of_each_image_that_it_was_trained_on():
     for model in shipped.readers():
         listed = model.model.metadata["trained_on"]["pixels"]
-        assert len(training_hashes._hashes(training_hashes.training_list(model.model))) == len(set(listed)) > 0
+        assert (
+            len(training_hashes._hashes(training_hashes.training_list(model.model)))
+            == len(set(listed))
+            > 0
+        )
     assert (shipped.folder().parent / training_hashes.FILE).stat().st_size < 300_000
 
 
 def test_a_model_of_another_training_has_no_hashes(tmp_path):
     made = installation(tmp_path / "installed")
     model = shipped.Reader(reader(made, "tb", "tuberculosis", pixels=("0123",))).model
-    assert not training_hashes.is_copy(model, prepare(raster.read(_png(tmp_path)).radiograph(), 256, "percentiles"), (420, 400))
+    assert not training_hashes.is_copy(
+        model, prepare(raster.read(_png(tmp_path)).radiograph(), 256, "percentiles"), (420, 400)
+    )
 
 
 def _png(folder):

@@ -1,4 +1,6 @@
-"""The commands that take images behave alike: what they write, where they refuse to, what they pass over, and how they end."""
+"""The commands that take images behave alike: what they write, where they refuse to, what they pass
+over, and how they end.
+"""
 
 import csv
 import json
@@ -15,7 +17,8 @@ from hilum.files import output_folder, raster
 COMMANDS = ("show", "lungs", "read", "predict", "look")
 TABLES = {command: f"{command}.csv" for command in COMMANDS}
 WRITTEN = {  # below --to, for the image NAME
-    "show": ("NAME.png",), "lungs": ("both/NAME.png", "right/NAME.png", "left/NAME.png", "overlay/NAME.jpg"), "read": ("overlay/NAME.jpg",),
+    "show": ("NAME.png",), "read": ("overlay/NAME.jpg",),
+    "lungs": ("both/NAME.png", "right/NAME.png", "left/NAME.png", "overlay/NAME.jpg"),
     "predict": ("masks/NAME_lungs.png", "masks/NAME_anomaly.png"), "look": ("occlusion/NAME.jpg",),
 }  # fmt: skip
 
@@ -49,7 +52,11 @@ def rows(folder: Path, command: str) -> list[dict[str, str]]:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -58,15 +65,28 @@ def test_equal_names_keep_apart_and_the_table_says_which_output_is_whose(films, 
     assert done.exit_code == 0, done.output
     told, table = json.loads(done.stdout), rows(Path("out"), command)
     expected = {f"films/{name}.png": name for name in ("a/x", "b/x")}
-    assert {row["image"]: row["name"] for row in table} == {row["image"]: row["name"] for row in told} == expected
-    assert not [row for row in told if row.get("refused")] and "1 file that is no image: films/notes.txt" in done.stderr
+    assert (
+        {row["image"]: row["name"] for row in table}
+        == {row["image"]: row["name"] for row in told}
+        == expected
+    )
+    assert (
+        not [row for row in told if row.get("refused")]
+        and "1 file that is no image: films/notes.txt" in done.stderr
+    )
     for name in expected.values():
-        assert all((Path("out") / place.replace("NAME", name)).exists() for place in WRITTEN[command])
+        assert all(
+            (Path("out") / place.replace("NAME", name)).exists() for place in WRITTEN[command]
+        )
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_files_a_folder_and_a_pattern_give_the_same(films, call, command):
-    given = (["films/a/x.png", "films/b/x.png"], ["films"], ["films/**/*.png", "films/b/../a/x.png"])
+    given = (
+        ["films/a/x.png", "films/b/x.png"],
+        ["films"],
+        ["films/**/*.png", "films/b/../a/x.png"],
+    )
     for number, arguments in enumerate(given):
         assert call(command, *arguments, "--to", f"out{number}").exit_code == 0
     first, *others = (files(Path(f"out{number}")) for number in range(len(given)))
@@ -80,7 +100,11 @@ def test_a_folder_that_is_looked_at_is_never_written_to(films, call, command):
     before = files(films)
     for to in ("films/out", "films"):
         done = call(command, films, "--to", to)
-        assert done.exit_code == 1 and "never written to" in str(done.exception) and "use --to " in str(done.exception)
+        assert (
+            done.exit_code == 1
+            and "never written to" in str(done.exception)
+            and "use --to " in str(done.exception)
+        )
     assert files(films) == before
 
 
@@ -89,29 +113,44 @@ def test_its_own_output_is_never_read_back(films, call, command):
     assert call(command, films / "a" / "x.png", "--to", "films/out").exit_code == 0
     assert output_folder.written_by(Path("films/out")) == f"hilum {command}"
     done = call(command, films, "films/*", "films/**/*.png", "--to", "again", "--json")
-    assert done.exit_code == 0 and {row["image"] for row in json.loads(done.stdout)} == {"films/a/x.png", "films/b/x.png"}
+    assert done.exit_code == 0 and {row["image"] for row in json.loads(done.stdout)} == {
+        "films/a/x.png",
+        "films/b/x.png",
+    }
     assert "output of an earlier command: films/out" in done.stderr
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_fault_of_a_file_or_argument_stops_no_other_and_makes_the_exit_code_1(films, call, command):
+def test_a_fault_of_a_file_or_argument_stops_no_other_and_makes_the_exit_code_1(
+    films, call, command
+):
     (films / "broken.png").write_bytes((films / "a/x.png").read_bytes()[:300])
     (films / "page.jpg").write_text("<html>")
     done = call(command, films, "absent.png", "--to", "out", "--json")
-    assert done.exit_code == 1 and {row["name"] for row in json.loads(done.stdout)} == {"a/x", "b/x"} == {row["name"] for row in rows(Path("out"), command)}
+    assert done.exit_code == 1 and {row["name"] for row in json.loads(done.stdout)} == {
+        "a/x",
+        "b/x",
+    } == {row["name"] for row in rows(Path("out"), command)}
     assert all(name in done.stderr for name in ("broken.png", "page.jpg", "absent.png"))
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_where_nothing_can_be_read_nothing_is_written(films, call, command):
     done = call(command, films / "notes.txt", "--to", "out", "--json")
-    assert done.exit_code == 1 and json.loads(done.stdout) == [] and "notes.txt" in done.stderr and not Path("out").exists()
+    assert (
+        done.exit_code == 1
+        and json.loads(done.stdout) == []
+        and "notes.txt" in done.stderr
+        and not Path("out").exists()
+    )
     done = call(command, films / "notes.txt", "--to", "out")
     assert done.exit_code == 1 and "notes.txt" in done.stderr and not Path("out").exists()
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_name_that_is_no_text_and_one_that_would_steer_the_terminal_are_told_harmlessly(films, call, command):
+def test_a_name_that_is_no_text_and_one_that_would_steer_the_terminal_are_told_harmlessly(
+    films, call, command
+):
     import os
 
     for name in (os.fsdecode(b"caf\xe9.png"), "a\x1b]52;c;x\x07.png", "two\nlines.png"):
@@ -121,16 +160,29 @@ def test_a_name_that_is_no_text_and_one_that_would_steer_the_terminal_are_told_h
     for extra in ((), ("--json",)):
         done = call(command, films, "--to", "out", *extra)
         assert done.exit_code == 0 and "\x1b" not in done.output and done.output.encode()
-    assert {row["name"] for row in rows(Path("out"), command)} == {"caf_", "a_]52;c;x_", "two_lines", "a/x", "b/x"}
+    assert {row["name"] for row in rows(Path("out"), command)} == {
+        "caf_",
+        "a_]52;c;x_",
+        "two_lines",
+        "a/x",
+        "b/x",
+    }
 
 
 # Of single commands
 
 
 def test_show_of_one_image_may_name_the_png_and_of_several_not(films, call):
-    assert call("show", films / "a/x.png", "--to", "one.png").exit_code == 0 and Path("one.png").exists()
+    assert (
+        call("show", films / "a/x.png", "--to", "one.png").exit_code == 0
+        and Path("one.png").exists()
+    )
     several = call("show", films, "--to", "two.png")
-    assert several.exit_code == 1 and "2 images to draw" in str(several.exception) and not Path("two.png").exists()
+    assert (
+        several.exit_code == 1
+        and "2 images to draw" in str(several.exception)
+        and not Path("two.png").exists()
+    )
     own = call("show", films / "a/x.png", "--to", films / "a/x.png")
     assert own.exit_code == 1 and "is the image itself" in str(own.exception)
 
@@ -143,24 +195,45 @@ def test_what_show_draws_may_be_read_again_where_it_is_named(films, call):
 
 def test_masks_of_predict_go_where_they_are_asked_for(films, call):
     assert call("predict", films / "a/x.png", films / "b/x.png", "--masks", "m").exit_code == 0
-    assert sorted(path.relative_to("m").as_posix() for path in Path("m").rglob("*.png")) == [f"{folder}/x_{kind}.png" for folder in "ab" for kind in ("anomaly", "lungs")]
-    assert call("predict", films, "--masks", "m2", "--to", "out").exit_code == 0 and not Path("out/masks").exists() and len(list(Path("m2").rglob("*.png"))) == 4
+    assert sorted(path.relative_to("m").as_posix() for path in Path("m").rglob("*.png")) == [
+        f"{folder}/x_{kind}.png" for folder in "ab" for kind in ("anomaly", "lungs")
+    ]
+    assert (
+        call("predict", films, "--masks", "m2", "--to", "out").exit_code == 0
+        and not Path("out/masks").exists()
+        and len(list(Path("m2").rglob("*.png"))) == 4
+    )
     for place in ("--masks", "--to"):
         assert "never written to" in str(call("predict", films, place, "films/m").exception)
 
 
 def test_predict_and_look_write_neither_into_the_run_nor_into_its_data(films, call, small_run):
     for command in ("predict", "look"):
-        assert "is the folder of the run itself" in str(call(command, films, "--to", small_run.folder).exception)
+        assert "is the folder of the run itself" in str(
+            call(command, films, "--to", small_run.folder).exception
+        )
         data = Path(small_run.recipe().data.folder)
-        assert "which is never written to" in str(call(command, films, "--to", data / "out").exception) and not (data / "out").exists()
+        assert (
+            "which is never written to" in str(call(command, films, "--to", data / "out").exception)
+            and not (data / "out").exists()
+        )
 
 
-def test_a_run_whose_models_or_calibration_are_missing_or_changed_is_refused_with_a_remedy(films, small_run, tmp_path):
+def test_a_run_whose_models_or_calibration_are_missing_or_changed_is_refused_with_a_remedy(
+    films, small_run, tmp_path
+):
     import shutil
 
-    for file, spoil in {"segment/lungs.onnx": Path.unlink, "train/finding.onnx": lambda path: path.write_bytes(b"other"), "calibration.json": Path.unlink}.items():
+    for file, spoil in {
+        "segment/lungs.onnx": Path.unlink,
+        "train/finding.onnx": lambda path: path.write_bytes(b"other"),
+        "calibration.json": Path.unlink,
+    }.items():
         run = Path(shutil.copytree(small_run.folder, tmp_path / file.replace("/", "_")))
         spoil(run / file)
         done = CliRunner().invoke(app, ["predict", str(run), "films"])
-        assert done.exit_code == 1 and file in str(done.exception) and f"hilum run {run}" in str(done.exception)
+        assert (
+            done.exit_code == 1
+            and file in str(done.exception)
+            and f"hilum run {run}" in str(done.exception)
+        )

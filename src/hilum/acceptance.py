@@ -1,13 +1,18 @@
-"""Decide whether a model of frontal chest radiographs may be applied to an image: the same for every model and verb.
+"""Decide whether a model of frontal chest radiographs may be applied to an image.
+
+The answer is the same for every model and command.
 
 Refused, which means that no score is given, is an image that
 
     looks inverted, rotated, mirrored, empty or like no frontal chest radiograph (`hilum.posture`)
-    states in its header a view that is not frontal, another body part or another modality (`hilum.eligibility`)
-    shows no lungs, or lungs whose mask cannot be relied on (`hilum.quality`), where the model needs them
+    states in its header a view that is not frontal, another body part or another modality
+    (`hilum.eligibility`)
+    shows no lungs, or lungs whose mask cannot be relied on (`hilum.quality`), where the model needs
+    them
 
-Scored with a warning is one of a patient of another age than those whom the model was trained on, by the header or else
-by the outlines of the lungs (`hilum.age`); one with colours; one whose header states an unknown body part or modality.
+Scored with a warning is one of a patient of another age than those whom the model was trained on,
+by the header or else by the outlines of the lungs (`hilum.age`); one with colours; one whose header
+states an unknown body part or modality.
 """
 
 from __future__ import annotations
@@ -37,7 +42,9 @@ class Header(Protocol):
 
 @dataclass(frozen=True)
 class Stated:
-    """What a file states of its image: a view of `hilum.acquisition`, body part and modality as defined terms."""
+    """What a file states of its image: a view of `hilum.acquisition`, body part and modality as
+    defined terms.
+    """
 
     view: str | None = None
     body_part: str | None = None
@@ -49,13 +56,18 @@ class Stated:
     def of(cls, header: Header | None, *, colour: bool) -> Stated:
         if header is None:
             return cls(colour=colour)
-        part, modality = acquisition.body_part_of(header.body_part), acquisition.modality_of(header.modality)
+        part, modality = (
+            acquisition.body_part_of(header.body_part),
+            acquisition.modality_of(header.modality),
+        )
         return cls(header.view, part, modality, header.age_years, colour)
 
 
 @dataclass(frozen=True)
 class Lungs:
-    """What was found of the lungs. `least` is the quality below which they are not relied on; None: they are not needed."""
+    """What was found of the lungs. `least` is the quality below which they are not relied on; None:
+    they are not needed.
+    """
 
     found: bool
     quality: float
@@ -64,7 +76,8 @@ class Lungs:
 
 @dataclass(frozen=True)
 class People:
-    """Whom a model was trained on: `youngest` to `oldest` in years, and words for them, such as "adults of two hospitals".
+    """Whom a model was trained on: `youngest` to `oldest` in years, and words for them, such as
+    "adults of two hospitals".
 
     `measured` tells ages that are known from ages that only the outlines of lungs suggest.
     """
@@ -84,15 +97,18 @@ def impossible(size: Size) -> str:
     if min(size) >= LEAST_SIDE and max(size) <= LONGEST * min(size):
         return ""
     return (
-        f"{size[0]}x{size[1]} pixels (height x width) cannot show a chest; expected sides of {LEAST_SIDE} pixels "
-        f"and more, the longer at most {LONGEST} times the shorter"
+        f"{size[0]}x{size[1]} pixels (height x width) cannot show a chest; expected sides of "
+        f"{LEAST_SIDE} pixels and more, the longer at most {LONGEST} times the shorter"
     )
 
 
-def refused(doubts: Sequence[Doubt], stated: Stated, lungs: Lungs, include: Collection[str] = ()) -> str:
+def refused(
+    doubts: Sequence[Doubt], stated: Stated, lungs: Lungs, include: Collection[str] = ()
+) -> str:
     """Return why no score may be given to an image; "" where one may.
 
-    `include` names views, body parts or modalities that the model was trained on too, as `[split] include` does.
+    `include` names views, body parts or modalities that the model was trained on too, as `[split]
+    include` does.
     """
     told = [f"it looks {doubt.words}" for doubt in doubts]
     if objection := eligibility.reason(stated.view, stated.body_part, stated.modality, include):
@@ -102,37 +118,52 @@ def refused(doubts: Sequence[Doubt], stated: Stated, lungs: Lungs, include: Coll
     if not lungs.found:
         return "no lungs were found"
     if lungs.quality < lungs.least:
-        return f"the lungs found in it cannot be relied on: quality {lungs.quality:.2f}, below {lungs.least}"
+        found = f"quality {lungs.quality:.2f}, below {lungs.least}"
+        return f"the lungs found in it cannot be relied on: {found}"
     return ""
 
 
 def warnings(stated: Stated) -> list[str]:
-    """Return what the file states that no radiograph of a chest should, without being a reason to refuse it."""
+    """Return what the file states that no radiograph of a chest should, without being a reason to
+    refuse it.
+    """
     told = []
     if stated.colour:
         told.append("the file has colours, as no radiograph has: it may be a photograph, or marked")
     if stated.body_part is not None and stated.body_part not in acquisition.body_parts():
-        told.append(f"the file states body part {stated.body_part!r}, which is not known to be the chest")
+        told.append(
+            f"the file states body part {stated.body_part!r}, which is not known to be the chest"
+        )
     if stated.modality is not None and stated.modality not in acquisition.modalities():
-        told.append(f"the file states modality {stated.modality!r}, which is not known to be radiography")
+        told.append(
+            f"the file states modality {stated.modality!r}, which is not known to be radiography"
+        )
     return told
 
 
 def age_warning(model: str, people: People, stated: Stated, labels: np.ndarray) -> str:
-    """Return why the patient's age may lie outside what a model was trained on; "" where nothing suggests it.
+    """Return why the patient's age may lie outside what a model was trained on; "" where nothing
+    suggests it.
 
-    `labels` are the lungs, uint8 (size, size) as `hilum.lungs` has them. A model of small children warns unless the
-    lungs look like theirs, for most people are none; any other warns where they do.
+    `labels` are the lungs, uint8 (size, size) as `hilum.lungs` has them. A model of small children
+    warns unless the lungs look like theirs, for most people are none; any other warns where they
+    do.
     """
     trained = f"{model} was trained on {people.words}{people.range}"
     years = stated.age_years
     if years is not None:
-        within = people.youngest <= years < people.oldest + 1  # a person of `oldest` years is that until the next birthday
+        within = (
+            people.youngest <= years < people.oldest + 1
+        )  # a person of `oldest` years is that until the next birthday
         return "" if within else f"the patient is {years:g} years old, and {trained}"
     outlines = "(lungs' outlines; the file states no age)"
     if people.oldest < age.OLDEST:
         looks = age.looks(labels)
-        seems = "it looks like an adult's film" if looks == age.GROWN else "nothing says that it is a small child's film"
+        seems = (
+            "it looks like an adult's film"
+            if looks == age.GROWN
+            else "nothing says that it is a small child's film"
+        )
         return "" if looks == age.SMALL_CHILD else f"{seems} {outlines}, and {trained}"
     if people.youngest >= age.OLDEST and age.looks(labels) == age.SMALL_CHILD:
         return f"it looks like a small child's film {outlines}, and {trained}"
@@ -140,7 +171,8 @@ def age_warning(model: str, people: People, stated: Stated, labels: np.ndarray) 
 
 
 def people_by_ages(years: Sequence[float | None], words: str) -> People | None:
-    """Return the range of the ages of training patients; None where fewer than nine of ten are known.
+    """Return the range of the ages of training patients; None where fewer than nine of ten are
+    known.
 
     Ages beyond `OLDEST_POSSIBLE` are slips of data entry, and so are a few at the ends.
     """
@@ -152,11 +184,20 @@ def people_by_ages(years: Sequence[float | None], words: str) -> People | None:
 
 
 def people_by_outlines(looks: Iterator[str], words: str) -> People | None:
-    """Return small children or older people, whichever the outlines of training images suggest; None for a mixture."""
+    """Return small children or older people, whichever the outlines of training images suggest;
+    None for a mixture.
+    """
     told = list(looks)
     small = told.count(age.SMALL_CHILD) / max(len(told), 1)
     if told and small >= 0.5:
-        return People(0, age.OLDEST - 1, f"{words}, most of whom look like small children", measured=False)
+        return People(
+            0, age.OLDEST - 1, f"{words}, most of whom look like small children", measured=False
+        )
     if told and small <= 0.05:
-        return People(age.OLDEST, OLDEST_POSSIBLE, f"{words}, few of whom look like small children", measured=False)
+        return People(
+            age.OLDEST,
+            OLDEST_POSSIBLE,
+            f"{words}, few of whom look like small children",
+            measured=False,
+        )
     return None

@@ -89,7 +89,7 @@ def findings(found: pl.DataFrame) -> None:
         console.print(Text.assemble("\n", (f"{severity}: {rule}, {rows.height}", COLOURS[severity]), f"\n  remedy: {rows['remedy'][0]}"))
         shown = SHOWN if severity != "info" else 1
         for row in rows.head(shown).iter_rows(named=True):
-            console.print(Text("  " + ", ".join(filter(None, (row["image_id"], row["other_image_id"], row["message"])))))
+            console.print(Text("  " + harmless(", ".join(filter(None, (row["image_id"], row["other_image_id"], row["message"]))))))
         if rows.height > shown:
             console.print(f"  … and {rows.height - shown} more")
     if found.height and console.is_terminal:

@@ -1,13 +1,17 @@
-"""Recognise changed copies of the images that the models which come with Hilum were trained or tuned on.
+"""Recognise changed copies of the images that the models which come with Hilum were trained or
+tuned on.
 
-A model carries digests of these images' pixels (`hilum.shipped`), which a copy that was saved again or resized does not share.
-`FILE` holds a perceptual hash of each (256 bits, `hilum.fingerprint`), from which no image can be made again, in rows of
+A model carries digests of these images' pixels (`hilum.shipped`), which a copy that was saved again
+or resized does not share. `FILE` holds a perceptual hash of each (256 bits, `hilum.fingerprint`),
+from which no image can be made again, in rows of
 
-    training_list   digest of the model's list of pixel digests: hashes of another training are never taken for this one's
+    training_list   digest of the model's list of pixel digests: hashes of another training are
+                    never taken for this one's
     hash            Binary, 32 bytes
 
-bench/training_hashes.py makes it. A copy is told within `DISTANCE` bits, mirrored and inverted ones too; cropped, rotated or marked
-copies are mostly missed (bench/copies.py measures both, and false alarms).
+bench/training_hashes.py makes it. A copy is told within `DISTANCE` bits, mirrored and inverted ones
+too; cropped, rotated or marked copies are mostly missed (bench/copies.py measures both, and false
+alarms).
 """
 
 from __future__ import annotations
@@ -26,7 +30,9 @@ from hilum.radiograph import Size
 
 FILE = "data/training_hashes.parquet"
 COLUMNS = {"training_list": pl.String, "hash": pl.Binary}
-DISTANCE = 32  # bits of 256; of 2,104 radiographs of other sources none is nearer than 52 to any of 6,544
+DISTANCE = (
+    32  # bits of 256; of 2,104 radiographs of other sources none is nearer than 52 to any of 6,544
+)
 
 
 def training_list(model: Exported) -> str:
@@ -35,7 +41,8 @@ def training_list(model: Exported) -> str:
 
 
 def is_copy(model: Exported, square: np.ndarray, size: Size) -> bool:
-    """Whether an image is a copy of one that the model was trained or tuned on; no where its hashes are not known.
+    """Whether an image is a copy of one that the model was trained or tuned on; no where its hashes
+    are not known.
 
     `square` is the image, uint8 (n, n) letterboxed from a file of (height, width) `size`.
     """

@@ -12,42 +12,78 @@ from hilum import printed
 from hilum.cli._app import IMAGES_HELP, Images, Json, app
 
 
-@app.command(epilog="Examples: hilum show image.dcm --to picture.png; hilum show data/chest 'more/*.dcm' --to shown")
+@app.command(
+    epilog="Examples: hilum show image.dcm --to picture.png; "
+    "hilum show data/chest 'more/*.dcm' --to shown"
+)
 def show(
     images: Images,
     to: Annotated[
-        Path | None, typer.Option("--to", help="A folder for the drawn images and the table show.csv, else shown; for one image also a PNG.", show_default=False)
+        Path | None,
+        typer.Option(
+            "--to",
+            help="A folder for the drawn images and the table show.csv, else shown; "
+            "for one image also a PNG.",
+            show_default=False,
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Tell what image files say and what is applied to their values, and draw them: bright is dense."""
+    """Tell what image files say and what is applied to their values, and draw them: bright is
+    dense.
+    """
     from hilum.steps import show as step
 
     shown, faults = step.show(images, to, watch=printed.watch, say=printed.say)
     printed.told(json.dumps(shown, indent=1) if as_json else step.lines(shown), faults)
 
 
-@app.command(epilog="Examples: hilum lungs image.png --to out; hilum lungs data/chest 'more/*.dcm' --to out --json")
+@app.command(
+    epilog="Examples: hilum lungs image.png --to out; "
+    "hilum lungs data/chest 'more/*.dcm' --to out --json"
+)
 def lungs(
     images: Images,
-    to: Annotated[Path, typer.Option("--to", help="Where masks, overlays and the table lungs.csv are written.")] = Path("lungs"),
-    model: Annotated[Path | None, typer.Option("--model", help="A lung model of your own; else the one that comes with Hilum.", show_default=False)] = None,
+    to: Annotated[
+        Path,
+        typer.Option("--to", help="Where masks, overlays and the table lungs.csv are written."),
+    ] = Path("lungs"),
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            "--model",
+            help="A lung model of your own; else the one that comes with Hilum.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Find the lungs in pictures: masks in the file's own pixels, overlays, and a table of areas, widths and quality. Needs no PyTorch."""
+    """Find the lungs in pictures: masks in the file's own pixels, overlays, and a table of areas,
+    widths and quality. Needs no PyTorch.
+    """
     from hilum.steps import lungs as step
 
     rows, faults = step.find(images, to, model=model, watch=printed.watch, say=printed.say)
     printed.told(json.dumps(rows, indent=1) if as_json else step.lines(rows, to), faults)
 
 
-@app.command(epilog="Examples: hilum read image.dcm --to out; hilum read data/chest 'more/*.png' --json; hilum read")
+@app.command(
+    epilog="Examples: hilum read image.dcm --to out; hilum read data/chest 'more/*.png' --json; "
+    "hilum read"
+)
 def read(
-    images: Annotated[list[str] | None, typer.Argument(help=f"{IMAGES_HELP} None: tell of the models.", show_default=False)] = None,
-    to: Annotated[Path, typer.Option("--to", help="Where overlays and the table read.csv are written.")] = Path("read"),
+    images: Annotated[
+        list[str] | None,
+        typer.Argument(help=f"{IMAGES_HELP} None: tell of the models.", show_default=False),
+    ] = None,
+    to: Annotated[
+        Path, typer.Option("--to", help="Where overlays and the table read.csv are written.")
+    ] = Path("read"),
     as_json: Json = False,
 ) -> None:
-    """Say what the models that come with Hilum see in pictures: findings, calibrated and warned about; refuses what they were not made for."""
+    """Say what the models that come with Hilum see in pictures: findings, calibrated and warned
+    about; refuses what they were not made for.
+    """
     from hilum import shipped
     from hilum.steps import read as step
 
@@ -56,4 +92,9 @@ def read(
         typer.echo(json.dumps(step.cards(models), indent=1) if as_json else step.card_lines(models))
         return
     found, faults = step.read(images, to, watch=printed.watch, say=printed.say)
-    printed.told(json.dumps([one.as_dict() for one in found], indent=1) if as_json else step.lines(found, to), faults)
+    printed.told(
+        json.dumps([one.as_dict() for one in found], indent=1)
+        if as_json
+        else step.lines(found, to),
+        faults,
+    )

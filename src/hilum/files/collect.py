@@ -1,13 +1,18 @@
-"""Turn the arguments of a command into image files: files, folders and patterns (`*`, `?`, `[abc]`, `**`), all alike.
+"""Turn the arguments of a command into image files.
 
-A file that is named is taken at its word, whatever it holds; reading it tells. In folders and among the matches of
-patterns the first bytes decide what is an image (`hilum.files.picture.kind`), with or without an ending; where they say
-nothing but the ending does, the file counts as an image, so that reading names the damage. DICOM objects without pixels
-are no images. Passed over are hidden files, what operating systems leave behind, folders that a command of Hilum writes
-into (`output_folder.MARK`), and files that are no images; all are counted and named in `Collected.notes`.
+Arguments are files, folders and patterns (`*`, `?`, `[abc]`, `**`), all alike.
 
-Links are followed, each folder is entered once and each file returned once, so links in a circle come to an end. Pipes,
-sockets and devices are never opened. What an argument names first is what exists: `a[1].png` is a file if there is one.
+A file that is named is taken at its word, whatever it holds; reading it tells. In folders and among
+the matches of patterns the first bytes decide what is an image (`hilum.files.picture.kind`), with
+or without an ending; where they say nothing but the ending does, the file counts as an image, so
+that reading names the damage. DICOM objects without pixels are no images. Passed over are hidden
+files, what operating systems leave behind, folders that a command of Hilum writes into
+(`output_folder.MARK`), and files that are no images; all are counted and named in
+`Collected.notes`.
+
+Links are followed, each folder is entered once and each file returned once, so links in a circle
+come to an end. Pipes, sockets and devices are never opened. What an argument names first is what
+exists: `a[1].png` is a file if there is one.
 """
 
 from __future__ import annotations
@@ -26,16 +31,25 @@ from hilum.files.names import Found, as_text, unique_names
 
 SHOWN = 20  # names of files of one kind in a note; more are counted
 EXPECTED = "a PNG, JPEG, TIFF or DICOM file, a folder that holds some, or a pattern in quotes"
-_CLUTTER = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "$recycle.bin", "system volume information"}
-_RADIOGRAPHS = "hilum show"  # writes images as they are to be read; what other commands write are masks and overlays
+_CLUTTER = {
+    "thumbs.db",
+    "ehthumbs.db",
+    "desktop.ini",
+    "icon\r",
+    "__macosx",
+    "$recycle.bin",
+    "system volume information",
+}
+_RADIOGRAPHS = "hilum show"  # writes images to be read; other commands write masks and overlays
 
 
 @dataclass(frozen=True)
 class Collected:
     """The image files that arguments name, sorted by name.
 
-    `names` are unique names for what is made of each (`hilum.files.names`), `faults` say which arguments and files
-    cannot be used, `notes` what was passed over, `searched` are the folders that were entered, resolved.
+    `names` are unique names for what is made of each (`hilum.files.names`), `faults` say which
+    arguments and files cannot be used, `notes` what was passed over, `searched` are the folders
+    that were entered, resolved.
     """
 
     names: tuple[tuple[Path, str], ...]
@@ -57,16 +71,26 @@ class _Search:
 def collect(arguments: Iterable[str | Path], to: Sequence[Path] = ()) -> Collected:
     """Find the images that `arguments` name. `to` are the folders that will be written into.
 
-    Raises `HilumError` where one of these lies in a folder that is searched, `BadData` where an image lies in one.
+    Raises `HilumError` where one of these lies in a folder that is searched, `BadData` where an
+    image lies in one.
     """
     search = _Search()
     for argument in arguments:
         _add(search, os.fspath(argument))
     for place in to:
-        output_folder.refuse_overlap(place, {real: found.path for real, found in search.images.items()}, list(search.searched))
+        output_folder.refuse_overlap(
+            place,
+            {real: found.path for real, found in search.images.items()},
+            list(search.searched),
+        )
     names = unique_names(search.images.values())
     ordered = sorted(names.items(), key=lambda one: (one[1], str(one[0])))
-    return Collected(tuple(ordered), tuple(dict.fromkeys(search.faults)), tuple(_notes(search.unused)), tuple(search.searched))
+    return Collected(
+        tuple(ordered),
+        tuple(dict.fromkeys(search.faults)),
+        tuple(_notes(search.unused)),
+        tuple(search.searched),
+    )
 
 
 def _add(search: _Search, argument: str) -> None:
@@ -85,7 +109,9 @@ def _add(search: _Search, argument: str) -> None:
     for found in met:
         real = os.path.realpath(found.path)
         before = search.images.get(real)
-        if before is None or _order(found) < _order(before):  # named by itself and in its folder: the short name
+        if before is None or _order(found) < _order(
+            before
+        ):  # named by itself and in its folder: the short name
             search.images[real] = found
     if not met and len(search.faults) == faults:
         search.faults.append(_nothing(search, argument))
@@ -98,12 +124,17 @@ def _order(found: Found) -> tuple[int, str]:
 def _nothing(search: _Search, argument: str) -> str:
     if os.path.isdir(argument):
         passed = sum(other.is_relative_to(argument) for other in search.unused)
-        return f"no image in the folder {argument}, {passed} files or folders in it were passed over: name {EXPECTED}"
-    what = "nothing that is an image fits the pattern" if has_magic(argument) else "there is no file or folder"
+        held = f"{passed} files or folders in it were passed over"
+        return f"no image in the folder {argument}, {held}: name {EXPECTED}"
+    what = (
+        "nothing that is an image fits the pattern"
+        if has_magic(argument)
+        else "there is no file or folder"
+    )
     return f"{what} {argument}: name {EXPECTED}"
 
 
-# ------------------------------------------------------------------------------------------------------ one thing
+# -------------------------------------------------------------------------------- one thing
 
 
 def _named(search: _Search, path: Path) -> Iterator[Found]:
@@ -111,7 +142,7 @@ def _named(search: _Search, path: Path) -> Iterator[Found]:
     try:
         regular = stat.S_ISREG(path.stat().st_mode)
     except OSError as error:
-        search.faults.append(f"{path}: cannot be opened ({error.strerror}); check where it leads to and that it may be read")
+        search.faults.append(_unopened(path, error))
         return
     if regular:
         yield Found(path, PurePosixPath(path.name))
@@ -140,7 +171,7 @@ def _sorted_out(search: _Search, path: Path, within: PurePosixPath) -> Iterator[
         else:
             search.unused[path] = "other"
     except OSError as error:
-        search.faults.append(f"{path}: cannot be opened ({error.strerror}); check where it leads to and that it may be read")
+        search.faults.append(_unopened(path, error))
 
 
 def _is_image(path: Path) -> bool:
@@ -151,7 +182,9 @@ def _is_image(path: Path) -> bool:
 
 
 def _has_pixels(path: Path) -> bool:
-    """Whether a DICOM file states a size of pixels; one with a broken header counts, so that reading names the damage."""
+    """Whether a DICOM file states a size of pixels; one with a broken header counts, so that
+    reading names the damage.
+    """
     try:
         return dicom.header(path).size is not None
     except BadData:
@@ -162,19 +195,34 @@ def _is_clutter(name: str) -> bool:
     return name.startswith(".") or name.casefold() in _CLUTTER
 
 
+def _unopened(path: Path, error: OSError) -> str:
+    remedy = "check where it leads to and that it may be read"
+    return f"{path}: cannot be opened ({error.strerror}); {remedy}"
+
+
 def _special(path: Path) -> str:
     mode = path.stat().st_mode
-    kinds = {stat.S_ISFIFO: "a pipe", stat.S_ISSOCK: "a socket", stat.S_ISBLK: "a device", stat.S_ISCHR: "a device"}
+    kinds = {
+        stat.S_ISFIFO: "a pipe",
+        stat.S_ISSOCK: "a socket",
+        stat.S_ISBLK: "a device",
+        stat.S_ISCHR: "a device",
+    }
     return next((words for test, words in kinds.items() if test(mode)), "no regular file")
 
 
-# -------------------------------------------------------------------------------------------------------- folders
+# ---------------------------------------------------------------------------------- folders
 
 
 def _below(search: _Search, folder: Path) -> Iterator[Found]:
-    """The images below a folder. Folders that are links come last, so that a file has the name of its true place."""
+    """The images below a folder. Folders that are links come last, so that a file has the name of
+    its true place.
+    """
     if (by := _output_above(folder)) not in (None, _RADIOGRAPHS):
-        search.faults.append(f"{folder} holds what `{by}` wrote, masks and overlays, and no radiographs; name the folder of the radiographs")
+        search.faults.append(
+            f"{folder} holds what `{by}` wrote, masks and overlays, and no radiographs; "
+            f"name the folder of the radiographs"
+        )
         return
     entered: set[tuple[int, int]] = set()
     pending, linked = [folder], []
@@ -195,11 +243,15 @@ def _below(search: _Search, folder: Path) -> Iterator[Found]:
 
 
 def _enter(search: _Search, folder: Path, entered: set[tuple[int, int]], *, top: bool) -> bool:
-    """Whether a folder is to be searched: one that was not entered yet and that no command writes into."""
+    """Whether a folder is to be searched: one that was not entered yet and that no command writes
+    into.
+    """
     try:
         place = folder.stat()
     except OSError as error:
-        search.faults.append(f"{folder}: cannot be opened ({error.strerror}); check that it may be read")
+        search.faults.append(
+            f"{folder}: cannot be opened ({error.strerror}); check that it may be read"
+        )
         return False
     if (place.st_dev, place.st_ino) in entered:
         return False
@@ -222,23 +274,36 @@ def _entries(search: _Search, folder: Path) -> list[os.DirEntry[str]]:
         with os.scandir(folder) as entries:
             return sorted(entries, key=lambda entry: os.fsencode(entry.name))
     except OSError as error:
-        search.faults.append(f"{folder}: cannot be searched ({error.strerror}); check that it may be read")
+        search.faults.append(
+            f"{folder}: cannot be searched ({error.strerror}); check that it may be read"
+        )
         return []
 
 
 def _output_above(folder: Path) -> str | None:
     """The command that writes into a folder or into one above it."""
     place = Path(os.path.realpath(folder))
-    return next((by for one in (place, *place.parents) if (by := output_folder.written_by(one)) is not None), None)
+    return next(
+        (
+            by
+            for one in (place, *place.parents)
+            if (by := output_folder.written_by(one)) is not None
+        ),
+        None,
+    )
 
 
-# ------------------------------------------------------------------------------------------------------- patterns
+# --------------------------------------------------------------------------------- patterns
 
 
 def _matches(search: _Search, pattern: Path) -> Iterator[Path]:
-    """Files and folders that a pattern means; as in a shell, a part that begins with no dot meets no hidden name."""
+    """Files and folders that a pattern means; as in a shell, a part that begins with no dot meets
+    no hidden name.
+    """
     parts = pattern.parts
-    yield from _expanded(search, *((Path(pattern.anchor), parts[1:]) if pattern.anchor else (Path(), parts)))
+    yield from _expanded(
+        search, *((Path(pattern.anchor), parts[1:]) if pattern.anchor else (Path(), parts))
+    )
 
 
 def _expanded(search: _Search, base: Path, parts: Sequence[str]) -> Iterator[Path]:
@@ -262,29 +327,42 @@ def _expanded(search: _Search, base: Path, parts: Sequence[str]) -> Iterator[Pat
 
 
 def _all_folders(search: _Search, base: Path) -> Iterator[Path]:
-    """A folder and all below it, each once; not the hidden ones, nor those that a command writes into."""
+    """A folder and all below it, each once; not the hidden ones, nor those that a command writes
+    into.
+    """
     entered: set[tuple[int, int]] = set()
     pending = [base]
     while pending:
         folder = pending.pop(0)
         if os.path.isdir(folder) and _enter(search, folder, entered, top=folder == base):
             yield folder
-            inner = [folder / entry.name for entry in _entries(search, folder) if not _is_clutter(entry.name)]
+            inner = [
+                folder / entry.name
+                for entry in _entries(search, folder)
+                if not _is_clutter(entry.name)
+            ]
             pending += filter(os.path.isdir, inner)
 
 
-# ---------------------------------------------------------------------------------------------------------- notes
+# ------------------------------------------------------------------------------------ notes
 
 
 def _notes(unused: dict[Path, str]) -> Iterator[str]:
     words = {
         "other": ("file that is no image", "files that are no images"),
-        "special": ("pipe, socket or device, which is never opened", "pipes, sockets or devices, which are never opened"),
+        "special": (
+            "pipe, socket or device, which is never opened",
+            "pipes, sockets or devices, which are never opened",
+        ),
         "hidden": ("hidden or system file", "hidden or system files"),
-        "output": ("folder that holds the output of an earlier command", "folders that hold the output of earlier commands"),
+        "output": (
+            "folder that holds the output of an earlier command",
+            "folders that hold the output of earlier commands",
+        ),
     }
     for kind, (one, several) in words.items():
         paths = sorted(as_text(path) for path, of in unused.items() if of == kind)
         if paths:
             more = f" … and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
-            yield f"passed over {len(paths)} {one if len(paths) == 1 else several}: {', '.join(paths[:SHOWN])}{more}"
+            what = one if len(paths) == 1 else several
+            yield f"passed over {len(paths)} {what}: {', '.join(paths[:SHOWN])}{more}"

@@ -1,8 +1,8 @@
 """Names of files as text, and unique names for what is made of several files.
 
-A name on a disk is bytes that need not be text: it may hold line breaks, control characters or bytes of another
-encoding than UTF-8. Tables and JSON hold `as_text`, a terminal gets `on_one_line`, and what is written gets a name of
-`unique_names`, which every file system and program takes.
+A name on a disk is bytes that need not be text: it may hold line breaks, control characters or
+bytes of another encoding than UTF-8. Tables and JSON hold `as_text`, a terminal gets `on_one_line`,
+and what is written gets a name of `unique_names`, which every file system and program takes.
 """
 
 from __future__ import annotations
@@ -17,13 +17,17 @@ from typing import NamedTuple
 from hilum import store
 from hilum.files import picture
 
-_LONGEST = 150  # bytes of a part of a name: file systems allow 255, of which endings and hidden suffixes need some
+_LONGEST = 150  # bytes of a part of a name: file systems allow 255, of which endings need some
 _FORBIDDEN = '\\:*?"<>|'  # on file systems of Windows
-_LEVELS = 10  # of names: with and without the ending, below up to four more folders; the last has a digest
+_LEVELS = (
+    10  # of names: without and with the ending, below 0 to 4 more folders; the last has a digest
+)
 
 
 class Found(NamedTuple):
-    """A file and its place below the folder that was searched; its bare name where it was named itself."""
+    """A file and its place below the folder that was searched; its bare name where it was named
+    itself.
+    """
 
     path: Path
     within: PurePosixPath
@@ -35,16 +39,23 @@ def as_text(path: Path | str) -> str:
 
 
 def on_one_line(text: str) -> str:
-    """Return text as one line without control characters, which would steer a terminal; each becomes an escape."""
-    return "".join(one if one.isprintable() else one.encode("unicode_escape", "surrogatepass").decode() for one in text)
+    """Return text as one line without control characters, which would steer a terminal; each
+    becomes an escape.
+    """
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape", "surrogatepass").decode()
+        for one in text
+    )
 
 
 def unique_names(files: Iterable[Found]) -> dict[Path, str]:
-    """Return a name for each file, by path, with `/` between folders, no two the same in any case or Unicode form.
+    """Return a name for each file, by path, with `/` between folders, no two the same in any case
+    or Unicode form.
 
-    It is the place below the searched folder without the image's ending ("ward/0"). Files whose names would be the
-    same are told apart by their endings ("0_png", "0_jpg"), then by the folders above ("a/0", "b/0"), then by a
-    digest of the whole path. Names depend on the set of files alone, not on its order.
+    It is the place below the searched folder without the image's ending ("ward/0"). Files whose
+    names would be the same are told apart by their endings ("0_png", "0_jpg"), then by the folders
+    above ("a/0", "b/0"), then by a digest of the whole path. Names depend on the set of files
+    alone, not on its order.
     """
     found = list(files)
     names = {file.path: _name(file, 0) for file in found}
@@ -61,10 +72,18 @@ def _name(file: Found, level: int) -> str:
     """The name of a file, the longer and surer the higher the level."""
     folders = Path(os.path.abspath(file.path)).parts[1 : -len(file.within.parts)]
     count = min(level // 2, len(folders))
-    within = _without_ending(file.within) if level % 2 == 0 else file.within.with_name(file.within.name.replace(".", "_"))
+    within = (
+        _without_ending(file.within)
+        if level % 2 == 0
+        else file.within.with_name(file.within.name.replace(".", "_"))
+    )
     place = PurePosixPath(*folders[len(folders) - count :], within)
     name = "/".join(map(_portable, (*map(_no_ending_of_images, place.parts[:-1]), place.name)))
-    return f"{name}-{store.digest(os.fsencode(os.path.abspath(file.path)))[:8]}" if level == _LEVELS - 1 else name
+    return (
+        f"{name}-{store.digest(os.fsencode(os.path.abspath(file.path)))[:8]}"
+        if level == _LEVELS - 1
+        else name
+    )
 
 
 def _without_ending(within: PurePosixPath) -> PurePosixPath:
@@ -82,7 +101,11 @@ def _portable(part: str) -> str:
     text = "".join(one if one.isprintable() and one not in _FORBIDDEN else "_" for one in part)
     text = f"_{text[1:]}" if text.startswith(".") else text.rstrip(". ") or "_"
     data = text.encode()
-    return text if len(data) <= _LONGEST else f"{data[:_LONGEST].decode('utf-8', 'ignore')}-{store.digest(os.fsencode(part))[:8]}"
+    return (
+        text
+        if len(data) <= _LONGEST
+        else f"{data[:_LONGEST].decode('utf-8', 'ignore')}-{store.digest(os.fsencode(part))[:8]}"
+    )
 
 
 def _key(name: str) -> str:

@@ -1,4 +1,5 @@
-"""A folder that a verb writes into: marked as such before anything is in it, so that no verb takes it for data.
+"""A folder that a verb writes into: marked as such before anything is in it, so that no verb takes
+it for data.
 
 The mark is a hidden file, `MARK`, one line of JSON: {"written_by": "hilum lungs"}.
 """
@@ -38,7 +39,9 @@ def written_by(folder: Path) -> str | None:
 
 
 class Output:
-    """Where a command writes; the folder is marked before anything else is in it. With `to` None nothing is wanted, and it is false."""
+    """Where a command writes; the folder is marked before anything else is in it. With `to` None
+    nothing is wanted, and it is false.
+    """
 
     def __init__(self, to: Path | None, verb: str) -> None:
         self.to, self._verb, self._marked = to, verb, False
@@ -51,7 +54,9 @@ class Output:
         return (self.to,) if self.to is not None else ()
 
     def path(self, *parts: str) -> Path:
-        """Return the place of a file to write. Raises `CannotWrite` where the folder cannot be marked."""
+        """Return the place of a file to write. Raises `CannotWrite` where the folder cannot be
+        marked.
+        """
         if self.to is None:
             raise ValueError("no folder to write into was given")
         if not self._marked:
@@ -61,19 +66,31 @@ class Output:
 
 
 def refuse_overlap(to: Path, images: Mapping[str, Path], searched: Sequence[Path]) -> None:
-    """Raise where writing into `to` could change what is read: folders of data are never written to.
+    """Raise where writing into `to` could change what is read: folders of data are never written
+    to.
 
-    `images` are paths by their resolved ones, `searched` resolved folders. Raises `HilumError` for a `to` in a folder
-    that is searched, `BadData` for an image below `to`.
+    `images` are paths by their resolved ones, `searched` resolved folders. Raises `HilumError` for
+    a `to` in a folder that is searched, `BadData` for an image below `to`.
     """
     place = Path(os.path.realpath(to))
-    if holding := next((folder for folder in sorted(searched) if place.is_relative_to(folder)), None):
+    if holding := next(
+        (folder for folder in sorted(searched) if place.is_relative_to(folder)), None
+    ):
         beside = holding.parent / f"{holding.name or 'images'}-{place.name}"
-        remedy = "choose another folder with --to" if beside.is_relative_to(holding) else f"use --to {shlex.quote(as_text(beside))}"
-        raise HilumError(f"{to} lies inside the folder {as_text(holding)}, which is searched for images and never written to; {remedy}")
+        remedy = (
+            "choose another folder with --to"
+            if beside.is_relative_to(holding)
+            else f"use --to {shlex.quote(as_text(beside))}"
+        )
+        raise HilumError(
+            f"{to} lies inside the folder {as_text(holding)}, which is searched for images and "
+            f"never written to; {remedy}"
+        )
     inside = f"{place}{os.sep}"
     if below := next((path for real, path in images.items() if real.startswith(inside)), None):
-        raise BadData(f"{below} lies below {to}, where output is written; choose another folder with --to")
+        raise BadData(
+            f"{below} lies below {to}, where output is written; choose another folder with --to"
+        )
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:

@@ -1,4 +1,6 @@
-"""One loop for every command that takes images: find them, work on one after another, and let no fault of a file stop the others."""
+"""One loop for every command that takes images: find them, work on one after another, and let no
+fault of a file stop the others.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +26,13 @@ def unheard(sentence: str) -> None:
     """Drop a sentence that nobody asked to hear."""
 
 
-def for_each(found: Collected, work: Callable[[Path, str], Result], *, title: str, watch: Watch, say: Say) -> tuple[list[Result], list[str]]:
+def for_each(
+    found: Collected, work: Callable[[Path, str], Result], *, title: str, watch: Watch, say: Say
+) -> tuple[list[Result], list[str]]:
     """Call `work` with path and unique name of every image that was found.
 
-    Returns its results in the order of the names, and the faults: arguments that name no image, and files for which `work` raised
-    `BadData`. `say` hears what was passed over.
+    Returns its results in the order of the names, and the faults: arguments that name no image, and
+    files for which `work` raised `BadData`. `say` hears what was passed over.
     """
     for note in found.notes:
         say(note)

@@ -1,4 +1,7 @@
-"""A finished run as it scores images of one's own: its models as they were made, whom it was trained on, and which images it knows."""
+"""A finished run as it scores images of one's own.
+
+It has the models as they were made, whom they were trained on, and which images the run knows.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +27,15 @@ from hilum.steps._training import TRAINING
 from hilum.steps.read import Read, Said, scored
 
 ANOMALY = "anomaly"  # the concept of an anomaly score
-RELIED_ON = 0.5  # share of a run's regions cut along lungs from which an image without reliable lungs is not of their kind
+# Share of regions cut along lungs from which an image without reliable lungs is unlike the run's.
+RELIED_ON = 0.5
 LOOKED_AT = 60  # training images whose lungs tell whether the run is one of small children
 PARTS = {"train": "training part", "tune": "tune (validation) part"}
-_NEEDED = {"segment": (f"segment/{segment.WHOLE}.onnx",), "train": tuple(predict.STAGES.values()), "evaluate": (evaluate.CALIBRATION,)}
+_NEEDED = {
+    "segment": (f"segment/{segment.WHOLE}.onnx",),
+    "train": tuple(predict.STAGES.values()),
+    "evaluate": (evaluate.CALIBRATION,),
+}
 
 
 @dataclass(frozen=True)
@@ -38,26 +46,42 @@ class ScoringRun:
 
     @classmethod
     def of(cls, run: Run) -> ScoringRun:
-        """Raises `NotFound` where the run was never trained, `Mismatch` where a model or its calibration is missing or was changed."""
+        """Raises `NotFound` where the run was never trained, `Mismatch` where a model or its
+        calibration is missing or was changed.
+        """
         models = predict.Reader.of(run)
         if wrong := list(_changed(run)):
-            again = f"rm -f {shlex.join(str(run / file) for file, _ in wrong)} && hilum run {shlex.quote(str(run.folder))}"
-            raise Mismatch(f"{'; '.join(f'{run / file} {what}' for file, what in wrong)}. To make it again: {again}")
+            files = shlex.join(str(run / file) for file, _ in wrong)
+            again = f"rm -f {files} && hilum run {shlex.quote(str(run.folder))}"
+            told = "; ".join(f"{run / file} {what}" for file, what in wrong)
+            raise Mismatch(f"{told}. To make it again: {again}")
         return cls(run, models.recipe, models)
 
     def refuse_place(self, place: Path) -> None:
-        """Raise `HilumError` where nothing may be written: in the run's data, or as the run itself."""
+        """Raise `HilumError` for a place in the run's data, and for the run's own folder."""
         self.recipe.data.refuse_inside(place, "choose another folder with --to")
         if place.resolve() == self.run.folder.resolve():
-            raise HilumError(f"{place} is the folder of the run itself; choose another folder with --to, such as {place}/new")
+            raise HilumError(
+                f"{place} is the folder of the run itself; choose another folder with --to, "
+                f"such as {place}/new"
+            )
 
-    def result(self, path: Path, name: str, file: raster.Raster | dicom.Dicom, found: predict.Prediction) -> Read:
+    def result(
+        self, path: Path, name: str, file: raster.Raster | dicom.Dicom, found: predict.Prediction
+    ) -> Read:
         """What the run says of a file, or why it refuses it."""
-        stated, evidence = lungs.stated_by(file), acceptance.Lungs(bool(found.lungs.any()), found.quality, self.least_quality)
+        stated, evidence = (
+            lungs.stated_by(file),
+            acceptance.Lungs(bool(found.lungs.any()), found.quality, self.least_quality),
+        )
         why = acceptance.refused(found.doubts, stated, evidence, self.recipe.split.include)
-        said = [] if why else list(self._said(found, "; ".join(self._warnings(file, found, stated))))
+        said = (
+            [] if why else list(self._said(found, "; ".join(self._warnings(file, found, stated))))
+        )
         doubts = ", ".join(doubt.fault for doubt in found.doubts)
-        return Read(as_text(path), name, why, doubts, round(found.quality, 4), stated.age_years, said)
+        return Read(
+            as_text(path), name, why, doubts, round(found.quality, 4), stated.age_years, said
+        )
 
     def _said(self, found: predict.Prediction, warning: str) -> Iterator[Said]:
         for stage, scores in found.scores.items():
@@ -65,24 +89,36 @@ class ScoringRun:
                 known = self.calibration.get(stage, {}).get(concept)
                 yield scored(stage, concept if stage != ANOMALY else ANOMALY, score, known, warning)
 
-    def _warnings(self, file: raster.Raster | dicom.Dicom, found: predict.Prediction, stated: acceptance.Stated) -> Iterator[str]:
+    def _warnings(
+        self,
+        file: raster.Raster | dicom.Dicom,
+        found: predict.Prediction,
+        stated: acceptance.Stated,
+    ) -> Iterator[str]:
         yield from acceptance.warnings(stated)
-        if self.people and (words := acceptance.age_warning("this run", self.people, stated, found.labels)):
+        if self.people and (
+            words := acceptance.age_warning("this run", self.people, stated, found.labels)
+        ):
             yield words
         if words := self._copied(file, found):
             yield words
         if found.cut in region.DOUBTED:
-            yield f"no lungs were found that can be relied on: the scores are of the {found.cut} and mean little"
+            shown = f"the scores are of the {found.cut} and mean little"
+            yield f"no lungs were found that can be relied on: {shown}"
 
     def _copied(self, file: raster.Raster | dicom.Dicom, found: predict.Prediction) -> str:
         """What the run knows of an image already."""
         if self.known is None:
-            return "the run's cache is not there, so nobody can tell whether it was trained on this image"
+            unknown = "nobody can tell whether it was trained on this image"
+            return f"the run's cache is not there, so {unknown}"
         size = file.radiograph().size
-        copy = self.known.find(found.seen, size, file_digest=file.file_digest, pixel_digest=file.pixel_digest)
+        copy = self.known.find(
+            found.seen, size, file_digest=file.file_digest, pixel_digest=file.pixel_digest
+        )
         if copy is None:
             return ""
-        return f"it is {copy.words} {copy.image_id} of this run's {PARTS[self.parts[copy.image_id]]}, so the scores show nothing"
+        known = f"{copy.image_id} of this run's {PARTS[self.parts[copy.image_id]]}"
+        return f"it is {copy.words} {known}, so the scores show nothing"
 
     @cached_property
     def calibration(self) -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
@@ -91,40 +127,67 @@ class ScoringRun:
 
     @cached_property
     def least_quality(self) -> float | None:
-        """Of lungs that the run relies on; None where its regions do not depend on lungs, or mostly not on those that were found."""
+        """Of lungs that the run relies on; None where its regions do not depend on lungs, or mostly
+        not on those that were found.
+        """
         if self.recipe.region.content == "whole" or "lungs" not in self.models.models:
             return None
         cut = store.read_table(self.run / region.INDEX)["cut"]
-        return self.recipe.region.least_quality if (cut == region.LUNGS).sum() >= RELIED_ON * max(len(cut), 1) else None
+        return (
+            self.recipe.region.least_quality
+            if (cut == region.LUNGS).sum() >= RELIED_ON * max(len(cut), 1)
+            else None
+        )
 
     @cached_property
     def parts(self) -> dict[str, str]:
-        """"train" or "tune" by image id: what any stage was trained on, and what its choices were made on."""
-        split = store.read_table(self.run / "split.parquet").filter(pl.col("part").is_in(list(PARTS)))
-        listed = [store.read_table(self.run / stage / TRAINING)["image_id"] for stage in ("segment", "train")]
-        return dict(split.select("image_id", "part").iter_rows()) | dict.fromkeys(pl.concat(listed), "train")
+        """ "train" or "tune" by image id: what any stage was trained on, and what its choices were
+        made on.
+        """
+        split = store.read_table(self.run / "split.parquet").filter(
+            pl.col("part").is_in(list(PARTS))
+        )
+        listed = [
+            store.read_table(self.run / stage / TRAINING)["image_id"]
+            for stage in ("segment", "train")
+        ]
+        return dict(split.select("image_id", "part").iter_rows()) | dict.fromkeys(
+            pl.concat(listed), "train"
+        )
 
     @cached_property
     def known(self) -> KnownImages | None:
-        """The run's training and tune images; None where the run was passed on without its cache."""
+        """The run's training and tune images; None where the run has no cache."""
         folder = self.run / "cache" / cache.name(self.recipe.pixels)
-        return KnownImages(cache.opened(self.run, self.recipe), self.parts) if (folder / "index.parquet").exists() else None
+        return (
+            KnownImages(cache.opened(self.run, self.recipe), self.parts)
+            if (folder / "index.parquet").exists()
+            else None
+        )
 
     @cached_property
     def people(self) -> acceptance.People | None:
-        """Whom the run was trained on, by stated ages or else by the outlines of lungs; None where neither tells."""
+        """Whom the run was trained on, by stated ages or else by the outlines of lungs; None where
+        neither tells.
+        """
         trained = [image_id for image_id, part in self.parts.items() if part == "train"]
         table = Manifest.read(self.run.folder).table.filter(pl.col("image_id").is_in(trained))
-        if told := acceptance.people_by_ages(table["age_years"].to_list(), "the people of its training part"):
+        if told := acceptance.people_by_ages(
+            table["age_years"].to_list(), "the people of its training part"
+        ):
             return told
         masks = segment.Masks.of(self.run, self.recipe.pixels.size)
         some = [image_id for image_id in sorted(trained) if image_id in masks.rows]
         chosen = some[:: max(1, len(some) // LOOKED_AT)]
-        return acceptance.people_by_outlines((age.looks(masks[image_id]) for image_id in chosen), "the images of its training part")
+        return acceptance.people_by_outlines(
+            (age.looks(masks[image_id]) for image_id in chosen), "the images of its training part"
+        )
 
 
 def _changed(run: Run) -> Iterator[tuple[str, str]]:
-    """Files that the run made and that are needed here, but are missing or other files now, with what is wrong."""
+    """Files that the run made and that are needed here, but are missing or other files now, with
+    what is wrong.
+    """
     for step, files in _NEEDED.items():
         made = run.made(step) if run.done(step) else {}
         for file in files:

@@ -1,14 +1,19 @@
-"""Ask a finished run's models about images of one's own, with the refusals and warnings of `hilum read`.
+"""Score images of one's own with a finished run, with the refusals and warnings of `hilum read`.
 
-    OUT/predict.csv              the columns of `hilum.steps.read`: a row an image and score, `model` is finding or anomaly; of an image
-                                 that is refused one row that says why
-    OUT/masks/NAME_lungs.png     the lungs in the file's own pixels: 127 right lung, 255 left; of images that are scored
-    OUT/masks/NAME_anomaly.png   the anomaly map in the file's own pixels, stretched to its own highest value
+    OUT/predict.csv              the columns of `hilum.steps.read`: a row an image and score,
+                                 `model` is finding or anomaly; of an image that is refused one row
+                                 that says why
+    OUT/masks/NAME_lungs.png     the lungs in the file's own pixels: 127 right lung, 255 left; of
+                                 images that are scored
+    OUT/masks/NAME_anomaly.png   the anomaly map in the file's own pixels, stretched to its own
+                                 highest value
 
-NAME is as in `hilum.steps.lungs`; masks and maps go elsewhere where that is asked for. Scores, thresholds and probabilities are the run's
-own: thresholds and calibration were chosen on its tune part. `hilum.acceptance` says which images are refused; lungs that cannot be relied
-on are a reason only where the run itself relied on most of those it found. A warning stands beside the scores of an image that a stage
-was trained on, of one of the tune part, and of a changed copy of either (`hilum.copies`).
+NAME is as in `hilum.steps.lungs`; masks and maps go elsewhere where that is asked for. Scores,
+thresholds and probabilities are the run's own: thresholds and calibration were chosen on its tune
+part. `hilum.acceptance` says which images are refused; lungs that cannot be relied on are a reason
+only where the run itself relied on most of those it found. A warning stands beside the scores of an
+image that a stage was trained on, of one of the tune part, and of a changed copy of either
+(`hilum.copies`).
 """
 
 from __future__ import annotations
@@ -30,12 +35,20 @@ TABLE, MASKS = "predict.csv", "masks"
 
 
 def ask(
-    folder: Path, images: Sequence[str | Path], masks: Path | None = None, *, to: Path | None = None, watch: Watch = unwatched, say: Say = unheard
+    folder: Path,
+    images: Sequence[str | Path],
+    masks: Path | None = None,
+    *,
+    to: Path | None = None,
+    watch: Watch = unwatched,
+    say: Say = unheard,
 ) -> tuple[list[read.Read], list[str]]:
-    """What the run in `folder` says of each image, and what is wrong with those that could not be read; the others are still scored.
+    """What the run in `folder` says of each image, and what is wrong with those that could not be
+    read; the others are still scored.
 
-    `images`, `say` and errors as in `hilum.steps.lungs.find`. With `to` the table, masks and maps are written there; with `masks` these
-    go there instead, as NAME_lungs.png and NAME_anomaly.png. Raises `Mismatch` where a model of the run is missing or was changed.
+    `images`, `say` and errors as in `hilum.steps.lungs.find`. With `to` the table, masks and maps
+    are written there; with `masks` these go there instead, as NAME_lungs.png and NAME_anomaly.png.
+    Raises `Mismatch` where a model of the run is missing or was changed.
     """
     asked, out = ScoringRun.of(Run(folder)), output_folder.Output(to, "predict")
     drawn, below = (output_folder.Output(masks, "predict"), ()) if masks else (out, (MASKS,))
@@ -60,4 +73,7 @@ def ask(
 def _write(out: output_folder.Output, name: str, found: predict.Prediction) -> None:
     raster.write_png(out.path(f"{name}_lungs.png"), np.array([0, 127, 255], np.uint8)[found.lungs])
     if found.anomaly_map is not None:
-        raster.write_png(out.path(f"{name}_anomaly.png"), to_uint8(found.anomaly_map / max(float(found.anomaly_map.max()), 1e-6)))
+        raster.write_png(
+            out.path(f"{name}_anomaly.png"),
+            to_uint8(found.anomaly_map / max(float(found.anomaly_map.max()), 1e-6)),
+        )

@@ -1,12 +1,15 @@
 """Explain what a run's finding model says of images of one's own: saliency maps laid over them.
 
-    OUT/occlusion/NAME.jpg     the image as it was read under the map of `hilum.looking.OCCLUSION`: brightest where the leading finding's
-                               score comes from; each on a scale of its own, at most `lungs.OVERLAY` pixels long
+    OUT/occlusion/NAME.jpg     the image as it was read under the map of `hilum.looking.OCCLUSION`:
+                               brightest where the leading finding's score comes from; each on a
+                               scale of its own, at most `lungs.OVERLAY` pixels long
     OUT/activation/NAME.jpg    the same of the model's own class activation map, where it gives one
-    OUT/look.csv               a row an image and method, see COLUMNS; of an image that is refused one row that says why
+    OUT/look.csv               a row an image and method, see COLUMNS; of an image that is refused
+                               one row that says why
 
-NAME is as in `hilum.steps.lungs`. The images that `hilum predict` refuses are refused here too, with the same warnings beside the others.
-`inside`, `area` and `gain` are as in `hilum.steps.look`: how much of the map lies in the lungs.
+NAME is as in `hilum.steps.lungs`. The images that `hilum predict` refuses are refused here too,
+with the same warnings beside the others. `inside`, `area` and `gain` are as in `hilum.steps.look`:
+how much of the map lies in the lungs.
 """
 
 from __future__ import annotations
@@ -33,19 +36,42 @@ from hilum.vocabulary import name_of
 
 TABLE = "look.csv"
 OF_SCORE = ("concept", "score", "call", "warning")
-COLUMNS = ("image", "name", "refused", "doubts", "lung_quality", "age_years", *OF_SCORE[:3], "method", "inside", "area", "gain", "warning")
+COLUMNS = (
+    "image",
+    "name",
+    "refused",
+    "doubts",
+    "lung_quality",
+    "age_years",
+    *OF_SCORE[:3],
+    "method",
+    "inside",
+    "area",
+    "gain",
+    "warning",
+)
 
 
 def explain(
-    folder: Path, images: Sequence[str | Path], to: Path | None = None, *, watch: Watch = unwatched, say: Say = unheard
+    folder: Path,
+    images: Sequence[str | Path],
+    to: Path | None = None,
+    *,
+    watch: Watch = unwatched,
+    say: Say = unheard,
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """A row (COLUMNS) of each image and method, and what is wrong with images that could not be read; the others are done all the same.
+    """A row (COLUMNS) of each image and method, and what is wrong with images that could not be
+    read; the others are done all the same.
 
-    `images`, `say` and errors as in `hilum.steps.ask.ask`; raises `NotFound` too where the run was trained on no finding.
+    `images`, `say` and errors as in `hilum.steps.ask.ask`; raises `NotFound` too where the run was
+    trained on no finding.
     """
     asked, out = ScoringRun.of(Run(folder)), output_folder.Output(to, "look")
     if "finding" not in asked.models.models:
-        raise NotFound(f"the run in {folder} was trained on no finding, so there is nothing to explain: give its data labels of both states and run it again")
+        raise NotFound(
+            f"the run in {folder} was trained on no finding, so there is nothing to explain: "
+            f"give its data labels of both states and run it again"
+        )
     for place in out.folders:
         asked.refuse_place(place)
 
@@ -54,9 +80,13 @@ def explain(
         found = asked.models.of_file(path, file)
         one = asked.result(path, name, file, found)
         radiograph = file.radiograph()
-        maps = {} if one.refused else looking.maps(asked.models.models["finding"], found.region.image)
+        maps = (
+            {} if one.refused else looking.maps(asked.models.models["finding"], found.region.image)
+        )
         for method, saliency in maps.items() if out else ():
-            store.write_bytes(out.path(method, f"{name}.jpg"), _overlay(radiograph, found, saliency))
+            store.write_bytes(
+                out.path(method, f"{name}.jpg"), _overlay(radiograph, found, saliency)
+            )
         return list(_rows(one, found, radiograph, maps))
 
     done, faults = for_each(collect(images, out.folders), work, title="look", watch=watch, say=say)
@@ -67,11 +97,15 @@ def explain(
 
 
 def _overlay(radiograph: Radiograph, found: predict.Prediction, saliency: np.ndarray) -> bytes:
-    on_file = found.region.to_file(radiograph.size).back(looking.grown(saliency, found.region.image.shape[0]))
+    on_file = found.region.to_file(radiograph.size).back(
+        looking.grown(saliency, found.region.image.shape[0])
+    )
     return read.heat_overlay(to_uint8(radiograph.pixels), on_file)
 
 
-def _rows(one: read.Read, found: predict.Prediction, radiograph: Radiograph, maps: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
+def _rows(
+    one: read.Read, found: predict.Prediction, radiograph: Radiograph, maps: dict[str, np.ndarray]
+) -> Iterator[dict[str, Any]]:
     about = {name: value for name, value in one.as_dict().items() if name != "said"}
     if one.refused:
         yield {**dict.fromkeys(COLUMNS), **about}
@@ -79,7 +113,10 @@ def _rows(one: read.Read, found: predict.Prediction, radiograph: Radiograph, map
     leading = asdict(one.said[0])
     shown = look.Shown(found.region.image, found.labels, found.region.crop, radiograph.size)
     for method, saliency in maps.items():
-        figures = {name: None if np.isnan(value) else round(value, 4) for name, value in look.attention(saliency, shown).items()}
+        figures = {
+            name: None if np.isnan(value) else round(value, 4)
+            for name, value in look.attention(saliency, shown).items()
+        }
         yield {**about, **{name: leading[name] for name in OF_SCORE}, "method": method, **figures}
 
 
@@ -92,12 +129,19 @@ def lines(rows: Sequence[dict[str, Any]], to: Path | None) -> str:
         if images[0]["warning"]:
             told.append(f"  warning: {images[0]['warning']}")
     where = [f"overlays and table: {to.resolve()}"] if to and rows else []
-    return "\n".join([*told, *where] if rows else ["nothing was explained: no image could be opened"])
+    return "\n".join(
+        [*told, *where] if rows else ["nothing was explained: no image could be opened"]
+    )
 
 
 def _line(row: dict[str, Any]) -> str:
     image = on_one_line(row["image"])
     if row["refused"]:
         return f"{image}: refused: {row['refused']}"
-    inside = "no part of it speaks for the finding" if row["inside"] is None else f"{row['inside']:.0%} of it in the lungs, which cover {row['area'] or 0:.0%}"
-    return f"{image}: {name_of(row['concept'])}, score {row['score']:.3g}; map of {row['method']}: {inside}"
+    inside = (
+        "no part of it speaks for the finding"
+        if row["inside"] is None
+        else f"{row['inside']:.0%} of it in the lungs, which cover {row['area'] or 0:.0%}"
+    )
+    score = f"{name_of(row['concept'])}, score {row['score']:.3g}"
+    return f"{image}: {score}; map of {row['method']}: {inside}"

@@ -1,15 +1,20 @@
-"""Lungs: find the lungs in pictures of one's own with the model that comes with Hilum, without a run and without PyTorch.
+"""Lungs: find the lungs in pictures of one's own with the model that comes with Hilum, without a
+run and without PyTorch.
 
     OUT/both/NAME.png      the file's own pixels: 255 inside a lung, 0 outside
-    OUT/right/NAME.png     the same of the patient's right lung alone, and OUT/left/NAME.png of the left one
-    OUT/overlay/NAME.jpg   the picture as it was read, upright, at most OVERLAY pixels long: right lung orange, left lung blue; a picture
-                           whose mask is doubtful has a red frame
+    OUT/right/NAME.png     the same of the patient's right lung alone, and OUT/left/NAME.png of the
+                           left one
+    OUT/overlay/NAME.jpg   the picture as it was read, upright, at most OVERLAY pixels long: right
+                           lung orange, left lung blue; a picture whose mask is doubtful has a red
+                           frame
     OUT/lungs.csv          one row a picture that was read, sorted by name, see COLUMNS
 
-Which files are images is decided by `hilum.files.collect`, NAME by `hilum.files.names`: the file's name without its ending, below the
-folders that a folder given as argument holds, and longer where two would have one name. So what is written does not depend on the order of
-the arguments. The table is of one call: it names each output's image, and a later call into OUT writes it anew. Nothing is ever written
-into a folder that is searched for images, and what was written there before is not taken for images.
+Which files are images is decided by `hilum.files.collect`, NAME by `hilum.files.names`: the file's
+name without its ending, below the folders that a folder given as argument holds, and longer where
+two would have one name. So what is written does not depend on the order of the arguments. The table
+is of one call: it names each output's image, and a later call into OUT writes it anew. Nothing is
+ever written into a folder that is searched for images, and what was written there before is not
+taken for images.
 """
 
 from __future__ import annotations
@@ -46,8 +51,10 @@ _TASK, _CONTENT = "lungs", "whole"
 
 @dataclass(frozen=True)
 class Seen:
-    """One picture's lungs: `own` labels in the file's own pixels, `standing` labels and radiograph as it was read, upright; `shown` and `labels`
-    the picture and its lungs in the model's square, uint8 (size, size)."""
+    """One picture's lungs: `own` labels in the file's own pixels, `standing` labels and radiograph
+    as it was read, upright; `shown` and `labels` the picture and its lungs in the model's square,
+    uint8 (size, size).
+    """
 
     own: np.ndarray
     standing: np.ndarray
@@ -64,13 +71,20 @@ class Seen:
 
 
 def find(
-    images: Sequence[str | Path], to: Path | None = None, *, model: Path | None = None, watch: Watch = unwatched, say: Say = unheard
+    images: Sequence[str | Path],
+    to: Path | None = None,
+    *,
+    model: Path | None = None,
+    watch: Watch = unwatched,
+    say: Say = unheard,
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """A row (COLUMNS) of each image, and what is wrong with those that could not be read; the others are done all the same.
+    """A row (COLUMNS) of each image, and what is wrong with those that could not be read; the
+    others are done all the same.
 
-    `images` are files, folders, and patterns with *, ?, [] or **. With `to` masks, overlays and the table are written there.
-    `say` hears what was passed over. Raises `NotFound` where there is no model, `Mismatch` for a model of another kind, `HilumError`
-    where `to` lies in a folder that is searched, `BadData` for an image below `to`.
+    `images` are files, folders, and patterns with *, ?, [] or **. With `to` masks, overlays and the
+    table are written there. `say` hears what was passed over. Raises `NotFound` where there is no
+    model, `Mismatch` for a model of another kind, `HilumError` where `to` lies in a folder that is
+    searched, `BadData` for an image below `to`.
     """
     asked, out = chosen(model), output_folder.Output(to, "lungs")
 
@@ -90,12 +104,16 @@ def chosen(path: Path | None = None) -> Exported:
     """The lung model at `path`, or the one that comes with Hilum."""
     asked = Exported(path) if path else shipped.lungs()
     if (asked.contract.task, asked.contract.content) != (_TASK, _CONTENT):
-        raise Mismatch(f"{asked.path} is a model of {asked.contract.task} on {asked.contract.content}; expected one of lungs on whole pictures")
+        raise Mismatch(
+            f"{asked.path} is a model of {asked.contract.task} on {asked.contract.content}; expected one of lungs on whole pictures"
+        )
     return asked
 
 
 def look(model: Exported, file: raster.Raster | dicom.Dicom, path: Path) -> Seen:
-    """The lungs of one file that was read; none where all its pixels are alike. Raises `BadData` where it is too small or long for any."""
+    """The lungs of one file that was read; none where all its pixels are alike. Raises `BadData`
+    where it is too small or long for any.
+    """
     radiograph, contract = file.radiograph(), model.contract
     if wrong := acceptance.impossible(radiograph.size):
         raise BadData(f"{path}: {wrong}")
@@ -105,8 +123,14 @@ def look(model: Exported, file: raster.Raster | dicom.Dicom, path: Path) -> Seen
         found = quality.nothing(contract.size)
     else:
         found = quality.find(model, shown, radiograph.size)
-    standing = lungs.grown(found.labels, found.likely, Letterbox(radiograph.size, contract.size).back)
-    own, sure, stated = picture.lie(file, standing, labels=True), quality.doubted(found.quality, doubts), stated_by(file)
+    standing = lungs.grown(
+        found.labels, found.likely, Letterbox(radiograph.size, contract.size).back
+    )
+    own, sure, stated = (
+        picture.lie(file, standing, labels=True),
+        quality.doubted(found.quality, doubts),
+        stated_by(file),
+    )
     if objection(stated):
         sure = min(sure, quality.CAPS[posture.STRANGE])
     return Seen(own, standing, radiograph, shown, found.labels, sure, tuple(doubts), stated)
@@ -114,11 +138,15 @@ def look(model: Exported, file: raster.Raster | dicom.Dicom, path: Path) -> Seen
 
 def stated_by(file: raster.Raster | dicom.Dicom) -> acceptance.Stated:
     """What a file states of its image."""
-    return acceptance.Stated.of(file.header if isinstance(file, dicom.Dicom) else None, colour=file.colour)
+    return acceptance.Stated.of(
+        file.header if isinstance(file, dicom.Dicom) else None, colour=file.colour
+    )
 
 
 def objection(stated: acceptance.Stated) -> str | None:
-    """Why by its own statement a file is no frontal chest radiograph; None where it says nothing of the kind."""
+    """Why by its own statement a file is no frontal chest radiograph; None where it says nothing of
+    the kind.
+    """
     return eligibility.reason(stated.view, stated.body_part, stated.modality)
 
 
@@ -158,7 +186,11 @@ def _warning(seen: Seen) -> str:
 
 def lines(rows: Sequence[dict[str, Any]], to: Path) -> str:
     """The rows for a person, and where the rest lies."""
-    return "\n".join([*map(_line, rows), f"masks, overlays and table: {to.resolve()}"] if rows else ["no lungs were looked for: no picture could be read"])
+    return "\n".join(
+        [*map(_line, rows), f"masks, overlays and table: {to.resolve()}"]
+        if rows
+        else ["no lungs were looked for: no picture could be read"]
+    )
 
 
 def _line(row: dict[str, Any]) -> str:
@@ -187,10 +219,17 @@ def overlay(seen: Seen, *, framed: bool | None = None) -> bytes:
     labels = resize(seen.standing, size, labels=True)
     grey = resize(seen.radiograph.pixels, size)
     low, high = np.quantile(grey, (0.005, 0.995))
-    shown = cv2.cvtColor((np.clip((grey - low) / max(high - low, 1e-6), 0, 1) * 255).astype(np.uint8), cv2.COLOR_GRAY2BGR)
+    shown = cv2.cvtColor(
+        (np.clip((grey - low) / max(high - low, 1e-6), 0, 1) * 255).astype(np.uint8),
+        cv2.COLOR_GRAY2BGR,
+    )
     for side, colour in _COLOURS.items():
-        contours, _ = cv2.findContours((labels == side).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        contours, _ = cv2.findContours(
+            (labels == side).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
+        )
         cv2.drawContours(shown, contours, -1, colour, max(1, round(max(size) / 300)), cv2.LINE_AA)
     if not seen.trusted if framed is None else framed:
-        cv2.rectangle(shown, (0, 0), (size[1] - 1, size[0] - 1), _RED, max(1, round(max(size) / 80)))
+        cv2.rectangle(
+            shown, (0, 0), (size[1] - 1, size[0] - 1), _RED, max(1, round(max(size) / 80))
+        )
     return cv2.imencode(".jpg", shown, [cv2.IMWRITE_JPEG_QUALITY, 88])[1].tobytes()

@@ -1,18 +1,23 @@
-"""Read: what the models that come with Hilum say of pictures of one's own, without a run and without PyTorch.
+"""Read: what the models that come with Hilum say of pictures of one's own, without a run and
+without PyTorch.
 
-    OUT/overlay/NAME.jpg           the picture as it was read with its lungs, as `hilum lungs` draws it; a red frame: nothing was read, or their
-                                   mask is doubtful
-    OUT/CONCEPT/NAME.jpg           the same size, under the map of a model that gives one: brightest where its score comes from (Zhou et al. 2016,
-                                   class activation), or, where CONCEPT is anomaly, where the picture is least like those that the model knows;
-                                   each on a scale of its own
-    OUT/read.csv                   a row a picture, model and concept, see COLUMNS; of a picture that is refused one row that says why
+    OUT/overlay/NAME.jpg           the picture as it was read with its lungs, as `hilum lungs` draws
+                                   it; a red frame: nothing was read, or their mask is doubtful
+    OUT/CONCEPT/NAME.jpg           the same size, under the map of a model that gives one: brightest
+                                   where its score comes from (Zhou et al. 2016, class activation),
+                                   or, where CONCEPT is anomaly, where the picture is least like
+                                   those that the model knows; each on a scale of its own
+    OUT/read.csv                   a row a picture, model and concept, see COLUMNS; of a picture
+                                   that is refused one row that says why
 
-NAME is as in `hilum.steps.lungs`, which finds images and lungs here too. `hilum.acceptance` says which images are refused, so that no score is
-given, and which are scored with a warning: those of people of another age than those a model was trained on, for example. A warning stands
-too beside what a model says of an image that it was trained or tuned on, or of a changed copy of one (`hilum.training_hashes`).
+NAME is as in `hilum.steps.lungs`, which finds images and lungs here too. `hilum.acceptance` says
+which images are refused, so that no score is given, and which are scored with a warning: those of
+people of another age than those a model was trained on, for example. A warning stands too beside
+what a model says of an image that it was trained or tuned on, or of a changed copy of one
+(`hilum.training_hashes`).
 
-A call is the score beside the threshold that the model carries from its own tune part, a probability is calibrated there. Elsewhere, with
-other prevalence and machines, neither need hold.
+A call is the score beside the threshold that the model carries from its own tune part, a
+probability is calibrated there. Elsewhere, with other prevalence and machines, neither need hold.
 """
 
 from __future__ import annotations
@@ -41,7 +46,21 @@ from hilum.vocabulary import name_of
 
 LEAST = Region.least_quality  # of the lungs: below it regions are not cut along them
 TABLE = "read.csv"
-COLUMNS = ("image", "name", "refused", "doubts", "lung_quality", "age_years", "model", "concept", "score", "probability", "threshold", "call", "warning")
+COLUMNS = (
+    "image",
+    "name",
+    "refused",
+    "doubts",
+    "lung_quality",
+    "age_years",
+    "model",
+    "concept",
+    "score",
+    "probability",
+    "threshold",
+    "call",
+    "warning",
+)
 PRESENT, ABSENT = "present", "absent"
 
 
@@ -75,11 +94,18 @@ class Read:
 
 
 def read(
-    images: Sequence[str | Path], to: Path | None = None, *, models: Sequence[Reader] | None = None, watch: Watch = unwatched, say: Say = unheard
+    images: Sequence[str | Path],
+    to: Path | None = None,
+    *,
+    models: Sequence[Reader] | None = None,
+    watch: Watch = unwatched,
+    say: Say = unheard,
 ) -> tuple[list[Read], list[str]]:
-    """What `models`, all that come with Hilum unless they are given, say of each image; and what is wrong with those that cannot be read.
+    """What `models`, all that come with Hilum unless they are given, say of each image; and what is
+    wrong with those that cannot be read.
 
-    `images`, `say` and errors as in `lungs.find`. Raises `NotFound` where no model comes with this installation.
+    `images`, `say` and errors as in `lungs.find`. Raises `NotFound` where no model comes with this
+    installation.
     """
     asked = shipped.readers() if models is None else models
     if not asked:
@@ -101,27 +127,46 @@ def read(
     return found, faults
 
 
-def _one(models: Sequence[Reader], finder: Exported, path: Path, name: str) -> tuple[Read, lungs.Seen, dict[str, np.ndarray]]:
-    """What is said of a file, its lungs, and by concept the maps as the picture stands, float32 (height, width). Raises `BadData`."""
+def _one(
+    models: Sequence[Reader], finder: Exported, path: Path, name: str
+) -> tuple[Read, lungs.Seen, dict[str, np.ndarray]]:
+    """What is said of a file, its lungs, and by concept the maps as the picture stands, float32
+    (height, width). Raises `BadData`.
+    """
     file = picture.read(path)
     seen = lungs.look(finder, file, path)
-    why = acceptance.refused(seen.doubts, seen.stated, acceptance.Lungs(bool(seen.own.any()), seen.quality, LEAST))
+    why = acceptance.refused(
+        seen.doubts, seen.stated, acceptance.Lungs(bool(seen.own.any()), seen.quality, LEAST)
+    )
     said, maps = [], {}
     for model in [] if why else models:
         cut = cut_for(model, seen, finder)
         outputs, warning = model.model(cut.image), warned(model, seen, file.pixel_digest)
         scores = zip(model.concepts, np.atleast_1d(outputs["score"]).tolist(), strict=True)
-        said += [scored(model.name, concept, score, model.calibration[concept], warning) for concept, score in scores]
+        said += [
+            scored(model.name, concept, score, model.calibration[concept], warning)
+            for concept, score in scores
+        ]
         if looking.MAP in outputs:
             found = outputs[looking.MAP]
-            for concept, own in zip(model.concepts, found.reshape(-1, *found.shape[-2:]), strict=True):
-                maps[concept] = cut.to_file(seen.radiograph.size).back(looking.grown(own, model.contract.size))
+            for concept, own in zip(
+                model.concepts, found.reshape(-1, *found.shape[-2:]), strict=True
+            ):
+                maps[concept] = cut.to_file(seen.radiograph.size).back(
+                    looking.grown(own, model.contract.size)
+                )
     doubts = ", ".join(doubt.fault for doubt in seen.doubts)
-    return Read(as_text(path), name, why, doubts, round(seen.quality, 4), seen.stated.age_years, said), seen, maps
+    return (
+        Read(as_text(path), name, why, doubts, round(seen.quality, 4), seen.stated.age_years, said),
+        seen,
+        maps,
+    )
 
 
 def cut_for(model: Reader, seen: lungs.Seen, finder: Exported) -> region.Cut:
-    """What the model wants to see of a picture. Raises `Mismatch` where it wants lungs found in another square than the finder's."""
+    """What the model wants to see of a picture. Raises `Mismatch` where it wants lungs found in
+    another square than the finder's.
+    """
     contract, size = model.contract, seen.radiograph.size
     if contract.content != "region":
         shown = prepare(seen.radiograph, contract.size, contract.window)
@@ -131,22 +176,46 @@ def cut_for(model: Reader, seen: lungs.Seen, finder: Exported) -> region.Cut:
             f"{model.place} wants lungs found in pictures of {model.pixels} pixels ({contract.window}), and the lung model finds them in "
             f"{finder.contract.size} ({finder.contract.window}): make it with the lung model of this installation, by bench/train_findings.py"
         )
-    return region.cut(seen.shown, seen.labels, model.region, quality=seen.quality, typical=model.typical, size=size)
+    return region.cut(
+        seen.shown,
+        seen.labels,
+        model.region,
+        quality=seen.quality,
+        typical=model.typical,
+        size=size,
+    )
 
 
 def warned(model: Reader, seen: lungs.Seen, pixel_digest: str) -> str:
     """Why a model's word on an image may mean little; "" where nothing speaks against it."""
-    told = [*acceptance.warnings(seen.stated), acceptance.age_warning(model.name, acceptance.People(*model.ages, model.people), seen.stated, seen.labels)]
+    told = [
+        *acceptance.warnings(seen.stated),
+        acceptance.age_warning(
+            model.name, acceptance.People(*model.ages, model.people), seen.stated, seen.labels
+        ),
+    ]
     if model.knows(pixel_digest):
-        told.append(f"{model.name} was trained or tuned on this very image, so what it says of it shows nothing")
+        told.append(
+            f"{model.name} was trained or tuned on this very image, "
+            f"so what it says of it shows nothing"
+        )
     elif training_hashes.is_copy(model.model, seen.shown, seen.radiograph.size):
-        told.append(f"{model.name} was trained or tuned on an image of which this is a changed copy, so what it says of it shows nothing")
+        told.append(
+            f"{model.name} was trained or tuned on an image of which this is a changed copy, "
+            f"so what it says of it shows nothing"
+        )
     return "; ".join(filter(None, told))
 
 
-def scored(model: str, concept: str, score: float, known: Mapping[str, Any] | None, warning: str) -> Said:
-    """A score with its call and probability by `known`, what `hilum.calibration.as_json` told of the concept; None: nothing was fitted."""
-    threshold, fits = (known["threshold"], calibration.of_json(dict(known))) if known else (None, {})
+def scored(
+    model: str, concept: str, score: float, known: Mapping[str, Any] | None, warning: str
+) -> Said:
+    """A score with its call and probability by `known`, what `hilum.calibration.as_json` told of
+    the concept; None: nothing was fitted.
+    """
+    threshold, fits = (
+        (known["threshold"], calibration.of_json(dict(known))) if known else (None, {})
+    )
     call = None if threshold is None else PRESENT if score >= threshold else ABSENT
     probability = float(fits["temperature"](score)) if "temperature" in fits else None
     return Said(model, concept, score, probability, threshold, call, warning)
@@ -159,22 +228,38 @@ def lines(found: Sequence[Read], to: Path | None, written: str = "overlays and t
     """For a person: a line a picture, a line a finding below it; and where what was `written` lies."""
     told = [line for one in found for line in _lines(one)]
     where = [f"{written}: {to.resolve()}"] if to and found else []
-    return "\n".join([*told, *where, "For research only; no diagnosis may stand on it."] if found else ["nothing was read: no picture could be opened"])
+    return "\n".join(
+        [*told, *where, "For research only; no diagnosis may stand on it."]
+        if found
+        else ["nothing was read: no picture could be opened"]
+    )
 
 
 def _lines(one: Read) -> Iterator[str]:
-    yield f"{on_one_line(one.image)}: " + (f"refused: {one.refused}" if one.refused else f"lungs of quality {one.lung_quality:.2f}")
+    yield f"{on_one_line(one.image)}: " + (
+        f"refused: {one.refused}" if one.refused else f"lungs of quality {one.lung_quality:.2f}"
+    )
     for said in one.said:
         named = name_of(said.concept) if said.concept != "anomaly" else "Anomaly"
-        probability = "" if said.probability is None else f", probability {said.probability:.0%} as calibrated where it was made"
-        call = "no threshold" if said.threshold is None else f"{said.call} (threshold {said.threshold:.3g})"
+        probability = (
+            ""
+            if said.probability is None
+            else f", probability {said.probability:.0%} as calibrated where it was made"
+        )
+        call = (
+            "no threshold"
+            if said.threshold is None
+            else f"{said.call} (threshold {said.threshold:.3g})"
+        )
         yield f"  {named}: {call}, score {said.score:.3g}{probability} [{said.model}]"
     for warning in dict.fromkeys(said.warning for said in one.said if said.warning):
         yield f"  warning: {warning}"
 
 
 def cards(models: Sequence[Reader]) -> list[dict[str, Any]]:
-    """What each model says of itself: what it is, of whom and what it has learnt, how it did, and what it must not be used for."""
+    """What each model says of itself: what it is, of whom and what it has learnt, how it did, and
+    what it must not be used for.
+    """
     return [
         {
             "model": model.name, "file": model.place.name, "digest": model.digest, "title": model.card.title, "says": list(model.concepts),
@@ -189,9 +274,22 @@ def card_lines(models: Sequence[Reader]) -> str:
     told = []
     for card in cards(models):
         figures = [f"  {name}: {value}" for name, value in card["figures"].items()]
-        about = [f"  {name}: {card[name]}" for name in ("learnt from", "beware", "licence", "source")]
-        told.append("\n".join([f"{card['model']}: {card['title']} ({card['file']}, {card['digest']})", *about, *figures]))
-    return "\n\n".join(told) or f"no model that reads pictures comes with this installation (looked in {shipped.folder()})"
+        about = [
+            f"  {name}: {card[name]}" for name in ("learnt from", "beware", "licence", "source")
+        ]
+        told.append(
+            "\n".join(
+                [
+                    f"{card['model']}: {card['title']} ({card['file']}, {card['digest']})",
+                    *about,
+                    *figures,
+                ]
+            )
+        )
+    return (
+        "\n\n".join(told)
+        or f"no model that reads pictures comes with this installation (looked in {shipped.folder()})"
+    )
 
 
 def rows(found: Sequence[Read]) -> Iterator[dict[str, Any]]:
@@ -201,14 +299,24 @@ def rows(found: Sequence[Read]) -> Iterator[dict[str, Any]]:
         yield from ({**about, **asdict(said)} for said in one.said) if one.said else [about]
 
 
-def _write(out: output_folder.Output, one: Read, seen: lungs.Seen, maps: Mapping[str, np.ndarray]) -> None:
-    store.write_bytes(out.path("overlay", f"{one.name}.jpg"), lungs.overlay(seen, framed=bool(one.refused) or not seen.trusted))
+def _write(
+    out: output_folder.Output, one: Read, seen: lungs.Seen, maps: Mapping[str, np.ndarray]
+) -> None:
+    store.write_bytes(
+        out.path("overlay", f"{one.name}.jpg"),
+        lungs.overlay(seen, framed=bool(one.refused) or not seen.trusted),
+    )
     for concept, found in maps.items():
-        store.write_bytes(out.path(concept, f"{one.name}.jpg"), heat_overlay(to_uint8(seen.radiograph.pixels), found))
+        store.write_bytes(
+            out.path(concept, f"{one.name}.jpg"),
+            heat_overlay(to_uint8(seen.radiograph.pixels), found),
+        )
 
 
 def heat_overlay(pixels: np.ndarray, found: np.ndarray) -> bytes:
-    """A JPEG of an image, uint8 (height, width), under a map of the same size, brightest where the map is highest; at most `lungs.OVERLAY` long."""
+    """A JPEG of an image, uint8 (height, width), under a map of the same size, brightest where the
+    map is highest; at most `lungs.OVERLAY` long.
+    """
     scale = min(1.0, lungs.OVERLAY / max(found.shape))
     size = tuple(max(1, round(side * scale)) for side in found.shape)
     low, high = np.quantile(found[found > 0], (0.5, 0.999)) if (found > 0).any() else (0.0, 1.0)

@@ -1,7 +1,8 @@
-"""Show: what image files are, what their headers state, what was applied to their values, and the images as models see their brightness.
+"""Show: what image files are, what their headers state, what was applied to their values, and the
+images as models see their brightness.
 
-    OUT/NAME.png     the image, uint8, bright is dense; NAME as in `hilum.steps.lungs`
-    OUT/show.csv     a row an image, see COLUMNS
+OUT/NAME.png     the image, uint8, bright is dense; NAME as in `hilum.steps.lungs`
+OUT/show.csv     a row an image, see COLUMNS
 """
 
 from __future__ import annotations
@@ -23,24 +24,33 @@ TABLE = "show.csv"
 FOLDER = Path("shown")  # where nothing else is asked for
 OF_HEADER = ("view", "body_part", "modality", "laterality", "sex", "age_years")
 COLUMNS = (
-    "image", "name", "picture", "kind", "height", "width", "row_spacing_mm", "column_spacing_mm", "lowest", "highest", "container_bits",
-    *OF_HEADER, "account", "file_digest", "pixel_digest",
+    "image", "name", "picture", "kind", "height", "width", "row_spacing_mm", "column_spacing_mm",
+    "lowest", "highest", "container_bits", *OF_HEADER, "account", "file_digest", "pixel_digest",
 )  # fmt: skip
 
 
 def show(
-    images: Sequence[str | Path], to: Path | None = None, *, watch: Watch = unwatched, say: Say = unheard
+    images: Sequence[str | Path],
+    to: Path | None = None,
+    *,
+    watch: Watch = unwatched,
+    say: Say = unheard,
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """What is known of each image, for a program, and what is wrong with those that could not be read; the others are shown all the same.
+    """What is known of each image, for a program, and what is wrong with those that could not be
+    read; the others are shown all the same.
 
-    `images`, `say` and errors as in `hilum.steps.lungs.find`. `to` is a folder, `FOLDER` unless it is given; for one image it may be the
-    PNG to write. Raises `BadData` where that would be written over an image that is read.
+    `images`, `say` and errors as in `hilum.steps.lungs.find`. `to` is a folder, `FOLDER` unless it
+    is given; for one image it may be the PNG to write. Raises `BadData` where that would be written
+    over an image that is read.
     """
     to = to or FOLDER
     alone = to.suffix.lower() == ".png" and not to.is_dir()
     found, out = collect(images, [to]), output_folder.Output(to, "show")
     if alone and len(found.names) > 1:
-        raise BadData(f"{to} is one file, and there are {len(found.names)} images to draw; name a folder with --to, such as {to.with_suffix('')}")
+        raise BadData(
+            f"{to} is one file, and there are {len(found.names)} images to draw; name a folder "
+            f"with --to, such as {to.with_suffix('')}"
+        )
     if alone and to.exists() and any(path.samefile(to) for path, _ in found.names):
         raise BadData(f"{to}: is the image itself; name another file with --to")
 
@@ -50,7 +60,11 @@ def show(
         drawn = to if alone else out.path(f"{name}.png")
         raster.write_png(drawn, to_uint8(radiograph.pixels))
         about = facts(path, name, file, drawn)
-        return about | {"size": list(radiograph.size), "spacing_mm": radiograph.spacing_mm, "account": list(radiograph.account)}
+        return about | {
+            "size": list(radiograph.size),
+            "spacing_mm": radiograph.spacing_mm,
+            "account": list(radiograph.account),
+        }
 
     shown, faults = for_each(found, work, title="show", watch=watch, say=say)
     if shown and not alone:
@@ -60,8 +74,18 @@ def show(
 
 def facts(path: Path, name: str, file: raster.Raster | dicom.Dicom, drawn: Path) -> dict[str, Any]:
     """What is known of a file, for a program."""
-    told: dict[str, Any] = {"image": as_text(path), "name": name, "picture": as_text(drawn), "kind": file.kind}
-    told |= {"size": None, "spacing_mm": None, "values": [int(file.values.min()), int(file.values.max())], "container_bits": 8 * file.values.dtype.itemsize}
+    told: dict[str, Any] = {
+        "image": as_text(path),
+        "name": name,
+        "picture": as_text(drawn),
+        "kind": file.kind,
+    }
+    told |= {
+        "size": None,
+        "spacing_mm": None,
+        "values": [int(file.values.min()), int(file.values.max())],
+        "container_bits": 8 * file.values.dtype.itemsize,
+    }
     told |= {"file_digest": file.file_digest, "pixel_digest": file.pixel_digest}
     if isinstance(file, dicom.Dicom):
         told["header"] = {name: str(value) if isinstance(value, date) else value for name, value in asdict(file.header).items()}
@@ -70,10 +94,36 @@ def facts(path: Path, name: str, file: raster.Raster | dicom.Dicom, drawn: Path)
 
 def _row(told: dict[str, Any]) -> dict[str, Any]:
     """One of COLUMNS."""
-    (height, width), (low, high), spacing = told["size"], told["values"], told["spacing_mm"] or (None, None)
-    row = {name: told[name] for name in ("image", "name", "picture", "kind", "container_bits", "file_digest", "pixel_digest")}
-    row |= {"height": height, "width": width, "row_spacing_mm": spacing[0], "column_spacing_mm": spacing[1], "lowest": low, "highest": high}
-    return row | {name: told.get("header", {}).get(name) for name in OF_HEADER} | {"account": "; ".join(told["account"])}
+    (height, width), (low, high), spacing = (
+        told["size"],
+        told["values"],
+        told["spacing_mm"] or (None, None),
+    )
+    row = {
+        name: told[name]
+        for name in (
+            "image",
+            "name",
+            "picture",
+            "kind",
+            "container_bits",
+            "file_digest",
+            "pixel_digest",
+        )
+    }
+    row |= {
+        "height": height,
+        "width": width,
+        "row_spacing_mm": spacing[0],
+        "column_spacing_mm": spacing[1],
+        "lowest": low,
+        "highest": high,
+    }
+    return (
+        row
+        | {name: told.get("header", {}).get(name) for name in OF_HEADER}
+        | {"account": "; ".join(told["account"])}
+    )
 
 
 def lines(shown: Sequence[dict[str, Any]]) -> str:
@@ -83,13 +133,21 @@ def lines(shown: Sequence[dict[str, Any]]) -> str:
 
 def _lines(told: dict[str, Any]) -> list[str]:
     (height, width), (low, high) = told["size"], told["values"]
-    spacing = "not told" if told["spacing_mm"] is None else " x ".join(f"{value:.4g}" for value in told["spacing_mm"]) + " mm"
+    spacing = (
+        "not told"
+        if told["spacing_mm"] is None
+        else " x ".join(f"{value:.4g}" for value in told["spacing_mm"]) + " mm"
+    )
     image, size = on_one_line(told["image"]), f"{height}x{width} (height x width)"
+    values = f"{low} to {high} in {told['container_bits']} bits"
     return [
-        f"{image}: {told['kind']}, {size}, values {low} to {high} in {told['container_bits']} bits, spacing {spacing}",
-        *_header_lines(told.get("header")), "applied, in order:", *(f"  {on_one_line(line)}" for line in told["account"]),
-        f"digest of the file {told['file_digest']}, of the pixels {told['pixel_digest']}", f"picture: {on_one_line(told['picture'])}",
-    ]  # fmt: skip
+        f"{image}: {told['kind']}, {size}, values {values}, spacing {spacing}",
+        *_header_lines(told.get("header")),
+        "applied, in order:",
+        *(f"  {on_one_line(line)}" for line in told["account"]),
+        f"digest of the file {told['file_digest']}, of the pixels {told['pixel_digest']}",
+        f"picture: {on_one_line(told['picture'])}",
+    ]
 
 
 def _header_lines(header: dict[str, Any] | None) -> list[str]:
@@ -97,9 +155,19 @@ def _header_lines(header: dict[str, Any] | None) -> list[str]:
     if header is None:
         return []
     missing = [name.replace("_", " ") for name, value in header.items() if value is None]
-    lines = [f"  {name.replace('_', ' '):13} {_plain(value)}" for name, value in header.items() if value is not None]
-    return ["the header tells:", *lines, *([f"  not told: {', '.join(missing)}"] if missing else [])]
+    lines = [
+        f"  {name.replace('_', ' '):13} {_plain(value)}"
+        for name, value in header.items()
+        if value is not None
+    ]
+    return [
+        "the header tells:",
+        *lines,
+        *([f"  not told: {', '.join(missing)}"] if missing else []),
+    ]
 
 
 def _plain(value: Any) -> str:
-    return on_one_line(", ".join(map(str, value)) if isinstance(value, tuple | list) else str(value))
+    return on_one_line(
+        ", ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+    )
