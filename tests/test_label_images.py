@@ -313,6 +313,7 @@ def test_what_a_user_says_goes_before_all_else(tmp_path):
     with pytest.raises(BadData, match="value 3 stands for is not among the values that are named") as fault:
         understood(tmp_path, grey(VALUES + 3 * HEART), said={"0": "none", "1": "right", "2": "left"})
     assert remedy(fault) == {"0": "none", "1": "right", "2": "left", "3": "heart"}
+    assert np.array_equal(understood(tmp_path, grey(VALUES), said={"1": "left", "2": "right"}).labels(), np.where(BOTH, 3 - LABELS, 0)), "the background needs no word"
     jpeg = imagecodecs.jpeg8_encode((RIGHT * 127 + LEFT * 255).astype(np.uint8), level=92)
     assert overlap(understood(tmp_path, jpeg, said={"0": "none", "127": "left", "255": "right"}).labels() == lungs.LEFT, RIGHT) > 0.95
 

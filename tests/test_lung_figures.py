@@ -23,7 +23,7 @@ class Drawn:
         self.with_mask = self.index
         mask = np.zeros((64, 64), np.uint8)
         mask[20:50, 20:28], mask[20:50, 36:44] = lungs.RIGHT, lungs.LEFT
-        self.masks = np.stack([mask] * 3)
+        self.masks = self.known_masks = np.stack([mask] * 3)
 
     def rows(self, image_ids):
         return self.index.filter(pl.col("image_id").is_in(list(image_ids)))["row"].to_numpy()

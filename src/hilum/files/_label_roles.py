@@ -144,14 +144,18 @@ def _is_inverted(image: LabelImage, roles: Mapping[str, str]) -> bool:
 
 
 def _as_said(image: LabelImage, said: Mapping[str, str]) -> dict[str, str]:
+    """Roles by what was said; the background need not be named."""
     named = {key: _named_near(image, key, said) for key in image.keys}
     missing = [key for key, role in named.items() if role is None]
-    if missing:
-        guesses = meaning(image).roles
-        roles = {**said, **{key: guesses.get(key, "none") for key in missing}}
+    if not missing:
+        return {key: role for key, role in named.items() if role is not None}
+    own = meaning(image)
+    ground = own.ground if own.roles[own.ground] == "none" else None
+    if unnamed := [key for key in missing if key != ground]:
+        roles = {**said, **{key: own.roles.get(key, "none") for key in missing}}
         why = "is not among the values that are named"
-        raise BadData(_refusal(image.path, dict.fromkeys(missing, ""), roles, why))
-    return {key: role for key, role in named.items() if role is not None}
+        raise BadData(_refusal(image.path, dict.fromkeys(unnamed, ""), roles, why))
+    return {key: role or "none" for key, role in named.items()}
 
 
 def _named_near(image: LabelImage, key: str, said: Mapping[str, str]) -> str | None:
