@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dicom_files import write as write_dicom
-from hilum.errors import BadData, HilumError
+from hilum.errors import BadData, HilumError, on_one_line
 from hilum.files import output_folder
 from hilum.files.collect import SHOWN, collect
-from hilum.files.names import Found, as_text, on_one_line, unique_names
+from hilum.files.names import Found, as_text, unique_names
 
 GREY = np.arange(64, dtype=np.uint8).reshape(8, 8)
 PNG = imagecodecs.png_encode(GREY)

@@ -89,3 +89,15 @@ def unknown(kind: str, got: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(got, known, n=1, cutoff=0.6)
     guess = f": did you mean '{near[0]}'?" if near else "."
     return f"no {kind} is called '{got}'{guess} Known: {', '.join(known) or 'none'}"
+
+
+def on_one_line(text: str) -> str:
+    """Return text as one line without control characters, which would steer a terminal.
+
+    Each of these becomes an escape, and so does half of a character, which stands for a byte of a
+    file's name that is no text.
+    """
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape", "surrogatepass").decode()
+        for one in text
+    )

@@ -115,31 +115,46 @@ def nearest_between(keys: Keys, others: Keys, wanted: int) -> tuple[np.ndarray, 
 
 
 class Known:
-    """Fingerprints that single ones are looked up among, prepared once. Statistics of the spectra are those of the known ones alone."""
+    """Fingerprints among which single ones are looked up, prepared once.
+
+    The statistics of the spectra are those of the known ones alone.
+    """
 
     def __init__(self, keys: Keys) -> None:
+        parts = ((keys.spectra[:, :, :EVEN], True), (keys.spectra[:, :, EVEN:], False))
         self._hashes = keys.hashes
-        self._spread = [_Spread.of(keys.spectra[:, :, :EVEN], True), _Spread.of(keys.spectra[:, :, EVEN:], False)]
+        self._spread = [_Spread.of(half, centred) for half, centred in parts]
         self._halves = self._prepared(keys.spectra)
 
     def _prepared(self, spectra: np.ndarray) -> Halves:
-        even, odd = (spread.equal(half) for spread, half in zip(self._spread, (spectra[:, :, :EVEN], spectra[:, :, EVEN:]), strict=True))
-        return _of_one_length(even, odd)
+        even, odd = self._spread
+        return _of_one_length(even.equal(spectra[:, :, :EVEN]), odd.equal(spectra[:, :, EVEN:]))
 
-    def candidates(self, keys: Keys, distance: int, wanted: int) -> list[tuple[int, int, bool, bool]]:
-        """Pairs to look at of the one fingerprint in `keys`, the likeliest of each way first: position among the known, view, mirrored, and
-        whether the whole of the known image is like the view of the new one, instead of the other way about."""
+    def candidates(
+        self, keys: Keys, distance: int, wanted: int
+    ) -> list[tuple[int, int, bool, bool]]:
+        """Return pairs to look at of the one fingerprint in `keys`, the likeliest of each way first.
+
+        A pair is the position among the known, the view, whether it is mirrored, and whether the
+        whole of the known image is like the view of the new one, instead of the other way about.
+        """
         found = near(keys.hashes, distance, self._hashes)
-        order = np.lexsort((found.second, found.distance))
-        told = [(int(found.second[at]), 0, bool(found.mirrored[at]), False) for at in order[:wanted]]
-        new = self._prepared(keys.spectra)
-        for known_view, new_view, turned in ((slice(None), slice(0, 1), False), (slice(0, 1), slice(None), True)):
-            even, odd = (np.einsum("nvk,wk->nvw", half[:, known_view], own[0, new_view]) for half, own in zip(self._halves, new, strict=True))
+        order = np.lexsort((found.second, found.distance))[:wanted]
+        told = [(int(found.second[at]), 0, bool(found.mirrored[at]), False) for at in order]
+        new, every, whole = self._prepared(keys.spectra), slice(None), slice(0, 1)
+        for known_view, new_view, turned in ((every, whole, False), (whole, every, True)):
+            even, odd = (
+                np.einsum("nvk,wk->nvw", half[:, known_view], own[0, new_view])
+                for half, own in zip(self._halves, new, strict=True)
+            )
             alike = (even + np.abs(odd)).reshape(len(even), -1)
             views = alike.argmax(1)
             best = np.argsort(-alike[np.arange(len(alike)), views], kind="stable")[:wanted]
             mirrored = odd.reshape(alike.shape)[best, views[best]] < 0
-            told += [(int(at), int(views[at]), bool(flag), turned) for at, flag in zip(best, mirrored, strict=True)]
+            told += [
+                (int(at), int(views[at]), bool(flag), turned)
+                for at, flag in zip(best, mirrored, strict=True)
+            ]
         return told
 
 
@@ -148,8 +163,8 @@ def _whitened(spectra: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     Statistics of all together are sums of whole numbers, the same in any order. What chest radiographs have in common says nothing.
     """
-    halves = [spectra[:, :, :EVEN], spectra[:, :, EVEN:]]
-    return _of_one_length(*(_Spread.of(half, centred).equal(half) for half, centred in zip(halves, (True, False), strict=True)))
+    even, odd = spectra[:, :, :EVEN], spectra[:, :, EVEN:]
+    return _of_one_length(_Spread.of(even, True).equal(even), _Spread.of(odd, False).equal(odd))
 
 
 def _of_one_length(*halves: np.ndarray) -> Halves:
@@ -160,7 +175,10 @@ def _of_one_length(*halves: np.ndarray) -> Halves:
 
 @dataclass(frozen=True)
 class _Spread:
-    """How the numbers of whole images vary: with it every view of any image is scaled, so that a whole and a view can be compared."""
+    """How the numbers of whole images vary.
+
+    With it every view of any image is scaled, so that a whole and a view can be compared.
+    """
 
     mean: np.ndarray
     scaled: np.ndarray  # float64 (width, kept)
@@ -178,8 +196,8 @@ class _Spread:
 
     def equal(self, numbers: np.ndarray) -> np.ndarray:
         """float32 (n, views, kept)."""
-        views = [((numbers[:, view] - self.mean) @ self.scaled).astype(np.float32) for view in range(numbers.shape[1])]
-        return np.stack(views, axis=1)
+        views = np.moveaxis(numbers, 1, 0)  # one product a view: products of single images are slow
+        return np.stack([((view - self.mean) @ self.scaled).astype(np.float32) for view in views], 1)
 
 
 def _looked_up(what: Halves, among: Halves, wanted: int, *, alone: bool = False) -> np.ndarray:

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from hilum.errors import on_one_line
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -71,9 +73,12 @@ def say(sentence: str) -> None:
 
 
 def harmless(text: str) -> str:
-    """Text that every terminal can show: control characters but line breaks, which could steer it, and halves of characters, which stand for
-    bytes of names that are no text, become escapes."""
-    return "".join(one if one.isprintable() or one == "\n" else one.encode("unicode_escape", "surrogatepass").decode() for one in text)
+    """Return text that every terminal can show, without what could steer it.
+
+    Control characters but line breaks become escapes, and so do halves of characters, which stand
+    for bytes of names that are no text.
+    """
+    return "\n".join(map(on_one_line, text.split("\n")))
 
 
 def findings(found: pl.DataFrame) -> None:
@@ -89,7 +94,8 @@ def findings(found: pl.DataFrame) -> None:
         console.print(Text.assemble("\n", (f"{severity}: {rule}, {rows.height}", COLOURS[severity]), f"\n  remedy: {rows['remedy'][0]}"))
         shown = SHOWN if severity != "info" else 1
         for row in rows.head(shown).iter_rows(named=True):
-            console.print(Text("  " + harmless(", ".join(filter(None, (row["image_id"], row["other_image_id"], row["message"]))))))
+            words = ", ".join(filter(None, (row["image_id"], row["other_image_id"], row["message"])))
+            console.print(Text("  " + harmless(words)))
         if rows.height > shown:
             console.print(f"  … and {rows.height - shown} more")
     if found.height and console.is_terminal:

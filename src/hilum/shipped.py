@@ -81,12 +81,15 @@ def opened(place: Path) -> Exported:
 
 
 def learnt_from(model: Exported, pictures: pl.DataFrame) -> pl.DataFrame:
-    """The rows of `pictures` (image_id, source, pixel_digest, fingerprint) that the model has learnt from: by digest, as a changed copy, or by
-    collection."""
+    """The rows of `pictures` (image_id, source, pixel_digest, fingerprint) that the model has learnt from.
+
+    They are told by digest, as changed copies, or by collection.
+    """
     told = model.metadata.get("trained_on", {})
     by_pixels = pl.col("pixel_digest").is_in(list(told.get("pixels", ())))
     by_source = pl.col("source").is_in(list(told.get("sources", ())))
-    return pictures.filter((by_pixels | by_source).fill_null(False) | training_hashes.are_copies(model, pictures["fingerprint"]))
+    copies = training_hashes.are_copies(model, pictures["fingerprint"])
+    return pictures.filter((by_pixels | by_source).fill_null(False) | copies)
 
 
 # ---------------------------------------------------------------------------------------------------------------------- the readers

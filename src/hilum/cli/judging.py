@@ -82,14 +82,25 @@ def _told_of(probes: pl.DataFrame, step: ModuleType) -> None:
         typer.echo(f"warning: {warning}")
 
 
-@app.command(epilog="Examples: hilum look runs/chest; hilum look runs/chest new/a.png 'more/*.dcm' --to out")
+@app.command(
+    epilog="Examples: hilum look runs/chest; hilum look runs/chest new/a.png 'more/*.dcm' --to out"
+)
 def look(
     run: Judged,
-    images: Annotated[list[str] | None, typer.Argument(help=f"To explain the run's scores of: {IMAGES_HELP}", show_default=False)] = None,
-    to: Annotated[Path, typer.Option("--to", help="Given images, where overlays and the table look.csv are written.")] = Path("look"),
+    images: Annotated[
+        list[str] | None,
+        typer.Argument(help=f"To explain the run's scores of: {IMAGES_HELP}", show_default=False),
+    ] = None,
+    to: Annotated[
+        Path,
+        typer.Option("--to", help="Given images, where overlays and look.csv are written."),
+    ] = Path("look"),
     as_json: Json = False,
 ) -> None:
-    """Where does the finding model look? Maps of some test images, or of images that are given, and how much of them lies in the lungs."""
+    """Where does the finding model look? Saliency maps, and how much of them lies in the lungs.
+
+    Of some test images, or of images that are given.
+    """
     if images:
         from hilum.steps import explain
 

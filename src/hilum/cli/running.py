@@ -119,18 +119,40 @@ def train(source: Source, to: To = None, quick: Quick = False, as_json: Json = F
     perform(source, to, quick, "train", as_json)
 
 
-@app.command(epilog="Examples: hilum predict data/chest --to runs/chest; hilum predict runs/chest new/a.png 'more/*.dcm' --to out")
+@app.command(
+    epilog="Examples: hilum predict data/chest --to runs/chest; "
+    "hilum predict runs/chest new/a.png 'more/*.dcm' --to out"
+)
 def predict(
     source: Source,
-    images: Annotated[list[str] | None, typer.Argument(help=f"To score with a finished run's models: {IMAGES_HELP}", show_default=False)] = None,
-    to: Annotated[
-        Path | None, typer.Option("--to", help="The run's folder; given images, where predict.csv and below masks/ lung masks and anomaly maps are written.", show_default=False)
+    images: Annotated[
+        list[str] | None,
+        typer.Argument(help=f"To score with a finished run: {IMAGES_HELP}", show_default=False),
     ] = None,
-    masks: Annotated[Path | None, typer.Option("--masks", help="Given images, write their lung masks and anomaly maps here instead.", show_default=False)] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            "--to",
+            help="The run's folder; given images, where predict.csv and, below masks/, "
+            "lung masks and anomaly maps are written.",
+            show_default=False,
+        ),
+    ] = None,
+    masks: Annotated[
+        Path | None,
+        typer.Option(
+            "--masks",
+            help="Given images, write their lung masks and anomaly maps here instead.",
+            show_default=False,
+        ),
+    ] = None,
     quick: Quick = False,
     as_json: Json = False,
 ) -> None:
-    """Score the tune and test parts; or, given a run and images, score the images, and refuse what `hilum read` refuses. Needs no PyTorch."""
+    """Score the tune and test parts; or, given a run and images, score the images.
+
+    Images that `hilum read` refuses are refused here too. Needs no PyTorch.
+    """
     if not images:
         perform(source, to, quick, "predict", as_json)
         return
@@ -138,7 +160,10 @@ def predict(
     from hilum.steps import read as reading
 
     found, faults = ask.ask(source, images, masks, to=to, watch=printed.watch, say=printed.say)
-    printed.told(json.dumps([one.as_dict() for one in found], indent=1) if as_json else reading.lines(found, to or masks, "written to"), faults)
+    if as_json:
+        printed.told(json.dumps([one.as_dict() for one in found], indent=1), faults)
+    else:
+        printed.told(reading.lines(found, to or masks, "written to"), faults)
 
 
 @app.command(epilog="Example: hilum evaluate data/chest --to runs/chest")

@@ -1,8 +1,8 @@
 """Names of files as text, and unique names for what is made of several files.
 
 A name on a disk is bytes that need not be text: it may hold line breaks, control characters or
-bytes of another encoding than UTF-8. Tables and JSON hold `as_text`, a terminal gets `on_one_line`,
-and what is written gets a name of `unique_names`, which every file system and program takes.
+bytes of another encoding than UTF-8. Tables and JSON hold `as_text`, and what is written gets a name
+of `unique_names`, which every file system and program takes.
 """
 
 from __future__ import annotations
@@ -36,16 +36,6 @@ class Found(NamedTuple):
 def as_text(path: Path | str) -> str:
     """Return a path as text; a byte that is no UTF-8 becomes an escape such as \\xe9."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
-
-
-def on_one_line(text: str) -> str:
-    """Return text as one line without control characters, which would steer a terminal; each
-    becomes an escape.
-    """
-    return "".join(
-        one if one.isprintable() else one.encode("unicode_escape", "surrogatepass").decode()
-        for one in text
-    )
 
 
 def unique_names(files: Iterable[Found]) -> dict[Path, str]:

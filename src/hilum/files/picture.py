@@ -19,7 +19,7 @@ def read(path: Path) -> raster.Raster | dicom.Dicom:
 
 
 def kind(path: Path) -> str | None:
-    """Return what a regular file is by its first bytes, such as "PNG" or "DICOM"; None where it is no image.
+    """Return what a regular file is by its first bytes, such as "PNG" or "DICOM", else None.
 
     Raises `OSError` where it cannot be opened.
     """

@@ -206,7 +206,10 @@ def _averaged(planes: list[np.ndarray], account: list[str]) -> tuple[np.ndarray,
 
 
 def kind_of(head: bytes) -> str | None:
-    """Return the kind of raster image that a file's first bytes (132 suffice) state, such as "PNG"; None for any other file."""
+    """Return the kind of raster image that a file's first bytes state, such as "PNG", else None.
+
+    132 bytes suffice.
+    """
     return _known(head)
 
 

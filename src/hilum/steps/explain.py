@@ -23,10 +23,9 @@ from typing import Any
 import numpy as np
 
 from hilum import looking, store
-from hilum.errors import NotFound
+from hilum.errors import NotFound, on_one_line
 from hilum.files import output_folder, picture
 from hilum.files.collect import collect
-from hilum.files.names import on_one_line
 from hilum.radiograph import Radiograph, to_uint8
 from hilum.run import Run
 from hilum.steps import look, predict, read

@@ -28,11 +28,11 @@ import cv2
 import numpy as np
 
 from hilum import acceptance, eligibility, extents, lungs, posture, quality, shipped, store
-from hilum.errors import BadData, Mismatch
+from hilum.errors import BadData, Mismatch, on_one_line
 from hilum.exported import Exported
 from hilum.files import dicom, output_folder, picture, raster
 from hilum.files.collect import collect
-from hilum.files.names import as_text, on_one_line
+from hilum.files.names import as_text
 from hilum.radiograph import Letterbox, Radiograph, prepare, resize
 from hilum.steps._each_image import Say, Watch, for_each, unheard, unwatched
 
