@@ -78,7 +78,7 @@ def test_ignored_pixels_are_not_measured(tmp_path):
     made = manifest(tmp_path, {"a": grey(np.where(STRIP, 255, VALUES))})
     filled = cache.fill(made, PIXELS, tmp_path / "cache")
     found = np.pad(np.where(STRIP, np.uint8(1), LABELS), ((0, 0), (8, 8)))[None]
-    rows = overlaps(made.table.with_columns(part=pl.lit("test")), filled, pl.DataFrame({"image_id": ["set/a"], "row": [0]}), found)
+    rows = overlaps(made.table.with_columns(part=pl.lit("test")), filled, pl.DataFrame({"image_id": ["set/a"], "row": [0]}), found, reference=filled.known_masks)
     assert rows["dice"].to_list() == [1.0, 1.0, 1.0]
 
 
@@ -198,7 +198,7 @@ def test_written_images_agree_with_what_is_written_of_them(tmp_path, form, orien
         (root / "masks" / name).write_bytes(grey(raster.read(root / f"{name}.png").values > 128))
     summary = shelf.load("exports", form).write(made, tmp_path / "out", split=None)
     files = sorted(path for path in (tmp_path / "out").rglob("*.*") if path.suffix in (".png", ".jpg"))
-    assert len(files) == 2 and (orientation == 1 or form == "xrv" or "2 rotated by their Exif or TIFF as PNG" in summary["pictures"])
+    assert len(files) == 2 and (orientation == 1 or form == "xrv" or "2 rotated as their heads say, as PNG" in summary["pictures"])
     for file in files:
         assert raster.orientation(file) == 1
         values = imagecodecs.png_decode(file.read_bytes()) if file.read_bytes().startswith(b"\x89PNG") else imagecodecs.jpeg8_decode(file.read_bytes())

@@ -239,6 +239,7 @@ def test_a_folder_with_hostile_names_makes_a_sound_card(tmp_path):
         pixels = np.random.default_rng(index).integers(0, 255, (20, 30), np.uint8)
         raster.write_png(tmp_path / "data" / f"class {name}".replace("/", "") / f"{name}.png", pixels)
     (tmp_path / "data" / "class a|b" / "x|`[y](z).png").write_bytes(b"no picture")
+    raster.write_png(tmp_path / "data" / "normal" / "n.png", np.random.default_rng(9).integers(0, 255, (20, 30), np.uint8))
     one = written(tmp_path / "data", tmp_path / "run")
     page = (one.folder / "README.md").read_text()
     assert not kinds(page) & {"html_block", "html_inline", "image", "link_open"}

@@ -20,7 +20,7 @@ from hilum.datasets import folder as own_folder
 from hilum.datasets import kaggle_masks
 from hilum.division import CROSS_VALIDATED, SINGLE, UNDIVIDED, Division
 from hilum.errors import Mismatch, TooFew
-from hilum.manifest import Manifest
+from hilum.manifest import COLUMNS, Manifest
 from hilum.recipe import Split
 from hilum.run import Run
 from hilum.steps import compare, evaluate, predict, train, verify
@@ -65,7 +65,7 @@ def several(people, images_each=1):
         for image in range(images_each):
             name = f"made/{number:04d}-{image}"
             images.append(
-                [name, "made", "east", f"made/p{number:04d}", f"{name}.png", *[None] * 14]
+                [name, "made", "east", f"made/p{number:04d}", f"{name}.png", *[None] * (len(COLUMNS) - 5)]
             )
             labels += [
                 [name, concept, state, concept, "test", "column", *[None] * 4]

@@ -105,9 +105,9 @@ UNSETTLED = {
     "two unknown folders": lambda root: images(root, *(f"{name}/{i}.png" for name in ("alpha", "beta") for i in range(3))),
     "folders 0 and 1": lambda root: images(root, *(f"{name}/{i}.png" for name in "01" for i in range(3))),
     "a disease and an unknown folder": lambda root: images(root, *(f"{name}/{i}.png" for name in ("TB", "others of them") for i in range(3))),
-    "0 and 1 in a column called label": lambda root: (
-        images(root, "a.png", "b.png"),
-        table(root / "labels.csv", ("image", "label"), ("a.png", 0), ("b.png", 1)),
+    "numbers of classes in a column called label": lambda root: (
+        images(root, "a.png", "b.png", "c.png"),
+        table(root / "labels.csv", ("image", "label"), ("a.png", 0), ("b.png", 1), ("c.png", 2)),
     ),
     "states of an unknown name": lambda root: (
         images(root, "a.png", "b.png"),
@@ -142,19 +142,25 @@ def test_what_is_not_settled_is_refused_and_the_lines_to_add_work_when_pasted(tm
 
 
 def test_lines_to_add_keep_what_hilum_toml_says_already(tmp_path):
-    UNSETTLED["0 and 1 in a column called label"](tmp_path)
+    UNSETTLED["numbers of classes in a column called label"](tmp_path)
     (tmp_path / "hilum.toml").write_text('patient_pattern = "(?P<patient>[a-z])"\n')
     with pytest.raises(BadData, match=r"Replace the lines of hilum\.toml by these") as told:
         ingest.ingest(tmp_path)
     (tmp_path / "hilum.toml").write_text(str(told.value).split("again:\n\n")[1])
     manifest = ingest.ingest(tmp_path)
-    assert manifest.labels.height == 2 and manifest.table["patient_id"].to_list() == ["folder/a", "folder/b"]
+    assert present(manifest)["a.png"] == set() and manifest.table["patient_id"].to_list() == ["folder/a", "folder/b", "folder/c"]
 
 
 def test_numbers_as_labels_are_one_finding_or_asked_about(tmp_path):
     images(tmp_path, "a.png", "b.png")
     table(tmp_path / "labels.csv", ("image", "pneumonia"), ("a.png", 0), ("b.png", 1))
     assert ingest.ingest(tmp_path).labels.select("concept", "state").rows() == [("pneumonia", 0), ("pneumonia", 1)]
+    table(tmp_path / "labels.csv", ("image", "target"), ("a.png", 0), ("b.png", 1))
+    manifest = ingest.ingest(tmp_path)
+    assert manifest.labels.select("concept", "state").rows() == [("local:target", 0), ("local:target", 1)]
+    assert any("[terms] target" in message for message in manifest.remarks.filter(pl.col("severity") == "warning")["message"])
+    (tmp_path / "hilum.toml").write_text('[terms]\ntarget = "tuberculosis"\n')
+    assert ingest.ingest(tmp_path).labels["concept"].to_list() == ["tuberculosis"] * 2
 
 
 def test_an_unknown_word_beside_a_healthy_one_is_a_finding_of_your_own(tmp_path):

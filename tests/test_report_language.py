@@ -7,7 +7,8 @@ concepts present, absent and uncertain; what is said of no finding has none.
 """
 
 import csv
-import time
+import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -298,13 +299,14 @@ def test_made_up_sentences_are_understood(use, count):
     "part",
     ["left right ", "no effusion, ", "effusion: no ", "no evidence that ", "... ", "[ ] scar "],
 )
-def test_the_time_to_read_grows_with_the_text_and_not_with_its_square(part):
-    def seconds(count):
-        times = []
-        for _ in range(3):  # the least: other work on the machine only adds
-            begin = time.process_time()
+def test_the_work_of_reading_grows_with_the_text_and_not_with_its_square(part):
+    def calls(count):
+        made = Counter()
+        sys.setprofile(lambda frame, event, argument: made.update([event]))
+        try:
             read(part * count)
-            times.append(time.process_time() - begin)
-        return min(times)
+        finally:
+            sys.setprofile(None)
+        return made["call"] + made["c_call"]
 
-    assert seconds(8000) < 24 * max(seconds(1000), 0.01)  # the square would be 64
+    assert calls(1600) < 24 * max(calls(200), 100)  # the square would be 64

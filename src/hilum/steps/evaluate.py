@@ -136,7 +136,7 @@ def _overlaps(run: Run, recipe: Recipe, manifest: Manifest) -> pl.DataFrame:
         measured = table.filter(pl.col("part") == "test") if folds else table
         masks = store.map_pictures(one / segment.MASKS, recipe.pixels.size)
         found.append(
-            overlaps(measured, cached, store.read_table(one / segment.INDEX), masks, spacing)
+            overlaps(measured, cached, store.read_table(one / segment.INDEX), masks, spacing, cached.known_masks)
         )
     return pl.concat(found)
 

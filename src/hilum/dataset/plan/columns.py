@@ -17,6 +17,7 @@ MOSTLY = 0.8  # of a column's cells that must fit its role
 FEW_WORDS = 60  # a column of labels has at most so many distinct words; more are free text, or names
 LONG_WORDS = 60  # letters; cells longer than this on average are sentences
 FACTS = ("patient", "study", "view", "sex", "age", "birth_date", "birth_year", "study_date", "part", "reader", "source", "body_part", "modality", "laterality")
+NAMED_BY_COLUMN = "its cells are states of one finding, which nothing but the column's name names"
 SEVERAL = ("view",)  # facts that two columns may share: Frontal/Lateral and AP/PA
 BOX = ("box_x", "box_y", "box_width", "box_height", "box_x_end", "box_y_end")
 
@@ -192,6 +193,7 @@ def find_rest(reading: TableReading, settings: Settings) -> None:
         column.role, column.why, column.certain = _role_of_rest(column, settings)
     _settle_blocks(reading)
     _drop_codes(reading)
+    _name_by_column(reading)
 
 
 def _role_of_rest(column: Column, settings: Settings) -> tuple[str, str, bool]:
@@ -291,6 +293,16 @@ def _drop_codes(reading: TableReading) -> None:
             if pairs.height == frame[word].n_unique() and frame[code].n_unique() <= pairs.height:
                 reading.give(code, "unused", f"its numbers only repeat the column '{word}'")
                 break
+
+
+def _name_by_column(reading: TableReading) -> None:
+    """Take a column of labels that holds states alone, such as 0 and 1, for one finding that the column names."""
+    labels = reading.named("label")
+    for name in labels:
+        filled = reading.columns[name].filled
+        states = all(lexicon.state_of(cell) in (0, 1) and not lexicon.meaning(cell) for cell in filled)
+        if len(labels) == 1 and len(filled) > 1 and states:
+            reading.give(name, "finding", NAMED_BY_COLUMN, certain=False)
 
 
 def _is_numeric(column: Column) -> bool:

@@ -65,6 +65,10 @@ def _settle_findings(reading: Reading, table: TableReading) -> None:
                 f"column '{name}' of {table.table.name} holds outlines of a finding that nothing names",
                 {"terms": {name: "local:finding"}}, terms="the finding that the column is of, such as \"pneumothorax\"",
             )  # fmt: skip
+    for name in table.named("finding"):
+        if table.columns[name].why == columns.NAMED_BY_COLUMN and name not in settings.terms:
+            advice = f"{table.table.name}: what its states are of nothing says but the column's name; name the finding in hilum.toml: [terms] {name} = \"pneumonia\""
+            evidence.set_aside("cell", [name], advice, "warning")
     _settle_blanks(reading, table)
     _settle_binary(reading, table)
 

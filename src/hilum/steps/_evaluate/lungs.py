@@ -30,10 +30,11 @@ DISTANCES = tuple(f"{metric}_{unit}" for unit in ("pixels", "mm") for metric in 
 PER_IMAGE = dict.fromkeys(("image_id", "part", "source", "side"), pl.String) | dict.fromkeys((*overlap.METRICS, *DISTANCES), pl.Float64)
 
 
-def overlaps(table: pl.DataFrame, truth: cache.Cache, found: pl.DataFrame, masks: np.ndarray, spacing: Spacing | None = None) -> pl.DataFrame:
+def overlaps(table: pl.DataFrame, truth: cache.Cache, found: pl.DataFrame, masks: np.ndarray, spacing: Spacing | None = None, reference: Any = None) -> pl.DataFrame:
     """Agreement of found and drawn lungs of the tune and test images that have a mask, per image and side.
 
-    Pixels that a mask says to ignore count neither as found nor as drawn.
+    Pixels that `reference`, the cached labels by row (`truth.masks` where it is not given), says to ignore count neither as found nor
+    as drawn; `Cache.known_masks` knows them.
 
     `spacing`: millimetres between rows and between columns of the file's pixels, by image id; where it is not known, none or None.
     Raises `Mismatch` where lungs were found in some images and not looked for in others that have a mask.
@@ -41,12 +42,12 @@ def overlaps(table: pl.DataFrame, truth: cache.Cache, found: pl.DataFrame, masks
     row_of = dict(zip(found["image_id"], found["row"], strict=True))
     drawn = table.filter((pl.col("part") != "train") & pl.col("image_id").is_in(truth.with_mask["image_id"].implode()))
     size_of = {image_id: size for image_id, *size in truth.index.select("image_id", "height", "width").iter_rows()}
-    rows = []
+    reference, rows = truth.masks if reference is None else reference, []
     if not row_of:  # no model: nothing is measured
         return pl.DataFrame(schema=PER_IMAGE)
     _refuse_unsearched(drawn["image_id"].to_list(), row_of)
     for image_id, part, source in drawn.select("image_id", "part", "source").iter_rows():
-        known, got = truth.known_masks[truth.rows([image_id])[0]], masks[row_of[image_id]]
+        known, got = reference[truth.rows([image_id])[0]], masks[row_of[image_id]]
         ignored = known == lungs.UNKNOWN
         expected, got = (np.where(ignored, np.uint8(0), one) for one in (known, got))
         in_mm = _cached_spacing(tuple(size_of[image_id]), truth.size, (spacing or {}).get(image_id))
