@@ -13,7 +13,8 @@ HAZY = {"airspace_opacity", "pneumothorax", "effusion"}  # they change what lies
 
 def draw(seed, *signs, height=300, width=290):
     body = phantom.anatomy(np.random.default_rng(seed))
-    return phantom.draw(body, np.random.default_rng([seed, 1]), height=height, width=width, signs=signs)
+    rng = np.random.default_rng([seed, 1])
+    return phantom.draw(body, rng, height=height, width=width, signs=signs)
 
 
 def test_every_class_of_unidata_has_a_sign():
@@ -26,7 +27,8 @@ def test_a_sign_is_seen_within_its_extent_and_hardly_beyond(sign):
         well, ill = draw(seed), draw(seed, sign)
         extent = ill.extents[sign]
         change = np.abs(ill.pixels.astype(int) - well.pixels)
-        assert set(ill.extents) == {sign} and extent.dtype == np.bool_ and extent.shape == (300, 290)
+        assert set(ill.extents) == {sign}
+        assert extent.dtype == np.bool_ and extent.shape == (300, 290)
         assert 20 < extent.sum() < 0.4 * extent.size
         assert change[extent].mean() > 4
         around = cv2.dilate(extent.astype(np.uint8), np.ones((11, 11))) > 0

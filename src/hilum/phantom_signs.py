@@ -1,7 +1,8 @@
-"""Signs of findings in made-up chest radiographs, plain enough to be seen and unlike one another, each with its extent.
+"""Draw the signs of findings in made-up chest radiographs, each with its extent.
 
-A sign is named after the concept of `hilum.vocabulary` that it stands for. It displaces air, adds or takes attenuation,
-or wipes out the texture of the lung; its extent is the region a reader would outline.
+They are plain enough to be seen and unlike one another. A sign is named after the concept of
+`hilum.vocabulary` that it stands for. It displaces air, adds or takes attenuation, or wipes out
+the texture of the lung; its extent is the region a reader would outline.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from hilum.phantom_diseases import effusion, pneumonia
 from hilum.phantom_frame import SIDES, Anatomy, View, band, blob, ellipse, posterior_rib, spot
 
 _RIB = 0.5  # attenuation of a posterior rib
-_VISIBLE = 0.35  # of the densest place of a haze without an edge: what lies below it is not outlined
+_VISIBLE = 0.35  # share of a haze's densest place below which it is not outlined
 
 
 @dataclass
@@ -36,7 +37,12 @@ class Signs:
 
     @classmethod
     def paint(
-        cls, view: View, body: Anatomy, lungs: list[np.ndarray], rng: np.random.Generator, signs: Collection[str]
+        cls,
+        view: View,
+        body: Anatomy,
+        lungs: list[np.ndarray],
+        rng: np.random.Generator,
+        signs: Collection[str],
     ) -> Signs:
         """Draw `signs`, each a key of `SIGNS`; place and size come from `rng`."""
         blank = [np.zeros((view.height, view.width), np.float32) for _ in range(3)]
@@ -61,7 +67,9 @@ class Signs:
 def _calcification(signs: Signs) -> np.ndarray:
     """Small dots as dense as bone, in one zone of a lung."""
     rng, focus = signs.rng, spot(signs.one_lung(), signs.rng, 0.2, 0.6)
-    dots = [(focus + rng.normal(0, 0.025, 2), rng.uniform(0.008, 0.012)) for _ in range(rng.integers(3, 7))]
+    number = rng.integers(3, 7)
+    centres, radii = focus + rng.normal(0, 0.025, (number, 2)), rng.uniform(0.008, 0.012, number)
+    dots = list(zip(centres, radii, strict=True))
     signs.add(2.2, 0.0015, *(ellipse(at, radius, radius) for at, radius in dots))
     return signs.inside(*(ellipse(at, radius + 0.004, radius + 0.004) for at, radius in dots))
 
@@ -139,17 +147,20 @@ def _annular_shadow(signs: Signs) -> np.ndarray:
     return signs.inside(ellipse(at, radius, radius))
 
 
-def _rib_piece(signs: Signs, length: float) -> tuple[np.ndarray, float]:
-    """A piece of one posterior rib over the lung, as a line, and the strength with which that rib is seen."""
+def _rib_piece(signs: Signs, length: float) -> np.ndarray:
+    """Return a line (6, 2) along a piece of a posterior rib that lies over the lung.
+
+    The third to the sixth rib are seen at full density. `length`: at most, a share of the frame.
+    """
     number, side = int(signs.rng.integers(2, 6)), SIDES[signs.rng.integers(2)]
     middle, half = signs.rng.uniform(0.55, 0.9), length / 2 / signs.body.half_width
     line = posterior_rib(signs.body, number, np.linspace(middle - half, middle + half, 6))
-    return line * (side, 1), 1.9 - 0.17 * number
+    return line * (side, 1)
 
 
 def _healed_rib_fracture(signs: Signs) -> np.ndarray:
     """A thick callus on a rib."""
-    line, _ = _rib_piece(signs, 0.085)
+    line = _rib_piece(signs, 0.085)
     swelling = 0.02 + 0.018 * np.sin(np.linspace(0.1, np.pi - 0.1, len(line)))
     signs.add(1.0, 0.002, band(line, swelling))
     return signs.inside(band(line, swelling + 0.006))
@@ -157,8 +168,8 @@ def _healed_rib_fracture(signs: Signs) -> np.ndarray:
 
 def _rib_fracture(signs: Signs) -> np.ndarray:
     """A gap in a rib, whose ends have slipped past one another."""
-    line, strength = _rib_piece(signs, 0.09)
-    signs.add(-_RIB * min(1.0, strength), 0.001, band(line[1:5], 0.022))
+    line = _rib_piece(signs, 0.09)
+    signs.add(-_RIB, 0.001, band(line[1:5], 0.022))
     across = np.array([-(line[-1] - line[0])[1], (line[-1] - line[0])[0]])
     end = line[3:5] + across * (0.02 / np.hypot(*across))
     signs.add(_RIB, 0.001, band(end, 0.018))
@@ -175,7 +186,7 @@ def _enlarged_mediastinum(signs: Signs) -> np.ndarray:
 
 
 def _pneumothorax(signs: Signs) -> np.ndarray:
-    """A black rim without vessels along the side and the top of a lung, which has drawn back behind a fine line."""
+    """A black rim without vessels along the side and top of a lung, drawn back behind a line."""
     outline, rng = signs.one_lung(), signs.rng
     lung, bottom = signs.inside(outline), outline[:, 1].max()
     shrink = np.array([rng.uniform(0.74, 0.84), rng.uniform(0.88, 0.93)])
