@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from scipy import ndimage
 
 from hilum import shapes
 from hilum.checks import masks
@@ -196,6 +197,53 @@ def test_outlines_that_cross_are_told_kept_as_findings_and_not_used_as_lungs(tmp
     assert told["severity"].to_list() == ["error"] * 2 and "object 1 (Fibrosis): " in told["message"][0] and manifest.shapes.height == 2
     index = cache.fill(manifest, PIXELS, tmp_path / "cache").index
     assert "9.8.7.6.1.json object 2: the outline crosses" in index["mask_error"][0] and index["mask_value_count"][0] is None
+
+
+# --------------------------------------------------------------------------------------------------------------------- made-up copies
+
+
+def patients_by_state(manifest) -> dict[int, dict[str, int]]:
+    """Number of patients by state and concept."""
+    known = manifest.labels.join(manifest.table.select("image_id", "patient_id"), on="image_id")
+    counted = known.group_by("state", "concept").agg(pl.col("patient_id").n_unique())
+    return {state: dict(counted.filter(pl.col("state") == state).select("concept", "patient_id").iter_rows()) for state in (0, 1)}
+
+
+@pytest.fixture(scope="module", params=[1, 2])
+def large_set(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("unidata")
+    unidata.example(folder, images=150, seed=request.param)
+    return ingest(folder)
+
+
+def test_of_150_made_up_images_each_class_has_patients_enough_with_and_without_it(large_set):
+    counted = patients_by_state(large_set)
+    assert all(set(counted[state]) == set(unidata.FINDINGS.values()) and min(counted[state].values()) >= 6 for state in (0, 1))
+
+
+def test_a_made_up_image_may_have_several_findings_or_none_and_every_polygon_is_sound(large_set):
+    found = large_set.labels.group_by("image_id").agg(pl.col("state").sum())["state"]
+    assert (found == 0).sum() >= 20 and (found > 1).sum() >= 40
+    assert not remarks(large_set, "shape-fault")
+
+
+def test_of_40_made_up_images_about_half_of_the_classes_have_five_patients(tmp_path):
+    unidata.example(tmp_path, images=40, seed=1)
+    counted = patients_by_state(ingest(tmp_path))[1]
+    assert len(counted) == 13 and 6 <= sum(count >= 5 for count in counted.values()) <= 8
+
+
+def test_polygons_of_a_made_up_image_lie_where_its_findings_are_drawn(tmp_path):
+    """Petrifications are dense: their polygons hold what is brighter than what surrounds them."""
+    unidata.example(tmp_path, images=40, seed=1)
+    manifest = ingest(tmp_path)
+    paths, brighter = dict(manifest.table.select("image_id", "path").iter_rows()), []
+    for image, text in manifest.shapes.filter(pl.col("concept") == "calcification").select("image_id", "shape").iter_rows():
+        pixels = picture.read(tmp_path / paths[image]).radiograph().pixels
+        dots = shapes.from_json(text).to_mask(pixels.shape)
+        around = ndimage.binary_dilation(dots, iterations=5) & ~dots
+        brighter.append(pixels[dots].mean() - pixels[around].mean())
+    assert len(brighter) > 5 and np.median(brighter) > 0.05
 
 
 # ------------------------------------------------------------------------------------------------------------------ drawn lung masks

@@ -14,7 +14,6 @@ absent, rule "not drawn". Of pictures without one nothing is known.
 
 from __future__ import annotations
 
-import copy
 import csv
 import io
 import json
@@ -260,40 +259,55 @@ def _labels(annotation: _supervisely.Annotation) -> tuple[Label, ...]:
 # ------------------------------------------------------------------------------------------------------------------ made-up copies
 
 
-_INVENTED = (  # disease of the phantom and the class that is drawn for it
-    (None, None),
-    ("effusion", "Pleural effusion"),
-    ("pneumonia", "Infiltration/Consolidation"),
-    ("tuberculosis", "Nodule/mass"),
-)
+_COMMON = (  # in the made-up set, a finding of one patient in five; the others of one in ten
+    "Petrifications", "Nodule/mass", "Infiltration/Consolidation", "Fibrosis", "Pleural effusion", "Hilar enlargement", "Atelectasis",
+)  # fmt: skip
 
 
 def example(root: Path, *, images: int = 12, seed: int = 0) -> None:
-    """Studies of 12 bits, every third MONOCHROME1, each second patient with two; the sixth has no annotation, every fifth is paired by the CSV."""
+    """Write studies of 12 bits with all 13 classes: none on one patient in five, mostly several on the others.
+
+    Every third image is MONOCHROME1, each second patient has two, the sixth image has no annotation, every fifth is paired by the CSV.
+    """
     rng = np.random.default_rng(seed)
+    dealt = _dealt_findings(images, np.random.default_rng([seed, 1]))
     lines = ["id,gender,age,dicom_link,annotation_link"]
     patient = 0
     for index in range(images):
         if index % 3 != 2:
             body, patient, sex, age = phantom.anatomy(rng), patient + 1, "FM"[int(rng.integers(2))], int(rng.integers(18, 80))
-        disease, term = _INVENTED[index % len(_INVENTED)]
         height, width = (int(side * rng.uniform(0.9, 1.1)) for side in (300, 290))
-        healthy = phantom.draw(body, copy.deepcopy(rng), height=height, width=width).pixels
-        picture = phantom.draw(body, rng, height=height, width=width, disease=disease)
+        terms = dealt[patient - 1]
+        image = phantom.draw(body, rng, height=height, width=width, signs=[FINDINGS[term] for term in terms])
         study, instance = (f"1.2.826.0.1.3680043.10.{seed}.{kind}.{index + 1}" for kind in (1459, 11881))
-        stored = picture.pixels.astype(np.uint16) * 16 + rng.integers(0, 16, picture.pixels.shape, np.uint16)
+        stored = image.pixels.astype(np.uint16) * 16 + rng.integers(0, 16, image.pixels.shape, np.uint16)
         write_dicom(root / PICTURES / f"{study}.1.dcm", stored, study, instance, turned=index % 3 == 1, PatientID=f"P{patient:03d}", PatientSex=sex, PatientAge=f"{age:03d}Y")
-        objects = [_polygon("Lungs", part) for lung in (picture.right_lung, picture.left_lung) for part in shapes.polygons_of(lung)] if index % 4 != 3 else []
-        changed = np.argwhere(np.abs(picture.pixels.astype(int) - healthy) > 8)
-        if term and len(changed):
-            (top, left), (bottom, right) = changed.min(axis=0).tolist(), (changed.max(axis=0) + 1).tolist()
-            objects.append(_polygon(term, shapes.Polygon(((top, left), (top, right), (bottom, right), (bottom, left)))))
+        regions = [("Lungs", lung) for lung in (image.right_lung, image.left_lung)] if index % 4 != 3 else []
+        regions += [(term, image.extents[FINDINGS[term]]) for term in terms]
         name = f"study{index:03d}.json" if index % 5 == 4 else f"{instance}.json"
         if index != 5:
+            objects = [_polygon(term, part) for term, region in regions for part in shapes.polygons_of(region)]
             content = {"size": {"height": height, "width": width}, "objects": objects}
             store.write_text(root / ANNOTATIONS / name, json.dumps(content) + "\n")
         lines.append(f"{index},{sex},{age},https://example.org/dicoms/{study}.1.dcm,https://example.org/annotations/{name if index % 5 == 4 else ''}")
     store.write_text(root / "metadata.csv", "\n".join(lines) + "\n")
+
+
+def _dealt_findings(patients: int, rng: np.random.Generator) -> list[list[str]]:
+    """Deal classes to at least so many patients, of each ten in a row the fifth and the tenth healthy.
+
+    Dealt by tens and not drawn for each patient, so that a small set holds every class as often as expected.
+    """
+    findings: list[list[str]] = [[] for _ in range(-(-patients // 10) * 10)]
+    for first in range(0, len(findings), 10):
+        for term in FINDINGS:
+            if term in _COMMON:
+                holders = [first + rng.integers(4), first + 5 + rng.integers(4)]
+            else:
+                holders = [first + rng.choice([0, 1, 2, 3, 5, 6, 7, 8])]
+            for holder in holders:
+                findings[holder].append(term)
+    return findings
 
 
 def _polygon(term: str, shape: shapes.Polygon) -> dict:
