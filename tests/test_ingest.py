@@ -162,7 +162,7 @@ def test_no_folder(tmp_path):
 
 
 def test_an_empty_folder(tmp_path):
-    with pytest.raises(NotFound, match="got nothing; expected PNG"):
+    with pytest.raises(NotFound, match="got nothing; expected images"):
         ingest(tmp_path)
 
 
@@ -170,7 +170,7 @@ def test_a_folder_that_is_no_data_set_says_what_it_holds_and_what_is_known(tmp_p
     (tmp_path / "letter.docx").write_text("dear")
     with pytest.raises(NotFound, match=r"letter\.docx") as told:
         ingest(tmp_path)
-    assert "expected PNG, JPEG" in str(told.value)
+    assert "expected images" in str(told.value)
 
 
 def test_very_many_folders_are_patients_unless_one_is_named_as_a_finding(tmp_path):

@@ -48,7 +48,7 @@ def nothing(reading: Reading) -> str:
     held = f"{shown(top, 5)} ({', '.join(f'{count} {kind}' for kind, count in kinds.most_common())})" if top else "nothing"
     aside = [one for one in reading.evidence.aside if one.kind == "file" and one.severity == "warning"]
     why = "".join(f"\n  {one.count} {one.reason}: {_names(one)}" for one in aside)
-    return f"{reading.root} holds no radiographs: got {held}; expected PNG, JPEG, TIFF, BMP, GIF or DICOM images, or one of the known layouts{why}"
+    return f"{reading.root} holds no radiographs: got {held}; expected images (.png .jpg .tif .bmp .gif .dcm, or DICOM without an ending) or one of the known layouts{why}"
 
 
 # --------------------------------------------------------------------------------------------------------------------------- screen

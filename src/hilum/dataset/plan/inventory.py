@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from hilum.dataset import tables
-from hilum.files import dicom
+from hilum.files import dicom, output_folder
 
 SETTINGS = "hilum.toml"
 RASTERS = ("png", "jpeg", "tiff", "bmp", "gif")
@@ -76,7 +76,10 @@ def _walk(root: Path) -> Iterator[File]:
     pending = [("", False)]
     while pending:
         folder, hidden = pending.pop()
-        with os.scandir(os.path.join(root, folder)) as entries:
+        with os.scandir(os.path.join(root, folder)) as listing:
+            entries = list(listing)
+            # What a verb of Hilum wrote is never read back as data.
+            hidden = hidden or any(entry.name == output_folder.MARK for entry in entries)
             for entry in entries:
                 path = f"{folder}/{entry.name}" if folder else entry.name
                 cluttered = hidden or _is_clutter(entry.name)
