@@ -25,7 +25,7 @@ from hilum.division import Division
 from hilum.manifest import Manifest
 from hilum.recipe import SHIPPED, Recipe, Region
 from hilum.run import Run
-from hilum.steps import Progress, cache, evaluate, look, predict, probe, region, segment
+from hilum.steps import Progress, cache, evaluate, ingest, look, predict, probe, region, segment
 from hilum.steps._report import (
     checklist,
     data,
@@ -42,7 +42,7 @@ from hilum.steps._report import (
 from hilum.steps._training import TRAINING
 from hilum.vocabulary import name_of
 
-VERSION = 6  # change it when the same run gives another page
+VERSION = 7  # change it when the same run gives another page
 PAGE, CARD, TEMPLATE = "report.html", "model_card.md", "data/report.html.j2"
 STEPS = ("ingest", "cache", "audit", "split", "segment", "region", "train", "predict", "evaluate")
 OPTIONAL = {"probe": probe, "look": look}  # taken in where they were done on what is here now
@@ -83,6 +83,7 @@ def gather(run: Run, recipe: Recipe) -> dict[str, Any]:
         else None,
         "test_scores": score_table.section(listed.write_csv(), listed.height),
         "data": data.section(manifest, cached, concept, recipe.split.include),
+        "plans": ingest.accounts(run),
         "audit": findings.section(
             segment.findings(run, recipe), cached, segment.Masks.of(run, cached.size)
         ),
