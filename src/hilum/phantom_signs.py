@@ -121,7 +121,7 @@ def _dissemination(signs: Signs) -> np.ndarray:
 def _effusion(signs: Signs) -> np.ndarray:
     """A white base that blunts the costophrenic angle."""
     outline = signs.one_lung()
-    water = np.clip(effusion(signs.view, outline, signs.rng.uniform(0.3, 1), signs.rng), 0, 1)
+    water = np.clip(effusion(signs.view, outline, signs.rng.uniform(0.6, 1), signs.rng), 0, 1)
     signs.water += water
     extent = signs.inside(outline) & (water > 0.5)
     signs.fluid |= extent
