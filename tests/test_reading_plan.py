@@ -220,6 +220,17 @@ def test_masks_are_known_by_their_pixels_whatever_their_folder_is_called(tmp_pat
     assert manifest.table.select("path", "lung_mask").rows() == [("films/a.png", "stuff/a.png"), ("films/b.png", "stuff/b.png")]
 
 
+def test_masks_of_equal_names_belong_to_the_images_whose_folders_they_share(tmp_path):
+    images(tmp_path, "Normal/a.png", "Pneumonia/a.png", "train/images/b.png", "test/images/b.png")
+    for place in ("Normal_masks/a.png", "Pneumonia_masks/a.png", "train/masks/b.png", "test/masks/b.png"):
+        mask(tmp_path / place)
+    pairs = dict(ingest.ingest(tmp_path).table.select("path", "lung_mask").iter_rows())
+    assert pairs == {
+        "Normal/a.png": "Normal_masks/a.png", "Pneumonia/a.png": "Pneumonia_masks/a.png",
+        "train/images/b.png": "train/masks/b.png", "test/images/b.png": "test/masks/b.png",
+    }  # fmt: skip
+
+
 def test_photographs_among_masks_are_neither(tmp_path):
     images(tmp_path, "images/a.png", "images/b.png", "masks/overlay.png")
     mask(tmp_path / "masks/a.png")

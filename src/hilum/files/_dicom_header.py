@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date
 
+from hilum import store
 from hilum.files import _dicom_age, _dicom_text, _dicom_view
 from hilum.files._dicom_decimal import decimals, positive
 from hilum.files._dicom_walk import MEDIA_CLASS, PIXELS, SYNTAX, WHOLE_PIXELS, Facts
@@ -55,6 +56,7 @@ class Header:
     study_date: date | None = None  # or else the series', the acquisition's or the content's
     accession: str | None = None
     institution: str | None = None
+    person: str | None = None  # a digest of name and birth date, to know a person by where Patient ID says nothing
 
 
 def header(facts: Facts) -> Header:
@@ -97,7 +99,15 @@ def header(facts: Facts) -> Header:
         study_date=studied,
         accession=_text(facts, 0x00080050),
         institution=_text(facts, 0x00080080),
+        person=_person(facts),
     )
+
+
+def _person(facts: Facts) -> str | None:
+    """Return a digest of Patient's Name and Birth Date, which tells persons apart and names none; null without a name."""
+    name = _text(facts, 0x00100010)
+    words = " ".join((name or "").replace("^", " ").casefold().split())
+    return store.digest(f"{words}/{_text(facts, 0x00100030) or ''}") if words else None
 
 
 def _text(facts: Facts, tag: int) -> str | None:

@@ -274,8 +274,13 @@ class Pairing:
 
 @cache
 def _folder_key(folder: str) -> tuple[str, ...]:
-    """Return the names of a path that are no words for masks or images."""
-    return tuple(name.casefold() for name in folder.split("/") if name and not (_is_mask_word(name) or lexicon.among(name, "masks", "image")))
+    """Return the names of a path without words for masks or images: ("normal",) of images/Normal and of Normal_masks."""
+    kept = []
+    for name in filter(None, folder.split("/")):
+        if not (_is_mask_word(name) or lexicon.among(name, "masks", "image")):
+            words = [word for word in lexicon.spaced(name).split() if not lexicon.among(word, "masks", "strong", "image")]
+            kept += [" ".join(words)] if words else []
+    return tuple(kept)
 
 
 def _without_affix(stem: str) -> str:

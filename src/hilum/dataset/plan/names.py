@@ -13,7 +13,7 @@ from hilum.dataset.plan.evidence import CERTAIN, LIKELY, Evidence
 from hilum.dataset.plan.inventory import File
 from hilum.dataset.plan.lexicon import FINDING, MISSING, UNUSABLE
 
-MOSTLY = 0.8  # of the names that must end in the code of a view for it to be one
+MOSTLY = 0.8  # of the names that must hold the code of a view for it to be one
 _SIGNS = re.compile(r"[\W\d_]+")
 _NIH = r"^(?P<patient>\d{8})_\d{3}$"
 _PAIRED = re.compile(r"(?P<first>\w*?\d+)[-_. ](?P<second>[^\W_]{1,3})")
@@ -68,11 +68,17 @@ def search(pattern: str, file: File) -> re.Match[str] | None:
 
 
 def views(files: Sequence[File]) -> dict[str, str]:
-    """Return the view by path where names spell it out ("view1_frontal"), or nearly all end in its code ("P012_S1_PA")."""
+    """Return the view by path where names spell it out ("view1_frontal"), or nearly all hold a code of one ("P012_S1_PA")."""
     found = {file.path: view for file in files if (view := acquisition.view_in_path(file.path))}
-    codes = {file.path: acquisition.view_of(last) for file in files if len(last := _SIGNS.split(file.stem)[-1]) > 1}
-    coded = {path: view for path, view in codes.items() if view}
+    coded = {file.path: view for file in files if (view := _coded(file.stem))}
     return {**coded, **found} if len(coded) >= MOSTLY * len(files) else found
+
+
+def _coded(stem: str) -> str | None:
+    """Return the one view whose code (PA, AP, LL, LAT …) is a part of a name."""
+    parts = [part for part in _SIGNS.split(stem) if len(part) in (2, 3)]
+    said = {view for part in parts if (view := acquisition.view_of(part))}
+    return said.pop() if len(said) == 1 else None
 
 
 def labels(files: Sequence[File]) -> dict[str, str]:

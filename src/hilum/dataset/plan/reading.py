@@ -29,6 +29,7 @@ class Reading:
     images: list[File] = field(default_factory=list)
     headers: dict[str, Header] = field(default_factory=dict)
     nobody: str | None = None  # the Patient ID that anonymising left in every header
+    persons: bool = False  # names and birth dates in headers tell persons apart, where Patient ID does not
     masks: Masks = field(default_factory=Masks)
     tables: list[TableReading] = field(default_factory=list)
     foreign: list[TableReading] = field(default_factory=list)  # tables that belong to no image

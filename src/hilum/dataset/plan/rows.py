@@ -207,6 +207,8 @@ def _patient(reading: Reading, file: File, facts: dict[str, list[str]], gathered
     if reading.name_patients and (found := names.search(reading.name_patients.pattern, file)):
         return found["patient"]
     header = reading.headers.get(file.path)
+    if header and header.person and reading.persons:
+        return f"person {header.person}"
     if study := next(iter(facts.get("study", ())), None) or (header.study if header else None) or gathered.keys.get(file.path):
         return f"study {study}"  # images of one study are of one person, whoever that is
     folder = f"{file.folder}/" if file.folder else ""

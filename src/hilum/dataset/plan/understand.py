@@ -84,6 +84,9 @@ def _settle_patients(reading: Reading) -> None:
         reading.name_patients = names.patients(reading.images, evidence)
         if found := reading.name_patients:
             evidence.decide("patients", f"by names of files, {found.pattern}", found.why, found.certainty)
+        elif len({header.person for header in reading.headers.values()} - {None}) > 1:
+            reading.persons = True
+            evidence.decide("patients", "by name and birth date of the DICOM headers", "Patient ID says nothing, and these differ between files", LIKELY)
         elif any(table.named("study") or table.key for table in reading.tables) or any(header.study for header in reading.headers.values()):
             evidence.decide("patients", "by study", "nothing names the patients, but images of one study are of one person", LIKELY)
         else:
