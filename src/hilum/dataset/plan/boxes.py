@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from hilum import shapes
 from hilum.dataset.plan import cells, labels, lexicon, statements
 from hilum.dataset.plan.columns import TableReading
+from hilum.dataset.plan.gathered import Gathered
 from hilum.dataset.plan.image_index import ImageIndex
+from hilum.dataset.plan.reading import Reading
 from hilum.dataset.plan.statements import Statement
 from hilum.errors import BadData
 from hilum.files import raster
@@ -16,14 +17,10 @@ from hilum.image_scale import Scale
 from hilum.manifest import Drawn
 from hilum.vocabulary import State
 
-if TYPE_CHECKING:
-    from hilum.dataset.plan.reading import Reading
-    from hilum.dataset.plan.rows import _Gathered
-
 NOT_DRAWN = "not drawn"
 
 
-def from_table(reading: Reading, table: TableReading, rows: Mapping[str, Sequence[int]], gathered: _Gathered) -> None:
+def from_table(reading: Reading, table: TableReading, rows: Mapping[str, Sequence[int]], gathered: Gathered) -> None:
     """Add the boxes of a table's rows; a box that does not lie in its image is left out by name."""
     corner = [table.first(role) for role in ("box_x", "box_y")]
     if None in corner:
@@ -61,7 +58,7 @@ def _findings(reading: Reading, table: TableReading, number: int) -> list[tuple[
 
 
 def _add(
-    reading: Reading, path: str, box: shapes.Box, size: tuple[int, int] | None, concept: str, term: str, where: str, gathered: _Gathered,
+    reading: Reading, path: str, box: shapes.Box, size: tuple[int, int] | None, concept: str, term: str, where: str, gathered: Gathered,
 ) -> None:  # fmt: skip
     """Add one box, scaled to the file where the size that it was drawn on is stated."""
     header = reading.headers.get(path)
@@ -92,7 +89,7 @@ def fit(box: shapes.Box, stated: tuple[int, int] | None, own: tuple[int, int] | 
     return box, ""
 
 
-def from_coco(reading: Reading, gathered: _Gathered) -> None:
+def from_coco(reading: Reading, gathered: Gathered) -> None:
     """Add boxes and labels of COCO files: a category that is drawn is present; of listed images the others are absent, not drawn."""
     index = ImageIndex(reading.images)
     for name, coco in reading.coco.items():

@@ -38,7 +38,6 @@ class Folders:
 
     roles: dict[str, str] = field(default_factory=dict)
     unknown: list[tuple[str, ...]] = field(default_factory=list)
-    asked_patients: list[tuple[str, ...]] = field(default_factory=list)
 
     def levels(self, path: str) -> list[Level]:
         """Return the folders above a file from the top, each with its role."""

@@ -18,7 +18,6 @@ from hilum.dataset.plan.settings import Settings
 
 SEPARATORS = ("|", ";", ",", "/", "+", "&")
 LITERAL = "[]"  # the separator of cells such as "['atelectasis', 'effusion']"
-MOST_WORDS = 400
 
 
 @dataclass(frozen=True)
@@ -127,7 +126,7 @@ def _ask(
     """Ask what unknown words mean, with lines that take the first for the healthy one where no known word is."""
     order = sorted(strange, key=lambda word: (word not in ("0", "0.0"), word))
     normal = [] if healthy else order[:1]
-    others = [word for word in order if word not in normal][:MOST_WORDS]
+    others = [word for word in order if word not in normal]
     counted = ", ".join(f"'{word}' ({words[word]})" for word in order[:8]) + (f" and {len(order) - 8} more" if len(order) > 8 else "")
     known_words = [f"'{word}'" for word, meaning in meanings.items() if meaning and meaning.kind != MISSING]
     text = f"{what}: what {counted} mean{'s' * (len(order) == 1)} is not known" + (f" (known: {shown(known_words)})" if known_words else "")

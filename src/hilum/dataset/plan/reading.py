@@ -36,9 +36,9 @@ class Reading:
     table_files: set[str] = field(default_factory=set)
     coco: dict[str, tables.Coco] = field(default_factory=dict)
     folders: Folders = field(default_factory=Folders)
-    vocabularies: dict[str, Vocabulary] = field(default_factory=dict)  # by source, see `vocabulary_of`
-    findings: dict[str, Mapping[str, int]] = field(default_factory=dict)  # state by cell, by "table:column"
-    concepts: dict[str, str | None] = field(default_factory=dict)  # concept by "table:column"; None: of the healthy
+    vocabularies: dict[str, Vocabulary] = field(default_factory=dict)  # by `source_of`, FOLDERS or NAMES
+    findings: dict[str, Mapping[str, int]] = field(default_factory=dict)  # state by cell, by `source_of`
+    concepts: dict[str, str | None] = field(default_factory=dict)  # by `source_of`; None: of the healthy
     blank_is_absent: set[str] = field(default_factory=set)  # tables whose empty cells of findings say absent
     table_parts: dict[str, str] = field(default_factory=dict)  # by image path: train.csv lists the training images
     name_labels: dict[str, str] = field(default_factory=dict)

@@ -5,43 +5,26 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Any
 
 from hilum import acquisition
 from hilum.dataset.plan import boxes, cells, columns, folders, lexicon, names, statements
 from hilum.dataset.plan.columns import Column, TableReading
 from hilum.dataset.plan.evidence import SetAside, shown
+from hilum.dataset.plan.gathered import Gathered
 from hilum.dataset.plan.inventory import File
 from hilum.dataset.plan.reading import FOLDERS, NAMES, Reading, source_of
 from hilum.dataset.plan.statements import Statement
-from hilum.manifest import DROPPED, Drawn, Remark, Row
+from hilum.manifest import DROPPED, Remark, Row
 from hilum.vocabulary import State
 
 _FACTS = ("patient", "study", "view", "sex", "age", "birth_date", "birth_year", "study_date", "part", "reading", "source", "body_part", "modality", "laterality", "height", "width")
 
 
-@dataclass
-class _Gathered:
-    """What tables say of the images: facts, statements and boxes by path, and what is wrong with cells."""
-
-    facts: dict[str, dict[str, list[str]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))
-    statements: dict[str, list[Statement]] = field(default_factory=lambda: defaultdict(list))
-    words: dict[tuple[str, str], dict[str, list[str]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))  # by image and column, then reader
-    drawn: dict[str, list[Drawn]] = field(default_factory=lambda: defaultdict(list))
-    people: dict[str, str] = field(default_factory=dict)  # patient by the name of a patient's folder
-    keys: dict[str, str] = field(default_factory=dict)  # what joins an image's tables, by path
-    remarks: list[Remark] = field(default_factory=list)
-    odd: Counter[tuple[str, str]] = field(default_factory=Counter)  # cells that a fact's column should not hold
-    dropped: Counter[str] = field(default_factory=Counter)
-
-    def remark(self, path: str, rule: str, message: str, severity: str = "warning") -> None:
-        self.remarks.append(Remark(path, severity, rule, message))
-
-
 def rows(reading: Reading) -> Iterator[Row | Remark]:
     """Yield a remark on everything odd, then a row for each image. The reading must be settled."""
-    gathered = _Gathered()
+    gathered = Gathered()
     for table in reading.tables:
         _gather(reading, table, gathered)
     boxes.from_coco(reading, gathered)
@@ -55,7 +38,7 @@ def rows(reading: Reading) -> Iterator[Row | Remark]:
 # --------------------------------------------------------------------------------------------------------------------------- tables
 
 
-def _gather(reading: Reading, table: TableReading, gathered: _Gathered) -> None:
+def _gather(reading: Reading, table: TableReading, gathered: Gathered) -> None:
     rows = _rows_of(table)
     if not rows:
         return
@@ -98,7 +81,7 @@ def _rows_of(table: TableReading) -> dict[str, list[int]]:
     return found
 
 
-def _gather_labels(reading: Reading, table: TableReading, number: int, path: str, who: str, cells_of: dict[str, list[str]], gathered: _Gathered) -> None:
+def _gather_labels(reading: Reading, table: TableReading, number: int, path: str, who: str, cells_of: dict[str, list[str]], gathered: Gathered) -> None:
     where = table.table.place(number)
     for name in table.columns:
         source = source_of(table, name)
@@ -122,7 +105,7 @@ def _gather_labels(reading: Reading, table: TableReading, number: int, path: str
     _gather_healthy(reading, table, number, path, who, cells_of, where, gathered)
 
 
-def _gather_healthy(reading: Reading, table: TableReading, number: int, path: str, who: str, cells_of: dict[str, list[str]], where: str, gathered: _Gathered) -> None:
+def _gather_healthy(reading: Reading, table: TableReading, number: int, path: str, who: str, cells_of: dict[str, list[str]], where: str, gathered: Gathered) -> None:
     """A column of the healthy ("No Finding") that is present denies the findings beside it whose cells are blank."""
     healthy = [name for name in table.columns if reading.concepts.get(source_of(table, name), "") is None]
     for name in healthy:
@@ -135,7 +118,7 @@ def _gather_healthy(reading: Reading, table: TableReading, number: int, path: st
                 gathered.statements[path].append(Statement(concept, State.ABSENT, other, f"{where}, column {name}", statements.NOT_LISTED, who, True))
 
 
-def _gather_implied(reading: Reading, table: TableReading, path: str, gathered: _Gathered) -> None:
+def _gather_implied(reading: Reading, table: TableReading, path: str, gathered: Gathered) -> None:
     """Add what silence implies: findings of a column of labels that the image's cells do not name, and blanks that mean absent."""
     if reading.settings.unlisted == "not mentioned":
         return
@@ -151,7 +134,7 @@ def _gather_implied(reading: Reading, table: TableReading, path: str, gathered: 
 # --------------------------------------------------------------------------------------------------------------- folders and names
 
 
-def _of_folders_and_names(reading: Reading, gathered: _Gathered) -> None:
+def _of_folders_and_names(reading: Reading, gathered: Gathered) -> None:
     for source, rule, word_of in (
         (FOLDERS, "folder", lambda file: reading.folders.value(file.path, "label")),
         (NAMES, "file name", lambda file: reading.name_labels.get(file.path)),
@@ -170,7 +153,7 @@ def _of_folders_and_names(reading: Reading, gathered: _Gathered) -> None:
 # ----------------------------------------------------------------------------------------------------------------------------- rows
 
 
-def _row(reading: Reading, file: File, gathered: _Gathered) -> Row:
+def _row(reading: Reading, file: File, gathered: Gathered) -> Row:
     path, facts = file.path, gathered.facts.get(file.path, {})
     header = reading.headers.get(path)
     settled, conflicts = statements.settle(gathered.statements.get(path, ()))
@@ -194,7 +177,7 @@ def _row(reading: Reading, file: File, gathered: _Gathered) -> Row:
     )  # fmt: skip
 
 
-def _patient(reading: Reading, file: File, facts: dict[str, list[str]], gathered: _Gathered) -> str:
+def _patient(reading: Reading, file: File, facts: dict[str, list[str]], gathered: Gathered) -> str:
     """Return the patient: by hilum.toml, column, header, folder, or name of the file; else the study's, else the image's own."""
     if reading.settings.patient_pattern and (found := names.search(reading.settings.patient_pattern, file)):
         return found["patient"]
@@ -220,7 +203,7 @@ def _header_patient(reading: Reading, path: str) -> str | None:
     return header.patient if header and header.patient != reading.nobody else None
 
 
-def _people_of_folders(reading: Reading, gathered: _Gathered) -> dict[str, str]:
+def _people_of_folders(reading: Reading, gathered: Gathered) -> dict[str, str]:
     """Return the one patient whom columns and headers name in a patient's folder, so that its other files are that patient's too."""
     found: dict[str, set[str]] = defaultdict(set)
     for file in reading.images:
@@ -230,7 +213,7 @@ def _people_of_folders(reading: Reading, gathered: _Gathered) -> dict[str, str]:
     return {folder: next(iter(people)) for folder, people in found.items() if len(people) == 1}
 
 
-def _one(role: str, path: str, facts: dict[str, list[str]], gathered: _Gathered) -> str | None:
+def _one(role: str, path: str, facts: dict[str, list[str]], gathered: Gathered) -> str | None:
     """Return the one thing that an image's rows say; where they differ the first is taken, and that is reported."""
     said = list(dict.fromkeys(facts.get(role, ())))
     if len(said) > 1:
@@ -238,7 +221,7 @@ def _one(role: str, path: str, facts: dict[str, list[str]], gathered: _Gathered)
     return said[0] if said else None
 
 
-def _parsed(role: str, parse: Any, path: str, facts: dict[str, list[str]], gathered: _Gathered) -> Any:
+def _parsed(role: str, parse: Any, path: str, facts: dict[str, list[str]], gathered: Gathered) -> Any:
     cell = _one(role, path, facts, gathered)
     if cell is None:
         return None
@@ -248,12 +231,12 @@ def _parsed(role: str, parse: Any, path: str, facts: dict[str, list[str]], gathe
     return value
 
 
-def _whole(role: str, path: str, facts: dict[str, list[str]], gathered: _Gathered) -> int | None:
+def _whole(role: str, path: str, facts: dict[str, list[str]], gathered: Gathered) -> int | None:
     value = _parsed(role, cells.number, path, facts, gathered)
     return int(value) if value is not None and value.is_integer() and value > 0 else None
 
 
-def _part(reading: Reading, path: str, facts: dict[str, list[str]], gathered: _Gathered) -> str | None:
+def _part(reading: Reading, path: str, facts: dict[str, list[str]], gathered: Gathered) -> str | None:
     if stated := _parsed("part", lexicon.part_of, path, facts, gathered):
         return stated
     if name := reading.folders.value(path, "part"):
@@ -261,7 +244,7 @@ def _part(reading: Reading, path: str, facts: dict[str, list[str]], gathered: _G
     return reading.table_parts.get(path)
 
 
-def _age(path: str, facts: dict[str, list[str]], gathered: _Gathered, header: Any) -> float | None:
+def _age(path: str, facts: dict[str, list[str]], gathered: Gathered, header: Any) -> float | None:
     """Return the age: as a column states it, else between birth and study, else the header's."""
     if facts.get("age"):
         cell, _, column = facts["age"][0].partition("\0")
@@ -279,7 +262,7 @@ def _age(path: str, facts: dict[str, list[str]], gathered: _Gathered, header: An
     return header.age_years if header else None
 
 
-def _view(reading: Reading, path: str, facts: dict[str, list[str]], gathered: _Gathered, header: Any) -> str | None:
+def _view(reading: Reading, path: str, facts: dict[str, list[str]], gathered: Gathered, header: Any) -> str | None:
     """Return the view: by columns (which may share the work), else header, else folder or file name."""
     stated = list(dict.fromkeys(facts.get("view", ())))
     for cell in stated:
@@ -290,7 +273,7 @@ def _view(reading: Reading, path: str, facts: dict[str, list[str]], gathered: _G
     return view or (folders.view_of(folder) if folder else None) or reading.name_views.get(path)
 
 
-def _acquired(path: str, facts: dict[str, list[str]], gathered: _Gathered, header: Any) -> dict[str, str | None]:
+def _acquired(path: str, facts: dict[str, list[str]], gathered: Gathered, header: Any) -> dict[str, str | None]:
     """Return body part, modality and laterality: by columns, else header."""
     stated = acquisition.in_header(*(_one(role, path, facts, gathered) for role in ("body_part", "modality", "laterality")))
     told = acquisition.in_header(header.body_part, header.modality, header.laterality) if header else {}
@@ -300,16 +283,14 @@ def _acquired(path: str, facts: dict[str, list[str]], gathered: _Gathered, heade
 # -------------------------------------------------------------------------------------------------------------------------- remarks
 
 
-def _unique_names(made: Sequence[Row], gathered: _Gathered) -> Iterator[Row]:
+def _unique_names(made: Sequence[Row], gathered: Gathered) -> Iterator[Row]:
     """Yield the rows; where a name stands twice (a.png and a.jpg) each keeps its ending."""
-    from dataclasses import replace
-
     often = Counter(row.name for row in made)
     for row in made:
         yield replace(row, name=row.image) if often[row.name] > 1 else row
 
 
-def _remarks(reading: Reading, gathered: _Gathered) -> Iterator[Remark]:
+def _remarks(reading: Reading, gathered: Gathered) -> Iterator[Remark]:
     yield from gathered.remarks
     for aside in reading.evidence.aside:
         yield from _remarks_of(aside)
