@@ -147,7 +147,7 @@ def test_pictures_alone_have_no_labels(tmp_path):
 def test_a_csv_names_patients_labels_and_parts(tmp_path):
     for name in "ab":
         picture(tmp_path / f"{name}.png")
-    (tmp_path / "list.csv").write_text("﻿Image,Finding,Patient,Sex,Age,Split\na.png,TB sure,7,F,41,train\nb.png,Normal,7,m,41.5,validation\n")
+    (tmp_path / "list.csv").write_text("﻿Image,Finding,Patient,Sex,Age,Split\na.png,TB,7,F,41,train\nb.png,Normal,7,m,41.5,validation\n")
     table = ingest(tmp_path).table
     assert table["patient_id"].to_list() == ["folder/7"] * 2
     assert table.select("sex", "age_years", "given_part").rows() == [("female", 41.0, "train"), ("male", 41.5, "tune")]

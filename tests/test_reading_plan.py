@@ -212,6 +212,46 @@ def test_a_file_that_two_folders_hold_is_found_by_its_folders_or_left_open(tmp_p
     assert present(manifest)["test/a.png"] == set() and "names several files" in " ".join(manifest.remarks["message"])
 
 
+@pytest.mark.parametrize(
+    ("cells", "concepts"),
+    [
+        (("['TB' 'Effusion']", "['Normal']"), [{"tuberculosis", "effusion"}, set()]),  # as NumPy prints a list
+        (("['TB', 'Effusion']", '["Normal"]'), [{"tuberculosis", "effusion"}, set()]),
+        (("TB?", "TB"), [set(), {"tuberculosis"}]),
+    ],
+)
+def test_lists_and_doubts_are_read_out_of_cells(tmp_path, cells, concepts):
+    images(tmp_path, "a.png", "b.png")
+    table(tmp_path / "labels.csv", ("image", "label"), *zip(("a.png", "b.png"), cells, strict=True))
+    assert list(present(ingest.ingest(tmp_path)).values()) == concepts
+
+
+@pytest.mark.parametrize("word", ["no evidence of TB", "No TB, no effusion here", "healed TB"])
+def test_words_around_a_known_word_are_asked_about_and_never_a_finding(tmp_path, word):
+    images(tmp_path, "a.png", "b.png", "c.png")
+    table(tmp_path / "labels.csv", ("image", "label"), ("a.png", "normal"), ("b.png", "TB"), ("c.png", word))
+    with pytest.raises(BadData, match="is not settled"):
+        ingest.ingest(tmp_path)
+
+
+def test_a_column_of_the_healthy_state_alone_says_who_is_abnormal(tmp_path):
+    images(tmp_path, "a.png", "b.png")
+    table(tmp_path / "labels.csv", ("image", "No Finding"), ("a.png", 1), ("b.png", 0))
+    assert ingest.ingest(tmp_path).labels.select("concept", "state").rows() == [("abnormality", 0), ("abnormality", 1)]
+
+
+def test_names_that_differ_in_case_alone_are_two_files(tmp_path):
+    images(tmp_path, "a.png", "A.png")
+    table(tmp_path / "labels.csv", ("image", "label"), ("a.png", "TB"), ("A.png", "normal"))
+    assert present(ingest.ingest(tmp_path)) == {"A.png": set(), "a.png": {"tuberculosis"}}
+
+
+def test_a_word_for_an_unknown_patient_is_nobody(tmp_path):
+    images(tmp_path, "a.png", "b.png", "c.png")
+    table(tmp_path / "labels.csv", ("image", "patient"), ("a.png", "unknown"), ("b.png", "unknown"), ("c.png", "P1"))
+    assert ingest.ingest(tmp_path).table["patient_id"].n_unique() == 3
+
+
 def test_masks_are_known_by_their_pixels_whatever_their_folder_is_called(tmp_path):
     images(tmp_path, "films/a.png", "films/b.png")
     for name in "ab":

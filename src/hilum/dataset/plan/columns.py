@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ LONG_WORDS = 60  # letters; cells longer than this on average are sentences
 FACTS = ("patient", "study", "view", "sex", "age", "birth_date", "birth_year", "study_date", "part", "reader", "source", "body_part", "modality", "laterality")
 NAMED_BY_COLUMN = "its cells are states of one finding, which nothing but the column's name names"
 SEVERAL = ("view",)  # facts that two columns may share: Frontal/Lateral and AP/PA
+_FILLER = re.compile(r"[0x]*|anon\w*|deidentified")
 BOX = ("box_x", "box_y", "box_width", "box_height", "box_x_end", "box_y_end")
 
 
@@ -138,9 +140,11 @@ def _fits(role: str, column: Column) -> str | None:
     if role == "sex" and sum(lexicon.sex_of(cell) is None for cell in column.filled) > 3:
         return None
     if role in parsers:
-        needed = MOSTLY if role != "view" else ENOUGH
+        needed = MOSTLY if role not in ("view", "age") else ENOUGH
         share = column.share(parsers[role])
         return f"{name}, and {share:.0%} of its cells are of that kind" if share >= needed else None
+    if role == "patient" and len(column.filled) == 1 and _FILLER.fullmatch(lexicon.key(next(iter(column.filled)))):
+        return None  # what anonymising left for everybody names nobody
     if role == "source" and (len(column.filled) > FEW_WORDS or column.share(lexicon.meaning) > 0 or column.share(_is_address) > 0):
         return None
     if role == "reader" and len(column.filled) > FEW_WORDS:
@@ -244,7 +248,7 @@ def _not_states(column: Column) -> tuple[str, str, bool]:
     numbers = [cells.number(cell) for cell in column.filled]
     if all(value is not None for value in numbers):
         kind = "probabilities" if all(0 <= value <= 1 for value in numbers) else "scores"
-        return "unused", f"its cells are {kind}, not labels", True
+        return "unused", f"its cells are {kind}, not labels", False
     return "stated_finding", "its name is a finding, its cells are words that are not known", False
 
 

@@ -69,8 +69,18 @@ def _settle_findings(reading: Reading, table: TableReading) -> None:
         if table.columns[name].why == columns.NAMED_BY_COLUMN and name not in settings.terms:
             advice = f"{table.table.name}: what its states are of nothing says but the column's name; name the finding in hilum.toml: [terms] {name} = \"pneumonia\""
             evidence.set_aside("cell", [name], advice, "warning")
+    _settle_healthy(reading, table)
     _settle_blanks(reading, table)
     _settle_binary(reading, table)
+
+
+def _settle_healthy(reading: Reading, table: TableReading) -> None:
+    """Take a column of the healthy state that stands alone for its contrary: what is not normal is abnormal."""
+    sources = [source for name in table.columns if (source := source_of(table, name)) in reading.findings]
+    if sources and not table.named("label") and all(reading.concepts[source] is None for source in sources):
+        for source in sources:
+            reading.concepts[source] = lexicon.ABNORMALITY
+            reading.findings[source] = {cell: {1: 0, 0: 1}.get(state, state) for cell, state in reading.findings[source].items()}
 
 
 def _settle_blanks(reading: Reading, table: TableReading) -> None:

@@ -41,11 +41,15 @@ class ImageIndex:
 
     def __post_init__(self) -> None:
         self._paths = {file.path.casefold(): file.path for file in self.files}
+        self._exact = {file.path: file.path for file in self.files}
+        self._exact_names: dict[str, list[str]] = defaultdict(list)
         self._names: dict[str, list[str]] = defaultdict(list)
         self._stems: dict[str, list[str]] = defaultdict(list)
         for file in self.files:
             name = file.path.rpartition("/")[2]
             self._names[name.casefold()].append(file.path)
+            for spelt in {name, file.stem}:
+                self._exact_names[spelt].append(file.path)
             self._stems[file.stem.casefold()].append(file.path)
         self._numbers = self._by_number()
         self._uids = {uid: path for path, uid in self.uids.items()}
@@ -84,10 +88,12 @@ class ImageIndex:
         return Match(files, ways.most_common(1)[0][0] if ways else "", ambiguous, tuple(missing))
 
     def _candidates(self, cell: str, numbers: bool) -> tuple[list[str], str]:
-        plain = _plain(cell)
-        if path := self._paths.get(plain):
+        spelt, plain = _written(cell), _plain(cell)
+        if path := self._exact.get(spelt) or self._paths.get(plain):
             return [path], "path"
-        base = plain.rpartition("/")[2]
+        base, exact = plain.rpartition("/")[2], self._exact_names.get(spelt.rpartition("/")[2])
+        if exact and len(exact) < len(self._names.get(base, ()) or self._stems.get(base, ())):
+            return exact, "name"  # names that differ in nothing but case
         for table, name, how in (
             (self._names, base, "name"), (self._stems, base, "stem"), (self._stems, PurePosixPath(base).stem, "stem"),
         ):  # fmt: skip
@@ -100,11 +106,16 @@ class ImageIndex:
         return [], ""
 
 
-def _plain(cell: str) -> str:
-    path = cell.strip().strip("'\"").replace("\\", "/").casefold()
+def _written(cell: str) -> str:
+    """Return a cell's path with forward slashes, below the folder."""
+    path = cell.strip().strip("'\"").replace("\\", "/")
     while path.startswith("./"):
         path = path[2:]
     return path.lstrip("/")
+
+
+def _plain(cell: str) -> str:
+    return _written(cell).casefold()
 
 
 def _depth(cell: str) -> int:

@@ -42,6 +42,8 @@ def split(cell: str, separator: str | None, whole: Iterable[str] = ()) -> list[s
     """Split a cell at a separator; a cell that is itself a word of `whole` is left in one piece."""
     if separator is None or cell in whole:
         return [cell]
+    if separator == LITERAL and (quoted := re.findall(r"'([^']*)'|\"([^\"]*)\"", cell)):
+        return [first or second for first, second in quoted]
     if separator == LITERAL:
         return [word.strip().strip("'\"").strip() for word in re.split(r"[,;|]", cell.strip().strip("[]()")) if word.strip(" '\"")] or [""]
     return [word for part in cell.split(separator) if (word := part.strip())] or [""]
@@ -106,7 +108,7 @@ def settle(source: str, cells: Counter[str], settings: Settings, evidence: Evide
     meanings = {word: known(word, settings) for word in words}
     strange = [word for word, meaning in meanings.items() if meaning is None]
     healthy = [word for word, meaning in meanings.items() if meaning and meaning.kind in (NORMAL, ABSENT)]
-    if strange and (not healthy or any(word.strip().lstrip("+-").replace(".", "").isdigit() for word in strange)):
+    if strange and (not healthy or any(map(lexicon.holds_known_word, strange)) or any(word.strip().lstrip("+-").replace(".", "").isdigit() for word in strange)):
         _ask(what, words, meanings, strange, healthy, separator, settings, evidence)
         return None
     for word in strange:

@@ -93,6 +93,9 @@ def meaning(word: str) -> Meaning | None:
         kind = FINDING if signed[2] == "+" else ABSENT
         return _stated(kind, found.concept) if found and found.kind == FINDING else None
     compact = key(word)
+    if "?" in word and compact:
+        found = meaning(word.replace("?", " "))
+        return _stated(UNCERTAIN, found.concept) if found and found.kind == FINDING else found
     if compact in words("labels", "missing") or not compact:
         return Meaning(MISSING)
     if concept := _concepts().get(compact):
@@ -103,6 +106,13 @@ def meaning(word: str) -> Meaning | None:
     if compact in words("labels", "abnormal"):
         return Meaning(FINDING, ABNORMALITY)
     return _composed(tuple(_tokens(word)))
+
+
+def holds_known_word(word: str) -> bool:
+    """Tell whether an unknown word holds one that is known, or a negation: what the two say together is not to be guessed."""
+    parts = _tokens(word)
+    told = [meaning(part) for part in parts] if len(parts) > 1 else []
+    return any(it and it.kind != MISSING for it in told) or (len(parts) > 1 and any(part in words("labels", "negators") for part in parts))
 
 
 def _tokens(word: str) -> list[str]:

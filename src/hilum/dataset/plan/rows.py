@@ -52,7 +52,7 @@ def _gather(reading: Reading, table: TableReading, gathered: Gathered) -> None:
         for number in numbers:
             for role, name in facts:
                 cell = cells_of[name][number]
-                if not columns.is_blank(cell):
+                if not columns.is_blank(cell) and not (role in ("patient", "study") and lexicon.key(cell) in lexicon.words("labels", "missing")):
                     gathered.facts[path][role].append(_qualified(role, cell, table.columns[name]))
             who = cells_of[reader][number] if reader else ""
             _gather_labels(reading, table, number, path, who, cells_of, gathered)

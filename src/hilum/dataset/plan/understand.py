@@ -50,10 +50,10 @@ def _read_folders(reading: Reading) -> None:
             reading.evidence.set_aside("cell", rest, "is an image that no table lists: it stays, without what tables say", "warning")
     reading.folders = folders.understand([file.path for file in reading.images], reading.settings)
     said = Counter((level.role, level.name) for file in reading.images for level in reading.folders.levels(file.path))
-    for role in ("part", "view", "source"):
+    for role in ("part", "view", "source", folders.UNLABELLED):
         found = [f"{name} ({count})" for (of, name), count in said.items() if of == role]
         if found:
-            reading.evidence.decide(f"{role}s", shown(found, 6), "folders are called so")
+            reading.evidence.decide(role if role == folders.UNLABELLED else f"{role}s", shown(found, 6), "folders are called so")
 
 
 def _may_be_data(paths: Sequence[str], listed: set[str]) -> bool:
