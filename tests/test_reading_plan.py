@@ -125,6 +125,10 @@ UNSETTLED = {
         images(root, "a.png", "b.png"),
         table(root / "labels.csv", ("image", "label"), ("x.png", "TB"), ("y.png", "normal")),
     ),
+    "scores alone": lambda root: (
+        images(root, "a.png", "b.png"),
+        table(root / "labels.csv", ("image", "pneumonia"), ("a.png", 2), ("b.png", 3)),
+    ),
     "words with quotes and accents": lambda root: (
         images(root, "a.png", "b.png"),
         table(root / "labels.csv", ("image", "label"), ("a.png", 'ein "Wort"'), ("b.png", "größer\\kleiner")),
@@ -238,6 +242,13 @@ def test_a_column_of_the_healthy_state_alone_says_who_is_abnormal(tmp_path):
     images(tmp_path, "a.png", "b.png")
     table(tmp_path / "labels.csv", ("image", "No Finding"), ("a.png", 1), ("b.png", 0))
     assert ingest.ingest(tmp_path).labels.select("concept", "state").rows() == [("abnormality", 0), ("abnormality", 1)]
+
+
+def test_an_image_that_is_healthy_and_ill_in_one_row_is_told(tmp_path):
+    images(tmp_path, "a.png", "b.png")
+    table(tmp_path / "labels.csv", ("image", "Normal", "TB"), ("a.png", 1, 1), ("b.png", 1, 0))
+    manifest = ingest.ingest(tmp_path)
+    assert manifest.remarks.filter(pl.col("rule") == "label-conflict")["path"].to_list() == ["a.png"]
 
 
 def test_names_that_differ_in_case_alone_are_two_files(tmp_path):

@@ -25,7 +25,23 @@ def settle_labels(reading: Reading) -> None:
         _settle_findings(reading, table)
     _settle_folder_labels(reading)
     _name_labels(reading)
+    _ask_lost_labels(reading)
     _decide(reading)
+
+
+def _ask_lost_labels(reading: Reading) -> None:
+    """Ask about columns of scores with a finding's name where they are all that says anything of findings: else their labels were lost."""
+    if reading.vocabularies or reading.findings or reading.coco or reading.evidence.questions:
+        return
+    for table in reading.tables:
+        for column in table.columns.values():
+            said = labels.known(column.name, reading.settings)
+            if column.role == "unused" and said and said.kind == lexicon.FINDING and not column.certain:
+                reading.evidence.ask(
+                    f"column '{column.name}' of {table.table.name} has a finding's name, but {column.why}, and nothing else says which images have it",
+                    {"unused_columns": [column.name]},
+                    unused_columns="columns that are left alone; or give the cells states, such as present = [\"2\", \"3\"]",
+                )
 
 
 def _name_labels(reading: Reading) -> None:

@@ -114,6 +114,8 @@ def _gather_healthy(reading: Reading, table: TableReading, number: int, path: st
         for other in table.columns:
             source = source_of(table, other)
             concept = reading.concepts.get(source)
+            if concept and concept not in statements.DEVICES and reading.findings[source].get(cells_of[other][number]) == State.PRESENT:
+                gathered.remark(path, "label-conflict", f"{where} says '{name}' and names {other}: what is named is taken")
             if concept and concept not in statements.DEVICES and reading.findings[source].get(cells_of[other][number]) is None:
                 gathered.statements[path].append(Statement(concept, State.ABSENT, other, f"{where}, column {name}", statements.NOT_LISTED, who, True))
 
