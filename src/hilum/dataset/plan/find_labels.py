@@ -59,7 +59,7 @@ def _settle_findings(reading: Reading, table: TableReading) -> None:
     """Take the columns of one finding each, and ask about those whose name or cells are not known."""
     settings, evidence = reading.settings, reading.evidence
     states = {**{word: 1 for word in settings.present}, **{word: 0 for word in settings.absent}, **{word: -1 for word in settings.uncertain}}
-    known = {column["column"]: column["finding"] for column in lexicon.published() if set(column["columns"]) <= set(table.columns)}
+    known = {column["column"]: column["finding"] for column in lexicon.published(table.columns)}
     for name in [*table.named("finding"), *table.named("run_lengths"), *table.named("stated_finding")]:
         source, column = source_of(table, name), table.columns[name]
         if column.role == "run_lengths":

@@ -96,9 +96,11 @@ def use_tables(reading: Reading) -> None:
 
 
 def _use_published(table: TableReading) -> None:
-    for known in lexicon.published():
-        if set(known["columns"]) <= set(table.columns) and table.columns[known["column"]].why != "hilum.toml says so":
-            table.give(known["column"], "finding" if known["column"] != "EncodedPixels" else "run_lengths", f"column of the {known['title']}")
+    for known in lexicon.published(table.columns):
+        name = known["column"]
+        if table.columns[name].why != "hilum.toml says so":
+            role = "run_lengths" if "run_lengths" in lexicon.column_roles(name) else "finding"
+            table.give(name, role, f"column of the {known['title']}")
 
 
 def _find_table_parts(reading: Reading) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import tomllib
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -152,9 +153,10 @@ def _stated(kind: str, concept: str | None) -> Meaning:
     return Meaning(kind, concept)
 
 
-def published() -> list[dict[str, Any]]:
-    """Return the published tables whose columns alone do not name their finding."""
-    return _sections()["published"]
+def published(columns: Iterable[str]) -> list[dict[str, Any]]:
+    """Return the published tables with all of whose columns a table agrees, and whose column alone does not name its finding."""
+    held = set(columns)
+    return [known for known in _sections()["published"] if held.issuperset(known["columns"])]
 
 
 @cache
