@@ -14,7 +14,7 @@ import imagecodecs
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hilum import shapes, shelf
@@ -98,6 +98,8 @@ def test_every_kind_of_shape_becomes_its_pixels(tmp_path):
 
 
 @given(st.tuples(number, number, number, number), st.integers(0, 999))
+@example((0.0, 0.0, 1.0, 1.5), 0)  # an edge through the middle of a pixel
+@example((0.5, 2.5, 1.0, 1.0), 0)
 @settings(max_examples=60, deadline=None)
 def test_boxes_and_outlines_along_pixels_keep_every_pixel(box, seed):
     mask_tools = pytest.importorskip("pycocotools.mask")

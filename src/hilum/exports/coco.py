@@ -4,7 +4,7 @@
     annotations/instances_train.json           also instances_val.json and instances_test.json; instances.json where there is no split
 
 Categories are concepts, and lungs, right_lung and left_lung; their numbers are the same in every part's file. `segmentation` of
-a box is its outline, of a sound polygon without holes its list of points, x before y; all else (lung masks, bitmaps, run lengths,
+a box is the outline of its pixels, of a sound polygon without holes its list of points, x before y; all else (lung masks, bitmaps, run lengths,
 polygons with holes or that cross themselves) is compressed run lengths of its pixels. `area` is the number of pixels that COCO's own
 tools make of the segmentation, `iscrowd` is 0: each annotation is one thing. Pictures that their heads (Exif, TIFF) say to rotate or
 mirror are written as they are shown. COCO has no labels of whole images:
@@ -134,18 +134,17 @@ def segmented(shape: shapes.Shape, size: Size) -> dict[str, Any] | str:
         return f"cannot be drawn: {fault}"
     if not mask.any():
         return "draws no pixel of the picture"
-    outline = _outline(shape, size)
+    runs = shapes.RunLengths.of(mask)
+    # A box is drawn by its whole pixels: COCO's tools round an edge through the middle of a pixel another way.
+    outline = runs.to_box().to_polygon() if isinstance(shape, shapes.Box) else _outline(shape, size)
     area = _coco_outline.pixels(outline.exterior, size) if outline else 0
     if outline and area:
         return {"segmentation": [outline.to_coco()], "area": area, "bbox": shape.to_box().to_coco()}
-    runs = shapes.RunLengths.of(mask)
     return {"segmentation": runs.to_coco(), "area": int(np.count_nonzero(mask)), "bbox": runs.to_box().to_coco()}
 
 
 def _outline(shape: shapes.Shape, size: Size) -> shapes.Polygon | None:
     """The shape as one polygon that COCO's tools can fill; None where it is to be written as pixels."""
-    if isinstance(shape, shapes.Box):
-        return shape.within(size).to_polygon()
     sound = isinstance(shape, shapes.Polygon) and not shape.holes and not shapes.faults(shape, size)
     return shape if sound else None
 
