@@ -6,6 +6,7 @@ HilumError
 ├── BadRecipe       a setting that is unknown, of the wrong kind or out of range
 ├── TooFew          a part or a class too small to say anything; says the number
 ├── Mismatch        artefacts that were not made from one another
+├── CannotRead      a file that the operating system does not let us read
 ├── CannotWrite     no permission, or no room on the disk
 └── MissingExtra    an optional package that this step needs
 """
@@ -64,6 +65,21 @@ class CannotWrite(HilumError):
             errno.EPERM: "you may not write there; choose another folder with --to",
         }.get(error.errno or 0, f"{error.strerror}; choose another folder with --to")
         return cls(f"cannot write {path}: {remedy}")
+
+
+class CannotRead(HilumError):
+    @classmethod
+    def because(cls, path: object, error: Exception) -> CannotRead:
+        """Turn the operating system's refusal into a remedy."""
+        why = getattr(error, "strerror", None) or str(error)
+        remedy = {
+            errno.EACCES: "ask for the right to read it",
+            errno.EPERM: "ask for the right to read it",
+            errno.ELOOP: "it is a link that leads to itself; replace it by the file",
+            errno.EIO: "the disk failed; copy the file anew",
+            errno.ENAMETOOLONG: "its name is too long for this disk; rename it",
+        }.get(getattr(error, "errno", None) or 0, "check that it exists and may be read")
+        return cls(f"cannot read {on_one_line(str(path))} ({why}); {remedy}")
 
 
 class MissingExtra(HilumError):
