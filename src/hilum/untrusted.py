@@ -30,9 +30,7 @@ _LONGEST_NUMBER = 400  # digits: the largest double has 309
 
 
 @contextmanager
-def opened(
-    path: Path, *, root: Path | None = None, limit: int = MAX_BYTES
-) -> Iterator[BinaryIO]:
+def opened(path: Path, *, root: Path | None = None, limit: int = MAX_BYTES) -> Iterator[BinaryIO]:
     """Open a regular file for reading; with `root`, one that lies below it once links are followed.
 
     Raises `BadData` when the block ends and the file has another size or time than when it began.
