@@ -14,7 +14,7 @@ import onnx  # noqa: E402
 import onnxruntime  # noqa: E402
 from torch import nn  # noqa: E402
 
-from hilum.errors import BadRecipe, CannotWrite, HilumError, TooFew  # noqa: E402
+from hilum.errors import BadRecipe, CannotWrite, HilumError, Notice, TooFew  # noqa: E402
 from hilum.models import _export, _loop  # noqa: E402
 
 SIZE = 16
@@ -125,7 +125,9 @@ def test_a_checkpoint_of_another_training_is_not_taken_up(tmp_path: Path, other:
 def test_a_damaged_checkpoint_means_beginning_anew(tmp_path: Path, content: bytes) -> None:
     checkpoint = tmp_path / "training.checkpoint"
     checkpoint.write_bytes(content)
-    assert same(train()[0], train(checkpoint=checkpoint)[0])
+    with pytest.warns(Notice, match="is damaged .*; its training begins again"):
+        resumed = train(checkpoint=checkpoint)[0]
+    assert same(train()[0], resumed)
 
 
 def test_what_befalls_an_image_depends_on_seed_epoch_and_row_only() -> None:

@@ -12,13 +12,13 @@ batches, so it does not depend on threads.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
 
+from hilum import threads
 from hilum.augment import Augmentation, Draw, Move, draws, grey
 from hilum.stack import Stack
 
@@ -89,7 +89,7 @@ def epoch(
 
 def ahead(works: Iterable[Callable[[], Made]]) -> Iterator[Made]:
     """What each call of `works` gives, in order; one call runs in a second thread while the one before is worked on."""
-    with ThreadPoolExecutor(1, "batches") as pool:
+    with threads.pool(1, "batches") as pool:
         coming: Any = None
         for work in works:
             ready, coming = coming, pool.submit(work)

@@ -18,7 +18,6 @@ and where a mask says to ignore its pixels.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +25,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from hilum import lungs, shapes, store
+from hilum import lungs, shapes, store, threads
 from hilum.errors import NotFound
 from hilum.manifest import Manifest
 from hilum.stack import Rounded, Stack
@@ -136,7 +135,7 @@ class Cache:
         """
         paths = paths or {}
         columns = self.index.select("image_id", "row", "cached_digest", "file_digest")
-        with ThreadPoolExecutor(2) as pool:
+        with threads.pool(2) as pool:
             for some in columns.iter_slices(_CHECKED_AT_ONCE):
                 rows = list(some.iter_rows(named=True))
                 for row, wrong in zip(rows, pool.map(self._wrong_with, rows), strict=True):

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 import polars as pl
 
-from hilum import likeness, overlay
+from hilum import likeness, overlay, threads
 from hilum.cached import Cache
 from hilum.fingerprint import content, decode
 
@@ -148,7 +148,7 @@ def _laid(
     one: _Side, other: _Side, candidates: np.ndarray, wanted: Callable[[np.ndarray], np.ndarray]
 ) -> Iterator[tuple[np.ndarray, list[overlay.Fit]]]:
     """Candidates (first, second, view, mirrored) a few at a time, those that are `wanted` by then, and how each pair fits."""
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with threads.pool(_THREADS) as pool:
         for start in range(0, len(candidates), _AT_ONCE):
             pairs = candidates[start : start + _AT_ONCE]
             pairs = pairs[wanted(pairs)]

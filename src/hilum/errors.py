@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import difflib
 import errno
+import os
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -56,15 +58,17 @@ class Mismatch(HilumError):
 class CannotWrite(HilumError):
     @classmethod
     def because(cls, path: object, error: OSError) -> CannotWrite:
-        """Turn the operating system's refusal into a remedy."""
+        """Turn the operating system's refusal to write `path` into a remedy."""
+        why = error.strerror or on_one_line(str(error)) or type(error).__name__
         remedy = {
             errno.ENOSPC: "the disk is full; free some space and run the same command again, it goes on where it stopped",
             errno.EDQUOT: "your disk quota is used up; free some space and run the same command again",
+            errno.EFBIG: "files may not be so large here; choose another folder with --to",
             errno.EROFS: "the disk is read-only; choose another folder with --to",
             errno.EACCES: "you may not write there; choose another folder with --to",
             errno.EPERM: "you may not write there; choose another folder with --to",
-        }.get(error.errno or 0, f"{error.strerror}; choose another folder with --to")
-        return cls(f"cannot write {path}: {remedy}")
+        }.get(error.errno or 0, f"{why}; choose another folder with --to")
+        return cls(f"cannot write {on_one_line(str(path))}: {remedy}")
 
 
 class CannotRead(HilumError):
@@ -80,6 +84,63 @@ class CannotRead(HilumError):
             errno.ENAMETOOLONG: "its name is too long for this disk; rename it",
         }.get(getattr(error, "errno", None) or 0, "check that it exists and may be read")
         return cls(f"cannot read {on_one_line(str(path))} ({why}); {remedy}")
+
+
+# Refusals that nothing but writing can meet.
+OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
+
+def refused(path: object, error: OSError) -> HilumError:
+    """Return what to tell of the operating system's refusal while `path`, or below it, is written.
+
+    A refusal that names a file elsewhere is one to read that file.
+    """
+    named = error.filename
+    if named is None or isinstance(named, int) or error.errno in OF_WRITING:
+        return CannotWrite.because(path, error)
+    place, top = (os.path.abspath(os.fsdecode(one)) for one in (named, str(path)))
+    parent = os.path.dirname(top)
+    beside = os.path.join(parent, f".{os.path.basename(top)}.part")
+    if (parent + os.sep).startswith(place.rstrip(os.sep) + os.sep) or any(
+        (place + os.sep).startswith(one + os.sep) for one in (top, beside)
+    ):
+        return CannotWrite.because(path, error)
+    return CannotRead.because(os.fsdecode(named), error)
+
+
+class Notice(UserWarning):
+    """Something that the person at the keyboard should hear of and that stops nothing."""
+
+
+def notice(sentence: str) -> None:
+    """Give a `Notice`; the command line shows it as one line on standard error."""
+    warnings.warn(Notice(sentence), stacklevel=2)
+
+
+class Interrupted(BaseException):
+    """Somebody ends the command, by Ctrl-C or a signal. `kept` says what of its work remains.
+
+    No `KeyboardInterrupt`, which libraries of command lines turn into an end without a word.
+    """
+
+    def __init__(self, signal: int, kept: str = "") -> None:
+        super().__init__(signal)
+        self.signal, self.kept = signal, kept
+
+
+@contextmanager
+def working_on(path: object, doing: str = "reading") -> Iterator[None]:
+    """Note on an unforeseen error of the block which file was being worked on."""
+    try:
+        yield
+    except (HilumError, Interrupted, KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:  # libraries in Rust panic with no `Exception`
+        error.add_note(f"{NOTED}{doing} {on_one_line(str(path))}")
+        raise
+
+
+NOTED = "while "  # how the notes of `working_on` begin
 
 
 class MissingExtra(HilumError):

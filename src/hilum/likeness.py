@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
+from hilum import threads
 from hilum.fingerprint import EVEN, MIRROR, Keys
 
 BLOCK = 1024
@@ -55,7 +55,7 @@ def near(hashes: np.ndarray, distance: int, others: np.ndarray | None = None) ->
         pairs = pairs[pairs[:, 0] < pairs[:, 1]] if alone else pairs
         return pairs[_distances(hashes[pairs[:, 0]], others[pairs[:, 1]]).min(0) <= distance] if len(pairs) else pairs
 
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with threads.pool(_THREADS) as pool:
         found = list(pool.map(searched, _blocks(len(hashes), len(others), alone)))
     first, second = np.concatenate([np.empty((0, 2), np.int64), *found]).T
     way = _distances(hashes[first], others[second])
@@ -210,7 +210,7 @@ def _looked_up(what: Halves, among: Halves, wanted: int, *, alone: bool = False)
         best = [_best(rows, [half[part, view] for half in among], start - part.start if alone else None, part.start, view) for part, view in parts]
         return _most_alike(np.stack(best), start, wanted)
 
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with threads.pool(_THREADS) as pool:
         found = list(pool.map(searched, range(0, len(what[0]), BLOCK))) if parts else []
     return np.concatenate([np.empty((0, 4), np.int64), *found])
 

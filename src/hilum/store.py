@@ -1,7 +1,8 @@
 """Files that are whole or not there: digests, atomic replacement, Parquet and JSON.
 
 A file is written beside its place under a hidden name and renamed into it, so a reader never sees half of one and a killed
-process leaves at most a hidden file that the next writer replaces.
+process leaves at most a hidden file that the next writer replaces. Whatever writes, writes by a
+function of this module, and what the operating system refuses becomes a `HilumError` here.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from hilum.errors import CannotWrite
+from hilum.errors import refused
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,9 +30,10 @@ DIGEST_CHARACTERS = 16  # 64 bits of SHA-256: names folders and tells artefacts 
 def replacing(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to; renamed onto `path` when the block ends well, removed when it does not.
 
-    Raises `CannotWrite` in place of an `OSError` on the way.
+    Raises `CannotWrite` in place of an `OSError` on the way, `CannotRead` where that names a file
+    elsewhere.
     """
-    beside = path.with_name(f".{path.name}.part")
+    beside = _beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield beside
@@ -40,8 +43,85 @@ def replacing(path: Path) -> Iterator[Path]:
         with suppress(OSError):  # the first error is the one to tell
             beside.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise CannotWrite.because(path, error) from error
+            raise refused(path, error) from error
         raise
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.part")
+
+
+@contextmanager
+def filling(folder: Path) -> Iterator[Path]:
+    """A new folder beside `folder`, which is empty or not there, to fill.
+
+    It is renamed onto `folder` when the block ends well and removed when it does not. Raises as
+    `replacing` does.
+    """
+    folder = folder.resolve()
+    beside = _beside(folder)
+    try:
+        if beside.exists():  # of a process that was killed
+            shutil.rmtree(beside)
+        beside.mkdir(parents=True)
+        yield beside
+        os.replace(beside, folder)
+    except BaseException as error:
+        shutil.rmtree(beside, ignore_errors=True)  # the first error is the one to tell
+        if isinstance(error, OSError):
+            raise refused(folder, error) from error
+        raise
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[BinaryIO]:
+    """A stream to write a file to that is there, whole, when the block ends well; see `replacing`."""
+    with replacing(path) as beside, open(beside, "wb") as stream:
+        yield stream
+
+
+@contextmanager
+def appending(path: Path) -> Iterator[Callable[[bytes], None]]:
+    """A function that writes bytes to the end of a file, at once, so that a kill loses none.
+
+    Whoever reads the file must expect that its last line is cut off. Raises as `replacing` does.
+    """
+    with _refusals_told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "ab", buffering=0) as stream:
+
+            def append(data: bytes) -> None:
+                rest = memoryview(data)
+                while rest:
+                    rest = rest[stream.write(rest) :]
+
+            yield append
+
+
+@contextmanager
+def in_place(path: Path) -> Iterator[int]:
+    """A descriptor of a file that keeps what it holds, for `write_at`. Raises as `replacing` does."""
+    with _refusals_told(path):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+
+def write_at(descriptor: int, data: bytes, offset: int) -> None:
+    """Write all of `data` from byte `offset` on. Raises `OSError`, which `in_place` turns."""
+    written = 0
+    while written < len(data):
+        written += os.pwrite(descriptor, data[written:], offset + written)
+
+
+@contextmanager
+def _refusals_told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise refused(path, error) from error
 
 
 def _settle(path: Path) -> None:
@@ -53,6 +133,19 @@ def _settle(path: Path) -> None:
 def write_bytes(path: Path, data: bytes) -> None:
     with replacing(path) as beside:
         beside.write_bytes(data)
+
+
+def write_sealed(path: Path, data: bytes) -> None:
+    """Write bytes behind their digest, for `read_sealed`."""
+    write_bytes(path, hashlib.sha256(data).digest() + data)
+
+
+def read_sealed(path: Path) -> bytes | None:
+    """The bytes that `write_sealed` wrote; None where the file holds anything else."""
+    content = path.read_bytes()
+    length = hashlib.sha256().digest_size
+    whole = hashlib.sha256(content[length:]).digest() == content[:length]
+    return content[length:] if whole else None
 
 
 def write_text(path: Path, text: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hilum import __version__, printed
+from hilum import __version__, ending, printed
 
 if TYPE_CHECKING:
     from hilum.recipe import Recipe
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None,
     help="Folders of chest radiographs in; checked data, patient-safe splits, lung masks, findings, anomaly maps and honest figures out.",
+    epilog=ending.CODES,
 )  # fmt: skip
 
 Source = Annotated[Path, typer.Argument(help="A folder of radiographs, a recipe (.toml), or the folder of a run.", show_default=False)]
@@ -49,8 +50,19 @@ def _version(wanted: bool) -> None:
 
 
 @app.callback()
-def options(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False) -> None:
-    pass
+def options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    traceback: Annotated[
+        bool,
+        typer.Option(
+            "--traceback",
+            envvar=ending.TRACEBACK,
+            help="Show Python's traceback of whatever stops the command.",
+        ),
+    ] = False,
+) -> None:
+    if traceback:
+        ending.show_tracebacks()
 
 
 def perform(source: Path, to: Path | None, quick: bool, until: str, as_json: bool, fixes: Path | None = None) -> Path:

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from hilum.errors import BadData, CannotWrite, HilumError
+from hilum import store
+from hilum.errors import BadData, HilumError
 from hilum.files import dicom, picture, raster
 from hilum.manifest import Manifest
 from hilum.radiograph import to_uint8
@@ -19,25 +20,12 @@ DICOM, ROTATED = "DICOM as 8-bit PNG", "rotated as their heads say, as PNG"
 
 @contextmanager
 def whole(folder: Path) -> Iterator[Path]:
-    """A folder to fill beside `folder`; renamed onto it when the block ends well, removed when it does not.
-
-    Raises `HilumError` where `folder` holds anything, `CannotWrite` in place of an `OSError`.
-    """
+    """A folder to fill beside `folder`, see `store.filling`. Raises `HilumError` where `folder` holds anything."""
     folder = folder.resolve()
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise HilumError(f"{folder} is not empty; choose another folder, nothing was written")
-    beside = folder.with_name(f".{folder.name}.part")
-    try:
-        if beside.exists():  # of an export that was killed
-            shutil.rmtree(beside)
-        beside.mkdir(parents=True)
+    with store.filling(folder) as beside:
         yield beside
-        os.replace(beside, folder)
-    except BaseException as error:
-        shutil.rmtree(beside, ignore_errors=True)  # the first error is the one to tell
-        if isinstance(error, OSError):
-            raise CannotWrite.because(folder, error) from error
-        raise
 
 
 def places(manifest: Manifest, ending: str | None = None) -> dict[str, str]:

@@ -44,7 +44,8 @@ class Output:
     """
 
     def __init__(self, to: Path | None, verb: str) -> None:
-        self.to, self._verb, self._marked = to, verb, False
+        self.to, self._verb, self.marked = to, verb, False
+        self.given: list[Path] = []  # places that were asked for
 
     def __bool__(self) -> bool:
         return self.to is not None
@@ -57,12 +58,17 @@ class Output:
         """Return the place of a file to write. Raises `CannotWrite` where the folder cannot be
         marked.
         """
+        self.given.append(self.mark().joinpath(*parts))
+        return self.given[-1]
+
+    def mark(self) -> Path:
+        """Mark the folder unless that is done, and return it. Raises `CannotWrite`."""
         if self.to is None:
             raise ValueError("no folder to write into was given")
-        if not self._marked:
+        if not self.marked:
             mark(self.to, self._verb)
-            self._marked = True
-        return self.to.joinpath(*parts)
+            self.marked = True
+        return self.to
 
 
 def refuse_overlap(to: Path, images: Mapping[str, Path], searched: Sequence[Path]) -> None:

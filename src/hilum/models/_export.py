@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from hilum.errors import HilumError
-from hilum.store import replacing
+from hilum.store import write_bytes
 
 INPUT = "images"
 OPSET = 17
@@ -43,8 +43,7 @@ def to_onnx(network: nn.Module, path: Path, *, size: int, outputs: Sequence[str]
     onnx.checker.check_model(model, full_check=True)
     content = model.SerializeToString(deterministic=True)
     _compare(network, content, size, outputs)
-    with replacing(path) as beside:
-        beside.write_bytes(content)
+    write_bytes(path, content)
 
 
 def to_int8(source: Path, path: Path, images: np.ndarray, *, operators: Sequence[str] = QUANTISED, ranges: str = RANGES[0]) -> None:
@@ -101,8 +100,7 @@ def _write(model: onnx.ModelProto, path: Path, metadata: Mapping[str, str]) -> N
     del model.metadata_props[:]
     onnx.helper.set_model_props(model, dict(sorted(metadata.items())))
     onnx.checker.check_model(model, full_check=True)
-    with replacing(path) as beside:
-        beside.write_bytes(model.SerializeToString(deterministic=True))
+    write_bytes(path, model.SerializeToString(deterministic=True))
 
 
 @contextmanager

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import io
 import math
-import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -23,9 +23,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hilum import store
 from hilum.batches import ahead
-from hilum.errors import BadRecipe, TooFew
-from hilum.store import digest, replacing
+from hilum.errors import BadRecipe, TooFew, notice
+from hilum.store import digest
 
 WARM_UP = 0.1  # the share of all steps in which the learning rate rises
 LOOK = 20  # batches between two looks at the tune pictures, at least: with few images, looking would cost more than training
@@ -209,18 +210,20 @@ class _State:
     def save(self, path: Path) -> None:
         state = {"identity": self.identity, "network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()}
         state |= {"average": self.average, "best": self.best, "epochs": [asdict(epoch) for epoch in self.epochs]}
-        with replacing(path) as beside:
-            torch.save(state, beside)
+        content = io.BytesIO()  # PyTorch's own writer tells of a full disk in words of its own
+        torch.save(state, content)
+        store.write_sealed(path, content.getvalue())
 
     def resume(self, path: Path) -> None:
-        """Go on from a checkpoint of this very training; stay at the beginning where there is none."""
+        """Go on from a checkpoint of this very training; stay at the beginning where there is none, or where it is damaged."""
         if not path.is_file():
             return
-        try:
-            state = torch.load(path, map_location=self.device, weights_only=True)
-        except (pickle.UnpicklingError, EOFError, RuntimeError):
-            return  # not a checkpoint: begin anew, as without one
-        if not isinstance(state, dict) or state.get("identity") != self.identity:
+        content = store.read_sealed(path)
+        if content is None:
+            notice(f"{path} is damaged or no checkpoint of Hilum; its training begins again")
+            return
+        state = torch.load(io.BytesIO(content), map_location=self.device, weights_only=True)
+        if state["identity"] != self.identity:
             return
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])

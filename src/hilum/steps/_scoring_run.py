@@ -21,7 +21,7 @@ from hilum.files import dicom, raster
 from hilum.files.names import as_text
 from hilum.manifest import Manifest
 from hilum.recipe import Recipe
-from hilum.run import Run
+from hilum.run import MARKERS, Run
 from hilum.steps import cache, evaluate, lungs, predict, region, segment
 from hilum.steps._training import TRAINING
 from hilum.steps.read import Read, Said, scored
@@ -56,6 +56,12 @@ class ScoringRun:
             told = "; ".join(f"{run / file} {what}" for file, what in wrong)
             raise Mismatch(f"{told}. To make it again: {again}")
         return cls(run, models.recipe, models)
+
+    @property
+    def digest(self) -> str:
+        """Of the settings and of what the steps made: the same images have the same results."""
+        markers = sorted((self.run / MARKERS).glob("*.json"))
+        return store.digest([store.digest_of_file(file) for file in (self.run / "recipe.toml", *markers)])
 
     def refuse_place(self, place: Path) -> None:
         """Raise `HilumError` for a place in the run's data, and for the run's own folder."""

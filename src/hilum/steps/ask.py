@@ -64,10 +64,9 @@ def ask(
             _write(drawn, "/".join((*below, name)), found)
         return one
 
-    found, faults = for_each(collect(images, places), work, title="predict", watch=watch, say=say)
-    if out and found:
-        output_folder.write_csv(out.path(TABLE), read.COLUMNS, read.rows(found))
-    return found, faults
+    table = read.table_of(out, TABLE, asked.digest, (drawn,)) if out else None
+    found = collect(images, places)
+    return for_each(found, work, title="predict", watch=watch, say=say, table=table)
 
 
 def _write(out: output_folder.Output, name: str, found: predict.Prediction) -> None:

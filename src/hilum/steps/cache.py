@@ -12,17 +12,16 @@ import json
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from hilum import cached, lettering, lungs, mask_files, shapes, store
+from hilum import cached, lettering, lungs, mask_files, shapes, store, threads
 from hilum.cached import FACTS, Cache
-from hilum.errors import BadData, CannotWrite
+from hilum.errors import BadData, refused, working_on
 from hilum.files import dicom, picture, raster
 from hilum.files.label_image import Consensus
 from hilum.fingerprint import fingerprint
@@ -58,21 +57,20 @@ def fill(manifest: Manifest, pixels: Pixels, parent: Path, progress: Progress = 
         signatures = [(image["image_id"], _signature(manifest.root, image, meanings)) for image in _images(manifest)]
         total = sum(known.get(image_id, (0, None))[1] != signature for image_id, signature in signatures)
         with ExitStack() as stack:
-            files = {part: stack.enter_context(_opened_in_place(folder / part)) for part in (cached.IMAGES[pixels.depth], cached.MASKS)}
-            lines = stack.enter_context(open(journal, "a", encoding="utf-8"))
+            files = {part: stack.enter_context(store.in_place(folder / part)) for part in (cached.IMAGES[pixels.depth], cached.MASKS)}
+            append = stack.enter_context(store.appending(journal))
             reading = _in_order(lambda task: _cached(manifest.root, *task, pixels, meanings.of, files.values()), _tasks(manifest, signatures, known))
             for done, facts in enumerate(reading, start=1):
                 if done % SETTLE_EVERY == 0:
                     for descriptor in files.values():
                         os.fsync(descriptor)
-                lines.write(store.as_json(facts) + "\n")
-                lines.flush()
+                append(f"{store.as_json(facts)}\n".encode())
                 progress(done, total)
         if journal.stat().st_size or not (folder / "index.parquet").exists():
             store.write_table(folder / "index.parquet", _index(folder, journal))
         journal.unlink()
     except OSError as error:
-        raise CannotWrite.because(folder, error) from error
+        raise refused(folder, error) from error
     return Cache.open(folder, pixels.size, manifest)
 
 
@@ -92,9 +90,10 @@ def _cached(
     root: Path, image: Mapping[str, Any], signature: str, row: int, pixels: Pixels, meaning: Callable[[str], Consensus], files: Iterable[int]
 ) -> dict[str, Any]:
     """Read one image and put its pictures in their place in the image file and the mask file; its facts."""
-    facts, pictures = _read(root, image, pixels, meaning)
+    with working_on(root / image["path"]):
+        facts, pictures = _read(root, image, pixels, meaning)
     for descriptor, square in zip(files, pictures, strict=True):
-        _write_all(descriptor, square.tobytes(), row * square.nbytes)
+        store.write_at(descriptor, square.tobytes(), row * square.nbytes)
     return {**facts, "image_id": image["image_id"], "row": row, "signature": signature}
 
 
@@ -144,7 +143,7 @@ def _images(manifest: Manifest) -> Iterator[dict[str, Any]]:
 
 def _in_order(work: Callable[[Any], Any], tasks: Iterable[Any]) -> Iterator[Any]:
     """Results in the order of `tasks`, a few made ahead by threads."""
-    with ThreadPoolExecutor(THREADS) as pool:
+    with threads.pool(THREADS) as pool:
         waiting: deque = deque()
         for task in tasks:
             waiting.append(pool.submit(work, task))
@@ -286,21 +285,6 @@ def _signature(root: Path, image: Mapping[str, Any], meanings: mask_files.Meanin
         agreed = [meanings.of(place) for place in places]
         parts.append(f"meaning={store.digest([[dict(one.roles), dict(one.unsettled), one.ground] for one in agreed])}")
     return "|".join(parts)
-
-
-@contextmanager
-def _opened_in_place(path: Path) -> Iterator[int]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _write_all(descriptor: int, data: bytes, offset: int) -> None:
-    written = 0
-    while written < len(data):
-        written += os.pwrite(descriptor, data[written:], offset + written)
 
 
 # ------------------------------------------------------------------------------------------------------------------------ the step

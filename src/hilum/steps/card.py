@@ -24,7 +24,7 @@ import polars as pl
 
 from hilum import __version__, shelf, store
 from hilum.drawing.pictures import QUALITY, SIDE
-from hilum.errors import CannotWrite
+from hilum.errors import refused
 from hilum.manifest import Manifest
 from hilum.radiograph import resize
 from hilum.recipe import Recipe
@@ -128,7 +128,7 @@ def _clear(folder: Path) -> None:
         if folder.exists():
             shutil.rmtree(folder)
     except OSError as error:
-        raise CannotWrite.because(folder, error) from error
+        raise refused(folder, error) from error
 
 
 def _classes(manifest: Manifest, cached: cache.Cache) -> Iterator[tuple[str, np.ndarray]]:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from hilum import division
-from hilum.errors import HilumError, Mismatch
+from hilum.errors import HilumError, Interrupted, Mismatch
 from hilum.recipe import Recipe
 from hilum.run import Run
 from hilum.steps import Progress, audit, cache, evaluate, ingest, predict, region, report, segment, split, train
@@ -49,7 +49,7 @@ class Done:
 def perform(run: Run, recipe: Recipe, watch: Watch, *, until: str = "report") -> Iterator[Done]:
     """Do the steps up to and with `until`, telling of each as it ends. Raises `Mismatch` where the folder is another data set's run."""
     _refuse_other(run, recipe)
-    with run.locked():
+    with run.locked(), _told_of_interruption(run):
         run.write_recipe(recipe)
         for name, step in STEPS.items():
             if name == "predict":
@@ -57,6 +57,18 @@ def perform(run: Run, recipe: Recipe, watch: Watch, *, until: str = "report") ->
             yield _once(run, recipe, name, step, watch)
             if name == until:
                 return
+
+
+@contextmanager
+def _told_of_interruption(run: Run) -> Iterator[None]:
+    try:
+        yield
+    except Interrupted as stop:
+        stop.kept = (
+            f"{run.folder} keeps the steps that are finished, every image that is cached and every "
+            f"epoch of the training; the same command goes on there"
+        )
+        raise
 
 
 def _folds(run: Run, recipe: Recipe, watch: Watch) -> Iterator[Done]:

@@ -31,6 +31,7 @@ from hilum.run import Run
 from hilum.steps import look, predict, read
 from hilum.steps._each_image import Say, Watch, for_each, unheard, unwatched
 from hilum.steps._scoring_run import ScoringRun
+from hilum.steps._table import Table
 from hilum.vocabulary import name_of
 
 TABLE = "look.csv"
@@ -88,11 +89,14 @@ def explain(
             )
         return list(_rows(one, found, radiograph, maps))
 
-    done, faults = for_each(collect(images, out.folders), work, title="look", watch=watch, say=say)
-    rows = [row for of_image in done for row in of_image]
-    if out and rows:
-        output_folder.write_csv(out.path(TABLE), COLUMNS, rows)
-    return rows, faults
+    table = Table(out, TABLE, COLUMNS, asked.digest, _joined) if out else None
+    found = collect(images, out.folders)
+    done, faults = for_each(found, work, title="look", watch=watch, say=say, table=table)
+    return _joined(done), faults
+
+
+def _joined(done: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    return [row for of_image in done for row in of_image]
 
 
 def _overlay(radiograph: Radiograph, found: predict.Prediction, saliency: np.ndarray) -> bytes:

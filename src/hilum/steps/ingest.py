@@ -120,8 +120,10 @@ def example(dataset: str, folder: Path, *, images: int, seed: int) -> None:
     """Write a made-up copy of a data set's layout into a folder that is empty or not there, and say in it that it is one."""
     if folder.exists() and any(folder.iterdir()):
         raise BadData(f"{folder} is not empty; choose another folder, nothing was written")
-    shelf.load("datasets", dataset).example(folder, images=images, seed=seed)
-    store.write_text(folder / MADE_UP, f"Invented by `hilum example {dataset} --images {images} --seed {seed}`: no picture here is of a person.\n")
+    module = shelf.load("datasets", dataset)
+    with store.filling(folder) as beside:
+        module.example(beside, images=images, seed=seed)
+        store.write_text(beside / MADE_UP, f"Invented by `hilum example {dataset} --images {images} --seed {seed}`: no picture here is of a person.\n")
 
 
 def _made_up(root: Path) -> list[Remark]:

@@ -35,6 +35,7 @@ from hilum.files.collect import collect
 from hilum.files.names import as_text
 from hilum.radiograph import Letterbox, Radiograph, prepare, resize
 from hilum.steps._each_image import Say, Watch, for_each, unheard, unwatched
+from hilum.steps._table import Table
 
 OVERLAY = 1024
 TABLE = "lungs.csv"
@@ -94,10 +95,9 @@ def find(
             write(out, name, seen)
         return _row(path, name, seen)
 
-    rows, faults = for_each(collect(images, out.folders), work, title="lungs", watch=watch, say=say)
-    if out and rows:
-        output_folder.write_csv(out.path(TABLE), COLUMNS, rows)
-    return rows, faults
+    found = collect(images, out.folders)
+    table = Table(out, TABLE, COLUMNS, made_by=store.digest_of_file(asked.path)) if out else None
+    return for_each(found, work, title="lungs", watch=watch, say=say, table=table)
 
 
 def chosen(path: Path | None = None) -> Exported:

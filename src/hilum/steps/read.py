@@ -42,6 +42,7 @@ from hilum.recipe import Region
 from hilum.shipped import Reader
 from hilum.steps import lungs, region
 from hilum.steps._each_image import Say, Watch, for_each, unheard, unwatched
+from hilum.steps._table import Table
 from hilum.vocabulary import name_of
 
 LEAST = Region.least_quality  # of the lungs: below it regions are not cut along them
@@ -92,6 +93,11 @@ class Read:
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+    @classmethod
+    def of_dict(cls, told: Mapping[str, Any]) -> Read:
+        """The inverse of `as_dict`."""
+        return cls(**{**told, "said": [Said(**one) for one in told["said"]]})
+
 
 def read(
     images: Sequence[str | Path],
@@ -121,10 +127,17 @@ def read(
             _write(out, one, seen, maps)
         return one
 
-    found, faults = for_each(collect(images, out.folders), work, title="read", watch=watch, say=say)
-    if out and found:
-        output_folder.write_csv(out.path(TABLE), COLUMNS, rows(found))
-    return found, faults
+    made_by = [store.digest_of_file(finder.path), *(model.digest for model in asked)]
+    table = table_of(out, TABLE, made_by) if out else None
+    found = collect(images, out.folders)
+    return for_each(found, work, title="read", watch=watch, say=say, table=table)
+
+
+def table_of(
+    out: output_folder.Output, file: str, made_by: object, also: tuple[output_folder.Output, ...] = ()
+) -> Table[Read]:
+    """The table of COLUMNS in an output folder; see `Table`."""
+    return Table(out, file, COLUMNS, made_by, rows, Read.as_dict, Read.of_dict, also)
 
 
 def _one(

@@ -131,7 +131,7 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
     typical = _typical(run, recipe, facts, of, masks)
     nothing = np.zeros((pictures.size, pictures.size), np.uint8)
     index = []
-    with store.replacing(run / IMAGES) as beside, open(beside, "wb") as stream:
+    with store.writing(run / IMAGES) as stream:
         for row, (image_id, place, *size) in enumerate(facts.iter_rows()):
             at, told = of.get(image_id, (None, 0.0))
             labels = nothing if at is None else masks[at]

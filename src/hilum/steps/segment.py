@@ -305,7 +305,7 @@ def _find_all(
 ) -> None:
     index = []
     sizes = {image_id: size for image_id, *size in pictures.index.select("image_id", "height", "width").iter_rows()}
-    with store.replacing(run / MASKS) as beside, open(beside, "wb") as stream:
+    with store.writing(run / MASKS) as stream:
         for row, (image_id, finder) in enumerate(planned.select("image_id", "finder").iter_rows()):
             found = quality.find(models[finder], pictures.images[pictures.rows([image_id])[0]], tuple(sizes[image_id]))
             stream.write(found.labels.tobytes())

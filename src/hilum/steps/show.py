@@ -7,7 +7,7 @@ OUT/show.csv     a row an image, see COLUMNS
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
@@ -19,6 +19,7 @@ from hilum.files.collect import collect
 from hilum.files.names import as_text
 from hilum.radiograph import to_uint8
 from hilum.steps._each_image import Say, Watch, for_each, unheard, unwatched
+from hilum.steps._table import Table
 
 TABLE = "show.csv"
 FOLDER = Path("shown")  # where nothing else is asked for
@@ -66,10 +67,8 @@ def show(
             "account": list(radiograph.account),
         }
 
-    shown, faults = for_each(found, work, title="show", watch=watch, say=say)
-    if shown and not alone:
-        output_folder.write_csv(out.path(TABLE), COLUMNS, map(_row, shown))
-    return shown, faults
+    table = None if alone else Table(out, TABLE, COLUMNS, made_by=as_text(to), rows=_rows)
+    return for_each(found, work, title="show", watch=watch, say=say, table=table)
 
 
 def facts(path: Path, name: str, file: raster.Raster | dicom.Dicom, drawn: Path) -> dict[str, Any]:
@@ -90,6 +89,10 @@ def facts(path: Path, name: str, file: raster.Raster | dicom.Dicom, drawn: Path)
     if isinstance(file, dicom.Dicom):
         told["header"] = {name: str(value) if isinstance(value, date) else value for name, value in asdict(file.header).items()}
     return told
+
+
+def _rows(shown: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    return map(_row, shown)
 
 
 def _row(told: dict[str, Any]) -> dict[str, Any]:
