@@ -1,0 +1,215 @@
+"""Every verb that writes, on made-up data so small that each takes seconds, for benches that disturb them.
+
+A `Case` is a command, the folder it starts from and the folder it writes. `Stage` prepares the
+starting folders once and lays one out again, with its times, for each trial: always at the same
+place, as runs note where their data lie. Commands run in a forked process in which everything is
+imported already, so that a disturbance meets the work and not the imports.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+RECIPE = """
+[data]
+folder = "{data}"
+[pixels]
+size = 64
+[split]
+train = 0.5
+tune = 0.25
+test = 0.25
+minimum = 2
+seed = {seed}
+[segment]
+folds = 2
+epochs = 2
+least_steps = 8
+width = 8
+[region]
+size = 64
+[classify]
+epochs = 1
+least_steps = 4
+[evaluate]
+resamples = 100
+"""
+STEPS = ("ingest", "cache", "audit", "split", "segment", "region", "train", "predict", "evaluate", "report")  # fmt: skip
+FORMS = ("coco", "imagefolder", "tables", "xrv")
+LEFT_OUT = {
+    "fetch": "it needs a network; tests/test_fetch.py interrupts it",
+    "compare, labels, describe, datasets": "they write nothing",
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    start: str  # the prepared folder
+    command: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Ended:
+    code: int  # minus the signal where one ended it
+    seconds: float
+    said: str  # on standard error
+
+
+def cases() -> list[Case]:
+    steps = [
+        Case(step, f"before-{step}", (step, "recipe.toml", "--to", "run")) for step in STEPS
+    ]
+    exports = [Case(f"export {form}", "done", ("export", form, "run", "out")) for form in FORMS]
+    return [
+        *steps,
+        Case("run", "nothing", ("run", "recipe.toml", "--to", "run")),
+        Case("example", "nothing", ("example", "kaggle_masks", "out", "--images", "8")),
+        Case("audit of several", "nothing", ("audit", "../data", "../other", "--to", "audits")),
+        Case("merge", "nothing", ("merge", "../data", "../other", "--to", "both")),
+        Case("fix", "done", ("fix", "run", "--rule", "mask-missing", "--to", "fixes.toml")),
+        Case("card", "done", ("card", "run", "--pictures")),
+        Case("probe", "done", ("probe", "run")),
+        Case("look", "done", ("look", "run")),
+        Case("look IMAGE", "done", ("look", "run", "../few", "--to", "out")),
+        Case("predict IMAGE", "done", ("predict", "run", "../few", "--to", "out")),
+        Case("lungs", "nothing", ("lungs", "../few", "--to", "out")),
+        Case("read", "nothing", ("read", "../few", "--to", "out")),
+        Case("show", "nothing", ("show", "../few", "--to", "out")),
+        *exports,
+        Case("matrix", "two", ("matrix", "run", "second", "--to", "out")),
+        Case("cache verify", "done", ("cache", "verify", "run")),
+        Case("verify", "done", ("verify", "run", "--images", "4")),
+    ]  # fmt: skip
+
+
+class Stage:
+    """Data, prepared folders and the one place `here` where commands work, below `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.here, self._starts = folder, folder / "here", folder / "starts"
+
+    def prepare(self, images: int = 40) -> None:
+        """Make the data and a starting folder before each step, and two finished runs."""
+        self.here.mkdir(parents=True)
+        self._do("example", "kaggle_masks", "../data", "--images", str(images), "--seed", "5")
+        self._do("example", "kaggle_masks", "../more", "--images", str(images), "--seed", "6")
+        self._do("example", "folder", "../other", "--images", "12")
+        (self.folder / "few").mkdir()
+        for image in sorted((self.folder / "data/CXR_png").iterdir())[:4]:
+            shutil.copy2(image, self.folder / "few")
+        for name, data in (("recipe", "data"), ("second", "more")):
+            recipe = RECIPE.format(data=self.folder / data, seed=0)
+            (self.here / f"{name}.toml").write_text(recipe)
+        self._keep("nothing")
+        for step in STEPS:
+            self._keep(f"before-{step}")
+            self._do(step, "recipe.toml", "--to", "run")
+        self._keep("done")
+        self._do("run", "second.toml", "--to", "second")
+        self._keep("two")
+
+    def _do(self, *command: str) -> None:
+        ended = run(command, self.here)
+        if ended.code:
+            raise SystemExit(f"hilum {' '.join(command)} ended with {ended.code}:\n{ended.said}")
+
+    def _keep(self, name: str) -> None:
+        self._starts.mkdir(exist_ok=True)
+        _copy(self.here, self._starts / name)
+
+    def lay_out(self, start: str) -> None:
+        shutil.rmtree(self.here, ignore_errors=True)
+        _copy(self._starts / start, self.here)
+
+    def start_files(self, start: str) -> dict[str, str]:
+        return digests(self._starts / start)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a tree with its times, which say what is new to a cache."""
+    subprocess.run(["cp", "-a", "--reflink=auto", source, target], check=True)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file below a folder but locks, by place."""
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != ".lock"
+    }
+
+
+def run(
+    command: Sequence[str],
+    here: Path,
+    *,
+    before: Callable[[], None] = lambda: None,
+    after: Callable[[], None] = lambda: None,
+    kill: tuple[int, float] | None = None,
+) -> Ended:
+    """`hilum COMMAND` in `here`, in a forked process.
+
+    There `before` is called first, and `after` last; `kill` is a signal and after how many seconds
+    it is sent.
+    """
+    errors = here.parent / "errors.txt"
+    began = time.monotonic()
+    child = os.fork()
+    if not child:
+        _child(command, here, errors, before, after)
+    signalled = kill is None
+    while True:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        seconds = time.monotonic() - began
+        if ended:
+            return Ended(os.waitstatus_to_exitcode(status), seconds, errors.read_text())
+        if not signalled and seconds >= kill[1]:
+            os.kill(child, kill[0])
+            signalled = True
+        if seconds > 300:
+            os.kill(child, signal.SIGKILL)
+        time.sleep(0.002)
+
+
+def _child(command, here, errors, before, after) -> None:
+    code = 99
+    try:
+        os.chdir(here)
+        null = os.open(os.devnull, os.O_RDWR)
+        told = os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        for descriptor, target in ((null, 0), (null, 1), (told, 2)):
+            os.dup2(descriptor, target)
+        sys.argv = ["hilum", *command]
+        before()
+        from hilum import __main__
+
+        try:
+            __main__.main()
+        except SystemExit as asked:
+            code = asked.code or 0
+        after()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def import_all() -> None:
+    """Import what the commands need. Nothing is computed: threads would not outlive a fork."""
+    import importlib
+
+    for name in ("hilum.cli", "hilum.steps.chain", "hilum.steps.ask", "hilum.steps.explain",
+                 "hilum.steps.show", "hilum.steps.matrix", "hilum.steps.verify", "hilum.steps.export",
+                 "hilum.steps.card", "hilum.steps.probe", "hilum.steps.fix", "onnxruntime", "cv2",
+                 "imagecodecs", "rich.progress", "hilum.models._export", "hilum.models._loop",
+                 "hilum.models.unet", "hilum.models.efficientnet_lite0", "hilum.models.padim"):  # fmt: skip
+        importlib.import_module(name)
