@@ -136,7 +136,9 @@ def main() -> None:
     print(text)
     if asked.record:
         title = "A full disk at each write"
-        record(title, f"`python bench/full_disk.py --record`; {machine('hilum', 'torch')}\n\n{text}")
+        record(
+            title, f"`python bench/full_disk.py --record`; {machine('hilum', 'torch')}\n\n{text}"
+        )
     sys.exit(bool(faults))
 
 
@@ -169,7 +171,11 @@ def refused(stage, case, number: int, code: int, files: dict[str, str]) -> str:
     disk = Disk(stage.here, number, lasting=number % 2 == 0)
     ended = verbs.run(case.command, stage.here, before=disk.install)
     lines = [line for line in ended.said.splitlines() if line.startswith("hilum:")]
-    if ended.code != 1 or "Traceback" in ended.said or "the disk is full" not in "".join(lines[-1:]):
+    if (
+        ended.code != 1
+        or "Traceback" in ended.said
+        or "the disk is full" not in "".join(lines[-1:])
+    ):
         return f"code {ended.code}, said {ended.said[-400:]!r}"
     left = verbs.digests(stage.here)
     half = [

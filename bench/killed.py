@@ -24,7 +24,9 @@ from results import machine, record
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--each", type=int, default=100, help="trials of each signal")
+    options.add_argument(
+        "--each", type=int, default=100, help="signals of each kind that meet a verb at work"
+    )
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--only", help="the verbs whose name begins so")
     options.add_argument("--record", action="store_true")
@@ -46,19 +48,33 @@ def trials(stage: verbs.Stage, each: int, moments: random.Random, only: str) -> 
     whole = {case.name: undisturbed(stage, case) for case in cases}
     faults: list[str] = []
     met: Counter[tuple[str, bool]] = Counter()
-    for number in range(2 * each):
+    for number in range(20 * each):
         case = cases[number // 2 % len(cases)]
         sent = (signal.SIGKILL, signal.SIGINT)[number % 2]
+        if met[sent.name, True] >= each:
+            continue
         at = moments.uniform(0, whole[case.name][0].seconds)
         fault, was_met = disturbed(stage, case, *whole[case.name], sent, at)
         met[sent.name, was_met] += 1
         faults += [f"{case.name}: {sent.name} after {at:.2f} s: {fault}"] * bool(fault)
-        print(number + 1, case.name, sent.name, f"{at:.2f}", was_met, fault, file=sys.stderr, flush=True)
+        print(
+            number + 1,
+            case.name,
+            sent.name,
+            f"{at:.2f}",
+            was_met,
+            fault,
+            file=sys.stderr,
+            flush=True,
+        )
     counts = "; ".join(
         f"{name}: {met[name, True]} met the work, {met[name, False]} came after its end"
         for name in ("SIGKILL", "SIGINT")
     )
-    lines = [f"{len(cases)} commands. {counts}. {len(faults)} faults.", *(f"- {one}" for one in faults)]
+    lines = [
+        f"{len(cases)} commands. {counts}. {len(faults)} faults.",
+        *(f"- {one}" for one in faults),
+    ]
     return "\n".join(lines)
 
 

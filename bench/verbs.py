@@ -66,9 +66,7 @@ class Ended:
 
 
 def cases() -> list[Case]:
-    steps = [
-        Case(step, f"before-{step}", (step, "recipe.toml", "--to", "run")) for step in STEPS
-    ]
+    steps = [Case(step, f"before-{step}", (step, "recipe.toml", "--to", "run")) for step in STEPS]
     exports = [Case(f"export {form}", "done", ("export", form, "run", "out")) for form in FORMS]
     return [
         *steps,
@@ -184,6 +182,8 @@ def run(
 def _child(command, here, errors, before, after) -> None:
     code = 99
     try:
+        # Of a job in the background Ctrl-C is ignored, and so would it be here.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.chdir(here)
         null = os.open(os.devnull, os.O_RDWR)
         told = os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)

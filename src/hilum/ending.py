@@ -55,9 +55,12 @@ def end(command: Callable[[], object]) -> int:
     Where a signal ends it, the process is left at once, whatever its threads still do.
     """
     _print_everything()
-    with _notices_said(), _ended_by_signals():
+    with _notices_said(), _ended_by_signals() as asked_to_end:
         try:
-            command()
+            try:
+                command()
+            finally:
+                asked_to_end.append(0)  # what is left to do is quick, and not to be disturbed
             return _flushed(0)
         except SystemExit as asked:
             return _flushed(_code(asked))
@@ -97,10 +100,11 @@ def _notices_said() -> Iterator[None]:
 
 
 @contextmanager
-def _ended_by_signals() -> Iterator[None]:
+def _ended_by_signals() -> Iterator[list[int]]:
     """Turn Ctrl-C and SIGTERM into `Interrupted`, and the second of them into an end at once.
 
-    A signal that is ignored, as those of a background job are, stays ignored.
+    Gives the list of signals that came; once anything stands in it, the next ends the process. A
+    signal that is ignored, as those of a background job are, stays ignored.
     """
     asked: list[int] = []
 
@@ -117,7 +121,7 @@ def _ended_by_signals() -> Iterator[None]:
     for number in before:
         signal.signal(number, interrupt)
     try:
-        yield
+        yield asked
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -48,7 +48,7 @@ def describe(
     from hilum.steps import ingest as step
 
     if toml:
-        typer.echo(step.settings_of(folder), nl=False)
+        typer.echo(step.settings_of(folder).encode(), nl=False)  # TOML is UTF-8 on any terminal
         return
     described = step.describe_folder(folder)
     if as_json:

@@ -16,7 +16,7 @@ from pathlib import Path
 from hilum.dataset import _coco, _csv, _json, _parquet
 from hilum.dataset._coco import Coco
 from hilum.dataset._table import MAX_BYTES, Table
-from hilum.errors import BadData, NotFound
+from hilum.errors import BadData, NotFound, working_on
 
 __all__ = ["HEAD_BYTES", "KINDS", "Coco", "Table", "number", "read", "read_coco", "table_kind"]
 
@@ -95,7 +95,11 @@ def read(path: Path, *, name: str | None = None) -> list[Table]:
     `name` is what messages call the file (else its bare name); a sheet among several is
     "labels.xlsx#Sheet2". Raises `BadData`, and `NotFound` where there is no such file.
     """
-    name = name or path.name
+    with working_on(name or path):
+        return _read(path, name or path.name)
+
+
+def _read(path: Path, name: str) -> list[Table]:
     data = _content(path, name)
     kind = table_kind(path, data[:HEAD_BYTES]) or "csv"
     if kind in _UNREAD:

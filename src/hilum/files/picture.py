@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hilum.errors import working_on
 from hilum.files import dicom, raster
 from hilum.radiograph import Size
 
@@ -15,7 +16,8 @@ _HEAD_BYTES = 132  # hold the signature of every kind; DICOM's stands last, behi
 
 def read(path: Path) -> raster.Raster | dicom.Dicom:
     """Decode one file. Raises `BadData` naming the file, what is wrong with it and what to do."""
-    return dicom.read(path) if dicom.is_one(path) else raster.read(path)
+    with working_on(path):
+        return dicom.read(path) if dicom.is_one(path) else raster.read(path)
 
 
 def kind(path: Path) -> str | None:

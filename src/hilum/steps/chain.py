@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from hilum import division
-from hilum.errors import HilumError, Interrupted, Mismatch
+from hilum.errors import HilumError, Interrupted, Mismatch, working_on
 from hilum.recipe import Recipe
 from hilum.run import Run
 from hilum.steps import Progress, audit, cache, evaluate, ingest, predict, region, report, segment, split, train
@@ -82,7 +82,8 @@ def _once(
     run: Run, recipe: Recipe, name: str, step: ModuleType, watch: Watch, of: str = ""
 ) -> Done:
     def make() -> tuple[dict[str, str], dict[str, Any]]:
-        with watch(of + name) as progress:
+        place = working_on(run.folder, f"doing the step '{of + name}' in")
+        with watch(of + name) as progress, place:
             return step.make(run, recipe, progress)
 
     begun = time.monotonic()
