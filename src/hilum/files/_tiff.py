@@ -44,7 +44,7 @@ def look_at_labels(data: bytes) -> Head:
 
 
 def stored(data: bytes, head: Head) -> Stored:
-    """Values as libtiff gives them, of any type of number, MinIsWhite as it is; palettes are not looked up."""
+    """Values as they stand in the file, of any type of number, MinIsWhite as it is; palettes are not looked up."""
     tags = _chosen(data)
     values = _tiff_pixels.read(data, tags)
     if tags.get(_PHOTOMETRIC) != (_PALETTE,):
@@ -71,6 +71,7 @@ def decode(data: bytes, head: Head) -> tuple[np.ndarray, list[str]]:
     if tags.get(_PHOTOMETRIC) == (_PALETTE,):
         values = _colours(tags)[values]
     if tags.get(_PHOTOMETRIC) == (_WHITE_IS_ZERO,):
+        values = values if values.flags.writeable else values.copy()
         grey = values[:, :, 0] if values.ndim == 3 else values
         np.subtract(range_top(grey), grey, out=grey, dtype=grey.dtype)
         notes.append("MinIsWhite turned over")

@@ -10,7 +10,7 @@ word.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,33 +59,32 @@ class _Layout(NamedTuple):
     def count(self) -> int:
         return self.planes * self.down * self.across
 
-    def rows(self, number: int) -> int:
-        """How many rows of the image strip or tile `number` brings; a tile is always whole."""
-        if self.name == "tile":
-            return self.part[0]
-        return min(self.part[0], self.height - number % self.down * self.part[0])
+    def rows(self) -> list[int]:
+        """How many rows of the image each strip or tile brings; a tile is always whole."""
+        each = [self.part[0]] * (self.down * self.across)
+        if self.name == "strip":
+            each[-1] = self.height - (self.down - 1) * self.part[0]
+        return each * self.planes
 
 
 def read(data: bytes, tags: Tags) -> np.ndarray:
     """Return values as stored, (height, width) or (height, width, samples), 1 and 4 bits as uint8.
 
-    Raises `ValueError` naming the strip or tile that is not whole, or what its codec raises.
+    They may be read-only. Raises `ValueError` naming the strip or tile that is not whole.
     """
     layout = _layout(data, tags)
     parts = _parts(data, tags, layout)
     if layout.compression in FAX:
         return _tiff_fax.decode(parts, tags, layout.name, (layout.height, layout.width))
     if layout.compression == JPEG:
-        cells = _of_jpeg(parts, tags, layout)
+        whole = _of_jpeg(parts, tags, layout)
+    elif (found := _as_it_lies(data, tags, layout)) is not None:
+        whole = found
     else:
-        cells = _numbers(_decompressed(parts, layout), layout)
-    whole = cells.transpose(0, 1, 3, 2, 4, 5).reshape(
-        layout.planes, layout.down * layout.part[0], layout.across * layout.part[1], layout.samples
-    )[:, : layout.height, : layout.width]
+        whole = (_of_tiles if layout.name == "tile" else _of_strips)(parts, layout)
     if layout.planes > 1:
         return np.ascontiguousarray(np.moveaxis(whole[..., 0], 0, -1))
-    values = whole[0, :, :, 0] if layout.samples == 1 else whole[0]
-    return np.ascontiguousarray(values)
+    return np.require(whole[0, :, :, 0] if layout.samples == 1 else whole[0], None, "CA")
 
 
 def _layout(data: bytes, tags: Tags) -> _Layout:
@@ -152,77 +151,110 @@ def _called(layout: _Layout, number: int) -> str:
     return f"{layout.name} {number + 1} of {layout.count}"
 
 
-def _decompressed(parts: Sequence[memoryview], layout: _Layout) -> np.ndarray:
-    """Bytes of all strips or tiles, uint8 (number, height of one, bytes of a row)."""
+def _as_it_lies(data: bytes, tags: Tags, layout: _Layout) -> np.ndarray | None:
+    """Values of uncompressed strips that follow one another in the file; None of others."""
+    if layout.compression != NONE or layout.name == "tile" or layout.bits < 8 or 266 in tags:
+        return None
+    row, place = layout.row_bytes, tags[273][0]
+    for begin, size, rows in zip(tags[273], tags[279], layout.rows(), strict=True):
+        if begin != place or size != rows * row:
+            return None
+        place += size
+    cells = np.frombuffer(data, np.uint8, layout.planes * layout.height * row, tags[273][0])
+    return _numbers(cells, (layout.planes, layout.height, layout.width, layout.samples), layout)
+
+
+def _of_strips(parts: Sequence[memoryview], layout: _Layout) -> np.ndarray:
+    """Values (planes, height, width, samples)."""
     row = layout.row_bytes
-    cells = np.zeros((layout.count, layout.part[0] * row), np.uint8)
-    decompress = _copied if layout.compression == NONE else _codec(layout.compression)
-    spare = np.zeros(layout.part[0] * row + 1, np.uint8)  # one more, so that too much is seen
+    cells = np.zeros(layout.planes * layout.height * row, np.uint8)
+    codec = _Codec(layout)
+    begin = 0
+    for number, (part, rows) in enumerate(zip(parts, layout.rows(), strict=True)):
+        end = begin + rows * row
+        codec.fill(cells[begin:end], part, number)
+        begin = end
+    return _numbers(cells, (layout.planes, layout.height, layout.width, layout.samples), layout)
+
+
+def _of_tiles(parts: Sequence[memoryview], layout: _Layout) -> np.ndarray:
+    """Values (planes, height, width, samples)."""
+    shape = (layout.planes, layout.height, layout.width, layout.samples)
+    kind = "u1" if layout.bits < 8 else f"{layout.kind}{layout.bits // 8}"
+    whole = np.zeros(shape, kind)
+    (height, width), down, across = layout.part, layout.down, layout.across
+    codec = _Codec(layout)
+    cells = np.zeros(height * layout.row_bytes, np.uint8)
     for number, part in enumerate(parts):
-        needed = layout.rows(number) * row
-        room = cells[number] if needed == cells.shape[1] else cells[number, :needed]
+        codec.fill(cells, part, number)
+        tile = _numbers(cells, (1, height, width, layout.samples), layout)[0]
+        top, left = number // across % down * height, number % across * width
+        room = whole[number // (down * across), top : top + height, left : left + width]
+        room[:] = tile[: room.shape[0], : room.shape[1]]
+    return whole
+
+
+class _Codec:
+    """What decompresses the strips or tiles of one image."""
+
+    def __init__(self, layout: _Layout) -> None:
+        import imagecodecs
+
+        decoders: Any = {
+            NONE: _copied,
+            LZW: imagecodecs.lzw_decode,
+            PACKBITS: imagecodecs.packbits_decode,
+            ZSTANDARD: imagecodecs.zstd_decode,
+            **dict.fromkeys(DEFLATE, imagecodecs.deflate_decode),
+        }
+        self._decode, self._layout = decoders[layout.compression], layout
+        # These two stop without a word when their room is full; the others raise.
+        self._counts = layout.compression not in (NONE, LZW)
+        self._whole = layout.part[0] * layout.row_bytes
+        self._spare = np.zeros(self._whole + 1, np.uint8)  # one more, so that too much is seen
+
+    def fill(self, room: np.ndarray, part: memoryview, number: int) -> None:
+        """Decompress strip or tile `number` into `room`, which it must fill to the byte."""
+        if self._counts:
+            try:
+                if len(self._decode(part, out=room)) == len(room):
+                    return
+            except RuntimeError:  # what codecs raise; what is wrong is found out below
+                pass
+        room[:] = self._spare[: self._counted(part, len(room), number)]
+
+    def _counted(self, part: memoryview, needed: int, number: int) -> int:
+        """How many bytes of the spare room to take: `needed`, or a fault."""
+        called = _called(self._layout, number)
         try:
-            found = decompress(part, room, spare)
-        except RuntimeError as error:  # what the codecs raise
+            found = len(self._decode(part, out=self._spare))
+        except RuntimeError as error:
             raise ValueError(
-                f"{_called(layout, number)} is broken, or holds more than its {needed:,} bytes of "
-                f"pixels ({error})"
+                f"{called} is broken, or holds more than its {needed:,} bytes of pixels ({error})"
             ) from error
-        if found not in (needed, layout.part[0] * row):
+        padded = needed + needed % _WORD if self._layout.compression == NONE else needed
+        if found not in (needed, padded, self._whole):
             size = f"more than {needed:,}" if found > needed else f"{found:,}"
-            raise ValueError(
-                f"{_called(layout, number)} holds {size} bytes of pixels; {needed:,} are needed"
-            )
-    return cells.reshape(layout.count, layout.part[0], row)
+            raise ValueError(f"{called} holds {size} bytes of pixels; {needed:,} are needed")
+        return needed
 
 
-def _copied(part: memoryview, room: np.ndarray, spare: np.ndarray) -> int:
-    whole = len(spare) - 1
-    if len(part) - len(room) in (0, len(room) % _WORD, whole - len(room)):
-        room[:] = np.frombuffer(part, np.uint8, len(room))
-        return len(room)
-    return len(part)
+def _copied(part: memoryview, *, out: np.ndarray) -> np.ndarray:
+    room = out[: len(part)]
+    room[:] = np.frombuffer(part, np.uint8, len(room))
+    return room
 
 
-def _codec(compression: int) -> Callable[[memoryview, np.ndarray, np.ndarray], int]:
-    """What decompresses into `room`, with the help of `spare`, and returns how much it was.
-
-    Beyond the length of `spare` nothing is decompressed.
-    """
-    import imagecodecs
-
-    decode: Any = {
-        LZW: imagecodecs.lzw_decode,
-        PACKBITS: imagecodecs.packbits_decode,
-        ZSTANDARD: imagecodecs.zstd_decode,
-        **dict.fromkeys(DEFLATE, imagecodecs.deflate_decode),
-    }[compression]
-
-    def through_spare(part: memoryview, room: np.ndarray, spare: np.ndarray) -> int:
-        found = len(decode(part, out=spare))
-        room[: min(found, len(room))] = spare[: min(found, len(room))]
-        return found
-
-    def direct(part: memoryview, room: np.ndarray, spare: np.ndarray) -> int:
-        try:
-            return len(decode(part, out=room))
-        except RuntimeError:  # of a codec, for bytes that are broken or that find no room
-            return through_spare(part, room, spare)
-
-    return through_spare if compression == LZW else direct  # that of LZW stops when all is full
-
-
-def _numbers(cells: np.ndarray, layout: _Layout) -> np.ndarray:
-    """(planes, down, across, height, width, samples) of the strips or tiles, predictors undone."""
-    shape = (layout.planes, layout.down, layout.across, *layout.part, layout.samples)
+def _numbers(cells: np.ndarray, shape: tuple[int, ...], layout: _Layout) -> np.ndarray:
+    """Values of `shape` (planes, rows, width, samples) of their bytes, the predictor undone."""
     if layout.bits < 8:
-        return _unpacked(cells, layout).reshape(shape)
+        return _unpacked(cells.reshape(shape[0] * shape[1], -1), layout, shape)
     size = layout.bits // 8
     if layout.predictor == _FLOATING:
-        return _floating(cells, layout).reshape(shape)
+        return _floating(cells, shape, size)
     values = cells.view(f"{layout.order}u{size}").reshape(shape)
-    if size > 1 and not values.dtype.isnative:
-        values = values.byteswap().view(values.dtype.newbyteorder("="))
+    if not values.dtype.isnative:
+        values = values.astype(values.dtype.newbyteorder("="))
     if layout.predictor == _HORIZONTAL:
         import imagecodecs
 
@@ -230,35 +262,35 @@ def _numbers(cells: np.ndarray, layout: _Layout) -> np.ndarray:
     return values if layout.kind == "u" else values.view(f"{layout.kind}{size}")
 
 
-def _unpacked(cells: np.ndarray, layout: _Layout) -> np.ndarray:
-    used = layout.part[1] * layout.samples
+def _unpacked(rows: np.ndarray, layout: _Layout, shape: tuple[int, ...]) -> np.ndarray:
+    used = shape[2] * layout.samples
     if layout.bits == 1:
-        return np.unpackbits(cells, axis=-1)[..., :used]
-    both = np.stack([cells >> 4, cells & 15], -1)
-    return both.reshape(*cells.shape[:2], -1)[..., :used]
+        return np.unpackbits(rows, axis=-1)[:, :used].reshape(shape)
+    both = np.stack([rows >> 4, rows & 15], -1)
+    return both.reshape(len(rows), -1)[:, :used].reshape(shape)
 
 
-def _floating(cells: np.ndarray, layout: _Layout) -> np.ndarray:
+def _floating(cells: np.ndarray, shape: tuple[int, ...], size: int) -> np.ndarray:
     import imagecodecs
 
-    kind = np.dtype(f"f{layout.bits // 8}")
-    rows = cells.reshape(-1, layout.part[1], layout.samples * kind.itemsize)
-    values = rows.view(kind)  # a row's bytes of highest worth come first, whatever the byte order
-    return imagecodecs.floatpred_decode(values, axis=-2)
+    # A row's bytes of highest worth come first, whatever the byte order of the file.
+    return imagecodecs.floatpred_decode(cells.view(f"f{size}").reshape(shape), axis=-2)
 
 
 def _of_jpeg(parts: Sequence[memoryview], tags: Tags, layout: _Layout) -> np.ndarray:
-    cells = np.zeros((layout.count, *layout.part, layout.samples), np.uint8)
-    for number, part in enumerate(parts):
+    (height, width), down, across = layout.part, layout.down, layout.across
+    whole = np.zeros((layout.planes, layout.height, layout.width, layout.samples), np.uint8)
+    for number, (part, rows) in enumerate(zip(parts, layout.rows(), strict=True)):
         try:
             values = _tiff_jpeg.decode(bytes(part), tags, layout.samples)
         except ValueError as fault:
             raise ValueError(f"{_called(layout, number)}: {fault}") from fault
-        rows = layout.rows(number)
-        if values.shape[0] not in (rows, layout.part[0]) or values.shape[1:] != cells.shape[2:]:
+        if values.shape[0] not in (rows, height) or values.shape[1:] != (width, layout.samples):
             raise ValueError(
                 f"{_called(layout, number)} holds pixels of shape {values.shape}; expected "
-                f"{(rows, *cells.shape[2:])}"
+                f"{(rows, width, layout.samples)}"
             )
-        cells[number, :rows] = values[:rows]
-    return cells.reshape(layout.planes, layout.down, layout.across, *cells.shape[1:])
+        top, left = number // across % down * height, number % across * width
+        room = whole[number // (down * across), top : top + height, left : left + width]
+        room[:] = values[: room.shape[0], : room.shape[1]]
+    return whole
