@@ -180,5 +180,5 @@ def test_a_jpeg_inside_tiff_is_held_to_the_same(kind, tmp_path):
     begin, end = data.rindex(b"\xff\xda") + 20, data.rindex(END)
     for place in (begin + 3, (begin + end) // 2, end - 4):
         (tmp_path / "b.tif").write_bytes(data[:place] + END + data[place + 2 :])
-        with pytest.raises(BadData, match=r"b\.tif: the TIFF stream is broken or cut short \(of strip \d+ of \d+, its values end too soon"):
+        with pytest.raises(BadData, match=r"b\.tif: the TIFF stream is broken or cut short \((strip|tile) \d+ of \d+: its values end too soon"):
             raster.read(tmp_path / "b.tif")

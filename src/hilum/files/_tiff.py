@@ -1,7 +1,7 @@
 """TIFF 6.0 and BigTIFF: what the directories tell, and the one picture of a file.
 
-Read are grey, colour and palette pictures of 1, 8 and 16 bits in strips or tiles. The decoder is libtiff by imagecodecs, which gives
-values as they are stored: MinIsWhite is turned over and a palette is looked up here. Compressions that can claim memory without
+Read are grey, colour and palette pictures of 1, 8 and 16 bits in strips or tiles (`_tiff_pixels`), as they are stored: MinIsWhite is
+turned over and a palette is looked up here. Compressions that can claim memory without
 bound (LZMA) or that are obsolete (6, old JPEG) are refused. A file with several pictures is refused, because none is known to be the
 one that is meant; smaller copies of it (NewSubfileType 1, as pyramids and thumbnails have) are passed over.
 """
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from hilum.files import _tiff_jpeg
+from hilum.files import _tiff_pixels
 from hilum.files._head import Head, Stored, Unfit, range_top
 
 SIGNATURES = (b"II*\x00", b"MM\x00*", b"II+\x00\x08\x00", b"MM\x00+\x00\x08")
@@ -24,10 +24,9 @@ _COMPRESSIONS = (1, 2, 3, 4, 5, _JPEG, 8, 32773, 32946, 50000)  # none, CCITT, L
 _FORMATS = {1: "B", 7: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}  # of whole numbers; other types are not needed
 _SUBFILE, _OLD_SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 255, 256, 257, 258, 259, 262
 _ORIENTATION, _SAMPLES, _PLANAR, _COLOURS, _TILE_WIDTH, _TILE_HEIGHT, _FORMAT = 274, 277, 284, 320, 322, 323, 339
-_STRIPS, _STRIP_SIZES, _TILES, _TILE_SIZES, _JPEG_TABLES = 273, 279, 324, 325, 347
-_TAGS = (254, 255, 256, 257, 258, 259, 262, 273, 274, 277, 279, 284, 320, 322, 323, 324, 325, 339, 347)
+_TAGS = (254, 255, 256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 284, 292, 293, 317, 320, 322, 323, 324, 325, 339, 347)
 _MOST_DIRECTORIES = 1000
-_MOST_VALUES = 3 << 16  # of one tag: a palette of 16 bits
+_MOST_VALUES = 1 << 20  # of one tag: places of the strips of the largest picture, and a palette of 16 bits
 _LABEL_BITS = (1, 4, 8, 16, 32, 64)
 _MOST_BITS = 1 << 31
 _LARGEST_TILE = 1 << 26  # pixels
@@ -36,25 +35,18 @@ Tags = dict[int, tuple[int, ...]]
 
 
 def look(data: bytes) -> Head:
-    return _head(_chosen(data)[1])
+    return _head(_chosen(data))
 
 
 def look_at_labels(data: bytes) -> Head:
     """As `look`, but of 4, 32 and 64 bits, signed and floating-point values too, in which programs of science store label maps."""
-    return _head(_chosen(data)[1], labels=True)
+    return _head(_chosen(data), labels=True)
 
 
 def stored(data: bytes, head: Head) -> Stored:
-    """Values as libtiff gives them, of any type of number, MinIsWhite as it is; palettes are not looked up."""
-    import imagecodecs
-
-    place, tags = _chosen(data)
-    _refuse_missing(data, tags)
-    values = imagecodecs.tiff_decode(data, index=place)
-    if head.channels > 1 and tags.get(_PLANAR) == (2,) and values.ndim == 3:
-        values = np.ascontiguousarray(np.moveaxis(values, 0, 2))
-    if values.dtype == bool:
-        values = values.astype(np.uint8)
+    """Values as they stand in the file, of any type of number, MinIsWhite as it is; palettes are not looked up."""
+    tags = _chosen(data)
+    values = _tiff_pixels.read(data, tags)
     if tags.get(_PHOTOMETRIC) != (_PALETTE,):
         return Stored(values)
     return Stored(values, _colours(tags))
@@ -70,35 +62,25 @@ def orientation(data: bytes) -> int:
 
 def decode(data: bytes, head: Head) -> tuple[np.ndarray, list[str]]:
     """Values uint8 or uint16 (height, width) or (height, width, channels), bright is high, and what was done."""
-    import imagecodecs
-
-    place, tags = _chosen(data)
-    _refuse_missing(data, tags)
-    values, notes = imagecodecs.tiff_decode(data, index=place), []
+    tags = _chosen(data)
+    values, notes = _tiff_pixels.read(data, tags), []
     if head.channels > 1 and tags.get(_PLANAR) == (2,) and values.ndim == 3:
-        values = np.ascontiguousarray(np.moveaxis(values, 0, 2))
         notes.append("planes put together")
-    if values.dtype == bool:
-        values = values.astype(np.uint8) * np.uint8(1 if tags.get(_PHOTOMETRIC) == (_PALETTE,) else 255)
+    if tags.get(_BITS, (1,))[0] == 1 and tags.get(_PHOTOMETRIC) != (_PALETTE,):
+        values *= np.uint8(255)
     if tags.get(_PHOTOMETRIC) == (_PALETTE,):
         values = _colours(tags)[values]
     if tags.get(_PHOTOMETRIC) == (_WHITE_IS_ZERO,):
+        values = values if values.flags.writeable else values.copy()
         grey = values[:, :, 0] if values.ndim == 3 else values
         np.subtract(range_top(grey), grey, out=grey, dtype=grey.dtype)
         notes.append("MinIsWhite turned over")
     return values, notes
 
 
-def _refuse_missing(data: bytes, tags: Tags) -> None:
-    """Raise `ValueError` for strips and tiles in JPEG of which values are missing."""
-    if tags.get(_COMPRESSION) == (_JPEG,):
-        places, sizes = ((tags.get(strip) or tags.get(tile, ())) for strip, tile in ((_STRIPS, _TILES), (_STRIP_SIZES, _TILE_SIZES)))
-        _tiff_jpeg.refuse_missing(data, places, sizes, bytes(tags.get(_JPEG_TABLES, ())))
-
-
-def _chosen(data: bytes) -> tuple[int, Tags]:
-    """Place and tags of the one full picture."""
-    full = [(place, tags) for place, tags in enumerate(_directories(data)) if not _lesser(tags)]
+def _chosen(data: bytes) -> Tags:
+    """Tags of the one full picture."""
+    full = [tags for tags in _directories(data) if not _lesser(tags)]
     if not full:
         raise ValueError("it holds no full picture")
     if len(full) > 1:

@@ -1,27 +1,32 @@
-"""JPEG inside TIFF (compression 7, TIFF Technical Note 2): strips or tiles of which values are missing.
-
-libtiff fills what is missing with grey, as libjpeg does, and its warning does not reach here. Each
-strip or tile is a JPEG of its own, whose tables may be kept once for all in the tag JPEGTables.
-"""
+"""JPEG inside TIFF (compression 7, TIFF Technical Note 2): each strip or tile is a JPEG of its own,
+whose tables may be kept once for all in the tag JPEGTables."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+
+import numpy as np
 
 from hilum.files import _jpeg_stream, _jpeg_whole
 
 _START, _END = b"\xff\xd8", b"\xff\xd9"
+_PHOTOMETRIC, _TABLES, _YCBCR = 262, 347, 6
 
 
-def refuse_missing(data: bytes, places: Sequence[int], sizes: Sequence[int], tables: bytes) -> None:
-    """Raise `ValueError` where a strip or tile at `places` is not whole. `tables` may be empty."""
-    shared = tables.removeprefix(_START).removesuffix(_END)
-    for number, (place, size) in enumerate(zip(places, sizes, strict=True), 1):
-        stream = data[place : place + size]
-        if not stream.startswith(_START):
-            raise ValueError(f"strip {number} of {len(places)} is no JPEG")
-        stream = _START + shared + stream.removeprefix(_START)
-        try:
-            _jpeg_whole.decode(stream, _jpeg_stream.parse(stream))
-        except _jpeg_whole.Missing as fault:
-            raise ValueError(f"of strip {number} of {len(places)}, {fault}") from fault
+def decode(part: bytes, tags: Mapping[int, tuple[int, ...]], samples: int) -> np.ndarray:
+    """Return uint8 (height, width, samples) of one strip or tile, YCbCr as RGB.
+
+    Raises `ValueError` where values are missing.
+    """
+    if not part.startswith(_START):
+        raise ValueError("it is no JPEG")
+    shared = bytes(tags.get(_TABLES, ())).removeprefix(_START).removesuffix(_END)
+    stream = _START + shared + part.removeprefix(_START)
+    options = {}
+    if samples == 3:  # the tag says what they are, whatever a decoder would guess
+        stored = "YCBCR" if tags.get(_PHOTOMETRIC) == (_YCBCR,) else "RGB"
+        options = {"colorspace": stored, "outcolorspace": "RGB"}
+    values = _jpeg_whole.decode(stream, _jpeg_stream.parse(stream), **options)
+    if values.dtype != np.uint8:
+        raise ValueError(f"it holds {values.dtype}; expected 8 bits")
+    return values if values.ndim == 3 else values[:, :, None]
