@@ -24,7 +24,7 @@ from typing import Literal
 
 import numpy as np
 
-from hilum import mask_text, outlines
+from hilum import crossings, mask_text, outlines
 from hilum.errors import BadData, unknown
 from hilum.outlines import Ring, Size
 
@@ -97,10 +97,11 @@ class Polygon:
         return [value for row, column in self.exterior for value in (column, row)]
 
     def to_mask(self, size: Size) -> np.ndarray:
-        _refuse(_not_finite(self))
+        _refuse(_not_finite(self) or outlines.costly((self.exterior, *self.holes), size))
         mask = outlines.filled(self.exterior, size)
         for hole in self.holes:
-            mask &= ~outlines.filled(hole, size)
+            window = outlines.window_of(hole, size)
+            mask[window] &= ~outlines.filled_within(hole, window)
         return mask
 
     def to_box(self) -> Box:
@@ -315,16 +316,21 @@ def _outside(shape: Box | Polygon | Bitmap, size: Size) -> list[str]:
 
 
 def _faults_of_rings(polygon: Polygon, size: Size) -> list[str]:
-    found = []
-    for place, ring in enumerate((polygon.exterior, *polygon.holes)):
+    rings = (polygon.exterior, *polygon.holes)
+    if found := outlines.costly(rings, size):
+        return found
+    inside = outlines.filled(polygon.exterior, size)
+    for place, ring in enumerate(rings):
         name = f"hole {place}" if place else "the outline"
         corners = outlines.corners(ring)
         if len(corners) < 3:
             found.append(f"{name} has {len(corners)} different points in a row; at least 3 are needed")
-        elif meetings := outlines.meetings(corners):
-            first, second = (" to ".join(f"({row:g}, {column:g})" for row, column in ends) for ends in meetings[0])
-            found.append(f"{name} crosses or touches itself: {len(meetings)} pairs of edges meet, the first {first} and {second}")
-        if place and (count := np.count_nonzero(outlines.filled(ring, size) & ~outlines.filled(polygon.exterior, size))):
+        elif meeting := crossings.meeting(corners):
+            ends = [(corners[edge], corners[(edge + 1) % len(corners)]) for edge in meeting]
+            first, second = (" to ".join(f"({row:g}, {column:g})" for row, column in edge) for edge in ends)
+            found.append(f"{name} crosses or touches itself: {first} and {second} meet")
+        window = outlines.window_of(ring, size)
+        if place and (count := np.count_nonzero(outlines.filled_within(ring, window) & ~inside[window])):
             found.append(f"{name} covers {count} pixels that are not inside the outline")
     return found
 
