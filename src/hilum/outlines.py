@@ -116,9 +116,10 @@ def traced(mask: np.ndarray) -> Iterator[tuple[Ring, tuple[Ring, ...]]]:
     _, parts = cv2.connectedComponents(np.asarray(mask, np.uint8), connectivity=4)
     edges = _edges(parts)
     rings: dict[int, list[Ring]] = {}
-    while edges:
-        trail = [next(iter(edges))]
-        part = edges[trail[0]]
+    for first in list(edges):
+        if first not in edges:
+            continue  # part of a trail already
+        trail, part = [first], edges[first]
         # A left turn first: it parts a hole from what lies outside where they touch at a corner only.
         while (ahead := next(edge for edge in _onward(trail[-1]) if edges.get(edge) == part)) != trail[0]:
             trail.append(ahead)

@@ -24,12 +24,13 @@ from typing import Literal
 
 import numpy as np
 
-from hilum import crossings, mask_text, outlines
+from hilum import crossings, mask_text, outlines, untrusted
 from hilum.errors import BadData, unknown
 from hilum.outlines import Ring, Size
 
 Order = Literal["columns", "rows"]  # which way runs go: down the columns (COCO, Kaggle) or along the rows (CheXmask)
 
+_MOST_PIXELS = 1 << 30  # of a picture that run lengths are drawn for
 _FARTHEST = 1e9  # pixels from the corner: beyond it a number is a mistake, and differences lose the fraction of a pixel
 
 
@@ -45,7 +46,7 @@ class Box:
     @classmethod
     def from_coco(cls, bbox: Sequence[float]) -> Box:
         """Of [x, y, width, height], as COCO and NIH's BBox_List write it."""
-        x, y, width, height = _numbers(bbox, "a COCO box [x, y, width, height]", 4)
+        x, y, width, height = mask_text.numbers(bbox, "a COCO box [x, y, width, height]", 4)
         return cls(y, x, height, width)
 
     def to_coco(self) -> list[float]:
@@ -87,7 +88,7 @@ class Polygon:
     @classmethod
     def from_coco(cls, flat: Sequence[float]) -> Polygon:
         """Of [x1, y1, x2, y2, …], one of the lists in COCO's `segmentation`."""
-        values = _numbers(flat, "a COCO polygon [x1, y1, x2, y2, …]", len(flat) // 2 * 2)
+        values = mask_text.numbers(flat, "a COCO polygon [x1, y1, x2, y2, …]", len(flat) // 2 * 2)
         return cls(tuple(zip(values[1::2], values[::2], strict=True)))
 
     def to_coco(self) -> list[float]:
@@ -174,8 +175,8 @@ class RunLengths:
         except (KeyError, TypeError) as error:
             raise BadData(f"expected {what}, got {str(segmentation)[:80]}") from error
         text = counts.decode("ascii", "replace") if isinstance(counts, bytes) else counts
-        read = mask_text.uncompressed(text) if isinstance(text, str) else _whole(counts, what)
-        height, width = _whole(size, what, 2)
+        read = mask_text.uncompressed(text) if isinstance(text, str) else mask_text.whole(counts, what)
+        height, width = mask_text.whole(size, what, 2)
         return cls((height, width), read)
 
     def to_coco(self, compressed: bool = True) -> dict:
@@ -240,16 +241,16 @@ _NUMPY_ORDER = {"columns": "F", "rows": "C"}
 def from_json(text: str) -> Shape:
     """The shape whose `to_json` this is. Raises `BadData` where it is not one."""
     try:
-        read = json.loads(text)
+        read = untrusted.parse_json(text, "a shape")
         if "box" in read:
-            return Box(*_numbers(read["box"], "a box [top, left, height, width]", 4))
+            return Box(*mask_text.numbers(read["box"], "a box [top, left, height, width]", 4))
         if "polygon" in read:
             return Polygon(_ring(read["polygon"]), tuple(_ring(hole) for hole in read["holes"]))
         if "bitmap" in read:
-            top, left = _whole(read["at"], "a place [row, column]", 2)
+            top, left = mask_text.whole(read["at"], "a place [row, column]", 2)
             return Bitmap(top, left, mask_text.from_png_text(read["bitmap"]))
         return RunLengths.from_coco({"size": read["size"], "counts": read["runs"]})
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise BadData(f"expected a shape as text ({{'box': …}}, polygon, bitmap or runs), got {str(text)[:80]}") from error
 
 
@@ -264,7 +265,7 @@ def from_supervisely(drawn: Mapping) -> Polygon | Bitmap:
         raise BadData(f"{unknown('geometryType that can be read', str(kind), ('polygon', 'bitmap'))}; draw it again as one of these")
     try:
         if kind == "bitmap":
-            left, top = _whole(drawn["bitmap"]["origin"], "a bitmap's origin [x, y]", 2)
+            left, top = mask_text.whole(drawn["bitmap"]["origin"], "a bitmap's origin [x, y]", 2)
             return Bitmap(top, left, mask_text.from_png_text(drawn["bitmap"]["data"]))
         points = drawn["points"]
         exterior, *holes = (_ring(ring) for ring in (points["exterior"], *points.get("interior", ())))
@@ -336,6 +337,8 @@ def _faults_of_rings(polygon: Polygon, size: Size) -> list[str]:
 
 
 def _faults_of_runs(runs: RunLengths, size: Size) -> list[str]:
+    if not (min(runs.size) >= 0 and math.prod(runs.size) <= _MOST_PIXELS):
+        return [f"is drawn for a picture of {str(runs.size)[:80]}; expected height and width of at most {_MOST_PIXELS:,} pixels together"]
     found = [] if tuple(runs.size) == tuple(size) else [f"is drawn for a picture of {runs.size}, this one is {tuple(size)} (height, width)"]
     found += [f"count {place} is {count}; a run cannot be shorter than 0" for place, count in enumerate(runs.counts) if count < 0]
     if sum(runs.counts) != math.prod(runs.size):
@@ -378,22 +381,8 @@ def _text(content: dict) -> str:
     return json.dumps(content, separators=(",", ":"))
 
 
-def _numbers(values: object, what: str, count: int) -> list[float]:
-    numbers = list(values) if isinstance(values, (list, tuple, np.ndarray)) else []
-    if len(numbers) != count or any(isinstance(value, bool) or not isinstance(value, (int, float, np.number)) for value in numbers):
-        raise BadData(f"expected {what}, all numbers, got {str(values)[:80]}")
-    return [float(value) for value in numbers]
-
-
-def _whole(values: object, what: str, count: int | None = None) -> tuple[int, ...]:
-    numbers = _numbers(values, what, len(values) if count is None else count)
-    if not all(value.is_integer() for value in numbers):
-        raise BadData(f"expected {what}, whole numbers, got {str(values)[:80]}")
-    return tuple(int(value) for value in numbers)
-
-
 def _ring(points: Sequence) -> Ring:
-    return tuple(tuple(_numbers(point, "a point of two coordinates", 2)) for point in points)
+    return tuple(tuple(mask_text.numbers(point, "a point of two coordinates", 2)) for point in points)
 
 
 def _flipped(ring: Ring) -> Ring:
