@@ -192,7 +192,7 @@ def test_all_faults_of_the_toml_are_told_at_once_with_the_nearest_names(tmp_path
         ingest(own(tmp_path, toml))
     expected = (
         "blank must be one of not mentioned, absent, got 'none'", "unlisted must be one of", "'1' stands for two states", "'TB' stands under normal and in [terms]",
-        "patient_pattern is no regular expression", "'../{stem}.png' leads out of the folder", "tables: '../out.csv' leads out",
+        "patient_pattern 'p[0-9' is no regular expression", "'../{stem}.png' leads out of the folder", "tables: '../out.csv' leads out",
         "no part of a pattern is called 'name'", "no level is called 'lable': did you mean 'label'?", "did you mean 'tuberculosis'?", "[mask_values] '3': no role is called 'liver'",
     )  # fmt: skip
     for words in expected:

@@ -400,7 +400,7 @@ def _packed(data: bytes) -> str:
         (_bitmap("not base64!"), "cut short"),
         (_bitmap(_packed(b"no picture")), "cut short"),
         (_bitmap(_packed(imagecodecs.png_encode(np.zeros((2, 2, 3), np.uint8)))), "without alpha"),
-        (_bitmap(_packed(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\1\0\0\0\1\0\0")), "200,000,000 pixels"),
+        (_bitmap(_packed(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\1\0\0\0\1\0\0")), "64,000,000 pixels"),
     ],
 )
 def test_a_drawing_that_cannot_be_read_is_refused(drawn, said):
@@ -423,7 +423,7 @@ SQUARE = ((1, 1), (1, 4), (4, 4), (4, 1))
         (Polygon(((1, 1), (3, 3))), ["the outline has 2 different points"]),
         (Polygon(((1, 1), (1, 1), (1, 1))), ["the outline has 0 different points"]),
         (Polygon(()), ["the outline has 0 different points"]),
-        (Polygon(((1, 1), (4, 4), (1, 4), (4, 1))), ["crosses or touches itself: 1 pairs"]),
+        (Polygon(((1, 1), (4, 4), (1, 4), (4, 1))), ["crosses or touches itself"]),
         (Polygon(((0, 0), (0, 4), (4, 4), (0, 2))), ["crosses or touches itself"]),  # a corner on an edge
         (Polygon(((1, 1), (2, 2), (3, 3))), ["crosses or touches itself"]),  # no area
         (Polygon(((0, 0), (0, 4), (0, 2), (3, 2))), ["crosses or touches itself"]),  # back along itself

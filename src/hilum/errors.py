@@ -20,6 +20,8 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+_LONGEST_GUESSED, _MOST_GUESSED, _MOST_LISTED = 200, 10_000, 200
+
 
 class HilumError(Exception):
     """What went wrong, for the person at the keyboard: shown without a traceback, exit code 1."""
@@ -161,11 +163,18 @@ class MissingExtra(HilumError):
 
 
 def unknown(kind: str, got: str, known: Iterable[str]) -> str:
-    """One sentence: no such `kind`, the nearest name if there is a near one, and all that are known."""
-    known = sorted(known)
-    near = difflib.get_close_matches(got, known, n=1, cutoff=0.6)
+    """Say in one sentence that there is no such `kind`, with the nearest name and those known.
+
+    Names from files may be as long and as many as they like: a guess, whose work grows with the
+    square of their length, is made among short ones only, and no more than 200 are listed.
+    """
+    known, shown = sorted(known), on_one_line(got[:_LONGEST_GUESSED])
+    short = [name for name in known[:_MOST_GUESSED] if len(name) <= _LONGEST_GUESSED]
+    near = difflib.get_close_matches(shown, short, n=1, cutoff=0.6)
     guess = f": did you mean '{near[0]}'?" if near else "."
-    return f"no {kind} is called '{got}'{guess} Known: {', '.join(known) or 'none'}"
+    listed = ", ".join(name[:_LONGEST_GUESSED] for name in known[:_MOST_LISTED]) or "none"
+    more = f" … and {len(known) - _MOST_LISTED:,} more" if len(known) > _MOST_LISTED else ""
+    return f"no {kind} is called '{shown}'{guess} Known: {listed}{more}"
 
 
 def on_one_line(text: str) -> str:

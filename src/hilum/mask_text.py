@@ -11,16 +11,39 @@ import numpy as np
 
 from hilum.errors import BadData
 
-_MOST_PIXELS = 200_000_000  # of a bitmap: more is refused before it is decoded
+_MOST_PIXELS = 64_000_000  # of a bitmap: more is refused before it is decoded
+_MOST_DIGITS = 18  # of a run length: more do not fit into 64 bits
+_MOST_BITS = 60
 
 
 def pairs(text: str) -> tuple[list[int], list[int]]:
     """Firsts and seconds of "a b a b …"; none of "-1", the mark of an empty mask."""
     words = [] if text.strip() == "-1" else text.split()
-    if len(words) % 2 or not all(word.isascii() and word.isdigit() for word in words):
+    if len(words) % 2 or not all(word.isascii() and word.isdigit() and len(word) <= _MOST_DIGITS for word in words):
         raise BadData(f"expected run lengths as pairs of whole numbers 'start length start length …', got {text[:80]!r}")
-    numbers = [int(word) for word in words]
-    return numbers[::2], numbers[1::2]
+    values = [int(word) for word in words]
+    return values[::2], values[1::2]
+
+
+def numbers(values: object, what: str, count: int) -> list[float]:
+    """Return `count` finite or infinite numbers of a list. Raises `BadData`."""
+    found = list(values) if isinstance(values, (list, tuple, np.ndarray)) else []
+    if len(found) != count or any(isinstance(value, bool) or not isinstance(value, (int, float, np.number)) for value in found):
+        raise BadData(f"expected {what}, all numbers, got {str(values)[:80]}")
+    try:
+        return [float(value) for value in found]
+    except OverflowError:  # of a whole number beyond all of 64 bits
+        raise BadData(f"expected {what}, got a number of more than 300 digits") from None
+
+
+def whole(values: object, what: str, count: int | None = None) -> tuple[int, ...]:
+    """Return whole numbers of a list, `count` of them or as many as there are. Raises `BadData`."""
+    if count is None:
+        count = len(values) if isinstance(values, (list, tuple, np.ndarray)) else -1
+    found = numbers(values, what, count)
+    if not all(value.is_integer() for value in found):
+        raise BadData(f"expected {what}, whole numbers, got {str(values)[:80]}")
+    return tuple(int(value) for value in found)
 
 
 def compressed(counts: Sequence[int]) -> str:
@@ -43,6 +66,8 @@ def uncompressed(text: str) -> tuple[int, ...]:
         if not 0 <= bits < 64:
             raise BadData(f"expected COCO's compressed run lengths, got {text[:40]!r} with the character {character!r}")
         value, shift = value | (bits & 31) << shift, shift + 5
+        if shift > _MOST_BITS:  # and numbers of a million bits would take hours to put together
+            raise BadData(f"expected COCO's compressed run lengths, got a run of more than {_MOST_BITS} bits; read the file again")
         if bits < 32:
             value -= 1 << shift if bits & 16 else 0
             counts.append(value + (counts[-2] if len(counts) > 2 else 0))

@@ -1,48 +1,114 @@
-"""Outlines: rings of (row, column) corners painted, traced from masks and searched for crossings.
+"""Outlines: rings of (row, column) corners painted and traced from masks.
 
 Pixel (r, c) is the square from (r, c) to (r + 1, c + 1); a pixel is inside where its centre is, by even-odd. `hilum.shapes` says more.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from fractions import Fraction
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
 
 Ring = tuple[tuple[float, float], ...]  # (row, column) of each corner; the last one is joined to the first
 Size = tuple[int, int]  # height, width
+Window = tuple[slice, slice]  # rows and columns of a picture
 
 _DOUBTFUL = 1e-5  # pixels from a centre: so near, rounding might put an edge on its wrong side
+_MOST_CORNERS = 200_000
+_MOST_PASSED = 16_000_000  # rows, by all edges of a polygon
+_TIMES_OVER = 16  # pixels that holes may reach over, in pictures
+_AT_ONCE = 1 << 20  # rows passed whose places are held in memory
 _STEPS = ((0, 1), (1, 0), (0, -1), (-1, 0))  # east, south, west, north: clockwise as seen
 
 
-def filled(ring: Ring, size: Size) -> np.ndarray:
-    """Even-odd inside of a ring: each edge turns over all pixels to its right in the rows whose centres it passes."""
+def window_of(ring: Ring, size: Size) -> Window:
+    """Return the rows and columns of a picture that a ring reaches."""
     points = np.array(ring, np.float64).reshape(-1, 2)
-    ends = np.stack([points, np.roll(points, -1, axis=0)])
-    upper, lower = np.where(ends[0, :, :1] <= ends[1, :, :1], ends, ends[::-1])
-    first, last = (np.clip(np.ceil(side[:, 0] - 0.5), 0, size[0]).astype(np.int64) for side in (upper, lower))
-    edge = np.repeat(np.arange(len(points)), last - first)
-    row = np.arange(edge.size) - np.repeat(np.cumsum(last - first) - last, last - first)
-    column = np.clip(_centres_before(upper[edge], lower[edge], row), 0, size[1])
-    turned = np.zeros((size[0], size[1] + 1), bool)
-    np.logical_xor.at(turned, (row, column), True)
+    if not len(points):
+        return slice(0, 0), slice(0, 0)
+    low = np.clip(np.floor(points.min(axis=0)), 0, size).astype(np.int64)
+    high = np.clip(np.ceil(points.max(axis=0)), 0, size).astype(np.int64)
+    return slice(int(low[0]), int(high[0])), slice(int(low[1]), int(high[1]))
+
+
+def costly(rings: Sequence[Ring], size: Size) -> list[str]:
+    """Say where rings, the first of them around the others, would take more work than any drawn by hand or traced."""
+    found = []
+    if (corners := sum(map(len, rings))) > _MOST_CORNERS:
+        return [f"has {corners:,} corners; expected at most {_MOST_CORNERS:,}; draw it as a bitmap"]
+    if (passed := sum(int(np.subtract(*_rows(_edges_of(ring), slice(0, size[0]))[::-1]).sum()) for ring in rings)) > _MOST_PASSED:
+        found.append(f"passes {passed:,} rows, all edges taken together; expected at most {_MOST_PASSED:,}; draw it as a bitmap")
+    areas = ([side.stop - side.start for side in window_of(ring, size)] for ring in rings[1:])
+    if (area := sum(height * width for height, width in areas)) > (most := _TIMES_OVER * size[0] * size[1]):
+        found.append(f"has holes that reach over {area:,} pixels; expected at most {most:,}; draw it as a bitmap")
+    return found
+
+
+def filled(ring: Ring, size: Size) -> np.ndarray:
+    """Even-odd inside of a ring, bool (height, width)."""
+    mask, window = np.zeros(size, bool), window_of(ring, size)
+    mask[window] = filled_within(ring, window)
+    return mask
+
+
+def filled_within(ring: Ring, window: Window) -> np.ndarray:
+    """Even-odd inside of a ring in a window of a picture: each edge turns over all pixels to its right in the rows whose centres it passes."""
+    rows, columns = window
+    edges, exact = _edges_of(ring), _Exact(ring)
+    first, last = _rows(edges, rows)
+    turned = np.zeros((rows.stop - rows.start, columns.stop - columns.start + 1), bool)
+    passed = np.cumsum(last - first)
+    parts = np.searchsorted(passed, np.arange(_AT_ONCE, passed[-1] if passed.size else 0, _AT_ONCE))
+    for some in np.split(np.arange(len(first)), np.unique(parts)):
+        count = last[some] - first[some]
+        edge = np.repeat(some, count)
+        row = np.arange(edge.size) - np.repeat(np.cumsum(count) - last[some], count)
+        column = np.clip(_centres_before(edges, edge, row, exact), columns.start, columns.stop)
+        np.logical_xor.at(turned, (row - rows.start, column - columns.start), True)
     return np.logical_xor.accumulate(turned, axis=1)[:, :-1]
 
 
-def _centres_before(upper: np.ndarray, lower: np.ndarray, row: np.ndarray) -> np.ndarray:
-    """How many centres of each row lie left of the edge from upper to lower, counted from column 0. Exact."""
+def _edges_of(ring: Ring) -> np.ndarray:
+    """(upper or lower end, edge, row or column) of a ring."""
+    points = np.array(ring, np.float64).reshape(-1, 2)
+    ends = np.stack([points, np.roll(points, -1, axis=0)])
+    return np.where(ends[0, :, :1] <= ends[1, :, :1], ends, ends[::-1])
+
+
+def _rows(edges: np.ndarray, rows: slice) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first row whose centre each edge passes, and the one behind the last."""
+    first, last = (np.clip(np.ceil(side[:, 0] - 0.5), rows.start, rows.stop).astype(np.int64) for side in edges)
+    return first, last
+
+
+def _centres_before(edges: np.ndarray, edge: np.ndarray, row: np.ndarray, exact: _Exact) -> np.ndarray:
+    """Count the centres of each row that lie left of an edge, from column 0. Exact."""
+    upper, lower = edges[:, edge]
     height, width = (lower - upper).T
     crossing = upper[:, 1] + (row + 0.5 - upper[:, 0]) * width / height - 0.5
     count = np.ceil(crossing).astype(np.int64)
-    for place in np.flatnonzero(np.abs(crossing - np.round(crossing)) < _DOUBTFUL):
-        (top, left), (bottom, right) = (map(Fraction, point) for point in (upper[place].tolist(), lower[place].tolist()))
-        down = int(row[place]) + Fraction(1, 2) - top
-        count[place] = math.ceil(left + down * (right - left) / (bottom - top) - Fraction(1, 2))
+    doubtful = np.flatnonzero(np.abs(crossing - np.round(crossing)) < _DOUBTFUL)
+    if doubtful.size:
+        count[doubtful] = exact.centres_before(edge[doubtful], row[doubtful])
     return count
+
+
+class _Exact:
+    """The edges of a ring in whole numbers, made when first needed."""
+
+    def __init__(self, ring: Ring) -> None:
+        self._ring, self._edges = ring, None
+
+    def centres_before(self, edge: np.ndarray, row: np.ndarray) -> np.ndarray:
+        if self._edges is None:
+            points, self._scale = _as_whole(self._ring)
+            ends = np.stack([points, np.roll(points, -1, axis=0)])
+            self._edges = np.where(ends[0, :, :1] <= ends[1, :, :1], ends, ends[::-1])
+        (top, left), (bottom, right) = (end.T for end in self._edges[:, edge])
+        height, down = bottom - top, (2 * row + 1).astype(top.dtype) * self._scale - 2 * top
+        above = 2 * left * height + down * (right - left) - self._scale * height
+        return (-(-above // (2 * self._scale * height))).astype(np.int64)
 
 
 def traced(mask: np.ndarray) -> Iterator[tuple[Ring, tuple[Ring, ...]]]:
@@ -50,9 +116,10 @@ def traced(mask: np.ndarray) -> Iterator[tuple[Ring, tuple[Ring, ...]]]:
     _, parts = cv2.connectedComponents(np.asarray(mask, np.uint8), connectivity=4)
     edges = _edges(parts)
     rings: dict[int, list[Ring]] = {}
-    while edges:
-        trail = [next(iter(edges))]
-        part = edges[trail[0]]
+    for first in list(edges):
+        if first not in edges:
+            continue  # part of a trail already
+        trail, part = [first], edges[first]
         # A left turn first: it parts a hole from what lies outside where they touch at a corner only.
         while (ahead := next(edge for edge in _onward(trail[-1]) if edges.get(edge) == part)) != trail[0]:
             trail.append(ahead)
@@ -89,39 +156,10 @@ def corners(ring: Ring) -> Ring:
     return tuple(point for place, point in enumerate(ring) if point != ring[place - 1] or len(ring) == 1)
 
 
-def meetings(ring: Ring) -> list[tuple[Ring, Ring]]:
-    """Pairs of edges of a ring that share a point, other than neighbours their common corner. Exact: in whole numbers."""
-    start = _as_whole(ring)
-    end, count = np.roll(start, -1, axis=0), len(ring)
-    low, high = np.minimum(start, end), np.maximum(start, end)
-    order = np.argsort(low[:, 0], kind="stable")
-    sorted_low, found = low[order, 0], []
-    for place, one in enumerate(order):
-        others = order[place + 1 : np.searchsorted(sorted_low, high[one, 0], side="right")]
-        others = others[(low[others, 1] <= high[one, 1]) & (high[others, 1] >= low[one, 1])]
-        near = (others - one) % count
-        apart = others[(near != 1) & (near != count - 1)]
-        across = _side(start[one], end[one], start[apart]) * _side(start[one], end[one], end[apart])
-        along = _side(start[apart], end[apart], start[one]) * _side(start[apart], end[apart], end[one])
-        found += [(one, other) for other in apart[(across <= 0) & (along <= 0)]]
-        following = (one + 1) % count
-        back = ((end[one] - start[one]) * (end[following] - start[following])).sum() < 0
-        if back and _side(start[one], end[one], end[following][None])[0] == 0:
-            found.append((one, following))
-    return [tuple((ring[edge], ring[(edge + 1) % count]) for edge in sorted(pair)) for pair in sorted(map(sorted, found))]
-
-
-def _side(start: np.ndarray, end: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """-1, 0 or 1: on which side of the line from start to end the points lie."""
-    along, to = end - start, points - start
-    turn = along[..., 0] * to[..., 1] - along[..., 1] * to[..., 0]
-    return (turn > 0).astype(np.int8) - (turn < 0).astype(np.int8)
-
-
-def _as_whole(ring: Ring) -> np.ndarray:
-    """The points times one power of two that makes all whole: int64 where products of differences fit, else Python's own."""
+def _as_whole(ring: Ring) -> tuple[np.ndarray, int]:
+    """Return the points times one power of two that makes all whole, and that: int64 where products of differences fit, else Python's own."""
     ratios = [float(value).as_integer_ratio() for point in ring for value in point]
     scale = max(below for _, below in ratios)
     whole = [above * (scale // below) for above, below in ratios]
-    kind = np.int64 if max(map(abs, whole)) < 1 << 29 else object
-    return np.array(whole, kind).reshape(-1, 2)
+    kind = np.int64 if max(scale, *map(abs, whole)) < 1 << 29 else object
+    return np.array(whole, kind).reshape(-1, 2), scale

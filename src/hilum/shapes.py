@@ -24,12 +24,13 @@ from typing import Literal
 
 import numpy as np
 
-from hilum import mask_text, outlines
+from hilum import crossings, mask_text, outlines, untrusted
 from hilum.errors import BadData, unknown
 from hilum.outlines import Ring, Size
 
 Order = Literal["columns", "rows"]  # which way runs go: down the columns (COCO, Kaggle) or along the rows (CheXmask)
 
+_MOST_PIXELS = 1 << 30  # of a picture that run lengths are drawn for
 _FARTHEST = 1e9  # pixels from the corner: beyond it a number is a mistake, and differences lose the fraction of a pixel
 
 
@@ -45,7 +46,7 @@ class Box:
     @classmethod
     def from_coco(cls, bbox: Sequence[float]) -> Box:
         """Of [x, y, width, height], as COCO and NIH's BBox_List write it."""
-        x, y, width, height = _numbers(bbox, "a COCO box [x, y, width, height]", 4)
+        x, y, width, height = mask_text.numbers(bbox, "a COCO box [x, y, width, height]", 4)
         return cls(y, x, height, width)
 
     def to_coco(self) -> list[float]:
@@ -87,7 +88,7 @@ class Polygon:
     @classmethod
     def from_coco(cls, flat: Sequence[float]) -> Polygon:
         """Of [x1, y1, x2, y2, …], one of the lists in COCO's `segmentation`."""
-        values = _numbers(flat, "a COCO polygon [x1, y1, x2, y2, …]", len(flat) // 2 * 2)
+        values = mask_text.numbers(flat, "a COCO polygon [x1, y1, x2, y2, …]", len(flat) // 2 * 2)
         return cls(tuple(zip(values[1::2], values[::2], strict=True)))
 
     def to_coco(self) -> list[float]:
@@ -97,10 +98,11 @@ class Polygon:
         return [value for row, column in self.exterior for value in (column, row)]
 
     def to_mask(self, size: Size) -> np.ndarray:
-        _refuse(_not_finite(self))
+        _refuse(_not_finite(self) or outlines.costly((self.exterior, *self.holes), size))
         mask = outlines.filled(self.exterior, size)
         for hole in self.holes:
-            mask &= ~outlines.filled(hole, size)
+            window = outlines.window_of(hole, size)
+            mask[window] &= ~outlines.filled_within(hole, window)
         return mask
 
     def to_box(self) -> Box:
@@ -173,8 +175,8 @@ class RunLengths:
         except (KeyError, TypeError) as error:
             raise BadData(f"expected {what}, got {str(segmentation)[:80]}") from error
         text = counts.decode("ascii", "replace") if isinstance(counts, bytes) else counts
-        read = mask_text.uncompressed(text) if isinstance(text, str) else _whole(counts, what)
-        height, width = _whole(size, what, 2)
+        read = mask_text.uncompressed(text) if isinstance(text, str) else mask_text.whole(counts, what)
+        height, width = mask_text.whole(size, what, 2)
         return cls((height, width), read)
 
     def to_coco(self, compressed: bool = True) -> dict:
@@ -239,16 +241,16 @@ _NUMPY_ORDER = {"columns": "F", "rows": "C"}
 def from_json(text: str) -> Shape:
     """The shape whose `to_json` this is. Raises `BadData` where it is not one."""
     try:
-        read = json.loads(text)
+        read = untrusted.parse_json(text, "a shape")
         if "box" in read:
-            return Box(*_numbers(read["box"], "a box [top, left, height, width]", 4))
+            return Box(*mask_text.numbers(read["box"], "a box [top, left, height, width]", 4))
         if "polygon" in read:
             return Polygon(_ring(read["polygon"]), tuple(_ring(hole) for hole in read["holes"]))
         if "bitmap" in read:
-            top, left = _whole(read["at"], "a place [row, column]", 2)
+            top, left = mask_text.whole(read["at"], "a place [row, column]", 2)
             return Bitmap(top, left, mask_text.from_png_text(read["bitmap"]))
         return RunLengths.from_coco({"size": read["size"], "counts": read["runs"]})
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise BadData(f"expected a shape as text ({{'box': …}}, polygon, bitmap or runs), got {str(text)[:80]}") from error
 
 
@@ -263,7 +265,7 @@ def from_supervisely(drawn: Mapping) -> Polygon | Bitmap:
         raise BadData(f"{unknown('geometryType that can be read', str(kind), ('polygon', 'bitmap'))}; draw it again as one of these")
     try:
         if kind == "bitmap":
-            left, top = _whole(drawn["bitmap"]["origin"], "a bitmap's origin [x, y]", 2)
+            left, top = mask_text.whole(drawn["bitmap"]["origin"], "a bitmap's origin [x, y]", 2)
             return Bitmap(top, left, mask_text.from_png_text(drawn["bitmap"]["data"]))
         points = drawn["points"]
         exterior, *holes = (_ring(ring) for ring in (points["exterior"], *points.get("interior", ())))
@@ -315,21 +317,28 @@ def _outside(shape: Box | Polygon | Bitmap, size: Size) -> list[str]:
 
 
 def _faults_of_rings(polygon: Polygon, size: Size) -> list[str]:
-    found = []
-    for place, ring in enumerate((polygon.exterior, *polygon.holes)):
+    rings = (polygon.exterior, *polygon.holes)
+    if found := outlines.costly(rings, size):
+        return found
+    inside = outlines.filled(polygon.exterior, size)
+    for place, ring in enumerate(rings):
         name = f"hole {place}" if place else "the outline"
         corners = outlines.corners(ring)
         if len(corners) < 3:
             found.append(f"{name} has {len(corners)} different points in a row; at least 3 are needed")
-        elif meetings := outlines.meetings(corners):
-            first, second = (" to ".join(f"({row:g}, {column:g})" for row, column in ends) for ends in meetings[0])
-            found.append(f"{name} crosses or touches itself: {len(meetings)} pairs of edges meet, the first {first} and {second}")
-        if place and (count := np.count_nonzero(outlines.filled(ring, size) & ~outlines.filled(polygon.exterior, size))):
+        elif meeting := crossings.meeting(corners):
+            ends = [(corners[edge], corners[(edge + 1) % len(corners)]) for edge in meeting]
+            first, second = (" to ".join(f"({row:g}, {column:g})" for row, column in edge) for edge in ends)
+            found.append(f"{name} crosses or touches itself: {first} and {second} meet")
+        window = outlines.window_of(ring, size)
+        if place and (count := np.count_nonzero(outlines.filled_within(ring, window) & ~inside[window])):
             found.append(f"{name} covers {count} pixels that are not inside the outline")
     return found
 
 
 def _faults_of_runs(runs: RunLengths, size: Size) -> list[str]:
+    if not (min(runs.size) >= 0 and math.prod(runs.size) <= _MOST_PIXELS):
+        return [f"is drawn for a picture of {str(runs.size)[:80]}; expected height and width of at most {_MOST_PIXELS:,} pixels together"]
     found = [] if tuple(runs.size) == tuple(size) else [f"is drawn for a picture of {runs.size}, this one is {tuple(size)} (height, width)"]
     found += [f"count {place} is {count}; a run cannot be shorter than 0" for place, count in enumerate(runs.counts) if count < 0]
     if sum(runs.counts) != math.prod(runs.size):
@@ -372,22 +381,8 @@ def _text(content: dict) -> str:
     return json.dumps(content, separators=(",", ":"))
 
 
-def _numbers(values: object, what: str, count: int) -> list[float]:
-    numbers = list(values) if isinstance(values, (list, tuple, np.ndarray)) else []
-    if len(numbers) != count or any(isinstance(value, bool) or not isinstance(value, (int, float, np.number)) for value in numbers):
-        raise BadData(f"expected {what}, all numbers, got {str(values)[:80]}")
-    return [float(value) for value in numbers]
-
-
-def _whole(values: object, what: str, count: int | None = None) -> tuple[int, ...]:
-    numbers = _numbers(values, what, len(values) if count is None else count)
-    if not all(value.is_integer() for value in numbers):
-        raise BadData(f"expected {what}, whole numbers, got {str(values)[:80]}")
-    return tuple(int(value) for value in numbers)
-
-
 def _ring(points: Sequence) -> Ring:
-    return tuple(tuple(_numbers(point, "a point of two coordinates", 2)) for point in points)
+    return tuple(tuple(mask_text.numbers(point, "a point of two coordinates", 2)) for point in points)
 
 
 def _flipped(ring: Ring) -> Ring:

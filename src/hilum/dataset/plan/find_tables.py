@@ -192,8 +192,7 @@ def _attributes_of_paths(images: Sequence[File]) -> list[joins.Attribute]:
         if len(set(values.values())) > 1:
             found.append(joins.Attribute(f"folder {level + 1}", values))
     if patients := names.patients(images, Evidence()):
-        values = {file.path: match["patient"] for file in images if (match := names.search(patients.pattern, file))}
-        found.append(joins.Attribute("the patient in the names of files", values))
+        found.append(joins.Attribute("the patient in the names of files", names.found_by(patients.pattern, images)))
     return found
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hilum import acquisition
-from hilum.dataset.plan import lexicon
+from hilum.dataset.plan import lexicon, patterns
 from hilum.dataset.plan.evidence import CERTAIN, LIKELY, Evidence
 from hilum.dataset.plan.inventory import File
 from hilum.dataset.plan.lexicon import FINDING, MISSING, UNUSABLE
@@ -33,16 +33,16 @@ def patients(files: Sequence[File], evidence: Evidence) -> NamedPatients | None:
     stems = [file.stem for file in files]
     if not stems:
         return None
-    if all(re.fullmatch(_NIH, stem) for stem in stems):
+    if all(patterns.patients(_NIH, stems)):
         return NamedPatients(_NIH, "names are those of ChestX-ray14: patient, then number of the image", CERTAIN)
     words = "|".join(sorted((word for word in lexicon.words("folders", "patient") if len(word) > 1), key=len, reverse=True))
     for pattern in (
-        rf"(?i)(?:^|[^a-z])(?P<patient>(?:{words})[-_ ]?[0-9]+[a-z]?)(?![0-9a-z])",
-        r"(?:^|[^A-Za-z])(?P<patient>[Pp][-_ ]?[0-9]{2,})(?![0-9])",
+        rf"(?i)(?:^|[^a-z])(?P<patient>(?:{words})[-_ ]?[0-9]+[a-z]?)(?:[^0-9a-z]|$)",
+        r"(?:^|[^A-Za-z])(?P<patient>[Pp][-_ ]?[0-9]{2,})(?:[^0-9]|$)",
     ):
-        found = [re.search(pattern, stem) for stem in stems]
+        found = patterns.patients(pattern, stems)
         if all(found):
-            return NamedPatients(pattern, f"every name says the patient, as '{found[0]['patient']}' in '{stems[0]}'", LIKELY)
+            return NamedPatients(pattern, f"every name says the patient, as '{found[0]}' in '{stems[0]}'", LIKELY)
     _offer(stems, evidence)
     return None
 
@@ -61,10 +61,11 @@ def _offer(stems: Sequence[str], evidence: Evidence) -> None:
         evidence.set_aside("cell", [example[0]], reason, "warning")
 
 
-def search(pattern: str, file: File) -> re.Match[str] | None:
-    """Find a pattern in a file's path, else in its name, else in its stem."""
-    places = (file.path, file.path.rpartition("/")[2], file.stem)
-    return next((found for place in places if (found := re.search(pattern, place))), None)
+def found_by(pattern: str, files: Sequence[File]) -> dict[str, str]:
+    """Return the patient by path where a pattern finds one in the path, else in the name, else in the stem."""
+    places = ([file.path, file.path.rpartition("/")[2], file.stem] for file in files)
+    found = iter(patterns.patients(pattern, [place for three in places for place in three]))
+    return {file.path: patient for file in files if (patient := next(filter(None, [next(found), next(found), next(found)]), None))}
 
 
 def views(files: Sequence[File]) -> dict[str, str]:

@@ -44,6 +44,7 @@ class Reading:
     name_labels: dict[str, str] = field(default_factory=dict)
     name_views: dict[str, str] = field(default_factory=dict)
     name_patients: NamedPatients | None = None
+    patients_in_names: dict[str, str] = field(default_factory=dict)  # by image path, where a pattern finds them
 
 
 FOLDERS, NAMES = "folders", "names of files"

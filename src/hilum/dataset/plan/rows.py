@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from hilum import acquisition
-from hilum.dataset.plan import boxes, cells, columns, folders, lexicon, names, statements
+from hilum.dataset.plan import boxes, cells, columns, folders, lexicon, statements
 from hilum.dataset.plan.columns import Column, TableReading
 from hilum.dataset.plan.evidence import SetAside, shown
 from hilum.dataset.plan.gathered import Gathered
@@ -181,16 +181,16 @@ def _row(reading: Reading, file: File, gathered: Gathered) -> Row:
 
 def _patient(reading: Reading, file: File, facts: dict[str, list[str]], gathered: Gathered) -> str:
     """Return the patient: by hilum.toml, column, header, folder, or name of the file; else the study's, else the image's own."""
-    if reading.settings.patient_pattern and (found := names.search(reading.settings.patient_pattern, file)):
-        return found["patient"]
+    if reading.settings.patient_pattern and file.path in reading.patients_in_names:
+        return reading.patients_in_names[file.path]
     if stated := _one("patient", file.path, facts, gathered):
         return stated
     if known := _header_patient(reading, file.path):
         return known
     if folder := reading.folders.value(file.path, "patient"):
         return gathered.people.get(folder, folder)
-    if reading.name_patients and (found := names.search(reading.name_patients.pattern, file)):
-        return found["patient"]
+    if reading.name_patients and file.path in reading.patients_in_names:
+        return reading.patients_in_names[file.path]
     header = reading.headers.get(file.path)
     if header and header.person and reading.persons:
         return f"person {header.person}"

@@ -10,6 +10,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from hilum.dataset.plan import patterns
 from hilum.errors import BadRecipe, NotFound, unknown
 from hilum.files import label_image
 from hilum.vocabulary import LOCAL, concepts
@@ -154,11 +155,8 @@ def _faults_of_patterns(settings: Settings) -> list[str]:
         odd = set(re.findall(r"\{([^{}]*)\}?", pattern)) - set(LEVELS)
         faults += ["folders: " + unknown("level", part, LEVELS) for part in sorted(odd)]
     if settings.patient_pattern is not None:
-        try:
-            if "patient" not in re.compile(settings.patient_pattern).groupindex:
-                faults.append(f"patient_pattern must have a group (?P<patient>…), got '{settings.patient_pattern}'")
-        except re.error as error:
-            faults.append(f"patient_pattern is no regular expression ({error}): '{settings.patient_pattern}'")
+        if fault := patterns.fault(settings.patient_pattern):
+            faults.append(f"patient_pattern '{settings.patient_pattern[:200]}' {fault}")
         if settings.patient:
             faults.append("patient and patient_pattern both name the patients; keep one of them")
     return faults

@@ -69,8 +69,8 @@ def _settle_patients(reading: Reading) -> None:
     headers = any(header.patient and header.patient != reading.nobody for header in reading.headers.values())
     in_folders = any(role == "patient" for role in reading.folders.roles.values())
     if pattern := reading.settings.patient_pattern:
-        lost = [file.path for file in reading.images if not (found := names.search(pattern, file)) or not found["patient"]]
-        if lost:
+        reading.patients_in_names = names.found_by(pattern, reading.images)
+        if lost := [file.path for file in reading.images if file.path not in reading.patients_in_names]:
             faults = [f"patient_pattern '{pattern}' finds no patient in '{path}'" for path in lost]
             raise BadData.listing(f"{reading.root} does not fit its {inventory.SETTINGS}", faults)
         evidence.decide("patients", "by patient_pattern", "hilum.toml says so", STATED)
@@ -83,6 +83,7 @@ def _settle_patients(reading: Reading) -> None:
     else:
         reading.name_patients = names.patients(reading.images, evidence)
         if found := reading.name_patients:
+            reading.patients_in_names = names.found_by(found.pattern, reading.images)
             evidence.decide("patients", f"by names of files, {found.pattern}", found.why, found.certainty)
         elif len({header.person for header in reading.headers.values()} - {None}) > 1:
             reading.persons = True
