@@ -61,9 +61,9 @@ class Stack:
         checksums: Checksums | None = None,
     ) -> None:
         self.path, self.dtype, self._checksums = path, np.dtype(dtype), checksums
-        self._bytes = size * size * self.dtype.itemsize  # of a picture
+        self.image_bytes = size * size * self.dtype.itemsize
         self._file = os.fdopen(self._opened(), "rb", buffering=0)
-        self.shape = (os.fstat(self._file.fileno()).st_size // self._bytes, size, size)
+        self.shape = (os.fstat(self._file.fileno()).st_size // self.image_bytes, size, size)
         self.ndim = 3
         known = np.array([], np.int64) if checksums is None else checksums.of_row
         self._unseen = known >= 0  # rows not compared yet
@@ -108,7 +108,7 @@ class Stack:
         if not rows:
             return out
         places = memoryview(out).cast("B")
-        wanted = [(places[at * self._bytes : (at + 1) * self._bytes], row * self._bytes) for at, row in enumerate(rows)]
+        wanted = [(places[at * self.image_bytes : (at + 1) * self.image_bytes], row * self.image_bytes) for at, row in enumerate(rows)]
         # Copying from the system's memory is what a large batch waits for, and two threads copy half as much again as one.
         half = len(wanted) // 2 if out.nbytes >= _WORTH_TWO else 0
         coming = self._pool.submit(self._not_at_once, wanted[:half]) if half else None
@@ -125,7 +125,7 @@ class Stack:
         """Compare images that were read, in the order of `rows`, with their checksums."""
         for at, row in enumerate(rows):
             if row < len(self._unseen) and self._unseen[row]:
-                found = integrity.checksum(places[at * self._bytes : (at + 1) * self._bytes])
+                found = integrity.checksum(places[at * self.image_bytes : (at + 1) * self.image_bytes])
                 if found != self._checksums.of_row[row]:
                     raise self._damaged(f"row {row} does not hold the image that was written")
                 self._unseen[row] = False
@@ -137,9 +137,9 @@ class Stack:
             return [row for row, sound in zip(known, pool.map(self._is_sound, known), strict=True) if not sound]
 
     def _is_sound(self, row: int) -> bool:
-        place = bytearray(self._bytes)
-        if not self._at_once(memoryview(place), row * self._bytes):
-            self._wait(memoryview(place), row * self._bytes)
+        place = bytearray(self.image_bytes)
+        if not self._at_once(memoryview(place), row * self.image_bytes):
+            self._wait(memoryview(place), row * self.image_bytes)
         return integrity.checksum(place) == self._checksums.of_row[row]
 
     def _row(self, row: int) -> int:
