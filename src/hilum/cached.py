@@ -17,18 +17,20 @@ and where a mask says to ignore its pixels.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 
-from hilum import lungs, shapes, store, threads
-from hilum.errors import NotFound
+from hilum import integrity, lungs, shapes, store, threads
+from hilum.errors import CannotRead, Damaged, NotFound
 from hilum.manifest import Manifest
-from hilum.stack import Rounded, Stack
+from hilum.stack import Checksums, Rounded, Stack
 
 FACTS = {
     "image_id": pl.String,
@@ -56,9 +58,13 @@ FACTS = {
     "text_longest": pl.Int64,  # letters of the longest of them
     "text_share": pl.Float64,  # of the picture, that they cover
     "cached_digest": pl.String,  # of both cached pictures, see `digest_of_pictures`
+    "image_crc32": pl.Int64,  # of the cached image, by which it is checked when it is first read
+    "mask_crc32": pl.Int64,  # likewise of the cached mask
+    "facts_crc32": pl.Int64,  # of all columns above, see `facts_crc32`
 }
+OF_FILES = ("signature", "facts_crc32")  # differ between copies of the same data
 IMAGES = {8: "images.u8", 16: "images.u16"}  # by depth
-MASKS = "masks.u8"
+MASKS, INDEX = "masks.u8", "index.parquet"
 TYPES = {8: np.dtype("u1"), 16: np.dtype("<u2")}
 _CHECKED_AT_ONCE = 64  # pictures in memory while a cache is verified
 
@@ -72,9 +78,9 @@ class Cache:
     @classmethod
     def open(cls, folder: Path, size: int, manifest: Manifest) -> Cache:
         """The cache as far as it concerns the images of `manifest`; others that it holds are not seen."""
-        if not (folder / "index.parquet").exists():
+        if not (folder / INDEX).exists():
             raise NotFound(f"no finished cache in {folder}: fill it with `hilum cache`")
-        index = manifest.table.select("image_id").join(store.read_table(folder / "index.parquet"), on="image_id", maintain_order="left")
+        index = manifest.table.select("image_id").join(store.read_table(folder / INDEX), on="image_id", maintain_order="left")
         return cls(folder, size, index)
 
     @cached_property
@@ -85,7 +91,7 @@ class Cache:
     @cached_property
     def stored(self) -> Stack:
         """The pictures in the depth they are stored in: uint8 or uint16 (n, size, size)."""
-        return Stack(self.folder / IMAGES[self.depth], self.size, TYPES[self.depth])
+        return self._stack(IMAGES[self.depth], "image_crc32", TYPES[self.depth])
 
     @cached_property
     def images(self) -> Stack | Rounded:
@@ -94,7 +100,12 @@ class Cache:
 
     @cached_property
     def masks(self) -> Stack:
-        return Stack(self.folder / MASKS, self.size)
+        return self._stack(MASKS, "mask_crc32", np.dtype("u1"))
+
+    def _stack(self, file: str, column: str, dtype: np.dtype) -> Stack:
+        again = f"`hilum cache {shlex.quote(str(self.folder.parents[1]))}` reads its file again"
+        sums = Checksums.of(self.index["row"], self.index[column], again)
+        return Stack(self.folder / file, self.size, dtype, sums)
 
     @cached_property
     def _rows(self) -> Mapping[str, int]:
@@ -125,7 +136,20 @@ class Cache:
 
     @property
     def digest(self) -> str:
-        return store.digest_of_table(self.index.drop("signature"))
+        return store.digest_of_table(self.index.drop(*OF_FILES))
+
+    def damage(self) -> str:
+        """Say which image or mask is not what was written, the first of each; "" where all are."""
+        rows = dict(zip(self.index["row"], self.index["image_id"], strict=True))
+        told = []
+        try:
+            for stack in (self.stored, self.masks):
+                if damaged := stack.damaged_rows():
+                    more = f" and {len(damaged) - 1:,} more" if len(damaged) > 1 else ""
+                    told.append(f"{stack.path} does not hold what was written of {rows[damaged[0]]}{more}")
+        except (Damaged, CannotRead) as fault:
+            told.append(str(fault))
+        return "; ".join(told)
 
     def misfits(self, root: Path | None = None, paths: Mapping[str, str] | None = None) -> Iterator[tuple[str, str]]:
         """Images whose stored pictures are not those that were written, and what is wrong with each, in the index's order.
@@ -147,16 +171,24 @@ class Cache:
     def spoil(self, image_ids: Iterable[str]) -> None:
         """Note in the index that these images must be read again when the cache is filled next."""
         spoilt = pl.col("image_id").is_in(list(image_ids))
-        index = store.read_table(self.folder / "index.parquet")
-        store.write_table(self.folder / "index.parquet", index.with_columns(signature=pl.when(~spoilt).then("signature")))
+        index = store.read_table(self.folder / INDEX).with_columns(signature=pl.when(~spoilt).then("signature"))
+        sums = [facts_crc32(facts) for facts in index.iter_rows(named=True)]
+        store.write_table(self.folder / INDEX, index.with_columns(pl.Series("facts_crc32", sums, pl.Int64)))
 
     def _wrong_with(self, facts: Mapping[str, int | str]) -> str | None:
         row = facts["row"]
-        if row >= min(len(self.stored), len(self.masks)):
+        stored, masks = self._plain
+        if row >= min(len(stored), len(masks)):
             return f"row {row} is missing: the pictures' files end before it"
-        if digest_of_pictures(self.stored[row], self.masks[row]) != facts["cached_digest"]:
+        if digest_of_pictures(stored[row], masks[row]) != facts["cached_digest"]:
             return f"row {row} does not hold the pictures that were written"
         return None
+
+    @cached_property
+    def _plain(self) -> tuple[Stack, Stack]:
+        """The images and masks whatever they hold."""
+        images = Stack(self.folder / IMAGES[self.depth], self.size, TYPES[self.depth])
+        return images, Stack(self.folder / MASKS, self.size)
 
 
 class Known:
@@ -189,6 +221,16 @@ class Known:
 
 def digest_of_pictures(image: np.ndarray, mask: np.ndarray) -> str:
     return store.digest(image.tobytes() + mask.tobytes())
+
+
+def facts_crc32(facts: Mapping[str, Any]) -> int:
+    """Return the CRC-32 of an image's facts, as JSON of FACTS but for this one, in their order."""
+    told = [
+        float(facts[name]) if kind == pl.Float64 and facts[name] is not None else facts[name]
+        for name, kind in FACTS.items()
+        if name != "facts_crc32"
+    ]
+    return integrity.checksum(store.as_json(told).encode())
 
 
 def _file_wrong(root: Path, path: str, expected: str | None) -> str | None:

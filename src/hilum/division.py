@@ -67,11 +67,12 @@ class Division:
 
         Raises `NotFound` where the step `split` has not been done.
         """
-        if not (run.data / FILE).exists():
+        whole = Run(run.data, checked=run.checked)
+        if not whole.done("split"):
             raise NotFound(
                 f"{run.data} has no {FILE}: make its split with `hilum split DATA --to {run.data}`"
             )
-        stored = store.read_json(run.data / FILE)
+        stored = whole.json("split", FILE)
         return cls(
             **{
                 **stored,

@@ -6,6 +6,7 @@ HilumError
 ├── BadRecipe       a setting that is unknown, of the wrong kind or out of range
 ├── TooFew          a part or a class too small to say anything; says the number
 ├── Mismatch        artefacts that were not made from one another
+│   └── Damaged     a stored file that is missing or not what was written
 ├── CannotRead      a file that the operating system does not let us read
 ├── CannotWrite     no permission, or no room on the disk
 └── MissingExtra    an optional package that this step needs
@@ -54,6 +55,10 @@ class TooFew(HilumError):
 
 
 class Mismatch(HilumError):
+    pass
+
+
+class Damaged(Mismatch):
     pass
 
 

@@ -46,7 +46,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -55,7 +56,7 @@ import polars as pl
 
 from hilum import store
 from hilum.acquisition import LATERALITIES, VIEWS
-from hilum.errors import BadData, Mismatch, NotFound
+from hilum.errors import BadData, Mismatch, NotFound, on_one_line
 from hilum.vocabulary import LOCAL, State, concepts
 
 COLUMNS = {
@@ -103,6 +104,10 @@ SEXES = ("female", "male", "other")
 VALUES = {"given_part": PARTS, "sex": SEXES, "view": VIEWS, "laterality": LATERALITIES}  # of columns with few
 SEVERITIES = ("error", "warning", "info")
 DROPPED = "dropped"
+TABLES = {"manifest": COLUMNS, "labels": LABEL_COLUMNS, "remarks": REMARK_COLUMNS, "shapes": SHAPE_COLUMNS}
+ROOT = "root.json"
+FILES = (*(f"{name}.parquet" for name in TABLES), ROOT)
+PLACES = ("path", "lung_mask", "right_lung_mask", "left_lung_mask")  # columns of files below the root
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,9 +210,10 @@ class Manifest:
             strange = self.table.filter(pl.col(column).is_not_null() & ~pl.col(column).is_in(allowed))
             faults += [f"{row['image_id']}: {column} is '{row[column]}', expected one of {', '.join(allowed)}" for row in strange.iter_rows(named=True)]
         faults += [f"no concept is called '{c}'" for c in self.labels["concept"].unique() if c not in concepts() and not c.startswith(LOCAL)]
-        path = pl.col("path")
-        outside = self.table.filter(path.str.starts_with("/") | path.str.split("/").list.contains(".."))
-        faults += [f"{place}: leads out of the folder" for place in outside["path"]]
+        for column in PLACES:
+            place = pl.col(column)
+            outside = self.table.filter(place.str.starts_with("/") | place.str.split("/").list.contains("..") | place.str.contains("\0", literal=True))
+            faults += [f"{on_one_line(one)}: leads out of the folder" for one in outside[column]]
         if faults:
             raise BadData.listing(f"the table of {self.root} is not sound", faults)
 
@@ -238,14 +244,32 @@ class Manifest:
     def read(cls, folder: Path) -> Manifest:
         if not (folder / "manifest.parquet").exists():
             raise NotFound(f"{folder} holds no manifest.parquet: write it with `hilum ingest DATA --to {folder}`")
-        root = Path(store.read_json(folder / "root.json")["root"])
-        manifest = cls(root, *(store.read_table(folder / f"{name}.parquet") for name in ("manifest", "labels", "remarks", "shapes")))
-        if missing := [column for column in COLUMNS if column not in manifest.table.columns]:
-            raise Mismatch(
-                f"{folder}/manifest.parquet lacks {', '.join(missing)}: an earlier Hilum wrote it; "
-                f"make it again with `hilum ingest {folder}`"
-            )
+        told = store.read_json(folder / ROOT)
+        if not isinstance(told, dict) or not isinstance(told.get("root"), str):
+            raise BadData(f"{folder / ROOT}: names no root; {_again(folder)}")
+        tables = {name: store.read_table(folder / f"{name}.parquet") for name in TABLES}
+        for name, columns in TABLES.items():
+            _refuse_other_columns(folder, name, tables[name], columns)
+        manifest = cls(Path(told["root"]), *(tables[name].select(list(columns)) for name, columns in TABLES.items()))
+        manifest.check()
         return manifest
+
+
+def _refuse_other_columns(
+    folder: Path, name: str, table: pl.DataFrame, columns: Mapping[str, pl.DataType]
+) -> None:
+    """Raise `Mismatch` where a column is missing, and `BadData` where one has another type."""
+    file = f"{folder}/{name}.parquet"
+    if missing := [column for column in columns if column not in table.columns]:
+        raise Mismatch(f"{file} lacks {', '.join(missing)}: an earlier Hilum wrote it; {_again(folder)}")
+    other = {column: table[column].dtype for column in columns if table[column].dtype != columns[column]}
+    if other:
+        told = (f"{column} is {kind}, expected {columns[column]}" for column, kind in other.items())
+        raise BadData.listing(f"{file} has columns of another type; {_again(folder)}", told)
+
+
+def _again(folder: Path) -> str:
+    return f"make it again with `hilum ingest {shlex.quote(str(folder))}`"
 
 
 def _repeated(table: pl.DataFrame, column: str) -> list[str]:

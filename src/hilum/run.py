@@ -1,8 +1,15 @@
 """A run's folder: what is in it, and what each thing in it was made from.
 
-Each step writes its files and then, last, `finished/STEP.json` with two tables of digests: `made_from` (settings and inputs) and
-`made` (files). A step is finished when its marker says it was made from exactly what it would be made from now, and its files
-are there; anything else is made again.
+Each step writes its files and then, last, its marker `finished/STEP.json`, which carries a digest of itself:
+
+    format     of markers, FORMAT
+    made_from  digests of settings and inputs
+    made       files and the digests on which later steps depend; of some tables that of their cells
+    files      all files, those of `made` too, and the digests of their bytes
+    summary    what a person wants to hear
+
+A step is finished when its marker says it was made from exactly what it would be made from now, and its files are there, byte for byte;
+anything else is made again. Whoever reads a file of a run takes its path from `Run.file`, which compares it with the marker first.
 
 A cross-validated run has a run for each fold in `folds/0`, `folds/1` …, which shares the steps
 `SHARED`, and the files that they left, with it.
@@ -10,17 +17,25 @@ A cross-validated run has a run for each fold in `folds/0`, `folds/1` …, which
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
 
-from hilum import __version__, store
-from hilum.errors import CannotWrite, HilumError, NotFound
+from hilum import __version__, integrity, manifest, store
+from hilum.errors import CannotWrite, Damaged, HilumError, NotFound
+from hilum.manifest import Manifest
 from hilum.recipe import Recipe
 
-MARKERS = "finished"
+if TYPE_CHECKING:
+    import polars as pl
+
+MARKERS, RECIPE = "finished", "recipe.toml"
+FLAT = (".u8", ".u16")  # endings of files of bare images, see `hilum.stack`
+FORMAT = 2  # of markers; change it when their keys come to mean something else
+MARKED = ("made_from", "made", "files", "summary")
 SHARED = ("ingest", "cache", "audit")
 
 
@@ -28,6 +43,7 @@ SHARED = ("ingest", "cache", "audit")
 class Run:
     folder: Path
     parent: Path | None = None  # of a fold: the folder of the cross-validated run
+    checked: bool = True  # files are compared with their digests before they are read
 
     def __truediv__(self, name: str) -> Path:
         return self.folder / name
@@ -38,31 +54,100 @@ class Run:
         return self.parent or self.folder
 
     def fold(self, number: int) -> Run:
-        return Run(self.folder / "folds" / str(number), self.folder)
+        return Run(self.folder / "folds" / str(number), self.folder, self.checked)
+
+    def unchecked(self) -> Run:
+        """Return the run as one whose files are read as they are: for `hilum verify`, which tells what is wrong with each."""
+        return replace(self, checked=False)
+
+    def home(self, step: str) -> Path:
+        """Return the folder in which a step leaves its files."""
+        return self.data if step in SHARED else self.folder
 
     def _marker(self, step: str) -> Path:
-        return (self.data if step in SHARED else self.folder) / MARKERS / f"{step}.json"
+        return self.home(step) / MARKERS / f"{step}.json"
+
+    # ------------------------------------------------------------------------------------ markers
 
     def finished(self, step: str, made_from: Mapping[str, Any]) -> bool:
-        marker = self._marker(step)
-        if not marker.exists():
+        """Whether the step was made from exactly this, and all that it left is as it left it."""
+        if not self.done(step):
             return False
-        told = store.read_json(marker)
-        return told["made_from"] == _with_version(made_from) and all((self.folder / name).exists() for name in told["made"])
+        try:
+            same = self._told(step)["made_from"] == _with_version(made_from)
+        except Damaged:
+            return False
+        return same and not self.damage(step)
 
     def done(self, step: str) -> bool:
         """Whether the step was ever finished here, from whatever."""
         return self._marker(step).exists()
 
-    def finish(self, step: str, made_from: Mapping[str, Any], made: Mapping[str, str], summary: Mapping[str, Any]) -> None:
-        """Say that `step` is done: `made` names its files and their digests, `summary` what a person wants to hear of it."""
-        store.write_json(self._marker(step), {"step": step, "made_from": _with_version(made_from), "made": dict(made), "summary": dict(summary)})
+    def damage(self, step: str, *, flat: bool = True) -> str:
+        """Say what is wrong with the marker or a file of a step that was finished; "" where nothing is.
+
+        Without `flat` it is enough that the flat files of images are there.
+        """
+        try:
+            told = self._told(step)
+            for marker in sorted(self._marker(step).parent.glob(f"{step}-*.json")):
+                self._told(marker.stem)  # of a part of the step, such as one of its models
+        except Damaged as fault:
+            return str(fault)
+        for name, expected in told["files"].items():
+            place = self.home(step) / name
+            if name.endswith(FLAT) and not flat and place.is_file():
+                continue
+            if wrong := integrity.fault(place, expected):
+                return f"{place} {wrong}"
+        return ""
+
+    def refuse_damage(self, *steps: str) -> None:
+        """Raise `Damaged` where the marker or a file of any of these steps is missing or another.
+
+        Images in flat files are compared when they are read, see `hilum.stack`.
+        """
+        wrong = []
+        for step in steps:
+            if not self.done(step):
+                wrong.append(f"{self._marker(step)}: is missing")
+            elif damage := self.damage(step, flat=False):
+                wrong.append(damage)
+        if wrong:
+            raise self._damaged("; ".join(wrong))
+
+    def finish(
+        self,
+        step: str,
+        made_from: Mapping[str, Any],
+        made: Mapping[str, str],
+        summary: Mapping[str, Any],
+        beside: Iterable[str] = (),
+    ) -> None:
+        """Say that `step` is done.
+
+        `made` names its files and their digests, on which later steps depend; `beside` has patterns
+        of other files that it left; `summary` is what a person wants to hear of it. Of all these
+        files the digests of the bytes are noted too.
+        """
+        home = self.home(step)
+        names = {*made, *(str(path.relative_to(home)) for glob in beside for path in home.glob(glob))}
+        marker = {
+            "format": FORMAT,
+            "step": step,
+            "made_from": _with_version(made_from),
+            "made": dict(made),
+            "files": {name: integrity.digest_of(home / name) for name in sorted(names)},
+            "summary": dict(summary),
+        }
+        store.write_json(self._marker(step), integrity.sealed(marker))
 
     def ensure(
         self,
         step: str,
         made_from: Mapping[str, Any] | None,
         make: Callable[[], tuple[Mapping[str, str], Mapping[str, Any]]],
+        beside: Iterable[str] = (),
     ) -> bool:
         """Do `step` unless it is finished, and return whether it was.
 
@@ -70,7 +155,8 @@ class Run:
         """
         if made_from is not None and self.finished(step, made_from):
             return True
-        self.finish(step, made_from or {}, *make())
+        made, summary = make()
+        self.finish(step, made_from or {}, made, summary, beside)
         return False
 
     def forget(self, step: str) -> None:
@@ -81,6 +167,10 @@ class Run:
         """File names and digests that a finished step left. Raises `NotFound` with the command that makes them."""
         return self._told(step)["made"]
 
+    def files(self, step: str) -> dict[str, str]:
+        """Names of all files of a finished step and the digests of their bytes."""
+        return self._told(step)["files"]
+
     def summary(self, step: str) -> dict[str, Any]:
         return self._told(step)["summary"]
 
@@ -88,17 +178,120 @@ class Run:
         return self._told(step)["made_from"]
 
     def _told(self, step: str) -> dict[str, Any]:
-        if not self._marker(step).exists():
-            raise NotFound(f"{self.folder} has no finished step '{step}': run `hilum {step} DATA --to {self.folder}` first")
-        return store.read_json(self._marker(step))
+        marker = self._marker(step)
+        if not self.done(step):
+            raise NotFound(
+                f"{self.folder} has no finished step '{step}': "
+                f"run `hilum {step} DATA --to {self.folder}` first"
+            )
+        try:
+            told = integrity.read_sealed(marker)
+        except HilumError as error:
+            raise self._damaged(str(error)) from None
+        if wrong := _unfit(told, step):
+            raise self._damaged(f"{marker}: {wrong}")
+        return told
+
+    # -------------------------------------------------------------------------------------- files
+
+    def file(self, step: str, name: str) -> Path:
+        """Return the path of a file that a finished step left, once its bytes are what the step left.
+
+        All that reads a run's files takes their paths from here. Raises `NotFound` where the step
+        is not finished, and `Damaged` where the file is missing or another.
+        """
+        path = self.home(step) / name
+        if not self.checked:
+            return path
+        expected = self.files(step).get(name)
+        if expected is None:
+            raise self._damaged(f"{path}: step '{step}', as it is finished there, left no such file")
+        if wrong := integrity.fault(path, expected):
+            raise self._damaged(f"{path}: {wrong}, as step '{step}' left it")
+        return path
+
+    def is_other(self, step: str, name: str) -> bool:
+        """Whether a file that a finished step left is another one now."""
+        try:
+            expected = self.files(step).get(name)
+        except (Damaged, NotFound):
+            return False
+        return expected is not None and bool(integrity.fault(self.home(step) / name, expected))
+
+    def table(self, step: str, name: str) -> pl.DataFrame:
+        return store.read_table(self.file(step, name))
+
+    def json(self, step: str, name: str) -> Any:
+        return store.read_json(self.file(step, name))
+
+    def manifest(self) -> Manifest:
+        """Read the table that the step ingest left."""
+        for name in manifest.FILES:
+            self.file("ingest", name)
+        return Manifest.read(self.data)
+
+    @property
+    def remedy(self) -> str:
+        """What to do where anything of the run is damaged."""
+        again = f"`hilum run {shlex.quote(str(self.data))}`"
+        return f"{again} makes again what is damaged, and what depends on it"
+
+    def _damaged(self, what: str) -> Damaged:
+        return Damaged(f"{what}; {self.remedy}")
+
+    # ------------------------------------------------------------------------------------- recipe
 
     def write_recipe(self, recipe: Recipe) -> None:
-        store.write_text(self.folder / "recipe.toml", recipe.to_toml())
+        store.write_text(self.folder / RECIPE, recipe.to_toml())
+        made = {RECIPE: integrity.digest_of(self.folder / RECIPE)}
+        self.finish("recipe", {}, made, {"settings": _settings(recipe)})
 
     def recipe(self) -> Recipe:
-        if not (self.folder / "recipe.toml").exists():
-            raise NotFound(f"{self.folder} is not a run: it holds no recipe.toml. A run is made with `hilum run DATA --to {self.folder}`")
-        return Recipe.read(self.folder / "recipe.toml")
+        """Read the recipe that the run was made by. Raises `Damaged` where it was changed since."""
+        self._refuse_no_run()
+        if not self.done("recipe"):
+            raise self._damaged(f"{self._marker('recipe')}: is missing")
+        self.file("recipe", RECIPE)
+        return self.edited_recipe()
+
+    def edited_recipe(self) -> Recipe:
+        """Read the recipe as it stands there, which a person may have edited to run it again."""
+        self._refuse_no_run()
+        return Recipe.read(self.folder / RECIPE)
+
+    def recipe_changes(self) -> str:
+        """Say how recipe.toml differs from what was written; "" where it does not."""
+        if not self.done("recipe") or not (wrong := self.damage("recipe")):
+            return ""
+        try:
+            before = self.summary("recipe")["settings"]
+            now = _settings(Recipe.read(self.folder / RECIPE))
+        except HilumError:
+            return wrong
+        changed = [
+            f"[{section}] {key} is {now[section].get(key)!r} and was {of.get(key)!r}"
+            for section, of in before.items()
+            for key in sorted(of.keys() | now[section].keys())
+            if of.get(key) != now[section].get(key)
+        ]
+        what = "; ".join(changed) or "its settings are the same"
+        return f"{self.folder / RECIPE} is not as it was written: {what}"
+
+    def data_folders(self) -> list[Path]:
+        """Return the data folders of the run's recipe, resolved and in order."""
+        try:
+            data = self.summary("recipe")["settings"]["data"]
+            folders = [data["folder"], *data["also"]]
+        except HilumError:
+            folders = list(self.edited_recipe().data.folders)
+        return sorted(Path(folder).resolve() for folder in folders)
+
+    def _refuse_no_run(self) -> None:
+        if not is_run(self.folder):
+            raise NotFound(
+                f"{self.folder} is not a run: it holds no {RECIPE}. "
+                f"A run is made with `hilum run DATA --to {self.folder}`"
+            )
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -116,6 +309,29 @@ class Run:
             except BlockingIOError:
                 raise HilumError(f"another hilum is at work in {self.folder}; wait for it, or choose another folder with --to") from None
             yield
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is a run's, though its recipe or some of its markers may be missing."""
+    return (folder / RECIPE).exists() or any((folder / MARKERS).glob("*.json"))
+
+
+def _unfit(told: Mapping[str, Any], step: str) -> str:
+    """Say why a sealed object is no marker of `step`; "" where it is one."""
+    if told.get("format") != FORMAT:
+        return f"is of format {told.get('format')!r}, and this Hilum reads {FORMAT}"
+    if told.get("step") != step:
+        return f"is the marker of step {told.get('step')!r}"
+    if not all(isinstance(told.get(key), dict) for key in MARKED):
+        return f"lacks one of {', '.join(MARKED)}"
+    places = [PurePosixPath(name) for name in told["files"]]
+    if any(place.is_absolute() or ".." in place.parts for place in places):
+        return "names a file outside of the run"
+    return ""
+
+
+def _settings(recipe: Recipe) -> dict[str, dict[str, Any]]:
+    return {part.name: recipe.section(part.name) for part in fields(recipe)}
 
 
 def _with_version(made_from: Mapping[str, Any]) -> dict[str, Any]:

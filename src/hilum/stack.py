@@ -3,35 +3,89 @@
 The file holds bare pixels, uint8 or little-endian uint16 (n, size, size), row before column, no header. A picture is read with
 `pread` into memory that is there already. Where the system still has the file's pages in memory that is as fast as a memory map;
 where it does not, several pictures are read at once, while a map would wait for one page after another.
+
+Given the CRC-32 of each image, a stack compares an image with it when it is first read, and remembers that it did: damage is an error
+that names the row, and later epochs pay nothing.
 """
 
 from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Sequence
+import stat
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from hilum.errors import BadData
+from hilum import integrity
+from hilum.errors import CannotRead, Damaged
+from hilum.untrusted import kind_of
 
 READERS = 8  # threads that wait for the disk; they need no processor
 _WORTH_TWO = 1 << 20  # bytes of a batch from which a second thread pays
 _AT_ONCE = getattr(os, "RWF_NOWAIT", None)  # read what is in memory, and fail rather than wait for the disk
 
 
-class Stack:
-    """uint8 or uint16 (n, size, size), read-only: indexed like an array, and `read` into one."""
+@dataclass(frozen=True)
+class Checksums:
+    """What the images of a stack must be, and what to do where one is not."""
 
-    def __init__(self, path: Path, size: int, dtype: type[np.generic] = np.uint8) -> None:
-        self.path, self.dtype = path, np.dtype(dtype)
-        self._bytes = size * size * self.dtype.itemsize  # of a picture
-        self._file = open(path, "rb", buffering=0)  # noqa: SIM115 (closed when the stack goes)
-        self.shape = (os.fstat(self._file.fileno()).st_size // self._bytes, size, size)
+    of_row: np.ndarray  # int64 (n,): CRC-32, or -1 of a row that nothing is known of
+    remedy: str
+
+    @classmethod
+    def of(cls, rows: Iterable[int], sums: Iterable[int], remedy: str) -> Checksums:
+        """Build from rows and the CRC-32 of each."""
+        rows, sums = np.fromiter(rows, np.int64), np.fromiter(sums, np.int64)
+        of_row = np.full(rows.max(initial=-1) + 1, -1, np.int64)
+        of_row[rows] = sums
+        return cls(of_row, remedy)
+
+
+class Stack:
+    """uint8 or uint16 (n, size, size), read-only: indexed like an array, and `read` into one.
+
+    Raises `Damaged` where the file is missing or none, ends before an image that `checksums` tells
+    of, or holds another image than they say.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        size: int,
+        dtype: type[np.generic] = np.uint8,
+        checksums: Checksums | None = None,
+    ) -> None:
+        self.path, self.dtype, self._checksums = path, np.dtype(dtype), checksums
+        self.image_bytes = size * size * self.dtype.itemsize
+        self._file = os.fdopen(self._opened(), "rb", buffering=0)
+        self.shape = (os.fstat(self._file.fileno()).st_size // self.image_bytes, size, size)
         self.ndim = 3
+        known = np.array([], np.int64) if checksums is None else checksums.of_row
+        self._unseen = known >= 0  # rows not compared yet
+        if len(known) > len(self):
+            raise self._damaged(f"ends before image {len(self)} of {len(known)}")
+
+    def _opened(self) -> int:
+        try:
+            # Not waiting: to open a pipe that nobody writes to would never end.
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except FileNotFoundError:
+            raise self._damaged("is missing") from None
+        except OSError as error:
+            raise CannotRead.because(self.path, error) from error
+        if not stat.S_ISREG(mode := os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise self._damaged(f"is {kind_of(mode)}")
+        return descriptor
+
+    def _damaged(self, what: str) -> Damaged:
+        remedy = self._checksums.remedy if self._checksums else "make it again with `hilum run`"
+        return Damaged(f"{self.path}: {what}; {remedy}")
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -54,7 +108,7 @@ class Stack:
         if not rows:
             return out
         places = memoryview(out).cast("B")
-        wanted = [(places[at * self._bytes : (at + 1) * self._bytes], row * self._bytes) for at, row in enumerate(rows)]
+        wanted = [(places[at * self.image_bytes : (at + 1) * self.image_bytes], row * self.image_bytes) for at, row in enumerate(rows)]
         # Copying from the system's memory is what a large batch waits for, and two threads copy half as much again as one.
         half = len(wanted) // 2 if out.nbytes >= _WORTH_TWO else 0
         coming = self._pool.submit(self._not_at_once, wanted[:half]) if half else None
@@ -63,7 +117,30 @@ class Stack:
             list(self._pool.map(lambda one: self._wait(*one), late))
         elif late:
             self._wait(*late[0])
+        if self._unseen.any():
+            self._compare(rows, places)
         return out
+
+    def _compare(self, rows: Sequence[int], places: memoryview) -> None:
+        """Compare images that were read, in the order of `rows`, with their checksums."""
+        for at, row in enumerate(rows):
+            if row < len(self._unseen) and self._unseen[row]:
+                found = integrity.checksum(places[at * self.image_bytes : (at + 1) * self.image_bytes])
+                if found != self._checksums.of_row[row]:
+                    raise self._damaged(f"row {row} does not hold the image that was written")
+                self._unseen[row] = False
+
+    def damaged_rows(self) -> list[int]:
+        """Read all images that checksums are known of; return the rows that hold others."""
+        known = np.flatnonzero(self._unseen).tolist()
+        with ThreadPoolExecutor(2) as pool:
+            return [row for row, sound in zip(known, pool.map(self._is_sound, known), strict=True) if not sound]
+
+    def _is_sound(self, row: int) -> bool:
+        place = bytearray(self.image_bytes)
+        if not self._at_once(memoryview(place), row * self.image_bytes):
+            self._wait(memoryview(place), row * self.image_bytes)
+        return integrity.checksum(place) == self._checksums.of_row[row]
 
     def _row(self, row: int) -> int:
         if not -len(self) <= row < len(self):
@@ -91,7 +168,7 @@ class Stack:
         while done < len(place):
             read = os.preadv(self._file.fileno(), (place[done:],), offset + done)
             if not read:
-                raise BadData(f"{self.path} ends at byte {offset + done:,}, in the middle of a picture; fill it again with `hilum cache`")
+                raise self._damaged(f"ends at byte {offset + done:,}, in the middle of an image")
             done += read
 
 

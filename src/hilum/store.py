@@ -17,7 +17,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from hilum.errors import refused
+from hilum import untrusted
+from hilum.errors import BadData, on_one_line, refused
 
 if TYPE_CHECKING:
     import numpy as np
@@ -102,6 +103,8 @@ def appending(path: Path) -> Iterator[Callable[[bytes], None]]:
 def in_place(path: Path) -> Iterator[int]:
     """A descriptor of a file that keeps what it holds, for `write_at`. Raises as `replacing` does."""
     with _refusals_told(path):
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            path.unlink()  # a pipe in its place is nothing to write to
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             yield descriptor
@@ -152,15 +155,6 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def map_pictures(path: Path, size: int) -> np.ndarray:
-    """uint8 (n, size, size), read-only, of a file of bare pictures; read from the disk as it is used."""
-    import numpy as np
-
-    if not path.stat().st_size:
-        return np.zeros((0, size, size), np.uint8)
-    return np.memmap(path, np.uint8, "r").reshape(-1, size, size)
-
-
 def as_json(value: object) -> str:
     """JSON on one line with its keys sorted, so that equal values give equal text."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False)
@@ -172,7 +166,7 @@ def write_json(path: Path, value: object) -> None:
 
 
 def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+    return untrusted.read_json(path)
 
 
 def write_table(path: Path, table: pl.DataFrame) -> None:
@@ -183,9 +177,24 @@ def write_table(path: Path, table: pl.DataFrame) -> None:
 
 
 def read_table(path: Path) -> pl.DataFrame:
+    """Read Parquet. Raises `BadData` where the file holds none that can be read."""
     import polars as pl
 
-    return pl.read_parquet(path)
+    data = io.BytesIO(untrusted.read_bytes(path))
+    try:
+        return pl.read_parquet(data)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError) as error:
+        raise BadData(f"{path}: is not Parquet that can be read ({on_one_line(str(error))})") from None
+
+
+def read_array(path: Path) -> np.ndarray:
+    """Read an array from a .npy file. Raises `BadData` where the file holds none."""
+    import numpy as np
+
+    try:
+        return np.load(io.BytesIO(untrusted.read_bytes(path)), allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise BadData(f"{path}: is not an array of NumPy ({on_one_line(str(error))})") from None
 
 
 def digest(value: object) -> str:

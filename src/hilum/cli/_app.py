@@ -88,6 +88,9 @@ def chain_of(recipe: Recipe, run: Run, until: str, as_json: bool) -> dict[str, A
 
     told = {}
     for done in chain.perform(run, recipe, printed.watch, until=until):
+        if isinstance(done, chain.Note):
+            typer.secho(f"note: {done.text}", fg="yellow", err=True)
+            continue
         told[done.step] = done.summary
         state = "kept" if done.kept else f"{done.seconds:.1f} s"
         plan = done.summary.get(chain.PLAN, [])
@@ -105,12 +108,12 @@ def print_steps(run: Run, told: dict[str, Any]) -> None:
 def meant(source: Path, to: Path | None, quick: bool) -> tuple[Recipe, Run]:
     """The recipe and run that the arguments name."""
     from hilum.recipe import Data, Recipe
-    from hilum.run import Run
+    from hilum.run import Run, is_run
 
     if source.suffix == ".toml":
         recipe = Recipe.read(source)
-    elif (source / "recipe.toml").exists() and to is None:
-        recipe, to = Run(source).recipe(), source
+    elif is_run(source) and to is None:
+        recipe, to = Run(source).edited_recipe(), source
     else:
         recipe = Recipe(data=Data(folder=str(source.resolve())))
     name = source.stem if source.suffix == ".toml" else source.resolve().name

@@ -58,11 +58,10 @@ def verify(
 @app.command(epilog="Example: hilum probe runs/chest")
 def probe(run: Judged, as_json: Json = False) -> None:
     """Can the source, sex, age and finding be told from the border, from outside of the lungs, from the region? Of training images alone."""
-    from hilum import store
     from hilum.steps import probe as step
 
     judged = _judged(run, "probe", step)
-    probes = store.read_table(judged / step.FILE)
+    probes = judged.table("probe", step.FILE)
     if as_json:
         typer.echo(json.dumps(printed.plain(probes), indent=1))
         return
@@ -107,11 +106,10 @@ def look(
         rows, faults = explain.explain(run, images, to, watch=printed.watch, say=printed.say)
         printed.told(json.dumps(rows, indent=1) if as_json else explain.lines(rows, to), faults)
         return
-    from hilum import store
     from hilum.steps import look as step
 
     judged = _judged(run, "look", step)
-    figures, without = (store.read_table(judged / name) for name in (step.AVERAGES, step.COVERS))
+    figures, without = (judged.table("look", name) for name in (step.AVERAGES, step.COVERS))
     if as_json:
         typer.echo(json.dumps({"maps": printed.plain(figures), "covered": printed.plain(without)}, indent=1))
         return
@@ -132,6 +130,8 @@ def _judged(folder: Path, name: str, step: ModuleType) -> Run:
     recipe = judged.recipe()
     with judged.locked():
         made_from = step.made_from(judged, recipe)
+        if judged.done(name) and (damage := judged.damage(name)):
+            typer.secho(f"note: {damage}; it is done again", fg="yellow", err=True)
         if not judged.finished(name, made_from):
             with printed.watch(name) as progress:
                 made, summary = step.make(judged, recipe, progress)

@@ -5,7 +5,6 @@ It has the models as they were made, whom they were trained on, and which images
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,10 +15,9 @@ import polars as pl
 
 from hilum import acceptance, age, store
 from hilum.copies import KnownImages
-from hilum.errors import HilumError, Mismatch
+from hilum.errors import HilumError
 from hilum.files import dicom, raster
 from hilum.files.names import as_text
-from hilum.manifest import Manifest
 from hilum.recipe import Recipe
 from hilum.run import MARKERS, Run
 from hilum.steps import cache, evaluate, lungs, predict, region, segment
@@ -31,11 +29,7 @@ ANOMALY = "anomaly"  # the concept of an anomaly score
 RELIED_ON = 0.5
 LOOKED_AT = 60  # training images whose lungs tell whether the run is one of small children
 PARTS = {"train": "training part", "tune": "tune (validation) part"}
-_NEEDED = {
-    "segment": (f"segment/{segment.WHOLE}.onnx",),
-    "train": tuple(predict.STAGES.values()),
-    "evaluate": (evaluate.CALIBRATION,),
-}
+NEEDED = ("ingest", "split", "segment", "region", "train")  # steps
 
 
 @dataclass(frozen=True)
@@ -46,15 +40,12 @@ class ScoringRun:
 
     @classmethod
     def of(cls, run: Run) -> ScoringRun:
-        """Raises `NotFound` where the run was never trained, `Mismatch` where a model or its
-        calibration is missing or was changed.
+        """Raises `NotFound` where the run was never trained, `Damaged` where the marker or a file
+        of any step that is needed is missing or another.
         """
         models = predict.Reader.of(run)
-        if wrong := list(_changed(run)):
-            files = shlex.join(str(run / file) for file, _ in wrong)
-            again = f"rm -f {files} && hilum run {shlex.quote(str(run.folder))}"
-            told = "; ".join(f"{run / file} {what}" for file, what in wrong)
-            raise Mismatch(f"{told}. To make it again: {again}")
+        evaluated = run.done("report") or (run / evaluate.CALIBRATION).exists()
+        run.refuse_damage(*NEEDED, *["evaluate"] * evaluated)
         return cls(run, models.recipe, models)
 
     @property
@@ -129,7 +120,7 @@ class ScoringRun:
     @cached_property
     def calibration(self) -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
         """By stage and concept; {} where the run was not evaluated."""
-        return store.read_json(self.run / evaluate.CALIBRATION) if self.run.done("evaluate") else {}
+        return self.run.json("evaluate", evaluate.CALIBRATION) if self.run.done("evaluate") else {}
 
     @cached_property
     def least_quality(self) -> float | None:
@@ -138,7 +129,7 @@ class ScoringRun:
         """
         if self.recipe.region.content == "whole" or "lungs" not in self.models.models:
             return None
-        cut = store.read_table(self.run / region.INDEX)["cut"]
+        cut = self.run.table("region", region.INDEX)["cut"]
         return (
             self.recipe.region.least_quality
             if (cut == region.LUNGS).sum() >= RELIED_ON * max(len(cut), 1)
@@ -150,11 +141,9 @@ class ScoringRun:
         """ "train" or "tune" by image id: what any stage was trained on, and what its choices were
         made on.
         """
-        split = store.read_table(self.run / "split.parquet").filter(
-            pl.col("part").is_in(list(PARTS))
-        )
+        split = self.run.table("split", "split.parquet").filter(pl.col("part").is_in(list(PARTS)))
         listed = [
-            store.read_table(self.run / stage / TRAINING)["image_id"]
+            self.run.table(stage, f"{stage}/{TRAINING}")["image_id"]
             for stage in ("segment", "train")
         ]
         return dict(split.select("image_id", "part").iter_rows()) | dict.fromkeys(
@@ -164,12 +153,9 @@ class ScoringRun:
     @cached_property
     def known(self) -> KnownImages | None:
         """The run's training and tune images; None where the run has no cache."""
-        folder = self.run / "cache" / cache.name(self.recipe.pixels)
-        return (
-            KnownImages(cache.opened(self.run, self.recipe), self.parts)
-            if (folder / "index.parquet").exists()
-            else None
-        )
+        if not (self.run / "cache").exists():
+            return None
+        return KnownImages(cache.opened(self.run, self.recipe), self.parts)
 
     @cached_property
     def people(self) -> acceptance.People | None:
@@ -177,7 +163,7 @@ class ScoringRun:
         neither tells.
         """
         trained = [image_id for image_id, part in self.parts.items() if part == "train"]
-        table = Manifest.read(self.run.folder).table.filter(pl.col("image_id").is_in(trained))
+        table = self.run.manifest().table.filter(pl.col("image_id").is_in(trained))
         if told := acceptance.people_by_ages(
             table["age_years"].to_list(), "the people of its training part"
         ):
@@ -188,18 +174,3 @@ class ScoringRun:
         return acceptance.people_by_outlines(
             (age.looks(masks[image_id]) for image_id in chosen), "the images of its training part"
         )
-
-
-def _changed(run: Run) -> Iterator[tuple[str, str]]:
-    """Files that the run made and that are needed here, but are missing or other files now, with
-    what is wrong.
-    """
-    for step, files in _NEEDED.items():
-        made = run.made(step) if run.done(step) else {}
-        for file in files:
-            if file not in made:
-                continue
-            if not (run / file).exists():
-                yield file, f"is missing, though step '{step}' made it"
-            elif store.digest_of_file(run / file) != made[file]:
-                yield file, f"is not the file that step '{step}' made"

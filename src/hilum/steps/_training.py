@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from hilum import shelf, store
+from hilum import integrity, shelf, store
 from hilum.errors import MissingExtra
 from hilum.exported import Contract, Exported
 from hilum.recipe import Anomaly, Classify, Segment, model_settings
@@ -44,7 +44,7 @@ class Lesson:
             with MissingExtra.told("train", f"training '{self.section.model}'"):
                 network = self.fit(module, model_settings(self.section), (run / self.file).with_suffix(".checkpoint"))
                 self._export(run, module, network)
-            run.finish(name, made_from, {self.file: store.digest_of_file(run / self.file)}, {"images": len(self.image_ids)})
+            run.finish(name, made_from, digests(run, [self.file]), {"images": len(self.image_ids)})
         return Exported(run / self.file)
 
     def _export(self, run: Run, module: ModuleType, network: Any) -> None:
@@ -60,4 +60,4 @@ class Lesson:
 
 
 def digests(run: Run, files: Sequence[str]) -> dict[str, str]:
-    return {file: store.digest_of_file(run / file) for file in files}
+    return {file: integrity.digest_of(run / file) for file in files}

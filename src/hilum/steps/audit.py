@@ -77,7 +77,7 @@ def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
 
 def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], dict[str, Any]]:
     pictures = cache.opened(run, recipe)
-    manifest = Manifest.read(run.folder)
+    manifest = run.manifest()
     findings = audit(manifest, posture.look_at(pictures, pictures.index, progress), pictures, include=recipe.split.include)
     shown = page.render(findings, manifest, pictures)
     store.write_text(run / PAGE, shown)

@@ -24,7 +24,7 @@ from hilum.cross_validation import fold_count
 from hilum.errors import HilumError
 from hilum.findings import Finding, Rule
 from hilum.manifest import Manifest
-from hilum.run import Run
+from hilum.run import Run, is_run
 from hilum.steps import audit, cache
 from hilum.steps._training import TRAINING
 from hilum.steps.merge import OWN
@@ -80,7 +80,7 @@ class Member:
     @classmethod
     def of(cls, name: str, run: Run) -> Member:
         pixels = cache.opened(run, run.recipe())
-        return cls(name, Manifest.read(run.folder), pixels.index, pixels, run)
+        return cls(name, run.manifest(), pixels.index, pixels, run)
 
     @cached_property
     def pictures(self) -> pl.DataFrame:
@@ -96,7 +96,7 @@ def places(sources: Sequence[Path], to: Path | None) -> list[tuple[str, Path | N
         raise HilumError(f"{', '.join(twice)} is given twice; give each set once")
     depth = next(n for n in range(1, 99) if len({path.parts[-n:] for path in resolved}) == len(resolved))
     names = ["-".join(path.with_suffix("").parts[-depth:]).strip("/-") for path in resolved]
-    own = [(path / "recipe.toml").exists() for path in resolved]
+    own = [is_run(path) for path in resolved]
     return [(name, None if has else (to or Path("runs")) / name) for name, has in zip(names, own, strict=True)]
 
 
@@ -108,7 +108,7 @@ def audited(sources: Sequence[Path], to: Path | None, perform: Callable[[Path, P
     members = []
     for source, (name, place) in zip(sources, places(sources, to), strict=True):
         members.append(Member.of(name, perform(source, place)))
-    found = {member.name: store.read_table(member.run / "findings.parquet") for member in members if member.run}
+    found = {member.name: member.run.table("audit", "findings.parquet") for member in members if member.run}
     found[BETWEEN], pairs = between(members)
     store.write_table((to or Path("runs")) / SHARED, pairs)
     return found
@@ -222,17 +222,17 @@ def _shared_people(first: Member, second: Member) -> tuple[str, pl.DataFrame]:
 
 def _trained(first: Member, second: Member, pairs: pl.DataFrame) -> Iterator[Finding]:
     """Training images of the first run's models, or pictures of their patients, outside the second run's training part."""
-    if first.run is None or second.run is None or not (second.run / "split.parquet").exists():
+    if first.run is None or second.run is None or not second.run.done("split"):
         return
-    split = store.read_table(second.run / "split.parquet")
+    split = second.run.table("split", "split.parquet")
     in_folds = fold_count(split) > 0  # each image is tested on in one of them
     held = (split if in_folds else split.filter(pl.col("part") != "train")).select("image_id")
     tested = second.pictures.join(held, on="image_id", how="semi")
     column, people = _shared_people(first, second)
     for stage, words in STAGES.items():
-        if not (first.run / stage / TRAINING).exists():
+        if not first.run.done(stage):
             continue
-        taught = store.read_table(first.run / stage / TRAINING).select("image_id").unique()
+        taught = first.run.table(stage, f"{stage}/{TRAINING}").select("image_id").unique()
         pictures = pairs.join(taught, on="image_id", how="semi").join(tested, left_on="other_image_id", right_on="image_id", how="semi")
         persons = first.pictures.join(taught, on="image_id", how="semi").join(people, on=column, how="semi").select(column)
         same = tested.join(persons, on=column, how="semi").select("image_id")

@@ -8,7 +8,6 @@ disk that is an error which can be told, where a map would be a bus error.
 
 from __future__ import annotations
 
-import json
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,9 +18,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from hilum import cached, lettering, lungs, mask_files, shapes, store, threads
+from hilum import cached, integrity, lettering, lungs, mask_files, shapes, store, threads
 from hilum.cached import FACTS, Cache
-from hilum.errors import BadData, refused, working_on
+from hilum.errors import BadData, NotFound, refused, working_on
 from hilum.files import dicom, picture, raster
 from hilum.files.label_image import Consensus
 from hilum.fingerprint import fingerprint
@@ -29,9 +28,9 @@ from hilum.manifest import Manifest
 from hilum.radiograph import Letterbox, prepare
 from hilum.recipe import Pixels, Recipe
 from hilum.run import Run
-from hilum.steps import Progress, quietly
+from hilum.steps import Progress, _cached_before, quietly
 
-VERSION = 5  # change it when the same file and recipe give other pixels or facts
+VERSION = 6  # change it when the same file and recipe give other pixels or facts
 MASKS = tuple(mask_files.COLUMNS)
 MEANINGS = "meanings.json"
 THREADS = max(2, min(8, os.cpu_count() or 1))  # the codecs, OpenCV and the digests release Python's lock
@@ -52,7 +51,7 @@ def fill(manifest: Manifest, pixels: Pixels, parent: Path, progress: Progress = 
     journal = folder / "journal.jsonl"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        known = {**_indexed(folder), **{facts["image_id"]: (facts["row"], facts["signature"]) for facts in _whole_lines(journal)}}
+        known = _cached_before.known(folder, journal, pixels)
         meanings = _meanings(manifest, folder)
         signatures = [(image["image_id"], _signature(manifest.root, image, meanings)) for image in _images(manifest)]
         total = sum(known.get(image_id, (0, None))[1] != signature for image_id, signature in signatures)
@@ -66,8 +65,8 @@ def fill(manifest: Manifest, pixels: Pixels, parent: Path, progress: Progress = 
                         os.fsync(descriptor)
                 append(f"{store.as_json(facts)}\n".encode())
                 progress(done, total)
-        if journal.stat().st_size or not (folder / "index.parquet").exists():
-            store.write_table(folder / "index.parquet", _index(folder, journal))
+        if journal.stat().st_size or not (folder / cached.INDEX).exists():
+            store.write_table(folder / cached.INDEX, _cached_before.index(folder, journal))
         journal.unlink()
     except OSError as error:
         raise refused(folder, error) from error
@@ -94,43 +93,8 @@ def _cached(
         facts, pictures = _read(root, image, pixels, meaning)
     for descriptor, square in zip(files, pictures, strict=True):
         store.write_at(descriptor, square.tobytes(), row * square.nbytes)
-    return {**facts, "image_id": image["image_id"], "row": row, "signature": signature}
-
-
-def _indexed(folder: Path) -> dict[str, tuple[int, str | None]]:
-    """Row and signature of each image in the index."""
-    if not (folder / "index.parquet").exists():
-        return {}
-    index = store.read_table(folder / "index.parquet").select("image_id", "row", "signature")
-    return {image_id: (row, signature) for image_id, row, signature in index.iter_rows()}
-
-
-def _whole_lines(journal: Path) -> Iterator[dict[str, Any]]:
-    """The facts in a journal up to the first line that a kill or a power cut spoilt; that one and all behind it are cut off."""
-    if not journal.exists():
-        return
-    whole = 0
-    with open(journal, "rb+") as stream:
-        for line in stream:
-            try:
-                facts = json.loads(line) if line.endswith(b"\n") else None
-            except ValueError:
-                facts = None
-            if not isinstance(facts, dict):
-                break
-            whole += len(line)
-            yield facts
-        stream.truncate(whole)
-
-
-def _index(folder: Path, journal: Path) -> pl.DataFrame:
-    """The index as it was, and the journal, which is newer."""
-    parts = [pl.DataFrame(schema=FACTS)]
-    if (folder / "index.parquet").exists():
-        parts.append(store.read_table(folder / "index.parquet").select(list(FACTS)))
-    if journal.stat().st_size:
-        parts.append(pl.read_ndjson(journal, schema=FACTS))
-    return pl.concat(parts).unique("image_id", keep="last", maintain_order=True).sort("row")
+    facts |= {"image_id": image["image_id"], "row": row, "signature": signature}
+    return {**facts, "facts_crc32": cached.facts_crc32(facts)}
 
 
 def _images(manifest: Manifest) -> Iterator[dict[str, Any]]:
@@ -173,6 +137,7 @@ def _read(
         except BadData as fault:
             facts["mask_error"] = str(fault).replace(f"{root}/", "")
     facts["cached_digest"] = cached.digest_of_pictures(square, mask)
+    facts |= {"image_crc32": integrity.checksum(square), "mask_crc32": integrity.checksum(mask)}
     return facts, (square, mask)
 
 
@@ -253,7 +218,7 @@ def _painted(path: str, drawn: Sequence[Mapping[str, str]], file: raster.Raster 
 def _meanings(manifest: Manifest, folder: Path) -> mask_files.Meanings:
     """What the values of each folder's masks stand for; read from the masks where these are new."""
     place, kept = folder / MEANINGS, {}
-    before = store.read_json(place) if place.exists() else {}
+    before = _agreed_before(place)
     for group, members in mask_files.voters(manifest).items():
         files = store.digest([_state(manifest.root, file) for pair in members for file in pair])
         one = before.get(group)
@@ -262,9 +227,17 @@ def _meanings(manifest: Manifest, folder: Path) -> mask_files.Meanings:
             one = {"files": files, "roles": dict(found.roles), "unsettled": dict(found.unsettled), "ground": found.ground}
         kept[group] = one
     if kept != before:
-        store.write_json(place, {**before, **kept})
+        store.write_json(place, integrity.sealed({"folders": {**before, **kept}}))
     known = {group: Consensus(one["roles"], one["unsettled"], one["ground"]) for group, one in kept.items()}
     return mask_files.Meanings(manifest, known)
+
+
+def _agreed_before(place: Path) -> dict[str, Any]:
+    """What an earlier filling found; nothing where it is damaged, so that it is found again."""
+    try:
+        return integrity.read_sealed(place)["folders"]
+    except (NotFound, BadData, KeyError):
+        return {}
 
 
 def _state(root: Path, place: str | None) -> str:
@@ -289,16 +262,20 @@ def _signature(root: Path, image: Mapping[str, Any], meanings: mask_files.Meanin
 
 # ------------------------------------------------------------------------------------------------------------------------ the step
 
+BESIDE = (f"cache/*/{MEANINGS}",)
+
 
 def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
-    manifest = Manifest.read(run.folder)
+    manifest = run.manifest()
     files = store.digest([_signature(manifest.root, image) for image in _images(manifest)])
     return {"manifest": run.made("ingest")["manifest.parquet"], "files": files, "pixels": recipe.section("pixels"), "version": VERSION}
 
 
 def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], dict[str, Any]]:
-    cache = fill(Manifest.read(run.folder), recipe.pixels, run / "cache", progress)
-    index = f"cache/{cache.folder.name}/index.parquet"
+    index = f"cache/{name(recipe.pixels)}/{cached.INDEX}"
+    if run.is_other("cache", index):  # its rows may be of other images
+        (run / index).unlink(missing_ok=True)
+    cache = fill(run.manifest(), recipe.pixels, run / "cache", progress)
     told = {
         "images": cache.index.height,
         "unreadable": cache.index.height - cache.readable.height,
@@ -319,7 +296,14 @@ def _forms(cache: Cache) -> dict[str, int]:
 def opened(run: Run, recipe: Recipe) -> Cache:
     """The run's finished cache."""
     run.made("cache")
-    return Cache.open(run.data / "cache" / name(recipe.pixels), recipe.pixels.size, Manifest.read(run.data))
+    folder = run.data / "cache" / name(recipe.pixels)
+    run.file("cache", f"cache/{folder.name}/{cached.INDEX}")
+    return Cache.open(folder, recipe.pixels.size, run.manifest())
+
+
+def damage(run: Run, recipe: Recipe) -> str:
+    """Say what is wrong with the images and masks of a finished cache, of which its marker does not tell."""
+    return opened(run, recipe).damage()
 
 
 def verify(run: Run, *, files: bool = False) -> tuple[int, list[tuple[str, str]]]:
@@ -329,7 +313,7 @@ def verify(run: Run, *, files: bool = False) -> tuple[int, list[tuple[str, str]]
     """
     recipe = run.recipe()
     with run.locked():
-        manifest, cache = Manifest.read(run.folder), opened(run, recipe)
+        manifest, cache = run.manifest(), opened(run, recipe)
         paths = dict(manifest.table.select("image_id", "path").iter_rows()) if files else None
         wrong = list(cache.misfits(manifest.root if files else None, paths))
         if wrong:

@@ -58,8 +58,8 @@ class Written:
 
 def write(run: Run, recipe: Recipe, *, pictures: bool = False) -> Written:
     """Write the card of a run whose steps are done up to `UNTIL` into its folder `FOLDER`. Raises `NotFound` where they are not."""
-    manifest, cached = Manifest.read(run.folder), cache.opened(run, recipe)
-    found = store.read_table(run / "findings.parquet")
+    manifest, cached = run.manifest(), cache.opened(run, recipe)
+    found = run.table("audit", "findings.parquet")
     folder = run / FOLDER
     names = manifest.table["dataset"].unique().sort().to_list()
     whole = facts.facts(manifest, cached.index)

@@ -18,7 +18,7 @@ from typing import Any
 from hilum import division
 from hilum.errors import HilumError, Interrupted, Mismatch, working_on
 from hilum.recipe import Recipe
-from hilum.run import Run
+from hilum.run import RECIPE, Run
 from hilum.steps import Progress, audit, cache, evaluate, ingest, predict, region, report, segment, split, train
 
 STEPS = {
@@ -46,15 +46,24 @@ class Done:
     summary: dict[str, Any]
 
 
-def perform(run: Run, recipe: Recipe, watch: Watch, *, until: str = "report") -> Iterator[Done]:
+@dataclass(frozen=True)
+class Note:
+    """Something that a person must hear before the step which it is about."""
+
+    text: str
+
+
+def perform(run: Run, recipe: Recipe, watch: Watch, *, until: str = "report") -> Iterator[Done | Note]:
     """Do the steps up to and with `until`, telling of each as it ends. Raises `Mismatch` where the folder is another data set's run."""
     _refuse_other(run, recipe)
     with run.locked(), _told_of_interruption(run):
+        if changes := run.recipe_changes():
+            yield Note(f"{changes}; what depends on it is done again")
         run.write_recipe(recipe)
         for name, step in STEPS.items():
             if name == "predict":
                 yield from _folds(run, recipe, watch)
-            yield _once(run, recipe, name, step, watch)
+            yield from _once(run, recipe, name, step, watch)
             if name == until:
                 return
 
@@ -71,30 +80,36 @@ def _told_of_interruption(run: Run) -> Iterator[None]:
         raise
 
 
-def _folds(run: Run, recipe: Recipe, watch: Watch) -> Iterator[Done]:
+def _folds(run: Run, recipe: Recipe, watch: Watch) -> Iterator[Done | Note]:
     """Do the steps from segment to predict in each fold of a cross-validated run."""
     for number, fold in enumerate(division.folds(run)):
         for name in OF_A_FOLD:
-            yield _once(fold, recipe, name, STEPS[name], watch, f"fold {number}: ")
+            yield from _once(fold, recipe, name, STEPS[name], watch, f"fold {number}: ")
 
 
 def _once(
     run: Run, recipe: Recipe, name: str, step: ModuleType, watch: Watch, of: str = ""
-) -> Done:
+) -> Iterator[Done | Note]:
     def make() -> tuple[dict[str, str], dict[str, Any]]:
         place = working_on(run.folder, f"doing the step '{of + name}' in")
         with watch(of + name) as progress, place:
             return step.make(run, recipe, progress)
 
     begun = time.monotonic()
-    kept = run.ensure(name, step.made_from(run, recipe), make)
-    return Done(of + name, kept, time.monotonic() - begun, run.summary(name))
+    made_from = step.made_from(run, recipe)
+    if damage := run.damage(name) if run.done(name) else "":
+        yield Note(f"{damage}; step '{name}' is done again")
+    elif name == "cache" and run.finished(name, made_from) and (damage := cache.damage(run, recipe)):
+        yield Note(f"{damage}; step '{name}' is done again")
+        run.forget(name)
+    kept = run.ensure(name, made_from, make, getattr(step, "BESIDE", ()))
+    yield Done(of + name, kept, time.monotonic() - begun, run.summary(name))
 
 
 def _refuse_other(run: Run, recipe: Recipe) -> None:
     recipe.data.refuse_inside(run.folder, "choose another folder with --to")
-    if (run / "recipe.toml").exists():
-        before, data = (sorted(Path(folder).resolve() for folder in one.data.folders) for one in (run.recipe(), recipe))
+    if (run / RECIPE).exists() or run.done("recipe"):
+        before, data = run.data_folders(), sorted(Path(folder).resolve() for folder in recipe.data.folders)
         if before != data:
             was, now = (" and ".join(map(str, folders)) for folders in (before, data))
             raise Mismatch(f"{run.folder} is a run of {was}, not of {now}; choose another folder with --to")

@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from hilum import paired, store
+from hilum import paired
 from hilum.errors import Mismatch
-from hilum.manifest import Manifest
 from hilum.metrics import calibration as calibrated
 from hilum.metrics import ranking
 from hilum.recipe import Evaluate
@@ -82,9 +81,9 @@ def _shared(first: Run, second: Run) -> tuple[pl.DataFrame, list[str]]:
 def _test(run: Run) -> pl.DataFrame:
     run.made("evaluate")  # or say which command is missing
     scores = evaluate.carried(
-        run, store.read_table(run / predict.SCORES).filter(pl.col("part") == "test")
+        run, run.table("predict", predict.SCORES).filter(pl.col("part") == "test")
     ).select(*KEYS, "score", *CARRIED)
-    table, manifest = store.read_table(run / "split.parquet").select("image_id", "group"), Manifest.read(run.folder)
+    table, manifest = run.table("split", "split.parquet").select("image_id", "group"), run.manifest()
     index = cache.opened(run, run.recipe()).index.select("image_id", picture="pixel_digest")
     told = scores.join(table, on="image_id", maintain_order="left").join(index, on="image_id", how="left", maintain_order="left")
     return told.join(evaluate.truths(manifest, scores), on=["image_id", "concept"], how="left", maintain_order="left")
@@ -98,9 +97,9 @@ def _lungs(
     first: Run, second: Run, settings: Evaluate
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Dice of both lungs on the test images that have one in both runs; and what was left out."""
-    groups = store.read_table(first / "split.parquet").select("image_id", "group")
+    groups = first.table("split", "split.parquet").select("image_id", "group")
     of_both = (pl.col("part") == "test") & (pl.col("side") == evaluate.BOTH)
-    tables = [store.read_table(run / evaluate.OVERLAP).filter(of_both) for run in (first, second)]
+    tables = [run.table("evaluate", evaluate.OVERLAP).filter(of_both) for run in (first, second)]
     one, other = (table.select("image_id", "dice").filter(pl.col("dice").is_not_nan()) for table in tables)
     both = one.join(other, on="image_id", suffix="_second", maintain_order="left")
     both = both.join(groups, on="image_id", maintain_order="left")

@@ -53,7 +53,7 @@ class Figures(NamedTuple):
 def refuse_leaks(run: Run, table: pl.DataFrame) -> None:
     """Raise `Mismatch` where a stage of the run, or of a fold, was trained on its tune or test part."""
     for stage in ("segment", "train"):
-        split.refuse_leak(table, store.read_table(run / stage / TRAINING), f"stage '{stage}'")
+        split.refuse_leak(table, run.table(stage, f"{stage}/{TRAINING}"), f"stage '{stage}'")
     folds = division.folds(run)
     if not folds:
         return
@@ -68,7 +68,7 @@ def refuse_leaks(run: Run, table: pl.DataFrame) -> None:
             f"patients stand in several folds: {', '.join(torn[:5])}; make the split again with `hilum split`"
         )
     for number, fold in enumerate(folds):
-        parts = store.read_table(fold / "split.parquet")
+        parts = fold.table("split", "split.parquet")
         tested, expected = (
             set(rows["image_id"])
             for rows in (
@@ -83,7 +83,7 @@ def refuse_leaks(run: Run, table: pl.DataFrame) -> None:
         for stage in ("segment", "train"):
             split.refuse_leak(
                 parts,
-                store.read_table(fold / stage / TRAINING),
+                fold.table(stage, f"{stage}/{TRAINING}"),
                 f"stage '{stage}' of fold {number}",
             )
 
@@ -108,12 +108,12 @@ def people(manifest: Manifest, table: pl.DataFrame) -> pl.DataFrame:
 
 def figures(run: Run, recipe: Recipe, progress: Progress = quietly) -> Figures:
     """All figures of a run whose scores and masks are there, after the proof that nothing leaked. Raises `Mismatch` where something did."""
-    table, manifest = store.read_table(run / "split.parquet"), Manifest.read(run.folder)
+    table, manifest = run.table("split", "split.parquet"), run.manifest()
     refuse_leaks(run, table)
     per_image = _overlaps(run, recipe, manifest)
     found = list(lung_figures(per_image, table, recipe.evaluate))
     progress(1, 2)
-    scores, folds = store.read_table(run / predict.SCORES), division.folds(run)
+    scores, folds = run.table("predict", predict.SCORES), division.folds(run)
     if folds:
         _refuse_another_pool(scores, folds)
     of_folds = {number: _fitted(fold, manifest) for number, fold in enumerate(folds)}
@@ -132,11 +132,11 @@ def _overlaps(run: Run, recipe: Recipe, manifest: Manifest) -> pl.DataFrame:
     cached, folds, found = cache.opened(run, recipe), division.folds(run), []
     spacing = file_spacing(manifest.table, cached.index)
     for one in folds or [run]:
-        table = unseen(one, store.read_table(one / "split.parquet"))
+        table = unseen(one, one.table("split", "split.parquet"))
         measured = table.filter(pl.col("part") == "test") if folds else table
-        masks = store.map_pictures(one / segment.MASKS, recipe.pixels.size)
+        masks = segment.found_masks(one, recipe.pixels.size)
         found.append(
-            overlaps(measured, cached, store.read_table(one / segment.INDEX), masks, spacing, cached.known_masks)
+            overlaps(measured, cached, one.table("segment", segment.INDEX), masks, spacing, cached.known_masks)
         )
     return pl.concat(found)
 
@@ -154,10 +154,10 @@ def _refuse_another_pool(scores: pl.DataFrame, folds: Sequence[Run]) -> None:
 
 def _fitted(fold: Run, manifest: Manifest) -> of_scores.Calibration:
     """Fit thresholds and calibrations on a fold's tune part."""
-    scores = store.read_table(fold / predict.SCORES)
+    scores = fold.table("predict", predict.SCORES)
     tune = of_scores.known(
         scores.filter(pl.col("part") == "tune"),
-        people(manifest, store.read_table(fold / "split.parquet")),
+        people(manifest, fold.table("split", "split.parquet")),
         truths(manifest, scores),
     )
     return of_scores.fits(tune, scores)
@@ -166,9 +166,9 @@ def _fitted(fold: Run, manifest: Manifest) -> of_scores.Calibration:
 def carried(run: Run, scores: pl.DataFrame) -> pl.DataFrame:
     """Add to a finished run's scores what was chosen for them, see `_evaluate.scores.carry`."""
     if not division.folds(run):
-        return of_scores.carry(scores, {None: store.read_json(run / CALIBRATION)})
+        return of_scores.carry(scores, {None: run.json("evaluate", CALIBRATION)})
     return of_scores.carry(
-        scores, {int(number): fitted for number, fitted in store.read_json(run / OF_FOLDS).items()}
+        scores, {int(number): fitted for number, fitted in run.json("evaluate", OF_FOLDS).items()}
     )
 
 
@@ -195,7 +195,7 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
     store.write_json(run / OF_FOLDS, found.of_folds)
     store.write_table(run / METRICS, found.metrics)
     progress(2, 2)
-    table = store.read_table(run / "split.parquet")
+    table = run.table("split", "split.parquet")
     left_out = table.height - unseen(run, table).height
     told = {"not measured, the shipped lung model learnt from these patients": f"{left_out} images"} if left_out else {}
     return digests(run, [METRICS, OVERLAP, CALIBRATION, OF_FOLDS]), {

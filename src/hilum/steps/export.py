@@ -6,12 +6,12 @@ from pathlib import Path
 
 import polars as pl
 
-from hilum import eligibility, shelf, store
+from hilum import eligibility, shelf
 from hilum.cross_validation import fold_count
 from hilum.errors import Mismatch
 from hilum.manifest import Manifest
 from hilum.recipe import Data, Recipe
-from hilum.run import Run
+from hilum.run import Run, is_run
 from hilum.steps import ingest
 
 
@@ -42,9 +42,9 @@ def _stated(manifest: Manifest, split: pl.DataFrame | None) -> dict[str, object]
 
 
 def _read(source: Path) -> tuple[Data, Manifest, pl.DataFrame | None]:
-    if (source / "recipe.toml").exists():
+    if is_run(source):
         run = Run(source)
-        return run.recipe().data, Manifest.read(source), _split(run)
+        return run.recipe().data, run.manifest(), _split(run)
     data = Recipe.read(source).data if source.suffix == ".toml" else Data(folder=str(source.resolve()))
     return data, ingest.read(data)[0], None
 
@@ -54,4 +54,4 @@ def _split(run: Run) -> pl.DataFrame | None:
         return None
     if run.made_from("split")["manifest"] != run.made("ingest")["manifest.parquet"]:
         raise Mismatch(f"the split of {run.folder} is of an earlier table of its data; make it again with `hilum split {run.folder}`")
-    return store.read_table(run / "split.parquet")
+    return run.table("split", "split.parquet")

@@ -130,7 +130,7 @@ def fix(run: Run, source: Path, rules: Collection[str], images: Collection[str],
 
     Those that the run was made with are kept in the new file, since its findings are what these left. Raises `HilumError` where `to` is there already, since it may hold changes made by hand, and where it lies in the data folder.
     """
-    findings, data = store.read_table(run / "findings.parquet"), run.recipe().data
+    findings, data = run.table("audit", "findings.parquet"), run.recipe().data
     if to is None and not rules and not images:
         return listing(findings)
     chosen = proposed(findings, rules, images)

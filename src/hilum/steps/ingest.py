@@ -19,7 +19,7 @@ from hilum.dataset.plan import understand as plan
 from hilum.dataset.plan.account import Account
 from hilum.errors import BadData, NotFound
 from hilum.files import opened
-from hilum.manifest import DROPPED, LABEL_COLUMNS, Label, Manifest, Remark, Row
+from hilum.manifest import DROPPED, FILES, LABEL_COLUMNS, Label, Manifest, Remark, Row
 from hilum.recipe import Data, Recipe
 from hilum.run import Run
 from hilum.steps import Progress, merge
@@ -236,6 +236,9 @@ def _joined_patients(rows: Iterable[Row]) -> tuple[dict[str, str], list[Remark]]
 # ------------------------------------------------------------------------------------------------------------------------ the step
 
 
+BESIDE = (*FILES, PLAN)
+
+
 def made_from(run: Run, recipe: Recipe) -> None:
     return None
 
@@ -252,7 +255,7 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
 
 def accounts(run: Run) -> list[Account]:
     """Return how the folders of a finished ingest were read."""
-    return [Account.from_dict(one) for one in store.read_json(run / PLAN)["folders"]]
+    return [Account.from_dict(one) for one in run.json("ingest", PLAN)["folders"]]
 
 
 def summary(manifest: Manifest) -> dict[str, Any]:

@@ -160,7 +160,7 @@ def column(contract: Contract, concept: str) -> int:
 
 def shown(run: Run, recipe: Recipe) -> Iterator[tuple[str, Shown]]:
     """By image id, of all images that have a region."""
-    regions = region.Regions.of(run.folder, recipe.region.size)
+    regions = region.Regions.of(run, recipe.region.size)
     masks = segment.Masks.of(run, recipe.pixels.size)
     facts = cache.opened(run, recipe).readable.select("image_id", "height", "width")
     side = recipe.pixels.size
@@ -290,7 +290,7 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
         pl.DataFrame(schema=COVERED),
     )
     if concept:
-        model, things = Exported(run / predict.STAGES["finding"]), drawn_of(Manifest.read(run.folder), concept)
+        model, things = Exported(run.file("train", predict.STAGES["finding"])), drawn_of(run.manifest(), concept)
         at, scored = column(model.contract, concept), _scored(run, concept)
         images = chosen(scored, pl.Series(list(things), dtype=pl.String))
         known = _some(scored.filter((pl.col("part") == "test") & (pl.col("state") >= State.ABSENT)))
@@ -328,6 +328,6 @@ def _some(rows: pl.DataFrame) -> pl.DataFrame:
 
 def _scored(run: Run, concept: str) -> pl.DataFrame:
     """image_id, part, group, state and score of the leading finding."""
-    scores = store.read_table(run / predict.SCORES).filter((pl.col("stage") == "finding") & (pl.col("concept") == concept))
-    table = store.read_table(run / "split.parquet").select("image_id", "group", "state")
+    scores = run.table("predict", predict.SCORES).filter((pl.col("stage") == "finding") & (pl.col("concept") == concept))
+    table = run.table("split", "split.parquet").select("image_id", "group", "state")
     return scores.select("image_id", "part", "score").join(table, on="image_id", maintain_order="left")

@@ -73,7 +73,7 @@ class Member:
 
     @cached_property
     def split(self) -> pl.DataFrame:
-        return store.read_table(self.run / "split.parquet")
+        return self.run.table("split", "split.parquet")
 
     @property
     def held(self) -> pl.DataFrame:
@@ -90,7 +90,7 @@ class Member:
     @cached_property
     def scores(self) -> pl.DataFrame:
         """Of its own tune and test part."""
-        return store.read_table(self.run / predict.SCORES).select(list(SCORES))
+        return self.run.table("predict", predict.SCORES).select(list(SCORES))
 
     def truth(self, concept: str) -> pl.DataFrame:
         """image_id, group, part and state of the images of which it is known whether they show `concept`."""
@@ -168,7 +168,7 @@ def _kept(model: Member, target: Member, rows: pl.DataFrame, to: Path, watch: lu
         with watch(name) as progress:
             store.write_table(to / file, score(model, target, rows, progress))
         kept.finish(f"scores-{name}", made_from, {file: store.digest_of_file(to / file)}, {"images": rows.height})
-    return store.read_table(to / file)
+    return kept.table(f"scores-{name}", file)
 
 
 def score(model: Member, target: Member, rows: pl.DataFrame, progress: Progress) -> pl.DataFrame:
@@ -227,7 +227,7 @@ def _threshold(model: Member, stage: str, concept: str) -> float:
     """Of the model's own tune part; of a cross-validated run that of its final model, fitted on the pooled scores."""
     if model.cross_validated:
         chosen = (
-            store.read_json(model.run / evaluate.CALIBRATION)
+            model.run.json("evaluate", evaluate.CALIBRATION)
             .get(stage, {})
             .get(concept, {})
             .get("threshold")

@@ -81,7 +81,13 @@ class Reader:
     @cached_property
     def models(self) -> dict[str, Exported]:
         files = {"lungs": f"segment/{segment.WHOLE}.onnx", **STAGES}
-        found = {stage: Exported(self.run / file) for stage, file in files.items() if (self.run / file).exists()}
+        made = {step: self.run.made(step) for step in ("segment", "train")}
+        found = {
+            stage: Exported(self.run.file(step, file))
+            for stage, file in files.items()
+            for step in made
+            if file in made[step]
+        }
         for stage, model in found.items():
             content, size = ("whole", self.recipe.pixels.size) if stage == "lungs" else ("region", self.recipe.region.size)
             if wrong := model.contract.misfits(content=content, size=size, window=self.recipe.pixels.window):
@@ -90,7 +96,7 @@ class Reader:
 
     @cached_property
     def typical(self) -> dict[str, float]:
-        return store.read_json(self.run / region.TYPICAL)
+        return self.run.json("region", region.TYPICAL)
 
     def read(self, path: Path) -> Prediction:
         """Raises `BadData` where the file cannot be read, cannot show a chest by its size, or all its pixels are alike."""
@@ -142,10 +148,10 @@ def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
 def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], dict[str, Any]]:
     if folds := division.folds(run):
         return _pooled(run, folds)
-    table = store.read_table(run / "split.parquet").filter(pl.col("part") != "train")
-    regions = region.Regions.of(run.folder, recipe.region.size)
+    table = run.table("split", "split.parquet").filter(pl.col("part") != "train")
+    regions = region.Regions.of(run, recipe.region.size)
     places = regions.rows(table["image_id"])
-    models = {stage: Exported(run / file) for stage, file in STAGES.items() if file in run.made("train")}
+    models = {stage: Exported(run.file("train", file)) for stage, file in STAGES.items() if file in run.made("train")}
     doubts = doubted(cache.opened(run, recipe), table["image_id"])
     scores, maps = [], []
     for index, (stage, model) in enumerate(models.items()):
@@ -178,8 +184,8 @@ def _pooled(run: Run, folds: Sequence[Run]) -> tuple[dict[str, str], dict[str, A
     """Pool the scores of each fold's test part, and the maps in their order."""
     pooled, maps = pool(folds), []
     for fold in folds:
-        anomalies = store.read_table(fold / SCORES).filter(pl.col("stage") == "anomaly")
-        maps.append(np.load(fold / MAPS)[(anomalies["part"] == "test").to_numpy()])
+        anomalies = fold.table("predict", SCORES).filter(pl.col("stage") == "anomaly")
+        maps.append(store.read_array(fold.file("predict", MAPS))[(anomalies["part"] == "test").to_numpy()])
     _write(run, pooled, np.concatenate(maps))
     doubtful = pooled.filter(pl.col("doubts") != "")["image_id"].n_unique()
     return digests(run, [SCORES, MAPS]), {
@@ -193,7 +199,7 @@ def _pooled(run: Run, folds: Sequence[Run]) -> tuple[dict[str, str], dict[str, A
 def pool(folds: Sequence[Run]) -> pl.DataFrame:
     """Return the scores of each fold's test part, fold by fold, with `fold`."""
     scored = [
-        store.read_table(fold / SCORES).with_columns(fold=pl.lit(number, pl.Int64))
+        fold.table("predict", SCORES).with_columns(fold=pl.lit(number, pl.Int64))
         for number, fold in enumerate(folds)
     ]
     return pl.concat(scored).filter(pl.col("part") == "test")

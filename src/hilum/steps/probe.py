@@ -22,7 +22,6 @@ import numpy as np
 import polars as pl
 
 from hilum import intervals, probing, store
-from hilum.manifest import Manifest
 from hilum.metrics.ranking import auroc
 from hilum.radiograph import Letterbox, Size
 from hilum.recipe import Evaluate, Recipe, Region
@@ -206,7 +205,7 @@ def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
 
 def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], dict[str, Any]]:
     rows, names = _images(run, recipe)
-    pictures, masks = cache.opened(run, recipe), store.map_pictures(run / segment.MASKS, recipe.pixels.size)
+    pictures, masks = cache.opened(run, recipe), segment.found_masks(run, recipe.pixels.size)
     places, nothing = list(rows.select("row", "mask", "height", "width").iter_rows()), np.zeros((recipe.pixels.size,) * 2, np.uint8)
 
     def picture(k: int) -> tuple[np.ndarray, np.ndarray, Size]:
@@ -224,9 +223,9 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
 def _images(run: Run, recipe: Recipe) -> tuple[pl.DataFrame, Sequence[str]]:
     """At most about MOST training images and the views to show of them: group, source, sex, age_years, state, row, mask, height, width."""
     facts = cache.opened(run, recipe).readable.select("image_id", "row", "height", "width")
-    lungs = store.read_table(run / segment.INDEX).select("image_id", "quality", mask="row")
-    people = Manifest.read(run.folder).table.select("image_id", "sex", "age_years")
-    rows = store.read_table(run / "split.parquet").filter(pl.col("part") == "train").sort("image_id")
+    lungs = run.table("segment", segment.INDEX).select("image_id", "quality", mask="row")
+    people = run.manifest().table.select("image_id", "sex", "age_years")
+    rows = run.table("split", "split.parquet").filter(pl.col("part") == "train").sort("image_id")
     for other in (facts, lungs, people):
         rows = rows.join(other, on="image_id", how="left", maintain_order="left")
     rows = rows.drop_nulls("row")

@@ -12,21 +12,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import polars as pl
 
-from hilum import division, lungs, store
+from hilum import division, integrity, lungs, store
 from hilum.radiograph import Chain, Crop, Letterbox, Size
 from hilum.recipe import Recipe, Region
 from hilum.run import Run
+from hilum.stack import Checksums, Stack
 from hilum.steps import Progress, cache, segment
 from hilum.steps._training import digests
 
-VERSION = 4
+VERSION = 5
 LEAST_LUNG = 0.02  # of the picture: less found lung is not believed, and the region is the whole picture
 FEWEST = 8  # believed masks that a typical box is made of
 IMAGES, INDEX, TYPICAL = "region/images.u8", "region/index.parquet", "region/typical.json"
@@ -35,7 +35,7 @@ ONE_LUNG = {f"{name} lung": side for name, side in lungs.SIDES.items()}  # by [r
 DOUBTED = (BOX, WHOLE)  # in place of lungs that were not found or not believed
 SIDES = ("top", "left", "bottom", "right")
 Box = Mapping[str, float]
-COLUMNS = dict.fromkeys(("image_id",), pl.String) | dict.fromkeys(("row", *SIDES), pl.Int64) | {"whole": pl.Boolean, "cut": pl.String}
+COLUMNS = dict.fromkeys(("image_id",), pl.String) | dict.fromkeys(("row", *SIDES), pl.Int64) | {"whole": pl.Boolean, "cut": pl.String, "crc32": pl.Int64}
 
 
 @dataclass(frozen=True)
@@ -123,10 +123,10 @@ def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
 
 def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], dict[str, Any]]:
     pictures = cache.opened(run, recipe)
-    found = store.read_table(run / segment.INDEX)
+    found = run.table("segment", segment.INDEX)
     of = {image_id: (row, told) for image_id, row, told in found.select("image_id", "row", "quality").iter_rows()}
-    masks = store.map_pictures(run / segment.MASKS, pictures.size)
-    dealt = store.read_table(run / "split.parquet")
+    masks = segment.found_masks(run, pictures.size)
+    dealt = run.table("split", "split.parquet")
     facts = pictures.readable.join(dealt, on="image_id", how="semi", maintain_order="left").select("image_id", "row", "height", "width")
     typical = _typical(run, recipe, facts, of, masks)
     nothing = np.zeros((pictures.size, pictures.size), np.uint8)
@@ -138,7 +138,7 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
             region = cut(pictures.images[place], labels, recipe.region, quality=told, typical=typical, size=tuple(size))
             stream.write(region.image.tobytes())
             crop = region.crop
-            index.append([image_id, row, crop.top, crop.left, crop.bottom, crop.right, region.how in (WHOLE, ASKED), region.how])
+            index.append([image_id, row, crop.top, crop.left, crop.bottom, crop.right, region.how in (WHOLE, ASKED), region.how, integrity.checksum(region.image)])
             progress(row + 1, facts.height)
     table = pl.DataFrame(index, schema=COLUMNS, orient="row")
     store.write_table(run / INDEX, table)
@@ -149,7 +149,7 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
 
 def _typical(run: Run, recipe: Recipe, facts: pl.DataFrame, of: Mapping[str, tuple[int, float]], masks: np.ndarray) -> dict[str, float]:
     """Of the training part alone: tune and test must not decide how they are cut."""
-    training = store.read_table(run / "split.parquet").filter(pl.col("part") == "train")["image_id"]
+    training = run.table("split", "split.parquet").filter(pl.col("part") == "train")["image_id"]
     boxes = []
     for image_id, _, *size in facts.filter(pl.col("image_id").is_in(training.implode())).iter_rows():
         if image_id in of and (crop := box(masks[of[image_id][0]], recipe.region, of[image_id][1])):
@@ -161,12 +161,14 @@ def _typical(run: Run, recipe: Recipe, facts: pl.DataFrame, of: Mapping[str, tup
 class Regions:
     """A run's regions."""
 
-    images: np.ndarray  # uint8 (n, size, size)
+    images: np.ndarray | Stack  # uint8 (n, size, size)
     index: pl.DataFrame
 
     @classmethod
-    def of(cls, folder: Path, size: int) -> Regions:
-        return cls(store.map_pictures(folder / IMAGES, size), store.read_table(folder / INDEX))
+    def of(cls, run: Run, size: int) -> Regions:
+        index = run.table("region", INDEX)
+        sums = Checksums.of(index["row"], index["crc32"], run.remedy)
+        return cls(Stack(run / IMAGES, size, checksums=sums), index)
 
     @classmethod
     def shown(cls, run: Run, size: int, image_ids: pl.Series) -> Regions:
@@ -176,11 +178,11 @@ class Regions:
         """
         folds = division.folds(run)
         if not folds:
-            return cls.of(run.folder, size)
+            return cls.of(run, size)
         fold_of = dict(
-            store.read_table(run / "split.parquet").select("image_id", "fold").iter_rows()
+            run.table("split", "split.parquet").select("image_id", "fold").iter_rows()
         )
-        each = [cls.of(fold.folder, size) for fold in folds]
+        each = [cls.of(fold, size) for fold in folds]
         images, index = [np.zeros((0, size, size), np.uint8)], []
         for place, image_id in enumerate(image_ids.unique(maintain_order=True)):
             mine = each[fold_of[image_id]]

@@ -16,7 +16,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 from jinja2 import Environment, StrictUndefined
 
@@ -52,17 +51,17 @@ MADE_UP = "made-up"  # the remark of a folder of invented pictures
 
 def gather(run: Run, recipe: Recipe) -> dict[str, Any]:
     """All that the page shows. Raises `NotFound` where a step has not been done."""
-    manifest, cached = Manifest.read(run.folder), cache.opened(run, recipe)
-    table, metrics = store.read_table(run / "split.parquet"), store.read_table(run / evaluate.METRICS)
+    manifest, cached = run.manifest(), cache.opened(run, recipe)
+    table, metrics = run.table("split", "split.parquet"), run.table("evaluate", evaluate.METRICS)
     divided, folds = Division.of(run), division.folds(run)
     tested = (
         table.with_columns(part=pl.lit("test")) if folds else table
     )  # each image of them once, by its own fold
     concept = divided.trained
     cards = [shelf.load("datasets", name).CARD for name in manifest.table["dataset"].unique().sort()]
-    nameless, fitted = NAMELESS in manifest.remarks["rule"], store.read_json(run / evaluate.CALIBRATION)
+    nameless, fitted = NAMELESS in manifest.remarks["rule"], run.json("evaluate", evaluate.CALIBRATION)
     judged = _judged(run, recipe)
-    rows = evaluate.carried(run, store.read_table(run / predict.SCORES))
+    rows = evaluate.carried(run, run.table("predict", predict.SCORES))
     known = checklist.Facts(run, recipe, manifest, cached, tested, metrics, cards, concept, divided)
     listed = score_table.table(rows, table, manifest)
     return {
@@ -89,11 +88,11 @@ def gather(run: Run, recipe: Recipe) -> dict[str, Any]:
         ),
         "split": _split(run, recipe, manifest, table),
         "lungs": outlines.section(
-            run, metrics, store.read_table(run / evaluate.OVERLAP), cached, _left_out(run, tested)
+            run, metrics, run.table("evaluate", evaluate.OVERLAP), cached, _left_out(run, tested)
         ),
-        "whole": _whole(store.read_table(run / region.INDEX)),
+        "whole": _whole(run.table("region", region.INDEX)),
         "stages": _scored(run, recipe, manifest, cached, tested, metrics, fitted, rows),
-        "probes": looks.probes(store.read_table(run / probe.FILE), probe.seen(recipe.region))
+        "probes": looks.probes(run.table("probe", probe.FILE), probe.seen(recipe.region))
         if "probe" in judged
         else None,
         "looks": _looks(run, recipe, manifest, concept) if concept and "look" in judged else None,
@@ -117,14 +116,14 @@ def _placed(folder: str) -> str:
 
 def _nothing_trained(run: Run, folds: Sequence[Run]) -> bool:
     return not any(
-        store.read_table(one / stage / TRAINING).height
+        one.table(stage, f"{stage}/{TRAINING}").height
         for one in folds or [run]
         for stage in ("segment", "train")
     )
 
 
 def _training(run: Run) -> dict[str, pl.DataFrame]:
-    training = {stage: store.read_table(run / stage / TRAINING) for stage in ("segment", "train")}
+    training = {stage: run.table(stage, f"{stage}/{TRAINING}") for stage in ("segment", "train")}
     training["segment"] = pl.concat(
         [training["segment"], segment.seen(run).select(model=pl.lit(SHIPPED), image_id="image_id")]
     )
@@ -135,13 +134,13 @@ def _split(run: Run, recipe: Recipe, manifest: Manifest, table: pl.DataFrame) ->
     folds = division.folds(run)
     if not folds:
         return parts.section(
-            table, manifest, recipe.split, _training(run), store.read_table(run / segment.INDEX), run.summary("split")
+            table, manifest, recipe.split, _training(run), run.table("segment", segment.INDEX), run.summary("split")
         )
     each = [
         parts.Fold(
-            store.read_table(fold / "split.parquet"),
+            fold.table("split", "split.parquet"),
             _training(fold),
-            store.read_table(fold / segment.INDEX),
+            fold.table("segment", segment.INDEX),
         )
         for fold in folds
     ]
@@ -180,7 +179,7 @@ def _scored(
         told["finding"]["galleries"] = scores.mistakes(rows["finding"], cached, regions, readings)
     if "missing" not in told["anomaly"]:
         told["anomaly"]["maps"] = scores.heat_maps(
-            carried, table, np.load(run / predict.MAPS), regions
+            carried, table, store.read_array(run.file("predict", predict.MAPS)), regions
         )
     return told
 
@@ -191,11 +190,11 @@ def _judged(run: Run, recipe: Recipe) -> list[str]:
 
 
 def _looks(run: Run, recipe: Recipe, manifest: Manifest, concept: str) -> dict[str, Any]:
-    table = store.read_table(run / look.TABLE)
+    table = run.table("look", look.TABLE)
     wanted = set(table["image_id"])
     shown = {image_id: one for image_id, one in look.shown(run, recipe) if image_id in wanted}
-    figures, without = (store.read_table(run / name) for name in (look.AVERAGES, look.COVERS))
-    return looks.looks(table, figures, without, np.load(run / look.MAPS), shown, look.drawn_of(manifest, concept))
+    figures, without = (run.table("look", name) for name in (look.AVERAGES, look.COVERS))
+    return looks.looks(table, figures, without, store.read_array(run.file("look", look.MAPS)), shown, look.drawn_of(manifest, concept))
 
 
 def _left_out(run: Run, table: pl.DataFrame) -> int:
@@ -268,9 +267,9 @@ def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
 def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], dict[str, Any]]:
     facts = gather(run, recipe)
     listed = score_table.table(
-        evaluate.carried(run, store.read_table(run / predict.SCORES)),
-        store.read_table(run / "split.parquet"),
-        Manifest.read(run.folder),
+        evaluate.carried(run, run.table("predict", predict.SCORES)),
+        run.table("split", "split.parquet"),
+        run.manifest(),
     )
     made = {
         PAGE: render(facts),

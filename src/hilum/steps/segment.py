@@ -15,7 +15,7 @@ so, and figures of lungs leave these out. Where it cannot be used, regions are w
                                                tune pictures' lungs, null where none was looked at
     segment/masks.u8                           uint8 (n, size, size) found lungs: 0, 1 right, 2 left
     segment/lungs.parquet                      image_id, row in masks.u8, model that found them ("shipped": the one that comes with Hilum),
-                                               right_pixels, left_pixels, quality
+                                               right_pixels, left_pixels, quality, crc32 of the mask
     segment/findings.parquet                   the doubtful ones of these masks as findings of an audit (`hilum.findings`), worst first
     segment/seen.parquet                       image_id: pictures of the run that the shipped model has learnt from, where it is used
 """
@@ -29,23 +29,24 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from hilum import division, lungs, quality, shipped, store
+from hilum import division, integrity, lungs, quality, shipped, store
 from hilum.errors import BadRecipe
 from hilum.exported import Exported
 from hilum.findings import COLUMNS, Rule
 from hilum.recipe import Recipe
 from hilum.run import Run
+from hilum.stack import Checksums, Stack
 from hilum.steps import Progress, audit, cache, portion, split
 from hilum.steps._training import TRAINING, Lesson, digests
 
-VERSION = 8
+VERSION = 9
 FEWEST_MASKS = 16  # to train on; with fewer the model that comes with Hilum finds the lungs
 FEWEST_OF_A_FOLD = 8  # likewise where a fold of these is left out
 WHOLE = "lungs"  # the model of the whole training part
 EPOCHS = "segment/epochs.parquet"
 HEARD = {"model": pl.String, "number": pl.Int64, "batches": pl.Int64, "loss": pl.Float64, "tune": pl.Float64}
 MASKS, INDEX, SEEN, FINDINGS = "segment/masks.u8", "segment/lungs.parquet", "segment/seen.parquet", "segment/findings.parquet"
-LUNGS = {"image_id": pl.String, "row": pl.Int64, "model": pl.String, "right_pixels": pl.Int64, "left_pixels": pl.Int64, "quality": pl.Float64}
+LUNGS = {"image_id": pl.String, "row": pl.Int64, "model": pl.String, "right_pixels": pl.Int64, "left_pixels": pl.Int64, "quality": pl.Float64, "crc32": pl.Int64}
 DOUBTFUL = Rule(
     "lungs-doubtful",
     "info",
@@ -60,7 +61,7 @@ DOUBTFUL = Rule(
 class Masks:
     """The lungs that a run found."""
 
-    labels: np.ndarray  # uint8 (n, size, size): 0, 1 right, 2 left
+    labels: np.ndarray | Stack  # uint8 (n, size, size): 0, 1 right, 2 left
     rows: Mapping[str, int]  # by image_id
 
     @classmethod
@@ -69,13 +70,13 @@ class Masks:
         folds = division.folds(run)
         if not folds:
             return cls(
-                store.map_pictures(run / MASKS, size),
-                dict(store.read_table(run / INDEX).select("image_id", "row").iter_rows()),
+                found_masks(run, size),
+                dict(run.table("segment", INDEX).select("image_id", "row").iter_rows()),
             )
         found = [np.zeros((0, size, size), np.uint8)]
         for number, fold in enumerate(folds):
             rows = index(run).filter(pl.col("fold") == number)["row"]
-            found.append(store.map_pictures(fold / MASKS, size)[rows.to_numpy()])
+            found.append(found_masks(fold, size)[rows.to_numpy()])
         return cls(
             np.concatenate(found),
             {image_id: place for place, image_id in enumerate(index(run)["image_id"])},
@@ -89,16 +90,23 @@ class Masks:
         return self[image_id] if image_id in self.rows else np.zeros(self.labels.shape[1:], np.uint8)
 
 
+def found_masks(run: Run, size: int) -> Stack:
+    """Return the masks that a run, or a fold, found: uint8 (n, size, size), in the rows of lungs.parquet."""
+    rows = run.table("segment", INDEX)
+    sums = Checksums.of(rows["row"], rows["crc32"], run.remedy)
+    return Stack(run / MASKS, size, checksums=sums)
+
+
 def index(run: Run) -> pl.DataFrame:
     """Read lungs.parquet, or of a cross-validated run that of each fold's test part, with `fold`."""
     folds = division.folds(run)
     if not folds:
-        return store.read_table(run / INDEX)
+        return run.table("segment", INDEX)
     found = []
     for number, fold in enumerate(folds):
-        test = store.read_table(fold / "split.parquet").filter(pl.col("part") == "test")
+        test = fold.table("split", "split.parquet").filter(pl.col("part") == "test")
         found.append(
-            store.read_table(fold / INDEX)
+            fold.table("segment", INDEX)
             .join(test, on="image_id", how="semi", maintain_order="left")
             .with_columns(fold=pl.lit(number, pl.Int64))
         )
@@ -136,8 +144,8 @@ def _trainings(run: Run, recipe: Recipe, masked: pl.DataFrame) -> list[pl.DataFr
     In a cross-validated run these are the folds' and the whole, so that the folds measure what the
     final models are.
     """
-    whole = Run(run.data)
-    tables = [store.read_table(one / "split.parquet") for one in (whole, *division.folds(whole))]
+    whole = Run(run.data, checked=run.checked)
+    tables = [one.table("split", "split.parquet") for one in (whole, *division.folds(whole))]
     return [plan(table, masked, recipe.segment.folds, recipe.segment.seed) for table in tables]
 
 
@@ -161,9 +169,9 @@ def _learnt_from(run: Run, recipe: Recipe) -> dict[str, Any]:
 
 def findings(run: Run, recipe: Recipe) -> pl.DataFrame:
     """The audit's findings, and below them the doubtful lungs, worst first, where the lungs of the run as it is have been found."""
-    found = [store.read_table(run / audit.FINDINGS)]
+    found = [run.table("audit", audit.FINDINGS)]
     if run.done("split") and run.finished("segment", made_from(run, recipe)):
-        found.append(store.read_table(run / FINDINGS))
+        found.append(run.table("segment", FINDINGS))
     return pl.concat(found)
 
 
@@ -181,7 +189,7 @@ def doubtful(found: pl.DataFrame, least: float) -> pl.DataFrame:
 
 def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], dict[str, Any]]:
     pictures = cache.opened(run, recipe)
-    table = store.read_table(run / "split.parquet")
+    table = run.table("split", "split.parquet")
     masked = pl.concat([pictures.with_mask, pictures.with_part_of_mask])
     planned = plan(table, masked, recipe.segment.folds, recipe.segment.seed)
     trainings = _trainings(run, recipe, masked)
@@ -277,7 +285,7 @@ def choose(recipe: Recipe, pictures: pl.DataFrame, masks: int = 0) -> Ready:
 
 def seen(run: Run) -> pl.DataFrame:
     """image_id of the run's pictures that the shipped model has learnt from, where it found the lungs."""
-    return store.read_table(run / SEEN) if (run / SEEN).exists() else pl.DataFrame(schema={"image_id": pl.String})
+    return run.table("segment", SEEN)
 
 
 def _lesson(recipe: Recipe, model: str, part: pl.DataFrame, tune: pl.DataFrame, pictures: cache.Cache, progress: Progress) -> Lesson:
@@ -309,7 +317,7 @@ def _find_all(
         for row, (image_id, finder) in enumerate(planned.select("image_id", "finder").iter_rows()):
             found = quality.find(models[finder], pictures.images[pictures.rows([image_id])[0]], tuple(sizes[image_id]))
             stream.write(found.labels.tobytes())
-            index.append([image_id, row, finder, *(int((found.labels == side).sum()) for side in (lungs.RIGHT, lungs.LEFT)), found.quality])
+            index.append([image_id, row, finder, *(int((found.labels == side).sum()) for side in (lungs.RIGHT, lungs.LEFT)), found.quality, integrity.checksum(found.labels)])
             progress(row + 1, planned.height)
     store.write_table(run / INDEX, pl.DataFrame(index, schema=LUNGS, orient="row"))
 
@@ -319,11 +327,11 @@ def _taken_over(run: Run, models: Mapping[str, Exported]) -> bool:
     if run.parent is None or list(models) != [shipped.NAME]:
         return False
     whole, file = Run(run.parent), f"segment/{WHOLE}.onnx"
-    same = whole.made("segment").get(file) == store.digest_of_file(run / file)
-    if not same or set(store.read_table(whole / INDEX)["model"]) != {shipped.NAME}:
+    same = whole.made("segment").get(file) == integrity.digest_of(run / file)
+    if not same or set(whole.table("segment", INDEX)["model"]) != {shipped.NAME}:
         return False
     for name in (MASKS, INDEX):
-        store.write_bytes(run / name, (whole / name).read_bytes())
+        store.write_bytes(run / name, whole.file("segment", name).read_bytes())
     return True
 
 

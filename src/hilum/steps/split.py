@@ -21,7 +21,7 @@ from typing import Any
 
 import polars as pl
 
-from hilum import cross_validation, division, store
+from hilum import cross_validation, division, integrity, store
 from hilum.cross_validation import cross_validated, fold_count, fold_table
 from hilum.division import Division, deal
 from hilum.errors import BadData, Mismatch, NotFound, TooFew
@@ -286,6 +286,9 @@ def refuse_leak(table: pl.DataFrame, trained_on: pl.DataFrame, what: str) -> Non
 # ------------------------------------------------------------------------------------------------------------------------ the step
 
 
+BESIDE = ("folds/*/finished/split.json",)  # of the folds, which nothing else makes
+
+
 def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
     return {
         "manifest": run.made("ingest")["manifest.parquet"],
@@ -304,10 +307,10 @@ def _wanted_folds(recipe: Recipe) -> int:
 
 
 def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], dict[str, Any]]:
-    manifest, classify = Manifest.read(run.folder), recipe.classify
+    manifest, classify = run.manifest(), recipe.classify
     readable = manifest.only(cache.opened(run, recipe).readable["image_id"])
     selection = _selection.select(readable, recipe)
-    duplicates = audit.duplicates(store.read_table(run / "findings.parquet"))
+    duplicates = audit.duplicates(run.table("audit", "findings.parquet"))
     with selection.explained():
         table, told = divide(
             selection.included,
@@ -322,7 +325,7 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
     told.write(run)
     made = {
         "split.parquet": store.digest_of_table(table),
-        division.FILE: store.digest_of_file(run / division.FILE),
+        division.FILE: integrity.digest_of(run / division.FILE),
     }
     made |= _write_folds(run, selection.included, table, told, recipe.split.seed)
     progress(1, 1)
@@ -364,9 +367,10 @@ def _kept(run: Run, recipe: Recipe) -> pl.DataFrame | None:
         if not Path(recipe.split.keep).is_file():
             raise NotFound(f"[split] keep: there is no split at {recipe.split.keep}")
         return store.read_table(Path(recipe.split.keep))
-    own = run / "split.parquet"
-    same_rules = own.exists() and run.done("split") and run.made_from("split")["split"] == recipe.section("split")
-    return store.read_table(own) if same_rules else None
+    if not run.done("split") or run.damage("split"):
+        return None
+    same_rules = run.made_from("split")["split"] == recipe.section("split")
+    return run.table("split", "split.parquet") if same_rules else None
 
 
 def _given(manifest: Manifest, table: pl.DataFrame) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from hilum import division, store, targets
+from hilum import division, integrity, store, targets
 from hilum.division import Division
 from hilum.manifest import Manifest
 from hilum.recipe import ALL, Recipe
@@ -34,7 +34,7 @@ FINDING, ANOMALY = "train/finding.onnx", "train/anomaly.onnx"
 def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
     return {
         "split": run.made("split")["split.parquet"],
-        "division": store.digest_of_file(run.data / division.FILE),
+        "division": integrity.digest_of(run.data / division.FILE),
         "labels": run.made("ingest")["manifest.parquet"],
         "region": run.made("region"),
         "classify": recipe.section("classify"),
@@ -47,10 +47,10 @@ def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
 def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], dict[str, Any]]:
     decided = Division.of(run)
     concept = decided.trained
-    table = store.read_table(run / "split.parquet")
+    table = run.table("split", "split.parquet")
     normal = table.filter((pl.col("part") == "train") & (pl.col("state") == State.ABSENT))
     learnt, watched, told = (
-        _lessons(Manifest.read(run.data), table, recipe, decided) if concept else (None, None, {})
+        _lessons(run.manifest(), table, recipe, decided) if concept else (None, None, {})
     )
     taught = {FINDING: learnt.image_ids, ANOMALY: normal["image_id"]} if concept else {}
     training = pl.DataFrame(
@@ -61,7 +61,7 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
     store.write_table(run / "train" / TRAINING, training)
     if not concept:
         return digests(run, [f"train/{TRAINING}"]), {"model": "none", "why": _why_none(decided)}
-    regions = Regions.of(run.folder, recipe.region.size)
+    regions = Regions.of(run, recipe.region.size)
     made_of = {"region": run.made("region"), "version": VERSION}
     _finding(recipe, learnt, watched, regions, portion(progress, 0, 2)).learn(
         run, {**made_of, "classify": recipe.section("classify"), "weights": _weights(recipe), "learnt": _digest(learnt), "watched": _digest(watched)}

@@ -2,7 +2,7 @@
 
 Each check says what it is of, whether it holds and what was seen:
 
-    files      what each step left has the digest that it had when the step ended
+    files      every file has the bytes, and the cache the images, that its step left; files that no step made are named
     steps      each step was made from what the steps before it left, and by the recipe that is there
     split      each patient stands in one part
     leaks      no stage was trained on an image of tune or test
@@ -16,19 +16,18 @@ Of a cross-validated run (`hilum.division`) the same holds of each fold: its fil
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 
 from hilum import division, store
-from hilum.errors import HilumError
+from hilum.errors import HilumError, on_one_line
 from hilum.exported import Exported
-from hilum.manifest import Manifest
 from hilum.recipe import Recipe
-from hilum.run import MARKERS, Run
-from hilum.steps import Progress, cache, evaluate, portion, predict, quietly
+from hilum.run import Run
+from hilum.steps import Progress, _files, evaluate, portion, predict, quietly
 from hilum.steps._training import TRAINING
 from hilum.steps.chain import OF_A_FOLD, STEPS
 from hilum.steps.region import Regions
@@ -47,62 +46,52 @@ class Check(NamedTuple):
 
 def verify(run: Run, *, images: int = 0, seed: int = 0, progress: Progress = quietly) -> list[Check]:
     """Every check, those that do not hold as well. `images`: how many, drawn at random by `seed`, are scored again; 0: all of them."""
-    recipe = run.recipe()
-    run.made("evaluate")  # or say which command is missing
-    table = store.read_table(run / "split.parquet")
-    checks: dict[str, Callable[[], tuple[list[str], str]]] = {
-        "files": lambda: _files(run, recipe),
-        "steps": lambda: _steps(run, recipe),
-        "split": lambda: _split(run, table),
-        "leaks": lambda: _leaks(run, table),
-        "models": lambda: _models(run),
-        "scores": lambda: _scores(run, recipe, images, seed, progress),
-        "figures": lambda: _figures(run, recipe),
+    if not run.done("evaluate"):
+        run.made("evaluate")  # says which command is missing
+    files = _checked("files", lambda: _files.check(_each(run)))
+    as_it_is = run.unchecked()  # what is wrong with a file is told; what the others say of it is worth hearing too
+    checks: dict[str, Callable[[Recipe], tuple[list[str], str]]] = {
+        "steps": lambda recipe: _steps(as_it_is, recipe),
+        "split": lambda recipe: _split(as_it_is),
+        "leaks": lambda recipe: _leaks(as_it_is),
+        "models": lambda recipe: _models(as_it_is),
+        "scores": lambda recipe: _scores(as_it_is, recipe, images, seed, progress),
+        "figures": lambda recipe: _figures(as_it_is, recipe),
     }
-    return [_checked(what, check) for what, check in checks.items()]
+    more = [_checked(what, partial(_by_recipe, as_it_is, check), files) for what, check in checks.items()]
+    return [files, *more]
 
 
-def _checked(what: str, check: Callable[[], tuple[list[str], str]]) -> Check:
-    """A check's faults, or what it has seen; an error that it meets is a fault of the run, told with the others."""
+def _by_recipe(
+    run: Run, check: Callable[[Recipe], tuple[list[str], str]]
+) -> tuple[list[str], str]:
+    return check(run.edited_recipe())
+
+
+def _checked(
+    what: str, check: Callable[[], tuple[list[str], str]], files: Check | None = None
+) -> Check:
+    """A check's faults, or what it has seen; an error that it meets is a fault of the run, told with the others.
+
+    Where `files` are damaged nothing holds that code relies on, so that any error is of this kind.
+    """
     try:
         faults, seen = check()
     except HilumError as error:
         faults, seen = [str(error)], ""
+    except Exception as error:
+        if files is None or files.holds:
+            raise
+        kind = type(error).__name__
+        faults, seen = [f"cannot be checked on damaged files ({kind}: {on_one_line(str(error))})"], ""
     more = f"; and {len(faults) - SHOWN:,} more" if len(faults) > SHOWN else ""
     return Check(what, not faults, "; ".join(faults[:SHOWN]) + more if faults else seen)
 
 
-def _files(run: Run, recipe: Recipe) -> tuple[list[str], str]:
-    faults, seen = [], 0
-    for one, of in _each(run):
-        for marker in sorted((one / MARKERS).glob("*.json")):
-            for name, digest in one.made(marker.stem).items():
-                seen += 1
-                if not (one / name).exists():
-                    faults.append(f"{of}{name} is missing")
-                elif digest not in _digests(one, recipe, marker.stem, one / name):
-                    faults.append(f"{of}{name} is not what step '{marker.stem}' left")
-    return faults, f"{seen} files are as they were left"
-
-
 def _each(run: Run) -> list[tuple[Run, str]]:
     """Return the run and its folds, with what goes before the name of a thing in it."""
-    return [
-        (run, ""),
-        *((fold, f"fold {number}: ") for number, fold in enumerate(division.folds(run))),
-    ]
-
-
-def _digests(run: Run, recipe: Recipe, step: str, path: Path) -> Iterator[str]:
-    """The digest of a file in the form that its step tells it."""
-    if step == "ingest":
-        yield Manifest.read(run.folder).digest
-    elif step == "cache":
-        yield cache.opened(run, recipe).digest
-    else:
-        yield store.digest_of_file(path)
-        if path.suffix == ".parquet":
-            yield store.digest_of_table(store.read_table(path))
+    folders = sorted((run / "folds").glob("[0-9]*")) if run.parent is None else []
+    return [(run, ""), *((run.fold(int(place.name)), f"fold {place.name}: ") for place in folders)]
 
 
 def _steps(run: Run, recipe: Recipe) -> tuple[list[str], str]:
@@ -127,7 +116,8 @@ def _unversioned(made_from: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in made_from.items() if key not in UNVERSIONED}
 
 
-def _split(run: Run, table: pl.DataFrame) -> tuple[list[str], str]:
+def _split(run: Run) -> tuple[list[str], str]:
+    table = run.table("split", "split.parquet")
     folds = division.folds(run)
     if not folds:
         return _torn(
@@ -135,7 +125,7 @@ def _split(run: Run, table: pl.DataFrame) -> tuple[list[str], str]:
         ), f"{table['patient_id'].n_unique():,} patients, each in one part"
     faults = _torn(table, "fold")
     for fold, of in _each(run)[1:]:
-        faults += [of + fault for fault in _torn(store.read_table(fold / "split.parquet"), "part")]
+        faults += [of + fault for fault in _torn(fold.table("split", "split.parquet"), "part")]
     return (
         faults,
         f"{table['patient_id'].n_unique():,} patients, each in one of {len(folds)} folds, and in one part of each",
@@ -155,8 +145,8 @@ def _torn(table: pl.DataFrame, column: str) -> list[str]:
     ]
 
 
-def _leaks(run: Run, table: pl.DataFrame) -> tuple[list[str], str]:
-    evaluate.refuse_leaks(run, table)
+def _leaks(run: Run) -> tuple[list[str], str]:
+    evaluate.refuse_leaks(run, run.table("split", "split.parquet"))
     return (
         [],
         f"no stage{' of any fold' if division.folds(run) else ''} was trained on an image of tune or test, or of their patients",
@@ -166,7 +156,7 @@ def _leaks(run: Run, table: pl.DataFrame) -> tuple[list[str], str]:
 def _models(run: Run) -> tuple[list[str], str]:
     faults, seen = [], 0
     for one, of in _each(run):
-        training = store.read_table(one / "train" / TRAINING)
+        training = one.table("train", f"train/{TRAINING}")
         for file in _scoring(one).values():
             seen += 1
             learnt = sorted(training.filter(pl.col("model") == file)["image_id"])
@@ -187,7 +177,7 @@ def _scores(run: Run, recipe: Recipe, images: int, seed: int, progress: Progress
     That the folds' scores are pooled rightly is proved with the figures.
     """
     each, faults, largest, done = _each(run)[1:] or _each(run), [], 0.0, 0
-    stored = store.read_table(run / predict.SCORES)
+    stored = run.table("predict", predict.SCORES)
     chosen = stored["image_id"].unique().sort()
     if 0 < images < len(chosen):
         chosen = chosen.sample(images, seed=seed).sort()
@@ -211,10 +201,10 @@ def _again(
 
     Returns file of the model, stage, image, concept, stored score and new score.
     """
-    stored = store.read_table(run / predict.SCORES)
+    stored = run.table("predict", predict.SCORES)
     told = {(stage, concept, image_id): score for stage, concept, image_id, score in stored.select("stage", "concept", "image_id", "score").iter_rows()}
     chosen = chosen.filter(chosen.is_in(stored["image_id"].implode()))
-    regions, models, found = Regions.of(run.folder, recipe.region.size), _scoring(run), []
+    regions, models, found = Regions.of(run, recipe.region.size), _scoring(run), []
     for index, (stage, file) in enumerate(models.items()):
         model = Exported(run / file)
         for done, (place, image_id) in enumerate(
@@ -238,8 +228,8 @@ def _again(
 
 def _figures(run: Run, recipe: Recipe) -> tuple[list[str], str]:
     found = evaluate.figures(run, recipe)
-    faults = [*_of_metrics(store.read_table(run / evaluate.METRICS), found.metrics), *_of_calibration(store.read_json(run / evaluate.CALIBRATION), found.calibration)]
-    of_folds = store.read_json(run / evaluate.OF_FOLDS)
+    faults = [*_of_metrics(run.table("evaluate", evaluate.METRICS), found.metrics), *_of_calibration(run.json("evaluate", evaluate.CALIBRATION), found.calibration)]
+    of_folds = run.json("evaluate", evaluate.OF_FOLDS)
     for number, fitted in found.of_folds.items():
         faults += [
             f"fold {number}: {fault}"

@@ -133,7 +133,7 @@ def _people(facts: Facts) -> str:
 
 def _preparation(facts: Facts) -> str:
     pixels, region = facts.recipe.pixels, facts.recipe.region
-    findings = store.read_table(facts.run / "findings.parquet")
+    findings = facts.run.table("audit", "findings.parquet")
     counts = ", ".join(f"{count:,} {severity}{'s' * (count != 1 and severity != 'info')}" for severity in ("error", "warning", "info") if (count := (findings["severity"] == severity).sum()))
     return (
         f"Each file decoded once and letterboxed to {pixels.size} x {pixels.size} pixels, window '{pixels.window}', bright is dense; the lungs' box with a margin of "

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from hilum import lungs, quality, store
+from hilum import lungs, quality
 from hilum.drawing import charts, pictures
 from hilum.metrics import overlap
 from hilum.run import Run
@@ -35,7 +35,7 @@ def section(run: Run, metrics: pl.DataFrame, per_image: pl.DataFrame, cached: Ca
     return {
         "rows": rows,
         "terms": [words.TERMS[metric] for metric in shown],
-        "learning": _learning(store.read_table(run / segment.EPOCHS)),
+        "learning": _learning(run.table("segment", segment.EPOCHS)),
         "spread": _spread(per_image.filter(pl.col("part") == "test")),
         "galleries": _galleries(run, whole.filter(pl.col("dice").is_not_nan()), cached),
         "colours": {"drawn": pictures.ORANGE, "found": pictures.CYAN},
@@ -48,7 +48,7 @@ def section(run: Run, metrics: pl.DataFrame, per_image: pl.DataFrame, cached: Ca
 
 def _doubtful(run: Run, measured: pl.DataFrame) -> dict[str, Any]:
     """How many of the measured masks are told to be doubtful without a look at the drawn ones, and the mean Dice of these and of the others."""
-    told = measured.join(store.read_table(run / segment.INDEX).select("image_id", "quality"), on="image_id").filter(pl.col("dice").is_not_nan())
+    told = measured.join(run.table("segment", segment.INDEX).select("image_id", "quality"), on="image_id").filter(pl.col("dice").is_not_nan())
     doubtful = told.filter(pl.col("quality") < quality.GOOD)
     good = told.filter(pl.col("quality") >= quality.GOOD)
     means = {name: words.number(rows["dice"].mean()) for name, rows in (("dice", doubtful), ("dice_of_others", good))}
@@ -58,7 +58,7 @@ def _doubtful(run: Run, measured: pl.DataFrame) -> dict[str, Any]:
 def _why_nothing(run: Run, left_out: int) -> str:
     if left_out:
         return f"The lung model that comes with Hilum has learnt from {words.plural(left_out, 'test image')} or their patients, so it is not measured here."
-    if not store.read_table(run / segment.INDEX).height:
+    if not run.table("segment", segment.INDEX).height:
         return run.summary("segment")["why"]
     return "No image of the test part has a lung mask, so found lungs cannot be compared with drawn ones."
 
