@@ -10,21 +10,29 @@ from hilum import eligibility, shelf, store
 from hilum.cross_validation import fold_count
 from hilum.errors import Mismatch
 from hilum.manifest import Manifest
-from hilum.recipe import Data, Recipe
+from hilum.passed_on import pass_on
+from hilum.pseudonyms import Pseudonyms
+from hilum.recipe import Data, Recipe, Share
 from hilum.run import Run
-from hilum.steps import ingest
+from hilum.steps import _passing, ingest
 
 
-def export(form: str, source: Path, folder: Path) -> dict[str, object]:
+def export(form: str, source: Path, folder: Path, share: Share | None = None) -> dict[str, object]:
     """Write `source` to `folder` as `form`, by part where it is a run with a split; returns what to tell a person.
+
+    `share` says what is told of people, in place of the recipe's own section. Pseudonyms of a run are those of all that it passes on;
+    of a folder or a recipe they are made for this export alone, and nothing leads back from them.
 
     Raises `NotFound` with the nearest name for an unknown form, `HilumError` where `folder` holds anything or lies in the data,
     `Mismatch` where the run's split is of an earlier table.
     """
     module = shelf.load("exports", form)
-    data, manifest, split = _read(source)
-    data.refuse_inside(folder, "choose another folder")
-    told = {**module.write(manifest, folder, split=split), **_stated(manifest, split)}
+    recipe, manifest, split = _read(source)
+    recipe.data.refuse_inside(folder, "choose another folder")
+    share = share or recipe.share
+    passed = _passing.of_run(Run(source), share, manifest) if _is_run(source) else pass_on(manifest, share, Pseudonyms.forgotten())
+    named = None if split is None else passed.keyed(split)
+    told = {**module.write(passed.manifest, folder, split=named), **_stated(manifest, split), **_passing.told(share)}
     if split is not None and fold_count(split):
         told["note"] = (
             "the run is cross-validated, so all its images are in train; split.parquet of the run has the folds"
@@ -41,12 +49,16 @@ def _stated(manifest: Manifest, split: pl.DataFrame | None) -> dict[str, object]
     return {words: counts for words, counts in told.items() if counts}
 
 
-def _read(source: Path) -> tuple[Data, Manifest, pl.DataFrame | None]:
-    if (source / "recipe.toml").exists():
+def _is_run(source: Path) -> bool:
+    return (source / "recipe.toml").exists()
+
+
+def _read(source: Path) -> tuple[Recipe, Manifest, pl.DataFrame | None]:
+    if _is_run(source):
         run = Run(source)
-        return run.recipe().data, Manifest.read(source), _split(run)
-    data = Recipe.read(source).data if source.suffix == ".toml" else Data(folder=str(source.resolve()))
-    return data, ingest.read(data)[0], None
+        return run.recipe(), Manifest.read(source), _split(run)
+    recipe = Recipe.read(source) if source.suffix == ".toml" else Recipe(data=Data(folder=str(source.resolve())))
+    return recipe, ingest.read(recipe.data)[0], None
 
 
 def _split(run: Run) -> pl.DataFrame | None:
