@@ -5,8 +5,8 @@ image ids made of them, the identifier of the image's own patient or study becom
 too, in any case and however its parts are set apart, and so does every DICOM UID. Whether names
 become pseudonyms altogether, and whether readings are kept, the recipe's section [share] says.
 
-A release whose module states `NAMES_ARE_PUBLISHED` keeps its file names and readings: everybody
-can look them up. Where nothing but the file's name tells a patient, it is a name, not an identifier.
+A release whose module states `NAMES_ARE_PUBLISHED` keeps its file names, readings, and the
+patients that its file names state: everybody can look them up. Where nothing but the file's name tells a patient, it is a name, not an identifier.
 """
 
 from __future__ import annotations
@@ -73,8 +73,10 @@ class PassedOn:
 def pass_on(manifest: Manifest, share: Share, pseudonyms: Pseudonyms) -> PassedOn:
     """Return the manifest as `share` wants it passed on."""
     published = _published(manifest)
+    rows = manifest.table.select("dataset", *COLUMNS)
     naming = _Naming(share, pseudonyms, published)
-    for row in manifest.table.select("dataset", *COLUMNS).iter_rows(named=True):
+    naming.keep_stated(rows.filter(pl.col("dataset").is_in(list(published))))
+    for row in rows.iter_rows(named=True):
         naming.add(row)
     authors = manifest.shapes["author"].drop_nulls().unique()
     if not share.keep_identifiers:
@@ -100,6 +102,15 @@ class _Naming:
         self.names: Names = {column: {} for column in (*COLUMNS, "author")}
         self.identifiers: dict[str, str] = {}  # of own data, as they may stand in sentences
         self.hidden = share.file_names == "pseudonyms"
+
+    def keep_stated(self, rows: pl.DataFrame) -> None:
+        """Keep patients of public releases whom a file's name states, as it is public too."""
+        if self.hidden:
+            return
+        for patient, dataset, path in rows.select("patient_id", "dataset", "path").iter_rows():
+            spelt = _pattern([patient.removeprefix(f"{dataset}/")])
+            if spelt and spelt.search(PurePosixPath(path).stem):
+                self.names["patient_id"][patient] = patient
 
     def add(self, row: Mapping[str, Any]) -> None:
         dataset, image = row["dataset"], row["image_id"]
@@ -129,7 +140,7 @@ class _Naming:
         """Name the row's patient and study; return what may stand for them in a file's name."""
         start, patient, study = f"{row['dataset']}/", row["patient_id"], row["study"]
         pseudonym = self.pseudonyms.of("patient", patient)
-        self.names["patient_id"][patient] = start + pseudonym
+        self.names["patient_id"].setdefault(patient, start + pseudonym)
         own = {}
         if patient != row["image_id"]:
             bare = patient.removeprefix(start)
