@@ -2,7 +2,9 @@
 
 Patients, studies and annotators go by pseudonyms (`hilum.pseudonyms`). In file names, and in the
 image ids made of them, the identifier of the image's own patient or study becomes its pseudonym
-too, in any case and however its parts are set apart, and so does every DICOM UID. Whether names
+too, in any case and however its parts are set apart, and so do every DICOM UID and the names of
+folders that hold one patient each, which may be people's. Files and folders of which the table
+holds no image go by pseudonyms, as nobody knows whom their names name. Whether names
 become pseudonyms altogether, and whether readings are kept, the recipe's section [share] says.
 
 A release whose module states `NAMES_ARE_PUBLISHED` keeps its file names, readings, and the
@@ -12,7 +14,8 @@ patients that its file names state: everybody can look them up. Where nothing bu
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
@@ -33,6 +36,8 @@ _MADE = (
     "study ",
     "person ",
 )  # before a patient whom only this tells, see `hilum.dataset.plan.rows`
+# Endings of files whose names say what is in them and are no image's.
+_TABLES = (".csv", ".tsv", ".xlsx", ".parquet", ".json", ".jsonl", ".toml", ".md", ".pdf")
 _APART = r"[\W_]*"  # whatever stands between the parts of an identifier, or nothing
 
 Names = dict[str, dict[str, str]]  # by column: what is passed on, by what stands in the manifest
@@ -45,7 +50,8 @@ class PassedOn:
     manifest: Manifest
     names: Names
     wording: Wording
-    hidden: Callable[[str], str] | None = None  # makes a pseudonym of any name; None: names stay
+    rename: Callable[[str], str] | None = None  # makes a pseudonym of a name; None: names stay
+    folders: frozenset[str] = frozenset()  # whose names stay, but for identifiers in them
 
     def keyed(self, table: pl.DataFrame) -> pl.DataFrame:
         """Return a table with image ids, places and patients as they are passed on."""
@@ -63,7 +69,9 @@ class PassedOn:
 
     def folder(self, name: str) -> str:
         """Return the name of a folder, which may be called after a patient."""
-        return self.hidden(name) if self.hidden else self.wording.of(name)
+        if self.rename is None or name in self.folders:
+            return self.wording.of(name)
+        return self.rename(name)
 
     def anything(self, value: Any) -> Any:
         """Return a value with all texts in it as they are passed on."""
@@ -76,15 +84,20 @@ def pass_on(manifest: Manifest, share: Share, pseudonyms: Pseudonyms) -> PassedO
     rows = manifest.table.select("dataset", *COLUMNS)
     naming = _Naming(share, pseudonyms, published)
     naming.keep_stated(rows.filter(pl.col("dataset").is_in(list(published))))
+    naming.hide_folders_of_people(
+        rows, {one.casefold() for one in manifest.labels["term"].unique()}
+    )
     for row in rows.iter_rows(named=True):
         naming.add(row)
     authors = manifest.shapes["author"].drop_nulls().unique()
     if not share.keep_identifiers:
         naming.names["author"] = {one: pseudonyms.of("person", one) for one in authors}
     naming.tell_apart()
+    naming.hide_left_out(manifest.remarks["path"].unique())
     words = naming.wording(str(manifest.root))
     shown = _renamed(manifest, naming.names, words, share, published)
-    return PassedOn(shown, naming.names, words, naming.file if naming.hidden else None)
+    kept = frozenset() if naming.hidden else naming.known_folders()
+    return PassedOn(shown, naming.names, words, naming.file if naming.masks else None, kept)
 
 
 def _published(manifest: Manifest) -> set[str]:
@@ -102,6 +115,9 @@ class _Naming:
         self.names: Names = {column: {} for column in (*COLUMNS, "author")}
         self.identifiers: dict[str, str] = {}  # of own data, as they may stand in sentences
         self.hidden = share.file_names == "pseudonyms"
+        self.folders: dict[str, str] = {}  # of one patient each
+        self.left_out: dict[str, str] = {}  # files that the table does not hold
+        self.masks = self.hidden  # whether names are looked at at all
 
     def keep_stated(self, rows: pl.DataFrame) -> None:
         """Keep patients of public releases whom a file's name states, as it is public too."""
@@ -112,8 +128,29 @@ class _Naming:
             if spelt and spelt.search(PurePosixPath(path).stem):
                 self.names["patient_id"][patient] = patient
 
+    def hide_folders_of_people(self, rows: pl.DataFrame, kept: Collection[str]) -> None:
+        """Give a pseudonym to folders that stand beside one another and hold one patient each.
+
+        `kept` are words that are no names, such as those of findings.
+        """
+        if not self._looks_at_names:
+            return
+        people: dict[PurePosixPath, set[str]] = defaultdict(set)
+        beside: dict[PurePosixPath, set[PurePosixPath]] = defaultdict(set)
+        own = rows.filter(~pl.col("dataset").is_in(list(self.published)))
+        for column in PLACES:
+            for patient, place in own.select("patient_id", column).drop_nulls().iter_rows():
+                for folder in list(PurePosixPath(place).parents)[:-1]:
+                    people[folder].add(patient)
+                    beside[folder.parent].add(folder)
+        for folders in beside.values():
+            if len(folders) > 1 and all(len(people[one]) == 1 for one in folders):
+                names = (one.name for one in folders if one.name.casefold() not in kept)
+                self.folders |= {name: self.pseudonyms.of("folder", name) for name in names}
+
     def add(self, row: Mapping[str, Any]) -> None:
         dataset, image = row["dataset"], row["image_id"]
+        self.masks |= dataset not in self.published and self._looks_at_names
         own = {} if self.share.keep_identifiers else self._identify(row)
         if dataset in self.published:
             own = {}
@@ -161,7 +198,25 @@ class _Naming:
             name = pattern.sub(lambda found: by_letters.get(_letters(found[0]), other), name)
         if self.share.keep_identifiers:
             return name
+        *folders, file = name.split("/")
+        name = "/".join([*(self.folders.get(one, one) for one in folders), file])
         return wording.UID.sub(lambda found: self.pseudonyms.of("identifier", found[0]), name)
+
+    @property
+    def _looks_at_names(self) -> bool:
+        return self.share.file_names != "keep" and not self.share.keep_identifiers
+
+    def hide_left_out(self, places: Iterable[str]) -> None:
+        """Give a pseudonym to files that remarks name and the table does not hold."""
+        known = {place for column in PLACES for place in self.names[column]}
+        for place in places if self.masks else ():
+            path = PurePosixPath(place)
+            if place not in known and path.suffix.lower() not in _TABLES and path.parts:
+                self.left_out[place] = self.file(place)
+
+    def known_folders(self) -> frozenset[str]:
+        places = (place for column in PLACES for place in self.names[column])
+        return frozenset(name for place in places for name in PurePosixPath(place).parts[:-1])
 
     def tell_apart(self) -> None:
         """Give a pseudonym to names that became the same as another's."""
@@ -177,7 +232,7 @@ class _Naming:
 
     def wording(self, root: str) -> Wording:
         """Return the way of sentences; images and files go before patients of the same name."""
-        names = dict(self.names["patient_id"])
+        names = {**self.names["patient_id"], **self.left_out}
         for column in PLACES:
             for place, new in self.names[column].items():
                 names |= {place: new} | dict(_folders(place, new))

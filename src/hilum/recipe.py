@@ -182,6 +182,10 @@ class Recipe:
         """The same job on the data as the corrections in `file` have it."""
         return replace(self, data=replace(self.data, corrections=str(file.resolve())))
 
+    def sharing(self, settings: Mapping[str, str]) -> Recipe:
+        """The same job with these settings of [share]."""
+        return replace(self, share=replace(self.share, **settings))
+
     def quick(self) -> Recipe:
         """The same job in a fraction of the time: fewer folds and resamples, and the models' own quick settings."""
         return replace(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import polars as pl
@@ -12,15 +13,15 @@ from hilum.errors import Mismatch
 from hilum.manifest import Manifest
 from hilum.passed_on import pass_on
 from hilum.pseudonyms import Pseudonyms
-from hilum.recipe import Data, Recipe, Share
+from hilum.recipe import Data, Recipe
 from hilum.run import Run
 from hilum.steps import _passing, ingest
 
 
-def export(form: str, source: Path, folder: Path, share: Share | None = None) -> dict[str, object]:
+def export(form: str, source: Path, folder: Path, share: Mapping[str, str] | None = None) -> dict[str, object]:
     """Write `source` to `folder` as `form`, by part where it is a run with a split; returns what to tell a person.
 
-    `share` says what is told of people, in place of the recipe's own section. Pseudonyms of a run are those of all that it passes on;
+    `share` has settings of the recipe's section [share] that go before the recipe's own. Pseudonyms of a run are those of all that it passes on;
     of a folder or a recipe they are made for this export alone, and nothing leads back from them.
 
     Raises `NotFound` with the nearest name for an unknown form, `HilumError` where `folder` holds anything or lies in the data,
@@ -29,7 +30,7 @@ def export(form: str, source: Path, folder: Path, share: Share | None = None) ->
     module = shelf.load("exports", form)
     recipe, manifest, split = _read(source)
     recipe.data.refuse_inside(folder, "choose another folder")
-    share = share or recipe.share
+    share = recipe.sharing(share or {}).share
     passed = _passing.of_run(Run(source), share, manifest) if _is_run(source) else pass_on(manifest, share, Pseudonyms.forgotten())
     named = None if split is None else passed.keyed(split)
     told = {**module.write(passed.manifest, folder, split=named), **_stated(manifest, split), **_passing.told(share)}
