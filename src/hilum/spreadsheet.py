@@ -8,8 +8,6 @@ Hilum's reader of tables takes the apostrophe away again (`hilum.dataset`).
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -42,11 +40,14 @@ def restored(table: pl.DataFrame) -> pl.DataFrame:
 
 def of_rows(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
     """Write rows as the text of a CSV file with these columns; None becomes an empty cell."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(map(harmless, columns))
-    writer.writerows([harmless(row.get(column)) for column in columns] for row in rows)
-    return stream.getvalue()
+    lines = [columns, *([row.get(column) for column in columns] for row in rows)]
+    return "".join(f"{','.join(map(_quoted, line))}\n" for line in lines)
+
+
+def _quoted(cell: Any) -> str:
+    """Return a cell as RFC 4180 has it; Python's writer leaves a lone carriage return bare."""
+    text = "" if cell is None else str(harmless(cell))
+    return '"' + text.replace('"', '""') + '"' if any(one in text for one in '",\r\n') else text
 
 
 def of_table(table: pl.DataFrame) -> str:
