@@ -48,7 +48,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -184,6 +184,8 @@ class Manifest:
     labels: pl.DataFrame
     remarks: pl.DataFrame
     shapes: pl.DataFrame
+    # Files by the names that they go by in `table`, where these are not their own, see `hilum.passed_on`.
+    originals: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, root: Path, images: Sequence[Sequence], labels: pl.DataFrame | Sequence[Sequence], remarks: Sequence[Sequence], shapes: Sequence[Sequence] = ()) -> Manifest:
@@ -222,6 +224,22 @@ class Manifest:
         """Of everything in it but the folder's place on this machine."""
         return store.digest([store.digest_of_table(table) for table in (self.table, self.labels, self.remarks, self.shapes)])
 
+    def original(self, place: str) -> str:
+        """Return where below the root a file lies that the table calls `place`."""
+        return self.originals.get(place, place)
+
+    def file(self, place: str) -> Path:
+        """Return the file that the table calls `place`."""
+        return self.root / self.original(place)
+
+    def stored(self) -> Manifest:
+        """Return the manifest with the places of files as they lie on the disk."""
+        if not self.originals:
+            return self
+        places = pl.col("path", "lung_mask", "right_lung_mask", "left_lung_mask")
+        table = self.table.with_columns(places.replace(self.originals))
+        return replace(self, table=table, originals={})
+
     def states(self, concept: str) -> pl.DataFrame:
         """image_id, patient_id, dataset and `state` (null: not mentioned) of one concept, one row an image, in the table's order."""
         of_concept = self.labels.filter(pl.col("concept") == concept).select("image_id", "state")
@@ -231,7 +249,7 @@ class Manifest:
         """The manifest of these images alone; remarks stay."""
         wanted = pl.DataFrame({"image_id": image_ids}, schema={"image_id": pl.String})
         table, labels, shapes = (part.join(wanted, on="image_id", how="semi", maintain_order="left") for part in (self.table, self.labels, self.shapes))
-        return Manifest(self.root, table, labels, self.remarks, shapes)
+        return replace(self, table=table, labels=labels, shapes=shapes)
 
     def write(self, folder: Path) -> None:
         store.write_table(folder / "labels.parquet", self.labels)

@@ -193,6 +193,7 @@ class Meanings:
     """What the folders of a manifest agree on, worked out when it is first asked for."""
 
     def __init__(self, manifest: Manifest, known: Mapping[str, Consensus] | None = None) -> None:
+        manifest = manifest.stored()
         self._root, self._group_of, self._voters = manifest.root, groups(manifest), voters(manifest)
         self._known = dict(known or {})
 

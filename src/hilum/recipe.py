@@ -23,6 +23,7 @@ from hilum.errors import BadRecipe, HilumError, NotFound, unknown
 SHIPPED = "shipped"  # the name of the lung model that comes with Hilum, see `hilum.shipped`
 ALL = "all"  # in [classify] also: every concept that can be learnt
 CONTENTS = ("lungs", "right lung", "left lung", "whole")
+SHARED = {"identifiers": ("pseudonyms", "keep"), "file_names": ("masked", "pseudonyms", "keep"), "readings": ("published", "keep", "drop")}
 UNCERTAIN, UNMENTIONED = ("ignore", "zeros", "ones", "soft"), ("ignore", "zeros")
 
 
@@ -115,6 +116,19 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
+class Share:
+    """What cards, exports, reports and audit pages tell of people, see `hilum.passed_on`."""
+
+    identifiers: str = "pseudonyms"  # of patients, studies and annotators; "keep": as they are
+    file_names: str = "masked"  # identifiers in them replaced; "pseudonyms": all replaced; "keep"
+    readings: str = "published"  # those of public releases; "keep": all; "drop": none
+
+    @property
+    def keep_identifiers(self) -> bool:
+        return self.identifiers == "keep"
+
+
+@dataclass(frozen=True)
 class Recipe:
     job: Job = Job()
     data: Data = Data()
@@ -125,6 +139,7 @@ class Recipe:
     classify: Classify = field(default_factory=Classify)
     anomaly: Anomaly = field(default_factory=Anomaly)
     evaluate: Evaluate = Evaluate()
+    share: Share = Share()
 
     @classmethod
     def of(cls, sections: Mapping[str, Mapping[str, Any]], *, where: str = "the recipe") -> Recipe:
@@ -166,6 +181,10 @@ class Recipe:
     def corrected_by(self, file: Path) -> Recipe:
         """The same job on the data as the corrections in `file` have it."""
         return replace(self, data=replace(self.data, corrections=str(file.resolve())))
+
+    def sharing(self, settings: Mapping[str, str]) -> Recipe:
+        """The same job with these settings of [share]."""
+        return replace(self, share=replace(self.share, **settings))
 
     def quick(self) -> Recipe:
         """The same job in a fraction of the time: fewer folds and resamples, and the models' own quick settings."""
@@ -262,6 +281,7 @@ def _impossible(recipe: Recipe) -> list[str]:
         (0.5 <= evaluate.confidence < 1, f"[evaluate] confidence must be from 0.5 to below 1, got {evaluate.confidence}"),
         (0 <= evaluate.prevalence < 1, f"[evaluate] prevalence must be from 0 (none given) to below 1, got {evaluate.prevalence}"),
         (0 <= region.least_quality <= 1, f"[region] least_quality must be from 0 to 1, got {region.least_quality}"),
+        *((getattr(recipe.share, key) in words, f"[share] {key} must be {_either(words)}, got '{getattr(recipe.share, key)}'") for key, words in SHARED.items()),
         *((model in models or (name, model) == ("segment", SHIPPED), f"[{name}] " + unknown("model", model, models)) for name, model in tasks.items()),
     ]
     return [fault for holds, fault in rules if not holds]

@@ -138,6 +138,15 @@ def write_bytes(path: Path, data: bytes) -> None:
         beside.write_bytes(data)
 
 
+def write_private(path: Path, data: bytes) -> None:
+    """Write a file that its owner alone may read (mode 0600), whole or not at all."""
+    with replacing(path) as beside:
+        beside.unlink(missing_ok=True)
+        made = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(made, "wb") as stream:
+            stream.write(data)
+
+
 def write_sealed(path: Path, data: bytes) -> None:
     """Write bytes behind their digest, for `read_sealed`."""
     write_bytes(path, hashlib.sha256(data).digest() + data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,6 +22,19 @@ app = typer.Typer(
     epilog=ending.CODES,
 )  # fmt: skip
 
+
+class FileNamesAs(StrEnum):
+    masked = "masked"
+    pseudonyms = "pseudonyms"
+    keep = "keep"
+
+
+class ReadingsOf(StrEnum):
+    published = "published"
+    keep = "keep"
+    drop = "drop"
+
+
 Source = Annotated[Path, typer.Argument(help="A folder of radiographs, a recipe (.toml), or the folder of a run.", show_default=False)]
 Others = Annotated[list[Path] | None, typer.Argument(help="More sets, audited too and compared with it and one another.", show_default=False)]
 To = Annotated[Path | None, typer.Option("--to", help="The run's folder; runs/NAME where it is not given.", show_default=False)]
@@ -31,6 +45,33 @@ IMAGES_HELP = "PNG, JPEG, TIFF or DICOM files, folders of them, or patterns in q
 Images = Annotated[list[str], typer.Argument(help=IMAGES_HELP, show_default=False)]
 
 Fixes = Annotated[Path | None, typer.Option("--fixes", help="A file of corrections, as `hilum fix` writes it.", show_default=False)]
+
+KeepIdentifiers = Annotated[
+    bool | None,
+    typer.Option(
+        "--keep-identifiers/--pseudonyms",
+        help="In what is made to be passed on (cards, exports, report, audit page) patients, studies "
+        "and annotators go by pseudonyms; or keep them as they are.",
+        show_default=False,
+    ),
+]
+FileNames = Annotated[
+    FileNamesAs | None,
+    typer.Option(
+        "--file-names",
+        help="There: file names with pseudonyms for the identifiers in them (masked, as is usual), "
+        "pseudonyms for all of a name, or names as they are (keep).",
+        show_default=False,
+    ),
+]
+Readings = Annotated[
+    ReadingsOf | None,
+    typer.Option(
+        "--readings",
+        help="There: reading texts of public releases alone (published, as is usual), all, or none.",
+        show_default=False,
+    ),
+]
 
 
 class Level(StrEnum):
@@ -65,18 +106,48 @@ def options(
         ending.show_tracebacks()
 
 
-def perform(source: Path, to: Path | None, quick: bool, until: str, as_json: bool, fixes: Path | None = None) -> Path:
+def sharing(
+    keep_identifiers: bool | None, file_names: FileNamesAs | None, readings: ReadingsOf | None
+) -> dict[str, str]:
+    """Return the settings of [share] that were given on the command line."""
+    told: dict[str, str] = {}
+    if keep_identifiers is not None:
+        told["identifiers"] = "keep" if keep_identifiers else "pseudonyms"
+    if file_names is not None:
+        told["file_names"] = file_names.value
+    if readings is not None:
+        told["readings"] = readings.value
+    return told
+
+
+def perform(
+    source: Path,
+    to: Path | None,
+    quick: bool,
+    until: str,
+    as_json: bool,
+    fixes: Path | None = None,
+    share: Mapping[str, str] | None = None,
+) -> Path:
     """Do the steps up to `until`, telling of each; returns the run's folder."""
-    _, run, told = performed(source, to, quick, until, as_json, fixes)
+    _, run, told = performed(source, to, quick, until, as_json, fixes, share)
     if as_json:
         print_steps(run, told)
     return run.folder
 
 
 def performed(
-    source: Path, to: Path | None, quick: bool, until: str, as_json: bool, fixes: Path | None = None
+    source: Path,
+    to: Path | None,
+    quick: bool,
+    until: str,
+    as_json: bool,
+    fixes: Path | None = None,
+    share: Mapping[str, str] | None = None,
 ) -> tuple[Recipe, Run, dict[str, Any]]:
     recipe, run = meant(source, to, quick)
+    if share:
+        recipe = recipe.sharing(share)
     if fixes:
         recipe = recipe.corrected_by(fixes)
     return recipe, run, chain_of(recipe, run, until, as_json)

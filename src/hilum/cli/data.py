@@ -10,7 +10,21 @@ from typing import Annotated
 import typer
 
 from hilum import printed
-from hilum.cli._app import Json, Quick, Source, To, app, chain_of, meant, performed, print_steps
+from hilum.cli._app import (
+    FileNames,
+    Json,
+    KeepIdentifiers,
+    Quick,
+    Readings,
+    Source,
+    To,
+    app,
+    chain_of,
+    meant,
+    performed,
+    print_steps,
+    sharing,
+)
 
 
 @app.command(epilog="Examples: hilum labels data/montgomery data/shenzhen; hilum labels data/chest --map infiltration=consolidation")
@@ -83,12 +97,15 @@ def export(
     form: Annotated[str, typer.Argument(metavar="FORMAT", help="coco, imagefolder, tables (CSV) or xrv (TorchXRayVision).", show_default=False)],
     source: Source,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write it; must be empty or not there.", show_default=False)],
+    keep_identifiers: KeepIdentifiers = None,
+    file_names: FileNames = None,
+    readings: Readings = None,
     as_json: Json = False,
 ) -> None:
     """Write the table, and with it the pictures, in a form that other programs read; by part where the source is a run with a split."""
     from hilum.steps import export as step
 
-    told = step.export(form, source, folder)
+    told = step.export(form, source, folder, sharing(keep_identifiers, file_names, readings))
     typer.echo(json.dumps(told, indent=1) if as_json else f"{folder}  {printed.line(told)}")
 
 
@@ -115,12 +132,16 @@ def card(
     to: To = None,
     pictures: Annotated[bool, typer.Option("--pictures", help="Add sample pictures of each class; mind the licence before you pass the card on.")] = False,
     quick: Quick = False,
+    keep_identifiers: KeepIdentifiers = None,
+    file_names: FileNames = None,
+    readings: Readings = None,
     as_json: Json = False,
 ) -> None:
     """Write the data card, for readers and machines, into the run's folder `card`, with what published cards state beside what was found."""
     from hilum.steps import card as step
 
     recipe, run, told = performed(source, to, quick, step.UNTIL, as_json)
+    recipe = recipe.sharing(sharing(keep_identifiers, file_names, readings))
     written = step.write(run, recipe, pictures=pictures)
     typer.echo(f"{'card':9} {'':>8}  {printed.line(written.summary)}", err=as_json)
     if as_json:

@@ -12,24 +12,38 @@ from hilum import printed
 from hilum.cli._app import (
     IMAGES_HELP,
     FailOn,
+    FileNames,
     Fixes,
     Json,
+    KeepIdentifiers,
     Level,
     Others,
     Quick,
+    Readings,
     Source,
     To,
     app,
     perform,
     performed,
     print_steps,
+    sharing,
 )
 
 
 @app.command(epilog="Example: hilum run data/chest --to runs/chest --quick")
-def run(source: Source, to: To = None, fixes: Fixes = None, quick: Quick = False, as_json: Json = False) -> None:
+def run(
+    source: Source,
+    to: To = None,
+    fixes: Fixes = None,
+    quick: Quick = False,
+    keep_identifiers: KeepIdentifiers = None,
+    file_names: FileNames = None,
+    readings: Readings = None,
+    as_json: Json = False,
+) -> None:
     """Do the whole job, from a folder to a report; go on where an earlier run stopped."""
-    folder = perform(source, to, quick, "report", as_json, fixes)
+    share = sharing(keep_identifiers, file_names, readings)
+    folder = perform(source, to, quick, "report", as_json, fixes, share)
     if not as_json:
         typer.echo(f"\nreport: {(folder / 'report.html').resolve()}")
 
@@ -70,18 +84,28 @@ def cache(
 
 @app.command(epilog="Examples: hilum audit data/chest --fail-on error; hilum audit data/montgomery data/shenzhen")
 def audit(
-    source: Source, others: Others = None, to: To = None, fixes: Fixes = None, quick: Quick = False, as_json: Json = False, fail_on: FailOn = Level.never
+    source: Source,
+    others: Others = None,
+    to: To = None,
+    fixes: Fixes = None,
+    quick: Quick = False,
+    keep_identifiers: KeepIdentifiers = None,
+    file_names: FileNames = None,
+    readings: Readings = None,
+    as_json: Json = False,
+    fail_on: FailOn = Level.never,
 ) -> None:
     """Look for what spoils a study: broken files and masks, duplicates, contradictions, leaks of a given split, pictures that sets share."""
+    share = sharing(keep_identifiers, file_names, readings)
     if others:
         from hilum.steps import between
 
-        found = between.audited([source, *others], to, lambda one, place: performed(one, place, quick, "audit", as_json, fixes)[1])
+        found = between.audited([source, *others], to, lambda one, place: performed(one, place, quick, "audit", as_json, fixes, share)[1])
         printed.several(found, as_json)
         if between.failing(found, fail_on.value):
             raise typer.Exit(1)
         return
-    recipe, made, told = performed(source, to, quick, "audit", as_json, fixes)
+    recipe, made, told = performed(source, to, quick, "audit", as_json, fixes, share)
     from hilum.steps import audit as step
     from hilum.steps import segment as segmenting
 
@@ -173,6 +197,15 @@ def evaluate(source: Source, to: To = None, quick: Quick = False, as_json: Json 
 
 
 @app.command(epilog="Example: hilum report data/chest --to runs/chest")
-def report(source: Source, to: To = None, quick: Quick = False, as_json: Json = False) -> None:
+def report(
+    source: Source,
+    to: To = None,
+    quick: Quick = False,
+    keep_identifiers: KeepIdentifiers = None,
+    file_names: FileNames = None,
+    readings: Readings = None,
+    as_json: Json = False,
+) -> None:
     """Write the report, one HTML file."""
-    perform(source, to, quick, "report", as_json)
+    share = sharing(keep_identifiers, file_names, readings)
+    perform(source, to, quick, "report", as_json, share=share)

@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 
 import polars as pl
 
+from hilum import spreadsheet
+
 MAX_BYTES = 1 << 30  # of a file once unpacked, and of the text of a table
 MAX_CELLS = 50_000_000  # the largest table of MIMIC-CXR has 8 million
 MAX_COLUMNS = 16_384  # as in a spreadsheet
@@ -71,10 +73,12 @@ def column_name(cell: str) -> str:
 
 
 def stripped(frame: pl.DataFrame) -> pl.DataFrame:
-    """Remove white space from both ends of all cells, and the formula round ="0012"."""
+    """Remove white space from both ends of all cells, the formula round ="0012", and the
+    apostrophe before what a spreadsheet would run (`hilum.spreadsheet`)."""
     if not frame.width:
         return frame
     frame = frame.with_columns(pl.all().str.strip_chars(WHITE_SPACE))
+    frame = spreadsheet.restored(frame)
     if not frame.select(pl.any_horizontal(pl.all().str.starts_with('="').any())).item():
         return frame
     return frame.with_columns(

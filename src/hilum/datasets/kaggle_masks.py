@@ -32,6 +32,7 @@ CARD = Card(
     caveats="No patient key: a picture is taken for a patient, but for notes such as 'same pt as …' in Montgomery's readings. "
     "The two hospitals differ in picture size and in the share of tuberculosis.",
 )
+NAMES_ARE_PUBLISHED = True
 TERMS = _nlm.TERMS
 
 

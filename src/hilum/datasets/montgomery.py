@@ -26,6 +26,7 @@ CARD = Card(
     counts="138 pictures (80 normal, 58 tuberculosis), 138 pairs of lung masks",
     caveats="No patient key: a picture is taken for a patient, but for the notes 'same pt as …' in three readings.",
 )
+NAMES_ARE_PUBLISHED = True
 TERMS = _nlm.TERMS
 _LEFT, _RIGHT = "ManualMask/leftMask", "ManualMask/rightMask"
 

@@ -60,6 +60,7 @@ FINDINGS = {
         "Nodule", "Pleural_Thickening", "Pneumonia", "Pneumothorax",
     )
 }  # fmt: skip
+NAMES_ARE_PUBLISHED = True
 TERMS = {**FINDINGS, "Infiltrate": "infiltration"}  # as the list of boxes spells it
 NO_FINDING = "No Finding"
 NOT_LISTED = "not listed"

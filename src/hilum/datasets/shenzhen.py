@@ -25,6 +25,7 @@ CARD = Card(
     counts="662 pictures (326 normal, 336 tuberculosis), 566 lung masks",
     caveats="No patient key: a picture is taken for a patient. Masks are of both lungs in one.",
 )
+NAMES_ARE_PUBLISHED = True
 TERMS = _nlm.TERMS
 
 

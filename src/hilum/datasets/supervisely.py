@@ -35,6 +35,7 @@ CARD = Card(
     caveats="No patient key: a picture is taken for a patient. An object is a part of a lung that hangs together, so a picture may have more "
     "than two. The two hospitals differ in picture size and in the share of tuberculosis.",
 )
+NAMES_ARE_PUBLISHED = True
 TERMS = {**_nlm.TERMS, **_supervisely.LUNGS}
 META = "meta.json"
 SAYS = {"normal": 0, "abnormal": 1}  # tags of a picture, and the digit in its name that says the same

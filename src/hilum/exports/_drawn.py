@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +23,30 @@ def size_of(path: Path) -> Size:
     return raster.size(path) or picture.own_size(picture.read(path))
 
 
-def lung_masks(root: Path, image: Mapping[str, Any], size: Size, meanings: Meanings) -> list[MaskFile]:
+def lung_masks(manifest: Manifest, image: Mapping[str, Any], size: Size, meanings: Meanings) -> list[MaskFile]:
     """Read the lung mask files of a row of the table as the cache does.
 
     Raises `BadData` for a mask that does not fit its image or whose values nothing explains.
     """
     if not any(image[column] for column in mask_files.COLUMNS):
         return []
-    file = dicom.read(root / image["path"]) if dicom.is_one(root / image["path"]) else None
+    path = manifest.file(image["path"])
+    file = dicom.read(path) if dicom.is_one(path) else None
 
     def pose(own: np.ndarray) -> np.ndarray:
         return picture.stand(file, own)
 
-    return mask_files.read(root, image, size, meanings.of, pose if file else None)
+    own = {name: manifest.original(cell) if name in mask_files.COLUMNS and cell else cell for name, cell in image.items()}
+    found = mask_files.read(manifest.root, own, size, meanings.of, pose if file else None)
+    return [replace(one, place=image[one.column]) for one in found]
+
+
+def without_places(text: str, manifest: Manifest, image: Mapping[str, Any]) -> str:
+    """Return a text with a row's files by their names in the table, and without their folder."""
+    for column in ("path", *mask_files.COLUMNS):
+        if place := image[column]:
+            text = text.replace(manifest.original(place), place)
+    return text.replace(f"{manifest.root}/", "")
 
 
 def by_image(manifest: Manifest) -> dict[str, list[dict[str, Any]]]:

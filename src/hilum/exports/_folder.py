@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,11 +10,13 @@ from pathlib import Path, PurePosixPath
 
 from hilum import store
 from hilum.errors import BadData, HilumError
-from hilum.files import dicom, picture, raster
+from hilum.files import bare, dicom, picture, raster
 from hilum.manifest import Manifest
 from hilum.radiograph import to_uint8
+from hilum.untrusted import read_head
 
 DICOM, ROTATED = "DICOM as 8-bit PNG", "rotated as their heads say, as PNG"
+ANEW = "TIFF, BMP or GIF as PNG"
 
 
 @contextmanager
@@ -36,13 +37,13 @@ def places(manifest: Manifest, ending: str | None = None) -> dict[str, str]:
     all pictures that are not there or may not be read, and those whose names become one.
     """
     files = dict(manifest.table.select("image_id", "path").iter_rows())
-    missing = [path for path in files.values() if not os.access(manifest.root / path, os.R_OK)]
+    missing = [path for path in files.values() if not os.access(manifest.file(path), os.R_OK)]
     if missing:
         raise BadData.listing(f"pictures of the table that cannot be read below {manifest.root}; get them, or export 'tables'", missing)
     placed = {}
     for image_id, path in files.items():
         dataset, _, name = image_id.partition("/")
-        own = ".png" if _form(manifest.root / path) else PurePosixPath(path).suffix.lower()
+        own = ".png" if _form(manifest.file(path)) else PurePosixPath(path).suffix.lower()
         placed[image_id] = f"{dataset}/{name.replace('/', '__')}{ending or own}"
     twice = sorted(place for place, count in Counter(placed.values()).items() if count > 1)
     if twice:
@@ -51,30 +52,36 @@ def places(manifest: Manifest, ending: str | None = None) -> dict[str, str]:
 
 
 def copy(manifest: Manifest, to: Path, placed: Mapping[str, str]) -> Counter[str]:
-    """Copy every picture of the manifest to its place below `to`; return how many were written anew, by form.
+    """Copy the pixels of every picture of the manifest to its place below `to`; return how many were written anew, by form.
 
+    Of PNG and JPEG the parts that make the pixels are copied, and nothing else that the file says (`hilum.files.bare`).
     Of a DICOM a grey PNG of 8 bits is made, bright is dense: tools for pictures read no DICOM, and a header names people. Of a picture
     whose head says that it is to be rotated or mirrored a grey PNG is made as it is shown: some tools follow the head and some do not, and
-    sizes, boxes and masks are of the picture as shown.
+    sizes, boxes and masks are of the picture as shown. Of other kinds a PNG of the same values is made.
     """
     written: Counter[str] = Counter()
     for image_id, path in manifest.table.select("image_id", "path").iter_rows():
-        source, target = manifest.root / path, to / placed[image_id]
+        source, target = manifest.file(path), to / placed[image_id]
         form = _form(source)
         if form == DICOM:
             raster.write_png(target, to_uint8(picture.own_pixels(dicom.read(source))))
         elif form == ROTATED:
             raster.write_png(target, raster.read(source).values)
+        elif form:
+            raster.write_png(target, raster.channels(source))
         else:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target)
+            store.write_bytes(target, bare.copied(source))
         written.update([form] if form else [])
     return written
 
 
 def _form(path: Path) -> str | None:
-    """Why a picture is not copied byte for byte; None where it is."""
-    return DICOM if dicom.is_one(path) else ROTATED if raster.orientation(path) != 1 else None
+    """Why a picture is written anew; None where its own coded pixels are copied."""
+    if dicom.is_one(path):
+        return DICOM
+    if raster.orientation(path) != 1:
+        return ROTATED
+    return None if raster.kind_of(read_head(path, 132)) in ("PNG", "JPEG", None) else ANEW
 
 
 def copied(written: Mapping[str, int]) -> str:

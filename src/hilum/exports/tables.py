@@ -12,7 +12,7 @@ from pathlib import Path
 
 import polars as pl
 
-from hilum import store
+from hilum import spreadsheet, store
 from hilum.exports import _folder, _table
 from hilum.manifest import Manifest
 from hilum.shelf import Card
@@ -29,6 +29,6 @@ def write(manifest: Manifest, folder: Path, *, split: pl.DataFrame | None) -> di
     for more in (_table.part_of(told, split), _table.wide(told, _table.concepts_in(manifest))):
         images = images.join(more, on="image_id", how="left", maintain_order="left")
     with _folder.whole(folder) as beside:
-        store.write_text(beside / "images.csv", images.write_csv())
-        store.write_text(beside / "ledger.csv", told.labels.write_csv())
+        store.write_text(beside / "images.csv", spreadsheet.of_table(images))
+        store.write_text(beside / "ledger.csv", spreadsheet.of_table(told.labels))
     return _table.summary("tables", manifest, images.height, labels=told.labels.height, root=str(manifest.root))

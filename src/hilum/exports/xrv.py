@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from hilum import shapes, store
+from hilum import shapes, spreadsheet, store
 from hilum.errors import BadData, MissingExtra
 from hilum.exports import _drawn, _folder, _table
 from hilum.exports._from_xrv import Taken, from_xrv
@@ -107,7 +107,7 @@ class XrvView:
         """Raises `IndexError` beyond the end, `BadData` for a picture or mask that cannot be read."""
         label = self.labels[index].astype(np.float32)
         row = self.manifest.table.row(int(index), named=True)
-        pixels = picture.own_pixels(picture.read(self.manifest.root / row["path"]))
+        pixels = picture.own_pixels(picture.read(self.manifest.file(row["path"])))
         sample: dict[str, Any] = {"idx": int(index), "lab": label, "img": (2 * pixels[None] - 1) * np.float32(RANGE)}
         if self.pathology_masks:
             masks = self._findings(row["image_id"], pixels.shape)
@@ -129,7 +129,7 @@ class XrvView:
         return found
 
     def _lungs(self, row: Mapping[str, Any], size: tuple[int, int]) -> np.ndarray | None:
-        files = _drawn.lung_masks(self.manifest.root, row, size, self._meanings)
+        files = _drawn.lung_masks(self.manifest, row, size, self._meanings)
         found = [mask for file in files for mask in file.named().values()]
         drawn = (one["shape"] for one in self._drawn.get(row["image_id"], []) if one["concept"] in _drawn.LUNGS)
         found += [shapes.from_json(shape).to_mask(size) for shape in drawn]
@@ -212,8 +212,8 @@ def write(manifest: Manifest, folder: Path, *, split: pl.DataFrame | None) -> di
     labels = [pl.Series(name, column).cast(pl.Int8, strict=False) for name, column in zip(view.pathologies, view.labels.T, strict=True)]
     with _folder.whole(folder) as beside:
         for image_id, path in told.table.select("image_id", "path").iter_rows():
-            raster.write_png(beside / "images" / placed[image_id], to_uint8(picture.own_pixels(picture.read(told.root / path))))
-        store.write_text(beside / "labels.csv", table.with_columns(labels).write_csv())
+            raster.write_png(beside / "images" / placed[image_id], to_uint8(picture.own_pixels(picture.read(told.file(path)))))
+        store.write_text(beside / "labels.csv", spreadsheet.of_table(table.with_columns(labels)))
         store.write_text(beside / "dataset.py", Path(__file__).with_name("_xrv_dataset.py").read_text(encoding="utf-8"))
     unsure = (told.labels["state"] == State.UNCERTAIN).sum()
     return _table.summary("xrv", manifest, told.table.height, findings=len(view.pathologies), **{"uncertain, now unknown": unsure, "pictures": "8-bit PNG"})

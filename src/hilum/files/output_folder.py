@@ -6,8 +6,6 @@ The mark is a hidden file, `MARK`, one line of JSON: {"written_by": "hilum lungs
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import shlex
@@ -15,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hilum import store
+from hilum import spreadsheet, store
 from hilum.errors import BadData, HilumError
 from hilum.files.names import as_text
 
@@ -101,8 +99,4 @@ def refuse_overlap(to: Path, images: Mapping[str, Path], searched: Sequence[Path
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """Write a table of these columns; None becomes an empty cell. Raises `CannotWrite`."""
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    store.write_text(path, stream.getvalue())
+    store.write_text(path, spreadsheet.of_rows(columns, rows))

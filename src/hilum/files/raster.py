@@ -75,6 +75,19 @@ def read(path: Path) -> Raster:
     return Raster(values, tuple(account), store.digest(data), digest_of_pixels(values), kind, colour, stated)
 
 
+def channels(path: Path) -> np.ndarray:
+    """Decode one file to uint8 or uint16 (height, width) or (height, width, channels), upright.
+
+    `read` makes grey values of these. Raises `BadData` as it does.
+    """
+    kind, module, data = opened(path)
+    with named(path, kind):
+        head = module.look(data)
+        refuse_giant(path, head)
+        values = _decoded(module, data, head)[0]
+    return turned(values, head.orientation) if head.orientation != 1 else values
+
+
 def opened(path: Path) -> tuple[str, ModuleType, bytes]:
     """The kind of a file by its bytes, the module that reads it, and all bytes. Raises `BadData`."""
     data = load(path)

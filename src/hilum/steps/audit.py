@@ -18,10 +18,10 @@ from hilum.findings import COLUMNS, Finding, Rule
 from hilum.manifest import SEVERITIES, Manifest
 from hilum.recipe import Recipe
 from hilum.run import Run
-from hilum.steps import Progress, cache
+from hilum.steps import Progress, _passing, cache
 from hilum.steps._gallery import page
 
-VERSION = 8  # change it when the same manifest and facts give other findings
+VERSION = 9  # change it when the same manifest and facts give other findings
 FINDINGS, PAGE = "findings.parquet", "audit.html"
 NEVER = "never"
 LEVELS = (*SEVERITIES, NEVER)  # of `--fail-on`
@@ -72,14 +72,15 @@ def duplicates(findings: pl.DataFrame) -> list[tuple[str, str]]:
 
 def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
     told = {"manifest": run.made("ingest")["manifest.parquet"], "cache": run.made("cache"), "posture": posture.digest()}
-    return {**told, "include": list(recipe.split.include), "version": VERSION}
+    return {**told, "include": list(recipe.split.include), "share": recipe.section("share"), "version": VERSION}
 
 
 def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], dict[str, Any]]:
     pictures = cache.opened(run, recipe)
     manifest = run.manifest()
     findings = audit(manifest, posture.look_at(pictures, pictures.index, progress), pictures, include=recipe.split.include)
-    shown = page.render(findings, manifest, pictures)
+    passed = _passing.of_run(run, recipe.share, manifest)
+    shown = page.render(passed.findings(findings), passed.manifest, passed.cache(pictures))
     store.write_text(run / PAGE, shown)
     store.write_table(run / FINDINGS, findings)
     return {FINDINGS: store.digest_of_table(findings), PAGE: store.digest(shown.encode())}, summary(findings)

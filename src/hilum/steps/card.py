@@ -11,7 +11,6 @@ the card holds no time and no name of a machine or folder above the data.
 
 from __future__ import annotations
 
-import io
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,14 +21,14 @@ import imagecodecs
 import numpy as np
 import polars as pl
 
-from hilum import __version__, shelf, store
+from hilum import __version__, shelf, spreadsheet, store
 from hilum.drawing.pictures import QUALITY, SIDE
 from hilum.errors import refused
 from hilum.manifest import Manifest
 from hilum.radiograph import resize
 from hilum.recipe import Recipe
 from hilum.run import Run
-from hilum.steps import cache
+from hilum.steps import _passing, cache
 from hilum.steps._card import croissant, facts, markdown, published, sections
 from hilum.vocabulary import State, name_of
 
@@ -58,8 +57,10 @@ class Written:
 
 def write(run: Run, recipe: Recipe, *, pictures: bool = False) -> Written:
     """Write the card of a run whose steps are done up to `UNTIL` into its folder `FOLDER`. Raises `NotFound` where they are not."""
-    manifest, cached = run.manifest(), cache.opened(run, recipe)
-    found = run.table("audit", "findings.parquet")
+    here, pictured = run.manifest(), cache.opened(run, recipe)
+    passed = _passing.of_run(run, recipe.share, here)
+    manifest, cached = passed.manifest, passed.cache(pictured)
+    found = passed.findings(run.table("audit", "findings.parquet"))
     folder = run / FOLDER
     names = manifest.table["dataset"].unique().sort().to_list()
     whole = facts.facts(manifest, cached.index)
@@ -67,7 +68,7 @@ def write(run: Run, recipe: Recipe, *, pictures: bool = False) -> Written:
     known = {name: published.read(name) for name in names}
     compared = {name: published.compare(known[name], told[name]) for name in names}
     cards = [shelf.load("datasets", name).CARD for name in names]
-    rows = _csv(croissant.table(manifest, cached.index))
+    rows = spreadsheet.of_table(croissant.table(manifest, cached.index)).encode()
     store.write_bytes(folder / croissant.TABLE, rows)
     digest = run.made("ingest")["manifest.parquet"]
     store.write_json(folder / LINKED, croissant.describe(manifest, digest, rows, cards, list(known.values())))
@@ -81,7 +82,7 @@ def write(run: Run, recipe: Recipe, *, pictures: bool = False) -> Written:
         "version": __version__,
         "made_up": MADE_UP in manifest.remarks["rule"],
         "sections": _tables(manifest, cached, whole, found),
-        "tree": [line for folder, name in _folders(manifest, recipe) for line in sections.tree(folder, name)],
+        "tree": [line for folder, name in _folders(manifest, recipe) for line in sections.tree(folder, name, passed.folder)],
         "verdicts": {published.AGREES: "✓", published.DIFFERS: "≠", published.NOT_CHECKED: "not checked"},
         "in_words": facts.in_words,
     }
@@ -114,12 +115,6 @@ def _tables(manifest: Manifest, cached: cache.Cache, told: dict[str, facts.Value
         "faults": sections.faults(found),
         "left_out": sections.left_out(manifest),
     }
-
-
-def _csv(table: pl.DataFrame) -> bytes:
-    stream = io.BytesIO()
-    table.write_csv(stream)
-    return stream.getvalue()
 
 
 def _clear(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import polars as pl
@@ -10,21 +11,29 @@ from hilum import eligibility, shelf
 from hilum.cross_validation import fold_count
 from hilum.errors import Mismatch
 from hilum.manifest import Manifest
+from hilum.passed_on import pass_on
+from hilum.pseudonyms import Pseudonyms
 from hilum.recipe import Data, Recipe
 from hilum.run import Run, is_run
-from hilum.steps import ingest
+from hilum.steps import _passing, ingest
 
 
-def export(form: str, source: Path, folder: Path) -> dict[str, object]:
+def export(form: str, source: Path, folder: Path, share: Mapping[str, str] | None = None) -> dict[str, object]:
     """Write `source` to `folder` as `form`, by part where it is a run with a split; returns what to tell a person.
+
+    `share` has settings of the recipe's section [share] that go before the recipe's own. Pseudonyms of a run are those of all that it passes on;
+    of a folder or a recipe they are made for this export alone, and nothing leads back from them.
 
     Raises `NotFound` with the nearest name for an unknown form, `HilumError` where `folder` holds anything or lies in the data,
     `Mismatch` where the run's split is of an earlier table.
     """
     module = shelf.load("exports", form)
-    data, manifest, split = _read(source)
-    data.refuse_inside(folder, "choose another folder")
-    told = {**module.write(manifest, folder, split=split), **_stated(manifest, split)}
+    recipe, manifest, split = _read(source)
+    recipe.data.refuse_inside(folder, "choose another folder")
+    share = recipe.sharing(share or {}).share
+    passed = _passing.of_run(Run(source), share, manifest) if is_run(source) else pass_on(manifest, share, Pseudonyms.forgotten())
+    named = None if split is None else passed.keyed(split)
+    told = {**module.write(passed.manifest, folder, split=named), **_stated(manifest, split), **_passing.told(share)}
     if split is not None and fold_count(split):
         told["note"] = (
             "the run is cross-validated, so all its images are in train; split.parquet of the run has the folds"
@@ -41,12 +50,12 @@ def _stated(manifest: Manifest, split: pl.DataFrame | None) -> dict[str, object]
     return {words: counts for words, counts in told.items() if counts}
 
 
-def _read(source: Path) -> tuple[Data, Manifest, pl.DataFrame | None]:
+def _read(source: Path) -> tuple[Recipe, Manifest, pl.DataFrame | None]:
     if is_run(source):
         run = Run(source)
-        return run.recipe().data, run.manifest(), _split(run)
-    data = Recipe.read(source).data if source.suffix == ".toml" else Data(folder=str(source.resolve()))
-    return data, ingest.read(data)[0], None
+        return run.recipe(), run.manifest(), _split(run)
+    recipe = Recipe.read(source) if source.suffix == ".toml" else Recipe(data=Data(folder=str(source.resolve())))
+    return recipe, ingest.read(recipe.data)[0], None
 
 
 def _split(run: Run) -> pl.DataFrame | None:

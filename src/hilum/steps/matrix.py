@@ -31,7 +31,7 @@ import numpy as np
 import polars as pl
 from jinja2 import Environment, StrictUndefined
 
-from hilum import intervals, quality, store
+from hilum import intervals, quality, spreadsheet, store
 from hilum.division import Division
 from hilum.drawing import tables
 from hilum.errors import HilumError, Mismatch
@@ -115,7 +115,7 @@ def matrix(members: Sequence[Member], to: Path, watch: lungs.Watch) -> pl.DataFr
         rows += _rows(model, target, scores, target.split.height - allowed.height)
     table = pl.DataFrame(rows, schema=COLUMNS)
     store.write_table(to / TABLE, table)
-    store.write_text(to / CSV, table.write_csv())
+    store.write_text(to / CSV, spreadsheet.of_table(table))
     store.write_text(to / PAGE, page(table, [member.name for member in members]))
     return table
 

@@ -12,6 +12,7 @@ bytes: it holds no time and no name of a machine but the folder that the recipe 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,13 @@ from typing import Any
 import polars as pl
 from jinja2 import Environment, StrictUndefined
 
-from hilum import __version__, division, shelf, store
+from hilum import __version__, division, shelf, spreadsheet, store
 from hilum.division import Division
 from hilum.manifest import Manifest
+from hilum.passed_on import PassedOn
 from hilum.recipe import SHIPPED, Recipe, Region
 from hilum.run import Run
-from hilum.steps import Progress, cache, evaluate, ingest, look, predict, probe, region, segment
+from hilum.steps import Progress, _passing, cache, evaluate, ingest, look, predict, probe, region, segment
 from hilum.steps._report import (
     checklist,
     data,
@@ -41,17 +43,20 @@ from hilum.steps._report import (
 from hilum.steps._training import TRAINING
 from hilum.vocabulary import name_of
 
-VERSION = 7  # change it when the same run gives another page
+VERSION = 8  # change it when the same run gives another page
 PAGE, CARD, TEMPLATE = "report.html", "model_card.md", "data/report.html.j2"
 STEPS = ("ingest", "cache", "audit", "split", "segment", "region", "train", "predict", "evaluate")
 OPTIONAL = {"probe": probe, "look": look}  # taken in where they were done on what is here now
 NAMELESS = "no-patients"  # the remark of a data set in which nothing names the patients
+# What is passed on as it is: no text in it is of the data.
+_NAMELESS = ("digests", "test_scores", "recipe", "cards")
 MADE_UP = "made-up"  # the remark of a folder of invented pictures
 
 
 def gather(run: Run, recipe: Recipe) -> dict[str, Any]:
     """All that the page shows. Raises `NotFound` where a step has not been done."""
     manifest, cached = run.manifest(), cache.opened(run, recipe)
+    passed = _passing.of_run(run, recipe.share, manifest)
     table, metrics = run.table("split", "split.parquet"), run.table("evaluate", evaluate.METRICS)
     divided, folds = Division.of(run), division.folds(run)
     tested = (
@@ -63,9 +68,9 @@ def gather(run: Run, recipe: Recipe) -> dict[str, Any]:
     judged = _judged(run, recipe)
     rows = evaluate.carried(run, run.table("predict", predict.SCORES))
     known = checklist.Facts(run, recipe, manifest, cached, tested, metrics, cards, concept, divided)
-    listed = score_table.table(rows, table, manifest)
-    return {
-        "title": " and ".join(map(_placed, recipe.data.folders)),
+    listed = passed.keyed(score_table.table(rows, table, manifest))
+    told = {
+        "title": _passing.placed(recipe.data),
         "quick": recipe.job.quick,
         "sets": " and ".join(card.title for card in cards),
         "made_up": MADE_UP in manifest.remarks["rule"],
@@ -80,9 +85,11 @@ def gather(run: Run, recipe: Recipe) -> dict[str, Any]:
         "short": small.short(divided, manifest, table, cached)
         if _nothing_trained(run, folds)
         else None,
-        "test_scores": score_table.section(listed.write_csv(), listed.height),
-        "data": data.section(manifest, cached, concept, recipe.split.include),
-        "plans": ingest.accounts(run),
+        "test_scores": score_table.section(spreadsheet.of_table(listed), listed.height),
+        "data": data.section(
+            passed.manifest, passed.cache(cached), concept, recipe.split.include
+        ),
+        "plans": [replace(one, folder=Path(one.folder).name) for one in ingest.accounts(run)],
         "audit": findings.section(
             segment.findings(run, recipe), cached, segment.Masks.of(run, cached.size)
         ),
@@ -91,15 +98,14 @@ def gather(run: Run, recipe: Recipe) -> dict[str, Any]:
             run, metrics, run.table("evaluate", evaluate.OVERLAP), cached, _left_out(run, tested)
         ),
         "whole": _whole(run.table("region", region.INDEX)),
-        "stages": _scored(run, recipe, manifest, cached, tested, metrics, fitted, rows),
+        "stages": _scored(run, recipe, passed, manifest, cached, tested, metrics, fitted, rows),
         "probes": looks.probes(run.table("probe", probe.FILE), probe.seen(recipe.region))
         if "probe" in judged
         else None,
         "looks": _looks(run, recipe, manifest, concept) if concept and "look" in judged else None,
         "methods": _methods(recipe, run.summary("segment"), len(folds)),
         "asked": checklist.section(known),
-        "known": known,
-        "recipe": recipe.to_toml(),
+        "recipe": _passing.placeless(recipe).to_toml(),
         "digests": [
             (step, name, digest)
             for step in (*STEPS, *judged)
@@ -107,11 +113,8 @@ def gather(run: Run, recipe: Recipe) -> dict[str, Any]:
         ],
         "version": __version__,
     }
-
-
-def _placed(folder: str) -> str:
-    """A data folder by its name and that of the folder it lies in."""
-    return "/".join(Path(folder).parts[-2:]).lstrip("/")
+    kept = {name: told[name] for name in _NAMELESS}
+    return {**passed.anything(told), **kept, "known": known, "listed": listed}
 
 
 def _nothing_trained(run: Run, folds: Sequence[Run]) -> bool:
@@ -150,6 +153,7 @@ def _split(run: Run, recipe: Recipe, manifest: Manifest, table: pl.DataFrame) ->
 def _scored(
     run: Run,
     recipe: Recipe,
+    passed: PassedOn,
     manifest: Manifest,
     cached: cache.Cache,
     table: pl.DataFrame,
@@ -175,7 +179,8 @@ def _scored(
         return region.Regions.shown(run, recipe.region.size, image_ids)
 
     if "missing" not in told["finding"]:
-        readings = dict(manifest.table.select("image_id", "reading").iter_rows())
+        told_of = passed.manifest.table["reading"]
+        readings = dict(zip(manifest.table["image_id"], told_of, strict=True))
         told["finding"]["galleries"] = scores.mistakes(rows["finding"], cached, regions, readings)
     if "missing" not in told["anomaly"]:
         told["anomaly"]["maps"] = scores.heat_maps(
@@ -266,15 +271,10 @@ def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
 
 def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], dict[str, Any]]:
     facts = gather(run, recipe)
-    listed = score_table.table(
-        evaluate.carried(run, run.table("predict", predict.SCORES)),
-        run.table("split", "split.parquet"),
-        run.manifest(),
-    )
     made = {
         PAGE: render(facts),
         CARD: model_card.render(facts["known"], limits=facts["limits"], made_up=facts["made_up"]),
-        score_table.FILE: listed.write_csv(),
+        score_table.FILE: spreadsheet.of_table(facts["listed"]),
     }
     for name, text in made.items():
         store.write_text(run / name, text)

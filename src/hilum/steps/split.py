@@ -342,18 +342,12 @@ def _write_folds(
     """
     made = {}
     for number in range(told.folds):
-        fold, parts = (
-            run.fold(number),
-            fold_table(manifest, table, told.concepts or (), number, seed),
-        )
+        fold = run.fold(number)
+        parts = fold_table(manifest, table, told.concepts or (), number, seed)
         digest = store.digest_of_table(parts)
         store.write_table(fold / "split.parquet", parts)
-        fold.finish(
-            "split",
-            {"fold": number, "split": store.digest_of_table(table)},
-            {"split.parquet": digest},
-            {"finding": told.finding},
-        )
+        of = {"fold": number, "split": store.digest_of_table(table)}
+        fold.finish("split", of, {"split.parquet": digest}, {"finding": told.finding})
         made[(fold / "split.parquet").relative_to(run.folder).as_posix()] = digest
     for folder in (run / "folds").iterdir() if (run / "folds").exists() else ():
         if int(folder.name) >= told.folds:

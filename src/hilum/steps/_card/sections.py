@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -152,8 +152,9 @@ def left_out(manifest: Manifest) -> int:
     return manifest.remarks.filter(pl.col("rule") == DROPPED).height
 
 
-def tree(root: Path, name: str = ".") -> list[str]:
-    """Folders down to the second level with the number of files in and below each, by ending; the first one goes by `name`."""
+def tree(root: Path, name: str = ".", shown: Callable[[str], str] = str) -> list[str]:
+    """Folders down to the second level with the number of files in and below each, by ending; the first one goes by `name`,
+    the others as `shown` has them."""
     counts: dict[tuple[str, ...], Counter[str]] = {(): Counter()}
     for folder, inner, names in os.walk(root):
         inner[:] = sorted(name for name in inner if not name.startswith("."))
@@ -161,16 +162,16 @@ def tree(root: Path, name: str = ".") -> list[str]:
         seen = Counter(Path(name).suffix.lower() or "without ending" for name in names if not name.startswith("."))
         for depth in range(len(place) + 1):
             counts.setdefault(place[:depth], Counter()).update(seen)
-    return list(_branches(counts, (), name))
+    return list(_branches(counts, (), name, shown))
 
 
-def _branches(counts: Mapping[tuple[str, ...], Counter[str]], place: tuple[str, ...], name: str) -> Iterator[str]:
+def _branches(counts: Mapping[tuple[str, ...], Counter[str]], place: tuple[str, ...], name: str, shown: Callable[[str], str]) -> Iterator[str]:
     indent = "  " * len(place)
     held = ", ".join(f"{count:,} {ending}" for ending, count in sorted(counts[place].items(), key=lambda item: (-item[1], item[0])))
     yield f"{indent}{name}/  {held or 'empty'}"
     inner = sorted(other for other in counts if len(other) == len(place) + 1 and other[: len(place)] == place)
     for other in inner[:FOLDERS]:
-        yield from _branches(counts, other, other[-1])
+        yield from _branches(counts, other, shown(other[-1]), shown)
     if len(inner) > FOLDERS:
         yield f"{indent}  … and {len(inner) - FOLDERS:,} more folders"
 
