@@ -17,6 +17,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -124,7 +125,7 @@ class _Naming:
         if self.hidden:
             return
         for patient, dataset, path in rows.select("patient_id", "dataset", "path").iter_rows():
-            spelt = _pattern([patient.removeprefix(f"{dataset}/")])
+            spelt = _pattern((patient.removeprefix(f"{dataset}/"),))
             if spelt and spelt.search(PurePosixPath(path).stem):
                 self.names["patient_id"][patient] = patient
 
@@ -155,10 +156,9 @@ class _Naming:
         if dataset in self.published:
             own = {}
         self.identifiers |= own
-        pattern = _pattern(own)
 
         def bare(name: str) -> str:
-            return self._without(name, own, pattern) if dataset not in self.published else name
+            return self._without(name, own) if dataset not in self.published else name
 
         start = f"{dataset}/"
         new = self.pseudonyms.of("image", image) if self.hidden else bare(image.removeprefix(start))
@@ -188,14 +188,14 @@ class _Naming:
             own.setdefault(study, self.names["study"][study])
         return {one: new for one, new in own.items() if one}
 
-    def _without(self, name: str, own: Mapping[str, str], pattern: re.Pattern[str] | None) -> str:
+    def _without(self, name: str, own: Mapping[str, str]) -> str:
         """Return a name without what identifies the patient or the study of its image."""
         if self.share.file_names == "keep":
             return name
-        if pattern is not None:
-            by_letters = {_letters(one): new for one, new in own.items()}
-            other = next(iter(own.values()))  # of letters without one lower case
-            name = pattern.sub(lambda found: by_letters.get(_letters(found[0]), other), name)
+        letters = _letters(name)
+        there = tuple(one for one in own if _letters(one) in letters)
+        if pattern := _pattern(there):
+            name = pattern.sub(_Replacing({one: own[one] for one in there}), name)
         if self.share.keep_identifiers:
             return name
         *folders, file = name.split("/")
@@ -257,7 +257,24 @@ class _Naming:
         return self.pseudonyms.of("folder", name) + PurePosixPath(name).suffix.lower()
 
 
-def _pattern(identifiers: Collection[str]) -> re.Pattern[str] | None:
+class _Replacing:
+    """What a pattern of identifiers puts in place of each; a short one is replaced once."""
+
+    def __init__(self, own: Mapping[str, str]) -> None:
+        self._by_letters = {_letters(one): new for one, new in own.items()}
+        self._other = next(iter(own.values()))  # for letters of which there is no one lower case
+        self._seen: set[str] = set()
+
+    def __call__(self, found: re.Match[str]) -> str:
+        letters = _letters(found[0])
+        if len(letters) < wording.SHORT and letters in self._seen:
+            return found[0]
+        self._seen.add(letters)
+        return self._by_letters.get(letters, self._other)
+
+
+@lru_cache(maxsize=1 << 16)
+def _pattern(identifiers: tuple[str, ...]) -> re.Pattern[str] | None:
     """Match each of the identifiers in a name, the longest first."""
     ordered = sorted(identifiers, key=len, reverse=True)
     spelt = [one for one in map(_spelling, ordered) if one]
