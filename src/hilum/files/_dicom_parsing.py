@@ -124,5 +124,7 @@ def _inflated(data: memoryview) -> io.BytesIO:
         if stream.tell() > most:
             raise ValueError(f"it inflates to more than the {most:,} bytes that its picture can need")
         data = engine.unconsumed_tail
+    if not engine.eof:
+        raise ValueError("its deflated part breaks off")
     stream.seek(0)
     return stream

@@ -1,9 +1,12 @@
 """DICOM pixel data to whole numbers: native, RLE, deflated frames and every compressed form that imagecodecs decodes.
 
+Pixels of which some are missing, or of which there are more than the header tells, are refused: values are counted, fragments,
+segments and tiles accounted for, and no other decoder is tried where one refuses.
+
 `decode` gives stored values as uint8 or uint16 (height, width), unused high bits off; signed ones are raised by half of their range.
 Bits beside Bits Stored are masked, overlays of old (PS3.5 8.1.1) among them. Where a compressed picture and the header disagree in
-size, bits, sign or kind, the picture is believed, as PS3.5 8.2 wants, and the account says so. Where imagecodecs fails, pydicom's own
-decoders and plug-ins are asked. A transfer syntax that is not known is refused: nothing says how its pixels are written. Colour that is grey (three equal channels, flat chroma, a palette of greys) becomes one channel.
+size, bits, sign or kind, the picture is believed, as PS3.5 8.2 wants, and the account says so. A transfer
+syntax that is not known is refused: nothing says how its pixels are written. Colour that is grey (three equal channels, flat chroma, a palette of greys) becomes one channel.
 """
 
 from __future__ import annotations
@@ -16,22 +19,21 @@ import numpy as np
 
 from hilum.errors import BadData
 from hilum.files import (
+    _dicom_fragments,
     _dicom_lut,
     _dicom_object,
     _dicom_parsing,
+    _dicom_rle,
     _dicom_stream,
-    _dicom_unraised,
+    _jpeg2k_whole,
     _jpeg_stream,
     _jpeg_whole,
     raster,
 )
 from hilum.files._dicom_elements import LONG_VRS, UNKNOWN_LENGTH
 from hilum.files._head import Unfit
-from hilum.files._jpeg_whole import Missing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pydicom import Dataset
 
     from hilum.files._dicom_header import Header
@@ -39,7 +41,6 @@ if TYPE_CHECKING:
 
 GREY, COLOUR = ("MONOCHROME1", "MONOCHROME2"), ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_PARTIAL_422", "YBR_ICT", "YBR_RCT")
 PALETTE = "PALETTE COLOR"
-_DECODERS = {"jpeg": ("jpeg8_decode",), "jpegls": ("jpegls_decode",), "jpeg2k": ("jpeg2k_decode",), "htj2k": ("htj2k_decode", "jpeg2k_decode"), "jpegxl": ("jpegxl_decode",)}
 _KINDS = {  # the kind of picture that a transfer syntax announces, by what follows 1.2.840.10008.1.2.4. (PS3.5 A.4)
     **{str(number): "jpeg" for number in range(50, 71)}, "80": "jpegls", "81": "jpegls", **dict.fromkeys(("90", "91", "92", "93"), "jpeg2k"),
     **dict.fromkeys(("201", "202", "203"), "htj2k"), **dict.fromkeys(("110", "111", "112"), "jpegxl"),
@@ -48,7 +49,7 @@ _COMPRESSED = "1.2.840.10008.1.2.4."
 RLE, DEFLATED_FRAME = "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.8.1"
 _NATIVE = frozenset((None, "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"))
 _KNOWN = _NATIVE | {RLE, DEFLATED_FRAME, *(_COMPRESSED + number for number in _KINDS)}
-_FAULTS = (RuntimeError, ValueError, TypeError)  # what the decoders of imagecodecs raise
+_BLOCK = 512  # bytes of a block of a disk
 _BELIEVED = 16  # times more or fewer pixels than the header tells, and a compressed picture is taken as broken
 _COLOURED = 1e-3  # of the pixels may be coloured, a stamp or a mark, in a picture that counts as grey
 
@@ -169,20 +170,20 @@ def _palette(dataset: Dataset, bits: int, signed: bool) -> np.ndarray:
     return np.stack([table.look_up(stored).astype(kind) for table in tables], axis=1)
 
 
-def decode(parsed: Parsed, told: Layout, where: object, asked: Callable[[], np.ndarray]) -> Pixels:
-    """`asked` gives pydicom's own stored values, for when imagecodecs fails. Raises `BadData` for colour, whatever a decoder raises for broken streams."""
+def decode(parsed: Parsed, told: Layout, where: object) -> Pixels:
+    """Raises `BadData` for colour, whatever a decoder raises for broken streams."""
     account: list[str] = []
     if told.native:
         values = _native(parsed.data[told.place :][: told.length], told, account)
     else:
-        stream = _frame(parsed.data, told)
+        stream = _frame(parsed, told)
         if told.syntax == RLE:
-            values = _run_lengths(stream, told, asked, account)
+            values = _run_lengths(stream, told, account)
         elif told.syntax == DEFLATED_FRAME:
             values = _native(memoryview(_inflated(stream, told)), told, account)
         else:
             try:
-                told, values = _compressed(stream, told, where, asked, account)
+                told, values = _compressed(stream, told, where, account)
             except Unfit as unfit:
                 raise BadData(f"{where}: {unfit}") from unfit
     if values.ndim == 3:
@@ -202,17 +203,22 @@ def _native(data: memoryview, told: Layout, account: list[str]) -> np.ndarray:
     kind = f"{'>' if told.big_endian else '<'}u{told.allocated // 8}"
     count = told.rows * told.columns * told.samples
     if told.photometric == "YBR_FULL_422":
-        return _subsampled(data, told)
+        return _subsampled(_counted(data, told.rows * told.columns * 2), told)
     if told.big_endian and told.allocated == 8 and told.vr == "OW":  # bytes of each word are swapped (PS3.5 A.3, 8.1.2)
         data = memoryview(np.frombuffer(data, "<u2", len(data) // 2).byteswap().tobytes())
-    if len(data) < count * told.allocated // 8:
-        raise ValueError(f"{len(data)} bytes, {count * told.allocated // 8} are needed")
-    if len(data) > count * told.allocated // 8 + 1:
-        account.append(f"{len(data) - count * told.allocated // 8} bytes behind the pixels left out")
+    data = _counted(data, count * told.allocated // 8)
     values = np.frombuffer(data, kind, count)
     if told.samples == 3:
         return values.reshape(3, told.rows, told.columns).transpose(1, 2, 0) if told.planar else values.reshape(told.rows, told.columns, 3)
     return values.reshape(told.rows, told.columns)
+
+
+def _counted(data: memoryview, needed: int) -> memoryview:
+    """The `needed` bytes, which another may fill up to a whole word (PS3.5 8.1.1), and zeros up to a whole block, as some writers do."""
+    beyond = len(data) - needed
+    if beyond < 0 or beyond >= _BLOCK or (beyond > needed % 2 and any(data[needed:])):
+        raise ValueError(f"{len(data)} bytes, {needed} are needed")
+    return data[:needed]
 
 
 def _subsampled(data: memoryview, told: Layout) -> np.ndarray:
@@ -221,85 +227,65 @@ def _subsampled(data: memoryview, told: Layout) -> np.ndarray:
     return np.stack([cells[:, :, :2].reshape(told.rows, -1), *(np.repeat(cells[:, :, place], 2, axis=1) for place in (2, 3))], axis=2)
 
 
-def _frame(data: memoryview, told: Layout) -> memoryview:
-    """The one frame of encapsulated pixels, its fragments joined (PS3.5 A.4); the offset table, the first item, is not needed for one."""
-    encapsulated = bytes(data[told.place : told.place + 4]) == (b"\xff\xfe\xe0\x00" if told.big_endian else b"\xfe\xff\x00\xe0")
-    if told.length != UNKNOWN_LENGTH and not encapsulated:
-        return data[told.place : told.place + told.length]
-    place, fragments, first = told.place, [], True
-    order = "big" if told.big_endian else "little"
-    while data[place : place + 4] == (b"\xff\xfe\xe0\x00" if told.big_endian else b"\xfe\xff\x00\xe0"):
-        length = int.from_bytes(data[place + 4 : place + 8], order)
-        if not first:
-            fragments.append(data[place + 8 : place + 8 + length])
-        place, first = place + 8 + length, False
-    if not any(fragments):
-        raise ValueError("no fragment of it is there")
-    return fragments[0] if len(fragments) == 1 else memoryview(b"".join(fragments))
+def _frame(parsed: Parsed, told: Layout) -> memoryview:
+    """The one frame of encapsulated pixels."""
+    data, order = parsed.data, "big" if told.big_endian else "little"
+    if told.length != UNKNOWN_LENGTH and not _dicom_fragments.encapsulated(data, told.place, order):
+        return _counted(data[told.place : told.place + told.length], told.length)
+    frame = _dicom_fragments.joined(data, told.place, told.length, order)
+    lengths = parsed.dataset.get("ExtendedOffsetTableLengths")  # eight bytes for each frame (PS3.3 C.7.6.3.1.8)
+    if lengths and (len(lengths) != 8 or not len(frame) - 1 <= int.from_bytes(lengths, order) <= len(frame)):
+        raise ValueError(f"its extended offset table tells of other frames than one of {len(frame)} bytes")
+    return frame
 
 
 def _inflated(stream: memoryview, told: Layout) -> bytes:
     """PS3.5 A.4.12: each frame deflated by itself. No more than the picture needs is inflated."""
-    return zlib.decompressobj(-zlib.MAX_WBITS).decompress(stream, told.rows * told.columns * told.samples * told.allocated // 8)
+    needed = told.rows * told.columns * told.samples * told.allocated // 8
+    engine = zlib.decompressobj(-zlib.MAX_WBITS)
+    cells = engine.decompress(stream, needed + 2)
+    if not engine.eof:
+        raise ValueError(f"its deflated frame breaks off, or inflates to more than the {needed} bytes that are needed")
+    return cells
 
 
-def _run_lengths(stream: memoryview, told: Layout, asked: Callable[[], np.ndarray], account: list[str]) -> np.ndarray:
+def _run_lengths(stream: memoryview, told: Layout, account: list[str]) -> np.ndarray:
     """PS3.5 annex G. Segments are bytes of a sample, so colour comes by plane."""
-    import imagecodecs
-
+    cells = _dicom_rle.decode(stream, told.rows * told.columns, told.samples, told.allocated // 8)
     native = replace(told, big_endian=False, planar=True, vr="OB", photometric="RGB" if told.samples == 3 else told.photometric)
-    if int.from_bytes(stream[:4], "little") != told.samples * told.allocated // 8:
-        raise ValueError(f"{int.from_bytes(stream[:4], 'little')} segments, {told.samples * told.allocated // 8} are needed")
-    try:
-        cells = imagecodecs.dicomrle_decode(stream, f"<u{told.allocated // 8}")
-        return _native(memoryview(cells), native, account)
-    except _FAULTS as error:
-        return _by_pydicom(asked, error, account)
+    return _native(cells, native, account)
 
 
-def _compressed(stream: memoryview, told: Layout, where: object, asked: Callable[[], np.ndarray], account: list[str]) -> tuple[Layout, np.ndarray]:
-    import imagecodecs
-
+def _compressed(stream: memoryview, told: Layout, where: object, account: list[str]) -> tuple[Layout, np.ndarray]:
     seen = _dicom_stream.look(stream)
     if seen is None:
         raise ValueError("the compressed picture begins as none of the kinds that are read")
     _within(where, seen.height, seen.width)
     if not told.rows * told.columns / _BELIEVED <= seen.height * seen.width <= told.rows * told.columns * _BELIEVED:
         raise ValueError(f"Rows and Columns say {told.rows}x{told.columns}, the compressed picture {seen.height}x{seen.width}")
-    if seen.kind == "jpegls" and b"\xff\xd9" not in bytes(stream[-8:]):  # CharLS searches on for seconds where the end is missing
-        stream = memoryview(bytes(stream) + bytes(64))
     announced = _KINDS.get((told.syntax or "").removeprefix(_COMPRESSED))
     if announced != seen.kind and {announced, seen.kind} != {"jpeg2k", "htj2k"}:
         account.append(f"the picture is {seen.kind}, whatever the transfer syntax says")
-    first: Exception | None = None
-    values = None
-    for decoder in _DECODERS[seen.kind]:
-        try:
-            with _dicom_unraised.raising():
-                values = _jpeg(bytes(stream), seen) if seen.kind == "jpeg" else getattr(imagecodecs, decoder)(stream)
-            break
-        except Missing:  # another decoder might fill what is missing, and say nothing
-            raise
-        except _FAULTS as error:
-            first, values = first or error, None
-    if values is None:
-        values = _by_pydicom(asked, first or ValueError("no decoder"), account)
+    values = _values(bytes(stream), seen, account)
     return _settled(told, seen, values, account), values
 
 
-def _jpeg(stream: bytes, seen: _dicom_stream.Stream) -> np.ndarray:
-    options = {"colorspace": "YCBCR", "outcolorspace": "YCBCR"} if seen.components == 3 else {}
-    return _jpeg_whole.decode(stream, _jpeg_stream.parse(stream), **options)
+def _values(stream: bytes, seen: _dicom_stream.Stream, account: list[str]) -> np.ndarray:
+    """What a compressed picture holds; the decoder's warnings are put into the account."""
+    import imagecodecs
 
-
-def _by_pydicom(asked: Callable[[], np.ndarray], error: Exception, account: list[str]) -> np.ndarray:
-    """pydicom's plug-ins in the place of imagecodecs; where they fail too, its error is the one to tell."""
-    try:
-        values = asked()
-    except Exception as again:
-        raise error from again
-    account.append(f"decoded by pydicom, because imagecodecs failed ({str(error)[:60]})")
-    return values
+    if seen.kind == "jpeg":
+        options = {"colorspace": "YCBCR", "outcolorspace": "YCBCR"} if seen.components == 3 else {}
+        return _jpeg_whole.decode(stream, _jpeg_stream.parse(stream), **options)
+    if seen.kind in ("jpeg2k", "htj2k"):
+        values, warnings = _jpeg2k_whole.decode(stream, high_throughput=seen.kind == "htj2k")
+        account += [f"decoder: {warning[:120]}" for warning in warnings[:3]]
+        return values
+    if seen.kind == "jpegls":
+        if b"\xff\xd9" not in stream[-8:]:  # CharLS searches on for seconds where the end is missing
+            raise ValueError("its end marker is missing")
+        return imagecodecs.jpegls_decode(stream)
+    return imagecodecs.jpegxl_decode(stream)
 
 
 def _settled(told: Layout, seen: _dicom_stream.Stream, values: np.ndarray, account: list[str]) -> Layout:
@@ -364,15 +350,3 @@ def _painted(where: object, values: np.ndarray, told: Layout, account: list[str]
         raise BadData(f"{where}: its pixels are {PALETTE}, in colour; expected MONOCHROME1 or MONOCHROME2; export it in grey")
     account.append("palette of greys applied")
     return palette[:, 0][values], replace(told, bits=8 * palette.dtype.itemsize, signed=False)
-
-
-def stored(data: bytes) -> np.ndarray:
-    """Stored values by pydicom's own decoders. Raises what these raise, also where none is installed."""
-    import io
-
-    from pydicom import dcmread
-    from pydicom.pixels import get_decoder
-
-    dataset = dcmread(io.BytesIO(data), force=True)
-    return get_decoder(dataset.file_meta.TransferSyntaxUID).as_array(dataset, index=0, raw=True)[0]
-

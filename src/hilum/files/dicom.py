@@ -107,7 +107,7 @@ def read(path: Path) -> Dicom:
         aspect = _understood(path, lambda: decimals(_dicom_values.text(parsed.dataset, "PixelAspectRatio")), "Pixel Aspect Ratio is broken")
         spacing = _understood(path, lambda: _spacing_line(told, parsed.dataset), "spacing is broken")
     what = f"pixels are {layout.photometric} ({layout.name}) and broken or cut short"
-    pixels = _understood(path, lambda: _dicom_pixels.decode(parsed, layout, path, lambda: _by_pydicom(data)), what)
+    pixels = _understood(path, lambda: _dicom_pixels.decode(parsed, layout, path), what)
     account = [*pixels.account]
     if layout.photometric not in _dicom_pixels.GREY:
         grey = _dicom_grey.of_colour(grey)
@@ -126,11 +126,6 @@ def _spacing_line(header: Header, dataset: Dataset) -> str:
         if text := _dicom_values.text(dataset, keyword).strip(" \0"):
             return f"spacing is not known: {keyword} {text!r} is not two decimal numbers above 0"
     return "spacing is not told"
-
-
-def _by_pydicom(data: bytes) -> np.ndarray:
-    with _dicom_parsing.quietly():
-        return _dicom_pixels.stored(data)
 
 
 def _understood(path: Path, work: Callable[[], Any], what: str) -> Any:

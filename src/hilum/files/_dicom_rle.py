@@ -1,0 +1,52 @@
+"""DICOM's run lengths (PS3.5 annex G) to cells, each segment into zeros of its own size.
+
+A segment is one byte of one sample of all pixels, the byte of highest worth first. It is never
+decoded beyond its size, and must fill it.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+
+_HEADER = 64  # bytes: the number of segments and the places of up to 15
+
+
+def decode(stream: memoryview, pixels: int, samples: int, width: int) -> memoryview:
+    """Return little endian cells of `width` bytes, plane by plane: `samples` planes of `pixels`.
+
+    Raises `ValueError` naming the segment that is missing, short or too long.
+    """
+    import imagecodecs
+
+    segments = _segments(stream, samples * width)
+    cells = np.zeros((samples, pixels, width), np.uint8)
+    plane = np.zeros(pixels, np.uint8)
+    for number, segment in enumerate(segments):
+        try:
+            found = len(imagecodecs.packbits_decode(segment, out=plane))
+        except RuntimeError as error:
+            raise ValueError(
+                f"segment {number + 1} of {len(segments)} is broken, or holds more than its "
+                f"{pixels:,} bytes ({error})"
+            ) from error
+        if found != pixels:
+            raise ValueError(
+                f"segment {number + 1} of {len(segments)} holds {found:,} bytes; "
+                f"{pixels:,} are needed"
+            )
+        cells[number // width, :, width - 1 - number % width] = plane
+    return memoryview(cells.reshape(-1))
+
+
+def _segments(stream: memoryview, needed: int) -> list[memoryview]:
+    if len(stream) < _HEADER:
+        raise ValueError(f"{len(stream)} bytes are less than the header of its segments")
+    count, *places = struct.unpack_from("<16I", stream)
+    if count != needed:
+        raise ValueError(f"{count} segments, {needed} are needed")
+    bounds = [*places[:count], len(stream)]
+    if bounds[0] != _HEADER or any(a >= b for a, b in zip(bounds, bounds[1:], strict=False)):
+        raise ValueError(f"the places {bounds[:-1]} of its segments do not follow one another")
+    return [stream[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]

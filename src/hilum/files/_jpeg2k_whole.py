@@ -1,0 +1,153 @@
+"""Decode JPEG 2000 (ITU-T T.800) and HTJ2K (T.814), and make certain that no tile is missing.
+
+The markers are walked first: every tile of the grid must be there, every tile-part must have its
+stated length, the parts of a tile must be all that it announces, and the end marker must follow.
+OpenJPEG refuses a packet that is cut short; OpenJPH, for HTJ2K, mostly fails in a callback
+(`_dicom_unraised`).
+
+Packets that are left out at the end of a tile whose length was corrected pass both: decoders take
+them as nothing. So a byte that begins another packet is put behind each tile: it is passed over
+where all packets were there, and is otherwise read as a packet that has no contents, which is an
+error. OpenJPH decodes with this byte at once. With OpenJPEG the byte might complete what is cut
+short, so that a second decoding is needed; it is done for small images alone.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from hilum.files import _decoder_warnings, _dicom_unraised
+
+_SOC, _SIZ, _SOT, _EOC = b"\xff\x4f", b"\xff\x51", b"\xff\x90", b"\xff\xd9"
+_SOT_BYTES = 12  # with its marker
+_PACKET = b"\xc0"  # begins a packet that is not empty
+_TWICE = 1 << 19  # pixels of an image that is decoded a second time at most
+
+
+class Missing(ValueError):
+    """A tile, a part of one or the end is missing: no decoder can do better."""
+
+
+class _Part(NamedTuple):
+    tile: int
+    number: int  # among those of its tile
+    count: int  # of the tile's parts; 0: not stated
+    begin: int
+    end: int
+    open_ended: bool  # its length is stated as 0: up to the end marker
+
+
+def decode(stream: bytes, *, high_throughput: bool) -> tuple[np.ndarray, list[str]]:
+    """Return values (height, width) or (height, width, components), and what the decoder warned of.
+
+    Raises `Missing`, `ValueError`, or what the decoder raises.
+    """
+    import imagecodecs
+
+    start = stream.find(_SOC + _SIZ)
+    if start < 0:
+        raise ValueError("it has no codestream")
+    stream = stream[start:]
+    parts = _parts(stream)
+    _refuse_missing(stream, parts)
+    if high_throughput:
+        with _dicom_unraised.raising():
+            return imagecodecs.htj2k_decode(_lengthened(stream, parts)), []
+    with _decoder_warnings.collected() as warnings:
+        try:
+            values = imagecodecs.jpeg2k_decode(stream, verbose=2)
+            if values.size <= _TWICE:
+                again = imagecodecs.jpeg2k_decode(_lengthened(stream, parts), verbose=2)
+                if not np.array_equal(values, again):
+                    raise Missing("packets are missing at the end of a tile")
+        except RuntimeError as error:  # what imagecodecs raises says less than its warnings
+            raise ValueError("; ".join(dict.fromkeys(warnings)) or str(error)) from error
+    return values, list(dict.fromkeys(warnings))
+
+
+def _parts(stream: bytes) -> list[_Part]:
+    """All tile-parts in turn (T.800 A.4.2). Raises `Missing` where the last one breaks off."""
+    at = stream.find(_SOT, _behind_main_header(stream))
+    parts: list[_Part] = []
+    while at >= 0 and stream[at : at + 2] == _SOT:
+        if at + _SOT_BYTES > len(stream):
+            raise Missing(f"tile-part {len(parts) + 1} breaks off in its header")
+        tile, length = _number(stream, at + 4, 2), _number(stream, at + 6, 4)
+        end = at + length if length else _last_end(stream)
+        if end - at < _SOT_BYTES + 2 or end > len(stream):
+            raise Missing(
+                f"tile-part {len(parts) + 1}, of tile {tile}, states {end - at:,} bytes; "
+                f"{len(stream) - at:,} are left"
+            )
+        parts.append(_Part(tile, stream[at + 10], stream[at + 11], at, end, not length))
+        at = end
+    return parts
+
+
+def _behind_main_header(stream: bytes) -> int:
+    """Place of the first tile-part: the segments of the main header all state their length."""
+    at = len(_SOC)
+    while at + 4 <= len(stream) and stream[at : at + 2] != _SOT:
+        if stream[at] != 0xFF:
+            break
+        at += 2 + max(_number(stream, at + 2, 2), 2)
+    if stream[at : at + 2] != _SOT:
+        raise Missing("its main header breaks off before the first tile")
+    return at
+
+
+def _last_end(stream: bytes) -> int:
+    end = stream.rfind(_EOC)
+    return end if end >= 0 else len(stream)
+
+
+def _refuse_missing(stream: bytes, parts: list[_Part]) -> None:
+    count = _tiles(stream)
+    found: dict[int, list[_Part]] = {}
+    for part in parts:
+        found.setdefault(part.tile, []).append(part)
+    if lacking := [tile for tile in range(count) if tile not in found]:
+        raise Missing(
+            f"{len(lacking)} of {count} tiles are missing, the first is tile {lacking[0]}"
+        )
+    if max(found) >= count:
+        raise ValueError(f"it has a tile {max(found)}, of {count}")
+    for tile, own in found.items():
+        announced = max(part.count for part in own)
+        if [part.number for part in own] != list(range(len(own))) or announced not in (0, len(own)):
+            raise Missing(f"tile {tile} has {len(own)} parts that are not all of its {announced}")
+    end = parts[-1].end
+    if stream[end : end + 2] != _EOC:
+        raise Missing("its end marker is missing")
+    if stream[end + 2 :].strip(b"\0\xff") and _SOC + _SIZ in stream[end:]:
+        raise ValueError("another codestream follows its end")
+
+
+def _tiles(stream: bytes) -> int:
+    """How many tiles the grid has (T.800 B.3)."""
+    right, bottom, _, _, width, height, left, top = (
+        _number(stream, place, 4) for place in range(8, 40, 4)
+    )
+    if not width or not height or right <= left or bottom <= top:
+        raise ValueError("its grid of tiles has no size")
+    return -(-(right - left) // width) * -(-(bottom - top) // height)
+
+
+def _lengthened(stream: bytes, parts: list[_Part]) -> bytes:
+    """The codestream with the beginning of one more packet behind each tile."""
+    last = {part.tile: part.begin for part in parts}
+    pieces = [stream[: parts[0].begin]]
+    for part in parts:
+        own = stream[part.begin : part.end]
+        if last[part.tile] == part.begin:
+            if not part.open_ended:
+                own = own[:6] + (len(own) + len(_PACKET)).to_bytes(4) + own[10:]
+            own += _PACKET
+        pieces.append(own)
+    return b"".join([*pieces, stream[parts[-1].end :]])
+
+
+def _number(stream: bytes, place: int, length: int) -> int:
+    return int.from_bytes(stream[place : place + length])
