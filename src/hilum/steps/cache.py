@@ -280,8 +280,6 @@ def _write_all(descriptor: int, data: bytes, offset: int) -> None:
 
 # ------------------------------------------------------------------------------------------------------------------------ the step
 
-BESIDE = (f"cache/*/{MEANINGS}",)
-
 
 def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
     manifest = run.manifest()

@@ -286,9 +286,6 @@ def refuse_leak(table: pl.DataFrame, trained_on: pl.DataFrame, what: str) -> Non
 # ------------------------------------------------------------------------------------------------------------------------ the step
 
 
-BESIDE = ("folds/*/finished/split.json",)  # of the folds, which nothing else makes
-
-
 def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
     return {
         "manifest": run.made("ingest")["manifest.parquet"],
@@ -301,8 +298,7 @@ def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _wanted_folds(recipe: Recipe) -> int:
-    """Of cross-validation, should it come to that."""
+def _wanted_folds(recipe: Recipe) -> int:  # of cross-validation, should it come to that
     return recipe.split.folds or (division.QUICK_FOLDS if recipe.job.quick else division.FOLDS)
 
 
@@ -342,10 +338,8 @@ def _write_folds(
     """
     made = {}
     for number in range(told.folds):
-        fold, parts = (
-            run.fold(number),
-            fold_table(manifest, table, told.concepts or (), number, seed),
-        )
+        fold = run.fold(number)
+        parts = fold_table(manifest, table, told.concepts or (), number, seed)
         digest = store.digest_of_table(parts)
         store.write_table(fold / "split.parquet", parts)
         fold.finish(
