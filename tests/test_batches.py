@@ -8,7 +8,7 @@ import pytest
 
 from hilum.augment import Augmentation, Draw, Move, draw, draws
 from hilum.batches import Pictures, ahead, as_float, epoch
-from hilum.errors import BadData
+from hilum.errors import BadData, Damaged
 from hilum.stack import Stack
 
 STILL = Augmentation(rotation_degrees=0, scale=0, shift=0, contrast=0, brightness=0, gamma=0)
@@ -184,7 +184,7 @@ def test_a_stack_refuses_rows_and_places_that_are_not_there(stored) -> None:
 def test_a_stack_cut_short_under_its_reader_is_told(stored) -> None:
     _, stack = stored
     os.truncate(stack.path, 100)
-    with pytest.raises(BadData, match="ends at byte"):
+    with pytest.raises(Damaged, match="ends at byte"):
         stack[0]
 
 

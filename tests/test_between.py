@@ -87,6 +87,8 @@ def test_a_segmenter_trained_on_what_another_run_tests_on_is_an_error(tmp_path):
     store.write_table(tmp_path / "a" / "segment" / "training.parquet", pl.DataFrame({"model": "lungs", "image_id": [f"nih14/{n:08d}_000" for n in (0, 1, 2)]}))
     parts = pl.DataFrame({"image_id": first.pictures["image_id"], "part": ["train", "tune", "test", "test", "train", "train"]})
     store.write_table(tmp_path / "b" / "split.parquet", parts)
+    first.run.finish("segment", {}, {"segment/training.parquet": ""}, {})
+    second.run.finish("split", {}, {"split.parquet": ""}, {})
     findings, _ = between.between([first, second])
     leak = findings.filter(pl.col("rule") == "training-in-test")
     assert leak["severity"].to_list() == ["error"] and findings["rule"][0] == "training-in-test"

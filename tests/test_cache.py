@@ -264,7 +264,7 @@ def test_a_picture_spoilt_on_the_disk_is_found_and_it_alone_is_read_again(data, 
         stream.seek(5 * 64 * 64 + 100)
         stream.write(b"\x07")
     (image_id, what), *others = filled.misfits()
-    assert filled.rows([image_id])[0] == 5 and "does not hold the pictures" in what and not others
+    assert filled.rows([image_id])[0] == 5 and "does not hold what was written" in what and not others
     os.truncate(filled.folder / "images.u8", 11 * 64 * 64)
     wrong = dict(cache.Cache.open(filled.folder, 64, manifest).misfits())
     assert sorted(filled.rows(wrong)) == [5, 11] and any("end before it" in what for what in wrong.values())

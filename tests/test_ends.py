@@ -313,6 +313,7 @@ WRITERS = {
     "run": "an empty file that is held open as a lock",
     "models/_loop": "a stream in memory",
     "steps/_cached_before": "cuts a journal behind its last whole line",
+    "steps/cache": "makes the folder of a cache",
     "steps/_download": "goes on behind the bytes that have come",
     "steps/_unpack": "members of an archive, below a folder that is whole or gone",
     "steps/fetch": "shows what was fetched under its name",

@@ -373,8 +373,8 @@ def test_a_run_is_exported_by_its_split(small_run, tmp_path):
 
 def test_a_split_of_an_earlier_table_is_refused(small_run, tmp_path):
     shutil.copytree(small_run.folder, tmp_path / "run")
-    told = store.read_json(tmp_path / "run" / "finished" / "ingest.json")
-    Run(tmp_path / "run").finish("ingest", {}, {"manifest.parquet": "another"}, told["summary"])
+    run = Run(tmp_path / "run")
+    run.finish("ingest", {}, {"manifest.parquet": "another"}, run.summary("ingest"))
     with pytest.raises(Mismatch, match="earlier table"):
         export("tables", tmp_path / "run", tmp_path / "out")
 

@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
+from conftest import resealed
 from hilum import store
 from hilum.cli import app
 from hilum.errors import Mismatch
@@ -179,7 +180,7 @@ def test_two_runs_are_compared_on_their_own_scores_and_thresholds(small_run, run
 def test_images_that_only_one_run_tests_are_left_out_and_counted(small_run, run):
     test = store.read_table(run / predict.SCORES).filter(pl.col("part") == "test")["image_id"].unique().sort()
     store.write_table(run / predict.SCORES, store.read_table(run / predict.SCORES).filter(~pl.col("image_id").is_in(test.head(2).implode())))
-    found = compare.compare(small_run, run)
+    found = compare.compare(small_run, resealed(run))
     assert len(found.told) == 1 and found.told[0].startswith(f"2 of the {len(test)} test images of {small_run.folder}")
     assert row(found, "auroc")["images"] == row(compare.compare(small_run, small_run), "auroc")["images"] - 2
 
@@ -189,7 +190,7 @@ def test_images_whose_label_differs_are_left_out_and_counted(small_run, run):
     labels = store.read_table(run / "labels.parquet")
     turned = pl.when((pl.col("image_id") == test[0]) & (pl.col("concept") == "tuberculosis")).then(1 - pl.col("state")).otherwise(pl.col("state"))
     store.write_table(run / "labels.parquet", labels.with_columns(state=turned.cast(pl.Int8)))
-    assert compare.compare(small_run, run).told == ["1 shared test images have different labels in the two runs, and are left out"]
+    assert compare.compare(small_run, resealed(run)).told == ["1 shared test images have different labels in the two runs, and are left out"]
 
 
 def test_lungs_without_a_dice_in_one_of_two_runs_are_left_out_and_counted(small_run, run):
@@ -197,7 +198,7 @@ def test_lungs_without_a_dice_in_one_of_two_runs_are_left_out_and_counted(small_
     image = table.filter((pl.col("part") == "test") & (pl.col("side") == "both"))["image_id"][0]
     undefined = pl.when(pl.col("image_id") == image).then(float("nan")).otherwise(pl.col("dice"))
     store.write_table(run / evaluate.OVERLAP, table.with_columns(dice=undefined))
-    found = compare.compare(small_run, run)
+    found = compare.compare(small_run, resealed(run))
     assert row(found, "dice", "lungs")["images"] == row(compare.compare(small_run, small_run), "dice", "lungs")["images"] - 1
     assert len([line for line in found.told if "have no Dice in both runs" in line and line.startswith("1 of the ")]) == 2
 
@@ -207,7 +208,7 @@ def test_runs_without_a_test_image_in_common_are_refused(small_run, run):
         table = store.read_table(run / file)
         store.write_table(run / file, table.with_columns(image_id=pl.concat_str(pl.lit("other/"), "image_id")))
     with pytest.raises(Mismatch, match="share no test image"):
-        compare.compare(small_run, run)
+        compare.compare(small_run, resealed(run))
 
 
 def test_an_unfinished_run_is_told_by_the_command_that_finishes_it(run):

@@ -14,7 +14,8 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from hilum import looking, lungs, shapes, store
+from conftest import resealed
+from hilum import integrity, looking, lungs, shapes, store
 from hilum.cli import app
 from hilum.errors import NotFound
 from hilum.exported import Contract, Exported
@@ -262,10 +263,14 @@ def judged(small_run, tmp_path_factory) -> Path:
     """With drawn lungs in place of found ones: after moments of training there are hardly any."""
     folder = shutil.copytree(small_run.folder, tmp_path_factory.mktemp("look") / "run")
     pictures, found = cache.opened(small_run, small_run.recipe()), segment.Masks.of(small_run, small_run.recipe().pixels.size)
-    labels = found.labels.copy()
+    labels = found.labels[:]
     drawn = [image_id for image_id in pictures.with_mask["image_id"] if image_id in found.rows]
     labels[[found.rows[image_id] for image_id in drawn]] = pictures.masks[pictures.rows(drawn)]
     (folder / segment.MASKS).write_bytes(labels.tobytes())
+    index = store.read_table(folder / segment.INDEX)
+    sums = [integrity.checksum(labels[row]) for row in index["row"]]
+    store.write_table(folder / segment.INDEX, index.with_columns(pl.Series("crc32", sums)))
+    resealed(Run(folder))
     for verb in ("probe", "look"):
         assert CliRunner().invoke(app, [verb, str(folder)], catch_exceptions=False).exit_code == 0
     return folder
@@ -293,7 +298,7 @@ def test_the_report_takes_both_in_and_leaves_them_out_once_what_they_were_made_f
     assert page.count("under its occlusion map") == sum(min(count, look.EACH) for count in shown["image_id"])
     marker = json.loads((judged / "finished" / "region.json").read_text())
     marker["made"]["region/index.parquet"] = "another"
-    (judged / "finished" / "region.json").write_text(json.dumps(marker))
+    (judged / "finished" / "region.json").write_text(json.dumps(integrity.sealed(marker)))
     assert not {"probe", "look"} & report.made_from(run, recipe).keys()
     report.make(run, recipe, quietly)
     page = (judged / report.PAGE).read_text()

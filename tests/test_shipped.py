@@ -149,7 +149,7 @@ def test_asked_for_it_is_measured_only_on_patients_it_has_not_seen(tmp_path, mas
     measured = evaluate.unseen(run, table)["image_id"]
     group = dict(table.select("image_id", "group").iter_rows())
     assert one not in measured and set(measured) == {image for image in group if group[image] != group[one]}
-    masks = store.map_pictures(run / segment.MASKS, SIZE)
+    masks = segment.found_masks(run, SIZE)
     rows = evaluate.overlaps(evaluate.unseen(run, table), cache.opened(run, recipe), store.read_table(run / segment.INDEX), masks)
     assert one not in rows["image_id"] and rows.filter(pl.col("side") == "both")["dice"].median() > 0.8
     everything = learnt_from(lung_model, tmp_path, pixels=[], sources=table["source"].unique().to_list())
@@ -163,7 +163,7 @@ def test_the_report_says_what_the_shipped_model_was_not_measured_on(tmp_path, ma
     table, cached = store.read_table(run / "split.parquet"), cache.opened(run, recipe)
     monkeypatch.setattr(shipped, "path", lambda name=shipped.MODEL: learnt_from(lung_model, tmp_path, sources=table["source"].unique().to_list()))
     do(run, recipe, "segment", segment)
-    rows = evaluate.overlaps(evaluate.unseen(run, table), cached, store.read_table(run / segment.INDEX), store.map_pictures(run / segment.MASKS, SIZE))
+    rows = evaluate.overlaps(evaluate.unseen(run, table), cached, store.read_table(run / segment.INDEX), segment.found_masks(run, SIZE))
     none = pl.DataFrame(schema=evaluate.FIGURE)
     test = table.filter(pl.col("part") == "test").height
     assert report._left_out(run, table) == test

@@ -180,9 +180,11 @@ class Cache:
         stored, masks = self._plain
         if row >= min(len(stored), len(masks)):
             return f"row {row} is missing: the pictures' files end before it"
-        if digest_of_pictures(stored[row], masks[row]) != facts["cached_digest"]:
-            return f"row {row} does not hold the pictures that were written"
-        return None
+        if digest_of_pictures(stored[row], masks[row]) == facts["cached_digest"]:
+            return None
+        sums = {stored: facts["image_crc32"], masks: facts["mask_crc32"]}
+        other = [stack.path.name for stack, crc in sums.items() if integrity.checksum(stack[row]) != crc]
+        return f"row {row} of {' and '.join(other) or 'both files'} does not hold what was written"
 
     @cached_property
     def _plain(self) -> tuple[Stack, Stack]:

@@ -18,7 +18,7 @@ A cross-validated run has a run for each fold in `folds/0`, `folds/1` …, which
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path, PurePosixPath
@@ -33,6 +33,11 @@ if TYPE_CHECKING:
     import polars as pl
 
 MARKERS, RECIPE = "finished", "recipe.toml"
+BESIDE = {  # patterns of files that a step leaves and on which no later step depends by digest
+    "ingest": (*manifest.FILES, "plan.json"),
+    "cache": ("cache/*/meanings.json",),
+    "split": ("folds/*/finished/split.json",),
+}
 FLAT = (".u8", ".u16")  # endings of files of bare images, see `hilum.stack`
 FORMAT = 2  # of markers; change it when their keys come to mean something else
 MARKED = ("made_from", "made", "files", "summary")
@@ -122,16 +127,16 @@ class Run:
         made_from: Mapping[str, Any],
         made: Mapping[str, str],
         summary: Mapping[str, Any],
-        beside: Iterable[str] = (),
     ) -> None:
         """Say that `step` is done.
 
-        `made` names its files and their digests, on which later steps depend; `beside` has patterns
-        of other files that it left; `summary` is what a person wants to hear of it. Of all these
-        files the digests of the bytes are noted too.
+        `made` names its files and their digests, on which later steps depend; `summary` is what a
+        person wants to hear of it. Of these files, and those `BESIDE` them, the digests of the
+        bytes are noted too.
         """
         home = self.home(step)
-        names = {*made, *(str(path.relative_to(home)) for glob in beside for path in home.glob(glob))}
+        beside = [path for pattern in BESIDE.get(step, ()) for path in home.glob(pattern)]
+        names = {*made, *(path.relative_to(home).as_posix() for path in beside)}
         marker = {
             "format": FORMAT,
             "step": step,
@@ -147,7 +152,6 @@ class Run:
         step: str,
         made_from: Mapping[str, Any] | None,
         make: Callable[[], tuple[Mapping[str, str], Mapping[str, Any]]],
-        beside: Iterable[str] = (),
     ) -> bool:
         """Do `step` unless it is finished, and return whether it was.
 
@@ -155,8 +159,7 @@ class Run:
         """
         if made_from is not None and self.finished(step, made_from):
             return True
-        made, summary = make()
-        self.finish(step, made_from or {}, made, summary, beside)
+        self.finish(step, made_from or {}, *make())
         return False
 
     def forget(self, step: str) -> None:

@@ -262,8 +262,6 @@ def _signature(root: Path, image: Mapping[str, Any], meanings: mask_files.Meanin
 
 # ------------------------------------------------------------------------------------------------------------------------ the step
 
-BESIDE = (f"cache/*/{MEANINGS}",)
-
 
 def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
     manifest = run.manifest()

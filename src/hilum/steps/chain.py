@@ -102,7 +102,7 @@ def _once(
     elif name == "cache" and run.finished(name, made_from) and (damage := cache.damage(run, recipe)):
         yield Note(f"{damage}; step '{name}' is done again")
         run.forget(name)
-    kept = run.ensure(name, made_from, make, getattr(step, "BESIDE", ()))
+    kept = run.ensure(name, made_from, make)
     yield Done(of + name, kept, time.monotonic() - begun, run.summary(name))
 
 

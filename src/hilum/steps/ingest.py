@@ -19,7 +19,7 @@ from hilum.dataset.plan import understand as plan
 from hilum.dataset.plan.account import Account
 from hilum.errors import BadData, NotFound
 from hilum.files import opened
-from hilum.manifest import DROPPED, FILES, LABEL_COLUMNS, Label, Manifest, Remark, Row
+from hilum.manifest import DROPPED, LABEL_COLUMNS, Label, Manifest, Remark, Row
 from hilum.recipe import Data, Recipe
 from hilum.run import Run
 from hilum.steps import Progress, merge
@@ -234,9 +234,6 @@ def _joined_patients(rows: Iterable[Row]) -> tuple[dict[str, str], list[Remark]]
 
 
 # ------------------------------------------------------------------------------------------------------------------------ the step
-
-
-BESIDE = (*FILES, PLAN)
 
 
 def made_from(run: Run, recipe: Recipe) -> None:

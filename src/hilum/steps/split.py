@@ -286,9 +286,6 @@ def refuse_leak(table: pl.DataFrame, trained_on: pl.DataFrame, what: str) -> Non
 # ------------------------------------------------------------------------------------------------------------------------ the step
 
 
-BESIDE = ("folds/*/finished/split.json",)  # of the folds, which nothing else makes
-
-
 def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
     return {
         "manifest": run.made("ingest")["manifest.parquet"],
@@ -301,8 +298,7 @@ def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _wanted_folds(recipe: Recipe) -> int:
-    """Of cross-validation, should it come to that."""
+def _wanted_folds(recipe: Recipe) -> int:  # of cross-validation, should it come to that
     return recipe.split.folds or (division.QUICK_FOLDS if recipe.job.quick else division.FOLDS)
 
 
