@@ -16,7 +16,8 @@ from dicom_files import write as write_dicom
 from hilum.errors import BadData, HilumError, on_one_line
 from hilum.files import output_folder
 from hilum.files.collect import SHOWN, collect
-from hilum.files.names import Found, as_text, unique_names
+from hilum.files.names import Found, unique_names
+from hilum.places import as_text
 
 GREY = np.arange(64, dtype=np.uint8).reshape(8, 8)
 PNG = imagecodecs.png_encode(GREY)

@@ -154,7 +154,7 @@ NEAR = {  # files whose edges were blurred on the way
 def understood(folder: Path, data: bytes, *, name: str = "m.any", size=SIZE, agreed=Consensus(), column="lung_mask", said=None) -> mask_files.MaskFile:  # noqa: B008
     (folder / name).write_bytes(data)
     row = {"path": "a.png", **dict.fromkeys(mask_files.COLUMNS), column: name, "mask_values": said and json.dumps(said)}
-    (found,) = mask_files.read(folder, row, size, lambda place: agreed)
+    (found,) = mask_files.read(Folder(folder), row, size, lambda place: agreed)
     return found
 
 

@@ -6,7 +6,7 @@
     dataset           str    the data-set module that read it
     source            str    the hospital or collection within it; the data set's own name where it is of one piece
     patient_id        str    `dataset/patient`, never null; notes such as "same patient as …" are already joined
-    path              str    the picture below `root`, forward slashes
+    path              str    the picture's place below `root`, see `hilum.places`; likewise the masks
     lung_mask         str?   mask of both lungs below `root`; null: the source has none
     right_lung_mask   str?   mask of the patient's right lung
     left_lung_mask    str?   mask of the patient's left lung
@@ -47,7 +47,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -56,6 +56,8 @@ import polars as pl
 from hilum import store
 from hilum.acquisition import LATERALITIES, VIEWS
 from hilum.errors import BadData, Mismatch, NotFound
+from hilum.places import as_text, from_text
+from hilum.untrusted import Folder
 from hilum.vocabulary import LOCAL, State, concepts
 
 COLUMNS = {
@@ -98,6 +100,7 @@ LABEL_COLUMNS = {
 SHAPE_COLUMNS = dict.fromkeys(("image_id", "concept", "term", "shape", "source", "author"), pl.String)
 REMARK_COLUMNS = {"path": pl.String, "severity": pl.String, "rule": pl.String, "message": pl.String}
 REQUIRED = ("image_id", "dataset", "source", "patient_id", "path")
+PLACES = ("path", "lung_mask", "right_lung_mask", "left_lung_mask")  # columns that name files
 PARTS = ("train", "tune", "test")
 SEXES = ("female", "male", "other")
 VALUES = {"given_part": PARTS, "sex": SEXES, "view": VIEWS, "laterality": LATERALITIES}  # of columns with few
@@ -179,9 +182,18 @@ class Manifest:
     labels: pl.DataFrame
     remarks: pl.DataFrame
     shapes: pl.DataFrame
+    links: bool = False  # whether files may lie outside of `root`, where a link leads to them
+
+    @property
+    def folder(self) -> Folder:
+        """Where the files of the table are."""
+        return Folder(self.root, self.links)
 
     @classmethod
-    def of(cls, root: Path, images: Sequence[Sequence], labels: pl.DataFrame | Sequence[Sequence], remarks: Sequence[Sequence], shapes: Sequence[Sequence] = ()) -> Manifest:
+    def of(
+        cls, root: Path, images: Sequence[Sequence], labels: pl.DataFrame | Sequence[Sequence], remarks: Sequence[Sequence], shapes: Sequence[Sequence] = (),
+        *, links: bool = False,
+    ) -> Manifest:  # fmt: skip
         """Build from rows in the order of the columns, order by `image_id` and check. Raises `BadData` with every fault."""
         manifest = cls(
             root,
@@ -189,6 +201,7 @@ class Manifest:
             pl.DataFrame(labels, schema=LABEL_COLUMNS, orient="row").sort("image_id", "concept"),
             pl.DataFrame(remarks, schema=REMARK_COLUMNS, orient="row").sort("path", "rule", "message"),
             pl.DataFrame(shapes, schema=SHAPE_COLUMNS, orient="row").sort("image_id", "concept", "shape", "author"),
+            links,
         )
         manifest.check()
         return manifest
@@ -205,9 +218,9 @@ class Manifest:
             strange = self.table.filter(pl.col(column).is_not_null() & ~pl.col(column).is_in(allowed))
             faults += [f"{row['image_id']}: {column} is '{row[column]}', expected one of {', '.join(allowed)}" for row in strange.iter_rows(named=True)]
         faults += [f"no concept is called '{c}'" for c in self.labels["concept"].unique() if c not in concepts() and not c.startswith(LOCAL)]
-        path = pl.col("path")
-        outside = self.table.filter(path.str.starts_with("/") | path.str.split("/").list.contains(".."))
-        faults += [f"{place}: leads out of the folder" for place in outside["path"]]
+        for column in PLACES:
+            outside = self.table.filter(pl.col(column).str.starts_with("/") | pl.col(column).str.split("/").list.contains(".."))
+            faults += [f"{place}: leads out of the folder" for place in outside[column]]
         if faults:
             raise BadData.listing(f"the table of {self.root} is not sound", faults)
 
@@ -225,21 +238,22 @@ class Manifest:
         """The manifest of these images alone; remarks stay."""
         wanted = pl.DataFrame({"image_id": image_ids}, schema={"image_id": pl.String})
         table, labels, shapes = (part.join(wanted, on="image_id", how="semi", maintain_order="left") for part in (self.table, self.labels, self.shapes))
-        return Manifest(self.root, table, labels, self.remarks, shapes)
+        return replace(self, table=table, labels=labels, shapes=shapes)
 
     def write(self, folder: Path) -> None:
         store.write_table(folder / "labels.parquet", self.labels)
         store.write_table(folder / "remarks.parquet", self.remarks)
         store.write_table(folder / "shapes.parquet", self.shapes)
-        store.write_json(folder / "root.json", {"root": str(self.root)})
+        store.write_json(folder / "root.json", {"root": as_text(self.root), **({"links": True} if self.links else {})})
         store.write_table(folder / "manifest.parquet", self.table)
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:
         if not (folder / "manifest.parquet").exists():
             raise NotFound(f"{folder} holds no manifest.parquet: write it with `hilum ingest DATA --to {folder}`")
-        root = Path(store.read_json(folder / "root.json")["root"])
-        manifest = cls(root, *(store.read_table(folder / f"{name}.parquet") for name in ("manifest", "labels", "remarks", "shapes")))
+        about = store.read_json(folder / "root.json")
+        root, links = Path(from_text(about["root"])), about.get("links") is True
+        manifest = cls(root, *(store.read_table(folder / f"{name}.parquet") for name in ("manifest", "labels", "remarks", "shapes")), links)
         if missing := [column for column in COLUMNS if column not in manifest.table.columns]:
             raise Mismatch(
                 f"{folder}/manifest.parquet lacks {', '.join(missing)}: an earlier Hilum wrote it; "

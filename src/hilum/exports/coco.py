@@ -88,7 +88,7 @@ def _instances(images: Manifest, placed: Mapping[str, str], meanings: Meanings, 
     drawn, listed, annotations, left_out = _drawn.by_image(images), [], [], []
     for row in images.table.iter_rows(named=True):
         key, number = row["image_id"], number_of[row["image_id"]]
-        size = _drawn.size_of(images.root / row["path"])
+        size = _drawn.size_of(*images.folder.located(row["path"]))
         listed.append({
             "id": number, "file_name": placed[key], "height": size[0], "width": size[1], "license": licences[row["dataset"]], "image_id": key,
             "patient_id": row["patient_id"], "labels": labels.get(key, {}),
@@ -117,7 +117,7 @@ def _shapes(
         except BadData as fault:
             left_out.append(f"{row['image_id']}: {one['concept']}: {fault}")
     try:
-        for file in _drawn.lung_masks(images.root, row, size, meanings):
+        for file in _drawn.lung_masks(images.folder, row, size, meanings):
             for name, mask in file.named().items():
                 yield name, {"source": file.place, "term": name, "author": None}, shapes.RunLengths.of(mask)
             if file.others:

@@ -15,6 +15,7 @@ import polars as pl
 from hilum import store
 from hilum.exports import _folder, _table
 from hilum.manifest import Manifest
+from hilum.places import as_text
 from hilum.shelf import Card
 
 CARD = Card(
@@ -31,4 +32,4 @@ def write(manifest: Manifest, folder: Path, *, split: pl.DataFrame | None) -> di
     with _folder.whole(folder) as beside:
         store.write_text(beside / "images.csv", images.write_csv())
         store.write_text(beside / "ledger.csv", told.labels.write_csv())
-    return _table.summary("tables", manifest, images.height, labels=told.labels.height, root=str(manifest.root))
+    return _table.summary("tables", manifest, images.height, labels=told.labels.height, root=as_text(manifest.root))

@@ -107,7 +107,7 @@ class XrvView:
         """Raises `IndexError` beyond the end, `BadData` for a picture or mask that cannot be read."""
         label = self.labels[index].astype(np.float32)
         row = self.manifest.table.row(int(index), named=True)
-        pixels = picture.own_pixels(picture.read(self.manifest.root / row["path"]))
+        pixels = picture.own_pixels(picture.read(*self.manifest.folder.located(row["path"])))
         sample: dict[str, Any] = {"idx": int(index), "lab": label, "img": (2 * pixels[None] - 1) * np.float32(RANGE)}
         if self.pathology_masks:
             masks = self._findings(row["image_id"], pixels.shape)
@@ -129,7 +129,7 @@ class XrvView:
         return found
 
     def _lungs(self, row: Mapping[str, Any], size: tuple[int, int]) -> np.ndarray | None:
-        files = _drawn.lung_masks(self.manifest.root, row, size, self._meanings)
+        files = _drawn.lung_masks(self.manifest.folder, row, size, self._meanings)
         found = [mask for file in files for mask in file.named().values()]
         drawn = (one["shape"] for one in self._drawn.get(row["image_id"], []) if one["concept"] in _drawn.LUNGS)
         found += [shapes.from_json(shape).to_mask(size) for shape in drawn]
@@ -212,7 +212,7 @@ def write(manifest: Manifest, folder: Path, *, split: pl.DataFrame | None) -> di
     labels = [pl.Series(name, column).cast(pl.Int8, strict=False) for name, column in zip(view.pathologies, view.labels.T, strict=True)]
     with _folder.whole(folder) as beside:
         for image_id, path in told.table.select("image_id", "path").iter_rows():
-            raster.write_png(beside / "images" / placed[image_id], to_uint8(picture.own_pixels(picture.read(told.root / path))))
+            raster.write_png(beside / "images" / placed[image_id], to_uint8(picture.own_pixels(picture.read(*told.folder.located(path)))))
         store.write_text(beside / "labels.csv", table.with_columns(labels).write_csv())
         store.write_text(beside / "dataset.py", Path(__file__).with_name("_xrv_dataset.py").read_text(encoding="utf-8"))
     unsure = (told.labels["state"] == State.UNCERTAIN).sum()

@@ -27,7 +27,8 @@ from pathlib import Path, PurePosixPath
 
 from hilum.errors import BadData
 from hilum.files import dicom, output_folder, picture
-from hilum.files.names import Found, as_text, unique_names
+from hilum.files.names import Found, unique_names
+from hilum.places import as_text
 
 SHOWN = 20  # names of files of one kind in a note; more are counted
 EXPECTED = "a PNG, JPEG, TIFF or DICOM file, a folder that holds some, or a pattern in quotes"

@@ -15,7 +15,9 @@ from hilum.dataset.plan.labels import Vocabulary
 from hilum.dataset.plan.masks import Masks
 from hilum.dataset.plan.names import NamedPatients
 from hilum.dataset.plan.settings import Settings
+from hilum.files import opened
 from hilum.files.dicom import Header
+from hilum.untrusted import Folder
 
 
 @dataclass
@@ -44,6 +46,11 @@ class Reading:
     name_labels: dict[str, str] = field(default_factory=dict)
     name_views: dict[str, str] = field(default_factory=dict)
     name_patients: NamedPatients | None = None
+
+    @property
+    def folder(self) -> Folder:
+        """The folder as what its files are found in."""
+        return Folder(self.root, opened.follows_links())
 
 
 FOLDERS, NAMES = "folders", "names of files"
