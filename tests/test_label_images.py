@@ -17,6 +17,7 @@ from hilum import lungs, mask_files, phantom
 from hilum.errors import BadData
 from hilum.files import label_image
 from hilum.files.label_image import Consensus
+from hilum.untrusted import Folder
 from test_bmp_gif import bmp, gif, packed
 from test_raster import chunk, described, png, tiff
 

@@ -117,7 +117,7 @@ def _resolved(root: Path) -> str:
 
 @contextmanager
 def opened(
-    path: Path | str, *, root: Path | None = None, limit: int = MAX_BYTES
+    path: Path | str, root: Path | None = None, *, limit: int = MAX_BYTES
 ) -> Iterator[BinaryIO]:
     """Open a regular file for reading; with `root`, one that lies below it once links are followed.
 
@@ -141,7 +141,7 @@ def opened(
 
 
 def read_bytes(
-    path: Path | str, *, root: Path | None = None, limit: int = MAX_BYTES
+    path: Path | str, root: Path | None = None, *, limit: int = MAX_BYTES
 ) -> bytes:
     """Read a whole file, see `opened`."""
     with opened(path, root=root, limit=limit) as stream:
@@ -209,7 +209,12 @@ def _parsed(parse: Callable[[str], Any], text: str, name: str, form: str) -> Any
         raise BadData(f"{name}: a text in it holds half of a character; correct it") from None
     except RecursionError:
         raise BadData(f"{name}: nests its brackets too deeply; no {form} of data does") from None
-    except ValueError as error:  # the faults of both parsers are of this kind
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno} column {error.colno}"
+        raise BadData(
+            f"{name} {place}: is not whole JSON ({error.msg}); copy the file again from its source"
+        ) from None
+    except ValueError as error:
         raise BadData(f"{name}: is not {form} ({on_one_line(str(error))}); correct it") from None
 
 

@@ -8,6 +8,12 @@ from pathlib import Path
 from hilum.places import as_text, path_of
 
 
+def stays_below(top: str, path: Path | str) -> bool:
+    """Tell whether a file or folder lies below a resolved one, once links are followed."""
+    target = os.path.realpath(path)
+    return target == top or target.startswith(top.rstrip(os.sep) + os.sep)
+
+
 class Links:
     """The links of a folder; each of its folders is listed once, when a place in it is asked for."""
 
@@ -38,6 +44,4 @@ class Links:
         return found or None
 
     def _outside(self, path: Path) -> str | None:
-        target = os.path.realpath(path)
-        stays = target == self._top or target.startswith(self._top.rstrip(os.sep) + os.sep)
-        return None if stays else as_text(target)
+        return None if stays_below(self._top, path) else as_text(os.path.realpath(path))
