@@ -61,8 +61,8 @@ def test_a_second_pass_reads_nothing_and_a_changed_file_alone_is_read_again(data
     manifest = ingest(data)
     cache.fill(manifest, PIXELS, tmp_path / "cache")
     seen = []
-    read = raster.read
-    monkeypatch.setattr(raster, "read", lambda path: seen.append(path.name) or read(path))
+    decoded = raster.decoded
+    monkeypatch.setattr(raster, "decoded", lambda path, data: seen.append(path.name) or decoded(path, data))
     cache.fill(manifest, PIXELS, tmp_path / "cache")
     assert seen == []
     changed = data / manifest.table.filter(pl.col("lung_mask").is_null())["path"][0]
@@ -91,7 +91,7 @@ def test_a_corrected_label_decodes_nothing_again(data, tmp_path, monkeypatch):
     manifest = ingest(data)
     corrected = dataclasses.replace(manifest, labels=manifest.labels.with_columns(state=pl.lit(0, manifest.labels.schema["state"])))
     assert corrected.digest != manifest.digest
-    monkeypatch.setattr(picture, "read", lambda path: pytest.fail(f"{path} was read again"))
+    monkeypatch.setattr(picture, "read", lambda path, root: pytest.fail(f"{path} was read again"))
     assert cache.fill(corrected, PIXELS, tmp_path / "cache").index.height == 12
 
 
@@ -270,8 +270,8 @@ def test_a_picture_spoilt_on_the_disk_is_found_and_it_alone_is_read_again(data, 
     assert sorted(filled.rows(wrong)) == [5, 11] and any("end before it" in what for what in wrong.values())
     filled.spoil(wrong)
     seen = []
-    read = raster.read
-    monkeypatch.setattr(raster, "read", lambda path: seen.append(path.parent.name) or read(path))
+    decoded = raster.decoded
+    monkeypatch.setattr(raster, "decoded", lambda path, data: seen.append(path.parent.name) or decoded(path, data))
     assert files_of(cache.fill(manifest, PIXELS, tmp_path / "cache")) == before and seen.count("CXR_png") == 2
 
 

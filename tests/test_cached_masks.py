@@ -87,7 +87,7 @@ def test_what_values_stand_for_is_kept_with_the_cache(tmp_path, monkeypatch):
     made = manifest(tmp_path, contents)
     filled = cache.fill(made, PIXELS, tmp_path / "cache")
     assert of(filled, "alone")[0]["mask_form"] == "label map 2=left" and (filled.folder / "meanings.json").exists()
-    monkeypatch.setattr(label_image, "read", lambda path: pytest.fail(f"{path} was read again"))
+    monkeypatch.setattr(label_image, "read", lambda path, root: pytest.fail(f"{path} was read again"))
     assert cache.fill(made, PIXELS, tmp_path / "cache").index.equals(filled.index)
 
 

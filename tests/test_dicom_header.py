@@ -13,6 +13,7 @@ from pydicom.valuerep import PersonName
 from dicom_files import NATIVE, write
 from hilum.errors import BadData
 from hilum.files import _dicom_facts, _dicom_header, _dicom_parsing, _dicom_walk, dicom
+from hilum.untrusted import Folder
 from test_dicom_pixels import SHARED, packaged, real_files
 
 KEYWORDS = {
@@ -221,7 +222,7 @@ def test_masks_drawn_on_a_file_follow_its_turn_in_the_cache_and_come_back_in_exp
     stored[5:35, 6:20], drawn[5:35, 6:20], drawn[10:30, 38:55] = 900, True, True
     file = dicom.read(write(tmp_path / "a.dcm", stored, bits=12, PatientOrientation=["R", "F"], ImagerPixelSpacing=[0.2, 0.2]))
     raster.write_png(tmp_path / "m.png", drawn)
-    labels, _ = cache._from_files(tmp_path, {"lung_mask": "m.png", "right_lung_mask": None, "left_lung_mask": None}, file, lambda place: Consensus())
+    labels, _ = cache._from_files(Folder(tmp_path), {"lung_mask": "m.png", "right_lung_mask": None, "left_lung_mask": None}, file, lambda place: Consensus())
     assert labels[20, 10] == lungs.RIGHT and labels[7, 45] == lungs.LEFT and file.values[7, 45] == 900
     assert np.array_equal(picture.own_pixels(file), file.shown[stored]) and picture.own_size(file) == stored.shape
     assert np.array_equal(picture.lie(file, picture.stand(file, drawn), labels=True), drawn)

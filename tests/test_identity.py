@@ -325,7 +325,7 @@ def test_rows_of_one_patient_stay_one_patients_and_images_stay_apart(kind, hospi
             == manifest.table["patient_id"].n_unique()
             == passed.manifest.table["patient_id"].n_unique()
         )
-        assert all((passed.manifest.file(path)).is_file() for path in passed.manifest.table["path"])
+        assert all(passed.manifest.located(path)[0].is_file() for path in passed.manifest.table["path"])
 
 
 def test_an_exports_images_are_read_back_with_their_patients_and_labels(run, tmp_path):

@@ -16,7 +16,8 @@ from dicom_files import write as write_dicom
 from hilum.errors import BadData, HilumError, on_one_line
 from hilum.files import output_folder
 from hilum.files.collect import SHOWN, collect
-from hilum.files.names import Found, as_text, unique_names
+from hilum.files.names import Found, unique_names
+from hilum.places import as_text
 
 GREY = np.arange(64, dtype=np.uint8).reshape(8, 8)
 PNG = imagecodecs.png_encode(GREY)
@@ -225,11 +226,23 @@ def test_links_in_a_circle_come_to_an_end(ward):
     )
 
 
-def test_folders_that_are_links_are_searched_and_files_keep_the_name_of_their_place(ward, tmp_path):
-    put(tmp_path / "elsewhere" / "d.png")
-    (ward / "a_link").symlink_to(tmp_path / "elsewhere")
+def test_links_inside_a_folder_are_searched_and_files_keep_the_name_of_their_place(ward):
     (ward / "0_link").symlink_to(ward / "deep")
-    assert names("ward") == ["a", "a_link/d", "b", "deep/er/c"]
+    (ward / "0_link.png").symlink_to(ward / "b.png")
+    assert names("ward") == ["a", "b", "deep/er/c"]
+
+
+@pytest.mark.parametrize("argument", ["ward", "ward/*", "ward/**/*.png", "ward/*_link*"])
+def test_a_link_out_of_a_searched_folder_is_passed_over_by_name_and_followed_where_it_is_named(
+    ward, tmp_path, argument
+):
+    secret = put(tmp_path / "elsewhere" / "d.png")
+    (ward / "a_link").symlink_to(secret.parent)
+    (ward / "a_link.png").symlink_to(secret)
+    found = collect([argument])
+    assert not any(name.endswith(("d", "a_link")) for _, name in found.names)
+    assert any("a_link.png" in note and "leads out" in note or "lead out" in note for note in found.notes)
+    assert names("ward/a_link") == ["d"] and names("ward/a_link.png") == ["a_link"]
 
 
 @pytest.mark.parametrize("name", ["gone.png", "itself.png"])
@@ -244,14 +257,15 @@ def test_a_link_that_leads_nowhere_is_named(ward, name):
 
 def test_pipes_sockets_and_devices_are_never_opened(ward):
     os.mkfifo(ward / "pipe.png")
-    (ward / "device.png").symlink_to("/dev/zero")
+    (ward / "device.png").symlink_to("/dev/zero")  # leads out of the folder besides
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(os.path.relpath(ward / "socket"))
         found = collect([ward])
         assert (
             len(found.names) == 3
             and not found.faults
-            and all(name in found.notes[0] for name in ("pipe.png", "device.png", "socket"))
+            and all(name in found.notes[0] for name in ("pipe.png", "socket"))
+            and "device.png" in found.notes[1]
         )
         for name, words in {
             "pipe.png": "a pipe",
@@ -305,7 +319,7 @@ def test_a_folder_that_is_searched_is_never_written_to_and_the_remedy_lies_outsi
     (ward / "link").symlink_to(tmp_path / "store")
     put(tmp_path / "store" / "e.png")
     with pytest.raises(HilumError, match="never written to"):
-        collect(["ward"], [tmp_path / "store" / "out"])
+        collect(["ward/link"], [tmp_path / "store" / "out"])
     with pytest.raises(BadData, match="lies below"):
         collect(["ward/a.png"], [ward])
     assert names("ward/a.png", "ward/*.png", to=[ward / "out"]) == ["a"]

@@ -17,6 +17,7 @@ from hilum import lungs, mask_files, phantom
 from hilum.errors import BadData
 from hilum.files import label_image
 from hilum.files.label_image import Consensus
+from hilum.untrusted import Folder
 from test_bmp_gif import bmp, gif, packed
 from test_raster import chunk, described, png, tiff
 
@@ -154,7 +155,7 @@ NEAR = {  # files whose edges were blurred on the way
 def understood(folder: Path, data: bytes, *, name: str = "m.any", size=SIZE, agreed=Consensus(), column="lung_mask", said=None) -> mask_files.MaskFile:  # noqa: B008
     (folder / name).write_bytes(data)
     row = {"path": "a.png", **dict.fromkeys(mask_files.COLUMNS), column: name, "mask_values": said and json.dumps(said)}
-    (found,) = mask_files.read(folder, row, size, lambda place: agreed)
+    (found,) = mask_files.read(Folder(folder), row, size, lambda place: agreed)
     return found
 
 

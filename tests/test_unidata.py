@@ -288,7 +288,7 @@ def test_a_changed_outline_is_painted_anew_and_the_others_are_left(tmp_path, mon
     before = ingest(tmp_path)
     cache.fill(before, PIXELS, tmp_path / "cache")
     seen, read = [], picture.read
-    monkeypatch.setattr(picture, "read", lambda path: seen.append(path.name) or read(path))
+    monkeypatch.setattr(picture, "read", lambda path, root: seen.append(path.name) or read(path, root))
     (tmp_path / "annotations" / "9.8.7.6.1.json").write_text(
         json.dumps({"size": {"height": 90, "width": 100}, "objects": [polygon("Lungs", (10, 20), (20, 20), (20, 60), (10, 60))]})
     )

@@ -12,7 +12,6 @@ in the table, each is a remark there, and without the file everything is as it w
 
 from __future__ import annotations
 
-import tomllib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +20,7 @@ from typing import Any
 
 import polars as pl
 
-from hilum import lungs
+from hilum import lungs, untrusted
 from hilum.errors import BadData, NotFound, unknown
 from hilum.manifest import DROPPED, REMARK_COLUMNS, Manifest
 
@@ -51,11 +50,9 @@ class Correction:
 def read(path: Path) -> list[Correction]:
     """The entries of a file. Raises `NotFound`, or `BadData` with all that is wrong with its form."""
     try:
-        said = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
+        said = untrusted.read_toml(path)
+    except NotFound:
         raise NotFound(f"no corrections at {path}; `hilum fix` writes such a file, and [data] corrections in the recipe names it") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadData(f"{path} is not TOML: {error}") from error
     entries = said.pop("correction", [])
     faults = [unknown("key", key, ["correction"]) for key in said]
     if not isinstance(entries, list):

@@ -25,7 +25,13 @@ _LONGEST_GUESSED, _MOST_GUESSED, _MOST_LISTED = 200, 10_000, 200
 
 
 class HilumError(Exception):
-    """What went wrong, for the person at the keyboard: shown without a traceback, exit code 1."""
+    """What went wrong, for the person at the keyboard: shown without a traceback, exit code 1.
+
+    The message is text that tables and files hold, whatever is in the names that it tells.
+    """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__("".join(map(_as_text, str(message))))
 
 
 class NotFound(HilumError):
@@ -189,6 +195,17 @@ def on_one_line(text: str) -> str:
     file's name that is no text.
     """
     return "".join(
-        one if one.isprintable() else one.encode("unicode_escape", "surrogatepass").decode()
+        one if one.isprintable() else _as_text(one) if "\ud800" <= one <= "\udfff" else _escape(one)
         for one in text
     )
+
+
+def _escape(one: str) -> str:
+    return one.encode("unicode_escape").decode()
+
+
+def _as_text(one: str) -> str:
+    """Return a character, or an escape of half of one: \\xe9 where it stands for a byte of a name."""
+    if not "\ud800" <= one <= "\udfff":
+        return one
+    return f"\\x{ord(one) - 0xDC00:02x}" if "\udc80" <= one <= "\udcff" else f"\\u{ord(one):04x}"

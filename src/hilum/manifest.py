@@ -6,7 +6,7 @@
     dataset           str    the data-set module that read it
     source            str    the hospital or collection within it; the data set's own name where it is of one piece
     patient_id        str    `dataset/patient`, never null; notes such as "same patient as …" are already joined
-    path              str    the picture below `root`, forward slashes
+    path              str    the picture's place below `root`, see `hilum.places`; likewise the masks
     lung_mask         str?   mask of both lungs below `root`; null: the source has none
     right_lung_mask   str?   mask of the patient's right lung
     left_lung_mask    str?   mask of the patient's left lung
@@ -57,6 +57,8 @@ import polars as pl
 from hilum import store
 from hilum.acquisition import LATERALITIES, VIEWS
 from hilum.errors import BadData, Mismatch, NotFound, on_one_line
+from hilum.places import as_text, from_text
+from hilum.untrusted import Folder
 from hilum.vocabulary import LOCAL, State, concepts
 
 COLUMNS = {
@@ -99,6 +101,7 @@ LABEL_COLUMNS = {
 SHAPE_COLUMNS = dict.fromkeys(("image_id", "concept", "term", "shape", "source", "author"), pl.String)
 REMARK_COLUMNS = {"path": pl.String, "severity": pl.String, "rule": pl.String, "message": pl.String}
 REQUIRED = ("image_id", "dataset", "source", "patient_id", "path")
+PLACES = ("path", "lung_mask", "right_lung_mask", "left_lung_mask")  # columns that name files
 PARTS = ("train", "tune", "test")
 SEXES = ("female", "male", "other")
 VALUES = {"given_part": PARTS, "sex": SEXES, "view": VIEWS, "laterality": LATERALITIES}  # of columns with few
@@ -184,11 +187,20 @@ class Manifest:
     labels: pl.DataFrame
     remarks: pl.DataFrame
     shapes: pl.DataFrame
+    links: bool = False  # whether files may lie outside of `root`, where a link leads to them
     # Files by the names that they go by in `table`, where these are not their own, see `hilum.passed_on`.
     originals: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def folder(self) -> Folder:
+        """Where the files of the table are."""
+        return Folder(self.root, self.links)
+
     @classmethod
-    def of(cls, root: Path, images: Sequence[Sequence], labels: pl.DataFrame | Sequence[Sequence], remarks: Sequence[Sequence], shapes: Sequence[Sequence] = ()) -> Manifest:
+    def of(
+        cls, root: Path, images: Sequence[Sequence], labels: pl.DataFrame | Sequence[Sequence], remarks: Sequence[Sequence], shapes: Sequence[Sequence] = (),
+        *, links: bool = False,
+    ) -> Manifest:  # fmt: skip
         """Build from rows in the order of the columns, order by `image_id` and check. Raises `BadData` with every fault."""
         manifest = cls(
             root,
@@ -196,6 +208,7 @@ class Manifest:
             pl.DataFrame(labels, schema=LABEL_COLUMNS, orient="row").sort("image_id", "concept"),
             pl.DataFrame(remarks, schema=REMARK_COLUMNS, orient="row").sort("path", "rule", "message"),
             pl.DataFrame(shapes, schema=SHAPE_COLUMNS, orient="row").sort("image_id", "concept", "shape", "author"),
+            links,
         )
         manifest.check()
         return manifest
@@ -228,9 +241,9 @@ class Manifest:
         """Return where below the root a file lies that the table calls `place`."""
         return self.originals.get(place, place)
 
-    def file(self, place: str) -> Path:
-        """Return the file that the table calls `place`."""
-        return self.root / self.original(place)
+    def located(self, place: str) -> tuple[Path, Path | None]:
+        """Return the file that the table calls `place`, and the `root` that its readers take."""
+        return self.folder.located(self.original(place))
 
     def stored(self) -> Manifest:
         """Return the manifest with the places of files as they lie on the disk."""
@@ -255,7 +268,7 @@ class Manifest:
         store.write_table(folder / "labels.parquet", self.labels)
         store.write_table(folder / "remarks.parquet", self.remarks)
         store.write_table(folder / "shapes.parquet", self.shapes)
-        store.write_json(folder / "root.json", {"root": str(self.root)})
+        store.write_json(folder / "root.json", {"root": as_text(self.root), **({"links": True} if self.links else {})})
         store.write_table(folder / "manifest.parquet", self.table)
 
     @classmethod
@@ -265,10 +278,11 @@ class Manifest:
         told = store.read_json(folder / ROOT)
         if not isinstance(told, dict) or not isinstance(told.get("root"), str):
             raise BadData(f"{folder / ROOT}: names no root; {_again(folder)}")
+        root, links = Path(from_text(told["root"])), told.get("links") is True
         tables = {name: store.read_table(folder / f"{name}.parquet") for name in TABLES}
         for name, columns in TABLES.items():
             _refuse_other_columns(folder, name, tables[name], columns)
-        manifest = cls(Path(told["root"]), *(tables[name].select(list(columns)) for name, columns in TABLES.items()))
+        manifest = cls(root, *(tables[name].select(list(columns)) for name, columns in TABLES.items()), links)
         manifest.check()
         return manifest
 

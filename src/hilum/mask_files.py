@@ -11,7 +11,6 @@ Labels are uint8 (height, width), see `hilum.lungs`: 0 outside, 1 right, 2 left,
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ from hilum.files import dicom, label_image, picture
 from hilum.files.label_image import Consensus, LabelImage, Settled
 from hilum.manifest import Manifest
 from hilum.radiograph import Size, resize
+from hilum.untrusted import Folder, parse_json
 
 COLUMNS = {
     "lung_mask": None,
@@ -164,23 +164,23 @@ def voters(manifest: Manifest) -> dict[str, list[tuple[str, str]]]:
     return chosen
 
 
-def agreed(root: Path, members: Iterable[tuple[str, str]]) -> Consensus:
+def agreed(folder: Folder, members: Iterable[tuple[str, str]]) -> Consensus:
     """What the values of these masks stand for. Masks that cannot be read have no vote."""
     meanings = []
     for place, image in members:
         try:
-            labels = _as_the_radiograph_stands(label_image.read(root / place), root / image)
+            labels = _as_the_radiograph_stands(label_image.read(*folder.located(place)), *folder.located(image))
         except BadData:
             continue  # reading the mask for its own image reports the fault
         meanings.append(label_image.meaning(labels))
     return label_image.consensus(meanings)
 
 
-def _as_the_radiograph_stands(labels: LabelImage, path: Path) -> LabelImage:
+def _as_the_radiograph_stands(labels: LabelImage, path: Path, root: Path | None) -> LabelImage:
     """A mask drawn on the image at `path`; only a DICOM file's own pixels can lie another way."""
-    if not dicom.is_one(path):
+    if not dicom.is_one(path, root):
         return labels
-    file = dicom.read(path)
+    file = dicom.read(path, root)
     fit = fitted(labels, picture.own_size(file), labels.path)
     return _posed(fit, lambda own: picture.stand(file, own))
 
@@ -194,7 +194,7 @@ class Meanings:
 
     def __init__(self, manifest: Manifest, known: Mapping[str, Consensus] | None = None) -> None:
         manifest = manifest.stored()
-        self._root, self._group_of, self._voters = manifest.root, groups(manifest), voters(manifest)
+        self._folder, self._group_of, self._voters = manifest.folder, groups(manifest), voters(manifest)
         self._known = dict(known or {})
 
     def of(self, place: str) -> Consensus:
@@ -203,7 +203,7 @@ class Meanings:
         if group not in self._voters:
             return Consensus()
         if group not in self._known:
-            self._known[group] = agreed(self._root, self._voters[group])
+            self._known[group] = agreed(self._folder, self._voters[group])
         return self._known[group]
 
 
@@ -211,7 +211,7 @@ class Meanings:
 
 
 def read(
-    root: Path,
+    folder: Folder,
     image: Mapping[str, Any],
     size: Size,
     agreed_on: Callable[[str], Consensus],
@@ -225,7 +225,7 @@ def read(
     said, found = _said(image), []
     for column in COLUMNS:
         if (place := image[column]) is not None:
-            labels = replace(label_image.read(root / place), path=place)
+            labels = replace(label_image.read(*folder.located(place)), path=place)
             fit = fitted(labels, size, place)
             settled = label_image.settled(_posed(fit, pose), agreed_on(place), said)
             own = labels.numbers.shape
@@ -238,10 +238,7 @@ def _said(image: Mapping[str, Any]) -> dict[str, str] | None:
     text = image.get(VALUES)
     if text is None:
         return None
-    try:
-        said = json.loads(text)
-    except ValueError as error:
-        raise BadData(f"{image['path']}: mask_values is not JSON ({error}): {text[:80]}") from error
+    said = parse_json(text, f"{image['path']}: mask_values")
     if not isinstance(said, dict):
         raise BadData(
             f"{image['path']}: mask_values is {text[:80]}; expected roles by value, for example "

@@ -23,7 +23,7 @@ def line(summary: dict[str, Any]) -> str:
     parts = []
     for key, value in summary.items():
         shown = ", ".join(f"{inner} {number}" for inner, number in value.items()) if isinstance(value, dict) else value
-        parts.append(f"{key}: {shown}")
+        parts.append(on_one_line(f"{key}: {shown}"))
     return "; ".join(parts)
 
 
@@ -42,8 +42,8 @@ def division(summary: Mapping[str, Any]) -> str:
 
 
 def columns(table: pl.DataFrame) -> str:
-    """A table in aligned columns, null as a dash."""
-    rows = [list(table.columns), *([("–" if cell is None else str(cell)) for cell in row] for row in table.iter_rows())]
+    """A table in aligned columns, null as a dash; a cell stays on its line."""
+    rows = [list(table.columns), *([("–" if cell is None else on_one_line(str(cell))) for cell in row] for row in table.iter_rows())]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
 
@@ -90,8 +90,8 @@ def findings(found: pl.DataFrame) -> None:
     console = Console(highlight=False, soft_wrap=True)
     summary = Table("severity", "rule", "findings", "remedy", box=None, pad_edge=False)
     for (severity, rule), rows in found.group_by("severity", "rule", maintain_order=True):
-        summary.add_row(Text(severity, COLOURS[severity]), rule, str(rows.height), rows["remedy"][0])
-        console.print(Text.assemble("\n", (f"{severity}: {rule}, {rows.height}", COLOURS[severity]), f"\n  remedy: {rows['remedy'][0]}"))
+        summary.add_row(Text(severity, COLOURS[severity]), Text(rule), str(rows.height), Text(harmless(rows["remedy"][0])))
+        console.print(Text.assemble("\n", (f"{severity}: {rule}, {rows.height}", COLOURS[severity]), f"\n  remedy: {harmless(rows['remedy'][0])}"))
         shown = SHOWN if severity != "info" else 1
         for row in rows.head(shown).iter_rows(named=True):
             words = ", ".join(filter(None, (row["image_id"], row["other_image_id"], row["message"])))
@@ -109,7 +109,7 @@ def several(found: Mapping[str, pl.DataFrame], as_json: bool) -> None:
         print(json.dumps({name: table.to_dicts() for name, table in found.items()}, indent=1))  # noqa: T201 (this is what is printed)
         return
     for name, table in found.items():
-        print(f"\n{name}\n{'=' * len(name)}")  # noqa: T201
+        print(f"\n{on_one_line(name)}\n{'=' * len(name)}")  # noqa: T201
         findings(table)
 
 

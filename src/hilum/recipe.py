@@ -11,14 +11,13 @@ told at once. A model's own keys are checked against its module's `Settings`.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from hilum import eligibility, shelf, store
-from hilum.errors import BadRecipe, HilumError, NotFound, unknown
+from hilum import eligibility, shelf, store, untrusted
+from hilum.errors import BadData, BadRecipe, HilumError, NotFound, unknown
 
 SHIPPED = "shipped"  # the name of the lung model that comes with Hilum, see `hilum.shipped`
 ALL = "all"  # in [classify] also: every concept that can be learnt
@@ -39,6 +38,7 @@ class Data:
     dataset: str = "auto"  # or the name of a data-set module
     patients: str = ""  # how numbers become patients, where a data set offers several readings (its PATIENTS); "": its default
     corrections: str = ""  # a file of corrections, see `hilum.corrections`, as `hilum fix` writes one
+    links: bool = False  # whether links in the folders are followed to files outside of them, as those of another disk
 
     @property
     def folders(self) -> tuple[str, ...]:
@@ -165,11 +165,11 @@ class Recipe:
     def read(cls, path: Path) -> Recipe:
         """From a TOML file; a relative folder or file is meant from the recipe's own place."""
         try:
-            sections = tomllib.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+            sections = untrusted.read_toml(path)
+        except NotFound:
             raise NotFound(f"no recipe at {path}") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise BadRecipe(f"{path} is not TOML: {error}") from error
+        except BadData as error:
+            raise BadRecipe(str(error)) from error
         recipe = cls.of(sections, where=str(path))
         if not recipe.data.folder:
             raise BadRecipe(f'{path}: [data] folder is missing; say where the images are: folder = "path/to/images"')

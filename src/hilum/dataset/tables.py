@@ -13,10 +13,12 @@ import re
 import zlib
 from pathlib import Path
 
+from hilum import untrusted
 from hilum.dataset import _coco, _csv, _json, _parquet
 from hilum.dataset._coco import Coco
 from hilum.dataset._table import MAX_BYTES, Table
-from hilum.errors import BadData, NotFound, working_on
+from hilum.errors import BadData, HilumError, NotFound, on_one_line, working_on
+from hilum.files import opened
 
 __all__ = ["HEAD_BYTES", "KINDS", "Coco", "Table", "number", "read", "read_coco", "table_kind"]
 
@@ -143,16 +145,11 @@ def read_coco(path: Path, *, name: str | None = None) -> Coco | None:
 
 
 def _content(path: Path, name: str) -> bytes:
-    if not path.exists():
-        raise NotFound(f"{name}: there is no such file")
-    if not path.is_file():  # reading a pipe or a device may never end
-        raise BadData(f"{name}: is not a regular file; expected a table")
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise BadData(f"{name}: cannot be read: {error.strerror or error}") from error
-    return _bounded(name, data)
+        return untrusted.read_bytes(path, root=opened.root(), limit=MAX_BYTES)
+    except HilumError as error:
+        said = str(error).replace(on_one_line(str(path)), on_one_line(name))
+        raise (NotFound if isinstance(error, NotFound) else BadData)(said) from error
 
 
 def _unpacked(name: str, data: bytes) -> bytes:

@@ -15,7 +15,8 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from hilum.errors import BadData
+from hilum import places, untrusted
+from hilum.errors import BadData, HilumError
 from hilum.files import opened, text
 from hilum.manifest import Remark
 
@@ -28,14 +29,23 @@ _HEADER_BYTES = 4096
 def has(path: Path, columns: Iterable[Column]) -> bool:
     """Whether the first line of a table names all these columns; a table that cannot be read has none."""
     try:
-        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as stream:
-            data = stream.read(_HEADER_BYTES)
+        with untrusted.opened(path, root=opened.root()) as stream:
+            data = (gzip.GzipFile(fileobj=stream) if path.suffix == ".gz" else stream).read(_HEADER_BYTES)
         encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
         first = data.decode(encoding, "replace").splitlines()[:1]
         header = {cell.strip() for cell in next(csv.reader(first), [])}
-    except (OSError, EOFError, zlib.error, csv.Error):
+    except (HilumError, OSError, EOFError, zlib.error, csv.Error):
         return False
     return all(header.intersection(names) for names, _ in columns)
+
+
+def _unpacked(path: Path, data: bytes) -> bytes:
+    """Raises `BadData` for more than a table has, and what `gzip` raises."""
+    with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
+        unpacked = stream.read(untrusted.MAX_TEXT_BYTES + 1)
+    if len(unpacked) > untrusted.MAX_TEXT_BYTES:
+        raise BadData(f"{path}: unpacks to more than {untrusted.MAX_TEXT_BYTES:,} bytes")
+    return unpacked
 
 
 @dataclass
@@ -47,7 +57,7 @@ class Told:
     faults: list[str] = field(default_factory=list)
 
     def place(self, path: Path) -> str:
-        return path.relative_to(self.root).as_posix()
+        return places.below(self.root, path)
 
     def remark(self, path: str, severity: str, rule: str, message: str) -> None:
         self.remarks.append(Remark(path, severity, rule, message))
@@ -55,9 +65,10 @@ class Told:
     def words(self, path: Path) -> str:
         """The text of a file. Raises `BadData` where a packed one cannot be unpacked."""
         if path.suffix == ".gz":
+            opened.note(path)
+            data = untrusted.read_bytes(path, root=opened.root(), limit=untrusted.MAX_TEXT_BYTES)
             try:
-                opened.note(path)
-                return gzip.decompress(path.read_bytes()).decode("utf-8-sig")
+                return _unpacked(path, data).decode("utf-8-sig")
             except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
                 raise BadData(
                     f"{path}: cannot be unpacked to UTF-8 text ({error}); copy it again, "

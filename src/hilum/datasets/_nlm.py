@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hilum import phantom, readings, store
+from hilum import phantom, places, readings, store
 from hilum.files import raster
 from hilum.files import text as text_file
 from hilum.manifest import DROPPED, Label, Remark, Row
@@ -154,7 +154,7 @@ def _left_over(root: Path, seen: dict[str, Path], wanted: set[str], mask_folders
 
 
 def _below(root: Path, path: Path) -> str:
-    return path.relative_to(root).as_posix()
+    return places.below(root, path)
 
 
 # ------------------------------------------------------------------------------------------------------------------ made-up copies

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from hilum import shapes
+from hilum import places, shapes, untrusted
 from hilum.errors import BadData
 from hilum.files import text
 from hilum.files.raster import MOST_PIXELS
@@ -87,7 +87,7 @@ class Annotation:
 
 def read(root: Path, path: Path, told: Told) -> Annotation | None:
     """One annotation file; None where it cannot be understood, which `told` then lists."""
-    place = path.relative_to(root).as_posix()
+    place = places.below(root, path)
     content = read_json(root, path, told)
     if content is None:
         return None
@@ -107,16 +107,14 @@ def read(root: Path, path: Path, told: Told) -> Annotation | None:
 
 def read_json(root: Path, path: Path, told: Told) -> Any:
     """The content; None where the file is no JSON, which is then a fault with its line."""
-    place = path.relative_to(root).as_posix()
+    place = places.below(root, path)
     words, encoding = text.read(path)
     if encoding:
         told.remark(place, "warning", "json-encoding", f"is not UTF-8; it was read as {encoding}; save it again as UTF-8")
     try:
-        return json.loads(words)
-    except json.JSONDecodeError as error:
-        told.faults.append(f"{place} line {error.lineno} column {error.colno}: is not whole JSON ({error.msg}); copy the file again from its source")
-    except RecursionError:
-        told.faults.append(f"{place}: is nested too deeply to be an annotation; copy the file again from its source")
+        return untrusted.parse_json(words, place)
+    except BadData as fault:
+        told.faults.append(str(fault))
     return None
 
 

@@ -35,7 +35,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hilum import phantom, store
+from hilum import phantom, places, store
 from hilum.errors import NotFound
 from hilum.files import raster
 from hilum.manifest import DROPPED, Label, Remark, Row
@@ -189,7 +189,7 @@ def _in_part(root: Path, part: Path) -> Iterator[_Picture | Remark]:
             yield from _not_of_it(root, folder)
             continue
         for path in _shown(folder):
-            place = path.relative_to(root).as_posix()
+            place = places.below(root, path)
             named = _named(path.stem)
             if path.suffix.lower() not in raster.ENDINGS or not path.is_file():
                 yield from _not_of_it(root, path)
@@ -206,7 +206,7 @@ def _shown(folder: Path) -> list[Path]:
 def _not_of_it(root: Path, path: Path) -> Iterator[Remark]:
     count = sum(len(files) for _, _, files in os.walk(path))
     what = f"a folder of {count} files that is" if path.is_dir() else "a file that is"
-    yield Remark(path.relative_to(root).as_posix(), "info", DROPPED, f"{what} no part of the release's layout")
+    yield Remark(places.below(root, path), "info", DROPPED, f"{what} no part of the release's layout")
 
 
 _FIRST = {  # the numbers before the first one of each kind in a part, as in the release

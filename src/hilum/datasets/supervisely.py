@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from hilum import shapes, store
+from hilum import places, shapes, store
 from hilum.datasets import _nlm, _supervisely
 from hilum.files import raster
 from hilum.manifest import DROPPED, Remark, Row
@@ -100,7 +100,7 @@ def _of_folder(root: Path, folder: str, told: _supervisely.Told) -> Iterator[_Li
         elif (root / _nlm.READINGS).is_dir() or not item.rule.startswith("reading"):
             told.remarks.append(item)
     for path in annotations.values():
-        told.remark(path.relative_to(root).as_posix(), "warning", "annotation-orphan", "there is no picture for this annotation")
+        told.remark(places.below(root, path), "warning", "annotation-orphan", "there is no picture for this annotation")
 
 
 def _check(root: Path, listed: _Listed, classes: set[str] | None, told: _supervisely.Told) -> None:

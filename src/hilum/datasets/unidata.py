@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from hilum import acquisition, phantom, shapes, store
+from hilum import acquisition, phantom, places, shapes, store
 from hilum.datasets import _supervisely
 from hilum.errors import BadData
 from hilum.files import dicom, text
@@ -103,7 +103,7 @@ def _headers(root: Path, told: _supervisely.Told) -> dict[str, Header]:
     found: dict[str, Header] = {}
     first: dict[str, str] = {}
     for path in _files(root, PICTURES, dicom.ENDINGS):
-        place = path.relative_to(root).as_posix()
+        place = places.below(root, path)
         try:
             header = dicom.header(path)
         except BadData as fault:
@@ -219,7 +219,7 @@ def _strangers(root: Path, headers: Mapping[str, Header], lines: Mapping[str, _L
     for folder, endings in ((PICTURES, dicom.ENDINGS), (ANNOTATIONS, (".json",))):
         for path in sorted((root / folder).iterdir()) if (root / folder).is_dir() else ():
             if path.suffix.lower() not in endings and not path.name.startswith("."):
-                told.remark(path.relative_to(root).as_posix(), "info", DROPPED, f"is not a {' or '.join(endings)} file")
+                told.remark(places.below(root, path), "info", DROPPED, f"is not a {' or '.join(endings)} file")
     for place, line in lines.items():
         if place not in headers:
             told.remark(place, "warning", "csv-orphan", f"{line.where} names it, but it is not here")

@@ -18,9 +18,9 @@ from hilum.radiograph import Size
 LUNGS = tuple(mask_files.NAMES.values())
 
 
-def size_of(path: Path) -> Size:
+def size_of(path: Path, root: Path | None) -> Size:
     """(height, width) of a picture file; of a PNG by its header, which is a thousand times quicker than decoding it."""
-    return raster.size(path) or picture.own_size(picture.read(path))
+    return raster.size(path, root) or picture.own_size(picture.read(path, root))
 
 
 def lung_masks(manifest: Manifest, image: Mapping[str, Any], size: Size, meanings: Meanings) -> list[MaskFile]:
@@ -30,14 +30,14 @@ def lung_masks(manifest: Manifest, image: Mapping[str, Any], size: Size, meaning
     """
     if not any(image[column] for column in mask_files.COLUMNS):
         return []
-    path = manifest.file(image["path"])
-    file = dicom.read(path) if dicom.is_one(path) else None
+    path, root = manifest.located(image["path"])
+    file = dicom.read(path, root) if dicom.is_one(path, root) else None
 
     def pose(own: np.ndarray) -> np.ndarray:
         return picture.stand(file, own)
 
     own = {name: manifest.original(cell) if name in mask_files.COLUMNS and cell else cell for name, cell in image.items()}
-    found = mask_files.read(manifest.root, own, size, meanings.of, pose if file else None)
+    found = mask_files.read(manifest.folder, own, size, meanings.of, pose if file else None)
     return [replace(one, place=image[one.column]) for one in found]
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from hilum import store
+from hilum import store, untrusted
 from hilum.errors import BadData, HilumError
 from hilum.files import bare, dicom, picture, raster
+from hilum.files.names import portable
 from hilum.manifest import Manifest
 from hilum.radiograph import to_uint8
-from hilum.untrusted import read_head
 
 DICOM, ROTATED = "DICOM as 8-bit PNG", "rotated as their heads say, as PNG"
 ANEW = "TIFF, BMP or GIF as PNG"
@@ -37,18 +36,33 @@ def places(manifest: Manifest, ending: str | None = None) -> dict[str, str]:
     all pictures that are not there or may not be read, and those whose names become one.
     """
     files = dict(manifest.table.select("image_id", "path").iter_rows())
-    missing = [path for path in files.values() if not os.access(manifest.file(path), os.R_OK)]
-    if missing:
+    if missing := [fault for path in files.values() if (fault := _unreadable(manifest, path))]:
         raise BadData.listing(f"pictures of the table that cannot be read below {manifest.root}; get them, or export 'tables'", missing)
     placed = {}
     for image_id, path in files.items():
         dataset, _, name = image_id.partition("/")
-        own = ".png" if _form(manifest.file(path)) else PurePosixPath(path).suffix.lower()
-        placed[image_id] = f"{dataset}/{name.replace('/', '__')}{ending or own}"
+        own = ".png" if _form(*manifest.located(path)) else PurePosixPath(path).suffix.lower()
+        placed[image_id] = f"{dataset}/{_name(name.replace('/', '__'))}{ending or own}"
     twice = sorted(place for place, count in Counter(placed.values()).items() if count > 1)
     if twice:
         raise BadData.listing("pictures whose names become one when their folders are written as '__'; rename one of each", twice)
     return placed
+
+
+def _name(name: str) -> str:
+    """Return a name that every file system takes; one that had to change for it ends in a digest, so that no two become one."""
+    kept = portable(name)
+    return kept if kept == name else f"{kept}-{store.digest(name)[:8]}"
+
+
+def _unreadable(manifest: Manifest, place: str) -> str | None:
+    """Say why a picture cannot be copied; None where it can be."""
+    try:
+        with untrusted.opened(*manifest.located(place)):
+            return None
+    except HilumError as fault:
+        told = str(fault).replace(f"{manifest.root}/", "")
+        return told.replace(manifest.original(place), place)
 
 
 def copy(manifest: Manifest, to: Path, placed: Mapping[str, str]) -> Counter[str]:
@@ -61,27 +75,29 @@ def copy(manifest: Manifest, to: Path, placed: Mapping[str, str]) -> Counter[str
     """
     written: Counter[str] = Counter()
     for image_id, path in manifest.table.select("image_id", "path").iter_rows():
-        source, target = manifest.file(path), to / placed[image_id]
-        form = _form(source)
+        target = to / placed[image_id]
+        source, root = manifest.located(path)
+        form = _form(source, root)
         if form == DICOM:
-            raster.write_png(target, to_uint8(picture.own_pixels(dicom.read(source))))
+            raster.write_png(target, to_uint8(picture.own_pixels(dicom.read(source, root))))
         elif form == ROTATED:
-            raster.write_png(target, raster.read(source).values)
+            raster.write_png(target, raster.read(source, root).values)
         elif form:
-            raster.write_png(target, raster.channels(source))
+            raster.write_png(target, raster.channels(source, root))
         else:
-            store.write_bytes(target, bare.copied(source))
+            store.write_bytes(target, bare.copied(source, root))
         written.update([form] if form else [])
     return written
 
 
-def _form(path: Path) -> str | None:
+def _form(path: Path, root: Path | None) -> str | None:
     """Why a picture is written anew; None where its own coded pixels are copied."""
-    if dicom.is_one(path):
+    if dicom.is_one(path, root):
         return DICOM
-    if raster.orientation(path) != 1:
+    if raster.orientation(path, root) != 1:
         return ROTATED
-    return None if raster.kind_of(read_head(path, 132)) in ("PNG", "JPEG", None) else ANEW
+    head = untrusted.read_head(path, 132, root=root)
+    return None if raster.kind_of(head) in ("PNG", "JPEG", None) else ANEW
 
 
 def copied(written: Mapping[str, int]) -> str:

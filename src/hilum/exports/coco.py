@@ -88,7 +88,7 @@ def _instances(images: Manifest, placed: Mapping[str, str], meanings: Meanings, 
     drawn, listed, annotations, left_out = _drawn.by_image(images), [], [], []
     for row in images.table.iter_rows(named=True):
         key, number = row["image_id"], number_of[row["image_id"]]
-        size = _drawn.size_of(images.file(row["path"]))
+        size = _drawn.size_of(*images.located(row["path"]))
         listed.append({
             "id": number, "file_name": placed[key], "height": size[0], "width": size[1], "license": licences[row["dataset"]], "image_id": key,
             "patient_id": row["patient_id"], "labels": labels.get(key, {}),

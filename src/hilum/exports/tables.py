@@ -15,6 +15,7 @@ import polars as pl
 from hilum import spreadsheet, store
 from hilum.exports import _folder, _table
 from hilum.manifest import Manifest
+from hilum.places import as_text
 from hilum.shelf import Card
 
 CARD = Card(
@@ -31,4 +32,4 @@ def write(manifest: Manifest, folder: Path, *, split: pl.DataFrame | None) -> di
     with _folder.whole(folder) as beside:
         store.write_text(beside / "images.csv", spreadsheet.of_table(images))
         store.write_text(beside / "ledger.csv", spreadsheet.of_table(told.labels))
-    return _table.summary("tables", manifest, images.height, labels=told.labels.height, root=str(manifest.root))
+    return _table.summary("tables", manifest, images.height, labels=told.labels.height, root=as_text(manifest.root))

@@ -107,7 +107,7 @@ class XrvView:
         """Raises `IndexError` beyond the end, `BadData` for a picture or mask that cannot be read."""
         label = self.labels[index].astype(np.float32)
         row = self.manifest.table.row(int(index), named=True)
-        pixels = picture.own_pixels(picture.read(self.manifest.file(row["path"])))
+        pixels = picture.own_pixels(picture.read(*self.manifest.located(row["path"])))
         sample: dict[str, Any] = {"idx": int(index), "lab": label, "img": (2 * pixels[None] - 1) * np.float32(RANGE)}
         if self.pathology_masks:
             masks = self._findings(row["image_id"], pixels.shape)
@@ -212,7 +212,7 @@ def write(manifest: Manifest, folder: Path, *, split: pl.DataFrame | None) -> di
     labels = [pl.Series(name, column).cast(pl.Int8, strict=False) for name, column in zip(view.pathologies, view.labels.T, strict=True)]
     with _folder.whole(folder) as beside:
         for image_id, path in told.table.select("image_id", "path").iter_rows():
-            raster.write_png(beside / "images" / placed[image_id], to_uint8(picture.own_pixels(picture.read(told.file(path)))))
+            raster.write_png(beside / "images" / placed[image_id], to_uint8(picture.own_pixels(picture.read(*told.located(path)))))
         store.write_text(beside / "labels.csv", spreadsheet.of_table(table.with_columns(labels)))
         store.write_text(beside / "dataset.py", Path(__file__).with_name("_xrv_dataset.py").read_text(encoding="utf-8"))
     unsure = (told.labels["state"] == State.UNCERTAIN).sum()

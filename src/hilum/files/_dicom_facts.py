@@ -42,16 +42,16 @@ _FITTING = {
 }
 
 
-def read(path: Path) -> Header:
-    """Raises `OSError`, `ValueError` for a broken data set, and whatever pydicom raises."""
-    facts = _dicom_walk.walked(path)
+def read(path: Path, root: Path | None = None) -> Header:
+    """Raises as `hilum.untrusted.opened`, `ValueError` for a broken data set, and whatever pydicom raises."""
+    facts = _dicom_walk.walked(path, root)
     if (
         facts is not None
         and _dicom_object.reason(found := header(facts)) != _dicom_object.NO_PIXELS
     ):
         return found
     with _dicom_parsing.quietly():
-        return _whole(_dicom_parsing.parsed(raster.load(path)))
+        return _whole(_dicom_parsing.parsed(raster.load(path, root)))
 
 
 def of_file(data: bytes, parsed: Parsed) -> Header:

@@ -15,14 +15,14 @@ code as (value, scheme, meaning); and under `PIXELS` the tag of the pixels, wher
 from __future__ import annotations
 
 import os
-import stat
 import struct
 import zlib
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 
-from hilum.errors import BadData
+from hilum import untrusted
+from hilum.errors import CannotRead
 from hilum.files._dicom_elements import (
     EXPLICIT_BIG,
     EXPLICIT_LITTLE,
@@ -89,20 +89,19 @@ class _Window:
         self.start, self.data = place, self._read(place, length)
 
 
-def walked(path: Path) -> Facts | None:
-    """The wanted facts of a file; None where it is anything but plain. Raises `OSError`, and
-    `BadData` for what is no file."""
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # a pipe must not hang
+def walked(path: Path, root: Path | None = None) -> Facts | None:
+    """The wanted facts of a file; None where it is anything but plain. Raises as
+    `hilum.untrusted.opened`."""
+    descriptor, status = untrusted.descriptor(path, root)
     try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise BadData(f"{path}: is not a file but a folder, a pipe or a device; give a file")
 
         def read(place: int, length: int) -> bytes:
             os.lseek(descriptor, place, os.SEEK_SET)
             return os.read(descriptor, length)
 
         return _facts(_Window(os.read(descriptor, _HEAD), status.st_size, read))
+    except OSError as error:
+        raise CannotRead.because(path, error) from error
     except (Odd, ValueError, struct.error, IndexError):
         return None
     finally:

@@ -38,12 +38,12 @@ _ALONE = {0x01, *range(0xD0, 0xD8)}  # markers without a length
 _DECODED = {*range(0xC0, 0xD0), 0xDA, 0xDB, 0xDC, 0xDD, 0xF7, 0xF8}
 
 
-def copied(path: Path) -> bytes:
+def copied(path: Path, root: Path | None = None) -> bytes:
     """Return the bytes of a PNG or JPEG file without all that is no pixel.
 
     Raises `BadData` for a file whose parts cannot be told apart, and for any other kind.
     """
-    kind, module, data = raster.opened(path)
+    kind, module, data = raster.opened(path, root)
     with raster.named(path, kind):
         raster.refuse_giant(path, module.look(data))
         if kind == "PNG":

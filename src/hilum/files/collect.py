@@ -10,9 +10,11 @@ files, what operating systems leave behind, folders that a command of Hilum writ
 (`output_folder.MARK`), and files that are no images; all are counted and named in
 `Collected.notes`.
 
-Links are followed, each folder is entered once and each file returned once, so links in a circle
-come to an end. Pipes, sockets and devices are never opened. What an argument names first is what
-exists: `a[1].png` is a file if there is one.
+A link that is named is followed. In a folder that is searched, or by a pattern, a link is followed
+where it stays below that folder; one that leads out of it is passed over and named, because the
+folder's owner, not the person at the keyboard, chose what it leads to. Each folder is entered once
+and each file returned once, so links in a circle come to an end. Pipes, sockets and devices are
+never opened. What an argument names first is what exists: `a[1].png` is a file if there is one.
 """
 
 from __future__ import annotations
@@ -25,9 +27,11 @@ from fnmatch import fnmatchcase
 from glob import has_magic
 from pathlib import Path, PurePosixPath
 
-from hilum.errors import BadData
+from hilum.errors import BadData, HilumError
 from hilum.files import dicom, output_folder, picture
-from hilum.files.names import Found, as_text, unique_names
+from hilum.files.links import stays_below
+from hilum.files.names import Found, unique_names
+from hilum.places import as_text
 
 SHOWN = 20  # names of files of one kind in a note; more are counted
 EXPECTED = "a PNG, JPEG, TIFF or DICOM file, a folder that holds some, or a pattern in quotes"
@@ -105,7 +109,8 @@ def _add(search: _Search, argument: str) -> None:
     elif os.path.lexists(path):
         met = list(_named(search, path))
     elif has_magic(argument):
-        met = [found for match in _matches(search, path) for found in _matched(search, match)]
+        top = os.path.realpath(_named_part(path))
+        met = [found for match in _matches(search, path) for found in _matched(search, match, top)]
     for found in met:
         real = os.path.realpath(found.path)
         before = search.images.get(real)
@@ -150,18 +155,34 @@ def _named(search: _Search, path: Path) -> Iterator[Found]:
         search.faults.append(f"{path}: is {_special(path)}, which is not opened; name {EXPECTED}")
 
 
-def _matched(search: _Search, path: Path) -> Iterator[Found]:
-    """What a pattern met."""
-    if os.path.isdir(path):
+def _matched(search: _Search, path: Path, top: str) -> Iterator[Found]:
+    """What a pattern met; `top` is the folder that it names before its first sign."""
+    if not os.path.isdir(path):
+        yield from _sorted_out(search, path, PurePosixPath(path.name), top)
+    elif stays_below(top, path):
         yield from _below(search, path)
     else:
-        yield from _sorted_out(search, path, PurePosixPath(path.name))
+        search.unused[path] = "link"
 
 
-def _sorted_out(search: _Search, path: Path, within: PurePosixPath) -> Iterator[Found]:
-    """A file that was met in a folder or by a pattern, where it is an image."""
+def _named_part(pattern: Path) -> Path:
+    """The folders of a pattern before the first part with a sign in it."""
+    parts = list(pattern.parts)
+    first = next(at for at, part in enumerate(parts) if has_magic(part))
+    return Path(*parts[:first])
+
+
+def _sorted_out(
+    search: _Search, path: Path, within: PurePosixPath, top: str, *, linked: bool = True
+) -> Iterator[Found]:
+    """A file that was met in a folder or by a pattern, where it is an image; `linked` where it may
+    be a link.
+    """
     if _is_clutter(path.name):
         search.unused[path] = "hidden"
+        return
+    if linked and not stays_below(top, path):
+        search.unused[path] = "link"
         return
     try:
         if not stat.S_ISREG(path.stat().st_mode):
@@ -172,6 +193,8 @@ def _sorted_out(search: _Search, path: Path, within: PurePosixPath) -> Iterator[
             search.unused[path] = "other"
     except OSError as error:
         search.faults.append(_unopened(path, error))
+    except HilumError as fault:
+        search.faults.append(str(fault))
 
 
 def _is_image(path: Path) -> bool:
@@ -225,6 +248,7 @@ def _below(search: _Search, folder: Path) -> Iterator[Found]:
         )
         return
     entered: set[tuple[int, int]] = set()
+    top = os.path.realpath(folder)
     pending, linked = [folder], []
     while pending or linked:
         here = pending.pop() if pending else linked.pop(0)
@@ -234,9 +258,12 @@ def _below(search: _Search, folder: Path) -> Iterator[Found]:
         for entry in _entries(search, here):
             path = here / entry.name
             if not os.path.isdir(path):
-                yield from _sorted_out(search, path, PurePosixPath(path.relative_to(folder)))
+                place = PurePosixPath(path.relative_to(folder))
+                yield from _sorted_out(search, path, place, top, linked=entry.is_symlink())
             elif _is_clutter(entry.name):
                 search.unused[path] = "hidden"
+            elif entry.is_symlink() and not stays_below(top, path):
+                search.unused[path] = "link"
             else:
                 (linked if entry.is_symlink() else inner).append(path)
         pending += reversed(inner)
@@ -353,6 +380,10 @@ def _notes(unused: dict[Path, str]) -> Iterator[str]:
         "special": (
             "pipe, socket or device, which is never opened",
             "pipes, sockets or devices, which are never opened",
+        ),
+        "link": (
+            "link that leads out of its folder, and is followed where you name it or what it leads to",
+            "links that lead out of their folder, and are followed where you name them or what they lead to",
         ),
         "hidden": ("hidden or system file", "hidden or system files"),
         "output": (

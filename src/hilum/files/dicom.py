@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hilum import store
-from hilum.errors import BadData
+from hilum import store, untrusted
+from hilum.errors import BadData, CannotRead, HilumError, NotFound
 from hilum.files import (
     _dicom_facts,
     _dicom_grey,
@@ -62,16 +62,12 @@ class Dicom:
         return Radiograph(self.values, _dicom_pose.spacing(self.header, self.pose), self.account, self.shown)
 
 
-def is_one(path: Path) -> bool:
+def is_one(path: Path, root: Path | None = None) -> bool:
     """Whether a file's bytes say DICOM, whatever its name; no for pipes and devices, and where it cannot be opened."""
     try:
-        if not path.is_file():
-            return False
-        with open(path, "rb") as stream:
-            head = stream.read(132)
-    except OSError:
+        return holds(untrusted.read_head(path, 132, root=root))
+    except HilumError:
         return False
-    return holds(head)
 
 
 def holds(head: bytes) -> bool:
@@ -79,9 +75,9 @@ def holds(head: bytes) -> bool:
     return head[128:132] == b"DICM" or _dicom_parsing.looks_bare(head[:132])
 
 
-def header(path: Path) -> Header:
+def header(path: Path, root: Path | None = None) -> Header:
     """What the header tells; pixels are not read. Raises `BadData` naming the file."""
-    return _understood(path, lambda: _dicom_facts.read(path), "header is broken or cut short")
+    return _understood(path, lambda: _dicom_facts.read(path, root), "header is broken or cut short")
 
 
 def object_kind(header: Header) -> str | None:
@@ -96,9 +92,13 @@ def placeholder(headers: Iterable[Header]) -> str | None:
     return patients[0] if len(set(patients)) == 1 < len(set(studies)) else None
 
 
-def read(path: Path) -> Dicom:
-    """Decode one file. Raises `BadData` naming the file, what is wrong with it and what to do."""
-    data = raster.load(path)
+def read(path: Path, root: Path | None = None) -> Dicom:
+    """Decode one file; with `root`, one that lies below it. Raises `BadData` naming the file, what is wrong with it and what to do."""
+    return decoded(path, raster.load(path, root))
+
+
+def decoded(path: Path, data: bytes) -> Dicom:
+    """Decode a file's bytes; `path` is what errors call it. Raises as `read` does."""
     with _dicom_parsing.quietly() as doubts:
         parsed = _understood(path, lambda: _dicom_parsing.parsed(data), "data set is broken or cut short")
         told = _understood(path, lambda: _dicom_facts.of_file(data, parsed), "header is broken or cut short")
@@ -134,7 +134,7 @@ def _understood(path: Path, work: Callable[[], Any], what: str) -> Any:
         return work()
     except BadData:
         raise
+    except (NotFound, CannotRead) as error:
+        raise BadData(str(error)) from error
     except Exception as error:
-        if isinstance(error, OSError) and error.errno is not None:  # pydicom raises some of its own
-            raise BadData(f"{path}: cannot be opened ({error.strerror}); check that it exists and may be read") from error
         raise BadData(f"{path}: its {what} ({type(error).__name__}: {' '.join(str(error).split())[:120]}); copy the file again from its source") from error

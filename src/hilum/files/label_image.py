@@ -21,7 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hilum.errors import BadData
+from hilum import untrusted
+from hilum.errors import BadData, HilumError
 from hilum.files import _label_levels, _png, _tiff, raster
 from hilum.files._head import Stored, Unfit, turned
 from hilum.files._label_levels import Levels
@@ -86,12 +87,12 @@ class Evidence:
     meaning: ValueMeaning | None  # None: constant
 
 
-def read(path: Path) -> LabelImage:
-    """Read the labels of one file.
+def read(path: Path, root: Path | None = None) -> LabelImage:
+    """Read the labels of one file; with `root`, one that lies below it.
 
     Raises `BadData` naming the file, what is wrong with it and what to do, also for a photograph.
     """
-    kind, stored, orientation = _stored(path)
+    kind, stored, orientation = _stored(path, root)
     labels = _labelled(stored, lossy=kind == "JPEG")
     if labels is None or not _holds_labels(labels.levels, lossy=kind == "JPEG"):
         raise BadData(
@@ -107,15 +108,15 @@ def read(path: Path) -> LabelImage:
     return _image(path, kind, labels, orientation)
 
 
-def sniff(path: Path) -> Evidence | None:
+def sniff(path: Path, root: Path | None = None) -> Evidence | None:
     """Say whether a file is a label image; None: it is a photograph.
 
     Raises `BadData` for what is no image that can be read. Made to be called for every file of a
     folder: a PNG that is too large for its pixels to be labels is not decoded.
     """
-    if _too_large_for_labels(path):
+    if _too_large_for_labels(path, root):
         return None
-    kind, stored, orientation = _stored(path)
+    kind, stored, orientation = _stored(path, root)
     lossy = kind == "JPEG"
     step = max(1, -(-max(stored.values.shape[:2]) // _SIDE))
     smaller = Stored(
@@ -155,9 +156,9 @@ class _Labelled:
     form: str  # grey, palette, colour or alpha
 
 
-def _stored(path: Path) -> tuple[str, Stored, int]:
+def _stored(path: Path, root: Path | None) -> tuple[str, Stored, int]:
     """Kind by the bytes, values as stored and the orientation."""
-    kind, module, data = raster.opened(path)
+    kind, module, data = raster.opened(path, root)
     labels = kind == "TIFF"
     with raster.named(path, kind):
         head = _tiff.look_at_labels(data) if labels else module.look(data)
@@ -304,12 +305,12 @@ def _image(path: Path, kind: str, labels: _Labelled, orientation: int) -> LabelI
     )  # fmt: skip
 
 
-def _too_large_for_labels(path: Path) -> bool:
+def _too_large_for_labels(path: Path, root: Path | None) -> bool:
     """Whether a PNG has more bits a pixel than label images have. Reads its header alone."""
     try:
-        with open(path, "rb") as stream:
+        with untrusted.opened(path, root=root) as stream:
             head, size = stream.read(_PNG_HEADER), os.fstat(stream.fileno()).st_size
-    except OSError:
+    except HilumError:
         return False  # reading it says what is wrong
     if size < _WORTH_A_LOOK or not head.startswith(_png.SIGNATURES) or len(head) < _PNG_HEADER:
         return False

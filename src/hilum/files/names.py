@@ -1,8 +1,8 @@
-"""Names of files as text, and unique names for what is made of several files.
+"""Unique names for what is made of several files.
 
-A name on a disk is bytes that need not be text: it may hold line breaks, control characters or
-bytes of another encoding than UTF-8. Tables and JSON hold `as_text`, and what is written gets a name
-of `unique_names`, which every file system and program takes.
+A name on a disk may hold line breaks, control characters or bytes that are no text
+(`hilum.places`). What is written gets a name of `unique_names`, which every file system and program
+takes.
 """
 
 from __future__ import annotations
@@ -31,11 +31,6 @@ class Found(NamedTuple):
 
     path: Path
     within: PurePosixPath
-
-
-def as_text(path: Path | str) -> str:
-    """Return a path as text; a byte that is no UTF-8 becomes an escape such as \\xe9."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def unique_names(files: Iterable[Found]) -> dict[Path, str]:
@@ -68,7 +63,7 @@ def _name(file: Found, level: int) -> str:
         else file.within.with_name(file.within.name.replace(".", "_"))
     )
     place = PurePosixPath(*folders[len(folders) - count :], within)
-    name = "/".join(map(_portable, (*map(_no_ending_of_images, place.parts[:-1]), place.name)))
+    name = "/".join(map(portable, (*map(_no_ending_of_images, place.parts[:-1]), place.name)))
     return (
         f"{name}-{store.digest(os.fsencode(os.path.abspath(file.path)))[:8]}"
         if level == _LEVELS - 1
@@ -87,7 +82,7 @@ def _no_ending_of_images(folder: str) -> str:
     return f"{stem}_{ending}" if f".{ending.lower()}" in picture.ENDINGS else folder
 
 
-def _portable(part: str) -> str:
+def portable(part: str) -> str:
     text = "".join(one if one.isprintable() and one not in _FORBIDDEN else "_" for one in part)
     text = f"_{text[1:]}" if text.startswith(".") else text.rstrip(". ") or "_"
     data = text.encode()

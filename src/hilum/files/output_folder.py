@@ -13,11 +13,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hilum import spreadsheet, store
-from hilum.errors import BadData, HilumError
-from hilum.files.names import as_text
+from hilum import spreadsheet, store, untrusted
+from hilum.errors import BadData, CannotRead, HilumError, NotFound
+from hilum.places import as_text
 
 MARK = ".hilum-output"
+_LONGEST_MARK = 4096  # bytes
 
 
 def mark(folder: Path, verb: str) -> None:
@@ -28,11 +29,11 @@ def mark(folder: Path, verb: str) -> None:
 def written_by(folder: Path) -> str | None:
     """Return the command that writes into a folder ("hilum lungs"); None where it bears no mark."""
     try:
-        told = json.loads((folder / MARK).read_text(encoding="utf-8"))
+        told = untrusted.read_json(folder / MARK, limit=_LONGEST_MARK)
         return str(told["written_by"])
-    except OSError:
+    except NotFound:
         return None
-    except (ValueError, KeyError, TypeError):
+    except (BadData, CannotRead, KeyError, TypeError):
         return "hilum"
 
 

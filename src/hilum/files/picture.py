@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hilum import untrusted
 from hilum.errors import working_on
 from hilum.files import dicom, raster
 from hilum.radiograph import Size
@@ -14,20 +15,17 @@ ENDINGS = (*raster.ENDINGS, *dicom.ENDINGS)
 _HEAD_BYTES = 132  # hold the signature of every kind; DICOM's stands last, behind a preamble of 128
 
 
-def read(path: Path) -> raster.Raster | dicom.Dicom:
-    """Decode one file. Raises `BadData` naming the file, what is wrong with it and what to do."""
+def read(path: Path, root: Path | None = None) -> raster.Raster | dicom.Dicom:
+    """Decode one file; with `root`, one that lies below it. Raises `BadData` naming the file, what is wrong with it and what to do."""
     with working_on(path):
-        return dicom.read(path) if dicom.is_one(path) else raster.read(path)
+        data = raster.load(path, root)
+        return dicom.decoded(path, data) if dicom.holds(data[:_HEAD_BYTES]) else raster.decoded(path, data)
 
 
-def kind(path: Path) -> str | None:
-    """Return what a regular file is by its first bytes, such as "PNG" or "DICOM", else None.
-
-    Raises `OSError` where it cannot be opened.
-    """
-    with open(path, "rb") as stream:
-        head = stream.read(_HEAD_BYTES)
-    return raster.kind_of(head) or ("DICOM" if dicom.is_one(path) else None)
+def kind(path: Path, root: Path | None = None) -> str | None:
+    """Return what a file is by its first bytes, such as "PNG" or "DICOM", else None. Raises as `hilum.untrusted.opened` does."""
+    head = untrusted.read_head(path, _HEAD_BYTES, root=root)
+    return raster.kind_of(head) or ("DICOM" if dicom.holds(head) else None)
 
 
 def own_size(file: raster.Raster | dicom.Dicom) -> Size:

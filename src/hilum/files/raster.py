@@ -24,8 +24,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from hilum import store
-from hilum.errors import BadData
+from hilum import store, untrusted
+from hilum.errors import BadData, CannotRead, HilumError, NotFound
 from hilum.files import _bmp, _gif, _jpeg, _png, _tiff
 from hilum.files._head import Head, Unfit, range_top, turned
 from hilum.radiograph import Radiograph
@@ -61,9 +61,15 @@ class Raster:
         return Radiograph(self.values, None, (*self.account, f"values 0 to {top} become 0 to 1"), shown)
 
 
-def read(path: Path) -> Raster:
-    """Decode one file. Raises `BadData` naming the file, what is wrong with it and what to do."""
-    kind, module, data = opened(path)
+def read(path: Path, root: Path | None = None) -> Raster:
+    """Decode one file; with `root`, one that lies below it. Raises `BadData` naming the file, what is wrong with it and what to do."""
+    return decoded(path, load(path, root))
+
+
+def decoded(path: Path, data: bytes) -> Raster:
+    """Decode a file's bytes; `path` is what errors call it. Raises as `read` does."""
+    kind = _kind(path, data)
+    module = _KINDS[kind]
     with named(path, kind):
         head = module.look(data)
         refuse_giant(path, head)
@@ -75,12 +81,12 @@ def read(path: Path) -> Raster:
     return Raster(values, tuple(account), store.digest(data), digest_of_pixels(values), kind, colour, stated)
 
 
-def channels(path: Path) -> np.ndarray:
+def channels(path: Path, root: Path | None = None) -> np.ndarray:
     """Decode one file to uint8 or uint16 (height, width) or (height, width, channels), upright.
 
     `read` makes grey values of these. Raises `BadData` as it does.
     """
-    kind, module, data = opened(path)
+    kind, module, data = opened(path, root)
     with named(path, kind):
         head = module.look(data)
         refuse_giant(path, head)
@@ -88,9 +94,9 @@ def channels(path: Path) -> np.ndarray:
     return turned(values, head.orientation) if head.orientation != 1 else values
 
 
-def opened(path: Path) -> tuple[str, ModuleType, bytes]:
+def opened(path: Path, root: Path | None = None) -> tuple[str, ModuleType, bytes]:
     """The kind of a file by its bytes, the module that reads it, and all bytes. Raises `BadData`."""
-    data = load(path)
+    data = load(path, root)
     kind = _kind(path, data)
     return kind, _KINDS[kind], data
 
@@ -108,14 +114,12 @@ def named(path: Path, kind: str) -> Iterator[None]:
         raise BadData(f"{path}: the {kind} stream is broken or cut short ({str(error)[:200]}); copy the file again from its source") from error
 
 
-def load(path: Path) -> bytes:
-    """All bytes of a file. Raises `BadData` where it cannot be opened, or never ends."""
-    if path.exists() and not path.is_file():
-        raise BadData(f"{path}: is not a file but a folder, a pipe or a device; give a file")
+def load(path: Path, root: Path | None = None) -> bytes:
+    """All bytes of a file, see `hilum.untrusted`. Raises `BadData` alone, also where nothing is there or may be read."""
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise BadData(f"{path}: cannot be opened ({error.strerror}); check that it exists and may be read") from error
+        return untrusted.read_bytes(path, root=root)
+    except (NotFound, CannotRead) as error:
+        raise BadData(str(error)) from error
 
 
 def digest_of_pixels(values: np.ndarray) -> str:
@@ -124,20 +128,20 @@ def digest_of_pixels(values: np.ndarray) -> str:
     return pixels.hexdigest()[: store.DIGEST_CHARACTERS]
 
 
-def size(path: Path) -> tuple[int, int] | None:
+def size(path: Path, root: Path | None = None) -> tuple[int, int] | None:
     """Height and width as `read` gives them, from the head of a file; None where there is none to read, which decoding tells."""
-    return _from_head(path, lambda kind, data: _KINDS[kind].look(data).shown)
+    return _from_head(path, root, lambda kind, data: _KINDS[kind].look(data).shown)
 
 
-def orientation(path: Path) -> int:
+def orientation(path: Path, root: Path | None = None) -> int:
     """The orientation 1 to 8 that the head of a file states, also where `read` does not follow it (of a PNG); 1 where it states none."""
-    return _from_head(path, lambda kind, data: _png.orientation(data) if kind == "PNG" else _KINDS[kind].look(data).orientation) or 1
+    return _from_head(path, root, lambda kind, data: _png.orientation(data) if kind == "PNG" else _KINDS[kind].look(data).orientation) or 1
 
 
-def _from_head(path: Path, look: Callable[[str, bytes], Any]) -> Any:
+def _from_head(path: Path, root: Path | None, look: Callable[[str, bytes], Any]) -> Any:
     """What `look` finds in as little of a file as holds it; None where it finds nothing."""
     try:
-        with open(path, "rb") as stream:
+        with untrusted.opened(path, root=root) as stream:
             for more in (_HEAD, -1):
                 stream.seek(0)
                 data = stream.read(more)
@@ -147,8 +151,8 @@ def _from_head(path: Path, look: Callable[[str, bytes], Any]) -> Any:
                         return found
                 except (ValueError, struct.error, Unfit):
                     pass  # there may be more in the whole file; if not, decoding tells
-    except OSError:
-        pass
+    except HilumError:
+        pass  # reading it says what is wrong
     return None
 
 

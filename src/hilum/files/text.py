@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hilum import untrusted
 from hilum.files import opened
 
 
@@ -14,9 +15,12 @@ def delimiter(words: str) -> str:
 
 
 def read(path: Path) -> tuple[str, str | None]:
-    """A file's words, and the name of the encoding they were taken for where that is not UTF-8."""
+    """A file's words, and the name of the encoding they were taken for where that is not UTF-8.
+
+    Raises as `hilum.untrusted.opened` does; of a data set that is being read, also for a file that lies outside of it.
+    """
     opened.note(path)
-    data = path.read_bytes()
+    data = untrusted.read_bytes(path, root=opened.root(), limit=untrusted.MAX_TEXT_BYTES)
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return data.decode("utf-16", errors="replace"), "UTF-16"
     try:

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hilum import untrusted
 from hilum.errors import BadData, BadRecipe, NotFound
 from hilum.models import _backbone, _findings
 from hilum.shelf import Card
@@ -123,10 +124,11 @@ def features(stored: Mapping[str, Tensor] | None, frozen: int = 0) -> nn.Module:
 
 def read(path: Path) -> dict[str, Tensor]:
     """A file's weights by the names that MONAI's features have. Raises `NotFound`, or `BadData` for what is no state dict of such a network."""
-    if not path.is_file():
-        raise NotFound(f"[classify] weights: there is no file {path}")
     try:
-        held = torch.load(path, map_location="cpu", weights_only=True)
+        with untrusted.opened(path) as stream:
+            held = torch.load(stream, map_location="cpu", weights_only=True)
+    except NotFound:
+        raise NotFound(f"[classify] weights: there is no file {path}") from None
     except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
         raise BadData(f"{path} {WHOLE_MODEL}") from error
     held = held.get("state_dict", held) if isinstance(held, Mapping) else held

@@ -17,7 +17,7 @@ from hilum import acceptance, age, store
 from hilum.copies import KnownImages
 from hilum.errors import HilumError
 from hilum.files import dicom, raster
-from hilum.files.names import as_text
+from hilum.places import as_text
 from hilum.recipe import Recipe
 from hilum.run import MARKERS, Run
 from hilum.steps import cache, evaluate, lungs, predict, region, segment

@@ -29,6 +29,7 @@ from hilum.radiograph import Letterbox, prepare
 from hilum.recipe import Pixels, Recipe
 from hilum.run import Run
 from hilum.steps import Progress, _cached_before, quietly
+from hilum.untrusted import Folder
 
 VERSION = 6  # change it when the same file and recipe give other pixels or facts
 MASKS = tuple(mask_files.COLUMNS)
@@ -53,12 +54,12 @@ def fill(manifest: Manifest, pixels: Pixels, parent: Path, progress: Progress = 
         folder.mkdir(parents=True, exist_ok=True)
         known = _cached_before.known(folder, journal, pixels)
         meanings = _meanings(manifest, folder)
-        signatures = [(image["image_id"], _signature(manifest.root, image, meanings)) for image in _images(manifest)]
+        signatures = [(image["image_id"], _signature(manifest.folder, image, meanings)) for image in _images(manifest)]
         total = sum(known.get(image_id, (0, None))[1] != signature for image_id, signature in signatures)
         with ExitStack() as stack:
             files = {part: stack.enter_context(store.in_place(folder / part)) for part in (cached.IMAGES[pixels.depth], cached.MASKS)}
             append = stack.enter_context(store.appending(journal))
-            reading = _in_order(lambda task: _cached(manifest.root, *task, pixels, meanings.of, files.values()), _tasks(manifest, signatures, known))
+            reading = _in_order(lambda task: _cached(manifest.folder, *task, pixels, meanings.of, files.values()), _tasks(manifest, signatures, known))
             for done, facts in enumerate(reading, start=1):
                 if done % SETTLE_EVERY == 0:
                     for descriptor in files.values():
@@ -86,11 +87,11 @@ def _tasks(
 
 
 def _cached(
-    root: Path, image: Mapping[str, Any], signature: str, row: int, pixels: Pixels, meaning: Callable[[str], Consensus], files: Iterable[int]
+    folder: Folder, image: Mapping[str, Any], signature: str, row: int, pixels: Pixels, meaning: Callable[[str], Consensus], files: Iterable[int]
 ) -> dict[str, Any]:
     """Read one image and put its pictures in their place in the image file and the mask file; its facts."""
-    with working_on(root / image["path"]):
-        facts, pictures = _read(root, image, pixels, meaning)
+    with working_on(folder.path / image["path"]):
+        facts, pictures = _read(folder, image, pixels, meaning)
     for descriptor, square in zip(files, pictures, strict=True):
         store.write_at(descriptor, square.tobytes(), row * square.nbytes)
     facts |= {"image_id": image["image_id"], "row": row, "signature": signature}
@@ -118,24 +119,24 @@ def _in_order(work: Callable[[Any], Any], tasks: Iterable[Any]) -> Iterator[Any]
 
 
 def _read(
-    root: Path, image: Mapping[str, Any], pixels: Pixels, meaning: Callable[[str], Consensus]
+    folder: Folder, image: Mapping[str, Any], pixels: Pixels, meaning: Callable[[str], Consensus]
 ) -> tuple[dict[str, Any], tuple[np.ndarray, np.ndarray]]:
     """Facts and both cached pictures of one image. A fault of the file is a fact, not an exception."""
     facts: dict[str, Any] = dict.fromkeys(FACTS)
     square = np.zeros((pixels.size, pixels.size), cached.TYPES[pixels.depth])
     mask = np.zeros(square.shape, np.uint8)
     try:
-        file = picture.read(root / image["path"])
+        file = picture.read(*folder.located(image["path"]))
     except BadData as fault:
-        facts["error"] = str(fault).replace(f"{root}/", "")
+        facts["error"] = str(fault).replace(f"{folder.path}/", "")
     else:
         square = prepare(file.radiograph(), pixels.size, pixels.window, pixels.depth)
         facts |= _seen(file) | (_written(file) if pixels.text else {})
         facts["fingerprint"] = fingerprint(square, file.values.shape)
         try:
-            mask = _mask(root, image, file, pixels.size, meaning, facts)
+            mask = _mask(folder, image, file, pixels.size, meaning, facts)
         except BadData as fault:
-            facts["mask_error"] = str(fault).replace(f"{root}/", "")
+            facts["mask_error"] = str(fault).replace(f"{folder.path}/", "")
     facts["cached_digest"] = cached.digest_of_pictures(square, mask)
     facts |= {"image_crc32": integrity.checksum(square), "mask_crc32": integrity.checksum(mask)}
     return facts, (square, mask)
@@ -157,7 +158,7 @@ def _written(file: raster.Raster | dicom.Dicom) -> dict[str, Any]:
 
 
 def _mask(
-    root: Path,
+    folder: Folder,
     image: Mapping[str, Any],
     file: raster.Raster | dicom.Dicom,
     to: int,
@@ -168,7 +169,7 @@ def _mask(
     if image["drawn"]:
         labels, facts["mask_value_count"] = _painted(image["path"], image["drawn"], file), 2
     else:
-        labels, known = _from_files(root, image, file, meaning)
+        labels, known = _from_files(folder, image, file, meaning)
         facts |= known
     if facts["mask_value_count"]:
         facts |= {f"{name}_pixels": int((labels == side).sum()) for name, side in lungs.SIDES.items()}
@@ -180,7 +181,7 @@ def _mask(
 
 
 def _from_files(
-    root: Path,
+    folder: Folder,
     image: Mapping[str, Any],
     file: raster.Raster | dicom.Dicom,
     meaning: Callable[[str], Consensus],
@@ -190,7 +191,7 @@ def _from_files(
     def pose(own: np.ndarray) -> np.ndarray:
         return picture.stand(file, own)
 
-    masks = mask_files.read(root, image, picture.own_size(file), meaning, pose)
+    masks = mask_files.read(folder, image, picture.own_size(file), meaning, pose)
     known: dict[str, Any] = {}
     if masks:
         values = len({key for mask in masks for key in mask.image.keys})
@@ -220,10 +221,10 @@ def _meanings(manifest: Manifest, folder: Path) -> mask_files.Meanings:
     place, kept = folder / MEANINGS, {}
     before = _agreed_before(place)
     for group, members in mask_files.voters(manifest).items():
-        files = store.digest([_state(manifest.root, file) for pair in members for file in pair])
+        files = store.digest([_state(manifest.folder, file) for pair in members for file in pair])
         one = before.get(group)
         if one is None or one["files"] != files:
-            found = mask_files.agreed(manifest.root, members)
+            found = mask_files.agreed(manifest.folder, members)
             one = {"files": files, "roles": dict(found.roles), "unsettled": dict(found.unsettled), "ground": found.ground}
         kept[group] = one
     if kept != before:
@@ -240,17 +241,17 @@ def _agreed_before(place: Path) -> dict[str, Any]:
         return {}
 
 
-def _state(root: Path, place: str | None) -> str:
+def _state(folder: Folder, place: str | None) -> str:
     """Size and time of a file, to see that it changed."""
     try:
-        told = (root / place).stat() if place else None
+        told = folder.located(place)[0].stat() if place else None
     except OSError:
         return f"{place}=gone"
     return f"{place or ''}={f'{told.st_size}:{told.st_mtime_ns}' if told else ''}"
 
 
-def _signature(root: Path, image: Mapping[str, Any], meanings: mask_files.Meanings | None = None) -> str:
-    files = "|".join(_state(root, image[column]) for column in ("path", *MASKS))
+def _signature(folder: Folder, image: Mapping[str, Any], meanings: mask_files.Meanings | None = None) -> str:
+    files = "|".join(_state(folder, image[column]) for column in ("path", *MASKS))
     parts = [files] if not image["drawn"] else [files, f"drawn={store.digest(image['drawn'])}"]
     if image[mask_files.VALUES] is not None:
         parts.append(f"values={image[mask_files.VALUES]}")
@@ -265,7 +266,7 @@ def _signature(root: Path, image: Mapping[str, Any], meanings: mask_files.Meanin
 
 def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
     manifest = run.manifest()
-    files = store.digest([_signature(manifest.root, image) for image in _images(manifest)])
+    files = store.digest([_signature(manifest.folder, image) for image in _images(manifest)])
     return {"manifest": run.made("ingest")["manifest.parquet"], "files": files, "pixels": recipe.section("pixels"), "version": VERSION}
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,33 +17,39 @@ from hilum.dataset.plan import rows as plan_rows
 from hilum.dataset.plan import settings as hilum_toml
 from hilum.dataset.plan import understand as plan
 from hilum.dataset.plan.account import Account
-from hilum.errors import BadData, NotFound
+from hilum.errors import BadData, NotFound, on_one_line
 from hilum.files import opened
-from hilum.manifest import DROPPED, LABEL_COLUMNS, Label, Manifest, Remark, Row
+from hilum.files.links import Links
+from hilum.manifest import DROPPED, LABEL_COLUMNS, PLACES, Label, Manifest, Remark, Row
+from hilum.places import as_text
 from hilum.recipe import Data, Recipe
 from hilum.run import Run
 from hilum.steps import Progress, merge
+from hilum.untrusted import REMEDY, Folder
 from hilum.vocabulary import concept_for
 
 FALLBACK = merge.OWN  # recognised only where no named set is
 OWN_LAYOUT = hilum_toml.FILE  # a folder that says itself how it is to be read is nobody else's
 MADE_UP = "MADE-UP.txt"  # lies in a folder whose pictures are invented, so that nobody takes figures from it for real
+_MASKS = PLACES[1:]
 PLAN = "plan.json"  # how the folders of a run were read
 SHORT = "read"  # of the summary: the plan in a few lines
 DEPTH = 2  # folders below the given one in which a release may lie, as unpacked archives have it
 
 
-def ingest(folder: Path, dataset: str = "auto", patients: str = "") -> Manifest:
+def ingest(folder: Path, dataset: str = "auto", patients: str = "", *, links: bool = False) -> Manifest:
     """Read `folder` as `dataset`, or as what it is recognised as; `patients` chooses one of the data set's `PATIENTS`, "" its default.
+
+    `links`: follow links in the folder that lead out of it; otherwise what they lead to is left out with a remark.
 
     Raises `NotFound` where there is no such folder or nothing in it, `BadData` where what is there cannot be a sound table.
     """
-    return accounted(folder, dataset, patients)[0]
+    return accounted(folder, dataset, patients, links=links)[0]
 
 
-def accounted(folder: Path, dataset: str = "auto", patients: str = "") -> tuple[Manifest, Account]:
+def accounted(folder: Path, dataset: str = "auto", patients: str = "", *, links: bool = False) -> tuple[Manifest, Account]:
     """Read `folder` as `ingest` does; also return how it was read, with every file used or named as unused."""
-    found = _items(folder, dataset, patients)
+    found = _items(folder, dataset, patients, links)
     rows = [item for item in found.items if isinstance(item, Row)]
     remarks = [item for item in found.items if isinstance(item, Remark)]
     if not rows:
@@ -51,7 +57,7 @@ def accounted(folder: Path, dataset: str = "auto", patients: str = "") -> tuple[
     terms = found.module.terms(found.root) if hasattr(found.module, "terms") else found.module.TERMS
     images, labels, shapes, joined = _tables(found.name, terms, rows)
     remarks += joined
-    manifest = Manifest.of(found.root, images, labels, [[r.path, r.severity, r.rule, r.message] for r in remarks], shapes)
+    manifest = Manifest.of(found.root, images, labels, [[r.path, r.severity, r.rule, r.message] for r in remarks], shapes, links=links)
     return manifest, found.account
 
 
@@ -66,19 +72,39 @@ class _Found:
     account: Account
 
 
-def _items(folder: Path, dataset: str, patients: str) -> _Found:
+def _items(folder: Path, dataset: str, patients: str, links: bool = False) -> _Found:
     """Recognise a folder and have its reader read it. Raises as `ingest` does."""
     if not folder.is_dir():
         raise NotFound(f"no folder at {folder}: give the folder that holds the radiographs")
     root, name = recognise(folder) if dataset == "auto" else (folder, dataset)
     module, top = shelf.load("datasets", name), root.resolve()
-    with opened.recorded() as read:
+    title = module.CARD.title
+    with opened.recorded(Folder(top, links)) as read:
         understood = module.understand(top) if hasattr(module, "understand") else None
         items = plan_rows.rows(understood) if understood else module.rows(top, **_reading_of_patients(module, name, patients))
         items = [*_made_up(root), *items]
-    title = module.CARD.title
-    kept = account.of_reading(understood, title) if understood else account.of_release(folder, root, name, title, items, read)
+        if not understood:  # what was understood from evidence was searched without the links
+            items = items if links else list(_without_links(top, items))
+        kept = account.of_reading(understood, title) if understood else account.of_release(folder, root, name, title, items, read)
     return _Found(top, name, module, items, kept)
+
+
+def _without_links(root: Path, items: Iterable[Row | Remark]) -> Iterator[Row | Remark]:
+    """Leave out, with a remark each, images and masks that lead out of the folder."""
+    found = Links(root)
+    for item in items:
+        if not isinstance(item, Row):
+            yield item
+        elif target := found.target(item.image):
+            yield _link(item.image, target)
+        else:
+            out = {name: outside for name in _MASKS if (place := getattr(item, name)) and (outside := found.target(place))}
+            yield from (_link(getattr(item, name), target) for name, target in out.items())
+            yield replace(item, **dict.fromkeys(out)) if out else item
+
+
+def _link(place: str, target: str) -> Remark:
+    return Remark(place, "warning", DROPPED, f"leads out of the folder, to {on_one_line(target)}, and is not followed: {REMEDY}")
 
 
 @dataclass(frozen=True)
@@ -101,7 +127,8 @@ def describe_folder(folder: Path) -> Described:
     root, name = recognise(folder)
     if name != FALLBACK:
         return Described(_items(folder, "auto", "").account)
-    reading = plan.understand(root.resolve())
+    with opened.recorded(Folder(root.resolve())):
+        reading = plan.understand(root.resolve())
     if not reading.images:
         raise NotFound(describe.nothing(reading))
     found = account.of_reading(reading, shelf.load("datasets", name).CARD.title)
@@ -113,7 +140,9 @@ def settings_of(folder: Path) -> str:
     """Return the complete hilum.toml of a folder; a known data set's, too, is the one that any folder of its files would get."""
     if not folder.is_dir():
         raise NotFound(f"no folder at {folder}: give the folder that holds the radiographs")
-    return describe.complete(plan.understand(recognise(folder)[0].resolve()))
+    root = recognise(folder)[0].resolve()
+    with opened.recorded(Folder(root)):
+        return describe.complete(plan.understand(root))
 
 
 def example(dataset: str, folder: Path, *, images: int, seed: int) -> None:
@@ -135,7 +164,7 @@ def read(data: Data) -> tuple[Manifest, list[Account]]:
 
     Raises as `ingest`, `merge` and `corrections.apply` do.
     """
-    found = [accounted(Path(folder), data.dataset, data.patients) for folder in data.folders]
+    found = [accounted(Path(folder), data.dataset, data.patients, links=data.links) for folder in data.folders]
     manifest = merge.merge([one for one, _ in found])
     accounts = [one for _, one in found]
     if not data.corrections:
@@ -264,7 +293,7 @@ def summary(manifest: Manifest) -> dict[str, Any]:
     stated = eligibility.counts(eligibility.reasons(table))
     return {
         "data set": ", ".join(table["dataset"].unique().sort()),
-        "folder": str(manifest.root),
+        "folder": as_text(manifest.root),
         "images": table.height,
         "patients": table["patient_id"].n_unique(),
         "with lung mask": with_mask,

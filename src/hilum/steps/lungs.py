@@ -32,7 +32,7 @@ from hilum.errors import BadData, Mismatch, on_one_line
 from hilum.exported import Exported
 from hilum.files import dicom, output_folder, picture, raster
 from hilum.files.collect import collect
-from hilum.files.names import as_text
+from hilum.places import as_text
 from hilum.radiograph import Letterbox, Radiograph, prepare, resize
 from hilum.steps._each_image import Say, Watch, for_each, unheard, unwatched
 from hilum.steps._table import Table

@@ -16,11 +16,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import polars as pl
 
+from hilum import places
 from hilum.errors import BadData, HilumError
 from hilum.manifest import Manifest
 
@@ -45,7 +47,7 @@ def merge(manifests: Sequence[Manifest]) -> Manifest:
     told = [_renamed(_below(manifest, root), names.get(manifest.root)) for manifest in ordered]
     _refuse_same_images(ordered, told)
     table, labels, remarks, shapes = (pl.concat([getattr(manifest, part) for manifest in told]) for part in _KEYED)
-    return Manifest.of(root, table, labels, remarks, shapes)
+    return Manifest.of(root, table, labels, remarks, shapes, links=any(manifest.links for manifest in manifests))
 
 
 def _refuse_nested(roots: list[Path]) -> None:
@@ -59,10 +61,10 @@ def _refuse_nested(roots: list[Path]) -> None:
 
 def _below(manifest: Manifest, root: Path) -> Manifest:
     """The same with all paths written from `root`."""
-    start = manifest.root.relative_to(root).as_posix()
+    start = places.below(root, manifest.root)
     remarked = pl.when(pl.col("path") == ".").then(pl.lit(start)).otherwise(pl.concat_str(pl.lit(f"{start}/"), "path"))
     table = manifest.table.with_columns(pl.concat_str(pl.lit(f"{start}/"), column).alias(column) for column in _PATHS)
-    return Manifest(root, table, manifest.labels, manifest.remarks.with_columns(remarked.alias("path")), manifest.shapes)
+    return replace(manifest, root=root, table=table, remarks=manifest.remarks.with_columns(remarked.alias("path")))
 
 
 def _telling(roots: list[Path]) -> dict[Path, str]:
@@ -86,11 +88,11 @@ def _renamed(manifest: Manifest, name: str | None) -> Manifest:
     source = pl.when(pl.col("source") == OWN).then(pl.lit(name)).otherwise("source")
     table = manifest.table.with_columns(prefixed("image_id"), prefixed("patient_id"), source.alias("source"))
     labels, shapes = (part.with_columns(prefixed("image_id")) for part in (manifest.labels, manifest.shapes))
-    return Manifest(manifest.root, table, labels, manifest.remarks, shapes)
+    return replace(manifest, table=table, labels=labels, shapes=shapes)
 
 
 def _refuse_same_images(given: list[Manifest], told: list[Manifest]) -> None:
-    where = pl.concat([one.table.select("image_id", pl.lit(str(manifest.root)).alias("root")) for manifest, one in zip(given, told, strict=True)])
+    where = pl.concat([one.table.select("image_id", pl.lit(places.as_text(manifest.root)).alias("root")) for manifest, one in zip(given, told, strict=True)])
     twice = where.group_by("image_id").agg(pl.col("root").sort()).filter(pl.col("root").list.len() > 1)
     if twice.height:
         pairs = twice.group_by(pl.col("root").list.join(" and ")).agg(pl.len(), pl.col("image_id").min()).sort("root")

@@ -36,7 +36,7 @@ from hilum.errors import Mismatch, NotFound, on_one_line
 from hilum.exported import Exported
 from hilum.files import output_folder, picture
 from hilum.files.collect import collect
-from hilum.files.names import as_text
+from hilum.places import as_text
 from hilum.radiograph import prepare, resize, to_uint8
 from hilum.recipe import Region
 from hilum.shipped import Reader

@@ -16,7 +16,7 @@ from typing import Any
 from hilum.errors import BadData, on_one_line
 from hilum.files import dicom, output_folder, picture, raster
 from hilum.files.collect import collect
-from hilum.files.names import as_text
+from hilum.places import as_text
 from hilum.radiograph import to_uint8
 from hilum.steps._each_image import Say, Watch, for_each, unheard, unwatched
 from hilum.steps._table import Table

@@ -11,10 +11,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from hilum import places
 from hilum.dataset.plan import inventory
 from hilum.dataset.plan.evidence import Decision, SetAside
 from hilum.dataset.plan.reading import Reading
 from hilum.manifest import Remark, Row
+from hilum.places import as_text
 
 KEPT_NAMES = 50  # names of one group of unused files that are kept; their count is whole
 RADIOGRAPHS, MASKS, TABLES, SETTINGS = "radiographs", "masks", "tables", "settings"
@@ -76,19 +78,19 @@ def of_reading(reading: Reading, title: str) -> Account:
     roles = (
         _role(RADIOGRAPHS, [file.path for file in reading.images]), _role(MASKS, masks), _role(TABLES, tables), _role(SETTINGS, settings),
     )  # fmt: skip
-    return _account(str(reading.root), "folder", title, roles, reading.evidence.decisions, reading.evidence.aside, len(reading.files.files))
+    return _account(as_text(reading.root), "folder", title, roles, reading.evidence.decisions, reading.evidence.aside, len(reading.files.files))
 
 
 def of_release(folder: Path, root: Path, dataset: str, title: str, items: Sequence[Row | Remark], opened: Iterable[Path]) -> Account:
     """Return the account of a folder that a data set's own reader read: what its rows use, what it opened, and all that is left."""
     rows = [item for item in items if isinstance(item, Row)]
-    below = root.resolve().relative_to(folder.resolve()).as_posix()
+    below = places.below(folder.resolve(), root.resolve())
     prefix = "" if below == "." else f"{below}/"
     images = [prefix + row.image for row in rows]
     masks = [prefix + path for row in rows for path in (row.lung_mask, row.right_lung_mask, row.left_lung_mask) if path]
     met = [file.path for file in inventory.survey(folder).files]
     there = set(met)
-    read = {path.resolve().relative_to(folder.resolve()).as_posix() for path in opened if path.resolve().is_relative_to(folder.resolve())}
+    read = {prefix + places.below(root.resolve(), path) for path in opened}
     used = set(images) | set(masks)
     tables = sorted((read & there) - used)
     reasons = {prefix + item.path: item for item in items if isinstance(item, Remark)}
@@ -105,7 +107,7 @@ def of_release(folder: Path, root: Path, dataset: str, title: str, items: Sequen
     missing = [path for path in images if path not in there]
     set_aside = [SetAside("file", reason, tuple(names), severity) for (reason, severity), names in aside.items()]
     set_aside += [SetAside("row", "is listed, but the folder has no such file", tuple(missing))] if missing else []
-    return _account(str(folder), dataset, title, roles, decisions, set_aside, len(met))
+    return _account(as_text(folder), dataset, title, roles, decisions, set_aside, len(met))
 
 
 def _account(folder: str, dataset: str, title: str, roles: Iterable[Role], decisions: Sequence[Decision], aside: Sequence[SetAside], met: int) -> Account:

@@ -62,7 +62,7 @@ def _add(
 ) -> None:  # fmt: skip
     """Add one box, scaled to the file where the size that it was drawn on is stated."""
     header = reading.headers.get(path)
-    own = header.size if header else raster.size(reading.root / path)
+    own = header.size if header else raster.size(*reading.folder.located(path))
     fitted, fault = fit(box, size, own)
     if fitted is None:
         gathered.remark(path, "box-misfit", f"{where}: {fault}")

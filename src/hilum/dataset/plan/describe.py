@@ -15,6 +15,7 @@ from hilum.dataset.plan.evidence import CERTAIN, SetAside, shown
 from hilum.dataset.plan.lexicon import ABSENT, FINDING, MISSING, NORMAL, UNCERTAIN, UNUSABLE
 from hilum.dataset.plan.reading import Reading
 from hilum.dataset.plan.settings import Settings
+from hilum.errors import on_one_line
 
 WIDTH = 12  # columns of the first word of a line
 COLUMNS = 120
@@ -56,9 +57,9 @@ def nothing(reading: Reading) -> str:
 
 def screen(account: Account) -> str:
     """Return the whole plan for a terminal: roles with examples, decisions with evidence, and what is not used."""
-    lines = [f"{'folder':{WIDTH}}{account.folder}", f"{'read as':{WIDTH}}{account.dataset}: {account.title}", ""]
+    lines = [f"{'folder':{WIDTH}}{on_one_line(account.folder)}", f"{'read as':{WIDTH}}{account.dataset}: {account.title}", ""]
     for role in account.roles:
-        lines.append(f"{role.role:{WIDTH}}{role.count:>7,}  {', '.join(role.examples)}{' …' if role.count > len(role.examples) else ''}")
+        lines.append(f"{role.role:{WIDTH}}{role.count:>7,}  {', '.join(map(on_one_line, role.examples))}{' …' if role.count > len(role.examples) else ''}")
     lines.append("")
     for decision in account.decisions:
         sure = "" if decision.certainty == CERTAIN else f"  [{decision.certainty}]"
@@ -70,7 +71,7 @@ def screen(account: Account) -> str:
 
 def _wrapped(first: str, words: str) -> str:
     """Return words in lines of at most `COLUMNS`, behind a first column."""
-    return textwrap.fill(words, COLUMNS, initial_indent=f"{first:{WIDTH}}", subsequent_indent=" " * WIDTH, break_long_words=False, break_on_hyphens=False)
+    return textwrap.fill(on_one_line(words), COLUMNS, initial_indent=f"{first:{WIDTH}}", subsequent_indent=" " * WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def short(account: Account) -> list[str]:
@@ -80,7 +81,7 @@ def short(account: Account) -> list[str]:
     warned = [aside for aside in account.aside if aside.severity != "info"]
     lines = [f"{account.folder}: {counts}; {account.files_named:,} files not used"]
     lines += [f"  {line}" for line in decided]
-    return lines + [f"  not used: {_aside(aside)}" for aside in warned]
+    return [*map(on_one_line, lines), *(f"  not used: {_aside(aside)}" for aside in warned)]
 
 
 def _unused(aside: tuple[SetAside, ...]) -> list[str]:
@@ -96,11 +97,11 @@ def _unused(aside: tuple[SetAside, ...]) -> list[str]:
 def _aside(one: SetAside) -> str:
     kind = {"cell": "value"}.get(one.kind, one.kind)
     mark = "" if one.severity == "info" else f" [{one.severity}]"
-    return f"{one.count:,} {kind}{'s' * (one.count != 1)}{mark}: {_names(one)}: {one.reason}"
+    return f"{one.count:,} {kind}{'s' * (one.count != 1)}{mark}: {_names(one)}: {on_one_line(one.reason)}"
 
 
 def _names(one: SetAside) -> str:
-    listed = ", ".join(one.names[:3])
+    listed = ", ".join(map(on_one_line, one.names[:3]))
     return listed + (f" and {one.count - 3:,} more" if one.count > 3 else "")
 
 

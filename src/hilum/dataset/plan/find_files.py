@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from hilum import untrusted
 from hilum.dataset.plan import inventory, lexicon, masks
 from hilum.dataset.plan.inventory import File
 from hilum.dataset.plan.masks import Seen
 from hilum.dataset.plan.reading import Reading
-from hilum.errors import BadData
+from hilum.errors import BadData, on_one_line
 from hilum.files import dicom, label_image
+from hilum.places import as_text
 
 
 def sort_files(reading: Reading) -> None:
@@ -23,14 +26,14 @@ def sort_files(reading: Reading) -> None:
     left_out = {file.path for file in unused}
     kept = [file for file in reading.files.files if file.path not in left_out]
     for kind, reason, severity in (
-        ("link", "is a link out of the folder or to a folder, which is not followed", "warning"),
+        ("link", _why_no_link(reading, kept), "warning"),
         ("special", "is a pipe, socket or device, which is not opened", "warning"),
     ):
         evidence.set_aside("file", [file.path for file in kept if file.kind == kind], reason, severity)
     clutter = [file.path for file in kept if file.kind == "clutter"]
     evidence.set_aside("file", clutter, "is hidden, or what a system left behind")
     rasters = [file for file in kept if file.kind in inventory.RASTERS]
-    reading.masks, photos = masks.find(rasters, lambda path: look(reading.root / path), settings, evidence)
+    reading.masks, photos = masks.find(rasters, lambda path: look(*reading.folder.located(path)), settings, evidence)
     radiographs = sorted([*photos, *_radiographs(reading, kept)], key=lambda file: file.path)
     derived = [file for file in radiographs if any(lexicon.among(name, "folders", "derived") for name in file.folder.split("/"))]
     if len(derived) == len(radiographs):
@@ -41,15 +44,27 @@ def sort_files(reading: Reading) -> None:
     reading.images = [file for file in radiographs if file.path not in made]
 
 
+def _why_no_link(reading: Reading, files: Sequence[File]) -> str:
+    """Say where the first link leads, and what to do about all of them."""
+    first = next((file.path for file in files if file.kind == "link"), None)
+    if first is None:
+        return ""
+    path, root = reading.folder.located(first)
+    target = on_one_line(as_text(os.path.realpath(path)))
+    if root is None:
+        return f"is a link to nothing, or to a folder that is read already (the first leads to {target})"
+    return f"is a link out of the folder, to a folder or to nothing, and is not followed (the first leads to {target}): {untrusted.REMEDY}"
+
+
 def matches(path: str, patterns: Sequence[str]) -> bool:
     """Tell whether a path is one of the patterns, or lies in a folder that is."""
     return any(fnmatchcase(path, pattern) or path.startswith(pattern.rstrip("/") + "/") for pattern in patterns)
 
 
-def look(path: Path) -> Seen:
+def look(path: Path, root: Path | None = None) -> Seen:
     """Tell by the pixels of one file whether it is a label image; one that cannot be read is left a radiograph, which reading reports."""
     try:
-        found = label_image.sniff(path)
+        found = label_image.sniff(path, root)
     except BadData:
         return Seen("photo")
     if found is None:
@@ -64,7 +79,7 @@ def _radiographs(reading: Reading, kept: Sequence[File]) -> list[File]:
         if file.kind != "dicom":
             continue
         try:
-            header = dicom.header(reading.root / file.path)
+            header = dicom.header(*reading.folder.located(file.path))
         except BadData:
             images.append(file)  # a damaged radiograph is reported when it is decoded
             continue

@@ -63,7 +63,7 @@ def _refuse_strange_columns(reading: Reading) -> None:
 
 
 def _read_table(reading: Reading, file: File) -> None:
-    path = reading.root / file.path
+    path, _ = reading.folder.located(file.path)
     found = tables.read_coco(path, name=file.path) if file.kind == "json" else None
     if found:
         reading.coco[file.path] = found

@@ -7,7 +7,8 @@ The kinds:
     csv tsv xlsx parquet jsonl json    tables (`hilum.dataset.tables`); xls and ods are known, and refused by name
     settings                 the folder's own hilum.toml
     clutter                  what operating systems, editors and version control leave behind
-    link                     a link that leads out of the folder or to another folder; it is not followed
+    link                     a link that leads out of the folder, to another folder or to nothing; it is not followed, unless the user
+                             allows the folder's links, and then only one to nothing or to a folder that was met already is of this kind
     special                  no regular file: a pipe, socket or device; it is not opened
     other                    everything else
 """
@@ -21,8 +22,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from hilum import untrusted
 from hilum.dataset import tables
-from hilum.files import dicom, output_folder
+from hilum.errors import HilumError
+from hilum.files import dicom, opened, output_folder
+from hilum.places import as_text
 
 SETTINGS = "hilum.toml"
 RASTERS = ("png", "jpeg", "tiff", "bmp", "gif")
@@ -38,7 +42,7 @@ _RASTER_ENDINGS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".
 
 
 class File(NamedTuple):
-    """One file: `path` below the folder with forward slashes, and its kind."""
+    """One file: `path`, its place below the folder (`hilum.places`), and its kind."""
 
     path: str
     kind: str
@@ -67,12 +71,13 @@ class Inventory:
 
 
 def survey(root: Path) -> Inventory:
-    """List all files below `root`, reading at most `HEAD_BYTES` of each. Links to folders are not followed."""
-    return Inventory(root, tuple(sorted(_walk(root))))
+    """List all files below `root`, reading at most `HEAD_BYTES` of each. Links to folders are followed where the user allows links."""
+    return Inventory(root, tuple(sorted(_walk(root, opened.follows_links()))))
 
 
-def _walk(root: Path) -> Iterator[File]:
+def _walk(root: Path, links: bool) -> Iterator[File]:
     top = os.path.realpath(root)
+    entered: set[tuple[int, int]] = set()  # folders outside, so that a circle of links ends
     pending = [("", False)]
     while pending:
         folder, hidden = pending.pop()
@@ -83,27 +88,42 @@ def _walk(root: Path) -> Iterator[File]:
             for entry in entries:
                 path = f"{folder}/{entry.name}" if folder else entry.name
                 cluttered = hidden or _is_clutter(entry.name)
-                if entry.is_dir(follow_symlinks=False):
+                if entry.is_dir(follow_symlinks=False) or (links and _leads_to_new_folder(entry, top, entered)):
                     pending.append((path, cluttered))
                 else:
-                    yield File(path, "clutter" if cluttered else _kind(entry, path, top))
+                    yield File(as_text(path), "clutter" if cluttered else _kind(entry, path, top, links))
+
+
+def _leads_to_new_folder(entry: os.DirEntry[str], top: str, entered: set[tuple[int, int]]) -> bool:
+    """Tell whether an entry is a link to a folder outside that is neither above `top` nor entered already."""
+    target = os.path.realpath(entry.path) if entry.is_symlink() else ""
+    if not os.path.isdir(target) or _holds(top, target) or _holds(target, top):
+        return False
+    status = os.stat(target)
+    identity = (status.st_dev, status.st_ino)
+    is_new = identity not in entered
+    entered.add(identity)
+    return is_new
+
+
+def _holds(folder: str, path: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
 
 
 def _is_clutter(name: str) -> bool:
     return name.startswith(".") or name.casefold() in _CLUTTER_NAMES | _CLUTTER_FOLDERS
 
 
-def _kind(entry: os.DirEntry[str], path: str, top: str) -> str:
+def _kind(entry: os.DirEntry[str], path: str, top: str, links: bool) -> str:
     if entry.is_symlink():
         target = os.path.realpath(entry.path)
-        if os.path.isdir(target) or not target.startswith(top + os.sep):
+        if not os.path.exists(target) or os.path.isdir(target) or not (links or _holds(top, target)):
             return "link"
     try:
         if not stat.S_ISREG(entry.stat().st_mode):
             return "special"
-        with open(entry.path, "rb") as stream:
-            head = stream.read(HEAD_BYTES)
-    except OSError:
+        head = untrusted.read_head(entry.path, HEAD_BYTES)
+    except (OSError, HilumError):
         # Whether it can be read is found again, and reported by name, by whoever reads it.
         head = b""
     if path == SETTINGS:

@@ -15,7 +15,9 @@ from hilum.dataset.plan.labels import Vocabulary
 from hilum.dataset.plan.masks import Masks
 from hilum.dataset.plan.names import NamedPatients
 from hilum.dataset.plan.settings import Settings
+from hilum.files import opened
 from hilum.files.dicom import Header
+from hilum.untrusted import Folder
 
 
 @dataclass
@@ -45,6 +47,11 @@ class Reading:
     name_views: dict[str, str] = field(default_factory=dict)
     name_patients: NamedPatients | None = None
     patients_in_names: dict[str, str] = field(default_factory=dict)  # by image path, where a pattern finds them
+
+    @property
+    def folder(self) -> Folder:
+        """The folder as what its files are found in."""
+        return Folder(self.root, opened.follows_links())
 
 
 FOLDERS, NAMES = "folders", "names of files"

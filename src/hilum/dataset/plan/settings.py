@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from hilum import untrusted
 from hilum.dataset.plan import patterns
-from hilum.errors import BadRecipe, NotFound, unknown
-from hilum.files import label_image
+from hilum.errors import BadData, BadRecipe, NotFound, unknown
+from hilum.files import label_image, opened
 from hilum.vocabulary import LOCAL, concepts
 
 FILE = "hilum.toml"
@@ -83,12 +84,12 @@ _SECTIONS = ("terms", "mask_values")
 def read(root: Path) -> Settings | None:
     """Read the folder's hilum.toml; None where there is none. Raises `BadRecipe` with all that is wrong with it."""
     path = root / FILE
-    if not path.is_file():
+    if not os.path.lexists(path):
         return None
     try:
-        said = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadRecipe(f"{path} is not TOML: {error}") from error
+        said = untrusted.read_toml(path, root=opened.root())
+    except (BadData, NotFound) as error:  # a link to nothing, too
+        raise BadRecipe(str(error)) from error
     return parse(said, str(path))
 
 

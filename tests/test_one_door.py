@@ -1,0 +1,235 @@
+"""Files from outside come in by one door: it is the only one, and it lets in nothing but whole regular files below their folder."""
+
+import ast
+import contextlib
+import json
+import os
+import re
+import shutil
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import hilum
+from hilum import corrections, untrusted
+from hilum.errors import BadData, BadRecipe, CannotRead, HilumError, NotFound
+from hilum.files import output_folder, picture, raster
+from hilum.recipe import Recipe
+
+SOURCE = Path(hilum.__file__).parent
+OPENS = re.compile(
+    r"(^|\.)(open|read_text|read_bytes|copyfile|copy2|copytree|fromfile|memmap|genfromtxt|loadtxt|read_csv|scan_csv|read_parquet|scan_parquet|"
+    r"read_ndjson|scan_ndjson|read_excel|ZipFile|TarFile|InferenceSession|imread|dcmread|link|symlink)$|^shutil\.(copy|move)$|^np\.load$|^pl\.read_json$"
+)
+# Modules that open files by themselves, and why.
+OWN_FILES = {
+    "untrusted": "the door itself",
+    "store": "what Hilum writes into its own folders, and reads of them",
+    "stack": "the pixels of a run's cache", "run": "the lock of a run",
+    "steps/cache": "journal and pixels of a run's cache", "steps/segment": "masks and models of a run", "steps/region": "images of a run",
+    "steps/predict": "maps of a run", "steps/report": "maps of a run, and a template of the package",
+    "steps/_download": "the part of a file that is being fetched", "steps/fetch": "the same file under its final name",
+    "steps/_unpack": "an archive whose digest was compared, and what is unpacked from it",
+    "exported": "a model, see SECURITY.md",
+    "models/_export": "the bytes of a model of its own", "files/_dicom_parsing": "bytes that came in", "dataset/_xlsx": "a part of bytes that came in",
+    "readings/_marks": "a table of the package", "steps/_card/published": "a table of the package",
+    "exports/_xrv_dataset": "a file that is written out, for other programs",
+}  # fmt: skip
+RESOURCES = ("resources", "Path(__file__)")  # files of the package
+OF_BYTES = ("io.BytesIO", "fileobj=")  # of what came through the door already
+
+
+def openers(path: Path) -> list[str]:
+    """Calls in a module that open a file by its name."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            if OPENS.search(called) and not called.startswith(("untrusted.", "store.")):
+                whole = ast.unparse(node)
+                if any(words in whole for words in (*RESOURCES, *OF_BYTES)):
+                    continue
+                found.append(f"line {node.lineno}: {whole[:80]}")
+    return found
+
+
+def test_no_module_opens_a_file_from_outside_by_itself():
+    own = {path.relative_to(SOURCE).with_suffix("").as_posix(): openers(path) for path in SOURCE.rglob("*.py")}
+    strangers = {name: found for name, found in own.items() if found and name not in OWN_FILES}
+    assert not strangers
+
+
+def test_the_modules_that_open_files_by_themselves_are_no_more_than_these():
+    assert not [name for name in OWN_FILES if name != "untrusted" and not openers(SOURCE / f"{name}.py")]
+
+
+# ------------------------------------------------------------------------------------------------------------------- one file
+
+
+def radiograph(path: Path, seed: int = 0) -> Path:
+    raster.write_png(path, np.random.default_rng(seed).integers(0, 255, (40, 36), np.uint8))
+    return path
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A folder with two classes of two images each, beside a secret one."""
+    radiograph(tmp_path / "elsewhere" / "secret.png", 9)
+    for number, name in enumerate(("NORMAL/a.png", "NORMAL/b.png", "PNEUMONIA/c.png", "PNEUMONIA/d.png")):
+        radiograph(tmp_path / "data" / name, number)
+    return tmp_path / "data"
+
+
+def pipe(path: Path) -> Path:
+    os.mkfifo(path)
+    return path
+
+
+def bound(path: Path) -> Path:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(os.path.relpath(path))
+    return path
+
+
+def made_folder(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+def device(path: Path) -> Path:
+    path.symlink_to("/dev/zero")
+    return path
+
+
+SPECIAL = {"a pipe": pipe, "a socket": bound, "a folder": made_folder, "a device": device}
+READERS = (
+    untrusted.read_bytes, untrusted.read_text, untrusted.read_json, untrusted.read_toml, lambda path: untrusted.read_head(path, 9),
+    picture.read, picture.kind, Recipe.read, corrections.read,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", SPECIAL)
+def test_what_is_no_regular_file_is_refused_by_every_reader_and_never_waited_for(kind, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # a socket's name is short
+    path = SPECIAL[kind](tmp_path / "x")
+    for read in READERS:
+        with pytest.raises((BadData, BadRecipe), match=f"x: is {kind} and is never read"):
+            read(path)
+
+
+def test_nothing_a_link_to_nothing_and_a_link_to_itself_are_told_apart(tmp_path):
+    (tmp_path / "gone").symlink_to("nowhere")
+    (tmp_path / "itself").symlink_to("itself")
+    with pytest.raises(NotFound, match="there is no such file"):
+        untrusted.read_bytes(tmp_path / "none")
+    with pytest.raises(NotFound, match="gone: is a link to nothing"):
+        untrusted.read_bytes(tmp_path / "gone")
+    with pytest.raises(CannotRead, match="itself .*link that leads to itself"):
+        untrusted.read_bytes(tmp_path / "itself")
+    for name in ("zero\0byte", "n" * 300):
+        with pytest.raises(CannotRead):
+            untrusted.read_bytes(tmp_path / name)
+
+
+def test_a_file_out_of_its_folder_is_refused_however_its_name_leads_there(data):
+    (data / "link.png").symlink_to(data.parent / "elsewhere" / "secret.png")
+    (data / "folder").symlink_to(data.parent / "elsewhere")
+    (data / "inside.png").symlink_to(data / "NORMAL" / "a.png")
+    for name in ("link.png", "folder/secret.png", "../elsewhere/secret.png", str(data.parent / "elsewhere" / "secret.png")):
+        with pytest.raises(BadData, match=r"leads out of .*secret\.png, and is not followed.*links = true"):
+            untrusted.read_bytes(data / name, root=data)
+        with pytest.raises(BadData, match="leads out of"):
+            picture.read(data / name, data)
+    assert picture.read(data / "inside.png", data).values.shape == (40, 36)
+
+
+def test_a_name_that_becomes_a_link_while_it_is_opened_shows_nothing(data, monkeypatch):
+    path, opened = data / "NORMAL" / "a.png", os.open
+
+    def swapped(name, flags, *more, **named):
+        if Path(name) == path:
+            (data / "NORMAL").rename(data / "OLD")
+            (data / "NORMAL").symlink_to(data.parent / "elsewhere")
+            shutil.copy(data.parent / "elsewhere" / "secret.png", data.parent / "elsewhere" / "a.png")
+        return opened(name, flags, *more, **named)
+
+    monkeypatch.setattr(os, "open", swapped)
+    with pytest.raises(BadData, match="leads out of"):
+        untrusted.read_bytes(path, root=data)
+
+
+def test_a_file_that_changes_while_it_is_read_is_a_fault(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("begun")
+    with pytest.raises(BadData, match="was changed while it was read"), untrusted.opened(path) as stream:
+        stream.read(2)
+        path.write_text("begun and ended")
+
+
+def test_a_file_larger_than_its_limit_is_refused_before_it_is_read(tmp_path):
+    path = tmp_path / "sparse.json"
+    with open(path, "wb") as stream:
+        stream.truncate(1 << 40)
+    with pytest.raises(BadData, match="expected at most"):
+        untrusted.read_json(path)
+    assert untrusted.read_head(path, 4) == bytes(4)
+
+
+def test_no_file_is_left_open(data):
+    def held() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    if not Path("/proc/self/fd").exists():
+        pytest.skip("only Linux lists open files")
+    before = held()
+    (data / "out").symlink_to(data.parent / "elsewhere")
+    for name in ("NORMAL/a.png", "out/secret.png", "NORMAL", "none"):
+        with contextlib.suppress(HilumError):
+            untrusted.read_bytes(data / name, root=data)
+    assert held() == before
+
+
+BROKEN_TEXT = {
+    "nested": ("[" * 100_000, "a = " + "[" * 100_000),
+    "long number": ('{"a": ' + "1" * 5000 + "}", "a = " + "1" * 5000),
+    "long negative fraction": ("[-0." + "1" * 5000 + "]", "a = -0." + "1" * 5000),
+    "zero byte": ("\0", "\0"),
+    "not whole": ('{"a": [1', "a = [1"),
+    "a key twice": (None, "a = 1\na = 2"),
+    "date out of range": (None, "a = 2020-13-45"),
+    "half a character": ('{"a": "\\ud800"}', 'a = "\\ud800"'),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN_TEXT)
+def test_broken_json_and_toml_are_one_sentence_with_the_name(kind, tmp_path):
+    for text, name, read in zip(BROKEN_TEXT[kind], ("a.json", "a.toml"), (untrusted.read_json, untrusted.read_toml), strict=True):
+        if text is not None:
+            (tmp_path / name).write_text(text)
+            with pytest.raises(BadData, match=name):
+                read(tmp_path / name)
+
+
+def test_text_may_begin_with_a_byte_order_mark_and_must_be_utf8(tmp_path):
+    (tmp_path / "a.json").write_bytes(b"\xef\xbb\xbf" + '{"ä": "\\ud83d\\ude00"}'.encode())
+    assert untrusted.read_json(tmp_path / "a.json") == {"ä": "\U0001f600"}
+    (tmp_path / "b.json").write_bytes("{}".encode("utf-16"))
+    with pytest.raises(BadData, match=r"b\.json: is not UTF-8"):
+        untrusted.read_json(tmp_path / "b.json")
+
+
+@given(st.one_of(st.binary(max_size=200), st.text(st.sampled_from('[]{}="\'\\\n.,:-+eE0123456789abu_ '), max_size=80).map(str.encode)))
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_the_bytes_reading_text_raises_its_own_errors_alone(tmp_path, data):
+    path = tmp_path / "a"
+    path.write_bytes(data)
+    for read in (untrusted.read_json, untrusted.read_toml, Recipe.read, corrections.read):
+        try:
+            json.dumps(read(path), ensure_ascii=False, default=str).encode()
+        except HilumError as error:
+            str(error).encode()
+    output_folder.written_by(tmp_path)
