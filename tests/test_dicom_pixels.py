@@ -14,7 +14,7 @@ import pytest
 
 from dicom_files import ENCODERS, JPEG, NATIVE, dataset, write
 from hilum.errors import BadData
-from hilum.files import _dicom_pixels, _dicom_stream, dicom, picture
+from hilum.files import _dicom_stream, dicom, picture
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "dicom"
 real_files = pytest.mark.skipif(not SHARED.is_dir(), reason="the real radiographs of shared/data are not on this machine")
