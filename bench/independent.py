@@ -91,7 +91,8 @@ def _by_pydicom(file: Dicom, data: bytes) -> np.ndarray:
     dataset = dcmread(io.BytesIO(data), force=True)
     decoder = get_decoder(dataset.file_meta.TransferSyntaxUID)
     values, meta = decoder.as_array(dataset, index=0, raw=True)
-    bits, signed = int(meta["bits_stored"]), bool(meta["pixel_representation"])
+    signed = bool(meta["pixel_representation"])
+    bits = file.shown.size.bit_length() - 1  # of the compressed image where the header states less
     values = values.astype(np.int64) & ((1 << bits) - 1)
     if signed:
         values ^= 1 << (bits - 1)
