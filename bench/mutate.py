@@ -1,18 +1,25 @@
-"""Thousands of damaged PNG, JPEG, TIFF and DICOM files: each is read or refused by name, whatever was done to it.
+"""Thousands of damaged PNG, JPEG, TIFF, BMP, GIF and DICOM files: each is read or refused by name, whatever was done to it, and what is
+read is what stands in the file.
 
     python bench/mutate.py
     python bench/mutate.py --files 300 --seed 1 --keep damaged
 
 The files are made up here: small pictures of every kind, bits flipped, pieces cut, inserted and doubled, numbers replaced by extreme
 ones, checksums of PNG mended half of the time so that the damage gets past them. File `n` of seed `s` is always the same. They are read
-in a process of its own with 1 GiB more address space than it began with. A fault is any error but `BadData` naming the file, a file that
-takes over 5 s of processor time or more memory, and the end of the process; it is told with its number, and `--keep` puts such files into a folder.
+in a process of its own with 1.5 GiB more address space than it began with. A fault is any error but `BadData` naming the file, a file that
+takes over 5 s of processor time or more memory, other pixels when it is read again after memory was filled with other bytes, and the end of
+the process; it is told with its number, and `--keep` puts such files into a folder.
+
+Files that are read are also given to other decoders (`independent.py`): how many agree, refuse or differ is counted, and each that differs
+is listed. Those that are no dependencies are used where they can be imported:
+
+    python -m venv other && other/bin/pip install pillow pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg pylibjpeg-rle
+    PYTHONPATH=other/lib/python3.11/site-packages python bench/mutate.py --files 20000
 """
 
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import os
 import resource
@@ -25,119 +32,22 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from functools import cache
 from pathlib import Path
 
-import imagecodecs
 import numpy as np
 
 from hilum.errors import BadData
 from hilum.files import picture
+from hilum.files.dicom import Dicom
+from hilum.files.raster import Raster
+from independent import compared
 from results import machine, record
+from sound_files import chunk, sound
 
-MOST_SECONDS, MOST_BYTES = 5.0, 1 << 30
+MOST_SECONDS, MOST_BYTES = 5.0, 3 << 29
+MOST_DIRTY = 8 << 20  # bytes of a block
 PATIENCE = 30.0  # seconds by the clock until a file counts as never ending: the machine may be busy with other things
 EXTREME = (0, 1, 2, 3, 8, 12, 16, 32, 255, 256, 4096, 32767, 65500, 65535, 60000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
-PIXELS = (np.add.outer(np.arange(48) * 2, np.arange(56)) + np.random.default_rng(0).integers(0, 9, (48, 56))).astype(np.uint8)
-DEEP = PIXELS.astype(np.uint16) * 16
-COLOUR = np.stack([PIXELS, 255 - PIXELS, PIXELS], -1)
-
-# ------------------------------------------------------------------------------------------------------------------- the sound files
-
-
-@cache
-def sound() -> dict[str, bytes]:
-    """A small file of every kind, by name."""
-    return {**rasters(), **dicoms()}
-
-
-def rasters() -> dict[str, bytes]:
-    png, jpeg, tiff = imagecodecs.png_encode, imagecodecs.jpeg8_encode, imagecodecs.tiff_encode
-    alpha = np.full_like(PIXELS, 255)
-    return {
-        "grey.png": png(PIXELS), "deep.png": png(DEEP), "colour.png": png(COLOUR), "alpha.png": png(np.dstack([COLOUR, alpha])),
-        "grey_alpha.png": png(np.dstack([PIXELS, alpha])), "palette.png": hand_png(4, 3, 0), "bits.png": hand_png(1, 0, 0), "interlaced.png": hand_png(8, 0, 1),
-        "grey.jpg": jpeg(PIXELS), "colour.jpg": jpeg(COLOUR), "twelve.jpg": jpeg(DEEP >> 4, bitspersample=12), "lossless.jpg": jpeg(DEEP, lossless=True),
-        "exif.jpg": with_exif(jpeg(PIXELS)), "grey.tif": tiff(PIXELS), "deep.tif": tiff(DEEP.copy(), byteorder=">"), "colour.tif": tiff(COLOUR),
-        "lzw.tif": tiff(PIXELS, compression=5), "deflate.tif": tiff(DEEP, compression=8, predictor=True), "tiles.tif": tiff(DEEP, tile=(16, 16)),
-        "packbits.tif": tiff(PIXELS, compression=32773), "jpeg.tif": tiff(PIXELS, compression=7), "zstd.tif": tiff(PIXELS, compression=50000),
-        "big.tif": tiff(PIXELS, bigtiff=True), "white.tif": tiff(PIXELS, photometric=0),
-    }  # fmt: skip
-
-
-def chunk(name: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-
-
-def hand_png(bits: int, kind: int, interlaced: int) -> bytes:
-    """A form of PNG that the encoder does not write. All bytes are below 5, so that each could say a row's filter: where the rows of an
-    interlaced one begin is left to the decoder."""
-    rows = np.random.default_rng(1).integers(0, 5, (100, 1 + 56 * bits // 8)).astype(np.uint8)
-    palette = chunk(b"PLTE", bytes(range(48))) if kind == 3 else b""
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 56, 48, bits, kind, 0, 0, interlaced))
-    return b"\x89PNG\r\n\x1a\n" + head + palette + chunk(b"tIME", bytes(7)) + chunk(b"IDAT", zlib.compress(rows.tobytes())) + chunk(b"IEND", b"")
-
-
-def with_exif(jpeg: bytes) -> bytes:
-    exif = b"Exif\0\0MM\0*" + struct.pack(">IHHHIHHI", 8, 1, 274, 3, 1, 6, 0, 0)
-    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + jpeg[2:]
-
-
-def dicoms() -> dict[str, bytes]:
-    from pydicom import uid
-
-    stored, grey = DEEP.tobytes(), PIXELS.tobytes()
-    return {
-        "explicit.dcm": dicom(uid.ExplicitVRLittleEndian, stored, 16, 12),
-        "implicit.dcm": dicom(uid.ImplicitVRLittleEndian, stored, 16, 12, WindowCenter=1000, WindowWidth=1500, RescaleSlope=2, RescaleIntercept=-1024),
-        "big_endian.dcm": dicom(uid.ExplicitVRBigEndian, DEEP.byteswap().tobytes(), 16, 12),
-        "deflated.dcm": dicom(uid.DeflatedExplicitVRLittleEndian, stored, 16, 12, PhotometricInterpretation="MONOCHROME1"),
-        "signed.dcm": dicom(uid.ExplicitVRLittleEndian, stored, 16, 16, PixelRepresentation=1, PixelPaddingValue=-5),
-        "rle.dcm": dicom(uid.RLELossless, rle(PIXELS), 8, 8),
-        "jpeg.dcm": dicom(uid.JPEGBaseline8Bit, imagecodecs.jpeg8_encode(PIXELS), 8, 8),
-        "jpeg_lossless.dcm": dicom(uid.JPEGLosslessSV1, imagecodecs.jpeg8_encode(DEEP, lossless=True), 16, 16),
-        "jpeg_ls.dcm": dicom(uid.JPEGLSLossless, imagecodecs.jpegls_encode(DEEP), 16, 16),
-        "jpeg_2000.dcm": dicom(uid.JPEG2000Lossless, imagecodecs.jpeg2k_encode(DEEP, codecformat="j2k", reversible=True), 16, 16),
-        "htj2k.dcm": dicom(uid.HTJ2KLossless, imagecodecs.htj2k_encode(PIXELS), 8, 8),
-        "plain.dcm": dicom(uid.ExplicitVRLittleEndian, grey, 8, 8, VOILUTSequence=True),
-    }
-
-
-def rle(pixels: np.ndarray) -> bytes:
-    """One segment of DICOM's run lengths (PS3.5 G), of literal runs only."""
-    data = pixels.tobytes()
-    runs = b"".join(bytes([len(run) - 1]) + run for run in (data[at : at + 128] for at in range(0, len(data), 128)))
-    return struct.pack("<16I", 1, 64, *[0] * 14) + runs + b"\0" * (len(runs) % 2)
-
-
-def dicom(syntax: str, pixels: bytes, allocated: int, stored: int, **more: object) -> bytes:
-    from pydicom import Dataset, Sequence
-    from pydicom.dataset import FileMetaDataset
-    from pydicom.encaps import encapsulate
-    from pydicom.uid import UID
-
-    data = Dataset()
-    data.file_meta = FileMetaDataset()
-    data.file_meta.TransferSyntaxUID = UID(syntax)
-    data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID = "1.2.840.10008.5.1.4.1.1.1"
-    data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID = "1.2.3.4"
-    data.StudyInstanceUID, data.SeriesInstanceUID, data.PatientID, data.Modality, data.PatientAge = "1.2.3", "1.2.5", "made up", "CR", "045Y"
-    data.Rows, data.Columns, data.SamplesPerPixel, data.PhotometricInterpretation = 48, 56, 1, "MONOCHROME2"
-    data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = allocated, stored, stored - 1, 0
-    data.PixelSpacing = [0.2, 0.2]
-    if more.pop("VOILUTSequence", None):
-        item = Dataset()
-        item.LUTDescriptor, item.LUTData = [256, 0, 8], bytes(range(256))
-        item["LUTDescriptor"].VR, item["LUTData"].VR = "US", "OW"
-        data.VOILUTSequence = Sequence([item])
-    for keyword, value in more.items():
-        setattr(data, keyword, value)
-    data.PixelData = encapsulate([pixels]) if UID(syntax).is_encapsulated else pixels
-    data["PixelData"].VR = "OW" if allocated == 16 or UID(syntax).is_encapsulated else "OB"
-    stream = io.BytesIO()
-    data.save_as(stream, enforce_file_format=True)
-    return stream.getvalue()
-
 
 # ------------------------------------------------------------------------------------------------------------------------- the damage
 
@@ -234,21 +144,42 @@ def within(png: bytes, rng: np.random.Generator) -> bytes:
 # ------------------------------------------------------------------------------------------------------------------------ the reading
 
 
-def verdict(path: Path) -> str:
-    """"read", "refused", or what is wrong."""
+def verdict(path: Path) -> tuple[str, Raster | Dicom | None]:
+    """"read", "refused", or what is wrong; and what was read."""
     try:
-        values = picture.read(path).values
+        file = picture.read(path)
     except BadData as refusal:
         if isinstance(refusal.__cause__, MemoryError):
-            return f"more than {MOST_BYTES >> 20} MiB wanted"
-        return "refused" if path.name in str(refusal) else f"refused without the file's name: {refusal}"
+            return f"more than {MOST_BYTES >> 20} MiB wanted", None
+        return ("refused" if path.name in str(refusal) else f"refused without the file's name: {refusal}"), None
     except BaseException as error:  # noqa: BLE001 - any other error is what is looked for
-        return f"{type(error).__name__}: {error}"
-    return "read" if values.ndim == 2 and values.dtype in (np.uint8, np.uint16) else f"read as {values.dtype} {values.shape}"
+        return f"{type(error).__name__}: {error}", None
+    if file.values.ndim != 2 or file.values.dtype not in (np.uint8, np.uint16):
+        return f"read as {file.values.dtype} {file.values.shape}", None
+    return "read", file
 
 
-def work(start: int, stop: int, seed: int) -> None:
-    """In a process of its own: a line when a file is begun, and one with what became of it."""
+def dirty(size: int, byte: int) -> None:
+    """Leave `byte` in memory that is free, in blocks such as an image of `size` pixels and what it is read from need."""
+    large = [np.full(min(size * share, MOST_DIRTY), byte, np.uint8) for share in (1, 2, 3, 4) for _ in range(6)]
+    small = [np.full(length, byte, np.uint8) for length in (56, 112, 256, 512, 1024, 4096) for _ in range(40)]
+    del large, small
+
+
+def again(path: Path, file: Raster | Dicom) -> str:
+    """"read" where the pixels are the same when memory holds other bytes."""
+    for byte in (0x5A, 0xC3):
+        dirty(file.values.size, byte)
+        told, other = verdict(path)
+        if other is None:
+            return f"read once, then {told}"
+        if not np.array_equal(file.values, other.values):
+            return f"{np.count_nonzero(file.values != other.values)} pixels differ when it is read again"
+    return "read"
+
+
+def work(start: int, stop: int, seed: int, *, compare: bool) -> None:
+    """In a process of its own: a line when a file is begun, one with what became of it, and one with what others make of it."""
     with tempfile.TemporaryDirectory() as folder:
         for name, data in sound().items():  # once, so that what is loaded only once is not counted
             (Path(folder) / name).write_bytes(data)
@@ -259,24 +190,42 @@ def work(start: int, stop: int, seed: int) -> None:
             name, data = damaged(number, seed)
             path = Path(folder) / name
             path.write_bytes(data)
-            print(json.dumps(["begun", number, name]), flush=True)
+            say("begun", number, name)
             begun = time.process_time()
-            told = verdict(path)
-            print(json.dumps([told, time.process_time() - begun, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]), flush=True)
+            told, file = verdict(path)
+            spent = time.process_time() - begun
+            if file is not None:
+                told = again(path, file)
+            say(told, spent, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+            if file is not None and compare:
+                for decoder, outcome in compared(file, data):
+                    say("compared", decoder, outcome)
             path.unlink()
 
 
-def outcomes(count: int, seed: int) -> Iterator[tuple[int, str, str, float, int]]:
-    """Number, name, verdict, seconds of processor time and largest resident KiB of each file; a process that ends or hangs is begun anew behind its file."""
+def say(*words: object) -> None:
+    print(json.dumps(words), flush=True)
+
+
+Comparison = tuple[str, str, str]  # name of the file and of the decoder, and the outcome
+
+
+def outcomes(count: int, seed: int, comparisons: list[Comparison] | None) -> Iterator[tuple[int, str, str, float, int]]:
+    """Number, name, verdict, seconds of processor time and largest resident KiB of each file; a process that ends or hangs is begun anew
+    behind its file. With a list, other decoders are asked too, and their outcomes put into it."""
     following = 0
     while following < count:
         command = [sys.executable, __file__, "--work", str(following), str(count), str(seed)]
+        command += [] if comparisons is None else ["--compare"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"}) as child:
             name = "before the first file"
             for line in lines(child):
                 told = json.loads(line)
                 if told[0] == "begun":
                     following, name = told[1] + 1, told[2]
+                    whole = name
+                elif told[0] == "compared":
+                    comparisons.append((whole, *told[1:]))
                 else:
                     yield following - 1, name, *told
                     name = ""
@@ -316,12 +265,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="put the files with faults into this folder")
     parser.add_argument("--json", action="store_true", help="print counts and faults as JSON and record nothing")
+    parser.add_argument("--compare", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--no-record", action="store_true", help="print only")
     parser.add_argument("--work", nargs=3, type=int, metavar=("START", "STOP", "SEED"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.work:
-        return work(*arguments.work)
+        return work(*arguments.work, compare=arguments.compare)
     counts, faults, slowest, most = Counter(), [], 0.0, 0
-    for number, name, told, seconds, resident in outcomes(arguments.files, arguments.seed):
+    comparisons: list[Comparison] | None = None if arguments.json else []
+    for number, name, told, seconds, resident in outcomes(arguments.files, arguments.seed, comparisons):
         slowest, most = max(slowest, seconds), max(most, resident)
         fine = told in ("read", "refused") and seconds <= MOST_SECONDS
         counts[name.rpartition(".")[2], told if fine else "fault"] += 1
@@ -333,13 +285,14 @@ def main() -> None:
     if arguments.json:
         print(json.dumps({"counts": {" ".join(key): value for key, value in counts.items()}, "faults": faults, "slowest": slowest, "most": most}))
     else:
-        told = page(arguments, counts, faults, slowest, most)
-        record("Damaged files", told)
+        told = page(arguments, counts, faults, slowest, most, comparisons)
+        if not arguments.no_record:
+            record("Damaged files", told)
         print(told)
     return None
 
 
-def page(arguments: argparse.Namespace, counts: Counter, faults: list[str], slowest: float, most: int) -> str:
+def page(arguments: argparse.Namespace, counts: Counter, faults: list[str], slowest: float, most: int, comparisons: list[Comparison]) -> str:
     kinds = sorted({kind for kind, _ in counts})
     return "\n".join(
         [
@@ -352,8 +305,23 @@ def page(arguments: argparse.Namespace, counts: Counter, faults: list[str], slow
             "| --- | --: | --: | --: |",
             *(f"| {kind} | {counts[kind, 'read']} | {counts[kind, 'refused']} | {counts[kind, 'fault']} |" for kind in kinds),
             *(f"\n- {fault}" for fault in faults[:50]),
+            "",
+            *table_of(comparisons),
         ]
     )
+
+
+def table_of(comparisons: list[Comparison]) -> list[str]:
+    """What other decoders made of the files that were read."""
+    counts = Counter((name.partition("_")[2], decoder, outcome if outcome in ("equal", "refused") else "other") for name, decoder, outcome in comparisons)
+    rows = sorted({(name, decoder) for name, decoder, _ in counts})
+    others = [entry for entry in comparisons if entry[2] not in ("equal", "refused")]
+    return [
+        "| damaged file | decoder | equal | refused there alone | other pixels or form |",
+        "| --- | --- | --: | --: | --: |",
+        *(f"| {name} | {decoder} | {counts[name, decoder, 'equal']} | {counts[name, decoder, 'refused']} | {counts[name, decoder, 'other']} |" for name, decoder in rows),
+        *(f"\n- {name}, {decoder}: {outcome}" for name, decoder, outcome in others[:60]),
+    ]
 
 
 if __name__ == "__main__":

@@ -59,22 +59,29 @@ def look(data: bytes) -> Head:
 
 def decode(data: bytes, head: Head) -> tuple[np.ndarray, list[str]]:
     """Values uint8 (height, width, 3) or (height, width, 4), a palette looked up."""
-    return stored(data, head).coloured(), []
+    found, skipped = _stored(data)
+    notes = [f"{skipped:,} pixels that its runs skip have colour number 0"] if skipped else []
+    return found.coloured(), notes
 
 
 def stored(data: bytes, head: Head) -> Stored:
     """Numbers of colours, uint8 (height, width), with a palette; else (height, width, 3 or 4)."""
-    layout = _layout(data)
+    return _stored(data)[0]
+
+
+def _stored(data: bytes) -> tuple[Stored, int]:
+    """What stands in the file, and how many pixels its runs skip."""
+    layout, skipped = _layout(data), 0
     if layout.bits > 8:
         values = _direct(data, layout)
-        return Stored(np.ascontiguousarray(values if layout.from_top else values[::-1]))
+        return Stored(np.ascontiguousarray(values if layout.from_top else values[::-1])), 0
     if layout.compression in (_RLE8, _RLE4):
-        values = _run_lengths(data[layout.start :], layout)
+        values, skipped = _run_lengths(data[layout.start :], layout)
     else:
         values = _packed(data, layout)
     if values.max(initial=0) >= len(layout.palette):
         raise ValueError(f"its palette has {len(layout.palette)} colours, a pixel has another")
-    return Stored(values if layout.from_top else values[::-1], layout.palette)
+    return Stored(values if layout.from_top else values[::-1], layout.palette), skipped
 
 
 def _layout(data: bytes) -> _Layout:
@@ -157,11 +164,15 @@ def _plane(words: np.ndarray, mask: int) -> np.ndarray:
     return ((values * np.uint64(255) + np.uint64(top // 2)) // np.uint64(top)).astype(np.uint8)
 
 
-def _run_lengths(stream: bytes, layout: _Layout) -> np.ndarray:
-    """Numbers of colours of RLE8 and RLE4; pixels that are skipped have number 0."""
+def _run_lengths(stream: bytes, layout: _Layout) -> tuple[np.ndarray, int]:
+    """Numbers of colours of RLE8 and RLE4, and how many pixels the escapes of the file skip.
+
+    These have number 0. Raises `ValueError` for runs that go
+    beyond their row or break off.
+    """
     (height, width), nibbles = layout.size, layout.bits == 4
     values = np.zeros((height, width), np.uint8)
-    row = column = at = 0
+    row = column = at = drawn = 0
     while at + 1 < len(stream) and row < height:
         count, second = stream[at], stream[at + 1]
         at += 2
@@ -171,15 +182,15 @@ def _run_lengths(stream: bytes, layout: _Layout) -> np.ndarray:
             length = (second + 1) // 2 if nibbles else second
             run = _numbers(stream[at : at + length], nibbles)[:second]
             if len(run) < second:
-                break
+                raise ValueError("its runs end before its last row")
             at += length + length % 2
         elif second == 2:
             if at + 1 >= len(stream):
-                break
+                raise ValueError("its runs end before its last row")
             column, row, at = column + stream[at], row + stream[at + 1], at + 2
             continue
         elif second == 1:
-            return values
+            break
         else:
             row, column = row + 1, 0
             continue
@@ -187,9 +198,11 @@ def _run_lengths(stream: bytes, layout: _Layout) -> np.ndarray:
             raise ValueError("a run goes beyond its row")
         values[row, column : column + len(run)] = run
         column += len(run)
-    if row < height:
-        raise ValueError("its runs end before its last row")
-    return values
+        drawn += len(run)
+    else:
+        if row < height and not (row == height - 1 and column == width):
+            raise ValueError("its runs end before its last row")
+    return values, values.size - drawn
 
 
 def _numbers(data: bytes, nibbles: bool) -> np.ndarray:

@@ -20,6 +20,7 @@ from hilum.files._head import Head, Stored, Unfit
 SIGNATURES = (b"GIF87a", b"GIF89a")
 _EXTENSION, _IMAGE, _TRAILER, _CONTROL = 0x21, 0x2C, 0x3B, 0xF9
 _HEADER = 13  # bytes of the signature and of the description of the screen
+_LARGEST = 65535  # height
 _PASSES = ((0, 8), (4, 8), (2, 4), (1, 2))  # first row and step of each pass of interlaced rows
 
 
@@ -109,18 +110,38 @@ def _behind_blocks(data: bytes, at: int) -> int:
 
 
 def _numbers(frame: _Frame) -> np.ndarray:
-    """uint8 (height, width) by giflib, of a file with this frame alone and grey colours."""
-    import imagecodecs
-
+    """uint8 (height, width). Raises `ValueError` where codes are missing or too many."""
     _, _, width, height = frame.box
-    size = struct.pack("<HH", width, height)
-    grey = bytes(np.repeat(np.arange(256, dtype=np.uint8), 3))
-    head = b"GIF89a" + size + b"\xf7\0\0" + grey
-    alone = head + bytes([_IMAGE]) + bytes(4) + size + b"\0" + frame.packed + bytes([_TRAILER])
-    numbers = imagecodecs.gif_decode(alone, index=0, asrgb=False)
+    if height < _LARGEST and _holds_more(frame):
+        raise ValueError(f"it holds more pixels than the {height}x{width} that it states")
+    numbers = _decoded(frame, height)
     if not frame.interlaced:
         return numbers
     order = np.concatenate([np.arange(first, height, step) for first, step in _PASSES])
     rows = np.empty_like(numbers)
     rows[order] = numbers
     return rows
+
+
+def _holds_more(frame: _Frame) -> bool:
+    """Whether the codes make another row: giflib refuses where they do not."""
+    import imagecodecs
+
+    try:
+        _decoded(frame, frame.box[3] + 1)
+    except imagecodecs.GifError:
+        return False
+    return True
+
+
+def _decoded(frame: _Frame, height: int) -> np.ndarray:
+    """uint8 (height, width) by giflib, of a file with this frame alone and grey colours."""
+    import imagecodecs
+
+    width = frame.box[2]
+    size = struct.pack("<HH", width, height)
+    grey = bytes(np.repeat(np.arange(256, dtype=np.uint8), 3))
+    head = b"GIF89a" + size + b"\xf7\0\0" + grey
+    alone = head + bytes([_IMAGE]) + bytes(4) + size + b"\0" + frame.packed + bytes([_TRAILER])
+    room = np.zeros((height, width), np.uint8)
+    return imagecodecs.gif_decode(alone, index=0, asrgb=False, out=room)

@@ -4,6 +4,9 @@ libpng by imagecodecs undoes the filters, but its inflate is slow. Where it pays
 exactly the picture and never more, and given to libpng in stored blocks (RFC 1951, 3.2.4), which cost it little: three quarters of the
 time for the same values. Anything odd on that way (a checksum, a length) leaves the file to libpng alone, whose word is final.
 
+Rows that are missing, or of which there are more than the header tells, are refused: libpng raises for the former, and warns of the
+latter.
+
 Only the chunks that make the picture are passed on; text and colour profiles, which may be compressed without bound, never are.
 """
 
@@ -14,7 +17,7 @@ import zlib
 
 import numpy as np
 
-from hilum.files import _tiff
+from hilum.files import _decoder_warnings, _tiff
 from hilum.files._head import Head, Stored, Unfit
 
 SIGNATURES = (b"\x89PNG\r\n\x1a\n",)
@@ -78,7 +81,11 @@ def _pixels(data: bytes, head: Head, header: bytes, colours: bytes, parts: list[
             return imagecodecs.png_decode(b"".join([*start, *restored(stream, needed), _chunk(b"IEND", b"")]))
         except (imagecodecs.DeflateError, imagecodecs.PngError):
             pass  # libpng tells what is wrong, or that nothing is
-    return imagecodecs.png_decode(b"".join([*start, _chunk(b"IDAT", stream), _chunk(b"IEND", b"")]))
+    with _decoder_warnings.collected() as warnings:
+        values = imagecodecs.png_decode(b"".join([*start, _chunk(b"IDAT", stream), _chunk(b"IEND", b"")]))
+    if faults := [warning for warning in warnings if "IDAT" in warning]:
+        raise ValueError(faults[0])
+    return values
 
 
 def inflated_size(data: bytes) -> int:
