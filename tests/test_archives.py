@@ -146,16 +146,14 @@ def test_a_damaged_header_does_not_end_an_archive_in_silence(unpacked):
         unpacked(bytes(data))
 
 
-@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
-def test_a_member_larger_than_it_states_costs_no_memory_and_is_refused(unpacked, method):
-    made = zipped(("a", bytes(64 << 20)), method=method)
-    data = stated_size(made, 1000)
+def test_a_member_larger_than_it_states_costs_no_memory_and_is_refused(unpacked):
+    data = stated_size(zipped(("a", bytes(64 << 20))), 1000)
     tracemalloc.start()
     with pytest.raises(BadData, match="no whole zip or tar"):
         unpacked(data)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 20 << 20
+    assert peak < 8 << 20
 
 
 def test_members_that_share_bytes_of_the_archive_are_refused(unpacked):

@@ -115,8 +115,8 @@ def read_json(root: Path, path: Path, told: Told) -> Any:
         return json.loads(words)
     except json.JSONDecodeError as error:
         told.faults.append(f"{place} line {error.lineno} column {error.colno}: is not whole JSON ({error.msg}); copy the file again from its source")
-    except RecursionError:
-        told.faults.append(f"{place}: is nested too deeply to be an annotation; copy the file again from its source")
+    except (RecursionError, ValueError):
+        told.faults.append(f"{place}: is nested too deeply to be an annotation, or holds a number of thousands of digits; copy the file again from its source")
     return None
 
 

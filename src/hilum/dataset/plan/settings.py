@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from hilum import untrusted
 from hilum.dataset.plan import patterns
-from hilum.errors import BadRecipe, NotFound, unknown
+from hilum.errors import BadData, BadRecipe, NotFound, unknown
 from hilum.files import label_image
 from hilum.vocabulary import LOCAL, concepts
 
@@ -86,9 +86,9 @@ def read(root: Path) -> Settings | None:
     if not path.is_file():
         return None
     try:
-        said = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadRecipe(f"{path} is not TOML: {error}") from error
+        said = untrusted.read_toml(path, root=root)
+    except BadData as error:
+        raise BadRecipe(str(error)) from error
     return parse(said, str(path))
 
 
