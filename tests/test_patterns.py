@@ -10,7 +10,22 @@ from hilum.dataset.plan import names, patterns
 from hilum.dataset.plan.evidence import Evidence
 from hilum.dataset.plan.inventory import File
 
-PIECES = ("a", "b", "[ab]", ".", r"\d", "(?:a|ab)", "(a+)", "a*", "b?", "(?:ab){2}", "a{1,3}", "^", "$", "_")
+PIECES = (
+    "a",
+    "b",
+    "[ab]",
+    ".",
+    r"\d",
+    "(?:a|ab)",
+    "(a+)",
+    "a*",
+    "b?",
+    "(?:ab){2}",
+    "a{1,3}",
+    "^",
+    "$",
+    "_",
+)
 pieces = st.lists(st.sampled_from(PIECES), max_size=4).map("".join)
 
 
@@ -18,12 +33,22 @@ pieces = st.lists(st.sampled_from(PIECES), max_size=4).map("".join)
 @settings(max_examples=300, deadline=None)
 def test_a_pattern_finds_what_pythons_re_finds(before, inside, behind, texts):
     pattern = f"{before}(?P<patient>{inside}){behind}"
-    expected = [found["patient"] or None if (found := re.search(pattern, text)) else None for text in texts]
+    expected = [
+        found["patient"] or None if (found := re.search(pattern, text)) else None for text in texts
+    ]
     assert patterns.fault(pattern) is None
     assert patterns.patients(pattern, texts) == expected
 
 
-@pytest.mark.parametrize("pattern", ["(?P<patient>(a+)+)X$", "(?P<patient>(a|a)*)X$", "(?P<patient>(.*a){12})X$", r"(?P<patient>(\w+\s?)+)X$"])
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "(?P<patient>(a+)+)X$",
+        "(?P<patient>(a|a)*)X$",
+        "(?P<patient>(.*a){12})X$",
+        r"(?P<patient>(\w+\s?)+)X$",
+    ],
+)
 def test_a_pattern_that_makes_a_backtracking_engine_hang_is_matched(pattern):
     """Each takes Python's `re` longer than a life on this text."""
     assert patterns.fault(pattern) is None
@@ -33,7 +58,10 @@ def test_a_pattern_that_makes_a_backtracking_engine_hang_is_matched(pattern):
 @pytest.mark.parametrize(
     ("pattern", "words"),
     [
-        ("(?P<patient>a)(?![0-9])", r"look-ahead and look-behind are not offered; end it by \(\?:\[\^0-9\]\|\$\)"),
+        (
+            "(?P<patient>a)(?![0-9])",
+            r"look-ahead and look-behind are not offered; end it by \(\?:\[\^0-9\]\|\$\)",
+        ),
         ("(?<!x)(?P<patient>a)", "look-ahead and look-behind are not offered"),
         (r"(?P<patient>a)\1", "back-references are not offered"),
         ("(?P<patient>(?P<patient>a))", "two groups have one name"),
@@ -64,4 +92,9 @@ def test_the_patients_that_names_say_are_found_by_the_pattern_that_is_described(
     files = [File(f"x/patient{number}_{view}.png", "png") for number in (1, 2) for view in "ab"]
     found = names.patients(files, Evidence())
     assert patterns.fault(found.pattern) is None
-    assert list(names.found_by(found.pattern, files).values()) == ["patient1", "patient1", "patient2", "patient2"]
+    assert list(names.found_by(found.pattern, files).values()) == [
+        "patient1",
+        "patient1",
+        "patient2",
+        "patient2",
+    ]

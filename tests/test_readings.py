@@ -21,7 +21,7 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hilum import readings
@@ -235,6 +235,19 @@ def test_no_text_breaks_the_reader_and_every_statement_can_be_found_in_it(text):
         assert statement.sentence in text and statement.concept in readings.concepts()
         assert statement.side in (None, *SIDES) and statement.zone in (None, *ZONES) and statement.activity in (None, *ACTIVITIES)
     assert read(text) == statements
+
+
+@given(st.lists(st.sampled_from(["no", "effusion,", "left", "and", "a" * 1500, "-" * 200, "\t"]), min_size=150, max_size=300).map(" ".join))
+@settings(deadline=None, max_examples=10)
+def test_a_clause_without_an_end_is_cut_into_short_ones_that_hold_all_its_words(text):
+    """What is done with a clause grows with the square of its length; with a reading's it does not."""
+    clauses = list(readings._clauses(text))
+    assert max(map(len, clauses)) <= 1000
+    assert "".join("".join(clauses).split()) == "".join(re.sub("-{64,}", "-" * 64, text).split())
+
+
+def test_a_leader_of_any_length_is_one(text="Effusion " + "." * 300_000 + " no"):
+    assert states(text) == states("Effusion ..... no")
 
 
 def test_no_words_of_the_table_mean_two_things():

@@ -38,6 +38,9 @@ _CLAUSE_ENDS = re.compile(
     r"|,\s*(?:yet|only|just|instead)\b",
     re.IGNORECASE,
 )
+_LONGEST_CLAUSE = 1000  # characters; the work grows with the square of a clause's length
+_LONGEST_LEADER = 64  # dots, dashes or lines in a row: more add nothing to "Pneumothorax ..... no"
+_LEADER = re.compile(rf"[-–—_.…]{{{_LONGEST_LEADER},}}")
 _WORDS_BESIDE_NORMAL = 2  # more words say what is normal: not the whole image
 
 
@@ -77,12 +80,23 @@ def concepts() -> set[str]:
 
 
 def _clauses(text: str) -> Iterator[str]:
+    """Cut at the ends of sentences and such; what has no end for long, at a comma or a space."""
+    text = _LEADER.sub(lambda run: run[0][:_LONGEST_LEADER], text)
     begin = 0
     for end in [*_CLAUSE_ENDS.finditer(text), None]:
-        clause = text[begin : end.start() if end else None].strip()
-        if clause:
-            yield clause
+        yield from _short(text[begin : end.start() if end else None].strip())
         begin = end.end() if end else begin
+
+
+def _short(clause: str) -> Iterator[str]:
+    begin = 0
+    while begin < len(clause):
+        cut = end = begin + _LONGEST_CLAUSE
+        if end < len(clause):
+            cut = clause.rfind(",", begin, end) + 1 or clause.rfind(" ", begin, end) + 1 or end
+        if piece := clause[begin:cut].strip():
+            yield piece
+        begin = cut
 
 
 def _named(concept: str, named: set[str]) -> bool:

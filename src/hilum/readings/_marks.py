@@ -34,7 +34,7 @@ import csv
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from itertools import product
 
@@ -93,7 +93,7 @@ def terms() -> dict[tuple[str, ...], tuple[str, str]]:
 
 def scan(clause: str) -> list[Mark]:
     """Find the answers and, between them, the longest terms; what is in no term is a word."""
-    clause = _boxes_as_words(re.sub(r"\t|\s{2,}", "  ", clause.replace("’", "'")))
+    clause = _boxes_as_words(re.sub(r"\s{2,}|\t", "  ", clause.replace("’", "'")))
     marks: list[Mark] = []
     begin = 0
     for found in _ANSWER.finditer(clause):
@@ -148,7 +148,7 @@ def _long_words() -> dict[str, bool]:
     return found
 
 
-@cache
+@lru_cache(1 << 16)  # of a stranger's words, which have no end
 def _spelt(word: str) -> str:
     """Correct a long word that misses a finding by one letter: one more, less, other, or two
     exchanged."""

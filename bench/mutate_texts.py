@@ -1,0 +1,438 @@
+"""Damage thousands of tables, settings, annotations, models and markers: each is read or refused by name.
+
+    python bench/mutate_texts.py
+    python bench/mutate_texts.py --files 300 --seed 1 --kind csv --keep damaged
+
+The files are made up here: CSV in several dialects, XLSX, Parquet, JSON and JSON lines, COCO,
+Supervisely's and UniData's annotations, recipes, hilum.toml, corrections, ONNX models, and the
+markers and manifest of a run. Bits are flipped, pieces cut, inserted and doubled; in text, values
+are replaced by extreme ones; in XLSX, the damage is done to the parts before they are packed. File
+`n` of seed `s` is always the same. They are read in a process of its own with 1.5 GiB more address
+space than it began with. A fault is any error but a `HilumError`, a file that takes over 5 s of
+processor time or more memory, and the end of the process. `--keep` puts such files into a folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import io
+import json
+import os
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from hilum import corrections, exported, recipe, shapes
+from hilum import manifest as schema
+from hilum.dataset import tables
+from hilum.dataset.plan import settings
+from hilum.datasets import _supervisely
+from hilum.errors import HilumError
+from hilum.run import Run
+from mutate import MOST_SECONDS, PATIENCE, finished, hurt, lines
+from results import machine, record
+
+MOST_BYTES = 3 << 29
+ROWS = [("Image Index", "Patient ID", "Age", "Finding Labels", "BBox")] + [
+    (f"{n:08d}_000.png", f"p{n // 2}", f"{30 + n},5", "Pneumonia|Effusion", f"[1, {n}, 30.5, 4]")
+    for n in range(12)
+]
+VALUE = re.compile(rb'"(?:[^"\\\n]|\\.)*"|-?\d+(?:\.\d+)?|true|false|null|\[|\{')
+EXTREME = (
+    *(b'""', b"null", b"true", b"{}", b"[]", b"[[1]]", b"-1", b"0", b"1e999", b"NaN", b"-Infinity"),
+    *(b"9" * 30, b"9" * 5000, b"1e-400", b"0x10", b'"\\ud800"', b'"\\u0000"', b'"\xff\xfe"'),
+    *(b"[" * 3000, b'{"a":' * 3000, b'"' + b"a" * 100_000 + b'"', b'"=1+1"', b'"../../x"'),
+    *(b'"(?P<patient>(a+)+)X"', b'"{0.__class__}"', b'"' + b"**/" * 200 + b'"', b"1979-05-27"),
+)
+TEXTS = (".csv", ".tsv", ".toml", ".json", ".jsonl")
+
+
+# ------------------------------------------------------------------------------- the sound files
+
+
+@cache
+def sound() -> dict[str, bytes]:
+    """Return a small file of every kind, by name; what stands before a dash says how it is read."""
+    comma, semicolon, tab = (written(mark) for mark in (",", ";", "\t"))
+    return {
+        "csv-comma.csv": comma.encode(),
+        "csv-semicolon.csv": semicolon.encode("utf-16"),
+        "csv-tab.tsv": tab.encode("cp1252"),
+        "csv-packed.csv.gz": gzip.compress(comma.encode(), mtime=0),
+        "xlsx-table.xlsx": xlsx(),
+        "parquet-table.parquet": parquet(),
+        "json-records.json": json.dumps([dict(zip(ROWS[0], r, strict=True)) for r in ROWS[1:]]).encode(),
+        "json-columns.json": json.dumps(dict(zip(ROWS[0], zip(*ROWS[1:], strict=True), strict=True))).encode(),
+        "json-lines.jsonl": b"\n".join(json.dumps({"image": a, "tags": [b, {"x": 1}]}).encode() for a, b, *_ in ROWS),
+        "coco-annotations.json": json.dumps(coco()).encode(),
+        "supervisely-annotation.json": json.dumps(supervisely()).encode(),
+        "unidata-9.8.7.6.1.json": json.dumps(supervisely()).encode(),
+        "recipe-run.toml": recipe.Recipe.of({"data": {"folder": "data"}}).to_toml().encode(),
+        "settings-hilum.toml": SETTINGS,
+        "corrections-fix.toml": CORRECTIONS,
+        "onnx-model.onnx": model(),
+        "marker-split.json": json.dumps(MARKER).encode(),
+        "manifest-manifest.parquet": manifest("manifest.parquet"),
+        "manifest-labels.parquet": manifest("labels.parquet"),
+        "manifest-root.json": manifest("root.json"),
+    }  # fmt: skip
+
+
+SETTINGS = b"""tables = ["list.csv"]
+patient_pattern = "^(?P<patient>p[0-9]+)_"
+image = "Image Index"
+folders = ["{part}/{label}"]
+masks = ["{folder}/{stem}_mask.png", "masks/**/*.png"]
+blank = "not mentioned"
+[terms]
+sick = "pneumonia"
+[mask_values]
+3 = "left"
+"""
+CORRECTIONS = b"""[[correction]]
+image_id = "folder/a"
+action = "leave out"
+why = "not a radiograph"
+[[correction]]
+image_id = "folder/b"
+action = "same patient as"
+other = "folder/c"
+"""
+MARKER = {"step": "split", "made_from": {"hilum": "0", "recipe": {"a": 1}}, "made": {"a": "b" * 64}, "summary": {"images": 4, "parts": {"train": 3}}}  # fmt: skip
+
+
+def written(mark: str) -> str:
+    quoted = [[f'"{cell}"' if mark in cell else cell for cell in row] for row in ROWS]
+    return "\r\n".join(map(mark.join, quoted))
+
+
+def xlsx() -> bytes:
+    import openpyxl
+
+    book, stream = openpyxl.Workbook(), io.BytesIO()
+    for row in ROWS:
+        book.active.append(row)
+    book.active.merge_cells("A3:A4")
+    book.create_sheet("second").append(("a", 1, True, 2.5))
+    book.save(stream)
+    return stream.getvalue()
+
+
+def parquet() -> bytes:
+    frame = pl.DataFrame(ROWS[1:], schema=list(ROWS[0]), orient="row").with_columns(
+        lists=pl.Series([[1, 2]] * 12), structs=pl.Series([{"a": 1, "b": "x"}] * 12), n=pl.int_range(12)
+    )
+    stream = io.BytesIO()
+    frame.write_parquet(stream)
+    return stream.getvalue()
+
+
+def coco() -> dict:
+    mask = np.zeros((20, 30), bool)
+    mask[3:9, 4:20] = True
+    runs = shapes.RunLengths.of(mask)
+    drawn = [[1, 1, 9, 1, 9, 9, 1, 9]], runs.to_coco(), runs.to_coco(compressed=False)
+    return {
+        "images": [{"id": n, "file_name": f"{n}.png", "width": 30, "height": 20} for n in range(3)],
+        "categories": [{"id": 1, "name": "lung"}, {"id": 2, "name": "nodule"}],
+        "annotations": [
+            {"id": n, "image_id": n, "category_id": 1, "bbox": [1, 1, 8, 8], "area": 64.0, "iscrowd": 0, "segmentation": one}
+            for n, one in enumerate(drawn)
+        ],
+    }  # fmt: skip
+
+
+def supervisely() -> dict:
+    bitmap = shapes.Bitmap(2, 3, np.eye(9, dtype=bool))
+    polygon = shapes.Polygon(((1, 1), (1, 9), (9, 9)), (((2, 5), (2, 8), (4, 8)),))
+    drawn = [{"classTitle": "lung", "labelerLogin": "x", **shapes.to_supervisely(one)} for one in (bitmap, polygon)]
+    return {"description": "", "size": {"height": 20, "width": 30}, "tags": [{"name": "Normal", "value": None}], "objects": drawn}  # fmt: skip
+
+
+def model() -> bytes:
+    """Return a model of one convolution, with a contract as Hilum writes it."""
+    from onnx import TensorProto, helper
+
+    image = helper.make_tensor_value_info("images", TensorProto.UINT8, ["n", 16, 16])
+    lungs = helper.make_tensor_value_info("lungs", TensorProto.FLOAT, ["n", 1, 16, 16])
+    weight = helper.make_tensor("w", TensorProto.FLOAT, [1, 1, 3, 3], np.arange(9.0))
+    axes = helper.make_tensor("axes", TensorProto.INT64, [1], [1])
+    nodes = [
+        helper.make_node("Cast", ["images"], ["cast"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["cast", "axes"], ["channel"]),
+        helper.make_node("Conv", ["channel", "w"], ["logits"], pads=[1, 1, 1, 1]),
+        helper.make_node("Sigmoid", ["logits"], ["lungs"]),
+    ]
+    graph = helper.make_graph(nodes, "lungs", [image], [lungs], [weight, axes])
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    contract = {"task": "lungs", "size": 16, "content": "whole", "window": "full", "outputs": ["lungs"]}
+    helper.set_model_props(made, {"contract": json.dumps(contract), "card": json.dumps({"licence": "CC0"})})
+    return made.SerializeToString()
+
+
+@cache
+def manifests() -> dict[str, bytes]:
+    """Return the files of a manifest of two images and a label, by name."""
+    images = [
+        dict.fromkeys(schema.COLUMNS)
+        | {"image_id": f"own/{n}", "path": f"{n}.png", "patient_id": n, "dataset": "own", "source": "x"}
+        for n in "ab"
+    ]  # fmt: skip
+    label = dict.fromkeys(schema.LABEL_COLUMNS) | {"image_id": "own/a", "concept": "pneumonia", "state": 1}
+    tables_of = {
+        "labels": pl.DataFrame([label], schema=schema.LABEL_COLUMNS),
+        "remarks": pl.DataFrame(schema=schema.REMARK_COLUMNS),
+        "shapes": pl.DataFrame(schema=schema.SHAPE_COLUMNS),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        table = pl.DataFrame(images, schema=schema.COLUMNS)
+        schema.Manifest(Path("data"), table, **tables_of).write(Path(folder))
+        return {path.name: path.read_bytes() for path in Path(folder).iterdir() if path.is_file()}
+
+
+def manifest(name: str) -> bytes:
+    return manifests()[name]
+
+
+# ------------------------------------------------------------------------------------- the damage
+
+
+def damaged(number: int, seed: int, names: list[str]) -> tuple[str, bytes]:
+    """Return name and bytes of one damaged file."""
+    rng = np.random.default_rng([seed, number])
+    name = names[number % len(names)]
+    data = bytearray(sound()[name])
+    if name.endswith(".xlsx") and rng.random() < 0.7:
+        return name, within_zip(bytes(data), rng)
+    if name.endswith(".gz") and rng.random() < 0.5:
+        data = bytearray(gzip.decompress(bytes(data)))
+        hurt(data, rng)
+        return name, gzip.compress(bytes(data), mtime=0)
+    if name.endswith(TEXTS) and rng.random() < 0.6:
+        return name, replaced(bytes(data), rng)
+    hurt(data, rng)
+    return name, bytes(data)
+
+
+def replaced(data: bytes, rng: np.random.Generator) -> bytes:
+    """Return text with one to three of its values replaced by extreme ones."""
+    for _ in range(int(rng.integers(1, 4))):
+        found = list(VALUE.finditer(data))
+        if found:
+            one = found[int(rng.integers(len(found)))]
+            data = data[: one.start()] + EXTREME[int(rng.integers(len(EXTREME)))] + data[one.end() :]
+    return data
+
+
+def within_zip(data: bytes, rng: np.random.Generator) -> bytes:
+    """Return an archive packed anew, one of its parts damaged."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    name = list(parts)[int(rng.integers(len(parts)))]
+    part = bytearray(parts[name])
+    hurt(part, rng)
+    parts[name] = replaced(bytes(part), rng) if rng.random() < 0.5 else bytes(part)
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for part_name, content in parts.items():
+            archive.writestr(part_name, content)
+    return stream.getvalue()
+
+
+# ------------------------------------------------------------------------------------ the reading
+
+
+def read_coco(path: Path) -> None:
+    found = tables.read_coco(path)
+    for one in found.annotations if found else ():
+        drawn = one.get("segmentation") if isinstance(one, dict) else None
+        if isinstance(drawn, dict):
+            shapes.faults(shapes.RunLengths.from_coco(drawn), (20, 30))
+        for ring in drawn if isinstance(drawn, list) else ():
+            shapes.faults(shapes.Polygon.from_coco(ring), (20, 30))
+
+
+def read_annotation(path: Path) -> None:
+    told = _supervisely.Told()
+    found = _supervisely.read(path.parent, path, told)
+    for one in found.drawn if found else ():
+        shapes.from_json(one.shape).to_mask((20, 30))
+
+
+def read_settings(path: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        (Path(folder) / settings.FILE).write_bytes(path.read_bytes())
+        settings.read(Path(folder))
+
+
+def read_model(path: Path) -> None:
+    found = exported.Exported(path)
+    size = found.contract.size
+    if isinstance(size, int) and 0 < size <= 1024:
+        found.many(np.zeros((1, size, size), np.uint8))
+
+
+def read_marker(path: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        run = Run(Path(folder))
+        place = run._marker("split")
+        place.parent.mkdir(parents=True)
+        place.write_bytes(path.read_bytes())
+        run.finished("split", {"recipe": {"a": 1}})
+        run.made("split"), run.summary("split"), run.made_from("split")
+
+
+def read_manifest(path: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        for name, data in manifests().items():
+            (Path(folder) / name).write_bytes(data)
+        (Path(folder) / path.name.partition("-")[2]).write_bytes(path.read_bytes())
+        schema.Manifest.read(Path(folder)).check()
+
+
+READERS: dict[str, Callable[[Path], object]] = {
+    "csv": tables.read, "xlsx": tables.read, "parquet": tables.read, "json": tables.read,
+    "coco": read_coco, "supervisely": read_annotation, "unidata": read_annotation,
+    "recipe": recipe.Recipe.read, "settings": read_settings, "corrections": corrections.read,
+    "onnx": read_model, "marker": read_marker, "manifest": read_manifest,
+}  # fmt: skip
+
+
+def verdict(path: Path) -> str:
+    """Return "read", "refused", or what is wrong."""
+    try:
+        READERS[path.name.partition("-")[0]](path)
+    except HilumError as refusal:
+        return "refused" if str(refusal).strip() else "refused without a word"
+    except MemoryError:
+        return f"more than {MOST_BYTES >> 20} MiB wanted"
+    except BaseException as error:  # noqa: BLE001 - any other error is what is looked for
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        inner = [f for f in traceback.extract_tb(error.__traceback__) if "hilum" in f.filename]
+        where = f"{Path(inner[-1].filename).name}:{inner[-1].lineno}" if inner else place.name
+        return f"{type(error).__name__} at {where}: {str(error)[:100]}"
+    return "read"
+
+
+def work(start: int, stop: int, seed: int, names: list[str]) -> None:
+    """In a process of its own: print a line when a file is begun, and one with what became of it."""
+    said = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what libraries print is not ours
+    with tempfile.TemporaryDirectory() as folder:
+        for name in names:  # once, so that what is loaded only once is not counted
+            (Path(folder) / name).write_bytes(sound()[name])
+            if (became := verdict(Path(folder) / name)) != "read":
+                print(json.dumps(["begun", start, name]), file=said)
+                print(json.dumps([f"the sound file: {became}", 0.0, 0]), file=said)
+        held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (held + MOST_BYTES, held + MOST_BYTES))
+        for number in range(start, stop):
+            name, data = damaged(number, seed, names)
+            path = Path(folder) / name
+            path.write_bytes(data)
+            print(json.dumps(["begun", number, name]), file=said)
+            begun = time.process_time()
+            became = verdict(path)
+            used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            print(json.dumps([became, time.process_time() - begun, used]), file=said)
+
+
+def outcomes(count: int, seed: int, kind: str) -> Iterator[tuple[int, str, str, float, int]]:
+    """Yield number, name, verdict, seconds and largest resident KiB; begin anew behind a crash."""
+    following = 0
+    while following < count:
+        command = [sys.executable, __file__, "--work", str(following), str(count), str(seed), kind]
+        name = "before the first file"
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
+        ) as child:  # fmt: skip
+            for line in lines(child):
+                said = json.loads(line)
+                if said[0] == "begun":
+                    following, name = said[1] + 1, said[2]
+                else:
+                    yield following - 1, name, *said
+                    name = ""
+            hung = child.poll() is None and not finished(child)
+            child.kill()
+        if name == "before the first file":
+            sys.exit(f"the reading process does not start; run it yourself: {' '.join(command)}")
+        if name:
+            ended = f"the process ended with {child.returncode}"
+            yield following - 1, name, f"over {PATIENCE:g} s" if hung else ended, 0.0, 0
+
+
+def chosen(kind: str) -> list[str]:
+    return [name for name in sound() if kind in ("all", name.partition("-")[0])]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--files", type=int, default=5_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kind", choices=["all", *READERS], default="all")
+    parser.add_argument("--keep", type=Path, help="put the files with faults into this folder")
+    parser.add_argument("--json", action="store_true", help="print faults as JSON, record nothing")
+    parser.add_argument("--work", nargs=4, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.work:
+        return work(*map(int, arguments.work[:3]), chosen(arguments.work[3]))
+    names, counts, faults, slowest, most = chosen(arguments.kind), Counter(), [], 0.0, 0
+    for number, name, became, seconds, used in outcomes(arguments.files, arguments.seed, arguments.kind):
+        slowest, most = max(slowest, seconds), max(most, used)
+        fine = became in ("read", "refused") and seconds <= MOST_SECONDS
+        counts[name.partition("-")[0], became if fine else "fault"] += 1
+        if not fine:
+            faults.append(f"{number} {name}: {became} ({seconds:.1f} s)")
+            if arguments.keep:
+                arguments.keep.mkdir(parents=True, exist_ok=True)
+                kept = arguments.keep / f"{number:05d}_{name}"
+                kept.write_bytes(damaged(number, arguments.seed, names)[1])
+    if arguments.json:
+        print(json.dumps({"counts": {" ".join(k): v for k, v in counts.items()}, "faults": faults, "slowest": slowest, "most": most}))  # fmt: skip
+        return None
+    page = written_page(arguments, counts, faults, slowest, most)
+    record("Damaged tables, settings, annotations and models", page)
+    print(page)
+    return None
+
+
+def written_page(
+    arguments: argparse.Namespace, counts: Counter, faults: list[str], slowest: float, most: int
+) -> str:
+    rows = [
+        f"| {kind} | {counts[kind, 'read']} | {counts[kind, 'refused']} | {counts[kind, 'fault']} |"
+        for kind in sorted({kind for kind, _ in counts})
+    ]
+    return "\n".join(
+        [
+            f"Command: `python bench/mutate_texts.py --files {arguments.files} --seed {arguments.seed} --kind {arguments.kind}`",
+            f"Machine: {machine('polars', 'openpyxl', 'onnxruntime', 'numpy')}",
+            "",
+            f"{arguments.files:,} files; the slowest took {slowest:.2f} s of processor time, the reading process held at most {most / 2**20:.2f} GiB.",
+            "",
+            "| kind | read | refused by name | faults |",
+            "| --- | --: | --: | --: |",
+            *rows,
+            *(f"\n- {fault}" for fault in faults[:50]),
+        ]
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
