@@ -1,28 +1,24 @@
 """Files from outside come in by one door: it is the only one, and it lets in nothing but whole regular files below their folder."""
 
 import ast
+import contextlib
 import json
 import os
 import re
 import shutil
 import socket
-import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
 import hilum
-from hilum import corrections, places, untrusted
-from hilum.cli import app
-from hilum.errors import BadData, BadRecipe, CannotRead, HilumError, NotFound, on_one_line
+from hilum import corrections, untrusted
+from hilum.errors import BadData, BadRecipe, CannotRead, HilumError, NotFound
 from hilum.files import output_folder, picture, raster
-from hilum.files.collect import collect
-from hilum.recipe import Data, Pixels, Recipe
-from hilum.steps import cache, export, ingest, merge, show
+from hilum.recipe import Recipe
 
 SOURCE = Path(hilum.__file__).parent
 OPENS = re.compile(
@@ -192,10 +188,8 @@ def test_no_file_is_left_open(data):
     before = held()
     (data / "out").symlink_to(data.parent / "elsewhere")
     for name in ("NORMAL/a.png", "out/secret.png", "NORMAL", "none"):
-        try:
+        with contextlib.suppress(HilumError):
             untrusted.read_bytes(data / name, root=data)
-        except HilumError:
-            pass
     assert held() == before
 
 
