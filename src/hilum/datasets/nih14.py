@@ -35,7 +35,7 @@ from hilum import phantom, shapes, store
 from hilum.datasets import _nih_layout, _nih_table
 from hilum.datasets._nih_table import Column
 from hilum.errors import BadData
-from hilum.files import raster
+from hilum.files import opened, raster
 from hilum.image_scale import Scale
 from hilum.manifest import DROPPED, Drawn, Label, Remark, Row
 from hilum.shelf import Card
@@ -231,7 +231,7 @@ def _boxes(root: Path, told: _nih_table.Told, pictures: dict[str, str]) -> dict[
         if wrong := shapes.faults(box, RELEASED):
             told.faults += [f"{where}: the box {fault}; {_IN_RELEASED}" for fault in wrong]
             continue
-        size = raster.size(root / pictures[name]) if name in pictures else None
+        size = raster.size(root / pictures[name], opened.root()) if name in pictures else None
         try:
             scale = Scale.between(RELEASED, size or RELEASED)  # caching tells of a file that cannot be read
         except BadData as fault:

@@ -21,7 +21,7 @@ import numpy as np
 
 from hilum import places, shapes, store
 from hilum.datasets import _nlm, _supervisely
-from hilum.files import raster
+from hilum.files import opened, raster
 from hilum.manifest import DROPPED, Remark, Row
 from hilum.shelf import Card
 
@@ -110,7 +110,7 @@ def _check(root: Path, listed: _Listed, classes: set[str] | None, told: _supervi
         return
     strange = {one.term for one in annotation.drawn} - classes if classes is not None else set()
     told.faults += [f"{annotation.place}: the class '{term}' is not in {META}" for term in sorted(strange)]
-    size = raster.size(root / listed.row.image) or annotation.size  # caching tells of a file that cannot be read
+    size = raster.size(places.path_of(root, listed.row.image), opened.root()) or annotation.size  # caching tells of a file that cannot be read
     listed.annotation = annotation.on(listed.row.image, size, told)
     digit = int(listed.row.name[-1])
     for tag in sorted(SAYS.keys() & annotation.tags.keys()):

@@ -29,8 +29,9 @@ import numpy as np
 from hilum import acquisition, phantom, places, shapes, store
 from hilum.datasets import _supervisely
 from hilum.errors import BadData
-from hilum.files import dicom, text
+from hilum.files import dicom, opened, text
 from hilum.files.dicom import Header
+from hilum.files.links import Links, why_left_out
 from hilum.manifest import DROPPED, Label, Remark, Row
 from hilum.shelf import Card
 from hilum.vocabulary import LOCAL, State, ancestors
@@ -102,10 +103,14 @@ def _headers(root: Path, told: _supervisely.Told) -> dict[str, Header]:
     """Header by the picture's place below `root`."""
     found: dict[str, Header] = {}
     first: dict[str, str] = {}
+    links = Links(root)
     for path in _files(root, PICTURES, dicom.ENDINGS):
         place = places.below(root, path)
+        if opened.root() and (target := links.target(place)):
+            told.remark(place, "warning", DROPPED, why_left_out(target))
+            continue
         try:
-            header = dicom.header(path)
+            header = dicom.header(path, opened.root())
         except BadData as fault:
             told.faults.append(str(fault).replace(f"{root}/", ""))
             continue

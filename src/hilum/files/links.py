@@ -5,13 +5,20 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from hilum.errors import on_one_line
 from hilum.places import as_text, path_of
+from hilum.untrusted import REMEDY
 
 
 def stays_below(top: str, path: Path | str) -> bool:
     """Tell whether a file or folder lies below a resolved one, once links are followed."""
     target = os.path.realpath(path)
     return target == top or target.startswith(top.rstrip(os.sep) + os.sep)
+
+
+def why_left_out(target: str) -> str:
+    """Say of a place that leads out of its folder why it is left out, and what to do."""
+    return f"leads out of the folder, to {on_one_line(target)}, and is not followed: {REMEDY}"
 
 
 class Links:

@@ -17,15 +17,15 @@ from hilum.dataset.plan import rows as plan_rows
 from hilum.dataset.plan import settings as hilum_toml
 from hilum.dataset.plan import understand as plan
 from hilum.dataset.plan.account import Account
-from hilum.errors import BadData, NotFound, on_one_line
+from hilum.errors import BadData, NotFound
 from hilum.files import opened
-from hilum.files.links import Links
+from hilum.files.links import Links, why_left_out
 from hilum.manifest import DROPPED, LABEL_COLUMNS, PLACES, Label, Manifest, Remark, Row
 from hilum.places import as_text
 from hilum.recipe import Data, Recipe
 from hilum.run import Run
 from hilum.steps import Progress, merge
-from hilum.untrusted import REMEDY, Folder
+from hilum.untrusted import Folder
 from hilum.vocabulary import concept_for
 
 FALLBACK = merge.OWN  # recognised only where no named set is
@@ -104,7 +104,7 @@ def _without_links(root: Path, items: Iterable[Row | Remark]) -> Iterator[Row | 
 
 
 def _link(place: str, target: str) -> Remark:
-    return Remark(place, "warning", DROPPED, f"leads out of the folder, to {on_one_line(target)}, and is not followed: {REMEDY}")
+    return Remark(place, "warning", DROPPED, why_left_out(target))
 
 
 @dataclass(frozen=True)
