@@ -12,7 +12,7 @@ import hilum
 SOURCE = Path(hilum.__file__).parent
 ROOT = Path(__file__).parents[1]
 BANDS = (
-    ("errors", "untrusted", "store", "shelf"),
+    ("errors", "untrusted", "store", "shelf", "onnx_file", "onnx_session"),
     ("vocabulary", "acquisition", "eligibility", "known", "mask_text", "outlines", "shapes", "image_scale", "readings", "radiograph", "lungs", "phantom_frame", "phantom_diseases", "phantom_signs", "phantom", "intervals", "calibration", "paired", "power", "drawing", "findings", "manifest", "corrections", "recipe", "targets", "run", "division", "cross_validation", "exported", "stack", "cached", "fingerprint", "lettering", "likeness", "overlay", "doubles", "posture", "shipped", "extents", "quality", "age", "acceptance", "copies", "training_hashes", "exposure", "augment", "batches", "probing", "looking"),
     ("files", "mask_files", "datasets", "dataset", "checks", "models", "metrics", "exports"),
     ("steps", "printed"),

@@ -45,7 +45,7 @@ class Lesson:
                 network = self.fit(module, model_settings(self.section), (run / self.file).with_suffix(".checkpoint"))
                 self._export(run, module, network)
             run.finish(name, made_from, {self.file: store.digest_of_file(run / self.file)}, {"images": len(self.image_ids)})
-        return Exported(run / self.file)
+        return Exported(run / self.file, run.folder)
 
     def _export(self, run: Run, module: ModuleType, network: Any) -> None:
         from hilum.models import _export

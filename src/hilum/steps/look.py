@@ -290,7 +290,7 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
         pl.DataFrame(schema=COVERED),
     )
     if concept:
-        model, things = Exported(run / predict.STAGES["finding"]), drawn_of(Manifest.read(run.folder), concept)
+        model, things = Exported(run / predict.STAGES["finding"], run.folder), drawn_of(Manifest.read(run.folder), concept)
         at, scored = column(model.contract, concept), _scored(run, concept)
         images = chosen(scored, pl.Series(list(things), dtype=pl.String))
         known = _some(scored.filter((pl.col("part") == "test") & (pl.col("state") >= State.ABSENT)))

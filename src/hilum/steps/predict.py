@@ -81,7 +81,7 @@ class Reader:
     @cached_property
     def models(self) -> dict[str, Exported]:
         files = {"lungs": f"segment/{segment.WHOLE}.onnx", **STAGES}
-        found = {stage: Exported(self.run / file) for stage, file in files.items() if (self.run / file).exists()}
+        found = {stage: Exported(self.run / file, self.run.folder) for stage, file in files.items() if (self.run / file).exists()}
         for stage, model in found.items():
             content, size = ("whole", self.recipe.pixels.size) if stage == "lungs" else ("region", self.recipe.region.size)
             if wrong := model.contract.misfits(content=content, size=size, window=self.recipe.pixels.window):
@@ -145,7 +145,7 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
     table = store.read_table(run / "split.parquet").filter(pl.col("part") != "train")
     regions = region.Regions.of(run.folder, recipe.region.size)
     places = regions.rows(table["image_id"])
-    models = {stage: Exported(run / file) for stage, file in STAGES.items() if file in run.made("train")}
+    models = {stage: Exported(run / file, run.folder) for stage, file in STAGES.items() if file in run.made("train")}
     doubts = doubted(cache.opened(run, recipe), table["image_id"])
     scores, maps = [], []
     for index, (stage, model) in enumerate(models.items()):

@@ -209,7 +209,7 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
     store.write_table(run / EPOCHS, _epochs(models))
     if ready and ready.model:
         store.write_bytes(run / "segment" / f"{WHOLE}.onnx", ready.model.path.read_bytes())
-        models, planned = {shipped.NAME: Exported(run / "segment" / f"{WHOLE}.onnx")}, planned.with_columns(finder=pl.lit(shipped.NAME))
+        models, planned = {shipped.NAME: Exported(run / "segment" / f"{WHOLE}.onnx", run.folder)}, planned.with_columns(finder=pl.lit(shipped.NAME))
     store.write_table(run / SEEN, ready.seen if ready else table.select("image_id").clear())
     if not _taken_over(run, models):
         _find_all(
