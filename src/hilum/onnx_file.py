@@ -29,8 +29,7 @@ MAX_RANK = 8  # of a stored tensor
 MAX_METADATA_BYTES = 64 << 20
 MAX_INTEGER = 1 << 16  # of a pad, stride, dilation or kernel side
 
-OPERATORS = frozenset(
-    """
+_FEED_FORWARD = """
     Abs Acos Acosh Add And ArgMax ArgMin Asin Asinh Atan Atanh AveragePool BatchNormalization
     BitShift Cast CastLike Ceil Celu CenterCropPad Clip Col2Im Concat Constant ConstantOfShape Conv
     ConvInteger ConvTranspose Cos Cosh CumSum DepthToSpace DequantizeLinear Det Div Dropout
@@ -44,8 +43,8 @@ OPERATORS = frozenset(
     ReduceSumSquare Relu Reshape Resize Round ScatterElements ScatterND Selu Shape Shrink Sigmoid
     Sign Sin Sinh Size Slice Softmax Softplus Softsign SpaceToDepth Split Sqrt Squeeze Sub Sum Tan
     Tanh ThresholdedRelu Tile TopK Transpose Trilu Unsqueeze Upsample Where Xor
-    """.split()
-)
+"""
+OPERATORS = frozenset(_FEED_FORWARD.split())  # of ai.onnx: sizes follow from sizes, nothing loops
 DOMAINS = ("", "ai.onnx")
 
 FLOAT, UINT8 = 1, 2  # TensorProto.DataType

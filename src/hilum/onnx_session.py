@@ -38,7 +38,7 @@ class Session:
     """One model, ready to be called. `trusted`: it came with Hilum, so nobody watches the clock."""
 
     def __init__(self, content: bytes, name: str, *, trusted: bool = False) -> None:
-        """Raise `BadData` where ONNX Runtime cannot read the model, or not in time."""
+        """Raise `BadData` where ONNX Runtime cannot read it in time."""
         self._name, self._trusted = name, trusted
         self._session = self._timed(lambda: _made(content), MAKE_SECONDS, lambda: None)
 
