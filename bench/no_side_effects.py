@@ -18,9 +18,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from hilum.datasets import kaggle_masks, montgomery
 from results import machine, record
-
-from hilum.datasets import kaggle_masks
 
 FETCH = "fetch"
 SMALL = """
@@ -51,10 +50,22 @@ _LOCAL = ("AF_UNIX",)  # the name service of this machine, which is asked for th
 
 
 def commands(data: Path, run: Path, out: Path) -> list[list[str]]:
-    """Return one command line for each verb but `fetch`; `run` is a run of `data`, all else goes
-    below `out`."""
+    """Return one command line for each verb but `fetch`.
+
+    `run` is a run of `data`, `out` holds another, `twin`, and another data set, `other`.
+    """
     image = str(next((data / "CXR_png").glob("*.png")))
-    steps = ("ingest", "cache", "audit", "split", "segment", "region", "train", "predict", "evaluate")
+    steps = (
+        "ingest",
+        "cache",
+        "audit",
+        "split",
+        "segment",
+        "region",
+        "train",
+        "predict",
+        "evaluate",
+    )
     return [
         *([step, str(run)] for step in (*steps, "report", "run")),
         ["cache", "verify", str(run), "--files"],
@@ -66,7 +77,7 @@ def commands(data: Path, run: Path, out: Path) -> list[list[str]]:
         ["verify", str(run), "--images", "2"],
         ["probe", str(run)],
         ["look", str(run), image, "--to", str(out / "look")],
-        ["matrix", str(run), str(run), "--to", str(out / "matrix")],
+        ["matrix", str(run), str(out / "twin"), "--to", str(out / "matrix")],
         ["labels", str(data)],
         ["describe", str(data)],
         ["merge", str(data), str(out / "other"), "--to", str(out / "merged")],
@@ -102,27 +113,63 @@ def main() -> None:
     for name in ("home", "tmp", "out", "cwd"):
         (work / name).mkdir(parents=True)
     kaggle_masks.example(work / "data", images=40, seed=5)
-    kaggle_masks.example(work / "out/other", images=8, seed=6)
+    montgomery.example(work / "out/other", images=8, seed=6)
     (work / "recipe.toml").write_text(SMALL)
     run, out = work / "out/run", work / "out"
     allowed = (str(out), str(work / "tmp"))
-    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
-    environment |= {"HOME": str(work / "home"), "TMPDIR": str(work / "tmp"), "PYTHONDONTWRITEBYTECODE": "1"}
-    rows, first = [], [["run", str(work / "recipe.toml"), "--to", str(run)]]
+    environment = {
+        name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"
+    }
+    environment |= {
+        "HOME": str(work / "home"),
+        "TMPDIR": str(work / "tmp"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    rows, first = (
+        [],
+        [["run", str(work / "recipe.toml"), "--to", str(one)] for one in (run, out / "twin")],
+    )
     for command in (*first, *commands(work / "data", run, out)):
-        traced = ["strace", "-f", "-qq", "-o", str(work / "trace"), "-e", f"trace={_CALLS}", "-e", "signal=none"]
+        traced = [
+            "strace",
+            "-f",
+            "-qq",
+            "-o",
+            str(work / "trace"),
+            "-e",
+            f"trace={_CALLS}",
+            "-e",
+            "signal=none",
+        ]
         done = subprocess.run(
-            [*traced, sys.executable, "-m", "hilum", *command], env=environment, cwd=work / "cwd", capture_output=True, text=True
+            [*traced, sys.executable, "-m", "hilum", *command],
+            env=environment,
+            cwd=work / "cwd",
+            capture_output=True,
+            text=True,
         )
-        found = sorted({path for path in touched((work / "trace").read_text()) if not path.startswith(allowed)})
-        rows.append(f"| `{' '.join(command[:2]).replace(str(work) + '/', '')}` | {done.returncode} | {len(found)} |")
-        print(rows[-1], *found[:5], *([done.stderr[-500:]] if done.returncode > 1 else []), sep="\n  ", flush=True)
+        found = sorted(
+            {path for path in touched((work / "trace").read_text()) if not path.startswith(allowed)}
+        )
+        rows.append(
+            f"| `{' '.join(command[:2]).replace(str(work) + '/', '')}` | {done.returncode} | {len(found)} |"
+        )
+        print(
+            rows[-1],
+            *found[:5],
+            *([done.stderr[-500:]] if done.returncode > 1 else []),
+            sep="\n  ",
+            flush=True,
+        )
     left = [str(path.relative_to(work)) for path in (work / "home").rglob("*")]
     print("left in the home folder:", left)
     if arguments.record:
         head = "| verb | exit code | paths written outside the output and TMPDIR, addresses |\n| --- | --- | --- |"
         told = f"`python bench/no_side_effects.py --work WORK` on {machine('onnxruntime', 'torch', 'polars')}.\n\n{head}\n"
-        record("No side effects", told + "\n".join(rows) + f"\n\nLeft in the home folder: {len(left)} files.")
+        record(
+            "No side effects",
+            told + "\n".join(rows) + f"\n\nLeft in the home folder: {len(left)} files.",
+        )
 
 
 if __name__ == "__main__":
