@@ -36,10 +36,9 @@ from hilum.findings import COLUMNS, Rule
 from hilum.recipe import Recipe
 from hilum.run import Run
 from hilum.steps import Progress, audit, cache, portion, split
-from hilum.steps._training import TRAINING, Lesson, digests
+from hilum.steps._training import FEWEST_MASKS, TRAINING, Lesson, digests
 
 VERSION = 8
-FEWEST_MASKS = 16  # to train on; with fewer the model that comes with Hilum finds the lungs
 FEWEST_OF_A_FOLD = 8  # likewise where a fold of these is left out
 WHOLE = "lungs"  # the model of the whole training part
 EPOCHS = "segment/epochs.parquet"
