@@ -7,7 +7,7 @@ adults: Montgomery and Shenzhen together, the source from each part, and tubercu
 pneumonia, and whether the official test part can be told from the rest among those of one state: what shifts between them. Parts and probes
 are those of `hilum probe`; lungs are found by the model that comes with Hilum, and all pictures take part whose lungs are believed, each asked
 about by the fit that did not see its patient. With --features backbone the features are those of EfficientNet-Lite0 with its ImageNet weights
-(needs hilum[train]), the mean over the picture, in place of the hand-made ones.
+(needs the extra [train]), the mean over the picture, in place of the hand-made ones.
 """
 
 from __future__ import annotations

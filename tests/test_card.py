@@ -275,7 +275,7 @@ def test_file_sets_find_every_picture_and_mask(tmp_path):
 
 @pytest.mark.parametrize("dataset", shelf.names("datasets"))
 def test_the_croissant_file_is_valid_and_gives_its_records(dataset, tmp_path):
-    mlcroissant = pytest.importorskip("mlcroissant", reason="mlcroissant is not installed: pip install 'hilum[test]'")
+    mlcroissant = pytest.importorskip("mlcroissant", reason="mlcroissant is not installed: pip install '.[test]'")
     shelf.load("datasets", dataset).example(tmp_path / "data", images=8, seed=3)
     one = written(tmp_path / "data", tmp_path / "run")
     told = mlcroissant.Dataset(one.folder / "croissant.json")

@@ -108,6 +108,6 @@ def test_the_real_reader_reads():
 def test_without_the_extra_it_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "rapidocr", None)
     lettering.reader.cache_clear()
-    with pytest.raises(MissingExtra, match=r"rapidocr.*hilum\[ocr\]"):
+    with pytest.raises(MissingExtra, match=r"rapidocr.*pip install .*\[ocr\]"):
         checked(tmp_path, read=True)
     lettering.reader.cache_clear()

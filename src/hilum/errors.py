@@ -159,7 +159,9 @@ NOTED = "while "  # how the notes of `working_on` begin
 class MissingExtra(HilumError):
     @classmethod
     def needed(cls, package: str, extra: str, why: str) -> MissingExtra:
-        return cls(f"{why} needs the package {package}, which is not installed: pip install 'hilum[{extra}]'")
+        """Without an extra of Hilum's that has the `package`, `extra` is empty."""
+        remedy = install_command(extra) if extra else f"python -m pip install {package}"
+        return cls(f"{why} needs the package {package}, which is not installed: {remedy}")
 
     @classmethod
     @contextmanager
@@ -171,6 +173,26 @@ class MissingExtra(HilumError):
             if (error.name or "hilum").startswith("hilum"):
                 raise
             raise cls.needed(error.name or "", extra, why) from error
+
+
+def install_command(extra: str = "") -> str:
+    """Return the command that installs Hilum, with an extra, from the folder it was installed from.
+
+    Hilum is on no package index. A folder that pip does not know any more is called Hilum's own.
+    """
+    import json
+    from importlib import metadata
+    from urllib.parse import unquote, urlsplit
+
+    extra = f"[{extra}]" if extra else ""
+    try:
+        told = json.loads(metadata.distribution("hilum").read_text("direct_url.json") or "{}")
+    except (metadata.PackageNotFoundError, ValueError):
+        told = {}
+    place = urlsplit(told.get("url", ""))
+    if place.scheme == "file" and "dir_info" in told:
+        return f"python -m pip install '{unquote(place.path)}{extra}'"
+    return f"python -m pip install '.{extra}' (in the folder of Hilum's source)"
 
 
 def unknown(kind: str, got: str, known: Iterable[str]) -> str:

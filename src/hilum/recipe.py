@@ -56,7 +56,7 @@ class Pixels:
     size: int = 256  # side of the cached square, pixels
     window: str = "percentiles"  # stretch from the 0.5th to the 99.5th percentile; "full": leave the file's range
     depth: int = 8  # bits of a cached pixel, 8 or 16
-    text: bool = False  # read what is written in the pictures, for the audit: slow, and needs hilum[ocr]
+    text: bool = False  # read what is written in the pictures, for the audit: slow, and needs the extra [ocr]
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ from typing import Any
 import polars as pl
 
 from hilum import store, training_hashes
-from hilum.errors import BadData, NotFound
+from hilum.errors import BadData, NotFound, install_command
 from hilum.exported import Contract, Exported
 from hilum.recipe import SHIPPED, Region
 from hilum.shelf import Card
@@ -69,7 +69,7 @@ def _there(name: str) -> Path:
     place = path(name)
     if not place.is_file():
         raise NotFound(
-            f"this installation of Hilum has no lung model at {place}: install a release again (`pip install --force-reinstall hilum`), "
+            f"this installation of Hilum has no lung model at {place}: install Hilum again (`{install_command()}`), "
             f"name a model of your own with --model, or make one with bench/train_lungs.py"
         )
     return place

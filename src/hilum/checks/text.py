@@ -18,7 +18,7 @@ CARD = Card(
     source="DICOM PS3.3 C.7.6.1.1.6, C.7.6.1.1.7, C.8.6.1, C.7.1.1; RapidOCR for what is written in the pictures",
     caveats="Headers are taken at their word: many pictures with text do not say so, and whether a name or number in a header is a person's is "
     "guessed from its form, and only where the header says that it was not taken out. What is written in the pictures themselves is read only "
-    "with `text = true` in a recipe's [pixels] and hilum[ocr]; faint, turned or handwritten text is missed. That nothing was found is no "
+    "with `text = true` in a recipe's [pixels] and Hilum's extra [ocr]; faint, turned or handwritten text is missed. That nothing was found is no "
     "proof that no patient is named.",
 )
 WORDS, LETTERS = 3, 5  # from which it is more than a side marker

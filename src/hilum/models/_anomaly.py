@@ -96,7 +96,7 @@ class Anomaly(nn.Module, ABC):
         counting = seen(images)
         distance = self.distance(self.features(images)) * counting
         fine = F.interpolate(distance.reshape(-1, 1, self.grid, self.grid), size=(self.size, self.size), mode="bilinear", align_corners=False)
-        return worst(distance, counting), fine.squeeze(1)
+        return worst(distance, counting), fine[:, 0]
 
 
 def seen(images: Tensor) -> Tensor:
@@ -108,7 +108,7 @@ def worst(distance: Tensor, counting: Tensor) -> Tensor:
     """The mean distance (n,) of the `WORST` share of the counting cells, at least one of them; distance is 0 in the others."""
     counted = (WORST * counting.sum(1, keepdim=True)).round().clamp_min(1)
     taken = torch.arange(distance.shape[1]) < counted
-    return (distance.sort(dim=1, descending=True).values * taken).sum(1) / counted.squeeze(1)
+    return (distance.sort(dim=1, descending=True).values * taken).sum(1) / counted[:, 0]
 
 
 # ------------------------------------------------------------------------------------------------- each cell, given its mirror place

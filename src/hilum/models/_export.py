@@ -16,11 +16,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from torch import nn
 
+from hilum import onnx_file
 from hilum.errors import HilumError
+from hilum.onnx_session import Session
 from hilum.store import write_bytes
 
 INPUT = "images"
@@ -34,6 +35,9 @@ TOLERANCE = 1e-4  # of the largest value in an output, or of 1 where that is sma
 def to_onnx(network: nn.Module, path: Path, *, size: int, outputs: Sequence[str], metadata: Mapping[str, str]) -> None:
     """Write `network`, which takes uint8 (n, size, size) and returns one float32 tensor or a tuple of them, to `path`, whole or not at all.
 
+    Its operators must be among `hilum.onnx_file.OPERATORS`, else no model of it could be used: `squeeze` becomes an `If` where the tracer does not
+    know a size, indexing does not.
+
     The input is called "images", the outputs as given; their first axis, the number of images, is free.
     Raises `HilumError` when ONNX Runtime does not answer as torch does, and then writes nothing.
     """
@@ -42,6 +46,7 @@ def to_onnx(network: nn.Module, path: Path, *, size: int, outputs: Sequence[str]
     onnx.helper.set_model_props(model, dict(sorted(metadata.items())))
     onnx.checker.check_model(model, full_check=True)
     content = model.SerializeToString(deterministic=True)
+    onnx_file.examine(content, path.name)
     _compare(network, content, size, outputs)
     write_bytes(path, content)
 
@@ -139,8 +144,8 @@ def _compare(network: nn.Module, content: bytes, size: int, outputs: Sequence[st
     with torch.no_grad():
         expected = network(torch.from_numpy(images))
     expected = expected if isinstance(expected, tuple) else (expected,)
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    for name, ours, theirs in zip(outputs, expected, session.run(list(outputs), {INPUT: images}), strict=True):
+    answers = Session(content, "the exported model").run(outputs, {INPUT: images})
+    for name, ours, theirs in zip(outputs, expected, answers, strict=True):
         largest = max(1.0, float(ours.abs().max()))
         difference = float(np.abs(ours.numpy() - theirs).max()) if ours.shape == theirs.shape else float("inf")
         if not difference <= TOLERANCE * largest:

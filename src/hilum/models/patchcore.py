@@ -146,5 +146,5 @@ class Patchcore(_anomaly.Anomaly):
     def distance(self, found: Tensor) -> Tensor:
         patches = self.describe(found)
         # the nearest by the matrix product, the distance from the difference, which loses no digits where they are alike
-        nearest = (2 * patches @ self.bank.T - self.lengths).topk(1, dim=2).indices.squeeze(2)
+        nearest = (2 * patches @ self.bank.T - self.lengths).topk(1, dim=2).indices[:, :, 0]
         return (patches - self.bank[nearest]).square().sum(2).sqrt()

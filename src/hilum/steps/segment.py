@@ -37,10 +37,9 @@ from hilum.recipe import Recipe
 from hilum.run import Run
 from hilum.stack import Checksums, Stack
 from hilum.steps import Progress, audit, cache, portion, split
-from hilum.steps._training import TRAINING, Lesson, digests
+from hilum.steps._training import FEWEST_MASKS, TRAINING, Lesson, digests
 
 VERSION = 9
-FEWEST_MASKS = 16  # to train on; with fewer the model that comes with Hilum finds the lungs
 FEWEST_OF_A_FOLD = 8  # likewise where a fold of these is left out
 WHOLE = "lungs"  # the model of the whole training part
 EPOCHS = "segment/epochs.parquet"
@@ -217,7 +216,7 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
     store.write_table(run / EPOCHS, _epochs(models))
     if ready and ready.model:
         store.write_bytes(run / "segment" / f"{WHOLE}.onnx", ready.model.path.read_bytes())
-        models, planned = {shipped.NAME: Exported(run / "segment" / f"{WHOLE}.onnx")}, planned.with_columns(finder=pl.lit(shipped.NAME))
+        models, planned = {shipped.NAME: Exported(run / "segment" / f"{WHOLE}.onnx", run.folder)}, planned.with_columns(finder=pl.lit(shipped.NAME))
     store.write_table(run / SEEN, ready.seen if ready else table.select("image_id").clear())
     if not _taken_over(run, models):
         _find_all(

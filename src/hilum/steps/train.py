@@ -27,7 +27,7 @@ from hilum.steps.region import Regions
 from hilum.targets import Targets
 from hilum.vocabulary import State
 
-VERSION = 4
+VERSION = 5
 FINDING, ANOMALY = "train/finding.onnx", "train/anomaly.onnx"
 
 
