@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from hilum import onnx_file
+from hilum import onnx_file, untrusted
 from hilum.errors import BadData, NotFound, on_one_line, unknown
 from hilum.onnx_session import Session
-from hilum.untrusted import parse_json, read_bytes
+from hilum.untrusted import parse_json
 
 INPUT = "images"
 POSTURE = "frontal chest, upright, the patient's right on the picture's left"
@@ -69,7 +69,7 @@ class Exported:
     def _file(self) -> tuple[bytes, onnx_file.OnnxFile]:
         if not self.path.exists():
             raise NotFound(f"no model at {self.path}: train it with `hilum train`")
-        content = read_bytes(self.path, root=self.root, limit=onnx_file.MAX_BYTES)
+        content = untrusted.read_bytes(self.path, root=self.root, limit=onnx_file.MAX_BYTES)
         return content, onnx_file.examine(content, str(self.path))
 
     @cached_property

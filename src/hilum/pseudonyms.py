@@ -12,9 +12,8 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-from hilum import store
+from hilum import store, untrusted
 from hilum.errors import BadData
-from hilum.untrusted import read_bytes
 
 KEY_BYTES = 32
 DIGITS = 12  # hexadecimal; among a million values two alike have a probability of 1 in 560
@@ -46,7 +45,7 @@ class Pseudonyms:
         """
         if not path.exists():
             store.write_private(path, secrets.token_bytes(KEY_BYTES))
-        key = read_bytes(path, limit=1 << 16)
+        key = untrusted.read_bytes(path, limit=1 << 16)
         if len(key) != KEY_BYTES:
             raise BadData(
                 f"{path} holds {len(key)} bytes; expected the {KEY_BYTES} of a key. Delete it to "

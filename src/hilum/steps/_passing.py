@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hilum import spreadsheet, store
+from hilum import spreadsheet, store, untrusted
 from hilum.manifest import Manifest
 from hilum.passed_on import PassedOn, pass_on
 from hilum.pseudonyms import Pseudonyms
@@ -41,7 +41,7 @@ def of_run(run: Run, share: Share, manifest: Manifest | None = None) -> PassedOn
 
 
 def _keep(path: Path, text: bytes) -> None:
-    if not path.exists() or path.read_bytes() != text:
+    if not path.exists() or untrusted.read_bytes(path) != text:
         store.write_private(path, text)
 
 

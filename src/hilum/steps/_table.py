@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from hilum import __version__, store
-from hilum.errors import HilumError, Interrupted
+from hilum import __version__, store, untrusted
+from hilum.errors import HilumError, Interrupted, NotFound
 from hilum.files import output_folder
 from hilum.places import as_text
 
@@ -135,8 +135,8 @@ class _Journal(Generic[Result]):
 def _whole_lines(path: Path, head: str) -> Iterator[dict[str, Any]]:
     """The lines behind the first, which must be `head`, up to the first that is cut off or spoilt."""
     try:
-        lines = path.read_bytes().split(b"\n")
-    except FileNotFoundError:
+        lines = untrusted.read_bytes(path).split(b"\n")
+    except NotFound:
         return
     if lines[0] != head.encode():
         return
