@@ -174,7 +174,9 @@ def decode(parsed: Parsed, told: Layout, where: object) -> Pixels:
     """Raises `BadData` for colour, whatever a decoder raises for broken streams."""
     account: list[str] = []
     if told.native:
-        values = _native(parsed.data[told.place :][: told.length], told, account)
+        if told.place + told.length > len(parsed.data):
+            raise ValueError(f"their value states {told.length:,} bytes; {len(parsed.data) - told.place:,} are left")
+        values = _native(parsed.data[told.place : told.place + told.length], told, account)
     else:
         stream = _frame(parsed, told)
         if told.syntax == RLE:
@@ -244,7 +246,7 @@ def _inflated(stream: memoryview, told: Layout) -> bytes:
     needed = told.rows * told.columns * told.samples * told.allocated // 8
     engine = zlib.decompressobj(-zlib.MAX_WBITS)
     cells = engine.decompress(stream, needed + 2)
-    if not engine.eof:
+    if not engine.eof or len(cells) > needed + needed % 2:
         raise ValueError(f"its deflated frame breaks off, or inflates to more than the {needed} bytes that are needed")
     return cells
 
