@@ -208,7 +208,9 @@ def _native(data: memoryview, told: Layout, account: list[str]) -> np.ndarray:
         return _subsampled(_counted(data, told.rows * told.columns * 2), told)
     if told.big_endian and told.allocated == 8 and told.vr == "OW":  # bytes of each word are swapped (PS3.5 A.3, 8.1.2)
         data = memoryview(np.frombuffer(data, "<u2", len(data) // 2).byteswap().tobytes())
-    data = _counted(data, count * told.allocated // 8)
+    whole, data = len(data), _counted(data, count * told.allocated // 8)
+    if whole > len(data) + 1:
+        account.append(f"{whole - len(data)} zeros behind the pixels left out")
     values = np.frombuffer(data, kind, count)
     if told.samples == 3:
         return values.reshape(3, told.rows, told.columns).transpose(1, 2, 0) if told.planar else values.reshape(told.rows, told.columns, 3)
