@@ -174,7 +174,9 @@ def decode(parsed: Parsed, told: Layout, where: object) -> Pixels:
     """Raises `BadData` for colour, whatever a decoder raises for broken streams."""
     account: list[str] = []
     if told.native:
-        values = _native(parsed.data[told.place :][: told.length], told, account)
+        if told.place + told.length > len(parsed.data):
+            raise ValueError(f"their value states {told.length:,} bytes; {len(parsed.data) - told.place:,} are left")
+        values = _native(parsed.data[told.place : told.place + told.length], told, account)
     else:
         stream = _frame(parsed, told)
         if told.syntax == RLE:
@@ -206,7 +208,9 @@ def _native(data: memoryview, told: Layout, account: list[str]) -> np.ndarray:
         return _subsampled(_counted(data, told.rows * told.columns * 2), told)
     if told.big_endian and told.allocated == 8 and told.vr == "OW":  # bytes of each word are swapped (PS3.5 A.3, 8.1.2)
         data = memoryview(np.frombuffer(data, "<u2", len(data) // 2).byteswap().tobytes())
-    data = _counted(data, count * told.allocated // 8)
+    whole, data = len(data), _counted(data, count * told.allocated // 8)
+    if whole > len(data) + 1:
+        account.append(f"{whole - len(data)} zeros behind the pixels left out")
     values = np.frombuffer(data, kind, count)
     if told.samples == 3:
         return values.reshape(3, told.rows, told.columns).transpose(1, 2, 0) if told.planar else values.reshape(told.rows, told.columns, 3)
@@ -244,7 +248,7 @@ def _inflated(stream: memoryview, told: Layout) -> bytes:
     needed = told.rows * told.columns * told.samples * told.allocated // 8
     engine = zlib.decompressobj(-zlib.MAX_WBITS)
     cells = engine.decompress(stream, needed + 2)
-    if not engine.eof:
+    if not engine.eof or len(cells) > needed + needed % 2:
         raise ValueError(f"its deflated frame breaks off, or inflates to more than the {needed} bytes that are needed")
     return cells
 

@@ -6,12 +6,12 @@ OpenJPEG refuses a packet that is cut short; OpenJPH, for HTJ2K, mostly fails in
 (`_dicom_unraised`).
 
 Packets that are left out at the end of a tile whose length was corrected pass both: decoders take
-them as nothing. So a byte that begins another packet is put behind each tile: it is passed over
-where all packets were there, and is otherwise read as a packet that has no contents, which is an
-error. OpenJPH decodes with this byte at once. With OpenJPEG the byte might complete what is cut
-short, so that a second decoding is needed; it is done for small images alone. Small images of
-HTJ2K are decoded a second time by OpenJPEG: of code-blocks that are damaged within, which have no
-checksum, the two make different pixels.
+them as nothing. So the beginning of another packet is put behind each tile: it is passed over where all
+packets were there, and is otherwise read as a packet that has no contents, which is an error.
+OpenJPH decodes with it at once. With OpenJPEG it might complete what is cut short, so that more
+decodings are needed; they are done for small images alone. Small images of HTJ2K are decoded a
+second time by OpenJPEG: of code-blocks that are damaged within, which have no checksum, the two
+make different pixels.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from hilum.files import _decoder_warnings, _dicom_unraised
 _SOC, _SIZ, _SOT, _EOC = b"\xff\x4f", b"\xff\x51", b"\xff\x90", b"\xff\xd9"
 _SOT_BYTES = 12  # with its marker
 _PACKET = b"\xc0"  # begins a packet that is not empty
-_TWICE = 1 << 19  # pixels of an image that is decoded a second time at most
+_LONG_PACKET = b"\xff\x7f" * 24  # likewise, of a header that does not end
+_AGAIN = 1 << 19  # pixels of an image that is decoded more than once at most
 _ROUNDING = 2  # by which two decoders of a lossy image may differ
 
 
@@ -57,15 +58,14 @@ def decode(stream: bytes, *, high_throughput: bool) -> tuple[np.ndarray, list[st
     _refuse_missing(stream, parts)
     if not high_throughput:
         values, warnings = _by_openjpeg(stream)
-        if values.size <= _TWICE and not np.array_equal(
-            values, _by_openjpeg(_lengthened(stream, parts))[0]
-        ):
-            raise Missing("packets are missing at the end of a tile")
+        for more in (_PACKET, _LONG_PACKET) if values.size <= _AGAIN else ():
+            if not np.array_equal(values, _by_openjpeg(_lengthened(stream, parts, more))[0]):
+                raise Missing("packets are missing at the end of a tile")
         return values, warnings
     with _dicom_unraised.raising():
-        values = imagecodecs.htj2k_decode(_lengthened(stream, parts))
-    if values.size <= _TWICE:
-        other, _ = _by_openjpeg(stream)
+        values = imagecodecs.htj2k_decode(_lengthened(stream, parts, _PACKET))
+    if values.size <= _AGAIN:
+        other, _ = _by_openjpeg(_lengthened(stream, parts, _LONG_PACKET))
         if other.shape != values.shape or (
             np.abs(other.astype(np.int64) - values).max(initial=0) > _ROUNDING
         ):
@@ -153,7 +153,7 @@ def _tiles(stream: bytes) -> int:
     return -(-(right - left) // width) * -(-(bottom - top) // height)
 
 
-def _lengthened(stream: bytes, parts: list[_Part]) -> bytes:
+def _lengthened(stream: bytes, parts: list[_Part], more: bytes) -> bytes:
     """The codestream with the beginning of one more packet behind each tile."""
     last = {part.tile: part.begin for part in parts}
     pieces = [stream[: parts[0].begin]]
@@ -161,8 +161,8 @@ def _lengthened(stream: bytes, parts: list[_Part]) -> bytes:
         own = stream[part.begin : part.end]
         if last[part.tile] == part.begin:
             if not part.open_ended:
-                own = own[:6] + (len(own) + len(_PACKET)).to_bytes(4) + own[10:]
-            own += _PACKET
+                own = own[:6] + (len(own) + len(more)).to_bytes(4) + own[10:]
+            own += more
         pieces.append(own)
     return b"".join([*pieces, stream[parts[-1].end :]])
 

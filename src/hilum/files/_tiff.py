@@ -63,6 +63,8 @@ def orientation(data: bytes) -> int:
 def decode(data: bytes, head: Head) -> tuple[np.ndarray, list[str]]:
     """Values uint8 or uint16 (height, width) or (height, width, channels), bright is high, and what was done."""
     tags = _chosen(data)
+    if _PHOTOMETRIC not in tags:
+        raise Unfit("does not say whether its 0 is black or white (PhotometricInterpretation), and programs do not agree; save it as a grey PNG")
     values, notes = _tiff_pixels.read(data, tags), []
     if head.channels > 1 and tags.get(_PLANAR) == (2,) and values.ndim == 3:
         notes.append("planes put together")
@@ -142,8 +144,6 @@ def _head(tags: Tags, *, labels: bool = False) -> Head:
         held = {2: "signed", 3: "floating-point"}.get(form, "unsigned")
         raise Unfit(f"holds {held} values of {bits[0]} bits; expected 8- or 16-bit whole numbers; save it as a grey PNG")
     fitting = {_WHITE_IS_ZERO: (1, 2), _BLACK_IS_ZERO: (1, 2), _RGB: (3, 4), _PALETTE: (1,), _YCBCR: (3,) if compression == _JPEG else ()}
-    if not labels and _PHOTOMETRIC not in tags:
-        raise Unfit("does not say whether its 0 is black or white (PhotometricInterpretation), and programs do not agree; save it as a grey PNG")
     if labels and bits[0] > 16 and tags[_HEIGHT][0] * tags[_WIDTH][0] * samples * bits[0] > _MOST_BITS:
         raise Unfit(f"holds more values of {bits[0]} bits than are read; save it as a PNG of 8 bits")
     if samples not in fitting.get(shown, ()):
