@@ -159,7 +159,7 @@ class Cache:
         time say so.
         """
         paths = paths or {}
-        columns = self.index.select("image_id", "row", "cached_digest", "file_digest")
+        columns = self.index.select("image_id", "row", "cached_digest", "image_crc32", "mask_crc32", "file_digest")
         with ThreadPoolExecutor(2) as pool:
             for some in columns.iter_slices(_CHECKED_AT_ONCE):
                 rows = list(some.iter_rows(named=True))
