@@ -156,6 +156,7 @@ def test_a_file_that_is_there_or_lies_in_the_data_is_not_written(tmp_path):
     run = Run(tmp_path / "run")
     run.write_recipe(Recipe(data=Data(folder=str(tmp_path / "data"))))
     store.write_table(run / "findings.parquet", findings(("image-flat", "warning", "a", None)))
+    run.finish("audit", {}, {"findings.parquet": ""}, {})
     (tmp_path / "mine.toml").write_text("# by hand\n")
     for place, words in ((tmp_path / "mine.toml", "by hand"), (tmp_path / "data" / "f.toml", "never written to")):
         with pytest.raises(HilumError, match=words):
@@ -171,6 +172,7 @@ def test_corrections_that_the_run_was_made_with_are_kept(tmp_path):
     run = Run(tmp_path / "run")
     run.write_recipe(Recipe(data=Data(folder=str(tmp_path / "data"))).corrected_by(tmp_path / "first.toml"))
     store.write_table(run / "findings.parquet", findings(("image-flat", "warning", "set/a", None)))
+    run.finish("audit", {}, {"findings.parquet": ""}, {})
     fix.fix(run, run.folder, ["image-flat"], [], tmp_path / "second.toml")
     assert [(one.image_id, one.action) for one in corrections.read(tmp_path / "second.toml")] == [("set/a", "leave out"), ("set/b", "leave out mask")]
 

@@ -53,6 +53,7 @@ def scored(run) -> None:
     member = matrix.Member("it", run)
     empty = pl.DataFrame([[*["x"] * 4, 0.0, ""]], schema=predict.COLUMNS, orient="row").with_columns(stage=pl.lit("finding"), concept=pl.lit(member.finding))
     store.write_table(run / predict.SCORES, empty)
+    run.finish("predict", {}, digests(run, [predict.SCORES]), {})
     found = matrix.score(member, member, member.split.filter(pl.col("part") != "train").select("image_id"), quietly)
     table = found.join(member.split.select("image_id", "part"), on="image_id").with_columns(doubts=pl.lit("")).select(list(predict.COLUMNS))
     store.write_table(run / predict.SCORES, table)

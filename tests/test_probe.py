@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 import made_up
+from conftest import resealed
 from hilum import lungs, phantom, probing, store
 from hilum.cli import app
 from hilum.radiograph import Letterbox, Radiograph, prepare
@@ -228,6 +229,7 @@ def test_where_few_lungs_are_believed_only_parts_that_need_none_are_asked(small_
     found = pl.read_parquet(run / segment.INDEX)
     for quality, names in ((0.1, probe.NEED_NO_LUNGS), (0.9, probe.VIEWS)):
         store.write_table(run / segment.INDEX, found.with_columns(quality=pl.lit(quality)))
+        resealed(run)
         made, _ = probe.make(run, run.recipe(), quietly)
         assert probe.make(run, run.recipe(), quietly)[0] == made
         assert pl.read_parquet(run / probe.FILE)["view"].unique(maintain_order=True).to_list() == list(names)

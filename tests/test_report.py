@@ -17,7 +17,7 @@ import polars as pl
 import pytest
 
 import test_figures
-from hilum import phantom, shelf, store
+from hilum import integrity, phantom, shelf, store
 from hilum.drawing import charts, pictures
 from hilum.files import raster
 from hilum.recipe import Data, Evaluate, Pixels, Recipe, Region, Split
@@ -47,7 +47,7 @@ def make_up_models(run, recipe):
     planned = planned if learnt else planned.clear()
     masks = [np.roll(pictured.masks[pictured.rows([image])[0]], int(rng.integers(5)), axis=0) for image in planned["image_id"]]
     store.write_bytes(run / segment.MASKS, b"".join(mask.tobytes() for mask in masks))
-    index = [[image, row, finder, 1, 1, 0.95 if row else 0.42] for row, (image, finder) in enumerate(planned.select("image_id", "finder").iter_rows())]
+    index = [[image, row, finder, 1, 1, 0.95 if row else 0.42, integrity.checksum(np.ascontiguousarray(masks[row]))] for row, (image, finder) in enumerate(planned.select("image_id", "finder").iter_rows())]
     found = pl.DataFrame(index, schema=segment.LUNGS, orient="row")
     store.write_table(run / segment.INDEX, found)
     store.write_table(run / segment.FINDINGS, segment.doubtful(found, recipe.region.least_quality))

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from conftest import hilum, made_by, resealed, small_job
+from conftest import hilum, made_by, small_job
 from hilum import store
 from hilum.errors import Mismatch
 from hilum.manifest import Manifest
@@ -72,7 +72,7 @@ def test_a_test_image_in_the_training_of_any_stage_is_refused(small_run, tmp_pat
     training = store.read_table(path)
     store.write_table(path, pl.concat([training, training.head(1).with_columns(image_id=pl.lit(planted))]))
     with pytest.raises(Mismatch, match=planted):
-        evaluate.refuse_leaks(resealed(Run(tmp_path / "run")), split)
+        evaluate.refuse_leaks(Run(tmp_path / "run").unchecked(), split)
 
 
 def test_predict_needs_no_torch_and_gives_the_scores_of_the_run(small_run):

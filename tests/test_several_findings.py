@@ -93,7 +93,7 @@ def test_a_planted_test_image_is_refused_whichever_finding_it_was_to_teach(sever
         planted = split.filter((pl.col("part") == "test") & pl.col("image_id").str.starts_with(dataset))["image_id"][0]
         store.write_table(path, pl.concat([training, training.head(1).with_columns(image_id=pl.lit(planted))]))
         with pytest.raises(Mismatch, match=planted):
-            evaluate.refuse_leaks(Run(tmp_path / "run"), split)
+            evaluate.refuse_leaks(Run(tmp_path / "run").unchecked(), split)
 
 
 def test_the_training_of_the_findings_itself_refuses_a_test_image(several, tmp_path, monkeypatch):

@@ -158,7 +158,7 @@ class Cache:
         time say so.
         """
         paths = paths or {}
-        columns = self.index.select("image_id", "row", "cached_digest", "file_digest")
+        columns = self.index.select("image_id", "row", "cached_digest", "image_crc32", "mask_crc32", "file_digest")
         with threads.pool(2) as pool:
             for some in columns.iter_slices(_CHECKED_AT_ONCE):
                 rows = list(some.iter_rows(named=True))

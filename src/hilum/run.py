@@ -210,7 +210,7 @@ class Run:
         if expected is None:
             raise self._damaged(f"{path}: step '{step}', as it is finished there, left no such file")
         if wrong := integrity.fault(path, expected):
-            raise self._damaged(f"{path}: {wrong}, as step '{step}' left it")
+            raise self._damaged(f"{path} is not what step '{step}' left: it {wrong}")
         return path
 
     def is_other(self, step: str, name: str) -> bool:

@@ -284,6 +284,8 @@ def choose(recipe: Recipe, pictures: pl.DataFrame, masks: int = 0) -> Ready:
 
 def seen(run: Run) -> pl.DataFrame:
     """image_id of the run's pictures that the shipped model has learnt from, where it found the lungs."""
+    if SEEN not in run.made("segment"):
+        return pl.DataFrame(schema={"image_id": pl.String})
     return run.table("segment", SEEN)
 
 
