@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hilum import __version__, store
-from hilum.errors import CannotWrite, HilumError, NotFound
+from hilum.errors import BadData, CannotWrite, HilumError, NotFound, on_one_line
 from hilum.recipe import Recipe
 
 MARKERS = "finished"
@@ -30,7 +30,11 @@ class Run:
     parent: Path | None = None  # of a fold: the folder of the cross-validated run
 
     def __truediv__(self, name: str) -> Path:
-        return self.folder / name
+        """Raises `BadData` for a name that leads out of the folder: markers are files too."""
+        path = Path(name)
+        if path.is_absolute() or ".." in path.parts:
+            raise BadData(f"{self.folder}: names '{on_one_line(name[:200])}', which lies outside of it; copy the run anew")
+        return self.folder / path
 
     @property
     def data(self) -> Path:
@@ -48,7 +52,7 @@ class Run:
         if not marker.exists():
             return False
         told = store.read_json(marker)
-        return told["made_from"] == _with_version(made_from) and all((self.folder / name).exists() for name in told["made"])
+        return told["made_from"] == _with_version(made_from) and all((self / name).exists() for name in told["made"])
 
     def done(self, step: str) -> bool:
         """Whether the step was ever finished here, from whatever."""
