@@ -1,7 +1,13 @@
 # Two commands do all the set-up: `make demo` and `make test`. Both need Python 3.11 or newer, and nothing else.
+# With PYTHON=python3.13 either uses that one, in a virtual environment of its own, .venv-3.13.
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+ifeq ($(origin PYTHON),undefined)
+PYTHON := $(shell command -v python3.11 || command -v python3)
 VENV := .venv
+else
+VENV := .venv-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || echo none)
+endif
+VERSIONS := 3.11 3.12 3.13
 BIN := $(VENV)/bin
 DATA ?=
 DEMO := demo
@@ -9,7 +15,7 @@ IMAGES := 120
 # Large pages, where the C library knows how: training takes two thirds of the time.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-versions lint clean
 
 demo: $(VENV)/installed
 ifeq ($(strip $(DATA)),)
@@ -22,6 +28,11 @@ endif
 test: $(VENV)/installed
 	@$(BIN)/ruff check src tests bench
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+test-versions:
+	@for version in $(VERSIONS); do \
+	  if python$$version -c '' 2>/dev/null; then echo "python$$version"; $(MAKE) --no-print-directory test PYTHON=python$$version || exit 1; \
+	  else echo "python$$version is not on this machine: left out"; fi; done
 
 lint: $(VENV)/installed
 	@$(BIN)/ruff check src tests bench
@@ -36,4 +47,4 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(DEMO) .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* $(DEMO) .pytest_cache .ruff_cache .hypothesis

@@ -25,7 +25,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from hilum import __version__, integrity, manifest, store
-from hilum.errors import CannotWrite, Damaged, HilumError, NotFound
+from hilum.errors import BadData, CannotWrite, Damaged, HilumError, NotFound, on_one_line
 from hilum.manifest import Manifest
 from hilum.recipe import Recipe
 
@@ -51,7 +51,11 @@ class Run:
     checked: bool = True  # files are compared with their digests before they are read
 
     def __truediv__(self, name: str) -> Path:
-        return self.folder / name
+        """Raises `BadData` for a name that leads out of the folder: markers are files too."""
+        path = Path(name)
+        if path.is_absolute() or ".." in path.parts:
+            raise BadData(f"{self.folder}: names '{on_one_line(name[:200])}', which lies outside of it; copy the run anew")
+        return self.folder / path
 
     @property
     def data(self) -> Path:
