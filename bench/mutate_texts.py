@@ -133,7 +133,9 @@ def xlsx() -> bytes:
 
 def parquet() -> bytes:
     frame = pl.DataFrame(ROWS[1:], schema=list(ROWS[0]), orient="row").with_columns(
-        lists=pl.Series([[1, 2]] * 12), structs=pl.Series([{"a": 1, "b": "x"}] * 12), n=pl.int_range(12)
+        lists=pl.Series([[1, 2]] * 12),
+        structs=pl.Series([{"a": 1, "b": "x"}] * 12),
+        n=pl.int_range(12),
     )
     stream = io.BytesIO()
     frame.write_parquet(stream)
@@ -158,7 +160,10 @@ def coco() -> dict:
 def supervisely() -> dict:
     bitmap = shapes.Bitmap(2, 3, np.eye(9, dtype=bool))
     polygon = shapes.Polygon(((1, 1), (1, 9), (9, 9)), (((2, 5), (2, 8), (4, 8)),))
-    drawn = [{"classTitle": "lung", "labelerLogin": "x", **shapes.to_supervisely(one)} for one in (bitmap, polygon)]
+    drawn = [
+        {"classTitle": "lung", "labelerLogin": "x", **shapes.to_supervisely(one)}
+        for one in (bitmap, polygon)
+    ]
     return {"description": "", "size": {"height": 20, "width": 30}, "tags": [{"name": "Normal", "value": None}], "objects": drawn}  # fmt: skip
 
 
@@ -178,8 +183,16 @@ def model() -> bytes:
     ]
     graph = helper.make_graph(nodes, "lungs", [image], [lungs], [weight, axes])
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    contract = {"task": "lungs", "size": 16, "content": "whole", "window": "full", "outputs": ["lungs"]}
-    helper.set_model_props(made, {"contract": json.dumps(contract), "card": json.dumps({"licence": "CC0"})})
+    contract = {
+        "task": "lungs",
+        "size": 16,
+        "content": "whole",
+        "window": "full",
+        "outputs": ["lungs"],
+    }
+    helper.set_model_props(
+        made, {"contract": json.dumps(contract), "card": json.dumps({"licence": "CC0"})}
+    )
     return made.SerializeToString()
 
 
@@ -191,7 +204,11 @@ def manifests() -> dict[str, bytes]:
         | {"image_id": f"own/{n}", "path": f"{n}.png", "patient_id": n, "dataset": "own", "source": "x"}
         for n in "ab"
     ]  # fmt: skip
-    label = dict.fromkeys(schema.LABEL_COLUMNS) | {"image_id": "own/a", "concept": "pneumonia", "state": 1}
+    label = dict.fromkeys(schema.LABEL_COLUMNS) | {
+        "image_id": "own/a",
+        "concept": "pneumonia",
+        "state": 1,
+    }
     tables_of = {
         "labels": pl.DataFrame([label], schema=schema.LABEL_COLUMNS),
         "remarks": pl.DataFrame(schema=schema.REMARK_COLUMNS),
@@ -217,6 +234,8 @@ def damaged(number: int, seed: int, names: list[str]) -> tuple[str, bytes]:
     data = bytearray(sound()[name])
     if name.endswith(".xlsx") and rng.random() < 0.7:
         return name, within_zip(bytes(data), rng)
+    if name.endswith(".onnx") and rng.random() < 0.7:
+        return name, within_model(bytes(data), rng)
     if name.endswith(".gz") and rng.random() < 0.5:
         data = bytearray(gzip.decompress(bytes(data)))
         hurt(data, rng)
@@ -233,7 +252,9 @@ def replaced(data: bytes, rng: np.random.Generator) -> bytes:
         found = list(VALUE.finditer(data))
         if found:
             one = found[int(rng.integers(len(found)))]
-            data = data[: one.start()] + EXTREME[int(rng.integers(len(EXTREME)))] + data[one.end() :]
+            data = (
+                data[: one.start()] + EXTREME[int(rng.integers(len(EXTREME)))] + data[one.end() :]
+            )
     return data
 
 
@@ -250,6 +271,68 @@ def within_zip(data: bytes, rng: np.random.Generator) -> bytes:
         for part_name, content in parts.items():
             archive.writestr(part_name, content)
     return stream.getvalue()
+
+
+def within_model(data: bytes, rng: np.random.Generator) -> bytes:
+    """Return a sound protobuf of a model that says something extreme in one to three places."""
+    import onnx
+
+    made = onnx.load_from_string(data)
+    for _ in range(int(rng.integers(1, 4))):
+        WITHIN_MODELS[int(rng.integers(len(WITHIN_MODELS)))](made, rng)
+    return made.SerializeToString()
+
+
+NUMBERS = (-1, 0, 1, 3, 17, 65536, 2**31 - 1, 2**31, 2**62, -(2**31))
+OPERATORS = ("Loop", "If", "Scan", "Strange", "Expand", "Resize", "Tile", "Reshape", "Identity", "ConstantOfShape")  # fmt: skip
+
+
+def any_of(values, rng: np.random.Generator):
+    return values[int(rng.integers(len(values)))]
+
+
+def in_contract(made, rng: np.random.Generator) -> None:
+    entry = any_of(made.metadata_props, rng)
+    entry.value = replaced(entry.value.encode(), rng).decode("utf-8", "replace")
+
+
+def in_node(made, rng: np.random.Generator) -> None:
+    node = any_of(made.graph.node, rng)
+    change = int(rng.integers(3))
+    if change == 0:
+        node.op_type = any_of(OPERATORS, rng)
+    elif change == 1:
+        node.domain = any_of(("", "ai.onnx.ml", "com.microsoft", "strange"), rng)
+    else:
+        node.input[0] = any_of((*node.output, "nothing", "images"), rng)
+
+
+def in_attribute(made, rng: np.random.Generator) -> None:
+    attributes = [one for node in made.graph.node for one in node.attribute if one.ints]
+    one = any_of(attributes, rng)
+    one.ints[int(rng.integers(len(one.ints)))] = any_of(NUMBERS, rng)
+
+
+def in_weight(made, rng: np.random.Generator) -> None:
+    weight = any_of(made.graph.initializer, rng)
+    change = int(rng.integers(3))
+    if change == 0 and weight.dims:
+        weight.dims[int(rng.integers(len(weight.dims)))] = any_of(NUMBERS, rng)
+    elif change == 1:
+        weight.data_location = 1  # in a file beside the model
+        weight.external_data.add(
+            key="location", value=any_of(("../../etc/passwd", "/dev/zero", "x"), rng)
+        )
+    else:
+        weight.data_type = int(rng.integers(0, 24))
+
+
+def in_signature(made, rng: np.random.Generator) -> None:
+    one = any_of([*made.graph.input, *made.graph.output], rng)
+    one.type.tensor_type.shape.dim.add().dim_value = any_of(NUMBERS, rng)
+
+
+WITHIN_MODELS = (in_contract, in_contract, in_node, in_attribute, in_weight, in_signature)
 
 
 # ------------------------------------------------------------------------------------ the reading
@@ -393,7 +476,9 @@ def main() -> None:
     if arguments.work:
         return work(*map(int, arguments.work[:3]), chosen(arguments.work[3]))
     names, counts, faults, slowest, most = chosen(arguments.kind), Counter(), [], 0.0, 0
-    for number, name, became, seconds, used in outcomes(arguments.files, arguments.seed, arguments.kind):
+    for number, name, became, seconds, used in outcomes(
+        arguments.files, arguments.seed, arguments.kind
+    ):
         slowest, most = max(slowest, seconds), max(most, used)
         fine = became in ("read", "refused") and seconds <= MOST_SECONDS
         counts[name.partition("-")[0], became if fine else "fault"] += 1
