@@ -100,7 +100,7 @@ def test_a_file_that_is_no_image_is_never_copied_whatever_its_name(data, tmp_pat
 
 @pytest.mark.parametrize("name", ["kaggle_masks", "montgomery", "nih14", "kermany", "supervisely", "unidata"])
 def test_the_readers_of_known_sets_leave_links_out_of_them_out_by_name(name, tmp_path):
-    shelf.load("datasets", name).example(tmp_path / "data", images=12, seed=0)
+    shelf.load("datasets", name).example(tmp_path / "data", images=8, seed=0)
     whole = ingest.ingest(tmp_path / "data")
     place = whole.table["path"][0]
     mask = next((row["lung_mask"] or row["right_lung_mask"] for row in whole.table.tail(-1).iter_rows(named=True) if row["lung_mask"] or row["right_lung_mask"]), None)
@@ -230,3 +230,22 @@ def test_whatever_the_names_all_images_are_found_read_and_exported(tmp_path, nam
     shelf.load("exports", "imagefolder").write(manifest, tmp_path / "x", split=None)
     found = collect([root])
     assert len(found.names) == 2 * len(visible) and not found.faults
+
+
+@pytest.mark.parametrize("value", ["9" * 30, "1" * 5000, "-1", "1e400", "NaN", "Infinity", "٣", "²", "A" * 200_000, "=1+1"])
+def test_no_number_in_a_table_is_too_long_for_the_manifest(value, data, tmp_path):
+    columns = ("height", "width", "age", "birth date", "study date", "follow up")
+    lines = [f"image,label,{','.join(columns)}"]
+    lines += [f"{name},{name.split('/')[0]},{','.join([value] * len(columns))}" for name in ("NORMAL/a.png", "NORMAL/b.png", "PNEUMONIA/c.png", "PNEUMONIA/d.png")]
+    (data / "labels.csv").write_text("\n".join(lines))
+    assert ingest.ingest(data).table.height == 4
+    shelf.load("datasets", "nih14").example(tmp_path / "nih", images=4)
+    table = tmp_path / "nih" / "Data_Entry_2017_v2020.csv"
+    first, second, *rest = table.read_text().splitlines()
+    cells = second.split(",")
+    for at in range(2, len(cells)):
+        table.write_text("\n".join([first, ",".join([*cells[:at], value, *cells[at + 1 :]]), *rest]))
+        try:
+            assert ingest.ingest(tmp_path / "nih").table.height == 4
+        except BadData as fault:
+            assert "Data_Entry_2017_v2020.csv line 2" in str(fault)

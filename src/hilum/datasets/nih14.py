@@ -74,6 +74,7 @@ SPLITS = (  # the first one whose first list is there counts
 RELEASED = (1024, 1024)  # height, width of the released pictures, which boxes are given for
 _IN_RELEASED = "boxes are in the pixels of the released 1024x1024 pictures"
 OLDEST_YEARS = 120
+MOST_DIGITS = 9  # of a count or a number of pixels
 SHOWN = 3  # names in a remark that counts many
 _YEARS = {"": 1.0, "Y": 1.0, "M": 1 / 12, "W": 1 / 52.18, "D": 1 / 365.25}
 _SEXES = {"F": "female", "M": "male", "O": "other", "": None}
@@ -91,8 +92,8 @@ def _patient(cell: str) -> str:
 
 
 def _count(cell: str) -> int:
-    if not cell.isdecimal():
-        raise ValueError("is not a whole number")
+    if not cell.isdecimal() or len(cell) > MOST_DIGITS:
+        raise ValueError(f"is not a whole number of at most {MOST_DIGITS} digits")
     return int(cell)
 
 

@@ -19,6 +19,7 @@ from hilum.dataset.plan.statements import Statement
 from hilum.manifest import DROPPED, Remark, Row
 from hilum.vocabulary import State
 
+MOST_WHOLE = 1e9  # above it a number of pixels is none
 _FACTS = ("patient", "study", "view", "sex", "age", "birth_date", "birth_year", "study_date", "part", "reading", "source", "body_part", "modality", "laterality", "height", "width")
 
 
@@ -235,7 +236,7 @@ def _parsed(role: str, parse: Any, path: str, facts: dict[str, list[str]], gathe
 
 def _whole(role: str, path: str, facts: dict[str, list[str]], gathered: Gathered) -> int | None:
     value = _parsed(role, cells.number, path, facts, gathered)
-    return int(value) if value is not None and value.is_integer() and value > 0 else None
+    return int(value) if value is not None and value.is_integer() and 0 < value < MOST_WHOLE else None
 
 
 def _part(reading: Reading, path: str, facts: dict[str, list[str]], gathered: Gathered) -> str | None:
