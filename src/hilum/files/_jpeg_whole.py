@@ -7,7 +7,8 @@ missing is found out from what it decodes:
 - *One scan without restarts* (nearly every file): the height in the frame header is raised by one
   row of blocks. Where the values broke off before, the decoder leaves the first block of that row
   untouched, exactly mid-grey. Where they did not, that block is the first to break off, and is
-  filled from the padding bits. So a block there that is not mid-grey proves that all before it is
+  filled from the padding bits. Where another block of that row is filled too, there are more
+  values than the image has: tables or values are broken. So a block there that is not mid-grey proves that all before it is
   whole, at the price of one row of blocks. Where the last row of the image would be blended with
   the added one (colour of half the height that is not grey), the image is decoded a second time.
 - *All others* (progressive, restarts, several scans, or a mid-grey end): each run of values is
@@ -60,6 +61,8 @@ def decode(data: bytes, stream: Stream, **options: str) -> np.ndarray:
         if _mixes(stream) and not _ends_grey(values, options):
             values = imagecodecs.jpeg8_decode(data, **options)
         if _goes_on(probe, stream):
+            if _is_left_over(probe, stream):
+                raise Missing("its values go on behind its last row, or are broken")
             return values
     for index in range(_tries(stream)):
         longer = imagecodecs.jpeg8_decode(_lengthened(data, stream, _more(index)), **options)
@@ -174,6 +177,16 @@ def _goes_on(probe: np.ndarray, stream: Stream) -> bool:
     if stream.code != LOSSLESS:
         block = block[:, : stream.unit[1]]
     return bool((block != 1 << (stream.bits - 1)).any())
+
+
+def _is_left_over(probe: np.ndarray, stream: Stream) -> bool:
+    """Whether there are values for more than the first block of the added row, which padding fills.
+
+    Not told of lossless images, of which a row is decoded at once.
+    """
+    beyond = probe[_added(stream) + (_BLENDED if _mixes(stream) else 0) :]
+    beyond = beyond[:, stream.unit[1] + _BLENDED :]
+    return stream.code != LOSSLESS and bool((beyond != 1 << (stream.bits - 1)).any())
 
 
 def _lengthened(data: bytes, stream: Stream, more: bytes) -> bytes:
