@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -328,12 +329,18 @@ def _matches(search: _Search, pattern: Path) -> Iterator[Path]:
     no hidden name.
     """
     parts = pattern.parts
-    yield from _expanded(
-        search, *((Path(pattern.anchor), parts[1:]) if pattern.anchor else (Path(), parts))
-    )
+    base, parts = (Path(pattern.anchor), parts[1:]) if pattern.anchor else (Path(), parts)
+    yield from _expanded(search, base, parts, defaultdict(set))
 
 
-def _expanded(search: _Search, base: Path, parts: Sequence[str]) -> Iterator[Path]:
+def _expanded(
+    search: _Search, base: Path, parts: Sequence[str], entered: dict[int, set[tuple[int, int]]]
+) -> Iterator[Path]:
+    """Files and folders below `base` that the rest of a pattern means.
+
+    `entered` are the folders that each "**" of it has walked, by the number of parts from there on:
+    without it, the work would grow by the depth of the folders with each further "**".
+    """
     if not parts:
         yield base
         return
@@ -341,26 +348,25 @@ def _expanded(search: _Search, base: Path, parts: Sequence[str]) -> Iterator[Pat
     if first == "**" and not rest:
         yield base
     elif first == "**":
-        for folder in _all_folders(search, base):
-            yield from _expanded(search, folder, rest)
+        for folder in _all_folders(search, base, entered[len(parts)]):
+            yield from _expanded(search, folder, rest, entered)
     elif os.path.lexists(base / first):  # a name with brackets in it, too
-        yield from _expanded(search, base / first, rest)
+        yield from _expanded(search, base / first, rest, entered)
     elif has_magic(first):
         for entry in _entries(search, base) if os.path.isdir(base) else ():
             path, hidden = base / entry.name, _is_clutter(entry.name) and not first.startswith(".")
             fits = fnmatchcase(entry.name, first) and not hidden
             if fits and not (_is_output(search, path) if os.path.isdir(path) else rest):
-                yield from _expanded(search, path, rest)
+                yield from _expanded(search, path, rest, entered)
 
 
-def _all_folders(search: _Search, base: Path) -> Iterator[Path]:
+def _all_folders(search: _Search, base: Path, entered: set[tuple[int, int]]) -> Iterator[Path]:
     """A folder and all below it, each once; not the hidden ones, nor those that a command writes
-    into.
+    into, nor those in `entered`.
     """
-    entered: set[tuple[int, int]] = set()
-    pending = [base]
+    pending = deque([base])
     while pending:
-        folder = pending.pop(0)
+        folder = pending.popleft()
         if os.path.isdir(folder) and _enter(search, folder, entered, top=folder == base):
             yield folder
             inner = [
