@@ -154,7 +154,7 @@ HOSTILE = {
 def test_what_a_stranger_model_must_not_hold_is_refused_before_a_session_is_made(
     kind, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(onnx_session, "_made", lambda content: pytest.fail("a session was made"))
+    monkeypatch.setattr(onnx_session, "_made", lambda content, memory: pytest.fail("a session was made"))
     build, words = HOSTILE[kind]
     with pytest.raises(BadData, match="model.onnx: is refused: .*" + words):
         saved(tmp_path, build())(IMAGE[0])
@@ -173,7 +173,7 @@ def test_what_a_stranger_model_must_not_hold_is_refused_before_a_session_is_made
 def test_a_contract_that_cannot_be_kept_is_refused_before_a_session_is_made(
     changed, words, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(onnx_session, "_made", lambda content: pytest.fail("a session was made"))
+    monkeypatch.setattr(onnx_session, "_made", lambda content, memory: pytest.fail("a session was made"))
     with pytest.raises(BadData, match=words):
         saved(tmp_path, scorer(contract=CONTRACT | changed))(IMAGE[0])
 

@@ -1,10 +1,12 @@
-"""A trained model as it leaves: one ONNX file that carries its input contract and card, run by ONNX Runtime alone.
+"""Run a trained model: one ONNX file with its input contract and card, run by ONNX Runtime alone.
 
-Metadata of the file, JSON text each: `contract` (what goes in and comes out), `card` (what it is, licence, limits),
-`trained_on` (digest and number of the training images, see the run's training lists).
+Metadata of the file, JSON text each: `contract` (what goes in and comes out), `card` (what it is,
+licence, limits), `trained_on` (digest and number of the training images, see the run's training
+lists).
 
-Such a file may come from a stranger: it is read once, as a whole, checked by `hilum.onnx_file`, its contract is held against what the graph
-takes and gives, and only then ONNX Runtime sees it, see `hilum.onnx_session`. What it answers is held against the contract too.
+Such a file may come from a stranger: it is read once, as a whole, and checked by `hilum.onnx_file`;
+its contract is held against what the graph takes and gives; only then ONNX Runtime sees it, see
+`hilum.onnx_session`. What it answers is held against the contract too.
 """
 
 from __future__ import annotations
@@ -29,12 +31,14 @@ CONTENTS = ("whole", "region", "ranks")
 WINDOWS = ("percentiles", "full", "ranks")
 SIZES = (16, 1024)  # the least and the largest side of an image, pixels
 MAX_NAMES = 1000  # of a contract's outputs or concepts
+_AT_ONCE = 512**2  # pixels of the images of one call: on a CPU more are no faster
 _OWN = Path(__file__).parent / "data"  # the models there came with Hilum
 
 
 @dataclass(frozen=True)
 class Contract:
-    """What a model's input must be: uint8 (n, size, size), made by `content` and `window`, of a picture that is as the rest says."""
+    """What a model's input must be: uint8 (n, size, size), made by `content` and `window`, of an
+    image that is as the rest says."""
 
     task: str  # lungs, finding or anomaly
     size: int
@@ -60,7 +64,7 @@ class Contract:
 
 @dataclass(frozen=True)
 class Exported:
-    """The model at `path`. With `root`, the folder of a run that it belongs to, no link leads out of that."""
+    """The model at `path`; with `root`, the folder of its run, no link leads out of that."""
 
     path: Path
     root: Path | None = None
@@ -74,8 +78,9 @@ class Exported:
 
     @cached_property
     def _session(self) -> Session:
-        _ = self.contract  # before the session is made: what nobody may call is not loaded
-        return Session(self._file[0], on_one_line(str(self.path)), trusted=self.path.parent == _OWN)
+        # The contract comes first: what nobody may call is not loaded.
+        size, trusted = self.contract.size, self.path.parent == _OWN
+        return Session(self._file[0], on_one_line(str(self.path)), size, trusted=trusted)
 
     @cached_property
     def metadata(self) -> dict[str, Any]:
@@ -88,7 +93,8 @@ class Exported:
         """Raises `BadData` with all that is wrong with it, or that the graph does not keep."""
         if "contract" not in self.metadata:
             raise BadData(
-                f"{self.path} carries no input contract, so nothing says what may be fed to it: use a model exported by Hilum"
+                f"{self.path} carries no input contract, so nothing says what may be fed to it: "
+                f"use a model exported by Hilum"
             )
         told = self.metadata["contract"]
         if (
@@ -99,7 +105,8 @@ class Exported:
             }
         if faults := faults_of(told) or [*_unkept(told, self._file[1])]:
             raise BadData.listing(
-                f"{on_one_line(str(self.path))}: its input contract cannot be kept; use a model exported by Hilum",
+                f"{on_one_line(str(self.path))}: its input contract cannot be kept; "
+                f"use a model exported by Hilum",
                 faults,
             )
         return Contract(
@@ -112,34 +119,38 @@ class Exported:
     def __call__(self, image: np.ndarray) -> dict[str, np.ndarray]:
         """Outputs for one uint8 (size, size) picture, by name, without the batch axis.
 
-        One picture at a time: on a CPU a batch is no faster, and a score then never depends on its neighbours.
+        One image at a time: on a CPU a batch is no faster, and a score then never depends on its
+        neighbours.
         """
         return {name: output[0] for name, output in self.many(image[None]).items()}
 
     def many(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Outputs for uint8 (n, size, size) pictures, by name, each (n, ...). Every picture's shape and range are those of the contract.
+        """Outputs for uint8 (n, size, size) images, by name, each (n, ...).
 
-        Raises `BadData` where the model fails, takes too long, or does not answer as its contract says.
+        Every image's shape and range are those of the contract. Raises `BadData` where the model
+        fails, takes too long, or does not answer as its contract says.
         """
         expected = (self.contract.size, self.contract.size)
         if images.dtype != np.uint8 or images.shape[1:] != expected:
             raise ValueError(
                 f"{self.path.name} takes uint8 {expected}, got {images.dtype} {images.shape[1:]}"
             )
-        found = dict(
-            zip(
-                self.contract.outputs,
-                self._session.run(self.contract.outputs, {INPUT: images}),
-                strict=True,
-            )
-        )
-        if faults := [
-            fault
-            for name, output in found.items()
-            for fault in _misanswered(self.contract, name, output, len(images))
-        ]:
+        step = max(1, _AT_ONCE // self.contract.size**2)
+        parts = [self._few(images[at : at + step]) for at in range(0, max(1, len(images)), step)]
+        if len(parts) == 1:
+            return parts[0]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def _few(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        names = self.contract.outputs
+        found = dict(zip(names, self._session.run(names, {INPUT: images}), strict=True))
+        faults = []
+        for name, output in found.items():
+            faults += _misanswered(self.contract, name, output, len(images))
+        if faults:
             raise BadData.listing(
-                f"{on_one_line(str(self.path))}: does not answer as its contract says; train it again or copy it anew",
+                f"{on_one_line(str(self.path))}: does not answer as its contract says; "
+                f"train it again or copy it anew",
                 faults,
             )
         return found
@@ -206,7 +217,7 @@ def _unkept(told: Mapping[str, Any], file: onnx_file.OnnxFile) -> list[str]:
     faults = []
     if set(file.inputs) != {INPUT}:
         faults.append(
-            f"the graph must take '{INPUT}' and nothing else, it takes {_shown(sorted(file.inputs))}"
+            f"the graph must take '{INPUT}' alone, it takes {_shown(sorted(file.inputs))}"
         )
     elif (
         file.inputs[INPUT].element != onnx_file.UINT8
@@ -215,7 +226,8 @@ def _unkept(told: Mapping[str, Any], file: onnx_file.OnnxFile) -> list[str]:
         or sides[1:] != (size, size)
     ):
         faults.append(
-            f"the graph must take uint8 (n, {size}, {size}), it takes {_shown(sides)} of type {file.inputs[INPUT].element}"
+            f"the graph must take uint8 (n, {size}, {size}), "
+            f"it takes {_shown(sides)} of type {file.inputs[INPUT].element}"
         )
     if missing := [name for name in told["outputs"] if name not in file.outputs]:
         faults.append(

@@ -101,8 +101,8 @@ _OTHER_TYPE = _refused("a value that is no tensor")
 _MESSAGES: Mapping[str, Mapping[int, _Field]] = {
     "model": {
         1: _number("ir_version"), 2: _NOTE, 3: _NOTE, 4: _NOTE, 5: _number("model_version"),
-        6: _NOTE, 7: _Field("graph", message="graph", once=True), 8: _Field("opset", message="opset"),
-        14: _Field("metadata", message="entry"), 20: _refused("training information"),
+        6: _NOTE, 7: _Field("graph", message="graph", once=True),
+        8: _Field("opset", message="opset"), 14: _Field("metadata", message="entry"), 20: _refused("training information"),
         25: _refused("a function of its own"), 26: _refused("a configuration of devices"),
     },
     "opset": {1: _text("domain"), 2: _number("version")},

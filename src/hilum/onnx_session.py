@@ -1,11 +1,12 @@
-"""Run ONNX models: the one place where sessions of ONNX Runtime are made, all with the same options.
+"""Run ONNX models: the one place where sessions of ONNX Runtime are made, with the same options.
 
 A model may come from a stranger (see SECURITY.md). `hilum.onnx_file` has checked its file before;
 what is left are bounds on what it may use while it runs:
 
-    MEMORY_BYTES     of all tensors of all models of this process together, held by the arena that
-                     the sessions share. Constants are not folded when a session is made, since that
-                     memory would be none of the arena's.
+    MEMORY_BYTES     of all tensors of a model for images of up to 512 x 512 pixels, and in
+                     proportion to the pixels of larger ones: the most that the session's arena
+                     holds. Constants are not folded when a session is made, since that memory
+                     would be none of the arena's.
     MAKE_SECONDS     to make a session
     CALL_SECONDS     and IMAGE_SECONDS for each image of 256 x 256 pixels, for a call
 
@@ -18,7 +19,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -31,16 +31,21 @@ CALL_SECONDS = 10.0
 IMAGE_SECONDS = 4.0
 _SILENT = 4  # only what ends the process is printed: every fault is raised
 
+_ONE_AT_A_TIME = threading.Lock()
 Answer = TypeVar("Answer")
 
 
 class Session:
-    """One model, ready to be called. `trusted`: it came with Hilum, so nobody watches the clock."""
+    """One model for images of `size` x `size` pixels, ready to be called.
 
-    def __init__(self, content: bytes, name: str, *, trusted: bool = False) -> None:
+    `trusted`: it came with Hilum or was made just now, so nobody watches the clock and the memory.
+    """
+
+    def __init__(self, content: bytes, name: str, size: int, *, trusted: bool = False) -> None:
         """Raise `BadData` where ONNX Runtime cannot read it in time."""
         self._name, self._trusted = name, trusted
-        self._session = self._timed(lambda: _made(content), MAKE_SECONDS, lambda: None)
+        memory = 0 if trusted else MEMORY_BYTES * max(1, size**2 // 512**2)
+        self._session = self._timed(lambda: _made(content, memory), MAKE_SECONDS, lambda: None)
 
     def run(self, outputs: Sequence[str], feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
         """Return the named outputs. Raises `BadData` where the model fails, asks for more memory
@@ -78,32 +83,26 @@ class _Late(Exception):
     pass
 
 
-def _made(content: bytes) -> Any:
+def _made(content: bytes, memory: int) -> Any:
+    """Return a session whose arena holds at most `memory` bytes, or any number with 0."""
     import onnxruntime
 
-    _share_arena()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _SILENT
     options.add_session_config_entry("session.use_env_allocators", "1")
     # Waiting threads leave the processor to others.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(
-        content,
-        options,
-        providers=["CPUExecutionProvider"],
-        disabled_optimizers=["ConstantFolding"],
-    )
-
-
-@cache
-def _share_arena() -> None:
-    """Give the sessions of this process one arena, of at most `MEMORY_BYTES`."""
-    import onnxruntime
-
-    kind, default = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, onnxruntime.OrtMemType.DEFAULT
-    memory = onnxruntime.OrtMemoryInfo("Cpu", kind, 0, default)
-    limits = onnxruntime.OrtArenaCfg({"max_mem": MEMORY_BYTES})
-    onnxruntime.create_and_register_allocator(memory, limits)
+    arena = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR
+    place = onnxruntime.OrtMemoryInfo("Cpu", arena, 0, onnxruntime.OrtMemType.DEFAULT)
+    with _ONE_AT_A_TIME:  # a session takes the arena that was registered last
+        limits = onnxruntime.OrtArenaCfg({"max_mem": memory})
+        onnxruntime.create_and_register_allocator(place, limits)
+        return onnxruntime.InferenceSession(
+            content,
+            options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=["ConstantFolding"],
+        )
 
 
 def _within(seconds: float, work: Callable[[], Answer], stop: Callable[[], None]) -> Answer:
