@@ -134,7 +134,7 @@ def starred(depth: int) -> Work:
     """Search folders in folders by a pattern of many stars."""
     folder = Path(tempfile.mkdtemp())
     (folder / "/".join("d" * depth)).mkdir(parents=True)
-    pattern = folder / ("**/" * 6 + "x.png")
+    pattern = folder / ("**/d/" * 6 + "**/x.png")
     return lambda: collect.collect([pattern])
 
 

@@ -201,7 +201,7 @@ SOUND = [
 
 @given(st.sampled_from(SOUND), st.data())
 @settings(
-    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_a_damaged_archive_is_unpacked_or_refused(unpacked, data, draw):
     damaged = bytearray(data)

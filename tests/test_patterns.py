@@ -20,7 +20,7 @@ PIECES = (
     "(a+)",
     "a*",
     "b?",
-    "(?:ab){2}",
+    "[ab]{2}",
     "a{1,3}",
     "^",
     "$",
@@ -81,7 +81,7 @@ def test_what_the_engine_does_not_offer_or_cannot_bound_is_refused_with_a_remedy
 
 
 @given(st.text("ab(){}0123456789,?*+[]\\|^$. P<>xi:", max_size=40))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_any_text_is_a_pattern_or_has_a_fault(text):
     pattern = f"(?P<patient>{text})"
     if patterns.fault(pattern) is None:

@@ -18,7 +18,7 @@ _DOUBTFUL = 1e-5  # pixels from a centre: so near, rounding might put an edge on
 _MOST_CORNERS = 200_000
 _MOST_PASSED = 16_000_000  # rows, by all edges of a polygon
 _TIMES_OVER = 16  # pixels that holes may reach over, in pictures
-_AT_ONCE = 1 << 20  # rows passed whose places are held in memory
+_AT_ONCE = 1 << 18  # rows passed whose places are held in memory
 _STEPS = ((0, 1), (1, 0), (0, -1), (-1, 0))  # east, south, west, north: clockwise as seen
 
 

@@ -24,6 +24,7 @@ from hilum.dataset._table import MAX_COLUMNS, Table
 from hilum.errors import BadData
 
 MAX_UNPACKED = 512 << 20
+_ALWAYS_UNPACKED, _TIMES_PACKED = 16 << 20, 64  # sheets of real data shrink to a tenth
 MAX_FILLED = 1_000_000
 MAX_ROWS = 1 << 20  # of a sheet, as in Excel
 _MERGED = re.compile(
@@ -78,10 +79,10 @@ def _guard(name: str, data: bytes) -> None:
     if any(part.flag_bits & 1 for part in parts):
         raise BadData(f"{name}: is encrypted; save it without a password")
     size = sum(part.file_size for part in parts)  # zipfile reads no more than these
-    if size > MAX_UNPACKED:
+    most = min(MAX_UNPACKED, max(_ALWAYS_UNPACKED, _TIMES_PACKED * len(data)))
+    if size > most:
         raise BadData(
-            f"{name}: has {size:,} bytes once unpacked; expected at most {MAX_UNPACKED:,}; "
-            "save it as CSV"
+            f"{name}: has {size:,} bytes once unpacked; expected at most {most:,}; save it as CSV"
         )
 
 

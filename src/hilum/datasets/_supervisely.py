@@ -38,7 +38,7 @@ LUNGS = {
     for form in (str, str.lower, str.title)
 }
 SHAPE_FAULT = "shape-fault"
-_UID = re.compile(r"\d+(?:\.\d+){3,}")
+_UID = re.compile(r"(?<!\d)\d+(?:\.\d+){3,}")
 
 
 @dataclass
