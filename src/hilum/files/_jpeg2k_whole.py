@@ -156,15 +156,18 @@ def _tiles(stream: bytes) -> int:
 def _lengthened(stream: bytes, parts: list[_Part], more: bytes) -> bytes:
     """The codestream with the beginning of one more packet behind each tile."""
     last = {part.tile: part.begin for part in parts}
-    pieces = [stream[: parts[0].begin]]
+    view, at = memoryview(stream), 0
+    pieces: list[bytes | memoryview] = []
     for part in parts:
-        own = stream[part.begin : part.end]
-        if last[part.tile] == part.begin:
-            if not part.open_ended:
-                own = own[:6] + (len(own) + len(more)).to_bytes(4) + own[10:]
-            own += more
-        pieces.append(own)
-    return b"".join([*pieces, stream[parts[-1].end :]])
+        if last[part.tile] != part.begin:
+            continue
+        if not part.open_ended:
+            length = part.end - part.begin + len(more)
+            pieces += [view[at : part.begin + 6], length.to_bytes(4)]
+            at = part.begin + 10
+        pieces += [view[at : part.end], more]
+        at = part.end
+    return b"".join([*pieces, view[at:]])
 
 
 def _number(stream: bytes, place: int, length: int) -> int:
