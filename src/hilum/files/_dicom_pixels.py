@@ -270,23 +270,24 @@ def _compressed(stream: memoryview, told: Layout, where: object, account: list[s
     announced = _KINDS.get((told.syntax or "").removeprefix(_COMPRESSED))
     if announced != seen.kind and {announced, seen.kind} != {"jpeg2k", "htj2k"}:
         account.append(f"the picture is {seen.kind}, whatever the transfer syntax says")
-    values = _values(bytes(stream), seen, account)
+    values = _values(stream, seen, account)
     return _settled(told, seen, values, account), values
 
 
-def _values(stream: bytes, seen: _dicom_stream.Stream, account: list[str]) -> np.ndarray:
+def _values(stream: memoryview, seen: _dicom_stream.Stream, account: list[str]) -> np.ndarray:
     """What a compressed picture holds; the decoder's warnings are put into the account."""
     import imagecodecs
 
     if seen.kind == "jpeg":
         options = {"colorspace": "YCBCR", "outcolorspace": "YCBCR"} if seen.components == 3 else {}
-        return _jpeg_whole.decode(stream, _jpeg_stream.parse(stream), **options)
+        data = bytes(stream)
+        return _jpeg_whole.decode(data, _jpeg_stream.parse(data), **options)
     if seen.kind in ("jpeg2k", "htj2k"):
         values, warnings = _jpeg2k_whole.decode(stream, high_throughput=seen.kind == "htj2k")
         account += [f"decoder: {warning[:120]}" for warning in warnings[:3]]
         return values
     if seen.kind == "jpegls":
-        if b"\xff\xd9" not in stream[-8:]:  # CharLS searches on for seconds where the end is missing
+        if b"\xff\xd9" not in bytes(stream[-8:]):  # CharLS searches on for seconds where the end is missing
             raise ValueError("its end marker is missing")
         return imagecodecs.jpegls_decode(stream)
     return imagecodecs.jpegxl_decode(stream)

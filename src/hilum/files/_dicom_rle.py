@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 
+import cv2
 import numpy as np
 
 _HEADER = 64  # bytes: the number of segments and the places of up to 15
@@ -21,9 +22,8 @@ def decode(stream: memoryview, pixels: int, samples: int, width: int) -> memoryv
     import imagecodecs
 
     segments = _segments(stream, samples * width)
-    cells = np.zeros((samples, pixels, width), np.uint8)
-    plane = np.zeros(pixels, np.uint8)
-    for number, segment in enumerate(segments):
+    planes = np.zeros((len(segments), pixels), np.uint8)
+    for number, (segment, plane) in enumerate(zip(segments, planes, strict=True)):
         try:
             found = len(imagecodecs.packbits_decode(segment, out=plane))
         except RuntimeError as error:
@@ -36,8 +36,13 @@ def decode(stream: memoryview, pixels: int, samples: int, width: int) -> memoryv
                 f"segment {number + 1} of {len(segments)} holds {found:,} bytes; "
                 f"{pixels:,} are needed"
             )
-        cells[number // width, :, width - 1 - number % width] = plane
-    return memoryview(cells.reshape(-1))
+    if width == 1:
+        return memoryview(planes.reshape(-1))
+    cells = [
+        cv2.merge(list(planes[first : first + width][::-1])).reshape(-1)
+        for first in range(0, len(planes), width)
+    ]
+    return memoryview(cells[0] if samples == 1 else np.concatenate(cells))
 
 
 def _segments(stream: memoryview, needed: int) -> list[memoryview]:

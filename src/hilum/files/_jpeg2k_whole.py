@@ -23,6 +23,7 @@ import numpy as np
 from hilum.files import _decoder_warnings, _dicom_unraised
 
 _SOC, _SIZ, _SOT, _EOC = b"\xff\x4f", b"\xff\x51", b"\xff\x90", b"\xff\xd9"
+_FRONT = 4096  # bytes within which a codestream begins, and behind which nothing follows its end
 _SOT_BYTES = 12  # with its marker
 _PACKET = b"\xc0"  # begins a packet that is not empty
 _LONG_PACKET = b"\xff\x7f" * 24  # likewise, of a header that does not end
@@ -43,17 +44,17 @@ class _Part(NamedTuple):
     open_ended: bool  # its length is stated as 0: up to the end marker
 
 
-def decode(stream: bytes, *, high_throughput: bool) -> tuple[np.ndarray, list[str]]:
+def decode(data: bytes | memoryview, *, high_throughput: bool) -> tuple[np.ndarray, list[str]]:
     """Return values (height, width) or (height, width, components), and what the decoder warned of.
 
     Raises `Missing`, `ValueError`, or what the decoder raises.
     """
     import imagecodecs
 
-    start = stream.find(_SOC + _SIZ)
+    start = bytes(data[:_FRONT]).find(_SOC + _SIZ)
     if start < 0:
         raise ValueError("it has no codestream")
-    stream = stream[start:]
+    stream = memoryview(data)[start:]  # large ones are not copied
     parts = _parts(stream)
     _refuse_missing(stream, parts)
     if not high_throughput:
@@ -73,7 +74,7 @@ def decode(stream: bytes, *, high_throughput: bool) -> tuple[np.ndarray, list[st
     return values, []
 
 
-def _by_openjpeg(stream: bytes) -> tuple[np.ndarray, list[str]]:
+def _by_openjpeg(stream: memoryview) -> tuple[np.ndarray, list[str]]:
     """Values and warnings. Raises `ValueError` with the faults that OpenJPEG names."""
     import imagecodecs
 
@@ -85,11 +86,11 @@ def _by_openjpeg(stream: bytes) -> tuple[np.ndarray, list[str]]:
     return values, list(dict.fromkeys(warnings))
 
 
-def _parts(stream: bytes) -> list[_Part]:
+def _parts(stream: memoryview) -> list[_Part]:
     """All tile-parts in turn (T.800 A.4.2). Raises `Missing` where the last one breaks off."""
-    at = stream.find(_SOT, _behind_main_header(stream))
+    at = _behind_main_header(stream)
     parts: list[_Part] = []
-    while at >= 0 and stream[at : at + 2] == _SOT:
+    while stream[at : at + 2] == _SOT:
         if at + _SOT_BYTES > len(stream):
             raise Missing(f"tile-part {len(parts) + 1} breaks off in its header")
         tile, length = _number(stream, at + 4, 2), _number(stream, at + 6, 4)
@@ -104,7 +105,7 @@ def _parts(stream: bytes) -> list[_Part]:
     return parts
 
 
-def _behind_main_header(stream: bytes) -> int:
+def _behind_main_header(stream: memoryview) -> int:
     """Place of the first tile-part: the segments of the main header all state their length."""
     at = len(_SOC)
     while at + 4 <= len(stream) and stream[at : at + 2] != _SOT:
@@ -116,12 +117,13 @@ def _behind_main_header(stream: bytes) -> int:
     return at
 
 
-def _last_end(stream: bytes) -> int:
-    end = stream.rfind(_EOC)
-    return end if end >= 0 else len(stream)
+def _last_end(stream: memoryview) -> int:
+    tail = max(0, len(stream) - _FRONT)
+    end = bytes(stream[tail:]).rfind(_EOC)
+    return tail + end if end >= 0 else len(stream)
 
 
-def _refuse_missing(stream: bytes, parts: list[_Part]) -> None:
+def _refuse_missing(stream: memoryview, parts: list[_Part]) -> None:
     count = _tiles(stream)
     found: dict[int, list[_Part]] = {}
     for part in parts:
@@ -139,11 +141,11 @@ def _refuse_missing(stream: bytes, parts: list[_Part]) -> None:
     end = parts[-1].end
     if stream[end : end + 2] != _EOC:
         raise Missing("its end marker is missing")
-    if stream[end + 2 :].strip(b"\0\xff") and _SOC + _SIZ in stream[end:]:
+    if _SOC + _SIZ in bytes(stream[end:]):
         raise ValueError("another codestream follows its end")
 
 
-def _tiles(stream: bytes) -> int:
+def _tiles(stream: memoryview) -> int:
     """How many tiles the grid has (T.800 B.3)."""
     right, bottom, _, _, width, height, left, top = (
         _number(stream, place, 4) for place in range(8, 40, 4)
@@ -153,19 +155,22 @@ def _tiles(stream: bytes) -> int:
     return -(-(right - left) // width) * -(-(bottom - top) // height)
 
 
-def _lengthened(stream: bytes, parts: list[_Part], more: bytes) -> bytes:
+def _lengthened(stream: memoryview, parts: list[_Part], more: bytes) -> bytes:
     """The codestream with the beginning of one more packet behind each tile."""
     last = {part.tile: part.begin for part in parts}
-    pieces = [stream[: parts[0].begin]]
+    at = 0
+    pieces: list[bytes | memoryview] = []
     for part in parts:
-        own = stream[part.begin : part.end]
-        if last[part.tile] == part.begin:
-            if not part.open_ended:
-                own = own[:6] + (len(own) + len(more)).to_bytes(4) + own[10:]
-            own += more
-        pieces.append(own)
-    return b"".join([*pieces, stream[parts[-1].end :]])
+        if last[part.tile] != part.begin:
+            continue
+        if not part.open_ended:
+            length = part.end - part.begin + len(more)
+            pieces += [stream[at : part.begin + 6], length.to_bytes(4)]
+            at = part.begin + 10
+        pieces += [stream[at : part.end], more]
+        at = part.end
+    return b"".join([*pieces, stream[at:]])
 
 
-def _number(stream: bytes, place: int, length: int) -> int:
+def _number(stream: memoryview, place: int, length: int) -> int:
     return int.from_bytes(stream[place : place + length])

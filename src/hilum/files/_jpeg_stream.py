@@ -14,7 +14,7 @@ BASELINE, EXTENDED, PROGRESSIVE, LOSSLESS = 0xC0, 0xC1, 0xC2, 0xC3  # start of f
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # table B.1
 ARITHMETIC = frozenset(range(0xC9, 0xD0)) - {0xCC}
 _BARE = frozenset((0x01, *range(0xD0, 0xD9)))  # markers without a length
-_SCAN, _END, _RESTART_INTERVAL = 0xDA, 0xD9, 0xDD
+_SCAN, _END, _RESTART_INTERVAL, _TABLES = 0xDA, 0xD9, 0xDD, 0xC4
 _MARKER = re.compile(rb"\xff[\x01-\xfe]")
 _BEHIND_SCAN = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # restarts are part of a scan (B.2.1)
 _RESTART = re.compile(rb"\xff[\xd0-\xd7]")
@@ -65,7 +65,7 @@ class Stream(NamedTuple):
 
 
 def parse(data: bytes) -> Stream:
-    """Raise `ValueError` where the headers break off or there is no frame."""
+    """Raise `ValueError` where headers break off, a table is broken or there is no frame."""
     at, interval, scans, frame, ended = 2, 0, [], None, False
     try:
         while (found := _MARKER.search(data, at)) and not ended:
@@ -79,6 +79,8 @@ def parse(data: bytes) -> Stream:
                 frame = _frame(code, place, segment)
             elif code == _RESTART_INTERVAL:
                 interval = _two(segment, 0)
+            elif code == _TABLES:
+                _refuse_tables(segment)
             elif code == _SCAN:
                 behind = _BEHIND_SCAN.search(data, at)
                 end = _before_fill(data, behind.start()) if behind else len(data)
@@ -123,6 +125,17 @@ def _frame(code: int, place: int, segment: bytes) -> Stream:
         raise ValueError("its frame has no components")
     height, width = _two(segment, 1), _two(segment, 3)
     return Stream(code, place, segment[0], height, width, components, (), False)
+
+
+def _refuse_tables(segment: bytes) -> None:
+    """Raise `ValueError` for Huffman tables (B.2.4.2) that no encoder makes: decoders differ then."""
+    at = 0
+    while at < len(segment):
+        count = sum(segment[at + 1 : at + 17])
+        symbols = segment[at + 17 : at + 17 + count]
+        if len(symbols) < count or len(set(symbols)) < count:
+            raise ValueError("a Huffman table breaks off, or has a symbol twice")
+        at += 17 + count
 
 
 def _scan(segment: bytes, interval: int, begin: int, end: int) -> Scan:
