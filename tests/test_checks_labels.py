@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from hilum.checks import ages, balance, labels, patients, shortcuts, suspects
 from hilum.checks._doubt import half_width
 from hilum.files import raster
 from hilum.findings import Finding
+from hilum.integrity import checksum
 from hilum.manifest import COLUMNS, LABEL_COLUMNS, REMARK_COLUMNS, SHAPE_COLUMNS, Manifest
 from hilum.recipe import Pixels
 from hilum.steps import audit, cache, ingest
@@ -295,7 +297,7 @@ def shown(tmp_path_factory) -> tuple[Manifest, cached.Cache]:
     pictures = rng.integers(90, 130, (240, 64, 64), np.uint8)
     pictures[1::2, 20:36, 24:40] += 60
     pictures.tofile(folder / "images.u8")
-    index = pl.DataFrame([dict.fromkeys(FACTS) | {"image_id": f"set/{n:05d}", "row": n, "minimum": 0, "maximum": 255} for n in range(240)], schema=FACTS)
+    index = pl.DataFrame([dict.fromkeys(FACTS) | {"image_id": f"set/{n:05d}", "row": n, "image_crc32": checksum(pictures[n]), "minimum": 0, "maximum": 255} for n in range(240)], schema=FACTS)
     manifest = made_up([{}] * 240, [(n, "nodule", n % 2 ^ (n in PLANTED)) for n in range(240)])
     return manifest, cached.Cache(folder, 64, index)
 
@@ -336,7 +338,7 @@ def test_too_few_patients_of_a_state_are_not_looked_at(shown):
 def linked(root: Path, wanted: Iterable[Path], to: Path) -> Path:
     for path in wanted:
         (to / path.relative_to(root)).parent.mkdir(parents=True, exist_ok=True)
-        (to / path.relative_to(root)).symlink_to(path)
+        shutil.copyfile(path, to / path.relative_to(root))
     return to
 
 

@@ -53,7 +53,7 @@ def test_a_pipe_is_no_dicom_and_does_not_hang(tmp_path):
     assert not dicom.is_one(tmp_path / "pipe") and not dicom.is_one(tmp_path) and not dicom.is_one(tmp_path / "absent")
     for verb in (dicom.header, dicom.read):
         for path in (tmp_path / "pipe", tmp_path):
-            with pytest.raises(BadData, match="not a file but a folder, a pipe or a device"):
+            with pytest.raises(BadData, match="is a (pipe|folder) and is never read"):
                 verb(path)
     os.symlink(put(tmp_path, plain()), tmp_path / "link")
     assert dicom.is_one(tmp_path / "link")
@@ -224,10 +224,9 @@ def test_a_stray_delimiter_is_named_unless_the_pixels_follow_it(tmp_path):
 def test_a_wrong_length_of_the_pixels_themselves(tmp_path):
     whole = plain()
     place = whole.rindex(words(0x7FE0, 0x0010)) + 8
-    for stated, read in ((STORED.nbytes + 500, True), (0xFFFFFFF0, True), (STORED.nbytes // 2, False), (0, False)):
+    for stated in (STORED.nbytes + 500, 0xFFFFFFF0, STORED.nbytes // 2, 0):
         path = put(tmp_path, whole[:place] + stated.to_bytes(4, "little") + whole[place + 4 :])
-        if read:
-            assert np.array_equal(dicom.read(path).values, STORED)
-        else:
-            with pytest.raises(BadData, match=rf"{stated} bytes, {STORED.nbytes} are needed"):
-                dicom.read(path)
+        enough = stated > STORED.nbytes  # more than the file has: it was cut, or its length is wrong
+        told = rf"states {stated:,} bytes" if enough else rf"{stated} bytes, {STORED.nbytes} are needed"
+        with pytest.raises(BadData, match=told):
+            dicom.read(path)

@@ -93,7 +93,7 @@ def test_a_file_that_became_a_link_after_it_was_read_is_refused_by_cache_and_exp
 
 def test_a_file_that_is_no_image_is_never_copied_whatever_its_name(data, tmp_path):
     (data / "NORMAL" / "a.png").write_text("TOPSECRET")
-    with pytest.raises(BadData, match=r"a\.png: is no image"):
+    with pytest.raises(BadData, match=r"a\.png: is not a PNG"):
         export.export("imagefolder", data, tmp_path / "x")
     assert not (tmp_path / "x").exists()
 

@@ -13,6 +13,7 @@ import pytest
 from hilum import phantom, posture
 from hilum.cached import FACTS, Cache
 from hilum.exported import POSTURE, Contract
+from hilum.integrity import checksum
 from hilum.radiograph import Letterbox
 
 SEED = 77_000  # far from the seeds that the detector learnt from
@@ -157,7 +158,9 @@ def test_looks_of_a_cache_have_nulls_where_nothing_could_be_read(tmp_path):
     squares = np.stack([np.zeros((SIZE, SIZE), np.uint8), Letterbox(CHESTS[0].shape, SIZE).forward(255 - CHESTS[0])])
     (tmp_path / "images.u8").write_bytes(squares.tobytes())
     height, width = CHESTS[0].shape
-    rows = [{"image_id": "set/broken", "row": 0, "error": "broken"}, {"image_id": "set/dark", "row": 1, "height": height, "width": width}]
+    broken = {"image_id": "set/broken", "row": 0, "error": "broken"}
+    rows = [broken, {"image_id": "set/dark", "row": 1, "height": height, "width": width}]
+    rows = [row | {"image_crc32": checksum(square)} for row, square in zip(rows, squares, strict=True)]
     index = pl.DataFrame([dict.fromkeys(FACTS) | row for row in rows], schema=FACTS)
     looks = posture.look_at(Cache(tmp_path, SIZE, index), index)
     assert looks["image_id"].to_list() == ["set/broken", "set/dark"] and looks["inverted"][0] is None

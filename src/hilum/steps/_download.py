@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from hilum import __version__, store
-from hilum.errors import CannotWrite, HilumError, NotFound
+from hilum.errors import BadData, CannotWrite, HilumError, NotFound
 from hilum.steps import Progress
 
 WAITS_SECONDS = (1.0, 4.0, 15.0, 30.0)  # before each new attempt that follows one without a new byte
@@ -97,7 +97,7 @@ def _notes(url: str, part: Path) -> dict[str, Any]:
         return {}
     try:
         notes = store.read_json(_notes_of(part))
-    except ValueError:
+    except BadData:
         return {}
     whole = isinstance(notes, dict) and notes.keys() == {"url", "total", "validator"}
     return notes if whole and notes["url"] == url and notes["validator"] and notes["total"] else {}
