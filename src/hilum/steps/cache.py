@@ -131,7 +131,7 @@ def _index(folder: Path, journal: Path) -> pl.DataFrame:
     if (folder / "index.parquet").exists():
         parts.append(store.read_table(folder / "index.parquet").select(list(FACTS)))
     if journal.stat().st_size:
-        parts.append(pl.read_ndjson(journal, schema=FACTS))
+        parts.append(pl.read_ndjson(journal.read_bytes(), schema=FACTS))
     return pl.concat(parts).unique("image_id", keep="last", maintain_order=True).sort("row")
 
 

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -81,7 +80,7 @@ def _once(
 def _refuse_other(run: Run, recipe: Recipe) -> None:
     recipe.data.refuse_inside(run.folder, "choose another folder with --to")
     if (run / "recipe.toml").exists():
-        before, data = (sorted(Path(folder).resolve() for folder in one.data.folders) for one in (run.recipe(), recipe))
+        before, data = (sorted(folder.resolve() for folder in one.data.paths) for one in (run.recipe(), recipe))
         if before != data:
             was, now = (" and ".join(map(str, folders)) for folders in (before, data))
             raise Mismatch(f"{run.folder} is a run of {was}, not of {now}; choose another folder with --to")

@@ -10,6 +10,7 @@ from hilum import eligibility, shelf, store
 from hilum.cross_validation import fold_count
 from hilum.errors import Mismatch
 from hilum.manifest import Manifest
+from hilum.places import as_text
 from hilum.recipe import Data, Recipe
 from hilum.run import Run
 from hilum.steps import ingest
@@ -45,7 +46,7 @@ def _read(source: Path) -> tuple[Data, Manifest, pl.DataFrame | None]:
     if (source / "recipe.toml").exists():
         run = Run(source)
         return run.recipe().data, Manifest.read(source), _split(run)
-    data = Recipe.read(source).data if source.suffix == ".toml" else Data(folder=str(source.resolve()))
+    data = Recipe.read(source).data if source.suffix == ".toml" else Data(folder=as_text(source.resolve()))
     return data, ingest.read(data)[0], None
 
 
