@@ -18,6 +18,7 @@ from typing import Any
 
 from hilum import eligibility, shelf, store, untrusted
 from hilum.errors import BadData, BadRecipe, HilumError, NotFound, unknown
+from hilum.places import as_text, from_text
 
 SHIPPED = "shipped"  # the name of the lung model that comes with Hilum, see `hilum.shipped`
 ALL = "all"  # in [classify] also: every concept that can be learnt
@@ -44,9 +45,18 @@ class Data:
     def folders(self) -> tuple[str, ...]:
         return self.folder, *self.also
 
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The folders, which a recipe holds as text (`hilum.places`)."""
+        return tuple(Path(from_text(folder)) for folder in self.folders)
+
+    @property
+    def corrections_path(self) -> Path | None:
+        return Path(from_text(self.corrections)) if self.corrections else None
+
     def refuse_inside(self, place: Path, remedy: str) -> None:
         """Raise `HilumError` where `place` is one of the data folders or lies in one."""
-        for folder in map(Path, self.folders):
+        for folder in self.paths:
             if place.resolve().is_relative_to(folder.resolve()):
                 raise HilumError(f"{place} lies inside the data folder {folder.resolve()}, which is never written to; {remedy}")
 
@@ -173,14 +183,14 @@ class Recipe:
         recipe = cls.of(sections, where=str(path))
         if not recipe.data.folder:
             raise BadRecipe(f'{path}: [data] folder is missing; say where the images are: folder = "path/to/images"')
-        folder, *also = (str((path.parent / folder).resolve()) for folder in recipe.data.folders)
-        corrections = recipe.data.corrections and str((path.parent / recipe.data.corrections).resolve())
+        folder, *also = (as_text((path.parent / folder).resolve()) for folder in recipe.data.paths)
+        corrections = as_text((path.parent / file).resolve()) if (file := recipe.data.corrections_path) else ""
         data = replace(recipe.data, folder=folder, also=tuple(also), corrections=corrections)
         return replace(recipe, data=data, classify=replace(recipe.classify, settings=_placed(recipe.classify.settings, path.parent)))
 
     def corrected_by(self, file: Path) -> Recipe:
         """The same job on the data as the corrections in `file` have it."""
-        return replace(self, data=replace(self.data, corrections=str(file.resolve())))
+        return replace(self, data=replace(self.data, corrections=as_text(file.resolve())))
 
     def sharing(self, settings: Mapping[str, str]) -> Recipe:
         """The same job with these settings of [share]."""

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from hilum import __version__, integrity, manifest, store
 from hilum.errors import BadData, CannotWrite, Damaged, HilumError, NotFound, on_one_line
 from hilum.manifest import Manifest
+from hilum.places import from_text
 from hilum.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -291,7 +292,7 @@ class Run:
             folders = [data["folder"], *data["also"]]
         except HilumError:
             folders = list(self.edited_recipe().data.folders)
-        return sorted(Path(folder).resolve() for folder in folders)
+        return sorted(Path(from_text(folder)).resolve() for folder in folders)
 
     def _refuse_no_run(self) -> None:
         if not is_run(self.folder):

@@ -84,8 +84,12 @@ def descriptor(path: Path | str, root: Path | None = None) -> tuple[int, os.stat
     return number, status
 
 
+def _shown(path: Path | str) -> str:
+    return on_one_line(os.fspath(path))
+
+
 def _nothing(path: Path | str) -> str:
-    shown = on_one_line(os.fspath(path))
+    shown = _shown(path)
     if os.path.islink(path):
         return f"{shown}: is a link to nothing ({on_one_line(os.readlink(path))}); put the file there"
     return f"{shown}: there is no such file"
@@ -94,7 +98,7 @@ def _nothing(path: Path | str) -> str:
 def _refuse_other_kinds(path: Path | str, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         kind = kind_of(status.st_mode)
-        raise BadData(f"{on_one_line(os.fspath(path))}: is {kind} and is never read; give a file")
+        raise BadData(f"{_shown(path)}: is {kind} and is never read; give a file")
 
 
 def _location(number: int, path: Path | str, status: os.stat_result) -> str:
@@ -105,7 +109,7 @@ def _location(number: int, path: Path | str, status: os.stat_result) -> str:
         target = os.path.realpath(path)
         if not os.path.samestat(os.stat(target, follow_symlinks=False), status):
             raise BadData(
-                f"{on_one_line(os.fspath(path))}: was replaced while it was opened"
+                f"{_shown(path)}: was replaced while it was opened"
             ) from None
         return target
 
@@ -124,11 +128,10 @@ def opened(
     Raises `BadData` when the block ends and the file has another size or time than when it began.
     """
     number, before = descriptor(path, root)
-    shown = on_one_line(os.fspath(path))
     with open(number, "rb") as stream:
         if before.st_size > limit:
             raise BadData(
-                f"{shown}: has {before.st_size:,} bytes; expected at most {limit:,}; "
+                f"{_shown(path)}: has {before.st_size:,} bytes; expected at most {limit:,}; "
                 f"leave the file out or make it smaller"
             )
         try:
@@ -137,7 +140,7 @@ def opened(
             raise CannotRead.because(path, error) from error
         after = os.fstat(number)
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-            raise BadData(f"{shown}: was changed while it was read; wait until it is whole")
+            raise BadData(f"{_shown(path)}: was changed while it was read; wait until it is whole")
 
 
 def read_bytes(
@@ -149,7 +152,7 @@ def read_bytes(
         data = stream.read(size + 1)
         if len(data) != size:  # also of what states another size than it has
             raise BadData(
-                f"{on_one_line(os.fspath(path))}: has another size than its {size:,} bytes; "
+                f"{_shown(path)}: has another size than its {size:,} bytes; "
                 f"wait until it is whole, or copy it again"
             )
     return data
@@ -157,8 +160,13 @@ def read_bytes(
 
 def read_head(path: Path | str, length: int, *, root: Path | None = None) -> bytes:
     """Read at most the first `length` bytes of a file of any size."""
-    with opened(path, root=root, limit=1 << 62) as stream:
-        return stream.read(length)
+    number, _ = descriptor(path, root)
+    try:
+        return os.read(number, length)
+    except OSError as error:
+        raise CannotRead.because(path, error) from error
+    finally:
+        os.close(number)
 
 
 def read_text(path: Path | str, *, root: Path | None = None, limit: int = MAX_TEXT_BYTES) -> str:
@@ -168,7 +176,7 @@ def read_text(path: Path | str, *, root: Path | None = None, limit: int = MAX_TE
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadData(
-            f"{on_one_line(str(path))}: is not UTF-8 text ({error.reason} at byte {error.start}); "
+            f"{_shown(path)}: is not UTF-8 text ({error.reason} at byte {error.start}); "
             f"save it as UTF-8"
         ) from None
 
@@ -236,7 +244,7 @@ def _refuse_outside(root: Path, path: Path | str, target: str) -> None:
     top = _resolved(root)
     if target != top and not target.startswith(top.rstrip(os.sep) + os.sep):
         raise BadData(
-            f"{on_one_line(os.fspath(path))}: leads out of {on_one_line(os.fspath(root))}, to "
+            f"{_shown(path)}: leads out of {on_one_line(os.fspath(root))}, to "
             f"{on_one_line(target)}, and is not followed; {REMEDY}"
         )
 

@@ -178,6 +178,7 @@ def print_steps(run: Run, told: dict[str, Any]) -> None:
 
 def meant(source: Path, to: Path | None, quick: bool) -> tuple[Recipe, Run]:
     """The recipe and run that the arguments name."""
+    from hilum.places import as_text
     from hilum.recipe import Data, Recipe
     from hilum.run import Run, is_run
 
@@ -186,6 +187,6 @@ def meant(source: Path, to: Path | None, quick: bool) -> tuple[Recipe, Run]:
     elif is_run(source) and to is None:
         recipe, to = Run(source).edited_recipe(), source
     else:
-        recipe = Recipe(data=Data(folder=str(source.resolve())))
+        recipe = Recipe(data=Data(folder=as_text(source.resolve())))
     name = source.stem if source.suffix == ".toml" else source.resolve().name
-    return recipe.quick() if quick else recipe, Run(to or Path("runs") / name)
+    return recipe.quick() if quick else recipe, Run(to or Path("runs") / as_text(name))

@@ -25,6 +25,7 @@ from hilum.cli._app import (
     print_steps,
     sharing,
 )
+from hilum.places import as_text
 
 
 @app.command(epilog="Examples: hilum labels data/montgomery data/shenzhen; hilum labels data/chest --map infiltration=consolidation")
@@ -85,7 +86,7 @@ def merge(
     from hilum.recipe import Data, Recipe
     from hilum.run import Run
 
-    folder, *also = (str(path.resolve()) for path in folders)
+    folder, *also = (as_text(path.resolve()) for path in folders)
     recipe = Recipe(data=Data(folder=folder, also=tuple(also)))
     told = chain_of(recipe.quick() if quick else recipe, Run(to), "ingest", as_json)
     if as_json:

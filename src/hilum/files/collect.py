@@ -28,6 +28,7 @@ from fnmatch import fnmatchcase
 from glob import has_magic
 from pathlib import Path, PurePosixPath
 
+from hilum import untrusted
 from hilum.errors import BadData, HilumError
 from hilum.files import dicom, output_folder, picture
 from hilum.files.links import stays_below
@@ -153,7 +154,8 @@ def _named(search: _Search, path: Path) -> Iterator[Found]:
     if regular:
         yield Found(path, PurePosixPath(path.name))
     else:
-        search.faults.append(f"{path}: is {_special(path)}, which is not opened; name {EXPECTED}")
+        what = untrusted.kind_of(path.stat().st_mode)
+        search.faults.append(f"{path}: is {what}, which is not opened; name {EXPECTED}")
 
 
 def _matched(search: _Search, path: Path, top: str) -> Iterator[Found]:
@@ -222,17 +224,6 @@ def _is_clutter(name: str) -> bool:
 def _unopened(path: Path, error: OSError) -> str:
     remedy = "check where it leads to and that it may be read"
     return f"{path}: cannot be opened ({error.strerror}); {remedy}"
-
-
-def _special(path: Path) -> str:
-    mode = path.stat().st_mode
-    kinds = {
-        stat.S_ISFIFO: "a pipe",
-        stat.S_ISSOCK: "a socket",
-        stat.S_ISBLK: "a device",
-        stat.S_ISCHR: "a device",
-    }
-    return next((words for test, words in kinds.items() if test(mode)), "no regular file")
 
 
 # ---------------------------------------------------------------------------------- folders

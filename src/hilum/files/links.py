@@ -31,9 +31,10 @@ class Links:
     def target(self, place: str) -> str | None:
         """Return what a place leads to that is not below the folder; None where it stays there."""
         folder, _, name = place.rpartition("/")
-        if folder not in self._listed:
-            self._listed[folder] = self._list(folder)
-        listed = self._listed[folder]
+        try:
+            listed = self._listed[folder]
+        except KeyError:
+            listed = self._listed[folder] = self._list(folder)
         if listed is None or (not isinstance(listed, str) and name not in listed):
             return None
         return self._outside(path_of(self._root, place))

@@ -90,5 +90,5 @@ def index(folder: Path, journal: Path) -> pl.DataFrame:
     if (folder / cached.INDEX).exists():
         parts.append(store.read_table(folder / cached.INDEX).select(list(FACTS)))
     if journal.stat().st_size:
-        parts.append(pl.read_ndjson(journal, schema=FACTS))
+        parts.append(pl.read_ndjson(journal.read_bytes(), schema=FACTS))
     return pl.concat(parts).unique("image_id", keep="last", maintain_order=True).sort("row")

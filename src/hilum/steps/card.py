@@ -94,7 +94,7 @@ def _folders(manifest: Manifest, recipe: Recipe) -> list[tuple[Path, str]]:
     """The data folders and what to call them. The root of merged ones is whatever folder holds all, with much that is none of theirs."""
     if len(recipe.data.folders) == 1:
         return [(manifest.root, ".")]
-    return sorted((Path(folder), Path(folder).name) for folder in recipe.data.folders)
+    return sorted((folder, folder.name) for folder in recipe.data.paths)
 
 
 def _of(manifest: Manifest, cached: cache.Cache, dataset: str) -> tuple[Manifest, pl.DataFrame]:

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -135,7 +134,7 @@ def _once(
 def _refuse_other(run: Run, recipe: Recipe) -> None:
     recipe.data.refuse_inside(run.folder, "choose another folder with --to")
     if (run / RECIPE).exists() or run.done("recipe"):
-        before, data = run.data_folders(), sorted(Path(folder).resolve() for folder in recipe.data.folders)
+        before, data = run.data_folders(), sorted(folder.resolve() for folder in recipe.data.paths)
         if before != data:
             was, now = (" and ".join(map(str, folders)) for folders in (before, data))
             raise Mismatch(f"{run.folder} is a run of {was}, not of {now}; choose another folder with --to")

@@ -12,6 +12,7 @@ from hilum.cross_validation import fold_count
 from hilum.errors import Mismatch
 from hilum.manifest import Manifest
 from hilum.passed_on import pass_on
+from hilum.places import as_text
 from hilum.pseudonyms import Pseudonyms
 from hilum.recipe import Data, Recipe
 from hilum.run import Run, is_run
@@ -54,7 +55,7 @@ def _read(source: Path) -> tuple[Recipe, Manifest, pl.DataFrame | None]:
     if is_run(source):
         run = Run(source)
         return run.recipe(), run.manifest(), _split(run)
-    recipe = Recipe.read(source) if source.suffix == ".toml" else Recipe(data=Data(folder=str(source.resolve())))
+    recipe = Recipe.read(source) if source.suffix == ".toml" else Recipe(data=Data(folder=as_text(source.resolve())))
     return recipe, ingest.read(recipe.data)[0], None
 
 

@@ -10,7 +10,7 @@ import polars as pl
 
 from hilum import corrections, store
 from hilum.corrections import ACTIONS, GONE, OF_PAIRS, Correction
-from hilum.errors import HilumError, NotFound
+from hilum.errors import HilumError, NotFound, on_one_line
 from hilum.manifest import SEVERITIES
 from hilum.run import Run
 
@@ -110,7 +110,7 @@ def _refuse_unknown(findings: pl.DataFrame, rules: Collection[str], images: Coll
 
 def to_toml(entries: list[Correction], folder: Path, source: Path, file: Path) -> str:
     """The file's text, with what each action does at its head; by action, then image."""
-    head = HEAD.format(folder=folder, source=source, file=file)
+    head = HEAD.format(**{name: on_one_line(str(path)) for name, path in (("folder", folder), ("source", source), ("file", file))})
     head += "".join(f"#   {action:20} {meaning}\n" for action, meaning in ACTIONS.items())
     order = list(ACTIONS)
     ordered = sorted(entries, key=lambda one: (order.index(one.action), one.image_id, one.other or ""))
@@ -140,8 +140,8 @@ def fix(run: Run, source: Path, rules: Collection[str], images: Collection[str],
     data.refuse_inside(to, "choose another file with --to")
     if to.exists():
         raise HilumError(f"{to} is there already and may have been changed by hand; choose another name with --to, or delete it")
-    before = corrections.read(Path(data.corrections)) if data.corrections else []
-    store.write_text(to, to_toml([*before, *chosen], Path(data.folder), source, to))
+    before = corrections.read(data.corrections_path) if data.corrections_path else []
+    store.write_text(to, to_toml([*before, *chosen], data.paths[0], source, to))
     return told
 
 

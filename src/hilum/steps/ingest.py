@@ -93,14 +93,15 @@ def _without_links(root: Path, items: Iterable[Row | Remark]) -> Iterator[Row | 
     """Leave out, with a remark each, images and masks that lead out of the folder."""
     found = Links(root)
     for item in items:
-        if not isinstance(item, Row):
-            yield item
-        elif target := found.target(item.image):
-            yield _link(item.image, target)
-        else:
-            out = {name: outside for name in _MASKS if (place := getattr(item, name)) and (outside := found.target(place))}
-            yield from (_link(getattr(item, name), target) for name, target in out.items())
-            yield replace(item, **dict.fromkeys(out)) if out else item
+        if isinstance(item, Row):
+            if target := found.target(item.image):
+                yield _link(item.image, target)
+                continue
+            if item.lung_mask or item.right_lung_mask or item.left_lung_mask:
+                out = {name: outside for name in _MASKS if (place := getattr(item, name)) and (outside := found.target(place))}
+                yield from (_link(getattr(item, name), target) for name, target in out.items())
+                item = replace(item, **dict.fromkeys(out)) if out else item
+        yield item
 
 
 def _link(place: str, target: str) -> Remark:
@@ -164,13 +165,12 @@ def read(data: Data) -> tuple[Manifest, list[Account]]:
 
     Raises as `ingest`, `merge` and `corrections.apply` do.
     """
-    found = [accounted(Path(folder), data.dataset, data.patients, links=data.links) for folder in data.folders]
+    found = [accounted(folder, data.dataset, data.patients, links=data.links) for folder in data.paths]
     manifest = merge.merge([one for one, _ in found])
     accounts = [one for _, one in found]
-    if not data.corrections:
+    if (file := data.corrections_path) is None:
         return manifest, accounts
-    file = Path(data.corrections)
-    return corrections.apply(manifest, corrections.read(file), file.name), accounts
+    return corrections.apply(manifest, corrections.read(file), as_text(file.name)), accounts
 
 
 def recognise(folder: Path) -> tuple[Path, str]:
@@ -274,8 +274,8 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
     store.write_json(run / PLAN, {"folders": [one.as_dict() for one in accounts]})
     manifest.write(run.folder)
     progress(1, 1)
-    file = recipe.data.corrections
-    made = {f"corrected by {Path(file).name}": corrections.counts(corrections.read(Path(file)))} if file else {}
+    file = recipe.data.corrections_path
+    made = {f"corrected by {as_text(file.name)}": corrections.counts(corrections.read(file))} if file else {}
     return {"manifest.parquet": manifest.digest}, {**summary(manifest), **made, SHORT: [line for one in accounts for line in describe.short(one)]}
 
 

@@ -16,7 +16,6 @@ The kinds:
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -120,7 +119,7 @@ def _kind(entry: os.DirEntry[str], path: str, top: str, links: bool) -> str:
         if not os.path.exists(target) or os.path.isdir(target) or not (links or _holds(top, target)):
             return "link"
     try:
-        if not stat.S_ISREG(entry.stat().st_mode):
+        if not entry.is_file():
             return "special"
         head = untrusted.read_head(entry.path, HEAD_BYTES)
     except (OSError, HilumError):

@@ -21,6 +21,7 @@ from hilum import __version__, lungs, shelf
 from hilum.cached import Cache
 from hilum.drawing import pictures
 from hilum.manifest import SEVERITIES, Manifest
+from hilum.places import as_text
 
 TEMPLATE = "data/audit.html.j2"
 SIDE = 176  # pixels of a picture
@@ -42,7 +43,7 @@ def _told(findings: pl.DataFrame, manifest: Manifest, cached: Cache) -> dict[str
     rows = findings.join(source, on="image_id", how="left", maintain_order="left").with_columns(pl.col("source").fill_null("the whole set"))
     groups = list(_groups(rows, cached))
     return {
-        "folder": manifest.root.name, "images": manifest.table.height, "total": findings.height, "groups": groups,
+        "folder": as_text(manifest.root.name), "images": manifest.table.height, "total": findings.height, "groups": groups,
         "severities": [(severity, (findings["severity"] == severity).sum()) for severity in SEVERITIES],
         "sources": rows["source"].unique().sort().to_list(), "pictured": sum(len(group["shown"]) for group in groups),
         "listed": sum(len(group["lines"]) for group in groups), "colours": COLOURS,
