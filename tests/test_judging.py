@@ -93,7 +93,7 @@ def test_an_exchanged_model_is_named(run):
 
 def test_a_model_that_is_no_model_is_a_fault_and_not_a_crash(run):
     (run / "train" / "finding.onnx").write_bytes(b"nothing")
-    assert "is not a model ONNX Runtime can read" in failing(run)["scores"]
+    assert "finding.onnx: is refused" in failing(run)["scores"]
 
 
 def test_a_test_image_moved_into_training_is_a_leak_and_the_split_is_named(run):
