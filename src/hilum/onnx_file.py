@@ -236,6 +236,8 @@ class _Walk:
         attributes = []
         for what, value in self._of("node", span):
             attributes += [value] if what == "attribute" else []
+            if what in ("input", "output"):
+                self._text(value)
             found[what] = value
         operator, domain = (self._text(found.get(what, (0, 0))) for what in ("op_type", "domain"))
         if domain not in DOMAINS:

@@ -102,6 +102,7 @@ def _made(content: bytes, memory: int) -> Any:
             options,
             providers=["CPUExecutionProvider"],
             disabled_optimizers=["ConstantFolding"],
+            enable_fallback=0,  # it prints, and tries the same again
         )
 
 
