@@ -45,10 +45,11 @@ def opened(path: Path, *, root: Path | None = None, limit: int = MAX_BYTES) -> I
         raise NotFound(f"{shown}: there is no such file") from None
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         raise CannotRead.because(path, error) from error
+    before = os.fstat(descriptor)
+    if not stat.S_ISREG(before.st_mode):  # of a folder Python makes no stream
+        os.close(descriptor)
+        raise BadData(f"{shown}: is {kind_of(before.st_mode)} and is never read; give a file")
     with open(descriptor, "rb") as stream:
-        before = os.fstat(descriptor)
-        if not stat.S_ISREG(before.st_mode):
-            raise BadData(f"{shown}: is {kind_of(before.st_mode)} and is never read; give a file")
         if before.st_size > limit:
             raise BadData(
                 f"{shown}: has {before.st_size:,} bytes; expected at most {limit:,}; "
