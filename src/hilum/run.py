@@ -24,7 +24,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from hilum import __version__, integrity, manifest, store
+from hilum import __version__, integrity, manifest, store, untrusted
 from hilum.errors import BadData, CannotWrite, Damaged, HilumError, NotFound, on_one_line
 from hilum.manifest import Manifest
 from hilum.places import from_text
@@ -210,6 +210,7 @@ class Run:
         """
         path = self.home(step) / name
         if not self.checked:
+            untrusted.read_head(path, 0)  # a file all the same, and no pipe that nobody writes to
             return path
         expected = self.files(step).get(name)
         if expected is None:

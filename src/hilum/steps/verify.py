@@ -160,7 +160,7 @@ def _models(run: Run) -> tuple[list[str], str]:
         for file in _scoring(one).values():
             seen += 1
             learnt = sorted(training.filter(pl.col("model") == file)["image_id"])
-            if Exported(one / file, one.folder).metadata["trained_on"]["digest"] != store.digest(learnt):
+            if Exported(one.file("train", file), one.folder).metadata["trained_on"]["digest"] != store.digest(learnt):
                 faults.append(
                     f"{of}{file} was not trained on the images that train/{TRAINING} lists for it"
                 )
@@ -206,7 +206,7 @@ def _again(
     chosen = chosen.filter(chosen.is_in(stored["image_id"].implode()))
     regions, models, found = Regions.of(run, recipe.region.size), _scoring(run), []
     for index, (stage, file) in enumerate(models.items()):
-        model = Exported(run / file, run.folder)
+        model = Exported(run.file("train", file), run.folder)
         for done, (place, image_id) in enumerate(
             zip(regions.rows(chosen), chosen, strict=True), start=1
         ):
