@@ -66,7 +66,8 @@ def opened(path: Path, *, root: Path | None = None, limit: int = MAX_BYTES) -> I
 def read_bytes(path: Path, *, root: Path | None = None, limit: int = MAX_BYTES) -> bytes:
     """Read a whole file, see `opened`."""
     with opened(path, root=root, limit=limit) as stream:
-        data = stream.read(limit + 1)
+        # To ask for `limit` bytes would reserve as many, whatever the file has.
+        data = stream.read(min(limit, os.fstat(stream.fileno()).st_size) + 1)
     if len(data) > limit:  # of a file that states another size than it has
         raise BadData(f"{on_one_line(str(path))}: has more than {limit:,} bytes")
     return data

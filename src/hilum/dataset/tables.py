@@ -145,7 +145,8 @@ def _content(path: Path, name: str) -> bytes:
         raise BadData(f"{name}: is not a regular file; expected a table")
     try:
         with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+            # To ask for the most bytes would reserve as many, whatever the file has.
+            data = file.read(min(MAX_BYTES, path.stat().st_size) + 1)
     except OSError as error:
         raise BadData(f"{name}: cannot be read: {error.strerror or error}") from error
     return _bounded(name, data)
@@ -154,7 +155,11 @@ def _content(path: Path, name: str) -> bytes:
 def _unpacked(name: str, data: bytes) -> bytes:
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
-            return _bounded(name, file.read(MAX_BYTES + 1))
+            blocks, left = [], MAX_BYTES + 1
+            while left and (block := file.read(min(left, 1 << 20))):
+                blocks.append(block)
+                left -= len(block)
+            return _bounded(name, b"".join(blocks))
     except (OSError, EOFError, zlib.error) as error:
         raise BadData(f"{name}: is a damaged gzip file ({error}); copy it again") from error
 
