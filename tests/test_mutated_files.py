@@ -20,3 +20,14 @@ def test_three_hundred_damaged_files_are_read_or_refused_by_name():
     assert sum(sum(counts.values()) for counts in kinds.values()) == 300
     # damage that is always seen, or never, would not try the decoders
     assert all(counts["read"] > 0 and counts["refused"] > 0 for counts in kinds.values()), kinds
+
+
+def test_two_hundred_damaged_tables_settings_and_annotations_are_read_or_refused_by_name():
+    kinds = ("csv", "xlsx", "parquet", "json", "coco", "supervisely", "settings")
+    command = [sys.executable, BENCH / "mutate_texts.py", "--files", "200", "--seed", "1", "--json", "--kind", ",".join(kinds)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    counted = json.loads(done.stdout)
+    assert counted["faults"] == []
+    assert sum(counted["counts"].values()) == 200
+    assert {name.split()[0] for name in counted["counts"]} == set(kinds)

@@ -91,7 +91,9 @@ def _shown(path: Path | str) -> str:
 def _nothing(path: Path | str) -> str:
     shown = _shown(path)
     if os.path.islink(path):
-        return f"{shown}: is a link to nothing ({on_one_line(os.readlink(path))}); put the file there"
+        return (
+            f"{shown}: is a link to nothing ({on_one_line(os.readlink(path))}); put the file there"
+        )
     return f"{shown}: there is no such file"
 
 
@@ -108,9 +110,7 @@ def _location(number: int, path: Path | str, status: os.stat_result) -> str:
     except OSError:  # no Linux
         target = os.path.realpath(path)
         if not os.path.samestat(os.stat(target, follow_symlinks=False), status):
-            raise BadData(
-                f"{_shown(path)}: was replaced while it was opened"
-            ) from None
+            raise BadData(f"{_shown(path)}: was replaced while it was opened") from None
         return target
 
 
@@ -143,9 +143,7 @@ def opened(
             raise BadData(f"{_shown(path)}: was changed while it was read; wait until it is whole")
 
 
-def read_bytes(
-    path: Path | str, root: Path | None = None, *, limit: int = MAX_BYTES
-) -> bytes:
+def read_bytes(path: Path | str, root: Path | None = None, *, limit: int = MAX_BYTES) -> bytes:
     """Read a whole file, see `opened`."""
     with opened(path, root=root, limit=limit) as stream:
         size = os.fstat(stream.fileno()).st_size

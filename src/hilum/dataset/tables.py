@@ -155,7 +155,11 @@ def _content(path: Path, name: str) -> bytes:
 def _unpacked(name: str, data: bytes) -> bytes:
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
-            return _bounded(name, file.read(MAX_BYTES + 1))
+            blocks, left = [], MAX_BYTES + 1
+            while left and (block := file.read(min(left, 1 << 20))):
+                blocks.append(block)
+                left -= len(block)
+            return _bounded(name, b"".join(blocks))
     except (OSError, EOFError, zlib.error) as error:
         raise BadData(f"{name}: is a damaged gzip file ({error}); copy it again") from error
 
