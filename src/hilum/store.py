@@ -92,7 +92,7 @@ def write_table(path: Path, table: pl.DataFrame) -> None:
 def read_table(path: Path) -> pl.DataFrame:
     import polars as pl
 
-    return pl.read_parquet(path)
+    return pl.read_parquet(path, glob=False)  # a folder may be called "run[1]"
 
 
 def digest(value: object) -> str:
