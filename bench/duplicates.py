@@ -172,7 +172,8 @@ def whole(table: pl.DataFrame, squares: np.ndarray) -> tuple[pl.DataFrame, float
 
 def stored(table: pl.DataFrame, squares: np.ndarray, folder: Path) -> cached.Cache:
     squares.tofile(folder / cached.IMAGES[8])
-    return cached.Cache(folder, SIDE, table)
+    sums = pl.Series("image_crc32", [checksum(one) for one in squares], pl.Int64)
+    return cached.Cache(folder, SIDE, table.with_columns(sums))
 
 
 # ---------------------------------------------------------------------------------------------------------------------- robustness

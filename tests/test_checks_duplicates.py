@@ -13,6 +13,7 @@ from hilum import cached, doubles
 from hilum.cached import Cache
 from hilum.checks import duplicates
 from hilum.fingerprint import fingerprint
+from hilum.integrity import checksum
 from hilum.manifest import COLUMNS, Manifest
 from hilum.radiograph import Letterbox
 from hilum.steps import audit, split
@@ -39,6 +40,7 @@ def stored(folder: Path, pictures: dict[str, np.ndarray], digests: dict[str, tup
     facts = [
         dict.fromkeys(cached.FACTS)
         | {"image_id": name, "row": row, "height": image.shape[0], "width": image.shape[1], "minimum": 0, "maximum": 250}
+        | {"image_crc32": checksum(squares[row])}
         | {"fingerprint": fingerprint(squares[row], image.shape), "file_digest": digests[name][0], "pixel_digest": digests[name][1]}
         for row, (name, image) in enumerate(pictures.items())
     ]
