@@ -31,6 +31,7 @@ from scipy import stats
 from hilum import cached, doubles, fingerprint, likeness
 from hilum.errors import HilumError
 from hilum.files import picture
+from hilum.integrity import checksum
 from hilum.radiograph import Letterbox, prepare
 from hilum.recipe import Pixels
 from results import machine, record
