@@ -35,34 +35,11 @@ from pathlib import Path
 import torch  # once, before processes are forked; nothing is computed with it here
 
 from hilum.cli import app
-from hilum.datasets import kaggle_masks
 from hilum.run import RECIPE, Run
 from hilum.steps.chain import STEPS
 from results import machine, record
+from small_job import small_job
 
-SMALL = """
-[data]
-folder = "data"
-[pixels]
-size = 64
-[split]
-train = 0.5
-tune = 0.25
-test = 0.25
-minimum = 2
-[segment]
-folds = 2
-epochs = 2
-least_steps = 8
-width = 8
-[region]
-size = 64
-[classify]
-epochs = 1
-least_steps = 4
-[evaluate]
-resamples = 100
-"""
 VERBS = ("run", "predict", "verify")
 FOUND, UNUSED, MISSED = "found", "not used", "missed"
 
@@ -86,9 +63,7 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder).resolve()
-        kaggle_masks.example(place / "data", images=40, seed=5)
-        (place / "recipe.toml").write_text(SMALL)
-        made = called(["run", place / "recipe.toml", "--to", place / "intact"])
+        made = called(["run", small_job(place), "--to", place / "intact"])
         if made.code:
             sys.exit(made.said)
         flips = drawn(place / "intact", arguments.flips, random.Random(arguments.seed))

@@ -21,12 +21,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
-import selectors
 import struct
-import subprocess
-import sys
 import tempfile
 import time
 import zlib
@@ -36,6 +32,7 @@ from pathlib import Path
 
 import numpy as np
 
+import guarded
 from hilum.errors import BadData
 from hilum.files import picture
 from hilum.files.dicom import Dicom
@@ -46,7 +43,6 @@ from sound_files import chunk, sound
 
 MOST_SECONDS, MOST_BYTES = 5.0, 3 << 29
 MOST_DIRTY = 8 << 20  # bytes of a block
-PATIENCE = 30.0  # seconds by the clock until a file counts as never ending: the machine may be busy with other things
 EXTREME = (0, 1, 2, 3, 8, 12, 16, 32, 255, 256, 4096, 32767, 65500, 65535, 60000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 
 # ------------------------------------------------------------------------------------------------------------------------- the damage
@@ -210,53 +206,14 @@ def say(*words: object) -> None:
 Comparison = tuple[str, str, str]  # name of the file and of the decoder, and the outcome
 
 
-def outcomes(count: int, seed: int, comparisons: list[Comparison] | None) -> Iterator[tuple[int, str, str, float, int]]:
-    """Number, name, verdict, seconds of processor time and largest resident KiB of each file; a process that ends or hangs is begun anew
-    behind its file. With a list, other decoders are asked too, and their outcomes put into it."""
-    following = 0
-    while following < count:
-        command = [sys.executable, __file__, "--work", str(following), str(count), str(seed)]
-        command += [] if comparisons is None else ["--compare"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"}) as child:
-            name = "before the first file"
-            for line in lines(child):
-                told = json.loads(line)
-                if told[0] == "begun":
-                    following, name = told[1] + 1, told[2]
-                    whole = name
-                elif told[0] == "compared":
-                    comparisons.append((whole, *told[1:]))
-                else:
-                    yield following - 1, name, *told
-                    name = ""
-            hung = child.poll() is None and not finished(child)
-            child.kill()
-        if name == "before the first file":
-            sys.exit(f"the reading process does not start; run it yourself: {' '.join(command)}")
-        if name:
-            became = f"over {PATIENCE:g} s by the clock" if hung else f"the process ended with {child.returncode}"
-            yield following - 1, name, became, PATIENCE if hung else 0.0, 0
+def outcomes(count: int, seed: int, comparisons: list[Comparison] | None) -> Iterator[guarded.Outcome]:
+    """Outcome of each file. With a list, other decoders are asked too, and their outcomes put into it."""
 
+    def command(start: int) -> list[str]:
+        compare = [] if comparisons is None else ["--compare"]
+        return [__file__, "--work", str(start), str(count), str(seed), *compare]
 
-def lines(child: subprocess.Popen) -> Iterator[bytes]:
-    """What the child says, until it ends or says nothing for too long; it may take longer to begin."""
-    waiting, left, patience = selectors.DefaultSelector(), b"", 60.0
-    waiting.register(child.stdout, selectors.EVENT_READ)
-    while waiting.select(patience):
-        if not (said := os.read(child.stdout.fileno(), 1 << 16)):
-            return
-        *whole, left = (left + said).split(b"\n")
-        yield from whole
-        patience = PATIENCE
-
-
-def finished(child: subprocess.Popen) -> bool:
-    """Whether it ends by itself, having closed its output."""
-    try:
-        child.wait(0.5)
-    except subprocess.TimeoutExpired:
-        return False
-    return True
+    return guarded.outcomes(command, count, also={"compared": lambda *said: comparisons.append(said)})
 
 
 def main() -> None:

@@ -18,8 +18,6 @@ import argparse
 import json
 import os
 import resource
-import subprocess
-import sys
 import tempfile
 import time
 import traceback
@@ -29,6 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
+import guarded
 from hilum import corrections, exported, recipe, shapes, untrusted
 from hilum import manifest as schema
 from hilum.dataset import tables
@@ -36,7 +35,7 @@ from hilum.dataset.plan import settings
 from hilum.datasets import _supervisely
 from hilum.errors import BadData, HilumError
 from hilum.run import Run
-from mutate import MOST_SECONDS, PATIENCE, finished, lines
+from mutate import MOST_SECONDS
 from results import machine, record
 from text_files import damaged, manifests, sound
 
@@ -151,29 +150,13 @@ def work(start: int, stop: int, seed: int, names: list[str]) -> None:
             print(json.dumps([became, time.process_time() - begun, used]), file=said)
 
 
-def outcomes(count: int, seed: int, kind: str) -> Iterator[tuple[int, str, str, float, int]]:
-    """Yield number, name, verdict, seconds and largest resident KiB; begin anew behind a crash."""
-    following = 0
-    while following < count:
-        command = [sys.executable, __file__, "--work", str(following), str(count), str(seed), kind]
-        name = "before the first file"
-        with subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
-        ) as child:  # fmt: skip
-            for line in lines(child):
-                said = json.loads(line)
-                if said[0] == "begun":
-                    following, name = said[1] + 1, said[2]
-                else:
-                    yield following - 1, name, *said
-                    name = ""
-            hung = child.poll() is None and not finished(child)
-            child.kill()
-        if name == "before the first file":
-            sys.exit(f"the reading process does not start; run it yourself: {' '.join(command)}")
-        if name:
-            ended = f"the process ended with {child.returncode}"
-            yield following - 1, name, f"over {PATIENCE:g} s" if hung else ended, 0.0, 0
+def outcomes(count: int, seed: int, kind: str) -> Iterator[guarded.Outcome]:
+    """Yield the outcome of each file."""
+
+    def command(start: int) -> list[str]:
+        return [__file__, "--work", str(start), str(count), str(seed), kind]
+
+    return guarded.outcomes(command, count, environment={"POLARS_MAX_THREADS": "1"})
 
 
 def chosen(kind: str) -> list[str]:

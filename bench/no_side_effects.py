@@ -18,31 +18,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from hilum.datasets import kaggle_masks, montgomery
+from hilum.datasets import montgomery
 from results import machine, record
+from small_job import small_job
 
 FETCH = "fetch"
-SMALL = """
-[data]
-folder = "data"
-[pixels]
-size = 64
-[split]
-train = 0.5
-tune = 0.25
-test = 0.25
-minimum = 2
-[segment]
-folds = 2
-epochs = 1
-width = 8
-[region]
-size = 64
-[classify]
-epochs = 1
-[evaluate]
-resamples = 100
-"""
 _CALLS = "openat,open,creat,mkdir,mkdirat,rename,renameat,renameat2,unlink,unlinkat,rmdir,symlink,symlinkat,link,linkat,truncate,connect,sendto"
 _PATH = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _HARMLESS = ("/dev/", "/proc/")
@@ -112,9 +92,8 @@ def main() -> None:
     work = arguments.work.resolve()
     for name in ("home", "tmp", "out", "cwd"):
         (work / name).mkdir(parents=True)
-    kaggle_masks.example(work / "data", images=40, seed=5)
+    small_job(work)
     montgomery.example(work / "out/other", images=8, seed=6)
-    (work / "recipe.toml").write_text(SMALL)
     run, out = work / "out/run", work / "out"
     allowed = (str(out), str(work / "tmp"))
     environment = {

@@ -19,30 +19,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-RECIPE = """
-[data]
-folder = "{data}"
-[pixels]
-size = 64
-[split]
-train = 0.5
-tune = 0.25
-test = 0.25
-minimum = 2
-seed = {seed}
-[segment]
-folds = 2
-epochs = 2
-least_steps = 8
-width = 8
-[region]
-size = 64
-[classify]
-epochs = 1
-least_steps = 4
-[evaluate]
-resamples = 100
-"""
+from small_job import RECIPE
+
 STEPS = ("ingest", "cache", "audit", "split", "segment", "region", "train", "predict", "evaluate", "report")  # fmt: skip
 FORMS = ("coco", "imagefolder", "tables", "xrv")
 LEFT_OUT = {
@@ -106,7 +84,7 @@ class Stage:
         for image in sorted((self.folder / "data/CXR_png").iterdir())[:4]:
             shutil.copy2(image, self.folder / "few")
         for name, data in (("recipe", "data"), ("second", "more")):
-            recipe = RECIPE.format(data=self.folder / data, seed=0)
+            recipe = RECIPE.replace('"data"', f'"{self.folder / data}"')
             (self.here / f"{name}.toml").write_text(recipe)
         self._keep("nothing")
         for step in STEPS:

@@ -11,45 +11,15 @@ import numpy as np
 import pytest
 
 from hilum import integrity, lungs, phantom, store
-from hilum.datasets import kaggle_masks
 from hilum.exported import Contract
 from hilum.radiograph import Letterbox, Radiograph, prepare
 from hilum.run import MARKERS, Run
 from hilum.steps.chain import STEPS
+from small_job import small_job
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does, before PyTorch is loaded
 
 EVIDENCE = 20.0  # how much more darkness counts than place, for the lung model made by hand
-SMALL = """
-[data]
-folder = "data"
-[pixels]
-size = 64
-[split]
-train = 0.5
-tune = 0.25
-test = 0.25
-minimum = 2
-[segment]
-folds = 2
-epochs = 2
-least_steps = 8
-width = 8
-[region]
-size = 64
-[classify]
-epochs = 1
-least_steps = 4
-[evaluate]
-resamples = 100
-"""
-
-
-def small_job(folder: Path, images: int = 40) -> Path:
-    """Made-up data and a recipe that a run takes seconds for; returns the recipe's path."""
-    kaggle_masks.example(folder / "data", images=images, seed=5)
-    (folder / "recipe.toml").write_text(SMALL)
-    return folder / "recipe.toml"
 
 
 def hilum(*arguments: object, **options) -> subprocess.CompletedProcess:

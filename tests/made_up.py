@@ -1,11 +1,13 @@
-"""Made-up tables and runs that several tests stand on."""
+"""Made-up tables, runs and folders that several tests stand on."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
+from hilum.files import raster
 from hilum.manifest import COLUMNS, Manifest
 
 
@@ -34,3 +36,18 @@ def cohort(patients: int, *, sources: tuple[str, ...] = ("east", "west"), images
 
 def parts(table: pl.DataFrame) -> dict[str, str]:
     return dict(zip(table["patient_id"], table["part"], strict=True))
+
+
+def radiograph(path: Path, seed: int = 0) -> Path:
+    """Write a small PNG of noise."""
+    raster.write_png(path, np.random.default_rng(seed).integers(0, 255, (40, 36), np.uint8))
+    return path
+
+
+def two_classes(folder: Path) -> Path:
+    """A folder `data` with two classes of two images each, beside one with a secret image."""
+    radiograph(folder / "elsewhere" / "secret.png", 9)
+    names = ("NORMAL/a.png", "NORMAL/b.png", "PNEUMONIA/c.png", "PNEUMONIA/d.png")
+    for number, name in enumerate(names):
+        radiograph(folder / "data" / name, number)
+    return folder / "data"

@@ -5,7 +5,6 @@ import os
 import shutil
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,28 +14,19 @@ from typer.testing import CliRunner
 from hilum import places, shelf
 from hilum.cli import app
 from hilum.errors import BadData, HilumError, on_one_line
-from hilum.files import raster
 from hilum.files.collect import collect
 from hilum.manifest import DROPPED, Manifest
 from hilum.recipe import Pixels, Recipe
 from hilum.steps import cache, export, ingest, merge, show
+from made_up import radiograph, two_classes
 
 PIXELS = Pixels(size=64)
 RUNNER = CliRunner()
 
 
-def radiograph(path: Path, seed: int = 0) -> Path:
-    raster.write_png(path, np.random.default_rng(seed).integers(0, 255, (40, 36), np.uint8))
-    return path
-
-
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """A folder with two classes of two images each, beside one with a secret image."""
-    radiograph(tmp_path / "elsewhere" / "secret.png", 9)
-    for number, name in enumerate(("NORMAL/a.png", "NORMAL/b.png", "PNEUMONIA/c.png", "PNEUMONIA/d.png")):
-        radiograph(tmp_path / "data" / name, number)
-    return tmp_path / "data"
+    return two_classes(tmp_path)
 
 
 def linked(data: Path) -> set[str]:

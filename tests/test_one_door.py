@@ -9,7 +9,6 @@ import shutil
 import socket
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -17,8 +16,9 @@ from hypothesis import strategies as st
 import hilum
 from hilum import corrections, untrusted
 from hilum.errors import BadData, BadRecipe, CannotRead, HilumError, NotFound
-from hilum.files import output_folder, picture, raster
+from hilum.files import output_folder, picture
 from hilum.recipe import Recipe
+from made_up import two_classes
 
 SOURCE = Path(hilum.__file__).parent
 OPENS = re.compile(
@@ -29,7 +29,7 @@ OPENS = re.compile(
 OWN_FILES = {
     "untrusted": "the door itself",
     "store": "what Hilum writes into its own folders, and reads of them",
-    "stack": "the pixels of a run's cache", "run": "the lock of a run",
+    "run": "the lock of a run",
     "steps/cache": "journal and pixels of a run's cache", "steps/segment": "masks and models of a run",
     "steps/_cached_before": "the journal of a run's cache",
     "steps/_download": "the part of a file that is being fetched", "steps/fetch": "the same file under its final name",
@@ -71,18 +71,9 @@ def test_the_modules_that_open_files_by_themselves_are_no_more_than_these():
 # ------------------------------------------------------------------------------------------------------------------- one file
 
 
-def radiograph(path: Path, seed: int = 0) -> Path:
-    raster.write_png(path, np.random.default_rng(seed).integers(0, 255, (40, 36), np.uint8))
-    return path
-
-
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """A folder with two classes of two images each, beside a secret one."""
-    radiograph(tmp_path / "elsewhere" / "secret.png", 9)
-    for number, name in enumerate(("NORMAL/a.png", "NORMAL/b.png", "PNEUMONIA/c.png", "PNEUMONIA/d.png")):
-        radiograph(tmp_path / "data" / name, number)
-    return tmp_path / "data"
+    return two_classes(tmp_path)
 
 
 def pipe(path: Path) -> Path:

@@ -10,13 +10,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from conftest import hilum, made_by, small_job
+from conftest import hilum, made_by
 from hilum import store
 from hilum.errors import Mismatch
 from hilum.manifest import Manifest
 from hilum.run import Run
 from hilum.steps import evaluate, predict
 from hilum.steps.chain import STEPS
+from small_job import small_job
 
 WITHOUT_TORCH = """
 import sys

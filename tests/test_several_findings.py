@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from conftest import SMALL, hilum
+from conftest import hilum
 from hilum import lungs, store
 from hilum.datasets import folder, kaggle_masks
 from hilum.errors import Mismatch
@@ -16,6 +16,7 @@ from hilum.manifest import Manifest
 from hilum.recipe import Region
 from hilum.run import Run
 from hilum.steps import ask, evaluate, predict, region, train
+from small_job import RECIPE as SMALL
 
 RECIPE = SMALL.replace('folder = "data"', 'folder = "data"\nalso = ["other"]').replace("epochs = 1\nleast_steps = 4", 'model = "probe"\nalso = ["all"]\nunmentioned = "zeros"')
 RECIPE = RECIPE.replace("[region]", '[region]\ncontent = "whole"\nmasked = true')

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import operator
 import os
-import stat
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,9 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hilum import integrity
-from hilum.errors import CannotRead, Damaged
-from hilum.untrusted import kind_of
+from hilum import integrity, threads, untrusted
+from hilum.errors import BadData, Damaged, NotFound
 
 READERS = 8  # threads that wait for the disk; they need no processor
 _WORTH_TWO = 1 << 20  # bytes of a batch from which a second thread pays
@@ -72,16 +70,12 @@ class Stack:
 
     def _opened(self) -> int:
         try:
-            # Not waiting: to open a pipe that nobody writes to would never end.
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except FileNotFoundError:
+            return untrusted.descriptor(self.path)[0]
+        except NotFound:
             raise self._damaged("is missing") from None
-        except OSError as error:
-            raise CannotRead.because(self.path, error) from error
-        if not stat.S_ISREG(mode := os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            raise self._damaged(f"is {kind_of(mode)}")
-        return descriptor
+        except BadData:
+            what = untrusted.kind_of(os.stat(self.path).st_mode)
+            raise self._damaged(f"is {what}") from None
 
     def _damaged(self, what: str) -> Damaged:
         remedy = self._checksums.remedy if self._checksums else "make it again with `hilum run`"
@@ -133,7 +127,7 @@ class Stack:
     def damaged_rows(self) -> list[int]:
         """Read all images that checksums are known of; return the rows that hold others."""
         known = np.flatnonzero(self._unseen).tolist()
-        with ThreadPoolExecutor(2) as pool:
+        with threads.pool(2) as pool:
             return [row for row, sound in zip(known, pool.map(self._is_sound, known), strict=True) if not sound]
 
     def _is_sound(self, row: int) -> bool:

@@ -224,23 +224,13 @@ def _parsed(parse: Callable[[str], Any], text: str, name: str, form: str) -> Any
         raise BadData(f"{name}: is not {form} ({on_one_line(str(error))}); correct it") from None
 
 
-def below(root: Path, path: Path | str) -> Path:
-    """Return `root / path` where it lies below `root` once links are followed.
-
-    Raises `BadData` for what leaves `root`: an absolute path elsewhere, `..`, or a link.
-    """
-    whole = root / path
-    try:
-        target = os.path.realpath(whole)
-    except (OSError, ValueError) as error:
-        raise CannotRead.because(whole, error) from error
-    _refuse_outside(root, whole, target)
-    return whole
+def holds(folder: str, path: str) -> bool:
+    """Tell whether a path without links is a folder without links, or lies below it."""
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
 
 
 def _refuse_outside(root: Path, path: Path | str, target: str) -> None:
-    top = _resolved(root)
-    if target != top and not target.startswith(top.rstrip(os.sep) + os.sep):
+    if not holds(_resolved(root), target):
         raise BadData(
             f"{_shown(path)}: leads out of {on_one_line(os.fspath(root))}, to "
             f"{on_one_line(target)}, and is not followed; {REMEDY}"

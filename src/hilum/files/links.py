@@ -7,13 +7,12 @@ from pathlib import Path
 
 from hilum.errors import on_one_line
 from hilum.places import as_text, path_of
-from hilum.untrusted import REMEDY
+from hilum.untrusted import REMEDY, holds
 
 
 def stays_below(top: str, path: Path | str) -> bool:
     """Tell whether a file or folder lies below a resolved one, once links are followed."""
-    target = os.path.realpath(path)
-    return target == top or target.startswith(top.rstrip(os.sep) + os.sep)
+    return holds(top, os.path.realpath(path))
 
 
 def why_left_out(target: str) -> str:

@@ -96,17 +96,13 @@ def _walk(root: Path, links: bool) -> Iterator[File]:
 def _leads_to_new_folder(entry: os.DirEntry[str], top: str, entered: set[tuple[int, int]]) -> bool:
     """Tell whether an entry is a link to a folder outside that is neither above `top` nor entered already."""
     target = os.path.realpath(entry.path) if entry.is_symlink() else ""
-    if not os.path.isdir(target) or _holds(top, target) or _holds(target, top):
+    if not os.path.isdir(target) or untrusted.holds(top, target) or untrusted.holds(target, top):
         return False
     status = os.stat(target)
     identity = (status.st_dev, status.st_ino)
     is_new = identity not in entered
     entered.add(identity)
     return is_new
-
-
-def _holds(folder: str, path: str) -> bool:
-    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
 
 
 def _is_clutter(name: str) -> bool:
@@ -116,7 +112,7 @@ def _is_clutter(name: str) -> bool:
 def _kind(entry: os.DirEntry[str], path: str, top: str, links: bool) -> str:
     if entry.is_symlink():
         target = os.path.realpath(entry.path)
-        if not os.path.exists(target) or os.path.isdir(target) or not (links or _holds(top, target)):
+        if not os.path.exists(target) or os.path.isdir(target) or not (links or untrusted.holds(top, target)):
             return "link"
     try:
         if not entry.is_file():
