@@ -1,5 +1,6 @@
 """Links out of a data folder are left out by name unless the user allows them, and no name of a file stops a batch."""
 
+import ast
 import json
 import os
 import shutil
@@ -11,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from hilum import places, shelf
+from hilum import cli, places, shelf
 from hilum.cli import app
 from hilum.errors import BadData, HilumError, on_one_line
 from hilum.files.collect import collect
@@ -239,3 +240,23 @@ def test_no_number_in_a_table_is_too_long_for_the_manifest(value, data, tmp_path
             assert ingest.ingest(tmp_path / "nih").table.height == 4
         except BadData as fault:
             assert "Data_Entry_2017_v2020.csv line 2" in str(fault)
+
+
+def test_whatever_the_verbs_print_goes_through_one_function_that_escapes():
+    """So that no name of a file, wherever it stands, sends control sequences to a terminal."""
+    direct = [
+        (path.name, ast.unparse(node))
+        for path in Path(cli.__file__).parent.glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("typer.echo", "print")
+    ]
+    # TOML is written as bytes, and has escapes of its own.
+    assert [name for name, call in direct if ".encode()" not in call] == []
+
+
+def test_the_files_behind_a_cache_are_compared_whatever_their_names(data, tmp_path):
+    radiograph(Path(os.fsdecode(os.fsencode(data / "NORMAL") + b"/x\xff.png")), 7)
+    manifest = ingest.ingest(data)
+    filled = cache.fill(manifest, PIXELS, tmp_path / "cache")
+    paths = dict(manifest.table.select("image_id", "path").iter_rows())
+    assert len(paths) == 5 and list(filled.misfits(manifest.root, paths)) == []

@@ -30,6 +30,7 @@ import polars as pl
 from hilum import integrity, lungs, shapes, store, threads
 from hilum.errors import CannotRead, Damaged, NotFound
 from hilum.manifest import Manifest
+from hilum.places import path_of
 from hilum.stack import Checksums, Rounded, Stack
 
 FACTS = {
@@ -237,7 +238,7 @@ def facts_crc32(facts: Mapping[str, Any]) -> int:
 
 def _file_wrong(root: Path, path: str, expected: str | None) -> str | None:
     try:
-        same = expected is None or store.digest_of_file(root / path) == expected
+        same = expected is None or store.digest_of_file(path_of(root, path)) == expected
     except OSError as error:
         return f"{path} cannot be opened ({error.strerror})"
     return None if same else f"{path} holds other bytes than those that were read, with the same size and time"

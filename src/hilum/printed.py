@@ -58,18 +58,23 @@ def told(text: str, faults: Sequence[str]) -> None:
     import typer
 
     if text:
-        typer.echo(harmless(text))
+        echo(text)
     for fault in faults:
         say(fault)
     if faults:
         raise typer.Exit(1)
 
 
-def say(sentence: str) -> None:
-    """A sentence for the person at the keyboard, on standard error."""
+def echo(text: str = "", *, err: bool = False) -> None:
+    """Print text for a terminal: names of files and words of others in it cannot steer one."""
     import typer
 
-    typer.echo(f"hilum: {harmless(sentence)}", err=True)
+    typer.echo(harmless(text), err=err)
+
+
+def say(sentence: str) -> None:
+    """A sentence for the person at the keyboard, on standard error."""
+    echo(f"hilum: {sentence}", err=True)
 
 
 def harmless(text: str) -> str:

@@ -86,7 +86,7 @@ FailOn = Annotated[Level, typer.Option("--fail-on", help="Exit with code 1 where
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"hilum {__version__}")
+        printed.echo(f"hilum {__version__}")
         raise typer.Exit
 
 
@@ -166,14 +166,14 @@ def chain_of(recipe: Recipe, run: Run, until: str, as_json: bool) -> dict[str, A
         state = "kept" if done.kept else f"{done.seconds:.1f} s"
         plan = done.summary.get(chain.PLAN, [])
         summary = {key: value for key, value in done.summary.items() if key != chain.PLAN}
-        typer.echo("\n".join([*plan, f"{done.step:9} {state:>8}  {printed.line(summary)}"]), err=as_json)
+        printed.echo("\n".join([*plan, f"{done.step:9} {state:>8}  {printed.line(summary)}"]), err=as_json)
         if done.step == "split" and "mode" in done.summary:
             typer.secho(f"note: {printed.division(done.summary)}", fg="yellow", err=as_json)
     return told
 
 
 def print_steps(run: Run, told: dict[str, Any]) -> None:
-    typer.echo(json.dumps({"run": str(run.folder), "steps": told}, indent=1))
+    printed.echo(json.dumps({"run": str(run.folder), "steps": told}, indent=1))
 
 
 def meant(source: Path, to: Path | None, quick: bool) -> tuple[Recipe, Run]:

@@ -50,7 +50,7 @@ def labels(
         table = step.cells(manifest, image)
     else:
         table = step.crosswalk(manifest, reading.ingest(other)) if other else step.ledger(manifest)
-    typer.echo(json.dumps(table.to_dicts(), indent=1) if as_json else printed.columns(table))
+    printed.echo(json.dumps(table.to_dicts(), indent=1) if as_json else printed.columns(table))
 
 
 @app.command(epilog="Examples: hilum describe data/chest; hilum describe data/chest --toml > data/chest/hilum.toml")
@@ -67,11 +67,11 @@ def describe(
         return
     described = step.describe_folder(folder)
     if as_json:
-        typer.echo(json.dumps({**described.account.as_dict(), "questions": list(described.questions)}, indent=1))
+        printed.echo(json.dumps({**described.account.as_dict(), "questions": list(described.questions)}, indent=1))
     else:
-        typer.echo(described.screen)
+        printed.echo(described.screen)
     if described.refusal:
-        typer.echo(f"hilum: {described.refusal}", err=True)
+        printed.echo(f"hilum: {described.refusal}", err=True)
         raise typer.Exit(1)
 
 
@@ -107,7 +107,7 @@ def export(
     from hilum.steps import export as step
 
     told = step.export(form, source, folder, sharing(keep_identifiers, file_names, readings))
-    typer.echo(json.dumps(told, indent=1) if as_json else f"{folder}  {printed.line(told)}")
+    printed.echo(json.dumps(told, indent=1) if as_json else f"{folder}  {printed.line(told)}")
 
 
 @app.command(epilog="Examples: hilum fix runs/chest; hilum fix runs/chest --rule image-unreadable --rule duplicate-file --to fixes.toml")
@@ -124,7 +124,7 @@ def fix(
     recipe, run = meant(source, None, False)
     chain_of(recipe, run, "audit", True)
     told = step.fix(run, source, rules or (), images or (), to)
-    typer.echo(json.dumps(told.to_dicts(), indent=1) if as_json else printed.columns(told))
+    printed.echo(json.dumps(told.to_dicts(), indent=1) if as_json else printed.columns(told))
 
 
 @app.command(epilog="Example: hilum card data/chest --to runs/chest")
@@ -144,7 +144,7 @@ def card(
     recipe, run, told = performed(source, to, quick, step.UNTIL, as_json)
     recipe = recipe.sharing(sharing(keep_identifiers, file_names, readings))
     written = step.write(run, recipe, pictures=pictures)
-    typer.echo(f"{'card':9} {'':>8}  {printed.line(written.summary)}", err=as_json)
+    printed.echo(f"{'card':9} {'':>8}  {printed.line(written.summary)}", err=as_json)
     if as_json:
         print_steps(run, {**told, "card": written.as_dict()})
 
@@ -160,7 +160,7 @@ def example(
     from hilum.steps import ingest as step
 
     step.example(dataset, folder, images=images, seed=seed)
-    typer.echo(f"{images} made-up pictures in the layout of {dataset}: {folder}")
+    printed.echo(f"{images} made-up pictures in the layout of {dataset}: {folder}")
 
 
 @app.command(epilog="Examples: hilum datasets kermany; hilum datasets --json")
@@ -176,11 +176,11 @@ def datasets(
 
     told = [known.known(one) for one in ([name] if name else known.names())]
     if as_json:
-        typer.echo(json.dumps({about.name: asdict(about) for about in told}, indent=1))
+        printed.echo(json.dumps({about.name: asdict(about) for about in told}, indent=1))
     elif name:
-        typer.echo(step.describe(told[0]))
+        printed.echo(step.describe(told[0]))
     else:
-        typer.echo("\n".join(map(step.line, told)) + "\n\nAll of one: hilum datasets NAME. To get it: hilum fetch NAME")
+        printed.echo("\n".join(map(step.line, told)) + "\n\nAll of one: hilum datasets NAME. To get it: hilum fetch NAME")
 
 
 @app.command(epilog="Example: hilum fetch kermany --to data/kermany --accept")
@@ -195,11 +195,11 @@ def fetch(
     from hilum.steps import fetch as step
 
     about, folder = known.known(name), to or Path("data") / name
-    typer.echo(step.terms(about), err=as_json)
+    printed.echo(step.terms(about), err=as_json)
     ask = bool(about.files) and not accept and at_a_terminal()
     accepted = accept or (ask and typer.confirm("\nDo you accept the licence, and shall this be fetched?", err=True))
     told = step.fetch(about, folder, accepted=accepted, watch=printed.watch)
-    typer.echo(json.dumps(told, indent=1) if as_json else step.told(told))
+    printed.echo(json.dumps(told, indent=1) if as_json else step.told(told))
 
 
 def at_a_terminal() -> bool:

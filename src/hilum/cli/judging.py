@@ -28,11 +28,11 @@ def compare(first: Judged, second: Judged, as_json: Json = False) -> None:
 
     found = step.compare(Run(first), Run(second))
     if as_json:
-        typer.echo(json.dumps({"first": str(first), "second": str(second), "told": found.told, "figures": printed.plain(found.table)}, indent=1))
+        printed.echo(json.dumps({"first": str(first), "second": str(second), "told": found.told, "figures": printed.plain(found.table)}, indent=1))
         return
-    typer.echo(printed.columns(step.lines(found, str(first), str(second))))
+    printed.echo(printed.columns(step.lines(found, str(first), str(second))))
     for told in found.told:
-        typer.echo(f"note: {told}")
+        printed.echo(f"note: {told}")
 
 
 @app.command(epilog="Example: hilum verify runs/chest --images 200")
@@ -63,22 +63,22 @@ def probe(run: Judged, as_json: Json = False) -> None:
     judged = _judged(run, "probe", step)
     probes = judged.table("probe", step.FILE)
     if as_json:
-        typer.echo(json.dumps(printed.plain(probes), indent=1))
+        printed.echo(json.dumps(printed.plain(probes), indent=1))
         return
     asked = probes.filter(probes["why"] == "")
     if asked.height:
-        typer.echo(printed.columns(step.columns(asked)))
-        typer.echo(f"AUROC, 0.5 is chance; before the region step: whole, after it: {step.seen(judged.recipe().region)}, which is what the models are shown")
+        printed.echo(printed.columns(step.columns(asked)))
+        printed.echo(f"AUROC, 0.5 is chance; before the region step: whole, after it: {step.seen(judged.recipe().region)}, which is what the models are shown")
     _told_of(probes, step)
 
 
 def _told_of(probes: pl.DataFrame, step: ModuleType) -> None:
     for target, within, why in probes.filter(probes["why"] != "").select("target", "within", "why").unique(maintain_order=True).iter_rows():
-        typer.echo(f"{target}{'' if within == step.ALL else ' within ' + within} is not asked about: {why}")
+        printed.echo(f"{target}{'' if within == step.ALL else ' within ' + within} is not asked about: {why}")
     if not probes.height:
-        typer.echo("no training image could be read, so there is nothing to compare")
+        printed.echo("no training image could be read, so there is nothing to compare")
     for warning in step.warnings(probes):
-        typer.echo(f"warning: {warning}")
+        printed.echo(f"warning: {warning}")
 
 
 @app.command(
@@ -111,12 +111,12 @@ def look(
     judged = _judged(run, "look", step)
     figures, without = (judged.table("look", name) for name in (step.AVERAGES, step.COVERS))
     if as_json:
-        typer.echo(json.dumps({"maps": printed.plain(figures), "covered": printed.plain(without)}, indent=1))
+        printed.echo(json.dumps({"maps": printed.plain(figures), "covered": printed.plain(without)}, indent=1))
         return
-    typer.echo(printed.columns(step.lines(figures)) if figures.height else "no finding was learnt, so there is nowhere to look")
+    printed.echo(printed.columns(step.lines(figures)) if figures.height else "no finding was learnt, so there is nowhere to look")
     for row in without.iter_rows(named=True):
         without_lungs = f"; {row['left_out']} without found lungs left out" * bool(row["left_out"])
-        typer.echo(
+        printed.echo(
             f"AUROC {row['shown']}: {row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f}), "
             f"{row['images']} test images, {row['positives']} positive{without_lungs}"
         )
@@ -155,4 +155,4 @@ def matrix(
         step.Member(name, performed(source, place, quick, step.UNTIL, as_json)[1]) for source, (name, place) in zip(sources, places, strict=True)
     ]
     table = step.matrix(members, to, printed.watch)
-    typer.echo(json.dumps(printed.plain(table), indent=1) if as_json else f"\n{printed.columns(step.shown(table))}\n\npage: {(to / step.PAGE).resolve()}")
+    printed.echo(json.dumps(printed.plain(table), indent=1) if as_json else f"\n{printed.columns(step.shown(table))}\n\npage: {(to / step.PAGE).resolve()}")

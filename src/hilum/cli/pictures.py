@@ -89,7 +89,7 @@ def read(
 
     if not images:
         models = shipped.readers()
-        typer.echo(json.dumps(step.cards(models), indent=1) if as_json else step.card_lines(models))
+        printed.echo(json.dumps(step.cards(models), indent=1) if as_json else step.card_lines(models))
         return
     found, faults = step.read(images, to, watch=printed.watch, say=printed.say)
     printed.told(

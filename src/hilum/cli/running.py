@@ -45,7 +45,7 @@ def run(
     share = sharing(keep_identifiers, file_names, readings)
     folder = perform(source, to, quick, "report", as_json, fixes, share)
     if not as_json:
-        typer.echo(f"\nreport: {(folder / 'report.html').resolve()}")
+        printed.echo(f"\nreport: {(folder / 'report.html').resolve()}")
 
 
 @app.command(epilog="Example: hilum ingest data/chest --to runs/chest")
@@ -74,11 +74,11 @@ def cache(
 
     images, wrong = step.verify(Run(verified), files=files)
     if as_json:
-        typer.echo(json.dumps({"images": images, "wrong": [{"image_id": image_id, "what": what} for image_id, what in wrong]}, indent=1))
+        printed.echo(json.dumps({"images": images, "wrong": [{"image_id": image_id, "what": what} for image_id, what in wrong]}, indent=1))
     else:
-        typer.echo("\n".join([*(f"{image_id}: {what}" for image_id, what in wrong), f"{images} images checked, {len(wrong)} do not fit"]))
+        printed.echo("\n".join([*(f"{image_id}: {what}" for image_id, what in wrong), f"{images} images checked, {len(wrong)} do not fit"]))
     if wrong:
-        typer.echo(f"hilum: `hilum cache {verified}` reads these files again", err=True)
+        printed.echo(f"hilum: `hilum cache {verified}` reads these files again", err=True)
         raise typer.Exit(1)
 
 
@@ -114,7 +114,7 @@ def audit(
         print_steps(made, told)
     else:
         printed.findings(findings)
-        typer.echo(f"\npage: {(made.folder / step.PAGE).resolve()}")
+        printed.echo(f"\npage: {(made.folder / step.PAGE).resolve()}")
     if step.failing(findings, fail_on.value):
         raise typer.Exit(1)
 
