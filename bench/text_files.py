@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from hilum import integrity, recipe, shapes
 from hilum import manifest as schema
-from hilum import recipe, shapes
+from hilum.run import FORMAT
 from mutate import hurt
 
 ROWS = [("Image Index", "Patient ID", "Age", "Finding Labels", "BBox")] + [
@@ -56,7 +57,7 @@ def sound() -> dict[str, bytes]:
         "settings-hilum.toml": SETTINGS,
         "corrections-fix.toml": CORRECTIONS,
         "onnx-model.onnx": model(),
-        "marker-split.json": json.dumps(MARKER).encode(),
+        "marker-split.json": json.dumps(integrity.sealed(MARKER)).encode(),
         "manifest-manifest.parquet": manifest("manifest.parquet"),
         "manifest-labels.parquet": manifest("labels.parquet"),
         "manifest-root.json": manifest("root.json"),
@@ -83,7 +84,7 @@ image_id = "folder/b"
 action = "same patient as"
 other = "folder/c"
 """
-MARKER = {"step": "split", "made_from": {"hilum": "0", "recipe": {"a": 1}}, "made": {"a": "b" * 64}, "summary": {"images": 4, "parts": {"train": 3}}}  # fmt: skip
+MARKER = {"format": FORMAT, "step": "split", "made_from": {"hilum": "0", "recipe": {"a": 1}}, "made": {"a": "b" * 64}, "files": {"a": "b" * 64}, "summary": {"images": 4, "parts": {"train": 3}}}  # fmt: skip
 
 
 def written(mark: str) -> str:
@@ -144,8 +145,8 @@ def model() -> bytes:
     from onnx import TensorProto, helper
 
     image = helper.make_tensor_value_info("images", TensorProto.UINT8, ["n", 16, 16])
-    lungs = helper.make_tensor_value_info("lungs", TensorProto.FLOAT, ["n", 1, 16, 16])
-    weight = helper.make_tensor("w", TensorProto.FLOAT, [1, 1, 3, 3], np.arange(9.0))
+    lungs = helper.make_tensor_value_info("lungs", TensorProto.FLOAT, ["n", 2, 16, 16])
+    weight = helper.make_tensor("w", TensorProto.FLOAT, [2, 1, 3, 3], np.arange(18.0))
     axes = helper.make_tensor("axes", TensorProto.INT64, [1], [1])
     nodes = [
         helper.make_node("Cast", ["images"], ["cast"], to=TensorProto.FLOAT),

@@ -225,3 +225,18 @@ def test_whatever_the_bytes_reading_text_raises_its_own_errors_alone(tmp_path, d
         except HilumError as error:
             str(error).encode()
     output_folder.written_by(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "folder", ['"a\\u0000b"', '"a\\U00000000b"', '"a\\\\\\u0000b"'], ids=["short", "long", "behind a backslash"]
+)
+def test_a_zero_character_in_settings_is_refused_by_name(tmp_path, folder):
+    (tmp_path / "run.toml").write_text(f"[data]\nfolder = {folder}\n")
+    with pytest.raises(BadRecipe, match=r"run\.toml: a text in it holds a zero character"):
+        Recipe.read(tmp_path / "run.toml")
+
+
+@pytest.mark.parametrize("folder", ["'a\\u0000b'", '"a\\\\u0000b"'])
+def test_what_only_looks_like_a_zero_character_is_none(tmp_path, folder):
+    (tmp_path / "run.toml").write_text(f"[data]\nfolder = {folder}\n")
+    assert Recipe.read(tmp_path / "run.toml").data.folder.endswith("a\\u0000b")

@@ -31,6 +31,7 @@ from hilum.errors import BadData, CannotRead, HilumError, NotFound, on_one_line
 MAX_BYTES = 4 << 30  # of one file; the largest radiographs have some hundred megabytes
 MAX_TEXT_BYTES = 256 << 20  # of a settings file or an annotation
 _HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
+_ZERO = re.compile(r"(?<!\\)(?:\\\\)*\\(?:u0000|U00000000)")  # as TOML and JSON write one
 _LONGEST_NUMBER = 400  # digits: the largest double has 309
 # Not waiting: to open a pipe that nobody writes to would never end. A terminal is not taken over.
 _FLAGS = os.O_RDONLY | sum(
@@ -195,8 +196,14 @@ def parse_json(text: str, name: str) -> Any:
 
 
 def parse_toml(text: str, name: str) -> dict[str, Any]:
-    """Return the tables of TOML text; `name` is what errors call it."""
-    return _parsed(tomllib.loads, text, name, "TOML")
+    """Return the tables of TOML text; `name` is what errors call it.
+
+    Raises `BadData` for text with a zero character too, which no name of a file can hold.
+    """
+    found = _parsed(tomllib.loads, text, name, "TOML")
+    if _ZERO.search(text) and _ZERO.search(json.dumps(found, default=str)):
+        raise BadData(f"{on_one_line(name)}: a text in it holds a zero character; correct it")
+    return found
 
 
 def _parsed(parse: Callable[[str], Any], text: str, name: str, form: str) -> Any:
