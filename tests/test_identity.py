@@ -492,3 +492,15 @@ def test_a_run_folder_apart_nothing_names_the_users_folder(run):
     home = str(Path(store.read_json(run / "root.json")["root"]).parent)
     pages = [run / "audit.html", *(run / "card").rglob("*.*")]
     assert not [page for page in pages if home.encode() in page.read_bytes()]
+
+
+def test_a_damaged_key_is_refused_and_no_other_pseudonyms_are_given(tmp_path):
+    first = Pseudonyms.kept(tmp_path / "key")
+    assert Pseudonyms.kept(tmp_path / "key") == first
+    whole = (tmp_path / "key").read_bytes()
+    for at in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[at] ^= 1
+        (tmp_path / "key").write_bytes(damaged)
+        with pytest.raises(BadData, match="holds other bytes than were written"):
+            Pseudonyms.kept(tmp_path / "key")

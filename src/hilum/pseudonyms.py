@@ -12,7 +12,7 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-from hilum import store, untrusted
+from hilum import store
 from hilum.errors import BadData
 
 KEY_BYTES = 32
@@ -44,12 +44,12 @@ class Pseudonyms:
         Raises `BadData` where the file holds something else, `CannotRead` or `CannotWrite`.
         """
         if not path.exists():
-            store.write_private(path, secrets.token_bytes(KEY_BYTES))
-        key = untrusted.read_bytes(path, limit=1 << 16)
-        if len(key) != KEY_BYTES:
+            store.write_private(path, store.sealed(secrets.token_bytes(KEY_BYTES)))
+        key = store.read_sealed(path)
+        if key is None or len(key) != KEY_BYTES:
             raise BadData(
-                f"{path} holds {len(key)} bytes; expected the {KEY_BYTES} of a key. Delete it to "
-                f"draw another, which gives everybody another pseudonym"
+                f"{path} holds other bytes than were written; expected the {KEY_BYTES} of a key. "
+                f"Delete it to draw another, which gives everybody another pseudonym"
             )
         return cls(key)
 

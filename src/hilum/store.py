@@ -147,14 +147,19 @@ def write_private(path: Path, data: bytes) -> None:
             stream.write(data)
 
 
+def sealed(data: bytes) -> bytes:
+    """Return bytes behind their digest, as `read_sealed` takes them from a file."""
+    return hashlib.sha256(data).digest() + data
+
+
 def write_sealed(path: Path, data: bytes) -> None:
     """Write bytes behind their digest, for `read_sealed`."""
-    write_bytes(path, hashlib.sha256(data).digest() + data)
+    write_bytes(path, sealed(data))
 
 
 def read_sealed(path: Path) -> bytes | None:
-    """The bytes that `write_sealed` wrote; None where the file holds anything else."""
-    content = path.read_bytes()
+    """Return the bytes that were `sealed`; None where the file holds anything else."""
+    content = untrusted.read_bytes(path)
     length = hashlib.sha256().digest_size
     whole = hashlib.sha256(content[length:]).digest() == content[:length]
     return content[length:] if whole else None

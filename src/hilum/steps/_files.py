@@ -10,7 +10,9 @@ import polars as pl
 
 from hilum import cached, integrity
 from hilum.errors import HilumError
+from hilum.pseudonyms import Pseudonyms
 from hilum.run import MARKERS, Run
+from hilum.steps._passing import KEY
 from hilum.steps.chain import OF_A_FOLD, STEPS
 
 LOCK = ".lock"  # empty: it is held, not read
@@ -30,7 +32,7 @@ def check(runs: Sequence[tuple[Run, str]]) -> tuple[list[str], str]:
             faults += [of + fault for fault in _of_step(run, marker.stem, known)]
         faults += [f"{of}{fault}" for fault in _missing_markers(run, {one.stem for one in markers})]
     whole = runs[0][0]
-    faults += _of_cache(whole, known)
+    faults += [*_of_cache(whole, known), *_of_key(whole, known)]
     strange = [place for place in _all_files(whole.folder) if place not in known]
     told = f"{len(known)} files are as they were left"
     if strange:
@@ -83,6 +85,17 @@ def _of_cache(run: Run, known: set[Path]) -> Iterator[str]:
         yield str(error)
     except (StopIteration, KeyError, TypeError, pl.exceptions.PolarsError) as error:
         yield f"the cache cannot be checked ({type(error).__name__}: {error})"
+
+
+def _of_key(run: Run, known: set[Path]) -> Iterator[str]:
+    """Check the key of the pseudonyms, which no step leaves and nothing can make again."""
+    place = run / KEY
+    if place.exists():
+        known.add(place)
+        try:
+            Pseudonyms.kept(place)
+        except HilumError as error:
+            yield str(error)
 
 
 def _all_files(folder: Path) -> Iterator[Path]:
