@@ -19,13 +19,10 @@ import numpy as np
 
 from hilum.errors import BadData
 from hilum.files import (
-    _dicom_fragments,
     _dicom_lut,
     _dicom_object,
     _dicom_parsing,
-    _dicom_rle,
     _dicom_stream,
-    _jpeg2k_whole,
     _jpeg_stream,
     _jpeg_whole,
     raster,
@@ -233,6 +230,8 @@ def _subsampled(data: memoryview, told: Layout) -> np.ndarray:
 
 def _frame(parsed: Parsed, told: Layout) -> memoryview:
     """The one frame of encapsulated pixels."""
+    from hilum.files import _dicom_fragments
+
     data, order = parsed.data, "big" if told.big_endian else "little"
     if told.length != UNKNOWN_LENGTH and not _dicom_fragments.encapsulated(data, told.place, order):
         return _counted(data[told.place : told.place + told.length], told.length)
@@ -255,6 +254,8 @@ def _inflated(stream: memoryview, told: Layout) -> bytes:
 
 def _run_lengths(stream: memoryview, told: Layout, account: list[str]) -> np.ndarray:
     """PS3.5 annex G. Segments are bytes of a sample, so colour comes by plane."""
+    from hilum.files import _dicom_rle
+
     cells = _dicom_rle.decode(stream, told.rows * told.columns, told.samples, told.allocated // 8)
     native = replace(told, big_endian=False, planar=True, vr="OB", photometric="RGB" if told.samples == 3 else told.photometric)
     return _native(cells, native, account)
@@ -283,6 +284,8 @@ def _values(stream: memoryview, seen: _dicom_stream.Stream, account: list[str]) 
         data = bytes(stream)
         return _jpeg_whole.decode(data, _jpeg_stream.parse(data), **options)
     if seen.kind in ("jpeg2k", "htj2k"):
+        from hilum.files import _jpeg2k_whole
+
         values, warnings = _jpeg2k_whole.decode(stream, high_throughput=seen.kind == "htj2k")
         account += [f"decoder: {warning[:120]}" for warning in warnings[:3]]
         return values

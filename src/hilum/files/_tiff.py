@@ -13,7 +13,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from hilum.files import _tiff_pixels
 from hilum.files._head import Head, Stored, Unfit, range_top
 
 SIGNATURES = (b"II*\x00", b"MM\x00*", b"II+\x00\x08\x00", b"MM\x00+\x00\x08")
@@ -45,6 +44,8 @@ def look_at_labels(data: bytes) -> Head:
 
 def stored(data: bytes, head: Head) -> Stored:
     """Values as they stand in the file, of any type of number, MinIsWhite as it is; palettes are not looked up."""
+    from hilum.files import _tiff_pixels  # loaded when a TIFF is decoded: Exif needs tags alone
+
     tags = _chosen(data)
     values = _tiff_pixels.read(data, tags)
     if tags.get(_PHOTOMETRIC) != (_PALETTE,):
@@ -62,6 +63,8 @@ def orientation(data: bytes) -> int:
 
 def decode(data: bytes, head: Head) -> tuple[np.ndarray, list[str]]:
     """Values uint8 or uint16 (height, width) or (height, width, channels), bright is high, and what was done."""
+    from hilum.files import _tiff_pixels
+
     tags = _chosen(data)
     if _PHOTOMETRIC not in tags:
         raise Unfit("does not say whether its 0 is black or white (PhotometricInterpretation), and programs do not agree; save it as a grey PNG")
