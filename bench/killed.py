@@ -92,7 +92,7 @@ def disturbed(stage, case, before, files, sent, at) -> tuple[str, bool]:
     stopped = verbs.run(case.command, stage.here, kill=(sent, at))
     met = stopped.code not in (0, 1)
     if met and sent == signal.SIGINT and stopped.code != -sent:  # which is before Python can speak
-        lines = stopped.said.strip().splitlines()
+        lines = [line for line in stopped.said.splitlines() if line.startswith("hilum: ")]
         if stopped.code != 130 or len(lines) != 1 or not lines[0].startswith("hilum: stopped"):
             return f"code {stopped.code}, said {stopped.said!r}", met
     again = verbs.run(case.command, stage.here)

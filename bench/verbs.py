@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -168,6 +169,8 @@ def _child(command, here, errors, before, after) -> None:
         for descriptor, target in ((null, 0), (null, 1), (told, 2)):
             os.dup2(descriptor, target)
         sys.argv = ["hilum", *command]
+        # Each run draws a key for its pseudonyms; files of two runs can be compared with one key.
+        secrets.token_bytes = bytes
         before()
         from hilum import __main__
 
