@@ -345,3 +345,20 @@ def test_whatever_writes_does_so_in_one_place():
         if isinstance(node, ast.Call) and writes(node)
     }
     assert not found - WRITERS.keys(), "write through hilum.store"
+
+
+def test_an_interruption_that_native_code_swallows_ends_as_one_all_the_same():
+    program = """
+import os, signal
+from hilum import ending
+from hilum.errors import Interrupted
+def command():
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    except Interrupted:
+        raise TypeError("no answer") from None
+raise SystemExit(ending.end(command))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 130 and done.stderr.startswith("hilum: stopped")
+    assert "unforeseen" not in done.stderr

@@ -64,9 +64,11 @@ def end(command: Callable[[], object]) -> int:
             return _flushed(0)
         except SystemExit as asked:
             return _flushed(_code(asked))
-        except Interrupted as stop:
-            os._exit(_flushed(_told(stop)))
         except BaseException as error:  # noqa: BLE001 (the one place; panics of Rust are no `Exception`)
+            if number := asked_to_end[0]:
+                # Native code that calls Python may swallow `Interrupted`, and fail without an answer.
+                stop = error if isinstance(error, Interrupted) else Interrupted(number)
+                os._exit(_flushed(_told(stop)))
             return _flushed(_told(error))
 
 
