@@ -2,16 +2,13 @@
 
     python bench/cold_lungs.py --old OTHER/src [--new src] [--runs 40] [--record]
 
-Each run is a new process on one made-up image; both trees use this Python and its packages. The
-runs alternate, and which tree comes first alternates too. The ratio is old / new of the medians:
-1 means as quick as before.
+Each run is a new process on one made-up image. The ratio is old / new of the medians: 1 means as
+quick as before.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -20,11 +17,10 @@ from pathlib import Path
 
 from hilum.datasets import kaggle_masks
 from results import machine, record
+from trees import Seconds, arguments_of, compared
 
-HERE = Path(__file__).resolve().parents[1] / "src"
 
-
-def seconds(source: Path, image: Path, out: Path) -> tuple[float, float]:
+def seconds(source: Path, image: Path, out: Path) -> Seconds:
     """Return the wall-clock time of one process, and its processor time."""
     environment = os.environ | {"PYTHONPATH": str(source), "ORT_DISABLE_TELEMETRY": "1"}
     command = [sys.executable, "-m", "hilum", "lungs", str(image), "--to", str(out)]
@@ -34,37 +30,19 @@ def seconds(source: Path, image: Path, out: Path) -> tuple[float, float]:
     used = (
         after.children_user + after.children_system - before.children_user - before.children_system
     )
-    return time.perf_counter() - begun, used
+    return {"wall clock": time.perf_counter() - begun, "processor time": used}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--old", type=Path, required=True, help="the src folder of the other tree")
-    parser.add_argument("--new", type=Path, default=HERE)
-    parser.add_argument("--runs", type=int, default=40)
-    parser.add_argument("--record", action="store_true", help="write bench/RESULTS.md")
-    arguments = parser.parse_args()
-    trees = {"old": arguments.old.resolve(), "new": arguments.new.resolve()}
-    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in trees}
+    arguments = arguments_of(__doc__, 40)
     with tempfile.TemporaryDirectory() as folder:
         kaggle_masks.example(Path(folder) / "data", images=4, seed=1)
         image = next((Path(folder) / "data/CXR_png").glob("*.png"))
-        for number in range(-1, arguments.runs):  # the first of each fills the caches
-            for name in sorted(trees, reverse=number % 2 == 0):
-                spent = seconds(trees[name], image, Path(folder) / "out")
-                taken[name] += [spent] if number >= 0 else []
-    lines = []
-    for what, column in (("wall clock", 0), ("processor time", 1)):
-        times = {name: [one[column] for one in some] for name, some in taken.items()}
-        old, new = (statistics.median(times[name]) for name in ("old", "new"))
-        least = min(times["old"]) / min(times["new"])
-        lines += [f"| {what} | {old:.3f} | {new:.3f} | {old / new:.3f} | {least:.3f} |"]
-    head = f"{arguments.runs} runs each, seconds.\n\n| | old | new | ratio | ratio of the least |\n"
-    line = head + "| --- | --- | --- | --- | --- |\n" + "\n".join(lines)
-    print(line)
+        table = compared(arguments, lambda tree: seconds(tree, image, Path(folder) / "out"))
+    print(table)
     if arguments.record:
         about = "`python bench/cold_lungs.py --old OTHER/src` on"
-        record("Cold `hilum lungs`", f"{about} {machine('onnxruntime', 'numpy')}.\n\n{line}")
+        record("Cold `hilum lungs`", f"{about} {machine('onnxruntime', 'numpy')}.\n\n{table}")
 
 
 if __name__ == "__main__":
