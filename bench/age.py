@@ -1,6 +1,6 @@
-"""Small child or not, told by the outlines of the lungs: fits src/hilum/data/age.json, and measures it on sets that it has not seen.
+"""Small child or not, told by the outlines of the lungs: fits src/hilum/resources/age_group.json, and measures it on sets that it has not seen.
 
-    python bench/age.py --data ../shared/data --work work [--to src/hilum/data/age.json]
+    python bench/age.py --data ../shared/data --work work [--to src/hilum/resources/age_group.json]
 
 --data holds kermany-224/, montgomery/ and shenzhen/, and where they are there nih-sample/ and kermany-original/. Children of Montgomery and
 Shenzhen are left out of the fit: most are of school age. Half a minute; what is seen of the pictures is kept in --work.
@@ -16,10 +16,12 @@ import polars as pl
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from hilum import age, lungs, shipped, store
-from hilum.metrics.ranking import auroc
-from hilum.recipe import Pixels
-from hilum.steps import cache, ingest
+from hilum import storage
+from hilum.annotations import lung_masks
+from hilum.config import Pixels
+from hilum.inference import age_group, pretrained
+from hilum.pipeline import cache, ingest
+from hilum.statistics.metrics.discrimination import auroc
 from lung_sets import dealt
 from results import machine, record
 
@@ -34,18 +36,18 @@ def seen(data: Path, name: str, work: Path) -> pl.DataFrame:
     manifest = ingest.ingest(data / name)
     every = max(1, manifest.table.height // MOST)
     manifest = manifest.only(manifest.table.gather_every(every)["image_id"])
-    kept, model = work / f"age-{name}.parquet", shipped.lungs()
-    made_of = store.digest([manifest.digest, store.digest_of_file(model.path), age.SIGNS])
-    if kept.exists() and (found := store.read_table(kept))["made_of"][0] == made_of:
+    kept, model = work / f"age-{name}.parquet", pretrained.lung_model()
+    made_of = storage.digest([manifest.digest, storage.digest_of_file(model.path), age_group.SIGNS])
+    if kept.exists() and (found := storage.read_table(kept))["made_of"][0] == made_of:
         return found
     pictures = cache.fill(manifest, Pixels(size=model.contract.size), work / f"cache-{name}")
     rows = []
     for image_id, row in pictures.readable.select("image_id", "row").iter_rows():
-        signs = age.signs(lungs.from_probabilities(model(pictures.images[row])["lungs"]))
+        signs = age_group.signs(lung_masks.from_probabilities(model(pictures.images[row])["lungs"]))
         if signs:
             rows.append({"image_id": image_id, **signs})
     found = pl.DataFrame(rows).join(manifest.table.select("image_id", "patient_id", "age_years"), on="image_id").with_columns(made_of=pl.lit(made_of))
-    store.write_table(kept, found)
+    storage.write_table(kept, found)
     return found
 
 
@@ -67,7 +69,7 @@ def fit(signs: np.ndarray, child: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def matrix(table: pl.DataFrame) -> np.ndarray:
-    return table.select(age.SIGNS).to_numpy()
+    return table.select(age_group.SIGNS).to_numpy()
 
 
 def main() -> None:
@@ -87,9 +89,9 @@ def main() -> None:
         held[fold == number] = signs[fold == number] @ weights + bias
     weights, bias = fit(signs, child)
     small, grown = float(np.quantile(held[~child], 1 - TAIL)), float(np.quantile(held[child], TAIL))
-    rule = {"weights": dict(zip(age.SIGNS, weights.round(6).tolist(), strict=True)), "bias": round(bias, 6), "small": round(small, 4), "grown": round(grown, 4)}
+    rule = {"weights": dict(zip(age_group.SIGNS, weights.round(6).tolist(), strict=True)), "bias": round(bias, 6), "small": round(small, 4), "grown": round(grown, 4)}
     if arguments.to:
-        store.write_json(arguments.to, rule)
+        storage.write_json(arguments.to, rule)
     lines = [
         f"Out of fold, {child.sum()} films of children of one to five years (Kermany) and {(~child).sum()} of adults (Montgomery, Shenzhen): AUROC "
         f"{auroc(child, held):.3f}; {np.mean(held[child] > small):.0%} of the children's are called a small child's and {TAIL:.0%} of the adults'; "

@@ -28,12 +28,13 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import numpy as np
 
 from finding_sets import CONTENTS, FOLDERS, Seen, missing, read
-from hilum import intervals, shelf, store
-from hilum.metrics.ranking import auroc
+from hilum import plugins, storage
+from hilum.statistics import bootstrap
+from hilum.statistics.metrics.discrimination import auroc
 from lung_sets import dealt
 from results import machine, record
 
-MODELS = ("padim", "patchcore", "reconstruction")
+MODELS = ("padim", "patchcore", "feature_reconstruction")
 FOLDS, SEED, REGION = 5, 0, 224
 TUBERCULOSIS = ("shenzhen", "montgomery")
 
@@ -44,21 +45,21 @@ class Kept:
     def __init__(self, images: np.ndarray, path: Path, extractor: Any) -> None:
         import torch
 
-        from hilum.models._anomaly import BATCH
+        from hilum.training.anomaly_detection import BATCH
 
         if not path.exists():
             with torch.no_grad():
                 found = [extractor(torch.from_numpy(images[start : start + BATCH])).numpy() for start in range(0, len(images), BATCH)]
-            with store.replacing(path) as beside, open(beside, "wb") as stream:
+            with storage.replacing(path) as beside, open(beside, "wb") as stream:
                 np.save(stream, np.concatenate(found))
-        self.found, self.row = np.load(path), {store.digest(image.tobytes()): row for row, image in enumerate(images)}
+        self.found, self.row = np.load(path), {storage.digest(image.tobytes()): row for row, image in enumerate(images)}
 
     def __call__(self) -> Any:
         import torch
 
         class Known(torch.nn.Module):
             def forward(_, images):
-                return torch.from_numpy(self.found[[self.row[store.digest(image.numpy().tobytes())] for image in images]])
+                return torch.from_numpy(self.found[[self.row[storage.digest(image.numpy().tobytes())] for image in images]])
 
         return Known()
 
@@ -67,11 +68,11 @@ def scores(model: str, normal: Seen, asked: Seen) -> np.ndarray:
     """Scores of `asked` after a fit to `normal`, all of which must be free of the finding."""
     import torch
 
-    from hilum.models._anomaly import BATCH
+    from hilum.training.anomaly_detection import BATCH
 
     if normal.ill.any():
         sys.exit("an anomaly model is fitted to normal images alone")
-    module = shelf.load("models", model)
+    module = plugins.load("models", model)
     network = module.fit(normal.images, np.arange(len(normal.images)), module.Settings(), seed=SEED)
     with torch.no_grad():
         return np.concatenate([network(torch.from_numpy(asked.images[start : start + BATCH]))[0].numpy() for start in range(0, len(asked.images), BATCH)])
@@ -93,7 +94,7 @@ def told(title: str, truth: np.ndarray, score: np.ndarray, patients: np.ndarray,
     def statistic(rows: np.ndarray) -> float:
         return float(np.mean([auroc(truth[some], score[some]) for number in np.unique(folds) if len(some := rows[folds[rows] == number])]))
 
-    found = intervals.over_patients(statistic, patients, seed=SEED)
+    found = bootstrap.bootstrap_patients(statistic, patients, seed=SEED)
     return {"title": title, "auroc": f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})", "ill": int(truth.sum()), "well": int((~truth).sum())}
 
 
@@ -141,10 +142,10 @@ def main() -> None:
     arguments = parser.parse_args()
     import torch
 
-    from hilum.models import _anomaly
+    from hilum.training import anomaly_detection
 
     torch.set_num_threads(1)
-    extractor = _anomaly.Features()
+    extractor = anomaly_detection.Features()
     for what in arguments.what:
         measure, names = WHAT[what]
         if absent := missing(arguments.data, names):
@@ -153,7 +154,7 @@ def main() -> None:
         for content in arguments.content:
             sets = {name: read(arguments.data, name, content, REGION, arguments.work, most=arguments.most) for name in names}
             images = np.concatenate([sets[name].images for name in names])
-            _anomaly.Features = Kept(images, arguments.work / f"features-{store.digest(images.tobytes())[:12]}.npy", extractor)
+            anomaly_detection.Features = Kept(images, arguments.work / f"features-{storage.digest(images.tobytes())[:12]}.npy", extractor)
             for model in arguments.model:
                 begun = time.process_time()
                 for one in measure(model, sets):

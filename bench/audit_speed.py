@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from hilum import shelf, store
-from hilum.cached import FACTS
-from hilum.manifest import COLUMNS, LABEL_COLUMNS, REMARK_COLUMNS, SHAPE_COLUMNS, Manifest
-from hilum.steps import audit, ingest
+from hilum import plugins, storage
+from hilum.dataset.manifest import COLUMNS, LABEL_COLUMNS, REMARK_COLUMNS, SHAPE_COLUMNS, Manifest
+from hilum.dataset.pixel_cache import FACTS
+from hilum.pipeline import audit, ingest
 from results import machine, record
 
 MILLION, FINDINGS = 1_000_000, ("effusion", "nodule", "edema", "cardiomegaly", "pneumothorax")
@@ -46,7 +46,7 @@ def main() -> None:
         for name, manifest in (("ChestX-ray14", ingest.ingest(arguments.data)), ("made up", made_up(arguments.rows))):
             folder = Path(temporary) / name
             manifest.write(folder)
-            store.write_table(folder / "facts.parquet", facts_of(manifest.table))
+            storage.write_table(folder / "facts.parquet", facts_of(manifest.table))
             del manifest
             done = subprocess.run([sys.executable, __file__, "--data", str(arguments.data), "--ask", str(folder)], check=True, capture_output=True, text=True)
             told[name] = json.loads(done.stdout)
@@ -78,7 +78,7 @@ def made_up(count: int) -> Manifest:
 
 
 def facts_of(table: pl.DataFrame) -> pl.DataFrame:
-    """An index of a cache for these images: as `hilum.cached.FACTS`, null where nothing is asked."""
+    """An index of a cache for these images: as `hilum.dataset.pixel_cache.FACTS`, null where nothing is asked."""
     number = pl.int_range(pl.len())
     known = {"row": number, "file_digest": number.cast(pl.String), "pixel_digest": number.cast(pl.String), "height": 1024 + number % 4, "width": pl.lit(1024), "bits": pl.lit(8), "minimum": pl.lit(0), "maximum": pl.lit(255)}  # fmt: skip
     return table.select("image_id", **known).select(
@@ -88,8 +88,8 @@ def facts_of(table: pl.DataFrame) -> pl.DataFrame:
 
 def ask(folder: Path) -> dict:
     """Seconds of each check, number of findings and the largest memory, in this process alone."""
-    manifest, facts = Manifest.read(folder), store.read_table(folder / "facts.parquet")
-    modules = {name: shelf.load("checks", name) for name in shelf.names("checks")}
+    manifest, facts = Manifest.read(folder), storage.read_table(folder / "facts.parquet")
+    modules = {name: plugins.load("checks", name) for name in plugins.names("checks")}
     before, wall, begun, seconds = peak_gib(), time.monotonic(), time.process_time(), {}
     for name, module in modules.items():
         at = time.process_time()

@@ -32,11 +32,11 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from first_pass import rival
-from hilum.augment import Augmentation
-from hilum.batches import Pictures, as_float, epoch
-from hilum.files import picture
-from hilum.radiograph import prepare
-from hilum.stack import Stack
+from hilum.imaging.files import image_file
+from hilum.imaging.image_stack import ImageStack
+from hilum.imaging.radiograph import preprocess
+from hilum.training.augmentation import Augmentation
+from hilum.training.batches import Pictures, as_float, epoch
 from results import machine, record
 
 SIZE, BATCH, STORED = 224, 32, 256
@@ -79,11 +79,11 @@ def main() -> None:
     print(told)
 
 
-def stored(files: list[str], folder: Path) -> Stack:
+def stored(files: list[str], folder: Path) -> ImageStack:
     with open(folder / "images.u8", "wb") as stream:
         for path in files:
-            stream.write(prepare(picture.read(Path(path)).radiograph(), STORED, "percentiles").tobytes())
-    return Stack(folder / "images.u8", STORED)
+            stream.write(preprocess(image_file.read(Path(path)).radiograph(), STORED, "percentiles").tobytes())
+    return ImageStack(folder / "images.u8", STORED)
 
 
 def measured(ways: dict[tuple[str, str], Callable[[], Iterable]], rounds: int) -> dict[tuple[str, str], float]:
@@ -98,7 +98,7 @@ def measured(ways: dict[tuple[str, str], Callable[[], Iterable]], rounds: int) -
     return best
 
 
-def ways(files: list[str], stack: Stack, images: int) -> Iterator[tuple[tuple[str, str], Callable[[], Iterable]]]:
+def ways(files: list[str], stack: ImageStack, images: int) -> Iterator[tuple[tuple[str, str], Callable[[], Iterable]]]:
     """(name, change) and a call that begins a pass over batches."""
     rows = np.arange(50 * images // BATCH * BATCH) % len(files)
     for change, settings in (("affine", AFFINE), ("crop and flip", CROP)):
@@ -110,7 +110,7 @@ def ways(files: list[str], stack: Stack, images: int) -> Iterator[tuple[tuple[st
             yield (f"{name}, 2 workers", change), lambda loader=loader: loader
 
 
-def ours(stack: Stack, rows: np.ndarray, settings: Augmentation) -> Iterator[torch.Tensor]:
+def ours(stack: ImageStack, rows: np.ndarray, settings: Augmentation) -> Iterator[torch.Tensor]:
     """float32 tensors (b, 1, 224, 224); their memory is used again, as a training step is done with one before it takes the next."""
     out = np.empty((BATCH, SIZE, SIZE), np.float32)
     for batch in epoch(Pictures(stack), rows, BATCH, np.random.default_rng(0), settings):

@@ -34,9 +34,9 @@ from pathlib import Path
 
 import torch  # once, before processes are forked; nothing is computed with it here
 
-from hilum.cli import app
-from hilum.run import RECIPE, Run
-from hilum.steps.chain import STEPS
+from hilum.cli.verbs import app
+from hilum.run_folder import RECIPE, Run
+from hilum.runs.run_all import STEPS
 from results import machine, record
 from small_job import small_job
 

@@ -25,38 +25,40 @@ from pathlib import Path
 
 import numpy as np
 
-from hilum import crossings, errors, mask_text, outlines, readings, shapes
-from hilum.dataset import tables
+from hilum import errors
+from hilum.annotations import mask_codecs, polygon_crossings, polygons, report_parser, shapes
+from hilum.dataset import _unpack, tables
 from hilum.dataset.plan import patterns, settings
 from hilum.errors import HilumError
-from hilum.files import collect
-from hilum.steps import _unpack, ingest, quietly
+from hilum.imaging.files import find_images
+from hilum.pipeline import ingest
+from hilum.progress import quietly
 from results import machine, record
 
 Work = Callable[[], object]
 
 
-def comb(corners: int) -> outlines.Ring:
+def comb(corners: int) -> polygons.Ring:
     """Return an outline of long edges that do not meet."""
     teeth = [(float(n % 2 * 299), n * 300 / corners) for n in range(corners)]
     return (*teeth, (400.0, 300.0), (400.0, 0.0))
 
 
-def star(corners: int) -> outlines.Ring:
+def star(corners: int) -> polygons.Ring:
     """Return an outline whose long edges nearly all cross one another."""
     return tuple((float(n % 2 * 299), n * 7919 % 300 + n * 1e-4) for n in range(corners))
 
 
-def diagonals(corners: int) -> outlines.Ring:
+def diagonals(corners: int) -> polygons.Ring:
     """Return an outline whose edges pass within rounding of the centres of pixels."""
     return tuple((0.5 + n % 2 * 300, 0.5 + n / 300 + 1e-9 + n % 2 * 300) for n in range(corners))
 
 
-def crossing(ring: outlines.Ring) -> Work:
-    return lambda: crossings.meeting(outlines.corners(ring))
+def crossing(ring: polygons.Ring) -> Work:
+    return lambda: polygon_crossings.meeting(polygons.corners(ring))
 
 
-def filling(ring: outlines.Ring) -> Work:
+def filling(ring: polygons.Ring) -> Work:
     return lambda: shapes.Polygon(ring).to_mask((400, 400))
 
 
@@ -75,13 +77,13 @@ def checkers(pixels: int) -> Work:
 
 
 def run_lengths(characters: int) -> Work:
-    return lambda: mask_text.uncompressed("o" * characters)
+    return lambda: mask_codecs.rle_decode("o" * characters)
 
 
 def reading(unit: str) -> Callable[[int], Work]:
     def case(characters: int) -> Work:
         text = unit * (characters // len(unit))
-        return lambda: readings.read(text)
+        return lambda: report_parser.read(text)
 
     return case
 
@@ -135,7 +137,7 @@ def starred(depth: int) -> Work:
     folder = Path(tempfile.mkdtemp())
     (folder / "/".join("d" * depth)).mkdir(parents=True)
     pattern = folder / ("**/d/" * 6 + "**/x.png")
-    return lambda: collect.collect([pattern])
+    return lambda: find_images.collect([pattern])
 
 
 def archive(members: int) -> Work:

@@ -25,11 +25,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from hilum.stack import Stack
+from hilum.imaging.image_stack import ImageStack
 from results import machine, record
 
 SIZE, BATCH = 512, 32
-INGESTING = "import sys; from pathlib import Path; from hilum.steps.ingest import ingest; ingest(Path(sys.argv[1])).write(Path(sys.argv[2]))"
+INGESTING = "import sys; from pathlib import Path; from hilum.pipeline.ingest import ingest; ingest(Path(sys.argv[1])).write(Path(sys.argv[2]))"
 FILLING = """
 import sys
 from pathlib import Path
@@ -114,7 +114,7 @@ def pictures(folder: Path, items: int) -> None:
 
 def ways_to_read(folder: Path, items: int):
     """Pairs of a name and a function of rows that gives a batch uint8 (32, 512, 512)."""
-    stack, out = Stack(folder / "images.u8", SIZE), np.empty((BATCH, SIZE, SIZE), np.uint8)
+    stack, out = ImageStack(folder / "images.u8", SIZE), np.empty((BATCH, SIZE, SIZE), np.uint8)
     mapped = np.memmap(folder / "images.u8", np.uint8, "r").reshape(-1, SIZE, SIZE)
     np.asarray(mapped).max()
     held = np.empty((8 * BATCH, SIZE, SIZE), np.uint8)

@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from hilum.datasets import kaggle_masks
+from hilum.dataset.readers import kaggle_masks
 from results import machine, record
 from trees import Seconds, arguments_of, compared
 

@@ -3,8 +3,8 @@ are taken for copies.
 
     python bench/copies.py --data ../shared/data --work work
 
-Known are the images of a run's cache, as `hilum predict` compares them (`hilum.copies`), and the
-hashes that come with Hilum, as `hilum read` does (`hilum.training_hashes`). Each of `COPIES` copies
+Known are the images of a run's cache, as `hilum predict` compares them (`hilum.audit.duplicates.known_images`), and the
+hashes that come with Hilum, as `hilum read` does (`hilum.inference.training_hashes`). Each of `COPIES` copies
 is of an image drawn at random, resized by 0.5 to 1.5, by one of three ways of interpolation, and
 saved as JPEG of quality 30 to 95, as PNG or as TIFF of 16 bits. `REMADE` are copies that others
 made. No other image is of the same patients; but held-out images of the very hospitals are among
@@ -25,15 +25,15 @@ import imagecodecs
 import numpy as np
 import polars as pl
 
-from hilum import shipped, training_hashes
-from hilum.cached import Cache
-from hilum.copies import KnownImages
-from hilum.exported import Exported
-from hilum.files import picture
-from hilum.files.collect import collect
-from hilum.radiograph import prepare
-from hilum.recipe import Pixels
-from hilum.steps import cache, ingest
+from hilum.audit.duplicates.known_images import KnownImages
+from hilum.config import Pixels
+from hilum.dataset.pixel_cache import Cache
+from hilum.imaging.files import image_file
+from hilum.imaging.files.find_images import collect
+from hilum.imaging.radiograph import preprocess
+from hilum.inference import pretrained, training_hashes
+from hilum.inference.onnx_model import OnnxModel
+from hilum.pipeline import cache, ingest
 from results import machine, record
 
 COPIES = 300
@@ -56,10 +56,10 @@ class New:
 
     @classmethod
     def of(cls, path: Path) -> New:
-        file = picture.read(path)
+        file = image_file.read(path)
         radiograph = file.radiograph()
         return cls(
-            prepare(radiograph, Pixels.size, Pixels.window),
+            preprocess(radiograph, Pixels.size, Pixels.window),
             radiograph.size,
             file.file_digest,
             file.pixel_digest,
@@ -112,7 +112,7 @@ def _images(filled: Cache, shown: pl.DataFrame) -> KnownImages:
 
 def changed(path: Path, rng: np.random.Generator) -> bytes:
     """A copy of a file, see above."""
-    values = picture.read(path).values
+    values = image_file.read(path).values
     scale, way = rng.uniform(LEAST_SCALED, MOST_SCALED), int(rng.choice(WAYS))
     copy = cv2.resize(values, None, fx=scale, fy=scale, interpolation=way)
     kind = rng.choice(["jpeg", "png", "tiff"], p=[0.8, 0.1, 0.1])
@@ -169,7 +169,7 @@ def by_images(known_set: Known, strangers: Images, remade: Images) -> Iterator[s
 
 
 def by_hashes(
-    model: Exported, known_set: Known, strangers: Images, remade: Images
+    model: OnnxModel, known_set: Known, strangers: Images, remade: Images
 ) -> Iterator[str]:
     """Cells of the table of `hilum read`."""
     paths, listed = known_set.paths, set(model.metadata["trained_on"]["pixels"])
@@ -182,7 +182,7 @@ def by_hashes(
         yield f"{name} recognised | {share(recognised(model, images), len(images))}"
 
 
-def recognised(model: Exported, images: Iterable[New]) -> int:
+def recognised(model: OnnxModel, images: Iterable[New]) -> int:
     return sum(training_hashes.is_copy(model, new.square, new.size) for new in images)
 
 
@@ -201,7 +201,7 @@ def main() -> None:
         told = f"{len(known_set.paths):,} {name}' images"
         cells = by_images(known_set, strangers, remade.get(name, {}))
         lines += [f"| predict | {told} | {cell} |" for cell in cells]
-    for model in (reader.model for reader in shipped.readers()):
+    for model in (reader.model for reader in pretrained.pretrained_models()):
         name = "children" if model.path.stem == "pneumonia_child" else "adults"
         told = f"{len(set(model.metadata['trained_on']['pixels'])):,} hashes of {model.path.stem}"
         cells = by_hashes(model, sets[name], strangers, remade.get(name, {}))

@@ -27,7 +27,7 @@ import numpy as np
 from pydicom import dcmread
 from pydicom.data import get_testdata_files
 
-from hilum.files import _dicom_parsing, _dicom_pixels, dicom, raster
+from hilum.imaging.files import _dicom_parsing, _dicom_pixels, dicom, raster
 from results import machine, record
 
 SIZE, BITS = (3000, 2500), 12
@@ -141,7 +141,7 @@ def pixels_row(name: str, folder: Path, turns: int) -> str:
     if not (np.array_equal(ours(), theirs()) and np.array_equal(dicom.read(path).values, plate())):
         sys.exit(f"{name}: the values differ, a time would mean nothing")
     decode, their_decode = best(turns, ours, lambda: (setattr(plain, "_pixel_id", None), theirs()))
-    whole, their_whole, digests = best(turns, lambda: dicom.read(path), lambda: dcmread(path).pixel_array, lambda: (dicom.store.digest(data), raster.digest_of_pixels(plate_values)))
+    whole, their_whole, digests = best(turns, lambda: dicom.read(path), lambda: dcmread(path).pixel_array, lambda: (dicom.storage.digest(data), raster.digest_of_pixels(plate_values)))
     wanted = TRIED[name][2]
     goal = f" (to reach {wanted})" if wanted else ""
     return (

@@ -28,12 +28,15 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
-from hilum import cached, doubles, fingerprint, likeness
+from hilum.audit.duplicates import near_duplicates
+from hilum.config import Pixels
+from hilum.dataset import pixel_cache
 from hilum.errors import HilumError
-from hilum.files import picture
-from hilum.integrity import checksum
-from hilum.radiograph import Letterbox, prepare
-from hilum.recipe import Pixels
+from hilum.imaging import hash_search, perceptual_hash
+from hilum.imaging.files import image_file
+from hilum.imaging.geometry import Letterbox
+from hilum.imaging.radiograph import preprocess
+from hilum.storage.integrity import checksum
 from results import machine, record
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".dcm")
@@ -73,13 +76,13 @@ def read(folder: Path, limit: int) -> tuple[pl.DataFrame, np.ndarray]:
 
 def one_of(path: Path, folder: Path) -> tuple[dict, np.ndarray] | None:
     try:
-        file = picture.read(path)
-        square = prepare(file.radiograph(), SIDE, Pixels().window)
+        file = image_file.read(path)
+        square = preprocess(file.radiograph(), SIDE, Pixels().window)
     except HilumError:
         return None
     size, ends = file.values.shape[:2], (int(file.values.min()), int(file.values.max()))
     facts = {"image_id": str(path.relative_to(folder)), "file_digest": file.file_digest, "pixel_digest": file.pixel_digest}
-    return facts | {"height": size[0], "width": size[1], "minimum": ends[0], "maximum": ends[1], "fingerprint": fingerprint.fingerprint(square, size)}, square
+    return facts | {"height": size[0], "width": size[1], "minimum": ends[0], "maximum": ends[1], "fingerprint": perceptual_hash.hash_image(square, size)}, square
 
 
 # --------------------------------------------------------------------------------------------------------------------------- speed
@@ -93,18 +96,18 @@ def timed(work: Callable[[], object]) -> tuple[object, float, float]:
 
 def speed(table: pl.DataFrame, squares: np.ndarray, arguments: argparse.Namespace) -> str:
     sizes = table.select("height", "width").rows()
-    _, _, making = timed(lambda: [fingerprint.fingerprint(square, size) for square, size in zip(squares[:500], sizes, strict=False)])
-    keys = alike(fingerprint.decode(real(table)["fingerprint"]), arguments.count)
-    (found, near_wall, near_cpu) = timed(lambda: likeness.near(keys.hashes, doubles.DISTANCE))
-    (pairs, wall, cpu) = timed(lambda: likeness.nearest(keys, doubles.NEIGHBOURS))
+    _, _, making = timed(lambda: [perceptual_hash.hash_image(square, size) for square, size in zip(squares[:500], sizes, strict=False)])
+    keys = alike(perceptual_hash.decode(real(table)["fingerprint"]), arguments.count)
+    (found, near_wall, near_cpu) = timed(lambda: hash_search.near(keys.hashes, near_duplicates.DISTANCE))
+    (pairs, wall, cpu) = timed(lambda: hash_search.nearest(keys, near_duplicates.NEIGHBOURS))
     rows = [
         f"| make a fingerprint | 1 | | {making / min(500, len(squares)) * 1000:.2f} ms | |",
-        f"| hashes within {doubles.DISTANCE} of 256 bits, also mirrored and inverted, exact | {len(keys):,} | {near_wall:.1f} s | {near_cpu:.1f} s | {len(found.first):,} pairs |",
-        f"| {doubles.NEIGHBOURS} nearest spectra of each | {len(keys):,} | {wall:.1f} s | {cpu:.1f} s | {len(pairs):,} pairs |",
+        f"| hashes within {near_duplicates.DISTANCE} of 256 bits, also mirrored and inverted, exact | {len(keys):,} | {near_wall:.1f} s | {near_cpu:.1f} s | {len(found.first):,} pairs |",
+        f"| {near_duplicates.NEIGHBOURS} nearest spectra of each | {len(keys):,} | {wall:.1f} s | {cpu:.1f} s | {len(pairs):,} pairs |",
     ]
     for count in (NIH, MILLION):
         exact = digests(count)
-        (told, wall, cpu) = timed(lambda exact=exact: doubles.within(exact))
+        (told, wall, cpu) = timed(lambda exact=exact: near_duplicates.within(exact))
         rows.append(f"| equal files and pixels | {count:,} | {wall:.2f} s | {cpu:.2f} s | {told.height:,} pairs |")
     distinct = real(table).unique("pixel_digest", maintain_order=True)
     some = distinct.head(2000)
@@ -121,7 +124,7 @@ def real(table: pl.DataFrame) -> pl.DataFrame:
     return table.drop_nulls("fingerprint")
 
 
-def alike(known: fingerprint.Keys, count: int) -> fingerprint.Keys:
+def alike(known: perceptual_hash.HashKeys, count: int) -> perceptual_hash.HashKeys:
     """Made-up keys with the correlations of known ones. Signs of normal deviates with correlation sin(pi/2 r) have correlation r."""
     noise = np.random.default_rng(0)
     bits = np.unpackbits(known.hashes.view(np.uint8), axis=1)[:, 1:].astype(np.float64)
@@ -140,13 +143,13 @@ def alike(known: fingerprint.Keys, count: int) -> fingerprint.Keys:
         hashes.append(np.packbits(signs, axis=1).view(np.uint64))
         drawn = noise.normal(size=(size, len(spectral))).astype(np.float32) @ spectral + mean
         made.append(np.clip(np.rint(drawn), -127, 127).astype(np.int8).reshape(size, *known.spectra.shape[1:]))
-    return fingerprint.Keys(np.concatenate(hashes), np.concatenate(made))
+    return perceptual_hash.HashKeys(np.concatenate(hashes), np.concatenate(made))
 
 
-def crowding(distinct: pl.DataFrame, made: fingerprint.Keys) -> str:
+def crowding(distinct: pl.DataFrame, made: perceptual_hash.HashKeys) -> str:
     """How near real and made-up hashes are to others, in bits: the smallest ten-thousandth, and the middle."""
     told = []
-    for name, hashes in (("real", fingerprint.decode(distinct["fingerprint"]).hashes), ("made-up", made.hashes)):
+    for name, hashes in (("real", perceptual_hash.decode(distinct["fingerprint"]).hashes), ("made-up", made.hashes)):
         some = hashes[np.random.default_rng(1).permutation(len(hashes))[:2000]]
         bits = np.unpackbits(some.view(np.uint8), axis=1).astype(np.float32) * 2 - 1
         apart = ((256 - bits @ bits.T) / 2)[np.triu_indices(len(some), 1)]
@@ -168,13 +171,13 @@ def digests(count: int) -> pl.DataFrame:
 def whole(table: pl.DataFrame, squares: np.ndarray) -> tuple[pl.DataFrame, float, float]:
     with tempfile.TemporaryDirectory() as temporary:
         cache = stored(table, squares, Path(temporary))
-        return timed(lambda: doubles.within(cache.index, cache))
+        return timed(lambda: near_duplicates.within(cache.index, cache))
 
 
-def stored(table: pl.DataFrame, squares: np.ndarray, folder: Path) -> cached.Cache:
-    squares.tofile(folder / cached.IMAGES[8])
+def stored(table: pl.DataFrame, squares: np.ndarray, folder: Path) -> pixel_cache.Cache:
+    squares.tofile(folder / pixel_cache.IMAGES[8])
     sums = pl.Series("image_crc32", [checksum(one) for one in squares], pl.Int64)
-    return cached.Cache(folder, SIDE, table.with_columns(sums))
+    return pixel_cache.Cache(folder, SIDE, table.with_columns(sums))
 
 
 # ---------------------------------------------------------------------------------------------------------------------- robustness
@@ -285,20 +288,20 @@ def changed(asked: pl.DataFrame, squares: np.ndarray, change: Callable[[np.ndarr
         copies.append(Letterbox(copy.shape, SIDE).forward(copy))
         name = f"~{one['image_id']}"
         rows.append(one | {"image_id": name, "row": at, "file_digest": name, "pixel_digest": name, "height": copy.shape[0], "width": copy.shape[1],
-                           "fingerprint": fingerprint.fingerprint(copies[-1], copy.shape)})  # fmt: skip
+                           "fingerprint": perceptual_hash.hash_image(copies[-1], copy.shape)})  # fmt: skip
     return pl.DataFrame(rows, schema=asked.schema), np.stack(copies)
 
 
-def _found(asked: pl.DataFrame, copies: pl.DataFrame, base: pl.DataFrame, cache: cached.Cache) -> str:
+def _found(asked: pl.DataFrame, copies: pl.DataFrame, base: pl.DataFrame, cache: pixel_cache.Cache) -> str:
     """Shares of the changed pictures: found by hash, among the nearest, and told by the check; and how many were told with a stranger."""
-    first, second = fingerprint.decode(copies["fingerprint"]), fingerprint.decode(base["fingerprint"])
+    first, second = perceptual_hash.decode(copies["fingerprint"]), perceptual_hash.decode(base["fingerprint"])
     origin = base["image_id"].to_list()
     own = {(at, origin.index(name)) for at, name in enumerate(asked["image_id"])}
-    hashed = likeness.near(first.hashes, doubles.DISTANCE, second.hashes)
+    hashed = hash_search.near(first.hashes, near_duplicates.DISTANCE, second.hashes)
     by_hash = own & set(zip(hashed.first.tolist(), hashed.second.tolist(), strict=True))
-    there, back = likeness.nearest_between(first, second, doubles.NEIGHBOURS)
+    there, back = hash_search.nearest_between(first, second, near_duplicates.NEIGHBOURS)
     by_spectrum = own & ({tuple(pair) for pair in there[:, :2].tolist()} | {tuple(pair[::-1]) for pair in back[:, :2].tolist()})
-    told = doubles.shared(copies, base, (cache, cache))
+    told = near_duplicates.shared(copies, base, (cache, cache))
     right = told.filter(pl.col("image_id") == "~" + pl.col("other_image_id"))
     counts = len(by_hash), len(by_spectrum), right.height
     return " | ".join([*(f"{count / asked.height:.1%}" for count in counts), str(told.height - right.height)])

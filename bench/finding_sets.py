@@ -14,12 +14,13 @@ import numpy as np
 import polars as pl
 
 import lung_sets
-from hilum import quality, shipped, store
-from hilum.exported import Contract, Exported
-from hilum.radiograph import Size
-from hilum.recipe import Pixels, Region
-from hilum.steps import cache, ingest, region
-from hilum.vocabulary import State
+from hilum import storage
+from hilum.annotations.vocabulary import State
+from hilum.config import LungCrop, Pixels
+from hilum.imaging.geometry import Size
+from hilum.inference import lung_crop, lung_finder, pretrained
+from hilum.inference.onnx_model import InputContract, OnnxModel
+from hilum.pipeline import cache, ingest
 
 CONTENTS = ("whole", "lungs", "masked")  # the picture; the box of both lungs; that box, black outside the lungs
 FOLDERS = {"montgomery": "montgomery", "shenzhen": "shenzhen", "kermany": "kermany-224"}
@@ -69,45 +70,46 @@ def read(data: Path, name: str, content: str, size: int, work: Path, *, most: in
     pictures = cache.fill(manifest.only(table["image_id"]), Pixels(size=SIZE), work / f"cache-{name}")
     table = table.join(pictures.readable.select("image_id", "height", "width"), on="image_id").sort("image_id")
     images, sizes = pictures.images[pictures.rows(table["image_id"])], table.select("height", "width").rows()
-    regions = _whole(images, size) if content == "whole" else _cut(images, sizes, Region(size=size, masked=content == "masked"), *_found(data, name, images, sizes, work))
+    regions = _whole(images, size) if content == "whole" else _cut(images, sizes, LungCrop(size=size, masked=content == "masked"), *_found(data, name, images, sizes, work))
     ids, patients, parts = (np.array(table[column].to_list()) for column in ("image_id", "patient_id", "given_part"))
     return Seen(regions, table["state"].to_numpy().astype(np.int64), ids, patients, np.full(table.height, name), parts)
 
 
 def _whole(images: np.ndarray, size: int) -> np.ndarray:
-    return np.stack([region.cut(image, np.zeros_like(image), Region(size=size, content="whole")).image for image in images])
+    return np.stack([lung_crop.cut(image, np.zeros_like(image), LungCrop(size=size, content="whole")).image for image in images])
 
 
-def _cut(images: np.ndarray, sizes: list[Size], settings: Region, labels: np.ndarray, trusted: np.ndarray) -> np.ndarray:
+def _cut(images: np.ndarray, sizes: list[Size], settings: LungCrop, labels: np.ndarray, trusted: np.ndarray) -> np.ndarray:
     """Where a mask is doubted, the typical box: it depends on no label, and on believed masks of the set alone."""
-    boxes = ((crop, size) for mask, told, size in zip(labels, trusted, sizes, strict=True) if (crop := region.box(mask, settings, told)))
-    typical = region.mean_box(boxes)
+    boxes = ((crop, size) for mask, told, size in zip(labels, trusted, sizes, strict=True) if (crop := lung_crop.box(mask, settings, told)))
+    typical = lung_crop.typical_box(boxes)
     asked = zip(images, labels, trusted, sizes, strict=True)
-    return np.stack([region.cut(image, mask, settings, quality=told, typical=typical, size=size).image for image, mask, told, size in asked])
+    return np.stack([lung_crop.cut(image, mask, settings, quality=told, typical=typical, size=size).image for image, mask, told, size in asked])
 
 
 def _found(data: Path, name: str, images: np.ndarray, sizes: list[Size], work: Path) -> tuple[np.ndarray, np.ndarray]:
     """Labels uint8 (n, SIZE, SIZE) of the lungs and their quality (n,), kept in `work`."""
     path = work / f"lungs-{name}-{len(images)}.npz"
     if not path.exists():
-        model = _other_sets_model(data, name, work) if name in lung_sets.SETS else shipped.lungs()
-        found = [quality.find(model, image, size) for image, size in zip(images, sizes, strict=True)]
-        with store.replacing(path) as beside, open(beside, "wb") as stream:
+        model = _other_sets_model(data, name, work) if name in lung_sets.SETS else pretrained.lung_model()
+        found = [lung_finder.segment_lungs(model, image, size) for image, size in zip(images, sizes, strict=True)]
+        with storage.replacing(path) as beside, open(beside, "wb") as stream:
             np.savez_compressed(stream, labels=np.stack([one.labels for one in found]), quality=np.array([one.quality for one in found]))
     with np.load(path) as kept:
         return kept["labels"], kept["quality"]
 
 
-def _other_sets_model(data: Path, name: str, work: Path) -> Exported:
-    from hilum.models import _export, compact
+def _other_sets_model(data: Path, name: str, work: Path) -> OnnxModel:
+    from hilum.training import onnx_export
+    from hilum.training.models import compact_unet
 
     (other,) = set(lung_sets.SETS) - {name}
     path = work / f"lungs-from-{other}.onnx"
     if not path.exists():
         drawn = lung_sets.read(data, other, SIZE, work / "drawn")
         learn, tune = lung_sets.parted(drawn.patients, np.arange(len(drawn.patients)))
-        settings = compact.Settings(**{"least_steps": LUNG_STEPS, "epochs": 1, **lung_sets.WIDE})
-        network = compact.fit(drawn.images, drawn.masks, learn, settings, seed=SEED, tune=tune)
-        contract = store.as_json(asdict(Contract(compact.TASK, SIZE, "whole", Pixels().window, compact.OUTPUTS)))
-        _export.to_onnx(network, path, size=SIZE, outputs=compact.OUTPUTS, metadata={"contract": contract})
-    return Exported(path)
+        settings = compact_unet.Settings(**{"least_steps": LUNG_STEPS, "epochs": 1, **lung_sets.WIDE})
+        network = compact_unet.fit(drawn.images, drawn.masks, learn, settings, seed=SEED, tune=tune)
+        contract = storage.as_json(asdict(InputContract(compact_unet.TASK, SIZE, "whole", Pixels().window, compact_unet.OUTPUTS)))
+        onnx_export.to_onnx(network, path, size=SIZE, outputs=compact_unet.OUTPUTS, metadata={"contract": contract})
+    return OnnxModel(path)

@@ -29,8 +29,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from finding_sets import CONTENTS, FINDING, Seen, missing, read
-from hilum import intervals, shelf, store
-from hilum.metrics import ranking
+from hilum import plugins, storage
+from hilum.statistics import bootstrap
+from hilum.statistics.metrics import discrimination
 from lung_sets import dealt, parted
 from results import machine, record
 from settings import chosen
@@ -64,7 +65,7 @@ def scored(arguments: argparse.Namespace, seen: Seen, job: Job, where: Path) -> 
     import torch
 
     torch.set_num_threads(arguments.threads)
-    module, told = shelf.load("models", arguments.model), [0.0]
+    module, told = plugins.load("models", arguments.model), [0.0]
     learn, tune = parted(seen.patients, job.learn)
     begun = time.process_time()
 
@@ -98,19 +99,19 @@ def figures(results: list[dict[str, Any]]) -> dict[str, Any]:
     """Of several folds: AUROC is the mean over folds of each fold's own, as scores of two trainings have no common scale."""
     folds = np.concatenate([np.full(len(one["test"]["state"]), number) for number, one in enumerate(results)])
     truth, score, patients = (np.concatenate([one["test"][column] for one in results]) for column in ("state", "score", "patient"))
-    carried = np.concatenate([called(one["test"]["score"], ranking.youden_threshold(one["tune"]["state"], one["tune"]["score"])) for one in results])
+    carried = np.concatenate([called(one["test"]["score"], discrimination.youden_threshold(one["tune"]["state"], one["tune"]["score"])) for one in results])
     retuned = np.concatenate([by_halves(one["test"]) for one in results])
 
     def area(rows: np.ndarray) -> float:
         # nan where a fold lacks a class: the resample is left out and counted, not averaged over fewer folds
-        return float(np.mean([ranking.auroc(truth[rows[folds[rows] == fold]], score[rows[folds[rows] == fold]]) for fold in range(len(results))]))
+        return float(np.mean([discrimination.auroc(truth[rows[folds[rows] == fold]], score[rows[folds[rows] == fold]]) for fold in range(len(results))]))
 
-    told = {"AUROC": intervals.over_patients(area, patients)}
+    told = {"AUROC": bootstrap.bootstrap_patients(area, patients)}
     for name, calls in (("carried", carried), ("re-tuned", retuned)):
         for metric in ("sensitivity", "specificity"):
-            told[f"{metric}, {name}"] = intervals.over_patients(partial(at_half, getattr(ranking, metric), truth, calls), patients)
-        told[f"accuracy, {name}"] = intervals.over_patients(lambda rows, calls=calls: float(np.mean(truth[rows] == calls[rows])), patients)
-    return {"images": len(truth), "positive": int(truth.sum()), **told, "tune AUROC": float(np.mean([ranking.auroc(one["tune"]["state"], one["tune"]["score"]) for one in results]))}
+            told[f"{metric}, {name}"] = bootstrap.bootstrap_patients(partial(at_half, getattr(discrimination, metric), truth, calls), patients)
+        told[f"accuracy, {name}"] = bootstrap.bootstrap_patients(lambda rows, calls=calls: float(np.mean(truth[rows] == calls[rows])), patients)
+    return {"images": len(truth), "positive": int(truth.sum()), **told, "tune AUROC": float(np.mean([discrimination.auroc(one["tune"]["state"], one["tune"]["score"]) for one in results]))}
 
 
 def at_half(metric: Any, truth: np.ndarray, calls: np.ndarray, rows: np.ndarray) -> float:
@@ -126,13 +127,13 @@ def by_halves(test: dict[str, list[Any]]) -> np.ndarray:
     half, truth, score = dealt(np.array(test["patient"]), 2), np.array(test["state"]), np.array(test["score"])
     calls = np.full(len(truth), np.nan)
     for number in range(2):
-        calls[half == number] = called(score[half == number], ranking.youden_threshold(truth[half != number], score[half != number]))
+        calls[half == number] = called(score[half == number], discrimination.youden_threshold(truth[half != number], score[half != number]))
     return calls
 
 
 def named(about: dict[str, Any]) -> str:
     """The model, the side of what it sees, and its settings that are not its defaults."""
-    known = shelf.literals("models", about["model"], "Settings")
+    known = plugins.defaults("models", about["model"], "Settings")
     return ", ".join([f"{about['model']} {about['size']}", *(f"{name} {value}" for name, value in about["settings"].items() if value != known[name])])
 
 
@@ -142,9 +143,9 @@ def write(arguments: argparse.Namespace) -> None:
     lines = []
     for content in CONTENTS:
         for folder in sorted(arguments.work.glob(f"findings-*-{content}-*")):
-            about, results = store.read_json(folder / "about.json"), {}
+            about, results = storage.read_json(folder / "about.json"), {}
             for path in sorted(folder.glob("*.result.json")):
-                one = store.read_json(path)
+                one = storage.read_json(path)
                 results.setdefault(one["title"], []).append(one)
             for title, some in results.items():
                 told = figures(some)
@@ -183,17 +184,17 @@ def main() -> None:
     for content in arguments.content:
         arguments.content = content
         about = {"model": arguments.model, "size": arguments.size, "settings": arguments.settings}
-        folder = arguments.work / f"findings-{arguments.model}-{content}-{store.digest(about)[:8]}"
-        store.write_json(folder / "about.json", about)
+        folder = arguments.work / f"findings-{arguments.model}-{content}-{storage.digest(about)[:8]}"
+        storage.write_json(folder / "about.json", about)
         for what in arguments.what:
             sets = [read(arguments.data, name, content, arguments.size, arguments.work) for name in SETS[what]]
             seen = sets[0] if len(sets) == 1 else sets[0] + sets[1]
             for number, job in enumerate(jobs(what, seen)):
                 path = folder / f"{job.name}.result.json"
                 if not path.exists() and (arguments.folds is None or number in arguments.folds):
-                    store.write_json(path, {"title": job.title, **scored(arguments, seen, job, path)})
-                    one = store.read_json(path)
-                    print(f"{content} {job.name}: AUROC {ranking.auroc(one['test']['state'], one['test']['score']):.4f}, {one['cpu_s']:.0f} CPU s", flush=True)
+                    storage.write_json(path, {"title": job.title, **scored(arguments, seen, job, path)})
+                    one = storage.read_json(path)
+                    print(f"{content} {job.name}: AUROC {discrimination.auroc(one['test']['state'], one['test']['score']):.4f}, {one['cpu_s']:.0f} CPU s", flush=True)
         write(arguments)
 
 

@@ -26,9 +26,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from hilum import store
-from hilum.files import picture
-from hilum.radiograph import prepare
+from hilum import storage
+from hilum.imaging.files import image_file
+from hilum.imaging.radiograph import preprocess
 from results import machine, record
 
 STUBS = ("torchvision", "torchvision.transforms", "torchvision.models")
@@ -87,10 +87,10 @@ def theirs(xrv: types.ModuleType, size: int) -> Work:
 
 def ours(size: int) -> Work:
     def work(path: Path) -> np.ndarray:
-        file = picture.read(path)
+        file = image_file.read(path)
         file.values.min(), file.values.max()
-        square = prepare(file.radiograph(), size, "percentiles")
-        store.digest(square.tobytes())
+        square = preprocess(file.radiograph(), size, "percentiles")
+        storage.digest(square.tobytes())
         return square
 
     return work

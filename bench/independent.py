@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 import cv2
 import numpy as np
 
-from hilum.files.dicom import Dicom
-from hilum.files.raster import Raster
+from hilum.imaging.files.dicom import Dicom
+from hilum.imaging.files.raster import Raster
 
 LOSSY = 3  # by which decoders of lossy images may differ: they round otherwise
 

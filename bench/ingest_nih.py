@@ -17,8 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from hilum import store
-from hilum.datasets import nih14
+from hilum import storage
+from hilum.dataset.readers import nih14
 from results import machine, record
 
 MOST_SECONDS, MOST_MIB = 5.0, 1024
@@ -54,7 +54,7 @@ def measure(folder: Path, data: Path, lines: list[bytes]) -> dict[str, float]:
     wall = time.monotonic() - begun
     if status:
         sys.exit(f"{' '.join(command)} ended with status {os.waitstatus_to_exitcode(status)}")
-    manifest, labels = (store.read_table(folder / "run" / f"{name}.parquet") for name in ("manifest", "labels"))
+    manifest, labels = (storage.read_table(folder / "run" / f"{name}.parquet") for name in ("manifest", "labels"))
     if manifest.height != len(lines) - 1:
         sys.exit(f"{len(lines) - 1} lines became {manifest.height} rows")
     processor, mib = usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024

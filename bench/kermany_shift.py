@@ -18,8 +18,9 @@ import numpy as np
 import polars as pl
 
 import train_findings
-from hilum import calibration, intervals, shipped
-from hilum.metrics import ranking
+from hilum.inference import pretrained
+from hilum.statistics import bootstrap, calibration
+from hilum.statistics.metrics import discrimination
 from results import machine, record
 
 NAME, ROWS = "pneumonia_child", 4
@@ -27,7 +28,7 @@ PARTS = ("tune", "test")
 SERIES = re.compile(r"(NORMAL2-IM|IM)-(\d+)")
 
 
-def asked(data: Path, reader: shipped.Reader, work: Path) -> pl.DataFrame:
+def asked(data: Path, reader: pretrained.PretrainedModel, work: Path) -> pl.DataFrame:
     """The films of PARTS with their facts and the model's `score`."""
     task = train_findings.TASKS[NAME]
     table, pictures = train_findings.facts(data, *task.folders, task, work, 0)
@@ -52,8 +53,8 @@ def lines(normal: pl.DataFrame, part: str, threshold: float) -> list[str]:
 def figures(test: pl.DataFrame, threshold: float) -> str:
     truth, score = test["state"].to_numpy(), test["score"].to_numpy()
     told = []
-    for name, metric, at in (("AUROC", ranking.auroc, ()), *((name, ranking.METRICS_AT[name], (threshold,)) for name in ("accuracy", "sensitivity", "specificity"))):
-        found = intervals.over_patients(lambda rows, metric=metric, at=at: metric(truth[rows], score[rows], *at), test["patient_id"].to_numpy())
+    for name, metric, at in (("AUROC", discrimination.auroc, ()), *((name, discrimination.METRICS_AT[name], (threshold,)) for name in ("accuracy", "sensitivity", "specificity"))):
+        found = bootstrap.bootstrap_patients(lambda rows, metric=metric, at=at: metric(truth[rows], score[rows], *at), test["patient_id"].to_numpy())
         told.append(f"{name} {found.value:.3f} ({found.low:.3f} to {found.high:.3f})")
     return f"The {test.height} films of the test part, at the carried threshold: {', '.join(told)}."
 
@@ -63,7 +64,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="the folder that holds kermany-224/")
     parser.add_argument("--work", type=Path, required=True)
     arguments = parser.parse_args()
-    reader = shipped.Reader(shipped.path(f"{NAME}.onnx"))
+    reader = pretrained.PretrainedModel(pretrained.path(f"{NAME}.onnx"))
     threshold = reader.calibration[train_findings.TASKS[NAME].concept]["threshold"]
     films = asked(arguments.data, reader, arguments.work)
     normal = films.filter(pl.col("state") == 0)

@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from hilum.checks import suspects
-from hilum.metrics.ranking import auroc
-from hilum.recipe import Pixels
-from hilum.steps import cache, ingest
-from hilum.vocabulary import State, name_of
+from hilum.annotations.vocabulary import State, name_of
+from hilum.audit.checks import label_errors
+from hilum.config import Pixels
+from hilum.pipeline import cache, ingest
+from hilum.statistics.metrics.discrimination import auroc
 from results import machine, record
 
 SHARES = (0.0, 0.02, 0.05, 0.1)
@@ -49,14 +49,14 @@ def measure(folder: Path, to: Path, rng: np.random.Generator) -> tuple[list[str]
     manifest = ingest.ingest(folder)
     pictures = cache.fill(manifest, Pixels(), to)
     begun = time.process_time()
-    seen = suspects.features(pictures, pictures.readable["row"].to_numpy())
+    seen = label_errors.features(pictures, pictures.readable["row"].to_numpy())
     seconds = time.process_time() - begun
     place = pictures.readable.select("image_id").with_row_index()
     rows = []
     for concept in manifest.labels["concept"].unique().sort():
         cells = manifest.states(concept).join(place, on="image_id", maintain_order="left").drop_nulls().filter(pl.col("state") != State.UNCERTAIN)
         people = cells.group_by("state").agg(pl.col("patient_id").n_unique())
-        if people.height < 2 or people["patient_id"].min() < suspects.FEWEST:
+        if people.height < 2 or people["patient_id"].min() < label_errors.FEWEST:
             continue
         rows += [planted(f"{folder.name}, {name_of(concept).lower()}", cells, seen[cells["index"].to_numpy()], share, rng) for share in SHARES]
     return rows, seconds, len(seen)
@@ -67,13 +67,13 @@ def planted(what: str, cells: pl.DataFrame, seen: np.ndarray, share: float, rng:
     wrong = np.zeros(cells.height, bool)
     wrong[rng.choice(cells.height, round(share * cells.height), replace=False)] = True
     state = (cells["state"].to_numpy() == State.PRESENT) ^ wrong
-    present = suspects.out_of_fold(seen, state, cells["patient_id"])
-    confidence, suspected = suspects.suspicions(state, present)
+    present = label_errors.out_of_fold(seen, state, cells["patient_id"])
+    confidence, suspected = label_errors.suspicions(state, present)
     reached, count = auroc(state, present), int(wrong.sum())
     at_k = f"{wrong[np.argsort(confidence, kind='stable')[:count]].mean():.2f}" if count else "–"
     right = f"{wrong[suspected].mean():.2f}" if count and suspected.any() else "–"
     found = f"{suspected[wrong].mean():.2f}" if count else "–"
-    listed = "yes" if reached >= suspects.TELLS else "no: cannot tell"
+    listed = "yes" if reached >= label_errors.TELLS else "no: cannot tell"
     return (
         f"| {what} | {cells.height} | {share:.0%} | {reached:.3f} | {listed} | {suspected.sum()} | {suspected[~wrong].mean():.2%} | "
         f"{right} | {found} | {at_k} |"

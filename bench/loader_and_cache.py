@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from hilum.datasets import kaggle_masks
+from hilum.dataset.readers import kaggle_masks
 from results import machine, record
 from trees import Seconds, arguments_of, compared
 
@@ -25,9 +25,9 @@ PROGRAM = """
 import json, sys, tempfile, time
 from pathlib import Path
 import numpy as np
-from hilum.cached import Cache
-from hilum.recipe import Pixels
-from hilum.steps import cache, ingest
+from hilum.dataset.pixel_cache import Cache
+from hilum.config import Pixels
+from hilum.pipeline import cache, ingest
 
 def epochs(opened, count, rng):
     begun = time.perf_counter()

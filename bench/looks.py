@@ -21,16 +21,17 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import polars as pl
 
-from hilum import quality, shapes, shipped
-from hilum.exported import Contract, Exported
-from hilum.metrics.pointing import LEVEL
-from hilum.recipe import Evaluate, Pixels, Region
-from hilum.steps import cache, ingest, look, region
+from hilum.annotations import shapes
+from hilum.config import Evaluate, LungCrop, Pixels
+from hilum.inference import lung_crop, lung_finder, pretrained
+from hilum.inference.onnx_model import InputContract, OnnxModel
+from hilum.pipeline import cache, explain, ingest
+from hilum.statistics.metrics.localisation import LEVEL
 from results import machine, record
 
 LUNG_FINDINGS = ("atelectasis", "effusion", "infiltration", "mass", "nodule", "pneumonia", "pneumothorax")  # all but the heart's
 ANOTHER = "of the next picture"
-SCHEMA = {"image_id": pl.String, "group": pl.String, "method": pl.String, **dict.fromkeys(look.AVERAGED, pl.Float64), "drawn": pl.Int64}
+SCHEMA = {"image_id": pl.String, "group": pl.String, "method": pl.String, **dict.fromkeys(explain.AVERAGED, pl.Float64), "drawn": pl.Int64}
 
 
 def boxed(data: Path, work: Path, wanted: tuple[str, ...]) -> Iterator[tuple[str, str, Any, tuple[int, int], list[shapes.Shape]]]:
@@ -38,7 +39,7 @@ def boxed(data: Path, work: Path, wanted: tuple[str, ...]) -> Iterator[tuple[str
     manifest = ingest.ingest(data / "nih-sample")
     things: dict[str, list[shapes.Shape]] = {}
     for concept in wanted:
-        for image_id, drawn in look.drawn_of(manifest, concept).items():
+        for image_id, drawn in explain.drawn_of(manifest, concept).items():
             things.setdefault(image_id, []).extend(drawn)
     cached = cache.fill(manifest.only(list(things)), Pixels(), work / "cache-nih")
     rows = cached.readable.join(manifest.table.select("image_id", "patient_id"), on="image_id").sort("image_id")
@@ -46,29 +47,29 @@ def boxed(data: Path, work: Path, wanted: tuple[str, ...]) -> Iterator[tuple[str
         yield image_id, patient, cached.images[row], tuple(size), things[image_id]
 
 
-def shown(picture: Any, size: tuple[int, int], contract: Contract, masked: bool) -> look.Shown:
-    labels = quality.find(shipped.lungs(), picture, size).labels
+def shown(picture: Any, size: tuple[int, int], contract: InputContract, masked: bool) -> explain.Shown:
+    labels = lung_finder.segment_lungs(pretrained.lung_model(), picture, size).labels
     if contract.content == "whole":
-        cut = region.cut(picture, labels * 0, Region(size=contract.size), size=size)  # no lungs: the whole picture
+        cut = lung_crop.cut(picture, labels * 0, LungCrop(size=contract.size), size=size)  # no lungs: the whole picture
     else:
-        cut = region.cut(picture, labels, Region(size=contract.size, masked=masked), size=size)
-    return look.Shown(cut.image, labels, cut.crop, size)
+        cut = lung_crop.cut(picture, labels, LungCrop(size=contract.size, masked=masked), size=size)
+    return explain.Shown(cut.image, labels, cut.crop, size)
 
 
-def measured(model: Exported, wanted: tuple[str, ...], arguments: argparse.Namespace) -> pl.DataFrame:
+def measured(model: OnnxModel, wanted: tuple[str, ...], arguments: argparse.Namespace) -> pl.DataFrame:
     """The columns of SCHEMA, one row a picture and method. A model of several findings is asked for each one's boxes by that finding."""
     own = [concept for concept in model.contract.concepts if concept in wanted]
     rows = []
     for asked, boxes in [(concept, (concept,)) for concept in own] or [(model.contract.concepts[0], wanted)]:
-        at = look.column(model.contract, asked)
+        at = explain.column(model.contract, asked)
         pictures = [(*about, shown(picture, size, model.contract, arguments.masked), things) for *about, picture, size, things in boxed(arguments.data, arguments.work, boxes)]
-        maps = [list(look.looked(model, at, one, things)) for *_, one, things in pictures]
+        maps = [list(explain.attributed(model, at, one, things)) for *_, one, things in pictures]
         for number, (image_id, patient, one, things) in enumerate(pictures):
             about, drawn = {"image_id": image_id, "group": patient}, one.drawn(things)
             rows += [{**about, "method": method, **told} for method, told, _ in maps[number]]
             if len(pictures) > 1:
                 others = [(method, found) for method, _, found in maps[number - 1] if found is not None]
-                rows += [{**about, "method": f"{method} {ANOTHER}", **look.agreement(one.in_cached(found), drawn)} for method, found in others]
+                rows += [{**about, "method": f"{method} {ANOTHER}", **explain.agreement(one.in_cached(found), drawn)} for method, found in others]
         print(f"{asked}: {len(pictures)} pictures", flush=True)
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")
 
@@ -83,9 +84,9 @@ def main() -> None:
     parser.add_argument("--no-record", action="store_true", help="print only, and leave RESULTS.md as it is")
     arguments = parser.parse_args()
     for path in arguments.model:
-        model = Exported(path)
+        model = OnnxModel(path)
         rows = measured(model, tuple(arguments.boxes), arguments)
-        figures = look.lines(look.averages(rows, Evaluate()))
+        figures = explain.lines(explain.averages(rows, Evaluate()))
         cells = [list(figures.columns), ["---"] * figures.width, *([cell or "–" for cell in row] for row in figures.iter_rows())]
         lines = ["| " + " | ".join(row) + " |" for row in cells]
         print("\n".join(lines), flush=True)

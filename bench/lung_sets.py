@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from hilum import lungs
-from hilum.metrics import overlap, surface
-from hilum.recipe import Pixels
-from hilum.steps import cache, ingest
+from hilum.annotations import lung_masks
+from hilum.config import Pixels
+from hilum.pipeline import cache, ingest
+from hilum.statistics.metrics import overlap, surface_distance
 
 SETS = ("montgomery", "shenzhen")
 TUNE = 0.1  # of the patients that are learnt from: they say when to stop
@@ -93,7 +93,7 @@ def evenly(pictures: Drawn, learn: np.ndarray) -> tuple[np.ndarray, np.ndarray, 
 
 def measured(found: np.ndarray, mask: np.ndarray) -> dict[str, float]:
     """Of found labels and drawn ones: overlap of both lungs as one (as is published), Dice of each lung, distances in pixels of the square."""
-    told = {"right_dice": overlap.dice(mask == lungs.RIGHT, found == lungs.RIGHT), "left_dice": overlap.dice(mask == lungs.LEFT, found == lungs.LEFT)}
-    for module, names in ((overlap, ("dice", "iou", "precision", "recall")), (surface, ("hausdorff95", "average_distance"))):
+    told = {"right_dice": overlap.dice(mask == lung_masks.RIGHT, found == lung_masks.RIGHT), "left_dice": overlap.dice(mask == lung_masks.LEFT, found == lung_masks.LEFT)}
+    for module, names in ((overlap, ("dice", "iou", "precision", "recall")), (surface_distance, ("hausdorff95", "average_distance"))):
         told |= {name: getattr(module, name)(mask > 0, found > 0) for name in names}
     return {name: float(told[name]) for name in METRICS}

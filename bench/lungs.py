@@ -30,8 +30,11 @@ from typing import Any
 
 import numpy as np
 
-from hilum import intervals, lungs, quality, shelf, shipped, store
-from hilum.exported import Exported
+from hilum import plugins, storage
+from hilum.annotations import lung_masks
+from hilum.inference import lung_finder, pretrained
+from hilum.inference.onnx_model import OnnxModel
+from hilum.statistics import bootstrap
 from lung_sets import METRICS, SETS, WIDE, Drawn, dealt, evenly, measured, parted, read
 from results import machine, record
 from settings import again, chosen
@@ -39,7 +42,7 @@ from settings import again, chosen
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: threads that wait must not count as CPU seconds
 WHAT = ["in-set", "cross", "curve", "shipped", "speed"]
 FOLDS, SEED = 5, 0
-STEPS = {"compact": 3000, "unet": 1000, "attention_unet": 1000}
+STEPS = {"compact_unet": 3000, "unet": 1000, "attention_unet": 1000}
 CURVE = (60, 120, 240, 480, 960)  # batches
 WORST = 8  # pictures that are listed
 NAMES = " | ".join(name.replace("_", " ") for name in METRICS)  # heads of a table's columns
@@ -58,7 +61,7 @@ def trained(
     import torch
 
     torch.set_num_threads(min(2, torch.get_num_threads()))
-    module, heard = shelf.load("models", model), []
+    module, heard = plugins.load("models", model), []
     learn, tune = parted(pictures.patients, rows)
     learn = np.concatenate([learn, np.asarray(also, np.int64)])
     images, masks, repeated = evenly(pictures, learn)
@@ -86,7 +89,7 @@ def asked(network: Any, image: np.ndarray) -> np.ndarray:
 def tested(network: Any, pictures: Drawn, rows: np.ndarray) -> list[dict[str, Any]]:
     told = []
     for row in rows:
-        found = lungs.from_probabilities(asked(network, pictures.images[row]))
+        found = lung_masks.from_probabilities(asked(network, pictures.images[row]))
         told.append({"image": str(pictures.image_ids[row]), "patient": str(pictures.patients[row]), "set": str(pictures.sources[row])})
         told[-1] |= measured(found, pictures.masks[row])
     return told
@@ -95,7 +98,7 @@ def tested(network: Any, pictures: Drawn, rows: np.ndarray) -> list[dict[str, An
 def kept(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """What `path` says; made and written there if it is not there yet."""
     if not path.exists():
-        store.write_json(path, make())
+        storage.write_json(path, make())
     return json.loads(path.read_text())
 
 
@@ -155,11 +158,11 @@ def come_with_hilum(pictures: Drawn, arguments: argparse.Namespace) -> None:
     """The shipped models on the pictures that only said which weights were kept: asked once, and as `hilum lungs` asks."""
     _, watched = parted(pictures.patients, np.arange(len(pictures.patients)))
     lines = [f"| model | asked | {NAMES} |", "| --- | --- | " + "--: | " * len(METRICS)]
-    for name in (shipped.MODEL, shipped.SMALL):
-        model = Exported(shipped.path(name))
+    for name in (pretrained.MODEL, pretrained.SMALL):
+        model = OnnxModel(pretrained.path(name))
         ways: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-            "once": lambda image, model=model: lungs.from_probabilities(model(image)["lungs"]),
-            "as `hilum lungs` does": lambda image, model=model: quality.find(model, image, image.shape).labels,
+            "once": lambda image, model=model: lung_masks.from_probabilities(model(image)["lungs"]),
+            "as `hilum lungs` does": lambda image, model=model: lung_finder.segment_lungs(model, image, image.shape).labels,
         }
         for how, find in ways.items():
             told = [measured(find(pictures.images[row]), pictures.masks[row]) | {"patient": pictures.patients[row]} for row in watched]
@@ -208,7 +211,7 @@ def interval(found: list[dict[str, Any]], metric: str) -> str:
     """Mean and interval, and of how many pictures they are where some have no value (a missed lung has no distance)."""
     having = [one for one in found if not np.isnan(one[metric])]
     values = np.array([one[metric] for one in having], float)
-    mean = intervals.over_patients(lambda rows: float(values[rows].mean()) if rows.size else float("nan"), [one["patient"] for one in having])
+    mean = bootstrap.bootstrap_patients(lambda rows: float(values[rows].mean()) if rows.size else float("nan"), [one["patient"] for one in having])
     digits = 2 if metric in ("hausdorff95", "average_distance") else 4
     of_all = f", {len(having)} of {len(found)} pictures" if len(having) < len(found) else ""
     return f"{mean.value:.{digits}f} ({mean.low:.{digits}f} to {mean.high:.{digits}f}{of_all})"
@@ -255,14 +258,15 @@ def speed(arguments: argparse.Namespace) -> None:
 
 def ours(folder: Path) -> tuple[Path, Path]:
     """The shipped models, or where there are none the same network with random weights: it is as quick."""
-    if shipped.there(shipped.MODEL) and shipped.there(shipped.SMALL):
-        return shipped.path(shipped.MODEL), shipped.path(shipped.SMALL)
-    from hilum.models import _export, _lungs, compact
+    if pretrained.is_bundled(pretrained.MODEL) and pretrained.is_bundled(pretrained.SMALL):
+        return pretrained.path(pretrained.MODEL), pretrained.path(pretrained.SMALL)
+    from hilum.training import lung_segmentation, onnx_export
+    from hilum.training.models import compact_unet
 
-    settings, rng = compact.Settings(), np.random.default_rng(SEED)
-    network = _lungs.Ready(compact.Compact(settings.width, settings.detail)).eval()
-    _export.to_onnx(network, folder / "a.onnx", size=256, outputs=("lungs",), metadata={})
-    _export.to_int8(folder / "a.onnx", folder / "b.onnx", rng.integers(0, 256, (4, 256, 256), np.uint8))
+    settings, rng = compact_unet.Settings(), np.random.default_rng(SEED)
+    network = lung_segmentation.ExportableNetwork(compact_unet.Compact(settings.width, settings.detail)).eval()
+    onnx_export.to_onnx(network, folder / "a.onnx", size=256, outputs=("lungs",), metadata={})
+    onnx_export.to_int8(folder / "a.onnx", folder / "b.onnx", rng.integers(0, 256, (4, 256, 256), np.uint8))
     return folder / "a.onnx", folder / "b.onnx"
 
 
@@ -278,7 +282,7 @@ def cold() -> str:
     """CPU and wall seconds of `hilum lungs` on one picture, the least of five."""
     import cv2
 
-    if not shipped.there():
+    if not pretrained.is_bundled():
         return "`hilum lungs one.png`: no weights in this installation."
     with tempfile.TemporaryDirectory() as temporary:
         picture = Path(temporary) / "one.png"
@@ -309,7 +313,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="where results are kept until the next run")
     parser.add_argument("--what", nargs="+", default=WHAT, choices=WHAT)
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=SETS, help="of in-set")
-    parser.add_argument("--model", default="compact", choices=list(STEPS))
+    parser.add_argument("--model", default="compact_unet", choices=list(STEPS))
     parser.add_argument("--steps", type=int, help="batches of a training; not for the curve")
     parser.add_argument("--changes", default="wide", choices=["wide", "plain"], help="limits of the augmentation: WIDE of lung_sets.py, or the model's")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the model")
@@ -318,8 +322,8 @@ def main() -> None:
     changes = WIDE if arguments.changes == "wide" else {}
     arguments.settings = chosen(arguments.model, arguments.set, least_steps=arguments.steps, epochs=1, **changes)
     pictures = None
-    folder = arguments.work / f"{arguments.model}-{store.digest(arguments.settings)[:8]}"
-    store.write_json(folder / "settings.json", arguments.settings)
+    folder = arguments.work / f"{arguments.model}-{storage.digest(arguments.settings)[:8]}"
+    storage.write_json(folder / "settings.json", arguments.settings)
     for what in arguments.what:
         if what == "speed":
             speed(arguments)

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import polars as pl
 
-from hilum import store
-from hilum.steps import evaluate
+from hilum import storage
+from hilum.pipeline import evaluate
 from results import machine, record
 
 SHOWN = ("dice", "iou", "precision", "recall", "auroc", "average_precision", "sensitivity", "specificity")
@@ -52,10 +52,10 @@ def timed(command: list[str]) -> tuple[float, object]:
 
 
 def describe(folder: Path, arguments: argparse.Namespace, wall: float, usage: object) -> str:
-    metrics = store.read_table(folder / evaluate.METRICS).filter(
+    metrics = storage.read_table(folder / evaluate.METRICS).filter(
         (pl.col("part") == "test") & pl.col("side").is_in([evaluate.BOTH, ""]) & pl.col("metric").is_in(SHOWN) & pl.col("source").is_not_null()
     )
-    split = store.read_table(folder / "split.parquet")
+    split = storage.read_table(folder / "split.parquet")
     sizes = ", ".join(f"{part} {split.filter(pl.col('part') == part).height}" for part in ("train", "tune", "test"))
     command = f"python bench/main_job.py --data {arguments.data}{' --quick' if arguments.quick else ''}"
     rows = [

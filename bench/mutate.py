@@ -34,9 +34,9 @@ import numpy as np
 
 import guarded
 from hilum.errors import BadData
-from hilum.files import picture
-from hilum.files.dicom import Dicom
-from hilum.files.raster import Raster
+from hilum.imaging.files import image_file
+from hilum.imaging.files.dicom import Dicom
+from hilum.imaging.files.raster import Raster
 from independent import compared
 from results import machine, record
 from sound_files import chunk, sound
@@ -143,7 +143,7 @@ def within(png: bytes, rng: np.random.Generator) -> bytes:
 def verdict(path: Path) -> tuple[str, Raster | Dicom | None]:
     """"read", "refused", or what is wrong; and what was read."""
     try:
-        file = picture.read(path)
+        file = image_file.read(path)
     except BadData as refusal:
         if isinstance(refusal.__cause__, MemoryError):
             return f"more than {MOST_BYTES >> 20} MiB wanted", None

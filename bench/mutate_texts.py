@@ -28,13 +28,16 @@ from pathlib import Path
 import numpy as np
 
 import guarded
-from hilum import corrections, exported, recipe, shapes, untrusted
-from hilum import manifest as schema
-from hilum.dataset import tables
+from hilum import config
+from hilum.annotations import shapes
+from hilum.dataset import corrections, tables
+from hilum.dataset import manifest as schema
 from hilum.dataset.plan import settings
-from hilum.datasets import _supervisely
+from hilum.dataset.readers import _supervisely
 from hilum.errors import BadData, HilumError
-from hilum.run import Run
+from hilum.inference import onnx_model
+from hilum.run_folder import Run
+from hilum.safety import untrusted_files
 from mutate import MOST_SECONDS
 from results import machine, record
 from text_files import damaged, manifests, sound
@@ -52,7 +55,7 @@ def read_coco(path: Path) -> None:
 
 def draw(found: tables.Coco | None, name: str) -> None:
     for text in found.annotations["segmentation"] if found else ():
-        drawn = untrusted.parse_json(text, name) if text else None
+        drawn = untrusted_files.parse_json(text, name) if text else None
         if isinstance(drawn, dict):
             shapes.faults(shapes.RunLengths.from_coco(drawn), (20, 30))
         for ring in drawn if isinstance(drawn, list) else ():
@@ -75,7 +78,7 @@ def read_settings(path: Path) -> None:
 
 
 def read_model(path: Path) -> None:
-    found = exported.Exported(path)
+    found = onnx_model.OnnxModel(path)
     size = found.contract.size
     if isinstance(size, int) and 0 < size <= 1024:
         found.many(np.zeros((1, size, size), np.uint8))
@@ -102,7 +105,7 @@ def read_manifest(path: Path) -> None:
 READERS: dict[str, Callable[[Path], object]] = {
     "csv": tables.read, "xlsx": tables.read, "parquet": tables.read, "json": tables.read,
     "coco": read_coco, "supervisely": read_annotation, "unidata": read_annotation,
-    "recipe": recipe.Recipe.read, "settings": read_settings, "corrections": corrections.read,
+    "recipe": config.Recipe.read, "settings": read_settings, "corrections": corrections.read,
     "onnx": read_model, "marker": read_marker, "manifest": read_manifest,
 }  # fmt: skip
 

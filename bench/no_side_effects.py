@@ -18,7 +18,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from hilum.datasets import montgomery
+from hilum.dataset.readers import montgomery
 from results import machine, record
 from small_job import small_job
 

@@ -21,7 +21,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 
-from hilum import phantom, store
+from hilum import storage
+from hilum.imaging import synthetic
 from results import machine, record
 
 MOST_GIB, SIZE = 1.5, 224
@@ -34,15 +35,15 @@ def pictures(arguments: argparse.Namespace) -> Path:
     if path.exists():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
-    with store.replacing(path) as beside, open(beside, "wb") as stream:
+    with storage.replacing(path) as beside, open(beside, "wb") as stream:
         for image in real(arguments) if arguments.data else made_up(arguments.images):
             stream.write(image.tobytes())
     return path
 
 
 def real(arguments: argparse.Namespace):
-    from hilum.recipe import Pixels
-    from hilum.steps import cache, ingest
+    from hilum.config import Pixels
+    from hilum.pipeline import cache, ingest
 
     manifest = ingest.ingest(arguments.data)
     some = manifest.only(manifest.table["image_id"][: arguments.images])
@@ -53,7 +54,7 @@ def real(arguments: argparse.Namespace):
 
 def made_up(count: int):
     rng = np.random.default_rng(0)
-    chests = [phantom.draw(phantom.anatomy(rng), rng, height=SIZE, width=SIZE).pixels for _ in range(min(count, 200))]
+    chests = [synthetic.draw(synthetic.anatomy(rng), rng, height=SIZE, width=SIZE).pixels for _ in range(min(count, 200))]
     for number in range(count):
         yield np.clip(chests[number % len(chests)] + rng.normal(0, 8, (SIZE, SIZE)), 0, 255).astype(np.uint8)
 
@@ -62,14 +63,15 @@ def fit(path: Path, images: int, to: Path) -> None:
     """In a process of its own: what it took, as JSON on the last line."""
     import torch
 
-    from hilum.models import _export, patchcore
+    from hilum.training import onnx_export
+    from hilum.training.models import patchcore
 
     torch.set_num_threads(1)
     before, begun, cpu = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.time(), time.process_time()
     network = patchcore.fit(np.memmap(path, np.uint8, "r", shape=(images, SIZE, SIZE)), np.arange(images), patchcore.Settings(), seed=0)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     took = {"wall": time.time() - begun, "cpu": time.process_time() - cpu, "before": before, "peak": peak}
-    _export.to_onnx(network, to, size=SIZE, outputs=patchcore.OUTPUTS, metadata={})
+    onnx_export.to_onnx(network, to, size=SIZE, outputs=patchcore.OUTPUTS, metadata={})
     print(json.dumps(took | {"onnx": to.stat().st_size, "bank": len(network.bank)}))
 
 

@@ -25,11 +25,12 @@ import imagecodecs
 import numpy as np
 import polars as pl
 
-from hilum import posture, store
-from hilum.datasets import kaggle_masks, montgomery
-from hilum.files import raster
-from hilum.recipe import Pixels
-from hilum.steps import audit, cache, ingest
+from hilum import storage
+from hilum.config import Pixels
+from hilum.dataset.readers import kaggle_masks, montgomery
+from hilum.imaging.files import raster
+from hilum.inference import orientation
+from hilum.pipeline import audit, cache, ingest
 from results import machine, record
 
 EXACT, GRADED = "exact", "graded"
@@ -289,7 +290,7 @@ def with_parts(pictures: dict[str, list[Path]], to: Path, each: int, seed: int) 
     rows, labels, seen = [], list(pictures), set()
     for label, files in pictures.items():
         for path in files:
-            if (digest := store.digest_of_file(path)) in seen:  # real copies would be true findings that nobody planted
+            if (digest := storage.digest_of_file(path)) in seen:  # real copies would be true findings that nobody planted
                 continue
             seen.add(digest)
             shutil.copyfile(path, to / f"{len(rows):04d}{path.suffix}")
@@ -314,7 +315,7 @@ def audited(folder: Path, to: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Findings, and the table of images."""
     manifest = ingest.ingest(folder)
     pictures = cache.fill(manifest, Pixels(), to)
-    return audit.audit(manifest, posture.look_at(pictures, pictures.index), pictures), manifest.table
+    return audit.audit(manifest, orientation.describe_cache(pictures, pictures.index), pictures), manifest.table
 
 
 def counted(copy: Copy, found: pl.DataFrame, table: pl.DataFrame) -> tuple[dict[str, list[int]], list[str]]:

@@ -17,18 +17,18 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from hilum import posture
 from hilum.errors import BadData
-from hilum.exported import Exported
-from hilum.files import picture
-from hilum.radiograph import prepare
+from hilum.imaging.files import image_file
+from hilum.imaging.radiograph import preprocess
+from hilum.inference import orientation
+from hilum.inference.onnx_model import OnnxModel
 from posture_pictures import FAULTS, SETS, SIZE, Pictures, cached, phantoms, read, vary
 from posture_strangers import FAMILIES
 from results import machine, record
 
 SEED = 1000  # other phantoms and variations than were learnt from
 VARIED = 4000  # varied copies of each set
-PLAIN_FAULTS = (posture.INVERTED, posture.TURNED, posture.MIRRORED, posture.STRANGE)
+PLAIN_FAULTS = (orientation.INVERTED, orientation.TURNED, orientation.MIRRORED, orientation.STRANGE)
 STRANGERS = 300  # of each family
 TIMED = 2000
 
@@ -40,13 +40,13 @@ def main() -> None:
     parser.add_argument("--all", nargs="*", default=[], help="sets that the model has not learnt from")
     arguments = parser.parse_args()
     if arguments.model:
-        other = Exported(arguments.model)
-        posture._network = lambda: other  # the one place where a network comes from
+        other = OnnxModel(arguments.model)
+        orientation._network = lambda: other  # the one place where a network comes from
     sets = asked(arguments.data, ["nih", *arguments.all])
     rng = np.random.default_rng(SEED)
     told = [
         f"Command: `python bench/posture.py --data FOLDER{f' --model {arguments.model.name} --all ' + ' '.join(arguments.all) if arguments.model else ''}`",
-        f"Machine: {machine('onnxruntime', 'opencv-python-headless')}. Limits: {posture._network().metadata['doubted']}",
+        f"Machine: {machine('onnxruntime', 'opencv-python-headless')}. Limits: {orientation._network().metadata['doubted']}",
         "", *alarms(sets, rng), "", *found(sets), "", *refused(sets, arguments.data, rng), "", *worst(sets), "", speed(),
     ]  # fmt: skip
     print("\n".join(told))
@@ -63,8 +63,8 @@ def asked(data: Path, whole: list[str]) -> dict[str, Pictures]:
 
 def faults(pictures: list[tuple[np.ndarray, tuple[int, int]]]) -> list[set[str]]:
     """The faults doubted of cached pictures and their sizes."""
-    looks = posture.look(np.stack([image for image, _ in pictures]), [size for _, size in pictures])
-    return [{doubt.fault for doubt in doubts} for doubts in posture.doubts(looks)]
+    looks = orientation.describe_orientation(np.stack([image for image, _ in pictures]), [size for _, size in pictures])
+    return [{doubt.fault for doubt in doubts} for doubts in orientation.quality_flags(looks)]
 
 
 def plain(one: Pictures) -> list[tuple[np.ndarray, tuple[int, int]]]:
@@ -106,7 +106,7 @@ def refused(sets: dict[str, Pictures], data: Path, rng: np.random.Generator) -> 
     for name, family in FAMILIES.items():
         made = [cached(np.ascontiguousarray(family(chests[rng.integers(len(chests))], rng))) for _ in range(STRANGERS)]
         doubted = faults(made)
-        named = 100 * np.mean([posture.STRANGE in each for each in doubted])
+        named = 100 * np.mean([orientation.STRANGE in each for each in doubted])
         yield f"- {name}: {named:.1f} ({100 * np.mean(list(map(bool, doubted))):.1f})"
     yield ""
     yield "Real files of the DICOM folder: " + "; ".join(real(data))
@@ -115,10 +115,10 @@ def refused(sets: dict[str, Pictures], data: Path, rng: np.random.Generator) -> 
 def real(data: Path) -> Iterator[str]:
     for path in sorted((data / "dicom").glob("*.dcm")):
         try:
-            radiograph = picture.read(path).radiograph()
+            radiograph = image_file.read(path).radiograph()
         except BadData:
             continue
-        (doubted,) = posture.doubts(posture.look(prepare(radiograph, SIZE, "percentiles")[None], [radiograph.size]))
+        (doubted,) = orientation.quality_flags(orientation.describe_orientation(preprocess(radiograph, SIZE, "percentiles")[None], [radiograph.size]))
         yield f"{path.name} {', '.join(doubt.words for doubt in doubted) or 'not doubted'}"
 
 
@@ -126,18 +126,18 @@ def worst(sets: dict[str, Pictures]) -> Iterator[str]:
     """The right pictures nearest to a false alarm, or over it."""
     yield "Most doubted right pictures (value, limit):"
     yield ""
-    limits = posture._network().metadata["doubted"]
+    limits = orientation._network().metadata["doubted"]
     for fault, limit in limits.items():
-        tables = [posture.look(one.images, one.sizes.tolist()).with_columns(name=pl.Series(one.names)) for name, one in sets.items() if name != "phantoms"]
+        tables = [orientation.describe_orientation(one.images, one.sizes.tolist()).with_columns(name=pl.Series(one.names)) for name, one in sets.items() if name != "phantoms"]
         top = pl.concat(tables).sort(fault, descending=True).head(4)
         yield f"- {fault} ({limit}): " + ", ".join(f"{name} {value:.2f}" for name, value in top.select("name", fault).iter_rows())
 
 
 def speed() -> str:
     images = np.stack([cached(image)[0] for image in phantoms(50, SEED)] * (TIMED // 50))
-    posture.look(images[:64], [(SIZE, SIZE)] * 64)
+    orientation.describe_orientation(images[:64], [(SIZE, SIZE)] * 64)
     begun, used = time.perf_counter(), time.process_time()
-    posture.look(images, [(SIZE, SIZE)] * len(images))
+    orientation.describe_orientation(images, [(SIZE, SIZE)] * len(images))
     wall, used = time.perf_counter() - begun, time.process_time() - used
     return f"{len(images) / wall:,.0f} pictures/s; 100,000 pictures need {used / len(images) * 1e5:.0f} s of one core"
 

@@ -15,10 +15,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from hilum import phantom
 from hilum.errors import BadData
-from hilum.files import picture
-from hilum.radiograph import Letterbox, prepare
+from hilum.imaging import synthetic
+from hilum.imaging.files import image_file
+from hilum.imaging.geometry import Letterbox
+from hilum.imaging.radiograph import preprocess
 
 SIZE = 256  # of the cache
 SETS = {
@@ -53,11 +54,11 @@ def read(data: Path, name: str) -> Pictures:
     images, sizes, names = [], [], []
     for path in sorted(data.glob(SETS[name])):
         try:
-            radiograph = picture.read(path).radiograph()
+            radiograph = image_file.read(path).radiograph()
         except BadData as fault:
             print(f"left out: {fault}")
             continue
-        images.append(prepare(radiograph, SIZE, "percentiles"))
+        images.append(preprocess(radiograph, SIZE, "percentiles"))
         sizes.append(radiograph.size)
         names.append(path.relative_to(data).as_posix())
     if not images:
@@ -84,9 +85,9 @@ def phantoms(count: int, seed: int) -> list[np.ndarray]:
     rng, drawn = np.random.default_rng(seed), []
     for number in range(count):
         height, width = (int(side) for side in rng.integers(64, 300) * rng.uniform((0.85, 0.75), (1.1, 1.15)))
-        body = phantom.anatomy(rng, child=bool(rng.integers(2)))
-        disease = (None, *phantom.DISEASES)[number % 4]
-        drawn.append(phantom.draw(body, rng, height=max(height, 64), width=max(width, 64), disease=disease, marker=bool(rng.integers(4))).pixels)
+        body = synthetic.anatomy(rng, child=bool(rng.integers(2)))
+        disease = (None, *synthetic.DISEASES)[number % 4]
+        drawn.append(synthetic.draw(body, rng, height=max(height, 64), width=max(width, 64), disease=disease, marker=bool(rng.integers(4))).pixels)
     return drawn
 
 

@@ -1,8 +1,8 @@
-"""How well the quality of a lung mask is told without a drawn one (hilum.quality), and the fit of the rule that tells it.
+"""How well the quality of a lung mask is told without a drawn one (hilum.inference.lung_finder), and the fit of the rule that tells it.
 
     python bench/quality.py --data FOLDER                                     makes its own run of montgomery/ and shenzhen/, then measures
     python bench/quality.py --run runs/both                                   uses a finished `hilum segment` of any data with masks
-    python bench/quality.py --run runs/both --write src/hilum/data/lung_quality.json       and writes the rule, fitted on all
+    python bench/quality.py --run runs/both --write src/hilum/resources/mask_quality.json       and writes the rule, fitted on all
 
 Every mask is found by a model that has not seen its patient: pictures of the training part by their fold's, the others by the whole part's.
 Each picture is asked as it is and made hard in HARD ways drawn at random (cut, blurred, wrongly exposed, noisy, covered, turned, inverted),
@@ -27,15 +27,17 @@ from scipy.optimize import minimize
 from scipy.special import expit
 from scipy.stats import spearmanr
 
-from hilum import quality, store
-from hilum.exported import Exported
-from hilum.metrics.overlap import dice
-from hilum.metrics.ranking import auroc
-from hilum.posture import content
-from hilum.radiograph import Letterbox, Size
-from hilum.recipe import Data, Recipe, Segment
-from hilum.run import Run
-from hilum.steps import cache, chain, segment
+from hilum import storage
+from hilum.config import Data, Recipe, Segment
+from hilum.imaging.geometry import Letterbox, Size
+from hilum.inference import lung_finder
+from hilum.inference.onnx_model import OnnxModel
+from hilum.inference.orientation import content
+from hilum.pipeline import cache, segment
+from hilum.run_folder import Run
+from hilum.runs import run_all
+from hilum.statistics.metrics.discrimination import auroc
+from hilum.statistics.metrics.overlap import dice
 from posture_strangers import FAMILIES
 from results import machine, record
 
@@ -112,22 +114,22 @@ HARDER: dict[str, Hard] = {one.__name__: one for one in (cut, blurred, exposed, 
 def cases(run: Run, recipe: Recipe, limit: int | None) -> tuple[list[Case], dict[str, tuple[float, float]]]:
     """Cases, and mean and spread of the parts of the drawn lungs' shapes."""
     rng = np.random.default_rng(SEED)
-    pictures, table = cache.opened(run, recipe), store.read_table(run / "split.parquet").select("image_id", "group")
+    pictures, table = cache.opened(run, recipe), storage.read_table(run / "split.parquet").select("image_id", "group")
     sizes = pictures.with_mask.select("image_id", "height", "width")
-    found = store.read_table(run / segment.INDEX).join(table, on="image_id").join(sizes, on="image_id").sort("image_id")
+    found = storage.read_table(run / segment.INDEX).join(table, on="image_id").join(sizes, on="image_id").sort("image_id")
     found = found.sample(min(limit or found.height, found.height), seed=SEED)
-    models = {name: Exported(run / "segment" / f"{name}.onnx") for name in found["model"].unique().sort()}
+    models = {name: OnnxModel(run / "segment" / f"{name}.onnx") for name in found["model"].unique().sort()}
     told, shapes = [], []
     for number, row in enumerate(found.iter_rows(named=True)):
         place, size = pictures.rows([row["image_id"]])[0], (row["height"], row["width"])
         image, drawn = pictures.images[place], pictures.masks[place]
-        shapes.append(quality.shape(drawn, drawn, Letterbox(size, pictures.size).inside()))
+        shapes.append(lung_finder.shape(drawn, drawn, Letterbox(size, pictures.size).inside()))
         for kind, made, mask, of in variants(number, image, drawn > 0, size, rng):
             told.append(ask(kind, row["group"], made, mask, of, models[row["model"]]))
         if number % 100 == 0:
             print(f"{number} of {found.height} pictures", flush=True)
     parts = pl.DataFrame([one for one in shapes if one])
-    return told, {name: (parts[name].mean(), max(parts[name].std(), FRAMED.get(name, LEAST_SPREAD))) for name in quality.SHAPES}
+    return told, {name: (parts[name].mean(), max(parts[name].std(), FRAMED.get(name, LEAST_SPREAD))) for name in lung_finder.SHAPES}
 
 
 def variants(number: int, image: np.ndarray, mask: np.ndarray, size: Size, rng: np.random.Generator) -> Iterator[tuple[str, np.ndarray, np.ndarray, Size]]:
@@ -153,8 +155,8 @@ def bare(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return inside[content(inside)]
 
 
-def ask(kind: str, group: str, image: np.ndarray, drawn: np.ndarray, size: Size, model: Exported) -> Case:
-    labels, _, shares, shape = quality.look(model, image, size)
+def ask(kind: str, group: str, image: np.ndarray, drawn: np.ndarray, size: Size, model: OnnxModel) -> Case:
+    labels, _, shares, shape = lung_finder.segment_with_tta(model, image, size)
     true = float(dice(drawn, labels > 0)) if drawn.any() else 0.0
     return Case(kind, group, true, shares, shape)
 
@@ -164,8 +166,8 @@ def ask(kind: str, group: str, image: np.ndarray, drawn: np.ndarray, size: Size,
 
 def inputs(some: list[Case], shapes: dict[str, tuple[float, float]]) -> np.ndarray:
     """float64 (n, signs); of cases in which some lung was found. What 99 in 100 plain pictures stay below is the most that counts."""
-    signs = [{**one.shares, "shape": -np.log1p(quality.distance(one.shape, shapes))} for one in some]
-    x = np.array([list(quality.inputs(one).values()) for one in signs])
+    signs = [{**one.shares, "shape": -np.log1p(lung_finder.distance(one.shape, shapes))} for one in some]
+    x = np.array([list(lung_finder.inputs(one).values()) for one in signs])
     return np.minimum(x, np.quantile(x[[one.kind == PLAIN for one in some]], 0.99, axis=0))
 
 
@@ -190,9 +192,9 @@ def weights(some: list[Case]) -> np.ndarray:
 def crossed(some: list[Case], shapes: dict[str, tuple[float, float]]) -> tuple[np.ndarray, np.ndarray]:
     """Estimates of each case by a rule fitted without its group, and the inputs; without lungs an estimate of 0 and no inputs (nan)."""
     found = np.array([bool(one.shares) for one in some])
-    x = np.full((len(some), len(quality.SIGNS)), np.nan)
+    x = np.full((len(some), len(lung_finder.SIGNS)), np.nan)
     x[found] = inputs([one for one in some if one.shares], shapes)
-    fold = np.array([int(store.digest(one.group), 16) % FOLDS for one in some])
+    fold = np.array([int(storage.digest(one.group), 16) % FOLDS for one in some])
     dices, weight, estimates = np.array([one.dice for one in some]), weights(some), np.zeros(len(some))
     for number in range(FOLDS):
         learnt, held = found & (fold != number), found & (fold == number)
@@ -207,7 +209,7 @@ def crossed(some: list[Case], shapes: dict[str, tuple[float, float]]) -> tuple[n
 def line(name: str, dices: np.ndarray, estimates: np.ndarray) -> str:
     bad = dices < GOOD
     rank = spearmanr(dices, estimates).statistic if np.ptp(dices) else float("nan")
-    told = estimates < quality.GOOD
+    told = estimates < lung_finder.GOOD
     cells = [
         name, f"{len(dices):,}", f"{bad.mean():.1%}", f"{rank:.3f}", f"{auroc(bad.astype(int), -estimates):.3f}",
         f"{np.abs(dices - estimates).mean():.3f}", f"{told[bad].mean():.1%}" if bad.any() else "–", f"{told[~bad].mean():.1%}" if (~bad).any() else "–",
@@ -220,7 +222,7 @@ def page(some: list[Case], estimates: np.ndarray, x: np.ndarray, about: str) -> 
     rows = [line("all", dices, estimates)]
     rows += [line(kind, dices[kinds == kind], estimates[kinds == kind]) for kind in (PLAIN, *HARDER, STRANGER) if (kinds == kind).any()]
     plain, signs = kinds == PLAIN, []
-    for number, name in enumerate(quality.SIGNS):
+    for number, name in enumerate(lung_finder.SIGNS):
         value = np.nan_to_num(x[:, number], nan=-99.0)
         told = [f"{spearmanr(dices[of], value[of]).statistic:.3f} | {auroc((dices[of] < GOOD).astype(int), -value[of]):.3f}" for of in (plain, plain | True)]
         signs.append(f"| {name} | {' | '.join(told)} |")
@@ -236,7 +238,7 @@ def own_run(data: Path, model: str) -> Run:
     """A run of both sets up to `segment`, in a folder beside the data of the job."""
     recipe = Recipe(data=Data(folder=str((data / "montgomery").resolve()), also=(str((data / "shenzhen").resolve()),)), segment=Segment(model=model))
     run = Run(Path("runs") / f"quality-{model}")
-    for done in chain.perform(run, recipe, quiet, until="segment"):
+    for done in run_all.perform(run, recipe, quiet, until="segment"):
         print(done.step, f"{done.seconds:.0f} s", flush=True)
     return run
 
@@ -266,12 +268,12 @@ def main() -> None:
     found = [one for one in some if one.shares]
     x = inputs(found, shapes)
     *w, bias = fit(x, np.array([one.dice for one in found]), weights(some)[[bool(one.shares) for one in some]])
-    rule = {"weights": dict(zip(quality.SIGNS, np.round(w, 4).tolist(), strict=True)), "bias": round(float(bias), 4),
-            "most": dict(zip(quality.SIGNS, np.round(x.max(0), 4).tolist(), strict=True)),
+    rule = {"weights": dict(zip(lung_finder.SIGNS, np.round(w, 4).tolist(), strict=True)), "bias": round(float(bias), 4),
+            "most": dict(zip(lung_finder.SIGNS, np.round(x.max(0), 4).tolist(), strict=True)),
             "shapes": {name: [round(mean, 4), round(spread, 4)] for name, (mean, spread) in shapes.items()}}  # fmt: skip
     print(json.dumps(rule))
     if arguments.write:
-        store.write_json(arguments.write, rule)
+        storage.write_json(arguments.write, rule)
     if not arguments.no_record:
         record("Quality of a lung mask, told without a drawn one", text)
 

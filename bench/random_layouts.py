@@ -27,9 +27,9 @@ import polars as pl
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hilum.annotations.vocabulary import ancestors
 from hilum.errors import BadData
-from hilum.steps import ingest
-from hilum.vocabulary import ancestors
+from hilum.pipeline import ingest
 
 FINDINGS = {  # words that people write, by concept
     "tuberculosis": ("TB", "Tuberculosis", "Tuberkulose", "tuberculose", "PTB"),

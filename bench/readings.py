@@ -1,4 +1,4 @@
-"""How well `hilum.readings` understands real readings: precision and recall against labels made by hand.
+"""How well `hilum.annotations.report_parser` understands real readings: precision and recall against labels made by hand.
 
     python bench/readings.py --data ../shared/data
 
@@ -35,10 +35,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from hilum import readings
-from hilum.datasets import _nlm
-from hilum.files import text as text_file
-from hilum.vocabulary import State
+from hilum.annotations import report_parser
+from hilum.annotations.vocabulary import State
+from hilum.dataset.readers import _nlm
+from hilum.imaging.files import text as text_file
 from results import machine, record
 
 FACTS = Path(__file__).resolve().parents[1] / "tests" / "facts" / "readings.csv"
@@ -84,7 +84,7 @@ def said(data: Path, image: str) -> list[dict[str, str]]:
     """What the rules read for an image, in the form of the hand-made rows."""
     folder = data / ("montgomery" if image.startswith("MCU") else "shenzhen") / _nlm.READINGS
     reading = _nlm.parse_reading(text_file.read(folder / f"{image}.txt")[0])
-    rows = readings.read(reading.text or "")
+    rows = report_parser.read(reading.text or "")
     return [{"concept": row.concept, "state": str(int(row.state)), **{name: getattr(row, name) or "" for name in FIELDS}} for row in rows]
 
 
@@ -122,7 +122,7 @@ def sentences() -> Iterator[tuple[str, str, set[Fact], set[Fact]]]:
                 for state in State
                 for concept in row[state.name.lower()].split()
             }
-            got = {(said.concept, str(int(said.state)), "") for said in readings.read(row["sentence"])}
+            got = {(said.concept, str(int(said.state)), "") for said in report_parser.read(row["sentence"])}
             yield f"{row['use']}, {row['kind'].replace('_', ' ')}", row["sentence"], truth, got
 
 

@@ -7,12 +7,12 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from hilum import shelf
+from hilum import plugins
 
 
 def chosen(model: str, given: Sequence[str], **own: Any) -> dict[str, Any]:
     """All settings of a model: its defaults, a bench's `own`, and those `given` as NAME=VALUE. Ends the program where one is not known."""
-    known = shelf.literals("models", model, "Settings")
+    known = plugins.defaults("models", model, "Settings")
     asked = {name: value for name, _, value in (one.partition("=") for one in given)}
     if unknown := sorted(asked.keys() - known.keys()):
         sys.exit(f"{model} has no setting {', '.join(unknown)}; known: {', '.join(known)}")

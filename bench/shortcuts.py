@@ -22,12 +22,15 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported
 import numpy as np
 import polars as pl
 
-from hilum import printed, probing, quality, shipped, store
-from hilum.manifest import Manifest
-from hilum.radiograph import Size
-from hilum.recipe import Evaluate, Pixels, Region
-from hilum.steps import cache, ingest, probe, quietly
-from hilum.vocabulary import State, name_of
+from hilum import storage
+from hilum.annotations.vocabulary import State, name_of
+from hilum.cli import console
+from hilum.config import Evaluate, LungCrop, Pixels
+from hilum.dataset.manifest import Manifest
+from hilum.imaging.geometry import Size
+from hilum.inference import lung_finder, pretrained
+from hilum.pipeline import _shortcut_probes, cache, ingest, shortcuts
+from hilum.progress import quietly
 from results import machine, record
 
 GROUPS = {"adults": (("montgomery", "shenzhen"), "tuberculosis"), "children": (("kermany-224/chest_xray",), "pneumonia")}
@@ -41,8 +44,8 @@ def pictures(folder: Path, finding: str, work: Path, most: int) -> tuple[pl.Data
     rows = manifest.table.join(manifest.states(finding).select("image_id", "state"), on="image_id", maintain_order="left")
     rows = rows.join(cached.readable.select("image_id", "row", "height", "width"), on="image_id", maintain_order="left").drop_nulls("row")
     images = cached.images[rows["row"].to_numpy()]
-    labels, trust = lungs(images, rows.select("height", "width").rows(), work / f"lungs-{store.digest(rows['image_id'].to_list())}.npz")
-    believed = np.flatnonzero((trust >= Region().least_quality) & ((labels > 0).mean((1, 2)) > 0.02))
+    labels, trust = lungs(images, rows.select("height", "width").rows(), work / f"lungs-{storage.digest(rows['image_id'].to_list())}.npz")
+    believed = np.flatnonzero((trust >= LungCrop().least_quality) & ((labels > 0).mean((1, 2)) > 0.02))
     print(f"{folder.name}: {len(believed)} of {rows.height} pictures with believed lungs", flush=True)
     sizes = rows.select("height", "width").rows()
     return rows[believed], [(images[k], labels[k], sizes[k]) for k in believed]
@@ -58,12 +61,12 @@ def some(manifest: Manifest, most: int) -> Manifest:
 def lungs(images: np.ndarray, sizes: list[Size], path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Labels uint8 (n, size, size) and their quality, found once."""
     if not path.exists():
-        model, found = shipped.lungs(shipped.SMALL), []
+        model, found = pretrained.lung_model(pretrained.SMALL), []
         for done, (image, size) in enumerate(zip(images, sizes, strict=True)):
-            found.append(quality.find(model, image, size))
+            found.append(lung_finder.segment_lungs(model, image, size))
             if done % 100 == 0:
                 print(f"  lungs of {done} of {len(images)}", flush=True)
-        with store.replacing(path) as beside, open(beside, "wb") as stream:
+        with storage.replacing(path) as beside, open(beside, "wb") as stream:
             np.savez_compressed(stream, labels=np.stack([one.labels for one in found]), quality=np.array([one.quality for one in found]))
     stored = np.load(path)
     return stored["labels"], stored["quality"]
@@ -72,10 +75,10 @@ def lungs(images: np.ndarray, sizes: list[Size], path: Path) -> tuple[np.ndarray
 def backbone() -> Callable[[np.ndarray], np.ndarray]:
     import torch
 
-    from hilum.models import _backbone
+    from hilum.training import efficientnet_backbone
 
-    network = _backbone.Backbone().eval()
-    _backbone.load_imagenet(network)
+    network = efficientnet_backbone.Backbone().eval()
+    efficientnet_backbone.load_imagenet(network)
     torch.set_num_threads(1)
 
     def describe(images: np.ndarray) -> np.ndarray:
@@ -91,34 +94,34 @@ def measured(name: str, arguments: argparse.Namespace) -> pl.DataFrame:
     read = [pictures(arguments.data / folder, finding, arguments.work, arguments.most) for folder in folders]
     rows = pl.concat([table for table, _ in read])
     images = [one for _, several in read for one in several]
-    describe = backbone() if arguments.features == "backbone" else probing.features
-    found = probe.described(lambda k: images[k], len(images), Region(), quietly, describe)
-    asked = [*probe.questions(rows, finding), *given_parts(rows, finding)]
-    return probe.answers(found, asked, rows["patient_id"].to_numpy(), Evaluate(seed=SEED), quietly)
+    describe = backbone() if arguments.features == "backbone" else _shortcut_probes.features
+    found = shortcuts.described(lambda k: images[k], len(images), LungCrop(), quietly, describe)
+    asked = [*shortcuts.questions(rows, finding), *given_parts(rows, finding)]
+    return shortcuts.answers(found, asked, rows["patient_id"].to_numpy(), Evaluate(seed=SEED), quietly)
 
 
-def given_parts(rows: pl.DataFrame, finding: str) -> Iterator[probe.Question]:
+def given_parts(rows: pl.DataFrame, finding: str) -> Iterator[shortcuts.Question]:
     """Where a set comes with a test part: whether that can be told from the rest, among those with the finding and among those without."""
     held_out = (rows["given_part"] == "test").fill_null(False)
     for state, word in ((State.ABSENT, "absent"), (State.PRESENT, "present")) if held_out.any() else ():
         classes = np.where((rows["state"] == state).fill_null(False), held_out, -1).astype(np.int64)
-        yield probe.Question("given part", classes, ("learnt from", "test"), f"{finding} {word}")
+        yield shortcuts.Question("given part", classes, ("learnt from", "test"), f"{finding} {word}")
 
 
 def written(name: str, probes: pl.DataFrame, arguments: argparse.Namespace) -> None:
-    columns = probe.columns(probes.filter(pl.col("why") == ""))
-    print(printed.columns(columns), flush=True)
+    columns = shortcuts.columns(probes.filter(pl.col("why") == ""))
+    print(console.columns(columns), flush=True)
     cells = [list(columns.columns), ["---"] * columns.width, *([str("–" if cell is None else cell) for cell in row] for row in columns.iter_rows())]
     lines = ["| " + " | ".join(row) + " |" for row in cells]
     command = f"python bench/shortcuts.py --data {arguments.data} --work WORK --what {name} --features {arguments.features} --most {arguments.most}"
     note = (
         "AUROC with its 95 % interval over patients, cross-validated by patient, of a linear probe on "
         + ("EfficientNet-Lite0's ImageNet features" if arguments.features == "backbone" else "thumbnails, histograms and fineness of detail")
-        + f"; `chance up to`: the most that the same probe reached with labels shuffled between patients, {probing.SHUFFLES} times for each part. "
-        "Parts: `python -c 'import hilum.probing; help(hilum.probing)'`; `box` is the lungs' box, `lungs` that with all but the lungs black."
+        + f"; `chance up to`: the most that the same probe reached with labels shuffled between patients, {_shortcut_probes.SHUFFLES} times for each part. "
+        "Parts: `python -c 'import hilum.pipeline._shortcut_probes; help(hilum.pipeline._shortcut_probes)'`; `box` is the lungs' box, `lungs` that with all but the lungs black."
     )
-    warned = [f"- {sentence}." for sentence in probe.warnings(probes.filter(pl.col("target") == GROUPS[name][1]))]
-    unasked = [f"- {row['target']}{'' if row['within'] == probe.ALL else ' within ' + row['within']} is not asked about: {row['why']}."
+    warned = [f"- {sentence}." for sentence in shortcuts.warnings(probes.filter(pl.col("target") == GROUPS[name][1]))]
+    unasked = [f"- {row['target']}{'' if row['within'] == shortcuts.ALL else ' within ' + row['within']} is not asked about: {row['why']}."
                for row in probes.filter((pl.col("why") != "") & (pl.col("view") == "whole")).iter_rows(named=True)]  # fmt: skip
     title = f"Shortcuts: {name}, {name_of(GROUPS[name][1]).lower()}, features {arguments.features}"
     record(title, "\n".join([f"`{command}` on {machine('numpy', 'onnxruntime')}.", note, "", *lines, "", *warned, *unasked]))
@@ -136,7 +139,7 @@ def main() -> None:
     for name in arguments.what:
         probes = measured(name, arguments)
         if arguments.no_record:
-            print(printed.columns(probe.columns(probes.filter(pl.col("why") == ""))), *probe.warnings(probes), sep="\n")
+            print(console.columns(shortcuts.columns(probes.filter(pl.col("why") == ""))), *shortcuts.warnings(probes), sep="\n")
         else:
             written(name, probes, arguments)
 

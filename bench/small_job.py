@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hilum.datasets import kaggle_masks
+from hilum.dataset.readers import kaggle_masks
 
 RECIPE = """
 [data]

@@ -14,9 +14,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from hilum import integrity, recipe, shapes
-from hilum import manifest as schema
-from hilum.run import FORMAT
+from hilum import config
+from hilum.annotations import shapes
+from hilum.dataset import manifest as schema
+from hilum.run_folder import FORMAT
+from hilum.storage import integrity
 from mutate import hurt
 
 ROWS = [("Image Index", "Patient ID", "Age", "Finding Labels", "BBox")] + [
@@ -53,7 +55,7 @@ def sound() -> dict[str, bytes]:
         "coco-annotations.json": json.dumps(coco()).encode(),
         "supervisely-annotation.json": json.dumps(supervisely()).encode(),
         "unidata-9.8.7.6.1.json": json.dumps(supervisely()).encode(),
-        "recipe-run.toml": recipe.Recipe.of({"data": {"folder": "data"}}).to_toml().encode(),
+        "recipe-run.toml": config.Recipe.of({"data": {"folder": "data"}}).to_toml().encode(),
         "settings-hilum.toml": SETTINGS,
         "corrections-fix.toml": CORRECTIONS,
         "onnx-model.onnx": model(),

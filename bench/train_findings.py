@@ -1,6 +1,6 @@
 """The models that read pictures and come with Hilum: tuberculosis (Montgomery and Shenzhen) and pneumonia of small children (Kermany).
 
-    python bench/train_findings.py --data ../shared/data --to src/hilum/data --work work --what tuberculosis pneumonia_child
+    python bench/train_findings.py --data ../shared/data --to src/hilum/resources --work work --what tuberculosis pneumonia_child
 
 The lungs are found by the lung model that comes with Hilum and cut out as a run does it; an EfficientNet-Lite0 learns from the boxes. Whole
 patients are dealt out: those held out measure (of Kermany the official test part), a further part chooses threshold and calibration, the
@@ -26,21 +26,23 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported:
 import numpy as np
 import polars as pl
 
-from hilum import calibration, intervals, quality, shelf, shipped, store
-from hilum.exported import Contract, Exported
-from hilum.metrics import ranking
-from hilum.models import _export
-from hilum.radiograph import Letterbox, Size, resize
-from hilum.recipe import Pixels, Region
-from hilum.steps import cache, ingest, region
-from hilum.vocabulary import State
+from hilum import plugins, storage
+from hilum.annotations.vocabulary import State
+from hilum.config import LungCrop, Pixels
+from hilum.imaging.geometry import Letterbox, Size, resize
+from hilum.inference import lung_crop, lung_finder, pretrained
+from hilum.inference.onnx_model import InputContract, OnnxModel
+from hilum.pipeline import cache, ingest
+from hilum.statistics import bootstrap, calibration
+from hilum.statistics.metrics import discrimination
+from hilum.training import onnx_export
 from lung_sets import dealt
 from results import machine, record
 from settings import again, chosen
 
 MOST, LOSS = 6_000_000, 0.005  # bytes; AUROC
 SEED, MODEL, WINDOW = 0, "efficientnet_lite0", "percentiles"
-REGION = Region()
+REGION = LungCrop()
 CHUNK = 200  # pictures whose lungs are kept together
 CALIBRATED_ON = 100  # pictures, evenly out of those learnt from, that choose the ranges of features
 SHOWN = ("auroc", "accuracy", "sensitivity", "specificity")
@@ -106,7 +108,7 @@ def facts(data: Path, folder: str, task: Task, work: Path, most: int) -> tuple[p
     manifest = ingest.ingest(data / folder)
     if most:
         manifest = manifest.only(manifest.table.gather_every(max(1, manifest.table.height // most))["image_id"])
-    pictures = cache.fill(manifest, Pixels(size=shipped.lungs().contract.size), work / f"cache-{folder}")
+    pictures = cache.fill(manifest, Pixels(size=pretrained.lung_model().contract.size), work / f"cache-{folder}")
     known = manifest.states(task.concept).select("image_id", "state").filter(pl.col("state") >= State.ABSENT)
     table = manifest.table.select("image_id", "patient_id", "source", "age_years", "given_part").join(known, on="image_id").sort("image_id")
     table = table.filter(pl.col("age_years").is_null() | (pl.col("age_years") >= task.ages[0]))
@@ -133,13 +135,13 @@ def stretched(image: np.ndarray, size: Size, shape: float) -> tuple[np.ndarray, 
 
 def found(table: pl.DataFrame, pictures: cache.Cache, shape: float, work: Path) -> tuple[np.ndarray, np.ndarray]:
     """Labels uint8 (n, s, s) of the lungs and their quality (n,), a chunk at a time, each kept when it is done."""
-    model, labels, told = shipped.lungs(), [], []
+    model, labels, told = pretrained.lung_model(), [], []
     for start in range(0, table.height, CHUNK):
         rows = table.slice(start, CHUNK)
-        kept = work / f"{store.digest([rows['pixel_digest'].to_list(), shape, store.digest_of_file(model.path), store.digest(quality.rule())])}.npz"
+        kept = work / f"{storage.digest([rows['pixel_digest'].to_list(), shape, storage.digest_of_file(model.path), storage.digest(lung_finder.rule())])}.npz"
         if not kept.exists():
-            lung = [quality.find(model, *stretched(pictures.images[row], tuple(size), shape)) for row, *size in rows.select("row", "height", "width").iter_rows()]
-            with store.replacing(kept) as beside, open(beside, "wb") as stream:
+            lung = [lung_finder.segment_lungs(model, *stretched(pictures.images[row], tuple(size), shape)) for row, *size in rows.select("row", "height", "width").iter_rows()]
+            with storage.replacing(kept) as beside, open(beside, "wb") as stream:
                 np.savez_compressed(stream, labels=np.stack([one.labels for one in lung]), quality=[one.quality for one in lung])
         with np.load(kept) as held:
             labels.append(held["labels"])
@@ -148,34 +150,34 @@ def found(table: pl.DataFrame, pictures: cache.Cache, shape: float, work: Path) 
     return np.concatenate(labels), np.concatenate(told)
 
 
-def cut(data: Path, task: Task, work: Path, most: int, settings: Region) -> Cuts:
+def cut(data: Path, task: Task, work: Path, most: int, settings: LungCrop) -> Cuts:
     """All regions of a task; the typical box is that of the training part alone."""
     sets = [(*facts(data, folder, task, work, most),) for folder in task.folders]
     lungs = [found(table, pictures, task.shape, work / "lungs") for table, pictures in sets]
     boxes, images = [], []
     for (table, pictures), (labels, sure) in zip(sets, lungs, strict=True):
         for (part, row, *size), label, good in zip(table.select("part", "row", "height", "width").iter_rows(), labels, sure, strict=True):
-            if part == "train" and (crop := region.box(label, settings, good)):
+            if part == "train" and (crop := lung_crop.box(label, settings, good)):
                 boxes.append((crop, stretched(pictures.images[row], tuple(size), task.shape)[1]))
-    typical = region.mean_box(boxes)
+    typical = lung_crop.typical_box(boxes)
     for (table, pictures), (labels, sure) in zip(sets, lungs, strict=True):
         images += regions(table, pictures, task.shape, labels, sure, settings, typical)
     return Cuts(np.stack(images), pl.concat([table for table, _ in sets]), typical)
 
 
 def regions(
-    table: pl.DataFrame, pictures: cache.Cache, shape: float, labels: np.ndarray, sure: np.ndarray, settings: Region, typical: dict[str, float]
+    table: pl.DataFrame, pictures: cache.Cache, shape: float, labels: np.ndarray, sure: np.ndarray, settings: LungCrop, typical: dict[str, float]
 ) -> list[np.ndarray]:
     """The region of each row of `table`, by its lungs and their quality."""
     cuts = []
     for (row, *size), label, good in zip(table.select("row", "height", "width").iter_rows(), labels, sure, strict=True):
         image, of = stretched(pictures.images[row], tuple(size), shape)
-        cuts.append(region.cut(image, label, settings, quality=good, typical=typical, size=of).image)
+        cuts.append(lung_crop.cut(image, label, settings, quality=good, typical=typical, size=of).image)
     return cuts
 
 
 def scores(path: Path, images: np.ndarray) -> np.ndarray:
-    model = Exported(path)
+    model = OnnxModel(path)
     return np.array([float(np.atleast_1d(model(image)["score"])[0]) for image in images])
 
 
@@ -184,10 +186,10 @@ def small(whole: Path, cuts: Cuts, work: Path) -> tuple[Path, str]:
     learnt, tune = cuts.rows("train"), cuts.images[cuts.rows("tune")]
     expected = calibration.logit(scores(whole, tune))
     moved = {}
-    for ranges in _export.RANGES:
+    for ranges in onnx_export.RANGES:
         path = work / f"{whole.stem}.{ranges}.onnx"
         shown = cuts.images[learnt[:: max(1, len(learnt) // CALIBRATED_ON)]]
-        _export.to_int8(whole, path, shown, operators=_export.QUANTISED_WITH_SUMS, ranges=ranges)
+        onnx_export.to_int8(whole, path, shown, operators=onnx_export.QUANTISED_WITH_SUMS, ranges=ranges)
         moved[ranges] = float(np.abs(calibration.logit(scores(path, tune)) - expected).mean())
         print(f"{ranges}: log-odds moved by {moved[ranges]:.3f}, {path.stat().st_size} bytes", flush=True)
     best = min(moved, key=moved.__getitem__)
@@ -199,17 +201,17 @@ def measured(path: Path, cuts: Cuts, threshold: float) -> tuple[dict[str, str], 
     rows = cuts.rows("test")
     truth, score, patients = cuts.truth("test"), scores(path, cuts.images[rows]), cuts.facts["patient_id"].to_numpy()[rows]
     told = {}
-    for name, metric in {**ranking.METRICS, **ranking.METRICS_AT}.items():
-        more = {"threshold": threshold} if name in ranking.METRICS_AT else {}
-        of = intervals.over_patients(lambda chosen, metric=metric, more=more: metric(truth[chosen], score[chosen], **more), patients)
+    for name, metric in {**discrimination.METRICS, **discrimination.METRICS_AT}.items():
+        more = {"threshold": threshold} if name in discrimination.METRICS_AT else {}
+        of = bootstrap.bootstrap_patients(lambda chosen, metric=metric, more=more: metric(truth[chosen], score[chosen], **more), patients)
         told[name] = f"{of.value:.3f} ({of.low:.3f} to {of.high:.3f})"
     return {f"held out, {len(rows)} images of {len(set(patients))} patients, {name}": words for name, words in told.items()}, score
 
 
 def trained(cuts: Cuts, name: str, settings: dict[str, Any], metadata: dict[str, Any], work: Path) -> Path:
     """The float32 model; at once where it was made from the same."""
-    module, rows, tune = shelf.load("models", MODEL), cuts.rows("train"), cuts.rows("tune")
-    path = work / f"{name}-{store.digest([cuts.facts['pixel_digest'].to_list(), cuts.facts['part'].to_list(), settings, metadata['contract'], metadata['region']])}.onnx"
+    module, rows, tune = plugins.load("models", MODEL), cuts.rows("train"), cuts.rows("tune")
+    path = work / f"{name}-{storage.digest([cuts.facts['pixel_digest'].to_list(), cuts.facts['part'].to_list(), settings, metadata['contract'], metadata['region']])}.onnx"
     if path.exists():
         return path
     begun, told = time.time(), [0.0]
@@ -223,14 +225,14 @@ def trained(cuts: Cuts, name: str, settings: dict[str, Any], metadata: dict[str,
     targets[rows, 0], targets[tune, 0] = cuts.truth("train"), cuts.truth("tune")
     training = {"concepts": metadata["contract"]["concepts"], "seed": SEED, "checkpoint": path.with_suffix(".checkpoint"), "progress": progress, "tune": tune}
     network = module.fit(cuts.images, targets, rows, module.Settings(**settings), **training)
-    _export.to_onnx(network, path, size=cuts.images.shape[1], outputs=module.OUTPUTS, metadata=_texts(metadata))
+    onnx_export.to_onnx(network, path, size=cuts.images.shape[1], outputs=module.OUTPUTS, metadata=_texts(metadata))
     return path
 
 
-def told(task: Task, cuts: Cuts, settings: dict[str, Any], cutting: Region) -> dict[str, Any]:
+def told(task: Task, cuts: Cuts, settings: dict[str, Any], cutting: LungCrop) -> dict[str, Any]:
     """What the file carries, but for what is measured on it."""
-    module, size = shelf.load("models", MODEL), cuts.images.shape[1]
-    sets = [shelf.load("datasets", folder.split("-")[0]).CARD for folder in task.folders]
+    module, size = plugins.load("models", MODEL), cuts.images.shape[1]
+    sets = [plugins.load("readers", folder.split("-")[0]).CARD for folder in task.folders]
     known = cuts.facts.filter(pl.col("part") != "test")
     counts = ", ".join(f"{part} {len(cuts.rows(part))} ({int(cuts.truth(part).sum())} with the finding)" for part in ("train", "tune", "test"))
     card = replace(
@@ -240,10 +242,10 @@ def told(task: Task, cuts: Cuts, settings: dict[str, Any], cutting: Region) -> d
         "were found by a model for non-commercial research.",
     )  # fmt: skip
     return {
-        "contract": asdict(Contract(module.TASK, size, "region", WINDOW, tuple(module.OUTPUTS), (task.concept,))),
+        "contract": asdict(InputContract(module.TASK, size, "region", WINDOW, tuple(module.OUTPUTS), (task.concept,))),
         "card": {**asdict(card), "recipe": json.dumps({**settings, "seed": SEED}, sort_keys=True)},
         "region": {
-            "pixels": shipped.lungs().contract.size, "margin": cutting.margin, "masked": cutting.masked, "least_quality": cutting.least_quality, "typical": cuts.typical,
+            "pixels": pretrained.lung_model().contract.size, "margin": cutting.margin, "masked": cutting.masked, "least_quality": cutting.least_quality, "typical": cuts.typical,
         },
         "population": {"age_years": list(task.ages), "words": task.people},
         "trained_on": {"images": len(cuts.rows("train")), "sources": sorted(set(known["source"])), "pixels": sorted(known["pixel_digest"])},
@@ -251,7 +253,7 @@ def told(task: Task, cuts: Cuts, settings: dict[str, Any], cutting: Region) -> d
 
 
 def _texts(metadata: dict[str, Any]) -> dict[str, str]:
-    return {key: store.as_json(value) for key, value in metadata.items()}
+    return {key: storage.as_json(value) for key, value in metadata.items()}
 
 
 def make(name: str, arguments: argparse.Namespace) -> None:
@@ -263,11 +265,11 @@ def make(name: str, arguments: argparse.Namespace) -> None:
     whole = trained(cuts, name, settings, metadata, arguments.work)
     best, ranges = small(whole, cuts, arguments.work)
     tuned = scores(best, cuts.images[cuts.rows("tune")])
-    threshold = ranking.youden_threshold(cuts.truth("tune"), tuned)
+    threshold = discrimination.youden_threshold(cuts.truth("tune"), tuned)
     fitted = calibration.as_json(threshold, cuts.truth("tune"), tuned)
     figures, score = measured(best, cuts, threshold)
-    before = ranking.auroc(cuts.truth("test"), scores(whole, cuts.images[cuts.rows("test")]))
-    after = ranking.auroc(cuts.truth("test"), score)
+    before = discrimination.auroc(cuts.truth("test"), scores(whole, cuts.images[cuts.rows("test")]))
+    after = discrimination.auroc(cuts.truth("test"), score)
     figures["AUROC of the same network in float32"] = f"{before:.4f}, in 8 bits {after:.4f}"
     begun = time.perf_counter()
     scores(best, cuts.images[cuts.rows("test")][:50])
@@ -275,8 +277,8 @@ def make(name: str, arguments: argparse.Namespace) -> None:
     if before - after > LOSS or best.stat().st_size > MOST:
         sys.exit(f"{name}: in 8 bits {best.stat().st_size} bytes, AUROC {before:.4f} to {after:.4f}; expected at most {MOST} bytes and {LOSS} less. Nothing was written")
     place = arguments.to / f"{name}.onnx"
-    _export.describe(best, place, _texts({**metadata, "calibration": {task.concept: fitted}, "figures": figures}))
-    shipped.Reader(place).model.contract  # noqa: B018 (raises where it does not carry what it must)
+    onnx_export.describe(best, place, _texts({**metadata, "calibration": {task.concept: fitted}, "figures": figures}))
+    pretrained.PretrainedModel(place).model.contract  # noqa: B018 (raises where it does not carry what it must)
     print(json.dumps({**figures, **fitted}, indent=1), flush=True)
     held = next(iter(figures)).split(", auroc")[0].removeprefix("held out, ")
     of = {key.rsplit(", ", 1)[1]: value for key, value in figures.items() if key.startswith("held out")}
@@ -285,7 +287,7 @@ def make(name: str, arguments: argparse.Namespace) -> None:
         f"| {name} | {held} | {' | '.join(of[metric] for metric in SHOWN)} | {before:.4f} / {after:.4f} ({ranges}) | "
         f"{place.stat().st_size / 1e6:.1f} MB | {spent:.0f} ms |"
     )
-    command = f"python bench/train_findings.py --data {arguments.data} --to src/hilum/data --work WORK --what {name}{' --masked' * arguments.masked}"
+    command = f"python bench/train_findings.py --data {arguments.data} --to src/hilum/resources --work WORK --what {name}{' --masked' * arguments.masked}"
     command += again(arguments.set)
     note = f"Threshold carried from a tune part of other patients. Settings: {json.dumps(settings)}."
     text = "\n".join([f"`{command}` on {machine('torch', 'onnxruntime')}.", "", note, "", *head, row])

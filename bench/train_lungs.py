@@ -1,6 +1,6 @@
 """The lung models that come with Hilum: trained on Montgomery and Shenzhen together, on two processor cores in half an hour.
 
-    python bench/train_lungs.py --data ../shared/data --to src/hilum/data --work work
+    python bench/train_lungs.py --data ../shared/data --to src/hilum/resources --work work
 
 Nine tenths of the patients are learnt from, the last tenth says which weights are kept. Pictures of the smaller set are repeated until both
 count alike: the two were drawn by different rules (Shenzhen's lungs are smaller), and a model of all pictures alike finds Montgomery's too
@@ -24,9 +24,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported:
 
 import numpy as np
 
-from hilum import lungs, shelf, store
-from hilum.exported import Contract, Exported
-from hilum.models import _export, compact
+from hilum import plugins, storage
+from hilum.annotations import lung_masks
+from hilum.inference.onnx_model import InputContract, OnnxModel
+from hilum.training import onnx_export
+from hilum.training.models import compact_unet
 from lung_sets import METRICS, SETS, WIDE, Drawn, evenly, measured, parted, read
 from settings import chosen
 
@@ -41,13 +43,13 @@ LICENCE = (
 
 
 def card(pictures: Drawn, learn: np.ndarray, tune: np.ndarray, settings: dict[str, Any], figures: dict[str, str]) -> dict[str, str]:
-    of = "; ".join(f"{shelf.load('datasets', name).CARD.title}: {shelf.load('datasets', name).CARD.licence}" for name in SETS)
+    of = "; ".join(f"{plugins.load('datasets', name).CARD.title}: {plugins.load('datasets', name).CARD.licence}" for name in SETS)
     counts = ", ".join(f"{name} {np.sum(pictures.sources[learn] == name)}" for name in SETS)
     made = replace(
-        compact.CARD,
+        compact_unet.CARD,
         title="Lungs in frontal chest radiographs, the model that comes with Hilum",
         licence=LICENCE,
-        source=f"bench/train_lungs.py of Hilum, model 'compact'. {of}",
+        source=f"bench/train_lungs.py of Hilum, model 'compact_unet'. {of}",
         counts=f"learnt from {counts}, repeated until both count alike, watched on {len(tune)} more; no picture of another set",
         caveats=(
             "Finds the patient's right and left lung in frontal chest radiographs, as readers outline them in these two sets: without the parts "
@@ -63,21 +65,21 @@ def figures(work: Path, settings: dict[str, Any]) -> dict[str, str]:
     """Mean Dice by cross-validation of the same settings but for the number of batches, out of what bench/lungs.py left."""
     told = {}
     for folder in sorted(work.glob("compact-*")):
-        theirs = store.read_json(folder / "settings.json")
+        theirs = storage.read_json(folder / "settings.json")
         if {**theirs, "least_steps": 0} != {**settings, "least_steps": 0}:
             continue
         found: dict[str, list[float]] = {}
         for path in sorted(folder.glob("*.json")):
             if path.stem.startswith(("in-", "cross-", "both-")):
-                for one in store.read_json(path)["found"]:
+                for one in storage.read_json(path)["found"]:
                     title = path.stem if path.stem.startswith("cross-") else f"{path.stem.rsplit('-', 1)[0]}, tested on {one['set']}"
                     found.setdefault(f"{title}, {theirs['least_steps']} batches", []).append(one["dice"])
         told |= {title: f"mean Dice {np.mean(dice):.4f} of {len(dice)} pictures" for title, dice in found.items()}
     return told
 
 
-def checked(model: Exported, pictures: Drawn, rows: np.ndarray) -> str:
-    told = [measured(lungs.from_probabilities(model(pictures.images[row])["lungs"]), pictures.masks[row]) for row in rows]
+def checked(model: OnnxModel, pictures: Drawn, rows: np.ndarray) -> str:
+    told = [measured(lung_masks.from_probabilities(model(pictures.images[row])["lungs"]), pictures.masks[row]) for row in rows]
     return ", ".join(_mean(name, [one[name] for one in told]) for name in METRICS)
 
 
@@ -97,20 +99,20 @@ def main() -> None:
     arguments = parser.parse_args()
     if missing := [name for name in SETS if not (arguments.data / name).is_dir()]:
         sys.exit(f"no {' and no '.join(missing)} in {arguments.data}")
-    settings = chosen("compact", arguments.set, least_steps=arguments.steps, epochs=1, **WIDE)
+    settings = chosen("compact_unet", arguments.set, least_steps=arguments.steps, epochs=1, **WIDE)
     sets = [read(arguments.data, name, SIZE, arguments.work) for name in SETS]
     pictures = sets[0] + sets[1]
     learn, tune = parted(pictures.patients, np.arange(len(pictures.patients)))
     network, epochs = trained(pictures, learn, tune, settings, arguments.work / "lungs.checkpoint")
-    contract = Contract(compact.TASK, SIZE, "whole", WINDOW, compact.OUTPUTS)
+    contract = InputContract(compact_unet.TASK, SIZE, "whole", WINDOW, compact_unet.OUTPUTS)
     trained_on = {"images": len(learn), "sources": list(SETS), "pixels": sorted(map(str, pictures.digests[learn]))}
     told = {"contract": asdict(contract), "card": card(pictures, learn, tune, settings, figures(arguments.work, settings)), "trained_on": trained_on}
-    metadata = {key: store.as_json(value) for key, value in {**told, "epochs": epochs}.items()}
+    metadata = {key: storage.as_json(value) for key, value in {**told, "epochs": epochs}.items()}
     whole, small = arguments.to / "lungs.onnx", arguments.to / "lungs.int8.onnx"
-    _export.to_onnx(network, whole, size=SIZE, outputs=compact.OUTPUTS, metadata=metadata)
-    _export.to_int8(whole, small, pictures.images[learn[:: max(1, len(learn) // CALIBRATED_ON)]])
+    onnx_export.to_onnx(network, whole, size=SIZE, outputs=compact_unet.OUTPUTS, metadata=metadata)
+    onnx_export.to_int8(whole, small, pictures.images[learn[:: max(1, len(learn) // CALIBRATED_ON)]])
     for path in (whole, small):
-        print(f"{path}: {path.stat().st_size} bytes; watched pictures: {checked(Exported(path), pictures, tune)}", flush=True)
+        print(f"{path}: {path.stat().st_size} bytes; watched pictures: {checked(OnnxModel(path), pictures, tune)}", flush=True)
     if (weight := whole.stat().st_size + small.stat().st_size) > MOST:
         sys.exit(f"both weigh {weight} bytes, more than {MOST}: choose a smaller width")
 
@@ -125,8 +127,8 @@ def trained(pictures: Drawn, learn: np.ndarray, tune: np.ndarray, settings: dict
             tuned = max((epoch.tune for epoch in heard if epoch.tune is not None), default=float("nan"))
             print(f"{done} of {of} batches, {time.time() - begun:.0f} s, best watched Dice {tuned:.4f}", flush=True)
 
-    network = compact.fit(
-        images, masks, rows, compact.Settings(**settings), seed=SEED, checkpoint=checkpoint, progress=progress, tune=tune, heard=heard.append
+    network = compact_unet.fit(
+        images, masks, rows, compact_unet.Settings(**settings), seed=SEED, checkpoint=checkpoint, progress=progress, tune=tune, heard=heard.append
     )
     return network, [asdict(epoch) for epoch in heard]
 

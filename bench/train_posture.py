@@ -1,6 +1,6 @@
-"""Train src/hilum/data/posture.onnx, the detector of pictures that are inverted, turned, mirrored or no frontal chest (hilum.posture).
+"""Train src/hilum/resources/orientation.onnx, the detector of pictures that are inverted, turned, mirrored or no frontal chest (hilum.inference.orientation).
 
-    python bench/train_posture.py --data FOLDER --to src/hilum/data/posture.onnx
+    python bench/train_posture.py --data FOLDER --to src/hilum/resources/orientation.onnx
     python bench/train_posture.py --data FOLDER --to /tmp/without.onnx --without montgomery shenzhen
 
 FOLDER holds kermany-224/, montgomery/ and shenzhen/, see posture_pictures.py. Needs the train extra and some minutes on two cores. The
@@ -26,10 +26,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from hilum import posture
-from hilum.exported import Contract
-from hilum.models import _export
-from hilum.shelf import Card
+from hilum.inference import orientation
+from hilum.inference.onnx_model import InputContract
+from hilum.plugins import Card
+from hilum.training import onnx_export
 from posture_pictures import phantoms, read, vary
 from posture_strangers import FAMILIES
 
@@ -38,7 +38,7 @@ LEARNT = ("kermany", "montgomery", "shenzhen")
 POOL = {"kermany": 22_000, "adults": 22_000, "phantoms": 7_000, "strangers": 16_000}  # varied pictures, made once
 EPOCHS, BATCH, RATE = 8, 128, 4e-3
 FEATURES = 48
-LEAST = {posture.INVERTED: 2.0, posture.TURNED: 2.0, posture.MIRRORED: 2.0, posture.STRANGE: 4.0, posture.DISTANCE: 1.15}
+LEAST = {orientation.INVERTED: 2.0, orientation.TURNED: 2.0, orientation.MIRRORED: 2.0, orientation.STRANGE: 4.0, orientation.DISTANCE: 1.15}
 FLIPPED = [((-quarters) % 4) * 2 + 1 - mirror for quarters in range(4) for mirror in range(2)]  # the posture of a picture's mirror image
 CARD = Card(
     title="Posture of a chest radiograph: inverted, turned, mirrored, or no frontal chest",
@@ -64,7 +64,7 @@ class Network(nn.Module):
 
         shapes = ((1, 12, 5, 2), (12, 24, 3, 2), (24, 32, 3, 2), (32, 48, 3, 1), (48, 48, 3, 2), (48, 20, 1, 1))
         self.body = nn.Sequential(*(layer for shape in shapes for layer in block(*shape)), nn.Flatten(), nn.Dropout(0.1))
-        self.features = nn.Linear(20 * (posture.SIDE // 16) ** 2, FEATURES)
+        self.features = nn.Linear(20 * (orientation.SIDE // 16) ** 2, FEATURES)
         self.heads = nn.Linear(FEATURES, 10)
 
     def forward(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -99,8 +99,8 @@ class Asked(nn.Module):
 
 def seen(image: np.ndarray) -> np.ndarray:
     """A bare picture as the network sees it."""
-    rows, columns = posture.content(image)
-    return posture.ranks(image[rows, columns])
+    rows, columns = orientation.content(image)
+    return orientation.ranks(image[rows, columns])
 
 
 def small(images: list[np.ndarray]) -> list[np.ndarray]:
@@ -195,11 +195,11 @@ def limits(asked: Asked, tune: dict[str, list[np.ndarray]], rng: np.random.Gener
         for kind, count in (("plain", len(images)), ("varied", max(4000, 2 * len(images)))):
             with torch.no_grad():
                 parts = [asked(some) for some in torch.from_numpy(pool({name: images}, {name: count}, rng)).split(512)]
-            answers[kind] = dict(zip(posture.NETWORK, (torch.cat(part).numpy() for part in zip(*parts, strict=True)), strict=True))
+            answers[kind] = dict(zip(orientation.NETWORK, (torch.cat(part).numpy() for part in zip(*parts, strict=True)), strict=True))
         plain = {fault: float(np.quantile(answers["plain"][fault], 0.995)) for fault in LEAST}
         worst = {fault: float(np.quantile(answers["varied"][fault], 0.999)) for fault in LEAST}
         print(f"{name}, {len(images)} pictures", *({fault: round(value, 2) for fault, value in told.items()} for told in (plain, worst)), flush=True)
-        worst[posture.MIRRORED] = plain[posture.MIRRORED]
+        worst[orientation.MIRRORED] = plain[orientation.MIRRORED]
         found = {fault: max(found[fault], value) for fault, value in worst.items()}
     return {fault: round(value, 2) for fault, value in found.items()}
 
@@ -228,11 +228,11 @@ def main() -> None:
     tune["phantoms"] = phantoms(300, SEED + 1)
     doubted = limits(asked, {name: images for name, images in tune.items() if images}, rng)
     counted = ", ".join(f"{name} {len(images)}" for name, images in learnt.items()) + f", phantoms {len(sources['phantoms'])}"
-    contract = Contract("posture", posture.SIDE, "ranks", "ranks", posture.NETWORK)
+    contract = InputContract("posture", orientation.SIDE, "ranks", "ranks", orientation.NETWORK)
     card = {**asdict(CARD), "counts": f"learnt from {counted}, each varied, turned, mirrored and inverted; {len(others)} artificial strangers"}
     told = {"contract": asdict(contract), "card": card, "doubted": doubted}
     metadata = {key: json.dumps(value, sort_keys=True) for key, value in told.items()}
-    _export.to_onnx(asked, arguments.to, size=posture.SIDE, outputs=posture.NETWORK, metadata=metadata)
+    onnx_export.to_onnx(asked, arguments.to, size=orientation.SIDE, outputs=orientation.NETWORK, metadata=metadata)
     print(f"{arguments.to}: {arguments.to.stat().st_size / 1000:.0f} kB, doubted {doubted}")
 
 

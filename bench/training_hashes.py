@@ -1,8 +1,8 @@
 """Perceptual hashes of the images that the models which come with Hilum were trained or tuned on,
-for `hilum.training_hashes`.
+for `hilum.inference.training_hashes`.
 
     python bench/training_hashes.py --data ../shared/data --to
-    src/hilum/data/training_hashes.parquet
+    src/hilum/resources/training_hashes.parquet
 
 A model's list is made again from the files below the folders of `SETS`: every digest in it must be
 found, or nothing is written.
@@ -17,13 +17,14 @@ from pathlib import Path
 
 import polars as pl
 
-from hilum import shipped, store, training_hashes
+from hilum import storage
 from hilum.errors import BadData
-from hilum.exported import Exported
-from hilum.files import picture
-from hilum.files.collect import collect
-from hilum.fingerprint import decode, fingerprint
-from hilum.radiograph import prepare
+from hilum.imaging.files import image_file
+from hilum.imaging.files.find_images import collect
+from hilum.imaging.perceptual_hash import decode, hash_image
+from hilum.imaging.radiograph import preprocess
+from hilum.inference import pretrained, training_hashes
+from hilum.inference.onnx_model import OnnxModel
 
 SETS = ("montgomery/CXR_png", "shenzhen/CXR_png", "kermany-224")
 MOST_BYTES = 300_000
@@ -37,9 +38,9 @@ def main() -> None:
     parser.add_argument("--to", type=Path, required=True)
     arguments = parser.parse_args()
     hashes = dict(hashed(arguments.data))
-    models = [shipped.lungs(), *(reader.model for reader in shipped.readers())]
+    models = [pretrained.lung_model(), *(reader.model for reader in pretrained.pretrained_models())]
     rows = [row for model in models for row in of_model(model, hashes)]
-    store.write_table(
+    storage.write_table(
         arguments.to,
         pl.DataFrame(rows, schema=training_hashes.COLUMNS, orient="row").sort(
             "training_list", "hash"
@@ -58,15 +59,15 @@ def hashed(data: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _hashed(path: Path) -> tuple[str, bytes] | None:
-    file = picture.read(path)
-    radiograph, contract = file.radiograph(), shipped.lungs().contract
-    found = fingerprint(prepare(radiograph, contract.size, contract.window), radiograph.size)
+    file = image_file.read(path)
+    radiograph, contract = file.radiograph(), pretrained.lung_model().contract
+    found = hash_image(preprocess(radiograph, contract.size, contract.window), radiograph.size)
     return (
         None if found is None else (file.pixel_digest, decode(pl.Series([found])).hashes.tobytes())
     )
 
 
-def of_model(model: Exported, hashes: dict[str, bytes]) -> list[tuple[str, bytes]]:
+def of_model(model: OnnxModel, hashes: dict[str, bytes]) -> list[tuple[str, bytes]]:
     """A row for each image of a model's list. Raises `BadData` where a file is missing."""
     listed = model.metadata["trained_on"]["pixels"]
     if missing := set(listed) - set(hashes):

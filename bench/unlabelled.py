@@ -24,7 +24,9 @@ from typing import Any
 
 import numpy as np
 
-from hilum import intervals, lungs, store
+from hilum import storage
+from hilum.annotations import lung_masks
+from hilum.statistics import bootstrap
 from lung_sets import SETS, WIDE, Drawn, dealt, read
 from lungs import FOLDS, asked, kept, tested, trained
 from results import machine, record
@@ -57,8 +59,8 @@ def pseudo(network: Any, pictures: Drawn, rows: np.ndarray, sure: float) -> Draw
     masks = pictures.masks.copy()
     for row in rows:
         likely = asked(network, pictures.images[row])
-        found, best = lungs.from_probabilities(likely), likely.max(axis=0)
-        masks[row] = np.where(np.maximum(best, 1 - best) < sure, lungs.UNKNOWN, found)
+        found, best = lung_masks.from_probabilities(likely), likely.max(axis=0)
+        masks[row] = np.where(np.maximum(best, 1 - best) < sure, lung_masks.IGNORE, found)
     return replace(pictures, masks=masks, sources=np.where(np.isin(np.arange(len(masks)), rows), UNDRAWN, pictures.sources))
 
 
@@ -89,7 +91,7 @@ def compared(case: Case, pictures: Drawn, arguments: argparse.Namespace, folder:
 def line(case: Case, who: str, found: dict[str, Any], before: dict[str, Any]) -> str:
     dices, others = (np.array([one["dice"] for one in told["found"]]) for told in (found, before))
     patients = [one["patient"] for one in found["found"]]
-    mean, more = (intervals.over_patients(lambda rows, of=of: float(of[rows].mean()), patients) for of in (dices, dices - others))
+    mean, more = (bootstrap.bootstrap_patients(lambda rows, of=of: float(of[rows].mean()), patients) for of in (dices, dices - others))
     difference = "" if found is before else f"{more.value:+.4f} ({more.low:+.4f} to {more.high:+.4f})"
     counts = f"{len(case.drawn)} | {len(case.undrawn) if found is not before else 0} | {len(dices)}"
     return f"| {case.name} | {who} | {counts} | {mean.value:.4f} ({mean.low:.4f} to {mean.high:.4f}) | {difference} | {found['cpu_s']:.0f} |"
@@ -99,14 +101,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="the folder that holds montgomery/ and shenzhen/")
     parser.add_argument("--work", type=Path, required=True, help="where results are kept until the next run")
-    parser.add_argument("--model", default="compact")
+    parser.add_argument("--model", default="compact_unet")
     parser.add_argument("--steps", type=int, default=1500, help="batches of each training")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the model")
     arguments = parser.parse_args()
     arguments.settings = chosen(arguments.model, arguments.set, least_steps=arguments.steps, epochs=1, **WIDE)
     montgomery, shenzhen = (read(arguments.data, name, 256, arguments.work) for name in SETS)
     pictures = montgomery + shenzhen
-    folder = arguments.work / f"unlabelled-{arguments.model}-{store.digest(arguments.settings)[:8]}"
+    folder = arguments.work / f"unlabelled-{arguments.model}-{storage.digest(arguments.settings)[:8]}"
     lines = [
         "| case | learnt | drawn | undrawn | tested | Dice | more than the teacher | CPU s |",
         "| --- | --- | --: | --: | --: | --- | --- | --: |",

@@ -188,9 +188,9 @@ def import_all() -> None:
     """Import what the commands need. Nothing is computed: threads would not outlive a fork."""
     import importlib
 
-    for name in ("hilum.cli", "hilum.steps.chain", "hilum.steps.ask", "hilum.steps.explain",
-                 "hilum.steps.show", "hilum.steps.matrix", "hilum.steps.verify", "hilum.steps.export",
-                 "hilum.steps.card", "hilum.steps.probe", "hilum.steps.fix", "onnxruntime", "cv2",
-                 "imagecodecs", "rich.progress", "hilum.models._export", "hilum.models._loop",
-                 "hilum.models.unet", "hilum.models.efficientnet_lite0", "hilum.models.padim"):  # fmt: skip
+    for name in ("hilum.cli", "hilum.runs.run_all", "hilum.runs.predict_images", "hilum.runs.explain_images",
+                 "hilum.imaging.describe", "hilum.runs.cross_evaluate", "hilum.runs.reproduce", "hilum.runs.export",
+                 "hilum.reporting.data_card", "hilum.pipeline.shortcuts", "hilum.runs.propose_corrections", "onnxruntime", "cv2",
+                 "imagecodecs", "rich.progress", "hilum.training.onnx_export", "hilum.training.training_loop",
+                 "hilum.training.models.unet", "hilum.training.models.efficientnet_lite0", "hilum.training.models.padim"):  # fmt: skip
         importlib.import_module(name)

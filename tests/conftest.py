@@ -10,11 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hilum import integrity, lungs, phantom, store
-from hilum.exported import Contract
-from hilum.radiograph import Letterbox, Radiograph, prepare
-from hilum.run import MARKERS, Run
-from hilum.steps.chain import STEPS
+from hilum import storage
+from hilum.annotations import lung_masks
+from hilum.imaging import synthetic
+from hilum.imaging.geometry import Letterbox
+from hilum.imaging.radiograph import Radiograph, preprocess
+from hilum.inference.onnx_model import InputContract
+from hilum.run_folder import MARKERS, Run
+from hilum.runs.run_all import STEPS
+from hilum.storage import integrity
 from small_job import small_job
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does, before PyTorch is loaded
@@ -37,7 +41,7 @@ def resealed(run: Run) -> Run:
     for marker in (run / MARKERS).glob("*.json"):
         told = integrity.read_sealed(marker)
         told["files"] = {name: integrity.digest_of(run / name) for name in told["files"]}
-        store.write_json(marker, integrity.sealed(told))
+        storage.write_json(marker, integrity.sealed(told))
     return run
 
 
@@ -61,10 +65,11 @@ def lung_model(tmp_path_factory) -> Path:
     import torch
     from torch import nn
 
-    from hilum.models import _export, compact
+    from hilum.training import onnx_export
+    from hilum.training.models import compact_unet
 
     pictures, masks = (np.stack(some) for some in zip(*(_phantom(seed) for seed in range(40)), strict=True))
-    usual = np.stack([(masks == side).mean(0) for side in lungs.SIDES.values()]).clip(0.003, 0.997)
+    usual = np.stack([(masks == side).mean(0) for side in lung_masks.SIDES.values()]).clip(0.003, 0.997)
 
     class Dark(nn.Module):
         def __init__(self):
@@ -78,19 +83,19 @@ def lung_model(tmp_path_factory) -> Path:
             return torch.sigmoid(EVIDENCE * (around - 0.03 - smooth) + self.usual)
 
     told = {
-        "contract": asdict(Contract("lungs", pictures.shape[1], "whole", "percentiles", compact.OUTPUTS)),
-        "card": asdict(compact.CARD),
+        "contract": asdict(InputContract("lungs", pictures.shape[1], "whole", "percentiles", compact_unet.OUTPUTS)),
+        "card": asdict(compact_unet.CARD),
         "trained_on": {"images": len(pictures), "digest": "made up", "sources": ["phantoms"], "pixels": []},
     }
     path = tmp_path_factory.mktemp("model") / "lungs.onnx"
-    metadata = {key: store.as_json(value) for key, value in told.items()}
-    _export.to_onnx(Dark(), path, size=pictures.shape[1], outputs=compact.OUTPUTS, metadata=metadata)
+    metadata = {key: storage.as_json(value) for key, value in told.items()}
+    onnx_export.to_onnx(Dark(), path, size=pictures.shape[1], outputs=compact_unet.OUTPUTS, metadata=metadata)
     return path
 
 
 def _phantom(seed: int, size: int = 128) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(1000 + seed)
-    made = phantom.draw(phantom.anatomy(rng), rng, height=160, width=160)
-    labels = np.where(made.right_lung, lungs.RIGHT, np.where(made.left_lung, lungs.LEFT, 0)).astype(np.uint8)
-    picture = prepare(Radiograph((made.pixels / 255).astype(np.float32), None, ()), size, "percentiles")
-    return picture, lungs.resized(labels, Letterbox(labels.shape, size).forward)
+    made = synthetic.draw(synthetic.anatomy(rng), rng, height=160, width=160)
+    labels = np.where(made.right_lung, lung_masks.RIGHT, np.where(made.left_lung, lung_masks.LEFT, 0)).astype(np.uint8)
+    picture = preprocess(Radiograph((made.pixels / 255).astype(np.float32), None, ()), size, "percentiles")
+    return picture, lung_masks.downsample_labels(labels, Letterbox(labels.shape, size).forward)

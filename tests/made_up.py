@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from hilum.files import raster
-from hilum.manifest import COLUMNS, Manifest
+from hilum.dataset.manifest import COLUMNS, Manifest
+from hilum.imaging.files import raster
 
 
 def manifest(rows: list[tuple[str, str, str, int | None]], root: Path = Path("nowhere"), *, given: list[str | None] | None = None) -> Manifest:

@@ -7,16 +7,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from hilum import shipped, store
-from hilum.exported import Contract
-from hilum.shelf import Card
+from hilum import storage
+from hilum.inference import pretrained
+from hilum.inference.onnx_model import InputContract
+from hilum.plugins import Card
 
 CHILDREN = {"age_years": [1, 5], "words": "children of one hospital"}
 ADULTS = {"age_years": [15, 89], "words": "adults of two hospitals"}
 CARD = Card(title="Made by hand", licence="none", caveats="Research only.")
 
 
-def metadata(contract: Contract, *, people: dict[str, Any] = ADULTS, region: dict[str, Any] | None = None, pixels: tuple[str, ...] = ()) -> dict[str, Any]:
+def metadata(contract: InputContract, *, people: dict[str, Any] = ADULTS, region: dict[str, Any] | None = None, pixels: tuple[str, ...] = ()) -> dict[str, Any]:
     concepts = contract.concepts or (contract.task,)
     numbers = (0.5, 2.0, 0.25) if contract.task == "finding" else (0.5, None, None)
     return {
@@ -35,7 +36,7 @@ def reader(folder: Path, name: str, *concepts: str, size: int = 64, content: str
     import torch
     from torch import nn
 
-    from hilum.models import _export
+    from hilum.training import onnx_export
 
     class Mean(nn.Module):
         def forward(self, images):
@@ -44,15 +45,15 @@ def reader(folder: Path, name: str, *concepts: str, size: int = 64, content: str
             return torch.stack([mean ** (k + 1) for k in range(len(concepts))], 1) if concepts else (mean, light)
 
     outputs = ("score",) if concepts else ("score", "map")
-    contract = Contract("finding" if concepts else "anomaly", size, content, "percentiles", outputs, concepts)
-    told = {key: store.as_json(value) for key, value in metadata(contract, **told).items()}
-    _export.to_onnx(Mean(), folder / f"{name}.onnx", size=size, outputs=outputs, metadata=told)
+    contract = InputContract("finding" if concepts else "anomaly", size, content, "percentiles", outputs, concepts)
+    told = {key: storage.as_json(value) for key, value in metadata(contract, **told).items()}
+    onnx_export.to_onnx(Mean(), folder / f"{name}.onnx", size=size, outputs=outputs, metadata=told)
     return folder / f"{name}.onnx"
 
 
 def installation(folder: Path) -> Path:
     """A folder that holds what is no reader, as an installation has it."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in shipped.OTHERS:
-        shutil.copy(shipped.folder() / name, folder / name)
+    for name in pretrained.OTHERS:
+        shutil.copy(pretrained.folder() / name, folder / name)
     return folder

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from dicom_files import write as write_dicom
-from hilum import acceptance, age, phantom, shipped
-from hilum.acceptance import Lungs, People, Stated
-from hilum.files import raster
-from hilum.posture import Doubt
-from hilum.steps import ask, explain, lungs, read
+from hilum.imaging import synthetic
+from hilum.imaging.files import raster
+from hilum.inference import acceptance, age_group, classify_images, pretrained, segment_images
+from hilum.inference.acceptance import Lungs, People, Stated
+from hilum.inference.orientation import QualityFlag
+from hilum.runs import explain_images, predict_images
 from readers import ADULTS, installation, reader
 
 GOOD = Lungs(found=True, quality=0.95, least=0.7)
@@ -21,7 +22,7 @@ NO_LABELS = np.zeros((64, 64), np.uint8)
 
 def chest(seed=7, height=300, width=280):
     rng = np.random.default_rng(seed)
-    return phantom.draw(phantom.anatomy(rng), rng, height=height, width=width).pixels
+    return synthetic.draw(synthetic.anatomy(rng), rng, height=height, width=width).pixels
 
 
 def hand():
@@ -37,7 +38,7 @@ def hand():
 def installed(tmp_path_factory, monkeypatch):
     made = installation(tmp_path_factory.mktemp("installed"))
     reader(made, "tb", "tuberculosis", people=ADULTS)
-    monkeypatch.setattr(shipped, "folder", lambda: made)
+    monkeypatch.setattr(pretrained, "folder", lambda: made)
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def both(installed, small_run):
     """What `hilum read` and a run say of one file."""
 
     def said(path):
-        found = [*read.read([path]), *ask.ask(small_run.folder, [path])]
+        found = [*classify_images.classify_images([path]), *predict_images.predict_images(small_run.folder, [path])]
         assert found[1] == found[3] == []
         return found[0][0], found[2][0]
 
@@ -82,7 +83,7 @@ def test_what_a_header_states_to_be_no_frontal_chest_is_refused_by_both_alike(
         and by_predict.refused == by_read.refused
         and by_read.said == by_predict.said == []
     )
-    (row,), _ = lungs.find([tmp_path / "a.dcm"])
+    (row,), _ = segment_images.segment_images([tmp_path / "a.dcm"])
     assert words in row["warning"] and not row["trusted"]
 
 
@@ -124,13 +125,13 @@ def test_what_looks_like_no_upright_frontal_chest_is_refused_by_both_in_the_same
 
 
 def test_what_is_refused_is_not_explained_either(small_run, tmp_path):
-    (row,), faults = explain.explain(
+    (row,), faults = explain_images.explain_images(
         small_run.folder, [dicom(tmp_path, ViewPosition="LL")], tmp_path / "out"
     )
     assert not faults and "lateral view" in row["refused"] and row["method"] is None
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         ".hilum-output",
-        explain.TABLE,
+        explain_images.TABLE,
     ]
 
 
@@ -147,8 +148,8 @@ def test_an_image_that_cannot_show_a_chest_by_its_size_is_a_fault_of_both(
 ):
     raster.write_png(tmp_path / "a.png", np.tile(np.arange(200, dtype=np.uint8), (20, 1)))
     for found, faults in (
-        read.read([tmp_path / "a.png"]),
-        ask.ask(small_run.folder, [tmp_path / "a.png"]),
+        classify_images.classify_images([tmp_path / "a.png"]),
+        predict_images.predict_images(small_run.folder, [tmp_path / "a.png"]),
     ):
         assert found == [] and "20x200 pixels (height x width) cannot show a chest" in faults[0]
 
@@ -190,7 +191,7 @@ def test_lungs_count_where_they_are_needed_and_nothing_else_speaks_against_the_i
     assert "quality 0.60, below 0.7" in acceptance.refused([], plain, Lungs(True, 0.6, 0.7))
     assert acceptance.refused([], plain, Lungs(False, 0.0, None)) == ""
     both = acceptance.refused(
-        [Doubt("inverted", "inverted")],
+        [QualityFlag("inverted", "inverted")],
         Stated(view="LATERAL", modality="CT"),
         Lungs(False, 0.0, 0.7),
     )
@@ -209,16 +210,16 @@ def test_an_age_is_within_until_the_next_birthday():
 @pytest.mark.parametrize(
     ("people", "looks", "words"),
     [
-        (People(1, 5, "children"), age.GROWN, "adult's film"),
+        (People(1, 5, "children"), age_group.GROWN, "adult's film"),
         (People(1, 5, "children"), "", "nothing says"),
-        (People(1, 5, "children"), age.SMALL_CHILD, ""),
-        (People(15, 89, "adults"), age.SMALL_CHILD, "small child's film"),
-        (People(15, 89, "adults"), age.GROWN, ""),
-        (People(0, 89, "people"), age.SMALL_CHILD, ""),
+        (People(1, 5, "children"), age_group.SMALL_CHILD, ""),
+        (People(15, 89, "adults"), age_group.SMALL_CHILD, "small child's film"),
+        (People(15, 89, "adults"), age_group.GROWN, ""),
+        (People(0, 89, "people"), age_group.SMALL_CHILD, ""),
     ],
 )
 def test_without_an_age_the_outlines_of_the_lungs_decide(monkeypatch, people, looks, words):
-    monkeypatch.setattr(age, "looks", lambda labels: looks)
+    monkeypatch.setattr(age_group, "looks", lambda labels: looks)
     found = acceptance.age_warning("m", people, Stated(), NO_LABELS)
     assert words in found and bool(found) == bool(words)
 
@@ -233,10 +234,10 @@ def test_people_are_those_whose_ages_are_known_without_slips_of_data_entry():
 
 
 def test_people_of_unknown_age_are_told_by_the_outlines_of_lungs_or_not_at_all():
-    small, grown = age.SMALL_CHILD, age.GROWN
-    assert acceptance.people_by_outlines(iter([small] * 9 + [grown]), "them").oldest < age.OLDEST
+    small, grown = age_group.SMALL_CHILD, age_group.GROWN
+    assert acceptance.people_by_outlines(iter([small] * 9 + [grown]), "them").oldest < age_group.OLDEST
     assert (
-        acceptance.people_by_outlines(iter([grown] * 5 + [""] * 15), "them").youngest == age.OLDEST
+        acceptance.people_by_outlines(iter([grown] * 5 + [""] * 15), "them").youngest == age_group.OLDEST
     )
     assert (
         acceptance.people_by_outlines(iter([small] * 2 + [grown] * 8), "them") is None

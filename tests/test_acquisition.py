@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hilum import acquisition
+from hilum.annotations import acquisition
 
-TERMS = resources.files("hilum").joinpath("data/acquisition_terms.csv").read_text(encoding="utf-8")
+TERMS = resources.files("hilum").joinpath("resources/acquisition_terms.csv").read_text(encoding="utf-8")
 VIEWS = {
     "PA": (
         "PA",

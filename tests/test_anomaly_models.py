@@ -12,16 +12,18 @@ from sklearn.metrics import roc_auc_score
 
 torch = pytest.importorskip("torch")
 
-from hilum import phantom, shelf  # noqa: E402
+from hilum import plugins  # noqa: E402
+from hilum.config import LungCrop, Recipe  # noqa: E402
 from hilum.errors import BadRecipe, MissingExtra, TooFew  # noqa: E402
-from hilum.models import _anomaly, _export, padim, patchcore, reconstruction  # noqa: E402
-from hilum.recipe import Recipe, Region  # noqa: E402
-from hilum.steps import region  # noqa: E402
+from hilum.imaging import geometry, synthetic  # noqa: E402
+from hilum.inference import lung_crop  # noqa: E402
+from hilum.training import anomaly_detection, onnx_export  # noqa: E402
+from hilum.training.models import feature_reconstruction, padim, patchcore  # noqa: E402
 
-MODELS = {"padim": padim, "patchcore": patchcore, "reconstruction": reconstruction}
+MODELS = {"padim": padim, "patchcore": patchcore, "feature_reconstruction": feature_reconstruction}
 SIZE, NORMAL = 96, 80
-SHORT = {"padim": {}, "patchcore": {"bank": 400}, "reconstruction": {"epochs": 1, "least_steps": 150}}
-SHORTEST = {"padim": {}, "patchcore": {"bank": 50}, "reconstruction": {"epochs": 1, "least_steps": 2}}
+SHORT = {"padim": {}, "patchcore": {"bank": 400}, "feature_reconstruction": {"epochs": 1, "least_steps": 150}}
+SHORTEST = {"padim": {}, "patchcore": {"bank": 50}, "feature_reconstruction": {"epochs": 1, "least_steps": 2}}
 every = pytest.mark.parametrize("name", MODELS)
 
 
@@ -36,7 +38,7 @@ def one_thread():
 @functools.cache
 def chests(count: int, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    return np.stack([phantom.draw(phantom.anatomy(rng), rng, height=SIZE, width=SIZE, marker=False).pixels for _ in range(count)])
+    return np.stack([synthetic.draw(synthetic.anatomy(rng), rng, height=SIZE, width=SIZE, marker=False).pixels for _ in range(count)])
 
 
 def planted(images: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -69,7 +71,7 @@ def ask(network: torch.nn.Module, images: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def test_these_are_the_anomaly_models_of_the_shelf():
-    found = {name for name in shelf.names("models") if shelf.load("models", name).TASK == "anomaly"}
+    found = {name for name in plugins.names("models") if plugins.load("models", name).TASK == "anomaly"}
     assert found == set(MODELS)
 
 
@@ -77,8 +79,8 @@ def test_these_are_the_anomaly_models_of_the_shelf():
 def test_a_model_of_the_shelf_keeps_its_contract(name):
     module = MODELS[name]
     assert module.OUTPUTS == ("score", "map") and module.CARD.caveats and module.CARD.licence
-    known = shelf.literals("models", name, "Settings")
-    assert set(shelf.literals("models", name, "QUICK")) <= set(known)
+    known = plugins.defaults("models", name, "Settings")
+    assert set(plugins.defaults("models", name, "QUICK")) <= set(known)
     assert Recipe.of({"anomaly": {"model": name, **known}}).anomaly.model == name
 
 
@@ -90,7 +92,7 @@ def test_a_planted_disc_scores_higher_and_the_map_peaks_there(name):
     assert low.dtype == heat.dtype == np.float32 and low.shape == (30,) and heat.shape == healthy.shape and heat.min() >= 0
     assert roc_auc_score(np.repeat([0, 1], 30), np.concatenate([low, high])) > 0.8 and (high > low).mean() > 0.9
     peak = np.stack(np.unravel_index(heat.reshape(30, -1).argmax(1), heat.shape[1:]), 1)
-    assert (np.abs(peak - places).max(1) <= 1.25 * _anomaly.CELL).mean() > 0.9
+    assert (np.abs(peak - places).max(1) <= 1.25 * anomaly_detection.CELL).mean() > 0.9
 
 
 @every
@@ -114,10 +116,10 @@ def test_onnx_runtime_answers_as_torch_does_and_the_file_is_the_same_each_time(n
     normal = chests(NORMAL, 0)
     for file in ("one.onnx", "two.onnx"):
         network = fit_shortest(name, normal, np.arange(20))
-        _export.to_onnx(network, tmp_path / file, size=SIZE, outputs=MODELS[name].OUTPUTS, metadata={"model": name})
+        onnx_export.to_onnx(network, tmp_path / file, size=SIZE, outputs=MODELS[name].OUTPUTS, metadata={"model": name})
     assert (tmp_path / "one.onnx").read_bytes() == (tmp_path / "two.onnx").read_bytes()
     session = onnxruntime.InferenceSession(tmp_path / "one.onnx", providers=["CPUExecutionProvider"])
-    for ours, theirs in zip(ask(network, images), session.run(list(MODELS[name].OUTPUTS), {_export.INPUT: images}), strict=True):
+    for ours, theirs in zip(ask(network, images), session.run(list(MODELS[name].OUTPUTS), {onnx_export.INPUT: images}), strict=True):
         np.testing.assert_allclose(theirs, ours, atol=1e-4 * max(1, float(ours.max())))
 
 
@@ -137,7 +139,7 @@ def test_what_is_black_is_no_anomaly_and_counts_for_nothing(name):
     images[1:, : SIZE // 3] = 0
     score, heat = ask(fitted(name), images)
     assert np.isfinite(score).all() and score[0] == 0 and not heat[0].any()
-    deep = SIZE // 3 - _anomaly.CELL // 2  # cells are blended over half a cell on either side
+    deep = SIZE // 3 - anomaly_detection.CELL // 2  # cells are blended over half a cell on either side
     assert not heat[1:, :deep].any() and heat[1:, SIZE // 2 :].min(axis=(1, 2)).min() > 0
 
 
@@ -149,15 +151,15 @@ def test_the_map_lies_on_the_right_pixels_of_a_cropped_and_padded_file(name):
     file, (top, left) = np.zeros(size, np.uint8), (SIZE, 2 * SIZE)
     cv2.circle(ill := healthy.copy(), (int(0.72 * SIZE), int(0.4 * SIZE)), 7, 230, -1)
     file[top : top + SIZE, left : left + SIZE] = ill
-    square = region.Letterbox(size, labels.shape[0]).forward(file)
-    down = region.Letterbox(size, labels.shape[0]).corner[0]
+    square = geometry.Letterbox(size, labels.shape[0]).forward(file)
+    down = geometry.Letterbox(size, labels.shape[0]).corner[0]
     labels[down + top + 8 : down + top + SIZE - 8, left + 6 : left + SIZE - 6] = 1
-    cut = region.cut(square, labels, Region(size=SIZE, margin=0.04), size=size)
-    assert cut.how == region.LUNGS and cut.crop.target[0] != cut.crop.target[1]
+    cut = lung_crop.cut(square, labels, LungCrop(size=SIZE, margin=0.04), size=size)
+    assert cut.how == lung_crop.LUNGS and cut.crop.target[0] != cut.crop.target[1]
     found = cut.to_file(size).back(ask(fitted(name), cut.image[None])[1][0])
     assert found.shape == size and not found[:top].any() and not found[:, :left].any()
     row, column = np.unravel_index(found.argmax(), size)
-    assert abs(row - top - 0.4 * SIZE) <= 1.25 * _anomaly.CELL and abs(column - left - 0.72 * SIZE) <= 1.25 * _anomaly.CELL
+    assert abs(row - top - 0.4 * SIZE) <= 1.25 * anomaly_detection.CELL and abs(column - left - 0.72 * SIZE) <= 1.25 * anomaly_detection.CELL
 
 
 @every
@@ -203,15 +205,15 @@ def test_the_score_is_the_mean_of_the_worst_share_of_the_seen_cells():
     expected = []
     for some, ones in zip(distance, seen, strict=True):
         values = np.sort(some[ones])[::-1]
-        expected.append(values[: max(1, round(_anomaly.WORST * len(values)))].mean() if len(values) else 0.0)
-    found = _anomaly.worst(torch.from_numpy(distance), torch.from_numpy(seen)).numpy()
+        expected.append(values[: max(1, round(anomaly_detection.WORST * len(values)))].mean() if len(values) else 0.0)
+    found = anomaly_detection.worst(torch.from_numpy(distance), torch.from_numpy(seen)).numpy()
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_the_mirror_of_a_cell_is_the_same_place_on_the_other_side():
     cells = torch.arange(2 * 9 * 2).reshape(2, 9, 2)
-    found = _anomaly.mirrored(cells, 3)
-    assert torch.equal(found[0, :, 0], cells[0, [2, 1, 0, 5, 4, 3, 8, 7, 6], 0]) and torch.equal(_anomaly.mirrored(found, 3), cells)
+    found = anomaly_detection.mirrored(cells, 3)
+    assert torch.equal(found[0, :, 0], cells[0, [2, 1, 0, 5, 4, 3, 8, 7, 6], 0]) and torch.equal(anomaly_detection.mirrored(found, 3), cells)
 
 
 # ---------------------------------------------------------------------------------------------------------------------------- PaDiM
@@ -224,7 +226,7 @@ def test_padim_measures_mahalanobis_distance_given_the_mirror_place(mirror):
     with torch.no_grad():
         known, new = (network.features(torch.from_numpy(images)).double() for images in (normal, others))
         found = network.distance(network.features(torch.from_numpy(others))).numpy()
-    theirs, news = (_anomaly.mirrored(some, network.grid).numpy() for some in (known, new))
+    theirs, news = (anomaly_detection.mirrored(some, network.grid).numpy() for some in (known, new))
     known, new = known.numpy(), new.numpy()
     added = settings.regularisation * known.var(0, ddof=1).mean()
     for cell in range(known.shape[1]):
@@ -258,7 +260,7 @@ def test_what_is_new_on_both_sides_alike_is_less_of_an_anomaly_to_padim_than_wha
 
 
 def test_the_memory_stays_within_its_bound_however_many_patches_come():
-    bank, batch, channels = 200, 3000, _anomaly.CHANNELS
+    bank, batch, channels = 200, 3000, anomaly_detection.CHANNELS
     alive, largest = weakref.WeakSet(), []
 
     def stream():
@@ -274,7 +276,7 @@ def test_the_memory_stays_within_its_bound_however_many_patches_come():
 
 
 def test_the_memory_has_a_patch_near_each_kind_that_came_whenever_it_came():
-    rng, kinds, channels = np.random.default_rng(0), 30, _anomaly.CHANNELS
+    rng, kinds, channels = np.random.default_rng(0), 30, anomaly_detection.CHANNELS
     centres = rng.normal(0, 30, (kinds, channels))
     often = np.concatenate([np.full(4000, kind) if kind < 10 else [kind] * 3 for kind in range(kinds)])  # the rare ones are rare
     patches = torch.from_numpy(centres[often] + rng.normal(0, 0.5, (len(often), channels))).float()
@@ -285,12 +287,12 @@ def test_the_memory_has_a_patch_near_each_kind_that_came_whenever_it_came():
 
 
 def test_the_memory_is_that_of_the_seed():
-    patches = torch.randn((2 * patchcore.CHUNK, _anomaly.CHANNELS), generator=torch.Generator().manual_seed(0))
+    patches = torch.randn((2 * patchcore.CHUNK, anomaly_detection.CHANNELS), generator=torch.Generator().manual_seed(0))
     first, again, other = (patchcore.coreset(patches.split(5000), 64, seed=seed) for seed in (0, 0, 1))
     assert torch.equal(first, again) and not torch.equal(first, other)
     few = patchcore.coreset(iter([patches[:10]]), 64, seed=0)
     assert torch.equal(few, patches[:10])
-    assert patchcore.coreset(iter([]), 64, seed=0).shape == (1, _anomaly.CHANNELS)
+    assert patchcore.coreset(iter([]), 64, seed=0).shape == (1, anomaly_detection.CHANNELS)
 
 
 def test_patchcore_measures_the_distance_to_the_nearest_patch_of_its_memory():
@@ -311,9 +313,9 @@ def test_a_bank_of_nothing_is_refused():
 
 
 def test_no_cell_is_seen_while_it_is_reconstructed():
-    network = fitted("reconstruction")
+    network = fitted("feature_reconstruction")
     with torch.no_grad():
-        z = torch.randn((2, network.grid**2, _anomaly.CHANNELS), generator=torch.Generator().manual_seed(0))
+        z = torch.randn((2, network.grid**2, anomaly_detection.CHANNELS), generator=torch.Generator().manual_seed(0))
         for cell in (0, 7, network.grid**2 - 1):
             changed = z.clone()
             changed[:, cell] += 3
@@ -322,7 +324,7 @@ def test_no_cell_is_seen_while_it_is_reconstructed():
 
 
 def test_reconstruction_learns_more_than_the_mean():
-    network, images = fitted("reconstruction"), chests(20, 1)
+    network, images = fitted("feature_reconstruction"), chests(20, 1)
     with torch.no_grad():
         z = ((network.features(torch.from_numpy(images)) - network.mean) / network.spread).clamp(-8, 8)
         by_place = (z - z.mean(0)).square().mean()  # the best that a constant of each place can do, told after the fact

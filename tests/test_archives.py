@@ -14,8 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hilum.dataset import _unpack
 from hilum.errors import BadData, CannotWrite, HilumError
-from hilum.steps import _unpack, quietly
+from hilum.progress import quietly
 
 
 @pytest.fixture

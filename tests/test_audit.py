@@ -9,15 +9,15 @@ import numpy as np
 import polars as pl
 import pytest
 
-from hilum import store
-from hilum.checks import files as checks_of_files
-from hilum.datasets import kaggle_masks, montgomery
+from hilum import storage
+from hilum.audit.checks import file_integrity as checks_of_files
+from hilum.config import Data, Pixels, Recipe
+from hilum.dataset.manifest import COLUMNS, LABEL_COLUMNS, REMARK_COLUMNS, Manifest
+from hilum.dataset.readers import kaggle_masks, montgomery
 from hilum.errors import NotFound
-from hilum.files import raster
-from hilum.manifest import COLUMNS, LABEL_COLUMNS, REMARK_COLUMNS, Manifest
-from hilum.recipe import Data, Pixels, Recipe
-from hilum.run import Run
-from hilum.steps import audit, cache, ingest
+from hilum.imaging.files import raster
+from hilum.pipeline import audit, cache, ingest
+from hilum.run_folder import Run
 
 PICTURES = 6
 
@@ -309,8 +309,8 @@ def test_the_step_writes_findings_and_is_made_again_when_pixels_change(tmp_path)
     run.finish("cache", {}, *cache.make(run, recipe, quietly))
     before = audit.made_from(run, recipe)
     made, told = audit.make(run, recipe, quietly)
-    found = store.read_table(run / "findings.parquet")
-    assert made["findings.parquet"] == store.digest_of_table(found)
+    found = storage.read_table(run / "findings.parquet")
+    assert made["findings.parquet"] == storage.digest_of_table(found)
     assert told["error"] == 0 and told["warning"] + told["info"] == found.height == sum(told["rules"].values())
     picture = next((root / "CXR_png").iterdir())
     picture.write_bytes(picture.read_bytes()[:300])

@@ -8,8 +8,8 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
-from hilum import exposure
-from hilum.augment import Augmentation, Draw, apply, draw, draws
+from hilum.training import degradations
+from hilum.training.augmentation import Augmentation, AugmentationParams, apply, draw, draw_many
 
 NONE = Augmentation(rotation_degrees=0, scale=0, shift=0, contrast=0, brightness=0, gamma=0, elastic=0, flip=False)
 ALL = Augmentation(rotation_degrees=25, scale=0.3, shift=0.15, contrast=0.3, brightness=0.2, gamma=0.4, elastic=0.04, flip=True)
@@ -62,7 +62,7 @@ def test_all_limits_zero_is_the_identity() -> None:
 
 def test_one_draw_gives_one_result_also_after_a_journey_through_json() -> None:
     drawn = draw(EVERYTHING, np.random.default_rng(3))
-    again = Draw(**json.loads(json.dumps(asdict(drawn))))
+    again = AugmentationParams(**json.loads(json.dumps(asdict(drawn))))
     for one, other in zip(apply(drawn, noise(), two_lungs()), apply(again, noise(), two_lungs()), strict=True):
         assert np.array_equal(one, other)
 
@@ -82,7 +82,7 @@ def test_draws_stay_within_the_limits_and_use_them() -> None:
     assert 0.035 < np.abs([each.elastic for each in drawn]).max() <= 0.04
 
 
-def still(**changes: object) -> Draw:
+def still(**changes: object) -> AugmentationParams:
     return replace(draw(NONE, np.random.default_rng(0)), **changes)
 
 
@@ -142,12 +142,12 @@ def test_a_setting_that_is_off_leaves_the_draws_of_the_others_as_they_were(name:
     after = draw(replace(ALL, crop=64, **{name: WIDE[name]}), np.random.default_rng(4))
     own = {"aspect", "outside", "covers", "uneven", "noise", "noise_seed", "blur", "tiles", "clip", "inverted", "opacities"}
     assert {key: value for key, value in asdict(before).items() if key not in own} == {key: value for key, value in asdict(after).items() if key not in own}
-    assert {key: value for key, value in asdict(before).items() if key in own} == {key: getattr(Draw, key) for key in own}
+    assert {key: value for key, value in asdict(before).items() if key in own} == {key: getattr(AugmentationParams, key) for key in own}
 
 
 def test_draws_of_many_are_those_of_one_after_the_other() -> None:
     one, other = np.random.default_rng(6), np.random.default_rng(6)
-    assert draws(EVERYTHING, one, 5) == [draw(EVERYTHING, other) for _ in range(5)]
+    assert draw_many(EVERYTHING, one, 5) == [draw(EVERYTHING, other) for _ in range(5)]
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -181,12 +181,12 @@ def test_covers_lie_where_they_say_and_inversion_turns_greys_around() -> None:
 
 def test_opacities_brighten_where_they_lie_and_darken_nothing() -> None:
     image = np.random.default_rng(2).integers(0, 200, (100, 80), np.uint8)
-    seen = exposure.opaque(image, 0.5, 0.25, 0.1, 0.2, 0.7, 0.8)
+    seen = degradations.opaque(image, 0.5, 0.25, 0.1, 0.2, 0.7, 0.8)
     assert (seen >= image).all() and (seen[:20] == image[:20]).all() and (seen[:, 60:] == image[:, 60:]).all()
     middle = seen[45:55, 15:25].astype(float) - (image[45:55, 15:25] + 0.8 * np.maximum(0.7 * 255 - image[45:55, 15:25], 0))
     assert np.abs(middle).max() < 6, "in its middle all of its share"
     bright = np.full((40, 40), 250, np.uint8)
-    assert (exposure.opaque(bright, 0.5, 0.5, 0.2, 0.2, 0.7, 1.0) == bright).all(), "what is denser stays"
+    assert (degradations.opaque(bright, 0.5, 0.5, 0.2, 0.2, 0.7, 1.0) == bright).all(), "what is denser stays"
 
 
 def test_without_a_mask_the_image_is_the_same_as_with_one() -> None:

@@ -6,10 +6,10 @@ import threading
 import numpy as np
 import pytest
 
-from hilum.augment import Augmentation, Draw, Move, draw, draws
-from hilum.batches import Pictures, ahead, as_float, epoch
 from hilum.errors import BadData, Damaged
-from hilum.stack import Stack
+from hilum.imaging.image_stack import ImageStack
+from hilum.training.augmentation import Augmentation, AugmentationParams, SpatialTransform, draw, draw_many
+from hilum.training.batches import Pictures, ahead, as_float, epoch
 
 STILL = Augmentation(rotation_degrees=0, scale=0, shift=0, contrast=0, brightness=0, gamma=0)
 GEOMETRY = {
@@ -44,7 +44,7 @@ def test_image_mask_box_and_points_stay_aligned(name: str) -> None:
     rng = np.random.default_rng(4)
     for _ in range(12):
         drawn = draw(GEOMETRY[name], rng)
-        drawn = Draw(**{**vars(drawn), "contrast": 1.0, "brightness": 0.0, "gamma": 1.0})
+        drawn = AugmentationParams(**{**vars(drawn), "contrast": 1.0, "brightness": 0.0, "gamma": 1.0})
         made = found.batch(np.array([0]), [drawn])
         (top, left, bottom, right), (row, column) = made.boxes[0][0], made.points[0][0]
         seen, labels = made.images[0] > 100, made.masks[0] > 0
@@ -56,7 +56,7 @@ def test_image_mask_box_and_points_stay_aligned(name: str) -> None:
 
 
 def test_a_box_that_left_the_picture_is_empty_and_one_that_half_left_ends_at_the_border() -> None:
-    moved = Move(Draw(**{**vars(draw(STILL, np.random.default_rng(0))), "shift_columns": 0.5}), (100, 100))
+    moved = SpatialTransform(AugmentationParams(**{**vars(draw(STILL, np.random.default_rng(0))), "shift_columns": 0.5}), (100, 100))
     (gone, half) = moved.boxes(np.array([[10, 60, 20, 80], [10, 40, 20, 60]]))
     assert gone[1] == gone[3] == 100
     assert half.tolist() == [10, 90, 20, 100]
@@ -65,7 +65,7 @@ def test_a_box_that_left_the_picture_is_empty_and_one_that_half_left_ends_at_the
 def test_many_draws_at_once_are_the_single_draws_one_after_the_other() -> None:
     for changes in (Augmentation(), GEOMETRY["all"], GEOMETRY["bent"], GEOMETRY["mirrored and cut"]):
         one, other = np.random.default_rng(7), np.random.default_rng(7)
-        assert draws(changes, one, 5) == [draw(changes, other) for _ in range(5)]
+        assert draw_many(changes, one, 5) == [draw(changes, other) for _ in range(5)]
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
@@ -73,8 +73,8 @@ def test_a_cut_is_a_window_of_the_picture(mirrored: bool) -> None:
     image = np.random.default_rng(0).integers(0, 256, (40, 50), np.uint8)
     rng, corners = np.random.default_rng(1), set()
     for _ in range(300):
-        drawn = Draw(**{**vars(draw(Augmentation(0, 0, 0, 0, 0, 0, crop=32), rng)), "flip": mirrored})
-        move = Move(drawn, image.shape)
+        drawn = AugmentationParams(**{**vars(draw(Augmentation(0, 0, 0, 0, 0, 0, crop=32), rng)), "flip": mirrored})
+        move = SpatialTransform(drawn, image.shape)
         (top, left) = move._corner
         corners.add((top, left))
         whole = image[:, ::-1] if mirrored else image
@@ -84,7 +84,7 @@ def test_a_cut_is_a_window_of_the_picture(mirrored: bool) -> None:
 
 def test_a_crop_larger_than_the_picture_is_refused() -> None:
     with pytest.raises(ValueError, match="smaller crop"):
-        Move(draw(Augmentation(crop=65), np.random.default_rng(0)), (64, 80))
+        SpatialTransform(draw(Augmentation(crop=65), np.random.default_rng(0)), (64, 80))
 
 
 def pictures(count: int = 10) -> Pictures:
@@ -118,7 +118,7 @@ def test_equal_generators_give_equal_epochs_however_the_caller_dawdles() -> None
 def test_a_stack_gives_the_batches_that_the_array_gives(tmp_path) -> None:
     array = pictures()
     array.images.tofile(tmp_path / "a.u8")
-    stacked = Pictures(Stack(tmp_path / "a.u8", 64), array.masks, targets=array.targets)
+    stacked = Pictures(ImageStack(tmp_path / "a.u8", 64), array.masks, targets=array.targets)
     for changes in (None, Augmentation()):
         both = (epoch(one, np.arange(10), 4, np.random.default_rng(2), changes) for one in (array, stacked))
         for first, second in zip(*both, strict=True):
@@ -154,17 +154,17 @@ def test_sixteen_bits_go_through_with_their_grey_values_and_geometry() -> None:
 
 
 @pytest.fixture(params=[np.uint8, np.uint16])
-def stored(request, tmp_path) -> tuple[np.ndarray, Stack]:
+def stored(request, tmp_path) -> tuple[np.ndarray, ImageStack]:
     array = np.random.default_rng(0).integers(0, np.iinfo(request.param).max, (9, 32, 32)).astype(request.param)
     array.tofile(tmp_path / "pictures")
-    return array, Stack(tmp_path / "pictures", 32, request.param)
+    return array, ImageStack(tmp_path / "pictures", 32, request.param)
 
 
 @pytest.mark.parametrize("at_once", [True, False])
 def test_a_stack_is_read_like_an_array(stored, at_once, monkeypatch) -> None:
     array, stack = stored
     if not at_once:
-        monkeypatch.setattr("hilum.stack._AT_ONCE", None)  # every picture is waited for, in the pool's threads
+        monkeypatch.setattr("hilum.imaging.image_stack._AT_ONCE", None)  # every picture is waited for, in the pool's threads
     assert stack.shape == array.shape and stack.dtype == array.dtype and len(stack) == 9
     for key in (3, -1, np.int64(2), slice(2, 7), slice(None, None, -2), [5, 5, 0], np.array([8, 1]), np.arange(9) % 2 == 0, []):
         assert np.array_equal(stack[key], array[key] if not isinstance(key, list) or key else array[:0])
@@ -193,7 +193,7 @@ def test_a_stack_cut_short_under_its_reader_is_told(stored) -> None:
 
 def test_the_torch_data_sets_are_the_same_batches() -> None:
     torch = pytest.importorskip("torch")
-    from hilum.models._dataset import Batches, Items
+    from hilum.training.torch_dataset import Batches, Items
 
     made = Batches(pictures(), np.arange(10), 4, seed=1, changes=Augmentation())
     loaded = list(torch.utils.data.DataLoader(made, batch_size=None))

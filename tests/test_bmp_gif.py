@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hilum.errors import BadData
-from hilum.files import _bmp, _gif, raster
+from hilum.imaging.files import _bmp, _gif, raster
 
 RNG = np.random.default_rng(0)
 SLOW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

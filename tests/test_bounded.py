@@ -12,12 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hilum import crossings, errors, mask_text, outlines, shapes
+from hilum import errors
+from hilum.annotations import mask_codecs, polygon_crossings, polygons, shapes
+from hilum.annotations.shapes import Polygon, RunLengths
 from hilum.dataset import tables
-from hilum.datasets import _nlm, _supervisely
+from hilum.dataset.readers import _nlm, _supervisely
 from hilum.errors import BadData
-from hilum.files import collect
-from hilum.shapes import Polygon, RunLengths
+from hilum.imaging.files import find_images
 from test_shapes import meet, simple
 
 SIZE = (400, 400)
@@ -54,10 +55,10 @@ def star(corners: int):
 )
 @settings(max_examples=400, deadline=None)
 def test_the_edges_that_a_sweep_finds_do_meet_and_it_finds_some_where_there_are_any(ring):
-    ring = outlines.corners(ring)
+    ring = polygons.corners(ring)
     if len(ring) < 3:
         return
-    found = crossings.meeting(ring)
+    found = polygon_crossings.meeting(ring)
     assert (found is None) == simple(ring)
     if found:
         first, second = ((ring[edge], ring[(edge + 1) % len(ring)]) for edge in found)
@@ -66,12 +67,12 @@ def test_the_edges_that_a_sweep_finds_do_meet_and_it_finds_some_where_there_are_
 
 def test_four_times_the_corners_are_compared_five_times_as_often(monkeypatch):
     turns = []
-    turn = crossings._turn
-    monkeypatch.setattr(crossings, "_turn", lambda *points: turns.append(1) or turn(*points))
+    turn = polygon_crossings._turn
+    monkeypatch.setattr(polygon_crossings, "_turn", lambda *points: turns.append(1) or turn(*points))
 
     def compared(corners: int) -> int:
         turns.clear()
-        assert crossings.meeting(comb(corners)) is None
+        assert polygon_crossings.meeting(comb(corners)) is None
         return len(turns)
 
     few, many = compared(500), compared(2000)
@@ -88,7 +89,7 @@ def test_thousands_of_corners_cost_little_memory(ring, crosses):
 def test_filling_is_cut_into_parts_that_fit_into_memory(monkeypatch):
     ring = star(3000)
     whole = Polygon(ring).to_mask(SIZE)
-    monkeypatch.setattr(outlines, "_AT_ONCE", 1000)
+    monkeypatch.setattr(polygons, "_AT_ONCE", 1000)
     with memory_below(20 << 20):
         parted = Polygon(ring).to_mask(SIZE)
     assert np.array_equal(whole, parted)
@@ -117,8 +118,8 @@ def test_a_polygon_beyond_all_bounds_is_refused_before_it_is_drawn(polygon, word
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: mask_text.uncompressed("o" * 1_000_000), "more than 60 bits"),
-        (lambda: mask_text.pairs("1 " + "9" * 6000), "pairs of whole numbers"),
+        (lambda: mask_codecs.rle_decode("o" * 1_000_000), "more than 60 bits"),
+        (lambda: mask_codecs.parse_pairs("1 " + "9" * 6000), "pairs of whole numbers"),
         (lambda: RunLengths.from_starts(f"1 {10**17}", SIZE, "rows"), "leaves a picture"),
         (lambda: RunLengths.from_gaps(f"1 {10**17}", SIZE), "cannot be drawn"),
         (lambda: RunLengths((10**5, 10**5), (10**10,)).to_box(), "is drawn for a picture of"),
@@ -128,7 +129,7 @@ def test_a_polygon_beyond_all_bounds_is_refused_before_it_is_drawn(polygon, word
         (lambda: shapes.Box.from_coco([10**400, 1, 1, 1]), "more than 300 digits"),
         (lambda: shapes.from_json("[" * 100_000), "nests its brackets too deeply"),
         (lambda: shapes.from_json('{"box":[' + "9" * 5000 + ",1,1,1]}"), "more than 400 digits"),
-        (lambda: mask_text.from_png_text(base64.b64encode(zlib.compress(bytes(65 << 20))).decode()), "expected a bitmap"),
+        (lambda: mask_codecs.from_png_text(base64.b64encode(zlib.compress(bytes(65 << 20))).decode()), "expected a bitmap"),
     ],
 )  # fmt: skip
 def test_masks_as_text_that_stand_for_far_more_than_they_are_are_refused(make, words):
@@ -165,11 +166,11 @@ def test_a_long_row_of_digits_is_passed_over_once():
 def test_folders_are_walked_once_for_each_part_of_a_pattern(tmp_path, monkeypatch):
     (tmp_path / "/".join("d" * 20)).mkdir(parents=True)
     walked = []
-    entries = collect._entries
+    entries = find_images._entries
     monkeypatch.setattr(
-        collect, "_entries", lambda search, folder: walked.append(folder) or entries(search, folder)
+        find_images, "_entries", lambda search, folder: walked.append(folder) or entries(search, folder)
     )
-    collect.collect([tmp_path / "**/d/**/d/**/d/**/x.png"])
+    find_images.collect([tmp_path / "**/d/**/d/**/d/**/x.png"])
     assert len(walked) <= 4 * 21
 
 

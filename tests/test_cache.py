@@ -16,15 +16,15 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from hilum import store
-from hilum.cli import app
-from hilum.datasets import kaggle_masks
+from hilum import storage
+from hilum.cli.verbs import app
+from hilum.config import Pixels
+from hilum.dataset.readers import kaggle_masks
 from hilum.errors import CannotWrite
-from hilum.files import picture, raster
-from hilum.radiograph import Letterbox
-from hilum.recipe import Pixels
-from hilum.steps import cache
-from hilum.steps.ingest import ingest
+from hilum.imaging.files import image_file, raster
+from hilum.imaging.geometry import Letterbox
+from hilum.pipeline import cache
+from hilum.pipeline.ingest import ingest
 
 PIXELS = Pixels(size=64)
 
@@ -51,7 +51,7 @@ def test_every_picture_is_there_letterboxed_with_its_mask(data, tmp_path):
     assert filled.images.shape == filled.masks.shape == (12, 64, 64) and filled.readable.height == 12
     image = manifest.table.filter(pl.col("lung_mask").is_not_null()).row(0, named=True)
     row = filled.rows([image["image_id"]])[0]
-    assert np.array_equal(filled.images[row], cache.prepare(raster.read(data / image["path"]).radiograph(), 64, "percentiles"))
+    assert np.array_equal(filled.images[row], cache.preprocess(raster.read(data / image["path"]).radiograph(), 64, "percentiles"))
     drawn = raster.read(data / image["lung_mask"]).values
     expected = Letterbox(drawn.shape, 64).forward(drawn) >= 128
     assert (expected != (filled.masks[row] > 0)).mean() < 0.01 and set(np.unique(filled.masks[row])) == {0, 1, 2}
@@ -91,7 +91,7 @@ def test_a_corrected_label_decodes_nothing_again(data, tmp_path, monkeypatch):
     manifest = ingest(data)
     corrected = dataclasses.replace(manifest, labels=manifest.labels.with_columns(state=pl.lit(0, manifest.labels.schema["state"])))
     assert corrected.digest != manifest.digest
-    monkeypatch.setattr(picture, "read", lambda path, root: pytest.fail(f"{path} was read again"))
+    monkeypatch.setattr(image_file, "read", lambda path, root: pytest.fail(f"{path} was read again"))
     assert cache.fill(corrected, PIXELS, tmp_path / "cache").index.height == 12
 
 
@@ -140,9 +140,9 @@ def test_a_broken_file_is_a_fact_with_name_and_remedy_and_the_others_are_read(da
 FORKING = """
 import os, sys, time
 from pathlib import Path
-from hilum.manifest import Manifest
-from hilum.recipe import Pixels
-from hilum.steps import cache
+from hilum.dataset.manifest import Manifest
+from hilum.config import Pixels
+from hilum.pipeline import cache
 for line in sys.stdin:  # nothing here has begun a thread, so forking is safe
     pid = os.fork()
     if not pid:
@@ -316,11 +316,11 @@ def said(*arguments: object):
 
 def test_a_table_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
     path = tmp_path / "table.parquet"
-    store.write_table(path, pl.DataFrame({"a": [1]}))
+    storage.write_table(path, pl.DataFrame({"a": [1]}))
     monkeypatch.setattr(os, "fsync", lambda descriptor: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
     with pytest.raises(CannotWrite, match=r"table\.parquet: the disk is full"):
-        store.write_table(path, pl.DataFrame({"a": [2]}))
-    assert store.read_table(path)["a"].to_list() == [1] and [entry.name for entry in tmp_path.iterdir()] == ["table.parquet"]
+        storage.write_table(path, pl.DataFrame({"a": [2]}))
+    assert storage.read_table(path)["a"].to_list() == [1] and [entry.name for entry in tmp_path.iterdir()] == ["table.parquet"]
 
 
 @pytest.mark.parametrize(("dtype", "top", "expected"), [(np.uint8, 200, 255), (np.uint16, 900, 1023), (np.uint16, 4000, 4095), (np.uint16, 65000, 65535)])

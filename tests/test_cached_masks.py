@@ -12,17 +12,18 @@ import polars as pl
 import pytest
 
 from dicom_files import write
-from hilum import lungs, shelf
-from hilum.cached import Cache
-from hilum.checks import masks as rules
-from hilum.exports import coco, imagefolder
-from hilum.exports.xrv import to_xrv
-from hilum.files import label_image, raster
-from hilum.manifest import COLUMNS, Manifest
-from hilum.recipe import Pixels
-from hilum.shapes import RunLengths
-from hilum.steps import cache
-from hilum.steps._evaluate.lungs import overlaps
+from hilum import plugins
+from hilum.annotations import lung_masks
+from hilum.annotations.shapes import RunLengths
+from hilum.audit.checks import mask_presence as rules
+from hilum.config import Pixels
+from hilum.dataset.manifest import COLUMNS, Manifest
+from hilum.dataset.pixel_cache import Cache
+from hilum.dataset.writers import coco, imagefolder
+from hilum.dataset.writers.torchxrayvision import to_xrv
+from hilum.imaging.files import label_image, raster
+from hilum.pipeline import cache
+from hilum.pipeline.evaluation.segmentation import overlaps
 from test_label_images import BOTH, HEART, LABELS, LEFT, RIGHT, SIZE, STRIP, VALUES, WHITE, grey
 from test_raster import tiff
 
@@ -69,9 +70,9 @@ def test_ignored_pixels_are_known_as_such_and_stored_as_no_lung(tmp_path):
     row, other = filled.rows(["set/b", "set/a"])
     assert set(np.unique(filled.masks[:])) == {0, 1, 2}
     known = filled.known_masks[row][:, 8:-8]
-    assert np.array_equal(known == lungs.UNKNOWN, STRIP) and np.array_equal(known[~STRIP], LABELS[~STRIP])
+    assert np.array_equal(known == lung_masks.IGNORE, STRIP) and np.array_equal(known[~STRIP], LABELS[~STRIP])
     assert np.array_equal(filled.known_masks[[other, row]], np.stack([filled.known_masks[other], filled.known_masks[row]]))
-    assert np.array_equal(filled.known_masks[np.arange(2) == row][0], filled.known_masks[row]) and not (filled.known_masks[other] == lungs.UNKNOWN).any()
+    assert np.array_equal(filled.known_masks[np.arange(2) == row][0], filled.known_masks[row]) and not (filled.known_masks[other] == lung_masks.IGNORE).any()
 
 
 def test_ignored_pixels_are_not_measured(tmp_path):
@@ -184,7 +185,7 @@ def rotated(kind: str, values: np.ndarray, orientation: int) -> bytes:
     return data[:2] + b"\xff\xe1" + (len(segment) + 2).to_bytes(2) + segment + data[2:]
 
 
-@pytest.mark.parametrize("form", ["coco", "imagefolder", "xrv"])
+@pytest.mark.parametrize("form", ["coco", "imagefolder", "torchxrayvision"])
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
 def test_written_images_agree_with_what_is_written_of_them(tmp_path, form, orientation):
     """The oracle reads the written file without Exif: the bright corner lies where the mask of it does, and no tag turns it."""
@@ -196,9 +197,9 @@ def test_written_images_agree_with_what_is_written_of_them(tmp_path, form, orien
     (root / "b.png").write_bytes(rotated("png", stored, orientation))
     for name in "ab":
         (root / "masks" / name).write_bytes(grey(raster.read(root / f"{name}.png").values > 128))
-    summary = shelf.load("exports", form).write(made, tmp_path / "out", split=None)
+    summary = plugins.load("writers", form).write(made, tmp_path / "out", split=None)
     files = sorted(path for path in (tmp_path / "out").rglob("*.*") if path.suffix in (".png", ".jpg"))
-    assert len(files) == 2 and (orientation == 1 or form == "xrv" or "2 rotated as their heads say, as PNG" in summary["pictures"])
+    assert len(files) == 2 and (orientation == 1 or form == "torchxrayvision" or "2 rotated as their heads say, as PNG" in summary["pictures"])
     for file in files:
         assert raster.orientation(file) == 1
         values = imagecodecs.png_decode(file.read_bytes()) if file.read_bytes().startswith(b"\x89PNG") else imagecodecs.jpeg8_decode(file.read_bytes())

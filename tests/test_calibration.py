@@ -14,8 +14,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss
 
 import oracles
-from hilum import calibration, store
-from hilum.metrics import calibration as measures
+from hilum import storage
+from hilum.statistics import calibration
+from hilum.statistics.metrics import calibration as measures
 
 CASES = 200
 
@@ -177,7 +178,7 @@ def test_a_score_without_a_logit_or_that_runs_the_wrong_way_has_no_temperature()
 
 def test_what_is_stored_gives_the_same_probabilities(tmp_path):
     truth, score = drawn(300)
-    store.write_json(tmp_path / "c.json", calibration.as_json(0.4, truth, score))
-    back = calibration.of_json(store.read_json(tmp_path / "c.json"))
+    storage.write_json(tmp_path / "c.json", calibration.as_json(0.4, truth, score))
+    back = calibration.of_json(storage.read_json(tmp_path / "c.json"))
     for name, fit in (("temperature", calibration.temperature), ("isotonic", calibration.isotonic)):
         np.testing.assert_array_equal(back[name](score), fit(truth, score)[0](score))

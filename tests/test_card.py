@@ -15,32 +15,34 @@ import pytest
 from markdown_it import MarkdownIt
 
 from conftest import hilum
-from hilum import shelf, store
-from hilum.datasets import kermany, montgomery, nih14, shenzhen
+from hilum import plugins, storage
+from hilum.config import Data, Pixels, Recipe
+from hilum.dataset.manifest import COLUMNS, Manifest
+from hilum.dataset.readers import kermany, montgomery, nih14, shenzhen
 from hilum.errors import BadData
-from hilum.files import raster
-from hilum.manifest import COLUMNS, Manifest
-from hilum.recipe import Data, Pixels, Recipe
-from hilum.run import Run
-from hilum.steps import card, chain, quietly
-from hilum.steps._card import facts, markdown, published
-from hilum.steps._card.published import Published, Statement
-from hilum.steps.cache import FACTS
+from hilum.imaging.files import raster
+from hilum.pipeline.cache import FACTS
+from hilum.progress import quietly
+from hilum.reporting import data_card
+from hilum.reporting.card import facts, markdown, published
+from hilum.reporting.card.published import Published, Statement
+from hilum.run_folder import Run
+from hilum.runs import run_all
 
-PUBLISHED = sorted(file.name.removesuffix(".toml") for file in resources.files("hilum").joinpath("data/published").iterdir())
+PUBLISHED = sorted(file.name.removesuffix(".toml") for file in resources.files("hilum").joinpath("resources/published").iterdir())
 READER = MarkdownIt("commonmark").enable("table")
 
 
 def made(data, folder):
     """A run of `data` (a folder, or a recipe) as far as a card needs it."""
     run, recipe = Run(folder), data if isinstance(data, Recipe) else Recipe(data=Data(folder=str(data)), pixels=Pixels(size=64))
-    list(chain.perform(run, recipe, lambda _: nullcontext(quietly), until=card.UNTIL))
+    list(run_all.perform(run, recipe, lambda _: nullcontext(quietly), until=data_card.UNTIL))
     return run, recipe
 
 
 def written(data, folder, **options):
     run, recipe = made(data, folder)
-    return card.write(run, recipe, **options)
+    return data_card.write(run, recipe, **options)
 
 
 @pytest.fixture(scope="module")
@@ -159,14 +161,14 @@ def test_every_published_fact_has_a_name_that_the_code_computes(dataset):
 @pytest.mark.parametrize("name", ["image", "part.validation.images", "concept.tubercolosis.present", "concept.mass.maybe", "part.train.bits", ""])
 def test_a_name_that_is_no_facts_name_is_refused(name, tmp_path, monkeypatch):
     assert not facts.known(name)
-    (tmp_path / "data/published").mkdir(parents=True)
-    (tmp_path / "data/published/made.toml").write_text(f'[[statement]]\nwhere = "x"\n[statement.facts]\nimages = 1\n"{name}" = 2\n')
+    (tmp_path / "resources/published").mkdir(parents=True)
+    (tmp_path / "resources/published/made.toml").write_text(f'[[statement]]\nwhere = "x"\n[statement.facts]\nimages = 1\n"{name}" = 2\n')
     monkeypatch.setattr(published.resources, "files", lambda _: tmp_path)
     with pytest.raises(BadData, match="1 fault"):
         published.read("made")
 
 
-@pytest.mark.parametrize("name", [name for name in shelf.names("datasets") if name != "folder"])
+@pytest.mark.parametrize("name", [name for name in plugins.names("readers") if name != "folder"])
 def test_every_named_data_set_has_what_is_published_of_it(name):
     assert name in PUBLISHED
 
@@ -216,7 +218,7 @@ def test_pictures_are_there_only_where_asked_for(child, tmp_path):
     assert raster.read(child.folder / "pictures" / strips[0]).values.shape[0] == 224
     run = Run(tmp_path / "run")
     shutil.copytree(child.folder.parent, run.folder)
-    card.write(run, run.recipe())
+    data_card.write(run, run.recipe())
     assert not (run / "card/pictures").exists() and "pictures/" not in (run / "card/README.md").read_text()
 
 
@@ -252,7 +254,7 @@ def test_a_folder_with_hostile_names_makes_a_sound_card(tmp_path):
 
 
 def test_the_croissant_file_points_to_the_table_that_lies_beside_it(child):
-    told = store.read_json(child.folder / "croissant.json")
+    told = storage.read_json(child.folder / "croissant.json")
     table = next(item for item in told["distribution"] if item["@type"] == "cr:FileObject")
     data = (child.folder / table["contentUrl"]).read_bytes()
     assert table["sha256"] == hashlib.sha256(data).hexdigest() and table["contentSize"] == f"{len(data)} B"
@@ -268,15 +270,15 @@ def test_the_croissant_file_points_to_the_table_that_lies_beside_it(child):
 def test_file_sets_find_every_picture_and_mask(tmp_path):
     montgomery.example(tmp_path / "data", images=6, seed=0)
     one = written(tmp_path / "data", tmp_path / "run")
-    sets = [item for item in store.read_json(one.folder / "croissant.json")["distribution"] if item["@type"] == "cr:FileSet"]
+    sets = [item for item in storage.read_json(one.folder / "croissant.json")["distribution"] if item["@type"] == "cr:FileSet"]
     found = {item["@id"]: {path for pattern in item["includes"] for path in (tmp_path / "data").glob(pattern)} for item in sets}
     assert {name: len(paths) for name, paths in found.items()} == {"pictures-png": 6, "lung-masks-png": 11}
 
 
-@pytest.mark.parametrize("dataset", shelf.names("datasets"))
+@pytest.mark.parametrize("dataset", plugins.names("readers"))
 def test_the_croissant_file_is_valid_and_gives_its_records(dataset, tmp_path):
     mlcroissant = pytest.importorskip("mlcroissant", reason="mlcroissant is not installed: pip install '.[test]'")
-    shelf.load("datasets", dataset).example(tmp_path / "data", images=8, seed=3)
+    plugins.load("readers", dataset).example(tmp_path / "data", images=8, seed=3)
     one = written(tmp_path / "data", tmp_path / "run")
     told = mlcroissant.Dataset(one.folder / "croissant.json")
     assert not told.metadata.ctx.issues.errors

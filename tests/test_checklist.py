@@ -6,11 +6,12 @@ import polars as pl
 import pytest
 from markdown_it import MarkdownIt
 
-from hilum import store
-from hilum.manifest import Manifest
-from hilum.shelf import load
-from hilum.steps import cache, evaluate, report
-from hilum.steps._report import checklist, words
+from hilum import storage
+from hilum.dataset.manifest import Manifest
+from hilum.pipeline import cache, evaluate
+from hilum.plugins import load
+from hilum.reporting import report
+from hilum.reporting.sections import checklist, text
 
 TRIPOD = (
     ["1", "2", "3a", "3b", "3c", "4", "5a", "5b", "6a", "6b", "6c", "7", "8a", "8b", "8c", "9a", "9b", "9c", "10", "11", "12a", "12b", "12c", "12d", "12e"]
@@ -22,8 +23,8 @@ TRIPOD = (
 @pytest.fixture(scope="module")
 def facts(small_run):
     recipe, manifest = small_run.recipe(), Manifest.read(small_run.folder)
-    cards = [load("datasets", name).CARD for name in manifest.table["dataset"].unique().sort()]
-    table, metrics = (store.read_table(small_run / name) for name in ("split.parquet", evaluate.METRICS))
+    cards = [load("readers", name).CARD for name in manifest.table["dataset"].unique().sort()]
+    table, metrics = (storage.read_table(small_run / name) for name in ("split.parquet", evaluate.METRICS))
     return checklist.Facts(small_run, recipe, manifest, cache.opened(small_run, recipe), table, metrics, cards, small_run.summary("split")["finding"])
 
 
@@ -55,7 +56,7 @@ def test_answers_are_the_runs_own_numbers(facts, rows):
     test = facts.table.filter(pl.col("part") == "test")
     assert f"test: {test.height} images of {test['patient_id'].n_unique()} patients, {(test['state'] == 1).sum()} with" in answer(rows, "20a")
     figure = facts.metrics.filter((pl.col("stage") == "finding") & (pl.col("part") == "test") & (pl.col("source") == "all") & (pl.col("metric") == "auroc"))
-    assert f"AUROC {words.interval(figure.row(0, named=True), 'auroc')}" in answer(rows, "23a")
+    assert f"AUROC {text.interval(figure.row(0, named=True), 'auroc')}" in answer(rows, "23a")
     assert all(digest in answer(rows, "18f") for file, digest in facts.run.made("train").items() if file.endswith(".onnx"))
     assert "100 resamples" in answer(rows, "12e") and "'percentiles'" in answer(rows, "7") and facts.recipe.classify.model in answer(rows, "12c")
     states = facts.manifest.states(facts.concept)["state"]
@@ -85,7 +86,7 @@ def test_the_report_holds_the_checklist_and_a_model_card_lies_beside_it(small_ru
 def test_the_card_of_a_hostile_set_stays_text(small_run, facts):
     from dataclasses import replace
 
-    from hilum.steps._report import model_card
+    from hilum.reporting.sections import model_card
 
     hostile = replace(facts, cards=[replace(facts.cards[0], title="<script>alert(1)</script> | [x](http://x)")])
     card = model_card.render(hostile, limits=["![y](http://y)"], made_up=True)
@@ -95,7 +96,7 @@ def test_the_card_of_a_hostile_set_stays_text(small_run, facts):
 
 
 def test_it_names_the_lung_model_that_was_used_and_begins_where_the_settings_say(facts, rows):
-    assert "Lungs: compact;" in answer(rows, "12c") and "ImageNet" in rows["", "24"]["told"]
+    assert "Lungs: compact_unet;" in answer(rows, "12c") and "ImageNet" in rows["", "24"]["told"]
 
     class Shipped(type(facts.run)):
         def summary(self, step):

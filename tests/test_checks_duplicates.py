@@ -9,14 +9,15 @@ import numpy as np
 import polars as pl
 import pytest
 
-from hilum import cached, doubles
-from hilum.cached import Cache
-from hilum.checks import duplicates
-from hilum.fingerprint import fingerprint
-from hilum.integrity import checksum
-from hilum.manifest import COLUMNS, Manifest
-from hilum.radiograph import Letterbox
-from hilum.steps import audit, split
+from hilum.audit.checks import duplicates
+from hilum.audit.duplicates import near_duplicates
+from hilum.dataset import pixel_cache
+from hilum.dataset.manifest import COLUMNS, Manifest
+from hilum.dataset.pixel_cache import Cache
+from hilum.imaging.geometry import Letterbox
+from hilum.imaging.perceptual_hash import hash_image
+from hilum.pipeline import audit, split
+from hilum.storage.integrity import checksum
 from test_likeness import CHANGES, picture
 
 OTHERS = 40
@@ -38,14 +39,14 @@ def stored(folder: Path, pictures: dict[str, np.ndarray], digests: dict[str, tup
     squares = np.stack([Letterbox(image.shape, 128).forward(image) for image in pictures.values()])
     squares.tofile(folder / "images.u8")
     facts = [
-        dict.fromkeys(cached.FACTS)
+        dict.fromkeys(pixel_cache.FACTS)
         | {"image_id": name, "row": row, "height": image.shape[0], "width": image.shape[1], "minimum": 0, "maximum": 250}
         | {"image_crc32": checksum(squares[row])}
-        | {"fingerprint": fingerprint(squares[row], image.shape), "file_digest": digests[name][0], "pixel_digest": digests[name][1]}
+        | {"fingerprint": hash_image(squares[row], image.shape), "file_digest": digests[name][0], "pixel_digest": digests[name][1]}
         for row, (name, image) in enumerate(pictures.items())
     ]
     images = [dict.fromkeys(COLUMNS) | {"image_id": name, "dataset": "set", "source": "set", "patient_id": name, "path": f"{name}.png"} for name in pictures]
-    index = pl.DataFrame(facts, schema=cached.FACTS)
+    index = pl.DataFrame(facts, schema=pixel_cache.FACTS)
     return Manifest.of(Path("/nowhere"), images, [], []), index, Cache(folder, 128, index)
 
 
@@ -82,8 +83,8 @@ def test_the_order_of_rows_and_the_threads_change_nothing(planted, monkeypatch):
     manifest, facts, cache = planted
     expected = list(duplicates.check(manifest, facts, cache))
     for seed, threads in ((1, 1), (2, 3)):
-        monkeypatch.setattr("hilum.likeness._THREADS", threads)
-        monkeypatch.setattr("hilum.doubles._THREADS", threads)
+        monkeypatch.setattr("hilum.imaging.hash_search._THREADS", threads)
+        monkeypatch.setattr("hilum.audit.duplicates.near_duplicates._THREADS", threads)
         shuffled = facts.sample(fraction=1, shuffle=True, seed=seed)
         assert list(duplicates.check(manifest, shuffled, Cache(cache.folder, cache.size, shuffled))) == expected
 
@@ -101,13 +102,13 @@ def test_a_split_keeps_confirmed_copies_in_one_part(planted):
 def test_what_two_sets_share(planted, tmp_path):
     _, facts, cache = planted
     copies, others = (facts.filter(pl.col("image_id").str.starts_with(which)) for which in ("copy", "other"))
-    found = doubles.shared(copies, others, (cache, cache))
+    found = near_duplicates.shared(copies, others, (cache, cache))
     assert dict(found.select("image_id", "other_image_id").iter_rows()) == {name: source for name, (source, _, _) in PLANTED.items()}
     kinds = dict(found.select("image_id", "kind").iter_rows())
     assert (kinds.pop("copy/file"), kinds.pop("copy/pixels")) == ("same file", "same pixels")
-    assert set(kinds.values()) == {doubles.PROCESSED}
-    assert doubles.shared(copies, others)["image_id"].to_list() == ["copy/file", "copy/pixels"]
-    assert doubles.shared(others.clear(), copies, (cache, cache)).is_empty()
+    assert set(kinds.values()) == {near_duplicates.PROCESSED}
+    assert near_duplicates.shared(copies, others)["image_id"].to_list() == ["copy/file", "copy/pixels"]
+    assert near_duplicates.shared(others.clear(), copies, (cache, cache)).is_empty()
 
 
 def test_pictures_that_show_nothing_are_no_copies(tmp_path):

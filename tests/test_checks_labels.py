@@ -12,20 +12,21 @@ import polars as pl
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from hilum import cached
-from hilum.cached import FACTS
-from hilum.checks import ages, balance, labels, patients, shortcuts, suspects
-from hilum.checks._doubt import half_width
-from hilum.files import raster
-from hilum.findings import Finding
-from hilum.integrity import checksum
-from hilum.manifest import COLUMNS, LABEL_COLUMNS, REMARK_COLUMNS, SHAPE_COLUMNS, Manifest
-from hilum.recipe import Pixels
-from hilum.steps import audit, cache, ingest
+from hilum.audit.checks import age as ages
+from hilum.audit.checks import class_balance, label_conflicts, label_errors, patient_leakage, shortcuts
+from hilum.audit.checks._auroc_interval import half_width
+from hilum.audit.issues import Issue
+from hilum.config import Pixels
+from hilum.dataset import pixel_cache
+from hilum.dataset.manifest import COLUMNS, LABEL_COLUMNS, REMARK_COLUMNS, SHAPE_COLUMNS, Manifest
+from hilum.dataset.pixel_cache import FACTS
+from hilum.imaging.files import raster
+from hilum.pipeline import audit, cache, ingest
+from hilum.storage.integrity import checksum
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 real_data = pytest.mark.skipif(not SHARED.is_dir(), reason="the real radiographs of shared/data are not on this machine")
-FAMILIES = (ages, balance, labels, patients, shortcuts)
+FAMILIES = (ages, class_balance, label_conflicts, patient_leakage, shortcuts)
 
 
 def table(images: Iterable[dict]) -> pl.DataFrame:
@@ -57,13 +58,13 @@ def rules(family, manifest: Manifest) -> list[str]:
 
 def test_a_narrower_finding_against_the_wider_one_is_told_once_an_image():
     told = [(0, "consolidation", 1), (0, "lung_opacity", 0), (0, "airspace_opacity", 0), (1, "consolidation", 0), (1, "lung_opacity", 1), (2, "consolidation", 1), (2, "lung_opacity", -1)]
-    one, = found(labels, made_up([{}] * 3, told))
+    one, = found(label_conflicts, made_up([{}] * 3, told))
     assert one[:2] == ("label-tree", "set/00000")
     assert "consolidation is present" in one[3] and "2 such pairs" in one[3]
 
 
 def test_a_local_word_has_no_wider_one():
-    assert rules(labels, made_up([{}], [(0, "local:cabling", 1), (0, "abnormality", 0)])) == []
+    assert rules(label_conflicts, made_up([{}], [(0, "local:cabling", 1), (0, "abnormality", 0)])) == []
 
 
 @pytest.mark.parametrize(
@@ -71,7 +72,7 @@ def test_a_local_word_has_no_wider_one():
     [("nodule", ("nodule", 0), True), ("nodule", ("lung_lesion", 0), True), ("lung_lesion", ("nodule", 0), False), ("nodule", ("nodule", 1), False), ("nodule", ("nodule", -1), False), ("lungs", ("nodule", 0), False)],
 )
 def test_a_drawing_of_what_is_labelled_absent(drawn, label, wrong):
-    assert rules(labels, made_up([{}], [(0, *label)], [(0, drawn)])) == (["label-drawing"] if wrong else [])
+    assert rules(label_conflicts, made_up([{}], [(0, *label)], [(0, drawn)])) == (["label-drawing"] if wrong else [])
 
 
 def test_a_picture_of_ones_own_that_is_normal_and_has_a_finding(tmp_path):
@@ -115,19 +116,19 @@ def test_ages_of_a_patient_or_of_an_examination_that_lie_apart():
 
 def test_an_examination_under_two_patients_and_in_two_parts():
     rows = [{"study": "s1", "given_part": "train"}, {"study": "s1", "given_part": "test"}, {"study": "s2", "given_part": "train"}]
-    assert rules(patients, made_up(rows)) == ["study-parts", "study-patients"]
+    assert rules(patient_leakage, made_up(rows)) == ["study-parts", "study-patients"]
     nameless = replace(made_up(rows), remarks=pl.DataFrame([(".", "warning", "no-patients", "none")], schema=REMARK_COLUMNS, orient="row"))
-    assert rules(patients, nameless) == ["study-parts"]
+    assert rules(patient_leakage, nameless) == ["study-parts"]
     one_person = [{**row, "patient_id": "set/p"} for row in rows]
-    assert rules(patients, made_up(one_person)) == ["patient-parts"], "an examination of one patient in two parts is the patient in two parts"
+    assert rules(patient_leakage, made_up(one_person)) == ["patient-parts"], "an examination of one patient in two parts is the patient in two parts"
 
 
 def test_processed_copies_in_two_parts_or_under_two_patients():
     rows = [{"given_part": "train"}, {"given_part": "test"}, {"given_part": "train", "patient_id": "set/p00000"}]
-    seen = [Finding("duplicate-picture", "warning", f"set/0000{one}", "set/00000", "") for one in (1, 2)]
-    told = [(one.rule, one.image_id, one.other_image_id) for one in patients.afterwards(made_up(rows), seen)]
+    seen = [Issue("duplicate-picture", "warning", f"set/0000{one}", "set/00000", "") for one in (1, 2)]
+    told = [(one.rule, one.image_id, one.other_image_id) for one in patient_leakage.afterwards(made_up(rows), seen)]
     assert told == [(rule, "set/00001", "set/00000") for rule in ("duplicate-picture-parts", "duplicate-picture-patients")]
-    assert list(patients.afterwards(made_up(rows), [])) == []
+    assert list(patient_leakage.afterwards(made_up(rows), [])) == []
 
 
 # ------------------------------------------------------------------------------------------------------------------------- balance
@@ -137,27 +138,27 @@ def test_one_state_uncertain_unmentioned_imbalanced_and_rare_are_told_together_b
     told = [(n, "effusion", 1) for n in range(100)]
     told += [(n, "nodule", int(n < 2)) for n in range(100)]
     told += [(n, "edema", (-1, 0, 1)[n % 3]) for n in range(60)]
-    by_rule = {rule: message for rule, _, _, message in found(balance, made_up([{}] * 100, told))}
+    by_rule = {rule: message for rule, _, _, message in found(class_balance, made_up([{}] * 100, told))}
     assert "effusion present on 100" in by_rule["label-one-state"] and "nodule" not in by_rule["label-one-state"]
     assert "pulmonary edema 20 of 100" in by_rule["label-uncertain"] and "pulmonary edema 40 of 100" in by_rule["label-unmentioned"]
     assert "nodule 2 of 100" in by_rule["label-imbalance"]
-    assert set(by_rule) == {rule.name for rule in balance.RULES}
+    assert set(by_rule) == {rule.name for rule in class_balance.RULES}
 
 
 def test_a_class_too_rare_says_what_the_test_part_would_hold():
     told = [(n, "nodule", int(n < 10)) for n in range(1000)]
-    message = next(message for rule, _, _, message in found(balance, made_up([{}] * 1000, told)) if rule == "class-rare")
+    message = next(message for rule, _, _, message in found(class_balance, made_up([{}] * 1000, told)) if rule == "class-rare")
     assert "present on 10 images of 10 patients" in message and "about 2 patients with it and 198 without" in message
     half = half_width(0.8, 2, 198)
     assert f"{0.8 - half:.2f} to {min(1, 0.8 + half):.2f}" in message
     common = made_up([{}] * 1000, [(n, "nodule", n % 2) for n in range(1000)])
-    assert rules(balance, common) == []
+    assert rules(class_balance, common) == []
     few_tested = replace(common, table=common.table.with_columns(given_part=pl.Series(["test" if n < 20 else "train" for n in range(1000)])))
-    assert rules(balance, few_tested) == ["class-rare"]
+    assert rules(class_balance, few_tested) == ["class-rare"]
 
 
 def test_a_handful_of_labels_says_nothing_of_shares():
-    assert rules(balance, made_up([{}] * 19, [(n, "nodule", 1) for n in range(19)])) == []
+    assert rules(class_balance, made_up([{}] * 19, [(n, "nodule", 1) for n in range(19)])) == []
 
 
 def test_the_interval_of_an_auroc_is_that_of_drawn_scores():
@@ -253,7 +254,7 @@ def learnable():
 
 def test_labels_turned_around_are_suspected_and_hardly_any_other(learnable):
     seen, state, wrong, people = learnable
-    confidence, suspected = suspects.suspicions(state ^ wrong, suspects.out_of_fold(seen, state ^ wrong, people))
+    confidence, suspected = label_errors.suspicions(state ^ wrong, label_errors.out_of_fold(seen, state ^ wrong, people))
     assert suspected[wrong].mean() >= 0.9 and suspected[~wrong].mean() < 0.005
     assert confidence[wrong].mean() < 0.1 < 0.9 < confidence[~wrong].mean()
 
@@ -263,15 +264,15 @@ def test_of_a_rare_finding_the_few_are_not_suspected_because_they_are_few():
     state = rng.uniform(size=4000) < 0.03
     seen = rng.normal(size=(4000, 5)).astype(np.float16)
     seen[:, 0] += state.astype(np.float16)  # told a little: an AUROC of about 0.76
-    _, suspected = suspects.suspicions(state, suspects.out_of_fold(seen, state, pl.Series([f"{n:04d}" for n in range(4000)])))
+    _, suspected = label_errors.suspicions(state, label_errors.out_of_fold(seen, state, pl.Series([f"{n:04d}" for n in range(4000)])))
     assert suspected[state].mean() < 0.15 and suspected[~state].mean() < 0.001
 
 
 def test_the_regression_is_the_usual_one(learnable):
     seen, state, _, _ = learnable
     rows = seen[:300].astype(np.float64)
-    expected = LogisticRegression(C=1 / suspects.RIDGE, tol=1e-10, max_iter=2000).fit(rows, state[:300])
-    assert suspects._logistic(rows, state[:300].astype(float)) == pytest.approx([*expected.coef_[0], *expected.intercept_], abs=1e-3)
+    expected = LogisticRegression(C=1 / label_errors.RIDGE, tol=1e-10, max_iter=2000).fit(rows, state[:300])
+    assert label_errors._logistic(rows, state[:300].astype(float)) == pytest.approx([*expected.coef_[0], *expected.intercept_], abs=1e-3)
 
 
 def test_pictures_of_one_patient_never_teach_their_own_answer():
@@ -279,19 +280,19 @@ def test_pictures_of_one_patient_never_teach_their_own_answer():
     rng = np.random.default_rng(2)
     marks = np.repeat(np.eye(150, dtype=np.float16) * 9, 2, axis=0)
     state = np.repeat(rng.uniform(size=150) < 0.5, 2)
-    answer = suspects.out_of_fold(marks, state, pl.Series([f"p{n // 2:03d}" for n in range(300)]))
+    answer = label_errors.out_of_fold(marks, state, pl.Series([f"p{n // 2:03d}" for n in range(300)]))
     assert np.abs(answer - 0.5).max() < 0.2
 
 
 def test_edges_know_their_direction_and_not_the_brightness():
     stripes = np.tile((np.arange(64) // 4 % 2).astype(np.float32), (64, 1))
-    upright, lying = suspects._edges(stripes[None]).reshape(8, 8, 9), suspects._edges(stripes.T[None]).reshape(8, 8, 9)
+    upright, lying = label_errors._edges(stripes[None]).reshape(8, 8, 9), label_errors._edges(stripes.T[None]).reshape(8, 8, 9)
     assert upright[4, 4].argmax() == 0 and lying[4, 4].argmax() in (4, 5)
-    assert suspects._edges(stripes[None] * 0.5 + 0.2) == pytest.approx(upright.reshape(1, -1), abs=0.01)
+    assert label_errors._edges(stripes[None] * 0.5 + 0.2) == pytest.approx(upright.reshape(1, -1), abs=0.01)
 
 
 @pytest.fixture(scope="module")
-def shown(tmp_path_factory) -> tuple[Manifest, cached.Cache]:
+def shown(tmp_path_factory) -> tuple[Manifest, pixel_cache.Cache]:
     """240 patients with a noisy picture each, every second one with a bright patch and, as labelled, a nodule; six labels are turned around."""
     rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp("shown")
     pictures = rng.integers(90, 130, (240, 64, 64), np.uint8)
@@ -299,7 +300,7 @@ def shown(tmp_path_factory) -> tuple[Manifest, cached.Cache]:
     pictures.tofile(folder / "images.u8")
     index = pl.DataFrame([dict.fromkeys(FACTS) | {"image_id": f"set/{n:05d}", "row": n, "image_crc32": checksum(pictures[n]), "minimum": 0, "maximum": 255} for n in range(240)], schema=FACTS)
     manifest = made_up([{}] * 240, [(n, "nodule", n % 2 ^ (n in PLANTED)) for n in range(240)])
-    return manifest, cached.Cache(folder, 64, index)
+    return manifest, pixel_cache.Cache(folder, 64, index)
 
 
 PLANTED = (3, 50, 77, 120, 181, 200)
@@ -307,8 +308,8 @@ PLANTED = (3, 50, 77, 120, 181, 200)
 
 def test_suspicions_are_listed_with_the_surest_first(shown):
     manifest, pictures = shown
-    assert list(suspects.check(manifest, pictures.index)) == [], "without pictures nothing is said"
-    told = list(suspects.check(manifest, pictures.index, pictures))
+    assert list(label_errors.check(manifest, pictures.index)) == [], "without pictures nothing is said"
+    told = list(label_errors.check(manifest, pictures.index, pictures))
     assert {one.image_id for one in told} == {f"set/{n:05d}" for n in PLANTED} and {one.rule for one in told} == {"label-suspect"}
     assert told[0].message.startswith("suspicion 1 of 6: nodule is labelled ") and "table.csv" in told[0].message
 
@@ -316,20 +317,20 @@ def test_suspicions_are_listed_with_the_surest_first(shown):
 def test_suspicions_do_not_depend_on_the_order_of_rows(shown):
     manifest, pictures = shown
     turned = replace(manifest, table=manifest.table.reverse(), labels=manifest.labels.reverse())
-    assert list(suspects.check(turned, pictures.index.reverse(), pictures)) == list(suspects.check(manifest, pictures.index, pictures))
+    assert list(label_errors.check(turned, pictures.index.reverse(), pictures)) == list(label_errors.check(manifest, pictures.index, pictures))
 
 
 def test_where_pictures_do_not_tell_a_label_nothing_is_suspected_and_it_is_said(shown):
     manifest, pictures = shown
     random = replace(manifest, labels=manifest.labels.with_columns(state=pl.Series(np.random.default_rng(1).integers(0, 2, 240), dtype=pl.Int8)))
-    one, = suspects.check(random, pictures.index, pictures)
+    one, = label_errors.check(random, pictures.index, pictures)
     assert one.rule == "label-suspect-unknown" and one.image_id is None and "nodule: 240 pictures" in one.message
 
 
 def test_too_few_patients_of_a_state_are_not_looked_at(shown):
     manifest, pictures = shown
     few = replace(manifest, labels=manifest.labels.filter(pl.col("image_id") < "set/00090"))
-    assert list(suspects.check(few, pictures.index, pictures)) == []
+    assert list(label_errors.check(few, pictures.index, pictures)) == []
 
 
 # -------------------------------------------------------------------------------------------------------------------- known truths
@@ -355,7 +356,7 @@ def test_kermanys_doubled_files_and_the_numbers_on_both_sides(tmp_path):
     pairs = {frozenset(Path(image).name for image in pair) for pair in told.filter(pl.col("rule") == "duplicate-file").select("image_id", "other_image_id").rows()}
     assert {frozenset({f"person1430_bacteria_{n}" for n in (3695, 3696)}), frozenset({f"person1619_bacteria_{n}" for n in (4267, 4268)})} <= pairs
     whole = ingest.ingest(root, patients="by number")
-    numbers = {row[1] for row in found(patients, whole) if row[0] == "patient-parts"}
+    numbers = {row[1] for row in found(patient_leakage, whole) if row[0] == "patient-parts"}
     assert len({image.rpartition("/")[2].split("_")[0] for image in numbers if "person" in image}) == 170
     assert whole.remarks.filter(pl.col("rule") == "patients-unsure").height == 1
 
@@ -371,7 +372,7 @@ def test_montgomerys_notes_of_the_same_patient():
 def test_the_table_of_nih_tells_edema_by_its_view_and_hernia_too_rare():
     manifest = ingest.ingest(SHARED / "nih-metadata")
     assert rules(ages, manifest) == [], "the table of 2020 has its impossible ages corrected"
-    assert "hernia is present on 227 images of" in next(message for rule, _, _, message in found(balance, manifest) if rule == "class-rare")
+    assert "hernia is present on 227 images of" in next(message for rule, _, _, message in found(class_balance, manifest) if rule == "class-rare")
     one, = (message for rule, _, _, message in found(shortcuts, manifest) if rule == "shortcut")
     assert one.startswith("pulmonary edema is told from view") and "view alone 0.7" in one
 

@@ -9,14 +9,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from hilum.cached import Cache
-from hilum.checks import _outlines, mask_fit, mask_shapes
-from hilum.datasets import kaggle_masks, montgomery
-from hilum.files import raster
-from hilum.findings import Finding
-from hilum.manifest import Manifest
-from hilum.recipe import Pixels
-from hilum.steps import cache, ingest
+from hilum.audit.checks import _mask_contours, mask_alignment, mask_shape
+from hilum.audit.issues import Issue
+from hilum.config import Pixels
+from hilum.dataset.manifest import Manifest
+from hilum.dataset.pixel_cache import Cache
+from hilum.dataset.readers import kaggle_masks, montgomery
+from hilum.imaging.files import raster
+from hilum.pipeline import cache, ingest
 
 IMAGES = 60
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -27,11 +27,11 @@ def cached(root: Path, to: Path) -> tuple[Manifest, Cache]:
     return manifest, cache.fill(manifest, Pixels(size=128), to)
 
 
-def found(module, manifest: Manifest, pictures: Cache) -> list[Finding]:
+def found(module, manifest: Manifest, pictures: Cache) -> list[Issue]:
     return list(module.check(manifest, pictures.index, pictures))
 
 
-def rules(findings: list[Finding]) -> set[tuple[str, str | None]]:
+def rules(findings: list[Issue]) -> set[tuple[str, str | None]]:
     return {(one.rule, one.image_id) for one in findings}
 
 
@@ -71,8 +71,8 @@ def holed(mask: np.ndarray) -> np.ndarray:
 
 def test_masks_that_fit_are_left_alone(clean, tmp_path):
     manifest, pictures = cached(clean, tmp_path)
-    assert not [one for one in found(mask_shapes, manifest, pictures) if one.severity != "info"]
-    assert len(found(mask_fit, manifest, pictures)) <= 2
+    assert not [one for one in found(mask_shape, manifest, pictures) if one.severity != "info"]
+    assert len(found(mask_alignment, manifest, pictures)) <= 2
 
 
 def test_pieces_holes_and_shared_masks_are_named(copy, tmp_path):
@@ -88,7 +88,7 @@ def test_pieces_holes_and_shared_masks_are_named(copy, tmp_path):
     raster.write_png(other, resized)
     second.unlink()
     second.hardlink_to(first)
-    told = found(mask_shapes, *cached(copy, tmp_path))
+    told = found(mask_shape, *cached(copy, tmp_path))
     assert {("mask-pieces", piece), ("mask-holes", hole)} <= rules(told)
     twice = [one for one in told if one.rule == "mask-of-another"]
     ids = [f"kaggle_masks/{path.stem.removesuffix('_mask')}" for path in (first, second)]
@@ -98,14 +98,14 @@ def test_pieces_holes_and_shared_masks_are_named(copy, tmp_path):
 def test_one_picture_under_two_names_may_share_a_mask(clean, tmp_path):
     """The example holds a copy of a picture with its mask, from 40 pictures on."""
     manifest, pictures = cached(clean, tmp_path)
-    digests = mask_shapes.measured(pictures, manifest.table.join(pictures.with_mask, on="image_id")["image_id"])["mask_digest"]
+    digests = mask_shape.measured(pictures, manifest.table.join(pictures.with_mask, on="image_id")["image_id"])["mask_digest"]
     assert digests.len() - digests.n_unique() == 1
-    assert not [one for one in found(mask_shapes, manifest, pictures) if one.rule == "mask-of-another"]
+    assert not [one for one in found(mask_shape, manifest, pictures) if one.rule == "mask-of-another"]
 
 
 def test_a_shift_is_told_with_its_way(copy, tmp_path):
     planted = {change(copy, 1, lambda mask: shifted(mask, 24, 0)): "down", change(copy, 4, lambda mask: shifted(mask, 0, -20)): "left"}
-    told = {one.image_id: one.message for one in found(mask_fit, *cached(copy, tmp_path)) if one.rule == "mask-shifted"}
+    told = {one.image_id: one.message for one in found(mask_alignment, *cached(copy, tmp_path)) if one.rule == "mask-shifted"}
     assert set(told) == set(planted)
     for image_id, way in planted.items():
         assert way in told[image_id]
@@ -115,7 +115,7 @@ def test_a_mask_drawn_anywhere_is_a_misfit_even_in_a_small_set(tmp_path):
     kaggle_masks.example(tmp_path / "data", images=14)
     wrong = change(tmp_path / "data", 3, lambda mask: shifted(mask[::-1, :], 30, 0) ^ shifted(mask, -90, 40))
     manifest, pictures = cached(tmp_path / "data", tmp_path)
-    assert {image_id for _, image_id in rules(found(mask_fit, manifest, pictures))} == {wrong}
+    assert {image_id for _, image_id in rules(found(mask_alignment, manifest, pictures))} == {wrong}
 
 
 def test_exchanged_sides_are_an_error(tmp_path):
@@ -126,7 +126,7 @@ def test_exchanged_sides_are_an_error(tmp_path):
     kept = left.read_bytes()
     left.write_bytes(right.read_bytes())
     right.write_bytes(kept)
-    told = found(mask_shapes, *cached(tmp_path / "data", tmp_path))
+    told = found(mask_shape, *cached(tmp_path / "data", tmp_path))
     assert [(one.rule, one.severity, one.image_id) for one in told] == [("mask-sides-exchanged", "error", f"montgomery/{Path(name).stem}")]
 
 
@@ -136,7 +136,7 @@ def test_a_form_like_no_other_is_worth_knowing(copy, tmp_path):
         return mask & (np.arange(len(mask)) < rows[0] + (rows[-1] - rows[0]) // 3)[:, None]
 
     odd = change(copy, 6, upper_third)
-    told = [one for one in found(mask_shapes, *cached(copy, tmp_path)) if one.rule == "mask-odd-form"]
+    told = [one for one in found(mask_shape, *cached(copy, tmp_path)) if one.rule == "mask-odd-form"]
     assert odd in {one.image_id for one in told} and all("usual in its source" in one.message and one.severity == "info" for one in told)
 
 
@@ -147,7 +147,7 @@ def test_findings_do_not_depend_on_the_order_of_rows(copy, tmp_path):
     mixed = Cache(pictures.folder, pictures.size, pictures.index.sample(fraction=1, shuffle=True, seed=4))
     table = manifest.table.sample(fraction=1, shuffle=True, seed=5)
     other = Manifest(manifest.root, table, manifest.labels, manifest.remarks, manifest.shapes)
-    for module in (mask_fit, mask_shapes):
+    for module in (mask_alignment, mask_shape):
         straight = found(module, manifest, pictures)
         assert straight and straight == found(module, other, mixed)
 
@@ -157,7 +157,7 @@ def test_without_pictures_or_masks_there_is_nothing_to_say(tmp_path):
     for path in (tmp_path / "data" / "ManualMask").rglob("*.png"):
         path.unlink()
     manifest, pictures = cached(tmp_path / "data", tmp_path)
-    for module in (mask_fit, mask_shapes):
+    for module in (mask_alignment, mask_shape):
         assert found(module, manifest, pictures) == [] == list(module.check(manifest, pictures.index))
 
 
@@ -167,7 +167,7 @@ def test_the_best_place_of_a_moved_outline_is_where_it_was():
     image[:, 40:80, 30:60] = 60
     mask[0, 40:80, 30:60] = 1
     mask[1, 50:90, 24:54] = 1
-    rims = _outlines.rims(image, mask)
+    rims = _mask_contours.rims(image, mask)
     best, shift = rims.best()
     assert np.allclose(shift * 128, [[0, 0], [-10, 6]], atol=0.01)
     assert rims.agreement()[0] == pytest.approx(best[0], abs=1e-4) and best[1] == pytest.approx(best[0], abs=1e-3) and rims.agreement()[1] < 0.5 * best[1]
@@ -177,13 +177,13 @@ def test_the_best_place_of_a_moved_outline_is_where_it_was():
 def test_sixteen_bits_measure_the_same():
     image = np.random.default_rng(0).integers(0, 256, (1, 128, 128)).astype(np.uint8)
     deep = image.astype(np.uint16) * 257
-    assert np.allclose(_outlines.small_pictures(image), _outlines.small_pictures(deep), atol=1e-4)
+    assert np.allclose(_mask_contours.small_pictures(image), _mask_contours.small_pictures(deep), atol=1e-4)
 
 
 @pytest.mark.skipif(not (DATA / "montgomery").is_dir(), reason="needs the radiographs of ../shared/data")
 def test_real_masks_drawn_with_care_raise_no_error_and_few_warnings(tmp_path):
     manifest, pictures = cached(DATA / "montgomery", tmp_path)
-    told = [one for module in (mask_fit, mask_shapes) for one in found(module, manifest, pictures)]
+    told = [one for module in (mask_alignment, mask_shape) for one in found(module, manifest, pictures)]
     assert not [one for one in told if one.severity == "error"]
     assert len({one.image_id for one in told if one.severity == "warning"}) <= 0.04 * manifest.table.height
     assert pl.Series([one.message for one in told]).str.contains(str(tmp_path)).sum() == 0

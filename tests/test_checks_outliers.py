@@ -9,10 +9,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from hilum import posture
-from hilum.cached import FACTS
-from hilum.checks import outliers
-from hilum.manifest import COLUMNS, Manifest
+from hilum.audit.checks import outliers
+from hilum.dataset.manifest import COLUMNS, Manifest
+from hilum.dataset.pixel_cache import FACTS
+from hilum.inference import orientation
 
 COUNT, SIDE, ODD = 80, 32, 33
 
@@ -49,7 +49,7 @@ def made_up(count: int = COUNT, seed: int = 0, **changes: object) -> tuple[Manif
     ]  # fmt: skip
     if count > ODD:
         facts[ODD] |= changes
-    return Manifest.of(Path("/nowhere"), images, [], []), pl.DataFrame(facts, schema={**FACTS, **posture.LOOKS}), Shown(pictures)
+    return Manifest.of(Path("/nowhere"), images, [], []), pl.DataFrame(facts, schema={**FACTS, **orientation.FEATURES}), Shown(pictures)
 
 
 def found(manifest, facts, cache=None):
@@ -66,7 +66,7 @@ def test_usual_pictures_are_left_alone(seed):
 
 @pytest.mark.parametrize("changes", [{"border": 0.5}, {"flat": 0.3}, {"black": 0.25}, {"white": 0.12}, {"spread": 100.0}, {"height": 600}, {"distance": 1.6}], ids=str)
 def test_one_odd_measure_is_told_with_what_is_usual(changes, monkeypatch):
-    monkeypatch.setattr(posture, "doubts", lambda looks: ([] for _ in range(looks.height)))
+    monkeypatch.setattr(orientation, "quality_flags", lambda looks: ([] for _ in range(looks.height)))
     manifest, facts, shown = made_up(**changes)
     assert found(manifest, facts, shown) == PLANTED
     (column, _), (one,) = *changes.items(), outliers.check(manifest, facts)

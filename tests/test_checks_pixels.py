@@ -8,14 +8,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from hilum import posture
-from hilum.cached import FACTS
-from hilum.checks import pixels
-from hilum.datasets import kaggle_masks
-from hilum.files import raster
-from hilum.manifest import COLUMNS, Manifest
-from hilum.recipe import Pixels
-from hilum.steps import audit, cache, ingest
+from hilum.audit.checks import image_quality
+from hilum.config import Pixels
+from hilum.dataset.manifest import COLUMNS, Manifest
+from hilum.dataset.pixel_cache import FACTS
+from hilum.dataset.readers import kaggle_masks
+from hilum.imaging.files import raster
+from hilum.inference import orientation
+from hilum.pipeline import audit, cache, ingest
 
 RIGHT = {"inverted": -9.0, "turned": -7.0, "turn": 0, "mirrored": -6.0, "strange": -9.0, "distance": 0.5,
          "border": 0.05, "flat": 0.05, "black": 0.03, "white": 0.01, "spread": 220.0}  # fmt: skip
@@ -28,11 +28,11 @@ def made_up(**changes: object) -> tuple[Manifest, pl.DataFrame]:
     seen = {"height": 300, "width": 280, "bits": 8, "minimum": 0, "maximum": 251}
     facts = [dict.fromkeys(FACTS) | {"image_id": f"set/{n}", "row": n} | seen | RIGHT for n in range(3)]
     facts[1] |= changes
-    return Manifest.of(Path("/nowhere"), images, [], []), pl.DataFrame(facts, schema={**FACTS, **posture.LOOKS})
+    return Manifest.of(Path("/nowhere"), images, [], []), pl.DataFrame(facts, schema={**FACTS, **orientation.FEATURES})
 
 
 def found(**changes: object) -> list[tuple[str, str, str | None]]:
-    return [(one.rule, one.severity, one.image_id) for one in pixels.check(*made_up(**changes))]
+    return [(one.rule, one.severity, one.image_id) for one in image_quality.check(*made_up(**changes))]
 
 
 def test_right_pictures_have_no_findings():
@@ -71,13 +71,13 @@ def test_a_constant_or_flat_picture_is_left_to_the_rules_of_files():
 
 
 def test_messages_name_the_file_and_say_which_way():
-    messages = [one.message for changes in ({"turned": 9.0, "turn": 2}, {"border": 0.7}) for one in pixels.check(*made_up(**changes))]
+    messages = [one.message for changes in ({"turned": 9.0, "turn": 2}, {"border": 0.7}) for one in image_quality.check(*made_up(**changes))]
     assert messages == ["1.png: looks turned upside down", "1.png: 70 % of the picture is a flat border"]
 
 
 def test_facts_without_looks_are_of_pictures_not_looked_at():
     manifest, facts = made_up(inverted=12.0, bits=16, maximum=255)
-    assert [one.rule for one in pixels.check(manifest, facts.drop(list(posture.LOOKS)))] == ["image-range"]
+    assert [one.rule for one in image_quality.check(manifest, facts.drop(list(orientation.FEATURES)))] == ["image-range"]
 
 
 SPOILT = {
@@ -101,6 +101,6 @@ def test_files_made_wrong_are_named_by_the_audit_and_the_others_are_not(tmp_path
         expected.append((rule, f"kaggle_masks/{path.stem}"))
     manifest = ingest.ingest(tmp_path / "data")
     filled = cache.fill(manifest, Pixels(size=size), tmp_path / "cache")
-    told = audit.audit(manifest, posture.look_at(filled, filled.index))
-    ours = told.filter(pl.col("rule").is_in([rule.name for rule in pixels.RULES]))
+    told = audit.audit(manifest, orientation.describe_cache(filled, filled.index))
+    ours = told.filter(pl.col("rule").is_in([rule.name for rule in image_quality.RULES]))
     assert sorted(ours.select("rule", "image_id").rows()) == sorted(expected)

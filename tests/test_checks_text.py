@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from dicom_files import write
-from hilum import lettering
-from hilum.checks import text
+from hilum.audit.checks import burned_in_text as text_check
+from hilum.config import Pixels
+from hilum.dataset.manifest import COLUMNS, Manifest
 from hilum.errors import MissingExtra
-from hilum.files import raster
-from hilum.manifest import COLUMNS, Manifest
-from hilum.recipe import Pixels
-from hilum.steps import cache
+from hilum.imaging import burned_in_text
+from hilum.imaging.files import raster
+from hilum.pipeline import cache
 
 PIXELS = (np.arange(64 * 48, dtype=np.uint16) % 4096).reshape(64, 48)
 NAME, NUMBER = "Musterfrau^Erika", "4711081519"
@@ -27,7 +27,7 @@ def checked(tmp_path, *paths, read=False):
     ]
     manifest = Manifest.of(tmp_path, rows, [], [])
     filled = cache.fill(manifest, Pixels(size=64, text=read), tmp_path / "cache")
-    return list(text.check(manifest, filled.index)), filled
+    return list(text_check.check(manifest, filled.index)), filled
 
 
 def said(tmp_path, **header):
@@ -73,7 +73,7 @@ def test_a_source_of_captures_is_one_finding(tmp_path):
 def test_what_is_read_in_the_pictures_is_counted_and_not_kept(tmp_path, monkeypatch):
     box = np.array([[10, 10], [29, 10], [29, 19], [10, 19]], float)
     written = {1: [("R", 0.99, box)], 2: [("SUPINE", 0.99, box), ("PA", 0.9, box), ("OG", 0.9, box), ("R", 0.9, box)], 3: [("Musterfrau", 0.9, box)], 4: [("a b c", 0.99, box)], 5: [("Musterfrau", 0.5, box)]}
-    monkeypatch.setattr(lettering, "reader", lambda: lambda picture: written[int(picture[0, 0])])
+    monkeypatch.setattr(burned_in_text, "reader", lambda: lambda picture: written[int(picture[0, 0])])
     paths = [tmp_path / f"{n}.png" for n in written]
     for n, path in zip(written, paths, strict=True):
         picture = np.full((50, 40), n, np.uint8)
@@ -99,15 +99,15 @@ real = pytest.mark.skipif(importlib.util.find_spec("rapidocr") is None, reason="
 @real
 def test_the_real_reader_reads():
     picture = np.full((600, 800), 40, np.uint8)
-    assert lettering.read(picture) == lettering.Lettering(0, 0, 0.0)
+    assert burned_in_text.read(picture) == burned_in_text.Lettering(0, 0, 0.0)
     cv2.putText(picture, "HOSPITAL 12.03.1961", (60, 80), cv2.FONT_HERSHEY_SIMPLEX, 1.5, 255, 3)
-    seen = lettering.read(picture)
+    seen = burned_in_text.read(picture)
     assert seen.words >= 2 and seen.longest == 8 and 0.01 < seen.share < 0.2
 
 
 def test_without_the_extra_it_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "rapidocr", None)
-    lettering.reader.cache_clear()
+    burned_in_text.reader.cache_clear()
     with pytest.raises(MissingExtra, match=r"rapidocr.*pip install .*\[ocr\]"):
         checked(tmp_path, read=True)
-    lettering.reader.cache_clear()
+    burned_in_text.reader.cache_clear()

@@ -11,19 +11,20 @@ from sklearn.metrics import roc_auc_score
 
 torch = pytest.importorskip("torch")
 
-from hilum import shelf  # noqa: E402
+from hilum import plugins  # noqa: E402
 from hilum.errors import BadData, BadRecipe, NotFound, TooFew  # noqa: E402
-from hilum.models import _backbone, _export, _findings, _loop, densenet121, efficientnet_lite0, probe  # noqa: E402
+from hilum.training import classification, efficientnet_backbone, onnx_export, training_loop  # noqa: E402
+from hilum.training.models import densenet121, efficientnet_lite0, linear_probe  # noqa: E402
 
 SIZE, COUNT = 64, 64
 CONCEPTS = ("blob", "stripe")
 SETTINGS = {
     "efficientnet_lite0": {"epochs": 2, "least_steps": 24, "frozen": 4, "dropout": 0.0},
     "densenet121": {"epochs": 1, "least_steps": 2},
-    "probe": {},
+    "linear_probe": {},
 }
 MODELS = sorted(SETTINGS)
-QUICK_LEARNERS = ("efficientnet_lite0", "probe")  # from random weights DenseNet-121 learns nothing in a few batches
+QUICK_LEARNERS = ("efficientnet_lite0", "linear_probe")  # from random weights DenseNet-121 learns nothing in a few batches
 
 
 def pictures(count=COUNT, seed=0):
@@ -40,7 +41,7 @@ def pictures(count=COUNT, seed=0):
 
 
 def module_of(name):
-    return shelf.load("models", name)
+    return plugins.load("models", name)
 
 
 def fitted(name, images, targets, rows, concepts=CONCEPTS, seed=0, **training):
@@ -63,13 +64,13 @@ def network_of(name):
 
 
 def test_every_model_of_findings_is_tested_here():
-    assert [name for name in shelf.names("models") if shelf.literals("models", name, "Settings") and module_of(name).TASK == "finding"] == MODELS
+    assert [name for name in plugins.names("models") if plugins.defaults("models", name, "Settings") and module_of(name).TASK == "finding"] == MODELS
 
 
 def test_the_gradient_of_an_unknown_cell_is_zero_and_of_a_known_one_is_not():
     logits = torch.randn((5, 3), generator=torch.Generator().manual_seed(0), requires_grad=True)
     truth = torch.tensor([[1, float("nan"), 0], [float("nan")] * 3, [0, 1, float("nan")], [0.7, 0, 1], [float("nan"), 0, 1]])
-    _findings.loss(logits, truth, torch.tensor([1.0, 5.0, 0.2])).backward()
+    classification.loss(logits, truth, torch.tensor([1.0, 5.0, 0.2])).backward()
     assert torch.equal(logits.grad == 0, truth.isnan()) and logits.grad.isfinite().all()
 
 
@@ -79,17 +80,17 @@ def test_the_loss_is_the_weighted_cross_entropy_of_the_known_cells():
     truth[rng.random((9, 2)) < 0.3] = np.nan
     likely = 1 / (1 + np.exp(-logits))
     cells = -(balance * truth * np.log(likely) + (1 - truth) * np.log(1 - likely))
-    found = _findings.loss(*(torch.from_numpy(array) for array in (logits, truth, balance)))
+    found = classification.loss(*(torch.from_numpy(array) for array in (logits, truth, balance)))
     assert float(found) == pytest.approx(np.nanmean(cells))
     nothing = torch.full((4, 2), float("nan"), dtype=torch.float64)
-    assert float(_findings.loss(torch.zeros((4, 2), dtype=torch.float64), nothing, torch.ones(2))) == 0
+    assert float(classification.loss(torch.zeros((4, 2), dtype=torch.float64), nothing, torch.ones(2))) == 0
 
 
 def test_a_rare_finding_weighs_as_much_as_its_absence_but_within_bounds():
     targets = np.full((1000, 3), np.nan, np.float32)
     targets[:100, 0], targets[:, 1], targets[:, 2] = 0, 0, 1
     targets[:25, 0], targets[0, 1], targets[0, 2] = 1, 1, 0
-    assert _findings.balanced(targets).tolist() == pytest.approx([3, _findings.BALANCE, 1 / _findings.BALANCE])
+    assert classification.balanced(targets).tolist() == pytest.approx([3, classification.BALANCE, 1 / classification.BALANCE])
 
 
 @pytest.mark.parametrize("name", QUICK_LEARNERS)
@@ -101,7 +102,7 @@ def test_every_finding_is_learnt_although_a_third_of_its_cells_is_unknown(name):
     assert all(roc_auc_score(truth[:, column], score[:, column]) > 0.9 for column in (0, 1))
 
 
-@pytest.mark.parametrize("name, settings", [("efficientnet_lite0", {"epochs": 1, "least_steps": 1}), ("probe", {})])
+@pytest.mark.parametrize("name, settings", [("efficientnet_lite0", {"epochs": 1, "least_steps": 1}), ("linear_probe", {})])
 def test_only_its_rows_are_learnt_from(name, settings):
     images, targets = pictures(32)
     changed, other = images.copy(), targets.copy()
@@ -165,15 +166,15 @@ def test_a_checkpoint_of_other_labels_is_not_gone_on_from(tmp_path):
 
 
 def watching(settings, targets, tune):
-    return _findings._watch(settings, np.zeros((len(targets), 2, 2), np.uint8), targets, tune, torch.ones(targets.shape[1]))
+    return classification._watch(settings, np.zeros((len(targets), 2, 2), np.uint8), targets, tune, torch.ones(targets.shape[1]))
 
 
 def test_the_tune_part_is_watched_only_for_findings_of_which_it_holds_enough():
     rng = np.random.default_rng(0)
     targets = np.stack([np.arange(60) % 2, np.arange(60) < 3, np.where(np.arange(60) < 40, np.nan, np.arange(60) % 2)], 1).astype(np.float32)
-    assert _findings.watchable(targets).tolist() == [0, 2]
+    assert classification.watchable(targets).tolist() == [0, 2]
     logits = torch.from_numpy(rng.normal(size=(60, 3)))
-    given = iter(torch.split(logits, _findings.TOGETHER))
+    given = iter(torch.split(logits, classification.TOGETHER))
     watch = watching(efficientnet_lite0.Settings(watch="auroc"), targets, np.arange(60))
     expected = [roc_auc_score(targets[known, column], logits[known, column]) for column, known in ((0, slice(60)), (2, slice(40, 60)))]
     assert watch.score(lambda images: next(given)) == pytest.approx(np.mean(expected))
@@ -199,9 +200,9 @@ def test_scores_lie_between_0_and_1_and_the_maps_mean_tells_the_logit(name):
     images, _ = pictures(6, seed=2)
     score, where = ask(network, images)
     assert score.dtype == where.dtype == np.float32 and score.shape == (6, 2) and (score > 0).all() and (score < 1).all()
-    assert where.shape[:2] == (6, 2) and where.shape[2] == where.shape[3] == SIZE // (probe.GRID if name == "probe" else 32)
-    bias = (network.network.bias if name == "probe" else network.network.last.bias).detach().numpy()
-    np.testing.assert_allclose(np.log(score / (1 - score)), np.clip(where.mean((2, 3)) + bias, -_findings.SURE, _findings.SURE), atol=2e-3, rtol=1e-3)
+    assert where.shape[:2] == (6, 2) and where.shape[2] == where.shape[3] == SIZE // (linear_probe.GRID if name == "linear_probe" else 32)
+    bias = (network.network.bias if name == "linear_probe" else network.network.last.bias).detach().numpy()
+    np.testing.assert_allclose(np.log(score / (1 - score)), np.clip(where.mean((2, 3)) + bias, -classification.SURE, classification.SURE), atol=2e-3, rtol=1e-3)
 
 
 def test_no_logit_is_so_large_that_a_score_is_0_or_1():
@@ -209,7 +210,7 @@ def test_no_logit_is_so_large_that_a_score_is_0_or_1():
         def located(self, x):
             return torch.tensor([[1e4, -1e4]]), x
 
-    score, _ = ask(_findings.Ready(Sure()), np.zeros((1, 8, 8), np.uint8))
+    score, _ = ask(classification.ExportableClassifier(Sure()), np.zeros((1, 8, 8), np.uint8))
     assert 0 < score.min() < score.max() < 1
 
 
@@ -221,9 +222,9 @@ def test_batch_equals_one_by_one_and_onnx_equals_torch(name, tmp_path):
     together, alone = ask(network, images), [ask(network, image[None]) for image in images]
     outputs = module_of(name).OUTPUTS
     assert outputs == ("score", "map")
-    _export.to_onnx(network, tmp_path / "model.onnx", size=SIZE, outputs=outputs, metadata={"concepts": json.dumps(CONCEPTS)})
+    onnx_export.to_onnx(network, tmp_path / "model.onnx", size=SIZE, outputs=outputs, metadata={"concepts": json.dumps(CONCEPTS)})
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
-    for place, found in enumerate(session.run(list(outputs), {_export.INPUT: images})):
+    for place, found in enumerate(session.run(list(outputs), {onnx_export.INPUT: images})):
         largest = max(1, np.abs(together[place]).max())
         np.testing.assert_allclose(np.concatenate([one[place] for one in alone]), together[place], atol=1e-5 * largest)
         np.testing.assert_allclose(found, together[place], atol=1e-4 * largest)
@@ -235,11 +236,11 @@ def test_batch_equals_one_by_one_and_onnx_equals_torch(name, tmp_path):
 def test_the_probe_is_the_logistic_regression_that_scikit_learn_finds():
     images, targets = pictures(48, seed=4)
     strength = 0.05
-    network = probe.fit(images, targets, np.arange(48), probe.Settings(strength=strength), concepts=CONCEPTS, seed=0).network
+    network = linear_probe.fit(images, targets, np.arange(48), linear_probe.Settings(strength=strength), concepts=CONCEPTS, seed=0).network
     with torch.no_grad():
-        seen = probe._seen(network, images, np.arange(48), _loop.ignore)
+        seen = linear_probe._seen(network, images, np.arange(48), training_loop.ignore)
     seen = ((seen - network.mean) / network.deviation).numpy()
-    balance = _findings.balanced(targets).numpy()
+    balance = classification.balanced(targets).numpy()
     for column in (0, 1):
         known = ~np.isnan(targets[:, column])
         weight = {0: 1.0, 1: float(balance[column])}
@@ -249,20 +250,20 @@ def test_the_probe_is_the_logistic_regression_that_scikit_learn_finds():
 
 
 def test_the_probe_chooses_its_strength_on_the_tune_part_where_that_is_large_enough(monkeypatch):
-    monkeypatch.setattr(probe, "STRENGTHS", (1.0, 0.1, 0.001))
+    monkeypatch.setattr(linear_probe, "STRENGTHS", (1.0, 0.1, 0.001))
     images, targets = pictures(100, seed=5)
     targets = np.where(np.isnan(targets), 0, targets)
     rows, tune = np.arange(40), np.arange(40, 100)
-    chosen = fitted("probe", images, targets, rows, tune=tune)
+    chosen = fitted("linear_probe", images, targets, rows, tune=tune)
 
     def error(network):
         score, truth = ask(network, images[tune])[0], targets[tune]
-        balance = _findings.balanced(targets[rows]).numpy()
+        balance = classification.balanced(targets[rows]).numpy()
         return -(balance * truth * np.log(score) + (1 - truth) * np.log(1 - score)).mean()
 
-    others = [probe.fit(images, targets, rows, probe.Settings(strength=strength), concepts=CONCEPTS, seed=0) for strength in probe.STRENGTHS]
+    others = [linear_probe.fit(images, targets, rows, linear_probe.Settings(strength=strength), concepts=CONCEPTS, seed=0) for strength in linear_probe.STRENGTHS]
     assert error(chosen) == pytest.approx(min(map(error, others)), rel=1e-3)
-    few, without = (fitted("probe", images, targets, rows, tune=part) for part in (tune[:5], None))
+    few, without = (fitted("linear_probe", images, targets, rows, tune=part) for part in (tune[:5], None))
     assert torch.equal(few.network.weights, without.network.weights)
 
 
@@ -271,7 +272,7 @@ def test_the_probe_chooses_its_strength_on_the_tune_part_where_that_is_large_eno
 
 def torchvision_named(channels, old=False):
     """A made-up state dict of a DenseNet-121 with torchvision's names, of MONAI's own random weights; `old` has CheXNet's."""
-    with _loop.seeded(3):
+    with training_loop.seeded(3):
         body = densenet121.features(None).body
     names = {name.replace(".layers", ""): value.clone() for name, value in body.state_dict().items()}
     generator = torch.Generator().manual_seed(channels)
@@ -342,4 +343,4 @@ def test_frozen_blocks_keep_the_files_weights_and_statistics_and_the_others_lear
     frozen = {name for name in same if name.startswith(("conv0", "norm0", "denseblock1", "denseblock2", "denseblock3", "transition1", "transition2"))}
     assert all(same[name] for name in frozen) and not any(same[name] for name in same if name.endswith("conv2.weight") and "denseblock4" in name)
     with pytest.raises(BadRecipe, match="DenseNet-121 takes squares"):
-        _backbone.check_size(70, 70, network="DenseNet-121")
+        efficientnet_backbone.check_size(70, 70, network="DenseNet-121")

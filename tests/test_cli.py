@@ -12,11 +12,11 @@ import pytest
 from typer.testing import CliRunner
 
 from conftest import hilum
-from hilum import __main__, store
-from hilum.cli import app
-from hilum.datasets import kaggle_masks
+from hilum import __main__, storage
+from hilum.cli.verbs import app
+from hilum.dataset.readers import kaggle_masks
 from hilum.errors import CannotWrite, HilumError
-from hilum.steps.chain import STEPS
+from hilum.runs.run_all import STEPS
 
 ROOT = Path(__file__).resolve().parents[1]
 VERBS = sorted(command.name or command.callback.__name__ for command in app.registered_commands)
@@ -129,7 +129,7 @@ def test_no_fault_of_the_users_ends_in_a_traceback(monkeypatch, capsys, fault, c
     def fail():
         raise fault
 
-    monkeypatch.setattr("hilum.cli.app", fail)
+    monkeypatch.setattr("hilum.cli.verbs.app", fail)
     with pytest.raises(SystemExit) as ended:
         __main__.main()
     told = capsys.readouterr().err
@@ -155,5 +155,5 @@ def test_digests_do_not_depend_on_the_place(data, tmp_path):
     for source, run in zip((data, tmp_path / "elsewhere"), runs, strict=True):
         assert hilum("cache", source, "--to", run).returncode == 0
     for step in ("ingest", "cache"):
-        first, second = (store.read_json(run / "finished" / f"{step}.json")["made"] for run in runs)
+        first, second = (storage.read_json(run / "finished" / f"{step}.json")["made"] for run in runs)
         assert first == second

@@ -17,11 +17,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from hilum import shapes, shelf
-from hilum.exports import _coco_outline, coco, imagefolder
-from hilum.files import raster
-from hilum.manifest import SHAPE_COLUMNS
-from hilum.steps import ingest
+from hilum import plugins
+from hilum.annotations import shapes
+from hilum.dataset.manifest import SHAPE_COLUMNS
+from hilum.dataset.writers import _coco_area, coco, imagefolder
+from hilum.imaging.files import raster
+from hilum.pipeline import ingest
 
 SIZE = (48, 64)
 number = st.floats(0, 40).map(lambda value: round(value, 2)) | st.integers(0, 40).map(float)
@@ -120,7 +121,7 @@ def test_area_is_what_the_tools_count_of_any_polygon(ring):
     mask_tools = pytest.importorskip("pycocotools.mask")
     flat = [value for row, column in ring for value in (column, row)]
     expected = mask_tools.area(mask_tools.merge(mask_tools.frPyObjects([flat], *SIZE)))
-    assert _coco_outline.pixels(tuple(ring), SIZE) == expected
+    assert _coco_area.pixels(tuple(ring), SIZE) == expected
 
 
 @given(st.integers(0, 999))
@@ -128,12 +129,12 @@ def test_area_is_what_the_tools_count_of_any_polygon(ring):
 def test_of_outlines_along_pixels_the_count_is_that_of_the_mask(seed):
     for part in shapes.polygons_of(wavy(seed)):
         if not part.holes:
-            assert _coco_outline.pixels(part.exterior, SIZE) == part.to_mask(SIZE).sum()
+            assert _coco_area.pixels(part.exterior, SIZE) == part.to_mask(SIZE).sum()
 
 
-@pytest.mark.parametrize("name", shelf.names("datasets"))
+@pytest.mark.parametrize("name", plugins.names("readers"))
 def test_every_annotation_of_every_data_set_can_be_drawn(name, tmp_path):
-    shelf.load("datasets", name).example(tmp_path / "data", images=10, seed=2)
+    plugins.load("readers", name).example(tmp_path / "data", images=10, seed=2)
     index, read = exported(ingest.ingest(tmp_path / "data"), tmp_path / "coco")
     for one, mask in read:
         image = index.imgs[one["image_id"]]

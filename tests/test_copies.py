@@ -12,19 +12,23 @@ import numpy as np
 import polars as pl
 import pytest
 
-from hilum import copies, doubles, phantom, shipped, store, training_hashes
-from hilum.files import picture, raster
-from hilum.fingerprint import decode, fingerprint
-from hilum.manifest import Manifest
-from hilum.radiograph import prepare
-from hilum.recipe import Pixels
-from hilum.steps import ask, cache, ingest, read
+from hilum import storage
+from hilum.audit.duplicates import known_images, near_duplicates
+from hilum.config import Pixels
+from hilum.dataset.manifest import Manifest
+from hilum.imaging import synthetic
+from hilum.imaging.files import image_file, raster
+from hilum.imaging.perceptual_hash import decode, hash_image
+from hilum.imaging.radiograph import preprocess
+from hilum.inference import classify_images, pretrained, training_hashes
+from hilum.pipeline import cache, ingest
+from hilum.runs import predict_images
 from readers import installation, reader
 
 
 def chest(seed, height=420, width=400):
     rng = np.random.default_rng(seed)
-    return phantom.draw(phantom.anatomy(rng), rng, height=height, width=width).pixels
+    return synthetic.draw(synthetic.anatomy(rng), rng, height=height, width=width).pixels
 
 
 def jpeg(pixels, quality):
@@ -60,13 +64,13 @@ def known(tmp_path_factory):
         raster.write_png(folder / "data" / f"{seed}.png", chest(seed))
     manifest = ingest.ingest(folder / "data")
     filled = cache.fill(manifest, Pixels(), folder / "cache")
-    return copies.KnownImages(filled, filled.index["image_id"].to_list())
+    return known_images.KnownImages(filled, filled.index["image_id"].to_list())
 
 
 def found(known, path):
-    file = picture.read(path)
+    file = image_file.read(path)
     radiograph = file.radiograph()
-    square = prepare(radiograph, 256, "percentiles")
+    square = preprocess(radiograph, 256, "percentiles")
     return known.find(
         square, radiograph.size, file_digest=file.file_digest, pixel_digest=file.pixel_digest
     )
@@ -80,7 +84,7 @@ def test_a_changed_copy_is_recognised_and_another_image_is_not(known, tmp_path, 
         copy = found(known, path)
         assert (
             Path(copy.image_id).stem == str(seed)
-            and copy.kind == doubles.PROCESSED
+            and copy.kind == near_duplicates.PROCESSED
             and "a changed copy (" in copy.words
         )
         path.write_bytes(CHANGES[change](chest(1000 + seed)))
@@ -89,10 +93,10 @@ def test_a_changed_copy_is_recognised_and_another_image_is_not(known, tmp_path, 
 
 def test_equal_files_and_equal_pixels_are_told_as_such(known, tmp_path):
     raster.write_png(tmp_path / "same.png", chest(5))
-    assert found(known, tmp_path / "same.png").kind == doubles.SAME_FILE
+    assert found(known, tmp_path / "same.png").kind == near_duplicates.SAME_FILE
     (tmp_path / "same.tif").write_bytes(imagecodecs.tiff_encode(chest(5)))
     copy = found(known, tmp_path / "same.tif")
-    assert (copy.kind, copy.words) == (doubles.SAME_PIXELS, "the same pixels as") and Path(
+    assert (copy.kind, copy.words) == (near_duplicates.SAME_PIXELS, "the same pixels as") and Path(
         copy.image_id
     ).stem == "5"
 
@@ -103,7 +107,7 @@ def test_an_image_that_shows_nothing_is_no_copy(known, tmp_path):
 
 
 def test_without_known_images_nothing_is_a_copy(known, tmp_path):
-    none = copies.KnownImages(known._cache, [])
+    none = known_images.KnownImages(known._cache, [])
     raster.write_png(tmp_path / "a.png", chest(5))
     assert found(none, tmp_path / "a.png") is None
 
@@ -112,7 +116,7 @@ def test_without_known_images_nothing_is_a_copy(known, tmp_path):
 
 
 def warnings(small_run, path):
-    (one,), faults = ask.ask(small_run.folder, [path])
+    (one,), faults = predict_images.predict_images(small_run.folder, [path])
     assert not faults and not one.refused
     return {said.warning for said in one.said}.pop()
 
@@ -128,7 +132,7 @@ def warnings(small_run, path):
 def test_predict_tells_an_image_that_the_run_was_trained_or_tuned_on_and_a_changed_copy_of_it(
     small_run, tmp_path, part, words
 ):
-    split = store.read_table(small_run / "split.parquet").filter(pl.col("part") == part)
+    split = storage.read_table(small_run / "split.parquet").filter(pl.col("part") == part)
     manifest = Manifest.read(small_run.folder)
     image_id, path = (
         manifest.table.join(split, on="image_id", how="semi").select("image_id", "path").row(1)
@@ -154,49 +158,49 @@ def test_predict_says_where_nobody_can_tell_as_the_cache_is_gone(small_run, tmp_
         shutil.copytree(small_run.folder, tmp_path / "run", ignore=shutil.ignore_patterns("cache"))
     )
     raster.write_png(tmp_path / "a.png", chest(1))
-    (one,), _ = ask.ask(run, [tmp_path / "a.png"])
+    (one,), _ = predict_images.predict_images(run, [tmp_path / "a.png"])
     assert "the run's cache is not there" in one.said[0].warning
 
 
 def test_read_tells_a_changed_copy_of_an_image_that_a_model_was_trained_on(tmp_path, monkeypatch):
     made = installation(tmp_path / "installed")
     raster.write_png(tmp_path / "a.png", chest(7))
-    file = picture.read(tmp_path / "a.png")
+    file = image_file.read(tmp_path / "a.png")
     place = reader(made, "tb", "tuberculosis", pixels=(file.pixel_digest,))
-    monkeypatch.setattr(shipped, "folder", lambda: made)
+    monkeypatch.setattr(pretrained, "folder", lambda: made)
     own = decode(
-        pl.Series([fingerprint(prepare(file.radiograph(), 256, "percentiles"), file.values.shape)])
+        pl.Series([hash_image(preprocess(file.radiograph(), 256, "percentiles"), file.values.shape)])
     ).hashes
-    listed = training_hashes.training_list(shipped.Reader(place).model)
+    listed = training_hashes.training_list(pretrained.PretrainedModel(place).model)
     monkeypatch.setattr(training_hashes, "_hashes", lambda of: own if of == listed else own[:0])
     for name, data in {
         "copy.jpg": jpeg(chest(7), 50),
         "small.png": imagecodecs.png_encode(resized(chest(7), 0.6)),
     }.items():
         (tmp_path / name).write_bytes(data)
-        (one,), _ = read.read([tmp_path / name])
+        (one,), _ = classify_images.classify_images([tmp_path / name])
         assert "of which this is a changed copy" in one.said[0].warning
     (tmp_path / "other.jpg").write_bytes(jpeg(chest(8), 50))
-    (one,), _ = read.read([tmp_path / "other.jpg"])
+    (one,), _ = classify_images.classify_images([tmp_path / "other.jpg"])
     assert "changed copy" not in one.said[0].warning
 
 
 def test_every_model_that_comes_with_hilum_has_a_hash_of_each_image_that_it_was_trained_on():
-    for model in shipped.readers():
+    for model in pretrained.pretrained_models():
         listed = model.model.metadata["trained_on"]["pixels"]
         assert (
             len(training_hashes._hashes(training_hashes.training_list(model.model)))
             == len(set(listed))
             > 0
         )
-    assert (shipped.folder().parent / training_hashes.FILE).stat().st_size < 300_000
+    assert (pretrained.folder().parent / training_hashes.FILE).stat().st_size < 300_000
 
 
 def test_a_model_of_another_training_has_no_hashes(tmp_path):
     made = installation(tmp_path / "installed")
-    model = shipped.Reader(reader(made, "tb", "tuberculosis", pixels=("0123",))).model
+    model = pretrained.PretrainedModel(reader(made, "tb", "tuberculosis", pixels=("0123",))).model
     assert not training_hashes.is_copy(
-        model, prepare(raster.read(_png(tmp_path)).radiograph(), 256, "percentiles"), (420, 400)
+        model, preprocess(raster.read(_png(tmp_path)).radiograph(), 256, "percentiles"), (420, 400)
     )
 
 

@@ -15,17 +15,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import hilum, made_by
-from hilum import cross_validation, division, store
-from hilum.datasets import folder as own_folder
-from hilum.datasets import kaggle_masks
-from hilum.division import CROSS_VALIDATED, SINGLE, UNDIVIDED, Division
+from hilum import storage
+from hilum.config import Split
+from hilum.dataset.manifest import COLUMNS, Manifest
+from hilum.dataset.readers import folder as own_folder
+from hilum.dataset.readers import kaggle_masks
 from hilum.errors import Mismatch, TooFew
-from hilum.manifest import COLUMNS, Manifest
-from hilum.recipe import Split
-from hilum.run import Run
-from hilum.steps import compare, evaluate, predict, train, verify
-from hilum.steps.chain import OF_A_FOLD
-from hilum.steps.split import divide
+from hilum.pipeline import cross_validation, division, evaluate, predict, train
+from hilum.pipeline.division import CROSS_VALIDATED, SINGLE, UNDIVIDED, Division
+from hilum.pipeline.split import divide
+from hilum.run_folder import Run
+from hilum.runs import compare, reproduce
+from hilum.runs.run_all import OF_A_FOLD
 from test_run import without_torch
 
 RECIPE = """
@@ -43,7 +44,7 @@ width = 8
 [region]
 size = 64
 [classify]
-model = "probe"
+model = "linear_probe"
 [evaluate]
 resamples = 100
 """
@@ -247,18 +248,18 @@ def copied(crossed, tmp_path):
 
 def test_every_image_is_scored_once_by_models_that_have_not_seen_its_patient(crossed):
     """Hold the stored training lists of each fold against the images that it scored."""
-    table = store.read_table(crossed / "split.parquet")
+    table = storage.read_table(crossed / "split.parquet")
     group = dict(table.select("image_id", "group").iter_rows())
-    scores = store.read_table(crossed / predict.SCORES)
+    scores = storage.read_table(crossed / predict.SCORES)
     assert not scores.select("image_id", "stage", "concept").is_duplicated().any()
     assert set(scores["image_id"]) == set(group) and set(scores["part"]) == {"test"}
     assert {"lungs", "fold0", "fold1"} == set(
-        store.read_table(crossed / "segment/training.parquet")["model"]
+        storage.read_table(crossed / "segment/training.parquet")["model"]
     ), "a segmenter was trained"
     for number, fold in enumerate(division.folds(crossed)):
         scored = {group[image] for image in scores.filter(pl.col("fold") == number)["image_id"]}
         for stage in ("segment", "train"):
-            trained = store.read_table(fold / stage / "training.parquet")
+            trained = storage.read_table(fold / stage / "training.parquet")
             assert trained.height and not scored & {
                 group[image] for image in trained["image_id"]
             }, (number, stage)
@@ -268,23 +269,23 @@ def test_the_final_models_are_trained_on_all_images_and_their_threshold_is_of_th
     crossed,
 ):
     table, trained = (
-        store.read_table(crossed / "split.parquet"),
-        store.read_table(crossed / "train/training.parquet"),
+        storage.read_table(crossed / "split.parquet"),
+        storage.read_table(crossed / "train/training.parquet"),
     )
     assert set(trained.filter(pl.col("model") == train.FINDING)["image_id"]) == set(
         table["image_id"]
     )
-    fitted = store.read_json(crossed / evaluate.CALIBRATION)["finding"]["tuberculosis"]
+    fitted = storage.read_json(crossed / evaluate.CALIBRATION)["finding"]["tuberculosis"]
     assert fitted["tune_images"] == table.height and fitted["threshold"] is not None
 
 
 def test_figures_at_a_threshold_are_of_the_calls_of_each_folds_own_threshold(crossed):
     table, of_folds = (
-        store.read_table(crossed / "split.parquet"),
-        store.read_json(crossed / evaluate.OF_FOLDS),
+        storage.read_table(crossed / "split.parquet"),
+        storage.read_json(crossed / evaluate.OF_FOLDS),
     )
     rows = (
-        store.read_table(crossed / predict.SCORES)
+        storage.read_table(crossed / predict.SCORES)
         .filter(pl.col("stage") == "finding")
         .join(table.select("image_id", "state"), on="image_id")
     )
@@ -297,7 +298,7 @@ def test_figures_at_a_threshold_are_of_the_calls_of_each_folds_own_threshold(cro
     expected = np.mean(
         [score >= thresholds[fold] for score, fold in present.select("score", "fold").iter_rows()]
     )
-    metrics = store.read_table(crossed / evaluate.METRICS).filter(
+    metrics = storage.read_table(crossed / evaluate.METRICS).filter(
         (pl.col("stage") == "finding") & (pl.col("by") == "all")
     )
     assert set(metrics["part"]) == {"test"}
@@ -322,7 +323,7 @@ def test_shuffling_a_folds_labels_changes_neither_its_threshold_nor_what_it_was_
         Division.of(crossed),
     )
     for number, fold in enumerate(division.folds(crossed)):
-        parts = store.read_table(fold / "split.parquet")
+        parts = storage.read_table(fold / "split.parquet")
         other = relabelled(manifest, parts.filter(pl.col("part") == "test")["image_id"], 3)
         assert not other.labels.equals(manifest.labels)
         assert (
@@ -340,11 +341,11 @@ def test_shuffling_a_folds_labels_changes_neither_its_threshold_nor_what_it_was_
 
 
 def _stored(run, number):
-    return store.read_json(run / evaluate.OF_FOLDS)[str(number)]
+    return storage.read_json(run / evaluate.OF_FOLDS)[str(number)]
 
 
 def test_it_is_verified_fold_by_fold(crossed):
-    checks = {check.what: check for check in verify.verify(crossed)}
+    checks = {check.what: check for check in reproduce.reproduce(crossed)}
     assert all(check.holds for check in checks.values()), checks
     assert "each in one of 2 folds" in checks["split"].told and checks["models"].told.startswith(
         "6 models"
@@ -353,15 +354,15 @@ def test_it_is_verified_fold_by_fold(crossed):
 
 def test_a_test_image_in_the_training_of_a_fold_is_refused_and_the_fold_is_named(copied):
     fold = copied.fold(1)
-    path, parts = fold / "train/training.parquet", store.read_table(fold / "split.parquet")
+    path, parts = fold / "train/training.parquet", storage.read_table(fold / "split.parquet")
     planted = parts.filter(pl.col("part") == "test")["image_id"][0]
-    trained = store.read_table(path)
-    store.write_table(
+    trained = storage.read_table(path)
+    storage.write_table(
         path, pl.concat([trained, trained.head(1).with_columns(image_id=pl.lit(planted))])
     )
     with pytest.raises(Mismatch, match=f"'train' of fold 1 .*{planted}"):
-        evaluate.refuse_leaks(copied.unchecked(), store.read_table(copied / "split.parquet"))
-    assert {check.what for check in verify.verify(copied) if not check.holds} >= {
+        evaluate.refuse_leaks(copied.unchecked(), storage.read_table(copied / "split.parquet"))
+    assert {check.what for check in reproduce.reproduce(copied) if not check.holds} >= {
         "files",
         "leaks",
         "models",
@@ -369,16 +370,16 @@ def test_a_test_image_in_the_training_of_a_fold_is_refused_and_the_fold_is_named
 
 
 def test_a_pooled_score_that_no_fold_gave_is_found(copied):
-    scores = store.read_table(copied / predict.SCORES)
-    store.write_table(copied / predict.SCORES, scores.with_columns(score=pl.col("score") / 2))
-    faults = {check.what: check.told for check in verify.verify(copied) if not check.holds}
+    scores = storage.read_table(copied / predict.SCORES)
+    storage.write_table(copied / predict.SCORES, scores.with_columns(score=pl.col("score") / 2))
+    faults = {check.what: check.told for check in reproduce.reproduce(copied) if not check.holds}
     assert "is not what the folds' models gave" in faults["figures"]
 
 
 def test_two_cross_validated_runs_are_compared_image_by_image(crossed, copied):
     text = (copied / "recipe.toml").read_text()
     (copied / "recipe.toml").write_text(
-        text.replace('model = "probe"\n', 'model = "probe"\nstrength = 0.5\n')
+        text.replace('model = "linear_probe"\n', 'model = "linear_probe"\nstrength = 0.5\n')
     )
     assert hilum("run", copied.folder).returncode == 0
     found = compare.compare(crossed, copied)
@@ -489,8 +490,8 @@ def test_a_dozen_images_give_a_short_report_that_says_what_is_missing(dozen):
         and "6 patients with it, 6 without" in page
         and "20 in all" in page
     )
-    assert store.read_table(dozen / "segment" / "training.parquet").height == 0
-    assert all(check.holds for check in verify.verify(dozen))
+    assert storage.read_table(dozen / "segment" / "training.parquet").height == 0
+    assert all(check.holds for check in reproduce.reproduce(dozen))
 
 
 def test_a_quick_run_is_stamped_and_stays_so_when_it_is_done_again(dozen):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from dicom_files import JPEG, write
 from hilum.errors import BadData
-from hilum.files import _decoder_warnings, _dicom_rle, _jpeg2k_whole, _tiff, _tiff_pixels, dicom, raster
+from hilum.imaging.files import _decoder_warnings, _dicom_rle, _jpeg2k_complete, _tiff, _tiff_pixels, dicom, raster
 
 RNG = np.random.default_rng(3)
 GREY = (np.add.outer(np.arange(40) * 2, np.arange(56)) + RNG.integers(0, 9, (40, 56))).astype(np.uint8)
@@ -240,24 +240,24 @@ def test_a_codestream_cut_anywhere_is_refused(tmp_path, kind, capfd):
     for kept in RNG.choice(np.arange(60, len(stream) - 1), 12, replace=False):
         for end in (b"", b"\xff\xd9"):
             with pytest.raises(Exception, match=r"\w"):
-                _jpeg2k_whole.decode(stream[:kept] + end, high_throughput="HT" in kind)
+                _jpeg2k_complete.decode(stream[:kept] + end, high_throughput="HT" in kind)
     assert "Traceback" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("kind", CODESTREAMS)
 def test_tiles_and_packets_that_are_left_out_are_missed_though_lengths_are_mended(kind):
     _, stream = CODESTREAMS[kind]
-    parts = _jpeg2k_whole._parts(stream)
+    parts = _jpeg2k_complete._parts(stream)
     for left_out in parts if len(parts) > 1 else ():
-        with pytest.raises(_jpeg2k_whole.Missing):
-            _jpeg2k_whole.decode(stream[: left_out.begin] + stream[left_out.end :], high_throughput="HT" in kind)
+        with pytest.raises(_jpeg2k_complete.Missing):
+            _jpeg2k_complete.decode(stream[: left_out.begin] + stream[left_out.end :], high_throughput="HT" in kind)
     last = parts[-1]
-    sound, _ = _jpeg2k_whole.decode(stream, high_throughput="HT" in kind)
+    sound, _ = _jpeg2k_complete.decode(stream, high_throughput="HT" in kind)
     for kept in range(last.begin + 15, last.end, 3):
         length = (kept - last.begin).to_bytes(4)
         mended = stream[: last.begin + 6] + length + stream[last.begin + 10 : kept] + b"\xff\xd9"
         try:
-            values, _ = _jpeg2k_whole.decode(mended, high_throughput="HT" in kind)
+            values, _ = _jpeg2k_complete.decode(mended, high_throughput="HT" in kind)
         except (ValueError, RuntimeError):
             continue
         assert np.array_equal(values, sound), kept

@@ -22,9 +22,9 @@ from dicom_bytes import (
     sequence_end,
     words,
 )
-from hilum import acquisition
+from hilum.annotations import acquisition
 from hilum.errors import BadData
-from hilum.files import _dicom_age, _dicom_facts, _dicom_header, _dicom_parsing, _dicom_walk, dicom
+from hilum.imaging.files import _dicom_age, _dicom_facts, _dicom_header, _dicom_parsing, _dicom_tags, dicom
 
 STORED = np.arange(48, dtype=np.uint16).reshape(6, 8)
 
@@ -36,7 +36,7 @@ TEXT_VRS = [b"LO", b"SH", b"CS", b"UI", b"PN", b"DS", b"IS", b"DA", b"AS", b"UT"
 ODD_VRS = [b"UN", b"US", b"SS", b"OB", b"FD", b"XX", b"??"]
 NUMBERS = [words(6), words(8), words(-1), words(1, 2), b"", b"12", words(0x8001)]
 OTHERS = [0x00080070, 0x00090010, 0x00091001, 0x00290010, 0x00291010, 0x00400254, 0x20500020, 0x60003000, 0x7FE00001]
-TAGS = st.sampled_from([tag for tag in _dicom_walk.WANTED if tag >> 16 != 2] + OTHERS)
+TAGS = st.sampled_from([tag for tag in _dicom_tags.WANTED if tag >> 16 != 2] + OTHERS)
 SELDOM = st.integers(0, 19).map(lambda drawn: drawn == 0)
 
 
@@ -61,7 +61,7 @@ def files(draw):
         syntax = draw(st.sampled_from([IMPLICIT, EXPLICIT, BIG_ENDIAN, None, "1.2.840.113619.5.2", "1.2.840.10008.1.2.4.70"]))
     written = {tag: element(tag, vr, value, implicit=implicit, order=order) for tag, vr, value in image(STORED, 12, order=order)}
     for tag in draw(st.lists(TAGS, max_size=12)):
-        kind, value, length = _dicom_walk.WANTED.get(tag), padded(draw(st.sampled_from(TEXTS))), None
+        kind, value, length = _dicom_tags.WANTED.get(tag), padded(draw(st.sampled_from(TEXTS))), None
         vr = draw(st.sampled_from(ODD_VRS)) if draw(SELDOM) else draw(st.sampled_from(TEXT_VRS))
         if kind == "code":
             vr, (value, length) = b"SQ", draw(coded(implicit, order))
@@ -86,8 +86,8 @@ def files(draw):
 def test_headers_are_the_same_by_the_walker_and_by_pydicom_and_in_read(tmp_path, data):
     path = tmp_path / "a"
     path.write_bytes(data)
-    facts = _dicom_walk.walked_bytes(data)
-    assert _dicom_walk.walked(path) == facts
+    facts = _dicom_tags.walked_bytes(data)
+    assert _dicom_tags.walked(path) == facts
     header = outcome(dicom.header, path)
     file = outcome(dicom.read, path)
     if file is not None:
@@ -115,8 +115,8 @@ def by_pydicom(path: Path) -> dicom.Header:
 def test_a_disagreement_is_refused_and_says_on_what(tmp_path, monkeypatch):
     path = tmp_path / "a.dcm"
     path.write_bytes(meta(EXPLICIT) + data_set(image(STORED, 12, more=[(0x00100020, b"LO", b"P7")])))
-    honest = _dicom_walk.walked_bytes
-    monkeypatch.setattr(_dicom_walk, "walked_bytes", lambda data: {**honest(data), 0x00100020: "P8"})
+    honest = _dicom_tags.walked_bytes
+    monkeypatch.setattr(_dicom_tags, "walked_bytes", lambda data: {**honest(data), 0x00100020: "P8"})
     with pytest.raises(BadData, match=r"a\.dcm: .*two ways of reading disagree on patient"):
         dicom.read(path)
 
@@ -126,7 +126,7 @@ def test_plain_files_are_all_walked(implicit):
     """Else the comparison above would compare little."""
     for text in (text for text in TEXTS if b"\x1b" not in text):
         more = [(tag, b"LO", padded(text)) for tag in (0x00100020, 0x0008103E, 0x00180015)] + [(0x00080005, b"CS", b"ISO_IR 100")]
-        assert _dicom_walk.walked_bytes(meta(IMPLICIT if implicit else EXPLICIT) + data_set(image(STORED, 12, more=more), implicit=implicit))
+        assert _dicom_tags.walked_bytes(meta(IMPLICIT if implicit else EXPLICIT) + data_set(image(STORED, 12, more=more), implicit=implicit))
 
 
 # ---------------------------------------------------------------------------------------------------------------------- age

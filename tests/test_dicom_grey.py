@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dicom_files import lut, write
-from hilum.files import dicom
+from hilum.imaging.files import dicom
 
 U8, U16, I16 = np.uint8, np.uint16, np.int16
 NONE = "Patient Orientation is not told"

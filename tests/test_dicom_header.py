@@ -12,8 +12,8 @@ from pydicom.valuerep import PersonName
 
 from dicom_files import NATIVE, write
 from hilum.errors import BadData
-from hilum.files import _dicom_facts, _dicom_header, _dicom_parsing, _dicom_walk, dicom
-from hilum.untrusted import Folder
+from hilum.imaging.files import _dicom_facts, _dicom_header, _dicom_parsing, _dicom_tags, dicom
+from hilum.safety.untrusted_files import Folder
 from test_dicom_pixels import SHARED, packaged, real_files
 
 KEYWORDS = {
@@ -51,7 +51,7 @@ def by_pydicom(path: Path) -> dicom.Header:
 
 def same_as_pydicom(path: Path) -> bool:
     """Whether the walker did it; fails where it tells anything else than pydicom."""
-    facts = _dicom_walk.walked(path)
+    facts = _dicom_tags.walked(path)
     if facts is None:
         return False
     with warnings.catch_warnings():
@@ -86,7 +86,7 @@ def test_each_encoding_gives_one_header(syntax, tmp_path):
     header = dicom.header(path)
     assert (header.patient, header.sex, header.age_years, header.view, header.size, header.spacing_mm) == ("Q 7", "female", 41.0, "PA", (6, 8), (0.15, 0.15))
     assert (header.orientation, header.laterality, header.body_part, header.modality, header.syntax) == (("L", "F"), "U", "CHEST", "CR", syntax)
-    assert _dicom_walk.walked(path) is not None and same_as_pydicom(path)
+    assert _dicom_tags.walked(path) is not None and same_as_pydicom(path)
 
 
 @pytest.mark.parametrize("syntax", NATIVE)
@@ -114,7 +114,7 @@ def test_names_beside_ascii_are_read_as_pydicom_does(tmp_path):
     for charset, walked in (("ISO_IR 100", True), ("ISO_IR 192", True), ("ISO_IR 144", False), ("ISO_IR 126", False)):
         name = {"ISO_IR 144": "Ж7", "ISO_IR 126": "Ω7"}.get(charset, "Ü7")
         path = write(tmp_path / "a.dcm", PIXELS, bits=12, SpecificCharacterSet=charset, PatientID=name)
-        assert dicom.header(path).patient == name and (_dicom_walk.walked(path) is not None) == walked
+        assert dicom.header(path).patient == name and (_dicom_tags.walked(path) is not None) == walked
         assert dicom.read(path).header == dicom.header(path)
 
 
@@ -138,7 +138,7 @@ def test_a_giant_length_reads_no_giant(tmp_path):
     place = whole.index(struct.pack("<HH", 0x0008, 0x0060)) + 4
     (tmp_path / "b.dcm").write_bytes(whole[:place] + b"\xf0\xff\xff\xff" + whole[place + 4 :])
     os.truncate(tmp_path / "b.dcm", 1 << 30)  # a hole: takes no room
-    assert _dicom_walk.walked(tmp_path / "b.dcm") is None
+    assert _dicom_tags.walked(tmp_path / "b.dcm") is None
 
 
 # ------------------------------------------------------------------------------------------------------------------------------ meaning
@@ -213,19 +213,19 @@ def test_pixels_that_are_not_square_are_made_so(said, size, spacing, tmp_path):
 
 def test_masks_drawn_on_a_file_follow_its_turn_in_the_cache_and_come_back_in_exports(tmp_path):
     """A mirrored picture with a mask of both lungs: the patient's right must be on the picture's left, and named right."""
-    from hilum import lungs
-    from hilum.files import picture, raster
-    from hilum.files.label_image import Consensus
-    from hilum.steps import cache
+    from hilum.annotations import lung_masks
+    from hilum.imaging.files import image_file, raster
+    from hilum.imaging.files.label_image import Consensus
+    from hilum.pipeline import cache
 
     stored, drawn = np.full((40, 60), 100, np.uint16), np.zeros((40, 60), bool)
     stored[5:35, 6:20], drawn[5:35, 6:20], drawn[10:30, 38:55] = 900, True, True
     file = dicom.read(write(tmp_path / "a.dcm", stored, bits=12, PatientOrientation=["R", "F"], ImagerPixelSpacing=[0.2, 0.2]))
     raster.write_png(tmp_path / "m.png", drawn)
     labels, _ = cache._from_files(Folder(tmp_path), {"lung_mask": "m.png", "right_lung_mask": None, "left_lung_mask": None}, file, lambda place: Consensus())
-    assert labels[20, 10] == lungs.RIGHT and labels[7, 45] == lungs.LEFT and file.values[7, 45] == 900
-    assert np.array_equal(picture.own_pixels(file), file.shown[stored]) and picture.own_size(file) == stored.shape
-    assert np.array_equal(picture.lie(file, picture.stand(file, drawn), labels=True), drawn)
+    assert labels[20, 10] == lung_masks.RIGHT and labels[7, 45] == lung_masks.LEFT and file.values[7, 45] == 900
+    assert np.array_equal(image_file.own_pixels(file), file.shown[stored]) and image_file.own_size(file) == stored.shape
+    assert np.array_equal(image_file.to_native(file, image_file.to_display(file, drawn), labels=True), drawn)
 
 
 def test_padding_does_not_bleed_where_pixels_are_drawn_out(tmp_path):

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from dicom_bytes import BIG_ENDIAN, EXPLICIT, IMPLICIT, data_set, element, image, item, meta, padded, words
 from hilum.errors import BadData
-from hilum.files import dicom
-from hilum.files._dicom_decimal import decimal, decimals
+from hilum.imaging.files import dicom
+from hilum.imaging.files._dicom_decimal import decimal, decimals
 
 MODALITY, VOI = 0x00283000, 0x00283010
 FORMS = {EXPLICIT: (False, "<"), IMPLICIT: (True, "<"), BIG_ENDIAN: (False, ">")}

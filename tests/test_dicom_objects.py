@@ -7,7 +7,7 @@ import pytest
 
 from dicom_bytes import EXPLICIT, IMPLICIT, UNKNOWN, data_set, element, image, item, meta, padded, sequence_end, words
 from hilum.errors import BadData
-from hilum.files import dicom
+from hilum.imaging.files import dicom
 
 STORED = np.arange(35 * 48, dtype=np.uint16).reshape(35, 48) % 4096
 STORAGE = "1.2.840.10008.5.1.4.1.1."

@@ -14,7 +14,7 @@ import pytest
 
 from dicom_files import ENCODERS, JPEG, NATIVE, dataset, write
 from hilum.errors import BadData
-from hilum.files import _dicom_stream, dicom, picture
+from hilum.imaging.files import _dicom_stream, dicom, image_file
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "dicom"
 real_files = pytest.mark.skipif(not SHARED.is_dir(), reason="the real radiographs of shared/data are not on this machine")
@@ -70,7 +70,7 @@ def test_a_deflated_frame(tmp_path):
 def test_a_file_without_preamble_is_read(syntax, tmp_path):
     path = write(tmp_path / "a.dcm", smooth(12), bits=12, syntax=syntax)
     path.write_bytes(path.read_bytes()[132:])
-    assert dicom.is_one(path) and np.array_equal(picture.read(path).values, smooth(12))
+    assert dicom.is_one(path) and np.array_equal(image_file.read(path).values, smooth(12))
     made = dataset(smooth(12), bits=12)
     made.PixelData = smooth(12).tobytes()
     made["PixelData"].VR = "OW"
@@ -250,7 +250,7 @@ def test_the_same_values_as_pydicoms_own_decoders():
 def test_pydicoms_doubts_reach_the_account_and_not_the_terminal(tmp_path):
     path = write(tmp_path / "a.dcm", smooth(12), bits=12)
     path.write_bytes(path.read_bytes().replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2\0\0\0"))
-    program = f"from hilum.files import dicom\nfrom pathlib import Path\nprint(*dicom.read(Path({str(path)!r})).account, sep='\\n')\ndicom.header(Path({str(path)!r}))"
+    program = f"from hilum.imaging.files import dicom\nfrom pathlib import Path\nprint(*dicom.read(Path({str(path)!r})).account, sep='\\n')\ndicom.header(Path({str(path)!r}))"
     done = subprocess.run([sys.executable, "-W", "always", "-c", program], capture_output=True, text=True, env=os.environ)
     assert done.returncode == 0 and done.stderr == "" and "pydicom: Expected implicit VR, but found explicit VR" in done.stdout
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hilum import acquisition, eligibility
+from hilum.annotations import acquisition, eligibility
+from hilum.config import Recipe
 from hilum.errors import BadRecipe
-from hilum.recipe import Recipe
 from made_up import cohort
 
 REASONS = [
@@ -79,10 +79,10 @@ def test_a_recipe_refuses_a_word_that_nothing_is_called_and_names_the_nearest():
 
 def test_a_manifest_without_what_is_excluded_keeps_the_others_as_they_are():
     whole = cohort(6)
-    assert eligibility.eligible(whole) is whole
+    assert whole.eligible() is whole
     side = pl.when(pl.col("patient_id") == "made/p00002").then(pl.lit("LATERAL"))
     mixed = replace(whole, table=whole.table.with_columns(view=side))
-    assert eligibility.eligible(mixed).table["patient_id"].to_list() == [
+    assert mixed.eligible().table["patient_id"].to_list() == [
         f"made/p0000{n}" for n in (0, 1, 3, 4, 5)
     ]
     assert eligibility.unstated(mixed.table) == {"view": 5}

@@ -21,24 +21,18 @@ from typer.testing import CliRunner
 import hilum as package
 from conftest import hilum
 from full_disk import Disk
-from hilum import ending, phantom, store, threads
-from hilum.cli import app
-from hilum.errors import (
-    BadData,
-    CannotRead,
-    CannotWrite,
-    Interrupted,
-    Notice,
-    notice,
-    refused,
-    working_on,
-)
-from hilum.files import raster
-from hilum.files.collect import collect
-from hilum.files.output_folder import Output
-from hilum.steps import lungs
-from hilum.steps._each_image import for_each, unheard, unwatched
-from hilum.steps._table import JOURNAL, Table
+from hilum import storage
+from hilum.cli import exit_status
+from hilum.cli.verbs import app
+from hilum.errors import BadData, CannotRead, CannotWrite, Interrupted, Notice, notice, refused, working_on
+from hilum.imaging import synthetic
+from hilum.imaging.batch.each_image import for_each, unheard, unwatched
+from hilum.imaging.batch.results_table import JOURNAL, Table
+from hilum.imaging.files import raster
+from hilum.imaging.files.find_images import collect
+from hilum.imaging.files.output_folder import Output
+from hilum.inference import segment_images
+from hilum.safety import threads
 
 SOURCE = Path(package.__file__).parent
 
@@ -47,13 +41,13 @@ SOURCE = Path(package.__file__).parent
 def films(tmp_path):
     for number in range(4):
         rng = np.random.default_rng(number)
-        drawn = phantom.draw(phantom.anatomy(rng), rng, height=120, width=110)
+        drawn = synthetic.draw(synthetic.anatomy(rng), rng, height=120, width=110)
         raster.write_png(tmp_path / "films" / f"{number}.png", drawn.pixels)
     return tmp_path / "films"
 
 
 def said(capsys, command) -> tuple[int, str]:
-    return ending.end(command), capsys.readouterr().err
+    return exit_status.end(command), capsys.readouterr().err
 
 
 def failing(error):
@@ -86,7 +80,7 @@ def test_anything_unforeseen_is_one_sentence_with_the_file_and_a_code(capsys, mo
 
 
 def test_the_traceback_is_there_for_the_curious(capsys, monkeypatch):
-    monkeypatch.setenv(ending.TRACEBACK, "1")
+    monkeypatch.setenv(exit_status.TRACEBACK, "1")
     code, told = said(capsys, failing(BadData("x.png: is broken")))
     assert code == 1 and told.startswith("Traceback") and told.endswith("hilum: x.png: is broken\n")
 
@@ -117,7 +111,7 @@ def test_a_refusal_while_writing_that_names_another_file_is_one_to_read(tmp_path
         assert isinstance(refused(there, OSError(errno.EACCES, "no", place)), CannotWrite)
     assert isinstance(refused(there, PermissionError(errno.EACCES, "no", elsewhere)), CannotRead)
     assert isinstance(refused(there, OSError(errno.ENOSPC, "full", elsewhere)), CannotWrite)
-    with pytest.raises(CannotRead, match="in/x.png"), store.writing(there) as stream:
+    with pytest.raises(CannotRead, match="in/x.png"), storage.writing(there) as stream:
         stream.write(elsewhere.read_bytes())
     assert not list(there.parent.iterdir())
 
@@ -163,7 +157,7 @@ def test_ctrl_c_says_what_is_kept_and_the_table_holds_it(films, tmp_path):
     told = child.stderr.read()
     assert child.wait() == 130 and told.count("\n") == 1
     assert "of 64 images are done and stand in" in told and "the same command goes on" in told
-    with open(out / lungs.TABLE, newline="") as stream:
+    with open(out / segment_images.TABLE, newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert f"hilum: stopped: {len(rows)} of 64" in told
     assert all((out / "both" / f"{row['name']}.png").exists() for row in rows)
@@ -194,7 +188,7 @@ def table_of(films, out, *, made_by="model 1", stop_at=None):
         if name == stop_at:
             raise Interrupted(signal.SIGINT)
         worked.append(name)
-        store.write_bytes(output.path(f"{name}.txt"), path.read_bytes()[:9])
+        storage.write_bytes(output.path(f"{name}.txt"), path.read_bytes()[:9])
         return {"name": name, "bytes": path.stat().st_size, "share": 0.1 + 0.2}
 
     output = Output(out, "lungs")
@@ -247,7 +241,7 @@ def test_another_image_of_the_same_name_is_not_taken_for_the_first(films, tmp_pa
 
 
 def test_what_json_brings_back_of_a_result_writes_the_same_row(films, tmp_path, capsys):
-    found, _ = lungs.find([films], tmp_path / "out")
+    found, _ = segment_images.segment_images([films], tmp_path / "out")
     assert json.loads(json.dumps(found)) == found
 
 
@@ -292,33 +286,32 @@ PATCHED = patched_by_disk()
 
 
 def test_a_sealed_file_with_any_byte_changed_is_not_believed(tmp_path):
-    store.write_sealed(tmp_path / "x", b"state of a training")
-    assert store.read_sealed(tmp_path / "x") == b"state of a training"
+    storage.write_sealed(tmp_path / "x", b"state of a training")
+    assert storage.read_sealed(tmp_path / "x") == b"state of a training"
     content = (tmp_path / "x").read_bytes()
     for at in range(len(content)):
         changed = bytearray(content)
         changed[at] ^= 1
         (tmp_path / "x").write_bytes(changed)
-        assert store.read_sealed(tmp_path / "x") is None
+        assert storage.read_sealed(tmp_path / "x") is None
 
 
 def test_an_example_that_is_cut_short_leaves_no_data_set(tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "write_text", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
+    monkeypatch.setattr(storage, "write_text", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
     done = CliRunner().invoke(app, ["example", "folder", str(tmp_path / "data")])
     assert isinstance(done.exception, CannotWrite) and not list(tmp_path.iterdir())
 
 
 WRITERS = {
-    "store": "the place for writing",
-    "run": "an empty file that is held open as a lock",
-    "models/_loop": "a stream in memory",
-    "steps/_cached_before": "cuts a journal behind its last whole line",
-    "steps/cache": "makes the folder of a cache",
-    "steps/_download": "goes on behind the bytes that have come",
-    "steps/_unpack": "members of an archive, below a folder that is whole or gone",
-    "steps/fetch": "shows what was fetched under its name",
-    "exports/_folder": "copies below a folder that is whole or not there",
-    "models/_export": "a folder for temporary files, when a model is shrunk",
+    "storage/__init__": "the place for writing",
+    "training/training_loop": "a stream in memory",
+    "pipeline/_previous_cache": "cuts a journal behind its last whole line",
+    "pipeline/cache": "makes the folder of a cache",
+    "dataset/_transfer": "goes on behind the bytes that have come",
+    "dataset/_unpack": "members of an archive, below a folder that is whole or gone",
+    "dataset/download": "shows what was fetched under its name",
+    "dataset/writers/_output_folder": "copies below a folder that is whole or not there",
+    "training/onnx_export": "a folder for temporary files, when a model is shrunk",
 }
 CALLS = {"write_bytes", "write_text", "write_parquet", "sink_parquet", "tofile", "mkdir", "touch", "link", "symlink", "pwrite", "imwrite", "mkdtemp", "TemporaryDirectory", "NamedTemporaryFile", "copyfile", "copy2"}  # fmt: skip
 
@@ -331,7 +324,7 @@ def writes(node: ast.Call) -> bool:
     if not isinstance(node.func, ast.Attribute):
         return False
     owner = node.func.value.id if isinstance(node.func.value, ast.Name) else ""
-    if owner == "store":
+    if owner == "storage":
         return False
     return node.func.attr in CALLS or (owner, node.func.attr) in {("os", "replace"), ("os", "rename"), ("torch", "save"), ("onnx", "save")}  # fmt: skip
 
@@ -344,20 +337,20 @@ def test_whatever_writes_does_so_in_one_place():
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call) and writes(node)
     }
-    assert not found - WRITERS.keys(), "write through hilum.store"
+    assert not found - WRITERS.keys(), "write through hilum.storage"
 
 
 def test_an_interruption_that_native_code_swallows_ends_as_one_all_the_same():
     program = """
 import os, signal
-from hilum import ending
+from hilum.cli import exit_status
 from hilum.errors import Interrupted
 def command():
     try:
         os.kill(os.getpid(), signal.SIGINT)
     except Interrupted:
         raise TypeError("no answer") from None
-raise SystemExit(ending.end(command))
+raise SystemExit(exit_status.end(command))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 130 and done.stderr.startswith("hilum: stopped")

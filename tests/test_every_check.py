@@ -9,16 +9,17 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from hilum import posture, shelf
-from hilum.datasets import montgomery
-from hilum.findings import Finding, Rule
-from hilum.manifest import SEVERITIES, Manifest
-from hilum.recipe import Pixels
-from hilum.shelf import Card
-from hilum.steps import cache, ingest
+from hilum import plugins
+from hilum.audit.issues import Issue, Rule
+from hilum.config import Pixels
+from hilum.dataset.manifest import SEVERITIES, Manifest
+from hilum.dataset.readers import montgomery
+from hilum.inference import orientation
+from hilum.pipeline import cache, ingest
+from hilum.plugins import Card
 
-NAMES = shelf.names("checks")
-RULES = [rule for name in NAMES for rule in shelf.load("checks", name).RULES]
+NAMES = plugins.names("checks")
+RULES = [rule for name in NAMES for rule in plugins.load("checks", name).RULES]
 
 
 @pytest.fixture(scope="module")
@@ -28,12 +29,12 @@ def release(tmp_path_factory) -> tuple[Manifest, pl.DataFrame]:
     next((root / "data" / "CXR_png").iterdir()).write_text("no picture")
     manifest = ingest.ingest(root / "data")
     filled = cache.fill(manifest, Pixels(size=64), root / "cache")
-    return manifest, posture.look_at(filled, filled.index)
+    return manifest, orientation.describe_cache(filled, filled.index)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_its_card_says_what_it_is_and_how_sure(name):
-    card = shelf.load("checks", name).CARD
+    card = plugins.load("checks", name).CARD
     assert isinstance(card, Card) and card.title and card.caveats
 
 
@@ -51,9 +52,9 @@ def test_a_rule_stands_once_on_the_shelf():
 @pytest.mark.parametrize("name", NAMES)
 def test_it_yields_findings_of_its_own_rules_about_images_of_the_set(name, release):
     manifest, facts = release
-    module, images = shelf.load("checks", name), {None, *manifest.table["image_id"]}
+    module, images = plugins.load("checks", name), {None, *manifest.table["image_id"]}
     for found in module.check(manifest, facts):
-        assert isinstance(found, Finding) and found.message and found.severity in SEVERITIES
+        assert isinstance(found, Issue) and found.message and found.severity in SEVERITIES
         assert found.rule in {rule.name for rule in module.RULES}
         assert {found.image_id, found.other_image_id} <= images
 
@@ -62,11 +63,11 @@ def test_it_yields_findings_of_its_own_rules_about_images_of_the_set(name, relea
 def test_it_leaves_its_tables_as_they_were(name, release):
     manifest, facts = release
     before = manifest.digest, facts.clone()
-    list(shelf.load("checks", name).check(manifest, facts))
+    list(plugins.load("checks", name).check(manifest, facts))
     assert manifest.digest == before[0] and facts.equals(before[1])
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_empty_set_has_no_findings(name):
     empty = Manifest.of(Path("/nowhere"), [], [], [])
-    assert list(shelf.load("checks", name).check(empty, pl.DataFrame(schema=cache.FACTS))) == []
+    assert list(plugins.load("checks", name).check(empty, pl.DataFrame(schema=cache.FACTS))) == []

@@ -4,12 +4,13 @@ import json
 
 import pytest
 
-from hilum import lungs, shelf, vocabulary
+from hilum import plugins
+from hilum.annotations import lung_masks, vocabulary
 from hilum.errors import HilumError
-from hilum.files import picture
-from hilum.steps.ingest import FALLBACK, ingest, recognise
+from hilum.imaging.files import image_file
+from hilum.pipeline.ingest import FALLBACK, ingest, recognise
 
-NAMES = shelf.names("datasets")
+NAMES = plugins.names("readers")
 WITHOUT_PATIENTS = {"shenzhen", "supervisely"}  # neither a key nor a note in the release
 WITHOUT_MASKS = {"nih14", "kermany"}
 
@@ -18,7 +19,7 @@ WITHOUT_MASKS = {"nih14", "kermany"}
 def dataset(request, tmp_path_factory):
     """Name, module and a made-up copy."""
     folder = tmp_path_factory.mktemp(request.param)
-    module = shelf.load("datasets", request.param)
+    module = plugins.load("readers", request.param)
     module.example(folder, images=16, seed=3)
     return request.param, module, folder
 
@@ -30,13 +31,13 @@ def test_its_card_says_what_it_is_and_whose(dataset):
 
 def test_its_terms_are_concepts(dataset):
     _, module, _ = dataset
-    assert module.TERMS is None or set(module.TERMS.values()) <= {*vocabulary.concepts(), *lungs.DRAWN}
+    assert module.TERMS is None or set(module.TERMS.values()) <= {*vocabulary.concepts(), *lung_masks.REFERENCE}
 
 
 def test_it_recognises_its_own_layout_and_no_other_named_set_does(dataset):
     name, _, folder = dataset
     assert recognise(folder) == (folder, name)
-    assert not [other for other in NAMES if other not in (name, FALLBACK) and shelf.load("datasets", other).detect(folder)]
+    assert not [other for other in NAMES if other not in (name, FALLBACK) and plugins.load("readers", other).detect(folder)]
 
 
 def test_its_example_becomes_a_valid_manifest_whose_pictures_open(dataset):
@@ -46,7 +47,7 @@ def test_its_example_becomes_a_valid_manifest_whose_pictures_open(dataset):
     assert manifest.table.height == 16 and manifest.table["dataset"].unique().to_list() == [name]
     for column in ("path", "lung_mask", "right_lung_mask", "left_lung_mask"):
         for place in manifest.table[column].drop_nulls():
-            assert min(picture.read(folder / place).values.shape) > 64
+            assert min(image_file.read(folder / place).values.shape) > 64
 
 
 def test_its_example_holds_what_trips_readers(dataset):
@@ -55,7 +56,7 @@ def test_its_example_holds_what_trips_readers(dataset):
     manifest = ingest(folder)
     assert (manifest.table["patient_id"].n_unique() < manifest.table.height) == (name not in WITHOUT_PATIENTS)
     assert {0, 1} <= set(manifest.labels["state"])
-    drawn = manifest.shapes.filter(manifest.shapes["concept"].is_in(list(lungs.DRAWN)))["image_id"]
+    drawn = manifest.shapes.filter(manifest.shapes["concept"].is_in(list(lung_masks.REFERENCE)))["image_id"]
     files = manifest.table.select("image_id", "lung_mask", "right_lung_mask", "left_lung_mask").rows()
     masked = {image for image, both, *sides in files if both or all(sides)} | set(drawn)
     assert bool(masked) == (name not in WITHOUT_MASKS) and masked < set(manifest.table["image_id"])
@@ -72,7 +73,7 @@ def test_reading_it_twice_gives_one_digest_and_writing_it_twice_gives_one_copy(d
 def test_another_seed_gives_other_pictures(dataset, tmp_path):
     _, module, folder = dataset
     module.example(tmp_path, images=16, seed=4)
-    first = next(path for path in sorted(folder.rglob("*")) if path.suffix in picture.ENDINGS)
+    first = next(path for path in sorted(folder.rglob("*")) if path.suffix in image_file.ENDINGS)
     twin = tmp_path / first.relative_to(folder)
     assert not twin.exists() or twin.read_bytes() != first.read_bytes()
 

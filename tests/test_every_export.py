@@ -14,19 +14,20 @@ import polars as pl
 import pytest
 
 from conftest import hilum
-from hilum import shapes, shelf, store
+from hilum import plugins, storage
+from hilum.annotations import shapes
+from hilum.dataset.manifest import SHAPE_COLUMNS, Manifest
+from hilum.dataset.merge import merge
+from hilum.dataset.writers import coco, csv_tables, imagefolder
 from hilum.errors import BadData, CannotWrite, HilumError, Mismatch, NotFound
-from hilum.exports import coco, imagefolder, tables
-from hilum.files import picture, raster
-from hilum.manifest import SHAPE_COLUMNS, Manifest
-from hilum.run import Run
-from hilum.steps import ingest
-from hilum.steps.export import export
-from hilum.steps.merge import merge
+from hilum.imaging.files import image_file, raster
+from hilum.pipeline import ingest
+from hilum.run_folder import Run
+from hilum.runs.export import export
 from made_up import manifest as made_up
 
-NAMES = shelf.names("exports")
-WITH_PICTURES = [name for name in NAMES if name != "tables"]
+NAMES = plugins.names("writers")
+WITH_PICTURES = [name for name in NAMES if name != "csv_tables"]
 WORDS = {"present": 1, "absent": 0, "uncertain": -1, "not mentioned": None}
 
 
@@ -36,7 +37,7 @@ def given(tmp_path_factory) -> Manifest:
     folder = tmp_path_factory.mktemp("data")
     names = ("montgomery", "nih14", "folder", "kermany")
     for name in names:
-        shelf.load("datasets", name).example(folder / name, images=10, seed=6)
+        plugins.load("readers", name).example(folder / name, images=10, seed=6)
     whole = merge([ingest.ingest(folder / name) for name in names])
     unsure = pl.when(pl.int_range(pl.len()) % 7 == 3).then(pl.lit(-1, pl.Int8)).otherwise("state")
     return replace(whole, labels=whole.labels.with_columns(unsure.alias("state")))
@@ -71,7 +72,7 @@ def drawn_on(manifest, *shapes_given, place=0) -> Manifest:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_has_a_card_a_docstring_and_the_shelfs_signature(name):
-    module = shelf.load("exports", name)
+    module = plugins.load("writers", name)
     assert module.CARD.title and module.CARD.caveats and len(module.__doc__) > 200
     assert list(inspect.signature(module.write).parameters) == ["manifest", "folder", "split"]
 
@@ -79,7 +80,7 @@ def test_it_has_a_card_a_docstring_and_the_shelfs_signature(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_it_fills_a_new_or_an_empty_folder_alike_and_tells_counts_as_json(name, given, split, tmp_path):
     (tmp_path / "empty").mkdir()
-    told = [shelf.load("exports", name).write(given, tmp_path / place, split=split) for place in ("empty", "deep/new")]
+    told = [plugins.load("writers", name).write(given, tmp_path / place, split=split) for place in ("empty", "deep/new")]
     assert all_files(tmp_path / "empty") == all_files(tmp_path / "deep/new") != {}
     assert json.loads(json.dumps(told[0])) == told[0] and told[0]["images"] == split.height
     assert told[0]["not in the split"] == given.table.height - split.height > 0
@@ -91,7 +92,7 @@ def test_a_folder_that_holds_anything_is_refused_and_left_alone(name, given, tmp
     (tmp_path / "mine" / "letter.txt").write_text("dear")
     for place in ("mine", "mine/letter.txt"):
         with pytest.raises(HilumError, match="is not empty; choose another folder"):
-            shelf.load("exports", name).write(given, tmp_path / place, split=None)
+            plugins.load("writers", name).write(given, tmp_path / place, split=None)
     assert list(all_files(tmp_path)) == ["mine/letter.txt"]
 
 
@@ -102,19 +103,19 @@ def test_a_disk_that_fills_up_leaves_nothing(name, given, tmp_path, monkeypatch)
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(CannotWrite, match="disk is full"):
-        shelf.load("exports", name).write(given, tmp_path / "out", split=None)
+        plugins.load("writers", name).write(given, tmp_path / "out", split=None)
     assert list(tmp_path.iterdir()) == []
     monkeypatch.undo()
     (tmp_path / ".out.part").mkdir()  # as a killed export leaves it
     (tmp_path / ".out.part" / "half").write_text("x")
-    shelf.load("exports", name).write(given, tmp_path / "out", split=None)
+    plugins.load("writers", name).write(given, tmp_path / "out", split=None)
     assert [path.name for path in tmp_path.iterdir()] == ["out"] and not list((tmp_path / "out").rglob("half"))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_writes_no_links_and_changes_nothing_of_the_data(name, given, tmp_path):
     before = {path: (path.stat().st_mtime_ns, path.stat().st_size, path.stat().st_nlink) for path in given.root.rglob("*")}
-    shelf.load("exports", name).write(given, tmp_path / "out", split=None)
+    plugins.load("writers", name).write(given, tmp_path / "out", split=None)
     assert not [path for path in (tmp_path / "out").rglob("*") if path.is_symlink()]
     assert before == {path: (path.stat().st_mtime_ns, path.stat().st_size, path.stat().st_nlink) for path in given.root.rglob("*")}
 
@@ -123,7 +124,7 @@ def test_it_writes_no_links_and_changes_nothing_of_the_data(name, given, tmp_pat
 def test_a_split_of_other_images_is_refused(name, given, tmp_path):
     other = pl.DataFrame({"image_id": ["made/up"], "part": ["train"]})
     with pytest.raises(Mismatch, match=r"names 1 images that the table does not have \(made/up\)"):
-        shelf.load("exports", name).write(given, tmp_path / "out", split=other)
+        plugins.load("writers", name).write(given, tmp_path / "out", split=other)
     assert not (tmp_path / "out").exists()
 
 
@@ -132,14 +133,14 @@ def test_pictures_without_labels_are_exported(name, tmp_path):
     for image in ("a", "b"):
         raster.write_png(tmp_path / "data" / f"{image}.png", np.full((70, 80), 9, np.uint8))
     manifest = made_up([("a", "1", "here", None), ("b", "2", "here", None)], tmp_path / "data")
-    assert shelf.load("exports", name).write(manifest, tmp_path / "out", split=None)["images"] == 2
+    assert plugins.load("writers", name).write(manifest, tmp_path / "out", split=None)["images"] == 2
 
 
 @pytest.mark.parametrize("name", WITH_PICTURES)
 def test_pictures_that_are_not_there_are_all_named_and_nothing_is_written(name, given, tmp_path):
     gone = replace(given, table=given.table.with_columns(pl.when(pl.int_range(pl.len()) < 3).then(pl.lit("lost/") + pl.col("path")).otherwise("path").alias("path")))
     with pytest.raises(BadData, match="3 faults") as told:
-        shelf.load("exports", name).write(gone, tmp_path / "out", split=None)
+        plugins.load("writers", name).write(gone, tmp_path / "out", split=None)
     assert gone.table["path"][2] in str(told.value) and not list(tmp_path.iterdir())
 
 
@@ -149,18 +150,18 @@ def test_pictures_whose_names_would_be_one_are_refused(name, tmp_path):
     for image, *_ in rows:
         raster.write_png(tmp_path / "data" / f"{image}.png", np.full((70, 80), 9, np.uint8))
     with pytest.raises(BadData, match=r"made/a__b\.png"):
-        shelf.load("exports", name).write(made_up(rows, tmp_path / "data"), tmp_path / "out", split=None)
+        plugins.load("writers", name).write(made_up(rows, tmp_path / "data"), tmp_path / "out", split=None)
 
 
 @pytest.mark.parametrize("name", WITH_PICTURES)
 def test_a_dicom_becomes_a_png_of_the_same_radiograph_and_its_header_stays_behind(name, tmp_path):
-    shelf.load("datasets", "unidata").example(tmp_path / "data", images=4, seed=1)
+    plugins.load("readers", "unidata").example(tmp_path / "data", images=4, seed=1)
     manifest = ingest.ingest(tmp_path / "data")
-    shelf.load("exports", name).write(manifest, tmp_path / "out", split=None)
+    plugins.load("writers", name).write(manifest, tmp_path / "out", split=None)
     pictures = {path.stem: path for path in (tmp_path / "out").rglob("*.png")}
     assert len(pictures) == 4 and not list((tmp_path / "out").rglob("*.dcm"))
     for image_id, path in manifest.table.select("image_id", "path").iter_rows():
-        expected = picture.read(tmp_path / "data" / path).radiograph().pixels
+        expected = image_file.read(tmp_path / "data" / path).radiograph().pixels
         written = raster.read(pictures[image_id.partition("/")[2]]).values
         assert written.dtype == np.uint8 and np.abs(written / 255 - expected).max() <= 0.5 / 255 + 1e-6
 
@@ -169,7 +170,7 @@ def test_a_dicom_becomes_a_png_of_the_same_radiograph_and_its_header_stays_behin
 
 
 def test_all_four_states_come_back_from_the_wide_table(given, split, tmp_path):
-    tables.write(given, tmp_path / "out", split=split)
+    csv_tables.write(given, tmp_path / "out", split=split)
     lines = list(csv.DictReader((tmp_path / "out" / "images.csv").open(encoding="utf-8")))
     concepts = given.labels["concept"].unique().to_list()
     assert {row["image_id"]: row["part"] for row in lines} == dict(split.iter_rows())
@@ -181,7 +182,7 @@ def test_all_four_states_come_back_from_the_wide_table(given, split, tmp_path):
 def test_the_ledger_brings_every_label_back_with_its_origin(given, tmp_path):
     words = 'he said "no, none",\nand so'
     quoted = replace(given, labels=given.labels.with_columns(pl.lit(words).alias("words")))
-    tables.write(quoted, tmp_path / "out", split=None)
+    csv_tables.write(quoted, tmp_path / "out", split=None)
     assert pl.read_csv(tmp_path / "out" / "ledger.csv", schema=quoted.labels.schema).equals(quoted.labels)
 
 
@@ -305,7 +306,7 @@ def test_images_state_their_files_size_labels_and_licence(given, tmp_path):
     for image in told["images"]:
         values = raster.read(tmp_path / "out" / "images" / image["file_name"]).values
         assert (image["height"], image["width"]) == values.shape
-        assert licences[image["license"]] == shelf.load("datasets", image["image_id"].split("/")[0]).CARD.licence
+        assert licences[image["license"]] == plugins.load("readers", image["image_id"].split("/")[0]).CARD.licence
         read |= {(image["image_id"], concept): state for concept, state in image["labels"].items()}
     assert read == states(given)
 
@@ -359,14 +360,14 @@ def test_an_unknown_form_gets_the_nearest_name(given, tmp_path):
 def test_the_data_is_never_written_to(given, tmp_path):
     source = given.root / "montgomery"
     with pytest.raises(HilumError, match="inside the data folder"):
-        export("tables", source, source / "out")
+        export("csv_tables", source, source / "out")
     assert not (source / "out").exists()
 
 
 def test_a_run_is_exported_by_its_split(small_run, tmp_path):
-    done = hilum("export", "tables", small_run.folder, tmp_path / "out", "--json")
+    done = hilum("export", "csv_tables", small_run.folder, tmp_path / "out", "--json")
     assert done.returncode == 0, done.stderr
-    split = store.read_table(small_run / "split.parquet")
+    split = storage.read_table(small_run / "split.parquet")
     assert dict(pl.read_csv(tmp_path / "out" / "images.csv").select("image_id", "part").iter_rows()) == dict(split.select("image_id", "part").iter_rows())
     assert json.loads(done.stdout)["images"] == split.height
 
@@ -376,10 +377,10 @@ def test_a_split_of_an_earlier_table_is_refused(small_run, tmp_path):
     run = Run(tmp_path / "run")
     run.finish("ingest", {}, {"manifest.parquet": "another"}, run.summary("ingest"))
     with pytest.raises(Mismatch, match="earlier table"):
-        export("tables", tmp_path / "run", tmp_path / "out")
+        export("csv_tables", tmp_path / "run", tmp_path / "out")
 
 
 def test_a_folder_and_a_recipe_are_exported_without_a_run(given, tmp_path):
     (tmp_path / "r.toml").write_text(f'[data]\nfolder = "{given.root}/montgomery"\nalso = ["{given.root}/nih14"]\n')
-    assert export("tables", tmp_path / "r.toml", tmp_path / "two")["images"] == 20
-    assert export("tables", given.root / "kermany", tmp_path / "one")["images"] == 10
+    assert export("csv_tables", tmp_path / "r.toml", tmp_path / "two")["images"] == 20
+    assert export("csv_tables", given.root / "kermany", tmp_path / "one")["images"] == 10

@@ -18,13 +18,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from hilum import known
-from hilum.cli import app
-from hilum.datasets import montgomery
+from hilum.cli.verbs import app
+from hilum.dataset import _transfer, _unpack, catalog, download
+from hilum.dataset.catalog import Address
+from hilum.dataset.readers import montgomery
 from hilum.errors import BadData, CannotWrite, HilumError, MissingExtra, NotFound
-from hilum.known import Address
-from hilum.steps import _download, _unpack, fetch, quietly
-from hilum.steps.ingest import ingest
+from hilum.pipeline.ingest import ingest
+from hilum.progress import quietly
 
 DATA = np.random.default_rng(7).integers(0, 256, 3_000_001, np.uint8).tobytes()
 OTHER = DATA[::-1]
@@ -85,7 +85,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture(autouse=True)
 def here_and_at_once(monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(_download, "WAITS_SECONDS", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(_transfer, "WAITS_SECONDS", (0.0, 0.0, 0.0))
 
 
 @pytest.fixture
@@ -109,14 +109,14 @@ def part(tmp_path):
 
 def test_a_file_comes_whole_and_progress_ends_at_its_size(server, part):
     seen = []
-    _download.download(server.url, part, lambda done, total: seen.append((done, total)))
+    _transfer.download(server.url, part, lambda done, total: seen.append((done, total)))
     assert part.read_bytes() == DATA and seen[-1] == (len(DATA), len(DATA)) and seen == sorted(seen)
     assert server.asked[0]["Accept-Encoding"] == "identity"  # else the bytes counted are not those of the file
 
 
 def test_a_connection_cut_in_the_middle_is_gone_on_with(server, part):
     server.plan = [("cut", 1_000_000), ("cut", 500_000)]
-    _download.download(server.url, part, quietly)
+    _transfer.download(server.url, part, quietly)
     assert part.read_bytes() == DATA and server.sent == len(DATA)
     assert [asked.get("Range") for asked in server.asked] == [None, "bytes=1000000-", "bytes=1500000-"]
     assert server.asked[1]["If-Range"] == '"one"'
@@ -125,22 +125,22 @@ def test_a_connection_cut_in_the_middle_is_gone_on_with(server, part):
 def test_a_later_call_goes_on_where_the_earlier_one_gave_up(server, part):
     server.plan = [("cut", 1_000_000), *[("cut", 0)] * 9]
     with pytest.raises(HilumError, match=r"1,000,000 bytes have come and are kept: run the same command again"):
-        _download.download(server.url, part, quietly)
-    assert len(server.asked) == 2 + len(_download.WAITS_SECONDS)  # bounded: the first, and those without a new byte
+        _transfer.download(server.url, part, quietly)
+    assert len(server.asked) == 2 + len(_transfer.WAITS_SECONDS)  # bounded: the first, and those without a new byte
     server.plan = []
-    _download.download(server.url, part, quietly)
+    _transfer.download(server.url, part, quietly)
     assert part.read_bytes() == DATA and server.sent == len(DATA)
 
 
 def test_what_came_whole_is_not_asked_for_again(server, part):
     for _ in range(2):
-        _download.download(server.url, part, quietly)
+        _transfer.download(server.url, part, quietly)
     assert len(server.asked) == 1
 
 
 def test_a_server_without_ranges_sends_all_again(server, part):
     server.ranges, server.plan = False, [("cut", 1_000_000)]
-    _download.download(server.url, part, quietly)
+    _transfer.download(server.url, part, quietly)
     assert part.read_bytes() == DATA and server.sent == 1_000_000 + len(DATA)
 
 
@@ -148,27 +148,27 @@ def test_a_server_without_ranges_sends_all_again(server, part):
 def test_a_file_changed_between_attempts_is_never_glued_together(server, part, checks):
     server.plan = [("cut", 1_000_000), *[("cut", 0)] * 9]
     with pytest.raises(HilumError):
-        _download.download(server.url, part, quietly)
+        _transfer.download(server.url, part, quietly)
     server.data, server.etag, server.plan, server.checks_if_range = OTHER, '"two"', [], checks
-    _download.download(server.url, part, quietly)
+    _transfer.download(server.url, part, quietly)
     assert part.read_bytes() == OTHER
 
 
 def test_a_file_grown_under_the_same_etag_is_begun_again(server, part):
     server.plan = [("cut", 1_000_000), *[("cut", 0)] * 9]
     with pytest.raises(HilumError):
-        _download.download(server.url, part, quietly)
+        _transfer.download(server.url, part, quietly)
     server.data, server.plan = OTHER + b"more", []
-    _download.download(server.url, part, quietly)
+    _transfer.download(server.url, part, quietly)
     assert part.read_bytes() == OTHER + b"more"
 
 
 def test_a_file_shrunk_below_what_came_is_begun_again(server, part):
     server.plan = [("cut", 1_000_000), *[("cut", 0)] * 9]
     with pytest.raises(HilumError):
-        _download.download(server.url, part, quietly)
+        _transfer.download(server.url, part, quietly)
     server.data, server.plan = b"short", []
-    _download.download(server.url, part, quietly)
+    _transfer.download(server.url, part, quietly)
     assert part.read_bytes() == b"short"
 
 
@@ -183,7 +183,7 @@ def test_a_file_shrunk_below_what_came_is_begun_again(server, part):
 )
 def test_the_rest_is_asked_for_only_where_a_change_would_be_noticed(server, part, etag, headers, resumed):
     server.etag, server.headers, server.plan = etag, headers, [("cut", 1_000_000)]
-    _download.download(server.url, part, quietly)
+    _transfer.download(server.url, part, quietly)
     assert part.read_bytes() == DATA and ("Range" in server.asked[1]) == resumed
 
 
@@ -191,59 +191,59 @@ def test_notes_that_cannot_be_read_are_no_ground_to_go_on_from(server, part):
     part.parent.mkdir()
     part.write_bytes(b"x" * 1000)
     part.with_name(f"{part.name}.json").write_text('{"url": ')
-    _download.download(server.url, part, quietly)
+    _transfer.download(server.url, part, quietly)
     assert part.read_bytes() == DATA and "Range" not in server.asked[0]
 
 
 def test_another_address_does_not_go_on_with_these_bytes(server, part):
     server.plan = [("cut", 1_000_000), *[("cut", 0)] * 9]
     with pytest.raises(HilumError):
-        _download.download(server.url, part, quietly)
+        _transfer.download(server.url, part, quietly)
     server.data, server.plan = OTHER, []
-    _download.download(f"{server.url}?other", part, quietly)
+    _transfer.download(f"{server.url}?other", part, quietly)
     assert part.read_bytes() == OTHER and "Range" not in server.asked[-1]
 
 
 def test_a_busy_server_is_waited_for_as_long_as_it_asks(server, part, monkeypatch):
     waits = []
-    monkeypatch.setattr(_download.time, "sleep", waits.append)
+    monkeypatch.setattr(_transfer.time, "sleep", waits.append)
     server.plan = [("status", 503, {"Retry-After": "7"}), ("status", 429, {"Retry-After": "86400"})]
-    _download.download(server.url, part, quietly)
-    assert part.read_bytes() == DATA and waits == [7.0, _download.LONGEST_WAIT_SECONDS]
+    _transfer.download(server.url, part, quietly)
+    assert part.read_bytes() == DATA and waits == [7.0, _transfer.LONGEST_WAIT_SECONDS]
 
 
 @pytest.mark.parametrize("code", [401, 403, 404, 410])
 def test_an_address_that_is_gone_is_told_at_once(server, part, code):
     server.plan = [("status", code)] * 9
     with pytest.raises(NotFound, match=f"answered {code}"):
-        _download.download(server.url, part, quietly)
+        _transfer.download(server.url, part, quietly)
     assert len(server.asked) == 1 and not part.exists()
 
 
 def test_a_web_page_is_not_taken_for_the_file(server, part):
     server.type, server.data = "text/html; charset=utf-8", b"<html>please log in</html>"
     with pytest.raises(NotFound, match="a web page, not with the file"):
-        _download.download(server.url, part, quietly)
+        _transfer.download(server.url, part, quietly)
 
 
 def test_an_address_that_leads_on_to_an_open_line_is_refused(part, monkeypatch):
     answer = SimpleNamespace(url="http://elsewhere/file", close=lambda: None)
-    monkeypatch.setattr(_download.urllib.request, "urlopen", lambda *_, **__: answer)
+    monkeypatch.setattr(_transfer.urllib.request, "urlopen", lambda *_, **__: answer)
     with pytest.raises(NotFound, match="not encrypted"):
-        _download.download("https://here/file", part, quietly)
+        _transfer.download("https://here/file", part, quietly)
 
 
 def test_nobody_at_the_address_is_told_after_some_attempts(part):
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as closed:
         port = closed.server_port
     with pytest.raises(HilumError, match="without a new byte"):
-        _download.download(f"http://127.0.0.1:{port}/", part, quietly)
+        _transfer.download(f"http://127.0.0.1:{port}/", part, quietly)
 
 
 def test_too_little_room_is_told_before_a_byte_is_written(server, part, monkeypatch):
-    monkeypatch.setattr(_download.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    monkeypatch.setattr(_transfer.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     with pytest.raises(CannotWrite, match="3,000,001 bytes are to come, 1,000 are free"):
-        _download.download(server.url, part, quietly)
+        _transfer.download(server.url, part, quietly)
     assert not part.exists()
 
 
@@ -254,14 +254,14 @@ def test_a_disk_that_fills_up_keeps_what_came_and_the_same_call_goes_on(server, 
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             return super().write(block)
 
-    monkeypatch.setattr(_download, "BLOCK", 100_000)
-    monkeypatch.setattr(_download, "open", Filling, raising=False)
+    monkeypatch.setattr(_transfer, "BLOCK", 100_000)
+    monkeypatch.setattr(_transfer, "open", Filling, raising=False)
     with pytest.raises(CannotWrite, match="disk is full"):
-        _download.download(server.url, part, quietly)
-    monkeypatch.delattr(_download, "open")
+        _transfer.download(server.url, part, quietly)
+    monkeypatch.delattr(_transfer, "open")
     kept = part.stat().st_size
     assert 0 < kept <= 1_000_000
-    _download.download(server.url, part, quietly)
+    _transfer.download(server.url, part, quietly)
     assert part.read_bytes() == DATA and server.asked[-1]["Range"] == f"bytes={kept}-"
 
 
@@ -397,7 +397,7 @@ def one(server):
     """Montgomery with one archive at the server of these tests."""
     server.data = zipped(GOOD)
     file = Address("set.zip", server.url, sha256(server.data), "published beside the file", len(server.data), "set")
-    return replace(known.known("montgomery"), files=(file,))
+    return replace(catalog.entry("montgomery"), files=(file,))
 
 
 def with_file(about, **changes):
@@ -405,19 +405,19 @@ def with_file(about, **changes):
 
 
 def bring(about, folder):
-    return fetch.fetch(about, folder, accepted=True, watch=unwatched)
+    return download.fetch(about, folder, accepted=True, watch=unwatched)
 
 
 def test_nothing_is_fetched_before_the_terms_are_accepted(one, server, tmp_path):
-    with pytest.raises(fetch.NotAccepted, match="--accept"):
-        fetch.fetch(one, tmp_path / "set", accepted=False, watch=unwatched)
+    with pytest.raises(download.NotAccepted, match="--accept"):
+        download.fetch(one, tmp_path / "set", accepted=False, watch=unwatched)
     assert not server.asked and not (tmp_path / "set").exists()
 
 
 def test_the_terms_say_the_licence_and_where_everything_comes_from(one):
-    text = fetch.terms(one)
+    text = download.terms(one)
     assert one.licence in " ".join(text.split()) and one.files[0].url in text and "as documented on" in text and one.citation[:20] in text
-    assert "no hash is published" in " ".join(fetch.terms(with_file(one, hash="")).split())
+    assert "no hash is published" in " ".join(download.terms(with_file(one, hash="")).split())
 
 
 def test_without_pooch_the_command_that_installs_it_is_told(one, tmp_path, monkeypatch):
@@ -455,7 +455,7 @@ def test_where_no_hash_is_published_the_first_one_seen_is_held_to(pooch, one, se
     about = with_file(one, hash="", hash_from="", name="tables/list.csv", unpack="")
     server.data = b"image,label\n"
     done = bring(about, tmp_path / "set")
-    assert done["unchecked"] == ["tables/list.csv"] and "no hash is published" in fetch.told(done)
+    assert done["unchecked"] == ["tables/list.csv"] and "no hash is published" in download.told(done)
     assert (tmp_path / "set" / "tables" / "list.csv").read_bytes() == server.data
     (tmp_path / "set" / "tables" / "list.csv").unlink()
     server.data = b"image,other\n"
@@ -528,12 +528,12 @@ def test_a_fetched_set_is_read_as_what_it_is(pooch, one, server, tmp_path):
 
 @pytest.fixture
 def served(monkeypatch, one):
-    monkeypatch.setattr(known, "known", lambda name: one)
+    monkeypatch.setattr(catalog, "entry", lambda name: one)
 
 
 def test_the_command_shows_the_terms_and_refuses_without_a_yes(served, one, server, tmp_path):
     done = CliRunner().invoke(app, ["fetch", "montgomery", "--to", str(tmp_path / "set")])
-    assert isinstance(done.exception, fetch.NotAccepted) and one.licence in " ".join(done.stdout.split()) and not server.asked
+    assert isinstance(done.exception, download.NotAccepted) and one.licence in " ".join(done.stdout.split()) and not server.asked
 
 
 @pytest.mark.parametrize("answer", ["y\n", "n\n", ""])
@@ -554,12 +554,12 @@ def test_json_is_all_that_goes_to_standard_output(pooch, served, tmp_path):
     assert json.loads(done.stdout)["fetched"] == ["set.zip"] and "licence:" in done.stderr
 
 
-@pytest.mark.parametrize("name", [name for name in known.names() if not known.known(name).files])
+@pytest.mark.parametrize("name", [name for name in catalog.names() if not catalog.entry(name).files])
 def test_a_set_without_public_addresses_tells_each_step_and_asks_for_nothing(name, tmp_path):
     done = CliRunner().invoke(app, ["fetch", name, "--to", str(tmp_path / "x")])
     told = " ".join(done.stdout.split())
     assert done.exit_code == 0 and "how to get it: 1. " in told and f"hilum run {tmp_path / 'x'}" in told and "{to}" not in told
-    assert known.known(name).licence in told and not (tmp_path / "x").exists()
+    assert catalog.entry(name).licence in told and not (tmp_path / "x").exists()
 
 
 def test_an_unknown_set_gets_the_nearest_name(tmp_path):

@@ -9,12 +9,12 @@ import polars as pl
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from hilum import calibration
+from hilum.config import Evaluate, Recipe
 from hilum.errors import BadRecipe
-from hilum.metrics import ranking
-from hilum.recipe import Evaluate, Recipe
-from hilum.steps import evaluate
-from hilum.steps._evaluate import figure, scores
+from hilum.pipeline import evaluate
+from hilum.pipeline.evaluation import classification, estimate
+from hilum.statistics import calibration
+from hilum.statistics.metrics import discrimination
 
 SETTINGS = Evaluate(resamples=100)
 FINDINGS = ("effusion", "nodule")
@@ -37,11 +37,11 @@ def made(test: int = 60, tune: int = 60, *, findings: tuple[str, ...] = FINDINGS
     states = pl.DataFrame(states, schema={"image_id": pl.String, "concept": pl.String, "state": pl.Int8}, orient="row")
     states = states.with_columns(pl.when(pl.col("state") == -2).then(None).otherwise(pl.col("state")).alias("state"))
     columns = dict.fromkeys(("image_id", "part", "stage", "concept"), pl.String) | {"score": pl.Float64, "doubts": pl.String}
-    return pl.DataFrame(rows, schema=columns, orient="row"), figure.banded(people), states
+    return pl.DataFrame(rows, schema=columns, orient="row"), estimate.banded(people), states
 
 
 def found(of, settings: Evaluate = SETTINGS):
-    rows, fitted = scores.figures(*of, settings)
+    rows, fitted = classification.figures(*of, settings)
     return evaluate.as_table(rows), fitted
 
 
@@ -78,7 +78,7 @@ def test_each_finding_is_measured_on_the_images_whose_state_of_it_is_known(table
 
 
 def test_macro_and_micro_are_named_as_such_and_macro_is_the_mean(whole):
-    for metric in ranking.METRICS:
+    for metric in discrimination.METRICS:
         each = [one(whole[0], metric, finding)["value"] for finding in FINDINGS]
         macro, micro = (one(whole[0], metric, kind) for kind in ("macro", "micro"))
         assert macro["value"] == pytest.approx(np.mean(each)) and macro["low"] < macro["value"] < macro["high"]
@@ -92,12 +92,12 @@ def test_one_finding_has_no_average():
 
 def test_the_threshold_is_carried_from_tune_and_the_re_tuned_one_is_named(tables, whole):
     table, fitted = whole
-    rows = scores.known(*tables).filter(pl.col("concept") == FINDINGS[0])
+    rows = classification.known(*tables).filter(pl.col("concept") == FINDINGS[0])
     for part, suffix in (("tune", ""), ("test", "_retuned")):
         of_part, test = (rows.filter(pl.col("part") == wanted) for wanted in (part, "test"))
-        threshold = ranking.youden_threshold(of_part["state"].to_numpy(), of_part["score"].to_numpy())
+        threshold = discrimination.youden_threshold(of_part["state"].to_numpy(), of_part["score"].to_numpy())
         assert one(table, "threshold" + suffix)["value"] == threshold
-        for name, metric in ranking.METRICS_AT.items():
+        for name, metric in discrimination.METRICS_AT.items():
             assert one(table, name + suffix)["value"] == metric(test["state"].to_numpy(), test["score"].to_numpy(), threshold)
     assert fitted["finding"][FINDINGS[0]]["threshold"] == one(table, "threshold")["value"] != one(table, "threshold_retuned")["value"]
 
@@ -124,7 +124,7 @@ def test_no_prevalence_given_gives_no_such_figure_and_an_impossible_one_is_refus
 
 def test_calibration_is_measured_before_and_after(whole, tables):
     table, fitted = whole
-    rows = scores.known(*tables).filter((pl.col("concept") == FINDINGS[0]) & (pl.col("part") == "test"))
+    rows = classification.known(*tables).filter((pl.col("concept") == FINDINGS[0]) & (pl.col("part") == "test"))
     made_of = calibration.of_json(fitted["finding"][FINDINGS[0]])
     for kind, probability in {"uncalibrated": rows["score"].to_numpy(), **{name: of(rows["score"].to_numpy()) for name, of in made_of.items()}}.items():
         assert one(table, f"brier_{kind}")["value"] == pytest.approx(np.mean((probability - rows["state"].to_numpy()) ** 2))
@@ -140,14 +140,14 @@ def test_subgroups_are_those_of_the_part_and_small_ones_are_warned_of(whole, tab
     for trait in ("source", "sex", "age"):
         assert subgroups.filter(pl.col("by") == trait)["images"].sum() == one(table, "auroc")["images"]
     for row in subgroups.iter_rows(named=True):
-        small = row["patients"] < figure.FEW_PATIENTS or min(row["positives"], row["images"] - row["positives"]) < figure.FEW_OF_A_CLASS
+        small = row["patients"] < estimate.FEW_PATIENTS or min(row["positives"], row["images"] - row["positives"]) < estimate.FEW_OF_A_CLASS
         assert bool(row["warning"]) == small
     assert subgroups["warning"].str.contains("too few to tell").any() and not subgroups["warning"].str.contains("too few").all()
 
 
 @pytest.mark.parametrize(("years", "band"), [(0.0, "0 to 17"), (17.9, "0 to 17"), (18.0, "18 to 39"), (59.99, "40 to 59"), (80.0, "80 and over"), (104.0, "80 and over"), (None, None)])
 def test_bands_of_age(years, band):
-    assert figure.banded(pl.DataFrame({"age_years": [years]}, schema={"age_years": pl.Float64}))["age"][0] == band
+    assert estimate.banded(pl.DataFrame({"age_years": [years]}, schema={"age_years": pl.Float64}))["age"][0] == band
 
 
 def test_every_figure_without_a_value_or_an_interval_says_why(whole):
@@ -224,7 +224,7 @@ def test_a_score_beyond_0_and_1_is_no_probability_but_can_be_calibrated_by_its_o
     table, fitted = found((tables[0].with_columns(score=pl.col("score") * 40), *tables[1:]))
     told = fitted["finding"][FINDINGS[0]]
     assert told["temperature"] is None and "no logit" in told["why"] and told["isotonic"]
-    assert one(table, "brier_uncalibrated")["why"] == scores.NO_PROBABILITY and not math.isnan(one(table, "brier_isotonic")["value"])
+    assert one(table, "brier_uncalibrated")["why"] == classification.NO_PROBABILITY and not math.isnan(one(table, "brier_isotonic")["value"])
 
 
 def test_ten_copies_of_an_image_under_one_patient_are_no_surer_than_one():

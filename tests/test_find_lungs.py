@@ -11,11 +11,13 @@ import pytest
 
 from conftest import hilum
 from dicom_files import write as write_dicom
-from hilum import lungs, phantom, posture, quality, shipped
+from hilum.annotations import lung_masks
 from hilum.errors import BadData, Mismatch, NotFound
-from hilum.files import raster
-from hilum.metrics.overlap import dice
-from hilum.steps import lungs as step
+from hilum.imaging import synthetic
+from hilum.imaging.files import raster
+from hilum.inference import lung_finder, orientation, pretrained
+from hilum.inference import segment_images as step
+from hilum.statistics.metrics.overlap import dice
 
 WITHOUT = """
 import sys
@@ -27,7 +29,7 @@ main()
 
 def chest(seed=7, height=300, width=280):
     rng = np.random.default_rng(seed)
-    return phantom.draw(phantom.anatomy(rng), rng, height=height, width=width)
+    return synthetic.draw(synthetic.anatomy(rng), rng, height=height, width=width)
 
 
 def hand():
@@ -42,7 +44,7 @@ def hand():
 
 def quality_of(folder, image, model):
     raster.write_png(folder / "one.png", np.ascontiguousarray(image))
-    (row,), faults = step.find([folder / "one.png"], model=model)
+    (row,), faults = step.segment_images([folder / "one.png"], model=model)
     assert not faults
     return row
 
@@ -61,7 +63,7 @@ def written(folder):
 
 def test_masks_are_in_the_files_own_pixels_and_the_table_counts_them(pictures, tmp_path, lung_model):
     folder, made = pictures
-    rows, faults = step.find([folder], tmp_path / "out", model=lung_model)
+    rows, faults = step.segment_images([folder], tmp_path / "out", model=lung_model)
     assert not faults and [row["name"] for row in rows] == [f"ward/{number}" for number in range(3)]
     for row, one in zip(rows, made, strict=True):
         both, right, left = (raster.read(tmp_path / "out" / side / f"{row['name']}.png").values for side in ("both", "right", "left"))
@@ -78,11 +80,11 @@ def test_masks_are_in_the_files_own_pixels_and_the_table_counts_them(pictures, t
 def test_the_order_and_the_neighbours_change_nothing(pictures, tmp_path, lung_model):
     folder, _ = pictures
     files = sorted(folder.rglob("*.png"))
-    step.find(files, tmp_path / "a", model=lung_model)
-    step.find([*files[::-1], str(folder / "ward" / "[01].png")], tmp_path / "b", model=lung_model)
+    step.segment_images(files, tmp_path / "a", model=lung_model)
+    step.segment_images([*files[::-1], str(folder / "ward" / "[01].png")], tmp_path / "b", model=lung_model)
     assert written(tmp_path / "a") == written(tmp_path / "b")
     for path in files:
-        step.find([path], tmp_path / "alone", model=lung_model)
+        step.segment_images([path], tmp_path / "alone", model=lung_model)
     alone = {name: data for name, data in written(tmp_path / "alone").items() if name != step.TABLE}
     assert alone == {name: data for name, data in written(tmp_path / "a").items() if name != step.TABLE}
 
@@ -106,7 +108,7 @@ def test_it_needs_neither_torch_nor_scipy(pictures, tmp_path, lung_model):
 def test_a_dicom_has_millimetres_and_its_masks_lie_as_its_pixels_do(tmp_path, lung_model):
     stored = (chest().pixels.astype(np.uint16) * 16).copy()
     path = write_dicom(tmp_path / "a.dcm", stored, bits=12, ImagerPixelSpacing=[0.5, 0.25])
-    (row,), _ = step.find([path], tmp_path / "out", model=lung_model)
+    (row,), _ = step.segment_images([path], tmp_path / "out", model=lung_model)
     assert row["right_mm2"] == pytest.approx(row["right_pixels"] * 0.125, rel=0.01)  # as it stands its pixels are square
     assert row["thorax_width_mm"] == pytest.approx(row["thorax_width_pixels"] * row["column_spacing_mm"])
     assert raster.read(tmp_path / "out" / "both" / "a.png").values.shape == stored.shape
@@ -116,15 +118,15 @@ def test_files_of_one_name_keep_apart_whatever_the_order(pictures, tmp_path, lun
     twins = [tmp_path / "x" / "a.png", tmp_path / "y" / "a.png"]
     for path, seed in zip(twins, (1, 2), strict=True):
         raster.write_png(path, chest(seed).pixels)
-    step.find(twins, tmp_path / "1", model=lung_model)
-    step.find(twins[::-1], tmp_path / "2", model=lung_model)
+    step.segment_images(twins, tmp_path / "1", model=lung_model)
+    step.segment_images(twins[::-1], tmp_path / "2", model=lung_model)
     assert written(tmp_path / "1") == written(tmp_path / "2") and len(list((tmp_path / "1" / "both").iterdir())) == 2
 
 
 def test_an_image_below_the_output_folder_is_refused(pictures, tmp_path, lung_model):
     folder, _ = pictures
     with pytest.raises(BadData, match="choose another folder with --to"):
-        step.find([folder / "ward" / "0.png"], folder, model=lung_model)
+        step.segment_images([folder / "ward" / "0.png"], folder, model=lung_model)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +150,7 @@ def test_what_is_no_upright_frontal_chest_is_never_trusted(image, tmp_path, lung
 @pytest.mark.parametrize("size", [(1, 1), (1, 20_000), (20_000, 100), (31, 31)])
 def test_what_cannot_show_a_chest_is_refused(size, tmp_path, lung_model):
     raster.write_png(tmp_path / "small.png", np.arange(size[0] * size[1], dtype=np.uint32).astype(np.uint8).reshape(size))
-    rows, (fault,) = step.find([tmp_path / "small.png"], tmp_path / "out", model=lung_model)
+    rows, (fault,) = step.segment_images([tmp_path / "small.png"], tmp_path / "out", model=lung_model)
     assert rows == [] and "small.png" in fault and "cannot show a chest" in fault and not (tmp_path / "out").exists()
 
 
@@ -158,26 +160,26 @@ def test_a_picture_of_one_value_has_no_lungs(tmp_path, lung_model):
 
 
 def test_without_a_model_the_remedy_is_told_and_another_models_task_is_refused(tmp_path, monkeypatch, lung_model):
-    monkeypatch.setattr(shipped, "path", lambda name=shipped.MODEL: tmp_path / name)
-    assert not shipped.there()
+    monkeypatch.setattr(pretrained, "path", lambda name=pretrained.MODEL: tmp_path / name)
+    assert not pretrained.is_bundled()
     with pytest.raises(NotFound, match="--model"):
-        step.find([tmp_path / "a.png"])
-    monkeypatch.setattr(shipped, "path", lambda name=shipped.MODEL: lung_model)
-    assert shipped.there() and shipped.lungs().contract.task == "lungs"
+        step.segment_images([tmp_path / "a.png"])
+    monkeypatch.setattr(pretrained, "path", lambda name=pretrained.MODEL: lung_model)
+    assert pretrained.is_bundled() and pretrained.lung_model().contract.task == "lungs"
     with pytest.raises(Mismatch, match="expected one of lungs"):
-        step.find([tmp_path / "a.png"], model=posture._network().path)
+        step.segment_images([tmp_path / "a.png"], model=orientation._network().path)
 
 
 # The estimate
 
 
 def test_an_estimate_never_falls_with_a_better_sign():
-    signs = {name: 0.9 for name in quality.SHARES} | {"shape": -0.6}
-    before = quality.estimate(signs, quality.rule())
-    for name in quality.SIGNS:
-        assert quality.estimate({**signs, name: signs[name] + 0.09}, quality.rule()) >= before
-    assert before > quality.estimate({name: 0.1 for name in quality.SHARES} | {"shape": -2.0}, quality.rule())
-    assert min(quality.rule()["weights"].values()) >= 0
+    signs = {name: 0.9 for name in lung_finder.SHARES} | {"shape": -0.6}
+    before = lung_finder.estimate(signs, lung_finder.rule())
+    for name in lung_finder.SIGNS:
+        assert lung_finder.estimate({**signs, name: signs[name] + 0.09}, lung_finder.rule()) >= before
+    assert before > lung_finder.estimate({name: 0.1 for name in lung_finder.SHARES} | {"shape": -2.0}, lung_finder.rule())
+    assert min(lung_finder.rule()["weights"].values()) >= 0
 
 
 class Answer:
@@ -212,9 +214,9 @@ def torn(likely, picture):
 def test_the_estimate_falls_where_masks_do_not_follow_or_are_torn_or_doubtful_or_one_sided(spoil):
     one = chest(3, 256, 256)
     picture = (one.right_lung * np.uint8(100) + one.left_lung * np.uint8(220)).astype(np.uint8)
-    good, bad = (quality.find(Answer(*some), picture, (256, 256)) for some in ((), (spoil,)))
-    assert good.quality > quality.GOOD > 0.85 > bad.quality
-    assert quality.find(Answer(lambda likely, picture: likely * 0), picture, (256, 256)).quality == 0
+    good, bad = (lung_finder.segment_lungs(Answer(*some), picture, (256, 256)) for some in ((), (spoil,)))
+    assert good.quality > lung_finder.GOOD > 0.85 > bad.quality
+    assert lung_finder.segment_lungs(Answer(lambda likely, picture: likely * 0), picture, (256, 256)).quality == 0
 
 
 def test_a_mask_is_the_mean_over_the_picture_and_its_changes():
@@ -226,35 +228,35 @@ def test_a_mask_is_the_mean_over_the_picture_and_its_changes():
         return likely * (np.arange(256) < 128)[:, None] if np.array_equal(seen, picture) else likely
 
     drawn = one.right_lung | one.left_lung
-    once = lungs.from_probabilities(Answer(slipped)(picture)["lungs"])
-    found = quality.find(Answer(slipped), picture, (256, 256))
+    once = lung_masks.from_probabilities(Answer(slipped)(picture)["lungs"])
+    found = lung_finder.segment_lungs(Answer(slipped), picture, (256, 256))
     assert dice(drawn, once > 0) < 0.8 and dice(drawn, found.labels > 0) > 0.98
     assert found.likely.shape == (2, 256, 256) and found.likely.dtype == np.float32 and found.likely.min() >= 0 and found.likely.max() <= 1
-    assert found.quality < quality.find(Answer(), picture, (256, 256)).quality  # that it was unsure is told all the same
+    assert found.quality < lung_finder.segment_lungs(Answer(), picture, (256, 256)).quality  # that it was unsure is told all the same
 
 
 def test_shapes_of_lungs_are_near_and_other_shapes_far():
-    drawn = quality.rule()["shapes"]
-    assert set(drawn) == set(quality.SHAPES)
+    drawn = lung_finder.rule()["shapes"]
+    assert set(drawn) == set(lung_finder.SHAPES)
     inside = (slice(None), slice(None))
     near = []
     for seed in range(8):
         one = chest(seed, 256, 256)
-        labels = np.where(one.right_lung, lungs.RIGHT, np.where(one.left_lung, lungs.LEFT, 0)).astype(np.uint8)
-        near.append(quality.distance(quality.shape(labels, labels, inside), drawn))
+        labels = np.where(one.right_lung, lung_masks.RIGHT, np.where(one.left_lung, lung_masks.LEFT, 0)).astype(np.uint8)
+        near.append(lung_finder.distance(lung_finder.shape(labels, labels, inside), drawn))
     boxes = np.zeros((256, 256), np.uint8)
-    boxes[:80, :100], boxes[200:, 150:] = lungs.RIGHT, lungs.LEFT
-    assert np.median(near) < 2 < quality.distance(quality.shape(boxes, boxes, inside), drawn)
-    one_lung = np.where(labels == lungs.LEFT, 0, labels)
-    assert quality.shape(one_lung, one_lung, inside) is None and quality.distance(None, drawn) == 10
+    boxes[:80, :100], boxes[200:, 150:] = lung_masks.RIGHT, lung_masks.LEFT
+    assert np.median(near) < 2 < lung_finder.distance(lung_finder.shape(boxes, boxes, inside), drawn)
+    one_lung = np.where(labels == lung_masks.LEFT, 0, labels)
+    assert lung_finder.shape(one_lung, one_lung, inside) is None and lung_finder.distance(None, drawn) == 10
 
 
 def test_grown_outlines_follow_the_probabilities_between_pixels():
     likely = np.zeros((2, 32, 32), np.float32)
     likely[0, 8:24, 4:12], likely[1, 8:24, 20:28] = 1, 1
     likely[0, 8:24, 12] = 0.4  # the outline lies within this column
-    labels = lungs.from_probabilities(likely)
-    large = lungs.grown(labels, likely, lambda square: cv2.resize(square, (320, 320), interpolation=cv2.INTER_LINEAR))
-    sharp = lungs.grown(labels, (labels[None] == np.array([1, 2])[:, None, None]).astype(np.float32), lambda square: cv2.resize(square, (320, 320)))
+    labels = lung_masks.from_probabilities(likely)
+    large = lung_masks.upsample_labels(labels, likely, lambda square: cv2.resize(square, (320, 320), interpolation=cv2.INTER_LINEAR))
+    sharp = lung_masks.upsample_labels(labels, (labels[None] == np.array([1, 2])[:, None, None]).astype(np.float32), lambda square: cv2.resize(square, (320, 320)))
     assert set(np.unique(large)) == {0, 1, 2}
-    assert (large == lungs.RIGHT).sum() > (sharp == lungs.RIGHT).sum() and (large == lungs.LEFT).sum() == (sharp == lungs.LEFT).sum()
+    assert (large == lung_masks.RIGHT).sum() > (sharp == lung_masks.RIGHT).sum() and (large == lung_masks.LEFT).sum() == (sharp == lung_masks.LEFT).sum()

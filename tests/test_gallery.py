@@ -8,12 +8,12 @@ import polars as pl
 import pytest
 
 from conftest import hilum
-from hilum.datasets import montgomery
-from hilum.findings import COLUMNS
-from hilum.manifest import SEVERITIES
-from hilum.recipe import Pixels
-from hilum.steps import cache, ingest
-from hilum.steps._gallery import page
+from hilum.audit import page
+from hilum.audit.issues import COLUMNS
+from hilum.config import Pixels
+from hilum.dataset.manifest import SEVERITIES
+from hilum.dataset.readers import montgomery
+from hilum.pipeline import cache, ingest
 
 
 @pytest.fixture(scope="module")

@@ -27,18 +27,19 @@ from hypothesis import strategies as st
 from pydicom import dcmread
 
 from conftest import hilum
-from hilum import phantom, shelf, store
-from hilum.datasets.unidata import write_dicom
+from hilum import plugins, storage
+from hilum.config import Share
+from hilum.dataset.manifest import Manifest
+from hilum.dataset.readers.unidata import write_dicom
 from hilum.errors import BadData
-from hilum.files import bare, raster
-from hilum.manifest import Manifest
-from hilum.passed_on import pass_on
-from hilum.pseudonyms import Pseudonyms
-from hilum.recipe import Share
-from hilum.run import Run
-from hilum.steps import ingest
-from hilum.steps.export import export
-from hilum.wording import Wording
+from hilum.imaging import synthetic
+from hilum.imaging.files import raster, without_metadata
+from hilum.pipeline import ingest
+from hilum.privacy.pseudonyms import Pseudonyms
+from hilum.privacy.redaction import Wording
+from hilum.privacy.release import pass_on
+from hilum.run_folder import Run
+from hilum.runs.export import export
 
 KEY = Pseudonyms(bytes(range(32)))
 IN_TAGS = {
@@ -56,8 +57,8 @@ MARKERS = (b"ZQXJ", b"MRN7", STUDY.encode(), b"Exif", b"http://ns.adobe.com")
 
 def drawn(seed: int, *, ill: bool) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    body = phantom.anatomy(rng)
-    return phantom.draw(body, rng, height=96, width=90, disease="pneumonia" if ill else None).pixels
+    body = synthetic.anatomy(rng)
+    return synthetic.draw(body, rng, height=96, width=90, disease="pneumonia" if ill else None).pixels
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +83,7 @@ def hospital(tmp_path_factory) -> Path:
     lines = ["image,patient,findings,reader,report"]
     for number, (ending, data) in enumerate(rasters()):
         name = f"MRN71000{number}_{number}.{ending}"
-        store.write_bytes(root / "rasters" / "images" / name, data)
+        storage.write_bytes(root / "rasters" / "images" / name, data)
         lines.append(
             f"images/{name},MRN71000{number},{('TB', 'normal')[number % 2]},ZQXJREADER,ZQXJ lives at ZQXJROAD; seen by ZQXJSURGEON"
         )
@@ -236,7 +237,7 @@ def test_no_marker_of_thirty_is_in_the_card_the_audit_page_or_an_export(
 ):
     run = runs[kind]
     assert Manifest.read(run.folder).table["patient_id"].str.contains("MRN7").all()
-    for form in shelf.names("exports"):
+    for form in plugins.names("writers"):
         export(form, run.folder, tmp_path / form)
         export(form, hospital / kind, tmp_path / f"{form} of the folder")
     assert not markers_in(run / "card", run / "audit.html", tmp_path)
@@ -247,7 +248,7 @@ def test_with_pseudonyms_for_file_names_nothing_of_a_name_is_left(kind, runs, tm
     run, told = runs[kind], {"file_names": "pseudonyms"}
     done = hilum("card", run.folder, "--file-names", "pseudonyms")
     assert done.returncode == 0, done.stderr
-    for form in shelf.names("exports"):
+    for form in plugins.names("writers"):
         export(form, run.folder, tmp_path / form, told)
     files = [
         file for place in (run / "card", tmp_path) for file in place.rglob("*") if file.is_file()
@@ -262,7 +263,7 @@ def test_who_asks_for_identifiers_gets_them(runs, tmp_path):
     for kind in ("headers", "rasters"):
         done = hilum(
             "export",
-            "tables",
+            "csv_tables",
             runs[kind].folder,
             tmp_path / kind,
             "--keep-identifiers",
@@ -282,8 +283,8 @@ def test_the_key_is_its_owners_alone_and_runs_have_other_pseudonyms(run, hospita
     assert (run / "private/pseudonyms.key").stat().st_mode & 0o777 == 0o600
     assert (run / "private/pseudonyms.csv").stat().st_mode & 0o777 == 0o600
     for place in ("one", "two"):
-        export("tables", run.folder, tmp_path / place)
-    export("tables", hospital / "rasters", tmp_path / "other")
+        export("csv_tables", run.folder, tmp_path / place)
+    export("csv_tables", hospital / "rasters", tmp_path / "other")
     one, two, other = (
         pl.read_csv(tmp_path / place / "images.csv") for place in ("one", "two", "other")
     )
@@ -292,7 +293,7 @@ def test_the_key_is_its_owners_alone_and_runs_have_other_pseudonyms(run, hospita
 
 
 def test_the_mapping_in_the_run_leads_back(run, tmp_path):
-    export("tables", run.folder, tmp_path / "out")
+    export("csv_tables", run.folder, tmp_path / "out")
     back = {
         row["passed on as"]: row["stands for"]
         for row in csv.DictReader((run / "private/pseudonyms.csv").open(encoding="utf-8"))
@@ -340,7 +341,7 @@ def test_an_exports_images_are_read_back_with_their_patients_and_labels(run, tmp
 
 
 def test_annotators_go_by_pseudonyms(tmp_path):
-    shelf.load("datasets", "unidata").example(tmp_path / "data", images=4, seed=1)
+    plugins.load("readers", "unidata").example(tmp_path / "data", images=4, seed=1)
     export("coco", tmp_path / "data", tmp_path / "out")
     told = json.loads((tmp_path / "out/annotations/instances.json").read_text())
     authors = {one["author"] for one in told["annotations"]} - {None}
@@ -348,7 +349,7 @@ def test_annotators_go_by_pseudonyms(tmp_path):
 
 
 def test_public_releases_keep_their_names_and_patients(tmp_path):
-    shelf.load("datasets", "nih14").example(tmp_path / "data", images=8, seed=2)
+    plugins.load("readers", "nih14").example(tmp_path / "data", images=8, seed=2)
     manifest = ingest.ingest(tmp_path / "data")
     passed = pass_on(manifest, Share(), KEY).manifest
     assert passed.table.equals(manifest.table)
@@ -433,7 +434,7 @@ def test_pngs_keep_their_pixels_and_their_kind(kind, channels, tmp_path):
     )
     data = imagecodecs.png_encode(values.squeeze())
     (tmp_path / "a.png").write_bytes(data[:33] + chunk(b"tEXt", b"Author\0ZQXJ") + data[33:])
-    (tmp_path / "b.png").write_bytes(bare.copied(tmp_path / "a.png"))
+    (tmp_path / "b.png").write_bytes(without_metadata.copied(tmp_path / "a.png"))
     assert np.array_equal(seen(tmp_path / "b.png"), seen(tmp_path / "a.png"))
     assert b"ZQXJ" not in (tmp_path / "b.png").read_bytes()
 
@@ -452,7 +453,7 @@ def test_jpegs_of_all_kinds_keep_their_pixels(options, channels, tmp_path):
     values = np.random.default_rng(3).integers(0, 255, (70, 50, channels), np.uint8)
     data = cv2.imencode(".jpg", values, options)[1].tobytes()
     (tmp_path / "a.jpg").write_bytes(data[:2] + segment(0xFE, b"ZQXJ") + data[2:] + b"ZQXJ")
-    (tmp_path / "b.jpg").write_bytes(bare.copied(tmp_path / "a.jpg"))
+    (tmp_path / "b.jpg").write_bytes(without_metadata.copied(tmp_path / "a.jpg"))
     assert np.array_equal(seen(tmp_path / "b.jpg"), seen(tmp_path / "a.jpg"))
     assert b"ZQXJ" not in (tmp_path / "b.jpg").read_bytes()
 
@@ -469,7 +470,7 @@ def test_a_damaged_file_is_copied_readably_or_refused(data):
         path = Path(folder) / f"a.{ending}"
         path.write_bytes(broken)
         with contextlib.suppress(BadData):
-            copy = bare.copied(path)
+            copy = without_metadata.copied(path)
             assert b"ZQXJCOMMENT" not in copy and b"ZQXJTEXT" not in copy
 
 
@@ -483,13 +484,13 @@ def test_what_is_hidden_behind_the_rows_of_a_png_is_left_out(tmp_path):
     ]
     data = b"".join(chunk(*part) for part in parts)
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + data + b"ZQXJBEHIND")
-    (tmp_path / "b.png").write_bytes(bare.copied(tmp_path / "a.png"))
+    (tmp_path / "b.png").write_bytes(without_metadata.copied(tmp_path / "a.png"))
     assert b"ZQXJ" not in (tmp_path / "b.png").read_bytes()
     assert seen(tmp_path / "b.png").shape == (20, 20)
 
 
 def test_a_run_folder_apart_nothing_names_the_users_folder(run):
-    home = str(Path(store.read_json(run / "root.json")["root"]).parent)
+    home = str(Path(storage.read_json(run / "root.json")["root"]).parent)
     pages = [run / "audit.html", *(run / "card").rglob("*.*")]
     assert not [page for page in pages if home.encode() in page.read_bytes()]
 

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from dicom_files import write as write_dicom
 from hilum.errors import BadData, HilumError, on_one_line
-from hilum.files import output_folder
-from hilum.files.collect import SHOWN, collect
-from hilum.files.names import Found, unique_names
-from hilum.places import as_text
+from hilum.imaging.files import output_folder
+from hilum.imaging.files.find_images import SHOWN, collect
+from hilum.imaging.files.portable_names import Found, unique_names
+from hilum.safety.path_names import as_text
 
 GREY = np.arange(64, dtype=np.uint8).reshape(8, 8)
 PNG = imagecodecs.png_encode(GREY)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from hilum import phantom
-from hilum.cli import app
-from hilum.files import output_folder, raster
+from hilum.cli.verbs import app
+from hilum.imaging import synthetic
+from hilum.imaging.files import output_folder, raster
 
 COMMANDS = ("show", "lungs", "read", "predict", "look")
 TABLES = {command: f"{command}.csv" for command in COMMANDS}
@@ -25,7 +25,7 @@ WRITTEN = {  # below --to, for the image NAME
 
 def chest(path: Path, seed: int) -> Path:
     rng = np.random.default_rng(seed)
-    raster.write_png(path, phantom.draw(phantom.anatomy(rng), rng, height=200, width=190).pixels)
+    raster.write_png(path, synthetic.draw(synthetic.anatomy(rng), rng, height=200, width=190).pixels)
     return path
 
 

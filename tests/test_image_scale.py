@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hilum import shapes
+from hilum.annotations import shapes
+from hilum.annotations.image_scale import Scale, same_proportions
 from hilum.errors import BadData
-from hilum.image_scale import Scale, same_proportions
-from hilum.steps.evaluate import file_spacing
+from hilum.pipeline.evaluate import file_spacing
 
 GIVEN = (60, 80)
 sides = st.integers(1, 3000)

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hilum.datasets import _nlm, kaggle_masks, montgomery
+from hilum.dataset.readers import _nlm, kaggle_masks, montgomery
 from hilum.errors import BadData, NotFound
-from hilum.files import raster
-from hilum.steps.ingest import ingest
+from hilum.imaging.files import raster
+from hilum.pipeline.ingest import ingest
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 real_data = pytest.mark.skipif(not SHARED.is_dir(), reason="the real radiographs of shared/data are not on this machine")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import oracles
-from hilum.intervals import MAX_UNDEFINED, over_patients
-from hilum.metrics import ranking
+from hilum.statistics.bootstrap import MAX_UNDEFINED, bootstrap_patients
+from hilum.statistics.metrics import discrimination
 
 
 def mean_of(values: np.ndarray):
@@ -20,7 +20,7 @@ def mean_of(values: np.ndarray):
 def test_all_rows_of_a_drawn_patient_come_along_and_as_many_patients_as_there_are():
     patients = np.array(["c", "a", "b", "a", "c", "c", "d"])
     seen = []
-    over_patients(lambda rows: float(seen.append(rows) or 0), patients, resamples=50)
+    bootstrap_patients(lambda rows: float(seen.append(rows) or 0), patients, resamples=50)
     everything, *resamples = seen
     np.testing.assert_array_equal(everything, np.arange(7))
     for rows in resamples:
@@ -40,7 +40,7 @@ def test_the_interval_is_that_of_an_explicit_loop():
         return oracles.auroc([int(truth[row]) for row in rows], [float(score[row]) for row in rows])
 
     low, high, undefined = oracles.bootstrap(slow, patients, resamples=400, confidence=0.8, seed=1)
-    got = over_patients(lambda rows: ranking.auroc(truth[rows], score[rows]), patients, resamples=4000, confidence=0.8)
+    got = bootstrap_patients(lambda rows: discrimination.auroc(truth[rows], score[rows]), patients, resamples=4000, confidence=0.8)
     assert got.value == pytest.approx(slow(list(range(120))))
     width = high - low
     # the loop's own chance error is about 0.04 of the width
@@ -51,8 +51,8 @@ def test_the_interval_is_that_of_an_explicit_loop():
 def test_the_interval_of_two_patients_by_hand():
     # means of resamples: 0, 1/2, 1 with chances 1/4, 1/2, 1/4
     values = np.array([0.0, 1.0])
-    assert over_patients(mean_of(values), ["a", "b"], confidence=0.95) == (0.5, 0, 1, 0)
-    assert over_patients(mean_of(values), ["a", "b"], confidence=0.4) == (0.5, 0.5, 0.5, 0)
+    assert bootstrap_patients(mean_of(values), ["a", "b"], confidence=0.95) == (0.5, 0, 1, 0)
+    assert bootstrap_patients(mean_of(values), ["a", "b"], confidence=0.4) == (0.5, 0.5, 0.5, 0)
 
 
 def test_images_of_one_patient_do_not_count_as_independent():
@@ -60,8 +60,8 @@ def test_images_of_one_patient_do_not_count_as_independent():
     of_patient = generator.normal(size=25)
     values = np.repeat(of_patient, 10) + generator.normal(scale=0.1, size=250)
     patients = np.repeat([f"p{number}" for number in range(25)], 10)
-    interval = over_patients(mean_of(values), patients)
-    by_image = over_patients(mean_of(values), np.arange(250))
+    interval = bootstrap_patients(mean_of(values), patients)
+    by_image = bootstrap_patients(mean_of(values), np.arange(250))
     width = interval.high - interval.low
     assert width == pytest.approx(2 * 1.96 * of_patient.std() / math.sqrt(25), rel=0.15)
     assert width > 2.5 * (by_image.high - by_image.low)
@@ -73,7 +73,7 @@ def test_about_95_of_100_intervals_hold_the_truth():
     held = 0
     for seed in range(200):
         values = np.repeat(generator.normal(size=30), 2) + generator.normal(size=60)
-        interval = over_patients(mean_of(values), patients, resamples=200, seed=seed)
+        interval = bootstrap_patients(mean_of(values), patients, resamples=200, seed=seed)
         held += interval.low <= 0 <= interval.high
     assert 0.89 <= held / 200 <= 0.98
 
@@ -86,8 +86,8 @@ def test_the_same_seed_gives_the_same_interval_in_any_order_of_rows():
 
     def interval(order: np.ndarray, seed: int):
         shuffled = truth[order], score[order]
-        return over_patients(
-            lambda rows: ranking.auroc(*(values[rows] for values in shuffled)),
+        return bootstrap_patients(
+            lambda rows: discrimination.auroc(*(values[rows] for values in shuffled)),
             patients[order],
             resamples=200,
             seed=seed,
@@ -101,21 +101,21 @@ def test_the_same_seed_gives_the_same_interval_in_any_order_of_rows():
 
 def test_a_wider_confidence_gives_a_wider_interval_around_the_value():
     values = np.random.default_rng(9).normal(size=40)
-    narrow, wide = (over_patients(mean_of(values), np.arange(40), confidence=level) for level in (0.5, 0.99))
+    narrow, wide = (bootstrap_patients(mean_of(values), np.arange(40), confidence=level) for level in (0.5, 0.99))
     assert wide.low < narrow.low < narrow.value < narrow.high < wide.high
 
 
 @pytest.mark.parametrize("patients", [["a"], ["a", "a", "a"]])
 def test_a_single_patient_has_a_value_and_no_bounds(patients):
-    value, low, high, undefined = over_patients(lambda rows: float(len(rows)), patients)
+    value, low, high, undefined = bootstrap_patients(lambda rows: float(len(rows)), patients)
     assert value == len(patients)
     assert math.isnan(low) and math.isnan(high) and undefined == 0
 
 
 def test_one_class_is_undefined_throughout():
     score = np.linspace(0, 1, 12)
-    value, low, high, undefined = over_patients(
-        lambda rows: ranking.auroc(np.ones(12)[rows], score[rows]), np.arange(12), resamples=50
+    value, low, high, undefined = bootstrap_patients(
+        lambda rows: discrimination.auroc(np.ones(12)[rows], score[rows]), np.arange(12), resamples=50
     )
     assert math.isnan(value) and math.isnan(low) and math.isnan(high)
     assert undefined == 50
@@ -126,7 +126,7 @@ def test_undefined_resamples_are_counted_and_too_many_leave_no_bounds(negatives,
     # a resample of 20 patients misses all of k negatives with chance (1 - k/20)^20: 36 % for one, 1.2 % for four
     truth = np.arange(20) >= negatives
     score = np.random.default_rng(10).normal(size=20)
-    got = over_patients(lambda rows: ranking.auroc(truth[rows], score[rows]), np.arange(20), resamples=2000)
+    got = bootstrap_patients(lambda rows: discrimination.auroc(truth[rows], score[rows]), np.arange(20), resamples=2000)
     assert got.undefined / 2000 == pytest.approx((1 - negatives / 20) ** 20, abs=0.04)
     assert got.undefined > 0 and (got.undefined <= MAX_UNDEFINED * 2000) == enough
     assert not math.isnan(got.value)
@@ -136,7 +136,7 @@ def test_undefined_resamples_are_counted_and_too_many_leave_no_bounds(negatives,
 @pytest.mark.parametrize("setting", [{"resamples": 0}, {"confidence": 0.0}, {"confidence": 1.0}, {"confidence": 95}])
 def test_settings_that_make_no_interval_are_refused(setting):
     with pytest.raises(ValueError, match="got"):
-        over_patients(lambda rows: 0.0, ["a", "b"], **setting)
+        bootstrap_patients(lambda rows: 0.0, ["a", "b"], **setting)
 
 
 def test_a_thousand_resamples_of_140_images_take_at_most_a_third_of_a_second():
@@ -146,7 +146,7 @@ def test_a_thousand_resamples_of_140_images_take_at_most_a_third_of_a_second():
 
     def seconds() -> float:
         start = time.process_time()
-        over_patients(lambda rows: ranking.auroc(truth[rows], score[rows]), patients)
+        bootstrap_patients(lambda rows: discrimination.auroc(truth[rows], score[rows]), patients)
         return time.process_time() - start
 
     assert min(seconds() for _ in range(3)) <= 0.3

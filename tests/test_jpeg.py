@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dicom_files import JPEG, write
 from hilum.errors import BadData
-from hilum.files import _jpeg_stream, _jpeg_whole, dicom, raster
+from hilum.imaging.files import _jpeg_complete, _jpeg_stream, dicom, raster
 
 END = b"\xff\xd9"
 
@@ -50,7 +50,7 @@ KINDS = {
 
 
 def decode(data: bytes) -> np.ndarray:
-    return _jpeg_whole.decode(data, _jpeg_stream.parse(data))
+    return _jpeg_complete.decode(data, _jpeg_stream.parse(data))
 
 
 def read_wrong(data: bytes, truth: np.ndarray) -> bool:
@@ -74,7 +74,7 @@ def test_an_added_row_never_changes_the_last_row_of_a_colour_file(seed, sampling
     values = np.dstack([values, values, np.minimum(values, 255 - tint) + np.uint8(tint)])
     data = imagecodecs.jpeg8_encode(values, level=quality, subsampling=sampling)
     for options in ({}, {"colorspace": "YCBCR", "outcolorspace": "YCBCR"}):
-        assert np.array_equal(_jpeg_whole.decode(data, _jpeg_stream.parse(data), **options), imagecodecs.jpeg8_decode(data, **options))
+        assert np.array_equal(_jpeg_complete.decode(data, _jpeg_stream.parse(data), **options), imagecodecs.jpeg8_decode(data, **options))
 
 
 HARMLESS = {
@@ -120,15 +120,15 @@ def test_missing_scans_and_restart_intervals_are_named():
     data = KINDS["progressive"]
     scans = _jpeg_stream.parse(data).scans
     for scan in scans[:-1]:
-        with pytest.raises(_jpeg_whole.Missing, match="scans are missing: .* of 64 coefficients of component 1"):
+        with pytest.raises(_jpeg_complete.Missing, match="scans are missing: .* of 64 coefficients of component 1"):
             decode(data[: scan.end] + END)
     data = KINDS["restarts"]
     scan = _jpeg_stream.parse(data).scans[0]
     places = _jpeg_stream.restarts(data, scan)
     for place, behind in zip(places, places[1:], strict=False):
-        with pytest.raises(_jpeg_whole.Missing, match="of 30 restart intervals are missing"):
+        with pytest.raises(_jpeg_complete.Missing, match="of 30 restart intervals are missing"):
             decode(data[:place] + END)
-        with pytest.raises(_jpeg_whole.Missing, match="1 of 30 restart intervals are missing"):
+        with pytest.raises(_jpeg_complete.Missing, match="1 of 30 restart intervals are missing"):
             decode(data[:place] + data[behind:])
 
 

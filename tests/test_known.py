@@ -1,4 +1,4 @@
-"""The contract of `data/known.toml`: whole, in numbers that are numbers, and at one with the shelf."""
+"""The contract of `resources/catalog.toml`: whole, in numbers that are numbers, and at one with the shelf."""
 
 import json
 import re
@@ -8,27 +8,28 @@ from importlib import resources
 import pytest
 from typer.testing import CliRunner
 
-from hilum import known, shelf
-from hilum.cli import app
+from hilum import plugins
+from hilum.cli.verbs import app
+from hilum.dataset import catalog
+from hilum.dataset.catalog import ACCESS, CatalogEntry
 from hilum.errors import NotFound
-from hilum.known import ACCESS, Known
 
-TEXT = resources.files("hilum").joinpath("data/known.toml").read_text(encoding="utf-8")
+TEXT = resources.files("hilum").joinpath("resources/catalog.toml").read_text(encoding="utf-8")
 EXPECTED = {  # the sets that a user asks for without Hilum reading them
     "brax", "chexmask", "chexpert", "jsrt", "mimic_cxr", "mimic_cxr_jpg", "openi", "padchest", "rsna_pneumonia", "siim_acr", "tbx11k", "vindr_cxr",
 }  # fmt: skip
 TEXTS = ("title", "licence", "views", "labels", "labels_made", "marks", "format", "size", "population", "ages", "page")
-every_set = pytest.mark.parametrize("name", known.names())
+every_set = pytest.mark.parametrize("name", catalog.names())
 
 
 def test_every_set_that_is_read_is_known_and_so_are_those_that_users_ask_for():
-    assert set(shelf.names("datasets")) <= set(known.names()) and set(known.names()) >= EXPECTED
-    assert [name for name in known.names() if known.known(name).read] == shelf.names("datasets")
+    assert set(plugins.names("readers")) <= set(catalog.names()) and set(catalog.names()) >= EXPECTED
+    assert [name for name in catalog.names() if catalog.entry(name).read] == plugins.names("readers")
 
 
 @every_set
 def test_every_fact_is_there(name):
-    about = known.known(name)
+    about = catalog.entry(name)
     assert all(getattr(about, field).strip() for field in TEXTS)
     assert about.access in ACCESS and (about.steps or about.files)
     assert about.faults or about.read
@@ -38,7 +39,7 @@ def test_every_fact_is_there(name):
 
 @every_set
 def test_numbers_are_whole_and_not_texts(name):
-    about = known.known(name)
+    about = catalog.entry(name)
     numbers = [about.images, about.patients, *(file.bytes for file in about.files)]
     assert all(number is None or (type(number) is int and number >= 0) for number in numbers)
     assert about.images is not None or about.access == "own"
@@ -47,28 +48,28 @@ def test_numbers_are_whole_and_not_texts(name):
 
 @every_set
 def test_a_set_that_is_read_says_its_card_once(name):
-    told = known.entries()[name].keys() & {"title", "licence", "citation", "faults"}
-    assert len(told) == (0 if name in shelf.names("datasets") else 4)
+    told = catalog.entries()[name].keys() & {"title", "licence", "citation", "faults"}
+    assert len(told) == (0 if name in plugins.names("readers") else 4)
 
 
 @every_set
 def test_numbers_of_patients_and_images_are_the_cards(name):
     """Where the card of a module states them, in whatever words."""
-    if name not in shelf.names("datasets") or name == "folder":
+    if name not in plugins.names("readers") or name == "folder":
         pytest.skip("has no module, or no number")
-    counts = shelf.load("datasets", name).CARD.counts
-    assert f"{known.known(name).images:,}" in counts
+    counts = plugins.load("readers", name).CARD.counts
+    assert f"{catalog.entry(name).images:,}" in counts
 
 
 def test_sets_that_share_pictures_name_one_another():
-    for name in known.names():
-        for other in known.known(name).overlaps:
-            assert name in known.known(other).overlaps, f"{name} names {other}, not the other way round"
+    for name in catalog.names():
+        for other in catalog.entry(name).overlaps:
+            assert name in catalog.entry(other).overlaps, f"{name} names {other}, not the other way round"
 
 
 @every_set
 def test_addresses_are_encrypted_say_where_they_are_documented_and_lead_to_one_place_each(name):
-    about = known.known(name)
+    about = catalog.entry(name)
     assert bool(about.files) == bool(about.addresses_from)
     places = [file.unpack or file.name for file in about.files]
     assert len(set(places)) == len(places)
@@ -85,20 +86,20 @@ def test_no_person_can_be_written_to_and_no_key_is_told():
 
 @every_set
 def test_no_key_of_the_file_is_unknown(name):
-    assert known.entries()[name].keys() <= set(Known.__dataclass_fields__)
+    assert catalog.entries()[name].keys() <= set(CatalogEntry.__dataclass_fields__)
 
 
 def test_a_misspelt_set_gets_the_nearest_name():
     with pytest.raises(NotFound, match="did you mean 'chexpert'"):
-        known.known("chexprt")
+        catalog.entry("chexprt")
 
 
 def test_the_list_has_a_line_a_set_and_one_set_is_told_in_full():
     listing = CliRunner().invoke(app, ["datasets"]).stdout
-    assert all(re.search(rf"^{name} ", listing, re.MULTILINE) for name in known.names())
+    assert all(re.search(rf"^{name} ", listing, re.MULTILINE) for name in catalog.names())
     assert "112,120" in listing and "credentialed" in listing
     one = " ".join(CliRunner().invoke(app, ["datasets", "tbx11k"]).stdout.split())
     assert "montgomery (its release holds all of it)" in one and "boxes of active and latent tuberculosis" in one
     told = json.loads(CliRunner().invoke(app, ["datasets", "--json"]).stdout)
-    assert list(told) == known.names() and told["mimic_cxr"]["patients"] == 65379 and told["shenzhen"]["patients"] is None
+    assert list(told) == catalog.names() and told["mimic_cxr"]["patients"] == 65379 and told["shenzhen"]["patients"] is None
     assert list(json.loads(CliRunner().invoke(app, ["datasets", "brax", "--json"]).stdout)) == ["brax"]

@@ -13,17 +13,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hilum import lungs, mask_files, phantom
+from hilum.annotations import lung_masks
+from hilum.dataset import mask_files
 from hilum.errors import BadData
-from hilum.files import label_image
-from hilum.files.label_image import Consensus
-from hilum.untrusted import Folder
+from hilum.imaging import synthetic
+from hilum.imaging.files import label_image
+from hilum.imaging.files.label_image import Consensus
+from hilum.safety.untrusted_files import Folder
 from test_bmp_gif import bmp, gif, packed
 from test_raster import chunk, described, png, tiff
 
 SIZE = (160, 144)
 RNG = np.random.default_rng(0)
-DRAWN = phantom.draw(phantom.anatomy(RNG), RNG, height=SIZE[0], width=SIZE[1])
+DRAWN = synthetic.draw(synthetic.anatomy(RNG), RNG, height=SIZE[0], width=SIZE[1])
 RIGHT, LEFT = DRAWN.right_lung, DRAWN.left_lung
 BOTH = RIGHT | LEFT
 ROWS, COLUMNS = np.indices(SIZE)
@@ -31,7 +33,7 @@ _MIDDLE = (np.flatnonzero(RIGHT.any(axis=0))[-1] + np.flatnonzero(LEFT.any(axis=
 HEART = ~BOTH & (((ROWS - 95) / 24) ** 2 + ((COLUMNS - _MIDDLE - 6) / 20) ** 2 < 1)
 CLAVICLES = ~BOTH & (np.abs(ROWS - 12) < 4) & (np.abs(COLUMNS - _MIDDLE) > 8) & (np.abs(COLUMNS - _MIDDLE) < 45)
 STRIP = (ROWS < 6) | (SIZE[0] - 6 <= ROWS)
-LABELS = RIGHT * np.uint8(lungs.RIGHT) + LEFT * np.uint8(lungs.LEFT)
+LABELS = RIGHT * np.uint8(lung_masks.RIGHT) + LEFT * np.uint8(lung_masks.LEFT)
 VALUES = RIGHT * 1 + LEFT * 2
 WHITE = BOTH * np.uint8(255)
 SLOW = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -166,7 +168,7 @@ def overlap(first: np.ndarray, second: np.ndarray) -> float:
 @pytest.mark.parametrize("content", SAME)
 def test_lungs_of_every_file_are_those_drawn_to_the_pixel(tmp_path, content):
     found = understood(tmp_path, SAME[content]).labels()
-    seen = found != lungs.UNKNOWN
+    seen = found != lung_masks.IGNORE
     assert np.array_equal(found[seen], LABELS[seen]) and (seen.all() or "ignored" in content)
 
 
@@ -174,7 +176,7 @@ def test_lungs_of_every_file_are_those_drawn_to_the_pixel(tmp_path, content):
 def test_blurred_edges_are_cut_in_the_middle_and_make_no_rims(tmp_path, content):
     found = understood(tmp_path, NEAR[content]).labels()
     least = 0.85 if "ignored" in content else 0.9
-    assert overlap(found == lungs.RIGHT, RIGHT) > least and overlap(found == lungs.LEFT, LEFT) > least
+    assert overlap(found == lung_masks.RIGHT, RIGHT) > least and overlap(found == lung_masks.LEFT, LEFT) > least
     block = np.ones((7, 7), np.uint8)
     inside, outside = cv2.erode(LABELS, block), cv2.dilate(LABELS, block) == 0
     assert np.array_equal(found[inside > 0], LABELS[inside > 0]) and not found[outside].any()
@@ -248,7 +250,7 @@ def test_a_label_map_whose_labels_touch_keeps_its_thin_parts(tmp_path):
     numbers = VALUES + 3 * HEART
     sliver = np.s_[75:80, np.flatnonzero(LEFT[77])[-1] + 1]
     numbers[sliver] = 2
-    assert (understood(tmp_path, grey(numbers)).labels()[sliver] == lungs.LEFT).all()
+    assert (understood(tmp_path, grey(numbers)).labels()[sliver] == lung_masks.LEFT).all()
 
 
 # ------------------------------------------------------------------------------- folders and users
@@ -316,7 +318,7 @@ def test_what_a_user_says_goes_before_all_else(tmp_path):
     assert remedy(fault) == {"0": "none", "1": "right", "2": "left", "3": "heart"}
     assert np.array_equal(understood(tmp_path, grey(VALUES), said={"1": "left", "2": "right"}).labels(), np.where(BOTH, 3 - LABELS, 0)), "the background needs no word"
     jpeg = imagecodecs.jpeg8_encode((RIGHT * 127 + LEFT * 255).astype(np.uint8), level=92)
-    assert overlap(understood(tmp_path, jpeg, said={"0": "none", "127": "left", "255": "right"}).labels() == lungs.LEFT, RIGHT) > 0.95
+    assert overlap(understood(tmp_path, jpeg, said={"0": "none", "127": "left", "255": "right"}).labels() == lung_masks.LEFT, RIGHT) > 0.95
 
 
 def test_every_fault_of_what_a_user_says_is_named():
@@ -379,7 +381,7 @@ def test_no_pattern_of_labels_raises_anything_but_bad_data(tmp_path, values, see
 @pytest.mark.parametrize("data", [grey(RIGHT), grey(255 * RIGHT), grey(255 * ~RIGHT), grey(VALUES), few_bits(RIGHT, 1, (255, 0, 0), (0, 0, 9))])
 def test_a_file_of_one_lung_gives_that_lung(tmp_path, data):
     found = understood(tmp_path, data, column="right_lung_mask")
-    assert np.array_equal(found.labels(), RIGHT * np.uint8(lungs.RIGHT)) and list(found.named()) == ["right_lung"]
+    assert np.array_equal(found.labels(), RIGHT * np.uint8(lung_masks.RIGHT)) and list(found.named()) == ["right_lung"]
 
 
 @pytest.mark.parametrize("factor", [0.5, 0.75, 2])
@@ -453,7 +455,7 @@ def windowed(values: np.ndarray, low: float, high: float) -> np.ndarray:
 )  # fmt: skip
 def test_no_radiograph_is_a_label_image_however_its_contrast(tmp_path, seed, change):
     rng = np.random.default_rng(seed)
-    values = change(phantom.draw(phantom.anatomy(rng), rng, height=256, width=240).pixels)
+    values = change(synthetic.draw(synthetic.anatomy(rng), rng, height=256, width=240).pixels)
     for data in (as_png(values), imagecodecs.jpeg8_encode(values, level=85), cv2.imencode(".bmp", values)[1].tobytes()):
         (tmp_path / "one").write_bytes(data)
         assert label_image.sniff(tmp_path / "one") is None

@@ -7,8 +7,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from hilum import fingerprint, likeness, overlay
-from hilum.radiograph import Letterbox
+from hilum.audit.duplicates import registration
+from hilum.imaging import hash_search, perceptual_hash
+from hilum.imaging.geometry import Letterbox
 
 SIZE = (200, 180)
 
@@ -22,19 +23,19 @@ def picture(seed: int, size: tuple[int, int] = SIZE) -> np.ndarray:
 
 
 def printed(image: np.ndarray, side: int = 256) -> str | None:
-    return fingerprint.fingerprint(Letterbox(image.shape, side).forward(image), image.shape)
+    return perceptual_hash.hash_image(Letterbox(image.shape, side).forward(image), image.shape)
 
 
-def keys(*images: np.ndarray) -> fingerprint.Keys:
-    return fingerprint.decode(pl.Series([printed(image) for image in images]))
+def keys(*images: np.ndarray) -> perceptual_hash.HashKeys:
+    return perceptual_hash.decode(pl.Series([printed(image) for image in images]))
 
 
 def test_a_fingerprint_is_one_word_of_its_length_and_decodes_to_both_keys():
-    assert len(printed(picture(0))) == fingerprint.LENGTH
+    assert len(printed(picture(0))) == perceptual_hash.LENGTH
     told = keys(picture(0), picture(1))
     assert told.hashes.shape == (2, 4) and told.hashes.dtype == np.uint64
-    assert told.spectra.shape == (2, len(fingerprint.VIEWS), 112) and told.spectra.dtype == np.int8
-    assert len(fingerprint.decode(pl.Series([], dtype=pl.String))) == 0
+    assert told.spectra.shape == (2, len(perceptual_hash.VIEWS), 112) and told.spectra.dtype == np.int8
+    assert len(perceptual_hash.decode(pl.Series([], dtype=pl.String))) == 0
 
 
 def test_a_picture_that_shows_nothing_has_none():
@@ -44,7 +45,7 @@ def test_a_picture_that_shows_nothing_has_none():
 def test_sixteen_bits_give_nearly_the_print_of_eight():
     eight = Letterbox(SIZE, 256).forward(picture(0))
     sixteen = eight.astype(np.uint16) * 257
-    assert fingerprint.fingerprint(sixteen, SIZE) == fingerprint.fingerprint(eight, SIZE)
+    assert perceptual_hash.hash_image(sixteen, SIZE) == perceptual_hash.hash_image(eight, SIZE)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,7 @@ def test_sixteen_bits_give_nearly_the_print_of_eight():
 )
 def test_the_hash_of_a_processed_copy_is_near(changed, mirrored, inverted, most):
     told = keys(picture(0), np.ascontiguousarray(changed(picture(0))))
-    found = likeness.near(told.hashes, 40)
+    found = hash_search.near(told.hashes, 40)
     assert (found.first.tolist(), found.second.tolist()) == ([0], [1])
     assert (found.mirrored[0], found.inverted[0]) == (mirrored, inverted)
     assert found.distance[0] <= most
@@ -72,7 +73,7 @@ def clustered(count: int, seed: int) -> np.ndarray:
     """uint64 (count, 4): hashes around a few centres, also mirrored and inverted, their first bit never set."""
     noise = np.random.default_rng(seed)
     bits = noise.random((12, 256)).round().astype(bool)[noise.integers(12, size=count)] ^ (noise.random((count, 256)) < noise.uniform(0, 0.2, (count, 1)))
-    odd = np.unpackbits(fingerprint.MIRROR.view(np.uint8)).astype(bool)
+    odd = np.unpackbits(perceptual_hash.MIRROR.view(np.uint8)).astype(bool)
     bits ^= noise.random((count, 1)) < 0.3
     bits ^= odd & (noise.random((count, 1)) < 0.3)
     bits[:, 0] = False
@@ -80,7 +81,7 @@ def clustered(count: int, seed: int) -> np.ndarray:
 
 
 def one_by_one(first: np.ndarray, second: np.ndarray, distance: int) -> dict[tuple[int, int], int]:
-    odd = np.unpackbits(fingerprint.MIRROR.view(np.uint8)).astype(bool)
+    odd = np.unpackbits(perceptual_hash.MIRROR.view(np.uint8)).astype(bool)
     found = {}
     for i, one in enumerate(np.unpackbits(first.view(np.uint8), axis=1).astype(bool)):
         for j, other in enumerate(np.unpackbits(second.view(np.uint8), axis=1).astype(bool)):
@@ -93,12 +94,12 @@ def one_by_one(first: np.ndarray, second: np.ndarray, distance: int) -> dict[tup
 
 @pytest.mark.parametrize("distance", [0, 12, 40])
 def test_the_range_search_is_exact(distance, monkeypatch):
-    monkeypatch.setattr(likeness, "BLOCK", 64)
+    monkeypatch.setattr(hash_search, "BLOCK", 64)
     hashes, others = clustered(150, 1), clustered(90, 1)
-    found = likeness.near(hashes, distance)
+    found = hash_search.near(hashes, distance)
     expected = {pair: bits for pair, bits in one_by_one(hashes, hashes, distance).items() if pair[0] < pair[1]}
     assert dict(zip(zip(found.first.tolist(), found.second.tolist(), strict=True), found.distance.tolist(), strict=True)) == expected
-    between = likeness.near(hashes, distance, others)
+    between = hash_search.near(hashes, distance, others)
     pairs = zip(between.first.tolist(), between.second.tolist(), strict=True)
     assert dict(zip(pairs, between.distance.tolist(), strict=True)) == one_by_one(hashes, others, distance)
     assert distance == 0 or len(expected) > 20
@@ -110,15 +111,15 @@ def test_a_whole_that_equals_the_middle_of_another_is_nearest_to_it(count):
     mix = noise.normal(size=(112, 112)) * noise.uniform(0.1, 2, 112)
     spectra = np.clip(noise.normal(size=(count, 3, 112)) @ mix, -127, 127).astype(np.int8)
     spectra[0, 0] = spectra[5, 2]
-    spectra[1, 0] = spectra[6, 1] * np.where(np.arange(112) < fingerprint.EVEN, 1, -1)
-    nearest = likeness.nearest(fingerprint.Keys(np.zeros((count, 4), np.uint64), spectra), 1).tolist()
+    spectra[1, 0] = spectra[6, 1] * np.where(np.arange(112) < perceptual_hash.EVEN, 1, -1)
+    nearest = hash_search.nearest(perceptual_hash.HashKeys(np.zeros((count, 4), np.uint64), spectra), 1).tolist()
     assert nearest[:2] == [[0, 5, 2, 0], [1, 6, 1, 1]]
 
 
 def test_few_or_no_hashes_are_no_trouble():
     for count in (0, 1):
-        assert len(likeness.near(clustered(count, 0), 40).first) == 0
-        assert likeness.nearest(keys(*[picture(0)] * count) if count else fingerprint.decode(pl.Series([], dtype=pl.String)), 3).shape == (0, 4)
+        assert len(hash_search.near(clustered(count, 0), 40).first) == 0
+        assert hash_search.nearest(keys(*[picture(0)] * count) if count else perceptual_hash.decode(pl.Series([], dtype=pl.String)), 3).shape == (0, 4)
 
 
 TURN = cv2.getRotationMatrix2D((90, 100), 4, 1.0)
@@ -135,31 +136,31 @@ CHANGES = {
 def test_a_changed_copy_is_among_the_nearest_and_fits(change):
     images = [picture(seed) for seed in range(60)]
     copy = np.ascontiguousarray(CHANGES[change](images[7]))
-    pairs = likeness.nearest(keys(*images, copy), 3)
+    pairs = hash_search.nearest(keys(*images, copy), 3)
     assert np.bincount(pairs[:, 0]).max() <= 3
     met = [pair for pair in pairs.tolist() if {pair[0], pair[1]} == {7, 60}]
     assert met
-    details = {at: overlay.detail(fingerprint.content(Letterbox(one.shape, 256).forward(one), one.shape)) for at, one in ((7, images[7]), (60, copy))}
-    fits = [overlay.fit(details[first], overlay.mirrored(details[second]) if turned else details[second], view) for first, second, view, turned in met]
+    details = {at: registration.detail(perceptual_hash.content(Letterbox(one.shape, 256).forward(one), one.shape)) for at, one in ((7, images[7]), (60, copy))}
+    fits = [registration.fit(details[first], registration.mirrored(details[second]) if turned else details[second], view) for first, second, view, turned in met]
     assert max(fit.agreement for fit in fits) > 0.95
 
 
 def test_other_pictures_do_not_fit():
-    details = [overlay.detail(picture(seed)) for seed in range(12)]
-    assert max(overlay.fit(details[0], other, 0).agreement for other in details[1:]) < 0.5
+    details = [registration.detail(picture(seed)) for seed in range(12)]
+    assert max(registration.fit(details[0], other, 0).agreement for other in details[1:]) < 0.5
 
 
 def test_an_inverted_picture_fits_and_is_called_so():
-    fit = overlay.fit(overlay.detail(picture(3)), overlay.detail(255 - picture(3)), 0)
+    fit = registration.fit(registration.detail(picture(3)), registration.detail(255 - picture(3)), 0)
     assert fit.inverted and fit.agreement > 0.98
     assert np.allclose(fit.place, [[1, 0, 0], [0, 1, 0]], atol=0.02)
 
 
 def test_mirroring_a_detail_is_that_of_the_mirrored_picture():
     image = picture(4, (192, 192))
-    turned, expected = overlay.mirrored(overlay.detail(image)), overlay.detail(np.ascontiguousarray(image[:, ::-1]))
+    turned, expected = registration.mirrored(registration.detail(image)), registration.detail(np.ascontiguousarray(image[:, ::-1]))
     assert np.allclose(turned.fine, expected.fine, atol=1e-3)
-    for view in range(len(fingerprint.VIEWS)):
-        one, other = (overlay.Detail(side.fine, side.phases[[view]]) for side in (turned, expected))
-        clear, down, across = overlay.shift(one, other, 0)
+    for view in range(len(perceptual_hash.VIEWS)):
+        one, other = (registration.Detail(side.fine, side.phases[[view]]) for side in (turned, expected))
+        clear, down, across = registration.shift(one, other, 0)
         assert clear > 20 and (down, across) == (0, 0)

@@ -15,14 +15,19 @@ import pytest
 from typer.testing import CliRunner
 
 from conftest import resealed
-from hilum import integrity, looking, lungs, shapes, store
-from hilum.cli import app
+from hilum import storage
+from hilum.annotations import lung_masks, shapes
+from hilum.cli.verbs import app
+from hilum.config import Evaluate
 from hilum.errors import NotFound
-from hilum.exported import Contract, Exported
-from hilum.radiograph import Crop, Letterbox
-from hilum.recipe import Evaluate
-from hilum.run import Run
-from hilum.steps import cache, look, quietly, report, segment
+from hilum.imaging.geometry import Crop, Letterbox
+from hilum.inference import saliency
+from hilum.inference.onnx_model import InputContract, OnnxModel
+from hilum.pipeline import cache, explain, segment
+from hilum.progress import quietly
+from hilum.reporting import report
+from hilum.run_folder import Run
+from hilum.storage import integrity
 
 SIDE = 96
 
@@ -58,8 +63,8 @@ def bright(top, left, length=16):
 @pytest.mark.parametrize("corner", [(16, 64), (64, 16), (32, 32), (0, 80)])
 def test_each_method_peaks_where_the_model_looks(corner):
     picture, place = bright(*corner)
-    for method, found in looking.maps(Looker(place), picture, 1).items():
-        strength = looking.grown(found, SIDE)
+    for method, found in saliency.maps(Looker(place), picture, 1).items():
+        strength = saliency.grown(found, SIDE)
         peak = np.unravel_index(np.argmax(strength), strength.shape)
         assert all(side.start - 4 <= at < side.stop + 4 for side, at in zip(place, peak, strict=True)), (method, peak)
         around = np.zeros((SIDE, SIDE), bool)
@@ -71,7 +76,7 @@ def test_an_exported_network_is_asked_through_onnx_runtime_for_both_maps(tmp_pat
     import torch
     from torch import nn
 
-    from hilum.models import _export
+    from hilum.training import onnx_export
 
     class Corner(nn.Module):
         """Two concepts: the brightness of the upper right and of the lower left tile of 6 x 6, each its own activation map's mean."""
@@ -83,41 +88,41 @@ def test_an_exported_network_is_asked_through_onnx_runtime_for_both_maps(tmp_pat
             found = grid * places
             return torch.sigmoid(found.mean((2, 3)) - 2), found
 
-    contract = Contract("finding", SIDE, "region", "percentiles", ("score", "map"), ("upper", "lower"))
-    _export.to_onnx(Corner(), tmp_path / "corner.onnx", size=SIDE, outputs=contract.outputs, metadata={"contract": store.as_json(asdict(contract))})
+    contract = InputContract("finding", SIDE, "region", "percentiles", ("score", "map"), ("upper", "lower"))
+    onnx_export.to_onnx(Corner(), tmp_path / "corner.onnx", size=SIDE, outputs=contract.outputs, metadata={"contract": storage.as_json(asdict(contract))})
     picture = bright(0, 80)[0]
     picture[80:, :16] = 200
     for column, (rows, columns) in enumerate(((slice(0, 16), slice(80, 96)), (slice(80, 96), slice(0, 16)))):
-        for found in looking.maps(Exported(tmp_path / "corner.onnx"), picture, column).values():
-            strength = looking.grown(found, SIDE)
+        for found in saliency.maps(OnnxModel(tmp_path / "corner.onnx"), picture, column).values():
+            strength = saliency.grown(found, SIDE)
             assert strength[rows, columns].max() == strength.max() > 0.5
 
 
 def test_a_concept_that_looks_nowhere_has_an_empty_map_and_a_model_without_maps_has_occlusion_alone():
     picture, place = bright(16, 64)
-    assert not looking.occlusion(Looker(place), picture, 0).any()
-    assert list(looking.maps(Looker(place, ("score",)), picture, 1)) == [looking.OCCLUSION]
+    assert not saliency.occlusion(Looker(place), picture, 0).any()
+    assert list(saliency.maps(Looker(place, ("score",)), picture, 1)) == [saliency.OCCLUSION]
 
 
 def test_what_speaks_against_is_below_zero():
     picture, place = bright(32, 32)
-    assert looking.occlusion(Looker(place), 255 - picture, 1).min() < -0.1  # covering the dark place with its brighter surroundings raises the score
+    assert saliency.occlusion(Looker(place), 255 - picture, 1).min() < -0.1  # covering the dark place with its brighter surroundings raises the score
 
 
 def test_occlusion_is_the_mean_fall_over_the_patches_that_cover_a_pixel():
     picture, place = bright(30, 40)
-    patches, model = looking.places(SIDE), Looker(place)
-    assert len(patches) == looking.PLACES**2 and {patches[0][0].start, patches[-1][0].stop} == {0, SIDE}
-    smooth, falls = cv2.GaussianBlur(picture, (0, 0), looking.BLUR * SIDE), []
+    patches, model = saliency.places(SIDE), Looker(place)
+    assert len(patches) == saliency.PLACES**2 and {patches[0][0].start, patches[-1][0].stop} == {0, SIDE}
+    smooth, falls = cv2.GaussianBlur(picture, (0, 0), saliency.BLUR * SIDE), []
     for patch in patches:
         covered = picture.copy()
         covered[patch] = smooth[patch]
-        falls.append(float(looking.logits(model, picture[None], 1)[0] - looking.logits(model, covered[None], 1)[0]))
+        falls.append(float(saliency.logits(model, picture[None], 1)[0] - saliency.logits(model, covered[None], 1)[0]))
     covering = {(r, c): [fall for fall, patch in zip(falls, patches, strict=True) if all(side.start <= at < side.stop for side, at in zip(patch, (r, c), strict=True))]
                 for r in range(0, SIDE, 7) for c in range(0, SIDE, 7)}  # fmt: skip
-    mean = looking.spread(np.array(falls), patches, SIDE)
+    mean = saliency.spread(np.array(falls), patches, SIDE)
     assert all(mean[place] == pytest.approx(np.mean(some)) for place, some in covering.items())
-    assert looking.occlusion(model, picture, 1) == pytest.approx(cv2.resize(mean, (looking.GRID, looking.GRID), interpolation=cv2.INTER_AREA), abs=1e-5)
+    assert saliency.occlusion(model, picture, 1) == pytest.approx(cv2.resize(mean, (saliency.GRID, saliency.GRID), interpolation=cv2.INTER_AREA), abs=1e-5)
 
 
 # Geometry
@@ -125,8 +130,8 @@ def test_occlusion_is_the_mean_fall_over_the_patches_that_cover_a_pixel():
 
 def shown(size=(300, 200), crop=(8, 20, 56, 50), cached=64, side=SIDE):
     labels = np.zeros((cached, cached), np.uint8)
-    labels[14:50, 24:32], labels[14:50, 38:46] = lungs.RIGHT, lungs.LEFT
-    return look.Shown(np.zeros((side, side), np.uint8), labels, Crop((cached, cached), *crop), size)
+    labels[14:50, 24:32], labels[14:50, 38:46] = lung_masks.RIGHT, lung_masks.LEFT
+    return explain.Shown(np.zeros((side, side), np.uint8), labels, Crop((cached, cached), *crop), size)
 
 
 def test_a_map_returns_to_the_files_own_pixels_and_to_the_cached_ones():
@@ -160,25 +165,25 @@ def test_what_is_drawn_on_the_file_lies_where_the_map_of_it_does():
     box = np.argwhere(drawn)
     whole = Letterbox((300, 200), 64)
     assert box.min(0) == pytest.approx([100 * 64 / 300, whole.corner[1] + 80 * whole.inner[1] / 200], abs=1)
-    assert look.agreement(drawn.astype(np.float32), drawn) == {"pointing_game": 1, "box_iou": 1}
+    assert explain.agreement(drawn.astype(np.float32), drawn) == {"pointing_game": 1, "box_iou": 1}
     assert not picture.drawn([]).any()
 
 
 def test_attention_in_the_lungs_is_of_the_picture_in_the_region_and_evenly_spread_is_one():
     picture = shown()
-    even = look.attention(np.ones((6, 6), np.float32), picture)
+    even = explain.attention(np.ones((6, 6), np.float32), picture)
     assert even["gain"] == pytest.approx(1) and even["inside"] == pytest.approx(even["area"]) and 0.2 < even["area"] < 0.6
-    only = look.attention(np.where(picture.lungs, 1.0, 0.0).astype(np.float32), picture)
+    only = explain.attention(np.where(picture.lungs, 1.0, 0.0).astype(np.float32), picture)
     assert only["inside"] == pytest.approx(1) and only["gain"] == pytest.approx(1 / only["area"])
-    none = look.attention(-np.ones((6, 6), np.float32), picture)
+    none = explain.attention(-np.ones((6, 6), np.float32), picture)
     assert np.isnan(none["inside"]) and np.isnan(none["gain"])
 
 
 def test_controls_are_the_middle_of_each_lung_and_the_lungs():
-    made = look.controls(shown().labels)
-    assert np.argwhere(made[look.CENTRES]).tolist() in ([[32, 28], [32, 42]], [[32, 27], [32, 41]], [[31, 28], [31, 41]], [[32, 28], [32, 41]], [[32, 27], [32, 42]])
-    assert np.array_equal(made[look.EVENLY] > 0, shown().labels > 0)
-    assert not any(one.any() for one in look.controls(np.zeros((8, 8), np.uint8)).values())
+    made = explain.controls(shown().labels)
+    assert np.argwhere(made[explain.LUNG_CENTRES]).tolist() in ([[32, 28], [32, 42]], [[32, 27], [32, 41]], [[31, 28], [31, 41]], [[32, 28], [32, 41]], [[32, 27], [32, 42]])
+    assert np.array_equal(made[explain.UNIFORM_IN_LUNGS] > 0, shown().labels > 0)
+    assert not any(one.any() for one in explain.controls(np.zeros((8, 8), np.uint8)).values())
 
 
 # Which images, and what is told of them
@@ -192,67 +197,67 @@ def test_the_most_confident_of_each_kind_are_looked_at_and_those_drawn_on():
     rng = np.random.default_rng(0)
     tune = scored([0, 1] * 20, [0.3, 0.7] * 20, "tune").with_columns(pl.format("t{}", "image_id").alias("image_id"))
     test = scored([*([1] * 12), *([0] * 12), None], [*rng.random(24), 0.5])
-    found = look.chosen(pl.concat([tune, test]), pl.Series(["i3", "i24", "ti1"]))
+    found = explain.chosen(pl.concat([tune, test]), pl.Series(["i3", "i24", "ti1"]))
     assert found["image_id"].is_unique().all() and set(found["image_id"]) >= {"i3", "i24"} and not found["image_id"].str.starts_with("t").any()
-    for choice, state, above in zip(look.CHOICES, (1, 1, 0, 0), (True, False, True, False), strict=True):
-        of = test.filter((pl.col("state") == state) & ((pl.col("score") >= 0.5) == above)).sort("score", descending=above).head(look.EACH)
+    for choice, state, above in zip(explain.CHOICES, (1, 1, 0, 0), (True, False, True, False), strict=True):
+        of = test.filter((pl.col("state") == state) & ((pl.col("score") >= 0.5) == above)).sort("score", descending=above).head(explain.EACH)
         assert found.filter(pl.col("choice") == choice)["image_id"].to_list() == of["image_id"].to_list()
 
 
 def test_without_a_threshold_images_are_still_chosen():
-    found = look.chosen(scored([1, 0, 1, 0], [0.1, 0.2, 0.3, 0.4]), pl.Series([], dtype=pl.String))
+    found = explain.chosen(scored([1, 0, 1, 0], [0.1, 0.2, 0.3, 0.4]), pl.Series([], dtype=pl.String))
     assert set(found["image_id"]) == {"i0", "i1", "i2", "i3"}
-    assert look.chosen(scored([None], [0.1]), pl.Series([], dtype=pl.String)).height == 0
+    assert explain.chosen(scored([None], [0.1]), pl.Series([], dtype=pl.String)).height == 0
 
 
 def test_averages_leave_out_what_is_undefined_and_count_it():
-    looks = pl.DataFrame({"method": ["a"] * 3, "group": ["x", "y", "y"], **{name: [0.5, float("nan"), None] for name in look.AVERAGED}}, schema_overrides={name: pl.Float64 for name in look.AVERAGED})
-    figures = look.averages(looks.with_columns(inside=pl.Series([0.2, 0.4, 0.6])), Evaluate(resamples=50))
+    looks = pl.DataFrame({"method": ["a"] * 3, "group": ["x", "y", "y"], **{name: [0.5, float("nan"), None] for name in explain.AVERAGED}}, schema_overrides={name: pl.Float64 for name in explain.AVERAGED})
+    figures = explain.averages(looks.with_columns(inside=pl.Series([0.2, 0.4, 0.6])), Evaluate(resamples=50))
     rows = {row["metric"]: row for row in figures.iter_rows(named=True)}
     assert rows["inside"]["value"] == pytest.approx(0.4) and rows["inside"]["patients"] == 2
     assert rows["gain"]["images"] == 1 and rows["gain"]["value"] == 0.5 and np.isnan(rows["gain"]["low"])
     assert rows["gain"]["left_out"] == 1 and rows["inside"]["left_out"] == 0
-    assert "1 of 2 images" in look.lines(figures)["gain"][0] and "3 images" in look.lines(figures)["inside"][0]
-    nowhere = look.averages(looks.tail(2).with_columns(gain=pl.Series([float("nan")] * 2)), Evaluate(resamples=50))
+    assert "1 of 2 images" in explain.lines(figures)["gain"][0] and "3 images" in explain.lines(figures)["inside"][0]
+    nowhere = explain.averages(looks.tail(2).with_columns(gain=pl.Series([float("nan")] * 2)), Evaluate(resamples=50))
     assert nowhere.filter(pl.col("metric") == "gain").select("images", "left_out").row(0) == (0, 2)
-    assert look.lines(nowhere)["gain"][0] == "– (0 of 2 images)"
+    assert explain.lines(nowhere)["gain"][0] == "– (0 of 2 images)"
 
 
 def test_a_model_is_asked_for_its_own_concept():
-    assert look.column(Looker(bright(0, 0)[1]).contract, "tuberculosis") == 1
+    assert explain.column(Looker(bright(0, 0)[1]).contract, "tuberculosis") == 1
     with pytest.raises(NotFound, match="tuberculosis"):
-        look.column(Looker(bright(0, 0)[1]).contract, "tuberculos")
+        explain.column(Looker(bright(0, 0)[1]).contract, "tuberculos")
 
 
 def test_controls_stand_beside_the_maps_where_something_is_drawn_and_only_there():
     picture = shown()
     model = Looker(bright(40, 40)[1])
-    with_box = {method: figures for method, figures, _ in look.looked(model, 1, picture, [shapes.Box(100, 80, 60, 40)])}
-    assert list(with_box) == [looking.OCCLUSION, looking.ACTIVATION, *look.CONTROLS]
-    assert with_box[look.EVENLY]["pointing_game"] == pytest.approx(look.agreement(look.controls(picture.labels)[look.EVENLY], picture.drawn([shapes.Box(100, 80, 60, 40)]))["pointing_game"])
-    assert [method for method, _, _ in look.looked(model, 1, picture, [])] == [looking.OCCLUSION, looking.ACTIVATION]
+    with_box = {method: figures for method, figures, _ in explain.attributed(model, 1, picture, [shapes.Box(100, 80, 60, 40)])}
+    assert list(with_box) == [saliency.OCCLUSION, saliency.ACTIVATION, *explain.CONTROLS]
+    assert with_box[explain.UNIFORM_IN_LUNGS]["pointing_game"] == pytest.approx(explain.agreement(explain.controls(picture.labels)[explain.UNIFORM_IN_LUNGS], picture.drawn([shapes.Box(100, 80, 60, 40)]))["pointing_game"])
+    assert [method for method, _, _ in explain.attributed(model, 1, picture, [])] == [saliency.OCCLUSION, saliency.ACTIVATION]
 
 
 def test_a_model_that_looks_at_the_lungs_tells_nothing_with_them_covered_and_one_that_looks_beside_them_everything():
     base, rng = shown(), np.random.default_rng(4)
     inside, beside = (slice(20, 60), slice(30, 38)), (slice(0, 8), slice(30, 60))
     assert base.lungs[inside].all() and not base.lungs[beside].any()
-    for place, told in ((inside, look.ALONE), (beside, look.WITHOUT)):
+    for place, told in ((inside, explain.ALONE), (beside, explain.WITHOUT)):
         pictures, states = {}, [k % 2 for k in range(80)]
         for k, state in enumerate(states):
             image = rng.integers(60, 90, (SIDE, SIDE)).astype(np.uint8)
             image[place] += np.uint8(90 * state)
-            pictures[f"i{k}"] = look.Shown(image, base.labels, base.crop, base.size)
-        table = look.covered(Looker(place), 1, scored(states, [0.0] * 80), pictures, Evaluate(resamples=50), quietly)
+            pictures[f"i{k}"] = explain.Shown(image, base.labels, base.crop, base.size)
+        table = explain.covered(Looker(place), 1, scored(states, [0.0] * 80), pictures, Evaluate(resamples=50), quietly)
         of = {row["shown"]: row for row in table.iter_rows(named=True)}
-        assert of[look.AS_SHOWN]["value"] == of[told]["value"] == 1 and of[told]["images"] == 80 and of[told]["positives"] == 40
-        other = ({look.ALONE, look.WITHOUT} - {told}).pop()
+        assert of[explain.AS_SHOWN]["value"] == of[told]["value"] == 1 and of[told]["images"] == 80 and of[told]["positives"] == 40
+        other = ({explain.ALONE, explain.WITHOUT} - {told}).pop()
         assert abs(of[other]["value"] - 0.5) < 0.2  # 1.0 as shown; chance has a standard deviation of 0.06
 
 
 def test_without_lungs_nothing_is_covered():
-    picture = look.Shown(np.zeros((SIDE, SIDE), np.uint8), np.zeros((64, 64), np.uint8), shown().crop, (300, 200))
-    assert look.covered(Looker(bright(0, 0)[1]), 1, scored([0, 1], [0.1, 0.2]), {"i0": picture, "i1": picture}, Evaluate(resamples=50), quietly).height == 0
+    picture = explain.Shown(np.zeros((SIDE, SIDE), np.uint8), np.zeros((64, 64), np.uint8), shown().crop, (300, 200))
+    assert explain.covered(Looker(bright(0, 0)[1]), 1, scored([0, 1], [0.1, 0.2]), {"i0": picture, "i1": picture}, Evaluate(resamples=50), quietly).height == 0
 
 
 # The verb and the report
@@ -267,9 +272,9 @@ def judged(small_run, tmp_path_factory) -> Path:
     drawn = [image_id for image_id in pictures.with_mask["image_id"] if image_id in found.rows]
     labels[[found.rows[image_id] for image_id in drawn]] = pictures.masks[pictures.rows(drawn)]
     (folder / segment.MASKS).write_bytes(labels.tobytes())
-    index = store.read_table(folder / segment.INDEX)
+    index = storage.read_table(folder / segment.INDEX)
     sums = [integrity.checksum(labels[row]) for row in index["row"]]
-    store.write_table(folder / segment.INDEX, index.with_columns(pl.Series("crc32", sums)))
+    storage.write_table(folder / segment.INDEX, index.with_columns(pl.Series("crc32", sums)))
     resealed(Run(folder))
     for verb in ("probe", "look"):
         assert CliRunner().invoke(app, [verb, str(folder)], catch_exceptions=False).exit_code == 0
@@ -277,14 +282,14 @@ def judged(small_run, tmp_path_factory) -> Path:
 
 
 def test_the_verb_writes_a_map_a_row_and_tells_means(judged):
-    looks, maps = pl.read_parquet(judged / look.TABLE), np.load(judged / look.MAPS)
-    assert len(maps) == looks.height > 0 and maps.shape[1:] == (looking.GRID, looking.GRID) and np.isfinite(maps).all()
+    looks, maps = pl.read_parquet(judged / explain.TABLE), np.load(judged / explain.MAPS)
+    assert len(maps) == looks.height > 0 and maps.shape[1:] == (saliency.GRID, saliency.GRID) and np.isfinite(maps).all()
     parts = pl.read_parquet(judged / "split.parquet").join(looks, on="image_id", how="semi")
     assert set(parts["part"]) == {"test"}
-    assert look.make(Run(judged), Run(judged).recipe(), quietly)[0] == Run(judged).made("look")
+    assert explain.make(Run(judged), Run(judged).recipe(), quietly)[0] == Run(judged).made("look")
     told = json.loads(CliRunner().invoke(app, ["look", str(judged), "--json"], catch_exceptions=False).stdout)
     assert {"inside", "area"} <= {row["metric"] for row in told["maps"]} and all(row["images"] for row in told["maps"])
-    assert pl.read_parquet(judged / look.COVERS).schema == look.COVERED
+    assert pl.read_parquet(judged / explain.COVERS).schema == explain.COVERED
 
 
 def test_the_report_takes_both_in_and_leaves_them_out_once_what_they_were_made_from_has_changed(judged):
@@ -294,8 +299,8 @@ def test_the_report_takes_both_in_and_leaves_them_out_once_what_they_were_made_f
     report.make(run, recipe, quietly)
     page = (judged / report.PAGE).read_text()
     assert 'id="looks"' in page and 'id="probes"' in page
-    shown = pl.read_parquet(judged / look.TABLE).group_by("choice").agg(pl.col("image_id").n_unique())
-    assert page.count("under its occlusion map") == sum(min(count, look.EACH) for count in shown["image_id"])
+    shown = pl.read_parquet(judged / explain.TABLE).group_by("choice").agg(pl.col("image_id").n_unique())
+    assert page.count("under its occlusion map") == sum(min(count, explain.EACH) for count in shown["image_id"])
     marker = json.loads((judged / "finished" / "region.json").read_text())
     marker["made"]["region/index.parquet"] = "another"
     (judged / "finished" / "region.json").write_text(json.dumps(integrity.sealed(marker)))

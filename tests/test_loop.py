@@ -15,11 +15,11 @@ import onnxruntime  # noqa: E402
 from torch import nn  # noqa: E402
 
 from hilum.errors import BadRecipe, CannotWrite, HilumError, Notice, TooFew  # noqa: E402
-from hilum.models import _export, _loop  # noqa: E402
+from hilum.training import onnx_export, training_loop  # noqa: E402
 
 SIZE = 16
 ROWS = np.arange(10)
-SCHEDULE = _loop.Schedule(epochs=4, batch_size=4, learning_rate=0.01, weight_decay=0.01, averaging=0.9, precision="float32")
+SCHEDULE = training_loop.Schedule(epochs=4, batch_size=4, learning_rate=0.01, weight_decay=0.01, averaging=0.9, precision="float32")
 
 
 class Brightness(nn.Module):
@@ -61,14 +61,14 @@ def one_thread():
 
 
 def train(*, rows=ROWS, schedule=SCHEDULE, seed=7, batch=None, stop_after: int = 0, **settings) -> tuple[Brightness, list[float]]:
-    with _loop.seeded(seed):
+    with training_loop.seeded(seed):
         network = Brightness()
 
     def progress(done: int, of: int) -> None:
         if done == stop_after:
             raise Interrupted
 
-    losses = _loop.fit(network, batch or Asked(), rows, nn.functional.mse_loss, schedule, seed=seed, progress=progress, **settings)
+    losses = training_loop.fit(network, batch or Asked(), rows, nn.functional.mse_loss, schedule, seed=seed, progress=progress, **settings)
     return network, losses
 
 
@@ -77,7 +77,7 @@ def same(one: nn.Module, other: nn.Module) -> bool:
 
 
 def test_training_learns() -> None:
-    _, losses = train(schedule=_loop.Schedule(30, 4, 0.03, 0.0, 0.9, "float32"))
+    _, losses = train(schedule=training_loop.Schedule(30, 4, 0.03, 0.0, 0.9, "float32"))
     assert len(losses) == 30
     assert losses[-1] < 0.3 * losses[0]
 
@@ -108,7 +108,7 @@ def test_an_interrupted_training_goes_on_to_the_very_same_weights(tmp_path: Path
     [
         {"seed": 8},
         {"rows": np.arange(1, 11)},
-        {"schedule": _loop.Schedule(4, 4, 0.02, 0.01, 0.9, "float32")},
+        {"schedule": training_loop.Schedule(4, 4, 0.02, 0.01, 0.9, "float32")},
         {"batch": lambda rows, rng: (np.full((len(rows), SIZE, SIZE), 9, np.uint8), np.zeros(len(rows), np.float32))},
     ],
     ids=["seed", "rows", "schedule", "images"],
@@ -133,7 +133,7 @@ def test_a_damaged_checkpoint_means_beginning_anew(tmp_path: Path, content: byte
 def test_what_befalls_an_image_depends_on_seed_epoch_and_row_only() -> None:
     small, large, fewer = Asked(), Asked(), Asked()
     train(batch=small)
-    train(batch=large, schedule=_loop.Schedule(4, 5, 0.01, 0.01, 0.9, "float32"))
+    train(batch=large, schedule=training_loop.Schedule(4, 5, 0.01, 0.01, 0.9, "float32"))
     train(batch=fewer, rows=np.arange(4))
     assert sorted(small.calls) == sorted(large.calls)
     assert set(fewer.calls) < set(small.calls)
@@ -144,20 +144,20 @@ def test_what_befalls_an_image_depends_on_seed_epoch_and_row_only() -> None:
 @pytest.mark.parametrize(("count", "seen"), [(8, 8), (9, 8), (10, 10)])
 def test_only_a_last_batch_of_one_is_left_out(count: int, seen: int) -> None:
     asked = Asked()
-    train(batch=asked, rows=np.arange(count), schedule=_loop.Schedule(1, 4, 0.01, 0.01, 0.0, "float32"))
+    train(batch=asked, rows=np.arange(count), schedule=training_loop.Schedule(1, 4, 0.01, 0.01, 0.0, "float32"))
     assert len(asked.calls) == seen
 
 
 def test_progress_counts_every_batch_and_ends_full() -> None:
     heard = []
-    with _loop.seeded(0):
+    with training_loop.seeded(0):
         network = Brightness()
-    _loop.fit(network, Asked(), np.arange(10), nn.functional.mse_loss, SCHEDULE, seed=0, progress=lambda done, of: heard.append((done, of)))
+    training_loop.fit(network, Asked(), np.arange(10), nn.functional.mse_loss, SCHEDULE, seed=0, progress=lambda done, of: heard.append((done, of)))
     assert heard == [(done, 12) for done in range(1, 13)]
 
 
 def test_averaging_keeps_other_weights_than_the_last() -> None:
-    assert not same(train()[0], train(schedule=_loop.Schedule(4, 4, 0.01, 0.01, 0.0, "float32"))[0])
+    assert not same(train()[0], train(schedule=training_loop.Schedule(4, 4, 0.01, 0.01, 0.0, "float32"))[0])
 
 
 def test_torchs_global_state_is_left_as_it_was() -> None:
@@ -170,7 +170,7 @@ def test_torchs_global_state_is_left_as_it_was() -> None:
 
 
 def test_bfloat16_trains_too_and_leaves_float32_weights() -> None:
-    network, losses = train(schedule=_loop.Schedule(20, 4, 0.03, 0.0, 0.9, "bfloat16"))
+    network, losses = train(schedule=training_loop.Schedule(20, 4, 0.03, 0.0, 0.9, "bfloat16"))
     assert {value.dtype for value in network.parameters()} == {torch.float32}
     assert losses[-1] < 0.5 * losses[0]
 
@@ -187,11 +187,11 @@ def test_errors_say_what_to_do() -> None:
     with pytest.raises(TooFew, match="1 image"):
         train(rows=np.arange(1))
     with pytest.raises(BadRecipe, match="batch_size must be at least 2"):
-        train(schedule=_loop.Schedule(1, 1, 0.01, 0.01, 0.9))
+        train(schedule=training_loop.Schedule(1, 1, 0.01, 0.01, 0.9))
     with pytest.raises(BadRecipe, match="'float16'"):
-        train(schedule=_loop.Schedule(1, 4, 0.01, 0.01, 0.9, "float16"))
+        train(schedule=training_loop.Schedule(1, 4, 0.01, 0.01, 0.9, "float16"))
     with pytest.raises(BadRecipe, match="lower learning_rate"):
-        train(schedule=_loop.Schedule(3, 4, 1e30, 0.0, 0.9, "float32"))
+        train(schedule=training_loop.Schedule(3, 4, 1e30, 0.0, 0.9, "float32"))
 
 
 def test_a_fault_in_making_a_batch_reaches_the_caller() -> None:
@@ -215,13 +215,13 @@ class Halves(nn.Module):
 
 
 def halves() -> Halves:
-    with _loop.seeded(1):
+    with training_loop.seeded(1):
         return Halves()
 
 
 def test_an_export_names_its_outputs_takes_any_number_of_images_and_carries_its_metadata(tmp_path: Path) -> None:
     path = tmp_path / "halves.onnx"
-    _export.to_onnx(halves(), path, size=SIZE, outputs=("upper", "lower"), metadata={"card": '{"title": "Halves"}', "contract": "{}"})
+    onnx_export.to_onnx(halves(), path, size=SIZE, outputs=("upper", "lower"), metadata={"card": '{"title": "Halves"}', "contract": "{}"})
     session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
     assert [(put.name, put.type) for put in session.get_inputs()] == [("images", "tensor(uint8)")]
     assert session.get_modelmeta().custom_metadata_map == {"card": '{"title": "Halves"}', "contract": "{}"}
@@ -236,7 +236,7 @@ def test_an_export_names_its_outputs_takes_any_number_of_images_and_carries_its_
 
 def test_equal_weights_and_metadata_give_equal_bytes(tmp_path: Path) -> None:
     for name, metadata in (("one", {"a": "1", "b": "2"}), ("other", {"b": "2", "a": "1"})):
-        _export.to_onnx(halves(), tmp_path / name, size=SIZE, outputs=("upper", "lower"), metadata=metadata)
+        onnx_export.to_onnx(halves(), tmp_path / name, size=SIZE, outputs=("upper", "lower"), metadata=metadata)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
 
 
@@ -246,11 +246,11 @@ def test_an_export_that_answers_otherwise_than_the_network_is_refused(tmp_path: 
             return super().forward(images)[0] + (0.0 if torch.onnx.is_in_onnx_export() else 0.01)
 
     with pytest.raises(HilumError, match="'upper' differs by 0.01"):
-        _export.to_onnx(Fickle(), tmp_path / "fickle.onnx", size=SIZE, outputs=("upper",), metadata={})
+        onnx_export.to_onnx(Fickle(), tmp_path / "fickle.onnx", size=SIZE, outputs=("upper",), metadata={})
     assert not list(tmp_path.iterdir())
 
 
 def test_an_export_to_where_nothing_can_be_written_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(CannotWrite):
-        _export.to_onnx(halves(), tmp_path / "file" / "halves.onnx", size=SIZE, outputs=("upper", "lower"), metadata={})
+        onnx_export.to_onnx(halves(), tmp_path / "file" / "halves.onnx", size=SIZE, outputs=("upper", "lower"), metadata={})

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hilum import lungs
+from hilum.annotations import lung_masks
+from hilum.config import Evaluate
 from hilum.errors import Mismatch
-from hilum.recipe import Evaluate
-from hilum.steps import evaluate
-from hilum.steps._report import outlines, words
+from hilum.pipeline import evaluate
+from hilum.reporting.sections import segmentation, text
 
 
 class Drawn:
@@ -22,7 +22,7 @@ class Drawn:
         self.index = pl.DataFrame({"image_id": ["a", "b", "c"], "row": [0, 1, 2], "height": [200] * 3, "width": [100] * 3})
         self.with_mask = self.index
         mask = np.zeros((64, 64), np.uint8)
-        mask[20:50, 20:28], mask[20:50, 36:44] = lungs.RIGHT, lungs.LEFT
+        mask[20:50, 20:28], mask[20:50, 36:44] = lung_masks.RIGHT, lung_masks.LEFT
         self.masks = self.known_masks = np.stack([mask] * 3)
 
     def rows(self, image_ids):
@@ -72,9 +72,9 @@ def scattered(images, missed, undrawn, unspaced):
     truth.masks = np.stack([truth.masks[0]] * images)
     found = np.stack([np.roll(mask, images - number, axis=0) for number, mask in enumerate(truth.masks)])
     for number in range(missed):
-        found[number][found[number] == lungs.RIGHT] = 0
+        found[number][found[number] == lung_masks.RIGHT] = 0
     for number in range(missed, missed + undrawn):
-        truth.masks[number][truth.masks[number] == lungs.RIGHT] = 0
+        truth.masks[number][truth.masks[number] == lung_masks.RIGHT] = 0
     spacing = dict.fromkeys(ids[: images - unspaced], (0.5, 0.5))
     table = pl.DataFrame({"image_id": ids, "part": "test", "source": ["s", "t"] * (images // 2), "group": ids})
     return table, evaluate.overlaps(table, truth, truth.index, found, spacing)
@@ -129,10 +129,10 @@ def test_the_step_says_how_many_lungs_were_missed():
 
 def test_the_report_says_of_how_many_images_a_distance_is_the_mean():
     figure = {"value": 2.0, "low": 1.0, "high": 3.0, "images": 9, "patients": 9, "why": ""}
-    assert words.mean(figure, "hausdorff95_mm", of_all=False) == "2.000 (1.000 to 3.000; 9 images)"
-    assert words.mean(figure, "hausdorff95_mm", of_all=True) == "2.000 (1.000 to 3.000)"
+    assert text.mean(figure, "hausdorff95_mm", of_all=False) == "2.000 (1.000 to 3.000; 9 images)"
+    assert text.mean(figure, "hausdorff95_mm", of_all=True) == "2.000 (1.000 to 3.000)"
     table, rows = scattered(6, 2, 0, 0)
     metrics = evaluate.as_table(list(evaluate.lung_figures(rows, table, Evaluate(resamples=20))))
-    told = list(outlines.means(metrics))
+    told = list(segmentation.means(metrics))
     assert "Right lung: missed in 2 images, whose Dice is 0." in told
     assert any(line.startswith("Right lung: Precision, 95 % Hausdorff, pixels") and "mean of 4 of 6 images" in line for line in told)

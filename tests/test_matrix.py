@@ -12,15 +12,19 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from conftest import hilum
-from hilum import phantom, printed, store
-from hilum.drawing import tables
+from hilum import storage
+from hilum.cli import console
+from hilum.config import Data, Evaluate
+from hilum.drawing import heat_table
 from hilum.errors import HilumError, Mismatch
-from hilum.files import raster
-from hilum.metrics import ranking
-from hilum.recipe import Data, Evaluate
-from hilum.run import Run
-from hilum.steps import audit, cache, evaluate, ingest, matrix, predict, quietly, region, split
-from hilum.steps._training import digests
+from hilum.imaging import synthetic
+from hilum.imaging.files import raster
+from hilum.pipeline import audit, cache, crop, evaluate, ingest, predict, split
+from hilum.pipeline._training import digests
+from hilum.progress import quietly
+from hilum.run_folder import Run
+from hilum.runs import cross_evaluate
+from hilum.statistics.metrics import discrimination
 
 
 def watch(step):
@@ -43,27 +47,27 @@ def begun(small_run, data, folder) -> tuple[Run, object]:
         shutil.copytree(small_run / name, run / name)
         run.finish(name, {}, small_run.made(name), small_run.summary(name))
     (run / "region").mkdir()
-    shutil.copy(small_run / region.TYPICAL, run / region.TYPICAL)
-    run.finish("region", {}, digests(run, [region.TYPICAL]), {})
+    shutil.copy(small_run / crop.TYPICAL, run / crop.TYPICAL)
+    run.finish("region", {}, digests(run, [crop.TYPICAL]), {})
     return run, recipe
 
 
 def scored(run) -> None:
     """What `predict` would leave, by the very chain that the matrix uses."""
-    member = matrix.Member("it", run)
+    member = cross_evaluate.FinishedRun("it", run)
     empty = pl.DataFrame([[*["x"] * 4, 0.0, ""]], schema=predict.COLUMNS, orient="row").with_columns(stage=pl.lit("finding"), concept=pl.lit(member.finding))
-    store.write_table(run / predict.SCORES, empty)
+    storage.write_table(run / predict.SCORES, empty)
     run.finish("predict", {}, digests(run, [predict.SCORES]), {})
-    found = matrix.score(member, member, member.split.filter(pl.col("part") != "train").select("image_id"), quietly)
+    found = cross_evaluate.score(member, member, member.split.filter(pl.col("part") != "train").select("image_id"), quietly)
     table = found.join(member.split.select("image_id", "part"), on="image_id").with_columns(doubts=pl.lit("")).select(list(predict.COLUMNS))
-    store.write_table(run / predict.SCORES, table)
+    storage.write_table(run / predict.SCORES, table)
     run.finish("predict", {}, digests(run, [predict.SCORES]), {})
 
 
 def drawn(folder, count=30, seed=3):
     rng = np.random.default_rng(seed)
     for number in range(count):
-        made = phantom.draw(phantom.anatomy(rng), rng, height=150, width=140, disease="effusion" if number % 2 else None)
+        made = synthetic.draw(synthetic.anatomy(rng), rng, height=150, width=140, disease="effusion" if number % 2 else None)
         raster.write_png(folder / ("TUBERCULOSIS" if number % 2 else "NORMAL") / f"{seed}-{number}.png", made.pixels)
     return folder
 
@@ -77,13 +81,13 @@ def other_run(small_run, tmp_path_factory):
 
 @pytest.fixture
 def members(small_run, other_run):
-    return [matrix.Member("small", small_run), matrix.Member("other", other_run)]
+    return [cross_evaluate.FinishedRun("small", small_run), cross_evaluate.FinishedRun("other", other_run)]
 
 
 @pytest.fixture(scope="module")
 def made(small_run, other_run, tmp_path_factory):
     to = tmp_path_factory.mktemp("matrix")
-    return to, matrix.matrix([matrix.Member("small", small_run), matrix.Member("other", other_run)], to, watch)
+    return to, cross_evaluate.cross_evaluate([cross_evaluate.FinishedRun("small", small_run), cross_evaluate.FinishedRun("other", other_run)], to, watch)
 
 
 def row(table, model, of, stage="finding"):
@@ -92,12 +96,12 @@ def row(table, model, of, stage="finding"):
 
 def test_every_model_is_measured_on_every_set(made):
     to, table = made
-    assert table.schema == pl.Schema(matrix.COLUMNS) and table.height == 8 and set(table["stage"]) == {"finding", "anomaly"}
-    assert store.read_table(to / matrix.TABLE).equals(table) and (to / matrix.CSV).read_text().count("\n") == 9
+    assert table.schema == pl.Schema(cross_evaluate.COLUMNS) and table.height == 8 and set(table["stage"]) == {"finding", "anomaly"}
+    assert storage.read_table(to / cross_evaluate.TABLE).equals(table) and (to / cross_evaluate.CSV).read_text().count("\n") == 9
 
 
 def test_its_own_set_is_the_test_part_with_the_figures_of_evaluation(made, small_run):
-    own, told = row(made[1], "small", "small"), store.read_table(small_run / evaluate.METRICS)
+    own, told = row(made[1], "small", "small"), storage.read_table(small_run / evaluate.METRICS)
     for name, measure in (("auroc", "auroc"), ("sensitivity", "carried_sensitivity"), ("specificity", "retuned_specificity")):
         same = told.filter((pl.col("stage") == "finding") & (pl.col("part") == "test") & (pl.col("source") == "all") & (pl.col("metric") == name)).row(0, named=True)
         assert own[measure] == pytest.approx(same["value"], nan_ok=True) and own["images"] == same["images"]
@@ -105,7 +109,7 @@ def test_its_own_set_is_the_test_part_with_the_figures_of_evaluation(made, small
 
 def test_a_strange_set_is_measured_without_its_tune_part_and_a_threshold_is_chosen_there(made, members):
     (small, other), (to, table) = members, made
-    scores = store.read_table(to / "scores/small--other.parquet").filter(pl.col("stage") == "finding")
+    scores = storage.read_table(to / "scores/small--other.parquet").filter(pl.col("stage") == "finding")
     known = scores.join(other.truth("tuberculosis"), on="image_id")
     measured, tune = known.filter(pl.col("part") != "tune"), known.filter(pl.col("part") == "tune")
     told = row(table, "small", "other")
@@ -113,7 +117,7 @@ def test_a_strange_set_is_measured_without_its_tune_part_and_a_threshold_is_chos
     assert told["auroc"] == pytest.approx(roc_auc_score(measured["state"], measured["score"]))
     own = small.scores.filter(pl.col("stage") == "finding").join(small.truth("tuberculosis"), on="image_id").filter(pl.col("part") == "tune")
     for kind, rows in (("carried", own), ("retuned", tune)):
-        threshold = ranking.youden_threshold(rows["state"].to_numpy(), rows["score"].to_numpy())
+        threshold = discrimination.youden_threshold(rows["state"].to_numpy(), rows["score"].to_numpy())
         called = measured["score"] >= threshold
         assert told[f"{kind}_threshold"] == threshold
         assert told[f"{kind}_sensitivity"] == pytest.approx(called.filter(measured["state"] == 1).mean())
@@ -122,9 +126,9 @@ def test_a_strange_set_is_measured_without_its_tune_part_and_a_threshold_is_chos
 
 def test_scores_are_those_that_the_run_gives_the_file_itself(made, small_run, members):
     other = members[1]
-    scores = store.read_table(made[0] / "scores/small--other.parquet")
+    scores = storage.read_table(made[0] / "scores/small--other.parquet")
     image_id, path = other.data.manifest.table.select("image_id", "path").row(0)
-    said = predict.Reader.of(small_run).read(other.data.manifest.root / path).scores
+    said = predict.RunModels.of(small_run).read(other.data.manifest.root / path).scores
     for (stage, concept), expected in {(stage, concept): score for stage, found in said.items() for concept, score in found.items()}.items():
         stored = scores.filter((pl.col("image_id") == image_id) & (pl.col("stage") == stage) & (pl.col("concept") == concept))
         assert stored["score"].item() == pytest.approx(expected, rel=1e-5)
@@ -133,15 +137,15 @@ def test_scores_are_those_that_the_run_gives_the_file_itself(made, small_run, me
 def test_scores_are_kept_and_made_again_where_the_set_has_changed(made, members, monkeypatch):
     to, table = made
     with monkeypatch.context() as patched:
-        patched.setattr(matrix, "score", lambda *told: pytest.fail("scored again"))
-        assert matrix.matrix(members, to, watch).equals(table)
-    monkeypatch.setattr(matrix, "VERSION", 0)
+        patched.setattr(cross_evaluate, "score", lambda *told: pytest.fail("scored again"))
+        assert cross_evaluate.cross_evaluate(members, to, watch).equals(table)
+    monkeypatch.setattr(cross_evaluate, "VERSION", 0)
     heard = []
-    monkeypatch.setattr(matrix, "score", lambda model, target, rows, progress: heard.append((model.name, target.name)) or pl.DataFrame(schema=matrix.SCORES))
-    matrix.matrix(members, to, watch)
+    monkeypatch.setattr(cross_evaluate, "score", lambda model, target, rows, progress: heard.append((model.name, target.name)) or pl.DataFrame(schema=cross_evaluate.SCORES))
+    cross_evaluate.cross_evaluate(members, to, watch)
     assert heard == [("small", "other"), ("other", "small")]
     monkeypatch.undo()
-    assert matrix.matrix(members, to, watch).equals(table)
+    assert cross_evaluate.cross_evaluate(members, to, watch).equals(table)
 
 
 def test_a_picture_that_a_model_has_learnt_from_stops_everything(small_run, members, tmp_path):
@@ -153,13 +157,13 @@ def test_a_picture_that_a_model_has_learnt_from_stops_everything(small_run, memb
     run, _ = begun(small_run, data, tmp_path / "run")
     scored(run)
     with pytest.raises(Mismatch, match=r"1 pictures of leaky .*planted"):
-        matrix.matrix([small, matrix.Member("leaky", run)], tmp_path / "to", watch)
+        cross_evaluate.cross_evaluate([small, cross_evaluate.FinishedRun("leaky", run)], tmp_path / "to", watch)
     assert not (tmp_path / "to").exists(), "nothing was scored before"
 
 
 def test_patients_that_a_model_has_met_are_left_out_of_another_run_of_the_same_set(small_run, tmp_path):
-    one, again = matrix.Member("one", small_run), matrix.Member("again", small_run)
-    left = matrix.unseen(one, again)
+    one, again = cross_evaluate.FinishedRun("one", small_run), cross_evaluate.FinishedRun("again", small_run)
+    left = cross_evaluate.unseen(one, again)
     held = one.split.filter(pl.col("part") != "test")["patient_id"]
     patients = one.split.join(left, on="image_id", how="semi")["patient_id"]
     assert left.height == (one.split["part"] == "test").sum() and not set(patients) & set(held)
@@ -167,34 +171,34 @@ def test_patients_that_a_model_has_met_are_left_out_of_another_run_of_the_same_s
 
 def test_pictures_made_otherwise_and_a_single_run_are_refused(members, tmp_path):
     small, other = members
-    changed = matrix.Member("changed", other.run)
+    changed = cross_evaluate.FinishedRun("changed", other.run)
     changed.__dict__["recipe"] = replace(other.recipe, pixels=replace(other.recipe.pixels, size=128))
     with pytest.raises(Mismatch, match=r"64 pixels.*128 pixels.*alike in both recipes"):
-        matrix.matrix([small, changed], tmp_path, watch)
+        cross_evaluate.cross_evaluate([small, changed], tmp_path, watch)
     with pytest.raises(HilumError, match="two runs or more"):
-        matrix.matrix([small], tmp_path, watch)
+        cross_evaluate.cross_evaluate([small], tmp_path, watch)
 
 
 def test_what_cannot_be_told_is_nan_with_its_reason():
     none = pl.DataFrame({"group": [], "state": [], "score": []}, schema={"group": pl.String, "state": pl.Int8, "score": pl.Float64})
-    told = matrix.figures(none, float("nan"), 0.5, Evaluate(resamples=100))
+    told = cross_evaluate.figures(none, float("nan"), 0.5, Evaluate(resamples=100))
     assert math.isnan(told["auroc"]) and "no image of this set" in told["why"] and "no threshold to carry" in told["why"]
     same = pl.DataFrame({"group": ["a", "b"], "state": [1, 1], "score": [0.1, 0.9]})
-    told = matrix.figures(same, 0.5, 0.5, Evaluate(resamples=100))
+    told = cross_evaluate.figures(same, 0.5, 0.5, Evaluate(resamples=100))
     assert math.isnan(told["auroc"]) and math.isnan(told["carried_specificity"]) and told["carried_sensitivity"] == 0.5 and "one class" in told["why"]
-    assert json.loads(json.dumps(printed.plain(pl.DataFrame([told]))))[0]["auroc"] is None
+    assert json.loads(json.dumps(console.plain(pl.DataFrame([told]))))[0]["auroc"] is None
 
 
 def test_the_page_stands_alone_and_escapes_names(made):
     hostile = made[1].with_columns(model=pl.col("model").str.replace("small", "<script>"), set=pl.col("set").str.replace("small", "<script>"))
-    page = matrix.page(hostile, ["<script>", "other"])
+    page = cross_evaluate.page(hostile, ["<script>", "other"])
     assert "<script" not in page and "&lt;script&gt;" in page and "http" not in page and page.count("<svg") == 2
-    assert page == matrix.page(hostile, ["<script>", "other"])
+    assert page == cross_evaluate.page(hostile, ["<script>", "other"])
 
 
 def test_a_heat_table_is_darker_where_the_number_is_higher_and_says_where_there_is_none():
-    cells = {("a", "a"): tables.Cell(1.0), ("a", "b"): tables.Cell(0.5, "below"), ("b", "b"): tables.Cell(float("nan"), hint="<why>")}
-    drawn = str(tables.heat_table(["a", "b"], ["a", "b"], cells, low=0.5, high=1.0, told="it"))
+    cells = {("a", "a"): heat_table.Cell(1.0), ("a", "b"): heat_table.Cell(0.5, "below"), ("b", "b"): heat_table.Cell(float("nan"), hint="<why>")}
+    drawn = str(heat_table.heat_table(["a", "b"], ["a", "b"], cells, low=0.5, high=1.0, told="it"))
     assert 'fill-opacity="0.550"' in drawn and drawn.count('fill-opacity="0.000"') == 2 and drawn.count("<rect") == 3
     assert ">–<" in drawn and "&lt;why&gt;" in drawn and ">below<" in drawn
 
@@ -202,9 +206,10 @@ def test_a_heat_table_is_darker_where_the_number_is_higher_and_says_where_there_
 def test_the_command_prints_the_table_and_the_same_as_json(small_run, other_run, tmp_path, monkeypatch):
     from typer.testing import CliRunner
 
-    from hilum.cli import app, judging
+    from hilum.cli import runs
+    from hilum.cli.verbs import app
 
-    monkeypatch.setattr(judging, "performed", lambda source, *more: (None, Run(source), {}))
+    monkeypatch.setattr(runs, "performed", lambda source, *more: (None, Run(source), {}))
     arguments = ["matrix", str(small_run.folder), str(other_run.folder), "--to", str(tmp_path / "to")]
     done, as_json = (CliRunner().invoke(app, [*arguments, *more]) for more in ([], ["--json"]))
     assert done.exit_code == 0 and "sens carried" in done.stdout and "matrix.html" in done.stdout

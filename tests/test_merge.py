@@ -8,15 +8,16 @@ import pytest
 from typer.testing import CliRunner
 
 from conftest import hilum
-from hilum import shelf
-from hilum.cli import app
-from hilum.datasets import folder as own
+from hilum import plugins
+from hilum.cli.verbs import app
+from hilum.config import Data, Recipe
+from hilum.dataset.manifest import Manifest
+from hilum.dataset.merge import merge
+from hilum.dataset.readers import folder as own
 from hilum.errors import BadData, BadRecipe, HilumError, Mismatch, NotFound
-from hilum.manifest import Manifest
-from hilum.recipe import Data, Recipe
-from hilum.run import Run
-from hilum.steps import chain, ingest
-from hilum.steps.merge import merge
+from hilum.pipeline import ingest
+from hilum.run_folder import Run
+from hilum.runs import run_all
 
 SETS = ("montgomery", "nih14", "kermany")
 
@@ -26,7 +27,7 @@ def data(tmp_path_factory):
     """Three data sets side by side; look, do not touch."""
     folder = tmp_path_factory.mktemp("sets")
     for name in SETS:
-        shelf.load("datasets", name).example(folder / name, images=12, seed=4)
+        plugins.load("readers", name).example(folder / name, images=12, seed=4)
     return folder
 
 
@@ -189,13 +190,13 @@ def test_a_run_of_merged_sets_goes_on_in_any_order_and_refuses_other_folders(dat
 
     def ingested(*named):
         recipe = Recipe(data=Data(folder=named[0], also=tuple(named[1:])))
-        return [done.summary["images"] for done in chain.perform(run, recipe, lambda step: _nobody(), until="ingest")]
+        return [done.summary["images"] for done in run_all.perform(run, recipe, lambda step: _nobody(), until="ingest")]
 
     assert ingested(*folders) == ingested(*folders[::-1]) == [36]
     with pytest.raises(Mismatch, match=r"is a run of .* and .*, not of "):
         ingested(*folders[:2])
     with pytest.raises(HilumError, match="inside the data folder"):
-        list(chain.perform(Run(data / "nih14" / "run"), Recipe(data=Data(folder=folders[0], also=(folders[1],))), lambda step: _nobody()))
+        list(run_all.perform(Run(data / "nih14" / "run"), Recipe(data=Data(folder=folders[0], also=(folders[1],))), lambda step: _nobody()))
 
 
 class _nobody:

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import oracles
-from hilum import shelf
-from hilum.metrics import overlap, ranking
+from hilum import plugins
+from hilum.statistics.metrics import discrimination, overlap
 
 CASES = 200
-CURVES = [ranking.roc_curve, ranking.precision_recall_curve]
-WITHOUT_THRESHOLD = [*ranking.METRICS.values(), ranking.youden_threshold, *CURVES]
+CURVES = [discrimination.roc_curve, discrimination.precision_recall_curve]
+WITHOUT_THRESHOLD = [*discrimination.METRICS.values(), discrimination.youden_threshold, *CURVES]
 masks = hnp.arrays(bool, (4, 5))
 relaxed = settings(deadline=None)  # the machine may be shared
 
@@ -42,8 +42,8 @@ def tied_cases(seed: int = 0):
 
 
 def test_every_module_of_the_shelf_offers_metrics_by_name():
-    for name in shelf.names("metrics"):
-        metrics = shelf.load("metrics", name).METRICS
+    for name in plugins.names("metrics"):
+        metrics = plugins.load("metrics", name).METRICS
         assert metrics and all(callable(metric) for metric in metrics.values())
 
 
@@ -127,7 +127,7 @@ def test_masks_that_do_not_fit_are_refused(metric, truth, found, text):
 def test_ranking_agrees_with_counting_pairs_and_with_scikit_learn_under_heavy_ties():
     for truth, score in tied_cases():
         plain = truth.tolist(), score.tolist()
-        area, average = ranking.auroc(truth, score), ranking.average_precision(truth, score)
+        area, average = discrimination.auroc(truth, score), discrimination.average_precision(truth, score)
         assert area == pytest.approx(oracles.auroc(*plain))
         assert area == pytest.approx(reference.roc_auc_score(truth, score))
         assert average == pytest.approx(oracles.average_precision(*plain))
@@ -137,11 +137,11 @@ def test_ranking_agrees_with_counting_pairs_and_with_scikit_learn_under_heavy_ti
 def test_curves_agree_with_scikit_learn_under_heavy_ties():
     for truth, score in tied_cases(1):
         expected = reference.roc_curve(truth, score, drop_intermediate=False)
-        for got, wanted in zip(ranking.roc_curve(truth, score), expected, strict=True):
+        for got, wanted in zip(discrimination.roc_curve(truth, score), expected, strict=True):
             np.testing.assert_allclose(got, wanted)
         precision, recall, thresholds = reference.precision_recall_curve(truth, score)
         expected = precision[:-1][::-1], recall[:-1][::-1], thresholds[::-1]  # it rises, and ends in an invented point
-        for got, wanted in zip(ranking.precision_recall_curve(truth, score), expected, strict=True):
+        for got, wanted in zip(discrimination.precision_recall_curve(truth, score), expected, strict=True):
             np.testing.assert_allclose(got, wanted)
 
 
@@ -149,7 +149,7 @@ def test_figures_at_a_threshold_agree_with_counting_rows_and_with_scikit_learn()
     generator = np.random.default_rng(3)
     for truth, score in tied_cases(2):
         threshold = generator.choice(np.append(score, [score.max() + 1, generator.normal()]))  # often exactly a score
-        got = {name: metric(truth, score, threshold) for name, metric in ranking.METRICS_AT.items()}
+        got = {name: metric(truth, score, threshold) for name, metric in discrimination.METRICS_AT.items()}
         assert got == pytest.approx(oracles.at_threshold(truth.tolist(), score.tolist(), threshold), nan_ok=True)
         called = score >= threshold
         expected = {
@@ -168,11 +168,11 @@ def test_figures_at_a_threshold_agree_with_counting_rows_and_with_scikit_learn()
 @given(ranked())
 def test_auroc_ignores_monotone_maps_and_turns_over_when_the_score_is_negated(rows):
     truth, score = rows
-    area = ranking.auroc(truth, score)
+    area = discrimination.auroc(truth, score)
     for mapped in (score**3, 2 * score + 1, np.exp(score), score.astype(np.float32)):
-        assert ranking.auroc(truth, mapped) == area
-    assert ranking.auroc(truth, -score) == pytest.approx(1 - area)
-    assert ranking.auroc(1 - truth, score) == pytest.approx(1 - area)
+        assert discrimination.auroc(truth, mapped) == area
+    assert discrimination.auroc(truth, -score) == pytest.approx(1 - area)
+    assert discrimination.auroc(1 - truth, score) == pytest.approx(1 - area)
 
 
 @relaxed
@@ -181,15 +181,15 @@ def test_no_figure_depends_on_the_order_of_rows_or_on_the_kind_of_truth(rows, sh
     truth, score = rows
     order = list(range(truth.size))
     shuffler.shuffle(order)
-    for metric in [*ranking.METRICS.values(), ranking.youden_threshold]:
+    for metric in [*discrimination.METRICS.values(), discrimination.youden_threshold]:
         assert metric(truth[order].astype(bool), score[order]) == metric(truth.tolist(), score.tolist())
 
 
 @relaxed
 @given(ranked())
 def test_the_area_under_the_roc_curve_is_the_auroc(rows):
-    false_positive_rate, sensitivity, _ = ranking.roc_curve(*rows)
-    assert np.trapezoid(sensitivity, false_positive_rate) == pytest.approx(ranking.auroc(*rows))
+    false_positive_rate, sensitivity, _ = discrimination.roc_curve(*rows)
+    assert np.trapezoid(sensitivity, false_positive_rate) == pytest.approx(discrimination.auroc(*rows))
 
 
 @relaxed
@@ -202,7 +202,7 @@ def test_no_threshold_beats_youdens_and_none_as_good_is_more_sensitive(rows):
         return round(figures["sensitivity"] + figures["specificity"] - 1, 9), figures["sensitivity"]
 
     everywhere = np.arange(-7, 8, 0.5)
-    assert gain(ranking.youden_threshold(truth, score)) == max(gain(threshold) for threshold in everywhere)
+    assert gain(discrimination.youden_threshold(truth, score)) == max(gain(threshold) for threshold in everywhere)
 
 
 @pytest.mark.parametrize(
@@ -216,19 +216,19 @@ def test_no_threshold_beats_youdens_and_none_as_good_is_more_sensitive(rows):
     ],
 )
 def test_youdens_threshold_by_hand(truth, score, expected):
-    assert ranking.youden_threshold(truth, score) == expected
+    assert discrimination.youden_threshold(truth, score) == expected
 
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(("truth", "score"), [([], []), ([1, 1], [0.2, 0.4]), ([0, 0], [0.2, 0.4])])
 def test_one_class_or_no_rows_is_undefined_without_a_warning(truth, score):
-    for metric in [*ranking.METRICS.values(), ranking.youden_threshold]:
+    for metric in [*discrimination.METRICS.values(), discrimination.youden_threshold]:
         assert math.isnan(metric(truth, score))
-    false_positive_rate, sensitivity, _ = ranking.roc_curve(truth, score)
+    false_positive_rate, sensitivity, _ = discrimination.roc_curve(truth, score)
     assert np.isnan(false_positive_rate).all() == (0 not in truth)
     assert np.isnan(sensitivity).all() == (1 not in truth)
-    assert np.isnan(ranking.precision_recall_curve(truth, score)[1]).all() == (1 not in truth)
-    got = {name: metric(truth, score, 0.3) for name, metric in ranking.METRICS_AT.items()}
+    assert np.isnan(discrimination.precision_recall_curve(truth, score)[1]).all() == (1 not in truth)
+    got = {name: metric(truth, score, 0.3) for name, metric in discrimination.METRICS_AT.items()}
     assert got == pytest.approx(oracles.at_threshold(truth, score, 0.3), nan_ok=True)
 
 
@@ -251,7 +251,7 @@ def test_rows_that_are_not_truth_and_score_are_refused(metric, truth, score, tex
         metric(truth, score)
 
 
-@pytest.mark.parametrize("metric", ranking.METRICS_AT.values())
+@pytest.mark.parametrize("metric", discrimination.METRICS_AT.values())
 def test_a_threshold_or_score_of_nan_is_refused(metric):
     with pytest.raises(ValueError, match="threshold is nan"):
         metric([0, 1], [0.1, 0.2], math.nan)
@@ -262,37 +262,37 @@ def test_a_threshold_or_score_of_nan_is_refused(metric):
 def test_predictive_values_at_a_prevalence_are_bayes_rule_and_at_the_rows_own_they_are_ppv_and_npv():
     for truth, score in tied_cases(4):
         threshold = float(np.median(score))
-        got = {name: metric(truth, score, threshold) for name, metric in ranking.METRICS_AT.items()}
+        got = {name: metric(truth, score, threshold) for name, metric in discrimination.METRICS_AT.items()}
         both = got["sensitivity"], got["specificity"]
-        assert ranking.ppv_at(truth.mean(), *both) == pytest.approx(got["ppv"], nan_ok=True)
-        assert ranking.npv_at(truth.mean(), *both) == pytest.approx(got["npv"], nan_ok=True)
+        assert discrimination.ppv_at(truth.mean(), *both) == pytest.approx(got["ppv"], nan_ok=True)
+        assert discrimination.npv_at(truth.mean(), *both) == pytest.approx(got["npv"], nan_ok=True)
     # of 1000 people 10 have it; 9 of these and 99 of the others are called positive
-    assert ranking.ppv_at(0.01, 0.9, 0.9) == pytest.approx(9 / 108) and ranking.npv_at(0.01, 0.9, 0.9) == pytest.approx(891 / 892)
-    assert math.isnan(ranking.ppv_at(0.5, 0, 1)) and math.isnan(ranking.npv_at(0.5, 1, 0)) and ranking.ppv_at(0, 0.9, 0.9) == 0
+    assert discrimination.ppv_at(0.01, 0.9, 0.9) == pytest.approx(9 / 108) and discrimination.npv_at(0.01, 0.9, 0.9) == pytest.approx(891 / 892)
+    assert math.isnan(discrimination.ppv_at(0.5, 0, 1)) and math.isnan(discrimination.npv_at(0.5, 1, 0)) and discrimination.ppv_at(0, 0.9, 0.9) == 0
     with pytest.raises(ValueError, match="from 0 to 1"):
-        ranking.ppv_at(10, 0.9, 0.9)
+        discrimination.ppv_at(10, 0.9, 0.9)
 
 
 def test_macro_and_micro_averages_agree_with_scikit_learn_and_leave_out_what_is_not_known():
     generator = np.random.default_rng(5)
-    pairs = ((ranking.auroc, reference.roc_auc_score), (ranking.average_precision, reference.average_precision_score))
+    pairs = ((discrimination.auroc, reference.roc_auc_score), (discrimination.average_precision, reference.average_precision_score))
     for case in range(CASES):
         metric, expected = pairs[case % 2]
         rows, findings = int(generator.integers(4, 40)), int(generator.integers(2, 5))
         truth = generator.integers(0, 2, (rows, findings)).astype(float)
         truth[0], truth[1] = 0, 1
         score = generator.integers(0, 9, (rows, findings)) / 8
-        assert ranking.macro(metric, truth, score) == pytest.approx(expected(truth, score, average="macro"))
-        assert ranking.micro(metric, truth, score) == pytest.approx(expected(truth, score, average="micro"))
+        assert discrimination.macro(metric, truth, score) == pytest.approx(expected(truth, score, average="macro"))
+        assert discrimination.micro(metric, truth, score) == pytest.approx(expected(truth, score, average="micro"))
         truth[2:][generator.random((rows - 2, findings)) < 0.3] = np.nan
         known = [~np.isnan(truth[:, column]) for column in range(findings)]
         each = [expected(truth[of, column], score[of, column]) for column, of in enumerate(known)]
-        assert ranking.macro(metric, truth, score) == pytest.approx(np.mean(each))
+        assert discrimination.macro(metric, truth, score) == pytest.approx(np.mean(each))
         flat = ~np.isnan(truth)
-        assert ranking.micro(metric, truth, score) == pytest.approx(expected(truth[flat], score[flat]))
+        assert discrimination.micro(metric, truth, score) == pytest.approx(expected(truth[flat], score[flat]))
 
 
 def test_a_macro_average_over_an_undefined_finding_is_undefined():
     truth = np.array([[0, 1], [1, 1], [0, np.nan]])
     score = np.array([[0.1, 0.2], [0.8, 0.3], [0.2, 0.9]])
-    assert math.isnan(ranking.macro(ranking.auroc, truth, score)) and ranking.macro(ranking.auroc, truth[:, :1], score[:, :1]) == 1
+    assert math.isnan(discrimination.macro(discrimination.auroc, truth, score)) and discrimination.macro(discrimination.auroc, truth[:, :1], score[:, :1]) == 1

@@ -14,12 +14,13 @@ pytest.importorskip("onnx")
 
 import onnxruntime  # noqa: E402
 
-from hilum import shelf  # noqa: E402
-from hilum.cached import Known  # noqa: E402
+from hilum import plugins  # noqa: E402
+from hilum.dataset.pixel_cache import MasksWithIgnore  # noqa: E402
 from hilum.errors import BadRecipe  # noqa: E402
-from hilum.models import _export, _loop, _lungs, compact  # noqa: E402
+from hilum.training import lung_segmentation, onnx_export, training_loop  # noqa: E402
+from hilum.training.models import compact_unet  # noqa: E402
 
-LUNGS = ("attention_unet", "compact", "unet")
+LUNGS = ("attention_unet", "compact_unet", "unet")
 SIZE = 64
 SHORT = {"precision": "float32", "rotation_degrees": 0.0}
 
@@ -65,14 +66,14 @@ def answers(path: Path, images: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("name", LUNGS)
 def test_a_lung_model_learns_few_images_and_tells_right_from_left(name: str, tmp_path: Path) -> None:
-    if name != "compact":
+    if name != "compact_unet":
         pytest.importorskip("monai")
-    model = shelf.load("models", name)
+    model = plugins.load("models", name)
     images, masks = ellipses(24)
-    quick = model.QUICK | ({"least_steps": 120} if name == "compact" else {"least_steps": 72, "batch_size": 4, "averaging": 0.8})
+    quick = model.QUICK | ({"least_steps": 120} if name == "compact_unet" else {"least_steps": 72, "batch_size": 4, "averaging": 0.8})
     network = model.fit(images, masks, np.arange(16), model.Settings(**quick | SHORT), seed=0)
     path = tmp_path / "lungs.onnx"
-    _export.to_onnx(network, path, size=SIZE, outputs=model.OUTPUTS, metadata={})
+    onnx_export.to_onnx(network, path, size=SIZE, outputs=model.OUTPUTS, metadata={})
     found = answers(path, images[16:])
     assert found.dtype == np.float32 and found.shape == (8, 2, SIZE, SIZE) and found.min() >= 0 and found.max() <= 1
     assert min(dice(found, masks[16:])) > 0.75
@@ -82,14 +83,14 @@ def test_a_lung_model_learns_few_images_and_tells_right_from_left(name: str, tmp
 
 @pytest.mark.parametrize("name", LUNGS)
 def test_every_lung_model_has_the_shared_settings_and_no_wide_change_by_default(name: str) -> None:
-    shared, settings = set(_lungs.Settings.__annotations__), shelf.literals("models", name, "Settings")
+    shared, settings = set(lung_segmentation.Settings.__annotations__), plugins.defaults("models", name, "Settings")
     assert shared <= set(settings)
     assert not any(settings[off] for off in ("flip", "invert"))
-    assert set(shelf.literals("models", name, "QUICK")) <= set(settings)
+    assert set(plugins.defaults("models", name, "QUICK")) <= set(settings)
 
 
 def test_the_compact_model_is_as_small_as_is_said() -> None:
-    network = compact.Compact(compact.Settings().width, compact.Settings().detail)
+    network = compact_unet.Compact(compact_unet.Settings().width, compact_unet.Settings().detail)
     assert sum(weight.numel() for weight in network.parameters()) < 1_500_000
 
 
@@ -97,23 +98,23 @@ def test_the_compact_model_is_as_small_as_is_said() -> None:
 def trained(tmp_path_factory) -> tuple[Path, np.ndarray, np.ndarray]:
     torch.set_num_threads(1)
     images, masks = ellipses(40)
-    settings = compact.Settings(**dict(compact.QUICK) | SHORT | {"least_steps": 120})
+    settings = compact_unet.Settings(**dict(compact_unet.QUICK) | SHORT | {"least_steps": 120})
     path = tmp_path_factory.mktemp("trained") / "lungs.onnx"
-    network = compact.fit(images, masks, np.arange(16), settings, seed=0)
-    _export.to_onnx(network, path, size=SIZE, outputs=compact.OUTPUTS, metadata={"card": '{"title": "Lungs"}'})
+    network = compact_unet.fit(images, masks, np.arange(16), settings, seed=0)
+    onnx_export.to_onnx(network, path, size=SIZE, outputs=compact_unet.OUTPUTS, metadata={"card": '{"title": "Lungs"}'})
     return path, images, masks
 
 
 def test_eight_bits_find_the_same_lungs_in_a_third_of_the_bytes(trained, tmp_path: Path) -> None:
     path, images, masks = trained
     small = tmp_path / "lungs.int8.onnx"
-    _export.to_int8(path, small, images[:16])
+    onnx_export.to_int8(path, small, images[:16])
     before, after = dice(answers(path, images[16:]), masks[16:]), dice(answers(small, images[16:]), masks[16:])
     assert np.abs(np.subtract(before, after)).max() < 0.002
     assert small.stat().st_size < 0.5 * path.stat().st_size
     assert onnxruntime.InferenceSession(small.read_bytes()).get_modelmeta().custom_metadata_map == {"card": '{"title": "Lungs"}'}
     again = tmp_path / "again.onnx"
-    _export.to_int8(path, again, images[:16])
+    onnx_export.to_int8(path, again, images[:16])
     assert again.read_bytes() == small.read_bytes()
 
 
@@ -121,25 +122,25 @@ class Interrupted(Exception):
     pass
 
 
-def watched(checkpoint: Path | None = None, stop_after: int = 0, **changes) -> tuple[str, list[_loop.Epoch]]:
+def watched(checkpoint: Path | None = None, stop_after: int = 0, **changes) -> tuple[str, list[training_loop.Epoch]]:
     """A short training with everything on: augmentation, averaging, early stopping."""
     images, masks = ellipses(24)
-    epochs: list[_loop.Epoch] = []
+    epochs: list[training_loop.Epoch] = []
 
     def progress(done: int, of: int) -> None:
         if done == stop_after:
             raise Interrupted
 
-    settings = compact.Settings(
+    settings = compact_unet.Settings(
         **{"width": 8, "epochs": 4, "least_steps": 44, "precision": "float32", "noise": 0.05, "local_contrast": 0.5, "border": 0.5, "bands": 0.1}
         | changes
     )
-    network = compact.fit(images, masks, np.arange(16), settings, seed=3, tune=np.arange(16, 24), checkpoint=checkpoint, progress=progress, heard=epochs.append)
+    network = compact_unet.fit(images, masks, np.arange(16), settings, seed=3, tune=np.arange(16, 24), checkpoint=checkpoint, progress=progress, heard=epochs.append)
     return digest(network), epochs
 
 
 @pytest.fixture(scope="module")
-def undisturbed() -> tuple[str, list[_loop.Epoch]]:
+def undisturbed() -> tuple[str, list[training_loop.Epoch]]:
     torch.set_num_threads(1)
     return watched()
 
@@ -167,16 +168,16 @@ def test_the_best_averaged_weights_are_kept() -> None:
     images, _ = ellipses(16)
     seen: list[torch.Tensor] = []
 
-    def score(ask: _loop.Ask) -> float:
+    def score(ask: training_loop.Ask) -> float:
         seen.append(ask(images[:2]))
         return -float(len(seen) != 2)  # the second look is the best
 
-    with _loop.seeded(0):
-        network = compact.Compact(8, 0)
+    with training_loop.seeded(0):
+        network = compact_unet.Compact(8, 0)
     rows = np.arange(16)
-    schedule = _loop.Schedule(epochs=8, batch_size=2, learning_rate=0.003, weight_decay=0.0, averaging=0.9, precision="float32")
+    schedule = training_loop.Schedule(epochs=8, batch_size=2, learning_rate=0.003, weight_decay=0.0, averaging=0.9, precision="float32")
     masks = ellipses(16)[1]
-    losses = _loop.fit(network, lambda rows, rng: (images[rows], masks[rows]), rows, _lungs.loss, schedule, seed=0, watch=_loop.Watch(score, 0))
+    losses = training_loop.fit(network, lambda rows, rng: (images[rows], masks[rows]), rows, lung_segmentation.loss, schedule, seed=0, watch=training_loop.EarlyStopping(score, 0))
     assert len(losses) == 8 and len(seen) == 3  # 8 batches an epoch: every third, and the last
     x = torch.from_numpy(images[:2]).unsqueeze(1).float() / 255
     with torch.no_grad():
@@ -186,21 +187,21 @@ def test_the_best_averaged_weights_are_kept() -> None:
 
 def test_unknown_pixels_are_not_learnt_from() -> None:
     labels = torch.from_numpy(ellipses(2)[1]).clone()
-    labels[:, :, SIZE // 2 :] = _lungs.UNKNOWN
+    labels[:, :, SIZE // 2 :] = lung_segmentation.IGNORE
     logits = torch.randn((2, 2, SIZE, SIZE), generator=torch.Generator().manual_seed(0), requires_grad=True)
     for over in ((0, 2, 3), (2, 3)):
         logits.grad = None
-        _lungs.loss(logits, labels, over).backward()
+        lung_segmentation.loss(logits, labels, over).backward()
         assert not logits.grad[..., SIZE // 2 :].any() and logits.grad[..., : SIZE // 2].all()
-    whole = torch.full((1, SIZE, SIZE), _lungs.UNKNOWN, dtype=torch.uint8)
-    assert torch.isfinite(_lungs.loss(logits[:1], whole))
+    whole = torch.full((1, SIZE, SIZE), lung_segmentation.IGNORE, dtype=torch.uint8)
+    assert torch.isfinite(lung_segmentation.loss(logits[:1], whole))
 
 
 def test_one_lung_of_each_picture_is_enough_to_learn_both() -> None:
     images, masks = ellipses(24)
     partial = masks.copy()  # every second picture's left lung is not drawn, and every other's right one
     partial[0:16:2][masks[0:16:2] == 2], partial[1:16:2][masks[1:16:2] == 1] = 0, 0
-    network = compact.fit(images, Known(partial), np.arange(16), compact.Settings(**dict(compact.QUICK) | SHORT | {"least_steps": 140}), seed=0)
+    network = compact_unet.fit(images, MasksWithIgnore(partial), np.arange(16), compact_unet.Settings(**dict(compact_unet.QUICK) | SHORT | {"least_steps": 140}), seed=0)
     with torch.no_grad():
         found = network(torch.from_numpy(images[16:])).numpy()
     assert min(dice(found, masks[16:])) > 0.8
@@ -209,7 +210,7 @@ def test_one_lung_of_each_picture_is_enough_to_learn_both() -> None:
 def test_the_score_counts_drawn_lungs_only() -> None:
     images, masks = ellipses(5)
     masks[0][masks[0] == 2] = 0
-    masks[1, :, SIZE // 2 :] = _lungs.UNKNOWN
+    masks[1, :, SIZE // 2 :] = lung_segmentation.IGNORE
 
     def right_and_everything(asked: np.ndarray) -> torch.Tensor:
         found = torch.full((len(asked), 2, SIZE, SIZE), 1.0)
@@ -217,24 +218,24 @@ def test_the_score_counts_drawn_lungs_only() -> None:
         return found
 
     rows = np.arange(2)
-    assert _lungs.score(right_and_everything, images, masks, rows) == 1.0  # the left lungs are not drawn or not known
+    assert lung_segmentation.score(right_and_everything, images, masks, rows) == 1.0  # the left lungs are not drawn or not known
 
 
 @pytest.mark.parametrize("shape", [(80, 80), (64, 96), (32, 32), (1056, 1056)])
 def test_a_size_the_lung_networks_cannot_take_is_refused_by_name(shape: tuple[int, int]) -> None:
     images = np.zeros((4, *shape), np.uint8)
     with pytest.raises(BadRecipe, match=f"{shape[0]} x {shape[1]}"):
-        compact.fit(images, images, np.arange(4), compact.Settings(), seed=0)
+        compact_unet.fit(images, images, np.arange(4), compact_unet.Settings(), seed=0)
 
 
 def test_an_unknown_way_of_taking_dice_is_refused() -> None:
     images, masks = ellipses(4)
     with pytest.raises(BadRecipe, match="'pixel'; expected 'batch' or 'image'"):
-        compact.fit(images, masks, np.arange(4), compact.Settings(dice_over="pixel"), seed=0)
+        compact_unet.fit(images, masks, np.arange(4), compact_unet.Settings(dice_over="pixel"), seed=0)
 
 
 def test_settings_that_name_a_change_of_pictures_mean_that_change() -> None:
-    from hilum.augment import Augmentation
+    from hilum.training.augmentation import Augmentation
 
     named = {limit.name for limit in fields(Augmentation)} - {"crop"}
-    assert named <= set(_lungs.Settings.__annotations__)
+    assert named <= set(lung_segmentation.Settings.__annotations__)

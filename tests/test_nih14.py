@@ -11,14 +11,14 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from hilum import shapes
-from hilum.datasets import nih14
+from hilum.annotations import shapes
+from hilum.config import Split
+from hilum.dataset.manifest import DROPPED
+from hilum.dataset.readers import nih14
 from hilum.errors import BadData, HilumError
-from hilum.files import raster
-from hilum.manifest import DROPPED
-from hilum.recipe import Split
-from hilum.steps.ingest import ingest
-from hilum.steps.split import split
+from hilum.imaging.files import raster
+from hilum.pipeline.ingest import ingest
+from hilum.pipeline.split import split
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 real_data = pytest.mark.skipif(not SHARED.is_dir(), reason="the real radiographs of shared/data are not on this machine")

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 import no_side_effects
-from hilum.cli import app
-from hilum.datasets import montgomery
-from hilum.manifest import Manifest
+from hilum.cli.verbs import app
+from hilum.dataset.manifest import Manifest
+from hilum.dataset.readers import montgomery
 
 WATCHED = """
 import json, os, sys
@@ -34,7 +34,7 @@ def watch(event, arguments):
 sys.addaudithook(watch)
 import hilum
 from typer.testing import CliRunner
-from hilum.cli import app
+from hilum.cli.verbs import app
 codes = []
 for command in commands:
     done = CliRunner().invoke(app, command)

@@ -14,10 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import hilum
-from hilum import corrections, untrusted
+from hilum.config import Recipe
+from hilum.dataset import corrections
 from hilum.errors import BadData, BadRecipe, CannotRead, HilumError, NotFound
-from hilum.files import output_folder, picture
-from hilum.recipe import Recipe
+from hilum.imaging.files import image_file, output_folder
+from hilum.safety import untrusted_files
 from made_up import two_classes
 
 SOURCE = Path(hilum.__file__).parent
@@ -27,18 +28,18 @@ OPENS = re.compile(
 )
 # Modules that open files by themselves, and why.
 OWN_FILES = {
-    "untrusted": "the door itself",
-    "store": "what Hilum writes into its own folders, and reads of them",
-    "run": "the lock of a run",
-    "steps/cache": "journal and pixels of a run's cache", "steps/segment": "masks and models of a run",
-    "steps/_cached_before": "the journal of a run's cache",
-    "steps/_download": "the part of a file that is being fetched", "steps/fetch": "the same file under its final name",
-    "steps/_unpack": "an archive whose digest was compared, and what is unpacked from it",
-    "onnx_session": "the bytes of a model that came in and were examined",
-    "ending": "nothing, where standard output is gone", "errors": "where the package was installed from",
-    "files/_dicom_parsing": "bytes that came in", "dataset/_xlsx": "a part of bytes that came in",
-    "readings/_marks": "a table of the package", "steps/_card/published": "a table of the package",
-    "exports/_xrv_dataset": "a file that is written out, for other programs",
+    "safety/untrusted_files": "the door itself",
+    "plugins": "the source of a plug-in of the package",
+    "storage/__init__": "what Hilum writes into its own folders, and reads of them",
+    "pipeline/cache": "journal and pixels of a run's cache", "pipeline/segment": "masks and models of a run",
+    "pipeline/_previous_cache": "the journal of a run's cache",
+    "dataset/_transfer": "the part of a file that is being fetched", "dataset/download": "the same file under its final name",
+    "dataset/_unpack": "an archive whose digest was compared, and what is unpacked from it",
+    "safety/onnx_session": "the bytes of a model that came in and were examined",
+    "cli/exit_status": "nothing, where standard output is gone", "errors": "where the package was installed from",
+    "imaging/files/_dicom_parsing": "bytes that came in", "dataset/tables/_xlsx": "a part of bytes that came in",
+    "annotations/report_parser/_terms": "a table of the package", "reporting/card/published": "a table of the package",
+    "dataset/writers/_xrv_dataset": "a file that is written out, for other programs",
 }  # fmt: skip
 RESOURCES = ("resources", "Path(__file__)")  # files of the package
 OF_BYTES = ("io.BytesIO", "fileobj=")  # of what came through the door already
@@ -50,7 +51,7 @@ def openers(path: Path) -> list[str]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Call):
             called = ast.unparse(node.func)
-            if OPENS.search(called) and not called.startswith(("untrusted.", "store.")):
+            if OPENS.search(called) and not called.startswith(("untrusted_files.", "storage.")):
                 whole = ast.unparse(node)
                 if any(words in whole for words in (*RESOURCES, *OF_BYTES)):
                     continue
@@ -65,7 +66,7 @@ def test_no_module_opens_a_file_from_outside_by_itself():
 
 
 def test_the_modules_that_open_files_by_themselves_are_no_more_than_these():
-    assert not [name for name in OWN_FILES if name != "untrusted" and not openers(SOURCE / f"{name}.py")]
+    assert not [name for name in OWN_FILES if name != "safety/untrusted_files" and not openers(SOURCE / f"{name}.py")]
 
 
 # ------------------------------------------------------------------------------------------------------------------- one file
@@ -99,8 +100,8 @@ def device(path: Path) -> Path:
 
 SPECIAL = {"a pipe": pipe, "a socket": bound, "a folder": made_folder, "a device": device}
 READERS = (
-    untrusted.read_bytes, untrusted.read_text, untrusted.read_json, untrusted.read_toml, lambda path: untrusted.read_head(path, 9),
-    picture.read, picture.kind, Recipe.read, corrections.read,
+    untrusted_files.read_bytes, untrusted_files.read_text, untrusted_files.read_json, untrusted_files.read_toml, lambda path: untrusted_files.read_head(path, 9),
+    image_file.read, image_file.kind, Recipe.read, corrections.read,
 )  # fmt: skip
 
 
@@ -117,14 +118,14 @@ def test_nothing_a_link_to_nothing_and_a_link_to_itself_are_told_apart(tmp_path)
     (tmp_path / "gone").symlink_to("nowhere")
     (tmp_path / "itself").symlink_to("itself")
     with pytest.raises(NotFound, match="there is no such file"):
-        untrusted.read_bytes(tmp_path / "none")
+        untrusted_files.read_bytes(tmp_path / "none")
     with pytest.raises(NotFound, match="gone: is a link to nothing"):
-        untrusted.read_bytes(tmp_path / "gone")
+        untrusted_files.read_bytes(tmp_path / "gone")
     with pytest.raises(CannotRead, match="itself .*link that leads to itself"):
-        untrusted.read_bytes(tmp_path / "itself")
+        untrusted_files.read_bytes(tmp_path / "itself")
     for name in ("zero\0byte", "n" * 300):
         with pytest.raises(CannotRead):
-            untrusted.read_bytes(tmp_path / name)
+            untrusted_files.read_bytes(tmp_path / name)
 
 
 def test_a_file_out_of_its_folder_is_refused_however_its_name_leads_there(data):
@@ -133,10 +134,10 @@ def test_a_file_out_of_its_folder_is_refused_however_its_name_leads_there(data):
     (data / "inside.png").symlink_to(data / "NORMAL" / "a.png")
     for name in ("link.png", "folder/secret.png", "../elsewhere/secret.png", str(data.parent / "elsewhere" / "secret.png")):
         with pytest.raises(BadData, match=r"leads out of .*secret\.png, and is not followed.*links = true"):
-            untrusted.read_bytes(data / name, root=data)
+            untrusted_files.read_bytes(data / name, root=data)
         with pytest.raises(BadData, match="leads out of"):
-            picture.read(data / name, data)
-    assert picture.read(data / "inside.png", data).values.shape == (40, 36)
+            image_file.read(data / name, data)
+    assert image_file.read(data / "inside.png", data).values.shape == (40, 36)
 
 
 def test_a_name_that_becomes_a_link_while_it_is_opened_shows_nothing(data, monkeypatch):
@@ -151,13 +152,13 @@ def test_a_name_that_becomes_a_link_while_it_is_opened_shows_nothing(data, monke
 
     monkeypatch.setattr(os, "open", swapped)
     with pytest.raises(BadData, match="leads out of"):
-        untrusted.read_bytes(path, root=data)
+        untrusted_files.read_bytes(path, root=data)
 
 
 def test_a_file_that_changes_while_it_is_read_is_a_fault(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("begun")
-    with pytest.raises(BadData, match="was changed while it was read"), untrusted.opened(path) as stream:
+    with pytest.raises(BadData, match="was changed while it was read"), untrusted_files.opened(path) as stream:
         stream.read(2)
         path.write_text("begun and ended")
 
@@ -167,8 +168,8 @@ def test_a_file_larger_than_its_limit_is_refused_before_it_is_read(tmp_path):
     with open(path, "wb") as stream:
         stream.truncate(1 << 40)
     with pytest.raises(BadData, match="expected at most"):
-        untrusted.read_json(path)
-    assert untrusted.read_head(path, 4) == bytes(4)
+        untrusted_files.read_json(path)
+    assert untrusted_files.read_head(path, 4) == bytes(4)
 
 
 def test_no_file_is_left_open(data):
@@ -181,7 +182,7 @@ def test_no_file_is_left_open(data):
     (data / "out").symlink_to(data.parent / "elsewhere")
     for name in ("NORMAL/a.png", "out/secret.png", "NORMAL", "none"):
         with contextlib.suppress(HilumError):
-            untrusted.read_bytes(data / name, root=data)
+            untrusted_files.read_bytes(data / name, root=data)
     assert held() == before
 
 
@@ -199,7 +200,7 @@ BROKEN_TEXT = {
 
 @pytest.mark.parametrize("kind", BROKEN_TEXT)
 def test_broken_json_and_toml_are_one_sentence_with_the_name(kind, tmp_path):
-    for text, name, read in zip(BROKEN_TEXT[kind], ("a.json", "a.toml"), (untrusted.read_json, untrusted.read_toml), strict=True):
+    for text, name, read in zip(BROKEN_TEXT[kind], ("a.json", "a.toml"), (untrusted_files.read_json, untrusted_files.read_toml), strict=True):
         if text is not None:
             (tmp_path / name).write_text(text)
             with pytest.raises(BadData, match=name):
@@ -208,10 +209,10 @@ def test_broken_json_and_toml_are_one_sentence_with_the_name(kind, tmp_path):
 
 def test_text_may_begin_with_a_byte_order_mark_and_must_be_utf8(tmp_path):
     (tmp_path / "a.json").write_bytes(b"\xef\xbb\xbf" + '{"ä": "\\ud83d\\ude00"}'.encode())
-    assert untrusted.read_json(tmp_path / "a.json") == {"ä": "\U0001f600"}
+    assert untrusted_files.read_json(tmp_path / "a.json") == {"ä": "\U0001f600"}
     (tmp_path / "b.json").write_bytes("{}".encode("utf-16"))
     with pytest.raises(BadData, match=r"b\.json: is not UTF-8"):
-        untrusted.read_json(tmp_path / "b.json")
+        untrusted_files.read_json(tmp_path / "b.json")
 
 
 @given(st.one_of(st.binary(max_size=200), st.text(st.sampled_from('[]{}="\'\\\n.,:-+eE0123456789abu_ '), max_size=80).map(str.encode)))
@@ -219,7 +220,7 @@ def test_text_may_begin_with_a_byte_order_mark_and_must_be_utf8(tmp_path):
 def test_whatever_the_bytes_reading_text_raises_its_own_errors_alone(tmp_path, data):
     path = tmp_path / "a"
     path.write_bytes(data)
-    for read in (untrusted.read_json, untrusted.read_toml, Recipe.read, corrections.read):
+    for read in (untrusted_files.read_json, untrusted_files.read_toml, Recipe.read, corrections.read):
         try:
             json.dumps(read(path), ensure_ascii=False, default=str).encode()
         except HilumError as error:

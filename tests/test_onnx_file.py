@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
-from hilum import onnx_file, onnx_session, shipped  # noqa: E402
 from hilum.errors import BadData  # noqa: E402
-from hilum.exported import Contract, Exported  # noqa: E402
+from hilum.inference import pretrained  # noqa: E402
+from hilum.inference.onnx_model import InputContract, OnnxModel  # noqa: E402
+from hilum.safety import onnx_file, onnx_session  # noqa: E402
 
-CONTRACT = asdict(Contract("finding", 64, "region", "percentiles", ("score",), ("effusion",)))
-SHIPPED = sorted(shipped.folder().glob("*.onnx"))
+CONTRACT = asdict(InputContract("finding", 64, "region", "percentiles", ("score",), ("effusion",)))
+SHIPPED = sorted(pretrained.folder().glob("*.onnx"))
 
 
 def weights(name: str, values: object) -> onnx.TensorProto:
@@ -44,9 +45,9 @@ def scorer(
     return model
 
 
-def saved(folder: Path, model: onnx.ModelProto) -> Exported:
+def saved(folder: Path, model: onnx.ModelProto) -> OnnxModel:
     (folder / "model.onnx").write_bytes(model.SerializeToString())
-    return Exported(folder / "model.onnx")
+    return OnnxModel(folder / "model.onnx")
 
 
 IMAGE = np.full((1, 64, 64), 3, np.uint8)
@@ -235,7 +236,7 @@ def test_a_model_of_a_run_is_not_followed_out_of_its_folder(tmp_path):
     saved(tmp_path, scorer())
     os.symlink(tmp_path / "model.onnx", tmp_path / "run" / "model.onnx")
     with pytest.raises(BadData, match="leads out of"):
-        _ = Exported(tmp_path / "run" / "model.onnx", tmp_path / "run").contract
+        _ = OnnxModel(tmp_path / "run" / "model.onnx", tmp_path / "run").contract
 
 
 def test_a_right_model_answers(tmp_path):

@@ -6,10 +6,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from hilum.datasets import folder, kaggle_masks, unidata
+from hilum.dataset.readers import folder, kaggle_masks, unidata
 from hilum.errors import BadData, BadRecipe
-from hilum.files import raster
-from hilum.steps.ingest import ingest
+from hilum.imaging.files import raster
+from hilum.pipeline.ingest import ingest
 
 WORDS = """
 tables = ["list.csv"]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import oracles
-from hilum import paired, power
-from hilum.metrics import ranking
+from hilum.statistics import auroc_tests, sample_size
+from hilum.statistics.metrics import discrimination
 
 # Hanley and McNeil (1982), table 1: ratings 1 to 5 of computed tomography by 58 normal and 51 abnormal patients.
 RATED = np.repeat([1, 2, 3, 4, 5] * 2, [33, 6, 6, 11, 2, 3, 2, 2, 11, 33]).astype(float)
@@ -33,10 +33,10 @@ def clustered(generator: np.random.Generator, patients: int, each: int = 4):
 
 def test_the_area_of_the_published_ratings_and_its_standard_error():
     """0.893 (Hanley and McNeil 1982); DeLong's standard error of these ratings is 0.0307 (Stata's manual, `roctab`), theirs 0.032."""
-    found = paired.area(ABNORMAL, RATED)
+    found = auroc_tests.area(ABNORMAL, RATED)
     assert found.value == pytest.approx(0.8932, abs=5e-5)
     assert math.sqrt(found.variance) == pytest.approx(0.0307, abs=5e-5)
-    assert math.sqrt(power.variance(found.value, 51, 58)) == pytest.approx(0.032, abs=7e-4)
+    assert math.sqrt(sample_size.variance(found.value, 51, 58)) == pytest.approx(0.032, abs=7e-4)
     assert found.low < 0.833 < found.value < found.high < 0.953  # on the logit's scale it leans towards a half
 
 
@@ -46,11 +46,11 @@ def test_variances_and_differences_are_those_of_loops_over_pairs():
         plain = truth.tolist(), first.tolist(), second.tolist()
         variances = [oracles.area_covariance(plain[0], score, score) for score in plain[1:]]
         for score, variance in zip((first, second), variances, strict=True):
-            found = paired.area(truth, score)
-            assert found.value == pytest.approx(ranking.auroc(truth, score)) and found.variance == pytest.approx(variance)
-        told = paired.area_difference(truth, first, second)
+            found = auroc_tests.area(truth, score)
+            assert found.value == pytest.approx(discrimination.auroc(truth, score)) and found.variance == pytest.approx(variance)
+        told = auroc_tests.area_difference(truth, first, second)
         expected = math.sqrt(sum(variances) - 2 * oracles.area_covariance(*plain))
-        assert told.value == pytest.approx(ranking.auroc(truth, second) - ranking.auroc(truth, first))
+        assert told.value == pytest.approx(discrimination.auroc(truth, second) - discrimination.auroc(truth, first))
         assert (told.high - told.low) / 2 / 1.959964 == pytest.approx(expected)
         assert told.p == pytest.approx(math.erfc(abs(told.value) / expected / math.sqrt(2)))
 
@@ -58,8 +58,8 @@ def test_variances_and_differences_are_those_of_loops_over_pairs():
 def test_a_patient_of_several_images_counts_once_as_the_spread_over_many_such_sets_shows():
     generator = np.random.default_rng(3)
     drawn = [clustered(generator, 40) for _ in range(300)]
-    spread = np.var([ranking.auroc(truth, score) for truth, score, _ in drawn])
-    clusters, images = (np.mean([paired.area(truth, score, patient if by else None).variance for truth, score, patient in drawn]) for by in (True, False))
+    spread = np.var([discrimination.auroc(truth, score) for truth, score, _ in drawn])
+    clusters, images = (np.mean([auroc_tests.area(truth, score, patient if by else None).variance for truth, score, patient in drawn]) for by in (True, False))
     assert clusters == pytest.approx(spread, rel=0.2)
     assert images < 0.7 * spread
 
@@ -67,8 +67,8 @@ def test_a_patient_of_several_images_counts_once_as_the_spread_over_many_such_se
 def test_one_image_a_patient_gives_the_plain_variance_whatever_the_names():
     truth, first, second = rows(5)
     names = [f"p{number}" for number in np.random.default_rng(0).permutation(truth.size)]
-    assert paired.area(truth, first, names) == pytest.approx(paired.area(truth, first))
-    assert paired.area_difference(truth, first, second, names)[:4] == pytest.approx(paired.area_difference(truth, first, second)[:4])
+    assert auroc_tests.area(truth, first, names) == pytest.approx(auroc_tests.area(truth, first))
+    assert auroc_tests.area_difference(truth, first, second, names)[:4] == pytest.approx(auroc_tests.area_difference(truth, first, second)[:4])
 
 
 def test_equal_models_are_told_apart_in_about_5_of_100_sets_and_intervals_hold_the_truth():
@@ -78,16 +78,16 @@ def test_equal_models_are_told_apart_in_about_5_of_100_sets_and_intervals_hold_t
         truth = np.repeat([0, 1], [50, 40])
         shared = generator.normal(size=90) + truth
         first, second = (shared + generator.normal(size=90, scale=0.5) for _ in range(2))
-        false_alarms += paired.area_difference(truth, first, second).p < 0.05
-        found = paired.area(truth, first)
+        false_alarms += auroc_tests.area_difference(truth, first, second).p < 0.05
+        found = auroc_tests.area(truth, first)
         held += found.low <= true_area <= found.high
     assert 0.02 <= false_alarms / 400 <= 0.09 and 0.92 <= held / 400 <= 0.98
 
 
 def test_the_bootstrap_agrees_with_delong_where_both_hold():
     truth, first, second = rows(11, count=200)
-    statistics = [lambda chosen, score=score: ranking.auroc(truth[chosen], score[chosen]) for score in (first, second)]
-    told, exact = paired.bootstrap_difference(*statistics, np.arange(200), resamples=1500), paired.area_difference(truth, first, second)
+    statistics = [lambda chosen, score=score: discrimination.auroc(truth[chosen], score[chosen]) for score in (first, second)]
+    told, exact = auroc_tests.bootstrap_difference(*statistics, np.arange(200), resamples=1500), auroc_tests.area_difference(truth, first, second)
     assert told.value == pytest.approx(exact.value)
     assert (told.low, told.high) == pytest.approx((exact.low, exact.high), abs=0.15 * (exact.high - exact.low))
     assert told.p == pytest.approx(exact.p, abs=0.1)
@@ -95,7 +95,7 @@ def test_the_bootstrap_agrees_with_delong_where_both_hold():
 
 def test_the_bootstrap_pairs_the_two_models_and_is_never_wholly_sure():
     values = np.random.default_rng(1).normal(size=40)
-    told = paired.bootstrap_difference(lambda chosen: values[chosen].mean(), lambda chosen: values[chosen].mean() + 0.3, np.arange(40), resamples=199)
+    told = auroc_tests.bootstrap_difference(lambda chosen: values[chosen].mean(), lambda chosen: values[chosen].mean() + 0.3, np.arange(40), resamples=199)
     assert (told.value, told.low, told.high) == pytest.approx((0.3, 0.3, 0.3)) and told.p == pytest.approx(2 / 200)
 
 
@@ -103,13 +103,13 @@ def test_mcnemar_is_the_exact_binomial_and_refuses_several_images_a_patient():
     generator = np.random.default_rng(2)
     for _ in range(50):
         truth, first, second = generator.integers(0, 2, (3, int(generator.integers(1, 40))))
-        found = paired.mcnemar(truth, first, second)
+        found = auroc_tests.mcnemar(truth, first, second)
         assert found.first_only == sum(a == t != b for t, a, b in zip(truth, first, second, strict=True))
         assert found.p == pytest.approx(oracles.mcnemar(found.first_only, found.second_only))
-    assert paired.mcnemar(truth, first, second, np.arange(truth.size)).p == found.p
-    clusters = paired.mcnemar([1, 1], [1, 1], [0, 0], ["a", "a"])
+    assert auroc_tests.mcnemar(truth, first, second, np.arange(truth.size)).p == found.p
+    clusters = auroc_tests.mcnemar([1, 1], [1, 1], [0, 0], ["a", "a"])
     assert math.isnan(clusters.p) and "several images" in clusters.why
-    assert math.isnan(paired.mcnemar(np.array([]), np.array([]), np.array([])).p)
+    assert math.isnan(auroc_tests.mcnemar(np.array([]), np.array([]), np.array([])).p)
 
 
 @pytest.mark.filterwarnings("error")
@@ -125,19 +125,19 @@ def test_mcnemar_is_the_exact_binomial_and_refuses_several_images_a_patient():
     ],
 )
 def test_an_area_that_has_no_interval_says_why(truth, score, patients, why):
-    found = paired.area(np.array(truth), np.array(score), patients)
+    found = auroc_tests.area(np.array(truth), np.array(score), patients)
     assert math.isnan(found.low) and math.isnan(found.high) and why in found.why
     assert math.isnan(found.value) == (why == "one class")
 
 
 def test_a_difference_that_cannot_be_told_says_why():
     truth, first, _ = rows(1)
-    same = paired.area_difference(truth, first, 2 * first)
+    same = auroc_tests.area_difference(truth, first, 2 * first)
     assert same.value == 0 and math.isnan(same.p) and "one order" in same.why
-    assert "one class" in paired.area_difference(np.ones(4), np.arange(4), np.arange(4)).why
-    nothing = paired.bootstrap_difference(lambda chosen: math.nan, lambda chosen: 0.5, ["a", "b"], resamples=100)
+    assert "one class" in auroc_tests.area_difference(np.ones(4), np.arange(4), np.arange(4)).why
+    nothing = auroc_tests.bootstrap_difference(lambda chosen: math.nan, lambda chosen: 0.5, ["a", "b"], resamples=100)
     assert math.isnan(nothing.value) and nothing.why == "undefined for one of the two"
-    single = paired.bootstrap_difference(lambda chosen: 0.4, lambda chosen: 0.5, ["a", "a"], resamples=100)
+    single = auroc_tests.bootstrap_difference(lambda chosen: 0.4, lambda chosen: 0.5, ["a", "a"], resamples=100)
     assert single.value == pytest.approx(0.1) and math.isnan(single.p) and single.why == "fewer than two patients"
 
 
@@ -145,33 +145,33 @@ def test_a_difference_that_cannot_be_told_says_why():
 
 
 def test_28_images_cannot_tell_085_from_093_and_a_thousand_of_each_can():
-    assert not power.told_apart(0.85, 0.93, 9, 19) and power.told_apart(0.85, 0.93, 1000, 1000)
-    told = power.sentence(0.85, 9, 19)
+    assert not sample_size.distinguishable(0.85, 0.93, 9, 19) and sample_size.distinguishable(0.85, 0.93, 1000, 1000)
+    told = sample_size.sentence(0.85, 9, 19)
     assert told.startswith("28 test images (9 positive) cannot tell an AUROC of 0.85 from one of ")
-    low, high = power.not_told(0.85, 9, 19)
+    low, high = sample_size.indistinguishable_range(0.85, 9, 19)
     assert low < 0.7 and high > 0.93
 
 
 def test_more_images_tell_smaller_differences_and_one_class_tells_none():
-    widths = [power.half_width(0.85, count, count) for count in (5, 20, 100, 1000)]
-    reaches = [np.subtract(*power.not_told(0.85, count, count)[::-1]) for count in (5, 20, 100, 1000)]
+    widths = [sample_size.half_width(0.85, count, count) for count in (5, 20, 100, 1000)]
+    reaches = [np.subtract(*sample_size.indistinguishable_range(0.85, count, count)[::-1]) for count in (5, 20, 100, 1000)]
     assert widths == sorted(widths, reverse=True) and reaches == sorted(reaches, reverse=True)
-    assert math.isnan(power.variance(0.8, 0, 12)) and not power.told_apart(0.1, 0.9, 0, 12)
-    assert power.sentence(math.nan, 0, 12) == "12 test images (0 positive) can tell no AUROC: all are of one class"
+    assert math.isnan(sample_size.variance(0.8, 0, 12)) and not sample_size.distinguishable(0.1, 0.9, 0, 12)
+    assert sample_size.sentence(math.nan, 0, 12) == "12 test images (0 positive) can tell no AUROC: all are of one class"
 
 
 def test_a_difference_said_to_be_told_is_told_in_four_of_five_simulated_sets():
     """Normal scores of equal spread: a model of 0.80 against the stated area furthest below it that cannot be told."""
     generator, count, told = np.random.default_rng(9), 60, 0
-    stated = power.not_told(0.8, count, count)[0]
+    stated = sample_size.indistinguishable_range(0.8, count, count)[0]
     for _ in range(300):
         score = np.r_[generator.normal(size=count), generator.normal(1.190, 1, count)]  # AUROC 0.80
-        area = ranking.auroc(np.repeat([0, 1], count), score)
-        told += abs(area - stated) > 1.96 * math.sqrt(power.variance(stated, count, count))
+        area = discrimination.auroc(np.repeat([0, 1], count), score)
+        told += abs(area - stated) > 1.96 * math.sqrt(sample_size.variance(stated, count, count))
     assert 0.7 <= told / 300 <= 0.92
 
 
 @pytest.mark.parametrize("area", [-0.1, 1.1])
 def test_an_area_beyond_0_and_1_is_refused(area):
     with pytest.raises(ValueError, match="from 0 to 1"):
-        power.variance(area, 5, 5)
+        sample_size.variance(area, 5, 5)

@@ -6,16 +6,17 @@ import pytest
 from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
-from hilum import errors, phantom
+from hilum import errors
+from hilum.imaging import synthetic
 
 
 def _draw(seed, *, height=128, width=128, disease=None, child=False, marker=True):
-    body = phantom.anatomy(np.random.default_rng(seed), child=child)
+    body = synthetic.anatomy(np.random.default_rng(seed), child=child)
     rng = np.random.default_rng([seed, 1])
-    return phantom.draw(body, rng, height=height, width=width, disease=disease, marker=marker)
+    return synthetic.draw(body, rng, height=height, width=width, disease=disease, marker=marker)
 
 
-@pytest.mark.parametrize("disease", (None, *phantom.DISEASES))
+@pytest.mark.parametrize("disease", (None, *synthetic.DISEASES))
 def test_same_arguments_and_seeds_give_the_same_bytes(disease):
     one, two = (_draw(3, disease=disease) for _ in range(2))
     for name in ("pixels", "right_lung", "left_lung"):
@@ -24,7 +25,7 @@ def test_same_arguments_and_seeds_give_the_same_bytes(disease):
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (64, 200), (333, 64), (97, 131), (192, 160)])
-@pytest.mark.parametrize("disease", (None, *phantom.DISEASES))
+@pytest.mark.parametrize("disease", (None, *synthetic.DISEASES))
 def test_masks_are_two_whole_disjoint_lungs_at_any_shape(shape, disease):
     for seed in range(5):
         got = _draw(seed, height=shape[0], width=shape[1], disease=disease, child=seed == 4)
@@ -63,8 +64,8 @@ def test_one_body_twice_is_one_patient_on_two_days():
         return np.corrcoef(*flat)[0, 1]
 
     def exposures(seed):
-        body = phantom.anatomy(np.random.default_rng(seed))
-        return [phantom.draw(body, np.random.default_rng([seed, day]), height=96, width=96) for day in range(2)]
+        body = synthetic.anatomy(np.random.default_rng(seed))
+        return [synthetic.draw(body, np.random.default_rng([seed, day]), height=96, width=96) for day in range(2)]
 
     people = [exposures(seed) for seed in range(12)]
     assert all((first.pixels != second.pixels).any() for first, second in people)
@@ -73,7 +74,7 @@ def test_one_body_twice_is_one_patient_on_two_days():
     assert same > other
 
 
-@pytest.mark.parametrize("disease", phantom.DISEASES)
+@pytest.mark.parametrize("disease", synthetic.DISEASES)
 def test_disease_makes_the_lungs_denser_and_leaves_the_rest_alone(disease):
     for seed in range(6):
         well, ill = _draw(seed), _draw(seed, disease=disease)
@@ -101,7 +102,7 @@ def test_tuberculosis_lies_high_and_pneumonia_and_effusion_low():
 def test_only_an_effusion_is_cut_out_of_the_masks():
     for seed in range(6):
         well = _draw(seed, height=256, width=256)
-        for disease in phantom.DISEASES:
+        for disease in synthetic.DISEASES:
             ill = _draw(seed, height=256, width=256, disease=disease)
             lost = (well.right_lung & ~ill.right_lung) | (well.left_lung & ~ill.left_lung)
             gained = (ill.right_lung & ~well.right_lung) | (ill.left_lung & ~well.left_lung)

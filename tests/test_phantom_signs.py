@@ -4,17 +4,18 @@ import cv2
 import numpy as np
 import pytest
 
-from hilum import errors, phantom
-from hilum.datasets import unidata
-from hilum.phantom_signs import SIGNS
+from hilum import errors
+from hilum.dataset.readers import unidata
+from hilum.imaging import synthetic
+from hilum.imaging.synthetic._signs import SIGNS
 
 HAZY = {"airspace_opacity", "pneumothorax", "effusion"}  # they change what lies around them too
 
 
 def draw(seed, *signs, height=300, width=290):
-    body = phantom.anatomy(np.random.default_rng(seed))
+    body = synthetic.anatomy(np.random.default_rng(seed))
     rng = np.random.default_rng([seed, 1])
-    return phantom.draw(body, rng, height=height, width=width, signs=signs)
+    return synthetic.draw(body, rng, height=height, width=width, signs=signs)
 
 
 def test_every_class_of_unidata_has_a_sign():

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from hilum.metrics import pointing
+from hilum.statistics.metrics import localisation
 
 relaxed = settings(deadline=None)  # the machine may be shared
 masks = hnp.arrays(bool, (5, 6))
@@ -67,43 +67,43 @@ def slow_ious(truth, strength, level):
 @relaxed
 @given(masks, maps)
 def test_pointing_and_shares_are_those_of_loops_over_pixels(truth, strength):
-    assert pointing.pointing_game(truth, strength) == pytest.approx(slow_pointing(truth, strength), nan_ok=True)
-    assert pointing.share_inside(truth, strength) == pytest.approx(slow_share(truth, strength), nan_ok=True)
+    assert localisation.pointing_game(truth, strength) == pytest.approx(slow_pointing(truth, strength), nan_ok=True)
+    assert localisation.fraction_inside(truth, strength) == pytest.approx(slow_share(truth, strength), nan_ok=True)
     expected = slow_share(truth, strength) / (sum(bool(truth[at]) for at in pixels(truth)) / truth.size) if truth.any() else math.nan
-    assert pointing.gain_inside(truth, strength) == pytest.approx(expected, nan_ok=True)
+    assert localisation.gain_inside(truth, strength) == pytest.approx(expected, nan_ok=True)
 
 
 @relaxed
 @given(masks, maps, st.sampled_from([0.25, 0.5, 1.0]))
 def test_box_iou_is_that_of_sets_of_pixels(truth, strength, level):
-    got = pointing.box_iou(truth, strength, level)
+    got = localisation.box_iou(truth, strength, level)
     assert any(got == pytest.approx(expected, nan_ok=True) for expected in slow_ious(truth, strength, level))
 
 
 @relaxed
 @given(masks, maps, st.integers(1, 5))
 def test_only_the_order_counts_for_pointing_and_no_metric_knows_the_scale(truth, strength, scale):
-    for metric in pointing.METRICS.values():
+    for metric in localisation.METRICS.values():
         assert metric(truth, strength * scale) == pytest.approx(metric(truth, strength), nan_ok=True)
-    assert pointing.pointing_game(truth, np.maximum(strength, 0) ** 3) == pytest.approx(pointing.pointing_game(truth, np.maximum(strength, 0)), nan_ok=True)
+    assert localisation.pointing_game(truth, np.maximum(strength, 0) ** 3) == pytest.approx(localisation.pointing_game(truth, np.maximum(strength, 0)), nan_ok=True)
 
 
 def test_a_map_of_the_truth_itself_is_perfect_and_of_the_rest_is_none():
     truth = np.zeros((8, 9), bool)
     truth[2:5, 3:7] = True
     one, other = truth.astype(float), (~truth).astype(float)
-    assert pointing.pointing_game(truth, one) == pointing.share_inside(truth, one) == pointing.box_iou(truth, one) == 1
-    assert pointing.gain_inside(truth, one) == pytest.approx(72 / 12)
-    assert pointing.pointing_game(truth, other) == pointing.share_inside(truth, other) == 0
+    assert localisation.pointing_game(truth, one) == localisation.fraction_inside(truth, one) == localisation.box_iou(truth, one) == 1
+    assert localisation.gain_inside(truth, one) == pytest.approx(72 / 12)
+    assert localisation.pointing_game(truth, other) == localisation.fraction_inside(truth, other) == 0
 
 
 def test_a_map_of_the_lungs_is_a_random_point_in_them():
     lungs, truth = np.zeros((10, 10), bool), np.zeros((10, 10), bool)
     lungs[2:8, 1:4], truth[4:6, 2:6] = True, True
-    assert pointing.pointing_game(truth, lungs.astype(float)) == (lungs & truth).sum() / lungs.sum()
+    assert localisation.pointing_game(truth, lungs.astype(float)) == (lungs & truth).sum() / lungs.sum()
 
 
-@pytest.mark.parametrize("metric", pointing.METRICS.values(), ids=pointing.METRICS)
+@pytest.mark.parametrize("metric", localisation.METRICS.values(), ids=localisation.METRICS)
 def test_what_is_undefined_is_nan_and_what_is_no_map_is_refused(metric):
     truth, flat = np.zeros((4, 4), bool), np.zeros((4, 4))
     assert math.isnan(metric(truth, flat + 1)) and math.isnan(metric(~truth, flat)) and math.isnan(metric(~truth, flat - 1))
@@ -115,4 +115,4 @@ def test_what_is_undefined_is_nan_and_what_is_no_map_is_refused(metric):
 def test_a_map_without_a_highest_place_points_nowhere():
     truth = np.zeros((4, 4), bool)
     truth[0] = True
-    assert math.isnan(pointing.pointing_game(truth, np.ones((4, 4))))
+    assert math.isnan(localisation.pointing_game(truth, np.ones((4, 4))))

@@ -10,11 +10,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from hilum import phantom, posture
-from hilum.cached import FACTS, Cache
-from hilum.exported import POSTURE, Contract
-from hilum.integrity import checksum
-from hilum.radiograph import Letterbox
+from hilum.dataset.pixel_cache import FACTS, Cache
+from hilum.imaging import synthetic
+from hilum.imaging.geometry import Letterbox
+from hilum.inference import orientation
+from hilum.inference.onnx_model import ORIENTATION, InputContract
+from hilum.storage.integrity import checksum
 
 SEED = 77_000  # far from the seeds that the detector learnt from
 SIZE = 256
@@ -25,17 +26,17 @@ def chests(count: int, seed: int = SEED) -> list[np.ndarray]:
     rng, drawn = np.random.default_rng(seed), []
     for number in range(count):
         height, width = (int(side) for side in rng.integers(180, 320, 2))
-        body = phantom.anatomy(rng, child=bool(number % 3 == 0))
-        drawn.append(phantom.draw(body, rng, height=height, width=width, disease=(None, *phantom.DISEASES)[number % 4]).pixels)
+        body = synthetic.anatomy(rng, child=bool(number % 3 == 0))
+        drawn.append(synthetic.draw(body, rng, height=height, width=width, disease=(None, *synthetic.DISEASES)[number % 4]).pixels)
     return drawn
 
 
 CHESTS = chests(24)
 
 
-def doubted(pictures: list[np.ndarray]) -> list[list[posture.Doubt]]:
+def doubted(pictures: list[np.ndarray]) -> list[list[orientation.QualityFlag]]:
     squares = np.stack([Letterbox(picture.shape, SIZE).forward(np.ascontiguousarray(picture)) for picture in pictures])
-    return list(posture.doubts(posture.look(squares, [picture.shape for picture in pictures])))
+    return list(orientation.quality_flags(orientation.describe_orientation(squares, [picture.shape for picture in pictures])))
 
 
 def faults(pictures: list[np.ndarray]) -> list[list[str]]:
@@ -68,24 +69,24 @@ def test_right_pictures_are_not_doubted(change):
 @pytest.mark.parametrize(
     ("spoil", "fault", "words"),
     [
-        (lambda picture: 255 - picture, posture.INVERTED, "inverted: dark where it is dense"),
-        (lambda picture: np.rot90(picture, 1), posture.TURNED, "turned by 90° counterclockwise"),
-        (lambda picture: np.rot90(picture, 2), posture.TURNED, "turned upside down"),
-        (lambda picture: np.rot90(picture, 3), posture.TURNED, "turned by 90° clockwise"),
+        (lambda picture: 255 - picture, orientation.INVERTED, "inverted: dark where it is dense"),
+        (lambda picture: np.rot90(picture, 1), orientation.TURNED, "turned by 90° counterclockwise"),
+        (lambda picture: np.rot90(picture, 2), orientation.TURNED, "turned upside down"),
+        (lambda picture: np.rot90(picture, 3), orientation.TURNED, "turned by 90° clockwise"),
     ],
     ids=["inverted", "90", "180", "270"],
 )
 def test_a_fault_is_named_on_every_made_up_chest(spoil, fault, words):
-    expected = [[posture.Doubt(fault, words)]] * len(CHESTS)
+    expected = [[orientation.QualityFlag(fault, words)]] * len(CHESTS)
     assert doubted([spoil(picture) for picture in CHESTS]) == expected
 
 
 def test_a_mirrored_chest_is_named_and_two_faults_both():
     named = faults([picture[:, ::-1] for picture in CHESTS])
-    assert sum(one == [posture.MIRRORED] for one in named) >= 0.9 * len(CHESTS)
-    assert all(one in ([], [posture.MIRRORED]) for one in named)
+    assert sum(one == [orientation.MIRRORED] for one in named) >= 0.9 * len(CHESTS)
+    assert all(one in ([], [orientation.MIRRORED]) for one in named)
     both = faults([255 - np.rot90(picture) for picture in CHESTS])
-    assert sum(one == [posture.INVERTED, posture.TURNED] for one in both) >= 0.9 * len(CHESTS)
+    assert sum(one == [orientation.INVERTED, orientation.TURNED] for one in both) >= 0.9 * len(CHESTS)
 
 
 def house() -> np.ndarray:
@@ -118,21 +119,21 @@ OTHERS = {
 def test_what_is_no_chest_is_always_doubted_and_nearly_always_named_so():
     named = dict(zip(OTHERS, faults(list(OTHERS.values())), strict=True))
     assert all(named.values()), named
-    assert sum(one == [posture.STRANGE] for one in named.values()) >= len(OTHERS) - 1, named
+    assert sum(one == [orientation.STRANGE] for one in named.values()) >= len(OTHERS) - 1, named
 
 
 @pytest.mark.parametrize("value", [0, 97, 255])
 def test_an_empty_picture_is_called_empty(value):
     picture = np.full((200, 150), value, np.uint8)
     picture[20:28, 20:26] = 180  # a marker
-    assert faults([picture, np.full((64, 64), value, np.uint8)]) == [[posture.EMPTY]] * 2
+    assert faults([picture, np.full((64, 64), value, np.uint8)]) == [[orientation.EMPTY]] * 2
 
 
 def test_an_answer_does_not_depend_on_the_pictures_beside_it():
     squares = np.stack([Letterbox(picture.shape, SIZE).forward(picture) for picture in CHESTS])
     sizes = [picture.shape for picture in CHESTS]
-    alone = pl.concat([posture.look(square[None], [size]) for square, size in zip(squares, sizes, strict=True)])
-    together = posture.look(squares, sizes)
+    alone = pl.concat([orientation.describe_orientation(square[None], [size]) for square, size in zip(squares, sizes, strict=True)])
+    together = orientation.describe_orientation(squares, sizes)
     np.testing.assert_allclose(alone.to_numpy(), together.to_numpy(), rtol=1e-4, atol=1e-4)
 
 
@@ -140,15 +141,15 @@ def test_the_network_hears_only_of_what_lies_within_flat_borders():
     inside = np.full((128, 128), 9, np.uint8)
     inside[32:96, 16:120] = np.random.default_rng(0).integers(0, 255, (64, 104))
     inside[4:8, 4:10] = 255  # a marker in the border
-    assert posture.content(inside) == (slice(32, 96), slice(16, 120))
-    assert posture.content(np.full((90, 70), 3, np.uint8)) == (slice(None), slice(None))
+    assert orientation.content(inside) == (slice(32, 96), slice(16, 120))
+    assert orientation.content(np.full((90, 70), 3, np.uint8)) == (slice(None), slice(None))
 
 
 def test_looks_that_need_no_network_are_shares_of_the_picture_inside_its_border():
     picture = np.random.default_rng(0).integers(100, 228, (128, 128), np.uint8)
     picture[::2, :32], picture[::2, 96:] = 0, 255
     square = Letterbox((128, 256), 256).forward(np.pad(picture, ((0, 0), (0, 128))))
-    looks = posture.look(square[None], [(128, 256)]).row(0, named=True)
+    looks = orientation.describe_orientation(square[None], [(128, 256)]).row(0, named=True)
     assert looks["border"] == pytest.approx(1 / 2)
     assert looks["black"] == pytest.approx(1 / 8) and looks["white"] == pytest.approx(1 / 8) and looks["flat"] == pytest.approx(1 / 8)
     assert looks["spread"] == 255  # the 5th percentile is black, the 95th white
@@ -162,34 +163,34 @@ def test_looks_of_a_cache_have_nulls_where_nothing_could_be_read(tmp_path):
     rows = [broken, {"image_id": "set/dark", "row": 1, "height": height, "width": width}]
     rows = [row | {"image_crc32": checksum(square)} for row, square in zip(rows, squares, strict=True)]
     index = pl.DataFrame([dict.fromkeys(FACTS) | row for row in rows], schema=FACTS)
-    looks = posture.look_at(Cache(tmp_path, SIZE, index), index)
+    looks = orientation.describe_cache(Cache(tmp_path, SIZE, index), index)
     assert looks["image_id"].to_list() == ["set/broken", "set/dark"] and looks["inverted"][0] is None
-    assert [[doubt.fault for doubt in doubts] for doubts in posture.doubts(looks)] == [[], [posture.INVERTED]]
+    assert [[doubt.fault for doubt in doubts] for doubts in orientation.quality_flags(looks)] == [[], [orientation.INVERTED]]
 
 
 def test_no_pictures_no_looks():
-    looks = posture.look(np.zeros((0, SIZE, SIZE), np.uint8), [])
-    assert looks.schema == pl.Schema(posture.LOOKS) and list(posture.doubts(looks)) == []
+    looks = orientation.describe_orientation(np.zeros((0, SIZE, SIZE), np.uint8), [])
+    assert looks.schema == pl.Schema(orientation.FEATURES) and list(orientation.quality_flags(looks)) == []
 
 
 def test_the_network_is_small_and_says_what_it_was_made_from():
-    path = Path(posture.__file__).parent / posture.MODEL
+    path = Path(orientation.__file__).parents[1] / orientation.MODEL
     assert path.stat().st_size <= 300_000
-    told = posture._network().metadata
+    told = orientation._network().metadata
     assert "CC BY 4.0" in told["card"]["licence"] and "kermany" in told["card"]["counts"]
-    assert set(told["doubted"]) == set(posture.NETWORK) - {posture.TURN}
-    contract = posture._network().contract
-    assert contract == Contract("posture", posture.SIDE, "ranks", "ranks", posture.NETWORK) and contract.posture == POSTURE
+    assert set(told["doubted"]) == set(orientation.NETWORK) - {orientation.TURN}
+    contract = orientation._network().contract
+    assert contract == InputContract("posture", orientation.SIDE, "ranks", "ranks", orientation.NETWORK) and contract.posture == ORIENTATION
 
 
 @pytest.mark.skipif(not (REAL / "nih-sample").is_dir(), reason="needs the real radiographs of ../shared/data (nih-sample)")
 def test_real_radiographs_of_a_set_it_has_not_learnt_from():
-    from hilum.files import picture
-    from hilum.radiograph import prepare
+    from hilum.imaging.files import image_file
+    from hilum.imaging.radiograph import preprocess
 
-    radiographs = [picture.read(path).radiograph() for path in sorted((REAL / "nih-sample" / "images").glob("*.png"))[::2]]
-    squares = np.stack([prepare(radiograph, SIZE, "percentiles") for radiograph in radiographs])
+    radiographs = [image_file.read(path).radiograph() for path in sorted((REAL / "nih-sample" / "images").glob("*.png"))[::2]]
+    squares = np.stack([preprocess(radiograph, SIZE, "percentiles") for radiograph in radiographs])
     named = faults([square[Letterbox(one.size, SIZE).inside()] for square, one in zip(squares, radiographs, strict=True)])
     assert sum(map(bool, named)) <= 1
     turned = faults([np.rot90(square[Letterbox(one.size, SIZE).inside()]) for square, one in zip(squares, radiographs, strict=True)])
-    assert sum(posture.TURNED in one for one in turned) >= 0.9 * len(turned)
+    assert sum(orientation.TURNED in one for one in turned) >= 0.9 * len(turned)

@@ -12,16 +12,20 @@ from typer.testing import CliRunner
 
 import made_up
 from conftest import resealed
-from hilum import lungs, phantom, probing, store
-from hilum.cli import app
-from hilum.radiograph import Letterbox, Radiograph, prepare
-from hilum.recipe import Evaluate, Region
-from hilum.run import Run
-from hilum.steps import probe, quietly, segment
+from hilum import storage
+from hilum.annotations import lung_masks
+from hilum.cli.verbs import app
+from hilum.config import Evaluate, LungCrop
+from hilum.imaging import synthetic
+from hilum.imaging.geometry import Letterbox
+from hilum.imaging.radiograph import Radiograph, preprocess
+from hilum.pipeline import _shortcut_probes, segment, shortcuts
+from hilum.progress import quietly
+from hilum.run_folder import Run
 
 PEOPLE, SIDE = 90, 128
 FEW = Evaluate(resamples=200)
-CUT = Region(size=64)
+CUT = LungCrop(size=64)
 
 
 @pytest.fixture(scope="module")
@@ -30,19 +34,19 @@ def people():
     pictures, masks = [], []
     for seed in range(PEOPLE):
         rng = np.random.default_rng(500 + seed)
-        made = phantom.draw(phantom.anatomy(rng), rng, height=160, width=140, marker=False)
-        labels = np.where(made.right_lung, lungs.RIGHT, np.where(made.left_lung, lungs.LEFT, 0)).astype(np.uint8)
-        pictures.append(prepare(Radiograph((made.pixels / 255).astype(np.float32), None, ()), SIDE, "percentiles"))
-        masks.append(lungs.resized(labels, Letterbox(labels.shape, SIDE).forward))
+        made = synthetic.draw(synthetic.anatomy(rng), rng, height=160, width=140, marker=False)
+        labels = np.where(made.right_lung, lung_masks.RIGHT, np.where(made.left_lung, lung_masks.LEFT, 0)).astype(np.uint8)
+        pictures.append(preprocess(Radiograph((made.pixels / 255).astype(np.float32), None, ()), SIDE, "percentiles"))
+        masks.append(lung_masks.downsample_labels(labels, Letterbox(labels.shape, SIDE).forward))
     return np.stack(pictures), np.stack(masks)
 
 
 def asked(pictures, masks, half, settings=FEW) -> dict[str, dict]:
     """The figure of each view for telling the halves apart."""
-    found = probe.described(lambda k: (pictures[k], masks[k], (160, 140)), len(pictures), CUT, quietly)
-    question = probe.Question("source", half.astype(np.int64), ("east", "west"))
+    found = shortcuts.described(lambda k: (pictures[k], masks[k], (160, 140)), len(pictures), CUT, quietly)
+    question = shortcuts.Question("source", half.astype(np.int64), ("east", "west"))
     patients = np.array([f"p{k:03d}" for k in range(len(pictures))])
-    return {row["view"]: row for row in probe.answers(found, [question], patients, settings, quietly).iter_rows(named=True)}
+    return {row["view"]: row for row in shortcuts.answers(found, [question], patients, settings, quietly).iter_rows(named=True)}
 
 
 def chance(figure) -> bool:
@@ -58,7 +62,7 @@ def test_a_marker_in_one_sources_corner_is_told_from_the_border_and_gone_with_it
     told = asked(marked, masks, half)
     for view in ("whole", "border", "outside"):
         assert told[view]["low"] > 0.8 and told[view]["value"] > told[view]["shuffled_most"], view
-    for view in ("unmarked", "outline", probe.BOX, probe.LUNGS):
+    for view in ("unmarked", "outline", shortcuts.BOX, shortcuts.LUNGS):
         assert chance(told[view]), (view, told[view])
 
 
@@ -79,14 +83,14 @@ def test_a_sign_in_the_lungs_is_not_told_from_outside_of_them(people):
     half = np.arange(PEOPLE) % 2
     sick = np.where((masks > 0) & (half == 1)[:, None, None], np.minimum(pictures + 60.0, 255), pictures).astype(np.uint8)
     told = asked(sick, masks, half)
-    assert told[probe.BOX]["low"] > 0.9 and told[probe.LUNGS]["low"] > 0.9 and told["whole"]["low"] > 0.9
+    assert told[shortcuts.BOX]["low"] > 0.9 and told[shortcuts.LUNGS]["low"] > 0.9 and told["whole"]["low"] > 0.9
     assert all(chance(told[view]) for view in ("border", "outside", "outline"))
 
 
 def test_parts_show_what_they_say(people):
     picture, labels = people[0][0], people[1][0]
     inside = Letterbox((160, 140), SIDE).inside()
-    shown = {name: probing.part(name, picture, labels, inside) for name in probing.PARTS}
+    shown = {name: _shortcut_probes.part(name, picture, labels, inside) for name in _shortcut_probes.PARTS}
     assert np.array_equal(shown["whole"], picture) and all(one.shape == picture.shape and one.dtype == np.uint8 for one in shown.values())
     assert not shown["outside"][labels > 0].any() and (shown["outside"] == picture).mean() > 0.5
     assert set(np.unique(shown["outline"])) == {0, 255} and np.array_equal(shown["outline"] > 0, labels > 0)
@@ -94,7 +98,7 @@ def test_parts_show_what_they_say(people):
     assert not ring[20:-20, 20:-20].any() and np.array_equal(ring[:5], picture[inside][:5]) and np.array_equal(ring[:, -5:], picture[inside][:, -5:])
     assert np.array_equal(shown["unmarked"][labels > 0], picture[labels > 0])
     with pytest.raises(ValueError, match="expected one of whole"):
-        probing.part("corner", picture, labels, inside)
+        _shortcut_probes.part("corner", picture, labels, inside)
 
 
 # Answers
@@ -114,9 +118,9 @@ def test_a_ridge_regression_is_that_of_the_normal_equations_at_the_penalty_that_
     known, asked = rng.normal(size=shape), rng.normal(size=(9, shape[1]))
     target = known[:, 0] + rng.normal(size=shape[0])
     size = np.mean((((known - known.mean(0)) / known.std(0)) ** 2).sum(1))
-    got = probing.ridge(known, target[:, None], asked)[:, 0]
+    got = _shortcut_probes.ridge(known, target[:, None], asked)[:, 0]
     errors = {}
-    for penalty in probing._PENALTIES * size:
+    for penalty in _shortcut_probes._PENALTIES * size:
         rows = (known - known.mean(0)) / known.std(0)
         hat = rows @ np.linalg.solve(rows.T @ rows + penalty * np.eye(shape[1]), rows.T) + 1 / shape[0]
         errors[penalty] = np.mean(((target - hat @ target) / (1 - np.diag(hat))) ** 2)
@@ -125,17 +129,17 @@ def test_a_ridge_regression_is_that_of_the_normal_equations_at_the_penalty_that_
 
 def test_a_constant_feature_tells_nothing():
     known = np.ones((10, 3))
-    assert not probing.ridge(known, np.arange(10.0)[:, None], np.zeros((2, 3))).any()
+    assert not _shortcut_probes.ridge(known, np.arange(10.0)[:, None], np.zeros((2, 3))).any()
 
 
 def test_folds_and_shuffles_keep_patients_whole_and_folds_keep_classes_even():
     groups = np.repeat([f"p{k}" for k in range(40)], 3)
     classes = np.repeat(np.arange(40) % 4 == 0, 3).astype(int)
-    fold = probing.dealt(classes, groups, 0)
+    fold = _shortcut_probes.fold_of(classes, groups, 0)
     for name in np.unique(groups):
-        assert len(set(fold[groups == name])) == 1 and len(set(probing.shuffled(classes, groups, 1)[groups == name])) == 1
-    assert {int(classes[fold == one].sum()) for one in range(probing.FOLDS)} == {6}
-    assert probing.shuffled(classes, groups, 1).sum() == classes.sum()
+        assert len(set(fold[groups == name])) == 1 and len(set(_shortcut_probes.shuffled(classes, groups, 1)[groups == name])) == 1
+    assert {int(classes[fold == one].sum()) for one in range(_shortcut_probes.FOLDS)} == {6}
+    assert _shortcut_probes.shuffled(classes, groups, 1).sum() == classes.sum()
 
 
 def test_the_same_patients_in_another_order_get_the_same_answers():
@@ -143,9 +147,9 @@ def test_the_same_patients_in_another_order_get_the_same_answers():
     features, classes, groups = rng.normal(size=(60, 9)), np.arange(60) % 3, np.array([f"p{k // 2:02d}" for k in range(60)])
     classes = np.repeat(np.arange(30) % 3, 2)
     order = rng.permutation(60)
-    one, other = probing.tell(features, classes, groups), probing.tell(features[order], classes[order], groups[order])
+    one, other = _shortcut_probes.cross_validate(features, classes, groups), _shortcut_probes.cross_validate(features[order], classes[order], groups[order])
     assert one.scores[order] == pytest.approx(other.scores, abs=1e-8)
-    assert one.scores.shape == (60, 3) and one.shuffled.shape == (probing.SHUFFLES, 60, 3)
+    assert one.scores.shape == (60, 3) and one.shuffled.shape == (_shortcut_probes.SHUFFLES, 60, 3)
 
 
 def test_macro_auroc_is_the_mean_of_each_class_against_the_rest():
@@ -154,10 +158,10 @@ def test_macro_auroc_is_the_mean_of_each_class_against_the_rest():
     rng = np.random.default_rng(2)
     classes, scores = rng.integers(0, 3, 50), rng.random((50, 3))
     shares = scores / scores.sum(1, keepdims=True)
-    assert probe.macro_auroc(classes, shares) == pytest.approx(roc_auc_score(classes, shares, multi_class="ovr", average="macro"))
+    assert shortcuts.macro_auroc(classes, shares) == pytest.approx(roc_auc_score(classes, shares, multi_class="ovr", average="macro"))
     two = np.column_stack([1 - scores[:, 0], scores[:, 0]])
-    assert probe.macro_auroc(classes > 0, two) == pytest.approx(roc_auc_score(classes > 0, scores[:, 0]))
-    assert np.isnan(probe.macro_auroc(np.zeros(50, int), scores))
+    assert shortcuts.macro_auroc(classes > 0, two) == pytest.approx(roc_auc_score(classes > 0, scores[:, 0]))
+    assert np.isnan(shortcuts.macro_auroc(np.zeros(50, int), scores))
 
 
 # Questions
@@ -173,14 +177,14 @@ def rows(count=60):
 
 def test_each_fact_is_asked_about_and_the_finding_within_each_source_too():
     table = rows()
-    found = {(one.target, one.within): one for one in probe.questions(table, "tuberculosis")}
+    found = {(one.target, one.within): one for one in shortcuts.questions(table, "tuberculosis")}
     assert list(found) == [("source", "all"), ("sex", "all"), ("age", "all"), *(("tuberculosis", within) for within in ("all", "east", "west"))]
     sex = found["sex", "all"]
     assert sex.names == ["female", "male"] and [int(sex.classes[k]) for k in range(3)] == [0, 1, -1]
     east = found["tuberculosis", "east"].classes
     assert (east[(table["source"] == "west").to_numpy()] == -1).all() and (east >= 0).sum() == ((table["source"] == "east") & table["state"].is_not_null()).sum()
     assert set(found["age", "all"].names) == {"below 18", "18 to 39", "40 to 59", "60 and above"}
-    assert [one.target for one in probe.questions(table, None)] == ["source", "sex", "age"]
+    assert [one.target for one in shortcuts.questions(table, None)] == ["source", "sex", "age"]
 
 
 @pytest.mark.parametrize("change", [
@@ -190,12 +194,12 @@ def test_each_fact_is_asked_about_and_the_finding_within_each_source_too():
 def test_what_cannot_be_asked_has_no_number_but_the_reason(change):
     table = rows().with_columns(**change)
     features = {"whole": np.random.default_rng(0).normal(size=(table.height, 8)).astype(np.float32)}
-    probes = probe.answers(features, list(probe.questions(table, "tuberculosis")), table["group"].to_numpy(), FEW, quietly)
+    probes = shortcuts.answers(features, list(shortcuts.questions(table, "tuberculosis")), table["group"].to_numpy(), FEW, quietly)
     name = {"state": "tuberculosis"}.get(next(iter(change)), next(iter(change)))
     some = probes.filter((pl.col("target") == name) | (name == "group"))
     assert some.height and some["value"].is_nan().all() and some["why"].str.contains("fewer than two groups of 10 patients").all()
     assert probes.filter(pl.col("why") == "")["value"].is_not_nan().all()
-    assert probe.warnings(probes) == []
+    assert shortcuts.warnings(probes) == []
 
 
 def test_a_finding_told_from_a_lungless_part_is_a_warning_and_one_told_from_the_lungs_is_none():
@@ -204,7 +208,7 @@ def test_a_finding_told_from_a_lungless_part_is_a_warning_and_one_told_from_the_
 
     told = [row("tuberculosis", "outside", 0.8, 0.7, 0.6), row("tuberculosis", "box", 0.9, 0.8, 0.6), row("source", "border", 1.0, 1.0, 0.6)]
     told += [row("pneumonia", "border", 0.8, 0.55, 0.6), row("pneumonia", "outside", 0.72, 0.61, 0.75)]
-    assert probe.warnings(pl.DataFrame(told, schema=probe.PROBES)) == [
+    assert shortcuts.warnings(pl.DataFrame(told, schema=shortcuts.PROBES)) == [
         "Tuberculosis can be told at AUROC 0.80 (0.70 to 0.95) from outside of the lungs alone: what a model reaches may not come from the lungs"
     ]
 
@@ -215,9 +219,9 @@ def test_a_finding_told_from_a_lungless_part_is_a_warning_and_one_told_from_the_
 def test_the_verb_probes_a_run_once_and_tells_it(small_run, tmp_path):
     folder = shutil.copytree(small_run.folder, tmp_path / "run")
     assert CliRunner().invoke(app, ["probe", str(folder)], catch_exceptions=False).exit_code == 0
-    stamp = (folder / probe.FILE).stat().st_mtime_ns
+    stamp = (folder / shortcuts.FILE).stat().st_mtime_ns
     told = json.loads(CliRunner().invoke(app, ["probe", str(folder), "--json"], catch_exceptions=False).stdout)
-    assert (folder / probe.FILE).stat().st_mtime_ns == stamp
+    assert (folder / shortcuts.FILE).stat().st_mtime_ns == stamp
     assert {row["target"] for row in told} >= {"source", "sex", "age"}
     assert all((row["value"] is None) == bool(row["why"]) for row in told)
     training = pl.read_parquet(folder / "split.parquet").filter(pl.col("part") == "train").height
@@ -227,9 +231,9 @@ def test_the_verb_probes_a_run_once_and_tells_it(small_run, tmp_path):
 def test_where_few_lungs_are_believed_only_parts_that_need_none_are_asked(small_run, tmp_path):
     run = Run(shutil.copytree(small_run.folder, tmp_path / "run"))
     found = pl.read_parquet(run / segment.INDEX)
-    for quality, names in ((0.1, probe.NEED_NO_LUNGS), (0.9, probe.VIEWS)):
-        store.write_table(run / segment.INDEX, found.with_columns(quality=pl.lit(quality)))
+    for quality, names in ((0.1, shortcuts.NEED_NO_LUNGS), (0.9, shortcuts.VIEWS)):
+        storage.write_table(run / segment.INDEX, found.with_columns(quality=pl.lit(quality)))
         resealed(run)
-        made, _ = probe.make(run, run.recipe(), quietly)
-        assert probe.make(run, run.recipe(), quietly)[0] == made
-        assert pl.read_parquet(run / probe.FILE)["view"].unique(maintain_order=True).to_list() == list(names)
+        made, _ = shortcuts.make(run, run.recipe(), quietly)
+        assert shortcuts.make(run, run.recipe(), quietly)[0] == made
+        assert pl.read_parquet(run / shortcuts.FILE)["view"].unique(maintain_order=True).to_list() == list(names)

@@ -5,8 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hilum import lungs, radiograph
-from hilum.radiograph import Chain, Crop, Letterbox, Radiograph, prepare, resize, to_uint8
+from hilum.annotations import lung_masks
+from hilum.imaging import radiograph
+from hilum.imaging.geometry import Chain, Crop, Letterbox, resize
+from hilum.imaging.radiograph import Radiograph, preprocess, to_uint8
 
 sides = st.integers(1, 700)
 
@@ -101,7 +103,7 @@ def test_a_table_of_brightness_is_looked_up_exactly(dtype, entries, monkeypatch)
     rng = np.random.default_rng(1)
     values, shown = rng.integers(0, entries, (40, 30)).astype(dtype), rng.random(entries).astype(np.float32)
     for wide in (True, False):
-        monkeypatch.setattr("hilum.radiograph._WIDE_TABLES", wide and radiograph._WIDE_TABLES)
+        monkeypatch.setattr("hilum.imaging.radiograph._WIDE_TABLES", wide and radiograph._WIDE_TABLES)
         assert np.array_equal(Radiograph(values, None, (), shown).pixels, shown[values])
         assert np.array_equal(Radiograph(values[::2, ::-1], None, (), shown).pixels, shown[values][::2, ::-1])
 
@@ -110,7 +112,7 @@ def test_a_table_of_brightness_is_looked_up_exactly(dtype, entries, monkeypatch)
 def test_a_prepared_picture_is_stretched_over_what_lies_in_the_picture_alone(window):
     values = np.random.default_rng(0).integers(1000, 3000, (300, 200)).astype(np.uint16)
     picture = Radiograph(values, None, (), (np.arange(4096) / 4095).astype(np.float32))
-    narrow, wide = prepare(picture, 128, window), prepare(picture, 128, window, 16)
+    narrow, wide = preprocess(picture, 128, window), preprocess(picture, 128, window, 16)
     box = Letterbox((300, 200), 128)
     small = shares(300, 128) @ (values / 4095) @ shares(200, 85).T
     low, high = np.percentile(small, (0.5, 99.5)) if window == "percentiles" else (0, 1)
@@ -130,8 +132,8 @@ def test_to_uint8_rounds_and_clips():
 
 def test_a_resized_mask_keeps_its_area_within_a_rim():
     labels = np.zeros((400, 300), np.uint8)
-    labels[50:350, 20:120], labels[60:340, 170:280] = lungs.RIGHT, lungs.LEFT
-    small = lungs.resized(labels, Letterbox((400, 300), 128).forward)
+    labels[50:350, 20:120], labels[60:340, 170:280] = lung_masks.RIGHT, lung_masks.LEFT
+    small = lung_masks.downsample_labels(labels, Letterbox((400, 300), 128).forward)
     scale = (128 / 400) ** 2
-    for side in (lungs.RIGHT, lungs.LEFT):
+    for side in (lung_masks.RIGHT, lung_masks.LEFT):
         assert abs((small == side).sum() / ((labels == side).sum() * scale) - 1) < 0.05

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hilum import radiograph
 from hilum.errors import BadData
-from hilum.files import _png, raster
+from hilum.imaging import radiograph
+from hilum.imaging.files import _png, raster
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (70, 90)).astype(np.uint8)

@@ -13,10 +13,11 @@ import onnx
 import pytest
 
 from dicom_files import write as write_dicom
-from hilum import age, phantom, shipped, store
+from hilum import storage
 from hilum.errors import BadData, Mismatch, NotFound
-from hilum.files import picture, raster
-from hilum.steps import lungs, read
+from hilum.imaging import synthetic
+from hilum.imaging.files import image_file, raster
+from hilum.inference import age_group, classify_images, pretrained, segment_images
 from readers import ADULTS, CHILDREN, installation, reader
 
 REAL = Path(os.environ.get("HILUM_DATA", Path(__file__).parent.parent.parent / "shared/data"))
@@ -24,9 +25,9 @@ WITHOUT = """
 import sys
 from pathlib import Path
 sys.modules |= dict.fromkeys(("torch", "onnx", "scipy", "pandas"))
-from hilum import shipped
+from hilum.inference import pretrained
 folder = Path(sys.argv.pop(1))
-shipped.folder = lambda: folder
+pretrained.folder = lambda: folder
 from hilum.__main__ import main
 main()
 """
@@ -34,7 +35,7 @@ main()
 
 def chest(seed=7, height=300, width=280):
     rng = np.random.default_rng(seed)
-    return phantom.draw(phantom.anatomy(rng), rng, height=height, width=width).pixels
+    return synthetic.draw(synthetic.anatomy(rng), rng, height=height, width=width).pixels
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def installed(folder, monkeypatch):
-    monkeypatch.setattr(shipped, "folder", lambda: folder)
+    monkeypatch.setattr(pretrained, "folder", lambda: folder)
     return folder
 
 
@@ -59,7 +60,7 @@ def image(tmp_path):
 
 
 def only(*images, **options):
-    (one,), faults = read.read(images, **options)
+    (one,), faults = classify_images.classify_images(images, **options)
     assert not faults
     return one
 
@@ -69,7 +70,7 @@ def dicom(folder, **told):
 
 
 def test_every_model_that_is_there_is_asked_for_each_of_its_concepts(installed, image):
-    assert [model.name for model in shipped.readers()] == ["pneumonia_child", "strange", "tb"]
+    assert [model.name for model in pretrained.pretrained_models()] == ["pneumonia_child", "strange", "tb"]
     one = only(image)
     assert [(said.model, said.concept) for said in one.said] == [
         ("pneumonia_child", "pneumonia"), ("strange", "anomaly"), ("tb", "tuberculosis"), ("tb", "cavity")
@@ -79,9 +80,9 @@ def test_every_model_that_is_there_is_asked_for_each_of_its_concepts(installed, 
 
 
 def test_a_model_sees_the_region_that_it_carries(installed, image):
-    seen = lungs.look(lungs.chosen(), picture.read(image), image)
-    tb = next(model for model in shipped.readers() if model.name == "tb")
-    cut = read.cut_for(tb, seen, lungs.chosen())
+    seen = segment_images.segment_image(segment_images.chosen(), image_file.read(image), image)
+    tb = next(model for model in pretrained.pretrained_models() if model.name == "tb")
+    cut = classify_images.cut_for(tb, seen, segment_images.chosen())
     rows, columns = (np.flatnonzero((seen.labels > 0).any(axis)) for axis in (1, 0))
     margin = round(0.08 * (rows[-1] + 1 - rows[0]))
     assert cut.how == "lungs" and cut.crop.top == rows[0] - margin and cut.image.shape == (64, 64) and cut.crop.left < columns[0]
@@ -100,8 +101,8 @@ def test_probabilities_are_calibrated_and_calls_use_the_carried_threshold(instal
 def test_what_is_written_is_an_overlay_an_anomaly_map_and_a_table(installed, image, tmp_path):
     one = only(image, to=tmp_path / "out")
     assert raster.read(tmp_path / "out/overlay/a.jpg").values.shape == raster.read(tmp_path / "out/anomaly/a.jpg").values.shape == (300, 280)
-    rows = list(csv.DictReader((tmp_path / "out" / read.TABLE).open()))
-    assert tuple(rows[0]) == read.COLUMNS and [row["concept"] for row in rows] == [said.concept for said in one.said]
+    rows = list(csv.DictReader((tmp_path / "out" / classify_images.TABLE).open()))
+    assert tuple(rows[0]) == classify_images.COLUMNS and [row["concept"] for row in rows] == [said.concept for said in one.said]
 
 
 SPOILT = {
@@ -118,7 +119,7 @@ def test_what_is_no_upright_frontal_chest_is_refused_by_name_and_gets_no_score(i
     raster.write_png(tmp_path / "a.png", np.ascontiguousarray(SPOILT[fault](chest())))
     one = only(tmp_path / "a.png", to=tmp_path / "out")
     assert fault in one.refused and one.said == []
-    (row,) = csv.DictReader((tmp_path / "out" / read.TABLE).open())
+    (row,) = csv.DictReader((tmp_path / "out" / classify_images.TABLE).open())
     assert row["refused"] == one.refused and row["score"] == row["call"] == ""
 
 
@@ -128,13 +129,13 @@ def test_a_lateral_is_refused_where_the_file_tells(installed, tmp_path):
 
 
 def test_lungs_that_cannot_be_believed_are_refused(installed, image, monkeypatch):
-    monkeypatch.setattr(read, "LEAST", 0.999)
+    monkeypatch.setattr(classify_images, "LEAST", 0.999)
     assert "cannot be relied on" in only(image).refused
 
 
 def test_an_unreadable_file_is_named_and_the_others_are_read(installed, image, tmp_path):
     (image.parent / "b.png").write_bytes(image.read_bytes()[:300])
-    found, (fault,) = read.read([image.parent], tmp_path / "out")
+    found, (fault,) = classify_images.classify_images([image.parent], tmp_path / "out")
     assert [Path(one.image).name for one in found] == ["a.png"] and "b.png" in fault
 
 
@@ -148,26 +149,26 @@ def test_by_its_header_an_adults_film_is_warned_about_by_the_model_of_children_a
 
 
 @pytest.mark.parametrize(
-    ("looks", "warned"), [(age.SMALL_CHILD, {"tb": "small child's"}), (age.GROWN, {"pneumonia_child": "adult's film"}), ("", {"pneumonia_child": "nothing says"})]
+    ("looks", "warned"), [(age_group.SMALL_CHILD, {"tb": "small child's"}), (age_group.GROWN, {"pneumonia_child": "adult's film"}), ("", {"pneumonia_child": "nothing says"})]
 )
 def test_without_an_age_the_outlines_of_the_lungs_decide(installed, image, monkeypatch, looks, warned):
-    monkeypatch.setattr(age, "looks", lambda labels: looks)
+    monkeypatch.setattr(age_group, "looks", lambda labels: looks)
     warnings = {said.model: said.warning for said in only(image).said if said.warning and said.model != "strange"}
     assert warnings.keys() == warned.keys() and all(words in warnings[model] for model, words in warned.items())
 
 
 def test_a_picture_that_a_model_has_learnt_from_is_told(image, tmp_path, monkeypatch):
     made = installation(tmp_path / "installed")
-    reader(made, "tb", "tuberculosis", pixels=(picture.read(image).pixel_digest,))
-    monkeypatch.setattr(shipped, "folder", lambda: made)
+    reader(made, "tb", "tuberculosis", pixels=(image_file.read(image).pixel_digest,))
+    monkeypatch.setattr(pretrained, "folder", lambda: made)
     assert "trained or tuned on this very image" in only(image).said[0].warning
 
 
 def test_without_a_model_the_remedy_is_told(image, tmp_path, monkeypatch):
     made = installation(tmp_path / "installed")
-    monkeypatch.setattr(shipped, "folder", lambda: made)
+    monkeypatch.setattr(pretrained, "folder", lambda: made)
     with pytest.raises(NotFound, match="train_findings"):
-        read.read([image])
+        classify_images.classify_images([image])
 
 
 def test_a_file_that_does_not_carry_what_a_reader_must_is_refused_with_all_that_is_missing(folder, tmp_path):
@@ -179,25 +180,25 @@ def test_a_file_that_does_not_carry_what_a_reader_must_is_refused_with_all_that_
         ({"region": None}, "does not say how they are cut"),
     ):
         onnx.helper.set_model_props(made, {name: value for name, value in {**kept, **change}.items() if value is not None})
-        place = tmp_path / f"{store.digest(words)}.onnx"
+        place = tmp_path / f"{storage.digest(words)}.onnx"
         onnx.save(made, place)
         with pytest.raises(BadData, match=words):
-            _ = shipped.Reader(place).model
+            _ = pretrained.PretrainedModel(place).model
 
 
 def test_a_model_that_wants_lungs_found_otherwise_is_refused(image, tmp_path, monkeypatch):
     made = installation(tmp_path / "installed")
     reader(made, "tb", "tuberculosis", region={"pixels": 512})
-    monkeypatch.setattr(shipped, "folder", lambda: made)
+    monkeypatch.setattr(pretrained, "folder", lambda: made)
     with pytest.raises(Mismatch, match="512 pixels"):
-        read.read([image])
+        classify_images.classify_images([image])
 
 
 def test_the_file_in_8_bits_goes_before_the_one_in_float32_and_what_is_no_reader_is_not_asked(tmp_path, monkeypatch):
-    for name in ("tb.onnx", "tb.int8.onnx", "child.onnx", *shipped.OTHERS):
+    for name in ("tb.onnx", "tb.int8.onnx", "child.onnx", *pretrained.OTHERS):
         (tmp_path / name).write_bytes(b"")
-    monkeypatch.setattr(shipped, "folder", lambda: tmp_path)
-    assert [model.place.name for model in shipped.readers()] == ["child.onnx", "tb.int8.onnx"]
+    monkeypatch.setattr(pretrained, "folder", lambda: tmp_path)
+    assert [model.place.name for model in pretrained.pretrained_models()] == ["child.onnx", "tb.int8.onnx"]
 
 
 def test_it_needs_no_torch_and_prints_what_is_said_and_the_same_as_json(folder, image, tmp_path):
@@ -224,9 +225,9 @@ def test_without_a_picture_the_models_tell_of_themselves(folder, tmp_path):
 
 
 def test_models_that_come_with_hilum_are_small_and_say_what_they_must_not_be_used_for():
-    models = shipped.readers()
+    models = pretrained.pretrained_models()
     if not models:
-        pytest.skip("no model that reads pictures lies in src/hilum/data: make them with bench/train_findings.py")
+        pytest.skip("no model that reads pictures lies in src/hilum/resources: make them with bench/train_findings.py")
     for model in models:
         assert model.place.stat().st_size <= 6_000_000 and "must not be used" in model.card.caveats and "research" in model.card.caveats.lower()
         assert model.card.licence and model.card.counts and model.figures and model.ages[0] < model.ages[1] and set(model.calibration) == set(model.concepts)
@@ -238,21 +239,21 @@ def test_models_that_come_with_hilum_are_small_and_say_what_they_must_not_be_use
 def test_the_signs_do_not_change_where_a_picture_is_stretched(tmp_path):
     import cv2
 
-    made = phantom.draw(phantom.anatomy(np.random.default_rng(3)), np.random.default_rng(3), height=400, width=400)
+    made = synthetic.draw(synthetic.anatomy(np.random.default_rng(3)), np.random.default_rng(3), height=400, width=400)
     labels = (made.right_lung + 2 * made.left_lung).astype(np.uint8)
     narrow = cv2.resize(labels, (300, 400), interpolation=cv2.INTER_NEAREST)
-    signs, stretched = age.signs(labels), age.signs(narrow)
-    assert all(abs(signs[name] - stretched[name]) < 0.02 for name in age.SIGNS)
-    assert age.signs(np.where(labels == 1, labels, 0)) is None and age.looks(np.zeros_like(labels)) == ""
+    signs, stretched = age_group.signs(labels), age_group.signs(narrow)
+    assert all(abs(signs[name] - stretched[name]) < 0.02 for name in age_group.SIGNS)
+    assert age_group.signs(np.where(labels == 1, labels, 0)) is None and age_group.looks(np.zeros_like(labels)) == ""
 
 
 @pytest.mark.skipif(not (REAL / "kermany-original").is_dir() or not (REAL / "montgomery").is_dir(), reason="needs the real radiographs of ../shared/data")
 def test_real_films_of_small_children_are_told_from_adults():
-    finder = lungs.chosen()
+    finder = segment_images.chosen()
 
     def looks(paths):
-        return [age.looks(lungs.look(finder, picture.read(path), path).labels) for path in paths]
+        return [age_group.looks(segment_images.segment_image(finder, image_file.read(path), path).labels) for path in paths]
 
     children = looks(sorted((REAL / "kermany-original").rglob("*.jpeg"))[:8])
     adults = looks(sorted((REAL / "montgomery/CXR_png").glob("*.png"))[::8])
-    assert children.count(age.SMALL_CHILD) >= 6 and adults.count(age.SMALL_CHILD) <= 1 and adults.count(age.GROWN) >= len(adults) / 3
+    assert children.count(age_group.SMALL_CHILD) >= 6 and adults.count(age_group.SMALL_CHILD) <= 1 and adults.count(age_group.GROWN) >= len(adults) / 3

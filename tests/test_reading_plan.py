@@ -15,11 +15,11 @@ from hypothesis import HealthCheck, given, settings
 
 from hilum.dataset.plan import describe, lexicon
 from hilum.dataset.plan.understand import understand
-from hilum.datasets import unidata
+from hilum.dataset.readers import unidata
 from hilum.errors import BadData
-from hilum.files import raster
-from hilum.steps import ingest
-from hilum.steps.ingest import accounted, describe_folder
+from hilum.imaging.files import raster
+from hilum.pipeline import ingest
+from hilum.pipeline.ingest import accounted, describe_folder
 from random_layouts import faults, layouts
 
 

@@ -24,14 +24,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hilum import readings
-from hilum.readings import ACTIVITIES, SIDES, ZONES, Statement, describe, read
-from hilum.vocabulary import State
+from hilum.annotations import report_parser
+from hilum.annotations.report_parser import ACTIVITIES, SIDES, ZONES, Statement, describe, read
+from hilum.annotations.vocabulary import State
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 FACTS = ROOT / "tests" / "facts" / "readings.csv"
-TERMS = ROOT / "src" / "hilum" / "data" / "reading_terms.csv"
+TERMS = ROOT / "src" / "hilum" / "resources" / "report_terms.csv"
 real_data = pytest.mark.skipif(not SHARED.is_dir(), reason="the real readings of shared/data are not on this machine")
 
 PRESENT, ABSENT, UNCERTAIN = State.PRESENT, State.ABSENT, State.UNCERTAIN
@@ -232,7 +232,7 @@ def _words():
 def test_no_text_breaks_the_reader_and_every_statement_can_be_found_in_it(text):
     statements = read(text)
     for statement in statements:
-        assert statement.sentence in text and statement.concept in readings.concepts()
+        assert statement.sentence in text and statement.concept in report_parser.concepts()
         assert statement.side in (None, *SIDES) and statement.zone in (None, *ZONES) and statement.activity in (None, *ACTIVITIES)
     assert read(text) == statements
 
@@ -241,7 +241,7 @@ def test_no_text_breaks_the_reader_and_every_statement_can_be_found_in_it(text):
 @settings(deadline=None, max_examples=10)
 def test_a_clause_without_an_end_is_cut_into_short_ones_that_hold_all_its_words(text):
     """What is done with a clause grows with the square of its length; with a reading's it does not."""
-    clauses = list(readings._clauses(text))
+    clauses = list(report_parser._clauses(text))
     assert max(map(len, clauses)) <= 1000
     assert "".join("".join(clauses).split()) == "".join(re.sub("-{64,}", "-" * 64, text).split())
 
@@ -265,7 +265,7 @@ def test_the_facts_hold_sixty_readings_to_learn_from_and_sixty_to_measure_on():
     use = {row["image_id"]: row["use"] for row in rows}
     assert all(use[row["image_id"]] == row["use"] for row in rows)
     assert [list(use.values()).count(name) for name in ("development", "held_out", "later")] == [60, 60, 7]
-    assert {row["concept"] for row in rows} - {""} <= readings.concepts()
+    assert {row["concept"] for row in rows} - {""} <= report_parser.concepts()
     assert {row["side"] for row in rows} <= {"", *SIDES} and {row["zone"] for row in rows} <= {"", *ZONES}
     assert {row["activity"] for row in rows} <= {"", *ACTIVITIES} and {row["state"] for row in rows} <= {"", "1", "0", "-1"}
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from hilum.config import Recipe
 from hilum.errors import BadRecipe, NotFound
-from hilum.recipe import Recipe
 
 
 def write(path, text):

@@ -17,14 +17,20 @@ import polars as pl
 import pytest
 
 import test_figures
-from hilum import integrity, phantom, shelf, store
-from hilum.drawing import charts, pictures
-from hilum.files import raster
-from hilum.recipe import Data, Evaluate, Pixels, Recipe, Region, Split
-from hilum.run import Run
-from hilum.steps import audit, cache, evaluate, ingest, predict, quietly, region, report, segment, split
-from hilum.steps._report import calibrated, parts, scores, words
-from hilum.steps._training import TRAINING, digests
+from hilum import plugins, storage
+from hilum.config import Data, Evaluate, LungCrop, Pixels, Recipe, Split
+from hilum.drawing import charts, images
+from hilum.imaging import synthetic
+from hilum.imaging.files import raster
+from hilum.pipeline import audit, cache, crop, evaluate, ingest, predict, segment, split
+from hilum.pipeline._training import TRAINING, digests
+from hilum.progress import quietly
+from hilum.reporting import report
+from hilum.reporting.sections import calibration, classification
+from hilum.reporting.sections import split as parts
+from hilum.reporting.sections import text as words
+from hilum.run_folder import Run
+from hilum.storage import integrity
 
 HOSTILE = "<script>alert('reading')</script>"
 HOSTILE_PICTURE = '"><svg onload=alert(2)>.png'
@@ -38,32 +44,32 @@ def do(run, recipe, name, step):
 
 def make_up_models(run, recipe):
     """What segment, train and predict would leave, but for the models: drawn lungs shifted, and scores that follow the label."""
-    table, pictured = store.read_table(run / "split.parquet"), cache.opened(run, recipe)
+    table, pictured = storage.read_table(run / "split.parquet"), cache.opened(run, recipe)
     rng = np.random.default_rng(7)
     planned = segment.plan(table, pictured.with_mask, 2, 0)
     learnt = segment.lessons(planned)
     lists = [rows.select(model=pl.lit(model), image_id="image_id") for model, rows in learnt.items()]
-    store.write_table(run / "segment" / TRAINING, pl.concat([pl.DataFrame(schema={"model": pl.String, "image_id": pl.String}), *lists]))
+    storage.write_table(run / "segment" / TRAINING, pl.concat([pl.DataFrame(schema={"model": pl.String, "image_id": pl.String}), *lists]))
     planned = planned if learnt else planned.clear()
     masks = [np.roll(pictured.masks[pictured.rows([image])[0]], int(rng.integers(5)), axis=0) for image in planned["image_id"]]
-    store.write_bytes(run / segment.MASKS, b"".join(mask.tobytes() for mask in masks))
+    storage.write_bytes(run / segment.MASKS, b"".join(mask.tobytes() for mask in masks))
     index = [[image, row, finder, 1, 1, 0.95 if row else 0.42, integrity.checksum(np.ascontiguousarray(masks[row]))] for row, (image, finder) in enumerate(planned.select("image_id", "finder").iter_rows())]
     found = pl.DataFrame(index, schema=segment.LUNGS, orient="row")
-    store.write_table(run / segment.INDEX, found)
-    store.write_table(run / segment.FINDINGS, segment.doubtful(found, recipe.region.least_quality))
+    storage.write_table(run / segment.INDEX, found)
+    storage.write_table(run / segment.FINDINGS, segment.unreliable(found, recipe.region.least_quality))
     heard = [[segment.WHOLE, number, 10 * number, 1 / number, 0.8 + number / 50] for number in range(1, 6)] if learnt else []
-    store.write_table(run / segment.EPOCHS, pl.DataFrame(heard, schema=segment.HEARD, orient="row"))
+    storage.write_table(run / segment.EPOCHS, pl.DataFrame(heard, schema=segment.HEARD, orient="row"))
     told = {} if learnt else {"why": "0 lung masks in the training part: regions are whole pictures"}
     files = [f"segment/{TRAINING}", segment.MASKS, segment.INDEX, segment.FINDINGS, segment.EPOCHS]
     run.finish("segment", segment.made_from(run, recipe), digests(run, files), told)
-    do(run, recipe, "region", region)
+    do(run, recipe, "region", crop)
     make_up_scores(run, table, rng)
 
 
 def make_up_scores(run, table, rng):
     concept = run.summary("split")["finding"]
     known = table.filter((pl.col("part") == "train") & (pl.col("state") >= 0))["image_id"].to_list() if concept else []
-    store.write_table(run / "train" / TRAINING, pl.DataFrame({"model": ["train/finding.onnx"] * len(known), "image_id": known}, schema={"model": pl.String, "image_id": pl.String}))
+    storage.write_table(run / "train" / TRAINING, pl.DataFrame({"model": ["train/finding.onnx"] * len(known), "image_id": known}, schema={"model": pl.String, "image_id": pl.String}))
     run.finish("train", {}, digests(run, [f"train/{TRAINING}"]), {})
     asked = table.filter(pl.col("part") != "train") if concept else table.clear()
     rows = [
@@ -71,17 +77,17 @@ def make_up_scores(run, table, rng):
         for stage in predict.STAGES
         for image, part, state in asked.select("image_id", "part", "state").iter_rows()
     ]
-    store.write_table(run / predict.SCORES, pl.DataFrame(rows, schema=predict.COLUMNS, orient="row"))
+    storage.write_table(run / predict.SCORES, pl.DataFrame(rows, schema=predict.COLUMNS, orient="row"))
     stream = io.BytesIO()
     np.save(stream, rng.random((asked.height, predict.MAP, predict.MAP)).astype(np.float16))
-    store.write_bytes(run / predict.MAPS, stream.getvalue())
+    storage.write_bytes(run / predict.MAPS, stream.getvalue())
     run.finish("predict", {}, digests(run, [predict.SCORES, predict.MAPS]), {})
 
 
 def made_up_run(data: Path, to: Path) -> tuple[Run, Recipe]:
     """Everything up to evaluate, by the real steps where they need no model."""
     recipe = Recipe(
-        data=Data(str(data)), pixels=Pixels(size=64), region=Region(size=64), split=Split(0.5, 0.2, 0.3, minimum=1), evaluate=Evaluate(resamples=100)
+        data=Data(str(data)), pixels=Pixels(size=64), region=LungCrop(size=64), split=Split(0.5, 0.2, 0.3, minimum=1), evaluate=Evaluate(resamples=100)
     )
     run = Run(to)
     run.write_recipe(recipe)
@@ -101,7 +107,7 @@ def page_of(run, recipe) -> str:
 def full(tmp_path_factory):
     """A run with masks, labels, an unreadable picture, a file that is none, and hostile words in a reading and in a file's name."""
     data = tmp_path_factory.mktemp("montgomery")
-    shelf.load("datasets", "montgomery").example(data, images=44, seed=3)
+    plugins.load("readers", "montgomery").example(data, images=44, seed=3)
     normal = sorted((data / "CXR_png").glob("*_0.png"))
     (data / "ClinicalReadings" / f"{normal[0].stem}.txt").write_text(f"Patient's Sex: F\nPatient's Age: 040Y\ntuberculosis {HOSTILE}\n")
     (data / "CXR_png" / HOSTILE_FILE).write_text("not a picture")
@@ -120,7 +126,7 @@ def bare(tmp_path_factory):
     data, rng = tmp_path_factory.mktemp("bare"), np.random.default_rng(1)
     for number in range(9):
         name = f"{number}.png" if number else HOSTILE_PICTURE
-        raster.write_png(data / name, phantom.draw(phantom.anatomy(rng), rng, height=96, width=90).pixels)
+        raster.write_png(data / name, synthetic.draw(synthetic.anatomy(rng), rng, height=96, width=90).pixels)
     return made_up_run(data, tmp_path_factory.mktemp("run") / "bare")
 
 
@@ -210,7 +216,7 @@ def test_a_hostile_file_name_is_shown_and_not_obeyed(bare):
 
 def test_the_leading_figures_stand_at_the_head_as_evaluated(full, page):
     run, _ = full
-    rows = store.read_table(run / evaluate.METRICS).filter((pl.col("part") == "test") & (pl.col("source") == "all") & pl.col("side").is_in(["both", ""]))
+    rows = storage.read_table(run / evaluate.METRICS).filter((pl.col("part") == "test") & (pl.col("source") == "all") & pl.col("side").is_in(["both", ""]))
     head = Read(page).text.split("What these figures do not show")[0]
     for stage, metric in (("lungs", "dice"), ("finding", "auroc"), ("anomaly", "auroc")):
         row = rows.row(by_predicate=(pl.col("stage") == stage) & (pl.col("metric") == metric), named=True)
@@ -219,7 +225,7 @@ def test_the_leading_figures_stand_at_the_head_as_evaluated(full, page):
 
 def test_the_limits_name_the_patients_and_the_use(full, page):
     run, _ = full
-    test = store.read_table(run / "split.parquet").filter(pl.col("part") == "test")
+    test = storage.read_table(run / "split.parquet").filter(pl.col("part") == "test")
     limits = Read(page).text.split("What these figures do not show")[1].split("Source")[0]
     assert f"{test.height} images of {test['patient_id'].n_unique()} patients" in limits
     assert "neither the models nor the figures are for clinical use" in limits
@@ -228,7 +234,7 @@ def test_the_limits_name_the_patients_and_the_use(full, page):
 
 def test_both_thresholds_subgroups_and_the_power_of_the_test_part_are_told(full, page):
     run, _ = full
-    metrics = store.read_table(run / evaluate.METRICS).filter((pl.col("part") == "test") & (pl.col("stage") == "finding"))
+    metrics = storage.read_table(run / evaluate.METRICS).filter((pl.col("part") == "test") & (pl.col("stage") == "finding"))
     value = {row["metric"]: row for row in metrics.filter(pl.col("by") == "all").iter_rows(named=True)}
     told = chapter(page, "finding")
     thresholds = told.split("Two thresholds")[1].split("Probabilities")[0]
@@ -245,7 +251,7 @@ def test_both_thresholds_subgroups_and_the_power_of_the_test_part_are_told(full,
 
 def test_probabilities_say_why_they_are_not_calibrated(full, page):
     run, _ = full
-    why = store.read_json(run / evaluate.CALIBRATION)["finding"]["tuberculosis"]["why"]
+    why = storage.read_json(run / evaluate.CALIBRATION)["finding"]["tuberculosis"]["why"]
     assert why and f"No temperature was fitted on the tune part: {why}." in chapter(page, "finding")
     assert f"nothing here is calibrated (tune part: {why})" in Read(page).text
 
@@ -254,9 +260,9 @@ def test_calibrated_probabilities_are_drawn_and_their_figures_told():
     tables = test_figures.made(test=300, tune=200, findings=("nodule",))
     metrics, fitted = test_figures.found(tables)
     told = fitted["finding"]["nodule"]
-    known = test_figures.scores.carry(test_figures.scores.known(*tables), {None: fitted})
-    section = scores.section("finding", known, metrics, told, "nodule", Evaluate(resamples=100))
-    assert [row["name"] for row in section["calibration"]["rows"]] == list(calibrated.NAMES.values())
+    known = test_figures.classification.transfer(test_figures.classification.known(*tables), {None: fitted})
+    section = classification.section("finding", known, metrics, told, "nodule", Evaluate(resamples=100))
+    assert [row["name"] for row in section["calibration"]["rows"]] == list(calibration.NAMES.values())
     assert section["calibration"]["diagram"].count("<path") > 3 and f"{told['temperature']:.3g}" == section["calibration"]["temperature"]
     assert section["concepts"] == [] and section["calls"]
 
@@ -264,8 +270,8 @@ def test_calibrated_probabilities_are_drawn_and_their_figures_told():
 def test_several_findings_are_listed_with_their_averages_and_without_a_threshold_the_page_says_so():
     tables = test_figures.relabelled(test_figures.made(test=80, tune=40), "tune", 0)
     metrics, fitted = test_figures.found(tables)
-    known = test_figures.scores.carry(test_figures.scores.known(*tables), {None: fitted}).filter(pl.col("concept") == "nodule")
-    section = scores.section("finding", known, metrics, fitted["finding"]["nodule"], "nodule", Evaluate(resamples=100))
+    known = test_figures.classification.transfer(test_figures.classification.known(*tables), {None: fitted}).filter(pl.col("concept") == "nodule")
+    section = classification.section("finding", known, metrics, fitted["finding"]["nodule"], "nodule", Evaluate(resamples=100))
     assert [row["name"] for row in section["concepts"]] == ["Pleural effusion", "Nodule", "Macro average", "Micro average"]
     assert section["calls"] is None and section["threshold"] == words.DASH and section["roc"] and section["figures"][2]["test"].startswith(words.DASH)
 
@@ -278,7 +284,7 @@ def test_what_was_left_out_is_counted_with_its_reason(page):
 
 def test_audit_rules_stand_worst_first_with_remedy(full, page):
     run, _ = full
-    findings = store.read_table(run / "findings.parquet")
+    findings = storage.read_table(run / "findings.parquet")
     text = chapter(page, "audit")
     rules = findings["rule"].unique(maintain_order=True).to_list()
     assert "image-unreadable" in rules and "label-against-reading" in rules
@@ -289,16 +295,16 @@ def test_audit_rules_stand_worst_first_with_remedy(full, page):
 
 def test_doubtful_lungs_are_listed_with_their_picture_and_how_training_went_is_drawn(full, page):
     run, _ = full
-    worst = store.read_table(run / segment.FINDINGS)
+    worst = storage.read_table(run / segment.FINDINGS)
     assert worst.height == 1 and worst["severity"].to_list() == ["warning"]
-    assert segment.DOUBTFUL.name in page and "estimated at 0.42" in page and f"radiograph {worst['image_id'][0]} with the outline of its lungs" in page
+    assert segment.UNRELIABLE.name in page and "estimated at 0.42" in page and f"radiograph {worst['image_id'][0]} with the outline of its lungs" in page
     assert "Dice of the tune pictures while training. lungs: best 0.900" in page
 
 
 def test_methods_licence_digests_and_command_are_there(full, page):
     run, recipe = full
     text = Read(page).text
-    assert shelf.load("datasets", "montgomery").CARD.licence in text
+    assert plugins.load("readers", "montgomery").CARD.licence in text
     assert run.made("split")["split.parquet"] in text and run.made("cache").popitem()[1] in text
     assert "hilum run recipe.toml --to" in text and "[segment]" in text and recipe.classify.model in text
 
@@ -313,10 +319,11 @@ def test_no_model_runtime_is_needed(bare):
     run, _ = bare
     code = (
         "import sys\n"
-        "for name in ('torch', 'onnx', 'onnxruntime', 'hilum.models'): sys.modules[name] = None\n"
+        "for name in ('torch', 'onnx', 'onnxruntime', 'hilum.training.models'): sys.modules[name] = None\n"
         "from pathlib import Path\n"
-        "from hilum.run import Run\n"
-        "from hilum.steps import quietly, report\n"
+        "from hilum.run_folder import Run\n"
+        "from hilum.progress import quietly\n"
+        "from hilum.reporting import report\n"
         "run = Run(Path(sys.argv[1])); report.make(run, run.recipe(), quietly)\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(report.__file__).parents[2])}
@@ -402,7 +409,7 @@ def test_a_long_curve_stays_small():
 
 def test_an_embedded_picture_is_the_picture():
     shown = np.tile(np.linspace(0, 255, 224).astype(np.uint8), (224, 1))
-    uri = pictures.data_uri(shown)
+    uri = images.data_uri(shown)
     head, data = uri.split(",")
     assert head == "data:image/jpeg;base64"
     back = imagecodecs.jpeg_decode(base64.b64decode(data))
@@ -412,7 +419,7 @@ def test_an_embedded_picture_is_the_picture():
 def test_an_outline_runs_around_its_mask():
     mask = np.zeros((100, 80), bool)
     mask[20:41, 10:31] = True
-    drawn = pictures.picture(np.zeros((100, 80), np.uint8), told="t", outlines=[pictures.Outline(mask, "#fff")])
+    drawn = images.image(np.zeros((100, 80), np.uint8), told="t", outlines=[images.Outline(mask, "#fff")])
     path = re.search(r'<path d="M([^"]+)Z"', drawn).group(1)
     corners = {tuple(float(number) for number in corner.split()) for corner in path.split("L")}
     assert corners == {(10.5, 20.5), (10.5, 40.5), (30.5, 40.5), (30.5, 20.5)}
@@ -422,5 +429,5 @@ def test_heat_leaves_the_cold_places_as_they_are():
     region_picture = np.full((32, 32), 90, np.uint8)
     strength = np.zeros((8, 8))
     strength[:, 4:] = 1
-    heated = pictures.heat(region_picture, strength)
+    heated = images.heat(region_picture, strength)
     assert (heated[:, :8] == 90).all() and (heated[:, 24:, 0].astype(int) > 150).all()

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hilum.readings import read
-from hilum.vocabulary import State
+from hilum.annotations.report_parser import read
+from hilum.annotations.vocabulary import State
 
 SENTENCES = Path(__file__).resolve().parent / "facts" / "report_language.csv"
 PRESENT, ABSENT, UNCERTAIN = State.PRESENT, State.ABSENT, State.UNCERTAIN

@@ -11,12 +11,12 @@ import polars as pl
 import pytest
 
 from conftest import hilum, made_by
-from hilum import store
+from hilum import storage
+from hilum.dataset.manifest import Manifest
 from hilum.errors import Mismatch
-from hilum.manifest import Manifest
-from hilum.run import Run
-from hilum.steps import evaluate, predict
-from hilum.steps.chain import STEPS
+from hilum.pipeline import evaluate, predict
+from hilum.run_folder import Run
+from hilum.runs.run_all import STEPS
 from small_job import small_job
 
 WITHOUT_TORCH = """
@@ -34,32 +34,32 @@ def without_torch(*arguments) -> subprocess.CompletedProcess:
 def test_a_run_leaves_what_each_step_promises(small_run):
     for step, files in made_by(small_run).items():
         assert files and all((small_run / name).exists() for name in files), step
-    metrics = store.read_table(small_run / evaluate.METRICS)
+    metrics = storage.read_table(small_run / evaluate.METRICS)
     assert {"lungs", "finding", "anomaly"} == set(metrics["stage"])
     assert metrics.filter(pl.col("value").is_not_nan() & pl.col("low").is_not_nan()).select((pl.col("low") <= pl.col("high")).all()).item()
 
 
 def test_no_patient_and_no_test_image_of_any_stage_is_in_the_training_of_another(small_run):
     """From the artefacts alone: the training lists of all models against the split, by image and by patient."""
-    split = store.read_table(small_run / "split.parquet")
+    split = storage.read_table(small_run / "split.parquet")
     part = dict(zip(split["image_id"], split["part"], strict=True))
     held_out = set(split.filter(pl.col("part") != "train")["group"])
     group = dict(zip(split["image_id"], split["group"], strict=True))
-    lists = [store.read_table(small_run / stage / "training.parquet") for stage in ("segment", "train")]
+    lists = [storage.read_table(small_run / stage / "training.parquet") for stage in ("segment", "train")]
     models = {model: rows["image_id"].to_list() for table in lists for (model,), rows in table.group_by("model")}
     assert set(models) == {"lungs", "fold0", "fold1", "train/finding.onnx", "train/anomaly.onnx"}
     for model, images in models.items():
         assert images and all(part[image] == "train" and group[image] not in held_out for image in images), model
-    finders = store.read_table(small_run / "segment" / "lungs.parquet")
+    finders = storage.read_table(small_run / "segment" / "lungs.parquet")
     for image, finder in finders.select("image_id", "model").iter_rows():
         learnt = {group[other] for other in models[finder]}
         assert group[image] not in learnt, f"the lungs of {image} were found by a model that had seen its patient"
-    scored = store.read_table(small_run / "scores.parquet")["image_id"]
+    scored = storage.read_table(small_run / "scores.parquet")["image_id"]
     assert set(scored) == {image for image in part if part[image] != "train"}
 
 
 def test_the_anomaly_model_is_fitted_on_normal_images_only(small_run):
-    training = store.read_table(small_run / "train" / "training.parquet").filter(pl.col("model") == "train/anomaly.onnx")
+    training = storage.read_table(small_run / "train" / "training.parquet").filter(pl.col("model") == "train/anomaly.onnx")
     states = Manifest.read(small_run.folder).states("tuberculosis").join(training, on="image_id")
     assert states.height == training.height and set(states["state"]) == {0}
 
@@ -68,16 +68,16 @@ def test_the_anomaly_model_is_fitted_on_normal_images_only(small_run):
 def test_a_test_image_in_the_training_of_any_stage_is_refused(small_run, tmp_path, stage):
     shutil.copytree(small_run.folder, tmp_path / "run")
     path = tmp_path / "run" / stage / "training.parquet"
-    split = store.read_table(tmp_path / "run" / "split.parquet")
+    split = storage.read_table(tmp_path / "run" / "split.parquet")
     planted = split.filter(pl.col("part") == "test")["image_id"][0]
-    training = store.read_table(path)
-    store.write_table(path, pl.concat([training, training.head(1).with_columns(image_id=pl.lit(planted))]))
+    training = storage.read_table(path)
+    storage.write_table(path, pl.concat([training, training.head(1).with_columns(image_id=pl.lit(planted))]))
     with pytest.raises(Mismatch, match=planted):
         evaluate.refuse_leaks(Run(tmp_path / "run").unchecked(), split)
 
 
 def test_predict_needs_no_torch_and_gives_the_scores_of_the_run(small_run):
-    scores = store.read_table(small_run / "scores.parquet").filter(pl.col("part") == "test")
+    scores = storage.read_table(small_run / "scores.parquet").filter(pl.col("part") == "test")
     manifest = Manifest.read(small_run.folder)
     chosen = manifest.table.filter(pl.col("image_id").is_in(scores["image_id"].implode())).head(4)
     done = without_torch("predict", small_run.folder, *(manifest.root / path for path in chosen["path"]), "--json")
@@ -90,7 +90,7 @@ def test_predict_needs_no_torch_and_gives_the_scores_of_the_run(small_run):
 
 
 def test_predict_writes_masks_in_the_files_own_pixels_and_tells_of_bad_files(small_run, tmp_path):
-    from hilum.files import raster
+    from hilum.imaging.files import raster
 
     good = next((Manifest.read(small_run.folder).root / "CXR_png").glob("*.png"))
     (tmp_path / "bad.png").write_text("no picture")
@@ -112,7 +112,7 @@ def test_everything_but_training_runs_without_torch(small_run, tmp_path):
 
 
 def test_an_exported_model_carries_its_contract_card_and_training(small_run):
-    for stage, model in predict.Reader.of(small_run).models.items():
+    for stage, model in predict.RunModels.of(small_run).models.items():
         assert model.contract.size == 64 and model.contract.content == ("whole" if stage == "lungs" else "region")
         assert model.metadata["card"]["title"] and model.metadata["trained_on"]["images"] > 0
         with pytest.raises(ValueError, match=r"takes uint8 \(64, 64\)"):

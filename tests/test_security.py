@@ -14,7 +14,7 @@ def test_each_limit_that_security_md_states_is_the_constant_that_it_names():
     named = set(re.findall(r"`(\w+)\.([A-Z_]+)`", text)) - {("onnx_file", "OPERATORS")}
     assert {(module, name) for *_, module, name in stated} == named
     for number, unit, module, name in stated:
-        held = getattr(importlib.import_module(f"hilum.{module}"), name)
+        held = getattr(importlib.import_module(f"hilum.safety.{module}"), name)
         assert held == int(number.replace(",", "")) * UNITS.get(unit, 1), name
 
 

@@ -8,17 +8,21 @@ import polars as pl
 import pytest
 
 from conftest import hilum
-from hilum import lungs, store
-from hilum.datasets import folder, kaggle_masks
+from hilum import storage
+from hilum.annotations import lung_masks
+from hilum.config import LungCrop
+from hilum.dataset.manifest import Manifest
+from hilum.dataset.readers import folder, kaggle_masks
 from hilum.errors import Mismatch
-from hilum.exported import Exported
-from hilum.manifest import Manifest
-from hilum.recipe import Region
-from hilum.run import Run
-from hilum.steps import ask, evaluate, predict, region, train
+from hilum.inference import lung_crop
+from hilum.inference.onnx_model import OnnxModel
+from hilum.pipeline import crop as region
+from hilum.pipeline import evaluate, predict, train
+from hilum.run_folder import Run
+from hilum.runs import predict_images
 from small_job import RECIPE as SMALL
 
-RECIPE = SMALL.replace('folder = "data"', 'folder = "data"\nalso = ["other"]').replace("epochs = 1\nleast_steps = 4", 'model = "probe"\nalso = ["all"]\nunmentioned = "zeros"')
+RECIPE = SMALL.replace('folder = "data"', 'folder = "data"\nalso = ["other"]').replace("epochs = 1\nleast_steps = 4", 'model = "linear_probe"\nalso = ["all"]\nunmentioned = "zeros"')
 RECIPE = RECIPE.replace("[region]", '[region]\ncontent = "whole"\nmasked = true')
 
 
@@ -35,14 +39,14 @@ def several(tmp_path_factory) -> Run:
 
 
 def split_of(run: Run) -> pl.DataFrame:
-    return store.read_table(run / "split.parquet")
+    return storage.read_table(run / "split.parquet")
 
 
 def test_one_model_learns_the_findings_of_both_sets_the_leading_one_first(several):
     assert several.summary("split")["finding"] == "tuberculosis"
-    found = Exported(several / train.FINDING)
+    found = OnnxModel(several / train.FINDING)
     assert found.contract.concepts[0] == "tuberculosis" and "pneumonia" in found.contract.concepts and found.contract.outputs == ("score", "map")
-    assert Exported(several / train.ANOMALY).contract.concepts == ("tuberculosis",)
+    assert OnnxModel(several / train.ANOMALY).contract.concepts == ("tuberculosis",)
     outputs = found(np.zeros((64, 64), np.uint8))
     assert outputs["score"].shape == (len(found.contract.concepts),) and outputs["map"].shape[0] == len(found.contract.concepts)
 
@@ -50,7 +54,7 @@ def test_one_model_learns_the_findings_of_both_sets_the_leading_one_first(severa
 def test_what_became_of_every_label_of_the_training_part_is_told(several):
     told, training = several.summary("train"), split_of(several).filter(pl.col("part") == "train")
     manifest = Manifest.read(several.folder)
-    assert list(told["learnt from"]) == list(Exported(several / train.FINDING).contract.concepts)
+    assert list(told["learnt from"]) == list(OnnxModel(several / train.FINDING).contract.concepts)
     for concept, words in told["learnt from"].items():
         states = manifest.states(concept).join(training.select("image_id"), on="image_id", how="semi")
         counts = {part.split(" ", 1)[1]: int(part.split()[0]) for part in words.split(", ")}
@@ -60,8 +64,8 @@ def test_what_became_of_every_label_of_the_training_part_is_told(several):
 
 
 def test_scores_hold_a_row_for_each_image_and_finding_and_one_of_anomaly(several):
-    scores = store.read_table(several / predict.SCORES)
-    images, concepts = split_of(several).filter(pl.col("part") != "train").height, Exported(several / train.FINDING).contract.concepts
+    scores = storage.read_table(several / predict.SCORES)
+    images, concepts = split_of(several).filter(pl.col("part") != "train").height, OnnxModel(several / train.FINDING).contract.concepts
     of = {stage: rows for (stage,), rows in scores.group_by("stage")}
     assert of["finding"].select("image_id", "concept").n_unique() == of["finding"].height == images * len(concepts)
     assert set(of["finding"]["concept"]) == set(concepts) and of["finding"]["score"].is_between(0, 1, closed="none").all()
@@ -69,30 +73,30 @@ def test_scores_hold_a_row_for_each_image_and_finding_and_one_of_anomaly(several
 
 
 def test_a_file_gets_the_scores_that_the_run_stored_for_it(several):
-    manifest, scores = Manifest.read(several.folder), store.read_table(several / predict.SCORES)
+    manifest, scores = Manifest.read(several.folder), storage.read_table(several / predict.SCORES)
     image_id, dataset, path = manifest.table.filter(pl.col("image_id").is_in(scores["image_id"].implode())).select("image_id", "dataset", "path").row(0)
     file = next(root / path for root in (manifest.root, manifest.root / "data", manifest.root.parent / dataset) if (root / path).exists())
-    found = predict.Reader.of(several).read(file)
+    found = predict.RunModels.of(several).read(file)
     stored = scores.filter(pl.col("image_id") == image_id)
     assert found.concept == next(iter(found.scores["finding"])) == "tuberculosis"
     for stage, concept, score in stored.select("stage", "concept", "score").iter_rows():
         assert found.scores[stage][concept] == pytest.approx(score, abs=1e-6)
     assert sum(map(len, found.scores.values())) == stored.height
-    (one,), faults = ask.ask(several.folder, [file])
+    (one,), faults = predict_images.predict_images(several.folder, [file])
     said = {said.concept: said for said in one.said}
     assert not faults and all(said[concept].score == score for concept, score in found.scores["finding"].items())
-    assert ("no lungs were found" in said["tuberculosis"].warning) == (found.cut in region.DOUBTED)
+    assert ("no lungs were found" in said["tuberculosis"].warning) == (found.cut in lung_crop.FLAGGED)
 
 
 def test_a_planted_test_image_is_refused_whichever_finding_it_was_to_teach(several, tmp_path):
     shutil.copytree(several.folder, tmp_path / "run")
     split, path = split_of(several), tmp_path / "run" / "train" / "training.parquet"
-    training = store.read_table(path)
+    training = storage.read_table(path)
     part = dict(zip(split["image_id"], split["part"], strict=True))
     assert set(training["model"]) == {train.FINDING, train.ANOMALY} and {part[image_id] for image_id in training["image_id"]} == {"train"}
     for dataset in ("kaggle_masks", "folder"):
         planted = split.filter((pl.col("part") == "test") & pl.col("image_id").str.starts_with(dataset))["image_id"][0]
-        store.write_table(path, pl.concat([training, training.head(1).with_columns(image_id=pl.lit(planted))]))
+        storage.write_table(path, pl.concat([training, training.head(1).with_columns(image_id=pl.lit(planted))]))
         with pytest.raises(Mismatch, match=planted):
             evaluate.refuse_leaks(Run(tmp_path / "run").unchecked(), split)
 
@@ -113,32 +117,32 @@ def test_whole_pictures_are_cut_as_asked_and_blackened_only_where_the_lungs_are_
     picture = np.full((64, 64), 200, np.uint8)
     labels = np.zeros((64, 64), np.uint8)
     labels[16:48, 8:24], labels[16:48, 40:56] = 1, 2
-    settings = Region(size=64, content="whole")
-    plain = region.cut(picture, labels, settings, quality=1.0)
-    assert plain.how == region.ASKED and plain.crop.target == (64, 64) and (plain.image == 200).all()
-    assert region.cut(picture, labels * 0, settings, typical={"top": 0.2, "left": 0.2, "bottom": 0.8, "right": 0.8}).how == region.ASKED
-    masked = region.cut(picture, labels, Region(size=64, content="whole", masked=True), quality=1.0)
-    assert masked.how == region.ASKED and (masked.image[labels > 0] == 200).all() and (masked.image == 0).mean() > 0.4
-    doubted = region.cut(picture, labels, Region(size=64, content="whole", masked=True), quality=0.1)
-    assert doubted.how == region.WHOLE and (doubted.image == 200).all()
+    settings = LungCrop(size=64, content="whole")
+    plain = lung_crop.cut(picture, labels, settings, quality=1.0)
+    assert plain.how == lung_crop.ASKED and plain.crop.target == (64, 64) and (plain.image == 200).all()
+    assert lung_crop.cut(picture, labels * 0, settings, typical={"top": 0.2, "left": 0.2, "bottom": 0.8, "right": 0.8}).how == lung_crop.ASKED
+    masked = lung_crop.cut(picture, labels, LungCrop(size=64, content="whole", masked=True), quality=1.0)
+    assert masked.how == lung_crop.ASKED and (masked.image[labels > 0] == 200).all() and (masked.image == 0).mean() > 0.4
+    doubted = lung_crop.cut(picture, labels, LungCrop(size=64, content="whole", masked=True), quality=0.1)
+    assert doubted.how == lung_crop.WHOLE and (doubted.image == 200).all()
 
 
-@pytest.mark.parametrize("name, side", lungs.SIDES.items())
+@pytest.mark.parametrize("name, side", lung_masks.SIDES.items())
 def test_one_lung_is_cut_out_by_itself_and_the_other_blackened(name, side):
     picture, labels = np.full((64, 64), 200, np.uint8), np.zeros((64, 64), np.uint8)
-    labels[20:50, 8:24], labels[16:48, 36:60] = lungs.RIGHT, lungs.LEFT
+    labels[20:50, 8:24], labels[16:48, 36:60] = lung_masks.RIGHT, lung_masks.LEFT
     rows, columns = np.nonzero(labels == side)
-    settings = Region(size=64, content=f"{name} lung", margin=0.0, masked=True)
-    cut = region.cut(picture, labels, settings)
+    settings = LungCrop(size=64, content=f"{name} lung", margin=0.0, masked=True)
+    cut = lung_crop.cut(picture, labels, settings)
     crop = cut.crop
-    assert cut.how == region.LUNGS and (crop.top, crop.left, crop.bottom, crop.right) == (rows.min(), columns.min(), rows.max() + 1, columns.max() + 1)
+    assert cut.how == lung_crop.LUNGS and (crop.top, crop.left, crop.bottom, crop.right) == (rows.min(), columns.min(), rows.max() + 1, columns.max() + 1)
     only = labels * (labels == side)
-    wide = region.cut(picture, labels, replace(settings, margin=1.0)).image
-    assert wide.min() == 0 < wide.max() and region.cut(picture, only, settings).image.tobytes() == cut.image.tobytes(), "the other lung changes nothing"
-    assert region.cut(picture, labels * (labels != side), settings).how == region.WHOLE, "without that lung there is nothing to cut along"
+    wide = lung_crop.cut(picture, labels, replace(settings, margin=1.0)).image
+    assert wide.min() == 0 < wide.max() and lung_crop.cut(picture, only, settings).image.tobytes() == cut.image.tobytes(), "the other lung changes nothing"
+    assert lung_crop.cut(picture, labels * (labels != side), settings).how == lung_crop.WHOLE, "without that lung there is nothing to cut along"
 
 
 def test_the_regions_of_the_run_are_whole_pictures(several):
-    index = store.read_table(several / region.INDEX)
-    assert index["whole"].all() and set(index["cut"]) <= {region.ASKED, region.WHOLE}
+    index = storage.read_table(several / region.INDEX)
+    assert index["whole"].all() and set(index["cut"]) <= {lung_crop.ASKED, lung_crop.WHOLE}
     assert (index["bottom"] - index["top"] == 64).all()  # the cached picture's whole side

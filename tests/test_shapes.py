@@ -14,9 +14,9 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from hilum import shapes
+from hilum.annotations import shapes
+from hilum.annotations.shapes import Bitmap, Box, Polygon, RunLengths, faults
 from hilum.errors import BadData
-from hilum.shapes import Bitmap, Box, Polygon, RunLengths, faults
 
 SIZE = (7, 9)  # height, width
 relaxed = settings(deadline=None)  # the machine may be shared

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from conftest import hilum
 from dicom_files import write
-from hilum.cli import app
-from hilum.files import raster
+from hilum.cli.verbs import app
+from hilum.imaging.files import raster
 
 RAMP = np.tile(np.arange(0, 4096, 16, dtype=np.uint16), (40, 1))
 
@@ -57,6 +57,6 @@ def test_a_fault_is_one_line_and_exit_code_1(tmp_path):
 
 def test_it_needs_no_torch(tmp_path):
     path = write(tmp_path / "a.dcm", RAMP, bits=12)
-    program = f"import sys; sys.argv = ['hilum', 'show', {str(path)!r}, '--to', {str(tmp_path / 'p.png')!r}]\nfrom hilum.cli import app\ntry: app()\nexcept SystemExit: pass\nprint('torch' in sys.modules)"
+    program = f"import sys; sys.argv = ['hilum', 'show', {str(path)!r}, '--to', {str(tmp_path / 'p.png')!r}]\nfrom hilum.cli.verbs import app\ntry: app()\nexcept SystemExit: pass\nprint('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("False") and (tmp_path / "p.png").exists()

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hilum.config import Split
 from hilum.errors import BadData, Mismatch, NotFound, TooFew
-from hilum.recipe import Split
-from hilum.steps.split import refuse_leak, split, target
+from hilum.pipeline.split import refuse_leak, split, target
 from made_up import cohort, manifest, parts
 
 FINDING = "tuberculosis"

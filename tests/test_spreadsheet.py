@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import hilum
-from hilum import spreadsheet
-from hilum.dataset._table import stripped
-from hilum.exports import tables
+from hilum.dataset.tables._table import stripped
+from hilum.dataset.writers import csv_tables
+from hilum.safety import spreadsheet_cells
 from made_up import manifest as made_up
 
 RUN = (
@@ -31,20 +31,20 @@ RUN = (
     "=cmd|'/c calc'!A0",
 )
 STAYS = ("-1", "+3.5e2", "-.5", "a=b", "p-1", "", "NORMAL", "'quoted'", "5 - 3")
-WRITERS = {"hilum.spreadsheet", "hilum.store"}  # store: digests of tables, which are no files
+WRITERS = {"hilum.safety.spreadsheet_cells", "hilum.storage.__init__"}  # storage: digests of tables, which are no files
 
 
 @pytest.mark.parametrize("cell", RUN)
 def test_what_a_spreadsheet_would_run_becomes_text_in_rows_and_tables_alike(cell):
-    assert spreadsheet.harmless(cell) == f"'{cell}"
-    assert first_cell(spreadsheet.of_rows(("a",), [{"a": cell}])) == f"'{cell}"
-    assert first_cell(spreadsheet.of_table(pl.DataFrame({"a": [cell]}))) == f"'{cell}"
+    assert spreadsheet_cells.harmless(cell) == f"'{cell}"
+    assert first_cell(spreadsheet_cells.of_rows(("a",), [{"a": cell}])) == f"'{cell}"
+    assert first_cell(spreadsheet_cells.of_table(pl.DataFrame({"a": [cell]}))) == f"'{cell}"
 
 
 @pytest.mark.parametrize("cell", STAYS)
 def test_numbers_and_other_texts_stay(cell):
-    assert spreadsheet.harmless(cell) == cell
-    assert first_cell(spreadsheet.of_table(pl.DataFrame({"a": [cell], "b": ["x"]}))) == cell
+    assert spreadsheet_cells.harmless(cell) == cell
+    assert first_cell(spreadsheet_cells.of_table(pl.DataFrame({"a": [cell], "b": ["x"]}))) == cell
 
 
 def first_cell(text: str) -> str:
@@ -53,20 +53,20 @@ def first_cell(text: str) -> str:
 
 def test_columns_too_and_values_that_are_no_text_stay():
     table = pl.DataFrame({"=x": [-1], "y": [None], "z": [-2.5]})
-    assert spreadsheet.of_table(table) == "'=x,y,z\n-1,,-2.5\n"
-    assert spreadsheet.of_rows(("=x", "y"), [{"=x": -1}]) == "'=x,y\n-1,\n"
+    assert spreadsheet_cells.of_table(table) == "'=x,y,z\n-1,,-2.5\n"
+    assert spreadsheet_cells.of_rows(("=x", "y"), [{"=x": -1}]) == "'=x,y\n-1,\n"
 
 
 @given(st.text(st.characters(exclude_categories=("Cs",)), max_size=12))
 def test_reading_restores_what_writing_quoted(cell):
-    quoted = pl.DataFrame({"a": [spreadsheet.harmless(cell)]})
+    quoted = pl.DataFrame({"a": [spreadsheet_cells.harmless(cell)]})
     if not cell.startswith("'"):
-        assert spreadsheet.restored(quoted)["a"][0] == cell
+        assert spreadsheet_cells.restored(quoted)["a"][0] == cell
 
 
 def test_the_reader_of_tables_takes_the_apostrophe_away(tmp_path):
     told = pl.DataFrame({"image": ["=a.png", "-b.png", "c.png"], "label": ["@x", "-1", "'y"]})
-    (tmp_path / "labels.csv").write_text(spreadsheet.of_table(told))
+    (tmp_path / "labels.csv").write_text(spreadsheet_cells.of_table(told))
     read = stripped(pl.read_csv(tmp_path / "labels.csv", infer_schema=False))
     assert read.equals(told)
 
@@ -75,10 +75,10 @@ def test_an_export_is_harmless_whatever_files_are_called(tmp_path):
     rows = [("=HYPERLINK(1)", "-2+3", "here", 1), ("b", "p", "@here", 0)]
     manifest = made_up(rows, tmp_path)
 
-    tables.write(manifest, tmp_path / "out", split=None)
+    csv_tables.write(manifest, tmp_path / "out", split=None)
     for file in (tmp_path / "out").glob("*.csv"):
         cells = [cell for row in csv.reader(file.open(encoding="utf-8")) for cell in row]
-        assert not [cell for cell in cells if spreadsheet.harmless(cell) != cell]
+        assert not [cell for cell in cells if spreadsheet_cells.harmless(cell) != cell]
 
 
 def test_csv_is_written_in_one_place():

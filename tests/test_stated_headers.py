@@ -9,27 +9,18 @@ import polars as pl
 import pytest
 
 from dicom_files import write
-from hilum import posture, store
-from hilum.checks import acquisition as check
+from hilum import storage
+from hilum.audit.checks import acquisition as check
+from hilum.config import Data, Evaluate, LungCrop, Pixels, Recipe, Split
+from hilum.dataset.manifest import COLUMNS, Manifest
 from hilum.errors import Mismatch, TooFew
-from hilum.files import raster
-from hilum.manifest import COLUMNS, Manifest
-from hilum.recipe import Data, Evaluate, Pixels, Recipe, Region, Split
-from hilum.run import Run
-from hilum.steps import (
-    _selection,
-    audit,
-    cache,
-    evaluate,
-    export,
-    ingest,
-    predict,
-    region,
-    report,
-    split,
-    verify,
-)
-from hilum.steps.cache import FACTS
+from hilum.imaging.files import raster
+from hilum.inference import orientation
+from hilum.pipeline import _selection, audit, cache, crop, evaluate, ingest, predict, split
+from hilum.pipeline.cache import FACTS
+from hilum.reporting import report
+from hilum.run_folder import Run
+from hilum.runs import export, reproduce
 from test_audit import made_up
 from test_report import do, make_up_models, page_of
 
@@ -74,7 +65,7 @@ def recipe_of(data, **changes) -> Recipe:
     return Recipe(
         data=Data(str(data)),
         pixels=Pixels(size=64),
-        region=Region(size=64),
+        region=LungCrop(size=64),
         split=Split(**dealt),
         evaluate=Evaluate(resamples=100),
     )
@@ -130,7 +121,7 @@ def test_what_headers_state_stands_in_the_table(whole):
 
 def test_laterals_other_parts_and_other_modalities_are_in_no_part_and_counted_by_reason(whole):
     run, _ = whole
-    dealt = store.read_table(run / "split.parquet")["image_id"]
+    dealt = storage.read_table(run / "split.parquet")["image_id"]
     assert dealt.str.ends_with("a").all() and len(dealt) == 24
     summary = run.summary("split")
     assert summary[_selection.EXCLUDED] == EXCLUDED
@@ -140,14 +131,14 @@ def test_laterals_other_parts_and_other_modalities_are_in_no_part_and_counted_by
 
 def test_no_later_stage_sees_an_image_that_is_in_no_part(whole):
     run, _ = whole
-    dealt = set(store.read_table(run / "split.parquet")["image_id"])
-    assert set(store.read_table(run / region.INDEX)["image_id"]) == dealt
-    assert set(store.read_table(run / predict.SCORES)["image_id"]) < dealt
-    assert set(store.read_table(run / evaluate.OVERLAP)["image_id"]) <= dealt
+    dealt = set(storage.read_table(run / "split.parquet")["image_id"])
+    assert set(storage.read_table(run / crop.INDEX)["image_id"]) == dealt
+    assert set(storage.read_table(run / predict.SCORES)["image_id"]) < dealt
+    assert set(storage.read_table(run / evaluate.OVERLAP)["image_id"]) <= dealt
 
 
 def test_the_audit_names_each_image_that_is_left_out(whole):
-    found = store.read_table(whole[0] / audit.FINDINGS).filter(
+    found = storage.read_table(whole[0] / audit.FINDINGS).filter(
         pl.col("rule").is_in([rule.name for rule in (check.VIEW, check.BODY_PART, check.MODALITY)])
     )
     assert found["severity"].unique().to_list() == ["info"] and found.height == 11
@@ -177,12 +168,12 @@ def test_a_finished_run_with_images_in_no_part_is_verified(whole):
     report.make(run, recipe, lambda done, total: None)
     assert {
         one.what: one.told
-        for one in verify.verify(run)
+        for one in reproduce.reproduce(run)
         if not one.holds and one.what in ("split", "leaks", "figures")
     } == {}
 
 
-@pytest.mark.parametrize("form", ["tables", "imagefolder", "coco", "xrv"])
+@pytest.mark.parametrize("form", ["csv_tables", "imagefolder", "coco", "torchxrayvision"])
 def test_an_export_by_part_leaves_them_out_and_says_so(form, whole, tmp_path):
     told = export.export(form, whole[0].folder, tmp_path / "out")
     assert (told["images"], told["not in the split"], told["of these, stated"]) == (
@@ -193,7 +184,7 @@ def test_an_export_by_part_leaves_them_out_and_says_so(form, whole, tmp_path):
 
 
 def test_an_export_of_a_folder_has_them_and_says_so(data, tmp_path):
-    told = export.export("tables", data, tmp_path / "out")
+    told = export.export("csv_tables", data, tmp_path / "out")
     assert (told["images"], told["among the images, stated"]) == (35, EXCLUDED)
     assert pl.read_csv(tmp_path / "out" / "images.csv")["view"].value_counts(sort=True).rows() == [
         ("PA", 24),
@@ -204,9 +195,9 @@ def test_an_export_of_a_folder_has_them_and_says_so(data, tmp_path):
 
 def test_a_setting_keeps_them_and_the_audit_warns_of_them(data, tmp_path):
     run, _ = divided(data, tmp_path / "run", include=("LATERAL",))
-    assert store.read_table(run / "split.parquet").height == 32
+    assert storage.read_table(run / "split.parquet").height == 32
     assert run.summary("split")[_selection.EXCLUDED] == {"body part HAND": 2, "modality CT": 1}
-    found = store.read_table(run / audit.FINDINGS).filter(pl.col("rule") == check.VIEW.name)
+    found = storage.read_table(run / audit.FINDINGS).filter(pl.col("rule") == check.VIEW.name)
     assert found["severity"].to_list() == ["warning"] * 8 and found["message"][0].endswith(
         "included by [split] include"
     )
@@ -233,7 +224,7 @@ def test_a_set_of_laterals_alone_is_refused_with_a_recipe_that_works_when_pasted
     recipe = Recipe.read(pasted)
     assert recipe.split.include == ("LATERAL",)
     run, _ = divided(recipe.data.folder, tmp_path / "run", include=recipe.split.include)
-    assert store.read_table(run / "split.parquet").height == 24
+    assert storage.read_table(run / "split.parquet").height == 24
 
 
 def test_too_few_left_says_what_was_left_out(data, tmp_path):
@@ -258,7 +249,7 @@ def test_laterals_by_column_and_by_file_name_are_left_out_alike(tmp_path):
     (tmp_path / "data" / "labels.csv").write_text("\n".join(lines) + "\n")
     run, _ = divided(tmp_path / "data", tmp_path / "run")
     assert run.summary("split")[_selection.EXCLUDED] == {"lateral view": 24}
-    assert store.read_table(run / "split.parquet")["image_id"].str.ends_with("front").all()
+    assert storage.read_table(run / "split.parquet")["image_id"].str.ends_with("front").all()
 
 
 def test_patients_whom_an_image_in_no_part_joins_stay_together():
@@ -278,8 +269,8 @@ def test_patients_whom_an_image_in_no_part_joins_stay_together():
 
 def test_a_table_that_an_earlier_release_wrote_is_refused_with_what_to_do(whole, tmp_path):
     Manifest.read(whole[0].folder).write(tmp_path)
-    old = store.read_table(tmp_path / "manifest.parquet").drop("body_part", "laterality")
-    store.write_table(tmp_path / "manifest.parquet", old)
+    old = storage.read_table(tmp_path / "manifest.parquet").drop("body_part", "laterality")
+    storage.write_table(tmp_path / "manifest.parquet", old)
     with pytest.raises(Mismatch, match="lacks body_part, laterality: .*hilum ingest"):
         Manifest.read(tmp_path)
 
@@ -343,7 +334,7 @@ def test_an_image_that_looks_frontal_against_its_statement_is_named_and_no_other
         "0.png: looks like a frontal chest, but is stated: lateral view",
         "3.png: looks like a frontal chest, but is stated: body part ABDOMEN",
     ]
-    assert {posture.STRANGE, posture.DISTANCE} <= set(facts.columns)
+    assert {orientation.STRANGE, orientation.DISTANCE} <= set(facts.columns)
 
 
 @pytest.mark.parametrize(

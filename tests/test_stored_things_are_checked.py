@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from conftest import made_by
-from hilum import integrity, store
-from hilum.cli import app
+from hilum import storage
+from hilum.cli.verbs import app
+from hilum.dataset.manifest import Manifest
 from hilum.errors import BadData, Damaged, HilumError, Mismatch
-from hilum.manifest import Manifest
-from hilum.run import Run
-from hilum.stack import Checksums, Stack
+from hilum.imaging.image_stack import Checksums, ImageStack
+from hilum.run_folder import Run
+from hilum.storage import integrity
 
 READ_BY_PREDICT = (
     "recipe.toml",
@@ -119,7 +120,7 @@ def test_no_kind_of_damage_is_read(run, file, verb, kind):
     [
         (["compare", "RUN", "RUN"], "scores.parquet"),
         (["card", "RUN"], "root.json"),
-        (["export", "tables", "RUN", "OUT"], "labels.parquet"),
+        (["export", "csv_tables", "RUN", "OUT"], "labels.parquet"),
         (["fix", "RUN"], "findings.parquet"),
     ],
 )
@@ -152,8 +153,8 @@ def test_a_run_makes_again_what_is_damaged_and_says_so(small_run, run, file):
 
 
 def test_the_file_of_another_run_is_another_file(small_run, run):
-    scores = store.read_table(run / "scores.parquet")
-    store.write_table(run / "scores.parquet", scores.with_columns(pl.col("score") / 2))
+    scores = storage.read_table(run / "scores.parquet")
+    storage.write_table(run / "scores.parquet", scores.with_columns(pl.col("score") / 2))
     with pytest.raises(Damaged, match=r"scores\.parquet is not what step 'predict' left"):
         run.table("predict", "scores.parquet")
 
@@ -169,7 +170,7 @@ def test_what_is_no_marker_is_told_and_its_step_done_again(run, text):
 def test_a_marker_of_another_format_step_or_place_is_refused(run):
     told = integrity.read_sealed(run / "finished/predict.json")
     for change in ({"format": 99}, {"step": "train"}, {"files": {"../x": ""}}, {"summary": []}):
-        store.write_json(run / "finished/predict.json", integrity.sealed({**told, **change}))
+        storage.write_json(run / "finished/predict.json", integrity.sealed({**told, **change}))
         with pytest.raises(Damaged, match=r"predict\.json"):
             run.made("predict")
 
@@ -199,9 +200,9 @@ def test_a_stack_names_the_row_that_is_not_what_was_written(tmp_path):
     sums = Checksums.of(
         range(6), [zlib.crc32(image.tobytes()) for image in images], "make it again"
     )
-    assert (Stack(tmp_path / "images.u8", 8, checksums=sums)[:] == images).all()
+    assert (ImageStack(tmp_path / "images.u8", 8, checksums=sums)[:] == images).all()
     flipped(tmp_path / "images.u8", 4 * 64 + 7)
-    stack = Stack(tmp_path / "images.u8", 8, checksums=sums)
+    stack = ImageStack(tmp_path / "images.u8", 8, checksums=sums)
     assert (stack[[0, 5]] == images[[0, 5]]).all() and stack.damaged_rows() == [4]
     with pytest.raises(
         Damaged, match="row 4 does not hold the image that was written; make it again"
@@ -209,7 +210,7 @@ def test_a_stack_names_the_row_that_is_not_what_was_written(tmp_path):
         stack[3:5]
     os.truncate(tmp_path / "images.u8", 5 * 64)
     with pytest.raises(Damaged, match="ends before image 5 of 6"):
-        Stack(tmp_path / "images.u8", 8, checksums=sums)
+        ImageStack(tmp_path / "images.u8", 8, checksums=sums)
 
 
 @settings(max_examples=30, deadline=None)
@@ -222,16 +223,16 @@ def test_a_stack_names_the_row_that_is_not_what_was_written(tmp_path):
 def test_a_sealed_object_is_read_back_and_a_changed_one_refused(tmp_path_factory, value):
     path = tmp_path_factory.getbasetemp() / "sealed.json"
     value.pop("digest", None)
-    path.write_text(store.as_json(integrity.sealed(value)))
+    path.write_text(storage.as_json(integrity.sealed(value)))
     assert integrity.read_sealed(path) == value
-    path.write_text(store.as_json({**integrity.sealed(value), "more": 1}))
+    path.write_text(storage.as_json({**integrity.sealed(value), "more": 1}))
     with pytest.raises(BadData, match=r"sealed\.json"):
         integrity.read_sealed(path)
 
 
 def spoilt(table: str, **columns: object):
-    return lambda run: store.write_table(
-        run / f"{table}.parquet", store.read_table(run / f"{table}.parquet").with_columns(**columns)
+    return lambda run: storage.write_table(
+        run / f"{table}.parquet", storage.read_table(run / f"{table}.parquet").with_columns(**columns)
     )
 
 
@@ -245,7 +246,7 @@ def spoilt(table: str, **columns: object):
         (spoilt("manifest", lung_mask=pl.lit("../../key")), BadData, "leads out of the folder"),
         (spoilt("manifest", age_years=pl.lit("old")), BadData, "age_years is String, expected Float64"),
         (spoilt("labels", state=pl.lit(2.5)), BadData, "state is Float64, expected Int8"),
-        (lambda run: store.write_table(run / "shapes.parquet", pl.DataFrame({"x": [1]})), Mismatch, "shapes.parquet lacks image_id"),
+        (lambda run: storage.write_table(run / "shapes.parquet", pl.DataFrame({"x": [1]})), Mismatch, "shapes.parquet lacks image_id"),
     ],
 )  # fmt: skip
 def test_a_table_that_is_none_of_ours_is_refused_in_one_sentence(run, spoil, error, words):

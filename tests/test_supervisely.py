@@ -7,13 +7,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from hilum import shapes
-from hilum.datasets import supervisely
+from hilum.annotations import shapes
+from hilum.config import Pixels
+from hilum.dataset.readers import supervisely
 from hilum.errors import BadData
-from hilum.files import raster
-from hilum.recipe import Pixels
-from hilum.steps import cache
-from hilum.steps.ingest import ingest, recognise
+from hilum.imaging.files import raster
+from hilum.pipeline import cache
+from hilum.pipeline.ingest import ingest, recognise
 
 SIZE = (80, 90)
 RIGHT, LEFT = np.zeros(SIZE, bool), np.zeros(SIZE, bool)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from hilum.metrics.surface import METRICS, average_distance, distances, hausdorff95
+from hilum.statistics.metrics.surface_distance import METRICS, average_distance, distances, hausdorff95
 
 MASKS = arrays.arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9)))
 

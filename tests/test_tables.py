@@ -19,7 +19,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hilum.dataset import _header, _table, _xlsx, tables
+from hilum.dataset import tables
+from hilum.dataset.tables import _header, _table, _xlsx
 from hilum.errors import BadData, NotFound
 
 NIH = Path(__file__).parents[2] / "shared" / "data" / "nih-metadata"

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from hilum.config import Classify, Recipe
+from hilum.dataset.manifest import COLUMNS, Manifest
 from hilum.errors import BadRecipe, NotFound
-from hilum.manifest import COLUMNS, Manifest
-from hilum.recipe import Classify, Recipe
-from hilum.targets import SOFT, targets, wanted
+from hilum.pipeline.label_policy import SOFT, targets, wanted
 
 CONCEPTS = ("tuberculosis", "effusion")
 STATES = {  # image: data set, tuberculosis, effusion

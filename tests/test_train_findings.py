@@ -9,11 +9,13 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import train_findings as bench  # noqa: E402
-from hilum import calibration, shipped  # noqa: E402
-from hilum.exported import Exported  # noqa: E402
-from hilum.metrics import ranking  # noqa: E402
-from hilum.models import _export, efficientnet_lite0  # noqa: E402
-from hilum.recipe import Region  # noqa: E402
+from hilum.config import LungCrop  # noqa: E402
+from hilum.inference import pretrained  # noqa: E402
+from hilum.inference.onnx_model import OnnxModel  # noqa: E402
+from hilum.statistics import calibration  # noqa: E402
+from hilum.statistics.metrics import discrimination  # noqa: E402
+from hilum.training import onnx_export  # noqa: E402
+from hilum.training.models import efficientnet_lite0  # noqa: E402
 
 SIZE = 64
 
@@ -58,24 +60,24 @@ def whole(tmp_path_factory):
     network = efficientnet_lite0.fit(images, targets, np.arange(48), settings, concepts=["x"], seed=0)
     path = tmp_path_factory.mktemp("whole") / "finding.onnx"
     told = {"contract": {"task": "finding", "size": SIZE, "content": "region", "window": "percentiles", "outputs": list(efficientnet_lite0.OUTPUTS), "concepts": ["x"]}}
-    _export.to_onnx(network, path, size=SIZE, outputs=efficientnet_lite0.OUTPUTS, metadata={key: json.dumps(value) for key, value in told.items()})
+    onnx_export.to_onnx(network, path, size=SIZE, outputs=efficientnet_lite0.OUTPUTS, metadata={key: json.dumps(value) for key, value in told.items()})
     return path, bench.Cuts(images, pl.DataFrame({"part": ["train", "tune"] * 24, "state": targets[:, 0]}), {})
 
 
 def test_in_8_bits_a_classifier_is_a_fraction_and_ranks_alike(whole, tmp_path):
     path, cuts = whole
     best, ranges = bench.small(path, cuts, tmp_path)
-    assert ranges in _export.RANGES and best.stat().st_size < min(bench.MOST, 0.45 * path.stat().st_size)
+    assert ranges in onnx_export.RANGES and best.stat().st_size < min(bench.MOST, 0.45 * path.stat().st_size)
     before, after = (bench.scores(one, cuts.images) for one in (path, best))
     truth = cuts.facts["state"].to_numpy()
-    assert ranking.auroc(truth, before) - ranking.auroc(truth, after) <= bench.LOSS and Exported(best).contract == Exported(path).contract
+    assert discrimination.auroc(truth, before) - discrimination.auroc(truth, after) <= bench.LOSS and OnnxModel(best).contract == OnnxModel(path).contract
 
 
 def test_what_is_fitted_to_a_finished_model_travels_with_it(whole, tmp_path):
     path, cuts = whole
-    _export.describe(path, tmp_path / "told.onnx", {"contract": json.dumps(Exported(path).metadata["contract"]), "figures": '{"a": "b"}'})
-    described = Exported(tmp_path / "told.onnx")
-    assert described.metadata["figures"] == {"a": "b"} and np.array_equal(described(cuts.images[0])["score"], Exported(path)(cuts.images[0])["score"])
+    onnx_export.describe(path, tmp_path / "told.onnx", {"contract": json.dumps(OnnxModel(path).metadata["contract"]), "figures": '{"a": "b"}'})
+    described = OnnxModel(tmp_path / "told.onnx")
+    assert described.metadata["figures"] == {"a": "b"} and np.array_equal(described(cuts.images[0])["score"], OnnxModel(path)(cuts.images[0])["score"])
 
 
 def test_what_a_model_carries_is_what_a_reader_must(whole, tmp_path):
@@ -83,9 +85,9 @@ def test_what_a_model_carries_is_what_a_reader_must(whole, tmp_path):
     size = {"source": "made", "pixel_digest": [f"{number:02d}" for number in range(48)]}
     full = bench.Cuts(cuts.images, cuts.facts.with_columns(pl.Series("pixel_digest", size["pixel_digest"]), source=pl.lit("made")), {"top": 0.1})
     for name, task in bench.TASKS.items():
-        told = bench.told(task, full, {}, Region(size=SIZE))
+        told = bench.told(task, full, {}, LungCrop(size=SIZE))
         figures = {"calibration": {task.concept: calibration.as_json(0.5, np.array([0, 1]), np.array([0.2, 0.8]))}, "figures": {}}
-        _export.describe(path, tmp_path / f"{name}.onnx", bench._texts({**told, **figures}))
-        reader = shipped.Reader(tmp_path / f"{name}.onnx")
+        onnx_export.describe(path, tmp_path / f"{name}.onnx", bench._texts({**told, **figures}))
+        reader = pretrained.PretrainedModel(tmp_path / f"{name}.onnx")
         assert reader.concepts == (task.concept,) and reader.ages == task.ages and reader.typical == {"top": 0.1} and reader.region.size == SIZE
         assert reader.knows("01") and "must not be used" in reader.card.caveats and "research" in reader.card.caveats.lower()

@@ -9,15 +9,15 @@ import polars as pl
 import pytest
 from scipy import ndimage
 
-from hilum import shapes
-from hilum.checks import masks
-from hilum.datasets import unidata
+from hilum.annotations import shapes
+from hilum.annotations.vocabulary import concepts
+from hilum.audit.checks import mask_presence
+from hilum.config import Pixels
+from hilum.dataset.readers import unidata
 from hilum.errors import BadData
-from hilum.files import dicom, picture, raster
-from hilum.recipe import Pixels
-from hilum.steps import cache
-from hilum.steps.ingest import ingest, summary
-from hilum.vocabulary import concepts
+from hilum.imaging.files import dicom, image_file, raster
+from hilum.pipeline import cache
+from hilum.pipeline.ingest import ingest, summary
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 real_data = pytest.mark.skipif(not (SHARED / "dicom").is_dir(), reason="the real radiographs of shared/data are not on this machine")
@@ -239,7 +239,7 @@ def test_polygons_of_a_made_up_image_lie_where_its_findings_are_drawn(tmp_path):
     manifest = ingest(tmp_path)
     paths, brighter = dict(manifest.table.select("image_id", "path").iter_rows()), []
     for image, text in manifest.shapes.filter(pl.col("concept") == "calcification").select("image_id", "shape").iter_rows():
-        pixels = picture.read(tmp_path / paths[image]).radiograph().pixels
+        pixels = image_file.read(tmp_path / paths[image]).radiograph().pixels
         dots = shapes.from_json(text).to_mask(pixels.shape)
         around = ndimage.binary_dilation(dots, iterations=5) & ~dots
         brighter.append(pixels[dots].mean() - pixels[around].mean())
@@ -268,7 +268,7 @@ def test_the_audit_knows_drawn_lungs_from_missing_ones(tmp_path):
     study(tmp_path, "b", 2)
     manifest = ingest(tmp_path)
     facts = cache.fill(manifest, PIXELS, tmp_path / "cache").index
-    found = {(finding.rule, finding.image_id): finding.message for finding in masks.check(manifest, facts)}
+    found = {(finding.rule, finding.image_id): finding.message for finding in mask_presence.check(manifest, facts)}
     assert set(found) == {("mask-missing", "unidata/b"), ("mask-one-lung", "unidata/a")} and "drawn on dicoms/a.dcm" in found["mask-one-lung", "unidata/a"]
     assert summary(manifest)["with lung mask"] == 1
 
@@ -287,8 +287,8 @@ def test_a_changed_outline_is_painted_anew_and_the_others_are_left(tmp_path, mon
     os.utime(tmp_path / "dicoms" / "b.dcm", ns=(0, 0))
     before = ingest(tmp_path)
     cache.fill(before, PIXELS, tmp_path / "cache")
-    seen, read = [], picture.read
-    monkeypatch.setattr(picture, "read", lambda path, root: seen.append(path.name) or read(path, root))
+    seen, read = [], image_file.read
+    monkeypatch.setattr(image_file, "read", lambda path, root: seen.append(path.name) or read(path, root))
     (tmp_path / "annotations" / "9.8.7.6.1.json").write_text(
         json.dumps({"size": {"height": 90, "width": 100}, "objects": [polygon("Lungs", (10, 20), (20, 20), (20, 60), (10, 60))]})
     )
@@ -334,7 +334,7 @@ BARE = {"WindowCenter": None, "WindowWidth": None}
 
 def shown(path: Path) -> np.ndarray:
     """The first row of what is shown."""
-    return picture.read(path).radiograph().pixels[0].astype(np.float64)
+    return image_file.read(path).radiograph().pixels[0].astype(np.float64)
 
 
 def test_stored_values_are_kept_and_the_first_window_is_the_standards(tmp_path):
@@ -437,14 +437,14 @@ def test_one_picture_as_png_and_as_dicom_has_one_pixel_digest(tmp_path):
     import imagecodecs
 
     (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(made()))
-    first, second = picture.read(tmp_path / "a.png"), picture.read(write(tmp_path / "b.dcm", made()))
+    first, second = image_file.read(tmp_path / "a.png"), image_file.read(write(tmp_path / "b.dcm", made()))
     assert first.pixel_digest == second.pixel_digest and first.file_digest != second.file_digest
 
 
 def test_the_bytes_and_not_the_name_say_what_a_file_is(tmp_path):
-    assert picture.read(write(tmp_path / "a.png", RAMP)).values.shape == (80, 256)
+    assert image_file.read(write(tmp_path / "a.png", RAMP)).values.shape == (80, 256)
     raster.write_png(tmp_path / "b.dcm", np.zeros((70, 80), np.uint8))
-    assert isinstance(picture.read(tmp_path / "b.dcm"), raster.Raster)
+    assert isinstance(image_file.read(tmp_path / "b.dcm"), raster.Raster)
 
 
 @pytest.mark.parametrize(
@@ -482,7 +482,7 @@ def test_real_dicom_files_are_read_or_refused_cleanly():
     refused = []
     for path in sorted((SHARED / "dicom").glob("*.dcm")):
         try:
-            pixels = picture.read(path).radiograph().pixels
+            pixels = image_file.read(path).radiograph().pixels
             assert pixels.dtype == np.float32 and pixels.min() >= 0 and pixels.max() <= 1 and np.ptp(pixels) > 0.3, path.name
         except BadData as fault:
             refused.append(path.name)

@@ -6,9 +6,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hilum import vocabulary
+from hilum.annotations import vocabulary
+from hilum.annotations.vocabulary import (
+    LOCAL,
+    Concept,
+    State,
+    ancestors,
+    concept_for,
+    concepts,
+    descendants,
+    name_of,
+    roll_up,
+)
 from hilum.errors import NotFound
-from hilum.vocabulary import LOCAL, Concept, State, ancestors, concept_for, concepts, descendants, name_of, roll_up
 
 NIH = {  # the release's own words
     "Atelectasis": "atelectasis",
@@ -67,7 +77,7 @@ def test_an_id_is_snake_case_and_says_what_it_means(concept):
 def test_no_two_concepts_share_an_id_or_a_name():
     words = [word for concept in concepts().values() for word in {concept.id.replace("_", " "), concept.name.lower().replace("-", " ")}]
     assert len(words) == len(set(words))
-    rows = (vocabulary.resources.files("hilum") / "data" / "vocabulary.csv").read_text(encoding="utf-8").splitlines()
+    rows = (vocabulary.resources.files("hilum") / "resources" / "vocabulary.csv").read_text(encoding="utf-8").splitlines()
     assert len(rows) - 1 == len(concepts())
 
 

@@ -17,14 +17,15 @@ import numpy as np
 import polars as pl
 import pytest
 
-from hilum import shapes, shelf, vocabulary
+from hilum import plugins
+from hilum.annotations import shapes, vocabulary
+from hilum.dataset.manifest import SHAPE_COLUMNS
+from hilum.dataset.merge import merge
+from hilum.dataset.writers import _xrv_pathologies
+from hilum.dataset.writers.torchxrayvision import collatable, from_xrv, to_xrv, write
 from hilum.errors import BadData
-from hilum.exports import _xrv_names
-from hilum.exports.xrv import collatable, from_xrv, to_xrv, write
-from hilum.files import picture, raster
-from hilum.manifest import SHAPE_COLUMNS
-from hilum.steps import ingest
-from hilum.steps.merge import merge
+from hilum.imaging.files import image_file, raster
+from hilum.pipeline import ingest
 
 NAMES = ("montgomery", "nih14", "kermany", "folder", "kaggle_masks", "shenzhen", "unidata")
 STUBBED = ("torchvision", "torchvision.transforms", "torchvision.models")
@@ -38,7 +39,7 @@ DEFAULT = [
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     for name in NAMES:
-        shelf.load("datasets", name).example(folder / name, images=8, seed=2)
+        plugins.load("readers", name).example(folder / name, images=8, seed=2)
     return folder
 
 
@@ -101,7 +102,7 @@ def test_the_view_has_the_members_of_the_contract(given):
 
 def test_labels_are_one_zero_and_nan_and_uncertain_is_nan_and_told(given):
     view = to_xrv(given)
-    concepts = [_xrv_names.concept_of(name) for name in view.pathologies]
+    concepts = [_xrv_pathologies.concept_of(name) for name in view.pathologies]
     expected = {(image, concept): state for image, concept, state in given.labels.select("image_id", "concept", "state").iter_rows()}
     for image, row in zip(given.table["image_id"], view.labels, strict=True):
         for concept, value in zip(concepts, row, strict=True):
@@ -111,7 +112,7 @@ def test_labels_are_one_zero_and_nan_and_uncertain_is_nan_and_told(given):
 
 
 def test_findings_stand_in_the_models_order_and_others_behind_them(given):
-    assert list(_xrv_names.MODELS.values()) == DEFAULT
+    assert list(_xrv_pathologies.MODELS.values()) == DEFAULT
     pathologies = to_xrv(given).pathologies
     of_models = [name for name in DEFAULT if name in pathologies]
     assert pathologies[: len(of_models)] == of_models and len(of_models) == 14 and "Tuberculosis" in pathologies[14:]
@@ -147,7 +148,7 @@ def test_sixteen_bit_and_colour_pictures_fill_the_same_range(tmp_path):
 
 
 def test_every_row_has_a_patient_that_carries_its_data_set(given):
-    from hilum.exports.xrv import about
+    from hilum.dataset.writers.torchxrayvision import about
 
     table = about(given)
     assert table["patientid"].null_count() == 0 and all(patient.startswith(f"{name}/") for patient, name in table.select("patientid", "dataset").iter_rows())
@@ -158,12 +159,12 @@ def test_every_row_has_a_patient_that_carries_its_data_set(given):
 
 def test_every_shipped_concept_and_local_ones_keep_their_meaning_through_the_names():
     for concept in (*vocabulary.concepts(), "local:strange-thing"):
-        assert _xrv_names.concept_of(_xrv_names.name_for(concept)) == concept
-    names = [_xrv_names.name_for(concept) for concept in vocabulary.concepts()]
+        assert _xrv_pathologies.concept_of(_xrv_pathologies.name_for(concept)) == concept
+    names = [_xrv_pathologies.name_for(concept) for concept in vocabulary.concepts()]
     assert len(names) == len(set(names))
     told = {"Effusion": "effusion", "Pleural_Thickening": "pleural_thickening", "Lung Lesion": "lung_lesion", "Nodule/Mass": "lung_lesion"}
     told |= {"Tuberculosis": "tuberculosis", "Support Devices": "support_device", "Pleural Effusion": "effusion", "Pulmonary Fibrosis": "fibrosis"}
-    assert {name: _xrv_names.concept_of(name) for name in told} == told
+    assert {name: _xrv_pathologies.concept_of(name) for name in told} == told
 
 
 # ------------------------------------------------------------------------------------------------------------- masks and transforms
@@ -228,7 +229,7 @@ class Counted:
     """A view whose csv is of Polars, so that the way back needs no pandas."""
 
     def __new__(cls, manifest, **options):
-        from hilum.exports.xrv import about
+        from hilum.dataset.writers.torchxrayvision import about
 
         view = to_xrv(manifest, **options)
         view.csv = about(manifest)
@@ -243,7 +244,7 @@ def test_labels_patients_and_pictures_of_every_set_come_back(data, name):
     columns = ["image_id", "dataset", "patient_id", "sex", "age_years", "view"]
     female_or_male = manifest.table.select(columns).with_columns(pl.when(pl.col("sex") != "other").then("sex"))
     assert taken.table.select(columns).equals(female_or_male)
-    np.testing.assert_allclose(taken.radiograph(3).pixels, picture.read(manifest.root / manifest.table["path"][3]).radiograph().pixels, atol=1e-6)
+    np.testing.assert_allclose(taken.radiograph(3).pixels, image_file.read(manifest.root / manifest.table["path"][3]).radiograph().pixels, atol=1e-6)
 
 
 def test_masks_come_back_by_name(given):
@@ -354,7 +355,7 @@ def test_the_folder_holds_the_same_labels_and_pixels_as_the_view(given, tmp_path
 
 
 def test_hilum_does_not_import_the_package():
-    program = "import sys; import hilum.exports.xrv; sys.exit(bool({'torchxrayvision', 'torch', 'pandas'} & set(sys.modules)))"
+    program = "import sys; import hilum.dataset.writers.torchxrayvision; sys.exit(bool({'torchxrayvision', 'torch', 'pandas'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 

@@ -6,7 +6,7 @@ import gc
 import os
 import sys
 
-from hilum import ending
+from hilum.cli import exit_status
 
 GARBAGE_SOUGHT_EVERY = 200_000  # new objects
 
@@ -22,11 +22,11 @@ def main() -> None:
     gc.set_threshold(GARBAGE_SOUGHT_EVERY)
 
     def command() -> None:
-        from hilum.cli import app
+        from hilum.cli.verbs import app
 
         app()
 
-    sys.exit(ending.end(command))
+    sys.exit(exit_status.end(command))
 
 
 if __name__ == "__main__":

@@ -1,15 +1,5 @@
-"""The command line: a verb a step, and `run` for all of them. Each verb parses, calls one step, and prints; nothing is decided here.
+"""The command line: each verb parses, calls one function of a package, and prints.
 
-Steps are imported when a verb needs them, so that `hilum --help` is quick; it tells the verbs in the order of VERBS.
+Nothing is decided here, and nothing is imported here: how a command ends (`exit_status`) is settled
+before its verbs are loaded (`verbs`).
 """
-
-from importlib import import_module
-
-from hilum.cli._app import app
-
-VERBS = ("running", "pictures", "judging", "data")
-
-for _name in VERBS:
-    import_module(f"hilum.cli.{_name}")
-
-__all__ = ["app"]

@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hilum import __version__, ending, printed
+from hilum import __version__
+from hilum.cli import console, exit_status
 
 if TYPE_CHECKING:
-    from hilum.recipe import Recipe
-    from hilum.run import Run
+    from hilum.config import Recipe
+    from hilum.run_folder import Run
 
 app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None,
     help="Folders of chest radiographs in; checked data, patient-safe splits, lung masks, findings, anomaly maps and honest figures out.",
-    epilog=ending.CODES,
+    epilog=exit_status.CODES,
 )  # fmt: skip
 
 
@@ -86,7 +87,7 @@ FailOn = Annotated[Level, typer.Option("--fail-on", help="Exit with code 1 where
 
 def _version(wanted: bool) -> None:
     if wanted:
-        printed.echo(f"hilum {__version__}")
+        console.echo(f"hilum {__version__}")
         raise typer.Exit
 
 
@@ -97,13 +98,13 @@ def options(
         bool,
         typer.Option(
             "--traceback",
-            envvar=ending.TRACEBACK,
+            envvar=exit_status.TRACEBACK,
             help="Show Python's traceback of whatever stops the command.",
         ),
     ] = False,
 ) -> None:
     if traceback:
-        ending.show_tracebacks()
+        exit_status.show_tracebacks()
 
 
 def sharing(
@@ -155,32 +156,32 @@ def performed(
 
 def chain_of(recipe: Recipe, run: Run, until: str, as_json: bool) -> dict[str, Any]:
     """Do the steps up to `until`, telling of each on a line; their summaries by name."""
-    from hilum.steps import chain
+    from hilum.runs import run_all
 
     told = {}
-    for done in chain.perform(run, recipe, printed.watch, until=until):
-        if isinstance(done, chain.Note):
+    for done in run_all.perform(run, recipe, console.watch, until=until):
+        if isinstance(done, run_all.Note):
             typer.secho(f"note: {done.text}", fg="yellow", err=True)
             continue
         told[done.step] = done.summary
         state = "kept" if done.kept else f"{done.seconds:.1f} s"
-        plan = done.summary.get(chain.PLAN, [])
-        summary = {key: value for key, value in done.summary.items() if key != chain.PLAN}
-        printed.echo("\n".join([*plan, f"{done.step:9} {state:>8}  {printed.line(summary)}"]), err=as_json)
+        plan = done.summary.get(run_all.PLAN, [])
+        summary = {key: value for key, value in done.summary.items() if key != run_all.PLAN}
+        console.echo("\n".join([*plan, f"{done.step:9} {state:>8}  {console.line(summary)}"]), err=as_json)
         if done.step == "split" and "mode" in done.summary:
-            typer.secho(f"note: {printed.division(done.summary)}", fg="yellow", err=as_json)
+            typer.secho(f"note: {console.division(done.summary)}", fg="yellow", err=as_json)
     return told
 
 
 def print_steps(run: Run, told: dict[str, Any]) -> None:
-    printed.echo(json.dumps({"run": str(run.folder), "steps": told}, indent=1))
+    console.echo(json.dumps({"run": str(run.folder), "steps": told}, indent=1))
 
 
 def meant(source: Path, to: Path | None, quick: bool) -> tuple[Recipe, Run]:
     """The recipe and run that the arguments name."""
-    from hilum.places import as_text
-    from hilum.recipe import Data, Recipe
-    from hilum.run import Run, is_run
+    from hilum.config import Data, Recipe
+    from hilum.run_folder import Run, is_run
+    from hilum.safety.path_names import as_text
 
     if source.suffix == ".toml":
         recipe = Recipe.read(source)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from hilum import printed
+from hilum.cli import console
 from hilum.cli._app import (
     FileNames,
     Json,
@@ -25,7 +25,7 @@ from hilum.cli._app import (
     print_steps,
     sharing,
 )
-from hilum.places import as_text
+from hilum.safety.path_names import as_text
 
 
 @app.command(epilog="Examples: hilum labels data/montgomery data/shenzhen; hilum labels data/chest --map infiltration=consolidation")
@@ -37,8 +37,8 @@ def labels(
     as_json: Json = False,
 ) -> None:
     """Tell where labels come from: the ledger, one image's, the crosswalk of two sets, or what a change of mapping changes."""
-    from hilum.steps import ingest as reading
-    from hilum.steps import labels as step
+    from hilum.dataset import label_provenance as step
+    from hilum.pipeline import ingest as reading
 
     pairs = [change.partition("=") for change in changes or ()]
     if not all(concept for _, _, concept in pairs):
@@ -50,7 +50,7 @@ def labels(
         table = step.cells(manifest, image)
     else:
         table = step.crosswalk(manifest, reading.ingest(other)) if other else step.ledger(manifest)
-    printed.echo(json.dumps(table.to_dicts(), indent=1) if as_json else printed.columns(table))
+    console.echo(json.dumps(table.to_dicts(), indent=1) if as_json else console.columns(table))
 
 
 @app.command(epilog="Examples: hilum describe data/chest; hilum describe data/chest --toml > data/chest/hilum.toml")
@@ -60,18 +60,18 @@ def describe(
     as_json: Json = False,
 ) -> None:
     """Tell how a folder would be read: what each file, column and word is taken for, why, and what is not used. Writes nothing."""
-    from hilum.steps import ingest as step
+    from hilum.pipeline import ingest as step
 
     if toml:
         typer.echo(step.settings_of(folder).encode(), nl=False)  # TOML is UTF-8 on any terminal
         return
     described = step.describe_folder(folder)
     if as_json:
-        printed.echo(json.dumps({**described.account.as_dict(), "questions": list(described.questions)}, indent=1))
+        console.echo(json.dumps({**described.account.as_dict(), "questions": list(described.questions)}, indent=1))
     else:
-        printed.echo(described.screen)
+        console.echo(described.screen)
     if described.refusal:
-        printed.echo(f"hilum: {described.refusal}", err=True)
+        console.echo(f"hilum: {described.refusal}", err=True)
         raise typer.Exit(1)
 
 
@@ -83,8 +83,8 @@ def merge(
     as_json: Json = False,
 ) -> None:
     """Write one table of several data sets, with aligned labels; patients keep their data set's name."""
-    from hilum.recipe import Data, Recipe
-    from hilum.run import Run
+    from hilum.config import Data, Recipe
+    from hilum.run_folder import Run
 
     folder, *also = (as_text(path.resolve()) for path in folders)
     recipe = Recipe(data=Data(folder=folder, also=tuple(also)))
@@ -95,7 +95,7 @@ def merge(
 
 @app.command(epilog="Example: hilum export coco runs/chest exported/chest")
 def export(
-    form: Annotated[str, typer.Argument(metavar="FORMAT", help="coco, imagefolder, tables (CSV) or xrv (TorchXRayVision).", show_default=False)],
+    form: Annotated[str, typer.Argument(metavar="FORMAT", help="coco, imagefolder, csv_tables or torchxrayvision.", show_default=False)],
     source: Source,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write it; must be empty or not there.", show_default=False)],
     keep_identifiers: KeepIdentifiers = None,
@@ -104,10 +104,10 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write the table, and with it the pictures, in a form that other programs read; by part where the source is a run with a split."""
-    from hilum.steps import export as step
+    from hilum.runs import export as step
 
     told = step.export(form, source, folder, sharing(keep_identifiers, file_names, readings))
-    printed.echo(json.dumps(told, indent=1) if as_json else f"{folder}  {printed.line(told)}")
+    console.echo(json.dumps(told, indent=1) if as_json else f"{folder}  {console.line(told)}")
 
 
 @app.command(epilog="Examples: hilum fix runs/chest; hilum fix runs/chest --rule image-unreadable --rule duplicate-file --to fixes.toml")
@@ -119,12 +119,12 @@ def fix(
     as_json: Json = False,
 ) -> None:
     """Turn findings of the audit into a file of corrections to look at, change and give to `hilum run`; or list what could be fixed."""
-    from hilum.steps import fix as step
+    from hilum.runs import propose_corrections as step
 
     recipe, run = meant(source, None, False)
     chain_of(recipe, run, "audit", True)
-    told = step.fix(run, source, rules or (), images or (), to)
-    printed.echo(json.dumps(told.to_dicts(), indent=1) if as_json else printed.columns(told))
+    told = step.propose_corrections(run, source, rules or (), images or (), to)
+    console.echo(json.dumps(told.to_dicts(), indent=1) if as_json else console.columns(told))
 
 
 @app.command(epilog="Example: hilum card data/chest --to runs/chest")
@@ -139,12 +139,12 @@ def card(
     as_json: Json = False,
 ) -> None:
     """Write the data card, for readers and machines, into the run's folder `card`, with what published cards state beside what was found."""
-    from hilum.steps import card as step
+    from hilum.reporting import data_card as step
 
     recipe, run, told = performed(source, to, quick, step.UNTIL, as_json)
     recipe = recipe.sharing(sharing(keep_identifiers, file_names, readings))
     written = step.write(run, recipe, pictures=pictures)
-    printed.echo(f"{'card':9} {'':>8}  {printed.line(written.summary)}", err=as_json)
+    console.echo(f"{'card':9} {'':>8}  {console.line(written.summary)}", err=as_json)
     if as_json:
         print_steps(run, {**told, "card": written.as_dict()})
 
@@ -157,10 +157,10 @@ def example(
     seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same files.")] = 0,
 ) -> None:
     """Write a made-up copy of a data set's layout: invented pictures, exact masks, readings."""
-    from hilum.steps import ingest as step
+    from hilum.pipeline import ingest as step
 
     step.example(dataset, folder, images=images, seed=seed)
-    printed.echo(f"{images} made-up pictures in the layout of {dataset}: {folder}")
+    console.echo(f"{images} made-up pictures in the layout of {dataset}: {folder}")
 
 
 @app.command(epilog="Examples: hilum datasets kermany; hilum datasets --json")
@@ -171,16 +171,16 @@ def datasets(
     """The data sets that are read, and others that are only known, with what a person needs to choose among them."""
     from dataclasses import asdict
 
-    from hilum import known
-    from hilum.steps import fetch as step
+    from hilum.dataset import catalog
+    from hilum.dataset import download as step
 
-    told = [known.known(one) for one in ([name] if name else known.names())]
+    told = [catalog.entry(one) for one in ([name] if name else catalog.names())]
     if as_json:
-        printed.echo(json.dumps({about.name: asdict(about) for about in told}, indent=1))
+        console.echo(json.dumps({about.name: asdict(about) for about in told}, indent=1))
     elif name:
-        printed.echo(step.describe(told[0]))
+        console.echo(step.describe(told[0]))
     else:
-        printed.echo("\n".join(map(step.line, told)) + "\n\nAll of one: hilum datasets NAME. To get it: hilum fetch NAME")
+        console.echo("\n".join(map(step.line, told)) + "\n\nAll of one: hilum datasets NAME. To get it: hilum fetch NAME")
 
 
 @app.command(epilog="Example: hilum fetch kermany --to data/kermany --accept")
@@ -191,15 +191,15 @@ def fetch(
     as_json: Json = False,
 ) -> None:
     """Show a data set and its licence, fetch it where anybody may, and say what else there is to do."""
-    from hilum import known
-    from hilum.steps import fetch as step
+    from hilum.dataset import catalog
+    from hilum.dataset import download as step
 
-    about, folder = known.known(name), to or Path("data") / name
-    printed.echo(step.terms(about), err=as_json)
+    about, folder = catalog.entry(name), to or Path("data") / name
+    console.echo(step.terms(about), err=as_json)
     ask = bool(about.files) and not accept and at_a_terminal()
     accepted = accept or (ask and typer.confirm("\nDo you accept the licence, and shall this be fetched?", err=True))
-    told = step.fetch(about, folder, accepted=accepted, watch=printed.watch)
-    printed.echo(json.dumps(told, indent=1) if as_json else step.told(told))
+    told = step.fetch(about, folder, accepted=accepted, watch=console.watch)
+    console.echo(json.dumps(told, indent=1) if as_json else step.told(told))
 
 
 def at_a_terminal() -> bool:

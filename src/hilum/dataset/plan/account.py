@@ -11,12 +11,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hilum import places
+from hilum.dataset.manifest import Remark, Row
 from hilum.dataset.plan import inventory
 from hilum.dataset.plan.evidence import Decision, SetAside
 from hilum.dataset.plan.reading import Reading
-from hilum.manifest import Remark, Row
-from hilum.places import as_text
+from hilum.safety import path_names
+from hilum.safety.path_names import as_text
 
 KEPT_NAMES = 50  # names of one group of unused files that are kept; their count is whole
 RADIOGRAPHS, MASKS, TABLES, SETTINGS = "radiographs", "masks", "tables", "settings"
@@ -84,13 +84,13 @@ def of_reading(reading: Reading, title: str) -> Account:
 def of_release(folder: Path, root: Path, dataset: str, title: str, items: Sequence[Row | Remark], opened: Iterable[Path]) -> Account:
     """Return the account of a folder that a data set's own reader read: what its rows use, what it opened, and all that is left."""
     rows = [item for item in items if isinstance(item, Row)]
-    below = places.below(folder.resolve(), root.resolve())
+    below = path_names.below(folder.resolve(), root.resolve())
     prefix = "" if below == "." else f"{below}/"
     images = [prefix + row.image for row in rows]
     masks = [prefix + path for row in rows for path in (row.lung_mask, row.right_lung_mask, row.left_lung_mask) if path]
     met = [file.path for file in inventory.survey(folder).files]
     there = set(met)
-    read = {prefix + places.below(root.resolve(), path) for path in opened}
+    read = {prefix + path_names.below(root.resolve(), path) for path in opened}
     used = set(images) | set(masks)
     tables = sorted((read & there) - used)
     reasons = {prefix + item.path: item for item in items if isinstance(item, Remark)}

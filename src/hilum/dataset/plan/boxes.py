@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from hilum import shapes
+from hilum.annotations import shapes
+from hilum.annotations.image_scale import Scale
+from hilum.annotations.vocabulary import State
+from hilum.dataset.manifest import Drawn
 from hilum.dataset.plan import cells, labels, lexicon, statements
 from hilum.dataset.plan.columns import TableReading
 from hilum.dataset.plan.gathered import Gathered
@@ -12,10 +15,7 @@ from hilum.dataset.plan.image_index import ImageIndex
 from hilum.dataset.plan.reading import Reading
 from hilum.dataset.plan.statements import Statement
 from hilum.errors import BadData
-from hilum.files import raster
-from hilum.image_scale import Scale
-from hilum.manifest import Drawn
-from hilum.vocabulary import State
+from hilum.imaging.files import raster
 
 NOT_DRAWN = "not drawn"
 

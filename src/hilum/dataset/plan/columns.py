@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from hilum import acquisition
+from hilum.annotations import acquisition
 from hilum.dataset.plan import cells, lexicon
 from hilum.dataset.plan.image_index import ENOUGH, ImageIndex, Match
 from hilum.dataset.plan.labels import known

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from hilum import untrusted
 from hilum.dataset.plan import inventory, lexicon, masks
 from hilum.dataset.plan.inventory import File
 from hilum.dataset.plan.masks import Seen
 from hilum.dataset.plan.reading import Reading
 from hilum.errors import BadData, on_one_line
-from hilum.files import dicom, label_image
-from hilum.places import as_text
+from hilum.imaging.files import dicom, label_image
+from hilum.safety import untrusted_files
+from hilum.safety.path_names import as_text
 
 
 def sort_files(reading: Reading) -> None:
@@ -53,7 +53,7 @@ def _why_no_link(reading: Reading, files: Sequence[File]) -> str:
     target = on_one_line(as_text(os.path.realpath(path)))
     if root is None:
         return f"is a link to nothing, or to a folder that is read already (the first leads to {target})"
-    return f"is a link out of the folder, to a folder or to nothing, and is not followed (the first leads to {target}): {untrusted.REMEDY}"
+    return f"is a link out of the folder, to a folder or to nothing, and is not followed (the first leads to {target}): {untrusted_files.REMEDY}"
 
 
 def matches(path: str, patterns: Sequence[str]) -> bool:

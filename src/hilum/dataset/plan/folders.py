@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from hilum import acquisition
+from hilum.annotations import acquisition
 from hilum.dataset.plan import lexicon
 from hilum.dataset.plan.labels import known
 from hilum.dataset.plan.lexicon import ABSENT, FINDING, NORMAL, UNCERTAIN

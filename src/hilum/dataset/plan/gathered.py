@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
+from hilum.dataset.manifest import Drawn, Remark
 from hilum.dataset.plan.statements import Statement
-from hilum.manifest import Drawn, Remark
 
 
 @dataclass

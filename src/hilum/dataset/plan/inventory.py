@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from hilum import untrusted
 from hilum.dataset import tables
 from hilum.errors import HilumError
-from hilum.files import dicom, opened, output_folder
-from hilum.places import as_text
+from hilum.imaging.files import dicom, opened, output_folder
+from hilum.safety import untrusted_files
+from hilum.safety.path_names import as_text
 
 SETTINGS = "hilum.toml"
 RASTERS = ("png", "jpeg", "tiff", "bmp", "gif")
@@ -41,7 +41,7 @@ _RASTER_ENDINGS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".
 
 
 class File(NamedTuple):
-    """One file: `path`, its place below the folder (`hilum.places`), and its kind."""
+    """One file: `path`, its place below the folder (`hilum.safety.path_names`), and its kind."""
 
     path: str
     kind: str
@@ -96,7 +96,7 @@ def _walk(root: Path, links: bool) -> Iterator[File]:
 def _leads_to_new_folder(entry: os.DirEntry[str], top: str, entered: set[tuple[int, int]]) -> bool:
     """Tell whether an entry is a link to a folder outside that is neither above `top` nor entered already."""
     target = os.path.realpath(entry.path) if entry.is_symlink() else ""
-    if not os.path.isdir(target) or untrusted.holds(top, target) or untrusted.holds(target, top):
+    if not os.path.isdir(target) or untrusted_files.holds(top, target) or untrusted_files.holds(target, top):
         return False
     status = os.stat(target)
     identity = (status.st_dev, status.st_ino)
@@ -112,12 +112,12 @@ def _is_clutter(name: str) -> bool:
 def _kind(entry: os.DirEntry[str], path: str, top: str, links: bool) -> str:
     if entry.is_symlink():
         target = os.path.realpath(entry.path)
-        if not os.path.exists(target) or os.path.isdir(target) or not (links or untrusted.holds(top, target)):
+        if not os.path.exists(target) or os.path.isdir(target) or not (links or untrusted_files.holds(top, target)):
             return "link"
     try:
         if not entry.is_file():
             return "special"
-        head = untrusted.read_head(entry.path, HEAD_BYTES)
+        head = untrusted_files.read_head(entry.path, HEAD_BYTES)
     except (OSError, HilumError):
         # Whether it can be read is found again, and reported by name, by whoever reads it.
         head = b""

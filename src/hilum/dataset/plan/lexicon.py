@@ -1,4 +1,4 @@
-"""Interpret words of folders, file names, columns and cells by the lexicon `data/reading_words.toml`.
+"""Interpret words of folders, file names, columns and cells by the lexicon `resources/reading_words.toml`.
 
 Words are compared by `key`: accents, case, separators and CamelCase do not count. A word that the lexicon does not hold is
 unknown, and what an unknown word means is never guessed here.
@@ -15,7 +15,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from hilum.vocabulary import LOCAL, concept_for, concepts
+from hilum.annotations.vocabulary import LOCAL, concept_for, concepts
 
 NORMAL, FINDING, ABSENT, UNCERTAIN = "normal", "finding", "absent", "uncertain"
 MISSING, UNUSABLE = "missing", "unusable"
@@ -49,7 +49,7 @@ def key(word: str) -> str:
 
 @cache
 def _sections() -> dict[str, Any]:
-    text = resources.files("hilum").joinpath("data/reading_words.toml").read_text(encoding="utf-8")
+    text = resources.files("hilum").joinpath("resources/reading_words.toml").read_text(encoding="utf-8")
     return tomllib.loads(text)
 
 

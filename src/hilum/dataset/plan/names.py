@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hilum import acquisition
+from hilum.annotations import acquisition
 from hilum.dataset.plan import lexicon, patterns
 from hilum.dataset.plan.evidence import CERTAIN, LIKELY, Evidence
 from hilum.dataset.plan.inventory import File

@@ -15,9 +15,9 @@ from hilum.dataset.plan.labels import Vocabulary
 from hilum.dataset.plan.masks import Masks
 from hilum.dataset.plan.names import NamedPatients
 from hilum.dataset.plan.settings import Settings
-from hilum.files import opened
-from hilum.files.dicom import Header
-from hilum.untrusted import Folder
+from hilum.imaging.files import opened
+from hilum.imaging.files.dicom import Header
+from hilum.safety.untrusted_files import Folder
 
 
 @dataclass

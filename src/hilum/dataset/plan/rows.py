@@ -8,7 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from hilum import acquisition
+from hilum.annotations import acquisition
+from hilum.annotations.vocabulary import State
+from hilum.dataset.manifest import DROPPED, Remark, Row
 from hilum.dataset.plan import boxes, cells, columns, folders, lexicon, statements
 from hilum.dataset.plan.columns import Column, TableReading
 from hilum.dataset.plan.evidence import SetAside, shown
@@ -16,8 +18,6 @@ from hilum.dataset.plan.gathered import Gathered
 from hilum.dataset.plan.inventory import File
 from hilum.dataset.plan.reading import FOLDERS, NAMES, Reading, source_of
 from hilum.dataset.plan.statements import Statement
-from hilum.manifest import DROPPED, Remark, Row
-from hilum.vocabulary import State
 
 MOST_WHOLE = 1e9  # above it a number of pixels is none
 _FACTS = ("patient", "study", "view", "sex", "age", "birth_date", "birth_year", "study_date", "part", "reading", "source", "body_part", "modality", "laterality", "height", "width")

@@ -10,11 +10,11 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from hilum import untrusted
+from hilum.annotations.vocabulary import LOCAL, concepts
 from hilum.dataset.plan import patterns
 from hilum.errors import BadData, BadRecipe, NotFound, unknown
-from hilum.files import label_image, opened
-from hilum.vocabulary import LOCAL, concepts
+from hilum.imaging.files import label_image, opened
+from hilum.safety import untrusted_files
 
 FILE = "hilum.toml"
 BLANKS = ("not mentioned", "absent")
@@ -87,7 +87,7 @@ def read(root: Path) -> Settings | None:
     if not os.path.lexists(path):
         return None
     try:
-        said = untrusted.read_toml(path, root=opened.root())
+        said = untrusted_files.read_toml(path, root=opened.root())
     except (BadData, NotFound) as error:  # a link to nothing, too
         raise BadRecipe(str(error)) from error
     return parse(said, str(path))

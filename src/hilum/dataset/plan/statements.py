@@ -10,10 +10,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from hilum.annotations.vocabulary import State, ancestors
+from hilum.dataset.manifest import Label
 from hilum.dataset.plan.labels import Vocabulary
 from hilum.dataset.plan.lexicon import ABSENT, FINDING, NORMAL, UNCERTAIN, UNUSABLE
-from hilum.manifest import Label
-from hilum.vocabulary import State, ancestors
 
 NOT_LISTED, CONTRADICTION, READERS = "not listed", "contradiction", "readers disagree"
 DEVICES = ("support_device",)  # not an abnormality: "no finding" does not deny it

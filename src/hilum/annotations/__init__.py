@@ -1,0 +1,1 @@
+"""What is stated of an image or drawn on it: label states, reports, shapes, masks, acquisition."""

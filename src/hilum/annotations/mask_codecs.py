@@ -1,0 +1,105 @@
+"""Masks as text: COCO's compressed counts, pairs of run lengths, and Supervisely's base64 of zlib of a PNG with alpha."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from hilum.errors import BadData
+
+_MOST_PIXELS = 64_000_000  # of a bitmap: more is refused before it is decoded
+_MOST_DIGITS = 18  # of a run length: more do not fit into 64 bits
+_MOST_BITS = 60
+
+
+def parse_pairs(text: str) -> tuple[list[int], list[int]]:
+    """Firsts and seconds of "a b a b …"; none of "-1", the mark of an empty mask."""
+    words = [] if text.strip() == "-1" else text.split()
+    if len(words) % 2 or not all(word.isascii() and word.isdigit() and len(word) <= _MOST_DIGITS for word in words):
+        raise BadData(f"expected run lengths as pairs of whole numbers 'start length start length …', got {text[:80]!r}")
+    values = [int(word) for word in words]
+    return values[::2], values[1::2]
+
+
+def numbers(values: object, what: str, count: int) -> list[float]:
+    """Return `count` finite or infinite numbers of a list. Raises `BadData`."""
+    found = list(values) if isinstance(values, (list, tuple, np.ndarray)) else []
+    if len(found) != count or any(isinstance(value, bool) or not isinstance(value, (int, float, np.number)) for value in found):
+        raise BadData(f"expected {what}, all numbers, got {str(values)[:80]}")
+    try:
+        return [float(value) for value in found]
+    except OverflowError:  # of a whole number beyond all of 64 bits
+        raise BadData(f"expected {what}, got a number of more than 300 digits") from None
+
+
+def whole(values: object, what: str, count: int | None = None) -> tuple[int, ...]:
+    """Return whole numbers of a list, `count` of them or as many as there are. Raises `BadData`."""
+    if count is None:
+        count = len(values) if isinstance(values, (list, tuple, np.ndarray)) else -1
+    found = numbers(values, what, count)
+    if not all(value.is_integer() for value in found):
+        raise BadData(f"expected {what}, whole numbers, got {str(values)[:80]}")
+    return tuple(int(value) for value in found)
+
+
+def rle_encode(counts: Sequence[int]) -> str:
+    """COCO's text: differences to the count two before, 5 bits a character from the lowest, bit 6 set where more follow."""
+    text = []
+    for place, count in enumerate(counts):
+        left, more = count - (counts[place - 2] if place > 2 else 0), True
+        while more:
+            bits, left = left & 31, left >> 5
+            more = left != (-1 if bits & 16 else 0)
+            text.append(chr(48 + bits + 32 * more))
+    return "".join(text)
+
+
+def rle_decode(text: str) -> tuple[int, ...]:
+    counts: list[int] = []
+    value = shift = 0
+    for character in text:
+        bits = ord(character) - 48
+        if not 0 <= bits < 64:
+            raise BadData(f"expected COCO's compressed run lengths, got {text[:40]!r} with the character {character!r}")
+        value, shift = value | (bits & 31) << shift, shift + 5
+        if shift > _MOST_BITS:  # and numbers of a million bits would take hours to put together
+            raise BadData(f"expected COCO's compressed run lengths, got a run of more than {_MOST_BITS} bits; read the file again")
+        if bits < 32:
+            value -= 1 << shift if bits & 16 else 0
+            counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+            value = shift = 0
+    if shift:
+        raise BadData(f"COCO's compressed run lengths are cut short: …{text[-40:]!r} ends within a number; read the file again")
+    return tuple(counts)
+
+
+def png_text(mask: np.ndarray) -> str:
+    """Supervisely's `data`: base64 of zlib of a PNG whose alpha is the mask."""
+    import imagecodecs
+
+    if not mask.size:
+        raise BadData(f"a bitmap of {mask.shape} pixels cannot be written as a picture; leave it out")
+    alpha = mask.astype(np.uint8) * np.uint8(255)
+    return base64.b64encode(zlib.compress(imagecodecs.png_encode(np.stack([alpha, alpha], axis=2)))).decode("ascii")
+
+
+def from_png_text(text: str) -> np.ndarray:
+    """The alpha above 0, or where there is none the grey above 0."""
+    import imagecodecs
+
+    what = "expected a bitmap's data as base64 of zlib of a PNG with alpha"
+    try:
+        unpacker = zlib.decompressobj()
+        data = unpacker.decompress(base64.b64decode(text, validate=True), _MOST_PIXELS)
+        if int.from_bytes(data[16:20]) * int.from_bytes(data[20:24]) > _MOST_PIXELS:
+            raise BadData(f"{what}, got one of more than {_MOST_PIXELS:,} pixels")
+        values = imagecodecs.png_decode(data)
+    except (binascii.Error, zlib.error, imagecodecs.PngError, ValueError) as error:
+        raise BadData(f"{what}, got {str(text)[:40]!r} ({error}); the file is cut short or was changed") from error
+    if values.ndim == 3 and values.shape[2] not in (2, 4):
+        raise BadData(f"{what}, got a PNG of shape {values.shape}, without alpha; export it again")
+    return (values[:, :, -1] if values.ndim == 3 else values) > 0

@@ -1,0 +1,204 @@
+"""How images were acquired, as headers and tables state it: view, body part, modality, spacing.
+
+Images stated not to be frontal chest radiographs are in no part of a split (`hilum.annotations.eligibility`),
+unless `include`, the recipe's `[split] include`, lists their view, body part or modality.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+import polars as pl
+
+from hilum.annotations import acquisition, eligibility
+from hilum.audit.issues import Issue, Rule
+from hilum.dataset.manifest import Manifest
+from hilum.inference import orientation
+from hilum.plugins import Card
+
+CARD = Card(
+    title="View, body part, modality and pixel spacing",
+    caveats="That something is stated is certain; it may be wrong, as protocols fill headers by "
+    "default. An image that states none of this is taken for a frontal chest radiograph. Whether "
+    "an image shows what is stated is judged by a small network that has seen no real lateral views; "
+    "it contradicts only where an image looks very much like a frontal chest.",
+)
+# Of 216 frontal radiographs of NIH and of COVID-19 articles 3 in 4 are below the first limit, and
+# 95 in 100 below the second.
+FRONTAL_LOG_ODDS, FRONTAL_DISTANCE = -8.0, 0.8
+LIKE_CHEST = ("RIB", "STERNUM", "CLAVICLE", "SCAPULA", "SHOULDER", "SPINE", "TSPINE", "WHOLEBODY")
+FIELD_MM = 80.0, 700.0  # longer side of a chest radiograph; 194 to 655 in all of NIH's
+UNEQUAL = 0.01  # relative difference of row and column spacing
+
+VIEW = Rule(
+    "view-not-frontal",
+    "info",
+    "An image is stated to be lateral, oblique, decubitus or lordotic.",
+    "It is in no part of the split, so no model is trained or measured on it, unless [split] "
+    "include lists its view.",
+    "Nothing, where the statement is right; else correct it in the source. "
+    '[split] include = ["LATERAL"] includes lateral views.',
+)
+BODY_PART = Rule(
+    "body-part-not-chest",
+    "info",
+    "An image is stated to show another part of the body.",
+    "It is in no part of the split, so no model is trained or measured on it, unless [split] "
+    "include lists its body part.",
+    "Nothing, where the statement is right; else correct it in the source. [split] include takes "
+    "the body part as the message names it.",
+)
+MODALITY = Rule(
+    "modality-not-radiography",
+    "info",
+    "An image is stated to be of another modality than radiography.",
+    "It is in no part of the split, so no model is trained or measured on it, unless [split] "
+    "include lists its modality.",
+    "Nothing, where the statement is right; else correct it in the source. [split] include takes "
+    "the modality as the message names it.",
+)
+UNRECOGNISED = Rule(
+    "acquisition-unrecognised",
+    "info",
+    "A stated body part or modality is not a term that is recognised.",
+    "The images are taken for chest radiographs, which they may not be.",
+    "Look at one of them; where they are not chest radiographs, write DICOM's defined term (HAND, "
+    "CT) in the source, or take the images out of the folder.",
+)
+AGAINST_IMAGE = Rule(
+    "stated-against-image",
+    "warning",
+    "An image looks like a frontal chest radiograph, but is stated to be something else.",
+    "A wrong statement keeps a good image out of the split.",
+    "Look at the image, and correct its view, body part or modality in the source if it is wrong.",
+)
+NO_SPACING = Rule(
+    "spacing-missing",
+    "info",
+    "Some images of a source state no pixel spacing.",
+    "Figures in millimetres are of the other images alone.",
+    "Nothing, where millimetres are not needed; else add the spacing to the table or the headers.",
+)
+NOT_SQUARE = Rule(
+    "spacing-unequal",
+    "info",
+    "The spacing of rows differs from that of columns.",
+    "The pixels are not square: shown as if they were, the chest is too wide or too narrow.",
+    "Nothing for DICOM, which is shown with square pixels; resample other files to square pixels.",
+)
+IMPLAUSIBLE = Rule(
+    "spacing-implausible",
+    "warning",
+    "By its pixel spacing an image would be far too small or too large for a chest.",
+    "The spacing is in another unit, or is that of an original of which the file is a smaller "
+    "copy: sizes in millimetres are wrong.",
+    "Correct the spacing, state the original's size beside it, or leave it empty.",
+)
+RULES = (
+    VIEW,
+    BODY_PART,
+    MODALITY,
+    UNRECOGNISED,
+    AGAINST_IMAGE,
+    NO_SPACING,
+    NOT_SQUARE,
+    IMPLAUSIBLE,
+)
+_BY_COLUMN = {"view": VIEW, "body_part": BODY_PART, "modality": MODALITY}
+_KNOWN = {"body_part": acquisition.body_parts, "modality": acquisition.modalities}
+
+
+def check(
+    manifest: Manifest, facts: pl.DataFrame, include: Collection[str] = ()
+) -> Iterator[Issue]:
+    table = manifest.table
+    for column, rule in _BY_COLUMN.items():
+        yield from rule.found(_excluded_by(table, column, include))
+    for column, known in _KNOWN.items():
+        yield from UNRECOGNISED.found(_unrecognised(table, column, known()))
+    if orientation.DISTANCE in facts.columns:  # the images were looked at
+        yield from AGAINST_IMAGE.found(_against_image(table, facts))
+    yield from _spacing(
+        table.join(
+            facts.select("image_id", "height", "width"),
+            on="image_id",
+            how="left",
+            maintain_order="left",
+        )
+    )
+
+
+def _excluded_by(table: pl.DataFrame, column: str, include: Collection[str]) -> pl.DataFrame:
+    """Return images that this column excludes; a warning where `include` has them in the split."""
+    alone = table.with_columns(
+        pl.lit(None, pl.String).alias(other) for other in eligibility.COLUMNS if other != column
+    )
+    words, excluded = eligibility.reasons(alone), eligibility.reasons(table, include)
+    stated = table.with_columns(words=words, excluded=excluded).drop_nulls("words")
+    kept = pl.col("excluded").is_null()
+    return stated.select(
+        "image_id",
+        severity=pl.when(kept).then(pl.lit("warning")).otherwise(pl.lit("info")),
+        message=pl.format(
+            "{}: {}, {}",
+            "path",
+            "words",
+            pl.when(kept)
+            .then(pl.lit("included by [split] include"))
+            .otherwise(pl.lit("in no part of a split")),
+        ),
+    )
+
+
+def _unrecognised(table: pl.DataFrame, column: str, known: Collection[str]) -> pl.DataFrame:
+    strange = table.filter(pl.col(column).is_not_null() & ~pl.col(column).is_in(list(known)))
+    counted = (
+        strange.group_by(column).agg(pl.len().alias("count"), pl.col("path").min()).sort(column)
+    )
+    name = column.replace("_", " ")
+    return counted.select(
+        message=pl.format("{} '{}' of {} images, such as {}", pl.lit(name), column, "count", "path")
+    )
+
+
+def _against_image(table: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
+    """Return images stated lateral or of a distant body part that look like a frontal chest.
+
+    Other views, neighbouring body parts and other modalities (the scout of a CT) may look like one.
+    """
+    unlike = table.with_columns(
+        view=pl.when(pl.col("view") == "LATERAL").then("view"),
+        body_part=pl.when(~pl.col("body_part").is_in(LIKE_CHEST)).then("body_part"),
+        modality=pl.lit(None, pl.String),
+    )
+    stated = table.with_columns(words=eligibility.reasons(unlike)).drop_nulls("words")
+    frontal = facts.filter(
+        (pl.col(orientation.STRANGE) < FRONTAL_LOG_ODDS) & (pl.col(orientation.DISTANCE) < FRONTAL_DISTANCE)
+    )
+    rows = stated.join(frontal, on="image_id", how="semi", maintain_order="left")
+    return rows.select(
+        "image_id",
+        message=pl.format("{}: looks like a frontal chest, but is stated: {}", "path", "words"),
+    )
+
+
+def _spacing(table: pl.DataFrame) -> Iterator[Issue]:
+    row, column = pl.col("row_spacing_mm"), pl.col("column_spacing_mm")
+    sources = table.group_by("source").agg(images=pl.len(), missing=row.null_count()).sort("source")
+    some = sources.filter((pl.col("missing") > 0) & (pl.col("missing") < pl.col("images")))
+    message = pl.format("{}: {} of {} images state no pixel spacing", "source", "missing", "images")
+    yield from NO_SPACING.found(some.select(message=message))
+    unequal = table.filter((row - column).abs() > UNEQUAL * pl.max_horizontal(row, column))
+    pair = pl.format("{} x {} mm", row, column)
+    yield from NOT_SQUARE.found(
+        unequal.select("image_id", message=pl.format("{}: {}", "path", pair))
+    )
+    sides = (
+        pl.coalesce("stated_height", "height") * row,
+        pl.coalesce("stated_width", "width") * column,
+    )
+    long = table.with_columns(field=pl.max_horizontal(*sides)).filter(
+        ~pl.col("field").is_between(*FIELD_MM)
+    )
+    field = pl.format("{}: {} make it {} mm long", "path", pair, pl.col("field").round(1))
+    yield from IMPLAUSIBLE.found(long.select("image_id", message=field))

@@ -1,0 +1,104 @@
+"""Recognise an image that is known already: the same file, the same pixels, or a changed copy of
+it.
+
+Changed copies are saved again, resized, cropped, mirrored, inverted, or of other contrast.
+Fingerprints (`hilum.imaging.perceptual_hash`) propose known images, and one is told where its cached pixels,
+laid over those of the new image, agree in fine detail, as between the images of a data set
+(`hilum.audit.duplicates.near_duplicates`, whose limits hold here too). Other images of the same patient are not told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from hilum.audit.duplicates import near_duplicates, registration
+from hilum.dataset.pixel_cache import Cache
+from hilum.imaging.geometry import Size
+from hilum.imaging.hash_search import IndexedHashes
+from hilum.imaging.perceptual_hash import content, decode, hash_image
+
+
+@dataclass(frozen=True)
+class Copy:
+    """The known image that a new one is: `kind` is one of `doubles.KINDS`, `agreement` 0 to 1,
+    `how` tells the change in words.
+    """
+
+    image_id: str
+    kind: str
+    agreement: float = 1.0
+    how: str = ""
+
+    @property
+    def words(self) -> str:
+        """What the new image is, such as "a changed copy of" the known one."""
+        changed = f"a changed copy ({self.how}) of"
+        return {
+            near_duplicates.SAME_FILE: "the same file as",
+            near_duplicates.SAME_PIXELS: "the same pixels as",
+        }.get(self.kind, changed)
+
+
+class KnownImages:
+    """Images of a cache that new ones are compared with, one at a time."""
+
+    def __init__(self, cache: Cache, image_ids: Iterable[str]) -> None:
+        shown = cache.index.filter(
+            pl.col("image_id").is_in(list(image_ids)) & (pl.col("minimum") < pl.col("maximum"))
+        ).sort("image_id")
+        self._cache = cache
+        self._equal = {
+            kind: dict(zip(shown[digest].reverse(), shown["image_id"].reverse(), strict=True))
+            for kind, digest in near_duplicates.EQUAL.items()
+        }
+        self._rows = shown.drop_nulls("fingerprint").unique(
+            "pixel_digest", keep="first", maintain_order=True
+        )
+        self._known = IndexedHashes(decode(self._rows["fingerprint"])) if self._rows.height else None
+
+    def find(
+        self, square: np.ndarray, size: Size, *, file_digest: str, pixel_digest: str
+    ) -> Copy | None:
+        """Return the known image that a new one is, the surest; None where it is none of them.
+
+        `square` is the new image, uint8 (cache's size, cache's size) as the cache would hold it, of
+        a file of (height, width) `size`.
+        """
+        for (kind, known), digest in zip(
+            self._equal.items(), (file_digest, pixel_digest), strict=True
+        ):
+            if digest in known:
+                return Copy(known[digest], kind)
+        own = hash_image(square, size)
+        if own is None or self._known is None:
+            return None
+        detail = registration.detail(content(square, size))
+        candidates = self._known.candidates(
+            decode(pl.Series([own])), near_duplicates.DISTANCE, near_duplicates.NEIGHBOURS
+        )
+        found = [
+            copy
+            for candidate in dict.fromkeys(candidates)
+            if (copy := self._compared(detail, *candidate))
+        ]
+        return max(found, key=lambda copy: copy.agreement, default=None)
+
+    def _compared(
+        self, new: registration.Detail, at: int, view: int, mirrored: bool, turned: bool
+    ) -> Copy | None:
+        """The known image in row `at`, where it is the new one; `turned`: the known whole is like
+        the new image's view.
+        """
+        row = self._rows.row(at, named=True)
+        known = registration.detail(
+            content(self._cache.images[row["row"]], (row["height"], row["width"]))
+        )
+        first, second = (known, new) if turned else (new, known)
+        fit = registration.fit(first, registration.mirrored(second) if mirrored else second, view)
+        if near_duplicates.kind_of(fit) != near_duplicates.PROCESSED:
+            return None
+        return Copy(row["image_id"], near_duplicates.PROCESSED, fit.agreement, near_duplicates.how(fit, mirrored))

@@ -1,0 +1,211 @@
+"""The run: a verb a step, and `run` for all of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hilum.cli import console
+from hilum.cli._app import (
+    IMAGES_HELP,
+    FailOn,
+    FileNames,
+    Fixes,
+    Json,
+    KeepIdentifiers,
+    Level,
+    Others,
+    Quick,
+    Readings,
+    Source,
+    To,
+    app,
+    perform,
+    performed,
+    print_steps,
+    sharing,
+)
+
+
+@app.command(epilog="Example: hilum run data/chest --to runs/chest --quick")
+def run(
+    source: Source,
+    to: To = None,
+    fixes: Fixes = None,
+    quick: Quick = False,
+    keep_identifiers: KeepIdentifiers = None,
+    file_names: FileNames = None,
+    readings: Readings = None,
+    as_json: Json = False,
+) -> None:
+    """Do the whole job, from a folder to a report; go on where an earlier run stopped."""
+    share = sharing(keep_identifiers, file_names, readings)
+    folder = perform(source, to, quick, "report", as_json, fixes, share)
+    if not as_json:
+        console.echo(f"\nreport: {(folder / 'report.html').resolve()}")
+
+
+@app.command(epilog="Example: hilum ingest data/chest --to runs/chest")
+def ingest(source: Source, to: To = None, quick: Quick = False, as_json: Json = False) -> None:
+    """Recognise the data set and write its table of images, patients and labels."""
+    perform(source, to, quick, "ingest", as_json)
+
+
+@app.command(epilog="Examples: hilum cache data/chest --to runs/chest; hilum cache verify runs/chest --files")
+def cache(
+    source: Annotated[Path, typer.Argument(help="A folder of radiographs, a recipe (.toml), the folder of a run; or the word verify.", show_default=False)],
+    verified: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="After `verify`: the run to check.", show_default=False)] = None,
+    files: Annotated[bool, typer.Option("--files", help="With verify: check the picture files too.")] = False,
+    to: To = None,
+    quick: Quick = False,
+    as_json: Json = False,
+) -> None:
+    """Decode every picture once, noting what is seen of each file; or verify that all is still as it was written."""
+    if verified is None and not files:
+        perform(source, to, quick, "cache", as_json)
+        return
+    if verified is None or str(source) != "verify":
+        raise typer.BadParameter("expected `hilum cache verify RUN`", param_hint="SOURCE")
+    from hilum.pipeline import cache as step
+    from hilum.run_folder import Run
+
+    images, wrong = step.verify(Run(verified), files=files)
+    if as_json:
+        console.echo(json.dumps({"images": images, "wrong": [{"image_id": image_id, "what": what} for image_id, what in wrong]}, indent=1))
+    else:
+        console.echo("\n".join([*(f"{image_id}: {what}" for image_id, what in wrong), f"{images} images checked, {len(wrong)} do not fit"]))
+    if wrong:
+        console.echo(f"hilum: `hilum cache {verified}` reads these files again", err=True)
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Examples: hilum audit data/chest --fail-on error; hilum audit data/montgomery data/shenzhen")
+def audit(
+    source: Source,
+    others: Others = None,
+    to: To = None,
+    fixes: Fixes = None,
+    quick: Quick = False,
+    keep_identifiers: KeepIdentifiers = None,
+    file_names: FileNames = None,
+    readings: Readings = None,
+    as_json: Json = False,
+    fail_on: FailOn = Level.never,
+) -> None:
+    """Look for what spoils a study: broken files and masks, duplicates, contradictions, leaks of a given split, pictures that sets share."""
+    share = sharing(keep_identifiers, file_names, readings)
+    if others:
+        from hilum.runs import dataset_overlap
+
+        found = dataset_overlap.audited([source, *others], to, lambda one, place: performed(one, place, quick, "audit", as_json, fixes, share)[1])
+        console.several(found, as_json)
+        if dataset_overlap.failing(found, fail_on.value):
+            raise typer.Exit(1)
+        return
+    recipe, made, told = performed(source, to, quick, "audit", as_json, fixes, share)
+    from hilum.pipeline import audit as step
+    from hilum.pipeline import segment as segmenting
+
+    findings = segmenting.findings(made, recipe)
+    if as_json:
+        print_steps(made, told)
+    else:
+        console.issues(findings)
+        console.echo(f"\npage: {(made.folder / step.PAGE).resolve()}")
+    if step.failing(findings, fail_on.value):
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: hilum split data/chest --to runs/chest")
+def split(source: Source, to: To = None, quick: Quick = False, as_json: Json = False) -> None:
+    """Divide the patients into train, tune and test, once for all stages."""
+    perform(source, to, quick, "split", as_json)
+
+
+@app.command(epilog="Example: hilum segment data/chest --to runs/chest")
+def segment(source: Source, to: To = None, quick: Quick = False, as_json: Json = False) -> None:
+    """Train the lung segmenter and find the lungs of every picture, out of fold in the training part."""
+    perform(source, to, quick, "segment", as_json)
+
+
+@app.command(epilog="Example: hilum region data/chest --to runs/chest")
+def region(source: Source, to: To = None, quick: Quick = False, as_json: Json = False) -> None:
+    """Cut the lungs out of every picture."""
+    perform(source, to, quick, "region", as_json)
+
+
+@app.command(epilog="Example: hilum train data/chest --to runs/chest")
+def train(source: Source, to: To = None, quick: Quick = False, as_json: Json = False) -> None:
+    """Train the classifier and the anomaly model on the training part's regions."""
+    perform(source, to, quick, "train", as_json)
+
+
+@app.command(
+    epilog="Examples: hilum predict data/chest --to runs/chest; "
+    "hilum predict runs/chest new/a.png 'more/*.dcm' --to out"
+)
+def predict(
+    source: Source,
+    images: Annotated[
+        list[str] | None,
+        typer.Argument(help=f"To score with a finished run: {IMAGES_HELP}", show_default=False),
+    ] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            "--to",
+            help="The run's folder; given images, where predict.csv and, below masks/, "
+            "lung masks and anomaly maps are written.",
+            show_default=False,
+        ),
+    ] = None,
+    masks: Annotated[
+        Path | None,
+        typer.Option(
+            "--masks",
+            help="Given images, write their lung masks and anomaly maps here instead.",
+            show_default=False,
+        ),
+    ] = None,
+    quick: Quick = False,
+    as_json: Json = False,
+) -> None:
+    """Score the tune and test parts; or, given a run and images, score the images.
+
+    Images that `hilum read` refuses are refused here too. Needs no PyTorch.
+    """
+    if not images:
+        perform(source, to, quick, "predict", as_json)
+        return
+    from hilum.inference import classify_images as reading
+    from hilum.runs import predict_images
+
+    found, faults = predict_images.predict_images(source, images, masks, to=to, watch=console.watch, say=console.say)
+    if as_json:
+        console.summarised(json.dumps([one.as_dict() for one in found], indent=1), faults)
+    else:
+        console.summarised(reading.lines(found, to or masks, "written to"), faults)
+
+
+@app.command(epilog="Example: hilum evaluate data/chest --to runs/chest")
+def evaluate(source: Source, to: To = None, quick: Quick = False, as_json: Json = False) -> None:
+    """Compute the figures with their intervals, after proving that no stage was trained on a test image."""
+    perform(source, to, quick, "evaluate", as_json)
+
+
+@app.command(epilog="Example: hilum report data/chest --to runs/chest")
+def report(
+    source: Source,
+    to: To = None,
+    quick: Quick = False,
+    keep_identifiers: KeepIdentifiers = None,
+    file_names: FileNames = None,
+    readings: Readings = None,
+    as_json: Json = False,
+) -> None:
+    """Write the report, one HTML file."""
+    share = sharing(keep_identifiers, file_names, readings)
+    perform(source, to, quick, "report", as_json, share=share)

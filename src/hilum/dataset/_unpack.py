@@ -1,0 +1,256 @@
+"""Unpack an archive into a new folder, whole or not at all: zip, and tar with or without compression.
+
+Only files and folders below the new folder are taken. An archive is refused, and nothing of it
+stays, where a member leads out of the folder, is a link or a device or is stored with gaps, where
+two members are in one place or share bytes of the archive, where it grows to more than any data
+set does, and where a member does not fit on the disk.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import os
+import shutil
+import stat
+import struct
+import tarfile
+import zipfile
+import zlib
+from pathlib import Path, PureWindowsPath
+from typing import IO
+
+from hilum.errors import BadData, CannotWrite, HilumError, on_one_line
+from hilum.progress import Progress
+from hilum.safety import untrusted_files
+
+BLOCK = 1 << 20
+MOST_MEMBERS = 1_000_000
+_SMALL = 4096  # bytes read at once from a decompressor that does not bound what it returns
+_DISK_BLOCK = 4096  # bytes that the smallest file takes on a disk
+_ALWAYS, _TIMES = 64 << 20, 200  # an archive may grow to so many bytes, or to so many times its own
+_MOST_DIRECTORY = 64 << 20  # bytes of a zip archive's directory: about a million members
+_MOST_HEADER = 256 << 10  # bytes of the headers of one member of a tar archive
+_LONGEST, _DEEPEST = 255, 64  # bytes of a name, folders above a file
+_STREAMS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
+# What the libraries raise on archives they cannot read: RuntimeError stands for its own kinds
+# RecursionError and NotImplementedError, ValueError for text that is not UTF-8.
+BROKEN = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    gzip.BadGzipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    ArithmeticError,
+    LookupError,
+    struct.error,
+    MemoryError,
+)
+
+
+def unpack(archive: Path, folder: Path, progress: Progress) -> None:
+    """Write what is in `archive` into `folder`, which is made anew.
+
+    `progress` is told members, and 0 for all where the archive does not say. Raises `BadData`
+    where the archive is broken or not safe, `CannotWrite` where the disk does not take it;
+    `folder` is gone then.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    with untrusted_files.opened(archive, limit=1 << 62) as stream:
+        try:
+            _Unpacking(archive, stream, folder).all(progress)
+            os.sync()  # once for all files, before the caller shows the folder
+        except BaseException as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            if said := _said(error, archive, folder):
+                raise said from error
+            raise
+
+
+def _said(error: BaseException, archive: Path, folder: Path) -> HilumError | None:
+    """Return what a library or the operating system raised in the words of Hilum."""
+    name = on_one_line(archive.name)
+    if isinstance(error, (FileExistsError, NotADirectoryError, IsADirectoryError)):
+        place = on_one_line(str(Path(error.filename).relative_to(folder)))
+        return BadData(f"{name} holds two members in one place: {place}")
+    # bz2 says that its data are broken by an OSError without a number.
+    if isinstance(error, BROKEN) or (isinstance(error, OSError) and error.errno is None):
+        why = on_one_line(str(error)) or type(error).__name__
+        return BadData(f"{name} is no whole zip or tar archive: {why}")
+    return CannotWrite.because(folder, error) if isinstance(error, OSError) else None
+
+
+class _Metered:
+    """A stream that gives at most `allowed` bytes until that is set anew.
+
+    Libraries read as many bytes into memory as a header says; here that is refused.
+    """
+
+    def __init__(self, stream: IO[bytes], allowed: int, what: str) -> None:
+        self._stream, self.allowed, self._what = stream, allowed, what
+
+    def read(self, size: int = -1) -> bytes:
+        blocks: list[bytes] = []
+        left = self.allowed + 1 if size < 0 else min(size, self.allowed + 1)
+        while left and (block := self._stream.read(min(left, BLOCK))):
+            blocks.append(block)
+            left -= len(block)
+            self.allowed -= len(block)
+        if self.allowed < 0:
+            raise BadData(f"{self._what}; it is not unpacked")
+        return b"".join(blocks)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+    def seekable(self) -> bool:
+        return True
+
+
+class _Unpacking:
+    def __init__(self, archive: Path, stream: IO[bytes], folder: Path) -> None:
+        self._name, self._stream, self._folder = on_one_line(archive.name), stream, folder
+        self._left = self._most = max(_ALWAYS, _TIMES * os.fstat(stream.fileno()).st_size)
+
+    def all(self, progress: Progress) -> None:
+        self._folder.mkdir(parents=True)
+        is_zip = zipfile.is_zipfile(self._stream)
+        self._stream.seek(0)
+        (self._zip if is_zip else self._tar)(progress)
+
+    def _zip(self, progress: Progress) -> None:
+        what = f"{self._name} lists more members than any data set has"
+        metered = _Metered(self._stream, _MOST_DIRECTORY, what)
+        with zipfile.ZipFile(metered) as opened:  # type: ignore[arg-type]
+            metered.allowed = 1 << 62  # each member ends where the directory says
+            members = opened.infolist()
+            faults = [fault for one in members if (fault := _unsafe(one.filename) or _odd(one))]
+            if faults := faults or _overlaps(members):
+                raise BadData.listing(f"{self._name} is not safe to unpack", faults)
+            self._fits(sum(member.file_size for member in members))
+            for done, member in enumerate(members, 1):
+                self._count(member.filename, member.file_size, done)
+                place = self._folder / member.filename
+                if member.is_dir():
+                    place.mkdir(parents=True, exist_ok=True)
+                else:
+                    bounded = member.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+                    with opened.open(member) as stream:
+                        _write(stream, place, BLOCK if bounded else _SMALL)
+                progress(done, len(members))
+
+    def _tar(self, progress: Progress) -> None:
+        """Unpack member by member: to look at all names first would be to decompress twice."""
+        head = self._stream.read(6)
+        self._stream.seek(0)
+        kind = next((kind for magic, kind in _STREAMS.items() if head.startswith(magic)), None)
+        plain: IO[bytes] = kind(self._stream) if kind else self._stream  # type: ignore[assignment]
+        what = f"{self._name} has a member whose headers are longer than any name"
+        metered = _Metered(plain, _MOST_HEADER, what)
+        done = 0
+        with tarfile.open(fileobj=metered, mode="r:") as opened:  # type: ignore[arg-type]
+            while member := opened.next():
+                done += 1
+                opened.members.clear()  # which would hold all of them in memory
+                if fault := _unsafe(member.name) or _odd_in_tar(member):
+                    raise BadData.listing(f"{self._name} is not safe to unpack", [fault])
+                self._count(member.name, member.size, done)
+                self._take(opened, member, metered)
+                metered.allowed = _MOST_HEADER
+                progress(done, 0)
+            self._to_the_end(opened.offset, metered)
+
+    def _take(self, opened: tarfile.TarFile, member: tarfile.TarInfo, metered: _Metered) -> None:
+        place = self._folder / member.name
+        if member.isdir():
+            place.mkdir(parents=True, exist_ok=True)
+        elif stream := opened.extractfile(member):
+            metered.allowed = member.size + BLOCK
+            with stream:
+                _write(stream, place, BLOCK)
+
+    def _to_the_end(self, offset: int, metered: _Metered) -> None:
+        """Read what follows the last member: an empty block, and the compressor's checksum.
+
+        A header that is damaged ends an archive for `tarfile`, as an empty block does.
+        """
+        metered.allowed = self._left
+        metered.seek(offset)
+        if metered.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise tarfile.ReadError(f"a damaged header at byte {offset:,}, or no end")
+        while metered.read(BLOCK):
+            pass
+
+    def _count(self, name: str, size: int, done: int) -> None:
+        """Refuse what no data set holds, and a member that does not fit on the disk any more."""
+        self._left -= max(size, _DISK_BLOCK)
+        if self._left < 0 or done > MOST_MEMBERS:
+            raise BadData(
+                f"{self._name} would grow to more than {self._most:,} bytes on the disk, "
+                f"{_TIMES} times its own, or more than {MOST_MEMBERS:,} files, with "
+                f"{on_one_line(name)}; it is not unpacked"
+            )
+        self._fits(size)
+
+    def _fits(self, size: int) -> None:
+        free = shutil.disk_usage(self._folder).free
+        if size > free:
+            raise CannotWrite(
+                f"cannot write {self._folder}: {size:,} bytes are to be unpacked, {free:,} are "
+                "free; free some space and run the same command again"
+            )
+
+
+def _odd(member: zipfile.ZipInfo) -> str:
+    kind = stat.S_IFMT(member.external_attr >> 16)
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        return f"{on_one_line(member.filename)} is a link or a device"
+    if member.compress_type == zipfile.ZIP_BZIP2:  # `zipfile` lets 45 bytes of it become 46 MB
+        return f"{on_one_line(member.filename)} is packed by bzip2; pack the archive by deflate"
+    return f"{on_one_line(member.filename)} is encrypted" if member.flag_bits & 1 else ""
+
+
+def _odd_in_tar(member: tarfile.TarInfo) -> str:
+    name = on_one_line(member.name)
+    if not (member.isreg() or member.isdir()):
+        return f"{name} is a link or a device"
+    if member.issparse():
+        return f"{name} is stored with gaps; pack the archive without --sparse"
+    return f"{name} has {member.size} bytes" if member.size < 0 else ""
+
+
+def _overlaps(members: list[zipfile.ZipInfo]) -> list[str]:
+    """Name the members whose bytes in the archive another member has, too."""
+    faults, end, before = [], 0, ""
+    for member in sorted(members, key=lambda member: member.header_offset):
+        if member.header_offset < end:
+            faults.append(f"{on_one_line(member.filename)} shares bytes with {before}")
+        end = member.header_offset + zipfile.sizeFileHeader + member.compress_size
+        before = on_one_line(member.filename)
+    return faults
+
+
+def _unsafe(name: str) -> str:
+    shown, parts = on_one_line(name), name.split("/")
+    if name.startswith("/") or "\\" in name or ".." in parts or PureWindowsPath(name).drive:
+        return f"{shown} leads out of the folder"
+    if "\0" in name:
+        return f"{shown} has a zero byte in its name"
+    if len(parts) > _DEEPEST:
+        return f"{shown[:80]}… lies {len(parts) - 1} folders deep; at most {_DEEPEST} are unpacked"
+    if max(len(os.fsencode(part)) for part in parts) > _LONGEST:
+        return f"{shown[:80]}… has a name of more than {_LONGEST} bytes"
+    return ""
+
+
+def _write(stream: IO[bytes], place: Path, block: int) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with open(place, "xb") as out:
+        shutil.copyfileobj(stream, out, block)

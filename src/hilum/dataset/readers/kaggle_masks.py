@@ -1,0 +1,74 @@
+"""Chest Xray Masks and Labels: Montgomery and Shenzhen in one folder, as published on Kaggle.
+
+    CXR_png/CHNCXR_0001_0.png            the last digit: 1 tuberculosis, 0 normal
+    masks/CHNCXR_0001_0_mask.png         both lungs, 255 inside; Shenzhen's masks end in _mask
+    masks/MCUCXR_0001_0.png              Montgomery's do not
+    ClinicalReadings/CHNCXR_0001_0.txt   sex, age and the radiologist's words
+    test/CHNCXR_0025_0.png               pictures without a mask
+
+`test/` holds pictures that nobody has drawn lungs for; it is not a held-out test of the labels, so it gives no part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from hilum.dataset.manifest import Remark, Row
+from hilum.dataset.readers import _nlm
+from hilum.imaging.files import raster
+from hilum.plugins import Card
+
+CARD = Card(
+    title="Chest Xray Masks and Labels (Montgomery County and Shenzhen, Kaggle)",
+    licence="research use as stated by the National Library of Medicine; the Shenzhen masks are CC BY-NC-SA 4.0",
+    source="Kaggle: nikhilpandey360/chest-xray-masks-and-labels",
+    citation="Jaeger et al. 2014, Quant Imaging Med Surg 4(6):475-477; Candemir et al. 2014, IEEE Trans Med Imaging 33(2):577-590; "
+    "Stirenko et al. 2018, IEEE ELNANO",
+    counts="800 pictures with readings (138 Montgomery: 80 normal, 58 tuberculosis; 662 Shenzhen: 326 and 336), 704 lung masks",
+    caveats="No patient key: a picture is taken for a patient, but for notes such as 'same pt as …' in Montgomery's readings. "
+    "The two hospitals differ in picture size and in the share of tuberculosis.",
+)
+NAMES_ARE_PUBLISHED = True
+TERMS = _nlm.TERMS
+
+
+def detect(root: Path) -> bool:
+    return (root / "CXR_png").is_dir() and (root / "masks").is_dir() and not (root / "ManualMask").exists()
+
+
+def _masks_of(stem: str) -> dict[str, str]:
+    return {"lung_mask": f"masks/{stem}_mask.png" if stem.startswith("CHN") else f"masks/{stem}.png"}
+
+
+def rows(root: Path) -> Iterator[Row | Remark]:
+    return _nlm.rows(root, ("CXR_png", "test"), _masks_of, ("masks",))
+
+
+def example(root: Path, *, images: int = 24, seed: int = 0) -> None:
+    """About a fifth Montgomery, the rest Shenzhen; every eighth of Shenzhen's has no mask and lies in `test/`.
+
+    From 40 pictures on, two faults of the kind that real folders have: one picture stands under a second patient's name, and one
+    reading says normal of a picture whose name says tuberculosis.
+    """
+    rng = np.random.default_rng(seed)
+    montgomery = max(3, images // 5)
+    for study in _nlm.invent("MCUCXR", montgomery, rng, size=(360, 360)):
+        _write(root, study, with_mask=True)
+    shenzhen = list(_nlm.invent("CHNCXR", images - montgomery, rng, size=(340, 330)))
+    if images >= 40:
+        copied = shenzhen[0]
+        shenzhen[3] = replace(shenzhen[3], stem=f"{shenzhen[3].stem[:-1]}{copied.stem[-1]}", picture=copied.picture, words=copied.words)
+        shenzhen[2] = replace(shenzhen[2], words="normal")
+    for index, study in enumerate(shenzhen):
+        _write(root, study, with_mask=index % 8 != 7)
+
+
+def _write(root: Path, study: _nlm.Invented, *, with_mask: bool) -> None:
+    raster.write_png(root / ("CXR_png" if with_mask else "test") / f"{study.stem}.png", study.picture.pixels)
+    if with_mask:
+        raster.write_png(root / _masks_of(study.stem)["lung_mask"], study.picture.right_lung | study.picture.left_lung)
+    _nlm.write_reading(root, study)

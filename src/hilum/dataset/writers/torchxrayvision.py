@@ -1,0 +1,221 @@
+"""TorchXRayVision, both ways, without importing it: the data set that its tools expect, and labels taken from one of its own.
+
+`to_xrv` gives a view with `pathologies`, `labels`, `csv`, `views`, `transform`, `data_aug`, `string()`, `totals()` and samples
+
+    {"idx": int, "lab": float32 (findings,), "img": float32 (1, height, width) in [-1024, 1024]}
+
+which `relabel_dataset`, `MergeDataset`, `SubsetDataset`, `CovariateDataset` and `utils.infer` take as theirs. Labels are 1, 0, or NaN for
+not mentioned; an uncertain label is NaN as well, because the form has no third state (`string()` says how many). `patientid` is always
+there and carries its data set's name. Nothing is filtered by view or patient. Masks come where they are asked for, as numbers 0 and 1:
+`pathology_masks` by the finding's place in `pathologies`, `semantic_masks` by "Lungs". `default_collate` refuses samples whose masks
+differ: `DataLoader(view, collate_fn=lambda samples: default_collate(collatable(samples)))`.
+
+`from_xrv` goes the other way, and says what is doubtful (`hilum.dataset.writers._from_xrv`). `write` leaves a folder that TorchXRayVision reads on a machine without Hilum:
+
+    images/...png      8 bits, grey
+    labels.csv         one row a picture: image, patientid ... part, then one column a finding (1, 0, empty)
+    dataset.py         `Exported(part="train")`, a data set of TorchXRayVision's kind on this folder
+
+Source: the package's datasets.py and utils.py, 1.5.7 (Cohen et al. 2022, MIDL).
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from hilum import storage
+from hilum.annotations import shapes
+from hilum.annotations.vocabulary import State
+from hilum.dataset.manifest import Manifest
+from hilum.dataset.mask_files import Meanings
+from hilum.dataset.writers import _annotations, _output_folder, _tables
+from hilum.dataset.writers._from_xrv import Taken, from_xrv
+from hilum.dataset.writers._xrv_pathologies import name_for, ordered
+from hilum.errors import BadData, MissingExtra
+from hilum.imaging.files import image_file, raster
+from hilum.imaging.radiograph import to_uint8
+from hilum.plugins import Card
+from hilum.safety import spreadsheet_cells
+
+__all__ = ["CARD", "Taken", "XrvView", "collatable", "from_xrv", "to_xrv", "write"]
+
+CARD = Card(
+    title="TorchXRayVision: a folder with labels.csv and dataset.py",
+    source="github.com/mlmed/torchxrayvision",
+    citation="Cohen et al. 2022, TorchXRayVision: a library of chest X-ray datasets and models, MIDL",
+    caveats="Uncertain labels become unknown (NaN). Pictures become 8 bits, as the package reads no others. In Python, to_xrv needs no files.",
+)
+RANGE = 1024.0  # of the package's pixels, either side of 0
+VIEWS = {"LATERAL": "L", None: "UNKNOWN"}
+Transform = Callable[[np.ndarray], np.ndarray]
+
+
+class XrvView:
+    """A manifest as a data set of TorchXRayVision's kind. `relabel_dataset` may replace `labels` and `pathologies`."""
+
+    def __init__(
+        self, manifest: Manifest, transform: Transform | None, data_aug: Transform | None, pathology_masks: bool, semantic_masks: bool
+    ) -> None:
+        found = ordered(_tables.concepts_in(manifest))
+        states = _tables.wide(manifest, found).select(found).cast(pl.Float32)
+        self.manifest = manifest
+        self.pathologies = [name_for(concept) for concept in found]
+        self.labels = states.select(pl.all().replace(State.UNCERTAIN, None).fill_null(np.nan)).to_numpy().reshape(manifest.table.height, -1)
+        self.labels = np.ascontiguousarray(self.labels, np.float32)
+        self.transform, self.data_aug = transform, data_aug
+        self.pathology_masks, self.semantic_masks = pathology_masks, semantic_masks
+        self.views = ["*"]
+        self._drawn = _annotations.by_image(manifest) if pathology_masks or semantic_masks else {}
+
+    @cached_property
+    def _meanings(self) -> Meanings:
+        return Meanings(self.manifest)
+
+    @cached_property
+    def csv(self) -> Any:
+        """A pandas DataFrame, row i for item i. Raises `MissingExtra` without pandas, which TorchXRayVision needs as well."""
+        with MissingExtra.told("", "the csv of a TorchXRayVision data set"):
+            import pandas
+        return pandas.DataFrame({column.name: column.to_list() for column in about(self.manifest)})
+
+    def string(self) -> str:
+        names = "+".join(self.manifest.table["dataset"].unique().sort())
+        unsure = (self.manifest.labels["state"] == State.UNCERTAIN).sum()
+        return f"Hilum {names} num_samples={len(self)} views={self.views} data_aug={self.data_aug} uncertain_as_nan={unsure}"
+
+    __repr__ = string
+
+    def totals(self) -> dict[str, dict[float, int]]:
+        """Counts of each label value by finding, the most frequent first, as the package has them."""
+        told = {}
+        for name, column in zip(self.pathologies, self.labels.T, strict=True):
+            values, counts = np.unique(column[~np.isnan(column)], return_counts=True)
+            order = np.argsort(-counts, kind="stable")
+            told[name] = dict(zip(values[order].tolist(), counts[order].tolist(), strict=True))
+        return told
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Raises `IndexError` beyond the end, `BadData` for a picture or mask that cannot be read."""
+        label = self.labels[index].astype(np.float32)
+        row = self.manifest.table.row(int(index), named=True)
+        pixels = image_file.own_pixels(image_file.read(*self.manifest.located(row["path"])))
+        sample: dict[str, Any] = {"idx": int(index), "lab": label, "img": (2 * pixels[None] - 1) * np.float32(RANGE)}
+        if self.pathology_masks:
+            masks = self._findings(row["image_id"], pixels.shape)
+            sample["pathology_masks"] = {self.pathologies.index(name): mask for name, mask in masks.items() if name in self.pathologies}
+        if self.semantic_masks and (lungs := self._lungs(row, pixels.shape)) is not None:
+            sample["semantic_masks"] = {"Lungs": lungs}
+        for transform in (self.transform, self.data_aug):
+            _apply(transform, sample)
+        return sample
+
+    def _findings(self, image_id: str, size: tuple[int, int]) -> dict[str, np.ndarray]:
+        """By name, float32 (1, height, width): all that is drawn of one finding together."""
+        found: dict[str, np.ndarray] = {}
+        for one in self._drawn.get(image_id, []):
+            if one["concept"] not in _annotations.LUNGS:
+                mask = shapes.from_json(one["shape"]).to_mask(size)[None].astype(np.float32)
+                name = name_for(one["concept"])
+                found[name] = np.maximum(found.get(name, mask), mask)
+        return found
+
+    def _lungs(self, row: Mapping[str, Any], size: tuple[int, int]) -> np.ndarray | None:
+        files = _annotations.lung_masks(self.manifest, row, size, self._meanings)
+        found = [mask for file in files for mask in file.named().values()]
+        drawn = (one["shape"] for one in self._drawn.get(row["image_id"], []) if one["concept"] in _annotations.LUNGS)
+        found += [shapes.from_json(shape).to_mask(size) for shape in drawn]
+        return np.any(found, axis=0)[None].astype(np.float32) if found else None
+
+
+def to_xrv(
+    manifest: Manifest, *, transform: Transform | None = None, data_aug: Transform | None = None, pathology_masks: bool = False, semantic_masks: bool = False
+) -> XrvView:
+    """All images of `manifest`; `transform`, then `data_aug`, get float32 (1, height, width).
+
+    For one part give `manifest.only(...)`, and `relabel_dataset` it: a part has only the findings that are mentioned in it.
+    """
+    return XrvView(manifest, transform, data_aug, pathology_masks, semantic_masks)
+
+
+def about(manifest: Manifest) -> pl.DataFrame:
+    """The package's common columns, as far as they are known, after our own names of image, data set and file."""
+    return manifest.table.select(
+        "image_id",
+        "dataset",
+        "source",
+        "path",
+        "study",
+        pl.col("patient_id").alias("patientid"),
+        pl.col("view").replace(VIEWS),
+        "age_years",
+        (pl.col("sex") == "male").fill_null(False).alias("sex_male"),
+        (pl.col("sex") == "female").fill_null(False).alias("sex_female"),
+        pl.col("image_id").is_in(manifest.shapes.filter(~pl.col("concept").is_in(list(_annotations.LUNGS)))["image_id"].to_list()).alias("has_masks"),
+    )
+
+
+def collatable(samples: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The samples of a batch with the same mask keys in each; a mask that a sample does not have is NaN, as an unknown label is."""
+    whole = [dict(sample) for sample in samples]
+    for kind in ("pathology_masks", "semantic_masks"):
+        keys = sorted({key for sample in samples for key in sample.get(kind, ())})
+        for sample in whole:
+            own = sample.pop(kind, {})
+            if keys:
+                sample[kind] = {key: own[key] if key in own else np.full_like(sample["img"], np.nan) for key in keys}
+    return whole
+
+
+def _apply(transform: Transform | None, sample: dict[str, Any]) -> None:
+    """Transform the image, and each mask with the same random numbers. No generator is seeded: they go on where the image left them."""
+    if transform is None:
+        return
+    again = _snapshot()
+    sample["img"] = transform(sample["img"])
+    for masks in (sample.get("pathology_masks", {}), sample.get("semantic_masks", {})):
+        for key in masks:
+            again()
+            masks[key] = transform(masks[key])
+
+
+def _snapshot() -> Callable[[], None]:
+    """A call that brings the global generators back to where they are now."""
+    python, numpy = random.getstate(), np.random.get_state()
+    torch = sys.modules.get("torch")  # not imported for this: a transform that draws from it has done so
+    drawn = torch.random.get_rng_state() if torch else None
+
+    def again() -> None:
+        random.setstate(python)
+        np.random.set_state(numpy)
+        if torch:
+            torch.random.set_rng_state(drawn)
+
+    return again
+
+
+def write(manifest: Manifest, folder: Path, *, split: pl.DataFrame | None) -> dict[str, object]:
+    told = _tables.exported(manifest, split)
+    placed, view = _output_folder.places(told, ".png"), to_xrv(told)
+    pictures = pl.Series("image", [f"images/{placed[image_id]}" for image_id in told.table["image_id"]])
+    table = about(told).insert_column(0, pictures).join(_tables.part_of(told, split), on="image_id", maintain_order="left")
+    if same := sorted(set(table.columns) & set(view.pathologies)):
+        raise BadData(f"findings are called as columns of labels.csv are: {', '.join(same)}; give them other names")
+    labels = [pl.Series(name, column).cast(pl.Int8, strict=False) for name, column in zip(view.pathologies, view.labels.T, strict=True)]
+    with _output_folder.whole(folder) as beside:
+        for image_id, path in told.table.select("image_id", "path").iter_rows():
+            raster.write_png(beside / "images" / placed[image_id], to_uint8(image_file.own_pixels(image_file.read(*told.located(path)))))
+        storage.write_text(beside / "labels.csv", spreadsheet_cells.of_table(table.with_columns(labels)))
+        storage.write_text(beside / "dataset.py", Path(__file__).with_name("_xrv_dataset.py").read_text(encoding="utf-8"))
+    unsure = (told.labels["state"] == State.UNCERTAIN).sum()
+    return _tables.summary("torchxrayvision", manifest, told.table.height, findings=len(view.pathologies), **{"uncertain, now unknown": unsure, "pictures": "8-bit PNG"})

@@ -1,0 +1,1 @@
+"""Files, pixels and geometry of radiographs."""

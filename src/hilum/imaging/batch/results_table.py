@@ -1,0 +1,157 @@
+"""The table of a command that takes images: it holds what is done, however the command ends.
+
+Until the last image is done a journal lies beside the table, `JOURNAL`: a line of JSON that says
+what results depend on besides the images, then a line for each finished image. The same command,
+given again after it was stopped or killed, takes from it the results of images that are the same
+files as then and whose output is still there, and works on the others only. So it ends as it would
+have ended without the interruption.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from hilum import __version__, storage
+from hilum.errors import HilumError, Interrupted, NotFound
+from hilum.imaging.files import output_folder
+from hilum.safety import untrusted_files
+from hilum.safety.path_names import as_text
+
+JOURNAL = ".hilum-journal.jsonl"
+Result = TypeVar("Result")
+Work = Callable[[Path, str], Result]
+Do = Callable[[Work, Path, str], Result]
+
+
+def itself(result: Result) -> Result:
+    return result
+
+
+@dataclass(frozen=True)
+class Table(Generic[Result]):
+    """What is written of all images of a call.
+
+    `rows` makes rows of results, `plain` makes what JSON can say of one result, and `restored` the
+    result of that. `made_by` is all that results depend on besides the image, as JSON can say it.
+    `also` are other folders that the work on an image writes into.
+    """
+
+    out: output_folder.Output
+    file: str
+    columns: Sequence[str]
+    made_by: object
+    rows: Callable[[Sequence[Result]], Iterable[Mapping[str, Any]]] = itself
+    plain: Callable[[Result], Any] = itself
+    restored: Callable[[Any], Result] = itself
+    also: tuple[output_folder.Output, ...] = ()
+
+    @contextmanager
+    def kept(self, images: Sequence[tuple[Path, str]], results: list[Result]) -> Iterator[Do]:
+        """Give a function that does the work on an image, unless it was done before.
+
+        `results` grows in the block in the order of `images`, paths with unique names. The table of
+        them is written when the block ends, well or not.
+        """
+        journal = _Journal(self, images)
+        try:
+            with journal:
+                yield journal.do
+        except BaseException as error:
+            if self.out.marked:  # else nothing was written, and there is no folder to write into
+                with suppress(HilumError):  # the first error is the one to tell
+                    self._write(results)
+                    self._tell(error, len(results), len(images))
+            raise
+        if results:
+            self._write(results)
+        journal.path.unlink(missing_ok=True)
+
+    def _write(self, results: Sequence[Result]) -> None:
+        output_folder.write_csv(self.out.path(self.file), self.columns, self.rows(results))
+
+    def _tell(self, error: BaseException, done: int, of: int) -> None:
+        if isinstance(error, Interrupted):
+            error.kept = (
+                f"{done} of {of} images are done and stand in {as_text(self.out.path(self.file))}; "
+                f"the same command goes on with the others"
+            )
+
+
+class _Journal(Generic[Result]):
+    """What is known of finished images; entered for the time in which more are finished."""
+
+    def __init__(self, table: Table[Result], images: Sequence[tuple[Path, str]]) -> None:
+        self._table = table
+        self._outputs = dict.fromkeys((table.out, *table.also))
+        self._head = storage.as_json([__version__, table.file, table.made_by])
+        self.path = Path(table.out.to or "", JOURNAL)
+        self._lines = self._valid({name: path for path, name in images})
+        self._open = ExitStack()
+        self._append: Callable[[bytes], None] | None = None
+
+    def __enter__(self) -> None:
+        self._open.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self._open.__exit__(*error)
+
+    def do(self, work: Work, path: Path, name: str) -> Result:
+        """The result of an image, by `work` where it is not known."""
+        if name in self._lines:
+            return self._table.restored(self._lines[name]["result"])
+        for output in self._outputs:
+            output.given.clear()
+        file = _state(path)
+        result = work(path, name)
+        written = [as_text(place.absolute()) for output in self._outputs for place in output.given]
+        told = {"name": name, "image": as_text(path), "file": file, "written": written}
+        self._note({**told, "result": self._table.plain(result)})
+        return result
+
+    def _note(self, line: dict[str, Any]) -> None:
+        """Write a line behind those that are still valid, all others of an earlier call go."""
+        if self._append is None:
+            self._table.out.mark()
+            kept = [self._head, *map(json.dumps, self._lines.values())]
+            storage.write_text(self.path, "".join(f"{one}\n" for one in kept))
+            self._append = self._open.enter_context(storage.appending(self.path))
+        self._append(f"{json.dumps(line)}\n".encode())
+
+    def _valid(self, images: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
+        """The lines by name, of images that are as they were, with their output there."""
+        found: dict[str, dict[str, Any]] = {}
+        for line in _whole_lines(self.path, self._head):
+            path = images.get(line["name"])
+            same = path and as_text(path) == line["image"] and _state(path) == line["file"]
+            if same and all(Path(place).exists() for place in line["written"]):
+                found[line["name"]] = line
+        return found
+
+
+def _whole_lines(path: Path, head: str) -> Iterator[dict[str, Any]]:
+    """The lines behind the first, which must be `head`, up to the first that is cut off or spoilt."""
+    try:
+        lines = untrusted_files.read_bytes(path).split(b"\n")
+    except NotFound:
+        return
+    if lines[0] != head.encode():
+        return
+    for line in lines[1:-1]:  # behind the last line break is nothing, or half a line
+        try:
+            yield json.loads(line)
+        except ValueError:
+            return
+
+
+def _state(path: Path) -> list[int] | None:
+    """Size and time of a file, to see that it changed; None where it is gone."""
+    try:
+        told = path.stat()
+    except OSError:
+        return None
+    return [told.st_size, told.st_mtime_ns]

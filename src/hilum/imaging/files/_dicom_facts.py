@@ -1,0 +1,123 @@
+"""Read the facts of a DICOM header: by `_dicom_walk` where the file is plain, by pydicom where it
+is not.
+
+Both hand the same bytes to the same functions, so they cannot understand them differently.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hilum.imaging.files import _dicom_break, _dicom_object, _dicom_parsing, _dicom_tags, _dicom_values, raster
+from hilum.imaging.files._dicom_header import Header, header
+from hilum.imaging.files._dicom_parsing import Parsed
+from hilum.imaging.files._dicom_tags import (
+    CHARSET,
+    CODE,
+    CODES,
+    MEDIA_CLASS,
+    NUMBER,
+    PIXELS,
+    SYNTAX,
+    TEXT,
+    WANTED,
+    Fact,
+    Facts,
+)
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+_FITTING = {
+    kind: frozenset((None, *(vr.decode() for vr in vrs)))
+    for kind, vrs in _dicom_tags.FITTING.items()
+}
+
+
+def read(path: Path, root: Path | None = None) -> Header:
+    """Raises as `hilum.safety.untrusted_files.opened`, `ValueError` for a broken data set, and whatever pydicom raises."""
+    facts = _dicom_tags.walked(path, root)
+    if (
+        facts is not None
+        and _dicom_object.reason(found := header(facts)) != _dicom_object.NO_PIXELS
+    ):
+        return found
+    with _dicom_parsing.quietly():
+        return _whole(_dicom_parsing.parsed(raster.load(path, root)))
+
+
+def of_file(data: bytes, parsed: Parsed) -> Header:
+    """Return the same as `read` of a file that was parsed. Raises `ValueError` where the two ways
+    of reading disagree."""
+    by_pydicom = _whole(parsed)
+    facts = _dicom_tags.walked_bytes(data)
+    if facts is not None and (found := header(facts)) != by_pydicom:
+        fields = [name for name, value in vars(found).items() if value != getattr(by_pydicom, name)]
+        raise ValueError(f"two ways of reading disagree on {', '.join(fields)}")
+    return by_pydicom
+
+
+def _whole(parsed: Parsed) -> Header:
+    """By pydicom, which reads on where elements are broken: where no pixels came of it, that is the
+    reason to state."""
+    found = header(of_parsed(parsed))
+    if _dicom_object.reason(found) == _dicom_object.NO_PIXELS:
+        big_endian = _dicom_parsing.byte_order(parsed.dataset) == "big"
+        if fault := _dicom_break.describe(bytes(parsed.data), big_endian=big_endian):
+            raise ValueError(fault)
+    return found
+
+
+def of_parsed(parsed: Parsed) -> Facts:
+    """Return the wanted facts of what pydicom parsed, from the bytes of each element where these
+    can be understood."""
+    dataset, facts = parsed.dataset, {}
+    encoding = _charset(dataset)
+    for tag, kind in WANTED.items():
+        source = getattr(dataset, "file_meta", {}) if tag >> 16 == 2 else dataset
+        if tag in source and (fact := _fact(source, tag, kind, encoding)) is not None:
+            facts[tag] = fact
+    if pixels := _dicom_parsing.pixel_tag(parsed):
+        facts[PIXELS] = pixels
+    if not set(facts) - {MEDIA_CLASS, SYNTAX, CHARSET} and MEDIA_CLASS not in facts:
+        raise ValueError("nothing in it is understood")
+    return facts
+
+
+def _charset(dataset: Dataset) -> str | None:
+    if CHARSET not in dataset:
+        return _dicom_tags.encoding_of(b"")
+    try:
+        return _dicom_tags.encoding_of(_dicom_values.text(dataset, CHARSET).encode())
+    except ValueError:
+        return None
+
+
+def _fact(source: Dataset, tag: int, kind: str, encoding: str | None) -> Fact | None:
+    """What the walker makes of an element's bytes; where they are not for it, what pydicom makes of
+    them."""
+    if kind is CODE:
+        return _code(source[tag].value, encoding)
+    raw = _dicom_values.raw(source, tag)
+    try:
+        if raw is not None and raw.vr in _FITTING[kind]:
+            if kind is NUMBER:
+                return _dicom_tags.number(raw.value, not raw.little_endian)
+            return _dicom_tags.decoded(raw.value, encoding)
+    except ValueError:
+        pass  # not plain: pydicom may know more
+    value = source[tag].value
+    if kind is NUMBER:
+        return None if value is None else int(value)
+    return _dicom_values.as_text(value)
+
+
+def _code(sequence: Any, encoding: str | None) -> tuple[str, str, str] | None:
+    items = sequence if type(sequence).__name__ == "Sequence" else ()
+    if not len(items):
+        return None
+    encoding = None if CHARSET in items[0] else encoding
+    texts = (_fact(items[0], part, TEXT, encoding) if part in items[0] else "" for part in CODES)
+    value, scheme, meaning = (str(text).strip(" \0") for text in texts)
+    return value, scheme, meaning

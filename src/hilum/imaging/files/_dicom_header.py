@@ -1,0 +1,166 @@
+"""What a DICOM header states, and what its elements mean.
+
+`_dicom_facts` reads the elements, `_dicom_view` says where the view comes from and `_dicom_age`
+the age. Spacing is between rows, then between columns (PS3.3 10.7.1.3).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+
+from hilum import storage
+from hilum.imaging.files import _dicom_age, _dicom_burned_in, _dicom_view
+from hilum.imaging.files._dicom_decimal import decimals, positive
+from hilum.imaging.files._dicom_tags import MEDIA_CLASS, PIXELS, SYNTAX, WHOLE_PIXELS, Facts
+
+_SEXES = {"F": "female", "M": "male", "O": "other"}
+_VIEW_CODES = (0x00540220, 0x00185104)
+_DESCRIPTIONS = {
+    0x0008103E: "Series Description",
+    0x00181030: "Protocol Name",
+    0x00181400: "Acquisition Device Processing Description",
+}
+_DATES = (0x00080020, 0x00080021, 0x00080022, 0x00080023)  # of study, series, acquisition, content
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file states of its image; None where it states nothing, or something that cannot be
+    meant."""
+
+    instance: str | None  # SOP Instance UID
+    series: str | None
+    study: str | None
+    patient: str | None
+    sex: str | None  # female, male or other
+    age_years: float | None
+    view: str | None  # one of `hilum.annotations.acquisition.VIEWS`
+    size: tuple[int, int] | None  # height, width in pixels, as stored
+    spacing_mm: tuple[float, float] | None  # between rows, between columns, as stored
+    view_from: str | None = None  # the attribute that states the view
+    spacing_from: str | None = (
+        None  # the attributes that state the spacing, and what it was measured at
+    )
+    orientation: tuple[str, str] | None = (
+        None  # Patient Orientation: where rows lead to, where columns lead to
+    )
+    laterality: str | None = None  # R, L, U (unpaired) or B (both)
+    modality: str | None = None
+    body_part: str | None = None
+    syntax: str | None = None  # UID of the transfer syntax
+    text: tuple[str, ...] = ()  # what it says of writing and of names, words of `_dicom_text.TOLD`
+    sop_class: str | None = None  # UID; a DICOMDIR's is that of its file meta information
+    frames: int | None = None  # None where Number of Frames is absent: one
+    pixels: str | None = None  # "integer" or "float"; None where there are none
+    study_date: date | None = None  # or else the series', the acquisition's or the content's
+    accession: str | None = None
+    institution: str | None = None
+    person: str | None = None  # a digest of name and birth date, to know a person by where Patient ID says nothing
+
+
+def header(facts: Facts) -> Header:
+    """Return what the facts mean."""
+    rows, columns = facts.get(0x00280010), facts.get(0x00280011)
+    orientation = _orientation(facts)
+    codes = tuple(
+        (code[0], code[2]) for code in (facts.get(tag, ("", "", "")) for tag in _VIEW_CODES)
+    )
+    descriptions = tuple((name, _text(facts, tag) or "") for tag, name in _DESCRIPTIONS.items())
+    view, view_from = _dicom_view.stated(
+        _text(facts, 0x00185101) or "", codes, orientation, descriptions
+    )
+    spacing, spacing_from = _spacing(facts)
+    studied = next((found for tag in _DATES if (found := _dicom_age.day(_text(facts, tag)))), None)
+    pixels = facts.get(PIXELS)
+    return Header(
+        instance=_text(facts, 0x00080018),
+        series=_text(facts, 0x0020000E),
+        study=_text(facts, 0x0020000D),
+        patient=_text(facts, 0x00100020),
+        sex=_SEXES.get((_text(facts, 0x00100040) or "").upper()),
+        age_years=_dicom_age.years(
+            _text(facts, 0x00101010), _dicom_age.day(_text(facts, 0x00100030)), studied
+        ),
+        view=view,
+        size=(rows, columns) if rows and columns else None,
+        spacing_mm=spacing,
+        view_from=view_from,
+        spacing_from=spacing_from,
+        orientation=orientation,
+        laterality=_text(facts, 0x00200062) or _text(facts, 0x00200060),
+        modality=_text(facts, 0x00080060),
+        body_part=_text(facts, 0x00180015) or facts.get(0x00082218, ("", "", ""))[2] or None,
+        syntax=_text(facts, SYNTAX),
+        text=_dicom_burned_in.told(facts),
+        sop_class=_text(facts, 0x00080016) or _text(facts, MEDIA_CLASS),
+        frames=_frames(facts),
+        pixels=("integer" if pixels == WHOLE_PIXELS else "float") if pixels else None,
+        study_date=studied,
+        accession=_text(facts, 0x00080050),
+        institution=_text(facts, 0x00080080),
+        person=_person(facts),
+    )
+
+
+def _person(facts: Facts) -> str | None:
+    """Return a digest of Patient's Name and Birth Date, which tells persons apart and names none; null without a name."""
+    name = _text(facts, 0x00100010)
+    words = " ".join((name or "").replace("^", " ").casefold().split())
+    return storage.digest(f"{words}/{_text(facts, 0x00100030) or ''}") if words else None
+
+
+def _text(facts: Facts, tag: int) -> str | None:
+    value = facts.get(tag)
+    if not value:
+        return None
+    if "\\" not in value:
+        return value.strip(" \0") or None
+    return "\\".join(part.strip(" \0") for part in value.split("\\")) or None
+
+
+def _frames(facts: Facts) -> int | None:
+    text = _text(facts, 0x00280008) or ""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None
+
+
+def _orientation(facts: Facts) -> tuple[str, str] | None:
+    parts = (_text(facts, 0x00200020) or "").upper().split("\\")
+    return (parts[0], parts[1]) if len(parts) == 2 and all(parts) else None
+
+
+def _spacing(facts: Facts) -> tuple[tuple[float, float] | None, str | None]:
+    """Pixel Spacing, or else Imager Pixel Spacing, at the detector, made the patient's by the
+    magnification where it is known."""
+    if spacing := _pair(facts, 0x00280030):
+        kind = (_text(facts, 0x00280A02) or "").upper()
+        at = (
+            f"calibrated: {kind}"
+            if kind in ("GEOMETRY", "FIDUCIAL")
+            else "at the detector"
+            if spacing == _pair(facts, 0x00181164)
+            else "calibration not told"
+        )
+        return spacing, f"Pixel Spacing ({at})"
+    if spacing := _pair(facts, 0x00181164):
+        factor = positive(_text(facts, 0x00181114))
+        if (
+            factor and 1 < factor < 5
+        ):  # distance of the source from the detector over that from the patient: never below 1
+            return (
+                (spacing[0] / factor, spacing[1] / factor),
+                "Imager Pixel Spacing over the Estimated Radiographic Magnification Factor "
+                f"{factor:g}",
+            )
+        return spacing, "Imager Pixel Spacing (at the detector)"
+    spacing = _pair(facts, 0x00182010)
+    return spacing, "Nominal Scanned Pixel Spacing (on the film)" if spacing else None
+
+
+def _pair(facts: Facts, tag: int) -> tuple[float, float] | None:
+    values = decimals(_text(facts, tag))
+    return (
+        (values[0], values[1])
+        if len(values) == 2 and all(value is not None and value > 0 for value in values)
+        else None
+    )

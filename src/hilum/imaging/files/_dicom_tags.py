@@ -1,0 +1,268 @@
+"""Walk a DICOM file's elements without pydicom: many times quicker, for the index of a large
+folder.
+
+`walked` follows the elements of PS3.5 section 7 (explicit, implicit, big endian, deflated;
+sequences of known and unknown length) up to the pixels, and keeps those in `WANTED`. What it does
+not know for sure it leaves to pydicom by returning None: no preamble, a data set written
+otherwise than its transfer syntax says, an unknown VR or one that does not fit the tag, tags out
+of order, a length that leads past the end, a character set beside Latin-1 and UTF-8. So both say
+the same.
+
+Facts are by tag: whole numbers, text as the file has it (several values parted by backslashes), a
+code as (value, scheme, meaning); and under `PIXELS` the tag of the pixels, where there are any.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from pathlib import Path
+
+from hilum.errors import CannotRead
+from hilum.imaging.files._dicom_elements import (
+    EXPLICIT_BIG,
+    EXPLICIT_LITTLE,
+    IMPLICIT_LITTLE,
+    ITEM,
+    LONG_VRS,
+    SEQUENCE_END,
+    SHORT_VRS,
+    TEXT_VRS,
+    UNKNOWN_LENGTH,
+    Form,
+    Odd,
+    behind_unknown,
+    elements,
+    is_vr,
+)
+from hilum.safety import untrusted_files
+
+TEXT, NUMBER, CODE = "text", "number", "code"
+MEDIA_CLASS, SYNTAX, CHARSET = 0x00020002, 0x00020010, 0x00080005
+_TEXTS = (
+    MEDIA_CLASS, SYNTAX, CHARSET,
+    0x00080008, 0x00080016, 0x00080018, 0x00080020, 0x00080021, 0x00080022, 0x00080023, 0x00080050,
+    0x00080060, 0x00080064, 0x00080080, 0x0008103E,
+    0x00100010, 0x00100020, 0x00100030, 0x00100040, 0x00101010, 0x00120062,
+    0x00180015, 0x00181030, 0x00181114, 0x00181164, 0x00181400, 0x00182010, 0x00185101,
+    0x0020000D, 0x0020000E, 0x00200020, 0x00200060, 0x00200062,
+    0x00280008, 0x00280030, 0x00280301, 0x00280302, 0x00280A02,
+)  # fmt: skip
+_NUMBERS, _CODED = (0x00280010, 0x00280011), (0x00082218, 0x00185104, 0x00540220)
+WANTED = dict.fromkeys(_TEXTS, TEXT) | dict.fromkeys(_NUMBERS, NUMBER) | dict.fromkeys(_CODED, CODE)
+PIXELS = 0x7FE00000  # not an element's tag: the group's
+PIXEL_TAGS = FLOAT_PIXELS, DOUBLE_PIXELS, WHOLE_PIXELS = 0x7FE00008, 0x7FE00009, 0x7FE00010
+_COMMANDS, _BEHIND_META = 0x0000FFFF, 0x00030000  # the last of group 0, the first behind group 2
+CODES = (0x00080100, 0x00080102, 0x00080104)  # value, scheme, meaning
+FITTING = {TEXT: TEXT_VRS, NUMBER: frozenset((b"US",)), CODE: frozenset((b"SQ",))}
+_FITTING_TAG = {tag: FITTING[kind] for tag, kind in WANTED.items()}
+_BIG_ENDIAN, DEFLATED = "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
+_FORMS = {"1.2.840.10008.1.2": IMPLICIT_LITTLE, _BIG_ENDIAN: EXPLICIT_BIG}
+_ENCODINGS = {"": "latin-1", "ISO_IR 6": "latin-1", "ISO_IR 100": "latin-1", "ISO_IR 192": "utf-8"}
+_HEAD = 8192  # bytes read at first, which most headers fit
+_MOST = 8 << 20  # bytes read of one element
+
+Fact = str | int | tuple[str, str, str]
+Facts = Mapping[int, Fact]
+
+
+class _Window:
+    """Some bytes of a file: `data` from `start` on. Inflated bytes of which more may follow have no
+    `size`."""
+
+    def __init__(
+        self, data: bytes, size: int | None, read: Callable[[int, int], bytes] | None = None
+    ) -> None:
+        self.data, self.start, self.size, self._read = data, 0, size, read
+
+    def move(self, place: int) -> None:
+        """To the element at `place`; more bytes of it where it was there already. Raises `Odd`
+        where there is no more."""
+        length = 8 * len(self.data) if place == self.start else _HEAD
+        if self._read is None or self.size is None or length > _MOST or place >= self.size:
+            raise Odd
+        if place == self.start and place + len(self.data) >= self.size:
+            raise Odd
+        self.start, self.data = place, self._read(place, length)
+
+
+def walked(path: Path, root: Path | None = None) -> Facts | None:
+    """The wanted facts of a file; None where it is anything but plain. Raises as
+    `hilum.safety.untrusted_files.opened`."""
+    descriptor, status = untrusted_files.descriptor(path, root)
+    try:
+
+        def read(place: int, length: int) -> bytes:
+            os.lseek(descriptor, place, os.SEEK_SET)
+            return os.read(descriptor, length)
+
+        return _facts(_Window(os.read(descriptor, _HEAD), status.st_size, read))
+    except OSError as error:
+        raise CannotRead.because(path, error) from error
+    except (Odd, ValueError, struct.error, IndexError):
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def walked_bytes(data: bytes) -> Facts | None:
+    """The same of a file's bytes."""
+    try:
+        return _facts(_Window(data, len(data)))
+    except (Odd, ValueError, struct.error, IndexError):
+        return None
+
+
+def _facts(window: _Window) -> Facts:
+    head = window.data
+    if head[128:132] != b"DICM":
+        raise Odd
+    found: dict[int, bytes] = {}
+    deflated = behind_deflated_meta(head)
+    if deflated is None:
+        place, _ = _collect(window, 132, EXPLICIT_LITTLE, found, _BEHIND_META)
+    else:
+        _collect(_Window(head[:deflated], deflated), 132, EXPLICIT_LITTLE, found, _BEHIND_META)
+        place, window = 0, _inflated(head[deflated:])
+    syntax = found.get(SYNTAX, b"").strip(b"\0 ").decode("ascii")
+    if not syntax.replace(".", "").isdigit() or (syntax == DEFLATED) != (deflated is not None):
+        raise Odd
+    form = _FORMS.get(syntax, EXPLICIT_LITTLE)
+    if place - window.start + 6 > len(window.data):
+        window.move(place)
+    written = place - window.start + 4
+    if form.implicit == is_vr(window.data[written : written + 2]):
+        raise Odd  # the data set is not written as the transfer syntax says
+    _, pixels = _collect(window, place, form, found, FLOAT_PIXELS)
+    encoding = encoding_of(found.get(CHARSET, b""))
+    facts: dict[int, Fact] = {PIXELS: pixels} if pixels else {}
+    for tag, value in found.items():
+        kind = WANTED[tag]
+        if kind is TEXT:
+            plain = (
+                value.isascii() and b"\x1b" not in value
+            )  # as in `decoded`: a call less for each
+            facts[tag] = value.decode("ascii") if plain else decoded(value, encoding)
+        elif kind is NUMBER:
+            if value:
+                facts[tag] = number(value, form is EXPLICIT_BIG)
+        elif code := _first_code(value, form, encoding):
+            facts[tag] = code
+    return facts
+
+
+def _inflated(data: bytes) -> _Window:
+    engine = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        whole = engine.decompress(data, 8 * _HEAD)
+    except zlib.error as error:
+        raise Odd from error
+    return _Window(whole, len(whole) if engine.eof else None)
+
+
+def _collect(
+    window: _Window, place: int, form: Form, found: dict[int, bytes], behind: int
+) -> tuple[int, int]:
+    """Put the wanted elements from `place` on into `found`.
+
+    Returns place and tag of the first element at or after `behind`, or the file's end and 0.
+    """
+    (implicit, unpack, unpack_long), fitting_of, last = form, _FITTING_TAG.get, _COMMANDS
+    while True:
+        data, at = window.data, place - window.start
+        try:
+            while True:
+                group, element, vr, length = unpack(data, at)
+                tag, value = group << 16 | element, at + 8
+                if tag >= behind:
+                    if behind == FLOAT_PIXELS and tag not in PIXEL_TAGS:
+                        raise Odd
+                    return window.start + at, tag
+                if tag <= last or (group == 2) != (behind == _BEHIND_META):
+                    raise Odd
+                if implicit:
+                    (length,) = unpack_long(data, at + 4)
+                elif vr not in SHORT_VRS:
+                    if vr not in LONG_VRS:
+                        raise Odd
+                    (length,) = unpack_long(data, at + 8)
+                    value = at + 12
+                end = (
+                    value + length
+                    if length != UNKNOWN_LENGTH
+                    else behind_unknown(data, value, form, vr)
+                )
+                if (fitting := fitting_of(tag)) is not None:
+                    if end > len(data):
+                        raise IndexError
+                    if not implicit and vr not in fitting:
+                        raise Odd
+                    found[tag] = data[value:end]
+                last, at = tag, end
+        except (struct.error, IndexError):  # the elements go on behind these bytes
+            place = window.start + at
+            if place == window.size:
+                return place, 0
+            window.move(place)
+
+
+@lru_cache(maxsize=256)  # files of one device say the same
+def _first_code(value: bytes, form: Form, encoding: str | None) -> tuple[str, str, str] | None:
+    if not value:
+        return None
+    group, element, *_ = form.element(value, 0)
+    (length,) = form.length(value, 4)
+    if (group << 16 | element) == SEQUENCE_END:  # a sequence of unknown length without an item
+        return None
+    if (group << 16 | element) != ITEM:
+        raise Odd
+    item = value[8:] if length == UNKNOWN_LENGTH else value[8 : 8 + length]
+    parts = {tag: item[begin:end] for tag, begin, end in elements(item, 0, form)}
+    if CHARSET in parts:
+        raise Odd
+    return tuple(decoded(parts.get(tag, b""), encoding).strip(" \0") for tag in CODES)
+
+
+def encoding_of(charset: bytes) -> str | None:
+    """Python's name of a Specific Character Set; None where pydicom is needed."""
+    return _ENCODINGS.get(charset.strip(b"\0 ").decode("ascii"))
+
+
+def decoded(value: bytes, encoding: str | None) -> str:
+    """Raises `ValueError` for text that only pydicom understands."""
+    if value.isascii() and b"\x1b" not in value:
+        return value.decode("ascii")
+    if encoding is None or b"\x1b" in value:
+        raise ValueError("a character set that is not known here")
+    return value.decode(encoding)
+
+
+def number(value: bytes, big_endian: bool) -> int:
+    """One unsigned number of two bytes; `ValueError` for anything else."""
+    if len(value) != 2:
+        raise ValueError(f"a number of {len(value)} bytes")
+    return int.from_bytes(value, "big" if big_endian else "little")
+
+
+def behind_deflated_meta(data: bytes) -> int | None:
+    """Where the deflated part of a deflated file begins; None for any other file."""
+    if data[128:132] != b"DICM" or DEFLATED.encode() not in data[:2048]:
+        return None
+    if data[132:140] != b"\x02\0\0\0UL\x04\0":  # the length of the meta information (PS3.10 7.1)
+        return None
+    return 144 + int.from_bytes(data[140:144], "little")
+
+
+def pixels_told(data: bytes) -> int:
+    """Rows times columns in the beginning of an explicit little endian data set; 0 where they are
+    not there."""
+    found: dict[int, bytes] = {}
+    try:
+        _collect(_Window(data, None), 0, EXPLICIT_LITTLE, found, 0x00280012)
+    except (Odd, struct.error, IndexError):
+        found.clear()
+    rows, columns = (int.from_bytes(found.get(tag, b""), "little") for tag in _NUMBERS)
+    return rows * columns

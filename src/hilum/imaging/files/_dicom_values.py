@@ -1,0 +1,76 @@
+"""The bytes of elements that pydicom parsed, before it makes values of them.
+
+What an element's bytes mean is fixed by its tag and by other elements. Its VR may be wrong, and
+pydicom's values follow it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from hilum.imaging.files._dicom_decimal import decimal
+from hilum.imaging.files._dicom_elements import TEXT_VRS
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+_TEXTS = frozenset((None, "UN", *(vr.decode() for vr in TEXT_VRS)))
+
+
+class Raw(NamedTuple):
+    value: bytes
+    vr: str | None  # None: implicit
+    little_endian: bool
+
+
+def raw(source: Dataset, key: int | str) -> Raw | None:
+    """Return the bytes of the element of a tag or keyword; None where it is absent, empty or a
+    sequence that was parsed."""
+    if key not in source:
+        return None
+    element = source.get_item(key)
+    value = element.value
+    return (
+        Raw(value, element.VR, getattr(element, "is_little_endian", True))
+        if isinstance(value, bytes) and value
+        else None
+    )
+
+
+def text(source: Dataset, key: int | str) -> str:
+    """Return ASCII text as the file has it, several values parted by backslashes; empty where there
+    is none."""
+    found = raw(source, key)
+    if found is not None and found.vr in _TEXTS:
+        return found.value.decode("latin-1")
+    return as_text(source[key].value) if key in source else ""
+
+
+def as_text(value: object) -> str:
+    """Return a value of pydicom's as the file wrote it: a decimal made a number would lose its
+    trailing zeros."""
+    if isinstance(value, list | tuple) or type(value).__name__ == "MultiValue":
+        return "\\".join(as_text(one) for one in value)
+    written = getattr(value, "original_string", None)  # of a name: bytes
+    return "" if value is None else str(written if isinstance(written, str) and written else value)
+
+
+def whole(source: Dataset, key: int | str, *, signed: bool) -> int | None:
+    """Return a number of two bytes, signed or not whatever its VR says; None where it is absent or
+    empty."""
+    found = raw(source, key)
+    if found is not None and found.vr in _TEXTS - {None, "UN"}:
+        value = decimal(found.value.decode("latin-1"))
+        return None if value is None else int(value)
+    if found is not None and len(found.value) >= 2:
+        order = "little" if found.little_endian else "big"
+        return int.from_bytes(found.value[:2], order, signed=signed)
+    return None
+
+
+def words(found: Raw) -> list[int]:
+    """Return unsigned numbers of two bytes each."""
+    order = "little" if found.little_endian else "big"
+    return [
+        int.from_bytes(found.value[at : at + 2], order) for at in range(0, len(found.value) - 1, 2)
+    ]

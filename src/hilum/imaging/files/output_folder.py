@@ -1,0 +1,104 @@
+"""A folder that a verb writes into: marked as such before anything is in it, so that no verb takes
+it for data.
+
+The mark is a hidden file, `MARK`, one line of JSON: {"written_by": "hilum lungs"}.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hilum import storage
+from hilum.errors import BadData, CannotRead, HilumError, NotFound
+from hilum.safety import spreadsheet_cells, untrusted_files
+from hilum.safety.path_names import as_text
+
+MARK = ".hilum-output"
+_LONGEST_MARK = 4096  # bytes
+
+
+def mark(folder: Path, verb: str) -> None:
+    """Say that `hilum VERB` writes into a folder, which is made. Raises `CannotWrite`."""
+    storage.write_text(folder / MARK, json.dumps({"written_by": f"hilum {verb}"}) + "\n")
+
+
+def written_by(folder: Path) -> str | None:
+    """Return the command that writes into a folder ("hilum lungs"); None where it bears no mark."""
+    try:
+        told = untrusted_files.read_json(folder / MARK, limit=_LONGEST_MARK)
+        return str(told["written_by"])
+    except NotFound:
+        return None
+    except (BadData, CannotRead, KeyError, TypeError):
+        return "hilum"
+
+
+class Output:
+    """Where a command writes; the folder is marked before anything else is in it. With `to` None
+    nothing is wanted, and it is false.
+    """
+
+    def __init__(self, to: Path | None, verb: str) -> None:
+        self.to, self._verb, self.marked = to, verb, False
+        self.given: list[Path] = []  # places that were asked for
+
+    def __bool__(self) -> bool:
+        return self.to is not None
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        return (self.to,) if self.to is not None else ()
+
+    def path(self, *parts: str) -> Path:
+        """Return the place of a file to write. Raises `CannotWrite` where the folder cannot be
+        marked.
+        """
+        self.given.append(self.mark().joinpath(*parts))
+        return self.given[-1]
+
+    def mark(self) -> Path:
+        """Mark the folder unless that is done, and return it. Raises `CannotWrite`."""
+        if self.to is None:
+            raise ValueError("no folder to write into was given")
+        if not self.marked:
+            mark(self.to, self._verb)
+            self.marked = True
+        return self.to
+
+
+def refuse_overlap(to: Path, images: Mapping[str, Path], searched: Sequence[Path]) -> None:
+    """Raise where writing into `to` could change what is read: folders of data are never written
+    to.
+
+    `images` are paths by their resolved ones, `searched` resolved folders. Raises `HilumError` for
+    a `to` in a folder that is searched, `BadData` for an image below `to`.
+    """
+    place = Path(os.path.realpath(to))
+    if holding := next(
+        (folder for folder in sorted(searched) if place.is_relative_to(folder)), None
+    ):
+        beside = holding.parent / f"{holding.name or 'images'}-{place.name}"
+        remedy = (
+            "choose another folder with --to"
+            if beside.is_relative_to(holding)
+            else f"use --to {shlex.quote(as_text(beside))}"
+        )
+        raise HilumError(
+            f"{to} lies inside the folder {as_text(holding)}, which is searched for images and "
+            f"never written to; {remedy}"
+        )
+    inside = f"{place}{os.sep}"
+    if below := next((path for real, path in images.items() if real.startswith(inside)), None):
+        raise BadData(
+            f"{below} lies below {to}, where output is written; choose another folder with --to"
+        )
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a table of these columns; None becomes an empty cell. Raises `CannotWrite`."""
+    storage.write_text(path, spreadsheet_cells.of_rows(columns, rows))

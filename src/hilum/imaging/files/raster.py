@@ -1,0 +1,238 @@
+"""PNG, JPEG, TIFF, BMP and GIF files: bytes to a `Radiograph`, to a mask, and to the facts an audit needs.
+
+Decoding is by imagecodecs (libpng, libjpeg-turbo, libtiff, giflib), which keeps all bits. Size and kind are read from the head first, and what
+would not fit in memory or is not one picture is refused before it is decoded. Values become [0, 1] by the file's own range: 0 to 255
+for 8 bits; for 16 bits 0 to the smallest of 10, 12, 14 and 16 bits that holds the largest value, because detectors of 10 to 14 bits are
+stored in 16; a JPEG of other than 8 and 16 bits states its own.
+
+Palettes are read by their colours. Channels of a colour picture are averaged; where they differ the account says by how much and in what
+share of the pixels. `colour` means that they differ by more than 1/32 of the range somewhere: what a coder's rounding or a film's tint
+leaves is less, a coloured marking or a photograph is more. Alpha is dropped. A picture is turned as its orientation (Exif, TIFF) says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import cv2
+import numpy as np
+
+from hilum import storage
+from hilum.errors import BadData, CannotRead, HilumError, NotFound
+from hilum.imaging.files import _bmp, _gif, _jpeg, _png, _tiff
+from hilum.imaging.files._raster_header import Head, Unfit, range_top, turned
+from hilum.imaging.radiograph import Radiograph
+from hilum.safety import untrusted_files
+
+ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
+MOST_PIXELS = 100_000_000  # more is refused before it is decoded: a film of 35 x 43 cm at 0.05 mm has 60 million, and as float32 it must fit in memory
+MOST_COLOUR_BYTES = 1 << 28  # the same for pictures of several channels, which need room to be averaged in
+_KINDS = {"PNG": _png, "JPEG": _jpeg, "TIFF": _tiff, "BMP": _bmp, "GIF": _gif}
+_TINT = 32  # part of the range by which channels may differ in a grey picture
+_HEAD = 1 << 16  # bytes that hold the size of nearly every file
+
+
+@dataclass(frozen=True)
+class Raster:
+    """A decoded file: `values` uint8 or uint16 (height, width), and what is known of the file."""
+
+    values: np.ndarray
+    account: tuple[str, ...]
+    file_digest: str  # of the bytes
+    pixel_digest: str  # of size, depth and values: equal for one picture in two files
+    kind: str  # PNG, JPEG, TIFF, BMP or GIF, by its bytes
+    colour: bool  # see above
+    bits: int | None = None  # of a value, where the file states other than 8 and 16
+
+    @property
+    def top(self) -> int:
+        """The value that becomes 1."""
+        return (1 << self.bits) - 1 if self.bits else range_top(self.values)
+
+    def radiograph(self) -> Radiograph:
+        top = self.top
+        shown = np.arange(np.iinfo(self.values.dtype).max + 1, dtype=np.float32) / top
+        return Radiograph(self.values, None, (*self.account, f"values 0 to {top} become 0 to 1"), shown)
+
+
+def read(path: Path, root: Path | None = None) -> Raster:
+    """Decode one file; with `root`, one that lies below it. Raises `BadData` naming the file, what is wrong with it and what to do."""
+    return decoded(path, load(path, root))
+
+
+def decoded(path: Path, data: bytes) -> Raster:
+    """Decode a file's bytes; `path` is what errors call it. Raises as `read` does."""
+    kind = _kind(path, data)
+    module = _KINDS[kind]
+    with named(path, kind):
+        head = module.look(data)
+        refuse_giant(path, head)
+        values, account, colour = _grey(*_decoded(module, data, head))
+    if head.orientation != 1:
+        values = turned(values, head.orientation)
+        account.append(f"turned as its orientation {head.orientation} says")
+    stated = head.bits if kind == "JPEG" and head.bits not in (8, 16) else None
+    return Raster(values, tuple(account), storage.digest(data), digest_of_pixels(values), kind, colour, stated)
+
+
+def channels(path: Path, root: Path | None = None) -> np.ndarray:
+    """Decode one file to uint8 or uint16 (height, width) or (height, width, channels), upright.
+
+    `read` makes grey values of these. Raises `BadData` as it does.
+    """
+    kind, module, data = opened(path, root)
+    with named(path, kind):
+        head = module.look(data)
+        refuse_giant(path, head)
+        values = _decoded(module, data, head)[0]
+    return turned(values, head.orientation) if head.orientation != 1 else values
+
+
+def opened(path: Path, root: Path | None = None) -> tuple[str, ModuleType, bytes]:
+    """The kind of a file by its bytes, the module that reads it, and all bytes. Raises `BadData`."""
+    data = load(path, root)
+    kind = _kind(path, data)
+    return kind, _KINDS[kind], data
+
+
+@contextmanager
+def named(path: Path, kind: str) -> Iterator[None]:
+    """Turn what a decoder raises into `BadData` that names the file."""
+    try:
+        yield
+    except BadData:
+        raise
+    except Unfit as unfit:
+        raise BadData(f"{path}: {unfit}") from unfit
+    except Exception as error:
+        raise BadData(f"{path}: the {kind} stream is broken or cut short ({str(error)[:200]}); copy the file again from its source") from error
+
+
+def load(path: Path, root: Path | None = None) -> bytes:
+    """All bytes of a file, see `hilum.safety.untrusted_files`. Raises `BadData` alone, also where nothing is there or may be read."""
+    try:
+        return untrusted_files.read_bytes(path, root=root)
+    except (NotFound, CannotRead) as error:
+        raise BadData(str(error)) from error
+
+
+def digest_of_pixels(values: np.ndarray) -> str:
+    pixels = hashlib.sha256(repr((values.shape, values.dtype.str)).encode())
+    pixels.update(np.ascontiguousarray(values))
+    return pixels.hexdigest()[: storage.DIGEST_CHARACTERS]
+
+
+def size(path: Path, root: Path | None = None) -> tuple[int, int] | None:
+    """Height and width as `read` gives them, from the head of a file; None where there is none to read, which decoding tells."""
+    return _from_head(path, root, lambda kind, data: _KINDS[kind].look(data).shown)
+
+
+def orientation(path: Path, root: Path | None = None) -> int:
+    """The orientation 1 to 8 that the head of a file states, also where `read` does not follow it (of a PNG); 1 where it states none."""
+    return _from_head(path, root, lambda kind, data: _png.orientation(data) if kind == "PNG" else _KINDS[kind].look(data).orientation) or 1
+
+
+def _from_head(path: Path, root: Path | None, look: Callable[[str, bytes], Any]) -> Any:
+    """What `look` finds in as little of a file as holds it; None where it finds nothing."""
+    try:
+        with untrusted_files.opened(path, root=root) as stream:
+            for more in (_HEAD, -1):
+                stream.seek(0)
+                data = stream.read(more)
+                kind = _known(data)
+                try:
+                    if kind and (found := look(kind, data)):
+                        return found
+                except (ValueError, struct.error, Unfit):
+                    pass  # there may be more in the whole file; if not, decoding tells
+    except HilumError:
+        pass  # reading it says what is wrong
+    return None
+
+
+def _known(data: bytes) -> str | None:
+    kind = next((kind for kind, module in _KINDS.items() if data.startswith(module.SIGNATURES)), None)
+    return None if kind == "BMP" and not _bmp.is_one(data) else kind
+
+
+def _kind(path: Path, data: bytes) -> str:
+    if not data:
+        raise BadData(f"{path}: the file is empty (0 bytes); copy it again")
+    if kind := _known(data):
+        return kind
+    raise BadData(f"{path}: is not a PNG, JPEG, TIFF, BMP or GIF image (it starts with {data[:8]!r}); remove it or give it its true ending")
+
+
+def refuse_giant(path: Path, head: Head) -> None:
+    """Raise `BadData` for an image that would not fit in memory."""
+    (height, width), channels = head.size, head.channels
+    if not height or not width:
+        raise ValueError(f"it says that it has {height}x{width} pixels")
+    if height * width > MOST_PIXELS:
+        raise BadData(f"{path}: {height}x{width} pixels are more than the {MOST_PIXELS:,} that are read; shrink it first")
+    if channels > 1 and head.bytes > MOST_COLOUR_BYTES:
+        most = MOST_COLOUR_BYTES * height * width // head.bytes
+        raise BadData(f"{path}: {height}x{width} pixels of {channels} channels are more than the {most:,} that are read; shrink it or save it in grey")
+
+
+def _decoded(module: ModuleType, data: bytes, head: Head) -> tuple[np.ndarray, list[str]]:
+    """Values (height, width) or (height, width, channels) as the head promised, and what was done."""
+    values, notes = module.decode(data, head)
+    if values.shape[:2] != head.size or values.dtype not in (np.uint8, np.uint16) or values.ndim > 3:
+        raise ValueError(f"its head promises {head.size[0]}x{head.size[1]} pixels, it holds {values.dtype} of shape {values.shape}")
+    return values, [f"{values.dtype} {values.shape} decoded", *notes]
+
+
+def _grey(values: np.ndarray, account: list[str]) -> tuple[np.ndarray, list[str], bool]:
+    """(height, width) of one to four channels, what was done, and whether they show colour."""
+    if values.ndim == 2:
+        return values, account, False
+    channels = values.shape[2]
+    if channels in (2, 4):
+        opaque = cv2.extractChannel(values, channels - 1).min() == np.iinfo(values.dtype).max
+        account.append("alpha dropped" if opaque else "alpha, which is not opaque everywhere, dropped")
+    first = cv2.extractChannel(values, 0)
+    if channels <= 2:
+        return first, account, False
+    others = [cv2.extractChannel(values, channel) for channel in (1, 2)]
+    if all(np.array_equal(first, other) for other in others):
+        account.append("three equal channels taken as one")
+        return first, account, False
+    return _averaged([first, *others], account)
+
+
+def _averaged(planes: list[np.ndarray], account: list[str]) -> tuple[np.ndarray, list[str], bool]:
+    """The rounded mean of three channels."""
+    first, second, third = planes
+    spread = cv2.subtract(cv2.max(cv2.max(first, second), third), cv2.min(cv2.min(first, second), third))
+    total = np.add(first, second, dtype=np.uint16 if first.dtype == np.uint8 else np.uint32)
+    total += third
+    total += 1
+    total //= 3
+    top, largest = range_top(cv2.max(cv2.max(first, second), third)), int(spread.max())
+    colour = largest * _TINT > top
+    share = np.count_nonzero(spread) / spread.size
+    account.append(f"three channels averaged, which differ by up to {largest} of {top} in {share:.2%} of the pixels: {'colour' if colour else 'a tint'}")
+    return total.astype(first.dtype), account, colour
+
+
+def kind_of(head: bytes) -> str | None:
+    """Return the kind of raster image that a file's first bytes state, such as "PNG", else None.
+
+    132 bytes suffice.
+    """
+    return _known(head)
+
+
+def write_png(path: Path, pixels: np.ndarray) -> None:
+    """uint8 or bool (height, width); bool becomes 0 and 255."""
+    import imagecodecs
+
+    storage.write_bytes(path, imagecodecs.png_encode(pixels.astype(np.uint8) * np.uint8(255) if pixels.dtype == bool else pixels))

@@ -1,0 +1,1 @@
+"""What ONNX models say of one image, without PyTorch and without a run."""

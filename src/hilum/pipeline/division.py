@@ -1,0 +1,184 @@
+"""Choose how a set is divided: one split, cross-validation by patient, or neither.
+
+SINGLE            train, tune and test parts, as `hilum.pipeline.split` deals them
+CROSS_VALIDATED   every patient is in one fold. For each fold, `folds/K/split.parquet` has the fold
+                  as its test part and the other patients dealt into train and tune, and every stage
+                  is trained anew on that train part. In the run's own `split.parquet` every image
+                  is in train: it binds the final models, which no figure is of
+UNDIVIDED         too small for both: nothing is trained, and every image is in test
+
+Cross-validation trains on a finding that at least `FEWEST_OF_A_STATE` patients have and as many do
+not: with fewer, the training part of some fold could lack it, and a figure would rest on one or two
+people. The leading finding must be known of `FEWEST_PATIENTS` patients, the number below which no
+subgroup is reported either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import polars as pl
+
+from hilum import storage
+from hilum.annotations.vocabulary import State, name_of
+from hilum.dataset.manifest import Manifest
+from hilum.errors import NotFound
+from hilum.run_folder import Run
+
+FILE = "division.json"
+SINGLE, CROSS_VALIDATED, UNDIVIDED = "single split", "cross-validated", "too small to divide"
+FEWEST_OF_A_STATE = 5  # patients
+FEWEST_PATIENTS = 20
+SMALL = 500  # patients: a smaller set is cross-validated if one split is too small for any finding
+FOLDS, QUICK_FOLDS = 5, 3  # where the recipe leaves the number to Hilum
+TUNE = 0.25  # share of the patients outside a fold on which its thresholds are chosen
+
+
+@dataclass(frozen=True)
+class Division:
+    """Hold what the step `split` decided, and why.
+
+    `finding` is the leading finding; None: no label has both states. `concepts` are those that
+    models are trained on, the leading one first; None: those that the recipe names. `too_rare`
+    gives, by concept, why it is not trained on. `why` says why there is no single split.
+    """
+
+    mode: str = SINGLE
+    finding: str | None = None
+    concepts: tuple[str, ...] | None = None
+    too_rare: Mapping[str, str] = field(default_factory=dict)
+    folds: int = 0
+    why: str = ""
+
+    @property
+    def trained(self) -> str | None:
+        """Return the leading finding if models are trained on it, else None."""
+        return None if self.concepts == () else self.finding
+
+    @property
+    def cross_validated(self) -> bool:
+        return self.mode == CROSS_VALIDATED
+
+    @classmethod
+    def of(cls, run: Run) -> Division:
+        """Read that of a run or, given a fold, of the run that it belongs to.
+
+        Raises `NotFound` where the step `split` has not been done.
+        """
+        whole = Run(run.data, checked=run.checked)
+        if not whole.done("split"):
+            raise NotFound(
+                f"{run.data} has no {FILE}: make its split with `hilum split DATA --to {run.data}`"
+            )
+        stored = whole.json("split", FILE)
+        return cls(
+            **{
+                **stored,
+                "concepts": None if stored["concepts"] is None else tuple(stored["concepts"]),
+            }
+        )
+
+    def write(self, run: Run) -> None:
+        storage.write_json(run / FILE, asdict(self))
+
+    def told(self) -> dict[str, Any]:
+        """Summarise it for a person; {} of a single split that leaves out no finding."""
+        told: dict[str, Any] = (
+            {} if self.mode == SINGLE else {"mode": self.mode, "because": self.why}
+        )
+        if self.cross_validated:
+            told |= {
+                "folds": self.folds,
+                "trained on": ", ".join(self.concepts or ()) or "no finding",
+            }
+        if self.too_rare:
+            told["too rare to train on"] = "; ".join(
+                f"{concept} ({why})" for concept, why in self.too_rare.items()
+            )
+        return told
+
+
+def folds(run: Run) -> list[Run]:
+    """Return the folds of a cross-validated run; [] of any other run, and of a fold."""
+    division = Division.of(run)
+    return (
+        [run.fold(number) for number in range(division.folds)]
+        if division.cross_validated and run.parent is None
+        else []
+    )
+
+
+def patients(manifest: Manifest, table: pl.DataFrame) -> pl.DataFrame:
+    """Count by concept the patients (groups of `table`) with an image `present`, and `absent`."""
+    known = manifest.labels.join(table.select("image_id", "group"), on="image_id").filter(
+        pl.col("state") >= State.ABSENT
+    )
+    states = {"present": State.PRESENT, "absent": State.ABSENT}
+    counts = [
+        pl.col("group").filter(pl.col("state") == state).n_unique().alias(name)
+        for name, state in states.items()
+    ]
+    return known.group_by("concept").agg(counts).sort("concept")
+
+
+def too_rare(counted: pl.DataFrame) -> dict[str, str]:
+    """Say of each concept of `patients` that cannot be trained on why not."""
+    rare = counted.filter(pl.min_horizontal("present", "absent") < FEWEST_OF_A_STATE)
+    return {
+        concept: f"{present} patients with it and {absent} without, "
+        f"at least {FEWEST_OF_A_STATE} of each are needed"
+        for concept, present, absent in rare.iter_rows()
+    }
+
+
+def too_few_patients(manifest: Manifest, table: pl.DataFrame, concepts: Sequence[str]) -> str:
+    """Say why the patients are too few for folds with `concepts`; "" where they are not."""
+    if not concepts:
+        return "no finding has enough patients in both states to be cross-validated"
+    states = manifest.states(concepts[0]).filter(pl.col("state") >= State.ABSENT)
+    known = table.join(states, on="image_id", how="semi")["group"].n_unique()
+    if known >= FEWEST_PATIENTS:
+        return ""
+    name = name_of(concepts[0]).lower()
+    return f"{name} is known of {known} patients, and cross-validation needs {FEWEST_PATIENTS}"
+
+
+# -------------------------------------------------------------------------------- dealing patients
+
+
+def assign_parts(
+    table: pl.DataFrame, settled: Mapping[str, str], shares: Mapping[str, float], seed: int
+) -> dict[str, str]:
+    """Deal groups to parts by stratum (`state`, then source); return the part by group.
+
+    Each group adds its images to every part's claim by the part's share, and the part with the
+    largest claim gets them. `settled` groups come first in their stratum, so that those which
+    follow make up for them; one that is settled in a part which is not dealt to claims nothing.
+    """
+    groups = (
+        table.group_by("group")
+        .agg(pl.len().alias("images"), pl.col("source").min(), pl.col("state").max().fill_null(-2))
+        .to_dicts()
+    )
+    order = sorted(
+        groups,
+        key=lambda g: (
+            g["state"],
+            g["source"],
+            g["group"] not in settled,
+            storage.digest(f"{seed}/{g['group']}"),
+        ),
+    )
+    claim = dict.fromkeys(shares, 0.0)
+    dealt = {}
+    for group in order:
+        part = settled.get(group["group"])
+        if part is None or part in claim:
+            for open_part, share in shares.items():
+                claim[open_part] += share / sum(shares.values()) * group["images"]
+            part = part or max(claim, key=lambda open_part: claim[open_part])
+            claim[part] -= group["images"]
+        dealt[group["group"]] = part
+    return dealt

@@ -1,0 +1,308 @@
+"""Ingest: a folder becomes a `Manifest`. Nothing is filtered; what is left out is a remark with its reason."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import polars as pl
+
+from hilum import plugins, storage
+from hilum.annotations import eligibility, lung_masks
+from hilum.annotations.vocabulary import concept_for
+from hilum.config import Data, Recipe
+from hilum.dataset import corrections, merge
+from hilum.dataset.manifest import DROPPED, LABEL_COLUMNS, PLACES, Label, Manifest, Remark, Row
+from hilum.dataset.plan import account, describe
+from hilum.dataset.plan import rows as plan_rows
+from hilum.dataset.plan import settings as hilum_toml
+from hilum.dataset.plan import understand as plan
+from hilum.dataset.plan.account import Account
+from hilum.errors import BadData, NotFound
+from hilum.imaging.files import opened
+from hilum.imaging.files.links import Links, why_left_out
+from hilum.progress import Progress
+from hilum.run_folder import Run
+from hilum.safety.path_names import as_text
+from hilum.safety.untrusted_files import Folder
+
+FALLBACK = merge.OWN  # recognised only where no named set is
+OWN_LAYOUT = hilum_toml.FILE  # a folder that says itself how it is to be read is nobody else's
+MADE_UP = "MADE-UP.txt"  # lies in a folder whose pictures are invented, so that nobody takes figures from it for real
+_MASKS = PLACES[1:]
+PLAN = "plan.json"  # how the folders of a run were read
+SHORT = "read"  # of the summary: the plan in a few lines
+DEPTH = 2  # folders below the given one in which a release may lie, as unpacked archives have it
+
+
+def ingest(folder: Path, dataset: str = "auto", patients: str = "", *, links: bool = False) -> Manifest:
+    """Read `folder` as `dataset`, or as what it is recognised as; `patients` chooses one of the data set's `PATIENTS`, "" its default.
+
+    `links`: follow links in the folder that lead out of it; otherwise what they lead to is left out with a remark.
+
+    Raises `NotFound` where there is no such folder or nothing in it, `BadData` where what is there cannot be a sound table.
+    """
+    return accounted(folder, dataset, patients, links=links)[0]
+
+
+def accounted(folder: Path, dataset: str = "auto", patients: str = "", *, links: bool = False) -> tuple[Manifest, Account]:
+    """Read `folder` as `ingest` does; also return how it was read, with every file used or named as unused."""
+    found = _items(folder, dataset, patients, links)
+    rows = [item for item in found.items if isinstance(item, Row)]
+    remarks = [item for item in found.items if isinstance(item, Remark)]
+    if not rows:
+        raise NotFound(f"{found.root} was read as {found.name}, but holds no pictures of its form:{_layout(found.module)}")
+    terms = found.module.terms(found.root) if hasattr(found.module, "terms") else found.module.TERMS
+    images, labels, shapes, joined = _tables(found.name, terms, rows)
+    remarks += joined
+    manifest = Manifest.of(found.root, images, labels, [[r.path, r.severity, r.rule, r.message] for r in remarks], shapes, links=links)
+    return manifest, found.account
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a data set's reader made of a folder."""
+
+    root: Path
+    name: str
+    module: ModuleType
+    items: list[Row | Remark]
+    account: Account
+
+
+def _items(folder: Path, dataset: str, patients: str, links: bool = False) -> _Found:
+    """Recognise a folder and have its reader read it. Raises as `ingest` does."""
+    if not folder.is_dir():
+        raise NotFound(f"no folder at {folder}: give the folder that holds the radiographs")
+    root, name = recognise(folder) if dataset == "auto" else (folder, dataset)
+    module, top = plugins.load("readers", name), root.resolve()
+    title = module.CARD.title
+    with opened.recorded(Folder(top, links)) as read:
+        understood = module.understand(top) if hasattr(module, "understand") else None
+        items = plan_rows.rows(understood) if understood else module.rows(top, **_reading_of_patients(module, name, patients))
+        items = [*_made_up(root), *items]
+        if not understood:  # what was understood from evidence was searched without the links
+            items = items if links else list(_without_links(top, items))
+        kept = account.of_reading(understood, title) if understood else account.of_release(folder, root, name, title, items, read)
+    return _Found(top, name, module, items, kept)
+
+
+def _without_links(root: Path, items: Iterable[Row | Remark]) -> Iterator[Row | Remark]:
+    """Leave out, with a remark each, images and masks that lead out of the folder."""
+    found = Links(root)
+    for item in items:
+        if isinstance(item, Row):
+            if target := found.target(item.image):
+                yield _link(item.image, target)
+                continue
+            if item.lung_mask or item.right_lung_mask or item.left_lung_mask:
+                out = {name: outside for name in _MASKS if (place := getattr(item, name)) and (outside := found.target(place))}
+                yield from (_link(getattr(item, name), target) for name, target in out.items())
+                item = replace(item, **dict.fromkeys(out)) if out else item
+        yield item
+
+
+def _link(place: str, target: str) -> Remark:
+    return Remark(place, "warning", DROPPED, why_left_out(target))
+
+
+@dataclass(frozen=True)
+class Described:
+    """How a folder would be read, and what is still to be settled; `refusal` is "" where nothing is."""
+
+    account: Account
+    questions: tuple[str, ...] = ()
+    refusal: str = ""
+
+    @property
+    def screen(self) -> str:
+        return describe.screen(self.account)
+
+
+def describe_folder(folder: Path) -> Described:
+    """Work out how a folder would be read, without making a table of it. Raises `NotFound` where it holds no radiograph."""
+    if not folder.is_dir():
+        raise NotFound(f"no folder at {folder}: give the folder that holds the radiographs")
+    root, name = recognise(folder)
+    if name != FALLBACK:
+        return Described(_items(folder, "auto", "").account)
+    with opened.recorded(Folder(root.resolve())):
+        reading = plan.understand(root.resolve())
+    if not reading.images:
+        raise NotFound(describe.nothing(reading))
+    found = account.of_reading(reading, plugins.load("readers", name).CARD.title)
+    questions = tuple(question.text for question in reading.evidence.questions)
+    return Described(found, questions, describe.refusal(reading) if questions else "")
+
+
+def settings_of(folder: Path) -> str:
+    """Return the complete hilum.toml of a folder; a known data set's, too, is the one that any folder of its files would get."""
+    if not folder.is_dir():
+        raise NotFound(f"no folder at {folder}: give the folder that holds the radiographs")
+    root = recognise(folder)[0].resolve()
+    with opened.recorded(Folder(root)):
+        return describe.complete(plan.understand(root))
+
+
+def example(dataset: str, folder: Path, *, images: int, seed: int) -> None:
+    """Write a made-up copy of a data set's layout into a folder that is empty or not there, and say in it that it is one."""
+    if folder.exists() and any(folder.iterdir()):
+        raise BadData(f"{folder} is not empty; choose another folder, nothing was written")
+    module = plugins.load("readers", dataset)
+    with storage.filling(folder) as beside:
+        module.example(beside, images=images, seed=seed)
+        storage.write_text(beside / MADE_UP, f"Invented by `hilum example {dataset} --images {images} --seed {seed}`: no picture here is of a person.\n")
+
+
+def _made_up(root: Path) -> list[Remark]:
+    return [Remark(MADE_UP, "info", "made-up", "every picture here is invented; no figure says anything about patients")] if (root / MADE_UP).exists() else []
+
+
+def read(data: Data) -> tuple[Manifest, list[Account]]:
+    """Read all folders that a recipe names into one table, with its corrections made, and how each was read.
+
+    Raises as `ingest`, `merge` and `corrections.apply` do.
+    """
+    found = [accounted(folder, data.dataset, data.patients, links=data.links) for folder in data.paths]
+    manifest = merge.merge([one for one, _ in found])
+    accounts = [one for _, one in found]
+    if (file := data.corrections_path) is None:
+        return manifest, accounts
+    return corrections.apply(manifest, corrections.read(file), as_text(file.name)), accounts
+
+
+def recognise(folder: Path) -> tuple[Path, str]:
+    """The folder (itself, or one below it) that a data set's layout is found in, and the data set's name."""
+    if (folder / OWN_LAYOUT).is_file():
+        return folder, FALLBACK
+    named = [name for name in plugins.names("readers") if name != FALLBACK]
+    level = [folder]
+    for _ in range(DEPTH + 1):
+        found = [(root, name) for root in level for name in named if plugins.load("readers", name).detect(root)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            listing = ", ".join(f"{root} ({name})" for root, name in found)
+            raise BadData(f"{folder} holds several data sets: {listing}; give one of these folders")
+        level = sorted(child for root in level for child in root.iterdir() if child.is_dir() and not child.name.startswith("."))
+    return folder, FALLBACK
+
+
+def _reading_of_patients(module: ModuleType, name: str, patients: str) -> dict[str, str]:
+    known = getattr(module, "PATIENTS", {})
+    if patients and patients not in known:
+        raise NotFound.named(f"reading of the patients of {name}", patients, known)
+    return {"patients": patients} if patients else {}
+
+
+def _layout(module: ModuleType) -> str:
+    return "\n" + (module.__doc__ or "").strip()
+
+
+def _tables(dataset: str, known: Mapping[str, str] | None, rows: list[Row]) -> tuple[list[list], pl.DataFrame, list[list], list[Remark]]:
+    """Rows of the manifest's tables of images, labels and shapes, with terms turned into concepts and linked patients joined."""
+    # A set of 100,000 pictures has a few hundred different tuples of labels, and its rows share them: each is looked at once.
+    told = {id(row.labels): row.labels for row in rows}
+    terms = _concepts(dataset, known, rows, told)
+    patient, joined = _joined_patients(rows)
+    images = [
+        [
+            f"{dataset}/{row.name}", dataset, row.source or dataset, f"{dataset}/{patient[row.patient]}", row.image, row.lung_mask, row.right_lung_mask,
+            row.left_lung_mask, row.mask_values, row.given_part, row.sex, row.age_years, row.view, row.body_part, row.modality, row.laterality,
+            row.reading, row.study, row.follow_up, row.stated_height, row.stated_width, row.row_spacing_mm, row.column_spacing_mm,
+        ]
+        for row in rows
+    ]  # fmt: skip
+    labels = [
+        [key, it.concept or terms[it.term], it.state.value, it.term, it.source, it.rule, it.words, it.side, it.zone, it.activity]
+        for key, labels in told.items()
+        for it in labels
+    ]
+    stated = pl.DataFrame(labels, schema={"told": pl.UInt64, **{name: kind for name, kind in LABEL_COLUMNS.items() if name != "image_id"}}, orient="row")
+    image = pl.DataFrame([(f"{dataset}/{row.name}", id(row.labels)) for row in rows], schema={"image_id": pl.String, "told": pl.UInt64}, orient="row")
+    shapes = [[f"{dataset}/{row.name}", it.concept or terms[it.term], it.term, it.shape, it.source, it.author] for row in rows for it in row.drawn]
+    return images, image.join(stated, on="told").drop("told"), shapes, joined
+
+
+def _concepts(dataset: str, known: Mapping[str, str] | None, rows: Iterable[Row], told: Mapping[int, Sequence[Label]]) -> dict[str, str]:
+    """Concept by term. Raises `BadData` with a count for each term that the data set does not map."""
+    counts = Counter(it.term for row in rows for it in row.drawn if it.concept is None)
+    for key, images in Counter(id(row.labels) for row in rows).items():
+        for it in told[key]:
+            counts[it.term] += images if it.concept is None else 0
+    if known is None:
+        return {term: concept_for(term) for term in counts}
+    strange = [f"'{term}' on {count} images" for term, count in sorted(counts.items()) if term not in known]
+    if strange:
+        raise BadData.listing(f"terms that {dataset} does not map to the vocabulary (add them to its TERMS)", strange)
+    return dict(known)
+
+
+def _joined_patients(rows: Iterable[Row]) -> tuple[dict[str, str], list[Remark]]:
+    """The name each patient goes by, after notes such as "same patient as …" are followed; one remark for each note."""
+    rows = list(rows)
+    root = {row.patient: row.patient for row in rows}
+
+    def find(name: str) -> str:
+        while root[name] != name:
+            name = root[name]
+        return name
+
+    remarks = []
+    for row in rows:
+        for other in row.same_patient:
+            if other not in root:
+                remarks.append(Remark(row.image, "warning", "same-patient", f"its reading names {other} as the same patient, who has no picture here"))
+                continue
+            first, second = sorted((find(row.patient), find(other)))
+            root[second] = first
+            remarks.append(Remark(row.image, "info", "same-patient", f"joined with {other}, as its reading says"))
+    return {name: find(name) for name in root}, remarks
+
+
+# ------------------------------------------------------------------------------------------------------------------------ the step
+
+
+def made_from(run: Run, recipe: Recipe) -> None:
+    return None
+
+
+def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], dict[str, Any]]:
+    manifest, accounts = read(recipe.data)
+    storage.write_json(run / PLAN, {"folders": [one.as_dict() for one in accounts]})
+    manifest.write(run.folder)
+    progress(1, 1)
+    file = recipe.data.corrections_path
+    made = {f"corrected by {as_text(file.name)}": corrections.counts(corrections.read(file))} if file else {}
+    return {"manifest.parquet": manifest.digest}, {**summary(manifest), **made, SHORT: [line for one in accounts for line in describe.short(one)]}
+
+
+def accounts(run: Run) -> list[Account]:
+    """Return how the folders of a finished ingest were read."""
+    return [Account.from_dict(one) for one in run.json("ingest", PLAN)["folders"]]
+
+
+def summary(manifest: Manifest) -> dict[str, Any]:
+    table = manifest.table
+    masks = table.filter(pl.any_horizontal(pl.col("lung_mask", "right_lung_mask", "left_lung_mask").is_not_null()))["image_id"]
+    drawn = manifest.shapes.filter(pl.col("concept").is_in(list(lung_masks.REFERENCE)))["image_id"]
+    with_mask = len({*masks, *drawn})
+    states = manifest.labels.group_by("concept", "state").len().sort("concept", "state")
+    stated = eligibility.counts(eligibility.reasons(table))
+    return {
+        "data set": ", ".join(table["dataset"].unique().sort()),
+        "folder": as_text(manifest.root),
+        "images": table.height,
+        "patients": table["patient_id"].n_unique(),
+        "with lung mask": with_mask,
+        "labels": {f"{concept} {_WORDS[state]}": count for concept, state, count in states.iter_rows()},
+        "left out": manifest.remarks.filter(manifest.remarks["rule"] == DROPPED).height,
+        **({"stated not to be frontal chest radiographs": stated} if stated else {}),
+    }
+
+
+_WORDS = {1: "present", 0: "absent", -1: "uncertain"}

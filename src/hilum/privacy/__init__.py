@@ -1,0 +1,1 @@
+"""What leaves the machine: pseudonyms, redacted names and texts, manifests made for release."""

@@ -1,0 +1,1 @@
+"""The report, the data card and the model card of a run."""

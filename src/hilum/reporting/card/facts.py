@@ -1,0 +1,181 @@
+"""Facts of a data set by name, from its table and from what caching saw of its files; the names are those of `resources/published/*.toml`.
+
+    images, patients
+    masks                 images with an outline of the lungs, in a file or drawn
+    lungs                 lungs with an outline that could be read, right and left counted apart
+    no_finding            images with labels of which none is present
+    concept.ID.present    images; likewise absent and uncertain; 0 in a scope where the set labels the concept elsewhere
+
+These may have a scope in front: `source.NAME.` a hospital or collection, `part.train.`, `part.tune.`, `part.test.` of the given split.
+Of the whole set alone:
+
+    findings              concepts that are labelled
+    classes               labelled concepts that are no kind of another labelled one, and one more where images have none of them
+    torn_patients         patients in several parts of the given split
+    studies               examinations, where the source names them
+    lung_objects          lungs, or parts of them, that are drawn and not in a mask file
+    shapes, shaped_images things drawn other than lungs, and the images that they are drawn on
+    formats               of the pictures, by the ending of their names, as PNG or JPEG
+    bits, bits_used       of a value in the file: stored ("8 and 16" where files differ), and needed for the largest value of the set
+    size.min, .median, .max   pixels, [width, height], each side by itself
+    sizes                 all [width, height], where there are at most `SIZES`
+    age.min, age.max      years
+
+A fact that the folder cannot tell has no entry, and `reason` says why. No number is taken from a card.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import polars as pl
+
+from hilum.annotations.lung_masks import REFERENCE
+from hilum.annotations.vocabulary import State, ancestors, concepts, name_of
+from hilum.dataset.manifest import PARTS, Manifest
+from hilum.pipeline.cache import MASKS
+
+Value = int | float | str | list
+SIZES = 8
+STATES = {"present": State.PRESENT, "absent": State.ABSENT, "uncertain": State.UNCERTAIN}
+SCOPED = {
+    "images": "images",
+    "patients": "patients",
+    "masks": "images with a lung mask",
+    "lungs": "outlined lungs",
+    "no_finding": "images with no finding present",
+}
+_NO_PICTURE = "no picture could be read"
+WHOLE = {  # name in words, and why it may not be known
+    "findings": ("findings", "nothing is labelled"),
+    "classes": ("classes", "nothing is labelled"),
+    "torn_patients": ("patients in several parts of the split", "the folder gives no split"),
+    "studies": ("examinations", "the table names none"),
+    "lung_objects": ("drawn lung objects", "no lung is drawn"),
+    "shapes": ("things drawn on images", "nothing is drawn"),
+    "shaped_images": ("images with something drawn", "nothing is drawn"),
+    "formats": ("file formats", "there is no picture"),
+    "bits": ("bits of a value, as stored", _NO_PICTURE),
+    "bits_used": ("bits of a value, as used", _NO_PICTURE),
+    "size.min": ("smallest width, height", _NO_PICTURE),
+    "size.median": ("median width, height", _NO_PICTURE),
+    "size.max": ("largest width, height", _NO_PICTURE),
+    "sizes": ("sizes (width, height)", f"{_NO_PICTURE}, or there are more than {SIZES} sizes"),
+    "age.min": ("youngest age, years", "no age is given"),
+    "age.max": ("oldest age, years", "no age is given"),
+}
+_ENDINGS = {"jpg": "JPEG", "tif": "TIFF", "dcm": "DICOM"}
+_NAME = re.compile(
+    rf"(?:(?P<scope>source\.[^.]+|part\.(?:{'|'.join(PARTS)}))\.)?"
+    rf"(?:(?P<measure>{'|'.join(SCOPED)})|concept\.(?P<concept>[^.]+)\.(?P<state>{'|'.join(STATES)}))"
+)
+
+
+def known(name: str) -> bool:
+    """Whether the code can compute a fact of that name, for some folder."""
+    found = _NAME.fullmatch(name)
+    return name in WHOLE or bool(found and (found["concept"] is None or found["concept"] in concepts()))
+
+
+def in_words(name: str) -> str:
+    """`train: Pneumonia present`."""
+    if name in WHOLE:
+        return WHOLE[name][0]
+    found = _NAME.fullmatch(name)
+    assert found, name
+    what = SCOPED[found["measure"]] if found["measure"] else f"{name_of(found['concept'])} {found['state']}"
+    return f"{found['scope'].partition('.')[2]}: {what}" if found["scope"] else what
+
+
+def reason(name: str, told: dict[str, Value]) -> str:
+    """Why `told` has no fact of this known name."""
+    if name in WHOLE:
+        return WHOLE[name][1]
+    found = _NAME.fullmatch(name)
+    assert found, name
+    scope = f"{found['scope']}." if found["scope"] else ""
+    if f"{scope}images" not in told:
+        kind, _, of = scope.strip(".").partition(".")
+        return f"no image here is of {of}" if kind == "source" else f"the folder gives no {of} part"
+    return f"{name_of(found['concept'])} is not labelled here" if found["concept"] else "no mask could be read"
+
+
+def facts(manifest: Manifest, index: pl.DataFrame) -> dict[str, Value]:
+    """All facts that can be told, by name. `index` is the index of the manifest's cache."""
+    states = manifest.labels.group_by("image_id").agg(highest=pl.col("state").max())
+    table = manifest.table.join(index, on="image_id", how="left", maintain_order="left").join(states, on="image_id", how="left", maintain_order="left")
+    drawn = pl.col("image_id").is_in(_lung_objects(manifest)["image_id"].unique().implode())
+    table = table.with_columns(masked=pl.any_horizontal(pl.col(*MASKS).is_not_null(), drawn))
+    labels = manifest.labels.select("image_id", "concept", "state").join(table.select("image_id", "source", "given_part"), on="image_id")
+    told = dict(_of_labels(manifest, table)) | dict(_of_files(table)) | dict(_of_patients(table)) | dict(_of_shapes(manifest))
+    labelled = labels["concept"].unique().sort().to_list()
+    told |= dict(_scope("", table, labels, labelled))
+    for kind, column in (("source", "source"), ("part", "given_part")):
+        for value in table[column].drop_nulls().unique().sort():
+            rows = table.filter(pl.col(column) == value)
+            told |= dict(_scope(f"{kind}.{value}.", rows, labels.filter(pl.col(column) == value), labelled))
+    return told
+
+
+def _lung_objects(manifest: Manifest) -> pl.DataFrame:
+    return manifest.shapes.filter(pl.col("concept").is_in(list(REFERENCE)))
+
+
+def _scope(prefix: str, table: pl.DataFrame, labels: pl.DataFrame, labelled: list[str]) -> Iterator[tuple[str, Value]]:
+    yield f"{prefix}images", table.height
+    yield f"{prefix}patients", table["patient_id"].n_unique()
+    yield f"{prefix}masks", int(table["masked"].sum())
+    seen = table.select(pl.col("right_pixels") > 0, pl.col("left_pixels") > 0)
+    if seen["right_pixels"].count() or not table["masked"].any():
+        yield f"{prefix}lungs", int(seen.sum().sum_horizontal()[0] or 0)
+    if labelled:
+        yield f"{prefix}no_finding", table.filter(pl.col("highest") < State.PRESENT).height
+    counts = {(concept, state): count for concept, state, count in labels.group_by("concept", "state").len().iter_rows()}
+    for concept in labelled:
+        for word, state in STATES.items():
+            yield f"{prefix}concept.{concept}.{word}", counts.get((concept, state), 0)
+
+
+def _of_labels(manifest: Manifest, table: pl.DataFrame) -> Iterator[tuple[str, Value]]:
+    if labelled := set(manifest.labels["concept"].unique()):
+        yield "findings", len(labelled)
+        widest = sum(not labelled & set(ancestors(concept)) for concept in labelled)
+        yield "classes", widest + bool(table.filter(pl.col("highest") < State.PRESENT).height)
+
+
+def _of_files(table: pl.DataFrame) -> Iterator[tuple[str, Value]]:
+    endings = table["path"].str.extract(r"\.([^./]+)$").str.to_lowercase().drop_nulls().unique()
+    if len(endings):
+        yield "formats", sorted({_ENDINGS.get(ending, ending.upper()) for ending in endings})
+    read = table.filter(pl.col("error").is_null() & pl.col("width").is_not_null())
+    if not read.height:
+        return
+    bits = read["bits"].unique().sort().to_list()
+    yield "bits", bits[0] if len(bits) == 1 else " and ".join(map(str, bits))
+    yield "bits_used", int(read["maximum"].max()).bit_length()
+    sides = read.select("width", "height")
+    for word, side in (("min", sides.min()), ("median", sides.median()), ("max", sides.max())):
+        yield f"size.{word}", [int(value + 0.5) for value in side.row(0)]
+    if (sizes := sides.unique().sort("width", "height")).height <= SIZES:
+        yield "sizes", [list(size) for size in sizes.iter_rows()]
+
+
+def _of_patients(table: pl.DataFrame) -> Iterator[tuple[str, Value]]:
+    for word, age in (("min", table["age_years"].min()), ("max", table["age_years"].max())):
+        if age is not None:
+            yield f"age.{word}", age
+    given = table.filter(pl.col("given_part").is_not_null())
+    if given.height:
+        yield "torn_patients", given.group_by("patient_id").agg(pl.col("given_part").n_unique()).filter(pl.col("given_part") > 1).height
+    if table["study"].count():
+        yield "studies", table["study"].n_unique() - bool(table["study"].null_count())
+
+
+def _of_shapes(manifest: Manifest) -> Iterator[tuple[str, Value]]:
+    if lungs := _lung_objects(manifest).height:
+        yield "lung_objects", lungs
+    drawn = manifest.shapes.filter(~pl.col("concept").is_in(list(REFERENCE)))
+    if drawn.height:
+        yield "shapes", drawn.height
+        yield "shaped_images", drawn["image_id"].n_unique()

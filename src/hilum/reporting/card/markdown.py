@@ -1,0 +1,59 @@
+"""Markdown (GitHub's) in which no text of the data can be anything but text: not a table's border, a link, a picture, HTML or a new line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+DASH = "–"
+TEMPLATE = "resources/card.md.j2"
+_SPECIAL = re.compile(r"([\\`*\[\]|~$])")
+_UNDERSCORE = re.compile(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")  # within a word it means nothing
+# Line ends and other control characters, and those that turn the direction of writing.
+_CONTROL = re.compile("[\\s\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]+")
+
+
+class SafeMarkdown(str):
+    """Markdown that is not escaped again."""
+
+
+def one_line(text: str) -> str:
+    return _CONTROL.sub(" ", text).strip()
+
+
+def escaped(value: Any) -> str:
+    """Any value as Markdown within one line: numbers grouped, None a dash, a list of numbers as `width × height`."""
+    if isinstance(value, SafeMarkdown):
+        return value
+    if value is None or value == "":
+        return DASH
+    if isinstance(value, (int, float)):
+        return f"{value:,}" if isinstance(value, int) else f"{value:,g}"
+    if isinstance(value, (list, tuple)):
+        numbers = all(isinstance(item, int) for item in value)
+        return SafeMarkdown((" × " if numbers else ", ").join(escaped(item) if not numbers else str(item) for item in value))
+    text = one_line(str(value)).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _UNDERSCORE.sub(r"\\_", _SPECIAL.sub(r"\\\1", text))
+
+
+def table(rows: Sequence[Sequence[Any]], *head: str) -> SafeMarkdown:
+    """A table; a column of whole numbers alone is set to the right."""
+    right = [bool(rows) and all(isinstance(row[place], int) or row[place] is None for row in rows) for place in range(len(head))]
+    lines = [head, ["--:" if of_numbers else "---" for of_numbers in right], *([escaped(cell) for cell in row] for row in rows)]
+    return SafeMarkdown("\n".join(f"| {' | '.join(line)} |" for line in lines))
+
+
+def block(lines: Sequence[str]) -> SafeMarkdown:
+    """Lines shown as they are."""
+    return SafeMarkdown("\n".join("    " + _CONTROL.sub(lambda found: " " * len(found.group()), line) for line in lines))
+
+
+def render(told: dict[str, Any], template: str = TEMPLATE) -> str:
+    page = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=escaped, autoescape=False)
+    page.filters |= {"table": table, "block": block}
+    text = page.from_string(resources.files("hilum").joinpath(template).read_text(encoding="utf-8")).render(told)
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"

@@ -1,0 +1,339 @@
+"""A run's folder: what is in it, and what each thing in it was made from.
+
+Each step writes its files and then, last, its marker `finished/STEP.json`, which carries a digest of itself:
+
+    format     of markers, FORMAT
+    made_from  digests of settings and inputs
+    made       files and the digests on which later steps depend; of some tables that of their cells
+    files      all files, those of `made` too, and the digests of their bytes
+    summary    what a person wants to hear
+
+A step is finished when its marker says it was made from exactly what it would be made from now, and its files are there, byte for byte;
+anything else is made again. Whoever reads a file of a run takes its path from `Run.file`, which compares it with the marker first.
+
+A cross-validated run has a run for each fold in `folds/0`, `folds/1` …, which shares the steps
+`SHARED`, and the files that they left, with it.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from hilum import __version__, storage
+from hilum.config import Recipe
+from hilum.dataset import manifest
+from hilum.dataset.manifest import Manifest
+from hilum.errors import BadData, Damaged, HilumError, NotFound, on_one_line
+from hilum.safety import untrusted_files
+from hilum.safety.path_names import from_text
+from hilum.storage import integrity
+
+if TYPE_CHECKING:
+    import polars as pl
+
+MARKERS, RECIPE = "finished", "recipe.toml"
+BESIDE = {  # patterns of files that a step leaves and on which no later step depends by digest
+    "ingest": (*manifest.FILES, "plan.json"),
+    "cache": ("cache/*/meanings.json",),
+    "split": ("folds/*/finished/split.json",),
+}
+FLAT = (".u8", ".u16")  # endings of files of bare images, see `hilum.imaging.image_stack`
+FORMAT = 2  # of markers; change it when their keys come to mean something else
+MARKED = ("made_from", "made", "files", "summary")
+SHARED = ("ingest", "cache", "audit")
+
+
+@dataclass(frozen=True)
+class Run:
+    folder: Path
+    parent: Path | None = None  # of a fold: the folder of the cross-validated run
+    checked: bool = True  # files are compared with their digests before they are read
+
+    def __truediv__(self, name: str) -> Path:
+        """Raises `BadData` for a name that leads out of the folder: markers are files too."""
+        path = Path(name)
+        if path.is_absolute() or ".." in path.parts:
+            raise BadData(f"{self.folder}: names '{on_one_line(name[:200])}', which lies outside of it; copy the run anew")
+        return self.folder / path
+
+    @property
+    def data(self) -> Path:
+        """The folder in which the steps `SHARED` left the manifest, the cache and the audit."""
+        return self.parent or self.folder
+
+    def fold(self, number: int) -> Run:
+        return Run(self.folder / "folds" / str(number), self.folder, self.checked)
+
+    def unchecked(self) -> Run:
+        """Return the run as one whose files are read as they are: for `hilum verify`, which tells what is wrong with each."""
+        return replace(self, checked=False)
+
+    def home(self, step: str) -> Path:
+        """Return the folder in which a step leaves its files."""
+        return self.data if step in SHARED else self.folder
+
+    def _marker(self, step: str) -> Path:
+        return self.home(step) / MARKERS / f"{step}.json"
+
+    # ------------------------------------------------------------------------------------ markers
+
+    def finished(self, step: str, made_from: Mapping[str, Any]) -> bool:
+        """Whether the step was made from exactly this, and all that it left is as it left it."""
+        if not self.done(step):
+            return False
+        try:
+            same = self._told(step)["made_from"] == _with_version(made_from)
+        except Damaged:
+            return False
+        return same and not self.damage(step)
+
+    def done(self, step: str) -> bool:
+        """Whether the step was ever finished here, from whatever."""
+        return self._marker(step).exists()
+
+    def damage(self, step: str, *, flat: bool = True) -> str:
+        """Say what is wrong with the marker or a file of a step that was finished; "" where nothing is.
+
+        Without `flat` it is enough that the flat files of images are there.
+        """
+        try:
+            told = self._told(step)
+            for marker in sorted(self._marker(step).parent.glob(f"{step}-*.json")):
+                self._told(marker.stem)  # of a part of the step, such as one of its models
+        except Damaged as fault:
+            return str(fault)
+        for name, expected in told["files"].items():
+            place = self.home(step) / name
+            if name.endswith(FLAT) and not flat and place.is_file():
+                continue
+            if wrong := integrity.fault(place, expected):
+                return f"{place} {wrong}"
+        return ""
+
+    def refuse_damage(self, *steps: str) -> None:
+        """Raise `Damaged` where the marker or a file of any of these steps is missing or another.
+
+        Images in flat files are compared when they are read, see `hilum.imaging.image_stack`.
+        """
+        wrong = []
+        for step in steps:
+            if not self.done(step):
+                wrong.append(f"{self._marker(step)}: is missing")
+            elif damage := self.damage(step, flat=False):
+                wrong.append(damage)
+        if wrong:
+            raise self._damaged("; ".join(wrong))
+
+    def finish(
+        self,
+        step: str,
+        made_from: Mapping[str, Any],
+        made: Mapping[str, str],
+        summary: Mapping[str, Any],
+    ) -> None:
+        """Say that `step` is done.
+
+        `made` names its files and their digests, on which later steps depend; `summary` is what a
+        person wants to hear of it. Of these files, and those `BESIDE` them, the digests of the
+        bytes are noted too.
+        """
+        home = self.home(step)
+        beside = [path for pattern in BESIDE.get(step, ()) for path in home.glob(pattern)]
+        names = {*made, *(path.relative_to(home).as_posix() for path in beside)}
+        marker = {
+            "format": FORMAT,
+            "step": step,
+            "made_from": _with_version(made_from),
+            "made": dict(made),
+            "files": {name: integrity.digest_of(home / name) for name in sorted(names)},
+            "summary": dict(summary),
+        }
+        storage.write_json(self._marker(step), integrity.sealed(marker))
+
+    def ensure(
+        self,
+        step: str,
+        made_from: Mapping[str, Any] | None,
+        make: Callable[[], tuple[Mapping[str, str], Mapping[str, Any]]],
+    ) -> bool:
+        """Do `step` unless it is finished, and return whether it was.
+
+        `made_from` None: nobody can say what it is made from, so it is done.
+        """
+        if made_from is not None and self.finished(step, made_from):
+            return True
+        self.finish(step, made_from or {}, *make())
+        return False
+
+    def forget(self, step: str) -> None:
+        """Have `step` look at its work again when it is next asked for."""
+        self._marker(step).unlink(missing_ok=True)
+
+    def made(self, step: str) -> dict[str, str]:
+        """File names and digests that a finished step left. Raises `NotFound` with the command that makes them."""
+        return self._told(step)["made"]
+
+    def files(self, step: str) -> dict[str, str]:
+        """Names of all files of a finished step and the digests of their bytes."""
+        return self._told(step)["files"]
+
+    def summary(self, step: str) -> dict[str, Any]:
+        return self._told(step)["summary"]
+
+    def made_from(self, step: str) -> dict[str, Any]:
+        return self._told(step)["made_from"]
+
+    def _told(self, step: str) -> dict[str, Any]:
+        marker = self._marker(step)
+        if not self.done(step):
+            raise NotFound(
+                f"{self.folder} has no finished step '{step}': "
+                f"run `hilum {step} DATA --to {self.folder}` first"
+            )
+        try:
+            told = integrity.read_sealed(marker)
+        except HilumError as error:
+            raise self._damaged(str(error)) from None
+        if wrong := _unfit(told, step):
+            raise self._damaged(f"{marker}: {wrong}")
+        return told
+
+    # -------------------------------------------------------------------------------------- files
+
+    def file(self, step: str, name: str) -> Path:
+        """Return the path of a file that a finished step left, once its bytes are what the step left.
+
+        All that reads a run's files takes their paths from here. Raises `NotFound` where the step
+        is not finished, and `Damaged` where the file is missing or another.
+        """
+        path = self.home(step) / name
+        if not self.checked:
+            untrusted_files.read_head(path, 0)  # a file all the same, and no pipe that nobody writes to
+            return path
+        expected = self.files(step).get(name)
+        if expected is None:
+            raise self._damaged(f"{path}: step '{step}', as it is finished there, left no such file")
+        if wrong := integrity.fault(path, expected):
+            raise self._damaged(f"{path} is not what step '{step}' left: it {wrong}")
+        return path
+
+    def is_other(self, step: str, name: str) -> bool:
+        """Whether a file that a finished step left is another one now."""
+        try:
+            expected = self.files(step).get(name)
+        except (Damaged, NotFound):
+            return False
+        return expected is not None and bool(integrity.fault(self.home(step) / name, expected))
+
+    def table(self, step: str, name: str) -> pl.DataFrame:
+        return storage.read_table(self.file(step, name))
+
+    def json(self, step: str, name: str) -> Any:
+        return storage.read_json(self.file(step, name))
+
+    def manifest(self) -> Manifest:
+        """Read the table that the step ingest left."""
+        for name in manifest.FILES:
+            self.file("ingest", name)
+        return Manifest.read(self.data)
+
+    @property
+    def remedy(self) -> str:
+        """What to do where anything of the run is damaged."""
+        again = f"`hilum run {shlex.quote(str(self.data))}`"
+        return f"{again} makes again what is damaged, and what depends on it"
+
+    def _damaged(self, what: str) -> Damaged:
+        return Damaged(f"{what}; {self.remedy}")
+
+    # ------------------------------------------------------------------------------------- recipe
+
+    def write_recipe(self, recipe: Recipe) -> None:
+        storage.write_text(self.folder / RECIPE, recipe.to_toml())
+        made = {RECIPE: integrity.digest_of(self.folder / RECIPE)}
+        self.finish("recipe", {}, made, {"settings": _settings(recipe)})
+
+    def recipe(self) -> Recipe:
+        """Read the recipe that the run was made by. Raises `Damaged` where it was changed since."""
+        self._refuse_no_run()
+        if not self.done("recipe"):
+            raise self._damaged(f"{self._marker('recipe')}: is missing")
+        self.file("recipe", RECIPE)
+        return self.edited_recipe()
+
+    def edited_recipe(self) -> Recipe:
+        """Read the recipe as it stands there, which a person may have edited to run it again."""
+        self._refuse_no_run()
+        return Recipe.read(self.folder / RECIPE)
+
+    def recipe_changes(self) -> str:
+        """Say how recipe.toml differs from what was written; "" where it does not."""
+        if not self.done("recipe") or not (wrong := self.damage("recipe")):
+            return ""
+        try:
+            before = self.summary("recipe")["settings"]
+            now = _settings(Recipe.read(self.folder / RECIPE))
+        except HilumError:
+            return wrong
+        changed = [
+            f"[{section}] {key} is {now[section].get(key)!r} and was {of.get(key)!r}"
+            for section, of in before.items()
+            for key in sorted(of.keys() | now[section].keys())
+            if of.get(key) != now[section].get(key)
+        ]
+        what = "; ".join(changed) or "its settings are the same"
+        return f"{self.folder / RECIPE} is not as it was written: {what}"
+
+    def data_folders(self) -> list[Path]:
+        """Return the data folders of the run's recipe, resolved and in order."""
+        try:
+            data = self.summary("recipe")["settings"]["data"]
+            folders = [data["folder"], *data["also"]]
+        except HilumError:
+            folders = list(self.edited_recipe().data.folders)
+        return sorted(Path(from_text(folder)).resolve() for folder in folders)
+
+    def _refuse_no_run(self) -> None:
+        if not is_run(self.folder):
+            raise NotFound(
+                f"{self.folder} is not a run: it holds no {RECIPE}. "
+                f"A run is made with `hilum run DATA --to {self.folder}`"
+            )
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run's folder for this process alone (`hilum.storage.locked`)."""
+        with storage.locked(self.folder):
+            yield
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is a run's, though its recipe or some of its markers may be missing."""
+    return (folder / RECIPE).exists() or any((folder / MARKERS).glob("*.json"))
+
+
+def _unfit(told: Mapping[str, Any], step: str) -> str:
+    """Say why a sealed object is no marker of `step`; "" where it is one."""
+    if told.get("format") != FORMAT:
+        return f"is of format {told.get('format')!r}, and this Hilum reads {FORMAT}"
+    if told.get("step") != step:
+        return f"is the marker of step {told.get('step')!r}"
+    if not all(isinstance(told.get(key), dict) for key in MARKED):
+        return f"lacks one of {', '.join(MARKED)}"
+    places = [PurePosixPath(name) for name in told["files"]]
+    if any(place.is_absolute() or ".." in place.parts for place in places):
+        return "names a file outside of the run"
+    return ""
+
+
+def _settings(recipe: Recipe) -> dict[str, dict[str, Any]]:
+    return {part.name: recipe.section(part.name) for part in fields(recipe)}
+
+
+def _with_version(made_from: Mapping[str, Any]) -> dict[str, Any]:
+    return {**made_from, "hilum": __version__}

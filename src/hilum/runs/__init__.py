@@ -1,0 +1,1 @@
+"""Whole runs: made, reproduced, compared, applied to new images, handed on."""

@@ -1,0 +1,152 @@
+"""Explain what a run's finding model says of images of one's own: saliency maps laid over them.
+
+    OUT/occlusion/NAME.jpg     the image as it was read under the map of `hilum.inference.saliency.OCCLUSION`:
+                               brightest where the leading finding's score comes from; each on a
+                               scale of its own, at most `lungs.OVERLAY` pixels long
+    OUT/activation/NAME.jpg    the same of the model's own class activation map, where it gives one
+    OUT/look.csv               a row an image and method, see COLUMNS; of an image that is refused
+                               one row that says why
+
+NAME is as in `hilum.inference.segment_images`. The images that `hilum predict` refuses are refused here too,
+with the same warnings beside the others. `inside`, `area` and `gain` are as in `hilum.pipeline.explain`:
+how much of the map lies in the lungs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hilum import storage
+from hilum.annotations.vocabulary import name_of
+from hilum.errors import NotFound, on_one_line
+from hilum.imaging.batch.each_image import Say, Watch, for_each, unheard, unwatched
+from hilum.imaging.batch.results_table import Table
+from hilum.imaging.files import image_file, output_folder
+from hilum.imaging.files.find_images import collect
+from hilum.imaging.radiograph import Radiograph, to_uint8
+from hilum.inference import classify_images
+from hilum.inference import saliency as looking
+from hilum.pipeline import explain, predict
+from hilum.run_folder import Run
+from hilum.runs.scoring_run import ScoringRun
+
+TABLE = "look.csv"
+OF_SCORE = ("concept", "score", "call", "warning")
+COLUMNS = (
+    "image",
+    "name",
+    "refused",
+    "doubts",
+    "lung_quality",
+    "age_years",
+    *OF_SCORE[:3],
+    "method",
+    "inside",
+    "area",
+    "gain",
+    "warning",
+)
+
+
+def explain_images(
+    folder: Path,
+    images: Sequence[str | Path],
+    to: Path | None = None,
+    *,
+    watch: Watch = unwatched,
+    say: Say = unheard,
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """A row (COLUMNS) of each image and method, and what is wrong with images that could not be
+    read; the others are done all the same.
+
+    `images`, `say` and errors as in `hilum.runs.predict_images.predict_images`; raises `NotFound` too where the run was
+    trained on no finding.
+    """
+    asked, out = ScoringRun.of(Run(folder)), output_folder.Output(to, "look")
+    if "finding" not in asked.models.models:
+        raise NotFound(
+            f"the run in {folder} was trained on no finding, so there is nothing to explain: "
+            f"give its data labels of both states and run it again"
+        )
+    for place in out.folders:
+        asked.refuse_place(place)
+
+    def work(path: Path, name: str) -> list[dict[str, Any]]:
+        file = image_file.read(path)
+        found = asked.models.of_file(path, file)
+        one = asked.result(path, name, file, found)
+        radiograph = file.radiograph()
+        maps = (
+            {} if one.refused else looking.maps(asked.models.models["finding"], found.region.image)
+        )
+        for method, saliency in maps.items() if out else ():
+            storage.write_bytes(
+                out.path(method, f"{name}.jpg"), _overlay(radiograph, found, saliency)
+            )
+        return list(_rows(one, found, radiograph, maps))
+
+    table = Table(out, TABLE, COLUMNS, asked.digest, _joined) if out else None
+    found = collect(images, out.folders)
+    done, faults = for_each(found, work, title="look", watch=watch, say=say, table=table)
+    return _joined(done), faults
+
+
+def _joined(done: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    return [row for of_image in done for row in of_image]
+
+
+def _overlay(radiograph: Radiograph, found: predict.Prediction, saliency: np.ndarray) -> bytes:
+    on_file = found.region.to_file(radiograph.size).back(
+        looking.grown(saliency, found.region.image.shape[0])
+    )
+    return classify_images.heat_overlay(to_uint8(radiograph.pixels), on_file)
+
+
+def _rows(
+    one: classify_images.ImageResult, found: predict.Prediction, radiograph: Radiograph, maps: dict[str, np.ndarray]
+) -> Iterator[dict[str, Any]]:
+    about = {name: value for name, value in one.as_dict().items() if name != "said"}
+    if one.refused:
+        yield {**dict.fromkeys(COLUMNS), **about}
+        return
+    leading = asdict(one.said[0])
+    shown = explain.Shown(found.region.image, found.labels, found.region.crop, radiograph.size)
+    for method, saliency in maps.items():
+        figures = {
+            name: None if np.isnan(value) else round(value, 4)
+            for name, value in explain.attention(saliency, shown).items()
+        }
+        yield {**about, **{name: leading[name] for name in OF_SCORE}, "method": method, **figures}
+
+
+def lines(rows: Sequence[dict[str, Any]], to: Path | None) -> str:
+    """For a person: a line an image and method, and the image's warnings below."""
+    told = []
+    for _, of_image in groupby(rows, key=lambda row: row["name"]):
+        images = list(of_image)
+        told += map(_line, images)
+        if images[0]["warning"]:
+            told.append(f"  warning: {images[0]['warning']}")
+    where = [f"overlays and table: {to.resolve()}"] if to and rows else []
+    return "\n".join(
+        [*told, *where] if rows else ["nothing was explained: no image could be opened"]
+    )
+
+
+def _line(row: dict[str, Any]) -> str:
+    image = on_one_line(row["image"])
+    if row["refused"]:
+        return f"{image}: refused: {row['refused']}"
+    inside = (
+        "no part of it speaks for the finding"
+        if row["inside"] is None
+        else f"{row['inside']:.0%} of it in the lungs, which cover {row['area'] or 0:.0%}"
+    )
+    score = f"{name_of(row['concept'])}, score {row['score']:.3g}"
+    return f"{image}: {score}; map of {row['method']}: {inside}"

@@ -1,0 +1,79 @@
+"""Score images of one's own with a finished run, with the refusals and warnings of `hilum read`.
+
+    OUT/predict.csv              the columns of `hilum.inference.classify_images`: a row an image and score,
+                                 `model` is finding or anomaly; of an image that is refused one row
+                                 that says why
+    OUT/masks/NAME_lungs.png     the lungs in the file's own pixels: 127 right lung, 255 left; of
+                                 images that are scored
+    OUT/masks/NAME_anomaly.png   the anomaly map in the file's own pixels, stretched to its own
+                                 highest value
+
+NAME is as in `hilum.inference.segment_images`; masks and maps go elsewhere where that is asked for. Scores,
+thresholds and probabilities are the run's own: thresholds and calibration were chosen on its tune
+part. `hilum.inference.acceptance` says which images are refused; lungs that cannot be relied on are a reason
+only where the run itself relied on most of those it found. A warning stands beside the scores of an
+image that a stage was trained on, of one of the tune part, and of a changed copy of either
+(`hilum.audit.duplicates.known_images`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from hilum.imaging.batch.each_image import Say, Watch, for_each, unheard, unwatched
+from hilum.imaging.files import image_file, output_folder, raster
+from hilum.imaging.files.find_images import collect
+from hilum.imaging.radiograph import to_uint8
+from hilum.inference import classify_images
+from hilum.pipeline import predict
+from hilum.run_folder import Run
+from hilum.runs.scoring_run import ScoringRun
+
+TABLE, MASKS = "predict.csv", "masks"
+
+
+def predict_images(
+    folder: Path,
+    images: Sequence[str | Path],
+    masks: Path | None = None,
+    *,
+    to: Path | None = None,
+    watch: Watch = unwatched,
+    say: Say = unheard,
+) -> tuple[list[classify_images.ImageResult], list[str]]:
+    """What the run in `folder` says of each image, and what is wrong with those that could not be
+    read; the others are still scored.
+
+    `images`, `say` and errors as in `hilum.inference.segment_images.segment_images`. With `to` the table, masks and maps
+    are written there; with `masks` these go there instead, as NAME_lungs.png and NAME_anomaly.png.
+    Raises `Mismatch` where a model of the run is missing or was changed.
+    """
+    asked, out = ScoringRun.of(Run(folder)), output_folder.Output(to, "predict")
+    drawn, below = (output_folder.Output(masks, "predict"), ()) if masks else (out, (MASKS,))
+    places = tuple(dict.fromkeys((*out.folders, *drawn.folders)))
+    for place in places:
+        asked.refuse_place(place)
+
+    def work(path: Path, name: str) -> classify_images.ImageResult:
+        file = image_file.read(path)
+        found = asked.models.of_file(path, file)
+        one = asked.result(path, name, file, found)
+        if drawn and not one.refused:
+            _write(drawn, "/".join((*below, name)), found)
+        return one
+
+    table = classify_images.table_of(out, TABLE, asked.digest, (drawn,)) if out else None
+    found = collect(images, places)
+    return for_each(found, work, title="predict", watch=watch, say=say, table=table)
+
+
+def _write(out: output_folder.Output, name: str, found: predict.Prediction) -> None:
+    raster.write_png(out.path(f"{name}_lungs.png"), np.array([0, 127, 255], np.uint8)[found.lungs])
+    if found.anomaly_map is not None:
+        raster.write_png(
+            out.path(f"{name}_anomaly.png"),
+            to_uint8(found.anomaly_map / max(float(found.anomaly_map.max()), 1e-6)),
+        )

@@ -1,0 +1,270 @@
+"""Verify: whether a finished run's figures hold, by doing again what can be done without training.
+
+Each check says what it is of, whether it holds and what was seen:
+
+    files      every file has the bytes, and the cache the images, that its step left; files that no step made are named
+    steps      each step was made from what the steps before it left, and by the recipe that is there
+    split      each patient stands in one part
+    leaks      no stage was trained on an image of tune or test
+    models     each model carries the list of training images that is stored beside it
+    scores     the stored models, asked again about the stored regions, give the stored scores
+    figures    the stored scores and masks give the stored figures and the stored calibration
+
+Of a cross-validated run (`hilum.pipeline.division`) the same holds of each fold: its files, steps, split, models and scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from hilum import storage
+from hilum.config import Recipe
+from hilum.errors import HilumError, on_one_line
+from hilum.inference.onnx_model import OnnxModel
+from hilum.pipeline import division, evaluate, predict
+from hilum.pipeline._training import TRAINING
+from hilum.pipeline.crop import Crops
+from hilum.progress import Progress, portion, quietly
+from hilum.run_folder import Run
+from hilum.runs import verify_files
+from hilum.runs.run_all import OF_A_FOLD, STEPS
+
+TOLERANCE = 1e-4  # of a score, against its size where that is above 1: processors round differently
+EXACT = 1e-9  # of a figure: the same arithmetic on the same numbers
+UNVERSIONED = ("hilum", "version")  # a newer Hilum may look at an older run
+SHOWN = 3
+
+
+class Check(NamedTuple):
+    what: str
+    holds: bool
+    told: str
+
+
+def reproduce(run: Run, *, images: int = 0, seed: int = 0, progress: Progress = quietly) -> list[Check]:
+    """Every check, those that do not hold as well. `images`: how many, drawn at random by `seed`, are scored again; 0: all of them."""
+    if not run.done("evaluate"):
+        run.made("evaluate")  # says which command is missing
+    files = _checked("files", lambda: verify_files.check(_each(run)))
+    as_it_is = run.unchecked()  # what is wrong with a file is told; what the others say of it is worth hearing too
+    checks: dict[str, Callable[[Recipe], tuple[list[str], str]]] = {
+        "steps": lambda recipe: _steps(as_it_is, recipe),
+        "split": lambda recipe: _split(as_it_is),
+        "leaks": lambda recipe: _leaks(as_it_is),
+        "models": lambda recipe: _models(as_it_is),
+        "scores": lambda recipe: _scores(as_it_is, recipe, images, seed, progress),
+        "figures": lambda recipe: _figures(as_it_is, recipe),
+    }
+    more = [_checked(what, partial(_by_recipe, as_it_is, check), files) for what, check in checks.items()]
+    return [files, *more]
+
+
+def _by_recipe(
+    run: Run, check: Callable[[Recipe], tuple[list[str], str]]
+) -> tuple[list[str], str]:
+    return check(run.edited_recipe())
+
+
+def _checked(
+    what: str, check: Callable[[], tuple[list[str], str]], files: Check | None = None
+) -> Check:
+    """A check's faults, or what it has seen; an error that it meets is a fault of the run, told with the others.
+
+    Where `files` are damaged nothing holds that code relies on, so that any error is of this kind.
+    """
+    try:
+        faults, seen = check()
+    except HilumError as error:
+        faults, seen = [str(error)], ""
+    except Exception as error:
+        if files is None or files.holds:
+            raise
+        kind = type(error).__name__
+        faults, seen = [f"cannot be checked on damaged files ({kind}: {on_one_line(str(error))})"], ""
+    more = f"; and {len(faults) - SHOWN:,} more" if len(faults) > SHOWN else ""
+    return Check(what, not faults, "; ".join(faults[:SHOWN]) + more if faults else seen)
+
+
+def _each(run: Run) -> list[tuple[Run, str]]:
+    """Return the run and its folds, with what goes before the name of a thing in it."""
+    folders = sorted((run / "folds").glob("[0-9]*")) if run.parent is None else []
+    return [(run, ""), *((run.fold(int(place.name)), f"fold {place.name}: ") for place in folders)]
+
+
+def _steps(run: Run, recipe: Recipe) -> tuple[list[str], str]:
+    """Reading the data folder and the pictures is not done again: the data may lie elsewhere."""
+    done = [(run, "", name) for name in STEPS if name not in ("ingest", "cache") and run.done(name)]
+    done += [
+        (fold, of, name) for fold, of in _each(run)[1:] for name in OF_A_FOLD if fold.done(name)
+    ]
+    faults = []
+    for one, of, name in done:
+        now, then = (
+            _unversioned(made_from)
+            for made_from in (STEPS[name].made_from(one, recipe), one.made_from(name))
+        )
+        changed = sorted(key for key in now.keys() & then.keys() if storage.as_json(now[key]) != storage.as_json(then[key]))
+        if changed:
+            faults.append(f"{of}step '{name}' was made from another {', '.join(changed)}")
+    return faults, f"{len(done)} steps were made from what is there"
+
+
+def _unversioned(made_from: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in made_from.items() if key not in UNVERSIONED}
+
+
+def _split(run: Run) -> tuple[list[str], str]:
+    table = run.table("split", "split.parquet")
+    folds = division.folds(run)
+    if not folds:
+        return _torn(
+            table, "part"
+        ), f"{table['patient_id'].n_unique():,} patients, each in one part"
+    faults = _torn(table, "fold")
+    for fold, of in _each(run)[1:]:
+        faults += [of + fault for fault in _torn(fold.table("split", "split.parquet"), "part")]
+    return (
+        faults,
+        f"{table['patient_id'].n_unique():,} patients, each in one of {len(folds)} folds, and in one part of each",
+    )
+
+
+def _torn(table: pl.DataFrame, column: str) -> list[str]:
+    """Patients and groups that stand in several parts or folds."""
+    return [
+        f"{kind} {name} stands in {' and '.join(map(str, sorted(places)))}"
+        for kind in ("patient_id", "group")
+        for name, places in table.group_by(kind)
+        .agg(pl.col(column).unique())
+        .filter(pl.col(column).list.len() > 1)
+        .sort(kind)
+        .iter_rows()
+    ]
+
+
+def _leaks(run: Run) -> tuple[list[str], str]:
+    evaluate.refuse_leaks(run, run.table("split", "split.parquet"))
+    return (
+        [],
+        f"no stage{' of any fold' if division.folds(run) else ''} was trained on an image of tune or test, or of their patients",
+    )
+
+
+def _models(run: Run) -> tuple[list[str], str]:
+    faults, seen = [], 0
+    for one, of in _each(run):
+        training = one.table("train", f"train/{TRAINING}")
+        for file in _scoring(one).values():
+            seen += 1
+            learnt = sorted(training.filter(pl.col("model") == file)["image_id"])
+            if OnnxModel(one.file("train", file), one.folder).metadata["trained_on"]["digest"] != storage.digest(learnt):
+                faults.append(
+                    f"{of}{file} was not trained on the images that train/{TRAINING} lists for it"
+                )
+    return faults, f"{seen} models carry the digest of their training images"
+
+
+def _scoring(run: Run) -> dict[str, str]:
+    return {stage: file for stage, file in predict.STAGES.items() if file in run.made("train")}
+
+
+def _scores(run: Run, recipe: Recipe, images: int, seed: int, progress: Progress) -> tuple[list[str], str]:
+    """Score again by each fold's models, or by the run's own where there is one split.
+
+    That the folds' scores are pooled rightly is proved with the figures.
+    """
+    each, faults, largest, done = _each(run)[1:] or _each(run), [], 0.0, 0
+    stored = run.table("predict", predict.SCORES)
+    chosen = stored["image_id"].unique().sort()
+    if 0 < images < len(chosen):
+        chosen = chosen.sample(images, seed=seed).sort()
+    for number, (one, of) in enumerate(each):
+        again = _again(one, recipe, chosen, portion(progress, number, len(each)))
+        for file, stage, image_id, concept, before, score in again:
+            off = abs(score - before) / max(1.0, abs(before))
+            largest = max(largest, off)
+            if not off <= TOLERANCE:  # also where one of the two is nan
+                faults.append(
+                    f"{of}{stage} score of {image_id} ({concept}) is stored as {before:.6g}, and {file} gives {score:.6g}"
+                )
+        done += len({(stage, image_id) for _, stage, image_id, *_ in again})
+    return faults, f"{done:,} pictures scored again, largest difference {largest:.1g}"
+
+
+def _again(
+    run: Run, recipe: Recipe, chosen: pl.Series, progress: Progress
+) -> list[tuple[str, str, str, str, float, float]]:
+    """Score the `chosen` images that the run has scored again.
+
+    Returns file of the model, stage, image, concept, stored score and new score.
+    """
+    stored = run.table("predict", predict.SCORES)
+    told = {(stage, concept, image_id): score for stage, concept, image_id, score in stored.select("stage", "concept", "image_id", "score").iter_rows()}
+    chosen = chosen.filter(chosen.is_in(stored["image_id"].implode()))
+    regions, models, found = Crops.of(run, recipe.region.size), _scoring(run), []
+    for index, (stage, file) in enumerate(models.items()):
+        model = OnnxModel(run.file("train", file), run.folder)
+        for done, (place, image_id) in enumerate(
+            zip(regions.rows(chosen), chosen, strict=True), start=1
+        ):
+            again = np.atleast_1d(model(regions.images[place])["score"])
+            for concept, score in zip(model.contract.concepts, again.tolist(), strict=True):
+                found.append(
+                    (
+                        file,
+                        stage,
+                        image_id,
+                        concept,
+                        told.get((stage, concept, image_id), float("nan")),
+                        score,
+                    )
+                )
+            progress(index * len(chosen) + done, len(models) * len(chosen))
+    return found
+
+
+def _figures(run: Run, recipe: Recipe) -> tuple[list[str], str]:
+    found = evaluate.figures(run, recipe)
+    faults = [*_of_metrics(run.table("evaluate", evaluate.METRICS), found.metrics), *_of_calibration(run.json("evaluate", evaluate.CALIBRATION), found.calibration)]
+    of_folds = run.json("evaluate", evaluate.OF_FOLDS)
+    for number, fitted in found.of_folds.items():
+        faults += [
+            f"fold {number}: {fault}"
+            for fault in _of_calibration(of_folds.get(str(number), {}), fitted)
+        ]
+    return faults, f"{found.metrics.height:,} figures computed again from the stored scores and masks"
+
+
+def _of_metrics(stored: pl.DataFrame, found: pl.DataFrame) -> Iterator[str]:
+    if stored.schema != found.schema or stored.height != found.height:
+        yield f"{evaluate.METRICS} holds {stored.height:,} figures, and {found.height:,} are found now: `hilum evaluate` makes it again"
+        return
+    for before, now in zip(stored.iter_rows(named=True), found.iter_rows(named=True), strict=True):
+        if not all(_alike(before[name], now[name]) for name in before):
+            of = " ".join(filter(None, (before["part"], before["stage"], before["concept"], before["side"], before["metric"])))
+            yield f"{of} is stored as {before['value']:.6g} ({before['low']:.6g} to {before['high']:.6g}) and found to be {now['value']:.6g} ({now['low']:.6g} to {now['high']:.6g})"
+
+
+def _of_calibration(stored: Any, found: Any) -> Iterator[str]:
+    for stage in sorted(stored.keys() | found.keys()):
+        for concept in sorted(stored.get(stage, {}).keys() | found.get(stage, {}).keys()):
+            before, now = (told.get(stage, {}).get(concept, {}) for told in (stored, found))
+            different = sorted(key for key in before.keys() | now.keys() if not _alike(before.get(key), now.get(key)))
+            if different:
+                yield f"{', '.join(different)} of {stage} {concept} in the stored calibration is not what the tune part gives"
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Equal, but for the last digits of numbers, wherever in it; nan is like nan."""
+    if isinstance(one, float) and isinstance(other, int | float):
+        return bool(np.isclose(one, other, rtol=EXACT, atol=EXACT, equal_nan=True))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_alike(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_alike, one, other))
+    return one == other

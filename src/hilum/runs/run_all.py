@@ -1,0 +1,130 @@
+"""The chain: all steps in their order, each skipped where it is finished and made again where anything it was made from has changed.
+
+In a cross-validated run (`hilum.pipeline.division`) the steps segment, region and train make the final models
+of all images; then these steps and predict are done in each fold's own run, and the run's own predict
+pools their scores.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from hilum.config import Recipe
+from hilum.errors import HilumError, Interrupted, Mismatch, working_on
+from hilum.pipeline import _training, audit, cache, crop, division, evaluate, ingest, predict, segment, split, train
+from hilum.progress import Progress
+from hilum.reporting import report
+from hilum.run_folder import RECIPE, Run
+
+STEPS = {
+    "ingest": ingest,
+    "cache": cache,
+    "audit": audit,
+    "split": split,
+    "segment": segment,
+    "region": crop,
+    "train": train,
+    "predict": predict,
+    "evaluate": evaluate,
+    "report": report,
+}
+PLAN = ingest.SHORT  # of a summary: lines of their own, shown before it
+OF_A_FOLD = ("segment", "region", "train", "predict")
+Watch = Callable[[str], AbstractContextManager[Progress]]
+
+
+@dataclass(frozen=True)
+class Done:
+    step: str
+    kept: bool  # it was finished before
+    seconds: float
+    summary: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something that a person must hear before the step which it is about."""
+
+    text: str
+
+
+def perform(run: Run, recipe: Recipe, watch: Watch, *, until: str = "report") -> Iterator[Done | Note]:
+    """Do the steps up to and with `until`, telling of each as it ends. Raises `Mismatch` where the folder is another data set's run."""
+    _refuse_other(run, recipe)
+    with run.locked(), _told_of_interruption(run):
+        if changes := run.recipe_changes():
+            yield Note(f"{changes}; what depends on it is done again")
+        run.write_recipe(recipe)
+        for name, step in STEPS.items():
+            if name == "predict":
+                yield from _folds(run, recipe, watch)
+            yield from _once(run, recipe, name, step, watch)
+            if name == "ingest":
+                _refuse_untrainable(run, recipe, until)
+            if name == until:
+                return
+
+
+@contextmanager
+def _told_of_interruption(run: Run) -> Iterator[None]:
+    try:
+        yield
+    except Interrupted as stop:
+        stop.kept = (
+            f"{run.folder} keeps the steps that are finished, every image that is cached and every "
+            f"epoch of the training; the same command goes on there"
+        )
+        raise
+
+
+def _refuse_untrainable(run: Run, recipe: Recipe, until: str) -> None:
+    """Raise `MissingExtra` before any image is decoded where a step that is asked for will train
+    and cannot.
+    """
+    names = list(STEPS)
+    due = names[: names.index(until) + 1]
+    steps = {name for name in ("segment", "train") if name in due and not run.done(name)}
+    if steps:
+        _training.refuse_without_packages(run.manifest(), recipe, steps)
+
+
+def _folds(run: Run, recipe: Recipe, watch: Watch) -> Iterator[Done | Note]:
+    """Do the steps from segment to predict in each fold of a cross-validated run."""
+    for number, fold in enumerate(division.folds(run)):
+        for name in OF_A_FOLD:
+            yield from _once(fold, recipe, name, STEPS[name], watch, f"fold {number}: ")
+
+
+def _once(
+    run: Run, recipe: Recipe, name: str, step: ModuleType, watch: Watch, of: str = ""
+) -> Iterator[Done | Note]:
+    def make() -> tuple[dict[str, str], dict[str, Any]]:
+        place = working_on(run.folder, f"doing the step '{of + name}' in")
+        with watch(of + name) as progress, place:
+            return step.make(run, recipe, progress)
+
+    begun = time.monotonic()
+    made_from = step.made_from(run, recipe)
+    if damage := run.damage(name) if run.done(name) else "":
+        yield Note(f"{damage}; step '{name}' is done again")
+    elif name == "cache" and run.finished(name, made_from) and (damage := cache.damage(run, recipe)):
+        yield Note(f"{damage}; step '{name}' is done again")
+        run.forget(name)
+    kept = run.ensure(name, made_from, make)
+    yield Done(of + name, kept, time.monotonic() - begun, run.summary(name))
+
+
+def _refuse_other(run: Run, recipe: Recipe) -> None:
+    recipe.data.refuse_inside(run.folder, "choose another folder with --to")
+    if (run / RECIPE).exists() or run.done("recipe"):
+        before, data = run.data_folders(), sorted(folder.resolve() for folder in recipe.data.paths)
+        if before != data:
+            was, now = (" and ".join(map(str, folders)) for folders in (before, data))
+            raise Mismatch(f"{run.folder} is a run of {was}, not of {now}; choose another folder with --to")
+    elif run.folder.is_dir() and any(path.name != ".lock" for path in run.folder.iterdir()):
+        raise HilumError(f"{run.folder} is not empty and not a run; choose another folder with --to")

@@ -1,0 +1,177 @@
+"""A finished run as it scores images of one's own.
+
+It has the models as they were made, whom they were trained on, and which images the run knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from hilum import storage
+from hilum.audit.duplicates.known_images import KnownImages
+from hilum.config import Recipe
+from hilum.errors import HilumError
+from hilum.imaging.files import dicom, raster
+from hilum.inference import acceptance, age_group, lung_crop, segment_images
+from hilum.inference.classify_images import FindingScore, ImageResult, scored
+from hilum.pipeline import cache, crop, evaluate, predict, segment
+from hilum.pipeline._training import TRAINING
+from hilum.run_folder import MARKERS, Run
+from hilum.safety.path_names import as_text
+
+ANOMALY = "anomaly"  # the concept of an anomaly score
+# Share of regions cut along lungs from which an image without reliable lungs is unlike the run's.
+RELIED_ON = 0.5
+LOOKED_AT = 60  # training images whose lungs tell whether the run is one of small children
+PARTS = {"train": "training part", "tune": "tune (validation) part"}
+NEEDED = ("ingest", "split", "segment", "region", "train")  # steps
+
+
+@dataclass(frozen=True)
+class ScoringRun:
+    run: Run
+    recipe: Recipe
+    models: predict.RunModels
+
+    @classmethod
+    def of(cls, run: Run) -> ScoringRun:
+        """Raises `NotFound` where the run was never trained, `Damaged` where the marker or a file
+        of any step that is needed is missing or another.
+        """
+        models = predict.RunModels.of(run)
+        evaluated = run.done("report") or (run / evaluate.CALIBRATION).exists()
+        run.refuse_damage(*NEEDED, *["evaluate"] * evaluated)
+        return cls(run, models.recipe, models)
+
+    @property
+    def digest(self) -> str:
+        """Of the settings and of what the steps made: the same images have the same results."""
+        markers = sorted((self.run / MARKERS).glob("*.json"))
+        return storage.digest([storage.digest_of_file(file) for file in (self.run / "recipe.toml", *markers)])
+
+    def refuse_place(self, place: Path) -> None:
+        """Raise `HilumError` for a place in the run's data, and for the run's own folder."""
+        self.recipe.data.refuse_inside(place, "choose another folder with --to")
+        if place.resolve() == self.run.folder.resolve():
+            raise HilumError(
+                f"{place} is the folder of the run itself; choose another folder with --to, "
+                f"such as {place}/new"
+            )
+
+    def result(
+        self, path: Path, name: str, file: raster.Raster | dicom.Dicom, found: predict.Prediction
+    ) -> ImageResult:
+        """What the run says of a file, or why it refuses it."""
+        stated, evidence = (
+            segment_images.stated_by(file),
+            acceptance.Lungs(bool(found.lungs.any()), found.quality, self.least_quality),
+        )
+        why = acceptance.refused(found.doubts, stated, evidence, self.recipe.split.include)
+        said = (
+            [] if why else list(self._said(found, "; ".join(self._warnings(file, found, stated))))
+        )
+        doubts = ", ".join(doubt.fault for doubt in found.doubts)
+        return ImageResult(
+            as_text(path), name, why, doubts, round(found.quality, 4), stated.age_years, said
+        )
+
+    def _said(self, found: predict.Prediction, warning: str) -> Iterator[FindingScore]:
+        for stage, scores in found.scores.items():
+            for concept, score in scores.items():
+                known = self.calibration.get(stage, {}).get(concept)
+                yield scored(stage, concept if stage != ANOMALY else ANOMALY, score, known, warning)
+
+    def _warnings(
+        self,
+        file: raster.Raster | dicom.Dicom,
+        found: predict.Prediction,
+        stated: acceptance.Stated,
+    ) -> Iterator[str]:
+        yield from acceptance.warnings(stated)
+        if self.people and (
+            words := acceptance.age_warning("this run", self.people, stated, found.labels)
+        ):
+            yield words
+        if words := self._copied(file, found):
+            yield words
+        if found.cut in lung_crop.FLAGGED:
+            shown = f"the scores are of the {found.cut} and mean little"
+            yield f"no lungs were found that can be relied on: {shown}"
+
+    def _copied(self, file: raster.Raster | dicom.Dicom, found: predict.Prediction) -> str:
+        """What the run knows of an image already."""
+        if self.known is None:
+            unknown = "nobody can tell whether it was trained on this image"
+            return f"the run's cache is not there, so {unknown}"
+        size = file.radiograph().size
+        copy = self.known.find(
+            found.seen, size, file_digest=file.file_digest, pixel_digest=file.pixel_digest
+        )
+        if copy is None:
+            return ""
+        known = f"{copy.image_id} of this run's {PARTS[self.parts[copy.image_id]]}"
+        return f"it is {copy.words} {known}, so the scores show nothing"
+
+    @cached_property
+    def calibration(self) -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
+        """By stage and concept; {} where the run was not evaluated."""
+        return self.run.json("evaluate", evaluate.CALIBRATION) if self.run.done("evaluate") else {}
+
+    @cached_property
+    def least_quality(self) -> float | None:
+        """Of lungs that the run relies on; None where its regions do not depend on lungs, or mostly
+        not on those that were found.
+        """
+        if self.recipe.region.content == "whole" or "lungs" not in self.models.models:
+            return None
+        cut = self.run.table("region", crop.INDEX)["cut"]
+        return (
+            self.recipe.region.least_quality
+            if (cut == lung_crop.LUNGS).sum() >= RELIED_ON * max(len(cut), 1)
+            else None
+        )
+
+    @cached_property
+    def parts(self) -> dict[str, str]:
+        """ "train" or "tune" by image id: what any stage was trained on, and what its choices were
+        made on.
+        """
+        split = self.run.table("split", "split.parquet").filter(pl.col("part").is_in(list(PARTS)))
+        listed = [
+            self.run.table(stage, f"{stage}/{TRAINING}")["image_id"]
+            for stage in ("segment", "train")
+        ]
+        return dict(split.select("image_id", "part").iter_rows()) | dict.fromkeys(
+            pl.concat(listed), "train"
+        )
+
+    @cached_property
+    def known(self) -> KnownImages | None:
+        """The run's training and tune images; None where the run has no cache."""
+        if not (self.run / "cache").exists():
+            return None
+        return KnownImages(cache.opened(self.run, self.recipe), self.parts)
+
+    @cached_property
+    def people(self) -> acceptance.People | None:
+        """Whom the run was trained on, by stated ages or else by the outlines of lungs; None where
+        neither tells.
+        """
+        trained = [image_id for image_id, part in self.parts.items() if part == "train"]
+        table = self.run.manifest().table.filter(pl.col("image_id").is_in(trained))
+        if told := acceptance.people_by_ages(
+            table["age_years"].to_list(), "the people of its training part"
+        ):
+            return told
+        masks = segment.Masks.of(self.run, self.recipe.pixels.size)
+        some = [image_id for image_id in sorted(trained) if image_id in masks.rows]
+        chosen = some[:: max(1, len(some) // LOOKED_AT)]
+        return acceptance.people_by_outlines(
+            (age_group.looks(masks[image_id]) for image_id in chosen), "the images of its training part"
+        )

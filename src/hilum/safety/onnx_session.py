@@ -1,0 +1,137 @@
+"""Run ONNX models: the one place where sessions of ONNX Runtime are made, with the same options.
+
+A model may come from a stranger (see SECURITY.md). `hilum.safety.onnx_file` has checked its file before;
+what is left are bounds on what it may use while it runs:
+
+    MEMORY_BYTES     of all tensors of a model for images of up to 512 x 512 pixels, and in
+                     proportion to the pixels of larger ones: the most that the session's arena
+                     holds. Constants are not folded when a session is made, since that memory
+                     would be none of the arena's.
+    MAKE_SECONDS     to make a session
+    CALL_SECONDS     and IMAGE_SECONDS for each image of 256 x 256 pixels, for a call
+
+ONNX Runtime looks at its flag `terminate` between two nodes only, so one huge node cannot be
+stopped. Hence a stranger's model runs on a thread of its own, and after the time is over it is left
+behind: the caller gets an error, and a process that ends does not wait for it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from hilum.errors import BadData, on_one_line
+
+MEMORY_BYTES = 1 << 30
+MAKE_SECONDS = 30.0
+CALL_SECONDS = 10.0
+IMAGE_SECONDS = 4.0
+_SILENT = 4  # only what ends the process is printed: every fault is raised
+
+_ONE_AT_A_TIME = threading.Lock()
+Answer = TypeVar("Answer")
+
+
+class Session:
+    """One model for images of `size` x `size` pixels, ready to be called.
+
+    `trusted`: it came with Hilum or was made just now, so nobody watches the clock and the memory.
+    """
+
+    def __init__(self, content: bytes, name: str, size: int, *, trusted: bool = False) -> None:
+        """Raise `BadData` where ONNX Runtime cannot read it in time."""
+        self._name, self._trusted = name, trusted
+        memory = 0 if trusted else MEMORY_BYTES * max(1, size**2 // 512**2)
+        self._session = self._timed(lambda: _made(content, memory), MAKE_SECONDS, lambda: None)
+
+    def run(self, outputs: Sequence[str], feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+        """Return the named outputs. Raises `BadData` where the model fails, asks for more memory
+        than `MEMORY_BYTES`, or is not ready in time."""
+        from onnxruntime import RunOptions
+
+        options = RunOptions()
+        options.log_severity_level = _SILENT
+
+        def stop() -> None:
+            options.terminate = True
+
+        pixels = sum(array.size for array in feeds.values())
+        seconds = CALL_SECONDS + IMAGE_SECONDS * pixels / 256**2
+        return self._timed(lambda: self._session.run(list(outputs), feeds, options), seconds, stop)
+
+    def _timed(
+        self, work: Callable[[], Answer], seconds: float, stop: Callable[[], None]
+    ) -> Answer:
+        try:
+            return work() if self._trusted else _within(seconds, work, stop)
+        except _Late:
+            raise BadData(
+                f"{self._name}: the model had no answer after {seconds:.0f} seconds; expected one "
+                f"exported by Hilum, which takes less than one"
+            ) from None
+        except Exception as error:  # ONNX Runtime has a class for each kind, of no common base
+            raise BadData(
+                f"{self._name}: ONNX Runtime cannot run this model ({_reason(error)}); "
+                f"train it again or copy it anew"
+            ) from error
+
+
+class _Late(Exception):
+    pass
+
+
+def _made(content: bytes, memory: int) -> Any:
+    """Return a session whose arena holds at most `memory` bytes, or any number with 0."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _SILENT
+    options.add_session_config_entry("session.use_env_allocators", "1")
+    # Waiting threads leave the processor to others.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    arena = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR
+    place = onnxruntime.OrtMemoryInfo("Cpu", arena, 0, onnxruntime.OrtMemType.DEFAULT)
+    with _ONE_AT_A_TIME:  # a session takes the arena that was registered last
+        limits = onnxruntime.OrtArenaCfg({"max_mem": memory})
+        onnxruntime.create_and_register_allocator(place, limits)
+        return onnxruntime.InferenceSession(
+            content,
+            options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=["ConstantFolding"],
+            enable_fallback=0,  # it prints, and tries the same again
+        )
+
+
+def _within(seconds: float, work: Callable[[], Answer], stop: Callable[[], None]) -> Answer:
+    """Do `work` on a thread; raise `_Late` when it is not done in time, having called `stop`."""
+    done, found = threading.Event(), []
+
+    def do() -> None:
+        try:
+            found.append((work(), None))
+        except Exception as error:  # noqa: BLE001 (raised again on the caller's thread)
+            found.append((None, error))
+        done.set()
+
+    threading.Thread(target=do, name="hilum-model", daemon=True).start()
+    try:
+        in_time = done.wait(seconds)
+    except KeyboardInterrupt:
+        stop()
+        raise
+    if not in_time:
+        stop()
+        raise _Late
+    answer, error = found[0]
+    if error is not None:
+        raise error
+    return answer
+
+
+def _reason(error: Exception) -> str:
+    """Return what ONNX Runtime says, on one line; the text may hold names out of the model."""
+    return on_one_line(" ".join(str(error).split())[:300])

@@ -1,0 +1,1 @@
+"""Pure functions of arrays: metrics, bootstrap over patients, AUROC tests, calibration, sample size."""

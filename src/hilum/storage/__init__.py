@@ -1,0 +1,254 @@
+"""Files that are whole or not there: digests, atomic replacement, Parquet and JSON.
+
+A file is written beside its place under a hidden name and renamed into it, so a reader never sees half of one and a killed
+process leaves at most a hidden file that the next writer replaces. Whatever writes, writes by a
+function of this module, and what the operating system refuses becomes a `HilumError` here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from hilum.errors import BadData, CannotWrite, HilumError, on_one_line, refused
+from hilum.safety import untrusted_files
+
+if TYPE_CHECKING:
+    import numpy as np
+    import polars as pl
+
+DIGEST_CHARACTERS = 16  # 64 bits of SHA-256: names folders and tells artefacts apart; not a security measure
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write to; renamed onto `path` when the block ends well, removed when it does not.
+
+    Raises `CannotWrite` in place of an `OSError` on the way, `CannotRead` where that names a file
+    elsewhere.
+    """
+    beside = _beside(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield beside
+        _settle(beside)
+        os.replace(beside, path)
+    except BaseException as error:
+        with suppress(OSError):  # the first error is the one to tell
+            beside.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise refused(path, error) from error
+        raise
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.part")
+
+
+@contextmanager
+def filling(folder: Path) -> Iterator[Path]:
+    """A new folder beside `folder`, which is empty or not there, to fill.
+
+    It is renamed onto `folder` when the block ends well and removed when it does not. Raises as
+    `replacing` does.
+    """
+    folder = folder.resolve()
+    beside = _beside(folder)
+    try:
+        if beside.exists():  # of a process that was killed
+            shutil.rmtree(beside)
+        beside.mkdir(parents=True)
+        yield beside
+        os.replace(beside, folder)
+    except BaseException as error:
+        shutil.rmtree(beside, ignore_errors=True)  # the first error is the one to tell
+        if isinstance(error, OSError):
+            raise refused(folder, error) from error
+        raise
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[BinaryIO]:
+    """A stream to write a file to that is there, whole, when the block ends well; see `replacing`."""
+    with replacing(path) as beside, open(beside, "wb") as stream:
+        yield stream
+
+
+@contextmanager
+def appending(path: Path) -> Iterator[Callable[[bytes], None]]:
+    """A function that writes bytes to the end of a file, at once, so that a kill loses none.
+
+    Whoever reads the file must expect that its last line is cut off. Raises as `replacing` does.
+    """
+    with _refusals_told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "ab", buffering=0) as stream:
+
+            def append(data: bytes) -> None:
+                rest = memoryview(data)
+                while rest:
+                    rest = rest[stream.write(rest) :]
+
+            yield append
+
+
+@contextmanager
+def in_place(path: Path) -> Iterator[int]:
+    """A descriptor of a file that keeps what it holds, for `write_at`. Raises as `replacing` does."""
+    with _refusals_told(path):
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            path.unlink()  # a pipe in its place is nothing to write to
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+
+def write_at(descriptor: int, data: bytes, offset: int) -> None:
+    """Write all of `data` from byte `offset` on. Raises `OSError`, which `in_place` turns."""
+    written = 0
+    while written < len(data):
+        written += os.pwrite(descriptor, data[written:], offset + written)
+
+
+@contextmanager
+def _refusals_told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise refused(path, error) from error
+
+
+def _settle(path: Path) -> None:
+    """Force the bytes to the disk before the rename, so that a power cut cannot leave a renamed but empty file."""
+    with open(path, "rb+") as stream:
+        os.fsync(stream.fileno())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    with replacing(path) as beside:
+        beside.write_bytes(data)
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write a file that its owner alone may read (mode 0600), whole or not at all."""
+    with replacing(path) as beside:
+        beside.unlink(missing_ok=True)
+        made = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(made, "wb") as stream:
+            stream.write(data)
+
+
+def sealed(data: bytes) -> bytes:
+    """Return bytes behind their digest, as `read_sealed` takes them from a file."""
+    return hashlib.sha256(data).digest() + data
+
+
+def write_sealed(path: Path, data: bytes) -> None:
+    """Write bytes behind their digest, for `read_sealed`."""
+    write_bytes(path, sealed(data))
+
+
+def read_sealed(path: Path) -> bytes | None:
+    """Return the bytes that were `sealed`; None where the file holds anything else."""
+    content = untrusted_files.read_bytes(path)
+    length = hashlib.sha256().digest_size
+    whole = hashlib.sha256(content[length:]).digest() == content[:length]
+    return content[length:] if whole else None
+
+
+def write_text(path: Path, text: str) -> None:
+    write_bytes(path, text.encode())
+
+
+def as_json(value: object) -> str:
+    """JSON on one line with its keys sorted, so that equal values give equal text."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)
+
+
+def write_json(path: Path, value: object) -> None:
+    """JSON for people to read too: indented, its keys in the order they were given."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    return untrusted_files.read_json(path)
+
+
+def write_table(path: Path, table: pl.DataFrame) -> None:
+    # Through memory, so that a full disk is an OSError of ours and not an error of the Parquet writer's own kind.
+    stream = io.BytesIO()
+    table.write_parquet(stream, compression="zstd")
+    write_bytes(path, stream.getvalue())
+
+
+def read_table(path: Path) -> pl.DataFrame:
+    """Read Parquet. Raises `BadData` where the file holds none that can be read."""
+    import polars as pl
+
+    data = io.BytesIO(untrusted_files.read_bytes(path))
+    try:
+        return pl.read_parquet(data)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError) as error:
+        raise BadData(f"{path}: is not Parquet that can be read ({on_one_line(str(error))})") from None
+
+
+def read_array(path: Path) -> np.ndarray:
+    """Read an array from a .npy file. Raises `BadData` where the file holds none."""
+    import numpy as np
+
+    try:
+        return np.load(io.BytesIO(untrusted_files.read_bytes(path)), allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise BadData(f"{path}: is not an array of NumPy ({on_one_line(str(error))})") from None
+
+
+def digest(value: object) -> str:
+    """The digest of anything JSON can say (keys sorted), or of bytes."""
+    data = value if isinstance(value, bytes) else as_json(value).encode()
+    return hashlib.sha256(data).hexdigest()[:DIGEST_CHARACTERS]
+
+
+def digest_of_file(path: Path) -> str:
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:DIGEST_CHARACTERS]
+
+
+def digest_of_table(table: pl.DataFrame) -> str:
+    """The digest of a table's names, types and cells in their order; independent of Parquet's encoding and version."""
+    schema = {name: str(kind) for name, kind in table.schema.items()}
+    found = hashlib.sha256(digest(schema).encode())
+    for rows in table.iter_slices(100_000):  # the text of a large table whole would be many times the table
+        found.update(rows.write_csv(include_header=False, quote_style="non_numeric").encode())
+    return found.hexdigest()[:DIGEST_CHARACTERS]
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder for one process at a time; the lock goes with the process, however it ends.
+
+    Raises `HilumError` where another process holds it, `CannotWrite` where nothing can be written.
+    """
+    import fcntl
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        stream = open(folder / ".lock", "w")  # noqa: SIM115 (held open for as long as the lock is)
+    except OSError as error:
+        raise CannotWrite.because(folder, error) from error
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise HilumError(
+                f"another hilum is at work in {folder}; wait for it, or choose another folder with --to"
+            ) from None
+        yield

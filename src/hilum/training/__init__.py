@@ -1,0 +1,1 @@
+"""Everything that needs PyTorch, and what only training uses."""

@@ -1,0 +1,155 @@
+"""From a trained network to one ONNX file that carries its own description: uint8 images in, named float32 outputs out.
+
+The bytes depend on the weights and the metadata only, so equal trainings give equal files. `to_int8` makes of such a file one that
+counts in 8 bits: a third of its size, and quicker where the processor multiplies 8-bit numbers in one instruction (VNNI, AMX).
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from torch import nn
+
+from hilum.errors import HilumError
+from hilum.safety import onnx_file
+from hilum.safety.onnx_session import Session
+from hilum.storage import write_bytes
+
+INPUT = "images"
+OPSET = 17
+QUANTISED = ("Conv", "MaxPool", "Concat", "Resize", "Relu")
+QUANTISED_WITH_SUMS = (*QUANTISED, "Clip", "Add")  # of networks with ReLU6 and residual blocks
+RANGES = ("MinMax", "Percentile")  # how the ranges of features are chosen: all that was seen, or all but 1 in 100,000 values at either end
+TOLERANCE = 1e-4  # of the largest value in an output, or of 1 where that is smaller
+
+
+def to_onnx(network: nn.Module, path: Path, *, size: int, outputs: Sequence[str], metadata: Mapping[str, str]) -> None:
+    """Write `network`, which takes uint8 (n, size, size) and returns one float32 tensor or a tuple of them, to `path`, whole or not at all.
+
+    Its operators must be among `hilum.safety.onnx_file.OPERATORS`, else no model of it could be used: `squeeze` becomes an `If` where the tracer does not
+    know a size, indexing does not.
+
+    The input is called "images", the outputs as given; their first axis, the number of images, is free.
+    Raises `HilumError` when ONNX Runtime does not answer as torch does, and then writes nothing.
+    """
+    network = network.cpu().eval()
+    model = onnx.load_from_string(_traced(network, size, outputs))
+    onnx.helper.set_model_props(model, dict(sorted(metadata.items())))
+    onnx.checker.check_model(model, full_check=True)
+    content = model.SerializeToString(deterministic=True)
+    onnx_file.examine(content, path.name)
+    _compare(network, content, size, outputs)
+    write_bytes(path, content)
+
+
+def to_int8(source: Path, path: Path, images: np.ndarray, *, operators: Sequence[str] = QUANTISED, ranges: str = RANGES[0]) -> None:
+    """Write the model at `source` with 8-bit weights and features to `path`, with the same input, outputs and metadata.
+
+    `images`, uint8 (n, size, size), are pictures as it was trained on: their features' ranges become the 8-bit ones (static quantisation,
+    Jacob et al. 2018, arXiv:1712.05877). The first and the last convolution stay as they are: they cost little, and the image's own
+    greys and the borders of the outputs suffer most from coarse steps. `operators` are the ONNX operators that count in 8 bits.
+    """
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        CalibrationMethod,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
+
+    class Reader(CalibrationDataReader):
+        def __init__(self) -> None:
+            self.left = iter(images)
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            image = next(self.left, None)
+            return None if image is None else {INPUT: image[None]}
+
+    model = onnx.load(source)
+    convolutions = [node.name for node in model.graph.node if node.op_type == "Conv"]
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    with tempfile.TemporaryDirectory() as temporary, _quiet():
+        whole, small = Path(temporary) / "whole.onnx", Path(temporary) / "small.onnx"
+        onnx.save(onnx.shape_inference.infer_shapes(model), whole)
+        quantize_static(
+            whole,
+            small,
+            Reader(),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=list(operators),
+            nodes_to_exclude=[convolutions[0], convolutions[-1]],
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=CalibrationMethod[ranges],
+        )
+        model = onnx.load(small)
+    _write(model, path, metadata)
+
+
+def describe(source: Path, path: Path, metadata: Mapping[str, str]) -> None:
+    """Write the model at `source` to `path` with `metadata` in place of its own: what is fitted to a finished model's scores travels with it."""
+    _write(onnx.load(source), path, metadata)
+
+
+def _write(model: onnx.ModelProto, path: Path, metadata: Mapping[str, str]) -> None:
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, dict(sorted(metadata.items())))
+    onnx.checker.check_model(model, full_check=True)
+    write_bytes(path, model.SerializeToString(deterministic=True))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """onnxruntime advises a preparation through the root logger that the models of this exporter have had already."""
+    root = logging.getLogger()
+    before = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(before)
+
+
+def _traced(network: nn.Module, size: int, outputs: Sequence[str]) -> bytes:
+    buffer = io.BytesIO()
+    free = {name: {0: "n"} for name in (INPUT, *outputs)}
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # torch warns that this exporter is the older one, and of every shape it traces
+        torch.onnx.export(
+            network,
+            (torch.zeros((2, size, size), dtype=torch.uint8),),
+            buffer,
+            input_names=[INPUT],
+            output_names=list(outputs),
+            dynamic_axes=free,
+            opset_version=OPSET,
+            dynamo=False,
+        )
+    return buffer.getvalue()
+
+
+def _compare(network: nn.Module, content: bytes, size: int, outputs: Sequence[str]) -> None:
+    """Ask both for three random images, one more than were traced."""
+    images = np.random.default_rng(0).integers(0, 256, (3, size, size), np.uint8)
+    with torch.no_grad():
+        expected = network(torch.from_numpy(images))
+    expected = expected if isinstance(expected, tuple) else (expected,)
+    answers = Session(content, "the exported model", size, trusted=True).run(outputs, {INPUT: images})
+    for name, ours, theirs in zip(outputs, expected, answers, strict=True):
+        largest = max(1.0, float(ours.abs().max()))
+        difference = float(np.abs(ours.numpy() - theirs).max()) if ours.shape == theirs.shape else float("inf")
+        if not difference <= TOLERANCE * largest:
+            raise HilumError(
+                f"the exported model's output '{name}' differs by {difference:.2g} from the trained network's; expected at most "
+                f"{TOLERANCE * largest:.2g}. Nothing was written: update torch, onnx and onnxruntime, and export again"
+            )
