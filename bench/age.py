@@ -25,7 +25,11 @@ from hilum.statistics.metrics.discrimination import auroc
 from lung_sets import dealt
 from results import machine, record
 
-CHILDREN, ADULTS, OTHERS = ("kermany-224",), ("montgomery", "shenzhen"), ("nih-sample", "kermany-original")
+CHILDREN, ADULTS, OTHERS = (
+    ("kermany-224",),
+    ("montgomery", "shenzhen"),
+    ("nih-sample", "kermany-original"),
+)
 MOST = 1200  # pictures of a set, evenly out of it
 FOLDS, RIDGE, TAIL = 5, 0.01, 0.01
 OF_AGE = 18.0
@@ -46,7 +50,11 @@ def seen(data: Path, name: str, work: Path) -> pl.DataFrame:
         signs = age_group.signs(lung_masks.from_probabilities(model(pictures.images[row])["lungs"]))
         if signs:
             rows.append({"image_id": image_id, **signs})
-    found = pl.DataFrame(rows).join(manifest.table.select("image_id", "patient_id", "age_years"), on="image_id").with_columns(made_of=pl.lit(made_of))
+    found = (
+        pl.DataFrame(rows)
+        .join(manifest.table.select("image_id", "patient_id", "age_years"), on="image_id")
+        .with_columns(made_of=pl.lit(made_of))
+    )
     storage.write_table(kept, found)
     return found
 
@@ -60,7 +68,9 @@ def fit(signs: np.ndarray, child: np.ndarray) -> tuple[np.ndarray, float]:
     def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
         odds = x @ values[:-1] + values[-1]
         wrong = share * (expit(odds) - child)
-        value = (share * (np.logaddexp(0, odds) - child * odds)).sum() + RIDGE / 2 * (values[:-1] ** 2).sum()
+        value = (share * (np.logaddexp(0, odds) - child * odds)).sum() + RIDGE / 2 * (
+            values[:-1] ** 2
+        ).sum()
         return value, np.append(x.T @ wrong + RIDGE * values[:-1], wrong.sum())
 
     found = minimize(loss, np.zeros(x.shape[1] + 1), jac=True, method="L-BFGS-B").x
@@ -73,15 +83,27 @@ def matrix(table: pl.DataFrame) -> np.ndarray:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--to", type=Path, help="where to write the rule")
     arguments = parser.parse_args()
-    sets = {name: seen(arguments.data, name, arguments.work) for name in (*CHILDREN, *ADULTS, *OTHERS) if (arguments.data / name).is_dir()}
-    children, all_adults = (pl.concat([sets[name] for name in names], how="vertical_relaxed") for names in (CHILDREN, ADULTS))
+    sets = {
+        name: seen(arguments.data, name, arguments.work)
+        for name in (*CHILDREN, *ADULTS, *OTHERS)
+        if (arguments.data / name).is_dir()
+    }
+    children, all_adults = (
+        pl.concat([sets[name] for name in names], how="vertical_relaxed")
+        for names in (CHILDREN, ADULTS)
+    )
     adults = all_adults.filter(pl.col("age_years") >= OF_AGE)
-    signs, child = np.concatenate([matrix(children), matrix(adults)]), np.repeat([True, False], [children.height, adults.height])
+    signs, child = (
+        np.concatenate([matrix(children), matrix(adults)]),
+        np.repeat([True, False], [children.height, adults.height]),
+    )
     fold = dealt(np.array([*children["patient_id"], *adults["patient_id"]]), FOLDS)
     held = np.empty(len(child))
     for number in range(FOLDS):
@@ -89,25 +111,50 @@ def main() -> None:
         held[fold == number] = signs[fold == number] @ weights + bias
     weights, bias = fit(signs, child)
     small, grown = float(np.quantile(held[~child], 1 - TAIL)), float(np.quantile(held[child], TAIL))
-    rule = {"weights": dict(zip(age_group.SIGNS, weights.round(6).tolist(), strict=True)), "bias": round(bias, 6), "small": round(small, 4), "grown": round(grown, 4)}
+    rule = {
+        "weights": dict(zip(age_group.SIGNS, weights.round(6).tolist(), strict=True)),
+        "bias": round(bias, 6),
+        "small": round(small, 4),
+        "grown": round(grown, 4),
+    }
     if arguments.to:
         storage.write_json(arguments.to, rule)
     lines = [
         f"Out of fold, {child.sum()} films of children of one to five years (Kermany) and {(~child).sum()} of adults (Montgomery, Shenzhen): AUROC "
         f"{auroc(child, held):.3f}; {np.mean(held[child] > small):.0%} of the children's are called a small child's and {TAIL:.0%} of the adults'; "
-        f"{np.mean(held[~child] < grown):.0%} of the adults' are called grown and {TAIL:.0%} of the children's.", "",
-        "| films that it was not fitted to | images | called a small child's | called grown | not told |", "| --- | --- | --- | --- | --- |",
-    ]  # fmt: skip
-    strangers = {"Montgomery and Shenzhen, below 18 years (2 and above)": all_adults.filter(pl.col("age_years") < OF_AGE)}
+        f"{np.mean(held[~child] < grown):.0%} of the adults' are called grown and {TAIL:.0%} of the children's.",
+        "",
+        "| films that it was not fitted to | images | called a small child's | called grown | not told |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    strangers = {
+        "Montgomery and Shenzhen, below 18 years (2 and above)": all_adults.filter(
+            pl.col("age_years") < OF_AGE
+        )
+    }
     if "nih-sample" in sets:
         strangers["NIH sample, adults"] = sets["nih-sample"].filter(pl.col("age_years") >= OF_AGE)
     if "kermany-original" in sets:
         strangers["Kermany, in their true shape (of the same hospital)"] = sets["kermany-original"]
     for name, table in strangers.items():
         odds = matrix(table) @ weights + bias
-        shares = np.mean(odds > small), np.mean(odds < grown), np.mean((odds <= small) & (odds >= grown))
-        lines.append(f"| {name} | {table.height} | {' | '.join(f'{share:.0%}' for share in shares)} |")
-    text = "\n".join(["`python bench/age.py --data ../shared/data --work WORK`", "", *lines, "", machine("onnxruntime", "scipy")])
+        shares = (
+            np.mean(odds > small),
+            np.mean(odds < grown),
+            np.mean((odds <= small) & (odds >= grown)),
+        )
+        lines.append(
+            f"| {name} | {table.height} | {' | '.join(f'{share:.0%}' for share in shares)} |"
+        )
+    text = "\n".join(
+        [
+            "`python bench/age.py --data ../shared/data --work WORK`",
+            "",
+            *lines,
+            "",
+            machine("onnxruntime", "scipy"),
+        ]
+    )
     record("Small child or not, by the outlines of the lungs", text)
     print(text)
 

@@ -49,17 +49,27 @@ class Kept:
 
         if not path.exists():
             with torch.no_grad():
-                found = [extractor(torch.from_numpy(images[start : start + BATCH])).numpy() for start in range(0, len(images), BATCH)]
+                found = [
+                    extractor(torch.from_numpy(images[start : start + BATCH])).numpy()
+                    for start in range(0, len(images), BATCH)
+                ]
             with storage.replacing(path) as beside, open(beside, "wb") as stream:
                 np.save(stream, np.concatenate(found))
-        self.found, self.row = np.load(path), {storage.digest(image.tobytes()): row for row, image in enumerate(images)}
+        self.found, self.row = (
+            np.load(path),
+            {storage.digest(image.tobytes()): row for row, image in enumerate(images)},
+        )
 
     def __call__(self) -> Any:
         import torch
 
         class Known(torch.nn.Module):
             def forward(_, images):
-                return torch.from_numpy(self.found[[self.row[storage.digest(image.numpy().tobytes())] for image in images]])
+                return torch.from_numpy(
+                    self.found[
+                        [self.row[storage.digest(image.numpy().tobytes())] for image in images]
+                    ]
+                )
 
         return Known()
 
@@ -75,7 +85,12 @@ def scores(model: str, normal: Seen, asked: Seen) -> np.ndarray:
     module = plugins.load("models", model)
     network = module.fit(normal.images, np.arange(len(normal.images)), module.Settings(), seed=SEED)
     with torch.no_grad():
-        return np.concatenate([network(torch.from_numpy(asked.images[start : start + BATCH]))[0].numpy() for start in range(0, len(asked.images), BATCH)])
+        return np.concatenate(
+            [
+                network(torch.from_numpy(asked.images[start : start + BATCH]))[0].numpy()
+                for start in range(0, len(asked.images), BATCH)
+            ]
+        )
 
 
 def by_folds(model: str, regions: Seen) -> tuple[np.ndarray, np.ndarray]:
@@ -87,20 +102,43 @@ def by_folds(model: str, regions: Seen) -> tuple[np.ndarray, np.ndarray]:
     return score, fold
 
 
-def told(title: str, truth: np.ndarray, score: np.ndarray, patients: np.ndarray, folds: np.ndarray | None = None) -> dict[str, Any]:
+def told(
+    title: str,
+    truth: np.ndarray,
+    score: np.ndarray,
+    patients: np.ndarray,
+    folds: np.ndarray | None = None,
+) -> dict[str, Any]:
     """AUROC with its interval; with folds the mean of theirs, since scores of different fits are not of one scale."""
     folds = np.zeros(len(truth), int) if folds is None else folds
 
     def statistic(rows: np.ndarray) -> float:
-        return float(np.mean([auroc(truth[some], score[some]) for number in np.unique(folds) if len(some := rows[folds[rows] == number])]))
+        return float(
+            np.mean(
+                [
+                    auroc(truth[some], score[some])
+                    for number in np.unique(folds)
+                    if len(some := rows[folds[rows] == number])
+                ]
+            )
+        )
 
     found = bootstrap.bootstrap_patients(statistic, patients, seed=SEED)
-    return {"title": title, "auroc": f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})", "ill": int(truth.sum()), "well": int((~truth).sum())}
+    return {
+        "title": title,
+        "auroc": f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})",
+        "ill": int(truth.sum()),
+        "well": int((~truth).sum()),
+    }
 
 
 def in_set(model: str, sets: dict[str, Seen]) -> Iterator[dict[str, Any]]:
     both = sets["shenzhen"] + sets["montgomery"]
-    for name, regions in {"Shenzhen": sets["shenzhen"], "Montgomery": sets["montgomery"], "both": both}.items():
+    for name, regions in {
+        "Shenzhen": sets["shenzhen"],
+        "Montgomery": sets["montgomery"],
+        "both": both,
+    }.items():
         score, fold = by_folds(model, regions)
         yield told(f"{name}, {FOLDS} folds", regions.ill, score, regions.patients, fold)
 
@@ -111,20 +149,38 @@ def cross(model: str, sets: dict[str, Seen]) -> Iterator[dict[str, Any]]:
         score = scores(model, here.at(np.flatnonzero(~here.ill)), there)
         yield told(f"{one} -> {other}", there.ill, score, there.patients)
         fold = dealt(here.patients, FOLDS, SEED)
-        held, strange = here.at(np.flatnonzero((fold == 0) & ~here.ill)), there.at(np.flatnonzero(~there.ill))
+        held, strange = (
+            here.at(np.flatnonzero((fold == 0) & ~here.ill)),
+            there.at(np.flatnonzero(~there.ill)),
+        )
         asked = held + strange
         score = scores(model, here.at(np.flatnonzero((fold != 0) & ~here.ill)), asked)
-        yield told(f"{one} -> {other}: is it the other hospital (normal against normal)", asked.sources == other, score, asked.patients)
+        yield told(
+            f"{one} -> {other}: is it the other hospital (normal against normal)",
+            asked.sources == other,
+            score,
+            asked.patients,
+        )
 
 
 def pneumonia(model: str, sets: dict[str, Seen]) -> Iterator[dict[str, Any]]:
     regions = sets["kermany"]
-    learn, test = np.flatnonzero((regions.parts == "train") & ~regions.ill), np.flatnonzero(regions.parts == "test")
+    learn, test = (
+        np.flatnonzero((regions.parts == "train") & ~regions.ill),
+        np.flatnonzero(regions.parts == "test"),
+    )
     score = scores(model, regions.at(learn), regions.at(test))
-    yield told(f"Kermany, official test, fitted on {len(learn)} normal", regions.ill[test], score, regions.patients[test])
+    yield told(
+        f"Kermany, official test, fitted on {len(learn)} normal",
+        regions.ill[test],
+        score,
+        regions.patients[test],
+    )
 
 
-WHAT: dict[str, tuple[Callable[[str, dict[str, Seen]], Iterator[dict[str, Any]]], tuple[str, ...]]] = {
+WHAT: dict[
+    str, tuple[Callable[[str, dict[str, Seen]], Iterator[dict[str, Any]]], tuple[str, ...]]
+] = {
     "in-set": (in_set, TUBERCULOSIS),
     "cross": (cross, TUBERCULOSIS),
     "pneumonia": (pneumonia, ("kermany",)),
@@ -132,13 +188,30 @@ WHAT: dict[str, tuple[Callable[[str, dict[str, Seen]], Iterator[dict[str, Any]]]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help=f"the folder that holds {', '.join(FOLDERS.values())}")
-    parser.add_argument("--work", type=Path, required=True, help="where caches, lungs and features are kept until the next run")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        help=f"the folder that holds {', '.join(FOLDERS.values())}",
+    )
+    parser.add_argument(
+        "--work",
+        type=Path,
+        required=True,
+        help="where caches, lungs and features are kept until the next run",
+    )
     parser.add_argument("--what", nargs="+", default=list(WHAT), choices=list(WHAT))
     parser.add_argument("--model", nargs="+", default=list(MODELS), choices=list(MODELS))
     parser.add_argument("--content", nargs="+", default=list(CONTENTS), choices=list(CONTENTS))
-    parser.add_argument("--most", type=int, default=0, help="images of each part and state, to try it; nothing is recorded then")
+    parser.add_argument(
+        "--most",
+        type=int,
+        default=0,
+        help="images of each part and state, to try it; nothing is recorded then",
+    )
     arguments = parser.parse_args()
     import torch
 
@@ -150,23 +223,46 @@ def main() -> None:
         measure, names = WHAT[what]
         if absent := missing(arguments.data, names):
             sys.exit(f"no {' and no '.join(absent)} in {arguments.data}")
-        lines = ["| model | region | fitted and ranked | ill | well | AUROC | CPU s |", "| --- | --- | --- | --: | --: | --- | --: |"]
+        lines = [
+            "| model | region | fitted and ranked | ill | well | AUROC | CPU s |",
+            "| --- | --- | --- | --: | --: | --- | --: |",
+        ]
         for content in arguments.content:
-            sets = {name: read(arguments.data, name, content, REGION, arguments.work, most=arguments.most) for name in names}
+            sets = {
+                name: read(
+                    arguments.data, name, content, REGION, arguments.work, most=arguments.most
+                )
+                for name in names
+            }
             images = np.concatenate([sets[name].images for name in names])
-            anomaly_detection.Features = Kept(images, arguments.work / f"features-{storage.digest(images.tobytes())[:12]}.npy", extractor)
+            anomaly_detection.Features = Kept(
+                images,
+                arguments.work / f"features-{storage.digest(images.tobytes())[:12]}.npy",
+                extractor,
+            )
             for model in arguments.model:
                 begun = time.process_time()
                 for one in measure(model, sets):
                     took, begun = time.process_time() - begun, time.process_time()
-                    lines.append(f"| {model} | {content} | {one['title']} | {one['ill']} | {one['well']} | {one['auroc']} | {took:.0f} |")
+                    lines.append(
+                        f"| {model} | {content} | {one['title']} | {one['ill']} | {one['well']} | {one['auroc']} | {took:.0f} |"
+                    )
                     print(lines[-1], flush=True)
         some = len(arguments.model) < len(MODELS) or len(arguments.content) < len(CONTENTS)
-        chosen = f" --model {' '.join(arguments.model)} --content {' '.join(arguments.content)}" if some else ""
-        command = f"python bench/anomaly.py --data {arguments.data} --work WORK --what {what}{chosen}"
+        chosen = (
+            f" --model {' '.join(arguments.model)} --content {' '.join(arguments.content)}"
+            if some
+            else ""
+        )
+        command = (
+            f"python bench/anomaly.py --data {arguments.data} --work WORK --what {what}{chosen}"
+        )
         note = f"Seen of {REGION} pixels. Means and intervals over patients as bench/anomaly.py says. CPU seconds are with fitting, on kept features."
         if not arguments.most:
-            record(f"Anomaly models: {what}{', ' + ' and '.join(arguments.model) if some else ''}", "\n".join([f"`{command}` on {machine('torch', 'numpy')}.", note, "", *lines]))
+            record(
+                f"Anomaly models: {what}{', ' + ' and '.join(arguments.model) if some else ''}",
+                "\n".join([f"`{command}` on {machine('torch', 'numpy')}.", note, "", *lines]),
+            )
 
 
 if __name__ == "__main__":

@@ -41,17 +41,30 @@ from results import machine, record
 
 SIZE, BATCH, STORED = 224, 32, 256
 DEGREES, SHARE = 45, 0.15
-AFFINE = Augmentation(rotation_degrees=DEGREES, scale=SHARE, shift=SHARE, contrast=0, brightness=0, gamma=0, crop=SIZE)
-CROP = Augmentation(rotation_degrees=0, scale=0, shift=0, contrast=0, brightness=0, gamma=0, flip=True, crop=SIZE)
+AFFINE = Augmentation(
+    rotation_degrees=DEGREES, scale=SHARE, shift=SHARE, contrast=0, brightness=0, gamma=0, crop=SIZE
+)
+CROP = Augmentation(
+    rotation_degrees=0, scale=0, shift=0, contrast=0, brightness=0, gamma=0, flip=True, crop=SIZE
+)
 Load = Callable[[str], np.ndarray]
 Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="a folder with PNG files anywhere in it")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data", type=Path, required=True, help="a folder with PNG files anywhere in it"
+    )
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--images", type=int, default=128, help="pictures a round for the others; ours take 50 times as many")
+    parser.add_argument(
+        "--images",
+        type=int,
+        default=128,
+        help="pictures a round for the others; ours take 50 times as many",
+    )
     arguments = parser.parse_args()
     files = [str(path) for path in sorted(arguments.data.rglob("*.png"))]
     if not files:
@@ -72,7 +85,10 @@ def main() -> None:
             "",
             "| batches by | change | images/s | ours is faster by |",
             "| --- | --- | --: | --: |",
-            *(f"| {name} | {change} | {rate:,.0f} | {rates['Hilum', change] / rate:.1f} |" for (name, change), rate in rates.items()),
+            *(
+                f"| {name} | {change} | {rate:,.0f} | {rates['Hilum', change] / rate:.1f} |"
+                for (name, change), rate in rates.items()
+            ),
         ]
     )
     record(f"Batches to train on: {arguments.data.resolve().name}", told)
@@ -82,11 +98,17 @@ def main() -> None:
 def stored(files: list[str], folder: Path) -> ImageStack:
     with open(folder / "images.u8", "wb") as stream:
         for path in files:
-            stream.write(preprocess(image_file.read(Path(path)).radiograph(), STORED, "percentiles").tobytes())
+            stream.write(
+                preprocess(
+                    image_file.read(Path(path)).radiograph(), STORED, "percentiles"
+                ).tobytes()
+            )
     return ImageStack(folder / "images.u8", STORED)
 
 
-def measured(ways: dict[tuple[str, str], Callable[[], Iterable]], rounds: int) -> dict[tuple[str, str], float]:
+def measured(
+    ways: dict[tuple[str, str], Callable[[], Iterable]], rounds: int
+) -> dict[tuple[str, str], float]:
     """Images a second of each way, the best of its rounds; a first one warms up."""
     best = dict.fromkeys(ways, 0.0)
     for number in range(rounds + 1):
@@ -98,7 +120,9 @@ def measured(ways: dict[tuple[str, str], Callable[[], Iterable]], rounds: int) -
     return best
 
 
-def ways(files: list[str], stack: ImageStack, images: int) -> Iterator[tuple[tuple[str, str], Callable[[], Iterable]]]:
+def ways(
+    files: list[str], stack: ImageStack, images: int
+) -> Iterator[tuple[tuple[str, str], Callable[[], Iterable]]]:
     """(name, change) and a call that begins a pass over batches."""
     rows = np.arange(50 * images // BATCH * BATCH) % len(files)
     for change, settings in (("affine", AFFINE), ("crop and flip", CROP)):
@@ -106,7 +130,9 @@ def ways(files: list[str], stack: ImageStack, images: int) -> Iterator[tuple[tup
     places = [files[number % len(files)] for number in range(images)]
     for name, (load, affine) in rivals().items():
         for change, apply in (("affine", affine), ("crop and flip", crop_and_flip)):
-            loader = DataLoader(Read(places, load, apply), batch_size=BATCH, num_workers=2, persistent_workers=True)
+            loader = DataLoader(
+                Read(places, load, apply), batch_size=BATCH, num_workers=2, persistent_workers=True
+            )
             yield (f"{name}, 2 workers", change), lambda loader=loader: loader
 
 
@@ -127,7 +153,12 @@ class Read(Dataset):
         return len(self.places)
 
     def __getitem__(self, number: int) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(self.change(self.load(self.places[number]), np.random.default_rng(number)), np.float32))
+        return torch.from_numpy(
+            np.ascontiguousarray(
+                self.change(self.load(self.places[number]), np.random.default_rng(number)),
+                np.float32,
+            )
+        )
 
 
 def crop_and_flip(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -142,7 +173,11 @@ def crop_and_flip(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def rivals() -> dict[str, tuple[Load, Change]]:
     found = {}
-    for name, make in (("TorchXRayVision", by_xrv), ("MONAI", by_monai), ("scikit-image", by_skimage)):
+    for name, make in (
+        ("TorchXRayVision", by_xrv),
+        ("MONAI", by_monai),
+        ("scikit-image", by_skimage),
+    ):
         try:
             found[name] = make()
         except ImportError as error:
@@ -163,7 +198,9 @@ def by_xrv() -> tuple[Load, Change]:
             return resize(crop(xrv.utils.normalize(imread(path), maxval=255, reshape=True)))
 
     def affine(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        turned = Image.fromarray(image[0]).transform((SIZE, SIZE), Image.Transform.AFFINE, matrix(rng)[:2].ravel().tolist())
+        turned = Image.fromarray(image[0]).transform(
+            (SIZE, SIZE), Image.Transform.AFFINE, matrix(rng)[:2].ravel().tolist()
+        )
         return np.asarray(turned)[None]
 
     return load, affine
@@ -172,11 +209,22 @@ def by_xrv() -> tuple[Load, Change]:
 def by_monai() -> tuple[Load, Change]:
     from monai.transforms import LoadImage, RandAffine, Resize, ScaleIntensity
 
-    read, scale, resize = LoadImage(image_only=True, ensure_channel_first=True, reader="PILReader"), ScaleIntensity(), Resize((SIZE, SIZE), mode="area")
-    change = RandAffine(
-        prob=1.0, rotate_range=math.radians(DEGREES), translate_range=SHARE * SIZE, scale_range=SHARE, padding_mode="zeros", mode="bilinear"
+    read, scale, resize = (
+        LoadImage(image_only=True, ensure_channel_first=True, reader="PILReader"),
+        ScaleIntensity(),
+        Resize((SIZE, SIZE), mode="area"),
     )
-    return lambda path: resize(scale(read(path)[:1])).numpy(), lambda image, rng: change(torch.from_numpy(np.ascontiguousarray(image))).numpy()
+    change = RandAffine(
+        prob=1.0,
+        rotate_range=math.radians(DEGREES),
+        translate_range=SHARE * SIZE,
+        scale_range=SHARE,
+        padding_mode="zeros",
+        mode="bilinear",
+    )
+    return lambda path: resize(scale(read(path)[:1])).numpy(), lambda image, rng: change(
+        torch.from_numpy(np.ascontiguousarray(image))
+    ).numpy()
 
 
 def by_skimage() -> tuple[Load, Change]:
@@ -185,16 +233,24 @@ def by_skimage() -> tuple[Load, Change]:
 
     def load(path: str) -> np.ndarray:
         image = imread(path)
-        return resize(image if image.ndim == 2 else image[..., 0], (SIZE, SIZE), anti_aliasing=True)[None]
+        return resize(
+            image if image.ndim == 2 else image[..., 0], (SIZE, SIZE), anti_aliasing=True
+        )[None]
 
     return load, lambda image, rng: warp(image[0], matrix(rng))[None]
 
 
 def matrix(rng: np.random.Generator) -> np.ndarray:
     """(3, 3): a turn, a scale and a shift about the middle."""
-    angle, scale, middle = math.radians(rng.uniform(-DEGREES, DEGREES)), rng.uniform(1 - SHARE, 1 + SHARE), (SIZE - 1) / 2
+    angle, scale, middle = (
+        math.radians(rng.uniform(-DEGREES, DEGREES)),
+        rng.uniform(1 - SHARE, 1 + SHARE),
+        (SIZE - 1) / 2,
+    )
     shift = rng.uniform(-SHARE * SIZE, SHARE * SIZE, 2)
-    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]) / scale
+    turn = (
+        np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]) / scale
+    )
     return np.vstack([np.column_stack([turn, middle + shift - turn @ [middle, middle]]), [0, 0, 1]])
 
 

@@ -54,12 +54,21 @@ print(f"largest {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f}"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--items", type=int, default=2000, help="pictures to read from; a PNG of each is written too")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--items",
+        type=int,
+        default=2000,
+        help="pictures to read from; a PNG of each is written too",
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--images", type=int, default=100_000, help="pictures to fill a cache with")
     parser.add_argument("--skip-filling", action="store_true")
-    parser.add_argument("--to", type=Path, help="a folder for the temporary files; default: the system's")
+    parser.add_argument(
+        "--to", type=Path, help="a folder for the temporary files; default: the system's"
+    )
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory(dir=arguments.to) as folder:
@@ -68,7 +77,11 @@ def main() -> None:
     if not arguments.skip_filling:
         with tempfile.TemporaryDirectory(dir=arguments.to) as folder:
             filling = filled(Path(folder), arguments.images)
-    head = [f"Command: `python bench/cache.py --items {arguments.items}`", f"Machine: {machine('numpy', 'opencv-python-headless')}", ""]
+    head = [
+        f"Command: `python bench/cache.py --items {arguments.items}`",
+        f"Machine: {machine('numpy', 'opencv-python-headless')}",
+        "",
+    ]
     told = "\n".join([*head, reading, filling])
     if not arguments.skip_filling:
         record("The cache", told)
@@ -94,9 +107,14 @@ def read(folder: Path, items: int, rounds: int) -> str:
             if number:  # the first round is to warm up
                 best[name] = max(best[name], len(batches) * BATCH / (time.perf_counter() - begun))
     ours = best["Hilum, into one array"]
-    rows = [f"| {name} | {speed:,.0f} | {speed * SIZE**2 / 2**30:.1f} | {ours / speed:.2f} |" for name, speed in best.items()]
+    rows = [
+        f"| {name} | {speed:,.0f} | {speed * SIZE**2 / 2**30:.1f} | {ours / speed:.2f} |"
+        for name, speed in best.items()
+    ]
     head = f"{items} pictures of {SIZE} x {SIZE}, uint8, batches of {BATCH} random ones, warm, one process, best of {rounds} rounds. Ratio: ours over theirs."
-    return "\n".join([head, "", "| read by | images/s | GiB/s | ratio |", "| --- | --: | --: | --: |", *rows, ""])
+    return "\n".join(
+        [head, "", "| read by | images/s | GiB/s | ratio |", "| --- | --: | --: | --: |", *rows, ""]
+    )
 
 
 def pictures(folder: Path, items: int) -> None:
@@ -105,7 +123,14 @@ def pictures(folder: Path, items: int) -> None:
     (folder / "png").mkdir()
     with open(folder / "images.u8", "wb") as stream:
         for number in range(items):
-            smooth = cv2.resize(rng.random((12, 12)).astype(np.float32), (SIZE, SIZE), interpolation=cv2.INTER_CUBIC) * 200
+            smooth = (
+                cv2.resize(
+                    rng.random((12, 12)).astype(np.float32),
+                    (SIZE, SIZE),
+                    interpolation=cv2.INTER_CUBIC,
+                )
+                * 200
+            )
             grain = cv2.GaussianBlur(rng.normal(0, 6, (SIZE, SIZE)).astype(np.float32), (0, 0), 0.8)
             picture = np.clip(smooth + grain + 20, 0, 255).astype(np.uint8)
             stream.write(picture.tobytes())
@@ -120,11 +145,17 @@ def ways_to_read(folder: Path, items: int):
     held = np.empty((8 * BATCH, SIZE, SIZE), np.uint8)
     held[:] = 1
     places = [str(folder / "png" / f"{number}.png") for number in range(items)]
-    yield "copy of pictures in memory (the limit)", lambda rows: [np.copyto(out[at], held[row % len(held)]) for at, row in enumerate(rows)]
+    yield (
+        "copy of pictures in memory (the limit)",
+        lambda rows: [np.copyto(out[at], held[row % len(held)]) for at, row in enumerate(rows)],
+    )
     yield "Hilum, into one array", lambda rows: stack.read(rows, out)
     yield "Hilum, a new array each", lambda rows: stack[rows]
     yield "NumPy memory map", lambda rows: mapped[rows]
-    yield "PNG folder, cv2.imread", lambda rows: np.stack([cv2.imread(places[row], cv2.IMREAD_UNCHANGED) for row in rows])
+    yield (
+        "PNG folder, cv2.imread",
+        lambda rows: np.stack([cv2.imread(places[row], cv2.IMREAD_UNCHANGED) for row in rows]),
+    )
     if persistent := monai(folder, places):
         yield "MONAI PersistentDataset", persistent
 
@@ -145,7 +176,9 @@ def load(path: str):
     """What the data set caches: the picture as MONAI's own transforms give it, a uint8 tensor (1, height, width)."""
     from monai.transforms import LoadImage
 
-    return LoadImage(image_only=True, ensure_channel_first=True, dtype=np.uint8, reader="PILReader")(path)
+    return LoadImage(
+        image_only=True, ensure_channel_first=True, dtype=np.uint8, reader="PILReader"
+    )(path)
 
 
 # -------------------------------------------------------------------------------------------------------------------------- filling
@@ -153,23 +186,39 @@ def load(path: str):
 
 def filled(folder: Path, images: int) -> str:
     """Memory and time of filling a cache with `images` small files."""
-    (folder / "data").mkdir()  # one folder: several would be taken for classes, and each picture for labelled with all of them
+    (
+        folder / "data"
+    ).mkdir()  # one folder: several would be taken for classes, and each picture for labelled with all of them
     rng = np.random.default_rng(0)
     for number in range(images):
         _, content = cv2.imencode(".png", rng.integers(0, 256, (24, 24), np.uint8))
         (folder / "data" / f"{number:06d}.png").write_bytes(content.tobytes())
     alone(INGESTING, folder / "data", folder)
     begun = time.monotonic()
-    lines = [line.split() for line in alone(FILLING, folder, folder / "cache", images // 5, images * 3 // 5, images).splitlines()]
-    rows = [f"| {'table read' if moment == '0' else moment} | {memory} |" for moment, memory in lines]
+    lines = [
+        line.split()
+        for line in alone(
+            FILLING, folder, folder / "cache", images // 5, images * 3 // 5, images
+        ).splitlines()
+    ]
+    rows = [
+        f"| {'table read' if moment == '0' else moment} | {memory} |" for moment, memory in lines
+    ]
     took = f"{images} files filled in {time.monotonic() - begun:.0f} s."
-    return "\n".join([took, "", "| images in the cache | resident memory, MiB |", "| --: | --: |", *rows])
+    return "\n".join(
+        [took, "", "| images in the cache | resident memory, MiB |", "| --: | --: |", *rows]
+    )
 
 
 def alone(program: str, *arguments: object) -> str:
     """What a program says that runs in a process of its own, so that its memory is its own."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", program, *map(str, arguments)], capture_output=True, text=True, env=environment)
+    done = subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
     if done.returncode:
         sys.exit(done.stderr)
     return done.stdout

@@ -33,21 +33,52 @@ from results import machine, record
 SIZE, BITS = (3000, 2500), 12
 LOSSLESS = "1.2.840.10008.1.2.4."
 TRIED = {  # name: transfer syntax, encoder, the ratio to reach in decoding
-    "JPEG Lossless SV1": (f"{LOSSLESS}70", lambda values: imagecodecs.ljpeg_encode(values, bitspersample=BITS), 4.0),
+    "JPEG Lossless SV1": (
+        f"{LOSSLESS}70",
+        lambda values: imagecodecs.ljpeg_encode(values, bitspersample=BITS),
+        4.0,
+    ),
     "HTJ2K lossless": (f"{LOSSLESS}201", imagecodecs.htj2k_encode, 1.8),
     "RLE": ("1.2.840.10008.1.2.5", None, 1.3),
     "JPEG-LS lossless": (f"{LOSSLESS}80", imagecodecs.jpegls_encode, None),
-    "JPEG 2000 lossless": (f"{LOSSLESS}90", lambda values: imagecodecs.jpeg2k_encode(values, level=0, codecformat="j2k", reversible=True), None),
+    "JPEG 2000 lossless": (
+        f"{LOSSLESS}90",
+        lambda values: imagecodecs.jpeg2k_encode(
+            values, level=0, codecformat="j2k", reversible=True
+        ),
+        None,
+    ),
     "explicit little endian": ("1.2.840.10008.1.2.1", None, None),
     "deflated": ("1.2.840.10008.1.2.1.99", None, None),
 }
-INDEXED = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "PatientID", "PatientSex", "PatientAge", "ViewPosition", "Rows", "Columns", "PixelSpacing", "ImagerPixelSpacing",
-           "PatientOrientation", "ImageLaterality", "Modality", "BodyPartExamined", "SeriesDescription", "ProtocolName")  # fmt: skip
+INDEXED = (
+    "SOPInstanceUID",
+    "SeriesInstanceUID",
+    "StudyInstanceUID",
+    "PatientID",
+    "PatientSex",
+    "PatientAge",
+    "ViewPosition",
+    "Rows",
+    "Columns",
+    "PixelSpacing",
+    "ImagerPixelSpacing",
+    "PatientOrientation",
+    "ImageLaterality",
+    "Modality",
+    "BodyPartExamined",
+    "SeriesDescription",
+    "ProtocolName",
+)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="a folder of DICOM files whose headers to index too")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data", type=Path, help="a folder of DICOM files whose headers to index too"
+    )
     parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--no-record", action="store_true", help="print only")
     arguments = parser.parse_args()
@@ -58,15 +89,33 @@ def main() -> None:
         import openjpeg  # noqa: F401
         import rle  # noqa: F401
     except ImportError as error:
-        sys.exit(f"the rival {error.name} is not installed: pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg pylibjpeg-rle")
+        sys.exit(
+            f"the rival {error.name} is not installed: pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg pylibjpeg-rle"
+        )
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         rows = [pixels_row(name, Path(folder), arguments.turns) for name in TRIED]
-        headers = [header_row("invented", [path for path in sorted(Path(folder).glob("*.dcm"))], arguments.turns)]
+        headers = [
+            header_row(
+                "invented", [path for path in sorted(Path(folder).glob("*.dcm"))], arguments.turns
+            )
+        ]
         inside = [Path(path) for path in get_testdata_files("*.dcm")]
-        headers.append(header_row("pydicom's own test files", [path for path in inside if readable(path)], arguments.turns))
+        headers.append(
+            header_row(
+                "pydicom's own test files",
+                [path for path in inside if readable(path)],
+                arguments.turns,
+            )
+        )
         if arguments.data:
-            headers.append(header_row(arguments.data.resolve().name, sorted(arguments.data.glob("*.dcm")), arguments.turns))
+            headers.append(
+                header_row(
+                    arguments.data.resolve().name,
+                    sorted(arguments.data.glob("*.dcm")),
+                    arguments.turns,
+                )
+            )
     told = describe(rows, headers, arguments)
     if not arguments.no_record:
         record("DICOM: pixels and headers", told)
@@ -79,10 +128,19 @@ def plate(seed: int = 11) -> np.ndarray:
 
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[: SIZE[0], : SIZE[1]].astype(np.float32) / SIZE[0]
-    soft = cv2.resize(rng.normal(size=(12, 10)).astype(np.float32), SIZE[::-1], interpolation=cv2.INTER_CUBIC) * 250
+    soft = (
+        cv2.resize(
+            rng.normal(size=(12, 10)).astype(np.float32), SIZE[::-1], interpolation=cv2.INTER_CUBIC
+        )
+        * 250
+    )
     ribs = 120 * np.sin(40 * y + 6 * np.abs(x - 0.42)) * (np.abs(x - 0.42) < 0.33)
     picture = 1900 + soft + ribs + 900 * np.exp(-(((x - 0.42) / 0.09) ** 2))
-    return np.clip(picture + rng.normal(size=SIZE).astype(np.float32) * np.sqrt(np.maximum(picture, 1)) * 0.25, 0, (1 << BITS) - 1).astype(np.uint16)
+    return np.clip(
+        picture + rng.normal(size=SIZE).astype(np.float32) * np.sqrt(np.maximum(picture, 1)) * 0.25,
+        0,
+        (1 << BITS) - 1,
+    ).astype(np.uint16)
 
 
 def written(folder: Path, name: str) -> Path:
@@ -95,14 +153,43 @@ def written(folder: Path, name: str) -> Path:
     values, made = plate(), Dataset()
     made.file_meta = FileMetaDataset()
     made.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1" if name == "RLE" else syntax
-    made.SOPClassUID, made.SOPInstanceUID, made.StudyInstanceUID, made.SeriesInstanceUID = ComputedRadiographyImageStorage, "1.2.3.4", "1.2.3.5", "1.2.3.6"
-    made.Modality, made.PatientID, made.PatientSex, made.PatientAge, made.BodyPartExamined, made.ViewPosition = "CR", "nobody", "F", "041Y", "CHEST", "PA"
-    made.SeriesDescription, made.ProtocolName, made.PatientOrientation, made.ImagerPixelSpacing = "Chest", "Chest PA", ["L", "F"], [0.143, 0.143]
+    made.SOPClassUID, made.SOPInstanceUID, made.StudyInstanceUID, made.SeriesInstanceUID = (
+        ComputedRadiographyImageStorage,
+        "1.2.3.4",
+        "1.2.3.5",
+        "1.2.3.6",
+    )
+    (
+        made.Modality,
+        made.PatientID,
+        made.PatientSex,
+        made.PatientAge,
+        made.BodyPartExamined,
+        made.ViewPosition,
+    ) = "CR", "nobody", "F", "041Y", "CHEST", "PA"
+    made.SeriesDescription, made.ProtocolName, made.PatientOrientation, made.ImagerPixelSpacing = (
+        "Chest",
+        "Chest PA",
+        ["L", "F"],
+        [0.143, 0.143],
+    )
     made.Rows, made.Columns = values.shape
-    made.SamplesPerPixel, made.PhotometricInterpretation, made.PixelRepresentation = 1, "MONOCHROME2", 0
-    made.BitsAllocated, made.BitsStored, made.HighBit, made.WindowCenter, made.WindowWidth = 16, BITS, BITS - 1, 2048, 4096
+    made.SamplesPerPixel, made.PhotometricInterpretation, made.PixelRepresentation = (
+        1,
+        "MONOCHROME2",
+        0,
+    )
+    made.BitsAllocated, made.BitsStored, made.HighBit, made.WindowCenter, made.WindowWidth = (
+        16,
+        BITS,
+        BITS - 1,
+        2048,
+        4096,
+    )
     made.PixelData = encapsulate([encode(values)]) if encode else values.tobytes()
-    made["PixelData"].VR, made["PixelData"].is_undefined_length = ("OB", True) if encode else ("OW", False)
+    made["PixelData"].VR, made["PixelData"].is_undefined_length = (
+        ("OB", True) if encode else ("OW", False)
+    )
     if name == "RLE":
         made.compress(syntax)
     path = folder / f"{name.replace(' ', '_')}.dcm"
@@ -141,12 +228,15 @@ def pixels_row(name: str, folder: Path, turns: int) -> str:
     if not (np.array_equal(ours(), theirs()) and np.array_equal(dicom.read(path).values, plate())):
         sys.exit(f"{name}: the values differ, a time would mean nothing")
     decode, their_decode = best(turns, ours, lambda: (setattr(plain, "_pixel_id", None), theirs()))
-    whole, their_whole, digests = best(turns, lambda: dicom.read(path), lambda: dcmread(path).pixel_array, lambda: (dicom.storage.digest(data), raster.digest_of_pixels(plate_values)))
+    whole, their_whole, digests = best(
+        turns,
+        lambda: dicom.read(path),
+        lambda: dcmread(path).pixel_array,
+        lambda: (dicom.storage.digest(data), raster.digest_of_pixels(plate_values)),
+    )
     wanted = TRIED[name][2]
     goal = f" (to reach {wanted})" if wanted else ""
-    return (
-        f"| {name} | {len(data) / 1e6:.1f} | {decode:.1f} | {their_decode:.1f} | {their_decode / decode:.2f}{goal} | {whole:.1f} | {their_whole:.1f} | {their_whole / whole:.2f} | {digests:.1f} |"
-    )
+    return f"| {name} | {len(data) / 1e6:.1f} | {decode:.1f} | {their_decode:.1f} | {their_decode / decode:.2f}{goal} | {whole:.1f} | {their_whole:.1f} | {their_whole / whole:.2f} | {digests:.1f} |"
 
 
 plate_values = plate()
@@ -171,7 +261,11 @@ def header_row(name: str, paths: list[Path], turns: int) -> str:
                 plain.get(keyword)
 
     repeats = max(1, 200 // len(paths))
-    ours, other = best(turns, lambda: [dicom.header(path) for _ in range(repeats) for path in paths], lambda: [theirs() for _ in range(repeats)])
+    ours, other = best(
+        turns,
+        lambda: [dicom.header(path) for _ in range(repeats) for path in paths],
+        lambda: [theirs() for _ in range(repeats)],
+    )
     files = repeats * len(paths) / 1000
     return f"| {name} | {len(paths)} | {files / ours * 1e6:,.0f} | {files / other * 1e6:,.0f} | {other / ours:.1f} (to reach 5) |"
 

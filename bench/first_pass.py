@@ -36,9 +36,19 @@ Work = Callable[[Path], np.ndarray]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="a folder with PNG files anywhere in it")
-    parser.add_argument("--size", type=int, choices=(224, 256, 512), action="append", help="side of the square; default: 256 and 512")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data", type=Path, required=True, help="a folder with PNG files anywhere in it"
+    )
+    parser.add_argument(
+        "--size",
+        type=int,
+        choices=(224, 256, 512),
+        action="append",
+        help="side of the square; default: 256 and 512",
+    )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--images", type=int, default=200, help="at most so many of the files")
     arguments = parser.parse_args()
@@ -47,7 +57,11 @@ def main() -> None:
         sys.exit(f"no PNG files in {arguments.data}")
     xrv = rival()
     cv2.setNumThreads(1)
-    rows = [row for size in arguments.size or (256, 512) for row in measured(files, size, xrv, arguments.repeats)]
+    rows = [
+        row
+        for size in arguments.size or (256, 512)
+        for row in measured(files, size, xrv, arguments.repeats)
+    ]
     told = "\n".join(
         [
             f"Command: `python bench/first_pass.py --data {arguments.data}`",
@@ -67,7 +81,9 @@ def main() -> None:
 def rival() -> types.ModuleType:
     """TorchXRayVision, with an empty torchvision where there is none."""
     if find_spec("torchxrayvision") is None or find_spec("skimage") is None:
-        sys.exit("TorchXRayVision is not installed: pip install --no-deps torchxrayvision==1.5.7; pip install scikit-image torch pandas requests tqdm")
+        sys.exit(
+            "TorchXRayVision is not installed: pip install --no-deps torchxrayvision==1.5.7; pip install scikit-image torch pandas requests tqdm"
+        )
     if find_spec("torchvision") is None:
         modules = {name: types.ModuleType(name) for name in STUBS}
         sys.modules |= modules
@@ -112,7 +128,10 @@ def measured(files: list[Path], size: int, xrv: types.ModuleType, repeats: int) 
         one, two = min(one, threaded(ways[1], files, 1)), min(two, threaded(ways[1], files, 2))
     both = (("CPU time", cpu), ("wall time", wall))
     return [
-        *(f"| {size} | {name} | {a.mean() * 1e3:.2f} | {b.mean() * 1e3:.2f} | {a.sum() / b.sum():.2f} |" for name, (a, b) in both),
+        *(
+            f"| {size} | {name} | {a.mean() * 1e3:.2f} | {b.mean() * 1e3:.2f} | {a.sum() / b.sum():.2f} |"
+            for name, (a, b) in both
+        ),
         f"| {size} | wall time, Hilum with 1 and with 2 threads | {one / len(files) * 1e3:.2f} (1) | {two / len(files) * 1e3:.2f} (2) | {one / two:.2f} |",
     ]
 

@@ -60,7 +60,17 @@ class Disk:
         for name in ("replace", "rename", "link", "symlink"):
             setattr(os, name, self._second(getattr(os, name)))
 
-    def open(self, file, mode="r", buffering=-1, encoding=None, errors=None, newline=None, closefd=True, opener=None):  # fmt: skip
+    def open(
+        self,
+        file,
+        mode="r",
+        buffering=-1,
+        encoding=None,
+        errors=None,
+        newline=None,
+        closefd=True,
+        opener=None,
+    ):
         if not set(mode) & set("wax+") or isinstance(file, int):
             return self._open(file, mode, buffering, encoding, errors, newline, closefd, opener)
         if set(mode) & set("wx") or not os.path.exists(file):

@@ -24,7 +24,10 @@ def compared(file: Raster | Dicom, data: bytes) -> Iterator[tuple[str, str]]:
     if isinstance(file, Dicom):
         if file.pose.drawn_out:  # its pixels are interpolated
             return
-        yield "pydicom", _outcome(lambda: _by_pydicom(file, data), file.pose.back(file.values), data)
+        yield (
+            "pydicom",
+            _outcome(lambda: _by_pydicom(file, data), file.pose.back(file.values), data),
+        )
         return
     if any("orientation" in line or "turned over" in line for line in file.account):
         return

@@ -25,16 +25,36 @@ MOST_SECONDS, MOST_MIB = 5.0, 1024
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="the folder of Data_Entry_2017_v2020.csv, packed or not")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        help="the folder of Data_Entry_2017_v2020.csv, packed or not",
+    )
     arguments = parser.parse_args()
-    table = next((arguments.data / f"{name}{tail}" for name in nih14.ENTRIES for tail in ("", ".gz") if (arguments.data / f"{name}{tail}").is_file()), None)
+    table = next(
+        (
+            arguments.data / f"{name}{tail}"
+            for name in nih14.ENTRIES
+            for tail in ("", ".gz")
+            if (arguments.data / f"{name}{tail}").is_file()
+        ),
+        None,
+    )
     if table is None:
         sys.exit(f"no table of ChestX-ray14 at {arguments.data}")
     data = table.read_bytes()
     lines = (gzip.decompress(data) if table.suffix == ".gz" else data).splitlines(keepends=True)
     with tempfile.TemporaryDirectory() as temporary:
-        measured = [measure(Path(temporary) / str(part), arguments.data, lines[: 1 + len(lines[1:]) // part]) for part in (4, 1)]
+        measured = [
+            measure(
+                Path(temporary) / str(part), arguments.data, lines[: 1 + len(lines[1:]) // part]
+            )
+            for part in (4, 1)
+        ]
     told = describe(measured, f"python bench/ingest_nih.py --data {arguments.data}")
     record("Reading ChestX-ray14's table", told)
     print(told)
@@ -49,16 +69,29 @@ def measure(folder: Path, data: Path, lines: list[bytes]) -> dict[str, float]:
         shutil.copy(path, source)
     command = [sys.executable, "-m", "hilum", "ingest", str(source), "--to", str(folder / "run")]
     begun = time.monotonic()
-    child = os.posix_spawn(command[0], command, os.environ, file_actions=[(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)])
+    child = os.posix_spawn(
+        command[0],
+        command,
+        os.environ,
+        file_actions=[(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)],
+    )
     _, status, usage = os.wait4(child, 0)
     wall = time.monotonic() - begun
     if status:
         sys.exit(f"{' '.join(command)} ended with status {os.waitstatus_to_exitcode(status)}")
-    manifest, labels = (storage.read_table(folder / "run" / f"{name}.parquet") for name in ("manifest", "labels"))
+    manifest, labels = (
+        storage.read_table(folder / "run" / f"{name}.parquet") for name in ("manifest", "labels")
+    )
     if manifest.height != len(lines) - 1:
         sys.exit(f"{len(lines) - 1} lines became {manifest.height} rows")
     processor, mib = usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
-    return {"rows": manifest.height, "labels": labels.height, "wall": wall, "processor": processor, "mib": mib}
+    return {
+        "rows": manifest.height,
+        "labels": labels.height,
+        "wall": wall,
+        "processor": processor,
+        "mib": mib,
+    }
 
 
 def describe(measured: list[dict[str, float]], command: str) -> str:
@@ -70,7 +103,10 @@ def describe(measured: list[dict[str, float]], command: str) -> str:
         "",
         "| lines | labels | processor (s) | wall (s) | peak memory (MiB) |",
         "| --: | --: | --: | --: | --: |",
-        *(f"| {m['rows']:,} | {m['labels']:,} | {m['processor']:.2f} | {m['wall']:.2f} | {m['mib']:.0f} |" for m in measured),
+        *(
+            f"| {m['rows']:,} | {m['labels']:,} | {m['processor']:.2f} | {m['wall']:.2f} | {m['mib']:.0f} |"
+            for m in measured
+        ),
         "",
         f"Beyond the first quarter a line of 14 labels takes {a_row:.1f} KiB at the peak. "
         f"At most {MOST_SECONDS:g} s of processor time and {MOST_MIB} MiB: {'held' if held else 'not held'}.",

@@ -34,44 +34,74 @@ def asked(data: Path, reader: pretrained.PretrainedModel, work: Path) -> pl.Data
     table, pictures = train_findings.facts(data, *task.folders, task, work, 0)
     table = table.filter(pl.col("part").is_in(PARTS))
     lungs = train_findings.found(table, pictures, task.shape, work / "lungs")
-    cuts = train_findings.regions(table, pictures, task.shape, *lungs, reader.region, reader.typical)
+    cuts = train_findings.regions(
+        table, pictures, task.shape, *lungs, reader.region, reader.typical
+    )
     return table.with_columns(score=pl.Series(train_findings.scores(reader.place, np.stack(cuts))))
 
 
 def lines(normal: pl.DataFrame, part: str, threshold: float) -> list[str]:
     named = [SERIES.search(image_id).groups() for image_id in normal["image_id"]]
-    series, number, score = np.array([name for name, _ in named]), np.array([int(digits) for _, digits in named]), normal["score"].to_numpy()
+    series, number, score = (
+        np.array([name for name, _ in named]),
+        np.array([int(digits) for _, digits in named]),
+        normal["score"].to_numpy(),
+    )
     told = []
     for name in np.unique(series):
         at = np.flatnonzero(series == name)
         for some in np.array_split(at[np.argsort(number[at])], ROWS):
             well, mean = np.mean(score[some] < threshold), calibration.logit(score[some]).mean()
-            told.append(f"| {part} | {name} | {number[some].min()} to {number[some].max()} | {len(some)} | {well:.2f} | {mean:.1f} |")
+            told.append(
+                f"| {part} | {name} | {number[some].min()} to {number[some].max()} | {len(some)} | {well:.2f} | {mean:.1f} |"
+            )
     return told
 
 
 def figures(test: pl.DataFrame, threshold: float) -> str:
     truth, score = test["state"].to_numpy(), test["score"].to_numpy()
     told = []
-    for name, metric, at in (("AUROC", discrimination.auroc, ()), *((name, discrimination.METRICS_AT[name], (threshold,)) for name in ("accuracy", "sensitivity", "specificity"))):
-        found = bootstrap.bootstrap_patients(lambda rows, metric=metric, at=at: metric(truth[rows], score[rows], *at), test["patient_id"].to_numpy())
+    for name, metric, at in (
+        ("AUROC", discrimination.auroc, ()),
+        *(
+            (name, discrimination.METRICS_AT[name], (threshold,))
+            for name in ("accuracy", "sensitivity", "specificity")
+        ),
+    ):
+        found = bootstrap.bootstrap_patients(
+            lambda rows, metric=metric, at=at: metric(truth[rows], score[rows], *at),
+            test["patient_id"].to_numpy(),
+        )
         told.append(f"{name} {found.value:.3f} ({found.low:.3f} to {found.high:.3f})")
     return f"The {test.height} films of the test part, at the carried threshold: {', '.join(told)}."
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="the folder that holds kermany-224/")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data", type=Path, required=True, help="the folder that holds kermany-224/"
+    )
     parser.add_argument("--work", type=Path, required=True)
     arguments = parser.parse_args()
     reader = pretrained.PretrainedModel(pretrained.path(f"{NAME}.onnx"))
     threshold = reader.calibration[train_findings.TASKS[NAME].concept]["threshold"]
     films = asked(arguments.data, reader, arguments.work)
     normal = films.filter(pl.col("state") == 0)
-    head = ["| part | series | numbers | normal films | called well | mean log-odds |", "| --- | --- | --- | --: | --: | --: |"]
-    table = [line for part in PARTS for line in lines(normal.filter(pl.col("part") == part), part, threshold)]
+    head = [
+        "| part | series | numbers | normal films | called well | mean log-odds |",
+        "| --- | --- | --- | --: | --: | --: |",
+    ]
+    table = [
+        line
+        for part in PARTS
+        for line in lines(normal.filter(pl.col("part") == part), part, threshold)
+    ]
     command = f"`python bench/kermany_shift.py --data {arguments.data} --work WORK` on {machine('onnxruntime')}."
-    text = "\n".join([command, "", *head, *table, "", figures(films.filter(pl.col("part") == "test"), threshold)])
+    text = "\n".join(
+        [command, "", *head, *table, "", figures(films.filter(pl.col("part") == "test"), threshold)]
+    )
     record("Kermany: normal films by number", text)
     print(text)
 

@@ -28,8 +28,16 @@ SHARES = (0.0, 0.02, 0.05, 0.1)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, action="append", required=True, help="a folder of radiographs; may be given several times")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        action="append",
+        required=True,
+        help="a folder of radiographs; may be given several times",
+    )
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     rows, times = [], []
@@ -37,10 +45,18 @@ def main() -> None:
         if not folder.is_dir():
             sys.exit(f"no data at {folder}")
         with tempfile.TemporaryDirectory() as temporary:
-            measured, seconds, images = measure(folder, Path(temporary), np.random.default_rng(arguments.seed))
+            measured, seconds, images = measure(
+                folder, Path(temporary), np.random.default_rng(arguments.seed)
+            )
         rows += measured
-        times.append(f"{folder.name}: {1000 * seconds / images:.2f} ms of processor time a picture to look at {images} pictures")
-    told = describe(rows, times, f"python bench/label_errors.py {' '.join(f'--data {folder}' for folder in arguments.data)}")
+        times.append(
+            f"{folder.name}: {1000 * seconds / images:.2f} ms of processor time a picture to look at {images} pictures"
+        )
+    told = describe(
+        rows,
+        times,
+        f"python bench/label_errors.py {' '.join(f'--data {folder}' for folder in arguments.data)}",
+    )
     record("Likely label errors", told)
     print(told)
 
@@ -54,15 +70,31 @@ def measure(folder: Path, to: Path, rng: np.random.Generator) -> tuple[list[str]
     place = pictures.readable.select("image_id").with_row_index()
     rows = []
     for concept in manifest.labels["concept"].unique().sort():
-        cells = manifest.states(concept).join(place, on="image_id", maintain_order="left").drop_nulls().filter(pl.col("state") != State.UNCERTAIN)
+        cells = (
+            manifest.states(concept)
+            .join(place, on="image_id", maintain_order="left")
+            .drop_nulls()
+            .filter(pl.col("state") != State.UNCERTAIN)
+        )
         people = cells.group_by("state").agg(pl.col("patient_id").n_unique())
         if people.height < 2 or people["patient_id"].min() < label_errors.FEWEST:
             continue
-        rows += [planted(f"{folder.name}, {name_of(concept).lower()}", cells, seen[cells["index"].to_numpy()], share, rng) for share in SHARES]
+        rows += [
+            planted(
+                f"{folder.name}, {name_of(concept).lower()}",
+                cells,
+                seen[cells["index"].to_numpy()],
+                share,
+                rng,
+            )
+            for share in SHARES
+        ]
     return rows, seconds, len(seen)
 
 
-def planted(what: str, cells: pl.DataFrame, seen: np.ndarray, share: float, rng: np.random.Generator) -> str:
+def planted(
+    what: str, cells: pl.DataFrame, seen: np.ndarray, share: float, rng: np.random.Generator
+) -> str:
     """One row of the table: as many labels turned around as `share` says."""
     wrong = np.zeros(cells.height, bool)
     wrong[rng.choice(cells.height, round(share * cells.height), replace=False)] = True

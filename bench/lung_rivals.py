@@ -12,9 +12,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def _layer(into: int, out: int, kernel: int = 3, stride: int = 1, dilation: int = 1, active: bool = True) -> nn.Sequential:
+def _layer(
+    into: int, out: int, kernel: int = 3, stride: int = 1, dilation: int = 1, active: bool = True
+) -> nn.Sequential:
     padding = dilation * (kernel - 1) // 2
-    layers = [nn.Conv2d(into, out, kernel, stride, padding, dilation, bias=False), nn.BatchNorm2d(out)]
+    layers = [
+        nn.Conv2d(into, out, kernel, stride, padding, dilation, bias=False),
+        nn.BatchNorm2d(out),
+    ]
     return nn.Sequential(*layers, *([nn.ReLU(inplace=True)] if active else []))
 
 
@@ -22,19 +27,32 @@ class _Residual(nn.Module):
     def __init__(self, into: int, out: int, layers: nn.Module, stride: int) -> None:
         super().__init__()
         self.layers = layers
-        self.skip = nn.Identity() if into == out and stride == 1 else _layer(into, out, 1, stride, active=False)
+        self.skip = (
+            nn.Identity()
+            if into == out and stride == 1
+            else _layer(into, out, 1, stride, active=False)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.layers(x) + self.skip(x), inplace=True)
 
 
 def _basic(into: int, out: int, stride: int) -> _Residual:
-    return _Residual(into, out, nn.Sequential(_layer(into, out, stride=stride), _layer(out, out, active=False)), stride)
+    return _Residual(
+        into,
+        out,
+        nn.Sequential(_layer(into, out, stride=stride), _layer(out, out, active=False)),
+        stride,
+    )
 
 
 def _bottleneck(into: int, out: int, stride: int, dilation: int) -> _Residual:
     narrow = out // 4
-    layers = nn.Sequential(_layer(into, narrow, 1), _layer(narrow, narrow, 3, stride, dilation), _layer(narrow, out, 1, active=False))
+    layers = nn.Sequential(
+        _layer(into, narrow, 1),
+        _layer(narrow, narrow, 3, stride, dilation),
+        _layer(narrow, out, 1, active=False),
+    )
     return _Residual(into, out, layers, stride)
 
 
@@ -49,7 +67,8 @@ class _ResNet18UNet(nn.Module):
         )
         into, skips, out = (512, 256, 128, 64, 32), (256, 128, 64, 64, 0), (256, 128, 64, 32, 16)
         self.up = nn.ModuleList(
-            nn.Sequential(_layer(coarse + skip, width), _layer(width, width)) for coarse, skip, width in zip(into, skips, out, strict=True)
+            nn.Sequential(_layer(coarse + skip, width), _layer(width, width))
+            for coarse, skip, width in zip(into, skips, out, strict=True)
         )
         self.head = nn.Conv2d(16, 1, 3, padding=1)
 
@@ -70,21 +89,35 @@ class _ResNet18UNet(nn.Module):
 class _PSPNet(nn.Module):
     def __init__(self, classes: int = 14) -> None:
         super().__init__()
-        self.stem = nn.Sequential(_layer(3, 64, stride=2), _layer(64, 64), _layer(64, 128), nn.MaxPool2d(3, 2, 1))
+        self.stem = nn.Sequential(
+            _layer(3, 64, stride=2), _layer(64, 64), _layer(64, 128), nn.MaxPool2d(3, 2, 1)
+        )
         stages, into = [], 128
-        for repeats, out, stride, dilation in ((3, 256, 1, 1), (4, 512, 2, 1), (6, 1024, 1, 2), (3, 2048, 1, 4)):
+        for repeats, out, stride, dilation in (
+            (3, 256, 1, 1),
+            (4, 512, 2, 1),
+            (6, 1024, 1, 2),
+            (3, 2048, 1, 4),
+        ):
             for number in range(repeats):
                 stages.append(_bottleneck(into, out, stride if number == 0 else 1, dilation))
                 into = out
         self.stages = nn.Sequential(*stages)
-        self.pooled = nn.ModuleList(nn.Sequential(nn.AdaptiveAvgPool2d(side), _layer(2048, 512, 1)) for side in (6, 3, 2, 1))
+        self.pooled = nn.ModuleList(
+            nn.Sequential(nn.AdaptiveAvgPool2d(side), _layer(2048, 512, 1)) for side in (6, 3, 2, 1)
+        )
         self.head = nn.Sequential(_layer(4096, 512), nn.Conv2d(512, classes, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         size = x.shape[2:]
         x = self.stages(self.stem(x))
-        found = [F.interpolate(pool(x), x.shape[2:], mode="bilinear", align_corners=True) for pool in self.pooled]
-        return F.interpolate(self.head(torch.cat([x, *found], 1)), size, mode="bilinear", align_corners=True)
+        found = [
+            F.interpolate(pool(x), x.shape[2:], mode="bilinear", align_corners=True)
+            for pool in self.pooled
+        ]
+        return F.interpolate(
+            self.head(torch.cat([x, *found], 1)), size, mode="bilinear", align_corners=True
+        )
 
 
 def resnet18_unet() -> nn.Module:

@@ -14,7 +14,16 @@ from hilum.statistics.metrics import overlap, surface_distance
 
 SETS = ("montgomery", "shenzhen")
 TUNE = 0.1  # of the patients that are learnt from: they say when to stop
-METRICS = ("dice", "right_dice", "left_dice", "iou", "precision", "recall", "hausdorff95", "average_distance")
+METRICS = (
+    "dice",
+    "right_dice",
+    "left_dice",
+    "iou",
+    "precision",
+    "recall",
+    "hausdorff95",
+    "average_distance",
+)
 
 # Other scanners, sizes, borders, exposures: what every training here draws from, unless it is asked for the plain ones.
 WIDE = {
@@ -48,7 +57,12 @@ class Drawn:
     digests: np.ndarray
 
     def __add__(self, other: Drawn) -> Drawn:
-        return Drawn(*(np.concatenate([getattr(self, name), getattr(other, name)]) for name in self.__dataclass_fields__))
+        return Drawn(
+            *(
+                np.concatenate([getattr(self, name), getattr(other, name)])
+                for name in self.__dataclass_fields__
+            )
+        )
 
     def of(self, source: str) -> np.ndarray:
         """The rows of a set."""
@@ -59,11 +73,23 @@ def read(data: Path, name: str, size: int, work: Path) -> Drawn:
     """One set, cached in `work`."""
     manifest = ingest.ingest(data / name)
     pictures = cache.fill(manifest, Pixels(size=size), work / f"cache-{name}")
-    table = manifest.table.join(pictures.with_mask.select("image_id", "pixel_digest"), on="image_id").sort("image_id")
+    table = manifest.table.join(
+        pictures.with_mask.select("image_id", "pixel_digest"), on="image_id"
+    ).sort("image_id")
     rows = pictures.rows(table["image_id"])
-    told = (np.array(table[column].to_list()) for column in ("image_id", "patient_id", "source", "pixel_digest"))
+    told = (
+        np.array(table[column].to_list())
+        for column in ("image_id", "patient_id", "source", "pixel_digest")
+    )
     image_ids, patients, _, digests = told
-    return Drawn(pictures.images[rows], pictures.masks[rows], image_ids, patients, np.full(len(rows), name), digests)
+    return Drawn(
+        pictures.images[rows],
+        pictures.masks[rows],
+        image_ids,
+        patients,
+        np.full(len(rows), name),
+        digests,
+    )
 
 
 def dealt(patients: np.ndarray, folds: int, seed: int = 0) -> np.ndarray:
@@ -72,7 +98,9 @@ def dealt(patients: np.ndarray, folds: int, seed: int = 0) -> np.ndarray:
     return (np.random.default_rng(seed).permutation(len(names)) % folds)[row]
 
 
-def parted(patients: np.ndarray, rows: np.ndarray, share: float = TUNE, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
+def parted(
+    patients: np.ndarray, rows: np.ndarray, share: float = TUNE, seed: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
     """`rows` as those to learn from and those to watch, a share of the patients."""
     names = np.unique(patients[rows])
     watched = np.random.default_rng(seed).permutation(names)[: round(share * len(names))]
@@ -86,14 +114,22 @@ def evenly(pictures: Drawn, learn: np.ndarray) -> tuple[np.ndarray, np.ndarray, 
     Repeated pictures get rows of their own, as what happens to a picture in training goes by its row.
     """
     rows = [learn[pictures.sources[learn] == name] for name in np.unique(pictures.sources[learn])]
-    again = np.concatenate([np.tile(some, round(max(map(len, rows)) / len(some)) - 1) for some in rows]).astype(np.int64)
+    again = np.concatenate(
+        [np.tile(some, round(max(map(len, rows)) / len(some)) - 1) for some in rows]
+    ).astype(np.int64)
     images, masks = (np.concatenate([of, of[again]]) for of in (pictures.images, pictures.masks))
     return images, masks, np.concatenate([learn, len(pictures.images) + np.arange(len(again))])
 
 
 def measured(found: np.ndarray, mask: np.ndarray) -> dict[str, float]:
     """Of found labels and drawn ones: overlap of both lungs as one (as is published), Dice of each lung, distances in pixels of the square."""
-    told = {"right_dice": overlap.dice(mask == lung_masks.RIGHT, found == lung_masks.RIGHT), "left_dice": overlap.dice(mask == lung_masks.LEFT, found == lung_masks.LEFT)}
-    for module, names in ((overlap, ("dice", "iou", "precision", "recall")), (surface_distance, ("hausdorff95", "average_distance"))):
+    told = {
+        "right_dice": overlap.dice(mask == lung_masks.RIGHT, found == lung_masks.RIGHT),
+        "left_dice": overlap.dice(mask == lung_masks.LEFT, found == lung_masks.LEFT),
+    }
+    for module, names in (
+        (overlap, ("dice", "iou", "precision", "recall")),
+        (surface_distance, ("hausdorff95", "average_distance")),
+    ):
         told |= {name: getattr(module, name)(mask > 0, found > 0) for name in names}
     return {name: float(told[name]) for name in METRICS}

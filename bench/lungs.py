@@ -39,7 +39,9 @@ from lung_sets import METRICS, SETS, WIDE, Drawn, dealt, evenly, measured, parte
 from results import machine, record
 from settings import again, chosen
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: threads that wait must not count as CPU seconds
+os.environ.setdefault(
+    "OMP_WAIT_POLICY", "PASSIVE"
+)  # before torch is imported: threads that wait must not count as CPU seconds
 WHAT = ["in-set", "cross", "curve", "shipped", "speed"]
 FOLDS, SEED = 5, 0
 STEPS = {"compact_unet": 3000, "unet": 1000, "attention_unet": 1000}
@@ -52,7 +54,12 @@ NAMES = " | ".join(name.replace("_", " ") for name in METRICS)  # heads of a tab
 
 
 def trained(
-    model: str, pictures: Drawn, rows: np.ndarray, settings: dict[str, Any], name: str, also: Sequence[int] = ()
+    model: str,
+    pictures: Drawn,
+    rows: np.ndarray,
+    settings: dict[str, Any],
+    name: str,
+    also: Sequence[int] = (),
 ) -> tuple[Any, dict[str, Any]]:
     """The network, and what it took: CPU seconds with the watching, batches, Dice of the watched pictures.
 
@@ -70,11 +77,30 @@ def trained(
     def progress(done: int, of: int) -> None:
         if time.time() - told[0] > 10:
             told[0] = time.time()
-            tuned = next((epoch.tune for epoch in reversed(heard) if epoch.tune is not None), float("nan"))
-            print(f"  {name}: {done} of {of} batches, {time.process_time() - begun:.0f} CPU s, tune {tuned:.4f}", flush=True)
+            tuned = next(
+                (epoch.tune for epoch in reversed(heard) if epoch.tune is not None), float("nan")
+            )
+            print(
+                f"  {name}: {done} of {of} batches, {time.process_time() - begun:.0f} CPU s, tune {tuned:.4f}",
+                flush=True,
+            )
 
-    network = module.fit(images, masks, repeated, module.Settings(**settings), seed=SEED, progress=progress, tune=tune, heard=heard.append)
-    took = {"cpu_s": time.process_time() - begun, "batches": heard[-1].batches, "images": len(learn), "epochs": [asdict(epoch) for epoch in heard]}
+    network = module.fit(
+        images,
+        masks,
+        repeated,
+        module.Settings(**settings),
+        seed=SEED,
+        progress=progress,
+        tune=tune,
+        heard=heard.append,
+    )
+    took = {
+        "cpu_s": time.process_time() - begun,
+        "batches": heard[-1].batches,
+        "images": len(learn),
+        "epochs": [asdict(epoch) for epoch in heard],
+    }
     return network, took
 
 
@@ -90,7 +116,13 @@ def tested(network: Any, pictures: Drawn, rows: np.ndarray) -> list[dict[str, An
     told = []
     for row in rows:
         found = lung_masks.from_probabilities(asked(network, pictures.images[row]))
-        told.append({"image": str(pictures.image_ids[row]), "patient": str(pictures.patients[row]), "set": str(pictures.sources[row])})
+        told.append(
+            {
+                "image": str(pictures.image_ids[row]),
+                "patient": str(pictures.patients[row]),
+                "set": str(pictures.sources[row]),
+            }
+        )
         told[-1] |= measured(found, pictures.masks[row])
     return told
 
@@ -102,23 +134,37 @@ def kept(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     return json.loads(path.read_text())
 
 
-def jobs(what: str, pictures: Drawn, sets: Sequence[str] = SETS) -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
+def jobs(
+    what: str, pictures: Drawn, sets: Sequence[str] = SETS
+) -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
     """Title, name, rows to learn from and rows to test on of each training; in-set of these sets."""
     if what == "in-set":
         for source in sets:
             rows = pictures.of(source)
             fold = dealt(pictures.patients[rows], FOLDS)
             for number in range(FOLDS):
-                yield f"{source}, {FOLDS} folds", f"in-{source}-{number}", rows[fold != number], rows[fold == number]
+                yield (
+                    f"{source}, {FOLDS} folds",
+                    f"in-{source}-{number}",
+                    rows[fold != number],
+                    rows[fold == number],
+                )
     if what == "cross":
         for one, other in (SETS, SETS[::-1]):
             yield f"{one} -> {other}", f"cross-{one}-{other}", pictures.of(one), pictures.of(other)
         fold = dealt(pictures.patients, FOLDS)
         for number in range(FOLDS):
-            yield f"both, {FOLDS} folds", f"both-{number}", np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+            yield (
+                f"both, {FOLDS} folds",
+                f"both-{number}",
+                np.flatnonzero(fold != number),
+                np.flatnonzero(fold == number),
+            )
 
 
-def accuracy(what: str, pictures: Drawn, arguments: argparse.Namespace, folder: Path) -> dict[str, list[dict[str, Any]]]:
+def accuracy(
+    what: str, pictures: Drawn, arguments: argparse.Namespace, folder: Path
+) -> dict[str, list[dict[str, Any]]]:
     """Each training's result, by title."""
     told: dict[str, list[dict[str, Any]]] = {}
     for title, name, learn, test in jobs(what, pictures, arguments.sets):
@@ -129,7 +175,10 @@ def accuracy(what: str, pictures: Drawn, arguments: argparse.Namespace, folder: 
 
         result = kept(folder / f"{name}.json", make)
         told.setdefault(title, []).append(result)
-        print(f"{name}: Dice {np.mean([one['dice'] for one in result['found']]):.4f}, {result['cpu_s']:.0f} CPU s", flush=True)
+        print(
+            f"{name}: Dice {np.mean([one['dice'] for one in result['found']]):.4f}, {result['cpu_s']:.0f} CPU s",
+            flush=True,
+        )
         write_accuracy(what, told, arguments)
     return told
 
@@ -148,10 +197,21 @@ def curve(pictures: Drawn, arguments: argparse.Namespace, folder: Path) -> None:
         result = kept(folder / f"curve-{steps}.json", make)
         dice = np.mean([one["dice"] for one in result["found"]])
         lines.append(f"| {result['batches']} | {result['cpu_s']:.0f} | {dice:.4f} |")
-        print(f"curve: {result['batches']} batches, {result['cpu_s']:.0f} CPU s, Dice {dice:.4f}", flush=True)
+        print(
+            f"curve: {result['batches']} batches, {result['cpu_s']:.0f} CPU s, Dice {dice:.4f}",
+            flush=True,
+        )
     head = ["| batches | CPU s | mean Dice |", "| --: | --: | --: |"]
-    told = [f"Trained on {result['images']} pictures, watched on a tenth more, tested on {len(test)} of other patients.", "", *head, *lines]
-    record(f"Lungs: learning curve of {arguments.model}", "\n".join([*made_by(arguments, "curve"), "", *told]))
+    told = [
+        f"Trained on {result['images']} pictures, watched on a tenth more, tested on {len(test)} of other patients.",
+        "",
+        *head,
+        *lines,
+    ]
+    record(
+        f"Lungs: learning curve of {arguments.model}",
+        "\n".join([*made_by(arguments, "curve"), "", *told]),
+    )
 
 
 def come_with_hilum(pictures: Drawn, arguments: argparse.Namespace) -> None:
@@ -162,14 +222,27 @@ def come_with_hilum(pictures: Drawn, arguments: argparse.Namespace) -> None:
         model = OnnxModel(pretrained.path(name))
         ways: dict[str, Callable[[np.ndarray], np.ndarray]] = {
             "once": lambda image, model=model: lung_masks.from_probabilities(model(image)["lungs"]),
-            "as `hilum lungs` does": lambda image, model=model: lung_finder.segment_lungs(model, image, image.shape).labels,
+            "as `hilum lungs` does": lambda image, model=model: (
+                lung_finder.segment_lungs(model, image, image.shape).labels
+            ),
         }
         for how, find in ways.items():
-            told = [measured(find(pictures.images[row]), pictures.masks[row]) | {"patient": pictures.patients[row]} for row in watched]
-            lines.append(f"| {name} | {how} | " + " | ".join(interval(told, metric) for metric in METRICS) + " |")
+            told = [
+                measured(find(pictures.images[row]), pictures.masks[row])
+                | {"patient": pictures.patients[row]}
+                for row in watched
+            ]
+            lines.append(
+                f"| {name} | {how} | "
+                + " | ".join(interval(told, metric) for metric in METRICS)
+                + " |"
+            )
             print(lines[-1], flush=True)
     counts = ", ".join(f"{name} {np.sum(pictures.sources[watched] == name)}" for name in SETS)
-    record("Lungs: the models that come with Hilum", "\n".join([*made_by(arguments, "shipped"), f"Watched pictures: {counts}.", "", *lines]))
+    record(
+        "Lungs: the models that come with Hilum",
+        "\n".join([*made_by(arguments, "shipped"), f"Watched pictures: {counts}.", "", *lines]),
+    )
 
 
 # --------------------------------------------------------------------------------------------------------------------------- words
@@ -182,7 +255,9 @@ def made_by(arguments: argparse.Namespace, what: str) -> list[str]:
     return [f"`{command}` on {machine('numpy', 'torch', 'onnxruntime')}."]
 
 
-def write_accuracy(what: str, told: dict[str, list[dict[str, Any]]], arguments: argparse.Namespace) -> None:
+def write_accuracy(
+    what: str, told: dict[str, list[dict[str, Any]]], arguments: argparse.Namespace
+) -> None:
     lines = [f"| learnt and tested | pictures | {NAMES} | below 0.9 | CPU s of a training |"]
     lines.append("| --- | " + "--: | " * (len(METRICS) + 3))
     worst = []
@@ -194,12 +269,25 @@ def write_accuracy(what: str, told: dict[str, list[dict[str, Any]]], arguments: 
             cells = [interval(some, metric) for metric in METRICS]
             seconds = np.mean([result["cpu_s"] for result in results])
             low = sum(one["dice"] < 0.9 for one in some)
-            lines.append(f"| {name}{' (cut)' if cut(title, results) else ''} | {len(some)} | " + " | ".join(cells) + f" | {low} | {seconds:.0f} |")
+            lines.append(
+                f"| {name}{' (cut)' if cut(title, results) else ''} | {len(some)} | "
+                + " | ".join(cells)
+                + f" | {low} | {seconds:.0f} |"
+            )
             ranked = sorted(some, key=lambda one: one["dice"])[:WORST]
-            worst.append(f"- {name}: " + ", ".join(f"{one['image']} {one['dice']:.3f}" for one in ranked))
+            worst.append(
+                f"- {name}: " + ", ".join(f"{one['image']} {one['dice']:.3f}" for one in ranked)
+            )
     note = "Means over pictures, 95 % intervals over patients; Dice to recall are of both lungs as one; distances in pixels of the 256 square."
-    which = f", {' and '.join(arguments.sets)}" if what == "in-set" and len(arguments.sets) < len(SETS) else ""
-    record(f"Lungs: {what} of {arguments.model}{which}", "\n".join([*made_by(arguments, what), note, "", *lines, "", "Worst:", "", *worst]))
+    which = (
+        f", {' and '.join(arguments.sets)}"
+        if what == "in-set" and len(arguments.sets) < len(SETS)
+        else ""
+    )
+    record(
+        f"Lungs: {what} of {arguments.model}{which}",
+        "\n".join([*made_by(arguments, what), note, "", *lines, "", "Worst:", "", *worst]),
+    )
 
 
 def cut(title: str, results: list[dict[str, Any]]) -> bool:
@@ -211,7 +299,10 @@ def interval(found: list[dict[str, Any]], metric: str) -> str:
     """Mean and interval, and of how many pictures they are where some have no value (a missed lung has no distance)."""
     having = [one for one in found if not np.isnan(one[metric])]
     values = np.array([one[metric] for one in having], float)
-    mean = bootstrap.bootstrap_patients(lambda rows: float(values[rows].mean()) if rows.size else float("nan"), [one["patient"] for one in having])
+    mean = bootstrap.bootstrap_patients(
+        lambda rows: float(values[rows].mean()) if rows.size else float("nan"),
+        [one["patient"] for one in having],
+    )
     digits = 2 if metric in ("hausdorff95", "average_distance") else 4
     of_all = f", {len(having)} of {len(found)} pictures" if len(having) < len(found) else ""
     return f"{mean.value:.{digits}f} ({mean.low:.{digits}f} to {mean.high:.{digits}f}{of_all})"
@@ -230,13 +321,19 @@ def speed(arguments: argparse.Namespace) -> None:
     rng = np.random.default_rng(SEED)
     with tempfile.TemporaryDirectory() as temporary:
         float32, int8 = ours(Path(temporary))
-        rivals = {"ResNet18 U-Net, 256, torch": (resnet18_unet(), 256, 5), "PSPNet ResNet50, 512, torch": (pspnet_r50(), 512, 2)}
+        rivals = {
+            "ResNet18 U-Net, 256, torch": (resnet18_unet(), 256, 5),
+            "PSPNet ResNet50, 512, torch": (pspnet_r50(), 512, 2),
+        }
         runs: dict[str, tuple[Callable[[], Any], int]] = {}
         for name, (network, size, times) in rivals.items():
             picture = torch.from_numpy(rng.random((1, 3, size, size), np.float32))
             runs[name] = (lambda network=network, picture=picture: network(picture), times)
         picture = rng.integers(0, 256, (1, 256, 256), np.uint8)
-        for name, path in ((f"{arguments.model} float32, 256, ONNX Runtime", float32), (f"{arguments.model} int8, 256, ONNX Runtime", int8)):
+        for name, path in (
+            (f"{arguments.model} float32, 256, ONNX Runtime", float32),
+            (f"{arguments.model} int8, 256, ONNX Runtime", int8),
+        ):
             session = one_core(path)
             runs[name] = (lambda session=session: session.run(None, {"images": picture}), 30)
         seconds = dict.fromkeys(runs, float("inf"))
@@ -247,13 +344,19 @@ def speed(arguments: argparse.Namespace) -> None:
                         begun = time.process_time()
                         ask()
                         seconds[name] = min(seconds[name], time.process_time() - begun)
-    lines = ["| one picture, one core | ms | times the float32 | times the int8 |", "| --- | --: | --: | --: |"]
+    lines = [
+        "| one picture, one core | ms | times the float32 | times the int8 |",
+        "| --- | --: | --: | --: |",
+    ]
     *_, mine, small = seconds.values()
     for name, took in seconds.items():
         lines.append(f"| {name} | {1000 * took:.1f} | {took / mine:.1f} | {took / small:.1f} |")
         print(lines[-1], flush=True)
     note = "The rivals' networks are built here of plain torch layers, with random weights, after the papers and as TorchXRayVision runs the second."
-    record(f"Lungs: speed of {arguments.model}", "\n".join([*made_by(arguments, "speed"), note, "", *lines, "", cold()]))
+    record(
+        f"Lungs: speed of {arguments.model}",
+        "\n".join([*made_by(arguments, "speed"), note, "", *lines, "", cold()]),
+    )
 
 
 def ours(folder: Path) -> tuple[Path, Path]:
@@ -264,9 +367,13 @@ def ours(folder: Path) -> tuple[Path, Path]:
     from hilum.training.models import compact_unet
 
     settings, rng = compact_unet.Settings(), np.random.default_rng(SEED)
-    network = lung_segmentation.ExportableNetwork(compact_unet.Compact(settings.width, settings.detail)).eval()
+    network = lung_segmentation.ExportableNetwork(
+        compact_unet.Compact(settings.width, settings.detail)
+    ).eval()
     onnx_export.to_onnx(network, folder / "a.onnx", size=256, outputs=("lungs",), metadata={})
-    onnx_export.to_int8(folder / "a.onnx", folder / "b.onnx", rng.integers(0, 256, (4, 256, 256), np.uint8))
+    onnx_export.to_int8(
+        folder / "a.onnx", folder / "b.onnx", rng.integers(0, 256, (4, 256, 256), np.uint8)
+    )
     return folder / "a.onnx", folder / "b.onnx"
 
 
@@ -286,10 +393,20 @@ def cold() -> str:
         return "`hilum lungs one.png`: no weights in this installation."
     with tempfile.TemporaryDirectory() as temporary:
         picture = Path(temporary) / "one.png"
-        cv2.imwrite(str(picture), np.random.default_rng(SEED).integers(0, 256, (1024, 1024), np.uint8))
+        cv2.imwrite(
+            str(picture), np.random.default_rng(SEED).integers(0, 256, (1024, 1024), np.uint8)
+        )
         took = []
         for number in range(5):
-            command = [sys.executable, "-m", "hilum", "lungs", str(picture), "--to", str(Path(temporary) / f"found{number}")]
+            command = [
+                sys.executable,
+                "-m",
+                "hilum",
+                "lungs",
+                str(picture),
+                "--to",
+                str(Path(temporary) / f"found{number}"),
+            ]
             took.append(timed(command))
     cpu, wall = (min(column) for column in zip(*took, strict=True))
     return f"`hilum lungs one.png`, 1024 x 1024, from a cold start, the least of five: {cpu:.2f} s CPU, {wall:.2f} s wall."
@@ -308,19 +425,34 @@ def timed(command: list[str]) -> tuple[float, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="the folder that holds montgomery/ and shenzhen/")
-    parser.add_argument("--work", type=Path, required=True, help="where results are kept until the next run")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data", type=Path, required=True, help="the folder that holds montgomery/ and shenzhen/"
+    )
+    parser.add_argument(
+        "--work", type=Path, required=True, help="where results are kept until the next run"
+    )
     parser.add_argument("--what", nargs="+", default=WHAT, choices=WHAT)
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=SETS, help="of in-set")
     parser.add_argument("--model", default="compact_unet", choices=list(STEPS))
     parser.add_argument("--steps", type=int, help="batches of a training; not for the curve")
-    parser.add_argument("--changes", default="wide", choices=["wide", "plain"], help="limits of the augmentation: WIDE of lung_sets.py, or the model's")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the model")
+    parser.add_argument(
+        "--changes",
+        default="wide",
+        choices=["wide", "plain"],
+        help="limits of the augmentation: WIDE of lung_sets.py, or the model's",
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the model"
+    )
     arguments = parser.parse_args()
     arguments.steps = arguments.steps or STEPS[arguments.model]
     changes = WIDE if arguments.changes == "wide" else {}
-    arguments.settings = chosen(arguments.model, arguments.set, least_steps=arguments.steps, epochs=1, **changes)
+    arguments.settings = chosen(
+        arguments.model, arguments.set, least_steps=arguments.steps, epochs=1, **changes
+    )
     pictures = None
     folder = arguments.work / f"{arguments.model}-{storage.digest(arguments.settings)[:8]}"
     storage.write_json(folder / "settings.json", arguments.settings)

@@ -21,11 +21,22 @@ from hilum import storage
 from hilum.pipeline import evaluate
 from results import machine, record
 
-SHOWN = ("dice", "iou", "precision", "recall", "auroc", "average_precision", "sensitivity", "specificity")
+SHOWN = (
+    "dice",
+    "iou",
+    "precision",
+    "recall",
+    "auroc",
+    "average_precision",
+    "sensitivity",
+    "specificity",
+)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--to", type=Path, help="keep the run here; default: a temporary folder")
@@ -34,10 +45,21 @@ def main() -> None:
         sys.exit(f"no data at {arguments.data}")
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.to or Path(temporary) / "run"
-        command = [sys.executable, "-m", "hilum", "run", str(arguments.data), "--to", str(folder), *(["--quick"] if arguments.quick else [])]
+        command = [
+            sys.executable,
+            "-m",
+            "hilum",
+            "run",
+            str(arguments.data),
+            "--to",
+            str(folder),
+            *(["--quick"] if arguments.quick else []),
+        ]
         wall, usage = timed(command)
         told = describe(folder, arguments, wall, usage)
-    record(f"The main job{', quick' if arguments.quick else ''}: {arguments.data.resolve().name}", told)
+    record(
+        f"The main job{', quick' if arguments.quick else ''}: {arguments.data.resolve().name}", told
+    )
     print(told)
 
 
@@ -53,11 +75,19 @@ def timed(command: list[str]) -> tuple[float, object]:
 
 def describe(folder: Path, arguments: argparse.Namespace, wall: float, usage: object) -> str:
     metrics = storage.read_table(folder / evaluate.METRICS).filter(
-        (pl.col("part") == "test") & pl.col("side").is_in([evaluate.BOTH, ""]) & pl.col("metric").is_in(SHOWN) & pl.col("source").is_not_null()
+        (pl.col("part") == "test")
+        & pl.col("side").is_in([evaluate.BOTH, ""])
+        & pl.col("metric").is_in(SHOWN)
+        & pl.col("source").is_not_null()
     )
     split = storage.read_table(folder / "split.parquet")
-    sizes = ", ".join(f"{part} {split.filter(pl.col('part') == part).height}" for part in ("train", "tune", "test"))
-    command = f"python bench/main_job.py --data {arguments.data}{' --quick' if arguments.quick else ''}"
+    sizes = ", ".join(
+        f"{part} {split.filter(pl.col('part') == part).height}"
+        for part in ("train", "tune", "test")
+    )
+    command = (
+        f"python bench/main_job.py --data {arguments.data}{' --quick' if arguments.quick else ''}"
+    )
     rows = [
         f"| {row['stage']} | {row['source']} | {row['metric']} | {row['value']:.3f} | {row['low']:.3f} to {row['high']:.3f} | {row['images']} | {row['patients']} |"
         for row in metrics.iter_rows(named=True)

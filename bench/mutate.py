@@ -43,7 +43,26 @@ from sound_files import chunk, sound
 
 MOST_SECONDS, MOST_BYTES = 5.0, 3 << 29
 MOST_DIRTY = 8 << 20  # bytes of a block
-EXTREME = (0, 1, 2, 3, 8, 12, 16, 32, 255, 256, 4096, 32767, 65500, 65535, 60000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
+EXTREME = (
+    0,
+    1,
+    2,
+    3,
+    8,
+    12,
+    16,
+    32,
+    255,
+    256,
+    4096,
+    32767,
+    65500,
+    65535,
+    60000,
+    0x7FFFFFFF,
+    0x80000000,
+    0xFFFFFFFF,
+)
 
 # ------------------------------------------------------------------------------------------------------------------------- the damage
 
@@ -106,7 +125,16 @@ def double(data: bytearray, rng: np.random.Generator) -> None:
     data[at:at] = data[at : at + int(rng.integers(1, 512))]
 
 
-WAYS: tuple[Callable[[bytearray, np.random.Generator], None], ...] = (flip, overwrite, extreme, extreme, cut, take_out, insert, double)
+WAYS: tuple[Callable[[bytearray, np.random.Generator], None], ...] = (
+    flip,
+    overwrite,
+    extreme,
+    extreme,
+    cut,
+    take_out,
+    insert,
+    double,
+)
 
 
 def mend(data: bytearray) -> None:
@@ -141,13 +169,17 @@ def within(png: bytes, rng: np.random.Generator) -> bytes:
 
 
 def verdict(path: Path) -> tuple[str, Raster | Dicom | None]:
-    """"read", "refused", or what is wrong; and what was read."""
+    """ "read", "refused", or what is wrong; and what was read."""
     try:
         file = image_file.read(path)
     except BadData as refusal:
         if isinstance(refusal.__cause__, MemoryError):
             return f"more than {MOST_BYTES >> 20} MiB wanted", None
-        return ("refused" if path.name in str(refusal) else f"refused without the file's name: {refusal}"), None
+        return (
+            "refused"
+            if path.name in str(refusal)
+            else f"refused without the file's name: {refusal}"
+        ), None
     except BaseException as error:  # noqa: BLE001 - any other error is what is looked for
         return f"{type(error).__name__}: {error}", None
     if file.values.ndim != 2 or file.values.dtype not in (np.uint8, np.uint16):
@@ -157,13 +189,21 @@ def verdict(path: Path) -> tuple[str, Raster | Dicom | None]:
 
 def dirty(size: int, byte: int) -> None:
     """Leave `byte` in memory that is free, in blocks such as an image of `size` pixels and what it is read from need."""
-    large = [np.full(min(size * share, MOST_DIRTY), byte, np.uint8) for share in (1, 2, 3, 4) for _ in range(6)]
-    small = [np.full(length, byte, np.uint8) for length in (56, 112, 256, 512, 1024, 4096) for _ in range(40)]
+    large = [
+        np.full(min(size * share, MOST_DIRTY), byte, np.uint8)
+        for share in (1, 2, 3, 4)
+        for _ in range(6)
+    ]
+    small = [
+        np.full(length, byte, np.uint8)
+        for length in (56, 112, 256, 512, 1024, 4096)
+        for _ in range(40)
+    ]
     del large, small
 
 
 def again(path: Path, file: Raster | Dicom) -> str:
-    """"read" where the pixels are the same when memory holds other bytes."""
+    """ "read" where the pixels are the same when memory holds other bytes."""
     for byte in (0x5A, 0xC3):
         dirty(file.values.size, byte)
         told, other = verdict(path)
@@ -180,7 +220,10 @@ def work(start: int, stop: int, seed: int, *, compare: bool) -> None:
         for name, data in sound().items():  # once, so that what is loaded only once is not counted
             (Path(folder) / name).write_bytes(data)
             verdict(Path(folder) / name)
-        limit = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + MOST_BYTES
+        limit = (
+            int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+            + MOST_BYTES
+        )
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         for number in range(start, stop):
             name, data = damaged(number, seed)
@@ -206,31 +249,43 @@ def say(*words: object) -> None:
 Comparison = tuple[str, str, str]  # name of the file and of the decoder, and the outcome
 
 
-def outcomes(count: int, seed: int, comparisons: list[Comparison] | None) -> Iterator[guarded.Outcome]:
+def outcomes(
+    count: int, seed: int, comparisons: list[Comparison] | None
+) -> Iterator[guarded.Outcome]:
     """Outcome of each file. With a list, other decoders are asked too, and their outcomes put into it."""
 
     def command(start: int) -> list[str]:
         compare = [] if comparisons is None else ["--compare"]
         return [__file__, "--work", str(start), str(count), str(seed), *compare]
 
-    return guarded.outcomes(command, count, also={"compared": lambda *said: comparisons.append(said)})
+    return guarded.outcomes(
+        command, count, also={"compared": lambda *said: comparisons.append(said)}
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--files", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="put the files with faults into this folder")
-    parser.add_argument("--json", action="store_true", help="print counts and faults as JSON and record nothing")
+    parser.add_argument(
+        "--json", action="store_true", help="print counts and faults as JSON and record nothing"
+    )
     parser.add_argument("--compare", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--no-record", action="store_true", help="print only")
-    parser.add_argument("--work", nargs=3, type=int, metavar=("START", "STOP", "SEED"), help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--work", nargs=3, type=int, metavar=("START", "STOP", "SEED"), help=argparse.SUPPRESS
+    )
     arguments = parser.parse_args()
     if arguments.work:
         return work(*arguments.work, compare=arguments.compare)
     counts, faults, slowest, most = Counter(), [], 0.0, 0
     comparisons: list[Comparison] | None = None if arguments.json else []
-    for number, name, told, seconds, resident in outcomes(arguments.files, arguments.seed, comparisons):
+    for number, name, told, seconds, resident in outcomes(
+        arguments.files, arguments.seed, comparisons
+    ):
         slowest, most = max(slowest, seconds), max(most, resident)
         fine = told in ("read", "refused") and seconds <= MOST_SECONDS
         counts[name.rpartition(".")[2], told if fine else "fault"] += 1
@@ -240,7 +295,16 @@ def main() -> None:
                 arguments.keep.mkdir(parents=True, exist_ok=True)
                 (arguments.keep / name).write_bytes(damaged(number, arguments.seed)[1])
     if arguments.json:
-        print(json.dumps({"counts": {" ".join(key): value for key, value in counts.items()}, "faults": faults, "slowest": slowest, "most": most}))
+        print(
+            json.dumps(
+                {
+                    "counts": {" ".join(key): value for key, value in counts.items()},
+                    "faults": faults,
+                    "slowest": slowest,
+                    "most": most,
+                }
+            )
+        )
     else:
         told = page(arguments, counts, faults, slowest, most, comparisons)
         if not arguments.no_record:
@@ -249,7 +313,14 @@ def main() -> None:
     return None
 
 
-def page(arguments: argparse.Namespace, counts: Counter, faults: list[str], slowest: float, most: int, comparisons: list[Comparison]) -> str:
+def page(
+    arguments: argparse.Namespace,
+    counts: Counter,
+    faults: list[str],
+    slowest: float,
+    most: int,
+    comparisons: list[Comparison],
+) -> str:
     kinds = sorted({kind for kind, _ in counts})
     return "\n".join(
         [
@@ -260,7 +331,10 @@ def page(arguments: argparse.Namespace, counts: Counter, faults: list[str], slow
             "",
             "| kind | read | refused by name | faults |",
             "| --- | --: | --: | --: |",
-            *(f"| {kind} | {counts[kind, 'read']} | {counts[kind, 'refused']} | {counts[kind, 'fault']} |" for kind in kinds),
+            *(
+                f"| {kind} | {counts[kind, 'read']} | {counts[kind, 'refused']} | {counts[kind, 'fault']} |"
+                for kind in kinds
+            ),
             *(f"\n- {fault}" for fault in faults[:50]),
             "",
             *table_of(comparisons),
@@ -270,13 +344,19 @@ def page(arguments: argparse.Namespace, counts: Counter, faults: list[str], slow
 
 def table_of(comparisons: list[Comparison]) -> list[str]:
     """What other decoders made of the files that were read."""
-    counts = Counter((name.partition("_")[2], decoder, outcome if outcome in ("equal", "refused") else "other") for name, decoder, outcome in comparisons)
+    counts = Counter(
+        (name.partition("_")[2], decoder, outcome if outcome in ("equal", "refused") else "other")
+        for name, decoder, outcome in comparisons
+    )
     rows = sorted({(name, decoder) for name, decoder, _ in counts})
     others = [entry for entry in comparisons if entry[2] not in ("equal", "refused")]
     return [
         "| damaged file | decoder | equal | refused there alone | other pixels or form |",
         "| --- | --- | --: | --: | --: |",
-        *(f"| {name} | {decoder} | {counts[name, decoder, 'equal']} | {counts[name, decoder, 'refused']} | {counts[name, decoder, 'other']} |" for name, decoder in rows),
+        *(
+            f"| {name} | {decoder} | {counts[name, decoder, 'equal']} | {counts[name, decoder, 'refused']} | {counts[name, decoder, 'other']} |"
+            for name, decoder in rows
+        ),
         *(f"\n- {name}, {decoder}: {outcome}" for name, decoder, outcome in others[:60]),
     ]
 

@@ -103,11 +103,20 @@ def read_manifest(path: Path) -> None:
 
 
 READERS: dict[str, Callable[[Path], object]] = {
-    "csv": tables.read, "xlsx": tables.read, "parquet": tables.read, "json": tables.read,
-    "coco": read_coco, "supervisely": read_annotation, "unidata": read_annotation,
-    "recipe": config.Recipe.read, "settings": read_settings, "corrections": corrections.read,
-    "onnx": read_model, "marker": read_marker, "manifest": read_manifest,
-}  # fmt: skip
+    "csv": tables.read,
+    "xlsx": tables.read,
+    "parquet": tables.read,
+    "json": tables.read,
+    "coco": read_coco,
+    "supervisely": read_annotation,
+    "unidata": read_annotation,
+    "recipe": config.Recipe.read,
+    "settings": read_settings,
+    "corrections": corrections.read,
+    "onnx": read_model,
+    "marker": read_marker,
+    "manifest": read_manifest,
+}
 
 # How refusals call a file that is read under another name, or the folder that it stands in.
 NAMED = {"settings": settings.FILE, "marker": "", "manifest": ""}
@@ -193,7 +202,16 @@ def main() -> None:
                 kept = arguments.keep / f"{number:05d}_{name}"
                 kept.write_bytes(damaged(number, arguments.seed, names)[1])
     if arguments.json:
-        print(json.dumps({"counts": {" ".join(k): v for k, v in counts.items()}, "faults": faults, "slowest": slowest, "most": most}))  # fmt: skip
+        print(
+            json.dumps(
+                {
+                    "counts": {" ".join(k): v for k, v in counts.items()},
+                    "faults": faults,
+                    "slowest": slowest,
+                    "most": most,
+                }
+            )
+        )
         return None
     page = written_page(arguments, counts, faults, slowest, most)
     record("Damaged tables, settings, annotations and models", page)
@@ -220,7 +238,7 @@ def written_page(
             *rows,
             *(f"\n- {fault}" for fault in faults[:50]),
         ]
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

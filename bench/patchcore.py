@@ -54,9 +54,14 @@ def real(arguments: argparse.Namespace):
 
 def made_up(count: int):
     rng = np.random.default_rng(0)
-    chests = [synthetic.draw(synthetic.anatomy(rng), rng, height=SIZE, width=SIZE).pixels for _ in range(min(count, 200))]
+    chests = [
+        synthetic.draw(synthetic.anatomy(rng), rng, height=SIZE, width=SIZE).pixels
+        for _ in range(min(count, 200))
+    ]
     for number in range(count):
-        yield np.clip(chests[number % len(chests)] + rng.normal(0, 8, (SIZE, SIZE)), 0, 255).astype(np.uint8)
+        yield np.clip(chests[number % len(chests)] + rng.normal(0, 8, (SIZE, SIZE)), 0, 255).astype(
+            np.uint8
+        )
 
 
 def fit(path: Path, images: int, to: Path) -> None:
@@ -67,19 +72,37 @@ def fit(path: Path, images: int, to: Path) -> None:
     from hilum.training.models import patchcore
 
     torch.set_num_threads(1)
-    before, begun, cpu = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.time(), time.process_time()
-    network = patchcore.fit(np.memmap(path, np.uint8, "r", shape=(images, SIZE, SIZE)), np.arange(images), patchcore.Settings(), seed=0)
+    before, begun, cpu = (
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+        time.time(),
+        time.process_time(),
+    )
+    network = patchcore.fit(
+        np.memmap(path, np.uint8, "r", shape=(images, SIZE, SIZE)),
+        np.arange(images),
+        patchcore.Settings(),
+        seed=0,
+    )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    took = {"wall": time.time() - begun, "cpu": time.process_time() - cpu, "before": before, "peak": peak}
+    took = {
+        "wall": time.time() - begun,
+        "cpu": time.process_time() - cpu,
+        "before": before,
+        "peak": peak,
+    }
     onnx_export.to_onnx(network, to, size=SIZE, outputs=patchcore.OUTPUTS, metadata={})
     print(json.dumps(took | {"onnx": to.stat().st_size, "bank": len(network.bank)}))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, help="a data set of at least as many pictures")
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--images", type=int, default=5000, help="with fewer than 5,000 nothing is recorded")
+    parser.add_argument(
+        "--images", type=int, default=5000, help="with fewer than 5,000 nothing is recorded"
+    )
     parser.add_argument("--fit", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.fit:
@@ -88,8 +111,19 @@ def main() -> None:
     count = path.stat().st_size // SIZE**2
     if count < arguments.images:
         sys.exit(f"{arguments.data} has {count} pictures, fewer than {arguments.images}")
-    command = [sys.executable, __file__, "--work", str(arguments.work), "--images", str(arguments.images), "--fit", str(path)]
-    took = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+    command = [
+        sys.executable,
+        __file__,
+        "--work",
+        str(arguments.work),
+        "--images",
+        str(arguments.images),
+        "--fit",
+        str(path),
+    ]
+    took = json.loads(
+        subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
+    )
     peak, before = took["peak"] / 2**20, took["before"] / 2**20
     text = (
         f"{arguments.images} images of {SIZE} x {SIZE}: peak of resident memory {peak:.2f} GiB (of which {before:.2f} before the fit: Python, PyTorch; "
@@ -99,7 +133,10 @@ def main() -> None:
     print(text)
     if arguments.images >= 5000:
         what = f" --data {arguments.data}" if arguments.data else ""
-        record("PatchCore: memory at 5,000 images", f"`python bench/patchcore.py{what} --work WORK` on {machine('torch', 'numpy')}.\n\n{text}")
+        record(
+            "PatchCore: memory at 5,000 images",
+            f"`python bench/patchcore.py{what} --work WORK` on {machine('torch', 'numpy')}.\n\n{text}",
+        )
     if peak > MOST_GIB:
         sys.exit(f"the peak is {peak:.2f} GiB, more than {MOST_GIB}")
 

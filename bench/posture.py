@@ -34,10 +34,14 @@ TIMED = 2000
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--model", type=Path, help="another model than the one that is shipped")
-    parser.add_argument("--all", nargs="*", default=[], help="sets that the model has not learnt from")
+    parser.add_argument(
+        "--all", nargs="*", default=[], help="sets that the model has not learnt from"
+    )
     arguments = parser.parse_args()
     if arguments.model:
         other = OnnxModel(arguments.model)
@@ -47,28 +51,56 @@ def main() -> None:
     told = [
         f"Command: `python bench/posture.py --data FOLDER{f' --model {arguments.model.name} --all ' + ' '.join(arguments.all) if arguments.model else ''}`",
         f"Machine: {machine('onnxruntime', 'opencv-python-headless')}. Limits: {orientation._network().metadata['doubted']}",
-        "", *alarms(sets, rng), "", *found(sets), "", *refused(sets, arguments.data, rng), "", *worst(sets), "", speed(),
-    ]  # fmt: skip
+        "",
+        *alarms(sets, rng),
+        "",
+        *found(sets),
+        "",
+        *refused(sets, arguments.data, rng),
+        "",
+        *worst(sets),
+        "",
+        speed(),
+    ]
     print("\n".join(told))
-    record(f"Wrong pictures{f', model {arguments.model.stem}' if arguments.model else ''}", "\n".join(told))
+    record(
+        f"Wrong pictures{f', model {arguments.model.stem}' if arguments.model else ''}",
+        "\n".join(told),
+    )
 
 
 def asked(data: Path, whole: list[str]) -> dict[str, Pictures]:
     sets = {name: read(data, name) for name in SETS}
-    sets = {name: one if name in whole else one.of("test") for name, one in sets.items() if len(one.images)}
+    sets = {
+        name: one if name in whole else one.of("test")
+        for name, one in sets.items()
+        if len(one.images)
+    }
     made = [cached(image) for image in phantoms(600, SEED)]
     names = np.array([f"phantom {number}" for number in range(len(made))])
-    return {**sets, "phantoms": Pictures(np.stack([image for image, _ in made]), np.array([size for _, size in made]), names, names)}
+    return {
+        **sets,
+        "phantoms": Pictures(
+            np.stack([image for image, _ in made]),
+            np.array([size for _, size in made]),
+            names,
+            names,
+        ),
+    }
 
 
 def faults(pictures: list[tuple[np.ndarray, tuple[int, int]]]) -> list[set[str]]:
     """The faults doubted of cached pictures and their sizes."""
-    looks = orientation.describe_orientation(np.stack([image for image, _ in pictures]), [size for _, size in pictures])
+    looks = orientation.describe_orientation(
+        np.stack([image for image, _ in pictures]), [size for _, size in pictures]
+    )
     return [{doubt.fault for doubt in doubts} for doubts in orientation.quality_flags(looks)]
 
 
 def plain(one: Pictures) -> list[tuple[np.ndarray, tuple[int, int]]]:
-    return [(image, tuple(size)) for image, size in zip(one.images, one.sizes.tolist(), strict=True)]
+    return [
+        (image, tuple(size)) for image, size in zip(one.images, one.sizes.tolist(), strict=True)
+    ]
 
 
 def alarms(sets: dict[str, Pictures], rng: np.random.Generator) -> Iterator[str]:
@@ -81,8 +113,14 @@ def alarms(sets: dict[str, Pictures], rng: np.random.Generator) -> Iterator[str]
         varied = [cached(vary(bare[number % len(bare)], rng)) for number in range(VARIED)]
         for words, some in ((name, plain(one)), (f"{name}, varied", varied)):
             doubted = faults(some)
-            cells = [sum(fault in each for each in doubted) for fault in PLAIN_FAULTS] + [sum(map(bool, doubted))]
-            yield f"| {words} | {len(some)} | " + " | ".join(f"{100 * count / len(some):.2f} ({count})" for count in cells) + " |"
+            cells = [sum(fault in each for each in doubted) for fault in PLAIN_FAULTS] + [
+                sum(map(bool, doubted))
+            ]
+            yield (
+                f"| {words} | {len(some)} | "
+                + " | ".join(f"{100 * count / len(some):.2f} ({count})" for count in cells)
+                + " |"
+            )
 
 
 def found(sets: dict[str, Pictures]) -> Iterator[str]:
@@ -95,7 +133,9 @@ def found(sets: dict[str, Pictures]) -> Iterator[str]:
         for fault, spoil in FAULTS.items():
             doubted = faults([cached(spoil(image)) for image in one.bare()])
             expected = {word for word in PLAIN_FAULTS if word in fault}
-            cells.append(f"{100 * np.mean([expected <= each for each in doubted]):.2f} ({100 * np.mean(list(map(bool, doubted))):.2f})")
+            cells.append(
+                f"{100 * np.mean([expected <= each for each in doubted]):.2f} ({100 * np.mean(list(map(bool, doubted))):.2f})"
+            )
         yield f"| {name} | " + " | ".join(cells) + " |"
 
 
@@ -104,7 +144,10 @@ def refused(sets: dict[str, Pictures], data: Path, rng: np.random.Generator) -> 
     yield "No frontal chest, share that is named so (in brackets: doubted at all), %:"
     yield ""
     for name, family in FAMILIES.items():
-        made = [cached(np.ascontiguousarray(family(chests[rng.integers(len(chests))], rng))) for _ in range(STRANGERS)]
+        made = [
+            cached(np.ascontiguousarray(family(chests[rng.integers(len(chests))], rng)))
+            for _ in range(STRANGERS)
+        ]
         doubted = faults(made)
         named = 100 * np.mean([orientation.STRANGE in each for each in doubted])
         yield f"- {name}: {named:.1f} ({100 * np.mean(list(map(bool, doubted))):.1f})"
@@ -118,7 +161,11 @@ def real(data: Path) -> Iterator[str]:
             radiograph = image_file.read(path).radiograph()
         except BadData:
             continue
-        (doubted,) = orientation.quality_flags(orientation.describe_orientation(preprocess(radiograph, SIZE, "percentiles")[None], [radiograph.size]))
+        (doubted,) = orientation.quality_flags(
+            orientation.describe_orientation(
+                preprocess(radiograph, SIZE, "percentiles")[None], [radiograph.size]
+            )
+        )
         yield f"{path.name} {', '.join(doubt.words for doubt in doubted) or 'not doubted'}"
 
 
@@ -128,9 +175,17 @@ def worst(sets: dict[str, Pictures]) -> Iterator[str]:
     yield ""
     limits = orientation._network().metadata["doubted"]
     for fault, limit in limits.items():
-        tables = [orientation.describe_orientation(one.images, one.sizes.tolist()).with_columns(name=pl.Series(one.names)) for name, one in sets.items() if name != "phantoms"]
+        tables = [
+            orientation.describe_orientation(one.images, one.sizes.tolist()).with_columns(
+                name=pl.Series(one.names)
+            )
+            for name, one in sets.items()
+            if name != "phantoms"
+        ]
         top = pl.concat(tables).sort(fault, descending=True).head(4)
-        yield f"- {fault} ({limit}): " + ", ".join(f"{name} {value:.2f}" for name, value in top.select("name", fault).iter_rows())
+        yield f"- {fault} ({limit}): " + ", ".join(
+            f"{name} {value:.2f}" for name, value in top.select("name", fault).iter_rows()
+        )
 
 
 def speed() -> str:

@@ -46,7 +46,10 @@ class Pictures:
 
     def bare(self) -> list[np.ndarray]:
         """The pictures without the letterbox."""
-        return [image[Letterbox(tuple(size), SIZE).inside()] for image, size in zip(self.images, self.sizes.tolist(), strict=True)]
+        return [
+            image[Letterbox(tuple(size), SIZE).inside()]
+            for image, size in zip(self.images, self.sizes.tolist(), strict=True)
+        ]
 
 
 def read(data: Path, name: str) -> Pictures:
@@ -62,16 +65,34 @@ def read(data: Path, name: str) -> Pictures:
         sizes.append(radiograph.size)
         names.append(path.relative_to(data).as_posix())
     if not images:
-        return Pictures(np.zeros((0, SIZE, SIZE), np.uint8), np.zeros((0, 2), int), np.zeros(0, str), np.zeros(0, str))
-    return Pictures(np.stack(images), np.array(sizes), np.array(names), np.array([part(patient(one)) for one in names]))
+        return Pictures(
+            np.zeros((0, SIZE, SIZE), np.uint8),
+            np.zeros((0, 2), int),
+            np.zeros(0, str),
+            np.zeros(0, str),
+        )
+    return Pictures(
+        np.stack(images),
+        np.array(sizes),
+        np.array(names),
+        np.array([part(patient(one)) for one in names]),
+    )
 
 
 def patient(name: str) -> str:
     """Kermany: a number is one child whatever the cause, the careful reading; elsewhere the number in the name."""
     stem = Path(name).stem
     number = re.search(r"\d+", stem.removeprefix("NORMAL2-")).group()
-    series = "person" if stem.startswith("person") else "normal" if "IM-" in stem else Path(name).parts[0]
-    return f"{series}{SAME_PATIENT.get(number, number) if series.startswith('montgomery') else number}"
+    series = (
+        "person"
+        if stem.startswith("person")
+        else "normal"
+        if "IM-" in stem
+        else Path(name).parts[0]
+    )
+    return (
+        f"{series}{SAME_PATIENT.get(number, number) if series.startswith('montgomery') else number}"
+    )
 
 
 def part(patient: str) -> str:
@@ -84,10 +105,21 @@ def phantoms(count: int, seed: int) -> list[np.ndarray]:
     """Made-up chests, of adults and children, healthy and ill, of 64 to 300 pixels and every shape that the examples have."""
     rng, drawn = np.random.default_rng(seed), []
     for number in range(count):
-        height, width = (int(side) for side in rng.integers(64, 300) * rng.uniform((0.85, 0.75), (1.1, 1.15)))
+        height, width = (
+            int(side) for side in rng.integers(64, 300) * rng.uniform((0.85, 0.75), (1.1, 1.15))
+        )
         body = synthetic.anatomy(rng, child=bool(rng.integers(2)))
         disease = (None, *synthetic.DISEASES)[number % 4]
-        drawn.append(synthetic.draw(body, rng, height=max(height, 64), width=max(width, 64), disease=disease, marker=bool(rng.integers(4))).pixels)
+        drawn.append(
+            synthetic.draw(
+                body,
+                rng,
+                height=max(height, 64),
+                width=max(width, 64),
+                disease=disease,
+                marker=bool(rng.integers(4)),
+            ).pixels
+        )
     return drawn
 
 
@@ -135,10 +167,17 @@ def vary(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _rub(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Upper corners painted over, so that the side of a marker, the same throughout some sets, cannot stand for the heart's."""
-    image, (height, width) = image.copy(), (np.array(image.shape) * rng.uniform(0.08, 0.25, 2)).astype(int)
+    image, (height, width) = (
+        image.copy(),
+        (np.array(image.shape) * rng.uniform(0.08, 0.25, 2)).astype(int),
+    )
     for corner in (image[:height, :width], image[:height, -width:]):
         if rng.random() < 0.7:
-            corner[:] = np.median(corner) if rng.random() < 0.5 else cv2.GaussianBlur(corner, (0, 0), max(width / 2, 1))
+            corner[:] = (
+                np.median(corner)
+                if rng.random() < 0.5
+                else cv2.GaussianBlur(corner, (0, 0), max(width / 2, 1))
+            )
     return image
 
 
@@ -147,7 +186,10 @@ def _lean(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     afar = rng.random() < 0.3  # the chest small in a large field, with the body going on around it
     scale = rng.uniform(0.62, 0.9) if afar else rng.uniform(0.9, 1.2)
     matrix = cv2.getRotationMatrix2D((width / 2, height / 2), rng.uniform(-15, 15), scale)
-    matrix[:, 2] += rng.uniform(-0.06, 0.06, 2) * (width, height) - (0, (rng.uniform(0, 0.8) * (1 - scale) / 2 * height) if afar else 0)
+    matrix[:, 2] += rng.uniform(-0.06, 0.06, 2) * (width, height) - (
+        0,
+        (rng.uniform(0, 0.8) * (1 - scale) / 2 * height) if afar else 0,
+    )
     border = cv2.BORDER_REPLICATE if afar or rng.random() < 0.5 else cv2.BORDER_CONSTANT
     return cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=border)
 
@@ -161,14 +203,22 @@ def _crop(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _veil(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Smooth brightness over parts, as effusions, consolidations, obesity and scatter leave it."""
     cells = rng.uniform(-0.6, 0.8, rng.integers(2, 6, 2)).astype(np.float32)
-    field = np.clip(cv2.resize(cells, image.shape[::-1], interpolation=cv2.INTER_CUBIC), 0, 0.85) * rng.uniform(0.4, 1)
-    return (image + (rng.uniform(170, 255) - image) * field * (image < 230)).clip(0, 255).astype(np.uint8)
+    field = np.clip(
+        cv2.resize(cells, image.shape[::-1], interpolation=cv2.INTER_CUBIC), 0, 0.85
+    ) * rng.uniform(0.4, 1)
+    return (
+        (image + (rng.uniform(170, 255) - image) * field * (image < 230))
+        .clip(0, 255)
+        .astype(np.uint8)
+    )
 
 
 def _tone(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if rng.random() < 0.3:
         return cv2.createCLAHE(rng.uniform(1, 5), (8, 8)).apply(image)
-    levels = (np.arange(256) / 255) ** np.exp(rng.uniform(-0.8, 0.8)) * rng.uniform(0.8, 1.3) + rng.uniform(-0.15, 0.15)
+    levels = (np.arange(256) / 255) ** np.exp(rng.uniform(-0.8, 0.8)) * rng.uniform(
+        0.8, 1.3
+    ) + rng.uniform(-0.15, 0.15)
     return (np.clip(levels, 0, 1) * 255).astype(np.uint8)[image]
 
 
@@ -182,10 +232,21 @@ def _text(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Letters, lines and a plate at the rim, white or black; they say nothing of left or right here."""
     image, scale = image.copy(), max(image.shape) / 256
     for _ in range(rng.integers(1, 4)):
-        at = [int(side * (rng.uniform(0.02, 0.16) if rng.random() < 0.5 else rng.uniform(0.8, 0.97))) for side in image.shape[::-1]]
+        at = [
+            int(side * (rng.uniform(0.02, 0.16) if rng.random() < 0.5 else rng.uniform(0.8, 0.97)))
+            for side in image.shape[::-1]
+        ]
         words = "".join(rng.choice(list("RLAPXIO 0123456789"), rng.integers(1, 9)))
         tone = int(rng.choice([0, 255, rng.integers(256)]))
-        cv2.putText(image, words, at, cv2.FONT_HERSHEY_SIMPLEX, rng.uniform(0.2, 1.0) * scale, tone, max(1, round(scale)))
+        cv2.putText(
+            image,
+            words,
+            at,
+            cv2.FONT_HERSHEY_SIMPLEX,
+            rng.uniform(0.2, 1.0) * scale,
+            tone,
+            max(1, round(scale)),
+        )
     return image
 
 
@@ -194,8 +255,12 @@ def _frame(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     tone = int(rng.choice([0, 0, 255, rng.integers(256)]))
     if rng.random() < 0.3:
         height, width = image.shape
-        corners = np.array([[0, 0], [width, 0], [width, height], [0, height]]) * 0.92 + rng.uniform(-0.05, 0.13, (4, 2)) * (width, height)
+        corners = np.array([[0, 0], [width, 0], [width, height], [0, height]]) * 0.92 + rng.uniform(
+            -0.05, 0.13, (4, 2)
+        ) * (width, height)
         mask = cv2.fillConvexPoly(np.zeros_like(image), corners.astype(np.int32), 1)
         return np.where(mask > 0, image, np.uint8(tone))
-    sides = [int(share * max(image.shape)) for share in rng.uniform(0, 0.2, 4) * (rng.random(4) < 0.6)]
+    sides = [
+        int(share * max(image.shape)) for share in rng.uniform(0, 0.2, 4) * (rng.random(4) < 0.6)
+    ]
     return cv2.copyMakeBorder(image, *sides, cv2.BORDER_CONSTANT, value=tone)

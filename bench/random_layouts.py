@@ -38,12 +38,37 @@ FINDINGS = {  # words that people write, by concept
     "cardiomegaly": ("Cardiomegaly", "cardiomegalia", "enlarged heart"),
     "covid": ("COVID", "COVID-19", "covid19"),
 }
-HEALTHY = ("Normal", "normal", "No Finding", "healthy", "gesund", "sano", "sain", "unauffällig", "Control")
-IMAGE_COLUMNS = ("image", "Image Index", "filename", "file_path", "Datei", "archivo", "image_id", "Path")
+HEALTHY = (
+    "Normal",
+    "normal",
+    "No Finding",
+    "healthy",
+    "gesund",
+    "sano",
+    "sain",
+    "unauffällig",
+    "Control",
+)
+IMAGE_COLUMNS = (
+    "image",
+    "Image Index",
+    "filename",
+    "file_path",
+    "Datei",
+    "archivo",
+    "image_id",
+    "Path",
+)
 LABEL_COLUMNS = ("label", "Finding Labels", "class", "diagnosis", "Befund", "diagnóstico", "labels")
 PATIENT_COLUMNS = ("patient", "Patient ID", "subject_id", "paciente", "PatientID")
 SEPARATORS = ("|", ";", ",", "/", " + ")
-CLUTTER = {".DS_Store": b"\0\0\0\1Bud1", "README.md": b"# films\n", "LICENSE": b"CC BY 4.0\n", "notes.pdf": b"%PDF-1.4", "Thumbs.db": b"\xd0\xcf\x11\xe0"}
+CLUTTER = {
+    ".DS_Store": b"\0\0\0\1Bud1",
+    "README.md": b"# films\n",
+    "LICENSE": b"CC BY 4.0\n",
+    "notes.pdf": b"%PDF-1.4",
+    "Thumbs.db": b"\xd0\xcf\x11\xe0",
+}
 
 
 @dataclass(frozen=True)
@@ -73,7 +98,9 @@ class Truth:
     """What a careful person reads out of the folder that was written."""
 
     images: list[str] = field(default_factory=list)
-    present: dict[str, set[str]] = field(default_factory=dict)  # concepts by image; an image that is not in it is not labelled
+    present: dict[str, set[str]] = field(
+        default_factory=dict
+    )  # concepts by image; an image that is not in it is not labelled
     patients: dict[str, str] = field(default_factory=dict)
     masks: set[str] = field(default_factory=set)
     files: int = 0
@@ -82,20 +109,70 @@ class Truth:
 @st.composite
 def layouts(draw: st.DrawFn) -> Layout:
     labels = draw(st.sampled_from(("none", "folders", "words", "several", "one-hot")))
-    folders = draw(st.sampled_from(("flat", "images", "parts", "patients") if labels != "folders" else ("classes", "parts-and-classes")))
-    findings = draw(st.lists(st.sampled_from(sorted(FINDINGS)), min_size=1 if labels != "several" else 2, max_size=3, unique=True))
+    folders = draw(
+        st.sampled_from(
+            ("flat", "images", "parts", "patients")
+            if labels != "folders"
+            else ("classes", "parts-and-classes")
+        )
+    )
+    findings = draw(
+        st.lists(
+            st.sampled_from(sorted(FINDINGS)),
+            min_size=1 if labels != "several" else 2,
+            max_size=3,
+            unique=True,
+        )
+    )
     words = tuple(draw(st.sampled_from(FINDINGS[concept])) for concept in findings)
     separator = draw(st.sampled_from(SEPARATORS))
-    table = draw(st.sampled_from(("csv", "tsv", "semicolon", "cr", "utf16", "xlsx", "parquet", "jsonl")))
-    patients = "folders" if folders == "patients" else draw(st.sampled_from(("none", "names") if labels in ("none", "folders") else ("none", "column", "names")))
+    table = draw(
+        st.sampled_from(("csv", "tsv", "semicolon", "cr", "utf16", "xlsx", "parquet", "jsonl"))
+    )
+    patients = (
+        "folders"
+        if folders == "patients"
+        else draw(
+            st.sampled_from(
+                ("none", "names") if labels in ("none", "folders") else ("none", "column", "names")
+            )
+        )
+    )
     return Layout(
-        folders, "patient{patient:03}_{index:02}" if patients == "names" else draw(st.sampled_from(("img_{index:03}", "{index:04}", "x{index}", "scan-{index:02}"))),
-        draw(st.sampled_from((".png", ".jpg", ".tif", ".PNG"))), draw(st.integers(6, 12)), labels, tuple(findings), words,
-        draw(st.sampled_from(HEALTHY)), (draw(st.sampled_from(IMAGE_COLUMNS)), draw(st.sampled_from(LABEL_COLUMNS)), draw(st.sampled_from(PATIENT_COLUMNS))),
-        table, draw(st.sampled_from(("path", "name", "stem", "backslash", "absolute", "prefix"))), separator, patients,
-        draw(st.sampled_from(("none", "folder", "beside", "parallel"))), tuple(draw(st.lists(st.sampled_from(sorted(CLUTTER)), max_size=3, unique=True))),
-        draw(st.sampled_from((("1", "0"), ("1.0", "0.0"), ("yes", "no"), ("True", "False"), ("positive", "negative"), ("Y", "N")))),
-    )  # fmt: skip
+        folders,
+        "patient{patient:03}_{index:02}"
+        if patients == "names"
+        else draw(st.sampled_from(("img_{index:03}", "{index:04}", "x{index}", "scan-{index:02}"))),
+        draw(st.sampled_from((".png", ".jpg", ".tif", ".PNG"))),
+        draw(st.integers(6, 12)),
+        labels,
+        tuple(findings),
+        words,
+        draw(st.sampled_from(HEALTHY)),
+        (
+            draw(st.sampled_from(IMAGE_COLUMNS)),
+            draw(st.sampled_from(LABEL_COLUMNS)),
+            draw(st.sampled_from(PATIENT_COLUMNS)),
+        ),
+        table,
+        draw(st.sampled_from(("path", "name", "stem", "backslash", "absolute", "prefix"))),
+        separator,
+        patients,
+        draw(st.sampled_from(("none", "folder", "beside", "parallel"))),
+        tuple(draw(st.lists(st.sampled_from(sorted(CLUTTER)), max_size=3, unique=True))),
+        draw(
+            st.sampled_from(
+                (
+                    ("1", "0"),
+                    ("1.0", "0.0"),
+                    ("yes", "no"),
+                    ("True", "False"),
+                    ("positive", "negative"),
+                    ("Y", "N"),
+                )
+            )
+        ),
+    )
 
 
 @cache
@@ -108,12 +185,17 @@ def _picture(index: int, ending: str) -> bytes:
 @cache
 def _mask(index: int, ending: str) -> bytes:
     rows, columns = np.mgrid[0:48, 0:40]
-    lungs = [((rows - 24) / 16) ** 2 + ((columns - across - index % 3) / 6) ** 2 < 1 for across in (10, 28)]
+    lungs = [
+        ((rows - 24) / 16) ** 2 + ((columns - across - index % 3) / 6) ** 2 < 1
+        for across in (10, 28)
+    ]
     return _encoded(((lungs[0] | lungs[1]) * 255).astype(np.uint8), ending)
 
 
 def _encoded(pixels: np.ndarray, ending: str) -> bytes:
-    encode = {".jpg": imagecodecs.jpeg_encode, ".tif": imagecodecs.tiff_encode}.get(ending.lower(), imagecodecs.png_encode)
+    encode = {".jpg": imagecodecs.jpeg_encode, ".tif": imagecodecs.tiff_encode}.get(
+        ending.lower(), imagecodecs.png_encode
+    )
     return encode(pixels)
 
 
@@ -129,9 +211,13 @@ def write(root: Path, layout: Layout) -> Truth:
             present.add(layout.findings[which % len(layout.findings)])
         part = "train" if index % 3 else "test"
         folder = {
-            "flat": "", "images": "images/", "classes": f"{classes[which]}/", "parts": f"{part}/", "parts-and-classes": f"{part}/{classes[which]}/",
+            "flat": "",
+            "images": "images/",
+            "classes": f"{classes[which]}/",
+            "parts": f"{part}/",
+            "parts-and-classes": f"{part}/{classes[which]}/",
             "patients": f"patient_{patient:03}/",
-        }[layout.folders]  # fmt: skip
+        }[layout.folders]
         path = folder + layout.names.format(index=index, patient=patient) + layout.ending
         _put(root / path, _picture(index, layout.ending), truth)
         truth.images.append(path)
@@ -156,9 +242,11 @@ def _put(path: Path, data: bytes, truth: Truth) -> None:
 def _put_mask(root: Path, layout: Layout, path: str, index: int, truth: Truth) -> None:
     stem, name = path.rpartition(".")[0], Path(path).name
     place = {
-        "none": None, "folder": f"masks/{Path(path).stem}.png", "beside": f"{stem}_mask.png",
+        "none": None,
+        "folder": f"masks/{Path(path).stem}.png",
+        "beside": f"{stem}_mask.png",
         "parallel": f"{path.replace('images/', '')[: -len(name)]}masks/{Path(path).stem}.png",
-    }[layout.masks]  # fmt: skip
+    }[layout.masks]
     if place and index % 4:
         _put(root / place, _mask(index, ".png"), truth)
         truth.masks.add(path)
@@ -172,10 +260,21 @@ def _put_table(root: Path, layout: Layout, truth: Truth) -> None:
         row = {image: _named(root, layout, path)}
         present = truth.present.get(path)
         if layout.labels == "one-hot":
-            row |= {layout.healthy: layout.states[bool(present)]} if layout.healthy != "Control" else {}
-            row |= {word[concept]: layout.states[concept not in present] for concept in layout.findings}
+            row |= (
+                {layout.healthy: layout.states[bool(present)]}
+                if layout.healthy != "Control"
+                else {}
+            )
+            row |= {
+                word[concept]: layout.states[concept not in present] for concept in layout.findings
+            }
         elif present is not None:
-            row[label] = layout.separator.join(word[concept] for concept in layout.findings if concept in present) or layout.healthy
+            row[label] = (
+                layout.separator.join(
+                    word[concept] for concept in layout.findings if concept in present
+                )
+                or layout.healthy
+            )
         if layout.patients == "column":
             row[patient] = f"P{truth.patients[path]}"
         rows.append(row)
@@ -184,15 +283,24 @@ def _put_table(root: Path, layout: Layout, truth: Truth) -> None:
 
 def _named(root: Path, layout: Layout, path: str) -> str:
     return {
-        "path": path, "name": Path(path).name, "stem": Path(path).stem, "backslash": path.replace("/", "\\"),
-        "absolute": str(root.resolve() / path), "prefix": f"/kaggle/input/films/{path}",
-    }[layout.naming]  # fmt: skip
+        "path": path,
+        "name": Path(path).name,
+        "stem": Path(path).stem,
+        "backslash": path.replace("/", "\\"),
+        "absolute": str(root.resolve() / path),
+        "prefix": f"/kaggle/input/films/{path}",
+    }[layout.naming]
 
 
 def _write_table(root: Path, kind: str, rows: list[dict[str, str]], truth: Truth) -> None:
     if kind in ("csv", "tsv", "semicolon", "cr", "utf16"):
         text = io.StringIO()
-        writer = csv.DictWriter(text, list(rows[0]), delimiter={"tsv": "\t", "semicolon": ";"}.get(kind, ","), lineterminator="\r" if kind == "cr" else "\n")
+        writer = csv.DictWriter(
+            text,
+            list(rows[0]),
+            delimiter={"tsv": "\t", "semicolon": ";"}.get(kind, ","),
+            lineterminator="\r" if kind == "cr" else "\n",
+        )
         writer.writeheader()
         writer.writerows(rows)
         name = "labels.tsv" if kind == "tsv" else "labels.csv"
@@ -226,8 +334,13 @@ def faults(root: Path, layout: Layout) -> list[str] | None:
     except BadData as refusal:
         return None if "hilum.toml" in str(refusal) else [f"refused without a remedy: {refusal}"]
     found = []
-    if account.files_met != truth.files or account.files_met != account.files_used + account.files_named:
-        found.append(f"{truth.files} files, {account.files_met} met = {account.files_used} used + {account.files_named} named")
+    if (
+        account.files_met != truth.files
+        or account.files_met != account.files_used + account.files_named
+    ):
+        found.append(
+            f"{truth.files} files, {account.files_met} met = {account.files_used} used + {account.files_named} named"
+        )
     path_of = dict(manifest.table.select("image_id", "path").iter_rows())
     if sorted(path_of.values()) != sorted(truth.images):
         found.append(f"images {sorted(set(path_of.values()) ^ set(truth.images))[:4]}")
@@ -243,7 +356,9 @@ def faults(root: Path, layout: Layout) -> list[str] | None:
         if present.get(path, set()) | wider != (wanted or set()) | wider:
             found.append(f"{path}: present {present.get(path)}, written {wanted}")
         elif wanted is not None and set(layout.findings) - labelled.get(path, set()) - wider:
-            found.append(f"{path}: nothing said of {set(layout.findings) - labelled.get(path, set())}")
+            found.append(
+                f"{path}: nothing said of {set(layout.findings) - labelled.get(path, set())}"
+            )
     masked = set(manifest.table.filter(pl.col("lung_mask").is_not_null())["path"])
     if masked != truth.masks:
         found.append(f"masks of {sorted(masked ^ truth.masks)[:4]}")
@@ -254,19 +369,31 @@ def faults(root: Path, layout: Layout) -> list[str] | None:
 
 def _torn(table: pl.DataFrame, truth: Truth) -> list[str]:
     read = dict(table.select("path", "patient_id").iter_rows())
-    groups = [frozenset(path for path in truth.images if side.get(path) == of) for side in (read, truth.patients) for of in set(side.values())]
+    groups = [
+        frozenset(path for path in truth.images if side.get(path) == of)
+        for side in (read, truth.patients)
+        for of in set(side.values())
+    ]
     odd = [group for group, often in Counter(groups).items() if often == 1]
     return [f"patients: {sorted(group)[:3]}" for group in odd[:2]]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--examples", type=int, default=2000)
     wanted = parser.parse_args().examples
     told: Counter[str] = Counter()
     wrong: list[str] = []
 
-    @settings(max_examples=wanted, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=wanted,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+    )
     @given(layouts())
     def check(layout: Layout) -> None:
         root = Path(tempfile.mkdtemp(prefix="layout-"))
@@ -283,7 +410,9 @@ def main() -> None:
     begun = time.monotonic()
     check()
     print("\n".join(wrong[:20]))
-    print(f"{told['right']} right, {told['refused']} refused with lines to add, {told['wrong']} wrong of {wanted}; {time.monotonic() - begun:.0f} s")
+    print(
+        f"{told['right']} right, {told['refused']} refused with lines to add, {told['wrong']} wrong of {wanted}; {time.monotonic() - begun:.0f} s"
+    )
 
 
 if __name__ == "__main__":

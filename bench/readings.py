@@ -49,21 +49,37 @@ Fact = tuple[str, str, str]  # concept, state, value of the field
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "data")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "data"
+    )
     parser.add_argument("--use", choices=USES, help="only these; default: all, one after the other")
-    parser.add_argument("--errors", action="store_true", help="list every image and statement that differs")
+    parser.add_argument(
+        "--errors", action="store_true", help="list every image and statement that differs"
+    )
     arguments = parser.parse_args()
     if not (arguments.data / "montgomery" / "ClinicalReadings").is_dir():
-        sys.exit(f"skipped: the real readings are not at {arguments.data}; name their folder with --data")
+        sys.exit(
+            f"skipped: the real readings are not at {arguments.data}; name their folder with --data"
+        )
     if arguments.use or arguments.errors:
         for use in [arguments.use] if arguments.use else USES:
             print(told(use, arguments.data, errors=arguments.errors))
         if arguments.errors:
-            print("\n".join(f"{sentence} missed {sorted(truth - got)} wrong {sorted(got - truth)}" for _, sentence, truth, got in sentences() if truth != got))
+            print(
+                "\n".join(
+                    f"{sentence} missed {sorted(truth - got)} wrong {sorted(got - truth)}"
+                    for _, sentence, truth, got in sentences()
+                    if truth != got
+                )
+            )
         return
     how = f"`python bench/readings.py --data {arguments.data}` on {machine('polars')}."
-    first_measured = (__doc__ or "").split("\n\n", 3)[-1].strip()  # cannot be measured again: the rules have changed since
+    first_measured = (
+        (__doc__ or "").split("\n\n", 3)[-1].strip()
+    )  # cannot be measured again: the rules have changed since
     parts = [told(use, arguments.data, errors=False) for use in USES]
     text = "\n\n".join([how, first_measured, *parts, language()])
     record("Understanding the readings of Montgomery and Shenzhen", text)
@@ -85,31 +101,59 @@ def said(data: Path, image: str) -> list[dict[str, str]]:
     folder = data / ("montgomery" if image.startswith("MCU") else "shenzhen") / _nlm.READINGS
     reading = _nlm.parse_reading(text_file.read(folder / f"{image}.txt")[0])
     rows = report_parser.read(reading.text or "")
-    return [{"concept": row.concept, "state": str(int(row.state)), **{name: getattr(row, name) or "" for name in FIELDS}} for row in rows]
+    return [
+        {
+            "concept": row.concept,
+            "state": str(int(row.state)),
+            **{name: getattr(row, name) or "" for name in FIELDS},
+        }
+        for row in rows
+    ]
 
 
 def stated(rows: Iterable[dict[str, str]], name: str | None) -> set[Fact]:
     """The facts to compare: concept and state; with `name`, that field too, where it says something."""
-    return {(row["concept"], row["state"], row[name] if name else "") for row in rows if name is None or row[name]}
+    return {
+        (row["concept"], row["state"], row[name] if name else "")
+        for row in rows
+        if name is None or row[name]
+    }
 
 
 def told(use: str, data: Path, *, errors: bool) -> str:
     truth = facts(use)
     found = {image: said(data, image) for image in truth}
-    lines = [f"{use}: {len(truth)} readings", "", "| | facts | read | right | precision | recall |", "| --- | --: | --: | --: | --: | --: |"]
+    lines = [
+        f"{use}: {len(truth)} readings",
+        "",
+        "| | facts | read | right | precision | recall |",
+        "| --- | --: | --: | --: | --: | --: |",
+    ]
     for name in (None, *FIELDS):
         pairs = [(stated(truth[image], name), stated(found[image], name)) for image in truth]
-        lines.append(_line(f"**finding, state and {name}**" if name else "**finding and state**", pairs))
+        lines.append(
+            _line(f"**finding, state and {name}**" if name else "**finding and state**", pairs)
+        )
     by_concept: dict[str, list[tuple[set[Fact], set[Fact]]]] = defaultdict(list)
     for image in truth:
         one, other = stated(truth[image], None), stated(found[image], None)
         for concept in {fact[0] for fact in one | other}:
-            by_concept[concept].append(({fact for fact in one if fact[0] == concept}, {fact for fact in other if fact[0] == concept}))
+            by_concept[concept].append(
+                (
+                    {fact for fact in one if fact[0] == concept},
+                    {fact for fact in other if fact[0] == concept},
+                )
+            )
     lines += [_line(concept, by_concept[concept]) for concept in sorted(by_concept)]
     if errors:
         for image in truth:
-            one, other = ({tuple(row[key] for key in ("concept", "state", *FIELDS)) for row in rows} for rows in (truth[image], found[image]))
-            lines += [f"{image} missed {fact}" for fact in sorted(one - other)] + [f"{image} wrong  {fact}" for fact in sorted(other - one)]
+            one, other = (
+                {tuple(row[key] for key in ("concept", "state", *FIELDS)) for row in rows}
+                for rows in (truth[image], found[image])
+            )
+            lines += [f"{image} missed {fact}" for fact in sorted(one - other)] + [
+                f"{image} wrong  {fact}" for fact in sorted(other - one)
+            ]
     return "\n".join([*lines, ""])
 
 
@@ -122,7 +166,10 @@ def sentences() -> Iterator[tuple[str, str, set[Fact], set[Fact]]]:
                 for state in State
                 for concept in row[state.name.lower()].split()
             }
-            got = {(said.concept, str(int(said.state)), "") for said in report_parser.read(row["sentence"])}
+            got = {
+                (said.concept, str(int(said.state)), "")
+                for said in report_parser.read(row["sentence"])
+            }
             yield f"{row['use']}, {row['kind'].replace('_', ' ')}", row["sentence"], truth, got
 
 
@@ -133,12 +180,20 @@ def language() -> str:
         by_kind[kind].append((truth, got))
         by_kind["**all**"].append((truth, got))
     lines = [_line(f"{kind} ({len(pairs)})", pairs) for kind, pairs in by_kind.items()]
-    head = ["report language, made-up sentences", "", "| | facts | read | right | precision | recall |", "| --- | --: | --: | --: | --: | --: |"]
+    head = [
+        "report language, made-up sentences",
+        "",
+        "| | facts | read | right | precision | recall |",
+        "| --- | --: | --: | --: | --: | --: |",
+    ]
     return "\n".join([*head, *lines, ""])
 
 
 def _line(name: str, pairs: list[tuple[set[Fact], set[Fact]]]) -> str:
-    facts_, read, right = (sum(len(part) for part in parts) for parts in ([a for a, _ in pairs], [b for _, b in pairs], [a & b for a, b in pairs]))
+    facts_, read, right = (
+        sum(len(part) for part in parts)
+        for parts in ([a for a, _ in pairs], [b for _, b in pairs], [a & b for a, b in pairs])
+    )
     return f"| {name} | {facts_} | {read} | {right} | {_share(right, read)} | {_share(right, facts_)} |"
 
 

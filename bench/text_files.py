@@ -49,9 +49,15 @@ def sound() -> dict[str, bytes]:
         "csv-packed.csv.gz": gzip.compress(comma.encode(), mtime=0),
         "xlsx-table.xlsx": xlsx(),
         "parquet-table.parquet": parquet(),
-        "json-records.json": json.dumps([dict(zip(ROWS[0], r, strict=True)) for r in ROWS[1:]]).encode(),
-        "json-columns.json": json.dumps(dict(zip(ROWS[0], zip(*ROWS[1:], strict=True), strict=True))).encode(),
-        "json-lines.jsonl": b"\n".join(json.dumps({"image": a, "tags": [b, {"x": 1}]}).encode() for a, b, *_ in ROWS),
+        "json-records.json": json.dumps(
+            [dict(zip(ROWS[0], r, strict=True)) for r in ROWS[1:]]
+        ).encode(),
+        "json-columns.json": json.dumps(
+            dict(zip(ROWS[0], zip(*ROWS[1:], strict=True), strict=True))
+        ).encode(),
+        "json-lines.jsonl": b"\n".join(
+            json.dumps({"image": a, "tags": [b, {"x": 1}]}).encode() for a, b, *_ in ROWS
+        ),
         "coco-annotations.json": json.dumps(coco()).encode(),
         "supervisely-annotation.json": json.dumps(supervisely()).encode(),
         "unidata-9.8.7.6.1.json": json.dumps(supervisely()).encode(),
@@ -63,7 +69,7 @@ def sound() -> dict[str, bytes]:
         "manifest-manifest.parquet": manifest("manifest.parquet"),
         "manifest-labels.parquet": manifest("labels.parquet"),
         "manifest-root.json": manifest("root.json"),
-    }  # fmt: skip
+    }
 
 
 SETTINGS = b"""tables = ["list.csv"]
@@ -86,7 +92,14 @@ image_id = "folder/b"
 action = "same patient as"
 other = "folder/c"
 """
-MARKER = {"format": FORMAT, "step": "split", "made_from": {"hilum": "0", "recipe": {"a": 1}}, "made": {"a": "b" * 64}, "files": {"a": "b" * 64}, "summary": {"images": 4, "parts": {"train": 3}}}  # fmt: skip
+MARKER = {
+    "format": FORMAT,
+    "step": "split",
+    "made_from": {"hilum": "0", "recipe": {"a": 1}},
+    "made": {"a": "b" * 64},
+    "files": {"a": "b" * 64},
+    "summary": {"images": 4, "parts": {"train": 3}},
+}
 
 
 def written(mark: str) -> str:
@@ -126,10 +139,18 @@ def coco() -> dict:
         "images": [{"id": n, "file_name": f"{n}.png", "width": 30, "height": 20} for n in range(3)],
         "categories": [{"id": 1, "name": "lung"}, {"id": 2, "name": "nodule"}],
         "annotations": [
-            {"id": n, "image_id": n, "category_id": 1, "bbox": [1, 1, 8, 8], "area": 64.0, "iscrowd": 0, "segmentation": one}
+            {
+                "id": n,
+                "image_id": n,
+                "category_id": 1,
+                "bbox": [1, 1, 8, 8],
+                "area": 64.0,
+                "iscrowd": 0,
+                "segmentation": one,
+            }
             for n, one in enumerate(drawn)
         ],
-    }  # fmt: skip
+    }
 
 
 def supervisely() -> dict:
@@ -139,7 +160,12 @@ def supervisely() -> dict:
         {"classTitle": "lung", "labelerLogin": "x", **shapes.to_supervisely(one)}
         for one in (bitmap, polygon)
     ]
-    return {"description": "", "size": {"height": 20, "width": 30}, "tags": [{"name": "Normal", "value": None}], "objects": drawn}  # fmt: skip
+    return {
+        "description": "",
+        "size": {"height": 20, "width": 30},
+        "tags": [{"name": "Normal", "value": None}],
+        "objects": drawn,
+    }
 
 
 def model() -> bytes:
@@ -176,9 +202,15 @@ def manifests() -> dict[str, bytes]:
     """Return the files of a manifest of two images and a label, by name."""
     images = [
         dict.fromkeys(schema.COLUMNS)
-        | {"image_id": f"own/{n}", "path": f"{n}.png", "patient_id": n, "dataset": "own", "source": "x"}
+        | {
+            "image_id": f"own/{n}",
+            "path": f"{n}.png",
+            "patient_id": n,
+            "dataset": "own",
+            "source": "x",
+        }
         for n in "ab"
-    ]  # fmt: skip
+    ]
     label = dict.fromkeys(schema.LABEL_COLUMNS) | {
         "image_id": "own/a",
         "concept": "pneumonia",
@@ -259,7 +291,18 @@ def within_model(data: bytes, rng: np.random.Generator) -> bytes:
 
 
 NUMBERS = (-1, 0, 1, 3, 17, 65536, 2**31 - 1, 2**31, 2**62, -(2**31))
-OPERATORS = ("Loop", "If", "Scan", "Strange", "Expand", "Resize", "Tile", "Reshape", "Identity", "ConstantOfShape")  # fmt: skip
+OPERATORS = (
+    "Loop",
+    "If",
+    "Scan",
+    "Strange",
+    "Expand",
+    "Resize",
+    "Tile",
+    "Reshape",
+    "Identity",
+    "ConstantOfShape",
+)
 
 
 def any_of(values, rng: np.random.Generator):

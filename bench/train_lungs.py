@@ -20,7 +20,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: threads that wait leave the processor to the others
+os.environ.setdefault(
+    "OMP_WAIT_POLICY", "PASSIVE"
+)  # before torch is imported: threads that wait leave the processor to the others
 
 import numpy as np
 
@@ -42,8 +44,17 @@ LICENCE = (
 )
 
 
-def card(pictures: Drawn, learn: np.ndarray, tune: np.ndarray, settings: dict[str, Any], figures: dict[str, str]) -> dict[str, str]:
-    of = "; ".join(f"{plugins.load('datasets', name).CARD.title}: {plugins.load('datasets', name).CARD.licence}" for name in SETS)
+def card(
+    pictures: Drawn,
+    learn: np.ndarray,
+    tune: np.ndarray,
+    settings: dict[str, Any],
+    figures: dict[str, str],
+) -> dict[str, str]:
+    of = "; ".join(
+        f"{plugins.load('datasets', name).CARD.title}: {plugins.load('datasets', name).CARD.licence}"
+        for name in SETS
+    )
     counts = ", ".join(f"{name} {np.sum(pictures.sources[learn] == name)}" for name in SETS)
     made = replace(
         compact_unet.CARD,
@@ -72,14 +83,28 @@ def figures(work: Path, settings: dict[str, Any]) -> dict[str, str]:
         for path in sorted(folder.glob("*.json")):
             if path.stem.startswith(("in-", "cross-", "both-")):
                 for one in storage.read_json(path)["found"]:
-                    title = path.stem if path.stem.startswith("cross-") else f"{path.stem.rsplit('-', 1)[0]}, tested on {one['set']}"
-                    found.setdefault(f"{title}, {theirs['least_steps']} batches", []).append(one["dice"])
-        told |= {title: f"mean Dice {np.mean(dice):.4f} of {len(dice)} pictures" for title, dice in found.items()}
+                    title = (
+                        path.stem
+                        if path.stem.startswith("cross-")
+                        else f"{path.stem.rsplit('-', 1)[0]}, tested on {one['set']}"
+                    )
+                    found.setdefault(f"{title}, {theirs['least_steps']} batches", []).append(
+                        one["dice"]
+                    )
+        told |= {
+            title: f"mean Dice {np.mean(dice):.4f} of {len(dice)} pictures"
+            for title, dice in found.items()
+        }
     return told
 
 
 def checked(model: OnnxModel, pictures: Drawn, rows: np.ndarray) -> str:
-    told = [measured(lung_masks.from_probabilities(model(pictures.images[row])["lungs"]), pictures.masks[row]) for row in rows]
+    told = [
+        measured(
+            lung_masks.from_probabilities(model(pictures.images[row])["lungs"]), pictures.masks[row]
+        )
+        for row in rows
+    ]
     return ", ".join(_mean(name, [one[name] for one in told]) for name in METRICS)
 
 
@@ -90,12 +115,23 @@ def _mean(name: str, values: list[float]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="the folder that holds montgomery/ and shenzhen/")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data", type=Path, required=True, help="the folder that holds montgomery/ and shenzhen/"
+    )
     parser.add_argument("--to", type=Path, required=True)
-    parser.add_argument("--work", type=Path, required=True, help="where caches, the checkpoint and results of bench/lungs.py are kept")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        required=True,
+        help="where caches, the checkpoint and results of bench/lungs.py are kept",
+    )
     parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the model")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the model"
+    )
     arguments = parser.parse_args()
     if missing := [name for name in SETS if not (arguments.data / name).is_dir()]:
         sys.exit(f"no {' and no '.join(missing)} in {arguments.data}")
@@ -105,30 +141,58 @@ def main() -> None:
     learn, tune = parted(pictures.patients, np.arange(len(pictures.patients)))
     network, epochs = trained(pictures, learn, tune, settings, arguments.work / "lungs.checkpoint")
     contract = InputContract(compact_unet.TASK, SIZE, "whole", WINDOW, compact_unet.OUTPUTS)
-    trained_on = {"images": len(learn), "sources": list(SETS), "pixels": sorted(map(str, pictures.digests[learn]))}
-    told = {"contract": asdict(contract), "card": card(pictures, learn, tune, settings, figures(arguments.work, settings)), "trained_on": trained_on}
+    trained_on = {
+        "images": len(learn),
+        "sources": list(SETS),
+        "pixels": sorted(map(str, pictures.digests[learn])),
+    }
+    told = {
+        "contract": asdict(contract),
+        "card": card(pictures, learn, tune, settings, figures(arguments.work, settings)),
+        "trained_on": trained_on,
+    }
     metadata = {key: storage.as_json(value) for key, value in {**told, "epochs": epochs}.items()}
     whole, small = arguments.to / "lungs.onnx", arguments.to / "lungs.int8.onnx"
     onnx_export.to_onnx(network, whole, size=SIZE, outputs=compact_unet.OUTPUTS, metadata=metadata)
-    onnx_export.to_int8(whole, small, pictures.images[learn[:: max(1, len(learn) // CALIBRATED_ON)]])
+    onnx_export.to_int8(
+        whole, small, pictures.images[learn[:: max(1, len(learn) // CALIBRATED_ON)]]
+    )
     for path in (whole, small):
-        print(f"{path}: {path.stat().st_size} bytes; watched pictures: {checked(OnnxModel(path), pictures, tune)}", flush=True)
+        print(
+            f"{path}: {path.stat().st_size} bytes; watched pictures: {checked(OnnxModel(path), pictures, tune)}",
+            flush=True,
+        )
     if (weight := whole.stat().st_size + small.stat().st_size) > MOST:
         sys.exit(f"both weigh {weight} bytes, more than {MOST}: choose a smaller width")
 
 
-def trained(pictures: Drawn, learn: np.ndarray, tune: np.ndarray, settings: dict[str, Any], checkpoint: Path) -> tuple[Any, list[dict[str, Any]]]:
+def trained(
+    pictures: Drawn, learn: np.ndarray, tune: np.ndarray, settings: dict[str, Any], checkpoint: Path
+) -> tuple[Any, list[dict[str, Any]]]:
     heard, begun, told = [], time.time(), [0.0]
     images, masks, rows = evenly(pictures, learn)
 
     def progress(done: int, of: int) -> None:
         if time.time() - told[0] > 10:
             told[0] = time.time()
-            tuned = max((epoch.tune for epoch in heard if epoch.tune is not None), default=float("nan"))
-            print(f"{done} of {of} batches, {time.time() - begun:.0f} s, best watched Dice {tuned:.4f}", flush=True)
+            tuned = max(
+                (epoch.tune for epoch in heard if epoch.tune is not None), default=float("nan")
+            )
+            print(
+                f"{done} of {of} batches, {time.time() - begun:.0f} s, best watched Dice {tuned:.4f}",
+                flush=True,
+            )
 
     network = compact_unet.fit(
-        images, masks, rows, compact_unet.Settings(**settings), seed=SEED, checkpoint=checkpoint, progress=progress, tune=tune, heard=heard.append
+        images,
+        masks,
+        rows,
+        compact_unet.Settings(**settings),
+        seed=SEED,
+        checkpoint=checkpoint,
+        progress=progress,
+        tune=tune,
+        heard=heard.append,
     )
     return network, [asdict(epoch) for epoch in heard]
 

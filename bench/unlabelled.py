@@ -33,7 +33,10 @@ from results import machine, record
 from settings import again, chosen
 
 UNDRAWN = "undrawn"  # the set that they count to, so that drawn pictures are repeated until there are as many
-SURE = {"all that was found": 0.0, "where it is sure": 0.8}  # probability of the likelier answer, below which a pixel is unknown
+SURE = {
+    "all that was found": 0.0,
+    "where it is sure": 0.8,
+}  # probability of the likelier answer, below which a pixel is unknown
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,10 @@ def cases(pictures: Drawn) -> list[Case]:
     fold = dealt(pictures.patients[shenzhen], FOLDS)
     learn, test = shenzhen[fold != 0], shenzhen[fold == 0]
     few = dealt(pictures.patients[learn], FOLDS, seed=1) == 0
-    return [Case("other hospital", montgomery, learn, test), Case("few drawn", learn[few], learn[~few], test)]
+    return [
+        Case("other hospital", montgomery, learn, test),
+        Case("few drawn", learn[few], learn[~few], test),
+    ]
 
 
 def pseudo(network: Any, pictures: Drawn, rows: np.ndarray, sure: float) -> Drawn:
@@ -61,7 +67,11 @@ def pseudo(network: Any, pictures: Drawn, rows: np.ndarray, sure: float) -> Draw
         likely = asked(network, pictures.images[row])
         found, best = lung_masks.from_probabilities(likely), likely.max(axis=0)
         masks[row] = np.where(np.maximum(best, 1 - best) < sure, lung_masks.IGNORE, found)
-    return replace(pictures, masks=masks, sources=np.where(np.isin(np.arange(len(masks)), rows), UNDRAWN, pictures.sources))
+    return replace(
+        pictures,
+        masks=masks,
+        sources=np.where(np.isin(np.arange(len(masks)), rows), UNDRAWN, pictures.sources),
+    )
 
 
 def compared(case: Case, pictures: Drawn, arguments: argparse.Namespace, folder: Path) -> list[str]:
@@ -70,14 +80,25 @@ def compared(case: Case, pictures: Drawn, arguments: argparse.Namespace, folder:
 
     @cache
     def teacher() -> tuple[Any, dict[str, Any]]:
-        return trained(arguments.model, pictures, case.drawn, arguments.settings, f"{name}, teacher")
+        return trained(
+            arguments.model, pictures, case.drawn, arguments.settings, f"{name}, teacher"
+        )
 
     def made(network: Any, took: dict[str, Any]) -> dict[str, Any]:
         return {"cpu_s": took["cpu_s"], "found": tested(network, pictures, case.test)}
 
     def student(sure: float) -> dict[str, Any]:
         more = pseudo(teacher()[0], pictures, case.undrawn, sure)
-        return made(*trained(arguments.model, more, case.drawn, arguments.settings, f"{name}, student {sure}", also=case.undrawn))
+        return made(
+            *trained(
+                arguments.model,
+                more,
+                case.drawn,
+                arguments.settings,
+                f"{name}, student {sure}",
+                also=case.undrawn,
+            )
+        )
 
     before = kept(folder / f"{name}-teacher.json", lambda: made(*teacher()))
     lines = [line(case, "teacher", before, before)]
@@ -91,24 +112,41 @@ def compared(case: Case, pictures: Drawn, arguments: argparse.Namespace, folder:
 def line(case: Case, who: str, found: dict[str, Any], before: dict[str, Any]) -> str:
     dices, others = (np.array([one["dice"] for one in told["found"]]) for told in (found, before))
     patients = [one["patient"] for one in found["found"]]
-    mean, more = (bootstrap.bootstrap_patients(lambda rows, of=of: float(of[rows].mean()), patients) for of in (dices, dices - others))
-    difference = "" if found is before else f"{more.value:+.4f} ({more.low:+.4f} to {more.high:+.4f})"
+    mean, more = (
+        bootstrap.bootstrap_patients(lambda rows, of=of: float(of[rows].mean()), patients)
+        for of in (dices, dices - others)
+    )
+    difference = (
+        "" if found is before else f"{more.value:+.4f} ({more.low:+.4f} to {more.high:+.4f})"
+    )
     counts = f"{len(case.drawn)} | {len(case.undrawn) if found is not before else 0} | {len(dices)}"
     return f"| {case.name} | {who} | {counts} | {mean.value:.4f} ({mean.low:.4f} to {mean.high:.4f}) | {difference} | {found['cpu_s']:.0f} |"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="the folder that holds montgomery/ and shenzhen/")
-    parser.add_argument("--work", type=Path, required=True, help="where results are kept until the next run")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data", type=Path, required=True, help="the folder that holds montgomery/ and shenzhen/"
+    )
+    parser.add_argument(
+        "--work", type=Path, required=True, help="where results are kept until the next run"
+    )
     parser.add_argument("--model", default="compact_unet")
     parser.add_argument("--steps", type=int, default=1500, help="batches of each training")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the model")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the model"
+    )
     arguments = parser.parse_args()
-    arguments.settings = chosen(arguments.model, arguments.set, least_steps=arguments.steps, epochs=1, **WIDE)
+    arguments.settings = chosen(
+        arguments.model, arguments.set, least_steps=arguments.steps, epochs=1, **WIDE
+    )
     montgomery, shenzhen = (read(arguments.data, name, 256, arguments.work) for name in SETS)
     pictures = montgomery + shenzhen
-    folder = arguments.work / f"unlabelled-{arguments.model}-{storage.digest(arguments.settings)[:8]}"
+    folder = (
+        arguments.work / f"unlabelled-{arguments.model}-{storage.digest(arguments.settings)[:8]}"
+    )
     lines = [
         "| case | learnt | drawn | undrawn | tested | Dice | more than the teacher | CPU s |",
         "| --- | --- | --: | --: | --: | --- | --- | --: |",

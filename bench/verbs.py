@@ -22,7 +22,18 @@ from pathlib import Path
 
 from small_job import RECIPE
 
-STEPS = ("ingest", "cache", "audit", "split", "segment", "region", "train", "predict", "evaluate", "report")  # fmt: skip
+STEPS = (
+    "ingest",
+    "cache",
+    "audit",
+    "split",
+    "segment",
+    "region",
+    "train",
+    "predict",
+    "evaluate",
+    "report",
+)
 FORMS = ("coco", "imagefolder", "tables", "xrv")
 LEFT_OUT = {
     "fetch": "it needs a network; tests/test_fetch.py interrupts it",
@@ -66,7 +77,7 @@ def cases() -> list[Case]:
         Case("matrix", "two", ("matrix", "run", "second", "--to", "out")),
         Case("cache verify", "done", ("cache", "verify", "run")),
         Case("verify", "done", ("verify", "run", "--images", "4")),
-    ]  # fmt: skip
+    ]
 
 
 class Stage:
@@ -188,9 +199,26 @@ def import_all() -> None:
     """Import what the commands need. Nothing is computed: threads would not outlive a fork."""
     import importlib
 
-    for name in ("hilum.cli", "hilum.runs.run_all", "hilum.runs.predict_images", "hilum.runs.explain_images",
-                 "hilum.imaging.describe", "hilum.runs.cross_evaluate", "hilum.runs.reproduce", "hilum.runs.export",
-                 "hilum.reporting.data_card", "hilum.pipeline.shortcuts", "hilum.runs.propose_corrections", "onnxruntime", "cv2",
-                 "imagecodecs", "rich.progress", "hilum.training.onnx_export", "hilum.training.training_loop",
-                 "hilum.training.models.unet", "hilum.training.models.efficientnet_lite0", "hilum.training.models.padim"):  # fmt: skip
+    for name in (
+        "hilum.cli",
+        "hilum.runs.run_all",
+        "hilum.runs.predict_images",
+        "hilum.runs.explain_images",
+        "hilum.imaging.describe",
+        "hilum.runs.cross_evaluate",
+        "hilum.runs.reproduce",
+        "hilum.runs.export",
+        "hilum.reporting.data_card",
+        "hilum.pipeline.shortcuts",
+        "hilum.runs.propose_corrections",
+        "onnxruntime",
+        "cv2",
+        "imagecodecs",
+        "rich.progress",
+        "hilum.training.onnx_export",
+        "hilum.training.training_loop",
+        "hilum.training.models.unet",
+        "hilum.training.models.efficientnet_lite0",
+        "hilum.training.models.padim",
+    ):
         importlib.import_module(name)

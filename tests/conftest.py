@@ -21,14 +21,22 @@ from hilum.runs.run_all import STEPS
 from hilum.storage import integrity
 from small_job import small_job
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does, before PyTorch is loaded
+os.environ.setdefault(
+    "OMP_WAIT_POLICY", "PASSIVE"
+)  # as the command line does, before PyTorch is loaded
 
 EVIDENCE = 20.0  # how much more darkness counts than place, for the lung model made by hand
 
 
 def hilum(*arguments: object, **options) -> subprocess.CompletedProcess:
     """The command line in a process of its own."""
-    return subprocess.run([sys.executable, "-m", "hilum", *map(str, arguments)], capture_output=True, text=True, timeout=300, **options)
+    return subprocess.run(
+        [sys.executable, "-m", "hilum", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        **options,
+    )
 
 
 def made_by(run: Run) -> dict[str, dict[str, str]]:
@@ -68,8 +76,12 @@ def lung_model(tmp_path_factory) -> Path:
     from hilum.training import onnx_export
     from hilum.training.models import compact_unet
 
-    pictures, masks = (np.stack(some) for some in zip(*(_phantom(seed) for seed in range(40)), strict=True))
-    usual = np.stack([(masks == side).mean(0) for side in lung_masks.SIDES.values()]).clip(0.003, 0.997)
+    pictures, masks = (
+        np.stack(some) for some in zip(*(_phantom(seed) for seed in range(40)), strict=True)
+    )
+    usual = np.stack([(masks == side).mean(0) for side in lung_masks.SIDES.values()]).clip(
+        0.003, 0.997
+    )
 
     class Dark(nn.Module):
         def __init__(self):
@@ -79,23 +91,38 @@ def lung_model(tmp_path_factory) -> Path:
         def forward(self, images):
             light = images.unsqueeze(1).float() / 255
             smooth = nn.functional.avg_pool2d(light, 3, 1, 1, count_include_pad=False)
-            around = nn.functional.interpolate(nn.functional.avg_pool2d(light, 64), scale_factor=64.0, mode="bilinear")
+            around = nn.functional.interpolate(
+                nn.functional.avg_pool2d(light, 64), scale_factor=64.0, mode="bilinear"
+            )
             return torch.sigmoid(EVIDENCE * (around - 0.03 - smooth) + self.usual)
 
     told = {
-        "contract": asdict(InputContract("lungs", pictures.shape[1], "whole", "percentiles", compact_unet.OUTPUTS)),
+        "contract": asdict(
+            InputContract("lungs", pictures.shape[1], "whole", "percentiles", compact_unet.OUTPUTS)
+        ),
         "card": asdict(compact_unet.CARD),
-        "trained_on": {"images": len(pictures), "digest": "made up", "sources": ["phantoms"], "pixels": []},
+        "trained_on": {
+            "images": len(pictures),
+            "digest": "made up",
+            "sources": ["phantoms"],
+            "pixels": [],
+        },
     }
     path = tmp_path_factory.mktemp("model") / "lungs.onnx"
     metadata = {key: storage.as_json(value) for key, value in told.items()}
-    onnx_export.to_onnx(Dark(), path, size=pictures.shape[1], outputs=compact_unet.OUTPUTS, metadata=metadata)
+    onnx_export.to_onnx(
+        Dark(), path, size=pictures.shape[1], outputs=compact_unet.OUTPUTS, metadata=metadata
+    )
     return path
 
 
 def _phantom(seed: int, size: int = 128) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(1000 + seed)
     made = synthetic.draw(synthetic.anatomy(rng), rng, height=160, width=160)
-    labels = np.where(made.right_lung, lung_masks.RIGHT, np.where(made.left_lung, lung_masks.LEFT, 0)).astype(np.uint8)
-    picture = preprocess(Radiograph((made.pixels / 255).astype(np.float32), None, ()), size, "percentiles")
+    labels = np.where(
+        made.right_lung, lung_masks.RIGHT, np.where(made.left_lung, lung_masks.LEFT, 0)
+    ).astype(np.uint8)
+    picture = preprocess(
+        Radiograph((made.pixels / 255).astype(np.float32), None, ()), size, "percentiles"
+    )
     return picture, lung_masks.downsample_labels(labels, Letterbox(labels.shape, size).forward)

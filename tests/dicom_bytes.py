@@ -23,7 +23,15 @@ def padded(value: bytes) -> bytes:
     return value + b" " * (len(value) % 2)
 
 
-def element(tag: int, vr: bytes, value: bytes, *, implicit: bool = False, order: str = "<", length: int | None = None) -> bytes:
+def element(
+    tag: int,
+    vr: bytes,
+    value: bytes,
+    *,
+    implicit: bool = False,
+    order: str = "<",
+    length: int | None = None,
+) -> bytes:
     """`length` as stated, where that is not the value's."""
     stated = len(value) if length is None else length
     head = struct.pack(f"{order}HH", tag >> 16, tag & 0xFFFF)
@@ -37,7 +45,11 @@ def element(tag: int, vr: bytes, value: bytes, *, implicit: bool = False, order:
 def item(*elements: bytes, order: str = "<", length: int | None = None) -> bytes:
     value = b"".join(elements)
     closing = struct.pack(f"{order}HHI", 0xFFFE, 0xE00D, 0) if length == UNKNOWN else b""
-    return struct.pack(f"{order}HHI", 0xFFFE, 0xE000, len(value) if length is None else length) + value + closing
+    return (
+        struct.pack(f"{order}HHI", 0xFFFE, 0xE000, len(value) if length is None else length)
+        + value
+        + closing
+    )
 
 
 def sequence_end(order: str = "<") -> bytes:
@@ -46,24 +58,45 @@ def sequence_end(order: str = "<") -> bytes:
 
 def meta(syntax: str | None, media_class: bytes = CR_IMAGE) -> bytes:
     """Preamble and file meta information."""
-    parts = element(0x00020001, b"OB", b"\0\1") + element(0x00020002, b"UI", media_class) + element(0x00020003, b"UI", b"1.2.3.4\0")
+    parts = (
+        element(0x00020001, b"OB", b"\0\1")
+        + element(0x00020002, b"UI", media_class)
+        + element(0x00020003, b"UI", b"1.2.3.4\0")
+    )
     if syntax is not None:
         parts += element(0x00020010, b"UI", syntax.encode() + b"\0" * (len(syntax) % 2))
     return bytes(128) + b"DICM" + element(0x00020000, b"UL", struct.pack("<I", len(parts))) + parts
 
 
-def image(stored: np.ndarray, bits: int, *, photometric: bytes = b"MONOCHROME2", order: str = "<", more: Iterable[Element] = ()) -> list[Element]:
+def image(
+    stored: np.ndarray,
+    bits: int,
+    *,
+    photometric: bytes = b"MONOCHROME2",
+    order: str = "<",
+    more: Iterable[Element] = (),
+) -> list[Element]:
     """The elements of an image of nobody, uncompressed; signed where `stored` is."""
     allocated = 8 * stored.dtype.itemsize
-    numbers = {0x00280002: 1, 0x00280010: stored.shape[0], 0x00280011: stored.shape[1], 0x00280100: allocated, 0x00280101: bits,
-               0x00280102: bits - 1, 0x00280103: int(stored.dtype.kind == "i")}  # fmt: skip
+    numbers = {
+        0x00280002: 1,
+        0x00280010: stored.shape[0],
+        0x00280011: stored.shape[1],
+        0x00280100: allocated,
+        0x00280101: bits,
+        0x00280102: bits - 1,
+        0x00280103: int(stored.dtype.kind == "i"),
+    }
     pixels = stored.astype(stored.dtype.newbyteorder(order)).tobytes()
     elements = {
-        0x00080016: (b"UI", CR_IMAGE), 0x00080018: (b"UI", b"1.2.3.4\0"), 0x00080060: (b"CS", b"CR"), 0x00280004: (b"CS", padded(photometric)),
+        0x00080016: (b"UI", CR_IMAGE),
+        0x00080018: (b"UI", b"1.2.3.4\0"),
+        0x00080060: (b"CS", b"CR"),
+        0x00280004: (b"CS", padded(photometric)),
         **{tag: (b"US", words(value, order=order)) for tag, value in numbers.items()},
         0x7FE00010: (b"OW" if allocated > 8 else b"OB", pixels + b"\0" * (len(pixels) % 2)),
         **{tag: (vr, value) for tag, vr, value in more},
-    }  # fmt: skip
+    }
     return [(tag, *elements[tag]) for tag in sorted(elements)]
 
 

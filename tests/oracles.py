@@ -11,8 +11,18 @@ NAN = math.nan
 
 def overlap(truth: Sequence[Sequence[bool]], found: Sequence[Sequence[bool]]) -> dict[str, float]:
     """Dice, IoU, precision and recall of two masks by sets of (row, column)."""
-    inside = {(row, column) for row, line in enumerate(truth) for column, value in enumerate(line) if value}
-    called = {(row, column) for row, line in enumerate(found) for column, value in enumerate(line) if value}
+    inside = {
+        (row, column)
+        for row, line in enumerate(truth)
+        for column, value in enumerate(line)
+        if value
+    }
+    called = {
+        (row, column)
+        for row, line in enumerate(found)
+        for column, value in enumerate(line)
+        if value
+    }
     both = len(inside & called)
     return {
         "dice": share(2 * both, len(inside) + len(called)),
@@ -46,10 +56,17 @@ def average_precision(truth: Sequence[int], score: Sequence[float]) -> float:
     return total
 
 
-def at_threshold(truth: Sequence[int], score: Sequence[float], threshold: float) -> dict[str, float]:
+def at_threshold(
+    truth: Sequence[int], score: Sequence[float], threshold: float
+) -> dict[str, float]:
     """Sensitivity, specificity, predictive values, F1 and accuracies, positive being score >= threshold."""
-    rows = [(bool(is_positive), value >= threshold) for is_positive, value in zip(truth, score, strict=True)]
-    tp, fp, fn, tn = (rows.count(kind) for kind in ((True, True), (False, True), (True, False), (False, False)))
+    rows = [
+        (bool(is_positive), value >= threshold)
+        for is_positive, value in zip(truth, score, strict=True)
+    ]
+    tp, fp, fn, tn = (
+        rows.count(kind) for kind in ((True, True), (False, True), (True, False), (False, False))
+    )
     return {
         "sensitivity": share(tp, tp + fn),
         "specificity": share(tn, tn + fp),
@@ -62,7 +79,11 @@ def at_threshold(truth: Sequence[int], score: Sequence[float], threshold: float)
 
 
 def bootstrap(
-    statistic: Callable[[list[int]], float], patients: Sequence[str], resamples: int, confidence: float, seed: int
+    statistic: Callable[[list[int]], float],
+    patients: Sequence[str],
+    resamples: int,
+    confidence: float,
+    seed: int,
 ) -> tuple[float, float, int]:
     """(low, high, undefined) of the percentile bootstrap over patients, with Python's own generator."""
     generator = random.Random(seed)
@@ -91,22 +112,37 @@ def share(part: float, whole: float) -> float:
 
 def placement(value: float, others: Sequence[float], *, above: bool) -> float:
     """The share of `others` that a value lies above (or below), a tie counting one half."""
-    return share(sum(1.0 if (value > other if above else value < other) else 0.5 if value == other else 0.0 for other in others), len(others))
+    return share(
+        sum(
+            1.0 if (value > other if above else value < other) else 0.5 if value == other else 0.0
+            for other in others
+        ),
+        len(others),
+    )
 
 
 def area_covariance(truth: Sequence[int], first: Sequence[float], second: Sequence[float]) -> float:
     """DeLong's covariance of two areas on the same rows; with one score twice, its variance."""
-    positives, negatives = ([row for row, state in enumerate(truth) if state == wanted] for wanted in (1, 0))
+    positives, negatives = (
+        [row for row, state in enumerate(truth) if state == wanted] for wanted in (1, 0)
+    )
     parts = []
     for rows, others, above in ((positives, negatives, True), (negatives, positives, False)):
-        placed = [[placement(score[row], [score[other] for other in others], above=above) for row in rows] for score in (first, second)]
+        placed = [
+            [placement(score[row], [score[other] for other in others], above=above) for row in rows]
+            for score in (first, second)
+        ]
         means = [sum(of) / len(of) for of in placed]
-        products = [(one - means[0]) * (other - means[1]) for one, other in zip(*placed, strict=True)]
+        products = [
+            (one - means[0]) * (other - means[1]) for one, other in zip(*placed, strict=True)
+        ]
         parts.append(sum(products) / (len(rows) - 1) / len(rows))
     return sum(parts)
 
 
-def calibration_error(truth: Sequence[int], probability: Sequence[float], bins: Sequence[Sequence[int]]) -> float:
+def calibration_error(
+    truth: Sequence[int], probability: Sequence[float], bins: Sequence[Sequence[int]]
+) -> float:
     """Expected calibration error over bins given as lists of rows."""
     gaps = [abs(sum(probability[row] - truth[row] for row in rows)) for rows in bins]
     return sum(gaps) / len(truth)

@@ -17,21 +17,41 @@ ADULTS = {"age_years": [15, 89], "words": "adults of two hospitals"}
 CARD = Card(title="Made by hand", licence="none", caveats="Research only.")
 
 
-def metadata(contract: InputContract, *, people: dict[str, Any] = ADULTS, region: dict[str, Any] | None = None, pixels: tuple[str, ...] = ()) -> dict[str, Any]:
+def metadata(
+    contract: InputContract,
+    *,
+    people: dict[str, Any] = ADULTS,
+    region: dict[str, Any] | None = None,
+    pixels: tuple[str, ...] = (),
+) -> dict[str, Any]:
     concepts = contract.concepts or (contract.task,)
     numbers = (0.5, 2.0, 0.25) if contract.task == "finding" else (0.5, None, None)
     return {
         "contract": asdict(contract),
         "card": asdict(CARD),
         "trained_on": {"images": 2, "sources": [], "pixels": list(pixels)},
-        "calibration": {concept: dict(zip(("threshold", "temperature", "bias", "isotonic"), (*numbers, None), strict=True)) for concept in concepts},
+        "calibration": {
+            concept: dict(
+                zip(("threshold", "temperature", "bias", "isotonic"), (*numbers, None), strict=True)
+            )
+            for concept in concepts
+        },
         "population": people,
         "figures": {"made up": "none"},
-        "region": {"pixels": 256, "margin": 0.08, "masked": False, "least_quality": 0.7, "typical": {}, **(region or {})},
+        "region": {
+            "pixels": 256,
+            "margin": 0.08,
+            "masked": False,
+            "least_quality": 0.7,
+            "typical": {},
+            **(region or {}),
+        },
     }
 
 
-def reader(folder: Path, name: str, *concepts: str, size: int = 64, content: str = "region", **told: Any) -> Path:
+def reader(
+    folder: Path, name: str, *concepts: str, size: int = 64, content: str = "region", **told: Any
+) -> Path:
     """A model whose score of the k-th concept is the mean of the picture to the power of k + 1; without concepts an anomaly model."""
     import torch
     from torch import nn
@@ -42,10 +62,16 @@ def reader(folder: Path, name: str, *concepts: str, size: int = 64, content: str
         def forward(self, images):
             light = images.float() / 255
             mean = light.mean((1, 2)).clamp(0.01, 0.99)
-            return torch.stack([mean ** (k + 1) for k in range(len(concepts))], 1) if concepts else (mean, light)
+            return (
+                torch.stack([mean ** (k + 1) for k in range(len(concepts))], 1)
+                if concepts
+                else (mean, light)
+            )
 
     outputs = ("score",) if concepts else ("score", "map")
-    contract = InputContract("finding" if concepts else "anomaly", size, content, "percentiles", outputs, concepts)
+    contract = InputContract(
+        "finding" if concepts else "anomaly", size, content, "percentiles", outputs, concepts
+    )
     told = {key: storage.as_json(value) for key, value in metadata(contract, **told).items()}
     onnx_export.to_onnx(Mean(), folder / f"{name}.onnx", size=size, outputs=outputs, metadata=told)
     return folder / f"{name}.onnx"

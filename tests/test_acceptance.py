@@ -46,7 +46,10 @@ def both(installed, small_run):
     """What `hilum read` and a run say of one file."""
 
     def said(path):
-        found = [*classify_images.classify_images([path]), *predict_images.predict_images(small_run.folder, [path])]
+        found = [
+            *classify_images.classify_images([path]),
+            *predict_images.predict_images(small_run.folder, [path]),
+        ]
         assert found[1] == found[3] == []
         return found[0][0], found[2][0]
 
@@ -235,9 +238,12 @@ def test_people_are_those_whose_ages_are_known_without_slips_of_data_entry():
 
 def test_people_of_unknown_age_are_told_by_the_outlines_of_lungs_or_not_at_all():
     small, grown = age_group.SMALL_CHILD, age_group.GROWN
-    assert acceptance.people_by_outlines(iter([small] * 9 + [grown]), "them").oldest < age_group.OLDEST
     assert (
-        acceptance.people_by_outlines(iter([grown] * 5 + [""] * 15), "them").youngest == age_group.OLDEST
+        acceptance.people_by_outlines(iter([small] * 9 + [grown]), "them").oldest < age_group.OLDEST
+    )
+    assert (
+        acceptance.people_by_outlines(iter([grown] * 5 + [""] * 15), "them").youngest
+        == age_group.OLDEST
     )
     assert (
         acceptance.people_by_outlines(iter([small] * 2 + [grown] * 8), "them") is None

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from hilum.annotations import acquisition
 
-TERMS = resources.files("hilum").joinpath("resources/acquisition_terms.csv").read_text(encoding="utf-8")
+TERMS = (
+    resources.files("hilum").joinpath("resources/acquisition_terms.csv").read_text(encoding="utf-8")
+)
 VIEWS = {
     "PA": (
         "PA",

@@ -22,8 +22,16 @@ from hilum.training.models import feature_reconstruction, padim, patchcore  # no
 
 MODELS = {"padim": padim, "patchcore": patchcore, "feature_reconstruction": feature_reconstruction}
 SIZE, NORMAL = 96, 80
-SHORT = {"padim": {}, "patchcore": {"bank": 400}, "feature_reconstruction": {"epochs": 1, "least_steps": 150}}
-SHORTEST = {"padim": {}, "patchcore": {"bank": 50}, "feature_reconstruction": {"epochs": 1, "least_steps": 2}}
+SHORT = {
+    "padim": {},
+    "patchcore": {"bank": 400},
+    "feature_reconstruction": {"epochs": 1, "least_steps": 150},
+}
+SHORTEST = {
+    "padim": {},
+    "patchcore": {"bank": 50},
+    "feature_reconstruction": {"epochs": 1, "least_steps": 2},
+}
 every = pytest.mark.parametrize("name", MODELS)
 
 
@@ -38,13 +46,26 @@ def one_thread():
 @functools.cache
 def chests(count: int, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    return np.stack([synthetic.draw(synthetic.anatomy(rng), rng, height=SIZE, width=SIZE, marker=False).pixels for _ in range(count)])
+    return np.stack(
+        [
+            synthetic.draw(
+                synthetic.anatomy(rng), rng, height=SIZE, width=SIZE, marker=False
+            ).pixels
+            for _ in range(count)
+        ]
+    )
 
 
 def planted(images: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """The images with a bright disc in one lung, and its (row, column) in each."""
     rng = np.random.default_rng(seed)
-    places = np.stack([rng.integers(0.35 * SIZE, 0.5 * SIZE, len(images)), rng.choice([0.28, 0.72], len(images)) * SIZE], 1).astype(int)
+    places = np.stack(
+        [
+            rng.integers(0.35 * SIZE, 0.5 * SIZE, len(images)),
+            rng.choice([0.28, 0.72], len(images)) * SIZE,
+        ],
+        1,
+    ).astype(int)
     ill = images.copy()
     for image, (row, column) in zip(ill, places, strict=True):
         cv2.circle(image, (int(column), int(row)), 7, 230, -1)
@@ -54,10 +75,14 @@ def planted(images: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
 @functools.cache
 def fitted(name: str) -> torch.nn.Module:
     torch.set_num_threads(1)
-    return MODELS[name].fit(chests(NORMAL, 0), np.arange(NORMAL), MODELS[name].Settings(**SHORT[name]), seed=0)
+    return MODELS[name].fit(
+        chests(NORMAL, 0), np.arange(NORMAL), MODELS[name].Settings(**SHORT[name]), seed=0
+    )
 
 
-def fit_shortest(name: str, images: np.ndarray, rows: np.ndarray, *, seed: int = 0) -> torch.nn.Module:
+def fit_shortest(
+    name: str, images: np.ndarray, rows: np.ndarray, *, seed: int = 0
+) -> torch.nn.Module:
     return MODELS[name].fit(images, rows, MODELS[name].Settings(**SHORTEST[name]), seed=seed)
 
 
@@ -71,7 +96,9 @@ def ask(network: torch.nn.Module, images: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def test_these_are_the_anomaly_models_of_the_shelf():
-    found = {name for name in plugins.names("models") if plugins.load("models", name).TASK == "anomaly"}
+    found = {
+        name for name in plugins.names("models") if plugins.load("models", name).TASK == "anomaly"
+    }
     assert found == set(MODELS)
 
 
@@ -89,8 +116,16 @@ def test_a_planted_disc_scores_higher_and_the_map_peaks_there(name):
     healthy = chests(30, 1)
     ill, places = planted(healthy, 2)
     (low, _), (high, heat) = ask(fitted(name), healthy), ask(fitted(name), ill)
-    assert low.dtype == heat.dtype == np.float32 and low.shape == (30,) and heat.shape == healthy.shape and heat.min() >= 0
-    assert roc_auc_score(np.repeat([0, 1], 30), np.concatenate([low, high])) > 0.8 and (high > low).mean() > 0.9
+    assert (
+        low.dtype == heat.dtype == np.float32
+        and low.shape == (30,)
+        and heat.shape == healthy.shape
+        and heat.min() >= 0
+    )
+    assert (
+        roc_auc_score(np.repeat([0, 1], 30), np.concatenate([low, high])) > 0.8
+        and (high > low).mean() > 0.9
+    )
     peak = np.stack(np.unravel_index(heat.reshape(30, -1).argmax(1), heat.shape[1:]), 1)
     assert (np.abs(peak - places).max(1) <= 1.25 * anomaly_detection.CELL).mean() > 0.9
 
@@ -103,9 +138,14 @@ def test_a_usual_image_scores_about_one(name):
 @every
 def test_an_images_answer_does_not_depend_on_the_images_beside_it(name):
     images = chests(5, 3)
-    together, alone = ask(fitted(name), images), [ask(fitted(name), image[None]) for image in images]
+    together, alone = (
+        ask(fitted(name), images),
+        [ask(fitted(name), image[None]) for image in images],
+    )
     for place, whole in enumerate(together):
-        np.testing.assert_allclose(np.concatenate([one[place] for one in alone]), whole, atol=1e-5, rtol=1e-4)
+        np.testing.assert_allclose(
+            np.concatenate([one[place] for one in alone]), whole, atol=1e-5, rtol=1e-4
+        )
 
 
 @every
@@ -116,10 +156,22 @@ def test_onnx_runtime_answers_as_torch_does_and_the_file_is_the_same_each_time(n
     normal = chests(NORMAL, 0)
     for file in ("one.onnx", "two.onnx"):
         network = fit_shortest(name, normal, np.arange(20))
-        onnx_export.to_onnx(network, tmp_path / file, size=SIZE, outputs=MODELS[name].OUTPUTS, metadata={"model": name})
+        onnx_export.to_onnx(
+            network,
+            tmp_path / file,
+            size=SIZE,
+            outputs=MODELS[name].OUTPUTS,
+            metadata={"model": name},
+        )
     assert (tmp_path / "one.onnx").read_bytes() == (tmp_path / "two.onnx").read_bytes()
-    session = onnxruntime.InferenceSession(tmp_path / "one.onnx", providers=["CPUExecutionProvider"])
-    for ours, theirs in zip(ask(network, images), session.run(list(MODELS[name].OUTPUTS), {onnx_export.INPUT: images}), strict=True):
+    session = onnxruntime.InferenceSession(
+        tmp_path / "one.onnx", providers=["CPUExecutionProvider"]
+    )
+    for ours, theirs in zip(
+        ask(network, images),
+        session.run(list(MODELS[name].OUTPUTS), {onnx_export.INPUT: images}),
+        strict=True,
+    ):
         np.testing.assert_allclose(theirs, ours, atol=1e-4 * max(1, float(ours.max())))
 
 
@@ -139,7 +191,9 @@ def test_what_is_black_is_no_anomaly_and_counts_for_nothing(name):
     images[1:, : SIZE // 3] = 0
     score, heat = ask(fitted(name), images)
     assert np.isfinite(score).all() and score[0] == 0 and not heat[0].any()
-    deep = SIZE // 3 - anomaly_detection.CELL // 2  # cells are blended over half a cell on either side
+    deep = (
+        SIZE // 3 - anomaly_detection.CELL // 2
+    )  # cells are blended over half a cell on either side
     assert not heat[1:, :deep].any() and heat[1:, SIZE // 2 :].min(axis=(1, 2)).min() > 0
 
 
@@ -159,7 +213,10 @@ def test_the_map_lies_on_the_right_pixels_of_a_cropped_and_padded_file(name):
     found = cut.to_file(size).back(ask(fitted(name), cut.image[None])[1][0])
     assert found.shape == size and not found[:top].any() and not found[:, :left].any()
     row, column = np.unravel_index(found.argmax(), size)
-    assert abs(row - top - 0.4 * SIZE) <= 1.25 * anomaly_detection.CELL and abs(column - left - 0.72 * SIZE) <= 1.25 * anomaly_detection.CELL
+    assert (
+        abs(row - top - 0.4 * SIZE) <= 1.25 * anomaly_detection.CELL
+        and abs(column - left - 0.72 * SIZE) <= 1.25 * anomaly_detection.CELL
+    )
 
 
 @every
@@ -193,9 +250,17 @@ def test_too_few_images_a_wrong_size_and_missing_weights_are_refused(name, monke
 def test_progress_is_told_to_the_end(name):
     heard = []
     MODELS[name].fit(
-        chests(NORMAL, 0), np.arange(20), MODELS[name].Settings(**SHORTEST[name]), seed=0, progress=lambda done, of: heard.append((done, of))
+        chests(NORMAL, 0),
+        np.arange(20),
+        MODELS[name].Settings(**SHORTEST[name]),
+        seed=0,
+        progress=lambda done, of: heard.append((done, of)),
     )
-    assert heard == sorted(heard) and heard[-1][0] == heard[-1][1] and len({of for _, of in heard}) == 1
+    assert (
+        heard == sorted(heard)
+        and heard[-1][0] == heard[-1][1]
+        and len({of for _, of in heard}) == 1
+    )
 
 
 def test_the_score_is_the_mean_of_the_worst_share_of_the_seen_cells():
@@ -205,7 +270,11 @@ def test_the_score_is_the_mean_of_the_worst_share_of_the_seen_cells():
     expected = []
     for some, ones in zip(distance, seen, strict=True):
         values = np.sort(some[ones])[::-1]
-        expected.append(values[: max(1, round(anomaly_detection.WORST * len(values)))].mean() if len(values) else 0.0)
+        expected.append(
+            values[: max(1, round(anomaly_detection.WORST * len(values)))].mean()
+            if len(values)
+            else 0.0
+        )
     found = anomaly_detection.worst(torch.from_numpy(distance), torch.from_numpy(seen)).numpy()
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
@@ -213,7 +282,9 @@ def test_the_score_is_the_mean_of_the_worst_share_of_the_seen_cells():
 def test_the_mirror_of_a_cell_is_the_same_place_on_the_other_side():
     cells = torch.arange(2 * 9 * 2).reshape(2, 9, 2)
     found = anomaly_detection.mirrored(cells, 3)
-    assert torch.equal(found[0, :, 0], cells[0, [2, 1, 0, 5, 4, 3, 8, 7, 6], 0]) and torch.equal(anomaly_detection.mirrored(found, 3), cells)
+    assert torch.equal(found[0, :, 0], cells[0, [2, 1, 0, 5, 4, 3, 8, 7, 6], 0]) and torch.equal(
+        anomaly_detection.mirrored(found, 3), cells
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------------- PaDiM
@@ -224,17 +295,27 @@ def test_padim_measures_mahalanobis_distance_given_the_mirror_place(mirror):
     normal, others, settings = chests(NORMAL, 0), chests(4, 9), padim.Settings(mirror=mirror)
     network = fitted("padim") if mirror else padim.fit(normal, np.arange(NORMAL), settings, seed=0)
     with torch.no_grad():
-        known, new = (network.features(torch.from_numpy(images)).double() for images in (normal, others))
+        known, new = (
+            network.features(torch.from_numpy(images)).double() for images in (normal, others)
+        )
         found = network.distance(network.features(torch.from_numpy(others))).numpy()
     theirs, news = (anomaly_detection.mirrored(some, network.grid).numpy() for some in (known, new))
     known, new = known.numpy(), new.numpy()
     added = settings.regularisation * known.var(0, ddof=1).mean()
     for cell in range(known.shape[1]):
-        own, other = known[:, cell] - known[:, cell].mean(0), theirs[:, cell] - theirs[:, cell].mean(0)
-        away, beside = new[:, cell] - known[:, cell].mean(0), news[:, cell] - theirs[:, cell].mean(0)
+        own, other = (
+            known[:, cell] - known[:, cell].mean(0),
+            theirs[:, cell] - theirs[:, cell].mean(0),
+        )
+        away, beside = (
+            new[:, cell] - known[:, cell].mean(0),
+            news[:, cell] - theirs[:, cell].mean(0),
+        )
         if mirror:
             strength = (NORMAL - 1) * settings.ridge * theirs[:, cell].var(0, ddof=1).mean()
-            foretelling = np.linalg.inv(other.T @ other + strength * np.eye(other.shape[1])) @ other.T @ own
+            foretelling = (
+                np.linalg.inv(other.T @ other + strength * np.eye(other.shape[1])) @ other.T @ own
+            )
             own, away = own - other @ foretelling, away - beside @ foretelling
         precision = np.linalg.inv(own.T @ own / (NORMAL - 1) + added * np.eye(own.shape[1]))
         expected = np.sqrt(np.einsum("nc,cd,nd->n", away, precision, away) / own.shape[1])
@@ -278,7 +359,9 @@ def test_the_memory_stays_within_its_bound_however_many_patches_come():
 def test_the_memory_has_a_patch_near_each_kind_that_came_whenever_it_came():
     rng, kinds, channels = np.random.default_rng(0), 30, anomaly_detection.CHANNELS
     centres = rng.normal(0, 30, (kinds, channels))
-    often = np.concatenate([np.full(4000, kind) if kind < 10 else [kind] * 3 for kind in range(kinds)])  # the rare ones are rare
+    often = np.concatenate(
+        [np.full(4000, kind) if kind < 10 else [kind] * 3 for kind in range(kinds)]
+    )  # the rare ones are rare
     patches = torch.from_numpy(centres[often] + rng.normal(0, 0.5, (len(often), channels))).float()
     for order in (patches, patches.flip(0)):
         kept = patchcore.coreset(order.split(1500), kinds, seed=0).numpy()
@@ -287,8 +370,13 @@ def test_the_memory_has_a_patch_near_each_kind_that_came_whenever_it_came():
 
 
 def test_the_memory_is_that_of_the_seed():
-    patches = torch.randn((2 * patchcore.CHUNK, anomaly_detection.CHANNELS), generator=torch.Generator().manual_seed(0))
-    first, again, other = (patchcore.coreset(patches.split(5000), 64, seed=seed) for seed in (0, 0, 1))
+    patches = torch.randn(
+        (2 * patchcore.CHUNK, anomaly_detection.CHANNELS),
+        generator=torch.Generator().manual_seed(0),
+    )
+    first, again, other = (
+        patchcore.coreset(patches.split(5000), 64, seed=seed) for seed in (0, 0, 1)
+    )
     assert torch.equal(first, again) and not torch.equal(first, other)
     few = patchcore.coreset(iter([patches[:10]]), 64, seed=0)
     assert torch.equal(few, patches[:10])
@@ -315,17 +403,26 @@ def test_a_bank_of_nothing_is_refused():
 def test_no_cell_is_seen_while_it_is_reconstructed():
     network = fitted("feature_reconstruction")
     with torch.no_grad():
-        z = torch.randn((2, network.grid**2, anomaly_detection.CHANNELS), generator=torch.Generator().manual_seed(0))
+        z = torch.randn(
+            (2, network.grid**2, anomaly_detection.CHANNELS),
+            generator=torch.Generator().manual_seed(0),
+        )
         for cell in (0, 7, network.grid**2 - 1):
             changed = z.clone()
             changed[:, cell] += 3
             moved = (z - network._errors(z)) - (changed - network._errors(changed))
-            assert not moved[:, cell].abs().max() > 1e-5 and moved.abs().max() > 1e-3  # the others do see it
+            assert (
+                not moved[:, cell].abs().max() > 1e-5 and moved.abs().max() > 1e-3
+            )  # the others do see it
 
 
 def test_reconstruction_learns_more_than_the_mean():
     network, images = fitted("feature_reconstruction"), chests(20, 1)
     with torch.no_grad():
-        z = ((network.features(torch.from_numpy(images)) - network.mean) / network.spread).clamp(-8, 8)
-        by_place = (z - z.mean(0)).square().mean()  # the best that a constant of each place can do, told after the fact
+        z = ((network.features(torch.from_numpy(images)) - network.mean) / network.spread).clamp(
+            -8, 8
+        )
+        by_place = (
+            (z - z.mean(0)).square().mean()
+        )  # the best that a constant of each place can do, told after the fact
         assert network._errors(z).square().mean() < 0.9 * by_place

@@ -26,17 +26,39 @@ def made_up(**changes: dict[int, object]) -> tuple[Manifest, pl.DataFrame]:
     """A clean set of six pictures `set/0` to `set/5`, with single cells changed: column={number of the picture: value}."""
     images = [
         dict.fromkeys(COLUMNS)
-        | {"image_id": f"set/{n}", "dataset": "set", "source": "set", "patient_id": f"set/p{n}", "path": f"{n}.png", "lung_mask": f"masks/{n}.png", "sex": "female"}
+        | {
+            "image_id": f"set/{n}",
+            "dataset": "set",
+            "source": "set",
+            "patient_id": f"set/p{n}",
+            "path": f"{n}.png",
+            "lung_mask": f"masks/{n}.png",
+            "sex": "female",
+        }
         for n in range(PICTURES)
     ]
     facts = [
         {
-            "image_id": f"set/{n}", "row": n, "signature": "", "error": None, "file_digest": f"file{n}", "pixel_digest": f"pixels{n}",
-            "height": 300, "width": 280, "bits": 8, "minimum": 0, "maximum": 251, "mask_error": None, "mask_value_count": 2, "mask_form": "binary",
-            "right_pixels": 9000, "left_pixels": 8000, "cached_digest": f"cached{n}",
+            "image_id": f"set/{n}",
+            "row": n,
+            "signature": "",
+            "error": None,
+            "file_digest": f"file{n}",
+            "pixel_digest": f"pixels{n}",
+            "height": 300,
+            "width": 280,
+            "bits": 8,
+            "minimum": 0,
+            "maximum": 251,
+            "mask_error": None,
+            "mask_value_count": 2,
+            "mask_form": "binary",
+            "right_pixels": 9000,
+            "left_pixels": 8000,
+            "cached_digest": f"cached{n}",
         }
         for n in range(PICTURES)
-    ]  # fmt: skip
+    ]
     for column, cells in changes.items():
         for n, value in cells.items():
             (images if column in COLUMNS else facts)[n][column] = value
@@ -44,12 +66,17 @@ def made_up(**changes: dict[int, object]) -> tuple[Manifest, pl.DataFrame]:
 
 
 def labelled(manifest: Manifest, *labels: tuple[int, str, int]) -> Manifest:
-    rows = [{"image_id": f"set/{n}", "concept": concept, "state": state, "source": "file name"} for n, concept, state in labels]
+    rows = [
+        {"image_id": f"set/{n}", "concept": concept, "state": state, "source": "file name"}
+        for n, concept, state in labels
+    ]
     return replace(manifest, labels=pl.DataFrame(rows, schema=LABEL_COLUMNS))
 
 
 def remarked(manifest: Manifest, *remarks: tuple[str, str, str, str]) -> Manifest:
-    return replace(manifest, remarks=pl.DataFrame(list(remarks), schema=REMARK_COLUMNS, orient="row"))
+    return replace(
+        manifest, remarks=pl.DataFrame(list(remarks), schema=REMARK_COLUMNS, orient="row")
+    )
 
 
 def rows_of(found: pl.DataFrame) -> list[tuple]:
@@ -67,7 +94,9 @@ def files(**changes):
 
 def test_a_picture_under_another_kinds_ending_is_told_by_what_it_holds():
     assert files(kind={n: "PNG" for n in range(PICTURES)}) == []
-    assert files(kind={n: "JPEG" if n == 2 else "PNG" for n in range(PICTURES)}) == [("file-ending", "warning", "set/2", None)]
+    assert files(kind={n: "JPEG" if n == 2 else "PNG" for n in range(PICTURES)}) == [
+        ("file-ending", "warning", "set/2", None)
+    ]
     assert files(kind={3: "TIFF"}, path={3: "a.TIF"}) == []
 
 
@@ -81,8 +110,17 @@ def test_a_thumbnail_or_a_strip_among_whole_pictures_is_a_question(height, width
 
 
 def test_one_depth_unlike_all_others_of_its_source_is_a_question():
-    depths = pl.DataFrame({"image_id": [f"set/{n:03d}" for n in range(200)], "bits": [16 if n == 7 else 8 for n in range(200)]})
-    images = [dict.fromkeys(COLUMNS) | {"image_id": name, "dataset": "set", "source": "set", "patient_id": name, "path": name} for name in depths["image_id"]]
+    depths = pl.DataFrame(
+        {
+            "image_id": [f"set/{n:03d}" for n in range(200)],
+            "bits": [16 if n == 7 else 8 for n in range(200)],
+        }
+    )
+    images = [
+        dict.fromkeys(COLUMNS)
+        | {"image_id": name, "dataset": "set", "source": "set", "patient_id": name, "path": name}
+        for name in depths["image_id"]
+    ]
     facts = pl.DataFrame(depths.with_columns(height=100, width=100).to_dicts(), schema=cache.FACTS)
     found = list(checks_of_files.check(Manifest.of(Path("/nowhere"), images, [], []), facts))
     assert [(it.rule, it.image_id) for it in found] == [("image-depth", "set/007")]
@@ -92,31 +130,70 @@ def test_a_clean_set_has_no_findings():
     assert audit.audit(*made_up()).height == 0
 
 
-NO_MASK = {"lung_mask": {4: None}, "mask_value_count": {4: None}, "right_pixels": {4: None}, "left_pixels": {4: None}}
+NO_MASK = {
+    "lung_mask": {4: None},
+    "mask_value_count": {4: None},
+    "right_pixels": {4: None},
+    "left_pixels": {4: None},
+}
 SPLIT = {"given_part": {0: "train", 1: "train", 2: "train", 3: "tune", 4: "test", 5: "test"}}
 
 
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"error": {2: "2.png: broken"}, "pixel_digest": {2: None}, "minimum": {2: None}}, ("image-unreadable", "error", "set/2", None)),
+        (
+            {"error": {2: "2.png: broken"}, "pixel_digest": {2: None}, "minimum": {2: None}},
+            ("image-unreadable", "error", "set/2", None),
+        ),
         ({"minimum": {2: 7}, "maximum": {2: 7}}, ("image-constant", "error", "set/2", None)),
         ({"minimum": {2: 7}, "maximum": {2: 22}}, ("image-flat", "warning", "set/2", None)),
-        ({"file_digest": {2: "x", 5: "x"}, "pixel_digest": {2: "y", 5: "y"}, "patient_id": {5: "set/p2"}}, ("duplicate-file", "warning", "set/5", "set/2")),
-        ({"pixel_digest": {2: "y", 5: "y"}, "patient_id": {5: "set/p2"}}, ("duplicate-pixels", "warning", "set/5", "set/2")),
+        (
+            {
+                "file_digest": {2: "x", 5: "x"},
+                "pixel_digest": {2: "y", 5: "y"},
+                "patient_id": {5: "set/p2"},
+            },
+            ("duplicate-file", "warning", "set/5", "set/2"),
+        ),
+        (
+            {"pixel_digest": {2: "y", 5: "y"}, "patient_id": {5: "set/p2"}},
+            ("duplicate-pixels", "warning", "set/5", "set/2"),
+        ),
         (NO_MASK, ("mask-missing", "info", "set/4", None)),
-        ({"mask_error": {3: "masks/3.png: mask of 9x9 pixels"}}, ("mask-unusable", "error", "set/3", None)),
-        ({"mask_value_count": {3: 30}, "mask_form": {3: "binary; soft edges"}}, ("mask-not-binary", "warning", "set/3", None)),
+        (
+            {"mask_error": {3: "masks/3.png: mask of 9x9 pixels"}},
+            ("mask-unusable", "error", "set/3", None),
+        ),
+        (
+            {"mask_value_count": {3: 30}, "mask_form": {3: "binary; soft edges"}},
+            ("mask-not-binary", "warning", "set/3", None),
+        ),
         ({"mask_form": {3: "binary; inverted; palette"}}, ("mask-inverted", "info", "set/3", None)),
-        ({"mask_form": {3: "binary; background unlike its folder"}}, ("mask-unlike-folder", "warning", "set/3", None)),
-        ({"mask_value_count": {3: 4}, "mask_form": {3: "label map 1=right 2=left 3=heart"}}, ("mask-label-map", "info", "set/3", None)),
-        ({"mask_value_count": {3: 3}, "mask_form": {3: "label map 1=lungs 255=ignore"}}, ("mask-label-map", "info", "set/3", None)),
+        (
+            {"mask_form": {3: "binary; background unlike its folder"}},
+            ("mask-unlike-folder", "warning", "set/3", None),
+        ),
+        (
+            {"mask_value_count": {3: 4}, "mask_form": {3: "label map 1=right 2=left 3=heart"}},
+            ("mask-label-map", "info", "set/3", None),
+        ),
+        (
+            {"mask_value_count": {3: 3}, "mask_form": {3: "label map 1=lungs 255=ignore"}},
+            ("mask-label-map", "info", "set/3", None),
+        ),
         ({"mask_form": {3: "binary; scaled from 150x140"}}, ("mask-scaled", "info", "set/3", None)),
         ({"right_pixels": {3: 0}, "left_pixels": {3: 0}}, ("mask-empty", "warning", "set/3", None)),
-        ({"right_pixels": {3: 42000}, "left_pixels": {3: 42000}, "mask_value_count": {3: 1}}, ("mask-empty", "warning", "set/3", None)),
+        (
+            {"right_pixels": {3: 42000}, "left_pixels": {3: 42000}, "mask_value_count": {3: 1}},
+            ("mask-empty", "warning", "set/3", None),
+        ),
         ({"left_pixels": {3: 0}}, ("mask-one-lung", "warning", "set/3", None)),
         (SPLIT | {"patient_id": {5: "set/p1"}}, ("patient-parts", "error", "set/5", "set/1")),
-        ({"patient_id": {5: "set/p1"}, "sex": {5: "male"}}, ("patient-sex", "warning", "set/5", "set/1")),
+        (
+            {"patient_id": {5: "set/p1"}, "sex": {5: "male"}},
+            ("patient-sex", "warning", "set/5", "set/1"),
+        ),
     ],
 )
 def test_a_planted_fault_is_the_one_finding(changes, expected):
@@ -124,7 +201,12 @@ def test_a_planted_fault_is_the_one_finding(changes, expected):
 
 
 def test_a_label_map_of_right_and_left_alone_is_no_finding():
-    assert audit.audit(*made_up(mask_value_count={3: 3}, mask_form={3: "label map 1=right 2=left"})).height == 0
+    assert (
+        audit.audit(
+            *made_up(mask_value_count={3: 3}, mask_form={3: "label map 1=right 2=left"})
+        ).height
+        == 0
+    )
 
 
 def test_values_just_beyond_few_levels_are_a_picture():
@@ -138,24 +220,41 @@ def test_a_set_without_masks_is_one_finding_not_one_an_image():
 
 
 def test_messages_tell_files_and_numbers():
-    table = audit.audit(*made_up(left_pixels={3: 0}, mask_value_count={1: 17}, mask_form={1: "binary; soft edges"}, minimum={2: 7}, maximum={2: 7}))
+    table = audit.audit(
+        *made_up(
+            left_pixels={3: 0},
+            mask_value_count={1: 17},
+            mask_form={1: "binary; soft edges"},
+            minimum={2: 7},
+            maximum={2: 7},
+        )
+    )
     told = dict(table.select("rule", "message").iter_rows())
-    assert told["mask-one-lung"] == "masks/3.png: 9000 pixels of the right lung, none of the left one"
+    assert (
+        told["mask-one-lung"] == "masks/3.png: 9000 pixels of the right lung, none of the left one"
+    )
     assert told["mask-not-binary"].startswith("masks/1.png: 17 ")
     assert told["image-constant"] == "2.png: every pixel has the value 7"
 
 
 def test_copies_chain_up_to_their_group_and_empty_pictures_are_no_copies():
     manifest, facts = made_up(
-        file_digest={0: "a", 1: "b", 2: "b", 4: "flat", 5: "flat"}, pixel_digest={0: "y", 1: "y", 2: "y", 4: "flat", 5: "flat"},
-        minimum={4: 0, 5: 0}, maximum={4: 0, 5: 0},
-    )  # fmt: skip
-    assert audit.duplicates(audit.audit(manifest, facts)) == [("set/1", "set/0"), ("set/2", "set/1")]
+        file_digest={0: "a", 1: "b", 2: "b", 4: "flat", 5: "flat"},
+        pixel_digest={0: "y", 1: "y", 2: "y", 4: "flat", 5: "flat"},
+        minimum={4: 0, 5: 0},
+        maximum={4: 0, 5: 0},
+    )
+    assert audit.duplicates(audit.audit(manifest, facts)) == [
+        ("set/1", "set/0"),
+        ("set/2", "set/1"),
+    ]
 
 
 def test_a_copy_under_two_patients_is_told_unless_nothing_names_the_patients():
     manifest, facts = made_up(pixel_digest={0: "y", 1: "y", 2: "y"}, patient_id={1: "set/p0"})
-    assert ("duplicate-patients", "warning", "set/2", "set/0") in rows_of(audit.audit(manifest, facts))
+    assert ("duplicate-patients", "warning", "set/2", "set/0") in rows_of(
+        audit.audit(manifest, facts)
+    )
     nameless = remarked(manifest, (".", "warning", "no-patients", "nothing names the patients"))
     assert "duplicate-patients" not in audit.audit(nameless, facts)["rule"]
 
@@ -170,9 +269,23 @@ def test_a_copy_in_two_given_parts_is_an_error():
 
 def test_copies_with_contradictory_labels_are_an_error_and_uncertain_ones_are_not():
     manifest, facts = made_up(pixel_digest={0: "y", 1: "y", 2: "y"})
-    found = audit.audit(labelled(manifest, (1, "tuberculosis", 0), (2, "tuberculosis", 1), (1, "effusion", 1), (2, "effusion", -1)), facts)
-    assert [row for row in rows_of(found) if row[0] == "duplicate-labels"] == [("duplicate-labels", "error", "set/2", "set/1")]
-    assert "tuberculosis is present in 2.png and absent in the same picture, 1.png" in found["message"][0]
+    found = audit.audit(
+        labelled(
+            manifest,
+            (1, "tuberculosis", 0),
+            (2, "tuberculosis", 1),
+            (1, "effusion", 1),
+            (2, "effusion", -1),
+        ),
+        facts,
+    )
+    assert [row for row in rows_of(found) if row[0] == "duplicate-labels"] == [
+        ("duplicate-labels", "error", "set/2", "set/1")
+    ]
+    assert (
+        "tuberculosis is present in 2.png and absent in the same picture, 1.png"
+        in found["message"][0]
+    )
 
 
 @pytest.mark.parametrize(
@@ -204,13 +317,17 @@ def test_copies_with_contradictory_labels_are_an_error_and_uncertain_ones_are_no
 def test_a_label_against_its_reading(reading, concept, state, contradicts):
     manifest, facts = made_up(reading={3: reading})
     found = audit.audit(labelled(manifest, (3, concept, state)), facts)
-    assert rows_of(found) == ([("label-against-reading", "warning", "set/3", None)] if contradicts else [])
+    assert rows_of(found) == (
+        [("label-against-reading", "warning", "set/3", None)] if contradicts else []
+    )
     assert all(reading in message for message in found["message"])
 
 
 def test_a_label_that_was_read_from_the_reading_is_not_against_it():
     manifest, facts = made_up(reading={3: "LUL cavity has closed."})
-    labels = labelled(manifest, (3, "cavity", 0)).labels.with_columns(words=pl.lit("LUL cavity has closed"))
+    labels = labelled(manifest, (3, "cavity", 0)).labels.with_columns(
+        words=pl.lit("LUL cavity has closed")
+    )
     assert rows_of(audit.audit(replace(manifest, labels=labels), facts)) == []
 
 
@@ -227,34 +344,77 @@ def test_remarks_of_ingest_keep_their_severity_and_name_the_image():
         ("mask-orphan", "warning", None, None),
         ("same-patient", "info", "set/2", None),
     ]
-    assert found["message"].to_list()[:2] == ["3.png: new-rule: something of its own", "masks/9.png: there is no picture for this mask"]
+    assert found["message"].to_list()[:2] == [
+        "3.png: new-rule: something of its own",
+        "masks/9.png: there is no picture for this mask",
+    ]
 
 
 def test_findings_are_worst_first_with_a_remedy_each():
-    found = audit.audit(*made_up(**NO_MASK | {"minimum": {2: 7}, "maximum": {2: 7}, "mask_value_count": {0: 5, 4: None}, "mask_form": {0: "binary; soft edges", 4: None}}))
+    found = audit.audit(
+        *made_up(
+            **NO_MASK
+            | {
+                "minimum": {2: 7},
+                "maximum": {2: 7},
+                "mask_value_count": {0: 5, 4: None},
+                "mask_form": {0: "binary; soft edges", 4: None},
+            }
+        )
+    )
     assert found["severity"].to_list() == ["error", "warning", "info"]
     assert found.filter(pl.col("remedy").is_null() | (pl.col("remedy") == "")).height == 0
 
 
 def test_findings_do_not_depend_on_the_order_of_files():
     manifest, facts = made_up(
-        **SPLIT, patient_id={5: "set/p1"}, sex={5: "male"}, mask_value_count={2: 9, 3: 9}, mask_form=dict.fromkeys((2, 3), "binary; soft edges"),
-        file_digest={0: "f", 1: "f"}, pixel_digest={0: "y", 1: "y", 4: "y"},
+        **SPLIT,
+        patient_id={5: "set/p1"},
+        sex={5: "male"},
+        mask_value_count={2: 9, 3: 9},
+        mask_form=dict.fromkeys((2, 3), "binary; soft edges"),
+        file_digest={0: "f", 1: "f"},
+        pixel_digest={0: "y", 1: "y", 4: "y"},
         reading={0: "normal", 1: "TB", 2: "normal"},
-    )  # fmt: skip
-    manifest = labelled(manifest, (0, "tuberculosis", 1), (1, "tuberculosis", 0), (2, "effusion", 1), (4, "tuberculosis", 0))
-    manifest = remarked(manifest, ("2.png", "info", "dropped", "a"), ("1.png", "info", "dropped", "b"))
+    )
+    manifest = labelled(
+        manifest,
+        (0, "tuberculosis", 1),
+        (1, "tuberculosis", 0),
+        (2, "effusion", 1),
+        (4, "tuberculosis", 0),
+    )
+    manifest = remarked(
+        manifest, ("2.png", "info", "dropped", "a"), ("1.png", "info", "dropped", "b")
+    )
     straight = audit.audit(manifest, facts)
     assert straight.height > 10
     for seed in range(5):
-        tables = {name: getattr(manifest, name).sample(fraction=1, shuffle=True, seed=seed) for name in ("table", "labels", "remarks")}
-        mixed = audit.audit(replace(manifest, **tables), facts.sample(fraction=1, shuffle=True, seed=seed + 9))
+        tables = {
+            name: getattr(manifest, name).sample(fraction=1, shuffle=True, seed=seed)
+            for name in ("table", "labels", "remarks")
+        }
+        mixed = audit.audit(
+            replace(manifest, **tables), facts.sample(fraction=1, shuffle=True, seed=seed + 9)
+        )
         assert mixed.equals(straight)
 
 
-@pytest.mark.parametrize(("level", "expected"), [("error", 1), ("warning", 3), ("info", 4), ("never", 0)])
+@pytest.mark.parametrize(
+    ("level", "expected"), [("error", 1), ("warning", 3), ("info", 4), ("never", 0)]
+)
 def test_failing_counts_a_level_and_all_worse(level, expected):
-    found = audit.audit(*made_up(**NO_MASK | {"minimum": {2: 7}, "maximum": {2: 7}, "mask_value_count": {0: 5, 1: 5, 4: None}, "mask_form": {0: "binary; soft edges", 1: "binary; soft edges", 4: None}}))
+    found = audit.audit(
+        *made_up(
+            **NO_MASK
+            | {
+                "minimum": {2: 7},
+                "maximum": {2: 7},
+                "mask_value_count": {0: 5, 1: 5, 4: None},
+                "mask_form": {0: "binary; soft edges", 1: "binary; soft edges", 4: None},
+            }
+        )
+    )
     assert audit.failing(found, level) == expected
 
 
@@ -273,11 +433,23 @@ def test_made_up_releases_have_no_errors(tmp_path):
 def test_planted_faults_of_a_made_up_release_are_found(tmp_path):
     """From 40 pictures on the example holds a copy under a second patient and a reading against its label."""
     kaggle_masks.example(tmp_path / "data", images=40)
-    readings = {path.stem: path.read_text() for path in (tmp_path / "data" / "ClinicalReadings").iterdir()}
-    contradictory = {f"kaggle_masks/{stem}" for stem, words in readings.items() if words.endswith("\nnormal\n") != stem.endswith("_0")}
+    readings = {
+        path.stem: path.read_text() for path in (tmp_path / "data" / "ClinicalReadings").iterdir()
+    }
+    contradictory = {
+        f"kaggle_masks/{stem}"
+        for stem, words in readings.items()
+        if words.endswith("\nnormal\n") != stem.endswith("_0")
+    }
     found = audited(tmp_path / "data", tmp_path / "cache")
-    assert contradictory and set(found.filter(pl.col("rule") == "label-against-reading")["image_id"]) == contradictory
-    assert found.filter(pl.col("rule") == "duplicate-patients").select("image_id", "other_image_id").rows() == audit.duplicates(found)
+    assert (
+        contradictory
+        and set(found.filter(pl.col("rule") == "label-against-reading")["image_id"])
+        == contradictory
+    )
+    assert found.filter(pl.col("rule") == "duplicate-patients").select(
+        "image_id", "other_image_id"
+    ).rows() == audit.duplicates(found)
     assert len(audit.duplicates(found)) == 1
 
 
@@ -293,8 +465,14 @@ def test_broken_files_are_errors_with_a_remedy_while_the_others_are_cached(tmp_p
     cached = cache.fill(manifest, Pixels(size=64), tmp_path / "cache")
     found = audit.audit(manifest, cached.index).filter(pl.col("severity") == "error")
     ids = [f"montgomery/{path.stem}" for path in pictures]
-    assert found.select("rule", "image_id").rows() == [("image-unreadable", ids[0]), ("image-unreadable", ids[1]), ("mask-unusable", ids[2])]
-    for message, path in zip(found["message"], (pictures[0], pictures[1], masks / pictures[2].name), strict=True):
+    assert found.select("rule", "image_id").rows() == [
+        ("image-unreadable", ids[0]),
+        ("image-unreadable", ids[1]),
+        ("mask-unusable", ids[2]),
+    ]
+    for message, path in zip(
+        found["message"], (pictures[0], pictures[1], masks / pictures[2].name), strict=True
+    ):
         assert path.relative_to(root).as_posix() in message and str(root) not in message
     assert all(found["remedy"])
     assert set(cached.readable["image_id"]) == set(ids[2:])
@@ -311,7 +489,9 @@ def test_the_step_writes_findings_and_is_made_again_when_pixels_change(tmp_path)
     made, told = audit.make(run, recipe, quietly)
     found = storage.read_table(run / "findings.parquet")
     assert made["findings.parquet"] == storage.digest_of_table(found)
-    assert told["error"] == 0 and told["warning"] + told["info"] == found.height == sum(told["rules"].values())
+    assert told["error"] == 0 and told["warning"] + told["info"] == found.height == sum(
+        told["rules"].values()
+    )
     picture = next((root / "CXR_png").iterdir())
     picture.write_bytes(picture.read_bytes()[:300])
     run.finish("cache", {}, *cache.make(run, recipe, quietly))
@@ -323,14 +503,45 @@ def test_a_set_of_the_size_of_nih_is_audited():
     count = 112_120
     number = pl.int_range(count, eager=True).cast(pl.String)
     table = pl.DataFrame({"image_id": "nih/" + number}).with_columns(
-        dataset=pl.lit("nih"), source=pl.lit("nih"), patient_id="nih/" + (pl.int_range(count, eager=True) // 4).cast(pl.String), path=number + ".png", reading=pl.lit("normal")
+        dataset=pl.lit("nih"),
+        source=pl.lit("nih"),
+        patient_id="nih/" + (pl.int_range(count, eager=True) // 4).cast(pl.String),
+        path=number + ".png",
+        reading=pl.lit("normal"),
     )
-    table = table.select(table[name] if name in table.columns else pl.lit(None, kind).alias(name) for name, kind in COLUMNS.items())
-    labels = table.select("image_id", concept=pl.lit("effusion"), state=pl.lit(0, pl.Int8), source=pl.lit("column"), words=pl.lit(None, pl.String))
+    table = table.select(
+        table[name] if name in table.columns else pl.lit(None, kind).alias(name)
+        for name, kind in COLUMNS.items()
+    )
+    labels = table.select(
+        "image_id",
+        concept=pl.lit("effusion"),
+        state=pl.lit(0, pl.Int8),
+        source=pl.lit("column"),
+        words=pl.lit(None, pl.String),
+    )
     manifest = replace(Manifest.of(Path("/nowhere"), [], [], []), table=table, labels=labels)
-    facts = pl.DataFrame({"image_id": "nih/" + number, "file_digest": number, "pixel_digest": (pl.int_range(count, eager=True) // 2 * 2).cast(pl.String)})
-    facts = facts.with_columns(minimum=pl.lit(0, pl.Int64), maximum=pl.lit(255, pl.Int64), height=pl.lit(1024, pl.Int64), width=pl.lit(1024, pl.Int64))
-    facts = facts.select(facts[name] if name in facts.columns else pl.lit(None, kind).alias(name) for name, kind in cache.FACTS.items())
+    facts = pl.DataFrame(
+        {
+            "image_id": "nih/" + number,
+            "file_digest": number,
+            "pixel_digest": (pl.int_range(count, eager=True) // 2 * 2).cast(pl.String),
+        }
+    )
+    facts = facts.with_columns(
+        minimum=pl.lit(0, pl.Int64),
+        maximum=pl.lit(255, pl.Int64),
+        height=pl.lit(1024, pl.Int64),
+        width=pl.lit(1024, pl.Int64),
+    )
+    facts = facts.select(
+        facts[name] if name in facts.columns else pl.lit(None, kind).alias(name)
+        for name, kind in cache.FACTS.items()
+    )
     found = audit.audit(manifest, facts)
     assert len(audit.duplicates(found)) == count // 2
-    assert found["rule"].unique().sort().to_list() == ["duplicate-pixels", "label-one-state", "mask-missing"]
+    assert found["rule"].unique().sort().to_list() == [
+        "duplicate-pixels",
+        "label-one-state",
+        "mask-missing",
+    ]

@@ -11,8 +11,19 @@ import pytest
 from hilum.training import degradations
 from hilum.training.augmentation import Augmentation, AugmentationParams, apply, draw, draw_many
 
-NONE = Augmentation(rotation_degrees=0, scale=0, shift=0, contrast=0, brightness=0, gamma=0, elastic=0, flip=False)
-ALL = Augmentation(rotation_degrees=25, scale=0.3, shift=0.15, contrast=0.3, brightness=0.2, gamma=0.4, elastic=0.04, flip=True)
+NONE = Augmentation(
+    rotation_degrees=0, scale=0, shift=0, contrast=0, brightness=0, gamma=0, elastic=0, flip=False
+)
+ALL = Augmentation(
+    rotation_degrees=25,
+    scale=0.3,
+    shift=0.15,
+    contrast=0.3,
+    brightness=0.2,
+    gamma=0.4,
+    elastic=0.04,
+    flip=True,
+)
 GEOMETRY = [
     replace(NONE, rotation_degrees=40),
     replace(NONE, scale=0.4),
@@ -23,7 +34,18 @@ GEOMETRY = [
     replace(NONE, aspect=0.3, rotation_degrees=30, flip=True),
     replace(ALL, contrast=0, brightness=0, gamma=0),
 ]
-WIDE = {"aspect": 0.2, "border": 0.5, "bands": 0.2, "uneven": 0.2, "noise": 0.05, "blur": 0.01, "local_contrast": 0.5, "markers": 0.5, "invert": 0.3, "opacities": 0.8}
+WIDE = {
+    "aspect": 0.2,
+    "border": 0.5,
+    "bands": 0.2,
+    "uneven": 0.2,
+    "noise": 0.05,
+    "blur": 0.01,
+    "local_contrast": 0.5,
+    "markers": 0.5,
+    "invert": 0.3,
+    "opacities": 0.8,
+}
 EVERYTHING = replace(ALL, **WIDE)
 
 
@@ -63,7 +85,9 @@ def test_all_limits_zero_is_the_identity() -> None:
 def test_one_draw_gives_one_result_also_after_a_journey_through_json() -> None:
     drawn = draw(EVERYTHING, np.random.default_rng(3))
     again = AugmentationParams(**json.loads(json.dumps(asdict(drawn))))
-    for one, other in zip(apply(drawn, noise(), two_lungs()), apply(again, noise(), two_lungs()), strict=True):
+    for one, other in zip(
+        apply(drawn, noise(), two_lungs()), apply(again, noise(), two_lungs()), strict=True
+    ):
         assert np.array_equal(one, other)
 
 
@@ -113,7 +137,9 @@ def test_a_scale_above_one_magnifies() -> None:
 
 
 @pytest.mark.parametrize("change", [{"contrast": 1.3}, {"brightness": 0.2}, {"gamma": 0.7}])
-def test_grey_values_change_in_the_image_alone_and_keep_their_order(change: dict[str, float]) -> None:
+def test_grey_values_change_in_the_image_alone_and_keep_their_order(
+    change: dict[str, float],
+) -> None:
     ramp = np.arange(256, dtype=np.uint8).reshape(16, 16)
     labels = (ramp % 3).astype(np.uint8)
     image, mask = apply(still(**change), ramp, labels)
@@ -140,9 +166,25 @@ def test_what_changes_greys_moves_nothing(name: str, dtype: type) -> None:
 def test_a_setting_that_is_off_leaves_the_draws_of_the_others_as_they_were(name: str) -> None:
     before = draw(replace(ALL, crop=64), np.random.default_rng(4))
     after = draw(replace(ALL, crop=64, **{name: WIDE[name]}), np.random.default_rng(4))
-    own = {"aspect", "outside", "covers", "uneven", "noise", "noise_seed", "blur", "tiles", "clip", "inverted", "opacities"}
-    assert {key: value for key, value in asdict(before).items() if key not in own} == {key: value for key, value in asdict(after).items() if key not in own}
-    assert {key: value for key, value in asdict(before).items() if key in own} == {key: getattr(AugmentationParams, key) for key in own}
+    own = {
+        "aspect",
+        "outside",
+        "covers",
+        "uneven",
+        "noise",
+        "noise_seed",
+        "blur",
+        "tiles",
+        "clip",
+        "inverted",
+        "opacities",
+    }
+    assert {key: value for key, value in asdict(before).items() if key not in own} == {
+        key: value for key, value in asdict(after).items() if key not in own
+    }
+    assert {key: value for key, value in asdict(before).items() if key in own} == {
+        key: getattr(AugmentationParams, key) for key in own
+    }
 
 
 def test_draws_of_many_are_those_of_one_after_the_other() -> None:
@@ -154,17 +196,35 @@ def test_draws_of_many_are_those_of_one_after_the_other() -> None:
 def test_everything_at_once_keeps_image_and_mask_aligned(seed: int) -> None:
     """With greys that come from the geometry alone, a picture of the mask moves as the mask does."""
     drawn = draw(EVERYTHING, np.random.default_rng(seed))
-    still_grey = replace(drawn, contrast=1, brightness=0, gamma=1, covers=(), uneven=(), noise=0, blur=0, tiles=0, inverted=False, opacities=(), outside=0)
+    still_grey = replace(
+        drawn,
+        contrast=1,
+        brightness=0,
+        gamma=1,
+        covers=(),
+        uneven=(),
+        noise=0,
+        blur=0,
+        tiles=0,
+        inverted=False,
+        opacities=(),
+        outside=0,
+    )
     image, _ = apply(still_grey, np.where(two_lungs() > 0, 255, 0).astype(np.uint8), two_lungs())
     _, mask = apply(drawn, noise(), two_lungs())
     assert mask[image > 0.76 * 255].all() and not mask[image < 0.24 * 255].any()
 
 
-@pytest.mark.parametrize("geometry", [{"shift_rows": 0.25}, {"shift_rows": 0.25, "elastic": tuple([((0.0,) * 4,) * 4] * 2)}])
+@pytest.mark.parametrize(
+    "geometry",
+    [{"shift_rows": 0.25}, {"shift_rows": 0.25, "elastic": tuple([((0.0,) * 4,) * 4] * 2)}],
+)
 def test_what_comes_from_beyond_the_border_is_what_was_drawn_and_no_lung(geometry: dict) -> None:
     full = np.ones((96, 128), np.uint8)
     for outside, expected in ((0.0, 0), (0.5, 127), (1.0, 255)):
-        image, mask = apply(still(outside=outside, **geometry), np.full((96, 128), 60, np.uint8), full)
+        image, mask = apply(
+            still(outside=outside, **geometry), np.full((96, 128), 60, np.uint8), full
+        )
         assert np.abs(image[:23].astype(int) - expected).max() <= 1 and (image[26:] == 60).all()
         assert not mask[:23].any() and mask[26:].all()
     image, mask = apply(still(outside=-1.0, **geometry), np.full((96, 128), 60, np.uint8), full)
@@ -182,11 +242,19 @@ def test_covers_lie_where_they_say_and_inversion_turns_greys_around() -> None:
 def test_opacities_brighten_where_they_lie_and_darken_nothing() -> None:
     image = np.random.default_rng(2).integers(0, 200, (100, 80), np.uint8)
     seen = degradations.opaque(image, 0.5, 0.25, 0.1, 0.2, 0.7, 0.8)
-    assert (seen >= image).all() and (seen[:20] == image[:20]).all() and (seen[:, 60:] == image[:, 60:]).all()
-    middle = seen[45:55, 15:25].astype(float) - (image[45:55, 15:25] + 0.8 * np.maximum(0.7 * 255 - image[45:55, 15:25], 0))
+    assert (
+        (seen >= image).all()
+        and (seen[:20] == image[:20]).all()
+        and (seen[:, 60:] == image[:, 60:]).all()
+    )
+    middle = seen[45:55, 15:25].astype(float) - (
+        image[45:55, 15:25] + 0.8 * np.maximum(0.7 * 255 - image[45:55, 15:25], 0)
+    )
     assert np.abs(middle).max() < 6, "in its middle all of its share"
     bright = np.full((40, 40), 250, np.uint8)
-    assert (degradations.opaque(bright, 0.5, 0.5, 0.2, 0.2, 0.7, 1.0) == bright).all(), "what is denser stays"
+    assert (degradations.opaque(bright, 0.5, 0.5, 0.2, 0.2, 0.7, 1.0) == bright).all(), (
+        "what is denser stays"
+    )
 
 
 def test_without_a_mask_the_image_is_the_same_as_with_one() -> None:

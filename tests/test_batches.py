@@ -8,7 +8,13 @@ import pytest
 
 from hilum.errors import BadData, Damaged
 from hilum.imaging.image_stack import ImageStack
-from hilum.training.augmentation import Augmentation, AugmentationParams, SpatialTransform, draw, draw_many
+from hilum.training.augmentation import (
+    Augmentation,
+    AugmentationParams,
+    SpatialTransform,
+    draw,
+    draw_many,
+)
 from hilum.training.batches import Pictures, ahead, as_float, epoch
 
 STILL = Augmentation(rotation_degrees=0, scale=0, shift=0, contrast=0, brightness=0, gamma=0)
@@ -24,14 +30,24 @@ GEOMETRY = {
 }
 
 
-def disc(row: float, column: float, radius: float = 6, shape: tuple[int, int] = (128, 160)) -> np.ndarray:
+def disc(
+    row: float, column: float, radius: float = 6, shape: tuple[int, int] = (128, 160)
+) -> np.ndarray:
     rows, columns = np.ogrid[: shape[0], : shape[1]]
     return (np.hypot(rows - row, columns - column) < radius).astype(np.uint8)
 
 
 def centre(image: np.ndarray) -> np.ndarray:
     weights = image.astype(float)
-    return np.array([(weights.sum(1) * np.arange(image.shape[0])).sum(), (weights.sum(0) * np.arange(image.shape[1])).sum()]) / weights.sum()
+    return (
+        np.array(
+            [
+                (weights.sum(1) * np.arange(image.shape[0])).sum(),
+                (weights.sum(0) * np.arange(image.shape[1])).sum(),
+            ]
+        )
+        / weights.sum()
+    )
 
 
 @pytest.mark.parametrize("name", GEOMETRY)
@@ -44,26 +60,40 @@ def test_image_mask_box_and_points_stay_aligned(name: str) -> None:
     rng = np.random.default_rng(4)
     for _ in range(12):
         drawn = draw(GEOMETRY[name], rng)
-        drawn = AugmentationParams(**{**vars(drawn), "contrast": 1.0, "brightness": 0.0, "gamma": 1.0})
+        drawn = AugmentationParams(
+            **{**vars(drawn), "contrast": 1.0, "brightness": 0.0, "gamma": 1.0}
+        )
         made = found.batch(np.array([0]), [drawn])
         (top, left, bottom, right), (row, column) = made.boxes[0][0], made.points[0][0]
         seen, labels = made.images[0] > 100, made.masks[0] > 0
         assert np.abs(centre(made.images[0]) - (row, column)).max() < 0.5
-        assert np.abs(centre(labels) - (row, column)).max() < 0.6  # the nearest label is up to half a pixel off
+        assert (
+            np.abs(centre(labels) - (row, column)).max() < 0.6
+        )  # the nearest label is up to half a pixel off
         inside = np.zeros(seen.shape, bool)
-        inside[max(0, round(top - 1)) : round(bottom + 1), max(0, round(left - 1)) : round(right + 1)] = True
+        inside[
+            max(0, round(top - 1)) : round(bottom + 1), max(0, round(left - 1)) : round(right + 1)
+        ] = True
         assert not (seen & ~inside).any() and seen.sum() > 0.25 * (bottom - top) * (right - left)
 
 
 def test_a_box_that_left_the_picture_is_empty_and_one_that_half_left_ends_at_the_border() -> None:
-    moved = SpatialTransform(AugmentationParams(**{**vars(draw(STILL, np.random.default_rng(0))), "shift_columns": 0.5}), (100, 100))
+    moved = SpatialTransform(
+        AugmentationParams(**{**vars(draw(STILL, np.random.default_rng(0))), "shift_columns": 0.5}),
+        (100, 100),
+    )
     (gone, half) = moved.boxes(np.array([[10, 60, 20, 80], [10, 40, 20, 60]]))
     assert gone[1] == gone[3] == 100
     assert half.tolist() == [10, 90, 20, 100]
 
 
 def test_many_draws_at_once_are_the_single_draws_one_after_the_other() -> None:
-    for changes in (Augmentation(), GEOMETRY["all"], GEOMETRY["bent"], GEOMETRY["mirrored and cut"]):
+    for changes in (
+        Augmentation(),
+        GEOMETRY["all"],
+        GEOMETRY["bent"],
+        GEOMETRY["mirrored and cut"],
+    ):
         one, other = np.random.default_rng(7), np.random.default_rng(7)
         assert draw_many(changes, one, 5) == [draw(changes, other) for _ in range(5)]
 
@@ -73,13 +103,17 @@ def test_a_cut_is_a_window_of_the_picture(mirrored: bool) -> None:
     image = np.random.default_rng(0).integers(0, 256, (40, 50), np.uint8)
     rng, corners = np.random.default_rng(1), set()
     for _ in range(300):
-        drawn = AugmentationParams(**{**vars(draw(Augmentation(0, 0, 0, 0, 0, 0, crop=32), rng)), "flip": mirrored})
+        drawn = AugmentationParams(
+            **{**vars(draw(Augmentation(0, 0, 0, 0, 0, 0, crop=32), rng)), "flip": mirrored}
+        )
         move = SpatialTransform(drawn, image.shape)
         (top, left) = move._corner
         corners.add((top, left))
         whole = image[:, ::-1] if mirrored else image
         assert np.array_equal(move.picture(image), whole[top : top + 32, left : left + 32])
-    assert {row for row, _ in corners} == set(range(9)) and {column for _, column in corners} == set(range(19))
+    assert {row for row, _ in corners} == set(range(9)) and {
+        column for _, column in corners
+    } == set(range(19))
 
 
 def test_a_crop_larger_than_the_picture_is_refused() -> None:
@@ -90,7 +124,11 @@ def test_a_crop_larger_than_the_picture_is_refused() -> None:
 def pictures(count: int = 10) -> Pictures:
     rng = np.random.default_rng(3)
     masks = np.repeat(disc(30, 30, 9, (64, 64))[None], count, 0)
-    return Pictures(rng.integers(0, 256, (count, 64, 64), np.uint8), masks, targets=np.arange(count, dtype=np.float32))
+    return Pictures(
+        rng.integers(0, 256, (count, 64, 64), np.uint8),
+        masks,
+        targets=np.arange(count, dtype=np.float32),
+    )
 
 
 def test_an_epoch_holds_every_row_once_with_its_target() -> None:
@@ -99,19 +137,31 @@ def test_an_epoch_holds_every_row_once_with_its_target() -> None:
     rows = np.concatenate([batch.rows for batch in made])
     assert sorted(rows.tolist()) == list(range(10)) and rows.tolist() != list(range(10))
     for batch in made:
-        assert np.array_equal(batch.targets, batch.rows) and np.array_equal(batch.images, pictures().images[batch.rows])
-    assert [row for batch in epoch(pictures(), np.arange(5), 2, np.random.default_rng(0), shuffled=False) for row in batch.rows] == list(range(5))
+        assert np.array_equal(batch.targets, batch.rows) and np.array_equal(
+            batch.images, pictures().images[batch.rows]
+        )
+    assert [
+        row
+        for batch in epoch(pictures(), np.arange(5), 2, np.random.default_rng(0), shuffled=False)
+        for row in batch.rows
+    ] == list(range(5))
 
 
 def test_equal_generators_give_equal_epochs_however_the_caller_dawdles() -> None:
     begun = threading.active_count()
-    one = list(epoch(pictures(), np.arange(10), 3, np.random.default_rng(5), Augmentation(flip=True)))
+    one = list(
+        epoch(pictures(), np.arange(10), 3, np.random.default_rng(5), Augmentation(flip=True))
+    )
     other = []
-    for batch in epoch(pictures(), np.arange(10), 3, np.random.default_rng(5), Augmentation(flip=True)):
+    for batch in epoch(
+        pictures(), np.arange(10), 3, np.random.default_rng(5), Augmentation(flip=True)
+    ):
         threading.Event().wait(0.002)
         other.append(batch)
     for first, second in zip(one, other, strict=True):
-        assert np.array_equal(first.images, second.images) and np.array_equal(first.masks, second.masks)
+        assert np.array_equal(first.images, second.images) and np.array_equal(
+            first.masks, second.masks
+        )
     assert threading.active_count() == begun
 
 
@@ -120,7 +170,10 @@ def test_a_stack_gives_the_batches_that_the_array_gives(tmp_path) -> None:
     array.images.tofile(tmp_path / "a.u8")
     stacked = Pictures(ImageStack(tmp_path / "a.u8", 64), array.masks, targets=array.targets)
     for changes in (None, Augmentation()):
-        both = (epoch(one, np.arange(10), 4, np.random.default_rng(2), changes) for one in (array, stacked))
+        both = (
+            epoch(one, np.arange(10), 4, np.random.default_rng(2), changes)
+            for one in (array, stacked)
+        )
         for first, second in zip(*both, strict=True):
             assert np.array_equal(first.images, second.images)
 
@@ -137,7 +190,9 @@ def test_a_fault_in_the_second_thread_reaches_the_caller() -> None:
 @pytest.mark.parametrize(("dtype", "top"), [(np.uint8, 255), (np.uint16, 65535)])
 def test_floats_are_shares_of_white(dtype: type, top: int) -> None:
     values = np.array([0, 1, top // 3, top], dtype)
-    assert as_float(values).dtype == np.float32 and np.array_equal(as_float(values), values.astype(np.float32) / top)
+    assert as_float(values).dtype == np.float32 and np.array_equal(
+        as_float(values), values.astype(np.float32) / top
+    )
 
 
 def test_sixteen_bits_go_through_with_their_grey_values_and_geometry() -> None:
@@ -155,7 +210,11 @@ def test_sixteen_bits_go_through_with_their_grey_values_and_geometry() -> None:
 
 @pytest.fixture(params=[np.uint8, np.uint16])
 def stored(request, tmp_path) -> tuple[np.ndarray, ImageStack]:
-    array = np.random.default_rng(0).integers(0, np.iinfo(request.param).max, (9, 32, 32)).astype(request.param)
+    array = (
+        np.random.default_rng(0)
+        .integers(0, np.iinfo(request.param).max, (9, 32, 32))
+        .astype(request.param)
+    )
     array.tofile(tmp_path / "pictures")
     return array, ImageStack(tmp_path / "pictures", 32, request.param)
 
@@ -164,10 +223,24 @@ def stored(request, tmp_path) -> tuple[np.ndarray, ImageStack]:
 def test_a_stack_is_read_like_an_array(stored, at_once, monkeypatch) -> None:
     array, stack = stored
     if not at_once:
-        monkeypatch.setattr("hilum.imaging.image_stack._AT_ONCE", None)  # every picture is waited for, in the pool's threads
+        monkeypatch.setattr(
+            "hilum.imaging.image_stack._AT_ONCE", None
+        )  # every picture is waited for, in the pool's threads
     assert stack.shape == array.shape and stack.dtype == array.dtype and len(stack) == 9
-    for key in (3, -1, np.int64(2), slice(2, 7), slice(None, None, -2), [5, 5, 0], np.array([8, 1]), np.arange(9) % 2 == 0, []):
-        assert np.array_equal(stack[key], array[key] if not isinstance(key, list) or key else array[:0])
+    for key in (
+        3,
+        -1,
+        np.int64(2),
+        slice(2, 7),
+        slice(None, None, -2),
+        [5, 5, 0],
+        np.array([8, 1]),
+        np.arange(9) % 2 == 0,
+        [],
+    ):
+        assert np.array_equal(
+            stack[key], array[key] if not isinstance(key, list) or key else array[:0]
+        )
     out = np.empty((2, 32, 32), array.dtype)
     assert stack.read([4, 2], out) is out and np.array_equal(out, array[[4, 2]])
     assert np.array_equal(np.asarray(stack), array)
@@ -200,10 +273,20 @@ def test_the_torch_data_sets_are_the_same_batches() -> None:
     plain = list(epoch(pictures(), np.arange(10), 4, np.random.default_rng([1, 0]), Augmentation()))
     assert len(made) == len(loaded) == 3
     for ours, theirs in zip(plain, loaded, strict=True):
-        assert torch.equal(theirs["images"], torch.from_numpy(as_float(ours.images)).unsqueeze(1)) and theirs["images"].dtype == torch.float32
-        assert torch.equal(theirs["masks"], torch.from_numpy(ours.masks).long()) and torch.equal(theirs["rows"], torch.from_numpy(ours.rows))
+        assert (
+            torch.equal(theirs["images"], torch.from_numpy(as_float(ours.images)).unsqueeze(1))
+            and theirs["images"].dtype == torch.float32
+        )
+        assert torch.equal(theirs["masks"], torch.from_numpy(ours.masks).long()) and torch.equal(
+            theirs["rows"], torch.from_numpy(ours.rows)
+        )
     assert not torch.equal(next(iter(made))["images"], loaded[0]["images"])  # the next epoch
     items = Items(pictures(), np.arange(10), seed=1, changes=Augmentation())
     together = next(iter(torch.utils.data.DataLoader(items, batch_size=10)))
-    assert torch.equal(together["images"][7], items[7]["images"]) and together["images"].shape == (10, 1, 64, 64)
+    assert torch.equal(together["images"][7], items[7]["images"]) and together["images"].shape == (
+        10,
+        1,
+        64,
+        64,
+    )
     assert together["targets"].tolist() == list(range(10))

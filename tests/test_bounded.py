@@ -68,7 +68,9 @@ def test_the_edges_that_a_sweep_finds_do_meet_and_it_finds_some_where_there_are_
 def test_four_times_the_corners_are_compared_five_times_as_often(monkeypatch):
     turns = []
     turn = polygon_crossings._turn
-    monkeypatch.setattr(polygon_crossings, "_turn", lambda *points: turns.append(1) or turn(*points))
+    monkeypatch.setattr(
+        polygon_crossings, "_turn", lambda *points: turns.append(1) or turn(*points)
+    )
 
     def compared(corners: int) -> int:
         turns.clear()
@@ -123,15 +125,26 @@ def test_a_polygon_beyond_all_bounds_is_refused_before_it_is_drawn(polygon, word
         (lambda: RunLengths.from_starts(f"1 {10**17}", SIZE, "rows"), "leaves a picture"),
         (lambda: RunLengths.from_gaps(f"1 {10**17}", SIZE), "cannot be drawn"),
         (lambda: RunLengths((10**5, 10**5), (10**10,)).to_box(), "is drawn for a picture of"),
-        (lambda: RunLengths.from_coco({"size": [-3, -3], "counts": [9]}).to_box(), "is drawn for a picture of"),
-        (lambda: RunLengths.from_coco({"size": [3, 3], "counts": [10**400]}), "more than 300 digits"),
+        (
+            lambda: RunLengths.from_coco({"size": [-3, -3], "counts": [9]}).to_box(),
+            "is drawn for a picture of",
+        ),
+        (
+            lambda: RunLengths.from_coco({"size": [3, 3], "counts": [10**400]}),
+            "more than 300 digits",
+        ),
         (lambda: RunLengths.from_coco({"size": [3, 3], "counts": 7}), "expected COCO run lengths"),
         (lambda: shapes.Box.from_coco([10**400, 1, 1, 1]), "more than 300 digits"),
         (lambda: shapes.from_json("[" * 100_000), "nests its brackets too deeply"),
         (lambda: shapes.from_json('{"box":[' + "9" * 5000 + ",1,1,1]}"), "more than 400 digits"),
-        (lambda: mask_codecs.from_png_text(base64.b64encode(zlib.compress(bytes(65 << 20))).decode()), "expected a bitmap"),
+        (
+            lambda: mask_codecs.from_png_text(
+                base64.b64encode(zlib.compress(bytes(65 << 20))).decode()
+            ),
+            "expected a bitmap",
+        ),
     ],
-)  # fmt: skip
+)
 def test_masks_as_text_that_stand_for_far_more_than_they_are_are_refused(make, words):
     with memory_below(300 << 20), pytest.raises(BadData, match=words):
         make()
@@ -168,7 +181,9 @@ def test_folders_are_walked_once_for_each_part_of_a_pattern(tmp_path, monkeypatc
     walked = []
     entries = find_images._entries
     monkeypatch.setattr(
-        find_images, "_entries", lambda search, folder: walked.append(folder) or entries(search, folder)
+        find_images,
+        "_entries",
+        lambda search, folder: walked.append(folder) or entries(search, folder),
     )
     find_images.collect([tmp_path / "**/d/**/d/**/d/**/x.png"])
     assert len(walked) <= 4 * 21

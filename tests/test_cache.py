@@ -42,27 +42,40 @@ def data(drawn, tmp_path):
 
 
 def files_of(filled: cache.Cache) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in filled.folder.iterdir() if path.suffix == ".u8"}
+    return {
+        path.name: path.read_bytes() for path in filled.folder.iterdir() if path.suffix == ".u8"
+    }
 
 
 def test_every_picture_is_there_letterboxed_with_its_mask(data, tmp_path):
     manifest = ingest(data)
     filled = cache.fill(manifest, PIXELS, tmp_path / "cache")
-    assert filled.images.shape == filled.masks.shape == (12, 64, 64) and filled.readable.height == 12
+    assert (
+        filled.images.shape == filled.masks.shape == (12, 64, 64) and filled.readable.height == 12
+    )
     image = manifest.table.filter(pl.col("lung_mask").is_not_null()).row(0, named=True)
     row = filled.rows([image["image_id"]])[0]
-    assert np.array_equal(filled.images[row], cache.preprocess(raster.read(data / image["path"]).radiograph(), 64, "percentiles"))
+    assert np.array_equal(
+        filled.images[row],
+        cache.preprocess(raster.read(data / image["path"]).radiograph(), 64, "percentiles"),
+    )
     drawn = raster.read(data / image["lung_mask"]).values
     expected = Letterbox(drawn.shape, 64).forward(drawn) >= 128
-    assert (expected != (filled.masks[row] > 0)).mean() < 0.01 and set(np.unique(filled.masks[row])) == {0, 1, 2}
+    assert (expected != (filled.masks[row] > 0)).mean() < 0.01 and set(
+        np.unique(filled.masks[row])
+    ) == {0, 1, 2}
 
 
-def test_a_second_pass_reads_nothing_and_a_changed_file_alone_is_read_again(data, tmp_path, monkeypatch):
+def test_a_second_pass_reads_nothing_and_a_changed_file_alone_is_read_again(
+    data, tmp_path, monkeypatch
+):
     manifest = ingest(data)
     cache.fill(manifest, PIXELS, tmp_path / "cache")
     seen = []
     decoded = raster.decoded
-    monkeypatch.setattr(raster, "decoded", lambda path, data: seen.append(path.name) or decoded(path, data))
+    monkeypatch.setattr(
+        raster, "decoded", lambda path, data: seen.append(path.name) or decoded(path, data)
+    )
     cache.fill(manifest, PIXELS, tmp_path / "cache")
     assert seen == []
     changed = data / manifest.table.filter(pl.col("lung_mask").is_null())["path"][0]
@@ -82,24 +95,58 @@ def test_labels_and_filters_do_not_touch_a_cache(data, tmp_path):
     manifest = ingest(data)
     filled = cache.fill(manifest, PIXELS, tmp_path / "cache")
     some = cache.fill(manifest.only(manifest.table["image_id"][:3]), PIXELS, tmp_path / "cache")
-    assert some.folder == filled.folder and some.index.height == 3 and files_of(some) == files_of(filled)
-    assert len({cache.name(pixels) for pixels in (PIXELS, Pixels(size=96), Pixels(size=64, depth=16), Pixels(size=64, window="full"))}) == 4
+    assert (
+        some.folder == filled.folder
+        and some.index.height == 3
+        and files_of(some) == files_of(filled)
+    )
+    assert (
+        len(
+            {
+                cache.name(pixels)
+                for pixels in (
+                    PIXELS,
+                    Pixels(size=96),
+                    Pixels(size=64, depth=16),
+                    Pixels(size=64, window="full"),
+                )
+            }
+        )
+        == 4
+    )
 
 
 def test_a_corrected_label_decodes_nothing_again(data, tmp_path, monkeypatch):
     cache.fill(ingest(data), PIXELS, tmp_path / "cache")
     manifest = ingest(data)
-    corrected = dataclasses.replace(manifest, labels=manifest.labels.with_columns(state=pl.lit(0, manifest.labels.schema["state"])))
+    corrected = dataclasses.replace(
+        manifest,
+        labels=manifest.labels.with_columns(state=pl.lit(0, manifest.labels.schema["state"])),
+    )
     assert corrected.digest != manifest.digest
-    monkeypatch.setattr(image_file, "read", lambda path, root: pytest.fail(f"{path} was read again"))
+    monkeypatch.setattr(
+        image_file, "read", lambda path, root: pytest.fail(f"{path} was read again")
+    )
     assert cache.fill(corrected, PIXELS, tmp_path / "cache").index.height == 12
 
 
 def test_sixteen_bits_keep_what_eight_would_round_away(data, tmp_path):
-    deep, flat = (cache.fill(ingest(data), Pixels(size=64, depth=depth), tmp_path / "cache") for depth in (16, 8))
-    assert (deep.depth, flat.depth) == (16, 8) and deep.stored.dtype == np.uint16 and deep.images.dtype == deep.masks.dtype == np.uint8
-    assert np.abs(deep.stored[:] / 257 - flat.images[:]).max() <= 0.51 and len(np.unique(deep.stored[:])) > 1000
-    assert np.array_equal(deep.images[:], np.round(deep.stored[:] / 257)) and np.array_equal(deep.images[3], deep.images[[3]][0])
+    deep, flat = (
+        cache.fill(ingest(data), Pixels(size=64, depth=depth), tmp_path / "cache")
+        for depth in (16, 8)
+    )
+    assert (
+        (deep.depth, flat.depth) == (16, 8)
+        and deep.stored.dtype == np.uint16
+        and deep.images.dtype == deep.masks.dtype == np.uint8
+    )
+    assert (
+        np.abs(deep.stored[:] / 257 - flat.images[:]).max() <= 0.51
+        and len(np.unique(deep.stored[:])) > 1000
+    )
+    assert np.array_equal(deep.images[:], np.round(deep.stored[:] / 257)) and np.array_equal(
+        deep.images[3], deep.images[[3]][0]
+    )
     assert np.array_equal(deep.masks[:], flat.masks[:]) and not list(deep.misfits())
 
 
@@ -132,7 +179,11 @@ def test_a_broken_file_is_a_fact_with_name_and_remedy_and_the_others_are_read(da
     told = filled.index.filter(pl.col(column).is_not_null())
     assert told.height == 1 and filled.index.height == 12
     message = told[column][0]
-    assert place.name in message and all(word in message for word in words) and str(data) not in message
+    assert (
+        place.name in message
+        and all(word in message for word in words)
+        and str(data) not in message
+    )
     assert filled.readable.height == (11 if column == "error" else 12)
     assert not filled.masks[told["row"][0]].any()
 
@@ -161,13 +212,25 @@ def test_killed_twenty_times_at_random_while_filling_it_goes_on_to_the_same_byte
     whole = cache.fill(manifest, PIXELS, tmp_path / "whole")
     folder = tmp_path / "cache" / cache.name(PIXELS)
     rng, killed, seen = np.random.default_rng(), 0, set()
-    with subprocess.Popen([sys.executable, "-c", FORKING, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as child:
+    with subprocess.Popen(
+        [sys.executable, "-c", FORKING, tmp_path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        bufsize=1,
+    ) as child:
         for number in range(60):
             before = lines_in(folder)
             child.stdin.write("\n")
             pid = int(child.stdout.readline())
-            deadline = time.monotonic() + 5 * (number % 4 > 0)  # every fourth is killed before, or while, it takes up its work
-            while time.monotonic() < deadline and lines_in(folder) == before and not (folder / "index.parquet").exists():
+            deadline = time.monotonic() + 5 * (
+                number % 4 > 0
+            )  # every fourth is killed before, or while, it takes up its work
+            while (
+                time.monotonic() < deadline
+                and lines_in(folder) == before
+                and not (folder / "index.parquet").exists()
+            ):
                 time.sleep(0.002)
             time.sleep(rng.uniform(0, 0.05))
             with contextlib.suppress(ProcessLookupError):  # it had come to its end
@@ -180,11 +243,16 @@ def test_killed_twenty_times_at_random_while_filling_it_goes_on_to_the_same_byte
             if killed >= 20:
                 break
         child.stdin.close()
-    assert killed >= 20 and len(seen) >= 4, f"{killed} were killed, with {seen} lines in the journal"
+    assert killed >= 20 and len(seen) >= 4, (
+        f"{killed} were killed, with {seen} lines in the journal"
+    )
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "journal.jsonl", "a") as stream:
         stream.write('{"image_id": "cut in the mid')
-    assert same(cache.fill(manifest, PIXELS, tmp_path / "cache"), whole) and not (folder / "journal.jsonl").exists()
+    assert (
+        same(cache.fill(manifest, PIXELS, tmp_path / "cache"), whole)
+        and not (folder / "journal.jsonl").exists()
+    )
 
 
 def lines_in(folder: Path) -> int:
@@ -196,7 +264,9 @@ def lines_in(folder: Path) -> int:
 
 
 def same(one: cache.Cache, other: cache.Cache) -> bool:
-    return files_of(one) == files_of(other) and one.digest == other.digest and not list(one.misfits())
+    return (
+        files_of(one) == files_of(other) and one.digest == other.digest and not list(one.misfits())
+    )
 
 
 @pytest.mark.parametrize("spoilt", ["\0" * 40 + "\n", '{"image_id": "x", "ro\n', "[1]\n"])
@@ -228,11 +298,15 @@ def stopped_at(writes: int, monkeypatch, error: int = errno.ENOSPC) -> None:
 @pytest.mark.parametrize("writes", [0, 1, 9, 15])
 def test_a_full_disk_is_told_and_the_cache_goes_on_afterwards(data, tmp_path, monkeypatch, writes):
     stopped_at(writes, monkeypatch)
-    with pytest.raises(CannotWrite, match="disk is full; free some space and run the same command again"):
+    with pytest.raises(
+        CannotWrite, match="disk is full; free some space and run the same command again"
+    ):
         cache.fill(ingest(data), PIXELS, tmp_path / "cache")
     monkeypatch.undo()
     again = cache.fill(ingest(data), PIXELS, tmp_path / "cache")
-    assert files_of(again) == files_of(cache.fill(ingest(data), PIXELS, tmp_path / "whole")) and not list(again.misfits())
+    assert files_of(again) == files_of(
+        cache.fill(ingest(data), PIXELS, tmp_path / "whole")
+    ) and not list(again.misfits())
 
 
 @pytest.fixture
@@ -247,7 +321,9 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(place)], check=True)
 
 
-def test_a_really_full_disk_is_told_and_the_cache_goes_on_when_it_has_grown(data, tmp_path, small_disk):
+def test_a_really_full_disk_is_told_and_the_cache_goes_on_when_it_has_grown(
+    data, tmp_path, small_disk
+):
     with pytest.raises(CannotWrite, match="disk is full"):
         cache.fill(ingest(data), PIXELS, small_disk / "cache")
     subprocess.run(["mount", "-o", "remount,size=4m", str(small_disk)], check=True)
@@ -255,7 +331,9 @@ def test_a_really_full_disk_is_told_and_the_cache_goes_on_when_it_has_grown(data
     assert files_of(again) == files_of(cache.fill(ingest(data), PIXELS, tmp_path / "whole"))
 
 
-def test_a_picture_spoilt_on_the_disk_is_found_and_it_alone_is_read_again(data, tmp_path, monkeypatch):
+def test_a_picture_spoilt_on_the_disk_is_found_and_it_alone_is_read_again(
+    data, tmp_path, monkeypatch
+):
     manifest = ingest(data)
     filled = cache.fill(manifest, PIXELS, tmp_path / "cache")
     assert list(filled.misfits()) == []
@@ -264,15 +342,24 @@ def test_a_picture_spoilt_on_the_disk_is_found_and_it_alone_is_read_again(data, 
         stream.seek(5 * 64 * 64 + 100)
         stream.write(b"\x07")
     (image_id, what), *others = filled.misfits()
-    assert filled.rows([image_id])[0] == 5 and "does not hold what was written" in what and not others
+    assert (
+        filled.rows([image_id])[0] == 5 and "does not hold what was written" in what and not others
+    )
     os.truncate(filled.folder / "images.u8", 11 * 64 * 64)
     wrong = dict(cache.Cache.open(filled.folder, 64, manifest).misfits())
-    assert sorted(filled.rows(wrong)) == [5, 11] and any("end before it" in what for what in wrong.values())
+    assert sorted(filled.rows(wrong)) == [5, 11] and any(
+        "end before it" in what for what in wrong.values()
+    )
     filled.spoil(wrong)
     seen = []
     decoded = raster.decoded
-    monkeypatch.setattr(raster, "decoded", lambda path, data: seen.append(path.parent.name) or decoded(path, data))
-    assert files_of(cache.fill(manifest, PIXELS, tmp_path / "cache")) == before and seen.count("CXR_png") == 2
+    monkeypatch.setattr(
+        raster, "decoded", lambda path, data: seen.append(path.parent.name) or decoded(path, data)
+    )
+    assert (
+        files_of(cache.fill(manifest, PIXELS, tmp_path / "cache")) == before
+        and seen.count("CXR_png") == 2
+    )
 
 
 def test_a_file_that_changed_behind_its_size_and_time_is_found(data, tmp_path):
@@ -302,7 +389,12 @@ def test_verify_tells_what_does_not_fit_and_the_next_cache_mends_it(tmp_path):
     marker, whole = (run / "finished/cache.json").read_text(), pictures.read_bytes()
     pictures.write_bytes(whole[: 64 * 64] + b"spoilt..." + whole[64 * 64 + 9 :])
     found = said("cache", "verify", run)
-    assert found.exit_code == 1 and "1 do not fit" in found.stdout and "kaggle_masks/" in found.stdout and f"hilum cache {run}" in found.stderr
+    assert (
+        found.exit_code == 1
+        and "1 do not fit" in found.stdout
+        and "kaggle_masks/" in found.stdout
+        and f"hilum cache {run}" in found.stderr
+    )
     assert said("cache", run).exit_code == 0
     assert pictures.read_bytes() == whole and (run / "finished/cache.json").read_text() == marker
     assert said("cache", "verify", run, "--json").exit_code == 0
@@ -317,13 +409,25 @@ def said(*arguments: object):
 def test_a_table_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
     path = tmp_path / "table.parquet"
     storage.write_table(path, pl.DataFrame({"a": [1]}))
-    monkeypatch.setattr(os, "fsync", lambda descriptor: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+    monkeypatch.setattr(
+        os, "fsync", lambda descriptor: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full"))
+    )
     with pytest.raises(CannotWrite, match=r"table\.parquet: the disk is full"):
         storage.write_table(path, pl.DataFrame({"a": [2]}))
-    assert storage.read_table(path)["a"].to_list() == [1] and [entry.name for entry in tmp_path.iterdir()] == ["table.parquet"]
+    assert storage.read_table(path)["a"].to_list() == [1] and [
+        entry.name for entry in tmp_path.iterdir()
+    ] == ["table.parquet"]
 
 
-@pytest.mark.parametrize(("dtype", "top", "expected"), [(np.uint8, 200, 255), (np.uint16, 900, 1023), (np.uint16, 4000, 4095), (np.uint16, 65000, 65535)])
+@pytest.mark.parametrize(
+    ("dtype", "top", "expected"),
+    [
+        (np.uint8, 200, 255),
+        (np.uint16, 900, 1023),
+        (np.uint16, 4000, 4095),
+        (np.uint16, 65000, 65535),
+    ],
+)
 def test_values_become_zero_to_one_by_the_files_own_range(tmp_path, dtype, top, expected):
     values = np.linspace(0, top, 64 * 64).reshape(64, 64).astype(dtype)
     raster.write_png(tmp_path / "a.png", values)
@@ -335,7 +439,10 @@ def test_colour_that_is_grey_and_alpha_are_read_as_the_grey_they_are(tmp_path):
     import imagecodecs
 
     grey = np.random.default_rng(0).integers(0, 256, (70, 80)).astype(np.uint8)
-    for name, colour in (("rgb", np.stack([grey] * 3, -1)), ("rgba", np.stack([grey] * 3 + [np.full_like(grey, 255)], -1))):
+    for name, colour in (
+        ("rgb", np.stack([grey] * 3, -1)),
+        ("rgba", np.stack([grey] * 3 + [np.full_like(grey, 255)], -1)),
+    ):
         (tmp_path / name).write_bytes(imagecodecs.png_encode(colour))
         assert np.array_equal(raster.read(tmp_path / name).values, grey)
 

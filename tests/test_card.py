@@ -29,13 +29,21 @@ from hilum.reporting.card.published import Published, Statement
 from hilum.run_folder import Run
 from hilum.runs import run_all
 
-PUBLISHED = sorted(file.name.removesuffix(".toml") for file in resources.files("hilum").joinpath("resources/published").iterdir())
+PUBLISHED = sorted(
+    file.name.removesuffix(".toml")
+    for file in resources.files("hilum").joinpath("resources/published").iterdir()
+)
 READER = MarkdownIt("commonmark").enable("table")
 
 
 def made(data, folder):
     """A run of `data` (a folder, or a recipe) as far as a card needs it."""
-    run, recipe = Run(folder), data if isinstance(data, Recipe) else Recipe(data=Data(folder=str(data)), pixels=Pixels(size=64))
+    run, recipe = (
+        Run(folder),
+        data
+        if isinstance(data, Recipe)
+        else Recipe(data=Data(folder=str(data)), pixels=Pixels(size=64)),
+    )
     list(run_all.perform(run, recipe, lambda _: nullcontext(quietly), until=data_card.UNTIL))
     return run, recipe
 
@@ -78,15 +86,30 @@ def kinds(page):
 
 
 def test_facts_are_those_of_the_files(child):
-    files = sorted(path.relative_to(child.folder.parents[1] / "data/chest_xray") for path in (child.folder.parents[1] / "data").rglob("*.jpeg"))
+    files = sorted(
+        path.relative_to(child.folder.parents[1] / "data/chest_xray")
+        for path in (child.folder.parents[1] / "data").rglob("*.jpeg")
+    )
     told = child.facts["kermany"]
     for part, folder in (("train", "train"), ("tune", "val"), ("test", "test")):
         for state, name in (("absent", "NORMAL"), ("present", "PNEUMONIA")):
-            assert told[f"part.{part}.concept.pneumonia.{state}"] == sum(path.parts[:2] == (folder, name) for path in files)
+            assert told[f"part.{part}.concept.pneumonia.{state}"] == sum(
+                path.parts[:2] == (folder, name) for path in files
+            )
     assert told["images"] == len(files) == 24 and told["formats"] == ["JPEG"] and told["bits"] == 8
-    assert told["classes"] == 2 and told["findings"] == 3, "bacterial and viral are kinds of pneumonia"
-    sizes = np.array([raster.read(child.folder.parents[1] / "data/chest_xray" / path).values.shape[::-1] for path in files])
-    assert told["size.min"] == sizes.min(axis=0).tolist() and told["size.max"] == sizes.max(axis=0).tolist()
+    assert told["classes"] == 2 and told["findings"] == 3, (
+        "bacterial and viral are kinds of pneumonia"
+    )
+    sizes = np.array(
+        [
+            raster.read(child.folder.parents[1] / "data/chest_xray" / path).values.shape[::-1]
+            for path in files
+        ]
+    )
+    assert (
+        told["size.min"] == sizes.min(axis=0).tolist()
+        and told["size.max"] == sizes.max(axis=0).tolist()
+    )
     assert told["size.median"] == np.floor(np.median(sizes, axis=0) + 0.5).tolist()
 
 
@@ -102,23 +125,55 @@ def test_a_missing_lung_and_a_missing_mask_are_counted(tmp_path):
 
 
 def test_lungs_that_are_drawn_count_as_masks():
-    images = [[f"m/{name}", "m", "m", f"m/{name}", f"{name}.png", *[None] * (len(COLUMNS) - 5)] for name in "abc"]
-    shapes = [[f"m/{name}", concept, "", "{}", "file", None] for name, concept in (("a", "right_lung"), ("a", "left_lung"), ("b", "lungs"), ("c", "nodule"))]
+    images = [
+        [f"m/{name}", "m", "m", f"m/{name}", f"{name}.png", *[None] * (len(COLUMNS) - 5)]
+        for name in "abc"
+    ]
+    shapes = [
+        [f"m/{name}", concept, "", "{}", "file", None]
+        for name, concept in (
+            ("a", "right_lung"),
+            ("a", "left_lung"),
+            ("b", "lungs"),
+            ("c", "nodule"),
+        )
+    ]
     manifest = Manifest.of(Path("nowhere"), images, [], [], shapes)
     seen = {"a": (5, 5), "b": (0, 9), "c": (None, None)}
-    index = pl.DataFrame([{"image_id": f"m/{name}", "right_pixels": right, "left_pixels": left} for name, (right, left) in seen.items()], schema=FACTS)
+    index = pl.DataFrame(
+        [
+            {"image_id": f"m/{name}", "right_pixels": right, "left_pixels": left}
+            for name, (right, left) in seen.items()
+        ],
+        schema=FACTS,
+    )
     told = facts.facts(manifest, index)
-    assert (told["masks"], told["lungs"], told["lung_objects"], told["shapes"]) == (2, 3, 3, 1) and "findings" not in told and "bits" not in told
+    assert (
+        (told["masks"], told["lungs"], told["lung_objects"], told["shapes"]) == (2, 3, 3, 1)
+        and "findings" not in told
+        and "bits" not in told
+    )
 
 
 def test_several_sets_are_each_held_against_their_own_cards(tmp_path):
     montgomery.example(tmp_path / "data/m", images=6, seed=0)
     shenzhen.example(tmp_path / "data/s", images=4, seed=0)
     (tmp_path / "data/other/not of it").mkdir(parents=True)
-    recipe = Recipe(data=Data(folder=str(tmp_path / "data/m"), also=(str(tmp_path / "data/s"),)), pixels=Pixels(size=64))
+    recipe = Recipe(
+        data=Data(folder=str(tmp_path / "data/m"), also=(str(tmp_path / "data/s"),)),
+        pixels=Pixels(size=64),
+    )
     one = written(recipe, tmp_path / "run")
-    assert {name: told["images"] for name, told in one.facts.items()} == {"montgomery": 6, "shenzhen": 4}
-    assert {row.found for name in one.compared for row in one.compared[name].rows if row.name == "images"} == {6, 4}
+    assert {name: told["images"] for name, told in one.facts.items()} == {
+        "montgomery": 6,
+        "shenzhen": 4,
+    }
+    assert {
+        row.found
+        for name in one.compared
+        for row in one.compared[name].rows
+        if row.name == "images"
+    } == {6, 4}
     page = (one.folder / "README.md").read_text()
     assert "| Images | 10 |" in page and "not of it" not in page and "    s/  " in page
 
@@ -130,9 +185,14 @@ def test_drawn_boxes_ages_and_the_split_are_told(tmp_path):
     boxes = (tmp_path / "data/BBox_List_2017.csv").read_text().splitlines()[1:]
     ages = [int(row["Patient Age"]) for row in table]
     assert (told["age.min"], told["age.max"]) == (min(ages), max(ages))
-    assert (told["shapes"], told["shaped_images"]) == (len(boxes), len({line.split(",")[0] for line in boxes}))
+    assert (told["shapes"], told["shaped_images"]) == (
+        len(boxes),
+        len({line.split(",")[0] for line in boxes}),
+    )
     assert told["no_finding"] == sum(row["Finding Labels"] == "No Finding" for row in table)
-    assert told["torn_patients"] == 0 and told["part.test.images"] == len((tmp_path / "data/test_list.txt").read_text().split())
+    assert told["torn_patients"] == 0 and told["part.test.images"] == len(
+        (tmp_path / "data/test_list.txt").read_text().split()
+    )
     assert told["patients"] == len({row["Patient ID"] for row in table})
 
 
@@ -143,7 +203,10 @@ def test_what_a_folder_cannot_tell_has_a_reason(tmp_path):
         (tmp_path / "data" / name).unlink()
     one = written(tmp_path / "data", tmp_path / "run").compared["nih14"]
     why = {row.name: row.why for row in one.rows if row.verdict == published.NOT_CHECKED}
-    assert why["bits"] == "no picture could be read" and why["part.test.images"] == "the folder gives no test part"
+    assert (
+        why["bits"] == "no picture could be read"
+        and why["part.test.images"] == "the folder gives no test part"
+    )
     assert why["torn_patients"] == "the folder gives no split"
     assert "patients" not in why and "concept.mass.present" not in why
 
@@ -154,15 +217,33 @@ def test_what_a_folder_cannot_tell_has_a_reason(tmp_path):
 @pytest.mark.parametrize("dataset", PUBLISHED)
 def test_every_published_fact_has_a_name_that_the_code_computes(dataset):
     told = published.read(dataset)
-    assert told.statements and len({statement.where for statement in told.statements}) == len(told.statements)
-    assert all(facts.in_words(name) and facts.reason(name, {}) for statement in told.statements for name in statement.facts)
+    assert told.statements and len({statement.where for statement in told.statements}) == len(
+        told.statements
+    )
+    assert all(
+        facts.in_words(name) and facts.reason(name, {})
+        for statement in told.statements
+        for name in statement.facts
+    )
 
 
-@pytest.mark.parametrize("name", ["image", "part.validation.images", "concept.tubercolosis.present", "concept.mass.maybe", "part.train.bits", ""])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "image",
+        "part.validation.images",
+        "concept.tubercolosis.present",
+        "concept.mass.maybe",
+        "part.train.bits",
+        "",
+    ],
+)
 def test_a_name_that_is_no_facts_name_is_refused(name, tmp_path, monkeypatch):
     assert not facts.known(name)
     (tmp_path / "resources/published").mkdir(parents=True)
-    (tmp_path / "resources/published/made.toml").write_text(f'[[statement]]\nwhere = "x"\n[statement.facts]\nimages = 1\n"{name}" = 2\n')
+    (tmp_path / "resources/published/made.toml").write_text(
+        f'[[statement]]\nwhere = "x"\n[statement.facts]\nimages = 1\n"{name}" = 2\n'
+    )
     monkeypatch.setattr(published.resources, "files", lambda _: tmp_path)
     with pytest.raises(BadData, match="1 fault"):
         published.read("made")
@@ -174,11 +255,20 @@ def test_every_named_data_set_has_what_is_published_of_it(name):
 
 
 def test_stated_is_held_against_found():
-    told = Published((Statement("a", {"images": 800, "bits": 8, "age.min": 1}), Statement("b", {"images": 688, "formats": ["PNG"]})))
+    told = Published(
+        (
+            Statement("a", {"images": 800, "bits": 8, "age.min": 1}),
+            Statement("b", {"images": 688, "formats": ["PNG"]}),
+        )
+    )
     one = published.compare(told, {"images": 688, "bits": 8, "formats": ["JPEG"]})
     assert [(row.verdict, row.why) for row in one.rows] == [
-        ("differs", "−112"), ("agrees", ""), ("not checked", "no age is given"), ("agrees", ""), ("differs", ""),
-    ]  # fmt: skip
+        ("differs", "−112"),
+        ("agrees", ""),
+        ("not checked", "no age is given"),
+        ("agrees", ""),
+        ("differs", ""),
+    ]
     assert one.contested() == [("a", 0, 1), ("b", 1, 1)]
     assert (one.count("agrees"), one.count("differs"), one.count("not checked")) == (2, 2, 1)
 
@@ -186,10 +276,15 @@ def test_stated_is_held_against_found():
 def test_the_table_of_findings_of_the_nih_set_adds_up_but_for_what_it_leaves_out():
     """An independent check of what was copied: parts sum to the sums."""
     told = {statement.where: statement.facts for statement in published.read("nih14").statements}
-    sums, parts = told["Its table of findings, sums over all parts"], told["The table of findings by part"]
+    sums, parts = (
+        told["Its table of findings, sums over all parts"],
+        told["The table of findings by part"],
+    )
     assert len(sums) == 15
     for name, stated in sums.items():
-        assert sum(parts[f"part.{part}.{name}"] for part in ("train", "tune", "test")) == stated, name
+        assert sum(parts[f"part.{part}.{name}"] for part in ("train", "tune", "test")) == stated, (
+            name
+        )
 
 
 # -------------------------------------------------------------------------------------------------------------------- the page
@@ -198,17 +293,30 @@ def test_the_table_of_findings_of_the_nih_set_adds_up_but_for_what_it_leaves_out
 def test_the_page_holds_published_beside_found(child):
     page = (child.folder / "README.md").read_text()
     assert rows_of(page, ["fact", "stated", "found"])[1] == ["images", "5,863", "24", "≠ (−5,839)"]
-    assert "| classes | 2 | 2 | ✓ |" in page and "| youngest age, years | 1 | – | not checked (no age is given) |" in page
+    assert (
+        "| classes | 2 | 2 | ✓ |" in page
+        and "| youngest age, years | 1 | – | not checked (no age is given) |" in page
+    )
     one = child.compared["kermany"]
-    assert f"{one.count('agrees')} ✓, {one.count('differs')} ≠, {one.count('not checked')} not checked" in page
+    assert (
+        f"{one.count('agrees')} ✓, {one.count('differs')} ≠, {one.count('not checked')} not checked"
+        in page
+    )
 
 
 def test_the_page_counts_classes_by_part(child):
     page, told = (child.folder / "README.md").read_text(), child.facts["kermany"]
     table = rows_of(page, ["", "train", "tune", "test", "in all"])
     pneumonia = next(row for row in table if row[0] == "Pneumonia")
-    assert pneumonia[1:] == [str(told[f"part.{part}.concept.pneumonia.present"]) for part in ("train", "tune", "test")] + [str(told["concept.pneumonia.present"])]
-    assert "train/  16 .jpeg" in page and "CC BY 4.0" in page and "Cell 172" in page and "patients-unsure" in page
+    assert pneumonia[1:] == [
+        str(told[f"part.{part}.concept.pneumonia.present"]) for part in ("train", "tune", "test")
+    ] + [str(told["concept.pneumonia.present"])]
+    assert (
+        "train/  16 .jpeg" in page
+        and "CC BY 4.0" in page
+        and "Cell 172" in page
+        and "patients-unsure" in page
+    )
 
 
 def test_pictures_are_there_only_where_asked_for(child, tmp_path):
@@ -219,19 +327,48 @@ def test_pictures_are_there_only_where_asked_for(child, tmp_path):
     run = Run(tmp_path / "run")
     shutil.copytree(child.folder.parent, run.folder)
     data_card.write(run, run.recipe())
-    assert not (run / "card/pictures").exists() and "pictures/" not in (run / "card/README.md").read_text()
+    assert (
+        not (run / "card/pictures").exists()
+        and "pictures/" not in (run / "card/README.md").read_text()
+    )
 
 
-HOSTILE = ["a|b", "line\nbreak", "<img src=x onerror=alert(1)>", "![p](http://x.example/p.png)", "[l](http://x.example)", "`c|ode`", "**b**", "\\|", "# h", "&lt;", "_i_", "a\u202eb"]
+HOSTILE = [
+    "a|b",
+    "line\nbreak",
+    "<img src=x onerror=alert(1)>",
+    "![p](http://x.example/p.png)",
+    "[l](http://x.example)",
+    "`c|ode`",
+    "**b**",
+    "\\|",
+    "# h",
+    "&lt;",
+    "_i_",
+    "a\u202eb",
+]
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_no_text_is_anything_but_text_in_a_table(text):
     page = markdown.table([[text, 1], ["next", 2]], "name", "count")
     assert kinds(page) <= {
-        "table_open", "thead_open", "tr_open", "th_open", "inline", "text", "th_close", "tr_close", "thead_close", "tbody_open", "td_open", "td_close",
-        "tbody_close", "table_close", "text_special",
-    }  # fmt: skip
+        "table_open",
+        "thead_open",
+        "tr_open",
+        "th_open",
+        "inline",
+        "text",
+        "th_close",
+        "tr_close",
+        "thead_close",
+        "tbody_open",
+        "td_open",
+        "td_close",
+        "tbody_close",
+        "table_close",
+        "text_special",
+    }
     assert rows_of(page, ["name"])[1:] == [[markdown.one_line(text), "1"], ["next", "2"]]
 
 
@@ -239,13 +376,21 @@ def test_a_folder_with_hostile_names_makes_a_sound_card(tmp_path):
     names = ["a|b", "<b>x", "![p](y)", "two\nlines", "`c`"]
     for index, name in enumerate(names):
         pixels = np.random.default_rng(index).integers(0, 255, (20, 30), np.uint8)
-        raster.write_png(tmp_path / "data" / f"class {name}".replace("/", "") / f"{name}.png", pixels)
+        raster.write_png(
+            tmp_path / "data" / f"class {name}".replace("/", "") / f"{name}.png", pixels
+        )
     (tmp_path / "data" / "class a|b" / "x|`[y](z).png").write_bytes(b"no picture")
-    raster.write_png(tmp_path / "data" / "normal" / "n.png", np.random.default_rng(9).integers(0, 255, (20, 30), np.uint8))
+    raster.write_png(
+        tmp_path / "data" / "normal" / "n.png",
+        np.random.default_rng(9).integers(0, 255, (20, 30), np.uint8),
+    )
     one = written(tmp_path / "data", tmp_path / "run")
     page = (one.folder / "README.md").read_text()
     assert not kinds(page) & {"html_block", "html_inline", "image", "link_open"}
-    widths = [{len(row) for row in rows_of(page, head)} for head in (["Finding", "present"], ["severity", "rule"], ["step", "file"])]
+    widths = [
+        {len(row) for row in rows_of(page, head)}
+        for head in (["Finding", "present"], ["severity", "rule"], ["step", "file"])
+    ]
     assert widths == [{6}, {6}, {3}]
     assert "image-unreadable" in page
 
@@ -257,27 +402,48 @@ def test_the_croissant_file_points_to_the_table_that_lies_beside_it(child):
     told = storage.read_json(child.folder / "croissant.json")
     table = next(item for item in told["distribution"] if item["@type"] == "cr:FileObject")
     data = (child.folder / table["contentUrl"]).read_bytes()
-    assert table["sha256"] == hashlib.sha256(data).hexdigest() and table["contentSize"] == f"{len(data)} B"
+    assert (
+        table["sha256"] == hashlib.sha256(data).hexdigest()
+        and table["contentSize"] == f"{len(data)} B"
+    )
     rows = list(csv.DictReader(io.StringIO(data.decode())))
     columns = [field["source"]["extract"]["column"] for field in told["recordSet"][0]["field"]]
     assert list(rows[0]) == columns and len(rows) == 24
     first = child.folder.parents[1] / "data" / rows[0]["path"]
     assert hashlib.sha256(first.read_bytes()).hexdigest().startswith(rows[0]["sha256_start"])
-    assert {row["part"] for row in rows} == {"train", "tune", "test"} and {row["pneumonia"] for row in rows} == {"0", "1"}
-    assert {row["bacterial_pneumonia"] for row in rows} == {"0", "1", ""}, "nothing is said of the cause of no pneumonia"
+    assert {row["part"] for row in rows} == {"train", "tune", "test"} and {
+        row["pneumonia"] for row in rows
+    } == {"0", "1"}
+    assert {row["bacterial_pneumonia"] for row in rows} == {"0", "1", ""}, (
+        "nothing is said of the cause of no pneumonia"
+    )
 
 
 def test_file_sets_find_every_picture_and_mask(tmp_path):
     montgomery.example(tmp_path / "data", images=6, seed=0)
     one = written(tmp_path / "data", tmp_path / "run")
-    sets = [item for item in storage.read_json(one.folder / "croissant.json")["distribution"] if item["@type"] == "cr:FileSet"]
-    found = {item["@id"]: {path for pattern in item["includes"] for path in (tmp_path / "data").glob(pattern)} for item in sets}
-    assert {name: len(paths) for name, paths in found.items()} == {"pictures-png": 6, "lung-masks-png": 11}
+    sets = [
+        item
+        for item in storage.read_json(one.folder / "croissant.json")["distribution"]
+        if item["@type"] == "cr:FileSet"
+    ]
+    found = {
+        item["@id"]: {
+            path for pattern in item["includes"] for path in (tmp_path / "data").glob(pattern)
+        }
+        for item in sets
+    }
+    assert {name: len(paths) for name, paths in found.items()} == {
+        "pictures-png": 6,
+        "lung-masks-png": 11,
+    }
 
 
 @pytest.mark.parametrize("dataset", plugins.names("readers"))
 def test_the_croissant_file_is_valid_and_gives_its_records(dataset, tmp_path):
-    mlcroissant = pytest.importorskip("mlcroissant", reason="mlcroissant is not installed: pip install '.[test]'")
+    mlcroissant = pytest.importorskip(
+        "mlcroissant", reason="mlcroissant is not installed: pip install '.[test]'"
+    )
     plugins.load("readers", dataset).example(tmp_path / "data", images=8, seed=3)
     one = written(tmp_path / "data", tmp_path / "run")
     told = mlcroissant.Dataset(one.folder / "croissant.json")
@@ -291,11 +457,22 @@ def test_the_croissant_file_is_valid_and_gives_its_records(dataset, tmp_path):
 def test_the_same_files_give_the_same_card_wherever_they_lie(tmp_path):
     nih14.example(tmp_path / "one", images=8, seed=2)
     shutil.copytree(tmp_path / "one", tmp_path / "else/where")
-    cards = [written(data, tmp_path / f"run{index}", pictures=True).folder for index, data in enumerate((tmp_path / "one", tmp_path / "else/where"))]
-    files = [sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file()) for folder in cards]
+    cards = [
+        written(data, tmp_path / f"run{index}", pictures=True).folder
+        for index, data in enumerate((tmp_path / "one", tmp_path / "else/where"))
+    ]
+    files = [
+        sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+        for folder in cards
+    ]
     assert files[0] == files[1] and len(files[0]) > 4
-    assert all((cards[0] / name).read_bytes() == (cards[1] / name).read_bytes() for name in files[0])
-    assert str(tmp_path) not in (cards[0] / "README.md").read_text() + (cards[0] / "croissant.json").read_text()
+    assert all(
+        (cards[0] / name).read_bytes() == (cards[1] / name).read_bytes() for name in files[0]
+    )
+    assert (
+        str(tmp_path)
+        not in (cards[0] / "README.md").read_text() + (cards[0] / "croissant.json").read_text()
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------- the command line
@@ -306,8 +483,17 @@ def test_the_verb_writes_the_card_and_prints_json(tmp_path):
     done = hilum("card", tmp_path / "data", "--to", tmp_path / "run", "--json")
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)["steps"]
-    assert list(told) == ["ingest", "cache", "audit", "card"] and told["card"]["facts"]["montgomery"]["images"] == 6
-    assert {row["fact"]: row["verdict"] for row in told["card"]["published"]["montgomery"]}["images"] == "differs"
-    assert sorted(path.name for path in (tmp_path / "run/card").iterdir()) == ["README.md", "croissant.json", "images.csv"]
+    assert (
+        list(told) == ["ingest", "cache", "audit", "card"]
+        and told["card"]["facts"]["montgomery"]["images"] == 6
+    )
+    assert {row["fact"]: row["verdict"] for row in told["card"]["published"]["montgomery"]}[
+        "images"
+    ] == "differs"
+    assert sorted(path.name for path in (tmp_path / "run/card").iterdir()) == [
+        "README.md",
+        "croissant.json",
+        "images.csv",
+    ]
     again = hilum("card", tmp_path / "run")
     assert again.returncode == 0 and "kept" in again.stdout and "card/README.md" in again.stdout

@@ -14,8 +14,58 @@ from hilum.reporting import report
 from hilum.reporting.sections import checklist, text
 
 TRIPOD = (
-    ["1", "2", "3a", "3b", "3c", "4", "5a", "5b", "6a", "6b", "6c", "7", "8a", "8b", "8c", "9a", "9b", "9c", "10", "11", "12a", "12b", "12c", "12d", "12e"]
-    + ["12f", "12g", "13", "14", "15", "16", "17", "18a", "18b", "18c", "18d", "18e", "18f", "19", "20a", "20b", "20c", "21", "22", "23a", "23b", "24", "25"]
+    [
+        "1",
+        "2",
+        "3a",
+        "3b",
+        "3c",
+        "4",
+        "5a",
+        "5b",
+        "6a",
+        "6b",
+        "6c",
+        "7",
+        "8a",
+        "8b",
+        "8c",
+        "9a",
+        "9b",
+        "9c",
+        "10",
+        "11",
+        "12a",
+        "12b",
+        "12c",
+        "12d",
+        "12e",
+    ]
+    + [
+        "12f",
+        "12g",
+        "13",
+        "14",
+        "15",
+        "16",
+        "17",
+        "18a",
+        "18b",
+        "18c",
+        "18d",
+        "18e",
+        "18f",
+        "19",
+        "20a",
+        "20b",
+        "20c",
+        "21",
+        "22",
+        "23a",
+        "23b",
+        "24",
+        "25",
+    ]
     + ["26", "27a", "27b", "27c"]
 )
 
@@ -24,8 +74,19 @@ TRIPOD = (
 def facts(small_run):
     recipe, manifest = small_run.recipe(), Manifest.read(small_run.folder)
     cards = [load("readers", name).CARD for name in manifest.table["dataset"].unique().sort()]
-    table, metrics = (storage.read_table(small_run / name) for name in ("split.parquet", evaluate.METRICS))
-    return checklist.Facts(small_run, recipe, manifest, cache.opened(small_run, recipe), table, metrics, cards, small_run.summary("split")["finding"])
+    table, metrics = (
+        storage.read_table(small_run / name) for name in ("split.parquet", evaluate.METRICS)
+    )
+    return checklist.Facts(
+        small_run,
+        recipe,
+        manifest,
+        cache.opened(small_run, recipe),
+        table,
+        metrics,
+        cards,
+        small_run.summary("split")["finding"],
+    )
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +100,9 @@ def answer(rows, tripod):
 
 def test_every_item_of_both_lists_stands_there_once():
     tripod = [item.tripod for item in checklist.ITEMS if item.tripod]
-    claim = [int(number) for item in checklist.ITEMS if item.claim for number in item.claim.split(", ")]
+    claim = [
+        int(number) for item in checklist.ITEMS if item.claim for number in item.claim.split(", ")
+    ]
     assert sorted(tripod) == sorted(TRIPOD) and sorted(claim) == list(range(1, 45))
 
 
@@ -48,17 +111,48 @@ def test_what_the_run_cannot_know_is_left_to_a_person_and_nothing_is_empty(facts
         assert row["told"] or row["left"], (tripod, claim)
         assert (row["state"] == checklist.TOLD) == (bool(row["told"]) and not row["left"])
     yours = {tripod for (tripod, _), row in rows.items() if row["state"] == checklist.YOURS}
-    assert {"2", "3a", "3b", "3c", "4", "5b", "6a", "8b", "17", "18a", "18b", "18c", "19", "25"} <= yours
+    assert {
+        "2",
+        "3a",
+        "3b",
+        "3c",
+        "4",
+        "5b",
+        "6a",
+        "8b",
+        "17",
+        "18a",
+        "18b",
+        "18c",
+        "19",
+        "25",
+    } <= yours
     assert sum(checklist.section(facts)["counts"].values()) == len(checklist.ITEMS)
 
 
 def test_answers_are_the_runs_own_numbers(facts, rows):
     test = facts.table.filter(pl.col("part") == "test")
-    assert f"test: {test.height} images of {test['patient_id'].n_unique()} patients, {(test['state'] == 1).sum()} with" in answer(rows, "20a")
-    figure = facts.metrics.filter((pl.col("stage") == "finding") & (pl.col("part") == "test") & (pl.col("source") == "all") & (pl.col("metric") == "auroc"))
+    assert (
+        f"test: {test.height} images of {test['patient_id'].n_unique()} patients, {(test['state'] == 1).sum()} with"
+        in answer(rows, "20a")
+    )
+    figure = facts.metrics.filter(
+        (pl.col("stage") == "finding")
+        & (pl.col("part") == "test")
+        & (pl.col("source") == "all")
+        & (pl.col("metric") == "auroc")
+    )
     assert f"AUROC {text.interval(figure.row(0, named=True), 'auroc')}" in answer(rows, "23a")
-    assert all(digest in answer(rows, "18f") for file, digest in facts.run.made("train").items() if file.endswith(".onnx"))
-    assert "100 resamples" in answer(rows, "12e") and "'percentiles'" in answer(rows, "7") and facts.recipe.classify.model in answer(rows, "12c")
+    assert all(
+        digest in answer(rows, "18f")
+        for file, digest in facts.run.made("train").items()
+        if file.endswith(".onnx")
+    )
+    assert (
+        "100 resamples" in answer(rows, "12e")
+        and "'percentiles'" in answer(rows, "7")
+        and facts.recipe.classify.model in answer(rows, "12c")
+    )
     states = facts.manifest.states(facts.concept)["state"]
     assert f"{states.null_count()} do not mention" in answer(rows, "11")
 
@@ -68,16 +162,26 @@ def test_without_a_finding_nothing_is_claimed_of_one(facts):
 
     bare = replace(facts, concept=None, metrics=facts.metrics.clear())
     rows = {(row["tripod"], row["claim"]): row for row in checklist.section(bare)["rows"]}
-    assert "None was trained on" in answer(rows, "8a") and answer(rows, "23a") == answer(rows, "11") == answer(rows, "1") == ""
+    assert (
+        "None was trained on" in answer(rows, "8a")
+        and answer(rows, "23a") == answer(rows, "11") == answer(rows, "1") == ""
+    )
 
 
 def test_the_report_holds_the_checklist_and_a_model_card_lies_beside_it(small_run, facts):
     page = (small_run / report.PAGE).read_text()
-    assert "<details><summary>All items</summary>" in page and '<a href="#asked">8 What reviewers ask</a>' in page
+    assert (
+        "<details><summary>All items</summary>" in page
+        and '<a href="#asked">8 What reviewers ask</a>' in page
+    )
     card = (small_run / report.CARD).read_text()
     assert small_run.made("report").keys() == {report.PAGE, report.CARD, report.score_table.FILE}
     made = small_run.made("train")
-    assert made["train/finding.onnx"] in card and made["train/anomaly.onnx"] in card and "must not be used" in card
+    assert (
+        made["train/finding.onnx"] in card
+        and made["train/anomaly.onnx"] in card
+        and "must not be used" in card
+    )
     assert "None" not in card and "nan" not in re.findall(r"\w+", card)
     html = MarkdownIt("commonmark").enable("table").render(card)
     assert html.count("<table>") == 4 and "<h2>" in html
@@ -88,7 +192,9 @@ def test_the_card_of_a_hostile_set_stays_text(small_run, facts):
 
     from hilum.reporting.sections import model_card
 
-    hostile = replace(facts, cards=[replace(facts.cards[0], title="<script>alert(1)</script> | [x](http://x)")])
+    hostile = replace(
+        facts, cards=[replace(facts.cards[0], title="<script>alert(1)</script> | [x](http://x)")]
+    )
     card = model_card.render(hostile, limits=["![y](http://y)"], made_up=True)
     assert "Every picture here is invented" in card
     html = MarkdownIt("commonmark").enable("table").render(card)
@@ -100,9 +206,16 @@ def test_it_names_the_lung_model_that_was_used_and_begins_where_the_settings_say
 
     class Shipped(type(facts.run)):
         def summary(self, step):
-            return {"model": "shipped", "why": "asked for"} if step == "segment" else super().summary(step)
+            return (
+                {"model": "shipped", "why": "asked for"}
+                if step == "segment"
+                else super().summary(step)
+            )
 
     from dataclasses import replace
 
-    of = {row["tripod"] or row["claim"]: row["told"] for row in checklist.section(replace(facts, run=Shipped(facts.run.folder)))["rows"]}
+    of = {
+        row["tripod"] or row["claim"]: row["told"]
+        for row in checklist.section(replace(facts, run=Shipped(facts.run.folder)))["rows"]
+    }
     assert "Lungs: shipped, not trained in this run" in of["12c"]

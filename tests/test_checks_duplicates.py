@@ -29,23 +29,50 @@ PLANTED = {
     "copy/cropped": ("other/07", CHANGES["cropped"], "duplicate-picture"),
     "copy/turned": ("other/08", CHANGES["turned"], "duplicate-picture"),
     "copy/marked": ("other/09", CHANGES["marked"], "duplicate-picture"),
-    "copy/smaller": ("other/10", lambda p: cv2.resize(p, (120, 128), interpolation=cv2.INTER_AREA), "duplicate-picture"),
+    "copy/smaller": (
+        "other/10",
+        lambda p: cv2.resize(p, (120, 128), interpolation=cv2.INTER_AREA),
+        "duplicate-picture",
+    ),
 }
 
 
-def stored(folder: Path, pictures: dict[str, np.ndarray], digests: dict[str, tuple[str, str]]) -> tuple[Manifest, pl.DataFrame, Cache]:
+def stored(
+    folder: Path, pictures: dict[str, np.ndarray], digests: dict[str, tuple[str, str]]
+) -> tuple[Manifest, pl.DataFrame, Cache]:
     """A set of these pictures, each with its digests of file and pixels, and a cache of them."""
     folder.mkdir()
     squares = np.stack([Letterbox(image.shape, 128).forward(image) for image in pictures.values()])
     squares.tofile(folder / "images.u8")
     facts = [
         dict.fromkeys(pixel_cache.FACTS)
-        | {"image_id": name, "row": row, "height": image.shape[0], "width": image.shape[1], "minimum": 0, "maximum": 250}
+        | {
+            "image_id": name,
+            "row": row,
+            "height": image.shape[0],
+            "width": image.shape[1],
+            "minimum": 0,
+            "maximum": 250,
+        }
         | {"image_crc32": checksum(squares[row])}
-        | {"fingerprint": hash_image(squares[row], image.shape), "file_digest": digests[name][0], "pixel_digest": digests[name][1]}
+        | {
+            "fingerprint": hash_image(squares[row], image.shape),
+            "file_digest": digests[name][0],
+            "pixel_digest": digests[name][1],
+        }
         for row, (name, image) in enumerate(pictures.items())
     ]
-    images = [dict.fromkeys(COLUMNS) | {"image_id": name, "dataset": "set", "source": "set", "patient_id": name, "path": f"{name}.png"} for name in pictures]
+    images = [
+        dict.fromkeys(COLUMNS)
+        | {
+            "image_id": name,
+            "dataset": "set",
+            "source": "set",
+            "patient_id": name,
+            "path": f"{name}.png",
+        }
+        for name in pictures
+    ]
     index = pl.DataFrame(facts, schema=pixel_cache.FACTS)
     return Manifest.of(Path("/nowhere"), images, [], []), index, Cache(folder, 128, index)
 
@@ -57,7 +84,10 @@ def planted(tmp_path_factory):
     for name, (source, change, rule) in PLANTED.items():
         pictures[name] = np.ascontiguousarray(change(pictures[source]))
         own = f"file of {name}", f"pixels of {name}"
-        digests[name] = {"duplicate-file": digests[source], "duplicate-pixels": (own[0], digests[source][1])}.get(rule, own)
+        digests[name] = {
+            "duplicate-file": digests[source],
+            "duplicate-pixels": (own[0], digests[source][1]),
+        }.get(rule, own)
     return stored(tmp_path_factory.mktemp("planted") / "cache", pictures, digests)
 
 
@@ -67,16 +97,30 @@ def test_each_planted_copy_is_told_once_and_under_its_rule(planted):
 
 
 def test_messages_name_the_files_and_say_what_was_done(planted):
-    told = {{one.image_id, one.other_image_id} & set(PLANTED) and one.other_image_id: one.message for one in duplicates.check(*planted)}
+    told = {
+        {one.image_id, one.other_image_id} & set(PLANTED) and one.other_image_id: one.message
+        for one in duplicates.check(*planted)
+    }
     assert "inverted" in told["copy/inverted"] and "mirrored" in told["copy/mirrored"]
-    assert "cropped or turned" in told["copy/cropped"] and "cropped or turned" in told["copy/turned"]
-    assert "resized, compressed again" in told["copy/smaller"] and "cropped" not in told["copy/smaller"]
-    assert told["copy/file"] == "other/03.png and copy/file.png are the same file, byte for byte (200x180 pixels)"
+    assert (
+        "cropped or turned" in told["copy/cropped"] and "cropped or turned" in told["copy/turned"]
+    )
+    assert (
+        "resized, compressed again" in told["copy/smaller"]
+        and "cropped" not in told["copy/smaller"]
+    )
+    assert (
+        told["copy/file"]
+        == "other/03.png and copy/file.png are the same file, byte for byte (200x180 pixels)"
+    )
 
 
 def test_without_the_pictures_only_equal_ones_are_told(planted):
     manifest, facts, _ = planted
-    assert {one.rule for one in duplicates.check(manifest, facts)} == {"duplicate-file", "duplicate-pixels"}
+    assert {one.rule for one in duplicates.check(manifest, facts)} == {
+        "duplicate-file",
+        "duplicate-pixels",
+    }
 
 
 def test_the_order_of_rows_and_the_threads_change_nothing(planted, monkeypatch):
@@ -86,7 +130,10 @@ def test_the_order_of_rows_and_the_threads_change_nothing(planted, monkeypatch):
         monkeypatch.setattr("hilum.imaging.hash_search._THREADS", threads)
         monkeypatch.setattr("hilum.audit.duplicates.near_duplicates._THREADS", threads)
         shuffled = facts.sample(fraction=1, shuffle=True, seed=seed)
-        assert list(duplicates.check(manifest, shuffled, Cache(cache.folder, cache.size, shuffled))) == expected
+        assert (
+            list(duplicates.check(manifest, shuffled, Cache(cache.folder, cache.size, shuffled)))
+            == expected
+        )
 
 
 def test_a_split_keeps_confirmed_copies_in_one_part(planted):
@@ -101,18 +148,31 @@ def test_a_split_keeps_confirmed_copies_in_one_part(planted):
 
 def test_what_two_sets_share(planted, tmp_path):
     _, facts, cache = planted
-    copies, others = (facts.filter(pl.col("image_id").str.starts_with(which)) for which in ("copy", "other"))
+    copies, others = (
+        facts.filter(pl.col("image_id").str.starts_with(which)) for which in ("copy", "other")
+    )
     found = near_duplicates.shared(copies, others, (cache, cache))
-    assert dict(found.select("image_id", "other_image_id").iter_rows()) == {name: source for name, (source, _, _) in PLANTED.items()}
+    assert dict(found.select("image_id", "other_image_id").iter_rows()) == {
+        name: source for name, (source, _, _) in PLANTED.items()
+    }
     kinds = dict(found.select("image_id", "kind").iter_rows())
     assert (kinds.pop("copy/file"), kinds.pop("copy/pixels")) == ("same file", "same pixels")
     assert set(kinds.values()) == {near_duplicates.PROCESSED}
-    assert near_duplicates.shared(copies, others)["image_id"].to_list() == ["copy/file", "copy/pixels"]
+    assert near_duplicates.shared(copies, others)["image_id"].to_list() == [
+        "copy/file",
+        "copy/pixels",
+    ]
     assert near_duplicates.shared(others.clear(), copies, (cache, cache)).is_empty()
 
 
 def test_pictures_that_show_nothing_are_no_copies(tmp_path):
     flat = np.full((200, 180), 7, np.uint8)
-    manifest, facts, cache = stored(tmp_path / "cache", {"set/a": flat, "set/b": flat, "set/c": picture(1)}, dict.fromkeys(["set/a", "set/b", "set/c"], ("f", "p")))
-    facts = facts.with_columns(maximum=pl.when(pl.col("image_id") == "set/c").then("maximum").otherwise("minimum"))
+    manifest, facts, cache = stored(
+        tmp_path / "cache",
+        {"set/a": flat, "set/b": flat, "set/c": picture(1)},
+        dict.fromkeys(["set/a", "set/b", "set/c"], ("f", "p")),
+    )
+    facts = facts.with_columns(
+        maximum=pl.when(pl.col("image_id") == "set/c").then("maximum").otherwise("minimum")
+    )
     assert list(duplicates.check(manifest, facts, cache)) == []

@@ -13,7 +13,13 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from hilum.audit.checks import age as ages
-from hilum.audit.checks import class_balance, label_conflicts, label_errors, patient_leakage, shortcuts
+from hilum.audit.checks import (
+    class_balance,
+    label_conflicts,
+    label_errors,
+    patient_leakage,
+    shortcuts,
+)
 from hilum.audit.checks._auroc_interval import half_width
 from hilum.audit.issues import Issue
 from hilum.config import Pixels
@@ -25,28 +31,61 @@ from hilum.pipeline import audit, cache, ingest
 from hilum.storage.integrity import checksum
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
-real_data = pytest.mark.skipif(not SHARED.is_dir(), reason="the real radiographs of shared/data are not on this machine")
+real_data = pytest.mark.skipif(
+    not SHARED.is_dir(), reason="the real radiographs of shared/data are not on this machine"
+)
 FAMILIES = (ages, class_balance, label_conflicts, patient_leakage, shortcuts)
 
 
 def table(images: Iterable[dict]) -> pl.DataFrame:
     """Rows of `set/NUMBER`, each a patient of its own, with the given cells."""
     rows = [
-        dict.fromkeys(COLUMNS) | {"image_id": f"set/{n:05d}", "dataset": "set", "source": "set", "patient_id": f"set/p{n:05d}", "path": f"{n:05d}.png"} | cells
+        dict.fromkeys(COLUMNS)
+        | {
+            "image_id": f"set/{n:05d}",
+            "dataset": "set",
+            "source": "set",
+            "patient_id": f"set/p{n:05d}",
+            "path": f"{n:05d}.png",
+        }
+        | cells
         for n, cells in enumerate(images)
     ]
     return pl.DataFrame(rows, schema=COLUMNS)
 
 
-def made_up(images: Iterable[dict], told: Iterable[tuple[int, str, int]] = (), drawn: Iterable[tuple[int, str]] = ()) -> Manifest:
-    stated = pl.DataFrame([{"image_id": f"set/{n:05d}", "concept": concept, "state": state, "source": "table.csv"} for n, concept, state in told], schema=LABEL_COLUMNS)
-    shapes = pl.DataFrame([{"image_id": f"set/{n:05d}", "concept": concept, "term": concept, "source": "boxes.csv"} for n, concept in drawn], schema=SHAPE_COLUMNS)
-    return Manifest(Path("/nowhere"), table(images), stated, pl.DataFrame(schema=REMARK_COLUMNS), shapes)
+def made_up(
+    images: Iterable[dict],
+    told: Iterable[tuple[int, str, int]] = (),
+    drawn: Iterable[tuple[int, str]] = (),
+) -> Manifest:
+    stated = pl.DataFrame(
+        [
+            {"image_id": f"set/{n:05d}", "concept": concept, "state": state, "source": "table.csv"}
+            for n, concept, state in told
+        ],
+        schema=LABEL_COLUMNS,
+    )
+    shapes = pl.DataFrame(
+        [
+            {"image_id": f"set/{n:05d}", "concept": concept, "term": concept, "source": "boxes.csv"}
+            for n, concept in drawn
+        ],
+        schema=SHAPE_COLUMNS,
+    )
+    return Manifest(
+        Path("/nowhere"), table(images), stated, pl.DataFrame(schema=REMARK_COLUMNS), shapes
+    )
 
 
-def found(family, manifest: Manifest, facts: pl.DataFrame | None = None) -> list[tuple[str, str | None, str | None, str]]:
+def found(
+    family, manifest: Manifest, facts: pl.DataFrame | None = None
+) -> list[tuple[str, str | None, str | None, str]]:
     facts = pl.DataFrame(schema=FACTS) if facts is None else facts
-    return [(one.rule, one.image_id, one.other_image_id, one.message) for one in family.check(manifest, facts)]
+    return [
+        (one.rule, one.image_id, one.other_image_id, one.message)
+        for one in family.check(manifest, facts)
+    ]
 
 
 def rules(family, manifest: Manifest) -> list[str]:
@@ -57,29 +96,53 @@ def rules(family, manifest: Manifest) -> list[str]:
 
 
 def test_a_narrower_finding_against_the_wider_one_is_told_once_an_image():
-    told = [(0, "consolidation", 1), (0, "lung_opacity", 0), (0, "airspace_opacity", 0), (1, "consolidation", 0), (1, "lung_opacity", 1), (2, "consolidation", 1), (2, "lung_opacity", -1)]
-    one, = found(label_conflicts, made_up([{}] * 3, told))
+    told = [
+        (0, "consolidation", 1),
+        (0, "lung_opacity", 0),
+        (0, "airspace_opacity", 0),
+        (1, "consolidation", 0),
+        (1, "lung_opacity", 1),
+        (2, "consolidation", 1),
+        (2, "lung_opacity", -1),
+    ]
+    (one,) = found(label_conflicts, made_up([{}] * 3, told))
     assert one[:2] == ("label-tree", "set/00000")
     assert "consolidation is present" in one[3] and "2 such pairs" in one[3]
 
 
 def test_a_local_word_has_no_wider_one():
-    assert rules(label_conflicts, made_up([{}], [(0, "local:cabling", 1), (0, "abnormality", 0)])) == []
+    assert (
+        rules(label_conflicts, made_up([{}], [(0, "local:cabling", 1), (0, "abnormality", 0)]))
+        == []
+    )
 
 
 @pytest.mark.parametrize(
     ("drawn", "label", "wrong"),
-    [("nodule", ("nodule", 0), True), ("nodule", ("lung_lesion", 0), True), ("lung_lesion", ("nodule", 0), False), ("nodule", ("nodule", 1), False), ("nodule", ("nodule", -1), False), ("lungs", ("nodule", 0), False)],
+    [
+        ("nodule", ("nodule", 0), True),
+        ("nodule", ("lung_lesion", 0), True),
+        ("lung_lesion", ("nodule", 0), False),
+        ("nodule", ("nodule", 1), False),
+        ("nodule", ("nodule", -1), False),
+        ("lungs", ("nodule", 0), False),
+    ],
 )
 def test_a_drawing_of_what_is_labelled_absent(drawn, label, wrong):
-    assert rules(label_conflicts, made_up([{}], [(0, *label)], [(0, drawn)])) == (["label-drawing"] if wrong else [])
+    assert rules(label_conflicts, made_up([{}], [(0, *label)], [(0, drawn)])) == (
+        ["label-drawing"] if wrong else []
+    )
 
 
 def test_a_picture_of_ones_own_that_is_normal_and_has_a_finding(tmp_path):
     for name in ("a", "b", "c"):
         raster.write_png(tmp_path / f"{name}.png", np.full((8, 8), 7, np.uint8))
-    (tmp_path / "labels.csv").write_text("image,label\na.png,No finding|Nodule\nb.png,No finding\nc.png,Nodule|Mass\n")
-    (tmp_path / "hilum.toml").write_text('tables = ["labels.csv"]\nimage = "image"\nlabel = "label"\nseparator = "|"\n[terms]\nNodule = "nodule"\nMass = "mass"\n')
+    (tmp_path / "labels.csv").write_text(
+        "image,label\na.png,No finding|Nodule\nb.png,No finding\nc.png,Nodule|Mass\n"
+    )
+    (tmp_path / "hilum.toml").write_text(
+        'tables = ["labels.csv"]\nimage = "image"\nlabel = "label"\nseparator = "|"\n[terms]\nNodule = "nodule"\nMass = "mass"\n'
+    )
     told = ingest.ingest(tmp_path)
     assert told.remarks.filter(pl.col("rule") == "label-conflict")["path"].to_list() == ["a.png"]
     assert told.states("nodule")["state"].to_list() == [1, 0, 1]
@@ -88,20 +151,40 @@ def test_a_picture_of_ones_own_that_is_normal_and_has_a_finding(tmp_path):
 # --------------------------------------------------------------------------------------------------------------------------- ages
 
 
-@pytest.mark.parametrize(("age", "wrong"), [(-1.0, True), (0.0, False), (0.02, False), (120.0, False), (121.0, True), (411.0, True), (None, False), (float("nan"), False)])
+@pytest.mark.parametrize(
+    ("age", "wrong"),
+    [
+        (-1.0, True),
+        (0.0, False),
+        (0.02, False),
+        (120.0, False),
+        (121.0, True),
+        (411.0, True),
+        (None, False),
+        (float("nan"), False),
+    ],
+)
 def test_an_age_nobody_has(age, wrong):
     assert rules(ages, made_up([{"age_years": age}])) == (["age-range"] if wrong else [])
 
 
 def visits(*years: float, **cells) -> list[dict]:
-    return [{"patient_id": "set/p", "age_years": age, "follow_up": number} | cells for number, age in enumerate(years)]
+    return [
+        {"patient_id": "set/p", "age_years": age, "follow_up": number} | cells
+        for number, age in enumerate(years)
+    ]
 
 
 def test_an_age_that_falls_over_the_examinations_is_told_once_a_patient_at_its_deepest():
-    one, = found(ages, made_up(visits(50, 40, 60, 45)))
-    assert one[:3] == ("age-falls", "set/00003", "set/00002") and "60.0 years at examination 2, 45.0 at examination 3" in one[3]
+    (one,) = found(ages, made_up(visits(50, 40, 60, 45)))
+    assert (
+        one[:3] == ("age-falls", "set/00003", "set/00002")
+        and "60.0 years at examination 2, 45.0 at examination 3" in one[3]
+    )
     assert rules(ages, made_up(visits(50, 49, 50))) == [], "whole years may differ by one"
-    assert rules(ages, made_up([{**row, "follow_up": None} for row in visits(50, 40)])) == [], "nothing says which came first"
+    assert rules(ages, made_up([{**row, "follow_up": None} for row in visits(50, 40)])) == [], (
+        "nothing says which came first"
+    )
 
 
 def test_ages_of_a_patient_or_of_an_examination_that_lie_apart():
@@ -115,19 +198,42 @@ def test_ages_of_a_patient_or_of_an_examination_that_lie_apart():
 
 
 def test_an_examination_under_two_patients_and_in_two_parts():
-    rows = [{"study": "s1", "given_part": "train"}, {"study": "s1", "given_part": "test"}, {"study": "s2", "given_part": "train"}]
+    rows = [
+        {"study": "s1", "given_part": "train"},
+        {"study": "s1", "given_part": "test"},
+        {"study": "s2", "given_part": "train"},
+    ]
     assert rules(patient_leakage, made_up(rows)) == ["study-parts", "study-patients"]
-    nameless = replace(made_up(rows), remarks=pl.DataFrame([(".", "warning", "no-patients", "none")], schema=REMARK_COLUMNS, orient="row"))
+    nameless = replace(
+        made_up(rows),
+        remarks=pl.DataFrame(
+            [(".", "warning", "no-patients", "none")], schema=REMARK_COLUMNS, orient="row"
+        ),
+    )
     assert rules(patient_leakage, nameless) == ["study-parts"]
     one_person = [{**row, "patient_id": "set/p"} for row in rows]
-    assert rules(patient_leakage, made_up(one_person)) == ["patient-parts"], "an examination of one patient in two parts is the patient in two parts"
+    assert rules(patient_leakage, made_up(one_person)) == ["patient-parts"], (
+        "an examination of one patient in two parts is the patient in two parts"
+    )
 
 
 def test_processed_copies_in_two_parts_or_under_two_patients():
-    rows = [{"given_part": "train"}, {"given_part": "test"}, {"given_part": "train", "patient_id": "set/p00000"}]
-    seen = [Issue("duplicate-picture", "warning", f"set/0000{one}", "set/00000", "") for one in (1, 2)]
-    told = [(one.rule, one.image_id, one.other_image_id) for one in patient_leakage.afterwards(made_up(rows), seen)]
-    assert told == [(rule, "set/00001", "set/00000") for rule in ("duplicate-picture-parts", "duplicate-picture-patients")]
+    rows = [
+        {"given_part": "train"},
+        {"given_part": "test"},
+        {"given_part": "train", "patient_id": "set/p00000"},
+    ]
+    seen = [
+        Issue("duplicate-picture", "warning", f"set/0000{one}", "set/00000", "") for one in (1, 2)
+    ]
+    told = [
+        (one.rule, one.image_id, one.other_image_id)
+        for one in patient_leakage.afterwards(made_up(rows), seen)
+    ]
+    assert told == [
+        (rule, "set/00001", "set/00000")
+        for rule in ("duplicate-picture-parts", "duplicate-picture-patients")
+    ]
     assert list(patient_leakage.afterwards(made_up(rows), [])) == []
 
 
@@ -138,22 +244,42 @@ def test_one_state_uncertain_unmentioned_imbalanced_and_rare_are_told_together_b
     told = [(n, "effusion", 1) for n in range(100)]
     told += [(n, "nodule", int(n < 2)) for n in range(100)]
     told += [(n, "edema", (-1, 0, 1)[n % 3]) for n in range(60)]
-    by_rule = {rule: message for rule, _, _, message in found(class_balance, made_up([{}] * 100, told))}
-    assert "effusion present on 100" in by_rule["label-one-state"] and "nodule" not in by_rule["label-one-state"]
-    assert "pulmonary edema 20 of 100" in by_rule["label-uncertain"] and "pulmonary edema 40 of 100" in by_rule["label-unmentioned"]
+    by_rule = {
+        rule: message for rule, _, _, message in found(class_balance, made_up([{}] * 100, told))
+    }
+    assert (
+        "effusion present on 100" in by_rule["label-one-state"]
+        and "nodule" not in by_rule["label-one-state"]
+    )
+    assert (
+        "pulmonary edema 20 of 100" in by_rule["label-uncertain"]
+        and "pulmonary edema 40 of 100" in by_rule["label-unmentioned"]
+    )
     assert "nodule 2 of 100" in by_rule["label-imbalance"]
     assert set(by_rule) == {rule.name for rule in class_balance.RULES}
 
 
 def test_a_class_too_rare_says_what_the_test_part_would_hold():
     told = [(n, "nodule", int(n < 10)) for n in range(1000)]
-    message = next(message for rule, _, _, message in found(class_balance, made_up([{}] * 1000, told)) if rule == "class-rare")
-    assert "present on 10 images of 10 patients" in message and "about 2 patients with it and 198 without" in message
+    message = next(
+        message
+        for rule, _, _, message in found(class_balance, made_up([{}] * 1000, told))
+        if rule == "class-rare"
+    )
+    assert (
+        "present on 10 images of 10 patients" in message
+        and "about 2 patients with it and 198 without" in message
+    )
     half = half_width(0.8, 2, 198)
     assert f"{0.8 - half:.2f} to {min(1, 0.8 + half):.2f}" in message
     common = made_up([{}] * 1000, [(n, "nodule", n % 2) for n in range(1000)])
     assert rules(class_balance, common) == []
-    few_tested = replace(common, table=common.table.with_columns(given_part=pl.Series(["test" if n < 20 else "train" for n in range(1000)])))
+    few_tested = replace(
+        common,
+        table=common.table.with_columns(
+            given_part=pl.Series(["test" if n < 20 else "train" for n in range(1000)])
+        ),
+    )
     assert rules(class_balance, few_tested) == ["class-rare"]
 
 
@@ -163,7 +289,9 @@ def test_a_handful_of_labels_says_nothing_of_shares():
 
 def test_the_interval_of_an_auroc_is_that_of_drawn_scores():
     rng = np.random.default_rng(3)
-    drawn = [(rng.exponential(4, (30, 1)) > rng.exponential(1, (1, 60))).mean() for _ in range(6000)]  # 4 / (4 + 1): an AUROC of 0.8
+    drawn = [
+        (rng.exponential(4, (30, 1)) > rng.exponential(1, (1, 60))).mean() for _ in range(6000)
+    ]  # 4 / (4 + 1): an AUROC of 0.8
     assert half_width(0.8, 30, 60) == pytest.approx(1.96 * np.std(drawn), rel=0.05)
 
 
@@ -173,25 +301,46 @@ def test_the_interval_of_an_auroc_is_that_of_drawn_scores():
 def cohort(count: int, seed: int = 0, **cells) -> list[dict]:
     """Patients of mixed sex, age and view; `cells` are functions of (number, generator)."""
     rng = np.random.default_rng(seed)
-    plain = {"sex": lambda n, r: ("female", "male")[r.integers(2)], "age_years": lambda n, r: float(r.integers(18, 90)), "view": lambda n, r: ("PA", "AP")[r.integers(2)]}
+    plain = {
+        "sex": lambda n, r: ("female", "male")[r.integers(2)],
+        "age_years": lambda n, r: float(r.integers(18, 90)),
+        "view": lambda n, r: ("PA", "AP")[r.integers(2)],
+    }
     return [{name: make(n, rng) for name, make in {**plain, **cells}.items()} for n in range(count)]
 
 
 def test_a_label_that_the_view_tells_is_a_shortcut_and_one_that_nothing_tells_is_none():
     rng = np.random.default_rng(1)
     rows = cohort(600)
-    told = [(n, "edema", int(rng.uniform() < (0.8 if row["view"] == "AP" else 0.2))) for n, row in enumerate(rows)]
+    told = [
+        (n, "edema", int(rng.uniform() < (0.8 if row["view"] == "AP" else 0.2)))
+        for n, row in enumerate(rows)
+    ]
     told += [(n, "nodule", int(rng.uniform() < 0.4)) for n in range(600)]
-    one, = found(shortcuts, made_up(rows, told))
-    assert one[0] == "shortcut" and one[3].startswith("pulmonary edema is told from") and ": view alone 0.7" in one[3] and "sex alone" not in one[3]
+    (one,) = found(shortcuts, made_up(rows, told))
+    assert (
+        one[0] == "shortcut"
+        and one[3].startswith("pulmonary edema is told from")
+        and ": view alone 0.7" in one[3]
+        and "sex alone" not in one[3]
+    )
 
 
 def test_sizes_read_from_the_files_tell_too():
     rows = cohort(400)
     facts = pl.DataFrame(
-        [dict.fromkeys(FACTS) | {"image_id": f"set/{n:05d}", "height": 1000 + 24 * (n % 2), "width": 1000, "bits": 8} for n in range(400)], schema=FACTS
+        [
+            dict.fromkeys(FACTS)
+            | {"image_id": f"set/{n:05d}", "height": 1000 + 24 * (n % 2), "width": 1000, "bits": 8}
+            for n in range(400)
+        ],
+        schema=FACTS,
     )
-    one, = found(shortcuts, made_up(rows, [(n, "nodule", int(n % 2 and n % 20 > 1)) for n in range(400)]), facts)
+    (one,) = found(
+        shortcuts,
+        made_up(rows, [(n, "nodule", int(n % 2 and n % 20 > 1)) for n in range(400)]),
+        facts,
+    )
     assert "size alone 0.9" in one[3] and "height alone 0.9" in one[3] and "bit depth" not in one[3]
 
 
@@ -208,12 +357,32 @@ def test_parts_that_differ_in_sex_age_or_labels_are_told_and_equal_ones_are_not(
     told = [(n, "nodule", int(n % 3 == 0)) for n in range(800)]
     assert rules(shortcuts, made_up(fair, told)) == []
     rng = np.random.default_rng(2)
-    older = [{**row, "age_years": row["age_years"] + (20 if row["given_part"] == "test" else 0)} for row in fair]
-    female = [{**row, "sex": "female" if row["given_part"] == "test" and rng.uniform() < 0.6 else row["sex"]} for row in fair]
-    sick = [(n, "nodule", int(n % 3 == 0 or (part[n] == "test" and n % 8 == 0))) for n in range(800)]
-    for rows, labelled, word in ((older, told, "age differs"), (female, told, "sex differs"), (fair, sick, "nodule differs")):
-        one, = found(shortcuts, made_up(rows, labelled))
-        assert one[0] == "parts-differ" and word in one[3] and "train (600 patients)" in one[3] and "6 tests" not in one[3].split("effect")[0]
+    older = [
+        {**row, "age_years": row["age_years"] + (20 if row["given_part"] == "test" else 0)}
+        for row in fair
+    ]
+    female = [
+        {
+            **row,
+            "sex": "female" if row["given_part"] == "test" and rng.uniform() < 0.6 else row["sex"],
+        }
+        for row in fair
+    ]
+    sick = [
+        (n, "nodule", int(n % 3 == 0 or (part[n] == "test" and n % 8 == 0))) for n in range(800)
+    ]
+    for rows, labelled, word in (
+        (older, told, "age differs"),
+        (female, told, "sex differs"),
+        (fair, sick, "nodule differs"),
+    ):
+        (one,) = found(shortcuts, made_up(rows, labelled))
+        assert (
+            one[0] == "parts-differ"
+            and word in one[3]
+            and "train (600 patients)" in one[3]
+            and "6 tests" not in one[3].split("effect")[0]
+        )
 
 
 # ------------------------------------------------------------------------------------------------------- size, emptiness and order
@@ -221,7 +390,24 @@ def test_parts_that_differ_in_sex_age_or_labels_are_told_and_equal_ones_are_not(
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_single_image_is_no_reason_for_anything(family):
-    assert rules(family, made_up([{"age_years": 40.0, "sex": "male", "follow_up": 0, "study": "s", "given_part": "train"}], [(0, "nodule", 1)])) == []
+    assert (
+        rules(
+            family,
+            made_up(
+                [
+                    {
+                        "age_years": 40.0,
+                        "sex": "male",
+                        "follow_up": 0,
+                        "study": "s",
+                        "given_part": "train",
+                    }
+                ],
+                [(0, "nodule", 1)],
+            ),
+        )
+        == []
+    )
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -229,11 +415,27 @@ def test_findings_do_not_depend_on_the_order_of_rows(family):
     rng = np.random.default_rng(4)
     rows = cohort(300, age_years=lambda n, r: float(r.integers(-5, 130)))
     for n, row in enumerate(rows):
-        row |= {"patient_id": f"set/p{n // 3}", "follow_up": n % 3, "study": f"s{n // 4}", "given_part": ("train", "tune", "test")[n % 3], "reading": "normal"}
-    told = [(n, c, int(rng.integers(-1, 2))) for n in range(300) for c in ("consolidation", "lung_opacity")]
+        row |= {
+            "patient_id": f"set/p{n // 3}",
+            "follow_up": n % 3,
+            "study": f"s{n // 4}",
+            "given_part": ("train", "tune", "test")[n % 3],
+            "reading": "normal",
+        }
+    told = [
+        (n, c, int(rng.integers(-1, 2)))
+        for n in range(300)
+        for c in ("consolidation", "lung_opacity")
+    ]
     told += [(n, "edema", int(row["view"] == "AP")) for n, row in enumerate(rows)]
     manifest = made_up(rows, told, [(n, "consolidation") for n in range(0, 300, 5)])
-    turned = Manifest(manifest.root, *(part.sample(fraction=1, shuffle=True, seed=9) for part in (manifest.table, manifest.labels, manifest.remarks, manifest.shapes)))
+    turned = Manifest(
+        manifest.root,
+        *(
+            part.sample(fraction=1, shuffle=True, seed=9)
+            for part in (manifest.table, manifest.labels, manifest.remarks, manifest.shapes)
+        ),
+    )
     assert sorted(found(family, manifest), key=str) == sorted(found(family, turned), key=str) != []
 
 
@@ -254,7 +456,9 @@ def learnable():
 
 def test_labels_turned_around_are_suspected_and_hardly_any_other(learnable):
     seen, state, wrong, people = learnable
-    confidence, suspected = label_errors.suspicions(state ^ wrong, label_errors.out_of_fold(seen, state ^ wrong, people))
+    confidence, suspected = label_errors.suspicions(
+        state ^ wrong, label_errors.out_of_fold(seen, state ^ wrong, people)
+    )
     assert suspected[wrong].mean() >= 0.9 and suspected[~wrong].mean() < 0.005
     assert confidence[wrong].mean() < 0.1 < 0.9 < confidence[~wrong].mean()
 
@@ -264,15 +468,21 @@ def test_of_a_rare_finding_the_few_are_not_suspected_because_they_are_few():
     state = rng.uniform(size=4000) < 0.03
     seen = rng.normal(size=(4000, 5)).astype(np.float16)
     seen[:, 0] += state.astype(np.float16)  # told a little: an AUROC of about 0.76
-    _, suspected = label_errors.suspicions(state, label_errors.out_of_fold(seen, state, pl.Series([f"{n:04d}" for n in range(4000)])))
+    _, suspected = label_errors.suspicions(
+        state, label_errors.out_of_fold(seen, state, pl.Series([f"{n:04d}" for n in range(4000)]))
+    )
     assert suspected[state].mean() < 0.15 and suspected[~state].mean() < 0.001
 
 
 def test_the_regression_is_the_usual_one(learnable):
     seen, state, _, _ = learnable
     rows = seen[:300].astype(np.float64)
-    expected = LogisticRegression(C=1 / label_errors.RIDGE, tol=1e-10, max_iter=2000).fit(rows, state[:300])
-    assert label_errors._logistic(rows, state[:300].astype(float)) == pytest.approx([*expected.coef_[0], *expected.intercept_], abs=1e-3)
+    expected = LogisticRegression(C=1 / label_errors.RIDGE, tol=1e-10, max_iter=2000).fit(
+        rows, state[:300]
+    )
+    assert label_errors._logistic(rows, state[:300].astype(float)) == pytest.approx(
+        [*expected.coef_[0], *expected.intercept_], abs=1e-3
+    )
 
 
 def test_pictures_of_one_patient_never_teach_their_own_answer():
@@ -280,15 +490,22 @@ def test_pictures_of_one_patient_never_teach_their_own_answer():
     rng = np.random.default_rng(2)
     marks = np.repeat(np.eye(150, dtype=np.float16) * 9, 2, axis=0)
     state = np.repeat(rng.uniform(size=150) < 0.5, 2)
-    answer = label_errors.out_of_fold(marks, state, pl.Series([f"p{n // 2:03d}" for n in range(300)]))
+    answer = label_errors.out_of_fold(
+        marks, state, pl.Series([f"p{n // 2:03d}" for n in range(300)])
+    )
     assert np.abs(answer - 0.5).max() < 0.2
 
 
 def test_edges_know_their_direction_and_not_the_brightness():
     stripes = np.tile((np.arange(64) // 4 % 2).astype(np.float32), (64, 1))
-    upright, lying = label_errors._edges(stripes[None]).reshape(8, 8, 9), label_errors._edges(stripes.T[None]).reshape(8, 8, 9)
+    upright, lying = (
+        label_errors._edges(stripes[None]).reshape(8, 8, 9),
+        label_errors._edges(stripes.T[None]).reshape(8, 8, 9),
+    )
     assert upright[4, 4].argmax() == 0 and lying[4, 4].argmax() in (4, 5)
-    assert label_errors._edges(stripes[None] * 0.5 + 0.2) == pytest.approx(upright.reshape(1, -1), abs=0.01)
+    assert label_errors._edges(stripes[None] * 0.5 + 0.2) == pytest.approx(
+        upright.reshape(1, -1), abs=0.01
+    )
 
 
 @pytest.fixture(scope="module")
@@ -298,7 +515,20 @@ def shown(tmp_path_factory) -> tuple[Manifest, pixel_cache.Cache]:
     pictures = rng.integers(90, 130, (240, 64, 64), np.uint8)
     pictures[1::2, 20:36, 24:40] += 60
     pictures.tofile(folder / "images.u8")
-    index = pl.DataFrame([dict.fromkeys(FACTS) | {"image_id": f"set/{n:05d}", "row": n, "image_crc32": checksum(pictures[n]), "minimum": 0, "maximum": 255} for n in range(240)], schema=FACTS)
+    index = pl.DataFrame(
+        [
+            dict.fromkeys(FACTS)
+            | {
+                "image_id": f"set/{n:05d}",
+                "row": n,
+                "image_crc32": checksum(pictures[n]),
+                "minimum": 0,
+                "maximum": 255,
+            }
+            for n in range(240)
+        ],
+        schema=FACTS,
+    )
     manifest = made_up([{}] * 240, [(n, "nodule", n % 2 ^ (n in PLANTED)) for n in range(240)])
     return manifest, pixel_cache.Cache(folder, 64, index)
 
@@ -308,23 +538,41 @@ PLANTED = (3, 50, 77, 120, 181, 200)
 
 def test_suspicions_are_listed_with_the_surest_first(shown):
     manifest, pictures = shown
-    assert list(label_errors.check(manifest, pictures.index)) == [], "without pictures nothing is said"
+    assert list(label_errors.check(manifest, pictures.index)) == [], (
+        "without pictures nothing is said"
+    )
     told = list(label_errors.check(manifest, pictures.index, pictures))
-    assert {one.image_id for one in told} == {f"set/{n:05d}" for n in PLANTED} and {one.rule for one in told} == {"label-suspect"}
-    assert told[0].message.startswith("suspicion 1 of 6: nodule is labelled ") and "table.csv" in told[0].message
+    assert {one.image_id for one in told} == {f"set/{n:05d}" for n in PLANTED} and {
+        one.rule for one in told
+    } == {"label-suspect"}
+    assert (
+        told[0].message.startswith("suspicion 1 of 6: nodule is labelled ")
+        and "table.csv" in told[0].message
+    )
 
 
 def test_suspicions_do_not_depend_on_the_order_of_rows(shown):
     manifest, pictures = shown
     turned = replace(manifest, table=manifest.table.reverse(), labels=manifest.labels.reverse())
-    assert list(label_errors.check(turned, pictures.index.reverse(), pictures)) == list(label_errors.check(manifest, pictures.index, pictures))
+    assert list(label_errors.check(turned, pictures.index.reverse(), pictures)) == list(
+        label_errors.check(manifest, pictures.index, pictures)
+    )
 
 
 def test_where_pictures_do_not_tell_a_label_nothing_is_suspected_and_it_is_said(shown):
     manifest, pictures = shown
-    random = replace(manifest, labels=manifest.labels.with_columns(state=pl.Series(np.random.default_rng(1).integers(0, 2, 240), dtype=pl.Int8)))
-    one, = label_errors.check(random, pictures.index, pictures)
-    assert one.rule == "label-suspect-unknown" and one.image_id is None and "nodule: 240 pictures" in one.message
+    random = replace(
+        manifest,
+        labels=manifest.labels.with_columns(
+            state=pl.Series(np.random.default_rng(1).integers(0, 2, 240), dtype=pl.Int8)
+        ),
+    )
+    (one,) = label_errors.check(random, pictures.index, pictures)
+    assert (
+        one.rule == "label-suspect-unknown"
+        and one.image_id is None
+        and "nodule: 240 pictures" in one.message
+    )
 
 
 def test_too_few_patients_of_a_state_are_not_looked_at(shown):
@@ -352,28 +600,51 @@ def audited(root: Path, to: Path) -> pl.DataFrame:
 def test_kermanys_doubled_files_and_the_numbers_on_both_sides(tmp_path):
     root = SHARED / "kermany-224"
     names = ("person1430_*", "person1619_*", "person78_*", "person1_*", "IM-0115*")
-    told = audited(linked(root, [path for name in names for path in root.rglob(f"{name}.jpeg")], tmp_path / "data"), tmp_path / "cache")
-    pairs = {frozenset(Path(image).name for image in pair) for pair in told.filter(pl.col("rule") == "duplicate-file").select("image_id", "other_image_id").rows()}
-    assert {frozenset({f"person1430_bacteria_{n}" for n in (3695, 3696)}), frozenset({f"person1619_bacteria_{n}" for n in (4267, 4268)})} <= pairs
+    told = audited(
+        linked(
+            root, [path for name in names for path in root.rglob(f"{name}.jpeg")], tmp_path / "data"
+        ),
+        tmp_path / "cache",
+    )
+    pairs = {
+        frozenset(Path(image).name for image in pair)
+        for pair in told.filter(pl.col("rule") == "duplicate-file")
+        .select("image_id", "other_image_id")
+        .rows()
+    }
+    assert {
+        frozenset({f"person1430_bacteria_{n}" for n in (3695, 3696)}),
+        frozenset({f"person1619_bacteria_{n}" for n in (4267, 4268)}),
+    } <= pairs
     whole = ingest.ingest(root, patients="by number")
     numbers = {row[1] for row in found(patient_leakage, whole) if row[0] == "patient-parts"}
-    assert len({image.rpartition("/")[2].split("_")[0] for image in numbers if "person" in image}) == 170
+    assert (
+        len({image.rpartition("/")[2].split("_")[0] for image in numbers if "person" in image})
+        == 170
+    )
     assert whole.remarks.filter(pl.col("rule") == "patients-unsure").height == 1
 
 
 @real_data
 def test_montgomerys_notes_of_the_same_patient():
-    told = ingest.ingest(SHARED / "montgomery").remarks.filter(pl.col("rule") == "same-patient")["message"]
+    told = ingest.ingest(SHARED / "montgomery").remarks.filter(pl.col("rule") == "same-patient")[
+        "message"
+    ]
     assert any("MCUCXR_0113" in message or "MCUCXR_0117" in message for message in told)
-    assert any("MCUCXR_0162" in message or "MCUCXR_0166" in message or "MCUCXR_0170" in message for message in told)
+    assert any(
+        "MCUCXR_0162" in message or "MCUCXR_0166" in message or "MCUCXR_0170" in message
+        for message in told
+    )
 
 
 @real_data
 def test_the_table_of_nih_tells_edema_by_its_view_and_hernia_too_rare():
     manifest = ingest.ingest(SHARED / "nih-metadata")
     assert rules(ages, manifest) == [], "the table of 2020 has its impossible ages corrected"
-    assert "hernia is present on 227 images of" in next(message for rule, _, _, message in found(class_balance, manifest) if rule == "class-rare")
-    one, = (message for rule, _, _, message in found(shortcuts, manifest) if rule == "shortcut")
+    assert "hernia is present on 227 images of" in next(
+        message for rule, _, _, message in found(class_balance, manifest) if rule == "class-rare"
+    )
+    (one,) = (message for rule, _, _, message in found(shortcuts, manifest) if rule == "shortcut")
     assert one.startswith("pulmonary edema is told from view") and "view alone 0.7" in one
 
 
@@ -381,6 +652,10 @@ def test_the_table_of_nih_tells_edema_by_its_view_and_hernia_too_rare():
 def test_the_pixel_identical_pair_of_nih_where_both_are_present(tmp_path):
     root = SHARED / "nih-sample"
     if not all((root / "images" / f"00002658_00{n}.png").is_file() for n in (1, 2)):
-        pytest.skip("00002658_001.png and 00002658_002.png are not in this selection of ChestX-ray14")
+        pytest.skip(
+            "00002658_001.png and 00002658_002.png are not in this selection of ChestX-ray14"
+        )
     told = audited(root, tmp_path / "cache").filter(pl.col("rule") == "duplicate-pixels")
-    assert ("nih14/00002658_002", "nih14/00002658_001") in told.select("image_id", "other_image_id").rows()
+    assert ("nih14/00002658_002", "nih14/00002658_001") in told.select(
+        "image_id", "other_image_id"
+    ).rows()

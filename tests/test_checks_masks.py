@@ -61,11 +61,21 @@ def change(root: Path, number: int, what) -> str:
 
 
 def shifted(mask: np.ndarray, down: int, right: int) -> np.ndarray:
-    return cv2.warpAffine(mask.astype(np.uint8), np.float32([[1, 0, right], [0, 1, down]]), mask.shape[::-1], flags=cv2.INTER_NEAREST) > 0
+    return (
+        cv2.warpAffine(
+            mask.astype(np.uint8),
+            np.float32([[1, 0, right], [0, 1, down]]),
+            mask.shape[::-1],
+            flags=cv2.INTER_NEAREST,
+        )
+        > 0
+    )
 
 
 def holed(mask: np.ndarray) -> np.ndarray:
-    row, column = np.unravel_index(cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5).argmax(), mask.shape)
+    row, column = np.unravel_index(
+        cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5).argmax(), mask.shape
+    )
     return cv2.circle(mask.astype(np.uint8), (int(column), int(row)), 14, 0, -1) > 0
 
 
@@ -77,7 +87,10 @@ def test_masks_that_fit_are_left_alone(clean, tmp_path):
 
 def test_pieces_holes_and_shared_masks_are_named(copy, tmp_path):
     def with_a_piece(mask: np.ndarray) -> np.ndarray:
-        return cv2.circle(mask.astype(np.uint8), (mask.shape[1] // 2, mask.shape[0] - 20), 12, 1, -1) > 0
+        return (
+            cv2.circle(mask.astype(np.uint8), (mask.shape[1] // 2, mask.shape[0] - 20), 12, 1, -1)
+            > 0
+        )
 
     piece, hole = change(copy, 2, with_a_piece), change(copy, 5, holed)
     first, second = (path for path in sorted((copy / "masks").glob("CHN*"))[8:10])
@@ -92,20 +105,33 @@ def test_pieces_holes_and_shared_masks_are_named(copy, tmp_path):
     assert {("mask-pieces", piece), ("mask-holes", hole)} <= rules(told)
     twice = [one for one in told if one.rule == "mask-of-another"]
     ids = [f"kaggle_masks/{path.stem.removesuffix('_mask')}" for path in (first, second)]
-    assert [(one.image_id, one.other_image_id, one.severity) for one in twice] == [(ids[1], ids[0], "error")]
+    assert [(one.image_id, one.other_image_id, one.severity) for one in twice] == [
+        (ids[1], ids[0], "error")
+    ]
 
 
 def test_one_picture_under_two_names_may_share_a_mask(clean, tmp_path):
     """The example holds a copy of a picture with its mask, from 40 pictures on."""
     manifest, pictures = cached(clean, tmp_path)
-    digests = mask_shape.measured(pictures, manifest.table.join(pictures.with_mask, on="image_id")["image_id"])["mask_digest"]
+    digests = mask_shape.measured(
+        pictures, manifest.table.join(pictures.with_mask, on="image_id")["image_id"]
+    )["mask_digest"]
     assert digests.len() - digests.n_unique() == 1
-    assert not [one for one in found(mask_shape, manifest, pictures) if one.rule == "mask-of-another"]
+    assert not [
+        one for one in found(mask_shape, manifest, pictures) if one.rule == "mask-of-another"
+    ]
 
 
 def test_a_shift_is_told_with_its_way(copy, tmp_path):
-    planted = {change(copy, 1, lambda mask: shifted(mask, 24, 0)): "down", change(copy, 4, lambda mask: shifted(mask, 0, -20)): "left"}
-    told = {one.image_id: one.message for one in found(mask_alignment, *cached(copy, tmp_path)) if one.rule == "mask-shifted"}
+    planted = {
+        change(copy, 1, lambda mask: shifted(mask, 24, 0)): "down",
+        change(copy, 4, lambda mask: shifted(mask, 0, -20)): "left",
+    }
+    told = {
+        one.image_id: one.message
+        for one in found(mask_alignment, *cached(copy, tmp_path))
+        if one.rule == "mask-shifted"
+    }
     assert set(told) == set(planted)
     for image_id, way in planted.items():
         assert way in told[image_id]
@@ -113,7 +139,9 @@ def test_a_shift_is_told_with_its_way(copy, tmp_path):
 
 def test_a_mask_drawn_anywhere_is_a_misfit_even_in_a_small_set(tmp_path):
     kaggle_masks.example(tmp_path / "data", images=14)
-    wrong = change(tmp_path / "data", 3, lambda mask: shifted(mask[::-1, :], 30, 0) ^ shifted(mask, -90, 40))
+    wrong = change(
+        tmp_path / "data", 3, lambda mask: shifted(mask[::-1, :], 30, 0) ^ shifted(mask, -90, 40)
+    )
     manifest, pictures = cached(tmp_path / "data", tmp_path)
     assert {image_id for _, image_id in rules(found(mask_alignment, manifest, pictures))} == {wrong}
 
@@ -127,7 +155,9 @@ def test_exchanged_sides_are_an_error(tmp_path):
     left.write_bytes(right.read_bytes())
     right.write_bytes(kept)
     told = found(mask_shape, *cached(tmp_path / "data", tmp_path))
-    assert [(one.rule, one.severity, one.image_id) for one in told] == [("mask-sides-exchanged", "error", f"montgomery/{Path(name).stem}")]
+    assert [(one.rule, one.severity, one.image_id) for one in told] == [
+        ("mask-sides-exchanged", "error", f"montgomery/{Path(name).stem}")
+    ]
 
 
 def test_a_form_like_no_other_is_worth_knowing(copy, tmp_path):
@@ -136,15 +166,21 @@ def test_a_form_like_no_other_is_worth_knowing(copy, tmp_path):
         return mask & (np.arange(len(mask)) < rows[0] + (rows[-1] - rows[0]) // 3)[:, None]
 
     odd = change(copy, 6, upper_third)
-    told = [one for one in found(mask_shape, *cached(copy, tmp_path)) if one.rule == "mask-odd-form"]
-    assert odd in {one.image_id for one in told} and all("usual in its source" in one.message and one.severity == "info" for one in told)
+    told = [
+        one for one in found(mask_shape, *cached(copy, tmp_path)) if one.rule == "mask-odd-form"
+    ]
+    assert odd in {one.image_id for one in told} and all(
+        "usual in its source" in one.message and one.severity == "info" for one in told
+    )
 
 
 def test_findings_do_not_depend_on_the_order_of_rows(copy, tmp_path):
     change(copy, 1, lambda mask: shifted(mask, 20, 8))
     change(copy, 5, holed)
     manifest, pictures = cached(copy, tmp_path)
-    mixed = Cache(pictures.folder, pictures.size, pictures.index.sample(fraction=1, shuffle=True, seed=4))
+    mixed = Cache(
+        pictures.folder, pictures.size, pictures.index.sample(fraction=1, shuffle=True, seed=4)
+    )
     table = manifest.table.sample(fraction=1, shuffle=True, seed=5)
     other = Manifest(manifest.root, table, manifest.labels, manifest.remarks, manifest.shapes)
     for module in (mask_alignment, mask_shape):
@@ -158,7 +194,9 @@ def test_without_pictures_or_masks_there_is_nothing_to_say(tmp_path):
         path.unlink()
     manifest, pictures = cached(tmp_path / "data", tmp_path)
     for module in (mask_alignment, mask_shape):
-        assert found(module, manifest, pictures) == [] == list(module.check(manifest, pictures.index))
+        assert (
+            found(module, manifest, pictures) == [] == list(module.check(manifest, pictures.index))
+        )
 
 
 def test_the_best_place_of_a_moved_outline_is_where_it_was():
@@ -170,20 +208,33 @@ def test_the_best_place_of_a_moved_outline_is_where_it_was():
     rims = _mask_contours.rims(image, mask)
     best, shift = rims.best()
     assert np.allclose(shift * 128, [[0, 0], [-10, 6]], atol=0.01)
-    assert rims.agreement()[0] == pytest.approx(best[0], abs=1e-4) and best[1] == pytest.approx(best[0], abs=1e-3) and rims.agreement()[1] < 0.5 * best[1]
+    assert (
+        rims.agreement()[0] == pytest.approx(best[0], abs=1e-4)
+        and best[1] == pytest.approx(best[0], abs=1e-3)
+        and rims.agreement()[1] < 0.5 * best[1]
+    )
     assert np.allclose(rims.agreement_of(rims.masks)[[0, 1], [0, 1]], rims.agreement(), atol=1e-5)
 
 
 def test_sixteen_bits_measure_the_same():
     image = np.random.default_rng(0).integers(0, 256, (1, 128, 128)).astype(np.uint8)
     deep = image.astype(np.uint16) * 257
-    assert np.allclose(_mask_contours.small_pictures(image), _mask_contours.small_pictures(deep), atol=1e-4)
+    assert np.allclose(
+        _mask_contours.small_pictures(image), _mask_contours.small_pictures(deep), atol=1e-4
+    )
 
 
-@pytest.mark.skipif(not (DATA / "montgomery").is_dir(), reason="needs the radiographs of ../shared/data")
+@pytest.mark.skipif(
+    not (DATA / "montgomery").is_dir(), reason="needs the radiographs of ../shared/data"
+)
 def test_real_masks_drawn_with_care_raise_no_error_and_few_warnings(tmp_path):
     manifest, pictures = cached(DATA / "montgomery", tmp_path)
-    told = [one for module in (mask_alignment, mask_shape) for one in found(module, manifest, pictures)]
+    told = [
+        one for module in (mask_alignment, mask_shape) for one in found(module, manifest, pictures)
+    ]
     assert not [one for one in told if one.severity == "error"]
-    assert len({one.image_id for one in told if one.severity == "warning"}) <= 0.04 * manifest.table.height
+    assert (
+        len({one.image_id for one in told if one.severity == "warning"})
+        <= 0.04 * manifest.table.height
+    )
     assert pl.Series([one.message for one in told]).str.contains(str(tmp_path)).sum() == 0

@@ -17,22 +17,48 @@ from hilum.imaging.files import raster
 from hilum.inference import orientation
 from hilum.pipeline import audit, cache, ingest
 
-RIGHT = {"inverted": -9.0, "turned": -7.0, "turn": 0, "mirrored": -6.0, "strange": -9.0, "distance": 0.5,
-         "border": 0.05, "flat": 0.05, "black": 0.03, "white": 0.01, "spread": 220.0}  # fmt: skip
+RIGHT = {
+    "inverted": -9.0,
+    "turned": -7.0,
+    "turn": 0,
+    "mirrored": -6.0,
+    "strange": -9.0,
+    "distance": 0.5,
+    "border": 0.05,
+    "flat": 0.05,
+    "black": 0.03,
+    "white": 0.01,
+    "spread": 220.0,
+}
 
 
 def made_up(**changes: object) -> tuple[Manifest, pl.DataFrame]:
     """Three right pictures; the second with single cells changed."""
-    names = [{"image_id": f"set/{n}", "dataset": "set", "source": "set", "patient_id": f"set/p{n}", "path": f"{n}.png"} for n in range(3)]
+    names = [
+        {
+            "image_id": f"set/{n}",
+            "dataset": "set",
+            "source": "set",
+            "patient_id": f"set/p{n}",
+            "path": f"{n}.png",
+        }
+        for n in range(3)
+    ]
     images = [dict.fromkeys(COLUMNS) | name for name in names]
     seen = {"height": 300, "width": 280, "bits": 8, "minimum": 0, "maximum": 251}
-    facts = [dict.fromkeys(FACTS) | {"image_id": f"set/{n}", "row": n} | seen | RIGHT for n in range(3)]
+    facts = [
+        dict.fromkeys(FACTS) | {"image_id": f"set/{n}", "row": n} | seen | RIGHT for n in range(3)
+    ]
     facts[1] |= changes
-    return Manifest.of(Path("/nowhere"), images, [], []), pl.DataFrame(facts, schema={**FACTS, **orientation.FEATURES})
+    return Manifest.of(Path("/nowhere"), images, [], []), pl.DataFrame(
+        facts, schema={**FACTS, **orientation.FEATURES}
+    )
 
 
 def found(**changes: object) -> list[tuple[str, str, str | None]]:
-    return [(one.rule, one.severity, one.image_id) for one in image_quality.check(*made_up(**changes))]
+    return [
+        (one.rule, one.severity, one.image_id) for one in image_quality.check(*made_up(**changes))
+    ]
 
 
 def test_right_pictures_have_no_findings():
@@ -61,33 +87,58 @@ def test_a_planted_fault_is_the_one_finding(changes, rule, severity):
     assert found(**changes) == [(rule, severity, "set/1")]
 
 
-@pytest.mark.parametrize("changes", [{"bits": 16, "maximum": 256}, {"black": 0.26}, {"flat": 0.3}, {"border": 0.6}, {"error": "1.png: broken", "flat": 1.0}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"bits": 16, "maximum": 256},
+        {"black": 0.26},
+        {"flat": 0.3},
+        {"border": 0.6},
+        {"error": "1.png: broken", "flat": 1.0},
+    ],
+)
 def test_what_is_within_its_limits_or_unreadable_is_left_alone(changes):
     assert found(**changes) == []
 
 
 def test_a_constant_or_flat_picture_is_left_to_the_rules_of_files():
-    assert found(minimum=7, maximum=7, flat=1.0, strange=9.0) == [] and found(minimum=7, maximum=20, strange=9.0) == []
+    assert (
+        found(minimum=7, maximum=7, flat=1.0, strange=9.0) == []
+        and found(minimum=7, maximum=20, strange=9.0) == []
+    )
 
 
 def test_messages_name_the_file_and_say_which_way():
-    messages = [one.message for changes in ({"turned": 9.0, "turn": 2}, {"border": 0.7}) for one in image_quality.check(*made_up(**changes))]
-    assert messages == ["1.png: looks turned upside down", "1.png: 70 % of the picture is a flat border"]
+    messages = [
+        one.message
+        for changes in ({"turned": 9.0, "turn": 2}, {"border": 0.7})
+        for one in image_quality.check(*made_up(**changes))
+    ]
+    assert messages == [
+        "1.png: looks turned upside down",
+        "1.png: 70 % of the picture is a flat border",
+    ]
 
 
 def test_facts_without_looks_are_of_pictures_not_looked_at():
     manifest, facts = made_up(inverted=12.0, bits=16, maximum=255)
-    assert [one.rule for one in image_quality.check(manifest, facts.drop(list(orientation.FEATURES)))] == ["image-range"]
+    assert [
+        one.rule for one in image_quality.check(manifest, facts.drop(list(orientation.FEATURES)))
+    ] == ["image-range"]
 
 
 SPOILT = {
     "image-inverted": lambda picture: 255 - picture,
     "image-turned": lambda picture: np.rot90(picture, 3),
     "image-mirrored": lambda picture: picture[:, ::-1],
-    "image-not-frontal-chest": lambda picture: np.random.default_rng(0).integers(0, 256, picture.shape, np.uint8),
+    "image-not-frontal-chest": lambda picture: np.random.default_rng(0).integers(
+        0, 256, picture.shape, np.uint8
+    ),
     "image-clipped": lambda picture: np.where(picture > 120, np.uint8(255), picture),
     "image-border": lambda picture: np.pad(picture, 300),
-    "image-empty": lambda picture: np.where(np.arange(picture.size).reshape(picture.shape) < 900, np.uint8(200), np.uint8(0)),
+    "image-empty": lambda picture: np.where(
+        np.arange(picture.size).reshape(picture.shape) < 900, np.uint8(200), np.uint8(0)
+    ),
 }
 
 

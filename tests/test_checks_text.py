@@ -23,7 +23,15 @@ NAME, NUMBER = "Musterfrau^Erika", "4711081519"
 
 def checked(tmp_path, *paths, read=False):
     rows = [
-        dict.fromkeys(COLUMNS) | {"image_id": f"set/{path.stem}", "dataset": "set", "source": "set", "patient_id": path.stem, "path": path.name} for path in paths
+        dict.fromkeys(COLUMNS)
+        | {
+            "image_id": f"set/{path.stem}",
+            "dataset": "set",
+            "source": "set",
+            "patient_id": path.stem,
+            "path": path.name,
+        }
+        for path in paths
     ]
     manifest = Manifest.of(tmp_path, rows, [], [])
     filled = cache.fill(manifest, Pixels(size=64, text=read), tmp_path / "cache")
@@ -55,45 +63,74 @@ def test_what_a_header_tells_is_the_one_finding(header, rule, severity, tmp_path
 @pytest.mark.parametrize(
     "header",
     [
-        dict(), dict(BurnedInAnnotation="NO", RecognizableVisualFeatures="NO"), dict(ConversionType="DI", ImageType=["DERIVED", "PRIMARY"]),
-        dict(PatientName=NAME), dict(PatientIdentityRemoved="YES", PatientName=NAME), dict(PatientIdentityRemoved="NO"),
-        dict(PatientIdentityRemoved="NO", PatientName="Anonymous^Patient", PatientID="case 17"), dict(PatientIdentityRemoved="NO", PatientName="Subject^0017"),
+        dict(),
+        dict(BurnedInAnnotation="NO", RecognizableVisualFeatures="NO"),
+        dict(ConversionType="DI", ImageType=["DERIVED", "PRIMARY"]),
+        dict(PatientName=NAME),
+        dict(PatientIdentityRemoved="YES", PatientName=NAME),
+        dict(PatientIdentityRemoved="NO"),
+        dict(PatientIdentityRemoved="NO", PatientName="Anonymous^Patient", PatientID="case 17"),
+        dict(PatientIdentityRemoved="NO", PatientName="Subject^0017"),
     ],
-)  # fmt: skip
+)
 def test_headers_that_name_nobody_are_left_alone(header, tmp_path):
     assert said(tmp_path, **header) == []
 
 
 def test_a_source_of_captures_is_one_finding(tmp_path):
-    paths = [write(tmp_path / f"{n}.dcm", PIXELS + n, bits=12, ConversionType="WSD") for n in range(4)]
+    paths = [
+        write(tmp_path / f"{n}.dcm", PIXELS + n, bits=12, ConversionType="WSD") for n in range(4)
+    ]
     found, _ = checked(tmp_path, *paths, write(tmp_path / "own.dcm", PIXELS, bits=12))
-    assert [(one.rule, one.image_id) for one in found] == [("text-likely", None)] and found[0].message.startswith("4 of 5 pictures of set: ")
+    assert [(one.rule, one.image_id) for one in found] == [("text-likely", None)] and found[
+        0
+    ].message.startswith("4 of 5 pictures of set: ")
 
 
 def test_what_is_read_in_the_pictures_is_counted_and_not_kept(tmp_path, monkeypatch):
     box = np.array([[10, 10], [29, 10], [29, 19], [10, 19]], float)
-    written = {1: [("R", 0.99, box)], 2: [("SUPINE", 0.99, box), ("PA", 0.9, box), ("OG", 0.9, box), ("R", 0.9, box)], 3: [("Musterfrau", 0.9, box)], 4: [("a b c", 0.99, box)], 5: [("Musterfrau", 0.5, box)]}
-    monkeypatch.setattr(burned_in_text, "reader", lambda: lambda picture: written[int(picture[0, 0])])
+    written = {
+        1: [("R", 0.99, box)],
+        2: [("SUPINE", 0.99, box), ("PA", 0.9, box), ("OG", 0.9, box), ("R", 0.9, box)],
+        3: [("Musterfrau", 0.9, box)],
+        4: [("a b c", 0.99, box)],
+        5: [("Musterfrau", 0.5, box)],
+    }
+    monkeypatch.setattr(
+        burned_in_text, "reader", lambda: lambda picture: written[int(picture[0, 0])]
+    )
     paths = [tmp_path / f"{n}.png" for n in written]
     for n, path in zip(written, paths, strict=True):
         picture = np.full((50, 40), n, np.uint8)
         picture[0, 1:3] = 0, 255
         raster.write_png(path, picture)
     found, filled = checked(tmp_path, *paths, read=True)
-    assert [(one.rule, one.image_id) for one in found] == [("text-seen", "set/3"), ("text-seen", "set/4")]
-    assert found[0].message == "3.png: 1 word(s) beside side markers, the longest of 10 letters, cover 10.0 % of the picture"
+    assert [(one.rule, one.image_id) for one in found] == [
+        ("text-seen", "set/3"),
+        ("text-seen", "set/4"),
+    ]
+    assert (
+        found[0].message
+        == "3.png: 1 word(s) beside side markers, the longest of 10 letters, cover 10.0 % of the picture"
+    )
     assert filled.index["text_words"].to_list() == [0, 1, 1, 3, 0]
     everything = b"".join(path.read_bytes() for path in filled.folder.iterdir())
     assert b"Musterfrau" not in everything
 
 
 def test_pictures_are_not_read_unless_asked_for_and_caches_are_apart(tmp_path):
-    raster.write_png(tmp_path / "a.png", np.arange(2000, dtype=np.uint16).reshape(50, 40).astype(np.uint8))
+    raster.write_png(
+        tmp_path / "a.png", np.arange(2000, dtype=np.uint16).reshape(50, 40).astype(np.uint8)
+    )
     _, filled = checked(tmp_path, tmp_path / "a.png")
-    assert filled.index["text_words"].to_list() == [None] and cache.name(Pixels()) != cache.name(Pixels(text=True))
+    assert filled.index["text_words"].to_list() == [None] and cache.name(Pixels()) != cache.name(
+        Pixels(text=True)
+    )
 
 
-real = pytest.mark.skipif(importlib.util.find_spec("rapidocr") is None, reason="the extra ocr is not installed")
+real = pytest.mark.skipif(
+    importlib.util.find_spec("rapidocr") is None, reason="the extra ocr is not installed"
+)
 
 
 @real

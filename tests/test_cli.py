@@ -36,10 +36,22 @@ def test_help_takes_under_a_third_of_a_second_of_cpu_and_imports_neither_torch_n
         "used = resource.getrusage(resource.RUSAGE_SELF)\n"
         "print(f'{used.ru_utime + used.ru_stime:.3f} s CPU', *sys.modules, file=sys.stderr)"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
     modules = set(done.stderr.split())
     assert "Usage" in done.stdout
-    assert not modules & {"torch", "pandas", "polars", "numpy", "onnxruntime", "cv2", "scipy", "jinja2", "rich.progress"}
+    assert not modules & {
+        "torch",
+        "pandas",
+        "polars",
+        "numpy",
+        "onnxruntime",
+        "cv2",
+        "scipy",
+        "jinja2",
+        "rich.progress",
+    }
     sys.stdout.write(done.stderr.split(" s CPU")[0] + " s CPU\n")
 
 
@@ -70,13 +82,20 @@ def test_every_verb_is_in_the_readme_and_every_command_of_the_readme_parses():
 def test_a_misused_verb_exits_with_2_and_a_fault_with_1(tmp_path):
     assert hilum("run").returncode == 2 and hilum("run", "x", "--no-such-option").returncode == 2
     done = hilum("run", tmp_path / "nowhere", "--to", tmp_path / "run")
-    assert done.returncode == 1 and done.stderr.count("\n") == 1 and done.stderr.startswith("hilum: no folder at")
+    assert (
+        done.returncode == 1
+        and done.stderr.count("\n") == 1
+        and done.stderr.startswith("hilum: no folder at")
+    )
 
 
 def test_json_is_all_that_goes_to_standard_output(data, tmp_path):
     done = hilum("audit", data, "--to", tmp_path / "run", "--json")
     told = json.loads(done.stdout)
-    assert list(told["steps"]) == ["ingest", "cache", "audit"] and told["steps"]["ingest"]["images"] == 8
+    assert (
+        list(told["steps"]) == ["ingest", "cache", "audit"]
+        and told["steps"]["ingest"]["images"] == 8
+    )
 
 
 def test_fail_on_sets_the_exit_code(data, tmp_path):
@@ -84,14 +103,22 @@ def test_fail_on_sets_the_exit_code(data, tmp_path):
     picture = next((data / "CXR_png").glob("*.png"))
     picture.write_bytes(picture.read_bytes()[:500])
     done = hilum("audit", data, "--to", tmp_path / "run", "--fail-on", "error")
-    assert done.returncode == 1 and picture.name in done.stdout and "copy the file again" in done.stdout
+    assert (
+        done.returncode == 1
+        and picture.name in done.stdout
+        and "copy the file again" in done.stdout
+    )
     assert hilum("audit", data, "--to", tmp_path / "run").returncode == 0
 
 
 def test_a_misspelt_recipe_is_told_before_anything_is_written(data, tmp_path):
     (tmp_path / "r.toml").write_text('[data]\nfolder = "data"\n[segmant]\nmodel = "unet"\n')
     done = hilum("run", tmp_path / "r.toml", "--to", tmp_path / "run")
-    assert done.returncode == 1 and "did you mean 'segment'" in done.stderr and not (tmp_path / "run").exists()
+    assert (
+        done.returncode == 1
+        and "did you mean 'segment'" in done.stderr
+        and not (tmp_path / "run").exists()
+    )
 
 
 def refusing(number):
@@ -101,11 +128,24 @@ def refusing(number):
     return refuse
 
 
-@pytest.mark.parametrize(("number", "words"), [(errno.EACCES, "you may not write there"), (errno.EROFS, "read-only"), (errno.ENOSPC, "disk is full")])
-def test_a_folder_that_cannot_be_written_is_named_with_the_remedy(data, tmp_path, monkeypatch, number, words):
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.EACCES, "you may not write there"),
+        (errno.EROFS, "read-only"),
+        (errno.ENOSPC, "disk is full"),
+    ],
+)
+def test_a_folder_that_cannot_be_written_is_named_with_the_remedy(
+    data, tmp_path, monkeypatch, number, words
+):
     monkeypatch.setattr(Path, "mkdir", refusing(number))
     done = CliRunner().invoke(app, ["ingest", str(data), "--to", str(tmp_path / "run")])
-    assert isinstance(done.exception, CannotWrite) and words in str(done.exception) and str(tmp_path / "run") in str(done.exception)
+    assert (
+        isinstance(done.exception, CannotWrite)
+        and words in str(done.exception)
+        and str(tmp_path / "run") in str(done.exception)
+    )
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="the administrator may write anywhere")
@@ -118,13 +158,24 @@ def test_no_write_permission(data, tmp_path):
 def test_a_disk_that_fills_up_leaves_nothing_half_written(data, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", refusing(errno.ENOSPC))
     done = CliRunner().invoke(app, ["ingest", str(data), "--to", str(tmp_path / "run")])
-    assert isinstance(done.exception, CannotWrite) and "run the same command again" in str(done.exception)
+    assert isinstance(done.exception, CannotWrite) and "run the same command again" in str(
+        done.exception
+    )
     monkeypatch.undo()
     assert [path.name for path in (tmp_path / "run").rglob("*") if path.is_file()] == [".lock"]
-    assert CliRunner().invoke(app, ["ingest", str(data), "--to", str(tmp_path / "run")]).exit_code == 0
+    assert (
+        CliRunner().invoke(app, ["ingest", str(data), "--to", str(tmp_path / "run")]).exit_code == 0
+    )
 
 
-@pytest.mark.parametrize(("fault", "code"), [(HilumError("so and so"), 1), (OSError(errno.ENOSPC, "full", "file"), 1), (KeyboardInterrupt(), 130)])
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        (HilumError("so and so"), 1),
+        (OSError(errno.ENOSPC, "full", "file"), 1),
+        (KeyboardInterrupt(), 130),
+    ],
+)
 def test_no_fault_of_the_users_ends_in_a_traceback(monkeypatch, capsys, fault, code):
     def fail():
         raise fault
@@ -138,9 +189,15 @@ def test_no_fault_of_the_users_ends_in_a_traceback(monkeypatch, capsys, fault, c
 
 def test_an_example_is_deterministic_and_never_overwrites(tmp_path):
     for name in "ab":
-        assert hilum("example", "montgomery", tmp_path / name, "--images", 6, "--seed", 3).returncode == 0
+        assert (
+            hilum("example", "montgomery", tmp_path / name, "--images", 6, "--seed", 3).returncode
+            == 0
+        )
     files = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*.*"))
-    assert len(files) > 20 and all((tmp_path / "a" / path).read_bytes() == (tmp_path / "b" / path).read_bytes() for path in files)
+    assert len(files) > 20 and all(
+        (tmp_path / "a" / path).read_bytes() == (tmp_path / "b" / path).read_bytes()
+        for path in files
+    )
     again = hilum("example", "montgomery", tmp_path / "a")
     assert again.returncode == 1 and "is not empty" in again.stderr
     wrong = hilum("example", "shenzen", tmp_path / "c")
@@ -155,5 +212,7 @@ def test_digests_do_not_depend_on_the_place(data, tmp_path):
     for source, run in zip((data, tmp_path / "elsewhere"), runs, strict=True):
         assert hilum("cache", source, "--to", run).returncode == 0
     for step in ("ingest", "cache"):
-        first, second = (storage.read_json(run / "finished" / f"{step}.json")["made"] for run in runs)
+        first, second = (
+            storage.read_json(run / "finished" / f"{step}.json")["made"] for run in runs
+        )
         assert first == second

@@ -169,7 +169,9 @@ def test_read_tells_a_changed_copy_of_an_image_that_a_model_was_trained_on(tmp_p
     place = reader(made, "tb", "tuberculosis", pixels=(file.pixel_digest,))
     monkeypatch.setattr(pretrained, "folder", lambda: made)
     own = decode(
-        pl.Series([hash_image(preprocess(file.radiograph(), 256, "percentiles"), file.values.shape)])
+        pl.Series(
+            [hash_image(preprocess(file.radiograph(), 256, "percentiles"), file.values.shape)]
+        )
     ).hashes
     listed = training_hashes.training_list(pretrained.PretrainedModel(place).model)
     monkeypatch.setattr(training_hashes, "_hashes", lambda of: own if of == listed else own[:0])

@@ -66,7 +66,14 @@ def several(people, images_each=1):
         for image in range(images_each):
             name = f"made/{number:04d}-{image}"
             images.append(
-                [name, "made", "east", f"made/p{number:04d}", f"{name}.png", *[None] * (len(COLUMNS) - 5)]
+                [
+                    name,
+                    "made",
+                    "east",
+                    f"made/p{number:04d}",
+                    f"{name}.png",
+                    *[None] * (len(COLUMNS) - 5),
+                ]
             )
             labels += [
                 [name, concept, state, concept, "test", "column", *[None] * 4]

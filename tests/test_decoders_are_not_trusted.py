@@ -14,12 +14,27 @@ from hypothesis import strategies as st
 
 from dicom_files import JPEG, write
 from hilum.errors import BadData
-from hilum.imaging.files import _decoder_warnings, _dicom_rle, _jpeg2k_complete, _tiff, _tiff_pixels, dicom, raster
+from hilum.imaging.files import (
+    _decoder_warnings,
+    _dicom_rle,
+    _jpeg2k_complete,
+    _tiff,
+    _tiff_pixels,
+    dicom,
+    raster,
+)
 
 RNG = np.random.default_rng(3)
-GREY = (np.add.outer(np.arange(40) * 2, np.arange(56)) + RNG.integers(0, 9, (40, 56))).astype(np.uint8)
+GREY = (np.add.outer(np.arange(40) * 2, np.arange(56)) + RNG.integers(0, 9, (40, 56))).astype(
+    np.uint8
+)
 DEEP = GREY.astype(np.uint16) * 16
-RLE, EXPLICIT, DEFLATED, DEFLATED_FRAME = "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.8.1"
+RLE, EXPLICIT, DEFLATED, DEFLATED_FRAME = (
+    "1.2.840.10008.1.2.5",
+    "1.2.840.10008.1.2.1",
+    "1.2.840.10008.1.2.1.99",
+    "1.2.840.10008.1.2.8.1",
+)
 
 
 def refused(path, words: str = "broken or cut short") -> None:
@@ -40,11 +55,31 @@ ENCODERS = {
 }
 
 
-def tiff(parts: list[bytes], compression: int, *, tile: int = 0, rows: int = 8, bits: int = 8, **more: int) -> bytes:
+def tiff(
+    parts: list[bytes],
+    compression: int,
+    *,
+    tile: int = 0,
+    rows: int = 8,
+    bits: int = 8,
+    **more: int,
+) -> bytes:
     """A TIFF of 40x56 pixels of these strips or tiles, as they are."""
-    tags = {256: 56, 257: 40, 258: bits, 259: compression, 262: 1, 277: 1, **({322: tile, 323: tile} if tile else {278: rows}), **{int(tag[1:]): value for tag, value in more.items()}}
+    tags = {
+        256: 56,
+        257: 40,
+        258: bits,
+        259: compression,
+        262: 1,
+        277: 1,
+        **({322: tile, 323: tile} if tile else {278: rows}),
+        **{int(tag[1:]): value for tag, value in more.items()},
+    }
     places = np.cumsum([8, *map(len, parts)])
-    at, lists = int(places[-1]), {324 if tile else 273: places[:-1], 325 if tile else 279: [len(part) for part in parts]}
+    at, lists = (
+        int(places[-1]),
+        {324 if tile else 273: places[:-1], 325 if tile else 279: [len(part) for part in parts]},
+    )
     count = len(tags) + 2
     beyond, entries = at + 2 + 12 * count + 4, []
     tail = b""
@@ -53,14 +88,26 @@ def tiff(parts: list[bytes], compression: int, *, tile: int = 0, rows: int = 8, 
         if len(packed) > 4:
             packed, tail = struct.pack("<I", beyond + len(tail)), tail + packed
         entries.append(struct.pack("<HHI", tag, 4, len(values)) + packed)
-    return b"II*\0" + struct.pack("<I", at) + b"".join(parts) + struct.pack("<H", count) + b"".join(entries) + bytes(4) + tail
+    return (
+        b"II*\0"
+        + struct.pack("<I", at)
+        + b"".join(parts)
+        + struct.pack("<H", count)
+        + b"".join(entries)
+        + bytes(4)
+        + tail
+    )
 
 
 def strips(tile: int) -> list[bytes]:
     if not tile:
         return [GREY[top : top + 8].tobytes() for top in range(0, 40, 8)]
     padded = np.pad(GREY, ((0, -40 % tile), (0, -56 % tile)))
-    return [padded[top : top + tile, left : left + tile].tobytes() for top in range(0, 40, tile) for left in range(0, 56, tile)]
+    return [
+        padded[top : top + tile, left : left + tile].tobytes()
+        for top in range(0, 40, tile)
+        for left in range(0, 56, tile)
+    ]
 
 
 @pytest.mark.parametrize("tile", [0, 16])
@@ -87,31 +134,51 @@ def test_a_strip_that_is_not_in_the_file_is_named(tmp_path, damage):
         refused(path, "places of 4 and the sizes of 4 strips; 5 make its image")
         return
     at = whole.rindex(struct.pack("<5I", *range(8, 8 + 5 * 448, 448)))
-    path.write_bytes(whole[: at + 4] + struct.pack("<I", 0 if damage == "place" else 1 << 30) + whole[at + 8 :])
+    path.write_bytes(
+        whole[: at + 4] + struct.pack("<I", 0 if damage == "place" else 1 << 30) + whole[at + 8 :]
+    )
     refused(path, "strip 2 of 5 " + ("is missing" if damage == "place" else "lies beyond the end"))
 
 
 def test_the_last_strip_may_be_whole_and_an_uncompressed_one_padded_to_a_word(tmp_path):
     for compression, encode in ENCODERS.items():
         parts = [GREY[:24].tobytes(), np.pad(GREY[24:], ((0, 8), (0, 0))).tobytes()]
-        (tmp_path / "a.tif").write_bytes(tiff([encode(part) for part in parts], compression, rows=24))
+        (tmp_path / "a.tif").write_bytes(
+            tiff([encode(part) for part in parts], compression, rows=24)
+        )
         assert np.array_equal(raster.read(tmp_path / "a.tif").values, GREY)
 
 
 @settings(max_examples=60, deadline=None)
 @given(
-    size=st.tuples(st.integers(1, 40), st.integers(1, 40)), dtype=st.sampled_from([np.uint8, np.uint16]), seed=st.integers(0, 2**31),
-    compression=st.sampled_from([1, LZW, DEFLATE, PACKBITS, ZSTANDARD]), predictor=st.booleans(), order=st.sampled_from("<>"),
-    tile=st.booleans(), rows=st.integers(1, 40), channels=st.sampled_from([1, 3]), bigtiff=st.booleans(),
-)  # fmt: skip
-def test_a_sound_tiff_gives_libtiffs_own_values(size, dtype, seed, compression, predictor, order, tile, rows, channels, bigtiff):
+    size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    dtype=st.sampled_from([np.uint8, np.uint16]),
+    seed=st.integers(0, 2**31),
+    compression=st.sampled_from([1, LZW, DEFLATE, PACKBITS, ZSTANDARD]),
+    predictor=st.booleans(),
+    order=st.sampled_from("<>"),
+    tile=st.booleans(),
+    rows=st.integers(1, 40),
+    channels=st.sampled_from([1, 3]),
+    bigtiff=st.booleans(),
+)
+def test_a_sound_tiff_gives_libtiffs_own_values(
+    size, dtype, seed, compression, predictor, order, tile, rows, channels, bigtiff
+):
     shape = size if channels == 1 else (*size, channels)
     values = np.random.default_rng(seed).integers(0, 900, shape).astype(dtype)
     data = imagecodecs.tiff_encode(
-        values, compression=compression, predictor=predictor and compression in (LZW, DEFLATE, ZSTANDARD), byteorder=order, bigtiff=bigtiff,
-        photometric="rgb" if channels == 3 else "minisblack", **({"tile": (16, 32)} if tile else {"rowsperstrip": rows}),
-    )  # fmt: skip
-    assert np.array_equal(_tiff_pixels.read(data, _tiff._chosen(data)), imagecodecs.tiff_decode(data))
+        values,
+        compression=compression,
+        predictor=predictor and compression in (LZW, DEFLATE, ZSTANDARD),
+        byteorder=order,
+        bigtiff=bigtiff,
+        photometric="rgb" if channels == 3 else "minisblack",
+        **({"tile": (16, 32)} if tile else {"rowsperstrip": rows}),
+    )
+    assert np.array_equal(
+        _tiff_pixels.read(data, _tiff._chosen(data)), imagecodecs.tiff_decode(data)
+    )
 
 
 def test_a_broken_row_of_a_fax_is_a_fault_and_no_warning(tmp_path, caplog):
@@ -135,7 +202,9 @@ def test_warnings_of_a_decoder_are_heard_whatever_logging_is_set_to():
     try:
         with _decoder_warnings.collected() as heard:
             logger.warning("IDAT: %s", "too much")
-        assert heard == ["IDAT: too much"] and logger.level == logging.CRITICAL and not logger.filters
+        assert (
+            heard == ["IDAT: too much"] and logger.level == logging.CRITICAL and not logger.filters
+        )
         logging.disable(logging.CRITICAL)
         with pytest.raises(ValueError, match="switched off"), _decoder_warnings.collected():
             pass
@@ -159,18 +228,41 @@ def segments(planes: list[bytes]) -> bytes:
 
 
 @settings(max_examples=60, deadline=None)
-@given(size=st.tuples(st.integers(1, 30), st.integers(1, 30)), width=st.sampled_from([1, 2]), seed=st.integers(0, 2**31), top=st.sampled_from([3, 256]))
+@given(
+    size=st.tuples(st.integers(1, 30), st.integers(1, 30)),
+    width=st.sampled_from([1, 2]),
+    seed=st.integers(0, 2**31),
+    top=st.sampled_from([3, 256]),
+)
 def test_run_lengths_come_back_whatever_they_are(size, width, seed, top):
     values = np.random.default_rng(seed).integers(0, top, (width, *size)).astype(np.uint8)
-    cells = _dicom_rle.decode(memoryview(segments([plane.tobytes() for plane in values])), values[0].size, 1, width)
-    assert np.array_equal(np.frombuffer(cells, np.uint8).reshape(-1, width)[:, ::-1].T, values.reshape(width, -1))
+    cells = _dicom_rle.decode(
+        memoryview(segments([plane.tobytes() for plane in values])), values[0].size, 1, width
+    )
+    assert np.array_equal(
+        np.frombuffer(cells, np.uint8).reshape(-1, width)[:, ::-1].T, values.reshape(width, -1)
+    )
 
 
-@pytest.mark.parametrize("changed", [lambda one: one[:-9], lambda one: one + bytes(2000), lambda one: one * 3, lambda one: b""])
+@pytest.mark.parametrize(
+    "changed",
+    [lambda one: one[:-9], lambda one: one + bytes(2000), lambda one: one * 3, lambda one: b""],
+)
 def test_each_segment_of_run_lengths_must_hold_its_very_bytes(tmp_path, changed):
     planes = [(DEEP >> 8).astype(np.uint8).tobytes(), (DEEP & 255).astype(np.uint8).tobytes()]
-    assert np.array_equal(dicom.read(write(tmp_path / "a.dcm", DEEP, bits=12, syntax=RLE, stream=segments(planes))).values, DEEP)
-    for stream in (segments([changed(planes[0]), planes[1]]), segments([planes[0], changed(planes[1])]), segments(planes[:1]), segments(planes * 2), segments([GREY.tobytes()] * 15)):
+    assert np.array_equal(
+        dicom.read(
+            write(tmp_path / "a.dcm", DEEP, bits=12, syntax=RLE, stream=segments(planes))
+        ).values,
+        DEEP,
+    )
+    for stream in (
+        segments([changed(planes[0]), planes[1]]),
+        segments([planes[0], changed(planes[1])]),
+        segments(planes[:1]),
+        segments(planes * 2),
+        segments([GREY.tobytes()] * 15),
+    ):
         refused(write(tmp_path / "b.dcm", DEEP, bits=12, syntax=RLE, stream=stream))
 
 
@@ -186,9 +278,13 @@ def test_uncompressed_pixels_are_counted(tmp_path):
     at = whole.index(b"\xe0\x7f\x10\x00OW")
     head, pixels = whole[:at], DEEP.tobytes()
     for changed in (pixels[:-2], pixels + b"\1\0", pixels * 2, pixels + bytes(512), b""):
-        (tmp_path / "b.dcm").write_bytes(head + struct.pack("<HH2s2xI", 0x7FE0, 0x10, b"OW", len(changed)) + changed)
+        (tmp_path / "b.dcm").write_bytes(
+            head + struct.pack("<HH2s2xI", 0x7FE0, 0x10, b"OW", len(changed)) + changed
+        )
         refused(tmp_path / "b.dcm")
-    (tmp_path / "c.dcm").write_bytes(head + struct.pack("<HH2s2xI", 0x7FE0, 0x10, b"OW", len(pixels) + 8) + pixels)
+    (tmp_path / "c.dcm").write_bytes(
+        head + struct.pack("<HH2s2xI", 0x7FE0, 0x10, b"OW", len(pixels) + 8) + pixels
+    )
     refused(tmp_path / "c.dcm", "c.dcm")
 
 
@@ -216,7 +312,12 @@ def test_deflated_pixels_must_inflate_to_their_very_bytes(tmp_path):
         return engine.compress(data) + engine.flush()
 
     pixels = DEEP.tobytes()
-    for stream in (deflated(pixels[:-2]), deflated(pixels + bytes(2)), deflated(pixels)[:-9], deflated(pixels + bytes(1 << 24))):
+    for stream in (
+        deflated(pixels[:-2]),
+        deflated(pixels + bytes(2)),
+        deflated(pixels)[:-9],
+        deflated(pixels + bytes(1 << 24)),
+    ):
         refused(write(tmp_path / "a.dcm", DEEP, bits=12, syntax=DEFLATED_FRAME, stream=stream))
     path = write(tmp_path / "b.dcm", DEEP, bits=12, syntax=DEFLATED)
     path.write_bytes(path.read_bytes()[:-20])
@@ -235,7 +336,9 @@ CODESTREAMS = {
 @pytest.mark.parametrize("kind", CODESTREAMS)
 def test_a_codestream_cut_anywhere_is_refused(tmp_path, kind, capfd):
     syntax, stream = CODESTREAMS[kind]
-    sound = dicom.read(write(tmp_path / "a.dcm", GREY, bits=8, syntax=JPEG + syntax, stream=stream)).values
+    sound = dicom.read(
+        write(tmp_path / "a.dcm", GREY, bits=8, syntax=JPEG + syntax, stream=stream)
+    ).values
     assert kind == "lossy" or np.array_equal(sound, GREY)
     for kept in RNG.choice(np.arange(60, len(stream) - 1), 12, replace=False):
         for end in (b"", b"\xff\xd9"):
@@ -250,7 +353,9 @@ def test_tiles_and_packets_that_are_left_out_are_missed_though_lengths_are_mende
     parts = _jpeg2k_complete._parts(stream)
     for left_out in parts if len(parts) > 1 else ():
         with pytest.raises(_jpeg2k_complete.Missing):
-            _jpeg2k_complete.decode(stream[: left_out.begin] + stream[left_out.end :], high_throughput="HT" in kind)
+            _jpeg2k_complete.decode(
+                stream[: left_out.begin] + stream[left_out.end :], high_throughput="HT" in kind
+            )
     last = parts[-1]
     sound, _ = _jpeg2k_complete.decode(stream, high_throughput="HT" in kind)
     for kept in range(last.begin + 15, last.end, 3):
@@ -268,16 +373,38 @@ def test_tiles_and_packets_that_are_left_out_are_missed_though_lengths_are_mende
 
 def png(rows: bytes, *, interlaced: int = 0) -> bytes:
     def chunk(name: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+        return (
+            struct.pack(">I", len(content))
+            + name
+            + content
+            + struct.pack(">I", zlib.crc32(name + content))
+        )
 
     head = struct.pack(">IIBBBBB", 56, 40, 16, 0, 0, 0, interlaced)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
 
 
 def passes() -> bytes:
     """Unfiltered rows of the seven passes of an interlaced PNG (Adam7)."""
-    steps = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
-    return b"".join(b"\0" + row.astype(">u2").tobytes() for top, left, down, across in steps for row in DEEP[top::down, left::across])
+    steps = (
+        (0, 0, 8, 8),
+        (0, 4, 8, 8),
+        (4, 0, 8, 4),
+        (0, 2, 4, 4),
+        (2, 0, 4, 2),
+        (0, 1, 2, 2),
+        (1, 0, 2, 1),
+    )
+    return b"".join(
+        b"\0" + row.astype(">u2").tobytes()
+        for top, left, down, across in steps
+        for row in DEEP[top::down, left::across]
+    )
 
 
 @pytest.mark.parametrize("interlaced", [0, 1])
@@ -285,7 +412,13 @@ def test_a_png_of_too_few_or_too_many_rows_is_refused(tmp_path, interlaced):
     rows = passes() if interlaced else b"".join(b"\0" + row.astype(">u2").tobytes() for row in DEEP)
     (tmp_path / "a.png").write_bytes(png(rows, interlaced=interlaced))
     assert np.array_equal(raster.read(tmp_path / "a.png").values, DEEP)
-    for changed in (rows[:-1], rows[: len(rows) // 2], rows + b"\0", rows * 2, rows + bytes(1 << 20)):
+    for changed in (
+        rows[:-1],
+        rows[: len(rows) // 2],
+        rows + b"\0",
+        rows * 2,
+        rows + bytes(1 << 20),
+    ):
         (tmp_path / "b.png").write_bytes(png(changed, interlaced=interlaced))
         refused(tmp_path / "b.png")
 
@@ -308,8 +441,16 @@ def test_a_file_that_states_a_giant_and_holds_nothing_is_refused_by_its_head(tmp
     side = 60_000
     data = {
         ".png": png(b"")[:16] + struct.pack(">II", side, side) + png(b"")[24:],
-        ".gif": b"GIF89a" + struct.pack("<HH", side, side) + b"\0\0\0" + b"\x2c" + bytes(4) + struct.pack("<HH", side, side) + b"\0\x02\0;",
-        ".bmp": b"BM" + bytes(8) + struct.pack("<IIiiHHIIiiII", 54, 40, side, side, 1, 24, 0, 0, 0, 0, 0, 0),
+        ".gif": b"GIF89a"
+        + struct.pack("<HH", side, side)
+        + b"\0\0\0"
+        + b"\x2c"
+        + bytes(4)
+        + struct.pack("<HH", side, side)
+        + b"\0\x02\0;",
+        ".bmp": b"BM"
+        + bytes(8)
+        + struct.pack("<IIiiHHIIiiII", 54, 40, side, side, 1, 24, 0, 0, 0, 0, 0, 0),
         ".tif": tiff([b"x"], DEFLATE, t256=side, t257=side, t278=side),
     }[ending]
     (tmp_path / f"a{ending}").write_bytes(data)
@@ -320,8 +461,12 @@ def test_pixels_that_the_runs_of_a_bitmap_skip_are_said(tmp_path):
     palette = bytes(1024)
     runs = bytes([5, 3, 0, 0, 0, 2, 2, 1, 2, 1, 0, 1])
     head = struct.pack("<IiiHHIIiiII", 40, 6, 4, 1, 8, 1, 0, 0, 0, 0, 0)
-    (tmp_path / "a.bmp").write_bytes(b"BM" + struct.pack("<IHHI", 0, 0, 0, 1078) + head + palette + runs)
-    assert any("17 pixels that its runs skip" in line for line in raster.read(tmp_path / "a.bmp").account)
+    (tmp_path / "a.bmp").write_bytes(
+        b"BM" + struct.pack("<IHHI", 0, 0, 0, 1078) + head + palette + runs
+    )
+    assert any(
+        "17 pixels that its runs skip" in line for line in raster.read(tmp_path / "a.bmp").account
+    )
 
 
 def test_a_million_frames_are_refused_without_room_for_them(tmp_path):

@@ -14,11 +14,20 @@ from hilum.errors import BadRecipe
 from made_up import cohort
 
 REASONS = [
-    ((None, None, None), None), (("PA", "CHEST", "DX"), None), (("AP", None, "CR"), None), (("FRONTAL", "CHESTABDOMEN", "XR"), None),
-    (("LATERAL", "CHEST", "DX"), "lateral view"), (("OBLIQUE", None, None), "oblique view"), (("DECUBITUS", None, None), "decubitus view"),
-    (("PA", "HAND", "DX"), "body part HAND"), ((None, None, "CT"), "modality CT"), (("LATERAL", "HAND", "MR"), "lateral view, body part HAND, modality MR"),
-    ((None, "STANDARD FILM", None), None), ((None, None, "SC"), None), ((None, None, "BLOCKBUSTER"), None),
-]  # fmt: skip
+    ((None, None, None), None),
+    (("PA", "CHEST", "DX"), None),
+    (("AP", None, "CR"), None),
+    (("FRONTAL", "CHESTABDOMEN", "XR"), None),
+    (("LATERAL", "CHEST", "DX"), "lateral view"),
+    (("OBLIQUE", None, None), "oblique view"),
+    (("DECUBITUS", None, None), "decubitus view"),
+    (("PA", "HAND", "DX"), "body part HAND"),
+    ((None, None, "CT"), "modality CT"),
+    (("LATERAL", "HAND", "MR"), "lateral view, body part HAND, modality MR"),
+    ((None, "STANDARD FILM", None), None),
+    ((None, None, "SC"), None),
+    ((None, None, "BLOCKBUSTER"), None),
+]
 STATED = st.tuples(
     st.sampled_from([None, *acquisition.VIEWS]),
     st.sampled_from([None, "CHEST", "HAND", "KNEE", "FILM"]),

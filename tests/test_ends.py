@@ -24,7 +24,16 @@ from full_disk import Disk
 from hilum import storage
 from hilum.cli import exit_status
 from hilum.cli.verbs import app
-from hilum.errors import BadData, CannotRead, CannotWrite, Interrupted, Notice, notice, refused, working_on
+from hilum.errors import (
+    BadData,
+    CannotRead,
+    CannotWrite,
+    Interrupted,
+    Notice,
+    notice,
+    refused,
+    working_on,
+)
 from hilum.imaging import synthetic
 from hilum.imaging.batch.each_image import for_each, unheard, unwatched
 from hilum.imaging.batch.results_table import JOURNAL, Table
@@ -64,13 +73,18 @@ def failing(error):
 @pytest.mark.parametrize(
     "error",
     [
-        ValueError("so\nand so"), RecursionError("too deep"), KeyError(3), AssertionError(),
-        pl.exceptions.ComputeError("parquet"), pl.exceptions.PanicException("rust"),
-        RuntimeError("inline_container"), OSError("libgomp cannot be loaded"),
+        ValueError("so\nand so"),
+        RecursionError("too deep"),
+        KeyError(3),
+        AssertionError(),
+        pl.exceptions.ComputeError("parquet"),
+        pl.exceptions.PanicException("rust"),
+        RuntimeError("inline_container"),
+        OSError("libgomp cannot be loaded"),
         UnicodeEncodeError("ascii", "é", 0, 1, "ordinal"),
     ],
     ids=lambda error: type(error).__name__,
-)  # fmt: skip
+)
 def test_anything_unforeseen_is_one_sentence_with_the_file_and_a_code(capsys, monkeypatch, error):
     monkeypatch.setattr(sys, "argv", ["hilum", "lungs", "d/x y.png"])
     code, told = said(capsys, failing(error))
@@ -98,8 +112,12 @@ def test_too_little_memory_is_told_with_the_file(capsys):
 
 @pytest.mark.parametrize(
     ("number", "words"),
-    [(errno.EACCES, "cannot read d/x.png"), (errno.ENOSPC, "cannot write d/x.png"), (errno.EIO, "cannot read d/x.png")],
-)  # fmt: skip
+    [
+        (errno.EACCES, "cannot read d/x.png"),
+        (errno.ENOSPC, "cannot write d/x.png"),
+        (errno.EIO, "cannot read d/x.png"),
+    ],
+)
 def test_what_could_not_be_read_is_not_told_as_not_written(capsys, number, words):
     code, told = said(capsys, failing(OSError(number, os.strerror(number), "d/x.png")))
     assert code == 1 and words in told
@@ -278,7 +296,18 @@ def patched_by_disk():
     import builtins
     import io
 
-    names = ("open", "write", "pwrite", "fsync", "ftruncate", "sendfile", "mkdir", "replace", "link", "symlink")  # fmt: skip
+    names = (
+        "open",
+        "write",
+        "pwrite",
+        "fsync",
+        "ftruncate",
+        "sendfile",
+        "mkdir",
+        "replace",
+        "link",
+        "symlink",
+    )
     return [(builtins, "open"), (io, "open"), *((os, name) for name in names)]
 
 
@@ -297,7 +326,9 @@ def test_a_sealed_file_with_any_byte_changed_is_not_believed(tmp_path):
 
 
 def test_an_example_that_is_cut_short_leaves_no_data_set(tmp_path, monkeypatch):
-    monkeypatch.setattr(storage, "write_text", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
+    monkeypatch.setattr(
+        storage, "write_text", lambda *_: (_ for _ in ()).throw(OSError(28, "full"))
+    )
     done = CliRunner().invoke(app, ["example", "folder", str(tmp_path / "data")])
     assert isinstance(done.exception, CannotWrite) and not list(tmp_path.iterdir())
 
@@ -313,20 +344,48 @@ WRITERS = {
     "dataset/writers/_output_folder": "copies below a folder that is whole or not there",
     "training/onnx_export": "a folder for temporary files, when a model is shrunk",
 }
-CALLS = {"write_bytes", "write_text", "write_parquet", "sink_parquet", "tofile", "mkdir", "touch", "link", "symlink", "pwrite", "imwrite", "mkdtemp", "TemporaryDirectory", "NamedTemporaryFile", "copyfile", "copy2"}  # fmt: skip
+CALLS = {
+    "write_bytes",
+    "write_text",
+    "write_parquet",
+    "sink_parquet",
+    "tofile",
+    "mkdir",
+    "touch",
+    "link",
+    "symlink",
+    "pwrite",
+    "imwrite",
+    "mkdtemp",
+    "TemporaryDirectory",
+    "NamedTemporaryFile",
+    "copyfile",
+    "copy2",
+}
 
 
 def writes(node: ast.Call) -> bool:
     """Whether a call writes to the disk by itself."""
     if isinstance(node.func, ast.Name):
-        modes = [one.value for one in (*node.args[1:], *(key.value for key in node.keywords)) if isinstance(one, ast.Constant)]  # fmt: skip
-        return node.func.id == "open" and any(isinstance(mode, str) and set(mode) & set("wax+") for mode in modes)  # fmt: skip
+        modes = [
+            one.value
+            for one in (*node.args[1:], *(key.value for key in node.keywords))
+            if isinstance(one, ast.Constant)
+        ]
+        return node.func.id == "open" and any(
+            isinstance(mode, str) and set(mode) & set("wax+") for mode in modes
+        )
     if not isinstance(node.func, ast.Attribute):
         return False
     owner = node.func.value.id if isinstance(node.func.value, ast.Name) else ""
     if owner == "storage":
         return False
-    return node.func.attr in CALLS or (owner, node.func.attr) in {("os", "replace"), ("os", "rename"), ("torch", "save"), ("onnx", "save")}  # fmt: skip
+    return node.func.attr in CALLS or (owner, node.func.attr) in {
+        ("os", "replace"),
+        ("os", "rename"),
+        ("torch", "save"),
+        ("onnx", "save"),
+    }
 
 
 def test_whatever_writes_does_so_in_one_place():

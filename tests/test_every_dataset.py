@@ -26,18 +26,30 @@ def dataset(request, tmp_path_factory):
 
 def test_its_card_says_what_it_is_and_whose(dataset):
     _, module, _ = dataset
-    assert module.CARD.title and module.CARD.licence and module.CARD.caveats and len(module.__doc__) > 100
+    assert (
+        module.CARD.title
+        and module.CARD.licence
+        and module.CARD.caveats
+        and len(module.__doc__) > 100
+    )
 
 
 def test_its_terms_are_concepts(dataset):
     _, module, _ = dataset
-    assert module.TERMS is None or set(module.TERMS.values()) <= {*vocabulary.concepts(), *lung_masks.REFERENCE}
+    assert module.TERMS is None or set(module.TERMS.values()) <= {
+        *vocabulary.concepts(),
+        *lung_masks.REFERENCE,
+    }
 
 
 def test_it_recognises_its_own_layout_and_no_other_named_set_does(dataset):
     name, _, folder = dataset
     assert recognise(folder) == (folder, name)
-    assert not [other for other in NAMES if other not in (name, FALLBACK) and plugins.load("readers", other).detect(folder)]
+    assert not [
+        other
+        for other in NAMES
+        if other not in (name, FALLBACK) and plugins.load("readers", other).detect(folder)
+    ]
 
 
 def test_its_example_becomes_a_valid_manifest_whose_pictures_open(dataset):
@@ -54,10 +66,16 @@ def test_its_example_holds_what_trips_readers(dataset):
     """A patient with several images (where the release can tell), both states of a finding, a missing mask."""
     name, _, folder = dataset
     manifest = ingest(folder)
-    assert (manifest.table["patient_id"].n_unique() < manifest.table.height) == (name not in WITHOUT_PATIENTS)
+    assert (manifest.table["patient_id"].n_unique() < manifest.table.height) == (
+        name not in WITHOUT_PATIENTS
+    )
     assert {0, 1} <= set(manifest.labels["state"])
-    drawn = manifest.shapes.filter(manifest.shapes["concept"].is_in(list(lung_masks.REFERENCE)))["image_id"]
-    files = manifest.table.select("image_id", "lung_mask", "right_lung_mask", "left_lung_mask").rows()
+    drawn = manifest.shapes.filter(manifest.shapes["concept"].is_in(list(lung_masks.REFERENCE)))[
+        "image_id"
+    ]
+    files = manifest.table.select(
+        "image_id", "lung_mask", "right_lung_mask", "left_lung_mask"
+    ).rows()
     masked = {image for image, both, *sides in files if both or all(sides)} | set(drawn)
     assert bool(masked) == (name not in WITHOUT_MASKS) and masked < set(manifest.table["image_id"])
 

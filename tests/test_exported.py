@@ -22,14 +22,20 @@ CONTRACT = InputContract("finding", 64, "region", "percentiles", ("score",))
 
 def test_a_contract_says_what_does_not_fit():
     assert CONTRACT.misfits(content="region", size=64, window="percentiles") == []
-    assert CONTRACT.misfits(content="whole", size=96, window="percentiles") == ["content must be 'region', got 'whole'", "size must be 64, got 96"]
+    assert CONTRACT.misfits(content="whole", size=96, window="percentiles") == [
+        "content must be 'region', got 'whole'",
+        "size must be 64, got 96",
+    ]
 
 
 def test_a_model_takes_one_picture_or_many_of_its_shape_and_nothing_else():
     network = orientation._network()
     pictures = np.random.default_rng(0).integers(0, 256, (3, 64, 64), np.uint8)
     many, one = network.many(pictures), network(pictures[1])
-    assert all(one[name] == pytest.approx(many[name][1], rel=1e-4, abs=1e-4) for name in network.contract.outputs)
+    assert all(
+        one[name] == pytest.approx(many[name][1], rel=1e-4, abs=1e-4)
+        for name in network.contract.outputs
+    )
     for wrong in (pictures.astype(np.float32), pictures[:, :32], pictures[0]):
         with pytest.raises(ValueError, match=r"takes uint8 \(64, 64\)"):
             network.many(wrong)
@@ -37,7 +43,9 @@ def test_a_model_takes_one_picture_or_many_of_its_shape_and_nothing_else():
 
 def test_a_run_whose_recipe_no_longer_fits_its_models_is_refused(small_run):
     recipe = Recipe.read(small_run / "recipe.toml")
-    changed = predict.RunModels(small_run, Recipe(**{**vars(recipe), "pixels": type(recipe.pixels)(size=64, window="full")}))
+    changed = predict.RunModels(
+        small_run, Recipe(**{**vars(recipe), "pixels": type(recipe.pixels)(size=64, window="full")})
+    )
     with pytest.raises(Mismatch, match="window must be 'percentiles', got 'full'"):
         _ = changed.models
 
@@ -46,7 +54,9 @@ SPOILT = {
     orientation.INVERTED: lambda picture: 255 - picture,
     orientation.TURNED: lambda picture: np.rot90(picture),
     orientation.MIRRORED: lambda picture: picture[:, ::-1],
-    orientation.STRANGE: lambda picture: np.tile(np.linspace(0, 255, picture.shape[1]).astype(np.uint8), (picture.shape[0], 1)),
+    orientation.STRANGE: lambda picture: np.tile(
+        np.linspace(0, 255, picture.shape[1]).astype(np.uint8), (picture.shape[0], 1)
+    ),
 }
 
 
@@ -57,25 +67,38 @@ def pictures_of(run: Run) -> list:
 def test_each_wrong_image_is_refused_by_name_and_the_others_are_still_scored(small_run, tmp_path):
     path = pictures_of(small_run)[0]
     for fault, spoil in SPOILT.items():
-        raster.write_png(tmp_path / f"{fault}.png", np.ascontiguousarray(spoil(raster.read(path).values)))
-    found, faults = predict_images.predict_images(small_run.folder, [path, *(tmp_path / f"{fault}.png" for fault in SPOILT)])
+        raster.write_png(
+            tmp_path / f"{fault}.png", np.ascontiguousarray(spoil(raster.read(path).values))
+        )
+    found, faults = predict_images.predict_images(
+        small_run.folder, [path, *(tmp_path / f"{fault}.png" for fault in SPOILT)]
+    )
     by_name = {one.name: one for one in found}
     assert faults == [] and [by_name[name].doubts for name in (path.stem, *SPOILT)] == ["", *SPOILT]
     for fault in SPOILT:
         assert "it looks " in by_name[fault].refused and by_name[fault].said == []
-    assert by_name[path.stem].refused == "" and {said.model for said in by_name[path.stem].said} == {"finding", "anomaly"}
+    assert by_name[path.stem].refused == "" and {
+        said.model for said in by_name[path.stem].said
+    } == {"finding", "anomaly"}
 
 
-def test_a_picture_of_one_value_is_refused_by_name_and_the_others_are_still_scored(small_run, tmp_path):
+def test_a_picture_of_one_value_is_refused_by_name_and_the_others_are_still_scored(
+    small_run, tmp_path
+):
     raster.write_png(tmp_path / "grey.png", np.full((90, 80), 77, np.uint8))
     with pytest.raises(BadData, match="grey.png: every pixel has the same value"):
         predict.RunModels.of(small_run).read(tmp_path / "grey.png")
-    found, faults = predict_images.predict_images(small_run.folder, [tmp_path / "grey.png", pictures_of(small_run)[1]])
+    found, faults = predict_images.predict_images(
+        small_run.folder, [tmp_path / "grey.png", pictures_of(small_run)[1]]
+    )
     assert len(found) == 1 and len(faults) == 1 and "grey.png" in faults[0]
 
 
 def test_scores_of_a_run_tell_doubts_beside_each_score(small_run):
     scores = storage.read_table(small_run / predict.SCORES)
     assert scores.schema == pl.Schema(predict.COLUMNS) and scores["doubts"].null_count() == 0
-    assert small_run.summary("predict")["doubtful images"] == scores.filter(pl.col("doubts") != "")["image_id"].n_unique()
+    assert (
+        small_run.summary("predict")["doubtful images"]
+        == scores.filter(pl.col("doubts") != "")["image_id"].n_unique()
+    )
     assert (scores["doubts"] != "").mean() <= 0.05  # made-up chests are right pictures

@@ -34,14 +34,25 @@ class Server:
     """One file behind one address. `plan` is what happens to the next requests: ("cut", n), ("status", code, headers), else all goes well."""
 
     def __init__(self):
-        self.data, self.type, self.ranges, self.checks_if_range, self.headers = DATA, "application/zip", True, True, {}
+        self.data, self.type, self.ranges, self.checks_if_range, self.headers = (
+            DATA,
+            "application/zip",
+            True,
+            True,
+            {},
+        )
         self.etag, self.plan, self.asked, self.sent = '"one"', [], [], 0
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Handler,), {"server_told": self}))
+        self.http = ThreadingHTTPServer(
+            ("127.0.0.1", 0), type("Handler", (Handler,), {"server_told": self})
+        )
         self.url = f"http://127.0.0.1:{self.http.server_port}/file"
 
     def start_of(self, headers) -> int:
         wanted = headers.get("Range")
-        if not (self.ranges and wanted) or (self.checks_if_range and headers.get("If-Range") != (self.etag or self.headers.get("Last-Modified"))):
+        if not (self.ranges and wanted) or (
+            self.checks_if_range
+            and headers.get("If-Range") != (self.etag or self.headers.get("Last-Modified"))
+        ):
             return 0
         return int(wanted.removeprefix("bytes=").removesuffix("-"))
 
@@ -91,7 +102,9 @@ def here_and_at_once(monkeypatch):
 @pytest.fixture
 def server():
     told = Server()
-    thread = threading.Thread(target=told.http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread = threading.Thread(
+        target=told.http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+    )
     thread.start()
     yield told
     told.http.shutdown()
@@ -111,22 +124,32 @@ def test_a_file_comes_whole_and_progress_ends_at_its_size(server, part):
     seen = []
     _transfer.download(server.url, part, lambda done, total: seen.append((done, total)))
     assert part.read_bytes() == DATA and seen[-1] == (len(DATA), len(DATA)) and seen == sorted(seen)
-    assert server.asked[0]["Accept-Encoding"] == "identity"  # else the bytes counted are not those of the file
+    assert (
+        server.asked[0]["Accept-Encoding"] == "identity"
+    )  # else the bytes counted are not those of the file
 
 
 def test_a_connection_cut_in_the_middle_is_gone_on_with(server, part):
     server.plan = [("cut", 1_000_000), ("cut", 500_000)]
     _transfer.download(server.url, part, quietly)
     assert part.read_bytes() == DATA and server.sent == len(DATA)
-    assert [asked.get("Range") for asked in server.asked] == [None, "bytes=1000000-", "bytes=1500000-"]
+    assert [asked.get("Range") for asked in server.asked] == [
+        None,
+        "bytes=1000000-",
+        "bytes=1500000-",
+    ]
     assert server.asked[1]["If-Range"] == '"one"'
 
 
 def test_a_later_call_goes_on_where_the_earlier_one_gave_up(server, part):
     server.plan = [("cut", 1_000_000), *[("cut", 0)] * 9]
-    with pytest.raises(HilumError, match=r"1,000,000 bytes have come and are kept: run the same command again"):
+    with pytest.raises(
+        HilumError, match=r"1,000,000 bytes have come and are kept: run the same command again"
+    ):
         _transfer.download(server.url, part, quietly)
-    assert len(server.asked) == 2 + len(_transfer.WAITS_SECONDS)  # bounded: the first, and those without a new byte
+    assert len(server.asked) == 2 + len(
+        _transfer.WAITS_SECONDS
+    )  # bounded: the first, and those without a new byte
     server.plan = []
     _transfer.download(server.url, part, quietly)
     assert part.read_bytes() == DATA and server.sent == len(DATA)
@@ -144,7 +167,9 @@ def test_a_server_without_ranges_sends_all_again(server, part):
     assert part.read_bytes() == DATA and server.sent == 1_000_000 + len(DATA)
 
 
-@pytest.mark.parametrize("checks", [True, False], ids=["server heeds If-Range", "server ignores If-Range"])
+@pytest.mark.parametrize(
+    "checks", [True, False], ids=["server heeds If-Range", "server ignores If-Range"]
+)
 def test_a_file_changed_between_attempts_is_never_glued_together(server, part, checks):
     server.plan = [("cut", 1_000_000), *[("cut", 0)] * 9]
     with pytest.raises(HilumError):
@@ -179,9 +204,15 @@ def test_a_file_shrunk_below_what_came_is_begun_again(server, part):
         ("", {}, False),
         ('W/"one"', {}, False),
     ],
-    ids=["a date will do", "nothing to tell a change by", "a weak ETag does not promise equal bytes"],
+    ids=[
+        "a date will do",
+        "nothing to tell a change by",
+        "a weak ETag does not promise equal bytes",
+    ],
 )
-def test_the_rest_is_asked_for_only_where_a_change_would_be_noticed(server, part, etag, headers, resumed):
+def test_the_rest_is_asked_for_only_where_a_change_would_be_noticed(
+    server, part, etag, headers, resumed
+):
     server.etag, server.headers, server.plan = etag, headers, [("cut", 1_000_000)]
     _transfer.download(server.url, part, quietly)
     assert part.read_bytes() == DATA and ("Range" in server.asked[1]) == resumed
@@ -310,13 +341,23 @@ def unpacked(tmp_path):
     return do
 
 
-@pytest.mark.parametrize("data", [zipped(GOOD), tarred(GOOD), tarred(GOOD, mode="w"), tarred(GOOD, mode="w:xz")], ids=["zip", "tgz", "tar", "txz"])
+@pytest.mark.parametrize(
+    "data",
+    [zipped(GOOD), tarred(GOOD), tarred(GOOD, mode="w"), tarred(GOOD, mode="w:xz")],
+    ids=["zip", "tgz", "tar", "txz"],
+)
 def test_an_archive_is_unpacked_whole(unpacked, data):
     folder = unpacked(data)
-    assert {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()} == GOOD
+    assert {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    } == GOOD
 
 
-@pytest.mark.parametrize("name", ["../evil", "set/../../evil", "/tmp/evil", "..\\evil", "C:\\evil", "C:evil", "set/.."])
+@pytest.mark.parametrize(
+    "name", ["../evil", "set/../../evil", "/tmp/evil", "..\\evil", "C:\\evil", "C:evil", "set/.."]
+)
 @pytest.mark.parametrize("pack", [zipped, tarred])
 def test_a_member_that_leads_out_of_the_folder_is_refused(unpacked, pack, name):
     with pytest.raises(BadData, match="leads out of the folder"):
@@ -352,14 +393,18 @@ def test_an_archive_cut_short_is_refused_and_nothing_stays(unpacked, tmp_path, p
 
 @pytest.mark.parametrize("pack", [zipped, tarred])
 def test_a_changed_byte_is_noticed(unpacked, pack):
-    data = bytearray(pack({"a": np.random.default_rng(1).integers(0, 256, 40_000, np.uint8).tobytes()}))
+    data = bytearray(
+        pack({"a": np.random.default_rng(1).integers(0, 256, 40_000, np.uint8).tobytes()})
+    )
     data[20_000] ^= 1
     with pytest.raises(BadData):
         unpacked(bytes(data))
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-@pytest.mark.parametrize("second", ["set/a", "set"], ids=["one file twice", "a file where a folder is"])
+@pytest.mark.parametrize(
+    "second", ["set/a", "set"], ids=["one file twice", "a file where a folder is"]
+)
 def test_two_members_in_one_place_are_refused(unpacked, second):
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
@@ -396,7 +441,14 @@ def sha256(data: bytes) -> str:
 def one(server):
     """Montgomery with one archive at the server of these tests."""
     server.data = zipped(GOOD)
-    file = Address("set.zip", server.url, sha256(server.data), "published beside the file", len(server.data), "set")
+    file = Address(
+        "set.zip",
+        server.url,
+        sha256(server.data),
+        "published beside the file",
+        len(server.data),
+        "set",
+    )
     return replace(catalog.entry("montgomery"), files=(file,))
 
 
@@ -416,7 +468,12 @@ def test_nothing_is_fetched_before_the_terms_are_accepted(one, server, tmp_path)
 
 def test_the_terms_say_the_licence_and_where_everything_comes_from(one):
     text = download.terms(one)
-    assert one.licence in " ".join(text.split()) and one.files[0].url in text and "as documented on" in text and one.citation[:20] in text
+    assert (
+        one.licence in " ".join(text.split())
+        and one.files[0].url in text
+        and "as documented on" in text
+        and one.citation[:20] in text
+    )
     assert "no hash is published" in " ".join(download.terms(with_file(one, hash="")).split())
 
 
@@ -430,11 +487,20 @@ def test_without_pooch_the_command_that_installs_it_is_told(one, tmp_path, monke
 def test_a_set_is_fetched_checked_unpacked_and_written_down(pooch, one, server, tmp_path):
     server.plan = [("cut", 100)]
     done = bring(one, tmp_path / "set")
-    assert done["fetched"] == ["set.zip"] and not done["kept"] and not done["unchecked"] and done["left"] == [f"hilum run {tmp_path / 'set'}"]
-    assert (tmp_path / "set" / "set" / "set" / "CXR_png" / "a.png").read_bytes() == GOOD["set/CXR_png/a.png"]
+    assert (
+        done["fetched"] == ["set.zip"]
+        and not done["kept"]
+        and not done["unchecked"]
+        and done["left"] == [f"hilum run {tmp_path / 'set'}"]
+    )
+    assert (tmp_path / "set" / "set" / "set" / "CXR_png" / "a.png").read_bytes() == GOOD[
+        "set/CXR_png/a.png"
+    ]
     assert {path.name for path in (tmp_path / "set").iterdir()} == {"set", "FETCHED.json", ".lock"}
     record = json.loads((tmp_path / "set" / "FETCHED.json").read_text())
-    assert record["licence"] == one.licence and record["files"]["set.zip"]["hash"] == sha256(server.data)
+    assert record["licence"] == one.licence and record["files"]["set.zip"]["hash"] == sha256(
+        server.data
+    )
     asked = len(server.asked)
     assert bring(one, tmp_path / "set")["kept"] == ["set.zip"] and len(server.asked) == asked
 
@@ -446,7 +512,9 @@ def test_wrong_bytes_are_deleted_and_named_with_both_hashes(pooch, one, server, 
     for data in (right, server.data):
         assert sha256(data).removeprefix("sha256:") in str(told.value)
     assert "published beside the file" in str(told.value)
-    assert not [path for path in (tmp_path / "set").rglob("*") if path.is_file() and path.name != ".lock"]
+    assert not [
+        path for path in (tmp_path / "set").rglob("*") if path.is_file() and path.name != ".lock"
+    ]
     server.data, server.etag = right, '"two"'
     assert bring(one, tmp_path / "set")["fetched"] == ["set.zip"]
 
@@ -455,7 +523,9 @@ def test_where_no_hash_is_published_the_first_one_seen_is_held_to(pooch, one, se
     about = with_file(one, hash="", hash_from="", name="tables/list.csv", unpack="")
     server.data = b"image,label\n"
     done = bring(about, tmp_path / "set")
-    assert done["unchecked"] == ["tables/list.csv"] and "no hash is published" in download.told(done)
+    assert done["unchecked"] == ["tables/list.csv"] and "no hash is published" in download.told(
+        done
+    )
     assert (tmp_path / "set" / "tables" / "list.csv").read_bytes() == server.data
     (tmp_path / "set" / "tables" / "list.csv").unlink()
     server.data = b"image,other\n"
@@ -475,7 +545,9 @@ def test_a_kill_while_unpacking_costs_no_second_download(pooch, one, server, tmp
     assert bring(one, tmp_path / "set")["fetched"] == ["set.zip"] and len(server.asked) == 1
 
 
-def test_a_kill_while_the_hash_is_compared_costs_no_second_download(pooch, one, server, tmp_path, monkeypatch):
+def test_a_kill_while_the_hash_is_compared_costs_no_second_download(
+    pooch, one, server, tmp_path, monkeypatch
+):
     def killed(*_, **__):
         raise KeyboardInterrupt
 
@@ -486,8 +558,12 @@ def test_a_kill_while_the_hash_is_compared_costs_no_second_download(pooch, one, 
     assert bring(one, tmp_path / "set")["fetched"] == ["set.zip"] and len(server.asked) == 1
 
 
-@pytest.mark.parametrize("broken", [b"not an archive at all", zipped({"../evil": b"evil"})], ids=["broken", "unsafe"])
-def test_an_archive_that_cannot_be_unpacked_is_deleted_and_fetched_anew(pooch, one, server, tmp_path, broken):
+@pytest.mark.parametrize(
+    "broken", [b"not an archive at all", zipped({"../evil": b"evil"})], ids=["broken", "unsafe"]
+)
+def test_an_archive_that_cannot_be_unpacked_is_deleted_and_fetched_anew(
+    pooch, one, server, tmp_path, broken
+):
     right, server.data = server.data, broken
     about = with_file(one, hash="", hash_from="")
     with pytest.raises(BadData, match="was deleted"):
@@ -516,7 +592,10 @@ def test_one_folder_holds_one_set(pooch, one, tmp_path):
 def test_a_fetched_set_is_read_as_what_it_is(pooch, one, server, tmp_path):
     """As the National Library of Medicine packs it: the release in a folder of the zip."""
     montgomery.example(tmp_path / "made", images=6, seed=1)
-    files = {f"MontgomerySet/{path.relative_to(tmp_path / 'made').as_posix()}": path.read_bytes() for path in (tmp_path / "made").rglob("*.*")}
+    files = {
+        f"MontgomerySet/{path.relative_to(tmp_path / 'made').as_posix()}": path.read_bytes()
+        for path in (tmp_path / "made").rglob("*.*")
+    }
     server.data = zipped(files)
     bring(with_file(one, hash=sha256(server.data), unpack="NLM-MontgomeryCXRSet"), tmp_path / "set")
     table = ingest(tmp_path / "set").table
@@ -533,32 +612,56 @@ def served(monkeypatch, one):
 
 def test_the_command_shows_the_terms_and_refuses_without_a_yes(served, one, server, tmp_path):
     done = CliRunner().invoke(app, ["fetch", "montgomery", "--to", str(tmp_path / "set")])
-    assert isinstance(done.exception, download.NotAccepted) and one.licence in " ".join(done.stdout.split()) and not server.asked
+    assert (
+        isinstance(done.exception, download.NotAccepted)
+        and one.licence in " ".join(done.stdout.split())
+        and not server.asked
+    )
 
 
 @pytest.mark.parametrize("answer", ["y\n", "n\n", ""])
 def test_on_a_terminal_the_command_asks(pooch, served, server, tmp_path, monkeypatch, answer):
     monkeypatch.setattr("hilum.cli.data.at_a_terminal", lambda: True)
-    done = CliRunner().invoke(app, ["fetch", "montgomery", "--to", str(tmp_path / "set")], input=answer)
+    done = CliRunner().invoke(
+        app, ["fetch", "montgomery", "--to", str(tmp_path / "set")], input=answer
+    )
     assert "Do you accept" in done.output
-    assert (done.exit_code == 0) == bool(server.asked) == (tmp_path / "set").exists() == (answer == "y\n")
+    assert (
+        (done.exit_code == 0)
+        == bool(server.asked)
+        == (tmp_path / "set").exists()
+        == (answer == "y\n")
+    )
 
 
 def test_the_command_says_what_to_run_next(pooch, served, tmp_path):
-    done = CliRunner().invoke(app, ["fetch", "montgomery", "--to", str(tmp_path / "set"), "--accept"])
-    assert done.exit_code == 0 and f"hilum run {tmp_path / 'set'}" in done.stdout.replace("\n      ", " ")
+    done = CliRunner().invoke(
+        app, ["fetch", "montgomery", "--to", str(tmp_path / "set"), "--accept"]
+    )
+    assert done.exit_code == 0 and f"hilum run {tmp_path / 'set'}" in done.stdout.replace(
+        "\n      ", " "
+    )
 
 
 def test_json_is_all_that_goes_to_standard_output(pooch, served, tmp_path):
-    done = CliRunner().invoke(app, ["fetch", "montgomery", "--to", str(tmp_path / "set"), "--accept", "--json"])
+    done = CliRunner().invoke(
+        app, ["fetch", "montgomery", "--to", str(tmp_path / "set"), "--accept", "--json"]
+    )
     assert json.loads(done.stdout)["fetched"] == ["set.zip"] and "licence:" in done.stderr
 
 
-@pytest.mark.parametrize("name", [name for name in catalog.names() if not catalog.entry(name).files])
+@pytest.mark.parametrize(
+    "name", [name for name in catalog.names() if not catalog.entry(name).files]
+)
 def test_a_set_without_public_addresses_tells_each_step_and_asks_for_nothing(name, tmp_path):
     done = CliRunner().invoke(app, ["fetch", name, "--to", str(tmp_path / "x")])
     told = " ".join(done.stdout.split())
-    assert done.exit_code == 0 and "how to get it: 1. " in told and f"hilum run {tmp_path / 'x'}" in told and "{to}" not in told
+    assert (
+        done.exit_code == 0
+        and "how to get it: 1. " in told
+        and f"hilum run {tmp_path / 'x'}" in told
+        and "{to}" not in told
+    )
     assert catalog.entry(name).licence in told and not (tmp_path / "x").exists()
 
 

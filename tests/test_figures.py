@@ -20,23 +20,73 @@ SETTINGS = Evaluate(resamples=100)
 FINDINGS = ("effusion", "nodule")
 
 
-def made(test: int = 60, tune: int = 60, *, findings: tuple[str, ...] = FINDINGS, each: int = 1, seed: int = 0):
+def made(
+    test: int = 60,
+    tune: int = 60,
+    *,
+    findings: tuple[str, ...] = FINDINGS,
+    each: int = 1,
+    seed: int = 0,
+):
     """Scores, people and states: of every finding a third is present, a tenth not mentioned or uncertain, and scores follow the truth."""
     generator = np.random.default_rng(seed)
-    ids = [(f"i{number}", "test" if number < test else "tune", f"p{number // each}") for number in range(test + tune)]
+    ids = [
+        (f"i{number}", "test" if number < test else "tune", f"p{number // each}")
+        for number in range(test + tune)
+    ]
     people = pl.DataFrame(
-        [(image, patient, "east" if number % 3 else "west", ("female", "male")[number % 2], float(number % 90), "PA") for number, (image, _, patient) in enumerate(ids)],
-        schema={"image_id": pl.String, "group": pl.String, "source": pl.String, "sex": pl.String, "age_years": pl.Float64, "view": pl.String}, orient="row",
-    )  # fmt: skip
+        [
+            (
+                image,
+                patient,
+                "east" if number % 3 else "west",
+                ("female", "male")[number % 2],
+                float(number % 90),
+                "PA",
+            )
+            for number, (image, _, patient) in enumerate(ids)
+        ],
+        schema={
+            "image_id": pl.String,
+            "group": pl.String,
+            "source": pl.String,
+            "sex": pl.String,
+            "age_years": pl.Float64,
+            "view": pl.String,
+        },
+        orient="row",
+    )
     states, rows = [], []
     for finding in findings:
         for image, part, _ in ids:
             state = int(generator.random() < 1 / 3)
-            rows.append((image, part, "finding", finding, float(calibration.sigmoid(generator.normal() * 1.5 + 2 * state - 1)), ""))
-            states.append((image, finding, state if generator.random() > 0.1 else int(generator.choice([-1, -2]))))
-    states = pl.DataFrame(states, schema={"image_id": pl.String, "concept": pl.String, "state": pl.Int8}, orient="row")
-    states = states.with_columns(pl.when(pl.col("state") == -2).then(None).otherwise(pl.col("state")).alias("state"))
-    columns = dict.fromkeys(("image_id", "part", "stage", "concept"), pl.String) | {"score": pl.Float64, "doubts": pl.String}
+            rows.append(
+                (
+                    image,
+                    part,
+                    "finding",
+                    finding,
+                    float(calibration.sigmoid(generator.normal() * 1.5 + 2 * state - 1)),
+                    "",
+                )
+            )
+            states.append(
+                (
+                    image,
+                    finding,
+                    state if generator.random() > 0.1 else int(generator.choice([-1, -2])),
+                )
+            )
+    states = pl.DataFrame(
+        states, schema={"image_id": pl.String, "concept": pl.String, "state": pl.Int8}, orient="row"
+    )
+    states = states.with_columns(
+        pl.when(pl.col("state") == -2).then(None).otherwise(pl.col("state")).alias("state")
+    )
+    columns = dict.fromkeys(("image_id", "part", "stage", "concept"), pl.String) | {
+        "score": pl.Float64,
+        "doubts": pl.String,
+    }
     return pl.DataFrame(rows, schema=columns, orient="row"), estimate.banded(people), states
 
 
@@ -45,16 +95,30 @@ def found(of, settings: Evaluate = SETTINGS):
     return evaluate.as_table(rows), fitted
 
 
-def one(table: pl.DataFrame, metric: str, concept: str = FINDINGS[0], part: str = "test", by: str = "all", subgroup: str = "all") -> dict:
+def one(
+    table: pl.DataFrame,
+    metric: str,
+    concept: str = FINDINGS[0],
+    part: str = "test",
+    by: str = "all",
+    subgroup: str = "all",
+) -> dict:
     place = {"metric": metric, "concept": concept, "part": part, "by": by, "subgroup": subgroup}
-    return table.row(by_predicate=pl.all_horizontal(pl.col(key) == value for key, value in place.items()), named=True)
+    return table.row(
+        by_predicate=pl.all_horizontal(pl.col(key) == value for key, value in place.items()),
+        named=True,
+    )
 
 
 def relabelled(of, part: str, state: int | None):
     """The same tables with every label of a part replaced."""
     rows, people, states = of
     of_part = rows.filter(pl.col("part") == part)["image_id"].unique().implode()
-    changed = pl.when(pl.col("image_id").is_in(of_part)).then(pl.lit(state, pl.Int8)).otherwise(pl.col("state"))
+    changed = (
+        pl.when(pl.col("image_id").is_in(of_part))
+        .then(pl.lit(state, pl.Int8))
+        .otherwise(pl.col("state"))
+    )
     return rows, people, states.with_columns(state=changed)
 
 
@@ -70,19 +134,35 @@ def whole(tables):
 
 def test_each_finding_is_measured_on_the_images_whose_state_of_it_is_known(tables, whole):
     for finding in FINDINGS:
-        of = tables[0].filter((pl.col("concept") == finding) & (pl.col("part") == "test")).join(tables[2], on=["image_id", "concept"]).filter(pl.col("state") >= 0)
+        of = (
+            tables[0]
+            .filter((pl.col("concept") == finding) & (pl.col("part") == "test"))
+            .join(tables[2], on=["image_id", "concept"])
+            .filter(pl.col("state") >= 0)
+        )
         row = one(whole[0], "auroc", finding)
         assert row["value"] == pytest.approx(roc_auc_score(of["state"], of["score"]))
-        assert (row["images"], row["positives"]) == (of.height, of["state"].sum()) and row["images"] < 60
-        assert row["low"] < row["value"] < row["high"] and row["delong_low"] < row["value"] < row["delong_high"] and row["why"] == row["warning"] == ""
+        assert (row["images"], row["positives"]) == (of.height, of["state"].sum()) and row[
+            "images"
+        ] < 60
+        assert (
+            row["low"] < row["value"] < row["high"]
+            and row["delong_low"] < row["value"] < row["delong_high"]
+            and row["why"] == row["warning"] == ""
+        )
 
 
 def test_macro_and_micro_are_named_as_such_and_macro_is_the_mean(whole):
     for metric in discrimination.METRICS:
         each = [one(whole[0], metric, finding)["value"] for finding in FINDINGS]
         macro, micro = (one(whole[0], metric, kind) for kind in ("macro", "micro"))
-        assert macro["value"] == pytest.approx(np.mean(each)) and macro["low"] < macro["value"] < macro["high"]
-        assert not math.isnan(micro["value"]) and micro["positives"] == sum(one(whole[0], metric, finding)["positives"] for finding in FINDINGS)
+        assert (
+            macro["value"] == pytest.approx(np.mean(each))
+            and macro["low"] < macro["value"] < macro["high"]
+        )
+        assert not math.isnan(micro["value"]) and micro["positives"] == sum(
+            one(whole[0], metric, finding)["positives"] for finding in FINDINGS
+        )
 
 
 def test_one_finding_has_no_average():
@@ -95,24 +175,42 @@ def test_the_threshold_is_carried_from_tune_and_the_re_tuned_one_is_named(tables
     rows = classification.known(*tables).filter(pl.col("concept") == FINDINGS[0])
     for part, suffix in (("tune", ""), ("test", "_retuned")):
         of_part, test = (rows.filter(pl.col("part") == wanted) for wanted in (part, "test"))
-        threshold = discrimination.youden_threshold(of_part["state"].to_numpy(), of_part["score"].to_numpy())
+        threshold = discrimination.youden_threshold(
+            of_part["state"].to_numpy(), of_part["score"].to_numpy()
+        )
         assert one(table, "threshold" + suffix)["value"] == threshold
         for name, metric in discrimination.METRICS_AT.items():
-            assert one(table, name + suffix)["value"] == metric(test["state"].to_numpy(), test["score"].to_numpy(), threshold)
-    assert fitted["finding"][FINDINGS[0]]["threshold"] == one(table, "threshold")["value"] != one(table, "threshold_retuned")["value"]
+            assert one(table, name + suffix)["value"] == metric(
+                test["state"].to_numpy(), test["score"].to_numpy(), threshold
+            )
+    assert (
+        fitted["finding"][FINDINGS[0]]["threshold"]
+        == one(table, "threshold")["value"]
+        != one(table, "threshold_retuned")["value"]
+    )
 
 
 def test_no_label_of_the_test_part_reaches_what_is_fitted_on_tune(tables, whole):
-    turned = tables[2].with_columns(state=pl.when(pl.col("image_id").str.slice(1).cast(pl.Int64) < 60).then(1 - pl.col("state").abs()).otherwise(pl.col("state")))
+    turned = tables[2].with_columns(
+        state=pl.when(pl.col("image_id").str.slice(1).cast(pl.Int64) < 60)
+        .then(1 - pl.col("state").abs())
+        .otherwise(pl.col("state"))
+    )
     assert found((tables[0], tables[1], turned))[1] == whole[1]
 
 
 def test_predictive_values_at_a_prevalence_follow_bayes(whole):
     table, _ = whole
-    sensitivity, specificity = (one(table, metric)["value"] for metric in ("sensitivity", "specificity"))
+    sensitivity, specificity = (
+        one(table, metric)["value"] for metric in ("sensitivity", "specificity")
+    )
     expected = 0.05 * sensitivity / (0.05 * sensitivity + 0.95 * (1 - specificity))
     row = one(table, "ppv_at_prevalence")
-    assert row["value"] == pytest.approx(expected) and row["value"] < one(table, "ppv")["value"] and row["low"] <= row["value"] <= row["high"]
+    assert (
+        row["value"] == pytest.approx(expected)
+        and row["value"] < one(table, "ppv")["value"]
+        and row["low"] <= row["value"] <= row["high"]
+    )
     assert one(table, "npv_at_prevalence")["value"] > one(table, "npv")["value"]
 
 
@@ -124,36 +222,79 @@ def test_no_prevalence_given_gives_no_such_figure_and_an_impossible_one_is_refus
 
 def test_calibration_is_measured_before_and_after(whole, tables):
     table, fitted = whole
-    rows = classification.known(*tables).filter((pl.col("concept") == FINDINGS[0]) & (pl.col("part") == "test"))
+    rows = classification.known(*tables).filter(
+        (pl.col("concept") == FINDINGS[0]) & (pl.col("part") == "test")
+    )
     made_of = calibration.of_json(fitted["finding"][FINDINGS[0]])
-    for kind, probability in {"uncalibrated": rows["score"].to_numpy(), **{name: of(rows["score"].to_numpy()) for name, of in made_of.items()}}.items():
-        assert one(table, f"brier_{kind}")["value"] == pytest.approx(np.mean((probability - rows["state"].to_numpy()) ** 2))
+    for kind, probability in {
+        "uncalibrated": rows["score"].to_numpy(),
+        **{name: of(rows["score"].to_numpy()) for name, of in made_of.items()},
+    }.items():
+        assert one(table, f"brier_{kind}")["value"] == pytest.approx(
+            np.mean((probability - rows["state"].to_numpy()) ** 2)
+        )
         assert one(table, f"expected_calibration_error_{kind}")["value"] >= 0
     assert {"temperature", "isotonic"} == set(made_of)
 
 
 def test_subgroups_are_those_of_the_part_and_small_ones_are_warned_of(whole, tables):
     table, _ = whole
-    subgroups = table.filter((pl.col("by") != "all") & (pl.col("metric") == "auroc") & (pl.col("concept") == FINDINGS[0]))
-    assert set(subgroups["by"]) == {"source", "sex", "age"}, "a trait of one value makes no subgroup"
-    assert set(subgroups.filter(pl.col("by") == "source")["source"]) == {"east", "west"} and subgroups.filter(pl.col("by") == "sex")["source"].null_count() == 2
+    subgroups = table.filter(
+        (pl.col("by") != "all") & (pl.col("metric") == "auroc") & (pl.col("concept") == FINDINGS[0])
+    )
+    assert set(subgroups["by"]) == {"source", "sex", "age"}, (
+        "a trait of one value makes no subgroup"
+    )
+    assert (
+        set(subgroups.filter(pl.col("by") == "source")["source"]) == {"east", "west"}
+        and subgroups.filter(pl.col("by") == "sex")["source"].null_count() == 2
+    )
     for trait in ("source", "sex", "age"):
-        assert subgroups.filter(pl.col("by") == trait)["images"].sum() == one(table, "auroc")["images"]
+        assert (
+            subgroups.filter(pl.col("by") == trait)["images"].sum() == one(table, "auroc")["images"]
+        )
     for row in subgroups.iter_rows(named=True):
-        small = row["patients"] < estimate.FEW_PATIENTS or min(row["positives"], row["images"] - row["positives"]) < estimate.FEW_OF_A_CLASS
+        small = (
+            row["patients"] < estimate.FEW_PATIENTS
+            or min(row["positives"], row["images"] - row["positives"]) < estimate.FEW_OF_A_CLASS
+        )
         assert bool(row["warning"]) == small
-    assert subgroups["warning"].str.contains("too few to tell").any() and not subgroups["warning"].str.contains("too few").all()
+    assert (
+        subgroups["warning"].str.contains("too few to tell").any()
+        and not subgroups["warning"].str.contains("too few").all()
+    )
 
 
-@pytest.mark.parametrize(("years", "band"), [(0.0, "0 to 17"), (17.9, "0 to 17"), (18.0, "18 to 39"), (59.99, "40 to 59"), (80.0, "80 and over"), (104.0, "80 and over"), (None, None)])
+@pytest.mark.parametrize(
+    ("years", "band"),
+    [
+        (0.0, "0 to 17"),
+        (17.9, "0 to 17"),
+        (18.0, "18 to 39"),
+        (59.99, "40 to 59"),
+        (80.0, "80 and over"),
+        (104.0, "80 and over"),
+        (None, None),
+    ],
+)
 def test_bands_of_age(years, band):
-    assert estimate.banded(pl.DataFrame({"age_years": [years]}, schema={"age_years": pl.Float64}))["age"][0] == band
+    assert (
+        estimate.banded(pl.DataFrame({"age_years": [years]}, schema={"age_years": pl.Float64}))[
+            "age"
+        ][0]
+        == band
+    )
 
 
 def test_every_figure_without_a_value_or_an_interval_says_why(whole):
     for table in (whole[0], found(made(test=8, tune=8))[0]):
-        bare = table.filter(pl.col("value").is_nan() | (pl.col("low").is_nan() & ~pl.col("metric").str.starts_with("threshold")))
-        assert (bare["why"] != "").all() and (table.filter(pl.col("low").is_not_nan())["why"] == "").all()
+        bare = table.filter(
+            pl.col("value").is_nan()
+            | (pl.col("low").is_nan() & ~pl.col("metric").str.starts_with("threshold"))
+        )
+        assert (bare["why"] != "").all() and (
+            table.filter(pl.col("low").is_not_nan())["why"] == ""
+        ).all()
     assert bare.height
 
 
@@ -165,28 +306,55 @@ def test_the_same_tables_give_the_same_figures(tables, whole):
 # ----------------------------------------------------------------------------------------------------------------- degenerate inputs
 
 
-@pytest.mark.parametrize(("state", "why"), [(1, "no negative image"), (0, "no positive image"), (None, "no image with a known label"), (-1, "no image with a known label")])
-def test_a_test_part_of_one_class_or_without_a_known_label_has_no_area_and_says_so(tables, state, why):
+@pytest.mark.parametrize(
+    ("state", "why"),
+    [
+        (1, "no negative image"),
+        (0, "no positive image"),
+        (None, "no image with a known label"),
+        (-1, "no image with a known label"),
+    ],
+)
+def test_a_test_part_of_one_class_or_without_a_known_label_has_no_area_and_says_so(
+    tables, state, why
+):
     table, _ = found(relabelled(tables, "test", state))
     for metric in ("auroc", "average_precision", "balanced_accuracy", "sensitivity_retuned"):
         row = one(table, metric)
         assert math.isnan(row["value"]) and math.isnan(row["low"]) and row["why"] == why
-    assert math.isnan(one(table, "auroc", "macro")["value"]) if state in (0, 1) else "macro" not in table.filter(pl.col("part") == "test")["concept"]
+    assert (
+        math.isnan(one(table, "auroc", "macro")["value"])
+        if state in (0, 1)
+        else "macro" not in table.filter(pl.col("part") == "test")["concept"]
+    )
 
 
-@pytest.mark.parametrize(("state", "why"), [(1, "no negative image"), (0, "no positive image"), (None, "no image with a known label")])
+@pytest.mark.parametrize(
+    ("state", "why"),
+    [(1, "no negative image"), (0, "no positive image"), (None, "no image with a known label")],
+)
 def test_a_tune_part_of_one_class_chooses_no_threshold_and_no_calibration(tables, state, why):
     table, fitted = found(relabelled(tables, "tune", state))
     told = fitted["finding"][FINDINGS[0]]
-    assert told["threshold"] is told["temperature"] is told["isotonic"] is None and told["why"] == why
-    assert one(table, "sensitivity")["why"] == "tune holds one class only, so no threshold was chosen"
+    assert (
+        told["threshold"] is told["temperature"] is told["isotonic"] is None and told["why"] == why
+    )
+    assert (
+        one(table, "sensitivity")["why"] == "tune holds one class only, so no threshold was chosen"
+    )
     assert one(table, "brier_temperature")["why"] == f"not calibrated on tune: {why}"
-    assert not math.isnan(one(table, "auroc")["value"]) and not math.isnan(one(table, "sensitivity_retuned")["value"])
+    assert not math.isnan(one(table, "auroc")["value"]) and not math.isnan(
+        one(table, "sensitivity_retuned")["value"]
+    )
 
 
 def test_no_known_label_anywhere_gives_rows_that_say_so(tables):
     table, fitted = found(relabelled(relabelled(tables, "tune", None), "test", None))
-    assert table["value"].is_nan().all() and (table["images"] == 0).all() and (table["why"] != "").all()
+    assert (
+        table["value"].is_nan().all()
+        and (table["images"] == 0).all()
+        and (table["why"] != "").all()
+    )
     assert {told["why"] for told in fitted["finding"].values()} == {"no image with a known label"}
 
 
@@ -194,28 +362,51 @@ def test_one_patient_has_values_and_no_interval():
     rows, people, states = made()
     table, _ = found((rows, people.with_columns(group=pl.lit("p")), states))
     row = one(table, "auroc")
-    assert not math.isnan(row["value"]) and math.isnan(row["low"]) and math.isnan(row["delong_low"]) and row["why"] == "fewer than two patients"
+    assert (
+        not math.isnan(row["value"])
+        and math.isnan(row["low"])
+        and math.isnan(row["delong_low"])
+        and row["why"] == "fewer than two patients"
+    )
 
 
 def test_constant_scores_are_chance_without_an_interval_or_a_calibration(tables):
     table, fitted = found((tables[0].with_columns(score=pl.lit(0.25)), *tables[1:]))
     row = one(table, "auroc")
-    assert row["value"] == 0.5 and math.isnan(row["low"]) and math.isnan(row["delong_low"]) and "every resample" in row["why"]
-    assert fitted["finding"][FINDINGS[0]]["why"] == "all scores are alike" and math.isnan(one(table, "brier_temperature")["value"])
+    assert (
+        row["value"] == 0.5
+        and math.isnan(row["low"])
+        and math.isnan(row["delong_low"])
+        and "every resample" in row["why"]
+    )
+    assert fitted["finding"][FINDINGS[0]]["why"] == "all scores are alike" and math.isnan(
+        one(table, "brier_temperature")["value"]
+    )
 
 
 def test_5_positives_give_a_wide_interval_and_no_calibration(tables):
     rows, people, states = tables
-    few = states.with_columns(state=(pl.col("image_id").is_in([f"i{number}" for number in (*range(5), *range(60, 65))])).cast(pl.Int8))
+    few = states.with_columns(
+        state=(
+            pl.col("image_id").is_in([f"i{number}" for number in (*range(5), *range(60, 65))])
+        ).cast(pl.Int8)
+    )
     table, fitted = found((rows, people, few))
     row = one(table, "auroc")
     assert row["positives"] == 5 and row["high"] - row["low"] > 0.2
-    assert fitted["finding"][FINDINGS[0]]["why"] == "5 positive and 55 negative images, and at least 10 of each are needed"
+    assert (
+        fitted["finding"][FINDINGS[0]]["why"]
+        == "5 positive and 55 negative images, and at least 10 of each are needed"
+    )
 
 
 def test_a_finding_of_one_class_is_left_out_of_the_averages_by_name(tables):
     rows, people, states = made(findings=("effusion", "nodule", "mass"))
-    only = states.with_columns(state=pl.when(pl.col("concept") == "mass").then(pl.lit(0, pl.Int8)).otherwise(pl.col("state")))
+    only = states.with_columns(
+        state=pl.when(pl.col("concept") == "mass")
+        .then(pl.lit(0, pl.Int8))
+        .otherwise(pl.col("state"))
+    )
     row = one(found((rows, people, only))[0], "auroc", "macro")
     assert not math.isnan(row["value"]) and row["warning"] == "left out, of one class: mass"
 
@@ -224,13 +415,28 @@ def test_a_score_beyond_0_and_1_is_no_probability_but_can_be_calibrated_by_its_o
     table, fitted = found((tables[0].with_columns(score=pl.col("score") * 40), *tables[1:]))
     told = fitted["finding"][FINDINGS[0]]
     assert told["temperature"] is None and "no logit" in told["why"] and told["isotonic"]
-    assert one(table, "brier_uncalibrated")["why"] == classification.NO_PROBABILITY and not math.isnan(one(table, "brier_isotonic")["value"])
+    assert one(table, "brier_uncalibrated")[
+        "why"
+    ] == classification.NO_PROBABILITY and not math.isnan(one(table, "brier_isotonic")["value"])
 
 
 def test_ten_copies_of_an_image_under_one_patient_are_no_surer_than_one():
     rows, people, states = made(findings=("nodule",))
-    often = [pl.concat([table.with_columns(image_id=pl.concat_str("image_id", pl.lit(f"/{copy}"))) for copy in range(10)]) for table in (rows, people, states)]
-    many, single = (one(found(tables)[0], "auroc", "nodule") for tables in (often, (rows, people, states)))
-    assert many["images"] == 10 * single["images"] and many["patients"] == single["patients"] == single["images"]
+    often = [
+        pl.concat(
+            [
+                table.with_columns(image_id=pl.concat_str("image_id", pl.lit(f"/{copy}")))
+                for copy in range(10)
+            ]
+        )
+        for table in (rows, people, states)
+    ]
+    many, single = (
+        one(found(tables)[0], "auroc", "nodule") for tables in (often, (rows, people, states))
+    )
+    assert (
+        many["images"] == 10 * single["images"]
+        and many["patients"] == single["patients"] == single["images"]
+    )
     for bound in ("value", "low", "high", "delong_low", "delong_high"):
         assert many[bound] == pytest.approx(single[bound], abs=1e-6)

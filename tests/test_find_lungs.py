@@ -58,49 +58,89 @@ def pictures(tmp_path):
 
 
 def written(folder):
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
-def test_masks_are_in_the_files_own_pixels_and_the_table_counts_them(pictures, tmp_path, lung_model):
+def test_masks_are_in_the_files_own_pixels_and_the_table_counts_them(
+    pictures, tmp_path, lung_model
+):
     folder, made = pictures
     rows, faults = step.segment_images([folder], tmp_path / "out", model=lung_model)
     assert not faults and [row["name"] for row in rows] == [f"ward/{number}" for number in range(3)]
     for row, one in zip(rows, made, strict=True):
-        both, right, left = (raster.read(tmp_path / "out" / side / f"{row['name']}.png").values for side in ("both", "right", "left"))
-        assert both.shape == one.pixels.shape == (row["height"], row["width"]) and set(np.unique(both)) == {0, 255}
+        both, right, left = (
+            raster.read(tmp_path / "out" / side / f"{row['name']}.png").values
+            for side in ("both", "right", "left")
+        )
+        assert both.shape == one.pixels.shape == (row["height"], row["width"]) and set(
+            np.unique(both)
+        ) == {0, 255}
         assert np.array_equal(both, right | left) and not (right & left).any()
         assert ((right > 0).sum(), (left > 0).sum()) == (row["right_pixels"], row["left_pixels"])
-        assert dice(both > 0, one.right_lung | one.left_lung) > 0.8 and dice(right > 0, one.right_lung) > dice(right > 0, one.left_lung)
-        assert raster.read(tmp_path / "out" / "overlay" / f"{row['name']}.jpg").values.shape == one.pixels.shape
+        assert dice(both > 0, one.right_lung | one.left_lung) > 0.8 and dice(
+            right > 0, one.right_lung
+        ) > dice(right > 0, one.left_lung)
+        assert (
+            raster.read(tmp_path / "out" / "overlay" / f"{row['name']}.jpg").values.shape
+            == one.pixels.shape
+        )
         assert row["right_mm2"] is None and 0 < row["width_ratio"] < 1 and 0 < row["quality"] < 1
     told = list(csv.DictReader((tmp_path / "out" / step.TABLE).open()))
-    assert [row["right_pixels"] for row in told] == [str(row["right_pixels"]) for row in rows] and list(told[0]) == list(step.COLUMNS)
+    assert [row["right_pixels"] for row in told] == [
+        str(row["right_pixels"]) for row in rows
+    ] and list(told[0]) == list(step.COLUMNS)
 
 
 def test_the_order_and_the_neighbours_change_nothing(pictures, tmp_path, lung_model):
     folder, _ = pictures
     files = sorted(folder.rglob("*.png"))
     step.segment_images(files, tmp_path / "a", model=lung_model)
-    step.segment_images([*files[::-1], str(folder / "ward" / "[01].png")], tmp_path / "b", model=lung_model)
+    step.segment_images(
+        [*files[::-1], str(folder / "ward" / "[01].png")], tmp_path / "b", model=lung_model
+    )
     assert written(tmp_path / "a") == written(tmp_path / "b")
     for path in files:
         step.segment_images([path], tmp_path / "alone", model=lung_model)
     alone = {name: data for name, data in written(tmp_path / "alone").items() if name != step.TABLE}
-    assert alone == {name: data for name, data in written(tmp_path / "a").items() if name != step.TABLE}
+    assert alone == {
+        name: data for name, data in written(tmp_path / "a").items() if name != step.TABLE
+    }
 
 
 def test_a_bad_file_among_many_is_named_and_the_others_are_done(pictures, tmp_path, lung_model):
     folder, _ = pictures
     (folder / "broken.png").write_bytes((folder / "ward" / "0.png").read_bytes()[:500])
-    done = hilum("lungs", folder, tmp_path / "absent.png", tmp_path / "no*.dcm", "--to", tmp_path / "out", "--model", lung_model, "--json")
+    done = hilum(
+        "lungs",
+        folder,
+        tmp_path / "absent.png",
+        tmp_path / "no*.dcm",
+        "--to",
+        tmp_path / "out",
+        "--model",
+        lung_model,
+        "--json",
+    )
     assert done.returncode == 1 and len(json.loads(done.stdout)) == 3
-    assert all(name in done.stderr for name in ("broken.png", "absent.png", "no*.dcm")) and "Traceback" not in done.stderr
+    assert (
+        all(name in done.stderr for name in ("broken.png", "absent.png", "no*.dcm"))
+        and "Traceback" not in done.stderr
+    )
     assert len(list((tmp_path / "out" / "both" / "ward").glob("*.png"))) == 3
 
 
 def test_it_needs_neither_torch_nor_scipy(pictures, tmp_path, lung_model):
     arguments = ("lungs", pictures[0], "--to", tmp_path / "out", "--model", lung_model)
-    done = subprocess.run([sys.executable, "-c", WITHOUT, *map(str, arguments)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode == 0, done.stderr
     assert "quality" in done.stdout and str(tmp_path / "out") in done.stdout
 
@@ -109,8 +149,12 @@ def test_a_dicom_has_millimetres_and_its_masks_lie_as_its_pixels_do(tmp_path, lu
     stored = (chest().pixels.astype(np.uint16) * 16).copy()
     path = write_dicom(tmp_path / "a.dcm", stored, bits=12, ImagerPixelSpacing=[0.5, 0.25])
     (row,), _ = step.segment_images([path], tmp_path / "out", model=lung_model)
-    assert row["right_mm2"] == pytest.approx(row["right_pixels"] * 0.125, rel=0.01)  # as it stands its pixels are square
-    assert row["thorax_width_mm"] == pytest.approx(row["thorax_width_pixels"] * row["column_spacing_mm"])
+    assert row["right_mm2"] == pytest.approx(
+        row["right_pixels"] * 0.125, rel=0.01
+    )  # as it stands its pixels are square
+    assert row["thorax_width_mm"] == pytest.approx(
+        row["thorax_width_pixels"] * row["column_spacing_mm"]
+    )
     assert raster.read(tmp_path / "out" / "both" / "a.png").values.shape == stored.shape
 
 
@@ -120,7 +164,10 @@ def test_files_of_one_name_keep_apart_whatever_the_order(pictures, tmp_path, lun
         raster.write_png(path, chest(seed).pixels)
     step.segment_images(twins, tmp_path / "1", model=lung_model)
     step.segment_images(twins[::-1], tmp_path / "2", model=lung_model)
-    assert written(tmp_path / "1") == written(tmp_path / "2") and len(list((tmp_path / "1" / "both").iterdir())) == 2
+    assert (
+        written(tmp_path / "1") == written(tmp_path / "2")
+        and len(list((tmp_path / "1" / "both").iterdir())) == 2
+    )
 
 
 def test_an_image_below_the_output_folder_is_refused(pictures, tmp_path, lung_model):
@@ -139,27 +186,46 @@ def test_an_image_below_the_output_folder_is_refused(pictures, tmp_path, lung_mo
         pytest.param(255 - chest().pixels, id="inverted"),
         pytest.param(np.rot90(chest().pixels), id="turned"),
         pytest.param(chest().pixels[:, ::-1], id="mirrored"),
-        pytest.param(np.tile(np.linspace(0, 255, 20_000).astype(np.uint8), (3500, 1)), id="20,000 columns"),
+        pytest.param(
+            np.tile(np.linspace(0, 255, 20_000).astype(np.uint8), (3500, 1)), id="20,000 columns"
+        ),
     ],
 )
 def test_what_is_no_upright_frontal_chest_is_never_trusted(image, tmp_path, lung_model):
     row = quality_of(tmp_path, image, lung_model)
-    assert row["quality"] <= 0.2 and not row["trusted"] and row["doubts"] and "looks" in row["warning"]
+    assert (
+        row["quality"] <= 0.2 and not row["trusted"] and row["doubts"] and "looks" in row["warning"]
+    )
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 20_000), (20_000, 100), (31, 31)])
 def test_what_cannot_show_a_chest_is_refused(size, tmp_path, lung_model):
-    raster.write_png(tmp_path / "small.png", np.arange(size[0] * size[1], dtype=np.uint32).astype(np.uint8).reshape(size))
-    rows, (fault,) = step.segment_images([tmp_path / "small.png"], tmp_path / "out", model=lung_model)
-    assert rows == [] and "small.png" in fault and "cannot show a chest" in fault and not (tmp_path / "out").exists()
+    raster.write_png(
+        tmp_path / "small.png",
+        np.arange(size[0] * size[1], dtype=np.uint32).astype(np.uint8).reshape(size),
+    )
+    rows, (fault,) = step.segment_images(
+        [tmp_path / "small.png"], tmp_path / "out", model=lung_model
+    )
+    assert (
+        rows == []
+        and "small.png" in fault
+        and "cannot show a chest" in fault
+        and not (tmp_path / "out").exists()
+    )
 
 
 def test_a_picture_of_one_value_has_no_lungs(tmp_path, lung_model):
     row = quality_of(tmp_path, np.full((90, 80), 77, np.uint8), lung_model)
-    assert row["right_pixels"] == row["left_pixels"] == row["quality"] == 0 and "no lungs were found" in row["warning"]
+    assert (
+        row["right_pixels"] == row["left_pixels"] == row["quality"] == 0
+        and "no lungs were found" in row["warning"]
+    )
 
 
-def test_without_a_model_the_remedy_is_told_and_another_models_task_is_refused(tmp_path, monkeypatch, lung_model):
+def test_without_a_model_the_remedy_is_told_and_another_models_task_is_refused(
+    tmp_path, monkeypatch, lung_model
+):
     monkeypatch.setattr(pretrained, "path", lambda name=pretrained.MODEL: tmp_path / name)
     assert not pretrained.is_bundled()
     with pytest.raises(NotFound, match="--model"):
@@ -177,8 +243,12 @@ def test_an_estimate_never_falls_with_a_better_sign():
     signs = {name: 0.9 for name in lung_finder.SHARES} | {"shape": -0.6}
     before = lung_finder.estimate(signs, lung_finder.rule())
     for name in lung_finder.SIGNS:
-        assert lung_finder.estimate({**signs, name: signs[name] + 0.09}, lung_finder.rule()) >= before
-    assert before > lung_finder.estimate({name: 0.1 for name in lung_finder.SHARES} | {"shape": -2.0}, lung_finder.rule())
+        assert (
+            lung_finder.estimate({**signs, name: signs[name] + 0.09}, lung_finder.rule()) >= before
+        )
+    assert before > lung_finder.estimate(
+        {name: 0.1 for name in lung_finder.SHARES} | {"shape": -2.0}, lung_finder.rule()
+    )
     assert min(lung_finder.rule()["weights"].values()) >= 0
 
 
@@ -202,7 +272,12 @@ class Answer:
 
 def fixed(likely, picture):
     """The same whatever is seen."""
-    return np.stack([np.pad(np.ones((100, 50), np.float32), ((60, 96), (50, 156))), np.pad(np.ones((100, 50), np.float32), ((60, 96), (150, 56)))])
+    return np.stack(
+        [
+            np.pad(np.ones((100, 50), np.float32), ((60, 96), (50, 156))),
+            np.pad(np.ones((100, 50), np.float32), ((60, 96), (150, 56))),
+        ]
+    )
 
 
 def torn(likely, picture):
@@ -210,13 +285,28 @@ def torn(likely, picture):
     return np.where(holes, 0.1, likely).astype(np.float32)
 
 
-@pytest.mark.parametrize("spoil", [fixed, torn, lambda likely, picture: 0.45 + 0.1 * likely, lambda likely, picture: likely * (np.arange(256) < 100)])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        fixed,
+        torn,
+        lambda likely, picture: 0.45 + 0.1 * likely,
+        lambda likely, picture: likely * (np.arange(256) < 100),
+    ],
+)
 def test_the_estimate_falls_where_masks_do_not_follow_or_are_torn_or_doubtful_or_one_sided(spoil):
     one = chest(3, 256, 256)
     picture = (one.right_lung * np.uint8(100) + one.left_lung * np.uint8(220)).astype(np.uint8)
-    good, bad = (lung_finder.segment_lungs(Answer(*some), picture, (256, 256)) for some in ((), (spoil,)))
+    good, bad = (
+        lung_finder.segment_lungs(Answer(*some), picture, (256, 256)) for some in ((), (spoil,))
+    )
     assert good.quality > lung_finder.GOOD > 0.85 > bad.quality
-    assert lung_finder.segment_lungs(Answer(lambda likely, picture: likely * 0), picture, (256, 256)).quality == 0
+    assert (
+        lung_finder.segment_lungs(
+            Answer(lambda likely, picture: likely * 0), picture, (256, 256)
+        ).quality
+        == 0
+    )
 
 
 def test_a_mask_is_the_mean_over_the_picture_and_its_changes():
@@ -231,8 +321,15 @@ def test_a_mask_is_the_mean_over_the_picture_and_its_changes():
     once = lung_masks.from_probabilities(Answer(slipped)(picture)["lungs"])
     found = lung_finder.segment_lungs(Answer(slipped), picture, (256, 256))
     assert dice(drawn, once > 0) < 0.8 and dice(drawn, found.labels > 0) > 0.98
-    assert found.likely.shape == (2, 256, 256) and found.likely.dtype == np.float32 and found.likely.min() >= 0 and found.likely.max() <= 1
-    assert found.quality < lung_finder.segment_lungs(Answer(), picture, (256, 256)).quality  # that it was unsure is told all the same
+    assert (
+        found.likely.shape == (2, 256, 256)
+        and found.likely.dtype == np.float32
+        and found.likely.min() >= 0
+        and found.likely.max() <= 1
+    )
+    assert (
+        found.quality < lung_finder.segment_lungs(Answer(), picture, (256, 256)).quality
+    )  # that it was unsure is told all the same
 
 
 def test_shapes_of_lungs_are_near_and_other_shapes_far():
@@ -242,13 +339,20 @@ def test_shapes_of_lungs_are_near_and_other_shapes_far():
     near = []
     for seed in range(8):
         one = chest(seed, 256, 256)
-        labels = np.where(one.right_lung, lung_masks.RIGHT, np.where(one.left_lung, lung_masks.LEFT, 0)).astype(np.uint8)
+        labels = np.where(
+            one.right_lung, lung_masks.RIGHT, np.where(one.left_lung, lung_masks.LEFT, 0)
+        ).astype(np.uint8)
         near.append(lung_finder.distance(lung_finder.shape(labels, labels, inside), drawn))
     boxes = np.zeros((256, 256), np.uint8)
     boxes[:80, :100], boxes[200:, 150:] = lung_masks.RIGHT, lung_masks.LEFT
-    assert np.median(near) < 2 < lung_finder.distance(lung_finder.shape(boxes, boxes, inside), drawn)
+    assert (
+        np.median(near) < 2 < lung_finder.distance(lung_finder.shape(boxes, boxes, inside), drawn)
+    )
     one_lung = np.where(labels == lung_masks.LEFT, 0, labels)
-    assert lung_finder.shape(one_lung, one_lung, inside) is None and lung_finder.distance(None, drawn) == 10
+    assert (
+        lung_finder.shape(one_lung, one_lung, inside) is None
+        and lung_finder.distance(None, drawn) == 10
+    )
 
 
 def test_grown_outlines_follow_the_probabilities_between_pixels():
@@ -256,7 +360,17 @@ def test_grown_outlines_follow_the_probabilities_between_pixels():
     likely[0, 8:24, 4:12], likely[1, 8:24, 20:28] = 1, 1
     likely[0, 8:24, 12] = 0.4  # the outline lies within this column
     labels = lung_masks.from_probabilities(likely)
-    large = lung_masks.upsample_labels(labels, likely, lambda square: cv2.resize(square, (320, 320), interpolation=cv2.INTER_LINEAR))
-    sharp = lung_masks.upsample_labels(labels, (labels[None] == np.array([1, 2])[:, None, None]).astype(np.float32), lambda square: cv2.resize(square, (320, 320)))
+    large = lung_masks.upsample_labels(
+        labels,
+        likely,
+        lambda square: cv2.resize(square, (320, 320), interpolation=cv2.INTER_LINEAR),
+    )
+    sharp = lung_masks.upsample_labels(
+        labels,
+        (labels[None] == np.array([1, 2])[:, None, None]).astype(np.float32),
+        lambda square: cv2.resize(square, (320, 320)),
+    )
     assert set(np.unique(large)) == {0, 1, 2}
-    assert (large == lung_masks.RIGHT).sum() > (sharp == lung_masks.RIGHT).sum() and (large == lung_masks.LEFT).sum() == (sharp == lung_masks.LEFT).sum()
+    assert (large == lung_masks.RIGHT).sum() > (sharp == lung_masks.RIGHT).sum() and (
+        large == lung_masks.LEFT
+    ).sum() == (sharp == lung_masks.LEFT).sum()

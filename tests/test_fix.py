@@ -35,7 +35,14 @@ def images_of(manifest: Manifest) -> list[str]:
 
 
 def findings(*rows: tuple[str, str, str | None, str | None]) -> pl.DataFrame:
-    return pl.DataFrame([(rule, severity, first, second, f"seen in {first}", "Mend it.") for rule, severity, first, second in rows], schema=COLUMNS, orient="row")
+    return pl.DataFrame(
+        [
+            (rule, severity, first, second, f"seen in {first}", "Mend it.")
+            for rule, severity, first, second in rows
+        ],
+        schema=COLUMNS,
+        orient="row",
+    )
 
 
 def test_each_action_does_what_it_says_and_nothing_else(manifest):
@@ -43,15 +50,24 @@ def test_each_action_does_what_it_says_and_nothing_else(manifest):
     done = corrections.apply(
         manifest,
         [
-            Correction(first, "leave out", rule="image-constant"), Correction(second, "keep one of pair", third, "duplicate-file"),
-            Correction(fourth, "leave out mask"), Correction(fifth, "exchange mask sides"), Correction(sixth, "same patient as", third),
+            Correction(first, "leave out", rule="image-constant"),
+            Correction(second, "keep one of pair", third, "duplicate-file"),
+            Correction(fourth, "leave out mask"),
+            Correction(fifth, "exchange mask sides"),
+            Correction(sixth, "same patient as", third),
         ],
         "fixes.toml",
-    )  # fmt: skip
+    )
     assert images_of(done) == [third, fourth, fifth, sixth]
-    before, after = (dict(zip(images_of(one), one.table.iter_rows(named=True), strict=True)) for one in (manifest, done))
+    before, after = (
+        dict(zip(images_of(one), one.table.iter_rows(named=True), strict=True))
+        for one in (manifest, done)
+    )
     assert after[fourth] == before[fourth] | {"right_lung_mask": None, "left_lung_mask": None}
-    assert after[fifth] == before[fifth] | {"right_lung_mask": before[fifth]["left_lung_mask"], "left_lung_mask": before[fifth]["right_lung_mask"]}
+    assert after[fifth] == before[fifth] | {
+        "right_lung_mask": before[fifth]["left_lung_mask"],
+        "left_lung_mask": before[fifth]["right_lung_mask"],
+    }
     assert after[sixth] == before[sixth] | {"patient_id": before[third]["patient_id"]}
     assert after[third] == before[third]
     assert set(done.labels["image_id"]) <= set(images_of(done))
@@ -59,8 +75,19 @@ def test_each_action_does_what_it_says_and_nothing_else(manifest):
 
 def test_each_correction_is_a_remark_that_names_the_file(manifest):
     first, second, third, *_ = images_of(manifest)
-    done = corrections.apply(manifest, [Correction(first, "leave out", rule="image-constant"), Correction(second, "same patient as", third, why="one scar")], "fixes.toml")
-    told = done.remarks.filter(pl.col("message").str.contains("fixes.toml")).select("path", "rule", "message").rows()
+    done = corrections.apply(
+        manifest,
+        [
+            Correction(first, "leave out", rule="image-constant"),
+            Correction(second, "same patient as", third, why="one scar"),
+        ],
+        "fixes.toml",
+    )
+    told = (
+        done.remarks.filter(pl.col("message").str.contains("fixes.toml"))
+        .select("path", "rule", "message")
+        .rows()
+    )
     path = dict(manifest.table.select("image_id", "path").iter_rows())
     assert told == [
         (path[first], "dropped", "left out by fixes.toml: image-constant"),
@@ -70,30 +97,60 @@ def test_each_correction_is_a_remark_that_names_the_file(manifest):
 
 def test_the_order_of_entries_makes_no_difference_and_a_doubled_one_counts_once(manifest):
     first, second, third, fourth, *_ = images_of(manifest)
-    entries = [Correction(first, "same patient as", second), Correction(third, "same patient as", second), Correction(fourth, "leave out")]
+    entries = [
+        Correction(first, "same patient as", second),
+        Correction(third, "same patient as", second),
+        Correction(fourth, "leave out"),
+    ]
     straight = corrections.apply(manifest, entries, "f.toml")
-    assert corrections.apply(manifest, entries[::-1] + entries[:1], "f.toml").digest == straight.digest
-    assert straight.table.filter(pl.col("image_id").is_in([first, second, third]))["patient_id"].n_unique() == 1
+    assert (
+        corrections.apply(manifest, entries[::-1] + entries[:1], "f.toml").digest == straight.digest
+    )
+    assert (
+        straight.table.filter(pl.col("image_id").is_in([first, second, third]))[
+            "patient_id"
+        ].n_unique()
+        == 1
+    )
     assert corrections.counts([*entries, *entries]) == {"leave out": 1, "same patient as": 2}
 
 
 def test_lungs_that_are_drawn_are_left_out_or_exchanged_like_files(manifest):
     first, second = images_of(manifest)[:2]
-    drawn = [[image, f"{side}_lung", f"{side} lung", "{}", "a.json", None] for image in (first, second) for side in ("right", "left")]
-    shaped = Manifest.of(manifest.root, manifest.table.rows(), manifest.labels, manifest.remarks.rows(), drawn)
-    done = corrections.apply(shaped, [Correction(first, "leave out mask"), Correction(second, "exchange mask sides")], "f.toml")
-    assert done.shapes.select("image_id", "concept", "term").sort("concept").rows() == [(second, "left_lung", "right lung"), (second, "right_lung", "left lung")]
+    drawn = [
+        [image, f"{side}_lung", f"{side} lung", "{}", "a.json", None]
+        for image in (first, second)
+        for side in ("right", "left")
+    ]
+    shaped = Manifest.of(
+        manifest.root, manifest.table.rows(), manifest.labels, manifest.remarks.rows(), drawn
+    )
+    done = corrections.apply(
+        shaped,
+        [Correction(first, "leave out mask"), Correction(second, "exchange mask sides")],
+        "f.toml",
+    )
+    assert done.shapes.select("image_id", "concept", "term").sort("concept").rows() == [
+        (second, "left_lung", "right lung"),
+        (second, "right_lung", "left lung"),
+    ]
 
 
 def test_all_that_does_not_fit_the_data_is_told_at_once_with_the_nearest_names(manifest):
     first, second, *_ = images_of(manifest)
     wrong = [
-        Correction(first[:-1] + "9", "leave out"), Correction(first, "same patient as", first),
-        Correction(first, "keep one of pair", second), Correction(second, "leave out"),
-    ]  # fmt: skip
+        Correction(first[:-1] + "9", "leave out"),
+        Correction(first, "same patient as", first),
+        Correction(first, "keep one of pair", second),
+        Correction(second, "leave out"),
+    ]
     with pytest.raises(BadData) as told:
         corrections.apply(manifest, wrong, "fixes.toml")
-    assert "3 faults" in str(told.value) and "did you mean" in str(told.value) and "names the image itself" in str(told.value)
+    assert (
+        "3 faults" in str(told.value)
+        and "did you mean" in str(told.value)
+        and "names the image itself" in str(told.value)
+    )
     assert f"{second} is kept, but that is left out too" in str(told.value)
 
 
@@ -103,7 +160,13 @@ def test_a_file_of_wrong_form_is_told_whole(tmp_path):
     )
     with pytest.raises(BadData) as told:
         corrections.read(tmp_path / "f.toml")
-    for part in ("no key is called 'extra'", "did you mean 'leave out'?", "entry 2: image_id is missing", "needs the second image", "image_id must be text"):
+    for part in (
+        "no key is called 'extra'",
+        "did you mean 'leave out'?",
+        "entry 2: image_id is missing",
+        "needs the second image",
+        "image_id must be text",
+    ):
         assert part in str(told.value)
     (tmp_path / "f.toml").write_text("[[correction]\n")
     with pytest.raises(BadData, match="is not TOML"):
@@ -120,25 +183,53 @@ def test_a_single_bracket_is_told(tmp_path):
 
 def test_findings_become_corrections_once_an_image_worst_first():
     found = findings(
-        ("image-constant", "error", "a", None), ("image-flat", "warning", "a", None), ("mask-empty", "warning", "a", None), ("mask-pieces", "warning", "b", None),
-        ("mask-missing", "info", "c", None), ("no-patients", "warning", None, None), ("duplicate-patients", "warning", "d", "e"),
-    )  # fmt: skip
-    assert {(one.image_id, one.action, one.other, one.rule) for one in propose_corrections.proposed(found)} == {
-        ("a", "leave out", None, "image-constant"), ("b", "leave out mask", None, "mask-pieces"), ("d", "same patient as", "e", "duplicate-patients"),
-    }  # fmt: skip
+        ("image-constant", "error", "a", None),
+        ("image-flat", "warning", "a", None),
+        ("mask-empty", "warning", "a", None),
+        ("mask-pieces", "warning", "b", None),
+        ("mask-missing", "info", "c", None),
+        ("no-patients", "warning", None, None),
+        ("duplicate-patients", "warning", "d", "e"),
+    )
+    assert {
+        (one.image_id, one.action, one.other, one.rule)
+        for one in propose_corrections.proposed(found)
+    } == {
+        ("a", "leave out", None, "image-constant"),
+        ("b", "leave out mask", None, "mask-pieces"),
+        ("d", "same patient as", "e", "duplicate-patients"),
+    }
 
 
 def test_of_copies_that_chain_up_all_but_one_are_left_out():
-    chain = findings(("duplicate-file", "warning", "b", "a"), ("duplicate-file", "warning", "c", "b"), ("duplicate-pixels", "warning", "d", "c"))
-    assert {(one.image_id, one.other) for one in propose_corrections.proposed(chain)} == {("b", "a"), ("c", "a"), ("d", "a")}
-    broken = findings(("image-constant", "error", "a", None), ("duplicate-pixels", "warning", "b", "a"))
-    assert [(one.image_id, one.action) for one in propose_corrections.proposed(broken)] == [("a", "leave out")]
+    chain = findings(
+        ("duplicate-file", "warning", "b", "a"),
+        ("duplicate-file", "warning", "c", "b"),
+        ("duplicate-pixels", "warning", "d", "c"),
+    )
+    assert {(one.image_id, one.other) for one in propose_corrections.proposed(chain)} == {
+        ("b", "a"),
+        ("c", "a"),
+        ("d", "a"),
+    }
+    broken = findings(
+        ("image-constant", "error", "a", None), ("duplicate-pixels", "warning", "b", "a")
+    )
+    assert [(one.image_id, one.action) for one in propose_corrections.proposed(broken)] == [
+        ("a", "leave out")
+    ]
 
 
 def test_choices_are_by_rule_and_image_and_unknown_ones_are_refused():
-    found = findings(("image-flat", "warning", "set/a", None), ("image-flat", "warning", "set/b", None), ("mask-empty", "warning", "set/b", None))
+    found = findings(
+        ("image-flat", "warning", "set/a", None),
+        ("image-flat", "warning", "set/b", None),
+        ("mask-empty", "warning", "set/b", None),
+    )
     assert len(propose_corrections.proposed(found, ["image-flat"])) == 2
-    assert [one.rule for one in propose_corrections.proposed(found, ["mask-empty"], ["set/b"])] == ["mask-empty"]
+    assert [one.rule for one in propose_corrections.proposed(found, ["mask-empty"], ["set/b"])] == [
+        "mask-empty"
+    ]
     with pytest.raises(NotFound, match="did you mean 'image-flat'"):
         propose_corrections.proposed(found, ["image-flatt"])
     with pytest.raises(NotFound, match="no image with findings"):
@@ -146,7 +237,10 @@ def test_choices_are_by_rule_and_image_and_unknown_ones_are_refused():
 
 
 def test_what_is_written_is_what_is_read(tmp_path):
-    entries = [Correction("set/ü \"quoted\"", "keep one of pair", "set/b\\c", "duplicate-file", "a\nb"), Correction("set/a", "leave out")]
+    entries = [
+        Correction('set/ü "quoted"', "keep one of pair", "set/b\\c", "duplicate-file", "a\nb"),
+        Correction("set/a", "leave out"),
+    ]
     text = propose_corrections.to_toml(entries, Path("data"), Path("data"), Path("fixes.toml"))
     (tmp_path / "f.toml").write_text(text)
     assert set(corrections.read(tmp_path / "f.toml")) == set(entries)
@@ -160,23 +254,39 @@ def test_a_file_that_is_there_or_lies_in_the_data_is_not_written(tmp_path):
     storage.write_table(run / "findings.parquet", findings(("image-flat", "warning", "a", None)))
     run.finish("audit", {}, {"findings.parquet": ""}, {})
     (tmp_path / "mine.toml").write_text("# by hand\n")
-    for place, words in ((tmp_path / "mine.toml", "by hand"), (tmp_path / "data" / "f.toml", "never written to")):
+    for place, words in (
+        (tmp_path / "mine.toml", "by hand"),
+        (tmp_path / "data" / "f.toml", "never written to"),
+    ):
         with pytest.raises(HilumError, match=words):
             propose_corrections.propose_corrections(run, run.folder, ["image-flat"], [], place)
     assert (tmp_path / "mine.toml").read_text() == "# by hand\n"
-    assert propose_corrections.propose_corrections(run, run.folder, [], [], None)["action"].to_list() == ["leave out"]
+    assert propose_corrections.propose_corrections(run, run.folder, [], [], None)[
+        "action"
+    ].to_list() == ["leave out"]
 
 
 def test_corrections_that_the_run_was_made_with_are_kept(tmp_path):
     montgomery.example(tmp_path / "data", images=4)
     first = [Correction("set/b", "leave out mask", why="seen by hand")]
-    (tmp_path / "first.toml").write_text(propose_corrections.to_toml(first, Path("data"), Path("data"), Path("first.toml")))
+    (tmp_path / "first.toml").write_text(
+        propose_corrections.to_toml(first, Path("data"), Path("data"), Path("first.toml"))
+    )
     run = Run(tmp_path / "run")
-    run.write_recipe(Recipe(data=Data(folder=str(tmp_path / "data"))).corrected_by(tmp_path / "first.toml"))
-    storage.write_table(run / "findings.parquet", findings(("image-flat", "warning", "set/a", None)))
+    run.write_recipe(
+        Recipe(data=Data(folder=str(tmp_path / "data"))).corrected_by(tmp_path / "first.toml")
+    )
+    storage.write_table(
+        run / "findings.parquet", findings(("image-flat", "warning", "set/a", None))
+    )
     run.finish("audit", {}, {"findings.parquet": ""}, {})
-    propose_corrections.propose_corrections(run, run.folder, ["image-flat"], [], tmp_path / "second.toml")
-    assert [(one.image_id, one.action) for one in corrections.read(tmp_path / "second.toml")] == [("set/a", "leave out"), ("set/b", "leave out mask")]
+    propose_corrections.propose_corrections(
+        run, run.folder, ["image-flat"], [], tmp_path / "second.toml"
+    )
+    assert [(one.image_id, one.action) for one in corrections.read(tmp_path / "second.toml")] == [
+        ("set/a", "leave out"),
+        ("set/b", "leave out mask"),
+    ]
 
 
 def test_from_audit_to_file_to_run_and_back(tmp_path):
@@ -190,11 +300,21 @@ def test_from_audit_to_file_to_run_and_back(tmp_path):
     assert hilum("audit", tmp_path / "recipe.toml", "--to", run).returncode == 0
     plain = storage.read_json(run / "finished" / "ingest.json")
     listed = hilum("fix", run)
-    assert listed.returncode == 0 and "image-constant" in listed.stdout and "leave out" in listed.stdout
+    assert (
+        listed.returncode == 0
+        and "image-constant" in listed.stdout
+        and "leave out" in listed.stdout
+    )
     assert hilum("fix", run, "--rule", "image-constant", "--to", file).returncode == 0
-    assert [entry["image_id"] for entry in tomllib.loads(file.read_text())["correction"]] == [f"kaggle_masks/{spoilt.stem}"]
+    assert [entry["image_id"] for entry in tomllib.loads(file.read_text())["correction"]] == [
+        f"kaggle_masks/{spoilt.stem}"
+    ]
     fixed = hilum("audit", tmp_path / "recipe.toml", "--to", run, "--fixes", file)
-    assert fixed.returncode == 0 and "corrected by fixes.toml: leave out 1" in fixed.stdout and "error: image-constant" not in fixed.stdout
+    assert (
+        fixed.returncode == 0
+        and "corrected by fixes.toml: leave out 1" in fixed.stdout
+        and "error: image-constant" not in fixed.stdout
+    )
     assert f"kaggle_masks/{spoilt.stem}" not in images_of(Manifest.read(run))
     assert hilum("audit", tmp_path / "recipe.toml", "--to", run).returncode == 0
     again = storage.read_json(run / "finished" / "ingest.json")

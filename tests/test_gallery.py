@@ -27,7 +27,13 @@ def release(tmp_path_factory):
 
 def findings(*rows: tuple[str, str, str | None, str | None, str]) -> pl.DataFrame:
     table = pl.DataFrame([(*row, "Mend it.") for row in rows], schema=COLUMNS, orient="row")
-    return table.sort(pl.col("severity").cast(pl.Enum(SEVERITIES)), "rule", "image_id", "other_image_id", "message")
+    return table.sort(
+        pl.col("severity").cast(pl.Enum(SEVERITIES)),
+        "rule",
+        "image_id",
+        "other_image_id",
+        "message",
+    )
 
 
 def sections(text: str) -> list[str]:
@@ -36,23 +42,51 @@ def sections(text: str) -> list[str]:
 
 def test_rules_stand_worst_first_with_what_why_and_remedy(release):
     ids = release[0].table["image_id"]
-    text = page.render(findings(("mask-missing", "info", ids[0], None, "a"), ("image-constant", "error", ids[1], None, "b"), ("mask-empty", "warning", ids[2], None, "c")), *release)
+    text = page.render(
+        findings(
+            ("mask-missing", "info", ids[0], None, "a"),
+            ("image-constant", "error", ids[1], None, "b"),
+            ("mask-empty", "warning", ids[2], None, "c"),
+        ),
+        *release,
+    )
     order = [re.search(r'class="name">([a-z-]+),', section)[1] for section in sections(text)]
     assert order == ["image-constant", "mask-empty", "mask-missing"]
-    assert all("Why it matters:" in section and "What to do:" in section for section in sections(text))
+    assert all(
+        "Why it matters:" in section and "What to do:" in section for section in sections(text)
+    )
 
 
 def test_pairs_stand_side_by_side_and_masks_are_outlined(release):
     ids = release[0].table["image_id"]
-    pair, mask = sections(page.render(findings(("duplicate-file", "warning", ids[1], ids[0], "same"), ("mask-empty", "warning", ids[2], None, "none")), *release))
+    pair, mask = sections(
+        page.render(
+            findings(
+                ("duplicate-file", "warning", ids[1], ids[0], "same"),
+                ("mask-empty", "warning", ids[2], None, "none"),
+            ),
+            *release,
+        )
+    )
     assert 'class="pair"' in pair and pair.count("<svg") == 2 and "<path" not in pair
     assert mask.count("<svg") == 1 and mask.count("<path") == 2 and "outline of its mask" in mask
 
 
 def test_what_has_no_picture_is_told_in_a_line(release):
     unreadable = release[0].table["image_id"][5]
-    text = page.render(findings(("image-unreadable", "error", unreadable, None, "cannot be decoded"), ("no-patients", "warning", None, None, "nobody named")), *release)
-    assert "<svg" not in text and "cannot be decoded" in text and "nobody named" in text and "the whole set" in text
+    text = page.render(
+        findings(
+            ("image-unreadable", "error", unreadable, None, "cannot be decoded"),
+            ("no-patients", "warning", None, None, "nobody named"),
+        ),
+        *release,
+    )
+    assert (
+        "<svg" not in text
+        and "cannot be decoded" in text
+        and "nobody named" in text
+        and "the whole set" in text
+    )
 
 
 def test_pictures_and_lines_are_bounded_and_the_rest_is_counted(release, monkeypatch):
@@ -60,31 +94,63 @@ def test_pictures_and_lines_are_bounded_and_the_rest_is_counted(release, monkeyp
     monkeypatch.setattr(page, "PICTURES", 3)
     monkeypatch.setattr(page, "LISTED", 3)
     ids = release[0].table["image_id"]
-    rows = [("image-flat", "warning", ids[n], None, f"flat {n}") for n in range(5)] + [("mask-empty", "warning", ids[n], None, f"empty {n}") for n in range(5)]
+    rows = [("image-flat", "warning", ids[n], None, f"flat {n}") for n in range(5)] + [
+        ("mask-empty", "warning", ids[n], None, f"empty {n}") for n in range(5)
+    ]
     flat, empty = sections(page.render(findings(*rows), *release))
-    assert (flat.count("<svg"), flat.count("<li"), "more, in findings.parquet" in flat) == (2, 3, False)
-    assert (empty.count("<svg"), empty.count("<li")) == (1, 0) and "and 4 more, in findings.parquet" in empty
+    assert (flat.count("<svg"), flat.count("<li"), "more, in findings.parquet" in flat) == (
+        2,
+        3,
+        False,
+    )
+    assert (empty.count("<svg"), empty.count("<li")) == (
+        1,
+        0,
+    ) and "and 4 more, in findings.parquet" in empty
 
 
 def test_it_stands_alone_and_escapes_what_files_are_called(release):
     ids = release[0].table["image_id"]
-    text = page.render(findings(("image-flat", "warning", ids[0], None, "<script>alert(1)</script> & co")), *release)
+    text = page.render(
+        findings(("image-flat", "warning", ids[0], None, "<script>alert(1)</script> & co")),
+        *release,
+    )
     assert "<script>alert" not in text and "&lt;script&gt;alert(1)&lt;/script&gt; &amp; co" in text
-    assert not re.findall(r'(?:src|href)="(?!data:|#)', text) and "url(" not in text and "@import" not in text
+    assert (
+        not re.findall(r'(?:src|href)="(?!data:|#)', text)
+        and "url(" not in text
+        and "@import" not in text
+    )
 
 
 def test_the_same_findings_give_the_same_page_and_none_is_a_page_too(release):
     ids = release[0].table["image_id"]
-    rows = findings(("image-flat", "warning", ids[0], None, "a"), ("duplicate-file", "warning", ids[1], ids[0], "b"))
+    rows = findings(
+        ("image-flat", "warning", ids[0], None, "a"),
+        ("duplicate-file", "warning", ids[1], ids[0], "b"),
+    )
     assert page.render(rows, *release) == page.render(rows, *release)
     empty = page.render(findings(), *release)
-    assert "No check found anything in 6 images" in empty and not sections(empty) and "How sure the checks are" in empty
+    assert (
+        "No check found anything in 6 images" in empty
+        and not sections(empty)
+        and "How sure the checks are" in empty
+    )
 
 
 def test_five_thousand_findings_stay_a_page_that_opens_quickly(release):
     ids = release[0].table["image_id"]
-    rules = (("image-flat", "warning", 1), ("duplicate-pixels", "warning", 2), ("mask-misfit", "warning", 1), ("mask-odd-form", "info", 1))
-    rows = [(rule, severity, ids[n % 5], ids[(n + 1) % 5] if count == 2 else None, f"finding {n}") for n in range(1250) for rule, severity, count in rules]
+    rules = (
+        ("image-flat", "warning", 1),
+        ("duplicate-pixels", "warning", 2),
+        ("mask-misfit", "warning", 1),
+        ("mask-odd-form", "info", 1),
+    )
+    rows = [
+        (rule, severity, ids[n % 5], ids[(n + 1) % 5] if count == 2 else None, f"finding {n}")
+        for n in range(1250)
+        for rule, severity, count in rules
+    ]
     text = page.render(findings(*rows), *release)
     assert text.count("<figure") + text.count("<li data-source") == 5000
     assert len(text) < 25_000_000 and text.count("<svg") <= page.PICTURES
@@ -94,5 +160,8 @@ def test_the_command_writes_and_names_it(tmp_path):
     montgomery.example(tmp_path / "data", images=4)
     (tmp_path / "recipe.toml").write_text('[data]\nfolder = "data"\n[pixels]\nsize = 64\n')
     done = hilum("audit", tmp_path / "recipe.toml", "--to", tmp_path / "run")
-    assert done.returncode == 0 and f"page: {(tmp_path / 'run' / 'audit.html').resolve()}" in done.stdout
+    assert (
+        done.returncode == 0
+        and f"page: {(tmp_path / 'run' / 'audit.html').resolve()}" in done.stdout
+    )
     assert (tmp_path / "run" / "audit.html").read_text().startswith("<!doctype html>")

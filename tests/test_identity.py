@@ -43,13 +43,23 @@ from hilum.runs.export import export
 
 KEY = Pseudonyms(bytes(range(32)))
 IN_TAGS = {
-    "PatientName": "ZQXJNAME^ZQXJFIRST", "OtherPatientIDs": "ZQXJOTHER01", "AccessionNumber": "ZQXJACC02",
-    "StudyID": "ZQXJSTUDY03", "ReferringPhysicianName": "ZQXJREFER^DOC", "InstitutionName": "ZQXJINSTITUTE",
-    "ImageComments": "ZQXJCOMMENT", "PatientAddress": "ZQXJSTREET", "OperatorsName": "ZQXJOPER^ATOR",
-    "PatientComments": "ZQXJPATCOMM", "StationName": "ZQXJSTATION", "DeviceSerialNumber": "ZQXJSERIAL",
-    "StudyDescription": "ZQXJDESCR", "RequestedProcedureDescription": "ZQXJREQUEST",
-    "PatientTelephoneNumbers": "ZQXJPHONE", "MilitaryRank": "ZQXJRANK",
-}  # fmt: skip
+    "PatientName": "ZQXJNAME^ZQXJFIRST",
+    "OtherPatientIDs": "ZQXJOTHER01",
+    "AccessionNumber": "ZQXJACC02",
+    "StudyID": "ZQXJSTUDY03",
+    "ReferringPhysicianName": "ZQXJREFER^DOC",
+    "InstitutionName": "ZQXJINSTITUTE",
+    "ImageComments": "ZQXJCOMMENT",
+    "PatientAddress": "ZQXJSTREET",
+    "OperatorsName": "ZQXJOPER^ATOR",
+    "PatientComments": "ZQXJPATCOMM",
+    "StationName": "ZQXJSTATION",
+    "DeviceSerialNumber": "ZQXJSERIAL",
+    "StudyDescription": "ZQXJDESCR",
+    "RequestedProcedureDescription": "ZQXJREQUEST",
+    "PatientTelephoneNumbers": "ZQXJPHONE",
+    "MilitaryRank": "ZQXJRANK",
+}
 KINDS = ("headers", "rasters", "both")
 STUDY = "1.2.826.0.1.3680043.9.4711"
 MARKERS = (b"ZQXJ", b"MRN7", STUDY.encode(), b"Exif", b"http://ns.adobe.com")
@@ -58,7 +68,9 @@ MARKERS = (b"ZQXJ", b"MRN7", STUDY.encode(), b"Exif", b"http://ns.adobe.com")
 def drawn(seed: int, *, ill: bool) -> np.ndarray:
     rng = np.random.default_rng(seed)
     body = synthetic.anatomy(rng)
-    return synthetic.draw(body, rng, height=96, width=90, disease="pneumonia" if ill else None).pixels
+    return synthetic.draw(
+        body, rng, height=96, width=90, disease="pneumonia" if ill else None
+    ).pixels
 
 
 @pytest.fixture(scope="module")
@@ -99,13 +111,21 @@ def rasters() -> list[tuple[str, bytes]]:
     png, jpeg = imagecodecs.png_encode(pixels[0]), imagecodecs.jpeg_encode(pixels[1], level=90)
     packed = zlib.compress(b"ZQXJPACKED")
     texts = [
-        (b"tEXt", b"Author\0ZQXJTEXT"), (b"zTXt", b"Comment\0\0" + packed), (b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0ZQXJITXT"),
-        (b"iCCP", b"ZQXJPROFILE\0\0" + packed), (b"eXIf", exif()), (b"tIME", b"\x07\xe4\1\1\0\0\0"), (b"prVt", b"ZQXJPRIVATE"),
-    ]  # fmt: skip
+        (b"tEXt", b"Author\0ZQXJTEXT"),
+        (b"zTXt", b"Comment\0\0" + packed),
+        (b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0ZQXJITXT"),
+        (b"iCCP", b"ZQXJPROFILE\0\0" + packed),
+        (b"eXIf", exif()),
+        (b"tIME", b"\x07\xe4\1\1\0\0\0"),
+        (b"prVt", b"ZQXJPRIVATE"),
+    ]
     segments = [
-        (0xE1, b"Exif\0\0" + exif()), (0xE1, b"http://ns.adobe.com/xap/1.0/\0ZQXJXMP"), (0xE2, b"ICC_PROFILE\0\1\1ZQXJICC"),
-        (0xED, b"Photoshop 3.0\0ZQXJIPTC"), (0xFE, b"ZQXJCOMMENT"),
-    ]  # fmt: skip
+        (0xE1, b"Exif\0\0" + exif()),
+        (0xE1, b"http://ns.adobe.com/xap/1.0/\0ZQXJXMP"),
+        (0xE2, b"ICC_PROFILE\0\1\1ZQXJICC"),
+        (0xED, b"Photoshop 3.0\0ZQXJIPTC"),
+        (0xFE, b"ZQXJCOMMENT"),
+    ]
     extension = b"\x21\xfe\x0eZQXJGIFCOMMENT\0"
     gif = imagecodecs.gif_encode(pixels[3])
     at = 13 + 3 * (2 << (gif[10] & 7)) * (gif[10] >> 7)
@@ -149,9 +169,18 @@ def tiff(pixels: np.ndarray) -> bytes:
     height, width = pixels.shape
     words, place = b"ZQXJTIFFWORDS\0", 8 + pixels.size
     tags = [
-        (256, 4, 1, width), (257, 4, 1, height), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1), (270, 2, len(words), place), (273, 4, 1, 8),
-        (277, 3, 1, 1), (278, 4, 1, height), (279, 4, 1, pixels.size), (315, 2, len(words), place),
-    ]  # fmt: skip
+        (256, 4, 1, width),
+        (257, 4, 1, height),
+        (258, 3, 1, 8),
+        (259, 3, 1, 1),
+        (262, 3, 1, 1),
+        (270, 2, len(words), place),
+        (273, 4, 1, 8),
+        (277, 3, 1, 1),
+        (278, 4, 1, height),
+        (279, 4, 1, pixels.size),
+        (315, 2, len(words), place),
+    ]
     table = (
         struct.pack("<H", len(tags))
         + b"".join(struct.pack("<HHII", *tag) for tag in tags)
@@ -326,7 +355,9 @@ def test_rows_of_one_patient_stay_one_patients_and_images_stay_apart(kind, hospi
             == manifest.table["patient_id"].n_unique()
             == passed.manifest.table["patient_id"].n_unique()
         )
-        assert all(passed.manifest.located(path)[0].is_file() for path in passed.manifest.table["path"])
+        assert all(
+            passed.manifest.located(path)[0].is_file() for path in passed.manifest.table["path"]
+        )
 
 
 def test_an_exports_images_are_read_back_with_their_patients_and_labels(run, tmp_path):

@@ -17,15 +17,19 @@ from hilum.imaging.files import output_folder, raster
 COMMANDS = ("show", "lungs", "read", "predict", "look")
 TABLES = {command: f"{command}.csv" for command in COMMANDS}
 WRITTEN = {  # below --to, for the image NAME
-    "show": ("NAME.png",), "read": ("overlay/NAME.jpg",),
+    "show": ("NAME.png",),
+    "read": ("overlay/NAME.jpg",),
     "lungs": ("both/NAME.png", "right/NAME.png", "left/NAME.png", "overlay/NAME.jpg"),
-    "predict": ("masks/NAME_lungs.png", "masks/NAME_anomaly.png"), "look": ("occlusion/NAME.jpg",),
-}  # fmt: skip
+    "predict": ("masks/NAME_lungs.png", "masks/NAME_anomaly.png"),
+    "look": ("occlusion/NAME.jpg",),
+}
 
 
 def chest(path: Path, seed: int) -> Path:
     rng = np.random.default_rng(seed)
-    raster.write_png(path, synthetic.draw(synthetic.anatomy(rng), rng, height=200, width=190).pixels)
+    raster.write_png(
+        path, synthetic.draw(synthetic.anatomy(rng), rng, height=200, width=190).pixels
+    )
     return path
 
 

@@ -15,7 +15,9 @@ from hilum.imaging.files import raster
 from hilum.pipeline.ingest import ingest
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
-real_data = pytest.mark.skipif(not SHARED.is_dir(), reason="the real radiographs of shared/data are not on this machine")
+real_data = pytest.mark.skipif(
+    not SHARED.is_dir(), reason="the real radiographs of shared/data are not on this machine"
+)
 
 
 def remarks(manifest, rule):
@@ -38,7 +40,12 @@ def picture(path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "sex", "age", "words"),
     [
-        ("Patient's Sex: F \nPatient's Age: 084Y\nbilateral nodules\n", "female", 84, "bilateral nodules"),
+        (
+            "Patient's Sex: F \nPatient's Age: 084Y\nbilateral nodules\n",
+            "female",
+            84,
+            "bilateral nodules",
+        ),
         ("male 28yrs\nSTB\n", "male", 28, "STB"),
         ("female, 6 months\r\nnormal", "female", 0.5, "normal"),
         ("Patient's Sex: O\nPatient's Age: 003D\nx", "other", 0.008, "x"),
@@ -52,14 +59,18 @@ def test_a_reading_gives_sex_age_and_the_text_as_written(text, sex, age, words):
 
 
 def test_same_patient_notes_name_every_patient_they_mention():
-    text = "Patient's Sex: M\nPatient's Age: 049Y\nas before (same pt as MCUCXR_0166_1, MCUCXR_0162_1)"
+    text = (
+        "Patient's Sex: M\nPatient's Age: 049Y\nas before (same pt as MCUCXR_0166_1, MCUCXR_0162_1)"
+    )
     assert _nlm.parse_reading(text).same_patient == ("MCUCXR_0166", "MCUCXR_0162")
 
 
 @given(st.text(max_size=300))
 def test_no_reading_breaks_the_parser(text):
     reading = _nlm.parse_reading(text)
-    assert reading.sex in (None, "female", "male", "other") and (reading.age_years is None or reading.age_years >= 0)
+    assert reading.sex in (None, "female", "male", "other") and (
+        reading.age_years is None or reading.age_years >= 0
+    )
 
 
 def test_same_patient_notes_join_patients(tmp_path):
@@ -127,13 +138,20 @@ def test_class_folders_give_labels_that_exclude_one_another(tmp_path):
     labels = ingest(tmp_path).labels
     present = labels.filter(pl.col("state") == 1)
     assert dict(present.select("image_id", "concept").iter_rows()) == {
-        "folder/PNEUMONIA/b": "pneumonia", "folder/PNEUMONIA/c": "pneumonia", "folder/Strange thing/d": "local:strange-thing",
-    }  # fmt: skip
+        "folder/PNEUMONIA/b": "pneumonia",
+        "folder/PNEUMONIA/c": "pneumonia",
+        "folder/Strange thing/d": "local:strange-thing",
+    }
     assert labels.filter(pl.col("image_id") == "folder/normal/a")["state"].to_list() == [0, 0]
 
 
 def test_parts_above_class_folders_are_the_given_split(tmp_path):
-    for place in ("chest/train/NORMAL/a.png", "chest/train/PNEUMONIA/b.png", "chest/val/NORMAL/c.png", "chest/test/PNEUMONIA/d.png"):
+    for place in (
+        "chest/train/NORMAL/a.png",
+        "chest/train/PNEUMONIA/b.png",
+        "chest/val/NORMAL/c.png",
+        "chest/test/PNEUMONIA/d.png",
+    ):
         picture(tmp_path / place)
     assert ingest(tmp_path).table["given_part"].to_list() == ["test", "train", "train", "tune"]
 
@@ -141,16 +159,25 @@ def test_parts_above_class_folders_are_the_given_split(tmp_path):
 def test_pictures_alone_have_no_labels(tmp_path):
     picture(tmp_path / "a.png")
     manifest = ingest(tmp_path)
-    assert manifest.table.height == 1 and manifest.labels.height == 0 and remarks(manifest, "no-patients") == ["."]
+    assert (
+        manifest.table.height == 1
+        and manifest.labels.height == 0
+        and remarks(manifest, "no-patients") == ["."]
+    )
 
 
 def test_a_csv_names_patients_labels_and_parts(tmp_path):
     for name in "ab":
         picture(tmp_path / f"{name}.png")
-    (tmp_path / "list.csv").write_text("﻿Image,Finding,Patient,Sex,Age,Split\na.png,TB,7,F,41,train\nb.png,Normal,7,m,41.5,validation\n")
+    (tmp_path / "list.csv").write_text(
+        "﻿Image,Finding,Patient,Sex,Age,Split\na.png,TB,7,F,41,train\nb.png,Normal,7,m,41.5,validation\n"
+    )
     table = ingest(tmp_path).table
     assert table["patient_id"].to_list() == ["folder/7"] * 2
-    assert table.select("sex", "age_years", "given_part").rows() == [("female", 41.0, "train"), ("male", 41.5, "tune")]
+    assert table.select("sex", "age_years", "given_part").rows() == [
+        ("female", 41.0, "train"),
+        ("male", 41.5, "tune"),
+    ]
 
 
 # ------------------------------------------------------------------------------------------------------------------------- wrong input
@@ -175,13 +202,21 @@ def test_a_folder_that_is_no_data_set_says_what_it_holds_and_what_is_known(tmp_p
 
 def test_very_many_folders_are_patients_unless_one_is_named_as_a_finding(tmp_path):
     for number in range(62):
-        raster.write_png(tmp_path / f"patient{number // 2:02d}" / f"{number}.png", np.full((8, 8), number, np.uint8))
+        raster.write_png(
+            tmp_path / f"patient{number // 2:02d}" / f"{number}.png",
+            np.full((8, 8), number, np.uint8),
+        )
     manifest = ingest(tmp_path)
     assert manifest.table["patient_id"].n_unique() == 31 and manifest.labels.is_empty()
-    assert "31 folders, such as patient00" in manifest.remarks.filter(pl.col("rule") == "folders-as-patients")["message"][0]
+    assert (
+        "31 folders, such as patient00"
+        in manifest.remarks.filter(pl.col("rule") == "folders-as-patients")["message"][0]
+    )
     (tmp_path / "patient00").rename(tmp_path / "Pneumonia")
     manifest = ingest(tmp_path)
-    assert manifest.labels["concept"].to_list() == ["pneumonia"] * 2, "a folder named as a finding is a class, the others stay patients"
+    assert manifest.labels["concept"].to_list() == ["pneumonia"] * 2, (
+        "a folder named as a finding is a class, the others stay patients"
+    )
     assert manifest.table["patient_id"].n_unique() == 32
 
 
@@ -202,11 +237,16 @@ def test_cells_that_are_not_understood_are_counted_and_rows_without_a_file_are_n
     picture(tmp_path / "a.png")
     picture(tmp_path / "b.png")
     rows = "".join(f"{name},F,1\n" for name in ("a.png", "b.png"))
-    (tmp_path / "list.csv").write_text(f"image,sex,age\n{rows}c.png,F,1\na.png,F,ten\n../d.png,F,1\n")
+    (tmp_path / "list.csv").write_text(
+        f"image,sex,age\n{rows}c.png,F,1\na.png,F,ten\n../d.png,F,1\n"
+    )
     manifest = ingest(tmp_path)
     said = manifest.remarks.select("rule", "message").rows()
     assert manifest.table.select("sex", "age_years").rows() == [("female", 1.0)] * 2
-    assert ("row-unused", "2: list.csv: image 'c.png', list.csv: image '../d.png' names a file that is not there") in said
+    assert (
+        "row-unused",
+        "2: list.csv: image 'c.png', list.csv: image '../d.png' names a file that is not there",
+    ) in said
     assert any(rule == "fact-conflict" and "age 1, ten" in message for rule, message in said)
 
 
@@ -214,7 +254,9 @@ def test_an_image_listed_twice_with_the_same_words_is_one_image(tmp_path):
     picture(tmp_path / "a.png")
     (tmp_path / "list.csv").write_text("image,label\na.png,TB\na.png,TB\n")
     manifest = ingest(tmp_path)
-    assert manifest.table.height == 1 and manifest.labels.select("concept", "state").rows() == [("tuberculosis", 1)]
+    assert manifest.table.height == 1 and manifest.labels.select("concept", "state").rows() == [
+        ("tuberculosis", 1)
+    ]
 
 
 @pytest.mark.skipif(not hasattr(os, "symlink"), reason="no symbolic links here")
@@ -241,7 +283,9 @@ def test_the_real_kaggle_set_is_read_with_the_right_counts():
 
 
 @real_data
-@pytest.mark.parametrize(("name", "images", "positive"), [("montgomery", 138, 58), ("shenzhen", 550, 287)])
+@pytest.mark.parametrize(
+    ("name", "images", "positive"), [("montgomery", 138, 58), ("shenzhen", 550, 287)]
+)
 def test_the_real_official_sets_are_read_with_the_right_counts(name, images, positive):
     manifest = ingest(SHARED / name)
     assert manifest.table.height == images and tuberculosis(manifest) == positive

@@ -40,7 +40,12 @@ def test_the_interval_is_that_of_an_explicit_loop():
         return oracles.auroc([int(truth[row]) for row in rows], [float(score[row]) for row in rows])
 
     low, high, undefined = oracles.bootstrap(slow, patients, resamples=400, confidence=0.8, seed=1)
-    got = bootstrap_patients(lambda rows: discrimination.auroc(truth[rows], score[rows]), patients, resamples=4000, confidence=0.8)
+    got = bootstrap_patients(
+        lambda rows: discrimination.auroc(truth[rows], score[rows]),
+        patients,
+        resamples=4000,
+        confidence=0.8,
+    )
     assert got.value == pytest.approx(slow(list(range(120))))
     width = high - low
     # the loop's own chance error is about 0.04 of the width
@@ -101,7 +106,10 @@ def test_the_same_seed_gives_the_same_interval_in_any_order_of_rows():
 
 def test_a_wider_confidence_gives_a_wider_interval_around_the_value():
     values = np.random.default_rng(9).normal(size=40)
-    narrow, wide = (bootstrap_patients(mean_of(values), np.arange(40), confidence=level) for level in (0.5, 0.99))
+    narrow, wide = (
+        bootstrap_patients(mean_of(values), np.arange(40), confidence=level)
+        for level in (0.5, 0.99)
+    )
     assert wide.low < narrow.low < narrow.value < narrow.high < wide.high
 
 
@@ -115,7 +123,9 @@ def test_a_single_patient_has_a_value_and_no_bounds(patients):
 def test_one_class_is_undefined_throughout():
     score = np.linspace(0, 1, 12)
     value, low, high, undefined = bootstrap_patients(
-        lambda rows: discrimination.auroc(np.ones(12)[rows], score[rows]), np.arange(12), resamples=50
+        lambda rows: discrimination.auroc(np.ones(12)[rows], score[rows]),
+        np.arange(12),
+        resamples=50,
     )
     assert math.isnan(value) and math.isnan(low) and math.isnan(high)
     assert undefined == 50
@@ -126,14 +136,18 @@ def test_undefined_resamples_are_counted_and_too_many_leave_no_bounds(negatives,
     # a resample of 20 patients misses all of k negatives with chance (1 - k/20)^20: 36 % for one, 1.2 % for four
     truth = np.arange(20) >= negatives
     score = np.random.default_rng(10).normal(size=20)
-    got = bootstrap_patients(lambda rows: discrimination.auroc(truth[rows], score[rows]), np.arange(20), resamples=2000)
+    got = bootstrap_patients(
+        lambda rows: discrimination.auroc(truth[rows], score[rows]), np.arange(20), resamples=2000
+    )
     assert got.undefined / 2000 == pytest.approx((1 - negatives / 20) ** 20, abs=0.04)
     assert got.undefined > 0 and (got.undefined <= MAX_UNDEFINED * 2000) == enough
     assert not math.isnan(got.value)
     assert math.isnan(got.low) == math.isnan(got.high) == (not enough)
 
 
-@pytest.mark.parametrize("setting", [{"resamples": 0}, {"confidence": 0.0}, {"confidence": 1.0}, {"confidence": 95}])
+@pytest.mark.parametrize(
+    "setting", [{"resamples": 0}, {"confidence": 0.0}, {"confidence": 1.0}, {"confidence": 95}]
+)
 def test_settings_that_make_no_interval_are_refused(setting):
     with pytest.raises(ValueError, match="got"):
         bootstrap_patients(lambda rows: 0.0, ["a", "b"], **setting)

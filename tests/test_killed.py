@@ -14,7 +14,9 @@ from hilum.run_folder import Run
 KILLS = 10
 
 
-def test_killed_at_ten_random_moments_it_finishes_with_the_digests_of_an_undisturbed_run(small_run, tmp_path):
+def test_killed_at_ten_random_moments_it_finishes_with_the_digests_of_an_undisturbed_run(
+    small_run, tmp_path
+):
     """SIGKILL at ten moments drawn at random over the length of a run, each followed by the same command."""
     recipe = small_run.folder.parent / "recipe.toml"
     command = [sys.executable, "-m", "hilum", "run", str(recipe), "--to", str(tmp_path / "run")]
@@ -35,5 +37,9 @@ def test_killed_at_ten_random_moments_it_finishes_with_the_digests_of_an_undistu
     disturbed, undisturbed = made_by(Run(tmp_path / "run")), made_by(small_run)
     for step in ("ingest", "cache", "split", "predict", "evaluate"):
         assert disturbed[step] == undisturbed[step], step
-    left = [path for path in (tmp_path / "run").rglob("*") if path.name.endswith((".part", ".checkpoint", "journal.jsonl"))]
+    left = [
+        path
+        for path in (tmp_path / "run").rglob("*")
+        if path.name.endswith((".part", ".checkpoint", "journal.jsonl"))
+    ]
     assert not left

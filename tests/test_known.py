@@ -16,15 +16,42 @@ from hilum.errors import NotFound
 
 TEXT = resources.files("hilum").joinpath("resources/catalog.toml").read_text(encoding="utf-8")
 EXPECTED = {  # the sets that a user asks for without Hilum reading them
-    "brax", "chexmask", "chexpert", "jsrt", "mimic_cxr", "mimic_cxr_jpg", "openi", "padchest", "rsna_pneumonia", "siim_acr", "tbx11k", "vindr_cxr",
-}  # fmt: skip
-TEXTS = ("title", "licence", "views", "labels", "labels_made", "marks", "format", "size", "population", "ages", "page")
+    "brax",
+    "chexmask",
+    "chexpert",
+    "jsrt",
+    "mimic_cxr",
+    "mimic_cxr_jpg",
+    "openi",
+    "padchest",
+    "rsna_pneumonia",
+    "siim_acr",
+    "tbx11k",
+    "vindr_cxr",
+}
+TEXTS = (
+    "title",
+    "licence",
+    "views",
+    "labels",
+    "labels_made",
+    "marks",
+    "format",
+    "size",
+    "population",
+    "ages",
+    "page",
+)
 every_set = pytest.mark.parametrize("name", catalog.names())
 
 
 def test_every_set_that_is_read_is_known_and_so_are_those_that_users_ask_for():
-    assert set(plugins.names("readers")) <= set(catalog.names()) and set(catalog.names()) >= EXPECTED
-    assert [name for name in catalog.names() if catalog.entry(name).read] == plugins.names("readers")
+    assert (
+        set(plugins.names("readers")) <= set(catalog.names()) and set(catalog.names()) >= EXPECTED
+    )
+    assert [name for name in catalog.names() if catalog.entry(name).read] == plugins.names(
+        "readers"
+    )
 
 
 @every_set
@@ -64,7 +91,9 @@ def test_numbers_of_patients_and_images_are_the_cards(name):
 def test_sets_that_share_pictures_name_one_another():
     for name in catalog.names():
         for other in catalog.entry(name).overlaps:
-            assert name in catalog.entry(other).overlaps, f"{name} names {other}, not the other way round"
+            assert name in catalog.entry(other).overlaps, (
+                f"{name} names {other}, not the other way round"
+            )
 
 
 @every_set
@@ -74,8 +103,14 @@ def test_addresses_are_encrypted_say_where_they_are_documented_and_lead_to_one_p
     places = [file.unpack or file.name for file in about.files]
     assert len(set(places)) == len(places)
     for file in about.files:
-        assert file.url.startswith("https://") and ".." not in file.name and not file.name.startswith(("/", "."))
-        assert not file.hash or (file.hash_from and re.fullmatch(r"md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}", file.hash))
+        assert (
+            file.url.startswith("https://")
+            and ".." not in file.name
+            and not file.name.startswith(("/", "."))
+        )
+        assert not file.hash or (
+            file.hash_from and re.fullmatch(r"md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}", file.hash)
+        )
         assert bool(file.unpack) == file.name.endswith((".zip", ".tar.gz", ".tgz"))
 
 
@@ -99,7 +134,16 @@ def test_the_list_has_a_line_a_set_and_one_set_is_told_in_full():
     assert all(re.search(rf"^{name} ", listing, re.MULTILINE) for name in catalog.names())
     assert "112,120" in listing and "credentialed" in listing
     one = " ".join(CliRunner().invoke(app, ["datasets", "tbx11k"]).stdout.split())
-    assert "montgomery (its release holds all of it)" in one and "boxes of active and latent tuberculosis" in one
+    assert (
+        "montgomery (its release holds all of it)" in one
+        and "boxes of active and latent tuberculosis" in one
+    )
     told = json.loads(CliRunner().invoke(app, ["datasets", "--json"]).stdout)
-    assert list(told) == catalog.names() and told["mimic_cxr"]["patients"] == 65379 and told["shenzhen"]["patients"] is None
-    assert list(json.loads(CliRunner().invoke(app, ["datasets", "brax", "--json"]).stdout)) == ["brax"]
+    assert (
+        list(told) == catalog.names()
+        and told["mimic_cxr"]["patients"] == 65379
+        and told["shenzhen"]["patients"] is None
+    )
+    assert list(json.loads(CliRunner().invoke(app, ["datasets", "brax", "--json"]).stdout)) == [
+        "brax"
+    ]

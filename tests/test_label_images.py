@@ -31,12 +31,19 @@ BOTH = RIGHT | LEFT
 ROWS, COLUMNS = np.indices(SIZE)
 _MIDDLE = (np.flatnonzero(RIGHT.any(axis=0))[-1] + np.flatnonzero(LEFT.any(axis=0))[0]) // 2
 HEART = ~BOTH & (((ROWS - 95) / 24) ** 2 + ((COLUMNS - _MIDDLE - 6) / 20) ** 2 < 1)
-CLAVICLES = ~BOTH & (np.abs(ROWS - 12) < 4) & (np.abs(COLUMNS - _MIDDLE) > 8) & (np.abs(COLUMNS - _MIDDLE) < 45)
+CLAVICLES = (
+    ~BOTH
+    & (np.abs(ROWS - 12) < 4)
+    & (np.abs(COLUMNS - _MIDDLE) > 8)
+    & (np.abs(COLUMNS - _MIDDLE) < 45)
+)
 STRIP = (ROWS < 6) | (SIZE[0] - 6 <= ROWS)
 LABELS = RIGHT * np.uint8(lung_masks.RIGHT) + LEFT * np.uint8(lung_masks.LEFT)
 VALUES = RIGHT * 1 + LEFT * 2
 WHITE = BOTH * np.uint8(255)
-SLOW = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SLOW = settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 def as_png(values) -> bytes:
@@ -47,9 +54,13 @@ def grey(values) -> bytes:
     return as_png(np.asarray(values).astype(np.uint8))
 
 
-def few_bits(numbers: np.ndarray, bits: int, *palette: tuple[int, int, int], extra: tuple[bytes, ...] = ()) -> bytes:
+def few_bits(
+    numbers: np.ndarray, bits: int, *palette: tuple[int, int, int], extra: tuple[bytes, ...] = ()
+) -> bytes:
     """A PNG of 1, 2, 4 or 8 bits, grey or with a palette."""
-    spread = (numbers[:, :, None].astype(int) >> np.arange(bits - 1, -1, -1) & 1).reshape(len(numbers), -1)
+    spread = (numbers[:, :, None].astype(int) >> np.arange(bits - 1, -1, -1) & 1).reshape(
+        len(numbers), -1
+    )
     rows = np.packbits(spread.astype(np.uint8), axis=1)
     lines = b"".join(b"\0" + row.tobytes() for row in rows)
     chunks = [chunk(b"PLTE", bytes(sum(palette, ()))), *extra] if palette else []
@@ -97,7 +108,9 @@ SAME = {  # files whose lungs are exactly those drawn
     "dark blue on black": as_png(coloured(both=(0, 0, 40))),
     "black on white": as_png(coloured((255, 255, 255), both=(0, 0, 0))),
     "two colours": as_png(coloured(right=(255, 0, 0), left=(0, 255, 0))),
-    "three organs in colours": as_png(coloured(right=(255, 0, 0), left=(0, 0, 255), heart=(0, 255, 0))),
+    "three organs in colours": as_png(
+        coloured(right=(255, 0, 0), left=(0, 0, 255), heart=(0, 255, 0))
+    ),
     "labels 1 and 2": grey(VALUES),
     "labels 2 and 1": grey(3 * BOTH - VALUES),
     "labels 2 and 3": grey(VALUES + BOTH),
@@ -114,7 +127,9 @@ SAME = {  # files whose lungs are exactly those drawn
     "palette of 1 bit, black on white": few_bits(BOTH, 1, (255, 255, 255), (0, 0, 0)),
     "palette of one colour": few_bits(VALUES, 8, *((0, 0, 0),) * 3),
     "palette shorter than its numbers": few_bits(VALUES, 8, (0, 0, 0), (9, 9, 9)),
-    "palette, transparent background": few_bits(BOTH, 8, (255, 255, 255), (0, 0, 0), extra=(chunk(b"tRNS", b"\0"),)),
+    "palette, transparent background": few_bits(
+        BOTH, 8, (255, 255, 255), (0, 0, 0), extra=(chunk(b"tRNS", b"\0"),)
+    ),
     "alpha, opaque white": with_alpha(FULL, WHITE),
     "alpha, black": with_alpha(FULL * 0, WHITE),
     "alpha and colour": with_alpha(coloured(both=(255, 255, 255)), WHITE),
@@ -128,35 +143,74 @@ SAME = {  # files whose lungs are exactly those drawn
     "TIFF, int64": imagecodecs.tiff_encode(VALUES.astype(np.int64)),
     "TIFF, MinIsWhite": tiff(described(WHITE, 0), (255 - WHITE).tobytes()),
     "BMP of 8 bits": cv2.imencode(".bmp", WHITE)[1].tobytes(),
-    "BMP of 1 bit": bmp(packed(BOTH.astype(np.uint8), 1, False), SIZE, 1, palette=np.array([(0, 0, 0), (255, 255, 255)], np.uint8)),
-    "BMP of 4 bits with a palette": bmp(packed(VALUES.astype(np.uint8), 4, False), SIZE, 4, palette=CMAP),
+    "BMP of 1 bit": bmp(
+        packed(BOTH.astype(np.uint8), 1, False),
+        SIZE,
+        1,
+        palette=np.array([(0, 0, 0), (255, 255, 255)], np.uint8),
+    ),
+    "BMP of 4 bits with a palette": bmp(
+        packed(VALUES.astype(np.uint8), 4, False), SIZE, 4, palette=CMAP
+    ),
     "BMP in colour": cv2.imencode(".bmp", coloured(both=(255, 255, 255)))[1].tobytes(),
     "GIF": gif(WHITE, grey_palette()),
     "GIF with a palette": gif(VALUES.astype(np.uint8), CMAP),
-}  # fmt: skip
+}
 NEAR = {  # files whose edges were blurred on the way
     "JPEG": imagecodecs.jpeg8_encode(WHITE, level=75),
     "JPEG of low quality": imagecodecs.jpeg8_encode(WHITE, level=30),
     "JPEG, inverted": imagecodecs.jpeg8_encode(255 - WHITE, level=90),
     "JPEG, three channels": imagecodecs.jpeg8_encode(np.repeat(WHITE[:, :, None], 3, 2), level=90),
     "JPEG, red on black": imagecodecs.jpeg8_encode(coloured(both=(255, 0, 0)), level=92),
-    "JPEG, two colours": imagecodecs.jpeg8_encode(coloured(right=(255, 0, 0), left=(0, 0, 255)), level=95),
-    "JPEG, 0, 128 and 255": imagecodecs.jpeg8_encode((RIGHT * 128 + LEFT * 255).astype(np.uint8), level=92),
-    "a JPEG saved as PNG": grey(imagecodecs.jpeg8_decode(imagecodecs.jpeg8_encode(WHITE, level=60))),
+    "JPEG, two colours": imagecodecs.jpeg8_encode(
+        coloured(right=(255, 0, 0), left=(0, 0, 255)), level=95
+    ),
+    "JPEG, 0, 128 and 255": imagecodecs.jpeg8_encode(
+        (RIGHT * 128 + LEFT * 255).astype(np.uint8), level=92
+    ),
+    "a JPEG saved as PNG": grey(
+        imagecodecs.jpeg8_decode(imagecodecs.jpeg8_encode(WHITE, level=60))
+    ),
     "soft edges": grey(cv2.GaussianBlur(WHITE, (0, 0), 1.2)),
-    "soft edges of a label map": grey(cv2.GaussianBlur(np.where(RIGHT, 128, WHITE).astype(np.uint8), (3, 3), 0)),
-    "soft edges, 16 bits": as_png(cv2.GaussianBlur(WHITE.astype(np.float32) * 257, (0, 0), 1.0).astype(np.uint16)),
+    "soft edges of a label map": grey(
+        cv2.GaussianBlur(np.where(RIGHT, 128, WHITE).astype(np.uint8), (3, 3), 0)
+    ),
+    "soft edges, 16 bits": as_png(
+        cv2.GaussianBlur(WHITE.astype(np.float32) * 257, (0, 0), 1.0).astype(np.uint16)
+    ),
     "soft alpha": with_alpha(FULL, cv2.GaussianBlur(WHITE, (0, 0), 1.0)),
     "soft GIF": gif(cv2.GaussianBlur(WHITE, (0, 0), 1.0), grey_palette()),
-    "a label map of 1 and 2, interpolated": grey(cv2.resize(cv2.resize(VALUES.astype(np.uint8), None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST), SIZE[::-1], interpolation=cv2.INTER_LINEAR)),
+    "a label map of 1 and 2, interpolated": grey(
+        cv2.resize(
+            cv2.resize(VALUES.astype(np.uint8), None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST),
+            SIZE[::-1],
+            interpolation=cv2.INTER_LINEAR,
+        )
+    ),
     "a rim to be ignored": grey(voc(VALUES)),
-    "a rim to be ignored around both": few_bits(voc(BOTH * 1), 8, (0, 0, 0), (128, 0, 0), *((9, 9, 9),) * 253, (224, 224, 192)),
+    "a rim to be ignored around both": few_bits(
+        voc(BOTH * 1), 8, (0, 0, 0), (128, 0, 0), *((9, 9, 9),) * 253, (224, 224, 192)
+    ),
 }
 
 
-def understood(folder: Path, data: bytes, *, name: str = "m.any", size=SIZE, agreed=Consensus(), column="lung_mask", said=None) -> mask_files.MaskFile:  # noqa: B008
+def understood(
+    folder: Path,
+    data: bytes,
+    *,
+    name: str = "m.any",
+    size=SIZE,
+    agreed=Consensus(),
+    column="lung_mask",
+    said=None,
+) -> mask_files.MaskFile:  # noqa: B008
     (folder / name).write_bytes(data)
-    row = {"path": "a.png", **dict.fromkeys(mask_files.COLUMNS), column: name, "mask_values": said and json.dumps(said)}
+    row = {
+        "path": "a.png",
+        **dict.fromkeys(mask_files.COLUMNS),
+        column: name,
+        "mask_values": said and json.dumps(said),
+    }
     (found,) = mask_files.read(Folder(folder), row, size, lambda place: agreed)
     return found
 
@@ -176,7 +230,10 @@ def test_lungs_of_every_file_are_those_drawn_to_the_pixel(tmp_path, content):
 def test_blurred_edges_are_cut_in_the_middle_and_make_no_rims(tmp_path, content):
     found = understood(tmp_path, NEAR[content]).labels()
     least = 0.85 if "ignored" in content else 0.9
-    assert overlap(found == lung_masks.RIGHT, RIGHT) > least and overlap(found == lung_masks.LEFT, LEFT) > least
+    assert (
+        overlap(found == lung_masks.RIGHT, RIGHT) > least
+        and overlap(found == lung_masks.LEFT, LEFT) > least
+    )
     block = np.ones((7, 7), np.uint8)
     inside, outside = cv2.erode(LABELS, block), cv2.dilate(LABELS, block) == 0
     assert np.array_equal(found[inside > 0], LABELS[inside > 0]) and not found[outside].any()
@@ -206,8 +263,10 @@ def test_what_was_understood_is_said(tmp_path, content, form):
 @SLOW
 @given(
     values=st.lists(st.integers(0, 255), min_size=5, max_size=5, unique=True),
-    organs=st.sets(st.sampled_from(["heart", "clavicles"])), wide=st.booleans(), flip=st.booleans(),
-)  # fmt: skip
+    organs=st.sets(st.sampled_from(["heart", "clavicles"])),
+    wide=st.booleans(),
+    flip=st.booleans(),
+)
 def test_any_numbers_will_do_for_a_label_map(tmp_path, values, organs, wide, flip):
     """Background, lungs and other organs have any values, and the image may lie mirrored: the right lung is on its left."""
     ground, right, left, heart, clavicles = values
@@ -216,10 +275,16 @@ def test_any_numbers_will_do_for_a_label_map(tmp_path, values, organs, wide, fli
         ground, right, left, heart, clavicles = values
     numbers = np.full(SIZE, ground, np.uint16)
     for mask, value in ((HEART, heart), (CLAVICLES, clavicles)):
-        numbers[mask] = value if {heart: "heart", clavicles: "clavicles"}[value] in organs else ground
+        numbers[mask] = (
+            value if {heart: "heart", clavicles: "clavicles"}[value] in organs else ground
+        )
     numbers[RIGHT], numbers[LEFT] = right, left
-    numbers, expected = (numbers[:, ::-1], np.where(LABELS, 3 - LABELS, 0)[:, ::-1]) if flip else (numbers, LABELS)
-    found = understood(tmp_path, as_png(numbers * np.uint16(200) if wide else numbers.astype(np.uint8))).labels()
+    numbers, expected = (
+        (numbers[:, ::-1], np.where(LABELS, 3 - LABELS, 0)[:, ::-1]) if flip else (numbers, LABELS)
+    )
+    found = understood(
+        tmp_path, as_png(numbers * np.uint16(200) if wide else numbers.astype(np.uint8))
+    ).labels()
     assert np.array_equal(found, expected)
 
 
@@ -232,7 +297,10 @@ def bars() -> np.ndarray:
 
 def test_clavicles_that_cross_the_lungs_are_no_lesion(tmp_path):
     found = understood(tmp_path, grey(np.where(bars(), 4, VALUES)))
-    assert np.array_equal(found.labels(), np.where(bars(), 0, LABELS)) and found.form == "label map 1=right 2=left 4=none"
+    assert (
+        np.array_equal(found.labels(), np.where(bars(), 0, LABELS))
+        and found.form == "label map 1=right 2=left 4=none"
+    )
 
 
 @pytest.mark.parametrize("inverted", [False, True])
@@ -241,7 +309,9 @@ def test_lungs_cut_by_the_border_are_no_background(tmp_path, margin, inverted):
     """A tight crop, in which lungs are at much of the border; the middle between them is free."""
     (top, bottom), (left, right) = (np.flatnonzero(BOTH.any(axis=axis))[[0, -1]] for axis in (1, 0))
     cut = np.s_[top - margin : bottom + margin + 1, left - margin : right + margin + 1]
-    found = understood(tmp_path, grey(255 - WHITE[cut] if inverted else WHITE[cut]), size=LABELS[cut].shape)
+    found = understood(
+        tmp_path, grey(255 - WHITE[cut] if inverted else WHITE[cut]), size=LABELS[cut].shape
+    )
     assert np.array_equal(found.labels(), LABELS[cut])
 
 
@@ -263,10 +333,14 @@ def meaning_of(folder: Path, data: bytes) -> label_image.ValueMeaning:
 
 def test_masks_of_a_folder_agree_on_what_their_values_stand_for(tmp_path):
     """A mask of the left lung alone is of no use by itself: its value is 2 in the others."""
-    agreed = label_image.consensus([meaning_of(tmp_path, grey(VALUES)) for _ in range(3)] + [meaning_of(tmp_path, grey(RIGHT))])
+    agreed = label_image.consensus(
+        [meaning_of(tmp_path, grey(VALUES)) for _ in range(3)] + [meaning_of(tmp_path, grey(RIGHT))]
+    )
     assert agreed.roles == {"0": "none", "1": "right", "2": "left"} and not agreed.unsettled
     mirrored = understood(tmp_path, grey(VALUES[:, ::-1]), agreed=agreed)
-    assert np.array_equal(mirrored.labels(), LABELS[:, ::-1]), "the values say so, and the audit says that the sides are exchanged"
+    assert np.array_equal(mirrored.labels(), LABELS[:, ::-1]), (
+        "the values say so, and the audit says that the sides are exchanged"
+    )
     alone = understood(tmp_path, grey(2 * LEFT), agreed=agreed)
     assert np.array_equal(alone.labels(), LEFT * 2) and alone.form == "label map 2=left"
     heart = label_image.consensus([meaning_of(tmp_path, grey(VALUES + 3 * HEART))])
@@ -274,36 +348,56 @@ def test_masks_of_a_folder_agree_on_what_their_values_stand_for(tmp_path):
 
 
 def test_values_that_a_folder_disagrees_on_are_refused_with_both_readings(tmp_path):
-    agreed = label_image.consensus([meaning_of(tmp_path, grey(one)) for one in (VALUES, 3 * BOTH - VALUES)])
+    agreed = label_image.consensus(
+        [meaning_of(tmp_path, grey(one)) for one in (VALUES, 3 * BOTH - VALUES)]
+    )
     assert set(agreed.unsettled) == {"1", "2"} and agreed.roles == {"0": "none"}
-    with pytest.raises(BadData, match=r"m\.any: what its value 1 \(right in 1 masks, left in 1 masks\) and 2"):
+    with pytest.raises(
+        BadData, match=r"m\.any: what its value 1 \(right in 1 masks, left in 1 masks\) and 2"
+    ):
         understood(tmp_path, grey(VALUES), agreed=agreed)
 
 
 def test_a_mask_inverted_among_others_is_read_by_its_own_shape_and_told(tmp_path):
     agreed = label_image.consensus([meaning_of(tmp_path, grey(WHITE)) for _ in range(4)])
     found = understood(tmp_path, grey(255 - WHITE), agreed=agreed)
-    assert np.array_equal(found.labels(), LABELS) and found.form == "binary; inverted; background unlike its folder"
+    assert (
+        np.array_equal(found.labels(), LABELS)
+        and found.form == "binary; inverted; background unlike its folder"
+    )
     assert not understood(tmp_path, grey(WHITE * 0), agreed=agreed).labels().any()
 
 
 def remedy(fault: pytest.ExceptionInfo) -> dict[str, str]:
     """What the lines for hilum.toml in a message say, pasted."""
-    return label_image.roles_from_toml(tomllib.loads(str(fault.value).partition("example\n")[2])["mask_values"])
+    return label_image.roles_from_toml(
+        tomllib.loads(str(fault.value).partition("example\n")[2])["mask_values"]
+    )
 
 
 UPPER = ROWS < 80
 UNSETTLED = {
     "lobes": grey(np.where(UPPER, VALUES, VALUES * 3)),
-    "a lesion in the lung": grey(BOTH * 1 + (RIGHT & (np.hypot(ROWS - 75, COLUMNS - np.flatnonzero(RIGHT.any(0)).mean()) < 12))),
+    "a lesion in the lung": grey(
+        BOTH * 1
+        + (RIGHT & (np.hypot(ROWS - 75, COLUMNS - np.flatnonzero(RIGHT.any(0)).mean()) < 12))
+    ),
     "two organs that are no lungs": grey(HEART + 2 * CLAVICLES * (COLUMNS < _MIDDLE)),
-    "colours": as_png(np.where((UPPER & BOTH)[:, :, None], coloured(right=(1, 0, 0), left=(2, 0, 0)), coloured(right=(3, 0, 0), left=(4, 0, 0)))),
+    "colours": as_png(
+        np.where(
+            (UPPER & BOTH)[:, :, None],
+            coloured(right=(1, 0, 0), left=(2, 0, 0)),
+            coloured(right=(3, 0, 0), left=(4, 0, 0)),
+        )
+    ),
 }
 
 
 @pytest.mark.parametrize("content", UNSETTLED)
 def test_what_is_not_settled_is_refused_with_lines_that_settle_it(tmp_path, content):
-    with pytest.raises(BadData, match=r"m\.any: what its value .* stands for can be more than one thing") as fault:
+    with pytest.raises(
+        BadData, match=r"m\.any: what its value .* stands for can be more than one thing"
+    ) as fault:
         understood(tmp_path, UNSETTLED[content])
     said = remedy(fault)
     assert understood(tmp_path, UNSETTLED[content], said=said).labels().any()
@@ -313,27 +407,50 @@ def test_what_a_user_says_goes_before_all_else(tmp_path):
     said = {"0": "none", "1": "left", "2": "right", "3": "ignore"}
     found = understood(tmp_path, grey(VALUES + 3 * HEART), said=said).labels()
     assert np.array_equal(found, np.where(BOTH, 3 - LABELS, HEART * np.uint8(255)))
-    with pytest.raises(BadData, match="value 3 stands for is not among the values that are named") as fault:
-        understood(tmp_path, grey(VALUES + 3 * HEART), said={"0": "none", "1": "right", "2": "left"})
+    with pytest.raises(
+        BadData, match="value 3 stands for is not among the values that are named"
+    ) as fault:
+        understood(
+            tmp_path, grey(VALUES + 3 * HEART), said={"0": "none", "1": "right", "2": "left"}
+        )
     assert remedy(fault) == {"0": "none", "1": "right", "2": "left", "3": "heart"}
-    assert np.array_equal(understood(tmp_path, grey(VALUES), said={"1": "left", "2": "right"}).labels(), np.where(BOTH, 3 - LABELS, 0)), "the background needs no word"
+    assert np.array_equal(
+        understood(tmp_path, grey(VALUES), said={"1": "left", "2": "right"}).labels(),
+        np.where(BOTH, 3 - LABELS, 0),
+    ), "the background needs no word"
     jpeg = imagecodecs.jpeg8_encode((RIGHT * 127 + LEFT * 255).astype(np.uint8), level=92)
-    assert overlap(understood(tmp_path, jpeg, said={"0": "none", "127": "left", "255": "right"}).labels() == lung_masks.LEFT, RIGHT) > 0.95
+    assert (
+        overlap(
+            understood(tmp_path, jpeg, said={"0": "none", "127": "left", "255": "right"}).labels()
+            == lung_masks.LEFT,
+            RIGHT,
+        )
+        > 0.95
+    )
 
 
 def test_every_fault_of_what_a_user_says_is_named():
-    with pytest.raises(BadData, match=r"(?s)2 faults.*1: no role is called 'rigth': did you mean 'right'.*7: no role is called '3'"):
+    with pytest.raises(
+        BadData,
+        match=r"(?s)2 faults.*1: no role is called 'rigth': did you mean 'right'.*7: no role is called '3'",
+    ):
         label_image.roles_from_toml({"1": "rigth", "7": 3, "0": "none"})
     with pytest.raises(BadData, match="no value stands for a lung"):
         label_image.roles_from_toml({"1": "heart"})
-    assert label_image.roles_from_toml({"#FF0000": "right", "255": "ignore"}) == {"#ff0000": "right", "255": "ignore"}
+    assert label_image.roles_from_toml({"#FF0000": "right", "255": "ignore"}) == {
+        "#ff0000": "right",
+        "255": "ignore",
+    }
 
 
 @pytest.mark.parametrize(
     ("data", "words"),
     [
         (imagecodecs.png_encode(DRAWN.pixels), "is a photograph or too blurred for a mask"),
-        (imagecodecs.jpeg8_encode(VALUES.astype(np.uint8), level=98), "too near to be told apart in a JPEG"),
+        (
+            imagecodecs.jpeg8_encode(VALUES.astype(np.uint8), level=98),
+            "too near to be told apart in a JPEG",
+        ),
         (imagecodecs.tiff_encode(VALUES.astype(np.float32) - 1), "holds values from -1 to 1"),
         (imagecodecs.tiff_encode(VALUES.astype(np.int32) * 50000), "holds values from 0 to 100000"),
         (b"no image", "is not a PNG"),
@@ -347,13 +464,24 @@ def test_what_is_no_mask_is_refused_by_name(tmp_path, data, words):
 
 @SLOW
 @given(
-    values=st.lists(st.integers(0, 300), min_size=1, max_size=6, unique=True), seed=st.integers(0, 2**31), grain=st.integers(1, 40),
-    alike=st.booleans(), size=st.tuples(st.integers(1, 90), st.integers(1, 90)), kind=st.sampled_from(["grey", "colour", "alpha", "jpeg"]),
-)  # fmt: skip
-def test_no_pattern_of_labels_raises_anything_but_bad_data(tmp_path, values, seed, grain, alike, size, kind):
+    values=st.lists(st.integers(0, 300), min_size=1, max_size=6, unique=True),
+    seed=st.integers(0, 2**31),
+    grain=st.integers(1, 40),
+    alike=st.booleans(),
+    size=st.tuples(st.integers(1, 90), st.integers(1, 90)),
+    kind=st.sampled_from(["grey", "colour", "alpha", "jpeg"]),
+)
+def test_no_pattern_of_labels_raises_anything_but_bad_data(
+    tmp_path, values, seed, grain, alike, size, kind
+):
     """Patches of any values and sizes; every label has a role, or is named in the refusal."""
     rng = np.random.default_rng(seed)
-    weights = None if alike else np.array([0.9, *[0.1 / max(len(values) - 1, 1)] * (len(values) - 1)]) / (1 if len(values) > 1 else 0.9)
+    weights = (
+        None
+        if alike
+        else np.array([0.9, *[0.1 / max(len(values) - 1, 1)] * (len(values) - 1)])
+        / (1 if len(values) > 1 else 0.9)
+    )
     patches = rng.choice(values, (-(-size[0] // grain), -(-size[1] // grain)), p=weights)
     numbers = np.kron(patches, np.ones((grain, grain), int))[: size[0], : size[1]].astype(np.uint16)
     if kind == "grey":
@@ -371,34 +499,66 @@ def test_no_pattern_of_labels_raises_anything_but_bad_data(tmp_path, values, see
     except BadData as fault:
         assert "m.any" in str(fault)
         return
-    assert set(found.settled.roles) == set(found.image.keys) and found.labels().shape == size and found.form
+    assert (
+        set(found.settled.roles) == set(found.image.keys)
+        and found.labels().shape == size
+        and found.form
+    )
     assert set(np.unique(found.labels())) <= {0, 1, 2, 255}
 
 
 # -------------------------------------------------------------------------------- sides, sizes, turns
 
 
-@pytest.mark.parametrize("data", [grey(RIGHT), grey(255 * RIGHT), grey(255 * ~RIGHT), grey(VALUES), few_bits(RIGHT, 1, (255, 0, 0), (0, 0, 9))])
+@pytest.mark.parametrize(
+    "data",
+    [
+        grey(RIGHT),
+        grey(255 * RIGHT),
+        grey(255 * ~RIGHT),
+        grey(VALUES),
+        few_bits(RIGHT, 1, (255, 0, 0), (0, 0, 9)),
+    ],
+)
 def test_a_file_of_one_lung_gives_that_lung(tmp_path, data):
     found = understood(tmp_path, data, column="right_lung_mask")
-    assert np.array_equal(found.labels(), RIGHT * np.uint8(lung_masks.RIGHT)) and list(found.named()) == ["right_lung"]
+    assert np.array_equal(found.labels(), RIGHT * np.uint8(lung_masks.RIGHT)) and list(
+        found.named()
+    ) == ["right_lung"]
 
 
 @pytest.mark.parametrize("factor", [0.5, 0.75, 2])
 def test_a_mask_of_another_size_in_the_same_proportions_is_scaled(tmp_path, factor):
-    small = cv2.resize(VALUES.astype(np.uint8), None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST_EXACT)
+    small = cv2.resize(
+        VALUES.astype(np.uint8), None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST_EXACT
+    )
     found = understood(tmp_path, grey(small))
     assert found.form == f"label map 1=right 2=left; scaled from {small.shape[0]}x{small.shape[1]}"
-    assert found.labels().shape == SIZE and all(overlap(found.labels() == side, side == LABELS) > 0.9 for side in (1, 2))
+    assert found.labels().shape == SIZE and all(
+        overlap(found.labels() == side, side == LABELS) > 0.9 for side in (1, 2)
+    )
 
 
-@pytest.mark.parametrize(("size", "fits"), [((80, 72), True), ((80, 73), True), ((81, 72), True), ((107, 96), True), ((80, 80), False), ((144, 160), False), ((80, 75), False)])
+@pytest.mark.parametrize(
+    ("size", "fits"),
+    [
+        ((80, 72), True),
+        ((80, 73), True),
+        ((81, 72), True),
+        ((107, 96), True),
+        ((80, 80), False),
+        ((144, 160), False),
+        ((80, 75), False),
+    ],
+)
 def test_only_masks_of_other_proportions_are_refused(tmp_path, size, fits):
     data = grey(cv2.resize(WHITE, size[::-1], interpolation=cv2.INTER_NEAREST))
     if fits:
         assert understood(tmp_path, data).labels().shape == SIZE
     else:
-        with pytest.raises(BadData, match=rf"m\.any: mask of {size[0]}x{size[1]} pixels for an image of 160x144"):
+        with pytest.raises(
+            BadData, match=rf"m\.any: mask of {size[0]}x{size[1]} pixels for an image of 160x144"
+        ):
             understood(tmp_path, data)
 
 
@@ -409,7 +569,9 @@ def test_a_mask_is_turned_as_its_exif_says(tmp_path):
     segment = b"Exif\0\0" + exif
     data = data[:2] + b"\xff\xe1" + (len(segment) + 2).to_bytes(2) + segment + data[2:]
     assert overlap(understood(tmp_path, data).labels() > 0, BOTH) > 0.95
-    assert np.array_equal(understood(tmp_path, tiff(described(turned, 1, t274=6), turned.tobytes())).labels(), LABELS)
+    assert np.array_equal(
+        understood(tmp_path, tiff(described(turned, 1, t274=6), turned.tobytes())).labels(), LABELS
+    )
 
 
 @pytest.mark.parametrize(("value", "lung"), [(0, False), (1, True), (255, True)])
@@ -429,7 +591,16 @@ def test_label_images_are_told_from_photographs(tmp_path, content):
     assert 0.1 < seen.foreground < 0.5
 
 
-@pytest.mark.parametrize(("mask", "side"), [(RIGHT, "right"), (LEFT, "left"), (HEART, None), (CLAVICLES, None), (HEART & (COLUMNS < _MIDDLE - 10), None)])
+@pytest.mark.parametrize(
+    ("mask", "side"),
+    [
+        (RIGHT, "right"),
+        (LEFT, "left"),
+        (HEART, None),
+        (CLAVICLES, None),
+        (HEART & (COLUMNS < _MIDDLE - 10), None),
+    ],
+)
 def test_the_side_of_a_mask_is_seen_by_its_place(tmp_path, mask, side):
     (tmp_path / "one").write_bytes(grey(255 * mask))
     assert label_image.sniff(tmp_path / "one").side == side
@@ -448,33 +619,56 @@ def windowed(values: np.ndarray, low: float, high: float) -> np.ndarray:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda values: values, lambda values: 255 - values, lambda values: posterised(values, 16), lambda values: posterised(values, 4),
-        lambda values: windowed(values, 20, 80), lambda values: windowed(values, 40, 60), lambda values: cv2.GaussianBlur(values, (0, 0), 4),
+        lambda values: values,
+        lambda values: 255 - values,
+        lambda values: posterised(values, 16),
+        lambda values: posterised(values, 4),
+        lambda values: windowed(values, 20, 80),
+        lambda values: windowed(values, 40, 60),
+        lambda values: cv2.GaussianBlur(values, (0, 0), 4),
         lambda values: posterised(cv2.GaussianBlur(values, (0, 0), 3), 6),
     ],
-)  # fmt: skip
+)
 def test_no_radiograph_is_a_label_image_however_its_contrast(tmp_path, seed, change):
     rng = np.random.default_rng(seed)
     values = change(synthetic.draw(synthetic.anatomy(rng), rng, height=256, width=240).pixels)
-    for data in (as_png(values), imagecodecs.jpeg8_encode(values, level=85), cv2.imencode(".bmp", values)[1].tobytes()):
+    for data in (
+        as_png(values),
+        imagecodecs.jpeg8_encode(values, level=85),
+        cv2.imencode(".bmp", values)[1].tobytes(),
+    ):
         (tmp_path / "one").write_bytes(data)
         assert label_image.sniff(tmp_path / "one") is None
 
 
-@pytest.mark.parametrize("values", [np.zeros(SIZE), np.full(SIZE, 255), RNG.integers(100, 104, SIZE)])
+@pytest.mark.parametrize(
+    "values", [np.zeros(SIZE), np.full(SIZE, 255), RNG.integers(100, 104, SIZE)]
+)
 def test_an_image_that_shows_nothing_is_no_label_image_for_certain(tmp_path, values):
     (tmp_path / "one").write_bytes(grey(values))
     assert label_image.sniff(tmp_path / "one").kind == "constant"
 
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
-PHOTOGRAPHS = ("nih-448/images", "covid-448/images", "kermany-448/images", "nih-sample/images", "shenzhen/CXR_png", "montgomery/CXR_png")
+PHOTOGRAPHS = (
+    "nih-448/images",
+    "covid-448/images",
+    "kermany-448/images",
+    "nih-sample/images",
+    "shenzhen/CXR_png",
+    "montgomery/CXR_png",
+)
 MASKS = ("kermany-448/masks", "covid-448/masks", "shenzhen/mask", "montgomery/ManualMask")
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs the radiographs of ../shared/data")
-@pytest.mark.parametrize(("folder", "are"), [*((folder, None) for folder in PHOTOGRAPHS), *((folder, "labels") for folder in MASKS)])
+@pytest.mark.parametrize(
+    ("folder", "are"),
+    [*((folder, None) for folder in PHOTOGRAPHS), *((folder, "labels") for folder in MASKS)],
+)
 def test_of_real_files_every_mask_is_one_and_no_radiograph_is(folder, are, monkeypatch):
-    monkeypatch.setattr(label_image, "_WORTH_A_LOOK", 1 << 40)  # their size alone would settle it for most
+    monkeypatch.setattr(
+        label_image, "_WORTH_A_LOOK", 1 << 40
+    )  # their size alone would settle it for most
     files = [path for path in sorted((DATA / folder).rglob("*")) if path.is_file()][::25]
     assert files and {seen and seen.kind for seen in map(label_image.sniff, files)} == {are}

@@ -17,7 +17,15 @@ SIZE = (200, 180)
 def picture(seed: int, size: tuple[int, int] = SIZE) -> np.ndarray:
     """uint8: something with coarse and fine structure, as a radiograph has."""
     noise = np.random.default_rng(seed)
-    parts = [cv2.resize(noise.normal(size=(side, side)).astype(np.float32), size[::-1], interpolation=cv2.INTER_CUBIC) / side**0.5 for side in (4, 10, 30)]
+    parts = [
+        cv2.resize(
+            noise.normal(size=(side, side)).astype(np.float32),
+            size[::-1],
+            interpolation=cv2.INTER_CUBIC,
+        )
+        / side**0.5
+        for side in (4, 10, 30)
+    ]
     whole = sum(parts)
     return np.rint((whole - whole.min()) / np.ptp(whole) * 250).astype(np.uint8)
 
@@ -34,7 +42,9 @@ def test_a_fingerprint_is_one_word_of_its_length_and_decodes_to_both_keys():
     assert len(printed(picture(0))) == perceptual_hash.LENGTH
     told = keys(picture(0), picture(1))
     assert told.hashes.shape == (2, 4) and told.hashes.dtype == np.uint64
-    assert told.spectra.shape == (2, len(perceptual_hash.VIEWS), 112) and told.spectra.dtype == np.int8
+    assert (
+        told.spectra.shape == (2, len(perceptual_hash.VIEWS), 112) and told.spectra.dtype == np.int8
+    )
     assert len(perceptual_hash.decode(pl.Series([], dtype=pl.String))) == 0
 
 
@@ -57,8 +67,20 @@ def test_sixteen_bits_give_nearly_the_print_of_eight():
         (lambda p: 255 - p[:, ::-1], True, True, 4),
         (lambda p: np.rint(255 * (p / 255) ** 0.5).astype(np.uint8), False, False, 6),
         (lambda p: cv2.resize(p, (97, 140), interpolation=cv2.INTER_AREA), False, False, 12),
-        (lambda p: cv2.imdecode(cv2.imencode(".jpg", p, [cv2.IMWRITE_JPEG_QUALITY, 30])[1], cv2.IMREAD_GRAYSCALE), False, False, 12),
-        (lambda p: cv2.copyMakeBorder(p, 12, 30, 25, 25, cv2.BORDER_CONSTANT, value=0), False, False, 40),
+        (
+            lambda p: cv2.imdecode(
+                cv2.imencode(".jpg", p, [cv2.IMWRITE_JPEG_QUALITY, 30])[1], cv2.IMREAD_GRAYSCALE
+            ),
+            False,
+            False,
+            12,
+        ),
+        (
+            lambda p: cv2.copyMakeBorder(p, 12, 30, 25, 25, cv2.BORDER_CONSTANT, value=0),
+            False,
+            False,
+            40,
+        ),
     ],
 )
 def test_the_hash_of_a_processed_copy_is_near(changed, mirrored, inverted, most):
@@ -72,7 +94,9 @@ def test_the_hash_of_a_processed_copy_is_near(changed, mirrored, inverted, most)
 def clustered(count: int, seed: int) -> np.ndarray:
     """uint64 (count, 4): hashes around a few centres, also mirrored and inverted, their first bit never set."""
     noise = np.random.default_rng(seed)
-    bits = noise.random((12, 256)).round().astype(bool)[noise.integers(12, size=count)] ^ (noise.random((count, 256)) < noise.uniform(0, 0.2, (count, 1)))
+    bits = noise.random((12, 256)).round().astype(bool)[noise.integers(12, size=count)] ^ (
+        noise.random((count, 256)) < noise.uniform(0, 0.2, (count, 1))
+    )
     odd = np.unpackbits(perceptual_hash.MIRROR.view(np.uint8)).astype(bool)
     bits ^= noise.random((count, 1)) < 0.3
     bits ^= odd & (noise.random((count, 1)) < 0.3)
@@ -97,11 +121,26 @@ def test_the_range_search_is_exact(distance, monkeypatch):
     monkeypatch.setattr(hash_search, "BLOCK", 64)
     hashes, others = clustered(150, 1), clustered(90, 1)
     found = hash_search.near(hashes, distance)
-    expected = {pair: bits for pair, bits in one_by_one(hashes, hashes, distance).items() if pair[0] < pair[1]}
-    assert dict(zip(zip(found.first.tolist(), found.second.tolist(), strict=True), found.distance.tolist(), strict=True)) == expected
+    expected = {
+        pair: bits
+        for pair, bits in one_by_one(hashes, hashes, distance).items()
+        if pair[0] < pair[1]
+    }
+    assert (
+        dict(
+            zip(
+                zip(found.first.tolist(), found.second.tolist(), strict=True),
+                found.distance.tolist(),
+                strict=True,
+            )
+        )
+        == expected
+    )
     between = hash_search.near(hashes, distance, others)
     pairs = zip(between.first.tolist(), between.second.tolist(), strict=True)
-    assert dict(zip(pairs, between.distance.tolist(), strict=True)) == one_by_one(hashes, others, distance)
+    assert dict(zip(pairs, between.distance.tolist(), strict=True)) == one_by_one(
+        hashes, others, distance
+    )
     assert distance == 0 or len(expected) > 20
 
 
@@ -112,14 +151,21 @@ def test_a_whole_that_equals_the_middle_of_another_is_nearest_to_it(count):
     spectra = np.clip(noise.normal(size=(count, 3, 112)) @ mix, -127, 127).astype(np.int8)
     spectra[0, 0] = spectra[5, 2]
     spectra[1, 0] = spectra[6, 1] * np.where(np.arange(112) < perceptual_hash.EVEN, 1, -1)
-    nearest = hash_search.nearest(perceptual_hash.HashKeys(np.zeros((count, 4), np.uint64), spectra), 1).tolist()
+    nearest = hash_search.nearest(
+        perceptual_hash.HashKeys(np.zeros((count, 4), np.uint64), spectra), 1
+    ).tolist()
     assert nearest[:2] == [[0, 5, 2, 0], [1, 6, 1, 1]]
 
 
 def test_few_or_no_hashes_are_no_trouble():
     for count in (0, 1):
         assert len(hash_search.near(clustered(count, 0), 40).first) == 0
-        assert hash_search.nearest(keys(*[picture(0)] * count) if count else perceptual_hash.decode(pl.Series([], dtype=pl.String)), 3).shape == (0, 4)
+        assert hash_search.nearest(
+            keys(*[picture(0)] * count)
+            if count
+            else perceptual_hash.decode(pl.Series([], dtype=pl.String)),
+            3,
+        ).shape == (0, 4)
 
 
 TURN = cv2.getRotationMatrix2D((90, 100), 4, 1.0)
@@ -127,7 +173,9 @@ CHANGES = {
     "cropped": lambda p: p[14:186, 12:168],
     "cropped at one corner": lambda p: p[16:, 14:],
     "turned": lambda p: cv2.warpAffine(p, TURN, (180, 200)),
-    "marked": lambda p: np.where(np.add.outer(np.arange(200) < 30, np.zeros(180)) * (np.arange(180) < 40) > 0, 255, p).astype(np.uint8),
+    "marked": lambda p: np.where(
+        np.add.outer(np.arange(200) < 30, np.zeros(180)) * (np.arange(180) < 40) > 0, 255, p
+    ).astype(np.uint8),
     "mirrored": lambda p: p[:, ::-1],
 }
 
@@ -140,8 +188,20 @@ def test_a_changed_copy_is_among_the_nearest_and_fits(change):
     assert np.bincount(pairs[:, 0]).max() <= 3
     met = [pair for pair in pairs.tolist() if {pair[0], pair[1]} == {7, 60}]
     assert met
-    details = {at: registration.detail(perceptual_hash.content(Letterbox(one.shape, 256).forward(one), one.shape)) for at, one in ((7, images[7]), (60, copy))}
-    fits = [registration.fit(details[first], registration.mirrored(details[second]) if turned else details[second], view) for first, second, view, turned in met]
+    details = {
+        at: registration.detail(
+            perceptual_hash.content(Letterbox(one.shape, 256).forward(one), one.shape)
+        )
+        for at, one in ((7, images[7]), (60, copy))
+    }
+    fits = [
+        registration.fit(
+            details[first],
+            registration.mirrored(details[second]) if turned else details[second],
+            view,
+        )
+        for first, second, view, turned in met
+    ]
     assert max(fit.agreement for fit in fits) > 0.95
 
 
@@ -151,16 +211,23 @@ def test_other_pictures_do_not_fit():
 
 
 def test_an_inverted_picture_fits_and_is_called_so():
-    fit = registration.fit(registration.detail(picture(3)), registration.detail(255 - picture(3)), 0)
+    fit = registration.fit(
+        registration.detail(picture(3)), registration.detail(255 - picture(3)), 0
+    )
     assert fit.inverted and fit.agreement > 0.98
     assert np.allclose(fit.place, [[1, 0, 0], [0, 1, 0]], atol=0.02)
 
 
 def test_mirroring_a_detail_is_that_of_the_mirrored_picture():
     image = picture(4, (192, 192))
-    turned, expected = registration.mirrored(registration.detail(image)), registration.detail(np.ascontiguousarray(image[:, ::-1]))
+    turned, expected = (
+        registration.mirrored(registration.detail(image)),
+        registration.detail(np.ascontiguousarray(image[:, ::-1])),
+    )
     assert np.allclose(turned.fine, expected.fine, atol=1e-3)
     for view in range(len(perceptual_hash.VIEWS)):
-        one, other = (registration.Detail(side.fine, side.phases[[view]]) for side in (turned, expected))
+        one, other = (
+            registration.Detail(side.fine, side.phases[[view]]) for side in (turned, expected)
+        )
         clear, down, across = registration.shift(one, other, 0)
         assert clear > 20 and (down, across) == (0, 0)

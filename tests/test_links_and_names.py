@@ -38,22 +38,34 @@ def linked(data: Path) -> set[str]:
     """Put links of every kind into the folder; return their names."""
     outside = data.parent / "elsewhere"
     links = {
-        "NORMAL/file.png": outside / "secret.png", "NORMAL/relative.png": Path("../../elsewhere/secret.png"), "NORMAL/folder": outside,
-        "NORMAL/gone.png": Path("nowhere.png"), "NORMAL/itself.png": Path("itself.png"), "NORMAL/above": data, "device.png": Path("/dev/zero"),
-    }  # fmt: skip
+        "NORMAL/file.png": outside / "secret.png",
+        "NORMAL/relative.png": Path("../../elsewhere/secret.png"),
+        "NORMAL/folder": outside,
+        "NORMAL/gone.png": Path("nowhere.png"),
+        "NORMAL/itself.png": Path("itself.png"),
+        "NORMAL/above": data,
+        "device.png": Path("/dev/zero"),
+    }
     for name, target in links.items():
         (data / name).symlink_to(target)
     return set(links)
 
 
 def dropped(manifest: Manifest) -> dict[str, str]:
-    return dict(manifest.remarks.filter(pl.col("rule") == DROPPED).select("path", "message").iter_rows())
+    return dict(
+        manifest.remarks.filter(pl.col("rule") == DROPPED).select("path", "message").iter_rows()
+    )
 
 
 def test_links_of_every_kind_are_left_out_by_name_with_a_line_to_paste(data):
     links = linked(data)
     manifest = ingest.ingest(data)
-    assert manifest.table["path"].to_list() == ["NORMAL/a.png", "NORMAL/b.png", "PNEUMONIA/c.png", "PNEUMONIA/d.png"]
+    assert manifest.table["path"].to_list() == [
+        "NORMAL/a.png",
+        "NORMAL/b.png",
+        "PNEUMONIA/c.png",
+        "PNEUMONIA/d.png",
+    ]
     assert links <= dropped(manifest).keys()
     assert all("links = true" in dropped(manifest)[name] for name in links)
 
@@ -64,16 +76,24 @@ def test_links_that_the_user_allows_are_followed_also_by_the_cache_and_by_export
     recipe = Recipe.read(tmp_path / "r.toml")
     assert recipe.data.links
     manifest, _ = ingest.read(recipe.data)
-    assert {"NORMAL/file.png", "NORMAL/relative.png", "NORMAL/folder/secret.png"} < set(manifest.table["path"])
+    assert {"NORMAL/file.png", "NORMAL/relative.png", "NORMAL/folder/secret.png"} < set(
+        manifest.table["path"]
+    )
     assert not any(path.startswith("NORMAL/above") for path in manifest.table["path"])
     manifest.write(tmp_path / "run")
     again = Manifest.read(tmp_path / "run")
-    assert again.links and again.digest == manifest.digest and again.only(again.table["image_id"]).links
+    assert (
+        again.links
+        and again.digest == manifest.digest
+        and again.only(again.table["image_id"]).links
+    )
     filled = cache.fill(again, PIXELS, tmp_path / "cache")
     assert filled.index.filter(pl.col("error").is_null()).height == 7
 
 
-def test_a_file_that_became_a_link_after_it_was_read_is_refused_by_cache_and_exports(data, tmp_path):
+def test_a_file_that_became_a_link_after_it_was_read_is_refused_by_cache_and_exports(
+    data, tmp_path
+):
     manifest = ingest.ingest(data)
     (data / "NORMAL" / "a.png").unlink()
     (data / "NORMAL" / "a.png").symlink_to(tmp_path / "elsewhere" / "secret.png")
@@ -93,12 +113,21 @@ def test_a_file_that_is_no_image_is_never_copied_whatever_its_name(data, tmp_pat
     assert not (tmp_path / "x").exists()
 
 
-@pytest.mark.parametrize("name", ["kaggle_masks", "montgomery", "nih14", "kermany", "supervisely", "unidata"])
+@pytest.mark.parametrize(
+    "name", ["kaggle_masks", "montgomery", "nih14", "kermany", "supervisely", "unidata"]
+)
 def test_the_readers_of_known_sets_leave_links_out_of_them_out_by_name(name, tmp_path):
     plugins.load("readers", name).example(tmp_path / "data", images=8, seed=0)
     whole = ingest.ingest(tmp_path / "data")
     place = whole.table["path"][0]
-    mask = next((row["lung_mask"] or row["right_lung_mask"] for row in whole.table.tail(-1).iter_rows(named=True) if row["lung_mask"] or row["right_lung_mask"]), None)
+    mask = next(
+        (
+            row["lung_mask"] or row["right_lung_mask"]
+            for row in whole.table.tail(-1).iter_rows(named=True)
+            if row["lung_mask"] or row["right_lung_mask"]
+        ),
+        None,
+    )
     for moved in filter(None, (place, mask)):
         outside = tmp_path / "outside" / moved
         outside.parent.mkdir(parents=True, exist_ok=True)
@@ -114,7 +143,9 @@ def test_the_readers_of_known_sets_leave_links_out_of_them_out_by_name(name, tmp
 
 @pytest.mark.parametrize("file", ["labels.csv", "hilum.toml", "a.json"])
 def test_a_table_or_settings_out_of_the_folder_are_not_read(data, file):
-    (data.parent / "elsewhere" / file).write_text('image,label\nNORMAL/a.png,NORMAL\n' if file != "a.json" else "{}")
+    (data.parent / "elsewhere" / file).write_text(
+        "image,label\nNORMAL/a.png,NORMAL\n" if file != "a.json" else "{}"
+    )
     (data / file).symlink_to(data.parent / "elsewhere" / file)
     if file == "hilum.toml":
         with pytest.raises(HilumError, match="leads out of"):
@@ -137,7 +168,9 @@ def test_merging_keeps_what_is_allowed_and_leaves_out_what_is_not(data, tmp_path
     linked(data)
     both = merge.merge([ingest.ingest(data), ingest.ingest(tmp_path / "second")])
     assert both.table.height == 8 and not both.links
-    assert merge.merge([ingest.ingest(data, links=True), ingest.ingest(tmp_path / "second", links=True)]).links
+    assert merge.merge(
+        [ingest.ingest(data, links=True), ingest.ingest(tmp_path / "second", links=True)]
+    ).links
 
 
 # ------------------------------------------------------------------------------------------------------------------------ names
@@ -152,17 +185,35 @@ def test_every_name_has_a_text_of_its_own_that_leads_back(name):
     assert path_names.from_text(text) == path
 
 
-@given(st.binary(max_size=12).filter(lambda name: b"\0" not in name), st.binary(max_size=12).filter(lambda name: b"\0" not in name))
+@given(
+    st.binary(max_size=12).filter(lambda name: b"\0" not in name),
+    st.binary(max_size=12).filter(lambda name: b"\0" not in name),
+)
 def test_two_names_never_have_one_text(first, second):
     texts = {path_names.as_text(os.fsdecode(name)) for name in (first, second)}
     assert len(texts) == len({first, second})
 
 
 STRANGE = (
-    b"x\xff.png", b"x\\xff.png", b"line\nbreak.png", b"a\x1b]52;c;cm0gLXJm\x07.png", "\u202egnp.\u200bexe.png".encode(), b"=cmd|' C'!A0.png",
-    b"-rf.png", b"A" * 251 + b".png", "é".encode() * 125 + b".png", b" .png", b"'quoted\".png", b"[red]x[link=http:a].png", b"<b>&amp;.png", b"100%s{0}.png",
-    b"\xed\xa0\x80.png", b"a\rb.png", b"tab\tname.png", b"*?.png",
-)  # fmt: skip
+    b"x\xff.png",
+    b"x\\xff.png",
+    b"line\nbreak.png",
+    b"a\x1b]52;c;cm0gLXJm\x07.png",
+    "\u202egnp.\u200bexe.png".encode(),
+    b"=cmd|' C'!A0.png",
+    b"-rf.png",
+    b"A" * 251 + b".png",
+    "é".encode() * 125 + b".png",
+    b" .png",
+    b"'quoted\".png",
+    b"[red]x[link=http:a].png",
+    b"<b>&amp;.png",
+    b"100%s{0}.png",
+    b"\xed\xa0\x80.png",
+    b"a\rb.png",
+    b"tab\tname.png",
+    b"*?.png",
+)
 CONTROLS = ("\x1b", "\x07", "\r", "\u202e", "\u200b")
 
 
@@ -193,25 +244,46 @@ def test_no_name_stops_a_batch_and_every_image_of_it_is_in_the_results(tmp_path)
 def test_names_are_shown_escaped_by_every_verb(verb, tmp_path):
     root = strange_folder(tmp_path / "data", (*STRANGE[:8], b"broken\x1b[2J\xff\n.png"))
     for folder in ("NORMAL", "PNEUMONIA"):
-        with open(os.path.join(os.fsencode(root / folder), b"broken\x1b[2J\xff\n.png"), "wb") as stream:
+        with open(
+            os.path.join(os.fsencode(root / folder), b"broken\x1b[2J\xff\n.png"), "wb"
+        ) as stream:
             stream.write(b"no image")
-    places_of = [str(root), str(strange_folder(tmp_path / "b\x1b[2J"))] if verb == "merge" else [str(root)]
-    told = RUNNER.invoke(app, [verb, *places_of, *([] if verb in ("describe", "labels") else ["--to", str(tmp_path / "out")])])
-    assert told.exception is None or isinstance(told.exception, (SystemExit, HilumError)), told.exception
+    places_of = (
+        [str(root), str(strange_folder(tmp_path / "b\x1b[2J"))] if verb == "merge" else [str(root)]
+    )
+    told = RUNNER.invoke(
+        app,
+        [
+            verb,
+            *places_of,
+            *([] if verb in ("describe", "labels") else ["--to", str(tmp_path / "out")]),
+        ],
+    )
+    assert told.exception is None or isinstance(told.exception, (SystemExit, HilumError)), (
+        told.exception
+    )
     said = told.output + on_one_line(str(told.exception or ""))
     assert not [sign for sign in CONTROLS if sign in said.replace("\r\n", "\n")]
     assert not any("\ud800" <= one <= "\udfff" for one in said)
 
 
 names_of_files = st.lists(
-    st.one_of(st.binary(min_size=1, max_size=60), st.text(min_size=1, max_size=30).map(lambda text: text.encode("utf-8", "replace")))
-    .filter(lambda name: not {0, 47} & set(name) and name not in (b".", b"..")).map(lambda name: name[:240] + b".png"),
-    min_size=1, max_size=6, unique=True,
-)  # fmt: skip
+    st.one_of(
+        st.binary(min_size=1, max_size=60),
+        st.text(min_size=1, max_size=30).map(lambda text: text.encode("utf-8", "replace")),
+    )
+    .filter(lambda name: not {0, 47} & set(name) and name not in (b".", b".."))
+    .map(lambda name: name[:240] + b".png"),
+    min_size=1,
+    max_size=6,
+    unique=True,
+)
 
 
 @given(names_of_files)
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_whatever_the_names_all_images_are_found_read_and_exported(tmp_path, names):
     shutil.rmtree(tmp_path, ignore_errors=True)
     visible = tuple(name for name in names if not name.startswith(b"."))
@@ -221,17 +293,25 @@ def test_whatever_the_names_all_images_are_found_read_and_exported(tmp_path, nam
         return
     manifest = ingest.ingest(root)
     assert manifest.table.height == 2 * len(visible)
-    assert cache.fill(manifest, PIXELS, tmp_path / "cache").index["error"].null_count() == 2 * len(visible)
+    assert cache.fill(manifest, PIXELS, tmp_path / "cache").index["error"].null_count() == 2 * len(
+        visible
+    )
     plugins.load("writers", "imagefolder").write(manifest, tmp_path / "x", split=None)
     found = collect([root])
     assert len(found.names) == 2 * len(visible) and not found.faults
 
 
-@pytest.mark.parametrize("value", ["9" * 30, "1" * 5000, "-1", "1e400", "NaN", "Infinity", "٣", "²", "A" * 200_000, "=1+1"])
+@pytest.mark.parametrize(
+    "value",
+    ["9" * 30, "1" * 5000, "-1", "1e400", "NaN", "Infinity", "٣", "²", "A" * 200_000, "=1+1"],
+)
 def test_no_number_in_a_table_is_too_long_for_the_manifest(value, data, tmp_path):
     columns = ("height", "width", "age", "birth date", "study date", "follow up")
     lines = [f"image,label,{','.join(columns)}"]
-    lines += [f"{name},{name.split('/')[0]},{','.join([value] * len(columns))}" for name in ("NORMAL/a.png", "NORMAL/b.png", "PNEUMONIA/c.png", "PNEUMONIA/d.png")]
+    lines += [
+        f"{name},{name.split('/')[0]},{','.join([value] * len(columns))}"
+        for name in ("NORMAL/a.png", "NORMAL/b.png", "PNEUMONIA/c.png", "PNEUMONIA/d.png")
+    ]
     (data / "labels.csv").write_text("\n".join(lines))
     assert ingest.ingest(data).table.height == 4
     plugins.load("readers", "nih14").example(tmp_path / "nih", images=4)
@@ -239,7 +319,9 @@ def test_no_number_in_a_table_is_too_long_for_the_manifest(value, data, tmp_path
     first, second, *rest = table.read_text().splitlines()
     cells = second.split(",")
     for at in range(2, len(cells)):
-        table.write_text("\n".join([first, ",".join([*cells[:at], value, *cells[at + 1 :]]), *rest]))
+        table.write_text(
+            "\n".join([first, ",".join([*cells[:at], value, *cells[at + 1 :]]), *rest])
+        )
         try:
             assert ingest.ingest(tmp_path / "nih").table.height == 4
         except BadData as fault:

@@ -45,7 +45,9 @@ class Looker:
 
     def many(self, images):
         logit = images[:, *self.place].mean((1, 2)) / 64 - 1
-        score = np.stack([np.full(len(images), 0.5), 1 / (1 + np.exp(-logit))], axis=1).astype(np.float32)
+        score = np.stack([np.full(len(images), 0.5), 1 / (1 + np.exp(-logit))], axis=1).astype(
+            np.float32
+        )
         grid = np.zeros((len(images), 2, 6, 6), np.float32)
         grid[:, 1, self.place[0].start * 6 // SIDE, self.place[1].start * 6 // SIDE] = 1
         return {"score": score, "map": grid}
@@ -66,9 +68,13 @@ def test_each_method_peaks_where_the_model_looks(corner):
     for method, found in saliency.maps(Looker(place), picture, 1).items():
         strength = saliency.grown(found, SIDE)
         peak = np.unravel_index(np.argmax(strength), strength.shape)
-        assert all(side.start - 4 <= at < side.stop + 4 for side, at in zip(place, peak, strict=True)), (method, peak)
+        assert all(
+            side.start - 4 <= at < side.stop + 4 for side, at in zip(place, peak, strict=True)
+        ), (method, peak)
         around = np.zeros((SIDE, SIDE), bool)
-        around[max(corner[0] - 16, 0) : corner[0] + 32, max(corner[1] - 16, 0) : corner[1] + 32] = True
+        around[max(corner[0] - 16, 0) : corner[0] + 32, max(corner[1] - 16, 0) : corner[1] + 32] = (
+            True
+        )
         assert strength[around].sum() > 0.9 * np.maximum(strength, 0).sum(), method
 
 
@@ -88,11 +94,21 @@ def test_an_exported_network_is_asked_through_onnx_runtime_for_both_maps(tmp_pat
             found = grid * places
             return torch.sigmoid(found.mean((2, 3)) - 2), found
 
-    contract = InputContract("finding", SIDE, "region", "percentiles", ("score", "map"), ("upper", "lower"))
-    onnx_export.to_onnx(Corner(), tmp_path / "corner.onnx", size=SIDE, outputs=contract.outputs, metadata={"contract": storage.as_json(asdict(contract))})
+    contract = InputContract(
+        "finding", SIDE, "region", "percentiles", ("score", "map"), ("upper", "lower")
+    )
+    onnx_export.to_onnx(
+        Corner(),
+        tmp_path / "corner.onnx",
+        size=SIDE,
+        outputs=contract.outputs,
+        metadata={"contract": storage.as_json(asdict(contract))},
+    )
     picture = bright(0, 80)[0]
     picture[80:, :16] = 200
-    for column, (rows, columns) in enumerate(((slice(0, 16), slice(80, 96)), (slice(80, 96), slice(0, 16)))):
+    for column, (rows, columns) in enumerate(
+        ((slice(0, 16), slice(80, 96)), (slice(80, 96), slice(0, 16)))
+    ):
         for found in saliency.maps(OnnxModel(tmp_path / "corner.onnx"), picture, column).values():
             strength = saliency.grown(found, SIDE)
             assert strength[rows, columns].max() == strength.max() > 0.5
@@ -106,23 +122,42 @@ def test_a_concept_that_looks_nowhere_has_an_empty_map_and_a_model_without_maps_
 
 def test_what_speaks_against_is_below_zero():
     picture, place = bright(32, 32)
-    assert saliency.occlusion(Looker(place), 255 - picture, 1).min() < -0.1  # covering the dark place with its brighter surroundings raises the score
+    assert (
+        saliency.occlusion(Looker(place), 255 - picture, 1).min() < -0.1
+    )  # covering the dark place with its brighter surroundings raises the score
 
 
 def test_occlusion_is_the_mean_fall_over_the_patches_that_cover_a_pixel():
     picture, place = bright(30, 40)
     patches, model = saliency.places(SIDE), Looker(place)
-    assert len(patches) == saliency.PLACES**2 and {patches[0][0].start, patches[-1][0].stop} == {0, SIDE}
+    assert len(patches) == saliency.PLACES**2 and {patches[0][0].start, patches[-1][0].stop} == {
+        0,
+        SIDE,
+    }
     smooth, falls = cv2.GaussianBlur(picture, (0, 0), saliency.BLUR * SIDE), []
     for patch in patches:
         covered = picture.copy()
         covered[patch] = smooth[patch]
-        falls.append(float(saliency.logits(model, picture[None], 1)[0] - saliency.logits(model, covered[None], 1)[0]))
-    covering = {(r, c): [fall for fall, patch in zip(falls, patches, strict=True) if all(side.start <= at < side.stop for side, at in zip(patch, (r, c), strict=True))]
-                for r in range(0, SIDE, 7) for c in range(0, SIDE, 7)}  # fmt: skip
+        falls.append(
+            float(
+                saliency.logits(model, picture[None], 1)[0]
+                - saliency.logits(model, covered[None], 1)[0]
+            )
+        )
+    covering = {
+        (r, c): [
+            fall
+            for fall, patch in zip(falls, patches, strict=True)
+            if all(side.start <= at < side.stop for side, at in zip(patch, (r, c), strict=True))
+        ]
+        for r in range(0, SIDE, 7)
+        for c in range(0, SIDE, 7)
+    }
     mean = saliency.spread(np.array(falls), patches, SIDE)
     assert all(mean[place] == pytest.approx(np.mean(some)) for place, some in covering.items())
-    assert saliency.occlusion(model, picture, 1) == pytest.approx(cv2.resize(mean, (saliency.GRID, saliency.GRID), interpolation=cv2.INTER_AREA), abs=1e-5)
+    assert saliency.occlusion(model, picture, 1) == pytest.approx(
+        cv2.resize(mean, (saliency.GRID, saliency.GRID), interpolation=cv2.INTER_AREA), abs=1e-5
+    )
 
 
 # Geometry
@@ -131,7 +166,9 @@ def test_occlusion_is_the_mean_fall_over_the_patches_that_cover_a_pixel():
 def shown(size=(300, 200), crop=(8, 20, 56, 50), cached=64, side=SIDE):
     labels = np.zeros((cached, cached), np.uint8)
     labels[14:50, 24:32], labels[14:50, 38:46] = lung_masks.RIGHT, lung_masks.LEFT
-    return explain.Shown(np.zeros((side, side), np.uint8), labels, Crop((cached, cached), *crop), size)
+    return explain.Shown(
+        np.zeros((side, side), np.uint8), labels, Crop((cached, cached), *crop), size
+    )
 
 
 def test_a_map_returns_to_the_files_own_pixels_and_to_the_cached_ones():
@@ -143,11 +180,17 @@ def test_a_map_returns_to_the_files_own_pixels_and_to_the_cached_ones():
     # by hand: region -> box -> cached -> file. The box of 48 x 30 fills the region's height; the cached picture is 64 x 43 with 10 columns beside it.
     row, column = (9.5 / 24) * SIDE, (15.5 / 24) * SIDE
     letterbox = Letterbox((48, 30), SIDE)
-    row, column = (row - letterbox.corner[0]) * 48 / letterbox.inner[0] + 8, (column - letterbox.corner[1]) * 30 / letterbox.inner[1] + 20
+    row, column = (
+        (row - letterbox.corner[0]) * 48 / letterbox.inner[0] + 8,
+        (column - letterbox.corner[1]) * 30 / letterbox.inner[1] + 20,
+    )
     peak = np.unravel_index(np.argmax(in_cached), in_cached.shape)
     assert peak == pytest.approx((row - 0.5, column - 0.5), abs=1)
     whole = Letterbox((300, 200), 64)
-    row, column = (row - whole.corner[0]) * 300 / whole.inner[0], (column - whole.corner[1]) * 200 / whole.inner[1]
+    row, column = (
+        (row - whole.corner[0]) * 300 / whole.inner[0],
+        (column - whole.corner[1]) * 200 / whole.inner[1],
+    )
     peak = np.unravel_index(np.argmax(in_file), in_file.shape)
     assert peak == pytest.approx((row, column), abs=5)
 
@@ -155,7 +198,12 @@ def test_a_map_returns_to_the_files_own_pixels_and_to_the_cached_ones():
 def test_nothing_outside_the_region_gets_evidence():
     picture = shown()
     in_cached = picture.in_cached(np.ones((6, 6), np.float32))
-    assert not in_cached[:8].any() and not in_cached[56:].any() and not in_cached[:, :20].any() and not in_cached[:, 50:].any()
+    assert (
+        not in_cached[:8].any()
+        and not in_cached[56:].any()
+        and not in_cached[:, :20].any()
+        and not in_cached[:, 50:].any()
+    )
     assert (in_cached[8:56, 20:50] > 0.99).all()
 
 
@@ -164,7 +212,9 @@ def test_what_is_drawn_on_the_file_lies_where_the_map_of_it_does():
     drawn = picture.drawn([shapes.Box(100, 80, 60, 40)])
     box = np.argwhere(drawn)
     whole = Letterbox((300, 200), 64)
-    assert box.min(0) == pytest.approx([100 * 64 / 300, whole.corner[1] + 80 * whole.inner[1] / 200], abs=1)
+    assert box.min(0) == pytest.approx(
+        [100 * 64 / 300, whole.corner[1] + 80 * whole.inner[1] / 200], abs=1
+    )
     assert explain.agreement(drawn.astype(np.float32), drawn) == {"pointing_game": 1, "box_iou": 1}
     assert not picture.drawn([]).any()
 
@@ -172,7 +222,11 @@ def test_what_is_drawn_on_the_file_lies_where_the_map_of_it_does():
 def test_attention_in_the_lungs_is_of_the_picture_in_the_region_and_evenly_spread_is_one():
     picture = shown()
     even = explain.attention(np.ones((6, 6), np.float32), picture)
-    assert even["gain"] == pytest.approx(1) and even["inside"] == pytest.approx(even["area"]) and 0.2 < even["area"] < 0.6
+    assert (
+        even["gain"] == pytest.approx(1)
+        and even["inside"] == pytest.approx(even["area"])
+        and 0.2 < even["area"] < 0.6
+    )
     only = explain.attention(np.where(picture.lungs, 1.0, 0.0).astype(np.float32), picture)
     assert only["inside"] == pytest.approx(1) and only["gain"] == pytest.approx(1 / only["area"])
     none = explain.attention(-np.ones((6, 6), np.float32), picture)
@@ -181,7 +235,13 @@ def test_attention_in_the_lungs_is_of_the_picture_in_the_region_and_evenly_sprea
 
 def test_controls_are_the_middle_of_each_lung_and_the_lungs():
     made = explain.controls(shown().labels)
-    assert np.argwhere(made[explain.LUNG_CENTRES]).tolist() in ([[32, 28], [32, 42]], [[32, 27], [32, 41]], [[31, 28], [31, 41]], [[32, 28], [32, 41]], [[32, 27], [32, 42]])
+    assert np.argwhere(made[explain.LUNG_CENTRES]).tolist() in (
+        [[32, 28], [32, 42]],
+        [[32, 27], [32, 41]],
+        [[31, 28], [31, 41]],
+        [[32, 28], [32, 41]],
+        [[32, 27], [32, 42]],
+    )
     assert np.array_equal(made[explain.UNIFORM_IN_LUNGS] > 0, shown().labels > 0)
     assert not any(one.any() for one in explain.controls(np.zeros((8, 8), np.uint8)).values())
 
@@ -190,35 +250,78 @@ def test_controls_are_the_middle_of_each_lung_and_the_lungs():
 
 
 def scored(states, scores, part="test"):
-    return pl.DataFrame({"image_id": [f"i{k}" for k in range(len(states))], "group": [f"i{k}" for k in range(len(states))], "part": part, "state": pl.Series(states, dtype=pl.Int8), "score": scores})
+    return pl.DataFrame(
+        {
+            "image_id": [f"i{k}" for k in range(len(states))],
+            "group": [f"i{k}" for k in range(len(states))],
+            "part": part,
+            "state": pl.Series(states, dtype=pl.Int8),
+            "score": scores,
+        }
+    )
 
 
 def test_the_most_confident_of_each_kind_are_looked_at_and_those_drawn_on():
     rng = np.random.default_rng(0)
-    tune = scored([0, 1] * 20, [0.3, 0.7] * 20, "tune").with_columns(pl.format("t{}", "image_id").alias("image_id"))
+    tune = scored([0, 1] * 20, [0.3, 0.7] * 20, "tune").with_columns(
+        pl.format("t{}", "image_id").alias("image_id")
+    )
     test = scored([*([1] * 12), *([0] * 12), None], [*rng.random(24), 0.5])
     found = explain.chosen(pl.concat([tune, test]), pl.Series(["i3", "i24", "ti1"]))
-    assert found["image_id"].is_unique().all() and set(found["image_id"]) >= {"i3", "i24"} and not found["image_id"].str.starts_with("t").any()
-    for choice, state, above in zip(explain.CHOICES, (1, 1, 0, 0), (True, False, True, False), strict=True):
-        of = test.filter((pl.col("state") == state) & ((pl.col("score") >= 0.5) == above)).sort("score", descending=above).head(explain.EACH)
-        assert found.filter(pl.col("choice") == choice)["image_id"].to_list() == of["image_id"].to_list()
+    assert (
+        found["image_id"].is_unique().all()
+        and set(found["image_id"]) >= {"i3", "i24"}
+        and not found["image_id"].str.starts_with("t").any()
+    )
+    for choice, state, above in zip(
+        explain.CHOICES, (1, 1, 0, 0), (True, False, True, False), strict=True
+    ):
+        of = (
+            test.filter((pl.col("state") == state) & ((pl.col("score") >= 0.5) == above))
+            .sort("score", descending=above)
+            .head(explain.EACH)
+        )
+        assert (
+            found.filter(pl.col("choice") == choice)["image_id"].to_list()
+            == of["image_id"].to_list()
+        )
 
 
 def test_without_a_threshold_images_are_still_chosen():
-    found = explain.chosen(scored([1, 0, 1, 0], [0.1, 0.2, 0.3, 0.4]), pl.Series([], dtype=pl.String))
+    found = explain.chosen(
+        scored([1, 0, 1, 0], [0.1, 0.2, 0.3, 0.4]), pl.Series([], dtype=pl.String)
+    )
     assert set(found["image_id"]) == {"i0", "i1", "i2", "i3"}
     assert explain.chosen(scored([None], [0.1]), pl.Series([], dtype=pl.String)).height == 0
 
 
 def test_averages_leave_out_what_is_undefined_and_count_it():
-    looks = pl.DataFrame({"method": ["a"] * 3, "group": ["x", "y", "y"], **{name: [0.5, float("nan"), None] for name in explain.AVERAGED}}, schema_overrides={name: pl.Float64 for name in explain.AVERAGED})
-    figures = explain.averages(looks.with_columns(inside=pl.Series([0.2, 0.4, 0.6])), Evaluate(resamples=50))
+    looks = pl.DataFrame(
+        {
+            "method": ["a"] * 3,
+            "group": ["x", "y", "y"],
+            **{name: [0.5, float("nan"), None] for name in explain.AVERAGED},
+        },
+        schema_overrides={name: pl.Float64 for name in explain.AVERAGED},
+    )
+    figures = explain.averages(
+        looks.with_columns(inside=pl.Series([0.2, 0.4, 0.6])), Evaluate(resamples=50)
+    )
     rows = {row["metric"]: row for row in figures.iter_rows(named=True)}
     assert rows["inside"]["value"] == pytest.approx(0.4) and rows["inside"]["patients"] == 2
-    assert rows["gain"]["images"] == 1 and rows["gain"]["value"] == 0.5 and np.isnan(rows["gain"]["low"])
+    assert (
+        rows["gain"]["images"] == 1
+        and rows["gain"]["value"] == 0.5
+        and np.isnan(rows["gain"]["low"])
+    )
     assert rows["gain"]["left_out"] == 1 and rows["inside"]["left_out"] == 0
-    assert "1 of 2 images" in explain.lines(figures)["gain"][0] and "3 images" in explain.lines(figures)["inside"][0]
-    nowhere = explain.averages(looks.tail(2).with_columns(gain=pl.Series([float("nan")] * 2)), Evaluate(resamples=50))
+    assert (
+        "1 of 2 images" in explain.lines(figures)["gain"][0]
+        and "3 images" in explain.lines(figures)["inside"][0]
+    )
+    nowhere = explain.averages(
+        looks.tail(2).with_columns(gain=pl.Series([float("nan")] * 2)), Evaluate(resamples=50)
+    )
     assert nowhere.filter(pl.col("metric") == "gain").select("images", "left_out").row(0) == (0, 2)
     assert explain.lines(nowhere)["gain"][0] == "– (0 of 2 images)"
 
@@ -232,10 +335,23 @@ def test_a_model_is_asked_for_its_own_concept():
 def test_controls_stand_beside_the_maps_where_something_is_drawn_and_only_there():
     picture = shown()
     model = Looker(bright(40, 40)[1])
-    with_box = {method: figures for method, figures, _ in explain.attributed(model, 1, picture, [shapes.Box(100, 80, 60, 40)])}
+    with_box = {
+        method: figures
+        for method, figures, _ in explain.attributed(
+            model, 1, picture, [shapes.Box(100, 80, 60, 40)]
+        )
+    }
     assert list(with_box) == [saliency.OCCLUSION, saliency.ACTIVATION, *explain.CONTROLS]
-    assert with_box[explain.UNIFORM_IN_LUNGS]["pointing_game"] == pytest.approx(explain.agreement(explain.controls(picture.labels)[explain.UNIFORM_IN_LUNGS], picture.drawn([shapes.Box(100, 80, 60, 40)]))["pointing_game"])
-    assert [method for method, _, _ in explain.attributed(model, 1, picture, [])] == [saliency.OCCLUSION, saliency.ACTIVATION]
+    assert with_box[explain.UNIFORM_IN_LUNGS]["pointing_game"] == pytest.approx(
+        explain.agreement(
+            explain.controls(picture.labels)[explain.UNIFORM_IN_LUNGS],
+            picture.drawn([shapes.Box(100, 80, 60, 40)]),
+        )["pointing_game"]
+    )
+    assert [method for method, _, _ in explain.attributed(model, 1, picture, [])] == [
+        saliency.OCCLUSION,
+        saliency.ACTIVATION,
+    ]
 
 
 def test_a_model_that_looks_at_the_lungs_tells_nothing_with_them_covered_and_one_that_looks_beside_them_everything():
@@ -248,16 +364,36 @@ def test_a_model_that_looks_at_the_lungs_tells_nothing_with_them_covered_and_one
             image = rng.integers(60, 90, (SIDE, SIDE)).astype(np.uint8)
             image[place] += np.uint8(90 * state)
             pictures[f"i{k}"] = explain.Shown(image, base.labels, base.crop, base.size)
-        table = explain.covered(Looker(place), 1, scored(states, [0.0] * 80), pictures, Evaluate(resamples=50), quietly)
+        table = explain.covered(
+            Looker(place), 1, scored(states, [0.0] * 80), pictures, Evaluate(resamples=50), quietly
+        )
         of = {row["shown"]: row for row in table.iter_rows(named=True)}
-        assert of[explain.AS_SHOWN]["value"] == of[told]["value"] == 1 and of[told]["images"] == 80 and of[told]["positives"] == 40
+        assert (
+            of[explain.AS_SHOWN]["value"] == of[told]["value"] == 1
+            and of[told]["images"] == 80
+            and of[told]["positives"] == 40
+        )
         other = ({explain.ALONE, explain.WITHOUT} - {told}).pop()
-        assert abs(of[other]["value"] - 0.5) < 0.2  # 1.0 as shown; chance has a standard deviation of 0.06
+        assert (
+            abs(of[other]["value"] - 0.5) < 0.2
+        )  # 1.0 as shown; chance has a standard deviation of 0.06
 
 
 def test_without_lungs_nothing_is_covered():
-    picture = explain.Shown(np.zeros((SIDE, SIDE), np.uint8), np.zeros((64, 64), np.uint8), shown().crop, (300, 200))
-    assert explain.covered(Looker(bright(0, 0)[1]), 1, scored([0, 1], [0.1, 0.2]), {"i0": picture, "i1": picture}, Evaluate(resamples=50), quietly).height == 0
+    picture = explain.Shown(
+        np.zeros((SIDE, SIDE), np.uint8), np.zeros((64, 64), np.uint8), shown().crop, (300, 200)
+    )
+    assert (
+        explain.covered(
+            Looker(bright(0, 0)[1]),
+            1,
+            scored([0, 1], [0.1, 0.2]),
+            {"i0": picture, "i1": picture},
+            Evaluate(resamples=50),
+            quietly,
+        ).height
+        == 0
+    )
 
 
 # The verb and the report
@@ -267,7 +403,10 @@ def test_without_lungs_nothing_is_covered():
 def judged(small_run, tmp_path_factory) -> Path:
     """With drawn lungs in place of found ones: after moments of training there are hardly any."""
     folder = shutil.copytree(small_run.folder, tmp_path_factory.mktemp("look") / "run")
-    pictures, found = cache.opened(small_run, small_run.recipe()), segment.Masks.of(small_run, small_run.recipe().pixels.size)
+    pictures, found = (
+        cache.opened(small_run, small_run.recipe()),
+        segment.Masks.of(small_run, small_run.recipe().pixels.size),
+    )
     labels = found.labels[:]
     drawn = [image_id for image_id in pictures.with_mask["image_id"] if image_id in found.rows]
     labels[[found.rows[image_id] for image_id in drawn]] = pictures.masks[pictures.rows(drawn)]
@@ -283,24 +422,40 @@ def judged(small_run, tmp_path_factory) -> Path:
 
 def test_the_verb_writes_a_map_a_row_and_tells_means(judged):
     looks, maps = pl.read_parquet(judged / explain.TABLE), np.load(judged / explain.MAPS)
-    assert len(maps) == looks.height > 0 and maps.shape[1:] == (saliency.GRID, saliency.GRID) and np.isfinite(maps).all()
+    assert (
+        len(maps) == looks.height > 0
+        and maps.shape[1:] == (saliency.GRID, saliency.GRID)
+        and np.isfinite(maps).all()
+    )
     parts = pl.read_parquet(judged / "split.parquet").join(looks, on="image_id", how="semi")
     assert set(parts["part"]) == {"test"}
     assert explain.make(Run(judged), Run(judged).recipe(), quietly)[0] == Run(judged).made("look")
-    told = json.loads(CliRunner().invoke(app, ["look", str(judged), "--json"], catch_exceptions=False).stdout)
-    assert {"inside", "area"} <= {row["metric"] for row in told["maps"]} and all(row["images"] for row in told["maps"])
+    told = json.loads(
+        CliRunner().invoke(app, ["look", str(judged), "--json"], catch_exceptions=False).stdout
+    )
+    assert {"inside", "area"} <= {row["metric"] for row in told["maps"]} and all(
+        row["images"] for row in told["maps"]
+    )
     assert pl.read_parquet(judged / explain.COVERS).schema == explain.COVERED
 
 
-def test_the_report_takes_both_in_and_leaves_them_out_once_what_they_were_made_from_has_changed(judged):
+def test_the_report_takes_both_in_and_leaves_them_out_once_what_they_were_made_from_has_changed(
+    judged,
+):
     run = Run(judged)
     recipe = run.recipe()
     assert {"probe", "look"} <= report.made_from(run, recipe).keys()
     report.make(run, recipe, quietly)
     page = (judged / report.PAGE).read_text()
     assert 'id="looks"' in page and 'id="probes"' in page
-    shown = pl.read_parquet(judged / explain.TABLE).group_by("choice").agg(pl.col("image_id").n_unique())
-    assert page.count("under its occlusion map") == sum(min(count, explain.EACH) for count in shown["image_id"])
+    shown = (
+        pl.read_parquet(judged / explain.TABLE)
+        .group_by("choice")
+        .agg(pl.col("image_id").n_unique())
+    )
+    assert page.count("under its occlusion map") == sum(
+        min(count, explain.EACH) for count in shown["image_id"]
+    )
     marker = json.loads((judged / "finished" / "region.json").read_text())
     marker["made"]["region/index.parquet"] = "another"
     (judged / "finished" / "region.json").write_text(json.dumps(integrity.sealed(marker)))

@@ -19,7 +19,14 @@ from hilum.training import onnx_export, training_loop  # noqa: E402
 
 SIZE = 16
 ROWS = np.arange(10)
-SCHEDULE = training_loop.Schedule(epochs=4, batch_size=4, learning_rate=0.01, weight_decay=0.01, averaging=0.9, precision="float32")
+SCHEDULE = training_loop.Schedule(
+    epochs=4,
+    batch_size=4,
+    learning_rate=0.01,
+    weight_decay=0.01,
+    averaging=0.9,
+    precision="float32",
+)
 
 
 class Brightness(nn.Module):
@@ -27,7 +34,9 @@ class Brightness(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.features = nn.Sequential(nn.Conv2d(1, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.Dropout(0.2))
+        self.features = nn.Sequential(
+            nn.Conv2d(1, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.Dropout(0.2)
+        )
         self.score = nn.Linear(6, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -43,7 +52,9 @@ class Asked:
     def __call__(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         for row in rows:
             self.calls.append((int(row), int(rng.integers(2**32))))
-        grey = np.clip(rows[:, None, None] * 12 + rng.integers(0, 40, (len(rows), SIZE, SIZE)), 0, 255).astype(np.uint8)
+        grey = np.clip(
+            rows[:, None, None] * 12 + rng.integers(0, 40, (len(rows), SIZE, SIZE)), 0, 255
+        ).astype(np.uint8)
         return grey, (rows / 10).astype(np.float32)
 
 
@@ -60,7 +71,9 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-def train(*, rows=ROWS, schedule=SCHEDULE, seed=7, batch=None, stop_after: int = 0, **settings) -> tuple[Brightness, list[float]]:
+def train(
+    *, rows=ROWS, schedule=SCHEDULE, seed=7, batch=None, stop_after: int = 0, **settings
+) -> tuple[Brightness, list[float]]:
     with training_loop.seeded(seed):
         network = Brightness()
 
@@ -68,12 +81,23 @@ def train(*, rows=ROWS, schedule=SCHEDULE, seed=7, batch=None, stop_after: int =
         if done == stop_after:
             raise Interrupted
 
-    losses = training_loop.fit(network, batch or Asked(), rows, nn.functional.mse_loss, schedule, seed=seed, progress=progress, **settings)
+    losses = training_loop.fit(
+        network,
+        batch or Asked(),
+        rows,
+        nn.functional.mse_loss,
+        schedule,
+        seed=seed,
+        progress=progress,
+        **settings,
+    )
     return network, losses
 
 
 def same(one: nn.Module, other: nn.Module) -> bool:
-    return all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
+    return all(
+        torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items()
+    )
 
 
 def test_training_learns() -> None:
@@ -89,7 +113,9 @@ def test_the_same_call_gives_the_same_weights_and_another_seed_gives_others() ->
 
 
 @pytest.mark.parametrize("steps_before", [3, 4, 8, 11])
-def test_an_interrupted_training_goes_on_to_the_very_same_weights(tmp_path: Path, steps_before: int) -> None:
+def test_an_interrupted_training_goes_on_to_the_very_same_weights(
+    tmp_path: Path, steps_before: int
+) -> None:
     undisturbed, losses = train()
     checkpoint = tmp_path / "training.checkpoint"
     with pytest.raises(Interrupted):
@@ -99,7 +125,9 @@ def test_an_interrupted_training_goes_on_to_the_very_same_weights(tmp_path: Path
     assert same(undisturbed, resumed)
     assert losses == losses_resumed
     epochs_left = 4 - (steps_before - 1) // 3
-    assert len(asked.calls) == 1 + 10 * epochs_left  # one more look at the first row, to know the checkpoint again
+    assert (
+        len(asked.calls) == 1 + 10 * epochs_left
+    )  # one more look at the first row, to know the checkpoint again
     assert not list(tmp_path.iterdir())
 
 
@@ -109,7 +137,12 @@ def test_an_interrupted_training_goes_on_to_the_very_same_weights(tmp_path: Path
         {"seed": 8},
         {"rows": np.arange(1, 11)},
         {"schedule": training_loop.Schedule(4, 4, 0.02, 0.01, 0.9, "float32")},
-        {"batch": lambda rows, rng: (np.full((len(rows), SIZE, SIZE), 9, np.uint8), np.zeros(len(rows), np.float32))},
+        {
+            "batch": lambda rows, rng: (
+                np.full((len(rows), SIZE, SIZE), 9, np.uint8),
+                np.zeros(len(rows), np.float32),
+            )
+        },
     ],
     ids=["seed", "rows", "schedule", "images"],
 )
@@ -144,7 +177,11 @@ def test_what_befalls_an_image_depends_on_seed_epoch_and_row_only() -> None:
 @pytest.mark.parametrize(("count", "seen"), [(8, 8), (9, 8), (10, 10)])
 def test_only_a_last_batch_of_one_is_left_out(count: int, seen: int) -> None:
     asked = Asked()
-    train(batch=asked, rows=np.arange(count), schedule=training_loop.Schedule(1, 4, 0.01, 0.01, 0.0, "float32"))
+    train(
+        batch=asked,
+        rows=np.arange(count),
+        schedule=training_loop.Schedule(1, 4, 0.01, 0.01, 0.0, "float32"),
+    )
     assert len(asked.calls) == seen
 
 
@@ -152,21 +189,43 @@ def test_progress_counts_every_batch_and_ends_full() -> None:
     heard = []
     with training_loop.seeded(0):
         network = Brightness()
-    training_loop.fit(network, Asked(), np.arange(10), nn.functional.mse_loss, SCHEDULE, seed=0, progress=lambda done, of: heard.append((done, of)))
+    training_loop.fit(
+        network,
+        Asked(),
+        np.arange(10),
+        nn.functional.mse_loss,
+        SCHEDULE,
+        seed=0,
+        progress=lambda done, of: heard.append((done, of)),
+    )
     assert heard == [(done, 12) for done in range(1, 13)]
 
 
 def test_averaging_keeps_other_weights_than_the_last() -> None:
-    assert not same(train()[0], train(schedule=training_loop.Schedule(4, 4, 0.01, 0.01, 0.0, "float32"))[0])
+    assert not same(
+        train()[0], train(schedule=training_loop.Schedule(4, 4, 0.01, 0.01, 0.0, "float32"))[0]
+    )
 
 
 def test_torchs_global_state_is_left_as_it_was() -> None:
     torch.manual_seed(5)
-    before = torch.get_rng_state(), torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), torch.is_grad_enabled()
+    before = (
+        torch.get_rng_state(),
+        torch.get_num_threads(),
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_grad_enabled(),
+    )
     network, _ = train()
-    after = torch.get_rng_state(), torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), torch.is_grad_enabled()
+    after = (
+        torch.get_rng_state(),
+        torch.get_num_threads(),
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_grad_enabled(),
+    )
     assert torch.equal(before[0], after[0]) and before[1:] == after[1:]
-    assert not network.training and {value.device.type for value in network.state_dict().values()} == {"cpu"}
+    assert not network.training and {
+        value.device.type for value in network.state_dict().values()
+    } == {"cpu"}
 
 
 def test_bfloat16_trains_too_and_leaves_float32_weights() -> None:
@@ -219,12 +278,23 @@ def halves() -> Halves:
         return Halves()
 
 
-def test_an_export_names_its_outputs_takes_any_number_of_images_and_carries_its_metadata(tmp_path: Path) -> None:
+def test_an_export_names_its_outputs_takes_any_number_of_images_and_carries_its_metadata(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "halves.onnx"
-    onnx_export.to_onnx(halves(), path, size=SIZE, outputs=("upper", "lower"), metadata={"card": '{"title": "Halves"}', "contract": "{}"})
+    onnx_export.to_onnx(
+        halves(),
+        path,
+        size=SIZE,
+        outputs=("upper", "lower"),
+        metadata={"card": '{"title": "Halves"}', "contract": "{}"},
+    )
     session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
     assert [(put.name, put.type) for put in session.get_inputs()] == [("images", "tensor(uint8)")]
-    assert session.get_modelmeta().custom_metadata_map == {"card": '{"title": "Halves"}', "contract": "{}"}
+    assert session.get_modelmeta().custom_metadata_map == {
+        "card": '{"title": "Halves"}',
+        "contract": "{}",
+    }
     images = np.random.default_rng(2).integers(0, 256, (5, SIZE, SIZE), np.uint8)
     for count in (1, 5):
         found = session.run(["lower", "upper"], {"images": images[:count]})
@@ -236,7 +306,9 @@ def test_an_export_names_its_outputs_takes_any_number_of_images_and_carries_its_
 
 def test_equal_weights_and_metadata_give_equal_bytes(tmp_path: Path) -> None:
     for name, metadata in (("one", {"a": "1", "b": "2"}), ("other", {"b": "2", "a": "1"})):
-        onnx_export.to_onnx(halves(), tmp_path / name, size=SIZE, outputs=("upper", "lower"), metadata=metadata)
+        onnx_export.to_onnx(
+            halves(), tmp_path / name, size=SIZE, outputs=("upper", "lower"), metadata=metadata
+        )
     assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
 
 
@@ -246,11 +318,19 @@ def test_an_export_that_answers_otherwise_than_the_network_is_refused(tmp_path: 
             return super().forward(images)[0] + (0.0 if torch.onnx.is_in_onnx_export() else 0.01)
 
     with pytest.raises(HilumError, match="'upper' differs by 0.01"):
-        onnx_export.to_onnx(Fickle(), tmp_path / "fickle.onnx", size=SIZE, outputs=("upper",), metadata={})
+        onnx_export.to_onnx(
+            Fickle(), tmp_path / "fickle.onnx", size=SIZE, outputs=("upper",), metadata={}
+        )
     assert not list(tmp_path.iterdir())
 
 
 def test_an_export_to_where_nothing_can_be_written_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(CannotWrite):
-        onnx_export.to_onnx(halves(), tmp_path / "file" / "halves.onnx", size=SIZE, outputs=("upper", "lower"), metadata={})
+        onnx_export.to_onnx(
+            halves(),
+            tmp_path / "file" / "halves.onnx",
+            size=SIZE,
+            outputs=("upper", "lower"),
+            metadata={},
+        )

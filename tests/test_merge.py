@@ -42,13 +42,18 @@ def own_folder(place, seed=0):
 
 
 def test_a_merged_table_holds_every_image_label_shape_and_remark_of_each(data):
-    merged, parts = read(*(data / name for name in SETS)), [ingest.ingest(data / name) for name in SETS]
+    merged, parts = (
+        read(*(data / name for name in SETS)),
+        [ingest.ingest(data / name) for name in SETS],
+    )
     merged.check()
     for part in ("table", "labels", "shapes", "remarks"):
         assert getattr(merged, part).height == sum(getattr(one, part).height for one in parts)
     assert merged.table["dataset"].unique().sort().to_list() == sorted(SETS)
     for one in parts:
-        assert set(one.table["patient_id"]) <= set(merged.table["patient_id"]) and set(one.table["image_id"]) <= set(merged.table["image_id"])
+        assert set(one.table["patient_id"]) <= set(merged.table["patient_id"]) and set(
+            one.table["image_id"]
+        ) <= set(merged.table["image_id"])
 
 
 def test_labels_of_two_sets_line_up_in_one_concept(data):
@@ -69,18 +74,30 @@ def test_remarks_keep_their_words_and_say_in_which_folder(data, tmp_path):
     for name in ("montgomery", "kermany"):
         shutil.copytree(data / name, tmp_path / name)
     (tmp_path / "montgomery" / "CXR_png" / "Thumbs.db").write_bytes(b"x")
-    told = {(row["path"], row["rule"]) for row in read(tmp_path / "montgomery", tmp_path / "kermany").remarks.iter_rows(named=True)}
-    assert ("montgomery/CXR_png/Thumbs.db", "dropped") in told and ("kermany", "patients-unsure") in told
+    told = {
+        (row["path"], row["rule"])
+        for row in read(tmp_path / "montgomery", tmp_path / "kermany").remarks.iter_rows(named=True)
+    }
+    assert ("montgomery/CXR_png/Thumbs.db", "dropped") in told and (
+        "kermany",
+        "patients-unsure",
+    ) in told
 
 
 def test_the_order_of_folders_makes_no_difference(data):
-    digests = {read(*(data / name for name in order)).digest for order in (SETS, SETS[::-1], (SETS[1], SETS[2], SETS[0]))}
+    digests = {
+        read(*(data / name for name in order)).digest
+        for order in (SETS, SETS[::-1], (SETS[1], SETS[2], SETS[0]))
+    }
     assert len(digests) == 1
 
 
 def test_a_merged_table_does_not_depend_on_where_the_folders_stand(data, tmp_path):
     shutil.copytree(data, tmp_path / "elsewhere")
-    assert read(data / "kermany", data / "nih14").digest == read(tmp_path / "elsewhere/nih14", tmp_path / "elsewhere/kermany").digest
+    assert (
+        read(data / "kermany", data / "nih14").digest
+        == read(tmp_path / "elsewhere/nih14", tmp_path / "elsewhere/kermany").digest
+    )
 
 
 def test_one_folder_alone_is_not_changed(data):
@@ -104,20 +121,29 @@ def test_patients_of_two_own_folders_stay_two_though_their_numbers_are_the_same(
         own_folder(tmp_path / name)
     merged, alone = read(tmp_path / "a", tmp_path / "b"), ingest.ingest(tmp_path / "a")
     assert merged.table["patient_id"].n_unique() == 2 * alone.table["patient_id"].n_unique()
-    assert set(merged.table["source"]) == {"a", "b"} and merged.table["image_id"].str.starts_with("folder/a/").sum() == alone.table.height
+    assert (
+        set(merged.table["source"]) == {"a", "b"}
+        and merged.table["image_id"].str.starts_with("folder/a/").sum() == alone.table.height
+    )
     assert merged.labels.height == 2 * alone.labels.height
 
 
 def test_own_folders_of_one_name_are_told_apart_by_what_lies_above(tmp_path):
     for name in ("east/chest", "west/chest"):
         own_folder(tmp_path / name)
-    assert set(read(tmp_path / "east/chest", tmp_path / "west/chest").table["source"]) == {"east/chest", "west/chest"}
+    assert set(read(tmp_path / "east/chest", tmp_path / "west/chest").table["source"]) == {
+        "east/chest",
+        "west/chest",
+    }
 
 
 def test_adding_a_folder_to_a_merged_set_renames_nobody(data, tmp_path):
     own_folder(tmp_path / "a")
     own_folder(tmp_path / "b", seed=1)
-    before, after = read(tmp_path / "a", data / "nih14"), read(tmp_path / "a", data / "nih14", tmp_path / "b")
+    before, after = (
+        read(tmp_path / "a", data / "nih14"),
+        read(tmp_path / "a", data / "nih14", tmp_path / "b"),
+    )
     assert set(before.table["patient_id"]) < set(after.table["patient_id"])
 
 
@@ -129,10 +155,15 @@ def test_a_data_set_in_two_folders_is_one_and_its_patients_keep_their_names(data
     for name, left_out in (("one", second), ("two", first)):
         shutil.copytree(data / "nih14", tmp_path / name)
         for path in (tmp_path / name / "images").iterdir():
-            if (path.name == left_out.split("/")[-1]) or (name == "two" and path.name != second.split("/")[-1]):
+            if (path.name == left_out.split("/")[-1]) or (
+                name == "two" and path.name != second.split("/")[-1]
+            ):
                 path.unlink()
     merged = read(tmp_path / "one", tmp_path / "two")
-    assert merged.table.filter(pl.col("patient_id") == patient).height >= 2 and merged.table.height == whole.height
+    assert (
+        merged.table.filter(pl.col("patient_id") == patient).height >= 2
+        and merged.table.height == whole.height
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------------------- wrong input
@@ -190,13 +221,22 @@ def test_a_run_of_merged_sets_goes_on_in_any_order_and_refuses_other_folders(dat
 
     def ingested(*named):
         recipe = Recipe(data=Data(folder=named[0], also=tuple(named[1:])))
-        return [done.summary["images"] for done in run_all.perform(run, recipe, lambda step: _nobody(), until="ingest")]
+        return [
+            done.summary["images"]
+            for done in run_all.perform(run, recipe, lambda step: _nobody(), until="ingest")
+        ]
 
     assert ingested(*folders) == ingested(*folders[::-1]) == [36]
     with pytest.raises(Mismatch, match=r"is a run of .* and .*, not of "):
         ingested(*folders[:2])
     with pytest.raises(HilumError, match="inside the data folder"):
-        list(run_all.perform(Run(data / "nih14" / "run"), Recipe(data=Data(folder=folders[0], also=(folders[1],))), lambda step: _nobody()))
+        list(
+            run_all.perform(
+                Run(data / "nih14" / "run"),
+                Recipe(data=Data(folder=folders[0], also=(folders[1],))),
+                lambda step: _nobody(),
+            )
+        )
 
 
 class _nobody:
@@ -216,6 +256,8 @@ def test_the_verb_writes_a_run_that_a_run_goes_on_from(data, tmp_path):
 
 
 def test_the_verb_tells_a_fault_in_one_line(data, tmp_path):
-    done = CliRunner().invoke(app, ["merge", str(data / "kermany"), str(data / "kermany"), "--to", str(tmp_path / "run")])
+    done = CliRunner().invoke(
+        app, ["merge", str(data / "kermany"), str(data / "kermany"), "--to", str(tmp_path / "run")]
+    )
     assert isinstance(done.exception, HilumError) and "given twice" in str(done.exception)
     assert not (tmp_path / "run" / "manifest.parquet").exists()

@@ -26,7 +26,11 @@ relaxed = settings(deadline=None)  # the machine may be shared
 def ranked(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     """Truth with both classes, and whole-number scores with many ties, so that a map of them keeps ties exactly."""
     rows = draw(st.integers(2, 30))
-    truth = draw(st.lists(st.integers(0, 1), min_size=rows, max_size=rows).filter(lambda values: len(set(values)) == 2))
+    truth = draw(
+        st.lists(st.integers(0, 1), min_size=rows, max_size=rows).filter(
+            lambda values: len(set(values)) == 2
+        )
+    )
     score = draw(st.lists(st.integers(-6, 6), min_size=rows, max_size=rows))
     return np.array(truth), np.array(score, dtype=float)
 
@@ -76,13 +80,19 @@ def test_dice_is_symmetric_and_follows_from_iou(truth, found):
     dice, iou = overlap.dice(truth, found), overlap.iou(truth, found)
     assert dice == pytest.approx(overlap.dice(found, truth), nan_ok=True)
     assert dice == pytest.approx(2 * iou / (1 + iou), nan_ok=True)
-    assert overlap.precision(truth, found) == pytest.approx(overlap.recall(found, truth), nan_ok=True)
+    assert overlap.precision(truth, found) == pytest.approx(
+        overlap.recall(found, truth), nan_ok=True
+    )
 
 
 @pytest.mark.parametrize(
     ("truth", "found", "expected"),
     [
-        (False, False, {"dice": math.nan, "iou": math.nan, "precision": math.nan, "recall": math.nan}),
+        (
+            False,
+            False,
+            {"dice": math.nan, "iou": math.nan, "precision": math.nan, "recall": math.nan},
+        ),
         (False, True, {"dice": 0, "iou": 0, "precision": 0, "recall": math.nan}),
         (True, False, {"dice": 0, "iou": 0, "precision": math.nan, "recall": 0}),
         (True, True, {"dice": 1, "iou": 1, "precision": 1, "recall": 1}),
@@ -127,7 +137,10 @@ def test_masks_that_do_not_fit_are_refused(metric, truth, found, text):
 def test_ranking_agrees_with_counting_pairs_and_with_scikit_learn_under_heavy_ties():
     for truth, score in tied_cases():
         plain = truth.tolist(), score.tolist()
-        area, average = discrimination.auroc(truth, score), discrimination.average_precision(truth, score)
+        area, average = (
+            discrimination.auroc(truth, score),
+            discrimination.average_precision(truth, score),
+        )
         assert area == pytest.approx(oracles.auroc(*plain))
         assert area == pytest.approx(reference.roc_auc_score(truth, score))
         assert average == pytest.approx(oracles.average_precision(*plain))
@@ -140,17 +153,30 @@ def test_curves_agree_with_scikit_learn_under_heavy_ties():
         for got, wanted in zip(discrimination.roc_curve(truth, score), expected, strict=True):
             np.testing.assert_allclose(got, wanted)
         precision, recall, thresholds = reference.precision_recall_curve(truth, score)
-        expected = precision[:-1][::-1], recall[:-1][::-1], thresholds[::-1]  # it rises, and ends in an invented point
-        for got, wanted in zip(discrimination.precision_recall_curve(truth, score), expected, strict=True):
+        expected = (
+            precision[:-1][::-1],
+            recall[:-1][::-1],
+            thresholds[::-1],
+        )  # it rises, and ends in an invented point
+        for got, wanted in zip(
+            discrimination.precision_recall_curve(truth, score), expected, strict=True
+        ):
             np.testing.assert_allclose(got, wanted)
 
 
 def test_figures_at_a_threshold_agree_with_counting_rows_and_with_scikit_learn():
     generator = np.random.default_rng(3)
     for truth, score in tied_cases(2):
-        threshold = generator.choice(np.append(score, [score.max() + 1, generator.normal()]))  # often exactly a score
-        got = {name: metric(truth, score, threshold) for name, metric in discrimination.METRICS_AT.items()}
-        assert got == pytest.approx(oracles.at_threshold(truth.tolist(), score.tolist(), threshold), nan_ok=True)
+        threshold = generator.choice(
+            np.append(score, [score.max() + 1, generator.normal()])
+        )  # often exactly a score
+        got = {
+            name: metric(truth, score, threshold)
+            for name, metric in discrimination.METRICS_AT.items()
+        }
+        assert got == pytest.approx(
+            oracles.at_threshold(truth.tolist(), score.tolist(), threshold), nan_ok=True
+        )
         called = score >= threshold
         expected = {
             "sensitivity": reference.recall_score(truth, called),
@@ -182,14 +208,18 @@ def test_no_figure_depends_on_the_order_of_rows_or_on_the_kind_of_truth(rows, sh
     order = list(range(truth.size))
     shuffler.shuffle(order)
     for metric in [*discrimination.METRICS.values(), discrimination.youden_threshold]:
-        assert metric(truth[order].astype(bool), score[order]) == metric(truth.tolist(), score.tolist())
+        assert metric(truth[order].astype(bool), score[order]) == metric(
+            truth.tolist(), score.tolist()
+        )
 
 
 @relaxed
 @given(ranked())
 def test_the_area_under_the_roc_curve_is_the_auroc(rows):
     false_positive_rate, sensitivity, _ = discrimination.roc_curve(*rows)
-    assert np.trapezoid(sensitivity, false_positive_rate) == pytest.approx(discrimination.auroc(*rows))
+    assert np.trapezoid(sensitivity, false_positive_rate) == pytest.approx(
+        discrimination.auroc(*rows)
+    )
 
 
 @relaxed
@@ -202,15 +232,25 @@ def test_no_threshold_beats_youdens_and_none_as_good_is_more_sensitive(rows):
         return round(figures["sensitivity"] + figures["specificity"] - 1, 9), figures["sensitivity"]
 
     everywhere = np.arange(-7, 8, 0.5)
-    assert gain(discrimination.youden_threshold(truth, score)) == max(gain(threshold) for threshold in everywhere)
+    assert gain(discrimination.youden_threshold(truth, score)) == max(
+        gain(threshold) for threshold in everywhere
+    )
 
 
 @pytest.mark.parametrize(
     ("truth", "score", "expected"),
     [
-        ([0, 0, 1, 1], [0.1, 0.2, 0.6, 0.9], 0.4),  # midway between the lowest called positive and the next below
+        (
+            [0, 0, 1, 1],
+            [0.1, 0.2, 0.6, 0.9],
+            0.4,
+        ),  # midway between the lowest called positive and the next below
         ([0, 1, 0, 1], [1, 2, 3, 4], 1.5),  # 3.5 does as well with half the sensitivity
-        ([1, 1, 0, 0], [1, 2, 3, 4], 1),  # nothing is gained: call all positive, at the lowest score
+        (
+            [1, 1, 0, 0],
+            [1, 2, 3, 4],
+            1,
+        ),  # nothing is gained: call all positive, at the lowest score
         ([0, 1], [5, 5], 5),
         ([0, 1], [1.0, np.nextafter(1.0, 2)], np.nextafter(1.0, 2)),  # no number between them
     ],
@@ -227,7 +267,9 @@ def test_one_class_or_no_rows_is_undefined_without_a_warning(truth, score):
     false_positive_rate, sensitivity, _ = discrimination.roc_curve(truth, score)
     assert np.isnan(false_positive_rate).all() == (0 not in truth)
     assert np.isnan(sensitivity).all() == (1 not in truth)
-    assert np.isnan(discrimination.precision_recall_curve(truth, score)[1]).all() == (1 not in truth)
+    assert np.isnan(discrimination.precision_recall_curve(truth, score)[1]).all() == (
+        1 not in truth
+    )
     got = {name: metric(truth, score, 0.3) for name, metric in discrimination.METRICS_AT.items()}
     assert got == pytest.approx(oracles.at_threshold(truth, score, 0.3), nan_ok=True)
 
@@ -262,37 +304,58 @@ def test_a_threshold_or_score_of_nan_is_refused(metric):
 def test_predictive_values_at_a_prevalence_are_bayes_rule_and_at_the_rows_own_they_are_ppv_and_npv():
     for truth, score in tied_cases(4):
         threshold = float(np.median(score))
-        got = {name: metric(truth, score, threshold) for name, metric in discrimination.METRICS_AT.items()}
+        got = {
+            name: metric(truth, score, threshold)
+            for name, metric in discrimination.METRICS_AT.items()
+        }
         both = got["sensitivity"], got["specificity"]
         assert discrimination.ppv_at(truth.mean(), *both) == pytest.approx(got["ppv"], nan_ok=True)
         assert discrimination.npv_at(truth.mean(), *both) == pytest.approx(got["npv"], nan_ok=True)
     # of 1000 people 10 have it; 9 of these and 99 of the others are called positive
-    assert discrimination.ppv_at(0.01, 0.9, 0.9) == pytest.approx(9 / 108) and discrimination.npv_at(0.01, 0.9, 0.9) == pytest.approx(891 / 892)
-    assert math.isnan(discrimination.ppv_at(0.5, 0, 1)) and math.isnan(discrimination.npv_at(0.5, 1, 0)) and discrimination.ppv_at(0, 0.9, 0.9) == 0
+    assert discrimination.ppv_at(0.01, 0.9, 0.9) == pytest.approx(
+        9 / 108
+    ) and discrimination.npv_at(0.01, 0.9, 0.9) == pytest.approx(891 / 892)
+    assert (
+        math.isnan(discrimination.ppv_at(0.5, 0, 1))
+        and math.isnan(discrimination.npv_at(0.5, 1, 0))
+        and discrimination.ppv_at(0, 0.9, 0.9) == 0
+    )
     with pytest.raises(ValueError, match="from 0 to 1"):
         discrimination.ppv_at(10, 0.9, 0.9)
 
 
 def test_macro_and_micro_averages_agree_with_scikit_learn_and_leave_out_what_is_not_known():
     generator = np.random.default_rng(5)
-    pairs = ((discrimination.auroc, reference.roc_auc_score), (discrimination.average_precision, reference.average_precision_score))
+    pairs = (
+        (discrimination.auroc, reference.roc_auc_score),
+        (discrimination.average_precision, reference.average_precision_score),
+    )
     for case in range(CASES):
         metric, expected = pairs[case % 2]
         rows, findings = int(generator.integers(4, 40)), int(generator.integers(2, 5))
         truth = generator.integers(0, 2, (rows, findings)).astype(float)
         truth[0], truth[1] = 0, 1
         score = generator.integers(0, 9, (rows, findings)) / 8
-        assert discrimination.macro(metric, truth, score) == pytest.approx(expected(truth, score, average="macro"))
-        assert discrimination.micro(metric, truth, score) == pytest.approx(expected(truth, score, average="micro"))
+        assert discrimination.macro(metric, truth, score) == pytest.approx(
+            expected(truth, score, average="macro")
+        )
+        assert discrimination.micro(metric, truth, score) == pytest.approx(
+            expected(truth, score, average="micro")
+        )
         truth[2:][generator.random((rows - 2, findings)) < 0.3] = np.nan
         known = [~np.isnan(truth[:, column]) for column in range(findings)]
         each = [expected(truth[of, column], score[of, column]) for column, of in enumerate(known)]
         assert discrimination.macro(metric, truth, score) == pytest.approx(np.mean(each))
         flat = ~np.isnan(truth)
-        assert discrimination.micro(metric, truth, score) == pytest.approx(expected(truth[flat], score[flat]))
+        assert discrimination.micro(metric, truth, score) == pytest.approx(
+            expected(truth[flat], score[flat])
+        )
 
 
 def test_a_macro_average_over_an_undefined_finding_is_undefined():
     truth = np.array([[0, 1], [1, 1], [0, np.nan]])
     score = np.array([[0.1, 0.2], [0.8, 0.3], [0.2, 0.9]])
-    assert math.isnan(discrimination.macro(discrimination.auroc, truth, score)) and discrimination.macro(discrimination.auroc, truth[:, :1], score[:, :1]) == 1
+    assert (
+        math.isnan(discrimination.macro(discrimination.auroc, truth, score))
+        and discrimination.macro(discrimination.auroc, truth[:, :1], score[:, :1]) == 1
+    )

@@ -41,10 +41,22 @@ def ellipses(count: int, size: int = SIZE) -> tuple[np.ndarray, np.ndarray]:
     masks = np.zeros((count, size, size), np.uint8)
     for mask in masks:
         for label, middle in ((1, 0.3), (2, 0.7)):
-            centre_row, centre_column = rng.uniform(0.45, 0.55) * size, (middle + rng.uniform(-0.04, 0.04)) * size
-            radius_row, radius_column = rng.uniform(0.25, 0.35) * size, rng.uniform(0.1, 0.15) * size
-            mask[((row - centre_row) / radius_row) ** 2 + ((column - centre_column) / radius_column) ** 2 < 1] = label
-    images = np.clip(np.where(masks > 0, 70, 170) + rng.normal(0, 25, masks.shape), 0, 255).astype(np.uint8)
+            centre_row, centre_column = (
+                rng.uniform(0.45, 0.55) * size,
+                (middle + rng.uniform(-0.04, 0.04)) * size,
+            )
+            radius_row, radius_column = (
+                rng.uniform(0.25, 0.35) * size,
+                rng.uniform(0.1, 0.15) * size,
+            )
+            mask[
+                ((row - centre_row) / radius_row) ** 2
+                + ((column - centre_column) / radius_column) ** 2
+                < 1
+            ] = label
+    images = np.clip(np.where(masks > 0, 70, 170) + rng.normal(0, 25, masks.shape), 0, 255).astype(
+        np.uint8
+    )
     return images, masks
 
 
@@ -61,21 +73,34 @@ def digest(network: torch.nn.Module) -> str:
 
 
 def answers(path: Path, images: np.ndarray) -> np.ndarray:
-    return onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"]).run(["lungs"], {"images": images})[0]
+    return onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"]).run(
+        ["lungs"], {"images": images}
+    )[0]
 
 
 @pytest.mark.parametrize("name", LUNGS)
-def test_a_lung_model_learns_few_images_and_tells_right_from_left(name: str, tmp_path: Path) -> None:
+def test_a_lung_model_learns_few_images_and_tells_right_from_left(
+    name: str, tmp_path: Path
+) -> None:
     if name != "compact_unet":
         pytest.importorskip("monai")
     model = plugins.load("models", name)
     images, masks = ellipses(24)
-    quick = model.QUICK | ({"least_steps": 120} if name == "compact_unet" else {"least_steps": 72, "batch_size": 4, "averaging": 0.8})
+    quick = model.QUICK | (
+        {"least_steps": 120}
+        if name == "compact_unet"
+        else {"least_steps": 72, "batch_size": 4, "averaging": 0.8}
+    )
     network = model.fit(images, masks, np.arange(16), model.Settings(**quick | SHORT), seed=0)
     path = tmp_path / "lungs.onnx"
     onnx_export.to_onnx(network, path, size=SIZE, outputs=model.OUTPUTS, metadata={})
     found = answers(path, images[16:])
-    assert found.dtype == np.float32 and found.shape == (8, 2, SIZE, SIZE) and found.min() >= 0 and found.max() <= 1
+    assert (
+        found.dtype == np.float32
+        and found.shape == (8, 2, SIZE, SIZE)
+        and found.min() >= 0
+        and found.max() <= 1
+    )
     assert min(dice(found, masks[16:])) > 0.75
     for at in range(8):
         assert np.abs(answers(path, images[16 + at : 17 + at])[0] - found[at]).max() < 1e-5
@@ -83,7 +108,10 @@ def test_a_lung_model_learns_few_images_and_tells_right_from_left(name: str, tmp
 
 @pytest.mark.parametrize("name", LUNGS)
 def test_every_lung_model_has_the_shared_settings_and_no_wide_change_by_default(name: str) -> None:
-    shared, settings = set(lung_segmentation.Settings.__annotations__), plugins.defaults("models", name, "Settings")
+    shared, settings = (
+        set(lung_segmentation.Settings.__annotations__),
+        plugins.defaults("models", name, "Settings"),
+    )
     assert shared <= set(settings)
     assert not any(settings[off] for off in ("flip", "invert"))
     assert set(plugins.defaults("models", name, "QUICK")) <= set(settings)
@@ -101,7 +129,13 @@ def trained(tmp_path_factory) -> tuple[Path, np.ndarray, np.ndarray]:
     settings = compact_unet.Settings(**dict(compact_unet.QUICK) | SHORT | {"least_steps": 120})
     path = tmp_path_factory.mktemp("trained") / "lungs.onnx"
     network = compact_unet.fit(images, masks, np.arange(16), settings, seed=0)
-    onnx_export.to_onnx(network, path, size=SIZE, outputs=compact_unet.OUTPUTS, metadata={"card": '{"title": "Lungs"}'})
+    onnx_export.to_onnx(
+        network,
+        path,
+        size=SIZE,
+        outputs=compact_unet.OUTPUTS,
+        metadata={"card": '{"title": "Lungs"}'},
+    )
     return path, images, masks
 
 
@@ -109,10 +143,15 @@ def test_eight_bits_find_the_same_lungs_in_a_third_of_the_bytes(trained, tmp_pat
     path, images, masks = trained
     small = tmp_path / "lungs.int8.onnx"
     onnx_export.to_int8(path, small, images[:16])
-    before, after = dice(answers(path, images[16:]), masks[16:]), dice(answers(small, images[16:]), masks[16:])
+    before, after = (
+        dice(answers(path, images[16:]), masks[16:]),
+        dice(answers(small, images[16:]), masks[16:]),
+    )
     assert np.abs(np.subtract(before, after)).max() < 0.002
     assert small.stat().st_size < 0.5 * path.stat().st_size
-    assert onnxruntime.InferenceSession(small.read_bytes()).get_modelmeta().custom_metadata_map == {"card": '{"title": "Lungs"}'}
+    assert onnxruntime.InferenceSession(small.read_bytes()).get_modelmeta().custom_metadata_map == {
+        "card": '{"title": "Lungs"}'
+    }
     again = tmp_path / "again.onnx"
     onnx_export.to_int8(path, again, images[:16])
     assert again.read_bytes() == small.read_bytes()
@@ -122,7 +161,9 @@ class Interrupted(Exception):
     pass
 
 
-def watched(checkpoint: Path | None = None, stop_after: int = 0, **changes) -> tuple[str, list[training_loop.Epoch]]:
+def watched(
+    checkpoint: Path | None = None, stop_after: int = 0, **changes
+) -> tuple[str, list[training_loop.Epoch]]:
     """A short training with everything on: augmentation, averaging, early stopping."""
     images, masks = ellipses(24)
     epochs: list[training_loop.Epoch] = []
@@ -132,10 +173,29 @@ def watched(checkpoint: Path | None = None, stop_after: int = 0, **changes) -> t
             raise Interrupted
 
     settings = compact_unet.Settings(
-        **{"width": 8, "epochs": 4, "least_steps": 44, "precision": "float32", "noise": 0.05, "local_contrast": 0.5, "border": 0.5, "bands": 0.1}
+        **{
+            "width": 8,
+            "epochs": 4,
+            "least_steps": 44,
+            "precision": "float32",
+            "noise": 0.05,
+            "local_contrast": 0.5,
+            "border": 0.5,
+            "bands": 0.1,
+        }
         | changes
     )
-    network = compact_unet.fit(images, masks, np.arange(16), settings, seed=3, tune=np.arange(16, 24), checkpoint=checkpoint, progress=progress, heard=epochs.append)
+    network = compact_unet.fit(
+        images,
+        masks,
+        np.arange(16),
+        settings,
+        seed=3,
+        tune=np.arange(16, 24),
+        checkpoint=checkpoint,
+        progress=progress,
+        heard=epochs.append,
+    )
     return digest(network), epochs
 
 
@@ -145,7 +205,9 @@ def undisturbed() -> tuple[str, list[training_loop.Epoch]]:
     return watched()
 
 
-def test_a_resumed_training_equals_an_undisturbed_one_to_the_bit(undisturbed, tmp_path: Path) -> None:
+def test_a_resumed_training_equals_an_undisturbed_one_to_the_bit(
+    undisturbed, tmp_path: Path
+) -> None:
     checkpoint = tmp_path / "lungs.checkpoint"
     for stop_after in (15, 27):
         with pytest.raises(Interrupted):
@@ -155,7 +217,9 @@ def test_a_resumed_training_equals_an_undisturbed_one_to_the_bit(undisturbed, tm
     assert not list(tmp_path.iterdir())
 
 
-def test_the_tune_pictures_are_looked_at_now_and_then_and_stop_a_training_that_no_longer_learns(undisturbed) -> None:
+def test_the_tune_pictures_are_looked_at_now_and_then_and_stop_a_training_that_no_longer_learns(
+    undisturbed,
+) -> None:
     _, epochs = undisturbed
     assert [epoch.number for epoch in epochs] == list(range(1, 23))
     assert [epoch.number for epoch in epochs if epoch.tune is not None] == [10, 20, 22]
@@ -175,20 +239,41 @@ def test_the_best_averaged_weights_are_kept() -> None:
     with training_loop.seeded(0):
         network = compact_unet.Compact(8, 0)
     rows = np.arange(16)
-    schedule = training_loop.Schedule(epochs=8, batch_size=2, learning_rate=0.003, weight_decay=0.0, averaging=0.9, precision="float32")
+    schedule = training_loop.Schedule(
+        epochs=8,
+        batch_size=2,
+        learning_rate=0.003,
+        weight_decay=0.0,
+        averaging=0.9,
+        precision="float32",
+    )
     masks = ellipses(16)[1]
-    losses = training_loop.fit(network, lambda rows, rng: (images[rows], masks[rows]), rows, lung_segmentation.loss, schedule, seed=0, watch=training_loop.EarlyStopping(score, 0))
+    losses = training_loop.fit(
+        network,
+        lambda rows, rng: (images[rows], masks[rows]),
+        rows,
+        lung_segmentation.loss,
+        schedule,
+        seed=0,
+        watch=training_loop.EarlyStopping(score, 0),
+    )
     assert len(losses) == 8 and len(seen) == 3  # 8 batches an epoch: every third, and the last
     x = torch.from_numpy(images[:2]).unsqueeze(1).float() / 255
     with torch.no_grad():
         kept = network(x)
-    assert [bool(torch.allclose(kept, answer, atol=1e-4)) for answer in seen] == [False, True, False]
+    assert [bool(torch.allclose(kept, answer, atol=1e-4)) for answer in seen] == [
+        False,
+        True,
+        False,
+    ]
 
 
 def test_unknown_pixels_are_not_learnt_from() -> None:
     labels = torch.from_numpy(ellipses(2)[1]).clone()
     labels[:, :, SIZE // 2 :] = lung_segmentation.IGNORE
-    logits = torch.randn((2, 2, SIZE, SIZE), generator=torch.Generator().manual_seed(0), requires_grad=True)
+    logits = torch.randn(
+        (2, 2, SIZE, SIZE), generator=torch.Generator().manual_seed(0), requires_grad=True
+    )
     for over in ((0, 2, 3), (2, 3)):
         logits.grad = None
         lung_segmentation.loss(logits, labels, over).backward()
@@ -199,9 +284,17 @@ def test_unknown_pixels_are_not_learnt_from() -> None:
 
 def test_one_lung_of_each_picture_is_enough_to_learn_both() -> None:
     images, masks = ellipses(24)
-    partial = masks.copy()  # every second picture's left lung is not drawn, and every other's right one
+    partial = (
+        masks.copy()
+    )  # every second picture's left lung is not drawn, and every other's right one
     partial[0:16:2][masks[0:16:2] == 2], partial[1:16:2][masks[1:16:2] == 1] = 0, 0
-    network = compact_unet.fit(images, MasksWithIgnore(partial), np.arange(16), compact_unet.Settings(**dict(compact_unet.QUICK) | SHORT | {"least_steps": 140}), seed=0)
+    network = compact_unet.fit(
+        images,
+        MasksWithIgnore(partial),
+        np.arange(16),
+        compact_unet.Settings(**dict(compact_unet.QUICK) | SHORT | {"least_steps": 140}),
+        seed=0,
+    )
     with torch.no_grad():
         found = network(torch.from_numpy(images[16:])).numpy()
     assert min(dice(found, masks[16:])) > 0.8
@@ -218,7 +311,9 @@ def test_the_score_counts_drawn_lungs_only() -> None:
         return found
 
     rows = np.arange(2)
-    assert lung_segmentation.score(right_and_everything, images, masks, rows) == 1.0  # the left lungs are not drawn or not known
+    assert (
+        lung_segmentation.score(right_and_everything, images, masks, rows) == 1.0
+    )  # the left lungs are not drawn or not known
 
 
 @pytest.mark.parametrize("shape", [(80, 80), (64, 96), (32, 32), (1056, 1056)])
@@ -231,7 +326,9 @@ def test_a_size_the_lung_networks_cannot_take_is_refused_by_name(shape: tuple[in
 def test_an_unknown_way_of_taking_dice_is_refused() -> None:
     images, masks = ellipses(4)
     with pytest.raises(BadRecipe, match="'pixel'; expected 'batch' or 'image'"):
-        compact_unet.fit(images, masks, np.arange(4), compact_unet.Settings(dice_over="pixel"), seed=0)
+        compact_unet.fit(
+            images, masks, np.arange(4), compact_unet.Settings(dice_over="pixel"), seed=0
+        )
 
 
 def test_settings_that_name_a_change_of_pictures_mean_that_change() -> None:

@@ -11,12 +11,20 @@ BENCH = Path(__file__).parents[1] / "bench"
 
 def test_three_hundred_damaged_files_are_read_or_refused_by_name():
     done = subprocess.run(
-        [sys.executable, BENCH / "mutate.py", "--files", "300", "--seed", "1", "--json"], capture_output=True, text=True, timeout=120
+        [sys.executable, BENCH / "mutate.py", "--files", "300", "--seed", "1", "--json"],
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["faults"] == []
-    kinds = {kind: {key.split()[1]: number for key, number in told["counts"].items() if key.startswith(kind)} for kind in ("png", "jpg", "tif", "dcm", "bmp", "gif")}
+    kinds = {
+        kind: {
+            key.split()[1]: number for key, number in told["counts"].items() if key.startswith(kind)
+        }
+        for kind in ("png", "jpg", "tif", "dcm", "bmp", "gif")
+    }
     assert sum(sum(counts.values()) for counts in kinds.values()) == 300
     # damage that is always seen, or never, would not try the decoders
     assert all(counts["read"] > 0 and counts["refused"] > 0 for counts in kinds.values()), kinds
@@ -24,7 +32,17 @@ def test_three_hundred_damaged_files_are_read_or_refused_by_name():
 
 def test_two_hundred_damaged_tables_settings_and_annotations_are_read_or_refused_by_name():
     kinds = ("csv", "xlsx", "parquet", "json", "coco", "supervisely", "settings")
-    command = [sys.executable, BENCH / "mutate_texts.py", "--files", "200", "--seed", "1", "--json", "--kind", ",".join(kinds)]
+    command = [
+        sys.executable,
+        BENCH / "mutate_texts.py",
+        "--files",
+        "200",
+        "--seed",
+        "1",
+        "--json",
+        "--kind",
+        ",".join(kinds),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     counted = json.loads(done.stdout)

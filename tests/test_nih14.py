@@ -21,11 +21,11 @@ from hilum.pipeline.ingest import ingest
 from hilum.pipeline.split import split
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
-real_data = pytest.mark.skipif(not SHARED.is_dir(), reason="the real radiographs of shared/data are not on this machine")
-
-HEADER_2017 = (
-    "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y],"
+real_data = pytest.mark.skipif(
+    not SHARED.is_dir(), reason="the real radiographs of shared/data are not on this machine"
 )
+
+HEADER_2017 = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y],"
 HEADER_2020 = HEADER_2017[:-1].replace("Gender", "Sex")
 HEADER_SAMPLE = (
     "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,OriginalImageWidth,OriginalImageHeight,"
@@ -34,23 +34,49 @@ HEADER_SAMPLE = (
 BOX_HEADER = "Image Index,Finding Label,Bbox [x,y,w,h],,,"
 # As published for the file of 2020; see also Wang et al. 2017.
 COUNTS_2020 = {
-    "atelectasis": 11559, "cardiomegaly": 2776, "effusion": 13317, "infiltration": 19894, "mass": 5782, "nodule": 6331, "pneumonia": 1431,
-    "pneumothorax": 5302, "consolidation": 4667, "edema": 2303, "emphysema": 2516, "fibrosis": 1686, "hernia": 227, "pleural_thickening": 3385,
-}  # fmt: skip
+    "atelectasis": 11559,
+    "cardiomegaly": 2776,
+    "effusion": 13317,
+    "infiltration": 19894,
+    "mass": 5782,
+    "nodule": 6331,
+    "pneumonia": 1431,
+    "pneumothorax": 5302,
+    "consolidation": 4667,
+    "edema": 2303,
+    "emphysema": 2516,
+    "fibrosis": 1686,
+    "hernia": 227,
+    "pleural_thickening": 3385,
+}
 
 
-def line(name="00000001_000.png", labels="No Finding", patient="1", age="58", sex="M", view="PA", follow_up="0", size="2500,2048", spacing="0.168,0.143"):
+def line(
+    name="00000001_000.png",
+    labels="No Finding",
+    patient="1",
+    age="58",
+    sex="M",
+    view="PA",
+    follow_up="0",
+    size="2500,2048",
+    spacing="0.168,0.143",
+):
     return f"{name},{labels},{follow_up},{patient},{age},{sex},{view},{size},{spacing}"
 
 
-def write(folder: Path, *lines: str, name: str = "Data_Entry_2017_v2020.csv", header: str = HEADER_2020) -> Path:
+def write(
+    folder: Path, *lines: str, name: str = "Data_Entry_2017_v2020.csv", header: str = HEADER_2020
+) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / name).write_text("\n".join([header, *lines]) + "\n")
     return folder
 
 
 def picture(path: Path, height: int = 80, width: int = 70) -> None:
-    raster.write_png(path, np.random.default_rng(0).integers(0, 255, (height, width)).astype(np.uint8))
+    raster.write_png(
+        path, np.random.default_rng(0).integers(0, 255, (height, width)).astype(np.uint8)
+    )
 
 
 def remarks(manifest, rule):
@@ -81,15 +107,32 @@ def copy(made, tmp_path):
 def test_every_column_of_a_line_arrives(tmp_path):
     folder = write(tmp_path, line("00000007_002.png", "Mass|Hernia", "7", "44", "F", "AP", "3"))
     row = ingest(folder).table.row(0, named=True)
-    assert (row["image_id"], row["patient_id"], row["path"]) == ("nih14/00000007_002", "nih14/7", "images/00000007_002.png")
-    assert (row["sex"], row["age_years"], row["view"], row["follow_up"]) == ("female", 44.0, "AP", 3)
-    assert (row["stated_height"], row["stated_width"], row["row_spacing_mm"], row["column_spacing_mm"]) == (2048, 2500, 0.143, 0.168)
+    assert (row["image_id"], row["patient_id"], row["path"]) == (
+        "nih14/00000007_002",
+        "nih14/7",
+        "images/00000007_002.png",
+    )
+    assert (row["sex"], row["age_years"], row["view"], row["follow_up"]) == (
+        "female",
+        44.0,
+        "AP",
+        3,
+    )
+    assert (
+        row["stated_height"],
+        row["stated_width"],
+        row["row_spacing_mm"],
+        row["column_spacing_mm"],
+    ) == (2048, 2500, 0.143, 0.168)
 
 
 def test_what_is_listed_is_present_and_all_else_is_absent_by_a_rule_of_its_own(tmp_path):
     labels = ingest(write(tmp_path, line(labels="Hernia|Mass"))).labels
     assert labels.height == 14
-    assert set(labels.filter(pl.col("state") == 1).select("concept", "term", "rule").rows()) == {("hernia", "Hernia", "column"), ("mass", "Mass", "column")}
+    assert set(labels.filter(pl.col("state") == 1).select("concept", "term", "rule").rows()) == {
+        ("hernia", "Hernia", "column"),
+        ("mass", "Mass", "column"),
+    }
     assert set(labels.filter(pl.col("state") == 0)["rule"]) == {"not listed"}
     assert set(labels["source"]) == {"Data_Entry_2017_v2020.csv, column Finding Labels"}
 
@@ -102,10 +145,24 @@ def test_no_finding_is_no_concept_and_makes_none_present(tmp_path):
 def test_no_finding_beside_a_finding_is_told(tmp_path):
     manifest = ingest(write(tmp_path, line(labels="No Finding|Edema"), line("00000002_000.png")))
     assert manifest.labels.filter(pl.col("state") == 1)["concept"].to_list() == ["edema"]
-    assert len(remarks(manifest, "label-conflict")) == 1 and "line 2" in remarks(manifest, "label-conflict")[0]
+    assert (
+        len(remarks(manifest, "label-conflict")) == 1
+        and "line 2" in remarks(manifest, "label-conflict")[0]
+    )
 
 
-@pytest.mark.parametrize(("age", "years"), [("058Y", 58.0), ("58", 58.0), ("000Y", 0.0), ("006M", 0.5), ("003D", 0.008), ("120", 120.0), ("", None)])
+@pytest.mark.parametrize(
+    ("age", "years"),
+    [
+        ("058Y", 58.0),
+        ("58", 58.0),
+        ("000Y", 0.0),
+        ("006M", 0.5),
+        ("003D", 0.008),
+        ("120", 120.0),
+        ("", None),
+    ],
+)
 def test_ages_in_all_their_forms(tmp_path, age, years):
     assert ingest(write(tmp_path, line(age=age))).table["age_years"].to_list() == [years]
 
@@ -114,36 +171,59 @@ def test_ages_in_all_their_forms(tmp_path, age, years):
 def test_an_impossible_age_is_left_empty_and_told(tmp_path, age):
     manifest = ingest(write(tmp_path, line(age=age)))
     assert manifest.table["age_years"].to_list() == [None]
-    assert remarks(manifest, "age-impossible") == [f"Data_Entry_2017_v2020.csv line 2 states an age of {int(age.rstrip('Y'))} years: it is left empty"]
+    assert remarks(manifest, "age-impossible") == [
+        f"Data_Entry_2017_v2020.csv line 2 states an age of {int(age.rstrip('Y'))} years: it is left empty"
+    ]
 
 
 @pytest.mark.parametrize(
     ("name", "header", "tail"),
-    [("Data_Entry_2017.csv", HEADER_2017, ","), ("Data_Entry_2017_v2020.csv", HEADER_2020, ""), ("sample_labels.csv", HEADER_SAMPLE, "")],
+    [
+        ("Data_Entry_2017.csv", HEADER_2017, ","),
+        ("Data_Entry_2017_v2020.csv", HEADER_2020, ""),
+        ("sample_labels.csv", HEADER_SAMPLE, ""),
+    ],
 )
 def test_the_columns_of_all_editions_give_one_table(tmp_path, name, header, tail):
-    manifest = ingest(write(tmp_path, line(age="058Y") + tail, line("00000002_000.png", "Edema", "2") + tail, name=name, header=header))
-    assert manifest.table.height == 2 and manifest.table.select("stated_width", "column_spacing_mm", "sex").row(0) == (2500, 0.168, "male")
+    manifest = ingest(
+        write(
+            tmp_path,
+            line(age="058Y") + tail,
+            line("00000002_000.png", "Edema", "2") + tail,
+            name=name,
+            header=header,
+        )
+    )
+    assert manifest.table.height == 2 and manifest.table.select(
+        "stated_width", "column_spacing_mm", "sex"
+    ).row(0) == (2500, 0.168, "male")
 
 
 def test_of_two_tables_the_newer_one_counts_and_the_other_is_named(tmp_path):
     write(tmp_path, line(labels="Edema"), name="Data_Entry_2017.csv", header=HEADER_2017)
     manifest = ingest(write(tmp_path, line(labels="Mass")))
     assert manifest.labels.filter(pl.col("state") == 1)["concept"].to_list() == ["mass"]
-    assert manifest.remarks.filter(pl.col("rule") == "dropped")["path"].to_list() == ["Data_Entry_2017.csv"]
+    assert manifest.remarks.filter(pl.col("rule") == "dropped")["path"].to_list() == [
+        "Data_Entry_2017.csv"
+    ]
 
 
 # ------------------------------------------------------------------------------------------------------------------------- where it lies
 
 
-@pytest.mark.parametrize("places", [["images"], ["images_001/images", "images_012/images"], ["images_001", "images_002"], ["."]])
+@pytest.mark.parametrize(
+    "places",
+    [["images"], ["images_001/images", "images_012/images"], ["images_001", "images_002"], ["."]],
+)
 def test_pictures_are_found_wherever_the_archives_put_them(tmp_path, places):
     names = [f"0000000{n}_000.png" for n in (1, 2)]
     folder = write(tmp_path, *(line(name, patient=str(n)) for n, name in enumerate(names, start=1)))
     for n, name in enumerate(names):
         picture(folder / places[n % len(places)] / name)
     manifest = ingest(folder)
-    assert manifest.table["path"].to_list() == [(Path(places[n % len(places)]) / name).as_posix() for n, name in enumerate(names)]
+    assert manifest.table["path"].to_list() == [
+        (Path(places[n % len(places)]) / name).as_posix() for n, name in enumerate(names)
+    ]
     assert manifest.remarks.height == 0
 
 
@@ -153,12 +233,16 @@ def test_packed_tables_are_read(copy):
         (copy / f"{name}.gz").write_bytes(gzip.compress((copy / name).read_bytes()))
         (copy / name).unlink()
     after = ingest(copy)
-    assert after.table.equals(before.table) and after.labels.drop("source").equals(before.labels.drop("source"))
+    assert after.table.equals(before.table) and after.labels.drop("source").equals(
+        before.labels.drop("source")
+    )
     assert after.shapes["shape"].equals(before.shapes["shape"])
 
 
 def test_a_packed_table_cut_short_says_so(tmp_path):
-    tmp_path.joinpath("Data_Entry_2017.csv.gz").write_bytes(gzip.compress(HEADER_2017.encode() * 50)[:-20])
+    tmp_path.joinpath("Data_Entry_2017.csv.gz").write_bytes(
+        gzip.compress(HEADER_2017.encode() * 50)[:-20]
+    )
     assert "cannot be unpacked" in faults(tmp_path)
 
 
@@ -166,7 +250,10 @@ def test_without_any_picture_the_table_is_read_alone_and_that_is_told_once(copy)
     shutil.rmtree(copy / "images")
     manifest = ingest(copy)
     assert manifest.table.height == 16 and manifest.table["path"].str.starts_with("images/").all()
-    assert manifest.remarks["rule"].to_list() == ["pictures-missing"] and "16 pictures" in manifest.remarks["message"][0]
+    assert (
+        manifest.remarks["rule"].to_list() == ["pictures-missing"]
+        and "16 pictures" in manifest.remarks["message"][0]
+    )
 
 
 def test_of_a_sample_the_lines_without_a_picture_are_left_out_with_one_count(copy):
@@ -174,7 +261,9 @@ def test_of_a_sample_the_lines_without_a_picture_are_left_out_with_one_count(cop
         path.unlink()
     manifest = ingest(copy)
     assert manifest.table.height == 3
-    assert [message.split(" (")[0] for message in remarks(manifest, "dropped")] == ["13"] and "of its 16 pictures" in remarks(manifest, "dropped")[0]
+    assert [message.split(" (")[0] for message in remarks(manifest, "dropped")] == [
+        "13"
+    ] and "of its 16 pictures" in remarks(manifest, "dropped")[0]
 
 
 def test_pictures_that_no_line_lists_copies_and_strange_files_are_told(copy):
@@ -183,9 +272,13 @@ def test_pictures_that_no_line_lists_copies_and_strange_files_are_told(copy):
     picture(copy / "images_001" / "images" / first.name)
     (copy / "images" / "Thumbs.db").write_bytes(b"x")
     manifest = ingest(copy)
-    assert manifest.table.height == 16 and set(manifest.table["path"].str.split("/").list.first()) == {"images"}
+    assert manifest.table.height == 16 and set(
+        manifest.table["path"].str.split("/").list.first()
+    ) == {"images"}
     told = " ".join(remarks(manifest, "dropped"))
-    assert "holiday.png" in told and f"images_001/images/{first.name}" in told and "Thumbs.db" in told
+    assert (
+        "holiday.png" in told and f"images_001/images/{first.name}" in told and "Thumbs.db" in told
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------------------ boxes and parts
@@ -196,7 +289,11 @@ def test_a_box_covers_the_pixels_that_the_list_names(tmp_path):
     write(folder, "00000001_000.png,Infiltrate,10,20.4,30,5.2", name=nih14.BOXES, header=BOX_HEADER)
     picture(folder / "images" / "00000001_000.png", 1024, 1024)
     drawn = ingest(folder).shapes.row(0, named=True)
-    assert (drawn["concept"], drawn["term"], drawn["source"]) == ("infiltration", "Infiltrate", "BBox_List_2017.csv line 2")
+    assert (drawn["concept"], drawn["term"], drawn["source"]) == (
+        "infiltration",
+        "Infiltrate",
+        "BBox_List_2017.csv line 2",
+    )
     expected = np.zeros((80, 70), bool)
     expected[20:26, 10:40] = True  # rows whose centres lie in 20.4 to 25.6
     assert np.array_equal(shapes.from_json(drawn["shape"]).to_mask((80, 70)), expected)
@@ -206,7 +303,10 @@ def test_the_made_up_boxes_hold_what_was_drawn(made):
     manifest = ingest(made)
     places = dict(manifest.table.select("image_id", "path").rows())
     present = set(manifest.labels.filter(pl.col("state") == 1).select("image_id", "concept").rows())
-    assert manifest.shapes.height >= 3 and set(manifest.shapes.select("image_id", "concept").rows()) <= present
+    assert (
+        manifest.shapes.height >= 3
+        and set(manifest.shapes.select("image_id", "concept").rows()) <= present
+    )
     for row in manifest.shapes.iter_rows(named=True):
         size = raster.read(made / places[row["image_id"]]).values.shape
         assert shapes.faults(shapes.from_json(row["shape"]), size) == []
@@ -217,7 +317,13 @@ def test_a_box_beyond_its_picture_is_a_fault_with_its_line(copy):
     with open(copy / nih14.BOXES, "a") as stream:
         stream.write(f"{name},Mass,1000,10,100,20\n{name},Mass,10,10,0,20\n{name},Cyst,1,1,x,2\n")
     told = faults(copy)
-    assert "outside the picture" in told and "1024x1024" in told and "0 wide" in told and "'Cyst' is not one of" in told and "'x' is not a number" in told
+    assert (
+        "outside the picture" in told
+        and "1024x1024" in told
+        and "0 wide" in told
+        and "'Cyst' is not one of" in told
+        and "'x' is not a number" in told
+    )
     assert "BBox_List_2017.csv line" in told
 
 
@@ -231,10 +337,22 @@ def test_the_official_lists_give_the_parts_and_a_split_keeps_them(tmp_path):
     nih14.example(tmp_path, images=60, seed=2)
     manifest = ingest(tmp_path)
     lists = {name: (tmp_path / name).read_text().split() for name in nih14.OFFICIAL}
-    parts = dict(zip(manifest.table["path"].str.split("/").list.last(), manifest.table["given_part"], strict=True))
-    assert parts == dict.fromkeys(lists["train_val_list.txt"], "train") | dict.fromkeys(lists["test_list.txt"], "test")
-    divided = split(manifest, Split(minimum=1), finding="effusion").join(manifest.table.select("image_id", "given_part"), on="image_id")
-    assert set(divided.filter(pl.col("given_part") == "test")["part"]) == {"test"} and "test" not in set(divided.filter(pl.col("given_part") == "train")["part"])
+    parts = dict(
+        zip(
+            manifest.table["path"].str.split("/").list.last(),
+            manifest.table["given_part"],
+            strict=True,
+        )
+    )
+    assert parts == dict.fromkeys(lists["train_val_list.txt"], "train") | dict.fromkeys(
+        lists["test_list.txt"], "test"
+    )
+    divided = split(manifest, Split(minimum=1), finding="effusion").join(
+        manifest.table.select("image_id", "given_part"), on="image_id"
+    )
+    assert set(divided.filter(pl.col("given_part") == "test")["part"]) == {
+        "test"
+    } and "test" not in set(divided.filter(pl.col("given_part") == "train")["part"])
 
 
 @pytest.mark.parametrize("ending", ["_list.txt", ".txt"])
@@ -250,7 +368,9 @@ def test_of_two_splits_the_official_one_counts_and_the_other_is_named(copy):
     for part in ("train", "val", "test"):
         (copy / f"{part}.txt").write_text(f"{name}{' 0' * 14}\n")
     manifest = ingest(copy)
-    assert "tune" not in set(manifest.table["given_part"]) and len(remarks(manifest, "dropped")) == 3
+    assert (
+        "tune" not in set(manifest.table["given_part"]) and len(remarks(manifest, "dropped")) == 3
+    )
 
 
 def test_a_picture_in_two_lists_is_a_fault_and_one_in_none_is_told(copy):
@@ -267,32 +387,57 @@ def test_a_picture_in_two_lists_is_a_fault_and_one_in_none_is_told(copy):
 
 def test_all_faults_of_a_copy_are_told_at_once_with_file_and_line(tmp_path):
     folder = write(
-        tmp_path, line(labels="Cyst|Mass|Lump"), line(), line("../../etc/passwd"), line("/tmp/a.png"), line("00000005_000.png", patient="five"),
-        line("00000006_000.png", age="old", sex="X", view="L"), line("00000007_000.png", size="wide,2", spacing="0,nan"), line("00000002_000.png"),
-        line("00000002_000.png"), line("00000008_000.png", labels="Mass|Mass"), "00000009_000.png,Mass,0,9",
-    )  # fmt: skip
+        tmp_path,
+        line(labels="Cyst|Mass|Lump"),
+        line(),
+        line("../../etc/passwd"),
+        line("/tmp/a.png"),
+        line("00000005_000.png", patient="five"),
+        line("00000006_000.png", age="old", sex="X", view="L"),
+        line("00000007_000.png", size="wide,2", spacing="0,nan"),
+        line("00000002_000.png"),
+        line("00000002_000.png"),
+        line("00000008_000.png", labels="Mass|Mass"),
+        "00000009_000.png,Mass,0,9",
+    )
     told = faults(folder)
     file = "Data_Entry_2017_v2020.csv line"
     for words in (
-        f"{file} 2: Finding Labels 'Cyst|Mass|Lump' names 'Cyst', 'Lump', which is none of the 14 findings", f"{file} 4: Image Index '../../etc/passwd' leads out",
-        f"{file} 5: Image Index '/tmp/a.png' leads out", f"{file} 6: Patient ID 'five'", f"{file} 7: Patient Age 'old'", f"{file} 7: Patient Gender 'X'",
-        f"{file} 7: View Position 'L'", f"{file} 8: OriginalImage[Width 'wide'", f"{file} 8: OriginalImagePixelSpacing[x '0'", f"{file} 8: y] 'nan'",
-        f"{file} 10: 00000002_000.png stands in line 9 already", f"{file} 11: Finding Labels 'Mass|Mass' names a finding twice", f"{file} 12: has 4 cells, expected 11",
+        f"{file} 2: Finding Labels 'Cyst|Mass|Lump' names 'Cyst', 'Lump', which is none of the 14 findings",
+        f"{file} 4: Image Index '../../etc/passwd' leads out",
+        f"{file} 5: Image Index '/tmp/a.png' leads out",
+        f"{file} 6: Patient ID 'five'",
+        f"{file} 7: Patient Age 'old'",
+        f"{file} 7: Patient Gender 'X'",
+        f"{file} 7: View Position 'L'",
+        f"{file} 8: OriginalImage[Width 'wide'",
+        f"{file} 8: OriginalImagePixelSpacing[x '0'",
+        f"{file} 8: y] 'nan'",
+        f"{file} 10: 00000002_000.png stands in line 9 already",
+        f"{file} 11: Finding Labels 'Mass|Mass' names a finding twice",
+        f"{file} 12: has 4 cells, expected 11",
         "13 faults",
-    ):  # fmt: skip
+    ):
         assert words in told
 
 
 def test_missing_columns_are_all_named(tmp_path):
-    folder = write(tmp_path, line(), header=HEADER_2020.replace("Patient ID", "Person").replace("y]", "z]"))
+    folder = write(
+        tmp_path, line(), header=HEADER_2020.replace("Patient ID", "Person").replace("y]", "z]")
+    )
     told = faults(folder)
-    assert "line 1: no column Patient ID, no column y] or OriginalImagePixelSpacing_y" in told and "Person" in told
+    assert (
+        "line 1: no column Patient ID, no column y] or OriginalImagePixelSpacing_y" in told
+        and "Person" in told
+    )
 
 
 def test_a_byte_order_mark_changes_nothing(copy):
     before = ingest(copy).digest
     for name in ("Data_Entry_2017_v2020.csv", "BBox_List_2017.csv", "test_list.txt"):
-        (copy / name).write_bytes(b"\xef\xbb\xbf" + (copy / name).read_bytes().replace(b"\n", b"\r\n"))
+        (copy / name).write_bytes(
+            b"\xef\xbb\xbf" + (copy / name).read_bytes().replace(b"\n", b"\r\n")
+        )
     assert ingest(copy).digest == before
 
 
@@ -327,7 +472,11 @@ def test_a_table_called_sample_labels_of_another_set_is_not_taken_for_this_one(t
 @real_data
 def test_the_real_table_has_the_published_counts():
     manifest = ingest(SHARED / "nih-metadata")
-    assert (manifest.table.height, manifest.table["patient_id"].n_unique(), manifest.shapes.height) == (112_120, 30_805, 984)
+    assert (
+        manifest.table.height,
+        manifest.table["patient_id"].n_unique(),
+        manifest.shapes.height,
+    ) == (112_120, 30_805, 984)
     present = manifest.labels.filter(pl.col("state") == 1)
     assert dict(present.group_by("concept").len().rows()) == COUNTS_2020
     assert manifest.table.height - present["image_id"].n_unique() == 60_361  # No Finding
@@ -341,7 +490,9 @@ def test_the_real_pictures_open_and_their_boxes_lie_on_the_right_pixels():
     root = SHARED / "nih-sample"
     manifest = ingest(root)
     assert (manifest.table.height, manifest.remarks.height) == (50, 0)
-    listed = pl.read_csv(root / "BBox_List_2017.csv", new_columns=["name", "term", "x", "y", "w", "h"])
+    listed = pl.read_csv(
+        root / "BBox_List_2017.csv", new_columns=["name", "term", "x", "y", "w", "h"]
+    )
     places = dict(manifest.table.select("image_id", "path").rows())
     denser = []
     for row in manifest.shapes.iter_rows(named=True):
@@ -350,9 +501,14 @@ def test_the_real_pictures_open_and_their_boxes_lie_on_the_right_pixels():
         assert listed.row(number - 2)[:2] == (name, row["term"])
         values = raster.read(root / places[row["image_id"]]).values.astype(float)
         mask = shapes.from_json(row["shape"]).to_mask(values.shape)
-        assert np.array_equal(np.argwhere(mask).min(axis=0), np.round([y, x])) and abs(mask.sum() - w * h) <= w + h
+        assert (
+            np.array_equal(np.argwhere(mask).min(axis=0), np.round([y, x]))
+            and abs(mask.sum() - w * h) <= w + h
+        )
         if row["concept"] in ("pneumonia", "infiltration", "mass", "effusion"):
-            denser.append(values[mask].mean() - values[mask[:, ::-1]].mean())  # than the same place of the other side
+            denser.append(
+                values[mask].mean() - values[mask[:, ::-1]].mean()
+            )  # than the same place of the other side
     assert manifest.shapes.height == listed.height and np.mean(denser) > 10
     assert all(raster.read(root / place).values.shape == (1024, 1024) for place in places.values())
 
@@ -362,8 +518,12 @@ def test_the_real_pictures_open_and_their_boxes_lie_on_the_right_pixels():
 
 @given(st.integers(1, 2048), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
 @settings(max_examples=40, deadline=None)
-def test_boxes_lie_on_a_square_copy_where_they_lie_on_the_release(tmp_path_factory, side, top, bottom, left, right):
-    (top, bottom), (left, right) = (sorted(round(1024 * edge, 3) for edge in pair) for pair in ((top, bottom), (left, right)))
+def test_boxes_lie_on_a_square_copy_where_they_lie_on_the_release(
+    tmp_path_factory, side, top, bottom, left, right
+):
+    (top, bottom), (left, right) = (
+        sorted(round(1024 * edge, 3) for edge in pair) for pair in ((top, bottom), (left, right))
+    )
     assume(bottom > top and right > left)
     folder = write(tmp_path_factory.mktemp("copy"), line(labels="Mass"))
     numbers = f"{left},{top},{right - left!r},{bottom - top!r}"
@@ -375,7 +535,9 @@ def test_boxes_lie_on_a_square_copy_where_they_lie_on_the_release(tmp_path_facto
         assert "outside the picture" in str(fault)
         return
     box = shapes.from_json(manifest.shapes["shape"].item())
-    assert np.allclose(box.to_coco(), np.array([left, top, right - left, bottom - top]) * side / 1024)
+    assert np.allclose(
+        box.to_coco(), np.array([left, top, right - left, bottom - top]) * side / 1024
+    )
     assert not [fault for fault in shapes.faults(box, (side, side)) if "outside" in fault]
     assert bool(remarks(manifest, "box-scaled")) == (side != 1024)
 
@@ -393,10 +555,26 @@ def test_boxes_on_copies_that_are_not_square_are_refused_with_file_and_remedy(tm
     assert ingest(folder).table.height == 2 and ingest(folder).shapes.height == 0
 
 
-@pytest.mark.parametrize("table", ["sample_labels.csv", "Data_Entry_2017.csv", "train_df.csv", "sample_labels.csv.gz"])
-@pytest.mark.parametrize("place", ["images", "sample/images", "sample", "images_001/images", "kaggle/images_002", "archive/images_001/images", ""])
+@pytest.mark.parametrize(
+    "table", ["sample_labels.csv", "Data_Entry_2017.csv", "train_df.csv", "sample_labels.csv.gz"]
+)
+@pytest.mark.parametrize(
+    "place",
+    [
+        "images",
+        "sample/images",
+        "sample",
+        "images_001/images",
+        "kaggle/images_002",
+        "archive/images_001/images",
+        "",
+    ],
+)
 def test_the_table_may_lie_above_the_images_and_have_another_name(tmp_path, table, place):
-    lines = [line(f"0000000{number}_000.png", patient=str(number), age=f"0{50 + number}Y") for number in range(1, 4)]
+    lines = [
+        line(f"0000000{number}_000.png", patient=str(number), age=f"0{50 + number}Y")
+        for number in range(1, 4)
+    ]
     if table.endswith(".gz"):
         (tmp_path / table).write_bytes(gzip.compress("\n".join([HEADER_2020, *lines]).encode()))
     else:
@@ -405,14 +583,21 @@ def test_the_table_may_lie_above_the_images_and_have_another_name(tmp_path, tabl
         picture(tmp_path / place / f"0000000{number}_000.png")
     manifest = ingest(tmp_path)
     assert nih14.detect(tmp_path) and manifest.table["dataset"].unique().to_list() == ["nih14"]
-    assert sorted(manifest.table["path"]) == [f"{place}/0000000{number}_000.png".lstrip("/") for number in range(1, 4)]
+    assert sorted(manifest.table["path"]) == [
+        f"{place}/0000000{number}_000.png".lstrip("/") for number in range(1, 4)
+    ]
     assert sorted(manifest.table["age_years"]) == [51, 52, 53] and manifest.remarks.height == 0
 
 
 def test_what_macos_leaves_behind_is_counted_and_no_image(tmp_path):
     write(tmp_path, line(), name="sample_labels.csv")
     picture(tmp_path / "sample" / "images" / "00000001_000.png")
-    for place in ("__MACOSX/sample/images/._00000001_000.png", "sample/images/._00000001_000.png", "sample/images/.DS_Store", "sample/.DS_Store"):
+    for place in (
+        "__MACOSX/sample/images/._00000001_000.png",
+        "sample/images/._00000001_000.png",
+        "sample/images/.DS_Store",
+        "sample/.DS_Store",
+    ):
         (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / place).write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X")
     manifest = ingest(tmp_path)

@@ -31,16 +31,21 @@ OWN_FILES = {
     "safety/untrusted_files": "the door itself",
     "plugins": "the source of a plug-in of the package",
     "storage/__init__": "what Hilum writes into its own folders, and reads of them",
-    "pipeline/cache": "journal and pixels of a run's cache", "pipeline/segment": "masks and models of a run",
+    "pipeline/cache": "journal and pixels of a run's cache",
+    "pipeline/segment": "masks and models of a run",
     "pipeline/_previous_cache": "the journal of a run's cache",
-    "dataset/_transfer": "the part of a file that is being fetched", "dataset/download": "the same file under its final name",
+    "dataset/_transfer": "the part of a file that is being fetched",
+    "dataset/download": "the same file under its final name",
     "dataset/_unpack": "an archive whose digest was compared, and what is unpacked from it",
     "safety/onnx_session": "the bytes of a model that came in and were examined",
-    "cli/exit_status": "nothing, where standard output is gone", "errors": "where the package was installed from",
-    "imaging/files/_dicom_parsing": "bytes that came in", "dataset/tables/_xlsx": "a part of bytes that came in",
-    "annotations/report_parser/_terms": "a table of the package", "reporting/card/published": "a table of the package",
+    "cli/exit_status": "nothing, where standard output is gone",
+    "errors": "where the package was installed from",
+    "imaging/files/_dicom_parsing": "bytes that came in",
+    "dataset/tables/_xlsx": "a part of bytes that came in",
+    "annotations/report_parser/_terms": "a table of the package",
+    "reporting/card/published": "a table of the package",
     "dataset/writers/_xrv_dataset": "a file that is written out, for other programs",
-}  # fmt: skip
+}
 RESOURCES = ("resources", "Path(__file__)")  # files of the package
 OF_BYTES = ("io.BytesIO", "fileobj=")  # of what came through the door already
 
@@ -60,13 +65,20 @@ def openers(path: Path) -> list[str]:
 
 
 def test_no_module_opens_a_file_from_outside_by_itself():
-    own = {path.relative_to(SOURCE).with_suffix("").as_posix(): openers(path) for path in SOURCE.rglob("*.py")}
+    own = {
+        path.relative_to(SOURCE).with_suffix("").as_posix(): openers(path)
+        for path in SOURCE.rglob("*.py")
+    }
     strangers = {name: found for name, found in own.items() if found and name not in OWN_FILES}
     assert not strangers
 
 
 def test_the_modules_that_open_files_by_themselves_are_no_more_than_these():
-    assert not [name for name in OWN_FILES if name != "safety/untrusted_files" and not openers(SOURCE / f"{name}.py")]
+    assert not [
+        name
+        for name in OWN_FILES
+        if name != "safety/untrusted_files" and not openers(SOURCE / f"{name}.py")
+    ]
 
 
 # ------------------------------------------------------------------------------------------------------------------- one file
@@ -100,13 +112,22 @@ def device(path: Path) -> Path:
 
 SPECIAL = {"a pipe": pipe, "a socket": bound, "a folder": made_folder, "a device": device}
 READERS = (
-    untrusted_files.read_bytes, untrusted_files.read_text, untrusted_files.read_json, untrusted_files.read_toml, lambda path: untrusted_files.read_head(path, 9),
-    image_file.read, image_file.kind, Recipe.read, corrections.read,
-)  # fmt: skip
+    untrusted_files.read_bytes,
+    untrusted_files.read_text,
+    untrusted_files.read_json,
+    untrusted_files.read_toml,
+    lambda path: untrusted_files.read_head(path, 9),
+    image_file.read,
+    image_file.kind,
+    Recipe.read,
+    corrections.read,
+)
 
 
 @pytest.mark.parametrize("kind", SPECIAL)
-def test_what_is_no_regular_file_is_refused_by_every_reader_and_never_waited_for(kind, tmp_path, monkeypatch):
+def test_what_is_no_regular_file_is_refused_by_every_reader_and_never_waited_for(
+    kind, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)  # a socket's name is short
     path = SPECIAL[kind](tmp_path / "x")
     for read in READERS:
@@ -132,8 +153,15 @@ def test_a_file_out_of_its_folder_is_refused_however_its_name_leads_there(data):
     (data / "link.png").symlink_to(data.parent / "elsewhere" / "secret.png")
     (data / "folder").symlink_to(data.parent / "elsewhere")
     (data / "inside.png").symlink_to(data / "NORMAL" / "a.png")
-    for name in ("link.png", "folder/secret.png", "../elsewhere/secret.png", str(data.parent / "elsewhere" / "secret.png")):
-        with pytest.raises(BadData, match=r"leads out of .*secret\.png, and is not followed.*links = true"):
+    for name in (
+        "link.png",
+        "folder/secret.png",
+        "../elsewhere/secret.png",
+        str(data.parent / "elsewhere" / "secret.png"),
+    ):
+        with pytest.raises(
+            BadData, match=r"leads out of .*secret\.png, and is not followed.*links = true"
+        ):
             untrusted_files.read_bytes(data / name, root=data)
         with pytest.raises(BadData, match="leads out of"):
             image_file.read(data / name, data)
@@ -147,7 +175,9 @@ def test_a_name_that_becomes_a_link_while_it_is_opened_shows_nothing(data, monke
         if Path(name) == path:
             (data / "NORMAL").rename(data / "OLD")
             (data / "NORMAL").symlink_to(data.parent / "elsewhere")
-            shutil.copy(data.parent / "elsewhere" / "secret.png", data.parent / "elsewhere" / "a.png")
+            shutil.copy(
+                data.parent / "elsewhere" / "secret.png", data.parent / "elsewhere" / "a.png"
+            )
         return opened(name, flags, *more, **named)
 
     monkeypatch.setattr(os, "open", swapped)
@@ -158,7 +188,10 @@ def test_a_name_that_becomes_a_link_while_it_is_opened_shows_nothing(data, monke
 def test_a_file_that_changes_while_it_is_read_is_a_fault(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("begun")
-    with pytest.raises(BadData, match="was changed while it was read"), untrusted_files.opened(path) as stream:
+    with (
+        pytest.raises(BadData, match="was changed while it was read"),
+        untrusted_files.opened(path) as stream,
+    ):
         stream.read(2)
         path.write_text("begun and ended")
 
@@ -200,7 +233,12 @@ BROKEN_TEXT = {
 
 @pytest.mark.parametrize("kind", BROKEN_TEXT)
 def test_broken_json_and_toml_are_one_sentence_with_the_name(kind, tmp_path):
-    for text, name, read in zip(BROKEN_TEXT[kind], ("a.json", "a.toml"), (untrusted_files.read_json, untrusted_files.read_toml), strict=True):
+    for text, name, read in zip(
+        BROKEN_TEXT[kind],
+        ("a.json", "a.toml"),
+        (untrusted_files.read_json, untrusted_files.read_toml),
+        strict=True,
+    ):
         if text is not None:
             (tmp_path / name).write_text(text)
             with pytest.raises(BadData, match=name):
@@ -215,12 +253,24 @@ def test_text_may_begin_with_a_byte_order_mark_and_must_be_utf8(tmp_path):
         untrusted_files.read_json(tmp_path / "b.json")
 
 
-@given(st.one_of(st.binary(max_size=200), st.text(st.sampled_from('[]{}="\'\\\n.,:-+eE0123456789abu_ '), max_size=80).map(str.encode)))
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.one_of(
+        st.binary(max_size=200),
+        st.text(st.sampled_from("[]{}=\"'\\\n.,:-+eE0123456789abu_ "), max_size=80).map(str.encode),
+    )
+)
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_whatever_the_bytes_reading_text_raises_its_own_errors_alone(tmp_path, data):
     path = tmp_path / "a"
     path.write_bytes(data)
-    for read in (untrusted_files.read_json, untrusted_files.read_toml, Recipe.read, corrections.read):
+    for read in (
+        untrusted_files.read_json,
+        untrusted_files.read_toml,
+        Recipe.read,
+        corrections.read,
+    ):
         try:
             json.dumps(read(path), ensure_ascii=False, default=str).encode()
         except HilumError as error:
@@ -229,7 +279,9 @@ def test_whatever_the_bytes_reading_text_raises_its_own_errors_alone(tmp_path, d
 
 
 @pytest.mark.parametrize(
-    "folder", ['"a\\u0000b"', '"a\\U00000000b"', '"a\\\\\\u0000b"'], ids=["short", "long", "behind a backslash"]
+    "folder",
+    ['"a\\u0000b"', '"a\\U00000000b"', '"a\\\\\\u0000b"'],
+    ids=["short", "long", "behind a backslash"],
 )
 def test_a_zero_character_in_settings_is_refused_by_name(tmp_path, folder):
     (tmp_path / "run.toml").write_text(f"[data]\nfolder = {folder}\n")

@@ -136,7 +136,10 @@ def sparse() -> onnx.ModelProto:
 HOSTILE = {
     "external data": (lambda: external("../secret"), "external data"),
     "external data, absolute": (lambda: external("/etc/hostname"), "external data"),
-    "custom domain": (lambda: scorer(helper.make_node("Anything", ["f"], ["x"], domain="own")), "'Anything' of 'own'"),
+    "custom domain": (
+        lambda: scorer(helper.make_node("Anything", ["f"], ["x"], domain="own")),
+        "'Anything' of 'own'",
+    ),
     "imported domain": (with_domain, "domain 'own'"),
     "loop": (lambda: branch("Loop", body=BODY), "'Loop'"),
     "scan": (lambda: branch("Scan", body=BODY), "'Scan'"),
@@ -145,17 +148,30 @@ HOSTILE = {
     "subgraph of a known operator": (lambda: branch("Identity", body=BODY), "a subgraph"),
     "function": (with_function, "a function of its own"),
     "sparse": (sparse, "a sparse tensor"),
-    "more numbers than are stored": (lambda: scorer(held=[TensorProto(name="w", data_type=1, dims=[1 << 20, 1 << 20])]), "stores fewer"),
-    "random": (lambda: scorer(helper.make_node("RandomNormalLike", ["f"], ["x"])), "RandomNormalLike"),
-    "huge pads": (lambda: scorer(helper.make_node("MaxPool", ["f"], ["x"], kernel_shape=[3], pads=[1 << 40] * 2)), "pads"),
-}  # fmt: skip
+    "more numbers than are stored": (
+        lambda: scorer(held=[TensorProto(name="w", data_type=1, dims=[1 << 20, 1 << 20])]),
+        "stores fewer",
+    ),
+    "random": (
+        lambda: scorer(helper.make_node("RandomNormalLike", ["f"], ["x"])),
+        "RandomNormalLike",
+    ),
+    "huge pads": (
+        lambda: scorer(
+            helper.make_node("MaxPool", ["f"], ["x"], kernel_shape=[3], pads=[1 << 40] * 2)
+        ),
+        "pads",
+    ),
+}
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_what_a_stranger_model_must_not_hold_is_refused_before_a_session_is_made(
     kind, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(onnx_session, "_made", lambda content, memory: pytest.fail("a session was made"))
+    monkeypatch.setattr(
+        onnx_session, "_made", lambda content, memory: pytest.fail("a session was made")
+    )
     build, words = HOSTILE[kind]
     with pytest.raises(BadData, match="model.onnx: is refused: .*" + words):
         saved(tmp_path, build())(IMAGE[0])
@@ -164,17 +180,28 @@ def test_what_a_stranger_model_must_not_hold_is_refused_before_a_session_is_made
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"size": 10**9}, "size must be"), ({"size": True}, "size must be"), ({"size": 128}, r"take uint8 \(n, 128, 128\)"),
-        ({"window": "any"}, "window must be"), ({"content": 3}, "content must be"), ({"task": "none"}, "task must be"),
-        ({"outputs": ["other"]}, "no output other"), ({"outputs": "score"}, "outputs must be"), ({"outputs": []}, "outputs must be"),
-        ({"concepts": ["a", "a"]}, "concepts must be"), ({"concepts": ["a\x1b[2J"]}, "concepts must be"),
-        ({"depth": 16}, "depth must be"), ({"new": 1}, "new"), ({"task": "lungs"}, "must have the output lungs"),
+        ({"size": 10**9}, "size must be"),
+        ({"size": True}, "size must be"),
+        ({"size": 128}, r"take uint8 \(n, 128, 128\)"),
+        ({"window": "any"}, "window must be"),
+        ({"content": 3}, "content must be"),
+        ({"task": "none"}, "task must be"),
+        ({"outputs": ["other"]}, "no output other"),
+        ({"outputs": "score"}, "outputs must be"),
+        ({"outputs": []}, "outputs must be"),
+        ({"concepts": ["a", "a"]}, "concepts must be"),
+        ({"concepts": ["a\x1b[2J"]}, "concepts must be"),
+        ({"depth": 16}, "depth must be"),
+        ({"new": 1}, "new"),
+        ({"task": "lungs"}, "must have the output lungs"),
     ],
-)  # fmt: skip
+)
 def test_a_contract_that_cannot_be_kept_is_refused_before_a_session_is_made(
     changed, words, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(onnx_session, "_made", lambda content, memory: pytest.fail("a session was made"))
+    monkeypatch.setattr(
+        onnx_session, "_made", lambda content, memory: pytest.fail("a session was made")
+    )
     with pytest.raises(BadData, match=words):
         saved(tmp_path, scorer(contract=CONTRACT | changed))(IMAGE[0])
 

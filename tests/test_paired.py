@@ -20,14 +20,19 @@ def rows(seed: int, count: int = 60, steps: int = 12):
     generator = np.random.default_rng(seed)
     truth = generator.permutation(np.r_[0, 0, 1, 1, generator.integers(0, 2, count - 4)])
     shared = generator.normal(size=count) + truth
-    return truth, *(np.round(shared * steps / 4 + generator.normal(size=count, scale=steps / 4)) for _ in range(2))
+    return truth, *(
+        np.round(shared * steps / 4 + generator.normal(size=count, scale=steps / 4))
+        for _ in range(2)
+    )
 
 
 def clustered(generator: np.random.Generator, patients: int, each: int = 4):
     """Truth, score and patients: images of one patient are alike in both."""
     of_patient = np.repeat(generator.normal(size=patients), each)
     patient = np.repeat(np.arange(patients), each)
-    truth = (generator.random(patients * each) < np.repeat(generator.random(patients), each)).astype(int)
+    truth = (
+        generator.random(patients * each) < np.repeat(generator.random(patients), each)
+    ).astype(int)
     return truth, of_patient * 1.5 + generator.normal(size=patients * each) + truth, patient
 
 
@@ -37,7 +42,9 @@ def test_the_area_of_the_published_ratings_and_its_standard_error():
     assert found.value == pytest.approx(0.8932, abs=5e-5)
     assert math.sqrt(found.variance) == pytest.approx(0.0307, abs=5e-5)
     assert math.sqrt(sample_size.variance(found.value, 51, 58)) == pytest.approx(0.032, abs=7e-4)
-    assert found.low < 0.833 < found.value < found.high < 0.953  # on the logit's scale it leans towards a half
+    assert (
+        found.low < 0.833 < found.value < found.high < 0.953
+    )  # on the logit's scale it leans towards a half
 
 
 def test_variances_and_differences_are_those_of_loops_over_pairs():
@@ -47,10 +54,14 @@ def test_variances_and_differences_are_those_of_loops_over_pairs():
         variances = [oracles.area_covariance(plain[0], score, score) for score in plain[1:]]
         for score, variance in zip((first, second), variances, strict=True):
             found = auroc_tests.area(truth, score)
-            assert found.value == pytest.approx(discrimination.auroc(truth, score)) and found.variance == pytest.approx(variance)
+            assert found.value == pytest.approx(
+                discrimination.auroc(truth, score)
+            ) and found.variance == pytest.approx(variance)
         told = auroc_tests.area_difference(truth, first, second)
         expected = math.sqrt(sum(variances) - 2 * oracles.area_covariance(*plain))
-        assert told.value == pytest.approx(discrimination.auroc(truth, second) - discrimination.auroc(truth, first))
+        assert told.value == pytest.approx(
+            discrimination.auroc(truth, second) - discrimination.auroc(truth, first)
+        )
         assert (told.high - told.low) / 2 / 1.959964 == pytest.approx(expected)
         assert told.p == pytest.approx(math.erfc(abs(told.value) / expected / math.sqrt(2)))
 
@@ -59,7 +70,15 @@ def test_a_patient_of_several_images_counts_once_as_the_spread_over_many_such_se
     generator = np.random.default_rng(3)
     drawn = [clustered(generator, 40) for _ in range(300)]
     spread = np.var([discrimination.auroc(truth, score) for truth, score, _ in drawn])
-    clusters, images = (np.mean([auroc_tests.area(truth, score, patient if by else None).variance for truth, score, patient in drawn]) for by in (True, False))
+    clusters, images = (
+        np.mean(
+            [
+                auroc_tests.area(truth, score, patient if by else None).variance
+                for truth, score, patient in drawn
+            ]
+        )
+        for by in (True, False)
+    )
     assert clusters == pytest.approx(spread, rel=0.2)
     assert images < 0.7 * spread
 
@@ -68,7 +87,9 @@ def test_one_image_a_patient_gives_the_plain_variance_whatever_the_names():
     truth, first, second = rows(5)
     names = [f"p{number}" for number in np.random.default_rng(0).permutation(truth.size)]
     assert auroc_tests.area(truth, first, names) == pytest.approx(auroc_tests.area(truth, first))
-    assert auroc_tests.area_difference(truth, first, second, names)[:4] == pytest.approx(auroc_tests.area_difference(truth, first, second)[:4])
+    assert auroc_tests.area_difference(truth, first, second, names)[:4] == pytest.approx(
+        auroc_tests.area_difference(truth, first, second)[:4]
+    )
 
 
 def test_equal_models_are_told_apart_in_about_5_of_100_sets_and_intervals_hold_the_truth():
@@ -86,17 +107,32 @@ def test_equal_models_are_told_apart_in_about_5_of_100_sets_and_intervals_hold_t
 
 def test_the_bootstrap_agrees_with_delong_where_both_hold():
     truth, first, second = rows(11, count=200)
-    statistics = [lambda chosen, score=score: discrimination.auroc(truth[chosen], score[chosen]) for score in (first, second)]
-    told, exact = auroc_tests.bootstrap_difference(*statistics, np.arange(200), resamples=1500), auroc_tests.area_difference(truth, first, second)
+    statistics = [
+        lambda chosen, score=score: discrimination.auroc(truth[chosen], score[chosen])
+        for score in (first, second)
+    ]
+    told, exact = (
+        auroc_tests.bootstrap_difference(*statistics, np.arange(200), resamples=1500),
+        auroc_tests.area_difference(truth, first, second),
+    )
     assert told.value == pytest.approx(exact.value)
-    assert (told.low, told.high) == pytest.approx((exact.low, exact.high), abs=0.15 * (exact.high - exact.low))
+    assert (told.low, told.high) == pytest.approx(
+        (exact.low, exact.high), abs=0.15 * (exact.high - exact.low)
+    )
     assert told.p == pytest.approx(exact.p, abs=0.1)
 
 
 def test_the_bootstrap_pairs_the_two_models_and_is_never_wholly_sure():
     values = np.random.default_rng(1).normal(size=40)
-    told = auroc_tests.bootstrap_difference(lambda chosen: values[chosen].mean(), lambda chosen: values[chosen].mean() + 0.3, np.arange(40), resamples=199)
-    assert (told.value, told.low, told.high) == pytest.approx((0.3, 0.3, 0.3)) and told.p == pytest.approx(2 / 200)
+    told = auroc_tests.bootstrap_difference(
+        lambda chosen: values[chosen].mean(),
+        lambda chosen: values[chosen].mean() + 0.3,
+        np.arange(40),
+        resamples=199,
+    )
+    assert (told.value, told.low, told.high) == pytest.approx(
+        (0.3, 0.3, 0.3)
+    ) and told.p == pytest.approx(2 / 200)
 
 
 def test_mcnemar_is_the_exact_binomial_and_refuses_several_images_a_patient():
@@ -104,7 +140,9 @@ def test_mcnemar_is_the_exact_binomial_and_refuses_several_images_a_patient():
     for _ in range(50):
         truth, first, second = generator.integers(0, 2, (3, int(generator.integers(1, 40))))
         found = auroc_tests.mcnemar(truth, first, second)
-        assert found.first_only == sum(a == t != b for t, a, b in zip(truth, first, second, strict=True))
+        assert found.first_only == sum(
+            a == t != b for t, a, b in zip(truth, first, second, strict=True)
+        )
         assert found.p == pytest.approx(oracles.mcnemar(found.first_only, found.second_only))
     assert auroc_tests.mcnemar(truth, first, second, np.arange(truth.size)).p == found.p
     clusters = auroc_tests.mcnemar([1, 1], [1, 1], [0, 0], ["a", "a"])
@@ -135,17 +173,27 @@ def test_a_difference_that_cannot_be_told_says_why():
     same = auroc_tests.area_difference(truth, first, 2 * first)
     assert same.value == 0 and math.isnan(same.p) and "one order" in same.why
     assert "one class" in auroc_tests.area_difference(np.ones(4), np.arange(4), np.arange(4)).why
-    nothing = auroc_tests.bootstrap_difference(lambda chosen: math.nan, lambda chosen: 0.5, ["a", "b"], resamples=100)
+    nothing = auroc_tests.bootstrap_difference(
+        lambda chosen: math.nan, lambda chosen: 0.5, ["a", "b"], resamples=100
+    )
     assert math.isnan(nothing.value) and nothing.why == "undefined for one of the two"
-    single = auroc_tests.bootstrap_difference(lambda chosen: 0.4, lambda chosen: 0.5, ["a", "a"], resamples=100)
-    assert single.value == pytest.approx(0.1) and math.isnan(single.p) and single.why == "fewer than two patients"
+    single = auroc_tests.bootstrap_difference(
+        lambda chosen: 0.4, lambda chosen: 0.5, ["a", "a"], resamples=100
+    )
+    assert (
+        single.value == pytest.approx(0.1)
+        and math.isnan(single.p)
+        and single.why == "fewer than two patients"
+    )
 
 
 # -------------------------------------------------------------------------------------------------------------- what a size can tell
 
 
 def test_28_images_cannot_tell_085_from_093_and_a_thousand_of_each_can():
-    assert not sample_size.distinguishable(0.85, 0.93, 9, 19) and sample_size.distinguishable(0.85, 0.93, 1000, 1000)
+    assert not sample_size.distinguishable(0.85, 0.93, 9, 19) and sample_size.distinguishable(
+        0.85, 0.93, 1000, 1000
+    )
     told = sample_size.sentence(0.85, 9, 19)
     assert told.startswith("28 test images (9 positive) cannot tell an AUROC of 0.85 from one of ")
     low, high = sample_size.indistinguishable_range(0.85, 9, 19)
@@ -154,10 +202,18 @@ def test_28_images_cannot_tell_085_from_093_and_a_thousand_of_each_can():
 
 def test_more_images_tell_smaller_differences_and_one_class_tells_none():
     widths = [sample_size.half_width(0.85, count, count) for count in (5, 20, 100, 1000)]
-    reaches = [np.subtract(*sample_size.indistinguishable_range(0.85, count, count)[::-1]) for count in (5, 20, 100, 1000)]
+    reaches = [
+        np.subtract(*sample_size.indistinguishable_range(0.85, count, count)[::-1])
+        for count in (5, 20, 100, 1000)
+    ]
     assert widths == sorted(widths, reverse=True) and reaches == sorted(reaches, reverse=True)
-    assert math.isnan(sample_size.variance(0.8, 0, 12)) and not sample_size.distinguishable(0.1, 0.9, 0, 12)
-    assert sample_size.sentence(math.nan, 0, 12) == "12 test images (0 positive) can tell no AUROC: all are of one class"
+    assert math.isnan(sample_size.variance(0.8, 0, 12)) and not sample_size.distinguishable(
+        0.1, 0.9, 0, 12
+    )
+    assert (
+        sample_size.sentence(math.nan, 0, 12)
+        == "12 test images (0 positive) can tell no AUROC: all are of one class"
+    )
 
 
 def test_a_difference_said_to_be_told_is_told_in_four_of_five_simulated_sets():

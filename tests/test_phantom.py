@@ -30,7 +30,9 @@ def test_masks_are_two_whole_disjoint_lungs_at_any_shape(shape, disease):
     for seed in range(5):
         got = _draw(seed, height=shape[0], width=shape[1], disease=disease, child=seed == 4)
         assert got.pixels.shape == got.right_lung.shape == got.left_lung.shape == shape
-        assert got.pixels.dtype == np.uint8 and got.right_lung.dtype == got.left_lung.dtype == np.bool_
+        assert (
+            got.pixels.dtype == np.uint8 and got.right_lung.dtype == got.left_lung.dtype == np.bool_
+        )
         assert not (got.right_lung & got.left_lung).any()
         assert 0.15 <= (got.right_lung | got.left_lung).mean() <= 0.45
         assert ndimage.label(got.right_lung)[1] == ndimage.label(got.left_lung)[1] == 1
@@ -41,8 +43,14 @@ def test_masks_lie_on_the_lungs_of_the_picture():
     for seed in range(8):
         got = _draw(seed, height=256, width=256)
         for lung in (got.right_lung, got.left_lung):
-            depth, away = ndimage.distance_transform_edt(lung), ndimage.distance_transform_edt(~lung)
-            inside, outside = got.pixels[depth > 4].mean(), got.pixels[(away > 2) & (away < 7)].mean()
+            depth, away = (
+                ndimage.distance_transform_edt(lung),
+                ndimage.distance_transform_edt(~lung),
+            )
+            inside, outside = (
+                got.pixels[depth > 4].mean(),
+                got.pixels[(away > 2) & (away < 7)].mean(),
+            )
             assert inside + 25 < outside  # air is dark, the chest around it is not
 
 
@@ -65,7 +73,10 @@ def test_one_body_twice_is_one_patient_on_two_days():
 
     def exposures(seed):
         body = synthetic.anatomy(np.random.default_rng(seed))
-        return [synthetic.draw(body, np.random.default_rng([seed, day]), height=96, width=96) for day in range(2)]
+        return [
+            synthetic.draw(body, np.random.default_rng([seed, day]), height=96, width=96)
+            for day in range(2)
+        ]
 
     people = [exposures(seed) for seed in range(12)]
     assert all((first.pixels != second.pixels).any() for first, second in people)
@@ -112,7 +123,10 @@ def test_only_an_effusion_is_cut_out_of_the_masks():
 
 def test_mean_brightness_does_not_tell_tuberculosis_from_health():
     means = [_draw(seed, height=64, width=64).pixels.mean() for seed in range(60)]
-    means += [_draw(seed, height=64, width=64, disease="tuberculosis").pixels.mean() for seed in range(100, 160)]
+    means += [
+        _draw(seed, height=64, width=64, disease="tuberculosis").pixels.mean()
+        for seed in range(100, 160)
+    ]
     assert 0.3 <= roc_auc_score([0] * 60 + [1] * 60, means) <= 0.7
 
 
@@ -132,7 +146,10 @@ def test_upper_lung_roughness_tells_some_of_tuberculosis_but_not_all():
 
 def test_marker_is_bright_stands_outside_the_lungs_and_can_be_left_out():
     for seed in range(6):
-        with_marker, without = _draw(seed, height=256, width=256), _draw(seed, height=256, width=256, marker=False)
+        with_marker, without = (
+            _draw(seed, height=256, width=256),
+            _draw(seed, height=256, width=256, marker=False),
+        )
         drawn = with_marker.pixels.astype(int) - without.pixels > 60
         assert drawn.any() and np.nonzero(drawn)[0].max() < 64
         assert not (drawn & (with_marker.right_lung | with_marker.left_lung)).any()
@@ -142,7 +159,12 @@ def test_marker_is_bright_stands_outside_the_lungs_and_can_be_left_out():
 def test_size_changes_the_grid_not_the_patient():
     small, large = (_draw(5, height=n, width=n, disease="pneumonia") for n in (128, 512))
     for name in ("right_lung", "left_lung"):
-        coarse = cv2.resize(getattr(large, name).astype(np.float32), (128, 128), interpolation=cv2.INTER_AREA) > 0.5
+        coarse = (
+            cv2.resize(
+                getattr(large, name).astype(np.float32), (128, 128), interpolation=cv2.INTER_AREA
+            )
+            > 0.5
+        )
         fine = getattr(small, name)
         assert 2 * (coarse & fine).sum() / (coarse.sum() + fine.sum()) > 0.97
 

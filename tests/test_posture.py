@@ -27,7 +27,15 @@ def chests(count: int, seed: int = SEED) -> list[np.ndarray]:
     for number in range(count):
         height, width = (int(side) for side in rng.integers(180, 320, 2))
         body = synthetic.anatomy(rng, child=bool(number % 3 == 0))
-        drawn.append(synthetic.draw(body, rng, height=height, width=width, disease=(None, *synthetic.DISEASES)[number % 4]).pixels)
+        drawn.append(
+            synthetic.draw(
+                body,
+                rng,
+                height=height,
+                width=width,
+                disease=(None, *synthetic.DISEASES)[number % 4],
+            ).pixels
+        )
     return drawn
 
 
@@ -35,8 +43,17 @@ CHESTS = chests(24)
 
 
 def doubted(pictures: list[np.ndarray]) -> list[list[orientation.QualityFlag]]:
-    squares = np.stack([Letterbox(picture.shape, SIZE).forward(np.ascontiguousarray(picture)) for picture in pictures])
-    return list(orientation.quality_flags(orientation.describe_orientation(squares, [picture.shape for picture in pictures])))
+    squares = np.stack(
+        [
+            Letterbox(picture.shape, SIZE).forward(np.ascontiguousarray(picture))
+            for picture in pictures
+        ]
+    )
+    return list(
+        orientation.quality_flags(
+            orientation.describe_orientation(squares, [picture.shape for picture in pictures])
+        )
+    )
 
 
 def faults(pictures: list[np.ndarray]) -> list[list[str]]:
@@ -45,7 +62,9 @@ def faults(pictures: list[np.ndarray]) -> list[list[str]]:
 
 def lean(picture: np.ndarray, degrees: float) -> np.ndarray:
     height, width = picture.shape
-    return cv2.warpAffine(picture, cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1), (width, height))
+    return cv2.warpAffine(
+        picture, cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1), (width, height)
+    )
 
 
 HARMLESS = {
@@ -70,7 +89,11 @@ def test_right_pictures_are_not_doubted(change):
     ("spoil", "fault", "words"),
     [
         (lambda picture: 255 - picture, orientation.INVERTED, "inverted: dark where it is dense"),
-        (lambda picture: np.rot90(picture, 1), orientation.TURNED, "turned by 90° counterclockwise"),
+        (
+            lambda picture: np.rot90(picture, 1),
+            orientation.TURNED,
+            "turned by 90° counterclockwise",
+        ),
         (lambda picture: np.rot90(picture, 2), orientation.TURNED, "turned upside down"),
         (lambda picture: np.rot90(picture, 3), orientation.TURNED, "turned by 90° clockwise"),
     ],
@@ -86,7 +109,9 @@ def test_a_mirrored_chest_is_named_and_two_faults_both():
     assert sum(one == [orientation.MIRRORED] for one in named) >= 0.9 * len(CHESTS)
     assert all(one in ([], [orientation.MIRRORED]) for one in named)
     both = faults([255 - np.rot90(picture) for picture in CHESTS])
-    assert sum(one == [orientation.INVERTED, orientation.TURNED] for one in both) >= 0.9 * len(CHESTS)
+    assert sum(one == [orientation.INVERTED, orientation.TURNED] for one in both) >= 0.9 * len(
+        CHESTS
+    )
 
 
 def house() -> np.ndarray:
@@ -103,7 +128,15 @@ def house() -> np.ndarray:
 def words() -> np.ndarray:
     picture = np.full((300, 240), 250, np.uint8)
     for line in range(12):
-        cv2.putText(picture, "no acute findings here", (10, 25 + 22 * line), cv2.FONT_HERSHEY_SIMPLEX, 0.55, 10, 1)
+        cv2.putText(
+            picture,
+            "no acute findings here",
+            (10, 25 + 22 * line),
+            cv2.FONT_HERSHEY_SIMPLEX,
+            0.55,
+            10,
+            1,
+        )
     return picture
 
 
@@ -132,7 +165,12 @@ def test_an_empty_picture_is_called_empty(value):
 def test_an_answer_does_not_depend_on_the_pictures_beside_it():
     squares = np.stack([Letterbox(picture.shape, SIZE).forward(picture) for picture in CHESTS])
     sizes = [picture.shape for picture in CHESTS]
-    alone = pl.concat([orientation.describe_orientation(square[None], [size]) for square, size in zip(squares, sizes, strict=True)])
+    alone = pl.concat(
+        [
+            orientation.describe_orientation(square[None], [size])
+            for square, size in zip(squares, sizes, strict=True)
+        ]
+    )
     together = orientation.describe_orientation(squares, sizes)
     np.testing.assert_allclose(alone.to_numpy(), together.to_numpy(), rtol=1e-4, atol=1e-4)
 
@@ -151,26 +189,45 @@ def test_looks_that_need_no_network_are_shares_of_the_picture_inside_its_border(
     square = Letterbox((128, 256), 256).forward(np.pad(picture, ((0, 0), (0, 128))))
     looks = orientation.describe_orientation(square[None], [(128, 256)]).row(0, named=True)
     assert looks["border"] == pytest.approx(1 / 2)
-    assert looks["black"] == pytest.approx(1 / 8) and looks["white"] == pytest.approx(1 / 8) and looks["flat"] == pytest.approx(1 / 8)
+    assert (
+        looks["black"] == pytest.approx(1 / 8)
+        and looks["white"] == pytest.approx(1 / 8)
+        and looks["flat"] == pytest.approx(1 / 8)
+    )
     assert looks["spread"] == 255  # the 5th percentile is black, the 95th white
 
 
 def test_looks_of_a_cache_have_nulls_where_nothing_could_be_read(tmp_path):
-    squares = np.stack([np.zeros((SIZE, SIZE), np.uint8), Letterbox(CHESTS[0].shape, SIZE).forward(255 - CHESTS[0])])
+    squares = np.stack(
+        [
+            np.zeros((SIZE, SIZE), np.uint8),
+            Letterbox(CHESTS[0].shape, SIZE).forward(255 - CHESTS[0]),
+        ]
+    )
     (tmp_path / "images.u8").write_bytes(squares.tobytes())
     height, width = CHESTS[0].shape
     broken = {"image_id": "set/broken", "row": 0, "error": "broken"}
     rows = [broken, {"image_id": "set/dark", "row": 1, "height": height, "width": width}]
-    rows = [row | {"image_crc32": checksum(square)} for row, square in zip(rows, squares, strict=True)]
+    rows = [
+        row | {"image_crc32": checksum(square)} for row, square in zip(rows, squares, strict=True)
+    ]
     index = pl.DataFrame([dict.fromkeys(FACTS) | row for row in rows], schema=FACTS)
     looks = orientation.describe_cache(Cache(tmp_path, SIZE, index), index)
-    assert looks["image_id"].to_list() == ["set/broken", "set/dark"] and looks["inverted"][0] is None
-    assert [[doubt.fault for doubt in doubts] for doubts in orientation.quality_flags(looks)] == [[], [orientation.INVERTED]]
+    assert (
+        looks["image_id"].to_list() == ["set/broken", "set/dark"] and looks["inverted"][0] is None
+    )
+    assert [[doubt.fault for doubt in doubts] for doubts in orientation.quality_flags(looks)] == [
+        [],
+        [orientation.INVERTED],
+    ]
 
 
 def test_no_pictures_no_looks():
     looks = orientation.describe_orientation(np.zeros((0, SIZE, SIZE), np.uint8), [])
-    assert looks.schema == pl.Schema(orientation.FEATURES) and list(orientation.quality_flags(looks)) == []
+    assert (
+        looks.schema == pl.Schema(orientation.FEATURES)
+        and list(orientation.quality_flags(looks)) == []
+    )
 
 
 def test_the_network_is_small_and_says_what_it_was_made_from():
@@ -180,17 +237,37 @@ def test_the_network_is_small_and_says_what_it_was_made_from():
     assert "CC BY 4.0" in told["card"]["licence"] and "kermany" in told["card"]["counts"]
     assert set(told["doubted"]) == set(orientation.NETWORK) - {orientation.TURN}
     contract = orientation._network().contract
-    assert contract == InputContract("posture", orientation.SIDE, "ranks", "ranks", orientation.NETWORK) and contract.posture == ORIENTATION
+    assert (
+        contract
+        == InputContract("posture", orientation.SIDE, "ranks", "ranks", orientation.NETWORK)
+        and contract.posture == ORIENTATION
+    )
 
 
-@pytest.mark.skipif(not (REAL / "nih-sample").is_dir(), reason="needs the real radiographs of ../shared/data (nih-sample)")
+@pytest.mark.skipif(
+    not (REAL / "nih-sample").is_dir(),
+    reason="needs the real radiographs of ../shared/data (nih-sample)",
+)
 def test_real_radiographs_of_a_set_it_has_not_learnt_from():
     from hilum.imaging.files import image_file
     from hilum.imaging.radiograph import preprocess
 
-    radiographs = [image_file.read(path).radiograph() for path in sorted((REAL / "nih-sample" / "images").glob("*.png"))[::2]]
+    radiographs = [
+        image_file.read(path).radiograph()
+        for path in sorted((REAL / "nih-sample" / "images").glob("*.png"))[::2]
+    ]
     squares = np.stack([preprocess(radiograph, SIZE, "percentiles") for radiograph in radiographs])
-    named = faults([square[Letterbox(one.size, SIZE).inside()] for square, one in zip(squares, radiographs, strict=True)])
+    named = faults(
+        [
+            square[Letterbox(one.size, SIZE).inside()]
+            for square, one in zip(squares, radiographs, strict=True)
+        ]
+    )
     assert sum(map(bool, named)) <= 1
-    turned = faults([np.rot90(square[Letterbox(one.size, SIZE).inside()]) for square, one in zip(squares, radiographs, strict=True)])
+    turned = faults(
+        [
+            np.rot90(square[Letterbox(one.size, SIZE).inside()])
+            for square, one in zip(squares, radiographs, strict=True)
+        ]
+    )
     assert sum(orientation.TURNED in one for one in turned) >= 0.9 * len(turned)

@@ -35,30 +35,47 @@ def people():
     for seed in range(PEOPLE):
         rng = np.random.default_rng(500 + seed)
         made = synthetic.draw(synthetic.anatomy(rng), rng, height=160, width=140, marker=False)
-        labels = np.where(made.right_lung, lung_masks.RIGHT, np.where(made.left_lung, lung_masks.LEFT, 0)).astype(np.uint8)
-        pictures.append(preprocess(Radiograph((made.pixels / 255).astype(np.float32), None, ()), SIDE, "percentiles"))
+        labels = np.where(
+            made.right_lung, lung_masks.RIGHT, np.where(made.left_lung, lung_masks.LEFT, 0)
+        ).astype(np.uint8)
+        pictures.append(
+            preprocess(
+                Radiograph((made.pixels / 255).astype(np.float32), None, ()), SIDE, "percentiles"
+            )
+        )
         masks.append(lung_masks.downsample_labels(labels, Letterbox(labels.shape, SIDE).forward))
     return np.stack(pictures), np.stack(masks)
 
 
 def asked(pictures, masks, half, settings=FEW) -> dict[str, dict]:
     """The figure of each view for telling the halves apart."""
-    found = shortcuts.described(lambda k: (pictures[k], masks[k], (160, 140)), len(pictures), CUT, quietly)
+    found = shortcuts.described(
+        lambda k: (pictures[k], masks[k], (160, 140)), len(pictures), CUT, quietly
+    )
     question = shortcuts.Question("source", half.astype(np.int64), ("east", "west"))
     patients = np.array([f"p{k:03d}" for k in range(len(pictures))])
-    return {row["view"]: row for row in shortcuts.answers(found, [question], patients, settings, quietly).iter_rows(named=True)}
+    return {
+        row["view"]: row
+        for row in shortcuts.answers(found, [question], patients, settings, quietly).iter_rows(
+            named=True
+        )
+    }
 
 
 def chance(figure) -> bool:
     return figure["low"] <= 0.5 <= figure["high"]
 
 
-def test_a_marker_in_one_sources_corner_is_told_from_the_border_and_gone_with_it_masked_and_in_the_region(people):
+def test_a_marker_in_one_sources_corner_is_told_from_the_border_and_gone_with_it_masked_and_in_the_region(
+    people,
+):
     pictures, masks = people
     half = np.arange(PEOPLE) % 2
     marked = pictures.copy()
     top, left = Letterbox((160, 140), SIDE).corner
-    marked[half == 1, top + 5 : top + 13, left + 5 : left + 9] = 255  # a letter of lead, in the corner
+    marked[half == 1, top + 5 : top + 13, left + 5 : left + 9] = (
+        255  # a letter of lead, in the corner
+    )
     told = asked(marked, masks, half)
     for view in ("whole", "border", "outside"):
         assert told[view]["low"] > 0.8 and told[view]["value"] > told[view]["shuffled_most"], view
@@ -68,34 +85,60 @@ def test_a_marker_in_one_sources_corner_is_told_from_the_border_and_gone_with_it
 
 def test_without_a_shortcut_the_interval_holds_chance_and_shuffled_labels_reach_no_less(people):
     pictures, masks = people
-    held = [chance(figure) for seed in range(2) for figure in asked(pictures, masks, np.random.default_rng(seed).permutation(PEOPLE) % 2).values()]
+    held = [
+        chance(figure)
+        for seed in range(2)
+        for figure in asked(
+            pictures, masks, np.random.default_rng(seed).permutation(PEOPLE) % 2
+        ).values()
+    ]
     assert np.mean(held) >= 0.75  # 95 % intervals of parts of the same pictures: they miss together
 
 
 def test_what_shuffled_labels_reach_is_about_a_half(people):
     pictures, masks = people
     told = asked(pictures, masks, np.arange(PEOPLE) % 2)
-    assert all(abs(figure["shuffled"] - 0.5) < 0.06 < figure["shuffled_most"] - 0.45 for figure in told.values())
+    assert all(
+        abs(figure["shuffled"] - 0.5) < 0.06 < figure["shuffled_most"] - 0.45
+        for figure in told.values()
+    )
 
 
 def test_a_sign_in_the_lungs_is_not_told_from_outside_of_them(people):
     pictures, masks = people
     half = np.arange(PEOPLE) % 2
-    sick = np.where((masks > 0) & (half == 1)[:, None, None], np.minimum(pictures + 60.0, 255), pictures).astype(np.uint8)
+    sick = np.where(
+        (masks > 0) & (half == 1)[:, None, None], np.minimum(pictures + 60.0, 255), pictures
+    ).astype(np.uint8)
     told = asked(sick, masks, half)
-    assert told[shortcuts.BOX]["low"] > 0.9 and told[shortcuts.LUNGS]["low"] > 0.9 and told["whole"]["low"] > 0.9
+    assert (
+        told[shortcuts.BOX]["low"] > 0.9
+        and told[shortcuts.LUNGS]["low"] > 0.9
+        and told["whole"]["low"] > 0.9
+    )
     assert all(chance(told[view]) for view in ("border", "outside", "outline"))
 
 
 def test_parts_show_what_they_say(people):
     picture, labels = people[0][0], people[1][0]
     inside = Letterbox((160, 140), SIDE).inside()
-    shown = {name: _shortcut_probes.part(name, picture, labels, inside) for name in _shortcut_probes.PARTS}
-    assert np.array_equal(shown["whole"], picture) and all(one.shape == picture.shape and one.dtype == np.uint8 for one in shown.values())
+    shown = {
+        name: _shortcut_probes.part(name, picture, labels, inside)
+        for name in _shortcut_probes.PARTS
+    }
+    assert np.array_equal(shown["whole"], picture) and all(
+        one.shape == picture.shape and one.dtype == np.uint8 for one in shown.values()
+    )
     assert not shown["outside"][labels > 0].any() and (shown["outside"] == picture).mean() > 0.5
-    assert set(np.unique(shown["outline"])) == {0, 255} and np.array_equal(shown["outline"] > 0, labels > 0)
+    assert set(np.unique(shown["outline"])) == {0, 255} and np.array_equal(
+        shown["outline"] > 0, labels > 0
+    )
     ring = shown["border"][inside]
-    assert not ring[20:-20, 20:-20].any() and np.array_equal(ring[:5], picture[inside][:5]) and np.array_equal(ring[:, -5:], picture[inside][:, -5:])
+    assert (
+        not ring[20:-20, 20:-20].any()
+        and np.array_equal(ring[:5], picture[inside][:5])
+        and np.array_equal(ring[:, -5:], picture[inside][:, -5:])
+    )
     assert np.array_equal(shown["unmarked"][labels > 0], picture[labels > 0])
     with pytest.raises(ValueError, match="expected one of whole"):
         _shortcut_probes.part("corner", picture, labels, inside)
@@ -108,12 +151,16 @@ def slow_ridge(known, targets, asked, penalty):
     """With the penalty given, by the normal equations."""
     mean, spread = known.mean(0), known.std(0)
     rows, new = (known - mean) / spread, (asked - mean) / spread
-    weights = np.linalg.solve(rows.T @ rows + penalty * np.eye(rows.shape[1]), rows.T @ (targets - targets.mean()))
+    weights = np.linalg.solve(
+        rows.T @ rows + penalty * np.eye(rows.shape[1]), rows.T @ (targets - targets.mean())
+    )
     return new @ weights / (rows @ weights).std()
 
 
 @pytest.mark.parametrize("shape", [(40, 7), (12, 30)])
-def test_a_ridge_regression_is_that_of_the_normal_equations_at_the_penalty_that_leaving_one_out_chooses(shape):
+def test_a_ridge_regression_is_that_of_the_normal_equations_at_the_penalty_that_leaving_one_out_chooses(
+    shape,
+):
     rng = np.random.default_rng(3)
     known, asked = rng.normal(size=shape), rng.normal(size=(9, shape[1]))
     target = known[:, 0] + rng.normal(size=shape[0])
@@ -122,9 +169,14 @@ def test_a_ridge_regression_is_that_of_the_normal_equations_at_the_penalty_that_
     errors = {}
     for penalty in _shortcut_probes._PENALTIES * size:
         rows = (known - known.mean(0)) / known.std(0)
-        hat = rows @ np.linalg.solve(rows.T @ rows + penalty * np.eye(shape[1]), rows.T) + 1 / shape[0]
+        hat = (
+            rows @ np.linalg.solve(rows.T @ rows + penalty * np.eye(shape[1]), rows.T)
+            + 1 / shape[0]
+        )
         errors[penalty] = np.mean(((target - hat @ target) / (1 - np.diag(hat))) ** 2)
-    assert got == pytest.approx(slow_ridge(known, target, asked, min(errors, key=errors.get)), rel=1e-6)
+    assert got == pytest.approx(
+        slow_ridge(known, target, asked, min(errors, key=errors.get)), rel=1e-6
+    )
 
 
 def test_a_constant_feature_tells_nothing():
@@ -137,17 +189,27 @@ def test_folds_and_shuffles_keep_patients_whole_and_folds_keep_classes_even():
     classes = np.repeat(np.arange(40) % 4 == 0, 3).astype(int)
     fold = _shortcut_probes.fold_of(classes, groups, 0)
     for name in np.unique(groups):
-        assert len(set(fold[groups == name])) == 1 and len(set(_shortcut_probes.shuffled(classes, groups, 1)[groups == name])) == 1
+        assert (
+            len(set(fold[groups == name])) == 1
+            and len(set(_shortcut_probes.shuffled(classes, groups, 1)[groups == name])) == 1
+        )
     assert {int(classes[fold == one].sum()) for one in range(_shortcut_probes.FOLDS)} == {6}
     assert _shortcut_probes.shuffled(classes, groups, 1).sum() == classes.sum()
 
 
 def test_the_same_patients_in_another_order_get_the_same_answers():
     rng = np.random.default_rng(5)
-    features, classes, groups = rng.normal(size=(60, 9)), np.arange(60) % 3, np.array([f"p{k // 2:02d}" for k in range(60)])
+    features, classes, groups = (
+        rng.normal(size=(60, 9)),
+        np.arange(60) % 3,
+        np.array([f"p{k // 2:02d}" for k in range(60)]),
+    )
     classes = np.repeat(np.arange(30) % 3, 2)
     order = rng.permutation(60)
-    one, other = _shortcut_probes.cross_validate(features, classes, groups), _shortcut_probes.cross_validate(features[order], classes[order], groups[order])
+    one, other = (
+        _shortcut_probes.cross_validate(features, classes, groups),
+        _shortcut_probes.cross_validate(features[order], classes[order], groups[order]),
+    )
     assert one.scores[order] == pytest.approx(other.scores, abs=1e-8)
     assert one.scores.shape == (60, 3) and one.shuffled.shape == (_shortcut_probes.SHUFFLES, 60, 3)
 
@@ -158,9 +220,13 @@ def test_macro_auroc_is_the_mean_of_each_class_against_the_rest():
     rng = np.random.default_rng(2)
     classes, scores = rng.integers(0, 3, 50), rng.random((50, 3))
     shares = scores / scores.sum(1, keepdims=True)
-    assert shortcuts.macro_auroc(classes, shares) == pytest.approx(roc_auc_score(classes, shares, multi_class="ovr", average="macro"))
+    assert shortcuts.macro_auroc(classes, shares) == pytest.approx(
+        roc_auc_score(classes, shares, multi_class="ovr", average="macro")
+    )
     two = np.column_stack([1 - scores[:, 0], scores[:, 0]])
-    assert shortcuts.macro_auroc(classes > 0, two) == pytest.approx(roc_auc_score(classes > 0, scores[:, 0]))
+    assert shortcuts.macro_auroc(classes > 0, two) == pytest.approx(
+        roc_auc_score(classes > 0, scores[:, 0])
+    )
     assert np.isnan(shortcuts.macro_auroc(np.zeros(50, int), scores))
 
 
@@ -168,46 +234,95 @@ def test_macro_auroc_is_the_mean_of_each_class_against_the_rest():
 
 
 def rows(count=60):
-    table = made_up.cohort(count).table.select("image_id", "source", group="patient_id").with_row_index("k")
+    table = (
+        made_up.cohort(count)
+        .table.select("image_id", "source", group="patient_id")
+        .with_row_index("k")
+    )
     return table.with_columns(
-        sex=pl.when(pl.col("k") % 3 == 0).then(pl.lit("female")).when(pl.col("k") % 3 == 1).then(pl.lit("male")),
-        age_years=(pl.col("k") * 1.5).cast(pl.Float64), state=pl.when(pl.col("k") % 5 == 4).then(None).otherwise(pl.col("k") % 2).cast(pl.Int8),
-    )  # fmt: skip
+        sex=pl.when(pl.col("k") % 3 == 0)
+        .then(pl.lit("female"))
+        .when(pl.col("k") % 3 == 1)
+        .then(pl.lit("male")),
+        age_years=(pl.col("k") * 1.5).cast(pl.Float64),
+        state=pl.when(pl.col("k") % 5 == 4).then(None).otherwise(pl.col("k") % 2).cast(pl.Int8),
+    )
 
 
 def test_each_fact_is_asked_about_and_the_finding_within_each_source_too():
     table = rows()
     found = {(one.target, one.within): one for one in shortcuts.questions(table, "tuberculosis")}
-    assert list(found) == [("source", "all"), ("sex", "all"), ("age", "all"), *(("tuberculosis", within) for within in ("all", "east", "west"))]
+    assert list(found) == [
+        ("source", "all"),
+        ("sex", "all"),
+        ("age", "all"),
+        *(("tuberculosis", within) for within in ("all", "east", "west")),
+    ]
     sex = found["sex", "all"]
     assert sex.names == ["female", "male"] and [int(sex.classes[k]) for k in range(3)] == [0, 1, -1]
     east = found["tuberculosis", "east"].classes
-    assert (east[(table["source"] == "west").to_numpy()] == -1).all() and (east >= 0).sum() == ((table["source"] == "east") & table["state"].is_not_null()).sum()
+    assert (east[(table["source"] == "west").to_numpy()] == -1).all() and (east >= 0).sum() == (
+        (table["source"] == "east") & table["state"].is_not_null()
+    ).sum()
     assert set(found["age", "all"].names) == {"below 18", "18 to 39", "40 to 59", "60 and above"}
     assert [one.target for one in shortcuts.questions(table, None)] == ["source", "sex", "age"]
 
 
-@pytest.mark.parametrize("change", [
-    {"source": pl.lit("one")}, {"sex": pl.lit(None, pl.String)}, {"state": pl.lit(1, pl.Int8)}, {"state": pl.lit(None, pl.Int8)},
-    {"group": pl.lit("one patient")}, {"sex": pl.when(pl.col("k") < 5).then(pl.lit("male")).otherwise(pl.lit("female"))},
-], ids=["one source", "no sex", "one class", "all unknown", "one patient", "5 of a class"])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"source": pl.lit("one")},
+        {"sex": pl.lit(None, pl.String)},
+        {"state": pl.lit(1, pl.Int8)},
+        {"state": pl.lit(None, pl.Int8)},
+        {"group": pl.lit("one patient")},
+        {"sex": pl.when(pl.col("k") < 5).then(pl.lit("male")).otherwise(pl.lit("female"))},
+    ],
+    ids=["one source", "no sex", "one class", "all unknown", "one patient", "5 of a class"],
+)
 def test_what_cannot_be_asked_has_no_number_but_the_reason(change):
     table = rows().with_columns(**change)
     features = {"whole": np.random.default_rng(0).normal(size=(table.height, 8)).astype(np.float32)}
-    probes = shortcuts.answers(features, list(shortcuts.questions(table, "tuberculosis")), table["group"].to_numpy(), FEW, quietly)
+    probes = shortcuts.answers(
+        features,
+        list(shortcuts.questions(table, "tuberculosis")),
+        table["group"].to_numpy(),
+        FEW,
+        quietly,
+    )
     name = {"state": "tuberculosis"}.get(next(iter(change)), next(iter(change)))
     some = probes.filter((pl.col("target") == name) | (name == "group"))
-    assert some.height and some["value"].is_nan().all() and some["why"].str.contains("fewer than two groups of 10 patients").all()
+    assert (
+        some.height
+        and some["value"].is_nan().all()
+        and some["why"].str.contains("fewer than two groups of 10 patients").all()
+    )
     assert probes.filter(pl.col("why") == "")["value"].is_not_nan().all()
     assert shortcuts.warnings(probes) == []
 
 
 def test_a_finding_told_from_a_lungless_part_is_a_warning_and_one_told_from_the_lungs_is_none():
     def row(target, view, value, low, most):
-        return {"target": target, "within": "all", "view": view, "value": value, "low": low, "high": 0.95, "shuffled_most": most, "why": ""}
+        return {
+            "target": target,
+            "within": "all",
+            "view": view,
+            "value": value,
+            "low": low,
+            "high": 0.95,
+            "shuffled_most": most,
+            "why": "",
+        }
 
-    told = [row("tuberculosis", "outside", 0.8, 0.7, 0.6), row("tuberculosis", "box", 0.9, 0.8, 0.6), row("source", "border", 1.0, 1.0, 0.6)]
-    told += [row("pneumonia", "border", 0.8, 0.55, 0.6), row("pneumonia", "outside", 0.72, 0.61, 0.75)]
+    told = [
+        row("tuberculosis", "outside", 0.8, 0.7, 0.6),
+        row("tuberculosis", "box", 0.9, 0.8, 0.6),
+        row("source", "border", 1.0, 1.0, 0.6),
+    ]
+    told += [
+        row("pneumonia", "border", 0.8, 0.55, 0.6),
+        row("pneumonia", "outside", 0.72, 0.61, 0.75),
+    ]
     assert shortcuts.warnings(pl.DataFrame(told, schema=shortcuts.PROBES)) == [
         "Tuberculosis can be told at AUROC 0.80 (0.70 to 0.95) from outside of the lungs alone: what a model reaches may not come from the lungs"
     ]
@@ -220,7 +335,9 @@ def test_the_verb_probes_a_run_once_and_tells_it(small_run, tmp_path):
     folder = shutil.copytree(small_run.folder, tmp_path / "run")
     assert CliRunner().invoke(app, ["probe", str(folder)], catch_exceptions=False).exit_code == 0
     stamp = (folder / shortcuts.FILE).stat().st_mtime_ns
-    told = json.loads(CliRunner().invoke(app, ["probe", str(folder), "--json"], catch_exceptions=False).stdout)
+    told = json.loads(
+        CliRunner().invoke(app, ["probe", str(folder), "--json"], catch_exceptions=False).stdout
+    )
     assert (folder / shortcuts.FILE).stat().st_mtime_ns == stamp
     assert {row["target"] for row in told} >= {"source", "sex", "age"}
     assert all((row["value"] is None) == bool(row["why"]) for row in told)
@@ -236,4 +353,6 @@ def test_where_few_lungs_are_believed_only_parts_that_need_none_are_asked(small_
         resealed(run)
         made, _ = shortcuts.make(run, run.recipe(), quietly)
         assert shortcuts.make(run, run.recipe(), quietly)[0] == made
-        assert pl.read_parquet(run / shortcuts.FILE)["view"].unique(maintain_order=True).to_list() == list(names)
+        assert pl.read_parquet(run / shortcuts.FILE)["view"].unique(
+            maintain_order=True
+        ).to_list() == list(names)

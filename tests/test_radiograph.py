@@ -28,7 +28,10 @@ def test_a_letterbox_holds_the_whole_picture_centred_and_in_proportion(height, w
 @given(height=st.integers(64, 500), width=st.integers(64, 500), data=st.data())
 def test_a_mask_comes_back_to_its_files_own_pixels(height, width, data):
     top, left = data.draw(st.integers(0, height // 2)), data.draw(st.integers(0, width // 2))
-    disc = np.hypot(np.arange(height)[:, None] - height / 2, np.arange(width) - width / 2) < min(height, width) / 3
+    disc = (
+        np.hypot(np.arange(height)[:, None] - height / 2, np.arange(width) - width / 2)
+        < min(height, width) / 3
+    )
     labels = disc.astype(np.uint8)
     letterbox = Letterbox((height, width), 256)
     crop = Crop((256, 256), top // 8, left // 8, 256 - top // 8, 256 - left // 8)
@@ -48,18 +51,29 @@ def test_shrinking_averages_and_does_not_alias():
 def shares(source: int, target: int) -> np.ndarray:
     """float64 (target, source): which share of each new pixel each old one covers. The oracle: an integral, worked out pixel by pixel."""
     edges = np.arange(target + 1) * source / target
-    cover = np.minimum(edges[1:, None], np.arange(1, source + 1)) - np.maximum(edges[:-1, None], np.arange(source))
+    cover = np.minimum(edges[1:, None], np.arange(1, source + 1)) - np.maximum(
+        edges[:-1, None], np.arange(source)
+    )
     return np.clip(cover, 0, None) * target / source
 
 
 @settings(max_examples=80, deadline=None)
-@given(height=st.integers(2, 300), width=st.integers(2, 300), data=st.data(), dtype=st.sampled_from([np.uint8, np.uint16, np.float32]))
-def test_shrinking_is_the_exact_average_of_the_area_whatever_the_factors(height, width, data, dtype):
+@given(
+    height=st.integers(2, 300),
+    width=st.integers(2, 300),
+    data=st.data(),
+    dtype=st.sampled_from([np.uint8, np.uint16, np.float32]),
+)
+def test_shrinking_is_the_exact_average_of_the_area_whatever_the_factors(
+    height, width, data, dtype
+):
     size = data.draw(st.integers(1, height)), data.draw(st.integers(1, width))
     top = 1 if dtype is np.float32 else np.iinfo(dtype).max
     image = (np.random.default_rng(height * width).random((height, width)) * top).astype(dtype)
     expected = shares(height, size[0]) @ image.astype(np.float64) @ shares(width, size[1]).T
-    assert np.abs(resize(image, size) - expected).max() <= (2e-5 if dtype is np.float32 else 0.51 + 2e-5 * top)
+    assert np.abs(resize(image, size) - expected).max() <= (
+        2e-5 if dtype is np.float32 else 0.51 + 2e-5 * top
+    )
 
 
 @settings(max_examples=40, deadline=None)
@@ -75,8 +89,12 @@ def test_shrunken_labels_keep_to_the_label_of_most_of_the_area_and_to_the_lowest
     labels = np.array([[3, 3, 7, 1], [3, 0, 7, 1]], np.uint8)
     assert resize(labels, (1, 2), labels=True).tolist() == [[3, 1]]
     line = np.zeros((90, 90), np.uint8)
-    line[:, 44:47] = 5  # three pixels wide, of which nearest-neighbour sampling of every tenth may see none
-    assert resize(line, (30, 30), labels=True).any() and set(np.unique(resize(line, (31, 17), labels=True))) <= {0, 5}
+    line[:, 44:47] = (
+        5  # three pixels wide, of which nearest-neighbour sampling of every tenth may see none
+    )
+    assert resize(line, (30, 30), labels=True).any() and set(
+        np.unique(resize(line, (31, 17), labels=True))
+    ) <= {0, 5}
 
 
 @settings(max_examples=60, deadline=None)
@@ -86,26 +104,46 @@ def test_a_picture_goes_through_a_letterbox_and_back_to_where_it_was(height, wid
     slope = (np.arange(height)[:, None] + np.arange(width)).astype(np.float32)
     box = Letterbox((height, width), to)
     back = box.back(box.forward(slope))
-    pixel = max(1.0, *(source / inner for source, inner in zip((height, width), box.inner, strict=True)))
+    pixel = max(
+        1.0, *(source / inner for source, inner in zip((height, width), box.inner, strict=True))
+    )
     rim = int(np.ceil(pixel))
     middle = slice(rim, height - rim), slice(rim, width - rim)
-    assert back.shape == slope.shape and np.abs(back - slope)[middle].max() <= 0.15 * pixel + 0.01 and np.abs(back - slope).max() <= 2 * pixel
+    assert (
+        back.shape == slope.shape
+        and np.abs(back - slope)[middle].max() <= 0.15 * pixel + 0.01
+        and np.abs(back - slope).max() <= 2 * pixel
+    )
 
 
 def test_beside_a_letterboxed_picture_is_nothing_and_it_is_known_where():
     box = Letterbox((300, 200), 128)
     square = box.forward(np.ones((300, 200), np.float32))
-    assert (square[box.inside()] == 1).all() and square.sum() == np.prod(box.inner) and box.inner == (128, 85) and box.corner == (0, 21)
+    assert (
+        (square[box.inside()] == 1).all()
+        and square.sum() == np.prod(box.inner)
+        and box.inner == (128, 85)
+        and box.corner == (0, 21)
+    )
 
 
-@pytest.mark.parametrize(("dtype", "entries"), [(np.uint8, 256), (np.uint8, 16), (np.uint16, 4096), (np.uint16, 65536)])
+@pytest.mark.parametrize(
+    ("dtype", "entries"), [(np.uint8, 256), (np.uint8, 16), (np.uint16, 4096), (np.uint16, 65536)]
+)
 def test_a_table_of_brightness_is_looked_up_exactly(dtype, entries, monkeypatch):
     rng = np.random.default_rng(1)
-    values, shown = rng.integers(0, entries, (40, 30)).astype(dtype), rng.random(entries).astype(np.float32)
+    values, shown = (
+        rng.integers(0, entries, (40, 30)).astype(dtype),
+        rng.random(entries).astype(np.float32),
+    )
     for wide in (True, False):
-        monkeypatch.setattr("hilum.imaging.radiograph._WIDE_TABLES", wide and radiograph._WIDE_TABLES)
+        monkeypatch.setattr(
+            "hilum.imaging.radiograph._WIDE_TABLES", wide and radiograph._WIDE_TABLES
+        )
         assert np.array_equal(Radiograph(values, None, (), shown).pixels, shown[values])
-        assert np.array_equal(Radiograph(values[::2, ::-1], None, (), shown).pixels, shown[values][::2, ::-1])
+        assert np.array_equal(
+            Radiograph(values[::2, ::-1], None, (), shown).pixels, shown[values][::2, ::-1]
+        )
 
 
 @pytest.mark.parametrize("window", ["percentiles", "full"])
@@ -117,7 +155,10 @@ def test_a_prepared_picture_is_stretched_over_what_lies_in_the_picture_alone(win
     small = shares(300, 128) @ (values / 4095) @ shares(200, 85).T
     low, high = np.percentile(small, (0.5, 99.5)) if window == "percentiles" else (0, 1)
     expected = np.clip((small - low) / (high - low), 0, 1)
-    assert np.abs(narrow[box.inside()] - 255 * expected).max() < 0.51 and np.abs(wide[box.inside()] - 65535 * expected).max() < 8
+    assert (
+        np.abs(narrow[box.inside()] - 255 * expected).max() < 0.51
+        and np.abs(wide[box.inside()] - 65535 * expected).max() < 8
+    )
     assert narrow.dtype == np.uint8 and wide.dtype == np.uint16 and not wide[:, :20].any()
 
 

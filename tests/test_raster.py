@@ -22,10 +22,24 @@ DEPTHS = [(kind, bits) for kind, all_bits in _png._DEPTHS.items() for bits in al
 
 
 def chunk(name: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+    return (
+        struct.pack(">I", len(content))
+        + name
+        + content
+        + struct.pack(">I", zlib.crc32(name + content))
+    )
 
 
-def png(width: int, height: int, bits: int, kind: int, rows: bytes, *extra: bytes, interlaced: int = 0, level: int = 6) -> bytes:
+def png(
+    width: int,
+    height: int,
+    bits: int,
+    kind: int,
+    rows: bytes,
+    *extra: bytes,
+    interlaced: int = 0,
+    level: int = 6,
+) -> bytes:
     """A PNG of rows that are filtered already; the stream comes in two chunks, as it may."""
     stream = zlib.compress(rows, level)
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, interlaced))
@@ -33,7 +47,13 @@ def png(width: int, height: int, bits: int, kind: int, rows: bytes, *extra: byte
     return b"".join([b"\x89PNG\r\n\x1a\n", head, *extra, pixels, chunk(b"IEND", b"")])
 
 
-def tiff(tags: dict[int, tuple[str, tuple[int, ...]]], pixels: bytes, *, order: str = "<", more: bytes = b"") -> bytes:
+def tiff(
+    tags: dict[int, tuple[str, tuple[int, ...]]],
+    pixels: bytes,
+    *,
+    order: str = "<",
+    more: bytes = b"",
+) -> bytes:
     """A TIFF of one strip: header, pixels, one directory of {tag: (format, values)}, then the values that do not fit in it."""
     tags = {273: ("I", (8,)), 279: ("I", (len(pixels),)), **tags}
     at = 8 + len(pixels) + len(pixels) % 2
@@ -43,16 +63,40 @@ def tiff(tags: dict[int, tuple[str, tuple[int, ...]]], pixels: bytes, *, order: 
         packed = struct.pack(f"{order}{len(values)}{form}", *values)
         if len(packed) > 4:
             packed, tail = struct.pack(f"{order}I", beyond + len(tail)), tail + packed
-        entries.append(struct.pack(f"{order}HHI", tag, {"H": 3, "I": 4}[form], len(values)) + packed.ljust(4, b"\0"))
+        entries.append(
+            struct.pack(f"{order}HHI", tag, {"H": 3, "I": 4}[form], len(values))
+            + packed.ljust(4, b"\0")
+        )
     head = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(f"{order}I", at)
-    return head + pixels.ljust(at - 8, b"\0") + struct.pack(f"{order}H", len(tags)) + b"".join(entries) + struct.pack(f"{order}I", 0) + tail + more
+    return (
+        head
+        + pixels.ljust(at - 8, b"\0")
+        + struct.pack(f"{order}H", len(tags))
+        + b"".join(entries)
+        + struct.pack(f"{order}I", 0)
+        + tail
+        + more
+    )
 
 
-def described(values: np.ndarray, photometric: int = 1, **more) -> dict[int, tuple[str, tuple[int, ...]]]:
+def described(
+    values: np.ndarray, photometric: int = 1, **more
+) -> dict[int, tuple[str, tuple[int, ...]]]:
     channels = values.shape[2] if values.ndim == 3 else 1
-    tags = {256: values.shape[1], 257: values.shape[0], 259: 1, 262: photometric, 277: channels, 278: values.shape[0]}
+    tags = {
+        256: values.shape[1],
+        257: values.shape[0],
+        259: 1,
+        262: photometric,
+        277: channels,
+        278: values.shape[0],
+    }
     tags = {tag: ("H", (value,)) for tag, value in tags.items()}
-    return tags | {258: ("H", (8 * values.itemsize,) * channels)} | {int(tag[1:]): ("H", tuple(np.atleast_1d(value).tolist())) for tag, value in more.items()}
+    return (
+        tags
+        | {258: ("H", (8 * values.itemsize,) * channels)}
+        | {int(tag[1:]): ("H", tuple(np.atleast_1d(value).tolist())) for tag, value in more.items()}
+    )
 
 
 def read(folder, data: bytes, name: str = "a.png") -> raster.Raster:
@@ -65,35 +109,69 @@ def read(folder, data: bytes, name: str = "a.png") -> raster.Raster:
 # ------------------------------------------------------------------------------------------------------------------------------ PNG
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data(), form=st.sampled_from(DEPTHS), width=st.integers(1, 40), height=st.integers(1, 12), level=st.sampled_from([0, 1, 9]), plain=st.booleans())
-def test_the_fast_way_equals_libpng_on_every_filter_colour_type_and_depth(monkeypatch, data, form, width, height, level, plain):
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    data=st.data(),
+    form=st.sampled_from(DEPTHS),
+    width=st.integers(1, 40),
+    height=st.integers(1, 12),
+    level=st.sampled_from([0, 1, 9]),
+    plain=st.booleans(),
+)
+def test_the_fast_way_equals_libpng_on_every_filter_colour_type_and_depth(
+    monkeypatch, data, form, width, height, level, plain
+):
     kind, bits = form
     width = max(width, 8) if kind == 3 else width
     length = (width * bits * CHANNELS[kind] + 7) // 8
     seed = data.draw(st.integers(0, 2**31))
-    noise = np.random.default_rng(seed).integers(0, 2 if plain else 256, (height, length)).astype(np.uint8)
+    noise = (
+        np.random.default_rng(seed)
+        .integers(0, 2 if plain else 256, (height, length))
+        .astype(np.uint8)
+    )
     filters = data.draw(st.lists(st.sampled_from(range(5)), min_size=height, max_size=height))
     rows = b"".join(bytes([one]) + row.tobytes() for one, row in zip(filters, noise, strict=True))
-    palette = [chunk(b"PLTE", np.random.default_rng(seed).integers(0, 256, 3 << bits).astype(np.uint8).tobytes())] if kind == 3 else []
+    palette = (
+        [
+            chunk(
+                b"PLTE",
+                np.random.default_rng(seed).integers(0, 256, 3 << bits).astype(np.uint8).tobytes(),
+            )
+        ]
+        if kind == 3
+        else []
+    )
     file = png(width, height, bits, kind, rows, *palette, level=level)
     assert _png.inflated_size(file) == len(rows)
     seen = []
     monkeypatch.setattr(_png, "_PAYS_BELOW", 2000)
-    monkeypatch.setattr(_png, "restored", lambda *given, way=_png.restored: seen.append(1) or way(*given))
+    monkeypatch.setattr(
+        _png, "restored", lambda *given, way=_png.restored: seen.append(1) or way(*given)
+    )
     values, _ = _png.decode(file, _png.look(file))
     monkeypatch.undo()
-    assert seen and values.dtype == (np.uint16 if bits == 16 else np.uint8) and np.array_equal(values, imagecodecs.png_decode(file))
+    assert (
+        seen
+        and values.dtype == (np.uint16 if bits == 16 else np.uint8)
+        and np.array_equal(values, imagecodecs.png_decode(file))
+    )
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_all_bits_of_grey_and_equal_channels_are_kept(tmp_path, dtype, channels):
     grey = GREY if dtype == np.uint8 else DEEP
-    planes = [grey] * (channels if channels in (1, 3) else channels - 1) + [np.full_like(grey, np.iinfo(dtype).max)] * (channels in (2, 4))
+    planes = [grey] * (channels if channels in (1, 3) else channels - 1) + [
+        np.full_like(grey, np.iinfo(dtype).max)
+    ] * (channels in (2, 4))
     found = read(tmp_path, imagecodecs.png_encode(np.squeeze(np.stack(planes, -1))))
     assert found.values.dtype == dtype and np.array_equal(found.values, grey) and not found.colour
-    assert ("alpha dropped" in found.account) == (channels in (2, 4)) and ("three equal channels taken as one" in found.account) == (channels > 2)
+    assert ("alpha dropped" in found.account) == (channels in (2, 4)) and (
+        "three equal channels taken as one" in found.account
+    ) == (channels > 2)
 
 
 def test_a_long_picture_of_many_stored_blocks_is_read(tmp_path):
@@ -111,7 +189,15 @@ def test_a_palette_is_read_by_its_colours(tmp_path, bits):
 
 
 def test_an_interlaced_picture_is_read(tmp_path):
-    starts = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]  # row, column, steps: Adam7
+    starts = [
+        (0, 0, 8, 8),
+        (0, 4, 8, 8),
+        (4, 0, 8, 4),
+        (0, 2, 4, 4),
+        (2, 0, 4, 2),
+        (0, 1, 2, 2),
+        (1, 0, 2, 1),
+    ]  # row, column, steps: Adam7
     passes = [GREY[row::down, column::across] for row, column, down, across in starts]
     rows = b"".join(b"\0" + line.tobytes() for one in passes for line in one)
     assert np.array_equal(read(tmp_path, png(90, 70, 8, 0, rows, interlaced=1)).values, GREY)
@@ -121,11 +207,21 @@ def test_an_animation_is_refused_and_transparent_colours_are_said(tmp_path):
     rows = b"".join(b"\0" + line.tobytes() for line in GREY)
     with pytest.raises(BadData, match=r"a\.png: is an animation of 3 pictures; expected one"):
         read(tmp_path, png(90, 70, 8, 0, rows, chunk(b"acTL", struct.pack(">II", 3, 0))))
-    assert "transparent colours shown as they are" in read(tmp_path, png(90, 70, 8, 0, rows, chunk(b"tRNS", b"\0\7"))).account
+    assert (
+        "transparent colours shown as they are"
+        in read(tmp_path, png(90, 70, 8, 0, rows, chunk(b"tRNS", b"\0\7"))).account
+    )
 
 
 def test_a_stream_longer_than_the_picture_is_refused_and_not_inflated_further(tmp_path):
-    bomb = png(90, 70, 8, 0, b"".join(b"\0" + line.tobytes() for line in GREY) + bytes(200 << 20), chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(100 << 20))))
+    bomb = png(
+        90,
+        70,
+        8,
+        0,
+        b"".join(b"\0" + line.tobytes() for line in GREY) + bytes(200 << 20),
+        chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(100 << 20))),
+    )
     (tmp_path / "a.png").write_bytes(bomb)
     tracemalloc.start()
     try:
@@ -138,7 +234,10 @@ def test_a_stream_longer_than_the_picture_is_refused_and_not_inflated_further(tm
 
 
 def test_a_head_that_promises_more_than_the_stream_can_hold_is_refused(tmp_path):
-    with pytest.raises(BadData, match=r"a\.png: the PNG stream is broken or cut short \(.* cannot hold its 9000x9000 pixels"):
+    with pytest.raises(
+        BadData,
+        match=r"a\.png: the PNG stream is broken or cut short \(.* cannot hold its 9000x9000 pixels",
+    ):
         read(tmp_path, png(9000, 9000, 8, 0, bytes(1000)))
 
 
@@ -157,32 +256,61 @@ def test_unequal_channels_are_averaged_and_said(tmp_path):
     picture = np.stack([GREY] * 3, -1)
     picture[3, 4] = (255, 0, 10)
     found = read(tmp_path, imagecodecs.png_encode(picture))
-    assert found.colour and found.values[3, 4] == 88 and np.array_equal(np.delete(found.values, 3, 0), np.delete(GREY, 3, 0))
-    assert any(text.startswith("three channels averaged, which differ by up to 255 of 255 in 0.02% of the pixels: colour") for text in found.account)
+    assert (
+        found.colour
+        and found.values[3, 4] == 88
+        and np.array_equal(np.delete(found.values, 3, 0), np.delete(GREY, 3, 0))
+    )
+    assert any(
+        text.startswith(
+            "three channels averaged, which differ by up to 255 of 255 in 0.02% of the pixels: colour"
+        )
+        for text in found.account
+    )
     slight = np.stack([np.minimum(GREY, 250)] * 3, -1)
     slight[..., 2] += 2
     found = read(tmp_path, imagecodecs.png_encode(slight))
-    assert not found.colour and any("differ by up to 2 of 255 in 100.00% of the pixels: a tint" in text for text in found.account)
+    assert not found.colour and any(
+        "differ by up to 2 of 255 in 100.00% of the pixels: a tint" in text
+        for text in found.account
+    )
 
 
 @settings(max_examples=50, deadline=None)
 @given(dtype=st.sampled_from([np.uint8, np.uint16]), seed=st.integers(0, 2**31))
 def test_the_average_is_the_rounded_mean(dtype, seed):
-    picture = np.random.default_rng(seed).integers(0, np.iinfo(dtype).max, (9, 7, 3), endpoint=True).astype(dtype)
+    picture = (
+        np.random.default_rng(seed)
+        .integers(0, np.iinfo(dtype).max, (9, 7, 3), endpoint=True)
+        .astype(dtype)
+    )
     values, _, _ = raster._grey(picture, [])
-    assert values.dtype == dtype and np.array_equal(values, np.round(picture.astype(np.float64).mean(axis=2)))
+    assert values.dtype == dtype and np.array_equal(
+        values, np.round(picture.astype(np.float64).mean(axis=2))
+    )
 
 
 def jpeg_head(width: int, height: int, channels: int = 1) -> bytes:
-    frame = struct.pack(">BHHB", 8, height, width, channels) + b"".join(bytes([one, 0x11, 0]) for one in range(channels))
-    return b"\xff\xd8\xff\xc0" + struct.pack(">H", len(frame) + 2) + frame + b"\xff\xda\x00\x08\x01\x00\x00\x00\x3f\x00" + bytes(9) + b"\xff\xd9"
+    frame = struct.pack(">BHHB", 8, height, width, channels) + b"".join(
+        bytes([one, 0x11, 0]) for one in range(channels)
+    )
+    return (
+        b"\xff\xd8\xff\xc0"
+        + struct.pack(">H", len(frame) + 2)
+        + frame
+        + b"\xff\xda\x00\x08\x01\x00\x00\x00\x3f\x00"
+        + bytes(9)
+        + b"\xff\xd9"
+    )
 
 
 GIANTS = {
     "png": png(60000, 60000, 8, 0, bytes(1 << 22)),
     "jpeg": jpeg_head(60000, 60000),
     "tiff": tiff({**described(GREY), 256: ("I", (60000,)), 257: ("I", (60000,))}, GREY.tobytes()),
-    "big": struct.pack("<2sHHHQQ", b"II", 43, 8, 0, 16, 2) + b"".join(struct.pack("<HHQQ", tag, 4, 1, 60000) for tag in (256, 257)) + bytes(8),
+    "big": struct.pack("<2sHHHQQ", b"II", 43, 8, 0, 16, 2)
+    + b"".join(struct.pack("<HHQQ", tag, 4, 1, 60000) for tag in (256, 257))
+    + bytes(8),
     "colour": png(9800, 9800, 8, 2, bytes(1 << 22)),
 }
 
@@ -192,7 +320,10 @@ def test_a_giant_is_refused_by_its_head_before_it_is_allocated(tmp_path, kind):
     (tmp_path / kind).write_bytes(GIANTS[kind])
     tracemalloc.start()
     try:
-        with pytest.raises(BadData, match=rf"{kind}: (60000x60000 pixels are more than the 100,000,000|9800x9800 pixels of 3 channels are more)"):
+        with pytest.raises(
+            BadData,
+            match=rf"{kind}: (60000x60000 pixels are more than the 100,000,000|9800x9800 pixels of 3 channels are more)",
+        ):
             raster.read(tmp_path / kind)
     finally:
         most = tracemalloc.get_traced_memory()[1]
@@ -208,8 +339,16 @@ def exif(orientation: int) -> bytes:
     return b"\xff\xe1" + struct.pack(">H", len(content) + 2) + content
 
 
-AS_SHOWN = {1: lambda v: v, 2: np.fliplr, 3: lambda v: np.rot90(v, 2), 4: np.flipud, 5: np.transpose,
-            6: lambda v: np.rot90(v, -1), 7: lambda v: np.rot90(v, 2).T, 8: np.rot90}  # fmt: skip
+AS_SHOWN = {
+    1: lambda v: v,
+    2: np.fliplr,
+    3: lambda v: np.rot90(v, 2),
+    4: np.flipud,
+    5: np.transpose,
+    6: lambda v: np.rot90(v, -1),
+    7: lambda v: np.rot90(v, 2).T,
+    8: np.rot90,
+}
 
 
 @pytest.mark.parametrize("orientation", AS_SHOWN)
@@ -226,19 +365,27 @@ def test_a_picture_is_turned_as_its_orientation_says(tmp_path, orientation):
 def test_a_jpeg_of_twelve_bits_has_the_range_it_states(tmp_path):
     values = (DEEP >> 8).astype(np.uint16)  # 0 to 255: by the values alone it would be 10 bits
     found = read(tmp_path, imagecodecs.jpeg8_encode(values, bitspersample=12, level=100))
-    assert (found.values.dtype, found.bits, found.top) == (np.uint16, 12, 4095) and "stated to have 12 bits" in found.account
+    assert (found.values.dtype, found.bits, found.top) == (
+        np.uint16,
+        12,
+        4095,
+    ) and "stated to have 12 bits" in found.account
     assert np.abs(found.values.astype(int) - values).max() <= 8
     assert np.allclose(found.radiograph().pixels, found.values / np.float32(4095))
 
 
 def test_a_lossless_jpeg_keeps_its_sixteen_bits(tmp_path):
-    assert np.array_equal(read(tmp_path, imagecodecs.jpeg8_encode(DEEP, lossless=True)).values, DEEP)
+    assert np.array_equal(
+        read(tmp_path, imagecodecs.jpeg8_encode(DEEP, lossless=True)).values, DEEP
+    )
 
 
 def test_a_grey_picture_in_a_colour_jpeg_is_no_colour_and_a_coloured_one_is(tmp_path):
     smooth = np.add.outer(np.arange(70), np.arange(90)).astype(np.uint8)
     assert not read(tmp_path, imagecodecs.jpeg8_encode(np.stack([smooth] * 3, -1), level=90)).colour
-    assert read(tmp_path, imagecodecs.jpeg8_encode(np.stack([smooth, smooth // 2, smooth], -1), level=90)).colour
+    assert read(
+        tmp_path, imagecodecs.jpeg8_encode(np.stack([smooth, smooth // 2, smooth], -1), level=90)
+    ).colour
 
 
 def test_a_jpeg_that_was_cut_short_or_is_cmyk_is_refused(tmp_path):
@@ -247,7 +394,12 @@ def test_a_jpeg_that_was_cut_short_or_is_cmyk_is_refused(tmp_path):
         with pytest.raises(BadData, match=r"a\.png: the JPEG stream is broken or cut short"):
             read(tmp_path, coded[:cut])
     with pytest.raises(BadData, match=r"a\.png: holds CMYK; expected grey or colour"):
-        read(tmp_path, imagecodecs.jpeg8_encode(np.stack([GREY] * 4, -1), colorspace="CMYK", outcolorspace="CMYK"))
+        read(
+            tmp_path,
+            imagecodecs.jpeg8_encode(
+                np.stack([GREY] * 4, -1), colorspace="CMYK", outcolorspace="CMYK"
+            ),
+        )
 
 
 def test_a_jpeg_of_endless_scans_is_refused(tmp_path):
@@ -263,17 +415,30 @@ def test_a_jpeg_of_endless_scans_is_refused(tmp_path):
 @pytest.mark.parametrize("values", [GREY, DEEP], ids=["8", "16"])
 def test_a_tiff_of_either_byte_order_keeps_all_bits(tmp_path, order, values):
     stored = values.astype(values.dtype.newbyteorder(order)).tobytes()
-    assert np.array_equal(read(tmp_path, tiff(described(values), stored, order=order)).values, values)
+    assert np.array_equal(
+        read(tmp_path, tiff(described(values), stored, order=order)).values, values
+    )
     turned_over = read(tmp_path, tiff(described(values, 0), stored, order=order))
-    assert np.array_equal(turned_over.values, np.iinfo(values.dtype).max - values) and "MinIsWhite turned over" in turned_over.account
+    assert (
+        np.array_equal(turned_over.values, np.iinfo(values.dtype).max - values)
+        and "MinIsWhite turned over" in turned_over.account
+    )
 
 
 def test_white_is_zero_is_turned_over_within_the_range_of_twelve_bits(tmp_path):
     values = DEEP >> 4
-    assert np.array_equal(read(tmp_path, tiff(described(values, 0), values.tobytes())).values, 4095 - values)
+    assert np.array_equal(
+        read(tmp_path, tiff(described(values, 0), values.tobytes())).values, 4095 - values
+    )
 
 
-STORED = [{"compression": 8, "predictor": True}, {"compression": 5}, {"tile": (32, 32)}, {"compression": 50000, "rowsperstrip": 16}, {"bigtiff": True}]
+STORED = [
+    {"compression": 8, "predictor": True},
+    {"compression": 5},
+    {"tile": (32, 32)},
+    {"compression": 50000, "rowsperstrip": 16},
+    {"bigtiff": True},
+]
 
 
 @pytest.mark.parametrize("options", STORED)
@@ -284,12 +449,18 @@ def test_a_tiff_in_strips_tiles_and_compressed_is_read(tmp_path, options):
 def test_colour_planes_palette_and_one_bit_of_a_tiff_are_read(tmp_path):
     colours = RNG.integers(0, 256, (70, 90, 3)).astype(np.uint8)
     mean = np.round(colours.mean(axis=2))
-    assert np.array_equal(read(tmp_path, tiff(described(colours, 2), colours.tobytes())).values, mean)
+    assert np.array_equal(
+        read(tmp_path, tiff(described(colours, 2), colours.tobytes())).values, mean
+    )
     ramp = np.tile(np.arange(255, -1, -1) * 257, 3)
-    assert np.array_equal(read(tmp_path, tiff(described(GREY, 3, t320=ramp), GREY.tobytes())).values, 255 - GREY)
+    assert np.array_equal(
+        read(tmp_path, tiff(described(GREY, 3, t320=ramp), GREY.tobytes())).values, 255 - GREY
+    )
     bits = GREY > 100
     tags = {**described(GREY), 258: ("H", (1,))}
-    assert np.array_equal(read(tmp_path, tiff(tags, np.packbits(bits, axis=1).tobytes())).values, bits * np.uint8(255))
+    assert np.array_equal(
+        read(tmp_path, tiff(tags, np.packbits(bits, axis=1).tobytes())).values, bits * np.uint8(255)
+    )
 
 
 @pytest.mark.parametrize(
@@ -297,7 +468,10 @@ def test_colour_planes_palette_and_one_bit_of_a_tiff_are_read(tmp_path):
     [
         ({339: ("H", (2,))}, "holds signed values of 8 bits; expected 8- or 16-bit whole numbers"),
         ({258: ("H", (12,))}, "holds unsigned values of 12 bits"),
-        ({262: ("H", (5,)), 277: ("H", (4,)), 258: ("H", (8,) * 4)}, "holds CMYK in 4 channels; expected grey, RGB or a palette"),
+        (
+            {262: ("H", (5,)), 277: ("H", (4,)), 258: ("H", (8,) * 4)},
+            "holds CMYK in 4 channels; expected grey, RGB or a palette",
+        ),
         ({259: ("H", (6,))}, "is compressed by method 6, which is not read"),
         ({322: ("I", (60000,)), 323: ("I", (60000,))}, "its tiles are larger than any picture"),
     ],
@@ -313,7 +487,13 @@ def paged(subfile: int) -> bytes:
     at = struct.unpack_from("<I", first, 4)[0]
     end = at + 2 + 12 * struct.unpack_from("<H", first, at)[0]
     entries = struct.pack("<HHII", 254, 4, 1, subfile) + first[at + 2 : end]
-    return first[:end] + struct.pack("<I", end + 4) + struct.pack("<H", (end - at - 2) // 12 + 1) + entries + bytes(4)
+    return (
+        first[:end]
+        + struct.pack("<I", end + 4)
+        + struct.pack("<H", (end - at - 2) // 12 + 1)
+        + entries
+        + bytes(4)
+    )
 
 
 def test_several_pictures_are_refused_and_a_thumbnail_is_passed_over(tmp_path):
@@ -334,4 +514,6 @@ def test_directories_in_a_circle_are_refused(tmp_path):
 def test_the_percentiles_of_the_window_are_numpys_to_the_bit(seed, count, whole):
     values = np.random.default_rng(seed).random(count, dtype=np.float32)
     values = np.round(values * 255).astype(np.float32) / 255 if whole else values
-    assert np.array_equal(radiograph._percentiles(values, np.array([0.5, 99.5])), np.percentile(values, (0.5, 99.5)))
+    assert np.array_equal(
+        radiograph._percentiles(values, np.array([0.5, 99.5])), np.percentile(values, (0.5, 99.5))
+    )

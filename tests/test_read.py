@@ -70,13 +70,24 @@ def dicom(folder, **told):
 
 
 def test_every_model_that_is_there_is_asked_for_each_of_its_concepts(installed, image):
-    assert [model.name for model in pretrained.pretrained_models()] == ["pneumonia_child", "strange", "tb"]
+    assert [model.name for model in pretrained.pretrained_models()] == [
+        "pneumonia_child",
+        "strange",
+        "tb",
+    ]
     one = only(image)
     assert [(said.model, said.concept) for said in one.said] == [
-        ("pneumonia_child", "pneumonia"), ("strange", "anomaly"), ("tb", "tuberculosis"), ("tb", "cavity")
-    ]  # fmt: skip
+        ("pneumonia_child", "pneumonia"),
+        ("strange", "anomaly"),
+        ("tb", "tuberculosis"),
+        ("tb", "cavity"),
+    ]
     by = {said.concept: said for said in one.said}
-    assert by["cavity"].score == pytest.approx(by["tuberculosis"].score ** 2, rel=1e-4) and not one.refused and one.lung_quality > 0.9
+    assert (
+        by["cavity"].score == pytest.approx(by["tuberculosis"].score ** 2, rel=1e-4)
+        and not one.refused
+        and one.lung_quality > 0.9
+    )
 
 
 def test_a_model_sees_the_region_that_it_carries(installed, image):
@@ -85,37 +96,59 @@ def test_a_model_sees_the_region_that_it_carries(installed, image):
     cut = classify_images.cut_for(tb, seen, segment_images.chosen())
     rows, columns = (np.flatnonzero((seen.labels > 0).any(axis)) for axis in (1, 0))
     margin = round(0.08 * (rows[-1] + 1 - rows[0]))
-    assert cut.how == "lungs" and cut.crop.top == rows[0] - margin and cut.image.shape == (64, 64) and cut.crop.left < columns[0]
-    assert next(said for said in only(image).said if said.concept == "tuberculosis").score == pytest.approx(cut.image.mean() / 255, rel=1e-4)
+    assert (
+        cut.how == "lungs"
+        and cut.crop.top == rows[0] - margin
+        and cut.image.shape == (64, 64)
+        and cut.crop.left < columns[0]
+    )
+    assert next(
+        said for said in only(image).said if said.concept == "tuberculosis"
+    ).score == pytest.approx(cut.image.mean() / 255, rel=1e-4)
 
 
 def test_probabilities_are_calibrated_and_calls_use_the_carried_threshold(installed, image):
     said = {one.concept: one for one in only(image).said}
     for concept in ("tuberculosis", "pneumonia", "cavity"):
         score = said[concept].score
-        assert said[concept].probability == pytest.approx(1 / (1 + math.exp(-(math.log(score / (1 - score)) / 2 + 0.25))))
-        assert said[concept].call == ("present" if score >= 0.5 else "absent") and said[concept].threshold == 0.5
+        assert said[concept].probability == pytest.approx(
+            1 / (1 + math.exp(-(math.log(score / (1 - score)) / 2 + 0.25)))
+        )
+        assert (
+            said[concept].call == ("present" if score >= 0.5 else "absent")
+            and said[concept].threshold == 0.5
+        )
     assert said["anomaly"].probability is None, "a distance is no probability"
 
 
 def test_what_is_written_is_an_overlay_an_anomaly_map_and_a_table(installed, image, tmp_path):
     one = only(image, to=tmp_path / "out")
-    assert raster.read(tmp_path / "out/overlay/a.jpg").values.shape == raster.read(tmp_path / "out/anomaly/a.jpg").values.shape == (300, 280)
+    assert (
+        raster.read(tmp_path / "out/overlay/a.jpg").values.shape
+        == raster.read(tmp_path / "out/anomaly/a.jpg").values.shape
+        == (300, 280)
+    )
     rows = list(csv.DictReader((tmp_path / "out" / classify_images.TABLE).open()))
-    assert tuple(rows[0]) == classify_images.COLUMNS and [row["concept"] for row in rows] == [said.concept for said in one.said]
+    assert tuple(rows[0]) == classify_images.COLUMNS and [row["concept"] for row in rows] == [
+        said.concept for said in one.said
+    ]
 
 
 SPOILT = {
     "inverted": lambda pixels: 255 - pixels,
     "turned": np.rot90,
     "mirrored": lambda pixels: pixels[:, ::-1],
-    "like no frontal chest": lambda pixels: np.random.default_rng(0).integers(0, 256, (256, 256), np.uint8),
+    "like no frontal chest": lambda pixels: np.random.default_rng(0).integers(
+        0, 256, (256, 256), np.uint8
+    ),
     "empty": lambda pixels: pixels * 0,
 }
 
 
 @pytest.mark.parametrize("fault", SPOILT)
-def test_what_is_no_upright_frontal_chest_is_refused_by_name_and_gets_no_score(installed, tmp_path, fault):
+def test_what_is_no_upright_frontal_chest_is_refused_by_name_and_gets_no_score(
+    installed, tmp_path, fault
+):
     raster.write_png(tmp_path / "a.png", np.ascontiguousarray(SPOILT[fault](chest())))
     one = only(tmp_path / "a.png", to=tmp_path / "out")
     assert fault in one.refused and one.said == []
@@ -139,22 +172,45 @@ def test_an_unreadable_file_is_named_and_the_others_are_read(installed, image, t
     assert [Path(one.image).name for one in found] == ["a.png"] and "b.png" in fault
 
 
-def test_by_its_header_an_adults_film_is_warned_about_by_the_model_of_children_and_a_childs_by_that_of_adults(installed, tmp_path):
+def test_by_its_header_an_adults_film_is_warned_about_by_the_model_of_children_and_a_childs_by_that_of_adults(
+    installed, tmp_path
+):
     for years, warned in (("054Y", "pneumonia_child"), ("003Y", "tb"), ("018M", "tb")):
         said = only(dicom(tmp_path, PatientAge=years)).said
         assert {one.model for one in said if one.warning} - {"strange"} == {warned}
-    warning = next(one.warning for one in only(dicom(tmp_path, PatientAge="054Y")).said if one.model == "pneumonia_child")
+    warning = next(
+        one.warning
+        for one in only(dicom(tmp_path, PatientAge="054Y")).said
+        if one.model == "pneumonia_child"
+    )
     assert "54 years old" in warning and "children of one hospital, 1 to 5 years old" in warning
-    assert not next(one.warning for one in only(dicom(tmp_path, PatientAge="005Y")).said if one.model == "pneumonia_child")
+    assert not next(
+        one.warning
+        for one in only(dicom(tmp_path, PatientAge="005Y")).said
+        if one.model == "pneumonia_child"
+    )
 
 
 @pytest.mark.parametrize(
-    ("looks", "warned"), [(age_group.SMALL_CHILD, {"tb": "small child's"}), (age_group.GROWN, {"pneumonia_child": "adult's film"}), ("", {"pneumonia_child": "nothing says"})]
+    ("looks", "warned"),
+    [
+        (age_group.SMALL_CHILD, {"tb": "small child's"}),
+        (age_group.GROWN, {"pneumonia_child": "adult's film"}),
+        ("", {"pneumonia_child": "nothing says"}),
+    ],
 )
-def test_without_an_age_the_outlines_of_the_lungs_decide(installed, image, monkeypatch, looks, warned):
+def test_without_an_age_the_outlines_of_the_lungs_decide(
+    installed, image, monkeypatch, looks, warned
+):
     monkeypatch.setattr(age_group, "looks", lambda labels: looks)
-    warnings = {said.model: said.warning for said in only(image).said if said.warning and said.model != "strange"}
-    assert warnings.keys() == warned.keys() and all(words in warnings[model] for model, words in warned.items())
+    warnings = {
+        said.model: said.warning
+        for said in only(image).said
+        if said.warning and said.model != "strange"
+    }
+    assert warnings.keys() == warned.keys() and all(
+        words in warnings[model] for model, words in warned.items()
+    )
 
 
 def test_a_picture_that_a_model_has_learnt_from_is_told(image, tmp_path, monkeypatch):
@@ -171,7 +227,9 @@ def test_without_a_model_the_remedy_is_told(image, tmp_path, monkeypatch):
         classify_images.classify_images([image])
 
 
-def test_a_file_that_does_not_carry_what_a_reader_must_is_refused_with_all_that_is_missing(folder, tmp_path):
+def test_a_file_that_does_not_carry_what_a_reader_must_is_refused_with_all_that_is_missing(
+    folder, tmp_path
+):
     made = onnx.load(folder / "tb.onnx")
     kept = {one.key: one.value for one in made.metadata_props}
     for change, words in (
@@ -179,7 +237,9 @@ def test_a_file_that_does_not_carry_what_a_reader_must_is_refused_with_all_that_
         ({"calibration": json.dumps({"cavity": {}})}, "no calibration of tuberculosis"),
         ({"region": None}, "does not say how they are cut"),
     ):
-        onnx.helper.set_model_props(made, {name: value for name, value in {**kept, **change}.items() if value is not None})
+        onnx.helper.set_model_props(
+            made, {name: value for name, value in {**kept, **change}.items() if value is not None}
+        )
         place = tmp_path / f"{storage.digest(words)}.onnx"
         onnx.save(made, place)
         with pytest.raises(BadData, match=words):
@@ -194,43 +254,87 @@ def test_a_model_that_wants_lungs_found_otherwise_is_refused(image, tmp_path, mo
         classify_images.classify_images([image])
 
 
-def test_the_file_in_8_bits_goes_before_the_one_in_float32_and_what_is_no_reader_is_not_asked(tmp_path, monkeypatch):
+def test_the_file_in_8_bits_goes_before_the_one_in_float32_and_what_is_no_reader_is_not_asked(
+    tmp_path, monkeypatch
+):
     for name in ("tb.onnx", "tb.int8.onnx", "child.onnx", *pretrained.OTHERS):
         (tmp_path / name).write_bytes(b"")
     monkeypatch.setattr(pretrained, "folder", lambda: tmp_path)
-    assert [model.place.name for model in pretrained.pretrained_models()] == ["child.onnx", "tb.int8.onnx"]
+    assert [model.place.name for model in pretrained.pretrained_models()] == [
+        "child.onnx",
+        "tb.int8.onnx",
+    ]
 
 
 def test_it_needs_no_torch_and_prints_what_is_said_and_the_same_as_json(folder, image, tmp_path):
     def run(*more):
         arguments = (folder, "read", image, "--to", tmp_path / "out", *more)
-        return subprocess.run([sys.executable, "-c", WITHOUT, *map(str, arguments)], capture_output=True, text=True, timeout=60)
+        return subprocess.run(
+            [sys.executable, "-c", WITHOUT, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
 
     done, as_json = run(), run("--json")
     assert done.returncode == as_json.returncode == 0, done.stderr
-    assert "Tuberculosis: " in done.stdout and "For research only" in done.stdout and "warning: " in done.stdout
-    assert [said["concept"] for said in json.loads(as_json.stdout)[0]["said"]] == ["pneumonia", "anomaly", "tuberculosis", "cavity"]
+    assert (
+        "Tuberculosis: " in done.stdout
+        and "For research only" in done.stdout
+        and "warning: " in done.stdout
+    )
+    assert [said["concept"] for said in json.loads(as_json.stdout)[0]["said"]] == [
+        "pneumonia",
+        "anomaly",
+        "tuberculosis",
+        "cavity",
+    ]
 
 
 def test_without_a_picture_the_models_tell_of_themselves(folder, tmp_path):
     def run(place, *more):
-        done = subprocess.run([sys.executable, "-c", WITHOUT, str(place), "read", *more], capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            [sys.executable, "-c", WITHOUT, str(place), "read", *more],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     told, as_json = run(folder), json.loads(run(folder, "--json"))
-    assert "tb: Made by hand" in told and "children of one hospital, 1 to 5 years old" in told and "Research only" in told
-    assert [card["says"] for card in as_json] == [["pneumonia"], ["anomaly"], ["tuberculosis", "cavity"]] and len(as_json[0]["digest"]) == 16
+    assert (
+        "tb: Made by hand" in told
+        and "children of one hospital, 1 to 5 years old" in told
+        and "Research only" in told
+    )
+    assert [card["says"] for card in as_json] == [
+        ["pneumonia"],
+        ["anomaly"],
+        ["tuberculosis", "cavity"],
+    ] and len(as_json[0]["digest"]) == 16
     assert "no model that reads pictures" in run(installation(tmp_path / "bare"))
 
 
 def test_models_that_come_with_hilum_are_small_and_say_what_they_must_not_be_used_for():
     models = pretrained.pretrained_models()
     if not models:
-        pytest.skip("no model that reads pictures lies in src/hilum/resources: make them with bench/train_findings.py")
+        pytest.skip(
+            "no model that reads pictures lies in src/hilum/resources: make them with bench/train_findings.py"
+        )
     for model in models:
-        assert model.place.stat().st_size <= 6_000_000 and "must not be used" in model.card.caveats and "research" in model.card.caveats.lower()
-        assert model.card.licence and model.card.counts and model.figures and model.ages[0] < model.ages[1] and set(model.calibration) == set(model.concepts)
+        assert (
+            model.place.stat().st_size <= 6_000_000
+            and "must not be used" in model.card.caveats
+            and "research" in model.card.caveats.lower()
+        )
+        assert (
+            model.card.licence
+            and model.card.counts
+            and model.figures
+            and model.ages[0] < model.ages[1]
+            and set(model.calibration) == set(model.concepts)
+        )
 
 
 # Small children by the outlines of their lungs
@@ -239,21 +343,38 @@ def test_models_that_come_with_hilum_are_small_and_say_what_they_must_not_be_use
 def test_the_signs_do_not_change_where_a_picture_is_stretched(tmp_path):
     import cv2
 
-    made = synthetic.draw(synthetic.anatomy(np.random.default_rng(3)), np.random.default_rng(3), height=400, width=400)
+    made = synthetic.draw(
+        synthetic.anatomy(np.random.default_rng(3)), np.random.default_rng(3), height=400, width=400
+    )
     labels = (made.right_lung + 2 * made.left_lung).astype(np.uint8)
     narrow = cv2.resize(labels, (300, 400), interpolation=cv2.INTER_NEAREST)
     signs, stretched = age_group.signs(labels), age_group.signs(narrow)
     assert all(abs(signs[name] - stretched[name]) < 0.02 for name in age_group.SIGNS)
-    assert age_group.signs(np.where(labels == 1, labels, 0)) is None and age_group.looks(np.zeros_like(labels)) == ""
+    assert (
+        age_group.signs(np.where(labels == 1, labels, 0)) is None
+        and age_group.looks(np.zeros_like(labels)) == ""
+    )
 
 
-@pytest.mark.skipif(not (REAL / "kermany-original").is_dir() or not (REAL / "montgomery").is_dir(), reason="needs the real radiographs of ../shared/data")
+@pytest.mark.skipif(
+    not (REAL / "kermany-original").is_dir() or not (REAL / "montgomery").is_dir(),
+    reason="needs the real radiographs of ../shared/data",
+)
 def test_real_films_of_small_children_are_told_from_adults():
     finder = segment_images.chosen()
 
     def looks(paths):
-        return [age_group.looks(segment_images.segment_image(finder, image_file.read(path), path).labels) for path in paths]
+        return [
+            age_group.looks(
+                segment_images.segment_image(finder, image_file.read(path), path).labels
+            )
+            for path in paths
+        ]
 
     children = looks(sorted((REAL / "kermany-original").rglob("*.jpeg"))[:8])
     adults = looks(sorted((REAL / "montgomery/CXR_png").glob("*.png"))[::8])
-    assert children.count(age_group.SMALL_CHILD) >= 6 and adults.count(age_group.SMALL_CHILD) <= 1 and adults.count(age_group.GROWN) >= len(adults) / 3
+    assert (
+        children.count(age_group.SMALL_CHILD) >= 6
+        and adults.count(age_group.SMALL_CHILD) <= 1
+        and adults.count(age_group.GROWN) >= len(adults) / 3
+    )

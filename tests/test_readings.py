@@ -32,7 +32,9 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 FACTS = ROOT / "tests" / "facts" / "readings.csv"
 TERMS = ROOT / "src" / "hilum" / "resources" / "report_terms.csv"
-real_data = pytest.mark.skipif(not SHARED.is_dir(), reason="the real readings of shared/data are not on this machine")
+real_data = pytest.mark.skipif(
+    not SHARED.is_dir(), reason="the real readings of shared/data are not on this machine"
+)
 
 PRESENT, ABSENT, UNCERTAIN = State.PRESENT, State.ABSENT, State.UNCERTAIN
 
@@ -102,7 +104,10 @@ def test_normal_means_the_whole_film_of_today(text, normal):
     ("text", "expected"),
     [
         ("no effusion", {"effusion": ABSENT}),
-        ("no cavity, effusion or pneumothorax", {"cavity": ABSENT, "effusion": ABSENT, "pneumothorax": ABSENT}),
+        (
+            "no cavity, effusion or pneumothorax",
+            {"cavity": ABSENT, "effusion": ABSENT, "pneumothorax": ABSENT},
+        ),
         ("no effusion, RUL scar", {"effusion": ABSENT, "scar": PRESENT}),
         ("no effusion but a scar", {"effusion": ABSENT, "scar": PRESENT}),
         ("no cavity, he came because of pneumonia", {"cavity": ABSENT, "pneumonia": PRESENT}),
@@ -130,8 +135,14 @@ def test_negation_reaches_as_far_as_it_is_meant(text, expected):
         ("possible cavity", {"cavity": UNCERTAIN}),
         ("suspicious for TB", {"tuberculosis": UNCERTAIN}),
         ("active pneumonia likely", {"pneumonia": UNCERTAIN}),
-        ("effusion some infiltrate likely in the RUL", {"effusion": PRESENT, "infiltration": UNCERTAIN}),
-        ("scar in the LUL, could be related to old TB", {"scar": PRESENT, "tuberculosis": UNCERTAIN}),
+        (
+            "effusion some infiltrate likely in the RUL",
+            {"effusion": PRESENT, "infiltration": UNCERTAIN},
+        ),
+        (
+            "scar in the LUL, could be related to old TB",
+            {"scar": PRESENT, "tuberculosis": UNCERTAIN},
+        ),
         ("scar in the RUL, likely treated", {"scar": PRESENT}),
         ("scar in the RUL, likely", {"scar": UNCERTAIN}),
         ("TB cannot be excluded", {"tuberculosis": UNCERTAIN}),
@@ -164,24 +175,69 @@ def test_doubt_is_neither_presence_nor_absence(text, expected):
         ("infiltrates in both lungs", [("infiltration", "bilateral", None)]),
         ("Lt. effusion", [("effusion", "left", None)]),
         ("effusion", [("effusion", None, None)]),
-        ("PTB in the right upper field, left pleurisy", [("tuberculosis", "right", "upper"), ("pleurisy", "left", None)]),
+        (
+            "PTB in the right upper field, left pleurisy",
+            [("tuberculosis", "right", "upper"), ("pleurisy", "left", None)],
+        ),
         ("left PTB right pleurisy", [("tuberculosis", "left", None), ("pleurisy", "right", None)]),
-        ("scar in the LUL right pleurisy", [("scar", "left", "upper"), ("pleurisy", "right", None)]),
+        (
+            "scar in the LUL right pleurisy",
+            [("scar", "left", "upper"), ("pleurisy", "right", None)],
+        ),
         ("right lung: scars", [("scar", "right", None)]),
-        ("PTB in the right field and effusion", [("tuberculosis", "right", None), ("effusion", None, None)]),
-        ("PTB in the bilateral upper and middle fields", [("tuberculosis", "bilateral", "upper"), ("tuberculosis", "bilateral", "middle")]),
-        ("infiltrates in RUL, LUL and LLL", [("infiltration", "right", "upper"), ("infiltration", "left", "upper"), ("infiltration", "left", "lower")]),
-        ("bilateral scars, nodules, and cavities", [("scar", "bilateral", None), ("nodule", "bilateral", None), ("cavity", "bilateral", None)]),
-        ("scars and cavities in the left apex", [("scar", "left", "apex"), ("cavity", "left", "apex")]),
-        ("scars, nodules, and left effusion", [("scar", None, None), ("nodule", None, None), ("effusion", "left", None)]),
-        ("large infiltrate RUL with cavitation plus nodule in RML", [("infiltration", "right", "upper"), ("cavity", "right", "upper"), ("nodule", "right", "middle")]),
-        ("right PTB, mainly fibrous lesions", [("tuberculosis", "right", None), ("fibrosis", "right", None)]),
+        (
+            "PTB in the right field and effusion",
+            [("tuberculosis", "right", None), ("effusion", None, None)],
+        ),
+        (
+            "PTB in the bilateral upper and middle fields",
+            [("tuberculosis", "bilateral", "upper"), ("tuberculosis", "bilateral", "middle")],
+        ),
+        (
+            "infiltrates in RUL, LUL and LLL",
+            [
+                ("infiltration", "right", "upper"),
+                ("infiltration", "left", "upper"),
+                ("infiltration", "left", "lower"),
+            ],
+        ),
+        (
+            "bilateral scars, nodules, and cavities",
+            [
+                ("scar", "bilateral", None),
+                ("nodule", "bilateral", None),
+                ("cavity", "bilateral", None),
+            ],
+        ),
+        (
+            "scars and cavities in the left apex",
+            [("scar", "left", "apex"), ("cavity", "left", "apex")],
+        ),
+        (
+            "scars, nodules, and left effusion",
+            [("scar", None, None), ("nodule", None, None), ("effusion", "left", None)],
+        ),
+        (
+            "large infiltrate RUL with cavitation plus nodule in RML",
+            [
+                ("infiltration", "right", "upper"),
+                ("cavity", "right", "upper"),
+                ("nodule", "right", "middle"),
+            ],
+        ),
+        (
+            "right PTB, mainly fibrous lesions",
+            [("tuberculosis", "right", None), ("fibrosis", "right", None)],
+        ),
         ("right PTB, COPD", [("tuberculosis", "right", None), ("copd", None, None)]),
-        ("RUL infiltrate consistent with TB", [("infiltration", "right", "upper"), ("tuberculosis", None, None)]),
+        (
+            "RUL infiltrate consistent with TB",
+            [("infiltration", "right", "upper"), ("tuberculosis", None, None)],
+        ),
         ("In the LUL there is a cavity", [("cavity", "left", "upper")]),
         ("cavities in both apices, more extensive on the right", [("cavity", "bilateral", "apex")]),
     ],
-)  # fmt: skip
+)
 def test_a_finding_gets_its_own_places(text, expected):
     assert places(text) == expected
 
@@ -197,12 +253,24 @@ def test_a_finding_gets_its_own_places(text, expected):
         ("stable old scar", {"scar": "old"}),
         ("infiltrate RUL, unchanged", {"infiltration": "stable"}),
         ("no significant change in the scar", {"scar": "stable"}),
-        ("improving effusion and the RUL infiltrate is worse", {"effusion": "improving", "infiltration": "worsening"}),
-        ("improvement in cavities, infiltrates, and left effusion", {"cavity": "improving", "infiltration": "improving", "effusion": "improving"}),
+        (
+            "improving effusion and the RUL infiltrate is worse",
+            {"effusion": "improving", "infiltration": "worsening"},
+        ),
+        (
+            "improvement in cavities, infiltrates, and left effusion",
+            {"cavity": "improving", "infiltration": "improving", "effusion": "improving"},
+        ),
         ("old granuloma, effusion", {"granuloma": "old", "effusion": None}),
         ("old scars and granulomas in the RUL", {"scar": "old", "granuloma": "old"}),
-        ("pleural peel with some improvement with atelectasis", {"pleural_thickening": "improving", "atelectasis": None}),
-        ("h/o spinal TB and pleural TB", {"spinal_tuberculosis": "old", "pleural_tuberculosis": "old"}),
+        (
+            "pleural peel with some improvement with atelectasis",
+            {"pleural_thickening": "improving", "atelectasis": None},
+        ),
+        (
+            "h/o spinal TB and pleural TB",
+            {"spinal_tuberculosis": "old", "pleural_tuberculosis": "old"},
+        ),
         ("45 year old male with a scar", {"scar": None}),
         ("effusion is less apparent", {"effusion": "improving"}),
     ],
@@ -217,27 +285,49 @@ def test_activity_goes_to_the_finding_it_is_said_of(text, expected):
 def test_a_statement_keeps_its_clause_as_written_and_can_be_told_in_short_words():
     text = "Possible  small cavity LUL, old; NO effusion."
     first, second = read(text)
-    assert first == Statement("cavity", UNCERTAIN, "left", "upper", "old", "Possible  small cavity LUL, old")
+    assert first == Statement(
+        "cavity", UNCERTAIN, "left", "upper", "old", "Possible  small cavity LUL, old"
+    )
     assert (second.concept, second.state, second.sentence) == ("effusion", ABSENT, "NO effusion")
-    assert [describe(statement) for statement in (first, second)] == ["possible cavity, left upper, old", "no pleural effusion"]
+    assert [describe(statement) for statement in (first, second)] == [
+        "possible cavity, left upper, old",
+        "no pleural effusion",
+    ]
 
 
 def _words():
     """All words of the term table, to make up sentences that touch every rule."""
     with TERMS.open(encoding="utf-8", newline="") as file:
-        return sorted({word for row in csv.DictReader(file) for word in re.split(r"[ |]", row["words"])})
+        return sorted(
+            {word for row in csv.DictReader(file) for word in re.split(r"[ |]", row["words"])}
+        )
 
 
-@given(st.text(max_size=200) | st.lists(st.sampled_from([*_words(), ".", ";", "İ", "1.5", "but", "\n"]), max_size=25).map(" ".join))
+@given(
+    st.text(max_size=200)
+    | st.lists(st.sampled_from([*_words(), ".", ";", "İ", "1.5", "but", "\n"]), max_size=25).map(
+        " ".join
+    )
+)
 def test_no_text_breaks_the_reader_and_every_statement_can_be_found_in_it(text):
     statements = read(text)
     for statement in statements:
         assert statement.sentence in text and statement.concept in report_parser.concepts()
-        assert statement.side in (None, *SIDES) and statement.zone in (None, *ZONES) and statement.activity in (None, *ACTIVITIES)
+        assert (
+            statement.side in (None, *SIDES)
+            and statement.zone in (None, *ZONES)
+            and statement.activity in (None, *ACTIVITIES)
+        )
     assert read(text) == statements
 
 
-@given(st.lists(st.sampled_from(["no", "effusion,", "left", "and", "a" * 1500, "-" * 200, "\t"]), min_size=150, max_size=300).map(" ".join))
+@given(
+    st.lists(
+        st.sampled_from(["no", "effusion,", "left", "and", "a" * 1500, "-" * 200, "\t"]),
+        min_size=150,
+        max_size=300,
+    ).map(" ".join)
+)
 @settings(deadline=None, max_examples=10)
 def test_a_clause_without_an_end_is_cut_into_short_ones_that_hold_all_its_words(text):
     """What is done with a clause grows with the square of its length; with a reading's it does not."""
@@ -252,8 +342,14 @@ def test_a_leader_of_any_length_is_one(text="Effusion " + "." * 300_000 + " no")
 
 def test_no_words_of_the_table_mean_two_things():
     with TERMS.open(encoding="utf-8", newline="") as file:
-        words = [" ".join(words) for row in csv.DictReader(file) for words in product(*(slot.split("|") for slot in row["words"].split()))]
-    assert len(words) == len(set(words)), f"more than once: {sorted({word for word in words if words.count(word) > 1})}"
+        words = [
+            " ".join(words)
+            for row in csv.DictReader(file)
+            for words in product(*(slot.split("|") for slot in row["words"].split()))
+        ]
+    assert len(words) == len(set(words)), (
+        f"more than once: {sorted({word for word in words if words.count(word) > 1})}"
+    )
 
 
 # --------------------------------------------------------------------------------------------------------------------------- real data
@@ -264,18 +360,35 @@ def test_the_facts_hold_sixty_readings_to_learn_from_and_sixty_to_measure_on():
         rows = list(csv.DictReader(file))
     use = {row["image_id"]: row["use"] for row in rows}
     assert all(use[row["image_id"]] == row["use"] for row in rows)
-    assert [list(use.values()).count(name) for name in ("development", "held_out", "later")] == [60, 60, 7]
+    assert [list(use.values()).count(name) for name in ("development", "held_out", "later")] == [
+        60,
+        60,
+        7,
+    ]
     assert {row["concept"] for row in rows} - {""} <= report_parser.concepts()
-    assert {row["side"] for row in rows} <= {"", *SIDES} and {row["zone"] for row in rows} <= {"", *ZONES}
-    assert {row["activity"] for row in rows} <= {"", *ACTIVITIES} and {row["state"] for row in rows} <= {"", "1", "0", "-1"}
+    assert {row["side"] for row in rows} <= {"", *SIDES} and {row["zone"] for row in rows} <= {
+        "",
+        *ZONES,
+    }
+    assert {row["activity"] for row in rows} <= {"", *ACTIVITIES} and {
+        row["state"] for row in rows
+    } <= {"", "1", "0", "-1"}
 
 
 @real_data
 @pytest.mark.parametrize("use", ["development", "held_out"])
 def test_real_readings_are_understood(use):
     bench = runpy.run_path(str(ROOT / "bench" / "readings.py"))
-    truth = {(image, *fact) for image, rows in bench["facts"](use).items() for fact in bench["stated"](rows, None)}
-    found = {(image, *fact) for image in bench["facts"](use) for fact in bench["stated"](bench["said"](SHARED, image), None)}
+    truth = {
+        (image, *fact)
+        for image, rows in bench["facts"](use).items()
+        for fact in bench["stated"](rows, None)
+    }
+    found = {
+        (image, *fact)
+        for image in bench["facts"](use)
+        for fact in bench["stated"](bench["said"](SHARED, image), None)
+    }
     right = len(truth & found)
     assert right / len(found) >= 0.95, f"wrongly read: {sorted(found - truth)}"
     assert right / len(truth) >= 0.95, f"missed: {sorted(truth - found)}"

@@ -12,7 +12,9 @@ def write(path, text):
 
 
 def test_a_misspelt_key_is_refused_with_the_nearest_name(tmp_path):
-    with pytest.raises(BadRecipe, match=r"\[split\] no key is called 'trian': did you mean 'train'\?"):
+    with pytest.raises(
+        BadRecipe, match=r"\[split\] no key is called 'trian': did you mean 'train'\?"
+    ):
         Recipe.read(write(tmp_path / "r.toml", '[data]\nfolder = "d"\n[split]\ntrian = 0.7\n'))
 
 
@@ -28,25 +30,50 @@ def test_a_misspelt_section_model_or_setting_of_a_model_gets_the_nearest_name():
 
 def test_all_faults_are_told_at_once():
     with pytest.raises(BadRecipe, match="3 faults") as told:
-        Recipe.of({"pixels": {"size": "big"}, "region": {"masked": 1}, "evaluate": {"resample": 10}})
-    assert all(words in str(told.value) for words in ("size must be a whole number, got 'big'", "masked must be true or false", "resamples"))
+        Recipe.of(
+            {"pixels": {"size": "big"}, "region": {"masked": 1}, "evaluate": {"resample": 10}}
+        )
+    assert all(
+        words in str(told.value)
+        for words in (
+            "size must be a whole number, got 'big'",
+            "masked must be true or false",
+            "resamples",
+        )
+    )
 
 
 @pytest.mark.parametrize(
     ("section", "values"),
     [
-        ("pixels", {"size": 250}), ("pixels", {"window": "lung"}), ("split", {"train": 0.9}), ("split", {"given": "perhaps"}),
-        ("segment", {"folds": 1}), ("region", {"margin": -0.1}), ("evaluate", {"confidence": 1.0}), ("split", {"minimum": 0}),
-        ("region", {"content": "heart"}), ("classify", {"uncertain": "half"}), ("classify", {"also": ["all", "effusion"]}),
+        ("pixels", {"size": 250}),
+        ("pixels", {"window": "lung"}),
+        ("split", {"train": 0.9}),
+        ("split", {"given": "perhaps"}),
+        ("segment", {"folds": 1}),
+        ("region", {"margin": -0.1}),
+        ("evaluate", {"confidence": 1.0}),
+        ("split", {"minimum": 0}),
+        ("region", {"content": "heart"}),
+        ("classify", {"uncertain": "half"}),
+        ("classify", {"also": ["all", "effusion"]}),
     ],
-)  # fmt: skip
+)
 def test_values_that_cannot_be_are_refused(section, values):
-    with pytest.raises(BadRecipe, match=rf"\[{section}\] {next(iter(values))}|{section}\] train, tune and test"):
+    with pytest.raises(
+        BadRecipe, match=rf"\[{section}\] {next(iter(values))}|{section}\] train, tune and test"
+    ):
         Recipe.of({section: values})
 
 
 def test_a_recipe_survives_being_written_and_read(tmp_path):
-    recipe = Recipe.of({"data": {"folder": str(tmp_path)}, "segment": {"model": "attention_unet", "epochs": 3, "width": 8}, "region": {"masked": True}})
+    recipe = Recipe.of(
+        {
+            "data": {"folder": str(tmp_path)},
+            "segment": {"model": "attention_unet", "epochs": 3, "width": 8},
+            "region": {"masked": True},
+        }
+    )
     assert Recipe.read(write(tmp_path / "r.toml", recipe.to_toml())) == recipe
 
 
@@ -54,7 +81,12 @@ def test_a_folder_is_meant_from_the_recipes_own_place(tmp_path):
     (tmp_path / "sub").mkdir()
     recipe = Recipe.read(write(tmp_path / "sub" / "r.toml", '[data]\nfolder = "../images"\n'))
     assert recipe.data.folder == str(tmp_path / "images")
-    named = Recipe.read(write(tmp_path / "sub" / "w.toml", '[data]\nfolder = "../images"\n[classify]\nmodel = "densenet121"\nweights = "mine.pt"\n'))
+    named = Recipe.read(
+        write(
+            tmp_path / "sub" / "w.toml",
+            '[data]\nfolder = "../images"\n[classify]\nmodel = "densenet121"\nweights = "mine.pt"\n',
+        )
+    )
     assert named.classify.settings == {"weights": str(tmp_path / "sub" / "mine.pt")}
 
 

@@ -48,18 +48,50 @@ def make_up_models(run, recipe):
     rng = np.random.default_rng(7)
     planned = segment.plan(table, pictured.with_mask, 2, 0)
     learnt = segment.lessons(planned)
-    lists = [rows.select(model=pl.lit(model), image_id="image_id") for model, rows in learnt.items()]
-    storage.write_table(run / "segment" / TRAINING, pl.concat([pl.DataFrame(schema={"model": pl.String, "image_id": pl.String}), *lists]))
+    lists = [
+        rows.select(model=pl.lit(model), image_id="image_id") for model, rows in learnt.items()
+    ]
+    storage.write_table(
+        run / "segment" / TRAINING,
+        pl.concat([pl.DataFrame(schema={"model": pl.String, "image_id": pl.String}), *lists]),
+    )
     planned = planned if learnt else planned.clear()
-    masks = [np.roll(pictured.masks[pictured.rows([image])[0]], int(rng.integers(5)), axis=0) for image in planned["image_id"]]
+    masks = [
+        np.roll(pictured.masks[pictured.rows([image])[0]], int(rng.integers(5)), axis=0)
+        for image in planned["image_id"]
+    ]
     storage.write_bytes(run / segment.MASKS, b"".join(mask.tobytes() for mask in masks))
-    index = [[image, row, finder, 1, 1, 0.95 if row else 0.42, integrity.checksum(np.ascontiguousarray(masks[row]))] for row, (image, finder) in enumerate(planned.select("image_id", "finder").iter_rows())]
+    index = [
+        [
+            image,
+            row,
+            finder,
+            1,
+            1,
+            0.95 if row else 0.42,
+            integrity.checksum(np.ascontiguousarray(masks[row])),
+        ]
+        for row, (image, finder) in enumerate(planned.select("image_id", "finder").iter_rows())
+    ]
     found = pl.DataFrame(index, schema=segment.LUNGS, orient="row")
     storage.write_table(run / segment.INDEX, found)
-    storage.write_table(run / segment.FINDINGS, segment.unreliable(found, recipe.region.least_quality))
-    heard = [[segment.WHOLE, number, 10 * number, 1 / number, 0.8 + number / 50] for number in range(1, 6)] if learnt else []
-    storage.write_table(run / segment.EPOCHS, pl.DataFrame(heard, schema=segment.HEARD, orient="row"))
-    told = {} if learnt else {"why": "0 lung masks in the training part: regions are whole pictures"}
+    storage.write_table(
+        run / segment.FINDINGS, segment.unreliable(found, recipe.region.least_quality)
+    )
+    heard = (
+        [
+            [segment.WHOLE, number, 10 * number, 1 / number, 0.8 + number / 50]
+            for number in range(1, 6)
+        ]
+        if learnt
+        else []
+    )
+    storage.write_table(
+        run / segment.EPOCHS, pl.DataFrame(heard, schema=segment.HEARD, orient="row")
+    )
+    told = (
+        {} if learnt else {"why": "0 lung masks in the training part: regions are whole pictures"}
+    )
     files = [f"segment/{TRAINING}", segment.MASKS, segment.INDEX, segment.FINDINGS, segment.EPOCHS]
     run.finish("segment", segment.made_from(run, recipe), digests(run, files), told)
     do(run, recipe, "region", crop)
@@ -68,8 +100,18 @@ def make_up_models(run, recipe):
 
 def make_up_scores(run, table, rng):
     concept = run.summary("split")["finding"]
-    known = table.filter((pl.col("part") == "train") & (pl.col("state") >= 0))["image_id"].to_list() if concept else []
-    storage.write_table(run / "train" / TRAINING, pl.DataFrame({"model": ["train/finding.onnx"] * len(known), "image_id": known}, schema={"model": pl.String, "image_id": pl.String}))
+    known = (
+        table.filter((pl.col("part") == "train") & (pl.col("state") >= 0))["image_id"].to_list()
+        if concept
+        else []
+    )
+    storage.write_table(
+        run / "train" / TRAINING,
+        pl.DataFrame(
+            {"model": ["train/finding.onnx"] * len(known), "image_id": known},
+            schema={"model": pl.String, "image_id": pl.String},
+        ),
+    )
     run.finish("train", {}, digests(run, [f"train/{TRAINING}"]), {})
     asked = table.filter(pl.col("part") != "train") if concept else table.clear()
     rows = [
@@ -77,7 +119,9 @@ def make_up_scores(run, table, rng):
         for stage in predict.STAGES
         for image, part, state in asked.select("image_id", "part", "state").iter_rows()
     ]
-    storage.write_table(run / predict.SCORES, pl.DataFrame(rows, schema=predict.COLUMNS, orient="row"))
+    storage.write_table(
+        run / predict.SCORES, pl.DataFrame(rows, schema=predict.COLUMNS, orient="row")
+    )
     stream = io.BytesIO()
     np.save(stream, rng.random((asked.height, predict.MAP, predict.MAP)).astype(np.float16))
     storage.write_bytes(run / predict.MAPS, stream.getvalue())
@@ -87,7 +131,11 @@ def make_up_scores(run, table, rng):
 def made_up_run(data: Path, to: Path) -> tuple[Run, Recipe]:
     """Everything up to evaluate, by the real steps where they need no model."""
     recipe = Recipe(
-        data=Data(str(data)), pixels=Pixels(size=64), region=LungCrop(size=64), split=Split(0.5, 0.2, 0.3, minimum=1), evaluate=Evaluate(resamples=100)
+        data=Data(str(data)),
+        pixels=Pixels(size=64),
+        region=LungCrop(size=64),
+        split=Split(0.5, 0.2, 0.3, minimum=1),
+        evaluate=Evaluate(resamples=100),
     )
     run = Run(to)
     run.write_recipe(recipe)
@@ -109,7 +157,9 @@ def full(tmp_path_factory):
     data = tmp_path_factory.mktemp("montgomery")
     plugins.load("readers", "montgomery").example(data, images=44, seed=3)
     normal = sorted((data / "CXR_png").glob("*_0.png"))
-    (data / "ClinicalReadings" / f"{normal[0].stem}.txt").write_text(f"Patient's Sex: F\nPatient's Age: 040Y\ntuberculosis {HOSTILE}\n")
+    (data / "ClinicalReadings" / f"{normal[0].stem}.txt").write_text(
+        f"Patient's Sex: F\nPatient's Age: 040Y\ntuberculosis {HOSTILE}\n"
+    )
     (data / "CXR_png" / HOSTILE_FILE).write_text("not a picture")
     normal[1].write_bytes(normal[1].read_bytes()[:400])
     return made_up_run(data, tmp_path_factory.mktemp("run") / "full")
@@ -126,7 +176,9 @@ def bare(tmp_path_factory):
     data, rng = tmp_path_factory.mktemp("bare"), np.random.default_rng(1)
     for number in range(9):
         name = f"{number}.png" if number else HOSTILE_PICTURE
-        raster.write_png(data / name, synthetic.draw(synthetic.anatomy(rng), rng, height=96, width=90).pixels)
+        raster.write_png(
+            data / name, synthetic.draw(synthetic.anatomy(rng), rng, height=96, width=90).pixels
+        )
     return made_up_run(data, tmp_path_factory.mktemp("run") / "bare")
 
 
@@ -174,8 +226,14 @@ CHAPTERS = ("data", "audit", "split", "lungs", "finding", "anomaly", "repeat", "
 def test_the_page_stands_alone(which, request):
     read = Read(page_of(*request.getfixturevalue(which)))
     assert not {"script", "link", "iframe", "object", "embed", "base", "form"} & set(read.tags)
-    places = [value for _, name, value in read.attributes if name in ("src", "href", "xlink:href", "srcset", "data", "action", "poster", "background")]
-    assert places and all(place.startswith(("#", "data:image/", "data:text/csv")) for place in places)
+    places = [
+        value
+        for _, name, value in read.attributes
+        if name in ("src", "href", "xlink:href", "srcset", "data", "action", "poster", "background")
+    ]
+    assert places and all(
+        place.startswith(("#", "data:image/", "data:text/csv")) for place in places
+    )
     assert not [name for _, name, _ in read.attributes if name.startswith("on")]
     style = " ".join(read.words)
     assert "@import" not in style and "url(" not in style
@@ -187,14 +245,20 @@ def test_tags_are_nested_soundly_and_links_lead_somewhere(which, request):
     assert not read.faults
     ids = [value for _, name, value in read.attributes if name == "id"]
     assert len(ids) == len(set(ids))
-    assert {value[1:] for tag, name, value in read.attributes if tag == "a" and name == "href" and value.startswith("#")} <= set(ids)
+    assert {
+        value[1:]
+        for tag, name, value in read.attributes
+        if tag == "a" and name == "href" and value.startswith("#")
+    } <= set(ids)
 
 
 @pytest.mark.parametrize("which", ["full", "bare"])
 def test_every_chapter_is_there(which, request):
     read = Read(page_of(*request.getfixturevalue(which)))
     sections = [value for tag, name, value in read.attributes if tag == "section" and name == "id"]
-    assert tuple(sections) == (CHAPTERS if which == "full" else ("data", "audit", "lungs", "repeat"))
+    assert tuple(sections) == (
+        CHAPTERS if which == "full" else ("data", "audit", "lungs", "repeat")
+    )
 
 
 def test_the_same_run_gives_the_same_bytes(full, page):
@@ -216,10 +280,16 @@ def test_a_hostile_file_name_is_shown_and_not_obeyed(bare):
 
 def test_the_leading_figures_stand_at_the_head_as_evaluated(full, page):
     run, _ = full
-    rows = storage.read_table(run / evaluate.METRICS).filter((pl.col("part") == "test") & (pl.col("source") == "all") & pl.col("side").is_in(["both", ""]))
+    rows = storage.read_table(run / evaluate.METRICS).filter(
+        (pl.col("part") == "test")
+        & (pl.col("source") == "all")
+        & pl.col("side").is_in(["both", ""])
+    )
     head = Read(page).text.split("What these figures do not show")[0]
     for stage, metric in (("lungs", "dice"), ("finding", "auroc"), ("anomaly", "auroc")):
-        row = rows.row(by_predicate=(pl.col("stage") == stage) & (pl.col("metric") == metric), named=True)
+        row = rows.row(
+            by_predicate=(pl.col("stage") == stage) & (pl.col("metric") == metric), named=True
+        )
         assert f"{row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f})" in head
 
 
@@ -229,13 +299,19 @@ def test_the_limits_name_the_patients_and_the_use(full, page):
     limits = Read(page).text.split("What these figures do not show")[1].split("Source")[0]
     assert f"{test.height} images of {test['patient_id'].n_unique()} patients" in limits
     assert "neither the models nor the figures are for clinical use" in limits
-    assert re.search(r"patients cannot tell an? \w+ of 0\.\d\d from one of", limits), "a dozen patients give wide intervals, and the page must say so"
+    assert re.search(r"patients cannot tell an? \w+ of 0\.\d\d from one of", limits), (
+        "a dozen patients give wide intervals, and the page must say so"
+    )
 
 
 def test_both_thresholds_subgroups_and_the_power_of_the_test_part_are_told(full, page):
     run, _ = full
-    metrics = storage.read_table(run / evaluate.METRICS).filter((pl.col("part") == "test") & (pl.col("stage") == "finding"))
-    value = {row["metric"]: row for row in metrics.filter(pl.col("by") == "all").iter_rows(named=True)}
+    metrics = storage.read_table(run / evaluate.METRICS).filter(
+        (pl.col("part") == "test") & (pl.col("stage") == "finding")
+    )
+    value = {
+        row["metric"]: row for row in metrics.filter(pl.col("by") == "all").iter_rows(named=True)
+    }
     told = chapter(page, "finding")
     thresholds = told.split("Two thresholds")[1].split("Probabilities")[0]
     for metric in ("threshold", "threshold_retuned"):
@@ -243,7 +319,10 @@ def test_both_thresholds_subgroups_and_the_power_of_the_test_part_are_told(full,
     for metric in ("sensitivity", "sensitivity_retuned", "npv", "accuracy_retuned"):
         assert words.interval(value[metric], metric.removesuffix("_retuned")) in thresholds
     auroc = value["auroc"]
-    assert f"{auroc['images']} test images ({auroc['positives']} positive) cannot tell an AUROC of {auroc['value']:.2f} from one of" in told
+    assert (
+        f"{auroc['images']} test images ({auroc['positives']} positive) cannot tell an AUROC of {auroc['value']:.2f} from one of"
+        in told
+    )
     assert f"DeLong: {auroc['delong_low']:.3f} to {auroc['delong_high']:.3f}" in told
     small = metrics.filter((pl.col("by") != "all") & (pl.col("warning") != ""))["warning"]
     assert small.len() and all(warning in told.split("Subgroups")[1] for warning in small)
@@ -260,20 +339,43 @@ def test_calibrated_probabilities_are_drawn_and_their_figures_told():
     tables = test_figures.made(test=300, tune=200, findings=("nodule",))
     metrics, fitted = test_figures.found(tables)
     told = fitted["finding"]["nodule"]
-    known = test_figures.classification.transfer(test_figures.classification.known(*tables), {None: fitted})
-    section = classification.section("finding", known, metrics, told, "nodule", Evaluate(resamples=100))
-    assert [row["name"] for row in section["calibration"]["rows"]] == list(calibration.NAMES.values())
-    assert section["calibration"]["diagram"].count("<path") > 3 and f"{told['temperature']:.3g}" == section["calibration"]["temperature"]
+    known = test_figures.classification.transfer(
+        test_figures.classification.known(*tables), {None: fitted}
+    )
+    section = classification.section(
+        "finding", known, metrics, told, "nodule", Evaluate(resamples=100)
+    )
+    assert [row["name"] for row in section["calibration"]["rows"]] == list(
+        calibration.NAMES.values()
+    )
+    assert (
+        section["calibration"]["diagram"].count("<path") > 3
+        and f"{told['temperature']:.3g}" == section["calibration"]["temperature"]
+    )
     assert section["concepts"] == [] and section["calls"]
 
 
 def test_several_findings_are_listed_with_their_averages_and_without_a_threshold_the_page_says_so():
     tables = test_figures.relabelled(test_figures.made(test=80, tune=40), "tune", 0)
     metrics, fitted = test_figures.found(tables)
-    known = test_figures.classification.transfer(test_figures.classification.known(*tables), {None: fitted}).filter(pl.col("concept") == "nodule")
-    section = classification.section("finding", known, metrics, fitted["finding"]["nodule"], "nodule", Evaluate(resamples=100))
-    assert [row["name"] for row in section["concepts"]] == ["Pleural effusion", "Nodule", "Macro average", "Micro average"]
-    assert section["calls"] is None and section["threshold"] == words.DASH and section["roc"] and section["figures"][2]["test"].startswith(words.DASH)
+    known = test_figures.classification.transfer(
+        test_figures.classification.known(*tables), {None: fitted}
+    ).filter(pl.col("concept") == "nodule")
+    section = classification.section(
+        "finding", known, metrics, fitted["finding"]["nodule"], "nodule", Evaluate(resamples=100)
+    )
+    assert [row["name"] for row in section["concepts"]] == [
+        "Pleural effusion",
+        "Nodule",
+        "Macro average",
+        "Micro average",
+    ]
+    assert (
+        section["calls"] is None
+        and section["threshold"] == words.DASH
+        and section["roc"]
+        and section["figures"][2]["test"].startswith(words.DASH)
+    )
 
 
 def test_what_was_left_out_is_counted_with_its_reason(page):
@@ -297,7 +399,11 @@ def test_doubtful_lungs_are_listed_with_their_picture_and_how_training_went_is_d
     run, _ = full
     worst = storage.read_table(run / segment.FINDINGS)
     assert worst.height == 1 and worst["severity"].to_list() == ["warning"]
-    assert segment.UNRELIABLE.name in page and "estimated at 0.42" in page and f"radiograph {worst['image_id'][0]} with the outline of its lungs" in page
+    assert (
+        segment.UNRELIABLE.name in page
+        and "estimated at 0.42" in page
+        and f"radiograph {worst['image_id'][0]} with the outline of its lungs" in page
+    )
     assert "Dice of the tune pictures while training. lungs: best 0.900" in page
 
 
@@ -306,13 +412,20 @@ def test_methods_licence_digests_and_command_are_there(full, page):
     text = Read(page).text
     assert plugins.load("readers", "montgomery").CARD.licence in text
     assert run.made("split")["split.parquet"] in text and run.made("cache").popitem()[1] in text
-    assert "hilum run recipe.toml --to" in text and "[segment]" in text and recipe.classify.model in text
+    assert (
+        "hilum run recipe.toml --to" in text
+        and "[segment]" in text
+        and recipe.classify.model in text
+    )
 
 
 def test_bare_pictures_give_a_short_page_that_says_what_is_missing_and_how_much_of_it(bare):
     text = Read(page_of(*bare)).text
     assert "Too little for models and figures of your own" in text and "Nothing was trained" in text
-    assert "5 patients with it, 5 without, 20 in all" in text and "Reference lung masks 0 images" in " ".join(text.split())
+    assert (
+        "5 patients with it, 5 without, 20 in all" in text
+        and "Reference lung masks 0 images" in " ".join(text.split())
+    )
 
 
 def test_no_model_runtime_is_needed(bare):
@@ -333,7 +446,11 @@ def test_no_model_runtime_is_needed(bare):
 def test_another_recipe_makes_the_report_anew(full):
     run, recipe = full
     other = replace(recipe, evaluate=replace(recipe.evaluate, resamples=200))
-    assert report.made_from(run, recipe) == report.made_from(run, recipe) != report.made_from(run, other)
+    assert (
+        report.made_from(run, recipe)
+        == report.made_from(run, recipe)
+        != report.made_from(run, other)
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------------ the parts of it
@@ -342,10 +459,14 @@ def test_another_recipe_makes_the_report_anew(full):
 def test_the_proof_counts_images_and_patients_that_leaked():
     table = pl.DataFrame(
         {
-            "image_id": ["a1", "a2", "b", "c", "d"], "patient_id": ["a", "a", "b", "c", "d"], "group": ["a", "a", "b", "c", "d"], "source": "s",
-            "state": [0, 1, 1, 0, 0], "part": ["train", "train", "train", "tune", "test"],
+            "image_id": ["a1", "a2", "b", "c", "d"],
+            "patient_id": ["a", "a", "b", "c", "d"],
+            "group": ["a", "a", "b", "c", "d"],
+            "source": "s",
+            "state": [0, 1, 1, 0, 0],
+            "part": ["train", "train", "train", "tune", "test"],
         }
-    )  # fmt: skip
+    )
     sound = parts._learnt(table, pl.DataFrame({"image_id": ["a1", "b"]}))
     leaky = parts._learnt(table, pl.DataFrame({"image_id": ["a1", "d"]}))
     assert sound["tune"] == sound["test"] == {"images": 0, "patients": 0}
@@ -369,22 +490,31 @@ def test_a_finder_that_saw_the_patient_is_counted():
     ],
 )
 def test_a_figure_is_written_with_its_interval_or_why_it_has_none(value, low, high, patients, told):
-    assert words.interval({"value": value, "low": low, "high": high, "patients": patients}, "auroc") == told
+    assert (
+        words.interval({"value": value, "low": low, "high": high, "patients": patients}, "auroc")
+        == told
+    )
 
 
 def test_a_wide_interval_is_warned_of_and_a_narrow_one_is_not():
     wide = {"value": 0.9, "low": 0.8, "high": 0.96, "patients": 28}
     told = words.doubts({"auroc": wide, "sensitivity": wide, "specificity": {**wide, "low": 0.85}})
-    assert told == ["28 patients cannot tell an AUROC of 0.80 from one of 0.96, nor a sensitivity of 0.80 from one of 0.96."]
+    assert told == [
+        "28 patients cannot tell an AUROC of 0.80 from one of 0.96, nor a sensitivity of 0.80 from one of 0.96."
+    ]
 
 
 def test_chance_within_the_interval_is_told():
-    assert words.doubts({"auroc": {"value": 0.55, "low": 0.49, "high": 0.61, "patients": 900}}) == ["chance, an AUROC of 0.5, lies within the interval."]
+    assert words.doubts({"auroc": {"value": 0.55, "low": 0.49, "high": 0.61, "patients": 900}}) == [
+        "chance, an AUROC of 0.5, lies within the interval."
+    ]
 
 
 def test_a_figure_without_an_interval_is_warned_of():
     single = {"value": 0.9, "low": math.nan, "high": math.nan, "patients": 1}
-    assert words.doubts({"dice": single}) == ["how sure a Dice of 0.900 is cannot be said: fewer than two patients."]
+    assert words.doubts({"dice": single}) == [
+        "how sure a Dice of 0.900 is cannot be said: fewer than two patients."
+    ]
     assert words.doubts({"dice": {**single, "value": math.nan}}) == []
 
 
@@ -394,7 +524,9 @@ def test_tick_marks_are_round_numbers_within_the_axis():
     assert all(0.83 <= tick <= 0.97 for tick in charts.Axis("", 0.83, 0.97, 0, 1).ticks())
 
 
-@pytest.mark.parametrize("values", [[0.5], [0.0, 0.0], [1e-9, 2e-9], [-3.0, 1e6], [0.1 * k for k in range(50)]])
+@pytest.mark.parametrize(
+    "values", [[0.5], [0.0, 0.0], [1e-9, 2e-9], [-3.0, 1e6], [0.1 * k for k in range(50)]]
+)
 def test_a_histogram_counts_every_value_once(values):
     drawn = charts.histograms({"<all>": np.array(values)}, x="x", y="n", told="t")
     assert sum(int(count) for count in re.findall(r": (\d+)</title>", drawn)) == len(values)
@@ -419,7 +551,9 @@ def test_an_embedded_picture_is_the_picture():
 def test_an_outline_runs_around_its_mask():
     mask = np.zeros((100, 80), bool)
     mask[20:41, 10:31] = True
-    drawn = images.image(np.zeros((100, 80), np.uint8), told="t", outlines=[images.Outline(mask, "#fff")])
+    drawn = images.image(
+        np.zeros((100, 80), np.uint8), told="t", outlines=[images.Outline(mask, "#fff")]
+    )
     path = re.search(r'<path d="M([^"]+)Z"', drawn).group(1)
     corners = {tuple(float(number) for number in corner.split()) for corner in path.split("L")}
     assert corners == {(10.5, 20.5), (10.5, 40.5), (30.5, 40.5), (30.5, 20.5)}

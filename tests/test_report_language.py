@@ -257,10 +257,13 @@ def test_a_list_is_denied_to_its_end_and_no_further(words, denial, link):
         ("gram negative pneumonia", {"pneumonia": PRESENT}),
         ("no increased density", {"lung_opacity": ABSENT}),
         ("no worsening effusion", {"effusion": UNCERTAIN}),
-        ("resolved effusion and persistent atelectasis", {"effusion": ABSENT, "atelectasis": PRESENT}),
+        (
+            "resolved effusion and persistent atelectasis",
+            {"effusion": ABSENT, "atelectasis": PRESENT},
+        ),
         ("no increase in the scar or the cavity", {"scar": PRESENT, "cavity": PRESENT}),
     ],
-)  # fmt: skip
+)
 def test_words_mean_what_they_mean_beside_their_neighbours(text, expected):
     assert states(text) == expected
 

@@ -28,7 +28,12 @@ main()
 
 
 def without_torch(*arguments) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-c", WITHOUT_TORCH, *map(str, arguments)], capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
 
 
 def test_a_run_leaves_what_each_step_promises(small_run):
@@ -36,7 +41,11 @@ def test_a_run_leaves_what_each_step_promises(small_run):
         assert files and all((small_run / name).exists() for name in files), step
     metrics = storage.read_table(small_run / evaluate.METRICS)
     assert {"lungs", "finding", "anomaly"} == set(metrics["stage"])
-    assert metrics.filter(pl.col("value").is_not_nan() & pl.col("low").is_not_nan()).select((pl.col("low") <= pl.col("high")).all()).item()
+    assert (
+        metrics.filter(pl.col("value").is_not_nan() & pl.col("low").is_not_nan())
+        .select((pl.col("low") <= pl.col("high")).all())
+        .item()
+    )
 
 
 def test_no_patient_and_no_test_image_of_any_stage_is_in_the_training_of_another(small_run):
@@ -45,21 +54,33 @@ def test_no_patient_and_no_test_image_of_any_stage_is_in_the_training_of_another
     part = dict(zip(split["image_id"], split["part"], strict=True))
     held_out = set(split.filter(pl.col("part") != "train")["group"])
     group = dict(zip(split["image_id"], split["group"], strict=True))
-    lists = [storage.read_table(small_run / stage / "training.parquet") for stage in ("segment", "train")]
-    models = {model: rows["image_id"].to_list() for table in lists for (model,), rows in table.group_by("model")}
+    lists = [
+        storage.read_table(small_run / stage / "training.parquet") for stage in ("segment", "train")
+    ]
+    models = {
+        model: rows["image_id"].to_list()
+        for table in lists
+        for (model,), rows in table.group_by("model")
+    }
     assert set(models) == {"lungs", "fold0", "fold1", "train/finding.onnx", "train/anomaly.onnx"}
     for model, images in models.items():
-        assert images and all(part[image] == "train" and group[image] not in held_out for image in images), model
+        assert images and all(
+            part[image] == "train" and group[image] not in held_out for image in images
+        ), model
     finders = storage.read_table(small_run / "segment" / "lungs.parquet")
     for image, finder in finders.select("image_id", "model").iter_rows():
         learnt = {group[other] for other in models[finder]}
-        assert group[image] not in learnt, f"the lungs of {image} were found by a model that had seen its patient"
+        assert group[image] not in learnt, (
+            f"the lungs of {image} were found by a model that had seen its patient"
+        )
     scored = storage.read_table(small_run / "scores.parquet")["image_id"]
     assert set(scored) == {image for image in part if part[image] != "train"}
 
 
 def test_the_anomaly_model_is_fitted_on_normal_images_only(small_run):
-    training = storage.read_table(small_run / "train" / "training.parquet").filter(pl.col("model") == "train/anomaly.onnx")
+    training = storage.read_table(small_run / "train" / "training.parquet").filter(
+        pl.col("model") == "train/anomaly.onnx"
+    )
     states = Manifest.read(small_run.folder).states("tuberculosis").join(training, on="image_id")
     assert states.height == training.height and set(states["state"]) == {0}
 
@@ -71,7 +92,9 @@ def test_a_test_image_in_the_training_of_any_stage_is_refused(small_run, tmp_pat
     split = storage.read_table(tmp_path / "run" / "split.parquet")
     planted = split.filter(pl.col("part") == "test")["image_id"][0]
     training = storage.read_table(path)
-    storage.write_table(path, pl.concat([training, training.head(1).with_columns(image_id=pl.lit(planted))]))
+    storage.write_table(
+        path, pl.concat([training, training.head(1).with_columns(image_id=pl.lit(planted))])
+    )
     with pytest.raises(Mismatch, match=planted):
         evaluate.refuse_leaks(Run(tmp_path / "run").unchecked(), split)
 
@@ -80,12 +103,19 @@ def test_predict_needs_no_torch_and_gives_the_scores_of_the_run(small_run):
     scores = storage.read_table(small_run / "scores.parquet").filter(pl.col("part") == "test")
     manifest = Manifest.read(small_run.folder)
     chosen = manifest.table.filter(pl.col("image_id").is_in(scores["image_id"].implode())).head(4)
-    done = without_torch("predict", small_run.folder, *(manifest.root / path for path in chosen["path"]), "--json")
+    done = without_torch(
+        "predict", small_run.folder, *(manifest.root / path for path in chosen["path"]), "--json"
+    )
     assert done.returncode == 0, done.stderr
-    told = {one["name"]: {said["model"]: said["score"] for said in one["said"]} for one in json.loads(done.stdout)}
+    told = {
+        one["name"]: {said["model"]: said["score"] for said in one["said"]}
+        for one in json.loads(done.stdout)
+    }
     for image_id, path in chosen.select("image_id", "path").iter_rows():
         for stage in ("finding", "anomaly"):
-            stored = scores.filter((pl.col("image_id") == image_id) & (pl.col("stage") == stage))["score"][0]
+            stored = scores.filter((pl.col("image_id") == image_id) & (pl.col("stage") == stage))[
+                "score"
+            ][0]
             assert told[Path(path).stem][stage] == pytest.approx(stored, abs=1e-6)
 
 
@@ -94,8 +124,12 @@ def test_predict_writes_masks_in_the_files_own_pixels_and_tells_of_bad_files(sma
 
     good = next((Manifest.read(small_run.folder).root / "CXR_png").glob("*.png"))
     (tmp_path / "bad.png").write_text("no picture")
-    done = without_torch("predict", small_run.folder, good, tmp_path / "bad.png", "--masks", tmp_path / "out")
-    assert done.returncode == 1 and "bad.png: is not a PNG" in done.stderr and good.name in done.stdout
+    done = without_torch(
+        "predict", small_run.folder, good, tmp_path / "bad.png", "--masks", tmp_path / "out"
+    )
+    assert (
+        done.returncode == 1 and "bad.png: is not a PNG" in done.stderr and good.name in done.stdout
+    )
     size = raster.read(good).values.shape
     for name in (f"{good.stem}_lungs.png", f"{good.stem}_anomaly.png"):
         assert raster.read(tmp_path / "out" / name).values.shape == size
@@ -108,38 +142,56 @@ def test_everything_but_training_runs_without_torch(small_run, tmp_path):
         assert done.returncode == 0, done.stderr
     done = without_torch("run", data.parent / "recipe.toml", "--to", tmp_path / "run")
     assert done.returncode == 1 and "[train]'" in done.stderr and "Traceback" not in done.stderr
-    assert [line.split()[0] for line in done.stdout.splitlines() if line[:1].strip()][-1] == "ingest", "told before the work"
+    assert [line.split()[0] for line in done.stdout.splitlines() if line[:1].strip()][
+        -1
+    ] == "ingest", "told before the work"
 
 
 def test_an_exported_model_carries_its_contract_card_and_training(small_run):
     for stage, model in predict.RunModels.of(small_run).models.items():
-        assert model.contract.size == 64 and model.contract.content == ("whole" if stage == "lungs" else "region")
+        assert model.contract.size == 64 and model.contract.content == (
+            "whole" if stage == "lungs" else "region"
+        )
         assert model.metadata["card"]["title"] and model.metadata["trained_on"]["images"] > 0
         with pytest.raises(ValueError, match=r"takes uint8 \(64, 64\)"):
             model(np.zeros((64, 64), np.float32))
 
 
-def test_a_finished_run_is_kept_and_a_changed_setting_remakes_only_what_depends_on_it(small_run, tmp_path):
+def test_a_finished_run_is_kept_and_a_changed_setting_remakes_only_what_depends_on_it(
+    small_run, tmp_path
+):
     shutil.copytree(small_run.folder, tmp_path / "run")
     before = made_by(small_run)
     done = hilum("run", tmp_path / "run", "--json")
     assert done.returncode == 0 and made_by(Run(tmp_path / "run")) == before
     recipe = (tmp_path / "run" / "recipe.toml").read_text()
-    (tmp_path / "run" / "recipe.toml").write_text(recipe.replace("resamples = 100", "resamples = 150"))
+    (tmp_path / "run" / "recipe.toml").write_text(
+        recipe.replace("resamples = 100", "resamples = 150")
+    )
     done = hilum("run", tmp_path / "run")
-    kept = {line.split()[0]: line.split()[1] == "kept" for line in done.stdout.splitlines() if line.split() and line.split()[0] in STEPS}
+    kept = {
+        line.split()[0]: line.split()[1] == "kept"
+        for line in done.stdout.splitlines()
+        if line.split() and line.split()[0] in STEPS
+    }
     assert kept == {step: step not in ("ingest", "evaluate", "report") for step in STEPS}
 
 
 def test_a_run_is_refused_in_a_folder_that_is_not_its_own(small_run, tmp_path):
     data = Manifest.read(small_run.folder).root
     inside = hilum("ingest", data, "--to", data / "run")
-    assert inside.returncode == 1 and "lies inside the data folder" in inside.stderr and not (data / "run").exists()
+    assert (
+        inside.returncode == 1
+        and "lies inside the data folder" in inside.stderr
+        and not (data / "run").exists()
+    )
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("x")
     full = hilum("ingest", data, "--to", tmp_path / "full")
     assert full.returncode == 1 and "is not empty and not a run" in full.stderr
-    other = hilum("ingest", small_job(tmp_path / "other", images=8).parent / "data", "--to", small_run.folder)
+    other = hilum(
+        "ingest", small_job(tmp_path / "other", images=8).parent / "data", "--to", small_run.folder
+    )
     assert other.returncode == 1 and "is a run of" in other.stderr
 
 

@@ -30,7 +30,9 @@ def inside(ring, row: Fraction, column: Fraction) -> bool:
     """Even-odd, by counting the edges that pass left of a point; a point on an edge is right of it. Exact, one point at a time."""
     crossed = 0
     for (row_0, column_0), (row_1, column_1) in zip(ring, [*ring[1:], ring[0]], strict=True):
-        row_0, column_0, row_1, column_1 = (Fraction(value) for value in (row_0, column_0, row_1, column_1))
+        row_0, column_0, row_1, column_1 = (
+            Fraction(value) for value in (row_0, column_0, row_1, column_1)
+        )
         if (row_0 <= row) != (row_1 <= row):
             crossed += column_0 + (row - row_0) / (row_1 - row_0) * (column_1 - column_0) <= column
     return crossed % 2 == 1
@@ -40,7 +42,8 @@ def plain(polygon: Polygon, size) -> list[list[bool]]:
     half = Fraction(1, 2)
     return [
         [
-            inside(polygon.exterior, row + half, column + half) and not any(inside(hole, row + half, column + half) for hole in polygon.holes)
+            inside(polygon.exterior, row + half, column + half)
+            and not any(inside(hole, row + half, column + half) for hole in polygon.holes)
             for column in range(size[1])
         ]
         for row in range(size[0])
@@ -53,7 +56,10 @@ def meet(a, b, c, d) -> bool:
     along, other, gap = [(q[0] - p[0], q[1] - p[1]) for p, q in ((a, b), (c, d), (a, c))]
     turn = along[0] * other[1] - along[1] * other[0]
     if turn:
-        s, t = (gap[0] * other[1] - gap[1] * other[0]) / turn, (gap[0] * along[1] - gap[1] * along[0]) / turn
+        s, t = (
+            (gap[0] * other[1] - gap[1] * other[0]) / turn,
+            (gap[0] * along[1] - gap[1] * along[0]) / turn,
+        )
         return 0 <= s <= 1 and 0 <= t <= 1
     if gap[0] * along[1] - gap[1] * along[0]:
         return False
@@ -96,12 +102,21 @@ some_shape = boxes | polygons | bitmaps | masks.map(RunLengths.of)
         (Box(0.6, 0.4, 2.0, 3.0), "..... ###.. ###.. ..... ....."),
         (Box(-2, 3, 4, 9), "...## ...## ..... ..... ....."),
         (Polygon(((1, 1), (1, 4), (3, 4), (3, 1))), "..... .###. .###. ..... ....."),
-        (Polygon(((0, 0), (5, 0), (5, 5))), "..... #.... ##... ###.. ####."),  # its slope runs through centres, the inside left of them
+        (
+            Polygon(((0, 0), (5, 0), (5, 5))),
+            "..... #.... ##... ###.. ####.",
+        ),  # its slope runs through centres, the inside left of them
         (Polygon(((0, 0), (0, 5), (5, 5))), "##### .#### ..### ...## ....#"),
         (Polygon(((0, 2.5), (2.5, 5), (5, 2.5), (2.5, 0))), "..#.. .###. ##### .###. ..#.."),
         (Polygon(((0, 0), (0, 5), (5, 0), (5, 5))), "####. .##.. ..... .##.. ####."),
-        (Polygon(((0, 0), (0, 5), (5, 5), (5, 0)), (((1, 1), (1, 4), (4, 4), (4, 1)),)), "##### #...# #...# #...# #####"),
-        (Polygon(((1, 1), (1, 1.4), (1.4, 1))), "..... ..... ..... ..... ....."),  # between the centres
+        (
+            Polygon(((0, 0), (0, 5), (5, 5), (5, 0)), (((1, 1), (1, 4), (4, 4), (4, 1)),)),
+            "##### #...# #...# #...# #####",
+        ),
+        (
+            Polygon(((1, 1), (1, 1.4), (1.4, 1))),
+            "..... ..... ..... ..... .....",
+        ),  # between the centres
         (Polygon(((1, 1), (3, 3))), "..... ..... ..... ..... ....."),
         (Bitmap(3, -1, picture("##. .##")), "..... ..... ..... #.... ##..."),
         (RunLengths((5, 5), (0, 2, 20, 3)), "#.... #.... ....# ....# ....#"),
@@ -120,7 +135,9 @@ def test_a_polygon_covers_the_centres_inside_it(polygon):
 
 @given(st.lists(st.tuples(*[st.floats(-20, 20)] * 2), min_size=3, max_size=9).map(tuple))
 @relaxed
-@example(((0.0, 0.0), (0.0, 1.0), (4.847364793676594, 4.847364793676594)))  # centres on a slope that rounding moves
+@example(
+    ((0.0, 0.0), (0.0, 1.0), (4.847364793676594, 4.847364793676594))
+)  # centres on a slope that rounding moves
 @example(((-1e9, -1e9), (1e9 - 1, 1e9 - 1), (1e9, -1e9)))
 def test_a_polygon_of_any_numbers_covers_the_centres_inside_it(ring):
     assert Polygon(ring).to_mask(SIZE).tolist() == plain(Polygon(ring), SIZE)
@@ -130,7 +147,10 @@ def test_a_polygon_of_any_numbers_covers_the_centres_inside_it(ring):
 @relaxed
 def test_two_polygons_along_one_cut_share_no_pixel_and_lose_none(ring, cut):
     """A fan of triangles is the polygon where centres count once each."""
-    fan = sum(Polygon((ring[0], one, two)).to_mask(SIZE).astype(int) for one, two in zip(ring[1:], ring[2:], strict=False))
+    fan = sum(
+        Polygon((ring[0], one, two)).to_mask(SIZE).astype(int)
+        for one, two in zip(ring[1:], ring[2:], strict=False)
+    )
     assert (fan % 2 == 1).tolist() == Polygon(ring).to_mask(SIZE).tolist()
 
 
@@ -167,7 +187,11 @@ def test_the_box_of_a_mask_is_the_smallest_that_covers_it(mask):
 
 
 def test_a_mask_without_a_pixel_has_no_box():
-    for shape in (RunLengths.of(np.zeros((2, 3), bool)), Bitmap(0, 0, np.zeros((2, 3), bool)), Polygon(())):
+    for shape in (
+        RunLengths.of(np.zeros((2, 3), bool)),
+        Bitmap(0, 0, np.zeros((2, 3), bool)),
+        Polygon(()),
+    ):
         with pytest.raises(BadData, match="no box"):
             shape.to_box()
 
@@ -180,7 +204,11 @@ def test_a_mask_without_a_pixel_has_no_box():
 def test_the_outlines_of_a_mask_are_the_mask_again(mask):
     traced = shapes.polygons_of(mask)
     painted = [polygon.to_mask(mask.shape) for polygon in traced]
-    assert np.sum(painted, axis=0, initial=0).tolist() == mask.astype(int).tolist() if traced else not mask.any()
+    assert (
+        np.sum(painted, axis=0, initial=0).tolist() == mask.astype(int).tolist()
+        if traced
+        else not mask.any()
+    )
     for polygon, part in zip(traced, painted, strict=True):
         assert faults(polygon, mask.shape) == []
         assert polygon.to_box() == Bitmap(0, 0, part).to_box()
@@ -189,11 +217,16 @@ def test_the_outlines_of_a_mask_are_the_mask_again(mask):
 
 def test_parts_that_touch_at_a_corner_are_two_polygons_and_holes_stay_holes():
     two = shapes.polygons_of(picture("##. ##. ..#"))
-    assert [polygon.exterior for polygon in two] == [((0, 0), (0, 2), (2, 2), (2, 0)), ((2, 2), (2, 3), (3, 3), (3, 2))]
+    assert [polygon.exterior for polygon in two] == [
+        ((0, 0), (0, 2), (2, 2), (2, 0)),
+        ((2, 2), (2, 3), (3, 3), (3, 2)),
+    ]
     (ring,) = shapes.polygons_of(picture("### #.# ###"))
     assert [set(hole) for hole in ring.holes] == [{(1, 1), (1, 2), (2, 2), (2, 1)}]
     (hook,) = shapes.polygons_of(picture("### #.# ##."))
-    assert len(hook.holes) == 1 and len(hook.exterior) == 6  # the hole touches the outside at a corner only
+    assert (
+        len(hook.holes) == 1 and len(hook.exterior) == 6
+    )  # the hole touches the outside at a corner only
     assert shapes.polygons_of(np.zeros((3, 3), bool)) == ()
 
 
@@ -211,7 +244,12 @@ KNOWN_TEXT = [  # written by pycocotools 2.0.11
 def test_coco_text_is_the_one_of_the_reference(mask, text):
     assert RunLengths.of(mask).to_coco() == {"size": list(mask.shape), "counts": text}
     for counts in (text, text.encode()):
-        assert RunLengths.from_coco({"size": list(mask.shape), "counts": counts}).to_mask(mask.shape).tolist() == mask.tolist()
+        assert (
+            RunLengths.from_coco({"size": list(mask.shape), "counts": counts})
+            .to_mask(mask.shape)
+            .tolist()
+            == mask.tolist()
+        )
 
 
 @given(masks)
@@ -240,9 +278,17 @@ def test_any_counts_come_back_from_coco_text(counts):
 
 
 def test_pairs_mean_what_their_sets_say():
-    column = picture("... ##. .#.")  # pixels down the columns, from 1: 2, 5, 6; along the rows: 4, 5, 8
-    assert RunLengths.from_starts("2 1 5 2", (3, 3), "columns").to_mask((3, 3)).tolist() == column.tolist()
-    assert RunLengths.from_starts("4 2 8 1", (3, 3), "rows").to_mask((3, 3)).tolist() == column.tolist()
+    column = picture(
+        "... ##. .#."
+    )  # pixels down the columns, from 1: 2, 5, 6; along the rows: 4, 5, 8
+    assert (
+        RunLengths.from_starts("2 1 5 2", (3, 3), "columns").to_mask((3, 3)).tolist()
+        == column.tolist()
+    )
+    assert (
+        RunLengths.from_starts("4 2 8 1", (3, 3), "rows").to_mask((3, 3)).tolist()
+        == column.tolist()
+    )
     assert RunLengths.from_gaps("1 1 2 2", (3, 3)).to_mask((3, 3)).tolist() == column.tolist()
     for empty in ("-1", " -1 ", ""):
         assert not RunLengths.from_starts(empty, (3, 3), "rows").to_mask((3, 3)).any()
@@ -284,7 +330,9 @@ def test_a_box_comes_back_from_coco(box):
 
 
 def test_coco_says_x_before_y():
-    assert Box.from_coco([225.5, 547.25, 86, 79]) == Box(top=547.25, left=225.5, height=79, width=86)
+    assert Box.from_coco([225.5, 547.25, 86, 79]) == Box(
+        top=547.25, left=225.5, height=79, width=86
+    )
     assert Polygon.from_coco([1, 2, 3, 4, 5, 7]) == Polygon(((2, 1), (4, 3), (7, 5)))
 
 
@@ -328,8 +376,24 @@ def test_text_keeps_every_bit_of_a_number(row, column):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", "3", "{}", '{"box":[1,2,3]}', '{"box":[1,2,3,"4"]}', '{"polygon":[[1,2,3]],"holes":[]}', '{"polygon":[[1,2]]}']
-    + ['{"runs":"1Q","size":[1,2]}', '{"bitmap":"AAAA","at":[0,0]}', '{"bitmap":"AAAA"}', '{"bitmap":3,"at":[0,0]}', '{"runs":3,"size":[1,2]}'],
+    [
+        "",
+        "{",
+        "[]",
+        "3",
+        "{}",
+        '{"box":[1,2,3]}',
+        '{"box":[1,2,3,"4"]}',
+        '{"polygon":[[1,2,3]],"holes":[]}',
+        '{"polygon":[[1,2]]}',
+    ]
+    + [
+        '{"runs":"1Q","size":[1,2]}',
+        '{"bitmap":"AAAA","at":[0,0]}',
+        '{"bitmap":"AAAA"}',
+        '{"bitmap":3,"at":[0,0]}',
+        '{"runs":3,"size":[1,2]}',
+    ],
 )
 def test_text_that_is_no_shape_is_refused(text):
     with pytest.raises(BadData):
@@ -350,12 +414,22 @@ def test_equal_bitmaps_are_one_in_a_set_and_cannot_be_changed():
 @relaxed
 def test_a_drawing_comes_back_from_supervisely(shape):
     drawn = json.loads(json.dumps(shapes.to_supervisely(shape)))
-    assert shapes.from_supervisely({**drawn, "classTitle": "lung", "labelerLogin": "someone"}) == shape
+    assert (
+        shapes.from_supervisely({**drawn, "classTitle": "lung", "labelerLogin": "someone"}) == shape
+    )
 
 
 def test_a_polygon_of_supervisely_has_x_first():
-    drawn = {"geometryType": "polygon", "points": {"exterior": [[1, 2], [30, 2], [30.5, 44]], "interior": [[[3, 3], [4, 3], [4, 4]]]}}
-    assert shapes.from_supervisely(drawn) == Polygon(((2, 1), (2, 30), (44, 30.5)), (((3, 3), (3, 4), (4, 4)),))
+    drawn = {
+        "geometryType": "polygon",
+        "points": {
+            "exterior": [[1, 2], [30, 2], [30.5, 44]],
+            "interior": [[[3, 3], [4, 3], [4, 4]]],
+        },
+    }
+    assert shapes.from_supervisely(drawn) == Polygon(
+        ((2, 1), (2, 30), (44, 30.5)), (((3, 3), (3, 4), (4, 4)),)
+    )
 
 
 RING_OF_THE_MANUAL = (  # the example in Supervisely's own reference of Bitmap.base64_2_data: a palette PNG with a transparent entry
@@ -374,7 +448,9 @@ def test_a_bitmap_is_its_alpha_or_where_there_is_none_its_grey(channels):
     values = np.full((*mask.shape, channels), 200, np.uint8)
     values[..., -1] = mask * 255
     data = base64.b64encode(zlib.compress(imagecodecs.png_encode(values.squeeze()))).decode()
-    assert shapes.from_supervisely({"geometryType": "bitmap", "bitmap": {"data": data, "origin": [0, 0]}}) == Bitmap(0, 0, mask)
+    assert shapes.from_supervisely(
+        {"geometryType": "bitmap", "bitmap": {"data": data, "origin": [0, 0]}}
+    ) == Bitmap(0, 0, mask)
 
 
 def _bitmap(data, origin=(0, 0)):
@@ -392,8 +468,14 @@ def _packed(data: bytes) -> str:
         ({"points": {"exterior": []}}, "geometryType"),
         ({"geometryType": "polygon"}, "points.exterior"),
         ({"geometryType": "polygon", "points": [[1, 2]]}, "points.exterior"),
-        ({"geometryType": "polygon", "points": {"exterior": [[1, 2], [3]], "interior": []}}, "two coordinates"),
-        ({"geometryType": "polygon", "points": {"exterior": [["1", "2"]], "interior": []}}, "two coordinates"),
+        (
+            {"geometryType": "polygon", "points": {"exterior": [[1, 2], [3]], "interior": []}},
+            "two coordinates",
+        ),
+        (
+            {"geometryType": "polygon", "points": {"exterior": [["1", "2"]], "interior": []}},
+            "two coordinates",
+        ),
         ({"geometryType": "bitmap", "bitmap": None}, "bitmap.data"),
         (_bitmap(RING_OF_THE_MANUAL, [0.5, 1]), "whole numbers"),
         (_bitmap(RING_OF_THE_MANUAL[:40]), "cut short"),
@@ -424,17 +506,35 @@ SQUARE = ((1, 1), (1, 4), (4, 4), (4, 1))
         (Polygon(((1, 1), (1, 1), (1, 1))), ["the outline has 0 different points"]),
         (Polygon(()), ["the outline has 0 different points"]),
         (Polygon(((1, 1), (4, 4), (1, 4), (4, 1))), ["crosses or touches itself"]),
-        (Polygon(((0, 0), (0, 4), (4, 4), (0, 2))), ["crosses or touches itself"]),  # a corner on an edge
+        (
+            Polygon(((0, 0), (0, 4), (4, 4), (0, 2))),
+            ["crosses or touches itself"],
+        ),  # a corner on an edge
         (Polygon(((1, 1), (2, 2), (3, 3))), ["crosses or touches itself"]),  # no area
-        (Polygon(((0, 0), (0, 4), (0, 2), (3, 2))), ["crosses or touches itself"]),  # back along itself
-        (Polygon(((1, 1), (1, 4), (8, 4), (4, -1))), ["reaches outside the picture: rows 1 to 8, columns -1 to 4"]),
-        (Polygon(((1, 1), (9, 9), (1, 9), (9, 1))), ["crosses or touches itself", "outside the picture"]),
+        (
+            Polygon(((0, 0), (0, 4), (0, 2), (3, 2))),
+            ["crosses or touches itself"],
+        ),  # back along itself
+        (
+            Polygon(((1, 1), (1, 4), (8, 4), (4, -1))),
+            ["reaches outside the picture: rows 1 to 8, columns -1 to 4"],
+        ),
+        (
+            Polygon(((1, 1), (9, 9), (1, 9), (9, 1))),
+            ["crosses or touches itself", "outside the picture"],
+        ),
         (Polygon(((1, 1), (math.nan, 4), (3, 3))), ["point 1 is nan"]),
         (Polygon(SQUARE, (((2, 2), (2, math.inf), (3, 3)),)), ["point 1 is inf"]),
         (Polygon(SQUARE, (((2, 2), (2, 3), (3, 3), (3, 2)),)), []),
-        (Polygon(SQUARE, (((2, 2), (2, 6), (3, 6), (3, 2)),)), ["hole 1 covers 2 pixels that are not inside"]),
+        (
+            Polygon(SQUARE, (((2, 2), (2, 6), (3, 6), (3, 2)),)),
+            ["hole 1 covers 2 pixels that are not inside"],
+        ),
         (Polygon(SQUARE, (((2, 2), (3, 3)),)), ["hole 1 has 2 different points"]),
-        (Polygon(SQUARE, (((2, 2), (3, 3), (2, 3), (3, 2)),)), ["hole 1 crosses or touches itself"]),
+        (
+            Polygon(SQUARE, (((2, 2), (3, 3), (2, 3), (3, 2)),)),
+            ["hole 1 crosses or touches itself"],
+        ),
         (Box(1, 1, 2, 3), []),
         (Box(0, 0, 7, 9), []),
         (Box(-0.5, 1, 2, 3), ["outside the picture"]),
@@ -476,7 +576,9 @@ def test_a_crossing_is_found_to_the_last_bit_of_a_number(nudge):
     """A corner beside, on and beyond a slanting edge, by one unit in the last place."""
     at = math.nextafter(0.7, math.inf * nudge) if nudge else 0.7
     ring = ((0.0, 0.0), (0.1 * 8, 0.7 * 8), (0.0, 9.0), (0.1, at))
-    assert bool([sentence for sentence in faults(Polygon(ring), SIZE) if "itself" in sentence]) != simple(ring)
+    assert bool(
+        [sentence for sentence in faults(Polygon(ring), SIZE) if "itself" in sentence]
+    ) != simple(ring)
     assert simple(ring) == (nudge > 0)
 
 
@@ -485,7 +587,14 @@ def test_where_an_outline_crosses_itself_is_said():
     assert "(1, 1) to (4, 4) and (1, 4) to (4, 1)" in sentence
 
 
-@pytest.mark.parametrize("shape", [Box(math.nan, 1, 2, 3), Polygon(((1, 1), (math.inf, 4), (3, 3))), Polygon(((1, 1), (1e300, 4), (3, 3)))])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        Box(math.nan, 1, 2, 3),
+        Polygon(((1, 1), (math.inf, 4), (3, 3))),
+        Polygon(((1, 1), (1e300, 4), (3, 3))),
+    ],
+)
 def test_what_is_not_finite_is_neither_painted_nor_written(shape):
     for act in (shape.to_json, lambda: shape.to_mask(SIZE)):
         with pytest.raises(BadData, match="expected a number of pixels"):

@@ -38,9 +38,13 @@ def do(run, recipe, name, step):
 
 def begun(folder, data, **settings) -> tuple[Run, Recipe]:
     recipe = Recipe(
-        data=Data(str(data)), pixels=Pixels(size=SIZE), region=LungCrop(size=64), split=Split(0.5, 0.2, 0.3, minimum=1, **settings.pop("split", {})),
-        evaluate=Evaluate(resamples=100), **settings,
-    )  # fmt: skip
+        data=Data(str(data)),
+        pixels=Pixels(size=SIZE),
+        region=LungCrop(size=64),
+        split=Split(0.5, 0.2, 0.3, minimum=1, **settings.pop("split", {})),
+        evaluate=Evaluate(resamples=100),
+        **settings,
+    )
     run = Run(folder / "run")
     run.write_recipe(recipe)
     for name, step in {"ingest": ingest, "cache": cache, "audit": audit, "split": split}.items():
@@ -53,8 +57,16 @@ def unmasked(tmp_path_factory):
     """Pictures of a class each, no mask among them."""
     data, rng = tmp_path_factory.mktemp("unmasked"), np.random.default_rng(1)
     for number in range(24):
-        made = synthetic.draw(synthetic.anatomy(rng), rng, height=150, width=140, disease="effusion" if number % 2 else None)
-        raster.write_png(data / ("PNEUMONIA" if number % 2 else "NORMAL") / f"{number}.png", made.pixels)
+        made = synthetic.draw(
+            synthetic.anatomy(rng),
+            rng,
+            height=150,
+            width=140,
+            disease="effusion" if number % 2 else None,
+        )
+        raster.write_png(
+            data / ("PNEUMONIA" if number % 2 else "NORMAL") / f"{number}.png", made.pixels
+        )
     return data
 
 
@@ -73,7 +85,9 @@ def installed(lung_model, monkeypatch):
 def learnt_from(model, folder, **told):
     """The model, as if it had learnt from these."""
     made = onnx.load(model)
-    onnx.helper.set_model_props(made, {one.key: one.value for one in made.metadata_props} | {"trained_on": json.dumps(told)})
+    onnx.helper.set_model_props(
+        made, {one.key: one.value for one in made.metadata_props} | {"trained_on": json.dumps(told)}
+    )
     onnx.save(made, folder / "other.onnx")
     return folder / "other.onnx"
 
@@ -81,15 +95,28 @@ def learnt_from(model, folder, **told):
 def test_without_masks_the_shipped_model_finds_the_lungs(tmp_path, unmasked, installed):
     run, recipe = begun(tmp_path, unmasked)
     told = do(run, recipe, "segment", segment)
-    assert told["model"] == pretrained.NAME and "0 lung masks in the training part" in told["why"] and told["images it has learnt from"] == 0
+    assert (
+        told["model"] == pretrained.NAME
+        and "0 lung masks in the training part" in told["why"]
+        and told["images it has learnt from"] == 0
+    )
     found = storage.read_table(run / segment.INDEX)
-    assert set(found["model"]) == {pretrained.NAME} and found.schema == pl.Schema(segment.LUNGS) and found.height == 24
+    assert (
+        set(found["model"]) == {pretrained.NAME}
+        and found.schema == pl.Schema(segment.LUNGS)
+        and found.height == 24
+    )
     assert storage.read_table(run / "segment" / TRAINING).height == 0 == segment.seen(run).height
     assert OnnxModel(run / "segment/lungs.onnx").contract.task == "lungs", "a run stands alone"
-    assert do(run, recipe, "region", region)["whole picture in place of doubtful or missing lungs"] < 24
+    assert (
+        do(run, recipe, "region", region)["whole picture in place of doubtful or missing lungs"]
+        < 24
+    )
 
 
-def test_the_audit_lists_doubtful_lungs_worst_first_as_long_as_they_are_those_of_the_run(tmp_path, unmasked, installed):
+def test_the_audit_lists_doubtful_lungs_worst_first_as_long_as_they_are_those_of_the_run(
+    tmp_path, unmasked, installed
+):
     run, recipe = begun(tmp_path, unmasked)
     before = segment.findings(run, recipe)
     do(run, recipe, "segment", segment)
@@ -97,54 +124,106 @@ def test_the_audit_lists_doubtful_lungs_worst_first_as_long_as_they_are_those_of
     told = segment.findings(run, recipe).tail(-before.height)
     doubtful = found.filter(pl.col("quality") < lung_finder.GOOD).sort("quality", "image_id")
     assert doubtful.height > 1 and told["image_id"].to_list() == doubtful["image_id"].to_list()
-    assert (told["severity"] == "warning").to_list() == (doubtful["quality"] < recipe.region.least_quality).to_list()
+    assert (told["severity"] == "warning").to_list() == (
+        doubtful["quality"] < recipe.region.least_quality
+    ).to_list()
     other = replace(recipe, split=replace(recipe.split, seed=5))
     do(run, other, "split", split)
-    assert segment.findings(run, other).equals(before), "lungs of another split are none of this run's"
+    assert segment.findings(run, other).equals(before), (
+        "lungs of another split are none of this run's"
+    )
 
 
-def test_without_a_model_regions_are_whole_pictures_and_asking_for_it_is_refused(tmp_path, unmasked, monkeypatch):
+def test_without_a_model_regions_are_whole_pictures_and_asking_for_it_is_refused(
+    tmp_path, unmasked, monkeypatch
+):
     monkeypatch.setattr(pretrained, "path", lambda name=pretrained.MODEL: tmp_path / name)
     run, recipe = begun(tmp_path, unmasked)
-    assert "no lung model comes with this installation" in do(run, recipe, "segment", segment)["why"]
-    assert do(run, recipe, "region", region)["whole picture in place of doubtful or missing lungs"] == 24
+    assert (
+        "no lung model comes with this installation" in do(run, recipe, "segment", segment)["why"]
+    )
+    assert (
+        do(run, recipe, "region", region)["whole picture in place of doubtful or missing lungs"]
+        == 24
+    )
     with pytest.raises(NotFound, match="train_lungs"):
-        segment.choose(Recipe(segment=Segment(model=pretrained.NAME)), pl.DataFrame({"image_id": ["a"]}))
+        segment.choose(
+            Recipe(segment=Segment(model=pretrained.NAME)), pl.DataFrame({"image_id": ["a"]})
+        )
 
 
 def test_pictures_that_it_does_not_want_are_told(tmp_path, unmasked, installed):
     run, recipe = begun(tmp_path, unmasked)
-    pictures = pl.DataFrame({"image_id": ["a"], "source": ["x"], "pixel_digest": ["0"], "group": ["a"], "part": ["test"], "fold": [None]}, schema_overrides={"fold": pl.Int64})
+    pictures = pl.DataFrame(
+        {
+            "image_id": ["a"],
+            "source": ["x"],
+            "pixel_digest": ["0"],
+            "group": ["a"],
+            "part": ["test"],
+            "fold": [None],
+        },
+        schema_overrides={"fold": pl.Int64},
+    )
     other = Recipe(pixels=Pixels(size=256))
-    assert "size must be 128, got 256" in segment.choose(other, pictures).why and segment.choose(other, pictures).model is None
+    assert (
+        "size must be 128, got 256" in segment.choose(other, pictures).why
+        and segment.choose(other, pictures).model is None
+    )
     with pytest.raises(BadRecipe, match="size must be 128, got 256"):
-        segment.choose(Recipe(pixels=Pixels(size=256), segment=Segment(model=pretrained.NAME)), pictures)
+        segment.choose(
+            Recipe(pixels=Pixels(size=256), segment=Segment(model=pretrained.NAME)), pictures
+        )
 
 
-def test_it_is_not_used_unasked_where_it_has_learnt_from_a_test_picture(tmp_path, unmasked, lung_model, monkeypatch):
+def test_it_is_not_used_unasked_where_it_has_learnt_from_a_test_picture(
+    tmp_path, unmasked, lung_model, monkeypatch
+):
     run, recipe = begun(tmp_path, unmasked)
-    pictures = cache.opened(run, recipe).index.join(storage.read_table(run / "split.parquet"), on="image_id")
-    test, train = (pictures.filter(pl.col("part") == part)["pixel_digest"].to_list() for part in ("test", "train"))
+    pictures = cache.opened(run, recipe).index.join(
+        storage.read_table(run / "split.parquet"), on="image_id"
+    )
+    test, train = (
+        pictures.filter(pl.col("part") == part)["pixel_digest"].to_list()
+        for part in ("test", "train")
+    )
     other = learnt_from(lung_model, tmp_path, pixels=[test[0]], sources=[])
     monkeypatch.setattr(pretrained, "path", lambda name=pretrained.MODEL: other)
     told = do(run, recipe, "segment", segment)
-    assert told["model"] == "none" and "has learnt from 1 of the tune and test images" in told["why"]
+    assert (
+        told["model"] == "none" and "has learnt from 1 of the tune and test images" in told["why"]
+    )
     harmless = learnt_from(lung_model, tmp_path, pixels=train[:3], sources=["elsewhere"])
     pretrained.opened.cache_clear()
-    assert harmless == other and do(run, recipe, "segment", segment)["images it has learnt from"] == 3
+    assert (
+        harmless == other and do(run, recipe, "segment", segment)["images it has learnt from"] == 3
+    )
 
 
-def test_a_changed_copy_of_a_picture_that_it_has_learnt_from_counts_as_such(tmp_path, unmasked, lung_model, monkeypatch):
+def test_a_changed_copy_of_a_picture_that_it_has_learnt_from_counts_as_such(
+    tmp_path, unmasked, lung_model, monkeypatch
+):
     run, recipe = begun(tmp_path, unmasked)
-    pictures = cache.opened(run, recipe).index.join(storage.read_table(run / "split.parquet"), on="image_id")
+    pictures = cache.opened(run, recipe).index.join(
+        storage.read_table(run / "split.parquet"), on="image_id"
+    )
     other = OnnxModel(learnt_from(lung_model, tmp_path, pixels=["of the original"], sources=[]))
     hashes = decode(pictures["fingerprint"][:2]).hashes
-    monkeypatch.setattr(training_hashes, "_hashes", lambda of: hashes if of == training_hashes.training_list(other) else hashes[:0])
-    assert pretrained.training_sets(other, pictures)["image_id"].to_list() == pictures["image_id"][:2].to_list()
+    monkeypatch.setattr(
+        training_hashes,
+        "_hashes",
+        lambda of: hashes if of == training_hashes.training_list(other) else hashes[:0],
+    )
+    assert (
+        pretrained.training_sets(other, pictures)["image_id"].to_list()
+        == pictures["image_id"][:2].to_list()
+    )
     assert pretrained.training_sets(OnnxModel(lung_model), pictures).height == 0
 
 
-def test_asked_for_it_is_measured_only_on_patients_it_has_not_seen(tmp_path, masked, lung_model, monkeypatch):
+def test_asked_for_it_is_measured_only_on_patients_it_has_not_seen(
+    tmp_path, masked, lung_model, monkeypatch
+):
     run, recipe = begun(tmp_path, masked, segment=Segment(model=pretrained.NAME))
     table = storage.read_table(run / "split.parquet")
     one, *others = table.filter(pl.col("part") == "test")["image_id"]
@@ -154,29 +233,71 @@ def test_asked_for_it_is_measured_only_on_patients_it_has_not_seen(tmp_path, mas
     assert do(run, recipe, "segment", segment)["why"] == "asked for in the recipe"
     measured = evaluate.unseen(run, table)["image_id"]
     group = dict(table.select("image_id", "group").iter_rows())
-    assert one not in measured and set(measured) == {image for image in group if group[image] != group[one]}
+    assert one not in measured and set(measured) == {
+        image for image in group if group[image] != group[one]
+    }
     masks = segment.found_masks(run, SIZE)
-    rows = evaluate.overlaps(evaluate.unseen(run, table), cache.opened(run, recipe), storage.read_table(run / segment.INDEX), masks)
-    assert one not in rows["image_id"] and rows.filter(pl.col("side") == "both")["dice"].median() > 0.8
-    everything = learnt_from(lung_model, tmp_path, pixels=[], sources=table["source"].unique().to_list())
+    rows = evaluate.overlaps(
+        evaluate.unseen(run, table),
+        cache.opened(run, recipe),
+        storage.read_table(run / segment.INDEX),
+        masks,
+    )
+    assert (
+        one not in rows["image_id"] and rows.filter(pl.col("side") == "both")["dice"].median() > 0.8
+    )
+    everything = learnt_from(
+        lung_model, tmp_path, pixels=[], sources=table["source"].unique().to_list()
+    )
     pretrained.opened.cache_clear()
-    assert everything == other and do(run, recipe, "segment", segment)["images it has learnt from"] == table.height
+    assert (
+        everything == other
+        and do(run, recipe, "segment", segment)["images it has learnt from"] == table.height
+    )
     assert evaluate.unseen(run, table).height == 0
 
 
-def test_the_report_says_what_the_shipped_model_was_not_measured_on(tmp_path, masked, lung_model, monkeypatch):
+def test_the_report_says_what_the_shipped_model_was_not_measured_on(
+    tmp_path, masked, lung_model, monkeypatch
+):
     run, recipe = begun(tmp_path, masked, segment=Segment(model=pretrained.NAME))
     table, cached = storage.read_table(run / "split.parquet"), cache.opened(run, recipe)
-    monkeypatch.setattr(pretrained, "path", lambda name=pretrained.MODEL: learnt_from(lung_model, tmp_path, sources=table["source"].unique().to_list()))
+    monkeypatch.setattr(
+        pretrained,
+        "path",
+        lambda name=pretrained.MODEL: learnt_from(
+            lung_model, tmp_path, sources=table["source"].unique().to_list()
+        ),
+    )
     do(run, recipe, "segment", segment)
-    rows = evaluate.overlaps(evaluate.unseen(run, table), cached, storage.read_table(run / segment.INDEX), segment.found_masks(run, SIZE))
+    rows = evaluate.overlaps(
+        evaluate.unseen(run, table),
+        cached,
+        storage.read_table(run / segment.INDEX),
+        segment.found_masks(run, SIZE),
+    )
     none = pl.DataFrame(schema=evaluate.ESTIMATE)
     test = table.filter(pl.col("part") == "test").height
     assert report._left_out(run, table) == test
-    assert f"learnt from {test} test images" in segmentation.section(run, none, rows, cached, test)["missing"]
-    training = {"segment": segment.seen(run).select(model=pl.lit(pretrained.NAME), image_id="image_id")}
-    told = parts.section(table, Manifest.read(run.folder), recipe.split, training, storage.read_table(run / segment.INDEX), run.summary("split"))
-    assert told["proof"][0]["model"] == "Lungs, the model that comes with Hilum" and told["proof"][0]["test"]["images"] == test
+    assert (
+        f"learnt from {test} test images"
+        in segmentation.section(run, none, rows, cached, test)["missing"]
+    )
+    training = {
+        "segment": segment.seen(run).select(model=pl.lit(pretrained.NAME), image_id="image_id")
+    }
+    told = parts.section(
+        table,
+        Manifest.read(run.folder),
+        recipe.split,
+        training,
+        storage.read_table(run / segment.INDEX),
+        run.summary("split"),
+    )
+    assert (
+        told["proof"][0]["model"] == "Lungs, the model that comes with Hilum"
+        and told["proof"][0]["test"]["images"] == test
+    )
     assert told["out_of_fold"]["seen"] == table.filter(pl.col("part") == "train").height
 
 
@@ -198,20 +319,38 @@ def labels(top=30):
 
 
 def test_a_doubtful_mask_is_cut_by_the_typical_box_and_else_left_whole():
-    image, settings = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8), LungCrop(size=64, margin=0.0, masked=True, least_quality=0.7)
+    image, settings = (
+        np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8),
+        LungCrop(size=64, margin=0.0, masked=True, least_quality=0.7),
+    )
     good = lung_crop.cut(image, labels(), settings, quality=0.8)
-    assert good.how == lung_crop.LUNGS and (good.crop.top, good.crop.left, good.crop.bottom, good.crop.right) == (30, 10, 50, 50)
+    assert good.how == lung_crop.LUNGS and (
+        good.crop.top,
+        good.crop.left,
+        good.crop.bottom,
+        good.crop.right,
+    ) == (30, 10, 50, 50)
     typical = lung_crop.typical_box([(good.crop, (64, 64))] * lung_crop.FEWEST)
     assert lung_crop.typical_box([(good.crop, (64, 64))] * (lung_crop.FEWEST - 1)) == {}
     for of, told in ((labels(), 0.6), (np.zeros((64, 64), np.uint8), 1.0)):
         boxed = lung_crop.cut(image, of, settings, quality=told, typical=typical, size=(64, 64))
         assert boxed.how == lung_crop.BOX and boxed.crop == good.crop
-        assert boxed.image[:, 25:35][boxed.image.any(1)].max() > 200, "not blackened between the lungs"
+        assert boxed.image[:, 25:35][boxed.image.any(1)].max() > 200, (
+            "not blackened between the lungs"
+        )
         assert lung_crop.cut(image, of, settings, quality=told).how == lung_crop.WHOLE
 
 
 def test_a_typical_box_follows_the_pictures_own_frame():
-    crop = lung_crop.cut(np.zeros((64, 64), np.uint8), labels(), LungCrop(size=64, margin=0.0), size=(64, 64)).crop
+    crop = lung_crop.cut(
+        np.zeros((64, 64), np.uint8), labels(), LungCrop(size=64, margin=0.0), size=(64, 64)
+    ).crop
     typical = lung_crop.typical_box([(crop, (64, 64))] * 8)
-    tall = lung_crop.cut(np.zeros((64, 64), np.uint8), labels() * 0, LungCrop(size=64), typical=typical, size=(200, 100)).crop  # 32 of 64 columns wide
+    tall = lung_crop.cut(
+        np.zeros((64, 64), np.uint8),
+        labels() * 0,
+        LungCrop(size=64),
+        typical=typical,
+        size=(200, 100),
+    ).crop  # 32 of 64 columns wide
     assert (tall.top, tall.bottom) == (30, 50) and (tall.left, tall.right) == (16 + 5, 16 + 25)

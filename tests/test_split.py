@@ -19,11 +19,21 @@ def divide(of, *, finding=FINDING, same=(), kept=None, **changes):
 
 @settings(max_examples=40, deadline=None)
 @given(
-    people=st.lists(st.tuples(st.integers(1, 4), st.sampled_from(["east", "west"]), st.sampled_from([0, 1, -1, None])), min_size=60, max_size=90),
+    people=st.lists(
+        st.tuples(
+            st.integers(1, 4), st.sampled_from(["east", "west"]), st.sampled_from([0, 1, -1, None])
+        ),
+        min_size=60,
+        max_size=90,
+    ),
     seed=st.integers(0, 10_000),
 )
 def test_no_patient_is_ever_in_two_parts(people, seed):
-    rows = [(f"i{p}-{i}", f"p{p}", source, state) for p, (count, source, state) in enumerate(people) for i in range(count)]
+    rows = [
+        (f"i{p}-{i}", f"p{p}", source, state)
+        for p, (count, source, state) in enumerate(people)
+        for i in range(count)
+    ]
     table = divide(manifest(rows), finding=None, seed=seed)
     assert table.group_by("patient_id").agg(pl.col("part").n_unique())["part"].max() == 1
     assert table.height == len(rows) and table["part"].null_count() == 0
@@ -33,7 +43,11 @@ def test_shares_hold_in_every_stratum_of_source_and_label():
     table = divide(cohort(400), train=0.7, tune=0.1, test=0.2)
     for _, stratum in table.group_by("source", "state"):
         counts = dict(stratum["part"].value_counts().iter_rows())
-        assert abs(counts["train"] - 70) <= 2 and abs(counts["tune"] - 10) <= 2 and abs(counts["test"] - 20) <= 2
+        assert (
+            abs(counts["train"] - 70) <= 2
+            and abs(counts["tune"] - 10) <= 2
+            and abs(counts["test"] - 20) <= 2
+        )
 
 
 @pytest.mark.parametrize("more", [1, 50, 400])
@@ -44,14 +58,18 @@ def test_growing_the_set_moves_nobody(more):
 
 
 def test_growth_makes_up_for_an_uneven_start():
-    uneven = divide(cohort(100)).with_columns(part=pl.when(pl.col("part") == "test").then(pl.lit("train")).otherwise("part"))
+    uneven = divide(cohort(100)).with_columns(
+        part=pl.when(pl.col("part") == "test").then(pl.lit("train")).otherwise("part")
+    )
     after = divide(cohort(1000), kept=uneven)
     assert abs((after["part"] == "test").mean() - 0.2) < 0.02
 
 
 def test_the_order_of_files_does_not_matter():
     rows = [(f"i{n}", f"p{n}", "east", n % 2) for n in range(80)]
-    assert parts(divide(manifest(rows), minimum=2)) == parts(divide(manifest(rows[::-1]), minimum=2))
+    assert parts(divide(manifest(rows), minimum=2)) == parts(
+        divide(manifest(rows[::-1]), minimum=2)
+    )
 
 
 def test_another_seed_gives_another_split():
@@ -73,7 +91,9 @@ def test_a_given_split_is_used_where_it_is_sound():
     people = [(f"i{n}", f"p{n}", "east", n // 3 % 2) for n in range(120)]
     official = [("train", "tune", "test")[n % 3] for n in range(120)]
     table = divide(manifest(people, given=official), given="use")
-    assert table["part"].to_list() == [part for _, part in sorted(zip([f"made/{p[0]}" for p in people], official, strict=True))]
+    assert table["part"].to_list() == [
+        part for _, part in sorted(zip([f"made/{p[0]}" for p in people], official, strict=True))
+    ]
 
 
 def test_a_given_split_without_a_tune_part_gets_one_out_of_train():

@@ -31,7 +31,10 @@ RUN = (
     "=cmd|'/c calc'!A0",
 )
 STAYS = ("-1", "+3.5e2", "-.5", "a=b", "p-1", "", "NORMAL", "'quoted'", "5 - 3")
-WRITERS = {"hilum.safety.spreadsheet_cells", "hilum.storage.__init__"}  # storage: digests of tables, which are no files
+WRITERS = {
+    "hilum.safety.spreadsheet_cells",
+    "hilum.storage.__init__",
+}  # storage: digests of tables, which are no files
 
 
 @pytest.mark.parametrize("cell", RUN)

@@ -138,8 +138,17 @@ def test_each_verb_refuses_what_it_reads(run, tmp_path, verb, file, monkeypatch)
 
 @pytest.mark.parametrize(
     "file",
-    ["findings.parquet", "cache/*/images.u8", "cache/*/index.parquet", "cache/*/meanings.json", "region/images.u8", "scores.parquet", "finished/region.json", "report.html"],
-)  # fmt: skip
+    [
+        "findings.parquet",
+        "cache/*/images.u8",
+        "cache/*/index.parquet",
+        "cache/*/meanings.json",
+        "region/images.u8",
+        "scores.parquet",
+        "finished/region.json",
+        "report.html",
+    ],
+)
 def test_a_run_makes_again_what_is_damaged_and_says_so(small_run, run, file):
     (place,) = run.folder.glob(file)
     intact = {path: path.read_bytes() for path in run.folder.rglob("*.[pu]*") if path.is_file()}
@@ -232,23 +241,42 @@ def test_a_sealed_object_is_read_back_and_a_changed_one_refused(tmp_path_factory
 
 def spoilt(table: str, **columns: object):
     return lambda run: storage.write_table(
-        run / f"{table}.parquet", storage.read_table(run / f"{table}.parquet").with_columns(**columns)
+        run / f"{table}.parquet",
+        storage.read_table(run / f"{table}.parquet").with_columns(**columns),
     )
 
 
 @pytest.mark.parametrize(
     ("spoil", "error", "words"),
     [
-        (lambda run: (run / "labels.parquet").write_text("no table"), BadData, "labels.parquet: is not Parquet"),
-        (lambda run: (run / "manifest.parquet").write_bytes(b"PAR1" + struct.pack("<I", 9) * 9 + b"PAR1"), BadData, "manifest.parquet"),
+        (
+            lambda run: (run / "labels.parquet").write_text("no table"),
+            BadData,
+            "labels.parquet: is not Parquet",
+        ),
+        (
+            lambda run: (run / "manifest.parquet").write_bytes(
+                b"PAR1" + struct.pack("<I", 9) * 9 + b"PAR1"
+            ),
+            BadData,
+            "manifest.parquet",
+        ),
         (lambda run: (run / "root.json").write_text("[]"), BadData, "root.json: names no root"),
         (spoilt("manifest", path=pl.lit("/etc/passwd")), BadData, "leads out of the folder"),
         (spoilt("manifest", lung_mask=pl.lit("../../key")), BadData, "leads out of the folder"),
-        (spoilt("manifest", age_years=pl.lit("old")), BadData, "age_years is String, expected Float64"),
+        (
+            spoilt("manifest", age_years=pl.lit("old")),
+            BadData,
+            "age_years is String, expected Float64",
+        ),
         (spoilt("labels", state=pl.lit(2.5)), BadData, "state is Float64, expected Int8"),
-        (lambda run: storage.write_table(run / "shapes.parquet", pl.DataFrame({"x": [1]})), Mismatch, "shapes.parquet lacks image_id"),
+        (
+            lambda run: storage.write_table(run / "shapes.parquet", pl.DataFrame({"x": [1]})),
+            Mismatch,
+            "shapes.parquet lacks image_id",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_table_that_is_none_of_ours_is_refused_in_one_sentence(run, spoil, error, words):
     spoil(run)
     with pytest.raises(error, match=words.replace(".", r"\.")):

@@ -27,28 +27,45 @@ def lung(shape, term="lung", **also):
 
 def bitmap(mask):
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return shapes.Bitmap(int(rows[0]), int(columns[0]), mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
+    return shapes.Bitmap(
+        int(rows[0]), int(columns[0]), mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    )
 
 
 BITMAPS = [lung(bitmap(LEFT)), lung(bitmap(RIGHT))]
 
 
-def annotate(root: Path, stem: str, objects=(), *, folder="ds", tags=(), size=SIZE, ending=".png.json") -> Path:
+def annotate(
+    root: Path, stem: str, objects=(), *, folder="ds", tags=(), size=SIZE, ending=".png.json"
+) -> Path:
     path = root / folder / "ann" / f"{stem}{ending}"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"size": {"height": size[0], "width": size[1]}, "tags": list(tags), "objects": list(objects)}))
+    path.write_text(
+        json.dumps(
+            {
+                "size": {"height": size[0], "width": size[1]},
+                "tags": list(tags),
+                "objects": list(objects),
+            }
+        )
+    )
     return path
 
 
 def picture(root: Path, stem: str, *, folder="ds") -> None:
-    raster.write_png(root / folder / "img" / f"{stem}.png", np.random.default_rng(0).integers(0, 255, SIZE).astype(np.uint8))
+    raster.write_png(
+        root / folder / "img" / f"{stem}.png",
+        np.random.default_rng(0).integers(0, 255, SIZE).astype(np.uint8),
+    )
 
 
 @pytest.fixture
 def root(tmp_path):
     data = tmp_path / "data"
     data.mkdir()
-    (data / "meta.json").write_text(json.dumps({"classes": [{"title": "lung", "shape": "any"}], "tags": []}))
+    (data / "meta.json").write_text(
+        json.dumps({"classes": [{"title": "lung", "shape": "any"}], "tags": []})
+    )
     return data
 
 
@@ -56,12 +73,23 @@ def masks(root, tmp_path):
     return cache.fill(ingest(root), Pixels(size=64), tmp_path / "cache").index
 
 
-@pytest.mark.parametrize("as_shapes", [lambda mask: [bitmap(mask)], shapes.polygons_of], ids=["bitmaps", "polygons"])
-def test_drawn_lungs_are_the_masks_pixel_for_pixel_and_sides_are_told_by_place(root, tmp_path, as_shapes):
+@pytest.mark.parametrize(
+    "as_shapes", [lambda mask: [bitmap(mask)], shapes.polygons_of], ids=["bitmaps", "polygons"]
+)
+def test_drawn_lungs_are_the_masks_pixel_for_pixel_and_sides_are_told_by_place(
+    root, tmp_path, as_shapes
+):
     picture(root, "CHNCXR_0001_1")
-    annotate(root, "CHNCXR_0001_1", [lung(shape) for mask in (LEFT, RIGHT) for shape in as_shapes(mask)])
+    annotate(
+        root, "CHNCXR_0001_1", [lung(shape) for mask in (LEFT, RIGHT) for shape in as_shapes(mask)]
+    )
     told = masks(root, tmp_path).row(0, named=True)
-    assert (told["right_pixels"], told["left_pixels"], told["mask_value_count"], told["mask_error"]) == (RIGHT.sum(), LEFT.sum(), 2, None)
+    assert (
+        told["right_pixels"],
+        told["left_pixels"],
+        told["mask_value_count"],
+        told["mask_error"],
+    ) == (RIGHT.sum(), LEFT.sum(), 2, None)
 
 
 def test_labels_hospital_and_patient_come_from_the_name(root):
@@ -69,8 +97,14 @@ def test_labels_hospital_and_patient_come_from_the_name(root):
         picture(root, stem)
         annotate(root, stem, BITMAPS)
     manifest = ingest(root)
-    assert manifest.table.select("source", "patient_id").rows() == [("shenzhen", "supervisely/CHNCXR_0001"), ("montgomery", "supervisely/MCUCXR_0002")]
-    assert manifest.labels.select("concept", "state", "rule").rows() == [("tuberculosis", 1, "file name"), ("tuberculosis", 0, "file name")]
+    assert manifest.table.select("source", "patient_id").rows() == [
+        ("shenzhen", "supervisely/CHNCXR_0001"),
+        ("montgomery", "supervisely/MCUCXR_0002"),
+    ]
+    assert manifest.labels.select("concept", "state", "rule").rows() == [
+        ("tuberculosis", 1, "file name"),
+        ("tuberculosis", 0, "file name"),
+    ]
 
 
 def test_a_picture_in_two_folders_counts_once_and_the_drawn_one_is_kept(root):
@@ -78,8 +112,13 @@ def test_a_picture_in_two_folders_counts_once_and_the_drawn_one_is_kept(root):
         picture(root, "CHNCXR_0001_1", folder=folder)
         annotate(root, "CHNCXR_0001_1", objects, folder=folder)
     manifest = ingest(root)
-    assert manifest.table["path"].to_list() == ["train/img/CHNCXR_0001_1.png"] and manifest.shapes.height == 2
-    assert manifest.remarks.select("path", "rule").rows() == [("test/img/CHNCXR_0001_1.png", "dropped")]
+    assert (
+        manifest.table["path"].to_list() == ["train/img/CHNCXR_0001_1.png"]
+        and manifest.shapes.height == 2
+    )
+    assert manifest.remarks.select("path", "rule").rows() == [
+        ("test/img/CHNCXR_0001_1.png", "dropped")
+    ]
 
 
 def test_pictures_without_drawings_have_no_mask_and_nothing_is_silent(root, tmp_path):
@@ -90,9 +129,11 @@ def test_pictures_without_drawings_have_no_mask_and_nothing_is_silent(root, tmp_
     manifest = ingest(root)
     told = {(row["rule"], row["path"]) for row in manifest.remarks.iter_rows(named=True)}
     assert told == {
-        ("label-conflict", "ds/img/CHNCXR_0001_1.png"), ("annotation-missing", "ds/img/CHNCXR_0002_0.png"), ("dropped", "ds/img/holiday.png"),
+        ("label-conflict", "ds/img/CHNCXR_0001_1.png"),
+        ("annotation-missing", "ds/img/CHNCXR_0002_0.png"),
+        ("dropped", "ds/img/holiday.png"),
         ("annotation-orphan", "ds/ann/CHNCXR_0009_0.png.json"),
-    }  # fmt: skip
+    }
     assert masks(root, tmp_path)["mask_value_count"].to_list() == [None, None]
 
 
@@ -109,14 +150,19 @@ def test_all_faults_are_told_at_once_with_their_place(root):
     half.write_text(half.read_text().replace(", ", ",\n")[:-50])
     annotate(root, "CHNCXR_0001_1", BITMAPS, size=(90, 80))
     annotate(root, "CHNCXR_0002_1", [BITMAPS[0], lung(bitmap(LEFT), "heart")])
-    annotate(root, "CHNCXR_0003_1", [{**BITMAPS[0], "bitmap": {"origin": [1, 2], "data": "rubbish"}}])
+    annotate(
+        root, "CHNCXR_0003_1", [{**BITMAPS[0], "bitmap": {"origin": [1, 2], "data": "rubbish"}}]
+    )
     annotate(root, "CHNCXR_0004_1", [lung(shapes.Bitmap(70, 80, np.ones((20, 20), bool)))])
     with pytest.raises(BadData, match="6 faults") as told:
         ingest(root)
     expected = (
-        "ds/ann/CHNCXR_0000_1.png.json line ", "CHNCXR_0001_1.png.json: is not drawn for ", "CHNCXR_0002_1.png.json: the class 'heart' is not in meta.json",
-        "CHNCXR_0003_1.png.json object 1 (lung): expected a bitmap's data", "CHNCXR_0004_1.png.json: object 1 (lung): reaches outside",
-    )  # fmt: skip
+        "ds/ann/CHNCXR_0000_1.png.json line ",
+        "CHNCXR_0001_1.png.json: is not drawn for ",
+        "CHNCXR_0002_1.png.json: the class 'heart' is not in meta.json",
+        "CHNCXR_0003_1.png.json object 1 (lung): expected a bitmap's data",
+        "CHNCXR_0004_1.png.json: object 1 (lung): reaches outside",
+    )
     assert all(words in str(told.value) for words in expected)
 
 
@@ -125,16 +171,26 @@ def test_a_drawing_beside_its_picture_is_an_error_that_costs_the_mask_alone(root
     annotate(root, "CHNCXR_0004_1", [lung(shapes.Bitmap(70, 80, np.ones((20, 20), bool)))])
     told = ingest(root).remarks.row(0, named=True)
     assert (told["rule"], told["severity"]) == ("shape-fault", "error")
-    assert "CHNCXR_0004_1.png.json object 1: reaches outside" in masks(root, tmp_path)["mask_error"][0]
+    assert (
+        "CHNCXR_0004_1.png.json object 1: reaches outside" in masks(root, tmp_path)["mask_error"][0]
+    )
 
 
 @pytest.mark.parametrize(
     "words",
-    ["[]", "7", "{}", '{"size": {"height": 1e999, "width": 9}, "objects": []}', '{"size": {"height": 99999, "width": 99999}, "objects": []}',
-     '{"size": {"height": 80, "width": 90}, "objects": 7}', '{"size": {"height": 80, "width": 90}, "objects": [7]}', "[" * 100_000,
-     '{"size": {"height": 80, "width": 90}, "tags": [7], "objects": []}',
-     '{"size": {"height": 80, "width": 90}, "objects": [{"classTitle": "lung", "geometryType": "polygon", "points": {"exterior": [[NaN, 1], [2, 3], [4, 1]]}}]}'],
-)  # fmt: skip
+    [
+        "[]",
+        "7",
+        "{}",
+        '{"size": {"height": 1e999, "width": 9}, "objects": []}',
+        '{"size": {"height": 99999, "width": 99999}, "objects": []}',
+        '{"size": {"height": 80, "width": 90}, "objects": 7}',
+        '{"size": {"height": 80, "width": 90}, "objects": [7]}',
+        "[" * 100_000,
+        '{"size": {"height": 80, "width": 90}, "tags": [7], "objects": []}',
+        '{"size": {"height": 80, "width": 90}, "objects": [{"classTitle": "lung", "geometryType": "polygon", "points": {"exterior": [[NaN, 1], [2, 3], [4, 1]]}}]}',
+    ],
+)
 def test_no_content_breaks_the_reader(root, words):
     picture(root, "CHNCXR_0001_1")
     annotate(root, "CHNCXR_0001_1").write_text(words)
@@ -160,19 +216,32 @@ def test_other_sets_in_this_form_are_not_taken_for_it(root):
 def test_the_example_has_both_forms_of_objects(tmp_path):
     supervisely.example(tmp_path, images=12, seed=0)
     kinds = ingest(tmp_path).shapes["shape"].str.slice(2, 6).unique().to_list()
-    assert sorted(kinds) == ["bitmap", "polygo"] and ingest(tmp_path).shapes.filter(pl.col("concept") != "lungs").height == 0
+    assert (
+        sorted(kinds) == ["bitmap", "polygo"]
+        and ingest(tmp_path).shapes.filter(pl.col("concept") != "lungs").height == 0
+    )
 
 
 @pytest.mark.parametrize("times", [2, 4])
-@pytest.mark.parametrize("as_shapes", [lambda mask: [bitmap(mask)], shapes.polygons_of], ids=["bitmaps", "polygons"])
-def test_drawings_for_a_larger_picture_are_scaled_to_its_copy_and_told(root, tmp_path, as_shapes, times):
+@pytest.mark.parametrize(
+    "as_shapes", [lambda mask: [bitmap(mask)], shapes.polygons_of], ids=["bitmaps", "polygons"]
+)
+def test_drawings_for_a_larger_picture_are_scaled_to_its_copy_and_told(
+    root, tmp_path, as_shapes, times
+):
     picture(root, "CHNCXR_0001_1")
     larger = [np.kron(mask, np.ones((times, times), bool)) for mask in (LEFT, RIGHT)]
     drawn = [lung(shape) for mask in larger for shape in as_shapes(mask)]
     annotate(root, "CHNCXR_0001_1", drawn, size=(SIZE[0] * times, SIZE[1] * times))
     told = masks(root, tmp_path).row(0, named=True)
-    assert (told["right_pixels"], told["left_pixels"], told["mask_error"]) == (RIGHT.sum(), LEFT.sum(), None)
-    (remark,) = ingest(root).remarks.filter(pl.col("rule") == "drawing-scaled").iter_rows(named=True)
+    assert (told["right_pixels"], told["left_pixels"], told["mask_error"]) == (
+        RIGHT.sum(),
+        LEFT.sum(),
+        None,
+    )
+    (remark,) = (
+        ingest(root).remarks.filter(pl.col("rule") == "drawing-scaled").iter_rows(named=True)
+    )
     assert remark["path"] == "ds/ann/CHNCXR_0001_1.png.json" and "80x90" in remark["message"]
 
 
@@ -180,5 +249,8 @@ def test_drawings_for_a_larger_picture_are_scaled_to_its_copy_and_told(root, tmp
 def test_drawings_for_a_picture_of_other_proportions_are_refused_with_a_remedy(root, size):
     picture(root, "CHNCXR_0001_1")
     annotate(root, "CHNCXR_0001_1", BITMAPS, size=size)
-    with pytest.raises(BadData, match="CHNCXR_0001_1.png.json: is not drawn for .*; put the image that it was drawn on in its place, or remove ds/ann"):
+    with pytest.raises(
+        BadData,
+        match="CHNCXR_0001_1.png.json: is not drawn for .*; put the image that it was drawn on in its place, or remove ds/ann",
+    ):
         ingest(root)

@@ -8,7 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from hilum.statistics.metrics.surface_distance import METRICS, average_distance, distances, hausdorff95
+from hilum.statistics.metrics.surface_distance import (
+    METRICS,
+    average_distance,
+    distances,
+    hausdorff95,
+)
 
 MASKS = arrays.arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9)))
 
@@ -20,12 +25,20 @@ def slow_outline(mask):
         return not (0 <= row < height and 0 <= column < width and mask[row, column])
 
     steps = ((-1, 0), (1, 0), (0, -1), (0, 1))
-    return [(r, c) for r in range(height) for c in range(width) if mask[r, c] and any(outside(r + dr, c + dc) for dr, dc in steps)]
+    return [
+        (r, c)
+        for r in range(height)
+        for c in range(width)
+        if mask[r, c] and any(outside(r + dr, c + dc) for dr, dc in steps)
+    ]
 
 
 def slow_distances(one, other, spacing):
     ends = slow_outline(other)
-    return sorted(min(math.hypot((r - a) * spacing[0], (c - b) * spacing[1]) for a, b in ends) for r, c in slow_outline(one))
+    return sorted(
+        min(math.hypot((r - a) * spacing[0], (c - b) * spacing[1]) for a, b in ends)
+        for r, c in slow_outline(one)
+    )
 
 
 @settings(max_examples=150, deadline=None)
@@ -48,7 +61,9 @@ def test_a_square_moved_by_three_columns_is_three_pixels_away_and_their_millimet
     square[5:10, 5:6] = True
     moved = np.roll(square, 3, axis=1)
     assert hausdorff95(square, moved) == average_distance(square, moved) == 3
-    assert hausdorff95(square, moved, (1.0, 0.5)) == average_distance(square, moved, (0.1, 0.5)) == 1.5
+    assert (
+        hausdorff95(square, moved, (1.0, 0.5)) == average_distance(square, moved, (0.1, 0.5)) == 1.5
+    )
 
 
 def test_one_far_pixel_among_many_does_not_move_the_95th_percentile():
@@ -66,7 +81,10 @@ def test_equal_masks_agree_and_an_empty_mask_has_no_distance(metric):
     assert all(math.isnan(metric(*pair)) for pair in ((some, none), (none, some), (none, none)))
 
 
-@pytest.mark.parametrize(("truth", "found"), [(np.ones((3, 3)), np.ones((3, 3))), (np.ones((3, 3), bool), np.ones((3, 4), bool))])
+@pytest.mark.parametrize(
+    ("truth", "found"),
+    [(np.ones((3, 3)), np.ones((3, 3))), (np.ones((3, 3), bool), np.ones((3, 4), bool))],
+)
 def test_what_is_no_pair_of_masks_is_refused(truth, found):
     with pytest.raises(ValueError, match="boolean and share one shape"):
         distances(truth, found)

@@ -70,9 +70,13 @@ def written_tables(draw):
     width = draw(st.integers(1, 5))
     name = st.text(string.ascii_letters + " _", min_size=1, max_size=8)
     header = draw(
-        st.lists(name.filter(lambda text: text.strip()), min_size=width, max_size=width,
-                 unique_by=lambda text: " ".join(text.split()))
-    )  # fmt: skip
+        st.lists(
+            name.filter(lambda text: text.strip()),
+            min_size=width,
+            max_size=width,
+            unique_by=lambda text: " ".join(text.split()),
+        )
+    )
     cell = st.text(_ALPHABETS[encoding], max_size=6) | st.sampled_from(["", "a.png", "45,5", "TB"])
     lines = draw(st.lists(st.lists(cell, min_size=width, max_size=width), max_size=8))
     delimiter = draw(st.sampled_from(",;\t|"))
@@ -177,7 +181,7 @@ def test_every_form_of_one_table_reads_alike(tmp_path, form):
         (b"image,label,\na.png,TB,x\n", "column 3 has no name in the header"),
         (b",image\n0,a.png\n1,b.png\n", "column 'column 1' only counts the rows"),
     ],
-)  # fmt: skip
+)
 def test_what_is_unusual_is_remarked(tmp_path, content, remark):
     assert [line for line in read(tmp_path, content).remarks if line.startswith(remark)]
 
@@ -191,8 +195,9 @@ def test_umlauts_of_old_encodings_are_read(tmp_path):
     ):
         content = end.join(["Bild;Befund", "a.png;unauffällig", "b.png;Erguß möglich"])
         assert read(tmp_path, content.encode(encoding)).frame["Befund"].to_list() == [
-            "unauffällig", "Erguß möglich",
-        ]  # fmt: skip
+            "unauffällig",
+            "Erguß möglich",
+        ]
 
 
 def test_an_ordinary_table_has_no_remarks(tmp_path):
@@ -201,7 +206,8 @@ def test_an_ordinary_table_has_no_remarks(tmp_path):
 
 DELIMITED = {
     "findings apart by pipes": (
-        "Image Index,Finding Labels\na.png,A|B|C\nb.png,A|C\nc.png,B|C\n", ("a.png", "A|B|C"),
+        "Image Index,Finding Labels\na.png,A|B|C\nb.png,A|C\nc.png,B|C\n",
+        ("a.png", "A|B|C"),
     ),
     "two findings in every row": ("image,labels\na.png,A|B\nb.png,B|C\n", ("a.png", "A|B")),
     "findings apart by semicolons": ("image,labels\na.png,A;B\nb.png,C\n", ("a.png", "A;B")),
@@ -220,12 +226,13 @@ DELIMITED = {
         ("No effusion, clear.",),
     ),
     "prose with one comma each": (
-        "report\nNo effusion, clear\nHeart big, old\nNormal, clear\n", ("No effusion, clear",),
+        "report\nNo effusion, clear\nHeart big, old\nNormal, clear\n",
+        ("No effusion, clear",),
     ),
     "tabs though commas abound": ("image\ttext\na.png\tx, y\nb.png\tx, y\n", ("a.png", "x, y")),
     "a lone quote inside": ('image,size\na.png,5" long\n', ("a.png", '5" long')),
     "formulas that keep zeros": ('image,id\na.png,="0012"\n', ("a.png", "0012")),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", DELIMITED)
@@ -380,7 +387,7 @@ REFUSED = {
     "a cell of 10 MB": (b"x" * 10_000_000, "line 1: a cell has more than"),
     "a line of a million cells": (b"x," * 1_000_000, "expected at most 16,384"),
     "an old workbook": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), "save it as .xlsx or"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", REFUSED)
@@ -412,7 +419,9 @@ def test_gzip_is_read_and_bounded(tmp_path, monkeypatch):
     bomb = gzip.compress(bytes(500_000))
     assert len(bomb) < 1000
     assert "more than 1,000 bytes" in refusal(tmp_path, bomb, "bomb.csv.gz")
-    assert "more than 1,000 bytes" in refusal(tmp_path, gzip.compress(b"x" * 1001, mtime=0), "b.csv.gz")
+    assert "more than 1,000 bytes" in refusal(
+        tmp_path, gzip.compress(b"x" * 1001, mtime=0), "b.csv.gz"
+    )
     assert "expected at most 1,000" in refusal(tmp_path, b"x" * 1001)
 
 
@@ -445,7 +454,7 @@ def test_gzip_is_read_and_bounded(tmp_path, monkeypatch):
         ("IM0001", bytes(128) + b"DICM", None),
         ("script.py", b"a,b\n1,2\n3,4\n", None),
     ],
-)  # fmt: skip
+)
 def test_the_kind_of_a_file(name, head, kind):
     assert tables.table_kind(Path(name), head) == kind
     assert kind is None or kind in (*tables.KINDS, "xls", "ods")
@@ -457,12 +466,29 @@ def test_the_kind_of_a_file(name, head, kind):
 @pytest.mark.parametrize(
     ("cell", "value"),
     [
-        ("45,5", 45.5), ("0.143", 0.143), ("0,143", 0.143), ("1e-3", 0.001), ("-7", -7.0),
-        (" 12 ", 12.0), (".5", 0.5), (",5", 0.5), ("5.", 5.0), ("12345,678", 12345.678),
-        ("1.234,5", None), ("1,234", None), ("1,234.5", None), ("051Y", None), ("", None),
-        ("1_000", None), ("nan", None), ("inf", None), ("1e999", None), ("٣", None), ("1;2", None),
+        ("45,5", 45.5),
+        ("0.143", 0.143),
+        ("0,143", 0.143),
+        ("1e-3", 0.001),
+        ("-7", -7.0),
+        (" 12 ", 12.0),
+        (".5", 0.5),
+        (",5", 0.5),
+        ("5.", 5.0),
+        ("12345,678", 12345.678),
+        ("1.234,5", None),
+        ("1,234", None),
+        ("1,234.5", None),
+        ("051Y", None),
+        ("", None),
+        ("1_000", None),
+        ("nan", None),
+        ("inf", None),
+        ("1e999", None),
+        ("٣", None),
+        ("1;2", None),
     ],
-)  # fmt: skip
+)
 def test_numbers_with_point_or_comma(cell, value):
     assert tables.number(cell) == value
 
@@ -634,14 +660,36 @@ def test_values_of_parquet_are_text(tmp_path):
     )
     table = read(tmp_path, parquet(frame), "labels.parquet")
     assert table.frame.columns == [
-        "image", "labels", "odd", "box", "n", "x", "ill", "day", "at", "who.age", "who.sex",
+        "image",
+        "labels",
+        "odd",
+        "box",
+        "n",
+        "x",
+        "ill",
+        "day",
+        "at",
+        "who.age",
+        "who.sex",
         "image (2)",
-    ]  # fmt: skip
+    ]
     assert rows(table) == [
-        ("a.png", "TB|Mass", '["x|y"]', "[1.5, 2.0]", "1", "0.5", "TRUE", "2020-01-31",
-         "2020-01-31", "57", "M", "c"),
+        (
+            "a.png",
+            "TB|Mass",
+            '["x|y"]',
+            "[1.5, 2.0]",
+            "1",
+            "0.5",
+            "TRUE",
+            "2020-01-31",
+            "2020-01-31",
+            "57",
+            "M",
+            "c",
+        ),
         ("b.png", "", "z", "", "", "", "", "", "", "", "F", "d"),
-    ]  # fmt: skip
+    ]
     assert "column 'bytes' holds binary values and is not read" in table.remarks
     assert table.repeated == ("image",)
     assert table.place(1) == "labels.parquet record 2"
@@ -730,11 +778,17 @@ def coco() -> dict:
         ],
         "categories": [{"id": 3, "name": "nodule", "supercategory": "finding"}],
         "annotations": [
-            {"id": 1, "image_id": 1, "category_id": 3, "bbox": [1, 2.5, 3, 4], "iscrowd": 0,
-             "segmentation": [[1, 2, 3.50, 4, 5, 6]]},
+            {
+                "id": 1,
+                "image_id": 1,
+                "category_id": 3,
+                "bbox": [1, 2.5, 3, 4],
+                "iscrowd": 0,
+                "segmentation": [[1, 2, 3.50, 4, 5, 6]],
+            },
             {"id": 2, "image_id": "x2", "category_id": 3},
         ],
-    }  # fmt: skip
+    }
 
 
 def test_coco_is_not_read_as_one_table(tmp_path):
@@ -772,11 +826,19 @@ def test_all_faults_of_coco_are_listed_at_once(tmp_path):
     with pytest.raises(BadData) as caught:
         read_coco(tmp_path, value)
     for words in (
-        "images: id 1 is repeated", "file_name a.png is repeated", "images[2]: height is -3",
-        "images[3]: id is missing", 'images[3]: file_name is ["x"]', "images[4]: expected",
-        "annotations[2]: image_id is 9", "category_id is 4", "bbox is [1, 2, 3];", "iscrowd is 5",
-        "annotations[3]: bbox", "annotations[4]: bbox",
-    ):  # fmt: skip
+        "images: id 1 is repeated",
+        "file_name a.png is repeated",
+        "images[2]: height is -3",
+        "images[3]: id is missing",
+        'images[3]: file_name is ["x"]',
+        "images[4]: expected",
+        "annotations[2]: image_id is 9",
+        "category_id is 4",
+        "bbox is [1, 2, 3];",
+        "iscrowd is 5",
+        "annotations[3]: bbox",
+        "annotations[4]: bbox",
+    ):
         assert words in str(caught.value)
 
 

@@ -21,7 +21,10 @@ SIZE = 64
 
 
 def rows(patients, given=None):
-    return pl.DataFrame({"patient_id": patients, "given_part": given or [None] * len(patients)}, schema={"patient_id": pl.String, "given_part": pl.String})
+    return pl.DataFrame(
+        {"patient_id": patients, "given_part": given or [None] * len(patients)},
+        schema={"patient_id": pl.String, "given_part": pl.String},
+    )
 
 
 def test_whole_patients_are_dealt_to_all_three_parts():
@@ -36,8 +39,12 @@ def test_a_given_test_part_is_kept_whole_with_all_images_of_its_patients():
     given = ["test" if number % 4 == 0 else "train" for number in range(400)]
     table = rows([f"p{number // 2}" for number in range(400)], given)
     parts = bench.parts(table)
-    held = {patient for patient, part in zip(table["patient_id"], given, strict=True) if part == "test"}
-    assert {patient for patient, part in zip(table["patient_id"], parts, strict=True) if part == "test"} == held
+    held = {
+        patient for patient, part in zip(table["patient_id"], given, strict=True) if part == "test"
+    }
+    assert {
+        patient for patient, part in zip(table["patient_id"], parts, strict=True) if part == "test"
+    } == held
     assert "tune" in parts
 
 
@@ -46,7 +53,13 @@ def test_films_squeezed_to_squares_are_stretched_back_and_others_stay():
     same, size = bench.stretched(image, (30, 40), 1.0)
     assert same is image and size == (30, 40)
     wide, size = bench.stretched(np.full((64, 64), 200, np.uint8), (224, 224), 0.75)
-    assert size == (48, 64) and wide.shape == (64, 64) and (wide[8:56] == 200).all() and not wide[:8].any() and not wide[56:].any()
+    assert (
+        size == (48, 64)
+        and wide.shape == (64, 64)
+        and (wide[8:56] == 200).all()
+        and not wide[:8].any()
+        and not wide[56:].any()
+    )
 
 
 @pytest.fixture(scope="module")
@@ -57,37 +70,87 @@ def whole(tmp_path_factory):
     targets = np.zeros((48, 1), np.float32)
     targets[::2] = 1
     settings = efficientnet_lite0.Settings(epochs=2, least_steps=16, frozen=5)
-    network = efficientnet_lite0.fit(images, targets, np.arange(48), settings, concepts=["x"], seed=0)
+    network = efficientnet_lite0.fit(
+        images, targets, np.arange(48), settings, concepts=["x"], seed=0
+    )
     path = tmp_path_factory.mktemp("whole") / "finding.onnx"
-    told = {"contract": {"task": "finding", "size": SIZE, "content": "region", "window": "percentiles", "outputs": list(efficientnet_lite0.OUTPUTS), "concepts": ["x"]}}
-    onnx_export.to_onnx(network, path, size=SIZE, outputs=efficientnet_lite0.OUTPUTS, metadata={key: json.dumps(value) for key, value in told.items()})
-    return path, bench.Cuts(images, pl.DataFrame({"part": ["train", "tune"] * 24, "state": targets[:, 0]}), {})
+    told = {
+        "contract": {
+            "task": "finding",
+            "size": SIZE,
+            "content": "region",
+            "window": "percentiles",
+            "outputs": list(efficientnet_lite0.OUTPUTS),
+            "concepts": ["x"],
+        }
+    }
+    onnx_export.to_onnx(
+        network,
+        path,
+        size=SIZE,
+        outputs=efficientnet_lite0.OUTPUTS,
+        metadata={key: json.dumps(value) for key, value in told.items()},
+    )
+    return path, bench.Cuts(
+        images, pl.DataFrame({"part": ["train", "tune"] * 24, "state": targets[:, 0]}), {}
+    )
 
 
 def test_in_8_bits_a_classifier_is_a_fraction_and_ranks_alike(whole, tmp_path):
     path, cuts = whole
     best, ranges = bench.small(path, cuts, tmp_path)
-    assert ranges in onnx_export.RANGES and best.stat().st_size < min(bench.MOST, 0.45 * path.stat().st_size)
+    assert ranges in onnx_export.RANGES and best.stat().st_size < min(
+        bench.MOST, 0.45 * path.stat().st_size
+    )
     before, after = (bench.scores(one, cuts.images) for one in (path, best))
     truth = cuts.facts["state"].to_numpy()
-    assert discrimination.auroc(truth, before) - discrimination.auroc(truth, after) <= bench.LOSS and OnnxModel(best).contract == OnnxModel(path).contract
+    assert (
+        discrimination.auroc(truth, before) - discrimination.auroc(truth, after) <= bench.LOSS
+        and OnnxModel(best).contract == OnnxModel(path).contract
+    )
 
 
 def test_what_is_fitted_to_a_finished_model_travels_with_it(whole, tmp_path):
     path, cuts = whole
-    onnx_export.describe(path, tmp_path / "told.onnx", {"contract": json.dumps(OnnxModel(path).metadata["contract"]), "figures": '{"a": "b"}'})
+    onnx_export.describe(
+        path,
+        tmp_path / "told.onnx",
+        {"contract": json.dumps(OnnxModel(path).metadata["contract"]), "figures": '{"a": "b"}'},
+    )
     described = OnnxModel(tmp_path / "told.onnx")
-    assert described.metadata["figures"] == {"a": "b"} and np.array_equal(described(cuts.images[0])["score"], OnnxModel(path)(cuts.images[0])["score"])
+    assert described.metadata["figures"] == {"a": "b"} and np.array_equal(
+        described(cuts.images[0])["score"], OnnxModel(path)(cuts.images[0])["score"]
+    )
 
 
 def test_what_a_model_carries_is_what_a_reader_must(whole, tmp_path):
     path, cuts = whole
     size = {"source": "made", "pixel_digest": [f"{number:02d}" for number in range(48)]}
-    full = bench.Cuts(cuts.images, cuts.facts.with_columns(pl.Series("pixel_digest", size["pixel_digest"]), source=pl.lit("made")), {"top": 0.1})
+    full = bench.Cuts(
+        cuts.images,
+        cuts.facts.with_columns(
+            pl.Series("pixel_digest", size["pixel_digest"]), source=pl.lit("made")
+        ),
+        {"top": 0.1},
+    )
     for name, task in bench.TASKS.items():
         told = bench.told(task, full, {}, LungCrop(size=SIZE))
-        figures = {"calibration": {task.concept: calibration.as_json(0.5, np.array([0, 1]), np.array([0.2, 0.8]))}, "figures": {}}
+        figures = {
+            "calibration": {
+                task.concept: calibration.as_json(0.5, np.array([0, 1]), np.array([0.2, 0.8]))
+            },
+            "figures": {},
+        }
         onnx_export.describe(path, tmp_path / f"{name}.onnx", bench._texts({**told, **figures}))
         reader = pretrained.PretrainedModel(tmp_path / f"{name}.onnx")
-        assert reader.concepts == (task.concept,) and reader.ages == task.ages and reader.typical == {"top": 0.1} and reader.region.size == SIZE
-        assert reader.knows("01") and "must not be used" in reader.card.caveats and "research" in reader.card.caveats.lower()
+        assert (
+            reader.concepts == (task.concept,)
+            and reader.ages == task.ages
+            and reader.typical == {"top": 0.1}
+            and reader.region.size == SIZE
+        )
+        assert (
+            reader.knows("01")
+            and "must not be used" in reader.card.caveats
+            and "research" in reader.card.caveats.lower()
+        )

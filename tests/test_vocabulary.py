@@ -37,7 +37,9 @@ NIH = {  # the release's own words
     "Hernia": "hernia",
 }
 HOW = {"SCT": set("DFOMR"), "RADLEX": set("BCT"), "DCM": set("D")}
-every_concept = pytest.mark.parametrize("concept", concepts().values(), ids=lambda concept: concept.id)
+every_concept = pytest.mark.parametrize(
+    "concept", concepts().values(), ids=lambda concept: concept.id
+)
 
 # The dihedral group of order ten, as (rotation, is it a reflection): Verhoeff's multiplication without its published table.
 _STEPS = (1, 5, 7, 6, 2, 8, 3, 0, 9, 4)
@@ -75,9 +77,17 @@ def test_an_id_is_snake_case_and_says_what_it_means(concept):
 
 
 def test_no_two_concepts_share_an_id_or_a_name():
-    words = [word for concept in concepts().values() for word in {concept.id.replace("_", " "), concept.name.lower().replace("-", " ")}]
+    words = [
+        word
+        for concept in concepts().values()
+        for word in {concept.id.replace("_", " "), concept.name.lower().replace("-", " ")}
+    ]
     assert len(words) == len(set(words))
-    rows = (vocabulary.resources.files("hilum") / "resources" / "vocabulary.csv").read_text(encoding="utf-8").splitlines()
+    rows = (
+        (vocabulary.resources.files("hilum") / "resources" / "vocabulary.csv")
+        .read_text(encoding="utf-8")
+        .splitlines()
+    )
     assert len(rows) - 1 == len(concepts())
 
 
@@ -93,7 +103,9 @@ def test_every_parent_exists_and_no_way_up_is_a_circle(concept):
 def test_codes_have_the_form_of_their_scheme(concept):
     if concept.snomed:
         assert re.fullmatch(r"[1-9]\d{5,17}", concept.snomed) and verhoeff(concept.snomed) == 0
-        assert concept.snomed[-3:-1] == "00", "the partition of a SNOMED CT concept of the international release"
+        assert concept.snomed[-3:-1] == "00", (
+            "the partition of a SNOMED CT concept of the international release"
+        )
     assert re.fullmatch(r"(RID\d+)?", concept.radlex)
     assert re.fullmatch(r"(1\d{5})?", concept.dicom)
 
@@ -107,13 +119,22 @@ def test_what_is_called_verified_is_a_code_that_stands_there_with_a_known_way_of
 
 
 def test_no_code_stands_for_two_concepts():
-    codes = [pair for concept in concepts().values() for pair in concept.codes(verified_only=False).items()]
+    codes = [
+        pair
+        for concept in concepts().values()
+        for pair in concept.codes(verified_only=False).items()
+    ]
     assert len(codes) == len(set(codes))
 
 
 def test_codes_called_verified_by_dicom_stand_in_its_tables():
-    tables = pytest.importorskip("pydicom.sr._concepts_dict", reason="needs pydicom's copy of DICOM PS3.16").concepts
-    known = {scheme: {code for named in tables[scheme].values() for code in named} for scheme in ("SCT", "DCM")}
+    tables = pytest.importorskip(
+        "pydicom.sr._concepts_dict", reason="needs pydicom's copy of DICOM PS3.16"
+    ).concepts
+    known = {
+        scheme: {code for named in tables[scheme].values() for code in named}
+        for scheme in ("SCT", "DCM")
+    }
     by_dicom = [
         (scheme, concept.codes()[scheme])
         for concept in concepts().values()
@@ -157,21 +178,32 @@ def test_ancestors_come_nearest_first_and_descendants_are_their_mirror():
         assert all(concept in descendants(above) for above in ancestors(concept))
 
 
-@pytest.mark.parametrize("ask", [ancestors, descendants, lambda concept: roll_up({concept: State.ABSENT})])
+@pytest.mark.parametrize(
+    "ask", [ancestors, descendants, lambda concept: roll_up({concept: State.ABSENT})]
+)
 def test_an_unknown_concept_is_refused_with_the_nearest_name(ask):
     with pytest.raises(NotFound, match="did you mean 'pneumothorax'"):
         ask("pneumotorax")
 
 
 def test_a_present_child_makes_its_parents_present_whatever_was_said_of_them():
-    told = {"infection": State.ABSENT, "tuberculosis": State.UNCERTAIN, "miliary_tuberculosis": State.PRESENT}
+    told = {
+        "infection": State.ABSENT,
+        "tuberculosis": State.UNCERTAIN,
+        "miliary_tuberculosis": State.PRESENT,
+    }
     present = ("infection", "tuberculosis", "miliary_tuberculosis", "abnormality")
     assert roll_up(told) == dict.fromkeys(present, State.PRESENT)
     assert told["infection"] == State.ABSENT
 
 
 def test_nothing_follows_from_absent_or_uncertain_children():
-    told = {"nodule": State.ABSENT, "mass": State.ABSENT, "pneumonia": State.UNCERTAIN, "local:mine": State.PRESENT}
+    told = {
+        "nodule": State.ABSENT,
+        "mass": State.ABSENT,
+        "pneumonia": State.UNCERTAIN,
+        "local:mine": State.PRESENT,
+    }
     assert roll_up(told) == told
 
 

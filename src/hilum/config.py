@@ -22,10 +22,16 @@ from hilum.errors import BadData, BadRecipe, HilumError, NotFound, unknown
 from hilum.safety import untrusted_files
 from hilum.safety.path_names import as_text, from_text
 
-PRETRAINED = "shipped"  # the name of the lung model that comes with Hilum, see `hilum.inference.pretrained`
+PRETRAINED = (
+    "shipped"  # the name of the lung model that comes with Hilum, see `hilum.inference.pretrained`
+)
 ALL = "all"  # in [classify] also: every concept that can be learnt
 CONTENTS = ("lungs", "right lung", "left lung", "whole")
-SHARED = {"identifiers": ("pseudonyms", "keep"), "file_names": ("masked", "pseudonyms", "keep"), "readings": ("published", "keep", "drop")}
+SHARED = {
+    "identifiers": ("pseudonyms", "keep"),
+    "file_names": ("masked", "pseudonyms", "keep"),
+    "readings": ("published", "keep", "drop"),
+}
 UNCERTAIN, UNMENTIONED = ("ignore", "zeros", "ones", "soft"), ("ignore", "zeros")
 
 
@@ -40,7 +46,9 @@ class Data:
     also: tuple[str, ...] = ()  # more folders, whose sets are merged with the first one's
     dataset: str = "auto"  # or the name of a data-set module
     patients: str = ""  # how numbers become patients, where a data set offers several readings (its PATIENTS); "": its default
-    corrections: str = ""  # a file of corrections, see `hilum.dataset.corrections`, as `hilum fix` writes one
+    corrections: str = (
+        ""  # a file of corrections, see `hilum.dataset.corrections`, as `hilum fix` writes one
+    )
     links: bool = False  # whether links in the folders are followed to files outside of them, as those of another disk
 
     @property
@@ -60,7 +68,9 @@ class Data:
         """Raise `HilumError` where `place` is one of the data folders or lies in one."""
         for folder in self.paths:
             if place.resolve().is_relative_to(folder.resolve()):
-                raise HilumError(f"{place} lies inside the data folder {folder.resolve()}, which is never written to; {remedy}")
+                raise HilumError(
+                    f"{place} lies inside the data folder {folder.resolve()}, which is never written to; {remedy}"
+                )
 
 
 @dataclass(frozen=True)
@@ -80,7 +90,9 @@ class Split:
     given: str = "auto"  # "use" the split the source comes with, "ignore" it, or use it where it is sound ("auto")
     minimum: int = 5  # images with and without the finding that each part must hold
     keep: str = ""  # an earlier split.parquet whose patients stay where they are
-    include: tuple[str, ...] = ()  # further views, body parts and modalities that enter the split, see `hilum.annotations.eligibility`
+    include: tuple[
+        str, ...
+    ] = ()  # further views, body parts and modalities that enter the split, see `hilum.annotations.eligibility`
     folds: int = 0  # of cross-validation, see `hilum.pipeline.division`; 0: where one split is too small; 1: never
 
 
@@ -105,7 +117,9 @@ class LungCrop:
 class Classify:
     model: str = "efficientnet_lite0"
     finding: str = "auto"  # the leading one, a concept id; auto: the one with the most images of its rarer state
-    also: tuple[str, ...] = ()  # further concepts that the same model learns; ["all"]: every one with both states in the training part
+    also: tuple[
+        str, ...
+    ] = ()  # further concepts that the same model learns; ["all"]: every one with both states in the training part
     uncertain: str = "ignore"  # what is learnt from an uncertain label: "ignore", "zeros", "ones" or "soft", see `hilum.pipeline.label_policy`
     unmentioned: str = "ignore"  # and from a finding that is not mentioned: "ignore" or "zeros"
     seed: int = 0
@@ -170,7 +184,14 @@ class Recipe:
             recipe = cls(**built)
             faults = _impossible(recipe)
         if faults:
-            raise BadRecipe("\n".join([f"{where}: {len(faults)} fault{'s' * (len(faults) != 1)}", *(f"  {fault}" for fault in faults)]))
+            raise BadRecipe(
+                "\n".join(
+                    [
+                        f"{where}: {len(faults)} fault{'s' * (len(faults) != 1)}",
+                        *(f"  {fault}" for fault in faults),
+                    ]
+                )
+            )
         return recipe.quick() if recipe.job.quick else recipe
 
     @classmethod
@@ -184,11 +205,23 @@ class Recipe:
             raise BadRecipe(str(error)) from error
         recipe = cls.of(sections, where=str(path))
         if not recipe.data.folder:
-            raise BadRecipe(f'{path}: [data] folder is missing; say where the images are: folder = "path/to/images"')
+            raise BadRecipe(
+                f'{path}: [data] folder is missing; say where the images are: folder = "path/to/images"'
+            )
         folder, *also = (as_text((path.parent / folder).resolve()) for folder in recipe.data.paths)
-        corrections = as_text((path.parent / file).resolve()) if (file := recipe.data.corrections_path) else ""
+        corrections = (
+            as_text((path.parent / file).resolve())
+            if (file := recipe.data.corrections_path)
+            else ""
+        )
         data = replace(recipe.data, folder=folder, also=tuple(also), corrections=corrections)
-        return replace(recipe, data=data, classify=replace(recipe.classify, settings=_placed(recipe.classify.settings, path.parent)))
+        return replace(
+            recipe,
+            data=data,
+            classify=replace(
+                recipe.classify, settings=_placed(recipe.classify.settings, path.parent)
+            ),
+        )
 
     def corrected_by(self, file: Path) -> Recipe:
         """The same job on the data as the corrections in `file` have it."""
@@ -203,15 +236,26 @@ class Recipe:
         return replace(
             self,
             job=replace(self.job, quick=True),
-            segment=replace(self.segment, folds=2, settings={**_quick(self.segment.model), **self.segment.settings}),
-            classify=replace(self.classify, settings={**_quick(self.classify.model), **self.classify.settings}),
-            anomaly=replace(self.anomaly, settings={**_quick(self.anomaly.model), **self.anomaly.settings}),
+            segment=replace(
+                self.segment,
+                folds=2,
+                settings={**_quick(self.segment.model), **self.segment.settings},
+            ),
+            classify=replace(
+                self.classify, settings={**_quick(self.classify.model), **self.classify.settings}
+            ),
+            anomaly=replace(
+                self.anomaly, settings={**_quick(self.anomaly.model), **self.anomaly.settings}
+            ),
             region=replace(self.region, size=min(self.region.size, 160)),
         )
 
     def section(self, name: str) -> dict[str, Any]:
         """With lists for tuples, as a marker of the run gives them back: else a finished step would seem to be made from something else."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(getattr(self, name)).items()}
+        return {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in asdict(getattr(self, name)).items()
+        }
 
     @property
     def digest(self) -> str:
@@ -222,7 +266,11 @@ class Recipe:
         for part in fields(self):
             values = self.section(part.name)
             values |= values.pop("settings", {})
-            lines += [f"[{part.name}]", *(f"{key} = {_toml(value)}" for key, value in values.items()), ""]
+            lines += [
+                f"[{part.name}]",
+                *(f"{key} = {_toml(value)}" for key, value in values.items()),
+                "",
+            ]
         return "\n".join(lines)
 
 
@@ -237,7 +285,9 @@ def _section(kind: type, name: str, values: Mapping[str, Any], faults: list[str]
     if settings and hasattr(kind(), "settings"):
         model = values.get("model", own["model"])
         if model == PRETRAINED:
-            faults.append(f'[{name}] the model "{PRETRAINED}" is trained already and takes no {", ".join(settings)}; leave it out')
+            faults.append(
+                f'[{name}] the model "{PRETRAINED}" is trained already and takes no {", ".join(settings)}; leave it out'
+            )
             return None
         if model not in plugins.names("models"):
             faults.append(f"[{name}] " + unknown("model", str(model), plugins.names("models")))
@@ -252,7 +302,11 @@ def _section(kind: type, name: str, values: Mapping[str, Any], faults: list[str]
             faults.append(f"[{name}] {key} must be {_kind((own | expected)[key])}, got {value!r}")
     if faults:
         return None
-    plain = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items() if key in own}
+    plain = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in values.items()
+        if key in own
+    }
     return kind(**plain, settings=settings) if expected else kind(**plain)
 
 
@@ -265,43 +319,123 @@ def _fits(value: object, example: object) -> bool:
 
 
 def _kind(example: object) -> str:
-    return {bool: "true or false", int: "a whole number", float: "a number", str: "text", tuple: "a list of texts"}[type(example)]
+    return {
+        bool: "true or false",
+        int: "a whole number",
+        float: "a number",
+        str: "text",
+        tuple: "a list of texts",
+    }[type(example)]
 
 
 def _impossible(recipe: Recipe) -> list[str]:
     """Values of the right kind that cannot be."""
-    pixels, split, segment, region, classify, evaluate = recipe.pixels, recipe.split, recipe.segment, recipe.region, recipe.classify, recipe.evaluate
-    models, tasks = plugins.names("models"), {"segment": segment.model, "classify": classify.model, "anomaly": recipe.anomaly.model}
+    pixels, split, segment, region, classify, evaluate = (
+        recipe.pixels,
+        recipe.split,
+        recipe.segment,
+        recipe.region,
+        recipe.classify,
+        recipe.evaluate,
+    )
+    models, tasks = (
+        plugins.names("models"),
+        {"segment": segment.model, "classify": classify.model, "anomaly": recipe.anomaly.model},
+    )
     shares = (split.train, split.tune, split.test)
     rules = [
-        (pixels.size % 32 == 0 and 64 <= pixels.size <= 1024, f"[pixels] size must be a multiple of 32 from 64 to 1024, got {pixels.size}"),
-        (pixels.window in ("percentiles", "full"), f"[pixels] window must be 'percentiles' or 'full', got '{pixels.window}'"),
+        (
+            pixels.size % 32 == 0 and 64 <= pixels.size <= 1024,
+            f"[pixels] size must be a multiple of 32 from 64 to 1024, got {pixels.size}",
+        ),
+        (
+            pixels.window in ("percentiles", "full"),
+            f"[pixels] window must be 'percentiles' or 'full', got '{pixels.window}'",
+        ),
         (pixels.depth in (8, 16), f"[pixels] depth must be 8 or 16, got {pixels.depth}"),
-        (min(shares) > 0 and abs(sum(shares) - 1) < 1e-6, f"[split] train, tune and test must be above 0 and sum to 1, got {shares}"),
-        (split.given in ("auto", "use", "ignore"), f"[split] given must be 'auto', 'use' or 'ignore', got '{split.given}'"),
-        *((False, f"[split] include: {unknown('view, body part or modality', value.upper(), eligibility.terms())}") for value in eligibility.unknown_terms(split.include)),
+        (
+            min(shares) > 0 and abs(sum(shares) - 1) < 1e-6,
+            f"[split] train, tune and test must be above 0 and sum to 1, got {shares}",
+        ),
+        (
+            split.given in ("auto", "use", "ignore"),
+            f"[split] given must be 'auto', 'use' or 'ignore', got '{split.given}'",
+        ),
+        *(
+            (
+                False,
+                f"[split] include: {unknown('view, body part or modality', value.upper(), eligibility.terms())}",
+            )
+            for value in eligibility.unknown_terms(split.include)
+        ),
         (split.minimum >= 1, f"[split] minimum must be at least 1, got {split.minimum}"),
-        (0 <= split.folds <= 20, f"[split] folds must be 0 (where needed), 1 (never) or 2 to 20, got {split.folds}"),
+        (
+            0 <= split.folds <= 20,
+            f"[split] folds must be 0 (where needed), 1 (never) or 2 to 20, got {split.folds}",
+        ),
         (segment.folds >= 2, f"[segment] folds must be at least 2, got {segment.folds}"),
-        (region.size % 32 == 0 and 64 <= region.size <= 1024, f"[region] size must be a multiple of 32 from 64 to 1024, got {region.size}"),
+        (
+            region.size % 32 == 0 and 64 <= region.size <= 1024,
+            f"[region] size must be a multiple of 32 from 64 to 1024, got {region.size}",
+        ),
         (0 <= region.margin <= 1, f"[region] margin must be from 0 to 1, got {region.margin}"),
-        (region.content in CONTENTS, f"[region] content must be {_either(CONTENTS)}, got '{region.content}'"),
-        (classify.uncertain in UNCERTAIN, f"[classify] uncertain must be {_either(UNCERTAIN)}, got '{classify.uncertain}'"),
-        (classify.unmentioned in UNMENTIONED, f"[classify] unmentioned must be {_either(UNMENTIONED)}, got '{classify.unmentioned}'"),
-        (ALL not in classify.also or len(classify.also) == 1, f"[classify] also must be ['{ALL}'] or concepts, got {list(classify.also)}"),
-        (evaluate.resamples >= 100, f"[evaluate] resamples must be at least 100, got {evaluate.resamples}"),
-        (0.5 <= evaluate.confidence < 1, f"[evaluate] confidence must be from 0.5 to below 1, got {evaluate.confidence}"),
-        (0 <= evaluate.prevalence < 1, f"[evaluate] prevalence must be from 0 (none given) to below 1, got {evaluate.prevalence}"),
-        (0 <= region.least_quality <= 1, f"[region] least_quality must be from 0 to 1, got {region.least_quality}"),
-        *((getattr(recipe.share, key) in words, f"[share] {key} must be {_either(words)}, got '{getattr(recipe.share, key)}'") for key, words in SHARED.items()),
-        *((model in models or (name, model) == ("segment", PRETRAINED), f"[{name}] " + unknown("model", model, models)) for name, model in tasks.items()),
+        (
+            region.content in CONTENTS,
+            f"[region] content must be {_either(CONTENTS)}, got '{region.content}'",
+        ),
+        (
+            classify.uncertain in UNCERTAIN,
+            f"[classify] uncertain must be {_either(UNCERTAIN)}, got '{classify.uncertain}'",
+        ),
+        (
+            classify.unmentioned in UNMENTIONED,
+            f"[classify] unmentioned must be {_either(UNMENTIONED)}, got '{classify.unmentioned}'",
+        ),
+        (
+            ALL not in classify.also or len(classify.also) == 1,
+            f"[classify] also must be ['{ALL}'] or concepts, got {list(classify.also)}",
+        ),
+        (
+            evaluate.resamples >= 100,
+            f"[evaluate] resamples must be at least 100, got {evaluate.resamples}",
+        ),
+        (
+            0.5 <= evaluate.confidence < 1,
+            f"[evaluate] confidence must be from 0.5 to below 1, got {evaluate.confidence}",
+        ),
+        (
+            0 <= evaluate.prevalence < 1,
+            f"[evaluate] prevalence must be from 0 (none given) to below 1, got {evaluate.prevalence}",
+        ),
+        (
+            0 <= region.least_quality <= 1,
+            f"[region] least_quality must be from 0 to 1, got {region.least_quality}",
+        ),
+        *(
+            (
+                getattr(recipe.share, key) in words,
+                f"[share] {key} must be {_either(words)}, got '{getattr(recipe.share, key)}'",
+            )
+            for key, words in SHARED.items()
+        ),
+        *(
+            (
+                model in models or (name, model) == ("segment", PRETRAINED),
+                f"[{name}] " + unknown("model", model, models),
+            )
+            for name, model in tasks.items()
+        ),
     ]
     return [fault for holds, fault in rules if not holds]
 
 
 def _placed(settings: Mapping[str, Any], place: Path) -> dict[str, Any]:
     """The settings with the file of weights, where they name one, meant from `place`."""
-    return {**settings, "weights": str((place / settings["weights"]).resolve())} if settings.get("weights") else dict(settings)
+    return (
+        {**settings, "weights": str((place / settings["weights"]).resolve())}
+        if settings.get("weights")
+        else dict(settings)
+    )
 
 
 def _either(words: tuple[str, ...]) -> str:

@@ -46,7 +46,10 @@ class BadData(HilumError):
     def listing(cls, what: str, faults: Iterable[str], *, shown: int = 20) -> BadData:
         """All `faults` under one heading; beyond `shown` they are counted, not dropped."""
         faults = list(faults)
-        lines = [f"{what}: {len(faults)} fault{'s' * (len(faults) != 1)}", *(f"  {fault}" for fault in faults[:shown])]
+        lines = [
+            f"{what}: {len(faults)} fault{'s' * (len(faults) != 1)}",
+            *(f"  {fault}" for fault in faults[:shown]),
+        ]
         if len(faults) > shown:
             lines.append(f"  … and {len(faults) - shown} more")
         return cls("\n".join(lines))

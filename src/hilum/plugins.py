@@ -39,7 +39,11 @@ class Card:
 def names(kind: str) -> list[str]:
     """Return the names of the plug-ins of a kind, sorted. Imports none of them."""
     folder = _folder(kind)
-    return sorted(found.name for found in pkgutil.iter_modules([str(folder)]) if not found.name.startswith("_"))
+    return sorted(
+        found.name
+        for found in pkgutil.iter_modules([str(folder)])
+        if not found.name.startswith("_")
+    )
 
 
 def defaults(kind: str, name: str, what: str) -> dict[str, Any]:
@@ -52,9 +56,22 @@ def defaults(kind: str, name: str, what: str) -> dict[str, Any]:
     source = (_folder(kind) / f"{name}.py").read_text(encoding="utf-8")
     for node in ast.parse(source).body:
         if isinstance(node, ast.ClassDef) and node.name == what:
-            fields = (field for field in node.body if isinstance(field, ast.AnnAssign) and field.value is not None)
-            return {field.target.id: ast.literal_eval(field.value) for field in fields if isinstance(field.target, ast.Name)}
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id == what and node.value is not None:
+            fields = (
+                field
+                for field in node.body
+                if isinstance(field, ast.AnnAssign) and field.value is not None
+            )
+            return {
+                field.target.id: ast.literal_eval(field.value)
+                for field in fields
+                if isinstance(field.target, ast.Name)
+            }
+        if (
+            isinstance(node, ast.AnnAssign)
+            and isinstance(node.target, ast.Name)
+            and node.target.id == what
+            and node.value is not None
+        ):
             return ast.literal_eval(node.value)
     raise LookupError(f"the {KINDS[kind][1]} '{name}' declares no {what}")
 

@@ -58,7 +58,9 @@ class Run:
         """Raises `BadData` for a name that leads out of the folder: markers are files too."""
         path = Path(name)
         if path.is_absolute() or ".." in path.parts:
-            raise BadData(f"{self.folder}: names '{on_one_line(name[:200])}', which lies outside of it; copy the run anew")
+            raise BadData(
+                f"{self.folder}: names '{on_one_line(name[:200])}', which lies outside of it; copy the run anew"
+            )
         return self.folder / path
 
     @property
@@ -213,11 +215,15 @@ class Run:
         """
         path = self.home(step) / name
         if not self.checked:
-            untrusted_files.read_head(path, 0)  # a file all the same, and no pipe that nobody writes to
+            untrusted_files.read_head(
+                path, 0
+            )  # a file all the same, and no pipe that nobody writes to
             return path
         expected = self.files(step).get(name)
         if expected is None:
-            raise self._damaged(f"{path}: step '{step}', as it is finished there, left no such file")
+            raise self._damaged(
+                f"{path}: step '{step}', as it is finished there, left no such file"
+            )
         if wrong := integrity.fault(path, expected):
             raise self._damaged(f"{path} is not what step '{step}' left: it {wrong}")
         return path

@@ -13,9 +13,15 @@ import numpy as np
 RIGHT, LEFT = 1, 2
 IGNORE = 255  # in labels to learn from: a source does not say whether there is lung
 SIDES = {"right": RIGHT, "left": LEFT}
-REFERENCE = {"right_lung": RIGHT, "left_lung": LEFT, "lungs": None}  # what a shape on an image may be called, and its side
+REFERENCE = {
+    "right_lung": RIGHT,
+    "left_lung": LEFT,
+    "lungs": None,
+}  # what a shape on an image may be called, and its side
 _SECOND_LUNG = 0.2  # of the larger part's area: a smaller second part is a fragment, not a lung
-_TWO_LUNGS_WIDE = 0.55  # of the picture's width: a single part wider than this is two lungs that touch
+_TWO_LUNGS_WIDE = (
+    0.55  # of the picture's width: a single part wider than this is two lungs that touch
+)
 
 
 def split_left_right(mask: np.ndarray) -> np.ndarray:
@@ -24,7 +30,9 @@ def split_left_right(mask: np.ndarray) -> np.ndarray:
     The two largest parts are the lungs, the one further left in the picture the right lung; fragments go to the nearer one. A
     single part is cut at its narrowest column where it is as wide as two lungs, and is one lung otherwise.
     """
-    count, parts, stats, centres = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    count, parts, stats, centres = cv2.connectedComponentsWithStats(
+        mask.astype(np.uint8), connectivity=8
+    )
     if count == 1:
         return np.zeros(mask.shape, np.uint8)
     areas, columns = stats[1:, cv2.CC_STAT_AREA], centres[1:, 0]
@@ -44,7 +52,9 @@ def _cut(mask: np.ndarray, start: int, width: int) -> np.ndarray:
     """Two touching lungs: divide at the emptiest column of the middle third."""
     middle = slice(start + width // 3, start + width - width // 3)
     column = middle.start + int(np.argmin(mask[:, middle].sum(axis=0)))
-    return np.where(np.arange(mask.shape[1]) < column, RIGHT, LEFT).astype(np.uint8) * mask.astype(np.uint8)
+    return np.where(np.arange(mask.shape[1]) < column, RIGHT, LEFT).astype(np.uint8) * mask.astype(
+        np.uint8
+    )
 
 
 def from_probabilities(found: np.ndarray, threshold: float = 0.5) -> np.ndarray:
@@ -86,14 +96,18 @@ def fill_holes(mask: np.ndarray) -> np.ndarray:
     return around[1:-1, 1:-1] != 2
 
 
-def upsample_labels(labels: np.ndarray, likely: np.ndarray, back: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+def upsample_labels(
+    labels: np.ndarray, likely: np.ndarray, back: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
     """Labels through a geometry's `back`: outlines follow the probabilities (2, size, size) between the pixels, so they are smooth in a large file."""
     lung = (likely.max(axis=0) * 255 + 0.5).astype(np.uint8)
     whole, best = None, None
     for side in (RIGHT, LEFT):
         inside = labels == side
         near = cv2.dilate(inside.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-        field = np.where(near & ~inside, np.minimum(lung, 127), np.where(inside, np.maximum(lung, 128), 0)).astype(np.uint8)
+        field = np.where(
+            near & ~inside, np.minimum(lung, 127), np.where(inside, np.maximum(lung, 128), 0)
+        ).astype(np.uint8)
         large = back(field)
         if whole is None:
             whole, best = np.where(large >= 128, np.uint8(side), np.uint8(0)), large
@@ -104,5 +118,11 @@ def upsample_labels(labels: np.ndarray, likely: np.ndarray, back: Callable[[np.n
 
 def downsample_labels(labels: np.ndarray, forward) -> np.ndarray:
     """A label picture through a geometry's `forward`, each side by area averaging and a half threshold, so that edges stay where they are."""
-    small = {side: forward((labels == side).astype(np.uint8) * np.uint8(255)) for side in (RIGHT, LEFT)}
-    return np.where(np.maximum(small[RIGHT], small[LEFT]) < 128, 0, np.where(small[RIGHT] >= small[LEFT], RIGHT, LEFT)).astype(np.uint8)
+    small = {
+        side: forward((labels == side).astype(np.uint8) * np.uint8(255)) for side in (RIGHT, LEFT)
+    }
+    return np.where(
+        np.maximum(small[RIGHT], small[LEFT]) < 128,
+        0,
+        np.where(small[RIGHT] >= small[LEFT], RIGHT, LEFT),
+    ).astype(np.uint8)

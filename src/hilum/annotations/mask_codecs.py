@@ -19,8 +19,12 @@ _MOST_BITS = 60
 def parse_pairs(text: str) -> tuple[list[int], list[int]]:
     """Firsts and seconds of "a b a b …"; none of "-1", the mark of an empty mask."""
     words = [] if text.strip() == "-1" else text.split()
-    if len(words) % 2 or not all(word.isascii() and word.isdigit() and len(word) <= _MOST_DIGITS for word in words):
-        raise BadData(f"expected run lengths as pairs of whole numbers 'start length start length …', got {text[:80]!r}")
+    if len(words) % 2 or not all(
+        word.isascii() and word.isdigit() and len(word) <= _MOST_DIGITS for word in words
+    ):
+        raise BadData(
+            f"expected run lengths as pairs of whole numbers 'start length start length …', got {text[:80]!r}"
+        )
     values = [int(word) for word in words]
     return values[::2], values[1::2]
 
@@ -28,7 +32,9 @@ def parse_pairs(text: str) -> tuple[list[int], list[int]]:
 def numbers(values: object, what: str, count: int) -> list[float]:
     """Return `count` finite or infinite numbers of a list. Raises `BadData`."""
     found = list(values) if isinstance(values, (list, tuple, np.ndarray)) else []
-    if len(found) != count or any(isinstance(value, bool) or not isinstance(value, (int, float, np.number)) for value in found):
+    if len(found) != count or any(
+        isinstance(value, bool) or not isinstance(value, (int, float, np.number)) for value in found
+    ):
         raise BadData(f"expected {what}, all numbers, got {str(values)[:80]}")
     try:
         return [float(value) for value in found]
@@ -64,16 +70,22 @@ def rle_decode(text: str) -> tuple[int, ...]:
     for character in text:
         bits = ord(character) - 48
         if not 0 <= bits < 64:
-            raise BadData(f"expected COCO's compressed run lengths, got {text[:40]!r} with the character {character!r}")
+            raise BadData(
+                f"expected COCO's compressed run lengths, got {text[:40]!r} with the character {character!r}"
+            )
         value, shift = value | (bits & 31) << shift, shift + 5
         if shift > _MOST_BITS:  # and numbers of a million bits would take hours to put together
-            raise BadData(f"expected COCO's compressed run lengths, got a run of more than {_MOST_BITS} bits; read the file again")
+            raise BadData(
+                f"expected COCO's compressed run lengths, got a run of more than {_MOST_BITS} bits; read the file again"
+            )
         if bits < 32:
             value -= 1 << shift if bits & 16 else 0
             counts.append(value + (counts[-2] if len(counts) > 2 else 0))
             value = shift = 0
     if shift:
-        raise BadData(f"COCO's compressed run lengths are cut short: …{text[-40:]!r} ends within a number; read the file again")
+        raise BadData(
+            f"COCO's compressed run lengths are cut short: …{text[-40:]!r} ends within a number; read the file again"
+        )
     return tuple(counts)
 
 
@@ -82,9 +94,13 @@ def png_text(mask: np.ndarray) -> str:
     import imagecodecs
 
     if not mask.size:
-        raise BadData(f"a bitmap of {mask.shape} pixels cannot be written as a picture; leave it out")
+        raise BadData(
+            f"a bitmap of {mask.shape} pixels cannot be written as a picture; leave it out"
+        )
     alpha = mask.astype(np.uint8) * np.uint8(255)
-    return base64.b64encode(zlib.compress(imagecodecs.png_encode(np.stack([alpha, alpha], axis=2)))).decode("ascii")
+    return base64.b64encode(
+        zlib.compress(imagecodecs.png_encode(np.stack([alpha, alpha], axis=2)))
+    ).decode("ascii")
 
 
 def from_png_text(text: str) -> np.ndarray:
@@ -99,7 +115,9 @@ def from_png_text(text: str) -> np.ndarray:
             raise BadData(f"{what}, got one of more than {_MOST_PIXELS:,} pixels")
         values = imagecodecs.png_decode(data)
     except (binascii.Error, zlib.error, imagecodecs.PngError, ValueError) as error:
-        raise BadData(f"{what}, got {str(text)[:40]!r} ({error}); the file is cut short or was changed") from error
+        raise BadData(
+            f"{what}, got {str(text)[:40]!r} ({error}); the file is cut short or was changed"
+        ) from error
     if values.ndim == 3 and values.shape[2] not in (2, 4):
         raise BadData(f"{what}, got a PNG of shape {values.shape}, without alpha; export it again")
     return (values[:, :, -1] if values.ndim == 3 else values) > 0

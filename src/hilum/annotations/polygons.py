@@ -10,7 +10,9 @@ from collections.abc import Iterator, Sequence
 import cv2
 import numpy as np
 
-Ring = tuple[tuple[float, float], ...]  # (row, column) of each corner; the last one is joined to the first
+Ring = tuple[
+    tuple[float, float], ...
+]  # (row, column) of each corner; the last one is joined to the first
 Size = tuple[int, int]  # height, width
 Window = tuple[slice, slice]  # rows and columns of a picture
 
@@ -37,11 +39,22 @@ def costly(rings: Sequence[Ring], size: Size) -> list[str]:
     found = []
     if (corners := sum(map(len, rings))) > _MOST_CORNERS:
         return [f"has {corners:,} corners; expected at most {_MOST_CORNERS:,}; draw it as a bitmap"]
-    if (passed := sum(int(np.subtract(*_rows(_edges_of(ring), slice(0, size[0]))[::-1]).sum()) for ring in rings)) > _MOST_PASSED:
-        found.append(f"passes {passed:,} rows, all edges taken together; expected at most {_MOST_PASSED:,}; draw it as a bitmap")
+    if (
+        passed := sum(
+            int(np.subtract(*_rows(_edges_of(ring), slice(0, size[0]))[::-1]).sum())
+            for ring in rings
+        )
+    ) > _MOST_PASSED:
+        found.append(
+            f"passes {passed:,} rows, all edges taken together; expected at most {_MOST_PASSED:,}; draw it as a bitmap"
+        )
     areas = ([side.stop - side.start for side in window_of(ring, size)] for ring in rings[1:])
-    if (area := sum(height * width for height, width in areas)) > (most := _TIMES_OVER * size[0] * size[1]):
-        found.append(f"has holes that reach over {area:,} pixels; expected at most {most:,}; draw it as a bitmap")
+    if (area := sum(height * width for height, width in areas)) > (
+        most := _TIMES_OVER * size[0] * size[1]
+    ):
+        found.append(
+            f"has holes that reach over {area:,} pixels; expected at most {most:,}; draw it as a bitmap"
+        )
     return found
 
 
@@ -78,11 +91,15 @@ def _edges_of(ring: Ring) -> np.ndarray:
 
 def _rows(edges: np.ndarray, rows: slice) -> tuple[np.ndarray, np.ndarray]:
     """Return the first row whose centre each edge passes, and the one behind the last."""
-    first, last = (np.clip(np.ceil(side[:, 0] - 0.5), rows.start, rows.stop).astype(np.int64) for side in edges)
+    first, last = (
+        np.clip(np.ceil(side[:, 0] - 0.5), rows.start, rows.stop).astype(np.int64) for side in edges
+    )
     return first, last
 
 
-def _centres_before(edges: np.ndarray, edge: np.ndarray, row: np.ndarray, exact: _Exact) -> np.ndarray:
+def _centres_before(
+    edges: np.ndarray, edge: np.ndarray, row: np.ndarray, exact: _Exact
+) -> np.ndarray:
     """Count the centres of each row that lie left of an edge, from column 0. Exact."""
     upper, lower = edges[:, edge]
     height, width = (lower - upper).T
@@ -121,12 +138,20 @@ def traced(mask: np.ndarray) -> Iterator[tuple[Ring, tuple[Ring, ...]]]:
             continue  # part of a trail already
         trail, part = [first], edges[first]
         # A left turn first: it parts a hole from what lies outside where they touch at a corner only.
-        while (ahead := next(edge for edge in _onward(trail[-1]) if edges.get(edge) == part)) != trail[0]:
+        while (
+            ahead := next(edge for edge in _onward(trail[-1]) if edges.get(edge) == part)
+        ) != trail[0]:
             trail.append(ahead)
         for edge in trail:
             del edges[edge]
-        turns = (edge for edge, before in zip(trail, [trail[-1], *trail[:-1]], strict=True) if edge[2] != before[2])
-        rings.setdefault(part, []).append(tuple((float(row), float(column)) for row, column, _ in turns))
+        turns = (
+            edge
+            for edge, before in zip(trail, [trail[-1], *trail[:-1]], strict=True)
+            if edge[2] != before[2]
+        )
+        rings.setdefault(part, []).append(
+            tuple((float(row), float(column)) for row, column, _ in turns)
+        )
     # The first edge of a part is the upper side of its first pixel, so the exterior comes before the holes.
     for _, (exterior, *holes) in sorted(rings.items()):
         yield exterior, tuple(holes)
@@ -137,9 +162,16 @@ def _edges(parts: np.ndarray) -> dict[tuple[int, int, int], int]:
     padded = np.pad(parts, 1)
     edges = {}
     for heading, (down, right) in enumerate(((-1, 0), (0, 1), (1, 0), (0, -1))):
-        beyond = padded[1 + down : padded.shape[0] - 1 + down, 1 + right : padded.shape[1] - 1 + right]
+        beyond = padded[
+            1 + down : padded.shape[0] - 1 + down, 1 + right : padded.shape[1] - 1 + right
+        ]
         rows, columns = np.nonzero((parts > 0) & (beyond == 0))
-        starts = zip((rows + (heading >= 2)).tolist(), (columns + (heading in (1, 2))).tolist(), parts[rows, columns].tolist(), strict=True)
+        starts = zip(
+            (rows + (heading >= 2)).tolist(),
+            (columns + (heading in (1, 2))).tolist(),
+            parts[rows, columns].tolist(),
+            strict=True,
+        )
         edges.update({(row, column, heading): part for row, column, part in starts})
     return edges
 
@@ -153,7 +185,9 @@ def _onward(edge: tuple[int, int, int]) -> list[tuple[int, int, int]]:
 
 def corners(ring: Ring) -> Ring:
     """Without points that repeat the one before, the closing point among them."""
-    return tuple(point for place, point in enumerate(ring) if point != ring[place - 1] or len(ring) == 1)
+    return tuple(
+        point for place, point in enumerate(ring) if point != ring[place - 1] or len(ring) == 1
+    )
 
 
 def _as_whole(ring: Ring) -> tuple[np.ndarray, int]:

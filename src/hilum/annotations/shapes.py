@@ -29,7 +29,9 @@ from hilum.annotations.polygons import Ring, Size
 from hilum.errors import BadData, unknown
 from hilum.safety import untrusted_files
 
-Order = Literal["columns", "rows"]  # which way runs go: down the columns (COCO, Kaggle) or along the rows (CheXmask)
+Order = Literal[
+    "columns", "rows"
+]  # which way runs go: down the columns (COCO, Kaggle) or along the rows (CheXmask)
 
 _MOST_PIXELS = 1 << 30  # of a picture that run lengths are drawn for
 _FARTHEST = 1e9  # pixels from the corner: beyond it a number is a mistake, and differences lose the fraction of a pixel
@@ -66,7 +68,10 @@ class Box:
 
     def within(self, size: Size) -> Box:
         """The part of it that lies on a picture of `size`; of one that lies beside it nothing, 0 high or wide."""
-        top, left = (min(max(edge, 0.0), side) for edge, side in zip((self.top, self.left), size, strict=True))
+        top, left = (
+            min(max(edge, 0.0), side)
+            for edge, side in zip((self.top, self.left), size, strict=True)
+        )
         ends = (self.top + self.height, self.left + self.width)
         bottom, right = (min(max(edge, 0.0), side) for edge, side in zip(ends, size, strict=True))
         return Box(top, left, bottom - top, right - left)
@@ -74,11 +79,15 @@ class Box:
     def to_polygon(self) -> Polygon:
         """Its outline, clockwise from the top left corner; `to_mask` of both are equal."""
         bottom, right = self.top + self.height, self.left + self.width
-        return Polygon(((self.top, self.left), (self.top, right), (bottom, right), (bottom, self.left)))
+        return Polygon(
+            ((self.top, self.left), (self.top, right), (bottom, right), (bottom, self.left))
+        )
 
     def to_json(self) -> str:
         _refuse(_not_finite(self))
-        return _text({"box": [float(value) for value in (self.top, self.left, self.height, self.width)]})
+        return _text(
+            {"box": [float(value) for value in (self.top, self.left, self.height, self.width)]}
+        )
 
 
 @dataclass(frozen=True)
@@ -95,7 +104,9 @@ class Polygon:
     def to_coco(self) -> list[float]:
         """Raises `BadData` for a polygon with holes, which COCO writes as run lengths."""
         if self.holes:
-            raise BadData(f"a polygon with holes ({len(self.holes)}); COCO's have none: write its run lengths, RunLengths.of(mask).to_coco()")
+            raise BadData(
+                f"a polygon with holes ({len(self.holes)}); COCO's have none: write its run lengths, RunLengths.of(mask).to_coco()"
+            )
         return [value for row, column in self.exterior for value in (column, row)]
 
     def to_mask(self, size: Size) -> np.ndarray:
@@ -109,12 +120,17 @@ class Polygon:
     def to_box(self) -> Box:
         if not self.exterior:
             raise BadData("a polygon without points has no box; leave it out")
-        (top, left), (bottom, right) = (tuple(map(end, zip(*self.exterior, strict=True))) for end in (min, max))
+        (top, left), (bottom, right) = (
+            tuple(map(end, zip(*self.exterior, strict=True))) for end in (min, max)
+        )
         return Box(top, left, bottom - top, right - left)
 
     def to_json(self) -> str:
         _refuse(_not_finite(self))
-        exterior, *holes = ([[float(row), float(column)] for row, column in ring] for ring in (self.exterior, *self.holes))
+        exterior, *holes = (
+            [[float(row), float(column)] for row, column in ring]
+            for ring in (self.exterior, *self.holes)
+        )
         return _text({"polygon": exterior, "holes": holes})
 
 
@@ -132,17 +148,28 @@ class Bitmap:
         object.__setattr__(self, "mask", own)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Bitmap) and (self.top, self.left) == (other.top, other.left) and np.array_equal(self.mask, other.mask)
+        return (
+            isinstance(other, Bitmap)
+            and (self.top, self.left) == (other.top, other.left)
+            and np.array_equal(self.mask, other.mask)
+        )
 
     def __hash__(self) -> int:
         return hash((self.top, self.left, self.mask.shape, self.mask.tobytes()))
 
     def to_mask(self, size: Size) -> np.ndarray:
         picture = np.zeros(size, bool)
-        top, left, bottom, right = (max(self.top, 0), max(self.left, 0), self.top + self.mask.shape[0], self.left + self.mask.shape[1])
+        top, left, bottom, right = (
+            max(self.top, 0),
+            max(self.left, 0),
+            self.top + self.mask.shape[0],
+            self.left + self.mask.shape[1],
+        )
         if bottom > 0 and right > 0:
             part = picture[top:bottom, left:right]
-            part[:] = self.mask[top - self.top :, left - self.left :][: part.shape[0], : part.shape[1]]
+            part[:] = self.mask[top - self.top :, left - self.left :][
+                : part.shape[0], : part.shape[1]
+            ]
         return picture
 
     def to_box(self) -> Box:
@@ -150,7 +177,9 @@ class Bitmap:
         return Box(self.top + box.top, self.left + box.left, box.height, box.width)
 
     def to_json(self) -> str:
-        return _text({"bitmap": mask_codecs.png_text(self.mask), "at": [int(self.top), int(self.left)]})
+        return _text(
+            {"bitmap": mask_codecs.png_text(self.mask), "at": [int(self.top), int(self.left)]}
+        )
 
 
 @dataclass(frozen=True)
@@ -176,12 +205,19 @@ class RunLengths:
         except (KeyError, TypeError) as error:
             raise BadData(f"expected {what}, got {str(segmentation)[:80]}") from error
         text = counts.decode("ascii", "replace") if isinstance(counts, bytes) else counts
-        read = mask_codecs.rle_decode(text) if isinstance(text, str) else mask_codecs.whole(counts, what)
+        read = (
+            mask_codecs.rle_decode(text)
+            if isinstance(text, str)
+            else mask_codecs.whole(counts, what)
+        )
         height, width = mask_codecs.whole(size, what, 2)
         return cls((height, width), read)
 
     def to_coco(self, compressed: bool = True) -> dict:
-        return {"size": list(self.size), "counts": mask_codecs.rle_encode(self.counts) if compressed else list(self.counts)}
+        return {
+            "size": list(self.size),
+            "counts": mask_codecs.rle_encode(self.counts) if compressed else list(self.counts),
+        }
 
     @classmethod
     def from_starts(cls, text: str, size: Size, order: Order) -> RunLengths:
@@ -192,7 +228,12 @@ class RunLengths:
         starts, lengths = mask_codecs.parse_pairs(text)
         flat = np.zeros(size[0] * size[1], bool)
         for start, length in zip(starts, lengths, strict=True):
-            if start < 1 or length < 1 or start - 1 + length > flat.size or flat[start - 1 : start - 1 + length].any():
+            if (
+                start < 1
+                or length < 1
+                or start - 1 + length > flat.size
+                or flat[start - 1 : start - 1 + length].any()
+            ):
                 raise BadData(
                     f"the run of {length} pixels from pixel {start} leaves a picture of {size[0]}x{size[1]} or overlaps another run; check "
                     "the picture's size and that starts count from 1 (in gaps after the run before it is RunLengths.from_gaps)"
@@ -232,7 +273,9 @@ class RunLengths:
         return _box_of(self.to_mask(self.size))
 
     def to_json(self) -> str:
-        return _text({"runs": mask_codecs.rle_encode(self.counts), "size": [int(side) for side in self.size]})
+        return _text(
+            {"runs": mask_codecs.rle_encode(self.counts), "size": [int(side) for side in self.size]}
+        )
 
 
 Shape = Box | Polygon | Bitmap | RunLengths
@@ -252,7 +295,9 @@ def from_json(text: str) -> Shape:
             return Bitmap(top, left, mask_codecs.from_png_text(read["bitmap"]))
         return RunLengths.from_coco({"size": read["size"], "counts": read["runs"]})
     except (KeyError, TypeError) as error:
-        raise BadData(f"expected a shape as text ({{'box': …}}, polygon, bitmap or runs), got {str(text)[:80]}") from error
+        raise BadData(
+            f"expected a shape as text ({{'box': …}}, polygon, bitmap or runs), got {str(text)[:80]}"
+        ) from error
 
 
 def from_supervisely(drawn: Mapping) -> Polygon | Bitmap:
@@ -263,23 +308,37 @@ def from_supervisely(drawn: Mapping) -> Polygon | Bitmap:
     """
     kind = drawn.get("geometryType")
     if kind not in ("polygon", "bitmap"):
-        raise BadData(f"{unknown('geometryType that can be read', str(kind), ('polygon', 'bitmap'))}; draw it again as one of these")
+        raise BadData(
+            f"{unknown('geometryType that can be read', str(kind), ('polygon', 'bitmap'))}; draw it again as one of these"
+        )
     try:
         if kind == "bitmap":
             left, top = mask_codecs.whole(drawn["bitmap"]["origin"], "a bitmap's origin [x, y]", 2)
             return Bitmap(top, left, mask_codecs.from_png_text(drawn["bitmap"]["data"]))
         points = drawn["points"]
-        exterior, *holes = (_ring(ring) for ring in (points["exterior"], *points.get("interior", ())))
+        exterior, *holes = (
+            _ring(ring) for ring in (points["exterior"], *points.get("interior", ()))
+        )
     except (KeyError, TypeError, AttributeError) as error:
-        raise BadData(f"a {kind} needs points.exterior, or bitmap.data and bitmap.origin; got {str(dict(drawn))[:120]}") from error
+        raise BadData(
+            f"a {kind} needs points.exterior, or bitmap.data and bitmap.origin; got {str(dict(drawn))[:120]}"
+        ) from error
     return Polygon(_flipped(exterior), tuple(map(_flipped, holes)))
 
 
 def to_supervisely(shape: Polygon | Bitmap) -> dict:
     """The inverse of `from_supervisely`: `geometryType` with `points` or `bitmap`; class and labeller are the caller's to add."""
     if isinstance(shape, Bitmap):
-        return {"geometryType": "bitmap", "bitmap": {"data": mask_codecs.png_text(shape.mask), "origin": [int(shape.left), int(shape.top)]}}
-    exterior, *holes = ([list(point) for point in _flipped(ring)] for ring in (shape.exterior, *shape.holes))
+        return {
+            "geometryType": "bitmap",
+            "bitmap": {
+                "data": mask_codecs.png_text(shape.mask),
+                "origin": [int(shape.left), int(shape.top)],
+            },
+        }
+    exterior, *holes = (
+        [list(point) for point in _flipped(ring)] for ring in (shape.exterior, *shape.holes)
+    )
     return {"geometryType": "polygon", "points": {"exterior": exterior, "interior": holes}}
 
 
@@ -298,7 +357,9 @@ def faults(shape: Shape, size: Size) -> list[str]:
     if isinstance(shape, Polygon):
         found = _faults_of_rings(shape, size)
     elif isinstance(shape, RunLengths):
-        return _faults_of_runs(shape, size) or ([] if any(shape.counts[1::2]) else ["draws no pixel"])
+        return _faults_of_runs(shape, size) or (
+            [] if any(shape.counts[1::2]) else ["draws no pixel"]
+        )
     elif isinstance(shape, Bitmap) and not shape.mask.any():
         return ["draws no pixel"]
     elif isinstance(shape, Box) and min(shape.height, shape.width) <= 0:
@@ -314,7 +375,9 @@ def _outside(shape: Box | Polygon | Bitmap, size: Size) -> list[str]:
     if min(box.top, box.left) >= 0 and bottom <= size[0] and right <= size[1]:
         return []
     where = f"rows {box.top:g} to {bottom:g}, columns {box.left:g} to {right:g}"
-    return [f"reaches outside the picture: {where}, the picture is {size[0]}x{size[1]} (height x width)"]
+    return [
+        f"reaches outside the picture: {where}, the picture is {size[0]}x{size[1]} (height x width)"
+    ]
 
 
 def _faults_of_rings(polygon: Polygon, size: Size) -> list[str]:
@@ -326,36 +389,67 @@ def _faults_of_rings(polygon: Polygon, size: Size) -> list[str]:
         name = f"hole {place}" if place else "the outline"
         corners = polygons.corners(ring)
         if len(corners) < 3:
-            found.append(f"{name} has {len(corners)} different points in a row; at least 3 are needed")
+            found.append(
+                f"{name} has {len(corners)} different points in a row; at least 3 are needed"
+            )
         elif meeting := polygon_crossings.meeting(corners):
             ends = [(corners[edge], corners[(edge + 1) % len(corners)]) for edge in meeting]
-            first, second = (" to ".join(f"({row:g}, {column:g})" for row, column in edge) for edge in ends)
+            first, second = (
+                " to ".join(f"({row:g}, {column:g})" for row, column in edge) for edge in ends
+            )
             found.append(f"{name} crosses or touches itself: {first} and {second} meet")
         window = polygons.window_of(ring, size)
-        if place and (count := np.count_nonzero(polygons.filled_within(ring, window) & ~inside[window])):
+        if place and (
+            count := np.count_nonzero(polygons.filled_within(ring, window) & ~inside[window])
+        ):
             found.append(f"{name} covers {count} pixels that are not inside the outline")
     return found
 
 
 def _faults_of_runs(runs: RunLengths, size: Size) -> list[str]:
     if not (min(runs.size) >= 0 and math.prod(runs.size) <= _MOST_PIXELS):
-        return [f"is drawn for a picture of {str(runs.size)[:80]}; expected height and width of at most {_MOST_PIXELS:,} pixels together"]
-    found = [] if tuple(runs.size) == tuple(size) else [f"is drawn for a picture of {runs.size}, this one is {tuple(size)} (height, width)"]
-    found += [f"count {place} is {count}; a run cannot be shorter than 0" for place, count in enumerate(runs.counts) if count < 0]
+        return [
+            f"is drawn for a picture of {str(runs.size)[:80]}; expected height and width of at most {_MOST_PIXELS:,} pixels together"
+        ]
+    found = (
+        []
+        if tuple(runs.size) == tuple(size)
+        else [f"is drawn for a picture of {runs.size}, this one is {tuple(size)} (height, width)"]
+    )
+    found += [
+        f"count {place} is {count}; a run cannot be shorter than 0"
+        for place, count in enumerate(runs.counts)
+        if count < 0
+    ]
     if sum(runs.counts) != math.prod(runs.size):
-        found.append(f"the counts add up to {sum(runs.counts)} pixels; the picture of {runs.size} has {math.prod(runs.size)}")
+        found.append(
+            f"the counts add up to {sum(runs.counts)} pixels; the picture of {runs.size} has {math.prod(runs.size)}"
+        )
     return found
 
 
 def _not_finite(shape: Shape) -> list[str]:
     if isinstance(shape, Box):
-        named = zip(("top", "left", "height", "width"), (shape.top, shape.left, shape.height, shape.width), strict=True)
+        named = zip(
+            ("top", "left", "height", "width"),
+            (shape.top, shape.left, shape.height, shape.width),
+            strict=True,
+        )
     elif isinstance(shape, Polygon):
         rings = (shape.exterior, *shape.holes)
-        named = ((f"point {place}", value) for ring in rings for place, point in enumerate(ring) for value in point)
+        named = (
+            (f"point {place}", value)
+            for ring in rings
+            for place, point in enumerate(ring)
+            for value in point
+        )
     else:
         return []
-    return [f"{name} is {value}; expected a number of pixels" for name, value in named if not abs(value) <= _FARTHEST]
+    return [
+        f"{name} is {value}; expected a number of pixels"
+        for name, value in named
+        if not abs(value) <= _FARTHEST
+    ]
 
 
 def _refuse(found: list[str]) -> None:
@@ -365,14 +459,21 @@ def _refuse(found: list[str]) -> None:
 
 def _pixels(edges: Iterable[float], size: Size) -> list[int]:
     """The first row and the first column whose centre is not before these (row, column) lines, kept within the picture."""
-    return [min(max(math.ceil(edge - 0.5), 0), side) for edge, side in zip(edges, size, strict=True)]
+    return [
+        min(max(math.ceil(edge - 0.5), 0), side) for edge, side in zip(edges, size, strict=True)
+    ]
 
 
 def _box_of(mask: np.ndarray) -> Box:
     if not mask.any():
         raise BadData("a mask without a pixel has no box; leave it out")
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    return Box(float(rows[0]), float(columns[0]), float(rows[-1] - rows[0] + 1), float(columns[-1] - columns[0] + 1))
+    return Box(
+        float(rows[0]),
+        float(columns[0]),
+        float(rows[-1] - rows[0] + 1),
+        float(columns[-1] - columns[0] + 1),
+    )
 
 
 # Forms of text.
@@ -383,7 +484,9 @@ def _text(content: dict) -> str:
 
 
 def _ring(points: Sequence) -> Ring:
-    return tuple(tuple(mask_codecs.numbers(point, "a point of two coordinates", 2)) for point in points)
+    return tuple(
+        tuple(mask_codecs.numbers(point, "a point of two coordinates", 2)) for point in points
+    )
 
 
 def _flipped(ring: Ring) -> Ring:

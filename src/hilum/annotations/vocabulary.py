@@ -52,7 +52,11 @@ class Concept:
         """Code by DICOM coding scheme designator (SCT, RADLEX, DCM); only verified ones may stand in an output."""
         given = {"SCT": self.snomed, "RADLEX": self.radlex, "DCM": self.dicom}
         checked = {how.partition(":")[0] for how in self.verified.split()}
-        return {scheme: code for scheme, code in given.items() if code and (scheme in checked or not verified_only)}
+        return {
+            scheme: code
+            for scheme, code in given.items()
+            if code and (scheme in checked or not verified_only)
+        }
 
 
 @cache
@@ -109,7 +113,12 @@ def roll_up(states: Mapping[str, State]) -> dict[str, State]:
 
     Nothing else follows: a parent is not absent because its children are, nor uncertain because one of them is. Raises `NotFound`.
     """
-    implied = [parent for concept, state in states.items() for parent in ancestors(concept) if state == State.PRESENT]
+    implied = [
+        parent
+        for concept, state in states.items()
+        for parent in ancestors(concept)
+        if state == State.PRESENT
+    ]
     return {**states, **dict.fromkeys(implied, State.PRESENT)}
 
 

@@ -45,4 +45,10 @@ class Rule:
     def found(self, rows: pl.DataFrame) -> Iterator[Issue]:
         """A finding for each row: `message`, and `image_id`, `other_image_id` and a `severity` of its own where the rows have them."""
         for row in rows.iter_rows(named=True):
-            yield Issue(self.name, row.get("severity", self.severity), row.get("image_id"), row.get("other_image_id"), row["message"])
+            yield Issue(
+                self.name,
+                row.get("severity", self.severity),
+                row.get("image_id"),
+                row.get("other_image_id"),
+                row["message"],
+            )

@@ -34,45 +34,83 @@ COLOURS = {"right": pictures.ORANGE, "left": pictures.CYAN}
 
 def render(findings: pl.DataFrame, manifest: Manifest, cached: Cache) -> str:
     """The page of `findings` as `hilum.audit.issues.COLUMNS`. Every text is escaped by the template."""
-    page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    page = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     page.filters["grouped"] = lambda number: f"{number:,}"
-    return page.from_string(resources.files("hilum").joinpath(TEMPLATE).read_text(encoding="utf-8")).render(_told(findings, manifest, cached))
+    return page.from_string(
+        resources.files("hilum").joinpath(TEMPLATE).read_text(encoding="utf-8")
+    ).render(_told(findings, manifest, cached))
 
 
 def _told(findings: pl.DataFrame, manifest: Manifest, cached: Cache) -> dict[str, Any]:
     source = manifest.table.select("image_id", "source")
-    rows = findings.join(source, on="image_id", how="left", maintain_order="left").with_columns(pl.col("source").fill_null("the whole set"))
+    rows = findings.join(source, on="image_id", how="left", maintain_order="left").with_columns(
+        pl.col("source").fill_null("the whole set")
+    )
     groups = list(_groups(rows, cached))
     return {
-        "folder": as_text(manifest.root.name), "images": manifest.table.height, "total": findings.height, "groups": groups,
-        "severities": [(severity, (findings["severity"] == severity).sum()) for severity in SEVERITIES],
-        "sources": rows["source"].unique().sort().to_list(), "pictured": sum(len(group["shown"]) for group in groups),
-        "listed": sum(len(group["lines"]) for group in groups), "colours": COLOURS,
-        "cards": [plugins.load("checks", name).CARD for name in plugins.names("checks")], "version": __version__,
-    }  # fmt: skip
+        "folder": as_text(manifest.root.name),
+        "images": manifest.table.height,
+        "total": findings.height,
+        "groups": groups,
+        "severities": [
+            (severity, (findings["severity"] == severity).sum()) for severity in SEVERITIES
+        ],
+        "sources": rows["source"].unique().sort().to_list(),
+        "pictured": sum(len(group["shown"]) for group in groups),
+        "listed": sum(len(group["lines"]) for group in groups),
+        "colours": COLOURS,
+        "cards": [plugins.load("checks", name).CARD for name in plugins.names("checks")],
+        "version": __version__,
+    }
 
 
 def _groups(rows: pl.DataFrame, cached: Cache) -> Iterator[dict[str, Any]]:
-    rules = {rule.name: rule for name in plugins.names("checks") for rule in plugins.load("checks", name).RULES}
+    rules = {
+        rule.name: rule
+        for name in plugins.names("checks")
+        for rule in plugins.load("checks", name).RULES
+    }
     seen = dict(zip(cached.index["image_id"], cached.index["error"].is_null(), strict=True))
     room, lines = PICTURES, LISTED
     for (severity, rule), found in rows.group_by("severity", "rule", maintain_order=True):
         shown, told = [], []
         for row in found.iter_rows(named=True):
-            images = [image_id for image_id in (row["image_id"], row["other_image_id"]) if image_id and seen.get(image_id)]
+            images = [
+                image_id
+                for image_id in (row["image_id"], row["other_image_id"])
+                if image_id and seen.get(image_id)
+            ]
             if images and len(shown) < OF_A_RULE and len(images) <= room:
                 shown.append((row, images))
                 room -= len(images)
             elif len(told) < lines:
                 told.append(row)
         lines -= len(told)
-        cards = [_card(row, images, drawn) for (row, images), drawn in zip(shown, _drawn(shown, cached, rule), strict=True)]
+        cards = [
+            _card(row, images, drawn)
+            for (row, images), drawn in zip(shown, _drawn(shown, cached, rule), strict=True)
+        ]
         more = found.height - len(cards) - len(told)
-        yield {"rule": rules[rule], "severity": severity, "count": found.height, "shown": cards, "lines": [_line(row) for row in told], "more": more}
+        yield {
+            "rule": rules[rule],
+            "severity": severity,
+            "count": found.height,
+            "shown": cards,
+            "lines": [_line(row) for row in told],
+            "more": more,
+        }
 
 
 def _card(row: dict[str, Any], images: Sequence[str], drawn: Sequence[Markup]) -> dict[str, Any]:
-    return {**_line(row), "pictures": [{"name": image_id, "picture": picture} for image_id, picture in zip(images, drawn, strict=True)]}
+    return {
+        **_line(row),
+        "pictures": [
+            {"name": image_id, "picture": picture}
+            for image_id, picture in zip(images, drawn, strict=True)
+        ],
+    }
 
 
 def _line(row: dict[str, Any]) -> dict[str, Any]:
@@ -80,13 +118,18 @@ def _line(row: dict[str, Any]) -> dict[str, Any]:
     return {"message": row["message"], "names": names, "source": row["source"]}
 
 
-def _drawn(shown: Sequence[tuple[dict[str, Any], Sequence[str]]], cached: Cache, rule: str) -> Iterator[list[Markup]]:
+def _drawn(
+    shown: Sequence[tuple[dict[str, Any], Sequence[str]]], cached: Cache, rule: str
+) -> Iterator[list[Markup]]:
     """The pictures of each finding, read from the cache one finding at a time."""
     outlined = rule.startswith(OUTLINED)
     for _, images in shown:
         places = cached.rows(images)
         masks = cached.masks.read(places) if outlined else [None] * len(places)
-        yield [_picture(image_id, image, mask) for image_id, image, mask in zip(images, cached.images.read(places), masks, strict=True)]
+        yield [
+            _picture(image_id, image, mask)
+            for image_id, image, mask in zip(images, cached.images.read(places), masks, strict=True)
+        ]
 
 
 def _picture(image_id: str, image: np.ndarray, mask: np.ndarray | None) -> Markup:
@@ -96,5 +139,9 @@ def _picture(image_id: str, image: np.ndarray, mask: np.ndarray | None) -> Marku
     if mask is None:
         return pictures.image(small, told=f"radiograph {image_id}")
     fitted = cv2.resize(mask, (side, side), interpolation=cv2.INTER_NEAREST)
-    outlines = [pictures.Outline(fitted == label, COLOURS[name]) for name, label in lung_masks.SIDES.items()]
-    return pictures.image(small, told=f"radiograph {image_id} with the outline of its mask", outlines=outlines)
+    outlines = [
+        pictures.Outline(fitted == label, COLOURS[name]) for name, label in lung_masks.SIDES.items()
+    ]
+    return pictures.image(
+        small, told=f"radiograph {image_id} with the outline of its mask", outlines=outlines
+    )

@@ -18,10 +18,13 @@ if TYPE_CHECKING:
     from hilum.run_folder import Run
 
 app = typer.Typer(
-    no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
     help="Folders of chest radiographs in; checked data, patient-safe splits, lung masks, findings, anomaly maps and honest figures out.",
     epilog=exit_status.CODES,
-)  # fmt: skip
+)
 
 
 class FileNamesAs(StrEnum):
@@ -36,16 +39,45 @@ class ReadingsOf(StrEnum):
     drop = "drop"
 
 
-Source = Annotated[Path, typer.Argument(help="A folder of radiographs, a recipe (.toml), or the folder of a run.", show_default=False)]
-Others = Annotated[list[Path] | None, typer.Argument(help="More sets, audited too and compared with it and one another.", show_default=False)]
-To = Annotated[Path | None, typer.Option("--to", help="The run's folder; runs/NAME where it is not given.", show_default=False)]
-Quick = Annotated[bool, typer.Option("--quick", help="The same job in a fraction of the time, with weaker models.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON; progress goes to standard error in any case.")]
+Source = Annotated[
+    Path,
+    typer.Argument(
+        help="A folder of radiographs, a recipe (.toml), or the folder of a run.",
+        show_default=False,
+    ),
+]
+Others = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        help="More sets, audited too and compared with it and one another.", show_default=False
+    ),
+]
+To = Annotated[
+    Path | None,
+    typer.Option(
+        "--to", help="The run's folder; runs/NAME where it is not given.", show_default=False
+    ),
+]
+Quick = Annotated[
+    bool,
+    typer.Option("--quick", help="The same job in a fraction of the time, with weaker models."),
+]
+Json = Annotated[
+    bool,
+    typer.Option(
+        "--json", help="Print the result as JSON; progress goes to standard error in any case."
+    ),
+]
 
 IMAGES_HELP = "PNG, JPEG, TIFF or DICOM files, folders of them, or patterns in quotes."
 Images = Annotated[list[str], typer.Argument(help=IMAGES_HELP, show_default=False)]
 
-Fixes = Annotated[Path | None, typer.Option("--fixes", help="A file of corrections, as `hilum fix` writes it.", show_default=False)]
+Fixes = Annotated[
+    Path | None,
+    typer.Option(
+        "--fixes", help="A file of corrections, as `hilum fix` writes it.", show_default=False
+    ),
+]
 
 KeepIdentifiers = Annotated[
     bool | None,
@@ -82,7 +114,12 @@ class Level(StrEnum):
     info = "info"
 
 
-FailOn = Annotated[Level, typer.Option("--fail-on", help="Exit with code 1 where the audit has findings of this severity or worse.")]
+FailOn = Annotated[
+    Level,
+    typer.Option(
+        "--fail-on", help="Exit with code 1 where the audit has findings of this severity or worse."
+    ),
+]
 
 
 def _version(wanted: bool) -> None:
@@ -93,7 +130,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def options(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
     traceback: Annotated[
         bool,
         typer.Option(
@@ -167,7 +206,9 @@ def chain_of(recipe: Recipe, run: Run, until: str, as_json: bool) -> dict[str, A
         state = "kept" if done.kept else f"{done.seconds:.1f} s"
         plan = done.summary.get(run_all.PLAN, [])
         summary = {key: value for key, value in done.summary.items() if key != run_all.PLAN}
-        console.echo("\n".join([*plan, f"{done.step:9} {state:>8}  {console.line(summary)}"]), err=as_json)
+        console.echo(
+            "\n".join([*plan, f"{done.step:9} {state:>8}  {console.line(summary)}"]), err=as_json
+        )
         if done.step == "split" and "mode" in done.summary:
             typer.secho(f"note: {console.division(done.summary)}", fg="yellow", err=as_json)
     return told

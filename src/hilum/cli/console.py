@@ -22,7 +22,11 @@ def line(summary: dict[str, Any]) -> str:
     """A summary on one line."""
     parts = []
     for key, value in summary.items():
-        shown = ", ".join(f"{inner} {number}" for inner, number in value.items()) if isinstance(value, dict) else value
+        shown = (
+            ", ".join(f"{inner} {number}" for inner, number in value.items())
+            if isinstance(value, dict)
+            else value
+        )
         parts.append(on_one_line(f"{key}: {shown}"))
     return "; ".join(parts)
 
@@ -43,14 +47,26 @@ def division(summary: Mapping[str, Any]) -> str:
 
 def columns(table: pl.DataFrame) -> str:
     """A table in aligned columns, null as a dash; a cell stays on its line."""
-    rows = [list(table.columns), *([("–" if cell is None else on_one_line(str(cell))) for cell in row] for row in table.iter_rows())]
+    rows = [
+        list(table.columns),
+        *(
+            [("–" if cell is None else on_one_line(str(cell))) for cell in row]
+            for row in table.iter_rows()
+        ),
+    ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
 
 
 def plain(table: pl.DataFrame) -> list[dict[str, Any]]:
     """Rows for JSON, which has no nan: null in its place."""
-    return [{key: None if cell != cell else cell for key, cell in row.items()} for row in table.iter_rows(named=True)]
+    return [
+        {key: None if cell != cell else cell for key, cell in row.items()}
+        for row in table.iter_rows(named=True)
+    ]
 
 
 def summarised(text: str, faults: Sequence[str]) -> None:
@@ -95,11 +111,24 @@ def issues(found: pl.DataFrame) -> None:
     console = Console(highlight=False, soft_wrap=True)
     summary = Table("severity", "rule", "findings", "remedy", box=None, pad_edge=False)
     for (severity, rule), rows in found.group_by("severity", "rule", maintain_order=True):
-        summary.add_row(Text(severity, COLOURS[severity]), Text(rule), str(rows.height), Text(harmless(rows["remedy"][0])))
-        console.print(Text.assemble("\n", (f"{severity}: {rule}, {rows.height}", COLOURS[severity]), f"\n  remedy: {harmless(rows['remedy'][0])}"))
+        summary.add_row(
+            Text(severity, COLOURS[severity]),
+            Text(rule),
+            str(rows.height),
+            Text(harmless(rows["remedy"][0])),
+        )
+        console.print(
+            Text.assemble(
+                "\n",
+                (f"{severity}: {rule}, {rows.height}", COLOURS[severity]),
+                f"\n  remedy: {harmless(rows['remedy'][0])}",
+            )
+        )
         shown = SHOWN if severity != "info" else 1
         for row in rows.head(shown).iter_rows(named=True):
-            words = ", ".join(filter(None, (row["image_id"], row["other_image_id"], row["message"])))
+            words = ", ".join(
+                filter(None, (row["image_id"], row["other_image_id"], row["message"]))
+            )
             console.print(Text("  " + harmless(words)))
         if rows.height > shown:
             console.print(f"  … and {rows.height - shown} more")
@@ -125,8 +154,15 @@ def watch(step: str) -> Iterator[Progress]:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
-    columns = (TextColumn("{task.description:9}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description:9}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     console = Console(stderr=True)
     with Bars(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         task = bars.add_task(step, total=None)
-        yield lambda done, total: bars.update(task, completed=done, total=total or None)  # 0: nobody knows
+        yield lambda done, total: bars.update(
+            task, completed=done, total=total or None
+        )  # 0: nobody knows

@@ -28,12 +28,31 @@ from hilum.cli._app import (
 from hilum.safety.path_names import as_text
 
 
-@app.command(epilog="Examples: hilum labels data/montgomery data/shenzhen; hilum labels data/chest --map infiltration=consolidation")
+@app.command(
+    epilog="Examples: hilum labels data/montgomery data/shenzhen; hilum labels data/chest --map infiltration=consolidation"
+)
 def labels(
     folder: Annotated[Path, typer.Argument(help="A folder of radiographs.", show_default=False)],
-    other: Annotated[Path | None, typer.Argument(help="A second one, to lay its words beside the first one's.", show_default=False)] = None,
-    image: Annotated[str | None, typer.Option("--image", help="Every label of this image, with the words it was read from.", show_default=False)] = None,
-    changes: Annotated[list[str] | None, typer.Option("--map", metavar="TERM=CONCEPT", help="Try another mapping, and see what it changes.")] = None,
+    other: Annotated[
+        Path | None,
+        typer.Argument(
+            help="A second one, to lay its words beside the first one's.", show_default=False
+        ),
+    ] = None,
+    image: Annotated[
+        str | None,
+        typer.Option(
+            "--image",
+            help="Every label of this image, with the words it was read from.",
+            show_default=False,
+        ),
+    ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map", metavar="TERM=CONCEPT", help="Try another mapping, and see what it changes."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Tell where labels come from: the ledger, one image's, the crosswalk of two sets, or what a change of mapping changes."""
@@ -53,10 +72,17 @@ def labels(
     console.echo(json.dumps(table.to_dicts(), indent=1) if as_json else console.columns(table))
 
 
-@app.command(epilog="Examples: hilum describe data/chest; hilum describe data/chest --toml > data/chest/hilum.toml")
+@app.command(
+    epilog="Examples: hilum describe data/chest; hilum describe data/chest --toml > data/chest/hilum.toml"
+)
 def describe(
     folder: Annotated[Path, typer.Argument(help="A folder of radiographs.", show_default=False)],
-    toml: Annotated[bool, typer.Option("--toml", help="Print it as a complete hilum.toml, to edit and to put into the folder.")] = False,
+    toml: Annotated[
+        bool,
+        typer.Option(
+            "--toml", help="Print it as a complete hilum.toml, to edit and to put into the folder."
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Tell how a folder would be read: what each file, column and word is taken for, why, and what is not used. Writes nothing."""
@@ -67,7 +93,11 @@ def describe(
         return
     described = step.describe_folder(folder)
     if as_json:
-        console.echo(json.dumps({**described.account.as_dict(), "questions": list(described.questions)}, indent=1))
+        console.echo(
+            json.dumps(
+                {**described.account.as_dict(), "questions": list(described.questions)}, indent=1
+            )
+        )
     else:
         console.echo(described.screen)
     if described.refusal:
@@ -77,8 +107,17 @@ def describe(
 
 @app.command(epilog="Example: hilum merge data/montgomery data/shenzhen --to runs/both")
 def merge(
-    folders: Annotated[list[Path], typer.Argument(help="Folders of radiographs, in any order.", show_default=False)],
-    to: Annotated[Path, typer.Option("--to", help="The run's folder; `hilum run` on it goes on from there.", show_default=False)],
+    folders: Annotated[
+        list[Path], typer.Argument(help="Folders of radiographs, in any order.", show_default=False)
+    ],
+    to: Annotated[
+        Path,
+        typer.Option(
+            "--to",
+            help="The run's folder; `hilum run` on it goes on from there.",
+            show_default=False,
+        ),
+    ],
     quick: Quick = False,
     as_json: Json = False,
 ) -> None:
@@ -95,9 +134,21 @@ def merge(
 
 @app.command(epilog="Example: hilum export coco runs/chest exported/chest")
 def export(
-    form: Annotated[str, typer.Argument(metavar="FORMAT", help="coco, imagefolder, csv_tables or torchxrayvision.", show_default=False)],
+    form: Annotated[
+        str,
+        typer.Argument(
+            metavar="FORMAT",
+            help="coco, imagefolder, csv_tables or torchxrayvision.",
+            show_default=False,
+        ),
+    ],
     source: Source,
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write it; must be empty or not there.", show_default=False)],
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR", help="Where to write it; must be empty or not there.", show_default=False
+        ),
+    ],
     keep_identifiers: KeepIdentifiers = None,
     file_names: FileNames = None,
     readings: Readings = None,
@@ -110,12 +161,27 @@ def export(
     console.echo(json.dumps(told, indent=1) if as_json else f"{folder}  {console.line(told)}")
 
 
-@app.command(epilog="Examples: hilum fix runs/chest; hilum fix runs/chest --rule image-unreadable --rule duplicate-file --to fixes.toml")
+@app.command(
+    epilog="Examples: hilum fix runs/chest; hilum fix runs/chest --rule image-unreadable --rule duplicate-file --to fixes.toml"
+)
 def fix(
     source: Source,
-    rules: Annotated[list[str] | None, typer.Option("--rule", help="Findings of this rule; may be given again.", show_default=False)] = None,
-    images: Annotated[list[str] | None, typer.Option("--image", help="Findings of this image; may be given again.", show_default=False)] = None,
-    to: Annotated[Path | None, typer.Option("--to", help="The file of corrections to write.", show_default=False)] = None,
+    rules: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--rule", help="Findings of this rule; may be given again.", show_default=False
+        ),
+    ] = None,
+    images: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--image", help="Findings of this image; may be given again.", show_default=False
+        ),
+    ] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option("--to", help="The file of corrections to write.", show_default=False),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Turn findings of the audit into a file of corrections to look at, change and give to `hilum run`; or list what could be fixed."""
@@ -131,7 +197,13 @@ def fix(
 def card(
     source: Source,
     to: To = None,
-    pictures: Annotated[bool, typer.Option("--pictures", help="Add sample pictures of each class; mind the licence before you pass the card on.")] = False,
+    pictures: Annotated[
+        bool,
+        typer.Option(
+            "--pictures",
+            help="Add sample pictures of each class; mind the licence before you pass the card on.",
+        ),
+    ] = False,
     quick: Quick = False,
     keep_identifiers: KeepIdentifiers = None,
     file_names: FileNames = None,
@@ -151,10 +223,17 @@ def card(
 
 @app.command(epilog="Example: hilum example kaggle_masks demo/data --images 120 --seed 1")
 def example(
-    dataset: Annotated[str, typer.Argument(help="A data set's name, see `hilum datasets`.", show_default=False)],
-    folder: Annotated[Path, typer.Argument(help="Where to write it; must be empty or not there.", show_default=False)],
+    dataset: Annotated[
+        str, typer.Argument(help="A data set's name, see `hilum datasets`.", show_default=False)
+    ],
+    folder: Annotated[
+        Path,
+        typer.Argument(help="Where to write it; must be empty or not there.", show_default=False),
+    ],
     images: Annotated[int, typer.Option("--images", min=4, help="How many pictures.")] = 24,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same files.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, help="The same seed gives the same files.")
+    ] = 0,
 ) -> None:
     """Write a made-up copy of a data set's layout: invented pictures, exact masks, readings."""
     from hilum.pipeline import ingest as step
@@ -165,7 +244,10 @@ def example(
 
 @app.command(epilog="Examples: hilum datasets kermany; hilum datasets --json")
 def datasets(
-    name: Annotated[str | None, typer.Argument(help="One set's name, for all that is known of it.", show_default=False)] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(help="One set's name, for all that is known of it.", show_default=False),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """The data sets that are read, and others that are only known, with what a person needs to choose among them."""
@@ -180,14 +262,27 @@ def datasets(
     elif name:
         console.echo(step.describe(told[0]))
     else:
-        console.echo("\n".join(map(step.line, told)) + "\n\nAll of one: hilum datasets NAME. To get it: hilum fetch NAME")
+        console.echo(
+            "\n".join(map(step.line, told))
+            + "\n\nAll of one: hilum datasets NAME. To get it: hilum fetch NAME"
+        )
 
 
 @app.command(epilog="Example: hilum fetch kermany --to data/kermany --accept")
 def fetch(
-    name: Annotated[str, typer.Argument(help="A data set's name, see `hilum datasets`.", show_default=False)],
-    to: Annotated[Path | None, typer.Option("--to", help="The folder for it; data/NAME where it is not given.", show_default=False)] = None,
-    accept: Annotated[bool, typer.Option("--accept", help="Accept the licence that is shown, without being asked.")] = False,
+    name: Annotated[
+        str, typer.Argument(help="A data set's name, see `hilum datasets`.", show_default=False)
+    ],
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            "--to", help="The folder for it; data/NAME where it is not given.", show_default=False
+        ),
+    ] = None,
+    accept: Annotated[
+        bool,
+        typer.Option("--accept", help="Accept the licence that is shown, without being asked."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show a data set and its licence, fetch it where anybody may, and say what else there is to do."""
@@ -197,7 +292,9 @@ def fetch(
     about, folder = catalog.entry(name), to or Path("data") / name
     console.echo(step.terms(about), err=as_json)
     ask = bool(about.files) and not accept and at_a_terminal()
-    accepted = accept or (ask and typer.confirm("\nDo you accept the licence, and shall this be fetched?", err=True))
+    accepted = accept or (
+        ask and typer.confirm("\nDo you accept the licence, and shall this be fetched?", err=True)
+    )
     told = step.fetch(about, folder, accepted=accepted, watch=console.watch)
     console.echo(json.dumps(told, indent=1) if as_json else step.told(told))
 

@@ -25,7 +25,16 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from hilum.errors import NOTED, OF_WRITING, CannotRead, CannotWrite, HilumError, Interrupted, Notice, on_one_line
+from hilum.errors import (
+    NOTED,
+    OF_WRITING,
+    CannotRead,
+    CannotWrite,
+    HilumError,
+    Interrupted,
+    Notice,
+    on_one_line,
+)
 
 FAULT, UNFORESEEN = 1, 70
 TRACEBACK = "HILUM_TRACEBACK"

@@ -63,7 +63,9 @@ def lungs(
     """
     from hilum.inference import segment_images as step
 
-    rows, faults = step.segment_images(images, to, model=model, watch=console.watch, say=console.say)
+    rows, faults = step.segment_images(
+        images, to, model=model, watch=console.watch, say=console.say
+    )
     console.summarised(json.dumps(rows, indent=1) if as_json else step.lines(rows, to), faults)
 
 
@@ -89,7 +91,9 @@ def read(
 
     if not images:
         models = pretrained.pretrained_models()
-        console.echo(json.dumps(step.cards(models), indent=1) if as_json else step.card_lines(models))
+        console.echo(
+            json.dumps(step.cards(models), indent=1) if as_json else step.card_lines(models)
+        )
         return
     found, faults = step.classify_images(images, to, watch=console.watch, say=console.say)
     console.summarised(

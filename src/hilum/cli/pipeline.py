@@ -54,11 +54,26 @@ def ingest(source: Source, to: To = None, quick: Quick = False, as_json: Json = 
     perform(source, to, quick, "ingest", as_json)
 
 
-@app.command(epilog="Examples: hilum cache data/chest --to runs/chest; hilum cache verify runs/chest --files")
+@app.command(
+    epilog="Examples: hilum cache data/chest --to runs/chest; hilum cache verify runs/chest --files"
+)
 def cache(
-    source: Annotated[Path, typer.Argument(help="A folder of radiographs, a recipe (.toml), the folder of a run; or the word verify.", show_default=False)],
-    verified: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="After `verify`: the run to check.", show_default=False)] = None,
-    files: Annotated[bool, typer.Option("--files", help="With verify: check the picture files too.")] = False,
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="A folder of radiographs, a recipe (.toml), the folder of a run; or the word verify.",
+            show_default=False,
+        ),
+    ],
+    verified: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[RUN]", help="After `verify`: the run to check.", show_default=False
+        ),
+    ] = None,
+    files: Annotated[
+        bool, typer.Option("--files", help="With verify: check the picture files too.")
+    ] = False,
     to: To = None,
     quick: Quick = False,
     as_json: Json = False,
@@ -74,15 +89,32 @@ def cache(
 
     images, wrong = step.verify(Run(verified), files=files)
     if as_json:
-        console.echo(json.dumps({"images": images, "wrong": [{"image_id": image_id, "what": what} for image_id, what in wrong]}, indent=1))
+        console.echo(
+            json.dumps(
+                {
+                    "images": images,
+                    "wrong": [{"image_id": image_id, "what": what} for image_id, what in wrong],
+                },
+                indent=1,
+            )
+        )
     else:
-        console.echo("\n".join([*(f"{image_id}: {what}" for image_id, what in wrong), f"{images} images checked, {len(wrong)} do not fit"]))
+        console.echo(
+            "\n".join(
+                [
+                    *(f"{image_id}: {what}" for image_id, what in wrong),
+                    f"{images} images checked, {len(wrong)} do not fit",
+                ]
+            )
+        )
     if wrong:
         console.echo(f"hilum: `hilum cache {verified}` reads these files again", err=True)
         raise typer.Exit(1)
 
 
-@app.command(epilog="Examples: hilum audit data/chest --fail-on error; hilum audit data/montgomery data/shenzhen")
+@app.command(
+    epilog="Examples: hilum audit data/chest --fail-on error; hilum audit data/montgomery data/shenzhen"
+)
 def audit(
     source: Source,
     others: Others = None,
@@ -100,7 +132,11 @@ def audit(
     if others:
         from hilum.runs import dataset_overlap
 
-        found = dataset_overlap.audited([source, *others], to, lambda one, place: performed(one, place, quick, "audit", as_json, fixes, share)[1])
+        found = dataset_overlap.audited(
+            [source, *others],
+            to,
+            lambda one, place: performed(one, place, quick, "audit", as_json, fixes, share)[1],
+        )
         console.several(found, as_json)
         if dataset_overlap.failing(found, fail_on.value):
             raise typer.Exit(1)
@@ -183,7 +219,9 @@ def predict(
     from hilum.inference import classify_images as reading
     from hilum.runs import predict_images
 
-    found, faults = predict_images.predict_images(source, images, masks, to=to, watch=console.watch, say=console.say)
+    found, faults = predict_images.predict_images(
+        source, images, masks, to=to, watch=console.watch, say=console.say
+    )
     if as_json:
         console.summarised(json.dumps([one.as_dict() for one in found], indent=1), faults)
     else:

@@ -28,7 +28,17 @@ def compare(first: Judged, second: Judged, as_json: Json = False) -> None:
 
     found = step.compare(Run(first), Run(second))
     if as_json:
-        console.echo(json.dumps({"first": str(first), "second": str(second), "told": found.told, "figures": console.plain(found.table)}, indent=1))
+        console.echo(
+            json.dumps(
+                {
+                    "first": str(first),
+                    "second": str(second),
+                    "told": found.told,
+                    "figures": console.plain(found.table),
+                },
+                indent=1,
+            )
+        )
         return
     console.echo(console.columns(step.lines(found, str(first), str(second))))
     for told in found.told:
@@ -38,7 +48,12 @@ def compare(first: Judged, second: Judged, as_json: Json = False) -> None:
 @app.command(epilog="Example: hilum verify runs/chest --images 200")
 def verify(
     run: Judged,
-    images: Annotated[int, typer.Option("--images", min=0, help="Score only so many pictures again, drawn at random; 0: all.")] = 0,
+    images: Annotated[
+        int,
+        typer.Option(
+            "--images", min=0, help="Score only so many pictures again, drawn at random; 0: all."
+        ),
+    ] = 0,
     as_json: Json = False,
 ) -> None:
     """Score a run's pictures again with its stored models, compute its figures again, and say whether they hold. Needs no PyTorch."""
@@ -49,9 +64,14 @@ def verify(
         checks = step.reproduce(Run(run), images=images, progress=progress)
     faults = [f"{check.what}: {check.told}" for check in checks if not check.holds]
     if as_json:
-        text = json.dumps({"holds": not faults, "checks": [check._asdict() for check in checks]}, indent=1)
+        text = json.dumps(
+            {"holds": not faults, "checks": [check._asdict() for check in checks]}, indent=1
+        )
     else:
-        text = "\n".join(f"{check.what:8} {'holds' if check.holds else 'DOES NOT HOLD':13}  {check.told if check.holds else ''}".rstrip() for check in checks)
+        text = "\n".join(
+            f"{check.what:8} {'holds' if check.holds else 'DOES NOT HOLD':13}  {check.told if check.holds else ''}".rstrip()
+            for check in checks
+        )
     console.summarised(text, faults)
 
 
@@ -68,13 +88,22 @@ def probe(run: Judged, as_json: Json = False) -> None:
     asked = probes.filter(probes["why"] == "")
     if asked.height:
         console.echo(console.columns(step.columns(asked)))
-        console.echo(f"AUROC, 0.5 is chance; before the region step: whole, after it: {step.seen(judged.recipe().region)}, which is what the models are shown")
+        console.echo(
+            f"AUROC, 0.5 is chance; before the region step: whole, after it: {step.seen(judged.recipe().region)}, which is what the models are shown"
+        )
     _told_of(probes, step)
 
 
 def _told_of(probes: pl.DataFrame, step: ModuleType) -> None:
-    for target, within, why in probes.filter(probes["why"] != "").select("target", "within", "why").unique(maintain_order=True).iter_rows():
-        console.echo(f"{target}{'' if within == step.ALL else ' within ' + within} is not asked about: {why}")
+    for target, within, why in (
+        probes.filter(probes["why"] != "")
+        .select("target", "within", "why")
+        .unique(maintain_order=True)
+        .iter_rows()
+    ):
+        console.echo(
+            f"{target}{'' if within == step.ALL else ' within ' + within} is not asked about: {why}"
+        )
     if not probes.height:
         console.echo("no training image could be read, so there is nothing to compare")
     for warning in step.warnings(probes):
@@ -103,17 +132,29 @@ def look(
     if images:
         from hilum.runs import explain_images
 
-        rows, faults = explain_images.explain_images(run, images, to, watch=console.watch, say=console.say)
-        console.summarised(json.dumps(rows, indent=1) if as_json else explain_images.lines(rows, to), faults)
+        rows, faults = explain_images.explain_images(
+            run, images, to, watch=console.watch, say=console.say
+        )
+        console.summarised(
+            json.dumps(rows, indent=1) if as_json else explain_images.lines(rows, to), faults
+        )
         return
     from hilum.pipeline import explain as step
 
     judged = _judged(run, "look", step)
     figures, without = (judged.table("look", name) for name in (step.AVERAGES, step.COVERS))
     if as_json:
-        console.echo(json.dumps({"maps": console.plain(figures), "covered": console.plain(without)}, indent=1))
+        console.echo(
+            json.dumps(
+                {"maps": console.plain(figures), "covered": console.plain(without)}, indent=1
+            )
+        )
         return
-    console.echo(console.columns(step.lines(figures)) if figures.height else "no finding was learnt, so there is nowhere to look")
+    console.echo(
+        console.columns(step.lines(figures))
+        if figures.height
+        else "no finding was learnt, so there is nowhere to look"
+    )
     for row in without.iter_rows(named=True):
         without_lungs = f"; {row['left_out']} without found lungs left out" * bool(row["left_out"])
         console.echo(
@@ -139,10 +180,20 @@ def _judged(folder: Path, name: str, step: ModuleType) -> Run:
     return judged
 
 
-@app.command(epilog="Example: hilum matrix shenzhen.toml montgomery.toml runs/chest --to runs/matrix")
+@app.command(
+    epilog="Example: hilum matrix shenzhen.toml montgomery.toml runs/chest --to runs/matrix"
+)
 def matrix(
-    sources: Annotated[list[Path], typer.Argument(help="Two recipes, folders of radiographs or runs, or more; what is not finished is done.", show_default=False)],
-    to: Annotated[Path, typer.Option("--to", help="Where the table, the page and the scores are written.")] = Path("runs/matrix"),
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Two recipes, folders of radiographs or runs, or more; what is not finished is done.",
+            show_default=False,
+        ),
+    ],
+    to: Annotated[
+        Path, typer.Option("--to", help="Where the table, the page and the scores are written.")
+    ] = Path("runs/matrix"),
     quick: Quick = False,
     as_json: Json = False,
 ) -> None:
@@ -152,7 +203,12 @@ def matrix(
 
     places = dataset_overlap.places(sources, None)
     members = [
-        step.FinishedRun(name, performed(source, place, quick, step.UNTIL, as_json)[1]) for source, (name, place) in zip(sources, places, strict=True)
+        step.FinishedRun(name, performed(source, place, quick, step.UNTIL, as_json)[1])
+        for source, (name, place) in zip(sources, places, strict=True)
     ]
     table = step.cross_evaluate(members, to, console.watch)
-    console.echo(json.dumps(console.plain(table), indent=1) if as_json else f"\n{console.columns(step.shown(table))}\n\npage: {(to / step.PAGE).resolve()}")
+    console.echo(
+        json.dumps(console.plain(table), indent=1)
+        if as_json
+        else f"\n{console.columns(step.shown(table))}\n\npage: {(to / step.PAGE).resolve()}"
+    )

@@ -23,7 +23,12 @@ from hilum import __version__, storage
 from hilum.errors import BadData, CannotWrite, HilumError, NotFound
 from hilum.progress import Progress
 
-WAITS_SECONDS = (1.0, 4.0, 15.0, 30.0)  # before each new attempt that follows one without a new byte
+WAITS_SECONDS = (
+    1.0,
+    4.0,
+    15.0,
+    30.0,
+)  # before each new attempt that follows one without a new byte
 LONGEST_WAIT_SECONDS = 60.0  # that a server may ask for
 SILENCE_SECONDS = 60.0  # without a byte, after which a connection is taken for cut
 BLOCK = 1 << 20
@@ -69,7 +74,9 @@ def download(url: str, part: Path, progress: Progress) -> None:
                     f"{url} was cut {idle} times without a new byte ({cut}); {have:,} bytes have come and are kept: "
                     "run the same command again, it goes on there"
                 ) from cut
-            time.sleep(max(WAITS_SECONDS[max(idle - 1, 0)], min(cut.wait_seconds, LONGEST_WAIT_SECONDS)))
+            time.sleep(
+                max(WAITS_SECONDS[max(idle - 1, 0)], min(cut.wait_seconds, LONGEST_WAIT_SECONDS))
+            )
 
 
 def _have(part: Path) -> int:
@@ -85,10 +92,19 @@ def _attempt(url: str, part: Path, progress: Progress) -> None:
     headers = {"Range": f"bytes={have}-", "If-Range": notes["validator"]} if have else {}
     with _open(url, headers, part) as answer:
         start, total, validator = _told(answer, have)
-        if start and (total != notes["total"] or validator not in ("", notes["validator"])):  # a 206 need not repeat Last-Modified
+        if start and (
+            total != notes["total"] or validator not in ("", notes["validator"])
+        ):  # a 206 need not repeat Last-Modified
             drop(part)
             raise _Cut(CHANGED)
-        _write(answer, part, start, total, notes if start else {"url": url, "total": total, "validator": validator}, progress)
+        _write(
+            answer,
+            part,
+            start,
+            total,
+            notes if start else {"url": url, "total": total, "validator": validator},
+            progress,
+        )
 
 
 def _notes(url: str, part: Path) -> dict[str, Any]:
@@ -114,16 +130,25 @@ def _open(url: str, headers: dict[str, str], part: Path) -> Any:
                 raise _Cut(CHANGED) from error
             if error.code in PASSING:
                 asked = error.headers.get("Retry-After", "")
-                raise _Cut(f"the server answered {error.code} {error.reason}", float(asked) if asked.isdecimal() else 0.0) from error
-            raise NotFound(f"{url} answered {error.code} {error.reason}: the address may have changed, or want an account now") from error
+                raise _Cut(
+                    f"the server answered {error.code} {error.reason}",
+                    float(asked) if asked.isdecimal() else 0.0,
+                ) from error
+            raise NotFound(
+                f"{url} answered {error.code} {error.reason}: the address may have changed, or want an account now"
+            ) from error
     except (OSError, http.client.HTTPException) as error:
         raise _Cut(str(getattr(error, "reason", error)) or type(error).__name__) from error
     if url.startswith("https:") and not answer.url.startswith("https:"):
         answer.close()
-        raise NotFound(f"{url} leads on to {answer.url}, which is not encrypted; nothing was fetched")
+        raise NotFound(
+            f"{url} leads on to {answer.url}, which is not encrypted; nothing was fetched"
+        )
     if answer.headers.get_content_type() == "text/html":
         answer.close()
-        raise NotFound(f"{url} answered with a web page, not with the file: the address may have changed, or want an account now")
+        raise NotFound(
+            f"{url} answered with a web page, not with the file: the address may have changed, or want an account now"
+        )
     return answer
 
 
@@ -135,19 +160,32 @@ def _told(answer: Any, have: int) -> tuple[int, int | None, str]:
         found = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", answer.headers.get("Content-Range", ""))
         if found and int(found[1]) == have:
             return have, int(found[2]), validator
-        raise NotFound(f"{answer.url} answered with a range that was not asked for: {answer.headers.get('Content-Range')}")
+        raise NotFound(
+            f"{answer.url} answered with a range that was not asked for: {answer.headers.get('Content-Range')}"
+        )
     length = answer.headers.get("Content-Length", "")
     return 0, int(length) if length.isdecimal() else None, validator
 
 
-def _write(answer: Any, part: Path, start: int, total: int | None, notes: dict[str, Any], progress: Progress) -> None:
+def _write(
+    answer: Any,
+    part: Path,
+    start: int,
+    total: int | None,
+    notes: dict[str, Any],
+    progress: Progress,
+) -> None:
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(part.parent).free + (_have(part) - start)
         if total is not None and total - start > free:
-            raise CannotWrite(f"cannot write {part}: {total - start:,} bytes are to come, {free:,} are free; free some space or choose another folder with --to")
+            raise CannotWrite(
+                f"cannot write {part}: {total - start:,} bytes are to come, {free:,} are free; free some space or choose another folder with --to"
+            )
         if not start:
-            part.unlink(missing_ok=True)  # before the notes change, so that they never speak of another file's bytes
+            part.unlink(
+                missing_ok=True
+            )  # before the notes change, so that they never speak of another file's bytes
         storage.write_json(_notes_of(part), notes)
         with open(part, "r+b" if start else "wb") as stream:
             stream.seek(start)

@@ -67,7 +67,9 @@ class CatalogEntry:
 @cache
 def entries() -> dict[str, dict[str, Any]]:
     """The file as it is, by set."""
-    return tomllib.loads(resources.files("hilum").joinpath("resources/catalog.toml").read_text(encoding="utf-8"))
+    return tomllib.loads(
+        resources.files("hilum").joinpath("resources/catalog.toml").read_text(encoding="utf-8")
+    )
 
 
 def names() -> list[str]:
@@ -83,6 +85,11 @@ def entry(name: str) -> CatalogEntry:
     read = name in plugins.names("readers")
     if read:
         card = plugins.load("readers", name).CARD
-        told |= {"title": card.title, "licence": card.licence, "citation": card.citation, "faults": card.caveats}
+        told |= {
+            "title": card.title,
+            "licence": card.licence,
+            "citation": card.citation,
+            "faults": card.caveats,
+        }
     files = tuple(Address(**file) for file in told.pop("files", ()))
     return CatalogEntry(name=name, read=read, steps=tuple(told.pop("steps")), files=files, **told)

@@ -53,12 +53,20 @@ def read(path: Path) -> list[Correction]:
     try:
         said = untrusted_files.read_toml(path)
     except NotFound:
-        raise NotFound(f"no corrections at {path}; `hilum fix` writes such a file, and [data] corrections in the recipe names it") from None
+        raise NotFound(
+            f"no corrections at {path}; `hilum fix` writes such a file, and [data] corrections in the recipe names it"
+        ) from None
     entries = said.pop("correction", [])
     faults = [unknown("key", key, ["correction"]) for key in said]
     if not isinstance(entries, list):
-        raise BadData(f"{path}: expected entries that begin with [[correction]], got a single one; write the brackets twice")
-    faults += [f"entry {number}: {fault}" for number, entry in enumerate(entries, 1) for fault in _faults(entry)]
+        raise BadData(
+            f"{path}: expected entries that begin with [[correction]], got a single one; write the brackets twice"
+        )
+    faults += [
+        f"entry {number}: {fault}"
+        for number, entry in enumerate(entries, 1)
+        for fault in _faults(entry)
+    ]
     if faults:
         raise BadData.listing(str(path), faults)
     return [Correction(**entry) for entry in entries]
@@ -68,7 +76,11 @@ def _faults(entry: Any) -> list[str]:
     if not isinstance(entry, Mapping):
         return [f"expected keys and values, got {entry!r}"]
     faults = [unknown("key", key, KEYS) for key in entry if key not in KEYS]
-    faults += [f"{key} must be text, got {value!r}" for key, value in entry.items() if key in KEYS and not isinstance(value, str)]
+    faults += [
+        f"{key} must be text, got {value!r}"
+        for key, value in entry.items()
+        if key in KEYS and not isinstance(value, str)
+    ]
     faults += [f"{key} is missing" for key in ("image_id", "action") if key not in entry]
     action = entry.get("action")
     if isinstance(action, str) and action not in ACTIONS:
@@ -93,7 +105,9 @@ def apply(manifest: Manifest, corrections: Sequence[Correction], name: str) -> M
             manifest = make(manifest, chosen)
     gone = [one.image_id for one in corrections if one.action in GONE]
     kept = manifest.only(manifest.table.filter(~pl.col("image_id").is_in(gone))["image_id"])
-    corrected = replace(kept, remarks=pl.concat([manifest.remarks, remarks]).sort("path", "rule", "message"))
+    corrected = replace(
+        kept, remarks=pl.concat([manifest.remarks, remarks]).sort("path", "rule", "message")
+    )
     corrected.check()
     return corrected
 
@@ -105,20 +119,32 @@ def counts(corrections: Sequence[Correction]) -> dict[str, int]:
 
 
 def _in_order(corrections: Sequence[Correction]) -> list[Correction]:
-    distinct = {(one.action, one.image_id, one.other if one.action in OF_PAIRS else None): one for one in reversed(corrections)}
+    distinct = {
+        (one.action, one.image_id, one.other if one.action in OF_PAIRS else None): one
+        for one in reversed(corrections)
+    }
     return [distinct[key] for key in sorted(distinct, key=str)]
 
 
 def _refuse_impossible(manifest: Manifest, corrections: Sequence[Correction], name: str) -> None:
     known = set(manifest.table["image_id"])
-    named = {image_id for one in corrections for image_id in (one.image_id, one.other) if image_id is not None}
+    named = {
+        image_id
+        for one in corrections
+        for image_id in (one.image_id, one.other)
+        if image_id is not None
+    }
     faults = [_nearest(image_id, known) for image_id in sorted(named - known)]
     gone = {one.image_id for one in corrections if one.action in GONE}
     for one in _in_order(corrections):
         if one.action in OF_PAIRS and one.other == one.image_id:
-            faults.append(f"{one.image_id}: '{one.action}' names the image itself as other; name the second one")
+            faults.append(
+                f"{one.image_id}: '{one.action}' names the image itself as other; name the second one"
+            )
         elif one.action == "keep one of pair" and one.other in gone:
-            faults.append(f"{one.image_id} is left out because {one.other} is kept, but that is left out too; keep one of the two")
+            faults.append(
+                f"{one.image_id} is left out because {one.other} is kept, but that is left out too; keep one of the two"
+            )
     if faults:
         raise BadData.listing(f"{name} does not fit the data in {manifest.root}", faults)
 
@@ -126,7 +152,10 @@ def _refuse_impossible(manifest: Manifest, corrections: Sequence[Correction], na
 def _nearest(image_id: str, known: set[str]) -> str:
     """As `unknown`, with a few of the known names: a set may have a hundred thousand."""
     told = unknown("image", image_id, known)
-    return told.partition(" Known:")[0] + f" ({len(known)} images are known; findings.parquet and manifest.parquet name them)"
+    return (
+        told.partition(" Known:")[0]
+        + f" ({len(known)} images are known; findings.parquet and manifest.parquet name them)"
+    )
 
 
 def _remark(path: str, one: Correction, name: str) -> tuple[str, str, str, str]:
@@ -139,17 +168,32 @@ def _remark(path: str, one: Correction, name: str) -> tuple[str, str, str, str]:
 
 def _without_masks(manifest: Manifest, chosen: Sequence[Correction]) -> Manifest:
     images = [one.image_id for one in chosen]
-    cells = [pl.when(~pl.col("image_id").is_in(images)).then(column).alias(column) for column in _MASKS]
+    cells = [
+        pl.when(~pl.col("image_id").is_in(images)).then(column).alias(column) for column in _MASKS
+    ]
     drawn = pl.col("image_id").is_in(images) & pl.col("concept").is_in(list(lung_masks.REFERENCE))
-    return replace(manifest, table=manifest.table.with_columns(cells), shapes=manifest.shapes.filter(~drawn))
+    return replace(
+        manifest, table=manifest.table.with_columns(cells), shapes=manifest.shapes.filter(~drawn)
+    )
 
 
 def _sides_exchanged(manifest: Manifest, chosen: Sequence[Correction]) -> Manifest:
     wrong = pl.col("image_id").is_in([one.image_id for one in chosen])
     right, left = "right_lung_mask", "left_lung_mask"
-    cells = [pl.when(wrong).then(two).otherwise(one).alias(one) for one, two in ((right, left), (left, right))]
-    concept = pl.when(wrong).then(pl.col("concept").replace({"right_lung": "left_lung", "left_lung": "right_lung"})).otherwise("concept")
-    return replace(manifest, table=manifest.table.with_columns(cells), shapes=manifest.shapes.with_columns(concept=concept))
+    cells = [
+        pl.when(wrong).then(two).otherwise(one).alias(one)
+        for one, two in ((right, left), (left, right))
+    ]
+    concept = (
+        pl.when(wrong)
+        .then(pl.col("concept").replace({"right_lung": "left_lung", "left_lung": "right_lung"}))
+        .otherwise("concept")
+    )
+    return replace(
+        manifest,
+        table=manifest.table.with_columns(cells),
+        shapes=manifest.shapes.with_columns(concept=concept),
+    )
 
 
 def _joined(manifest: Manifest, chosen: Sequence[Correction]) -> Manifest:
@@ -163,9 +207,16 @@ def _joined(manifest: Manifest, chosen: Sequence[Correction]) -> Manifest:
         return name
 
     for one in chosen:
-        first, second = sorted((find(patient[one.image_id]), find(patient[one.other or one.image_id])))
+        first, second = sorted(
+            (find(patient[one.image_id]), find(patient[one.other or one.image_id]))
+        )
         root[second] = first
-    return replace(manifest, table=manifest.table.with_columns(pl.col("patient_id").replace({name: find(name) for name in root})))
+    return replace(
+        manifest,
+        table=manifest.table.with_columns(
+            pl.col("patient_id").replace({name: find(name) for name in root})
+        ),
+    )
 
 
 _MADE: dict[str, Callable[[Manifest, Sequence[Correction]], Manifest]] = {

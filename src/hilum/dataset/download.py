@@ -51,16 +51,30 @@ def describe(about: CatalogEntry) -> str:
         "masks and boxes": about.marks,
         "files": f"{about.format}; {about.size}",
         "people": f"{about.population}; {about.ages}",
-        "shares pictures with": "; ".join(f"{other} ({how})" for other, how in about.overlaps.items()),
+        "shares pictures with": "; ".join(
+            f"{other} ({how})" for other, how in about.overlaps.items()
+        ),
         "where": f"{about.page} ({ACCESS[about.access]})",
     }
     reads = "read by Hilum" if about.read else "known, without a reader of its own"
-    return "\n".join([f"{about.name}: {about.title} ({reads})", *(_wrapped(f"{key}: {text}") for key, text in facts.items() if text)])
+    return "\n".join(
+        [
+            f"{about.name}: {about.title} ({reads})",
+            *(_wrapped(f"{key}: {text}") for key, text in facts.items() if text),
+        ]
+    )
 
 
 def _wrapped(text: str) -> str:
     """For a terminal; words are kept whole, so that an address can be copied."""
-    return textwrap.fill(text, WIDTH, initial_indent="  ", subsequent_indent="      ", break_long_words=False, break_on_hyphens=False)
+    return textwrap.fill(
+        text,
+        WIDTH,
+        initial_indent="  ",
+        subsequent_indent="      ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def line(about: CatalogEntry) -> str:
@@ -76,7 +90,11 @@ def terms(about: CatalogEntry) -> str:
     sizes = [file.bytes for file in about.files]
     size = f"{sum(filter(None, sizes)) / 1e9:.1f} GB" if all(sizes) else about.size
     unchecked = sum(not file.hash for file in about.files)
-    checked = f"; for {unchecked} no hash is published, so the first bytes are taken as they come" if unchecked else ""
+    checked = (
+        f"; for {unchecked} no hash is published, so the first bytes are taken as they come"
+        if unchecked
+        else ""
+    )
     listing = [f"    {file.url}" for file in about.files]
     what = f"to fetch: {len(about.files)} file{'s' * (len(about.files) != 1)}, {size}, addresses as documented on {about.addresses_from}{checked}"
     return "\n".join([describe(about), _wrapped(what), *listing])
@@ -92,11 +110,19 @@ def by_hand(about: CatalogEntry, folder: Path) -> list[str]:
 
 def told(done: dict[str, Any]) -> str:
     """What `fetch` did, and what is left, for a person."""
-    lines = [f"{word}: {', '.join(done[key])}" for key, word in (("fetched", "fetched"), ("kept", "already there")) if done[key]]
+    lines = [
+        f"{word}: {', '.join(done[key])}"
+        for key, word in (("fetched", "fetched"), ("kept", "already there"))
+        if done[key]
+    ]
     if done["unchecked"]:
-        lines.append(f"no hash is published for {', '.join(done['unchecked'])}; what came is written down in {done['folder']}/{RECORD}")
+        lines.append(
+            f"no hash is published for {', '.join(done['unchecked'])}; what came is written down in {done['folder']}/{RECORD}"
+        )
     steps = [_wrapped(f"{number}. {step}") for number, step in enumerate(done["left"], 1)]
-    return "\n".join(["", *lines, "now:" if done["fetched"] or done["kept"] else "how to get it:", *steps])
+    return "\n".join(
+        ["", *lines, "now:" if done["fetched"] or done["kept"] else "how to get it:", *steps]
+    )
 
 
 def fetch(about: CatalogEntry, folder: Path, *, accepted: bool, watch: Watch) -> dict[str, Any]:
@@ -105,11 +131,20 @@ def fetch(about: CatalogEntry, folder: Path, *, accepted: bool, watch: Watch) ->
     Raises `NotAccepted`, `MissingExtra`, `NotFound` for an address that gives no file, `BadData` for wrong bytes or an archive that is
     broken or not safe, `CannotWrite`, and `HilumError` where the connection stays cut.
     """
-    done: dict[str, Any] = {"set": about.name, "folder": str(folder), "fetched": [], "kept": [], "unchecked": [], "left": by_hand(about, folder)}
+    done: dict[str, Any] = {
+        "set": about.name,
+        "folder": str(folder),
+        "fetched": [],
+        "kept": [],
+        "unchecked": [],
+        "left": by_hand(about, folder),
+    }
     if not about.files:
         return done
     if not accepted:
-        raise NotAccepted(f"the licence of {about.name} was not accepted, so nothing was fetched: read it, and say --accept or answer yes")
+        raise NotAccepted(
+            f"the licence of {about.name} was not accepted, so nothing was fetched: read it, and say --accept or answer yes"
+        )
     _pooch()  # before a folder is made
     with storage.locked(folder):
         record = _record(about, folder)
@@ -133,14 +168,24 @@ def _record(about: CatalogEntry, folder: Path) -> dict[str, Any]:
     path = folder / RECORD
     if not path.exists():
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        return {"set": about.name, "licence": about.licence, "citation": about.citation, "accepted": now, "files": {}}
+        return {
+            "set": about.name,
+            "licence": about.licence,
+            "citation": about.citation,
+            "accepted": now,
+            "files": {},
+        }
     try:
         record = storage.read_json(path)
         found = record["set"], record["files"].keys()
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadData(f"{path} is not what `hilum fetch` writes; delete it, or choose another folder with --to") from error
+        raise BadData(
+            f"{path} is not what `hilum fetch` writes; delete it, or choose another folder with --to"
+        ) from error
     if found[0] != about.name:
-        raise BadData(f"{folder} holds {found[0]}, not {about.name}; choose another folder with --to")
+        raise BadData(
+            f"{folder} holds {found[0]}, not {about.name}; choose another folder with --to"
+        )
     return record
 
 
@@ -149,7 +194,9 @@ def _is_there(file: Address, folder: Path, record: dict[str, Any]) -> bool:
     if not place.exists():
         return False
     if file.name not in record["files"]:
-        raise BadData(f"{place} is there, but was not fetched by Hilum; move it away, or choose another folder with --to")
+        raise BadData(
+            f"{place} is there, but was not fetched by Hilum; move it away, or choose another folder with --to"
+        )
     return True
 
 
@@ -158,7 +205,9 @@ def _bring(file: Address, folder: Path, record: dict[str, Any], watch: Watch) ->
     work = folder / WORK
     _clear(work)
     stated = {"hash": file.hash, "hash_from": file.hash_from}
-    whole, hashed = _retrieve(file, work, stated if file.hash else record["files"].get(file.name, stated), watch)
+    whole, hashed = _retrieve(
+        file, work, stated if file.hash else record["files"].get(file.name, stated), watch
+    )
     ready = whole
     if file.unpack:
         ready = work / f"{whole.name}.unpacked"
@@ -167,7 +216,9 @@ def _bring(file: Address, folder: Path, record: dict[str, Any], watch: Watch) ->
                 _unpack.unpack(whole, ready, progress)
         except BadData as error:
             whole.unlink()
-            raise BadData(f"{error}\nit came from {file.url} and was deleted; run the same command again") from error
+            raise BadData(
+                f"{error}\nit came from {file.url} and was deleted; run the same command again"
+            ) from error
     record["files"][file.name] = {"url": file.url, "bytes": whole.stat().st_size, **hashed}
     place = folder / (file.unpack or file.name)
     storage.write_json(folder / RECORD, record)
@@ -192,14 +243,22 @@ def _pooch() -> ModuleType:
     return pooch
 
 
-def _retrieve(file: Address, work: Path, known: dict[str, str], watch: Watch) -> tuple[Path, dict[str, str]]:
+def _retrieve(
+    file: Address, work: Path, known: dict[str, str], watch: Watch
+) -> tuple[Path, dict[str, str]]:
     """The whole file in `work` and its hash, checked by pooch against the known one where there is one."""
     pooch = _pooch()
     name = file.name.replace("/", "_")
     part = work / f"{name}.part"
     with watch(file.name) as progress:
         try:
-            pooch.retrieve(file.url, known["hash"] or None, fname=name, path=work, downloader=partial(_hand_over, part=part, progress=progress))
+            pooch.retrieve(
+                file.url,
+                known["hash"] or None,
+                fname=name,
+                path=work,
+                downloader=partial(_hand_over, part=part, progress=progress),
+            )
         except ValueError as error:
             _transfer.drop(part)
             raise BadData(
@@ -210,7 +269,10 @@ def _retrieve(file: Address, work: Path, known: dict[str, str], watch: Watch) ->
             raise CannotWrite.because(work, error) from error
     _transfer.drop(part)
     whole = work / name
-    return whole, {"hash": known["hash"] or f"sha256:{pooch.file_hash(str(whole))}", "hash_from": known["hash_from"] or SEEN}
+    return whole, {
+        "hash": known["hash"] or f"sha256:{pooch.file_hash(str(whole))}",
+        "hash_from": known["hash_from"] or SEEN,
+    }
 
 
 def _hand_over(url: str, wanted: str, _: object, *, part: Path, progress: Progress) -> None:

@@ -22,10 +22,19 @@ STATES = {State.PRESENT: "present", State.ABSENT: "absent", State.UNCERTAIN: "un
 def ledger(manifest: Manifest) -> pl.DataFrame:
     """One row a concept, term and rule: images present, absent, uncertain and not mentioned, and an example of the source."""
     counts = [(pl.col("state") == state).sum().alias(word) for state, word in STATES.items()]
-    rows = manifest.labels.group_by(LEDGER).agg(*counts, example=pl.col("source").first()).sort(LEDGER)
-    mentioned = dict(manifest.labels.group_by("concept").agg(pl.col("image_id").n_unique()).iter_rows())
-    silent = pl.col("concept").replace_strict({concept: manifest.table.height - count for concept, count in mentioned.items()}, return_dtype=pl.Int64)
-    return rows.with_columns(silent.alias("not mentioned")).select(*LEDGER, *STATES.values(), "not mentioned", "example")
+    rows = (
+        manifest.labels.group_by(LEDGER).agg(*counts, example=pl.col("source").first()).sort(LEDGER)
+    )
+    mentioned = dict(
+        manifest.labels.group_by("concept").agg(pl.col("image_id").n_unique()).iter_rows()
+    )
+    silent = pl.col("concept").replace_strict(
+        {concept: manifest.table.height - count for concept, count in mentioned.items()},
+        return_dtype=pl.Int64,
+    )
+    return rows.with_columns(silent.alias("not mentioned")).select(
+        *LEDGER, *STATES.values(), "not mentioned", "example"
+    )
 
 
 def cells(manifest: Manifest, image: str) -> pl.DataFrame:
@@ -41,13 +50,20 @@ def crosswalk(first: Manifest, second: Manifest) -> pl.DataFrame:
     A concept that only one of two sets labels is not absent in the other; `wider` says what they may be compared by.
     """
     sides = [
-        manifest.labels.group_by("concept").agg(pl.col("term").unique().sort().str.join(", ").alias(f"{side} terms"), (pl.col("state") == 1).sum().alias(f"{side} present"))
+        manifest.labels.group_by("concept").agg(
+            pl.col("term").unique().sort().str.join(", ").alias(f"{side} terms"),
+            (pl.col("state") == 1).sum().alias(f"{side} present"),
+        )
         for side, manifest in (("first", first), ("second", second))
     ]
     joined = sides[0].join(sides[1], on="concept", how="full", coalesce=True).sort("concept")
     known = [set(side["concept"]) for side in sides]
     wider = [
-        next((up for up in _above(row["concept"]) if up in known[row["second terms"] is None]), None) if None in (row["first terms"], row["second terms"]) else None
+        next(
+            (up for up in _above(row["concept"]) if up in known[row["second terms"] is None]), None
+        )
+        if None in (row["first terms"], row["second terms"])
+        else None
         for row in joined.iter_rows(named=True)
     ]
     return joined.with_columns(wider=pl.Series(wider, dtype=pl.String))
@@ -66,11 +82,28 @@ def remapped(manifest: Manifest, changes: Mapping[str, str]) -> pl.DataFrame:
         if concept not in concepts() and not concept.startswith(LOCAL):
             raise BadRecipe(str(NotFound.named("concept", concept, concepts())))
     concept = pl.col("term").replace_strict(dict(changes), default=pl.col("concept"))
-    strength = pl.col("state").replace_strict({State.ABSENT: 0, State.UNCERTAIN: 1, State.PRESENT: 2})
-    after = manifest.labels.with_columns(concept.alias("concept")).sort(strength, descending=True, maintain_order=True).unique(["image_id", "concept"], keep="first")
-    counted = [table.group_by("concept", "state").len(name) for name, table in (("before", manifest.labels), ("after", after))]
-    both = counted[0].join(counted[1], on=["concept", "state"], how="full", coalesce=True).with_columns(pl.col("before", "after").fill_null(0))
-    return both.filter(pl.col("before") != pl.col("after")).with_columns(state=pl.col("state").replace_strict(STATES, return_dtype=pl.String)).sort("concept", "state")
+    strength = pl.col("state").replace_strict(
+        {State.ABSENT: 0, State.UNCERTAIN: 1, State.PRESENT: 2}
+    )
+    after = (
+        manifest.labels.with_columns(concept.alias("concept"))
+        .sort(strength, descending=True, maintain_order=True)
+        .unique(["image_id", "concept"], keep="first")
+    )
+    counted = [
+        table.group_by("concept", "state").len(name)
+        for name, table in (("before", manifest.labels), ("after", after))
+    ]
+    both = (
+        counted[0]
+        .join(counted[1], on=["concept", "state"], how="full", coalesce=True)
+        .with_columns(pl.col("before", "after").fill_null(0))
+    )
+    return (
+        both.filter(pl.col("before") != pl.col("after"))
+        .with_columns(state=pl.col("state").replace_strict(STATES, return_dtype=pl.String))
+        .sort("concept", "state")
+    )
 
 
 def _above(concept: str) -> list[str]:

@@ -99,19 +99,36 @@ LABEL_COLUMNS = {
     "zone": pl.String,
     "activity": pl.String,
 }
-SHAPE_COLUMNS = dict.fromkeys(("image_id", "concept", "term", "shape", "source", "author"), pl.String)
+SHAPE_COLUMNS = dict.fromkeys(
+    ("image_id", "concept", "term", "shape", "source", "author"), pl.String
+)
 REMARK_COLUMNS = {"path": pl.String, "severity": pl.String, "rule": pl.String, "message": pl.String}
 REQUIRED = ("image_id", "dataset", "source", "patient_id", "path")
 PLACES = ("path", "lung_mask", "right_lung_mask", "left_lung_mask")  # columns that name files
 PARTS = ("train", "tune", "test")
 SEXES = ("female", "male", "other")
-VALUES = {"given_part": PARTS, "sex": SEXES, "view": VIEWS, "laterality": LATERALITIES}  # of columns with few
+VALUES = {
+    "given_part": PARTS,
+    "sex": SEXES,
+    "view": VIEWS,
+    "laterality": LATERALITIES,
+}  # of columns with few
 SEVERITIES = ("error", "warning", "info")
 DROPPED = "dropped"
-TABLES = {"manifest": COLUMNS, "labels": LABEL_COLUMNS, "remarks": REMARK_COLUMNS, "shapes": SHAPE_COLUMNS}
+TABLES = {
+    "manifest": COLUMNS,
+    "labels": LABEL_COLUMNS,
+    "remarks": REMARK_COLUMNS,
+    "shapes": SHAPE_COLUMNS,
+}
 ROOT = "root.json"
 FILES = (*(f"{name}.parquet" for name in TABLES), ROOT)
-PLACES = ("path", "lung_mask", "right_lung_mask", "left_lung_mask")  # columns of files below the root
+PLACES = (
+    "path",
+    "lung_mask",
+    "right_lung_mask",
+    "left_lung_mask",
+)  # columns of files below the root
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +143,9 @@ class Label:
     side: str | None = None
     zone: str | None = None
     activity: str | None = None
-    concept: str | None = None  # where the folder itself says what the term means; null: the data set's TERMS do
+    concept: str | None = (
+        None  # where the folder itself says what the term means; null: the data set's TERMS do
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +175,9 @@ class Row:
     given_part: str | None = None
     sex: str | None = None
     age_years: float | None = None
-    view: str | None = None  # this and the next three as `hilum.annotations.acquisition` normalises them
+    view: str | None = (
+        None  # this and the next three as `hilum.annotations.acquisition` normalises them
+    )
     body_part: str | None = None
     modality: str | None = None
     laterality: str | None = None
@@ -199,16 +220,26 @@ class Manifest:
 
     @classmethod
     def of(
-        cls, root: Path, images: Sequence[Sequence], labels: pl.DataFrame | Sequence[Sequence], remarks: Sequence[Sequence], shapes: Sequence[Sequence] = (),
-        *, links: bool = False,
-    ) -> Manifest:  # fmt: skip
+        cls,
+        root: Path,
+        images: Sequence[Sequence],
+        labels: pl.DataFrame | Sequence[Sequence],
+        remarks: Sequence[Sequence],
+        shapes: Sequence[Sequence] = (),
+        *,
+        links: bool = False,
+    ) -> Manifest:
         """Build from rows in the order of the columns, order by `image_id` and check. Raises `BadData` with every fault."""
         manifest = cls(
             root,
             pl.DataFrame(images, schema=COLUMNS, orient="row").sort("image_id"),
             pl.DataFrame(labels, schema=LABEL_COLUMNS, orient="row").sort("image_id", "concept"),
-            pl.DataFrame(remarks, schema=REMARK_COLUMNS, orient="row").sort("path", "rule", "message"),
-            pl.DataFrame(shapes, schema=SHAPE_COLUMNS, orient="row").sort("image_id", "concept", "shape", "author"),
+            pl.DataFrame(remarks, schema=REMARK_COLUMNS, orient="row").sort(
+                "path", "rule", "message"
+            ),
+            pl.DataFrame(shapes, schema=SHAPE_COLUMNS, orient="row").sort(
+                "image_id", "concept", "shape", "author"
+            ),
             links,
         )
         manifest.check()
@@ -216,19 +247,49 @@ class Manifest:
 
     def check(self) -> None:
         """Raise `BadData` listing every breach of the schema's promises."""
-        faults = [f"{column} is empty in {count} rows" for column in REQUIRED if (count := self.table[column].null_count())]
-        faults += [f"image_id {image} stands in several rows" for image in _repeated(self.table, "image_id")]
+        faults = [
+            f"{column} is empty in {count} rows"
+            for column in REQUIRED
+            if (count := self.table[column].null_count())
+        ]
+        faults += [
+            f"image_id {image} stands in several rows"
+            for image in _repeated(self.table, "image_id")
+        ]
         faults += [f"path {path} stands in several rows" for path in _repeated(self.table, "path")]
-        again = pl.all_horizontal(pl.col("image_id", "concept").eq_missing(pl.col("image_id", "concept").shift()))  # in their order, twins are neighbours
-        faults += [f"{image}: several labels for one finding" for image in self.labels.filter(again)["image_id"].unique(maintain_order=True)]
-        faults += [f"label for {image}, which is not in the table" for image in self.labels.join(self.table, on="image_id", how="anti")["image_id"].unique()]
+        again = pl.all_horizontal(
+            pl.col("image_id", "concept").eq_missing(pl.col("image_id", "concept").shift())
+        )  # in their order, twins are neighbours
+        faults += [
+            f"{image}: several labels for one finding"
+            for image in self.labels.filter(again)["image_id"].unique(maintain_order=True)
+        ]
+        faults += [
+            f"label for {image}, which is not in the table"
+            for image in self.labels.join(self.table, on="image_id", how="anti")[
+                "image_id"
+            ].unique()
+        ]
         for column, allowed in VALUES.items():
-            strange = self.table.filter(pl.col(column).is_not_null() & ~pl.col(column).is_in(allowed))
-            faults += [f"{row['image_id']}: {column} is '{row[column]}', expected one of {', '.join(allowed)}" for row in strange.iter_rows(named=True)]
-        faults += [f"no concept is called '{c}'" for c in self.labels["concept"].unique() if c not in concepts() and not c.startswith(LOCAL)]
+            strange = self.table.filter(
+                pl.col(column).is_not_null() & ~pl.col(column).is_in(allowed)
+            )
+            faults += [
+                f"{row['image_id']}: {column} is '{row[column]}', expected one of {', '.join(allowed)}"
+                for row in strange.iter_rows(named=True)
+            ]
+        faults += [
+            f"no concept is called '{c}'"
+            for c in self.labels["concept"].unique()
+            if c not in concepts() and not c.startswith(LOCAL)
+        ]
         for column in PLACES:
             place = pl.col(column)
-            outside = self.table.filter(place.str.starts_with("/") | place.str.split("/").list.contains("..") | place.str.contains("\0", literal=True))
+            outside = self.table.filter(
+                place.str.starts_with("/")
+                | place.str.split("/").list.contains("..")
+                | place.str.contains("\0", literal=True)
+            )
             faults += [f"{on_one_line(one)}: leads out of the folder" for one in outside[column]]
         if faults:
             raise BadData.listing(f"the table of {self.root} is not sound", faults)
@@ -236,7 +297,12 @@ class Manifest:
     @cached_property
     def digest(self) -> str:
         """Of everything in it but the folder's place on this machine."""
-        return storage.digest([storage.digest_of_table(table) for table in (self.table, self.labels, self.remarks, self.shapes)])
+        return storage.digest(
+            [
+                storage.digest_of_table(table)
+                for table in (self.table, self.labels, self.remarks, self.shapes)
+            ]
+        )
 
     def original(self, place: str) -> str:
         """Return where below the root a file lies that the table calls `place`."""
@@ -257,7 +323,9 @@ class Manifest:
     def states(self, concept: str) -> pl.DataFrame:
         """image_id, patient_id, dataset and `state` (null: not mentioned) of one concept, one row an image, in the table's order."""
         of_concept = self.labels.filter(pl.col("concept") == concept).select("image_id", "state")
-        return self.table.select("image_id", "patient_id", "dataset").join(of_concept, on="image_id", how="left", maintain_order="left")
+        return self.table.select("image_id", "patient_id", "dataset").join(
+            of_concept, on="image_id", how="left", maintain_order="left"
+        )
 
     def eligible(self, include: Collection[str] = ()) -> Manifest:
         """Return the manifest without the images that are excluded; itself where none is.
@@ -270,20 +338,28 @@ class Manifest:
     def only(self, image_ids: Iterable[str]) -> Manifest:
         """The manifest of these images alone; remarks stay."""
         wanted = pl.DataFrame({"image_id": image_ids}, schema={"image_id": pl.String})
-        table, labels, shapes = (part.join(wanted, on="image_id", how="semi", maintain_order="left") for part in (self.table, self.labels, self.shapes))
+        table, labels, shapes = (
+            part.join(wanted, on="image_id", how="semi", maintain_order="left")
+            for part in (self.table, self.labels, self.shapes)
+        )
         return replace(self, table=table, labels=labels, shapes=shapes)
 
     def write(self, folder: Path) -> None:
         storage.write_table(folder / "labels.parquet", self.labels)
         storage.write_table(folder / "remarks.parquet", self.remarks)
         storage.write_table(folder / "shapes.parquet", self.shapes)
-        storage.write_json(folder / "root.json", {"root": as_text(self.root), **({"links": True} if self.links else {})})
+        storage.write_json(
+            folder / "root.json",
+            {"root": as_text(self.root), **({"links": True} if self.links else {})},
+        )
         storage.write_table(folder / "manifest.parquet", self.table)
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:
         if not (folder / "manifest.parquet").exists():
-            raise NotFound(f"{folder} holds no manifest.parquet: write it with `hilum ingest DATA --to {folder}`")
+            raise NotFound(
+                f"{folder} holds no manifest.parquet: write it with `hilum ingest DATA --to {folder}`"
+            )
         told = storage.read_json(folder / ROOT)
         if not isinstance(told, dict) or not isinstance(told.get("root"), str):
             raise BadData(f"{folder / ROOT}: names no root; {_again(folder)}")
@@ -291,7 +367,9 @@ class Manifest:
         tables = {name: storage.read_table(folder / f"{name}.parquet") for name in TABLES}
         for name, columns in TABLES.items():
             _refuse_other_columns(folder, name, tables[name], columns)
-        manifest = cls(root, *(tables[name].select(list(columns)) for name, columns in TABLES.items()), links)
+        manifest = cls(
+            root, *(tables[name].select(list(columns)) for name, columns in TABLES.items()), links
+        )
         manifest.check()
         return manifest
 
@@ -302,8 +380,12 @@ def _refuse_other_columns(
     """Raise `Mismatch` where a column is missing, and `BadData` where one has another type."""
     file = f"{folder}/{name}.parquet"
     if missing := [column for column in columns if column not in table.columns]:
-        raise Mismatch(f"{file} lacks {', '.join(missing)}: an earlier Hilum wrote it; {_again(folder)}")
-    other = {column: table[column].dtype for column in columns if table[column].dtype != columns[column]}
+        raise Mismatch(
+            f"{file} lacks {', '.join(missing)}: an earlier Hilum wrote it; {_again(folder)}"
+        )
+    other = {
+        column: table[column].dtype for column in columns if table[column].dtype != columns[column]
+    }
     if other:
         told = (f"{column} is {kind}, expected {columns[column]}" for column, kind in other.items())
         raise BadData.listing(f"{file} has columns of another type; {_again(folder)}", told)

@@ -45,7 +45,11 @@ _ROLE = {
     "lungs": _BOTH,
     "ignore": lung_masks.IGNORE,
 }
-NAMES = {_BOTH: "lungs", lung_masks.RIGHT: "right_lung", lung_masks.LEFT: "left_lung"}  # of what a mask shows
+NAMES = {
+    _BOTH: "lungs",
+    lung_masks.RIGHT: "right_lung",
+    lung_masks.LEFT: "left_lung",
+}  # of what a mask shows
 Pose = Callable[[np.ndarray], np.ndarray]
 
 INVERTED, UNLIKE, SOFT = "inverted", "background unlike its folder", "soft edges"
@@ -169,7 +173,9 @@ def agreed(folder: Folder, members: Iterable[tuple[str, str]]) -> Consensus:
     meanings = []
     for place, image in members:
         try:
-            labels = _as_the_radiograph_stands(label_image.read(*folder.located(place)), *folder.located(image))
+            labels = _as_the_radiograph_stands(
+                label_image.read(*folder.located(place)), *folder.located(image)
+            )
         except BadData:
             continue  # reading the mask for its own image reports the fault
         meanings.append(label_image.meaning(labels))
@@ -194,7 +200,11 @@ class Meanings:
 
     def __init__(self, manifest: Manifest, known: Mapping[str, Consensus] | None = None) -> None:
         manifest = manifest.stored()
-        self._folder, self._group_of, self._voters = manifest.folder, groups(manifest), voters(manifest)
+        self._folder, self._group_of, self._voters = (
+            manifest.folder,
+            groups(manifest),
+            voters(manifest),
+        )
         self._known = dict(known or {})
 
     def of(self, place: str) -> Consensus:
@@ -272,7 +282,9 @@ def same_proportions(mask: Size, image: Size) -> bool:
 def _of_side(found: np.ndarray, side: int) -> np.ndarray:
     """Of a file of one lung: all that is lung, but what is said to be the other one."""
     inside = (found == side) | (found == _BOTH)
-    return np.where(inside, np.uint8(side), np.where(found == lung_masks.IGNORE, found, np.uint8(0)))
+    return np.where(
+        inside, np.uint8(side), np.where(found == lung_masks.IGNORE, found, np.uint8(0))
+    )
 
 
 def together(masks: Iterable[MaskFile], size: Size, pose: Pose | None = None) -> np.ndarray:

@@ -46,8 +46,12 @@ def merge(manifests: Sequence[Manifest]) -> Manifest:
     names = _telling([manifest.root for manifest in ordered if OWN in manifest.table["dataset"]])
     told = [_renamed(_below(manifest, root), names.get(manifest.root)) for manifest in ordered]
     _refuse_same_images(ordered, told)
-    table, labels, remarks, shapes = (pl.concat([getattr(manifest, part) for manifest in told]) for part in _KEYED)
-    return Manifest.of(root, table, labels, remarks, shapes, links=any(manifest.links for manifest in manifests))
+    table, labels, remarks, shapes = (
+        pl.concat([getattr(manifest, part) for manifest in told]) for part in _KEYED
+    )
+    return Manifest.of(
+        root, table, labels, remarks, shapes, links=any(manifest.links for manifest in manifests)
+    )
 
 
 def _refuse_nested(roots: list[Path]) -> None:
@@ -56,15 +60,28 @@ def _refuse_nested(roots: list[Path]) -> None:
         if first == second:
             raise HilumError(f"{first} is given twice; give each folder once")
         if first in second.parents:
-            raise HilumError(f"{second} lies in {first}, so its pictures would stand in the table twice; leave one of the two out")
+            raise HilumError(
+                f"{second} lies in {first}, so its pictures would stand in the table twice; leave one of the two out"
+            )
 
 
 def _below(manifest: Manifest, root: Path) -> Manifest:
     """The same with all paths written from `root`."""
     start = path_names.below(root, manifest.root)
-    remarked = pl.when(pl.col("path") == ".").then(pl.lit(start)).otherwise(pl.concat_str(pl.lit(f"{start}/"), "path"))
-    table = manifest.table.with_columns(pl.concat_str(pl.lit(f"{start}/"), column).alias(column) for column in _PATHS)
-    return replace(manifest, root=root, table=table, remarks=manifest.remarks.with_columns(remarked.alias("path")))
+    remarked = (
+        pl.when(pl.col("path") == ".")
+        .then(pl.lit(start))
+        .otherwise(pl.concat_str(pl.lit(f"{start}/"), "path"))
+    )
+    table = manifest.table.with_columns(
+        pl.concat_str(pl.lit(f"{start}/"), column).alias(column) for column in _PATHS
+    )
+    return replace(
+        manifest,
+        root=root,
+        table=table,
+        remarks=manifest.remarks.with_columns(remarked.alias("path")),
+    )
 
 
 def _telling(roots: list[Path]) -> dict[Path, str]:
@@ -86,15 +103,35 @@ def _renamed(manifest: Manifest, name: str | None) -> Manifest:
         return pl.col(column).str.replace(f"{OWN}/", f"{OWN}/{name}/", literal=True)
 
     source = pl.when(pl.col("source") == OWN).then(pl.lit(name)).otherwise("source")
-    table = manifest.table.with_columns(prefixed("image_id"), prefixed("patient_id"), source.alias("source"))
-    labels, shapes = (part.with_columns(prefixed("image_id")) for part in (manifest.labels, manifest.shapes))
+    table = manifest.table.with_columns(
+        prefixed("image_id"), prefixed("patient_id"), source.alias("source")
+    )
+    labels, shapes = (
+        part.with_columns(prefixed("image_id")) for part in (manifest.labels, manifest.shapes)
+    )
     return replace(manifest, table=table, labels=labels, shapes=shapes)
 
 
 def _refuse_same_images(given: list[Manifest], told: list[Manifest]) -> None:
-    where = pl.concat([one.table.select("image_id", pl.lit(path_names.as_text(manifest.root)).alias("root")) for manifest, one in zip(given, told, strict=True)])
-    twice = where.group_by("image_id").agg(pl.col("root").sort()).filter(pl.col("root").list.len() > 1)
+    where = pl.concat(
+        [
+            one.table.select("image_id", pl.lit(path_names.as_text(manifest.root)).alias("root"))
+            for manifest, one in zip(given, told, strict=True)
+        ]
+    )
+    twice = (
+        where.group_by("image_id").agg(pl.col("root").sort()).filter(pl.col("root").list.len() > 1)
+    )
     if twice.height:
-        pairs = twice.group_by(pl.col("root").list.join(" and ")).agg(pl.len(), pl.col("image_id").min()).sort("root")
-        faults = [f"{roots}: {count} images, the first {first}" for roots, count, first in pairs.iter_rows()]
-        raise BadData.listing("folders hold the same images of one data set; leave one of each two out", faults)
+        pairs = (
+            twice.group_by(pl.col("root").list.join(" and "))
+            .agg(pl.len(), pl.col("image_id").min())
+            .sort("root")
+        )
+        faults = [
+            f"{roots}: {count} images, the first {first}"
+            for roots, count, first in pairs.iter_rows()
+        ]
+        raise BadData.listing(
+            "folders hold the same images of one data set; leave one of each two out", faults
+        )

@@ -84,7 +84,9 @@ class Cache:
         """The cache as far as it concerns the images of `manifest`; others that it holds are not seen."""
         if not (folder / INDEX).exists():
             raise NotFound(f"no finished cache in {folder}: fill it with `hilum cache`")
-        index = manifest.table.select("image_id").join(storage.read_table(folder / INDEX), on="image_id", maintain_order="left")
+        index = manifest.table.select("image_id").join(
+            storage.read_table(folder / INDEX), on="image_id", maintain_order="left"
+        )
         return cls(folder, size, index)
 
     @cached_property
@@ -126,16 +128,25 @@ class Cache:
     @property
     def with_mask(self) -> pl.DataFrame:
         """Images whose mask is fit to learn from and to measure by: a mask of one lung alone would teach that the other is background."""
-        return self.readable.filter(pl.col("mask_error").is_null() & (pl.col("right_pixels") > 0) & (pl.col("left_pixels") > 0))
+        return self.readable.filter(
+            pl.col("mask_error").is_null()
+            & (pl.col("right_pixels") > 0)
+            & (pl.col("left_pixels") > 0)
+        )
 
     @property
     def with_part_of_mask(self) -> pl.DataFrame:
         """Images with a mask of one lung alone: to learn from by `known_masks`, never to measure by."""
-        return self.readable.filter(pl.col("mask_error").is_null() & ((pl.col("right_pixels") > 0) != (pl.col("left_pixels") > 0)))
+        return self.readable.filter(
+            pl.col("mask_error").is_null()
+            & ((pl.col("right_pixels") > 0) != (pl.col("left_pixels") > 0))
+        )
 
     @cached_property
     def known_masks(self) -> MasksWithIgnore:
-        ignored = self.index.filter(pl.col("mask_ignored").is_not_null()).select("row", "mask_ignored")
+        ignored = self.index.filter(pl.col("mask_ignored").is_not_null()).select(
+            "row", "mask_ignored"
+        )
         return MasksWithIgnore(self.masks, dict(ignored.iter_rows()))
 
     @property
@@ -150,19 +161,25 @@ class Cache:
             for stack in (self.stored, self.masks):
                 if damaged := stack.damaged_rows():
                     more = f" and {len(damaged) - 1:,} more" if len(damaged) > 1 else ""
-                    told.append(f"{stack.path} does not hold what was written of {rows[damaged[0]]}{more}")
+                    told.append(
+                        f"{stack.path} does not hold what was written of {rows[damaged[0]]}{more}"
+                    )
         except (Damaged, CannotRead) as fault:
             told.append(str(fault))
         return "; ".join(told)
 
-    def misfits(self, root: Path | None = None, paths: Mapping[str, str] | None = None) -> Iterator[tuple[str, str]]:
+    def misfits(
+        self, root: Path | None = None, paths: Mapping[str, str] | None = None
+    ) -> Iterator[tuple[str, str]]:
         """Images whose stored pictures are not those that were written, and what is wrong with each, in the index's order.
 
         With `root` and the images' `paths` below it, also those whose files are not those that were read, although their size and
         time say so.
         """
         paths = paths or {}
-        columns = self.index.select("image_id", "row", "cached_digest", "image_crc32", "mask_crc32", "file_digest")
+        columns = self.index.select(
+            "image_id", "row", "cached_digest", "image_crc32", "mask_crc32", "file_digest"
+        )
         with threads.pool(2) as pool:
             for some in columns.iter_slices(_CHECKED_AT_ONCE):
                 rows = list(some.iter_rows(named=True))
@@ -175,9 +192,13 @@ class Cache:
     def spoil(self, image_ids: Iterable[str]) -> None:
         """Note in the index that these images must be read again when the cache is filled next."""
         spoilt = pl.col("image_id").is_in(list(image_ids))
-        index = storage.read_table(self.folder / INDEX).with_columns(signature=pl.when(~spoilt).then("signature"))
+        index = storage.read_table(self.folder / INDEX).with_columns(
+            signature=pl.when(~spoilt).then("signature")
+        )
         sums = [facts_crc32(facts) for facts in index.iter_rows(named=True)]
-        storage.write_table(self.folder / INDEX, index.with_columns(pl.Series("facts_crc32", sums, pl.Int64)))
+        storage.write_table(
+            self.folder / INDEX, index.with_columns(pl.Series("facts_crc32", sums, pl.Int64))
+        )
 
     def _wrong_with(self, facts: Mapping[str, int | str]) -> str | None:
         row = facts["row"]
@@ -187,7 +208,9 @@ class Cache:
         if digest_of_images(stored[row], masks[row]) == facts["cached_digest"]:
             return None
         sums = {stored: facts["image_crc32"], masks: facts["mask_crc32"]}
-        other = [stack.path.name for stack, crc in sums.items() if integrity.checksum(stack[row]) != crc]
+        other = [
+            stack.path.name for stack, crc in sums.items() if integrity.checksum(stack[row]) != crc
+        ]
         return f"row {row} of {' and '.join(other) or 'both files'} does not hold what was written"
 
     @cached_property
@@ -204,7 +227,9 @@ class MasksWithIgnore:
     COCO's compressed run lengths by row in `ignored`.
     """
 
-    def __init__(self, masks: np.ndarray | ImageStack, ignored: Mapping[int, str] | None = None) -> None:
+    def __init__(
+        self, masks: np.ndarray | ImageStack, ignored: Mapping[int, str] | None = None
+    ) -> None:
         self.masks, self.shape, self.ndim, self.dtype = masks, masks.shape, 3, np.dtype(np.uint8)
         self._ignored = ignored or {}
 
@@ -215,7 +240,11 @@ class MasksWithIgnore:
         found, rows = self.masks[key], np.arange(len(self))[key]
         if found.ndim == 2:
             return self._known(found, int(rows))
-        return np.stack([self._known(one, row) for one, row in zip(found, rows.tolist(), strict=True)]) if len(found) else found
+        return (
+            np.stack([self._known(one, row) for one, row in zip(found, rows.tolist(), strict=True)])
+            if len(found)
+            else found
+        )
 
     def _known(self, mask: np.ndarray, row: int) -> np.ndarray:
         known = lung_masks.ignore_unlabelled_side(mask)
@@ -244,4 +273,8 @@ def _file_wrong(root: Path, path: str, expected: str | None) -> str | None:
         same = expected is None or storage.digest_of_file(path_of(root, path)) == expected
     except OSError as error:
         return f"{path} cannot be opened ({error.strerror})"
-    return None if same else f"{path} holds other bytes than those that were read, with the same size and time"
+    return (
+        None
+        if same
+        else f"{path} holds other bytes than those that were read, with the same size and time"
+    )

@@ -54,7 +54,9 @@ class Axis:
     whole: bool = False  # counts: no tick between two whole numbers
 
     def at(self, value: float) -> float:
-        return round(self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start), 1)
+        return round(
+            self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start), 1
+        )
 
     def ticks(self, about: int = 5) -> list[float]:
         step = nice_step((self.high - self.low) / about)
@@ -70,20 +72,37 @@ def nice_step(least: float) -> float:
 
 
 def unit_square(
-    series: Sequence[Line], points: Sequence[Point] = (), *, x: str, y: str, told: str, dots: Sequence[tuple[float, float, int]] = ()
+    series: Sequence[Line],
+    points: Sequence[Point] = (),
+    *,
+    x: str,
+    y: str,
+    told: str,
+    dots: Sequence[tuple[float, float, int]] = (),
 ) -> Markup:
     """Lines and points with both axes from 0 to 1, and a legend above; `dots` (x, y, colour) are not in the legend."""
     legend = len(series) + len(points)
     top, side = 8 + legend * _LINE, WIDTH - _LEFT - _RIGHT
     across, up = Axis(x, 0, 1, _LEFT, _LEFT + side), Axis(y, 0, 1, top + side, top)
-    parts = [*_axes(across, up), *(_line(line, across, up) for line in series), *(_point(point, across, up) for point in points)]
+    parts = [
+        *_axes(across, up),
+        *(_line(line, across, up) for line in series),
+        *(_point(point, across, up) for point in points),
+    ]
     parts += [_dot(across.at(left), up.at(height), colour) for left, height, colour in dots]
     for row, entry in enumerate((*series, *points)):
         parts += _legend(entry, _LEFT, 8 + row * _LINE)
     return _svg(WIDTH, top + side + _BOTTOM, told, parts)
 
 
-def histograms(groups: Mapping[str, np.ndarray], *, x: str, y: str, told: str, mark: tuple[float, str] | None = None) -> Markup:
+def histograms(
+    groups: Mapping[str, np.ndarray],
+    *,
+    x: str,
+    y: str,
+    told: str,
+    mark: tuple[float, str] | None = None,
+) -> Markup:
     """A panel for each named group of values, over one axis and in one scale; `mark` is a named place on that axis.
 
     Raises `ValueError` where no group has a value.
@@ -99,12 +118,19 @@ def histograms(groups: Mapping[str, np.ndarray], *, x: str, y: str, told: str, m
         up = Axis(y, 0, tallest, head + panel, head + _LINE, whole=True)
         last = row == len(counts) - 1
         parts += _axes(across, up, with_x=last)
-        parts += [_bar(across, up, edges[k], edges[k + 1], int(count[k]), row) for k in np.flatnonzero(count)]
+        parts += [
+            _bar(across, up, edges[k], edges[k + 1], int(count[k]), row)
+            for k in np.flatnonzero(count)
+        ]
         parts.append(_text(WIDTH - _RIGHT, head + 12, f"{name} ({int(count.sum())})", "end"))
     bottom = top + len(counts) * (panel + 8) - 8
     if mark:
         place = across.at(mark[0])
-        parts.append(Markup('<path d="M{0} {1}V{2}" stroke="currentColor" stroke-dasharray="4 3" fill="none"/>').format(place, top, bottom))
+        parts.append(
+            Markup(
+                '<path d="M{0} {1}V{2}" stroke="currentColor" stroke-dasharray="4 3" fill="none"/>'
+            ).format(place, top, bottom)
+        )
         parts.append(_text(place, 12, mark[1], "end" if place > WIDTH * 0.6 else "start"))
     return _svg(WIDTH, bottom + _BOTTOM, told, parts)
 
@@ -113,10 +139,21 @@ def interval(value: float, low: float, high: float, *, told: str) -> Markup:
     """A small bar on a scale from 0 to 1: the interval as a line, the value as a dot."""
     across = Axis("", 0, 1, 4, 126)
     parts = [Markup('<path d="M4 9H126" stroke="currentColor" opacity=".25"/>')]
-    parts += [Markup('<path d="M{0} 6V12" stroke="currentColor" opacity=".25"/>').format(across.at(tick)) for tick in (0, 0.5, 1)]
+    parts += [
+        Markup('<path d="M{0} 6V12" stroke="currentColor" opacity=".25"/>').format(across.at(tick))
+        for tick in (0, 0.5, 1)
+    ]
     if low <= high:  # neither is nan
-        parts.append(Markup('<path d="M{} 9H{}" stroke="{}" stroke-width="5" opacity=".6"/>').format(across.at(low), across.at(high), Markup(COLOURS[0])))
-    parts.append(Markup('<circle cx="{}" cy="9" r="3.5" fill="{}"/>').format(across.at(value), Markup(COLOURS[0])))
+        parts.append(
+            Markup('<path d="M{} 9H{}" stroke="{}" stroke-width="5" opacity=".6"/>').format(
+                across.at(low), across.at(high), Markup(COLOURS[0])
+            )
+        )
+    parts.append(
+        Markup('<circle cx="{}" cy="9" r="3.5" fill="{}"/>').format(
+            across.at(value), Markup(COLOURS[0])
+        )
+    )
     return _svg(130, 18, told, parts)
 
 
@@ -137,10 +174,16 @@ def _axes(across: Axis, up: Axis, *, with_x: bool = True) -> Iterator[Markup]:
     left, right, bottom, top = across.start, across.end, up.start, up.end
     for tick in up.ticks(5 if bottom - top > 150 else 3):
         place = up.at(tick)
-        yield Markup('<path d="M{} {}H{}" stroke="currentColor" opacity=".12"/>').format(left, place, right)
+        yield Markup('<path d="M{} {}H{}" stroke="currentColor" opacity=".12"/>').format(
+            left, place, right
+        )
         yield _text(left - 7, place + 4, f"{tick:g}", "end")
-    yield Markup('<path d="M{0} {1}V{2}H{3}" stroke="currentColor" fill="none"/>').format(left, top, bottom, right)
-    yield Markup('<text transform="translate(13 {}) rotate(-90)" text-anchor="middle">{}</text>').format((top + bottom) / 2, up.label)
+    yield Markup('<path d="M{0} {1}V{2}H{3}" stroke="currentColor" fill="none"/>').format(
+        left, top, bottom, right
+    )
+    yield Markup(
+        '<text transform="translate(13 {}) rotate(-90)" text-anchor="middle">{}</text>'
+    ).format((top + bottom) / 2, up.label)
     if with_x:
         for tick in across.ticks():
             place = across.at(tick)
@@ -153,13 +196,20 @@ def _line(line: Line, across: Axis, up: Axis) -> Markup:
     """The path, on tenths of a unit and without points that fall together, so that long curves stay small."""
     places = groupby((across.at(x), up.at(y)) for x, y in zip(line.x, line.y, strict=True))
     path = "M" + "L".join(f"{x} {y}" for (x, y), _ in places)
-    return Markup('<path d="{}" fill="none" stroke="{}" stroke-width="{}" stroke-linejoin="round"{}{}/>').format(
-        path, Markup(COLOURS[line.colour]), 1.5 if line.faint or line.dashed else 2.5, *_manner(line)
+    return Markup(
+        '<path d="{}" fill="none" stroke="{}" stroke-width="{}" stroke-linejoin="round"{}{}/>'
+    ).format(
+        path,
+        Markup(COLOURS[line.colour]),
+        1.5 if line.faint or line.dashed else 2.5,
+        *_manner(line),
     )
 
 
 def _manner(line: Line) -> tuple[Markup, Markup]:
-    return Markup(' stroke-dasharray="5 4"' if line.dashed else ""), Markup(' opacity=".55"' if line.faint else "")
+    return Markup(' stroke-dasharray="5 4"' if line.dashed else ""), Markup(
+        ' opacity=".55"' if line.faint else ""
+    )
 
 
 def _point(point: Point, across: Axis, up: Axis) -> Markup:
@@ -167,7 +217,9 @@ def _point(point: Point, across: Axis, up: Axis) -> Markup:
 
 
 def _dot(x: float, y: float, colour: int) -> Markup:
-    return Markup('<circle cx="{}" cy="{}" r="5" fill="{}" stroke="var(--paper, #fff)" stroke-width="1.5"/>').format(x, y, Markup(COLOURS[colour]))
+    return Markup(
+        '<circle cx="{}" cy="{}" r="5" fill="{}" stroke="var(--paper, #fff)" stroke-width="1.5"/>'
+    ).format(x, y, Markup(COLOURS[colour]))
 
 
 def _legend(entry: Line | Point, left: float, top: float) -> Iterator[Markup]:
@@ -175,21 +227,29 @@ def _legend(entry: Line | Point, left: float, top: float) -> Iterator[Markup]:
     if isinstance(entry, Point):
         yield _dot(left + 12, middle, entry.colour)
     else:
-        yield Markup('<path d="M{} {}h24" stroke="{}" stroke-width="2.5"{}{}/>').format(left, middle, Markup(COLOURS[entry.colour]), *_manner(entry))
+        yield Markup('<path d="M{} {}h24" stroke="{}" stroke-width="2.5"{}{}/>').format(
+            left, middle, Markup(COLOURS[entry.colour]), *_manner(entry)
+        )
     yield _text(left + 32, middle + 4, entry.name, "start")
 
 
 def _bar(across: Axis, up: Axis, low: float, high: float, count: int, colour: int) -> Markup:
     left, right, head = across.at(low), across.at(high), up.at(count)
     width, height = max(round(right - left - 1, 1), 0.5), round(up.start - head, 1)
-    shape = Markup('<rect x="{}" y="{}" width="{}" height="{}" fill="{}">').format(left, head, width, height, Markup(COLOURS[colour % len(COLOURS)]))
+    shape = Markup('<rect x="{}" y="{}" width="{}" height="{}" fill="{}">').format(
+        left, head, width, height, Markup(COLOURS[colour % len(COLOURS)])
+    )
     return shape + Markup("<title>{:g} to {:g}: {}</title></rect>").format(low, high, count)
 
 
 def _text(x: float, y: float, words: str, anchor: str) -> Markup:
-    return Markup('<text x="{}" y="{}" text-anchor="{}">{}</text>').format(round(x, 1), round(y, 1), anchor, words)
+    return Markup('<text x="{}" y="{}" text-anchor="{}">{}</text>').format(
+        round(x, 1), round(y, 1), anchor, words
+    )
 
 
 def _svg(width: float, height: float, told: str, parts: Sequence[Markup]) -> Markup:
-    head = Markup('<svg class="chart" viewBox="0 0 {0} {1}" width="{0}" height="{1}" role="img" aria-label="{2}" font-size="12" fill="currentColor">')
+    head = Markup(
+        '<svg class="chart" viewBox="0 0 {0} {1}" width="{0}" height="{1}" role="img" aria-label="{2}" font-size="12" fill="currentColor">'
+    )
     return head.format(width, round(height), told) + Markup("").join(parts) + Markup("</svg>")

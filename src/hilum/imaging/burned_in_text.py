@@ -18,12 +18,31 @@ import numpy as np
 from hilum.errors import MissingExtra
 
 SURE = 0.8  # of a line's words, below which ribs and lines are read for letters
-MARKERS = frozenset((  # words of a side marker, which is in its place
-    "R", "L", "AP", "PA", "ERECT", "INSPIRATION", "LEFT", "LYING", "MOBILE", "PORTABLE", "RIGHT", "SEMIERECT", "SITTING", "STANDING", "SUPINE", "UPRIGHT",
-))  # fmt: skip
+MARKERS = frozenset(
+    (  # words of a side marker, which is in its place
+        "R",
+        "L",
+        "AP",
+        "PA",
+        "ERECT",
+        "INSPIRATION",
+        "LEFT",
+        "LYING",
+        "MOBILE",
+        "PORTABLE",
+        "RIGHT",
+        "SEMIERECT",
+        "SITTING",
+        "STANDING",
+        "SUPINE",
+        "UPRIGHT",
+    )
+)
 _ONE_AT_A_TIME = Lock()  # it uses all cores by itself, and takes much memory
 
-Line = tuple[str, float, np.ndarray]  # text, how sure from 0 to 1, its box as (4, 2) corners x, y in pixels
+Line = tuple[
+    str, float, np.ndarray
+]  # text, how sure from 0 to 1, its box as (4, 2) corners x, y in pixels
 
 
 @dataclass(frozen=True)
@@ -43,7 +62,13 @@ def read(picture: np.ndarray) -> Lettering:
 def _counted(lines: Iterable[Line], size: tuple[int, int]) -> Lettering:
     covered, words = np.zeros(size, np.uint8), []
     for text, sure, box in lines:
-        if found := [word for word in re.split(r"[\W_]+", text) if word and word.upper() not in MARKERS] if sure >= SURE else []:
+        if (
+            found := [
+                word for word in re.split(r"[\W_]+", text) if word and word.upper() not in MARKERS
+            ]
+            if sure >= SURE
+            else []
+        ):
             words += found
             cv2.fillConvexPoly(covered, np.round(box).astype(np.int32), 1)
     longest = max((sum(map(str.isalpha, word)) for word in words), default=0)

@@ -25,9 +25,22 @@ TABLE = "show.csv"
 FOLDER = Path("shown")  # where nothing else is asked for
 OF_HEADER = ("view", "body_part", "modality", "laterality", "sex", "age_years")
 COLUMNS = (
-    "image", "name", "picture", "kind", "height", "width", "row_spacing_mm", "column_spacing_mm",
-    "lowest", "highest", "container_bits", *OF_HEADER, "account", "file_digest", "pixel_digest",
-)  # fmt: skip
+    "image",
+    "name",
+    "picture",
+    "kind",
+    "height",
+    "width",
+    "row_spacing_mm",
+    "column_spacing_mm",
+    "lowest",
+    "highest",
+    "container_bits",
+    *OF_HEADER,
+    "account",
+    "file_digest",
+    "pixel_digest",
+)
 
 
 def describe_images(
@@ -87,7 +100,10 @@ def facts(path: Path, name: str, file: raster.Raster | dicom.Dicom, drawn: Path)
     }
     told |= {"file_digest": file.file_digest, "pixel_digest": file.pixel_digest}
     if isinstance(file, dicom.Dicom):
-        told["header"] = {name: str(value) if isinstance(value, date) else value for name, value in asdict(file.header).items()}
+        told["header"] = {
+            name: str(value) if isinstance(value, date) else value
+            for name, value in asdict(file.header).items()
+        }
     return told
 
 

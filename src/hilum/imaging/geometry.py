@@ -28,9 +28,15 @@ def resize(image: np.ndarray, size: Size, *, labels: bool = False) -> np.ndarray
     # OpenCV averages areas only where no axis grows, and otherwise interpolates, without a word; so what shrinks goes first.
     smaller = min(size[0], image.shape[0]), min(size[1], image.shape[1])
     if image.shape != smaller:
-        image = _most_of_the_area(image, smaller) if labels else cv2.resize(image, smaller[::-1], interpolation=cv2.INTER_AREA)
+        image = (
+            _most_of_the_area(image, smaller)
+            if labels
+            else cv2.resize(image, smaller[::-1], interpolation=cv2.INTER_AREA)
+        )
     if image.shape != size:
-        image = cv2.resize(image, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT if labels else cv2.INTER_LINEAR)
+        image = cv2.resize(
+            image, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT if labels else cv2.INTER_LINEAR
+        )
     return image
 
 
@@ -40,7 +46,9 @@ def _most_of_the_area(labels: np.ndarray, size: Size) -> np.ndarray:
     largest = np.full(size, -1, np.float32)
     winner = np.zeros(size, labels.dtype)
     for label in found:
-        share = cv2.resize((labels == label).astype(np.float32), size[::-1], interpolation=cv2.INTER_AREA)
+        share = cv2.resize(
+            (labels == label).astype(np.float32), size[::-1], interpolation=cv2.INTER_AREA
+        )
         wins = share > largest + 1e-6  # rounding must not decide between equals
         winner[wins], largest[wins] = label, share[wins]
     return winner
@@ -92,7 +100,10 @@ class Crop:
     right: int
 
     def __post_init__(self) -> None:
-        inside = 0 <= self.top < self.bottom <= self.source[0] and 0 <= self.left < self.right <= self.source[1]
+        inside = (
+            0 <= self.top < self.bottom <= self.source[0]
+            and 0 <= self.left < self.right <= self.source[1]
+        )
         if not inside:
             raise ValueError(f"a crop must lie inside its picture and not be empty: {self}")
 

@@ -51,9 +51,15 @@ def near(hashes: np.ndarray, distance: int, others: np.ndarray | None = None) ->
 
     def searched(block: tuple[slice, slice]) -> np.ndarray:
         rows, columns = block
-        pairs = _sieved([half[rows] for half in one], [half[columns] for half in other], distance) + (rows.start, columns.start)
+        pairs = _sieved(
+            [half[rows] for half in one], [half[columns] for half in other], distance
+        ) + (rows.start, columns.start)
         pairs = pairs[pairs[:, 0] < pairs[:, 1]] if alone else pairs
-        return pairs[_distances(hashes[pairs[:, 0]], others[pairs[:, 1]]).min(0) <= distance] if len(pairs) else pairs
+        return (
+            pairs[_distances(hashes[pairs[:, 0]], others[pairs[:, 1]]).min(0) <= distance]
+            if len(pairs)
+            else pairs
+        )
 
     with threads.pool(_THREADS) as pool:
         found = list(pool.map(searched, _blocks(len(hashes), len(others), alone)))
@@ -87,14 +93,18 @@ def _sieved(one: list[np.ndarray], other: list[np.ndarray], distance: int) -> np
     alike, odd = (half @ against.T for half, against in zip(one, other, strict=True))
     np.abs(alike, out=alike)
     alike += np.abs(odd, out=odd)
-    passed = np.flatnonzero(alike >= _SIEVE - 2 * distance - 2)  # 2: an inverted picture keeps the one bit that is never set
+    passed = np.flatnonzero(
+        alike >= _SIEVE - 2 * distance - 2
+    )  # 2: an inverted picture keeps the one bit that is never set
     return np.stack(np.divmod(passed, alike.shape[1]), axis=1)
 
 
 def _distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """int64 (4, n): bits that differ as they are, inverted, mirrored, and both. The first bit, the mean's, is never set: 255 count."""
     differ = first ^ second
-    plain, mirrored = (np.bitwise_count(bits).sum(1, dtype=np.int64) for bits in (differ, differ ^ MIRROR))
+    plain, mirrored = (
+        np.bitwise_count(bits).sum(1, dtype=np.int64) for bits in (differ, differ ^ MIRROR)
+    )
     return np.stack([plain, 255 - plain, mirrored, 255 - mirrored])
 
 
@@ -110,7 +120,9 @@ def nearest(keys: HashKeys, wanted: int) -> np.ndarray:
 def nearest_between(keys: HashKeys, others: HashKeys, wanted: int) -> tuple[np.ndarray, np.ndarray]:
     """As `nearest`, of each in `keys` those of `others`, and of each in `others` those of `keys`."""
     whole = _whitened(np.concatenate([keys.spectra, others.spectra]))
-    mine, theirs = (tuple(half[part] for half in whole) for part in (slice(len(keys)), slice(len(keys), None)))
+    mine, theirs = (
+        tuple(half[part] for half in whole) for part in (slice(len(keys)), slice(len(keys), None))
+    )
     return _looked_up(mine, theirs, wanted), _looked_up(theirs, mine, wanted)
 
 
@@ -169,7 +181,9 @@ def _whitened(spectra: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _of_one_length(*halves: np.ndarray) -> Halves:
     length = np.sqrt(sum((half**2).sum(2, keepdims=True) for half in halves))
-    even, odd = (np.rint(half / np.maximum(length, 1e-9) * _SCALE).astype(np.float32) for half in halves)
+    even, odd = (
+        np.rint(half / np.maximum(length, 1e-9) * _SCALE).astype(np.float32) for half in halves
+    )
     return even, odd
 
 
@@ -197,17 +211,32 @@ class _Spread:
     def equal(self, numbers: np.ndarray) -> np.ndarray:
         """float32 (n, views, kept)."""
         views = np.moveaxis(numbers, 1, 0)  # one product a view: products of single images are slow
-        return np.stack([((view - self.mean) @ self.scaled).astype(np.float32) for view in views], 1)
+        return np.stack(
+            [((view - self.mean) @ self.scaled).astype(np.float32) for view in views], 1
+        )
 
 
 def _looked_up(what: Halves, among: Halves, wanted: int, *, alone: bool = False) -> np.ndarray:
     """The `wanted` nearest of each row of `what`, at most one of each block of `among` and view. Alone: `among` are the same pictures."""
     size = min(BLOCK, max(16, -(-len(among[0]) // _EACH)))
-    parts = [(slice(start, start + size), view) for view in range(what[0].shape[1]) for start in range(0, len(among[0]), size)]
+    parts = [
+        (slice(start, start + size), view)
+        for view in range(what[0].shape[1])
+        for start in range(0, len(among[0]), size)
+    ]
 
     def searched(start: int) -> np.ndarray:
         rows = [half[start : start + BLOCK, 0] for half in what]
-        best = [_best(rows, [half[part, view] for half in among], start - part.start if alone else None, part.start, view) for part, view in parts]
+        best = [
+            _best(
+                rows,
+                [half[part, view] for half in among],
+                start - part.start if alone else None,
+                part.start,
+                view,
+            )
+            for part, view in parts
+        ]
         return _most_alike(np.stack(best), start, wanted)
 
     with threads.pool(_THREADS) as pool:
@@ -215,7 +244,9 @@ def _looked_up(what: Halves, among: Halves, wanted: int, *, alone: bool = False)
     return np.concatenate([np.empty((0, 4), np.int64), *found])
 
 
-def _best(rows: list[np.ndarray], columns: list[np.ndarray], own: int | None, start: int, view: int) -> np.ndarray:
+def _best(
+    rows: list[np.ndarray], columns: list[np.ndarray], own: int | None, start: int, view: int
+) -> np.ndarray:
     """float64 (n, 4): of each row the most alike column: how much, which, view, mirrored."""
     alike, turned = (row @ column.T for row, column in zip(rows, columns, strict=True))
     alike += np.abs(turned)

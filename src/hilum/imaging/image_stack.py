@@ -26,7 +26,9 @@ from hilum.storage import integrity
 
 READERS = 8  # threads that wait for the disk; they need no processor
 _WORTH_TWO = 1 << 20  # bytes of a batch from which a second thread pays
-_AT_ONCE = getattr(os, "RWF_NOWAIT", None)  # read what is in memory, and fail rather than wait for the disk
+_AT_ONCE = getattr(
+    os, "RWF_NOWAIT", None
+)  # read what is in memory, and fail rather than wait for the disk
 
 
 @dataclass(frozen=True)
@@ -98,12 +100,21 @@ class ImageStack:
         """The pictures of `rows` in their order; into `out`, contiguous (len(rows), size, size) of the same type, where it is given."""
         rows = [self._row(row) for row in np.asarray(rows).tolist()]
         out = np.empty((len(rows), *self.shape[1:]), self.dtype) if out is None else out
-        if out.shape != (len(rows), *self.shape[1:]) or out.dtype != self.dtype or not out.flags.c_contiguous:
-            raise ValueError(f"out must be contiguous {self.dtype} {(len(rows), *self.shape[1:])}, got {out.dtype} {out.shape}")
+        if (
+            out.shape != (len(rows), *self.shape[1:])
+            or out.dtype != self.dtype
+            or not out.flags.c_contiguous
+        ):
+            raise ValueError(
+                f"out must be contiguous {self.dtype} {(len(rows), *self.shape[1:])}, got {out.dtype} {out.shape}"
+            )
         if not rows:
             return out
         places = memoryview(out).cast("B")
-        wanted = [(places[at * self.image_bytes : (at + 1) * self.image_bytes], row * self.image_bytes) for at, row in enumerate(rows)]
+        wanted = [
+            (places[at * self.image_bytes : (at + 1) * self.image_bytes], row * self.image_bytes)
+            for at, row in enumerate(rows)
+        ]
         # Copying from the system's memory is what a large batch waits for, and two threads copy half as much again as one.
         half = len(wanted) // 2 if out.nbytes >= _WORTH_TWO else 0
         coming = self._pool.submit(self._not_at_once, wanted[:half]) if half else None
@@ -120,7 +131,9 @@ class ImageStack:
         """Compare images that were read, in the order of `rows`, with their checksums."""
         for at, row in enumerate(rows):
             if row < len(self._unseen) and self._unseen[row]:
-                found = integrity.checksum(places[at * self.image_bytes : (at + 1) * self.image_bytes])
+                found = integrity.checksum(
+                    places[at * self.image_bytes : (at + 1) * self.image_bytes]
+                )
                 if found != self._checksums.of_row[row]:
                     raise self._damaged(f"row {row} does not hold the image that was written")
                 self._unseen[row] = False
@@ -129,7 +142,11 @@ class ImageStack:
         """Read all images that checksums are known of; return the rows that hold others."""
         known = np.flatnonzero(self._unseen).tolist()
         with threads.pool(2) as pool:
-            return [row for row, sound in zip(known, pool.map(self._is_sound, known), strict=True) if not sound]
+            return [
+                row
+                for row, sound in zip(known, pool.map(self._is_sound, known), strict=True)
+                if not sound
+            ]
 
     def _is_sound(self, row: int) -> bool:
         place = bytearray(self.image_bytes)
@@ -146,7 +163,9 @@ class ImageStack:
     def _pool(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(READERS, "pictures")
 
-    def _not_at_once(self, wanted: Sequence[tuple[memoryview, int]]) -> list[tuple[memoryview, int]]:
+    def _not_at_once(
+        self, wanted: Sequence[tuple[memoryview, int]]
+    ) -> list[tuple[memoryview, int]]:
         return [one for one in wanted if not self._at_once(*one)]
 
     def _at_once(self, place: memoryview, offset: int) -> bool:
@@ -185,4 +204,8 @@ class AsUint8:
 
 def as_uint8(pixels: np.ndarray) -> np.ndarray:
     """uint16 to uint8, 65535 to 255, rounded; uint8 as it is."""
-    return pixels if pixels.dtype == np.uint8 else ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return (
+        pixels
+        if pixels.dtype == np.uint8
+        else ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    )

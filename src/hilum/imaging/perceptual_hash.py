@@ -27,7 +27,9 @@ from hilum.imaging.geometry import Letterbox, Size
 VERSION = 1  # change it when the same picture gives another fingerprint
 VIEWS = (1.0, 0.9, 0.8)
 _EVEN_BORDER = 10  # grey levels of 256 within which a row or column is border
-_LEAST_SHOWN = 0.25  # of the picture's area; with less left the border is taken for part of the picture
+_LEAST_SHOWN = (
+    0.25  # of the picture's area; with less left the border is taken for part of the picture
+)
 _SIDE, _FREQUENCIES = 32, 16  # of the hash
 _WINDOW, _RADIUS = 64, 8  # of the spectra: pixels, and frequencies across a picture
 _SPREAD = 8.0  # pixels over which local contrast is evened out
@@ -35,17 +37,26 @@ _SPREAD = 8.0  # pixels over which local contrast is evened out
 _turns = np.pi * np.outer(np.arange(_FREQUENCIES), 2 * np.arange(_SIDE) + 1) / (2 * _SIDE)
 _COSINES = np.cos(_turns).astype(np.float32)
 _odd_columns = np.broadcast_to(np.arange(_FREQUENCIES) % 2 == 1, (_FREQUENCIES, _FREQUENCIES))
-MIRROR = np.packbits(_odd_columns.ravel()).view(np.uint64)  # (4,): bits that a mirrored picture has turned
+MIRROR = np.packbits(_odd_columns.ravel()).view(
+    np.uint64
+)  # (4,): bits that a mirrored picture has turned
 
 _hann = np.hanning(_WINDOW + 2)[1:-1]
 _HANN = np.outer(_hann, _hann).astype(np.float32)
-_pairs = [(u, v) for u in range(1, _RADIUS + 1) for v in range(1, _RADIUS + 1) if np.hypot(u, v) <= _RADIUS + 0.5]
+_pairs = [
+    (u, v)
+    for u in range(1, _RADIUS + 1)
+    for v in range(1, _RADIUS + 1)
+    if np.hypot(u, v) <= _RADIUS + 0.5
+]
 _ROWS, _COLUMNS = (np.array(axis) for axis in zip(*_pairs, strict=True))
 _AXIS = np.arange(1, _RADIUS + 1)
 EVEN = len(_pairs) + 2 * _RADIUS
 _NUMBERS = EVEN + len(_pairs)
 _BYTES = 32 + len(VIEWS) * _NUMBERS
-_PADDED = -(-_BYTES // 3) * 3  # base64 then needs no filling, and a column can be decoded as one text
+_PADDED = (
+    -(-_BYTES // 3) * 3
+)  # base64 then needs no filling, and a column can be decoded as one text
 LENGTH = _PADDED // 3 * 4
 
 
@@ -67,7 +78,10 @@ def hash_image(square: np.ndarray, size: Size) -> str | None:
     small = cv2.resize(ranks, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
     signs = (_COSINES @ small @ _COSINES.T > 0).ravel()
     signs[0] = False  # the mean; ranks have none
-    keys = [np.packbits(signs).tobytes(), *(_spectrum(middle(ranks, share)).tobytes() for share in VIEWS)]
+    keys = [
+        np.packbits(signs).tobytes(),
+        *(_spectrum(middle(ranks, share)).tobytes() for share in VIEWS),
+    ]
     return base64.b64encode(b"".join(keys).ljust(_PADDED, b"\0")).decode("ascii")
 
 
@@ -116,7 +130,11 @@ def middle(picture: np.ndarray, share: float) -> np.ndarray:
 
 def evened(ranks: np.ndarray, side: int, spread: float) -> np.ndarray:
     """float32 (side, side): without what is slower than `spread` pixels, and with the same contrast everywhere."""
-    small = cv2.resize(ranks, (side, side), interpolation=cv2.INTER_AREA if side <= min(ranks.shape) else cv2.INTER_LINEAR)
+    small = cv2.resize(
+        ranks,
+        (side, side),
+        interpolation=cv2.INTER_AREA if side <= min(ranks.shape) else cv2.INTER_LINEAR,
+    )
     detail = small - _blurred(small, spread)
     return detail / np.sqrt(_blurred(detail * detail, spread) + 1e-3)
 

@@ -23,7 +23,9 @@ class Radiograph:
     values: np.ndarray  # (height, width): float32 in [0, 1], bright is dense; with `shown`, uint8 or uint16 as stored
     spacing_mm: tuple[float, float] | None  # between rows, between columns
     account: tuple[str, ...]  # what was applied to the file's values, in order
-    shown: np.ndarray | None = None  # float32 (n,) in [0, 1], bright is dense: brightness of the values 0 to n - 1
+    shown: np.ndarray | None = (
+        None  # float32 (n,) in [0, 1], bright is dense: brightness of the values 0 to n - 1
+    )
 
     @property
     def size(self) -> Size:
@@ -64,8 +66,14 @@ def _percentiles(values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     ordered = np.sort(values, axis=None)
     place = (len(ordered) - 1) * (wanted / 100)
     below = place.astype(np.intp)
-    first, second, part = ordered[below], ordered[np.minimum(below + 1, len(ordered) - 1)], place - below
-    return np.where(part < 0.5, first + (second - first) * part, second - (second - first) * (1 - part))
+    first, second, part = (
+        ordered[below],
+        ordered[np.minimum(below + 1, len(ordered) - 1)],
+        place - below,
+    )
+    return np.where(
+        part < 0.5, first + (second - first) * part, second - (second - first) * (1 - part)
+    )
 
 
 def to_uint8(pixels: np.ndarray) -> np.ndarray:

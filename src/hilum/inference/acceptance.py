@@ -192,7 +192,10 @@ def people_by_outlines(looks: Iterator[str], words: str) -> People | None:
     small = told.count(age_group.SMALL_CHILD) / max(len(told), 1)
     if told and small >= 0.5:
         return People(
-            0, age_group.OLDEST - 1, f"{words}, most of whom look like small children", measured=False
+            0,
+            age_group.OLDEST - 1,
+            f"{words}, most of whom look like small children",
+            measured=False,
         )
     if told and small <= 0.05:
         return People(

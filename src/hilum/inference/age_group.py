@@ -32,14 +32,25 @@ _EVERYWHERE = (slice(None), slice(None))
 
 def signs(labels: np.ndarray) -> dict[str, float] | None:
     """None where a lung is missing or the heart's level cannot be told."""
-    shape, ratio = lung_finder.shape(labels, labels, _EVERYWHERE), chest_measurements.measure(labels).width_ratio
-    return None if shape is None or ratio is None else {"width_ratio": ratio, **{name: shape[name] for name in SIGNS[1:]}}
+    shape, ratio = (
+        lung_finder.shape(labels, labels, _EVERYWHERE),
+        chest_measurements.measure(labels).width_ratio,
+    )
+    return (
+        None
+        if shape is None or ratio is None
+        else {"width_ratio": ratio, **{name: shape[name] for name in SIGNS[1:]}}
+    )
 
 
 def log_odds(labels: np.ndarray) -> float | None:
     """Of a small child's film; None where `signs` are."""
     found, told = signs(labels), rule()
-    return None if found is None else told["bias"] + sum(told["weights"][name] * found[name] for name in SIGNS)
+    return (
+        None
+        if found is None
+        else told["bias"] + sum(told["weights"][name] * found[name] for name in SIGNS)
+    )
 
 
 def looks(labels: np.ndarray) -> str:

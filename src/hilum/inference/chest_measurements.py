@@ -40,7 +40,11 @@ class Extents(NamedTuple):
 
     @property
     def width_ratio(self) -> float | None:
-        return self.heart_width / self.thorax_width if self.thorax_width and self.heart_width is not None else None
+        return (
+            self.heart_width / self.thorax_width
+            if self.thorax_width and self.heart_width is not None
+            else None
+        )
 
 
 def measure(labels: np.ndarray, spacing: Spacing = (1.0, 1.0)) -> Extents:

@@ -41,7 +41,14 @@ from hilum.imaging.files import image_file, output_folder
 from hilum.imaging.files.find_images import collect
 from hilum.imaging.geometry import resize
 from hilum.imaging.radiograph import preprocess, to_uint8
-from hilum.inference import acceptance, lung_crop, pretrained, saliency, segment_images, training_hashes
+from hilum.inference import (
+    acceptance,
+    lung_crop,
+    pretrained,
+    saliency,
+    segment_images,
+    training_hashes,
+)
 from hilum.inference.onnx_model import OnnxModel
 from hilum.inference.pretrained import PretrainedModel
 from hilum.safety.path_names import as_text
@@ -136,7 +143,10 @@ def classify_images(
 
 
 def table_of(
-    out: output_folder.Output, file: str, made_by: object, also: tuple[output_folder.Output, ...] = ()
+    out: output_folder.Output,
+    file: str,
+    made_by: object,
+    also: tuple[output_folder.Output, ...] = (),
 ) -> Table[ImageResult]:
     """The table of COLUMNS in an output folder; see `Table`."""
     return Table(out, file, COLUMNS, made_by, rows, ImageResult.as_dict, ImageResult.of_dict, also)
@@ -172,13 +182,17 @@ def _one(
                 )
     doubts = ", ".join(doubt.fault for doubt in seen.doubts)
     return (
-        ImageResult(as_text(path), name, why, doubts, round(seen.quality, 4), seen.stated.age_years, said),
+        ImageResult(
+            as_text(path), name, why, doubts, round(seen.quality, 4), seen.stated.age_years, said
+        ),
         seen,
         maps,
     )
 
 
-def cut_for(model: PretrainedModel, seen: segment_images.LungResult, finder: OnnxModel) -> lung_crop.Cut:
+def cut_for(
+    model: PretrainedModel, seen: segment_images.LungResult, finder: OnnxModel
+) -> lung_crop.Cut:
     """What the model wants to see of a picture. Raises `Mismatch` where it wants lungs found in
     another square than the finder's.
     """
@@ -239,7 +253,9 @@ def scored(
 # -------------------------------------------------------------------------------------------------------------------- what is told
 
 
-def lines(found: Sequence[ImageResult], to: Path | None, written: str = "overlays and table") -> str:
+def lines(
+    found: Sequence[ImageResult], to: Path | None, written: str = "overlays and table"
+) -> str:
     """For a person: a line a picture, a line a finding below it; and where what was `written` lies."""
     told = [line for one in found for line in _lines(one)]
     where = [f"{written}: {to.resolve()}"] if to and found else []
@@ -277,12 +293,19 @@ def cards(models: Sequence[PretrainedModel]) -> list[dict[str, Any]]:
     """
     return [
         {
-            "model": model.name, "file": model.place.name, "digest": model.digest, "title": model.card.title, "says": list(model.concepts),
+            "model": model.name,
+            "file": model.place.name,
+            "digest": model.digest,
+            "title": model.card.title,
+            "says": list(model.concepts),
             "learnt from": f"{model.people}, {model.ages[0]:g} to {model.ages[1]:g} years old; {model.card.counts}",
-            "beware": model.card.caveats, "licence": model.card.licence, "source": model.card.source, "figures": model.figures,
+            "beware": model.card.caveats,
+            "licence": model.card.licence,
+            "source": model.card.source,
+            "figures": model.figures,
         }
         for model in models
-    ]  # fmt: skip
+    ]
 
 
 def card_lines(models: Sequence[PretrainedModel]) -> str:
@@ -315,7 +338,10 @@ def rows(found: Sequence[ImageResult]) -> Iterator[dict[str, Any]]:
 
 
 def _write(
-    out: output_folder.Output, one: ImageResult, seen: segment_images.LungResult, maps: Mapping[str, np.ndarray]
+    out: output_folder.Output,
+    one: ImageResult,
+    seen: segment_images.LungResult,
+    maps: Mapping[str, np.ndarray],
 ) -> None:
     storage.write_bytes(
         out.path("overlay", f"{one.name}.jpg"),

@@ -19,7 +19,12 @@ from hilum.imaging.geometry import Chain, Crop, Letterbox, Size
 
 LEAST_LUNG = 0.02  # of the image: with less lung found, the mask is not trusted
 FEWEST = 8  # trusted masks that a typical box is made of
-LUNGS, BOX, WHOLE, ASKED = CUTS = ("lungs", "typical box", "whole picture", "whole picture as asked for")
+LUNGS, BOX, WHOLE, ASKED = CUTS = (
+    "lungs",
+    "typical box",
+    "whole picture",
+    "whole picture as asked for",
+)
 ONE_LUNG = {f"{name} lung": side for name, side in lung_masks.SIDES.items()}  # by [region] content
 FLAGGED = (BOX, WHOLE)  # in place of lungs that were not found or not trusted
 SIDES = ("top", "left", "bottom", "right")
@@ -36,21 +41,42 @@ class Cut:
 
     def to_file(self, size: Size) -> Chain:
         """The geometry from a file of (height, width) `size` to this region."""
-        return Chain((Letterbox(size, self.crop.source[0]), self.crop, Letterbox(self.crop.target, self.image.shape[0])))
+        return Chain(
+            (
+                Letterbox(size, self.crop.source[0]),
+                self.crop,
+                Letterbox(self.crop.target, self.image.shape[0]),
+            )
+        )
 
 
-def cut(image: np.ndarray, labels: np.ndarray, settings: LungCrop, *, quality: float = 1.0, typical: Box | None = None, size: Size = (1, 1)) -> Cut:
+def cut(
+    image: np.ndarray,
+    labels: np.ndarray,
+    settings: LungCrop,
+    *,
+    quality: float = 1.0,
+    typical: Box | None = None,
+    size: Size = (1, 1),
+) -> Cut:
     """The region of one cached picture uint8 (s, s), of a file of (height, width) `size`, whose lungs are `labels`, of that quality."""
     found = box(labels, settings, quality)
     crop, how = _cut(found, settings, typical, Letterbox(size, image.shape[0]))
     if settings.masked and found:
-        reach = max(1, round(settings.margin * 0.25 * min(crop.target)))  # a rim, so that the pleura stays in the picture
-        inside = cv2.dilate((wanted(labels, settings) > 0).astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1)))
+        reach = max(
+            1, round(settings.margin * 0.25 * min(crop.target))
+        )  # a rim, so that the pleura stays in the picture
+        inside = cv2.dilate(
+            (wanted(labels, settings) > 0).astype(np.uint8),
+            cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1)),
+        )
         image = image * inside
     return Cut(Letterbox(crop.target, settings.size).forward(crop.forward(image)), crop, how)
 
 
-def _cut(found: Crop | None, settings: LungCrop, typical: Box | None, letterbox: Letterbox) -> tuple[Crop, str]:
+def _cut(
+    found: Crop | None, settings: LungCrop, typical: Box | None, letterbox: Letterbox
+) -> tuple[Crop, str]:
     """The crop and why it is that, of the box of believed lungs."""
     whole = Crop(letterbox.target, 0, 0, *letterbox.target)
     if settings.content == "whole":
@@ -68,7 +94,11 @@ def wanted(labels: np.ndarray, settings: LungCrop) -> np.ndarray:
 
 def box(labels: np.ndarray, settings: LungCrop, quality: float) -> Crop | None:
     """The bounding box of the lungs that are wanted, grown by a margin; None where the mask is not believed."""
-    return _box(wanted(labels, settings), settings.margin) if quality >= settings.least_quality else None
+    return (
+        _box(wanted(labels, settings), settings.margin)
+        if quality >= settings.least_quality
+        else None
+    )
 
 
 def typical_box(boxes: Iterable[tuple[Crop, Size]]) -> dict[str, float]:
@@ -77,8 +107,19 @@ def typical_box(boxes: Iterable[tuple[Crop, Size]]) -> dict[str, float]:
     for crop, size in boxes:
         letterbox = Letterbox(size, crop.source[0])
         (top, left), (height, width) = letterbox.corner, letterbox.inner
-        shares.append(((crop.top - top) / height, (crop.left - left) / width, (crop.bottom - top) / height, (crop.right - left) / width))
-    return dict(zip(SIDES, np.clip(np.mean(shares, axis=0), 0, 1).round(4).tolist(), strict=True)) if len(shares) >= FEWEST else {}
+        shares.append(
+            (
+                (crop.top - top) / height,
+                (crop.left - left) / width,
+                (crop.bottom - top) / height,
+                (crop.right - left) / width,
+            )
+        )
+    return (
+        dict(zip(SIDES, np.clip(np.mean(shares, axis=0), 0, 1).round(4).tolist(), strict=True))
+        if len(shares) >= FEWEST
+        else {}
+    )
 
 
 def _placed(typical: Box, letterbox: Letterbox) -> Crop:

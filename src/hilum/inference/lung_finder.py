@@ -40,9 +40,27 @@ SHARES = ("agreement", "worst", "sure", "sharp")
 SIGNS = (*SHARES, "shape")
 GOOD = 0.9  # an estimate below is doubtful: the mask wants to be looked at
 SHAPES = (
-    "area", "balance", "right_solidity", "left_solidity", "filled", "aspect", "right_column", "left_column", "offset", "centre", "scattered", "holes", "border"
-)  # fmt: skip
-CAPS = {orientation.EMPTY: 0.0, orientation.STRANGE: 0.05, orientation.INVERTED: 0.1, orientation.TURNED: 0.1, orientation.MIRRORED: 0.2}  # no estimate: not to be used
+    "area",
+    "balance",
+    "right_solidity",
+    "left_solidity",
+    "filled",
+    "aspect",
+    "right_column",
+    "left_column",
+    "offset",
+    "centre",
+    "scattered",
+    "holes",
+    "border",
+)
+CAPS = {
+    orientation.EMPTY: 0.0,
+    orientation.STRANGE: 0.05,
+    orientation.INVERTED: 0.1,
+    orientation.TURNED: 0.1,
+    orientation.MIRRORED: 0.2,
+}  # no estimate: not to be used
 _CHANGES = (  # scale, degrees, shift down and right as shares of the side, gamma
     (0.92, 0.0, 0.03, 0.02, 0.8),
     (1.08, 0.0, -0.02, -0.03, 1.25),
@@ -72,7 +90,9 @@ def segment_lungs(model: OnnxModel, picture: np.ndarray, size: Size) -> LungSegm
     return LungSegmentation(labels, likely, estimate(signs, rule()), signs)
 
 
-def segment_with_tta(model: OnnxModel, picture: np.ndarray, size: Size) -> tuple[np.ndarray, np.ndarray, dict[str, float], dict[str, float] | None]:
+def segment_with_tta(
+    model: OnnxModel, picture: np.ndarray, size: Size
+) -> tuple[np.ndarray, np.ndarray, dict[str, float], dict[str, float] | None]:
     """Labels, probabilities, the signs that are shares, and the `shape`; no signs and no shape where no lung was found.
 
     Probabilities are the mean over the picture and its changes, which the signs ask for anyway: nearer to what is drawn, most so where noise
@@ -84,12 +104,19 @@ def segment_with_tta(model: OnnxModel, picture: np.ndarray, size: Size) -> tuple
     if not labels.any():
         return labels, likely, {}, None
     shares = {**_agreements(likely, moves, again), **doubt(likely, labels)}
-    return labels, likely, shares, shape(labels, raw(likely), Letterbox(size, picture.shape[0]).inside())
+    return (
+        labels,
+        likely,
+        shares,
+        shape(labels, raw(likely), Letterbox(size, picture.shape[0]).inside()),
+    )
 
 
 def no_lungs(size: int) -> LungSegmentation:
     """What is found where there is nothing to look at."""
-    return LungSegmentation(np.zeros((size, size), np.uint8), np.zeros((2, size, size), np.float32), 0.0, {})
+    return LungSegmentation(
+        np.zeros((size, size), np.uint8), np.zeros((2, size, size), np.float32), 0.0, {}
+    )
 
 
 def is_unreliable(quality: float, doubts: Iterable[orientation.QualityFlag]) -> float:
@@ -104,13 +131,21 @@ def rule() -> dict[str, Any]:
 
 
 def estimate(signs: Mapping[str, float], rule: Mapping[str, Any]) -> float:
-    total = rule["bias"] + sum(rule["weights"][name] * min(value, rule["most"][name]) for name, value in inputs(signs).items())
+    total = rule["bias"] + sum(
+        rule["weights"][name] * min(value, rule["most"][name])
+        for name, value in inputs(signs).items()
+    )
     return 1 / (1 + math.exp(-max(-30.0, min(30.0, total))))
 
 
 def inputs(signs: Mapping[str, float]) -> dict[str, float]:
     """What is weighted: shares as log-odds, the shape as it is."""
-    return {name: math.log((signs[name] + _EDGE) / (1 - signs[name] + _EDGE)) if name in SHARES else signs[name] for name in SIGNS}
+    return {
+        name: math.log((signs[name] + _EDGE) / (1 - signs[name] + _EDGE))
+        if name in SHARES
+        else signs[name]
+        for name in SIGNS
+    }
 
 
 # ------------------------------------------------------------------------------------------------------------------------ the signs
@@ -118,15 +153,24 @@ def inputs(signs: Mapping[str, float]) -> dict[str, float]:
 
 def raw(likely: np.ndarray) -> np.ndarray:
     """Labels of every pixel that is likelier lung than not, before parts are chosen and holes filled."""
-    return np.where(likely.max(axis=0) < 0.5, 0, np.where(likely[0] >= likely[1], lung_masks.RIGHT, lung_masks.LEFT)).astype(np.uint8)
+    return np.where(
+        likely.max(axis=0) < 0.5,
+        0,
+        np.where(likely[0] >= likely[1], lung_masks.RIGHT, lung_masks.LEFT),
+    ).astype(np.uint8)
 
 
 def _changed(model: OnnxModel, picture: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
     """How each of _CHANGES moves the picture, 2 x 3 each, and what is found then: probabilities (changes, 2, size, size)."""
     side = picture.shape[0]
     moves = [_move(side, *change[:4]) for change in _CHANGES]
-    tables = [(np.linspace(0, 1, 256) ** change[4] * 255 + 0.5).astype(np.uint8) for change in _CHANGES]
-    warped = [cv2.warpAffine(picture, move, (side, side), borderMode=cv2.BORDER_REFLECT_101) for move in moves]
+    tables = [
+        (np.linspace(0, 1, 256) ** change[4] * 255 + 0.5).astype(np.uint8) for change in _CHANGES
+    ]
+    warped = [
+        cv2.warpAffine(picture, move, (side, side), borderMode=cv2.BORDER_REFLECT_101)
+        for move in moves
+    ]
     changed = [cv2.LUT(one, table) for one, table in zip(warped, tables, strict=True)]
     return moves, model.many(np.stack(changed))["lungs"]
 
@@ -137,11 +181,15 @@ def _mean(first: np.ndarray, moves: Sequence[np.ndarray], again: np.ndarray) -> 
     total = np.dstack([*first, np.ones((side, side), np.float32)])
     for move, found in zip(moves, again, strict=True):
         moved = np.dstack([*found, np.ones((side, side), np.float32)])
-        total += cv2.warpAffine(moved, move, (side, side), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+        total += cv2.warpAffine(
+            moved, move, (side, side), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        )
     return np.moveaxis(total[..., :2] / total[..., 2:], -1, 0)
 
 
-def _agreements(likely: np.ndarray, moves: Sequence[np.ndarray], again: np.ndarray) -> dict[str, float]:
+def _agreements(
+    likely: np.ndarray, moves: Sequence[np.ndarray], again: np.ndarray
+) -> dict[str, float]:
     before = raw(likely)
     dices = [_agreement(before, after, move) for after, move in zip(again, moves, strict=True)]
     return {"agreement": float(np.mean(dices)), "worst": float(np.min(dices))}
@@ -175,7 +223,9 @@ def doubt(likely: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     return {"sure": min(sure, 1.0), "sharp": min(max(1 - entropy, 0.0), 1.0)}
 
 
-def shape(labels: np.ndarray, before: np.ndarray, inside: tuple[slice, slice]) -> dict[str, float] | None:
+def shape(
+    labels: np.ndarray, before: np.ndarray, inside: tuple[slice, slice]
+) -> dict[str, float] | None:
     """The parts of SHAPES of found lungs; None where a side is missing.
 
     `before` are the labels before parts were chosen (for drawn lungs the same), `inside` is where the picture lies in the square.
@@ -191,20 +241,29 @@ def shape(labels: np.ndarray, before: np.ndarray, inside: tuple[slice, slice]) -
     rim = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
     kept = int((both & (before > 0)).sum())
     return {
-        "area": math.log(both.sum() / picture.size), "balance": math.log(areas[0] / areas[1]),
-        "right_solidity": _solidity(sides[0]), "left_solidity": _solidity(sides[1]),
-        "filled": both.sum() / (height * width), "aspect": math.log(height / width),
-        "right_column": (right_column - left) / width, "left_column": (left_column - left) / width,
-        "offset": (right_row - left_row) / height, "centre": ((right_row + left_row) / 2 - top) / height,
-        "scattered": 1 - kept / max(int((before > 0).sum()), 1), "holes": 1 - kept / int(both.sum()), "border": float(rim.mean()),
-    }  # fmt: skip
+        "area": math.log(both.sum() / picture.size),
+        "balance": math.log(areas[0] / areas[1]),
+        "right_solidity": _solidity(sides[0]),
+        "left_solidity": _solidity(sides[1]),
+        "filled": both.sum() / (height * width),
+        "aspect": math.log(height / width),
+        "right_column": (right_column - left) / width,
+        "left_column": (left_column - left) / width,
+        "offset": (right_row - left_row) / height,
+        "centre": ((right_row + left_row) / 2 - top) / height,
+        "scattered": 1 - kept / max(int((before > 0).sum()), 1),
+        "holes": 1 - kept / int(both.sum()),
+        "border": float(rim.mean()),
+    }
 
 
 def distance(of: Mapping[str, float] | None, drawn: Mapping[str, tuple[float, float]]) -> float:
     """Root mean square of the standard deviations by which a shape differs from drawn lungs'; the farthest where a lung is missing."""
     if of is None:
         return _FARTHEST
-    apart = [min(abs(of[name] - mean) / spread, _FARTHEST) for name, (mean, spread) in drawn.items()]
+    apart = [
+        min(abs(of[name] - mean) / spread, _FARTHEST) for name, (mean, spread) in drawn.items()
+    ]
     return math.sqrt(sum(value * value for value in apart) / len(apart))
 
 
@@ -216,7 +275,9 @@ def _middle(mask: np.ndarray) -> tuple[float, float]:
 
 def _solidity(mask: np.ndarray) -> float:
     """Share of its convex hull that the mask covers; about 1 for what is thinner than the hull's own pixels."""
-    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    contours, _ = cv2.findContours(
+        mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE
+    )
     hull = np.zeros(mask.shape, np.uint8)
     cv2.fillConvexPoly(hull, cv2.convexHull(np.concatenate(contours)), 1)
     return float(mask.sum() / hull.sum())

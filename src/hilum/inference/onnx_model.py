@@ -48,9 +48,7 @@ class InputContract:
     concepts: tuple[str, ...] = ()  # what the scores are scores of, in their order
     depth: int = 8  # bits of a pixel; 0 is the lowest value and 2^depth - 1 the highest
     bright: str = "dense"  # bones are bright, air is dark
-    posture: str = (
-        ORIENTATION  # what must be seen; see `hilum.inference.orientation` for what is doubted of a picture
-    )
+    posture: str = ORIENTATION  # what must be seen; see `hilum.inference.orientation` for what is doubted of a picture
 
     def misfits(self, *, content: str, size: int, window: str) -> list[str]:
         """What is wrong with pictures that are made this way, in plain words."""

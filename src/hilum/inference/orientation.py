@@ -43,19 +43,33 @@ BATCH = 64  # more is no faster
 LEVEL = 6  # grey levels that a flat border may vary by
 FLAT = 0.9  # share of a row or column within `LEVEL` that makes it flat: the rest may be a marker or text
 LEAST = 8  # of 64: what is left inside a border must be larger, or the picture is taken whole
-INVERTED, TURNED, TURN, MIRRORED, STRANGE, DISTANCE = NETWORK = ("inverted", "turned", "turn", "mirrored", "strange", "distance")
+INVERTED, TURNED, TURN, MIRRORED, STRANGE, DISTANCE = NETWORK = (
+    "inverted",
+    "turned",
+    "turn",
+    "mirrored",
+    "strange",
+    "distance",
+)
 FEATURES = {
     **{name: pl.Int8 if name == TURN else pl.Float32 for name in NETWORK},
     **dict.fromkeys(("border", "flat", "black", "white", "spread"), pl.Float32),
 }
-EMPTY, EMPTY_SHARE = "empty", 0.95  # of the pixels with one value; at most 0.23 in 1,400 real radiographs
+EMPTY, EMPTY_SHARE = (
+    "empty",
+    0.95,
+)  # of the pixels with one value; at most 0.23 in 1,400 real radiographs
 WORDS = {
     EMPTY: "empty: nearly all pixels have one value",
     INVERTED: "inverted: dark where it is dense",
     MIRRORED: "mirrored: the heart on the wrong side",
     STRANGE: "like no frontal chest radiograph",
 }
-ROTATIONS = {1: "turned by 90° counterclockwise", 2: "turned upside down", 3: "turned by 90° clockwise"}
+ROTATIONS = {
+    1: "turned by 90° counterclockwise",
+    2: "turned upside down",
+    3: "turned by 90° clockwise",
+}
 
 
 @dataclass(frozen=True)
@@ -68,11 +82,18 @@ class QualityFlag:
 
 def describe_orientation(pictures: np.ndarray, sizes: Sequence[Size]) -> pl.DataFrame:
     """`LOOKS` of each picture; an answer does not depend on the pictures beside it."""
-    parts = [_batch(pictures[start : start + BATCH], sizes[start : start + BATCH]) for start in range(0, len(sizes), BATCH)]
+    parts = [
+        _batch(pictures[start : start + BATCH], sizes[start : start + BATCH])
+        for start in range(0, len(sizes), BATCH)
+    ]
     return pl.concat(parts) if parts else pl.DataFrame(schema=FEATURES)
 
 
-def describe_cache(cached: Cache, index: pl.DataFrame, progress: Callable[[int, int], None] = lambda done, total: None) -> pl.DataFrame:
+def describe_cache(
+    cached: Cache,
+    index: pl.DataFrame,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> pl.DataFrame:
     """`index`, rows of the cache's, with the `LOOKS` of each picture; null where it could not be read."""
     readable, parts = index.filter(pl.col("error").is_null()), []
     for some in readable.iter_slices(BATCH):
@@ -84,9 +105,16 @@ def describe_cache(cached: Cache, index: pl.DataFrame, progress: Callable[[int, 
 
 
 def _batch(pictures: np.ndarray, sizes: Sequence[Size]) -> pl.DataFrame:
-    seen, tones = zip(*(standard(picture, size) for picture, size in zip(pictures, sizes, strict=True)), strict=True)
+    seen, tones = zip(
+        *(standard(picture, size) for picture, size in zip(pictures, sizes, strict=True)),
+        strict=True,
+    )
     asked = dict(zip(NETWORK, _network().many(np.stack(seen)).values(), strict=True))
-    return pl.DataFrame({**asked, **pl.DataFrame(list(tones)).to_dict(as_series=False)}, schema=FEATURES, strict=False)
+    return pl.DataFrame(
+        {**asked, **pl.DataFrame(list(tones)).to_dict(as_series=False)},
+        schema=FEATURES,
+        strict=False,
+    )
 
 
 def standard(picture: np.ndarray, size: Size) -> tuple[np.ndarray, dict[str, float]]:
@@ -98,9 +126,12 @@ def standard(picture: np.ndarray, size: Size) -> tuple[np.ndarray, dict[str, flo
     share = counts / cut.size
     low, high = np.searchsorted(np.cumsum(share), (0.05, 0.95))
     tones = {
-        "border": 1 - cut.size / inside.size, "flat": float(share.max()), "black": float(share[0]), "white": float(share[255]),
+        "border": 1 - cut.size / inside.size,
+        "flat": float(share.max()),
+        "black": float(share[0]),
+        "white": float(share[255]),
         "spread": float(high - low),
-    }  # fmt: skip
+    }
     return ranks(cut), tones
 
 
@@ -115,7 +146,10 @@ def content(inside: np.ndarray) -> tuple[slice, slice]:
     ends = [_ends(coarse), _ends(coarse.T)]
     if any(last - first <= LEAST for first, last in ends):
         return slice(None), slice(None)
-    return tuple(slice(first * side // SIDE, -(-last * side // SIDE)) for (first, last), side in zip(ends, inside.shape, strict=True))
+    return tuple(
+        slice(first * side // SIDE, -(-last * side // SIDE))
+        for (first, last), side in zip(ends, inside.shape, strict=True)
+    )
 
 
 def _ends(lines: np.ndarray) -> tuple[int, int]:
@@ -124,7 +158,9 @@ def _ends(lines: np.ndarray) -> tuple[int, int]:
     flat = (np.abs(lines - middle[:, None]) <= LEVEL).mean(1) >= FLAT
     before = flat & (np.abs(middle - middle[0]) <= LEVEL)
     after = (flat & (np.abs(middle - middle[-1]) <= LEVEL))[::-1]
-    return (int(before.argmin()) if not before.all() else len(lines)), len(lines) - (int(after.argmin()) if not after.all() else len(lines))
+    return (int(before.argmin()) if not before.all() else len(lines)), len(lines) - (
+        int(after.argmin()) if not after.all() else len(lines)
+    )
 
 
 def quality_flags(looks: pl.DataFrame) -> Iterator[list[QualityFlag]]:
@@ -135,14 +171,23 @@ def quality_flags(looks: pl.DataFrame) -> Iterator[list[QualityFlag]]:
     """
     limits = _network().metadata["doubted"]
     for row in looks.select(*NETWORK, "flat").iter_rows(named=True):
-        over = {name for name, limit in limits.items() if row[name] is not None and row[name] > limit}
+        over = {
+            name for name, limit in limits.items() if row[name] is not None and row[name] > limit
+        }
         if row["flat"] is not None and row["flat"] >= EMPTY_SHARE:
             faults = [EMPTY]
         elif over & {STRANGE, DISTANCE}:
             faults = [STRANGE]
         else:
-            faults = [fault for fault in (INVERTED, TURNED, MIRRORED) if fault in over and not (fault == MIRRORED and TURNED in over)]
-        yield [QualityFlag(fault, ROTATIONS[row[TURN]] if fault == TURNED else WORDS[fault]) for fault in faults]
+            faults = [
+                fault
+                for fault in (INVERTED, TURNED, MIRRORED)
+                if fault in over and not (fault == MIRRORED and TURNED in over)
+            ]
+        yield [
+            QualityFlag(fault, ROTATIONS[row[TURN]] if fault == TURNED else WORDS[fault])
+            for fault in faults
+        ]
 
 
 def digest() -> str:

@@ -45,7 +45,14 @@ NAME = PRETRAINED  # what a recipe calls it, and the tables of a run
 MODEL, SMALL = "lungs.onnx", "lungs.int8.onnx"
 OTHERS = (MODEL, SMALL, "orientation.onnx")  # models that read nothing by themselves
 READING = ("finding", "anomaly")  # tasks of a reader
-TOLD = ("contract", "card", "trained_on", "calibration", "population", "figures")  # what a reader must carry
+TOLD = (
+    "contract",
+    "card",
+    "trained_on",
+    "calibration",
+    "population",
+    "figures",
+)  # what a reader must carry
 
 
 def folder() -> Path:
@@ -111,11 +118,23 @@ class PretrainedModel:
         """Raises `BadData` where the file does not carry what a reader must."""
         found = opened(self.place)
         if missing := [what for what in TOLD if what not in found.metadata]:
-            raise BadData(f"{self.place} carries no {', no '.join(missing)}, so it cannot be asked about pictures: make it with bench/train_findings.py")
+            raise BadData(
+                f"{self.place} carries no {', no '.join(missing)}, so it cannot be asked about pictures: make it with bench/train_findings.py"
+            )
         wanted, known = found.contract, found.metadata["calibration"]
-        faults = [f"its task is '{wanted.task}', expected {' or '.join(READING)}"] if wanted.task not in READING else []
-        faults += [f"no calibration of {concept}" for concept in _asked(wanted) if concept not in known]
-        faults += ["it wants regions and does not say how they are cut"] if wanted.content == "region" and "region" not in found.metadata else []
+        faults = (
+            [f"its task is '{wanted.task}', expected {' or '.join(READING)}"]
+            if wanted.task not in READING
+            else []
+        )
+        faults += [
+            f"no calibration of {concept}" for concept in _asked(wanted) if concept not in known
+        ]
+        faults += (
+            ["it wants regions and does not say how they are cut"]
+            if wanted.content == "region" and "region" not in found.metadata
+            else []
+        )
         if faults:
             raise BadData.listing(f"{self.place} cannot be asked about pictures", faults)
         return found
@@ -157,12 +176,19 @@ class PretrainedModel:
     @property
     def pixels(self) -> int:
         """Side of the square in which it wants the lungs found."""
-        return int(self._told("region")["pixels"]) if self.contract.content == "region" else self.contract.size
+        return (
+            int(self._told("region")["pixels"])
+            if self.contract.content == "region"
+            else self.contract.size
+        )
 
     @property
     def region(self) -> LungCrop:
         told = self._told("region")
-        return LungCrop(size=self.contract.size, **{name: told[name] for name in ("margin", "masked", "least_quality")})
+        return LungCrop(
+            size=self.contract.size,
+            **{name: told[name] for name in ("margin", "masked", "least_quality")},
+        )
 
     @property
     def typical(self) -> dict[str, float]:
@@ -188,7 +214,9 @@ def _asked(contract: InputContract) -> tuple[str, ...]:
 def pretrained_models() -> list[PretrainedModel]:
     """The models that read pictures, by name; where a file stands in float32 and in 8 bits, the one in 8 bits."""
     found: dict[str, PretrainedModel] = {}
-    for place in sorted(folder().glob("*.onnx"), key=lambda place: (place.name.endswith(".int8.onnx"), place.name)):
+    for place in sorted(
+        folder().glob("*.onnx"), key=lambda place: (place.name.endswith(".int8.onnx"), place.name)
+    ):
         if place.name not in OTHERS:
             found[PretrainedModel(place).name] = PretrainedModel(place)
     return [found[name] for name in sorted(found)]

@@ -32,7 +32,9 @@ _AT_ONCE = 16
 def maps(model: OnnxModel, picture: np.ndarray, column: int = 0) -> dict[str, np.ndarray]:
     """By method, of the `column`-th concept of a finding model: `OCCLUSION`, and `ACTIVATION` where the model gives maps."""
     found = {OCCLUSION: occlusion(model, picture, column)}
-    return found | ({ACTIVATION: activation(model, picture, column)} if MAP in model.contract.outputs else {})
+    return found | (
+        {ACTIVATION: activation(model, picture, column)} if MAP in model.contract.outputs else {}
+    )
 
 
 def activation(model: OnnxModel, picture: np.ndarray, column: int = 0) -> np.ndarray:
@@ -53,14 +55,18 @@ def occlusion(model: OnnxModel, picture: np.ndarray, column: int = 0) -> np.ndar
         for image, (rows, columns) in zip(covered, some, strict=True):
             image[rows, columns] = smooth[rows, columns]
         fall[start : start + _AT_ONCE] = whole - logits(model, covered, column)
-    return cv2.resize(spread(fall, patches, side).astype(np.float32), (GRID, GRID), interpolation=cv2.INTER_AREA)
+    return cv2.resize(
+        spread(fall, patches, side).astype(np.float32), (GRID, GRID), interpolation=cv2.INTER_AREA
+    )
 
 
 def places(side: int) -> list[tuple[slice, slice]]:
     """The patches, row by row: they begin and end at the picture's edges and overlap."""
     length = max(1, round(PATCH * side))
     starts = np.round(np.linspace(0, side - length, PLACES)).astype(int).tolist()
-    return [(slice(top, top + length), slice(left, left + length)) for top in starts for left in starts]
+    return [
+        (slice(top, top + length), slice(left, left + length)) for top in starts for left in starts
+    ]
 
 
 def spread(values: np.ndarray, patches: list[tuple[slice, slice]], side: int) -> np.ndarray:
@@ -74,7 +80,9 @@ def spread(values: np.ndarray, patches: list[tuple[slice, slice]], side: int) ->
 
 def logits(model: OnnxModel, pictures: np.ndarray, column: int = 0) -> np.ndarray:
     """float64 (n,): log-odds of the scores of one concept. Scores are in (0, 1); n or n x concepts, as the model has one or several."""
-    scores = np.asarray(model.many(pictures)[SCORE], np.float64).reshape(len(pictures), -1)[:, column]
+    scores = np.asarray(model.many(pictures)[SCORE], np.float64).reshape(len(pictures), -1)[
+        :, column
+    ]
     return logit(scores, _EDGE)
 
 

@@ -43,11 +43,28 @@ from hilum.safety.path_names import as_text
 OVERLAY = 1024
 TABLE = "lungs.csv"
 COLUMNS = (
-    "image", "name", "height", "width", "right_pixels", "left_pixels",  # of the file's own
-    "row_spacing_mm", "column_spacing_mm",  # from here on of the picture as it stands, upright and with square pixels
-    "right_mm2", "left_mm2", "left_to_right", "thorax_width_pixels", "heart_width_pixels", "thorax_width_mm", "heart_width_mm", "width_ratio",
-    "quality", "trusted", "doubts", "warning", "account",
-)  # fmt: skip
+    "image",
+    "name",
+    "height",
+    "width",
+    "right_pixels",
+    "left_pixels",  # of the file's own
+    "row_spacing_mm",
+    "column_spacing_mm",  # from here on of the picture as it stands, upright and with square pixels
+    "right_mm2",
+    "left_mm2",
+    "left_to_right",
+    "thorax_width_pixels",
+    "heart_width_pixels",
+    "thorax_width_mm",
+    "heart_width_mm",
+    "width_ratio",
+    "quality",
+    "trusted",
+    "doubts",
+    "warning",
+    "account",
+)
 _COLOURS = {lung_masks.RIGHT: (0, 166, 255), lung_masks.LEFT: (247, 214, 54)}  # blue, green, red
 _RED = (60, 60, 230)
 _TASK, _CONTENT = "lungs", "whole"
@@ -121,7 +138,9 @@ def segment_image(model: OnnxModel, file: raster.Raster | dicom.Dicom, path: Pat
     if wrong := acceptance.impossible(radiograph.size):
         raise BadData(f"{path}: {wrong}")
     shown = preprocess(radiograph, contract.size, contract.window)
-    (doubts,) = orientation.quality_flags(orientation.describe_orientation(shown[None], [radiograph.size]))
+    (doubts,) = orientation.quality_flags(
+        orientation.describe_orientation(shown[None], [radiograph.size])
+    )
     if radiograph.values.min() == radiograph.values.max():
         found = lung_finder.no_lungs(contract.size)
     else:
@@ -162,11 +181,24 @@ def _row(path: Path, name: str, seen: LungResult) -> dict[str, Any]:
     in_mm = chest_measurements.measure(seen.standing, spacing) if spacing else None
     right, left = (int((seen.own == side).sum()) for side in (lung_masks.RIGHT, lung_masks.LEFT))
     told = [
-        as_text(path), name, *seen.own.shape, right, left, *(spacing or (None, None)),
-        *((in_mm.right_area, in_mm.left_area) if in_mm else (None, None)), (in_mm or pixels).left_to_right, pixels.thorax_width, pixels.heart_width,
-        *((in_mm.thorax_width, in_mm.heart_width) if in_mm else (None, None)), pixels.width_ratio,
-        seen.quality, seen.trusted, ", ".join(doubt.fault for doubt in seen.doubts), _warning(seen), "; ".join(seen.radiograph.account),
-    ]  # fmt: skip
+        as_text(path),
+        name,
+        *seen.own.shape,
+        right,
+        left,
+        *(spacing or (None, None)),
+        *((in_mm.right_area, in_mm.left_area) if in_mm else (None, None)),
+        (in_mm or pixels).left_to_right,
+        pixels.thorax_width,
+        pixels.heart_width,
+        *((in_mm.thorax_width, in_mm.heart_width) if in_mm else (None, None)),
+        pixels.width_ratio,
+        seen.quality,
+        seen.trusted,
+        ", ".join(doubt.fault for doubt in seen.doubts),
+        _warning(seen),
+        "; ".join(seen.radiograph.account),
+    ]
     return {column: _rounded(value) for column, value in zip(COLUMNS, told, strict=True)}
 
 
@@ -197,8 +229,11 @@ def lines(rows: Sequence[dict[str, Any]], to: Path) -> str:
 
 
 def _line(row: dict[str, Any]) -> str:
-    areas = f"right {row['right_mm2'] / 100:.0f} cm2, left {row['left_mm2'] / 100:.0f} cm2" if row["right_mm2"] is not None else (
-        f"right {row['right_pixels']:,} pixels, left {row['left_pixels']:,}")  # fmt: skip
+    areas = (
+        f"right {row['right_mm2'] / 100:.0f} cm2, left {row['left_mm2'] / 100:.0f} cm2"
+        if row["right_mm2"] is not None
+        else (f"right {row['right_pixels']:,} pixels, left {row['left_pixels']:,}")
+    )
     told = f"{on_one_line(row['image'])}: {areas}, quality {row['quality']:.2f}"
     return f"{told}; {row['warning']}" if row["warning"] else told
 
@@ -208,8 +243,10 @@ def _line(row: dict[str, Any]) -> str:
 
 def write(out: output_folder.Output, name: str, seen: LungResult) -> None:
     masks: dict[str, Callable[[], np.ndarray]] = {
-        "both": lambda: seen.own > 0, "right": lambda: seen.own == lung_masks.RIGHT, "left": lambda: seen.own == lung_masks.LEFT
-    }  # fmt: skip
+        "both": lambda: seen.own > 0,
+        "right": lambda: seen.own == lung_masks.RIGHT,
+        "left": lambda: seen.own == lung_masks.LEFT,
+    }
     for folder, mask in masks.items():
         raster.write_png(out.path(folder, f"{name}.png"), mask())
     storage.write_bytes(out.path("overlay", f"{name}.jpg"), overlay(seen))

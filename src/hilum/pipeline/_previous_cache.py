@@ -25,10 +25,17 @@ def known(folder: Path, journal: Path, pixels: Pixels) -> dict[str, tuple[int, s
     """
     columns = ("row", "signature", "image_crc32", "mask_crc32")
     before = _sound_index(folder)
-    of = {} if before is None else {image_id: told for image_id, *told in before.select("image_id", *columns).iter_rows()}
+    of = (
+        {}
+        if before is None
+        else {image_id: told for image_id, *told in before.select("image_id", *columns).iter_rows()}
+    )
     of |= {one["image_id"]: [one[name] for name in columns] for one in _whole_lines(journal)}
     spoilt = _spoilt(folder, pixels, list(of.values()))
-    return {image_id: (row, None if row in spoilt else signature) for image_id, (row, signature, *_) in of.items()}
+    return {
+        image_id: (row, None if row in spoilt else signature)
+        for image_id, (row, signature, *_) in of.items()
+    }
 
 
 def _sound_index(folder: Path) -> pl.DataFrame | None:
@@ -37,7 +44,10 @@ def _sound_index(folder: Path) -> pl.DataFrame | None:
         return None
     try:
         found = storage.read_table(place).select(list(FACTS)).cast(FACTS)
-        sound = all(pixel_cache.facts_crc32(facts) == facts["facts_crc32"] for facts in found.iter_rows(named=True))
+        sound = all(
+            pixel_cache.facts_crc32(facts) == facts["facts_crc32"]
+            for facts in found.iter_rows(named=True)
+        )
     except (BadData, pl.exceptions.PolarsError):
         sound = False
     if not sound:
@@ -49,14 +59,22 @@ def _spoilt(folder: Path, pixels: Pixels, known: Sequence[Sequence[Any]]) -> set
     """Rows of the cache that do not hold the image and the mask that were written."""
     rows, spoilt = [row for row, *_ in known], set()
     for file, dtype, sums in (
-        (pixel_cache.IMAGES[pixels.depth], pixel_cache.TYPES[pixels.depth], [image for *_, image, _ in known]),
+        (
+            pixel_cache.IMAGES[pixels.depth],
+            pixel_cache.TYPES[pixels.depth],
+            [image for *_, image, _ in known],
+        ),
         (pixel_cache.MASKS, np.dtype("u1"), [mask for *_, mask in known]),
     ):
         place = folder / file
         whole = place.stat().st_size // (pixels.size**2 * dtype.itemsize) if place.is_file() else 0
         spoilt |= {row for row in rows if row >= whole}
         if there := [(row, crc) for row, crc in zip(rows, sums, strict=True) if row < whole]:
-            spoilt |= set(ImageStack(place, pixels.size, dtype, Checksums.of(*zip(*there, strict=True), "")).damaged_rows())
+            spoilt |= set(
+                ImageStack(
+                    place, pixels.size, dtype, Checksums.of(*zip(*there, strict=True), "")
+                ).damaged_rows()
+            )
     return spoilt
 
 

@@ -51,7 +51,9 @@ class CrossValidatedScores(NamedTuple):
 # ----------------------------------------------------------------------------------------------------------------- parts of a picture
 
 
-def part(name: str, picture: np.ndarray, labels: np.ndarray, inside: tuple[slice, slice]) -> np.ndarray:
+def part(
+    name: str, picture: np.ndarray, labels: np.ndarray, inside: tuple[slice, slice]
+) -> np.ndarray:
     """One of PARTS; `inside` is where the picture lies in its square, as `Letterbox.inside` says."""
     if name == "whole":
         return picture
@@ -87,7 +89,13 @@ def _corners(size: Size) -> np.ndarray:
 def rimmed(labels: np.ndarray) -> np.ndarray:
     """bool: the lungs and the rim around them."""
     reach = 2 * max(1, round(RIM * labels.shape[0])) + 1
-    return cv2.dilate((labels > 0).astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))) > 0
+    return (
+        cv2.dilate(
+            (labels > 0).astype(np.uint8),
+            cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach)),
+        )
+        > 0
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------------- features
@@ -95,26 +103,38 @@ def rimmed(labels: np.ndarray) -> np.ndarray:
 
 def features(images: np.ndarray) -> np.ndarray:
     """float32 (n, FEATURES) of uint8 (n, side, side) pictures of at least THUMBNAIL pixels."""
-    return np.stack([_features(image) for image in images]) if len(images) else np.zeros((0, FEATURES), np.float32)
+    return (
+        np.stack([_features(image) for image in images])
+        if len(images)
+        else np.zeros((0, FEATURES), np.float32)
+    )
 
 
 def _features(image: np.ndarray) -> np.ndarray:
-    small = cv2.resize(image, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA).astype(np.float32)
+    small = cv2.resize(image, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA).astype(
+        np.float32
+    )
     counts = np.bincount(image.ravel() // (256 // BINS), minlength=BINS)
     fine = np.abs(cv2.Laplacian(image, cv2.CV_32F))
     tiles = cv2.resize(fine, (TILES, TILES), interpolation=cv2.INTER_AREA)
-    return np.concatenate([small.ravel(), np.sqrt(counts / image.size), np.log1p(tiles.ravel())]).astype(np.float32)
+    return np.concatenate(
+        [small.ravel(), np.sqrt(counts / image.size), np.log1p(tiles.ravel())]
+    ).astype(np.float32)
 
 
 # ------------------------------------------------------------------------------------------------------------------------------ answers
 
 
-def cross_validate(features: np.ndarray, classes: np.ndarray, groups: np.ndarray, *, seed: int = 0) -> CrossValidatedScores:
+def cross_validate(
+    features: np.ndarray, classes: np.ndarray, groups: np.ndarray, *, seed: int = 0
+) -> CrossValidatedScores:
     """Answers on rows of `features` (n, p) whose `classes` are int64 (n,) from 0, each of them there; `groups` (n,) name the patients."""
     count = int(classes.max()) + 1
     fold = fold_of(classes, groups, seed)
     others = np.stack([shuffled(classes, groups, seed + 1 + k) for k in range(SHUFFLES)])
-    targets = np.concatenate([one[:, None] == np.arange(count) for one in (classes, *others)], axis=1).astype(np.float64)
+    targets = np.concatenate(
+        [one[:, None] == np.arange(count) for one in (classes, *others)], axis=1
+    ).astype(np.float64)
     scores = np.empty(targets.shape)
     for one in range(FOLDS):
         asked = fold == one
@@ -150,7 +170,11 @@ def ridge(known: np.ndarray, targets: np.ndarray, asked: np.ndarray) -> np.ndarr
     if not values.size:
         return np.zeros((len(asked), targets.shape[1]))
     along, size = left.T @ wanted, values.sum() / len(rows)
-    best, answers, fitted_spread = np.full(targets.shape[1], np.inf), np.zeros((len(asked), targets.shape[1])), np.zeros(targets.shape[1])
+    best, answers, fitted_spread = (
+        np.full(targets.shape[1], np.inf),
+        np.zeros((len(asked), targets.shape[1])),
+        np.zeros(targets.shape[1]),
+    )
     for penalty in _PENALTIES * size:
         kept = (values / (values + penalty))[:, None]
         fitted = left @ (kept * along)
@@ -159,7 +183,10 @@ def ridge(known: np.ndarray, targets: np.ndarray, asked: np.ndarray) -> np.ndarr
         better = error < best
         best = np.where(better, error, best)
         found = new @ (right @ (kept / np.sqrt(values)[:, None] * along))
-        answers, fitted_spread = np.where(better, found, answers), np.where(better, fitted.std(0), fitted_spread)
+        answers, fitted_spread = (
+            np.where(better, found, answers),
+            np.where(better, fitted.std(0), fitted_spread),
+        )
     return answers / np.where(fitted_spread > 0, fitted_spread, 1)
 
 

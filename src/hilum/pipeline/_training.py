@@ -50,7 +50,11 @@ class TrainingJob:
         if not run.finished(name, made_from):
             module = plugins.load("models", self.section.model)
             with MissingExtra.told("train", f"training '{self.section.model}'"):
-                network = self.fit(module, model_settings(self.section), (run / self.file).with_suffix(".checkpoint"))
+                network = self.fit(
+                    module,
+                    model_settings(self.section),
+                    (run / self.file).with_suffix(".checkpoint"),
+                )
                 self._export(run, module, network)
             run.finish(name, made_from, digests(run, [self.file]), {"images": len(self.image_ids)})
         return OnnxModel(run / self.file, run.folder)
@@ -58,13 +62,20 @@ class TrainingJob:
     def _export(self, run: Run, module: ModuleType, network: Any) -> None:
         from hilum.training import onnx_export
 
-        contract = InputContract(module.TASK, self.size, self.content, self.window, tuple(module.OUTPUTS), self.concepts)
-        trained_on = {"images": len(self.image_ids), "digest": storage.digest(sorted(self.image_ids))}
+        contract = InputContract(
+            module.TASK, self.size, self.content, self.window, tuple(module.OUTPUTS), self.concepts
+        )
+        trained_on = {
+            "images": len(self.image_ids),
+            "digest": storage.digest(sorted(self.image_ids)),
+        }
         told = {"contract": asdict(contract), "card": asdict(module.CARD), "trained_on": trained_on}
         if self.epochs:
             told["epochs"] = [asdict(epoch) for epoch in self.epochs]
         metadata = {key: storage.as_json(value) for key, value in told.items()}
-        onnx_export.to_onnx(network, run / self.file, size=self.size, outputs=module.OUTPUTS, metadata=metadata)
+        onnx_export.to_onnx(
+            network, run / self.file, size=self.size, outputs=module.OUTPUTS, metadata=metadata
+        )
 
 
 def refuse_without_packages(manifest: Manifest, recipe: Recipe, steps: Collection[str]) -> None:
@@ -78,7 +89,9 @@ def refuse_without_packages(manifest: Manifest, recipe: Recipe, steps: Collectio
     learnable = counted.height > len(division.too_rare(counted))
     enough = table["group"].n_unique() >= division.FEWEST_PATIENTS
     needed = []
-    trains_lungs = recipe.segment.model != PRETRAINED and masked * recipe.split.train >= FEWEST_MASKS
+    trains_lungs = (
+        recipe.segment.model != PRETRAINED and masked * recipe.split.train >= FEWEST_MASKS
+    )
     if "segment" in steps and trains_lungs:
         needed += ["torch", "onnx"]
     if "train" in steps and learnable and enough:

@@ -31,7 +31,11 @@ LEVELS = (*SEVERITIES, NEVER)  # of `--fail-on`
 
 
 def audit(
-    manifest: Manifest, facts: pl.DataFrame, pictures: cache.Cache | None = None, *, include: Collection[str] = ()
+    manifest: Manifest,
+    facts: pl.DataFrame,
+    pictures: cache.Cache | None = None,
+    *,
+    include: Collection[str] = (),
 ) -> pl.DataFrame:
     """Findings as `hilum.audit.issues.COLUMNS`: by severity, worst first, then rule and images, whatever the order of files.
 
@@ -42,7 +46,15 @@ def audit(
     seen: list[Issue] = []
     for module in modules:
         offered = {"cache": pictures, "include": include}
-        seen += module.check(manifest, facts, **{name: offered[name] for name in signature(module.check).parameters if name in offered})
+        seen += module.check(
+            manifest,
+            facts,
+            **{
+                name: offered[name]
+                for name in signature(module.check).parameters
+                if name in offered
+            },
+        )
     told = tuple(seen)
     for module in modules:
         seen += module.afterwards(manifest, told) if hasattr(module, "afterwards") else ()
@@ -52,9 +64,14 @@ def audit(
 def table(found: Iterable[Issue], rules: Iterable[Rule]) -> pl.DataFrame:
     """Findings as `hilum.audit.issues.COLUMNS`, worst first, with the remedies of the rules they break."""
     remedies = {rule.name: rule.remedy for rule in rules}
-    rows = [(one.rule, one.severity, one.image_id, one.other_image_id, one.message, remedies[one.rule]) for one in found]
+    rows = [
+        (one.rule, one.severity, one.image_id, one.other_image_id, one.message, remedies[one.rule])
+        for one in found
+    ]
     by_severity = pl.col("severity").cast(pl.Enum(SEVERITIES))
-    return pl.DataFrame(rows, schema=COLUMNS, orient="row").sort(by_severity, "rule", "image_id", "other_image_id", "message")
+    return pl.DataFrame(rows, schema=COLUMNS, orient="row").sort(
+        by_severity, "rule", "image_id", "other_image_id", "message"
+    )
 
 
 def failing(findings: pl.DataFrame, level: str) -> int:
@@ -67,26 +84,48 @@ def failing(findings: pl.DataFrame, level: str) -> int:
 
 def duplicates(findings: pl.DataFrame) -> list[tuple[str, str]]:
     """Pairs (image_id, other_image_id) that show one picture: each copy beside the first of its kind, so pairs chain up to whole groups."""
-    return findings.filter(pl.col("rule").is_in(DUPLICATES)).select("image_id", "other_image_id").sort(pl.all()).rows()
+    return (
+        findings.filter(pl.col("rule").is_in(DUPLICATES))
+        .select("image_id", "other_image_id")
+        .sort(pl.all())
+        .rows()
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------------------ the step
 
 
 def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
-    told = {"manifest": run.made("ingest")["manifest.parquet"], "cache": run.made("cache"), "posture": orientation.digest()}
-    return {**told, "include": list(recipe.split.include), "share": recipe.section("share"), "version": VERSION}
+    told = {
+        "manifest": run.made("ingest")["manifest.parquet"],
+        "cache": run.made("cache"),
+        "posture": orientation.digest(),
+    }
+    return {
+        **told,
+        "include": list(recipe.split.include),
+        "share": recipe.section("share"),
+        "version": VERSION,
+    }
 
 
 def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], dict[str, Any]]:
     pictures = cache.opened(run, recipe)
     manifest = run.manifest()
-    findings = audit(manifest, orientation.describe_cache(pictures, pictures.index, progress), pictures, include=recipe.split.include)
+    findings = audit(
+        manifest,
+        orientation.describe_cache(pictures, pictures.index, progress),
+        pictures,
+        include=recipe.split.include,
+    )
     passed = run_release.of_run(run, recipe.share, manifest)
     shown = page.render(passed.findings(findings), passed.manifest, passed.cache(pictures))
     storage.write_text(run / PAGE, shown)
     storage.write_table(run / FINDINGS, findings)
-    return {FINDINGS: storage.digest_of_table(findings), PAGE: storage.digest(shown.encode())}, summary(findings)
+    return {
+        FINDINGS: storage.digest_of_table(findings),
+        PAGE: storage.digest(shown.encode()),
+    }, summary(findings)
 
 
 def summary(findings: pl.DataFrame) -> dict[str, Any]:

@@ -41,14 +41,22 @@ from hilum.storage import integrity
 VERSION = 6  # change it when the same file and recipe give other pixels or facts
 MASKS = tuple(mask_files.COLUMNS)
 MEANINGS = "meanings.json"
-THREADS = max(2, min(8, os.cpu_count() or 1))  # the codecs, OpenCV and the digests release Python's lock
+THREADS = max(
+    2, min(8, os.cpu_count() or 1)
+)  # the codecs, OpenCV and the digests release Python's lock
 AHEAD = 4 * THREADS  # images whose facts may wait for those of an earlier one
 SETTLE_EVERY = 256  # images between two forced writes to the disk
 
 
 def name(pixels: Pixels) -> str:
     told = {"size": pixels.size, "window": pixels.window, "version": VERSION}
-    return storage.digest({**told, **({"depth": pixels.depth} if pixels.depth != 8 else {}), **({"text": True} if pixels.text else {})})
+    return storage.digest(
+        {
+            **told,
+            **({"depth": pixels.depth} if pixels.depth != 8 else {}),
+            **({"text": True} if pixels.text else {}),
+        }
+    )
 
 
 def fill(manifest: Manifest, pixels: Pixels, parent: Path, progress: Progress = quietly) -> Cache:
@@ -61,12 +69,23 @@ def fill(manifest: Manifest, pixels: Pixels, parent: Path, progress: Progress = 
         folder.mkdir(parents=True, exist_ok=True)
         known = _previous_cache.known(folder, journal, pixels)
         meanings = _meanings(manifest, folder)
-        signatures = [(image["image_id"], _signature(manifest.folder, image, meanings)) for image in _images(manifest)]
-        total = sum(known.get(image_id, (0, None))[1] != signature for image_id, signature in signatures)
+        signatures = [
+            (image["image_id"], _signature(manifest.folder, image, meanings))
+            for image in _images(manifest)
+        ]
+        total = sum(
+            known.get(image_id, (0, None))[1] != signature for image_id, signature in signatures
+        )
         with ExitStack() as stack:
-            files = {part: stack.enter_context(storage.in_place(folder / part)) for part in (pixel_cache.IMAGES[pixels.depth], pixel_cache.MASKS)}
+            files = {
+                part: stack.enter_context(storage.in_place(folder / part))
+                for part in (pixel_cache.IMAGES[pixels.depth], pixel_cache.MASKS)
+            }
             append = stack.enter_context(storage.appending(journal))
-            reading = _in_order(lambda task: _cached(manifest.folder, *task, pixels, meanings.of, files.values()), _tasks(manifest, signatures, known))
+            reading = _in_order(
+                lambda task: _cached(manifest.folder, *task, pixels, meanings.of, files.values()),
+                _tasks(manifest, signatures, known),
+            )
             for done, facts in enumerate(reading, start=1):
                 if done % SETTLE_EVERY == 0:
                     for descriptor in files.values():
@@ -82,7 +101,9 @@ def fill(manifest: Manifest, pixels: Pixels, parent: Path, progress: Progress = 
 
 
 def _tasks(
-    manifest: Manifest, signatures: Sequence[tuple[str, str]], known: Mapping[str, tuple[int, str | None]]
+    manifest: Manifest,
+    signatures: Sequence[tuple[str, str]],
+    known: Mapping[str, tuple[int, str | None]],
 ) -> Iterator[tuple[dict[str, Any], str, int]]:
     """Image, signature and row of each picture that is new or changed; new ones go behind all others."""
     free = 1 + max((row for row, _ in known.values()), default=-1)
@@ -94,7 +115,13 @@ def _tasks(
 
 
 def _cached(
-    folder: Folder, image: Mapping[str, Any], signature: str, row: int, pixels: Pixels, meaning: Callable[[str], Consensus], files: Iterable[int]
+    folder: Folder,
+    image: Mapping[str, Any],
+    signature: str,
+    row: int,
+    pixels: Pixels,
+    meaning: Callable[[str], Consensus],
+    files: Iterable[int],
 ) -> dict[str, Any]:
     """Read one image and put its pictures in their place in the image file and the mask file; its facts."""
     with working_on(folder.path / image["path"]):
@@ -107,10 +134,18 @@ def _cached(
 
 def _images(manifest: Manifest) -> Iterator[dict[str, Any]]:
     """Rows of the manifest's table with `drawn`, the lungs drawn on an image that has no mask file: [{concept, shape, source}], else null."""
-    wanted = manifest.table.filter(pl.all_horizontal(pl.col(column).is_null() for column in MASKS)).select("image_id")
-    drawn = manifest.shapes.filter(pl.col("concept").is_in(list(lung_masks.REFERENCE))).join(wanted, on="image_id", how="semi", maintain_order="left")
-    each = drawn.group_by("image_id", maintain_order=True).agg(drawn=pl.struct("concept", "shape", "source"))
-    return manifest.table.join(each, on="image_id", how="left", maintain_order="left").iter_rows(named=True)
+    wanted = manifest.table.filter(
+        pl.all_horizontal(pl.col(column).is_null() for column in MASKS)
+    ).select("image_id")
+    drawn = manifest.shapes.filter(pl.col("concept").is_in(list(lung_masks.REFERENCE))).join(
+        wanted, on="image_id", how="semi", maintain_order="left"
+    )
+    each = drawn.group_by("image_id", maintain_order=True).agg(
+        drawn=pl.struct("concept", "shape", "source")
+    )
+    return manifest.table.join(each, on="image_id", how="left", maintain_order="left").iter_rows(
+        named=True
+    )
 
 
 def _in_order(work: Callable[[Any], Any], tasks: Iterable[Any]) -> Iterator[Any]:
@@ -152,10 +187,17 @@ def _read(
 def _seen(file: raster.Raster | dicom.Dicom) -> dict[str, Any]:
     """What the audit needs of a decoded file, found while its values are at hand; each a column of FACTS."""
     return {
-        "file_digest": file.file_digest, "pixel_digest": file.pixel_digest, "height": file.values.shape[0], "width": file.values.shape[1],
-        "kind": file.kind, "colour": file.colour, "bits": 8 * file.values.dtype.itemsize, "minimum": int(file.values.min()), "maximum": int(file.values.max()),
+        "file_digest": file.file_digest,
+        "pixel_digest": file.pixel_digest,
+        "height": file.values.shape[0],
+        "width": file.values.shape[1],
+        "kind": file.kind,
+        "colour": file.colour,
+        "bits": 8 * file.values.dtype.itemsize,
+        "minimum": int(file.values.min()),
+        "maximum": int(file.values.max()),
         "header_text": ",".join(file.header.text) if isinstance(file, dicom.Dicom) else None,
-    }  # fmt: skip
+    }
 
 
 def _written(file: raster.Raster | dicom.Dicom) -> dict[str, Any]:
@@ -179,7 +221,9 @@ def _mask(
         labels, known = _from_files(folder, image, file, meaning)
         facts |= known
     if facts["mask_value_count"]:
-        facts |= {f"{name}_pixels": int((labels == side).sum()) for name, side in lung_masks.SIDES.items()}
+        facts |= {
+            f"{name}_pixels": int((labels == side).sum()) for name, side in lung_masks.SIDES.items()
+        }
     forward = Letterbox(labels.shape, to).forward
     if (ignored := labels == lung_masks.IGNORE).any():
         runs = shapes.RunLengths.of(forward(ignored.astype(np.uint8) * np.uint8(255)) >= 128)
@@ -208,14 +252,23 @@ def _from_files(
     return mask_files.together(masks, file.values.shape, pose), known
 
 
-def _painted(path: str, drawn: Sequence[Mapping[str, str]], file: raster.Raster | dicom.Dicom) -> np.ndarray:
+def _painted(
+    path: str, drawn: Sequence[Mapping[str, str]], file: raster.Raster | dicom.Dicom
+) -> np.ndarray:
     """Labels of the lungs drawn on an image; an outline that names its side goes before one that does not."""
     size, read = image_file.own_size(file), [(one, shapes.from_json(one["shape"])) for one in drawn]
-    if wrong := [f"{one['source']}: {fault}" for one, shape in read for fault in shapes.faults(shape, size)]:
-        raise BadData.listing(f"{path}: the lungs drawn on it cannot be used; draw them again", wrong)
+    if wrong := [
+        f"{one['source']}: {fault}" for one, shape in read for fault in shapes.faults(shape, size)
+    ]:
+        raise BadData.listing(
+            f"{path}: the lungs drawn on it cannot be used; draw them again", wrong
+        )
     labels, unsided = np.zeros(file.values.shape, np.uint8), np.zeros(file.values.shape, bool)
     for one, shape in read:
-        side, inside = lung_masks.REFERENCE[one["concept"]], image_file.to_display(file, shape.to_mask(size))
+        side, inside = (
+            lung_masks.REFERENCE[one["concept"]],
+            image_file.to_display(file, shape.to_mask(size)),
+        )
         if side is None:
             unsided |= inside
         else:
@@ -232,11 +285,19 @@ def _meanings(manifest: Manifest, folder: Path) -> mask_files.Meanings:
         one = before.get(group)
         if one is None or one["files"] != files:
             found = mask_files.agreed(manifest.folder, members)
-            one = {"files": files, "roles": dict(found.roles), "unsettled": dict(found.unsettled), "ground": found.ground}
+            one = {
+                "files": files,
+                "roles": dict(found.roles),
+                "unsettled": dict(found.unsettled),
+                "ground": found.ground,
+            }
         kept[group] = one
     if kept != before:
         storage.write_json(place, integrity.sealed({"folders": {**before, **kept}}))
-    known = {group: Consensus(one["roles"], one["unsettled"], one["ground"]) for group, one in kept.items()}
+    known = {
+        group: Consensus(one["roles"], one["unsettled"], one["ground"])
+        for group, one in kept.items()
+    }
     return mask_files.Meanings(manifest, known)
 
 
@@ -257,14 +318,18 @@ def _state(folder: Folder, place: str | None) -> str:
     return f"{place or ''}={f'{told.st_size}:{told.st_mtime_ns}' if told else ''}"
 
 
-def _signature(folder: Folder, image: Mapping[str, Any], meanings: mask_files.Meanings | None = None) -> str:
+def _signature(
+    folder: Folder, image: Mapping[str, Any], meanings: mask_files.Meanings | None = None
+) -> str:
     files = "|".join(_state(folder, image[column]) for column in ("path", *MASKS))
     parts = [files] if not image["drawn"] else [files, f"drawn={storage.digest(image['drawn'])}"]
     if image[mask_files.VALUES] is not None:
         parts.append(f"values={image[mask_files.VALUES]}")
     elif meanings is not None and (places := [image[column] for column in MASKS if image[column]]):
         agreed = [meanings.of(place) for place in places]
-        parts.append(f"meaning={storage.digest([[dict(one.roles), dict(one.unsettled), one.ground] for one in agreed])}")
+        parts.append(
+            f"meaning={storage.digest([[dict(one.roles), dict(one.unsettled), one.ground] for one in agreed])}"
+        )
     return "|".join(parts)
 
 
@@ -274,7 +339,12 @@ def _signature(folder: Folder, image: Mapping[str, Any], meanings: mask_files.Me
 def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
     manifest = run.manifest()
     files = storage.digest([_signature(manifest.folder, image) for image in _images(manifest)])
-    return {"manifest": run.made("ingest")["manifest.parquet"], "files": files, "pixels": recipe.section("pixels"), "version": VERSION}
+    return {
+        "manifest": run.made("ingest")["manifest.parquet"],
+        "files": files,
+        "pixels": recipe.section("pixels"),
+        "version": VERSION,
+    }
 
 
 def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], dict[str, Any]]:

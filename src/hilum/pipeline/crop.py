@@ -29,23 +29,38 @@ from hilum.storage import integrity
 
 VERSION = 5
 IMAGES, INDEX, TYPICAL = "region/images.u8", "region/index.parquet", "region/typical.json"
-COLUMNS = dict.fromkeys(("image_id",), pl.String) | dict.fromkeys(("row", *lung_crop.SIDES), pl.Int64) | {"whole": pl.Boolean, "cut": pl.String, "crc32": pl.Int64}
+COLUMNS = (
+    dict.fromkeys(("image_id",), pl.String)
+    | dict.fromkeys(("row", *lung_crop.SIDES), pl.Int64)
+    | {"whole": pl.Boolean, "cut": pl.String, "crc32": pl.Int64}
+)
 
 
 # ------------------------------------------------------------------------------------------------------------------------ the step
 
 
 def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
-    return {"segment": run.made("segment"), "split": run.made("split"), "cache": run.made("cache"), "region": recipe.section("region"), "version": VERSION}
+    return {
+        "segment": run.made("segment"),
+        "split": run.made("split"),
+        "cache": run.made("cache"),
+        "region": recipe.section("region"),
+        "version": VERSION,
+    }
 
 
 def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], dict[str, Any]]:
     pictures = cache.opened(run, recipe)
     found = run.table("segment", segment.INDEX)
-    of = {image_id: (row, told) for image_id, row, told in found.select("image_id", "row", "quality").iter_rows()}
+    of = {
+        image_id: (row, told)
+        for image_id, row, told in found.select("image_id", "row", "quality").iter_rows()
+    }
     masks = segment.found_masks(run, pictures.size)
     dealt = run.table("split", "split.parquet")
-    facts = pictures.readable.join(dealt, on="image_id", how="semi", maintain_order="left").select("image_id", "row", "height", "width")
+    facts = pictures.readable.join(dealt, on="image_id", how="semi", maintain_order="left").select(
+        "image_id", "row", "height", "width"
+    )
     typical = _typical(run, recipe, facts, of, masks)
     nothing = np.zeros((pictures.size, pictures.size), np.uint8)
     index = []
@@ -53,24 +68,56 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
         for row, (image_id, place, *size) in enumerate(facts.iter_rows()):
             at, told = of.get(image_id, (None, 0.0))
             labels = nothing if at is None else masks[at]
-            region = lung_crop.cut(pictures.images[place], labels, recipe.region, quality=told, typical=typical, size=tuple(size))
+            region = lung_crop.cut(
+                pictures.images[place],
+                labels,
+                recipe.region,
+                quality=told,
+                typical=typical,
+                size=tuple(size),
+            )
             stream.write(region.image.tobytes())
             crop = region.crop
-            index.append([image_id, row, crop.top, crop.left, crop.bottom, crop.right, region.how in (lung_crop.WHOLE, lung_crop.ASKED), region.how, integrity.checksum(region.image)])
+            index.append(
+                [
+                    image_id,
+                    row,
+                    crop.top,
+                    crop.left,
+                    crop.bottom,
+                    crop.right,
+                    region.how in (lung_crop.WHOLE, lung_crop.ASKED),
+                    region.how,
+                    integrity.checksum(region.image),
+                ]
+            )
             progress(row + 1, facts.height)
     table = pl.DataFrame(index, schema=COLUMNS, orient="row")
     storage.write_table(run / INDEX, table)
     storage.write_json(run / TYPICAL, typical)
-    counts = {f"{how} in place of doubtful or missing lungs": int((table["cut"] == how).sum()) for how in lung_crop.FLAGGED}
+    counts = {
+        f"{how} in place of doubtful or missing lungs": int((table["cut"] == how).sum())
+        for how in lung_crop.FLAGGED
+    }
     return digests(run, [IMAGES, INDEX, TYPICAL]), {"regions": table.height, **counts}
 
 
-def _typical(run: Run, recipe: Recipe, facts: pl.DataFrame, of: Mapping[str, tuple[int, float]], masks: np.ndarray) -> dict[str, float]:
+def _typical(
+    run: Run,
+    recipe: Recipe,
+    facts: pl.DataFrame,
+    of: Mapping[str, tuple[int, float]],
+    masks: np.ndarray,
+) -> dict[str, float]:
     """Of the training part alone: tune and test must not decide how they are cut."""
     training = run.table("split", "split.parquet").filter(pl.col("part") == "train")["image_id"]
     boxes = []
-    for image_id, _, *size in facts.filter(pl.col("image_id").is_in(training.implode())).iter_rows():
-        if image_id in of and (crop := lung_crop.box(masks[of[image_id][0]], recipe.region, of[image_id][1])):
+    for image_id, _, *size in facts.filter(
+        pl.col("image_id").is_in(training.implode())
+    ).iter_rows():
+        if image_id in of and (
+            crop := lung_crop.box(masks[of[image_id][0]], recipe.region, of[image_id][1])
+        ):
             boxes.append((crop, tuple(size)))
     return lung_crop.typical_box(boxes)
 
@@ -97,9 +144,7 @@ class Crops:
         folds = division.folds(run)
         if not folds:
             return cls.of(run, size)
-        fold_of = dict(
-            run.table("split", "split.parquet").select("image_id", "fold").iter_rows()
-        )
+        fold_of = dict(run.table("split", "split.parquet").select("image_id", "fold").iter_rows())
         each = [cls.of(fold, size) for fold in folds]
         images, index = [np.zeros((0, size, size), np.uint8)], []
         for place, image_id in enumerate(image_ids.unique(maintain_order=True)):
@@ -113,4 +158,6 @@ class Crops:
         return cls(np.concatenate(images), pl.concat([pl.DataFrame(schema=COLUMNS), *index]))
 
     def rows(self, image_ids: pl.Series) -> np.ndarray:
-        return image_ids.replace_strict(dict(zip(self.index["image_id"], self.index["row"], strict=True)), return_dtype=pl.Int64).to_numpy()
+        return image_ids.replace_strict(
+            dict(zip(self.index["image_id"], self.index["row"], strict=True)), return_dtype=pl.Int64
+        ).to_numpy()

@@ -29,11 +29,32 @@ from hilum.pipeline import cache, division, predict, segment, split
 from hilum.pipeline._training import TRAINING, digests
 from hilum.pipeline.evaluation import classification as of_scores
 from hilum.pipeline.evaluation.estimate import ALL, ESTIMATE, banded
-from hilum.pipeline.evaluation.segmentation import BOTH, DISTANCES, file_spacing, lung_figures, overlaps
+from hilum.pipeline.evaluation.segmentation import (
+    BOTH,
+    DISTANCES,
+    file_spacing,
+    lung_figures,
+    overlaps,
+)
 from hilum.progress import Progress, quietly
 from hilum.run_folder import Run
 
-__all__ = ["ALL", "BOTH", "CALIBRATION", "DISTANCES", "ESTIMATE", "METRICS", "OVERLAP", "figures", "file_spacing", "lung_figures", "overlaps", "refuse_leaks", "truths", "unseen"]
+__all__ = [
+    "ALL",
+    "BOTH",
+    "CALIBRATION",
+    "DISTANCES",
+    "ESTIMATE",
+    "METRICS",
+    "OVERLAP",
+    "figures",
+    "file_spacing",
+    "lung_figures",
+    "overlaps",
+    "refuse_leaks",
+    "truths",
+    "unseen",
+]
 
 VERSION = 4
 METRICS, OVERLAP, CALIBRATION, OF_FOLDS = (
@@ -97,13 +118,24 @@ def unseen(run: Run, table: pl.DataFrame) -> pl.DataFrame:
 
 def truths(manifest: Manifest, scores: pl.DataFrame) -> pl.DataFrame:
     """image_id, concept and state (null: not mentioned) of every concept that is scored, one row an image and concept."""
-    of = [manifest.states(concept).select("image_id", "state", concept=pl.lit(concept)) for concept in scores["concept"].unique().sort()]
-    return pl.concat(of) if of else pl.DataFrame(schema={"image_id": pl.String, "state": pl.Int8, "concept": pl.String})
+    of = [
+        manifest.states(concept).select("image_id", "state", concept=pl.lit(concept))
+        for concept in scores["concept"].unique().sort()
+    ]
+    return (
+        pl.concat(of)
+        if of
+        else pl.DataFrame(schema={"image_id": pl.String, "state": pl.Int8, "concept": pl.String})
+    )
 
 
 def people(manifest: Manifest, table: pl.DataFrame) -> pl.DataFrame:
     """image_id, group, source, sex, age (its band) and view of the split's images."""
-    told = table.select("image_id", "group", "source").join(manifest.table.select("image_id", "sex", "age_years", "view"), on="image_id", maintain_order="left")
+    told = table.select("image_id", "group", "source").join(
+        manifest.table.select("image_id", "sex", "age_years", "view"),
+        on="image_id",
+        maintain_order="left",
+    )
     return banded(told)
 
 
@@ -137,7 +169,14 @@ def _overlaps(run: Run, recipe: Recipe, manifest: Manifest) -> pl.DataFrame:
         measured = table.filter(pl.col("part") == "test") if folds else table
         masks = segment.found_masks(one, recipe.pixels.size)
         found.append(
-            overlaps(measured, cached, one.table("segment", segment.INDEX), masks, spacing, cached.known_masks)
+            overlaps(
+                measured,
+                cached,
+                one.table("segment", segment.INDEX),
+                masks,
+                spacing,
+                cached.known_masks,
+            )
         )
     return pl.concat(found)
 
@@ -176,14 +215,18 @@ def transferred(run: Run, scores: pl.DataFrame) -> pl.DataFrame:
 def as_table(found: list[dict[str, Any]]) -> pl.DataFrame:
     """Figures as rows of `FIGURE`; what a figure does not tell is "" where it is text, else null."""
     empty = {"concept": "", "warning": ""}
-    return pl.DataFrame([{name: (empty | one).get(name) for name in ESTIMATE} for one in found], schema=ESTIMATE)
+    return pl.DataFrame(
+        [{name: (empty | one).get(name) for name in ESTIMATE} for one in found], schema=ESTIMATE
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------------------ the step
 
 
 def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
-    made = {step: run.made(step) for step in ("ingest", "split", "cache", "segment", "train", "predict")}
+    made = {
+        step: run.made(step) for step in ("ingest", "split", "cache", "segment", "train", "predict")
+    }
     if folds := division.folds(run):
         made["folds"] = [fold.made("segment") for fold in folds]
     return {**made, "evaluate": recipe.section("evaluate"), "version": VERSION}
@@ -198,7 +241,11 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
     progress(2, 2)
     table = run.table("split", "split.parquet")
     left_out = table.height - unseen(run, table).height
-    told = {"not measured, the shipped lung model learnt from these patients": f"{left_out} images"} if left_out else {}
+    told = (
+        {"not measured, the shipped lung model learnt from these patients": f"{left_out} images"}
+        if left_out
+        else {}
+    )
     return digests(run, [METRICS, OVERLAP, CALIBRATION, OF_FOLDS]), {
         **summary(found.metrics, run.summary("split")["finding"]),
         **told,
@@ -207,20 +254,39 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
 
 def summary(metrics: pl.DataFrame, finding: str | None) -> dict[str, str]:
     """The test part's leading figures, with their intervals, in words; of several findings the leading one, and the macro average."""
-    leading = {("lungs", "dice"): "lung Dice", ("finding", "auroc"): "finding AUROC", ("anomaly", "auroc"): "anomaly AUROC"}
+    leading = {
+        ("lungs", "dice"): "lung Dice",
+        ("finding", "auroc"): "finding AUROC",
+        ("anomaly", "auroc"): "anomaly AUROC",
+    }
     names = {"": "", finding or "": "", "macro": "macro "}
     told = {}
-    whole = metrics.filter((pl.col("part") == "test") & (pl.col("source") == ALL) & pl.col("side").is_in([BOTH, ""]) & pl.col("concept").is_in(list(names)))
+    whole = metrics.filter(
+        (pl.col("part") == "test")
+        & (pl.col("source") == ALL)
+        & pl.col("side").is_in([BOTH, ""])
+        & pl.col("concept").is_in(list(names))
+    )
     for row in whole.iter_rows(named=True):
         if name := leading.get((row["stage"], row["metric"])):
             interval = f"{row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f}, {row['patients']} patients)"
-            told[f"test {names[row['concept']]}{name}"] = f"{row['value']:.3f}, no interval: {row['why']}" if row["why"] else interval
+            told[f"test {names[row['concept']]}{name}"] = (
+                f"{row['value']:.3f}, no interval: {row['why']}" if row["why"] else interval
+            )
     return told | _missed(metrics)
 
 
 def _missed(metrics: pl.DataFrame) -> dict[str, str]:
     """How many drawn lungs of the test part were missed, where any were: the distances are means without these."""
-    dice = (pl.col("stage") == "lungs") & (pl.col("part") == "test") & (pl.col("metric") == "dice") & (pl.col("source") == ALL)
+    dice = (
+        (pl.col("stage") == "lungs")
+        & (pl.col("part") == "test")
+        & (pl.col("metric") == "dice")
+        & (pl.col("source") == ALL)
+    )
     sides = metrics.filter(dice & (pl.col("side") != BOTH) & (pl.col("missed") > 0))
-    told = [f"{row['side']} in {row['missed']} of {row['images']} images" for row in sides.iter_rows(named=True)]
+    told = [
+        f"{row['side']} in {row['missed']} of {row['images']} images"
+        for row in sides.iter_rows(named=True)
+    ]
     return {"test lungs missed, without a distance": ", ".join(told)} if told else {}

@@ -48,26 +48,56 @@ from hilum.statistics import bootstrap
 from hilum.statistics.metrics import discrimination, localisation
 
 VERSION = 2
-TABLE, MAPS, AVERAGES, COVERS = "looks.parquet", "look/maps.npy", "look/figures.parquet", "look/covered.parquet"
+TABLE, MAPS, AVERAGES, COVERS = (
+    "looks.parquet",
+    "look/maps.npy",
+    "look/figures.parquet",
+    "look/covered.parquet",
+)
 EACH, DRAWN = 4, 24  # images of a choice, and of those that are drawn on
 CHOICES = ("present, found", "present, missed", "absent, called present", "absent, left alone")
 OTHERWISE = "drawn on"  # the choice of an image that is there for what is drawn on it
 LUNG_CENTRES, UNIFORM_IN_LUNGS = CONTROLS = ("centre of a lung", "random point in the lungs")
 LOOKS = {
-    "image_id": pl.String, "group": pl.String, "concept": pl.String, "choice": pl.String, "state": pl.Int8, "score": pl.Float64, "method": pl.String,
-    "inside": pl.Float64, "area": pl.Float64, "gain": pl.Float64, "drawn": pl.Int64, "pointing_game": pl.Float64, "box_iou": pl.Float64,
-}  # fmt: skip
+    "image_id": pl.String,
+    "group": pl.String,
+    "concept": pl.String,
+    "choice": pl.String,
+    "state": pl.Int8,
+    "score": pl.Float64,
+    "method": pl.String,
+    "inside": pl.Float64,
+    "area": pl.Float64,
+    "gain": pl.Float64,
+    "drawn": pl.Int64,
+    "pointing_game": pl.Float64,
+    "box_iou": pl.Float64,
+}
 AS_SHOWN, WITHOUT, ALONE = "as shown", "lungs covered", "all but the lungs covered"
 MOST = 400
 COVERED = {
-    "shown": pl.String, "value": pl.Float64, "low": pl.Float64, "high": pl.Float64, "undefined": pl.Int64, "images": pl.Int64, "patients": pl.Int64,
-    "positives": pl.Int64, "left_out": pl.Int64,
-}  # fmt: skip
+    "shown": pl.String,
+    "value": pl.Float64,
+    "low": pl.Float64,
+    "high": pl.Float64,
+    "undefined": pl.Int64,
+    "images": pl.Int64,
+    "patients": pl.Int64,
+    "positives": pl.Int64,
+    "left_out": pl.Int64,
+}
 AVERAGED = ("inside", "area", "gain", "pointing_game", "box_iou")
 FIGURES = {
-    "method": pl.String, "metric": pl.String, "value": pl.Float64, "low": pl.Float64, "high": pl.Float64, "undefined": pl.Int64,
-    "images": pl.Int64, "patients": pl.Int64, "left_out": pl.Int64,
-}  # fmt: skip
+    "method": pl.String,
+    "metric": pl.String,
+    "value": pl.Float64,
+    "low": pl.Float64,
+    "high": pl.Float64,
+    "undefined": pl.Int64,
+    "images": pl.Int64,
+    "patients": pl.Int64,
+    "left_out": pl.Int64,
+}
 NAN = float("nan")
 
 
@@ -105,7 +135,10 @@ class Shown:
         mask = np.zeros(self.size, bool)
         for thing in things:
             mask |= thing.to_mask(self.size)
-        return Letterbox(self.size, self.crop.source[0]).forward(mask.astype(np.uint8) * np.uint8(255)) >= 128
+        return (
+            Letterbox(self.size, self.crop.source[0]).forward(mask.astype(np.uint8) * np.uint8(255))
+            >= 128
+        )
 
 
 def attention(found: np.ndarray, shown: Shown) -> dict[str, float]:
@@ -121,7 +154,10 @@ def attention(found: np.ndarray, shown: Shown) -> dict[str, float]:
 
 def agreement(found: np.ndarray, drawn: np.ndarray) -> dict[str, float]:
     """`pointing_game` and `box_iou` of a map and what is drawn, both over the cached picture."""
-    return {"pointing_game": localisation.pointing_game(drawn, found), "box_iou": localisation.box_iou(drawn, found)}
+    return {
+        "pointing_game": localisation.pointing_game(drawn, found),
+        "box_iou": localisation.box_iou(drawn, found),
+    }
 
 
 def controls(labels: np.ndarray) -> dict[str, np.ndarray]:
@@ -150,8 +186,16 @@ def chosen(rows: pl.DataFrame, drawn_on: pl.Series) -> pl.DataFrame:
         of = test.filter(pl.col("state") == state)
         if not np.isnan(threshold):
             of = of.filter((pl.col("score") >= threshold) == above)
-        parts.append(of.sort("score", "image_id", descending=[above, False]).head(EACH).with_columns(choice=pl.lit(choice)))
-    more = rows.filter((pl.col("part") == "test") & pl.col("image_id").is_in(drawn_on.implode())).sort("image_id").head(DRAWN)
+        parts.append(
+            of.sort("score", "image_id", descending=[above, False])
+            .head(EACH)
+            .with_columns(choice=pl.lit(choice))
+        )
+    more = (
+        rows.filter((pl.col("part") == "test") & pl.col("image_id").is_in(drawn_on.implode()))
+        .sort("image_id")
+        .head(DRAWN)
+    )
     parts.append(more.with_columns(choice=pl.lit(OTHERWISE)))
     return pl.concat(parts).unique("image_id", keep="first", maintain_order=True)
 
@@ -169,9 +213,19 @@ def shown(run: Run, recipe: Recipe) -> Iterator[tuple[str, Shown]]:
     masks = segment.Masks.of(run, recipe.pixels.size)
     facts = cache.opened(run, recipe).readable.select("image_id", "height", "width")
     side = recipe.pixels.size
-    for row in regions.index.join(facts, on="image_id", maintain_order="left").iter_rows(named=True):
+    for row in regions.index.join(facts, on="image_id", maintain_order="left").iter_rows(
+        named=True
+    ):
         crop = Crop((side, side), *(row[end] for end in lung_crop.SIDES))
-        yield row["image_id"], Shown(regions.images[row["row"]], masks.get(row["image_id"]), crop, (row["height"], row["width"]))
+        yield (
+            row["image_id"],
+            Shown(
+                regions.images[row["row"]],
+                masks.get(row["image_id"]),
+                crop,
+                (row["height"], row["width"]),
+            ),
+        )
 
 
 def drawn_of(manifest: Manifest, concept: str) -> dict[str, list[shapes.Shape]]:
@@ -186,7 +240,9 @@ def drawn_of(manifest: Manifest, concept: str) -> dict[str, list[shapes.Shape]]:
 # ------------------------------------------------------------------------------------------------------------------------- the figures
 
 
-def attributed(model: OnnxModel, at: int, picture: Shown, things: list[shapes.Shape]) -> Iterator[tuple[str, dict[str, Any], np.ndarray | None]]:
+def attributed(
+    model: OnnxModel, at: int, picture: Shown, things: list[shapes.Shape]
+) -> Iterator[tuple[str, dict[str, Any], np.ndarray | None]]:
     """Method, columns of LOOKS and map of one image; the controls, which have no map, where something is drawn."""
     drawn = picture.drawn(things)
     for method, found in saliency.maps(model, picture.image, at).items():
@@ -201,29 +257,56 @@ def occlusion_variants(picture: Shown) -> dict[str, np.ndarray]:
     inside = Letterbox(picture.crop.target, picture.image.shape[0]).inside()
     lung, wide = (mask[inside] for mask in (picture.lungs, _shortcut_probes.rimmed(picture.lungs)))
     made = {name: picture.image.copy() for name in (AS_SHOWN, WITHOUT, ALONE)}
-    made[WITHOUT][inside][wide] = round(float(picture.image[inside][~wide].mean())) if not wide.all() else 0
+    made[WITHOUT][inside][wide] = (
+        round(float(picture.image[inside][~wide].mean())) if not wide.all() else 0
+    )
     made[ALONE][inside][~lung] = round(float(picture.image[inside][lung].mean()))
     return made
 
 
-def covered(model: OnnxModel, at: int, rows: pl.DataFrame, pictures: Mapping[str, Shown], settings: Evaluate, progress: Progress) -> pl.DataFrame:
+def covered(
+    model: OnnxModel,
+    at: int,
+    rows: pl.DataFrame,
+    pictures: Mapping[str, Shown],
+    settings: Evaluate,
+    progress: Progress,
+) -> pl.DataFrame:
     """The table of COVERED, of `rows` (image_id, group, state 1 or 0) in whose regions lungs were found; `left_out` counts the others."""
     asked = rows.height
-    rows = rows.filter(pl.Series([bool(pictures[image_id].lungs.any()) for image_id in rows["image_id"]], dtype=pl.Boolean))
+    rows = rows.filter(
+        pl.Series(
+            [bool(pictures[image_id].lungs.any()) for image_id in rows["image_id"]],
+            dtype=pl.Boolean,
+        )
+    )
     scores: dict[str, list[float]] = {name: [] for name in (AS_SHOWN, WITHOUT, ALONE)}
     for done, image_id in enumerate(rows["image_id"], start=1):
         made = occlusion_variants(pictures[image_id])
-        for name, logit in zip(made, saliency.logits(model, np.stack(list(made.values())), at), strict=True):
+        for name, logit in zip(
+            made, saliency.logits(model, np.stack(list(made.values())), at), strict=True
+        ):
             scores[name].append(float(logit))
         progress(done, rows.height)
-    truth, about = rows["state"].to_numpy(), {"images": rows.height, "patients": rows["group"].n_unique(), "positives": int((rows["state"] == State.PRESENT).sum()), "left_out": asked - rows.height}
+    truth, about = (
+        rows["state"].to_numpy(),
+        {
+            "images": rows.height,
+            "patients": rows["group"].n_unique(),
+            "positives": int((rows["state"] == State.PRESENT).sum()),
+            "left_out": asked - rows.height,
+        },
+    )
     told = []
     for name, logits in scores.items() if rows.height else ():
         values = np.array(logits)
         found = bootstrap.bootstrap_patients(
-            lambda some, values=values: discrimination.auroc(truth[some], values[some]), rows["group"].to_list(),
-            resamples=settings.resamples, confidence=settings.confidence, seed=settings.seed,
-        )  # fmt: skip
+            lambda some, values=values: discrimination.auroc(truth[some], values[some]),
+            rows["group"].to_list(),
+            resamples=settings.resamples,
+            confidence=settings.confidence,
+            seed=settings.seed,
+        )
         told.append({"shown": name, **about, **found._asdict()})
     return pl.DataFrame(told, schema=COVERED, orient="row")
 
@@ -278,7 +361,10 @@ def _cell(row: dict[str, Any]) -> str:
 
 
 def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
-    made = {step: run.made(step) for step in ("ingest", "cache", "split", "segment", "region", "train", "predict")}
+    made = {
+        step: run.made(step)
+        for step in ("ingest", "cache", "split", "segment", "region", "train", "predict")
+    }
     return {**made, "evaluate": recipe.section("evaluate"), "version": VERSION}
 
 
@@ -306,22 +392,42 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
         without = covered(model, at, known, pictures, recipe.evaluate, portion(progress, 1, 2))
     storage.write_table(run / TABLE, looks)
     stream = io.BytesIO()
-    np.save(stream, np.stack(maps) if maps else np.zeros((0, saliency.GRID, saliency.GRID), np.float16))
+    np.save(
+        stream, np.stack(maps) if maps else np.zeros((0, saliency.GRID, saliency.GRID), np.float16)
+    )
     storage.write_bytes(run / MAPS, stream.getvalue())
     storage.write_table(run / AVERAGES, averages(looks, recipe.evaluate))
     storage.write_table(run / COVERS, without)
-    told = {"images": looks["image_id"].n_unique(), "of them drawn on": looks.filter(pl.col("drawn") > 0)["image_id"].n_unique()}
+    told = {
+        "images": looks["image_id"].n_unique(),
+        "of them drawn on": looks.filter(pl.col("drawn") > 0)["image_id"].n_unique(),
+    }
     return digests(run, [TABLE, MAPS, AVERAGES, COVERS]), told
 
 
 def _looks(
-    model: OnnxModel, at: int, concept: str, images: pl.DataFrame, pictures: Mapping[str, Shown], things: Mapping[str, list[shapes.Shape]], progress: Progress
+    model: OnnxModel,
+    at: int,
+    concept: str,
+    images: pl.DataFrame,
+    pictures: Mapping[str, Shown],
+    things: Mapping[str, list[shapes.Shape]],
+    progress: Progress,
 ) -> tuple[pl.DataFrame, list[np.ndarray]]:
     rows, maps = [], []
-    for done, row in enumerate(images.select("image_id", "group", "choice", "state", "score").iter_rows(named=True), start=1):
-        for method, figures, found in attributed(model, at, pictures[row["image_id"]], things.get(row["image_id"], [])):
+    for done, row in enumerate(
+        images.select("image_id", "group", "choice", "state", "score").iter_rows(named=True),
+        start=1,
+    ):
+        for method, figures, found in attributed(
+            model, at, pictures[row["image_id"]], things.get(row["image_id"], [])
+        ):
             rows.append({**row, "concept": concept, "method": method, **figures})
-            maps.append(saliency.grown(np.zeros((1, 1)) if found is None else found, saliency.GRID).astype(np.float16))
+            maps.append(
+                saliency.grown(np.zeros((1, 1)) if found is None else found, saliency.GRID).astype(
+                    np.float16
+                )
+            )
         progress(done, images.height)
     return pl.DataFrame(rows, schema=LOOKS, orient="row"), maps
 
@@ -329,11 +435,17 @@ def _looks(
 def _some(rows: pl.DataFrame) -> pl.DataFrame:
     """About MOST of the rows, whole patients."""
     names = np.random.default_rng(0).permutation(rows["group"].unique().sort().to_numpy())
-    return rows.filter(pl.col("group").is_in(names[: max(1, len(names) * MOST // max(rows.height, 1))].tolist()))
+    return rows.filter(
+        pl.col("group").is_in(names[: max(1, len(names) * MOST // max(rows.height, 1))].tolist())
+    )
 
 
 def _scored(run: Run, concept: str) -> pl.DataFrame:
     """image_id, part, group, state and score of the leading finding."""
-    scores = run.table("predict", predict.SCORES).filter((pl.col("stage") == "finding") & (pl.col("concept") == concept))
+    scores = run.table("predict", predict.SCORES).filter(
+        (pl.col("stage") == "finding") & (pl.col("concept") == concept)
+    )
     table = run.table("split", "split.parquet").select("image_id", "group", "state")
-    return scores.select("image_id", "part", "score").join(table, on="image_id", maintain_order="left")
+    return scores.select("image_id", "part", "score").join(
+        table, on="image_id", maintain_order="left"
+    )

@@ -39,7 +39,9 @@ SHORT = "read"  # of the summary: the plan in a few lines
 DEPTH = 2  # folders below the given one in which a release may lie, as unpacked archives have it
 
 
-def ingest(folder: Path, dataset: str = "auto", patients: str = "", *, links: bool = False) -> Manifest:
+def ingest(
+    folder: Path, dataset: str = "auto", patients: str = "", *, links: bool = False
+) -> Manifest:
     """Read `folder` as `dataset`, or as what it is recognised as; `patients` chooses one of the data set's `PATIENTS`, "" its default.
 
     `links`: follow links in the folder that lead out of it; otherwise what they lead to is left out with a remark.
@@ -49,17 +51,28 @@ def ingest(folder: Path, dataset: str = "auto", patients: str = "", *, links: bo
     return accounted(folder, dataset, patients, links=links)[0]
 
 
-def accounted(folder: Path, dataset: str = "auto", patients: str = "", *, links: bool = False) -> tuple[Manifest, Account]:
+def accounted(
+    folder: Path, dataset: str = "auto", patients: str = "", *, links: bool = False
+) -> tuple[Manifest, Account]:
     """Read `folder` as `ingest` does; also return how it was read, with every file used or named as unused."""
     found = _items(folder, dataset, patients, links)
     rows = [item for item in found.items if isinstance(item, Row)]
     remarks = [item for item in found.items if isinstance(item, Remark)]
     if not rows:
-        raise NotFound(f"{found.root} was read as {found.name}, but holds no pictures of its form:{_layout(found.module)}")
+        raise NotFound(
+            f"{found.root} was read as {found.name}, but holds no pictures of its form:{_layout(found.module)}"
+        )
     terms = found.module.terms(found.root) if hasattr(found.module, "terms") else found.module.TERMS
     images, labels, shapes, joined = _tables(found.name, terms, rows)
     remarks += joined
-    manifest = Manifest.of(found.root, images, labels, [[r.path, r.severity, r.rule, r.message] for r in remarks], shapes, links=links)
+    manifest = Manifest.of(
+        found.root,
+        images,
+        labels,
+        [[r.path, r.severity, r.rule, r.message] for r in remarks],
+        shapes,
+        links=links,
+    )
     return manifest, found.account
 
 
@@ -83,11 +96,19 @@ def _items(folder: Path, dataset: str, patients: str, links: bool = False) -> _F
     title = module.CARD.title
     with opened.recorded(Folder(top, links)) as read:
         understood = module.understand(top) if hasattr(module, "understand") else None
-        items = plan_rows.rows(understood) if understood else module.rows(top, **_reading_of_patients(module, name, patients))
+        items = (
+            plan_rows.rows(understood)
+            if understood
+            else module.rows(top, **_reading_of_patients(module, name, patients))
+        )
         items = [*_made_up(root), *items]
         if not understood:  # what was understood from evidence was searched without the links
             items = items if links else list(_without_links(top, items))
-        kept = account.of_reading(understood, title) if understood else account.of_release(folder, root, name, title, items, read)
+        kept = (
+            account.of_reading(understood, title)
+            if understood
+            else account.of_release(folder, root, name, title, items, read)
+        )
     return _Found(top, name, module, items, kept)
 
 
@@ -100,7 +121,11 @@ def _without_links(root: Path, items: Iterable[Row | Remark]) -> Iterator[Row | 
                 yield _link(item.image, target)
                 continue
             if item.lung_mask or item.right_lung_mask or item.left_lung_mask:
-                out = {name: outside for name in _MASKS if (place := getattr(item, name)) and (outside := found.target(place))}
+                out = {
+                    name: outside
+                    for name in _MASKS
+                    if (place := getattr(item, name)) and (outside := found.target(place))
+                }
                 yield from (_link(getattr(item, name), target) for name, target in out.items())
                 item = replace(item, **dict.fromkeys(out)) if out else item
         yield item
@@ -155,11 +180,25 @@ def example(dataset: str, folder: Path, *, images: int, seed: int) -> None:
     module = plugins.load("readers", dataset)
     with storage.filling(folder) as beside:
         module.example(beside, images=images, seed=seed)
-        storage.write_text(beside / MADE_UP, f"Invented by `hilum example {dataset} --images {images} --seed {seed}`: no picture here is of a person.\n")
+        storage.write_text(
+            beside / MADE_UP,
+            f"Invented by `hilum example {dataset} --images {images} --seed {seed}`: no picture here is of a person.\n",
+        )
 
 
 def _made_up(root: Path) -> list[Remark]:
-    return [Remark(MADE_UP, "info", "made-up", "every picture here is invented; no figure says anything about patients")] if (root / MADE_UP).exists() else []
+    return (
+        [
+            Remark(
+                MADE_UP,
+                "info",
+                "made-up",
+                "every picture here is invented; no figure says anything about patients",
+            )
+        ]
+        if (root / MADE_UP).exists()
+        else []
+    )
 
 
 def read(data: Data) -> tuple[Manifest, list[Account]]:
@@ -167,7 +206,9 @@ def read(data: Data) -> tuple[Manifest, list[Account]]:
 
     Raises as `ingest`, `merge` and `corrections.apply` do.
     """
-    found = [accounted(folder, data.dataset, data.patients, links=data.links) for folder in data.paths]
+    found = [
+        accounted(folder, data.dataset, data.patients, links=data.links) for folder in data.paths
+    ]
     manifest = merge.merge([one for one, _ in found])
     accounts = [one for _, one in found]
     if (file := data.corrections_path) is None:
@@ -182,13 +223,23 @@ def recognise(folder: Path) -> tuple[Path, str]:
     named = [name for name in plugins.names("readers") if name != FALLBACK]
     level = [folder]
     for _ in range(DEPTH + 1):
-        found = [(root, name) for root in level for name in named if plugins.load("readers", name).detect(root)]
+        found = [
+            (root, name)
+            for root in level
+            for name in named
+            if plugins.load("readers", name).detect(root)
+        ]
         if len(found) == 1:
             return found[0]
         if found:
             listing = ", ".join(f"{root} ({name})" for root, name in found)
             raise BadData(f"{folder} holds several data sets: {listing}; give one of these folders")
-        level = sorted(child for root in level for child in root.iterdir() if child.is_dir() and not child.name.startswith("."))
+        level = sorted(
+            child
+            for root in level
+            for child in root.iterdir()
+            if child.is_dir() and not child.name.startswith(".")
+        )
     return folder, FALLBACK
 
 
@@ -203,7 +254,9 @@ def _layout(module: ModuleType) -> str:
     return "\n" + (module.__doc__ or "").strip()
 
 
-def _tables(dataset: str, known: Mapping[str, str] | None, rows: list[Row]) -> tuple[list[list], pl.DataFrame, list[list], list[Remark]]:
+def _tables(
+    dataset: str, known: Mapping[str, str] | None, rows: list[Row]
+) -> tuple[list[list], pl.DataFrame, list[list], list[Remark]]:
     """Rows of the manifest's tables of images, labels and shapes, with terms turned into concepts and linked patients joined."""
     # A set of 100,000 pictures has a few hundred different tuples of labels, and its rows share them: each is looked at once.
     told = {id(row.labels): row.labels for row in rows}
@@ -211,24 +264,82 @@ def _tables(dataset: str, known: Mapping[str, str] | None, rows: list[Row]) -> t
     patient, joined = _joined_patients(rows)
     images = [
         [
-            f"{dataset}/{row.name}", dataset, row.source or dataset, f"{dataset}/{patient[row.patient]}", row.image, row.lung_mask, row.right_lung_mask,
-            row.left_lung_mask, row.mask_values, row.given_part, row.sex, row.age_years, row.view, row.body_part, row.modality, row.laterality,
-            row.reading, row.study, row.follow_up, row.stated_height, row.stated_width, row.row_spacing_mm, row.column_spacing_mm,
+            f"{dataset}/{row.name}",
+            dataset,
+            row.source or dataset,
+            f"{dataset}/{patient[row.patient]}",
+            row.image,
+            row.lung_mask,
+            row.right_lung_mask,
+            row.left_lung_mask,
+            row.mask_values,
+            row.given_part,
+            row.sex,
+            row.age_years,
+            row.view,
+            row.body_part,
+            row.modality,
+            row.laterality,
+            row.reading,
+            row.study,
+            row.follow_up,
+            row.stated_height,
+            row.stated_width,
+            row.row_spacing_mm,
+            row.column_spacing_mm,
         ]
         for row in rows
-    ]  # fmt: skip
+    ]
     labels = [
-        [key, it.concept or terms[it.term], it.state.value, it.term, it.source, it.rule, it.words, it.side, it.zone, it.activity]
+        [
+            key,
+            it.concept or terms[it.term],
+            it.state.value,
+            it.term,
+            it.source,
+            it.rule,
+            it.words,
+            it.side,
+            it.zone,
+            it.activity,
+        ]
         for key, labels in told.items()
         for it in labels
     ]
-    stated = pl.DataFrame(labels, schema={"told": pl.UInt64, **{name: kind for name, kind in LABEL_COLUMNS.items() if name != "image_id"}}, orient="row")
-    image = pl.DataFrame([(f"{dataset}/{row.name}", id(row.labels)) for row in rows], schema={"image_id": pl.String, "told": pl.UInt64}, orient="row")
-    shapes = [[f"{dataset}/{row.name}", it.concept or terms[it.term], it.term, it.shape, it.source, it.author] for row in rows for it in row.drawn]
+    stated = pl.DataFrame(
+        labels,
+        schema={
+            "told": pl.UInt64,
+            **{name: kind for name, kind in LABEL_COLUMNS.items() if name != "image_id"},
+        },
+        orient="row",
+    )
+    image = pl.DataFrame(
+        [(f"{dataset}/{row.name}", id(row.labels)) for row in rows],
+        schema={"image_id": pl.String, "told": pl.UInt64},
+        orient="row",
+    )
+    shapes = [
+        [
+            f"{dataset}/{row.name}",
+            it.concept or terms[it.term],
+            it.term,
+            it.shape,
+            it.source,
+            it.author,
+        ]
+        for row in rows
+        for it in row.drawn
+    ]
     return images, image.join(stated, on="told").drop("told"), shapes, joined
 
 
-def _concepts(dataset: str, known: Mapping[str, str] | None, rows: Iterable[Row], told: Mapping[int, Sequence[Label]]) -> dict[str, str]:
+def _concepts(
+    dataset: str,
+    known: Mapping[str, str] | None,
+    rows: Iterable[Row],
+    told: Mapping[int, Sequence[Label]],
+) -> dict[str, str]:
     """Concept by term. Raises `BadData` with a count for each term that the data set does not map."""
     counts = Counter(it.term for row in rows for it in row.drawn if it.concept is None)
     for key, images in Counter(id(row.labels) for row in rows).items():
@@ -236,9 +347,13 @@ def _concepts(dataset: str, known: Mapping[str, str] | None, rows: Iterable[Row]
             counts[it.term] += images if it.concept is None else 0
     if known is None:
         return {term: concept_for(term) for term in counts}
-    strange = [f"'{term}' on {count} images" for term, count in sorted(counts.items()) if term not in known]
+    strange = [
+        f"'{term}' on {count} images" for term, count in sorted(counts.items()) if term not in known
+    ]
     if strange:
-        raise BadData.listing(f"terms that {dataset} does not map to the vocabulary (add them to its TERMS)", strange)
+        raise BadData.listing(
+            f"terms that {dataset} does not map to the vocabulary (add them to its TERMS)", strange
+        )
     return dict(known)
 
 
@@ -256,11 +371,22 @@ def _joined_patients(rows: Iterable[Row]) -> tuple[dict[str, str], list[Remark]]
     for row in rows:
         for other in row.same_patient:
             if other not in root:
-                remarks.append(Remark(row.image, "warning", "same-patient", f"its reading names {other} as the same patient, who has no picture here"))
+                remarks.append(
+                    Remark(
+                        row.image,
+                        "warning",
+                        "same-patient",
+                        f"its reading names {other} as the same patient, who has no picture here",
+                    )
+                )
                 continue
             first, second = sorted((find(row.patient), find(other)))
             root[second] = first
-            remarks.append(Remark(row.image, "info", "same-patient", f"joined with {other}, as its reading says"))
+            remarks.append(
+                Remark(
+                    row.image, "info", "same-patient", f"joined with {other}, as its reading says"
+                )
+            )
     return {name: find(name) for name in root}, remarks
 
 
@@ -277,8 +403,16 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
     manifest.write(run.folder)
     progress(1, 1)
     file = recipe.data.corrections_path
-    made = {f"corrected by {as_text(file.name)}": corrections.counts(corrections.read(file))} if file else {}
-    return {"manifest.parquet": manifest.digest}, {**summary(manifest), **made, SHORT: [line for one in accounts for line in describe.short(one)]}
+    made = (
+        {f"corrected by {as_text(file.name)}": corrections.counts(corrections.read(file))}
+        if file
+        else {}
+    )
+    return {"manifest.parquet": manifest.digest}, {
+        **summary(manifest),
+        **made,
+        SHORT: [line for one in accounts for line in describe.short(one)],
+    }
 
 
 def accounts(run: Run) -> list[Account]:
@@ -288,7 +422,9 @@ def accounts(run: Run) -> list[Account]:
 
 def summary(manifest: Manifest) -> dict[str, Any]:
     table = manifest.table
-    masks = table.filter(pl.any_horizontal(pl.col("lung_mask", "right_lung_mask", "left_lung_mask").is_not_null()))["image_id"]
+    masks = table.filter(
+        pl.any_horizontal(pl.col("lung_mask", "right_lung_mask", "left_lung_mask").is_not_null())
+    )["image_id"]
     drawn = manifest.shapes.filter(pl.col("concept").is_in(list(lung_masks.REFERENCE)))["image_id"]
     with_mask = len({*masks, *drawn})
     states = manifest.labels.group_by("concept", "state").len().sort("concept", "state")
@@ -299,7 +435,9 @@ def summary(manifest: Manifest) -> dict[str, Any]:
         "images": table.height,
         "patients": table["patient_id"].n_unique(),
         "with lung mask": with_mask,
-        "labels": {f"{concept} {_WORDS[state]}": count for concept, state, count in states.iter_rows()},
+        "labels": {
+            f"{concept} {_WORDS[state]}": count for concept, state, count in states.iter_rows()
+        },
         "left out": manifest.remarks.filter(manifest.remarks["rule"] == DROPPED).height,
         **({"stated not to be frontal chest radiographs": stated} if stated else {}),
     }

@@ -24,7 +24,12 @@ from hilum.errors import NotFound
 
 SOFT = 0.7
 VALUES: dict[str, float | None] = {"ignore": None, "zeros": 0.0, "ones": 1.0, "soft": SOFT}
-WORDS = {State.PRESENT: "present", State.ABSENT: "absent", State.UNCERTAIN: "uncertain", None: "not mentioned"}
+WORDS = {
+    State.PRESENT: "present",
+    State.ABSENT: "absent",
+    State.UNCERTAIN: "uncertain",
+    None: "not mentioned",
+}
 
 
 @dataclass(frozen=True)
@@ -36,17 +41,30 @@ class Targets:
 
     def told(self) -> dict[str, str]:
         """By concept, how many images of each state became what, in words."""
-        return {concept: _told(self.states[concept], self.values[:, column]) for column, concept in enumerate(self.concepts)}
+        return {
+            concept: _told(self.states[concept], self.values[:, column])
+            for column, concept in enumerate(self.concepts)
+        }
 
     def of(self, image_ids: pl.Series) -> Targets:
         """The rows of these images, in the targets' order."""
         chosen = self.image_ids.is_in(image_ids.implode())
-        return Targets(self.image_ids.filter(chosen), self.concepts, self.values[chosen.to_numpy()], self.states.filter(chosen))
+        return Targets(
+            self.image_ids.filter(chosen),
+            self.concepts,
+            self.values[chosen.to_numpy()],
+            self.states.filter(chosen),
+        )
 
     def only(self, concepts: Sequence[str]) -> Targets:
         """The columns of these concepts."""
         columns = [self.concepts.index(concept) for concept in concepts]
-        return Targets(self.image_ids, tuple(concepts), self.values[:, columns], self.states.select("image_id", *concepts))
+        return Targets(
+            self.image_ids,
+            tuple(concepts),
+            self.values[:, columns],
+            self.states.select("image_id", *concepts),
+        )
 
     def learnable(self) -> tuple[str, ...]:
         """The concepts of which some image is rather present and some rather absent."""
@@ -54,17 +72,26 @@ class Targets:
         return tuple(concept for concept, holds in zip(self.concepts, both, strict=True) if holds)
 
 
-def targets(manifest: Manifest, concepts: Sequence[str], *, uncertain: str = "ignore", unmentioned: str = "ignore") -> Targets:
+def targets(
+    manifest: Manifest,
+    concepts: Sequence[str],
+    *,
+    uncertain: str = "ignore",
+    unmentioned: str = "ignore",
+) -> Targets:
     """As described above; without policies only what is known is told, as figures want it."""
     states, columns = manifest.table.select("image_id"), []
     for concept in concepts:
         rows = manifest.states(concept)
         stated = pl.col("state").is_not_null().any().over("dataset")
         value = (
-            pl.when(pl.col("state") >= State.ABSENT).then(pl.col("state").cast(pl.Float32))
-            .when(pl.col("state") == State.UNCERTAIN).then(pl.lit(VALUES[uncertain], pl.Float32))
-            .when(stated).then(pl.lit(VALUES[unmentioned], pl.Float32))
-        )  # fmt: skip
+            pl.when(pl.col("state") >= State.ABSENT)
+            .then(pl.col("state").cast(pl.Float32))
+            .when(pl.col("state") == State.UNCERTAIN)
+            .then(pl.lit(VALUES[uncertain], pl.Float32))
+            .when(stated)
+            .then(pl.lit(VALUES[unmentioned], pl.Float32))
+        )
         columns.append(rows.select(value.fill_null(float("nan")))["state"].to_numpy())
         states = states.with_columns(rows["state"].alias(concept))
     values = np.stack(columns, 1) if columns else np.empty((states.height, 0), np.float32)
@@ -84,7 +111,9 @@ def wanted(manifest: Manifest, leading: str, settings: Classify) -> tuple[str, .
 def _told(states: pl.Series, values: np.ndarray) -> str:
     parts = []
     for state, word in WORDS.items():
-        rows = (states.is_null() if state is None else (states == state).fill_null(False)).to_numpy()
+        rows = (
+            states.is_null() if state is None else (states == state).fill_null(False)
+        ).to_numpy()
         for value in np.unique(values[rows]):  # nan is one value
             images = int((rows & ((values == value) | (np.isnan(value) & np.isnan(values)))).sum())
             parts.append(f"{images} {word}" + _became(state, float(value)))

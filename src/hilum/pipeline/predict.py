@@ -57,7 +57,9 @@ STAGES = {"finding": train.FINDING, "anomaly": train.ANOMALY}
 class Prediction:
     """What a run's models say of one file. Masks and maps are in the file's own pixels."""
 
-    scores: Mapping[str, Mapping[str, float]]  # by stage and concept, the leading finding first; a score is not a probability
+    scores: Mapping[
+        str, Mapping[str, float]
+    ]  # by stage and concept, the leading finding first; a score is not a probability
     concept: str  # the leading finding
     lungs: np.ndarray  # uint8 (height, width): 0, 1 right, 2 left
     anomaly_map: np.ndarray | None  # float32 (height, width), 0 outside the region
@@ -93,9 +95,17 @@ class RunModels:
             if file in made[step]
         }
         for stage, model in found.items():
-            content, size = ("whole", self.recipe.pixels.size) if stage == "lungs" else ("region", self.recipe.region.size)
-            if wrong := model.contract.misfits(content=content, size=size, window=self.recipe.pixels.window):
-                raise Mismatch(f"{model.path} does not fit the run's recipe: {'; '.join(wrong)}; train it again with `hilum train`")
+            content, size = (
+                ("whole", self.recipe.pixels.size)
+                if stage == "lungs"
+                else ("region", self.recipe.region.size)
+            )
+            if wrong := model.contract.misfits(
+                content=content, size=size, window=self.recipe.pixels.window
+            ):
+                raise Mismatch(
+                    f"{model.path} does not fit the run's recipe: {'; '.join(wrong)}; train it again with `hilum train`"
+                )
         return found
 
     @cached_property
@@ -112,24 +122,58 @@ class RunModels:
         if wrong := acceptance.impossible(radiograph.size):
             raise BadData(f"{path}: {wrong}")
         if radiograph.values.min() == radiograph.values.max():
-            raise BadData(f"{path}: every pixel has the same value, so there is nothing to score; export the picture again from its source")
+            raise BadData(
+                f"{path}: every pixel has the same value, so there is nothing to score; export the picture again from its source"
+            )
         found = self.look(radiograph)
         heat = None if found.anomaly_map is None else image_file.to_native(file, found.anomaly_map)
-        return replace(found, lungs=image_file.to_native(file, found.lungs, labels=True), anomaly_map=heat)
+        return replace(
+            found, lungs=image_file.to_native(file, found.lungs, labels=True), anomaly_map=heat
+        )
 
     def look(self, radiograph: Radiograph) -> Prediction:
         pixels = self.recipe.pixels
         seen = as_uint8(preprocess(radiograph, pixels.size, pixels.window, pixels.depth))
-        (doubts,) = orientation.quality_flags(orientation.describe_orientation(seen[None], [radiograph.size]))
-        lung = lung_finder.segment_lungs(self.models["lungs"], seen, radiograph.size) if "lungs" in self.models else lung_finder.no_lungs(pixels.size)
-        cut = lung_crop.cut(seen, lung.labels, self.recipe.region, quality=lung.quality, typical=self.typical, size=radiograph.size)
+        (doubts,) = orientation.quality_flags(
+            orientation.describe_orientation(seen[None], [radiograph.size])
+        )
+        lung = (
+            lung_finder.segment_lungs(self.models["lungs"], seen, radiograph.size)
+            if "lungs" in self.models
+            else lung_finder.no_lungs(pixels.size)
+        )
+        cut = lung_crop.cut(
+            seen,
+            lung.labels,
+            self.recipe.region,
+            quality=lung.quality,
+            typical=self.typical,
+            size=radiograph.size,
+        )
         found = {stage: self.models[stage](cut.image) for stage in STAGES if stage in self.models}
         letterbox, *_ = cut.to_file(radiograph.size).steps
-        heat = cut.to_file(radiograph.size).back(found["anomaly"]["map"]) if "anomaly" in found else None
-        scores = {stage: _by_concept(self.models[stage], outputs) for stage, outputs in found.items()}
+        heat = (
+            cut.to_file(radiograph.size).back(found["anomaly"]["map"])
+            if "anomaly" in found
+            else None
+        )
+        scores = {
+            stage: _by_concept(self.models[stage], outputs) for stage, outputs in found.items()
+        }
         concept = next(iter(scores.get("finding", {})), "")
         own = lung_masks.upsample_labels(lung.labels, lung.likely, letterbox.back)
-        return Prediction(scores, concept, own, heat, lung_finder.is_unreliable(lung.quality, doubts), cut.how, tuple(doubts), seen, lung.labels, cut)
+        return Prediction(
+            scores,
+            concept,
+            own,
+            heat,
+            lung_finder.is_unreliable(lung.quality, doubts),
+            cut.how,
+            tuple(doubts),
+            seen,
+            lung.labels,
+            cut,
+        )
 
 
 def _by_concept(model: OnnxModel, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
@@ -146,7 +190,13 @@ def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
             "split": run.made("split"),
             "version": VERSION,
         }
-    return {"train": run.made("train"), "region": run.made("region"), "split": run.made("split"), "posture": orientation.digest(), "version": VERSION}
+    return {
+        "train": run.made("train"),
+        "region": run.made("region"),
+        "split": run.made("split"),
+        "posture": orientation.digest(),
+        "version": VERSION,
+    }
 
 
 def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], dict[str, Any]]:
@@ -165,7 +215,10 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
     for index, (stage, model) in enumerate(models.items()):
         for number, (image_id, part) in enumerate(table.select("image_id", "part").iter_rows()):
             found = model(regions.images[places[number]])
-            scores += [[image_id, part, stage, concept, score, doubts[image_id]] for concept, score in _by_concept(model, found).items()]
+            scores += [
+                [image_id, part, stage, concept, score, doubts[image_id]]
+                for concept, score in _by_concept(model, found).items()
+            ]
             if stage == "anomaly":
                 maps.append(resize(found["map"], (MAP, MAP)).astype(np.float16))
             progress(index * table.height + number + 1, len(models) * table.height)
@@ -193,7 +246,9 @@ def _pooled(run: Run, folds: Sequence[Run]) -> tuple[dict[str, str], dict[str, A
     pooled, maps = pool(folds), []
     for fold in folds:
         anomalies = fold.table("predict", SCORES).filter(pl.col("stage") == "anomaly")
-        maps.append(storage.read_array(fold.file("predict", MAPS))[(anomalies["part"] == "test").to_numpy()])
+        maps.append(
+            storage.read_array(fold.file("predict", MAPS))[(anomalies["part"] == "test").to_numpy()]
+        )
     _write(run, pooled, np.concatenate(maps))
     doubtful = pooled.filter(pl.col("doubts") != "")["image_id"].n_unique()
     return digests(run, [SCORES, MAPS]), {
@@ -215,5 +270,12 @@ def pool(folds: Sequence[Run]) -> pl.DataFrame:
 
 def flagged(cached: cache.Cache, image_ids: pl.Series) -> dict[str, str]:
     """The faults that are doubted of each image, comma separated."""
-    looks = orientation.describe_cache(cached, cached.index.filter(pl.col("image_id").is_in(image_ids.implode())))
-    return {image_id: ", ".join(one.fault for one in doubts) for image_id, doubts in zip(looks["image_id"], orientation.quality_flags(looks), strict=True)}
+    looks = orientation.describe_cache(
+        cached, cached.index.filter(pl.col("image_id").is_in(image_ids.implode()))
+    )
+    return {
+        image_id: ", ".join(one.fault for one in doubts)
+        for image_id, doubts in zip(
+            looks["image_id"], orientation.quality_flags(looks), strict=True
+        )
+    }

@@ -47,9 +47,28 @@ VERSION = 9
 FEWEST_OF_A_FOLD = 8  # likewise where a fold of these is left out
 WHOLE = "lungs"  # the model of the whole training part
 EPOCHS = "segment/epochs.parquet"
-HEARD = {"model": pl.String, "number": pl.Int64, "batches": pl.Int64, "loss": pl.Float64, "tune": pl.Float64}
-MASKS, INDEX, SEEN, FINDINGS = "segment/masks.u8", "segment/lungs.parquet", "segment/seen.parquet", "segment/findings.parquet"
-LUNGS = {"image_id": pl.String, "row": pl.Int64, "model": pl.String, "right_pixels": pl.Int64, "left_pixels": pl.Int64, "quality": pl.Float64, "crc32": pl.Int64}
+HEARD = {
+    "model": pl.String,
+    "number": pl.Int64,
+    "batches": pl.Int64,
+    "loss": pl.Float64,
+    "tune": pl.Float64,
+}
+MASKS, INDEX, SEEN, FINDINGS = (
+    "segment/masks.u8",
+    "segment/lungs.parquet",
+    "segment/seen.parquet",
+    "segment/findings.parquet",
+)
+LUNGS = {
+    "image_id": pl.String,
+    "row": pl.Int64,
+    "model": pl.String,
+    "right_pixels": pl.Int64,
+    "left_pixels": pl.Int64,
+    "quality": pl.Float64,
+    "crc32": pl.Int64,
+}
 UNRELIABLE = Rule(
     "lungs-doubtful",
     "info",
@@ -90,7 +109,9 @@ class Masks:
 
     def get(self, image_id: str) -> np.ndarray:
         """No lung where none was looked for."""
-        return self[image_id] if image_id in self.rows else np.zeros(self.labels.shape[1:], np.uint8)
+        return (
+            self[image_id] if image_id in self.rows else np.zeros(self.labels.shape[1:], np.uint8)
+        )
 
 
 def found_masks(run: Run, size: int) -> ImageStack:
@@ -119,12 +140,19 @@ def index(run: Run) -> pl.DataFrame:
 def plan(table: pl.DataFrame, with_mask: pl.DataFrame, folds: int, seed: int) -> pl.DataFrame:
     """The split's rows with `fold` (null outside train), `finder` (the model that is to find the lungs) and `learnt` (its mask is learnt from)."""
     training = table.filter(pl.col("part") == "train")
-    fold = split.assign_parts(training, {}, {str(number): 1 / folds for number in range(folds)}, seed)
-    fold_of = pl.col("group").replace_strict({group: int(number) for group, number in fold.items()}, default=None, return_dtype=pl.Int64)
+    fold = split.assign_parts(
+        training, {}, {str(number): 1 / folds for number in range(folds)}, seed
+    )
+    fold_of = pl.col("group").replace_strict(
+        {group: int(number) for group, number in fold.items()}, default=None, return_dtype=pl.Int64
+    )
     return table.with_columns(
         fold=fold_of,
-        finder=pl.when(fold_of.is_null()).then(pl.lit(WHOLE)).otherwise(pl.format("fold{}", fold_of)),
-        learnt=pl.col("image_id").is_in(with_mask["image_id"].implode()) & (pl.col("part") == "train"),
+        finder=pl.when(fold_of.is_null())
+        .then(pl.lit(WHOLE))
+        .otherwise(pl.format("fold{}", fold_of)),
+        learnt=pl.col("image_id").is_in(with_mask["image_id"].implode())
+        & (pl.col("part") == "train"),
     )
 
 
@@ -132,7 +160,9 @@ def lessons(planned: pl.DataFrame) -> dict[str, pl.DataFrame]:
     """Rows to learn from, by model; empty where a model would have too few."""
     learnt = planned.filter("learnt")
     folds = planned["fold"].drop_nulls().unique().sort()
-    rows = {f"fold{fold}": learnt.filter(pl.col("fold") != fold) for fold in folds} | {WHOLE: learnt}
+    rows = {f"fold{fold}": learnt.filter(pl.col("fold") != fold) for fold in folds} | {
+        WHOLE: learnt
+    }
     return (
         rows
         if learnt.height >= FEWEST_MASKS
@@ -154,7 +184,12 @@ def _trainings(run: Run, recipe: Recipe, masked: pl.DataFrame) -> list[pl.DataFr
 
 def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
     ready = storage.digest_of_file(pretrained.path()) if pretrained.is_bundled() else None
-    return {**_learnt_from(run, recipe), "shipped": ready, "quality": storage.digest(lung_finder.rule()), "least": recipe.region.least_quality}
+    return {
+        **_learnt_from(run, recipe),
+        "shipped": ready,
+        "quality": storage.digest(lung_finder.rule()),
+        "least": recipe.region.least_quality,
+    }
 
 
 def _learnt_from(run: Run, recipe: Recipe) -> dict[str, Any]:
@@ -180,14 +215,23 @@ def findings(run: Run, recipe: Recipe) -> pl.DataFrame:
 
 def unreliable(found: pl.DataFrame, least: float) -> pl.DataFrame:
     """Findings of the masks in `found` (LUNGS) whose quality is below what is good; a warning below `least`, which no region is cut along."""
-    return found.filter(pl.col("quality") < lung_finder.GOOD).sort("quality", "image_id").select(
-        rule=pl.lit(UNRELIABLE.name),
-        severity=pl.when(pl.col("quality") < least).then(pl.lit("warning")).otherwise(pl.lit(UNRELIABLE.severity)),
-        image_id="image_id",
-        other_image_id=pl.lit(None, pl.String),
-        message=pl.format("the Dice of the found lungs is estimated at {}", pl.col("quality").round(2)),
-        remedy=pl.lit(UNRELIABLE.remedy),
-    ).cast(COLUMNS)  # fmt: skip
+    return (
+        found.filter(pl.col("quality") < lung_finder.GOOD)
+        .sort("quality", "image_id")
+        .select(
+            rule=pl.lit(UNRELIABLE.name),
+            severity=pl.when(pl.col("quality") < least)
+            .then(pl.lit("warning"))
+            .otherwise(pl.lit(UNRELIABLE.severity)),
+            image_id="image_id",
+            other_image_id=pl.lit(None, pl.String),
+            message=pl.format(
+                "the Dice of the found lungs is estimated at {}", pl.col("quality").round(2)
+            ),
+            remedy=pl.lit(UNRELIABLE.remedy),
+        )
+        .cast(COLUMNS)
+    )
 
 
 def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], dict[str, Any]]:
@@ -207,20 +251,26 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
         if rows
         else choose(
             recipe,
-            table.join(pictures.index.select("image_id", "pixel_digest", "fingerprint"), on="image_id"),
+            table.join(
+                pictures.index.select("image_id", "pixel_digest", "fingerprint"), on="image_id"
+            ),
             fewest,
         )
     )
-    training = pl.concat([pl.DataFrame(schema={"model": pl.String, "image_id": pl.String})] + [
-        part.select(model=pl.lit(model), image_id="image_id") for model, part in rows.items()
-    ])  # fmt: skip
+    training = pl.concat(
+        [pl.DataFrame(schema={"model": pl.String, "image_id": pl.String})]
+        + [part.select(model=pl.lit(model), image_id="image_id") for model, part in rows.items()]
+    )
     split.refuse_leak(table, training, "the lung segmenter")
     storage.write_table(run / "segment" / TRAINING, training)
     models = _trained(run, recipe, rows, planned, pictures, portion(progress, 0, 2))
     storage.write_table(run / EPOCHS, _epochs(models))
     if ready and ready.model:
         storage.write_bytes(run / "segment" / f"{WHOLE}.onnx", ready.model.path.read_bytes())
-        models, planned = {pretrained.NAME: OnnxModel(run / "segment" / f"{WHOLE}.onnx", run.folder)}, planned.with_columns(finder=pl.lit(pretrained.NAME))
+        models, planned = (
+            {pretrained.NAME: OnnxModel(run / "segment" / f"{WHOLE}.onnx", run.folder)},
+            planned.with_columns(finder=pl.lit(pretrained.NAME)),
+        )
     storage.write_table(run / SEEN, ready.seen if ready else table.select("image_id").clear())
     if not _taken_over(run, models):
         _find_all(
@@ -228,18 +278,36 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
         )
     found = storage.read_table(run / INDEX)
     storage.write_table(run / FINDINGS, unreliable(found, recipe.region.least_quality))
-    files = [*(f"segment/{model.path.name}" for model in models.values()), f"segment/{TRAINING}", EPOCHS, MASKS, INDEX, SEEN, FINDINGS]
+    files = [
+        *(f"segment/{model.path.name}" for model in models.values()),
+        f"segment/{TRAINING}",
+        EPOCHS,
+        MASKS,
+        INDEX,
+        SEEN,
+        FINDINGS,
+    ]
     return digests(run, files), _summary(recipe, rows, ready, found)
 
 
 def _trained(
-    run: Run, recipe: Recipe, rows: dict[str, pl.DataFrame], planned: pl.DataFrame, pictures: cache.Cache, progress: Progress
+    run: Run,
+    recipe: Recipe,
+    rows: dict[str, pl.DataFrame],
+    planned: pl.DataFrame,
+    pictures: cache.Cache,
+    progress: Progress,
 ) -> dict[str, OnnxModel]:
-    tune = planned.filter((pl.col("part") == "tune") & pl.col("image_id").is_in(pictures.with_mask["image_id"].implode()))
+    tune = planned.filter(
+        (pl.col("part") == "tune")
+        & pl.col("image_id").is_in(pictures.with_mask["image_id"].implode())
+    )
     made_of = {**_learnt_from(run, recipe), "tune": storage.digest(tune["image_id"].to_list())}
     models = {}
     for index, (model, part) in enumerate(rows.items()):
-        models[model] = _lesson(recipe, model, part, tune, pictures, portion(progress, index, len(rows))).learn(run, made_of)
+        models[model] = _lesson(
+            recipe, model, part, tune, pictures, portion(progress, index, len(rows))
+        ).learn(run, made_of)
     return models
 
 
@@ -265,12 +333,24 @@ def choose(recipe: Recipe, pictures: pl.DataFrame, masks: int = 0) -> LungModelC
     )
     none = pictures.select("image_id").clear()
     if not wanted and not pretrained.is_bundled():
-        return LungModelChoice(None, f"{few}, and no lung model comes with this installation: regions are whole pictures", none)
+        return LungModelChoice(
+            None,
+            f"{few}, and no lung model comes with this installation: regions are whole pictures",
+            none,
+        )
     model = pretrained.lung_model()
-    if wrong := model.contract.misfits(content="whole", size=recipe.pixels.size, window=recipe.pixels.window):
+    if wrong := model.contract.misfits(
+        content="whole", size=recipe.pixels.size, window=recipe.pixels.window
+    ):
         if wanted:
-            raise BadRecipe(f'[segment] model = "{pretrained.NAME}" wants other pictures: {"; ".join(wrong)}; change it in [pixels]')
-        return LungModelChoice(None, f"{few}, and the lung model that comes with Hilum wants other pictures ({'; '.join(wrong)}): regions are whole pictures", none)
+            raise BadRecipe(
+                f'[segment] model = "{pretrained.NAME}" wants other pictures: {"; ".join(wrong)}; change it in [pixels]'
+            )
+        return LungModelChoice(
+            None,
+            f"{few}, and the lung model that comes with Hilum wants other pictures ({'; '.join(wrong)}): regions are whole pictures",
+            none,
+        )
     seen = pretrained.training_sets(model, pictures)
     in_test = (pl.col("part") != "train") | pl.col(
         "fold"
@@ -283,7 +363,9 @@ def choose(recipe: Recipe, pictures: pl.DataFrame, masks: int = 0) -> LungModelC
             f'regions are whole pictures. [segment] model = "{pretrained.NAME}" uses it all the same, and leaves these out of the figures of lungs',
             none,
         )
-    return LungModelChoice(model, "asked for in the recipe" if wanted else few, seen.select("image_id"))
+    return LungModelChoice(
+        model, "asked for in the recipe" if wanted else few, seen.select("image_id")
+    )
 
 
 def seen(run: Run) -> pl.DataFrame:
@@ -293,20 +375,49 @@ def seen(run: Run) -> pl.DataFrame:
     return run.table("segment", SEEN)
 
 
-def _lesson(recipe: Recipe, model: str, part: pl.DataFrame, tune: pl.DataFrame, pictures: cache.Cache, progress: Progress) -> TrainingJob:
+def _lesson(
+    recipe: Recipe,
+    model: str,
+    part: pl.DataFrame,
+    tune: pl.DataFrame,
+    pictures: cache.Cache,
+    progress: Progress,
+) -> TrainingJob:
     epochs: list[Any] = []
 
     def fit(module, settings, checkpoint):
         rows, watched = pictures.rows(part["image_id"]), pictures.rows(tune["image_id"])
-        told = {"seed": recipe.segment.seed, "checkpoint": checkpoint, "progress": progress, "tune": watched, "heard": epochs.append}
+        told = {
+            "seed": recipe.segment.seed,
+            "checkpoint": checkpoint,
+            "progress": progress,
+            "tune": watched,
+            "heard": epochs.append,
+        }
         return module.fit(pictures.stored, pictures.known_masks, rows, settings, **told)
 
     images = part["image_id"].to_list()
-    return TrainingJob(f"segment/{model}.onnx", recipe.segment, pictures.size, "whole", recipe.pixels.window, images, fit, epochs=epochs)
+    return TrainingJob(
+        f"segment/{model}.onnx",
+        recipe.segment,
+        pictures.size,
+        "whole",
+        recipe.pixels.window,
+        images,
+        fit,
+        epochs=epochs,
+    )
 
 
 def _epochs(models: dict[str, OnnxModel]) -> pl.DataFrame:
-    return pl.DataFrame([{"model": name, **epoch} for name, model in models.items() for epoch in model.metadata["epochs"]], schema=HEARD)
+    return pl.DataFrame(
+        [
+            {"model": name, **epoch}
+            for name, model in models.items()
+            for epoch in model.metadata["epochs"]
+        ],
+        schema=HEARD,
+    )
 
 
 def _find_all(
@@ -317,12 +428,31 @@ def _find_all(
     progress: Progress,
 ) -> None:
     index = []
-    sizes = {image_id: size for image_id, *size in pictures.index.select("image_id", "height", "width").iter_rows()}
+    sizes = {
+        image_id: size
+        for image_id, *size in pictures.index.select("image_id", "height", "width").iter_rows()
+    }
     with storage.writing(run / MASKS) as stream:
         for row, (image_id, finder) in enumerate(planned.select("image_id", "finder").iter_rows()):
-            found = lung_finder.segment_lungs(models[finder], pictures.images[pictures.rows([image_id])[0]], tuple(sizes[image_id]))
+            found = lung_finder.segment_lungs(
+                models[finder],
+                pictures.images[pictures.rows([image_id])[0]],
+                tuple(sizes[image_id]),
+            )
             stream.write(found.labels.tobytes())
-            index.append([image_id, row, finder, *(int((found.labels == side).sum()) for side in (lung_masks.RIGHT, lung_masks.LEFT)), found.quality, integrity.checksum(found.labels)])
+            index.append(
+                [
+                    image_id,
+                    row,
+                    finder,
+                    *(
+                        int((found.labels == side).sum())
+                        for side in (lung_masks.RIGHT, lung_masks.LEFT)
+                    ),
+                    found.quality,
+                    integrity.checksum(found.labels),
+                ]
+            )
             progress(row + 1, planned.height)
     storage.write_table(run / INDEX, pl.DataFrame(index, schema=LUNGS, orient="row"))
 
@@ -340,10 +470,25 @@ def _taken_over(run: Run, models: Mapping[str, OnnxModel]) -> bool:
     return True
 
 
-def _summary(recipe: Recipe, rows: dict[str, pl.DataFrame], ready: LungModelChoice | None, found: pl.DataFrame) -> dict[str, Any]:
+def _summary(
+    recipe: Recipe,
+    rows: dict[str, pl.DataFrame],
+    ready: LungModelChoice | None,
+    found: pl.DataFrame,
+) -> dict[str, Any]:
     doubtful = {"doubtful masks": int((found["quality"] < lung_finder.GOOD).sum())}
     if rows:
-        return {"model": recipe.segment.model, "trained on masks": rows[WHOLE].height, "folds for training pictures": len(rows) - 1, **doubtful}
+        return {
+            "model": recipe.segment.model,
+            "trained on masks": rows[WHOLE].height,
+            "folds for training pictures": len(rows) - 1,
+            **doubtful,
+        }
     if ready.model is None:
         return {"model": "none", "why": ready.why}
-    return {"model": pretrained.NAME, "why": ready.why, "images it has learnt from": ready.seen.height, **doubtful}
+    return {
+        "model": pretrained.NAME,
+        "why": ready.why,
+        "images it has learnt from": ready.seen.height,
+        **doubtful,
+    }

@@ -41,18 +41,42 @@ VIEWS = (*_shortcut_probes.PARTS, BOX, LUNGS)
 NEED_NO_LUNGS = ("whole", "border")
 LUNGLESS = ("border", "outside")  # a finding of the lungs cannot be seen there
 WORDS = {
-    "whole": "the whole picture", "unmarked": "the picture without its corners and border", "border": "the border alone", "outside": "outside of the lungs alone",
-    "outline": "the lungs' outline alone", BOX: "the lungs' box", LUNGS: "the lungs alone",
-}  # fmt: skip
+    "whole": "the whole picture",
+    "unmarked": "the picture without its corners and border",
+    "border": "the border alone",
+    "outside": "outside of the lungs alone",
+    "outline": "the lungs' outline alone",
+    BOX: "the lungs' box",
+    LUNGS: "the lungs alone",
+}
 FEWEST = 10  # patients of a class, below which it is not asked about
 MOST = 2000  # images; of more, whole patients are drawn
-TOLD, SURELY = 0.7, 0.6  # AUROC of a finding from a lungless part, and the lower end of its interval, that are a warning
-AGES = ((18, "below 18"), (40, "18 to 39"), (60, "40 to 59"), (np.inf, "60 and above"))  # years: up to, band
+TOLD, SURELY = (
+    0.7,
+    0.6,
+)  # AUROC of a finding from a lungless part, and the lower end of its interval, that are a warning
+AGES = (
+    (18, "below 18"),
+    (40, "18 to 39"),
+    (60, "40 to 59"),
+    (np.inf, "60 and above"),
+)  # years: up to, band
 AT_ONCE = 64  # pictures described together
 PROBES = {
-    "target": pl.String, "within": pl.String, "view": pl.String, "classes": pl.String, "value": pl.Float64, "low": pl.Float64, "high": pl.Float64,
-    "undefined": pl.Int64, "shuffled": pl.Float64, "shuffled_most": pl.Float64, "images": pl.Int64, "patients": pl.Int64, "why": pl.String,
-}  # fmt: skip
+    "target": pl.String,
+    "within": pl.String,
+    "view": pl.String,
+    "classes": pl.String,
+    "value": pl.Float64,
+    "low": pl.Float64,
+    "high": pl.Float64,
+    "undefined": pl.Int64,
+    "shuffled": pl.Float64,
+    "shuffled_most": pl.Float64,
+    "images": pl.Int64,
+    "patients": pl.Int64,
+    "why": pl.String,
+}
 Describe = Callable[[np.ndarray], np.ndarray]  # uint8 (n, side, side) to float32 (n, p)
 
 
@@ -75,10 +99,14 @@ def questions(table: pl.DataFrame, finding: str | None) -> Iterator[Question]:
     yield _question("sex", table["sex"])
     yield _question("age", _band(table["age_years"]))
     if finding:
-        words = table["state"].replace_strict({State.ABSENT: "absent", State.PRESENT: "present"}, default=None, return_dtype=pl.String)
+        words = table["state"].replace_strict(
+            {State.ABSENT: "absent", State.PRESENT: "present"}, default=None, return_dtype=pl.String
+        )
         yield _question(finding, words)
         for source in table["source"].unique().sort() if table["source"].n_unique() > 1 else []:
-            yield _question(finding, words.zip_with(table["source"] == source, words.clear(words.len())), source)
+            yield _question(
+                finding, words.zip_with(table["source"] == source, words.clear(words.len())), source
+            )
 
 
 def _question(target: str, words: pl.Series, within: str = ALL) -> Question:
@@ -89,25 +117,46 @@ def _question(target: str, words: pl.Series, within: str = ALL) -> Question:
 
 
 def _band(ages: pl.Series) -> pl.Series:
-    bands = [None if age is None else f"{next(place for place, (end, _) in enumerate(AGES) if age < end)}" for age in ages]
-    return pl.Series([None if band is None else AGES[int(band)][1] for band in bands], dtype=pl.String)
+    bands = [
+        None
+        if age is None
+        else f"{next(place for place, (end, _) in enumerate(AGES) if age < end)}"
+        for age in ages
+    ]
+    return pl.Series(
+        [None if band is None else AGES[int(band)][1] for band in bands], dtype=pl.String
+    )
 
 
 # ----------------------------------------------------------------------------------------------------------------------------- pictures
 
 
-def views(picture: np.ndarray, labels: np.ndarray, size: Size, settings: LungCrop) -> dict[str, np.ndarray]:
+def views(
+    picture: np.ndarray, labels: np.ndarray, size: Size, settings: LungCrop
+) -> dict[str, np.ndarray]:
     """Each of VIEWS of one cached picture of a file of (height, width) `size`: squares of uint8, the last two of the region's size."""
     inside = Letterbox(size, picture.shape[0]).inside()
-    shown = {name: _shortcut_probes.part(name, picture, labels, inside) for name in _shortcut_probes.PARTS}
-    cuts = {name: LungCrop(size=settings.size, margin=settings.margin, masked=name == LUNGS) for name in (BOX, LUNGS)}  # whatever the models are shown
-    return shown | {name: lung_crop.cut(picture, labels, one, size=size).image for name, one in cuts.items()}
+    shown = {
+        name: _shortcut_probes.part(name, picture, labels, inside)
+        for name in _shortcut_probes.PARTS
+    }
+    cuts = {
+        name: LungCrop(size=settings.size, margin=settings.margin, masked=name == LUNGS)
+        for name in (BOX, LUNGS)
+    }  # whatever the models are shown
+    return shown | {
+        name: lung_crop.cut(picture, labels, one, size=size).image for name, one in cuts.items()
+    }
 
 
 def described(
-    pictures: Callable[[int], tuple[np.ndarray, np.ndarray, Size]], count: int, settings: LungCrop, progress: Progress,
-    describe: Describe = _shortcut_probes.features, names: Sequence[str] = VIEWS,
-) -> dict[str, np.ndarray]:  # fmt: skip
+    pictures: Callable[[int], tuple[np.ndarray, np.ndarray, Size]],
+    count: int,
+    settings: LungCrop,
+    progress: Progress,
+    describe: Describe = _shortcut_probes.features,
+    names: Sequence[str] = VIEWS,
+) -> dict[str, np.ndarray]:
     """Features of each view of `names`, float32 (count, p); `pictures(k)` gives the k-th picture, its lungs and its file's size."""
     found: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for start in range(0, count, AT_ONCE):
@@ -121,13 +170,26 @@ def described(
 # ------------------------------------------------------------------------------------------------------------------------------ answers
 
 
-def answers(found: Mapping[str, np.ndarray], asked: Sequence[Question], groups: np.ndarray, settings: Evaluate, progress: Progress) -> pl.DataFrame:
+def answers(
+    found: Mapping[str, np.ndarray],
+    asked: Sequence[Question],
+    groups: np.ndarray,
+    settings: Evaluate,
+    progress: Progress,
+) -> pl.DataFrame:
     """The table of PROBES: each question put to each view's features; `groups` (n,) name the patients."""
     rows: list[dict[str, Any]] = []
     for number, question in enumerate(asked):
         at, classes, names, why = _fit_to_ask(question, groups)
-        about = {"target": question.target, "within": question.within, "images": len(at), "patients": len(np.unique(groups[at]))}
-        about["classes"] = ", ".join(f"{name} {int((classes == place).sum())}" for place, name in enumerate(names))
+        about = {
+            "target": question.target,
+            "within": question.within,
+            "images": len(at),
+            "patients": len(np.unique(groups[at])),
+        }
+        about["classes"] = ", ".join(
+            f"{name} {int((classes == place).sum())}" for place, name in enumerate(names)
+        )
         for place, (view, features) in enumerate(found.items()):
             figure = _nothing(why) if why else _figure(features[at], classes, groups[at], settings)
             rows.append({**about, "view": view, **figure})
@@ -135,30 +197,58 @@ def answers(found: Mapping[str, np.ndarray], asked: Sequence[Question], groups: 
     return pl.DataFrame(rows, schema=PROBES, orient="row")
 
 
-def _fit_to_ask(question: Question, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[str], str]:
+def _fit_to_ask(
+    question: Question, groups: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, list[str], str]:
     """Rows, their classes anew from 0, the classes' names, and why it cannot be asked ("": it can). Classes of too few patients are left out."""
-    people = [len(np.unique(groups[question.classes == place])) for place in range(len(question.names))]
+    people = [
+        len(np.unique(groups[question.classes == place])) for place in range(len(question.names))
+    ]
     kept = [place for place, count in enumerate(people) if count >= FEWEST]
     at = np.flatnonzero(np.isin(question.classes, kept))
     names = [question.names[place] for place in kept]
-    why = "" if len(kept) > 1 else f"fewer than two groups of {FEWEST} patients: " + (
-        ", ".join(f"{name} {count}" for name, count in zip(question.names, people, strict=True)) or "not known of any image"
-    )  # fmt: skip
+    why = (
+        ""
+        if len(kept) > 1
+        else f"fewer than two groups of {FEWEST} patients: "
+        + (
+            ", ".join(f"{name} {count}" for name, count in zip(question.names, people, strict=True))
+            or "not known of any image"
+        )
+    )
     return at, np.searchsorted(kept, question.classes[at]) if kept else at, names, why
 
 
 def _nothing(why: str) -> dict[str, Any]:
-    return {"value": np.nan, "low": np.nan, "high": np.nan, "undefined": 0, "shuffled": np.nan, "shuffled_most": np.nan, "why": why}
+    return {
+        "value": np.nan,
+        "low": np.nan,
+        "high": np.nan,
+        "undefined": 0,
+        "shuffled": np.nan,
+        "shuffled_most": np.nan,
+        "why": why,
+    }
 
 
-def _figure(features: np.ndarray, classes: np.ndarray, groups: np.ndarray, settings: Evaluate) -> dict[str, Any]:
+def _figure(
+    features: np.ndarray, classes: np.ndarray, groups: np.ndarray, settings: Evaluate
+) -> dict[str, Any]:
     told = _shortcut_probes.cross_validate(features, classes, groups, seed=settings.seed)
     reached = bootstrap.bootstrap_patients(
-        lambda rows: macro_auroc(classes[rows], told.scores[rows]), groups,
-        resamples=settings.resamples, confidence=settings.confidence, seed=settings.seed,
-    )  # fmt: skip
+        lambda rows: macro_auroc(classes[rows], told.scores[rows]),
+        groups,
+        resamples=settings.resamples,
+        confidence=settings.confidence,
+        seed=settings.seed,
+    )
     chance = [macro_auroc(*pair) for pair in zip(told.shuffled_classes, told.shuffled, strict=True)]
-    return {**reached._asdict(), "shuffled": float(np.mean(chance)), "shuffled_most": float(np.max(chance)), "why": ""}
+    return {
+        **reached._asdict(),
+        "shuffled": float(np.mean(chance)),
+        "shuffled_most": float(np.max(chance)),
+        "why": "",
+    }
 
 
 def macro_auroc(classes: np.ndarray, scores: np.ndarray) -> float:
@@ -173,8 +263,17 @@ def macro_auroc(classes: np.ndarray, scores: np.ndarray) -> float:
 def warnings(probes: pl.DataFrame) -> list[str]:
     """A sentence for each finding that a lungless part tells."""
     facts = ("source", "sex", "age")
-    sure = (pl.col("value") >= TOLD) & (pl.col("low") >= SURELY) & (pl.col("value") > pl.col("shuffled_most"))
-    rows = probes.filter(~pl.col("target").is_in(facts) & pl.col("view").is_in(LUNGLESS) & pl.col("value").is_not_nan() & sure)
+    sure = (
+        (pl.col("value") >= TOLD)
+        & (pl.col("low") >= SURELY)
+        & (pl.col("value") > pl.col("shuffled_most"))
+    )
+    rows = probes.filter(
+        ~pl.col("target").is_in(facts)
+        & pl.col("view").is_in(LUNGLESS)
+        & pl.col("value").is_not_nan()
+        & sure
+    )
     return [
         f"{name_of(row['target'])}{'' if row['within'] == ALL else ' within ' + row['within']} can be told at AUROC {row['value']:.2f} "
         f"({row['low']:.2f} to {row['high']:.2f}) from {WORDS[row['view']]}: what a model reaches may not come from the lungs"
@@ -192,9 +291,22 @@ def columns(probes: pl.DataFrame) -> pl.DataFrame:
     """A row a question, a column a view: figures as text."""
     rows = []
     for (target, within), of in probes.group_by("target", "within", maintain_order=True):
-        cells = {row["view"]: f"{row['value']:.2f} ({row['low']:.2f}-{row['high']:.2f})" if not row["why"] else "–" for row in of.iter_rows(named=True)}
+        cells = {
+            row["view"]: f"{row['value']:.2f} ({row['low']:.2f}-{row['high']:.2f})"
+            if not row["why"]
+            else "–"
+            for row in of.iter_rows(named=True)
+        }
         chance = of["shuffled_most"].max() if not of["why"][0] else None
-        rows.append({"what": target, "within": within, **cells, "chance up to": chance and f"{chance:.2f}", "images": of["images"][0]})
+        rows.append(
+            {
+                "what": target,
+                "within": within,
+                **cells,
+                "chance up to": chance and f"{chance:.2f}",
+                "images": of["images"][0],
+            }
+        )
     return pl.DataFrame(rows)
 
 
@@ -203,13 +315,21 @@ def columns(probes: pl.DataFrame) -> pl.DataFrame:
 
 def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
     made = {step: run.made(step) for step in ("ingest", "cache", "split", "segment", "region")}
-    return {**made, "region settings": recipe.section("region"), "evaluate": recipe.section("evaluate"), "version": VERSION}
+    return {
+        **made,
+        "region settings": recipe.section("region"),
+        "evaluate": recipe.section("evaluate"),
+        "version": VERSION,
+    }
 
 
 def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], dict[str, Any]]:
     rows, names = _images(run, recipe)
     pictures, masks = cache.opened(run, recipe), segment.found_masks(run, recipe.pixels.size)
-    places, nothing = list(rows.select("row", "mask", "height", "width").iter_rows()), np.zeros((recipe.pixels.size,) * 2, np.uint8)
+    places, nothing = (
+        list(rows.select("row", "mask", "height", "width").iter_rows()),
+        np.zeros((recipe.pixels.size,) * 2, np.uint8),
+    )
 
     def picture(k: int) -> tuple[np.ndarray, np.ndarray, Size]:
         row, mask, *size = places[k]
@@ -217,7 +337,11 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
 
     found = described(picture, rows.height, recipe.region, progress, names=names)
     asked = list(questions(rows, run.summary("split")["finding"]))
-    probes = answers(found, asked, rows["group"].to_numpy(), recipe.evaluate, progress) if found else pl.DataFrame(schema=PROBES)
+    probes = (
+        answers(found, asked, rows["group"].to_numpy(), recipe.evaluate, progress)
+        if found
+        else pl.DataFrame(schema=PROBES)
+    )
     storage.write_table(run / FILE, probes)
     told = {"images": rows.height, "questions": len(asked), "warnings": len(warnings(probes))}
     return digests(run, [FILE]), told
@@ -241,4 +365,8 @@ def _images(run: Run, recipe: Recipe) -> tuple[pl.DataFrame, Sequence[str]]:
 def _some(rows: pl.DataFrame) -> pl.DataFrame:
     step = -(-rows.height // MOST)
     names = np.random.default_rng(0).permutation(rows["group"].unique().sort().to_numpy())
-    return rows.filter(pl.col("group").is_in(names[: -(-len(names) // step)].tolist())) if step > 1 else rows
+    return (
+        rows.filter(pl.col("group").is_in(names[: -(-len(names) // step)].tolist()))
+        if step > 1
+        else rows
+    )

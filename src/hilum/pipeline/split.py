@@ -43,17 +43,34 @@ def target(manifest: Manifest, wanted: str = "auto") -> str | None:
 
     Raises `NotFound` where the wanted one labels no image.
     """
-    counts = manifest.labels.filter(pl.col("state") >= 0).group_by("concept", "state").len().pivot("state", index="concept", values="len")
-    rarer = {row["concept"]: min(row.get("0") or 0, row.get("1") or 0) for row in counts.sort("concept").iter_rows(named=True)}
+    counts = (
+        manifest.labels.filter(pl.col("state") >= 0)
+        .group_by("concept", "state")
+        .len()
+        .pivot("state", index="concept", values="len")
+    )
+    rarer = {
+        row["concept"]: min(row.get("0") or 0, row.get("1") or 0)
+        for row in counts.sort("concept").iter_rows(named=True)
+    }
     if wanted != "auto":
         if wanted not in rarer:
             raise NotFound.named("finding with labels here", wanted, rarer)
         return wanted
-    return max(rarer, key=lambda concept: rarer[concept]) if max(rarer.values(), default=0) > 0 else None
+    return (
+        max(rarer, key=lambda concept: rarer[concept])
+        if max(rarer.values(), default=0) > 0
+        else None
+    )
 
 
 def split(
-    manifest: Manifest, settings: Split, *, finding: str | None = None, same: Sequence[tuple[str, str]] = (), kept: pl.DataFrame | None = None
+    manifest: Manifest,
+    settings: Split,
+    *,
+    finding: str | None = None,
+    same: Sequence[tuple[str, str]] = (),
+    kept: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """One split, the table described above. `same` are pairs of image ids with one picture; `kept` an earlier table whose patients stay.
 
@@ -129,19 +146,29 @@ def _dealt(
 ) -> pl.DataFrame:
     before, shares = _settled(table, manifest, settings, kept)
     return table.with_columns(
-        pl.col("group").replace_strict(assign_parts(table, before, shares, settings.seed)).alias("part")
+        pl.col("group")
+        .replace_strict(assign_parts(table, before, shares, settings.seed))
+        .alias("part")
     )
 
 
-def _grouped(manifest: Manifest, finding: str | None, same: Sequence[tuple[str, str]]) -> pl.DataFrame:
+def _grouped(
+    manifest: Manifest, finding: str | None, same: Sequence[tuple[str, str]]
+) -> pl.DataFrame:
     """The table but for its part."""
     states = manifest.states(finding or "")
-    table = manifest.table.select("image_id", "patient_id", "source").with_columns(state=states["state"])
+    table = manifest.table.select("image_id", "patient_id", "source").with_columns(
+        state=states["state"]
+    )
     group = _clusters(table["patient_id"].unique(), _patient_pairs(table, same))
-    return table.with_columns(pl.col("patient_id").replace_strict(group, return_dtype=pl.String).alias("group"))
+    return table.with_columns(
+        pl.col("patient_id").replace_strict(group, return_dtype=pl.String).alias("group")
+    )
 
 
-def _patient_pairs(table: pl.DataFrame, same: Sequence[tuple[str, str]]) -> Iterable[tuple[str, str]]:
+def _patient_pairs(
+    table: pl.DataFrame, same: Sequence[tuple[str, str]]
+) -> Iterable[tuple[str, str]]:
     patient = dict(zip(table["image_id"], table["patient_id"], strict=True))
     return ((patient[first], patient[second]) for first, second in same)
 
@@ -161,7 +188,9 @@ def _clusters(names: Iterable[str], pairs: Iterable[tuple[str, str]]) -> dict[st
     return {name: root(name) for name in parent}
 
 
-def _pairs_between(kept: Manifest, manifest: Manifest, same: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str]]:
+def _pairs_between(
+    kept: Manifest, manifest: Manifest, same: Sequence[tuple[str, str]]
+) -> Sequence[tuple[str, str]]:
     """Return pairs of kept images that join the patients whom `same`, pairs of any images of the manifest, joins."""
     if kept is manifest:
         return same
@@ -173,38 +202,60 @@ def _pairs_between(kept: Manifest, manifest: Manifest, same: Sequence[tuple[str,
     return pairs
 
 
-def _settled(table: pl.DataFrame, manifest: Manifest, settings: Split, kept: pl.DataFrame | None) -> tuple[dict[str, str], dict[str, float]]:
+def _settled(
+    table: pl.DataFrame, manifest: Manifest, settings: Split, kept: pl.DataFrame | None
+) -> tuple[dict[str, str], dict[str, float]]:
     """Parts by group that an earlier split or the source settles, and the shares of the parts that are still dealt to."""
     shares = {part: getattr(settings, part) for part in PARTS}
     if kept is not None:
         told = table.join(kept.select("patient_id", "part").unique(), on="patient_id")
         torn = _torn(told)
         if torn:
-            raise BadData.listing("groups that must stay together stand in different parts of the earlier split; leave it out to deal anew", torn)
+            raise BadData.listing(
+                "groups that must stay together stand in different parts of the earlier split; leave it out to deal anew",
+                torn,
+            )
         return dict(zip(told["group"], told["part"], strict=True)), shares
     told = table.with_columns(part=manifest.table["given_part"]).drop_nulls("part")
     torn = _torn(told)
     sound = not torn and {"train", "test"} <= set(told["part"])
     if settings.given == "use" and not sound:
-        raise BadData.listing("the given split cannot be used; set [split] given = 'ignore' to make one", torn or ["it has no train or no test part"])
+        raise BadData.listing(
+            "the given split cannot be used; set [split] given = 'ignore' to make one",
+            torn or ["it has no train or no test part"],
+        )
     if settings.given == "ignore" or not sound:
         return {}, shares
     if _too_small(told, settings):
         # Too few to choose a threshold on: a tune part is dealt anew, out of all that is not for the test.
         told = told.filter(pl.col("part") == "test")
-    return dict(zip(told["group"], told["part"], strict=True)), {part: shares[part] for part in ("train", "tune")}
+    return dict(zip(told["group"], told["part"], strict=True)), {
+        part: shares[part] for part in ("train", "tune")
+    }
 
 
 def _too_small(told: pl.DataFrame, settings: Split) -> bool:
     """Whether a given split has no tune part worth the name. One that the recipe asks to "use" is taken as it is, if there is one."""
-    tune, rest = (told.filter(part) for part in (pl.col("part") == "tune", pl.col("part") != "test"))
+    tune, rest = (
+        told.filter(part) for part in (pl.col("part") == "tune", pl.col("part") != "test")
+    )
     asked_for = rest.height * settings.tune / (settings.train + settings.tune)
-    return not tune.height or (settings.given == "auto" and (_rarer_state(tune) < settings.minimum or tune.height < LEAST_TUNE * asked_for))
+    return not tune.height or (
+        settings.given == "auto"
+        and (_rarer_state(tune) < settings.minimum or tune.height < LEAST_TUNE * asked_for)
+    )
 
 
 def _torn(told: pl.DataFrame) -> list[str]:
-    parts = told.group_by("group").agg(pl.col("part").unique().sort(), pl.col("patient_id").unique().sort()).filter(pl.col("part").list.len() > 1)
-    return [f"{', '.join(row['patient_id'])}: in {' and '.join(row['part'])}" for row in parts.sort("group").iter_rows(named=True)]
+    parts = (
+        told.group_by("group")
+        .agg(pl.col("part").unique().sort(), pl.col("patient_id").unique().sort())
+        .filter(pl.col("part").list.len() > 1)
+    )
+    return [
+        f"{', '.join(row['patient_id'])}: in {' and '.join(row['part'])}"
+        for row in parts.sort("group").iter_rows(named=True)
+    ]
 
 
 def _rarer_state(table: pl.DataFrame) -> int:
@@ -216,9 +267,16 @@ def _small_parts(table: pl.DataFrame, finding: str | None, minimum: int) -> list
     faults = []
     for part in PARTS:
         rows = table.filter(pl.col("part") == part)
-        counts = {"with": (rows["state"] == State.PRESENT).sum(), "without": (rows["state"] == State.ABSENT).sum()}
+        counts = {
+            "with": (rows["state"] == State.PRESENT).sum(),
+            "without": (rows["state"] == State.ABSENT).sum(),
+        }
         if finding and rows.height:
-            faults += [f"{part} would hold {count} images {word} {name_of(finding).lower()}" for word, count in counts.items() if count < minimum]
+            faults += [
+                f"{part} would hold {count} images {word} {name_of(finding).lower()}"
+                for word, count in counts.items()
+                if count < minimum
+            ]
         elif rows.height < minimum:
             faults.append(
                 f"{part} would {f'hold {rows.height} images' if rows.height else 'be empty'}"
@@ -278,7 +336,10 @@ def refuse_leak(table: pl.DataFrame, trained_on: pl.DataFrame, what: str) -> Non
     told = trained_on.select("image_id").unique().join(table, on="image_id", how="left")
     leaked = told.filter(pl.col("part").is_null() | (pl.col("part") != "train")).sort("image_id")
     if leaked.height:
-        shown = ", ".join(f"{row['image_id']} ({row['part'] or 'not in the split'})" for row in leaked.head(5).iter_rows(named=True))
+        shown = ", ".join(
+            f"{row['image_id']} ({row['part'] or 'not in the split'})"
+            for row in leaked.head(5).iter_rows(named=True)
+        )
         raise Mismatch(
             f"{what} was trained on {leaked.height} images that are not in the training part of this split: {shown}. "
             f"Its figures would be worthless; train it again with `hilum run`"
@@ -328,7 +389,12 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
     made |= _write_folds(run, selection.included, table, told, recipe.split.seed)
     progress(1, 1)
     given = _given(manifest, table) if told.mode == division.SINGLE else "not used"
-    return made, {**summary(table, told.finding), **told.told(), "given split": given, **selection.summary()}
+    return made, {
+        **summary(table, told.finding),
+        **told.told(),
+        "given split": given,
+        **selection.summary(),
+    }
 
 
 def _write_folds(
@@ -367,8 +433,15 @@ def _kept(run: Run, recipe: Recipe) -> pl.DataFrame | None:
 
 def _given(manifest: Manifest, table: pl.DataFrame) -> str:
     """What became of the split that the source comes with."""
-    told = table.join(manifest.table.select("image_id", "given_part"), on="image_id").drop_nulls("given_part")
-    moved = {part: rows.height for (part,), rows in told.filter(pl.col("given_part") != pl.col("part")).group_by("given_part")}
+    told = table.join(manifest.table.select("image_id", "given_part"), on="image_id").drop_nulls(
+        "given_part"
+    )
+    moved = {
+        part: rows.height
+        for (part,), rows in told.filter(pl.col("given_part") != pl.col("part")).group_by(
+            "given_part"
+        )
+    }
     if not told.height:
         return "none"
     if not moved:

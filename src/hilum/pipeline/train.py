@@ -57,8 +57,9 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
     taught = {FINDING: learnt.image_ids, ANOMALY: normal["image_id"]} if concept else {}
     training = pl.DataFrame(
         [(file, image_id) for file, image_ids in taught.items() for image_id in image_ids],
-        schema={"model": pl.String, "image_id": pl.String}, orient="row",
-    )  # fmt: skip
+        schema={"model": pl.String, "image_id": pl.String},
+        orient="row",
+    )
     split.refuse_leak(table, training, "the classifier or the anomaly model")
     storage.write_table(run / "train" / TRAINING, training)
     if not concept:
@@ -66,13 +67,26 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
     regions = Crops.of(run, recipe.region.size)
     made_of = {"region": run.made("region"), "version": VERSION}
     _finding(recipe, learnt, watched, regions, portion(progress, 0, 2)).learn(
-        run, {**made_of, "classify": recipe.section("classify"), "weights": _weights(recipe), "learnt": _digest(learnt), "watched": _digest(watched)}
+        run,
+        {
+            **made_of,
+            "classify": recipe.section("classify"),
+            "weights": _weights(recipe),
+            "learnt": _digest(learnt),
+            "watched": _digest(watched),
+        },
     )
-    _anomaly(recipe, concept, normal, regions, portion(progress, 1, 2)).learn(run, {**made_of, "anomaly": recipe.section("anomaly")})
+    _anomaly(recipe, concept, normal, regions, portion(progress, 1, 2)).learn(
+        run, {**made_of, "anomaly": recipe.section("anomaly")}
+    )
     told = {
-        "finding": concept, "classifier": recipe.classify.model, "trained on images": len(learnt.image_ids), **told,
-        "anomaly model": recipe.anomaly.model, "fitted on normal images": normal.height,
-    }  # fmt: skip
+        "finding": concept,
+        "classifier": recipe.classify.model,
+        "trained on images": len(learnt.image_ids),
+        **told,
+        "anomaly model": recipe.anomaly.model,
+        "fitted on normal images": normal.height,
+    }
     return digests(run, [FINDING, ANOMALY, f"train/{TRAINING}"]), told
 
 
@@ -90,7 +104,9 @@ def _lessons(
     wanted = label_policy.wanted(manifest, leading, settings)
     concepts = wanted if decided.concepts is None else decided.concepts
     of_part = {part: table.filter(pl.col("part") == part)["image_id"] for part in ("train", "tune")}
-    whole = label_policy.targets(manifest, concepts, uncertain=settings.uncertain, unmentioned=settings.unmentioned).of(of_part["train"])
+    whole = label_policy.targets(
+        manifest, concepts, uncertain=settings.uncertain, unmentioned=settings.unmentioned
+    ).of(of_part["train"])
     # Asked for by name, a concept that cannot be learnt is refused by the model; asked for as one of all, it is left out.
     kept = (
         [leading, *(one for one in whole.learnable() if one != leading)]
@@ -119,22 +135,58 @@ def _weights(recipe: Recipe) -> str | None:
     return storage.digest_of_file(Path(named)) if named and Path(named).is_file() else None
 
 
-def _finding(recipe: Recipe, learnt: Targets, watched: Targets, regions: Crops, progress: Progress) -> TrainingJob:
+def _finding(
+    recipe: Recipe, learnt: Targets, watched: Targets, regions: Crops, progress: Progress
+) -> TrainingJob:
     epochs: list[Any] = []
 
     def fit(module, settings, checkpoint):
         rows, tune = regions.rows(learnt.image_ids), regions.rows(watched.image_ids)
         truth = np.full((len(regions.images), len(learnt.concepts)), np.nan, np.float32)
         truth[rows], truth[tune] = learnt.values, watched.values
-        told = {"concepts": learnt.concepts, "seed": recipe.classify.seed, "checkpoint": checkpoint, "progress": progress}
-        return module.fit(regions.images, truth, rows, settings, tune=tune, heard=epochs.append, **told)
+        told = {
+            "concepts": learnt.concepts,
+            "seed": recipe.classify.seed,
+            "checkpoint": checkpoint,
+            "progress": progress,
+        }
+        return module.fit(
+            regions.images, truth, rows, settings, tune=tune, heard=epochs.append, **told
+        )
 
     images = learnt.image_ids.to_list()
-    return TrainingJob(FINDING, recipe.classify, recipe.region.size, "region", recipe.pixels.window, images, fit, learnt.concepts, epochs)
+    return TrainingJob(
+        FINDING,
+        recipe.classify,
+        recipe.region.size,
+        "region",
+        recipe.pixels.window,
+        images,
+        fit,
+        learnt.concepts,
+        epochs,
+    )
 
 
-def _anomaly(recipe: Recipe, concept: str, normal: pl.DataFrame, regions: Crops, progress: Progress) -> TrainingJob:
+def _anomaly(
+    recipe: Recipe, concept: str, normal: pl.DataFrame, regions: Crops, progress: Progress
+) -> TrainingJob:
     def fit(module, settings, checkpoint):
-        return module.fit(regions.images, regions.rows(normal["image_id"]), settings, seed=recipe.anomaly.seed, progress=progress)
+        return module.fit(
+            regions.images,
+            regions.rows(normal["image_id"]),
+            settings,
+            seed=recipe.anomaly.seed,
+            progress=progress,
+        )
 
-    return TrainingJob(ANOMALY, recipe.anomaly, recipe.region.size, "region", recipe.pixels.window, normal["image_id"].to_list(), fit, (concept,))
+    return TrainingJob(
+        ANOMALY,
+        recipe.anomaly,
+        recipe.region.size,
+        "region",
+        recipe.pixels.window,
+        normal["image_id"].to_list(),
+        fit,
+        (concept,),
+    )

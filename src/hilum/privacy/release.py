@@ -322,13 +322,15 @@ def _renamed(
         *columns, reading=pl.when(kept).then(_worded("reading", given.table, words))
     )
     labels = given.labels.with_columns(
-        new["image_id"], words=pl.when(kept).then(_worded("words", given.labels, words)),
+        new["image_id"],
+        words=pl.when(kept).then(_worded("words", given.labels, words)),
         source=_worded("source", given.labels, words),
-    )  # fmt: skip
+    )
     shapes = given.shapes.with_columns(
-        new["image_id"], pl.col("author").replace(names["author"]),
+        new["image_id"],
+        pl.col("author").replace(names["author"]),
         source=_worded("source", given.shapes, words),
-    )  # fmt: skip
+    )
     remarks = given.remarks.with_columns(
         path=_worded("path", given.remarks, words),
         message=_worded("message", given.remarks, words),

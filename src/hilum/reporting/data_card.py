@@ -51,10 +51,23 @@ class Written:
     @property
     def summary(self) -> dict[str, Any]:
         verdicts = (published.AGREES, published.DIFFERS, published.NOT_CHECKED)
-        return {"published facts": {verdict: sum(one.count(verdict) for one in self.compared.values()) for verdict in verdicts}, "card": str(self.folder / PAGE)}
+        return {
+            "published facts": {
+                verdict: sum(one.count(verdict) for one in self.compared.values())
+                for verdict in verdicts
+            },
+            "card": str(self.folder / PAGE),
+        }
 
     def as_dict(self) -> dict[str, Any]:
-        return {**self.summary, "facts": self.facts, "published": {name: [published.as_dict(row) for row in one.rows] for name, one in self.compared.items()}}
+        return {
+            **self.summary,
+            "facts": self.facts,
+            "published": {
+                name: [published.as_dict(row) for row in one.rows]
+                for name, one in self.compared.items()
+            },
+        }
 
 
 def write(run: Run, recipe: Recipe, *, pictures: bool = False) -> Written:
@@ -66,26 +79,48 @@ def write(run: Run, recipe: Recipe, *, pictures: bool = False) -> Written:
     folder = run / FOLDER
     names = manifest.table["dataset"].unique().sort().to_list()
     whole = facts.facts(manifest, cached.index)
-    told = {name: facts.facts(*_of(manifest, cached, name)) for name in names} if len(names) > 1 else {names[0]: whole}
+    told = (
+        {name: facts.facts(*_of(manifest, cached, name)) for name in names}
+        if len(names) > 1
+        else {names[0]: whole}
+    )
     known = {name: published.read(name) for name in names}
     compared = {name: published.compare(known[name], told[name]) for name in names}
     cards = [plugins.load("readers", name).CARD for name in names]
     rows = spreadsheet_cells.of_table(croissant.table(manifest, cached.index)).encode()
     storage.write_bytes(folder / croissant.TABLE, rows)
     digest = run.made("ingest")["manifest.parquet"]
-    storage.write_json(folder / LINKED, croissant.describe(manifest, digest, rows, cards, list(known.values())))
+    storage.write_json(
+        folder / LINKED, croissant.describe(manifest, digest, rows, cards, list(known.values()))
+    )
     _clear(folder / PICTURES)
     strips = [_strip(folder, *drawn) for drawn in _classes(manifest, cached)] if pictures else []
     page = {
         "title": " and ".join(card.title for card in cards),
-        "sets": [(name, card, known[name], compared[name]) for name, card in zip(names, cards, strict=True)],
+        "sets": [
+            (name, card, known[name], compared[name])
+            for name, card in zip(names, cards, strict=True)
+        ],
         "strips": strips,
-        "digests": [[step, file, digest] for step in ("ingest", "cache", "audit") for file, digest in run.made(step).items() if file.endswith(".parquet")],
+        "digests": [
+            [step, file, digest]
+            for step in ("ingest", "cache", "audit")
+            for file, digest in run.made(step).items()
+            if file.endswith(".parquet")
+        ],
         "version": __version__,
         "made_up": MADE_UP in manifest.remarks["rule"],
         "sections": _tables(manifest, cached, whole, found),
-        "tree": [line for folder, name in _folders(manifest, recipe) for line in sections.tree(folder, name, passed.folder)],
-        "verdicts": {published.AGREES: "✓", published.DIFFERS: "≠", published.NOT_CHECKED: "not checked"},
+        "tree": [
+            line
+            for folder, name in _folders(manifest, recipe)
+            for line in sections.tree(folder, name, passed.folder)
+        ],
+        "verdicts": {
+            published.AGREES: "✓",
+            published.DIFFERS: "≠",
+            published.NOT_CHECKED: "not checked",
+        },
         "in_words": facts.in_words,
     }
     storage.write_text(folder / PAGE, markdown.render(page))
@@ -101,10 +136,14 @@ def _folders(manifest: Manifest, recipe: Recipe) -> list[tuple[Path, str]]:
 
 def _of(manifest: Manifest, cached: cache.Cache, dataset: str) -> tuple[Manifest, pl.DataFrame]:
     part = manifest.only(manifest.table.filter(pl.col("dataset") == dataset)["image_id"])
-    return part, cached.index.join(part.table.select("image_id"), on="image_id", how="semi", maintain_order="left")
+    return part, cached.index.join(
+        part.table.select("image_id"), on="image_id", how="semi", maintain_order="left"
+    )
 
 
-def _tables(manifest: Manifest, cached: cache.Cache, told: dict[str, facts.Value], found: pl.DataFrame) -> dict[str, Any]:
+def _tables(
+    manifest: Manifest, cached: cache.Cache, told: dict[str, facts.Value], found: pl.DataFrame
+) -> dict[str, Any]:
     return {
         "glance": sections.glance(manifest, told),
         "findings": sections.findings(manifest, told),
@@ -130,14 +169,21 @@ def _clear(folder: Path) -> None:
 
 def _classes(manifest: Manifest, cached: cache.Cache) -> Iterator[tuple[str, np.ndarray]]:
     """Name and pictures uint8 (n, side, side) of each finding and of none, of the first readable images of different patients."""
-    readable = manifest.table.filter(pl.col("image_id").is_in(cached.readable["image_id"].implode()))
+    readable = manifest.table.filter(
+        pl.col("image_id").is_in(cached.readable["image_id"].implode())
+    )
     present = manifest.labels.filter(pl.col("state") == State.PRESENT)
-    groups = {name_of(concept): present.filter(pl.col("concept") == concept) for concept in present["concept"].unique().sort()}
+    groups = {
+        name_of(concept): present.filter(pl.col("concept") == concept)
+        for concept in present["concept"].unique().sort()
+    }
     groups[sections.NONE] = manifest.labels.join(present, on="image_id", how="anti")
     if not manifest.labels.height:
         groups = {"Radiographs": manifest.table}
     for name, images in groups.items():
-        first = readable.join(images.select("image_id").unique(), on="image_id", how="semi", maintain_order="left")
+        first = readable.join(
+            images.select("image_id").unique(), on="image_id", how="semi", maintain_order="left"
+        )
         first = first.unique("patient_id", keep="first", maintain_order=True).head(STRIP)
         if first.height:
             yield name, cached.images[cached.rows(first["image_id"])]
@@ -147,5 +193,7 @@ def _strip(folder: Path, name: str, pictures: np.ndarray) -> list[Any]:
     """Write a class's pictures beside one another; returns its row of the table."""
     strip = np.hstack([resize(picture, (SIDE, SIDE)) for picture in pictures])
     file = f"{PICTURES}/{storage.digest(name.encode())[:8]}.jpeg"  # a user's own finding may be called anything
-    storage.write_bytes(folder / file, imagecodecs.jpeg_encode(np.ascontiguousarray(strip), level=QUALITY))
+    storage.write_bytes(
+        folder / file, imagecodecs.jpeg_encode(np.ascontiguousarray(strip), level=QUALITY)
+    )
     return [name, markdown.SafeMarkdown(f"![{markdown.escaped(name)}]({file})")]

@@ -25,7 +25,17 @@ from hilum.annotations.vocabulary import name_of
 from hilum.config import PRETRAINED, LungCrop, Recipe
 from hilum.dataset.manifest import Manifest
 from hilum.inference import lung_crop
-from hilum.pipeline import cache, crop, division, evaluate, explain, ingest, predict, segment, shortcuts
+from hilum.pipeline import (
+    cache,
+    crop,
+    division,
+    evaluate,
+    explain,
+    ingest,
+    predict,
+    segment,
+    shortcuts,
+)
 from hilum.pipeline._training import TRAINING
 from hilum.pipeline.division import Division
 from hilum.privacy import run_release
@@ -50,7 +60,10 @@ from hilum.safety import spreadsheet_cells
 VERSION = 8  # change it when the same run gives another page
 PAGE, CARD, TEMPLATE = "report.html", "model_card.md", "resources/report.html.j2"
 STEPS = ("ingest", "cache", "audit", "split", "segment", "region", "train", "predict", "evaluate")
-OPTIONAL = {"probe": shortcuts, "look": explain}  # taken in where they were done on what is here now
+OPTIONAL = {
+    "probe": shortcuts,
+    "look": explain,
+}  # taken in where they were done on what is here now
 NAMELESS = "no-patients"  # the remark of a data set in which nothing names the patients
 # What is passed on as it is: no text in it is of the data.
 _NAMELESS = ("digests", "test_scores", "recipe", "cards")
@@ -67,8 +80,13 @@ def gather(run: Run, recipe: Recipe) -> dict[str, Any]:
         table.with_columns(part=pl.lit("test")) if folds else table
     )  # each image of them once, by its own fold
     concept = divided.trained
-    cards = [plugins.load("readers", name).CARD for name in manifest.table["dataset"].unique().sort()]
-    nameless, fitted = NAMELESS in manifest.remarks["rule"], run.json("evaluate", evaluate.CALIBRATION)
+    cards = [
+        plugins.load("readers", name).CARD for name in manifest.table["dataset"].unique().sort()
+    ]
+    nameless, fitted = (
+        NAMELESS in manifest.remarks["rule"],
+        run.json("evaluate", evaluate.CALIBRATION),
+    )
     judged = _judged(run, recipe)
     rows = evaluate.transferred(run, run.table("predict", predict.SCORES))
     known = checklist.Facts(run, recipe, manifest, cached, tested, metrics, cards, concept, divided)
@@ -90,9 +108,7 @@ def gather(run: Run, recipe: Recipe) -> dict[str, Any]:
         if _nothing_trained(run, folds)
         else None,
         "test_scores": score_table.section(spreadsheet_cells.of_table(listed), listed.height),
-        "data": data.section(
-            passed.manifest, passed.cache(cached), concept, recipe.split.include
-        ),
+        "data": data.section(passed.manifest, passed.cache(cached), concept, recipe.split.include),
         "plans": [replace(one, folder=Path(one.folder).name) for one in ingest.accounts(run)],
         "audit": audit.section(
             segment.findings(run, recipe), cached, segment.Masks.of(run, cached.size)
@@ -103,7 +119,9 @@ def gather(run: Run, recipe: Recipe) -> dict[str, Any]:
         ),
         "whole": _whole(run.table("region", crop.INDEX)),
         "stages": _scored(run, recipe, passed, manifest, cached, tested, metrics, fitted, rows),
-        "probes": explanations.probes(run.table("probe", shortcuts.FILE), shortcuts.seen(recipe.region))
+        "probes": explanations.probes(
+            run.table("probe", shortcuts.FILE), shortcuts.seen(recipe.region)
+        )
         if "probe" in judged
         else None,
         "looks": _looks(run, recipe, manifest, concept) if concept and "look" in judged else None,
@@ -132,7 +150,10 @@ def _nothing_trained(run: Run, folds: Sequence[Run]) -> bool:
 def _training(run: Run) -> dict[str, pl.DataFrame]:
     training = {stage: run.table(stage, f"{stage}/{TRAINING}") for stage in ("segment", "train")}
     training["segment"] = pl.concat(
-        [training["segment"], segment.seen(run).select(model=pl.lit(PRETRAINED), image_id="image_id")]
+        [
+            training["segment"],
+            segment.seen(run).select(model=pl.lit(PRETRAINED), image_id="image_id"),
+        ]
     )
     return training
 
@@ -141,7 +162,12 @@ def _split(run: Run, recipe: Recipe, manifest: Manifest, table: pl.DataFrame) ->
     folds = division.folds(run)
     if not folds:
         return split.section(
-            table, manifest, recipe.split, _training(run), run.table("segment", segment.INDEX), run.summary("split")
+            table,
+            manifest,
+            recipe.split,
+            _training(run),
+            run.table("segment", segment.INDEX),
+            run.summary("split"),
         )
     each = [
         split.Fold(
@@ -185,7 +211,9 @@ def _scored(
     if "missing" not in told["finding"]:
         told_of = passed.manifest.table["reading"]
         readings = dict(zip(manifest.table["image_id"], told_of, strict=True))
-        told["finding"]["galleries"] = classification.mistakes(rows["finding"], cached, regions, readings)
+        told["finding"]["galleries"] = classification.mistakes(
+            rows["finding"], cached, regions, readings
+        )
     if "missing" not in told["anomaly"]:
         told["anomaly"]["maps"] = classification.heat_maps(
             carried, table, storage.read_array(run.file("predict", predict.MAPS)), regions
@@ -195,7 +223,11 @@ def _scored(
 
 def _judged(run: Run, recipe: Recipe) -> list[str]:
     """Those of OPTIONAL that were done, and not on what has changed since."""
-    return [name for name, step in OPTIONAL.items() if run.done(name) and run.finished(name, step.made_from(run, recipe))]
+    return [
+        name
+        for name, step in OPTIONAL.items()
+        if run.done(name) and run.finished(name, step.made_from(run, recipe))
+    ]
 
 
 def _looks(run: Run, recipe: Recipe, manifest: Manifest, concept: str) -> dict[str, Any]:
@@ -203,7 +235,14 @@ def _looks(run: Run, recipe: Recipe, manifest: Manifest, concept: str) -> dict[s
     wanted = set(table["image_id"])
     shown = {image_id: one for image_id, one in explain.shown(run, recipe) if image_id in wanted}
     figures, without = (run.table("look", name) for name in (explain.AVERAGES, explain.COVERS))
-    return explanations.looks(table, figures, without, storage.read_array(run.file("look", explain.MAPS)), shown, explain.drawn_of(manifest, concept))
+    return explanations.looks(
+        table,
+        figures,
+        without,
+        storage.read_array(run.file("look", explain.MAPS)),
+        shown,
+        explain.drawn_of(manifest, concept),
+    )
 
 
 def _left_out(run: Run, table: pl.DataFrame) -> int:
@@ -214,7 +253,12 @@ def _left_out(run: Run, table: pl.DataFrame) -> int:
 def _whole(regions: pl.DataFrame) -> dict[str, Any]:
     """How many regions are the whole picture for want of lungs, whether all are the whole picture, and whether that was asked for."""
     count, typical = ((regions["cut"] == how).sum() for how in (lung_crop.WHOLE, lung_crop.BOX))
-    return {"count": count, "all": regions["whole"].all(), "asked": (regions["cut"] == lung_crop.ASKED).any(), "typical": typical}
+    return {
+        "count": count,
+        "all": regions["whole"].all(),
+        "asked": (regions["cut"] == lung_crop.ASKED).any(),
+        "typical": typical,
+    }
 
 
 def _methods(recipe: Recipe, segmenting: Mapping[str, Any], folds: int) -> list[tuple[str, str]]:
@@ -224,21 +268,43 @@ def _methods(recipe: Recipe, segmenting: Mapping[str, Any], folds: int) -> list[
         if folds
         else ("the training part", "the tune part")
     )
-    window = "stretched from the 0.5th to the 99.5th percentile" if pixels.window == "percentiles" else "in the range of the file"
+    window = (
+        "stretched from the 0.5th to the 99.5th percentile"
+        if pixels.window == "percentiles"
+        else "in the range of the file"
+    )
     return [
-        ("Pixels", f"each file decoded once, letterboxed to {pixels.size} × {pixels.size} pixels, bright is dense, {window}"),
+        (
+            "Pixels",
+            f"each file decoded once, letterboxed to {pixels.size} × {pixels.size} pixels, bright is dense, {window}",
+        ),
         ("Lungs", _segmenting(recipe, segmenting)),
         ("Region", _region(cut)),
         ("Finding", f"{recipe.classify.model} on the regions of {of_train} with a known label"),
-        ("Anomaly", f"{recipe.anomaly.model}, fitted on the regions of {of_train} without the finding only"),
-        ("Threshold", f"largest sensitivity + specificity − 1 (Youden) on {of_tune}, then left alone"),
-        ("Calibration", f"temperature with a bias, and isotonic regression, on {of_tune}, then left alone"),
-        ("Intervals", f"percentile bootstrap, {recipe.evaluate.resamples:,} resamples of whole patients (clustered where the audit joined them); of AUROC DeLong's too, Obuchowski's where patients have several images"),
-    ]  # fmt: skip
+        (
+            "Anomaly",
+            f"{recipe.anomaly.model}, fitted on the regions of {of_train} without the finding only",
+        ),
+        (
+            "Threshold",
+            f"largest sensitivity + specificity − 1 (Youden) on {of_tune}, then left alone",
+        ),
+        (
+            "Calibration",
+            f"temperature with a bias, and isotonic regression, on {of_tune}, then left alone",
+        ),
+        (
+            "Intervals",
+            f"percentile bootstrap, {recipe.evaluate.resamples:,} resamples of whole patients (clustered where the audit joined them); of AUROC DeLong's too, Obuchowski's where patients have several images",
+        ),
+    ]
 
 
 def _region(cut: LungCrop) -> str:
-    size, black = f"{cut.size} × {cut.size} pixels", ", black outside the lungs" if cut.masked else ""
+    size, black = (
+        f"{cut.size} × {cut.size} pixels",
+        ", black outside the lungs" if cut.masked else "",
+    )
     if cut.content == "whole":
         return f"the whole picture, {size}{black}"
     box = f"the box of {'both lungs' if cut.content == 'lungs' else f'the {cut.content}'} and {cut.margin:.0%} of its sides around it, {size}{black}"
@@ -256,9 +322,13 @@ def _segmenting(recipe: Recipe, told: Mapping[str, Any]) -> str:
 
 def render(facts: dict[str, Any]) -> str:
     """The page. Every text is escaped by the template, every drawing escaped its own."""
-    page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    page = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     page.filters["grouped"] = lambda number: f"{number:,}"
-    return page.from_string(resources.files("hilum").joinpath(TEMPLATE).read_text(encoding="utf-8")).render(facts)
+    return page.from_string(
+        resources.files("hilum").joinpath(TEMPLATE).read_text(encoding="utf-8")
+    ).render(facts)
 
 
 # ------------------------------------------------------------------------------------------------------------------------ the step

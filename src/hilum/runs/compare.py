@@ -28,7 +28,11 @@ from hilum.statistics.metrics import discrimination
 KEYS = ["image_id", "stage", "concept"]
 CARRIED = ("called", "temperature")  # from tune, see `hilum.pipeline.evaluate.transferred`
 ENDS = ("", "_second")  # of the columns of the two runs
-CALLED = {"sensitivity": State.PRESENT, "specificity": State.ABSENT, "accuracy": None}  # by the state of the rows that count
+CALLED = {
+    "sensitivity": State.PRESENT,
+    "specificity": State.ABSENT,
+    "accuracy": None,
+}  # by the state of the rows that count
 BOOTSTRAP, MCNEMAR, DELONG = "bootstrap over patients", "McNemar, exact", "DeLong"
 COMPARED = {
     **dict.fromkeys(("stage", "concept", "metric"), pl.String),
@@ -56,8 +60,15 @@ def compare(first: Run, second: Run) -> Comparison:
         about = {"stage": stage, "concept": concept, **_counts(of)}
         found += [{**about, **one} for one in _scored(of, settings)]
     if not found:
-        raise Mismatch(f"{first.folder} and {second.folder} share no test image with a known label: {'; '.join(told)}. Compare runs of the same data and split")
-    return Comparison(pl.DataFrame([{name: one.get(name) for name in COMPARED} for one in found], schema=COMPARED), told)
+        raise Mismatch(
+            f"{first.folder} and {second.folder} share no test image with a known label: {'; '.join(told)}. Compare runs of the same data and split"
+        )
+    return Comparison(
+        pl.DataFrame(
+            [{name: one.get(name) for name in COMPARED} for one in found], schema=COMPARED
+        ),
+        told,
+    )
 
 
 def _shared(first: Run, second: Run) -> tuple[pl.DataFrame, list[str]]:
@@ -66,16 +77,34 @@ def _shared(first: Run, second: Run) -> tuple[pl.DataFrame, list[str]]:
     both = one.join(other, on=KEYS, how="inner", suffix="_second", maintain_order="left")
     told = []
     for run, mine in ((first, one), (second, other)):
-        alone = mine["image_id"].n_unique() - mine.join(both, on="image_id", how="semi")["image_id"].n_unique()
+        alone = (
+            mine["image_id"].n_unique()
+            - mine.join(both, on="image_id", how="semi")["image_id"].n_unique()
+        )
         if alone:
-            told.append(f"{alone:,} of the {mine['image_id'].n_unique():,} test images of {run.folder} are not scored alike in the other run's test part, and are left out")
-    repainted = pl.col("picture").is_not_null() & pl.col("picture_second").is_not_null() & (pl.col("picture") != pl.col("picture_second"))
-    differing = {"pictures": repainted, "labels": pl.col("state").ne_missing(pl.col("state_second"))}
+            told.append(
+                f"{alone:,} of the {mine['image_id'].n_unique():,} test images of {run.folder} are not scored alike in the other run's test part, and are left out"
+            )
+    repainted = (
+        pl.col("picture").is_not_null()
+        & pl.col("picture_second").is_not_null()
+        & (pl.col("picture") != pl.col("picture_second"))
+    )
+    differing = {
+        "pictures": repainted,
+        "labels": pl.col("state").ne_missing(pl.col("state_second")),
+    }
     for what, differs in differing.items():
         count = both.filter(differs)["image_id"].n_unique()
         if count:
-            told.append(f"{count:,} shared test images have different {what} in the two runs, and are left out")
-    return both.filter(~repainted & pl.col("state").eq_missing(pl.col("state_second")) & (pl.col("state") >= State.ABSENT)), told
+            told.append(
+                f"{count:,} shared test images have different {what} in the two runs, and are left out"
+            )
+    return both.filter(
+        ~repainted
+        & pl.col("state").eq_missing(pl.col("state_second"))
+        & (pl.col("state") >= State.ABSENT)
+    ), told
 
 
 def _test(run: Run) -> pl.DataFrame:
@@ -83,24 +112,38 @@ def _test(run: Run) -> pl.DataFrame:
     scores = evaluate.transferred(
         run, run.table("predict", predict.SCORES).filter(pl.col("part") == "test")
     ).select(*KEYS, "score", *CARRIED)
-    table, manifest = run.table("split", "split.parquet").select("image_id", "group"), run.manifest()
+    table, manifest = (
+        run.table("split", "split.parquet").select("image_id", "group"),
+        run.manifest(),
+    )
     index = cache.opened(run, run.recipe()).index.select("image_id", picture="pixel_digest")
-    told = scores.join(table, on="image_id", maintain_order="left").join(index, on="image_id", how="left", maintain_order="left")
-    return told.join(evaluate.truths(manifest, scores), on=["image_id", "concept"], how="left", maintain_order="left")
+    told = scores.join(table, on="image_id", maintain_order="left").join(
+        index, on="image_id", how="left", maintain_order="left"
+    )
+    return told.join(
+        evaluate.truths(manifest, scores),
+        on=["image_id", "concept"],
+        how="left",
+        maintain_order="left",
+    )
 
 
 def _counts(rows: pl.DataFrame) -> dict[str, int]:
-    return {"images": rows.height, "patients": rows["group"].n_unique(), "positives": int((rows["state"] == State.PRESENT).sum())}
+    return {
+        "images": rows.height,
+        "patients": rows["group"].n_unique(),
+        "positives": int((rows["state"] == State.PRESENT).sum()),
+    }
 
 
-def _lungs(
-    first: Run, second: Run, settings: Evaluate
-) -> tuple[list[dict[str, Any]], list[str]]:
+def _lungs(first: Run, second: Run, settings: Evaluate) -> tuple[list[dict[str, Any]], list[str]]:
     """Dice of both lungs on the test images that have one in both runs; and what was left out."""
     groups = first.table("split", "split.parquet").select("image_id", "group")
     of_both = (pl.col("part") == "test") & (pl.col("side") == evaluate.BOTH)
     tables = [run.table("evaluate", evaluate.OVERLAP).filter(of_both) for run in (first, second)]
-    one, other = (table.select("image_id", "dice").filter(pl.col("dice").is_not_nan()) for table in tables)
+    one, other = (
+        table.select("image_id", "dice").filter(pl.col("dice").is_not_nan()) for table in tables
+    )
     both = one.join(other, on="image_id", suffix="_second", maintain_order="left")
     both = both.join(groups, on="image_id", maintain_order="left")
     told = []
@@ -113,7 +156,12 @@ def _lungs(
     if not both.height:
         return [], told
     statistics = [partial(_mean, both[name].to_numpy()) for name in ("dice", "dice_second")]
-    about = {"stage": "lungs", "concept": "", "images": both.height, "patients": both["group"].n_unique()}
+    about = {
+        "stage": "lungs",
+        "concept": "",
+        "images": both.height,
+        "patients": both["group"].n_unique(),
+    }
     compared = _bootstrapped("dice", statistics, both["group"].to_list(), settings)
     return [{**about, "positives": None, **compared}], told
 
@@ -125,7 +173,12 @@ def _scored(rows: pl.DataFrame, settings: Evaluate) -> Iterator[dict[str, Any]]:
     )
     areas = auroc_tests.area_difference(truth, *scores, patients, confidence=settings.confidence)
     yield _row("auroc", [discrimination.auroc(truth, score) for score in scores], areas, DELONG)
-    yield _bootstrapped("average_precision", [partial(_of_rows, discrimination.average_precision, truth, score) for score in scores], patients, settings)
+    yield _bootstrapped(
+        "average_precision",
+        [partial(_of_rows, discrimination.average_precision, truth, score) for score in scores],
+        patients,
+        settings,
+    )
     lacking = [int(np.isnan(of).sum()) for of in calls]
     for metric in CALLED:
         if any(lacking):
@@ -136,7 +189,12 @@ def _scored(rows: pl.DataFrame, settings: Evaluate) -> Iterator[dict[str, Any]]:
         else:
             yield _called(metric, truth, calls, rows["group"], settings)
     if not np.isnan(made).any():
-        yield _bootstrapped("brier_temperature", [partial(_of_rows, calibrated.brier, truth, probability) for probability in made], patients, settings)
+        yield _bootstrapped(
+            "brier_temperature",
+            [partial(_of_rows, calibrated.brier, truth, probability) for probability in made],
+            patients,
+            settings,
+        )
 
 
 def _called(
@@ -158,15 +216,32 @@ def _called(
     return told if np.isnan(exact.p) else told | {"p": exact.p, "test": MCNEMAR}
 
 
-def _bootstrapped(metric: str, statistics: list[Callable], patients: list[str], settings: Evaluate) -> dict[str, Any]:
-    found = auroc_tests.bootstrap_difference(*statistics, patients, resamples=settings.resamples, confidence=settings.confidence, seed=settings.seed)
+def _bootstrapped(
+    metric: str, statistics: list[Callable], patients: list[str], settings: Evaluate
+) -> dict[str, Any]:
+    found = auroc_tests.bootstrap_difference(
+        *statistics,
+        patients,
+        resamples=settings.resamples,
+        confidence=settings.confidence,
+        seed=settings.seed,
+    )
     everything = np.arange(len(patients))
     return _row(metric, [statistic(everything) for statistic in statistics], found, BOOTSTRAP)
 
 
-def _row(metric: str, values: list[float], found: auroc_tests.Difference, test: str) -> dict[str, Any]:
+def _row(
+    metric: str, values: list[float], found: auroc_tests.Difference, test: str
+) -> dict[str, Any]:
     about = {"difference": found.value, "low": found.low, "high": found.high, "p": found.p}
-    return {"metric": metric, "first": values[0], "second": values[1], **about, "test": "" if np.isnan(found.p) else test, "why": found.why}
+    return {
+        "metric": metric,
+        "first": values[0],
+        "second": values[1],
+        **about,
+        "test": "" if np.isnan(found.p) else test,
+        "why": found.why,
+    }
 
 
 def _of_rows(metric: Callable, truth: np.ndarray, score: np.ndarray, rows: np.ndarray) -> float:
@@ -181,11 +256,19 @@ def lines(comparison: Comparison, first: str, second: str) -> pl.DataFrame:
     """The table as text for a terminal: a row a metric, `difference` with its interval."""
     shown = [
         {
-            "stage": row["stage"], "finding": row["concept"] or "–", "metric": row["metric"], "images": row["images"], "patients": row["patients"],
-            first: _number(row["first"]), second: _number(row["second"]), "difference": _difference(row), "p": _p(row["p"]), "test": row["test"] or row["why"],
+            "stage": row["stage"],
+            "finding": row["concept"] or "–",
+            "metric": row["metric"],
+            "images": row["images"],
+            "patients": row["patients"],
+            first: _number(row["first"]),
+            second: _number(row["second"]),
+            "difference": _difference(row),
+            "p": _p(row["p"]),
+            "test": row["test"] or row["why"],
         }
         for row in comparison.table.iter_rows(named=True)
-    ]  # fmt: skip
+    ]
     return pl.DataFrame(shown)
 
 

@@ -47,18 +47,34 @@ from hilum.statistics import bootstrap
 from hilum.statistics.metrics import discrimination
 
 VERSION = 2
-TABLE, CSV, PAGE, TEMPLATE = "matrix.parquet", "matrix.csv", "matrix.html", "resources/matrix.html.j2"
+TABLE, CSV, PAGE, TEMPLATE = (
+    "matrix.parquet",
+    "matrix.csv",
+    "matrix.html",
+    "resources/matrix.html.j2",
+)
 OF_FOLDS = (
     "cross-validated: AUROC out of fold; each fold has its own threshold, see the run's report"
 )
 UNTIL = "evaluate"  # the step that a run needs done
 SCORES = {"image_id": pl.String, "stage": pl.String, "concept": pl.String, "score": pl.Float64}
-MEASURES = ("auroc", "carried_sensitivity", "carried_specificity", "retuned_sensitivity", "retuned_specificity")
+MEASURES = (
+    "auroc",
+    "carried_sensitivity",
+    "carried_specificity",
+    "retuned_sensitivity",
+    "retuned_specificity",
+)
 COLUMNS = {
-    **dict.fromkeys(("model", "set", "stage", "concept"), pl.String), **dict.fromkeys(("images", "patients", "positives", "left_out"), pl.Int64),
-    **dict.fromkeys((f"{measure}{end}" for measure in MEASURES for end in ("", "_low", "_high")), pl.Float64),
-    "carried_threshold": pl.Float64, "retuned_threshold": pl.Float64, "why": pl.String,
-}  # fmt: skip
+    **dict.fromkeys(("model", "set", "stage", "concept"), pl.String),
+    **dict.fromkeys(("images", "patients", "positives", "left_out"), pl.Int64),
+    **dict.fromkeys(
+        (f"{measure}{end}" for measure in MEASURES for end in ("", "_low", "_high")), pl.Float64
+    ),
+    "carried_threshold": pl.Float64,
+    "retuned_threshold": pl.Float64,
+    "why": pl.String,
+}
 
 
 @dataclass(frozen=True)
@@ -100,10 +116,16 @@ class FinishedRun:
     def truth(self, concept: str) -> pl.DataFrame:
         """image_id, group, part and state of the images of which it is known whether they show `concept`."""
         states = self.data.manifest.states(concept).select("image_id", "state")
-        return self.split.select("image_id", "group", "part").join(states, on="image_id", maintain_order="left").filter(pl.col("state") >= State.ABSENT)
+        return (
+            self.split.select("image_id", "group", "part")
+            .join(states, on="image_id", maintain_order="left")
+            .filter(pl.col("state") >= State.ABSENT)
+        )
 
 
-def cross_evaluate(members: Sequence[FinishedRun], to: Path, watch: segment_images.Watch) -> pl.DataFrame:
+def cross_evaluate(
+    members: Sequence[FinishedRun], to: Path, watch: segment_images.Watch
+) -> pl.DataFrame:
     """The table (COLUMNS), every model on every set, written to `to` with its page. Raises `Mismatch` before anything is scored where a set's
     pictures are made otherwise than a model's, or hold some that it has learnt from; `HilumError` for fewer than two runs."""
     if len(members) < 2:
@@ -111,7 +133,11 @@ def cross_evaluate(members: Sequence[FinishedRun], to: Path, watch: segment_imag
     for member in members:
         member.recipe.data.refuse_inside(to, "choose another folder with --to")
     pairs = [(model, target) for model in members for target in members]
-    usable = {(model.name, target.name): unseen(model, target) for model, target in pairs if model is not target}
+    usable = {
+        (model.name, target.name): unseen(model, target)
+        for model, target in pairs
+        if model is not target
+    }
     rows: list[dict[str, Any]] = []
     for model, target in pairs:
         own = model is target
@@ -137,8 +163,16 @@ def unseen(model: FinishedRun, target: FinishedRun) -> pl.DataFrame:
             f"{theirs.size} pixels, window '{theirs.window}': set size and window under [pixels] alike in both recipes and run again"
         )
     rows = _strangers(model, target)
-    digests = model.data.index.join(model.held, on="image_id", how="semi").select("pixel_digest").drop_nulls()
-    known = target.data.index.join(rows, on="image_id", how="semi").join(digests, on="pixel_digest", how="semi").sort("image_id")
+    digests = (
+        model.data.index.join(model.held, on="image_id", how="semi")
+        .select("pixel_digest")
+        .drop_nulls()
+    )
+    known = (
+        target.data.index.join(rows, on="image_id", how="semi")
+        .join(digests, on="pixel_digest", how="semi")
+        .sort("image_id")
+    )
     if known.height:
         shown = ", ".join(known["image_id"].head(5))
         raise Mismatch(
@@ -156,40 +190,81 @@ def _strangers(model: FinishedRun, target: FinishedRun) -> pl.DataFrame:
     if names is None:
         return rows.select("image_id")
     met = model.data.pictures.join(model.held, on="image_id", how="semi").select(names[1]).unique()
-    known = target.data.pictures.join(met, on=names[1], how="semi").select("image_id").join(rows, on="image_id").select("group").unique()
+    known = (
+        target.data.pictures.join(met, on=names[1], how="semi")
+        .select("image_id")
+        .join(rows, on="image_id")
+        .select("group")
+        .unique()
+    )
     return rows.join(known, on="group", how="anti", maintain_order="left").select("image_id")
 
 
 # ------------------------------------------------------------------------------------------------------------------------ the scores
 
 
-def _kept(model: FinishedRun, target: FinishedRun, rows: pl.DataFrame, to: Path, watch: segment_images.Watch) -> pl.DataFrame:
+def _kept(
+    model: FinishedRun,
+    target: FinishedRun,
+    rows: pl.DataFrame,
+    to: Path,
+    watch: segment_images.Watch,
+) -> pl.DataFrame:
     """The model's scores of the target's `rows`; made where they are not there or either run has changed since."""
     name, kept = f"{model.name}--{target.name}", Run(to)
     file = f"scores/{name}.parquet"
     made_of = {step: model.run.made(step) for step in ("segment", "region", "train")}
-    made_from = {**made_of, "pictures": target.run.made("cache"), "rows": storage.digest(rows["image_id"].to_list()), "version": VERSION}
+    made_from = {
+        **made_of,
+        "pictures": target.run.made("cache"),
+        "rows": storage.digest(rows["image_id"].to_list()),
+        "version": VERSION,
+    }
     if not kept.finished(f"scores-{name}", made_from):
         with watch(name) as progress:
             storage.write_table(to / file, score(model, target, rows, progress))
-        kept.finish(f"scores-{name}", made_from, {file: storage.digest_of_file(to / file)}, {"images": rows.height})
+        kept.finish(
+            f"scores-{name}",
+            made_from,
+            {file: storage.digest_of_file(to / file)},
+            {"images": rows.height},
+        )
     return kept.table(f"scores-{name}", file)
 
 
-def score(model: FinishedRun, target: FinishedRun, rows: pl.DataFrame, progress: Progress) -> pl.DataFrame:
+def score(
+    model: FinishedRun, target: FinishedRun, rows: pl.DataFrame, progress: Progress
+) -> pl.DataFrame:
     """SCORES of the target's `rows` by the model's whole chain."""
     reader, pictures = predict.RunModels.of(model.run), target.data.pixels
-    sizes = {image_id: size for image_id, *size in pictures.index.select("image_id", "height", "width").iter_rows()}
+    sizes = {
+        image_id: size
+        for image_id, *size in pictures.index.select("image_id", "height", "width").iter_rows()
+    }
     concepts = {stage: _concepts(model, target, stage) for stage in predict.STAGES}
     found = []
     for done, image_id in enumerate(rows["image_id"], start=1):
         image, size = pictures.images[pictures.rows([image_id])[0]], tuple(sizes[image_id])
-        lung = lung_finder.segment_lungs(reader.models["lungs"], image, size) if "lungs" in reader.models else lung_finder.no_lungs(pictures.size)
-        cut = lung_crop.cut(image, lung.labels, model.recipe.region, quality=lung.quality, typical=reader.typical, size=size)
+        lung = (
+            lung_finder.segment_lungs(reader.models["lungs"], image, size)
+            if "lungs" in reader.models
+            else lung_finder.no_lungs(pictures.size)
+        )
+        cut = lung_crop.cut(
+            image,
+            lung.labels,
+            model.recipe.region,
+            quality=lung.quality,
+            typical=reader.typical,
+            size=size,
+        )
         for stage, named in concepts.items():
             if stage in reader.models and named:
                 values = np.atleast_1d(reader.models[stage](cut.image)["score"]).tolist()
-                found += [[image_id, stage, concept, value] for concept, value in zip(named, values, strict=True)]
+                found += [
+                    [image_id, stage, concept, value]
+                    for concept, value in zip(named, values, strict=True)
+                ]
         progress(done, rows.height)
     return pl.DataFrame(found, schema=SCORES, orient="row")
 
@@ -198,30 +273,50 @@ def _concepts(model: FinishedRun, target: FinishedRun, stage: str) -> list[str]:
     """What a stage's scores are held against in the target, in the order of its columns."""
     if stage == "anomaly":
         return [target.finding] if target.finding else []
-    return model.scores.filter(pl.col("stage") == stage)["concept"].unique(maintain_order=True).to_list()
+    return (
+        model.scores.filter(pl.col("stage") == stage)["concept"]
+        .unique(maintain_order=True)
+        .to_list()
+    )
 
 
 # ----------------------------------------------------------------------------------------------------------------------- the figures
 
 
-def _rows(model: FinishedRun, target: FinishedRun, scores: pl.DataFrame, left_out: int) -> Iterator[dict[str, Any]]:
+def _rows(
+    model: FinishedRun, target: FinishedRun, scores: pl.DataFrame, left_out: int
+) -> Iterator[dict[str, Any]]:
     own = model is target
     for stage in predict.STAGES:
         for concept in _concepts(model, target, stage):
-            told = {"model": model.name, "set": target.name, "stage": stage, "concept": concept, "left_out": left_out}
-            known = _of(scores, stage).filter(pl.col("concept") == concept).join(target.truth(concept), on="image_id", maintain_order="left")
+            told = {
+                "model": model.name,
+                "set": target.name,
+                "stage": stage,
+                "concept": concept,
+                "left_out": left_out,
+            }
+            known = (
+                _of(scores, stage)
+                .filter(pl.col("concept") == concept)
+                .join(target.truth(concept), on="image_id", maintain_order="left")
+            )
             measured = known.filter(
                 pl.col("part") == "test"
                 if own and not model.cross_validated
                 else pl.col("part") != "tune"
             )
-            carried = _threshold(model, stage, concept if stage == "finding" else model.finding or "")
+            carried = _threshold(
+                model, stage, concept if stage == "finding" else model.finding or ""
+            )
             tune = known.filter(pl.col("part") == "tune")
             if own and model.cross_validated:  # that threshold was chosen on these very scores
                 found = figures(measured, float("nan"), float("nan"), target.recipe.evaluate)
                 yield told | found | {"why": OF_FOLDS if measured.height else found["why"]}
                 continue
-            yield told | figures(measured, carried, carried if own else _youden(tune), target.recipe.evaluate)
+            yield told | figures(
+                measured, carried, carried if own else _youden(tune), target.recipe.evaluate
+            )
 
 
 def _of(scores: pl.DataFrame, stage: str) -> pl.DataFrame:
@@ -239,29 +334,57 @@ def _threshold(model: FinishedRun, stage: str, concept: str) -> float:
         )
         return float("nan") if chosen is None else chosen
     scores = _of(model.scores, stage).filter(pl.col("concept") == concept)
-    return _youden(scores.join(model.truth(concept), on="image_id", maintain_order="left").filter(pl.col("part") == "tune"))
+    return _youden(
+        scores.join(model.truth(concept), on="image_id", maintain_order="left").filter(
+            pl.col("part") == "tune"
+        )
+    )
 
 
 def _youden(rows: pl.DataFrame) -> float:
     return discrimination.youden_threshold(rows["state"].to_numpy(), rows["score"].to_numpy())
 
 
-def figures(rows: pl.DataFrame, carried: float, retuned: float, settings: Evaluate) -> dict[str, Any]:
+def figures(
+    rows: pl.DataFrame, carried: float, retuned: float, settings: Evaluate
+) -> dict[str, Any]:
     """Of rows (group, state, score); nan with its reason in `why` where a figure cannot be had."""
     truth, values = rows["state"].to_numpy(), rows["score"].to_numpy()
     metrics: dict[str, Callable[..., float]] = {"auroc": discrimination.auroc}
     for kind, threshold in (("carried", carried), ("retuned", retuned)):
         if not math.isnan(threshold):
-            metrics |= {f"{kind}_{name}": partial(discrimination.METRICS_AT[name], threshold=threshold) for name in ("sensitivity", "specificity")}
-    told: dict[str, Any] = dict.fromkeys((f"{measure}{end}" for measure in MEASURES for end in ("", "_low", "_high")), float("nan"))
+            metrics |= {
+                f"{kind}_{name}": partial(discrimination.METRICS_AT[name], threshold=threshold)
+                for name in ("sensitivity", "specificity")
+            }
+    told: dict[str, Any] = dict.fromkeys(
+        (f"{measure}{end}" for measure in MEASURES for end in ("", "_low", "_high")), float("nan")
+    )
     for measure, metric in metrics.items() if rows.height else ():
         interval = bootstrap.bootstrap_patients(
             lambda chosen, metric=metric: metric(truth[chosen], values[chosen]),
-            rows["group"].to_list(), resamples=settings.resamples, confidence=settings.confidence, seed=settings.seed,
-        )  # fmt: skip
-        told |= {measure: interval.value, f"{measure}_low": interval.low, f"{measure}_high": interval.high}
-    counts = {"images": rows.height, "patients": rows["group"].n_unique(), "positives": int((rows["state"] == State.PRESENT).sum())}
-    return {**told, **counts, "carried_threshold": carried, "retuned_threshold": retuned, "why": _why(counts, carried, retuned)}
+            rows["group"].to_list(),
+            resamples=settings.resamples,
+            confidence=settings.confidence,
+            seed=settings.seed,
+        )
+        told |= {
+            measure: interval.value,
+            f"{measure}_low": interval.low,
+            f"{measure}_high": interval.high,
+        }
+    counts = {
+        "images": rows.height,
+        "patients": rows["group"].n_unique(),
+        "positives": int((rows["state"] == State.PRESENT).sum()),
+    }
+    return {
+        **told,
+        **counts,
+        "carried_threshold": carried,
+        "retuned_threshold": retuned,
+        "why": _why(counts, carried, retuned),
+    }
 
 
 def _why(counts: Mapping[str, int], carried: float, retuned: float) -> str:
@@ -288,34 +411,95 @@ def titled(stage: str, concept: str) -> str:
 def page(table: pl.DataFrame, names: Sequence[str]) -> str:
     """One HTML page, with nothing loaded from elsewhere."""
     charts = []
-    kinds = table.with_columns(title=pl.struct("stage", "concept").map_elements(lambda row: titled(**row), return_dtype=pl.String))
+    kinds = table.with_columns(
+        title=pl.struct("stage", "concept").map_elements(
+            lambda row: titled(**row), return_dtype=pl.String
+        )
+    )
     for (title,), rows in kinds.group_by("title", maintain_order=True):
         cells = {(row["model"], row["set"]): _cell(row) for row in rows.iter_rows(named=True)}
-        told = "; ".join(f"{model} on {of}: {cell.value:.3f}" for (model, of), cell in cells.items())
-        charts.append({"title": title, "picture": heat_table.heat_table(names, names, cells, low=0.5, high=1.0, told=f"AUROC of each model on each set. {told}")})
-    lines = [{**row, "title": titled(row["stage"], row["concept"]), "cells": [written(row, measure) for measure in MEASURES]} for row in table.iter_rows(named=True)]
+        told = "; ".join(
+            f"{model} on {of}: {cell.value:.3f}" for (model, of), cell in cells.items()
+        )
+        charts.append(
+            {
+                "title": title,
+                "picture": heat_table.heat_table(
+                    names,
+                    names,
+                    cells,
+                    low=0.5,
+                    high=1.0,
+                    told=f"AUROC of each model on each set. {told}",
+                ),
+            }
+        )
+    lines = [
+        {
+            **row,
+            "title": titled(row["stage"], row["concept"]),
+            "cells": [written(row, measure) for measure in MEASURES],
+        }
+        for row in table.iter_rows(named=True)
+    ]
     template = resources.files("hilum").joinpath(TEMPLATE).read_text(encoding="utf-8")
-    return Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(template).render(
-        charts=charts, rows=lines, names=names
+    return (
+        Environment(
+            autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        )
+        .from_string(template)
+        .render(charts=charts, rows=lines, names=names)
     )
 
 
 def _cell(row: Mapping[str, Any]) -> heat_table.Cell:
-    between_ = "" if math.isnan(row["auroc_low"]) else f"{row['auroc_low']:.2f} to {row['auroc_high']:.2f}"
-    return heat_table.Cell(row["auroc"], between_, f"{row['model']} on {row['set']}: {row['images']} images of {row['patients']} patients. {row['why']}".strip())
+    between_ = (
+        "" if math.isnan(row["auroc_low"]) else f"{row['auroc_low']:.2f} to {row['auroc_high']:.2f}"
+    )
+    return heat_table.Cell(
+        row["auroc"],
+        between_,
+        f"{row['model']} on {row['set']}: {row['images']} images of {row['patients']} patients. {row['why']}".strip(),
+    )
 
 
 def written(row: Mapping[str, Any], measure: str) -> str:
     """`0.912 (0.871 to 0.945)`."""
     value, low, high = (row[f"{measure}{end}"] for end in ("", "_low", "_high"))
-    return "–" if math.isnan(value) else f"{value:.3f}" if math.isnan(low) else f"{value:.3f} ({low:.3f} to {high:.3f})"
+    return (
+        "–"
+        if math.isnan(value)
+        else f"{value:.3f}"
+        if math.isnan(low)
+        else f"{value:.3f} ({low:.3f} to {high:.3f})"
+    )
 
 
 def shown(table: pl.DataFrame) -> pl.DataFrame:
     """The table for a terminal."""
     rows = [
-        [row["model"], row["set"], titled(row["stage"], row["concept"]).split(",")[0], row["images"], row["positives"], *(written(row, measure) for measure in MEASURES), row["why"]]
+        [
+            row["model"],
+            row["set"],
+            titled(row["stage"], row["concept"]).split(",")[0],
+            row["images"],
+            row["positives"],
+            *(written(row, measure) for measure in MEASURES),
+            row["why"],
+        ]
         for row in table.iter_rows(named=True)
     ]
-    heads = ("model", "set", "of", "images", "positives", "AUROC", "sens carried", "spec carried", "sens retuned", "spec retuned", "why")
+    heads = (
+        "model",
+        "set",
+        "of",
+        "images",
+        "positives",
+        "AUROC",
+        "sens carried",
+        "spec carried",
+        "sens retuned",
+        "spec retuned",
+        "why",
+    )
     return pl.DataFrame(rows, schema=heads, orient="row", strict=False)

@@ -35,7 +35,13 @@ SHARED = "shared.parquet"
 BETWEEN = "between the sets"
 SAME_NAME = "same name"
 KINDS = (*near_duplicates.KINDS, SAME_NAME)  # the surest first
-PAIRS = {"set": pl.String, "image_id": pl.String, "other_set": pl.String, "other_image_id": pl.String, "kind": pl.String}
+PAIRS = {
+    "set": pl.String,
+    "image_id": pl.String,
+    "other_set": pl.String,
+    "other_image_id": pl.String,
+    "kind": pl.String,
+}
 STAGES = {"segment": "lung segmenter", "train": "classifier or anomaly model"}
 
 IMAGES = Rule(
@@ -88,7 +94,10 @@ class AuditedDataset:
     def pictures(self) -> pl.DataFrame:
         """image_id and patient_id by image_id, and both without what stands before them (`bare`, `person`)."""
         table = self.manifest.table.select("image_id", "patient_id").sort("image_id")
-        return table.with_columns(bare=pl.col("image_id").str.extract(r"([^/]+)$"), person=pl.col("patient_id").str.extract(r"([^/]+)$"))
+        return table.with_columns(
+            bare=pl.col("image_id").str.extract(r"([^/]+)$"),
+            person=pl.col("patient_id").str.extract(r"([^/]+)$"),
+        )
 
 
 def places(sources: Sequence[Path], to: Path | None) -> list[tuple[str, Path | None]]:
@@ -96,13 +105,20 @@ def places(sources: Sequence[Path], to: Path | None) -> list[tuple[str, Path | N
     resolved = [source.resolve() for source in sources]
     if twice := sorted({str(path) for path in resolved if resolved.count(path) > 1}):
         raise HilumError(f"{', '.join(twice)} is given twice; give each set once")
-    depth = next(n for n in range(1, 99) if len({path.parts[-n:] for path in resolved}) == len(resolved))
+    depth = next(
+        n for n in range(1, 99) if len({path.parts[-n:] for path in resolved}) == len(resolved)
+    )
     names = ["-".join(path.with_suffix("").parts[-depth:]).strip("/-") for path in resolved]
     own = [is_run(path) for path in resolved]
-    return [(name, None if has else (to or Path("runs")) / name) for name, has in zip(names, own, strict=True)]
+    return [
+        (name, None if has else (to or Path("runs")) / name)
+        for name, has in zip(names, own, strict=True)
+    ]
 
 
-def audited(sources: Sequence[Path], to: Path | None, perform: Callable[[Path, Path | None], Run]) -> dict[str, pl.DataFrame]:
+def audited(
+    sources: Sequence[Path], to: Path | None, perform: Callable[[Path, Path | None], Run]
+) -> dict[str, pl.DataFrame]:
     """Findings of each set by its name, and under `BETWEEN` those of all pairs of sets, whose pictures go into `to`/shared.parquet.
 
     `perform` audits a source in the run's folder that it is given, or the source's own, and returns the run.
@@ -110,7 +126,11 @@ def audited(sources: Sequence[Path], to: Path | None, perform: Callable[[Path, P
     members = []
     for source, (name, place) in zip(sources, places(sources, to), strict=True):
         members.append(AuditedDataset.of(name, perform(source, place)))
-    found = {member.name: member.run.table("audit", "findings.parquet") for member in members if member.run}
+    found = {
+        member.name: member.run.table("audit", "findings.parquet")
+        for member in members
+        if member.run
+    }
     found[BETWEEN], pairs = find_overlaps(members)
     storage.write_table((to or Path("runs")) / SHARED, pairs)
     return found
@@ -128,7 +148,11 @@ def find_overlaps(members: Sequence[AuditedDataset]) -> tuple[pl.DataFrame, pl.D
     for first, second in combinations(members, 2):
         pairs = same_images(first, second)
         tables.append(pairs)
-        found += [*_overlap(first, second), *_shared(first, second, pairs), *_patients(first, second, pairs)]
+        found += [
+            *_overlap(first, second),
+            *_shared(first, second, pairs),
+            *_patients(first, second, pairs),
+        ]
         found += [*_trained(first, second, pairs), *_trained(second, first, _turned(pairs))]
     return audit.table(found, RULES), pl.concat(tables)
 
@@ -136,14 +160,28 @@ def find_overlaps(members: Sequence[AuditedDataset]) -> tuple[pl.DataFrame, pl.D
 def same_images(first: AuditedDataset, second: AuditedDataset) -> pl.DataFrame:
     """Each picture of the first set that is in the second, beside the first of those that it is, by the surest kind."""
     caches = (first.pixels, second.pixels) if first.pixels and second.pixels else None
-    found = near_duplicates.shared(first.index, second.index, caches).select("image_id", "other_image_id", "kind")
+    found = near_duplicates.shared(first.index, second.index, caches).select(
+        "image_id", "other_image_id", "kind"
+    )
     if names := named_alike(first, second):
-        there = second.pictures.select(names[0], other_image_id="image_id").unique(names[0], keep="first", maintain_order=True)
-        by_name = first.pictures.join(there, on=names[0]).select("image_id", "other_image_id", kind=pl.lit(SAME_NAME))
+        there = second.pictures.select(names[0], other_image_id="image_id").unique(
+            names[0], keep="first", maintain_order=True
+        )
+        by_name = first.pictures.join(there, on=names[0]).select(
+            "image_id", "other_image_id", kind=pl.lit(SAME_NAME)
+        )
         found = pl.concat([found, by_name])
     by_kind = pl.col("kind").cast(pl.Enum(KINDS))
-    best = found.sort("image_id", by_kind, "other_image_id").unique("image_id", keep="first", maintain_order=True)
-    return best.select(set=pl.lit(first.name), image_id="image_id", other_set=pl.lit(second.name), other_image_id="other_image_id", kind="kind")
+    best = found.sort("image_id", by_kind, "other_image_id").unique(
+        "image_id", keep="first", maintain_order=True
+    )
+    return best.select(
+        set=pl.lit(first.name),
+        image_id="image_id",
+        other_set=pl.lit(second.name),
+        other_image_id="other_image_id",
+        kind="kind",
+    )
 
 
 def named_alike(first: AuditedDataset, second: AuditedDataset) -> tuple[str, str] | None:
@@ -151,7 +189,11 @@ def named_alike(first: AuditedDataset, second: AuditedDataset) -> tuple[str, str
     sets, others = _datasets(first), _datasets(second)
     if _known(sets, others):  # the same names under another data set's
         return "bare", "person"
-    return ("image_id", "patient_id") if first.manifest.root == second.manifest.root or (sets & others) - {OWN} else None
+    return (
+        ("image_id", "patient_id")
+        if first.manifest.root == second.manifest.root or (sets & others) - {OWN}
+        else None
+    )
 
 
 def _datasets(member: AuditedDataset) -> set[str]:
@@ -163,22 +205,38 @@ def _said_to_be(member: AuditedDataset) -> set[str]:
     if OWN not in _datasets(member):
         return set()
     words = set(re.split(r"[^a-z0-9]+", member.manifest.root.name.lower()))
-    return {name for name in catalog.names() if name not in plugins.names("readers") and (name.split("_")[0] in words or name in words)}
+    return {
+        name
+        for name in catalog.names()
+        if name not in plugins.names("readers") and (name.split("_")[0] in words or name in words)
+    }
 
 
 def _known(sets: set[str], others: set[str]) -> list[tuple[str, str, str]]:
     """Known overlaps of two different data sets, and how they share pictures."""
     entries = catalog.entries()
-    told = [(one, other, _overlaps(entries, one, other)) for one in sorted(sets) for other in sorted(others - {one})]
+    told = [
+        (one, other, _overlaps(entries, one, other))
+        for one in sorted(sets)
+        for other in sorted(others - {one})
+    ]
     return [(one, other, words) for one, other, words in told if words]
 
 
 def _overlaps(entries: dict, one: str, other: str) -> str:
-    return entries.get(one, {}).get("overlaps", {}).get(other) or entries.get(other, {}).get("overlaps", {}).get(one, "")
+    return entries.get(one, {}).get("overlaps", {}).get(other) or entries.get(other, {}).get(
+        "overlaps", {}
+    ).get(one, "")
 
 
 def _turned(pairs: pl.DataFrame) -> pl.DataFrame:
-    return pairs.select(set="other_set", image_id="other_image_id", other_set="set", other_image_id="image_id", kind="kind")
+    return pairs.select(
+        set="other_set",
+        image_id="other_image_id",
+        other_set="set",
+        other_image_id="image_id",
+        kind="kind",
+    )
 
 
 # --------------------------------------------------------------------------------------------------------------------------- findings
@@ -186,7 +244,10 @@ def _turned(pairs: pl.DataFrame) -> pl.DataFrame:
 
 def _overlap(first: AuditedDataset, second: AuditedDataset) -> Iterator[Issue]:
     sets, others = (_datasets(one) | _said_to_be(one) for one in (first, second))
-    told = [f"{first.name} and {second.name}: {one} and {other} share pictures ({words})" for one, other, words in _known(sets, others)]
+    told = [
+        f"{first.name} and {second.name}: {one} and {other} share pictures ({words})"
+        for one, other, words in _known(sets, others)
+    ]
     return KNOWN.found(pl.DataFrame({"message": told}, schema={"message": pl.String}))
 
 
@@ -204,10 +265,14 @@ def _shared(first: AuditedDataset, second: AuditedDataset, pairs: pl.DataFrame) 
     yield from IMAGES.found(pl.DataFrame({"message": [message]}))
 
 
-def _patients(first: AuditedDataset, second: AuditedDataset, pairs: pl.DataFrame) -> Iterator[Issue]:
+def _patients(
+    first: AuditedDataset, second: AuditedDataset, pairs: pl.DataFrame
+) -> Iterator[Issue]:
     """Patients in both, leaving out those of whom every picture is told as shared already."""
     column, people = _shared_people(first, second)
-    alone = first.pictures.join(pairs, on="image_id", how="anti").join(people, on=column, how="semi")
+    alone = first.pictures.join(pairs, on="image_id", how="anti").join(
+        people, on=column, how="semi"
+    )
     count = alone[column].n_unique()
     if count:
         message = f"{count} patients of {first.name} stand in {second.name} with other pictures; the first is {alone[column].min()}"
@@ -235,10 +300,18 @@ def _trained(first: AuditedDataset, second: AuditedDataset, pairs: pl.DataFrame)
         if not first.run.done(stage):
             continue
         taught = first.run.table(stage, f"{stage}/{TRAINING}").select("image_id").unique()
-        pictures = pairs.join(taught, on="image_id", how="semi").join(tested, left_on="other_image_id", right_on="image_id", how="semi")
-        persons = first.pictures.join(taught, on="image_id", how="semi").join(people, on=column, how="semi").select(column)
+        pictures = pairs.join(taught, on="image_id", how="semi").join(
+            tested, left_on="other_image_id", right_on="image_id", how="semi"
+        )
+        persons = (
+            first.pictures.join(taught, on="image_id", how="semi")
+            .join(people, on=column, how="semi")
+            .select(column)
+        )
         same = tested.join(persons, on=column, how="semi").select("image_id")
-        both = pl.concat([same, pictures.select(image_id="other_image_id")]).unique().sort("image_id")
+        both = (
+            pl.concat([same, pictures.select(image_id="other_image_id")]).unique().sort("image_id")
+        )
         if both.height:
             message = (
                 f"the {words} of {first.name} was trained on {pictures['other_image_id'].n_unique()} pictures, and on patients of {both.height}, of the "

@@ -109,7 +109,10 @@ def _overlay(radiograph: Radiograph, found: predict.Prediction, saliency: np.nda
 
 
 def _rows(
-    one: classify_images.ImageResult, found: predict.Prediction, radiograph: Radiograph, maps: dict[str, np.ndarray]
+    one: classify_images.ImageResult,
+    found: predict.Prediction,
+    radiograph: Radiograph,
+    maps: dict[str, np.ndarray],
 ) -> Iterator[dict[str, Any]]:
     about = {name: value for name, value in one.as_dict().items() if name != "said"}
     if one.refused:

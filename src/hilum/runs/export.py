@@ -21,7 +21,9 @@ from hilum.run_folder import Run, is_run
 from hilum.safety.path_names import as_text
 
 
-def export(form: str, source: Path, folder: Path, share: Mapping[str, str] | None = None) -> dict[str, object]:
+def export(
+    form: str, source: Path, folder: Path, share: Mapping[str, str] | None = None
+) -> dict[str, object]:
     """Write `source` to `folder` as `form`, by part where it is a run with a split; returns what to tell a person.
 
     `share` has settings of the recipe's section [share] that go before the recipe's own. Pseudonyms of a run are those of all that it passes on;
@@ -34,9 +36,17 @@ def export(form: str, source: Path, folder: Path, share: Mapping[str, str] | Non
     recipe, manifest, split = _read(source)
     recipe.data.refuse_inside(folder, "choose another folder")
     share = recipe.sharing(share or {}).share
-    passed = run_release.of_run(Run(source), share, manifest) if is_run(source) else pass_on(manifest, share, Pseudonyms.forgotten())
+    passed = (
+        run_release.of_run(Run(source), share, manifest)
+        if is_run(source)
+        else pass_on(manifest, share, Pseudonyms.forgotten())
+    )
     named = None if split is None else passed.keyed(split)
-    told = {**module.write(passed.manifest, folder, split=named), **_stated(manifest, split), **run_release.told(share)}
+    told = {
+        **module.write(passed.manifest, folder, split=named),
+        **_stated(manifest, split),
+        **run_release.told(share),
+    }
     if split is not None and fold_count(split):
         told["note"] = (
             "the run is cross-validated, so all its images are in train; split.parquet of the run has the folds"
@@ -48,7 +58,10 @@ def _stated(manifest: Manifest, split: pl.DataFrame | None) -> dict[str, object]
     """Count by reason the images stated not to be frontal chest radiographs, left out and written."""
     table = manifest.table
     excluded = table.join(split, on="image_id", how="anti") if split is not None else table.clear()
-    kinds = {"of these, stated": excluded, "among the images, stated": table.join(excluded, on="image_id", how="anti")}
+    kinds = {
+        "of these, stated": excluded,
+        "among the images, stated": table.join(excluded, on="image_id", how="anti"),
+    }
     told = {words: eligibility.counts(eligibility.reasons(rows)) for words, rows in kinds.items()}
     return {words: counts for words, counts in told.items() if counts}
 
@@ -57,7 +70,11 @@ def _read(source: Path) -> tuple[Recipe, Manifest, pl.DataFrame | None]:
     if is_run(source):
         run = Run(source)
         return run.recipe(), run.manifest(), _split(run)
-    recipe = Recipe.read(source) if source.suffix == ".toml" else Recipe(data=Data(folder=as_text(source.resolve())))
+    recipe = (
+        Recipe.read(source)
+        if source.suffix == ".toml"
+        else Recipe(data=Data(folder=as_text(source.resolve())))
+    )
     return recipe, ingest.read(recipe.data)[0], None
 
 
@@ -65,5 +82,7 @@ def _split(run: Run) -> pl.DataFrame | None:
     if not run.done("split"):
         return None
     if run.made_from("split")["manifest"] != run.made("ingest")["manifest.parquet"]:
-        raise Mismatch(f"the split of {run.folder} is of an earlier table of its data; make it again with `hilum split {run.folder}`")
+        raise Mismatch(
+            f"the split of {run.folder} is of an earlier table of its data; make it again with `hilum split {run.folder}`"
+        )
     return run.table("split", "split.parquet")

@@ -30,7 +30,12 @@ BY_RULE: Mapping[str, str | None] = {
     "label-conflict": "leave out",
     "label-against-reading": "leave out",
 }
-BY_BEGINNING = {"mask-": "leave out mask", "image-": "leave out", "duplicate-": "keep one of pair", "label-": "leave out"}
+BY_BEGINNING = {
+    "mask-": "leave out mask",
+    "image-": "leave out",
+    "duplicate-": "keep one of pair",
+    "label-": "leave out",
+}
 HEAD = """\
 # Corrections for {folder}, proposed by `hilum fix` from the findings of its audit. Look at each, change or delete what is wrong, then:
 #   hilum run {source} --fixes {file}
@@ -43,7 +48,9 @@ HEAD = """\
 def action_of(rule: str) -> str | None:
     if rule in BY_RULE:
         return BY_RULE[rule]
-    return next((action for beginning, action in BY_BEGINNING.items() if rule.startswith(beginning)), None)
+    return next(
+        (action for beginning, action in BY_BEGINNING.items() if rule.startswith(beginning)), None
+    )
 
 
 def listing(findings: pl.DataFrame) -> pl.DataFrame:
@@ -51,12 +58,30 @@ def listing(findings: pl.DataFrame) -> pl.DataFrame:
     rows = []
     for (severity, rule), found in findings.group_by("severity", "rule", maintain_order=True):
         fixable = sum(1 for row in found.iter_rows(named=True) if _can(row))
-        rows.append((severity, rule, found.height, fixable, action_of(rule) if fixable else None, found["remedy"][0]))
-    columns = {"severity": pl.String, "rule": pl.String, "findings": pl.Int64, "fixable": pl.Int64, "action": pl.String, "remedy": pl.String}
+        rows.append(
+            (
+                severity,
+                rule,
+                found.height,
+                fixable,
+                action_of(rule) if fixable else None,
+                found["remedy"][0],
+            )
+        )
+    columns = {
+        "severity": pl.String,
+        "rule": pl.String,
+        "findings": pl.Int64,
+        "fixable": pl.Int64,
+        "action": pl.String,
+        "remedy": pl.String,
+    }
     return pl.DataFrame(rows, schema=columns, orient="row")
 
 
-def proposed(findings: pl.DataFrame, rules: Collection[str] = (), images: Collection[str] = ()) -> list[Correction]:
+def proposed(
+    findings: pl.DataFrame, rules: Collection[str] = (), images: Collection[str] = ()
+) -> list[Correction]:
     """Corrections for the findings of these rules that name these images; an empty choice is any.
 
     One of an image and action, for its worst finding; none for the mask of an image that is left out. Of copies that chain up, all but
@@ -67,7 +92,11 @@ def proposed(findings: pl.DataFrame, rules: Collection[str] = (), images: Collec
     found: dict[tuple[str, str | None, str | None], Correction] = {}
     gone: dict[str, str | None] = {}
     for row in worst_first.iter_rows(named=True):
-        if (rules and row["rule"] not in rules) or (images and not {row["image_id"], row["other_image_id"]} & set(images)) or not _can(row):
+        if (
+            (rules and row["rule"] not in rules)
+            or (images and not {row["image_id"], row["other_image_id"]} & set(images))
+            or not _can(row)
+        ):
             continue
         action = action_of(row["rule"])
         for one in _of(row, action, gone):
@@ -79,31 +108,49 @@ def proposed(findings: pl.DataFrame, rules: Collection[str] = (), images: Collec
     return [one for one in found.values() if one.action in GONE or one.image_id not in gone]
 
 
-def _of(row: Mapping[str, Any], action: str | None, gone: Mapping[str, str | None]) -> Iterator[Correction]:
+def _of(
+    row: Mapping[str, Any], action: str | None, gone: Mapping[str, str | None]
+) -> Iterator[Correction]:
     why = row["message"]
     if action == "keep one of pair":
         keep: str | None = row["other_image_id"]
         while keep in gone:
             keep = gone[keep]
-        if keep is None or keep == row["image_id"]:  # the other one is left out for a fault of its own
+        if (
+            keep is None or keep == row["image_id"]
+        ):  # the other one is left out for a fault of its own
             return
         yield Correction(row["image_id"], action, keep, row["rule"], why)
     elif action in OF_PAIRS:
         yield Correction(row["image_id"], action or "", row["other_image_id"], row["rule"], why)
     else:
-        for image_id in (row["image_id"], row["other_image_id"] if row["rule"] in ("duplicate-labels", "mask-of-another") else None):
+        for image_id in (
+            row["image_id"],
+            row["other_image_id"]
+            if row["rule"] in ("duplicate-labels", "mask-of-another")
+            else None,
+        ):
             if image_id:
                 yield Correction(image_id, action or "", None, row["rule"], why)
 
 
 def _can(row: Mapping[str, Any]) -> bool:
     action = action_of(row["rule"])
-    return action is not None and row["image_id"] is not None and (action not in OF_PAIRS or row["other_image_id"] is not None)
+    return (
+        action is not None
+        and row["image_id"] is not None
+        and (action not in OF_PAIRS or row["other_image_id"] is not None)
+    )
 
 
-def _refuse_unknown(findings: pl.DataFrame, rules: Collection[str], images: Collection[str]) -> None:
+def _refuse_unknown(
+    findings: pl.DataFrame, rules: Collection[str], images: Collection[str]
+) -> None:
     named = set(findings["image_id"].drop_nulls()) | set(findings["other_image_id"].drop_nulls())
-    for kind, chosen, known in (("rule with findings", rules, set(findings["rule"])), ("image with findings", images, named)):
+    for kind, chosen, known in (
+        ("rule with findings", rules, set(findings["rule"])),
+        ("image with findings", images, named),
+    ):
         for one in chosen:
             if one not in known:
                 raise NotFound.named(kind, one, known if len(known) <= 40 else sorted(known)[:40])
@@ -111,22 +158,39 @@ def _refuse_unknown(findings: pl.DataFrame, rules: Collection[str], images: Coll
 
 def to_toml(entries: list[Correction], folder: Path, source: Path, file: Path) -> str:
     """The file's text, with what each action does at its head; by action, then image."""
-    head = HEAD.format(**{name: on_one_line(str(path)) for name, path in (("folder", folder), ("source", source), ("file", file))})
+    head = HEAD.format(
+        **{
+            name: on_one_line(str(path))
+            for name, path in (("folder", folder), ("source", source), ("file", file))
+        }
+    )
     head += "".join(f"#   {action:20} {meaning}\n" for action, meaning in ACTIONS.items())
     order = list(ACTIONS)
-    ordered = sorted(entries, key=lambda one: (order.index(one.action), one.image_id, one.other or ""))
+    ordered = sorted(
+        entries, key=lambda one: (order.index(one.action), one.image_id, one.other or "")
+    )
     return head + "".join(f"\n{_entry(one)}" for one in ordered)
 
 
 def _entry(one: Correction) -> str:
-    told = {"image_id": one.image_id, "action": one.action, "other": one.other, "rule": one.rule, "why": one.why}
-    return "[[correction]]\n" + "".join(f"{key} = {storage.as_json(value)}\n" for key, value in told.items() if value is not None)
+    told = {
+        "image_id": one.image_id,
+        "action": one.action,
+        "other": one.other,
+        "rule": one.rule,
+        "why": one.why,
+    }
+    return "[[correction]]\n" + "".join(
+        f"{key} = {storage.as_json(value)}\n" for key, value in told.items() if value is not None
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------------------ the step
 
 
-def propose_corrections(run: Run, source: Path, rules: Collection[str], images: Collection[str], to: Path | None) -> pl.DataFrame:
+def propose_corrections(
+    run: Run, source: Path, rules: Collection[str], images: Collection[str], to: Path | None
+) -> pl.DataFrame:
     """Write corrections for the chosen findings of an audited run, and tell them; without a choice, tell what could be fixed.
 
     Those that the run was made with are kept in the new file, since its findings are what these left. Raises `HilumError` where `to` is there already, since it may hold changes made by hand, and where it lies in the data folder.
@@ -135,12 +199,18 @@ def propose_corrections(run: Run, source: Path, rules: Collection[str], images: 
     if to is None and not rules and not images:
         return listing(findings)
     chosen = proposed(findings, rules, images)
-    told = pl.DataFrame([(one.image_id, one.action, one.other, one.rule) for one in chosen], schema=dict.fromkeys(_TOLD, pl.String), orient="row")
+    told = pl.DataFrame(
+        [(one.image_id, one.action, one.other, one.rule) for one in chosen],
+        schema=dict.fromkeys(_TOLD, pl.String),
+        orient="row",
+    )
     if to is None:
         return told
     data.refuse_inside(to, "choose another file with --to")
     if to.exists():
-        raise HilumError(f"{to} is there already and may have been changed by hand; choose another name with --to, or delete it")
+        raise HilumError(
+            f"{to} is there already and may have been changed by hand; choose another name with --to, or delete it"
+        )
     before = corrections.read(data.corrections_path) if data.corrections_path else []
     storage.write_text(to, to_toml([*before, *chosen], data.paths[0], source, to))
     return told

@@ -46,12 +46,16 @@ class Check(NamedTuple):
     told: str
 
 
-def reproduce(run: Run, *, images: int = 0, seed: int = 0, progress: Progress = quietly) -> list[Check]:
+def reproduce(
+    run: Run, *, images: int = 0, seed: int = 0, progress: Progress = quietly
+) -> list[Check]:
     """Every check, those that do not hold as well. `images`: how many, drawn at random by `seed`, are scored again; 0: all of them."""
     if not run.done("evaluate"):
         run.made("evaluate")  # says which command is missing
     files = _checked("files", lambda: verify_files.check(_each(run)))
-    as_it_is = run.unchecked()  # what is wrong with a file is told; what the others say of it is worth hearing too
+    as_it_is = (
+        run.unchecked()
+    )  # what is wrong with a file is told; what the others say of it is worth hearing too
     checks: dict[str, Callable[[Recipe], tuple[list[str], str]]] = {
         "steps": lambda recipe: _steps(as_it_is, recipe),
         "split": lambda recipe: _split(as_it_is),
@@ -60,13 +64,14 @@ def reproduce(run: Run, *, images: int = 0, seed: int = 0, progress: Progress = 
         "scores": lambda recipe: _scores(as_it_is, recipe, images, seed, progress),
         "figures": lambda recipe: _figures(as_it_is, recipe),
     }
-    more = [_checked(what, partial(_by_recipe, as_it_is, check), files) for what, check in checks.items()]
+    more = [
+        _checked(what, partial(_by_recipe, as_it_is, check), files)
+        for what, check in checks.items()
+    ]
     return [files, *more]
 
 
-def _by_recipe(
-    run: Run, check: Callable[[Recipe], tuple[list[str], str]]
-) -> tuple[list[str], str]:
+def _by_recipe(run: Run, check: Callable[[Recipe], tuple[list[str], str]]) -> tuple[list[str], str]:
     return check(run.edited_recipe())
 
 
@@ -85,7 +90,10 @@ def _checked(
         if files is None or files.holds:
             raise
         kind = type(error).__name__
-        faults, seen = [f"cannot be checked on damaged files ({kind}: {on_one_line(str(error))})"], ""
+        faults, seen = (
+            [f"cannot be checked on damaged files ({kind}: {on_one_line(str(error))})"],
+            "",
+        )
     more = f"; and {len(faults) - SHOWN:,} more" if len(faults) > SHOWN else ""
     return Check(what, not faults, "; ".join(faults[:SHOWN]) + more if faults else seen)
 
@@ -108,7 +116,11 @@ def _steps(run: Run, recipe: Recipe) -> tuple[list[str], str]:
             _unversioned(made_from)
             for made_from in (STEPS[name].made_from(one, recipe), one.made_from(name))
         )
-        changed = sorted(key for key in now.keys() & then.keys() if storage.as_json(now[key]) != storage.as_json(then[key]))
+        changed = sorted(
+            key
+            for key in now.keys() & then.keys()
+            if storage.as_json(now[key]) != storage.as_json(then[key])
+        )
         if changed:
             faults.append(f"{of}step '{name}' was made from another {', '.join(changed)}")
     return faults, f"{len(done)} steps were made from what is there"
@@ -162,7 +174,9 @@ def _models(run: Run) -> tuple[list[str], str]:
         for file in _scoring(one).values():
             seen += 1
             learnt = sorted(training.filter(pl.col("model") == file)["image_id"])
-            if OnnxModel(one.file("train", file), one.folder).metadata["trained_on"]["digest"] != storage.digest(learnt):
+            if OnnxModel(one.file("train", file), one.folder).metadata["trained_on"][
+                "digest"
+            ] != storage.digest(learnt):
                 faults.append(
                     f"{of}{file} was not trained on the images that train/{TRAINING} lists for it"
                 )
@@ -173,7 +187,9 @@ def _scoring(run: Run) -> dict[str, str]:
     return {stage: file for stage, file in predict.STAGES.items() if file in run.made("train")}
 
 
-def _scores(run: Run, recipe: Recipe, images: int, seed: int, progress: Progress) -> tuple[list[str], str]:
+def _scores(
+    run: Run, recipe: Recipe, images: int, seed: int, progress: Progress
+) -> tuple[list[str], str]:
     """Score again by each fold's models, or by the run's own where there is one split.
 
     That the folds' scores are pooled rightly is proved with the figures.
@@ -204,7 +220,12 @@ def _again(
     Returns file of the model, stage, image, concept, stored score and new score.
     """
     stored = run.table("predict", predict.SCORES)
-    told = {(stage, concept, image_id): score for stage, concept, image_id, score in stored.select("stage", "concept", "image_id", "score").iter_rows()}
+    told = {
+        (stage, concept, image_id): score
+        for stage, concept, image_id, score in stored.select(
+            "stage", "concept", "image_id", "score"
+        ).iter_rows()
+    }
     chosen = chosen.filter(chosen.is_in(stored["image_id"].implode()))
     regions, models, found = Crops.of(run, recipe.region.size), _scoring(run), []
     for index, (stage, file) in enumerate(models.items()):
@@ -230,14 +251,20 @@ def _again(
 
 def _figures(run: Run, recipe: Recipe) -> tuple[list[str], str]:
     found = evaluate.figures(run, recipe)
-    faults = [*_of_metrics(run.table("evaluate", evaluate.METRICS), found.metrics), *_of_calibration(run.json("evaluate", evaluate.CALIBRATION), found.calibration)]
+    faults = [
+        *_of_metrics(run.table("evaluate", evaluate.METRICS), found.metrics),
+        *_of_calibration(run.json("evaluate", evaluate.CALIBRATION), found.calibration),
+    ]
     of_folds = run.json("evaluate", evaluate.OF_FOLDS)
     for number, fitted in found.of_folds.items():
         faults += [
             f"fold {number}: {fault}"
             for fault in _of_calibration(of_folds.get(str(number), {}), fitted)
         ]
-    return faults, f"{found.metrics.height:,} figures computed again from the stored scores and masks"
+    return (
+        faults,
+        f"{found.metrics.height:,} figures computed again from the stored scores and masks",
+    )
 
 
 def _of_metrics(stored: pl.DataFrame, found: pl.DataFrame) -> Iterator[str]:
@@ -246,7 +273,18 @@ def _of_metrics(stored: pl.DataFrame, found: pl.DataFrame) -> Iterator[str]:
         return
     for before, now in zip(stored.iter_rows(named=True), found.iter_rows(named=True), strict=True):
         if not all(_alike(before[name], now[name]) for name in before):
-            of = " ".join(filter(None, (before["part"], before["stage"], before["concept"], before["side"], before["metric"])))
+            of = " ".join(
+                filter(
+                    None,
+                    (
+                        before["part"],
+                        before["stage"],
+                        before["concept"],
+                        before["side"],
+                        before["metric"],
+                    ),
+                )
+            )
             yield f"{of} is stored as {before['value']:.6g} ({before['low']:.6g} to {before['high']:.6g}) and found to be {now['value']:.6g} ({now['low']:.6g} to {now['high']:.6g})"
 
 
@@ -254,7 +292,11 @@ def _of_calibration(stored: Any, found: Any) -> Iterator[str]:
     for stage in sorted(stored.keys() | found.keys()):
         for concept in sorted(stored.get(stage, {}).keys() | found.get(stage, {}).keys()):
             before, now = (told.get(stage, {}).get(concept, {}) for told in (stored, found))
-            different = sorted(key for key in before.keys() | now.keys() if not _alike(before.get(key), now.get(key)))
+            different = sorted(
+                key
+                for key in before.keys() | now.keys()
+                if not _alike(before.get(key), now.get(key))
+            )
             if different:
                 yield f"{', '.join(different)} of {stage} {concept} in the stored calibration is not what the tune part gives"
 

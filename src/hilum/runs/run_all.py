@@ -16,7 +16,19 @@ from typing import Any
 
 from hilum.config import Recipe
 from hilum.errors import HilumError, Interrupted, Mismatch, working_on
-from hilum.pipeline import _training, audit, cache, crop, division, evaluate, ingest, predict, segment, split, train
+from hilum.pipeline import (
+    _training,
+    audit,
+    cache,
+    crop,
+    division,
+    evaluate,
+    ingest,
+    predict,
+    segment,
+    split,
+    train,
+)
 from hilum.progress import Progress
 from hilum.reporting import report
 from hilum.run_folder import RECIPE, Run
@@ -53,7 +65,9 @@ class Note:
     text: str
 
 
-def perform(run: Run, recipe: Recipe, watch: Watch, *, until: str = "report") -> Iterator[Done | Note]:
+def perform(
+    run: Run, recipe: Recipe, watch: Watch, *, until: str = "report"
+) -> Iterator[Done | Note]:
     """Do the steps up to and with `until`, telling of each as it ends. Raises `Mismatch` where the folder is another data set's run."""
     _refuse_other(run, recipe)
     with run.locked(), _told_of_interruption(run):
@@ -112,7 +126,9 @@ def _once(
     made_from = step.made_from(run, recipe)
     if damage := run.damage(name) if run.done(name) else "":
         yield Note(f"{damage}; step '{name}' is done again")
-    elif name == "cache" and run.finished(name, made_from) and (damage := cache.damage(run, recipe)):
+    elif (
+        name == "cache" and run.finished(name, made_from) and (damage := cache.damage(run, recipe))
+    ):
         yield Note(f"{damage}; step '{name}' is done again")
         run.forget(name)
     kept = run.ensure(name, made_from, make)
@@ -125,6 +141,10 @@ def _refuse_other(run: Run, recipe: Recipe) -> None:
         before, data = run.data_folders(), sorted(folder.resolve() for folder in recipe.data.paths)
         if before != data:
             was, now = (" and ".join(map(str, folders)) for folders in (before, data))
-            raise Mismatch(f"{run.folder} is a run of {was}, not of {now}; choose another folder with --to")
+            raise Mismatch(
+                f"{run.folder} is a run of {was}, not of {now}; choose another folder with --to"
+            )
     elif run.folder.is_dir() and any(path.name != ".lock" for path in run.folder.iterdir()):
-        raise HilumError(f"{run.folder} is not empty and not a run; choose another folder with --to")
+        raise HilumError(
+            f"{run.folder} is not empty and not a run; choose another folder with --to"
+        )

@@ -53,7 +53,9 @@ class ScoringRun:
     def digest(self) -> str:
         """Of the settings and of what the steps made: the same images have the same results."""
         markers = sorted((self.run / MARKERS).glob("*.json"))
-        return storage.digest([storage.digest_of_file(file) for file in (self.run / "recipe.toml", *markers)])
+        return storage.digest(
+            [storage.digest_of_file(file) for file in (self.run / "recipe.toml", *markers)]
+        )
 
     def refuse_place(self, place: Path) -> None:
         """Raise `HilumError` for a place in the run's data, and for the run's own folder."""
@@ -173,5 +175,6 @@ class ScoringRun:
         some = [image_id for image_id in sorted(trained) if image_id in masks.rows]
         chosen = some[:: max(1, len(some) // LOOKED_AT)]
         return acceptance.people_by_outlines(
-            (age_group.looks(masks[image_id]) for image_id in chosen), "the images of its training part"
+            (age_group.looks(masks[image_id]) for image_id in chosen),
+            "the images of its training part",
         )

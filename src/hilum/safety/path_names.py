@@ -41,4 +41,3 @@ def below(root: Path, path: Path) -> str:
 def path_of(root: Path, place: str) -> Path:
     """Return the file at a place, as `below` wrote it."""
     return root / from_text(place)
-

@@ -44,7 +44,9 @@ class Difference(NamedTuple):
     why: str
 
 
-def area(truth: np.ndarray, score: np.ndarray, patients: Rows | None = None, *, confidence: float = 0.95) -> Area:
+def area(
+    truth: np.ndarray, score: np.ndarray, patients: Rows | None = None, *, confidence: float = 0.95
+) -> Area:
     """AUROC with its variance and an interval, symmetric on the logit's scale so that it stays within 0 and 1."""
     present, (placed,) = _placed(truth, score)
     if not placed.size or present.all() or not present.any():
@@ -54,14 +56,27 @@ def area(truth: np.ndarray, score: np.ndarray, patients: Rows | None = None, *, 
     if np.isnan(variance):
         return Area(value, NAN, NAN, NAN, ONE_PATIENT)
     if value in (0.0, 1.0) or variance <= 0:
-        return Area(value, variance, NAN, NAN, "the scores part the classes wholly, or not at all, and the variance formula says nothing there")
+        return Area(
+            value,
+            variance,
+            NAN,
+            NAN,
+            "the scores part the classes wholly, or not at all, and the variance formula says nothing there",
+        )
     reach = _normal(confidence) * np.sqrt(variance) / (value * (1 - value))
     middle = np.log(value / (1 - value))
     low, high = 1 / (1 + np.exp(-(middle + np.array([-reach, reach]))))
     return Area(value, variance, float(low), float(high), "")
 
 
-def area_difference(truth: np.ndarray, first: np.ndarray, second: np.ndarray, patients: Rows | None = None, *, confidence: float = 0.95) -> Difference:
+def area_difference(
+    truth: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+    patients: Rows | None = None,
+    *,
+    confidence: float = 0.95,
+) -> Difference:
     """AUROC of the second less that of the first on the same rows, with the normal interval and test of the correlated areas."""
     present, (one, other) = _placed(truth, first, second)
     if not present.size or present.all() or not present.any():
@@ -72,15 +87,27 @@ def area_difference(truth: np.ndarray, first: np.ndarray, second: np.ndarray, pa
     if np.isnan(variance):
         return Difference(value, NAN, NAN, NAN, ONE_PATIENT)
     if variance <= 1e-15:
-        why = "both put the images in one order" if not gained.any() else "every image gains alike, and the variance formula says nothing there"
+        why = (
+            "both put the images in one order"
+            if not gained.any()
+            else "every image gains alike, and the variance formula says nothing there"
+        )
         return Difference(value, NAN, NAN, NAN, why)
     error = float(np.sqrt(variance))
     reach = _normal(confidence) * error
-    return Difference(value, max(value - reach, -1.0), min(value + reach, 1.0), _two_sided(value / error), "")
+    return Difference(
+        value, max(value - reach, -1.0), min(value + reach, 1.0), _two_sided(value / error), ""
+    )
 
 
 def bootstrap_difference(
-    first: Callable[[np.ndarray], float], second: Callable[[np.ndarray], float], patients: Rows, *, resamples: int = 1000, confidence: float = 0.95, seed: int = 0
+    first: Callable[[np.ndarray], float],
+    second: Callable[[np.ndarray], float],
+    patients: Rows,
+    *,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
 ) -> Difference:
     """Of any figure, by resampling patients: each statistic is given the same row numbers, as `intervals.over_patients` gives them.
 
@@ -88,12 +115,21 @@ def bootstrap_difference(
     """
     everything = np.arange(len(patients))
     value = float(second(everything) - first(everything))
-    found = np.array([second(rows) - first(rows) for rows in bootstrap.resample_patients(patients, resamples=resamples, seed=seed)])
+    found = np.array(
+        [
+            second(rows) - first(rows)
+            for rows in bootstrap.resample_patients(patients, resamples=resamples, seed=seed)
+        ]
+    )
     low, high = bootstrap.bounds(found, confidence)
     if np.isnan(value):
         return Difference(NAN, NAN, NAN, NAN, "undefined for one of the two")
     if np.isnan(low):
-        why = "fewer than two patients" if not found.size else f"undefined in over {bootstrap.MAX_UNDEFINED:.0%} of the resamples"
+        why = (
+            "fewer than two patients"
+            if not found.size
+            else f"undefined in over {bootstrap.MAX_UNDEFINED:.0%} of the resamples"
+        )
         return Difference(value, NAN, NAN, NAN, why)
     defined = found[~np.isnan(found)]
     tail = min(np.count_nonzero(defined <= 0), np.count_nonzero(defined >= 0))
@@ -107,17 +143,25 @@ class Mcnemar(NamedTuple):
     why: str
 
 
-def mcnemar(truth: np.ndarray, first: np.ndarray, second: np.ndarray, patients: Rows | None = None) -> Mcnemar:
+def mcnemar(
+    truth: np.ndarray, first: np.ndarray, second: np.ndarray, patients: Rows | None = None
+) -> Mcnemar:
     """McNemar's exact test of whether two models, by their calls (rows,) of 0 and 1, are right equally often."""
     from scipy.special import bdtr
 
     right = [np.asarray(calls) == np.asarray(truth) for calls in (first, second)]
     only = int(np.count_nonzero(right[0] & ~right[1])), int(np.count_nonzero(right[1] & ~right[0]))
     if patients is not None and len(set(patients)) < len(patients):
-        return Mcnemar(*only, NAN, "patients have several images, and McNemar's test takes images as independent")
+        return Mcnemar(
+            *only,
+            NAN,
+            "patients have several images, and McNemar's test takes images as independent",
+        )
     if not right[0].size:
         return Mcnemar(0, 0, NAN, "no image")
-    return Mcnemar(*only, min(1.0, 2 * float(bdtr(min(only), sum(only), 0.5))) if sum(only) else 1.0, "")
+    return Mcnemar(
+        *only, min(1.0, 2 * float(bdtr(min(only), sum(only), 0.5))) if sum(only) else 1.0, ""
+    )
 
 
 def _placed(truth: np.ndarray, *scores: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -131,7 +175,10 @@ def _placements(present: np.ndarray, score: np.ndarray) -> np.ndarray:
     for rows, others, sign in ((present, ~present, 1.0), (~present, present, -1.0)):
         sorted_others = np.sort(sign * score[others])
         if sorted_others.size:
-            places = sum(np.searchsorted(sorted_others, sign * score[rows], side=side) for side in ("left", "right"))
+            places = sum(
+                np.searchsorted(sorted_others, sign * score[rows], side=side)
+                for side in ("left", "right")
+            )
             placed[rows] = places / (2 * sorted_others.size)
     return placed
 
@@ -146,12 +193,22 @@ def _variance(present: np.ndarray, placed: np.ndarray, patient: np.ndarray) -> f
     having, total = [np.count_nonzero(count) for count in counts], patient.max() + 1
     if min(having) < 2:
         return NAN
-    own = sum(n / (n - 1) * np.sum(of_class**2) / count.sum() ** 2 for n, of_class, count in zip(having, sums, counts, strict=True))
-    return float(own + 2 * total / (total - 1) * np.sum(sums[0] * sums[1]) / (counts[0].sum() * counts[1].sum()))
+    own = sum(
+        n / (n - 1) * np.sum(of_class**2) / count.sum() ** 2
+        for n, of_class, count in zip(having, sums, counts, strict=True)
+    )
+    return float(
+        own
+        + 2 * total / (total - 1) * np.sum(sums[0] * sums[1]) / (counts[0].sum() * counts[1].sum())
+    )
 
 
 def _numbers(patients: Rows | None, rows: int) -> np.ndarray:
-    return np.arange(rows) if patients is None else np.unique(np.asarray(patients), return_inverse=True)[1]
+    return (
+        np.arange(rows)
+        if patients is None
+        else np.unique(np.asarray(patients), return_inverse=True)[1]
+    )
 
 
 def _normal(confidence: float) -> float:

@@ -45,7 +45,9 @@ def bootstrap_patients(
     are left out and counted. The bounds are nan with fewer than two patients (nothing is resampled) or more than
     `MAX_UNDEFINED` of the resamples undefined. Raises `ValueError` for no resamples or a confidence outside (0, 1).
     """
-    return bootstrap_many([statistic], patients, resamples=resamples, confidence=confidence, seed=seed)[0]
+    return bootstrap_many(
+        [statistic], patients, resamples=resamples, confidence=confidence, seed=seed
+    )[0]
 
 
 def bootstrap_many(
@@ -62,11 +64,20 @@ def bootstrap_many(
     drawn = resample_patients(patients, resamples=resamples, seed=seed)
     everything = np.arange(len(patients))
     values = [float(statistic(everything)) for statistic in statistics]
-    found = np.array([[statistic(rows) for statistic in statistics] for rows in drawn]).reshape(-1, len(statistics)).T
-    return [Interval(value, *bounds(of, confidence), int(np.isnan(of).sum())) for value, of in zip(values, found, strict=True)]
+    found = (
+        np.array([[statistic(rows) for statistic in statistics] for rows in drawn])
+        .reshape(-1, len(statistics))
+        .T
+    )
+    return [
+        Interval(value, *bounds(of, confidence), int(np.isnan(of).sum()))
+        for value, of in zip(values, found, strict=True)
+    ]
 
 
-def resample_patients(patients: Sequence[str] | np.ndarray, *, resamples: int, seed: int) -> Iterator[np.ndarray]:
+def resample_patients(
+    patients: Sequence[str] | np.ndarray, *, resamples: int, seed: int
+) -> Iterator[np.ndarray]:
     """Row numbers of each resample of patients, as `over_patients` tells; none with fewer than two patients.
 
     Raises `ValueError`, at once, for no resamples.
@@ -74,10 +85,14 @@ def resample_patients(patients: Sequence[str] | np.ndarray, *, resamples: int, s
     if resamples < 1:
         raise ValueError(f"expected resamples >= 1, got {resamples}")
     names, patient_of_row = np.unique(np.asarray(patients), return_inverse=True)
-    return _draws(len(names), patient_of_row, resamples if len(names) > 1 else 0, np.random.default_rng(seed))
+    return _draws(
+        len(names), patient_of_row, resamples if len(names) > 1 else 0, np.random.default_rng(seed)
+    )
 
 
-def _draws(patients: int, patient_of_row: np.ndarray, resamples: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
+def _draws(
+    patients: int, patient_of_row: np.ndarray, resamples: int, generator: np.random.Generator
+) -> Iterator[np.ndarray]:
     rows = np.arange(len(patient_of_row))
     for _ in range(resamples):
         times = np.bincount(generator.integers(patients, size=patients), minlength=patients)

@@ -67,7 +67,9 @@ def temperature(truth: np.ndarray, score: np.ndarray) -> tuple[Temperature | Non
         return None, "the score does not lie from 0 to 1, so it has no logit"
     positives = truth.sum()
     # Platt's softened truth: one unseen image of the other class on either side
-    softened = np.where(truth == 1, (positives + 1) / (positives + 2), 1 / (truth.size - positives + 2))
+    softened = np.where(
+        truth == 1, (positives + 1) / (positives + 2), 1 / (truth.size - positives + 2)
+    )
     slope, bias = logistic(logit(score), softened)
     if slope <= 0:
         return None, "higher scores are not likelier to be positive"
@@ -97,7 +99,8 @@ def as_json(threshold: float, truth: np.ndarray, score: np.ndarray) -> dict[str,
         "threshold": None if np.isnan(threshold) else float(threshold),
         "temperature": warm and warm.temperature,
         "bias": warm and warm.bias,
-        "isotonic": rising and {"score": rising.score.tolist(), "probability": rising.probability.tolist()},
+        "isotonic": rising
+        and {"score": rising.score.tolist(), "probability": rising.probability.tolist()},
         "tune_images": int(np.asarray(truth).size),
         "tune_positives": int(np.count_nonzero(np.asarray(truth) == 1)),
         "why": why_no_temperature or why_no_isotonic,
@@ -110,7 +113,9 @@ def of_json(told: dict[str, Any]) -> dict[str, Temperature | Isotonic]:
     if told["temperature"] is not None:
         found["temperature"] = Temperature(told["temperature"], told["bias"])
     if told["isotonic"] is not None:
-        found["isotonic"] = Isotonic(np.array(told["isotonic"]["score"]), np.array(told["isotonic"]["probability"]))
+        found["isotonic"] = Isotonic(
+            np.array(told["isotonic"]["score"]), np.array(told["isotonic"]["probability"])
+        )
     return found
 
 
@@ -144,7 +149,9 @@ def logistic(x: np.ndarray, share: np.ndarray) -> tuple[float, float]:
         if np.linalg.det(curvature) < 1e-12 * x.size**2:
             break
         step, before = np.linalg.solve(curvature, gradient), reached
-        while (reached := _likelihood(design @ (weights + step), share)) < before - 1e-12 * abs(before) and np.abs(step).max() > 1e-12:
+        while (reached := _likelihood(design @ (weights + step), share)) < before - 1e-12 * abs(
+            before
+        ) and np.abs(step).max() > 1e-12:
             step = step / 2
         weights = weights + step
     return float("nan"), float("nan")

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     import numpy as np
     import polars as pl
 
-DIGEST_CHARACTERS = 16  # 64 bits of SHA-256: names folders and tells artefacts apart; not a security measure
+DIGEST_CHARACTERS = (
+    16  # 64 bits of SHA-256: names folders and tells artefacts apart; not a security measure
+)
 
 
 @contextmanager
@@ -198,7 +200,9 @@ def read_table(path: Path) -> pl.DataFrame:
     try:
         return pl.read_parquet(data)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError) as error:
-        raise BadData(f"{path}: is not Parquet that can be read ({on_one_line(str(error))})") from None
+        raise BadData(
+            f"{path}: is not Parquet that can be read ({on_one_line(str(error))})"
+        ) from None
 
 
 def read_array(path: Path) -> np.ndarray:
@@ -226,7 +230,9 @@ def digest_of_table(table: pl.DataFrame) -> str:
     """The digest of a table's names, types and cells in their order; independent of Parquet's encoding and version."""
     schema = {name: str(kind) for name, kind in table.schema.items()}
     found = hashlib.sha256(digest(schema).encode())
-    for rows in table.iter_slices(100_000):  # the text of a large table whole would be many times the table
+    for rows in table.iter_slices(
+        100_000
+    ):  # the text of a large table whole would be many times the table
         found.update(rows.write_csv(include_header=False, quote_style="non_numeric").encode())
     return found.hexdigest()[:DIGEST_CHARACTERS]
 

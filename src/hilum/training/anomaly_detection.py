@@ -49,7 +49,10 @@ class Features(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         x = images.unsqueeze(1).float() / 255
         # the stages are at 1/2, 1/4 and 1/8 of the size
-        cells = [F.avg_pool2d(found, CELL >> depth) for depth, found in enumerate(self.backbone.each_stage(x), start=1)]
+        cells = [
+            F.avg_pool2d(found, CELL >> depth)
+            for depth, found in enumerate(self.backbone.each_stage(x), start=1)
+        ]
         return torch.cat(cells, 1).flatten(2).transpose(1, 2)
 
 
@@ -60,12 +63,31 @@ class Normals:
     the ImageNet weights.
     """
 
-    def __init__(self, images: np.ndarray, rows: np.ndarray, progress: Callable[[int, int], None], *, passes: int = 1) -> None:
+    def __init__(
+        self,
+        images: np.ndarray,
+        rows: np.ndarray,
+        progress: Callable[[int, int], None],
+        *,
+        passes: int = 1,
+    ) -> None:
         efficientnet_backbone.check_size(*images.shape[1:])
         if len(rows) < 2:
-            raise TooFew(f"cannot fit an anomaly model to {len(rows)} normal image(s): at least 2 are needed, and some hundred to be of use")
-        self.images, self.rows, self.size, self.grid = images, rows, images.shape[1], images.shape[1] // CELL
-        self.extractor, self.progress, self.done, self.of = Features(), progress, 0, passes * len(rows)
+            raise TooFew(
+                f"cannot fit an anomaly model to {len(rows)} normal image(s): at least 2 are needed, and some hundred to be of use"
+            )
+        self.images, self.rows, self.size, self.grid = (
+            images,
+            rows,
+            images.shape[1],
+            images.shape[1] // CELL,
+        )
+        self.extractor, self.progress, self.done, self.of = (
+            Features(),
+            progress,
+            0,
+            passes * len(rows),
+        )
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -73,7 +95,9 @@ class Normals:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Features float32 (b, cells, channels) and which cells are `seen`, b at most `BATCH`, in the order of the rows."""
         for start in range(0, len(self.rows), BATCH):
-            images = torch.from_numpy(np.ascontiguousarray(self.images[self.rows[start : start + BATCH]]))
+            images = torch.from_numpy(
+                np.ascontiguousarray(self.images[self.rows[start : start + BATCH]])
+            )
             with torch.no_grad():
                 found = self.extractor(images)
             yield found, seen(images)
@@ -95,7 +119,12 @@ class Anomaly(nn.Module, ABC):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         counting = seen(images)
         distance = self.distance(self.features(images)) * counting
-        fine = F.interpolate(distance.reshape(-1, 1, self.grid, self.grid), size=(self.size, self.size), mode="bilinear", align_corners=False)
+        fine = F.interpolate(
+            distance.reshape(-1, 1, self.grid, self.grid),
+            size=(self.size, self.size),
+            mode="bilinear",
+            align_corners=False,
+        )
         return worst(distance, counting), fine[:, 0]
 
 
@@ -122,7 +151,9 @@ class Foretold(nn.Module):
     channels, channels).
     """
 
-    def __init__(self, mean: Tensor, foretelling: Tensor, left: Tensor, variance: float, grid: int) -> None:
+    def __init__(
+        self, mean: Tensor, foretelling: Tensor, left: Tensor, variance: float, grid: int
+    ) -> None:
         super().__init__()
         self.grid, self.left, self.variance = grid, left, variance
         self.register_buffer("mean", mean.float())
@@ -135,9 +166,19 @@ class Foretold(nn.Module):
         theirs, across = covariance[:, CHANNELS:, CHANNELS:], covariance[:, CHANNELS:, :CHANNELS]
         eye = torch.eye(CHANNELS, dtype=torch.float64)
         added = ridge * theirs.diagonal(dim1=1, dim2=2).mean(1) + 1e-12
-        foretelling = torch.zeros_like(across) if ridge == float("inf") else torch.linalg.solve(theirs + added[:, None, None] * eye, across)
+        foretelling = (
+            torch.zeros_like(across)
+            if ridge == float("inf")
+            else torch.linalg.solve(theirs + added[:, None, None] * eye, across)
+        )
         less = torch.cat([eye.expand_as(theirs), -foretelling], 1)
-        return cls(mean, foretelling, less.transpose(1, 2) @ covariance @ less, float(covariance.diagonal(dim1=1, dim2=2).mean()), normals.grid)
+        return cls(
+            mean,
+            foretelling,
+            less.transpose(1, 2) @ covariance @ less,
+            float(covariance.diagonal(dim1=1, dim2=2).mean()),
+            normals.grid,
+        )
 
     def forward(self, found: Tensor) -> Tensor:
         own, theirs = (_both(found, self.grid) - self.mean).split(CHANNELS, dim=2)
@@ -168,5 +209,9 @@ def mirrored(found: Tensor, grid: int) -> Tensor:
 def whitening(covariance: Tensor, added: float) -> Tensor:
     """The matrices (..., channels, channels), float32, that take a deviation, a row, to one whose length is its Mahalanobis distance over the root
     of the number of channels. `covariance` is float64; `added` goes to each variance, so that fewer images than channels will do."""
-    values, vectors = torch.linalg.eigh(covariance + (added + 1e-12) * torch.eye(covariance.shape[-1], dtype=covariance.dtype))
-    return (vectors / values.clamp_min(1e-12).mul(covariance.shape[-1]).sqrt().unsqueeze(-2)).float()
+    values, vectors = torch.linalg.eigh(
+        covariance + (added + 1e-12) * torch.eye(covariance.shape[-1], dtype=covariance.dtype)
+    )
+    return (
+        vectors / values.clamp_min(1e-12).mul(covariance.shape[-1]).sqrt().unsqueeze(-2)
+    ).float()

@@ -70,7 +70,13 @@ class Augmentation:
     @classmethod
     def of(cls, settings: object) -> Augmentation:
         """From a model's settings, as far as they name these limits."""
-        return cls(**{limit.name: getattr(settings, limit.name) for limit in fields(cls) if hasattr(settings, limit.name)})
+        return cls(
+            **{
+                limit.name: getattr(settings, limit.name)
+                for limit in fields(cls)
+                if hasattr(settings, limit.name)
+            }
+        )
 
 
 @dataclass(frozen=True)
@@ -114,13 +120,21 @@ def draw(settings: Augmentation, rng: np.random.Generator) -> AugmentationParams
     return draw_many(settings, rng, 1)[0]
 
 
-def draw_many(settings: Augmentation, rng: np.random.Generator, count: int) -> list[AugmentationParams]:
+def draw_many(
+    settings: Augmentation, rng: np.random.Generator, count: int
+) -> list[AugmentationParams]:
     """`count` draws: the same as one after the other, and quicker."""
     bends = 2 * GRID * GRID if settings.elastic else 0
     cuts = 2 * (settings.crop > 0)
     others = [(name, *_OTHERS[name]) for name in _OTHERS if getattr(settings, name)]
-    numbers = rng.random((count, bends + 7 + settings.flip + cuts + sum(wanted for _, wanted, _ in others)))
-    grids = (settings.elastic * (2 * numbers[:, :bends] - 1)).reshape(count, 2, GRID, GRID).tolist() if bends else [[]] * count
+    numbers = rng.random(
+        (count, bends + 7 + settings.flip + cuts + sum(wanted for _, wanted, _ in others))
+    )
+    grids = (
+        (settings.elastic * (2 * numbers[:, :bends] - 1)).reshape(count, 2, GRID, GRID).tolist()
+        if bends
+        else [[]] * count
+    )
     limits = [settings.rotation_degrees, math.log1p(settings.scale), settings.shift, settings.shift]
     limits += [math.log1p(settings.contrast), settings.brightness, math.log1p(settings.gamma)]
     even = np.array(limits) * (2 * numbers[:, bends : bends + 7] - 1)
@@ -139,13 +153,17 @@ def draw_many(settings: Augmentation, rng: np.random.Generator, count: int) -> l
     ]
 
 
-def _others(settings: Augmentation, others: list[tuple[str, int, _Meant]], numbers: list[float]) -> dict[str, Any]:
+def _others(
+    settings: Augmentation, others: list[tuple[str, int, _Meant]], numbers: list[float]
+) -> dict[str, Any]:
     """The fields of a `Draw` that the changes of `_OTHERS` come to; `numbers` in [0, 1), as many for each as it wants."""
     found: dict[str, Any] = {}
     for name, wanted, meant in others:
         mine, numbers = numbers[:wanted], numbers[wanted:]
         for field, value in meant(getattr(settings, name), mine).items():
-            found[field] = (*found[field], *value) if field == "covers" and field in found else value
+            found[field] = (
+                (*found[field], *value) if field == "covers" and field in found else value
+            )
     return found
 
 
@@ -156,7 +174,17 @@ def _marker(share: float, of: list[float]) -> dict[str, Any]:
     if of[0] >= share:
         return {}
     top, left = of[1], of[2]
-    return {"covers": ((top, left, min(1.0, top + 0.03 + 0.12 * of[3]), min(1.0, left + 0.03 + 0.12 * of[4]), of[5]),)}
+    return {
+        "covers": (
+            (
+                top,
+                left,
+                min(1.0, top + 0.03 + 0.12 * of[3]),
+                min(1.0, left + 0.03 + 0.12 * of[4]),
+                of[5],
+            ),
+        )
+    }
 
 
 def _bands(most: float, of: list[float]) -> dict[str, Any]:
@@ -165,7 +193,14 @@ def _bands(most: float, of: list[float]) -> dict[str, Any]:
         return {}
     top, left, bottom, right = (most * part * part for part in of[1:5])
     grey = 0.0 if of[5] < 0.4 else 1.0 if of[5] < 0.6 else of[6]
-    return {"covers": ((0.0, 0.0, top, 1.0, grey), (1 - bottom, 0.0, 1.0, 1.0, grey), (0.0, 0.0, 1.0, left, grey), (0.0, 1 - right, 1.0, 1.0, grey))}
+    return {
+        "covers": (
+            (0.0, 0.0, top, 1.0, grey),
+            (1 - bottom, 0.0, 1.0, 1.0, grey),
+            (0.0, 0.0, 1.0, left, grey),
+            (0.0, 1 - right, 1.0, 1.0, grey),
+        )
+    }
 
 
 def _local_contrast(share: float, of: list[float]) -> dict[str, Any]:
@@ -177,27 +212,52 @@ def _local_contrast(share: float, of: list[float]) -> dict[str, Any]:
 def _uneven(most: float, of: list[float]) -> dict[str, Any]:
     if of[0] >= 0.5:
         return {}
-    return {"uneven": tuple(tuple(most * (2 * part - 1) for part in of[at : at + 3]) for at in (1, 4, 7))}
+    return {
+        "uneven": tuple(
+            tuple(most * (2 * part - 1) for part in of[at : at + 3]) for at in (1, 4, 7)
+        )
+    }
 
 
 def _opacities(share: float, of: list[float]) -> dict[str, Any]:
     if of[0] >= share:
         return {}
-    return {"opacities": tuple(_opacity(*of[at : at + 6]) for at in range(2, 2 + 6 * (1 + int(3 * of[1])), 6))}
+    return {
+        "opacities": tuple(
+            _opacity(*of[at : at + 6]) for at in range(2, 2 + 6 * (1 + int(3 * of[1])), 6)
+        )
+    }
 
 
-def _opacity(row: float, column: float, height: float, width: float, grey: float, share: float) -> tuple[float, ...]:
+def _opacity(
+    row: float, column: float, height: float, width: float, grey: float, share: float
+) -> tuple[float, ...]:
     """Away from the edges, as lungs are."""
-    return 0.2 + 0.65 * row, 0.1 + 0.8 * column, 0.03 + 0.22 * height, 0.03 + 0.15 * width, 0.5 + 0.5 * grey, 0.4 + 0.6 * share
+    return (
+        0.2 + 0.65 * row,
+        0.1 + 0.8 * column,
+        0.03 + 0.22 * height,
+        0.03 + 0.15 * width,
+        0.5 + 0.5 * grey,
+        0.4 + 0.6 * share,
+    )
 
 
 _OTHERS: dict[str, tuple[int, _Meant]] = {
     "aspect": (1, lambda share, of: {"aspect": (1 + share) ** (2 * of[0] - 1)}),
-    "border": (3, lambda share, of: {"outside": of[2] if of[1] < 0.5 else -1.0} if of[0] < share else {}),
+    "border": (
+        3,
+        lambda share, of: {"outside": of[2] if of[1] < 0.5 else -1.0} if of[0] < share else {},
+    ),
     "invert": (1, lambda share, of: {"inverted": of[0] < share}),
     "local_contrast": (4, _local_contrast),
     "uneven": (10, _uneven),
-    "noise": (3, lambda most, of: {"noise": most * of[1], "noise_seed": int(of[2] * 2**32)} if of[0] < 0.5 else {}),
+    "noise": (
+        3,
+        lambda most, of: (
+            {"noise": most * of[1], "noise_seed": int(of[2] * 2**32)} if of[0] < 0.5 else {}
+        ),
+    ),
     "blur": (2, lambda most, of: {"blur": most * of[1]} if of[0] < 0.3 else {}),
     "markers": (6, _marker),
     "bands": (7, _bands),
@@ -206,7 +266,9 @@ _OTHERS: dict[str, tuple[int, _Meant]] = {
 """By the setting: how many random numbers it wants, and what they and the setting come to."""
 
 
-def apply(draw: AugmentationParams, image: np.ndarray, mask: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray | None]:
+def apply(
+    draw: AugmentationParams, image: np.ndarray, mask: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray | None]:
     """The changed image (linear interpolation) and mask (nearest label), both moved by one and the same map.
 
     The grey values of the image alone are changed. Where the draw mirrors, right and left lung swap in the mask.
@@ -217,7 +279,9 @@ def apply(draw: AugmentationParams, image: np.ndarray, mask: np.ndarray | None =
 
 def grey(draw: AugmentationParams, image: np.ndarray) -> np.ndarray:
     """`image` with its grey values changed; itself where the draw leaves them."""
-    for opacity in draw.opacities:  # first: what lies in the patient is seen through the same machine as the rest
+    for opacity in (
+        draw.opacities
+    ):  # first: what lies in the patient is seen through the same machine as the rest
         image = degradations.opaque(image, *opacity)
     if draw.tiles:
         image = degradations.local_contrast(image, draw.clip, draw.tiles)
@@ -242,14 +306,25 @@ class SpatialTransform:
         self.target = (draw.crop, draw.crop) if draw.crop else source
         room = source[0] - self.target[0], source[1] - self.target[1]
         if min(room) < 0:
-            raise ValueError(f"cannot cut {self.target} out of a picture of {source} pixels (height, width); choose a smaller crop")
-        corner = min(int(draw.crop_row * (room[0] + 1)), room[0]), min(int(draw.crop_column * (room[1] + 1)), room[1])
+            raise ValueError(
+                f"cannot cut {self.target} out of a picture of {source} pixels (height, width); choose a smaller crop"
+            )
+        corner = (
+            min(int(draw.crop_row * (room[0] + 1)), room[0]),
+            min(int(draw.crop_column * (room[1] + 1)), room[1]),
+        )
         self.matrix = _matrix(draw, source, corner)
         self._corner = corner
 
     def picture(self, image: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         outside = max(0.0, self.draw.outside) * np.iinfo(image.dtype).max
-        return self._moved(image, cv2.INTER_LINEAR, out, outside, cv2.BORDER_REPLICATE if self.draw.outside < 0 else cv2.BORDER_CONSTANT)
+        return self._moved(
+            image,
+            cv2.INTER_LINEAR,
+            out,
+            outside,
+            cv2.BORDER_REPLICATE if self.draw.outside < 0 else cv2.BORDER_CONSTANT,
+        )
 
     def labels(self, mask: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         moved = self._moved(mask, cv2.INTER_NEAREST, out, 0, cv2.BORDER_CONSTANT)
@@ -264,34 +339,61 @@ class SpatialTransform:
             across, down = self._bends
             for _ in range(_ROUNDS):
                 place = np.clip(found, 0, np.array(self.target[::-1]) - 1).astype(np.float32)
-                offset = [cv2.remap(bend, place[:, :1], place[:, 1:], cv2.INTER_LINEAR)[:, 0] for bend in (across, down)]
+                offset = [
+                    cv2.remap(bend, place[:, :1], place[:, 1:], cv2.INTER_LINEAR)[:, 0]
+                    for bend in (across, down)
+                ]
                 found = (wanted - np.stack(offset, 1)) @ back[:, :2].T + back[:, 2]
         return found[:, ::-1]
 
     def boxes(self, boxes: np.ndarray) -> np.ndarray:
         """float64 (k, 4): the upright boxes around where the boxes went, within the picture; one that left it is empty."""
         top, left, bottom, right = np.asarray(boxes, np.float64).reshape(-1, 4).T - 0.5
-        corners = np.stack([np.stack([row, column], 1) for row in (top, bottom) for column in (left, right)], 1)
+        corners = np.stack(
+            [np.stack([row, column], 1) for row in (top, bottom) for column in (left, right)], 1
+        )
         moved = self.points(corners.reshape(-1, 2)).reshape(-1, 4, 2) + 0.5
         limit = np.array(self.target, np.float64)
         return np.concatenate([np.clip(moved.min(1), 0, limit), np.clip(moved.max(1), 0, limit)], 1)
 
-    def _moved(self, image: np.ndarray, method: int, out: np.ndarray | None, outside: float, border: int) -> np.ndarray:
+    def _moved(
+        self, image: np.ndarray, method: int, out: np.ndarray | None, outside: float, border: int
+    ) -> np.ndarray:
         if self.draw.elastic:
             columns, rows = self._places
-            return cv2.remap(image, columns, rows, method, dst=out, borderMode=border, borderValue=outside)
+            return cv2.remap(
+                image, columns, rows, method, dst=out, borderMode=border, borderValue=outside
+            )
         (a, b, across), (c, d, down) = self.matrix.tolist()
-        if (abs(a), b, c, d) == (1, 0, 0, 1) and across.is_integer() and down.is_integer() and not outside and border == cv2.BORDER_CONSTANT:
+        if (
+            (abs(a), b, c, d) == (1, 0, 0, 1)
+            and across.is_integer()
+            and down.is_integer()
+            and not outside
+            and border == cv2.BORDER_CONSTANT
+        ):
             return self._cut(image, int(down), int(across), a < 0, out)
         how = method | cv2.WARP_INVERSE_MAP
-        return cv2.warpAffine(image, self.matrix, self.target[::-1], dst=out, flags=how, borderMode=border, borderValue=outside)
+        return cv2.warpAffine(
+            image,
+            self.matrix,
+            self.target[::-1],
+            dst=out,
+            flags=how,
+            borderMode=border,
+            borderValue=outside,
+        )
 
-    def _cut(self, image: np.ndarray, down: int, across: int, mirrored: bool, out: np.ndarray | None) -> np.ndarray:
+    def _cut(
+        self, image: np.ndarray, down: int, across: int, mirrored: bool, out: np.ndarray | None
+    ) -> np.ndarray:
         """The window that begins at row `down` and column `across`, or, mirrored, ends with that column."""
         (height, width), (rows, columns) = self.target, self.source
         left = across - width + 1 if mirrored else across
         above, before = max(0, -down), max(0, -left)
-        seen = image[max(0, down) : min(rows, down + height), max(0, left) : min(columns, left + width)]
+        seen = image[
+            max(0, down) : min(rows, down + height), max(0, left) : min(columns, left + width)
+        ]
         out = np.empty(self.target, image.dtype) if out is None else out
         if seen.shape != self.target:
             out[:] = 0
@@ -316,23 +418,39 @@ class SpatialTransform:
         """The elastic displacement of columns and of rows, in pixels: float32 (height, width) each, of the result."""
         (height, width), (top, left) = self.source, self._corner
         inside = slice(top, top + self.target[0]), slice(left, left + self.target[1])
-        down, across = (cv2.resize(plane, (width, height), interpolation=cv2.INTER_CUBIC) for plane in np.asarray(self.draw.elastic, np.float32))
+        down, across = (
+            cv2.resize(plane, (width, height), interpolation=cv2.INTER_CUBIC)
+            for plane in np.asarray(self.draw.elastic, np.float32)
+        )
         return across[inside] * np.float32(width), down[inside] * np.float32(height)
 
 
-def _matrix(draw: AugmentationParams, source: tuple[int, ...], corner: tuple[int, int]) -> np.ndarray:
+def _matrix(
+    draw: AugmentationParams, source: tuple[int, ...], corner: tuple[int, int]
+) -> np.ndarray:
     """float64 (2, 3): from a column and row of the result to those in the picture, turned and scaled about the picture's centre.
 
     The aspect changes along the result's own rows and columns, after the turn.
     """
     (height, width), (top, left) = source, corner
     middle_row, middle_column = (height - 1) / 2, (width - 1) / 2
-    if not draw.rotation_degrees and draw.scale == draw.aspect == 1 and not draw.shift_rows and not draw.shift_columns:  # nothing to round
-        return np.array([[-1, 0, width - 1 - left], [0, 1, top]] if draw.flip else [[1, 0, left], [0, 1, top]], np.float64)
+    if (
+        not draw.rotation_degrees
+        and draw.scale == draw.aspect == 1
+        and not draw.shift_rows
+        and not draw.shift_columns
+    ):  # nothing to round
+        return np.array(
+            [[-1, 0, width - 1 - left], [0, 1, top]] if draw.flip else [[1, 0, left], [0, 1, top]],
+            np.float64,
+        )
     cosine = math.cos(math.radians(draw.rotation_degrees)) / draw.scale
     sine = math.sin(math.radians(draw.rotation_degrees)) / draw.scale
     down, across = draw.aspect**0.5, (-1.0 if draw.flip else 1.0) * draw.aspect**-0.5
-    row, column = down * (top - middle_row - draw.shift_rows * height), across * (left - middle_column - draw.shift_columns * width)
+    row, column = (
+        down * (top - middle_row - draw.shift_rows * height),
+        across * (left - middle_column - draw.shift_columns * width),
+    )
     return np.array(
         [
             [across * cosine, -sine * down, cosine * column - sine * row + middle_column],
@@ -346,7 +464,9 @@ def _table(draw: AugmentationParams, dtype: np.dtype) -> np.ndarray:
     top = np.iinfo(dtype).max
     greys = np.arange(top + 1) / top
     bright = (greys[::-1] if draw.inverted else greys) ** draw.gamma
-    return np.rint(np.clip((bright - 0.5) * draw.contrast + 0.5 + draw.brightness, 0, 1) * top).astype(dtype)
+    return np.rint(
+        np.clip((bright - 0.5) * draw.contrast + 0.5 + draw.brightness, 0, 1) * top
+    ).astype(dtype)
 
 
 _SWAPPED = np.arange(256, dtype=np.uint8)

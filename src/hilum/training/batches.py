@@ -20,7 +20,13 @@ import numpy as np
 
 from hilum.imaging.image_stack import ImageStack
 from hilum.safety import threads
-from hilum.training.augmentation import Augmentation, AugmentationParams, SpatialTransform, draw_many, grey
+from hilum.training.augmentation import (
+    Augmentation,
+    AugmentationParams,
+    SpatialTransform,
+    draw_many,
+    grey,
+)
 
 Made = TypeVar("Made")
 
@@ -31,16 +37,28 @@ class Pictures:
 
     images: np.ndarray | ImageStack  # uint8 or uint16 (n, height, width)
     masks: np.ndarray | ImageStack | None = None  # uint8 (n, height, width)
-    boxes: Sequence[np.ndarray] | None = None  # of each row float (k, 4), see `hilum.training.augmentation`
+    boxes: Sequence[np.ndarray] | None = (
+        None  # of each row float (k, 4), see `hilum.training.augmentation`
+    )
     points: Sequence[np.ndarray] | None = None  # of each row float (k, 2)
     targets: np.ndarray | None = None  # (n, ...)
 
     def batch(self, rows: np.ndarray, drawn: Sequence[AugmentationParams] | None = None) -> Batch:
         """The pictures of `rows`, at least one, each changed by its draw; as they are without draws."""
         targets = None if self.targets is None else self.targets[rows]
-        boxes, points = (None if all_of is None else [all_of[row] for row in rows] for all_of in (self.boxes, self.points))
+        boxes, points = (
+            None if all_of is None else [all_of[row] for row in rows]
+            for all_of in (self.boxes, self.points)
+        )
         if drawn is None:
-            return Batch(rows, self.images[rows], None if self.masks is None else self.masks[rows], boxes, points, targets)
+            return Batch(
+                rows,
+                self.images[rows],
+                None if self.masks is None else self.masks[rows],
+                boxes,
+                points,
+                targets,
+            )
         moves = [SpatialTransform(one, self.images.shape[1:]) for one in drawn]
         changed = np.empty((len(rows), *moves[0].target), self.images.dtype)
         for at, (move, image) in enumerate(zip(moves, _taken(self.images, rows), strict=True)):
@@ -49,7 +67,12 @@ class Pictures:
                 changed[at] = seen
         labels = None
         if self.masks is not None:
-            labels = np.stack([move.labels(mask) for move, mask in zip(moves, _taken(self.masks, rows), strict=True)])
+            labels = np.stack(
+                [
+                    move.labels(mask)
+                    for move, mask in zip(moves, _taken(self.masks, rows), strict=True)
+                ]
+            )
         boxes = boxes and [move.boxes(some) for move, some in zip(moves, boxes, strict=True)]
         points = points and [move.points(some) for move, some in zip(moves, points, strict=True)]
         return Batch(rows, changed, labels, boxes, points, targets)
@@ -82,7 +105,11 @@ def epoch(
     def works() -> Iterator[Callable[[], Batch]]:
         for start in range(0, len(order), size):
             chosen = order[start : start + size]
-            yield partial(pictures.batch, chosen, None if changes is None else draw_many(changes, rng, len(chosen)))
+            yield partial(
+                pictures.batch,
+                chosen,
+                None if changes is None else draw_many(changes, rng, len(chosen)),
+            )
 
     return ahead(works())
 
@@ -106,4 +133,6 @@ def as_float(images: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
 
 def _taken(pictures: np.ndarray | ImageStack, rows: np.ndarray) -> Sequence[np.ndarray]:
     """The pictures of `rows`, of an array without copying them."""
-    return pictures.read(rows) if isinstance(pictures, ImageStack) else [pictures[row] for row in rows]
+    return (
+        pictures.read(rows) if isinstance(pictures, ImageStack) else [pictures[row] for row in rows]
+    )

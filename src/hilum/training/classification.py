@@ -83,7 +83,11 @@ def fit(
     `tune` are rows that are only looked at; see `_loop.fit` for the rest. Raises `TooFew` where a concept has not both states among `rows`.
     """
     refuse_one_sided(targets[rows], concepts)
-    changes, pictures, balance = augmentation.Augmentation.of(settings), Pictures(images, targets=targets), balanced(targets[rows])
+    changes, pictures, balance = (
+        augmentation.Augmentation.of(settings),
+        Pictures(images, targets=targets),
+        balanced(targets[rows]),
+    )
 
     def batch(chosen: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         made = pictures.batch(chosen, augmentation.draw_many(changes, rng, len(chosen)))
@@ -97,8 +101,17 @@ def fit(
         made = network(len(concepts))
     schedule = training_loop.Schedule.of(settings, len(rows))
     learnt = [targets[some].tobytes() for some in (rows, rows[:0] if tune is None else tune)]
-    about = storage.digest([*map(storage.digest, learnt), settings.watch])  # a checkpoint of other labels is not gone on from
-    training = {"seed": seed, "checkpoint": checkpoint, "progress": progress, "watch": watch, "heard": heard, "about": about}
+    about = storage.digest(
+        [*map(storage.digest, learnt), settings.watch]
+    )  # a checkpoint of other labels is not gone on from
+    training = {
+        "seed": seed,
+        "checkpoint": checkpoint,
+        "progress": progress,
+        "watch": watch,
+        "heard": heard,
+        "about": about,
+    }
     training_loop.fit(made, batch, rows, error, schedule, **training)
     return ExportableClassifier(made).eval()
 
@@ -119,19 +132,28 @@ def refuse_one_sided(targets: np.ndarray, concepts: Sequence[str]) -> None:
         if not present or not absent
     ]
     if faults:
-        raise TooFew(f"cannot train a classifier, both states of each finding are needed; leave out of [classify] also what has not: {'; '.join(faults)}")
+        raise TooFew(
+            f"cannot train a classifier, both states of each finding are needed; leave out of [classify] also what has not: {'; '.join(faults)}"
+        )
 
 
 def balanced(targets: np.ndarray) -> Tensor:
     """How much a present cell of each concept weighs against an absent one, float32 (k,): as many times as it is rarer."""
-    present, absent = np.nansum(targets, 0, dtype=np.float64), np.nansum(1 - targets, 0, dtype=np.float64)
-    return torch.from_numpy(np.clip(absent / np.maximum(present, 1e-6), 1 / BALANCE, BALANCE).astype(np.float32))
+    present, absent = (
+        np.nansum(targets, 0, dtype=np.float64),
+        np.nansum(1 - targets, 0, dtype=np.float64),
+    )
+    return torch.from_numpy(
+        np.clip(absent / np.maximum(present, 1e-6), 1 / BALANCE, BALANCE).astype(np.float32)
+    )
 
 
 def cells(logits: Tensor, truth: Tensor, balance: Tensor) -> tuple[Tensor, Tensor]:
     """The weighted cross-entropy of each cell, 0 where it is not known, and whether it is known; both (n, k)."""
     known = ~truth.isnan()
-    entropy = F.binary_cross_entropy_with_logits(logits, truth.nan_to_num(), pos_weight=balance.to(logits), reduction="none")
+    entropy = F.binary_cross_entropy_with_logits(
+        logits, truth.nan_to_num(), pos_weight=balance.to(logits), reduction="none"
+    )
     return entropy * known, known
 
 
@@ -149,7 +171,13 @@ def watchable(targets: np.ndarray) -> np.ndarray:
     return np.flatnonzero(np.minimum(*sides(targets)) >= FEWEST_TUNE)
 
 
-def _watch(settings: Settings, images: np.ndarray, targets: np.ndarray, tune: np.ndarray | None, balance: Tensor) -> training_loop.EarlyStopping | None:
+def _watch(
+    settings: Settings,
+    images: np.ndarray,
+    targets: np.ndarray,
+    tune: np.ndarray | None,
+    balance: Tensor,
+) -> training_loop.EarlyStopping | None:
     if settings.watch not in WATCHED:
         raise BadRecipe(f"watch is '{settings.watch}'; expected one of {', '.join(WATCHED)}")
     columns = np.array([], int) if tune is None else watchable(targets[tune])
@@ -157,8 +185,12 @@ def _watch(settings: Settings, images: np.ndarray, targets: np.ndarray, tune: np
         return None
 
     def score(ask: training_loop.Ask) -> float:
-        logits = torch.cat([ask(images[tune[at : at + TOGETHER]]) for at in range(0, len(tune), TOGETHER)])
-        return WATCHED[settings.watch](logits[:, columns], torch.from_numpy(targets[np.ix_(tune, columns)]), balance[columns])
+        logits = torch.cat(
+            [ask(images[tune[at : at + TOGETHER]]) for at in range(0, len(tune), TOGETHER)]
+        )
+        return WATCHED[settings.watch](
+            logits[:, columns], torch.from_numpy(targets[np.ix_(tune, columns)]), balance[columns]
+        )
 
     return training_loop.EarlyStopping(score, settings.patience)
 
@@ -171,8 +203,13 @@ def closeness(logits: Tensor, truth: Tensor, balance: Tensor) -> float:
 
 def order(logits: Tensor, truth: Tensor, balance: Tensor) -> float:
     """The mean over the concepts of each one's area under the ROC curve."""
-    pairs = ((column[~told.isnan()].double().numpy(), told[~told.isnan()].numpy()) for column, told in zip(logits.T, truth.T, strict=True))
-    return float(np.mean([discrimination.auroc((told > 0.5).astype(int), found) for found, told in pairs]))
+    pairs = (
+        (column[~told.isnan()].double().numpy(), told[~told.isnan()].numpy())
+        for column, told in zip(logits.T, truth.T, strict=True)
+    )
+    return float(
+        np.mean([discrimination.auroc((told > 0.5).astype(int), found) for found, told in pairs])
+    )
 
 
 WATCHED = {"auroc": order, "loss": closeness, "none": None}

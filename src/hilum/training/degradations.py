@@ -24,27 +24,46 @@ def local_contrast(image: np.ndarray, clip: float, tiles: int) -> np.ndarray:
 def uneven(image: np.ndarray, grid: Sequence[Sequence[float]]) -> np.ndarray:
     """Brightness added, given on a coarse grid and smooth between its points."""
     height, width = image.shape
-    return _added(image, cv2.resize(np.asarray(grid, np.float32), (width, height), interpolation=cv2.INTER_CUBIC))
+    return _added(
+        image,
+        cv2.resize(np.asarray(grid, np.float32), (width, height), interpolation=cv2.INTER_CUBIC),
+    )
 
 
 def noisy(image: np.ndarray, deviation: float, seed: int) -> np.ndarray:
     """Gaussian noise, each pixel for itself."""
-    return _added(image, np.random.default_rng(seed).standard_normal(image.shape, np.float32) * np.float32(deviation))
+    return _added(
+        image,
+        np.random.default_rng(seed).standard_normal(image.shape, np.float32)
+        * np.float32(deviation),
+    )
 
 
 def blur(image: np.ndarray, deviation: float) -> np.ndarray:
     return cv2.GaussianBlur(image, (0, 0), max(deviation * max(image.shape), 0.05))
 
 
-def cover(image: np.ndarray, top: float, left: float, bottom: float, right: float, grey: float) -> np.ndarray:
+def cover(
+    image: np.ndarray, top: float, left: float, bottom: float, right: float, grey: float
+) -> np.ndarray:
     """A rectangle of one grey, as a marker lies on a film or a collimator's blade covers it."""
     height, width = image.shape
     changed = image.copy()
-    changed[round(top * height) : round(bottom * height), round(left * width) : round(right * width)] = round(grey * np.iinfo(image.dtype).max)
+    changed[
+        round(top * height) : round(bottom * height), round(left * width) : round(right * width)
+    ] = round(grey * np.iinfo(image.dtype).max)
     return changed
 
 
-def opaque(image: np.ndarray, row: float, column: float, height: float, width: float, grey: float, share: float) -> np.ndarray:
+def opaque(
+    image: np.ndarray,
+    row: float,
+    column: float,
+    height: float,
+    width: float,
+    grey: float,
+    share: float,
+) -> np.ndarray:
     """A soft patch about (row, column), drawn towards `grey` by `share` in its middle and where it is darker than that alone.
 
     `height` and `width` are half axes: there four tenths of the effect are gone, at one and a half times as far nearly all of it.
@@ -55,7 +74,9 @@ def opaque(image: np.ndarray, row: float, column: float, height: float, width: f
         for side, middle, spread in zip(image.shape, (row, column), (height, width), strict=True)
     )
     lacking = np.maximum(np.float32(grey) * top - image, 0)
-    return np.rint(image + np.float32(share) * np.exp(-0.5 * (down[:, None] + across) ** 2) * lacking).astype(image.dtype)
+    return np.rint(
+        image + np.float32(share) * np.exp(-0.5 * (down[:, None] + across) ** 2) * lacking
+    ).astype(image.dtype)
 
 
 def _added(image: np.ndarray, change: np.ndarray) -> np.ndarray:

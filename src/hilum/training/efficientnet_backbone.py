@@ -50,7 +50,9 @@ class Backbone(nn.Module):
         made, into = [], STEM
         for repeats, kernel, stride, expansion, out in STAGES[:stages]:
             steps = [
-                _Block(into if step == 0 else out, out, kernel, stride if step == 0 else 1, expansion)
+                _Block(
+                    into if step == 0 else out, out, kernel, stride if step == 0 else 1, expansion
+                )
                 for step in range(repeats)
             ]
             made.append(nn.Sequential(*steps))
@@ -83,7 +85,14 @@ class _Layer(nn.Module):
     """A convolution, batch normalisation and, if it is `active`, ReLU6."""
 
     def __init__(
-        self, into: int, out: int, *, kernel: int = 1, stride: int = 1, groups: int = 1, active: bool = True
+        self,
+        into: int,
+        out: int,
+        *,
+        kernel: int = 1,
+        stride: int = 1,
+        groups: int = 1,
+        active: bool = True,
     ) -> None:
         super().__init__()
         self.beside = ((kernel - 2) // 2, (kernel - 1) // 2) * 2 if stride == 2 else None
@@ -118,7 +127,9 @@ class _Block(nn.Module):
         wide = into * expansion
         widen = [_Layer(into, wide)] if expansion > 1 else []
         self.layers = nn.Sequential(
-            *widen, _Layer(wide, wide, kernel=kernel, stride=stride, groups=wide), _Layer(wide, out, active=False)
+            *widen,
+            _Layer(wide, wide, kernel=kernel, stride=stride, groups=wide),
+            _Layer(wide, out, active=False),
         )
         self.skips = stride == 1 and into == out
 

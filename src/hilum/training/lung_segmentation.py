@@ -87,7 +87,11 @@ def fit(
             f"images are {images.shape[1]} x {images.shape[2]} pixels; the lung networks take squares of "
             f"{SIZES.start} to {SIZES.stop - 1} pixels whose side 32 divides: choose such a size"
         )
-    changes, pictures, error = augmentation.Augmentation.of(settings), Pictures(images, masks), _loss(settings.dice_over)
+    changes, pictures, error = (
+        augmentation.Augmentation.of(settings),
+        Pictures(images, masks),
+        _loss(settings.dice_over),
+    )
 
     def batch(chosen: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         made = pictures.batch(chosen, augmentation.draw_many(changes, rng, len(chosen)))
@@ -95,11 +99,24 @@ def fit(
 
     watch = None
     if tune is not None and len(tune) >= FEWEST_TUNE:
-        watch = training_loop.EarlyStopping(lambda ask: score(ask, images, masks, tune), settings.patience)
+        watch = training_loop.EarlyStopping(
+            lambda ask: score(ask, images, masks, tune), settings.patience
+        )
     with training_loop.seeded(seed):
         made = network()
     schedule = training_loop.Schedule.of(settings, len(rows))
-    training_loop.fit(made, batch, rows, error, schedule, seed=seed, checkpoint=checkpoint, progress=progress, watch=watch, heard=heard)
+    training_loop.fit(
+        made,
+        batch,
+        rows,
+        error,
+        schedule,
+        seed=seed,
+        checkpoint=checkpoint,
+        progress=progress,
+        watch=watch,
+        heard=heard,
+    )
     return ExportableNetwork(made).eval()
 
 
@@ -129,13 +146,17 @@ def loss(logits: Tensor, labels: Tensor, over: tuple[int, ...] = (0, 2, 3)) -> T
     lung = torch.sigmoid(logits) * known
     both = (lung * truth).sum(over)
     dice = (2 * both + 1) / (lung.sum(over) + truth.sum(over) + 1)
-    entropy = F.binary_cross_entropy_with_logits(logits, truth, known.expand_as(truth), reduction="sum") / (2 * known.sum()).clamp(min=1)
+    entropy = F.binary_cross_entropy_with_logits(
+        logits, truth, known.expand_as(truth), reduction="sum"
+    ) / (2 * known.sum()).clamp(min=1)
     return entropy + (1 - dice).mean()
 
 
 def _truth(labels: Tensor) -> tuple[Tensor, Tensor]:
     """float32 (n, 2, height, width) right and left lung, and (n, 1, height, width) what is known; 0 or 1 each."""
-    return torch.stack([labels == RIGHT, labels == LEFT], 1).float(), (labels != IGNORE).unsqueeze(1).float()
+    return torch.stack([labels == RIGHT, labels == LEFT], 1).float(), (labels != IGNORE).unsqueeze(
+        1
+    ).float()
 
 
 class ExportableNetwork(nn.Module):

@@ -28,11 +28,21 @@ INPUT = "images"
 OPSET = 17
 QUANTISED = ("Conv", "MaxPool", "Concat", "Resize", "Relu")
 QUANTISED_WITH_SUMS = (*QUANTISED, "Clip", "Add")  # of networks with ReLU6 and residual blocks
-RANGES = ("MinMax", "Percentile")  # how the ranges of features are chosen: all that was seen, or all but 1 in 100,000 values at either end
+RANGES = (
+    "MinMax",
+    "Percentile",
+)  # how the ranges of features are chosen: all that was seen, or all but 1 in 100,000 values at either end
 TOLERANCE = 1e-4  # of the largest value in an output, or of 1 where that is smaller
 
 
-def to_onnx(network: nn.Module, path: Path, *, size: int, outputs: Sequence[str], metadata: Mapping[str, str]) -> None:
+def to_onnx(
+    network: nn.Module,
+    path: Path,
+    *,
+    size: int,
+    outputs: Sequence[str],
+    metadata: Mapping[str, str],
+) -> None:
     """Write `network`, which takes uint8 (n, size, size) and returns one float32 tensor or a tuple of them, to `path`, whole or not at all.
 
     Its operators must be among `hilum.safety.onnx_file.OPERATORS`, else no model of it could be used: `squeeze` becomes an `If` where the tracer does not
@@ -51,7 +61,14 @@ def to_onnx(network: nn.Module, path: Path, *, size: int, outputs: Sequence[str]
     write_bytes(path, content)
 
 
-def to_int8(source: Path, path: Path, images: np.ndarray, *, operators: Sequence[str] = QUANTISED, ranges: str = RANGES[0]) -> None:
+def to_int8(
+    source: Path,
+    path: Path,
+    images: np.ndarray,
+    *,
+    operators: Sequence[str] = QUANTISED,
+    ranges: str = RANGES[0],
+) -> None:
     """Write the model at `source` with 8-bit weights and features to `path`, with the same input, outputs and metadata.
 
     `images`, uint8 (n, size, size), are pictures as it was trained on: their features' ranges become the 8-bit ones (static quantisation,
@@ -124,7 +141,9 @@ def _traced(network: nn.Module, size: int, outputs: Sequence[str]) -> bytes:
     buffer = io.BytesIO()
     free = {name: {0: "n"} for name in (INPUT, *outputs)}
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # torch warns that this exporter is the older one, and of every shape it traces
+        warnings.simplefilter(
+            "ignore"
+        )  # torch warns that this exporter is the older one, and of every shape it traces
         torch.onnx.export(
             network,
             (torch.zeros((2, size, size), dtype=torch.uint8),),
@@ -144,10 +163,16 @@ def _compare(network: nn.Module, content: bytes, size: int, outputs: Sequence[st
     with torch.no_grad():
         expected = network(torch.from_numpy(images))
     expected = expected if isinstance(expected, tuple) else (expected,)
-    answers = Session(content, "the exported model", size, trusted=True).run(outputs, {INPUT: images})
+    answers = Session(content, "the exported model", size, trusted=True).run(
+        outputs, {INPUT: images}
+    )
     for name, ours, theirs in zip(outputs, expected, answers, strict=True):
         largest = max(1.0, float(ours.abs().max()))
-        difference = float(np.abs(ours.numpy() - theirs).max()) if ours.shape == theirs.shape else float("inf")
+        difference = (
+            float(np.abs(ours.numpy() - theirs).max())
+            if ours.shape == theirs.shape
+            else float("inf")
+        )
         if not difference <= TOLERANCE * largest:
             raise HilumError(
                 f"the exported model's output '{name}' differs by {difference:.2g} from the trained network's; expected at most "

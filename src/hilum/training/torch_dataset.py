@@ -24,8 +24,22 @@ from hilum.training.batches import Batch, Pictures, as_float, epoch
 class Batches(IterableDataset):
     """Each pass is the next epoch: what is drawn in it depends on `seed` and its number alone. `epoch` may be set to go on from one."""
 
-    def __init__(self, pictures: Pictures, rows: np.ndarray, size: int, *, seed: int, changes: Augmentation | None = None) -> None:
-        self.pictures, self.rows, self.size, self.seed, self.changes = pictures, np.asarray(rows), size, seed, changes
+    def __init__(
+        self,
+        pictures: Pictures,
+        rows: np.ndarray,
+        size: int,
+        *,
+        seed: int,
+        changes: Augmentation | None = None,
+    ) -> None:
+        self.pictures, self.rows, self.size, self.seed, self.changes = (
+            pictures,
+            np.asarray(rows),
+            size,
+            seed,
+            changes,
+        )
         self.epoch = 0
 
     def __len__(self) -> int:
@@ -40,8 +54,20 @@ class Batches(IterableDataset):
 class Items(Dataset):
     """One picture a number. What is drawn for it depends on `seed`, `epoch` and its row alone; `epoch` is for the caller to count."""
 
-    def __init__(self, pictures: Pictures, rows: np.ndarray, *, seed: int = 0, changes: Augmentation | None = None) -> None:
-        self.pictures, self.rows, self.seed, self.changes = pictures, np.asarray(rows), seed, changes
+    def __init__(
+        self,
+        pictures: Pictures,
+        rows: np.ndarray,
+        *,
+        seed: int = 0,
+        changes: Augmentation | None = None,
+    ) -> None:
+        self.pictures, self.rows, self.seed, self.changes = (
+            pictures,
+            np.asarray(rows),
+            seed,
+            changes,
+        )
         self.epoch = 0
 
     def __len__(self) -> int:
@@ -52,14 +78,24 @@ class Items(Dataset):
 
     def __getitems__(self, numbers: Sequence[int]) -> list[dict[str, Tensor | list[Tensor]]]:
         rows = self.rows[list(numbers)]
-        drawn = [draw(self.changes, np.random.default_rng([self.seed, self.epoch, int(row)])) for row in rows] if self.changes else None
+        drawn = (
+            [
+                draw(self.changes, np.random.default_rng([self.seed, self.epoch, int(row)]))
+                for row in rows
+            ]
+            if self.changes
+            else None
+        )
         whole = _tensors(self.pictures.batch(rows, drawn))
         return [{name: part[at] for name, part in whole.items()} for at in range(len(rows))]
 
 
 def _tensors(batch: Batch) -> dict[str, Tensor | list[Tensor]]:
     """`rows`, `images`, and of `masks`, `boxes`, `points` and `targets` what there is; boxes and points one tensor an image."""
-    made: dict[str, Tensor | list[Tensor]] = {"rows": torch.from_numpy(batch.rows), "images": torch.from_numpy(as_float(batch.images)).unsqueeze(1)}
+    made: dict[str, Tensor | list[Tensor]] = {
+        "rows": torch.from_numpy(batch.rows),
+        "images": torch.from_numpy(as_float(batch.images)).unsqueeze(1),
+    }
     if batch.masks is not None:
         made["masks"] = torch.from_numpy(batch.masks).long()
     for name in ("boxes", "points"):

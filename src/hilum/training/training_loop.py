@@ -30,7 +30,9 @@ from hilum.training.batches import ahead
 
 WARM_UP = 0.1  # the share of all steps in which the learning rate rises
 EVALUATE_EVERY = 20  # batches between two looks at the tune pictures, at least: with few images, looking would cost more than training
-GRADIENT_NORM = 5.0  # longer gradients are shortened to this: one odd batch does not throw the weights
+GRADIENT_NORM = (
+    5.0  # longer gradients are shortened to this: one odd batch does not throw the weights
+)
 
 Batch = Callable[[np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
 """rows (b,), rng -> images uint8 or uint16 (b, height, width), targets (b, ...)"""
@@ -160,12 +162,29 @@ def fit(
 class _State:
     """A training between two epochs: all that a checkpoint holds, and how it goes on from there."""
 
-    def __init__(self, network: nn.Module, schedule: Schedule, watch: EarlyStopping | None, precision: str, identity: str) -> None:
-        self.network, self.schedule, self.watch, self.precision, self.identity = network, schedule, watch, precision, identity
+    def __init__(
+        self,
+        network: nn.Module,
+        schedule: Schedule,
+        watch: EarlyStopping | None,
+        precision: str,
+        identity: str,
+    ) -> None:
+        self.network, self.schedule, self.watch, self.precision, self.identity = (
+            network,
+            schedule,
+            watch,
+            precision,
+            identity,
+        )
         self.device = next(network.parameters()).device
-        self.optimiser = torch.optim.AdamW(_groups(network, schedule.weight_decay), lr=schedule.learning_rate)
+        self.optimiser = torch.optim.AdamW(
+            _groups(network, schedule.weight_decay), lr=schedule.learning_rate
+        )
         self.average = {name: value.clone() for name, value in network.state_dict().items()}
-        self.best: dict[str, Tensor] = {}  # the averaged weights of the best look; empty before the first
+        self.best: dict[
+            str, Tensor
+        ] = {}  # the averaged weights of the best look; empty before the first
         self.epochs: list[Epoch] = []
 
     def finished(self) -> bool:
@@ -178,7 +197,11 @@ class _State:
         return looks[-1].number - best.number >= max(1, self.watch.patience * of)
 
     def learn(
-        self, batches: Iterator[tuple[Tensor, Tensor]], loss: Callable[[Tensor, Tensor], Tensor], steps: int, progress: Callable[[int, int], None]
+        self,
+        batches: Iterator[tuple[Tensor, Tensor]],
+        loss: Callable[[Tensor, Tensor], Tensor],
+        steps: int,
+        progress: Callable[[int, int], None],
     ) -> None:
         """One epoch, of `steps` batches."""
         schedule, begun, found = self.schedule, len(self.epochs) * steps, []
@@ -197,9 +220,18 @@ class _State:
             progress(done + 1, whole)
         number, mean = len(self.epochs) + 1, float(torch.stack(found).mean())
         if not math.isfinite(mean):
-            raise BadRecipe(f"the loss is no longer a number in epoch {number}: lower learning_rate (it is {schedule.learning_rate:g})")
-        tune = self._look() if self.watch and (number == schedule.epochs or number % -(-EVALUATE_EVERY // steps) == 0) else None
-        if tune is not None and tune > max((epoch.tune for epoch in self.epochs if epoch.tune is not None), default=-math.inf):
+            raise BadRecipe(
+                f"the loss is no longer a number in epoch {number}: lower learning_rate (it is {schedule.learning_rate:g})"
+            )
+        tune = (
+            self._look()
+            if self.watch
+            and (number == schedule.epochs or number % -(-EVALUATE_EVERY // steps) == 0)
+            else None
+        )
+        if tune is not None and tune > max(
+            (epoch.tune for epoch in self.epochs if epoch.tune is not None), default=-math.inf
+        ):
             self.best = {name: value.clone() for name, value in self.average.items()}
         self.epochs.append(Epoch(number, number * steps, mean, tune))
 
@@ -208,8 +240,16 @@ class _State:
         return self.best or self.average
 
     def save(self, path: Path) -> None:
-        state = {"identity": self.identity, "network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()}
-        state |= {"average": self.average, "best": self.best, "epochs": [asdict(epoch) for epoch in self.epochs]}
+        state = {
+            "identity": self.identity,
+            "network": self.network.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+        }
+        state |= {
+            "average": self.average,
+            "best": self.best,
+            "epochs": [asdict(epoch) for epoch in self.epochs],
+        }
         content = io.BytesIO()  # PyTorch's own writer tells of a full disk in words of its own
         torch.save(state, content)
         storage.write_sealed(path, content.getvalue())
@@ -233,7 +273,13 @@ class _State:
         self.epochs = [Epoch(**epoch) for epoch in state["epochs"]]
 
     def _answer(self, network: nn.Module, images: Tensor) -> Tensor:
-        x = images.to(self.device).unsqueeze(1).float().div_(torch.iinfo(images.dtype).max).contiguous(memory_format=torch.channels_last)
+        x = (
+            images.to(self.device)
+            .unsqueeze(1)
+            .float()
+            .div_(torch.iinfo(images.dtype).max)
+            .contiguous(memory_format=torch.channels_last)
+        )
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             return network(x).float()
 
@@ -241,14 +287,20 @@ class _State:
     def _look(self) -> float:
         averaged = copy.deepcopy(self.network).eval()
         averaged.load_state_dict(self.average)
-        return float(self.watch.score(lambda images: self._answer(averaged, torch.from_numpy(images)).cpu()))
+        return float(
+            self.watch.score(lambda images: self._answer(averaged, torch.from_numpy(images)).cpu())
+        )
 
 
 def _check(rows: np.ndarray, schedule: Schedule) -> None:
     if schedule.batch_size < 2:
-        raise BadRecipe(f"batch_size must be at least 2, as batch normalisation compares images; got {schedule.batch_size}")
+        raise BadRecipe(
+            f"batch_size must be at least 2, as batch normalisation compares images; got {schedule.batch_size}"
+        )
     if len(rows) < 2:
-        raise TooFew(f"cannot train on {len(rows)} image(s): at least 2 are needed, and many more to learn anything")
+        raise TooFew(
+            f"cannot train on {len(rows)} image(s): at least 2 are needed, and many more to learn anything"
+        )
 
 
 def _device() -> torch.device:
@@ -263,7 +315,11 @@ def _precision(wanted: str, device: torch.device) -> str:
         raise BadRecipe(f"precision is '{wanted}'; expected 'auto', 'float32' or 'bfloat16'")
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    return "bfloat16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "float32"
+    return (
+        "bfloat16"
+        if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        else "float32"
+    )
 
 
 def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -290,7 +346,10 @@ def _ahead(
 
     def make(step: int) -> tuple[Tensor, Tensor]:
         chosen = order[step * batch_size : (step + 1) * batch_size]
-        made = [batch(chosen[at : at + 1], np.random.default_rng([seed, epoch, int(chosen[at])])) for at in range(len(chosen))]
+        made = [
+            batch(chosen[at : at + 1], np.random.default_rng([seed, epoch, int(chosen[at])]))
+            for at in range(len(chosen))
+        ]
         images, targets = (np.concatenate(part) for part in zip(*made, strict=True))
         return torch.from_numpy(images), torch.from_numpy(targets)
 
@@ -303,16 +362,25 @@ def _blend(average: dict[str, Tensor], network: nn.Module, decay: float, step: i
     decay = min(decay, (1 + step) / (10 + step))
     present = network.state_dict()
     moving = [name for name, value in present.items() if value.is_floating_point()]
-    torch._foreach_lerp_([average[name] for name in moving], [present[name] for name in moving], 1 - decay)
+    torch._foreach_lerp_(
+        [average[name] for name in moving], [present[name] for name in moving], 1 - decay
+    )
     for name in present.keys() - set(moving):
         average[name].copy_(present[name])
 
 
-def _identity(network: nn.Module, batch: Batch, rows: np.ndarray, schedule: Schedule, seed: int, where: str) -> str:
+def _identity(
+    network: nn.Module, batch: Batch, rows: np.ndarray, schedule: Schedule, seed: int, where: str
+) -> str:
     """What a checkpoint must have been made from to be taken up: settings, rows, first weights, and the first image as it is trained on."""
     image, target = batch(rows[:1], np.random.default_rng([seed, 0, int(rows[0])]))
     content = hashlib.sha256()
-    for array in (rows, image, target, *(value.detach().cpu().numpy() for value in network.state_dict().values())):
+    for array in (
+        rows,
+        image,
+        target,
+        *(value.detach().cpu().numpy() for value in network.state_dict().values()),
+    ):
         content.update(f"{array.dtype}{array.shape}".encode())
         content.update(np.ascontiguousarray(array).tobytes())
     return digest([asdict(schedule), seed, where, list(network.state_dict()), content.hexdigest()])

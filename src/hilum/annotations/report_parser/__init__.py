@@ -21,7 +21,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hilum.annotations.report_parser._activities import set_activities
-from hilum.annotations.report_parser._chunks import OPERATORS, SIDES, ZONES, Chunk, Unit, chunks_of, side_zone
+from hilum.annotations.report_parser._chunks import (
+    OPERATORS,
+    SIDES,
+    ZONES,
+    Chunk,
+    Unit,
+    chunks_of,
+    side_zone,
+)
 from hilum.annotations.report_parser._locations import set_places
 from hilum.annotations.report_parser._negation import combined
 from hilum.annotations.report_parser._states import set_states

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hilum.annotations.report_parser._chunks import LIST_LINKS, Chunk, Unit, unit_before, units_after
+from hilum.annotations.report_parser._chunks import (
+    LIST_LINKS,
+    Chunk,
+    Unit,
+    unit_before,
+    units_after,
+)
 from hilum.annotations.report_parser._states import reached_forward
 from hilum.annotations.report_parser._terms import Mark
 

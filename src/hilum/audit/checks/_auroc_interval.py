@@ -13,5 +13,9 @@ def half_width(auroc: float, positives: int, negatives: int) -> float:
     Source: Hanley and McNeil, Radiology 143:29 (1982), formulas 1 and 2.
     """
     both_above, both_below = auroc / (2 - auroc), 2 * auroc**2 / (1 + auroc)
-    spread = auroc * (1 - auroc) + (positives - 1) * (both_above - auroc**2) + (negatives - 1) * (both_below - auroc**2)
+    spread = (
+        auroc * (1 - auroc)
+        + (positives - 1) * (both_above - auroc**2)
+        + (negatives - 1) * (both_below - auroc**2)
+    )
     return _Z * math.sqrt(max(0.0, spread) / (positives * negatives))

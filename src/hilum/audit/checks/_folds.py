@@ -21,4 +21,8 @@ def some(patients: pl.Series, most: int) -> np.ndarray:
 
 def _number(patients: pl.Series) -> np.ndarray:
     """Place of each row's patient in the order of names, from 0."""
-    return patients.rank("dense").to_numpy().astype(np.int64) - 1 if len(patients) else np.zeros(0, np.int64)
+    return (
+        patients.rank("dense").to_numpy().astype(np.int64) - 1
+        if len(patients)
+        else np.zeros(0, np.int64)
+    )

@@ -24,7 +24,9 @@ SIDE = 128  # pixels at which rims are compared
 SMALL, FINE = 32, 64  # pixels of the picture that is learnt from, and of the mask that is learnt
 REACH = 26  # pixels of SIDE that a mask is moved at most when its best place is looked for
 FOLDS = 5
-NAMED = pl.coalesce("lung_mask", pl.format("the mask of {}", "path"))  # what a message calls a mask; several files of one image are one mask
+NAMED = pl.coalesce(
+    "lung_mask", pl.format("the mask of {}", "path")
+)  # what a message calls a mask; several files of one image are one mask
 _REACH_OF_KERNEL, _PENALTY = 0.35, 0.02
 _EVEN = 10.0  # sigma in pixels of FINE over which contrast is made even
 
@@ -48,7 +50,9 @@ class Rims:
         """The largest agreement (n,) under any shift up to REACH, and the shift that the mask needs for it, (n, 2) shares of the side, down and right."""
         product = fft.rfft2(self.pictures, workers=-1) * np.conj(fft.rfft2(self.masks, workers=-1))
         found = -fft.irfft2(product.sum(axis=1), s=(SIDE, SIDE), workers=-1)
-        near = np.roll(found, (REACH, REACH), (1, 2))[:, : 2 * REACH + 1, : 2 * REACH + 1].reshape(len(found), -1)
+        near = np.roll(found, (REACH, REACH), (1, 2))[:, : 2 * REACH + 1, : 2 * REACH + 1].reshape(
+            len(found), -1
+        )
         down, right = np.divmod(near.argmax(axis=1), 2 * REACH + 1)
         return near.max(axis=1), (np.stack([down, right], 1) - REACH) / SIDE
 
@@ -60,9 +64,14 @@ def rims(images: np.ndarray, masks: np.ndarray) -> Rims:
         strength = np.hypot(across, down)
         strength += np.median(strength) + 1  # a flat picture has no direction
         pictures.append(np.stack([across, down]) / strength)
-        across, down = _gradient((_shrunk((mask > 0) * np.uint8(255), SIDE) > 127).astype(np.float32))
+        across, down = _gradient(
+            (_shrunk((mask > 0) * np.uint8(255), SIDE) > 127).astype(np.float32)
+        )
         outlines.append(np.stack([across, down]) / max(float(np.hypot(across, down).sum()), 1e-6))
-    return Rims(np.asarray(pictures, np.float32).reshape(-1, 2, SIDE, SIDE), np.asarray(outlines, np.float32).reshape(-1, 2, SIDE, SIDE))
+    return Rims(
+        np.asarray(pictures, np.float32).reshape(-1, 2, SIDE, SIDE),
+        np.asarray(outlines, np.float32).reshape(-1, 2, SIDE, SIDE),
+    )
 
 
 def small_pictures(images: np.ndarray) -> np.ndarray:
@@ -80,7 +89,9 @@ def small_pictures(images: np.ndarray) -> np.ndarray:
 
 def small_masks(masks: np.ndarray) -> np.ndarray:
     """float32 (n, FINE * FINE): the share of each pixel that is lung."""
-    return np.asarray([_shrunk((mask > 0) * np.uint8(255), FINE).ravel() / 255 for mask in masks], np.float32).reshape(-1, FINE * FINE)
+    return np.asarray(
+        [_shrunk((mask > 0) * np.uint8(255), FINE).ravel() / 255 for mask in masks], np.float32
+    ).reshape(-1, FINE * FINE)
 
 
 class Learnt:
@@ -93,7 +104,9 @@ class Learnt:
         for fold in range(FOLDS):
             others = np.flatnonzero(folds != fold)
             mean = masks[others].mean(axis=0)
-            ridge = kernel[np.ix_(others, others)] + _PENALTY * len(others) / 50 * np.eye(len(others), dtype=np.float32)
+            ridge = kernel[np.ix_(others, others)] + _PENALTY * len(others) / 50 * np.eye(
+                len(others), dtype=np.float32
+            )
             self._models.append((others, mean, np.linalg.solve(ridge, masks[others] - mean)))
 
     def foretold(self, pictures: np.ndarray, folds: np.ndarray) -> np.ndarray:
@@ -139,7 +152,11 @@ def robust(values: np.ndarray, floor: float = 1e-6) -> np.ndarray:
 
 
 def spread(values: np.ndarray, floor: float = 1e-6) -> float:
-    return max(1.4826 * float(np.median(np.abs(values - np.median(values)))), floor) if len(values) else floor
+    return (
+        max(1.4826 * float(np.median(np.abs(values - np.median(values)))), floor)
+        if len(values)
+        else floor
+    )
 
 
 def batches(items: Sequence, size: int = 128) -> list[Sequence]:

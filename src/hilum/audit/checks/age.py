@@ -52,27 +52,58 @@ RULES = (RANGE, FALLS, APART, STUDY)
 
 
 def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Issue]:
-    known = manifest.table.filter(pl.col("age_years").is_not_null() & pl.col("age_years").is_finite())
+    known = manifest.table.filter(
+        pl.col("age_years").is_not_null() & pl.col("age_years").is_finite()
+    )
     age = pl.col("age_years")
     impossible = (age < 0) | (age > OLDEST_YEARS)
-    yield from RANGE.found(known.filter(impossible).select("image_id", message=pl.format("{}: an age of {} years", "path", "age_years")))
+    yield from RANGE.found(
+        known.filter(impossible).select(
+            "image_id", message=pl.format("{}: an age of {} years", "path", "age_years")
+        )
+    )
     known = known.filter(~impossible)
     yield from FALLS.found(_falling(known))
-    message = pl.format("patient {}: {} years in {}, {} in {}", "patient_id", "other_age_years", "other_path", "age_years", "path")
+    message = pl.format(
+        "patient {}: {} years in {}, {} in {}",
+        "patient_id",
+        "other_age_years",
+        "other_path",
+        "age_years",
+        "path",
+    )
     yield from APART.found(_told(spans(known, ["patient_id"], "age_years", LONGEST_YEARS), message))
-    message = pl.format("examination {}: {} years in {}, {} in {}", "study", "other_age_years", "other_path", "age_years", "path")
-    yield from STUDY.found(_told(spans(known, ["patient_id", "study"], "age_years", ROUNDED_YEARS), message))
+    message = pl.format(
+        "examination {}: {} years in {}, {} in {}",
+        "study",
+        "other_age_years",
+        "other_path",
+        "age_years",
+        "path",
+    )
+    yield from STUDY.found(
+        _told(spans(known, ["patient_id", "study"], "age_years", ROUNDED_YEARS), message)
+    )
 
 
 def _falling(known: pl.DataFrame) -> pl.DataFrame:
     """Of each patient the deepest fall of age from one numbered examination to the next."""
     ordered = known.drop_nulls("follow_up").sort("patient_id", "follow_up", "image_id")
-    before = [pl.col(name).shift().over("patient_id").alias(f"other_{name}") for name in ("image_id", "path", "age_years", "follow_up")]
-    falls = ordered.with_columns(*before).filter(pl.col("other_age_years") - pl.col("age_years") > ROUNDED_YEARS)
+    before = [
+        pl.col(name).shift().over("patient_id").alias(f"other_{name}")
+        for name in ("image_id", "path", "age_years", "follow_up")
+    ]
+    falls = ordered.with_columns(*before).filter(
+        pl.col("other_age_years") - pl.col("age_years") > ROUNDED_YEARS
+    )
     fall = pl.col("other_age_years") - pl.col("age_years")
-    deepest = falls.sort(fall, "image_id", descending=[True, False]).unique("patient_id", keep="first", maintain_order=True)
+    deepest = falls.sort(fall, "image_id", descending=[True, False]).unique(
+        "patient_id", keep="first", maintain_order=True
+    )
     told = ("patient_id", "other_age_years", "other_follow_up", "age_years", "follow_up")
-    return _told(deepest, pl.format("patient {}: {} years at examination {}, {} at examination {}", *told))
+    return _told(
+        deepest, pl.format("patient {}: {} years at examination {}, {} at examination {}", *told)
+    )
 
 
 def _told(found: pl.DataFrame, message: pl.Expr) -> pl.DataFrame:

@@ -63,28 +63,57 @@ RULES = (BURNT_IN, RECOGNIZABLE, LIKELY, IDENTITY, SEEN)
 _TOLD = (
     (BURNT_IN, "burnt in", "Burned In Annotation (0028,0301) is YES"),
     (RECOGNIZABLE, "recognizable", "Recognizable Visual Features (0028,0302) is YES"),
-    (IDENTITY, "identity", "Patient Identity Removed (0012,0062) is NO, and Patient's Name or Patient ID looks like a person's"),
+    (
+        IDENTITY,
+        "identity",
+        "Patient Identity Removed (0012,0062) is NO, and Patient's Name or Patient ID looks like a person's",
+    ),
 )
 
 
 def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Issue]:
-    pictures = manifest.table.select("image_id", "path", "source").join(facts, on="image_id").filter(pl.col("error").is_null())
+    pictures = (
+        manifest.table.select("image_id", "path", "source")
+        .join(facts, on="image_id")
+        .filter(pl.col("error").is_null())
+    )
     said = pictures.with_columns(pl.col("header_text").fill_null("").str.split(","))
     for rule, word, message in _TOLD:
-        yield from rule.found(said.filter(pl.col("header_text").list.contains(word)).select("image_id", message=pl.format("{}: " + message, "path")))
+        yield from rule.found(
+            said.filter(pl.col("header_text").list.contains(word)).select(
+                "image_id", message=pl.format("{}: " + message, "path")
+            )
+        )
     yield from _captures(said)
     much = pictures.filter((pl.col("text_words") >= WORDS) | (pl.col("text_longest") >= LETTERS))
     percent = (100 * pl.col("text_share")).round(1)
-    message = pl.format("{}: {} word(s) beside side markers, the longest of {} letters, cover {} % of the picture", "path", "text_words", "text_longest", percent)
+    message = pl.format(
+        "{}: {} word(s) beside side markers, the longest of {} letters, cover {} % of the picture",
+        "path",
+        "text_words",
+        "text_longest",
+        percent,
+    )
     yield from SEEN.found(much.select("image_id", message=message))
 
 
 def _captures(said: pl.DataFrame) -> Iterator[Issue]:
     marked = said.with_columns(captured=pl.col("header_text").list.contains("capture"))
-    counted = marked.with_columns(share=pl.col("captured").mean().over("source"), all=pl.len().over("source"))
+    counted = marked.with_columns(
+        share=pl.col("captured").mean().over("source"), all=pl.len().over("source")
+    )
     captured = counted.filter("captured")
     common = (pl.col("share") > MOST) & (pl.col("all") > 1)
     words = "a secondary capture, by its SOP class, Conversion Type or Image Type"
-    yield from LIKELY.found(captured.filter(~common).select("image_id", message=pl.format("{}: " + words, "path")))
-    sets = captured.filter(common).group_by("source").agg(pl.len(), pl.col("all").first()).sort("source")
-    yield from LIKELY.found(sets.select(message=pl.format("{} of {} pictures of {}: " + words, "len", "all", "source")))
+    yield from LIKELY.found(
+        captured.filter(~common).select("image_id", message=pl.format("{}: " + words, "path"))
+    )
+    sets = (
+        captured.filter(common)
+        .group_by("source")
+        .agg(pl.len(), pl.col("all").first())
+        .sort("source")
+    )
+    yield from LIKELY.found(
+        sets.select(message=pl.format("{} of {} pictures of {}: " + words, "len", "all", "source"))
+    )

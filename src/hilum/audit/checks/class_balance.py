@@ -64,21 +64,49 @@ RARE = Rule(
 RULES = (ONE_STATE, UNCERTAIN, UNMENTIONED, IMBALANCE, RARE)
 
 
-def check(manifest: Manifest, facts: pl.DataFrame, include: Collection[str] = ()) -> Iterator[Issue]:
+def check(
+    manifest: Manifest, facts: pl.DataFrame, include: Collection[str] = ()
+) -> Iterator[Issue]:
     manifest = manifest.eligible(include)
     counts = _counts(manifest)
     told = counts.filter(pl.col("labelled") >= FEWEST)
-    one, both = pl.min_horizontal("present", "absent") == 0, pl.min_horizontal("present", "absent") > 0
+    one, both = (
+        pl.min_horizontal("present", "absent") == 0,
+        pl.min_horizontal("present", "absent") > 0,
+    )
     only = pl.when(pl.col("present") > 0).then(pl.lit("present")).otherwise(pl.lit("absent"))
     stated = told.filter(one & (pl.col("present") + pl.col("absent") > 0))
-    yield from ONE_STATE.found(_together(stated, "findings are labelled in one state only", pl.format("{} {} on {}", _name(), only, "stated")))
-    for rule, column, words in ((UNCERTAIN, "uncertain", "are uncertain on many images"), (UNMENTIONED, "unmentioned", "are not mentioned on many images")):
-        many = told.filter(pl.col(column) >= LARGE_SHARE * pl.col("images")).sort(column, "concept", descending=[True, False])
-        yield from rule.found(_together(many, f"findings {words}", pl.format("{} {} of {}", _name(), column, "images")))
+    yield from ONE_STATE.found(
+        _together(
+            stated,
+            "findings are labelled in one state only",
+            pl.format("{} {} on {}", _name(), only, "stated"),
+        )
+    )
+    for rule, column, words in (
+        (UNCERTAIN, "uncertain", "are uncertain on many images"),
+        (UNMENTIONED, "unmentioned", "are not mentioned on many images"),
+    ):
+        many = told.filter(pl.col(column) >= LARGE_SHARE * pl.col("images")).sort(
+            column, "concept", descending=[True, False]
+        )
+        yield from rule.found(
+            _together(
+                many, f"findings {words}", pl.format("{} {} of {}", _name(), column, "images")
+            )
+        )
     share = pl.min_horizontal("present", "absent") / pl.col("stated")
     rarer = pl.format("{} {} of {}", _name(), pl.min_horizontal("present", "absent"), "stated")
-    yield from IMBALANCE.found(_together(told.filter(both & (share < RARE_SHARE)), f"findings have under {RARE_SHARE:.0%} of their labels in one state", rarer))
-    yield from RARE.found(_rare(counts.filter(both & (pl.col("labelled") >= FEWEST)), _test_share(manifest.table)))
+    yield from IMBALANCE.found(
+        _together(
+            told.filter(both & (share < RARE_SHARE)),
+            f"findings have under {RARE_SHARE:.0%} of their labels in one state",
+            rarer,
+        )
+    )
+    yield from RARE.found(
+        _rare(counts.filter(both & (pl.col("labelled") >= FEWEST)), _test_share(manifest.table))
+    )
 
 
 def _counts(manifest: Manifest) -> pl.DataFrame:
@@ -88,31 +116,50 @@ def _counts(manifest: Manifest) -> pl.DataFrame:
     state = pl.col("state")
     counts = labels.group_by("dataset", "concept").agg(
         labelled=pl.len(),
-        **{word: (state == value).sum() for word, value in (("present", State.PRESENT), ("absent", State.ABSENT), ("uncertain", State.UNCERTAIN))},
+        **{
+            word: (state == value).sum()
+            for word, value in (
+                ("present", State.PRESENT),
+                ("absent", State.ABSENT),
+                ("uncertain", State.UNCERTAIN),
+            )
+        },
         patients_present=pl.col("patient_id").filter(state == State.PRESENT).n_unique(),
         patients_absent=pl.col("patient_id").filter(state == State.ABSENT).n_unique(),
     )
     counts = counts.join(images.group_by("dataset").agg(images=pl.len()), on="dataset")
-    return counts.with_columns(unmentioned=pl.col("images") - pl.col("labelled"), stated=pl.col("present") + pl.col("absent")).sort("dataset", "concept")
+    return counts.with_columns(
+        unmentioned=pl.col("images") - pl.col("labelled"),
+        stated=pl.col("present") + pl.col("absent"),
+    ).sort("dataset", "concept")
 
 
 def _together(counts: pl.DataFrame, what: str, each: pl.Expr) -> pl.DataFrame:
     """One finding a data set: how many, and the first of them."""
     named = counts.select("dataset", each=each).group_by("dataset", maintain_order=True)
-    listed = pl.col("shown").list.join(", ") + pl.when(pl.col("count") > SHOWN).then(pl.lit(", …")).otherwise(pl.lit(""))
-    return named.agg(shown=pl.col("each").head(SHOWN), count=pl.len()).select(message=pl.format("{}: {} " + what + " ({})", "dataset", "count", listed))
+    listed = pl.col("shown").list.join(", ") + pl.when(pl.col("count") > SHOWN).then(
+        pl.lit(", …")
+    ).otherwise(pl.lit(""))
+    return named.agg(shown=pl.col("each").head(SHOWN), count=pl.len()).select(
+        message=pl.format("{}: {} " + what + " ({})", "dataset", "count", listed)
+    )
 
 
 def _test_share(table: pl.DataFrame) -> pl.DataFrame:
     """Share of the test part by data set: the given one's, or that which a split would deal."""
     parts = table.group_by("dataset").agg(given=(pl.col("given_part") == "test").sum() / pl.len())
-    return parts.select("dataset", share=pl.when(pl.col("given") > 0).then("given").otherwise(Split().test))
+    return parts.select(
+        "dataset", share=pl.when(pl.col("given") > 0).then("given").otherwise(Split().test)
+    )
 
 
 def _rare(counts: pl.DataFrame, shares: pl.DataFrame) -> pl.DataFrame:
     rows = []
     for row in counts.join(shares, on="dataset", maintain_order="left").iter_rows(named=True):
-        with_it, without = (max(1, round(row["share"] * row[f"patients_{state}"])) for state in ("present", "absent"))
+        with_it, without = (
+            max(1, round(row["share"] * row[f"patients_{state}"]))
+            for state in ("present", "absent")
+        )
         half = half_width(AUROC, with_it, without)
         if half <= WIDEST:
             continue

@@ -48,19 +48,65 @@ ALIKE = Rule(
     "Look at both. If their patients have different names, correct one of these.",
 )
 RULES = (SAME_FILE, SAME_PIXELS, PROCESSED, ALIKE)
-DUPLICATES = (SAME_FILE.name, SAME_PIXELS.name, PROCESSED.name)  # those that are sure; a split keeps them in one part
+DUPLICATES = (
+    SAME_FILE.name,
+    SAME_PIXELS.name,
+    PROCESSED.name,
+)  # those that are sure; a split keeps them in one part
 WORDS = {
-    near_duplicates.SAME_FILE: (SAME_FILE, pl.format("{} and {} are the same file, byte for byte ({}x{} pixels)", "path", "other_path", "height", "width")),
-    near_duplicates.SAME_PIXELS: (SAME_PIXELS, pl.format("{} and {} hold the same pixels ({}x{} pixels)", "path", "other_path", "height", "width")),
-    near_duplicates.PROCESSED: (PROCESSED, pl.format("{} and {} show the same picture, {} (agreement {})", "path", "other_path", "how", pl.col("agreement").round(2))),
-    near_duplicates.ALIKE: (ALIKE, pl.format("{} and {} may show the same picture, {} (agreement {})", "path", "other_path", "how", pl.col("agreement").round(2))),
+    near_duplicates.SAME_FILE: (
+        SAME_FILE,
+        pl.format(
+            "{} and {} are the same file, byte for byte ({}x{} pixels)",
+            "path",
+            "other_path",
+            "height",
+            "width",
+        ),
+    ),
+    near_duplicates.SAME_PIXELS: (
+        SAME_PIXELS,
+        pl.format(
+            "{} and {} hold the same pixels ({}x{} pixels)", "path", "other_path", "height", "width"
+        ),
+    ),
+    near_duplicates.PROCESSED: (
+        PROCESSED,
+        pl.format(
+            "{} and {} show the same picture, {} (agreement {})",
+            "path",
+            "other_path",
+            "how",
+            pl.col("agreement").round(2),
+        ),
+    ),
+    near_duplicates.ALIKE: (
+        ALIKE,
+        pl.format(
+            "{} and {} may show the same picture, {} (agreement {})",
+            "path",
+            "other_path",
+            "how",
+            pl.col("agreement").round(2),
+        ),
+    ),
 }
 
 
 def check(manifest: Manifest, facts: pl.DataFrame, cache: Cache | None = None) -> Iterator[Issue]:
     paths = manifest.table.select("image_id", "path")
     pictures = facts.join(paths, on="image_id")
-    found = near_duplicates.within(pictures, cache).join(pictures.select("image_id", "path", "height", "width"), on="image_id", maintain_order="left")
-    found = found.join(paths.select(other_image_id="image_id", other_path="path"), on="other_image_id", maintain_order="left")
+    found = near_duplicates.within(pictures, cache).join(
+        pictures.select("image_id", "path", "height", "width"), on="image_id", maintain_order="left"
+    )
+    found = found.join(
+        paths.select(other_image_id="image_id", other_path="path"),
+        on="other_image_id",
+        maintain_order="left",
+    )
     for kind, (rule, message) in WORDS.items():
-        yield from rule.found(found.filter(pl.col("kind") == kind).select("image_id", "other_image_id", message=message))
+        yield from rule.found(
+            found.filter(pl.col("kind") == kind).select(
+                "image_id", "other_image_id", message=message
+            )
+        )

@@ -15,7 +15,15 @@ CARD = Card(
     caveats="Unreadable and constant pictures and wrong endings are certain. A picture that is empty but for a bright marker is not told "
     "from a filled one. A size or depth unlike the others of its source is a question: it may be another device, or a thumbnail.",
 )
-KINDS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF", ".dcm": "DICOM", ".dicom": "DICOM"}
+KINDS = {
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".dcm": "DICOM",
+    ".dicom": "DICOM",
+}
 SMALL, LONGEST = 1 / 3, 2.5
 USUAL = 0.98  # of a source's pictures, of which there are at least `ENOUGH`
 ENOUGH = 50
@@ -75,7 +83,9 @@ RULES = (UNREADABLE, CONSTANT, FLAT, ENDING, COLOUR, SIZE, DEPTH)
 
 def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Issue]:
     pictures = manifest.table.select("image_id", "path", "source").join(facts, on="image_id")
-    yield from UNREADABLE.found(pictures.filter(pl.col("error").is_not_null()).select("image_id", message="error"))
+    yield from UNREADABLE.found(
+        pictures.filter(pl.col("error").is_not_null()).select("image_id", message="error")
+    )
     yield from _without_content(pictures)
     yield from _of_another_kind(pictures)
     yield from _unlike_their_source(pictures.drop_nulls("height"))
@@ -86,22 +96,40 @@ def _without_content(pictures: pl.DataFrame) -> Iterator[Issue]:
     alike = pl.format("{}: every pixel has the value {}", "path", "minimum")
     yield from CONSTANT.found(pictures.filter(levels == 1).select("image_id", message=alike))
     few = pl.format("{}: values {} to {} of a {}-bit file", "path", "minimum", "maximum", "bits")
-    yield from FLAT.found(pictures.filter((levels > 1) & (levels <= FEW_LEVELS)).select("image_id", message=few))
+    yield from FLAT.found(
+        pictures.filter((levels > 1) & (levels <= FEW_LEVELS)).select("image_id", message=few)
+    )
 
 
 def _of_another_kind(pictures: pl.DataFrame) -> Iterator[Issue]:
     ending = pl.col("path").str.extract(r"(\.[^./]+)$").str.to_lowercase()
     told = ending.replace_strict(KINDS, default=None, return_dtype=pl.String)
     wrong = pictures.filter(told != pl.col("kind"))
-    yield from ENDING.found(wrong.select("image_id", message=pl.format("{}: holds a {} picture", "path", "kind")))
+    yield from ENDING.found(
+        wrong.select("image_id", message=pl.format("{}: holds a {} picture", "path", "kind"))
+    )
     colour = pictures.filter("colour")
-    yield from COLOUR.found(colour.select("image_id", message=pl.format("{}: its channels differ", "path")))
+    yield from COLOUR.found(
+        colour.select("image_id", message=pl.format("{}: its channels differ", "path"))
+    )
 
 
 def _unlike_their_source(pictures: pl.DataFrame) -> Iterator[Issue]:
     shorter, longer = pl.min_horizontal("height", "width"), pl.max_horizontal("height", "width")
-    odd = pictures.filter((shorter < SMALL * shorter.median().over("source")) | (longer > LONGEST * shorter))
-    yield from SIZE.found(odd.select("image_id", message=pl.format("{}: {}x{} pixels (height x width)", "path", "height", "width")))
-    share, count = pl.len().over("source", "bits") / pl.len().over("source"), pl.len().over("source")
+    odd = pictures.filter(
+        (shorter < SMALL * shorter.median().over("source")) | (longer > LONGEST * shorter)
+    )
+    yield from SIZE.found(
+        odd.select(
+            "image_id",
+            message=pl.format("{}: {}x{} pixels (height x width)", "path", "height", "width"),
+        )
+    )
+    share, count = (
+        pl.len().over("source", "bits") / pl.len().over("source"),
+        pl.len().over("source"),
+    )
     rare = pictures.filter((count >= ENOUGH) & (share <= 1 - USUAL))
-    yield from DEPTH.found(rare.select("image_id", message=pl.format("{}: {} bits", "path", "bits")))
+    yield from DEPTH.found(
+        rare.select("image_id", message=pl.format("{}: {} bits", "path", "bits"))
+    )

@@ -22,9 +22,15 @@ CARD = Card(
     "were learnt from drawings, so some pass, or are called inverted or turned. What is found here is to be looked at; nothing is turned or "
     "left out. bench/posture.py measures it.",
 )
-BLACK_SHARE, WHITE_SHARE = 0.27, 0.13  # at the ends of the range; at most 0.23 and 0.10 in real radiographs
+BLACK_SHARE, WHITE_SHARE = (
+    0.27,
+    0.13,
+)  # at the ends of the range; at most 0.23 and 0.10 in real radiographs
 LEAST_SPREAD = 70  # levels of 256 that hold the middle 90 % of pixels; 114
-FEW_LEVELS = (17, 64)  # between the smallest and the largest value of the file; fewer are image-flat
+FEW_LEVELS = (
+    17,
+    64,
+)  # between the smallest and the largest value of the file; fewer are image-flat
 BORDER_SHARE = 0.65  # 0.61, in pictures that were padded to a square twice
 EIGHT_BITS = 255
 
@@ -95,39 +101,78 @@ RULES = (INVERTED, TURNED, MIRRORED, STRANGE, EMPTY, CLIPPED, LOW_CONTRAST, BORD
 
 
 def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Issue]:
-    pictures = manifest.table.select("image_id", "path", *eligibility.COLUMNS).join(facts, on="image_id").filter(pl.col("error").is_null())
+    pictures = (
+        manifest.table.select("image_id", "path", *eligibility.COLUMNS)
+        .join(facts, on="image_id")
+        .filter(pl.col("error").is_null())
+    )
     levels = pl.col("maximum") - pl.col("minimum") + 1
     yield from _range(pictures)
     few = pl.format("{}: values {} to {} of a {}-bit file", "path", "minimum", "maximum", "bits")
-    yield from LOW_CONTRAST.found(pictures.filter(levels.is_between(*FEW_LEVELS)).select("image_id", message=few))
+    yield from LOW_CONTRAST.found(
+        pictures.filter(levels.is_between(*FEW_LEVELS)).select("image_id", message=few)
+    )
     if orientation.DISTANCE in facts.columns:  # the pictures were looked at
         seen = pictures.filter(levels >= FEW_LEVELS[0])
         yield from _posture(seen)
-        yield from _tones(seen.filter((levels > FEW_LEVELS[1]) & (pl.col("flat") < orientation.EMPTY_SHARE)))
+        yield from _tones(
+            seen.filter((levels > FEW_LEVELS[1]) & (pl.col("flat") < orientation.EMPTY_SHARE))
+        )
 
 
 def _range(pictures: pl.DataFrame) -> Iterator[Issue]:
-    narrow = pictures.filter((pl.col("bits") == 16) & (pl.col("maximum") <= EIGHT_BITS) & (pl.col("maximum") > pl.col("minimum")))
-    yield from RANGE.found(narrow.select("image_id", message=pl.format("{}: values {} to {} in a file of 16 bits", "path", "minimum", "maximum")))
+    narrow = pictures.filter(
+        (pl.col("bits") == 16)
+        & (pl.col("maximum") <= EIGHT_BITS)
+        & (pl.col("maximum") > pl.col("minimum"))
+    )
+    yield from RANGE.found(
+        narrow.select(
+            "image_id",
+            message=pl.format(
+                "{}: values {} to {} in a file of 16 bits", "path", "minimum", "maximum"
+            ),
+        )
+    )
 
 
 def _tones(shown: pl.DataFrame) -> Iterator[Issue]:
     ends = shown.with_columns(ends=pl.col("black") + pl.col("white"))
     clipped = ends.filter((pl.col("black") >= BLACK_SHARE) | (pl.col("white") >= WHITE_SHARE))
-    yield from CLIPPED.found(_told(clipped, "{} of the picture is black or white throughout", "ends"))
+    yield from CLIPPED.found(
+        _told(clipped, "{} of the picture is black or white throughout", "ends")
+    )
     dull = shown.filter(pl.col("spread") <= LEAST_SPREAD)
-    message = pl.format("{}: 90 % of its pixels lie within {} of 256 levels", "path", pl.col("spread").cast(pl.Int64))
+    message = pl.format(
+        "{}: 90 % of its pixels lie within {} of 256 levels",
+        "path",
+        pl.col("spread").cast(pl.Int64),
+    )
     yield from LOW_CONTRAST.found(dull.select("image_id", message=message))
-    yield from BORDER.found(_told(shown.filter(pl.col("border") >= BORDER_SHARE), "{} of the picture is a flat border", "border"))
+    yield from BORDER.found(
+        _told(
+            shown.filter(pl.col("border") >= BORDER_SHARE),
+            "{} of the picture is a flat border",
+            "border",
+        )
+    )
 
 
 def _posture(seen: pl.DataFrame) -> Iterator[Issue]:
     """Images stated not to be frontal chest radiographs are judged for being empty only: the network knows no others."""
-    rules = {orientation.EMPTY: EMPTY, orientation.INVERTED: INVERTED, orientation.TURNED: TURNED, orientation.MIRRORED: MIRRORED, orientation.STRANGE: STRANGE}
+    rules = {
+        orientation.EMPTY: EMPTY,
+        orientation.INVERTED: INVERTED,
+        orientation.TURNED: TURNED,
+        orientation.MIRRORED: MIRRORED,
+        orientation.STRANGE: STRANGE,
+    }
     stated = seen.select("image_id", "path", "view").with_columns(eligibility.reasons(seen))
     rows = [
         (rules[doubt.fault], image_id, f"{path}: looks {doubt.words}{_though(view, doubt)}")
-        for (image_id, path, view, reason), doubts in zip(stated.iter_rows(), orientation.quality_flags(seen), strict=True)
+        for (image_id, path, view, reason), doubts in zip(
+            stated.iter_rows(), orientation.quality_flags(seen), strict=True
+        )
         for doubt in doubts
         if reason is None or doubt.fault == orientation.EMPTY
     ]
@@ -137,7 +182,9 @@ def _posture(seen: pl.DataFrame) -> Iterator[Issue]:
 
 
 def _though(view: str | None, doubt: orientation.QualityFlag) -> str:
-    return f", though it is stated to be {view}" if view and doubt.fault == orientation.STRANGE else ""
+    return (
+        f", though it is stated to be {view}" if view and doubt.fault == orientation.STRANGE else ""
+    )
 
 
 def _told(rows: pl.DataFrame, words: str, share: str) -> pl.DataFrame:

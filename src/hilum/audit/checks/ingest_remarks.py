@@ -224,10 +224,16 @@ _OTHER = "remark"
 
 
 def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Issue]:
-    remarks = manifest.remarks.join(manifest.table.select("image_id", "path"), on="path", how="left", maintain_order="left")
+    remarks = manifest.remarks.join(
+        manifest.table.select("image_id", "path"), on="path", how="left", maintain_order="left"
+    )
     place = pl.when(pl.col("path") == ".").then(pl.lit("")).otherwise(pl.format("{}: ", "path"))
     known = pl.col("rule").is_in([rule.name for rule in RULES])
     for rule in RULES:
         rows = remarks.filter(~known if rule.name == _OTHER else pl.col("rule") == rule.name)
-        note = pl.format("{}{}: {}", place, "rule", "message") if rule.name == _OTHER else place + pl.col("message")
+        note = (
+            pl.format("{}{}: {}", place, "rule", "message")
+            if rule.name == _OTHER
+            else place + pl.col("message")
+        )
         yield from rule.found(rows.select("image_id", "severity", message=note))

@@ -73,13 +73,23 @@ def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Issue]:
 def _against_reading(manifest: Manifest) -> Iterator[Issue]:
     read = manifest.table.select("image_id", "reading").filter(pl.col("reading").is_not_null())
     own = pl.col("words").is_null()  # a label that quotes the reading was read from it
-    labels = manifest.labels.join(read, on="image_id").filter(own & ~pl.col("concept").str.starts_with(LOCAL))
-    present = labels.filter((pl.col("state") == State.PRESENT) & pl.col("reading").str.contains(NORMAL))
+    labels = manifest.labels.join(read, on="image_id").filter(
+        own & ~pl.col("concept").str.starts_with(LOCAL)
+    )
+    present = labels.filter(
+        (pl.col("state") == State.PRESENT) & pl.col("reading").str.contains(NORMAL)
+    )
     stated = pl.col("reading").str.replace_all(_NOT_STATED, " ")
     absent = labels.filter(pl.col("state") == State.ABSENT).group_by("concept")
     named = [rows.filter(stated.str.contains(_words(concept))) for (concept,), rows in absent]
-    words = pl.when(pl.col("reading").str.len_chars() > SHOWN).then(pl.col("reading").str.head(SHOWN) + "…").otherwise("reading")
-    message = pl.format("{} is {} ({}), but the reading says '{}'", _name(), _state(), "source", words)
+    words = (
+        pl.when(pl.col("reading").str.len_chars() > SHOWN)
+        .then(pl.col("reading").str.head(SHOWN) + "…")
+        .otherwise("reading")
+    )
+    message = pl.format(
+        "{} is {} ({}), but the reading says '{}'", _name(), _state(), "source", words
+    )
     for rows in (present, *named):
         yield from AGAINST_READING.found(rows.select("image_id", message=message))
 
@@ -91,7 +101,11 @@ def _words(concept: str) -> str:
 
 def _wider(present: list[str]) -> pl.DataFrame:
     """concept and each that is wider than it (`wider`), for those that occur."""
-    known = [concept for concept in sorted(set(present)) if not concept.startswith(LOCAL) and concept not in lung_masks.REFERENCE]
+    known = [
+        concept
+        for concept in sorted(set(present))
+        if not concept.startswith(LOCAL) and concept not in lung_masks.REFERENCE
+    ]
     pairs_ = [(concept, above) for concept in known for above in ancestors(concept)]
     return pl.DataFrame(pairs_, schema={"concept": pl.String, "wider": pl.String}, orient="row")
 
@@ -99,32 +113,72 @@ def _wider(present: list[str]) -> pl.DataFrame:
 def _against_tree(manifest: Manifest, wider: pl.DataFrame) -> pl.DataFrame:
     """One row an image: the first of its narrower findings that contradict a wider one, and how many do."""
     labels = manifest.labels.select("image_id", "concept", "state", "source")
-    wider = wider.join(labels.select("concept").unique(), left_on="wider", right_on="concept", how="semi")
-    above = labels.filter(pl.col("state") == State.ABSENT).select("image_id", wider="concept", wider_source="source")
+    wider = wider.join(
+        labels.select("concept").unique(), left_on="wider", right_on="concept", how="semi"
+    )
+    above = labels.filter(pl.col("state") == State.ABSENT).select(
+        "image_id", wider="concept", wider_source="source"
+    )
     above = above.join(wider.select("wider").unique(), on="wider", how="semi")
     below = labels.filter(pl.col("state") == State.PRESENT).join(wider, on="concept")
     torn = below.join(above, on=["image_id", "wider"]).sort("image_id", "concept", "wider")
     first = torn.group_by("image_id", maintain_order=True).agg(pl.all().first(), pairs=pl.len())
-    more = pl.when(pl.col("pairs") > 1).then(pl.format("; {} such pairs on this image", "pairs")).otherwise(pl.lit(""))
-    told = pl.format("{} is present ({}), but {}, which contains it, is absent ({})", _name(), "source", _name("wider"), "wider_source")
+    more = (
+        pl.when(pl.col("pairs") > 1)
+        .then(pl.format("; {} such pairs on this image", "pairs"))
+        .otherwise(pl.lit(""))
+    )
+    told = pl.format(
+        "{} is present ({}), but {}, which contains it, is absent ({})",
+        _name(),
+        "source",
+        _name("wider"),
+        "wider_source",
+    )
     return first.select("image_id", message=told + more)
 
 
 def _against_drawing(manifest: Manifest, wider: pl.DataFrame) -> pl.DataFrame:
     """One row an image and finding that is labelled absent although it, or a narrower one, is drawn."""
-    drawn = manifest.shapes.select("image_id", "concept", drawn_in="source").unique(["image_id", "concept"], keep="first", maintain_order=True)
+    drawn = manifest.shapes.select("image_id", "concept", drawn_in="source").unique(
+        ["image_id", "concept"], keep="first", maintain_order=True
+    )
     own = drawn.with_columns(wider="concept")
     above = drawn.join(wider, on="concept").select(own.columns)
-    absent = manifest.labels.filter(pl.col("state") == State.ABSENT).select("image_id", "source", wider="concept")
-    torn = pl.concat([own, above]).join(absent, on=["image_id", "wider"]).sort("image_id", "concept", "wider")
-    return torn.select("image_id", message=pl.format("{} is drawn ({}), but {} is labelled absent ({})", _name(), "drawn_in", _name("wider"), "source"))
+    absent = manifest.labels.filter(pl.col("state") == State.ABSENT).select(
+        "image_id", "source", wider="concept"
+    )
+    torn = (
+        pl.concat([own, above])
+        .join(absent, on=["image_id", "wider"])
+        .sort("image_id", "concept", "wider")
+    )
+    return torn.select(
+        "image_id",
+        message=pl.format(
+            "{} is drawn ({}), but {} is labelled absent ({})",
+            _name(),
+            "drawn_in",
+            _name("wider"),
+            "source",
+        ),
+    )
 
 
 def _copies_differ(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Issue]:
     pictures = manifest.table.select("image_id", "path").join(facts, on="image_id")
     stated = manifest.labels.filter(pl.col("state") != State.UNCERTAIN)
-    found = pairs(copies(pictures).join(stated, on="image_id"), ["pixel_digest", "concept"], "state")
-    message = pl.format("{} is {} in {} and {} in the same picture, {}", _name(), _state(), "path", _state("other_"), "other_path")
+    found = pairs(
+        copies(pictures).join(stated, on="image_id"), ["pixel_digest", "concept"], "state"
+    )
+    message = pl.format(
+        "{} is {} in {} and {} in the same picture, {}",
+        _name(),
+        _state(),
+        "path",
+        _state("other_"),
+        "other_path",
+    )
     yield from COPIES_DIFFER.found(found.select("image_id", "other_image_id", message=message))
 
 
@@ -133,4 +187,8 @@ def _name(column: str = "concept") -> pl.Expr:
 
 
 def _state(prefix: str = "") -> pl.Expr:
-    return pl.when(pl.col(f"{prefix}state") == State.PRESENT).then(pl.lit("present")).otherwise(pl.lit("absent"))
+    return (
+        pl.when(pl.col(f"{prefix}state") == State.PRESENT)
+        .then(pl.lit("present"))
+        .otherwise(pl.lit("absent"))
+    )

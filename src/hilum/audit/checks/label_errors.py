@@ -64,22 +64,40 @@ RULES = (SUSPECT, CANNOT_TELL)
 
 
 def check(
-    manifest: Manifest, facts: pl.DataFrame, cache: Cache | None = None, include: Collection[str] = ()
+    manifest: Manifest,
+    facts: pl.DataFrame,
+    cache: Cache | None = None,
+    include: Collection[str] = (),
 ) -> Iterator[Issue]:
     if cache is None:
         return
     manifest = manifest.eligible(include)
-    shown = facts.filter(pl.col("error").is_null() & (pl.col("minimum") < pl.col("maximum"))).select("image_id", "row")
-    images = manifest.table.select("image_id", "patient_id").join(shown, on="image_id").sort("image_id")
-    stated = manifest.labels.filter(pl.col("state") != State.UNCERTAIN).join(images, on="image_id").sort("concept", "image_id")
+    shown = facts.filter(
+        pl.col("error").is_null() & (pl.col("minimum") < pl.col("maximum"))
+    ).select("image_id", "row")
+    images = (
+        manifest.table.select("image_id", "patient_id").join(shown, on="image_id").sort("image_id")
+    )
+    stated = (
+        manifest.labels.filter(pl.col("state") != State.UNCERTAIN)
+        .join(images, on="image_id")
+        .sort("concept", "image_id")
+    )
     people = stated.group_by("concept", "state").agg(pl.col("patient_id").n_unique())
-    enough = people.filter(pl.col("patient_id") >= FEWEST).filter(pl.len().over("concept") == 2).select("concept").unique()
+    enough = (
+        people.filter(pl.col("patient_id") >= FEWEST)
+        .filter(pl.len().over("concept") == 2)
+        .select("concept")
+        .unique()
+    )
     stated = stated.join(enough, on="concept", how="semi", maintain_order="left")
     images = images.join(stated, on="image_id", how="semi", maintain_order="left").with_row_index()
     if not images.height:
         return
     seen = features(cache, images["row"].to_numpy())
-    for (concept,), cells in stated.join(images.select("image_id", "index"), on="image_id", maintain_order="left").group_by("concept", maintain_order=True):
+    for (concept,), cells in stated.join(
+        images.select("image_id", "index"), on="image_id", maintain_order="left"
+    ).group_by("concept", maintain_order=True):
         yield from _of_concept(concept, cells, seen[cells["index"].to_numpy()])
 
 
@@ -92,12 +110,27 @@ def _of_concept(concept: str, cells: pl.DataFrame, seen: np.ndarray) -> Iterator
         yield from CANNOT_TELL.found(pl.DataFrame({"message": [message]}))
         return
     confidence, suspected = suspicions(state, present)
-    listed = cells.with_columns(confidence=confidence).filter(suspected).sort("confidence", "image_id").with_row_index("place", 1)
-    word, other = (pl.when(pl.col("state") == State.PRESENT).then(pl.lit(one)).otherwise(pl.lit(two)) for one, two in (("present", "absent"), ("absent", "present")))
+    listed = (
+        cells.with_columns(confidence=confidence)
+        .filter(suspected)
+        .sort("confidence", "image_id")
+        .with_row_index("place", 1)
+    )
+    word, other = (
+        pl.when(pl.col("state") == State.PRESENT).then(pl.lit(one)).otherwise(pl.lit(two))
+        for one, two in (("present", "absent"), ("absent", "present"))
+    )
     message = pl.format(
         "suspicion {} of {}: {} is labelled {} ({}), pictures like it {}; confidence in the label {}, AUROC of its labels {}",
-        "place", pl.lit(listed.height), pl.lit(name), word, "source", other, pl.col("confidence").round(3), pl.lit(f"{reached:.2f}"),
-    )  # fmt: skip
+        "place",
+        pl.lit(listed.height),
+        pl.lit(name),
+        word,
+        "source",
+        other,
+        pl.col("confidence").round(3),
+        pl.lit(f"{reached:.2f}"),
+    )
     yield from SUSPECT.found(listed.select("image_id", message=message))
 
 
@@ -123,7 +156,9 @@ def out_of_fold(seen: np.ndarray, state: np.ndarray, patients: pl.Series) -> np.
         learnt = taught & ~at
         weights = _logistic(seen[learnt].astype(np.float64), state[learnt].astype(np.float64))
         answer[at] = seen[at].astype(np.float64) @ weights[:-1] + weights[-1]
-    return np.round(1 / (1 + np.exp(-np.clip(answer, -30, 30))), 6)  # rounded: the last bits depend on the number of threads
+    return np.round(
+        1 / (1 + np.exp(-np.clip(answer, -30, 30))), 6
+    )  # rounded: the last bits depend on the number of threads
 
 
 def _logistic(rows: np.ndarray, state: np.ndarray) -> np.ndarray:
@@ -150,10 +185,14 @@ def features(cache: Cache, rows: np.ndarray) -> np.ndarray:
     step = -(-len(rows) // LOOKED_AT)
     sample = [np.concatenate(kind) for kind in zip(*_looks(cache, rows[::step]), strict=True)]
     axes = [_axes(kind, count) for kind, count in zip(sample, AXES, strict=True)]
-    return np.concatenate([
-        np.column_stack([(kind - middle) @ turn for kind, (middle, turn) in zip(looks, axes, strict=True)]).astype(np.float16)
-        for looks in _looks(cache, rows)
-    ])  # fmt: skip
+    return np.concatenate(
+        [
+            np.column_stack(
+                [(kind - middle) @ turn for kind, (middle, turn) in zip(looks, axes, strict=True)]
+            ).astype(np.float16)
+            for looks in _looks(cache, rows)
+        ]
+    )
 
 
 def _looks(cache: Cache, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -161,11 +200,16 @@ def _looks(cache: Cache, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndar
     for start in range(0, len(rows), AT_ONCE):
         pictures = cache.images.read(rows[start : start + AT_ONCE])
         small, middle = (
-            np.stack([resize(picture, (side, side)) for picture in pictures]).astype(np.float32) / np.iinfo(cache.images.dtype).max
+            np.stack([resize(picture, (side, side)) for picture in pictures]).astype(np.float32)
+            / np.iinfo(cache.images.dtype).max
             for side in (PIXELS, EDGES)
         )
         small = small.reshape(len(small), -1)
-        yield (small - small.mean(axis=1, keepdims=True)) / (small.std(axis=1, keepdims=True) + 0.004), _edges(middle)
+        yield (
+            (small - small.mean(axis=1, keepdims=True))
+            / (small.std(axis=1, keepdims=True) + 0.004),
+            _edges(middle),
+        )
 
 
 def _edges(pictures: np.ndarray) -> np.ndarray:
@@ -173,13 +217,20 @@ def _edges(pictures: np.ndarray) -> np.ndarray:
     down, right = (np.zeros_like(pictures) for _ in range(2))
     down[:, 1:-1] = pictures[:, 2:] - pictures[:, :-2]
     right[:, :, 1:-1] = pictures[:, :, 2:] - pictures[:, :, :-2]
-    strength, direction = np.hypot(down, right), np.arctan2(down, right) % np.pi * (DIRECTIONS / np.pi)
+    strength, direction = (
+        np.hypot(down, right),
+        np.arctan2(down, right) % np.pi * (DIRECTIONS / np.pi),
+    )
     count = pictures.shape[1] // FIELD
     told = np.empty((len(pictures), count, count, DIRECTIONS), np.float32)
     for number in range(DIRECTIONS):
         apart = np.abs(direction - number)
-        share = np.maximum(0, 1 - np.minimum(apart, DIRECTIONS - apart))  # an edge between two directions counts for both
-        told[..., number] = (strength * share).reshape(len(pictures), count, FIELD, count, FIELD).sum(axis=(2, 4))
+        share = np.maximum(
+            0, 1 - np.minimum(apart, DIRECTIONS - apart)
+        )  # an edge between two directions counts for both
+        told[..., number] = (
+            (strength * share).reshape(len(pictures), count, FIELD, count, FIELD).sum(axis=(2, 4))
+        )
     around = np.pad((told**2).sum(axis=-1), ((0, 0), (1, 1), (1, 1)), "edge")
     total = sum(around[:, i : i + count, j : j + count] for i in range(3) for j in range(3))
     return (told / np.sqrt(total + 1e-4)[..., None]).reshape(len(pictures), -1)
@@ -189,9 +240,17 @@ def _axes(looks: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Mean (columns,) and the widest axes (columns, `count` at most) of (n, columns), scaled to a spread of 1 along the widest."""
     middle = looks.mean(axis=0)
     around = (looks - middle).astype(np.float64)
-    few = len(around) < around.shape[1]  # then the axes lie among the rows, and the small product tells them
-    spread, turn = np.linalg.eigh((around @ around.T if few else around.T @ around) / max(len(around), 1))
+    few = (
+        len(around) < around.shape[1]
+    )  # then the axes lie among the rows, and the small product tells them
+    spread, turn = np.linalg.eigh(
+        (around @ around.T if few else around.T @ around) / max(len(around), 1)
+    )
     kept = np.flatnonzero(spread > 1e-9 * max(spread[-1], 1e-12))[::-1][:count]
-    widest = around.T @ turn[:, kept] / np.sqrt(spread[kept] * len(around)) if few else turn[:, kept]
-    widest = widest * np.where(widest[np.abs(widest).argmax(axis=0), np.arange(len(kept))] < 0, -1, 1)  # a sign that is always the same
+    widest = (
+        around.T @ turn[:, kept] / np.sqrt(spread[kept] * len(around)) if few else turn[:, kept]
+    )
+    widest = widest * np.where(
+        widest[np.abs(widest).argmax(axis=0), np.arange(len(kept))] < 0, -1, 1
+    )  # a sign that is always the same
     return middle, (widest / np.sqrt(max(spread[-1], 1e-12))).astype(np.float32)

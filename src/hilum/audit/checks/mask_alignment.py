@@ -37,7 +37,10 @@ MISFIT = Rule(
 RULES = (SHIFTED, MISFIT)
 
 FEWEST = 40  # masks of a source from which others can be judged
-LEARNERS, PANEL = 1200, 32  # masks that are learnt from, and others that are tried on each picture; both spread over the set
+LEARNERS, PANEL = (
+    1200,
+    32,
+)  # masks that are learnt from, and others that are tried on each picture; both spread over the set
 FARTHEST = 0.027  # share of the side between a mask's place and its best one, beyond what is usual in its source
 GAIN = 0.03  # of agreement by moving the mask there
 SHARE_OF_OTHERS = 0.6  # of what other masks score on the picture that is taken off: some pictures agree with any lung
@@ -49,33 +52,64 @@ MEASURES = ("agreement", "best", "down", "right", "alike", "others_agreement", "
 def check(manifest: Manifest, facts: pl.DataFrame, cache: Cache | None = None) -> Iterator[Issue]:
     if cache is None or not cache.with_mask.height:
         return
-    told = manifest.table.join(cache.with_mask.select("image_id"), on="image_id", how="semi").sort("image_id")
-    for _, rows in told.with_columns(mask=_mask_contours.NAMED).group_by("dataset", "source", maintain_order=True):
+    told = manifest.table.join(cache.with_mask.select("image_id"), on="image_id", how="semi").sort(
+        "image_id"
+    )
+    for _, rows in told.with_columns(mask=_mask_contours.NAMED).group_by(
+        "dataset", "source", maintain_order=True
+    ):
         yield from _judged(rows.hstack(measured(rows, cache)))
 
 
 def measured(rows: pl.DataFrame, cache: Cache) -> pl.DataFrame:
     """`MEASURES` of each image of one source; those against other masks are null in a source with too few."""
-    folds = np.array([int(storage.digest(patient)[:8], 16) % _mask_contours.FOLDS for patient in rows["patient_id"]], np.int64)
+    folds = np.array(
+        [
+            int(storage.digest(patient)[:8], 16) % _mask_contours.FOLDS
+            for patient in rows["patient_id"]
+        ],
+        np.int64,
+    )
     places = cache.rows(rows["image_id"])
     learnt = panel = None
     if rows.height >= FEWEST:
-        learners = np.argsort([storage.digest(image_id) for image_id in rows["image_id"]], kind="stable")[:LEARNERS]
+        learners = np.argsort(
+            [storage.digest(image_id) for image_id in rows["image_id"]], kind="stable"
+        )[:LEARNERS]
         learnt = _learnt(cache, places[learners], folds[learners])
         panel = cache.masks.read(places[learners[:PANEL]])
-    tried = (_mask_contours.rims(panel, panel).masks, _mask_contours.small_masks(panel)) if panel is not None else None
-    found = [_of_batch(cache, places[some], folds[some], learnt, tried) for some in _mask_contours.batches(np.arange(rows.height))]
-    return pl.DataFrame(np.concatenate(found), schema=dict.fromkeys(MEASURES, pl.Float64), orient="row").fill_nan(None)
+    tried = (
+        (_mask_contours.rims(panel, panel).masks, _mask_contours.small_masks(panel))
+        if panel is not None
+        else None
+    )
+    found = [
+        _of_batch(cache, places[some], folds[some], learnt, tried)
+        for some in _mask_contours.batches(np.arange(rows.height))
+    ]
+    return pl.DataFrame(
+        np.concatenate(found), schema=dict.fromkeys(MEASURES, pl.Float64), orient="row"
+    ).fill_nan(None)
 
 
 def _learnt(cache: Cache, places: np.ndarray, folds: np.ndarray) -> _mask_contours.Learnt:
     some = _mask_contours.batches(places)
-    pictures = np.concatenate([_mask_contours.small_pictures(cache.images.read(part)) for part in some])
-    return _mask_contours.Learnt(pictures, np.concatenate([_mask_contours.small_masks(cache.masks.read(part)) for part in some]), folds)
+    pictures = np.concatenate(
+        [_mask_contours.small_pictures(cache.images.read(part)) for part in some]
+    )
+    return _mask_contours.Learnt(
+        pictures,
+        np.concatenate([_mask_contours.small_masks(cache.masks.read(part)) for part in some]),
+        folds,
+    )
 
 
 def _of_batch(
-    cache: Cache, places: np.ndarray, folds: np.ndarray, learnt: _mask_contours.Learnt | None, tried: tuple[np.ndarray, np.ndarray] | None
+    cache: Cache,
+    places: np.ndarray,
+    folds: np.ndarray,
+    learnt: _mask_contours.Learnt | None,
+    tried: tuple[np.ndarray, np.ndarray] | None,
 ) -> np.ndarray:
     """float64 (n, len(MEASURES)), nan where there is nothing to compare with."""
     images, masks = cache.images.read(places), cache.masks.read(places)
@@ -93,17 +127,37 @@ def _of_batch(
 
 def _judged(rows: pl.DataFrame) -> Iterator[Issue]:
     value = {name: rows[name].to_numpy() for name in MEASURES}
-    usual = [float(np.median(value[name])) if rows.height >= FEWEST else 0.0 for name in ("down", "right")]
+    usual = [
+        float(np.median(value[name])) if rows.height >= FEWEST else 0.0
+        for name in ("down", "right")
+    ]
     down, right = value["down"] - usual[0], value["right"] - usual[1]
     far = (np.hypot(down, right) >= FARTHEST) & (value["best"] - value["agreement"] >= GAIN)
     unlikely = scores(value) < UNLIKELY if rows.height >= FEWEST else value["agreement"] < GROSS
     shifted = far & (unlikely | (rows.height >= FEWEST))
     off = {"far": np.hypot(down, right) * 100, "down": -down * 100, "right": -right * 100}
-    told = rows.with_columns(pl.Series(name, cells) for name, cells in {**off, "shifted": shifted, "unlikely": unlikely & ~shifted}.items())
-    moved = pl.format("{} lies {} % of the picture's side from where it fits best ({}, {})", "mask", pl.col("far").round(1), *_way())
+    told = rows.with_columns(
+        pl.Series(name, cells)
+        for name, cells in {**off, "shifted": shifted, "unlikely": unlikely & ~shifted}.items()
+    )
+    moved = pl.format(
+        "{} lies {} % of the picture's side from where it fits best ({}, {})",
+        "mask",
+        pl.col("far").round(1),
+        *_way(),
+    )
     yield from SHIFTED.found(told.filter("shifted").select("image_id", message=moved))
-    usual_agreement = pl.lit(f", usual in its source is {np.median(value['agreement']):.2f}" if rows.height >= FEWEST else "")
-    loose = pl.format("{}: its rim agrees with the picture's edges by {} (1 is everywhere, 0 as by chance){}", "mask", pl.col("agreement").round(2), usual_agreement)
+    usual_agreement = pl.lit(
+        f", usual in its source is {np.median(value['agreement']):.2f}"
+        if rows.height >= FEWEST
+        else ""
+    )
+    loose = pl.format(
+        "{}: its rim agrees with the picture's edges by {} (1 is everywhere, 0 as by chance){}",
+        "mask",
+        pl.col("agreement").round(2),
+        usual_agreement,
+    )
     yield from MISFIT.found(told.filter("unlikely").select("image_id", message=loose))
 
 
@@ -112,7 +166,11 @@ def scores(value: dict[str, np.ndarray]) -> np.ndarray:
     total = np.zeros(len(value["agreement"]))
     for own in ("agreement", "alike"):
         wide = _mask_contours.spread(value[own], 0.01)
-        total += (value[own] - np.median(value[own]) - SHARE_OF_OTHERS * (value[f"others_{own}"] - np.median(value[f"others_{own}"]))) / wide
+        total += (
+            value[own]
+            - np.median(value[own])
+            - SHARE_OF_OTHERS * (value[f"others_{own}"] - np.median(value[f"others_{own}"]))
+        ) / wide
     return _mask_contours.robust(total, 0.1)
 
 
@@ -120,5 +178,10 @@ def _way() -> tuple[pl.Expr, pl.Expr]:
     """Where the mask lies from its best place, in words."""
     words = (("down", "down", "up"), ("right", "right", "left"))
     return tuple(
-        pl.format("{} % {}", pl.col(column).abs().round(1), pl.when(pl.col(column) < 0).then(pl.lit(less)).otherwise(pl.lit(more))) for column, more, less in words
+        pl.format(
+            "{} % {}",
+            pl.col(column).abs().round(1),
+            pl.when(pl.col(column) < 0).then(pl.lit(less)).otherwise(pl.lit(more)),
+        )
+        for column, more, less in words
     )

@@ -86,13 +86,19 @@ RULES = (MISSING, UNUSABLE, GREY, INVERTED, UNLIKE, LABEL_MAP, SCALED, EMPTY, ON
 
 
 def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Issue]:
-    masks = manifest.table.with_columns(mask=pl.concat_str(COLUMNS, separator=" and ", ignore_nulls=True))
+    masks = manifest.table.with_columns(
+        mask=pl.concat_str(COLUMNS, separator=" and ", ignore_nulls=True)
+    )
     drawn = manifest.shapes.filter(pl.col("concept").is_in(list(lung_masks.REFERENCE)))["image_id"]
-    outlined = pl.when(pl.col("image_id").is_in(drawn.implode())).then(pl.format("the lungs drawn on {}", "path"))
+    outlined = pl.when(pl.col("image_id").is_in(drawn.implode())).then(
+        pl.format("the lungs drawn on {}", "path")
+    )
     masks = masks.with_columns(mask=pl.coalesce(pl.col("mask").replace("", None), outlined))
     yield from _missing(masks)
     masks = masks.join(facts, on="image_id")
-    yield from UNUSABLE.found(masks.filter(pl.col("mask_error").is_not_null()).select("image_id", message="mask_error"))
+    yield from UNUSABLE.found(
+        masks.filter(pl.col("mask_error").is_not_null()).select("image_id", message="mask_error")
+    )
     used = masks.filter(pl.col("mask_error").is_null() & pl.col("mask_value_count").is_not_null())
     yield from _form(used)
     yield from _content(used)
@@ -103,17 +109,27 @@ def _missing(masks: pl.DataFrame) -> Iterator[Issue]:
     some = pl.col("mask").is_not_null().any().over("dataset")
     missing = masks.filter(pl.col("mask").is_null())
     bare = masks.filter(~some).group_by("dataset").len()
-    yield from MISSING.found(bare.select(message=pl.format("no picture of {} has a lung mask (pictures: {})", "dataset", "len")))
+    yield from MISSING.found(
+        bare.select(
+            message=pl.format("no picture of {} has a lung mask (pictures: {})", "dataset", "len")
+        )
+    )
     alone = missing.join(bare, on="dataset", how="anti")
-    yield from MISSING.found(alone.select("image_id", message=pl.format("{} has no lung mask", "path")))
+    yield from MISSING.found(
+        alone.select("image_id", message=pl.format("{} has no lung mask", "path"))
+    )
 
 
 def _form(masks: pl.DataFrame) -> Iterator[Issue]:
     """What is remarkable about the files, by the words of `hilum.dataset.mask_files.MaskFile.form`."""
-    words = masks.select("image_id", "mask", "mask_value_count", word=pl.col("mask_form").str.split("; ")).explode("word")
+    words = masks.select(
+        "image_id", "mask", "mask_value_count", word=pl.col("mask_form").str.split("; ")
+    ).explode("word")
     named = pl.format("{}: {}", "mask", "word")
     other = r"=(heart|none|ignore)\b"
-    label_map = pl.col("word").str.starts_with(mask_files.LABEL_MAP) & pl.col("word").str.contains(other)
+    label_map = pl.col("word").str.starts_with(mask_files.LABEL_MAP) & pl.col("word").str.contains(
+        other
+    )
     soft = pl.format("{}: {} different values, more than it has labels", "mask", "mask_value_count")
     for rule, chosen, message in (
         (GREY, pl.col("word") == mask_files.SOFT, soft),
@@ -128,9 +144,17 @@ def _form(masks: pl.DataFrame) -> Iterator[Issue]:
 def _content(masks: pl.DataFrame) -> Iterator[Issue]:
     right, left = pl.col("right_pixels"), pl.col("left_pixels")
     none, full = right + left == 0, right + left == pl.col("height") * pl.col("width")
-    inside = pl.format("{}: {} pixel is inside", "mask", pl.when(none).then(pl.lit("no")).otherwise(pl.lit("every")))
+    inside = pl.format(
+        "{}: {} pixel is inside",
+        "mask",
+        pl.when(none).then(pl.lit("no")).otherwise(pl.lit("every")),
+    )
     yield from EMPTY.found(masks.filter(none | full).select("image_id", message=inside))
     side = pl.when(right == 0).then(pl.lit("right")).otherwise(pl.lit("left"))
     other = pl.when(right == 0).then(pl.lit("left")).otherwise(pl.lit("right"))
-    alone = pl.format("{}: {} pixels of the {} lung, none of the {} one", "mask", right + left, other, side)
-    yield from ONE_LUNG.found(masks.filter(~none & ~full & ((right == 0) | (left == 0))).select("image_id", message=alone))
+    alone = pl.format(
+        "{}: {} pixels of the {} lung, none of the {} one", "mask", right + left, other, side
+    )
+    yield from ONE_LUNG.found(
+        masks.filter(~none & ~full & ((right == 0) | (left == 0))).select("image_id", message=alone)
+    )

@@ -58,7 +58,9 @@ ODD = Rule(
 )
 RULES = (SWAPPED, TWICE, PIECES, HOLES, ODD)
 
-LEAST_PIECE = 0.01  # of the lung's largest part; at most 0.002 in real masks drawn with care, but for one
+LEAST_PIECE = (
+    0.01  # of the lung's largest part; at most 0.002 in real masks drawn with care, but for one
+)
 LEAST_HOLE = 0.005  # of the lung; at most 0.002
 FEWEST = 40  # masks of a source from which one can be called odd
 FAR = 6.0  # standard deviations, outliers left out
@@ -78,8 +80,13 @@ FORMS = {  # what is compared, in words; the least standard deviation it is give
 def check(manifest: Manifest, facts: pl.DataFrame, cache: Cache | None = None) -> Iterator[Issue]:
     if cache is None:
         return
-    usable = cache.readable.filter(pl.col("mask_error").is_null() & ((pl.col("right_pixels") > 0) | (pl.col("left_pixels") > 0)))
-    rows = manifest.table.join(usable.select("image_id", "pixel_digest"), on="image_id").sort("image_id")
+    usable = cache.readable.filter(
+        pl.col("mask_error").is_null()
+        & ((pl.col("right_pixels") > 0) | (pl.col("left_pixels") > 0))
+    )
+    rows = manifest.table.join(usable.select("image_id", "pixel_digest"), on="image_id").sort(
+        "image_id"
+    )
     if not rows.height:
         return
     rows = rows.with_columns(mask=_mask_contours.NAMED).hstack(measured(cache, rows["image_id"]))
@@ -91,13 +98,25 @@ def check(manifest: Manifest, facts: pl.DataFrame, cache: Cache | None = None) -
 
 def measured(cache: Cache, image_ids: pl.Series) -> pl.DataFrame:
     """Of each image: digest of its cached mask, whether the sides are exchanged, pieces and holes, and `FORMS`, null without both lungs."""
-    found = [_of(mask) for places in _mask_contours.batches(cache.rows(image_ids)) for mask in cache.masks.read(places)]
-    kinds = {"mask_digest": pl.String, "exchanged": pl.Boolean, "pieces": pl.Int64, "hole": pl.Float64, **dict.fromkeys(FORMS, pl.Float64)}
+    found = [
+        _of(mask)
+        for places in _mask_contours.batches(cache.rows(image_ids))
+        for mask in cache.masks.read(places)
+    ]
+    kinds = {
+        "mask_digest": pl.String,
+        "exchanged": pl.Boolean,
+        "pieces": pl.Int64,
+        "hole": pl.Float64,
+        **dict.fromkeys(FORMS, pl.Float64),
+    }
     return pl.DataFrame(found, schema=kinds)
 
 
 def _of(mask: np.ndarray) -> dict[str, object]:
-    sides = {name: _side((mask == side).astype(np.uint8)) for name, side in lung_masks.SIDES.items()}
+    sides = {
+        name: _side((mask == side).astype(np.uint8)) for name, side in lung_masks.SIDES.items()
+    }
     right, left = sides["right"], sides["left"]
     present = [side for side in sides.values() if side]
     told = {
@@ -107,9 +126,19 @@ def _of(mask: np.ndarray) -> dict[str, object]:
         "hole": max((side["hole"] for side in present), default=0.0),
     }
     if right and left:
-        told |= {"area": np.log((right["area"] + left["area"]) / mask.size), "balance": np.log(right["area"] / left["area"])}
-        told |= {"right_height": right["height"] / len(mask), "left_height": left["height"] / len(mask), "down": (right["down"] + left["down"]) / 2 / len(mask)}
-        told |= {"width": (max(right["end"], left["end"]) - min(right["start"], left["start"])) / len(mask)}
+        told |= {
+            "area": np.log((right["area"] + left["area"]) / mask.size),
+            "balance": np.log(right["area"] / left["area"]),
+        }
+        told |= {
+            "right_height": right["height"] / len(mask),
+            "left_height": left["height"] / len(mask),
+            "down": (right["down"] + left["down"]) / 2 / len(mask),
+        }
+        told |= {
+            "width": (max(right["end"], left["end"]) - min(right["start"], left["start"]))
+            / len(mask)
+        }
         told |= {"right_solidity": right["solidity"], "left_solidity": left["solidity"]}
     return told
 
@@ -121,34 +150,64 @@ def _side(lung: np.ndarray) -> dict[str, float] | None:
         return None
     areas = stats[1:, cv2.CC_STAT_AREA]
     contours, tree = cv2.findContours(lung, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    outer = [contour for contour, (_, _, _, parent) in zip(contours, tree[0], strict=True) if parent < 0]
+    outer = [
+        contour for contour, (_, _, _, parent) in zip(contours, tree[0], strict=True) if parent < 0
+    ]
     filled = cv2.drawContours(np.zeros_like(lung), outer, -1, 1, -1)
     left, top, width, height = cv2.boundingRect(np.concatenate(outer))
     rows, columns = np.nonzero(lung)
     hull = cv2.contourArea(cv2.convexHull(np.concatenate(outer)))
     return {
-        "area": float(lung.sum()), "pieces": int((areas >= LEAST_PIECE * areas.max()).sum()) - 1, "hole": float(filled.sum() - lung.sum()) / float(lung.sum()),
-        "start": left, "end": left + width, "height": height, "across": columns.mean(), "down": rows.mean(), "top": top, "solidity": float(lung.sum()) / max(hull, 1.0),
-    }  # fmt: skip
+        "area": float(lung.sum()),
+        "pieces": int((areas >= LEAST_PIECE * areas.max()).sum()) - 1,
+        "hole": float(filled.sum() - lung.sum()) / float(lung.sum()),
+        "start": left,
+        "end": left + width,
+        "height": height,
+        "across": columns.mean(),
+        "down": rows.mean(),
+        "top": top,
+        "solidity": float(lung.sum()) / max(hull, 1.0),
+    }
 
 
 def _wrong(rows: pl.DataFrame) -> Iterator[Issue]:
-    exchanged = pl.format("{}: what is called the right lung lies on the picture's right, beside the left lung", "mask")
+    exchanged = pl.format(
+        "{}: what is called the right lung lies on the picture's right, beside the left lung",
+        "mask",
+    )
     yield from SWAPPED.found(rows.filter("exchanged").select("image_id", message=exchanged))
     pieces = pl.format("{}: {} more than the two lungs", "mask", "pieces")
     yield from PIECES.found(rows.filter(pl.col("pieces") > 0).select("image_id", message=pieces))
     hole = pl.format("{}: holes of {} % of a lung", "mask", (pl.col("hole") * 100).round(1))
-    yield from HOLES.found(rows.filter(pl.col("hole") >= LEAST_HOLE).select("image_id", message=hole))
+    yield from HOLES.found(
+        rows.filter(pl.col("hole") >= LEAST_HOLE).select("image_id", message=hole)
+    )
 
 
 def _twice(rows: pl.DataFrame, cache: Cache) -> Iterator[Issue]:
     """Each image beside the first one with its mask, unless they show one picture."""
     again = rows.filter(pl.len().over("mask_digest") > 1)
-    first = again.unique("mask_digest", keep="first", maintain_order=True).select("mask_digest", pl.exclude("mask_digest").name.prefix("other_"))
-    pairs = again.join(first, on="mask_digest", maintain_order="left").filter(pl.col("pixel_digest") != pl.col("other_pixel_digest"))
-    unlike = [_correlation(cache, row["image_id"], row["other_image_id"]) < SAME_PICTURE for row in pairs.iter_rows(named=True)]
-    message = pl.format("{} and {} have the same mask, pixel for pixel, and show different pictures", "path", "other_path")
-    yield from TWICE.found(pairs.filter(pl.Series(unlike, dtype=pl.Boolean)).select("image_id", "other_image_id", message=message))
+    first = again.unique("mask_digest", keep="first", maintain_order=True).select(
+        "mask_digest", pl.exclude("mask_digest").name.prefix("other_")
+    )
+    pairs = again.join(first, on="mask_digest", maintain_order="left").filter(
+        pl.col("pixel_digest") != pl.col("other_pixel_digest")
+    )
+    unlike = [
+        _correlation(cache, row["image_id"], row["other_image_id"]) < SAME_PICTURE
+        for row in pairs.iter_rows(named=True)
+    ]
+    message = pl.format(
+        "{} and {} have the same mask, pixel for pixel, and show different pictures",
+        "path",
+        "other_path",
+    )
+    yield from TWICE.found(
+        pairs.filter(pl.Series(unlike, dtype=pl.Boolean)).select(
+            "image_id", "other_image_id", message=message
+        )
+    )
 
 
 def _correlation(cache: Cache, first: str, second: str) -> float:
@@ -161,14 +220,25 @@ def _odd(rows: pl.DataFrame) -> Iterator[Issue]:
     rows = rows.filter(pl.col("area").is_not_null())
     if rows.height < FEWEST:
         return
-    far = np.stack([_mask_contours.robust(rows[name].to_numpy(), floor) for name, (_, floor, _) in FORMS.items()], axis=1)
+    far = np.stack(
+        [
+            _mask_contours.robust(rows[name].to_numpy(), floor)
+            for name, (_, floor, _) in FORMS.items()
+        ],
+        axis=1,
+    )
     worst = np.abs(far).argmax(axis=1)
     words = [_words(rows, at, list(FORMS)[one]) for at, one in enumerate(worst)]
-    told = rows.with_columns(far=pl.Series(np.abs(far).max(axis=1)), words=pl.Series(words, dtype=pl.String)).filter(pl.col("far") > FAR)
+    told = rows.with_columns(
+        far=pl.Series(np.abs(far).max(axis=1)), words=pl.Series(words, dtype=pl.String)
+    ).filter(pl.col("far") > FAR)
     yield from ODD.found(told.select("image_id", message=pl.format("{}: {}", "mask", "words")))
 
 
 def _words(rows: pl.DataFrame, at: int, name: str) -> str:
     words, _, logarithm = FORMS[name]
-    mine, usual = (float(np.exp(value)) if logarithm else value for value in (rows[name][at], rows[name].median()))
+    mine, usual = (
+        float(np.exp(value)) if logarithm else value
+        for value in (rows[name][at], rows[name].median())
+    )
     return f"{words} is {mine:.2f}, usual in its source is {usual:.2f}"

@@ -23,7 +23,10 @@ from hilum.plugins import Card
 
 FEWEST = 50  # pictures of a source, below which nothing is said
 USUAL = 95  # percent of a source that tell what is usual
-FAR, FAR_AS_A_WHOLE = 2.8, 1.5  # times the usual distance; 6 of 2,152 real radiographs of three sources lie beyond, tilted, tiny or pale ones
+FAR, FAR_AS_A_WHOLE = (
+    2.8,
+    1.5,
+)  # times the usual distance; 6 of 2,152 real radiographs of three sources lie beyond, tilted, tiny or pale ones
 MOST = 100  # one in so many of a source is told, at most
 SIDE, AXES = 16, 24
 AT_ONCE = 128  # pictures in memory
@@ -36,7 +39,10 @@ MEASURES = {  # column: words, and the least that counts as a usual distance, be
     "white": ("the share of white", 0.02),
     "spread": ("the levels of 256 that hold 90 % of its pixels", 8.0),
     "shape": ("its height over its width", 0.05),
-    orientation.DISTANCE: ("its distance from chest radiographs, as the posture model sees it", 0.1),
+    orientation.DISTANCE: (
+        "its distance from chest radiographs, as the posture model sees it",
+        0.1,
+    ),
 }
 
 CARD = Card(
@@ -56,13 +62,22 @@ RULES = (OUTLIER,)
 
 
 def check(
-    manifest: Manifest, facts: pl.DataFrame, cache: Cache | None = None, include: Collection[str] = ()
+    manifest: Manifest,
+    facts: pl.DataFrame,
+    cache: Cache | None = None,
+    include: Collection[str] = (),
 ) -> Iterator[Issue]:
     if orientation.DISTANCE not in facts.columns:  # the pictures were not looked at
         return
     manifest = manifest.eligible(include)
-    pictures = manifest.table.select("image_id", "path", "source").join(facts, on="image_id").filter(pl.col("error").is_null())
-    shown = pictures.filter(pl.col(orientation.DISTANCE).is_not_null() & (pl.col("minimum") < pl.col("maximum")))
+    pictures = (
+        manifest.table.select("image_id", "path", "source")
+        .join(facts, on="image_id")
+        .filter(pl.col("error").is_null())
+    )
+    shown = pictures.filter(
+        pl.col(orientation.DISTANCE).is_not_null() & (pl.col("minimum") < pl.col("maximum"))
+    )
     shown = shown.with_columns(shape=pl.col("height") / pl.col("width")).sort("source", "image_id")
     for (source,), group in shown.group_by("source", maintain_order=True):
         if group.height >= FEWEST:
@@ -70,7 +85,10 @@ def check(
 
 
 def _of_source(source: str, group: pl.DataFrame, cache: Cache | None) -> Iterator[Issue]:
-    off = {column: times_usual(group[column].to_numpy().astype(np.float64), least) for column, (_, least) in MEASURES.items()}
+    off = {
+        column: times_usual(group[column].to_numpy().astype(np.float64), least)
+        for column, (_, least) in MEASURES.items()
+    }
     if cache is not None:
         off[WHOLE] = whole(small(cache, group["row"].to_numpy()))
     limits = np.array([FAR_AS_A_WHOLE if column == WHOLE else FAR for column in off])
@@ -78,10 +96,15 @@ def _of_source(source: str, group: pl.DataFrame, cache: Cache | None) -> Iterato
     far, which = beyond.max(axis=1), np.array(list(off))[beyond.argmax(axis=1)]
     times = far * limits[beyond.argmax(axis=1)]
     told = group.with_columns(far=far, which=which, times=times).filter(pl.col("far") > 1)
-    told = told.filter(pl.Series([not doubts for doubts in orientation.quality_flags(told)], dtype=pl.Boolean))
+    told = told.filter(
+        pl.Series([not doubts for doubts in orientation.quality_flags(told)], dtype=pl.Boolean)
+    )
     told = told.sort("far", "image_id", descending=[True, False]).head(-(-group.height // MOST))
     rows = [
-        {"image_id": row["image_id"], "message": f"outlier {place} of {told.height} of {source}: {row['path']}: {_words(row, group)}"}
+        {
+            "image_id": row["image_id"],
+            "message": f"outlier {place} of {told.height} of {source}: {row['path']}: {_words(row, group)}",
+        }
         for place, row in enumerate(told.iter_rows(named=True), start=1)
     ]
     if rows:
@@ -120,6 +143,12 @@ def small(cache: Cache, rows: np.ndarray) -> np.ndarray:
     told = np.empty((len(rows), SIDE * SIDE), np.float32)
     for start in range(0, len(rows), AT_ONCE):
         pictures = cache.images.read(rows[start : start + AT_ONCE])
-        flat = np.stack([resize(picture, (SIDE, SIDE)) for picture in pictures]).reshape(len(pictures), -1).astype(np.float32)
-        told[start : start + AT_ONCE] = (flat - flat.mean(axis=1, keepdims=True)) / (flat.std(axis=1, keepdims=True) + 1)
+        flat = (
+            np.stack([resize(picture, (SIDE, SIDE)) for picture in pictures])
+            .reshape(len(pictures), -1)
+            .astype(np.float32)
+        )
+        told[start : start + AT_ONCE] = (flat - flat.mean(axis=1, keepdims=True)) / (
+            flat.std(axis=1, keepdims=True) + 1
+        )
     return told

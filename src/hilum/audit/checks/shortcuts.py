@@ -58,29 +58,57 @@ PARTS_DIFFER = Rule(
     "warning",
     "Parts of the split that the set comes with differ in their patients, pictures or labels.",
     "Thresholds and figures of one part do not carry over to the other, and figures are not those of people like the training part's.",
-    "Report figures within groups, or leave the given split: with [split] given = \"ignore\" Hilum makes one by patient.",
+    'Report figures within groups, or leave the given split: with [split] given = "ignore" Hilum makes one by patient.',
 )
 RULES = (SHORTCUT, PARTS_DIFFER)
 
 
-def check(manifest: Manifest, facts: pl.DataFrame, include: Collection[str] = ()) -> Iterator[Issue]:
+def check(
+    manifest: Manifest, facts: pl.DataFrame, include: Collection[str] = ()
+) -> Iterator[Issue]:
     manifest = manifest.eligible(include)
     pictures = _facts(manifest.table, facts)
     yield from SHORTCUT.found(_told_without_looking(pictures, manifest.labels))
-    for (dataset,), rows in pictures.drop_nulls("given_part").group_by("dataset", maintain_order=True):
+    for (dataset,), rows in pictures.drop_nulls("given_part").group_by(
+        "dataset", maintain_order=True
+    ):
         yield from PARTS_DIFFER.found(_differences(dataset, rows, manifest.labels))
 
 
 def _facts(table: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
     """One row an image by image_id: `CATEGORIES` as text and `NUMBERS`; sizes are the file's, or as stated where it was not read."""
     read = facts.select("image_id", "height", "width", "bits")
-    kind = pl.col("path").str.extract(r"\.([A-Za-z]+)$").str.to_lowercase().replace({"jpeg": "jpg", "tiff": "tif", "dicom": "dcm"})
-    joined = table.join(read, on="image_id", how="left").sort("image_id").with_columns(
-        pl.coalesce("height", "stated_height"), pl.coalesce("width", "stated_width"), pl.col("bits").cast(pl.String), kind=kind
-    )  # fmt: skip
+    kind = (
+        pl.col("path")
+        .str.extract(r"\.([A-Za-z]+)$")
+        .str.to_lowercase()
+        .replace({"jpeg": "jpg", "tiff": "tif", "dicom": "dcm"})
+    )
+    joined = (
+        table.join(read, on="image_id", how="left")
+        .sort("image_id")
+        .with_columns(
+            pl.coalesce("height", "stated_height"),
+            pl.coalesce("width", "stated_width"),
+            pl.col("bits").cast(pl.String),
+            kind=kind,
+        )
+    )
     size = pl.format("{}x{}", "height", "width")
-    common = joined.select(size=size).drop_nulls().group_by("size").len().sort("len", "size", descending=[True, False])["size"].head(COMMON_SIZES)
-    return joined.with_columns(size=pl.when(size.is_in(common.implode())).then(size).when(size.is_not_null()).then(pl.lit("another")))
+    common = (
+        joined.select(size=size)
+        .drop_nulls()
+        .group_by("size")
+        .len()
+        .sort("len", "size", descending=[True, False])["size"]
+        .head(COMMON_SIZES)
+    )
+    return joined.with_columns(
+        size=pl.when(size.is_in(common.implode()))
+        .then(size)
+        .when(size.is_not_null())
+        .then(pl.lit("another"))
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------------ labels from facts
@@ -88,32 +116,55 @@ def _facts(table: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
 
 def _told_without_looking(pictures: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
     chosen = pictures.filter(some(pictures["patient_id"], MOST)).with_row_index()
-    groups = {name: codes for name in (*CATEGORIES, *NUMBERS) if len(np.unique(codes := _groups(chosen[name]))) > 1}
-    stated = labels.filter(pl.col("state") != State.UNCERTAIN).select("image_id", "concept", "state")
-    stated = stated.join(chosen.select("image_id", "index", "patient_id"), on="image_id").sort("concept", "index")
-    people = stated.group_by("concept", "state").agg(pl.col("patient_id").n_unique()).filter(pl.col("patient_id") >= FEWEST)
+    groups = {
+        name: codes
+        for name in (*CATEGORIES, *NUMBERS)
+        if len(np.unique(codes := _groups(chosen[name]))) > 1
+    }
+    stated = labels.filter(pl.col("state") != State.UNCERTAIN).select(
+        "image_id", "concept", "state"
+    )
+    stated = stated.join(chosen.select("image_id", "index", "patient_id"), on="image_id").sort(
+        "concept", "index"
+    )
+    people = (
+        stated.group_by("concept", "state")
+        .agg(pl.col("patient_id").n_unique())
+        .filter(pl.col("patient_id") >= FEWEST)
+    )
     people = people.filter(pl.len().over("concept") == 2)
     if not groups or not people.height:
         return pl.DataFrame(schema={"message": pl.String})
     fold, rows = folds(chosen["patient_id"]), []
     regression: _Regression | None = None
-    for (concept,), cells in stated.join(people.select("concept").unique(), on="concept", how="semi").group_by("concept", maintain_order=True):
+    for (concept,), cells in stated.join(
+        people.select("concept").unique(), on="concept", how="semi"
+    ).group_by("concept", maintain_order=True):
         index, truth = cells["index"].to_numpy(), cells["state"].to_numpy()
-        if regression is None or not np.array_equal(index, regression.index):  # findings of one table are stated on the same images
+        if regression is None or not np.array_equal(
+            index, regression.index
+        ):  # findings of one table are stated on the same images
             regression = _Regression.of(groups, index, fold)
-        counts = dict(people.filter(pl.col("concept") == concept).select("state", "patient_id").iter_rows())
+        counts = dict(
+            people.filter(pl.col("concept") == concept).select("state", "patient_id").iter_rows()
+        )
         rows += [told] if (told := _message(concept, regression, truth, counts)) else []
     return pl.DataFrame({"message": rows}, schema={"message": pl.String})
 
 
-def _message(concept: str, regression: _Regression, truth: np.ndarray, people: Mapping[int, int]) -> str | None:
+def _message(
+    concept: str, regression: _Regression, truth: np.ndarray, people: Mapping[int, int]
+) -> str | None:
     """What facts alone tell of a concept, where that is worth a warning."""
     reached = auroc(truth, regression.scores(truth))
     half = half_width(reached, people[1], people[0])
     if reached < TOLD or reached - half < SURELY:
         return None
     alone = {name: auroc(truth, regression.scores(truth, name)) for name in regression.places}
-    best = sorted(((value, name) for name, value in alone.items() if value >= NOTED), key=lambda one: (-one[0], one[1]))
+    best = sorted(
+        ((value, name) for name, value in alone.items() if value >= NOTED),
+        key=lambda one: (-one[0], one[1]),
+    )
     named = ", ".join(f"{WORDS.get(name, name)} alone {value:.2f}" for value, name in best)
     return (
         f"{name_of(concept).lower()} is told from {', '.join(WORDS.get(name, name) for name in regression.places)} with an AUROC of {reached:.2f} "
@@ -125,9 +176,17 @@ def _groups(values: pl.Series) -> np.ndarray:
     """int64 codes from 0; a missing value is a group of its own."""
     if values.dtype.is_numeric():
         known = values.drop_nulls().to_numpy()
-        edges = np.unique(np.quantile(known, np.arange(1, TENTHS) / TENTHS)) if known.size else np.zeros(0)
+        edges = (
+            np.unique(np.quantile(known, np.arange(1, TENTHS) / TENTHS))
+            if known.size
+            else np.zeros(0)
+        )
         codes = np.searchsorted(edges, values.fill_null(0).to_numpy(), side="left")
-        return np.where(values.is_null().to_numpy(), len(edges) + 1, codes) if values.null_count() else codes
+        return (
+            np.where(values.is_null().to_numpy(), len(edges) + 1, codes)
+            if values.null_count()
+            else codes
+        )
     return values.rank("dense").fill_null(0).to_numpy().astype(np.int64)
 
 
@@ -142,7 +201,9 @@ class _Regression:
     grams: list[np.ndarray]  # products of the columns
 
     @classmethod
-    def of(cls, groups: Mapping[str, np.ndarray], index: np.ndarray, fold: np.ndarray) -> _Regression:
+    def of(
+        cls, groups: Mapping[str, np.ndarray], index: np.ndarray, fold: np.ndarray
+    ) -> _Regression:
         ends = np.cumsum([0, *(codes.max() + 1 for codes in groups.values())]).tolist()
         design = np.zeros((len(index), ends[-1] + 1), np.float32)
         design[:, -1] = 1
@@ -151,16 +212,27 @@ class _Regression:
         rows = [np.flatnonzero(fold[index] == one) for one in range(FOLDS)]
         designs = [design[at] for at in rows]
         places = {name: slice(*ends[at : at + 2]) for at, name in enumerate(groups)}
-        return cls(index, places, rows, designs, [(part.T @ part).astype(np.float64) for part in designs])
+        return cls(
+            index, places, rows, designs, [(part.T @ part).astype(np.float64) for part in designs]
+        )
 
     def scores(self, truth: np.ndarray, fact: str | None = None) -> np.ndarray:
         """From all facts or from one: of each image by the fit that did not see its patient."""
-        columns = np.r_[self.places[fact] if fact else slice(0, self.designs[0].shape[1] - 1), self.designs[0].shape[1] - 1]
-        moments = [part.T @ truth[at].astype(np.float32) for at, part in zip(self.rows, self.designs, strict=True)]
+        columns = np.r_[
+            self.places[fact] if fact else slice(0, self.designs[0].shape[1] - 1),
+            self.designs[0].shape[1] - 1,
+        ]
+        moments = [
+            part.T @ truth[at].astype(np.float32)
+            for at, part in zip(self.rows, self.designs, strict=True)
+        ]
         penalty = np.diag([RIDGE] * (len(columns) - 1) + [RIDGE / 1000])
         scores = np.empty(len(truth))
         for fold, at in enumerate(self.rows):
-            gram, moment = (sum(one for other, one in enumerate(parts) if other != fold) for parts in (self.grams, moments))
+            gram, moment = (
+                sum(one for other, one in enumerate(parts) if other != fold)
+                for parts in (self.grams, moments)
+            )
             weights = np.linalg.solve(gram[np.ix_(columns, columns)] + penalty, moment[columns])
             # Rounded, so that pictures with the same facts have the same score however their sums were added up.
             scores[at] = np.round(self.designs[fold][:, columns] @ weights, 6)
@@ -178,8 +250,12 @@ def _differences(dataset: str, rows: pl.DataFrame, labels: pl.DataFrame) -> pl.D
     if len(parts) < 2:
         return pl.DataFrame(schema={"message": pl.String})
     first, other = parts[0], parts[-1]
-    two = people.filter(pl.col("given_part").is_in([first, other])).with_columns(second=pl.col("given_part") == other)
-    stated = labels.join(two.select("image_id", "second"), on="image_id").filter(pl.col("state") != State.UNCERTAIN)
+    two = people.filter(pl.col("given_part").is_in([first, other])).with_columns(
+        second=pl.col("given_part") == other
+    )
+    stated = labels.join(two.select("image_id", "second"), on="image_id").filter(
+        pl.col("state") != State.UNCERTAIN
+    )
     found = [_categories(two[name], two["second"], WORDS.get(name, name)) for name in CATEGORIES]
     found += [_numbers(two[name], two["second"], WORDS.get(name, name)) for name in NUMBERS]
     for (concept,), cells in stated.sort("concept").group_by("concept", maintain_order=True):
@@ -195,22 +271,38 @@ def _differences(dataset: str, rows: pl.DataFrame, labels: pl.DataFrame) -> pl.D
     return pl.DataFrame({"message": rows_told}, schema={"message": pl.String})
 
 
-Test = tuple[float, float, str, str]  # probability by chance, effect, what, and what was seen in the two parts
+Test = tuple[
+    float, float, str, str
+]  # probability by chance, effect, what, and what was seen in the two parts
 
 
 def _categories(values: pl.Series, second: pl.Series, words: str) -> Test | None:
     """Chi-square test and Cramér's V; None where there is nothing to compare."""
     from scipy.special import chdtrc
 
-    table = pl.DataFrame({"value": values, "second": second}).drop_nulls().group_by("value").agg(first=(~pl.col("second")).sum(), other=pl.col("second").sum())
+    table = (
+        pl.DataFrame({"value": values, "second": second})
+        .drop_nulls()
+        .group_by("value")
+        .agg(first=(~pl.col("second")).sum(), other=pl.col("second").sum())
+    )
     counts = table.select("first", "other").to_numpy().astype(np.float64)
     if len(counts) < 2 or counts.sum(axis=0).min() < FEWEST:
         return None
     expected = counts.sum(axis=1, keepdims=True) * counts.sum(axis=0) / counts.sum()
     square = float(((counts - expected) ** 2 / expected).sum())
-    shares = table.with_columns(pl.col("first") / pl.col("first").sum(), pl.col("other") / pl.col("other").sum())
-    apart = shares.sort((pl.col("first") - pl.col("other")).abs().round(9), "value", descending=[True, False]).row(0)
-    return float(chdtrc(len(counts) - 1, square)), float(np.sqrt(square / counts.sum())), words, f"{apart[0]} {apart[1]:.0%} and {apart[2]:.0%}"
+    shares = table.with_columns(
+        pl.col("first") / pl.col("first").sum(), pl.col("other") / pl.col("other").sum()
+    )
+    apart = shares.sort(
+        (pl.col("first") - pl.col("other")).abs().round(9), "value", descending=[True, False]
+    ).row(0)
+    return (
+        float(chdtrc(len(counts) - 1, square)),
+        float(np.sqrt(square / counts.sum())),
+        words,
+        f"{apart[0]} {apart[1]:.0%} and {apart[2]:.0%}",
+    )
 
 
 def _numbers(values: pl.Series, second: pl.Series, words: str) -> Test | None:
@@ -218,10 +310,18 @@ def _numbers(values: pl.Series, second: pl.Series, words: str) -> Test | None:
     from scipy.special import kolmogorov
 
     known = values.is_not_null()
-    one, two = (np.sort(values.filter(known & side).to_numpy().astype(np.float64)) for side in (~second, second))
+    one, two = (
+        np.sort(values.filter(known & side).to_numpy().astype(np.float64))
+        for side in (~second, second)
+    )
     if min(len(one), len(two)) < FEWEST or one[0] == one[-1] == two[0] == two[-1]:
         return None
     at = np.concatenate([one, two])
-    distance = float(np.abs(np.searchsorted(one, at, "right") / len(one) - np.searchsorted(two, at, "right") / len(two)).max())
+    distance = float(
+        np.abs(
+            np.searchsorted(one, at, "right") / len(one)
+            - np.searchsorted(two, at, "right") / len(two)
+        ).max()
+    )
     chance = float(kolmogorov(distance * np.sqrt(len(one) * len(two) / (len(one) + len(two)))))
     return chance, distance, words, f"median {np.median(one):g} and {np.median(two):g}"

@@ -58,7 +58,9 @@ class KnownImages:
         self._rows = shown.drop_nulls("fingerprint").unique(
             "pixel_digest", keep="first", maintain_order=True
         )
-        self._known = IndexedHashes(decode(self._rows["fingerprint"])) if self._rows.height else None
+        self._known = (
+            IndexedHashes(decode(self._rows["fingerprint"])) if self._rows.height else None
+        )
 
     def find(
         self, square: np.ndarray, size: Size, *, file_digest: str, pixel_digest: str
@@ -101,4 +103,9 @@ class KnownImages:
         fit = registration.fit(first, registration.mirrored(second) if mirrored else second, view)
         if near_duplicates.kind_of(fit) != near_duplicates.PROCESSED:
             return None
-        return Copy(row["image_id"], near_duplicates.PROCESSED, fit.agreement, near_duplicates.how(fit, mirrored))
+        return Copy(
+            row["image_id"],
+            near_duplicates.PROCESSED,
+            fit.agreement,
+            near_duplicates.how(fit, mirrored),
+        )

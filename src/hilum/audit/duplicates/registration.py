@@ -42,7 +42,9 @@ class Detail:
 class Fit:
     agreement: float  # 0 to 1
     inverted: bool
-    place: np.ndarray  # float32 (2, 3): from pixels (x, y) of the first small picture to those of the second
+    place: (
+        np.ndarray
+    )  # float32 (2, 3): from pixels (x, y) of the first small picture to those of the second
 
 
 def detail(picture: np.ndarray) -> Detail:
@@ -57,7 +59,9 @@ def detail(picture: np.ndarray) -> Detail:
 def mirrored(one: Detail) -> Detail:
     """Of the mirrored picture. A mirrored spectrum is that of reversed columns; the window is symmetric."""
     turned = np.fft.irfft2(one.phases, s=(_SMALL, _SMALL))[:, :, ::-1]
-    return Detail(np.ascontiguousarray(one.fine[:, ::-1]), np.fft.rfft2(turned).astype(np.complex64))
+    return Detail(
+        np.ascontiguousarray(one.fine[:, ::-1]), np.fft.rfft2(turned).astype(np.complex64)
+    )
 
 
 def shift(first: Detail, second: Detail, view: int) -> tuple[float, int, int]:
@@ -89,7 +93,9 @@ def _refined(first: np.ndarray, second: np.ndarray, begin: np.ndarray, rounds: i
     """The affine map that lays the second best onto the first, or `begin` where none is found."""
     until = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, rounds, _ENOUGH)
     try:
-        return cv2.findTransformECC(first, second, begin.copy(), cv2.MOTION_AFFINE, until, None, 5)[1]
+        return cv2.findTransformECC(first, second, begin.copy(), cv2.MOTION_AFFINE, until, None, 5)[
+            1
+        ]
     except cv2.error:  # raised where the two share too little to go on
         return begin
 
@@ -111,4 +117,7 @@ def agreement(first: np.ndarray, second: np.ndarray, warp: np.ndarray) -> float:
 
 def _correlation(first: np.ndarray, second: np.ndarray) -> float:
     first, second = first - first.mean(), second - second.mean()
-    return float((first * second).sum() / (np.sqrt((first * first).sum() * (second * second).sum()) + _NOTHING))
+    return float(
+        (first * second).sum()
+        / (np.sqrt((first * first).sum() * (second * second).sum()) + _NOTHING)
+    )

@@ -53,41 +53,85 @@ class Account:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON; long lists of names are cut, their counts are whole."""
-        aside = [{**asdict(one), "names": list(one.names[:KEPT_NAMES]), "total": one.count} for one in self.aside]
+        aside = [
+            {**asdict(one), "names": list(one.names[:KEPT_NAMES]), "total": one.count}
+            for one in self.aside
+        ]
         return {
-            "folder": self.folder, "dataset": self.dataset, "title": self.title, "files_met": self.files_met,
-            "files_used": self.files_used, "files_named": self.files_named, "roles": [asdict(role) for role in self.roles],
-            "decisions": [asdict(decision) for decision in self.decisions], "aside": aside,
-        }  # fmt: skip
+            "folder": self.folder,
+            "dataset": self.dataset,
+            "title": self.title,
+            "files_met": self.files_met,
+            "files_used": self.files_used,
+            "files_named": self.files_named,
+            "roles": [asdict(role) for role in self.roles],
+            "decisions": [asdict(decision) for decision in self.decisions],
+            "aside": aside,
+        }
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Account:
         """Build from `as_dict`'s values."""
-        roles = tuple(Role(one["role"], one["count"], tuple(one["examples"])) for one in plain["roles"])
+        roles = tuple(
+            Role(one["role"], one["count"], tuple(one["examples"])) for one in plain["roles"]
+        )
         decisions = tuple(Decision(**one) for one in plain["decisions"])
         aside = tuple(SetAside(**{**one, "names": tuple(one["names"])}) for one in plain["aside"])
-        return cls(plain["folder"], plain["dataset"], plain["title"], roles, decisions, aside, plain["files_met"])
+        return cls(
+            plain["folder"],
+            plain["dataset"],
+            plain["title"],
+            roles,
+            decisions,
+            aside,
+            plain["files_met"],
+        )
 
 
 def of_reading(reading: Reading, title: str) -> Account:
     """Return the account of a folder that was understood from evidence."""
     masks = sorted({path for found in reading.masks.of.values() for path in found.values()})
-    named = {path for aside in reading.evidence.aside if aside.kind == "file" for path in aside.names}
+    named = {
+        path for aside in reading.evidence.aside if aside.kind == "file" for path in aside.names
+    }
     tables = sorted(path for path in reading.table_files if path not in named)
     settings = [file.path for file in reading.files.files if file.kind == "settings"]
     roles = (
-        _role(RADIOGRAPHS, [file.path for file in reading.images]), _role(MASKS, masks), _role(TABLES, tables), _role(SETTINGS, settings),
-    )  # fmt: skip
-    return _account(as_text(reading.root), "folder", title, roles, reading.evidence.decisions, reading.evidence.aside, len(reading.files.files))
+        _role(RADIOGRAPHS, [file.path for file in reading.images]),
+        _role(MASKS, masks),
+        _role(TABLES, tables),
+        _role(SETTINGS, settings),
+    )
+    return _account(
+        as_text(reading.root),
+        "folder",
+        title,
+        roles,
+        reading.evidence.decisions,
+        reading.evidence.aside,
+        len(reading.files.files),
+    )
 
 
-def of_release(folder: Path, root: Path, dataset: str, title: str, items: Sequence[Row | Remark], opened: Iterable[Path]) -> Account:
+def of_release(
+    folder: Path,
+    root: Path,
+    dataset: str,
+    title: str,
+    items: Sequence[Row | Remark],
+    opened: Iterable[Path],
+) -> Account:
     """Return the account of a folder that a data set's own reader read: what its rows use, what it opened, and all that is left."""
     rows = [item for item in items if isinstance(item, Row)]
     below = path_names.below(folder.resolve(), root.resolve())
     prefix = "" if below == "." else f"{below}/"
     images = [prefix + row.image for row in rows]
-    masks = [prefix + path for row in rows for path in (row.lung_mask, row.right_lung_mask, row.left_lung_mask) if path]
+    masks = [
+        prefix + path
+        for row in rows
+        for path in (row.lung_mask, row.right_lung_mask, row.left_lung_mask)
+        if path
+    ]
     met = [file.path for file in inventory.survey(folder).files]
     there = set(met)
     read = {prefix + path_names.below(root.resolve(), path) for path in opened}
@@ -98,24 +142,42 @@ def of_release(folder: Path, root: Path, dataset: str, title: str, items: Sequen
     for path in met:
         if path not in used and path not in read:
             remark = reasons.get(path)
-            aside[(remark.message, remark.severity) if remark else ("is not part of the data set's layout", "info")].append(path)
+            aside[
+                (remark.message, remark.severity)
+                if remark
+                else ("is not part of the data set's layout", "info")
+            ].append(path)
     roles = (
-        _role(RADIOGRAPHS, [path for path in images if path in there]), _role(MASKS, sorted({path for path in masks if path in there})),
+        _role(RADIOGRAPHS, [path for path in images if path in there]),
+        _role(MASKS, sorted({path for path in masks if path in there})),
         _role(TABLES, tables),
-    )  # fmt: skip
+    )
     decisions = [Decision("data set", dataset, f"the layout of {title}")]
     missing = [path for path in images if path not in there]
-    set_aside = [SetAside("file", reason, tuple(names), severity) for (reason, severity), names in aside.items()]
-    set_aside += [SetAside("row", "is listed, but the folder has no such file", tuple(missing))] if missing else []
+    set_aside = [
+        SetAside("file", reason, tuple(names), severity)
+        for (reason, severity), names in aside.items()
+    ]
+    set_aside += (
+        [SetAside("row", "is listed, but the folder has no such file", tuple(missing))]
+        if missing
+        else []
+    )
     return _account(as_text(folder), dataset, title, roles, decisions, set_aside, len(met))
 
 
-def _account(folder: str, dataset: str, title: str, roles: Iterable[Role], decisions: Sequence[Decision], aside: Sequence[SetAside], met: int) -> Account:
+def _account(
+    folder: str,
+    dataset: str,
+    title: str,
+    roles: Iterable[Role],
+    decisions: Sequence[Decision],
+    aside: Sequence[SetAside],
+    met: int,
+) -> Account:
     kept = tuple(role for role in roles if role.count)
     return Account(folder, dataset, title, kept, tuple(decisions), tuple(aside), met)
 
 
 def _role(role: str, paths: Sequence[str]) -> Role:
     return Role(role, len(paths), tuple(paths[:3]))
-
-

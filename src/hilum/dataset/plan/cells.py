@@ -13,13 +13,51 @@ from hilum.dataset.plan import lexicon
 OLDEST_YEARS = 130
 YEAR_DAYS = 365.25
 _UNITS = {
-    "": 1.0, "y": 1.0, "yr": 1.0, "yrs": 1.0, "yo": 1.0, "year": 1.0, "years": 1.0, "yearsold": 1.0, "j": 1.0, "jahre": 1.0, "jahr": 1.0,
-    "a": 1.0, "ans": 1.0, "an": 1.0, "anos": 1.0, "ano": 1.0, "anni": 1.0, "anno": 1.0, "jaar": 1.0, "lat": 1.0,
-    "m": 1 / 12, "mo": 1 / 12, "mos": 1 / 12, "mon": 1 / 12, "month": 1 / 12, "months": 1 / 12, "monate": 1 / 12, "monat": 1 / 12,
-    "mois": 1 / 12, "meses": 1 / 12, "mes": 1 / 12, "mesi": 1 / 12, "w": 7 / YEAR_DAYS, "wk": 7 / YEAR_DAYS, "week": 7 / YEAR_DAYS,
-    "weeks": 7 / YEAR_DAYS, "wochen": 7 / YEAR_DAYS, "d": 1 / YEAR_DAYS, "day": 1 / YEAR_DAYS, "days": 1 / YEAR_DAYS, "tage": 1 / YEAR_DAYS,
-    "dias": 1 / YEAR_DAYS, "jours": 1 / YEAR_DAYS, "giorni": 1 / YEAR_DAYS,
-}  # fmt: skip
+    "": 1.0,
+    "y": 1.0,
+    "yr": 1.0,
+    "yrs": 1.0,
+    "yo": 1.0,
+    "year": 1.0,
+    "years": 1.0,
+    "yearsold": 1.0,
+    "j": 1.0,
+    "jahre": 1.0,
+    "jahr": 1.0,
+    "a": 1.0,
+    "ans": 1.0,
+    "an": 1.0,
+    "anos": 1.0,
+    "ano": 1.0,
+    "anni": 1.0,
+    "anno": 1.0,
+    "jaar": 1.0,
+    "lat": 1.0,
+    "m": 1 / 12,
+    "mo": 1 / 12,
+    "mos": 1 / 12,
+    "mon": 1 / 12,
+    "month": 1 / 12,
+    "months": 1 / 12,
+    "monate": 1 / 12,
+    "monat": 1 / 12,
+    "mois": 1 / 12,
+    "meses": 1 / 12,
+    "mes": 1 / 12,
+    "mesi": 1 / 12,
+    "w": 7 / YEAR_DAYS,
+    "wk": 7 / YEAR_DAYS,
+    "week": 7 / YEAR_DAYS,
+    "weeks": 7 / YEAR_DAYS,
+    "wochen": 7 / YEAR_DAYS,
+    "d": 1 / YEAR_DAYS,
+    "day": 1 / YEAR_DAYS,
+    "days": 1 / YEAR_DAYS,
+    "tage": 1 / YEAR_DAYS,
+    "dias": 1 / YEAR_DAYS,
+    "jours": 1 / YEAR_DAYS,
+    "giorni": 1 / YEAR_DAYS,
+}
 _AGE = re.compile(r"(\d{1,5}(?:[.,]\d+)?)\s*([^\W\d_]*(?:\s?old)?)\.?")
 _DATES = (
     (re.compile(r"(\d{4})[-/.]?(\d{2})[-/.]?(\d{2})(?:[T ].*)?"), (1, 2, 3)),
@@ -42,7 +80,9 @@ def age_years(cell: str, unit: str = "") -> float | None:
 
 def age_unit(column: str) -> str:
     """Return the unit that a column's name states ("age_months"), or ""."""
-    return next((part for part in lexicon.spaced(column).split() if part in _UNITS and len(part) > 1), "")
+    return next(
+        (part for part in lexicon.spaced(column).split() if part in _UNITS and len(part) > 1), ""
+    )
 
 
 @cache

@@ -15,9 +15,26 @@ from hilum.dataset.plan.settings import COLUMN_KEYS, Settings
 from hilum.dataset.tables import Table
 
 MOSTLY = 0.8  # of a column's cells that must fit its role
-FEW_WORDS = 60  # a column of labels has at most so many distinct words; more are free text, or names
+FEW_WORDS = (
+    60  # a column of labels has at most so many distinct words; more are free text, or names
+)
 LONG_WORDS = 60  # letters; cells longer than this on average are sentences
-FACTS = ("patient", "study", "view", "sex", "age", "birth_date", "birth_year", "study_date", "part", "reader", "source", "body_part", "modality", "laterality")
+FACTS = (
+    "patient",
+    "study",
+    "view",
+    "sex",
+    "age",
+    "birth_date",
+    "birth_year",
+    "study_date",
+    "part",
+    "reader",
+    "source",
+    "body_part",
+    "modality",
+    "laterality",
+)
 NAMED_BY_COLUMN = "its cells are states of one finding, which nothing but the column's name names"
 SEVERAL = ("view",)  # facts that two columns may share: Frontal/Lateral and AP/PA
 _FILLER = re.compile(r"[0x]*|anon\w*|deidentified")
@@ -75,7 +92,9 @@ def is_blank(cell: str) -> bool:
 
 def profile(table: Table, settings: Settings) -> TableReading:
     """Count each column's cells and take over the roles that the settings give."""
-    columns = {name: Column(name, Counter(table.frame[name].to_list())) for name in table.frame.columns}
+    columns = {
+        name: Column(name, Counter(table.frame[name].to_list())) for name in table.frame.columns
+    }
     reading = TableReading(table, columns)
     for role in COLUMN_KEYS:
         for wanted in getattr(settings, role):
@@ -91,17 +110,36 @@ def find_images(reading: TableReading, index: ImageIndex, settings: Settings) ->
     stated = reading.first("image")
     best: tuple[tuple, str, Match] | None = None
     for name, column in reading.columns.items():
-        if column.role not in ("unused", "image") or (stated and name != stated) or column.why == "hilum.toml says so" != column.role == "image" and not stated:
+        if (
+            column.role not in ("unused", "image")
+            or (stated and name != stated)
+            or column.why == "hilum.toml says so" != column.role == "image"
+            and not stated
+        ):
             continue
         roles = lexicon.column_roles(name)
         numbers = "image" in roles or bool(stated)
         match = index.match(column.filled, reading.table.name, numbers=numbers)
         reached = len(set(match.files.values())) / max(len(index.files), 1)
-        if not match.files and not match.ambiguous or max(match.strength, reached) < (ENOUGH if not stated else 0):
+        if (
+            not match.files
+            and not match.ambiguous
+            or max(match.strength, reached) < (ENOUGH if not stated else 0)
+        ):
             continue
-        if match.how in ("stem", "number") and "image" not in roles and not stated and _is_other_fact(roles, match, column):
+        if (
+            match.how in ("stem", "number")
+            and "image" not in roles
+            and not stated
+            and _is_other_fact(roles, match, column)
+        ):
             continue
-        rank = (match.how in ("path", "name", "UID"), "mask" not in roles and "image" in roles, match.strength * reached, -list(reading.columns).index(name))
+        rank = (
+            match.how in ("path", "name", "UID"),
+            "mask" not in roles and "image" in roles,
+            match.strength * reached,
+            -list(reading.columns).index(name),
+        )
         if best is None or rank > best[0]:
             best = rank, name, match
     if best:
@@ -111,7 +149,10 @@ def find_images(reading: TableReading, index: ImageIndex, settings: Settings) ->
 
 def _is_other_fact(roles: Iterable[str], match: Match, column: Column) -> bool:
     """Tell whether a column whose cells only happen to be stems of files is rather what its name says."""
-    return bool(set(roles) & {"age", "label", "part", "height", "width", "box_x", "box_y"}) or match.strength < MOSTLY
+    return (
+        bool(set(roles) & {"age", "label", "part", "height", "width", "box_x", "box_y"})
+        or match.strength < MOSTLY
+    )
 
 
 def find_facts(reading: TableReading) -> None:
@@ -120,7 +161,11 @@ def find_facts(reading: TableReading) -> None:
         if column.role != "unused" or column.why == "hilum.toml says so":
             continue
         for role in lexicon.column_roles(name):
-            if role in FACTS and (role in SEVERAL or not reading.named(role)) and (reason := _fits(role, column)):
+            if (
+                role in FACTS
+                and (role in SEVERAL or not reading.named(role))
+                and (reason := _fits(role, column))
+            ):
                 reading.give(name, role, reason)
                 break
     _find_boxes(reading)
@@ -130,11 +175,14 @@ def _fits(role: str, column: Column) -> str | None:
     """Return why a column's cells fit a role, or None."""
     name = f"is called '{column.name}'"
     parsers: dict[str, Callable[[str], object]] = {
-        "sex": lexicon.sex_of, "part": lexicon.part_of, "study_date": cells.day, "birth_date": cells.day,
+        "sex": lexicon.sex_of,
+        "part": lexicon.part_of,
+        "study_date": cells.day,
+        "birth_date": cells.day,
         "age": lambda cell: cells.age_years(cell) is not None,
         "view": acquisition.view_of,
         "birth_year": cells.year,
-    }  # fmt: skip
+    }
     if not column.filled:
         return None
     if role == "sex" and sum(lexicon.sex_of(cell) is None for cell in column.filled) > 3:
@@ -143,9 +191,17 @@ def _fits(role: str, column: Column) -> str | None:
         needed = MOSTLY if role not in ("view", "age") else ENOUGH
         share = column.share(parsers[role])
         return f"{name}, and {share:.0%} of its cells are of that kind" if share >= needed else None
-    if role == "patient" and len(column.filled) == 1 and _FILLER.fullmatch(lexicon.key(next(iter(column.filled)))):
+    if (
+        role == "patient"
+        and len(column.filled) == 1
+        and _FILLER.fullmatch(lexicon.key(next(iter(column.filled))))
+    ):
         return None  # what anonymising left for everybody names nobody
-    if role == "source" and (len(column.filled) > FEW_WORDS or column.share(lexicon.meaning) > 0 or column.share(_is_address) > 0):
+    if role == "source" and (
+        len(column.filled) > FEW_WORDS
+        or column.share(lexicon.meaning) > 0
+        or column.share(_is_address) > 0
+    ):
         return None
     if role == "reader" and len(column.filled) > FEW_WORDS:
         return None
@@ -158,11 +214,22 @@ def _is_address(cell: str) -> bool:
 
 def _find_boxes(reading: TableReading) -> None:
     """Find the four columns of a box: x, y with width and height, or with the opposite corner."""
-    free = {name: column for name, column in reading.columns.items() if column.role == "unused" and column.why != "hilum.toml says so"}
+    free = {
+        name: column
+        for name, column in reading.columns.items()
+        if column.role == "unused" and column.why != "hilum.toml says so"
+    }
 
     def numeric(role: str) -> str | None:
         named = (name for name in free if role in lexicon.column_roles(name))
-        return next((name for name in named if free[name].share(lambda cell: cells.number(cell) is not None) == 1.0), None)
+        return next(
+            (
+                name
+                for name in named
+                if free[name].share(lambda cell: cells.number(cell) is not None) == 1.0
+            ),
+            None,
+        )
 
     found = {role: numeric(role) for role in BOX}
     corners = ("box_x", "box_y", "box_x_end", "box_y_end")
@@ -172,7 +239,12 @@ def _find_boxes(reading: TableReading) -> None:
         reading.give(found[role], role, "four columns of numbers are a box's")
     for role in ("height", "width"):
         for name, column in free.items():
-            if column.role == "unused" and role in lexicon.column_roles(name) and column.filled and column.share(str.isdecimal) == 1.0:
+            if (
+                column.role == "unused"
+                and role in lexicon.column_roles(name)
+                and column.filled
+                and column.share(str.isdecimal) == 1.0
+            ):
                 reading.give(name, role, f"is called '{name}' and holds whole numbers")
                 break
 
@@ -192,7 +264,11 @@ def find_masks(reading: TableReading, masks: ImageIndex) -> None:
 
 def find_rest(reading: TableReading, settings: Settings) -> None:
     """Give roles to what is left: texts, run lengths, columns of one finding each, columns of labels, and what is not used."""
-    free = [column for column in reading.columns.values() if column.role == "unused" and column.why != "hilum.toml says so"]
+    free = [
+        column
+        for column in reading.columns.values()
+        if column.role == "unused" and column.why != "hilum.toml says so"
+    ]
     for column in free:
         column.role, column.why, column.certain = _role_of_rest(column, settings)
     _settle_blocks(reading)
@@ -210,7 +286,12 @@ def _role_of_rest(column: Column, settings: Settings) -> tuple[str, str, bool]:
     said = known(name, settings)
     stated = {*settings.present, *settings.absent, *settings.uncertain}
     binary = all(lexicon.state_of(cell) is not None or cell in stated for cell in filled)
-    if binary and said and said.kind in (lexicon.FINDING, lexicon.NORMAL, lexicon.ABSENT) and "label" not in roles:
+    if (
+        binary
+        and said
+        and said.kind in (lexicon.FINDING, lexicon.NORMAL, lexicon.ABSENT)
+        and "label" not in roles
+    ):
         return "finding", "its name is a finding, its cells are states", True
     if _is_free_text(column):
         if set(roles) & {"reading", "label"}:
@@ -222,7 +303,11 @@ def _role_of_rest(column: Column, settings: Settings) -> tuple[str, str, bool]:
         return "reading", f"is called '{name}'", True
     if said and said.kind == lexicon.FINDING and not binary:
         return _not_states(column)
-    if column.share(_is_known_label) >= MOSTLY and len(filled) <= FEW_WORDS and not set(roles) - {"unused", "source", "reading", "image"}:
+    if (
+        column.share(_is_known_label) >= MOSTLY
+        and len(filled) <= FEW_WORDS
+        and not set(roles) - {"unused", "source", "reading", "image"}
+    ):
         return "label", "its cells are words for findings or for none", True
     if "unused" in roles:
         return "unused", f"'{name}' is no finding", True
@@ -236,7 +321,14 @@ def _role_of_rest(column: Column, settings: Settings) -> tuple[str, str, bool]:
 
 
 def _label_by_name(column: Column) -> tuple[str, str, bool]:
-    if column.share(lambda cell: cells.number(cell) is not None and not float(cells.number(cell)).is_integer()) > 0:
+    if (
+        column.share(
+            lambda cell: (
+                cells.number(cell) is not None and not float(cells.number(cell)).is_integer()
+            )
+        )
+        > 0
+    ):
         return "unused", "its cells are fractions, not labels", True
     if column.share(lambda cell: cells.number(cell) is not None) == 1.0 and len(column.filled) > 20:
         return "unused", "its cells are numbers", True
@@ -257,7 +349,12 @@ def _is_known_label(cell: str) -> bool:
     found = lexicon.meaning(cell)
     if found is not None:
         return found.kind != lexicon.MISSING
-    pieces = [piece for sign in "|;,/+" if sign in cell for piece in (list(map(str.strip, cell.strip("[]").split(sign))),)]
+    pieces = [
+        piece
+        for sign in "|;,/+"
+        if sign in cell
+        for piece in (list(map(str.strip, cell.strip("[]").split(sign))),)
+    ]
     return any(all(lexicon.meaning(part.strip("'\" ")) for part in piece) for piece in pieces)
 
 
@@ -267,13 +364,23 @@ def _is_free_text(column: Column) -> bool:
         return False
     letters = sum(len(cell) for cell in filled) / len(filled)
     spaces = sum(cell.count(" ") >= 3 for cell in filled) / len(filled)
-    sentences = column.share(lambda cell: cell.count(" ") >= 3 and cell.rstrip().endswith((".", "!"))) > ENOUGH
-    return max(map(len, filled)) > 500 or letters > LONG_WORDS or sentences or (spaces > ENOUGH and len(filled) > 8)
+    sentences = (
+        column.share(lambda cell: cell.count(" ") >= 3 and cell.rstrip().endswith((".", "!")))
+        > ENOUGH
+    )
+    return (
+        max(map(len, filled)) > 500
+        or letters > LONG_WORDS
+        or sentences
+        or (spaces > ENOUGH and len(filled) > 8)
+    )
 
 
 def _is_run_lengths(cell: str) -> bool:
     parts = cell.split()
-    return cell.strip() == "-1" or (len(parts) > 1 and len(parts) % 2 == 0 and all(part.isdecimal() for part in parts))
+    return cell.strip() == "-1" or (
+        len(parts) > 1 and len(parts) % 2 == 0 and all(part.isdecimal() for part in parts)
+    )
 
 
 def _settle_blocks(reading: TableReading) -> None:
@@ -282,7 +389,10 @@ def _settle_blocks(reading: TableReading) -> None:
     places = [place for place, column in enumerate(order) if column.role == "finding"]
     for place, column in enumerate(order):
         if column.role == "binary" and len(places) > 1 and places[0] < place < places[-1]:
-            column.role, column.why = "finding", "stands among columns of findings, with the same cells"
+            column.role, column.why = (
+                "finding",
+                "stands among columns of findings, with the same cells",
+            )
 
 
 def _drop_codes(reading: TableReading) -> None:
@@ -304,7 +414,9 @@ def _name_by_column(reading: TableReading) -> None:
     labels = reading.named("label")
     for name in labels:
         filled = reading.columns[name].filled
-        states = all(lexicon.state_of(cell) in (0, 1) and not lexicon.meaning(cell) for cell in filled)
+        states = all(
+            lexicon.state_of(cell) in (0, 1) and not lexicon.meaning(cell) for cell in filled
+        )
         if len(labels) == 1 and len(filled) > 1 and states:
             reading.give(name, "finding", NAMED_BY_COLUMN, certain=False)
 

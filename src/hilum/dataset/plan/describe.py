@@ -27,7 +27,11 @@ def refusal(reading: Reading) -> str:
     questions = reading.evidence.questions
     listed = "\n".join(f"  {question.text}" for question in questions)
     whole = (reading.root / hilum_toml.FILE).exists()
-    how = f"Replace the lines of {hilum_toml.FILE} by these" if whole else f"Put a file {hilum_toml.FILE} with these lines into the folder"
+    how = (
+        f"Replace the lines of {hilum_toml.FILE} by these"
+        if whole
+        else f"Put a file {hilum_toml.FILE} with these lines into the folder"
+    )
     return (
         f"{reading.root}: how it is to be read is not settled by what it holds, {len(questions)} question{'s' * (len(questions) != 1)}\n{listed}\n"
         f"{how}, corrected where they are wrong, and run the same command again:\n\n{answers(reading)}"
@@ -39,15 +43,26 @@ def answers(reading: Reading) -> str:
     comments: dict[str, str] = {}
     for question in reading.evidence.questions:
         comments |= question.comments
-    return hilum_toml.to_toml(hilum_toml.merged(reading.settings, (question.answer for question in reading.evidence.questions)), comments)
+    return hilum_toml.to_toml(
+        hilum_toml.merged(
+            reading.settings, (question.answer for question in reading.evidence.questions)
+        ),
+        comments,
+    )
 
 
 def nothing(reading: Reading) -> str:
     """Return the message for a folder without a radiograph: what it holds, and what was expected."""
     kinds = Counter(file.kind for file in reading.files.files)
     top = sorted({file.path.partition("/")[0] for file in reading.files.files})
-    held = f"{shown(top, 5)} ({', '.join(f'{count} {kind}' for kind, count in kinds.most_common())})" if top else "nothing"
-    aside = [one for one in reading.evidence.aside if one.kind == "file" and one.severity == "warning"]
+    held = (
+        f"{shown(top, 5)} ({', '.join(f'{count} {kind}' for kind, count in kinds.most_common())})"
+        if top
+        else "nothing"
+    )
+    aside = [
+        one for one in reading.evidence.aside if one.kind == "file" and one.severity == "warning"
+    ]
     why = "".join(f"\n  {one.count} {one.reason}: {_names(one)}" for one in aside)
     return f"{reading.root} holds no radiographs: got {held}; expected images (.png .jpg .tif .bmp .gif .dcm, or DICOM without an ending) or one of the known layouts{why}"
 
@@ -57,27 +72,49 @@ def nothing(reading: Reading) -> str:
 
 def screen(account: Account) -> str:
     """Return the whole plan for a terminal: roles with examples, decisions with evidence, and what is not used."""
-    lines = [f"{'folder':{WIDTH}}{on_one_line(account.folder)}", f"{'read as':{WIDTH}}{account.dataset}: {account.title}", ""]
+    lines = [
+        f"{'folder':{WIDTH}}{on_one_line(account.folder)}",
+        f"{'read as':{WIDTH}}{account.dataset}: {account.title}",
+        "",
+    ]
     for role in account.roles:
-        lines.append(f"{role.role:{WIDTH}}{role.count:>7,}  {', '.join(map(on_one_line, role.examples))}{' …' if role.count > len(role.examples) else ''}")
+        lines.append(
+            f"{role.role:{WIDTH}}{role.count:>7,}  {', '.join(map(on_one_line, role.examples))}{' …' if role.count > len(role.examples) else ''}"
+        )
     lines.append("")
     for decision in account.decisions:
         sure = "" if decision.certainty == CERTAIN else f"  [{decision.certainty}]"
-        lines += _wrapped(decision.what, f"{decision.value}{sure}"), *_wrapped("", f"because {decision.evidence}").splitlines()
+        lines += (
+            _wrapped(decision.what, f"{decision.value}{sure}"),
+            *_wrapped("", f"because {decision.evidence}").splitlines(),
+        )
     lines += ["", *_unused(account.aside)]
-    lines += [f"{'files':{WIDTH}}{account.files_met:,} met = {account.files_used:,} used + {account.files_named:,} not used, named above"]
+    lines += [
+        f"{'files':{WIDTH}}{account.files_met:,} met = {account.files_used:,} used + {account.files_named:,} not used, named above"
+    ]
     return "\n".join(lines)
 
 
 def _wrapped(first: str, words: str) -> str:
     """Return words in lines of at most `COLUMNS`, behind a first column."""
-    return textwrap.fill(on_one_line(words), COLUMNS, initial_indent=f"{first:{WIDTH}}", subsequent_indent=" " * WIDTH, break_long_words=False, break_on_hyphens=False)
+    return textwrap.fill(
+        on_one_line(words),
+        COLUMNS,
+        initial_indent=f"{first:{WIDTH}}",
+        subsequent_indent=" " * WIDTH,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def short(account: Account) -> list[str]:
     """Return the plan in a few lines, for the steps that read the folder."""
     counts = ", ".join(f"{role.count:,} {role.role}" for role in account.roles) or "nothing"
-    decided = [f"{decision.what}: {decision.value}" for decision in account.decisions if decision.what != "data set"]
+    decided = [
+        f"{decision.what}: {decision.value}"
+        for decision in account.decisions
+        if decision.what != "data set"
+    ]
     warned = [aside for aside in account.aside if aside.severity != "info"]
     lines = [f"{account.folder}: {counts}; {account.files_named:,} files not used"]
     lines += [f"  {line}" for line in decided]
@@ -88,9 +125,14 @@ def _unused(aside: tuple[SetAside, ...]) -> list[str]:
     if not aside:
         return []
     order = sorted(aside, key=lambda one: (one.severity == "info", one.kind, -one.count))
-    lines = [_wrapped("not used" if place == 0 else "", _aside(one)) for place, one in enumerate(order[:MOST_LINES])]
+    lines = [
+        _wrapped("not used" if place == 0 else "", _aside(one))
+        for place, one in enumerate(order[:MOST_LINES])
+    ]
     if len(order) > MOST_LINES:
-        lines.append(f"{'':{WIDTH}}… and {len(order) - MOST_LINES} more kinds; `hilum describe --json` lists all")
+        lines.append(
+            f"{'':{WIDTH}}… and {len(order) - MOST_LINES} more kinds; `hilum describe --json` lists all"
+        )
     return [*lines, ""]
 
 
@@ -112,22 +154,40 @@ def complete(reading: Reading) -> str:
     """Return a hilum.toml that states everything that was decided; reading the folder with it gives the same table."""
     head = "# How this folder is read: worked out by `hilum describe`. Change what is wrong; leave out what should be worked out again.\n"
     answers = (question.answer for question in reading.evidence.questions)
-    return head + hilum_toml.to_toml(hilum_toml.merged(complete_settings(reading), answers), _COMMENTS)
+    return head + hilum_toml.to_toml(
+        hilum_toml.merged(complete_settings(reading), answers), _COMMENTS
+    )
 
 
 def complete_settings(reading: Reading) -> Settings:
     """Return all decisions as settings."""
     used = [table for table in reading.tables if table.match is not None or table.key is not None]
     given = reading.settings
-    unused = [path for aside in reading.evidence.aside if aside.kind == "file" and "folder of which no table" in aside.reason for path in aside.names]
+    unused = [
+        path
+        for aside in reading.evidence.aside
+        if aside.kind == "file" and "folder of which no table" in aside.reason
+        for path in aside.names
+    ]
     values: dict[str, Any] = {
-        "tables": tuple(dict.fromkeys([table.table.name.partition("#")[0] for table in used] + list(reading.coco))),
-        "unused": (*given.unused, *unused), "folders": folders.patterns(reading.folders, [file.path for file in reading.images]),
-        "patient_pattern": given.patient_pattern or (reading.name_patients.pattern if reading.name_patients else None),
-        **_columns(used), **masks.patterns(reading.masks), **_words(reading),
-    }  # fmt: skip
+        "tables": tuple(
+            dict.fromkeys(
+                [table.table.name.partition("#")[0] for table in used] + list(reading.coco)
+            )
+        ),
+        "unused": (*given.unused, *unused),
+        "folders": folders.patterns(reading.folders, [file.path for file in reading.images]),
+        "patient_pattern": given.patient_pattern
+        or (reading.name_patients.pattern if reading.name_patients else None),
+        **_columns(used),
+        **masks.patterns(reading.masks),
+        **_words(reading),
+    }
     if reading.settings.masks is not None:
-        values |= {name: getattr(given, name) for name in ("masks", "right_masks", "left_masks", "other_masks")}
+        values |= {
+            name: getattr(given, name)
+            for name in ("masks", "right_masks", "left_masks", "other_masks")
+        }
     if values.get("patient"):
         values["patient_pattern"] = None
     return replace(given, **values)
@@ -144,19 +204,32 @@ def _columns(used: list[TableReading]) -> dict[str, tuple[str, ...]]:
         for name, column in table.columns.items():
             key = _KEYS.get(column.role, column.role)
             if key in hilum_toml.COLUMN_KEYS:
-                found.setdefault(key, {})[name if len(roles[name]) == 1 and ":" not in name else f"{table.table.name}:{name}"] = None
+                found.setdefault(key, {})[
+                    name
+                    if len(roles[name]) == 1 and ":" not in name
+                    else f"{table.table.name}:{name}"
+                ] = None
     return {key: tuple(names) for key, names in found.items()}
 
 
 _KEYS = {
-    "unused": "unused_columns", "finding": "findings", "box_x": "box", "box_y": "box", "box_width": "box", "box_height": "box",
-    "box_x_end": "box", "box_y_end": "box",
-}  # fmt: skip
+    "unused": "unused_columns",
+    "finding": "findings",
+    "box_x": "box",
+    "box_y": "box",
+    "box_width": "box",
+    "box_height": "box",
+    "box_x_end": "box",
+    "box_y_end": "box",
+}
 
 
 def _words(reading: Reading) -> dict[str, Any]:
     """Return what words mean, each as it stands in the folder."""
-    found: dict[str, dict[str, None]] = {name: dict.fromkeys(getattr(reading.settings, name)) for name in ("normal", "unlabelled", "drop", "present", "absent", "uncertain")}
+    found: dict[str, dict[str, None]] = {
+        name: dict.fromkeys(getattr(reading.settings, name))
+        for name in ("normal", "unlabelled", "drop", "present", "absent", "uncertain")
+    }
     terms: dict[str, str] = dict(reading.settings.terms)
     separators = set()
     for vocabulary in reading.vocabularies.values():
@@ -165,7 +238,9 @@ def _words(reading: Reading) -> dict[str, Any]:
             if key := {NORMAL: "normal", MISSING: "unlabelled", UNUSABLE: "drop"}.get(meaning.kind):
                 found[key][word] = None
             elif meaning.concept:
-                terms[word] = {FINDING: "", ABSENT: "no ", UNCERTAIN: "uncertain "}[meaning.kind] + meaning.concept
+                terms[word] = {FINDING: "", ABSENT: "no ", UNCERTAIN: "uncertain "}[
+                    meaning.kind
+                ] + meaning.concept
     for source, states in reading.findings.items():
         name = source.rpartition(":")[2]
         if concept := reading.concepts[source]:
@@ -176,18 +251,34 @@ def _words(reading: Reading) -> dict[str, Any]:
             if state is not None and cell and not _is_runs(reading, source):
                 found[{1: "present", 0: "absent", -1: "uncertain"}[state]][cell] = None
     one = next(iter(separators)) if len(separators) == 1 else None
-    return {**{key: tuple(words) for key, words in found.items()}, "terms": terms, "separator": reading.settings.separator or one}
+    return {
+        **{key: tuple(words) for key, words in found.items()},
+        "terms": terms,
+        "separator": reading.settings.separator or one,
+    }
 
 
 def _is_runs(reading: Reading, source: str) -> bool:
-    return any(f"{table.table.name}:{name}" == source for table in reading.tables for name in table.named("run_lengths"))
+    return any(
+        f"{table.table.name}:{name}" == source
+        for table in reading.tables
+        for name in table.named("run_lengths")
+    )
 
 
 _COMMENTS = {
-    "tables": "the tables that are read", "unused": "files that are not part of the data", "image": "columns that name the image files",
-    "folders": "what the folders above an image are", "normal": "words that say that there is no finding",
-    "unlabelled": "words that say nothing", "drop": "words that are no finding", "masks": "masks of both lungs",
-    "other_masks": "masks of something else, not used", "unused_columns": "columns that are not used",
-    "findings": "columns of one finding each", "terms": "what words mean: a concept, or local:… for one of your own",
-    "separator": "between several words in a cell", "key": "columns that join tables",
-}  # fmt: skip
+    "tables": "the tables that are read",
+    "unused": "files that are not part of the data",
+    "image": "columns that name the image files",
+    "folders": "what the folders above an image are",
+    "normal": "words that say that there is no finding",
+    "unlabelled": "words that say nothing",
+    "drop": "words that are no finding",
+    "masks": "masks of both lungs",
+    "other_masks": "masks of something else, not used",
+    "unused_columns": "columns that are not used",
+    "findings": "columns of one finding each",
+    "terms": "what words mean: a concept, or local:… for one of your own",
+    "separator": "between several words in a cell",
+    "key": "columns that join tables",
+}

@@ -55,7 +55,9 @@ class Evidence:
     def decide(self, what: str, value: str, evidence: str, certainty: str = CERTAIN) -> None:
         self.decisions.append(Decision(what, value, evidence, certainty))
 
-    def set_aside(self, kind: str, names: Sequence[str], reason: str, severity: str = "info") -> None:
+    def set_aside(
+        self, kind: str, names: Sequence[str], reason: str, severity: str = "info"
+    ) -> None:
         if names:
             self.aside.append(SetAside(kind, reason, tuple(names), severity))
 

@@ -22,20 +22,30 @@ def sort_files(reading: Reading) -> None:
     """Divide the files: set aside what is none of the data, list DICOM objects, tell masks from radiographs."""
     evidence, settings = reading.evidence, reading.settings
     unused = [file for file in reading.files.files if matches(file.path, settings.unused)]
-    evidence.set_aside("file", [file.path for file in unused], "hilum.toml says that it is not used")
+    evidence.set_aside(
+        "file", [file.path for file in unused], "hilum.toml says that it is not used"
+    )
     left_out = {file.path for file in unused}
     kept = [file for file in reading.files.files if file.path not in left_out]
     for kind, reason, severity in (
         ("link", _why_no_link(reading, kept), "warning"),
         ("special", "is a pipe, socket or device, which is not opened", "warning"),
     ):
-        evidence.set_aside("file", [file.path for file in kept if file.kind == kind], reason, severity)
+        evidence.set_aside(
+            "file", [file.path for file in kept if file.kind == kind], reason, severity
+        )
     clutter = [file.path for file in kept if file.kind == "clutter"]
     evidence.set_aside("file", clutter, "is hidden, or what a system left behind")
     rasters = [file for file in kept if file.kind in inventory.RASTERS]
-    reading.masks, photos = masks.find(rasters, lambda path: look(*reading.folder.located(path)), settings, evidence)
+    reading.masks, photos = masks.find(
+        rasters, lambda path: look(*reading.folder.located(path)), settings, evidence
+    )
     radiographs = sorted([*photos, *_radiographs(reading, kept)], key=lambda file: file.path)
-    derived = [file for file in radiographs if any(lexicon.among(name, "folders", "derived") for name in file.folder.split("/"))]
+    derived = [
+        file
+        for file in radiographs
+        if any(lexicon.among(name, "folders", "derived") for name in file.folder.split("/"))
+    ]
     if len(derived) == len(radiographs):
         derived = []
     reason = "lies in a folder of thumbnails, overlays or other images made from images"
@@ -58,7 +68,10 @@ def _why_no_link(reading: Reading, files: Sequence[File]) -> str:
 
 def matches(path: str, patterns: Sequence[str]) -> bool:
     """Tell whether a path is one of the patterns, or lies in a folder that is."""
-    return any(fnmatchcase(path, pattern) or path.startswith(pattern.rstrip("/") + "/") for pattern in patterns)
+    return any(
+        fnmatchcase(path, pattern) or path.startswith(pattern.rstrip("/") + "/")
+        for pattern in patterns
+    )
 
 
 def look(path: Path, root: Path | None = None) -> Seen:

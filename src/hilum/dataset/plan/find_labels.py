@@ -18,9 +18,13 @@ def settle_labels(reading: Reading) -> None:
         if table.match is None and table.key is None:
             continue
         for name in table.named("label"):
-            where = f"column '{name}' of {table.table.name} (images by '{table.image or table.key[0]}')"
+            where = (
+                f"column '{name}' of {table.table.name} (images by '{table.image or table.key[0]}')"
+            )
             cells = table.columns[name].counts
-            if found := labels.settle(source_of(table, name), cells, settings, evidence, what=where):
+            if found := labels.settle(
+                source_of(table, name), cells, settings, evidence, what=where
+            ):
                 reading.vocabularies[source_of(table, name)] = found
         _settle_findings(reading, table)
     _settle_folder_labels(reading)
@@ -36,18 +40,28 @@ def _ask_lost_labels(reading: Reading) -> None:
     for table in reading.tables:
         for column in table.columns.values():
             said = labels.known(column.name, reading.settings)
-            if column.role == "unused" and said and said.kind == lexicon.FINDING and not column.certain:
+            if (
+                column.role == "unused"
+                and said
+                and said.kind == lexicon.FINDING
+                and not column.certain
+            ):
                 reading.evidence.ask(
                     f"column '{column.name}' of {table.table.name} has a finding's name, but {column.why}, and nothing else says which images have it",
                     {"unused_columns": [column.name]},
-                    unused_columns="columns that are left alone; or give the cells states, such as present = [\"2\", \"3\"]",
+                    unused_columns='columns that are left alone; or give the cells states, such as present = ["2", "3"]',
                 )
 
 
 def _name_labels(reading: Reading) -> None:
     """Take labels from the names of files, where nothing else says any."""
     evidence, settings = reading.evidence, reading.settings
-    if not reading.vocabularies and not reading.findings and not evidence.questions and not reading.coco:
+    if (
+        not reading.vocabularies
+        and not reading.findings
+        and not evidence.questions
+        and not reading.coco
+    ):
         reading.name_labels = names.labels(reading.images)
         if reading.name_labels:
             counts = Counter(reading.name_labels.values())
@@ -58,9 +72,17 @@ def _name_labels(reading: Reading) -> None:
 def _settle_findings(reading: Reading, table: TableReading) -> None:
     """Take the columns of one finding each, and ask about those whose name or cells are not known."""
     settings, evidence = reading.settings, reading.evidence
-    states = {**{word: 1 for word in settings.present}, **{word: 0 for word in settings.absent}, **{word: -1 for word in settings.uncertain}}
+    states = {
+        **{word: 1 for word in settings.present},
+        **{word: 0 for word in settings.absent},
+        **{word: -1 for word in settings.uncertain},
+    }
     known = {column["column"]: column["finding"] for column in lexicon.published(table.columns)}
-    for name in [*table.named("finding"), *table.named("run_lengths"), *table.named("stated_finding")]:
+    for name in [
+        *table.named("finding"),
+        *table.named("run_lengths"),
+        *table.named("stated_finding"),
+    ]:
         source, column = source_of(table, name), table.columns[name]
         if column.role == "run_lengths":
             said = {cell: int(cell.strip() not in ("", "-1")) for cell in column.counts}
@@ -79,11 +101,12 @@ def _settle_findings(reading: Reading, table: TableReading) -> None:
         else:
             evidence.ask(
                 f"column '{name}' of {table.table.name} holds outlines of a finding that nothing names",
-                {"terms": {name: "local:finding"}}, terms="the finding that the column is of, such as \"pneumothorax\"",
-            )  # fmt: skip
+                {"terms": {name: "local:finding"}},
+                terms='the finding that the column is of, such as "pneumothorax"',
+            )
     for name in table.named("finding"):
         if table.columns[name].why == columns.NAMED_BY_COLUMN and name not in settings.terms:
-            advice = f"{table.table.name}: what its states are of nothing says but the column's name; name the finding in hilum.toml: [terms] {name} = \"pneumonia\""
+            advice = f'{table.table.name}: what its states are of nothing says but the column\'s name; name the finding in hilum.toml: [terms] {name} = "pneumonia"'
             evidence.set_aside("cell", [name], advice, "warning")
     _settle_healthy(reading, table)
     _settle_blanks(reading, table)
@@ -92,23 +115,46 @@ def _settle_findings(reading: Reading, table: TableReading) -> None:
 
 def _settle_healthy(reading: Reading, table: TableReading) -> None:
     """Take a column of the healthy state that stands alone for its contrary: what is not normal is abnormal."""
-    sources = [source for name in table.columns if (source := source_of(table, name)) in reading.findings]
-    if sources and not table.named("label") and all(reading.concepts[source] is None for source in sources):
+    sources = [
+        source for name in table.columns if (source := source_of(table, name)) in reading.findings
+    ]
+    if (
+        sources
+        and not table.named("label")
+        and all(reading.concepts[source] is None for source in sources)
+    ):
         for source in sources:
             reading.concepts[source] = lexicon.ABNORMALITY
-            reading.findings[source] = {cell: {1: 0, 0: 1}.get(state, state) for cell, state in reading.findings[source].items()}
+            reading.findings[source] = {
+                cell: {1: 0, 0: 1}.get(state, state)
+                for cell, state in reading.findings[source].items()
+            }
 
 
 def _settle_blanks(reading: Reading, table: TableReading) -> None:
     """Decide whether an empty cell says absent: as hilum.toml has it, else where the only other cells are marks for present."""
-    found = {name: reading.findings[source] for name in table.columns if (source := source_of(table, name)) in reading.findings}
-    states = {state for said in found.values() for cell, state in said.items() if not columns.is_blank(cell)}
+    found = {
+        name: reading.findings[source]
+        for name in table.columns
+        if (source := source_of(table, name)) in reading.findings
+    }
+    states = {
+        state
+        for said in found.values()
+        for cell, state in said.items()
+        if not columns.is_blank(cell)
+    }
     blanks = any(columns.is_blank(cell) for name in found for cell in table.columns[name].counts)
     marked = reading.settings.blank is None and states == {1} and blanks
     if marked or (reading.settings.blank == "absent" and found):
         reading.blank_is_absent.add(table.table.name)
         why = "cells hold a mark or nothing" if marked else "hilum.toml says so"
-        reading.evidence.decide("empty cells", f"absent, rule \"{NOT_LISTED}\"", f"{table.table.name}: {why}", LIKELY if marked else STATED)
+        reading.evidence.decide(
+            "empty cells",
+            f'absent, rule "{NOT_LISTED}"',
+            f"{table.table.name}: {why}",
+            LIKELY if marked else STATED,
+        )
 
 
 def _ask_states(evidence: Evidence, name: str, table: str, strange: Sequence[str]) -> None:
@@ -116,34 +162,51 @@ def _ask_states(evidence: Evidence, name: str, table: str, strange: Sequence[str
     evidence.ask(
         f"column '{name}' of {table}: what {listed} say{'s' * (len(strange) == 1)} of the finding is not known",
         {"present": list(strange[:1]), "absent": list(strange[1:])},
-        present="cells that say that the finding is there", absent="cells that say that it is not; uncertain = [\"…\"] for doubtful ones",
-    )  # fmt: skip
+        present="cells that say that the finding is there",
+        absent='cells that say that it is not; uncertain = ["…"] for doubtful ones',
+    )
 
 
 def _settle_binary(reading: Reading, table: TableReading) -> None:
     """Ask what a column of states is of where its name says nothing and no other labels are known; else name it as unused."""
-    other = any(it.named("label") or it.named("finding") or it.named("run_lengths") for it in reading.tables)
+    other = any(
+        it.named("label") or it.named("finding") or it.named("run_lengths") for it in reading.tables
+    )
     for name in table.named("binary"):
         if other:
-            table.give(name, "unused", f"holds states, but '{name}' is no known finding; add it with [terms] {name} = \"local:…\"", certain=False)
+            table.give(
+                name,
+                "unused",
+                f"holds states, but '{name}' is no known finding; add it with [terms] {name} = \"local:…\"",
+                certain=False,
+            )
         else:
             reading.evidence.ask(
                 f"column '{name}' of {table.table.name} holds {shown([repr(cell) for cell in table.columns[name].filled])}, and '{name}' is no known finding",
                 {"terms": {name: lexicon.local(name)}},
-                terms="the finding that the column is of: a concept, or \"local:…\" for one of your own; unused_columns = [\"…\"] if it is none",
+                terms='the finding that the column is of: a concept, or "local:…" for one of your own; unused_columns = ["…"] if it is none',
             )
 
 
 def _settle_folder_labels(reading: Reading) -> None:
     settings, evidence = reading.settings, reading.evidence
-    words = Counter(word for file in reading.images if (word := reading.folders.value(file.path, "label")))
+    words = Counter(
+        word for file in reading.images if (word := reading.folders.value(file.path, "label"))
+    )
     labelled = bool(reading.vocabularies or reading.findings)
     if words and (found := labels.settle(FOLDERS, words, settings, evidence, what="the folders")):
         reading.vocabularies[FOLDERS] = found
     for group in reading.folders.unknown:
-        counts = Counter({name: sum(name in file.path.split("/")[:-1] for file in reading.images) for name in group})
+        counts = Counter(
+            {
+                name: sum(name in file.path.split("/")[:-1] for file in reading.images)
+                for name in group
+            }
+        )
         if labelled:
-            evidence.set_aside("cell", list(group), "is a folder whose name says nothing that is known", "warning")
+            evidence.set_aside(
+                "cell", list(group), "is a folder whose name says nothing that is known", "warning"
+            )
         else:
             labels.settle(FOLDERS, counts, settings, evidence, what="the folders")
 
@@ -151,17 +214,44 @@ def _settle_folder_labels(reading: Reading) -> None:
 def _decide(reading: Reading) -> None:
     """Record what each word of a label was taken for."""
     for source, vocabulary in reading.vocabularies.items():
-        said = [f"{word} = {_meant(meaning)}" for word, meaning in vocabulary.meanings.items() if meaning.kind != lexicon.MISSING]
-        missing = [repr(word) for word, meaning in vocabulary.meanings.items() if meaning.kind == lexicon.MISSING]
+        said = [
+            f"{word} = {_meant(meaning)}"
+            for word, meaning in vocabulary.meanings.items()
+            if meaning.kind != lexicon.MISSING
+        ]
+        missing = [
+            repr(word)
+            for word, meaning in vocabulary.meanings.items()
+            if meaning.kind == lexicon.MISSING
+        ]
         said += [f"{', '.join(missing)} = not labelled"] if missing else []
         how = f", cells split at '{vocabulary.separator}'" if vocabulary.separator else ""
-        reading.evidence.decide("labels", shown(said, 12), f"words of {source.replace(':', ', column ')}{how}")
+        reading.evidence.decide(
+            "labels", shown(said, 12), f"words of {source.replace(':', ', column ')}{how}"
+        )
     for table in {source.rpartition(":")[0] for source in reading.findings}:
-        columns_of = [source.rpartition(":")[2] for source in reading.findings if source.rpartition(":")[0] == table]
-        cells = {cell: state for source in reading.findings if source.rpartition(":")[0] == table for cell, state in reading.findings[source].items()}
+        columns_of = [
+            source.rpartition(":")[2]
+            for source in reading.findings
+            if source.rpartition(":")[0] == table
+        ]
+        cells = {
+            cell: state
+            for source in reading.findings
+            if source.rpartition(":")[0] == table
+            for cell, state in reading.findings[source].items()
+        }
         named = {-1: "uncertain", 0: "absent", 1: "present"}
-        said = [f"{cell!r} = {named[state]}" for cell, state in cells.items() if state is not None and len(cell) < 20]
-        reading.evidence.decide("findings", f"{shown(columns_of, 14)}; {shown(said, 8)}", f"columns of {table} with a finding's name and states as cells")
+        said = [
+            f"{cell!r} = {named[state]}"
+            for cell, state in cells.items()
+            if state is not None and len(cell) < 20
+        ]
+        reading.evidence.decide(
+            "findings",
+            f"{shown(columns_of, 14)}; {shown(said, 8)}",
+            f"columns of {table} with a finding's name and states as cells",
+        )
 
 
 def _meant(meaning: lexicon.Meaning) -> str:
@@ -169,4 +259,6 @@ def _meant(meaning: lexicon.Meaning) -> str:
         return "healthy"
     if meaning.kind == lexicon.FINDING:
         return meaning.concept or ""
-    return {lexicon.ABSENT: "no ", lexicon.UNUSABLE: "no label: "}.get(meaning.kind, "uncertain ") + (meaning.concept or "")
+    return {lexicon.ABSENT: "no ", lexicon.UNUSABLE: "no label: "}.get(
+        meaning.kind, "uncertain "
+    ) + (meaning.concept or "")

@@ -37,14 +37,22 @@ def read_tables(reading: Reading) -> None:
             if file.path.casefold().endswith(_CERTAIN_ENDINGS) or wanted is not None:
                 faults.append(said)
             else:  # a text or an annotation of another form: it is named as unused
-                reading.evidence.set_aside("file", [file.path], f"is no table that can be read: {said.removeprefix(file.path + ': ')}", "warning")
+                reading.evidence.set_aside(
+                    "file",
+                    [file.path],
+                    f"is no table that can be read: {said.removeprefix(file.path + ': ')}",
+                    "warning",
+                )
     reading.evidence.set_aside("file", skipped, "is not among the tables of hilum.toml")
     held = [file.path for file in reading.files.of(*inventory.TABLES)]
     absent = [name for name in wanted or () if not any(matches(path, [name]) for path in held)]
     faults += ["tables: " + unknown("table", name, held) for name in absent]
     _refuse_strange_columns(reading)
     if faults:
-        raise BadData.listing(f"{reading.root}: tables that cannot be read; mend them, or add to hilum.toml: unused = [\"NAME\"]", faults)
+        raise BadData.listing(
+            f'{reading.root}: tables that cannot be read; mend them, or add to hilum.toml: unused = ["NAME"]',
+            faults,
+        )
 
 
 def _refuse_strange_columns(reading: Reading) -> None:
@@ -59,7 +67,9 @@ def _refuse_strange_columns(reading: Reading) -> None:
     ]
     if faults:
         listed = "\n".join(f"  {fault}" for fault in faults)
-        raise BadRecipe(f"{reading.root / inventory.SETTINGS}: {len(faults)} fault{'s' * (len(faults) != 1)}\n{listed}")
+        raise BadRecipe(
+            f"{reading.root / inventory.SETTINGS}: {len(faults)} fault{'s' * (len(faults) != 1)}\n{listed}"
+        )
 
 
 def _read_table(reading: Reading, file: File) -> None:
@@ -80,7 +90,10 @@ def use_tables(reading: Reading) -> None:
     """Find the image of each row, and what each column holds."""
     if not reading.tables:
         return
-    index = ImageIndex(reading.images, {path: header.instance for path, header in reading.headers.items() if header.instance})
+    index = ImageIndex(
+        reading.images,
+        {path: header.instance for path, header in reading.headers.items() if header.instance},
+    )
     held = {path: File(path, "") for path in reading.masks.files}
     mask_index = ImageIndex([*held.values(), *reading.images])
     for table in reading.tables:
@@ -123,14 +136,23 @@ def _take_masks_of_columns(reading: Reading, index: ImageIndex) -> None:
         for role, side in (("mask", "lungs"), ("right_mask", "right"), ("left_mask", "left")):
             for name in table.named(role) if table.match else ():
                 match = index.match(table.columns[name].filled, table.table.name, numbers=False)
-                rows = zip(table.table.frame[table.image].to_list(), table.table.frame[name].to_list(), strict=True)
+                rows = zip(
+                    table.table.frame[table.image].to_list(),
+                    table.table.frame[name].to_list(),
+                    strict=True,
+                )
                 for image, mask in rows:
                     path = table.match.files.get(image)
                     if path and mask in match.files:
                         reading.masks.of.setdefault(path, {})[side] = match.files[mask]
                         reading.masks.files.add(match.files[mask])
                     elif path and mask:
-                        reading.evidence.set_aside("cell", [f"{table.table.name}: {name} '{mask}'"], "names no mask file", "warning")
+                        reading.evidence.set_aside(
+                            "cell",
+                            [f"{table.table.name}: {name} '{mask}'"],
+                            "names no mask file",
+                            "warning",
+                        )
     taken = reading.masks.files
     reading.images = [file for file in reading.images if file.path not in taken]
 
@@ -148,9 +170,13 @@ def _join_tables(reading: Reading) -> None:
                 table.key, table.key_rows = (found.column, found.attribute), found.rows
                 if table.columns[found.column].role in ("unused", "binary", "label"):
                     table.give(found.column, "key", f"joins with {found.attribute}")
-                attributes += _attributes_of(table, {path: rows[0] for path, rows in found.rows.items()})
+                attributes += _attributes_of(
+                    table, {path: rows[0] for path, rows in found.rows.items()}
+                )
                 reading.evidence.set_aside(
-                    "row", [f"{table.table.name}: {found.column} '{cell}'" for cell in found.missing], "belongs to no image"
+                    "row",
+                    [f"{table.table.name}: {found.column} '{cell}'" for cell in found.missing],
+                    "belongs to no image",
                 )
                 pending.remove(table)
                 progress = True
@@ -168,7 +194,11 @@ def _attributes(reading: Reading) -> list[joins.Attribute]:
             found += _attributes_of(table, rows)
     found += _attributes_of_paths(reading.images)
     for name in ("patient", "study", "series", "accession"):
-        values = {path: value for path, header in reading.headers.items() if (value := getattr(header, name, None))}
+        values = {
+            path: value
+            for path, header in reading.headers.items()
+            if (value := getattr(header, name, None))
+        }
         if len(set(values.values())) > 1:
             found.append(joins.Attribute(f"the {name} of the DICOM headers", values))
     return found
@@ -177,7 +207,10 @@ def _attributes(reading: Reading) -> list[joins.Attribute]:
 def _attributes_of(table: TableReading, rows: Mapping[str, int]) -> list[joins.Attribute]:
     found = []
     for name, column in table.columns.items():
-        if column.role in ("patient", "study", "unused", "key", "image", "binary") and len(column.filled) > 1:
+        if (
+            column.role in ("patient", "study", "unused", "key", "image", "binary")
+            and len(column.filled) > 1
+        ):
             cells = table.table.frame[name].to_list()
             values = {path: cells[row] for path, row in rows.items() if cells[row]}
             found.append(joins.Attribute(f"{table.table.name}: {name}", values))
@@ -188,11 +221,19 @@ def _attributes_of_paths(images: Sequence[File]) -> list[joins.Attribute]:
     deepest = max((file.path.count("/") for file in images), default=0)
     found = []
     for level in range(deepest):
-        values = {file.path: parts[level] for file in images if len(parts := file.path.split("/")) > level + 1}
+        values = {
+            file.path: parts[level]
+            for file in images
+            if len(parts := file.path.split("/")) > level + 1
+        }
         if len(set(values.values())) > 1:
             found.append(joins.Attribute(f"folder {level + 1}", values))
     if patients := names.patients(images, Evidence()):
-        found.append(joins.Attribute("the patient in the names of files", names.found_by(patients.pattern, images)))
+        found.append(
+            joins.Attribute(
+                "the patient in the names of files", names.found_by(patients.pattern, images)
+            )
+        )
     return found
 
 
@@ -207,7 +248,11 @@ def _report_tables(reading: Reading) -> None:
         elif _concerns_images(table):
             foreign.append(table)
         else:
-            reading.evidence.set_aside("table", [table.table.name], "is a table, but none of images: no column names files or patients")
+            reading.evidence.set_aside(
+                "table",
+                [table.table.name],
+                "is a table, but none of images: no column names files or patients",
+            )
             reading.table_files.add(file)
     used = [table for table in reading.tables if table.match is not None or table.key is not None]
     _decide(reading, used)
@@ -220,7 +265,9 @@ def settle_foreign(reading: Reading) -> None:
     for table in reading.foreign:
         reading.table_files.add(table.table.name.partition("#")[0])
         if labelled:
-            reading.evidence.set_aside("table", [table.table.name], "matches no image of this folder", "warning")
+            reading.evidence.set_aside(
+                "table", [table.table.name], "matches no image of this folder", "warning"
+            )
         else:
             _ask_for_image_column(reading, table)
 
@@ -229,28 +276,55 @@ def _decide(reading: Reading, used: Sequence[TableReading]) -> None:
     """Record how each table is read; tables with the same columns are one decision."""
     alike: dict[tuple, list[str]] = defaultdict(list)
     for table in used:
-        roles = tuple((column.role, column.name) for column in table.columns.values() if column.role not in ("unused", "image", "finding", "binary"))
+        roles = tuple(
+            (column.role, column.name)
+            for column in table.columns.values()
+            if column.role not in ("unused", "image", "finding", "binary")
+        )
         findings = len(table.named("finding"))
         how = f"by {table.match.how}" if table.match else f"by {table.key[1]}"
         alike[table.image or table.key[0], how, roles, findings].append(table.table.name)
     for (image, how, roles, findings), names_of in alike.items():
         said = [f"{role.replace('_', ' ')} = '{name}'" for role, name in roles if role != "key"]
         said += [f"{findings} columns of one finding each"] if findings else []
-        joined = "names the image files" if how.startswith("by ") and how[3:] in ("path", "name", "stem", "number", "UID") else "joins with images"
-        reading.evidence.decide("table", f"{shown(names_of, 6)}: {', '.join(said) or 'nothing else is used'}", f"column '{image}' {joined}, {how}")
+        joined = (
+            "names the image files"
+            if how.startswith("by ") and how[3:] in ("path", "name", "stem", "number", "UID")
+            else "joins with images"
+        )
+        reading.evidence.decide(
+            "table",
+            f"{shown(names_of, 6)}: {', '.join(said) or 'nothing else is used'}",
+            f"column '{image}' {joined}, {how}",
+        )
 
 
 def _concerns_images(table: TableReading) -> bool:
-    roles = {role for name in table.columns for role in lexicon.column_roles(name)} & {"image", "patient", "study", "label"}
+    roles = {role for name in table.columns for role in lexicon.column_roles(name)} & {
+        "image",
+        "patient",
+        "study",
+        "label",
+    }
     looks_like_files = any(
-        column.share(lambda cell: cell.casefold().endswith((".png", ".jpg", ".jpeg", ".dcm", ".tif", ".bmp", ".gif"))) > joins.ENOUGH
+        column.share(
+            lambda cell: cell.casefold().endswith(
+                (".png", ".jpg", ".jpeg", ".dcm", ".tif", ".bmp", ".gif")
+            )
+        )
+        > joins.ENOUGH
         for column in table.columns.values()
     )
-    return bool(table.columns) and table.table.frame.height > 0 and (looks_like_files or bool(roles))
+    return (
+        bool(table.columns) and table.table.frame.height > 0 and (looks_like_files or bool(roles))
+    )
 
 
 def _ask_for_image_column(reading: Reading, table: TableReading) -> None:
-    likely = next((name for name in table.columns if "image" in lexicon.column_roles(name)), next(iter(table.columns)))
+    likely = next(
+        (name for name in table.columns if "image" in lexicon.column_roles(name)),
+        next(iter(table.columns)),
+    )
     cells = [f"'{cell}'" for cell in list(table.columns[likely].filled)[:2]]
     files = [f"'{file.path}'" for file in reading.images[:2]]
     reading.evidence.ask(
@@ -266,12 +340,24 @@ def _report_rows(reading: Reading, table: TableReading) -> None:
         return
     name = table.table.name
     missing = [f"{name}: {table.image} '{cell}'" for cell in table.match.missing]
-    reading.evidence.set_aside("row", missing, "names a file that is not there", "warning" if len(missing) < len(table.match.files) else "info")
+    reading.evidence.set_aside(
+        "row",
+        missing,
+        "names a file that is not there",
+        "warning" if len(missing) < len(table.match.files) else "info",
+    )
     if table.match.ambiguous:
         cell, paths = next(iter(table.match.ambiguous.items()))
         reading.evidence.set_aside(
-            "row", [f"{name}: {table.image} '{cell}'" for cell in table.match.ambiguous],
-            f"names several files, as '{cell}' does {shown(paths)}", "warning",
-        )  # fmt: skip
+            "row",
+            [f"{name}: {table.image} '{cell}'" for cell in table.match.ambiguous],
+            f"names several files, as '{cell}' does {shown(paths)}",
+            "warning",
+        )
     blank = table.table.frame[table.image].to_list().count("")
-    reading.evidence.set_aside("row", [f"{name}: {blank} rows"] if blank else [], f"have no cell in column '{table.image}'", "warning")
+    reading.evidence.set_aside(
+        "row",
+        [f"{name}: {blank} rows"] if blank else [],
+        f"have no cell in column '{table.image}'",
+        "warning",
+    )

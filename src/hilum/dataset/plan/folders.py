@@ -42,7 +42,10 @@ class Folders:
     def levels(self, path: str) -> list[Level]:
         """Return the folders above a file from the top, each with its role."""
         names = path.split("/")[:-1]
-        return [Level(self.roles.get("/".join(names[: at + 1]), CONTAINER), name) for at, name in enumerate(names)]
+        return [
+            Level(self.roles.get("/".join(names[: at + 1]), CONTAINER), name)
+            for at, name in enumerate(names)
+        ]
 
     def value(self, path: str, role: str) -> str | None:
         """Return the name of the topmost folder with a role, or None."""
@@ -89,9 +92,13 @@ def _join(parent: str, name: str) -> str:
 
 
 def _roles(
-    names: Sequence[str], images: Mapping[str, int], above: frozenset[str], settings: Settings, folders: Folders,
+    names: Sequence[str],
+    images: Mapping[str, int],
+    above: frozenset[str],
+    settings: Settings,
+    folders: Folders,
     inside: Mapping[str, set[str]],
-) -> dict[str, str]:  # fmt: skip
+) -> dict[str, str]:
     """Return the role of each name of a group of siblings; `above` are the roles of the folders that they lie in, `inside` their own."""
     roles = {name: _word_role(name, settings) for name in names}
     spoken = {role for role in roles.values() if role}
@@ -114,15 +121,23 @@ def _roles(
     if len(rest) > MOST_CLASSES and "patient" not in above:
         return {name: roles[name] or "patient" for name in names}
     if "patient" in above or "label" in above:
-        return {name: roles[name] or ("study" if "patient" in above else CONTAINER) for name in names}
+        return {
+            name: roles[name] or ("study" if "patient" in above else CONTAINER) for name in names
+        }
     folders.unknown.append(tuple(rest))
     return {name: roles[name] or UNKNOWN for name in names}
 
 
 def _single_part(roles: dict[str, str | None], names: Sequence[str]) -> dict[str, str]:
     """A part of a split that stands alone divides nothing: it is a container."""
-    alone = len({lexicon.part_of(name) for name in names if roles[name] == "part"}) == 1 and len(names) == 1
-    return {name: CONTAINER if alone and role == "part" else role or CONTAINER for name, role in roles.items()}
+    alone = (
+        len({lexicon.part_of(name) for name in names if roles[name] == "part"}) == 1
+        and len(names) == 1
+    )
+    return {
+        name: CONTAINER if alone and role == "part" else role or CONTAINER
+        for name, role in roles.items()
+    }
 
 
 def _word_role(name: str, settings: Settings) -> str | None:
@@ -155,7 +170,10 @@ def _family(names: Sequence[str]) -> str | None:
     lettered = [re.fullmatch(r"(?P<word>.+) [a-z]", lexicon.spaced(name)) for name in names]
     if all(lettered) and len({match["word"] for match in lettered}) == 1:  # siteA, siteB
         head = lexicon.key(lettered[0]["word"])
-        return next((family for family in ("batch", "source") if head in lexicon.words("folders", family)), None)
+        return next(
+            (family for family in ("batch", "source") if head in lexicon.words("folders", family)),
+            None,
+        )
     if all(_HEX.fullmatch(name.casefold()) for name in names):
         return "number"
     if not all(found):
@@ -178,13 +196,19 @@ def _are_people(names: Sequence[str], images: Mapping[str, int]) -> bool:
     return len(names) > MOST_CLASSES or (few and long and len(names) > 1)
 
 
-def _identity(family: str, above: frozenset[str], names: Sequence[str], inside: Mapping[str, set[str]]) -> str:
+def _identity(
+    family: str, above: frozenset[str], names: Sequence[str], inside: Mapping[str, set[str]]
+) -> str:
     """Return patient, study or container for identities: the first is the patient, what is below it the study."""
     if "study" in above:
         return CONTAINER
     if "patient" in above:
         return "study"
-    buckets = [name for name in names if any(child.startswith(name) and child != name for child in inside.get(name, ()))]
+    buckets = [
+        name
+        for name in names
+        if any(child.startswith(name) and child != name for child in inside.get(name, ()))
+    ]
     if len(buckets) == len(names):
         return CONTAINER  # p10/p10000032: the first digits of the patients inside
     return "study" if family == "study" else "patient"
@@ -198,7 +222,14 @@ def _by_patterns(paths: Iterable[str], patterns: Sequence[str], folders: Folders
     split = [pattern.strip("/").split("/") for pattern in patterns if pattern.strip("/")]
     for path in paths:
         names = path.split("/")[:-1]
-        parts = next((parts for parts in split if len(parts) == len(names) and all(map(_fits, parts, names))), [])
+        parts = next(
+            (
+                parts
+                for parts in split
+                if len(parts) == len(names) and all(map(_fits, parts, names))
+            ),
+            [],
+        )
         for at, part in enumerate(parts):
             role = part[1:-1] if part.startswith("{") else CONTAINER
             folders.roles["/".join(names[: at + 1])] = role
@@ -213,10 +244,17 @@ def _fits(part: str, name: str) -> bool:
 def patterns(folders: Folders, paths: Iterable[str]) -> tuple[str, ...]:
     """Write the roles of all folders as patterns for hilum.toml."""
     found = dict.fromkeys(
-        "/".join(f"{{{level.role}}}" if level.role in ("part", "label", "patient", "study", "view", "source") else _literal(level) for level in folders.levels(path))
+        "/".join(
+            f"{{{level.role}}}"
+            if level.role in ("part", "label", "patient", "study", "view", "source")
+            else _literal(level)
+            for level in folders.levels(path)
+        )
         for path in paths
     )
-    return tuple(sorted(found, key=lambda pattern: pattern.count("{")))  # the most literal first: the first that fits counts
+    return tuple(
+        sorted(found, key=lambda pattern: pattern.count("{"))
+    )  # the most literal first: the first that fits counts
 
 
 def _literal(level: Level) -> str:

@@ -95,8 +95,10 @@ class ImageIndex:
         if exact and len(exact) < len(self._names.get(base, ()) or self._stems.get(base, ())):
             return exact, "name"  # names that differ in nothing but case
         for table, name, how in (
-            (self._names, base, "name"), (self._stems, base, "stem"), (self._stems, PurePosixPath(base).stem, "stem"),
-        ):  # fmt: skip
+            (self._names, base, "name"),
+            (self._stems, base, "stem"),
+            (self._stems, PurePosixPath(base).stem, "stem"),
+        ):
             if paths := table.get(name):
                 return paths, how
         if path := self._uids.get(cell.strip()):
@@ -128,7 +130,10 @@ def _nearest(cell: str, paths: Sequence[str]) -> tuple[list[str], int]:
 
     def shared(path: str) -> int:
         held = path.casefold().split("/")[:-1][::-1]
-        return next((i for i, (a, b) in enumerate(zip(wanted, held, strict=False)) if a != b), min(len(wanted), len(held)))
+        return next(
+            (i for i, (a, b) in enumerate(zip(wanted, held, strict=False)) if a != b),
+            min(len(wanted), len(held)),
+        )
 
     most = max(map(shared, paths))
     return [path for path in paths if shared(path) == most], most
@@ -142,7 +147,9 @@ def _usual_depth(cell_depths: Sequence[int]) -> int:
 def _other_part(cell: str, paths: Sequence[str]) -> bool:
     """Tell whether the cell names a part of a split (test/…) and all files lie in another one (train/…)."""
     wanted = {part for name in _plain(cell).split("/")[:-1] if (part := lexicon.part_of(name))}
-    held = [{part for name in path.split("/")[:-1] if (part := lexicon.part_of(name))} for path in paths]
+    held = [
+        {part for name in path.split("/")[:-1] if (part := lexicon.part_of(name))} for path in paths
+    ]
     return bool(wanted) and all(parts and not parts & wanted for parts in held)
 
 

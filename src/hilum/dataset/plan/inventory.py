@@ -32,12 +32,31 @@ RASTERS = ("png", "jpeg", "tiff", "bmp", "gif")
 TABLES = (*tables.KINDS, "xls", "ods")
 HEAD_BYTES = 4096
 _SIGNATURES = (
-    (b"\x89PNG\r\n\x1a\n", "png"), (b"\xff\xd8\xff", "jpeg"), (b"II*\0", "tiff"), (b"MM\0*", "tiff"), (b"II+\0", "tiff"),
-    (b"MM\0+", "tiff"), (b"GIF87a", "gif"), (b"GIF89a", "gif"),
-)  # fmt: skip
+    (b"\x89PNG\r\n\x1a\n", "png"),
+    (b"\xff\xd8\xff", "jpeg"),
+    (b"II*\0", "tiff"),
+    (b"MM\0*", "tiff"),
+    (b"II+\0", "tiff"),
+    (b"MM\0+", "tiff"),
+    (b"GIF87a", "gif"),
+    (b"GIF89a", "gif"),
+)
 _CLUTTER_NAMES = {"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r", "made-up.txt"}
 _CLUTTER_FOLDERS = {"__macosx", "__pycache__", "$recycle.bin", "system volume information"}
-_RASTER_ENDINGS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".dib", ".gif", ".dcm", ".dicom")
+_RASTER_ENDINGS = (
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".jfif",
+    ".tif",
+    ".tiff",
+    ".bmp",
+    ".dib",
+    ".gif",
+    ".dcm",
+    ".dicom",
+)
 
 
 class File(NamedTuple):
@@ -87,16 +106,24 @@ def _walk(root: Path, links: bool) -> Iterator[File]:
             for entry in entries:
                 path = f"{folder}/{entry.name}" if folder else entry.name
                 cluttered = hidden or _is_clutter(entry.name)
-                if entry.is_dir(follow_symlinks=False) or (links and _leads_to_new_folder(entry, top, entered)):
+                if entry.is_dir(follow_symlinks=False) or (
+                    links and _leads_to_new_folder(entry, top, entered)
+                ):
                     pending.append((path, cluttered))
                 else:
-                    yield File(as_text(path), "clutter" if cluttered else _kind(entry, path, top, links))
+                    yield File(
+                        as_text(path), "clutter" if cluttered else _kind(entry, path, top, links)
+                    )
 
 
 def _leads_to_new_folder(entry: os.DirEntry[str], top: str, entered: set[tuple[int, int]]) -> bool:
     """Tell whether an entry is a link to a folder outside that is neither above `top` nor entered already."""
     target = os.path.realpath(entry.path) if entry.is_symlink() else ""
-    if not os.path.isdir(target) or untrusted_files.holds(top, target) or untrusted_files.holds(target, top):
+    if (
+        not os.path.isdir(target)
+        or untrusted_files.holds(top, target)
+        or untrusted_files.holds(target, top)
+    ):
         return False
     status = os.stat(target)
     identity = (status.st_dev, status.st_ino)
@@ -112,7 +139,11 @@ def _is_clutter(name: str) -> bool:
 def _kind(entry: os.DirEntry[str], path: str, top: str, links: bool) -> str:
     if entry.is_symlink():
         target = os.path.realpath(entry.path)
-        if not os.path.exists(target) or os.path.isdir(target) or not (links or untrusted_files.holds(top, target)):
+        if (
+            not os.path.exists(target)
+            or os.path.isdir(target)
+            or not (links or untrusted_files.holds(top, target))
+        ):
             return "link"
     try:
         if not entry.is_file():
@@ -142,5 +173,12 @@ def kind_of(path: str, head: bytes) -> str:
         return kind
     ending = PurePosixPath(path).suffix.casefold()
     if ending in _RASTER_ENDINGS:
-        return {".tif": "tiff", ".jpg": "jpeg", ".jpe": "jpeg", ".jfif": "jpeg", ".dib": "bmp", ".dcm": "dicom"}.get(ending, ending[1:])
+        return {
+            ".tif": "tiff",
+            ".jpg": "jpeg",
+            ".jpe": "jpeg",
+            ".jfif": "jpeg",
+            ".dib": "bmp",
+            ".dcm": "dicom",
+        }.get(ending, ending[1:])
     return "other"

@@ -11,7 +11,9 @@ from hilum.dataset.plan import lexicon
 from hilum.dataset.plan.columns import TableReading, is_blank
 
 ENOUGH = 0.5  # of the key's distinct values, on either side, that must meet
-FEWEST = 3  # distinct keys that must meet: two words that agree, such as class folders, join nothing
+FEWEST = (
+    3  # distinct keys that must meet: two words that agree, such as class folders, join nothing
+)
 _FORMS: tuple[tuple[str, Callable[[str], str]], ...] = (
     ("", lambda cell: cell.strip().casefold()),
     (" without leading zeros", lambda cell: cell.strip().casefold().lstrip("0") or "0"),
@@ -42,7 +44,11 @@ def join(reading: TableReading, attributes: Sequence[Attribute]) -> Join | None:
     stated = reading.named("key")
     for name, column in reading.columns.items():
         cells = [cell for cell in column.filled if not is_blank(cell)]
-        if len(cells) < FEWEST or (stated and name not in stated) or column.share(lexicon.meaning) > ENOUGH:
+        if (
+            len(cells) < FEWEST
+            or (stated and name not in stated)
+            or column.share(lexicon.meaning) > ENOUGH
+        ):
             continue
         for attribute in attributes:
             found = _joined(reading, name, cells, attribute)
@@ -54,7 +60,9 @@ def join(reading: TableReading, attributes: Sequence[Attribute]) -> Join | None:
     return best[1] if best else None
 
 
-def _joined(reading: TableReading, name: str, cells: Sequence[str], attribute: Attribute) -> Join | None:
+def _joined(
+    reading: TableReading, name: str, cells: Sequence[str], attribute: Attribute
+) -> Join | None:
     held = set(attribute.values.values())
     if len(held) < FEWEST:
         return None
@@ -72,7 +80,11 @@ def _joined(reading: TableReading, name: str, cells: Sequence[str], attribute: A
         for row, cell in enumerate(reading.table.frame[name].to_list()):
             if (key := form(cell)) in met:
                 rows[key].append(row)
-        by_image = {path: tuple(rows[key]) for path, value in attribute.values.items() if (key := form(value)) in met}
+        by_image = {
+            path: tuple(rows[key])
+            for path, value in attribute.values.items()
+            if (key := form(value)) in met
+        }
         missing = tuple(cell for cell in cells if form(cell) not in met)
         return Join(name, attribute.name + how, by_image, missing, len(met) / len(keys))
     return None

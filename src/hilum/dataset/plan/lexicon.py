@@ -49,7 +49,11 @@ def key(word: str) -> str:
 
 @cache
 def _sections() -> dict[str, Any]:
-    text = resources.files("hilum").joinpath("resources/reading_words.toml").read_text(encoding="utf-8")
+    text = (
+        resources.files("hilum")
+        .joinpath("resources/reading_words.toml")
+        .read_text(encoding="utf-8")
+    )
     return tomllib.loads(text)
 
 
@@ -66,8 +70,14 @@ def among(word: str, section: str, *names: str) -> bool:
 
 @cache
 def _concepts() -> dict[str, str]:
-    listed = {key(word): concept for concept, spelt in _sections()["terms"].items() for word in spelt}
-    names = {key(word): concept.id for concept in reversed(concepts().values()) for word in (concept.name, concept.id)}
+    listed = {
+        key(word): concept for concept, spelt in _sections()["terms"].items() for word in spelt
+    }
+    names = {
+        key(word): concept.id
+        for concept in reversed(concepts().values())
+        for word in (concept.name, concept.id)
+    }
     return {**listed, **names}
 
 
@@ -80,7 +90,11 @@ def concept_of(word: str) -> str | None:
 def local(word: str) -> str:
     """Return the concept id of a user's own word: the vocabulary's where it has the word, else a local one."""
     found = concept_of(word) or concept_for(word)
-    return found if found != LOCAL else f"{LOCAL}{re.sub(r'[^0-9a-z]+', '-', ascii(word)).strip('-') or 'finding'}"
+    return (
+        found
+        if found != LOCAL
+        else f"{LOCAL}{re.sub(r'[^0-9a-z]+', '-', ascii(word)).strip('-') or 'finding'}"
+    )
 
 
 @cache
@@ -113,7 +127,9 @@ def holds_known_word(word: str) -> bool:
     """Tell whether an unknown word holds one that is known, or a negation: what the two say together is not to be guessed."""
     parts = _tokens(word)
     told = [meaning(part) for part in parts] if len(parts) > 1 else []
-    return any(it and it.kind != MISSING for it in told) or (len(parts) > 1 and any(part in words("labels", "negators") for part in parts))
+    return any(it and it.kind != MISSING for it in told) or (
+        len(parts) > 1 and any(part in words("labels", "negators") for part in parts)
+    )
 
 
 def _tokens(word: str) -> list[str]:
@@ -123,10 +139,17 @@ def _tokens(word: str) -> list[str]:
 def _composed(tokens: tuple[str, ...]) -> Meaning | None:
     """Interpret a composition by peeling negators, affirmers, hedges and fillers off both ends."""
     kind = FINDING
-    peelers = ((ABSENT, "negators"), (FINDING, "affirmers"), (UNCERTAIN, "hedges"), (None, "fillers"))
+    peelers = (
+        (ABSENT, "negators"),
+        (FINDING, "affirmers"),
+        (UNCERTAIN, "hedges"),
+        (None, "fillers"),
+    )
     while len(tokens) > 1:
         for end in (0, -1):
-            said = next((name for name, group in peelers if tokens[end] in words("labels", group)), "")
+            said = next(
+                (name for name, group in peelers if tokens[end] in words("labels", group)), ""
+            )
             if said != "":
                 kind = said or kind
                 tokens = tokens[1:] if end == 0 else tokens[:-1]

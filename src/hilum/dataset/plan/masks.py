@@ -60,9 +60,16 @@ class _Group:
 Look = Callable[[str], Seen]
 
 
-def find(files: Sequence[File], look: Look, settings: Settings, evidence: Evidence) -> tuple[Masks, list[File]]:
+def find(
+    files: Sequence[File], look: Look, settings: Settings, evidence: Evidence
+) -> tuple[Masks, list[File]]:
     """Divide raster files into masks and radiographs and pair them. Returns the masks, and the files left as radiographs."""
-    if settings.masks is not None or settings.right_masks or settings.left_masks or settings.other_masks:
+    if (
+        settings.masks is not None
+        or settings.right_masks
+        or settings.left_masks
+        or settings.other_masks
+    ):
         return _by_settings(files, settings, evidence)
     budget = _Budget(look)
     masks, photos, groups = Masks(), [], _groups(files)
@@ -72,7 +79,12 @@ def find(files: Sequence[File], look: Look, settings: Settings, evidence: Eviden
         if labels:
             candidates.append(_Group(group.folder, group.affix, labels, group.word, group.role))
         if others and group.word == "strong":
-            evidence.set_aside("file", [file.path for file in others], "lies among masks but is no label image", "warning")
+            evidence.set_aside(
+                "file",
+                [file.path for file in others],
+                "lies among masks but is no label image",
+                "warning",
+            )
         else:
             photos += others
     photos = sorted(photos, key=lambda file: file.path)
@@ -80,7 +92,9 @@ def find(files: Sequence[File], look: Look, settings: Settings, evidence: Eviden
     for group in candidates:
         group.role = _role(group, shared)
     if not photos and candidates and any(group.word != "strong" for group in candidates):
-        return masks, sorted((file for group in candidates for file in group.files), key=lambda file: file.path)
+        return masks, sorted(
+            (file for group in candidates for file in group.files), key=lambda file: file.path
+        )
     _pair_all(candidates, photos, budget, masks, evidence)
     return masks, photos
 
@@ -106,7 +120,10 @@ def _groups(files: Iterable[File]) -> list[_Group]:
     for file in files:
         ending = file.path.rpartition(".")[2].casefold()
         found[_template(file.folder), ending, _affix(file.stem)].append(file)
-    groups = [_Group(folder, affix, held) for (folder, _, affix), held in sorted(found.items(), key=lambda item: item[0])]
+    groups = [
+        _Group(folder, affix, held)
+        for (folder, _, affix), held in sorted(found.items(), key=lambda item: item[0])
+    ]
     for group in groups:
         group.word = _word(group)
     return groups
@@ -121,7 +138,9 @@ def _word(group: _Group) -> str:
     if not any(group.affix) and lexicon.among(last, "masks", "image"):
         return ""
     for kind in ("strong", "weak"):
-        if any(_has(name, kind) for name in (last, *group.affix)) or any(lexicon.among(name, "masks", kind) for name in above):
+        if any(_has(name, kind) for name in (last, *group.affix)) or any(
+            lexicon.among(name, "masks", kind) for name in above
+        ):
             return kind
     return ""
 
@@ -137,7 +156,11 @@ def _affix(stem: str) -> tuple[str, str]:
     parts = [part for part in _SPLIT.split(stem) if part]
     if len(parts) < 2:
         glued = re.fullmatch(r"([^\W\d_]+)\d+|\d+([^\W\d_]+)", stem)
-        return (glued[1] or "", glued[2] or "") if glued and _is_mask_word(glued[1] or glued[2]) else ("", "")
+        return (
+            (glued[1] or "", glued[2] or "")
+            if glued and _is_mask_word(glued[1] or glued[2])
+            else ("", "")
+        )
     first, last = 0, len(parts)
     while first < last - 1 and _is_mask_word(parts[first]):
         first += 1
@@ -157,7 +180,10 @@ def _role(group: _Group, shared: frozenset[str]) -> str:
     likewise.
     """
     folders = group.folder.split("/")
-    first = next((at for at, name in enumerate(folders) if lexicon.among(name, "masks", "strong", "weak")), len(folders) - (not any(group.affix)))
+    first = next(
+        (at for at, name in enumerate(folders) if lexicon.among(name, "masks", "strong", "weak")),
+        len(folders) - (not any(group.affix)),
+    )
     said = [*folders[first:], *(part for part in group.affix if part not in shared)]
     if any(_has(name, "other") for name in said) and not any(_has(name, "lung") for name in said):
         return "other"
@@ -167,7 +193,9 @@ def _role(group: _Group, shared: frozenset[str]) -> str:
 
 def _has(name: str, *kinds: str) -> bool:
     """Tell whether a name, or one of its words, stands under one of the kinds of mask words."""
-    return any(lexicon.among(word, "masks", *kinds) for word in (name, *lexicon.spaced(name).split()))
+    return any(
+        lexicon.among(word, "masks", *kinds) for word in (name, *lexicon.spaced(name).split())
+    )
 
 
 def _judged(group: _Group, budget: _Budget) -> tuple[list[File], list[File]]:
@@ -181,7 +209,11 @@ def _judged(group: _Group, budget: _Budget) -> tuple[list[File], list[File]]:
         kinds = {"label" if group.word else "photo"}
     if len(kinds) == 1:
         return (group.files, []) if kinds == {"label"} else ([], group.files)
-    labels = [file for file in group.files if budget(file).kind == "label" or (budget(file).kind == "constant" and group.word)]
+    labels = [
+        file
+        for file in group.files
+        if budget(file).kind == "label" or (budget(file).kind == "constant" and group.word)
+    ]
     chosen = {file.path for file in labels}
     return labels, [file for file in group.files if file.path not in chosen]
 
@@ -189,7 +221,13 @@ def _judged(group: _Group, budget: _Budget) -> tuple[list[File], list[File]]:
 # ---------------------------------------------------------------------------------------------------------------------------- pairs
 
 
-def _pair_all(candidates: Sequence[_Group], photos: Sequence[File], budget: _Budget, masks: Masks, evidence: Evidence) -> None:
+def _pair_all(
+    candidates: Sequence[_Group],
+    photos: Sequence[File],
+    budget: _Budget,
+    masks: Masks,
+    evidence: Evidence,
+) -> None:
     pairing = Pairing(photos)
     sided = {group.role for group in candidates}
     for group in candidates:
@@ -201,9 +239,18 @@ def _pair_all(candidates: Sequence[_Group], photos: Sequence[File], budget: _Bud
             role = "unclear" if group.word != "other" else "other"
         masks.groups.append((group.name, len(group.files), role))
         if role == "other":
-            evidence.set_aside("file", [file.path for file in group.files], "is a mask of something else than lungs")
+            evidence.set_aside(
+                "file",
+                [file.path for file in group.files],
+                "is a mask of something else than lungs",
+            )
         elif role == "unclear":
-            evidence.set_aside("file", [file.path for file in group.files], "is a label image that does not show two lungs", "warning")
+            evidence.set_aside(
+                "file",
+                [file.path for file in group.files],
+                "is a label image that does not show two lungs",
+                "warning",
+            )
         else:
             _pair(group, role, pairing, masks, evidence)
     for image, found in list(masks.of.items()):
@@ -228,12 +275,22 @@ def _pair(group: _Group, role: str, pairing: Pairing, masks: Masks, evidence: Ev
         else:
             orphans.append(file.path)
     evidence.set_aside("file", orphans, "is a mask, but there is no image of its name", "warning")
-    evidence.set_aside("file", unsure, "is a mask whose name fits several images, or whose image has another mask", "warning")
+    evidence.set_aside(
+        "file",
+        unsure,
+        "is a mask whose name fits several images, or whose image has another mask",
+        "warning",
+    )
     paired = len(group.files) - len(orphans) - len(unsure)
     if paired:
         side = {"lungs": "both lungs", "right": "the right lung", "left": "the left lung"}[role]
         certainty = LIKELY if group.word != "strong" else "certain"
-        evidence.decide("masks", f"{paired} of {side}", f"label images {group.name}, paired by name, such as {group.files[0].path}", certainty)
+        evidence.decide(
+            "masks",
+            f"{paired} of {side}",
+            f"label images {group.name}, paired by name, such as {group.files[0].path}",
+            certainty,
+        )
 
 
 class Pairing:
@@ -249,7 +306,11 @@ class Pairing:
     def images(self, mask: File) -> list[str]:
         """Return the paths of the image or images that fit best; none where no name fits."""
         stem = mask.stem.casefold()
-        for table, name in ((self.exact, stem), (self.exact, _without_affix(stem)), (self.reduced, _reduced(stem))):
+        for table, name in (
+            (self.exact, stem),
+            (self.exact, _without_affix(stem)),
+            (self.reduced, _reduced(stem)),
+        ):
             if found := table.get(name):
                 return self._nearest(mask, found)
         longer = [file for name, files in self._with_channel(stem) for file in files]
@@ -278,7 +339,11 @@ def _folder_key(folder: str) -> tuple[str, ...]:
     kept = []
     for name in filter(None, folder.split("/")):
         if not (_is_mask_word(name) or lexicon.among(name, "masks", "image")):
-            words = [word for word in lexicon.spaced(name).split() if not lexicon.among(word, "masks", "strong", "image")]
+            words = [
+                word
+                for word in lexicon.spaced(name).split()
+                if not lexicon.among(word, "masks", "strong", "image")
+            ]
             kept += [" ".join(words)] if words else []
     return tuple(kept)
 
@@ -296,23 +361,36 @@ def _without_affix(stem: str) -> str:
 def _reduced(stem: str) -> str:
     """Return a name's parts without any word for masks or images; the whole name where nothing would be left."""
     tokens = _TOKEN.findall(stem.casefold())
-    kept = [token for token in tokens if not (_is_mask_word(token) or lexicon.among(token, "masks", "image"))]
+    kept = [
+        token
+        for token in tokens
+        if not (_is_mask_word(token) or lexicon.among(token, "masks", "image"))
+    ]
     return " ".join(kept or tokens)
 
 
 # ------------------------------------------------------------------------------------------------------------------- from hilum.toml
 
 
-def _by_settings(files: Sequence[File], settings: Settings, evidence: Evidence) -> tuple[Masks, list[File]]:
+def _by_settings(
+    files: Sequence[File], settings: Settings, evidence: Evidence
+) -> tuple[Masks, list[File]]:
     """Take masks by the patterns of hilum.toml: "{stem}" and "{folder}" are an image's own, "*" is anything."""
     masks = Masks()
     # Masks of one side or of something else often lie below those of both lungs, so the pattern of both is tried last.
-    roles = {"right": settings.right_masks, "left": settings.left_masks, "other": settings.other_masks, "lungs": settings.masks or ()}
+    roles = {
+        "right": settings.right_masks,
+        "left": settings.left_masks,
+        "other": settings.other_masks,
+        "lungs": settings.masks or (),
+    }
     role_of: dict[str, str] = {}
     for role, patterns in roles.items():
         globs = [re.sub(r"\{(stem|folder)\}", "*", pattern) for pattern in patterns]
         for file in files:
-            if file.path not in role_of and any(fnmatchcase(file.path.casefold(), glob.casefold()) for glob in globs):
+            if file.path not in role_of and any(
+                fnmatchcase(file.path.casefold(), glob.casefold()) for glob in globs
+            ):
                 role_of[file.path] = role
     images = [file for file in files if file.path not in role_of]
     masks.files = set(role_of)
@@ -320,7 +398,11 @@ def _by_settings(files: Sequence[File], settings: Settings, evidence: Evidence) 
     for role in SIDES:
         for pattern in (pattern for pattern in roles[role] if "{stem}" in pattern):
             for image in images:
-                place = pattern.replace("{stem}", image.stem).replace("{folder}", image.folder).lstrip("/")
+                place = (
+                    pattern.replace("{stem}", image.stem)
+                    .replace("{folder}", image.folder)
+                    .lstrip("/")
+                )
                 if role_of.get(place) == role:
                     masks.of.setdefault(image.path, {}).setdefault(role, place)
     used = {place for found in masks.of.values() for place in found.values()}
@@ -328,10 +410,21 @@ def _by_settings(files: Sequence[File], settings: Settings, evidence: Evidence) 
         rest = [held[path] for path, given in role_of.items() if given == role and path not in used]
         free = [pattern for pattern in roles[role] if "{stem}" not in pattern]
         if free and rest:
-            _pair(_Group(shown(free), ("", ""), rest, "strong", role), role, pairing, masks, evidence)
+            _pair(
+                _Group(shown(free), ("", ""), rest, "strong", role), role, pairing, masks, evidence
+            )
         else:
-            evidence.set_aside("file", [file.path for file in rest], "is a mask, but there is no image of its name", "warning")
-    evidence.set_aside("file", [path for path, role in role_of.items() if role == "other"], "is no mask of lungs, as hilum.toml says")
+            evidence.set_aside(
+                "file",
+                [file.path for file in rest],
+                "is a mask, but there is no image of its name",
+                "warning",
+            )
+    evidence.set_aside(
+        "file",
+        [path for path, role in role_of.items() if role == "other"],
+        "is no mask of lungs, as hilum.toml says",
+    )
     return masks, images
 
 
@@ -341,6 +434,8 @@ def patterns(masks: Masks) -> Mapping[str, tuple[str, ...]]:
     for pattern, _, role in masks.groups:
         named["other" if role == "unclear" else role].append(pattern)
     return {
-        "masks": tuple(named["lungs"]), "right_masks": tuple(named["right"]), "left_masks": tuple(named["left"]),
+        "masks": tuple(named["lungs"]),
+        "right_masks": tuple(named["right"]),
+        "left_masks": tuple(named["left"]),
         "other_masks": tuple(named["other"]),
-    }  # fmt: skip
+    }

@@ -34,15 +34,25 @@ def patients(files: Sequence[File], evidence: Evidence) -> NamedPatients | None:
     if not stems:
         return None
     if all(patterns.patients(_NIH, stems)):
-        return NamedPatients(_NIH, "names are those of ChestX-ray14: patient, then number of the image", CERTAIN)
-    words = "|".join(sorted((word for word in lexicon.words("folders", "patient") if len(word) > 1), key=len, reverse=True))
+        return NamedPatients(
+            _NIH, "names are those of ChestX-ray14: patient, then number of the image", CERTAIN
+        )
+    words = "|".join(
+        sorted(
+            (word for word in lexicon.words("folders", "patient") if len(word) > 1),
+            key=len,
+            reverse=True,
+        )
+    )
     for pattern in (
         rf"(?i)(?:^|[^a-z])(?P<patient>(?:{words})[-_ ]?[0-9]+[a-z]?)(?:[^0-9a-z]|$)",
         r"(?:^|[^A-Za-z])(?P<patient>[Pp][-_ ]?[0-9]{2,})(?:[^0-9]|$)",
     ):
         found = patterns.patients(pattern, stems)
         if all(found):
-            return NamedPatients(pattern, f"every name says the patient, as '{found[0]}' in '{stems[0]}'", LIKELY)
+            return NamedPatients(
+                pattern, f"every name says the patient, as '{found[0]}' in '{stems[0]}'", LIKELY
+            )
     _offer(stems, evidence)
     return None
 
@@ -65,7 +75,11 @@ def found_by(pattern: str, files: Sequence[File]) -> dict[str, str]:
     """Return the patient by path where a pattern finds one in the path, else in the name, else in the stem."""
     places = ([file.path, file.path.rpartition("/")[2], file.stem] for file in files)
     found = iter(patterns.patients(pattern, [place for three in places for place in three]))
-    return {file.path: patient for file in files if (patient := next(filter(None, [next(found), next(found), next(found)]), None))}
+    return {
+        file.path: patient
+        for file in files
+        if (patient := next(filter(None, [next(found), next(found), next(found)]), None))
+    }
 
 
 def views(files: Sequence[File]) -> dict[str, str]:
@@ -102,6 +116,10 @@ def _label(stem: str) -> str | None:
     for last in range(len(parts), 0, -1):
         word = " ".join(parts[:last])
         meaning = lexicon.meaning(word)
-        if meaning and meaning.kind not in (MISSING, UNUSABLE) and not (meaning.kind == FINDING and len(word) < 2):
+        if (
+            meaning
+            and meaning.kind not in (MISSING, UNUSABLE)
+            and not (meaning.kind == FINDING and len(word) < 2)
+        ):
             return word
     return None

@@ -31,22 +31,36 @@ class Reading:
     images: list[File] = field(default_factory=list)
     headers: dict[str, Header] = field(default_factory=dict)
     nobody: str | None = None  # the Patient ID that anonymising left in every header
-    persons: bool = False  # names and birth dates in headers tell persons apart, where Patient ID does not
+    persons: bool = (
+        False  # names and birth dates in headers tell persons apart, where Patient ID does not
+    )
     masks: Masks = field(default_factory=Masks)
     tables: list[TableReading] = field(default_factory=list)
     foreign: list[TableReading] = field(default_factory=list)  # tables that belong to no image
     table_files: set[str] = field(default_factory=set)
     coco: dict[str, tables.Coco] = field(default_factory=dict)
     folders: Folders = field(default_factory=Folders)
-    vocabularies: dict[str, Vocabulary] = field(default_factory=dict)  # by `source_of`, FOLDERS or NAMES
-    findings: dict[str, Mapping[str, int]] = field(default_factory=dict)  # state by cell, by `source_of`
-    concepts: dict[str, str | None] = field(default_factory=dict)  # by `source_of`; None: of the healthy
-    blank_is_absent: set[str] = field(default_factory=set)  # tables whose empty cells of findings say absent
-    table_parts: dict[str, str] = field(default_factory=dict)  # by image path: train.csv lists the training images
+    vocabularies: dict[str, Vocabulary] = field(
+        default_factory=dict
+    )  # by `source_of`, FOLDERS or NAMES
+    findings: dict[str, Mapping[str, int]] = field(
+        default_factory=dict
+    )  # state by cell, by `source_of`
+    concepts: dict[str, str | None] = field(
+        default_factory=dict
+    )  # by `source_of`; None: of the healthy
+    blank_is_absent: set[str] = field(
+        default_factory=set
+    )  # tables whose empty cells of findings say absent
+    table_parts: dict[str, str] = field(
+        default_factory=dict
+    )  # by image path: train.csv lists the training images
     name_labels: dict[str, str] = field(default_factory=dict)
     name_views: dict[str, str] = field(default_factory=dict)
     name_patients: NamedPatients | None = None
-    patients_in_names: dict[str, str] = field(default_factory=dict)  # by image path, where a pattern finds them
+    patients_in_names: dict[str, str] = field(
+        default_factory=dict
+    )  # by image path, where a pattern finds them
 
     @property
     def folder(self) -> Folder:

@@ -20,7 +20,24 @@ from hilum.dataset.plan.reading import FOLDERS, NAMES, Reading, source_of
 from hilum.dataset.plan.statements import Statement
 
 MOST_WHOLE = 1e9  # above it a number of pixels is none
-_FACTS = ("patient", "study", "view", "sex", "age", "birth_date", "birth_year", "study_date", "part", "reading", "source", "body_part", "modality", "laterality", "height", "width")
+_FACTS = (
+    "patient",
+    "study",
+    "view",
+    "sex",
+    "age",
+    "birth_date",
+    "birth_year",
+    "study_date",
+    "part",
+    "reading",
+    "source",
+    "body_part",
+    "modality",
+    "laterality",
+    "height",
+    "width",
+)
 
 
 def rows(reading: Reading) -> Iterator[Row | Remark]:
@@ -53,7 +70,10 @@ def _gather(reading: Reading, table: TableReading, gathered: Gathered) -> None:
         for number in numbers:
             for role, name in facts:
                 cell = cells_of[name][number]
-                if not columns.is_blank(cell) and not (role in ("patient", "study") and lexicon.key(cell) in lexicon.words("labels", "missing")):
+                if not columns.is_blank(cell) and not (
+                    role in ("patient", "study")
+                    and lexicon.key(cell) in lexicon.words("labels", "missing")
+                ):
                     gathered.facts[path][role].append(_qualified(role, cell, table.columns[name]))
             who = cells_of[reader][number] if reader else ""
             _gather_labels(reading, table, number, path, who, cells_of, gathered)
@@ -82,13 +102,23 @@ def _rows_of(table: TableReading) -> dict[str, list[int]]:
     return found
 
 
-def _gather_labels(reading: Reading, table: TableReading, number: int, path: str, who: str, cells_of: dict[str, list[str]], gathered: Gathered) -> None:
+def _gather_labels(
+    reading: Reading,
+    table: TableReading,
+    number: int,
+    path: str,
+    who: str,
+    cells_of: dict[str, list[str]],
+    gathered: Gathered,
+) -> None:
     where = table.table.place(number)
     for name in table.columns:
         source = source_of(table, name)
         if vocabulary := reading.vocabularies.get(source):
             words = vocabulary.words(cells_of[name][number])
-            said, conflict = statements.of_words(vocabulary, words, f"{where}, column {name}", "column", who)
+            said, conflict = statements.of_words(
+                vocabulary, words, f"{where}, column {name}", "column", who
+            )
             gathered.statements[path] += said
             gathered.words[path, source][who] += words
             gathered.dropped.update(statements.unusable(vocabulary, words))
@@ -98,27 +128,75 @@ def _gather_labels(reading: Reading, table: TableReading, number: int, path: str
             cell = cells_of[name][number]
             state = reading.findings[source].get(cell)
             concept = reading.concepts[source]
-            if concept and state is None and columns.is_blank(cell) and table.table.name in reading.blank_is_absent:
-                said = Statement(concept, State.ABSENT, name, f"{where}, column {name}", statements.NOT_LISTED, who, True)
+            if (
+                concept
+                and state is None
+                and columns.is_blank(cell)
+                and table.table.name in reading.blank_is_absent
+            ):
+                said = Statement(
+                    concept,
+                    State.ABSENT,
+                    name,
+                    f"{where}, column {name}",
+                    statements.NOT_LISTED,
+                    who,
+                    True,
+                )
                 gathered.statements[path].append(said)
             elif concept:
-                gathered.statements[path] += statements.of_state(state, concept, name, f"{where}, column {name}", who)
+                gathered.statements[path] += statements.of_state(
+                    state, concept, name, f"{where}, column {name}", who
+                )
     _gather_healthy(reading, table, number, path, who, cells_of, where, gathered)
 
 
-def _gather_healthy(reading: Reading, table: TableReading, number: int, path: str, who: str, cells_of: dict[str, list[str]], where: str, gathered: Gathered) -> None:
+def _gather_healthy(
+    reading: Reading,
+    table: TableReading,
+    number: int,
+    path: str,
+    who: str,
+    cells_of: dict[str, list[str]],
+    where: str,
+    gathered: Gathered,
+) -> None:
     """A column of the healthy ("No Finding") that is present denies the findings beside it whose cells are blank."""
-    healthy = [name for name in table.columns if reading.concepts.get(source_of(table, name), "") is None]
+    healthy = [
+        name for name in table.columns if reading.concepts.get(source_of(table, name), "") is None
+    ]
     for name in healthy:
         if reading.findings[source_of(table, name)].get(cells_of[name][number]) != State.PRESENT:
             continue
         for other in table.columns:
             source = source_of(table, other)
             concept = reading.concepts.get(source)
-            if concept and concept not in statements.DEVICES and reading.findings[source].get(cells_of[other][number]) == State.PRESENT:
-                gathered.remark(path, "label-conflict", f"{where} says '{name}' and names {other}: what is named is taken")
-            if concept and concept not in statements.DEVICES and reading.findings[source].get(cells_of[other][number]) is None:
-                gathered.statements[path].append(Statement(concept, State.ABSENT, other, f"{where}, column {name}", statements.NOT_LISTED, who, True))
+            if (
+                concept
+                and concept not in statements.DEVICES
+                and reading.findings[source].get(cells_of[other][number]) == State.PRESENT
+            ):
+                gathered.remark(
+                    path,
+                    "label-conflict",
+                    f"{where} says '{name}' and names {other}: what is named is taken",
+                )
+            if (
+                concept
+                and concept not in statements.DEVICES
+                and reading.findings[source].get(cells_of[other][number]) is None
+            ):
+                gathered.statements[path].append(
+                    Statement(
+                        concept,
+                        State.ABSENT,
+                        other,
+                        f"{where}, column {name}",
+                        statements.NOT_LISTED,
+                        who,
+                        True,
+                    )
+                )
 
 
 def _gather_implied(reading: Reading, table: TableReading, path: str, gathered: Gathered) -> None:
@@ -130,7 +208,11 @@ def _gather_implied(reading: Reading, table: TableReading, path: str, gathered: 
         if not (vocabulary := reading.vocabularies.get(source)):
             continue
         for who, words in gathered.words[path, source].items():
-            said = [it for it in gathered.statements[path] if it.reader == who and it.source.endswith(f"column {name}") and not it.implied]
+            said = [
+                it
+                for it in gathered.statements[path]
+                if it.reader == who and it.source.endswith(f"column {name}") and not it.implied
+            ]
             gathered.statements[path] += statements.implied(vocabulary, said, words)
 
 
@@ -149,7 +231,11 @@ def _of_folders_and_names(reading: Reading, gathered: Gathered) -> None:
             words = vocabulary.words(word)
             said, _ = statements.of_words(vocabulary, words, f"{rule} {word}", rule)
             gathered.dropped.update(statements.unusable(vocabulary, words))
-            more = statements.implied(vocabulary, said, words) if reading.settings.unlisted != "not mentioned" else []
+            more = (
+                statements.implied(vocabulary, said, words)
+                if reading.settings.unlisted != "not mentioned"
+                else []
+            )
             gathered.statements[file.path] += said + more
 
 
@@ -166,18 +252,33 @@ def _row(reading: Reading, file: File, gathered: Gathered) -> Row:
     folder = f"{file.folder}/" if file.folder else ""
     spacing = header.spacing_mm if header and header.spacing_mm else (None, None)
     return Row(
-        image=path, name=folder + file.stem, patient=_patient(reading, file, facts, gathered),
-        source=_one("source", path, facts, gathered) or reading.folders.value(path, "source"), labels=settled,
-        mask_values=json.dumps(dict(reading.settings.mask_values)) if masks and reading.settings.mask_values else None,
-        lung_mask=masks.get("lungs"), right_lung_mask=masks.get("right"), left_lung_mask=masks.get("left"),
+        image=path,
+        name=folder + file.stem,
+        patient=_patient(reading, file, facts, gathered),
+        source=_one("source", path, facts, gathered) or reading.folders.value(path, "source"),
+        labels=settled,
+        mask_values=json.dumps(dict(reading.settings.mask_values))
+        if masks and reading.settings.mask_values
+        else None,
+        lung_mask=masks.get("lungs"),
+        right_lung_mask=masks.get("right"),
+        left_lung_mask=masks.get("left"),
         given_part=_part(reading, path, facts, gathered),
-        sex=_parsed("sex", lexicon.sex_of, path, facts, gathered) or (header.sex if header else None),
-        age_years=_age(path, facts, gathered, header), view=_view(reading, path, facts, gathered, header), **_acquired(path, facts, gathered, header),
+        sex=_parsed("sex", lexicon.sex_of, path, facts, gathered)
+        or (header.sex if header else None),
+        age_years=_age(path, facts, gathered, header),
+        view=_view(reading, path, facts, gathered, header),
+        **_acquired(path, facts, gathered, header),
         reading=_one("reading", path, facts, gathered),
-        study=_one("study", path, facts, gathered) or (header.study if header else None) or reading.folders.value(path, "study"),
-        stated_height=_whole("height", path, facts, gathered), stated_width=_whole("width", path, facts, gathered),
-        row_spacing_mm=spacing[0], column_spacing_mm=spacing[1], drawn=tuple(gathered.drawn.get(path, ())),
-    )  # fmt: skip
+        study=_one("study", path, facts, gathered)
+        or (header.study if header else None)
+        or reading.folders.value(path, "study"),
+        stated_height=_whole("height", path, facts, gathered),
+        stated_width=_whole("width", path, facts, gathered),
+        row_spacing_mm=spacing[0],
+        column_spacing_mm=spacing[1],
+        drawn=tuple(gathered.drawn.get(path, ())),
+    )
 
 
 def _patient(reading: Reading, file: File, facts: dict[str, list[str]], gathered: Gathered) -> str:
@@ -195,7 +296,11 @@ def _patient(reading: Reading, file: File, facts: dict[str, list[str]], gathered
     header = reading.headers.get(file.path)
     if header and header.person and reading.persons:
         return f"person {header.person}"
-    if study := next(iter(facts.get("study", ())), None) or (header.study if header else None) or gathered.keys.get(file.path):
+    if (
+        study := next(iter(facts.get("study", ())), None)
+        or (header.study if header else None)
+        or gathered.keys.get(file.path)
+    ):
         return f"study {study}"  # images of one study are of one person, whoever that is
     folder = f"{file.folder}/" if file.folder else ""
     return folder + file.stem
@@ -210,7 +315,9 @@ def _people_of_folders(reading: Reading, gathered: Gathered) -> dict[str, str]:
     """Return the one patient whom columns and headers name in a patient's folder, so that its other files are that patient's too."""
     found: dict[str, set[str]] = defaultdict(set)
     for file in reading.images:
-        stated = gathered.facts.get(file.path, {}).get("patient") or filter(None, [_header_patient(reading, file.path)])
+        stated = gathered.facts.get(file.path, {}).get("patient") or filter(
+            None, [_header_patient(reading, file.path)]
+        )
         if folder := reading.folders.value(file.path, "patient"):
             found[folder].update(stated)
     return {folder: next(iter(people)) for folder, people in found.items() if len(people) == 1}
@@ -220,11 +327,17 @@ def _one(role: str, path: str, facts: dict[str, list[str]], gathered: Gathered) 
     """Return the one thing that an image's rows say; where they differ the first is taken, and that is reported."""
     said = list(dict.fromkeys(facts.get(role, ())))
     if len(said) > 1:
-        gathered.remark(path, "fact-conflict", f"its rows say {role} {' and '.join(said[:3])}: {said[0]} is taken")
+        gathered.remark(
+            path,
+            "fact-conflict",
+            f"its rows say {role} {' and '.join(said[:3])}: {said[0]} is taken",
+        )
     return said[0] if said else None
 
 
-def _parsed(role: str, parse: Any, path: str, facts: dict[str, list[str]], gathered: Gathered) -> Any:
+def _parsed(
+    role: str, parse: Any, path: str, facts: dict[str, list[str]], gathered: Gathered
+) -> Any:
     cell = _one(role, path, facts, gathered)
     if cell is None:
         return None
@@ -236,10 +349,14 @@ def _parsed(role: str, parse: Any, path: str, facts: dict[str, list[str]], gathe
 
 def _whole(role: str, path: str, facts: dict[str, list[str]], gathered: Gathered) -> int | None:
     value = _parsed(role, cells.number, path, facts, gathered)
-    return int(value) if value is not None and value.is_integer() and 0 < value < MOST_WHOLE else None
+    return (
+        int(value) if value is not None and value.is_integer() and 0 < value < MOST_WHOLE else None
+    )
 
 
-def _part(reading: Reading, path: str, facts: dict[str, list[str]], gathered: Gathered) -> str | None:
+def _part(
+    reading: Reading, path: str, facts: dict[str, list[str]], gathered: Gathered
+) -> str | None:
     if stated := _parsed("part", lexicon.part_of, path, facts, gathered):
         return stated
     if name := reading.folders.value(path, "part"):
@@ -252,12 +369,18 @@ def _age(path: str, facts: dict[str, list[str]], gathered: Gathered, header: Any
     if facts.get("age"):
         cell, _, column = facts["age"][0].partition("\0")
         if len({one.partition("\0")[0] for one in facts["age"]}) > 1:
-            gathered.remark(path, "fact-conflict", f"its rows say age {shown([one.partition(chr(0))[0] for one in facts['age']])}: {cell} is taken")
+            gathered.remark(
+                path,
+                "fact-conflict",
+                f"its rows say age {shown([one.partition(chr(0))[0] for one in facts['age']])}: {cell} is taken",
+            )
         years = cells.age_years(cell, cells.age_unit(column))
         if years is None:
             gathered.odd["age", cell] += 1
         return years
-    birth, study = (_parsed(role, cells.day, path, facts, gathered) for role in ("birth_date", "study_date"))
+    birth, study = (
+        _parsed(role, cells.day, path, facts, gathered) for role in ("birth_date", "study_date")
+    )
     if (years := cells.years_between(birth, study)) is not None:
         return years
     if (born := _parsed("birth_year", cells.year, path, facts, gathered)) and study:
@@ -265,7 +388,9 @@ def _age(path: str, facts: dict[str, list[str]], gathered: Gathered, header: Any
     return header.age_years if header else None
 
 
-def _view(reading: Reading, path: str, facts: dict[str, list[str]], gathered: Gathered, header: Any) -> str | None:
+def _view(
+    reading: Reading, path: str, facts: dict[str, list[str]], gathered: Gathered, header: Any
+) -> str | None:
     """Return the view: by columns (which may share the work), else header, else folder or file name."""
     stated = list(dict.fromkeys(facts.get("view", ())))
     for cell in stated:
@@ -276,10 +401,18 @@ def _view(reading: Reading, path: str, facts: dict[str, list[str]], gathered: Ga
     return view or (folders.view_of(folder) if folder else None) or reading.name_views.get(path)
 
 
-def _acquired(path: str, facts: dict[str, list[str]], gathered: Gathered, header: Any) -> dict[str, str | None]:
+def _acquired(
+    path: str, facts: dict[str, list[str]], gathered: Gathered, header: Any
+) -> dict[str, str | None]:
     """Return body part, modality and laterality: by columns, else header."""
-    stated = acquisition.in_header(*(_one(role, path, facts, gathered) for role in ("body_part", "modality", "laterality")))
-    told = acquisition.in_header(header.body_part, header.modality, header.laterality) if header else {}
+    stated = acquisition.in_header(
+        *(_one(role, path, facts, gathered) for role in ("body_part", "modality", "laterality"))
+    )
+    told = (
+        acquisition.in_header(header.body_part, header.modality, header.laterality)
+        if header
+        else {}
+    )
     return {name: value or told.get(name) for name, value in stated.items()}
 
 
@@ -298,9 +431,19 @@ def _remarks(reading: Reading, gathered: Gathered) -> Iterator[Remark]:
     for aside in reading.evidence.aside:
         yield from _remarks_of(aside)
     for (role, cell), count in sorted(gathered.odd.items()):
-        yield Remark(".", "warning", "cell-not-understood", f"{role} '{cell}' of {count} images is not understood: left empty")
+        yield Remark(
+            ".",
+            "warning",
+            "cell-not-understood",
+            f"{role} '{cell}' of {count} images is not understood: left empty",
+        )
     for word, count in sorted(gathered.dropped.items()):
-        yield Remark(".", "info", "word-dropped", f"'{word}' of {count} images says nothing of findings: it is dropped")
+        yield Remark(
+            ".",
+            "info",
+            "word-dropped",
+            f"'{word}' of {count} images says nothing of findings: it is dropped",
+        )
     for table in reading.tables:
         for remark in table.table.remarks:
             yield Remark(table.table.name, "info", "table-form", remark)
@@ -311,15 +454,38 @@ def _remarks_on_patients(reading: Reading) -> Iterator[Remark]:
     """Yield a warning where the patients are not named by a header or a column."""
     said = next((it.value for it in reading.evidence.decisions if it.what == "patients"), "")
     if said.startswith("every image"):
-        yield Remark(".", "warning", "no-patients", "nothing names the patients: every image is taken for a patient of its own")
+        yield Remark(
+            ".",
+            "warning",
+            "no-patients",
+            "nothing names the patients: every image is taken for a patient of its own",
+        )
     elif said == "by study":
-        yield Remark(".", "warning", "no-patients", "nothing names the patients: every study is taken for a patient of its own")
+        yield Remark(
+            ".",
+            "warning",
+            "no-patients",
+            "nothing names the patients: every study is taken for a patient of its own",
+        )
     elif said == "by folder":
-        people = sorted({reading.folders.value(file.path, "patient") for file in reading.images} - {None})
-        yield Remark(".", "warning", "folders-as-patients", f"its {len(people)} folders, such as {people[0]}, are taken for patients, not for findings")
+        people = sorted(
+            {reading.folders.value(file.path, "patient") for file in reading.images} - {None}
+        )
+        yield Remark(
+            ".",
+            "warning",
+            "folders-as-patients",
+            f"its {len(people)} folders, such as {people[0]}, are taken for patients, not for findings",
+        )
 
 
-_RULES = {"file": DROPPED, "table": "table-unused", "column": "column-unused", "row": "row-unused", "cell": "cell-unused"}
+_RULES = {
+    "file": DROPPED,
+    "table": "table-unused",
+    "column": "column-unused",
+    "row": "row-unused",
+    "cell": "cell-unused",
+}
 
 
 def _remarks_of(aside: SetAside) -> Iterator[Remark]:
@@ -330,7 +496,17 @@ def _remarks_of(aside: SetAside) -> Iterator[Remark]:
     elif aside.kind == "column":
         for name in aside.names:
             table, _, column = name.partition(": ")
-            yield Remark(table, aside.severity, _RULES[aside.kind], f"column '{column}' is not used: {aside.reason}")
+            yield Remark(
+                table,
+                aside.severity,
+                _RULES[aside.kind],
+                f"column '{column}' is not used: {aside.reason}",
+            )
     else:
         table = aside.names[0].partition(": ")[0] if ": " in aside.names[0] else aside.names[0]
-        yield Remark(table, aside.severity, _RULES[aside.kind], f"{aside.count}: {shown(aside.names)} {aside.reason}")
+        yield Remark(
+            table,
+            aside.severity,
+            _RULES[aside.kind],
+            f"{aside.count}: {shown(aside.names)} {aside.reason}",
+        )

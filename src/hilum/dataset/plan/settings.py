@@ -73,10 +73,33 @@ class Settings:
 
 
 COLUMN_KEYS = (
-    "image", "patient", "study", "view", "sex", "age", "birth_date", "study_date", "part", "label", "findings", "reading", "mask",
-    "right_mask", "left_mask", "reader", "source", "body_part", "modality", "laterality", "height", "width", "box", "run_lengths",
-    "key", "unused_columns",
-)  # fmt: skip
+    "image",
+    "patient",
+    "study",
+    "view",
+    "sex",
+    "age",
+    "birth_date",
+    "study_date",
+    "part",
+    "label",
+    "findings",
+    "reading",
+    "mask",
+    "right_mask",
+    "left_mask",
+    "reader",
+    "source",
+    "body_part",
+    "modality",
+    "laterality",
+    "height",
+    "width",
+    "box",
+    "run_lengths",
+    "key",
+    "unused_columns",
+)
 _TEXTS = ("patient_pattern", "separator", "blank", "unlisted")
 _SECTIONS = ("terms", "mask_values")
 
@@ -131,7 +154,9 @@ def _impossible(settings: Settings) -> list[str]:
     faults = []
     for name in ("blank", "unlisted"):
         if getattr(settings, name) not in (None, *BLANKS):
-            faults.append(f"{name} must be one of {', '.join(BLANKS)}, got '{getattr(settings, name)}'")
+            faults.append(
+                f"{name} must be one of {', '.join(BLANKS)}, got '{getattr(settings, name)}'"
+            )
     for word, meant in settings.terms.items():
         concept = meant.removeprefix("no ").removeprefix("uncertain ")
         if concept not in concepts() and not concept.startswith(LOCAL):
@@ -151,7 +176,10 @@ def _faults_of_patterns(settings: Settings) -> list[str]:
             if pattern.startswith("/") or ".." in pattern.split("/"):
                 faults.append(f"{name}: '{pattern}' leads out of the folder")
             odd = set(re.findall(r"\{([^{}]*)\}?", pattern)) - {"stem", "folder"}
-            faults += [f"{name}: " + unknown("part of a pattern", part, ("stem", "folder")) for part in sorted(odd)]
+            faults += [
+                f"{name}: " + unknown("part of a pattern", part, ("stem", "folder"))
+                for part in sorted(odd)
+            ]
     for pattern in settings.folders or ():
         odd = set(re.findall(r"\{([^{}]*)\}?", pattern)) - set(LEVELS)
         faults += ["folders: " + unknown("level", part, LEVELS) for part in sorted(odd)]
@@ -176,10 +204,16 @@ def _faults_of_words(settings: Settings) -> list[str]:
         for word in getattr(settings, name):
             if states.setdefault(word, name) != name:
                 faults.append(f"'{word}' stands for two states, {states[word]} and {name}")
-    return faults + [f"'{word}' stands under {first[word]} and in [terms]; keep one of them" for word in settings.terms if word in first]
+    return faults + [
+        f"'{word}' stands under {first[word]} and in [terms]; keep one of them"
+        for word in settings.terms
+        if word in first
+    ]
 
 
-def to_toml(settings: Settings | Mapping[str, Any], comments: Mapping[str, str] | None = None) -> str:
+def to_toml(
+    settings: Settings | Mapping[str, Any], comments: Mapping[str, str] | None = None
+) -> str:
     """Write settings as TOML: keys first, then sections; what is at its default is left out. `comments` follow their key."""
     values = settings if isinstance(settings, Mapping) else _changed(settings)
     remarks = comments or {}

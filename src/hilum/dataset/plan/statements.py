@@ -32,19 +32,36 @@ class Statement:
     implied: bool = False
 
 
-def of_words(vocabulary: Vocabulary, words: Sequence[str], source: str, rule: str, reader: str = "") -> tuple[list[Statement], str | None]:
+def of_words(
+    vocabulary: Vocabulary, words: Sequence[str], source: str, rule: str, reader: str = ""
+) -> tuple[list[Statement], str | None]:
     """Return what the words of one cell or folder say, and the fault where they deny and name findings at once."""
     said: list[Statement] = []
     meanings = [(word, vocabulary.meanings[word]) for word in words if word in vocabulary.meanings]
     for word, meaning in meanings:
         if meaning.kind in (FINDING, ABSENT, UNCERTAIN):
-            state = {FINDING: State.PRESENT, ABSENT: State.ABSENT, UNCERTAIN: State.UNCERTAIN}[meaning.kind]
-            concepts = (meaning.concept,) if meaning.concept else vocabulary.concepts if len(vocabulary.concepts) == 1 else ()
-            said += [Statement(concept, state, word, source, rule, reader) for concept in concepts if concept]
+            state = {FINDING: State.PRESENT, ABSENT: State.ABSENT, UNCERTAIN: State.UNCERTAIN}[
+                meaning.kind
+            ]
+            concepts = (
+                (meaning.concept,)
+                if meaning.concept
+                else vocabulary.concepts
+                if len(vocabulary.concepts) == 1
+                else ()
+            )
+            said += [
+                Statement(concept, state, word, source, rule, reader)
+                for concept in concepts
+                if concept
+            ]
     named = [it for it in said if it.state == State.PRESENT]
     free = next((word for word, meaning in meanings if meaning.kind == NORMAL), None)
     if free is not None and named:
-        return said, f"{source} says '{free}' and names {', '.join(it.term for it in named)}: what is named is taken"
+        return (
+            said,
+            f"{source} says '{free}' and names {', '.join(it.term for it in named)}: what is named is taken",
+        )
     if free is not None:
         given = {it.concept for it in said}
         said += [
@@ -55,7 +72,9 @@ def of_words(vocabulary: Vocabulary, words: Sequence[str], source: str, rule: st
     return said, None
 
 
-def implied(vocabulary: Vocabulary, said: Sequence[Statement], words: Iterable[str]) -> list[Statement]:
+def implied(
+    vocabulary: Vocabulary, said: Sequence[Statement], words: Iterable[str]
+) -> list[Statement]:
     """Return the findings of a vocabulary that a labelled image is not said to have, absent by silence."""
     kinds = {vocabulary.meanings[word].kind for word in words if word in vocabulary.meanings}
     if not kinds & {FINDING, NORMAL, ABSENT} or not said:
@@ -64,7 +83,15 @@ def implied(vocabulary: Vocabulary, said: Sequence[Statement], words: Iterable[s
     wider = {above for it in said if it.state == State.PRESENT for above in ancestors(it.concept)}
     first = said[0]
     return [
-        Statement(concept, State.ABSENT, _term(vocabulary, concept), first.source, NOT_LISTED, first.reader, True)
+        Statement(
+            concept,
+            State.ABSENT,
+            _term(vocabulary, concept),
+            first.source,
+            NOT_LISTED,
+            first.reader,
+            True,
+        )
         for concept in vocabulary.concepts
         if concept not in given | wider and concept not in DEVICES
     ]
@@ -76,7 +103,11 @@ def _term(vocabulary: Vocabulary, concept: str) -> str:
 
 def unusable(vocabulary: Vocabulary, words: Iterable[str]) -> list[str]:
     """Return the words that say nothing of findings but of the image's quality."""
-    return [word for word in words if (meaning := vocabulary.meanings.get(word)) and meaning.kind == UNUSABLE]
+    return [
+        word
+        for word in words
+        if (meaning := vocabulary.meanings.get(word)) and meaning.kind == UNUSABLE
+    ]
 
 
 def settle(statements: Iterable[Statement]) -> tuple[tuple[Label, ...], list[str]]:
@@ -84,12 +115,19 @@ def settle(statements: Iterable[Statement]) -> tuple[tuple[Label, ...], list[str
     by_concept: dict[str, list[Statement]] = defaultdict(list)
     for statement in statements:
         by_concept[statement.concept].append(statement)
-    present = {above for concept, said in by_concept.items() if any(it.state == State.PRESENT for it in said) for above in ancestors(concept)}
+    present = {
+        above
+        for concept, said in by_concept.items()
+        if any(it.state == State.PRESENT for it in said)
+        for above in ancestors(concept)
+    }
     labels, conflicts = [], []
     for concept, said in by_concept.items():
         explicit = [it for it in said if not it.implied]
         counted = said if any(it.reader for it in explicit) else explicit or said
-        if concept in present:  # who has the narrower finding has the wider one, so silence denies nothing
+        if (
+            concept in present
+        ):  # who has the narrower finding has the wider one, so silence denies nothing
             counted = [it for it in counted if not it.implied]
         if not counted:
             continue
@@ -105,11 +143,18 @@ def _label(concept: str, said: Sequence[Statement], conflicts: list[str]) -> Lab
     readers = len({it.reader for it in said}) > 1
     source = "; ".join(dict.fromkeys(it.source for it in said))
     if not readers:
-        conflicts.append(f"{source}: '{first.term}' is both {' and '.join(sorted(state.name.lower() for state in states))}: taken as uncertain")
-    return Label(first.term, State.UNCERTAIN, source, READERS if readers else CONTRADICTION, concept=concept)
+        conflicts.append(
+            f"{source}: '{first.term}' is both {' and '.join(sorted(state.name.lower() for state in states))}: taken as uncertain"
+        )
+    return Label(
+        first.term, State.UNCERTAIN, source, READERS if readers else CONTRADICTION, concept=concept
+    )
 
 
-def of_state(state: int | None, concept: str, term: str, source: str, reader: str = "") -> list[Statement]:
+def of_state(
+    state: int | None, concept: str, term: str, source: str, reader: str = ""
+) -> list[Statement]:
     """Return what a cell of a column of one finding says; None says nothing."""
-    return [] if state is None else [Statement(concept, State(state), term, source, "column", reader)]
-
+    return (
+        [] if state is None else [Statement(concept, State(state), term, source, "column", reader)]
+    )

@@ -10,7 +10,15 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from hilum.dataset.plan import find_files, find_labels, find_tables, folders, inventory, lexicon, names
+from hilum.dataset.plan import (
+    find_files,
+    find_labels,
+    find_tables,
+    folders,
+    inventory,
+    lexicon,
+    names,
+)
 from hilum.dataset.plan import settings as hilum_toml
 from hilum.dataset.plan.evidence import CERTAIN, LIKELY, STATED, shown
 from hilum.dataset.plan.reading import Reading
@@ -36,72 +44,148 @@ def understand(root: Path, settings: Settings | None = None) -> Reading:
 
 def _read_folders(reading: Reading) -> None:
     """Set aside unlisted images in folders of which a table lists nothing, and find out what the other folders are."""
-    listed = {path for table in reading.tables if table.match for path in table.match.files.values()}
+    listed = {
+        path for table in reading.tables if table.match for path in table.match.files.values()
+    }
     listed |= {path for table in reading.tables for path in table.key_rows}
     if listed:
         listed_folders = {path.rpartition("/")[0] for path in listed}
-        by_folder = [file.path for file in reading.images if file.path not in listed and file.folder not in listed_folders]
+        by_folder = [
+            file.path
+            for file in reading.images
+            if file.path not in listed and file.folder not in listed_folders
+        ]
         strays = by_folder if not _may_be_data(by_folder, listed) else []
-        reading.evidence.set_aside("file", strays, "is an image in a folder of which no table lists any", "warning")
+        reading.evidence.set_aside(
+            "file", strays, "is an image in a folder of which no table lists any", "warning"
+        )
         gone = set(strays)
         reading.images = [file for file in reading.images if file.path not in gone]
         rest = [file.path for file in reading.images if file.path not in listed]
         if rest:
-            reading.evidence.set_aside("cell", rest, "is an image that no table lists: it stays, without what tables say", "warning")
+            reading.evidence.set_aside(
+                "cell",
+                rest,
+                "is an image that no table lists: it stays, without what tables say",
+                "warning",
+            )
     reading.folders = folders.understand([file.path for file in reading.images], reading.settings)
-    said = Counter((level.role, level.name) for file in reading.images for level in reading.folders.levels(file.path))
+    said = Counter(
+        (level.role, level.name)
+        for file in reading.images
+        for level in reading.folders.levels(file.path)
+    )
     for role in ("part", "view", "source", folders.UNLABELLED):
         found = [f"{name} ({count})" for (of, name), count in said.items() if of == role]
         if found:
-            reading.evidence.decide(role if role == folders.UNLABELLED else f"{role}s", shown(found, 6), "folders are called so")
+            reading.evidence.decide(
+                role if role == folders.UNLABELLED else f"{role}s",
+                shown(found, 6),
+                "folders are called so",
+            )
 
 
 def _may_be_data(paths: Sequence[str], listed: set[str]) -> bool:
     """Tell whether unlisted images lie in folders that are parts or classes like those of listed ones."""
     tops = {name for path in paths for name in path.split("/")[:-1]}
-    return bool(tops) and all(lexicon.part_of(name) or lexicon.meaning(name) or lexicon.among(name, "folders", "container") for name in tops)
+    return bool(tops) and all(
+        lexicon.part_of(name)
+        or lexicon.meaning(name)
+        or lexicon.among(name, "folders", "container")
+        for name in tops
+    )
 
 
 def _settle_patients(reading: Reading) -> None:
     reading.name_views = names.views(reading.images)
     evidence = reading.evidence
-    column = next((f"column '{name}' of {table.table.name}" for table in reading.tables if (name := table.first("patient")) and (table.match or table.key)), None)
-    headers = any(header.patient and header.patient != reading.nobody for header in reading.headers.values())
+    column = next(
+        (
+            f"column '{name}' of {table.table.name}"
+            for table in reading.tables
+            if (name := table.first("patient")) and (table.match or table.key)
+        ),
+        None,
+    )
+    headers = any(
+        header.patient and header.patient != reading.nobody for header in reading.headers.values()
+    )
     in_folders = any(role == "patient" for role in reading.folders.roles.values())
     if pattern := reading.settings.patient_pattern:
         reading.patients_in_names = names.found_by(pattern, reading.images)
-        if lost := [file.path for file in reading.images if file.path not in reading.patients_in_names]:
+        if lost := [
+            file.path for file in reading.images if file.path not in reading.patients_in_names
+        ]:
             faults = [f"patient_pattern '{pattern}' finds no patient in '{path}'" for path in lost]
             raise BadData.listing(f"{reading.root} does not fit its {inventory.SETTINGS}", faults)
         evidence.decide("patients", "by patient_pattern", "hilum.toml says so", STATED)
     elif column:
         evidence.decide("patients", f"by {column}", "its name says so")
     elif headers:
-        evidence.decide("patients", "by Patient ID of the DICOM headers", "(0010,0020) differs between files", CERTAIN)
+        evidence.decide(
+            "patients",
+            "by Patient ID of the DICOM headers",
+            "(0010,0020) differs between files",
+            CERTAIN,
+        )
     elif in_folders:
-        evidence.decide("patients", "by folder", "folders are numbered, few images each, and no class", LIKELY)
+        evidence.decide(
+            "patients", "by folder", "folders are numbered, few images each, and no class", LIKELY
+        )
     else:
         reading.name_patients = names.patients(reading.images, evidence)
         if found := reading.name_patients:
             reading.patients_in_names = names.found_by(found.pattern, reading.images)
-            evidence.decide("patients", f"by names of files, {found.pattern}", found.why, found.certainty)
+            evidence.decide(
+                "patients", f"by names of files, {found.pattern}", found.why, found.certainty
+            )
         elif len({header.person for header in reading.headers.values()} - {None}) > 1:
             reading.persons = True
-            evidence.decide("patients", "by name and birth date of the DICOM headers", "Patient ID says nothing, and these differ between files", LIKELY)
-        elif any(table.named("study") or table.key for table in reading.tables) or any(header.study for header in reading.headers.values()):
-            evidence.decide("patients", "by study", "nothing names the patients, but images of one study are of one person", LIKELY)
+            evidence.decide(
+                "patients",
+                "by name and birth date of the DICOM headers",
+                "Patient ID says nothing, and these differ between files",
+                LIKELY,
+            )
+        elif any(table.named("study") or table.key for table in reading.tables) or any(
+            header.study for header in reading.headers.values()
+        ):
+            evidence.decide(
+                "patients",
+                "by study",
+                "nothing names the patients, but images of one study are of one person",
+                LIKELY,
+            )
         else:
-            evidence.decide("patients", "every image is a patient of its own", "nothing names the patients", LIKELY)
+            evidence.decide(
+                "patients",
+                "every image is a patient of its own",
+                "nothing names the patients",
+                LIKELY,
+            )
 
 
 def _accounted(reading: Reading) -> Reading:
     """Name every file that nothing above used: what remains is set aside, so that files met = files used + files named."""
-    named = {path for aside in reading.evidence.aside if aside.kind == "file" for path in aside.names}
-    gone = named | {file.path for file in reading.images} | reading.masks.files | reading.table_files | {inventory.SETTINGS}
+    named = {
+        path for aside in reading.evidence.aside if aside.kind == "file" for path in aside.names
+    }
+    gone = (
+        named
+        | {file.path for file in reading.images}
+        | reading.masks.files
+        | reading.table_files
+        | {inventory.SETTINGS}
+    )
     rest = [file.path for file in reading.files.files if file.path not in gone]
     reading.evidence.set_aside("file", rest, "is no image or table that Hilum reads")
     for (table, reason, certain), columns in _unused_columns(reading).items():
-        reading.evidence.set_aside("column", [f"{table}: {name}" for name in columns], reason, "info" if certain else "warning")
+        reading.evidence.set_aside(
+            "column",
+            [f"{table}: {name}" for name in columns],
+            reason,
+            "info" if certain else "warning",
+        )
     return reading
 
 

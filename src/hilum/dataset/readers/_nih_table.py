@@ -30,7 +30,9 @@ def has(path: Path, columns: Iterable[Column]) -> bool:
     """Whether the first line of a table names all these columns; a table that cannot be read has none."""
     try:
         with untrusted_files.opened(path, root=opened.root()) as stream:
-            data = (gzip.GzipFile(fileobj=stream) if path.suffix == ".gz" else stream).read(_HEADER_BYTES)
+            data = (gzip.GzipFile(fileobj=stream) if path.suffix == ".gz" else stream).read(
+                _HEADER_BYTES
+            )
         encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
         first = data.decode(encoding, "replace").splitlines()[:1]
         header = {cell.strip() for cell in next(csv.reader(first), [])}
@@ -66,7 +68,9 @@ class Told:
         """The text of a file. Raises `BadData` where a packed one cannot be unpacked."""
         if path.suffix == ".gz":
             opened.note(path)
-            data = untrusted_files.read_bytes(path, root=opened.root(), limit=untrusted_files.MAX_TEXT_BYTES)
+            data = untrusted_files.read_bytes(
+                path, root=opened.root(), limit=untrusted_files.MAX_TEXT_BYTES
+            )
             try:
                 return _unpacked(path, data).decode("utf-8-sig")
             except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:

@@ -48,7 +48,9 @@ class Told:
 
     remarks: list[Remark] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
-    terms: Counter[str] = field(default_factory=Counter)  # what objects are called, and how many are
+    terms: Counter[str] = field(
+        default_factory=Counter
+    )  # what objects are called, and how many are
 
     def remark(self, path: str, severity: str, rule: str, message: str) -> None:
         self.remarks.append(Remark(path, severity, rule, message))
@@ -56,8 +58,16 @@ class Told:
     def settle(self, what: str, known: Collection[str]) -> list[Remark]:
         """The remarks, where there is no fault. Raises `BadData` with every fault, with what is wrong with outlines and with terms not `known`."""
         if self.faults:
-            outlines = [f"{remark.path}: {remark.message}" for remark in self.remarks if remark.rule == SHAPE_FAULT]
-            strange = [f"'{term}' of {count} objects is no term of this data set" for term, count in sorted(self.terms.items()) if term not in known]
+            outlines = [
+                f"{remark.path}: {remark.message}"
+                for remark in self.remarks
+                if remark.rule == SHAPE_FAULT
+            ]
+            strange = [
+                f"'{term}' of {count} objects is no term of this data set"
+                for term, count in sorted(self.terms.items())
+                if term not in known
+            ]
             raise BadData.listing(what, self.faults + outlines + strange)
         return self.remarks
 
@@ -68,7 +78,9 @@ class Annotation:
     size: Size  # height, width of the picture that was drawn on
     drawn: tuple[Drawn, ...]
     tags: Mapping[str, Any]  # of the whole picture: value by name
-    uids: tuple[str, ...]  # words of the form of a DICOM UID in the file's name and beside its objects
+    uids: tuple[
+        str, ...
+    ]  # words of the form of a DICOM UID in the file's name and beside its objects
 
     def on(self, image: str, size: Size, told: Told) -> Annotation:
         """The annotation in the pixels of an image file of `size`, (height, width): scaled where the file is a copy of another size
@@ -78,11 +90,21 @@ class Annotation:
         try:
             scale = Scale.between(self.size, size)
         except BadData as fault:
-            told.faults.append(f"{self.place}: is not drawn for {image}: {fault}; put the image that it was drawn on in its place, or remove {self.place}")
+            told.faults.append(
+                f"{self.place}: is not drawn for {image}: {fault}; put the image that it was drawn on in its place, or remove {self.place}"
+            )
             return self
         asked, found = ("x".join(map(str, sides)) for sides in (self.size, size))
-        told.remark(self.place, "info", "drawing-scaled", f"is drawn for {asked} pixels (height x width): scaled to the {found} of {image}")
-        scaled = (replace(one, shape=scale.shape(shapes.from_json(one.shape)).to_json()) for one in self.drawn)
+        told.remark(
+            self.place,
+            "info",
+            "drawing-scaled",
+            f"is drawn for {asked} pixels (height x width): scaled to the {found} of {image}",
+        )
+        scaled = (
+            replace(one, shape=scale.shape(shapes.from_json(one.shape)).to_json())
+            for one in self.drawn
+        )
         return replace(self, drawn=tuple(scaled))
 
 
@@ -95,12 +117,19 @@ def read(root: Path, path: Path, told: Told) -> Annotation | None:
     try:
         size = (_whole(content["size"]["height"]), _whole(content["size"]["width"]))
         if math.prod(size) > MOST_PIXELS:
-            raise ValueError(f"{size[0]}x{size[1]} pixels are more than the {MOST_PIXELS:,} that are read")
+            raise ValueError(
+                f"{size[0]}x{size[1]} pixels are more than the {MOST_PIXELS:,} that are read"
+            )
         objects, tags = list(content["objects"]), dict(map(_tag, content.get("tags") or ()))
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        told.faults.append(f'{place}: expected {{"size": {{"height", "width"}}, "objects": [...]}}, got {str(content)[:60]} ({type(error).__name__}: {error})')
+        told.faults.append(
+            f'{place}: expected {{"size": {{"height", "width"}}, "objects": [...]}}, got {str(content)[:60]} ({type(error).__name__}: {error})'
+        )
         return None
-    drawn = [_drawn(place, f"object {number}", one, size, told) for number, one in enumerate(objects, start=1)]
+    drawn = [
+        _drawn(place, f"object {number}", one, size, told)
+        for number, one in enumerate(objects, start=1)
+    ]
     beside = json.dumps({key: value for key, value in content.items() if key != "objects"})
     uids = dict.fromkeys(_UID.findall(path.stem) + _UID.findall(beside))
     return Annotation(place, size, tuple(one for one in drawn if one), tags, tuple(uids))
@@ -111,7 +140,12 @@ def read_json(root: Path, path: Path, told: Told) -> Any:
     place = path_names.below(root, path)
     words, encoding = text.read(path)
     if encoding:
-        told.remark(place, "warning", "json-encoding", f"is not UTF-8; it was read as {encoding}; save it again as UTF-8")
+        told.remark(
+            place,
+            "warning",
+            "json-encoding",
+            f"is not UTF-8; it was read as {encoding}; save it again as UTF-8",
+        )
     try:
         return untrusted_files.parse_json(words, place)
     except BadData as fault:
@@ -142,6 +176,11 @@ def _tag(tag: Any) -> tuple[str, Any]:
 
 
 def _whole(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value) or value < 1:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float))
+        or value != int(value)
+        or value < 1
+    ):
         raise ValueError(f"{value!r} is not a number of pixels")
     return int(value)

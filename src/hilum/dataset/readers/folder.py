@@ -1,4 +1,4 @@
-'''A folder of your own: whatever lies in it is understood from evidence (`hilum describe FOLDER` shows how), or as its hilum.toml says.
+"""A folder of your own: whatever lies in it is understood from evidence (`hilum describe FOLDER` shows how), or as its hilum.toml says.
 
     NORMAL/a.png  TB/b.png                            class folders, in several languages; 'healthy' and 'TB', 'gesund' and 'Tuberkulose'
     train/NORMAL/a.png  test/TB/b.png                 above them the parts of a split, kept as the given one
@@ -32,7 +32,7 @@ A file `hilum.toml` in the folder settles what evidence does not, or changes it;
 
 A column is written as its name, or as "labels.csv:File" where one table only is meant. `hilum describe FOLDER --toml` prints all of it.
 What stays open is refused, with the lines to add: Hilum never guesses which of two unknown words is the disease.
-'''
+"""
 
 from __future__ import annotations
 
@@ -86,12 +86,20 @@ def example(root: Path, *, images: int = 12, seed: int = 0) -> None:
     lines = ["image,label,patient,sex,age"]
     for index in range(images):
         if index != 1:  # the second picture is of the first patient
-            body, sex, age = synthetic.anatomy(rng), "FM"[int(rng.integers(2))], int(rng.integers(1, 90))
+            body, sex, age = (
+                synthetic.anatomy(rng),
+                "FM"[int(rng.integers(2))],
+                int(rng.integers(1, 90)),
+            )
         ill = bool(index % 2)
-        drawn = synthetic.draw(body, rng, height=320, width=300, disease="pneumonia" if ill else None)
+        drawn = synthetic.draw(
+            body, rng, height=320, width=300, disease="pneumonia" if ill else None
+        )
         place = f"{'PNEUMONIA' if ill else 'NORMAL'}/image{index:03d}.png"
         raster.write_png(root / place, drawn.pixels)
         if index % 4 == 0:
-            raster.write_png(root / "masks" / f"image{index:03d}.png", drawn.right_lung | drawn.left_lung)
+            raster.write_png(
+                root / "masks" / f"image{index:03d}.png", drawn.right_lung | drawn.left_lung
+            )
         lines.append(f"{place},{place.split('/')[0].lower()},p{max(index, 1):03d},{sex},{age}")
     storage.write_text(root / "labels.csv", "\n".join(lines) + "\n")

@@ -37,11 +37,17 @@ TERMS = _nlm.TERMS
 
 
 def detect(root: Path) -> bool:
-    return (root / "CXR_png").is_dir() and (root / "masks").is_dir() and not (root / "ManualMask").exists()
+    return (
+        (root / "CXR_png").is_dir()
+        and (root / "masks").is_dir()
+        and not (root / "ManualMask").exists()
+    )
 
 
 def _masks_of(stem: str) -> dict[str, str]:
-    return {"lung_mask": f"masks/{stem}_mask.png" if stem.startswith("CHN") else f"masks/{stem}.png"}
+    return {
+        "lung_mask": f"masks/{stem}_mask.png" if stem.startswith("CHN") else f"masks/{stem}.png"
+    }
 
 
 def rows(root: Path) -> Iterator[Row | Remark]:
@@ -61,14 +67,24 @@ def example(root: Path, *, images: int = 24, seed: int = 0) -> None:
     shenzhen = list(_nlm.invent("CHNCXR", images - montgomery, rng, size=(340, 330)))
     if images >= 40:
         copied = shenzhen[0]
-        shenzhen[3] = replace(shenzhen[3], stem=f"{shenzhen[3].stem[:-1]}{copied.stem[-1]}", picture=copied.picture, words=copied.words)
+        shenzhen[3] = replace(
+            shenzhen[3],
+            stem=f"{shenzhen[3].stem[:-1]}{copied.stem[-1]}",
+            picture=copied.picture,
+            words=copied.words,
+        )
         shenzhen[2] = replace(shenzhen[2], words="normal")
     for index, study in enumerate(shenzhen):
         _write(root, study, with_mask=index % 8 != 7)
 
 
 def _write(root: Path, study: _nlm.Invented, *, with_mask: bool) -> None:
-    raster.write_png(root / ("CXR_png" if with_mask else "test") / f"{study.stem}.png", study.picture.pixels)
+    raster.write_png(
+        root / ("CXR_png" if with_mask else "test") / f"{study.stem}.png", study.picture.pixels
+    )
     if with_mask:
-        raster.write_png(root / _masks_of(study.stem)["lung_mask"], study.picture.right_lung | study.picture.left_lung)
+        raster.write_png(
+            root / _masks_of(study.stem)["lung_mask"],
+            study.picture.right_lung | study.picture.left_lung,
+        )
     _nlm.write_reading(root, study)

@@ -83,12 +83,22 @@ class _Named:
 def _named(stem: str) -> _Named | None:
     if found := _ILL.fullmatch(stem):
         number, cause = found["number"], found["cause"]
-        return _Named(cause, {"by cause": f"person{number}_{cause}", "by number": f"person{number}"})
+        return _Named(
+            cause, {"by cause": f"person{number}_{cause}", "by number": f"person{number}"}
+        )
     if found := _NORMAL.fullmatch(stem):
-        return _Named(None, {"by cause": f"{found['series']}-{found['number']}", "by number": f"IM-{found['number']}"})
+        return _Named(
+            None,
+            {
+                "by cause": f"{found['series']}-{found['number']}",
+                "by number": f"IM-{found['number']}",
+            },
+        )
     if found := _MENDELEY.fullmatch(stem):
         disease = found["disease"].lower()
-        return _Named(disease if disease in CAUSES else None, dict.fromkeys(PATIENTS, found["number"]))
+        return _Named(
+            disease if disease in CAUSES else None, dict.fromkeys(PATIENTS, found["number"])
+        )
     return None
 
 
@@ -105,8 +115,15 @@ class _Picture:
 
 
 def detect(root: Path) -> bool:
-    folders = [root / inner / part / label for inner in ("", INNER) for part in PARTS for label in CLASSES]
-    return any(_named(Path(name).stem) for folder in folders if folder.is_dir() for name in os.listdir(folder))
+    folders = [
+        root / inner / part / label for inner in ("", INNER) for part in PARTS for label in CLASSES
+    ]
+    return any(
+        _named(Path(name).stem)
+        for folder in folders
+        if folder.is_dir()
+        for name in os.listdir(folder)
+    )
 
 
 def rows(root: Path, *, patients: str = "by cause") -> Iterator[Row | Remark]:
@@ -121,18 +138,33 @@ def rows(root: Path, *, patients: str = "by cause") -> Iterator[Row | Remark]:
         pictures.append(item)
         if (item.named.cause is None) == (item.label == "PNEUMONIA"):
             says = item.named.cause or "normal"
-            yield Remark(item.place, "warning", "label-conflict", f"lies in {item.label}, but its name says {says}: the folder is taken, no cause is")
+            yield Remark(
+                item.place,
+                "warning",
+                "label-conflict",
+                f"lies in {item.label}, but its name says {says}: the folder is taken, no cause is",
+            )
     yield from _unsure(pictures, patients)
     for item in pictures:
         labels = _labels(item.part, item.label, item.named.cause)
-        yield Row(item.place, item.name, item.named.patient[patients], labels=labels, given_part=PARTS[item.part], view="AP")
+        yield Row(
+            item.place,
+            item.name,
+            item.named.patient[patients],
+            labels=labels,
+            given_part=PARTS[item.part],
+            view="AP",
+        )
 
 
 @cache
 def _labels(part: str, label: str, cause: str | None) -> tuple[Label, ...]:
     labels = [Label("PNEUMONIA", CLASSES[label], f"folder {part}/{label}", rule="folder")]
     if cause and label == "PNEUMONIA":
-        labels += [Label(word, State(word == cause), f"file name says {cause}", rule="file name") for word in CAUSES]
+        labels += [
+            Label(word, State(word == cause), f"file name says {cause}", rule="file name")
+            for word in CAUSES
+        ]
     return tuple(labels)
 
 
@@ -143,7 +175,10 @@ def _unsure(pictures: list[_Picture], patients: str) -> Iterator[Remark]:
         parts = defaultdict(set)
         for item in pictures:
             parts[item.named.patient[reading]].add(item.part)
-        torn[reading] = sorted((name for name, where in parts.items() if len(where) > 1), key=lambda name: (len(name), name))
+        torn[reading] = sorted(
+            (name for name, where in parts.items() if len(where) > 1),
+            key=lambda name: (len(name), name),
+        )
     if not torn["by number"]:
         return
     persons = [name for name in torn["by number"] if name.startswith("person")]
@@ -171,17 +206,32 @@ def _found(root: Path) -> Iterator[_Picture | Remark]:
         for path in _shown(folder):
             if path.name == INNER and path.is_dir() and depth < DEEPEST - 1:
                 continue
-            for item in _in_part(root, path) if path.name in PARTS and path.is_dir() else _not_of_it(root, path):
+            for item in (
+                _in_part(root, path)
+                if path.name in PARTS and path.is_dir()
+                else _not_of_it(root, path)
+            ):
                 if isinstance(item, _Picture) and item.name in above:
-                    again[os.path.getsize(root / item.place) == os.path.getsize(above[item.name])] += 1
+                    again[
+                        os.path.getsize(root / item.place) == os.path.getsize(above[item.name])
+                    ] += 1
                     continue
                 if isinstance(item, _Picture):
                     here[item.name] = root / item.place
                 yield item
         for same, count in sorted(again.items()):
-            kind = "as large; they are left out as copies" if same else "of another size; they are left out: see which of the two you want"
+            kind = (
+                "as large; they are left out as copies"
+                if same
+                else "of another size; they are left out: see which of the two you want"
+            )
             place = folder.relative_to(root).as_posix()
-            yield Remark(place, "info" if same else "warning", DROPPED, f"holds {count} pictures that lie further up under the same names, {kind}")
+            yield Remark(
+                place,
+                "info" if same else "warning",
+                DROPPED,
+                f"holds {count} pictures that lie further up under the same names, {kind}",
+            )
         above |= here
 
 
@@ -196,25 +246,42 @@ def _in_part(root: Path, part: Path) -> Iterator[_Picture | Remark]:
             if path.suffix.lower() not in raster.ENDINGS or not path.is_file():
                 yield from _not_of_it(root, path)
             elif named is None:
-                yield Remark(place, "warning", DROPPED, "its name is not of the form person1_bacteria_2, IM-0115-0001 or BACTERIA-1008087-0001")
+                yield Remark(
+                    place,
+                    "warning",
+                    DROPPED,
+                    "its name is not of the form person1_bacteria_2, IM-0115-0001 or BACTERIA-1008087-0001",
+                )
             else:
                 yield _Picture(place, part.name, folder.name, named)
 
 
 def _shown(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else []
+    return (
+        sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        if folder.is_dir()
+        else []
+    )
 
 
 def _not_of_it(root: Path, path: Path) -> Iterator[Remark]:
     count = sum(len(files) for _, _, files in os.walk(path))
     what = f"a folder of {count} files that is" if path.is_dir() else "a file that is"
-    yield Remark(path_names.below(root, path), "info", DROPPED, f"{what} no part of the release's layout")
+    yield Remark(
+        path_names.below(root, path), "info", DROPPED, f"{what} no part of the release's layout"
+    )
 
 
 _FIRST = {  # the numbers before the first one of each kind in a part, as in the release
-    ("train", "bacteria"): 0, ("train", "virus"): 79, ("train", "normal"): 114, ("val", "bacteria"): 1945, ("val", "normal"): 1426,
-    ("test", "virus"): 0, ("test", "bacteria"): 77, ("test", "normal"): 0,
-}  # fmt: skip
+    ("train", "bacteria"): 0,
+    ("train", "virus"): 79,
+    ("train", "normal"): 114,
+    ("val", "bacteria"): 1945,
+    ("val", "normal"): 1426,
+    ("test", "virus"): 0,
+    ("test", "bacteria"): 77,
+    ("test", "normal"): 0,
+}
 
 
 def example(root: Path, *, images: int = 16, seed: int = 0) -> None:
@@ -228,14 +295,26 @@ def example(root: Path, *, images: int = 16, seed: int = 0) -> None:
         number = {cause: first for (of, cause), first in _FIRST.items() if of == part}
         body, pictures = {}, Counter()
         for index in range(count):
-            cause = ("normal", "virus" if part == "test" else "bacteria", "bacteria" if part == "test" else "virus")[index % 3]
+            cause = (
+                "normal",
+                "virus" if part == "test" else "bacteria",
+                "bacteria" if part == "test" else "virus",
+            )[index % 3]
             running[cause] += 1
-            if pictures[cause] != 1 and (not pictures[cause] or rng.uniform() < 0.6):  # the first of each kind has two pictures
+            if pictures[cause] != 1 and (
+                not pictures[cause] or rng.uniform() < 0.6
+            ):  # the first of each kind has two pictures
                 number[cause] += 1
                 body[cause], pictures[cause] = synthetic.anatomy(rng, child=True), 0
             pictures[cause] += 1
             height, width = int(rng.integers(150, 200)), int(rng.integers(200, 280))
-            picture = synthetic.draw(body[cause], rng, height=height, width=width, disease=None if cause == "normal" else "pneumonia")
+            picture = synthetic.draw(
+                body[cause],
+                rng,
+                height=height,
+                width=width,
+                disease=None if cause == "normal" else "pneumonia",
+            )
             if cause == "normal":
                 series = "IM" if number[cause] % 2 else "NORMAL2-IM"
                 place = f"NORMAL/{series}-{number[cause]:04d}-0001{f'-{pictures[cause] - 1:04d}' if pictures[cause] > 1 else ''}.jpeg"

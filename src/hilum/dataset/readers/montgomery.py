@@ -1,9 +1,9 @@
 """Montgomery County, in the layout of its release by the National Library of Medicine.
 
-    CXR_png/MCUCXR_0001_0.png              the last digit: 1 tuberculosis, 0 normal
-    ManualMask/leftMask/MCUCXR_0001_0.png  the patient's left lung, 255 inside; it lies on the picture's right
-    ManualMask/rightMask/MCUCXR_0001_0.png
-    ClinicalReadings/MCUCXR_0001_0.txt     sex, age and the radiologist's words
+CXR_png/MCUCXR_0001_0.png              the last digit: 1 tuberculosis, 0 normal
+ManualMask/leftMask/MCUCXR_0001_0.png  the patient's left lung, 255 inside; it lies on the picture's right
+ManualMask/rightMask/MCUCXR_0001_0.png
+ClinicalReadings/MCUCXR_0001_0.txt     sex, age and the radiologist's words
 """
 
 from __future__ import annotations

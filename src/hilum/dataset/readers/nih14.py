@@ -58,20 +58,39 @@ CARD = Card(
 FINDINGS = {
     word: word.lower()
     for word in (
-        "Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Effusion", "Emphysema", "Fibrosis", "Hernia", "Infiltration", "Mass",
-        "Nodule", "Pleural_Thickening", "Pneumonia", "Pneumothorax",
+        "Atelectasis",
+        "Cardiomegaly",
+        "Consolidation",
+        "Edema",
+        "Effusion",
+        "Emphysema",
+        "Fibrosis",
+        "Hernia",
+        "Infiltration",
+        "Mass",
+        "Nodule",
+        "Pleural_Thickening",
+        "Pneumonia",
+        "Pneumothorax",
     )
-}  # fmt: skip
+}
 NAMES_ARE_PUBLISHED = True
 TERMS = {**FINDINGS, "Infiltrate": "infiltration"}  # as the list of boxes spells it
 NO_FINDING = "No Finding"
 NOT_LISTED = "not listed"
-ENTRIES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv", "sample_labels.csv")  # the first one that is there counts
+ENTRIES = (
+    "Data_Entry_2017_v2020.csv",
+    "Data_Entry_2017.csv",
+    "sample_labels.csv",
+)  # the first one that is there counts
 BOXES = "BBox_List_2017.csv"
 OFFICIAL = {"train_val_list.txt": "train", "test_list.txt": "test"}
 SPLITS = (  # the first one whose first list is there counts
     OFFICIAL,
-    *({f"train{ending}": "train", f"val{ending}": "tune", f"test{ending}": "test"} for ending in ("_list.txt", ".txt")),
+    *(
+        {f"train{ending}": "train", f"val{ending}": "tune", f"test{ending}": "test"}
+        for ending in ("_list.txt", ".txt")
+    ),
 )
 RELEASED = (1024, 1024)  # height, width of the released pictures, which boxes are given for
 _IN_RELEASED = "boxes are in the pixels of the released 1024x1024 pictures"
@@ -85,7 +104,9 @@ _VIEWS = {"PA": "PA", "AP": "AP", "": None}
 
 def _image(cell: str) -> str:
     if cell in ("", ".", "..") or "/" in cell or "\\" in cell:
-        raise ValueError("leads out of the folder; expected a file's bare name such as 00000001_000.png")
+        raise ValueError(
+            "leads out of the folder; expected a file's bare name such as 00000001_000.png"
+        )
     return cell
 
 
@@ -119,7 +140,9 @@ def _or_empty(parse: Callable[[str], Any]) -> Callable[[str], Any]:
 def _age(cell: str) -> float:
     found = re.fullmatch(r"(\d{1,4})([YMWD]?)", cell.upper())
     if not found:
-        raise ValueError("is not an age; expected years (58) or a number and its unit (058Y, 011M, 003D)")
+        raise ValueError(
+            "is not an age; expected years (58) or a number and its unit (058Y, 011M, 003D)"
+        )
     return round(int(found[1]) * _YEARS[found[2]], 3)
 
 
@@ -134,10 +157,17 @@ def _labels(source: str, cell: str) -> tuple[tuple[Label, ...], bool]:
     words = cell.split("|")
     strange = [f"'{word}'" for word in words if word not in FINDINGS and word != NO_FINDING]
     if strange:
-        raise ValueError(f"names {', '.join(strange)}, which is none of the 14 findings nor '{NO_FINDING}'")
+        raise ValueError(
+            f"names {', '.join(strange)}, which is none of the 14 findings nor '{NO_FINDING}'"
+        )
     if len(set(words)) < len(words):
         raise ValueError("names a finding twice")
-    labels = (Label(word, State.PRESENT, source) if word in words else Label(word, State.ABSENT, source, NOT_LISTED) for word in FINDINGS)
+    labels = (
+        Label(word, State.PRESENT, source)
+        if word in words
+        else Label(word, State.ABSENT, source, NOT_LISTED)
+        for word in FINDINGS
+    )
     return tuple(labels), NO_FINDING in words and len(words) > 1
 
 
@@ -166,8 +196,20 @@ def detect(root: Path) -> bool:
 
 def _tables(root: Path) -> list[Path]:
     """The tables of pictures, the one that counts first: by its known name, or the one whose header has all columns."""
-    known = [path for path in _nih_layout.tables(root, ENTRIES) if path.name.startswith("Data_Entry_2017") or _nih_table.has(path, [_NAME])]
-    alike = [path for path in _nih_layout.csv_files(root) if _nih_table.has(path, [_NAME, _LABELS, *_FACTS])] if not known else []
+    known = [
+        path
+        for path in _nih_layout.tables(root, ENTRIES)
+        if path.name.startswith("Data_Entry_2017") or _nih_table.has(path, [_NAME])
+    ]
+    alike = (
+        [
+            path
+            for path in _nih_layout.csv_files(root)
+            if _nih_table.has(path, [_NAME, _LABELS, *_FACTS])
+        ]
+        if not known
+        else []
+    )
     return known or (alike if len(alike) == 1 else [])
 
 
@@ -176,7 +218,12 @@ def rows(root: Path) -> Iterator[Row | Remark]:
     if not tables:
         return
     for path in tables[1:]:
-        told.remark(told.place(path), "info", DROPPED, f"is not read: {told.place(tables[0])} takes its place")
+        told.remark(
+            told.place(path),
+            "info",
+            DROPPED,
+            f"is not read: {told.place(tables[0])} takes its place",
+        )
     pictures = _pictures(root, told)
     boxes = _boxes(root, told, pictures)
     parts = _parts(root, told)
@@ -189,26 +236,59 @@ def rows(root: Path) -> Iterator[Row | Remark]:
     yield from (row for name, row in read.items() if name in here or not here)
 
 
-def _entries(told: _nih_table.Told, path: Path, pictures: dict[str, str], boxes: dict[str, list[Drawn]], parts: dict[str, str]) -> dict[str, Row]:
+def _entries(
+    told: _nih_table.Told,
+    path: Path,
+    pictures: dict[str, str],
+    boxes: dict[str, list[Drawn]],
+    parts: dict[str, str],
+) -> dict[str, Row]:
     """Rows by the picture's name, also those without a picture."""
-    labels_of = cache(partial(_labels, f"{path.name}, column Finding Labels"))  # one tuple for all pictures with the same findings
+    labels_of = cache(
+        partial(_labels, f"{path.name}, column Finding Labels")
+    )  # one tuple for all pictures with the same findings
     read: dict[str, Row] = {}
     first: dict[str, int] = {}
-    for number, (name, (labels, contradicts), *facts) in told.table(path, (_NAME, (_LABELS[0], labels_of), *_FACTS)):
+    for number, (name, (labels, contradicts), *facts) in told.table(
+        path, (_NAME, (_LABELS[0], labels_of), *_FACTS)
+    ):
         patient, age, sex, view, follow_up, height, width, row_spacing, column_spacing = facts
         place = pictures.get(name, f"images/{name}")
         if first.setdefault(name, number) != number:
-            told.faults.append(f"{path.name} line {number}: {name} stands in line {first[name]} already")
+            told.faults.append(
+                f"{path.name} line {number}: {name} stands in line {first[name]} already"
+            )
         if contradicts:
-            told.remark(place, "warning", "label-conflict", f"{path.name} line {number} names a finding and '{NO_FINDING}': the finding is taken")
+            told.remark(
+                place,
+                "warning",
+                "label-conflict",
+                f"{path.name} line {number} names a finding and '{NO_FINDING}': the finding is taken",
+            )
         if age is not None and age > OLDEST_YEARS:
-            told.remark(place, "warning", "age-impossible", f"{path.name} line {number} states an age of {age:g} years: it is left empty")
+            told.remark(
+                place,
+                "warning",
+                "age-impossible",
+                f"{path.name} line {number} states an age of {age:g} years: it is left empty",
+            )
             age = None
         read[name] = Row(
-            place, name.rpartition(".")[0], patient, labels=labels, given_part=parts.get(name), sex=sex, age_years=age, view=view,
-            follow_up=follow_up, stated_height=height, stated_width=width, row_spacing_mm=row_spacing, column_spacing_mm=column_spacing,
+            place,
+            name.rpartition(".")[0],
+            patient,
+            labels=labels,
+            given_part=parts.get(name),
+            sex=sex,
+            age_years=age,
+            view=view,
+            follow_up=follow_up,
+            stated_height=height,
+            stated_width=width,
+            row_spacing_mm=row_spacing,
+            column_spacing_mm=column_spacing,
             drawn=tuple(boxes.get(name, ())),
-        )  # fmt: skip
+        )
     return read
 
 
@@ -216,11 +296,23 @@ def _pictures(root: Path, told: _nih_table.Told) -> dict[str, str]:
     """Place below `root` by name, of the pictures in all folders that the release or a copy of it has them in."""
     found = _nih_layout.files(root)
     if found.again:
-        told.remark(found.again[0], "warning", DROPPED, f"{_some(found.again)} pictures: another folder holds one of the same name, which is kept")
+        told.remark(
+            found.again[0],
+            "warning",
+            DROPPED,
+            f"{_some(found.again)} pictures: another folder holds one of the same name, which is kept",
+        )
     if found.others:
-        told.remark(found.others[0], "info", DROPPED, f"{_some(found.others)} files are no pictures")
+        told.remark(
+            found.others[0], "info", DROPPED, f"{_some(found.others)} files are no pictures"
+        )
     if found.macos:
-        told.remark(found.macos[0], "info", DROPPED, f"{_some(found.macos)} files are what macOS leaves behind")
+        told.remark(
+            found.macos[0],
+            "info",
+            DROPPED,
+            f"{_some(found.macos)} files are what macOS leaves behind",
+        )
     return found.images
 
 
@@ -229,21 +321,32 @@ def _boxes(root: Path, told: _nih_table.Told, pictures: dict[str, str]) -> dict[
     path = next(iter(_nih_layout.tables(root, (BOXES,))), None)
     drawn: dict[str, list[Drawn]] = {}
     scaled: dict[str, None] = {}
-    for number, (name, term, x, y, width, height) in told.table(path, (_NAME, *_BOX)) if path else ():
+    for number, (name, term, x, y, width, height) in (
+        told.table(path, (_NAME, *_BOX)) if path else ()
+    ):
         box, where = shapes.Box(y, x, height, width), f"{path.name} line {number}"
         if wrong := shapes.faults(box, RELEASED):
             told.faults += [f"{where}: the box {fault}; {_IN_RELEASED}" for fault in wrong]
             continue
         size = raster.size(root / pictures[name], opened.root()) if name in pictures else None
         try:
-            scale = Scale.between(RELEASED, size or RELEASED)  # caching tells of a file that cannot be read
+            scale = Scale.between(
+                RELEASED, size or RELEASED
+            )  # caching tells of a file that cannot be read
         except BadData as fault:
-            told.faults.append(f"{where}: {pictures[name]}: {fault}; {_IN_RELEASED}, so leave copies square, or remove {path.name} to go without boxes")
+            told.faults.append(
+                f"{where}: {pictures[name]}: {fault}; {_IN_RELEASED}, so leave copies square, or remove {path.name} to go without boxes"
+            )
             continue
         scaled |= {name: None} if scale.file != RELEASED else {}
         drawn.setdefault(name, []).append(Drawn(term, scale.shape(box).to_json(), where))
     if scaled:
-        told.remark(told.place(path), "info", "box-scaled", f"{_IN_RELEASED}; those on {_some(list(scaled))} smaller or larger copies were scaled to them")
+        told.remark(
+            told.place(path),
+            "info",
+            "box-scaled",
+            f"{_IN_RELEASED}; those on {_some(list(scaled))} smaller or larger copies were scaled to them",
+        )
     return drawn
 
 
@@ -252,7 +355,11 @@ def _parts(root: Path, told: _nih_table.Told) -> dict[str, str]:
     lists = (path for split in SPLITS for path in reversed(_nih_layout.tables(root, split)))
     there = {path.name.removesuffix(".gz"): path for path in lists}
     used = next((split for split in SPLITS if next(iter(split)) in there), {})
-    counts = f"{', '.join(name for name in used if name in there)} counts" if used else "there is no list of the training part"
+    counts = (
+        f"{', '.join(name for name in used if name in there)} counts"
+        if used
+        else "there is no list of the training part"
+    )
     for name in sorted(there.keys() - used.keys()):
         told.remark(told.place(there[name]), "info", DROPPED, f"is not read: {counts}")
     parts: dict[str, str] = {}
@@ -269,19 +376,54 @@ def _parts(root: Path, told: _nih_table.Told) -> dict[str, str]:
 
 
 def _strangers(
-    told: _nih_table.Told, table: str, pictures: dict[str, str], boxes: dict[str, list[Drawn]], parts: dict[str, str], read: dict[str, Row]
+    told: _nih_table.Told,
+    table: str,
+    pictures: dict[str, str],
+    boxes: dict[str, list[Drawn]],
+    parts: dict[str, str],
+    read: dict[str, Row],
 ) -> None:
     """Remarks on what stands in one file and not in another, each with its count."""
     gone = [name for name in read if name not in pictures]
     if len(gone) == len(read):
-        told.remark(table, "warning", "pictures-missing", f"none of its {len(read)} pictures is here: the table is read alone; put them in images/")
+        told.remark(
+            table,
+            "warning",
+            "pictures-missing",
+            f"none of its {len(read)} pictures is here: the table is read alone; put them in images/",
+        )
     elif gone:
-        told.remark(table, "warning", DROPPED, f"{_some(gone)} of its {len(read)} pictures are not here: their lines are left out")
+        told.remark(
+            table,
+            "warning",
+            DROPPED,
+            f"{_some(gone)} of its {len(read)} pictures are not here: their lines are left out",
+        )
     told_of = (
-        ([place for name, place in pictures.items() if name not in read], "warning", DROPPED, f"{table} does not list them"),
-        ([name for name in boxes if name not in read], "warning", "box-orphan", f"{BOXES} draws on them, but {table} does not list them"),
-        ([name for name in parts if name not in read], "info", "part-orphan", f"the lists of the split name them, but {table} does not"),
-        ([name for name in read if name not in parts] if parts else [], "warning", "part-missing", "no list of the split names them"),
+        (
+            [place for name, place in pictures.items() if name not in read],
+            "warning",
+            DROPPED,
+            f"{table} does not list them",
+        ),
+        (
+            [name for name in boxes if name not in read],
+            "warning",
+            "box-orphan",
+            f"{BOXES} draws on them, but {table} does not list them",
+        ),
+        (
+            [name for name in parts if name not in read],
+            "info",
+            "part-orphan",
+            f"the lists of the split name them, but {table} does not",
+        ),
+        (
+            [name for name in read if name not in parts] if parts else [],
+            "warning",
+            "part-missing",
+            "no list of the split names them",
+        ),
     )
     for names, severity, rule, message in told_of:
         if names:
@@ -304,7 +446,11 @@ _HEADER = (
     "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,OriginalImage[Width,Height],"
     "OriginalImagePixelSpacing[x,y]"
 )
-_ORIGINALS = ((2048, 2500, 0.168), (2991, 2992, 0.143), (2544, 3056, 0.139))  # height, width, spacing in mm
+_ORIGINALS = (
+    (2048, 2500, 0.168),
+    (2991, 2992, 0.143),
+    (2544, 3056, 0.139),
+)  # height, width, spacing in mm
 
 
 def example(root: Path, *, images: int = 16, seed: int = 0) -> None:
@@ -324,17 +470,25 @@ def example(root: Path, *, images: int = 16, seed: int = 0) -> None:
         if index == 0 or follow_up > last:
             patient, patients, follow_up = patient + int(rng.integers(1, 4)), patients + 1, 0
             last = int(rng.integers(3)) if index else 2
-            body, age, sex = synthetic.anatomy(rng), int(rng.integers(16, 88)), "FM"[int(rng.integers(2))]
+            body, age, sex = (
+                synthetic.anatomy(rng),
+                int(rng.integers(16, 88)),
+                "FM"[int(rng.integers(2))],
+            )
         name = f"{patient:08d}_{follow_up:03d}.png"
         disease, labels, term = _DRAWN[index % len(_DRAWN)]
         healthy = synthetic.draw(body, copy.deepcopy(rng), height=256, width=256).pixels
         pixels = synthetic.draw(body, rng, height=256, width=256, disease=disease).pixels
         height, width, spacing = _ORIGINALS[int(rng.integers(len(_ORIGINALS)))]
-        table.append(f"{name},{labels},{follow_up},{patient},{age},{sex},{'AP' if rng.uniform() < 0.4 else 'PA'},{width},{height},{spacing},{spacing}")
+        table.append(
+            f"{name},{labels},{follow_up},{patient},{age},{sex},{'AP' if rng.uniform() < 0.4 else 'PA'},{width},{height},{spacing},{spacing}"
+        )
         changed = np.argwhere(np.abs(pixels.astype(int) - healthy) > 8)
         if index % 2 and len(changed):
             (top, left), (bottom, right) = changed.min(axis=0), changed.max(axis=0) + 1
-            boxes.append(f"{name},{term},{4 * left},{4 * top},{4 * (right - left)},{4 * (bottom - top)}")
+            boxes.append(
+                f"{name},{term},{4 * left},{4 * top},{4 * (right - left)},{4 * (bottom - top)}"
+            )
         lists["test_list.txt" if patients % 5 == 0 else "train_val_list.txt"].append(name)
         rgba = np.dstack([pixels] * 3 + [np.full_like(pixels, 255)])
         storage.write_bytes(root / "images" / name, png_encode(rgba if index == 3 else pixels))

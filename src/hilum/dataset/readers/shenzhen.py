@@ -1,8 +1,8 @@
 """Shenzhen No. 3 Hospital, in the layout of its release by the National Library of Medicine, with or without its masks.
 
-    CXR_png/CHNCXR_0001_0.png           the last digit: 1 tuberculosis, 0 normal
-    mask/CHNCXR_0001_0_mask.png         both lungs, 255 inside; released apart, for 566 of the 662 pictures
-    ClinicalReadings/CHNCXR_0001_0.txt  sex, age and the radiologist's words
+CXR_png/CHNCXR_0001_0.png           the last digit: 1 tuberculosis, 0 normal
+mask/CHNCXR_0001_0_mask.png         both lungs, 255 inside; released apart, for 566 of the 662 pictures
+ClinicalReadings/CHNCXR_0001_0.txt  sex, age and the radiologist's words
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ TERMS = _nlm.TERMS
 
 def detect(root: Path) -> bool:
     pictures = root / "CXR_png"
-    bare = pictures.is_dir() and not (root / "masks").exists() and not (root / "ManualMask").exists()
+    bare = (
+        pictures.is_dir() and not (root / "masks").exists() and not (root / "ManualMask").exists()
+    )
     return bare and next(pictures.glob("CHNCXR_*"), None) is not None
 
 
@@ -45,8 +47,13 @@ def rows(root: Path) -> Iterator[Row | Remark]:
 
 def example(root: Path, *, images: int = 12, seed: int = 0) -> None:
     """Every seventh picture has no mask, as in the release."""
-    for index, study in enumerate(_nlm.invent("CHNCXR", images, np.random.default_rng(seed), size=(340, 330))):
+    for index, study in enumerate(
+        _nlm.invent("CHNCXR", images, np.random.default_rng(seed), size=(340, 330))
+    ):
         raster.write_png(root / "CXR_png" / f"{study.stem}.png", study.picture.pixels)
         if index % 7 != 6:
-            raster.write_png(root / _masks_of(study.stem)["lung_mask"], study.picture.right_lung | study.picture.left_lung)
+            raster.write_png(
+                root / _masks_of(study.stem)["lung_mask"],
+                study.picture.right_lung | study.picture.left_lung,
+            )
         _nlm.write_reading(root, study)

@@ -40,15 +40,24 @@ CARD = Card(
 NAMES_ARE_PUBLISHED = True
 TERMS = {**_nlm.TERMS, **_supervisely.LUNGS}
 META = "meta.json"
-SAYS = {"normal": 0, "abnormal": 1}  # tags of a picture, and the digit in its name that says the same
+SAYS = {
+    "normal": 0,
+    "abnormal": 1,
+}  # tags of a picture, and the digit in its name that says the same
 
 
 def _folders(root: Path) -> list[str]:
-    return sorted(path.name for path in root.iterdir() if (path / "img").is_dir() and (path / "ann").is_dir())
+    return sorted(
+        path.name for path in root.iterdir() if (path / "img").is_dir() and (path / "ann").is_dir()
+    )
 
 
 def detect(root: Path) -> bool:
-    return (root / META).is_file() and any(_nlm.STEM.fullmatch(path.stem) for folder in _folders(root) for path in (root / folder / "img").iterdir())
+    return (root / META).is_file() and any(
+        _nlm.STEM.fullmatch(path.stem)
+        for folder in _folders(root)
+        for path in (root / folder / "img").iterdir()
+    )
 
 
 @dataclass
@@ -66,11 +75,18 @@ def rows(root: Path) -> Iterator[Row | Remark]:
     for folder in _folders(root):
         for listed in _of_folder(root, folder, told):
             kept = found.get(listed.row.name)
-            if kept and bool(listed.annotation and listed.annotation.drawn) <= bool(kept.annotation and kept.annotation.drawn):
+            if kept and bool(listed.annotation and listed.annotation.drawn) <= bool(
+                kept.annotation and kept.annotation.drawn
+            ):
                 kept, listed = listed, kept
             found[listed.row.name] = listed
             if kept:
-                told.remark(kept.row.image, "info", DROPPED, f"{listed.row.image} has the same name and is kept")
+                told.remark(
+                    kept.row.image,
+                    "info",
+                    DROPPED,
+                    f"{listed.row.image} has the same name and is kept",
+                )
     for listed in found.values():
         _check(root, listed, classes, told)
     yield from told.settle(f"{root} is not a sound set in Supervisely's form", TERMS)
@@ -86,23 +102,41 @@ def _classes(root: Path, told: _supervisely.Told) -> set[str] | None:
     try:
         return {one["title"] for one in content["classes"]}
     except (KeyError, TypeError):
-        told.faults.append(f'{META}: expected {{"classes": [{{"title": ...}}]}}, got {str(content)[:60]}')
+        told.faults.append(
+            f'{META}: expected {{"classes": [{{"title": ...}}]}}, got {str(content)[:60]}'
+        )
         return None
 
 
 def _of_folder(root: Path, folder: str, told: _supervisely.Told) -> Iterator[_Listed]:
-    annotations = {path.name: path for path in sorted((root / folder / "ann").glob("*.json")) if not path.name.startswith(".")}
+    annotations = {
+        path.name: path
+        for path in sorted((root / folder / "ann").glob("*.json"))
+        if not path.name.startswith(".")
+    }
     for item in _nlm.rows(root, (f"{folder}/img",), lambda stem: {}, ()):
         if isinstance(item, Row):
             name = Path(item.image).name
-            path = annotations.pop(f"{name}.json", None) or annotations.pop(f"{item.name}.json", None)
+            path = annotations.pop(f"{name}.json", None) or annotations.pop(
+                f"{item.name}.json", None
+            )
             if path is None:
-                told.remark(item.image, "info", "annotation-missing", f"there is no {folder}/ann/{name}.json: nothing is drawn on it")
+                told.remark(
+                    item.image,
+                    "info",
+                    "annotation-missing",
+                    f"there is no {folder}/ann/{name}.json: nothing is drawn on it",
+                )
             yield _Listed(item, _supervisely.read(root, path, told) if path else None)
         elif (root / _nlm.READINGS).is_dir() or not item.rule.startswith("reading"):
             told.remarks.append(item)
     for path in annotations.values():
-        told.remark(path_names.below(root, path), "warning", "annotation-orphan", "there is no picture for this annotation")
+        told.remark(
+            path_names.below(root, path),
+            "warning",
+            "annotation-orphan",
+            "there is no picture for this annotation",
+        )
 
 
 def _check(root: Path, listed: _Listed, classes: set[str] | None, told: _supervisely.Told) -> None:
@@ -111,20 +145,31 @@ def _check(root: Path, listed: _Listed, classes: set[str] | None, told: _supervi
     if annotation is None:
         return
     strange = {one.term for one in annotation.drawn} - classes if classes is not None else set()
-    told.faults += [f"{annotation.place}: the class '{term}' is not in {META}" for term in sorted(strange)]
-    size = raster.size(path_names.path_of(root, listed.row.image), opened.root()) or annotation.size  # caching tells of a file that cannot be read
+    told.faults += [
+        f"{annotation.place}: the class '{term}' is not in {META}" for term in sorted(strange)
+    ]
+    size = (
+        raster.size(path_names.path_of(root, listed.row.image), opened.root()) or annotation.size
+    )  # caching tells of a file that cannot be read
     listed.annotation = annotation.on(listed.row.image, size, told)
     digit = int(listed.row.name[-1])
     for tag in sorted(SAYS.keys() & annotation.tags.keys()):
         if SAYS[tag] != digit:
-            told.remark(listed.row.image, "warning", "label-conflict", f"{annotation.place} is tagged '{tag}': the name's last digit is taken")
+            told.remark(
+                listed.row.image,
+                "warning",
+                "label-conflict",
+                f"{annotation.place} is tagged '{tag}': the name's last digit is taken",
+            )
 
 
 def _row(listed: _Listed) -> Row:
     if listed.annotation is None:
         return listed.row
     height, width = listed.annotation.size
-    return replace(listed.row, drawn=listed.annotation.drawn, stated_height=height, stated_width=width)
+    return replace(
+        listed.row, drawn=listed.annotation.drawn, stated_height=height, stated_width=width
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------------ made-up copies
@@ -135,9 +180,23 @@ def example(root: Path, *, images: int = 24, seed: int = 0) -> None:
     rng = np.random.default_rng(seed)
     montgomery = max(3, images // 5)
     for study in _nlm.invent("MCUCXR", montgomery, rng, size=(300, 300)):
-        _write(root, study, [shapes.to_supervisely(part) for lung in _lungs(study) for part in shapes.polygons_of(lung)])
+        _write(
+            root,
+            study,
+            [
+                shapes.to_supervisely(part)
+                for lung in _lungs(study)
+                for part in shapes.polygons_of(lung)
+            ],
+        )
     for index, study in enumerate(_nlm.invent("CHNCXR", images - montgomery, rng, size=(300, 290))):
-        _write(root, study, [shapes.to_supervisely(_bitmap(lung)) for lung in _lungs(study)] if index % 8 != 7 else [])
+        _write(
+            root,
+            study,
+            [shapes.to_supervisely(_bitmap(lung)) for lung in _lungs(study)]
+            if index % 8 != 7
+            else [],
+        )
     classes = [{"title": "lung", "shape": "any", "color": "#50E3C2"}]
     tags = [{"name": name, "value_type": "none"} for name in SAYS]
     storage.write_json(root / META, {"classes": classes, "tags": tags, "projectType": "images"})
@@ -149,14 +208,18 @@ def _lungs(study: _nlm.Invented) -> tuple[np.ndarray, np.ndarray]:
 
 def _bitmap(mask: np.ndarray) -> shapes.Bitmap:
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    return shapes.Bitmap(int(rows[0]), int(columns[0]), mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
+    return shapes.Bitmap(
+        int(rows[0]), int(columns[0]), mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    )
 
 
 def _write(root: Path, study: _nlm.Invented, objects: list[Mapping[str, Any]]) -> None:
     height, width = study.picture.pixels.shape
     raster.write_png(root / "ds" / "img" / f"{study.stem}.png", study.picture.pixels)
     content = {
-        "description": "", "tags": [{"name": "abnormal" if study.stem.endswith("1") else "normal", "value": None}],
-        "size": {"height": height, "width": width}, "objects": [{"classTitle": "lung", "tags": [], **one} for one in objects],
-    }  # fmt: skip
+        "description": "",
+        "tags": [{"name": "abnormal" if study.stem.endswith("1") else "normal", "value": None}],
+        "size": {"height": height, "width": width},
+        "objects": [{"classTitle": "lung", "tags": [], **one} for one in objects],
+    }
     storage.write_text(root / "ds" / "ann" / f"{study.stem}.png.json", json.dumps(content) + "\n")

@@ -8,7 +8,15 @@ from typing import Any
 
 import polars as pl
 
-from hilum.dataset.tables._table import MAX_BYTES, MAX_CELLS, MAX_COLUMNS, Table, column_name, named, stripped
+from hilum.dataset.tables._table import (
+    MAX_BYTES,
+    MAX_CELLS,
+    MAX_COLUMNS,
+    Table,
+    column_name,
+    named,
+    stripped,
+)
 from hilum.errors import BadData
 
 

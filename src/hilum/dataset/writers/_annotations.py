@@ -23,7 +23,9 @@ def size_of(path: Path, root: Path | None) -> Size:
     return raster.size(path, root) or image_file.own_size(image_file.read(path, root))
 
 
-def lung_masks(manifest: Manifest, image: Mapping[str, Any], size: Size, meanings: Meanings) -> list[MaskFile]:
+def lung_masks(
+    manifest: Manifest, image: Mapping[str, Any], size: Size, meanings: Meanings
+) -> list[MaskFile]:
     """Read the lung mask files of a row of the table as the cache does.
 
     Raises `BadData` for a mask that does not fit its image or whose values nothing explains.
@@ -36,7 +38,10 @@ def lung_masks(manifest: Manifest, image: Mapping[str, Any], size: Size, meaning
     def pose(own: np.ndarray) -> np.ndarray:
         return image_file.to_display(file, own)
 
-    own = {name: manifest.original(cell) if name in mask_files.COLUMNS and cell else cell for name, cell in image.items()}
+    own = {
+        name: manifest.original(cell) if name in mask_files.COLUMNS and cell else cell
+        for name, cell in image.items()
+    }
     found = mask_files.read(manifest.folder, own, size, meanings.of, pose if file else None)
     return [replace(one, place=image[one.column]) for one in found]
 

@@ -22,8 +22,24 @@ from hilum.dataset.writers._xrv_pathologies import concept_of
 from hilum.errors import BadData
 from hilum.imaging.radiograph import Radiograph
 
-ITEMS = {name: pl.String for name in ("image_id", "dataset", "patient_id", "view", "sex")} | {"age_years": pl.Float64}
-_IMAGE = ("Image Index", "ImageId", "ImageID", "image_id", "dicom_id", "Path", "PngPath", "file_name", "filename", "fname", "image_name", "image", "patientId")
+ITEMS = {name: pl.String for name in ("image_id", "dataset", "patient_id", "view", "sex")} | {
+    "age_years": pl.Float64
+}
+_IMAGE = (
+    "Image Index",
+    "ImageId",
+    "ImageID",
+    "image_id",
+    "dicom_id",
+    "Path",
+    "PngPath",
+    "file_name",
+    "filename",
+    "fname",
+    "image_name",
+    "image",
+    "patientId",
+)
 _ABOUT = ("dataset", "patientid", "view", "sex_male", "sex_female", "age_years")
 _LUNGS = {"Lungs": "lungs"}
 _FIRST_OF_PATIENT = ("CheX_Dataset", "MIMIC_Dataset", "CheXlocalize_Dataset")
@@ -43,23 +59,44 @@ class Taken:
     def radiograph(self, index: int) -> Radiograph:
         """Item `index` in [0, 1]. Raises `BadData` where its pixels are not in ±1024, or its labels not those of the table."""
         item, name = self.dataset[index], self.table["image_id"][index]
-        own, told = np.asarray(item["lab"], np.float64), np.asarray(self.dataset.labels[index], np.float64)
+        own, told = (
+            np.asarray(item["lab"], np.float64),
+            np.asarray(self.dataset.labels[index], np.float64),
+        )
         if own.shape != told.shape or not np.array_equal(own, told, equal_nan=True):
-            raise BadData(f"{name}: the item's labels are not those of its row: a subset keeps its parent's; relabel before SubsetDataset or FilterDataset")
+            raise BadData(
+                f"{name}: the item's labels are not those of its row: a subset keeps its parent's; relabel before SubsetDataset or FilterDataset"
+            )
         pixels = np.asarray(item["img"], np.float32)
         if pixels.ndim != 3 or pixels.shape[0] != 1:
-            raise BadData(f"{name}: the picture has shape {pixels.shape}; expected (1, height, width)")
+            raise BadData(
+                f"{name}: the picture has shape {pixels.shape}; expected (1, height, width)"
+            )
         low, high = float(pixels.min()), float(pixels.max())
-        if not (np.isfinite(pixels).all() and max(-low, high) <= 1024 + _SLACK) or (low >= 0 and high <= 255):
-            raise BadData(f"{name}: pixels from {low:g} to {high:g}; expected -1024 to 1024: use utils.normalize, and look at the transforms")
-        return Radiograph(np.clip(pixels[0] / 2048 + 0.5, 0, 1), None, ("-1024 to 1024 of TorchXRayVision become 0 to 1",))
+        if not (np.isfinite(pixels).all() and max(-low, high) <= 1024 + _SLACK) or (
+            low >= 0 and high <= 255
+        ):
+            raise BadData(
+                f"{name}: pixels from {low:g} to {high:g}; expected -1024 to 1024: use utils.normalize, and look at the transforms"
+            )
+        return Radiograph(
+            np.clip(pixels[0] / 2048 + 0.5, 0, 1),
+            None,
+            ("-1024 to 1024 of TorchXRayVision become 0 to 1",),
+        )
 
     def masks(self, index: int) -> dict[str, np.ndarray]:
         """Masks that item `index` comes with, bool (height, width), by concept, or lungs."""
         item = self.dataset[index]
-        names = {name if isinstance(name, str) else self.dataset.pathologies[name]: mask for name, mask in item.get("pathology_masks", {}).items()}
+        names = {
+            name if isinstance(name, str) else self.dataset.pathologies[name]: mask
+            for name, mask in item.get("pathology_masks", {}).items()
+        }
         found = {concept_of(name): mask for name, mask in names.items()}
-        found |= {_LUNGS.get(name) or concept_of(name): mask for name, mask in item.get("semantic_masks", {}).items()}
+        found |= {
+            _LUNGS.get(name) or concept_of(name): mask
+            for name, mask in item.get("semantic_masks", {}).items()
+        }
         return {name: np.asarray(mask)[0] > 0.5 for name, mask in found.items()}
 
 
@@ -68,32 +105,58 @@ def from_xrv(dataset: Any) -> Taken:
     names, labels = list(dataset.pathologies), np.asarray(dataset.labels, np.float64)
     _refuse_unsound(dataset, names, labels)
     columns = {name: list(dataset.csv[name]) for name in (*_IMAGE, *_ABOUT) if name in dataset.csv}
-    rows = [{name: None if _missing(values[index]) else values[index] for name, values in columns.items()} for index in range(len(labels))]
+    rows = [
+        {
+            name: None if _missing(values[index]) else values[index]
+            for name, values in columns.items()
+        }
+        for index in range(len(labels))
+    ]
     items, repeated = _items(rows, _sets(dataset))
     remarks = [*_about_classes(dataset), *_about_rows(rows, repeated), *_about_names(names, labels)]
     table = pl.DataFrame(items, schema=ITEMS, orient="row")
-    return Taken(dataset, table, _labels(dataset, table["image_id"], names, labels), pl.DataFrame(remarks, schema=REMARK_COLUMNS, orient="row"))
+    return Taken(
+        dataset,
+        table,
+        _labels(dataset, table["image_id"], names, labels),
+        pl.DataFrame(remarks, schema=REMARK_COLUMNS, orient="row"),
+    )
 
 
 def _refuse_unsound(dataset: Any, names: list[str], labels: np.ndarray) -> None:
     faults = []
     if labels.shape != (len(dataset), len(names)):
-        faults.append(f"labels have shape {labels.shape}; expected {(len(dataset), len(names))} (items, pathologies)")
+        faults.append(
+            f"labels have shape {labels.shape}; expected {(len(dataset), len(names))} (items, pathologies)"
+        )
     else:
         known = np.isnan(labels) | (labels == 0) | (labels == 1)
-        strange = [(name, np.unique(column[~good]).tolist()) for name, column, good in zip(names, labels.T, known.T, strict=True) if not good.all()]
-        faults += [f"labels of {name} hold {', '.join(map(str, values[:3]))}; expected 1, 0 or NaN" for name, values in strange]
+        strange = [
+            (name, np.unique(column[~good]).tolist())
+            for name, column, good in zip(names, labels.T, known.T, strict=True)
+            if not good.all()
+        ]
+        faults += [
+            f"labels of {name} hold {', '.join(map(str, values[:3]))}; expected 1, 0 or NaN"
+            for name, values in strange
+        ]
     if len(dataset.csv) != len(dataset):
         faults.append(f"csv has {len(dataset.csv)} rows for {len(dataset)} items")
     concepts = Counter(map(concept_of, names))
-    faults += [f"several pathologies are {concept}: {', '.join(n for n in names if concept_of(n) == concept)}" for concept, count in concepts.items() if count > 1]
+    faults += [
+        f"several pathologies are {concept}: {', '.join(n for n in names if concept_of(n) == concept)}"
+        for concept, count in concepts.items()
+        if count > 1
+    ]
     if faults:
         raise BadData.listing(f"{_class(dataset)} is not sound", faults)
 
 
 def _leaves(dataset: Any) -> list[Any]:
     """The data sets that a merged, subset or filtered one is made of."""
-    inner = getattr(dataset, "datasets", None) or ([dataset.dataset] if hasattr(dataset, "dataset") else [])
+    inner = getattr(dataset, "datasets", None) or (
+        [dataset.dataset] if hasattr(dataset, "dataset") else []
+    )
     return [leaf for one in inner for leaf in _leaves(one)] or [dataset]
 
 
@@ -118,33 +181,66 @@ def _items(rows: list[Mapping[str, Any]], sets: list[str]) -> tuple[list[tuple],
     """Rows of the table, and how often each image stands in it."""
     items, seen = [], Counter()
     for index, (row, dataset) in enumerate(zip(rows, sets, strict=True)):
-        own = str(row.get("image_id")).startswith(f"{row.get('dataset')}/")  # a view of Hilum's: names carry their data set already
-        name = next((str(row[column]) for column in _IMAGE if row.get(column) is not None), f"item {index}")
+        own = str(row.get("image_id")).startswith(
+            f"{row.get('dataset')}/"
+        )  # a view of Hilum's: names carry their data set already
+        name = next(
+            (str(row[column]) for column in _IMAGE if row.get(column) is not None), f"item {index}"
+        )
         image = str(row["image_id"]) if own else f"{dataset}/{name}"
         patient = str(row["patientid"]) if row.get("patientid") is not None else None
         patient = (patient if own else f"{dataset}/{patient}") if patient else image
         seen[image] += 1
         sex = "female" if row.get("sex_female") else "male" if row.get("sex_male") else None
         age = float(row["age_years"]) if row.get("age_years") is not None else None
-        items.append((image if seen[image] == 1 else f"{image}#{seen[image]}", row["dataset"] if own else dataset, patient, acquisition.view_of(str(row.get("view") or "")), sex, age))
+        items.append(
+            (
+                image if seen[image] == 1 else f"{image}#{seen[image]}",
+                row["dataset"] if own else dataset,
+                patient,
+                acquisition.view_of(str(row.get("view") or "")),
+                sex,
+                age,
+            )
+        )
     return items, Counter({image: count for image, count in seen.items() if count > 1})
 
 
-def _labels(dataset: Any, image_ids: pl.Series, names: list[str], labels: np.ndarray) -> pl.DataFrame:
+def _labels(
+    dataset: Any, image_ids: pl.Series, names: list[str], labels: np.ndarray
+) -> pl.DataFrame:
     parts = [pl.DataFrame(schema=LABEL_COLUMNS)]
     for name, column in zip(names, labels.T, strict=True):
         known = np.flatnonzero(~np.isnan(column))
-        told = pl.DataFrame({"image_id": image_ids.gather(known), "state": column[known].astype(np.int8)})
-        origin = {"concept": concept_of(name), "term": name, "source": f"{_class(dataset)}.labels, column {name}", "rule": "column"}
-        blank = (pl.lit(None, kind).alias(column) for column, kind in LABEL_COLUMNS.items() if column not in (*origin, "image_id", "state"))
-        parts.append(told.with_columns(*(pl.lit(text).alias(key) for key, text in origin.items()), *blank).select(LABEL_COLUMNS.keys()))
+        told = pl.DataFrame(
+            {"image_id": image_ids.gather(known), "state": column[known].astype(np.int8)}
+        )
+        origin = {
+            "concept": concept_of(name),
+            "term": name,
+            "source": f"{_class(dataset)}.labels, column {name}",
+            "rule": "column",
+        }
+        blank = (
+            pl.lit(None, kind).alias(column)
+            for column, kind in LABEL_COLUMNS.items()
+            if column not in (*origin, "image_id", "state")
+        )
+        parts.append(
+            told.with_columns(
+                *(pl.lit(text).alias(key) for key, text in origin.items()), *blank
+            ).select(LABEL_COLUMNS.keys())
+        )
     return pl.concat(parts).sort("image_id", "concept")
 
 
 def _about_classes(dataset: Any) -> Iterator[tuple[str, str, str, str]]:
     """Known faults of the package's own classes (1.5.7), where they can apply."""
     for leaf in _leaves(dataset):
-        name, patients = _class(leaf), list(leaf.csv["patientid"]) if "patientid" in leaf.csv else []
+        name, patients = (
+            _class(leaf),
+            list(leaf.csv["patientid"]) if "patientid" in leaf.csv else [],
+        )
         if name in _FIRST_OF_PATIENT and len(set(patients)) == len(patients):
             message = "one row a patient: with unique_patients=True labels of a patient's other images stand in it; make it with unique_patients=False"
             yield name, "warning", "xrv-first-of-patient", message
@@ -156,19 +252,36 @@ def _about_classes(dataset: Any) -> Iterator[tuple[str, str, str, str]]:
             yield name, "warning", "xrv-parts-of-words", message
 
 
-def _about_rows(rows: list[Mapping[str, Any]], repeated: Mapping[str, int]) -> Iterator[tuple[str, str, str, str]]:
+def _about_rows(
+    rows: list[Mapping[str, Any]], repeated: Mapping[str, int]
+) -> Iterator[tuple[str, str, str, str]]:
     nobody = sum(row.get("patientid") is None for row in rows)
     if nobody:
-        yield ".", "warning", "no-patients", f"{nobody} of {len(rows)} items name no patient: each of their images is taken for a patient of its own"
+        yield (
+            ".",
+            "warning",
+            "no-patients",
+            f"{nobody} of {len(rows)} items name no patient: each of their images is taken for a patient of its own",
+        )
     for image, count in sorted(repeated.items()):
-        yield image, "error", "repeated-image", f"stands in {count} rows; give it one, with the labels of all"
+        yield (
+            image,
+            "error",
+            "repeated-image",
+            f"stands in {count} rows; give it one, with the labels of all",
+        )
 
 
 def _about_names(names: Iterable[str], labels: np.ndarray) -> Iterator[tuple[str, str, str, str]]:
     for name, column in zip(names, labels.T, strict=True):
         if (concept := concept_of(name)).startswith(LOCAL):
             count = np.count_nonzero(~np.isnan(column))
-            yield ".", "warning", "unknown-finding", f"'{name}' on {count} images is not in the vocabulary; it is kept as {concept}"
+            yield (
+                ".",
+                "warning",
+                "unknown-finding",
+                f"'{name}' on {count} images is not in the vocabulary; it is kept as {concept}",
+            )
 
 
 def _class(dataset: Any) -> str:

@@ -38,7 +38,10 @@ def places(manifest: Manifest, ending: str | None = None) -> dict[str, str]:
     """
     files = dict(manifest.table.select("image_id", "path").iter_rows())
     if missing := [fault for path in files.values() if (fault := _unreadable(manifest, path))]:
-        raise BadData.listing(f"pictures of the table that cannot be read below {manifest.root}; get them, or export 'tables'", missing)
+        raise BadData.listing(
+            f"pictures of the table that cannot be read below {manifest.root}; get them, or export 'tables'",
+            missing,
+        )
     placed = {}
     for image_id, path in files.items():
         dataset, _, name = image_id.partition("/")
@@ -46,7 +49,10 @@ def places(manifest: Manifest, ending: str | None = None) -> dict[str, str]:
         placed[image_id] = f"{dataset}/{_name(name.replace('/', '__'))}{ending or own}"
     twice = sorted(place for place, count in Counter(placed.values()).items() if count > 1)
     if twice:
-        raise BadData.listing("pictures whose names become one when their folders are written as '__'; rename one of each", twice)
+        raise BadData.listing(
+            "pictures whose names become one when their folders are written as '__'; rename one of each",
+            twice,
+        )
     return placed
 
 

@@ -41,24 +41,45 @@ CARD = Card(
     citation="Lin et al. 2014, Microsoft COCO: common objects in context, ECCV:740-755",
     caveats="Images are copied; of a DICOM an 8-bit PNG is made, of one that its Exif rotates a PNG. Labels of whole images, which COCO does not know, stand in each image's 'labels'.",
 )
-FILES = {None: "instances", "train": "instances_train", "tune": "instances_val", "test": "instances_test"}
+FILES = {
+    None: "instances",
+    "train": "instances_train",
+    "tune": "instances_val",
+    "test": "instances_test",
+}
 
 
 def write(manifest: Manifest, folder: Path, *, split: pl.DataFrame | None) -> dict[str, object]:
     by_part = _tables.parts(manifest, split)
-    placed, numbers, meanings = _output_folder.places(_tables.exported(manifest, split)), count(1), Meanings(manifest)
+    placed, numbers, meanings = (
+        _output_folder.places(_tables.exported(manifest, split)),
+        count(1),
+        Meanings(manifest),
+    )
     totals: Counter[str] = Counter()
     written: Counter[str] = Counter()
     with _output_folder.whole(folder) as beside:
-        by_part_told = {part: _instances(images, placed, meanings, numbers) for part, images in by_part.items()}
+        by_part_told = {
+            part: _instances(images, placed, meanings, numbers) for part, images in by_part.items()
+        }
         used = {one["category"] for told in by_part_told.values() for one in told["annotations"]}
         categories = _categories(manifest, used)
         for part, told in by_part_told.items():
             _number(told, categories)
-            totals.update(images=len(told["images"]), annotations=len(told["annotations"]), left_out=len(told["info"]["left_out"]))
-            storage.write_text(beside / "annotations" / f"{FILES[part]}.json", storage.as_json(told))
+            totals.update(
+                images=len(told["images"]),
+                annotations=len(told["annotations"]),
+                left_out=len(told["info"]["left_out"]),
+            )
+            storage.write_text(
+                beside / "annotations" / f"{FILES[part]}.json", storage.as_json(told)
+            )
             written += _output_folder.copy(by_part[part], beside / "images", placed)
-    about = {"annotations": totals["annotations"], "categories": len(categories), "pictures": _output_folder.copied(written)}
+    about = {
+        "annotations": totals["annotations"],
+        "categories": len(categories),
+        "pictures": _output_folder.copied(written),
+    }
     if totals["left_out"]:
         about["left out, see info.left_out"] = totals["left_out"]
     return _tables.summary("coco", manifest, totals["images"], **about)
@@ -66,7 +87,10 @@ def write(manifest: Manifest, folder: Path, *, split: pl.DataFrame | None) -> di
 
 def _categories(manifest: Manifest, used: Collection[str]) -> dict[str, int]:
     """Number of each name: concepts in the vocabulary's order, then the lungs that are drawn or `used`."""
-    labelled, drawn = _tables.concepts_in(manifest), manifest.shapes["concept"].unique().sort().to_list()
+    labelled, drawn = (
+        _tables.concepts_in(manifest),
+        manifest.shapes["concept"].unique().sort().to_list(),
+    )
     lungs = [name for name in _annotations.LUNGS if name in used or name in drawn]
     names = dict.fromkeys([*labelled, *(name for name in drawn if name not in lungs), *lungs])
     return {name: number for number, name in enumerate(names, start=1)}
@@ -74,57 +98,106 @@ def _categories(manifest: Manifest, used: Collection[str]) -> dict[str, int]:
 
 def _number(told: dict[str, Any], categories: Mapping[str, int]) -> None:
     """Put the numbers of the categories into a part's file, in place of their names."""
-    told["categories"] = [{"id": number, "name": name, "supercategory": _above(name)} for name, number in categories.items()]
+    told["categories"] = [
+        {"id": number, "name": name, "supercategory": _above(name)}
+        for name, number in categories.items()
+    ]
     for one in told["annotations"]:
         one["category_id"] = categories[one.pop("category")]
 
 
-def _instances(images: Manifest, placed: Mapping[str, str], meanings: Meanings, numbers: Iterator[int]) -> dict[str, Any]:
+def _instances(
+    images: Manifest, placed: Mapping[str, str], meanings: Meanings, numbers: Iterator[int]
+) -> dict[str, Any]:
     """A part's file, whose annotations have the name of their category yet."""
-    licences = {name: number for number, name in enumerate(images.table["dataset"].unique().sort(), start=1)}
+    licences = {
+        name: number for number, name in enumerate(images.table["dataset"].unique().sort(), start=1)
+    }
     labels: dict[str, dict[str, int]] = {}
-    for image_id, concept, state in images.labels.select("image_id", "concept", "state").iter_rows():
+    for image_id, concept, state in images.labels.select(
+        "image_id", "concept", "state"
+    ).iter_rows():
         labels.setdefault(image_id, {})[concept] = state
-    number_of = {image_id: number for number, image_id in enumerate(placed, start=1)}  # one numbering for all parts
+    number_of = {
+        image_id: number for number, image_id in enumerate(placed, start=1)
+    }  # one numbering for all parts
     drawn, listed, annotations, left_out = _annotations.by_image(images), [], [], []
     for row in images.table.iter_rows(named=True):
         key, number = row["image_id"], number_of[row["image_id"]]
         size = _annotations.size_of(*images.located(row["path"]))
-        listed.append({
-            "id": number, "file_name": placed[key], "height": size[0], "width": size[1], "license": licences[row["dataset"]], "image_id": key,
-            "patient_id": row["patient_id"], "labels": labels.get(key, {}),
-        })  # fmt: skip
-        for name, about, shape in _shapes(images, row, drawn.get(key, []), size, meanings, left_out):
+        listed.append(
+            {
+                "id": number,
+                "file_name": placed[key],
+                "height": size[0],
+                "width": size[1],
+                "license": licences[row["dataset"]],
+                "image_id": key,
+                "patient_id": row["patient_id"],
+                "labels": labels.get(key, {}),
+            }
+        )
+        for name, about, shape in _shapes(
+            images, row, drawn.get(key, []), size, meanings, left_out
+        ):
             found = segmented(shape, size)
             if isinstance(found, str):
                 left_out.append(f"{key}: {name} {found}")
             else:
-                annotations.append({"id": next(numbers), "image_id": number, "category": name, "iscrowd": 0, **found, **about})
+                annotations.append(
+                    {
+                        "id": next(numbers),
+                        "image_id": number,
+                        "category": name,
+                        "iscrowd": 0,
+                        **found,
+                        **about,
+                    }
+                )
     return {
         "info": {"description": "written by Hilum", "left_out": left_out},
-        "licenses": [{"id": number, "name": _licence(name), "url": ""} for name, number in licences.items()],
+        "licenses": [
+            {"id": number, "name": _licence(name), "url": ""} for name, number in licences.items()
+        ],
         "images": listed,
         "annotations": annotations,
     }
 
 
 def _shapes(
-    images: Manifest, row: Mapping[str, Any], drawn: list[dict[str, Any]], size: Size, meanings: Meanings, left_out: list[str]
+    images: Manifest,
+    row: Mapping[str, Any],
+    drawn: list[dict[str, Any]],
+    size: Size,
+    meanings: Meanings,
+    left_out: list[str],
 ) -> Iterator[tuple[str, dict[str, Any], shapes.Shape]]:
     """Name, origin and shape of all that is drawn on an image; what cannot be read goes to `left_out`."""
     for one in drawn:
         try:
-            yield one["concept"], {"source": one["source"], "term": one["term"], "author": one["author"]}, shapes.from_json(one["shape"])
+            yield (
+                one["concept"],
+                {"source": one["source"], "term": one["term"], "author": one["author"]},
+                shapes.from_json(one["shape"]),
+            )
         except BadData as fault:
             left_out.append(f"{row['image_id']}: {one['concept']}: {fault}")
     try:
         for file in _annotations.lung_masks(images, row, size, meanings):
             for name, mask in file.named().items():
-                yield name, {"source": file.place, "term": name, "author": None}, shapes.RunLengths.of(mask)
+                yield (
+                    name,
+                    {"source": file.place, "term": name, "author": None},
+                    shapes.RunLengths.of(mask),
+                )
             if file.others:
-                left_out.append(f"{row['image_id']}: {file.place}: values {file.others}, which are no lungs")
+                left_out.append(
+                    f"{row['image_id']}: {file.place}: values {file.others}, which are no lungs"
+                )
     except BadData as fault:
-        left_out.append(f"{row['image_id']}: {_annotations.without_places(str(fault), images, row)}")
+        left_out.append(
+            f"{row['image_id']}: {_annotations.without_places(str(fault), images, row)}"
+        )
 
 
 def segmented(shape: shapes.Shape, size: Size) -> dict[str, Any] | str:
@@ -141,7 +214,11 @@ def segmented(shape: shapes.Shape, size: Size) -> dict[str, Any] | str:
     area = _coco_area.pixels(outline.exterior, size) if outline else 0
     if outline and area:
         return {"segmentation": [outline.to_coco()], "area": area, "bbox": shape.to_box().to_coco()}
-    return {"segmentation": runs.to_coco(), "area": int(np.count_nonzero(mask)), "bbox": runs.to_box().to_coco()}
+    return {
+        "segmentation": runs.to_coco(),
+        "area": int(np.count_nonzero(mask)),
+        "bbox": runs.to_box().to_coco(),
+    }
 
 
 def _outline(shape: shapes.Shape, size: Size) -> shapes.Polygon | None:
@@ -152,8 +229,18 @@ def _outline(shape: shapes.Shape, size: Size) -> shapes.Polygon | None:
 
 def _above(name: str) -> str:
     known = concepts().get(name)
-    return known.parent or "finding" if known else "anatomy" if name in _annotations.LUNGS else "finding"
+    return (
+        known.parent or "finding"
+        if known
+        else "anatomy"
+        if name in _annotations.LUNGS
+        else "finding"
+    )
 
 
 def _licence(dataset: str) -> str:
-    return plugins.load("readers", dataset).CARD.licence if dataset in plugins.names("readers") else "not known"
+    return (
+        plugins.load("readers", dataset).CARD.licence
+        if dataset in plugins.names("readers")
+        else "not known"
+    )

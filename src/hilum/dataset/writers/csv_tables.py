@@ -33,4 +33,10 @@ def write(manifest: Manifest, folder: Path, *, split: pl.DataFrame | None) -> di
     with _output_folder.whole(folder) as beside:
         storage.write_text(beside / "images.csv", spreadsheet_cells.of_table(images))
         storage.write_text(beside / "ledger.csv", spreadsheet_cells.of_table(told.labels))
-    return _tables.summary("csv_tables", manifest, images.height, labels=told.labels.height, root=as_text(manifest.root))
+    return _tables.summary(
+        "csv_tables",
+        manifest,
+        images.height,
+        labels=told.labels.height,
+        root=as_text(manifest.root),
+    )

@@ -62,13 +62,22 @@ class XrvView:
     """A manifest as a data set of TorchXRayVision's kind. `relabel_dataset` may replace `labels` and `pathologies`."""
 
     def __init__(
-        self, manifest: Manifest, transform: Transform | None, data_aug: Transform | None, pathology_masks: bool, semantic_masks: bool
+        self,
+        manifest: Manifest,
+        transform: Transform | None,
+        data_aug: Transform | None,
+        pathology_masks: bool,
+        semantic_masks: bool,
     ) -> None:
         found = ordered(_tables.concepts_in(manifest))
         states = _tables.wide(manifest, found).select(found).cast(pl.Float32)
         self.manifest = manifest
         self.pathologies = [name_for(concept) for concept in found]
-        self.labels = states.select(pl.all().replace(State.UNCERTAIN, None).fill_null(np.nan)).to_numpy().reshape(manifest.table.height, -1)
+        self.labels = (
+            states.select(pl.all().replace(State.UNCERTAIN, None).fill_null(np.nan))
+            .to_numpy()
+            .reshape(manifest.table.height, -1)
+        )
         self.labels = np.ascontiguousarray(self.labels, np.float32)
         self.transform, self.data_aug = transform, data_aug
         self.pathology_masks, self.semantic_masks = pathology_masks, semantic_masks
@@ -110,10 +119,18 @@ class XrvView:
         label = self.labels[index].astype(np.float32)
         row = self.manifest.table.row(int(index), named=True)
         pixels = image_file.own_pixels(image_file.read(*self.manifest.located(row["path"])))
-        sample: dict[str, Any] = {"idx": int(index), "lab": label, "img": (2 * pixels[None] - 1) * np.float32(RANGE)}
+        sample: dict[str, Any] = {
+            "idx": int(index),
+            "lab": label,
+            "img": (2 * pixels[None] - 1) * np.float32(RANGE),
+        }
         if self.pathology_masks:
             masks = self._findings(row["image_id"], pixels.shape)
-            sample["pathology_masks"] = {self.pathologies.index(name): mask for name, mask in masks.items() if name in self.pathologies}
+            sample["pathology_masks"] = {
+                self.pathologies.index(name): mask
+                for name, mask in masks.items()
+                if name in self.pathologies
+            }
         if self.semantic_masks and (lungs := self._lungs(row, pixels.shape)) is not None:
             sample["semantic_masks"] = {"Lungs": lungs}
         for transform in (self.transform, self.data_aug):
@@ -133,13 +150,22 @@ class XrvView:
     def _lungs(self, row: Mapping[str, Any], size: tuple[int, int]) -> np.ndarray | None:
         files = _annotations.lung_masks(self.manifest, row, size, self._meanings)
         found = [mask for file in files for mask in file.named().values()]
-        drawn = (one["shape"] for one in self._drawn.get(row["image_id"], []) if one["concept"] in _annotations.LUNGS)
+        drawn = (
+            one["shape"]
+            for one in self._drawn.get(row["image_id"], [])
+            if one["concept"] in _annotations.LUNGS
+        )
         found += [shapes.from_json(shape).to_mask(size) for shape in drawn]
         return np.any(found, axis=0)[None].astype(np.float32) if found else None
 
 
 def to_xrv(
-    manifest: Manifest, *, transform: Transform | None = None, data_aug: Transform | None = None, pathology_masks: bool = False, semantic_masks: bool = False
+    manifest: Manifest,
+    *,
+    transform: Transform | None = None,
+    data_aug: Transform | None = None,
+    pathology_masks: bool = False,
+    semantic_masks: bool = False,
 ) -> XrvView:
     """All images of `manifest`; `transform`, then `data_aug`, get float32 (1, height, width).
 
@@ -161,7 +187,13 @@ def about(manifest: Manifest) -> pl.DataFrame:
         "age_years",
         (pl.col("sex") == "male").fill_null(False).alias("sex_male"),
         (pl.col("sex") == "female").fill_null(False).alias("sex_female"),
-        pl.col("image_id").is_in(manifest.shapes.filter(~pl.col("concept").is_in(list(_annotations.LUNGS)))["image_id"].to_list()).alias("has_masks"),
+        pl.col("image_id")
+        .is_in(
+            manifest.shapes.filter(~pl.col("concept").is_in(list(_annotations.LUNGS)))[
+                "image_id"
+            ].to_list()
+        )
+        .alias("has_masks"),
     )
 
 
@@ -173,7 +205,10 @@ def collatable(samples: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         for sample in whole:
             own = sample.pop(kind, {})
             if keys:
-                sample[kind] = {key: own[key] if key in own else np.full_like(sample["img"], np.nan) for key in keys}
+                sample[kind] = {
+                    key: own[key] if key in own else np.full_like(sample["img"], np.nan)
+                    for key in keys
+                }
     return whole
 
 
@@ -192,7 +227,9 @@ def _apply(transform: Transform | None, sample: dict[str, Any]) -> None:
 def _snapshot() -> Callable[[], None]:
     """A call that brings the global generators back to where they are now."""
     python, numpy = random.getstate(), np.random.get_state()
-    torch = sys.modules.get("torch")  # not imported for this: a transform that draws from it has done so
+    torch = sys.modules.get(
+        "torch"
+    )  # not imported for this: a transform that draws from it has done so
     drawn = torch.random.get_rng_state() if torch else None
 
     def again() -> None:
@@ -207,15 +244,40 @@ def _snapshot() -> Callable[[], None]:
 def write(manifest: Manifest, folder: Path, *, split: pl.DataFrame | None) -> dict[str, object]:
     told = _tables.exported(manifest, split)
     placed, view = _output_folder.places(told, ".png"), to_xrv(told)
-    pictures = pl.Series("image", [f"images/{placed[image_id]}" for image_id in told.table["image_id"]])
-    table = about(told).insert_column(0, pictures).join(_tables.part_of(told, split), on="image_id", maintain_order="left")
+    pictures = pl.Series(
+        "image", [f"images/{placed[image_id]}" for image_id in told.table["image_id"]]
+    )
+    table = (
+        about(told)
+        .insert_column(0, pictures)
+        .join(_tables.part_of(told, split), on="image_id", maintain_order="left")
+    )
     if same := sorted(set(table.columns) & set(view.pathologies)):
-        raise BadData(f"findings are called as columns of labels.csv are: {', '.join(same)}; give them other names")
-    labels = [pl.Series(name, column).cast(pl.Int8, strict=False) for name, column in zip(view.pathologies, view.labels.T, strict=True)]
+        raise BadData(
+            f"findings are called as columns of labels.csv are: {', '.join(same)}; give them other names"
+        )
+    labels = [
+        pl.Series(name, column).cast(pl.Int8, strict=False)
+        for name, column in zip(view.pathologies, view.labels.T, strict=True)
+    ]
     with _output_folder.whole(folder) as beside:
         for image_id, path in told.table.select("image_id", "path").iter_rows():
-            raster.write_png(beside / "images" / placed[image_id], to_uint8(image_file.own_pixels(image_file.read(*told.located(path)))))
-        storage.write_text(beside / "labels.csv", spreadsheet_cells.of_table(table.with_columns(labels)))
-        storage.write_text(beside / "dataset.py", Path(__file__).with_name("_xrv_dataset.py").read_text(encoding="utf-8"))
+            raster.write_png(
+                beside / "images" / placed[image_id],
+                to_uint8(image_file.own_pixels(image_file.read(*told.located(path)))),
+            )
+        storage.write_text(
+            beside / "labels.csv", spreadsheet_cells.of_table(table.with_columns(labels))
+        )
+        storage.write_text(
+            beside / "dataset.py",
+            Path(__file__).with_name("_xrv_dataset.py").read_text(encoding="utf-8"),
+        )
     unsure = (told.labels["state"] == State.UNCERTAIN).sum()
-    return _tables.summary("torchxrayvision", manifest, told.table.height, findings=len(view.pathologies), **{"uncertain, now unknown": unsure, "pictures": "8-bit PNG"})
+    return _tables.summary(
+        "torchxrayvision",
+        manifest,
+        told.table.height,
+        findings=len(view.pathologies),
+        **{"uncertain, now unknown": unsure, "pictures": "8-bit PNG"},
+    )

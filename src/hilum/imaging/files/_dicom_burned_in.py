@@ -12,31 +12,67 @@ from hilum.imaging.files._dicom_tags import Facts
 
 TOLD = BURNT_IN, RECOGNIZABLE, CAPTURE, IDENTITY = "burnt in", "recognizable", "capture", "identity"
 _SECONDARY_CAPTURE = re.compile(r"1\.2\.840\.10008\.5\.1\.4\.1\.1\.7(\.[1-4])?")
-_FROM_SCREEN_OR_PAPER = ("WSD", "DRW", "SD", "DV")  # workstation, drawing, scanned document, digitized video
-_NOBODY = frozenset((  # what anonymising and tests leave in a name's place
-    "ANON", "ANONYM", "ANONYMOUS", "ANONYMIZED", "ANONYMISED", "CASE", "DEIDENTIFIED", "DOE", "EXAMPLE", "NAME", "NOBODY", "NONE", "PATIENT",
-    "PHANTOM", "REMOVED", "SUBJECT", "TEST", "UNKNOWN",
-))  # fmt: skip
+_FROM_SCREEN_OR_PAPER = (
+    "WSD",
+    "DRW",
+    "SD",
+    "DV",
+)  # workstation, drawing, scanned document, digitized video
+_NOBODY = frozenset(
+    (  # what anonymising and tests leave in a name's place
+        "ANON",
+        "ANONYM",
+        "ANONYMOUS",
+        "ANONYMIZED",
+        "ANONYMISED",
+        "CASE",
+        "DEIDENTIFIED",
+        "DOE",
+        "EXAMPLE",
+        "NAME",
+        "NOBODY",
+        "NONE",
+        "PATIENT",
+        "PHANTOM",
+        "REMOVED",
+        "SUBJECT",
+        "TEST",
+        "UNKNOWN",
+    )
+)
 _LONG_NUMBER = re.compile(r"\d{5,}")
 
 
 def told(facts: Facts) -> tuple[str, ...]:
     """In the order of `TOLD`; empty where the header says nothing of the kind."""
     image_type = _word(facts, 0x00080008).split("\\")
-    by_class, by_type = _SECONDARY_CAPTURE.fullmatch(_word(facts, 0x00080016)), image_type[:2] == ["DERIVED", "SECONDARY"]
+    by_class, by_type = (
+        _SECONDARY_CAPTURE.fullmatch(_word(facts, 0x00080016)),
+        image_type[:2] == ["DERIVED", "SECONDARY"],
+    )
     captured = by_class or by_type or _word(facts, 0x00080064) in _FROM_SCREEN_OR_PAPER
     name, number = _word(facts, 0x00100010), _word(facts, 0x00100020)
-    kept = _word(facts, 0x00120062) == "NO" and (_of_a_person(name) or _of_a_person(number) or _LONG_NUMBER.fullmatch(number))
+    kept = _word(facts, 0x00120062) == "NO" and (
+        _of_a_person(name) or _of_a_person(number) or _LONG_NUMBER.fullmatch(number)
+    )
     holds = (_word(facts, 0x00280301) == "YES", _word(facts, 0x00280302) == "YES", captured, kept)
     return tuple(word for word, is_so in zip(TOLD, holds, strict=True) if is_so)
 
 
 def _word(facts: Facts, tag: int) -> str:
     value = facts.get(tag)
-    return "\\".join(part.strip(" \0") for part in value.upper().split("\\")) if isinstance(value, str) else ""
+    return (
+        "\\".join(part.strip(" \0") for part in value.upper().split("\\"))
+        if isinstance(value, str)
+        else ""
+    )
 
 
 def _of_a_person(text: str) -> bool:
     """Two parts of letters alone, none of which anonymising leaves in a name's place."""
     parts = [part for part in re.split(r"[\^=,. _-]+", text) if part]
-    return not _NOBODY & set(parts) and not re.search(r"\d", text) and sum(len(part) >= 2 and part.isalpha() for part in parts) >= 2
+    return (
+        not _NOBODY & set(parts)
+        and not re.search(r"\d", text)
+        and sum(len(part) >= 2 and part.isalpha() for part in parts) >= 2
+    )

@@ -9,7 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hilum.imaging.files import _dicom_break, _dicom_object, _dicom_parsing, _dicom_tags, _dicom_values, raster
+from hilum.imaging.files import (
+    _dicom_break,
+    _dicom_object,
+    _dicom_parsing,
+    _dicom_tags,
+    _dicom_values,
+    raster,
+)
 from hilum.imaging.files._dicom_header import Header, header
 from hilum.imaging.files._dicom_parsing import Parsed
 from hilum.imaging.files._dicom_tags import (

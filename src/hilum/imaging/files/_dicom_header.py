@@ -56,7 +56,9 @@ class Header:
     study_date: date | None = None  # or else the series', the acquisition's or the content's
     accession: str | None = None
     institution: str | None = None
-    person: str | None = None  # a digest of name and birth date, to know a person by where Patient ID says nothing
+    person: str | None = (
+        None  # a digest of name and birth date, to know a person by where Patient ID says nothing
+    )
 
 
 def header(facts: Facts) -> Header:

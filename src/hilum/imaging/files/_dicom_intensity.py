@@ -37,7 +37,9 @@ class Grey:
     modality: Lut | None
     slope: float
     intercept: float
-    windows: tuple[tuple[float | None, float | None], ...]  # centre, width; None: empty or not understood
+    windows: tuple[
+        tuple[float | None, float | None], ...
+    ]  # centre, width; None: empty or not understood
     window_names: tuple[str, ...]
     function: str
     voi: tuple[Lut, ...]
@@ -52,7 +54,9 @@ class Grey:
 @dataclass(frozen=True)
 class Shown:
     table: np.ndarray  # float32 (2 ** bits,) in [0, 1]
-    padding: np.ndarray | None  # bool (2 ** bits,): which values are no picture; None: there are none in it
+    padding: (
+        np.ndarray | None
+    )  # bool (2 ** bits,): which values are no picture; None: there are none in it
 
 
 def described(dataset: Dataset) -> Grey:
@@ -65,7 +69,9 @@ def described(dataset: Dataset) -> Grey:
         slope=_rescale(dataset, "RescaleSlope", 1.0),
         intercept=_rescale(dataset, "RescaleIntercept", 0.0),
         windows=_windows(dataset, remarks),
-        window_names=tuple(part.strip(" \0") for part in explanations.split("\\")) if explanations else (),
+        window_names=tuple(part.strip(" \0") for part in explanations.split("\\"))
+        if explanations
+        else (),
         function=_word(dataset, "VOILUTFunction").replace(" ", "_") or "LINEAR",
         voi=_voi_luts(dataset, remarks),
         padding=_padding_limits(dataset),
@@ -79,7 +85,19 @@ def described(dataset: Dataset) -> Grey:
 
 def of_colour(grey: Grey) -> Grey:
     """Of a colour picture that is grey: white is white, and the transforms of grey pictures do not apply (C.7.6.3.1.2, C.11.2)."""
-    return replace(grey, photometric="MONOCHROME2", modality=None, slope=1.0, intercept=0.0, windows=(), voi=(), padding=None, shape="", sign=0, remarks=())
+    return replace(
+        grey,
+        photometric="MONOCHROME2",
+        modality=None,
+        slope=1.0,
+        intercept=0.0,
+        windows=(),
+        voi=(),
+        padding=None,
+        shape="",
+        sign=0,
+        remarks=(),
+    )
 
 
 def shown(grey: Grey, values: np.ndarray, bits: int, signed: bool, account: list[str]) -> Shown:
@@ -133,7 +151,9 @@ class _Seen:
         """Whether not all of the picture is of one brightness."""
         sample = self._values[::_STRIDE, ::_STRIDE].ravel()
         sample = sample if self._padding is None else sample[~self._padding[sample]]
-        return (sample.size > 0 and bool(np.ptp(table[sample]) > 0)) or bool(np.ptp(table[self.range]) > 0)
+        return (sample.size > 0 and bool(np.ptp(table[sample]) > 0)) or bool(
+            np.ptp(table[self.range]) > 0
+        )
 
     def middle(self) -> int:
         """A value in the middle of the picture's."""
@@ -142,7 +162,9 @@ class _Seen:
         return int(np.median(sample)) if sample.size else int(self.range[len(self.range) // 2])
 
 
-def _padding(limits: tuple[int, int] | None, stored: np.ndarray, bits: int, signed: bool, account: list[str]) -> np.ndarray | None:
+def _padding(
+    limits: tuple[int, int] | None, stored: np.ndarray, bits: int, signed: bool, account: list[str]
+) -> np.ndarray | None:
     """Which stored values mean that there is no picture; a limit written with the other sign is read as Pixel Representation says."""
     if limits is None:
         return None
@@ -157,7 +179,13 @@ def _padding(limits: tuple[int, int] | None, stored: np.ndarray, bits: int, sign
 def _as_stored(limit: int, bits: int, signed: bool) -> int:
     if signed:
         limit &= 0xFFFF
-        return limit - 0x10000 if limit >> 15 else limit - (1 << bits) if limit >> (bits - 1) and limit < 1 << bits else limit
+        return (
+            limit - 0x10000
+            if limit >> 15
+            else limit - (1 << bits)
+            if limit >> (bits - 1) and limit < 1 << bits
+            else limit
+        )
     return limit & 0xFFFF
 
 
@@ -173,7 +201,9 @@ def _modality(grey: Grey, stored: np.ndarray, account: list[str]) -> np.ndarray:
     return stored * grey.slope + grey.intercept
 
 
-def _windowed(grey: Grey, output: np.ndarray, seen: _Seen, half: int, account: list[str]) -> np.ndarray | None:
+def _windowed(
+    grey: Grey, output: np.ndarray, seen: _Seen, half: int, account: list[str]
+) -> np.ndarray | None:
     """`output` in [0, 1] as the first VOI LUT or window that shows contrast does; None where there is none."""
     if not grey.voi and not grey.windows:
         account.append("no window stated")
@@ -183,7 +213,9 @@ def _windowed(grey: Grey, output: np.ndarray, seen: _Seen, half: int, account: l
         table = grey.voi[0].look_up(output) / white
         if seen.contrast(table):
             others = _others(len(grey.voi) + len(grey.windows))
-            account.append(f"VOI LUT applied (PS3.3 C.11.2.1.1{others}){_remark(grey.voi[0].remark)}{_remark(remark)}")
+            account.append(
+                f"VOI LUT applied (PS3.3 C.11.2.1.1{others}){_remark(grey.voi[0].remark)}{_remark(remark)}"
+            )
             return table
         account.append("VOI LUT shows no contrast")
     window = _first_window(grey, account)
@@ -198,7 +230,9 @@ def _first_window(grey: Grey, account: list[str]) -> tuple[int, float, float] | 
     """Index, centre and width of the first pair that is whole and can be meant."""
     for index, (centre, width) in enumerate(grey.windows):
         if centre is None or width is None:
-            account.append(f"window {index + 1} of {len(grey.windows)} lacks its {'centre' if centre is None else 'width'}: not used")
+            account.append(
+                f"window {index + 1} of {len(grey.windows)} lacks its {'centre' if centre is None else 'width'}: not used"
+            )
             continue
         if width > 0:
             return index, centre, width
@@ -207,7 +241,14 @@ def _first_window(grey: Grey, account: list[str]) -> tuple[int, float, float] | 
 
 
 def _by_window(
-    grey: Grey, index: int, centre: float, width: float, output: np.ndarray, seen: _Seen, half: int, account: list[str]
+    grey: Grey,
+    index: int,
+    centre: float,
+    width: float,
+    output: np.ndarray,
+    seen: _Seen,
+    half: int,
+    account: list[str],
 ) -> np.ndarray | None:
     name = grey.window_names[index] if index < len(grey.window_names) else ""
     quoted = f' "{name}"' if name else ""
@@ -218,7 +259,9 @@ def _by_window(
         return table
     for moved in (half, -half):
         if abs(output[seen.middle()] - centre - moved) <= width / 2:
-            account.append(f"{window} shows no contrast: moved by {moved:+d}, half the range, where the values are")
+            account.append(
+                f"{window} shows no contrast: moved by {moved:+d}, half the range, where the values are"
+            )
             return _through(grey.function, centre + moved, width, output, account)
     account.append(f"{window} shows no contrast")
     return None
@@ -230,14 +273,18 @@ def _others(count: int, index: int = 0) -> str:
     return f"; number {index + 1} of {count}" if index else f"; the first of {count}"
 
 
-def _through(function: str, centre: float, width: float, output: np.ndarray, account: list[str]) -> np.ndarray:
+def _through(
+    function: str, centre: float, width: float, output: np.ndarray, account: list[str]
+) -> np.ndarray:
     """PS3.3 C.11.2.1.2 and C.11.2.1.3: LINEAR is for widths from 1 on, the others for all above 0."""
     if function == "SIGMOID":
         return 1 / (1 + np.exp(np.clip(-4 * (output - centre) / width, -700, 700)))
     if function not in ("LINEAR", "LINEAR_EXACT"):
         account.append(f"VOI LUT Function {function} is not known: taken as LINEAR")
     if function != "LINEAR_EXACT" and width < 1:
-        account.append(f"a width of {width:g} is below the 1 that LINEAR needs: taken as LINEAR_EXACT (PS3.3 C.11.2.1.2)")
+        account.append(
+            f"a width of {width:g} is below the 1 that LINEAR needs: taken as LINEAR_EXACT (PS3.3 C.11.2.1.2)"
+        )
         function = "LINEAR_EXACT"
     if function == "LINEAR_EXACT":
         return np.clip((output - centre) / width + 0.5, 0, 1)
@@ -251,14 +298,20 @@ def _falls(grey: Grey, account: list[str]) -> bool:
     falls = grey.photometric == "MONOCHROME1"
     dense_is_high = {1: False, -1: True}.get(grey.sign)
     if grey.for_processing and dense_is_high is not None and dense_is_high == falls:
-        account.append(f"for processing: Pixel Intensity Relationship Sign {grey.sign:+d} rules over {grey.photometric} (PS3.3 C.8.11.3.1.2)")
+        account.append(
+            f"for processing: Pixel Intensity Relationship Sign {grey.sign:+d} rules over {grey.photometric} (PS3.3 C.8.11.3.1.2)"
+        )
         falls = not falls
     elif grey.shape in ("IDENTITY", "INVERSE") and (grey.shape == "INVERSE") != falls:
         sides = dense_is_high is not None and dense_is_high == falls
-        account.append(f"Presentation LUT Shape {grey.shape} contradicts {grey.photometric}: {'the former' if sides else 'the latter'} rules (PS3.3 C.8.11.3.1.2)")
+        account.append(
+            f"Presentation LUT Shape {grey.shape} contradicts {grey.photometric}: {'the former' if sides else 'the latter'} rules (PS3.3 C.8.11.3.1.2)"
+        )
         falls = falls != sides
     elif dense_is_high is not None and dense_is_high == falls:
-        account.append(f"Pixel Intensity Relationship {grey.relationship} {grey.sign:+d} contradicts {grey.photometric}, which rules: look whether bright is dense")
+        account.append(
+            f"Pixel Intensity Relationship {grey.relationship} {grey.sign:+d} contradicts {grey.photometric}, which rules: look whether bright is dense"
+        )
     if falls:
         account.append("turned over, so that bright is dense (PS3.3 C.7.6.3.1.2)")
     return falls
@@ -296,8 +349,14 @@ def _windows(dataset: Dataset, remarks: list[str]) -> tuple[tuple[float | None, 
     """The pairs by their positions, as many as the longer of the two elements has."""
     texts = [_dicom_values.text(dataset, keyword) for keyword in ("WindowCenter", "WindowWidth")]
     centres, widths = (decimals(text) for text in texts)
-    for name, text, values in zip(("Window Center", "Window Width"), texts, (centres, widths), strict=True):
-        odd = [part.strip() for part, value in zip(text.split("\\"), values, strict=False) if value is None and part.strip(" \0")]
+    for name, text, values in zip(
+        ("Window Center", "Window Width"), texts, (centres, widths), strict=True
+    ):
+        odd = [
+            part.strip()
+            for part, value in zip(text.split("\\"), values, strict=False)
+            if value is None and part.strip(" \0")
+        ]
         remarks += [f"{name} {part!r} is no decimal number" for part in odd]
     count = max(len(centres), len(widths))
     padded = [(*values, *[None] * (count - len(values))) for values in (centres, widths)]
@@ -305,7 +364,10 @@ def _windows(dataset: Dataset, remarks: list[str]) -> tuple[tuple[float | None, 
 
 
 def _padding_limits(dataset: Dataset) -> tuple[int, int] | None:
-    first, last = (_dicom_values.whole(dataset, f"PixelPadding{name}", signed=False) for name in ("Value", "RangeLimit"))
+    first, last = (
+        _dicom_values.whole(dataset, f"PixelPadding{name}", signed=False)
+        for name in ("Value", "RangeLimit")
+    )
     return None if first is None else (first, first if last is None else last)
 
 

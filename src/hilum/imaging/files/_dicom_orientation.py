@@ -48,7 +48,9 @@ class Pose:
         return resize(np.ascontiguousarray(image), self.target, labels=labels)
 
     def back(self, image: np.ndarray, *, labels: bool = False) -> np.ndarray:
-        image = resize(image, self.turned, labels=labels)[:: -1 if self.upended else 1, :: -1 if self.mirrored else 1]
+        image = resize(image, self.turned, labels=labels)[
+            :: -1 if self.upended else 1, :: -1 if self.mirrored else 1
+        ]
         return np.ascontiguousarray(image.T if self.transposed else image)
 
 
@@ -63,11 +65,17 @@ def of(header: Header, size: Size, aspect: object, account: list[str]) -> Pose:
         return pose
     height, width = pose.turned
     meant = 1 / _LONGEST <= ratio <= _LONGEST
-    wanted = (round(height * ratio), width) if meant and ratio > 1 else (height, round(width / ratio) if meant else width)
+    wanted = (
+        (round(height * ratio), width)
+        if meant and ratio > 1
+        else (height, round(width / ratio) if meant else width)
+    )
     if not meant or wanted[0] * wanted[1] > raster.MOST_PIXELS:
         account.append(f"pixels {ratio:g} times as high as wide cannot be meant: left as they are")
         return pose
-    account.append(f"pixels {ratio:g} times as high as wide made square: {height}x{width} to {wanted[0]}x{wanted[1]} (PS3.3 C.7.6.3.1.7)")
+    account.append(
+        f"pixels {ratio:g} times as high as wide made square: {height}x{width} to {wanted[0]}x{wanted[1]} (PS3.3 C.7.6.3.1.7)"
+    )
     return Pose(size, *turn, wanted)
 
 
@@ -98,8 +106,14 @@ def _turn(orientation: tuple[str, str] | None, account: list[str]) -> tuple[bool
     told = "\\".join(orientation)
     axes = {frozenset((one, _OPPOSITE.get(one))) for one in (right, down)}
     upright = frozenset("HF")
-    if upright not in axes or len(axes) != 2 or not all(part[0] in _OPPOSITE for part in orientation):
-        account.append(f"Patient Orientation {told} is neither a frontal nor a lateral picture's: taken as it lies")
+    if (
+        upright not in axes
+        or len(axes) != 2
+        or not all(part[0] in _OPPOSITE for part in orientation)
+    ):
+        account.append(
+            f"Patient Orientation {told} is neither a frontal nor a lateral picture's: taken as it lies"
+        )
         return False, False, False
     transposed = right in upright
     if transposed:
@@ -108,8 +122,18 @@ def _turn(orientation: tuple[str, str] | None, account: list[str]) -> tuple[bool
     if not {right, down} & {"L", "R"}:  # lateral: turned without mirroring
         mirrored = transposed != upended
     if transposed or upended or mirrored:
-        done = [name for name, applied in (("transposed", transposed), ("rows reversed", upended), ("columns reversed", mirrored)) if applied]
-        account.append(f"Patient Orientation {told}: {', '.join(done)} to the standard view (PS3.3 C.7.6.1.1.1)")
+        done = [
+            name
+            for name, applied in (
+                ("transposed", transposed),
+                ("rows reversed", upended),
+                ("columns reversed", mirrored),
+            )
+            if applied
+        ]
+        account.append(
+            f"Patient Orientation {told}: {', '.join(done)} to the standard view (PS3.3 C.7.6.1.1.1)"
+        )
     return transposed, upended, mirrored
 
 
@@ -117,5 +141,7 @@ def _ratio(header: Header, aspect: object) -> float:
     """Height of a pixel over its width."""
     if header.spacing_mm:
         return header.spacing_mm[0] / header.spacing_mm[1]
-    vertical, horizontal = (float(value) for value in aspect) if isinstance(aspect, tuple) else (1.0, 1.0)
+    vertical, horizontal = (
+        (float(value) for value in aspect) if isinstance(aspect, tuple) else (1.0, 1.0)
+    )
     return vertical / horizontal if vertical > 0 and horizontal > 0 else 1.0

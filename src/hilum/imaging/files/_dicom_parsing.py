@@ -26,7 +26,16 @@ _MOST_HEADER = 64 << 20  # bytes of a deflated file that are no pixels
 _BIG_ENDIAN, _META = b"1.2.840.10008.1.2.2\0", 1024  # transfer syntax, bytes it is within
 _HEAD = 132  # bytes that show whether a file is one
 _PARSING = threading.RLock()
-_FIRST_TAGS = (0x0000, 0x0001, 0x0005, 0x0008, 0x0012, 0x0014, 0x0016, 0x0018)  # of group 8: one of these begins a bare data set
+_FIRST_TAGS = (
+    0x0000,
+    0x0001,
+    0x0005,
+    0x0008,
+    0x0012,
+    0x0014,
+    0x0016,
+    0x0018,
+)  # of group 8: one of these begins a bare data set
 _LONGEST_FIRST = 1024  # bytes of an implicit first element
 _LAST_GROUP = 0x7FE0
 
@@ -58,7 +67,9 @@ def looks_bare(head: bytes) -> bool:
         if (group == 2 and number in (0, 1, 2, 16)) or (group == 8 and number in _FIRST_TAGS):
             if behind is None:
                 continue
-            following, _ = _element(head, behind, order) if behind + 8 <= len(head) else (tag + 1, None)
+            following, _ = (
+                _element(head, behind, order) if behind + 8 <= len(head) else (tag + 1, None)
+            )
             if following > tag and following >> 16 <= _LAST_GROUP:
                 return True
     return False
@@ -66,7 +77,9 @@ def looks_bare(head: bytes) -> bool:
 
 def _element(head: bytes, place: int, order: Literal["little", "big"]) -> tuple[int, int | None]:
     """The tag at `place` and the place behind its value; None where it is written in no way that is known."""
-    tag = int.from_bytes(head[place : place + 2], order) << 16 | int.from_bytes(head[place + 2 : place + 4], order)
+    tag = int.from_bytes(head[place : place + 2], order) << 16 | int.from_bytes(
+        head[place + 2 : place + 4], order
+    )
     vr = head[place + 4 : place + 6]
     if vr in SHORT_VRS:
         return tag, place + 8 + int.from_bytes(head[place + 6 : place + 8], order)
@@ -88,13 +101,22 @@ def parsed(data: bytes) -> Parsed:
     if behind_meta is None:
         stream = io.BytesIO(data)
         try:
-            return Parsed(dcmread(stream, stop_before_pixels=True, force=True), memoryview(data), stream.tell())
+            return Parsed(
+                dcmread(stream, stop_before_pixels=True, force=True),
+                memoryview(data),
+                stream.tell(),
+            )
         except Exception as error:
             if fault := _dicom_break.describe(data, big_endian=_BIG_ENDIAN in data[:_META]):
                 raise ValueError(fault) from error
             raise
     stream = _inflated(memoryview(data)[behind_meta:])
-    found = read_dataset(stream, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, vr, length: tag >= 0x7FE00008)
+    found = read_dataset(
+        stream,
+        is_implicit_VR=False,
+        is_little_endian=True,
+        stop_when=lambda tag, vr, length: tag >= 0x7FE00008,
+    )
     found.file_meta = FileMetaDataset()
     found.file_meta.TransferSyntaxUID = _dicom_tags.DEFLATED
     place = stream.tell()
@@ -109,7 +131,9 @@ def pixel_tag(parsed: Parsed) -> int:
     """The tag of the pixels, whole or float; 0 where there are none."""
     dataset, data, place = parsed
     order = byte_order(dataset)
-    tag = int.from_bytes(data[place : place + 2], order) << 16 | int.from_bytes(data[place + 2 : place + 4], order)
+    tag = int.from_bytes(data[place : place + 2], order) << 16 | int.from_bytes(
+        data[place + 2 : place + 4], order
+    )
     return tag if tag in _dicom_tags.PIXEL_TAGS else 0
 
 
@@ -122,7 +146,9 @@ def _inflated(data: memoryview) -> io.BytesIO:
             most += 2 * min(_dicom_tags.pixels_told(chunk), raster.MOST_PIXELS)
         stream.write(chunk)
         if stream.tell() > most:
-            raise ValueError(f"it inflates to more than the {most:,} bytes that its picture can need")
+            raise ValueError(
+                f"it inflates to more than the {most:,} bytes that its picture can need"
+            )
         data = engine.unconsumed_tail
     if not engine.eof:
         raise ValueError("its deflated part breaks off")

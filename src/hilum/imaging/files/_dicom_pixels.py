@@ -36,19 +36,36 @@ if TYPE_CHECKING:
     from hilum.imaging.files._dicom_header import Header
     from hilum.imaging.files._dicom_parsing import Parsed
 
-GREY, COLOUR = ("MONOCHROME1", "MONOCHROME2"), ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_PARTIAL_422", "YBR_ICT", "YBR_RCT")
+GREY, COLOUR = (
+    ("MONOCHROME1", "MONOCHROME2"),
+    ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_PARTIAL_422", "YBR_ICT", "YBR_RCT"),
+)
 PALETTE = "PALETTE COLOR"
 _KINDS = {  # the kind of picture that a transfer syntax announces, by what follows 1.2.840.10008.1.2.4. (PS3.5 A.4)
-    **{str(number): "jpeg" for number in range(50, 71)}, "80": "jpegls", "81": "jpegls", **dict.fromkeys(("90", "91", "92", "93"), "jpeg2k"),
-    **dict.fromkeys(("201", "202", "203"), "htj2k"), **dict.fromkeys(("110", "111", "112"), "jpegxl"),
-}  # fmt: skip
+    **{str(number): "jpeg" for number in range(50, 71)},
+    "80": "jpegls",
+    "81": "jpegls",
+    **dict.fromkeys(("90", "91", "92", "93"), "jpeg2k"),
+    **dict.fromkeys(("201", "202", "203"), "htj2k"),
+    **dict.fromkeys(("110", "111", "112"), "jpegxl"),
+}
 _COMPRESSED = "1.2.840.10008.1.2.4."
 RLE, DEFLATED_FRAME = "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.8.1"
-_NATIVE = frozenset((None, "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"))
+_NATIVE = frozenset(
+    (
+        None,
+        "1.2.840.10008.1.2",
+        "1.2.840.10008.1.2.1",
+        "1.2.840.10008.1.2.2",
+        "1.2.840.10008.1.2.1.99",
+    )
+)
 _KNOWN = _NATIVE | {RLE, DEFLATED_FRAME, *(_COMPRESSED + number for number in _KINDS)}
 _BLOCK = 512  # bytes of a block of a disk
 _BELIEVED = 16  # times more or fewer pixels than the header tells, and a compressed picture is taken as broken
-_COLOURED = 1e-3  # of the pixels may be coloured, a stamp or a mark, in a picture that counts as grey
+_COLOURED = (
+    1e-3  # of the pixels may be coloured, a stamp or a mark, in a picture that counts as grey
+)
 
 
 @dataclass(frozen=True)
@@ -90,28 +107,56 @@ def layout(parsed: Parsed, header: Header, where: object) -> Layout:
     dataset = parsed.dataset
     _refuse_others(header, where)
     rows, columns = int(dataset.Rows), int(dataset.Columns)
-    photometric, samples = str(dataset.PhotometricInterpretation), int(dataset.get("SamplesPerPixel") or 1)
-    if photometric not in (*GREY, *COLOUR, PALETTE) or samples != (3 if photometric in COLOUR else 1):
-        raise BadData(f"{where}: its pixels are {photometric} of {samples} samples; expected MONOCHROME1 or MONOCHROME2; export it in grey")
+    photometric, samples = (
+        str(dataset.PhotometricInterpretation),
+        int(dataset.get("SamplesPerPixel") or 1),
+    )
+    if photometric not in (*GREY, *COLOUR, PALETTE) or samples != (
+        3 if photometric in COLOUR else 1
+    ):
+        raise BadData(
+            f"{where}: its pixels are {photometric} of {samples} samples; expected MONOCHROME1 or MONOCHROME2; export it in grey"
+        )
     _within(where, rows, columns)
     bits, allocated = int(dataset.BitsStored), int(dataset.BitsAllocated)
     if allocated not in (8, 16, 32) or not 2 <= bits <= min(allocated, 16):
-        raise BadData(f"{where}: has {bits} bits stored in {allocated}; expected 2 to 16 bits in 8, 16 or 32; export it again")
+        raise BadData(
+            f"{where}: has {bits} bits stored in {allocated}; expected 2 to 16 bits in 8, 16 or 32; export it again"
+        )
     order = _dicom_parsing.byte_order(dataset)
     vr, value, length = _element(parsed.data, parsed.pixels, order)
     high, signed = dataset.get("HighBit"), bool(dataset.PixelRepresentation)
     return Layout(
-        rows, columns, samples, bool(dataset.get("PlanarConfiguration")), allocated, bits, bits - 1 if high is None else int(high),
-        signed, photometric, header.syntax, _syntax_name(header.syntax), order == "big", value, length, vr,
+        rows,
+        columns,
+        samples,
+        bool(dataset.get("PlanarConfiguration")),
+        allocated,
+        bits,
+        bits - 1 if high is None else int(high),
+        signed,
+        photometric,
+        header.syntax,
+        _syntax_name(header.syntax),
+        order == "big",
+        value,
+        length,
+        vr,
         _palette(dataset, bits, signed) if photometric == PALETTE else None,
-    )  # fmt: skip
+    )
 
 
 def _refuse_others(header: Header, where: object) -> None:
     if (reason := _dicom_object.reason(header)) is not None:
         several = reason.startswith(_dicom_object.MULTI_FRAME)
-        remedy = "export the frame you mean as a file of its own" if several else "take the file out of the folder"
-        raise BadData(f"{where}: holds {reason} ({_class_name(header)}), not a single image; expected one grey image of 8 to 16 bits; {remedy}")
+        remedy = (
+            "export the frame you mean as a file of its own"
+            if several
+            else "take the file out of the folder"
+        )
+        raise BadData(
+            f"{where}: holds {reason} ({_class_name(header)}), not a single image; expected one grey image of 8 to 16 bits; {remedy}"
+        )
     if header.syntax not in _KNOWN:
         raise BadData(
             f"{where}: its transfer syntax is {header.syntax} ({_syntax_name(header.syntax)}), which is not read; "
@@ -137,7 +182,9 @@ def _within(where: object, rows: int, columns: int) -> None:
     if rows < 1 or columns < 1:
         raise ValueError(f"the compressed picture says that it has {rows}x{columns} pixels")
     if rows * columns > raster.MOST_PIXELS:
-        raise BadData(f"{where}: {rows}x{columns} pixels are more than the {raster.MOST_PIXELS:,} that are read; shrink it first")
+        raise BadData(
+            f"{where}: {rows}x{columns} pixels are more than the {raster.MOST_PIXELS:,} that are read; shrink it first"
+        )
 
 
 def _element(data: memoryview, place: int, order: Literal["little", "big"]) -> tuple[str, int, int]:
@@ -162,8 +209,15 @@ def _palette(dataset: Dataset, bits: int, signed: bool) -> np.ndarray:
         return apply_color_lut(np.arange(1 << bits, dtype=np.uint16), dataset)
     stored = np.arange(1 << bits) - (1 << (bits - 1) if signed else 0)
     name = "{}PaletteColorLookupTable{}"
-    tables = [_dicom_lut.table(dataset, name.format(colour, "Descriptor"), name.format(colour, "Data")) for colour in ("Red", "Green", "Blue")]
-    kind = np.uint8 if all(table.bits <= 8 and table.entries.max() < 256 for table in tables) else np.uint16
+    tables = [
+        _dicom_lut.table(dataset, name.format(colour, "Descriptor"), name.format(colour, "Data"))
+        for colour in ("Red", "Green", "Blue")
+    ]
+    kind = (
+        np.uint8
+        if all(table.bits <= 8 and table.entries.max() < 256 for table in tables)
+        else np.uint16
+    )
     return np.stack([table.look_up(stored).astype(kind) for table in tables], axis=1)
 
 
@@ -172,7 +226,9 @@ def decode(parsed: Parsed, told: Layout, where: object) -> Pixels:
     account: list[str] = []
     if told.native:
         if told.place + told.length > len(parsed.data):
-            raise ValueError(f"their value states {told.length:,} bytes; {len(parsed.data) - told.place:,} are left")
+            raise ValueError(
+                f"their value states {told.length:,} bytes; {len(parsed.data) - told.place:,} are left"
+            )
         values = _native(parsed.data[told.place : told.place + told.length], told, account)
     else:
         stream = _frame(parsed, told)
@@ -191,7 +247,9 @@ def decode(parsed: Parsed, told: Layout, where: object) -> Pixels:
     if told.palette is not None:
         values, told = _painted(where, values, told, account)
     sign = "signed" if told.signed else "unsigned"
-    return Pixels(values, told.bits, told.signed, (f"{told.bits}-bit {sign} {told.name} decoded", *account))
+    return Pixels(
+        values, told.bits, told.signed, (f"{told.bits}-bit {sign} {told.name} decoded", *account)
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------------- forms
@@ -203,14 +261,20 @@ def _native(data: memoryview, told: Layout, account: list[str]) -> np.ndarray:
     count = told.rows * told.columns * told.samples
     if told.photometric == "YBR_FULL_422":
         return _subsampled(_counted(data, told.rows * told.columns * 2), told)
-    if told.big_endian and told.allocated == 8 and told.vr == "OW":  # bytes of each word are swapped (PS3.5 A.3, 8.1.2)
+    if (
+        told.big_endian and told.allocated == 8 and told.vr == "OW"
+    ):  # bytes of each word are swapped (PS3.5 A.3, 8.1.2)
         data = memoryview(np.frombuffer(data, "<u2", len(data) // 2).byteswap().tobytes())
     whole, data = len(data), _counted(data, count * told.allocated // 8)
     if whole > len(data) + 1:
         account.append(f"{whole - len(data)} zeros behind the pixels left out")
     values = np.frombuffer(data, kind, count)
     if told.samples == 3:
-        return values.reshape(3, told.rows, told.columns).transpose(1, 2, 0) if told.planar else values.reshape(told.rows, told.columns, 3)
+        return (
+            values.reshape(3, told.rows, told.columns).transpose(1, 2, 0)
+            if told.planar
+            else values.reshape(told.rows, told.columns, 3)
+        )
     return values.reshape(told.rows, told.columns)
 
 
@@ -224,8 +288,16 @@ def _counted(data: memoryview, needed: int) -> memoryview:
 
 def _subsampled(data: memoryview, told: Layout) -> np.ndarray:
     """Two brightnesses, then one pair of colours for both (PS3.3 C.7.6.3.1.2)."""
-    cells = np.frombuffer(data, np.uint8, told.rows * told.columns * 2).reshape(told.rows, told.columns // 2, 4)
-    return np.stack([cells[:, :, :2].reshape(told.rows, -1), *(np.repeat(cells[:, :, place], 2, axis=1) for place in (2, 3))], axis=2)
+    cells = np.frombuffer(data, np.uint8, told.rows * told.columns * 2).reshape(
+        told.rows, told.columns // 2, 4
+    )
+    return np.stack(
+        [
+            cells[:, :, :2].reshape(told.rows, -1),
+            *(np.repeat(cells[:, :, place], 2, axis=1) for place in (2, 3)),
+        ],
+        axis=2,
+    )
 
 
 def _frame(parsed: Parsed, told: Layout) -> memoryview:
@@ -236,9 +308,15 @@ def _frame(parsed: Parsed, told: Layout) -> memoryview:
     if told.length != UNKNOWN_LENGTH and not _dicom_fragments.encapsulated(data, told.place, order):
         return _counted(data[told.place : told.place + told.length], told.length)
     frame = _dicom_fragments.joined(data, told.place, told.length, order)
-    lengths = parsed.dataset.get("ExtendedOffsetTableLengths")  # eight bytes for each frame (PS3.3 C.7.6.3.1.8)
-    if lengths and (len(lengths) != 8 or not len(frame) - 1 <= int.from_bytes(lengths, order) <= len(frame)):
-        raise ValueError(f"its extended offset table tells of other frames than one of {len(frame)} bytes")
+    lengths = parsed.dataset.get(
+        "ExtendedOffsetTableLengths"
+    )  # eight bytes for each frame (PS3.3 C.7.6.3.1.8)
+    if lengths and (
+        len(lengths) != 8 or not len(frame) - 1 <= int.from_bytes(lengths, order) <= len(frame)
+    ):
+        raise ValueError(
+            f"its extended offset table tells of other frames than one of {len(frame)} bytes"
+        )
     return frame
 
 
@@ -248,7 +326,9 @@ def _inflated(stream: memoryview, told: Layout) -> bytes:
     engine = zlib.decompressobj(-zlib.MAX_WBITS)
     cells = engine.decompress(stream, needed + 2)
     if not engine.eof or len(cells) > needed + needed % 2:
-        raise ValueError(f"its deflated frame breaks off, or inflates to more than the {needed} bytes that are needed")
+        raise ValueError(
+            f"its deflated frame breaks off, or inflates to more than the {needed} bytes that are needed"
+        )
     return cells
 
 
@@ -257,17 +337,31 @@ def _run_lengths(stream: memoryview, told: Layout, account: list[str]) -> np.nda
     from hilum.imaging.files import _dicom_rle
 
     cells = _dicom_rle.decode(stream, told.rows * told.columns, told.samples, told.allocated // 8)
-    native = replace(told, big_endian=False, planar=True, vr="OB", photometric="RGB" if told.samples == 3 else told.photometric)
+    native = replace(
+        told,
+        big_endian=False,
+        planar=True,
+        vr="OB",
+        photometric="RGB" if told.samples == 3 else told.photometric,
+    )
     return _native(cells, native, account)
 
 
-def _compressed(stream: memoryview, told: Layout, where: object, account: list[str]) -> tuple[Layout, np.ndarray]:
+def _compressed(
+    stream: memoryview, told: Layout, where: object, account: list[str]
+) -> tuple[Layout, np.ndarray]:
     seen = _dicom_stream.look(stream)
     if seen is None:
         raise ValueError("the compressed picture begins as none of the kinds that are read")
     _within(where, seen.height, seen.width)
-    if not told.rows * told.columns / _BELIEVED <= seen.height * seen.width <= told.rows * told.columns * _BELIEVED:
-        raise ValueError(f"Rows and Columns say {told.rows}x{told.columns}, the compressed picture {seen.height}x{seen.width}")
+    if (
+        not told.rows * told.columns / _BELIEVED
+        <= seen.height * seen.width
+        <= told.rows * told.columns * _BELIEVED
+    ):
+        raise ValueError(
+            f"Rows and Columns say {told.rows}x{told.columns}, the compressed picture {seen.height}x{seen.width}"
+        )
     announced = _KINDS.get((told.syntax or "").removeprefix(_COMPRESSED))
     if announced != seen.kind and {announced, seen.kind} != {"jpeg2k", "htj2k"}:
         account.append(f"the picture is {seen.kind}, whatever the transfer syntax says")
@@ -290,27 +384,46 @@ def _values(stream: memoryview, seen: _dicom_stream.Stream, account: list[str]) 
         account += [f"decoder: {warning[:120]}" for warning in warnings[:3]]
         return values
     if seen.kind == "jpegls":
-        if b"\xff\xd9" not in bytes(stream[-8:]):  # CharLS searches on for seconds where the end is missing
+        if b"\xff\xd9" not in bytes(
+            stream[-8:]
+        ):  # CharLS searches on for seconds where the end is missing
             raise ValueError("its end marker is missing")
         return imagecodecs.jpegls_decode(stream)
     return imagecodecs.jpegxl_decode(stream)
 
 
-def _settled(told: Layout, seen: _dicom_stream.Stream, values: np.ndarray, account: list[str]) -> Layout:
+def _settled(
+    told: Layout, seen: _dicom_stream.Stream, values: np.ndarray, account: list[str]
+) -> Layout:
     """The layout with what the picture says in place of what the header says (PS3.5 8.2)."""
     height, width = values.shape[:2]
     if (height, width) != (told.rows, told.columns):
-        account.append(f"Rows and Columns say {told.rows}x{told.columns}, the compressed picture is {height}x{width} (believed, PS3.5 8.2)")
+        account.append(
+            f"Rows and Columns say {told.rows}x{told.columns}, the compressed picture is {height}x{width} (believed, PS3.5 8.2)"
+        )
     bits, signed = told.bits, told.signed
-    if seen.bits and bits < seen.bits <= 16 and not signed and not seen.signed and values.ndim == 2 and int(values.max(initial=0)) >> bits:
-        account.append(f"Bits Stored says {bits}, the compressed picture has {seen.bits} (believed, PS3.5 8.2)")
+    if (
+        seen.bits
+        and bits < seen.bits <= 16
+        and not signed
+        and not seen.signed
+        and values.ndim == 2
+        and int(values.max(initial=0)) >> bits
+    ):
+        account.append(
+            f"Bits Stored says {bits}, the compressed picture has {seen.bits} (believed, PS3.5 8.2)"
+        )
         bits = seen.bits
     if seen.kind in ("jpeg2k", "htj2k") and seen.signed != signed and values.ndim == 2:
         if seen.signed:
-            account.append("Pixel Representation says unsigned, the compressed picture is signed (believed, PS3.5 8.2)")
+            account.append(
+                "Pixel Representation says unsigned, the compressed picture is signed (believed, PS3.5 8.2)"
+            )
             bits, signed = min(max(bits, seen.bits or bits), 16), True
         else:  # writers that put two's complement into an unsigned picture: only so do its values fit a signed header
-            account.append(f"Pixel Representation says signed, the compressed picture is unsigned: taken as two's complement of {bits} bits")
+            account.append(
+                f"Pixel Representation says signed, the compressed picture is unsigned: taken as two's complement of {bits} bits"
+            )
     return replace(told, rows=height, columns=width, bits=bits, high=bits - 1, signed=signed)
 
 
@@ -324,7 +437,9 @@ def _unsigned(values: np.ndarray, told: Layout, account: list[str]) -> tuple[np.
         account.append(f"High Bit {told.high} cannot be, {bits - 1} taken")
         shift = 0
     if values.dtype.kind == "i" or values.dtype.itemsize > 2 or not values.dtype.isnative:
-        values = (values >> values.dtype.type(shift)).astype(np.uint16)  # signed ones wrap, and are put right below
+        values = (values >> values.dtype.type(shift)).astype(
+            np.uint16
+        )  # signed ones wrap, and are put right below
     elif shift:
         values = values >> values.dtype.type(shift)
     if bits < 8 * values.dtype.itemsize and (told.signed or int(values.max(initial=0)) >> bits):
@@ -337,24 +452,34 @@ def _unsigned(values: np.ndarray, told: Layout, account: list[str]) -> tuple[np.
     return (values if values.dtype == kind else values.astype(kind)), told
 
 
-def _without_colour(where: object, values: np.ndarray, told: Layout, account: list[str]) -> np.ndarray:
+def _without_colour(
+    where: object, values: np.ndarray, told: Layout, account: list[str]
+) -> np.ndarray:
     """One channel of three: brightness where the other two are flat chroma, else any where all are equal. Raises `BadData` for colour."""
     middle, slack = 1 << (told.bits - 1), max(1 << told.bits >> 6, 1)
     first, second, third = (values[:, :, channel].astype(np.int32) for channel in range(3))
     for chroma in (False, True):
         off = [np.abs(one - (middle if chroma else first)) > slack for one in (second, third)]
         if (off[0] | off[1]).mean() <= _COLOURED:
-            account.append(f"{told.photometric} that is grey: {'its brightness' if chroma else 'one of three equal channels'} taken")
+            account.append(
+                f"{told.photometric} that is grey: {'its brightness' if chroma else 'one of three equal channels'} taken"
+            )
             return np.ascontiguousarray(values[:, :, 0])
-    raise BadData(f"{where}: its pixels are {told.photometric}, in colour; expected MONOCHROME1 or MONOCHROME2; export it in grey")
+    raise BadData(
+        f"{where}: its pixels are {told.photometric}, in colour; expected MONOCHROME1 or MONOCHROME2; export it in grey"
+    )
 
 
-def _painted(where: object, values: np.ndarray, told: Layout, account: list[str]) -> tuple[np.ndarray, Layout]:
+def _painted(
+    where: object, values: np.ndarray, told: Layout, account: list[str]
+) -> tuple[np.ndarray, Layout]:
     """Greys of a palette's entries (PS3.3 C.7.6.3.1.5). Raises `BadData` where those in use are coloured."""
     assert told.palette is not None
     palette: Any = told.palette
     used = np.flatnonzero(np.bincount(values.ravel(), minlength=len(palette)))
     if np.ptp(palette[used].astype(np.int32), axis=1).max() > np.iinfo(palette.dtype).max >> 6:
-        raise BadData(f"{where}: its pixels are {PALETTE}, in colour; expected MONOCHROME1 or MONOCHROME2; export it in grey")
+        raise BadData(
+            f"{where}: its pixels are {PALETTE}, in colour; expected MONOCHROME1 or MONOCHROME2; export it in grey"
+        )
     account.append("palette of greys applied")
     return palette[:, 0][values], replace(told, bits=8 * palette.dtype.itemsize, signed=False)

@@ -8,11 +8,23 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15 without the three markers between them that are none
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {
+    0xC4,
+    0xC8,
+    0xCC,
+}  # SOF0 to SOF15 without the three markers between them that are none
 _JPEG_LS = 0xF7
 _BARE = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a length
 _HIGH_THROUGHPUT = 0x4000  # the bit of Rsiz that T.814 sets
-_RATIOS = {1: (1, 1), 2: (12, 10), 3: (4, 3), 4: (3, 2), 5: (16, 9), 6: (5, 4), 7: (2, 1)}  # width to height
+_RATIOS = {
+    1: (1, 1),
+    2: (12, 10),
+    3: (4, 3),
+    4: (3, 2),
+    5: (16, 9),
+    6: (5, 4),
+    7: (2, 1),
+}  # width to height
 
 
 class Stream(NamedTuple):
@@ -50,20 +62,44 @@ def _jpeg(stream: bytes | memoryview) -> Stream | None:
         elif marker in _BARE:
             place += 2
         elif marker in _FRAMES or marker == _JPEG_LS:
-            bits, height, width, components = stream[place + 4], _two(stream, place + 5), _two(stream, place + 7), stream[place + 9]
-            if spiff not in (None, (height, width)):  # a decoder would make room for the larger of the two
-                raise ValueError(f"the JPEG's SPIFF header says {spiff[0]}x{spiff[1]}, its frame {height}x{width}")
-            return Stream("jpegls" if marker == _JPEG_LS else "jpeg", height, width, bits, False, components)
+            bits, height, width, components = (
+                stream[place + 4],
+                _two(stream, place + 5),
+                _two(stream, place + 7),
+                stream[place + 9],
+            )
+            if spiff not in (
+                None,
+                (height, width),
+            ):  # a decoder would make room for the larger of the two
+                raise ValueError(
+                    f"the JPEG's SPIFF header says {spiff[0]}x{spiff[1]}, its frame {height}x{width}"
+                )
+            return Stream(
+                "jpegls" if marker == _JPEG_LS else "jpeg", height, width, bits, False, components
+            )
         else:
             if bytes(stream[place + 4 : place + 10]) == b"SPIFF\0" and marker == 0xE8:
-                spiff = int.from_bytes(stream[place + 14 : place + 18]), int.from_bytes(stream[place + 18 : place + 22])
+                spiff = (
+                    int.from_bytes(stream[place + 14 : place + 18]),
+                    int.from_bytes(stream[place + 18 : place + 22]),
+                )
             place += 2 + max(_two(stream, place + 2), 2)
 
 
 def _jpeg2k(head: bytes) -> Stream:
-    right, bottom, left, top = (int.from_bytes(head[place : place + 4]) for place in (8, 12, 16, 20))
+    right, bottom, left, top = (
+        int.from_bytes(head[place : place + 4]) for place in (8, 12, 16, 20)
+    )
     kind = "htj2k" if _two(head, 6) & _HIGH_THROUGHPUT else "jpeg2k"
-    return Stream(kind, bottom - top, right - left, (head[42] & 0x7F) + 1, bool(head[42] & 0x80), _two(head, 40))
+    return Stream(
+        kind,
+        bottom - top,
+        right - left,
+        (head[42] & 0x7F) + 1,
+        bool(head[42] & 0x80),
+        _two(head, 40),
+    )
 
 
 def _jpegxl(head: bytes) -> Stream:

@@ -13,10 +13,17 @@ from functools import lru_cache
 from hilum.annotations import acquisition
 
 _CODES = {  # PS3.16 CID 4010, in SNOMED CT and in the SNOMED RT that went before
-    "272479007": "PA", "R-10214": "PA", "399348003": "AP", "R-10206": "AP",
-    "399067008": "LATERAL", "R-102CD": "LATERAL",
-    "399173006": "LATERAL", "R-10236": "LATERAL", "399198007": "LATERAL", "R-10232": "LATERAL",
-}  # fmt: skip
+    "272479007": "PA",
+    "R-10214": "PA",
+    "399348003": "AP",
+    "R-10206": "AP",
+    "399067008": "LATERAL",
+    "R-102CD": "LATERAL",
+    "399173006": "LATERAL",
+    "R-10236": "LATERAL",
+    "399198007": "LATERAL",
+    "R-10232": "LATERAL",
+}
 
 
 @lru_cache(maxsize=256)  # files of one device say the same
@@ -42,5 +49,10 @@ def stated(
         if {"A", "P"} & letters and {"H", "F"} & letters:
             return "LATERAL", "Patient Orientation"
     return next(
-        ((view, name) for name, text in descriptions if (view := acquisition.view_in_description(text))), (None, None)
+        (
+            (view, name)
+            for name, text in descriptions
+            if (view := acquisition.view_in_description(text))
+        ),
+        (None, None),
     )

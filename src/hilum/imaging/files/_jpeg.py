@@ -58,8 +58,15 @@ def _marker(data: bytes, at: int) -> tuple[int, int] | None:
 
 
 def _head(frame: bytes, orientation: int) -> Head:
-    bits, height, width, channels = frame[0], int.from_bytes(frame[1:3]), int.from_bytes(frame[3:5]), frame[5]
+    bits, height, width, channels = (
+        frame[0],
+        int.from_bytes(frame[1:3]),
+        int.from_bytes(frame[3:5]),
+        frame[5],
+    )
     if channels not in (1, 3):
         held = "CMYK" if channels == 4 else f"{channels} channels"
-        raise Unfit(f"holds {held}; expected grey or colour of three channels; save it as a grey PNG")
+        raise Unfit(
+            f"holds {held}; expected grey or colour of three channels; save it as a grey PNG"
+        )
     return Head((height, width), channels, bits, orientation)

@@ -168,9 +168,17 @@ def _of_several(
         unsettled += [] if clear and known else [key]
     side = "both" if clear else None
     return ValueMeaning(
-        path, ground, roles, evidence, not unsettled, tuple(unsettled), tuple(lost), foreground,
-        side, inverted,
-    )  # fmt: skip
+        path,
+        ground,
+        roles,
+        evidence,
+        not unsettled,
+        tuple(unsettled),
+        tuple(lost),
+        foreground,
+        side,
+        inverted,
+    )
 
 
 def _lungs_among(labels: Mapping[str, Region]) -> tuple[dict[str, str], bool]:

@@ -74,10 +74,19 @@ def measure(mask: np.ndarray, share: float, border: np.ndarray) -> Region | None
     height, width = mask.shape
     across, down = _middle(mask)
     return Region(
-        share, float(mask[border].mean()) if border.any() else 0.0, columns[0] / width,
-        (columns[-1] + 1) / width, rows[0] / height, (rows[-1] + 1) / height, across, down,
-        _two(mask), _like_bars(mask), _like_lungs(mask), mask,
-    )  # fmt: skip
+        share,
+        float(mask[border].mean()) if border.any() else 0.0,
+        columns[0] / width,
+        (columns[-1] + 1) / width,
+        rows[0] / height,
+        (rows[-1] + 1) / height,
+        across,
+        down,
+        _two(mask),
+        _like_bars(mask),
+        _like_lungs(mask),
+        mask,
+    )
 
 
 def _middle(mask: np.ndarray) -> tuple[float, float]:

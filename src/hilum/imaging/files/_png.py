@@ -44,14 +44,18 @@ def look(data: bytes) -> Head:
 def decode(data: bytes, head: Head) -> tuple[np.ndarray, list[str]]:
     """Values uint8 or uint16 (height, width) or (height, width, channels), 1, 2 and 4 bits stretched to 8, palettes looked up."""
     palette, parts, notes = _parts(data)[:3]
-    return _pixels(data, head, data[:33], _chunk(b"PLTE", palette) if palette else b"", parts), notes
+    return _pixels(
+        data, head, data[:33], _chunk(b"PLTE", palette) if palette else b"", parts
+    ), notes
 
 
 def stored(data: bytes, head: Head) -> Stored:
     """Values uint8 or uint16 as they stand in the file: 1, 2 and 4 bits are not stretched, palettes not looked up."""
     palette, parts, _, transparency = _parts(data)
     bits, kind = data[24], data[25]
-    grey = struct.pack(">BB", bits, 0)  # libpng looks a palette up, but leaves numbers that are called grey as they are
+    grey = struct.pack(
+        ">BB", bits, 0
+    )  # libpng looks a palette up, but leaves numbers that are called grey as they are
     ihdr = _chunk(b"IHDR", data[16:24] + grey + data[26:29])
     start = data[:8] + ihdr if kind == _PALETTE else data[:33]
     colours = b"" if kind == _PALETTE or not palette else _chunk(b"PLTE", palette)
@@ -60,13 +64,17 @@ def stored(data: bytes, head: Head) -> Stored:
         values //= np.uint8(255 // ((1 << bits) - 1))
     if kind != _PALETTE:
         return Stored(values)
-    missing = max(0, int(values.max(initial=0)) + 1 - len(palette) // 3)  # libpng shows these in black
+    missing = max(
+        0, int(values.max(initial=0)) + 1 - len(palette) // 3
+    )  # libpng shows these in black
     entries = np.frombuffer(palette + bytes(3 * missing), np.uint8).reshape(-1, 3)
     clear = frozenset(number for number, alpha in enumerate(transparency) if alpha == 0)
     return Stored(values, entries, clear)
 
 
-def _pixels(data: bytes, head: Head, header: bytes, colours: bytes, parts: list[bytes]) -> np.ndarray:
+def _pixels(
+    data: bytes, head: Head, header: bytes, colours: bytes, parts: list[bytes]
+) -> np.ndarray:
     """What libpng makes of the compressed stream behind the chunks `header` and `colours`."""
     import imagecodecs
 
@@ -78,11 +86,15 @@ def _pixels(data: bytes, head: Head, header: bytes, colours: bytes, parts: list[
     stream = parts[0] if len(parts) == 1 else b"".join(parts)
     if not data[_INTERLACED] and needed <= min(_MOST_INFLATED, _PAYS_BELOW * compressed):
         try:
-            return imagecodecs.png_decode(b"".join([*start, *restored(stream, needed), _chunk(b"IEND", b"")]))
+            return imagecodecs.png_decode(
+                b"".join([*start, *restored(stream, needed), _chunk(b"IEND", b"")])
+            )
         except (imagecodecs.DeflateError, imagecodecs.PngError):
             pass  # libpng tells what is wrong, or that nothing is
     with _decoder_warnings.collected() as warnings:
-        values = imagecodecs.png_decode(b"".join([*start, _chunk(b"IDAT", stream), _chunk(b"IEND", b"")]))
+        values = imagecodecs.png_decode(
+            b"".join([*start, _chunk(b"IDAT", stream), _chunk(b"IEND", b"")])
+        )
     if faults := [warning for warning in warnings if "IDAT" in warning]:
         raise ValueError(faults[0])
     return values
@@ -98,11 +110,16 @@ def restored(stream: bytes, size: int) -> list[bytes]:
     """An IDAT chunk, in pieces, with the same `size` bytes as the zlib stream, but stored. Raises where they are more or broken."""
     import imagecodecs
 
-    rows = memoryview(imagecodecs.deflate_decode(stream, out=size))  # checks Adler-32, which stands last
+    rows = memoryview(
+        imagecodecs.deflate_decode(stream, out=size)
+    )  # checks Adler-32, which stands last
     pieces = [b"IDAT\x78\x01"]
     for start in range(0, len(rows), _STORED):
         length = min(_STORED, len(rows) - start)
-        pieces += [struct.pack("<BHH", start + length == len(rows), length, length ^ 0xFFFF), rows[start : start + length]]
+        pieces += [
+            struct.pack("<BHH", start + length == len(rows), length, length ^ 0xFFFF),
+            rows[start : start + length],
+        ]
     pieces.append(stream[-4:])
     check = 0
     for piece in pieces:
@@ -111,7 +128,14 @@ def restored(stream: bytes, size: int) -> list[bytes]:
 
 
 def _chunk(name: bytes, content: bytes) -> bytes:
-    return b"".join([struct.pack(">I", len(content)), name, content, struct.pack(">I", zlib.crc32(content, zlib.crc32(name)))])
+    return b"".join(
+        [
+            struct.pack(">I", len(content)),
+            name,
+            content,
+            struct.pack(">I", zlib.crc32(content, zlib.crc32(name))),
+        ]
+    )
 
 
 def _parts(data: bytes) -> tuple[bytes, list[bytes], list[str], bytes]:
@@ -160,7 +184,9 @@ def orientation(data: bytes) -> int:
 
 def _left_out(name: bytes, content: bytes) -> list[str]:
     if name == b"acTL" and int.from_bytes(content[:4]) > 1:
-        raise Unfit(f"is an animation of {int.from_bytes(content[:4])} pictures; expected one; save the one you mean as a file of its own")
+        raise Unfit(
+            f"is an animation of {int.from_bytes(content[:4])} pictures; expected one; save the one you mean as a file of its own"
+        )
     if name == b"tRNS":
         return ["transparent colours shown as they are"]
     if name == b"eXIf" and (told := _tiff.orientation(content)) != 1:

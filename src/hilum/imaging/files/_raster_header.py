@@ -39,7 +39,9 @@ class Head:
 class Stored:
     """Values as a file stores them, before any colour is looked up or value stretched."""
 
-    values: np.ndarray  # uint8 or uint16 (height, width), of several channels (height, width, channels)
+    values: (
+        np.ndarray
+    )  # uint8 or uint16 (height, width), of several channels (height, width, channels)
     palette: np.ndarray | None = None  # uint8 or uint16 (entries, 3): the colour of each value
     transparent: frozenset[int] = frozenset()  # values that show nothing
 

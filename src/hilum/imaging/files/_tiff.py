@@ -19,13 +19,75 @@ SIGNATURES = (b"II*\x00", b"MM\x00*", b"II+\x00\x08\x00", b"MM\x00+\x00\x08")
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
 _KINDS = {4: "a mask", 5: "CMYK", 8: "CIE L*a*b*"}
 _JPEG = 7
-_COMPRESSIONS = (1, 2, 3, 4, 5, _JPEG, 8, 32773, 32946, 50000)  # none, CCITT, LZW, JPEG, deflate, PackBits, deflate, Zstandard
-_FORMATS = {1: "B", 7: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}  # of whole numbers; other types are not needed
-_SUBFILE, _OLD_SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 255, 256, 257, 258, 259, 262
-_ORIENTATION, _SAMPLES, _PLANAR, _COLOURS, _TILE_WIDTH, _TILE_HEIGHT, _FORMAT = 274, 277, 284, 320, 322, 323, 339
-_TAGS = (254, 255, 256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 284, 292, 293, 317, 320, 322, 323, 324, 325, 339, 347)
+_COMPRESSIONS = (
+    1,
+    2,
+    3,
+    4,
+    5,
+    _JPEG,
+    8,
+    32773,
+    32946,
+    50000,
+)  # none, CCITT, LZW, JPEG, deflate, PackBits, deflate, Zstandard
+_FORMATS = {
+    1: "B",
+    7: "B",
+    3: "H",
+    4: "I",
+    13: "I",
+    16: "Q",
+    18: "Q",
+}  # of whole numbers; other types are not needed
+_SUBFILE, _OLD_SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = (
+    254,
+    255,
+    256,
+    257,
+    258,
+    259,
+    262,
+)
+_ORIENTATION, _SAMPLES, _PLANAR, _COLOURS, _TILE_WIDTH, _TILE_HEIGHT, _FORMAT = (
+    274,
+    277,
+    284,
+    320,
+    322,
+    323,
+    339,
+)
+_TAGS = (
+    254,
+    255,
+    256,
+    257,
+    258,
+    259,
+    262,
+    266,
+    273,
+    274,
+    277,
+    278,
+    279,
+    284,
+    292,
+    293,
+    317,
+    320,
+    322,
+    323,
+    324,
+    325,
+    339,
+    347,
+)
 _MOST_DIRECTORIES = 1000
-_MOST_VALUES = 1 << 20  # of one tag: places of the strips of the largest picture, and a palette of 16 bits
+_MOST_VALUES = (
+    1 << 20
+)  # of one tag: places of the strips of the largest picture, and a palette of 16 bits
 _LABEL_BITS = (1, 4, 8, 16, 32, 64)
 _MOST_BITS = 1 << 31
 _LARGEST_TILE = 1 << 26  # pixels
@@ -44,7 +106,9 @@ def look_at_labels(data: bytes) -> Head:
 
 def stored(data: bytes, head: Head) -> Stored:
     """Values as they stand in the file, of any type of number, MinIsWhite as it is; palettes are not looked up."""
-    from hilum.imaging.files import _tiff_pixels  # loaded when a TIFF is decoded: Exif needs tags alone
+    from hilum.imaging.files import (
+        _tiff_pixels,
+    )  # loaded when a TIFF is decoded: Exif needs tags alone
 
     tags = _chosen(data)
     values = _tiff_pixels.read(data, tags)
@@ -67,7 +131,9 @@ def decode(data: bytes, head: Head) -> tuple[np.ndarray, list[str]]:
 
     tags = _chosen(data)
     if _PHOTOMETRIC not in tags:
-        raise Unfit("does not say whether its 0 is black or white (PhotometricInterpretation), and programs do not agree; save it as a grey PNG")
+        raise Unfit(
+            "does not say whether its 0 is black or white (PhotometricInterpretation), and programs do not agree; save it as a grey PNG"
+        )
     values, notes = _tiff_pixels.read(data, tags), []
     if head.channels > 1 and tags.get(_PLANAR) == (2,) and values.ndim == 3:
         notes.append("planes put together")
@@ -89,7 +155,9 @@ def _chosen(data: bytes) -> Tags:
     if not full:
         raise ValueError("it holds no full picture")
     if len(full) > 1:
-        raise Unfit(f"holds {len(full)} pictures; expected one; save the one you mean as a file of its own")
+        raise Unfit(
+            f"holds {len(full)} pictures; expected one; save the one you mean as a file of its own"
+        )
     return full[0]
 
 
@@ -126,8 +194,14 @@ def _directory(data: bytes, order: str, big: bool, at: int) -> tuple[Tags, int]:
         if tag in _TAGS and tag not in tags and kind in _FORMATS and 0 < number <= _MOST_VALUES:
             form = f"{order}{number}{_FORMATS[kind]}"
             short = struct.calcsize(form) <= len(inline)
-            tags[tag] = struct.unpack_from(form, inline) if short else struct.unpack_from(form, data, struct.unpack(order + offset, inline)[0])
-    return tags, struct.unpack_from(order + offset, data, at)[0] if at + struct.calcsize(offset) <= len(data) else 0
+            tags[tag] = (
+                struct.unpack_from(form, inline)
+                if short
+                else struct.unpack_from(form, data, struct.unpack(order + offset, inline)[0])
+            )
+    return tags, struct.unpack_from(order + offset, data, at)[0] if at + struct.calcsize(
+        offset
+    ) <= len(data) else 0
 
 
 def _turn(tags: Tags) -> int:
@@ -145,21 +219,44 @@ def _head(tags: Tags, *, labels: bool = False) -> Head:
     forms, depths = ((1, 2, 3, 4), _LABEL_BITS) if labels else ((1, 4), (1, 8, 16))
     if form not in forms or len(set(bits)) > 1 or bits[0] not in depths:
         held = {2: "signed", 3: "floating-point"}.get(form, "unsigned")
-        raise Unfit(f"holds {held} values of {bits[0]} bits; expected 8- or 16-bit whole numbers; save it as a grey PNG")
-    fitting = {_WHITE_IS_ZERO: (1, 2), _BLACK_IS_ZERO: (1, 2), _RGB: (3, 4), _PALETTE: (1,), _YCBCR: (3,) if compression == _JPEG else ()}
-    if labels and bits[0] > 16 and tags[_HEIGHT][0] * tags[_WIDTH][0] * samples * bits[0] > _MOST_BITS:
-        raise Unfit(f"holds more values of {bits[0]} bits than are read; save it as a PNG of 8 bits")
+        raise Unfit(
+            f"holds {held} values of {bits[0]} bits; expected 8- or 16-bit whole numbers; save it as a grey PNG"
+        )
+    fitting = {
+        _WHITE_IS_ZERO: (1, 2),
+        _BLACK_IS_ZERO: (1, 2),
+        _RGB: (3, 4),
+        _PALETTE: (1,),
+        _YCBCR: (3,) if compression == _JPEG else (),
+    }
+    if (
+        labels
+        and bits[0] > 16
+        and tags[_HEIGHT][0] * tags[_WIDTH][0] * samples * bits[0] > _MOST_BITS
+    ):
+        raise Unfit(
+            f"holds more values of {bits[0]} bits than are read; save it as a PNG of 8 bits"
+        )
     if samples not in fitting.get(shown, ()):
         held = _KINDS.get(shown, f"photometric interpretation {shown}")
-        raise Unfit(f"holds {held} in {samples} channels; expected grey, RGB or a palette; save it as a grey PNG")
+        raise Unfit(
+            f"holds {held} in {samples} channels; expected grey, RGB or a palette; save it as a grey PNG"
+        )
     if compression not in _COMPRESSIONS:
-        raise Unfit(f"is compressed by method {compression}, which is not read; save it uncompressed, by LZW or by deflate")
+        raise Unfit(
+            f"is compressed by method {compression}, which is not read; save it uncompressed, by LZW or by deflate"
+        )
     if tags.get(_TILE_WIDTH, (0,))[0] * tags.get(_TILE_HEIGHT, (0,))[0] > _LARGEST_TILE:
         raise ValueError("its tiles are larger than any picture")
     if shown == _PALETTE and len(tags.get(_COLOURS, ())) != 3 << bits[0]:
         raise ValueError("its palette is missing or cut short")
     channels = 3 if shown == _PALETTE and not labels else samples
-    return Head((tags[_HEIGHT][0], tags[_WIDTH][0]), channels, 16 if shown == _PALETTE else bits[0], _turn(tags))
+    return Head(
+        (tags[_HEIGHT][0], tags[_WIDTH][0]),
+        channels,
+        16 if shown == _PALETTE else bits[0],
+        _turn(tags),
+    )
 
 
 def _colours(tags: Tags) -> np.ndarray:

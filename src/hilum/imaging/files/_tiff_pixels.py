@@ -98,10 +98,18 @@ def _layout(data: bytes, tags: Tags) -> _Layout:
     if not part[0] or not part[1]:
         raise ValueError("its strips or tiles have no size")
     layout = _Layout(
-        height, width, 1 if planar else samples, samples if planar else 1, one(258, 1),
-        _KINDS.get(one(339, 1), "u"), "<" if data[:2] == b"II" else ">", one(259, 1),
-        one(317, 1), "tile" if tiled else "strip", part,
-    )  # fmt: skip
+        height,
+        width,
+        1 if planar else samples,
+        samples if planar else 1,
+        one(258, 1),
+        _KINDS.get(one(339, 1), "u"),
+        "<" if data[:2] == b"II" else ">",
+        one(259, 1),
+        one(317, 1),
+        "tile" if tiled else "strip",
+        part,
+    )
     needed = layout.planes * height * ((width * layout.samples * layout.bits + 7) // 8)
     if layout.count * part[0] * layout.row_bytes > 2 * needed + _MOST_PADDING:
         raise ValueError(f"its {layout.name}s are far larger than its image")

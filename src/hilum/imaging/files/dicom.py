@@ -38,7 +38,17 @@ from hilum.safety import untrusted_files
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-__all__ = ["ENDINGS", "Dicom", "Header", "Pose", "header", "is_one", "object_kind", "placeholder", "read"]
+__all__ = [
+    "ENDINGS",
+    "Dicom",
+    "Header",
+    "Pose",
+    "header",
+    "is_one",
+    "object_kind",
+    "placeholder",
+    "read",
+]
 
 ENDINGS = (".dcm", ".dicom")
 _DOUBTS = 3  # of pydicom's that are told
@@ -60,7 +70,12 @@ class Dicom:
     colour = False  # a picture with real colour is refused
 
     def radiograph(self) -> Radiograph:
-        return Radiograph(self.values, _dicom_orientation.spacing(self.header, self.pose), self.account, self.shown)
+        return Radiograph(
+            self.values,
+            _dicom_orientation.spacing(self.header, self.pose),
+            self.account,
+            self.shown,
+        )
 
 
 def is_one(path: Path, root: Path | None = None) -> bool:
@@ -89,7 +104,11 @@ def object_kind(header: Header) -> str | None:
 
 def placeholder(headers: Iterable[Header]) -> str | None:
     """The one Patient ID of pictures from several studies: what anonymising left, and no person's."""
-    patients, studies = zip(*((it.patient, it.study) for it in headers), strict=True) if (headers := list(headers)) else ((), ())
+    patients, studies = (
+        zip(*((it.patient, it.study) for it in headers), strict=True)
+        if (headers := list(headers))
+        else ((), ())
+    )
     return patients[0] if len(set(patients)) == 1 < len(set(studies)) else None
 
 
@@ -101,19 +120,39 @@ def read(path: Path, root: Path | None = None) -> Dicom:
 def decoded(path: Path, data: bytes) -> Dicom:
     """Decode a file's bytes; `path` is what errors call it. Raises as `read` does."""
     with _dicom_parsing.quietly() as doubts:
-        parsed = _understood(path, lambda: _dicom_parsing.parsed(data), "data set is broken or cut short")
-        told = _understood(path, lambda: _dicom_facts.of_file(data, parsed), "header is broken or cut short")
-        layout = _understood(path, lambda: _dicom_pixels.layout(parsed, told, path), "description of the pixels is broken")
-        grey = _understood(path, lambda: _dicom_intensity.described(parsed.dataset), "description of the grey values is broken")
-        aspect = _understood(path, lambda: decimals(_dicom_values.text(parsed.dataset, "PixelAspectRatio")), "Pixel Aspect Ratio is broken")
-        spacing = _understood(path, lambda: _spacing_line(told, parsed.dataset), "spacing is broken")
+        parsed = _understood(
+            path, lambda: _dicom_parsing.parsed(data), "data set is broken or cut short"
+        )
+        told = _understood(
+            path, lambda: _dicom_facts.of_file(data, parsed), "header is broken or cut short"
+        )
+        layout = _understood(
+            path,
+            lambda: _dicom_pixels.layout(parsed, told, path),
+            "description of the pixels is broken",
+        )
+        grey = _understood(
+            path,
+            lambda: _dicom_intensity.described(parsed.dataset),
+            "description of the grey values is broken",
+        )
+        aspect = _understood(
+            path,
+            lambda: decimals(_dicom_values.text(parsed.dataset, "PixelAspectRatio")),
+            "Pixel Aspect Ratio is broken",
+        )
+        spacing = _understood(
+            path, lambda: _spacing_line(told, parsed.dataset), "spacing is broken"
+        )
     what = f"pixels are {layout.photometric} ({layout.name}) and broken or cut short"
     pixels = _understood(path, lambda: _dicom_pixels.decode(parsed, layout, path), what)
     account = [*pixels.account]
     if layout.photometric not in _dicom_pixels.GREY:
         grey = _dicom_intensity.of_colour(grey)
     shown = _dicom_intensity.shown(grey, pixels.values, pixels.bits, pixels.signed, account)
-    pose = _dicom_orientation.of(told, pixels.values.shape, aspect if len(aspect) == 2 and all(aspect) else None, account)
+    pose = _dicom_orientation.of(
+        told, pixels.values.shape, aspect if len(aspect) == 2 and all(aspect) else None, account
+    )
     account += [spacing, *(f"pydicom: {doubt[:120]}" for doubt in doubts[:_DOUBTS])]
     digest = raster.digest_of_pixels(pixels.values)
     values = _dicom_orientation.stand(pixels.values, pose, shown.padding)
@@ -138,4 +177,6 @@ def _understood(path: Path, work: Callable[[], Any], what: str) -> Any:
     except (NotFound, CannotRead) as error:
         raise BadData(str(error)) from error
     except Exception as error:
-        raise BadData(f"{path}: its {what} ({type(error).__name__}: {' '.join(str(error).split())[:120]}); copy the file again from its source") from error
+        raise BadData(
+            f"{path}: its {what} ({type(error).__name__}: {' '.join(str(error).split())[:120]}); copy the file again from its source"
+        ) from error

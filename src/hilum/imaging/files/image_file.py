@@ -19,7 +19,11 @@ def read(path: Path, root: Path | None = None) -> raster.Raster | dicom.Dicom:
     """Decode one file; with `root`, one that lies below it. Raises `BadData` naming the file, what is wrong with it and what to do."""
     with working_on(path):
         data = raster.load(path, root)
-        return dicom.decoded(path, data) if dicom.holds(data[:_HEAD_BYTES]) else raster.decoded(path, data)
+        return (
+            dicom.decoded(path, data)
+            if dicom.holds(data[:_HEAD_BYTES])
+            else raster.decoded(path, data)
+        )
 
 
 def kind(path: Path, root: Path | None = None) -> str | None:
@@ -40,9 +44,15 @@ def own_pixels(file: raster.Raster | dicom.Dicom) -> np.ndarray:
 
 def to_display(file: raster.Raster | dicom.Dicom, own: np.ndarray) -> np.ndarray:
     """A mask of the file's own pixels as the radiograph stands."""
-    return file.pose.forward(own.astype(np.uint8), labels=True).astype(own.dtype) if isinstance(file, dicom.Dicom) else own
+    return (
+        file.pose.forward(own.astype(np.uint8), labels=True).astype(own.dtype)
+        if isinstance(file, dicom.Dicom)
+        else own
+    )
 
 
-def to_native(file: raster.Raster | dicom.Dicom, standing: np.ndarray, *, labels: bool = False) -> np.ndarray:
+def to_native(
+    file: raster.Raster | dicom.Dicom, standing: np.ndarray, *, labels: bool = False
+) -> np.ndarray:
     """A picture or mask of the radiograph in the file's own pixels: `stand` undone."""
     return file.pose.back(standing, labels=labels) if isinstance(file, dicom.Dicom) else standing

@@ -300,9 +300,16 @@ def _image(path: Path, kind: str, labels: _Labelled, orientation: int) -> LabelI
     if labels.form == "grey":
         levels = _label_levels.without_seams(levels)
     return LabelImage(
-        str(path), kind, turned(levels.numbers, orientation), labels.keys, labels.brightness,
-        labels.form, levels.distinct, levels.soft > 0, levels.exact,
-    )  # fmt: skip
+        str(path),
+        kind,
+        turned(levels.numbers, orientation),
+        labels.keys,
+        labels.brightness,
+        labels.form,
+        levels.distinct,
+        levels.soft > 0,
+        levels.exact,
+    )
 
 
 def _too_large_for_labels(path: Path, root: Path | None) -> bool:

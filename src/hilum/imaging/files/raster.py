@@ -33,7 +33,9 @@ from hilum.safety import untrusted_files
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
 MOST_PIXELS = 100_000_000  # more is refused before it is decoded: a film of 35 x 43 cm at 0.05 mm has 60 million, and as float32 it must fit in memory
-MOST_COLOUR_BYTES = 1 << 28  # the same for pictures of several channels, which need room to be averaged in
+MOST_COLOUR_BYTES = (
+    1 << 28
+)  # the same for pictures of several channels, which need room to be averaged in
 _KINDS = {"PNG": _png, "JPEG": _jpeg, "TIFF": _tiff, "BMP": _bmp, "GIF": _gif}
 _TINT = 32  # part of the range by which channels may differ in a grey picture
 _HEAD = 1 << 16  # bytes that hold the size of nearly every file
@@ -59,7 +61,9 @@ class Raster:
     def radiograph(self) -> Radiograph:
         top = self.top
         shown = np.arange(np.iinfo(self.values.dtype).max + 1, dtype=np.float32) / top
-        return Radiograph(self.values, None, (*self.account, f"values 0 to {top} become 0 to 1"), shown)
+        return Radiograph(
+            self.values, None, (*self.account, f"values 0 to {top} become 0 to 1"), shown
+        )
 
 
 def read(path: Path, root: Path | None = None) -> Raster:
@@ -79,7 +83,9 @@ def decoded(path: Path, data: bytes) -> Raster:
         values = turned(values, head.orientation)
         account.append(f"turned as its orientation {head.orientation} says")
     stated = head.bits if kind == "JPEG" and head.bits not in (8, 16) else None
-    return Raster(values, tuple(account), storage.digest(data), digest_of_pixels(values), kind, colour, stated)
+    return Raster(
+        values, tuple(account), storage.digest(data), digest_of_pixels(values), kind, colour, stated
+    )
 
 
 def channels(path: Path, root: Path | None = None) -> np.ndarray:
@@ -112,7 +118,9 @@ def named(path: Path, kind: str) -> Iterator[None]:
     except Unfit as unfit:
         raise BadData(f"{path}: {unfit}") from unfit
     except Exception as error:
-        raise BadData(f"{path}: the {kind} stream is broken or cut short ({str(error)[:200]}); copy the file again from its source") from error
+        raise BadData(
+            f"{path}: the {kind} stream is broken or cut short ({str(error)[:200]}); copy the file again from its source"
+        ) from error
 
 
 def load(path: Path, root: Path | None = None) -> bytes:
@@ -136,7 +144,16 @@ def size(path: Path, root: Path | None = None) -> tuple[int, int] | None:
 
 def orientation(path: Path, root: Path | None = None) -> int:
     """The orientation 1 to 8 that the head of a file states, also where `read` does not follow it (of a PNG); 1 where it states none."""
-    return _from_head(path, root, lambda kind, data: _png.orientation(data) if kind == "PNG" else _KINDS[kind].look(data).orientation) or 1
+    return (
+        _from_head(
+            path,
+            root,
+            lambda kind, data: (
+                _png.orientation(data) if kind == "PNG" else _KINDS[kind].look(data).orientation
+            ),
+        )
+        or 1
+    )
 
 
 def _from_head(path: Path, root: Path | None, look: Callable[[str, bytes], Any]) -> Any:
@@ -158,7 +175,9 @@ def _from_head(path: Path, root: Path | None, look: Callable[[str, bytes], Any])
 
 
 def _known(data: bytes) -> str | None:
-    kind = next((kind for kind, module in _KINDS.items() if data.startswith(module.SIGNATURES)), None)
+    kind = next(
+        (kind for kind, module in _KINDS.items() if data.startswith(module.SIGNATURES)), None
+    )
     return None if kind == "BMP" and not _bmp.is_one(data) else kind
 
 
@@ -167,7 +186,9 @@ def _kind(path: Path, data: bytes) -> str:
         raise BadData(f"{path}: the file is empty (0 bytes); copy it again")
     if kind := _known(data):
         return kind
-    raise BadData(f"{path}: is not a PNG, JPEG, TIFF, BMP or GIF image (it starts with {data[:8]!r}); remove it or give it its true ending")
+    raise BadData(
+        f"{path}: is not a PNG, JPEG, TIFF, BMP or GIF image (it starts with {data[:8]!r}); remove it or give it its true ending"
+    )
 
 
 def refuse_giant(path: Path, head: Head) -> None:
@@ -176,17 +197,27 @@ def refuse_giant(path: Path, head: Head) -> None:
     if not height or not width:
         raise ValueError(f"it says that it has {height}x{width} pixels")
     if height * width > MOST_PIXELS:
-        raise BadData(f"{path}: {height}x{width} pixels are more than the {MOST_PIXELS:,} that are read; shrink it first")
+        raise BadData(
+            f"{path}: {height}x{width} pixels are more than the {MOST_PIXELS:,} that are read; shrink it first"
+        )
     if channels > 1 and head.bytes > MOST_COLOUR_BYTES:
         most = MOST_COLOUR_BYTES * height * width // head.bytes
-        raise BadData(f"{path}: {height}x{width} pixels of {channels} channels are more than the {most:,} that are read; shrink it or save it in grey")
+        raise BadData(
+            f"{path}: {height}x{width} pixels of {channels} channels are more than the {most:,} that are read; shrink it or save it in grey"
+        )
 
 
 def _decoded(module: ModuleType, data: bytes, head: Head) -> tuple[np.ndarray, list[str]]:
     """Values (height, width) or (height, width, channels) as the head promised, and what was done."""
     values, notes = module.decode(data, head)
-    if values.shape[:2] != head.size or values.dtype not in (np.uint8, np.uint16) or values.ndim > 3:
-        raise ValueError(f"its head promises {head.size[0]}x{head.size[1]} pixels, it holds {values.dtype} of shape {values.shape}")
+    if (
+        values.shape[:2] != head.size
+        or values.dtype not in (np.uint8, np.uint16)
+        or values.ndim > 3
+    ):
+        raise ValueError(
+            f"its head promises {head.size[0]}x{head.size[1]} pixels, it holds {values.dtype} of shape {values.shape}"
+        )
     return values, [f"{values.dtype} {values.shape} decoded", *notes]
 
 
@@ -197,7 +228,9 @@ def _grey(values: np.ndarray, account: list[str]) -> tuple[np.ndarray, list[str]
     channels = values.shape[2]
     if channels in (2, 4):
         opaque = cv2.extractChannel(values, channels - 1).min() == np.iinfo(values.dtype).max
-        account.append("alpha dropped" if opaque else "alpha, which is not opaque everywhere, dropped")
+        account.append(
+            "alpha dropped" if opaque else "alpha, which is not opaque everywhere, dropped"
+        )
     first = cv2.extractChannel(values, 0)
     if channels <= 2:
         return first, account, False
@@ -211,7 +244,9 @@ def _grey(values: np.ndarray, account: list[str]) -> tuple[np.ndarray, list[str]
 def _averaged(planes: list[np.ndarray], account: list[str]) -> tuple[np.ndarray, list[str], bool]:
     """The rounded mean of three channels."""
     first, second, third = planes
-    spread = cv2.subtract(cv2.max(cv2.max(first, second), third), cv2.min(cv2.min(first, second), third))
+    spread = cv2.subtract(
+        cv2.max(cv2.max(first, second), third), cv2.min(cv2.min(first, second), third)
+    )
     total = np.add(first, second, dtype=np.uint16 if first.dtype == np.uint8 else np.uint32)
     total += third
     total += 1
@@ -219,7 +254,9 @@ def _averaged(planes: list[np.ndarray], account: list[str]) -> tuple[np.ndarray,
     top, largest = range_top(cv2.max(cv2.max(first, second), third)), int(spread.max())
     colour = largest * _TINT > top
     share = np.count_nonzero(spread) / spread.size
-    account.append(f"three channels averaged, which differ by up to {largest} of {top} in {share:.2%} of the pixels: {'colour' if colour else 'a tint'}")
+    account.append(
+        f"three channels averaged, which differ by up to {largest} of {top} in {share:.2%} of the pixels: {'colour' if colour else 'a tint'}"
+    )
     return total.astype(first.dtype), account, colour
 
 
@@ -235,4 +272,9 @@ def write_png(path: Path, pixels: np.ndarray) -> None:
     """uint8 or bool (height, width); bool becomes 0 and 255."""
     import imagecodecs
 
-    storage.write_bytes(path, imagecodecs.png_encode(pixels.astype(np.uint8) * np.uint8(255) if pixels.dtype == bool else pixels))
+    storage.write_bytes(
+        path,
+        imagecodecs.png_encode(
+            pixels.astype(np.uint8) * np.uint8(255) if pixels.dtype == bool else pixels
+        ),
+    )

@@ -20,7 +20,9 @@ def read(path: Path) -> tuple[str, str | None]:
     Raises as `hilum.safety.untrusted_files.opened` does; of a data set that is being read, also for a file that lies outside of it.
     """
     opened.note(path)
-    data = untrusted_files.read_bytes(path, root=opened.root(), limit=untrusted_files.MAX_TEXT_BYTES)
+    data = untrusted_files.read_bytes(
+        path, root=opened.root(), limit=untrusted_files.MAX_TEXT_BYTES
+    )
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return data.decode("utf-16", errors="replace"), "UTF-16"
     try:

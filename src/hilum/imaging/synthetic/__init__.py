@@ -23,7 +23,16 @@ import cv2
 import numpy as np
 
 from hilum.errors import BadRecipe, NotFound
-from hilum.imaging.synthetic._anatomy import RIB_REACHES, SIDES, Anatomy, View, band, closed, ellipse, posterior_rib
+from hilum.imaging.synthetic._anatomy import (
+    RIB_REACHES,
+    SIDES,
+    Anatomy,
+    View,
+    band,
+    closed,
+    ellipse,
+    posterior_rib,
+)
 from hilum.imaging.synthetic._diseases import DISEASES, displaced_air
 from hilum.imaging.synthetic._signs import SIGNS, Signs
 
@@ -87,7 +96,11 @@ def draw(
             f"a phantom of {height}x{width} (height x width) is too small; give sides of {SMALLEST} or more"
         )
     view = _pose(body, rng, height, width)
-    film = {"exposure": rng.uniform(1.8, 2.7), "contrast": rng.uniform(1.15, 1.9), "quanta": rng.uniform(1e9, 8e9)}
+    film = {
+        "exposure": rng.uniform(1.8, 2.7),
+        "contrast": rng.uniform(1.15, 1.9),
+        "quanta": rng.uniform(1e9, 8e9),
+    }
     breath = rng.uniform(-0.025, 0.02)
     lead, beam = _marker(view, rng), _beam(view, rng)
     ill, grain = (np.random.default_rng(rng.integers(2**63)) for _ in range(2))
@@ -95,8 +108,12 @@ def draw(
     masks = [view.fill(outline) > 127 for outline in outlines]
     water = np.float32(0) if disease is None else displaced_air(view, outlines, ill, disease)
     found = Signs.paint(view, body, outlines, ill, signs)
-    dense = _soft_tissue(view, body) + _ribs(view, body) + _spine(view, body) + _shoulders(view, body)
-    dense += _organs(view, body, breath) + _lungs(view, body, masks[0] | masks[1], water + found.water, found.bare)
+    dense = (
+        _soft_tissue(view, body) + _ribs(view, body) + _spine(view, body) + _shoulders(view, body)
+    )
+    dense += _organs(view, body, breath) + _lungs(
+        view, body, masks[0] | masks[1], water + found.water, found.bare
+    )
     pixels = _expose(np.maximum(dense + found.dense, 0) + lead * marker, grain, **film) * beam
     seen = beam & ~found.fluid & (water < 0.5) if disease == "effusion" else beam & ~found.fluid
     lungs = (_one_piece(mask & seen) for mask in masks)
@@ -104,18 +121,34 @@ def draw(
 
 
 def _pose(body: Anatomy, rng: np.random.Generator, height: int, width: int) -> View:
-    turn, zoom, shift = np.deg2rad(rng.uniform(-2.5, 2.5)), rng.uniform(0.96, 1.06), rng.uniform(-0.02, 0.02, 2)
-    turned = zoom * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) @ [[1, 0], [body.tilt, 1]]
-    affine = np.column_stack([turned, 0.5 + shift - turned @ [0, 0.5]]) * [[width], [height]] - [0, 0, 0.5]
+    turn, zoom, shift = (
+        np.deg2rad(rng.uniform(-2.5, 2.5)),
+        rng.uniform(0.96, 1.06),
+        rng.uniform(-0.02, 0.02, 2),
+    )
+    turned = (
+        zoom
+        * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+        @ [[1, 0], [body.tilt, 1]]
+    )
+    affine = np.column_stack([turned, 0.5 + shift - turned @ [0, 0.5]]) * [[width], [height]] - [
+        0,
+        0,
+        0.5,
+    ]
     return View(height, width, affine, float(np.sqrt(height * width)))
 
 
 def _marker(view: View, rng: np.random.Generator) -> np.ndarray:
     """Attenuation of a lead R or L, on the patient's own side of the picture."""
-    letter, u = ("R", rng.uniform(0.05, 0.09)) if rng.uniform() < 0.5 else ("L", rng.uniform(0.86, 0.9))
+    letter, u = (
+        ("R", rng.uniform(0.05, 0.09)) if rng.uniform() < 0.5 else ("L", rng.uniform(0.86, 0.9))
+    )
     at = int(u * view.width), int(rng.uniform(0.09, 0.13) * view.height)
     size, stroke = view.size * rng.uniform(0.0018, 0.0026), max(1, round(view.size * 0.007))
-    glyph = cv2.putText(view.fill(), letter, at, cv2.FONT_HERSHEY_SIMPLEX, size, 255, stroke, cv2.LINE_AA)
+    glyph = cv2.putText(
+        view.fill(), letter, at, cv2.FONT_HERSHEY_SIMPLEX, size, 255, stroke, cv2.LINE_AA
+    )
     return glyph * np.float32(rng.uniform(3, 6) / 255)
 
 
@@ -123,12 +156,17 @@ def _beam(view: View, rng: np.random.Generator) -> np.ndarray:
     """Bool (height, width), False behind the collimator's blades, which two pictures in three do not show."""
     left, right, upper, lower = rng.uniform(0, 0.035, 4) * (rng.uniform() < 0.35)
     lean = rng.uniform(-0.012, 0.012) * (left > 0)
-    u, v = (left + lean, 1 - right + lean, 1 - right - lean, left - lean), (upper, upper, 1 - lower, 1 - lower)
+    u, v = (
+        (left + lean, 1 - right + lean, 1 - right - lean, left - lean),
+        (upper, upper, 1 - lower, 1 - lower),
+    )
     corners = np.column_stack([u, v]) * (view.width, view.height)
     return cv2.fillConvexPoly(view.fill(), np.rint(corners).astype(np.int32), 1) > 0
 
 
-def _expose(dense: np.ndarray, rng: np.random.Generator, exposure: float, contrast: float, quanta: float) -> np.ndarray:
+def _expose(
+    dense: np.ndarray, rng: np.random.Generator, exposure: float, contrast: float, quanta: float
+) -> np.ndarray:
     """Attenuation float32 (height, width) -> uint8 film, bright is dense; `quanta` reach the whole frame."""
     dense = cv2.GaussianBlur(dense, (0, 0), max(0.4, 0.0011 * np.sqrt(dense.size)))
     # The variance of log(Poisson(n)) is about 1 / n, and n falls as exp(-attenuation).
@@ -149,7 +187,18 @@ def _lung(body: Anatomy, side: int, breath: float) -> np.ndarray:
         u += [wide * 0.48, heart + 0.03, heart, heart * 0.97, heart * 0.78, 0.062, 0.05, 0.05]
         down = [0.993, 1.02, 0.95, 0.84, 0.71, 0.58, 0.4, 0.2]
     else:
-        u += [heart + 0.02, heart, heart * 0.95, heart * 0.8, heart * 0.58, 0.068, 0.062, 0.068, 0.058, 0.05]
+        u += [
+            heart + 0.02,
+            heart,
+            heart * 0.95,
+            heart * 0.8,
+            heart * 0.58,
+            0.068,
+            0.062,
+            0.068,
+            0.058,
+            0.05,
+        ]
         down = [1.01, 0.95, 0.86, 0.73, 0.6, 0.5, 0.42, 0.34, 0.26, 0.16]
     v += [top + (dome - top) * share for share in (*down, 0.045)]
     return closed([*u, wide * 0.22], v) * (side, 1)
@@ -159,14 +208,31 @@ def _lung(body: Anatomy, side: int, breath: float) -> np.ndarray:
 def _soft_tissue(view: View, body: Anatomy) -> np.ndarray:
     """The trunk with neck and arms, round at its outline, and the breasts; the air around attenuates a little."""
     side = body.half_width + body.flank
-    u = [0.075, 0.08, 0.13, 0.3, 0.46, 0.6, 0.8, 0.62, side + 0.055, side + 0.015, side, side + 0.012, side + 0.03]
+    u = [
+        0.075,
+        0.08,
+        0.13,
+        0.3,
+        0.46,
+        0.6,
+        0.8,
+        0.62,
+        side + 0.055,
+        side + 0.015,
+        side,
+        side + 0.012,
+        side + 0.03,
+    ]
     v = [-0.15, 0.0, 0.055, 0.09, 0.125, 0.25, 0.7, 0.64, 0.43, 0.46, 0.62, 0.85, 1.2]
     outline = closed(u + [-x for x in reversed(u)], v + v[::-1])
     dense = view.round(view.fill(outline) > 127, 0.1) * np.float32(body.soft_tissue)
     dense += np.linspace(0.25, 0.12, view.height, dtype=np.float32)[:, None]
     dense += view.cloud(np.random.default_rng(body.texture), 7) * np.float32(0.05)
     if body.breast:
-        shapes = [ellipse((s * body.half_width * 0.62, body.dome - 0.02), body.half_width * 0.4, 0.105) for s in SIDES]
+        shapes = [
+            ellipse((s * body.half_width * 0.62, body.dome - 0.02), body.half_width * 0.4, 0.105)
+            for s in SIDES
+        ]
         dense += view.round(view.fill(*shapes) > 127, 0.1) * np.float32(body.breast)
     return dense
 
@@ -193,12 +259,21 @@ def _spine(view: View, body: Anatomy) -> np.ndarray:
     v = np.linspace(-0.1, 1.1, 30)
     column = np.column_stack([body.spine_curve * np.sin(np.pi * v), v])
     layer = view.fill(band(column, 0.05 + 0.016 * v), value=120)
-    tall, block = body.rib_spacing * 0.62, closed([-1, -0.86, -1, 1, 0.86, 1], [-1, 0, 1, 1, 0, -1], steps=4)
+    tall, block = (
+        body.rib_spacing * 0.62,
+        closed([-1, -0.86, -1, 1, 0.86, 1], [-1, 0, 1, 1, 0, -1], steps=4),
+    )
     for top in np.arange(-0.05, 1.05, body.rib_spacing * 0.78):
-        half, at = 0.028 + 0.009 * top, np.array([body.spine_curve * np.sin(np.pi * top), top + tall / 2])
+        half, at = (
+            0.028 + 0.009 * top,
+            np.array([body.spine_curve * np.sin(np.pi * top), top + tall / 2]),
+        )
         for share, value in ((1.0, 225), (0.8, 180)):
             view.fill(at + block * (half, tall / 2) * share, value=value, layer=layer)
-        view.fill(*(ellipse(at + (u * half, -0.2 * tall), half * 0.2, tall * 0.2) for u in (-0.6, 0.6)), layer=layer)
+        view.fill(
+            *(ellipse(at + (u * half, -0.2 * tall), half * 0.2, tall * 0.2) for u in (-0.6, 0.6)),
+            layer=layer,
+        )
     return layer * np.float32(0.95 / 255)
 
 
@@ -209,9 +284,15 @@ def _shoulders(view: View, body: Anatomy) -> np.ndarray:
     blade = closed(u, [0.2, 0.3, 0.42, 0.40, 0.27, 0.2])
     layer = view.fill(*(blade * (side, 1) for side in SIDES), value=85)
     fall = body.apex + 0.1 - 0.085 * t - 0.015 * np.sin(2 * np.pi * t)
-    line, girth = np.column_stack([0.035 + (wide + 0.05) * t, fall]), 0.03 - 0.012 * np.sin(np.pi * t)
+    line, girth = (
+        np.column_stack([0.035 + (wide + 0.05) * t, fall]),
+        0.03 - 0.012 * np.sin(np.pi * t),
+    )
     for share, value in ((1.0, 255), (0.65, 175)):
-        shapes = ellipse((wide + 0.125, 0.2), 0.045 * share, 0.045 * share), band(line, girth * share)
+        shapes = (
+            ellipse((wide + 0.125, 0.2), 0.045 * share, 0.045 * share),
+            band(line, girth * share),
+        )
         for outline, density in zip(shapes, (0.7, 1.0), strict=True):
             view.fill(*(outline * (side, 1) for side in SIDES), value=value * density, layer=layer)
     return layer * np.float32(0.7 / 255)
@@ -223,28 +304,41 @@ def _organs(view: View, body: Anatomy, breath: float) -> np.ndarray:
     low, t = dome + body.dome_drop, np.linspace(0, 1, 12)
     trachea = np.column_stack([np.full(12, body.spine_curve), top - 0.2 + t * 0.36])
     air = view.soft(view.fill(band(trachea, 0.03)), 0.004)
-    half, middle = (body.heart_left + body.heart_right) / 2, (body.heart_left - body.heart_right) / 2
+    half, middle = (
+        (body.heart_left + body.heart_right) / 2,
+        (body.heart_left - body.heart_right) / 2,
+    )
     heart = view.soft(view.fill(ellipse((middle, dome - 0.14), half, 0.17)), 0.03)
     v = [low + 0.08, dome + 0.005, low + 0.01, low, low + 0.08, 1.5, 1.5]
-    belly = view.soft(view.fill(closed([-side, -side * 0.6, 0, side * 0.6, side, side, -side], v)), 0.006)
+    belly = view.soft(
+        view.fill(closed([-side, -side * 0.6, 0, side * 0.6, side, side, -side], v)), 0.006
+    )
     dense = belly * (0.5 + 0.05 * view.cloud(np.random.default_rng(body.texture), 14))
     dense -= heart * np.float32(0.5) + air * np.float32(0.4)
     if body.bubble:
-        gas = ellipse((side * 0.5, low + 0.03 + body.bubble * 0.55), body.bubble, body.bubble * 0.55)
+        gas = ellipse(
+            (side * 0.5, low + 0.03 + body.bubble * 0.55), body.bubble, body.bubble * 0.55
+        )
         dense -= view.round(view.fill(gas) > 127, 0.03)
     return dense
 
 
-def _lungs(view: View, body: Anatomy, field: np.ndarray, water: np.ndarray, bare: np.ndarray) -> np.ndarray:
+def _lungs(
+    view: View, body: Anatomy, field: np.ndarray, water: np.ndarray, bare: np.ndarray
+) -> np.ndarray:
     """Minus the air of both lungs, plus vessels and lung texture.
 
     `water` is the share of air displaced, up to 1, below 0 where there is more air; `bare` the share of texture missing.
     """
-    air = view.round(field, 0.06) * np.float32(0.4) + view.soft(field.view(np.uint8) * 255, 0.0025) * np.float32(0.6)
+    air = view.round(field, 0.06) * np.float32(0.4) + view.soft(
+        field.view(np.uint8) * 255, 0.0025
+    ) * np.float32(0.6)
     rng = np.random.default_rng(body.texture)
     marks = view.soft(_vessels(view, body, rng), 0.0022) * np.float32(0.55)
     marks += view.cloud(rng, 110) * np.float32(0.03) + view.cloud(rng, 36) * np.float32(0.035)
-    return air * (np.float32(-0.66 * body.soft_tissue) * (1 - water) + marks * (1 - 0.7 * water) * (1 - bare))
+    return air * (
+        np.float32(-0.66 * body.soft_tissue) * (1 - water) + marks * (1 - 0.7 * water) * (1 - bare)
+    )
 
 
 def _vessels(view: View, body: Anatomy, rng: np.random.Generator) -> np.ndarray:
@@ -260,12 +354,18 @@ def _vessels(view: View, body: Anatomy, rng: np.random.Generator) -> np.ndarray:
         lines = np.concatenate([at[:, None], at[:, None] + np.cumsum(steps, 1)], 1)
         generations.append(lines)
         fork = np.repeat(np.arange(len(at)), 2)[rng.uniform(size=2 * len(at)) < 0.8]
-        at, side, heading = lines[fork, -1], side[fork], bend[fork, -1] + rng.normal(0, 0.45, len(fork))
+        at, side, heading = (
+            lines[fork, -1],
+            side[fork],
+            bend[fork, -1] + rng.normal(0, 0.45, len(fork)),
+        )
     layer = view.fill()
     for number, lines in reversed(list(enumerate(generations))):
         thick = view.size * 0.0105 * 0.72**number
         value = 255 * 0.85**number * min(1.0, thick)
-        cv2.polylines(layer, list(view.pixels(lines)), False, value, max(1, round(thick)), cv2.LINE_AA, 4)
+        cv2.polylines(
+            layer, list(view.pixels(lines)), False, value, max(1, round(thick)), cv2.LINE_AA, 4
+        )
     return layer
 
 

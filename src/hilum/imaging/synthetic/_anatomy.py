@@ -12,7 +12,18 @@ import cv2
 import numpy as np
 
 SIDES = (-1, 1)  # the patient's right (left in the image), the patient's left
-RIB_REACHES = (0.62, 0.79, 0.89, 0.95, 0.99, 1.01, 1.02, 1.03, 1.03, 1.02)  # in half widths, from the top
+RIB_REACHES = (
+    0.62,
+    0.79,
+    0.89,
+    0.95,
+    0.99,
+    1.01,
+    1.02,
+    1.03,
+    1.03,
+    1.02,
+)  # in half widths, from the top
 CIRCLE = np.column_stack([np.cos(np.arange(32) * np.pi / 16), np.sin(np.arange(32) * np.pi / 16)])
 
 
@@ -51,7 +62,9 @@ class View:
         """(..., 2) points u, v -> int32 pixels in sixteenths, as OpenCV's shift=4 wants them."""
         return np.rint((points @ self.map[:, :2].T + self.map[:, 2]) * 16).astype(np.int32)
 
-    def fill(self, *outlines: np.ndarray, value: float = 255, layer: np.ndarray | None = None) -> np.ndarray:
+    def fill(
+        self, *outlines: np.ndarray, value: float = 255, layer: np.ndarray | None = None
+    ) -> np.ndarray:
         """uint8 layer, new unless given, with `value` inside each outline; the later one wins where they cross."""
         layer = np.zeros((self.height, self.width), np.uint8) if layer is None else layer
         for outline in outlines:
@@ -62,13 +75,23 @@ class View:
         """uint8 layer -> float32 0..1, blurred by `sigma` (share of the frame), on a coarse grid where it is wide."""
         step = max(1, int(min(sigma * self.size / 3, self.width / 8, self.height / 8)))
         if step > 1:
-            layer = cv2.resize(layer, (self.width // step, self.height // step), interpolation=cv2.INTER_AREA)
-        layer = cv2.GaussianBlur(layer, (0, 0), max(sigma * self.size / step, 0.3)) * np.float32(1 / 255)
-        return layer if step == 1 else cv2.resize(layer, (self.width, self.height), interpolation=cv2.INTER_LINEAR)
+            layer = cv2.resize(
+                layer, (self.width // step, self.height // step), interpolation=cv2.INTER_AREA
+            )
+        layer = cv2.GaussianBlur(layer, (0, 0), max(sigma * self.size / step, 0.3)) * np.float32(
+            1 / 255
+        )
+        return (
+            layer
+            if step == 1
+            else cv2.resize(layer, (self.width, self.height), interpolation=cv2.INTER_LINEAR)
+        )
 
     def round(self, mask: np.ndarray, depth: float) -> np.ndarray:
         """Thickness in 0..1 of a solid with this silhouette: 0 at its edge, rising as a parabola over `depth`."""
-        inside = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 3) / np.float32(depth * self.size)
+        inside = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 3) / np.float32(
+            depth * self.size
+        )
         return 1 - np.square(1 - np.minimum(inside, 1))
 
     def cloud(self, rng: np.random.Generator, cells: int) -> np.ndarray:
@@ -82,10 +105,14 @@ def closed(u: list[float], v: list[float], steps: int = 8) -> np.ndarray:
     """Catmull-Rom curve through the points and back to the first; a doubled point makes a corner."""
     points, t = np.column_stack([u, v]), np.linspace(0, 1, steps, endpoint=False)[None, :, None]
     a, b, c, d = (np.roll(points, shift, 0)[:, None] for shift in (1, 0, -1, -2))
-    return (b + 0.5 * t * (c - a + t * (2 * a - 5 * b + 4 * c - d + t * (3 * (b - c) + d - a)))).reshape(-1, 2)
+    return (
+        b + 0.5 * t * (c - a + t * (2 * a - 5 * b + 4 * c - d + t * (3 * (b - c) + d - a)))
+    ).reshape(-1, 2)
 
 
-def ellipse(centre: tuple[float, float] | np.ndarray, radius_u: float, radius_v: float) -> np.ndarray:
+def ellipse(
+    centre: tuple[float, float] | np.ndarray, radius_u: float, radius_v: float
+) -> np.ndarray:
     return np.asarray(centre) + CIRCLE * (radius_u, radius_v)
 
 

@@ -9,7 +9,9 @@ from hilum.imaging.synthetic._anatomy import View, band, blob, spot
 DISEASES = ("tuberculosis", "pneumonia", "effusion")
 
 
-def displaced_air(view: View, outlines: list[np.ndarray], rng: np.random.Generator, disease: str) -> np.ndarray:
+def displaced_air(
+    view: View, outlines: list[np.ndarray], rng: np.random.Generator, disease: str
+) -> np.ndarray:
     """Share of air displaced, float32 (height, width) in 0..1; in one lung, in three of ten patients in both."""
     paint = {"tuberculosis": _tuberculosis, "pneumonia": pneumonia, "effusion": effusion}[disease]
     severity, both, one = rng.uniform(0.1, 1), rng.uniform() < 0.3, rng.integers(2)
@@ -19,34 +21,54 @@ def displaced_air(view: View, outlines: list[np.ndarray], rng: np.random.Generat
     return water
 
 
-def _tuberculosis(view: View, outline: np.ndarray, severity: float, rng: np.random.Generator) -> np.ndarray:
+def _tuberculosis(
+    view: View, outline: np.ndarray, severity: float, rng: np.random.Generator
+) -> np.ndarray:
     """Nodules and patches about a focus in the upper zone, in some with a cavity."""
     focus, spread, nodules = spot(outline, rng, 0.1, 0.42), 0.02 + 0.05 * severity, view.fill()
     for _ in range(int(3 + 22 * severity)):
         nodule = blob(focus + rng.normal(0, 0.01 + spread * 0.7, 2), rng.uniform(0.005, 0.013), rng)
         view.fill(nodule, value=rng.integers(90, 256), layer=nodules)
-    patches = [blob(focus + rng.normal(0, spread, 2), spread * rng.uniform(0.4, 1), rng) for _ in range(3)]
+    patches = [
+        blob(focus + rng.normal(0, spread, 2), spread * rng.uniform(0.4, 1), rng) for _ in range(3)
+    ]
     haze = view.soft(view.fill(*patches), 0.013) * (1 + 0.4 * view.cloud(rng, 40))
-    water = view.soft(nodules, 0.003) * np.float32(0.2 + 0.24 * severity) + haze * np.float32(0.12 + 0.36 * severity)
+    water = view.soft(nodules, 0.003) * np.float32(0.2 + 0.24 * severity) + haze * np.float32(
+        0.12 + 0.36 * severity
+    )
     if severity > 0.45 and rng.uniform() < 0.5:
         wall = blob(focus, rng.uniform(0.022, 0.042), rng)
         hole = view.soft(view.fill(focus + (wall - focus) * rng.uniform(0.6, 0.75)), 0.003)
-        water = water * (1 - 0.8 * hole) + np.maximum(view.soft(view.fill(wall), 0.004) - hole, 0) * np.float32(0.35)
+        water = water * (1 - 0.8 * hole) + np.maximum(
+            view.soft(view.fill(wall), 0.004) - hole, 0
+        ) * np.float32(0.35)
     return water
 
 
-def pneumonia(view: View, outline: np.ndarray, severity: float, rng: np.random.Generator) -> np.ndarray:
+def pneumonia(
+    view: View, outline: np.ndarray, severity: float, rng: np.random.Generator
+) -> np.ndarray:
     """A hazy consolidation of the middle or lower zone, patchy, with air left in the bronchi."""
     focus, spread = spot(outline, rng, 0.5, 0.85), 0.035 + 0.055 * severity
-    shapes = [blob(focus + rng.normal(0, spread * 0.6, 2), spread * rng.uniform(0.6, 1.2), rng) for _ in range(4)]
+    shapes = [
+        blob(focus + rng.normal(0, spread * 0.6, 2), spread * rng.uniform(0.6, 1.2), rng)
+        for _ in range(4)
+    ]
     haze = view.soft(view.fill(*shapes), 0.02) * (1 + 0.25 * view.cloud(rng, 30))
-    hilum, t = np.array([np.sign(focus[0]) * 0.08, outline[:, 1].min() + 0.3]), np.linspace(0, 1.3, 8)[:, None]
+    hilum, t = (
+        np.array([np.sign(focus[0]) * 0.08, outline[:, 1].min() + 0.3]),
+        np.linspace(0, 1.3, 8)[:, None],
+    )
     lines = [hilum + (focus + rng.normal(0, spread, 2) - hilum) * t for _ in range(5)]
-    bronchi = view.soft(view.fill(*(band(line, np.linspace(0.012, 0.004, 8)) for line in lines)), 0.002)
+    bronchi = view.soft(
+        view.fill(*(band(line, np.linspace(0.012, 0.004, 8)) for line in lines)), 0.002
+    )
     return haze * (1 - 0.45 * bronchi) * np.float32(0.17 + 0.6 * severity)
 
 
-def effusion(view: View, outline: np.ndarray, severity: float, rng: np.random.Generator) -> np.ndarray:
+def effusion(
+    view: View, outline: np.ndarray, severity: float, rng: np.random.Generator
+) -> np.ndarray:
     """A layer of fluid up to the meniscus, which climbs towards the side wall: from a blunted angle to a third."""
     bottom, reach = outline[:, 1].max(), 1.1 * np.abs(outline[:, 0]).max() * np.sign(outline[0, 0])
     level = bottom - 0.01 - 0.075 * severity - 0.12 * max(0.0, severity - 0.5) * rng.uniform(0.5, 1)

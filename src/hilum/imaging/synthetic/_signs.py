@@ -14,7 +14,16 @@ from types import MappingProxyType
 import cv2
 import numpy as np
 
-from hilum.imaging.synthetic._anatomy import SIDES, Anatomy, View, band, blob, ellipse, posterior_rib, spot
+from hilum.imaging.synthetic._anatomy import (
+    SIDES,
+    Anatomy,
+    View,
+    band,
+    blob,
+    ellipse,
+    posterior_rib,
+    spot,
+)
 from hilum.imaging.synthetic._diseases import effusion, pneumonia
 
 _RIB = 0.5  # attenuation of a posterior rib

@@ -31,11 +31,18 @@ REOPTIMISED, AT_PREVALENCE, WITHIN_FOLDS = "_retuned", "_at_prevalence", "auroc_
 KINDS = ("uncalibrated", "temperature", "isotonic")
 TRANSFERRED = ("called", "temperature", "isotonic")
 OF_SUBGROUPS = ("auroc", "average_precision", "sensitivity", "specificity")
-NEEDS = {"sensitivity": "no positive image", "specificity": "no negative image", "ppv": "nothing was called positive", "npv": "nothing was called negative"}
+NEEDS = {
+    "sensitivity": "no positive image",
+    "specificity": "no negative image",
+    "ppv": "nothing was called positive",
+    "npv": "nothing was called negative",
+}
 NO_THRESHOLD = "tune holds one class only, so no threshold was chosen"
 NO_PROBABILITY = "the score does not lie from 0 to 1, so it is no probability"
 NAN = float("nan")
-Calibration = dict[str, dict[str, dict[str, Any]]]  # by stage and concept, as `hilum.statistics.calibration.as_json` tells it
+Calibration = dict[
+    str, dict[str, dict[str, Any]]
+]  # by stage and concept, as `hilum.statistics.calibration.as_json` tells it
 
 
 class Measure(NamedTuple):
@@ -54,7 +61,9 @@ class Measure(NamedTuple):
 
 def known(scores: pl.DataFrame, people: pl.DataFrame, states: pl.DataFrame) -> pl.DataFrame:
     """Scores whose finding is known to be present or absent, with `state` and what `people` (image_id, group, source …) tell of the image."""
-    told = scores.join(people, on="image_id", maintain_order="left").join(states, on=["image_id", "concept"], maintain_order="left")
+    told = scores.join(people, on="image_id", maintain_order="left").join(
+        states, on=["image_id", "concept"], maintain_order="left"
+    )
     return told.filter(pl.col("state") >= State.ABSENT)
 
 
@@ -119,7 +128,10 @@ def figures(
                     ]
     for stage in fitted:
         if len(fitted[stage]) > 1:
-            found += [{**one, "stage": stage} for one in averages(rows.filter(pl.col("stage") == stage), settings)]
+            found += [
+                {**one, "stage": stage}
+                for one in averages(rows.filter(pl.col("stage") == stage), settings)
+            ]
     return found, fitted
 
 
@@ -144,7 +156,11 @@ def _of_cell(
 ) -> Iterator[dict[str, Any]]:
     """Figures of one cell; `fitted` on the tune part, or on each fold's."""
     truth, score = _values(cell.rows)
-    about = {**cell.place, "side": "", "warning": "" if cell.by == estimate.ALL else estimate.too_small(cell.rows)}
+    about = {
+        **cell.place,
+        "side": "",
+        "warning": "" if cell.by == estimate.ALL else estimate.too_small(cell.rows),
+    }
     measures = list(_measures(cell, fitted, settings))
     there = [measure for measure in measures if measure.values is not None]
     statistics = [
@@ -157,12 +173,16 @@ def _of_cell(
     ]
     for found in estimate.estimate(settings, cell.rows, statistics, told, whys):
         if found["metric"] == "auroc":
-            area = auroc_tests.area(truth, score, cell.rows["group"].to_list(), confidence=settings.confidence)
+            area = auroc_tests.area(
+                truth, score, cell.rows["group"].to_list(), confidence=settings.confidence
+            )
             found |= {"delong_low": area.low, "delong_high": area.high}
         yield found
     for measure in measures:
         if measure.values is None:
-            yield estimate.no_estimate(cell.rows, NAN, why=measure.why, metric=measure.name, **about)
+            yield estimate.no_estimate(
+                cell.rows, NAN, why=measure.why, metric=measure.name, **about
+            )
     if cell.by == estimate.ALL:
         for name, (value, why) in (
             ("threshold", _threshold(fitted)),
@@ -258,9 +278,12 @@ def _at_prevalence(called: np.ndarray, prevalence: float) -> Iterator[Measure]:
 
 def _by_bayes(rule: Callable, prevalence: float, truth: np.ndarray, called: np.ndarray) -> float:
     sensitivity, specificity = (
-        metric(truth, called, 0.5) for metric in (discrimination.sensitivity, discrimination.specificity)
+        metric(truth, called, 0.5)
+        for metric in (discrimination.sensitivity, discrimination.specificity)
     )
-    return NAN if np.isnan(sensitivity + specificity) else rule(prevalence, sensitivity, specificity)
+    return (
+        NAN if np.isnan(sensitivity + specificity) else rule(prevalence, sensitivity, specificity)
+    )
 
 
 def _within_folds(truth: np.ndarray, values: np.ndarray) -> float:
@@ -317,18 +340,44 @@ def averages(rows: pl.DataFrame, settings: Evaluate) -> Iterator[dict[str, Any]]
         if not of_part.height:
             continue
         names = of_part["concept"].unique(maintain_order=True).to_list()
-        both = [name for name in names if not estimate.one_class(of_part.filter(pl.col("concept") == name))]
+        both = [
+            name
+            for name in names
+            if not estimate.one_class(of_part.filter(pl.col("concept") == name))
+        ]
         left_out = ", ".join(name for name in names if name not in both)
         of_part = of_part.filter(pl.col("concept").is_in(both))
         truth, score, images = _wide(of_part, both)
-        about = {**estimate.place(part, estimate.ALL), "side": "", "warning": f"left out, of one class: {left_out}" if left_out else ""}
-        averaged = [(kind, average, name) for kind, average in ((estimate.MACRO, discrimination.macro), (estimate.MICRO, discrimination.micro)) for name in discrimination.METRICS]
+        about = {
+            **estimate.place(part, estimate.ALL),
+            "side": "",
+            "warning": f"left out, of one class: {left_out}" if left_out else "",
+        }
+        averaged = [
+            (kind, average, name)
+            for kind, average in (
+                (estimate.MACRO, discrimination.macro),
+                (estimate.MICRO, discrimination.micro),
+            )
+            for name in discrimination.METRICS
+        ]
         named = [{**about, "concept": kind, "metric": name} for kind, _, name in averaged]
         if len(both) < 2:
-            yield from (estimate.no_estimate(images, NAN, why="fewer than two findings with both classes", **told) for told in named)
+            yield from (
+                estimate.no_estimate(
+                    images, NAN, why="fewer than two findings with both classes", **told
+                )
+                for told in named
+            )
             continue
-        statistics = [partial(_of_rows, partial(average, discrimination.METRICS[name]), truth, score) for _, average, name in averaged]
-        yield from ({**found, "positives": int(np.nansum(truth))} for found in estimate.estimate(settings, images, statistics, named))
+        statistics = [
+            partial(_of_rows, partial(average, discrimination.METRICS[name]), truth, score)
+            for _, average, name in averaged
+        ]
+        yield from (
+            {**found, "positives": int(np.nansum(truth))}
+            for found in estimate.estimate(settings, images, statistics, named)
+        )
 
 
 def _wide(rows: pl.DataFrame, concepts: list[str]) -> tuple[np.ndarray, np.ndarray, pl.DataFrame]:
@@ -338,7 +387,13 @@ def _wide(rows: pl.DataFrame, concepts: list[str]) -> tuple[np.ndarray, np.ndarr
     for concept in concepts:
         of = rows.filter(pl.col("concept") == concept).select("image_id", "state", "score")
         columns.append(images.join(of, on="image_id", how="left", maintain_order="left"))
-    tables = [np.column_stack([column[name].cast(pl.Float64).fill_null(NAN).to_numpy() for column in columns] or [np.empty(0)]) for name in ("state", "score")]
+    tables = [
+        np.column_stack(
+            [column[name].cast(pl.Float64).fill_null(NAN).to_numpy() for column in columns]
+            or [np.empty(0)]
+        )
+        for name in ("state", "score")
+    ]
     return *tables, images
 
 

@@ -1,17 +1,17 @@
 """A figure: one row of `metrics.parquet`, a value of one metric on some rows with its interval, and why it has none where it has none.
 
-    stage, concept     what was measured; concept is a concept id, `MACRO` or `MICRO` (averages over concepts), or "" of lungs
-    part               tune or test
-    source             `ALL`, a source, or null where `by` is another trait
-    by, subgroup       `ALL`, `ALL`; or the trait (source, sex, age, view) and its value
-    side               of lungs: both, right, left; else ""
-    metric, value      nan: undefined
-    low, high          bootstrap over patients; nan: none can be given
-    delong_low, delong_high   of an AUROC besides: DeLong's interval (Obuchowski's where patients have several images); else null
-    images, patients, positives, undefined    rows that have a value, patients among them, rows with the finding, resamples without a value
-    missed             of lungs: images in which a lung is drawn and nothing was found, with a value or without; else null
-    why                why there is no value or no interval; else ""
-    warning            why the figure must not be leant on although there is one; else ""
+stage, concept     what was measured; concept is a concept id, `MACRO` or `MICRO` (averages over concepts), or "" of lungs
+part               tune or test
+source             `ALL`, a source, or null where `by` is another trait
+by, subgroup       `ALL`, `ALL`; or the trait (source, sex, age, view) and its value
+side               of lungs: both, right, left; else ""
+metric, value      nan: undefined
+low, high          bootstrap over patients; nan: none can be given
+delong_low, delong_high   of an AUROC besides: DeLong's interval (Obuchowski's where patients have several images); else null
+images, patients, positives, undefined    rows that have a value, patients among them, rows with the finding, resamples without a value
+missed             of lungs: images in which a lung is drawn and nothing was found, with a value or without; else null
+why                why there is no value or no interval; else ""
+warning            why the figure must not be leant on although there is one; else ""
 """
 
 from __future__ import annotations
@@ -31,10 +31,18 @@ from hilum.statistics import bootstrap
 ALL, MACRO, MICRO = "all", "macro", "micro"
 FEW_PATIENTS = 20  # fewer of a subgroup can tell nothing
 FEW_OF_A_CLASS = 5  # likewise images of a class
-BANDS = {"0 to 17": 0, "18 to 39": 18, "40 to 59": 40, "60 to 79": 60, "80 and over": 80}  # first year of each band of age
+BANDS = {
+    "0 to 17": 0,
+    "18 to 39": 18,
+    "40 to 59": 40,
+    "60 to 79": 60,
+    "80 and over": 80,
+}  # first year of each band of age
 TRAITS = ("source", "sex", "age", "view")
 ESTIMATE = {
-    **dict.fromkeys(("stage", "concept", "part", "source", "by", "subgroup", "side", "metric"), pl.String),
+    **dict.fromkeys(
+        ("stage", "concept", "part", "source", "by", "subgroup", "side", "metric"), pl.String
+    ),
     **dict.fromkeys(("value", "low", "high", "delong_low", "delong_high"), pl.Float64),
     **dict.fromkeys(("images", "patients", "positives", "missed", "undefined"), pl.Int64),
     **dict.fromkeys(("why", "warning"), pl.String),
@@ -51,17 +59,29 @@ class Subgroup(NamedTuple):
 
     @property
     def place(self) -> dict[str, str | None]:
-        return place(self.part, self.subgroup if self.by in (ALL, "source") else None, self.by, self.subgroup)
+        return place(
+            self.part, self.subgroup if self.by in (ALL, "source") else None, self.by, self.subgroup
+        )
 
 
-def place(part: str, source: str | None, by: str | None = None, subgroup: str | None = None) -> dict[str, str | None]:
-    return {"part": part, "source": source, "by": by or (ALL if source == ALL else "source"), "subgroup": subgroup or source}
+def place(
+    part: str, source: str | None, by: str | None = None, subgroup: str | None = None
+) -> dict[str, str | None]:
+    return {
+        "part": part,
+        "source": source,
+        "by": by or (ALL if source == ALL else "source"),
+        "subgroup": subgroup or source,
+    }
 
 
 def banded(people: pl.DataFrame) -> pl.DataFrame:
     """The table with its column `age_years` turned into `age`, the name of the band; null stays null."""
     names, firsts = list(BANDS), list(BANDS.values())
-    band = pl.col("age_years").map_elements(lambda years: names[int(np.searchsorted(firsts, years, side="right")) - 1], return_dtype=pl.String)
+    band = pl.col("age_years").map_elements(
+        lambda years: names[int(np.searchsorted(firsts, years, side="right")) - 1],
+        return_dtype=pl.String,
+    )
     return people.with_columns(age=band).drop("age_years")
 
 
@@ -85,14 +105,25 @@ def cells(rows: pl.DataFrame) -> Iterator[tuple[str, str, pl.DataFrame]]:
 
 
 def estimate(
-    settings: Evaluate, rows: pl.DataFrame, statistics: Sequence[Callable[[np.ndarray], float]], about: Sequence[dict[str, Any]], whys: Sequence[str] = ()
+    settings: Evaluate,
+    rows: pl.DataFrame,
+    statistics: Sequence[Callable[[np.ndarray], float]],
+    about: Sequence[dict[str, Any]],
+    whys: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     """The figures of `statistics`, each of which is given row numbers; `about` says what each is, `whys` why its value is nan, where it is."""
     found = bootstrap.bootstrap_many(
-        statistics, rows["group"].to_list(), resamples=settings.resamples, confidence=settings.confidence, seed=settings.seed
+        statistics,
+        rows["group"].to_list(),
+        resamples=settings.resamples,
+        confidence=settings.confidence,
+        seed=settings.seed,
     )
     held = counts(rows)
-    return [{**told, **_told(one, held["patients"], why), **held} for one, told, why in zip_longest(found, about, whys, fillvalue="")]
+    return [
+        {**told, **_told(one, held["patients"], why), **held}
+        for one, told, why in zip_longest(found, about, whys, fillvalue="")
+    ]
 
 
 def means(
@@ -115,7 +146,9 @@ def means(
         told = {**about, "warning": _left_out(kept, reasons)}
         some = rows.filter(pl.Series(kept, dtype=pl.Boolean))
         if not some.height:
-            found |= {name: no_estimate(some, float("nan"), why=told["warning"], **told) for name in names}
+            found |= {
+                name: no_estimate(some, float("nan"), why=told["warning"], **told) for name in names
+            }
             continue
         statistics = [partial(_mean, values[name][kept]) for name in names]
         found |= zip(names, estimate(settings, some, statistics, [told] * len(names)), strict=True)
@@ -144,15 +177,35 @@ def _told(found: bootstrap.Interval, patients: int, why: str) -> dict[str, Any]:
     if np.isnan(found.value):
         return {**found._asdict(), "why": why or "undefined here"}
     if np.isnan(found.low):
-        return {**found._asdict(), "why": "fewer than two patients" if patients < 2 else f"undefined in over {bootstrap.MAX_UNDEFINED:.0%} of the resamples"}
-    if found.low == found.value == found.high:  # as of 2 out of 2: a resample can show nothing but what is there
-        return {**found._asdict(), "low": float("nan"), "high": float("nan"), "why": "the same in every resample, which says nothing of other patients"}
+        return {
+            **found._asdict(),
+            "why": "fewer than two patients"
+            if patients < 2
+            else f"undefined in over {bootstrap.MAX_UNDEFINED:.0%} of the resamples",
+        }
+    if (
+        found.low == found.value == found.high
+    ):  # as of 2 out of 2: a resample can show nothing but what is there
+        return {
+            **found._asdict(),
+            "low": float("nan"),
+            "high": float("nan"),
+            "why": "the same in every resample, which says nothing of other patients",
+        }
     return {**found._asdict(), "why": ""}
 
 
 def no_estimate(rows: pl.DataFrame, value: float, *, why: str = "", **about: Any) -> dict[str, Any]:
     """A figure without an interval, because none belongs to it or there is no value."""
-    return {**about, "value": value, "low": float("nan"), "high": float("nan"), "undefined": 0, **counts(rows), "why": why}
+    return {
+        **about,
+        "value": value,
+        "low": float("nan"),
+        "high": float("nan"),
+        "undefined": 0,
+        **counts(rows),
+        "why": why,
+    }
 
 
 def counts(rows: pl.DataFrame) -> dict[str, int | None]:
@@ -165,7 +218,13 @@ def one_class(rows: pl.DataFrame) -> str:
     positives = int((rows["state"] == State.PRESENT).sum())
     if not rows.height:
         return "no image with a known label"
-    return "no positive image" if not positives else "no negative image" if positives == rows.height else ""
+    return (
+        "no positive image"
+        if not positives
+        else "no negative image"
+        if positives == rows.height
+        else ""
+    )
 
 
 def too_small(rows: pl.DataFrame) -> str:

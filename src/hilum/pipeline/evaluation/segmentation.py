@@ -26,11 +26,22 @@ from hilum.statistics.metrics import overlap, surface_distance
 
 BOTH = "both"
 Spacing = Mapping[str, tuple[float | None, float | None]]
-DISTANCES = tuple(f"{metric}_{unit}" for unit in ("pixels", "mm") for metric in surface_distance.METRICS)
-PER_IMAGE = dict.fromkeys(("image_id", "part", "source", "side"), pl.String) | dict.fromkeys((*overlap.METRICS, *DISTANCES), pl.Float64)
+DISTANCES = tuple(
+    f"{metric}_{unit}" for unit in ("pixels", "mm") for metric in surface_distance.METRICS
+)
+PER_IMAGE = dict.fromkeys(("image_id", "part", "source", "side"), pl.String) | dict.fromkeys(
+    (*overlap.METRICS, *DISTANCES), pl.Float64
+)
 
 
-def overlaps(table: pl.DataFrame, truth: cache.Cache, found: pl.DataFrame, masks: np.ndarray, spacing: Spacing | None = None, reference: Any = None) -> pl.DataFrame:
+def overlaps(
+    table: pl.DataFrame,
+    truth: cache.Cache,
+    found: pl.DataFrame,
+    masks: np.ndarray,
+    spacing: Spacing | None = None,
+    reference: Any = None,
+) -> pl.DataFrame:
     """Agreement of found and drawn lungs of the tune and test images that have a mask, per image and side.
 
     Pixels that `reference`, the cached labels by row (`truth.masks` where it is not given), says to ignore count neither as found nor
@@ -40,8 +51,14 @@ def overlaps(table: pl.DataFrame, truth: cache.Cache, found: pl.DataFrame, masks
     Raises `Mismatch` where lungs were found in some images and not looked for in others that have a mask.
     """
     row_of = dict(zip(found["image_id"], found["row"], strict=True))
-    drawn = table.filter((pl.col("part") != "train") & pl.col("image_id").is_in(truth.with_mask["image_id"].implode()))
-    size_of = {image_id: size for image_id, *size in truth.index.select("image_id", "height", "width").iter_rows()}
+    drawn = table.filter(
+        (pl.col("part") != "train")
+        & pl.col("image_id").is_in(truth.with_mask["image_id"].implode())
+    )
+    size_of = {
+        image_id: size
+        for image_id, *size in truth.index.select("image_id", "height", "width").iter_rows()
+    }
     reference, rows = truth.masks if reference is None else reference, []
     if not row_of:  # no model: nothing is measured
         return pl.DataFrame(schema=PER_IMAGE)
@@ -53,7 +70,16 @@ def overlaps(table: pl.DataFrame, truth: cache.Cache, found: pl.DataFrame, masks
         in_mm = _cached_spacing(tuple(size_of[image_id]), truth.size, (spacing or {}).get(image_id))
         for side, lung in ((BOTH, None), *lung_masks.SIDES.items()):
             pair = (expected > 0, got > 0) if lung is None else (expected == lung, got == lung)
-            rows.append([image_id, part, source, side, *(float(metric(*pair)) for metric in overlap.METRICS.values()), *_distances(*pair, in_mm)])
+            rows.append(
+                [
+                    image_id,
+                    part,
+                    source,
+                    side,
+                    *(float(metric(*pair)) for metric in overlap.METRICS.values()),
+                    *_distances(*pair, in_mm),
+                ]
+            )
     return pl.DataFrame(rows, schema=PER_IMAGE, orient="row")
 
 
@@ -69,7 +95,9 @@ def file_spacing(table: pl.DataFrame, index: pl.DataFrame) -> dict[str, tuple[fl
     told = table.select("image_id", *stated).drop_nulls(["row_spacing_mm", "column_spacing_mm"])
     told = told.join(index.select("image_id", "height", "width"), on="image_id", how="inner")
     found = {}
-    for image_id, *given, rows_mm, columns_mm, height, width in told.drop_nulls(["height", "width"]).iter_rows():
+    for image_id, *given, rows_mm, columns_mm, height, width in told.drop_nulls(
+        ["height", "width"]
+    ).iter_rows():
         size = tuple(given) if None not in given else (height, width)
         if size == (width, height) and rows_mm == columns_mm:
             found[image_id] = (rows_mm, columns_mm)  # a DICOM that stands on its side in the file
@@ -88,17 +116,28 @@ def _refuse_unsearched(image_ids: Sequence[str], row_of: Mapping[str, int]) -> N
         )
 
 
-def _cached_spacing(size: Size, to: int, spacing: tuple[float | None, float | None] | None) -> tuple[float, float] | None:
+def _cached_spacing(
+    size: Size, to: int, spacing: tuple[float | None, float | None] | None
+) -> tuple[float, float] | None:
     """Millimetres between rows and columns of the cached picture of a file of (height, width) `size`."""
     if spacing is None or None in spacing or min(spacing) <= 0:
         return None
-    return tuple(own * side / inner for own, side, inner in zip(spacing, size, Letterbox(size, to).inner, strict=True))
+    return tuple(
+        own * side / inner
+        for own, side, inner in zip(spacing, size, Letterbox(size, to).inner, strict=True)
+    )
 
 
-def _distances(expected: np.ndarray, got: np.ndarray, in_mm: tuple[float, float] | None) -> list[float]:
+def _distances(
+    expected: np.ndarray, got: np.ndarray, in_mm: tuple[float, float] | None
+) -> list[float]:
     """In the order of DISTANCES."""
     units = (surface_distance.PIXELS, in_mm)
-    return [metric(expected, got, unit) if unit else float("nan") for unit in units for metric in surface_distance.METRICS.values()]
+    return [
+        metric(expected, got, unit) if unit else float("nan")
+        for unit in units
+        for metric in surface_distance.METRICS.values()
+    ]
 
 
 def lung_figures(

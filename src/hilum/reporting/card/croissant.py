@@ -64,19 +64,37 @@ CONTEXT: dict[str, Any] = {
     "subField": "cr:subField",
     "transform": "cr:transform",
 }
-KINDS = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".tif": "image/tiff", ".tiff": "image/tiff", ".bmp": "image/bmp", ".gif": "image/gif", ".dcm": "application/dicom"}
+KINDS = {
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".tif": "image/tiff",
+    ".tiff": "image/tiff",
+    ".bmp": "image/bmp",
+    ".gif": "image/gif",
+    ".dcm": "application/dicom",
+}
 FOLDERS = 100  # named one by one in a file set; of more, the endings alone are named
 COLUMNS = {  # of the table of images, before those of the findings: type and meaning
     "image_id": ("sc:Text", "unique, data set/name"),
     "path": ("sc:Text", "the picture below the data folder"),
-    "patient_id": ("sc:Text", "data set/patient; pictures that the source links to one person have one"),
+    "patient_id": (
+        "sc:Text",
+        "data set/patient; pictures that the source links to one person have one",
+    ),
     "source": ("sc:Text", "hospital or collection"),
     "part": ("sc:Text", "train, tune or test of the split that the source comes with"),
     "sex": ("sc:Text", "female, male or other"),
     "age_years": ("sc:Float", "age in years"),
-    "view": ("sc:Text", f"one of {', '.join(acquisition.VIEWS)}; FRONTAL: PA or AP, which is not stated"),
+    "view": (
+        "sc:Text",
+        f"one of {', '.join(acquisition.VIEWS)}; FRONTAL: PA or AP, which is not stated",
+    ),
     "body_part": ("sc:Text", "DICOM's defined term, as far as it is recognised"),
-    "modality": ("sc:Text", "DICOM's defined term; XR: radiography of which the kind is not stated"),
+    "modality": (
+        "sc:Text",
+        "DICOM's defined term; XR: radiography of which the kind is not stated",
+    ),
     "laterality": ("sc:Text", "R, L, B (both) or U (unpaired)"),
     "lung_mask": ("sc:Text", "mask of both lungs below the data folder"),
     "right_lung_mask": ("sc:Text", "mask of the patient's right lung below the data folder"),
@@ -90,17 +108,27 @@ COLUMNS = {  # of the table of images, before those of the findings: type and me
 
 def table(manifest: Manifest, index: pl.DataFrame) -> pl.DataFrame:
     """One row an image: `COLUMNS`, then a column a finding with 1 present, 0 absent, -1 uncertain, empty where it is not mentioned."""
-    found = manifest.table.join(index, on="image_id", how="left", maintain_order="left").rename({"given_part": "part", "file_digest": "sha256_start"})
+    found = manifest.table.join(index, on="image_id", how="left", maintain_order="left").rename(
+        {"given_part": "part", "file_digest": "sha256_start"}
+    )
     found = found.select(*COLUMNS)
     for concept in _findings(manifest):
         found = found.with_columns(manifest.states(concept)["state"].alias(concept))
     return found
 
 
-def describe(manifest: Manifest, digest: str, rows: bytes, cards: Sequence[Card], published: Sequence[Published]) -> dict[str, Any]:
+def describe(
+    manifest: Manifest,
+    digest: str,
+    rows: bytes,
+    cards: Sequence[Card],
+    published: Sequence[Published],
+) -> dict[str, Any]:
     """The JSON-LD of a manifest with this digest, whose table of images is `rows`, the bytes of a CSV file."""
     urls = [item.url for item in published if item.url]
-    licences = [item.licence_url or card.licence for card, item in zip(cards, published, strict=True)]
+    licences = [
+        item.licence_url or card.licence for card, item in zip(cards, published, strict=True)
+    ]
     cited = "; ".join(card.citation for card in cards if card.citation)
     years = [item.year for item in published if item.year]
     counted = f"{manifest.table.height:,} chest radiographs of {manifest.table['patient_id'].n_unique():,} patients, as found in one folder."
@@ -111,7 +139,11 @@ def describe(manifest: Manifest, digest: str, rows: bytes, cards: Sequence[Card]
         "name": " and ".join(card.title for card in cards),
         "description": " ".join([counted, *(card.caveats for card in cards if card.caveats)]),
         "version": f"0.0.0+{digest}",  # no version is known of a folder
-        "keywords": ["chest radiograph", "chest X-ray", *(name_of(concept).lower() for concept in _findings(manifest))],
+        "keywords": [
+            "chest radiograph",
+            "chest X-ray",
+            *(name_of(concept).lower() for concept in _findings(manifest)),
+        ],
         "license": licences,
         "distribution": [_file_object(rows), *_file_sets(manifest)],
         "recordSet": [_record_set(manifest)],
@@ -136,11 +168,16 @@ def _file_object(rows: bytes) -> dict[str, Any]:
 
 
 def _file_sets(manifest: Manifest) -> Iterator[dict[str, Any]]:
-    for name, columns, about in (("pictures", ("path",), "The radiographs"), ("lung-masks", MASKS, "Masks of the lungs")):
+    for name, columns, about in (
+        ("pictures", ("path",), "The radiographs"),
+        ("lung-masks", MASKS, "Masks of the lungs"),
+    ):
         places: dict[str, set[str]] = defaultdict(set)
         for place in (place for column in columns for place in manifest.table[column].drop_nulls()):
             path = PurePosixPath(place)
-            places[KINDS.get(path.suffix.lower(), "application/octet-stream")].add(f"{glob.escape(str(path.parent))}/*{glob.escape(path.suffix)}".removeprefix("./"))
+            places[KINDS.get(path.suffix.lower(), "application/octet-stream")].add(
+                f"{glob.escape(str(path.parent))}/*{glob.escape(path.suffix)}".removeprefix("./")
+            )
         for kind, patterns in sorted(places.items()):
             if len(patterns) > FOLDERS:
                 patterns = {f"*{PurePosixPath(pattern).suffix}" for pattern in patterns}
@@ -158,15 +195,34 @@ def _file_sets(manifest: Manifest) -> Iterator[dict[str, Any]]:
 def _record_set(manifest: Manifest) -> dict[str, Any]:
     states = "1 present, 0 absent, -1 uncertain, empty: not mentioned"
     fields = [_field(column, kind, meaning) for column, (kind, meaning) in COLUMNS.items()]
-    fields += [_field(concept, "sc:Integer", f"{name_of(concept)}: {states}") for concept in _findings(manifest)]
-    about = "One record an image: whose it is, what is labelled, and where its picture and masks lie."
-    return {"@type": "cr:RecordSet", "@id": "images", "name": "images", "description": about, "key": {"@id": "images/image_id"}, "field": fields}
+    fields += [
+        _field(concept, "sc:Integer", f"{name_of(concept)}: {states}")
+        for concept in _findings(manifest)
+    ]
+    about = (
+        "One record an image: whose it is, what is labelled, and where its picture and masks lie."
+    )
+    return {
+        "@type": "cr:RecordSet",
+        "@id": "images",
+        "name": "images",
+        "description": about,
+        "key": {"@id": "images/image_id"},
+        "field": fields,
+    }
 
 
 def _field(column: str, kind: str, meaning: str) -> dict[str, Any]:
     name = column.replace(":", "-")  # of an own finding; a colon would make the name a scheme
     source = {"fileObject": {"@id": TABLE}, "extract": {"column": column}}
-    return {"@type": "cr:Field", "@id": f"images/{name}", "name": name, "description": meaning, "dataType": kind, "source": source}
+    return {
+        "@type": "cr:Field",
+        "@id": f"images/{name}",
+        "name": name,
+        "description": meaning,
+        "dataType": kind,
+        "source": source,
+    }
 
 
 def _findings(manifest: Manifest) -> Iterable[str]:

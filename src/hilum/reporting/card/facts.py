@@ -75,7 +75,9 @@ _NAME = re.compile(
 def known(name: str) -> bool:
     """Whether the code can compute a fact of that name, for some folder."""
     found = _NAME.fullmatch(name)
-    return name in WHOLE or bool(found and (found["concept"] is None or found["concept"] in concepts()))
+    return name in WHOLE or bool(
+        found and (found["concept"] is None or found["concept"] in concepts())
+    )
 
 
 def in_words(name: str) -> str:
@@ -84,7 +86,11 @@ def in_words(name: str) -> str:
         return WHOLE[name][0]
     found = _NAME.fullmatch(name)
     assert found, name
-    what = SCOPED[found["measure"]] if found["measure"] else f"{name_of(found['concept'])} {found['state']}"
+    what = (
+        SCOPED[found["measure"]]
+        if found["measure"]
+        else f"{name_of(found['concept'])} {found['state']}"
+    )
     return f"{found['scope'].partition('.')[2]}: {what}" if found["scope"] else what
 
 
@@ -98,23 +104,38 @@ def reason(name: str, told: dict[str, Value]) -> str:
     if f"{scope}images" not in told:
         kind, _, of = scope.strip(".").partition(".")
         return f"no image here is of {of}" if kind == "source" else f"the folder gives no {of} part"
-    return f"{name_of(found['concept'])} is not labelled here" if found["concept"] else "no mask could be read"
+    return (
+        f"{name_of(found['concept'])} is not labelled here"
+        if found["concept"]
+        else "no mask could be read"
+    )
 
 
 def facts(manifest: Manifest, index: pl.DataFrame) -> dict[str, Value]:
     """All facts that can be told, by name. `index` is the index of the manifest's cache."""
     states = manifest.labels.group_by("image_id").agg(highest=pl.col("state").max())
-    table = manifest.table.join(index, on="image_id", how="left", maintain_order="left").join(states, on="image_id", how="left", maintain_order="left")
+    table = manifest.table.join(index, on="image_id", how="left", maintain_order="left").join(
+        states, on="image_id", how="left", maintain_order="left"
+    )
     drawn = pl.col("image_id").is_in(_lung_objects(manifest)["image_id"].unique().implode())
     table = table.with_columns(masked=pl.any_horizontal(pl.col(*MASKS).is_not_null(), drawn))
-    labels = manifest.labels.select("image_id", "concept", "state").join(table.select("image_id", "source", "given_part"), on="image_id")
-    told = dict(_of_labels(manifest, table)) | dict(_of_files(table)) | dict(_of_patients(table)) | dict(_of_shapes(manifest))
+    labels = manifest.labels.select("image_id", "concept", "state").join(
+        table.select("image_id", "source", "given_part"), on="image_id"
+    )
+    told = (
+        dict(_of_labels(manifest, table))
+        | dict(_of_files(table))
+        | dict(_of_patients(table))
+        | dict(_of_shapes(manifest))
+    )
     labelled = labels["concept"].unique().sort().to_list()
     told |= dict(_scope("", table, labels, labelled))
     for kind, column in (("source", "source"), ("part", "given_part")):
         for value in table[column].drop_nulls().unique().sort():
             rows = table.filter(pl.col(column) == value)
-            told |= dict(_scope(f"{kind}.{value}.", rows, labels.filter(pl.col(column) == value), labelled))
+            told |= dict(
+                _scope(f"{kind}.{value}.", rows, labels.filter(pl.col(column) == value), labelled)
+            )
     return told
 
 
@@ -122,7 +143,9 @@ def _lung_objects(manifest: Manifest) -> pl.DataFrame:
     return manifest.shapes.filter(pl.col("concept").is_in(list(REFERENCE)))
 
 
-def _scope(prefix: str, table: pl.DataFrame, labels: pl.DataFrame, labelled: list[str]) -> Iterator[tuple[str, Value]]:
+def _scope(
+    prefix: str, table: pl.DataFrame, labels: pl.DataFrame, labelled: list[str]
+) -> Iterator[tuple[str, Value]]:
     yield f"{prefix}images", table.height
     yield f"{prefix}patients", table["patient_id"].n_unique()
     yield f"{prefix}masks", int(table["masked"].sum())
@@ -131,7 +154,10 @@ def _scope(prefix: str, table: pl.DataFrame, labels: pl.DataFrame, labelled: lis
         yield f"{prefix}lungs", int(seen.sum().sum_horizontal()[0] or 0)
     if labelled:
         yield f"{prefix}no_finding", table.filter(pl.col("highest") < State.PRESENT).height
-    counts = {(concept, state): count for concept, state, count in labels.group_by("concept", "state").len().iter_rows()}
+    counts = {
+        (concept, state): count
+        for concept, state, count in labels.group_by("concept", "state").len().iter_rows()
+    }
     for concept in labelled:
         for word, state in STATES.items():
             yield f"{prefix}concept.{concept}.{word}", counts.get((concept, state), 0)
@@ -167,7 +193,13 @@ def _of_patients(table: pl.DataFrame) -> Iterator[tuple[str, Value]]:
             yield f"age.{word}", age
     given = table.filter(pl.col("given_part").is_not_null())
     if given.height:
-        yield "torn_patients", given.group_by("patient_id").agg(pl.col("given_part").n_unique()).filter(pl.col("given_part") > 1).height
+        yield (
+            "torn_patients",
+            given.group_by("patient_id")
+            .agg(pl.col("given_part").n_unique())
+            .filter(pl.col("given_part") > 1)
+            .height,
+        )
     if table["study"].count():
         yield "studies", table["study"].n_unique() - bool(table["study"].null_count())
 

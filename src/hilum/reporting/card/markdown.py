@@ -35,25 +35,48 @@ def escaped(value: Any) -> str:
         return f"{value:,}" if isinstance(value, int) else f"{value:,g}"
     if isinstance(value, (list, tuple)):
         numbers = all(isinstance(item, int) for item in value)
-        return SafeMarkdown((" × " if numbers else ", ").join(escaped(item) if not numbers else str(item) for item in value))
+        return SafeMarkdown(
+            (" × " if numbers else ", ").join(
+                escaped(item) if not numbers else str(item) for item in value
+            )
+        )
     text = one_line(str(value)).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return _UNDERSCORE.sub(r"\\_", _SPECIAL.sub(r"\\\1", text))
 
 
 def table(rows: Sequence[Sequence[Any]], *head: str) -> SafeMarkdown:
     """A table; a column of whole numbers alone is set to the right."""
-    right = [bool(rows) and all(isinstance(row[place], int) or row[place] is None for row in rows) for place in range(len(head))]
-    lines = [head, ["--:" if of_numbers else "---" for of_numbers in right], *([escaped(cell) for cell in row] for row in rows)]
+    right = [
+        bool(rows) and all(isinstance(row[place], int) or row[place] is None for row in rows)
+        for place in range(len(head))
+    ]
+    lines = [
+        head,
+        ["--:" if of_numbers else "---" for of_numbers in right],
+        *([escaped(cell) for cell in row] for row in rows),
+    ]
     return SafeMarkdown("\n".join(f"| {' | '.join(line)} |" for line in lines))
 
 
 def block(lines: Sequence[str]) -> SafeMarkdown:
     """Lines shown as they are."""
-    return SafeMarkdown("\n".join("    " + _CONTROL.sub(lambda found: " " * len(found.group()), line) for line in lines))
+    return SafeMarkdown(
+        "\n".join(
+            "    " + _CONTROL.sub(lambda found: " " * len(found.group()), line) for line in lines
+        )
+    )
 
 
 def render(told: dict[str, Any], template: str = TEMPLATE) -> str:
-    page = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=escaped, autoescape=False)
+    page = Environment(
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=escaped,
+        autoescape=False,
+    )
     page.filters |= {"table": table, "block": block}
-    text = page.from_string(resources.files("hilum").joinpath(template).read_text(encoding="utf-8")).render(told)
+    text = page.from_string(
+        resources.files("hilum").joinpath(template).read_text(encoding="utf-8")
+    ).render(told)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"

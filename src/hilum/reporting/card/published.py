@@ -68,9 +68,14 @@ class Comparison:
         values: dict[str, set[str]] = {}
         for row in self.rows:
             values.setdefault(row.name, set()).add(repr(row.stated))
-        torn = [row for row in self.rows if len(values[row.name]) > 1 and row.verdict != NOT_CHECKED]
+        torn = [
+            row for row in self.rows if len(values[row.name]) > 1 and row.verdict != NOT_CHECKED
+        ]
         checked = Counter(row.where for row in torn)
-        return [(where, sum(row.where == where and row.verdict == AGREES for row in torn), count) for where, count in checked.items()]
+        return [
+            (where, sum(row.where == where and row.verdict == AGREES for row in torn), count)
+            for where, count in checked.items()
+        ]
 
 
 def read(dataset: str) -> Published:
@@ -80,16 +85,35 @@ def read(dataset: str) -> Published:
         return Published()
     told = tomllib.loads(file.read_text(encoding="utf-8"))
     statements = tuple(
-        Statement(item["where"], dict(_flat(item.get("facts", {}))), item.get("note", ""), tuple(item.get("words", ()))) for item in told.pop("statement", [])
+        Statement(
+            item["where"],
+            dict(_flat(item.get("facts", {}))),
+            item.get("note", ""),
+            tuple(item.get("words", ())),
+        )
+        for item in told.pop("statement", [])
     )
-    strange = [f"{statement.where}: {name}" for statement in statements for name in statement.facts if not known(name)]
+    strange = [
+        f"{statement.where}: {name}"
+        for statement in statements
+        for name in statement.facts
+        if not known(name)
+    ]
     if strange:
         raise BadData.listing(f"{dataset}.toml names what is no fact's name", strange)
-    return Published(statements, told.get("url", ""), told.get("licence_url", ""), str(told.get("year", "")))
+    return Published(
+        statements, told.get("url", ""), told.get("licence_url", ""), str(told.get("year", ""))
+    )
 
 
 def compare(published: Published, found: Mapping[str, Value]) -> Comparison:
-    return Comparison([_compared(item.where, name, stated, dict(found)) for item in published.statements for name, stated in item.facts.items()])
+    return Comparison(
+        [
+            _compared(item.where, name, stated, dict(found))
+            for item in published.statements
+            for name, stated in item.facts.items()
+        ]
+    )
 
 
 def _compared(where: str, name: str, stated: Value, found: dict[str, Value]) -> Compared:
@@ -98,13 +122,25 @@ def _compared(where: str, name: str, stated: Value, found: dict[str, Value]) -> 
     value = found[name]
     if value == stated:
         return Compared(where, name, stated, value, AGREES)
-    off = f"{value - stated:+,}".replace("-", "−") if isinstance(value, int) and isinstance(stated, int) else ""
+    off = (
+        f"{value - stated:+,}".replace("-", "−")
+        if isinstance(value, int) and isinstance(stated, int)
+        else ""
+    )
     return Compared(where, name, stated, value, DIFFERS, off)
 
 
 def as_dict(row: Compared) -> dict[str, Any]:
     """For JSON."""
-    return {"where": row.where, "fact": row.name, "in words": in_words(row.name), "stated": row.stated, "found": row.found, "verdict": row.verdict, "why": row.why}
+    return {
+        "where": row.where,
+        "fact": row.name,
+        "in words": in_words(row.name),
+        "stated": row.stated,
+        "found": row.found,
+        "verdict": row.verdict,
+        "why": row.why,
+    }
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Value]]:
@@ -113,4 +149,3 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Valu
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
-

@@ -23,28 +23,53 @@ ABOUT_MASKS = "mask-"
 
 def section(findings: pl.DataFrame, cached: Cache, found: segment.Masks) -> dict[str, Any]:
     """`found` are the lungs that are drawn where a finding is about them."""
-    rules = {rule.name: rule for name in plugins.names("checks") for rule in plugins.load("checks", name).RULES} | {segment.UNRELIABLE.name: segment.UNRELIABLE}
-    groups = [_group(rules[rule], severity, rows, cached, found) for (severity, rule), rows in findings.group_by("severity", "rule", maintain_order=True)]
-    return {"groups": groups, "total": findings.height, "caveats": [plugins.load("checks", name).CARD for name in plugins.names("checks")]}
+    rules = {
+        rule.name: rule
+        for name in plugins.names("checks")
+        for rule in plugins.load("checks", name).RULES
+    } | {segment.UNRELIABLE.name: segment.UNRELIABLE}
+    groups = [
+        _group(rules[rule], severity, rows, cached, found)
+        for (severity, rule), rows in findings.group_by("severity", "rule", maintain_order=True)
+    ]
+    return {
+        "groups": groups,
+        "total": findings.height,
+        "caveats": [plugins.load("checks", name).CARD for name in plugins.names("checks")],
+    }
 
 
-def _group(rule: Rule, severity: str, rows: pl.DataFrame, cached: Cache, found: segment.Masks) -> dict[str, Any]:
+def _group(
+    rule: Rule, severity: str, rows: pl.DataFrame, cached: Cache, found: segment.Masks
+) -> dict[str, Any]:
     visible = rows.filter(pl.col("image_id").is_in(cached.readable["image_id"].implode()))
     outlines = partial(_outlines, rule, cached, found)
     shown = [_shown(row, cached, outlines) for row in visible.head(PICTURED).iter_rows(named=True)]
     told = {row["message"] for row in shown}
     others = [message for message in rows["message"] if message not in told]
     return {
-        "rule": rule, "severity": severity, "count": rows.height, "shown": shown,
-        "messages": others[:MESSAGES], "more": max(len(others) - MESSAGES, 0),
-    }  # fmt: skip
+        "rule": rule,
+        "severity": severity,
+        "count": rows.height,
+        "shown": shown,
+        "messages": others[:MESSAGES],
+        "more": max(len(others) - MESSAGES, 0),
+    }
 
 
-def _shown(row: dict[str, Any], cached: Cache, outlines: Callable[[str], list[images.Outline]]) -> dict[str, Any]:
+def _shown(
+    row: dict[str, Any], cached: Cache, outlines: Callable[[str], list[images.Outline]]
+) -> dict[str, Any]:
     """The image of a finding, or both of a pair; `names` are those that the message does not give already."""
     image_ids = [image_id for image_id in (row["image_id"], row["other_image_id"]) if image_id]
-    names = [image_id for image_id in image_ids if image_id.rsplit("/", 1)[-1] not in row["message"]]
-    return {"pictures": [_picture(image_id, cached, outlines(image_id)) for image_id in image_ids], "message": row["message"], "names": names}
+    names = [
+        image_id for image_id in image_ids if image_id.rsplit("/", 1)[-1] not in row["message"]
+    ]
+    return {
+        "pictures": [_picture(image_id, cached, outlines(image_id)) for image_id in image_ids],
+        "message": row["message"],
+        "names": names,
+    }
 
 
 def _picture(image_id: str, cached: Cache, outlines: list[images.Outline]) -> Markup:
@@ -52,10 +77,18 @@ def _picture(image_id: str, cached: Cache, outlines: list[images.Outline]) -> Ma
     return images.image(cached.images[cached.rows([image_id])[0]], told=told, outlines=outlines)
 
 
-def _outlines(rule: Rule, cached: Cache, found: segment.Masks, image_id: str) -> list[images.Outline]:
+def _outlines(
+    rule: Rule, cached: Cache, found: segment.Masks, image_id: str
+) -> list[images.Outline]:
     """Of the drawn mask where the rule is about it, of the found lungs where it is about them."""
     if rule.name == segment.UNRELIABLE.name:
-        return [images.Outline(found[image_id] == side, images.CYAN, dashed=True) for side in lung_masks.SIDES.values()]
+        return [
+            images.Outline(found[image_id] == side, images.CYAN, dashed=True)
+            for side in lung_masks.SIDES.values()
+        ]
     if rule.name.startswith(ABOUT_MASKS):
-        return [images.Outline(cached.masks[cached.rows([image_id])[0]] == side, images.ORANGE) for side in lung_masks.SIDES.values()]
+        return [
+            images.Outline(cached.masks[cached.rows([image_id])[0]] == side, images.ORANGE)
+            for side in lung_masks.SIDES.values()
+        ]
     return []

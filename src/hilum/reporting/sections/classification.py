@@ -22,18 +22,34 @@ from hilum.statistics.metrics import discrimination
 
 SHOWN = 4  # images of a gallery
 OF_SUBGROUPS = ("auroc", "sensitivity", "specificity")
-WORDS = {State.PRESENT: "present", State.ABSENT: "absent", State.UNCERTAIN: "uncertain", None: "not mentioned"}
+WORDS = {
+    State.PRESENT: "present",
+    State.ABSENT: "absent",
+    State.UNCERTAIN: "uncertain",
+    None: "not mentioned",
+}
 TRAITS = {"source": "source", "sex": "sex", "age": "age, years", "view": "view"}
 
 
-def known(scores: pl.DataFrame, table: pl.DataFrame, stage: str, concept: str | None) -> pl.DataFrame:
+def known(
+    scores: pl.DataFrame, table: pl.DataFrame, stage: str, concept: str | None
+) -> pl.DataFrame:
     """Scores of the leading finding on the stage's images with a known label: part, state (1 or 0), score; what the figures are made of."""
     of = (pl.col("stage") == stage) & (pl.col("concept") == (concept or ""))
-    rows = scores.filter(of).join(table.select("image_id", "source", "state"), on="image_id", maintain_order="left")
+    rows = scores.filter(of).join(
+        table.select("image_id", "source", "state"), on="image_id", maintain_order="left"
+    )
     return rows.filter(pl.col("state") >= State.ABSENT)
 
 
-def section(stage: str, rows: pl.DataFrame, metrics: pl.DataFrame, fitted: Mapping[str, Any], concept: str, settings: Evaluate) -> dict[str, Any]:
+def section(
+    stage: str,
+    rows: pl.DataFrame,
+    metrics: pl.DataFrame,
+    fitted: Mapping[str, Any],
+    concept: str,
+    settings: Evaluate,
+) -> dict[str, Any]:
     """`rows` as `known` gives them, with what was carried over to them (`hilum.pipeline.evaluation.classification.transfer`), not empty in the test part;
     `fitted` what was chosen on their tune part, see `hilum.statistics.calibration.as_json`, or of a cross-validated run on the pooled scores."""
     test, tune = (rows.filter(pl.col("part") == part) for part in ("test", "tune"))
@@ -64,7 +80,10 @@ def section(stage: str, rows: pl.DataFrame, metrics: pl.DataFrame, fitted: Mappi
 
 
 def _whole(of_concept: pl.DataFrame) -> dict[tuple[str, str], dict[str, Any]]:
-    return {(row["part"], row["metric"]): row for row in of_concept.filter(pl.col("by") == ALL).iter_rows(named=True)}
+    return {
+        (row["part"], row["metric"]): row
+        for row in of_concept.filter(pl.col("by") == ALL).iter_rows(named=True)
+    }
 
 
 def _figures(of_concept: pl.DataFrame) -> list[dict[str, Any]]:
@@ -79,13 +98,24 @@ def _figures(of_concept: pl.DataFrame) -> list[dict[str, Any]]:
     for metric in shown:
         test, tune = whole["test", metric], whole.get(("tune", metric))
         written = text.interval(test, metric)
-        bar = charts.interval(test["value"], test["low"], test["high"], told=written) if not np.isnan(test["value"]) else ""
+        bar = (
+            charts.interval(test["value"], test["low"], test["high"], told=written)
+            if not np.isnan(test["value"])
+            else ""
+        )
         delong = metric == "auroc" and not np.isnan(test["delong_low"])
-        told.append({
-            "term": text.TERMS[metric], "test": written, "bar": bar, "tune": text.interval(tune, metric) if tune else text.DASH,
-            "warning": test["warning"],
-            "delong": f"DeLong: {text.number(test['delong_low'])} to {text.number(test['delong_high'])}" if delong else "",
-        })  # fmt: skip
+        told.append(
+            {
+                "term": text.TERMS[metric],
+                "test": written,
+                "bar": bar,
+                "tune": text.interval(tune, metric) if tune else text.DASH,
+                "warning": test["warning"],
+                "delong": f"DeLong: {text.number(test['delong_low'])} to {text.number(test['delong_high'])}"
+                if delong
+                else "",
+            }
+        )
     return told
 
 
@@ -93,12 +123,22 @@ def _thresholds(of_concept: pl.DataFrame, prevalence: float) -> dict[str, Any]:
     """Figures at the threshold that was carried over, and at the one that would have been best on the test part itself."""
     whole = _whole(of_concept)
     rows = [
-        {"name": text.TERMS[metric].name, "carried": text.interval(whole["test", metric], metric), "retuned": text.interval(whole["test", metric + REOPTIMISED], metric)}
+        {
+            "name": text.TERMS[metric].name,
+            "carried": text.interval(whole["test", metric], metric),
+            "retuned": text.interval(whole["test", metric + REOPTIMISED], metric),
+        }
         for metric in discrimination.METRICS_AT
     ]
     for metric in ("ppv", "npv"):
         if given := whole.get(("test", metric + AT_PREVALENCE)):
-            rows.append({"name": f"{text.TERMS[metric].name} at a prevalence of {prevalence:.3g}", "carried": text.interval(given, metric), "retuned": text.DASH})
+            rows.append(
+                {
+                    "name": f"{text.TERMS[metric].name} at a prevalence of {prevalence:.3g}",
+                    "carried": text.interval(given, metric),
+                    "retuned": text.DASH,
+                }
+            )
     chosen = [whole["test", metric] for metric in ("threshold", "threshold" + REOPTIMISED)]
     return {
         "rows": rows,
@@ -116,19 +156,38 @@ def _subgroups(of_concept: pl.DataFrame) -> list[dict[str, Any]]:
     for (by, subgroup), of_subgroup in rows.group_by("by", "subgroup", maintain_order=True):
         of = {row["metric"]: row for row in of_subgroup.iter_rows(named=True)}
         about = {key: of["auroc"][key] for key in ("images", "patients", "positives", "warning")}
-        told.append({"trait": TRAITS[by], "name": subgroup, **about, "cells": [text.interval(of[metric], metric, reason=False) for metric in OF_SUBGROUPS]})
+        told.append(
+            {
+                "trait": TRAITS[by],
+                "name": subgroup,
+                **about,
+                "cells": [
+                    text.interval(of[metric], metric, reason=False) for metric in OF_SUBGROUPS
+                ],
+            }
+        )
     return told
 
 
 def _concepts(of_stage: pl.DataFrame) -> list[dict[str, Any]]:
     """All findings of the stage and the averages over them, in the test part; empty where there is but one finding."""
-    rows = of_stage.filter((pl.col("part") == "test") & (pl.col("by") == ALL) & pl.col("metric").is_in(list(discrimination.METRICS)))
+    rows = of_stage.filter(
+        (pl.col("part") == "test")
+        & (pl.col("by") == ALL)
+        & pl.col("metric").is_in(list(discrimination.METRICS))
+    )
     told = []
     for (concept,), of_concept in rows.group_by("concept", maintain_order=True):
         of = {row["metric"]: row for row in of_concept.iter_rows(named=True)}
         name = f"{concept.capitalize()} average" if concept in (MACRO, MICRO) else name_of(concept)
         about = {key: of["auroc"][key] for key in ("images", "positives", "warning")}
-        told.append({"name": name, **about, "cells": [text.interval(of[metric], metric) for metric in discrimination.METRICS]})
+        told.append(
+            {
+                "name": name,
+                **about,
+                "cells": [text.interval(of[metric], metric) for metric in discrimination.METRICS],
+            }
+        )
     return told if len(told) > 1 else []
 
 
@@ -140,9 +199,13 @@ def _cannot_tell(of_concept: pl.DataFrame, confidence: float) -> list[str]:
     if not np.isnan(found["value"]) and positives and negatives:
         expected = max(found["value"], 1 - found["value"], 0.5)
         reach = sample_size.half_width(expected, positives, negatives, confidence=confidence)
-        told.append(f"in {100 * confidence:g} of 100 such test parts the AUROC lies within about {reach:.2f} of the true one, where that is {expected:.2f}")
+        told.append(
+            f"in {100 * confidence:g} of 100 such test parts the AUROC lies within about {reach:.2f} of the true one, where that is {expected:.2f}"
+        )
     if found["patients"] < found["images"]:
-        told.append(f"the {text.plural(found['images'], 'image')} are of {text.plural(found['patients'], 'patient')}, so even less can be told")
+        told.append(
+            f"the {text.plural(found['images'], 'image')} are of {text.plural(found['patients'], 'patient')}, so even less can be told"
+        )
     return [f"{line[0].upper()}{line[1:]}." for line in told if line]
 
 
@@ -158,7 +221,12 @@ def _classes(rows: pl.DataFrame) -> dict[str, int]:
 def _calls(rows: pl.DataFrame) -> dict[str, int]:
     rows = rows.filter(pl.col("called").is_not_nan())
     truth, called = rows["state"] == State.PRESENT, rows["called"] == 1
-    pairs = {"true_positive": truth & called, "false_negative": truth & ~called, "false_positive": ~truth & called, "true_negative": ~truth & ~called}
+    pairs = {
+        "true_positive": truth & called,
+        "false_negative": truth & ~called,
+        "false_positive": ~truth & called,
+        "true_negative": ~truth & ~called,
+    }
     return {name: cell.sum() for name, cell in pairs.items()}
 
 
@@ -194,23 +262,53 @@ def _roc(test: pl.DataFrame, tune: pl.DataFrame) -> Markup | None:
     for name, rows in (("tune", tune), ("test", test)):
         if _both_classes(rows):
             false, true, _ = discrimination.roc_curve(*_values(rows))
-            lines.append(charts.Line(f"{name}, AUROC {discrimination.auroc(*_values(rows)):.3f}", false, true, colour=2 * (name == "tune"), faint=name == "tune"))
+            lines.append(
+                charts.Line(
+                    f"{name}, AUROC {discrimination.auroc(*_values(rows)):.3f}",
+                    false,
+                    true,
+                    colour=2 * (name == "tune"),
+                    faint=name == "tune",
+                )
+            )
     points = []
     for name, truth, called, colour in _operating_points(test):
         sensitivity, specificity = (
-            metric(truth, called, 0.5) for metric in (discrimination.sensitivity, discrimination.specificity)
+            metric(truth, called, 0.5)
+            for metric in (discrimination.sensitivity, discrimination.specificity)
         )
         if not np.isnan(sensitivity + specificity):
-            points.append(charts.Point(f"{name}: sensitivity {sensitivity:.3f}, specificity {specificity:.3f}", 1 - specificity, sensitivity, colour))
+            points.append(
+                charts.Point(
+                    f"{name}: sensitivity {sensitivity:.3f}, specificity {specificity:.3f}",
+                    1 - specificity,
+                    sensitivity,
+                    colour,
+                )
+            )
     told = f"ROC curve of the test part. {'; '.join(shown.name for shown in (lines[-1], *points))}."
-    return charts.unit_square(lines[::-1], points, x="1 − specificity (share of the absent called positive)", y="Sensitivity", told=told)
+    return charts.unit_square(
+        lines[::-1],
+        points,
+        x="1 − specificity (share of the absent called positive)",
+        y="Sensitivity",
+        told=told,
+    )
 
 
 def _precision_recall(test: pl.DataFrame, tune: pl.DataFrame) -> Markup | None:
     if not _both_classes(test):
         return None
     prevalence = float(_values(test)[0].mean())
-    lines = [charts.Line(f"chance: the prevalence, {prevalence:.3f}", (0, 1), (prevalence, prevalence), colour=2, dashed=True)]
+    lines = [
+        charts.Line(
+            f"chance: the prevalence, {prevalence:.3f}",
+            (0, 1),
+            (prevalence, prevalence),
+            colour=2,
+            dashed=True,
+        )
+    ]
     for name, rows in (("tune", tune), ("test", test)):
         if _both_classes(rows):
             precision, recall, _ = discrimination.precision_recall_curve(*_values(rows))
@@ -218,25 +316,53 @@ def _precision_recall(test: pl.DataFrame, tune: pl.DataFrame) -> Markup | None:
             stairs = np.repeat(np.concatenate([[0.0], recall]), 2)[1:-1]
             average = discrimination.average_precision(*_values(rows))
             faint = name == "tune"
-            lines.append(charts.Line(f"{name}, average precision {average:.3f}", stairs, np.repeat(precision, 2), colour=2 * faint, faint=faint))
+            lines.append(
+                charts.Line(
+                    f"{name}, average precision {average:.3f}",
+                    stairs,
+                    np.repeat(precision, 2),
+                    colour=2 * faint,
+                    faint=faint,
+                )
+            )
     points = []
     for name, truth, called, colour in _operating_points(test)[:-1]:
-        ppv, there = discrimination.ppv(truth, called, 0.5), discrimination.sensitivity(truth, called, 0.5)
+        ppv, there = (
+            discrimination.ppv(truth, called, 0.5),
+            discrimination.sensitivity(truth, called, 0.5),
+        )
         if not np.isnan(ppv + there):
             points.append(
                 charts.Point(
                     f"{name}: PPV {ppv:.3f}, recall {there:.3f}", there, ppv, colour=colour
                 )
             )
-    told = f"Precision-recall curve of the test part. {lines[-1].name}; prevalence {prevalence:.3f}."
-    return charts.unit_square(lines[::-1], points, x="Recall (sensitivity)", y="Precision (PPV)", told=told)
+    told = (
+        f"Precision-recall curve of the test part. {lines[-1].name}; prevalence {prevalence:.3f}."
+    )
+    return charts.unit_square(
+        lines[::-1], points, x="Recall (sensitivity)", y="Precision (PPV)", told=told
+    )
 
 
 def _histogram(test: pl.DataFrame, threshold: float | None, name: str) -> Markup:
     named = {f"{name} present": State.PRESENT, f"{name} absent": State.ABSENT}
-    groups = {label: test.filter(pl.col("state") == state)["score"].to_numpy() for label, state in named.items()}
-    told = "; ".join(f"{label}: median score {np.median(values):.3g}" for label, values in groups.items() if values.size)
-    return charts.histograms(groups, x="Score", y="Images", told=f"Histograms of the score in the test part. {told}.", mark=None if threshold is None else (threshold, "threshold"))
+    groups = {
+        label: test.filter(pl.col("state") == state)["score"].to_numpy()
+        for label, state in named.items()
+    }
+    told = "; ".join(
+        f"{label}: median score {np.median(values):.3g}"
+        for label, values in groups.items()
+        if values.size
+    )
+    return charts.histograms(
+        groups,
+        x="Score",
+        y="Images",
+        told=f"Histograms of the score in the test part. {told}.",
+        mark=None if threshold is None else (threshold, "threshold"),
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------------ images to look at
@@ -275,12 +401,23 @@ def mistakes(
     return galleries
 
 
-def _seen(row: Mapping[str, Any], cached: Cache, regions: Crops, readings: Mapping[str, str | None]) -> dict[str, Any]:
+def _seen(
+    row: Mapping[str, Any], cached: Cache, regions: Crops, readings: Mapping[str, str | None]
+) -> dict[str, Any]:
     image_id = row["image_id"]
     cut = regions.index.row(by_predicate=pl.col("image_id") == image_id, named=True)
     box = images.Box(cut["top"], cut["left"], cut["bottom"], cut["right"])
-    drawn = images.image(cached.images[cached.rows([image_id])[0]], told=f"radiograph {image_id}, score {row['score']:.3g}", box=box)
-    return {"image_id": image_id, "picture": drawn, "score": f"{row['score']:.3g}", "reading": text.cut(readings[image_id])}
+    drawn = images.image(
+        cached.images[cached.rows([image_id])[0]],
+        told=f"radiograph {image_id}, score {row['score']:.3g}",
+        box=box,
+    )
+    return {
+        "image_id": image_id,
+        "picture": drawn,
+        "score": f"{row['score']:.3g}",
+        "reading": text.cut(readings[image_id]),
+    }
 
 
 def heat_maps(
@@ -293,13 +430,20 @@ def heat_maps(
 
     One colour scale for all: black-red-yellow from the median to the 99.9th percentile of the test part's map values.
     """
-    rows = scores.filter(pl.col("stage") == "anomaly").with_row_index("map").filter(pl.col("part") == "test")
+    rows = (
+        scores.filter(pl.col("stage") == "anomaly")
+        .with_row_index("map")
+        .filter(pl.col("part") == "test")
+    )
     rows = rows.join(table.select("image_id", "state"), on="image_id", maintain_order="left")
     low, high = np.percentile(maps[rows["map"].to_numpy()].astype(np.float32), (50, 99.9))
     highest = rows.sort("score", "image_id", descending=[True, False]).head(SHOWN)
     normal = rows.filter(pl.col("state") == State.ABSENT).sort("score", "image_id")
     middle = max((normal.height - SHOWN) // 2, 0)
-    galleries = {"Highest scores of the test part": highest, "Normal images of middling score": normal.slice(middle, SHOWN)}
+    galleries = {
+        "Highest scores of the test part": highest,
+        "Normal images of middling score": normal.slice(middle, SHOWN),
+    }
     scale = float(max(high - low, 1e-6))
     return {
         "low": f"{low:.3g}",
@@ -327,4 +471,10 @@ def _heated(row: Mapping[str, Any], strength: np.ndarray, regions: Crops) -> dic
     told = f"lung region of {row['image_id']} under its anomaly map, score {row['score']:.3g}"
     drawn = images.image(images.heat(region, strength), told=told)
     plain = images.image(region, told=f"lung region of {row['image_id']}")
-    return {"image_id": row["image_id"], "picture": drawn, "plain": plain, "score": f"{row['score']:.3g}", "state": WORDS[row["state"]]}
+    return {
+        "image_id": row["image_id"],
+        "picture": drawn,
+        "plain": plain,
+        "score": f"{row['score']:.3g}",
+        "state": WORDS[row["state"]],
+    }

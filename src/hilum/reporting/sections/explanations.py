@@ -23,25 +23,50 @@ METHODS = {
     explain.LUNG_CENTRES: "control that sees no picture: the middle of a lung",
     explain.UNIFORM_IN_LUNGS: "control that sees no picture: a random point in the lungs, and the box of the larger lung",
 }
-HEADS = {"inside": "Of the map in the lungs", "area": "Lungs, of the region", "gain": "Share over area", "pointing_game": "Pointing game", "box_iou": "Box IoU"}
+HEADS = {
+    "inside": "Of the map in the lungs",
+    "area": "Lungs, of the region",
+    "gain": "Share over area",
+    "pointing_game": "Pointing game",
+    "box_iou": "Box IoU",
+}
 
 
 def probes(table: pl.DataFrame, seen: str) -> dict[str, Any]:
     """The figures of probes, a row a question; `seen` is which of `probe.VIEWS` the models are shown."""
     rows = []
-    for (target, within), of in table.filter(pl.col("why") == "").group_by("target", "within", maintain_order=True):
+    for (target, within), of in table.filter(pl.col("why") == "").group_by(
+        "target", "within", maintain_order=True
+    ):
         cells = {row["view"]: row for row in of.iter_rows(named=True)}
-        rows.append({
-            "target": target if target in FACTS else name_of(target), "within": _within(within), "classes": of["classes"][0],
-            "cells": [_figure(cells[view]) if view in cells else text.DASH for view in shortcuts.VIEWS],
-            "chance": f"{of['shuffled_most'].max():.2f}",
-        })  # fmt: skip
-    unasked = table.filter(pl.col("why") != "").select("target", "within", "why").unique(maintain_order=True)
+        rows.append(
+            {
+                "target": target if target in FACTS else name_of(target),
+                "within": _within(within),
+                "classes": of["classes"][0],
+                "cells": [
+                    _figure(cells[view]) if view in cells else text.DASH for view in shortcuts.VIEWS
+                ],
+                "chance": f"{of['shuffled_most'].max():.2f}",
+            }
+        )
+    unasked = (
+        table.filter(pl.col("why") != "")
+        .select("target", "within", "why")
+        .unique(maintain_order=True)
+    )
     return {
-        "heads": [shortcuts.WORDS[view].removeprefix("the ").capitalize() + (" (shown to models)" if view == seen else "") for view in shortcuts.VIEWS],
+        "heads": [
+            shortcuts.WORDS[view].removeprefix("the ").capitalize()
+            + (" (shown to models)" if view == seen else "")
+            for view in shortcuts.VIEWS
+        ],
         "rows": rows,
         "seen": shortcuts.WORDS[seen],
-        "unasked": [f"{target if target in FACTS else name_of(target)}{_within(within)}: {why}" for target, within, why in unasked.iter_rows()],
+        "unasked": [
+            f"{target if target in FACTS else name_of(target)}{_within(within)}: {why}"
+            for target, within, why in unasked.iter_rows()
+        ],
         "warnings": shortcuts.warnings(table),
     }
 
@@ -55,23 +80,51 @@ def _within(within: str) -> str:
 
 
 def looks(
-    table: pl.DataFrame, figures: pl.DataFrame, without: pl.DataFrame, maps: np.ndarray, shown: Mapping[str, explain.Shown], things: Mapping[str, Sequence[shapes.Shape]]
+    table: pl.DataFrame,
+    figures: pl.DataFrame,
+    without: pl.DataFrame,
+    maps: np.ndarray,
+    shown: Mapping[str, explain.Shown],
+    things: Mapping[str, Sequence[shapes.Shape]],
 ) -> dict[str, Any]:
     """Galleries by choice of what was looked at, the averages, and what is told with parts covered; `maps` are in the rows of `table`, `things` are what is drawn by image."""
     rows = table.with_row_index("map").filter(~pl.col("method").is_in(explain.CONTROLS))
     galleries = []
     for choice in (*explain.CHOICES, explain.OTHERWISE):
-        ids = rows.filter(pl.col("choice") == choice)["image_id"].unique(maintain_order=True).head(explain.EACH)
-        items = [_item(rows.filter(pl.col("image_id") == image_id), maps, shown[image_id], things.get(image_id, ())) for image_id in ids]
+        ids = (
+            rows.filter(pl.col("choice") == choice)["image_id"]
+            .unique(maintain_order=True)
+            .head(explain.EACH)
+        )
+        items = [
+            _item(
+                rows.filter(pl.col("image_id") == image_id),
+                maps,
+                shown[image_id],
+                things.get(image_id, ()),
+            )
+            for image_id in ids
+        ]
         galleries += [{"name": choice.capitalize(), "shown": items}] if items else []
     return {
         "galleries": galleries,
         "heads": list(HEADS.values()),
-        "figures": [{"method": method, "meaning": METHODS[method], "cells": _cells(of)} for (method,), of in figures.group_by("method", maintain_order=True)],
+        "figures": [
+            {"method": method, "meaning": METHODS[method], "cells": _cells(of)}
+            for (method,), of in figures.group_by("method", maintain_order=True)
+        ],
         "drawn": table.filter(pl.col("drawn") > 0)["image_id"].n_unique(),
         "images": table["image_id"].n_unique(),
         "level": f"{LEVEL:.0%}",
-        "covered": [{"shown": row["shown"], "figure": text.interval(row, "auroc"), "images": row["images"], "left_out": row["left_out"]} for row in without.iter_rows(named=True)],
+        "covered": [
+            {
+                "shown": row["shown"],
+                "figure": text.interval(row, "auroc"),
+                "images": row["images"],
+                "left_out": row["left_out"],
+            }
+            for row in without.iter_rows(named=True)
+        ],
     }
 
 
@@ -88,7 +141,9 @@ def _cell(figure: dict[str, Any] | None, metric: str) -> str:
     return text.mean(figure, metric, of_all=not figure["left_out"])
 
 
-def _item(rows: pl.DataFrame, maps: np.ndarray, shown: explain.Shown, things: Sequence[shapes.Shape]) -> dict[str, Any]:
+def _item(
+    rows: pl.DataFrame, maps: np.ndarray, shown: explain.Shown, things: Sequence[shapes.Shape]
+) -> dict[str, Any]:
     """The region under each method's map, with the outline of the lungs, of the map's highest part, and of what is drawn."""
     first = rows.row(0, named=True)
     drawn = shown.from_cached.forward(shown.drawn(list(things)).astype(np.uint8), labels=True) > 0
@@ -98,8 +153,20 @@ def _item(rows: pl.DataFrame, maps: np.ndarray, shown: explain.Shown, things: Se
         strength = saliency.grown(maps[row["map"]], shown.image.shape[0])
         highest = float(strength.max())
         share = strength / highest if highest > 0 else np.zeros_like(strength)
-        told = f"region of {row['image_id']} under its {row['method']} map, score {row['score']:.3g}"
+        told = (
+            f"region of {row['image_id']} under its {row['method']} map, score {row['score']:.3g}"
+        )
         outline = images.Outline(share >= LEVEL, images.ORANGE)
-        seen.append(images.image(images.heat(shown.image, share), told=told, outlines=[*lines, outline]))
-    inside = "; ".join(f"{row['method']}: {text.number(row['inside'])} of it in the lungs" for row in rows.iter_rows(named=True))
-    return {"image_id": first["image_id"], "score": f"{first['score']:.3g}", "pictures": seen, "inside": inside}
+        seen.append(
+            images.image(images.heat(shown.image, share), told=told, outlines=[*lines, outline])
+        )
+    inside = "; ".join(
+        f"{row['method']}: {text.number(row['inside'])} of it in the lungs"
+        for row in rows.iter_rows(named=True)
+    )
+    return {
+        "image_id": first["image_id"],
+        "score": f"{first['score']:.3g}",
+        "pictures": seen,
+        "inside": inside,
+    }

@@ -19,8 +19,10 @@ def render(facts: Facts, *, limits: list[str], made_up: bool) -> str:
     """`limits`: what the figures do not show, in sentences."""
     recipe, made = facts.recipe, {**facts.run.made("segment"), **facts.run.made("train")}
     named = {
-        "segment/lungs.onnx": ("lungs", facts.run.summary("segment").get("model", "none")), "train/finding.onnx": ("finding", recipe.classify.model), "train/anomaly.onnx": ("anomaly", recipe.anomaly.model)
-    }  # fmt: skip
+        "segment/lungs.onnx": ("lungs", facts.run.summary("segment").get("model", "none")),
+        "train/finding.onnx": ("finding", recipe.classify.model),
+        "train/anomaly.onnx": ("anomaly", recipe.anomaly.model),
+    }
     answers = {item["tripod"]: item["told"] for item in section(facts)["rows"]}
     told = {
         "title": " and ".join(card.title for card in facts.cards),
@@ -55,15 +57,34 @@ def render(facts: Facts, *, limits: list[str], made_up: bool) -> str:
 
 
 def _included(recipe: Recipe) -> str:
-    return f", and images stated to be {', '.join(recipe.split.include)}" if recipe.split.include else ""
+    return (
+        f", and images stated to be {', '.join(recipe.split.include)}"
+        if recipe.split.include
+        else ""
+    )
 
 
 def _part(facts: Facts, part: str) -> list[object]:
     rows = facts.part(part)
-    present, absent = (int((rows["state"] == state).sum()) for state in (State.PRESENT, State.ABSENT))
-    return [part, rows.height, rows["patient_id"].n_unique(), present, absent, rows.height - present - absent]
+    present, absent = (
+        int((rows["state"] == state).sum()) for state in (State.PRESENT, State.ABSENT)
+    )
+    return [
+        part,
+        rows.height,
+        rows["patient_id"].n_unique(),
+        present,
+        absent,
+        rows.height - present - absent,
+    ]
 
 
 def _figure(facts: Facts, stage: str, metric: str) -> list[object]:
     figure = facts.figures(stage)[metric]
-    return [stage, text.TERMS[metric].name, text.interval(figure, metric), figure["images"], figure["patients"]]
+    return [
+        stage,
+        text.TERMS[metric].name,
+        text.interval(figure, metric),
+        figure["images"],
+        figure["patients"],
+    ]

@@ -22,17 +22,33 @@ WORST, MEDIAN, BEST = 4, 2, 2
 SIDES = {BOTH: "both lungs", "right": "right lung", "left": "left lung"}
 
 
-def section(run: Run, metrics: pl.DataFrame, per_image: pl.DataFrame, cached: Cache, left_out: int = 0) -> dict[str, Any]:
+def section(
+    run: Run, metrics: pl.DataFrame, per_image: pl.DataFrame, cached: Cache, left_out: int = 0
+) -> dict[str, Any]:
     """`missing` says why there is nothing else. `left_out`: test images that the model may have learnt from, which are not measured."""
     told = metrics.filter((pl.col("stage") == "lungs") & (pl.col("part") == "test"))
     if not told.height:
         return {"missing": _why_nothing(run, left_out)}
     known = set(told["metric"])  # millimetres are there only where some image's spacing is known
     shown = [metric for metric in (*overlap.METRICS, *DISTANCES) if metric in known]
-    rows = [_row(SIDES[side], told.filter((pl.col("source") == ALL) & (pl.col("side") == side)), shown) for side in SIDES]
-    sources = told.filter((pl.col("source") != ALL) & (pl.col("side") == BOTH))["source"].unique().sort()
-    rows += [_row(f"both, {source}", told.filter((pl.col("source") == source) & (pl.col("side") == BOTH)), shown) for source in sources]
-    whole = per_image.filter((pl.col("part") == "test") & (pl.col("side") == BOTH)).sort("dice", "image_id", nulls_last=True)
+    rows = [
+        _row(SIDES[side], told.filter((pl.col("source") == ALL) & (pl.col("side") == side)), shown)
+        for side in SIDES
+    ]
+    sources = (
+        told.filter((pl.col("source") != ALL) & (pl.col("side") == BOTH))["source"].unique().sort()
+    )
+    rows += [
+        _row(
+            f"both, {source}",
+            told.filter((pl.col("source") == source) & (pl.col("side") == BOTH)),
+            shown,
+        )
+        for source in sources
+    ]
+    whole = per_image.filter((pl.col("part") == "test") & (pl.col("side") == BOTH)).sort(
+        "dice", "image_id", nulls_last=True
+    )
     return {
         "rows": rows,
         "terms": [text.TERMS[metric] for metric in shown],
@@ -49,10 +65,15 @@ def section(run: Run, metrics: pl.DataFrame, per_image: pl.DataFrame, cached: Ca
 
 def _doubtful(run: Run, measured: pl.DataFrame) -> dict[str, Any]:
     """How many of the measured masks are told to be doubtful without a look at the drawn ones, and the mean Dice of these and of the others."""
-    told = measured.join(run.table("segment", segment.INDEX).select("image_id", "quality"), on="image_id").filter(pl.col("dice").is_not_nan())
+    told = measured.join(
+        run.table("segment", segment.INDEX).select("image_id", "quality"), on="image_id"
+    ).filter(pl.col("dice").is_not_nan())
     doubtful = told.filter(pl.col("quality") < lung_finder.GOOD)
     good = told.filter(pl.col("quality") >= lung_finder.GOOD)
-    means = {name: text.number(rows["dice"].mean()) for name, rows in (("dice", doubtful), ("dice_of_others", good))}
+    means = {
+        name: text.number(rows["dice"].mean())
+        for name, rows in (("dice", doubtful), ("dice_of_others", good))
+    }
     return {"count": doubtful.height, "below": lung_finder.GOOD, **means}
 
 
@@ -79,7 +100,9 @@ def means(rows: pl.DataFrame) -> Iterator[str]:
     """Sentences on means that leave images out, a side and a reason each, and on lungs that were missed."""
     for side, name in SIDES.items():
         of = rows.filter(pl.col("side") == side)
-        for (warning,), alike in of.filter(pl.col("warning") != "").group_by("warning", maintain_order=True):
+        for (warning,), alike in of.filter(pl.col("warning") != "").group_by(
+            "warning", maintain_order=True
+        ):
             names = text.listed([text.TERMS[metric].name for metric in alike["metric"]])
             yield f"{name.capitalize()}: {names}: {warning}."
         if missed := of["missed"].max():
@@ -87,7 +110,10 @@ def means(rows: pl.DataFrame) -> Iterator[str]:
 
 
 def _spread(rows: pl.DataFrame) -> Any:
-    values = {name: rows.filter((pl.col("side") == side) & pl.col("dice").is_not_nan())["dice"].to_numpy() for side, name in SIDES.items()}
+    values = {
+        name: rows.filter((pl.col("side") == side) & pl.col("dice").is_not_nan())["dice"].to_numpy()
+        for side, name in SIDES.items()
+    }
     values = {name: dice for name, dice in values.items() if dice.size}
     if not values:
         return None
@@ -95,7 +121,12 @@ def _spread(rows: pl.DataFrame) -> Any:
         f"{name}, {text.plural(dice.size, 'image')}: median {np.median(dice):.3f}, from {dice.min():.3f} to {dice.max():.3f}"
         for name, dice in values.items()
     )
-    return charts.histograms(values, x="Dice of an image", y="Images", told=f"Histograms of Dice over the test images. {told}.")
+    return charts.histograms(
+        values,
+        x="Dice of an image",
+        y="Images",
+        told=f"Histograms of Dice over the test images. {told}.",
+    )
 
 
 def _learning(epochs: pl.DataFrame) -> Any:
@@ -103,19 +134,38 @@ def _learning(epochs: pl.DataFrame) -> Any:
     looked = epochs.drop_nulls("tune")
     if not looked.height:
         return None
-    longest, best = int(looked["batches"].max()), looked.group_by("model").agg(pl.col("tune").max()).sort("model")
+    longest, best = (
+        int(looked["batches"].max()),
+        looked.group_by("model").agg(pl.col("tune").max()).sort("model"),
+    )
     lines = [
-        charts.Line(model, (rows["batches"] / longest).to_list(), rows["tune"].to_list(), faint=model != segment.WHOLE)
-        for (model,), rows in looked.sort("model", "batches", descending=[True, False]).group_by("model", maintain_order=True)
+        charts.Line(
+            model,
+            (rows["batches"] / longest).to_list(),
+            rows["tune"].to_list(),
+            faint=model != segment.WHOLE,
+        )
+        for (model,), rows in looked.sort("model", "batches", descending=[True, False]).group_by(
+            "model", maintain_order=True
+        )
     ]
     told = "; ".join(f"{model}: best {text.number(tune)}" for model, tune in best.iter_rows())
-    return charts.unit_square(lines, x=f"Share of {longest} batches", y="Dice, tune part", told=f"Dice of the tune pictures while training. {told}.")
+    return charts.unit_square(
+        lines,
+        x=f"Share of {longest} batches",
+        y="Dice, tune part",
+        told=f"Dice of the tune pictures while training. {told}.",
+    )
 
 
 def _galleries(run: Run, ranked: pl.DataFrame, cached: Cache) -> list[dict[str, Any]]:
     """The worst, median and best overlays; an image stands in one of them only."""
     middle = max((ranked.height - MEDIAN) // 2, 0)
-    chosen = {"Worst": range(min(WORST, ranked.height)), "Median": range(middle, middle + MEDIAN), "Best": range(ranked.height - BEST, ranked.height)}
+    chosen = {
+        "Worst": range(min(WORST, ranked.height)),
+        "Median": range(middle, middle + MEDIAN),
+        "Best": range(ranked.height - BEST, ranked.height),
+    }
     masks = segment.Masks.of(run, cached.size)
     galleries, seen = [], set()
     for name, numbers in chosen.items():
@@ -132,7 +182,14 @@ def _overlay(row: dict[str, Any], cached: Cache, found: np.ndarray) -> dict[str,
     place = cached.rows([row["image_id"]])[0]
     drawn = cached.masks[place]
     outlines = [images.Outline(drawn == side, images.ORANGE) for side in lung_masks.SIDES.values()]
-    outlines += [images.Outline(found == side, images.CYAN, dashed=True) for side in lung_masks.SIDES.values()]
+    outlines += [
+        images.Outline(found == side, images.CYAN, dashed=True)
+        for side in lung_masks.SIDES.values()
+    ]
     dice = text.number(row["dice"])
     told = f"radiograph {row['image_id']} with drawn and found lung outlines, Dice {dice}"
-    return {"image_id": row["image_id"], "picture": images.image(cached.images[place], told=told, outlines=outlines), "dice": dice}
+    return {
+        "image_id": row["image_id"],
+        "picture": images.image(cached.images[place], told=told, outlines=outlines),
+        "dice": dice,
+    }

@@ -53,7 +53,11 @@ class Fold(NamedTuple):
 
 
 def cross_validated(
-    folds: Sequence[Fold], final: Mapping[str, pl.DataFrame], manifest: Manifest, settings: Split, summary: Mapping[str, Any]
+    folds: Sequence[Fold],
+    final: Mapping[str, pl.DataFrame],
+    manifest: Manifest,
+    settings: Split,
+    summary: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Make what `section` makes, of folds; `final`: the lists of the models trained on all images."""
     proof, seen = [], []
@@ -74,7 +78,10 @@ def cross_validated(
             for number, (row, of) in enumerate(zip(rows, held, strict=True))
         ],
         "parts": [],
-        "rule": [*_rule(folds[0].table, manifest, None, settings.seed), *_selected(settings, summary)],
+        "rule": [
+            *_rule(folds[0].table, manifest, None, settings.seed),
+            *_selected(settings, summary),
+        ],
         "proof": proof,
         "final": [
             name
@@ -98,15 +105,24 @@ def _part(part: str, rows: pl.DataFrame) -> dict[str, Any]:
     sources = rows.group_by("source").len().sort("source")
     present, absent = ((rows["state"] == state).sum() for state in (State.PRESENT, State.ABSENT))
     return {
-        "name": part, "images": rows.height, "patients": rows["patient_id"].n_unique(), "present": present, "absent": absent,
-        "unknown": rows.height - present - absent, "sources": ", ".join(f"{source} {count:,}" for source, count in sources.iter_rows()),
-    }  # fmt: skip
+        "name": part,
+        "images": rows.height,
+        "patients": rows["patient_id"].n_unique(),
+        "present": present,
+        "absent": absent,
+        "unknown": rows.height - present - absent,
+        "sources": ", ".join(f"{source} {count:,}" for source, count in sources.iter_rows()),
+    }
 
 
 def _rule(table: pl.DataFrame, manifest: Manifest, settings: Split | None, seed: int) -> list[str]:
     """Say by which rule parts were dealt; `settings` None: the patients were dealt into folds."""
     several = table.group_by("patient_id").len().filter(pl.col("len") > 1)
-    joined = table.group_by("group").agg(pl.col("patient_id").n_unique().alias("patients")).filter(pl.col("patients") > 1)
+    joined = (
+        table.group_by("group")
+        .agg(pl.col("patient_id").n_unique().alias("patients"))
+        .filter(pl.col("patients") > 1)
+    )
     told = [
         f"Whole patients are dealt out, never single images: {plural(several.height, 'patient')} here {'has' if several.height == 1 else 'have'} several images.",
         f"Patients under whom the audit found the very same picture stay in one part and count as one in the figures: {plural(joined.height, 'such group')} here.",
@@ -118,14 +134,18 @@ def _rule(table: pl.DataFrame, manifest: Manifest, settings: Split | None, seed:
         )
         return told
     shares = ", ".join(f"{part} {getattr(settings, part):.0%}" for part in PARTS)
-    given = table.join(manifest.table.select("image_id", "given_part"), on="image_id").drop_nulls("given_part")
+    given = table.join(manifest.table.select("image_id", "given_part"), on="image_id").drop_nulls(
+        "given_part"
+    )
     kept = (given["part"] == given["given_part"]).sum()
     if kept < table.height:
         told.append(
             f"Shares asked for: {shares}, kept within each source and state of the finding; seed {seed}."
         )
     if given.height:
-        told.append(f"The data come with a split of their own ({plural(given.height, 'image')}); {kept:,} of these stand in the part it gives them.")
+        told.append(
+            f"The data come with a split of their own ({plural(given.height, 'image')}); {kept:,} of these stand in the part it gives them."
+        )
     if settings.keep:
         told.append("Patients of an earlier split stay where they were.")
     return told
@@ -142,7 +162,9 @@ def _selected(settings: Split, summary: Mapping[str, Any]) -> Iterator[str]:
     if settings.include:
         yield f"Included beside frontal chest radiographs by [split] include: {', '.join(settings.include)}."
     if unstated := summary.get(_selection.NOT_STATED):
-        counts = ", ".join(f"{field} ({plural(count, 'image')})" for field, count in unstated.items())
+        counts = ", ".join(
+            f"{field} ({plural(count, 'image')})" for field, count in unstated.items()
+        )
         yield f"Included although not stated: {counts}."
 
 
@@ -172,11 +194,18 @@ def _learnt(table: pl.DataFrame, rows: pl.DataFrame) -> dict[str, Any]:
     return {"images": learnt.height, "patients": learnt["patient_id"].n_unique(), **counts}
 
 
-def _out_of_fold(table: pl.DataFrame, training: pl.DataFrame, finders: pl.DataFrame) -> dict[str, int] | None:
+def _out_of_fold(
+    table: pl.DataFrame, training: pl.DataFrame, finders: pl.DataFrame
+) -> dict[str, int] | None:
     """How many training images had their lungs found by a model that had learnt from their patient; None where no lungs were found."""
     if not finders.height:
         return None
     group_of = table.select("image_id", "group")
     learnt = training.join(group_of, on="image_id").select("model", "group").unique()
-    found = finders.join(table.filter(pl.col("part") == "train").select("image_id", "group"), on="image_id")
-    return {"images": found.height, "seen": found.join(learnt, on=["model", "group"], how="semi").height}
+    found = finders.join(
+        table.filter(pl.col("part") == "train").select("image_id", "group"), on="image_id"
+    )
+    return {
+        "images": found.height,
+        "seen": found.join(learnt, on=["model", "group"], how="semi").height,
+    }

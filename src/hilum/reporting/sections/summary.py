@@ -15,7 +15,11 @@ from hilum.plugins import Card
 from hilum.reporting.sections import text
 
 LEADING = (("lungs", "dice"), ("finding", "auroc"), ("anomaly", "auroc"))
-DOUBTED = {"lungs": ("dice",), "finding": ("auroc", "sensitivity", "specificity"), "anomaly": ("auroc", "sensitivity", "specificity")}
+DOUBTED = {
+    "lungs": ("dice",),
+    "finding": ("auroc", "sensitivity", "specificity"),
+    "anomaly": ("auroc", "sensitivity", "specificity"),
+}
 TITLES = {"lungs": "Lung outlines", "finding": "Finding", "anomaly": "Anomaly"}
 
 
@@ -28,7 +32,13 @@ def leading(metrics: pl.DataFrame, concept: str | None) -> list[dict[str, Any]]:
         if row and not math.isnan(row["value"]):
             of = f": {name_of(concept or '').lower()}" if stage == "finding" else ""
             title = f"{TITLES[stage]}{of}, {text.TERMS[metric].name}"
-            told.append({"title": title, "figure": text.interval(row, metric), "words": _plain(stage, row, concept)})
+            told.append(
+                {
+                    "title": title,
+                    "figure": text.interval(row, metric),
+                    "words": _plain(stage, row, concept),
+                }
+            )
     return told + _macro(metrics)
 
 
@@ -44,7 +54,9 @@ def _macro(metrics: pl.DataFrame) -> list[dict[str, Any]]:
     told = []
     for row in areas.filter(pl.col("concept") == MACRO).iter_rows(named=True):
         held = text.plural(row["patients"], "patient")
-        said = f"Mean over {findings} findings on test images of {held}; chapter 5 has each of them."
+        said = (
+            f"Mean over {findings} findings on test images of {held}; chapter 5 has each of them."
+        )
         title = "All findings, macro AUROC"
         told.append({"title": title, "figure": text.interval(row, "auroc"), "words": said})
     return told
@@ -53,19 +65,32 @@ def _macro(metrics: pl.DataFrame) -> list[dict[str, Any]]:
 def _test(metrics: pl.DataFrame, concept: str | None) -> dict[tuple[str, str], dict[str, Any]]:
     """Figures of the test part as a whole by stage and metric: of lungs, and of scores for the leading finding."""
     whole = metrics.filter(
-        (pl.col("part") == "test") & (pl.col("source") == ALL) & pl.col("side").is_in([BOTH, ""]) & pl.col("concept").is_in(["", concept or ""])
+        (pl.col("part") == "test")
+        & (pl.col("source") == ALL)
+        & pl.col("side").is_in([BOTH, ""])
+        & pl.col("concept").is_in(["", concept or ""])
     )
     return {(row["stage"], row["metric"]): row for row in whole.iter_rows(named=True)}
 
 
 def _plain(stage: str, row: dict[str, Any], concept: str | None) -> str:
-    held = f"{text.plural(row['images'], 'test image')} of {text.plural(row['patients'], 'patient')}"
+    held = (
+        f"{text.plural(row['images'], 'test image')} of {text.plural(row['patients'], 'patient')}"
+    )
     if stage == "lungs":
         return f"Mean agreement of the found lungs with the drawn ones on {held}; 1 is complete agreement."
     name = name_of(concept or "").lower()
-    score = "the finding's score" if stage == "finding" else "the anomaly score, learnt from normal images alone,"
+    score = (
+        "the finding's score"
+        if stage == "finding"
+        else "the anomaly score, learnt from normal images alone,"
+    )
     times = f"{100 * row['value']:.0f} times in 100"
-    between = "" if math.isnan(row["low"]) else f" (between {100 * row['low']:.0f} and {100 * row['high']:.0f})"
+    between = (
+        ""
+        if math.isnan(row["low"])
+        else f" (between {100 * row['low']:.0f} and {100 * row['high']:.0f})"
+    )
     return f"Of one image with {name} and one without, {score} puts the one with it higher {times}{between}. {held}, {row['positives']:,} with {name}."
 
 

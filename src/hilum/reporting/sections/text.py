@@ -29,9 +29,19 @@ TERMS = {
         "twice the pixels that both outlines share over the pixels of the two together; 1 is complete agreement",
         "nothing drawn and nothing found",
     ),
-    "iou": Term("IoU", "intersection over union: shared pixels over the pixels inside either outline", "nothing drawn and nothing found"),
-    "precision": Term("Precision", "the share of the found pixels that lie inside the drawn outline", "nothing found"),
-    "recall": Term("Recall", "the share of the drawn outline's pixels that were found", "nothing drawn"),
+    "iou": Term(
+        "IoU",
+        "intersection over union: shared pixels over the pixels inside either outline",
+        "nothing drawn and nothing found",
+    ),
+    "precision": Term(
+        "Precision",
+        "the share of the found pixels that lie inside the drawn outline",
+        "nothing found",
+    ),
+    "recall": Term(
+        "Recall", "the share of the drawn outline's pixels that were found", "nothing drawn"
+    ),
     "hausdorff95_pixels": Term(
         "95 % Hausdorff, pixels",
         "95 % of each outline lies within this distance of the other, in pixels of the cached picture; lower is better; an image of "
@@ -68,22 +78,60 @@ TERMS = {
         "the mean precision over the precision-recall curve; chance is the prevalence",
         "all images are of one class",
     ),
-    "sensitivity": Term("Sensitivity", "the share of images with the finding that are called positive", "no image with the finding"),
-    "specificity": Term("Specificity", "the share of images without the finding that are called negative", "no image without the finding"),
-    "ppv": Term("PPV", "positive predictive value: the share of positive calls that are right, at this part's prevalence", "nothing was called positive"),
-    "npv": Term("NPV", "negative predictive value: the share of negative calls that are right, at this part's prevalence", "nothing was called negative"),
-    "f1": Term("F1", "the harmonic mean of sensitivity and PPV", "nothing is positive or called positive"),
-    "accuracy": Term("Accuracy", "the share of images called rightly; calling all by the commoner class gives that class's share", "no image"),
-    "balanced_accuracy": Term("Balanced accuracy", "the mean of sensitivity and specificity; 0.5 is chance", "all images are of one class"),
-    "brier": Term("Brier score", "the mean squared distance of the probability from the truth; lower is better", "no probability"),
+    "sensitivity": Term(
+        "Sensitivity",
+        "the share of images with the finding that are called positive",
+        "no image with the finding",
+    ),
+    "specificity": Term(
+        "Specificity",
+        "the share of images without the finding that are called negative",
+        "no image without the finding",
+    ),
+    "ppv": Term(
+        "PPV",
+        "positive predictive value: the share of positive calls that are right, at this part's prevalence",
+        "nothing was called positive",
+    ),
+    "npv": Term(
+        "NPV",
+        "negative predictive value: the share of negative calls that are right, at this part's prevalence",
+        "nothing was called negative",
+    ),
+    "f1": Term(
+        "F1", "the harmonic mean of sensitivity and PPV", "nothing is positive or called positive"
+    ),
+    "accuracy": Term(
+        "Accuracy",
+        "the share of images called rightly; calling all by the commoner class gives that class's share",
+        "no image",
+    ),
+    "balanced_accuracy": Term(
+        "Balanced accuracy",
+        "the mean of sensitivity and specificity; 0.5 is chance",
+        "all images are of one class",
+    ),
+    "brier": Term(
+        "Brier score",
+        "the mean squared distance of the probability from the truth; lower is better",
+        "no probability",
+    ),
     "expected_calibration_error": Term(
         "Calibration error",
         "expected calibration error: the mean distance between what was expected and what came, over bins of equally many images; lower is better, "
         "and with few images it is above 0 even for perfect probabilities",
         "no probability",
     ),
-    "calibration_slope": Term("Slope", "of the truth on the probability's logit: 1 is right, below 1 is too sure", "the probabilities part the classes wholly"),
-    "calibration_intercept": Term("Intercept", "calibration in the large: 0 is right, below 0 the probabilities are too high", "all images are of one class"),
+    "calibration_slope": Term(
+        "Slope",
+        "of the truth on the probability's logit: 1 is right, below 1 is too sure",
+        "the probabilities part the classes wholly",
+    ),
+    "calibration_intercept": Term(
+        "Intercept",
+        "calibration in the large: 0 is right, below 0 the probabilities are too high",
+        "all images are of one class",
+    ),
 }
 
 
@@ -109,27 +157,44 @@ def mean(figure: Figure, metric: str, *, of_all: bool) -> str:
 
 
 def _no_interval(figure: Figure) -> str:
-    return figure.get("why") or "fewer than two patients" if figure["patients"] < 2 else f"undefined in over {MAX_UNDEFINED:.0%} of the resamples"
+    return (
+        figure.get("why") or "fewer than two patients"
+        if figure["patients"] < 2
+        else f"undefined in over {MAX_UNDEFINED:.0%} of the resamples"
+    )
 
 
 def doubts(figures: Mapping[str, Figure]) -> list[str]:
     """Sentences on those of one part's figures, by metric, whose interval is too wide to lean on or missing."""
     told = []
-    wide = {metric: row for metric, row in figures.items() if row["high"] - row["low"] > WIDE}  # never where a bound is nan
+    wide = {
+        metric: row for metric, row in figures.items() if row["high"] - row["low"] > WIDE
+    }  # never where a bound is nan
     if wide:
-        pairs = [f"{_named(metric)} of {row['low']:.2f} from one of {row['high']:.2f}" for metric, row in wide.items()]
-        told.append(f"{plural(next(iter(wide.values()))['patients'], 'patient')} cannot tell {', nor '.join(pairs)}.")
+        pairs = [
+            f"{_named(metric)} of {row['low']:.2f} from one of {row['high']:.2f}"
+            for metric, row in wide.items()
+        ]
+        told.append(
+            f"{plural(next(iter(wide.values()))['patients'], 'patient')} cannot tell {', nor '.join(pairs)}."
+        )
     if "auroc" in figures and figures["auroc"]["low"] <= 0.5 <= figures["auroc"]["high"]:
         told.append("chance, an AUROC of 0.5, lies within the interval.")
     for metric, row in figures.items():
         if math.isnan(row["low"]) and not math.isnan(row["value"]):
-            told.append(f"how sure {_named(metric)} of {number(row['value'])} is cannot be said: {_no_interval(row)}.")
+            told.append(
+                f"how sure {_named(metric)} of {number(row['value'])} is cannot be said: {_no_interval(row)}."
+            )
     return told
 
 
 def _named(metric: str) -> str:
     name = TERMS[metric].name
-    return f"an {name}" if name[0] in "AEIOU" else f"a {name.lower() if name[1:].islower() and metric != 'dice' else name}"
+    return (
+        f"an {name}"
+        if name[0] in "AEIOU"
+        else f"a {name.lower() if name[1:].islower() and metric != 'dice' else name}"
+    )
 
 
 def plural(count: int, noun: str) -> str:

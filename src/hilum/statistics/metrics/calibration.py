@@ -42,7 +42,11 @@ def expected_calibration_error(truth: Values, probability: Values) -> float:
     """The mean over rows of the distance between a bin's mean probability and its share of positive rows; lower is better."""
     bins = reliability(truth, probability)
     total = bins.rows.sum()
-    return float(np.sum(bins.rows * np.abs(bins.expected - bins.observed)) / total) if total >= 2 * ROWS else float("nan")
+    return (
+        float(np.sum(bins.rows * np.abs(bins.expected - bins.observed)) / total)
+        if total >= 2 * ROWS
+        else float("nan")
+    )
 
 
 def reliability(truth: Values, probability: Values) -> Reliability:
@@ -50,9 +54,16 @@ def reliability(truth: Values, probability: Values) -> Reliability:
     present, probability = _checked(truth, probability)
     count = max(1, min(MOST_BINS, present.size // ROWS))
     distinct, of_row, times = np.unique(probability, return_inverse=True, return_counts=True)
-    middle = np.cumsum(times) - (times + 1) / 2  # the middle rank of each probability, which says its bin
+    middle = (
+        np.cumsum(times) - (times + 1) / 2
+    )  # the middle rank of each probability, which says its bin
     bin_of_row = np.floor(middle * count / max(present.size, 1)).astype(int)[of_row]
-    sums = np.array([np.bincount(bin_of_row, values, minlength=count) for values in (probability, present, np.ones(present.size))])
+    sums = np.array(
+        [
+            np.bincount(bin_of_row, values, minlength=count)
+            for values in (probability, present, np.ones(present.size))
+        ]
+    )
     expected, observed, rows = np.array(_joined(sums.T)).reshape(-1, 3).T
     return Reliability(expected / rows, observed / rows, rows.astype(int))
 
@@ -87,13 +98,22 @@ def calibration_intercept(truth: Values, probability: Values) -> float:
 
     value = calibration.logit(probability)
     reach = 2 + np.abs(value).max() + abs(calibration.logit(positives / present.size))
-    return float(brentq(lambda shift: calibration.sigmoid(value + shift).sum() - positives, -reach, reach, xtol=1e-12))
+    return float(
+        brentq(
+            lambda shift: calibration.sigmoid(value + shift).sum() - positives,
+            -reach,
+            reach,
+            xtol=1e-12,
+        )
+    )
 
 
 def _checked(truth: Values, probability: Values) -> tuple[np.ndarray, np.ndarray]:
     present, probability = checked(truth, probability)
     if probability.size and (probability.min() < 0 or probability.max() > 1):
-        raise ValueError(f"a probability lies from 0 to 1, got {probability.min():g} to {probability.max():g}; calibrate the score first")
+        raise ValueError(
+            f"a probability lies from 0 to 1, got {probability.min():g} to {probability.max():g}; calibrate the score first"
+        )
     return present, probability
 
 

@@ -53,14 +53,20 @@ def roc_curve(truth: Values, score: Values) -> tuple[np.ndarray, np.ndarray, np.
     return _ratios(false, called.negatives), _ratios(true, called.positives), thresholds
 
 
-def precision_recall_curve(truth: Values, score: Values) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def precision_recall_curve(
+    truth: Values, score: Values
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(precision, recall, threshold), a point for each distinct score, highest first, so that recall rises.
 
     There is no point at recall 0 unless a score gives one: where nothing is called positive, precision is undefined.
     Recall is nan throughout where there is no positive row.
     """
     called = _called(truth, score)
-    return _ratios(called.true, called.true + called.false), _ratios(called.true, called.positives), called.thresholds
+    return (
+        _ratios(called.true, called.true + called.false),
+        _ratios(called.true, called.positives),
+        called.thresholds,
+    )
 
 
 def youden_threshold(truth: Values, score: Values) -> float:
@@ -73,14 +79,18 @@ def youden_threshold(truth: Values, score: Values) -> float:
     called = _called(truth, score)
     if not called.positives or not called.negatives:
         return float("nan")
-    gain = called.true * called.negatives - called.false * called.positives  # in integers, so that equals are equal
+    gain = (
+        called.true * called.negatives - called.false * called.positives
+    )  # in integers, so that equals are equal
     best = gain.size - 1 - int(np.argmax(gain[::-1]))
     lowest = float(called.thresholds[best])
     if best + 1 == gain.size:
         return lowest
     below = float(called.thresholds[best + 1])
     middle = below / 2 + lowest / 2
-    return middle if below < middle <= lowest else lowest  # no number lies between two neighbouring floats
+    return (
+        middle if below < middle <= lowest else lowest
+    )  # no number lies between two neighbouring floats
 
 
 def sensitivity(truth: Values, score: Values, threshold: float) -> float:
@@ -110,7 +120,9 @@ def npv(truth: Values, score: Values, threshold: float) -> float:
 def f1(truth: Values, score: Values, threshold: float) -> float:
     """Harmonic mean of sensitivity and positive predictive value. nan where no row is positive or called positive."""
     rows = _confusion(truth, score, threshold)
-    return ratio(2 * rows.true_positive, 2 * rows.true_positive + rows.false_positive + rows.false_negative)
+    return ratio(
+        2 * rows.true_positive, 2 * rows.true_positive + rows.false_positive + rows.false_negative
+    )
 
 
 def accuracy(truth: Values, score: Values, threshold: float) -> float:
@@ -136,15 +148,26 @@ def npv_at(prevalence: float, sensitivity: float, specificity: float) -> float:
     return ratio(right, right + prevalence * (1 - sensitivity))
 
 
-def macro(metric: Callable[[np.ndarray, np.ndarray], float], truth: np.ndarray, score: np.ndarray) -> float:
+def macro(
+    metric: Callable[[np.ndarray, np.ndarray], float], truth: np.ndarray, score: np.ndarray
+) -> float:
     """Macro average: the mean over findings of `metric`, each finding counting alike. nan where one of them is undefined.
 
     `truth` and `score` are arrays (rows, findings); a truth that is not known is nan, and leaves its row out of that finding alone.
     """
-    return float(np.mean([metric(truth[known, column], score[known, column]) for column, known in enumerate(~np.isnan(truth).T)]))
+    return float(
+        np.mean(
+            [
+                metric(truth[known, column], score[known, column])
+                for column, known in enumerate(~np.isnan(truth).T)
+            ]
+        )
+    )
 
 
-def micro(metric: Callable[[np.ndarray, np.ndarray], float], truth: np.ndarray, score: np.ndarray) -> float:
+def micro(
+    metric: Callable[[np.ndarray, np.ndarray], float], truth: np.ndarray, score: np.ndarray
+) -> float:
     """Micro average: `metric` of all known cells of all findings taken together, so that common findings count for more.
 
     Arrays as in `macro`. Scores of different findings are compared with one another here, so they must lie on one scale.
@@ -180,7 +203,12 @@ def _confusion(truth: Values, score: Values, threshold: float) -> _Confusion:
     true_positive = int(np.count_nonzero(called & present))
     positive, called_positive = int(np.count_nonzero(present)), int(np.count_nonzero(called))
     either = positive + called_positive - true_positive
-    return _Confusion(true_positive, called_positive - true_positive, positive - true_positive, present.size - either)
+    return _Confusion(
+        true_positive,
+        called_positive - true_positive,
+        positive - true_positive,
+        present.size - either,
+    )
 
 
 def _called(truth: Values, score: Values) -> _Called:
@@ -206,4 +234,12 @@ def _ratios(part: np.ndarray, whole: np.ndarray | int) -> np.ndarray:
 
 
 METRICS = {"auroc": auroc, "average_precision": average_precision}
-METRICS_AT = {"sensitivity": sensitivity, "specificity": specificity, "ppv": ppv, "npv": npv, "f1": f1, "accuracy": accuracy, "balanced_accuracy": balanced_accuracy}
+METRICS_AT = {
+    "sensitivity": sensitivity,
+    "specificity": specificity,
+    "ppv": ppv,
+    "npv": npv,
+    "f1": f1,
+    "accuracy": accuracy,
+    "balanced_accuracy": balanced_accuracy,
+}

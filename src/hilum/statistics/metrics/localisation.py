@@ -31,7 +31,11 @@ def fraction_inside(truth: np.ndarray, strength: np.ndarray) -> float:
     truth, strength = _checked(truth, strength)
     positive = np.maximum(strength, 0)
     whole = positive.sum(dtype=np.float64)
-    return float(positive[truth].sum(dtype=np.float64) / whole) if whole > 0 and truth.any() else float("nan")
+    return (
+        float(positive[truth].sum(dtype=np.float64) / whole)
+        if whole > 0 and truth.any()
+        else float("nan")
+    )
 
 
 def gain_inside(truth: np.ndarray, strength: np.ndarray) -> float:
@@ -45,10 +49,14 @@ def box_iou(truth: np.ndarray, strength: np.ndarray, level: float = LEVEL) -> fl
     truth, strength = _checked(truth, strength)
     if not truth.any() or strength.max() <= 0:
         return float("nan")
-    count, parts, stats, _ = cv2.connectedComponentsWithStats((strength >= level * strength.max()).astype(np.uint8), connectivity=4)
+    count, parts, stats, _ = cv2.connectedComponentsWithStats(
+        (strength >= level * strength.max()).astype(np.uint8), connectivity=4
+    )
     largest = 1 + int(np.argmax(stats[1:count, cv2.CC_STAT_AREA]))
     (top, left, bottom, right), found = _box(truth), _box(parts == largest)
-    shared = max(0, min(bottom, found[2]) - max(top, found[0])) * max(0, min(right, found[3]) - max(left, found[1]))
+    shared = max(0, min(bottom, found[2]) - max(top, found[0])) * max(
+        0, min(right, found[3]) - max(left, found[1])
+    )
     whole = (bottom - top) * (right - left) + (found[2] - found[0]) * (found[3] - found[1]) - shared
     return shared / whole
 
@@ -62,10 +70,19 @@ def _box(mask: np.ndarray) -> tuple[int, int, int, int]:
 def _checked(truth: np.ndarray, strength: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     truth, strength = np.asarray(truth), np.asarray(strength)
     if truth.dtype != bool or truth.ndim != 2 or truth.shape != strength.shape:
-        raise ValueError(f"expected a bool mask and a map of one shape (height, width), got {truth.dtype} {truth.shape} and {strength.shape}")
+        raise ValueError(
+            f"expected a bool mask and a map of one shape (height, width), got {truth.dtype} {truth.shape} and {strength.shape}"
+        )
     if not np.isfinite(strength).all():
-        raise ValueError(f"a map must be finite everywhere, got {np.count_nonzero(~np.isfinite(strength))} nan or infinite of {strength.size} pixels")
+        raise ValueError(
+            f"a map must be finite everywhere, got {np.count_nonzero(~np.isfinite(strength))} nan or infinite of {strength.size} pixels"
+        )
     return truth, strength
 
 
-METRICS = {"pointing_game": pointing_game, "share_inside": fraction_inside, "gain_inside": gain_inside, "box_iou": box_iou}
+METRICS = {
+    "pointing_game": pointing_game,
+    "share_inside": fraction_inside,
+    "gain_inside": gain_inside,
+    "box_iou": box_iou,
+}

@@ -32,9 +32,13 @@ def counts(truth: np.ndarray, found: np.ndarray) -> Counts:
     """Pixel counts of masks (..., height, width). Raises `ValueError` where they are not boolean or differ in shape."""
     truth, found = np.asarray(truth), np.asarray(found)
     if truth.dtype != bool or found.dtype != bool:
-        raise ValueError(f"masks must be boolean (compare with a threshold), got {truth.dtype} and {found.dtype}")
+        raise ValueError(
+            f"masks must be boolean (compare with a threshold), got {truth.dtype} and {found.dtype}"
+        )
     if truth.shape != found.shape or truth.ndim < 2:
-        raise ValueError(f"masks must share one shape (..., height, width), got {truth.shape} and {found.shape}")
+        raise ValueError(
+            f"masks must share one shape (..., height, width), got {truth.shape} and {found.shape}"
+        )
     return Counts(*(mask.sum(axis=(-2, -1)) for mask in (truth & found, truth, found)))
 
 

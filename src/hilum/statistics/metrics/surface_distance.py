@@ -19,7 +19,11 @@ PIXELS = (1.0, 1.0)
 def hausdorff95(truth: np.ndarray, found: np.ndarray, spacing: Spacing = PIXELS) -> float:
     """The larger of the two directed 95th percentiles of the distance from one outline to the other."""
     to_found, to_truth = distances(truth, found, spacing)
-    return float(max(np.percentile(to_found, 95), np.percentile(to_truth, 95))) if to_found.size else float("nan")
+    return (
+        float(max(np.percentile(to_found, 95), np.percentile(to_truth, 95)))
+        if to_found.size
+        else float("nan")
+    )
 
 
 def average_distance(truth: np.ndarray, found: np.ndarray, spacing: Spacing = PIXELS) -> float:
@@ -28,21 +32,29 @@ def average_distance(truth: np.ndarray, found: np.ndarray, spacing: Spacing = PI
     return float(np.concatenate([to_found, to_truth]).mean()) if to_found.size else float("nan")
 
 
-def distances(truth: np.ndarray, found: np.ndarray, spacing: Spacing = PIXELS) -> tuple[np.ndarray, np.ndarray]:
+def distances(
+    truth: np.ndarray, found: np.ndarray, spacing: Spacing = PIXELS
+) -> tuple[np.ndarray, np.ndarray]:
     """From each outline pixel of the truth to the nearest of what was found, and back; both empty where a mask is.
 
     Raises `ValueError` where masks are not boolean pictures of one shape or the spacing is not above 0.
     """
     truth, found = np.asarray(truth), np.asarray(found)
     if truth.dtype != bool or found.dtype != bool or truth.shape != found.shape or truth.ndim != 2:
-        raise ValueError(f"masks must be boolean and share one shape (height, width), got {truth.dtype} {truth.shape} and {found.dtype} {found.shape}")
+        raise ValueError(
+            f"masks must be boolean and share one shape (height, width), got {truth.dtype} {truth.shape} and {found.dtype} {found.shape}"
+        )
     if min(spacing) <= 0:
         raise ValueError(f"spacing must be above 0 between rows and between columns, got {spacing}")
     if not truth.any() or not found.any():
         return np.empty(0), np.empty(0)
-    box = ndimage.find_objects((truth | found).astype(np.uint8))[0]  # beyond it lies no outline, and distances cost by the pixel
+    box = ndimage.find_objects((truth | found).astype(np.uint8))[
+        0
+    ]  # beyond it lies no outline, and distances cost by the pixel
     outlines = [_outline(mask[box]) for mask in (truth, found)]
-    from_truth, from_found = (ndimage.distance_transform_edt(~outline, sampling=spacing) for outline in outlines)
+    from_truth, from_found = (
+        ndimage.distance_transform_edt(~outline, sampling=spacing) for outline in outlines
+    )
     return from_found[outlines[0]], from_truth[outlines[1]]
 
 

@@ -25,7 +25,12 @@ CARD = Card(
         "Runs at full resolution: on processors it takes about ten times as long as 'compact_unet'; on a GPU that matters little."
     ),
 )
-QUICK: Mapping[str, int | float] = {"width": 8, "epochs": 4, "least_steps": 160, "learning_rate": 0.02}
+QUICK: Mapping[str, int | float] = {
+    "width": 8,
+    "epochs": 4,
+    "least_steps": 160,
+    "learning_rate": 0.02,
+}
 
 
 @dataclass(frozen=True)
@@ -62,13 +67,25 @@ class Settings:
     opacities: float = 0.5
 
 
-def fit(images: np.ndarray, masks: np.ndarray, rows: np.ndarray, settings: Settings, *, seed: int, **training: Any) -> nn.Module:
+def fit(
+    images: np.ndarray,
+    masks: np.ndarray,
+    rows: np.ndarray,
+    settings: Settings,
+    *,
+    seed: int,
+    **training: Any,
+) -> nn.Module:
     """Train on `rows` of images and masks, both uint8 (N, size, size), labels 0, 1 right, 2 left, 255 unknown; see `_lungs.fit`."""
-    return lung_segmentation.fit(lambda: _network(settings.width), images, masks, rows, settings, seed=seed, **training)
+    return lung_segmentation.fit(
+        lambda: _network(settings.width), images, masks, rows, settings, seed=seed, **training
+    )
 
 
 def _network(width: int) -> nn.Module:
     from monai.networks.nets import AttentionUnet  # seconds to import, so not before it is wanted
 
     channels = tuple(width * 2**level for level in range(5))
-    return AttentionUnet(spatial_dims=2, in_channels=1, out_channels=2, channels=channels, strides=(2, 2, 2, 2))
+    return AttentionUnet(
+        spatial_dims=2, in_channels=1, out_channels=2, channels=channels, strides=(2, 2, 2, 2)
+    )

@@ -33,7 +33,12 @@ CARD = Card(
         "or turned by more than the augmentation's rotation are outside what it has learnt."
     ),
 )
-QUICK: Mapping[str, int | float] = {"width": 16, "detail": 0, "epochs": 4, "least_steps": 160}  # a third of the time for 0.006 less Dice
+QUICK: Mapping[str, int | float] = {
+    "width": 16,
+    "detail": 0,
+    "epochs": 4,
+    "least_steps": 160,
+}  # a third of the time for 0.006 less Dice
 PATCH = 4
 
 
@@ -72,9 +77,25 @@ class Settings:
     opacities: float = 0.5
 
 
-def fit(images: np.ndarray, masks: np.ndarray, rows: np.ndarray, settings: Settings, *, seed: int, **training: Any) -> nn.Module:
+def fit(
+    images: np.ndarray,
+    masks: np.ndarray,
+    rows: np.ndarray,
+    settings: Settings,
+    *,
+    seed: int,
+    **training: Any,
+) -> nn.Module:
     """Train on `rows` of images and masks, both uint8 (N, size, size), labels 0, 1 right, 2 left, 255 unknown; see `_lungs.fit`."""
-    return lung_segmentation.fit(lambda: Compact(settings.width, settings.detail), images, masks, rows, settings, seed=seed, **training)
+    return lung_segmentation.fit(
+        lambda: Compact(settings.width, settings.detail),
+        images,
+        masks,
+        rows,
+        settings,
+        seed=seed,
+        **training,
+    )
 
 
 class Compact(nn.Module):
@@ -83,12 +104,20 @@ class Compact(nn.Module):
     def __init__(self, width: int, detail: int) -> None:
         super().__init__()
         widths = [width, 2 * width, 4 * width, 4 * width]
-        self.stem = nn.Sequential(nn.Conv2d(1, width, PATCH, stride=PATCH), nn.BatchNorm2d(width), nn.ReLU(inplace=True))
-        self.down = nn.ModuleList(_block(into, out) for into, out in zip([width, *widths], widths, strict=False))
-        self.narrow = nn.ModuleList(nn.Conv2d(into, out, 1) for into, out in zip(widths[1:], widths, strict=False))
+        self.stem = nn.Sequential(
+            nn.Conv2d(1, width, PATCH, stride=PATCH), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
+        )
+        self.down = nn.ModuleList(
+            _block(into, out) for into, out in zip([width, *widths], widths, strict=False)
+        )
+        self.narrow = nn.ModuleList(
+            nn.Conv2d(into, out, 1) for into, out in zip(widths[1:], widths, strict=False)
+        )
         self.up = nn.ModuleList(_block(2 * channels, channels) for channels in widths[:-1])
         self.detail = nn.Sequential(*_layer(width + PATCH * PATCH, detail)) if detail else None
-        self.head = nn.Sequential(nn.Conv2d(detail or width, 2 * PATCH * PATCH, 3, padding=1), nn.PixelShuffle(PATCH))
+        self.head = nn.Sequential(
+            nn.Conv2d(detail or width, 2 * PATCH * PATCH, 3, padding=1), nn.PixelShuffle(PATCH)
+        )
 
     def forward(self, image: Tensor) -> Tensor:
         x, skips = self.stem(image), []
@@ -98,7 +127,11 @@ class Compact(nn.Module):
         for level in reversed(range(len(self.up))):
             x = F.interpolate(self.narrow[level](x), scale_factor=2.0, mode="nearest")
             x = self.up[level](torch.cat([skips[level], x], 1))
-        return self.head(x if self.detail is None else self.detail(torch.cat([x, F.pixel_unshuffle(image, PATCH)], 1)))
+        return self.head(
+            x
+            if self.detail is None
+            else self.detail(torch.cat([x, F.pixel_unshuffle(image, PATCH)], 1))
+        )
 
 
 def _block(into: int, out: int) -> nn.Sequential:
@@ -107,4 +140,8 @@ def _block(into: int, out: int) -> nn.Sequential:
 
 
 def _layer(into: int, out: int) -> list[nn.Module]:
-    return [nn.Conv2d(into, out, 3, padding=1, bias=False), nn.BatchNorm2d(out), nn.ReLU(inplace=True)]
+    return [
+        nn.Conv2d(into, out, 3, padding=1, bias=False),
+        nn.BatchNorm2d(out),
+        nn.ReLU(inplace=True),
+    ]

@@ -46,10 +46,12 @@ BLOCKS = 4
 RANGES = {1: ([0.5], [1 / 2048]), 3: ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])}
 """By the channels of a file's weights: the grey, as a share of full white, that becomes 0, and the one that becomes 1 more, of each"""
 
-HEADS = re.compile(r"classifier\.|op_threshs$|upsample\.|fc\.")  # not taken over: the last layer, and thresholds beside it
+HEADS = re.compile(
+    r"classifier\.|op_threshs$|upsample\.|fc\."
+)  # not taken over: the last layer, and thresholds beside it
 WHOLE_MODEL = (
     "is not a state dict that can be read without running code in it; a model saved whole, as TorchXRayVision's releases are, is made one where "
-    "that package is installed and its author is trusted: python -c \"import torch, torchxrayvision; "
+    'that package is installed and its author is trusted: python -c "import torch, torchxrayvision; '
     "torch.save(torch.load('MODEL.pt', weights_only=False).state_dict(), 'STATE.pt')\""
 )
 
@@ -86,7 +88,15 @@ class Settings:
     local_contrast: float = 0.0
 
 
-def fit(images: np.ndarray, targets: np.ndarray, rows: np.ndarray, settings: Settings, *, seed: int, **training: Any) -> nn.Module:
+def fit(
+    images: np.ndarray,
+    targets: np.ndarray,
+    rows: np.ndarray,
+    settings: Settings,
+    *,
+    seed: int,
+    **training: Any,
+) -> nn.Module:
     """Train on `rows` of images, uint8 (N, size, size), and targets, float32 (N, k), nan where not known; see `_findings.fit`.
 
     Raises `NotFound` and `BadData` for weights that are not there or are not of this network, `TooFew` where a concept has not both states.
@@ -97,7 +107,9 @@ def fit(images: np.ndarray, targets: np.ndarray, rows: np.ndarray, settings: Set
     stored = read(Path(settings.weights)) if settings.weights else None
 
     def network(concepts: int) -> classification.Classifier:
-        return classification.Classifier(features(stored, settings.frozen), CHANNELS, concepts, settings.dropout)
+        return classification.Classifier(
+            features(stored, settings.frozen), CHANNELS, concepts, settings.dropout
+        )
 
     return classification.fit(network, images, targets, rows, settings, seed=seed, **training)
 
@@ -112,10 +124,18 @@ def features(stored: Mapping[str, Tensor] | None, frozen: int = 0) -> nn.Module:
         return Features(body, None, 0)
     own = body.state_dict()
     # Files older than this counter lack it, and nothing computes with it.
-    stored = {**{name: value for name, value in own.items() if name.endswith("num_batches_tracked")}, **stored}
-    faults = [f"{name} is missing" for name in own if name not in stored] + [f"{name} is unknown" for name in stored if name not in own]
+    stored = {
+        **{name: value for name, value in own.items() if name.endswith("num_batches_tracked")},
+        **stored,
+    }
+    faults = [f"{name} is missing" for name in own if name not in stored] + [
+        f"{name} is unknown" for name in stored if name not in own
+    ]
     wrong = (name for name in own if name in stored and own[name].shape != stored[name].shape)
-    faults += [f"{name} has shape {tuple(stored[name].shape)}, expected {tuple(own[name].shape)}" for name in wrong]
+    faults += [
+        f"{name} has shape {tuple(stored[name].shape)}, expected {tuple(own[name].shape)}"
+        for name in wrong
+    ]
     if faults:
         raise BadData.listing("the weights are not those of a DenseNet-121", faults)
     body.load_state_dict(stored)
@@ -132,14 +152,31 @@ def read(path: Path) -> dict[str, Tensor]:
     except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
         raise BadData(f"{path} {WHOLE_MODEL}") from error
     held = held.get("state_dict", held) if isinstance(held, Mapping) else held
-    if not isinstance(held, Mapping) or not all(isinstance(value, Tensor) for value in held.values()):
-        raise BadData(f"{path} holds {type(held).__name__}, not a state dict: expected names and tensors; {WHOLE_MODEL}")
+    if not isinstance(held, Mapping) or not all(
+        isinstance(value, Tensor) for value in held.values()
+    ):
+        raise BadData(
+            f"{path} holds {type(held).__name__}, not a state dict: expected names and tensors; {WHOLE_MODEL}"
+        )
     stored = {renamed: value for name, value in held.items() if (renamed := _renamed(name))}
-    strange = [name for name in stored if not re.match(r"(conv0|norm0|norm5|denseblock\d|transition\d)\.", name)]
+    strange = [
+        name
+        for name in stored
+        if not re.match(r"(conv0|norm0|norm5|denseblock\d|transition\d)\.", name)
+    ]
     if strange:
-        raise BadData.listing(f"{path} holds weights that a DenseNet-121 has not; expected names such as 'features.conv0.weight'", strange)
-    if "conv0.weight" not in stored or stored["conv0.weight"].ndim != 4 or stored["conv0.weight"].shape[1] not in RANGES:
-        raise BadData(f"{path} holds no 'features.conv0.weight' of 1 or 3 channels: use weights of a DenseNet-121 with torchvision's names")
+        raise BadData.listing(
+            f"{path} holds weights that a DenseNet-121 has not; expected names such as 'features.conv0.weight'",
+            strange,
+        )
+    if (
+        "conv0.weight" not in stored
+        or stored["conv0.weight"].ndim != 4
+        or stored["conv0.weight"].shape[1] not in RANGES
+    ):
+        raise BadData(
+            f"{path} holds no 'features.conv0.weight' of 1 or 3 channels: use weights of a DenseNet-121 with torchvision's names"
+        )
     return stored
 
 
@@ -155,7 +192,9 @@ def _renamed(name: str) -> str:
 class Features(nn.Module):
     """float32 (n, 1, size, size) in [0, 1] -> float32 (n, 1024, size / 32, size / 32). `scale` is one of RANGES; None: each picture by itself."""
 
-    def __init__(self, body: nn.Sequential, scale: tuple[list[float], list[float]] | None, frozen: int) -> None:
+    def __init__(
+        self, body: nn.Sequential, scale: tuple[list[float], list[float]] | None, frozen: int
+    ) -> None:
         super().__init__()
         self.body, self.own_scale = body, scale is None
         middle, width = scale or ([0.0], [1.0])
@@ -175,5 +214,9 @@ class Features(nn.Module):
         return self
 
     def forward(self, x: Tensor) -> Tensor:
-        x = efficientnet_backbone.standardised(x) if self.own_scale else (x - self.middle) / self.width
+        x = (
+            efficientnet_backbone.standardised(x)
+            if self.own_scale
+            else (x - self.middle) / self.width
+        )
         return F.relu(self.body(x))

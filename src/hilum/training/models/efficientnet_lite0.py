@@ -34,9 +34,19 @@ CARD = Card(
 
 # Little time wants little change: AUROC 0.927 in place of 0.906 (three of Shenzhen's five folds, chosen in view of them).
 QUICK: Mapping[str, int | float] = {
-    "epochs": 4, "frozen": 3, "least_steps": 100, "averaging": 0.9,
-    "scale": 0.1, "aspect": 0.0, "contrast": 0.2, "gamma": 0.2, "uneven": 0.0, "noise": 0.0, "blur": 0.0, "local_contrast": 0.0,
-}  # fmt: skip
+    "epochs": 4,
+    "frozen": 3,
+    "least_steps": 100,
+    "averaging": 0.9,
+    "scale": 0.1,
+    "aspect": 0.0,
+    "contrast": 0.2,
+    "gamma": 0.2,
+    "uneven": 0.0,
+    "noise": 0.0,
+    "blur": 0.0,
+    "local_contrast": 0.0,
+}
 
 
 @dataclass(frozen=True)
@@ -72,7 +82,15 @@ class Settings:
     local_contrast: float = 0.2
 
 
-def fit(images: np.ndarray, targets: np.ndarray, rows: np.ndarray, settings: Settings, *, seed: int, **training: Any) -> nn.Module:
+def fit(
+    images: np.ndarray,
+    targets: np.ndarray,
+    rows: np.ndarray,
+    settings: Settings,
+    *,
+    seed: int,
+    **training: Any,
+) -> nn.Module:
     """Train on `rows` of images, uint8 (N, size, size), and targets, float32 (N, k), nan where not known; see `_findings.fit`.
 
     Raises `TooFew` where a concept has not both states, `BadRecipe` for a size that the network cannot take, `MissingExtra` without the
@@ -85,6 +103,8 @@ def fit(images: np.ndarray, targets: np.ndarray, rows: np.ndarray, settings: Set
         if settings.pretrained:
             efficientnet_backbone.load_imagenet(backbone)
             backbone.freeze(settings.frozen)
-        return classification.Classifier(backbone, efficientnet_backbone.HEAD, concepts, settings.dropout)
+        return classification.Classifier(
+            backbone, efficientnet_backbone.HEAD, concepts, settings.dropout
+        )
 
     return classification.fit(network, images, targets, rows, settings, seed=seed, **training)

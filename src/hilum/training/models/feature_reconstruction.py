@@ -85,14 +85,20 @@ def fit(
     def batch(chosen: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         hidden = rng.random((len(chosen), cells, 1)) < settings.hidden
         hidden[:, rng.integers(cells)] = True  # at least one, so that there is something to learn
-        return np.concatenate([stored[chosen], hidden * np.uint16(LEVELS)], 2), np.concatenate([stored[chosen], hidden], 2).astype(np.float32)
+        return np.concatenate([stored[chosen], hidden * np.uint16(LEVELS)], 2), np.concatenate(
+            [stored[chosen], hidden], 2
+        ).astype(np.float32)
 
     schedule = training_loop.Schedule.of(settings, len(rows))
     with training_loop.seeded(seed):
         network = Restorer(settings.width, normals.grid)
-    training_loop.fit(network, batch, np.arange(len(rows)), _loss, schedule, seed=seed, progress=progress)
+    training_loop.fit(
+        network, batch, np.arange(len(rows)), _loss, schedule, seed=seed, progress=progress
+    )
     model = Reconstruction(normals, network, mean, spread).eval()
-    model.learn_errors(torch.from_numpy(stored).split(anomaly_detection.BATCH), settings.regularisation)
+    model.learn_errors(
+        torch.from_numpy(stored).split(anomaly_detection.BATCH), settings.regularisation
+    )
     return model
 
 
@@ -103,7 +109,9 @@ def _stored(normals: anomaly_detection.Normals) -> tuple[np.ndarray, Tensor, Ten
     spread = np.sqrt(np.mean([np.square(one - mean).mean(0) for one in found], 0)) + 1e-6
     stored = np.empty(found.shape, np.uint16)
     for place, one in enumerate(found):
-        stored[place] = np.rint(np.clip(((one - mean) / spread + REACH) / (2 * REACH), 0, 1) * LEVELS)
+        stored[place] = np.rint(
+            np.clip(((one - mean) / spread + REACH) / (2 * REACH), 0, 1) * LEVELS
+        )
     return stored, torch.from_numpy(mean).float(), torch.from_numpy(spread).float()
 
 
@@ -115,7 +123,9 @@ def _told(levels: Tensor) -> Tensor:
 def _loss(restored: Tensor, truth: Tensor) -> Tensor:
     """Mean squared error of the hidden cells; `truth` is levels with, last, what is hidden."""
     hidden = truth[..., -1:]
-    return ((restored - _told(truth[..., :-1] / LEVELS)).square() * hidden).sum() / (hidden.sum() * restored.shape[2])
+    return ((restored - _told(truth[..., :-1] / LEVELS)).square() * hidden).sum() / (
+        hidden.sum() * restored.shape[2]
+    )
 
 
 class Restorer(nn.Module):
@@ -126,7 +136,9 @@ class Restorer(nn.Module):
         self.grid = grid
         self.first = nn.Conv2d(2 * (anomaly_detection.CHANNELS + 1), width, 1)
         self.place = nn.Parameter(torch.zeros(1, width, grid, grid))
-        self.around = nn.ModuleList(nn.Conv2d(width, width, 3, padding=reach, dilation=reach) for reach in (1, 2, 1))
+        self.around = nn.ModuleList(
+            nn.Conv2d(width, width, 3, padding=reach, dilation=reach) for reach in (1, 2, 1)
+        )
         self.last = nn.Conv2d(width, anomaly_detection.CHANNELS, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -134,7 +146,11 @@ class Restorer(nn.Module):
 
     def restored(self, found: Tensor, hidden: Tensor) -> Tensor:
         """From features (n, cells, channels) in standard deviations and `hidden` (n, cells, 1)."""
-        known = torch.cat([found * (1 - hidden), hidden], 2).transpose(1, 2).unflatten(2, (self.grid, self.grid))
+        known = (
+            torch.cat([found * (1 - hidden), hidden], 2)
+            .transpose(1, 2)
+            .unflatten(2, (self.grid, self.grid))
+        )
         x = F.relu(self.first(torch.cat([known, known.flip(3)], 1)) + self.place)
         for layer in self.around:
             x = x + F.relu(layer(x))
@@ -144,7 +160,9 @@ class Restorer(nn.Module):
 class Reconstruction(anomaly_detection.Anomaly):
     """The trained model as it is used."""
 
-    def __init__(self, normals: anomaly_detection.Normals, network: Restorer, mean: Tensor, spread: Tensor) -> None:
+    def __init__(
+        self, normals: anomaly_detection.Normals, network: Restorer, mean: Tensor, spread: Tensor
+    ) -> None:
         super().__init__(normals.extractor, normals.size)
         self.network = network
         corner = torch.arange(self.grid) % 2
@@ -153,21 +171,37 @@ class Reconstruction(anomaly_detection.Anomaly):
         self.register_buffer("mean", mean)
         self.register_buffer("spread", spread)
         self.register_buffer("usual", torch.zeros(self.grid**2, 1, anomaly_detection.CHANNELS))
-        self.register_buffer("whitening", torch.zeros(self.grid**2, anomaly_detection.CHANNELS, anomaly_detection.CHANNELS))
+        self.register_buffer(
+            "whitening",
+            torch.zeros(self.grid**2, anomaly_detection.CHANNELS, anomaly_detection.CHANNELS),
+        )
 
     def distance(self, found: Tensor) -> Tensor:
         z = ((found - self.mean) / self.spread).clamp(-REACH, REACH)
-        return ((self._errors(z).transpose(0, 1) - self.usual) @ self.whitening).square().sum(2).sqrt().T
+        return (
+            ((self._errors(z).transpose(0, 1) - self.usual) @ self.whitening)
+            .square()
+            .sum(2)
+            .sqrt()
+            .T
+        )
 
     def _errors(self, z: Tensor) -> Tensor:
         """What the reconstruction of each cell from the others is off by, (n, cells, channels)."""
-        restored = sum(self.network.restored(z, hidden.expand(z.shape[0], -1, -1)) * hidden for hidden in self.hidden.unsqueeze(1))
+        restored = sum(
+            self.network.restored(z, hidden.expand(z.shape[0], -1, -1)) * hidden
+            for hidden in self.hidden.unsqueeze(1)
+        )
         return z - restored
 
     @torch.no_grad()
     def learn_errors(self, stored: tuple[Tensor, ...], regularisation: float) -> None:
         """Mean and whitening of the errors of each place in normal images, given as levels (b, cells, channels)."""
-        count, total, products = 0, torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+        count, total, products = (
+            0,
+            torch.zeros((), dtype=torch.float64),
+            torch.zeros((), dtype=torch.float64),
+        )
         for levels in stored:
             errors = self._errors(_told(levels.float() / LEVELS)).transpose(0, 1).double()
             count, total = count + errors.shape[1], total + errors.sum(1, keepdim=True)

@@ -42,7 +42,15 @@ QUICK: Mapping[str, int | float] = {}
 DEPTHS = (2, 3, 4, 5)  # stages, counted from 1: 24, 40, 80 and 112 channels
 GRID = 16  # pixels of a cell of the map
 BATCH = 16
-STRENGTHS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)  # tried from the strongest on, each from where the last one ended
+STRENGTHS = (
+    1.0,
+    0.3,
+    0.1,
+    0.03,
+    0.01,
+    0.003,
+    0.001,
+)  # tried from the strongest on, each from where the last one ended
 FAINT = 1e-4  # added to a spread's square and to a standard deviation, so that a constant channel divides by something
 ROUNDS = 300  # of L-BFGS at most
 
@@ -78,20 +86,37 @@ def fit(
     efficientnet_backbone.check_size(*images.shape[1:])
     classification.refuse_one_sided(targets[rows], concepts)
     if settings.strength < 0 or settings.fallback <= 0:
-        raise BadRecipe(f"strength must be at least 0 and fallback above 0, got {settings.strength} and {settings.fallback}")
+        raise BadRecipe(
+            f"strength must be at least 0 and fallback above 0, got {settings.strength} and {settings.fallback}"
+        )
     network = Probe(len(concepts))
-    columns = np.array([], int) if tune is None or settings.strength else classification.watchable(targets[tune])
+    columns = (
+        np.array([], int)
+        if tune is None or settings.strength
+        else classification.watchable(targets[tune])
+    )
     watched = tune if len(columns) else rows[:0]
     seen = _seen(network, images, np.concatenate([rows, watched]), progress)
     network.mean.copy_(seen[: len(rows)].mean(0))
     network.deviation.copy_(seen[: len(rows)].std(0, correction=0) + FAINT)
     seen = (seen - network.mean.double()) / network.deviation.double()
-    learnt, balance = (seen[: len(rows)], torch.from_numpy(targets[rows])), classification.balanced(targets[rows])
+    learnt, balance = (
+        (seen[: len(rows)], torch.from_numpy(targets[rows])),
+        classification.balanced(targets[rows]),
+    )
     best, best_error = None, float("inf")
-    for weights, bias in _path(*learnt, balance, STRENGTHS if len(columns) else (settings.strength or settings.fallback,)):
+    for weights, bias in _path(
+        *learnt, balance, STRENGTHS if len(columns) else (settings.strength or settings.fallback,)
+    ):
         logits = seen[len(rows) :] @ weights.T + bias
         truth = torch.from_numpy(targets[watched])
-        error = -classification.closeness(logits[:, columns].float(), truth[:, columns], balance[columns]) if len(columns) else 0.0
+        error = (
+            -classification.closeness(
+                logits[:, columns].float(), truth[:, columns], balance[columns]
+            )
+            if len(columns)
+            else 0.0
+        )
         if error < best_error:
             best, best_error = (weights, bias), error
     network.weights.copy_(best[0])
@@ -100,24 +125,41 @@ def fit(
 
 
 @torch.no_grad()
-def _seen(network: Probe, images: np.ndarray, rows: np.ndarray, progress: Callable[[int, int], None]) -> Tensor:
+def _seen(
+    network: Probe, images: np.ndarray, rows: np.ndarray, progress: Callable[[int, int], None]
+) -> Tensor:
     """The features of rows, float64 (rows, channels)."""
     found = []
     for start in range(0, len(rows), BATCH):
         chosen = torch.from_numpy(images[rows[start : start + BATCH]])
-        found.append(torch.cat([cells.mean((2, 3)) for cells in network.each(chosen.unsqueeze(1).float() / 255)], 1).double())
+        found.append(
+            torch.cat(
+                [cells.mean((2, 3)) for cells in network.each(chosen.unsqueeze(1).float() / 255)], 1
+            ).double()
+        )
         progress(min(start + BATCH, len(rows)), len(rows))
     return torch.cat(found)
 
 
-def _path(features: Tensor, truth: Tensor, balance: Tensor, strengths: Sequence[float]) -> list[tuple[Tensor, Tensor]]:
+def _path(
+    features: Tensor, truth: Tensor, balance: Tensor, strengths: Sequence[float]
+) -> list[tuple[Tensor, Tensor]]:
     """Weights (k, channels) and bias (k,) for each strength. The problem is convex: where it ends does not depend on where it began."""
-    weights = torch.zeros((truth.shape[1], features.shape[1]), dtype=torch.float64, requires_grad=True)
+    weights = torch.zeros(
+        (truth.shape[1], features.shape[1]), dtype=torch.float64, requires_grad=True
+    )
     bias = torch.zeros(truth.shape[1], dtype=torch.float64, requires_grad=True)
     truth, found = truth.double(), []
     known = (~truth.isnan()).sum(0)
     for strength in strengths:
-        optimiser = torch.optim.LBFGS([weights, bias], max_iter=ROUNDS, history_size=20, tolerance_grad=1e-7, tolerance_change=1e-12, line_search_fn="strong_wolfe")
+        optimiser = torch.optim.LBFGS(
+            [weights, bias],
+            max_iter=ROUNDS,
+            history_size=20,
+            tolerance_grad=1e-7,
+            tolerance_change=1e-12,
+            line_search_fn="strong_wolfe",
+        )
 
         def closure(optimiser: torch.optim.LBFGS = optimiser, strength: float = strength) -> Tensor:
             optimiser.zero_grad()
@@ -159,6 +201,8 @@ class Probe(nn.Module):
         return [*means, *spreads]
 
     def located(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        unusual = (torch.cat(self.each(x), 1) - self.mean[:, None, None]) / self.deviation[:, None, None]
+        unusual = (torch.cat(self.each(x), 1) - self.mean[:, None, None]) / self.deviation[
+            :, None, None
+        ]
         where = F.conv2d(unusual, self.weights[:, :, None, None])
         return where.mean((2, 3)) + self.bias, where

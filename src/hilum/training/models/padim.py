@@ -68,14 +68,25 @@ def fit(
     are. Returns the network ready for export: uint8 (n, size, size) -> (score, map). Raises as `_anomaly.Normals`.
     """
     normals = anomaly_detection.Normals(images, rows, progress)
-    foretold = anomaly_detection.Foretold.of(normals, settings.ridge if settings.mirror else float("inf"))
-    return Padim(normals, foretold, anomaly_detection.whitening(foretold.left, settings.regularisation * foretold.variance)).eval()
+    foretold = anomaly_detection.Foretold.of(
+        normals, settings.ridge if settings.mirror else float("inf")
+    )
+    return Padim(
+        normals,
+        foretold,
+        anomaly_detection.whitening(foretold.left, settings.regularisation * foretold.variance),
+    ).eval()
 
 
 class Padim(anomaly_detection.Anomaly):
     """The fitted model as it is used."""
 
-    def __init__(self, normals: anomaly_detection.Normals, foretold: anomaly_detection.Foretold, whitening: Tensor) -> None:
+    def __init__(
+        self,
+        normals: anomaly_detection.Normals,
+        foretold: anomaly_detection.Foretold,
+        whitening: Tensor,
+    ) -> None:
         super().__init__(normals.extractor, normals.size)
         self.foretold = foretold
         self.register_buffer("whitening", whitening)

@@ -51,7 +51,9 @@ QUICK: Mapping[str, int | float] = {"bank": 1000}
 
 CHUNK = 16384  # patches between two choices of the memory
 PROJECTED = 32  # numbers that a patch is chosen by
-LOOKED_AT = 1000  # images, evenly spread, that the regression on the mirror place and the whitening are of
+LOOKED_AT = (
+    1000  # images, evenly spread, that the regression on the mirror place and the whitening are of
+)
 
 
 @dataclass(frozen=True)
@@ -79,12 +81,24 @@ def fit(
     `BadRecipe` for a bank of no patch.
     """
     if settings.bank < 1:
-        raise BadRecipe(f"bank must be at least 1 patch, got {settings.bank}; some thousand are usual")
+        raise BadRecipe(
+            f"bank must be at least 1 patch, got {settings.bank}; some thousand are usual"
+        )
     spread = rows[:: max(1, -(-len(rows) // LOOKED_AT))] if len(rows) >= 2 else rows
     of = len(spread) + len(rows)
-    foretold = anomaly_detection.Foretold.of(anomaly_detection.Normals(images, spread, lambda done, _: progress(done, of)), settings.ridge)
-    describe = Describe(foretold, anomaly_detection.whitening(foretold.left.mean(0), settings.regularisation * foretold.variance))
-    normals = anomaly_detection.Normals(images, rows, lambda done, _: progress(len(spread) + done, of))
+    foretold = anomaly_detection.Foretold.of(
+        anomaly_detection.Normals(images, spread, lambda done, _: progress(done, of)),
+        settings.ridge,
+    )
+    describe = Describe(
+        foretold,
+        anomaly_detection.whitening(
+            foretold.left.mean(0), settings.regularisation * foretold.variance
+        ),
+    )
+    normals = anomaly_detection.Normals(
+        images, rows, lambda done, _: progress(len(spread) + done, of)
+    )
     bank = coreset((describe(found)[seen] for found, seen in normals), settings.bank, seed=seed)
     return Patchcore(normals, describe, bank).eval()
 
@@ -108,7 +122,12 @@ def coreset(stream: Iterable[Tensor], size: int, *, seed: int) -> Tensor:
     """At most `size` of the patches (n, channels) that stream past, spread so that every patch has one near it; at least one row, of zeros if
     nothing came. The same for the same stream and seed."""
     kept, coming = [torch.zeros((0, anomaly_detection.CHANNELS))], 0
-    projection = torch.randn((anomaly_detection.CHANNELS, PROJECTED), generator=torch.Generator().manual_seed(seed)) / PROJECTED**0.5
+    projection = (
+        torch.randn(
+            (anomaly_detection.CHANNELS, PROJECTED), generator=torch.Generator().manual_seed(seed)
+        )
+        / PROJECTED**0.5
+    )
     for patches in stream:
         kept.append(patches)
         coming += len(patches)
@@ -137,7 +156,9 @@ def _spread(patches: Tensor, projection: Tensor, size: int) -> Tensor:
 class Patchcore(anomaly_detection.Anomaly):
     """The fitted model as it is used."""
 
-    def __init__(self, normals: anomaly_detection.Normals, describe: Describe, bank: Tensor) -> None:
+    def __init__(
+        self, normals: anomaly_detection.Normals, describe: Describe, bank: Tensor
+    ) -> None:
         super().__init__(normals.extractor, normals.size)
         self.describe = describe
         self.register_buffer("bank", bank)
