@@ -2,8 +2,8 @@
 
 Every file becomes a table: Parquet and CSV as they are (cells of a CSV file as text), JSON and
 TOML as one row with a column per leaf ("crop.size"), arrays as one column of values, and any
-other file as one of bytes. A table of the version before is brought to the names of the version after
-(`Renamings`) and compared cell by cell: floats by their bits, CSV cells by their text.
+other file as one of bytes. A table of the version before is brought to the names of the version
+after (`Renamings`) and compared cell by cell: floats by their bits, CSV cells by their text.
 
 A name that is not in the list of renamings, but stands for equal contents, is reported apart from
 a difference in the results (`Comparison.verdict`). Columns that hold prose may be worded anew:
@@ -17,14 +17,12 @@ import json
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import polars as pl
-
-Pairs = dict[str, str]
 
 # Columns and keys that are left out, with the reason. The names of both versions.
 NOT_COMPARED = {
@@ -119,7 +117,9 @@ def _one_row(value: object) -> pl.DataFrame:
 # ------------------------------------------------------------------------------------ names
 
 
-def paired(before: Iterable[str], after: Iterable[str], renamed: Callable[[str], str]) -> Pairs:
+def paired(
+    before: Iterable[str], after: Iterable[str], renamed: Callable[[str], str]
+) -> dict[str, str]:
     """Pair names with their new ones where these are there, else with themselves."""
     left, pairs = dict.fromkeys(after), {}
     names = list(before)
@@ -133,7 +133,7 @@ def paired(before: Iterable[str], after: Iterable[str], renamed: Callable[[str],
 
 def inferred(
     before: Iterable[str], after: Iterable[str], equal: Callable[[str, str], bool]
-) -> Pairs:
+) -> dict[str, str]:
     """Pair names that are left over by what they stand for."""
     left, pairs = list(after), {}
     for name in before:
@@ -144,7 +144,7 @@ def inferred(
     return pairs
 
 
-def _arrows(pairs: Pairs) -> str:
+def _arrows(pairs: dict[str, str]) -> str:
     return ", ".join(f"{old} -> {new}" for old, new in pairs.items())
 
 
@@ -206,7 +206,7 @@ def _with_new_values(
 def _with_new_rules(
     before: pl.DataFrame, after: pl.DataFrame
 ) -> tuple[pl.DataFrame, list[str], list[str]]:
-    """Bring rules to their new names, found by the images; then a rule's other images are faults."""
+    """Bring rules to new names, found by their images; other images of one rule are faults."""
     found = [_images_by_rule(table) for table in (before, after)]
     lone = [{rule for rule in one if rule not in other} for one, other in (found, found[::-1])]
     pairs = inferred(*map(sorted, lone), lambda old, new: found[0][old] == found[1][new])
@@ -215,8 +215,8 @@ def _with_new_rules(
     old, new = _images_by_rule(before), found[1]
     faults = []
     for rule in sorted(old.keys() | new.keys()):
-        lost, added = (old.get(rule, Counter()), new.get(rule, Counter()))
-        lost, added = lost - added, added - lost
+        lost = old.get(rule, Counter()) - new.get(rule, Counter())
+        added = new.get(rule, Counter()) - old.get(rule, Counter())
         if lost or added:
             one = next(iter(lost or added))
             faults.append(f"rule {rule}: -{lost.total()} +{added.total()} issues, such as {one}")
@@ -242,11 +242,8 @@ def _with_common_rows(
     one = next((lost if lost.height else added).select(keys).iter_rows(named=True), {})
     such = ", ".join(f"{key} {value}" for key, value in one.items() if value)
     faults = [f"rows: -{lost.height} +{added.height}, such as {such or 'repeated ones'}"]
-    return (
-        before.join(after, on=keys, how="semi", nulls_equal=True),
-        after.join(before, on=keys, how="semi", nulls_equal=True),
-        faults,
-    )
+    common = before.join(after, on=keys, how="semi", nulls_equal=True)
+    return common, after.join(before, on=keys, how="semi", nulls_equal=True), faults
 
 
 def _in_one_order(
@@ -257,7 +254,7 @@ def _in_one_order(
     It is sorted by the columns that hold the same values in both. A table without such a text,
     as the bytes of an image, stays as it is.
     """
-    keys = [one for one in columns if _same_values(before[one], after[one])]
+    keys = [one for one in columns if not _differing(before[one].sort(), after[one].sort()).any()]
     texts = [one for one in keys if before[one].dtype == pl.String and not _is_prose(one)]
     if all(before[one].equals(after[one], null_equal=True) for one in texts):
         return before, after, []
@@ -265,12 +262,12 @@ def _in_one_order(
     return *(table.sort(keys, nulls_last=True) for table in (before, after)), note
 
 
-def _same_values(before: pl.Series, after: pl.Series) -> bool:
-    return before.dtype == after.dtype and not _differing(before.sort(), after.sort()).any()
-
-
 def _unpaired(
-    before: pl.DataFrame, after: pl.DataFrame, pairs: Pairs, names: list[str], faults: list[str]
+    before: pl.DataFrame,
+    after: pl.DataFrame,
+    pairs: dict[str, str],
+    names: list[str],
+    faults: list[str],
 ) -> int:
     """Find the new names of columns that are left over by their cells; the others are faults.
 
@@ -306,24 +303,25 @@ def _column(
     before, after = rows[column], other[column]
     where = _differing(before, after)
     if where.any() and _is_prose(column):
-        where = np.array([_is_empty(old) != _is_empty(new) for old, new in zip(before, after)])
-        moved = sum(_numbers(old) != _numbers(new) for old, new in zip(before, after))
-        notes += [f"{column}: other numbers in the prose of {moved} cells"] if moved else []
+        empty = [one.fill_null("").is_in(["", "null"]) for one in (before, after)]
+        numbers = [one.fill_null("").str.extract_all(r"\d+(\.\d+)?") for one in (before, after)]
+        where = (empty[0] != empty[1]).to_numpy()
+        count = (numbers[0].list.sort() != numbers[1].list.sort()).sum()
+        notes += [f"{column}: other numbers in the prose of {count} cells"] if count else []
     if not where.any():
         return [], 0, 0.0
-    cells = set(zip(before.filter(pl.Series(where)), after.filter(pl.Series(where))))
-    if before.dtype == after.dtype == pl.String and _are_names(column, cells, before, after):
-        names.append(f"values of {column}: " + _arrows(dict(sorted(cells))))
-        return [], 0, 0.0
+    if before.dtype == after.dtype == pl.String:
+        moved = set(zip(*(one.filter(pl.Series(where)) for one in (before, after)), strict=True))
+        if _are_names(column, moved, before, after):
+            names.append(f"values of {column}: " + _arrows(dict(sorted(moved))))
+            return [], 0, 0.0
     first = int(where.argmax())
     one = next((rows[key][first] for key in ("image_id", "image", "metric") if key in rows), first)
     kinds = "" if before.dtype == after.dtype else f" ({before.dtype} -> {after.dtype})"
-    what = f"{column}{kinds}: {int(where.sum())} of {len(where)}, such as {one}: "
-    return (
-        [what + f"{before[first]!r} -> {after[first]!r}"],
-        int(where.sum()),
-        _largest(before, after),
-    )
+    count = int(where.sum())
+    what = f"{column}{kinds}: {count} of {len(where)}, such as {one}: "
+    what += f"{before[first]!r} -> {after[first]!r}"
+    return [what], count, _largest(before, after)
 
 
 def _are_names(
@@ -347,14 +345,6 @@ def _largest(before: pl.Series, after: pl.Series) -> float:
     return 0.0 if found is None else float(found)
 
 
-def _is_empty(cell: object) -> bool:
-    return cell is None or cell in ("", "null")
-
-
-def _numbers(cell: object) -> Counter[str]:
-    return Counter(re.findall(r"\d+(?:\.\d+)?", str(cell)))
-
-
 def _shape(table: pl.DataFrame, columns: list[str]) -> str:
     cells = table.select(one for one in columns if not _is_prose(one))
     found = hashlib.sha256(cells.hash_rows(seed=0).to_numpy().tobytes()).hexdigest()
@@ -363,12 +353,47 @@ def _shape(table: pl.DataFrame, columns: list[str]) -> str:
 
 def _figures(before: pl.DataFrame, after: pl.DataFrame) -> tuple[str, ...]:
     """Return the leading figures of metrics.parquet; nothing of another table."""
-    if not {"metric", "value", "part", "by", "side", "source"} <= set(before.columns):
+    needed = {"metric", "value", "part", "by", "side", "source"}
+    if not needed <= {*before.columns} & {*after.columns} or before.height != after.height:
         return ()
     figures = []
-    for row, value in zip(before.iter_rows(named=True), after["value"]):
+    for row, value in zip(before.iter_rows(named=True), after["value"], strict=True):
         of_all = (row["part"], row["by"], row["source"]) == ("test", "all", "all")
         if of_all and row["metric"] in ("dice", "auroc") and row["side"] in ("both", ""):
             what = " ".join((next(iter(row.values())), row["metric"]))
             figures.append(f"{what}: {row['value']!r} -> {value!r}")
     return tuple(figures)
+
+
+# ------------------------------------------------------------------------------------ print
+
+
+def lines(found: Sequence[tuple[str, Comparison]]) -> Iterator[str]:
+    """Give a row for each table; files of one kind, as images and folds, are one row."""
+    groups: dict[str, list[tuple[str, Comparison]]] = {}
+    for name, one in found:
+        group = re.sub(r"/[^/]+\.(png|jpg|txt)$", r"/*.\1", re.sub(r"folds/\d+/", "folds/*/", name))
+        groups.setdefault(group, []).append((name, one))
+    row = "{:40} {:>5}  {:22} {:22} {:>7} {:>11}  {}".format
+    yield row("table", "files", "before", "after", "differ", "largest |d|", "verdict")
+    for group, parts in sorted(groups.items()):
+        comparisons = [one for _, one in parts]
+        sizes = [_joined(comparisons, side) for side in ("before", "after")]
+        cells = sum(one.cells for one in comparisons)
+        largest = f"{max(one.largest for one in comparisons):.3g}"
+        verdict = min(one.verdict for one in comparisons)  # DIFFERS, NAMES, same
+        yield row(group, len(parts), *sizes, cells, largest, verdict)
+        for name, one in parts:
+            for text in (*one.faults, *one.names, *one.notes):
+                yield f"    {name if name != group else ''}  {text}"[:400]
+    for name, one in found:
+        if one.shown and "/folds/" not in name:
+            yield f"\n{name}, before -> after"
+            yield from (f"    {text}" for text in one.shown)
+
+
+def _joined(found: Sequence[Comparison], side: str) -> str:
+    if len(found) == 1:
+        return getattr(found[0], side)
+    text = "\n".join(getattr(one, side) for one in found)
+    return f"{len(found)} files {hashlib.sha256(text.encode()).hexdigest()[:6]}"

@@ -21,7 +21,6 @@ by name. Exit status: 0 all the same, 1 something differs or has a new name that
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import re
@@ -43,7 +42,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from result_tables import NOT_COMPARED as CELLS_NOT_COMPARED
-from result_tables import Comparison, Renamings, compare, inferred, paired, read
+from result_tables import Comparison, Renamings, compare, inferred, lines, paired, read
 
 OUT = "-o"
 # What commands and recipes are made of: by where a tree has it, the new word and the one before.
@@ -93,15 +92,12 @@ RENAMED = Renamings(
 )  # fmt: skip
 # Files that are left out, with the reason.
 NOT_COMPARED = {
-    "*.html": "is a page for people",
-    "*.md": "is a page for people",
+    "*.html": "is a page for people", "*.md": "is a page for people",
     "*.onnx": "carries names and digests; its scores, masks and maps are compared",
-    "*/finished/*": "holds digests, versions and prose",
-    "*/private/*": "is random",
-    "*/.*": "is a lock or an unfinished file",
-    "*/root.json": "is the place of the data on this machine",
+    "*/finished/*": "holds digests, versions and prose", "*/private/*": "is random",
+    "*/.*": "is a lock or an unfinished file", "*/root.json": "is the place of the data",
     "*/plan.json": "is prose; the tables that it led to are compared",
-}
+}  # fmt: skip
 # What only the tree after writes: files, columns ("FILE:COLUMN"), rows ("FILE:COLUMN=VALUE").
 ADDED = {"*/orientation.parquet": "is kept for later steps; it was computed twice before"}
 
@@ -215,17 +211,10 @@ class Tree:
             lines.append(f"{section}.{name} = {json.dumps(own)}\n")
         (self.place / "recipe.toml").write_text("".join(lines), encoding="utf-8")
 
-    def drive(self, sections: Sequence[str], core: int) -> list[tuple[str, int]]:
-        """Run the commands of these sections on one core; return each one's exit status."""
+    def drive(self, commands: Sequence[Sequence[str]], core: int) -> list[int]:
+        """Run commands on one core; return each one's exit status."""
         os.sched_setaffinity(0, {core})  # of this thread, and of the processes that it starts
-        commands = [command for section in sections for command in COMMANDS[section]]
-        return [
-            (" ".join(command), self.hilum(*(word for word in command if self.has(word))))
-            for command in commands
-        ]
-
-    def has(self, word: str) -> bool:
-        return word not in GIVEN or (self.place / word).exists()
+        return [self.hilum(*command) for command in commands]
 
 
 def log(text: str) -> None:
@@ -237,11 +226,11 @@ def log(text: str) -> None:
 
 def alter(cached: Path, to: Path) -> None:
     """Write images that are not as they should be, made from the first ones of a cache."""
-    images = np.fromfile(cached, np.uint8).reshape(-1, 256, 256)[:4]
+    images = np.fromfile(cached, np.uint8).reshape(-1, 256, 256)[:2]
     noise = np.random.default_rng(0).integers(0, 256, (256, 256), np.uint8)
     to.mkdir(parents=True)
     for number, image in enumerate(images):
-        changed = {f"quarter_turns_{turns}": np.rot90(image, turns) for turns in range(4)}
+        changed = {f"rotated_{quarters}": np.rot90(image, quarters) for quarters in range(4)}
         changed |= {"mirrored": image[:, ::-1], "inverted": 255 - image, "faint": image // 16 + 100}
         changed |= {
             "upper_half": image[:128],
@@ -258,31 +247,23 @@ def png(pixels: np.ndarray) -> bytes:
     """Encode a grey image, uint8 (height, width)."""
     height, width = pixels.shape
     rows = b"".join(b"\0" + row.tobytes() for row in pixels)
-    parts = {
-        b"IHDR": struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0),
-        b"IDAT": zlib.compress(rows),
-        b"IEND": b"",
-    }
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in parts.items()
-    )
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    encoded = b"\x89PNG\r\n\x1a\n"
+    for part in (b"IHDR" + header, b"IDAT" + zlib.compress(rows), b"IEND"):
+        encoded += struct.pack(">I", len(part) - 4) + part + struct.pack(">I", zlib.crc32(part))
+    return encoded
 
 
 def sample(folder: Path, to: Path, count: int) -> None:
     """Copy a data set with the masks and texts of `count` of its images, evenly chosen by name."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    names = sorted({_stem(path) for path in files if path.suffix.lower() in RASTERS})
-    chosen = set(names[:: max(1, len(names) // count)][:count])
-    for path in files:
-        if _stem(path) in chosen or _stem(path) not in names:
+    files = {path: path.stem.removesuffix("_mask") for path in sorted(folder.rglob("*.*"))}
+    names = sorted({name for path, name in files.items() if path.suffix.lower() in RASTERS})
+    left_out = set(names).difference(names[:: -(-len(names) // count)])
+    for path, name in files.items():
+        if path.is_file() and name not in left_out:
             place = to / path.relative_to(folder)
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(path, place)
-
-
-def _stem(path: Path) -> str:
-    return path.stem.removesuffix("_mask")
 
 
 # ---------------------------------------------------------------------------------- compare
@@ -300,9 +281,7 @@ def compared(before: Path, after: Path, section: str) -> Iterator[tuple[str, Com
 
     lone = [old for old in files[0] if old not in pairs]
     more = [new for new in files[1] if new not in pairs.values() and not _is_added(new)]
-    alike = inferred(
-        lone, more, lambda old, new: old[-4:] == new[-4:] and of(old, new).verdict == "same"
-    )
+    alike = inferred(lone, more, lambda *two: of(*two).verdict == "same")
     for old, new in pairs.items():
         yield new, of(old, new)
     for old, new in alike.items():
@@ -330,68 +309,30 @@ def _is_added(name: str) -> bool:
 
 def _without_added(name: str, table: pl.DataFrame) -> pl.DataFrame:
     for entry in ADDED:
-        pattern, _, (column) = entry.partition(":")
-        column, _, value = column.partition("=")
+        pattern, _, cells = entry.partition(":")
+        column, _, value = cells.partition("=")
         if fnmatch(name, pattern) and column in table.columns:
             rows = table.filter(pl.col(column).cast(pl.String).ne_missing(value))
             table = rows if value else table.drop(column)
     return table
 
 
-def _statuses(before: list[tuple[str, int]], after: list[tuple[str, int]]) -> Comparison:
+def _statuses(commands: Sequence[Sequence[str]], *found: list[int]) -> Comparison:
     faults = tuple(
-        f"`{command}` ends with {old} -> {new}"
-        for (command, old), (_, new) in zip(before, after, strict=True)
+        f"`{' '.join(command)}` ends with {old} -> {new}"
+        for command, old, new in zip(commands, *found, strict=True)
         if old != new
     )
-    sizes = [f"{len(one)} commands" for one in (before, after)]
+    sizes = [f"{len(one)} commands" for one in found]
     return Comparison(*sizes, cells=len(faults), faults=faults)
-
-
-# ------------------------------------------------------------------------------------ print
-
-
-def lines(found: Sequence[tuple[str, Comparison]]) -> Iterator[str]:
-    """Give a row for each table; files of one kind, as images and folds, are one row."""
-    groups: dict[str, list[tuple[str, Comparison]]] = {}
-    for name, one in found:
-        group = re.sub(r"/[^/]+\.(png|jpg|txt)$", r"/*.\1", re.sub(r"folds/\d+/", "folds/*/", name))
-        groups.setdefault(group, []).append((name, one))
-    row = "{:40} {:>5}  {:22} {:22} {:>7} {:>11}  {}".format
-    yield row("table", "files", "before", "after", "differ", "largest |d|", "verdict")
-    for group, parts in sorted(groups.items()):
-        comparisons = [one for _, one in parts]
-        sizes = [_joined(comparisons, side) for side in ("before", "after")]
-        cells = sum(one.cells for one in comparisons)
-        largest = f"{max(one.largest for one in comparisons):.3g}"
-        verdict = min(one.verdict for one in comparisons)  # DIFFERS, NAMES, same
-        yield row(group, len(parts), *sizes, cells, largest, verdict)
-        for name, one in parts:
-            for text in (*one.faults, *one.names, *one.notes):
-                yield f"    {name if name != group else ''}  {text}"[:400]
-    for name, one in found:
-        if one.shown and "/folds/" not in name:
-            yield f"\n{name}, before -> after"
-            yield from (f"    {text}" for text in one.shown)
-    yield "\nnot compared:"
-    for name, reason in (NOT_COMPARED | CELLS_NOT_COMPARED | ADDED).items():
-        yield f"    {name}: {reason}"
-
-
-def _joined(found: Sequence[Comparison], side: str) -> str:
-    if len(found) == 1:
-        return getattr(found[0], side)
-    text = "\n".join(getattr(one, side) for one in found)
-    return f"{len(found)} files {hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
 
 # ------------------------------------------------------------------------------------- main
 
 
 def arguments_of() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("--before", type=Path, required=True, help="a checkout with src/")
     parser.add_argument("--after", type=Path, required=True, help="the other one")
     parser.add_argument("--data", type=Path, help="a data set, of which a sample is taken")
@@ -419,11 +360,16 @@ def results(arguments: argparse.Namespace, work: Path) -> list[tuple[str, Compar
             shutil.copytree(trees[0].place / name, trees[1].place / name)
     shutil.copytree(trees[0].place / "altered", trees[1].place / "altered")
     sections = [one for one in arguments.sections if one != "real" or arguments.data]
+    given = {name for name in GIVEN if (trees[0].place / name).exists()}
+    commands = [
+        [word for word in command if word not in GIVEN or word in given]
+        for section in sections
+        for command in COMMANDS[section]
+    ]
     cores = sorted(os.sched_getaffinity(0))
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        given = [(tree, sections, cores[at % len(cores)]) for at, tree in enumerate(trees)]
-        statuses = list(pool.map(lambda one: one[0].drive(*one[1:]), given))
-    found = [("exit statuses", _statuses(*statuses))]
+        statuses = pool.map(lambda tree, core: tree.drive(commands, core), trees, cores * 2)
+        found = [("exit statuses", _statuses(commands, *statuses))]
     for section in sections:
         found += compared(trees[0].place, trees[1].place, section)
     return found
@@ -439,9 +385,10 @@ def main() -> int:
         if arguments.work is None:
             shutil.rmtree(work, ignore_errors=True)
     print("\n".join(lines(found)))
-    for skipped, option in (("real", arguments.data), ("images of one's own", arguments.images)):
-        if option is None:
-            print(f"\nskipped, as no folder was given: {skipped}")
+    print("\nnot compared:")
+    for name, reason in (NOT_COMPARED | CELLS_NOT_COMPARED | ADDED).items():
+        print(f"    {name}: {reason}")
+    print("" if arguments.data else "\nskipped, as no --data was given: real")
     verdicts = [one.verdict for _, one in found]
     counts = ", ".join(f"{verdicts.count(one)} {one}" for one in dict.fromkeys(verdicts))
     print(f"\n{len(found)} files: {counts}; {time.monotonic() - start:.0f} s")
