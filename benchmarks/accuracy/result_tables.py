@@ -269,10 +269,7 @@ def _unpaired(
     names: list[str],
     faults: list[str],
 ) -> int:
-    """Find the new names of columns that are left over by their cells; the others are faults.
-
-    Return the number of cells in those.
-    """
+    """Find new names of left over columns by their cells; return the cells of the others."""
     lone = [[one for one in table.columns if one not in pairs] for table in (before, after)]
     more = inferred(*lone, lambda old, new: not _differing(before[old], after[new]).any())
     names += [f"columns {_arrows(more)}"] if more else []
@@ -318,10 +315,9 @@ def _column(
     first = int(where.argmax())
     one = next((rows[key][first] for key in ("image_id", "image", "metric") if key in rows), first)
     kinds = "" if before.dtype == after.dtype else f" ({before.dtype} -> {after.dtype})"
-    count = int(where.sum())
-    what = f"{column}{kinds}: {count} of {len(where)}, such as {one}: "
-    what += f"{before[first]!r} -> {after[first]!r}"
-    return [what], count, _largest(before, after)
+    count, example = int(where.sum()), f"such as {one}: {before[first]!r} -> {after[first]!r}"
+    fault = f"{column}{kinds}: {count} of {len(where)}, {example}"
+    return [fault], count, _largest(before, after)
 
 
 def _are_names(
@@ -360,7 +356,7 @@ def _figures(before: pl.DataFrame, after: pl.DataFrame) -> tuple[str, ...]:
     for row, value in zip(before.iter_rows(named=True), after["value"], strict=True):
         of_all = (row["part"], row["by"], row["source"]) == ("test", "all", "all")
         if of_all and row["metric"] in ("dice", "auroc") and row["side"] in ("both", ""):
-            what = " ".join((next(iter(row.values())), row["metric"]))
+            what = f"{row[before.columns[0]]} {row['metric']}"
             figures.append(f"{what}: {row['value']!r} -> {value!r}")
     return tuple(figures)
 
@@ -380,12 +376,16 @@ def lines(found: Sequence[tuple[str, Comparison]]) -> Iterator[str]:
         comparisons = [one for _, one in parts]
         sizes = [_joined(comparisons, side) for side in ("before", "after")]
         cells = sum(one.cells for one in comparisons)
-        largest = f"{max(one.largest for one in comparisons):.3g}"
+        largest = max(one.largest for one in comparisons)
         verdict = min(one.verdict for one in comparisons)  # DIFFERS, NAMES, same
-        yield row(group, len(parts), *sizes, cells, largest, verdict)
-        for name, one in parts:
-            for text in (*one.faults, *one.names, *one.notes):
-                yield f"    {name if name != group else ''}  {text}"[:400]
+        yield row(group, len(parts), *sizes, cells, f"{largest:.3g}", verdict)
+        texts = [
+            f"    {name if name != group else ''}  {text}"[:400]
+            for name, one in parts
+            for text in (*one.faults, *one.names, *one.notes)
+        ]
+        yield from texts[:12]
+        yield from [f"    and {len(texts) - 12} more"] if len(texts) > 12 else []
     for name, one in found:
         if one.shown and "/folds/" not in name:
             yield f"\n{name}, before -> after"
