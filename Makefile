@@ -19,10 +19,10 @@ export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
 demo: $(VENV)/installed
 ifeq ($(strip $(DATA)),)
-	@test -d $(DEMO)/data || (rm -rf $(DEMO)/data.part && $(BIN)/hilum example kaggle_masks $(DEMO)/data.part --images $(IMAGES) --seed 1 && mv $(DEMO)/data.part $(DEMO)/data)
-	@$(BIN)/hilum run $(DEMO)/data --to $(DEMO)/run --quick
+	@test -d $(DEMO)/data || (rm -rf $(DEMO)/data.part && $(BIN)/hilum synthesize kaggle_masks $(DEMO)/data.part --images $(IMAGES) --seed 1 && mv $(DEMO)/data.part $(DEMO)/data)
+	@$(BIN)/hilum run $(DEMO)/data --out $(DEMO)/run --quick
 else
-	@$(BIN)/hilum run "$(DATA)" --to "$(DEMO)/runs/$(notdir $(patsubst %/,%,$(DATA)))" --quick
+	@$(BIN)/hilum run "$(DATA)" --out "$(DEMO)/runs/$(notdir $(patsubst %/,%,$(DATA)))" --quick
 endif
 
 test: $(VENV)/installed

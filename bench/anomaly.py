@@ -126,7 +126,7 @@ def told(
     found = bootstrap.bootstrap_patients(statistic, patients, seed=SEED)
     return {
         "title": title,
-        "auroc": f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})",
+        "auroc": f"{found.value:.3f} ({found.ci_low:.3f} to {found.ci_high:.3f})",
         "ill": int(truth.sum()),
         "well": int((~truth).sum()),
     }

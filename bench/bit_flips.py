@@ -4,7 +4,7 @@
     python bench/bit_flips.py --flips 40 --seed 1
 
 Makes a small run of made-up radiographs, then flips one bit at a time, drawn evenly over the files
-and within a file over its bits, and calls `hilum run RUN`, `hilum predict RUN IMAGE` and `hilum
+and within a file over its bits, and calls `hilum run RUN`, `hilum apply RUN IMAGE` and `hilum
 verify RUN`, each on the damaged run in a process of its own. What a verb did is
 
     found      it refused, naming the file, or (`run`) said so, made it again, and ended with the
@@ -40,7 +40,7 @@ from hilum.runs.run_all import STEPS
 from results import machine, record
 from small_job import small_job
 
-VERBS = ("run", "predict", "verify")
+VERBS = ("run", "predict", "reproduce")
 FOUND, UNUSED, MISSED = "found", "not used", "missed"
 
 
@@ -114,7 +114,7 @@ def arguments(verb: str, place: Path, run: Path) -> list[object]:
     return {
         "run": ["run", run],
         "predict": ["predict", run, image, "--json"],
-        "verify": ["verify", run, "--images", "1"],
+        "reproduce": ["reproduce", run, "--images", "1"],
     }[verb]
 
 
@@ -172,7 +172,7 @@ def verdict(verb: str, ended: Outcome, intact: Path, run: Path, file: str) -> st
     if verb == "run" and named and "note:" in ended.said:
         same = made_by(run) == made_by(intact) or file == RECIPE
         return FOUND if same else f"{MISSED}: named, but the digests differ"
-    if verb != "verify" and str(run / file) not in ended.opened:
+    if verb != "reproduce" and str(run / file) not in ended.opened:
         return UNUSED
     return f"{MISSED}: {ended.said.strip()[-200:]}"
 

@@ -4,7 +4,7 @@ are taken for copies.
     python bench/copies.py --data ../shared/data --work work
 
 Known are the images of a run's cache, as `hilum predict` compares them (`hilum.audit.duplicates.known_images`), and the
-hashes that come with Hilum, as `hilum read` does (`hilum.inference.training_hashes`). Each of `COPIES` copies
+hashes that come with Hilum, as `hilum classify` does (`hilum.inference.training_hashes`). Each of `COPIES` copies
 is of an image drawn at random, resized by 0.5 to 1.5, by one of three ways of interpolation, and
 saved as JPEG of quality 30 to 95, as PNG or as TIFF of 16 bits. `REMADE` are copies that others
 made. No other image is of the same patients; but held-out images of the very hospitals are among
@@ -59,7 +59,7 @@ class New:
         file = image_file.read(path)
         radiograph = file.radiograph()
         return cls(
-            preprocess(radiograph, Pixels.size, Pixels.window),
+            preprocess(radiograph, Pixels.size, Pixels.normalisation),
             radiograph.size,
             file.file_digest,
             file.pixel_digest,
@@ -171,7 +171,7 @@ def by_images(known_set: Known, strangers: Images, remade: Images) -> Iterator[s
 def by_hashes(
     model: OnnxModel, known_set: Known, strangers: Images, remade: Images
 ) -> Iterator[str]:
-    """Cells of the table of `hilum read`."""
+    """Cells of the table of `hilum classify`."""
     paths, listed = known_set.paths, set(model.metadata["trained_on"]["pixels"])
     held_out = [New.of(path) for digest, path in sorted(paths.items()) if digest not in listed]
     copied = [new for _, new in copies(paths, list(listed & set(paths)))]

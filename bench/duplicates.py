@@ -89,7 +89,7 @@ def read(folder: Path, limit: int) -> tuple[pl.DataFrame, np.ndarray]:
 def one_of(path: Path, folder: Path) -> tuple[dict, np.ndarray] | None:
     try:
         file = image_file.read(path)
-        square = preprocess(file.radiograph(), SIDE, Pixels().window)
+        square = preprocess(file.radiograph(), SIDE, Pixels().normalisation)
     except HilumError:
         return None
     size, ends = file.values.shape[:2], (int(file.values.min()), int(file.values.max()))
@@ -211,11 +211,14 @@ def digests(count: int) -> pl.DataFrame:
     number = pl.int_range(count, dtype=pl.Int64)
     file = pl.when(number % 100 == 1).then(number - 1).otherwise(number)
     shown = pl.when(number % 100 == 51).then(number - 1).otherwise(file)
-    name = lambda of, prefix: pl.format(
-        "{}{}",
-        pl.lit(prefix),
-        of.hash(7).cast(pl.String).str.zfill(20) + of.hash(8).cast(pl.String).str.zfill(20),
-    )  # noqa: E731
+
+    def name(of, prefix):
+        return pl.format(
+            "{}{}",
+            pl.lit(prefix),
+            of.hash(7).cast(pl.String).str.zfill(20) + of.hash(8).cast(pl.String).str.zfill(20),
+        )
+
     table = pl.select(
         image_id=pl.format("set/{}", number.cast(pl.String).str.zfill(8)),
         file_digest=name(file, "f"),

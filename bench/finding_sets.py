@@ -122,7 +122,7 @@ def read(data: Path, name: str, content: str, size: int, work: Path, *, most: in
 def _whole(images: np.ndarray, size: int) -> np.ndarray:
     return np.stack(
         [
-            lung_crop.cut(image, np.zeros_like(image), LungCrop(size=size, content="whole")).image
+            lung_crop.cut(image, np.zeros_like(image), LungCrop(size=size, area="whole")).image
             for image in images
         ]
     )
@@ -192,7 +192,7 @@ def _other_sets_model(data: Path, name: str, work: Path) -> OnnxModel:
         contract = storage.as_json(
             asdict(
                 InputContract(
-                    compact_unet.TASK, SIZE, "whole", Pixels().window, compact_unet.OUTPUTS
+                    compact_unet.TASK, SIZE, "whole", Pixels().normalisation, compact_unet.OUTPUTS
                 )
             )
         )

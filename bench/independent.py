@@ -29,7 +29,7 @@ def compared(file: Raster | Dicom, data: bytes) -> Iterator[tuple[str, str]]:
             _outcome(lambda: _by_pydicom(file, data), file.pose.back(file.values), data),
         )
         return
-    if any("orientation" in line or "turned over" in line for line in file.account):
+    if any("orientation" in line or "turned over" in line for line in file.processing_log):
         return
     yield "OpenCV", _outcome(lambda: _by_opencv(data), file.values, data)
     try:
@@ -95,7 +95,7 @@ def _by_pydicom(file: Dicom, data: bytes) -> np.ndarray:
     decoder = get_decoder(dataset.file_meta.TransferSyntaxUID)
     values, meta = decoder.as_array(dataset, index=0, raw=True)
     signed = bool(meta["pixel_representation"])
-    bits = file.shown.size.bit_length() - 1  # of the compressed image where the header states less
+    bits = file.lut.size.bit_length() - 1  # of the compressed image where the header states less
     values = values.astype(np.int64) & ((1 << bits) - 1)
     if signed:
         values ^= 1 << (bits - 1)

@@ -34,9 +34,7 @@ def asked(data: Path, reader: pretrained.PretrainedModel, work: Path) -> pl.Data
     table, pictures = train_findings.facts(data, *task.folders, task, work, 0)
     table = table.filter(pl.col("part").is_in(PARTS))
     lungs = train_findings.found(table, pictures, task.shape, work / "lungs")
-    cuts = train_findings.regions(
-        table, pictures, task.shape, *lungs, reader.region, reader.typical
-    )
+    cuts = train_findings.regions(table, pictures, task.shape, *lungs, reader.crop, reader.typical)
     return table.with_columns(score=pl.Series(train_findings.scores(reader.place, np.stack(cuts))))
 
 
@@ -72,7 +70,7 @@ def figures(test: pl.DataFrame, threshold: float) -> str:
             lambda rows, metric=metric, at=at: metric(truth[rows], score[rows], *at),
             test["patient_id"].to_numpy(),
         )
-        told.append(f"{name} {found.value:.3f} ({found.low:.3f} to {found.high:.3f})")
+        told.append(f"{name} {found.value:.3f} ({found.ci_low:.3f} to {found.ci_high:.3f})")
     return f"The {test.height} films of the test part, at the carried threshold: {', '.join(told)}."
 
 

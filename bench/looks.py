@@ -71,7 +71,7 @@ def shown(
     picture: Any, size: tuple[int, int], contract: InputContract, masked: bool
 ) -> explain.Shown:
     labels = lung_finder.segment_lungs(pretrained.lung_model(), picture, size).labels
-    if contract.content == "whole":
+    if contract.area == "whole":
         cut = lung_crop.cut(
             picture, labels * 0, LungCrop(size=contract.size), size=size
         )  # no lungs: the whole picture
@@ -96,7 +96,7 @@ def measured(
         ]
         maps = [list(explain.attributed(model, at, one, things)) for *_, one, things in pictures]
         for number, (image_id, patient, one, things) in enumerate(pictures):
-            about, drawn = {"image_id": image_id, "group": patient}, one.drawn(things)
+            about, drawn = {"image_id": image_id, "group": patient}, one.reference_mask(things)
             rows += [{**about, "method": method, **told} for method, told, _ in maps[number]]
             if len(pictures) > 1:
                 others = [

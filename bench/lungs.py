@@ -305,7 +305,9 @@ def interval(found: list[dict[str, Any]], metric: str) -> str:
     )
     digits = 2 if metric in ("hausdorff95", "average_distance") else 4
     of_all = f", {len(having)} of {len(found)} pictures" if len(having) < len(found) else ""
-    return f"{mean.value:.{digits}f} ({mean.low:.{digits}f} to {mean.high:.{digits}f}{of_all})"
+    return (
+        f"{mean.value:.{digits}f} ({mean.ci_low:.{digits}f} to {mean.ci_high:.{digits}f}{of_all})"
+    )
 
 
 # --------------------------------------------------------------------------------------------------------------------------- speed

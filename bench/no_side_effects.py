@@ -3,7 +3,7 @@
     python bench/no_side_effects.py --work WORK [--record]
 
 Each verb is a process of its own, and so is each of its training steps. What may be written to is
-the verb's own output and TMPDIR; nothing is connected to. `hilum fetch`, the one verb that looks
+the verb's own output and TMPDIR; nothing is connected to. `hilum download`, the one verb that looks
 things up, is left out. tests/test_no_side_effects.py runs the same commands in one process.
 """
 
@@ -22,7 +22,7 @@ from hilum.dataset.readers import montgomery
 from results import machine, record
 from small_job import small_job
 
-FETCH = "fetch"
+FETCH = "download"
 _CALLS = "openat,open,creat,mkdir,mkdirat,rename,renameat,renameat2,unlink,unlinkat,rmdir,symlink,symlinkat,link,linkat,truncate,connect,sendto"
 _PATH = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _HARMLESS = ("/dev/", "/proc/")
@@ -41,30 +41,31 @@ def commands(data: Path, run: Path, out: Path) -> list[list[str]]:
         "audit",
         "split",
         "segment",
-        "region",
+        "crop",
         "train",
         "predict",
         "evaluate",
     )
     return [
         *([step, str(run)] for step in (*steps, "report", "run")),
-        ["cache", "verify", str(run), "--files"],
-        ["predict", str(run), image, "--to", str(out / "predict")],
-        ["show", image, "--to", str(out / "show.png")],
-        ["lungs", image, "--to", str(out / "lungs")],
-        ["read", image, "--to", str(out / "read")],
+        ["verify-cache", str(run), "--files"],
+        ["apply", str(run), image, "--out", str(out / "apply")],
+        ["inspect", image, "--out", str(out / "inspect.png")],
+        ["lungs", image, "--out", str(out / "lungs")],
+        ["classify", image, "--out", str(out / "classify")],
+        ["models"],
         ["compare", str(run), str(run)],
-        ["verify", str(run), "--images", "2"],
-        ["probe", str(run)],
-        ["look", str(run), image, "--to", str(out / "look")],
-        ["matrix", str(run), str(out / "twin"), "--to", str(out / "matrix")],
+        ["reproduce", str(run), "--images", "2"],
+        ["shortcuts", str(run)],
+        ["explain", str(run), image, "--out", str(out / "explain")],
+        ["cross-evaluate", str(run), str(out / "twin"), "--out", str(out / "matrix")],
         ["labels", str(data)],
         ["describe", str(data)],
-        ["merge", str(data), str(out / "other"), "--to", str(out / "merged")],
+        ["merge", str(data), str(out / "other"), "--out", str(out / "merged")],
         ["export", "coco", str(run), str(out / "coco")],
-        ["fix", str(run), "--rule", "duplicate-file", "--to", str(out / "fixes.toml")],
-        ["card", str(data), "--to", str(run)],
-        ["example", "folder", str(out / "example"), "--images", "4"],
+        ["propose-fixes", str(run), "--rule", "duplicate-file", "--out", str(out / "fixes.toml")],
+        ["datacard", str(data), "--out", str(run)],
+        ["synthesize", "folder", str(out / "example"), "--images", "4"],
         ["datasets"],
     ]
 
@@ -106,7 +107,7 @@ def main() -> None:
     }
     rows, first = (
         [],
-        [["run", str(work / "recipe.toml"), "--to", str(one)] for one in (run, out / "twin")],
+        [["run", str(work / "recipe.toml"), "--out", str(one)] for one in (run, out / "twin")],
     )
     for command in (*first, *commands(work / "data", run, out)):
         traced = [

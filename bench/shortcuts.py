@@ -5,7 +5,7 @@
 
 adults: Montgomery and Shenzhen together, the source from each part, and tuberculosis from each part within each source. children: Kermany,
 pneumonia, and whether the official test part can be told from the rest among those of one state: what shifts between them. Parts and probes
-are those of `hilum probe`; lungs are found by the model that comes with Hilum, and all pictures take part whose lungs are believed, each asked
+are those of `hilum shortcuts`; lungs are found by the model that comes with Hilum, and all pictures take part whose lungs are believed, each asked
 about by the fit that did not see its patient. With --features backbone the features are those of EfficientNet-Lite0 with its ImageNet weights
 (needs the extra [train]), the mean over the picture, in place of the hand-made ones.
 """
@@ -61,7 +61,7 @@ def pictures(
         work / f"lungs-{storage.digest(rows['image_id'].to_list())}.npz",
     )
     believed = np.flatnonzero(
-        (trust >= LungCrop().least_quality) & ((labels > 0).mean((1, 2)) > 0.02)
+        (trust >= LungCrop().min_mask_quality) & ((labels > 0).mean((1, 2)) > 0.02)
     )
     print(
         f"{folder.name}: {len(believed)} of {rows.height} pictures with believed lungs", flush=True

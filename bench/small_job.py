@@ -15,19 +15,19 @@ size = 64
 train = 0.5
 tune = 0.25
 test = 0.25
-minimum = 2
+min_per_class = 2
 [segment]
 folds = 2
 epochs = 2
 least_steps = 8
 width = 8
-[region]
+[crop]
 size = 64
 [classify]
 epochs = 1
 least_steps = 4
 [evaluate]
-resamples = 100
+bootstrap = 100
 """
 
 

@@ -61,7 +61,9 @@ def sound() -> dict[str, bytes]:
         "coco-annotations.json": json.dumps(coco()).encode(),
         "supervisely-annotation.json": json.dumps(supervisely()).encode(),
         "unidata-9.8.7.6.1.json": json.dumps(supervisely()).encode(),
-        "recipe-run.toml": config.Recipe.of({"data": {"folder": "data"}}).to_toml().encode(),
+        "recipe-run.toml": config.Recipe.from_sections({"data": {"folder": "data"}})
+        .to_toml()
+        .encode(),
         "settings-hilum.toml": SETTINGS,
         "corrections-fix.toml": CORRECTIONS,
         "onnx-model.onnx": model(),
@@ -188,7 +190,7 @@ def model() -> bytes:
         "task": "lungs",
         "size": 16,
         "content": "whole",
-        "window": "full",
+        "normalisation": "full",
         "outputs": ["lungs"],
     }
     helper.set_model_props(

@@ -289,7 +289,7 @@ def measured(path: Path, cuts: Cuts, threshold: float) -> tuple[dict[str, str], 
             lambda chosen, metric=metric, more=more: metric(truth[chosen], score[chosen], **more),
             patients,
         )
-        told[name] = f"{of.value:.3f} ({of.low:.3f} to {of.high:.3f})"
+        told[name] = f"{of.value:.3f} ({of.ci_low:.3f} to {of.ci_high:.3f})"
     return {
         f"held out, {len(rows)} images of {len(set(patients))} patients, {name}": words
         for name, words in told.items()
@@ -351,16 +351,14 @@ def told(task: Task, cuts: Cuts, settings: dict[str, Any], cutting: LungCrop) ->
     )
     return {
         "contract": asdict(
-            InputContract(
-                module.TASK, size, "region", WINDOW, tuple(module.OUTPUTS), (task.concept,)
-            )
+            InputContract(module.TASK, size, "crop", WINDOW, tuple(module.OUTPUTS), (task.concept,))
         ),
         "card": {**asdict(card), "recipe": json.dumps({**settings, "seed": SEED}, sort_keys=True)},
-        "region": {
+        "crop": {
             "pixels": pretrained.lung_model().contract.size,
             "margin": cutting.margin,
             "masked": cutting.masked,
-            "least_quality": cutting.least_quality,
+            "min_mask_quality": cutting.min_mask_quality,
             "typical": cuts.typical,
         },
         "population": {"age_years": list(task.ages), "words": task.people},

@@ -337,7 +337,7 @@ def main() -> None:
         ", ".join(f"{name} {len(images)}" for name, images in learnt.items())
         + f", phantoms {len(sources['phantoms'])}"
     )
-    contract = InputContract("posture", orientation.SIDE, "ranks", "ranks", orientation.NETWORK)
+    contract = InputContract("orientation", orientation.SIDE, "ranks", "ranks", orientation.NETWORK)
     card = {
         **asdict(CARD),
         "counts": f"learnt from {counted}, each varied, turned, mirrored and inverted; {len(others)} artificial strangers",

@@ -61,7 +61,9 @@ def hashed(data: Path) -> Iterator[tuple[str, bytes]]:
 def _hashed(path: Path) -> tuple[str, bytes] | None:
     file = image_file.read(path)
     radiograph, contract = file.radiograph(), pretrained.lung_model().contract
-    found = hash_image(preprocess(radiograph, contract.size, contract.window), radiograph.size)
+    found = hash_image(
+        preprocess(radiograph, contract.size, contract.normalisation), radiograph.size
+    )
     return (
         None if found is None else (file.pixel_digest, decode(pl.Series([found])).hashes.tobytes())
     )

@@ -117,10 +117,10 @@ def line(case: Case, who: str, found: dict[str, Any], before: dict[str, Any]) ->
         for of in (dices, dices - others)
     )
     difference = (
-        "" if found is before else f"{more.value:+.4f} ({more.low:+.4f} to {more.high:+.4f})"
+        "" if found is before else f"{more.value:+.4f} ({more.ci_low:+.4f} to {more.ci_high:+.4f})"
     )
     counts = f"{len(case.drawn)} | {len(case.undrawn) if found is not before else 0} | {len(dices)}"
-    return f"| {case.name} | {who} | {counts} | {mean.value:.4f} ({mean.low:.4f} to {mean.high:.4f}) | {difference} | {found['cpu_s']:.0f} |"
+    return f"| {case.name} | {who} | {counts} | {mean.value:.4f} ({mean.ci_low:.4f} to {mean.ci_high:.4f}) | {difference} | {found['cpu_s']:.0f} |"
 
 
 def main() -> None:

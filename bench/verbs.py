@@ -28,15 +28,15 @@ STEPS = (
     "audit",
     "split",
     "segment",
-    "region",
+    "crop",
     "train",
     "predict",
     "evaluate",
     "report",
 )
-FORMS = ("coco", "imagefolder", "tables", "xrv")
+FORMS = ("coco", "imagefolder", "csv_tables", "torchxrayvision")
 LEFT_OUT = {
-    "fetch": "it needs a network; tests/test_fetch.py interrupts it",
+    "download": "it needs a network; tests/test_fetch.py interrupts it",
     "compare, labels, describe, datasets": "they write nothing",
 }
 
@@ -56,27 +56,31 @@ class Ended:
 
 
 def cases() -> list[Case]:
-    steps = [Case(step, f"before-{step}", (step, "recipe.toml", "--to", "run")) for step in STEPS]
+    steps = [Case(step, f"before-{step}", (step, "recipe.toml", "--out", "run")) for step in STEPS]
     exports = [Case(f"export {form}", "done", ("export", form, "run", "out")) for form in FORMS]
     return [
         *steps,
-        Case("run", "nothing", ("run", "recipe.toml", "--to", "run")),
-        Case("example", "nothing", ("example", "kaggle_masks", "out", "--images", "8")),
-        Case("audit of several", "nothing", ("audit", "../data", "../other", "--to", "audits")),
-        Case("merge", "nothing", ("merge", "../data", "../other", "--to", "both")),
-        Case("fix", "done", ("fix", "run", "--rule", "mask-missing", "--to", "fixes.toml")),
-        Case("card", "done", ("card", "run", "--pictures")),
-        Case("probe", "done", ("probe", "run")),
-        Case("look", "done", ("look", "run")),
-        Case("look IMAGE", "done", ("look", "run", "../few", "--to", "out")),
-        Case("predict IMAGE", "done", ("predict", "run", "../few", "--to", "out")),
-        Case("lungs", "nothing", ("lungs", "../few", "--to", "out")),
-        Case("read", "nothing", ("read", "../few", "--to", "out")),
-        Case("show", "nothing", ("show", "../few", "--to", "out")),
+        Case("run", "nothing", ("run", "recipe.toml", "--out", "run")),
+        Case("synthesize", "nothing", ("synthesize", "kaggle_masks", "out", "--images", "8")),
+        Case("audit of several", "nothing", ("audit", "../data", "../other", "--out", "audits")),
+        Case("merge", "nothing", ("merge", "../data", "../other", "--out", "both")),
+        Case(
+            "propose-fixes",
+            "done",
+            ("propose-fixes", "run", "--rule", "mask-missing", "--out", "fixes.toml"),
+        ),
+        Case("datacard", "done", ("datacard", "run", "--pictures")),
+        Case("shortcuts", "done", ("shortcuts", "run")),
+        Case("explain", "done", ("explain", "run")),
+        Case("explain IMAGE", "done", ("explain", "run", "../few", "--out", "out")),
+        Case("apply", "done", ("apply", "run", "../few", "--out", "out")),
+        Case("lungs", "nothing", ("lungs", "../few", "--out", "out")),
+        Case("classify", "nothing", ("classify", "../few", "--out", "out")),
+        Case("inspect", "nothing", ("inspect", "../few", "--out", "out")),
         *exports,
-        Case("matrix", "two", ("matrix", "run", "second", "--to", "out")),
-        Case("cache verify", "done", ("cache", "verify", "run")),
-        Case("verify", "done", ("verify", "run", "--images", "4")),
+        Case("cross-evaluate", "two", ("cross-evaluate", "run", "second", "--out", "out")),
+        Case("verify-cache", "done", ("verify-cache", "run")),
+        Case("reproduce", "done", ("reproduce", "run", "--images", "4")),
     ]
 
 
@@ -89,9 +93,9 @@ class Stage:
     def prepare(self, images: int = 40) -> None:
         """Make the data and a starting folder before each step, and two finished runs."""
         self.here.mkdir(parents=True)
-        self._do("example", "kaggle_masks", "../data", "--images", str(images), "--seed", "5")
-        self._do("example", "kaggle_masks", "../more", "--images", str(images), "--seed", "6")
-        self._do("example", "folder", "../other", "--images", "12")
+        self._do("synthesize", "kaggle_masks", "../data", "--images", str(images), "--seed", "5")
+        self._do("synthesize", "kaggle_masks", "../more", "--images", str(images), "--seed", "6")
+        self._do("synthesize", "folder", "../other", "--images", "12")
         (self.folder / "few").mkdir()
         for image in sorted((self.folder / "data/CXR_png").iterdir())[:4]:
             shutil.copy2(image, self.folder / "few")
@@ -101,9 +105,9 @@ class Stage:
         self._keep("nothing")
         for step in STEPS:
             self._keep(f"before-{step}")
-            self._do(step, "recipe.toml", "--to", "run")
+            self._do(step, "recipe.toml", "--out", "run")
         self._keep("done")
-        self._do("run", "second.toml", "--to", "second")
+        self._do("run", "second.toml", "--out", "second")
         self._keep("two")
 
     def _do(self, *command: str) -> None:

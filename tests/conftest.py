@@ -57,7 +57,7 @@ def resealed(run: Run) -> Run:
 def small_run(tmp_path_factory) -> Run:
     """A finished run; look, do not touch."""
     folder = tmp_path_factory.mktemp("small")
-    done = hilum("run", small_job(folder), "--to", folder / "run")
+    done = hilum("run", small_job(folder), "--out", folder / "run")
     assert done.returncode == 0, done.stderr
     return Run(folder / "run")
 

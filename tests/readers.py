@@ -38,11 +38,11 @@ def metadata(
         },
         "population": people,
         "figures": {"made up": "none"},
-        "region": {
+        "crop": {
             "pixels": 256,
             "margin": 0.08,
             "masked": False,
-            "least_quality": 0.7,
+            "min_mask_quality": 0.7,
             "typical": {},
             **(region or {}),
         },
@@ -50,7 +50,7 @@ def metadata(
 
 
 def reader(
-    folder: Path, name: str, *concepts: str, size: int = 64, content: str = "region", **told: Any
+    folder: Path, name: str, *concepts: str, size: int = 64, content: str = "crop", **told: Any
 ) -> Path:
     """A model whose score of the k-th concept is the mean of the picture to the power of k + 1; without concepts an anomaly model."""
     import torch

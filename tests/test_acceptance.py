@@ -1,4 +1,4 @@
-"""Which images a model may be applied to: the same answer from `hilum read` and from a run's `hilum
+"""Which images a model may be applied to: the same answer from `hilum classify` and from a run's `hilum
 predict`.
 """
 
@@ -43,7 +43,7 @@ def installed(tmp_path_factory, monkeypatch):
 
 @pytest.fixture
 def both(installed, small_run):
-    """What `hilum read` and a run say of one file."""
+    """What `hilum classify` and a run say of one file."""
 
     def said(path):
         found = [
@@ -84,7 +84,7 @@ def test_what_a_header_states_to_be_no_frontal_chest_is_refused_by_both_alike(
     assert (
         words in by_read.refused
         and by_predict.refused == by_read.refused
-        and by_read.said == by_predict.said == []
+        and by_read.scores == by_predict.scores == []
     )
     (row,), _ = segment_images.segment_images([tmp_path / "a.dcm"])
     assert words in row["warning"] and not row["trusted"]
@@ -100,7 +100,7 @@ def test_what_a_header_states_to_be_no_frontal_chest_is_refused_by_both_alike(
 )
 def test_a_frontal_chest_is_scored_by_both(both, tmp_path, stated):
     for one in both(dicom(tmp_path, **stated)):
-        assert one.refused == "" and one.said
+        assert one.refused == "" and one.scores
 
 
 SPOILT = {
@@ -123,7 +123,7 @@ def test_what_looks_like_no_upright_frontal_chest_is_refused_by_both_in_the_same
     assert (
         words in by_read.refused
         and by_predict.refused == by_read.refused
-        and by_predict.doubts == by_read.doubts != ""
+        and by_predict.quality_flags == by_read.quality_flags != ""
     )
 
 
@@ -163,14 +163,14 @@ def test_a_photograph_is_warned_about_by_both(both, tmp_path):
     (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(tinted))
     for one in both(tmp_path / "a.png"):
         assert not one.refused and all(
-            "it may be a photograph" in said.warning for said in one.said
+            "it may be a photograph" in said.warning for said in one.scores
         )
 
 
 def test_words_of_a_header_that_nobody_knows_are_warned_about_by_both(both, tmp_path):
     for one in both(dicom(tmp_path, BodyPartExamined="QZX PROJ")):
         assert not one.refused and all(
-            "'QZX PROJ', which is not known to be the chest" in said.warning for said in one.said
+            "'QZX PROJ', which is not known to be the chest" in said.warning for said in one.scores
         )
 
 
@@ -180,7 +180,7 @@ def test_a_child_is_warned_about_by_models_of_adults_and_the_other_way_about(bot
     )  # the made-up people of the run are grown
     for one in (by_read, by_predict):
         assert not one.refused and all(
-            "the patient is 2 years old" in said.warning for said in one.said
+            "the patient is 2 years old" in said.warning for said in one.scores
         )
 
 

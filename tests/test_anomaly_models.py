@@ -108,7 +108,7 @@ def test_a_model_of_the_shelf_keeps_its_contract(name):
     assert module.OUTPUTS == ("score", "map") and module.CARD.caveats and module.CARD.licence
     known = plugins.defaults("models", name, "Settings")
     assert set(plugins.defaults("models", name, "QUICK")) <= set(known)
-    assert Recipe.of({"anomaly": {"model": name, **known}}).anomaly.model == name
+    assert Recipe.from_sections({"anomaly": {"model": name, **known}}).anomaly.model == name
 
 
 @every

@@ -110,7 +110,7 @@ def test_a_cut_is_a_window_of_the_picture(mirrored: bool) -> None:
         (top, left) = move._corner
         corners.add((top, left))
         whole = image[:, ::-1] if mirrored else image
-        assert np.array_equal(move.picture(image), whole[top : top + 32, left : left + 32])
+        assert np.array_equal(move.image(image), whole[top : top + 32, left : left + 32])
     assert {row for row, _ in corners} == set(range(9)) and {
         column for _, column in corners
     } == set(range(19))

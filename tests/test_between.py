@@ -153,7 +153,7 @@ def test_a_segmenter_trained_on_what_another_run_tests_on_is_an_error(tmp_path):
     )
     parts = pl.DataFrame(
         {
-            "image_id": first.pictures["image_id"],
+            "image_id": first.images["image_id"],
             "part": ["train", "tune", "test", "test", "train", "train"],
         }
     )
@@ -199,7 +199,7 @@ def two(tmp_path) -> list[Path]:
 
 
 def test_the_verb_audits_each_and_tells_what_they_share(two, tmp_path):
-    done = hilum("audit", *two, "--to", tmp_path / "runs", "--json")
+    done = hilum("audit", *two, "--out", tmp_path / "runs", "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert list(found) == ["first", "second", dataset_overlap.BETWEEN]
@@ -209,7 +209,7 @@ def test_the_verb_audits_each_and_tells_what_they_share(two, tmp_path):
     )
     pairs = storage.read_table(tmp_path / "runs" / dataset_overlap.SHARED)
     assert set(pairs["set"]) == {"first"} and set(pairs["kind"]) <= set(dataset_overlap.KINDS)
-    again = hilum("audit", *two, "--to", tmp_path / "runs", "--fail-on", "warning")
+    again = hilum("audit", *two, "--out", tmp_path / "runs", "--fail-on", "warning")
     assert (
         again.returncode == 1
         and dataset_overlap.BETWEEN in again.stdout

@@ -108,7 +108,7 @@ def test_labels_and_filters_do_not_touch_a_cache(data, tmp_path):
                     PIXELS,
                     Pixels(size=96),
                     Pixels(size=64, depth=16),
-                    Pixels(size=64, window="full"),
+                    Pixels(size=64, normalisation="full"),
                 )
             }
         )
@@ -147,7 +147,7 @@ def test_sixteen_bits_keep_what_eight_would_round_away(data, tmp_path):
     assert np.array_equal(deep.images[:], np.round(deep.stored[:] / 257)) and np.array_equal(
         deep.images[3], deep.images[[3]][0]
     )
-    assert np.array_equal(deep.masks[:], flat.masks[:]) and not list(deep.misfits())
+    assert np.array_equal(deep.masks[:], flat.masks[:]) and not list(deep.mismatches())
 
 
 def broken(data, kind):
@@ -265,7 +265,9 @@ def lines_in(folder: Path) -> int:
 
 def same(one: cache.Cache, other: cache.Cache) -> bool:
     return (
-        files_of(one) == files_of(other) and one.digest == other.digest and not list(one.misfits())
+        files_of(one) == files_of(other)
+        and one.digest == other.digest
+        and not list(one.mismatches())
     )
 
 
@@ -306,7 +308,7 @@ def test_a_full_disk_is_told_and_the_cache_goes_on_afterwards(data, tmp_path, mo
     again = cache.fill(ingest(data), PIXELS, tmp_path / "cache")
     assert files_of(again) == files_of(
         cache.fill(ingest(data), PIXELS, tmp_path / "whole")
-    ) and not list(again.misfits())
+    ) and not list(again.mismatches())
 
 
 @pytest.fixture
@@ -336,21 +338,21 @@ def test_a_picture_spoilt_on_the_disk_is_found_and_it_alone_is_read_again(
 ):
     manifest = ingest(data)
     filled = cache.fill(manifest, PIXELS, tmp_path / "cache")
-    assert list(filled.misfits()) == []
+    assert list(filled.mismatches()) == []
     before = files_of(filled)
     with open(filled.folder / "masks.u8", "rb+") as stream:
         stream.seek(5 * 64 * 64 + 100)
         stream.write(b"\x07")
-    (image_id, what), *others = filled.misfits()
+    (image_id, what), *others = filled.mismatches()
     assert (
         filled.rows([image_id])[0] == 5 and "does not hold what was written" in what and not others
     )
     os.truncate(filled.folder / "images.u8", 11 * 64 * 64)
-    wrong = dict(cache.Cache.open(filled.folder, 64, manifest).misfits())
+    wrong = dict(cache.Cache.open(filled.folder, 64, manifest).mismatches())
     assert sorted(filled.rows(wrong)) == [5, 11] and any(
         "end before it" in what for what in wrong.values()
     )
-    filled.spoil(wrong)
+    filled.invalidate(wrong)
     seen = []
     decoded = raster.decoded
     monkeypatch.setattr(
@@ -372,23 +374,23 @@ def test_a_file_that_changed_behind_its_size_and_time_is_found(data, tmp_path):
     path.write_bytes(content)
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     paths = dict(manifest.table.select("image_id", "path").iter_rows())
-    assert list(filled.misfits()) == []
-    ((image_id, what),) = filled.misfits(data, paths)
+    assert list(filled.mismatches()) == []
+    ((image_id, what),) = filled.mismatches(data, paths)
     assert image_id == image["image_id"] and "other bytes" in what
     path.unlink()
-    assert "cannot be opened" in dict(filled.misfits(data, paths))[image_id]
+    assert "cannot be opened" in dict(filled.mismatches(data, paths))[image_id]
 
 
 def test_verify_tells_what_does_not_fit_and_the_next_cache_mends_it(tmp_path):
     kaggle_masks.example(tmp_path / "data", images=8, seed=1)
     run = tmp_path / "run"
-    assert said("cache", tmp_path / "data", "--to", run).exit_code == 0
-    fine = said("cache", "verify", run, "--files")
+    assert said("cache", tmp_path / "data", "--out", run).exit_code == 0
+    fine = said("verify-cache", run, "--files")
     assert fine.exit_code == 0 and "8 images checked, 0 do not fit" in fine.stdout
     (pictures,) = run.glob("cache/*/images.u8")
     marker, whole = (run / "finished/cache.json").read_text(), pictures.read_bytes()
     pictures.write_bytes(whole[: 64 * 64] + b"spoilt..." + whole[64 * 64 + 9 :])
-    found = said("cache", "verify", run)
+    found = said("verify-cache", run)
     assert (
         found.exit_code == 1
         and "1 do not fit" in found.stdout
@@ -397,7 +399,7 @@ def test_verify_tells_what_does_not_fit_and_the_next_cache_mends_it(tmp_path):
     )
     assert said("cache", run).exit_code == 0
     assert pictures.read_bytes() == whole and (run / "finished/cache.json").read_text() == marker
-    assert said("cache", "verify", run, "--json").exit_code == 0
+    assert said("verify-cache", run, "--json").exit_code == 0
     assert said("cache", tmp_path / "data", run).exit_code == 2
 
 

@@ -228,7 +228,7 @@ def test_rows_that_carry_no_calibration_give_the_reason_in_its_place(truth, scor
         assert fit(np.array(truth), np.array(score)) == (None, why)
     told = calibration.as_json(math.nan, np.array(truth), np.array(score))
     assert (
-        told["why"] == why
+        told["reason"] == why
         and told["threshold"] is told["temperature"] is told["bias"] is told["isotonic"] is None
     )
     assert calibration.of_json(told) == {}

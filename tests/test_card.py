@@ -480,7 +480,7 @@ def test_the_same_files_give_the_same_card_wherever_they_lie(tmp_path):
 
 def test_the_verb_writes_the_card_and_prints_json(tmp_path):
     montgomery.example(tmp_path / "data", images=6, seed=0)
-    done = hilum("card", tmp_path / "data", "--to", tmp_path / "run", "--json")
+    done = hilum("datacard", tmp_path / "data", "--out", tmp_path / "run", "--json")
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)["steps"]
     assert (
@@ -495,5 +495,5 @@ def test_the_verb_writes_the_card_and_prints_json(tmp_path):
         "croissant.json",
         "images.csv",
     ]
-    again = hilum("card", tmp_path / "run")
+    again = hilum("datacard", tmp_path / "run")
     assert again.returncode == 0 and "kept" in again.stdout and "card/README.md" in again.stdout

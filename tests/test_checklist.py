@@ -137,7 +137,7 @@ def test_answers_are_the_runs_own_numbers(facts, rows):
         in answer(rows, "20a")
     )
     figure = facts.metrics.filter(
-        (pl.col("stage") == "finding")
+        (pl.col("task") == "finding")
         & (pl.col("part") == "test")
         & (pl.col("source") == "all")
         & (pl.col("metric") == "auroc")
@@ -207,7 +207,7 @@ def test_it_names_the_lung_model_that_was_used_and_begins_where_the_settings_say
     class Shipped(type(facts.run)):
         def summary(self, step):
             return (
-                {"model": "shipped", "why": "asked for"}
+                {"model": "pretrained", "reason": "asked for"}
                 if step == "segment"
                 else super().summary(step)
             )
@@ -218,4 +218,4 @@ def test_it_names_the_lung_model_that_was_used_and_begins_where_the_settings_say
         row["tripod"] or row["claim"]: row["told"]
         for row in checklist.section(replace(facts, run=Shipped(facts.run.folder)))["rows"]
     }
-    assert "Lungs: shipped, not trained in this run" in of["12c"]
+    assert "Lungs: pretrained, not trained in this run" in of["12c"]

@@ -34,7 +34,7 @@ def checked(tmp_path, *paths, read=False):
         for path in paths
     ]
     manifest = Manifest.of(tmp_path, rows, [], [])
-    filled = cache.fill(manifest, Pixels(size=64, text=read), tmp_path / "cache")
+    filled = cache.fill(manifest, Pixels(size=64, ocr=read), tmp_path / "cache")
     return list(text_check.check(manifest, filled.index)), filled
 
 
@@ -124,7 +124,7 @@ def test_pictures_are_not_read_unless_asked_for_and_caches_are_apart(tmp_path):
     )
     _, filled = checked(tmp_path, tmp_path / "a.png")
     assert filled.index["text_words"].to_list() == [None] and cache.name(Pixels()) != cache.name(
-        Pixels(text=True)
+        Pixels(ocr=True)
     )
 
 

@@ -19,7 +19,10 @@ from hilum.errors import CannotWrite, HilumError
 from hilum.runs.run_all import STEPS
 
 ROOT = Path(__file__).resolve().parents[1]
-VERBS = sorted(command.name or command.callback.__name__ for command in app.registered_commands)
+VERBS = sorted(
+    (command.name or command.callback.__name__).replace("_", "-")
+    for command in app.registered_commands
+)
 
 
 @pytest.fixture
@@ -81,7 +84,7 @@ def test_every_verb_is_in_the_readme_and_every_command_of_the_readme_parses():
 
 def test_a_misused_verb_exits_with_2_and_a_fault_with_1(tmp_path):
     assert hilum("run").returncode == 2 and hilum("run", "x", "--no-such-option").returncode == 2
-    done = hilum("run", tmp_path / "nowhere", "--to", tmp_path / "run")
+    done = hilum("run", tmp_path / "nowhere", "--out", tmp_path / "run")
     assert (
         done.returncode == 1
         and done.stderr.count("\n") == 1
@@ -90,7 +93,7 @@ def test_a_misused_verb_exits_with_2_and_a_fault_with_1(tmp_path):
 
 
 def test_json_is_all_that_goes_to_standard_output(data, tmp_path):
-    done = hilum("audit", data, "--to", tmp_path / "run", "--json")
+    done = hilum("audit", data, "--out", tmp_path / "run", "--json")
     told = json.loads(done.stdout)
     assert (
         list(told["steps"]) == ["ingest", "cache", "audit"]
@@ -99,21 +102,21 @@ def test_json_is_all_that_goes_to_standard_output(data, tmp_path):
 
 
 def test_fail_on_sets_the_exit_code(data, tmp_path):
-    assert hilum("audit", data, "--to", tmp_path / "run", "--fail-on", "error").returncode == 0
+    assert hilum("audit", data, "--out", tmp_path / "run", "--fail-on", "error").returncode == 0
     picture = next((data / "CXR_png").glob("*.png"))
     picture.write_bytes(picture.read_bytes()[:500])
-    done = hilum("audit", data, "--to", tmp_path / "run", "--fail-on", "error")
+    done = hilum("audit", data, "--out", tmp_path / "run", "--fail-on", "error")
     assert (
         done.returncode == 1
         and picture.name in done.stdout
         and "copy the file again" in done.stdout
     )
-    assert hilum("audit", data, "--to", tmp_path / "run").returncode == 0
+    assert hilum("audit", data, "--out", tmp_path / "run").returncode == 0
 
 
 def test_a_misspelt_recipe_is_told_before_anything_is_written(data, tmp_path):
     (tmp_path / "r.toml").write_text('[data]\nfolder = "data"\n[segmant]\nmodel = "unet"\n')
-    done = hilum("run", tmp_path / "r.toml", "--to", tmp_path / "run")
+    done = hilum("run", tmp_path / "r.toml", "--out", tmp_path / "run")
     assert (
         done.returncode == 1
         and "did you mean 'segment'" in done.stderr
@@ -140,7 +143,7 @@ def test_a_folder_that_cannot_be_written_is_named_with_the_remedy(
     data, tmp_path, monkeypatch, number, words
 ):
     monkeypatch.setattr(Path, "mkdir", refusing(number))
-    done = CliRunner().invoke(app, ["ingest", str(data), "--to", str(tmp_path / "run")])
+    done = CliRunner().invoke(app, ["ingest", str(data), "--out", str(tmp_path / "run")])
     assert (
         isinstance(done.exception, CannotWrite)
         and words in str(done.exception)
@@ -151,20 +154,21 @@ def test_a_folder_that_cannot_be_written_is_named_with_the_remedy(
 @pytest.mark.skipif(os.geteuid() == 0, reason="the administrator may write anywhere")
 def test_no_write_permission(data, tmp_path):
     (tmp_path / "mine").mkdir(mode=0o500)
-    done = hilum("ingest", data, "--to", tmp_path / "mine" / "run")
+    done = hilum("ingest", data, "--out", tmp_path / "mine" / "run")
     assert done.returncode == 1 and "you may not write there" in done.stderr
 
 
 def test_a_disk_that_fills_up_leaves_nothing_half_written(data, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", refusing(errno.ENOSPC))
-    done = CliRunner().invoke(app, ["ingest", str(data), "--to", str(tmp_path / "run")])
+    done = CliRunner().invoke(app, ["ingest", str(data), "--out", str(tmp_path / "run")])
     assert isinstance(done.exception, CannotWrite) and "run the same command again" in str(
         done.exception
     )
     monkeypatch.undo()
     assert [path.name for path in (tmp_path / "run").rglob("*") if path.is_file()] == [".lock"]
     assert (
-        CliRunner().invoke(app, ["ingest", str(data), "--to", str(tmp_path / "run")]).exit_code == 0
+        CliRunner().invoke(app, ["ingest", str(data), "--out", str(tmp_path / "run")]).exit_code
+        == 0
     )
 
 
@@ -190,7 +194,9 @@ def test_no_fault_of_the_users_ends_in_a_traceback(monkeypatch, capsys, fault, c
 def test_an_example_is_deterministic_and_never_overwrites(tmp_path):
     for name in "ab":
         assert (
-            hilum("example", "montgomery", tmp_path / name, "--images", 6, "--seed", 3).returncode
+            hilum(
+                "synthesize", "montgomery", tmp_path / name, "--images", 6, "--seed", 3
+            ).returncode
             == 0
         )
     files = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*.*"))
@@ -198,9 +204,9 @@ def test_an_example_is_deterministic_and_never_overwrites(tmp_path):
         (tmp_path / "a" / path).read_bytes() == (tmp_path / "b" / path).read_bytes()
         for path in files
     )
-    again = hilum("example", "montgomery", tmp_path / "a")
+    again = hilum("synthesize", "montgomery", tmp_path / "a")
     assert again.returncode == 1 and "is not empty" in again.stderr
-    wrong = hilum("example", "shenzen", tmp_path / "c")
+    wrong = hilum("synthesize", "shenzen", tmp_path / "c")
     assert wrong.returncode == 1 and "did you mean 'shenzhen'" in wrong.stderr
 
 
@@ -210,7 +216,7 @@ def test_digests_do_not_depend_on_the_place(data, tmp_path):
     shutil.copytree(data, tmp_path / "elsewhere")
     runs = [tmp_path / name for name in ("one", "two")]
     for source, run in zip((data, tmp_path / "elsewhere"), runs, strict=True):
-        assert hilum("cache", source, "--to", run).returncode == 0
+        assert hilum("cache", source, "--out", run).returncode == 0
     for step in ("ingest", "cache"):
         first, second = (
             storage.read_json(run / "finished" / f"{step}.json")["made"] for run in runs

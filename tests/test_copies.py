@@ -118,7 +118,7 @@ def test_without_known_images_nothing_is_a_copy(known, tmp_path):
 def warnings(small_run, path):
     (one,), faults = predict_images.predict_images(small_run.folder, [path])
     assert not faults and not one.refused
-    return {said.warning for said in one.said}.pop()
+    return {said.warning for said in one.scores}.pop()
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_predict_says_where_nobody_can_tell_as_the_cache_is_gone(small_run, tmp_
     )
     raster.write_png(tmp_path / "a.png", chest(1))
     (one,), _ = predict_images.predict_images(run, [tmp_path / "a.png"])
-    assert "the run's cache is not there" in one.said[0].warning
+    assert "the run's cache is not there" in one.scores[0].warning
 
 
 def test_read_tells_a_changed_copy_of_an_image_that_a_model_was_trained_on(tmp_path, monkeypatch):
@@ -181,10 +181,10 @@ def test_read_tells_a_changed_copy_of_an_image_that_a_model_was_trained_on(tmp_p
     }.items():
         (tmp_path / name).write_bytes(data)
         (one,), _ = classify_images.classify_images([tmp_path / name])
-        assert "of which this is a changed copy" in one.said[0].warning
+        assert "of which this is a changed copy" in one.scores[0].warning
     (tmp_path / "other.jpg").write_bytes(jpeg(chest(8), 50))
     (one,), _ = classify_images.classify_images([tmp_path / "other.jpg"])
-    assert "changed copy" not in one.said[0].warning
+    assert "changed copy" not in one.scores[0].warning
 
 
 def test_every_model_that_comes_with_hilum_has_a_hash_of_each_image_that_it_was_trained_on():

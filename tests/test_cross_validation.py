@@ -41,12 +41,12 @@ folds = 2
 epochs = 1
 least_steps = 4
 width = 8
-[region]
+[crop]
 size = 64
 [classify]
 model = "linear_probe"
 [evaluate]
-resamples = 100
+bootstrap = 100
 """
 
 
@@ -241,7 +241,7 @@ def crossed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("crossed")
     kaggle_masks.example(folder / "data", images=56, seed=5)
     (folder / "recipe.toml").write_text(RECIPE)
-    done = hilum("run", folder / "recipe.toml", "--to", folder / "run")
+    done = hilum("run", folder / "recipe.toml", "--out", folder / "run")
     assert done.returncode == 0, done.stderr
     assert "cross-validated" in done.stdout
     return Run(folder / "run")
@@ -258,7 +258,7 @@ def test_every_image_is_scored_once_by_models_that_have_not_seen_its_patient(cro
     table = storage.read_table(crossed / "split.parquet")
     group = dict(table.select("image_id", "group").iter_rows())
     scores = storage.read_table(crossed / predict.SCORES)
-    assert not scores.select("image_id", "stage", "concept").is_duplicated().any()
+    assert not scores.select("image_id", "task", "concept").is_duplicated().any()
     assert set(scores["image_id"]) == set(group) and set(scores["part"]) == {"test"}
     assert {"lungs", "fold0", "fold1"} == set(
         storage.read_table(crossed / "segment/training.parquet")["model"]
@@ -293,7 +293,7 @@ def test_figures_at_a_threshold_are_of_the_calls_of_each_folds_own_threshold(cro
     )
     rows = (
         storage.read_table(crossed / predict.SCORES)
-        .filter(pl.col("stage") == "finding")
+        .filter(pl.col("task") == "finding")
         .join(table.select("image_id", "state"), on="image_id")
     )
     thresholds = {
@@ -306,7 +306,7 @@ def test_figures_at_a_threshold_are_of_the_calls_of_each_folds_own_threshold(cro
         [score >= thresholds[fold] for score, fold in present.select("score", "fold").iter_rows()]
     )
     metrics = storage.read_table(crossed / evaluate.METRICS).filter(
-        (pl.col("stage") == "finding") & (pl.col("by") == "all")
+        (pl.col("task") == "finding") & (pl.col("by") == "all")
     )
     assert set(metrics["part"]) == {"test"}
     assert metrics.filter(pl.col("metric") == "sensitivity")["value"].to_list() == [
@@ -354,9 +354,9 @@ def _stored(run, number):
 def test_it_is_verified_fold_by_fold(crossed):
     checks = {check.what: check for check in reproduce.reproduce(crossed)}
     assert all(check.holds for check in checks.values()), checks
-    assert "each in one of 2 folds" in checks["split"].told and checks["models"].told.startswith(
-        "6 models"
-    )
+    assert "each in one of 2 folds" in checks["split"].report and checks[
+        "models"
+    ].report.startswith("6 models")
 
 
 def test_a_test_image_in_the_training_of_a_fold_is_refused_and_the_fold_is_named(copied):
@@ -379,7 +379,7 @@ def test_a_test_image_in_the_training_of_a_fold_is_refused_and_the_fold_is_named
 def test_a_pooled_score_that_no_fold_gave_is_found(copied):
     scores = storage.read_table(copied / predict.SCORES)
     storage.write_table(copied / predict.SCORES, scores.with_columns(score=pl.col("score") / 2))
-    faults = {check.what: check.told for check in reproduce.reproduce(copied) if not check.holds}
+    faults = {check.what: check.report for check in reproduce.reproduce(copied) if not check.holds}
     assert "is not what the folds' models gave" in faults["figures"]
 
 
@@ -390,9 +390,9 @@ def test_two_cross_validated_runs_are_compared_image_by_image(crossed, copied):
     )
     assert hilum("run", copied.folder).returncode == 0
     found = compare.compare(crossed, copied)
-    rows = found.table.filter(pl.col("stage") == "finding")
+    rows = found.table.filter(pl.col("task") == "finding")
     assert (
-        found.told == []
+        found.notes == []
         and set(rows["images"]) == {56}
         and {"auroc", "sensitivity", "specificity"} <= set(rows["metric"])
     )
@@ -405,11 +405,11 @@ def test_killed_in_a_fold_it_goes_on_to_the_same_digests(crossed, tmp_path):
         "hilum",
         "run",
         str(crossed.folder.parent / "recipe.toml"),
-        "--to",
+        "--out",
         str(tmp_path / "run"),
     ]
     for marker in (
-        "finished/region.json",
+        "finished/crop.json",
         "folds/0/finished/segment-fold0.json",
         "folds/1/finished/segment.json",
     ):
@@ -430,7 +430,7 @@ def test_killed_in_a_fold_it_goes_on_to_the_same_digests(crossed, tmp_path):
     for step in ("split", "predict", "evaluate"):
         assert disturbed.made(step) == undisturbed.made(step), step
     for one, other in zip(division.folds(disturbed), division.folds(undisturbed), strict=True):
-        assert all(one.made(step) == other.made(step) for step in ("split", "region", "predict"))
+        assert all(one.made(step) == other.made(step) for step in ("split", "crop", "predict"))
 
 
 def test_a_finished_one_is_kept_and_the_same_command_does_nothing_anew(crossed, copied):
@@ -460,15 +460,15 @@ def test_the_report_says_so_and_holds_the_scores(crossed):
 
 def test_its_final_models_score_a_file_without_torch(crossed):
     image = next((Manifest.read(crossed.folder).root / "CXR_png").glob("*.png"))
-    done = without_torch("predict", crossed.folder, image, "--json")
+    done = without_torch("apply", crossed.folder, image, "--json")
     assert done.returncode == 0, done.stderr
     (told,) = json.loads(done.stdout)
-    finding = next(said for said in told["said"] if said["model"] == "finding")
+    finding = next(said for said in told["scores"] if said["model"] == "finding")
     assert 0 <= finding["score"] <= 1 and finding["call"] in ("present", "absent", None)
 
 
 def test_what_needs_a_test_part_of_the_final_model_says_why_it_has_none(crossed):
-    done = hilum("look", crossed.folder)
+    done = hilum("explain", crossed.folder)
     assert (
         done.returncode == 1
         and "is cross-validated" in done.stderr
@@ -484,7 +484,7 @@ def dozen(tmp_path_factory):
     """A quick run of twelve images."""
     folder = tmp_path_factory.mktemp("dozen")
     own_folder.example(folder / "data", images=12, seed=1)
-    done = hilum("run", folder / "data", "--to", folder / "run", "--quick")
+    done = hilum("run", folder / "data", "--out", folder / "run", "--quick")
     assert done.returncode == 0, done.stderr
     assert "too small to divide" in done.stdout
     return Run(folder / "run")
@@ -511,8 +511,8 @@ def test_a_quick_run_is_stamped_and_stays_so_when_it_is_done_again(dozen):
 @pytest.mark.parametrize(("images", "finding"), [(16, "pneumonia"), (2, "pneumonia")])
 def test_the_split_of_a_tiny_set_tells_its_leading_finding(tmp_path, images, finding):
     own_folder.example(tmp_path / "data", images=images, seed=1)
-    (tmp_path / "recipe.toml").write_text('[data]\nfolder = "data"\n[split]\nminimum = 1\n')
-    done = hilum("split", tmp_path / "recipe.toml", "--to", tmp_path / "run")
+    (tmp_path / "recipe.toml").write_text('[data]\nfolder = "data"\n[split]\nmin_per_class = 1\n')
+    done = hilum("split", tmp_path / "recipe.toml", "--out", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     assert (
         json.loads((tmp_path / "run/finished/split.json").read_text())["summary"]["finding"]

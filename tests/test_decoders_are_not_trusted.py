@@ -465,7 +465,8 @@ def test_pixels_that_the_runs_of_a_bitmap_skip_are_said(tmp_path):
         b"BM" + struct.pack("<IHHI", 0, 0, 0, 1078) + head + palette + runs
     )
     assert any(
-        "17 pixels that its runs skip" in line for line in raster.read(tmp_path / "a.bmp").account
+        "17 pixels that its runs skip" in line
+        for line in raster.read(tmp_path / "a.bmp").processing_log
     )
 
 

@@ -15,7 +15,7 @@ def shown(tmp_path, stored, **said):
     file = dicom.read(
         write(tmp_path / "a.dcm", np.array([stored] * 2, said.pop("kind", U16)), **said)
     )
-    return file.radiograph().pixels[0].tolist(), file.account
+    return file.radiograph().pixels[0].tolist(), file.processing_log
 
 
 # stored values, what the header says, brightness worked by hand
@@ -266,7 +266,7 @@ def test_signed_values_are_raised_by_half_of_their_range(tmp_path):
     assert (
         file.values.dtype == U16
         and file.values.tolist() == [[0, 2048, 4095]]
-        and file.shown.shape == (4096,)
+        and file.lut.shape == (4096,)
     )
 
 

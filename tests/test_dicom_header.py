@@ -331,7 +331,7 @@ def test_pictures_are_turned_to_the_standard_view_and_back(orientation, expected
         file.pose.forward(PICTURE, labels=True), file.values
     )
     assert file.header.size == PICTURE.shape and file.pose.target == file.values.shape
-    assert any(f"Patient Orientation {orientation}" in line for line in file.account) == (
+    assert any(f"Patient Orientation {orientation}" in line for line in file.processing_log) == (
         orientation not in ("L\\F", "LP\\FA", "A\\F", "P\\F")
     )
 
@@ -353,7 +353,9 @@ def test_pixels_that_are_not_square_are_made_so(said, size, spacing, tmp_path):
         pytest.approx(spacing) if spacing else None
     )
     assert file.pose.back(file.values).shape == PIXELS.shape
-    assert (file.pose.drawn_out is not None) == any("made square" in line for line in file.account)
+    assert (file.pose.drawn_out is not None) == any(
+        "made square" in line for line in file.processing_log
+    )
 
 
 def test_masks_drawn_on_a_file_follow_its_turn_in_the_cache_and_come_back_in_exports(tmp_path):
@@ -387,7 +389,7 @@ def test_masks_drawn_on_a_file_follow_its_turn_in_the_cache_and_come_back_in_exp
         and file.values[7, 45] == 900
     )
     assert (
-        np.array_equal(image_file.own_pixels(file), file.shown[stored])
+        np.array_equal(image_file.own_pixels(file), file.lut[stored])
         and image_file.own_size(file) == stored.shape
     )
     assert np.array_equal(

@@ -148,7 +148,7 @@ def test_bits_that_are_those_of_a_cell_are_not_the_range(largest, bits, top, tmp
     stored = np.array([[0, 1, 2]] * 2, np.uint16)
     path = put(tmp_path, stored, 12, [lut(VOI, (3, 0, bits), words(0, largest // 2, largest))])
     assert shown(path) == pytest.approx([0, largest // 2 / top, largest / top], abs=2e-6)
-    account = dicom.read(path).account
+    account = dicom.read(path).processing_log
     assert any("is white" in line or "are stated" in line for line in account) == (
         top not in ((1 << bits) - 1,)
     )
@@ -171,7 +171,7 @@ def test_a_wrong_number_of_entries_is_refused_or_not_used(case, tmp_path):
     with pytest.raises(BadData, match="description of the grey values is broken"):
         dicom.read(put(tmp_path, stored, 12, [lut(MODALITY, descriptor, cells)]))
     file = dicom.read(put(tmp_path, stored, 12, [lut(VOI, descriptor, cells)]))
-    assert any(line.startswith("VOI LUT not used: ") for line in file.account)
+    assert any(line.startswith("VOI LUT not used: ") for line in file.processing_log)
     assert file.radiograph().pixels[0].tolist() == pytest.approx([0, 0.5, 1])
 
 
@@ -180,7 +180,7 @@ def test_entries_behind_those_stated_are_left_out_and_reported(tmp_path):
     path = put(tmp_path, stored, 12, [lut(VOI, (3, 0, 8), words(0, 51, 255, 7, 7))])
     assert shown(path) == pytest.approx([0, 0.2, 1, 1], abs=2e-6)
     assert any(
-        "2 entries behind the 3 stated left out" in line for line in dicom.read(path).account
+        "2 entries behind the 3 stated left out" in line for line in dicom.read(path).processing_log
     )
 
 
@@ -254,7 +254,9 @@ def test_a_window_is_a_whole_pair_by_position_and_function(case, syntax, tmp_pat
     )
     brightness, said = WINDOWS[case]
     assert shown(path) == pytest.approx(brightness, abs=2e-6)
-    assert any(said in line for line in dicom.read(path).account), dicom.read(path).account
+    assert any(said in line for line in dicom.read(path).processing_log), dicom.read(
+        path
+    ).processing_log
 
 
 def test_a_rescale_that_is_not_understood_is_refused_because_values_mean_something_else_without_it(
@@ -364,5 +366,5 @@ def test_spacing_is_understood_or_unknown_in_the_header_and_in_the_image(
         and dicom.read(path).radiograph().spacing_mm == spacing
     )
     assert any(
-        "is not two decimal numbers above 0" in line for line in dicom.read(path).account
+        "is not two decimal numbers above 0" in line for line in dicom.read(path).processing_log
     ) == (spacing is None)

@@ -167,9 +167,9 @@ def test_the_compressed_picture_is_believed(said, stored, encoded, bits, words, 
             **said,
         )
     )
-    assert any(words in line for line in file.account), file.account
+    assert any(words in line for line in file.processing_log), file.processing_log
     raised = (
-        (1 << (file.shown.size.bit_length() - 2))
+        (1 << (file.lut.size.bit_length() - 2))
         if said.get("signed") or encoded.dtype.kind == "i"
         else 0
     )
@@ -187,7 +187,7 @@ def test_a_mislabelled_transfer_syntax_is_settled(tmp_path):
         )
     )
     assert np.array_equal(file.values, smooth(12)) and any(
-        "the picture is jpegls" in line for line in file.account
+        "the picture is jpegls" in line for line in file.processing_log
     )
 
 
@@ -282,7 +282,7 @@ def test_grey_in_colours_clothes_is_read(tmp_path):
             write(tmp_path / f"{name}.dcm", stored, bits=8, PlanarConfiguration=0, **said)
         )
         assert np.array_equal(file.values, grey) and any(
-            "that is grey" in line for line in file.account
+            "that is grey" in line for line in file.processing_log
         )
     by_plane = np.ascontiguousarray(three.transpose(2, 0, 1)).reshape(grey.shape + (3,))
     assert np.array_equal(
@@ -374,7 +374,7 @@ def test_each_of_pydicoms_files_is_read_or_refused_by_name():
     for path in packaged():
         try:
             file = dicom.read(path)
-            assert 0 <= file.shown.min() <= file.shown.max() <= 1 and file.account
+            assert 0 <= file.lut.min() <= file.lut.max() <= 1 and file.processing_log
             read.append(path.name)
         except BadData as fault:
             assert str(fault).startswith(f"{path}: ") and len(str(fault)) < 600
@@ -428,7 +428,7 @@ def test_pydicoms_doubts_reach_the_account_and_not_the_terminal(tmp_path):
     path.write_bytes(
         path.read_bytes().replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2\0\0\0")
     )
-    program = f"from hilum.imaging.files import dicom\nfrom pathlib import Path\nprint(*dicom.read(Path({str(path)!r})).account, sep='\\n')\ndicom.header(Path({str(path)!r}))"
+    program = f"from hilum.imaging.files import dicom\nfrom pathlib import Path\nprint(*dicom.read(Path({str(path)!r})).processing_log, sep='\\n')\ndicom.header(Path({str(path)!r}))"
     done = subprocess.run(
         [sys.executable, "-W", "always", "-c", program],
         capture_output=True,
@@ -464,7 +464,7 @@ def test_the_corrupt_stream_fails_cleanly_and_the_window_beside_its_values_is_mo
     with pytest.raises(BadData, match="966.dcm: its pixels .* broken or cut short"):
         dicom.read(SHARED / "966.dcm")
     file = dicom.read(SHARED / "JPEG2KLossless_1s_1f_u_16_16.dcm")
-    assert any("moved by +32768" in line for line in file.account)
+    assert any("moved by +32768" in line for line in file.processing_log)
     assert 0.1 < np.median(file.radiograph().pixels) < 0.9
 
 

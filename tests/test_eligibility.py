@@ -74,7 +74,9 @@ def test_every_value_means_one_thing_in_include():
 
 
 def test_a_recipe_refuses_a_word_that_nothing_is_called_and_names_the_nearest():
-    assert Recipe.of({"split": {"include": ["LATERAL", "hand", "all"]}}).split.include == (
+    assert Recipe.from_sections(
+        {"split": {"include": ["LATERAL", "hand", "all"]}}
+    ).split.include == (
         "LATERAL",
         "hand",
         "all",
@@ -83,7 +85,7 @@ def test_a_recipe_refuses_a_word_that_nothing_is_called_and_names_the_nearest():
         BadRecipe,
         match=r"\[split\] include: no view, body part or modality is called 'LATERL': did you mean 'LATERAL'",
     ):
-        Recipe.of({"split": {"include": ["laterl"]}})
+        Recipe.from_sections({"split": {"include": ["laterl"]}})
 
 
 def test_a_manifest_without_what_is_excluded_keeps_the_others_as_they_are():

@@ -167,7 +167,7 @@ def test_ctrl_c_says_what_is_kept_and_the_table_holds_it(films, tmp_path):
     for number in range(60):
         (films / f"more{number}.png").write_bytes((films / "1.png").read_bytes())
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "hilum", "lungs", films, "--to", out]
+    command = [sys.executable, "-m", "hilum", "lungs", films, "--out", out]
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     while not (out / JOURNAL).exists() and child.poll() is None:
         time.sleep(0.01)
@@ -329,7 +329,7 @@ def test_an_example_that_is_cut_short_leaves_no_data_set(tmp_path, monkeypatch):
     monkeypatch.setattr(
         storage, "write_text", lambda *_: (_ for _ in ()).throw(OSError(28, "full"))
     )
-    done = CliRunner().invoke(app, ["example", "folder", str(tmp_path / "data")])
+    done = CliRunner().invoke(app, ["synthesize", "folder", str(tmp_path / "data")])
     assert isinstance(done.exception, CannotWrite) and not list(tmp_path.iterdir())
 
 

@@ -17,13 +17,13 @@ from hilum.pipeline import predict
 from hilum.run_folder import Run
 from hilum.runs import predict_images
 
-CONTRACT = InputContract("finding", 64, "region", "percentiles", ("score",))
+CONTRACT = InputContract("finding", 64, "crop", "percentiles", ("score",))
 
 
 def test_a_contract_says_what_does_not_fit():
-    assert CONTRACT.misfits(content="region", size=64, window="percentiles") == []
-    assert CONTRACT.misfits(content="whole", size=96, window="percentiles") == [
-        "content must be 'region', got 'whole'",
+    assert CONTRACT.mismatches(content="crop", size=64, normalisation="percentiles") == []
+    assert CONTRACT.mismatches(content="whole", size=96, normalisation="percentiles") == [
+        "content must be 'crop', got 'whole'",
         "size must be 64, got 96",
     ]
 
@@ -44,9 +44,10 @@ def test_a_model_takes_one_picture_or_many_of_its_shape_and_nothing_else():
 def test_a_run_whose_recipe_no_longer_fits_its_models_is_refused(small_run):
     recipe = Recipe.read(small_run / "recipe.toml")
     changed = predict.RunModels(
-        small_run, Recipe(**{**vars(recipe), "pixels": type(recipe.pixels)(size=64, window="full")})
+        small_run,
+        Recipe(**{**vars(recipe), "pixels": type(recipe.pixels)(size=64, normalisation="full")}),
     )
-    with pytest.raises(Mismatch, match="window must be 'percentiles', got 'full'"):
+    with pytest.raises(Mismatch, match="normalisation must be 'percentiles', got 'full'"):
         _ = changed.models
 
 
@@ -74,11 +75,14 @@ def test_each_wrong_image_is_refused_by_name_and_the_others_are_still_scored(sma
         small_run.folder, [path, *(tmp_path / f"{fault}.png" for fault in SPOILT)]
     )
     by_name = {one.name: one for one in found}
-    assert faults == [] and [by_name[name].doubts for name in (path.stem, *SPOILT)] == ["", *SPOILT]
+    assert faults == [] and [by_name[name].quality_flags for name in (path.stem, *SPOILT)] == [
+        "",
+        *SPOILT,
+    ]
     for fault in SPOILT:
-        assert "it looks " in by_name[fault].refused and by_name[fault].said == []
+        assert "it looks " in by_name[fault].refused and by_name[fault].scores == []
     assert by_name[path.stem].refused == "" and {
-        said.model for said in by_name[path.stem].said
+        said.model for said in by_name[path.stem].scores
     } == {"finding", "anomaly"}
 
 
@@ -96,9 +100,9 @@ def test_a_picture_of_one_value_is_refused_by_name_and_the_others_are_still_scor
 
 def test_scores_of_a_run_tell_doubts_beside_each_score(small_run):
     scores = storage.read_table(small_run / predict.SCORES)
-    assert scores.schema == pl.Schema(predict.COLUMNS) and scores["doubts"].null_count() == 0
+    assert scores.schema == pl.Schema(predict.COLUMNS) and scores["quality_flags"].null_count() == 0
     assert (
         small_run.summary("predict")["doubtful images"]
-        == scores.filter(pl.col("doubts") != "")["image_id"].n_unique()
+        == scores.filter(pl.col("quality_flags") != "")["image_id"].n_unique()
     )
-    assert (scores["doubts"] != "").mean() <= 0.05  # made-up chests are right pictures
+    assert (scores["quality_flags"] != "").mean() <= 0.05  # made-up chests are right pictures

@@ -585,7 +585,7 @@ def test_one_folder_holds_one_set(pooch, one, tmp_path):
     with pytest.raises(BadData, match="holds montgomery, not shenzhen"):
         bring(replace(one, name="shenzhen"), tmp_path / "set")
     (tmp_path / "set" / "FETCHED.json").write_text("[]")
-    with pytest.raises(BadData, match="is not what `hilum fetch` writes"):
+    with pytest.raises(BadData, match="is not what `hilum download` writes"):
         bring(one, tmp_path / "set")
 
 
@@ -611,7 +611,7 @@ def served(monkeypatch, one):
 
 
 def test_the_command_shows_the_terms_and_refuses_without_a_yes(served, one, server, tmp_path):
-    done = CliRunner().invoke(app, ["fetch", "montgomery", "--to", str(tmp_path / "set")])
+    done = CliRunner().invoke(app, ["download", "montgomery", "--out", str(tmp_path / "set")])
     assert (
         isinstance(done.exception, download.NotAccepted)
         and one.licence in " ".join(done.stdout.split())
@@ -623,7 +623,7 @@ def test_the_command_shows_the_terms_and_refuses_without_a_yes(served, one, serv
 def test_on_a_terminal_the_command_asks(pooch, served, server, tmp_path, monkeypatch, answer):
     monkeypatch.setattr("hilum.cli.data.at_a_terminal", lambda: True)
     done = CliRunner().invoke(
-        app, ["fetch", "montgomery", "--to", str(tmp_path / "set")], input=answer
+        app, ["download", "montgomery", "--out", str(tmp_path / "set")], input=answer
     )
     assert "Do you accept" in done.output
     assert (
@@ -636,7 +636,7 @@ def test_on_a_terminal_the_command_asks(pooch, served, server, tmp_path, monkeyp
 
 def test_the_command_says_what_to_run_next(pooch, served, tmp_path):
     done = CliRunner().invoke(
-        app, ["fetch", "montgomery", "--to", str(tmp_path / "set"), "--accept"]
+        app, ["download", "montgomery", "--out", str(tmp_path / "set"), "--accept"]
     )
     assert done.exit_code == 0 and f"hilum run {tmp_path / 'set'}" in done.stdout.replace(
         "\n      ", " "
@@ -645,7 +645,7 @@ def test_the_command_says_what_to_run_next(pooch, served, tmp_path):
 
 def test_json_is_all_that_goes_to_standard_output(pooch, served, tmp_path):
     done = CliRunner().invoke(
-        app, ["fetch", "montgomery", "--to", str(tmp_path / "set"), "--accept", "--json"]
+        app, ["download", "montgomery", "--out", str(tmp_path / "set"), "--accept", "--json"]
     )
     assert json.loads(done.stdout)["fetched"] == ["set.zip"] and "licence:" in done.stderr
 
@@ -654,7 +654,7 @@ def test_json_is_all_that_goes_to_standard_output(pooch, served, tmp_path):
     "name", [name for name in catalog.names() if not catalog.entry(name).files]
 )
 def test_a_set_without_public_addresses_tells_each_step_and_asks_for_nothing(name, tmp_path):
-    done = CliRunner().invoke(app, ["fetch", name, "--to", str(tmp_path / "x")])
+    done = CliRunner().invoke(app, ["download", name, "--out", str(tmp_path / "x")])
     told = " ".join(done.stdout.split())
     assert (
         done.exit_code == 0
@@ -666,5 +666,7 @@ def test_a_set_without_public_addresses_tells_each_step_and_asks_for_nothing(nam
 
 
 def test_an_unknown_set_gets_the_nearest_name(tmp_path):
-    done = CliRunner().invoke(app, ["fetch", "kermani", "--accept", "--to", str(tmp_path / "x")])
+    done = CliRunner().invoke(
+        app, ["download", "kermani", "--accept", "--out", str(tmp_path / "x")]
+    )
     assert isinstance(done.exception, NotFound) and "did you mean 'kermany'" in str(done.exception)

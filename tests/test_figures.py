@@ -16,7 +16,7 @@ from hilum.pipeline.evaluation import classification, estimate
 from hilum.statistics import calibration
 from hilum.statistics.metrics import discrimination
 
-SETTINGS = Evaluate(resamples=100)
+SETTINGS = Evaluate(bootstrap=100)
 FINDINGS = ("effusion", "nodule")
 
 
@@ -83,9 +83,9 @@ def made(
     states = states.with_columns(
         pl.when(pl.col("state") == -2).then(None).otherwise(pl.col("state")).alias("state")
     )
-    columns = dict.fromkeys(("image_id", "part", "stage", "concept"), pl.String) | {
+    columns = dict.fromkeys(("image_id", "part", "task", "concept"), pl.String) | {
         "score": pl.Float64,
-        "doubts": pl.String,
+        "quality_flags": pl.String,
     }
     return pl.DataFrame(rows, schema=columns, orient="row"), estimate.banded(people), states
 
@@ -129,7 +129,7 @@ def tables():
 
 @pytest.fixture(scope="module")
 def whole(tables):
-    return found(tables, Evaluate(resamples=100, prevalence=0.05))
+    return found(tables, Evaluate(bootstrap=100, prevalence=0.05))
 
 
 def test_each_finding_is_measured_on_the_images_whose_state_of_it_is_known(tables, whole):
@@ -146,9 +146,9 @@ def test_each_finding_is_measured_on_the_images_whose_state_of_it_is_known(table
             "images"
         ] < 60
         assert (
-            row["low"] < row["value"] < row["high"]
+            row["ci_low"] < row["value"] < row["ci_high"]
             and row["delong_low"] < row["value"] < row["delong_high"]
-            and row["why"] == row["warning"] == ""
+            and row["reason"] == row["warning"] == ""
         )
 
 
@@ -158,7 +158,7 @@ def test_macro_and_micro_are_named_as_such_and_macro_is_the_mean(whole):
         macro, micro = (one(whole[0], metric, kind) for kind in ("macro", "micro"))
         assert (
             macro["value"] == pytest.approx(np.mean(each))
-            and macro["low"] < macro["value"] < macro["high"]
+            and macro["ci_low"] < macro["value"] < macro["ci_high"]
         )
         assert not math.isnan(micro["value"]) and micro["positives"] == sum(
             one(whole[0], metric, finding)["positives"] for finding in FINDINGS
@@ -209,7 +209,7 @@ def test_predictive_values_at_a_prevalence_follow_bayes(whole):
     assert (
         row["value"] == pytest.approx(expected)
         and row["value"] < one(table, "ppv")["value"]
-        and row["low"] <= row["value"] <= row["high"]
+        and row["ci_low"] <= row["value"] <= row["ci_high"]
     )
     assert one(table, "npv_at_prevalence")["value"] > one(table, "npv")["value"]
 
@@ -217,7 +217,7 @@ def test_predictive_values_at_a_prevalence_follow_bayes(whole):
 def test_no_prevalence_given_gives_no_such_figure_and_an_impossible_one_is_refused(tables):
     assert not found(made(findings=("nodule",)))[0]["metric"].str.ends_with("_at_prevalence").any()
     with pytest.raises(BadRecipe, match="prevalence must be from 0"):
-        Recipe.of({"evaluate": {"prevalence": 1.5}})
+        Recipe.from_sections({"evaluate": {"prevalence": 1.5}})
 
 
 def test_calibration_is_measured_before_and_after(whole, tables):
@@ -290,16 +290,16 @@ def test_every_figure_without_a_value_or_an_interval_says_why(whole):
     for table in (whole[0], found(made(test=8, tune=8))[0]):
         bare = table.filter(
             pl.col("value").is_nan()
-            | (pl.col("low").is_nan() & ~pl.col("metric").str.starts_with("threshold"))
+            | (pl.col("ci_low").is_nan() & ~pl.col("metric").str.starts_with("threshold"))
         )
-        assert (bare["why"] != "").all() and (
-            table.filter(pl.col("low").is_not_nan())["why"] == ""
+        assert (bare["reason"] != "").all() and (
+            table.filter(pl.col("ci_low").is_not_nan())["reason"] == ""
         ).all()
     assert bare.height
 
 
 def test_the_same_tables_give_the_same_figures(tables, whole):
-    again = found(tables, Evaluate(resamples=100, prevalence=0.05))
+    again = found(tables, Evaluate(bootstrap=100, prevalence=0.05))
     assert again[0].equals(whole[0], null_equal=True) and again[1] == whole[1]
 
 
@@ -321,7 +321,7 @@ def test_a_test_part_of_one_class_or_without_a_known_label_has_no_area_and_says_
     table, _ = found(relabelled(tables, "test", state))
     for metric in ("auroc", "average_precision", "balanced_accuracy", "sensitivity_retuned"):
         row = one(table, metric)
-        assert math.isnan(row["value"]) and math.isnan(row["low"]) and row["why"] == why
+        assert math.isnan(row["value"]) and math.isnan(row["ci_low"]) and row["reason"] == why
     assert (
         math.isnan(one(table, "auroc", "macro")["value"])
         if state in (0, 1)
@@ -337,12 +337,14 @@ def test_a_tune_part_of_one_class_chooses_no_threshold_and_no_calibration(tables
     table, fitted = found(relabelled(tables, "tune", state))
     told = fitted["finding"][FINDINGS[0]]
     assert (
-        told["threshold"] is told["temperature"] is told["isotonic"] is None and told["why"] == why
+        told["threshold"] is told["temperature"] is told["isotonic"] is None
+        and told["reason"] == why
     )
     assert (
-        one(table, "sensitivity")["why"] == "tune holds one class only, so no threshold was chosen"
+        one(table, "sensitivity")["reason"]
+        == "tune holds one class only, so no threshold was chosen"
     )
-    assert one(table, "brier_temperature")["why"] == f"not calibrated on tune: {why}"
+    assert one(table, "brier_temperature")["reason"] == f"not calibrated on tune: {why}"
     assert not math.isnan(one(table, "auroc")["value"]) and not math.isnan(
         one(table, "sensitivity_retuned")["value"]
     )
@@ -353,9 +355,11 @@ def test_no_known_label_anywhere_gives_rows_that_say_so(tables):
     assert (
         table["value"].is_nan().all()
         and (table["images"] == 0).all()
-        and (table["why"] != "").all()
+        and (table["reason"] != "").all()
     )
-    assert {told["why"] for told in fitted["finding"].values()} == {"no image with a known label"}
+    assert {told["reason"] for told in fitted["finding"].values()} == {
+        "no image with a known label"
+    }
 
 
 def test_one_patient_has_values_and_no_interval():
@@ -364,9 +368,9 @@ def test_one_patient_has_values_and_no_interval():
     row = one(table, "auroc")
     assert (
         not math.isnan(row["value"])
-        and math.isnan(row["low"])
+        and math.isnan(row["ci_low"])
         and math.isnan(row["delong_low"])
-        and row["why"] == "fewer than two patients"
+        and row["reason"] == "fewer than two patients"
     )
 
 
@@ -375,11 +379,11 @@ def test_constant_scores_are_chance_without_an_interval_or_a_calibration(tables)
     row = one(table, "auroc")
     assert (
         row["value"] == 0.5
-        and math.isnan(row["low"])
+        and math.isnan(row["ci_low"])
         and math.isnan(row["delong_low"])
-        and "every resample" in row["why"]
+        and "every resample" in row["reason"]
     )
-    assert fitted["finding"][FINDINGS[0]]["why"] == "all scores are alike" and math.isnan(
+    assert fitted["finding"][FINDINGS[0]]["reason"] == "all scores are alike" and math.isnan(
         one(table, "brier_temperature")["value"]
     )
 
@@ -393,9 +397,9 @@ def test_5_positives_give_a_wide_interval_and_no_calibration(tables):
     )
     table, fitted = found((rows, people, few))
     row = one(table, "auroc")
-    assert row["positives"] == 5 and row["high"] - row["low"] > 0.2
+    assert row["positives"] == 5 and row["ci_high"] - row["ci_low"] > 0.2
     assert (
-        fitted["finding"][FINDINGS[0]]["why"]
+        fitted["finding"][FINDINGS[0]]["reason"]
         == "5 positive and 55 negative images, and at least 10 of each are needed"
     )
 
@@ -414,9 +418,9 @@ def test_a_finding_of_one_class_is_left_out_of_the_averages_by_name(tables):
 def test_a_score_beyond_0_and_1_is_no_probability_but_can_be_calibrated_by_its_order(tables):
     table, fitted = found((tables[0].with_columns(score=pl.col("score") * 40), *tables[1:]))
     told = fitted["finding"][FINDINGS[0]]
-    assert told["temperature"] is None and "no logit" in told["why"] and told["isotonic"]
+    assert told["temperature"] is None and "no logit" in told["reason"] and told["isotonic"]
     assert one(table, "brier_uncalibrated")[
-        "why"
+        "reason"
     ] == classification.NO_PROBABILITY and not math.isnan(one(table, "brier_isotonic")["value"])
 
 
@@ -438,5 +442,5 @@ def test_ten_copies_of_an_image_under_one_patient_are_no_surer_than_one():
         many["images"] == 10 * single["images"]
         and many["patients"] == single["patients"] == single["images"]
     )
-    for bound in ("value", "low", "high", "delong_low", "delong_high"):
+    for bound in ("value", "ci_low", "ci_high", "delong_low", "delong_high"):
         assert many[bound] == pytest.approx(single[bound], abs=1e-6)

@@ -119,7 +119,7 @@ def test_a_bad_file_among_many_is_named_and_the_others_are_done(pictures, tmp_pa
         folder,
         tmp_path / "absent.png",
         tmp_path / "no*.dcm",
-        "--to",
+        "--out",
         tmp_path / "out",
         "--model",
         lung_model,
@@ -134,7 +134,7 @@ def test_a_bad_file_among_many_is_named_and_the_others_are_done(pictures, tmp_pa
 
 
 def test_it_needs_neither_torch_nor_scipy(pictures, tmp_path, lung_model):
-    arguments = ("lungs", pictures[0], "--to", tmp_path / "out", "--model", lung_model)
+    arguments = ("lungs", pictures[0], "--out", tmp_path / "out", "--model", lung_model)
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT, *map(str, arguments)],
         capture_output=True,
@@ -172,7 +172,7 @@ def test_files_of_one_name_keep_apart_whatever_the_order(pictures, tmp_path, lun
 
 def test_an_image_below_the_output_folder_is_refused(pictures, tmp_path, lung_model):
     folder, _ = pictures
-    with pytest.raises(BadData, match="choose another folder with --to"):
+    with pytest.raises(BadData, match="choose another folder with --out"):
         step.segment_images([folder / "ward" / "0.png"], folder, model=lung_model)
 
 
@@ -194,7 +194,10 @@ def test_an_image_below_the_output_folder_is_refused(pictures, tmp_path, lung_mo
 def test_what_is_no_upright_frontal_chest_is_never_trusted(image, tmp_path, lung_model):
     row = quality_of(tmp_path, image, lung_model)
     assert (
-        row["quality"] <= 0.2 and not row["trusted"] and row["doubts"] and "looks" in row["warning"]
+        row["quality"] <= 0.2
+        and not row["trusted"]
+        and row["quality_flags"]
+        and "looks" in row["warning"]
     )
 
 

@@ -171,7 +171,7 @@ def test_a_file_of_wrong_form_is_told_whole(tmp_path):
     (tmp_path / "f.toml").write_text("[[correction]\n")
     with pytest.raises(BadData, match="is not TOML"):
         corrections.read(tmp_path / "f.toml")
-    with pytest.raises(NotFound, match="hilum fix"):
+    with pytest.raises(NotFound, match="hilum propose-fixes"):
         corrections.read(tmp_path / "nowhere.toml")
 
 
@@ -251,8 +251,8 @@ def test_a_file_that_is_there_or_lies_in_the_data_is_not_written(tmp_path):
     montgomery.example(tmp_path / "data", images=4)
     run = Run(tmp_path / "run")
     run.write_recipe(Recipe(data=Data(folder=str(tmp_path / "data"))))
-    storage.write_table(run / "findings.parquet", findings(("image-flat", "warning", "a", None)))
-    run.finish("audit", {}, {"findings.parquet": ""}, {})
+    storage.write_table(run / "issues.parquet", findings(("image-flat", "warning", "a", None)))
+    run.finish("audit", {}, {"issues.parquet": ""}, {})
     (tmp_path / "mine.toml").write_text("# by hand\n")
     for place, words in (
         (tmp_path / "mine.toml", "by hand"),
@@ -276,10 +276,8 @@ def test_corrections_that_the_run_was_made_with_are_kept(tmp_path):
     run.write_recipe(
         Recipe(data=Data(folder=str(tmp_path / "data"))).corrected_by(tmp_path / "first.toml")
     )
-    storage.write_table(
-        run / "findings.parquet", findings(("image-flat", "warning", "set/a", None))
-    )
-    run.finish("audit", {}, {"findings.parquet": ""}, {})
+    storage.write_table(run / "issues.parquet", findings(("image-flat", "warning", "set/a", None)))
+    run.finish("audit", {}, {"issues.parquet": ""}, {})
     propose_corrections.propose_corrections(
         run, run.folder, ["image-flat"], [], tmp_path / "second.toml"
     )
@@ -297,26 +295,26 @@ def test_from_audit_to_file_to_run_and_back(tmp_path):
     raster.write_png(spoilt, np.full((300, 300), 7, np.uint8))
     before = {path: path.read_bytes() for path in data.rglob("*") if path.is_file()}
     (tmp_path / "recipe.toml").write_text('[data]\nfolder = "data"\n[pixels]\nsize = 64\n')
-    assert hilum("audit", tmp_path / "recipe.toml", "--to", run).returncode == 0
+    assert hilum("audit", tmp_path / "recipe.toml", "--out", run).returncode == 0
     plain = storage.read_json(run / "finished" / "ingest.json")
-    listed = hilum("fix", run)
+    listed = hilum("propose-fixes", run)
     assert (
         listed.returncode == 0
         and "image-constant" in listed.stdout
         and "leave out" in listed.stdout
     )
-    assert hilum("fix", run, "--rule", "image-constant", "--to", file).returncode == 0
+    assert hilum("propose-fixes", run, "--rule", "image-constant", "--out", file).returncode == 0
     assert [entry["image_id"] for entry in tomllib.loads(file.read_text())["correction"]] == [
         f"kaggle_masks/{spoilt.stem}"
     ]
-    fixed = hilum("audit", tmp_path / "recipe.toml", "--to", run, "--fixes", file)
+    fixed = hilum("audit", tmp_path / "recipe.toml", "--out", run, "--corrections", file)
     assert (
         fixed.returncode == 0
         and "corrected by fixes.toml: leave out 1" in fixed.stdout
         and "error: image-constant" not in fixed.stdout
     )
     assert f"kaggle_masks/{spoilt.stem}" not in images_of(Manifest.read(run))
-    assert hilum("audit", tmp_path / "recipe.toml", "--to", run).returncode == 0
+    assert hilum("audit", tmp_path / "recipe.toml", "--out", run).returncode == 0
     again = storage.read_json(run / "finished" / "ingest.json")
     assert (again["made"], again["summary"]) == (plain["made"], plain["summary"])
     assert {path: path.read_bytes() for path in data.rglob("*") if path.is_file()} == before
@@ -325,4 +323,4 @@ def test_from_audit_to_file_to_run_and_back(tmp_path):
 def test_a_recipe_names_its_corrections_from_its_own_place(tmp_path):
     (tmp_path / "recipe.toml").write_text('[data]\nfolder = "data"\ncorrections = "fixes.toml"\n')
     assert Recipe.read(tmp_path / "recipe.toml").data.corrections == str(tmp_path / "fixes.toml")
-    assert Recipe.of({"data": {"folder": "x"}}).data.corrections == ""
+    assert Recipe.from_sections({"data": {"folder": "x"}}).data.corrections == ""

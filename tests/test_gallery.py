@@ -98,7 +98,7 @@ def test_pictures_and_lines_are_bounded_and_the_rest_is_counted(release, monkeyp
         ("mask-empty", "warning", ids[n], None, f"empty {n}") for n in range(5)
     ]
     flat, empty = sections(page.render(findings(*rows), *release))
-    assert (flat.count("<svg"), flat.count("<li"), "more, in findings.parquet" in flat) == (
+    assert (flat.count("<svg"), flat.count("<li"), "more, in issues.parquet" in flat) == (
         2,
         3,
         False,
@@ -106,7 +106,7 @@ def test_pictures_and_lines_are_bounded_and_the_rest_is_counted(release, monkeyp
     assert (empty.count("<svg"), empty.count("<li")) == (
         1,
         0,
-    ) and "and 4 more, in findings.parquet" in empty
+    ) and "and 4 more, in issues.parquet" in empty
 
 
 def test_it_stands_alone_and_escapes_what_files_are_called(release):
@@ -159,7 +159,7 @@ def test_five_thousand_findings_stay_a_page_that_opens_quickly(release):
 def test_the_command_writes_and_names_it(tmp_path):
     montgomery.example(tmp_path / "data", images=4)
     (tmp_path / "recipe.toml").write_text('[data]\nfolder = "data"\n[pixels]\nsize = 64\n')
-    done = hilum("audit", tmp_path / "recipe.toml", "--to", tmp_path / "run")
+    done = hilum("audit", tmp_path / "recipe.toml", "--out", tmp_path / "run")
     assert (
         done.returncode == 0
         and f"page: {(tmp_path / 'run' / 'audit.html').resolve()}" in done.stdout

@@ -246,7 +246,7 @@ def runs(hospital, tmp_path_factory) -> dict[str, Run]:
     """Of DICOM alone, of a table and its images, and of both in one folder, whose DICOM the table does not name."""
     folder, found = tmp_path_factory.mktemp("runs"), {}
     for name in KINDS:
-        done = hilum("card", hospital / name, "--to", folder / name / "run", "--pictures")
+        done = hilum("datacard", hospital / name, "--out", folder / name / "run", "--pictures")
         assert done.returncode == 0, done.stderr
         found[name] = Run(folder / name / "run")
     return found
@@ -275,7 +275,7 @@ def test_no_marker_of_thirty_is_in_the_card_the_audit_page_or_an_export(
 @pytest.mark.parametrize("kind", KINDS)
 def test_with_pseudonyms_for_file_names_nothing_of_a_name_is_left(kind, runs, tmp_path):
     run, told = runs[kind], {"file_names": "pseudonyms"}
-    done = hilum("card", run.folder, "--file-names", "pseudonyms")
+    done = hilum("datacard", run.folder, "--file-names", "pseudonyms")
     assert done.returncode == 0, done.stderr
     for form in plugins.names("writers"):
         export(form, run.folder, tmp_path / form, told)

@@ -315,9 +315,9 @@ def test_a_folder_that_is_searched_is_never_written_to_and_the_remedy_lies_outsi
         (["ward/**/*.png"], ward / "deep" / "x"),
         (["ward/a.png", "."], Path("out")),
     ):
-        with pytest.raises(HilumError, match="never written to; use --to") as refusal:
+        with pytest.raises(HilumError, match="never written to; use --out") as refusal:
             collect(arguments, [to])
-        assert collect(arguments, [Path(str(refusal.value).rsplit("--to ", 1)[1])]).names
+        assert collect(arguments, [Path(str(refusal.value).rsplit("--out ", 1)[1])]).names
     (ward / "link").symlink_to(tmp_path / "store")
     put(tmp_path / "store" / "e.png")
     with pytest.raises(HilumError, match="never written to"):

@@ -14,14 +14,14 @@ from hilum.cli.verbs import app
 from hilum.imaging import synthetic
 from hilum.imaging.files import output_folder, raster
 
-COMMANDS = ("show", "lungs", "read", "predict", "look")
+COMMANDS = ("inspect", "lungs", "classify", "apply", "explain")
 TABLES = {command: f"{command}.csv" for command in COMMANDS}
-WRITTEN = {  # below --to, for the image NAME
-    "show": ("NAME.png",),
-    "read": ("overlay/NAME.jpg",),
+WRITTEN = {  # below --out, for the image NAME
+    "inspect": ("NAME.png",),
+    "classify": ("overlay/NAME.jpg",),
     "lungs": ("both/NAME.png", "right/NAME.png", "left/NAME.png", "overlay/NAME.jpg"),
-    "predict": ("masks/NAME_lungs.png", "masks/NAME_anomaly.png"),
-    "look": ("occlusion/NAME.jpg",),
+    "apply": ("masks/NAME_lungs.png", "masks/NAME_anomaly.png"),
+    "explain": ("occlusion/NAME.jpg",),
 }
 
 
@@ -44,7 +44,7 @@ def films(tmp_path, monkeypatch):
 @pytest.fixture
 def call(small_run):
     def called(command, *arguments):
-        run = [str(small_run.folder)] if command in ("predict", "look") else []
+        run = [str(small_run.folder)] if command in ("apply", "explain") else []
         return CliRunner().invoke(app, [command, *run, *map(str, arguments)])
 
     return called
@@ -65,7 +65,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_equal_names_keep_apart_and_the_table_says_which_output_is_whose(films, call, command):
-    done = call(command, films, "--to", "out", "--json")
+    done = call(command, films, "--out", "out", "--json")
     assert done.exit_code == 0, done.output
     told, table = json.loads(done.stdout), rows(Path("out"), command)
     expected = {f"films/{name}.png": name for name in ("a/x", "b/x")}
@@ -92,7 +92,7 @@ def test_files_a_folder_and_a_pattern_give_the_same(films, call, command):
         ["films/**/*.png", "films/b/../a/x.png"],
     )
     for number, arguments in enumerate(given):
-        assert call(command, *arguments, "--to", f"out{number}").exit_code == 0
+        assert call(command, *arguments, "--out", f"out{number}").exit_code == 0
     first, *others = (files(Path(f"out{number}")) for number in range(len(given)))
     assert [other.keys() for other in others] == [first.keys()] * 2
     pictures = {name for name in first if name.endswith((".png", ".jpg"))}
@@ -103,20 +103,20 @@ def test_files_a_folder_and_a_pattern_give_the_same(films, call, command):
 def test_a_folder_that_is_looked_at_is_never_written_to(films, call, command):
     before = files(films)
     for to in ("films/out", "films"):
-        done = call(command, films, "--to", to)
+        done = call(command, films, "--out", to)
         assert (
             done.exit_code == 1
             and "never written to" in str(done.exception)
-            and "use --to " in str(done.exception)
+            and "use --out " in str(done.exception)
         )
     assert files(films) == before
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_its_own_output_is_never_read_back(films, call, command):
-    assert call(command, films / "a" / "x.png", "--to", "films/out").exit_code == 0
+    assert call(command, films / "a" / "x.png", "--out", "films/out").exit_code == 0
     assert output_folder.written_by(Path("films/out")) == f"hilum {command}"
-    done = call(command, films, "films/*", "films/**/*.png", "--to", "again", "--json")
+    done = call(command, films, "films/*", "films/**/*.png", "--out", "again", "--json")
     assert done.exit_code == 0 and {row["image"] for row in json.loads(done.stdout)} == {
         "films/a/x.png",
         "films/b/x.png",
@@ -130,7 +130,7 @@ def test_a_fault_of_a_file_or_argument_stops_no_other_and_makes_the_exit_code_1(
 ):
     (films / "broken.png").write_bytes((films / "a/x.png").read_bytes()[:300])
     (films / "page.jpg").write_text("<html>")
-    done = call(command, films, "absent.png", "--to", "out", "--json")
+    done = call(command, films, "absent.png", "--out", "out", "--json")
     assert done.exit_code == 1 and {row["name"] for row in json.loads(done.stdout)} == {
         "a/x",
         "b/x",
@@ -140,14 +140,14 @@ def test_a_fault_of_a_file_or_argument_stops_no_other_and_makes_the_exit_code_1(
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_where_nothing_can_be_read_nothing_is_written(films, call, command):
-    done = call(command, films / "notes.txt", "--to", "out", "--json")
+    done = call(command, films / "notes.txt", "--out", "out", "--json")
     assert (
         done.exit_code == 1
         and json.loads(done.stdout) == []
         and "notes.txt" in done.stderr
         and not Path("out").exists()
     )
-    done = call(command, films / "notes.txt", "--to", "out")
+    done = call(command, films / "notes.txt", "--out", "out")
     assert done.exit_code == 1 and "notes.txt" in done.stderr and not Path("out").exists()
 
 
@@ -162,7 +162,7 @@ def test_a_name_that_is_no_text_and_one_that_would_steer_the_terminal_are_told_h
         (films / "a" / name).rename(films / name)
         chest(films / "a/x.png", 1)
     for extra in ((), ("--json",)):
-        done = call(command, films, "--to", "out", *extra)
+        done = call(command, films, "--out", "out", *extra)
         assert done.exit_code == 0 and "\x1b" not in done.output and done.output.encode()
     assert {row["name"] for row in rows(Path("out"), command)} == {
         "caf_",
@@ -178,47 +178,48 @@ def test_a_name_that_is_no_text_and_one_that_would_steer_the_terminal_are_told_h
 
 def test_show_of_one_image_may_name_the_png_and_of_several_not(films, call):
     assert (
-        call("show", films / "a/x.png", "--to", "one.png").exit_code == 0
+        call("inspect", films / "a/x.png", "--out", "one.png").exit_code == 0
         and Path("one.png").exists()
     )
-    several = call("show", films, "--to", "two.png")
+    several = call("inspect", films, "--out", "two.png")
     assert (
         several.exit_code == 1
         and "2 images to draw" in str(several.exception)
         and not Path("two.png").exists()
     )
-    own = call("show", films / "a/x.png", "--to", films / "a/x.png")
+    own = call("inspect", films / "a/x.png", "--out", films / "a/x.png")
     assert own.exit_code == 1 and "is the image itself" in str(own.exception)
 
 
 def test_what_show_draws_may_be_read_again_where_it_is_named(films, call):
-    assert call("show", films, "--to", "shown").exit_code == 0
-    assert call("lungs", "shown", "--to", "out").exit_code == 0
-    assert "wrote, masks and overlays" in call("lungs", "out", "--to", "again").stderr
+    assert call("inspect", films, "--out", "shown").exit_code == 0
+    assert call("lungs", "shown", "--out", "out").exit_code == 0
+    assert "wrote, masks and overlays" in call("lungs", "out", "--out", "again").stderr
 
 
 def test_masks_of_predict_go_where_they_are_asked_for(films, call):
-    assert call("predict", films / "a/x.png", films / "b/x.png", "--masks", "m").exit_code == 0
+    assert call("apply", films / "a/x.png", films / "b/x.png", "--masks", "m").exit_code == 0
     assert sorted(path.relative_to("m").as_posix() for path in Path("m").rglob("*.png")) == [
         f"{folder}/x_{kind}.png" for folder in "ab" for kind in ("anomaly", "lungs")
     ]
     assert (
-        call("predict", films, "--masks", "m2", "--to", "out").exit_code == 0
+        call("apply", films, "--masks", "m2", "--out", "out").exit_code == 0
         and not Path("out/masks").exists()
         and len(list(Path("m2").rglob("*.png"))) == 4
     )
-    for place in ("--masks", "--to"):
-        assert "never written to" in str(call("predict", films, place, "films/m").exception)
+    for place in ("--masks", "--out"):
+        assert "never written to" in str(call("apply", films, place, "films/m").exception)
 
 
 def test_predict_and_look_write_neither_into_the_run_nor_into_its_data(films, call, small_run):
-    for command in ("predict", "look"):
+    for command in ("apply", "explain"):
         assert "is the folder of the run itself" in str(
-            call(command, films, "--to", small_run.folder).exception
+            call(command, films, "--out", small_run.folder).exception
         )
         data = Path(small_run.recipe().data.folder)
         assert (
-            "which is never written to" in str(call(command, films, "--to", data / "out").exception)
+            "which is never written to"
+            in str(call(command, films, "--out", data / "out").exception)
             and not (data / "out").exists()
         )
 
@@ -235,7 +236,7 @@ def test_a_run_whose_models_or_calibration_are_missing_or_changed_is_refused_wit
     }.items():
         run = Path(shutil.copytree(small_run.folder, tmp_path / file.replace("/", "_")))
         spoil(run / file)
-        done = CliRunner().invoke(app, ["predict", str(run), "films"])
+        done = CliRunner().invoke(app, ["apply", str(run), "films"])
         assert (
             done.exit_code == 1
             and file in str(done.exception)

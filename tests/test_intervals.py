@@ -49,8 +49,8 @@ def test_the_interval_is_that_of_an_explicit_loop():
     assert got.value == pytest.approx(slow(list(range(120))))
     width = high - low
     # the loop's own chance error is about 0.04 of the width
-    assert (got.low, got.high) == pytest.approx((low, high), abs=0.15 * width)
-    assert got.undefined == undefined == 0
+    assert (got.ci_low, got.ci_high) == pytest.approx((low, high), abs=0.15 * width)
+    assert got.n_undefined == undefined == 0
 
 
 def test_the_interval_of_two_patients_by_hand():
@@ -67,9 +67,9 @@ def test_images_of_one_patient_do_not_count_as_independent():
     patients = np.repeat([f"p{number}" for number in range(25)], 10)
     interval = bootstrap_patients(mean_of(values), patients)
     by_image = bootstrap_patients(mean_of(values), np.arange(250))
-    width = interval.high - interval.low
+    width = interval.ci_high - interval.ci_low
     assert width == pytest.approx(2 * 1.96 * of_patient.std() / math.sqrt(25), rel=0.15)
-    assert width > 2.5 * (by_image.high - by_image.low)
+    assert width > 2.5 * (by_image.ci_high - by_image.ci_low)
 
 
 def test_about_95_of_100_intervals_hold_the_truth():
@@ -79,7 +79,7 @@ def test_about_95_of_100_intervals_hold_the_truth():
     for seed in range(200):
         values = np.repeat(generator.normal(size=30), 2) + generator.normal(size=60)
         interval = bootstrap_patients(mean_of(values), patients, resamples=200, seed=seed)
-        held += interval.low <= 0 <= interval.high
+        held += interval.ci_low <= 0 <= interval.ci_high
     assert 0.89 <= held / 200 <= 0.98
 
 
@@ -110,7 +110,7 @@ def test_a_wider_confidence_gives_a_wider_interval_around_the_value():
         bootstrap_patients(mean_of(values), np.arange(40), confidence=level)
         for level in (0.5, 0.99)
     )
-    assert wide.low < narrow.low < narrow.value < narrow.high < wide.high
+    assert wide.ci_low < narrow.ci_low < narrow.value < narrow.ci_high < wide.ci_high
 
 
 @pytest.mark.parametrize("patients", [["a"], ["a", "a", "a"]])
@@ -139,10 +139,10 @@ def test_undefined_resamples_are_counted_and_too_many_leave_no_bounds(negatives,
     got = bootstrap_patients(
         lambda rows: discrimination.auroc(truth[rows], score[rows]), np.arange(20), resamples=2000
     )
-    assert got.undefined / 2000 == pytest.approx((1 - negatives / 20) ** 20, abs=0.04)
-    assert got.undefined > 0 and (got.undefined <= MAX_UNDEFINED * 2000) == enough
+    assert got.n_undefined / 2000 == pytest.approx((1 - negatives / 20) ** 20, abs=0.04)
+    assert got.n_undefined > 0 and (got.n_undefined <= MAX_UNDEFINED * 2000) == enough
     assert not math.isnan(got.value)
-    assert math.isnan(got.low) == math.isnan(got.high) == (not enough)
+    assert math.isnan(got.ci_low) == math.isnan(got.ci_high) == (not enough)
 
 
 @pytest.mark.parametrize(

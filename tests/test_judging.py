@@ -34,7 +34,7 @@ def run(small_run, tmp_path):
 
 def failing(run: Run, **options) -> dict[str, str]:
     return {
-        check.what: check.told for check in reproduce.reproduce(run, **options) if not check.holds
+        check.what: check.report for check in reproduce.reproduce(run, **options) if not check.holds
     }
 
 
@@ -67,21 +67,21 @@ def test_an_untouched_run_holds_and_every_check_says_what_it_saw(small_run):
         "scores",
         "figures",
     ]
-    assert all(check.holds and check.told for check in checks), checks
+    assert all(check.holds and check.report for check in checks), checks
     scored = storage.read_table(small_run / predict.SCORES).height
     assert (
-        f"{scored} pictures scored again" in checks[5].told
-        and "4 pictures" in reproduce.reproduce(small_run, images=2)[5].told
+        f"{scored} pictures scored again" in checks[5].report
+        and "4 pictures" in reproduce.reproduce(small_run, images=2)[5].report
     )
 
 
 def test_a_tampered_score_is_named(run):
     scores = storage.read_table(run / predict.SCORES)
-    chosen = scores.filter((pl.col("stage") == "finding") & (pl.col("part") == "test"))["image_id"][
+    chosen = scores.filter((pl.col("task") == "finding") & (pl.col("part") == "test"))["image_id"][
         0
     ]
     better = (
-        pl.when((pl.col("image_id") == chosen) & (pl.col("stage") == "finding"))
+        pl.when((pl.col("image_id") == chosen) & (pl.col("task") == "finding"))
         .then(pl.col("score") / 2 + 0.25)
         .otherwise(pl.col("score"))
     )
@@ -173,10 +173,10 @@ def test_a_missing_file_is_named(run):
 
 
 def test_the_verb_exits_with_0_or_1_and_tells_in_json_too(small_run, run):
-    held = CliRunner().invoke(app, ["verify", str(small_run.folder), "--images", "1", "--json"])
+    held = CliRunner().invoke(app, ["reproduce", str(small_run.folder), "--images", "1", "--json"])
     assert held.exit_code == 0 and json.loads(held.stdout)["holds"] is True
     (run / "train" / "finding.onnx").write_bytes(b"nothing")
-    broken = CliRunner().invoke(app, ["verify", str(run.folder), "--images", "1"])
+    broken = CliRunner().invoke(app, ["reproduce", str(run.folder), "--images", "1"])
     assert (
         broken.exit_code == 1
         and "DOES NOT HOLD" in broken.output
@@ -208,16 +208,16 @@ def test_neither_verb_needs_torch(small_run):
 
 def row(found: compare.Comparison, metric: str, stage: str = "finding") -> dict:
     return found.table.row(
-        by_predicate=(pl.col("metric") == metric) & (pl.col("stage") == stage), named=True
+        by_predicate=(pl.col("metric") == metric) & (pl.col("task") == stage), named=True
     )
 
 
 def test_a_run_beside_itself_differs_in_nothing(small_run):
     found = compare.compare(small_run, small_run)
-    assert not found.told and (found.table["difference"].drop_nulls().drop_nans() == 0).all()
-    assert {"lungs", "finding", "anomaly"} == set(found.table["stage"])
+    assert not found.notes and (found.table["difference"].drop_nulls().drop_nans() == 0).all()
+    assert {"lungs", "finding", "anomaly"} == set(found.table["task"])
     assert (
-        row(found, "auroc")["why"] == "both put the images in one order"
+        row(found, "auroc")["reason"] == "both put the images in one order"
         and row(found, "accuracy")["p"] == 1
     )
 
@@ -231,7 +231,7 @@ def test_two_runs_are_compared_on_their_own_scores_and_thresholds(small_run, run
     rewritten(run, score=better)
     found = compare.compare(small_run, run)
     rows = scores.filter(
-        (pl.col("part") == "test") & (pl.col("stage") == "finding") & (pl.col("truth") >= 0)
+        (pl.col("part") == "test") & (pl.col("task") == "finding") & (pl.col("truth") >= 0)
     )
     area = row(found, "auroc")
     assert area["first"] == pytest.approx(discrimination.auroc(rows["truth"], rows["score"]))
@@ -243,7 +243,7 @@ def test_two_runs_are_compared_on_their_own_scores_and_thresholds(small_run, run
     fitted = storage.read_json(run / evaluate.CALIBRATION)["finding"]["tuberculosis"]["threshold"]
     mine = better.filter(
         (scores["part"] == "test")
-        & (scores["stage"] == "finding")
+        & (scores["task"] == "finding")
         & (scores["truth"] >= 0).fill_null(False)
     )
     assert row(found, "sensitivity")["second"] == pytest.approx(
@@ -266,7 +266,7 @@ def test_images_that_only_one_run_tests_are_left_out_and_counted(small_run, run)
         ),
     )
     found = compare.compare(small_run, resealed(run))
-    assert len(found.told) == 1 and found.told[0].startswith(
+    assert len(found.notes) == 1 and found.notes[0].startswith(
         f"2 of the {len(test)} test images of {small_run.folder}"
     )
     assert (
@@ -289,7 +289,7 @@ def test_images_whose_label_differs_are_left_out_and_counted(small_run, run):
         .otherwise(pl.col("state"))
     )
     storage.write_table(run / "labels.parquet", labels.with_columns(state=turned.cast(pl.Int8)))
-    assert compare.compare(small_run, resealed(run)).told == [
+    assert compare.compare(small_run, resealed(run)).notes == [
         "1 shared test images have different labels in the two runs, and are left out"
     ]
 
@@ -308,7 +308,7 @@ def test_lungs_without_a_dice_in_one_of_two_runs_are_left_out_and_counted(small_
         len(
             [
                 line
-                for line in found.told
+                for line in found.notes
                 if "have no Dice in both runs" in line and line.startswith("1 of the ")
             ]
         )
@@ -328,7 +328,7 @@ def test_runs_without_a_test_image_in_common_are_refused(small_run, run):
 
 def test_an_unfinished_run_is_told_by_the_command_that_finishes_it(run):
     (run / "finished" / "evaluate.json").unlink()
-    for verb in (["verify", str(run.folder)], ["compare", str(run.folder), str(run.folder)]):
+    for verb in (["reproduce", str(run.folder)], ["compare", str(run.folder), str(run.folder)]):
         fault = CliRunner().invoke(app, verb).exception
         assert "no finished step 'evaluate'" in str(fault)
 
@@ -340,7 +340,7 @@ def test_the_verb_prints_a_table_and_json_without_nan(small_run):
     rows = json.loads(told.stdout, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))[
         "figures"
     ]
-    assert {"difference", "low", "high", "p", "test", "why"} <= rows[0].keys()
+    assert {"difference", "ci_low", "ci_high", "p", "test", "reason"} <= rows[0].keys()
     printed = CliRunner().invoke(app, ["compare", str(small_run.folder), str(small_run.folder)])
     assert (
         printed.exit_code == 0
@@ -354,7 +354,7 @@ def test_a_difference_is_written_with_its_sign_and_interval():
         [
             {
                 **dict.fromkeys(compare.COMPARED),
-                "stage": "finding",
+                "task": "finding",
                 "concept": "mass",
                 "metric": "auroc",
                 "images": 9,
@@ -362,11 +362,11 @@ def test_a_difference_is_written_with_its_sign_and_interval():
                 "first": 0.8,
                 "second": 0.9,
                 "difference": 0.1,
-                "low": -0.02,
-                "high": 0.2,
+                "ci_low": -0.02,
+                "ci_high": 0.2,
                 "p": 0.0004,
                 "test": "DeLong",
-                "why": "",
+                "reason": "",
             }
         ],
         schema=compare.COMPARED,

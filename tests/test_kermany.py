@@ -268,13 +268,15 @@ def test_the_given_split_holds_by_cause_and_is_torn_by_number(made):
         == 1
     )
     assert torn.group_by("patient_id").agg(pl.col("given_part").n_unique())["given_part"].max() == 2
-    divided = split(manifest, Split(minimum=1), finding="pneumonia")
+    divided = split(manifest, Split(min_per_class=1), finding="pneumonia")
     assert divided["part"].to_list() == manifest.table["given_part"].to_list()
 
 
 def test_a_larger_tune_part_can_be_made_from_train_by_patient(made):
     manifest = ingest(made)
-    divided = split(manifest, Split(minimum=2, train=0.6, tune=0.2, test=0.2), finding="pneumonia")
+    divided = split(
+        manifest, Split(min_per_class=2, train=0.6, tune=0.2, test=0.2), finding="pneumonia"
+    )
     given = manifest.table["given_part"]
     assert (divided["part"] == "tune").sum() > (given == "tune").sum()
     assert divided.filter(given == "test")["part"].unique().to_list() == ["test"]

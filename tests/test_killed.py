@@ -19,7 +19,7 @@ def test_killed_at_ten_random_moments_it_finishes_with_the_digests_of_an_undistu
 ):
     """SIGKILL at ten moments drawn at random over the length of a run, each followed by the same command."""
     recipe = small_run.folder.parent / "recipe.toml"
-    command = [sys.executable, "-m", "hilum", "run", str(recipe), "--to", str(tmp_path / "run")]
+    command = [sys.executable, "-m", "hilum", "run", str(recipe), "--out", str(tmp_path / "run")]
     moments = random.Random(time.time_ns())
     killed = 0
     for _ in range(KILLS):

@@ -200,10 +200,10 @@ def understood(
     *,
     name: str = "m.any",
     size=SIZE,
-    agreed=Consensus(),
+    agreed=Consensus(),  # noqa: B008 (frozen)
     column="lung_mask",
     said=None,
-) -> mask_files.MaskFile:  # noqa: B008
+) -> mask_files.MaskFile:
     (folder / name).write_bytes(data)
     row = {
         "path": "a.png",

@@ -256,7 +256,7 @@ def test_names_are_shown_escaped_by_every_verb(verb, tmp_path):
         [
             verb,
             *places_of,
-            *([] if verb in ("describe", "labels") else ["--to", str(tmp_path / "out")]),
+            *([] if verb in ("describe", "labels") else ["--out", str(tmp_path / "out")]),
         ],
     )
     assert told.exception is None or isinstance(told.exception, (SystemExit, HilumError)), (
@@ -346,4 +346,4 @@ def test_the_files_behind_a_cache_are_compared_whatever_their_names(data, tmp_pa
     manifest = ingest.ingest(data)
     filled = cache.fill(manifest, PIXELS, tmp_path / "cache")
     paths = dict(manifest.table.select("image_id", "path").iter_rows())
-    assert len(paths) == 5 and list(filled.misfits(manifest.root, paths)) == []
+    assert len(paths) == 5 and list(filled.mismatches(manifest.root, paths)) == []

@@ -95,7 +95,7 @@ def test_an_exported_network_is_asked_through_onnx_runtime_for_both_maps(tmp_pat
             return torch.sigmoid(found.mean((2, 3)) - 2), found
 
     contract = InputContract(
-        "finding", SIDE, "region", "percentiles", ("score", "map"), ("upper", "lower")
+        "finding", SIDE, "crop", "percentiles", ("score", "map"), ("upper", "lower")
     )
     onnx_export.to_onnx(
         Corner(),
@@ -209,14 +209,14 @@ def test_nothing_outside_the_region_gets_evidence():
 
 def test_what_is_drawn_on_the_file_lies_where_the_map_of_it_does():
     picture = shown()
-    drawn = picture.drawn([shapes.Box(100, 80, 60, 40)])
+    drawn = picture.reference_mask([shapes.Box(100, 80, 60, 40)])
     box = np.argwhere(drawn)
     whole = Letterbox((300, 200), 64)
     assert box.min(0) == pytest.approx(
         [100 * 64 / 300, whole.corner[1] + 80 * whole.inner[1] / 200], abs=1
     )
     assert explain.agreement(drawn.astype(np.float32), drawn) == {"pointing_game": 1, "box_iou": 1}
-    assert not picture.drawn([]).any()
+    assert not picture.reference_mask([]).any()
 
 
 def test_attention_in_the_lungs_is_of_the_picture_in_the_region_and_evenly_spread_is_one():
@@ -305,14 +305,14 @@ def test_averages_leave_out_what_is_undefined_and_count_it():
         schema_overrides={name: pl.Float64 for name in explain.AVERAGED},
     )
     figures = explain.averages(
-        looks.with_columns(inside=pl.Series([0.2, 0.4, 0.6])), Evaluate(resamples=50)
+        looks.with_columns(inside=pl.Series([0.2, 0.4, 0.6])), Evaluate(bootstrap=50)
     )
     rows = {row["metric"]: row for row in figures.iter_rows(named=True)}
     assert rows["inside"]["value"] == pytest.approx(0.4) and rows["inside"]["patients"] == 2
     assert (
         rows["gain"]["images"] == 1
         and rows["gain"]["value"] == 0.5
-        and np.isnan(rows["gain"]["low"])
+        and np.isnan(rows["gain"]["ci_low"])
     )
     assert rows["gain"]["left_out"] == 1 and rows["inside"]["left_out"] == 0
     assert (
@@ -320,7 +320,7 @@ def test_averages_leave_out_what_is_undefined_and_count_it():
         and "3 images" in explain.lines(figures)["inside"][0]
     )
     nowhere = explain.averages(
-        looks.tail(2).with_columns(gain=pl.Series([float("nan")] * 2)), Evaluate(resamples=50)
+        looks.tail(2).with_columns(gain=pl.Series([float("nan")] * 2)), Evaluate(bootstrap=50)
     )
     assert nowhere.filter(pl.col("metric") == "gain").select("images", "left_out").row(0) == (0, 2)
     assert explain.lines(nowhere)["gain"][0] == "– (0 of 2 images)"
@@ -345,7 +345,7 @@ def test_controls_stand_beside_the_maps_where_something_is_drawn_and_only_there(
     assert with_box[explain.UNIFORM_IN_LUNGS]["pointing_game"] == pytest.approx(
         explain.agreement(
             explain.controls(picture.labels)[explain.UNIFORM_IN_LUNGS],
-            picture.drawn([shapes.Box(100, 80, 60, 40)]),
+            picture.reference_mask([shapes.Box(100, 80, 60, 40)]),
         )["pointing_game"]
     )
     assert [method for method, _, _ in explain.attributed(model, 1, picture, [])] == [
@@ -365,7 +365,7 @@ def test_a_model_that_looks_at_the_lungs_tells_nothing_with_them_covered_and_one
             image[place] += np.uint8(90 * state)
             pictures[f"i{k}"] = explain.Shown(image, base.labels, base.crop, base.size)
         table = explain.covered(
-            Looker(place), 1, scored(states, [0.0] * 80), pictures, Evaluate(resamples=50), quietly
+            Looker(place), 1, scored(states, [0.0] * 80), pictures, Evaluate(bootstrap=50), quietly
         )
         of = {row["shown"]: row for row in table.iter_rows(named=True)}
         assert (
@@ -389,7 +389,7 @@ def test_without_lungs_nothing_is_covered():
             1,
             scored([0, 1], [0.1, 0.2]),
             {"i0": picture, "i1": picture},
-            Evaluate(resamples=50),
+            Evaluate(bootstrap=50),
             quietly,
         ).height
         == 0
@@ -402,7 +402,7 @@ def test_without_lungs_nothing_is_covered():
 @pytest.fixture(scope="module")
 def judged(small_run, tmp_path_factory) -> Path:
     """With drawn lungs in place of found ones: after moments of training there are hardly any."""
-    folder = shutil.copytree(small_run.folder, tmp_path_factory.mktemp("look") / "run")
+    folder = shutil.copytree(small_run.folder, tmp_path_factory.mktemp("explain") / "run")
     pictures, found = (
         cache.opened(small_run, small_run.recipe()),
         segment.Masks.of(small_run, small_run.recipe().pixels.size),
@@ -415,7 +415,7 @@ def judged(small_run, tmp_path_factory) -> Path:
     sums = [integrity.checksum(labels[row]) for row in index["row"]]
     storage.write_table(folder / segment.INDEX, index.with_columns(pl.Series("crc32", sums)))
     resealed(Run(folder))
-    for verb in ("probe", "look"):
+    for verb in ("shortcuts", "explain"):
         assert CliRunner().invoke(app, [verb, str(folder)], catch_exceptions=False).exit_code == 0
     return folder
 
@@ -429,9 +429,11 @@ def test_the_verb_writes_a_map_a_row_and_tells_means(judged):
     )
     parts = pl.read_parquet(judged / "split.parquet").join(looks, on="image_id", how="semi")
     assert set(parts["part"]) == {"test"}
-    assert explain.make(Run(judged), Run(judged).recipe(), quietly)[0] == Run(judged).made("look")
+    assert explain.make(Run(judged), Run(judged).recipe(), quietly)[0] == Run(judged).made(
+        "explain"
+    )
     told = json.loads(
-        CliRunner().invoke(app, ["look", str(judged), "--json"], catch_exceptions=False).stdout
+        CliRunner().invoke(app, ["explain", str(judged), "--json"], catch_exceptions=False).stdout
     )
     assert {"inside", "area"} <= {row["metric"] for row in told["maps"]} and all(
         row["images"] for row in told["maps"]
@@ -444,7 +446,7 @@ def test_the_report_takes_both_in_and_leaves_them_out_once_what_they_were_made_f
 ):
     run = Run(judged)
     recipe = run.recipe()
-    assert {"probe", "look"} <= report.made_from(run, recipe).keys()
+    assert {"shortcuts", "explain"} <= report.made_from(run, recipe).keys()
     report.make(run, recipe, quietly)
     page = (judged / report.PAGE).read_text()
     assert 'id="looks"' in page and 'id="probes"' in page
@@ -456,14 +458,14 @@ def test_the_report_takes_both_in_and_leaves_them_out_once_what_they_were_made_f
     assert page.count("under its occlusion map") == sum(
         min(count, explain.EACH) for count in shown["image_id"]
     )
-    marker = json.loads((judged / "finished" / "region.json").read_text())
-    marker["made"]["region/index.parquet"] = "another"
-    (judged / "finished" / "region.json").write_text(json.dumps(integrity.sealed(marker)))
-    assert not {"probe", "look"} & report.made_from(run, recipe).keys()
+    marker = json.loads((judged / "finished" / "crop.json").read_text())
+    marker["made"]["crop/index.parquet"] = "another"
+    (judged / "finished" / "crop.json").write_text(json.dumps(integrity.sealed(marker)))
+    assert not {"shortcuts", "explain"} & report.made_from(run, recipe).keys()
     report.make(run, recipe, quietly)
     page = (judged / report.PAGE).read_text()
     assert 'id="looks"' not in page and 'id="probes"' not in page
 
 
 def test_without_them_the_report_says_nothing_of_them(small_run):
-    assert not {"probe", "look"} & report.made_from(small_run, small_run.recipe()).keys()
+    assert not {"shortcuts", "explain"} & report.made_from(small_run, small_run.recipe()).keys()

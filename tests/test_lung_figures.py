@@ -72,7 +72,7 @@ def test_a_mean_leaves_out_what_is_undefined_and_millimetres_are_told_only_where
     table, rows = per_image
     figures = {
         (row["metric"], row["side"]): row
-        for row in evaluate.lung_figures(rows, table, Evaluate(resamples=100))
+        for row in evaluate.lung_figures(rows, table, Evaluate(bootstrap=100))
     }
     assert (
         figures["hausdorff95_pixels", "both"]["value"] == 1
@@ -84,7 +84,7 @@ def test_a_mean_leaves_out_what_is_undefined_and_millimetres_are_told_only_where
     )
     assert not [
         row
-        for row in evaluate.lung_figures(unspaced, table, Evaluate(resamples=100))
+        for row in evaluate.lung_figures(unspaced, table, Evaluate(bootstrap=100))
         if row["metric"].endswith("_mm")
     ]
 
@@ -120,7 +120,7 @@ METRICS = ("dice", "iou", "precision", "recall", *evaluate.DISTANCES)
 @settings(max_examples=25, deadline=None)
 def test_a_mean_says_of_how_many_images_it_is_and_why_not_of_all(missed, undrawn, unspaced):
     table, rows = scattered(48, missed, undrawn, unspaced)
-    figures = list(evaluate.lung_figures(rows, table, Evaluate(resamples=5)))
+    figures = list(evaluate.lung_figures(rows, table, Evaluate(bootstrap=5)))
     assert {(one["subgroup"], one["side"]) for one in figures} == {
         (group, side) for group in ("all", "s", "t") for side in ("both", "right", "left")
     }
@@ -157,7 +157,7 @@ def test_a_lung_that_is_missed_in_every_image_has_no_distance_and_the_reason_is_
     table, rows = scattered(6, 6, 0, 0)
     right = {
         one["metric"]: one
-        for one in evaluate.lung_figures(rows, table, Evaluate(resamples=5))
+        for one in evaluate.lung_figures(rows, table, Evaluate(bootstrap=5))
         if one["side"] == "right" and one["source"] == "all"
     }
     assert right["dice"]["value"] == 0 and right["dice"]["images"] == right["dice"]["missed"] == 6
@@ -165,7 +165,9 @@ def test_a_lung_that_is_missed_in_every_image_has_no_distance_and_the_reason_is_
         np.isnan(right["hausdorff95_pixels"]["value"])
         and right["hausdorff95_pixels"]["images"] == 0
     )
-    assert right["hausdorff95_pixels"]["why"] == "mean of 0 of 6 images: in 6 the lung was missed"
+    assert (
+        right["hausdorff95_pixels"]["reason"] == "mean of 0 of 6 images: in 6 the lung was missed"
+    )
 
 
 def test_images_with_a_mask_that_were_not_searched_for_lungs_are_refused():
@@ -180,7 +182,7 @@ def test_images_with_a_mask_that_were_not_searched_for_lungs_are_refused():
 
 def test_the_step_says_how_many_lungs_were_missed():
     table, rows = scattered(6, 2, 0, 0)
-    metrics = evaluate.as_table(list(evaluate.lung_figures(rows, table, Evaluate(resamples=20))))
+    metrics = evaluate.as_table(list(evaluate.lung_figures(rows, table, Evaluate(bootstrap=20))))
     assert (
         evaluate.summary(metrics, None)["test lungs missed, without a distance"]
         == "right in 2 of 6 images"
@@ -188,11 +190,11 @@ def test_the_step_says_how_many_lungs_were_missed():
 
 
 def test_the_report_says_of_how_many_images_a_distance_is_the_mean():
-    figure = {"value": 2.0, "low": 1.0, "high": 3.0, "images": 9, "patients": 9, "why": ""}
+    figure = {"value": 2.0, "ci_low": 1.0, "ci_high": 3.0, "images": 9, "patients": 9, "reason": ""}
     assert text.mean(figure, "hausdorff95_mm", of_all=False) == "2.000 (1.000 to 3.000; 9 images)"
     assert text.mean(figure, "hausdorff95_mm", of_all=True) == "2.000 (1.000 to 3.000)"
     table, rows = scattered(6, 2, 0, 0)
-    metrics = evaluate.as_table(list(evaluate.lung_figures(rows, table, Evaluate(resamples=20))))
+    metrics = evaluate.as_table(list(evaluate.lung_figures(rows, table, Evaluate(bootstrap=20))))
     told = list(segmentation.means(metrics))
     assert "Right lung: missed in 2 images, whose Dice is 0." in told
     assert any(

@@ -1,4 +1,4 @@
-"""`hilum matrix`: every model on every set; what it may score, which thresholds it uses, and what it refuses."""
+"""`hilum cross-evaluate`: every model on every set; what it may score, which thresholds it uses, and what it refuses."""
 
 import json
 import math
@@ -38,7 +38,7 @@ def do(run, recipe, name, step):
 
 def begun(small_run, data, folder) -> tuple[Run, object]:
     """A run of `data` by the small run's recipe, up to its split, with the small run's models copied in."""
-    recipe = replace(small_run.recipe(), data=Data(str(data)), evaluate=Evaluate(resamples=100))
+    recipe = replace(small_run.recipe(), data=Data(str(data)), evaluate=Evaluate(bootstrap=100))
     run = Run(folder)
     run.write_recipe(recipe)
     for name, step in {"ingest": ingest, "cache": cache, "audit": audit, "split": split}.items():
@@ -46,9 +46,9 @@ def begun(small_run, data, folder) -> tuple[Run, object]:
     for name in ("segment", "train"):
         shutil.copytree(small_run / name, run / name)
         run.finish(name, {}, small_run.made(name), small_run.summary(name))
-    (run / "region").mkdir()
+    (run / "crop").mkdir()
     shutil.copy(small_run / crop.TYPICAL, run / crop.TYPICAL)
-    run.finish("region", {}, digests(run, [crop.TYPICAL]), {})
+    run.finish("crop", {}, digests(run, [crop.TYPICAL]), {})
     return run, recipe
 
 
@@ -65,7 +65,7 @@ def scored(run) -> None:
     )
     table = (
         found.join(member.split.select("image_id", "part"), on="image_id")
-        .with_columns(doubts=pl.lit(""))
+        .with_columns(quality_flags=pl.lit(""))
         .select(list(predict.COLUMNS))
     )
     storage.write_table(run / predict.SCORES, table)
@@ -123,9 +123,7 @@ def made(small_run, other_run, tmp_path_factory):
 
 def row(table, model, of, stage="finding"):
     return table.row(
-        by_predicate=(pl.col("model") == model)
-        & (pl.col("set") == of)
-        & (pl.col("stage") == stage),
+        by_predicate=(pl.col("model") == model) & (pl.col("set") == of) & (pl.col("task") == stage),
         named=True,
     )
 
@@ -135,7 +133,7 @@ def test_every_model_is_measured_on_every_set(made):
     assert (
         table.schema == pl.Schema(cross_evaluate.COLUMNS)
         and table.height == 8
-        and set(table["stage"]) == {"finding", "anomaly"}
+        and set(table["task"]) == {"finding", "anomaly"}
     )
     assert (
         storage.read_table(to / cross_evaluate.TABLE).equals(table)
@@ -151,7 +149,7 @@ def test_its_own_set_is_the_test_part_with_the_figures_of_evaluation(made, small
         ("specificity", "retuned_specificity"),
     ):
         same = told.filter(
-            (pl.col("stage") == "finding")
+            (pl.col("task") == "finding")
             & (pl.col("part") == "test")
             & (pl.col("source") == "all")
             & (pl.col("metric") == name)
@@ -167,7 +165,7 @@ def test_a_strange_set_is_measured_without_its_tune_part_and_a_threshold_is_chos
 ):
     (small, other), (to, table) = members, made
     scores = storage.read_table(to / "scores/small--other.parquet").filter(
-        pl.col("stage") == "finding"
+        pl.col("task") == "finding"
     )
     known = scores.join(other.truth("tuberculosis"), on="image_id")
     measured, tune = known.filter(pl.col("part") != "tune"), known.filter(pl.col("part") == "tune")
@@ -175,7 +173,7 @@ def test_a_strange_set_is_measured_without_its_tune_part_and_a_threshold_is_chos
     assert told["images"] == measured.height == 30 - tune.height and told["left_out"] == 0
     assert told["auroc"] == pytest.approx(roc_auc_score(measured["state"], measured["score"]))
     own = (
-        small.scores.filter(pl.col("stage") == "finding")
+        small.scores.filter(pl.col("task") == "finding")
         .join(small.truth("tuberculosis"), on="image_id")
         .filter(pl.col("part") == "tune")
     )
@@ -203,7 +201,7 @@ def test_scores_are_those_that_the_run_gives_the_file_itself(made, small_run, me
     }.items():
         stored = scores.filter(
             (pl.col("image_id") == image_id)
-            & (pl.col("stage") == stage)
+            & (pl.col("task") == stage)
             & (pl.col("concept") == concept)
         )
         assert stored["score"].item() == pytest.approx(expected, rel=1e-5)
@@ -276,19 +274,19 @@ def test_what_cannot_be_told_is_nan_with_its_reason():
         {"group": [], "state": [], "score": []},
         schema={"group": pl.String, "state": pl.Int8, "score": pl.Float64},
     )
-    told = cross_evaluate.figures(none, float("nan"), 0.5, Evaluate(resamples=100))
+    told = cross_evaluate.figures(none, float("nan"), 0.5, Evaluate(bootstrap=100))
     assert (
         math.isnan(told["auroc"])
-        and "no image of this set" in told["why"]
-        and "no threshold to carry" in told["why"]
+        and "no image of this set" in told["reason"]
+        and "no threshold to carry" in told["reason"]
     )
     same = pl.DataFrame({"group": ["a", "b"], "state": [1, 1], "score": [0.1, 0.9]})
-    told = cross_evaluate.figures(same, 0.5, 0.5, Evaluate(resamples=100))
+    told = cross_evaluate.figures(same, 0.5, 0.5, Evaluate(bootstrap=100))
     assert (
         math.isnan(told["auroc"])
         and math.isnan(told["carried_specificity"])
         and told["carried_sensitivity"] == 0.5
-        and "one class" in told["why"]
+        and "one class" in told["reason"]
     )
     assert json.loads(json.dumps(console.plain(pl.DataFrame([told]))))[0]["auroc"] is None
 
@@ -336,10 +334,13 @@ def test_the_command_prints_the_table_and_the_same_as_json(
         "matrix",
         str(small_run.folder),
         str(other_run.folder),
-        "--to",
+        "--out",
         str(tmp_path / "to"),
     ]
     done, as_json = (CliRunner().invoke(app, [*arguments, *more]) for more in ([], ["--json"]))
     assert done.exit_code == 0 and "sens carried" in done.stdout and "matrix.html" in done.stdout
     assert len(json.loads(as_json.stdout)) == 8
-    assert "Traceback" not in hilum("matrix", tmp_path / "nowhere.toml", small_run.folder).stderr
+    assert (
+        "Traceback"
+        not in hilum("cross-evaluate", tmp_path / "nowhere.toml", small_run.folder).stderr
+    )

@@ -248,7 +248,9 @@ class _nobody:
 
 
 def test_the_verb_writes_a_run_that_a_run_goes_on_from(data, tmp_path):
-    done = hilum("merge", data / "kermany", data / "montgomery", "--to", tmp_path / "run", "--json")
+    done = hilum(
+        "merge", data / "kermany", data / "montgomery", "--out", tmp_path / "run", "--json"
+    )
     assert done.returncode == 0, done.stderr
     assert Manifest.read(tmp_path / "run").table.height == 24
     again = hilum("cache", tmp_path / "run")
@@ -257,7 +259,7 @@ def test_the_verb_writes_a_run_that_a_run_goes_on_from(data, tmp_path):
 
 def test_the_verb_tells_a_fault_in_one_line(data, tmp_path):
     done = CliRunner().invoke(
-        app, ["merge", str(data / "kermany"), str(data / "kermany"), "--to", str(tmp_path / "run")]
+        app, ["merge", str(data / "kermany"), str(data / "kermany"), "--out", str(tmp_path / "run")]
     )
     assert isinstance(done.exception, HilumError) and "given twice" in str(done.exception)
     assert not (tmp_path / "run" / "manifest.parquet").exists()

@@ -347,7 +347,7 @@ def test_the_official_lists_give_the_parts_and_a_split_keeps_them(tmp_path):
     assert parts == dict.fromkeys(lists["train_val_list.txt"], "train") | dict.fromkeys(
         lists["test_list.txt"], "test"
     )
-    divided = split(manifest, Split(minimum=1), finding="effusion").join(
+    divided = split(manifest, Split(min_per_class=1), finding="effusion").join(
         manifest.table.select("image_id", "given_part"), on="image_id"
     )
     assert set(divided.filter(pl.col("given_part") == "test")["part"]) == {

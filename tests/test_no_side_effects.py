@@ -59,7 +59,7 @@ def test_every_verb_writes_to_its_output_alone_and_looks_nothing_up(small_run, t
     montgomery.example(out / "other", images=8, seed=6)
     shutil.copytree(small_run.folder, out / "twin")
     commands = no_side_effects.commands(data, out / "run", out)
-    verbs = {command.name or command.callback.__name__ for command in app.registered_commands}
+    verbs = {command.name or command.callback.__name__.replace("_", "-") for command in app.registered_commands}
     assert verbs - {command[0] for command in commands} == {no_side_effects.FETCH}, (
         "each verb is watched"
     )

@@ -20,7 +20,7 @@ from hilum.inference import pretrained  # noqa: E402
 from hilum.inference.onnx_model import InputContract, OnnxModel  # noqa: E402
 from hilum.safety import onnx_file, onnx_session  # noqa: E402
 
-CONTRACT = asdict(InputContract("finding", 64, "region", "percentiles", ("score",), ("effusion",)))
+CONTRACT = asdict(InputContract("finding", 64, "crop", "percentiles", ("score",), ("effusion",)))
 SHIPPED = sorted(pretrained.folder().glob("*.onnx"))
 
 
@@ -183,7 +183,7 @@ def test_what_a_stranger_model_must_not_hold_is_refused_before_a_session_is_made
         ({"size": 10**9}, "size must be"),
         ({"size": True}, "size must be"),
         ({"size": 128}, r"take uint8 \(n, 128, 128\)"),
-        ({"window": "any"}, "window must be"),
+        ({"normalisation": "any"}, "normalisation must be"),
         ({"content": 3}, "content must be"),
         ({"task": "none"}, "task must be"),
         ({"outputs": ["other"]}, "no output other"),
@@ -207,8 +207,8 @@ def test_a_contract_that_cannot_be_kept_is_refused_before_a_session_is_made(
 
 
 def test_all_faults_of_a_contract_are_said_at_once_and_none_at_all_is_one(tmp_path):
-    with pytest.raises(BadData, match="2 faults\n.*size must be.*\n.*window must be"):
-        _ = saved(tmp_path, scorer(contract=CONTRACT | {"size": 0, "window": ""})).contract
+    with pytest.raises(BadData, match="2 faults\n.*size must be.*\n.*normalisation must be"):
+        _ = saved(tmp_path, scorer(contract=CONTRACT | {"size": 0, "normalisation": ""})).contract
     for contract in ([], None, "text", 3):
         with pytest.raises(BadData, match="must be an object"):
             _ = saved(tmp_path, scorer(contract=contract)).contract

@@ -43,7 +43,7 @@ def test_the_area_of_the_published_ratings_and_its_standard_error():
     assert math.sqrt(found.variance) == pytest.approx(0.0307, abs=5e-5)
     assert math.sqrt(sample_size.variance(found.value, 51, 58)) == pytest.approx(0.032, abs=7e-4)
     assert (
-        found.low < 0.833 < found.value < found.high < 0.953
+        found.ci_low < 0.833 < found.value < found.ci_high < 0.953
     )  # on the logit's scale it leans towards a half
 
 
@@ -62,7 +62,7 @@ def test_variances_and_differences_are_those_of_loops_over_pairs():
         assert told.value == pytest.approx(
             discrimination.auroc(truth, second) - discrimination.auroc(truth, first)
         )
-        assert (told.high - told.low) / 2 / 1.959964 == pytest.approx(expected)
+        assert (told.ci_high - told.ci_low) / 2 / 1.959964 == pytest.approx(expected)
         assert told.p == pytest.approx(math.erfc(abs(told.value) / expected / math.sqrt(2)))
 
 
@@ -101,7 +101,7 @@ def test_equal_models_are_told_apart_in_about_5_of_100_sets_and_intervals_hold_t
         first, second = (shared + generator.normal(size=90, scale=0.5) for _ in range(2))
         false_alarms += auroc_tests.area_difference(truth, first, second).p < 0.05
         found = auroc_tests.area(truth, first)
-        held += found.low <= true_area <= found.high
+        held += found.ci_low <= true_area <= found.ci_high
     assert 0.02 <= false_alarms / 400 <= 0.09 and 0.92 <= held / 400 <= 0.98
 
 
@@ -116,8 +116,8 @@ def test_the_bootstrap_agrees_with_delong_where_both_hold():
         auroc_tests.area_difference(truth, first, second),
     )
     assert told.value == pytest.approx(exact.value)
-    assert (told.low, told.high) == pytest.approx(
-        (exact.low, exact.high), abs=0.15 * (exact.high - exact.low)
+    assert (told.ci_low, told.ci_high) == pytest.approx(
+        (exact.ci_low, exact.ci_high), abs=0.15 * (exact.ci_high - exact.ci_low)
     )
     assert told.p == pytest.approx(exact.p, abs=0.1)
 
@@ -130,7 +130,7 @@ def test_the_bootstrap_pairs_the_two_models_and_is_never_wholly_sure():
         np.arange(40),
         resamples=199,
     )
-    assert (told.value, told.low, told.high) == pytest.approx(
+    assert (told.value, told.ci_low, told.ci_high) == pytest.approx(
         (0.3, 0.3, 0.3)
     ) and told.p == pytest.approx(2 / 200)
 
@@ -146,7 +146,7 @@ def test_mcnemar_is_the_exact_binomial_and_refuses_several_images_a_patient():
         assert found.p == pytest.approx(oracles.mcnemar(found.first_only, found.second_only))
     assert auroc_tests.mcnemar(truth, first, second, np.arange(truth.size)).p == found.p
     clusters = auroc_tests.mcnemar([1, 1], [1, 1], [0, 0], ["a", "a"])
-    assert math.isnan(clusters.p) and "several images" in clusters.why
+    assert math.isnan(clusters.p) and "several images" in clusters.reason
     assert math.isnan(auroc_tests.mcnemar(np.array([]), np.array([]), np.array([])).p)
 
 
@@ -164,26 +164,26 @@ def test_mcnemar_is_the_exact_binomial_and_refuses_several_images_a_patient():
 )
 def test_an_area_that_has_no_interval_says_why(truth, score, patients, why):
     found = auroc_tests.area(np.array(truth), np.array(score), patients)
-    assert math.isnan(found.low) and math.isnan(found.high) and why in found.why
+    assert math.isnan(found.ci_low) and math.isnan(found.ci_high) and why in found.reason
     assert math.isnan(found.value) == (why == "one class")
 
 
 def test_a_difference_that_cannot_be_told_says_why():
     truth, first, _ = rows(1)
     same = auroc_tests.area_difference(truth, first, 2 * first)
-    assert same.value == 0 and math.isnan(same.p) and "one order" in same.why
-    assert "one class" in auroc_tests.area_difference(np.ones(4), np.arange(4), np.arange(4)).why
+    assert same.value == 0 and math.isnan(same.p) and "one order" in same.reason
+    assert "one class" in auroc_tests.area_difference(np.ones(4), np.arange(4), np.arange(4)).reason
     nothing = auroc_tests.bootstrap_difference(
         lambda chosen: math.nan, lambda chosen: 0.5, ["a", "b"], resamples=100
     )
-    assert math.isnan(nothing.value) and nothing.why == "undefined for one of the two"
+    assert math.isnan(nothing.value) and nothing.reason == "undefined for one of the two"
     single = auroc_tests.bootstrap_difference(
         lambda chosen: 0.4, lambda chosen: 0.5, ["a", "a"], resamples=100
     )
     assert (
         single.value == pytest.approx(0.1)
         and math.isnan(single.p)
-        and single.why == "fewer than two patients"
+        and single.reason == "fewer than two patients"
     )
 
 

@@ -239,8 +239,8 @@ def test_the_network_is_small_and_says_what_it_was_made_from():
     contract = orientation._network().contract
     assert (
         contract
-        == InputContract("posture", orientation.SIDE, "ranks", "ranks", orientation.NETWORK)
-        and contract.posture == ORIENTATION
+        == InputContract("orientation", orientation.SIDE, "ranks", "ranks", orientation.NETWORK)
+        and contract.orientation == ORIENTATION
     )
 
 

@@ -24,7 +24,7 @@ from hilum.progress import quietly
 from hilum.run_folder import Run
 
 PEOPLE, SIDE = 90, 128
-FEW = Evaluate(resamples=200)
+FEW = Evaluate(bootstrap=200)
 CUT = LungCrop(size=64)
 
 
@@ -63,7 +63,7 @@ def asked(pictures, masks, half, settings=FEW) -> dict[str, dict]:
 
 
 def chance(figure) -> bool:
-    return figure["low"] <= 0.5 <= figure["high"]
+    return figure["ci_low"] <= 0.5 <= figure["ci_high"]
 
 
 def test_a_marker_in_one_sources_corner_is_told_from_the_border_and_gone_with_it_masked_and_in_the_region(
@@ -78,7 +78,9 @@ def test_a_marker_in_one_sources_corner_is_told_from_the_border_and_gone_with_it
     )
     told = asked(marked, masks, half)
     for view in ("whole", "border", "outside"):
-        assert told[view]["low"] > 0.8 and told[view]["value"] > told[view]["shuffled_most"], view
+        assert told[view]["ci_low"] > 0.8 and told[view]["value"] > told[view]["shuffled_most"], (
+            view
+        )
     for view in ("unmarked", "outline", shortcuts.BOX, shortcuts.LUNGS):
         assert chance(told[view]), (view, told[view])
 
@@ -112,9 +114,9 @@ def test_a_sign_in_the_lungs_is_not_told_from_outside_of_them(people):
     ).astype(np.uint8)
     told = asked(sick, masks, half)
     assert (
-        told[shortcuts.BOX]["low"] > 0.9
-        and told[shortcuts.LUNGS]["low"] > 0.9
-        and told["whole"]["low"] > 0.9
+        told[shortcuts.BOX]["ci_low"] > 0.9
+        and told[shortcuts.LUNGS]["ci_low"] > 0.9
+        and told["whole"]["ci_low"] > 0.9
     )
     assert all(chance(told[view]) for view in ("border", "outside", "outline"))
 
@@ -295,9 +297,9 @@ def test_what_cannot_be_asked_has_no_number_but_the_reason(change):
     assert (
         some.height
         and some["value"].is_nan().all()
-        and some["why"].str.contains("fewer than two groups of 10 patients").all()
+        and some["reason"].str.contains("fewer than two groups of 10 patients").all()
     )
-    assert probes.filter(pl.col("why") == "")["value"].is_not_nan().all()
+    assert probes.filter(pl.col("reason") == "")["value"].is_not_nan().all()
     assert shortcuts.warnings(probes) == []
 
 
@@ -308,10 +310,10 @@ def test_a_finding_told_from_a_lungless_part_is_a_warning_and_one_told_from_the_
             "within": "all",
             "view": view,
             "value": value,
-            "low": low,
-            "high": 0.95,
+            "ci_low": low,
+            "ci_high": 0.95,
             "shuffled_most": most,
-            "why": "",
+            "reason": "",
         }
 
     told = [
@@ -333,14 +335,16 @@ def test_a_finding_told_from_a_lungless_part_is_a_warning_and_one_told_from_the_
 
 def test_the_verb_probes_a_run_once_and_tells_it(small_run, tmp_path):
     folder = shutil.copytree(small_run.folder, tmp_path / "run")
-    assert CliRunner().invoke(app, ["probe", str(folder)], catch_exceptions=False).exit_code == 0
+    assert (
+        CliRunner().invoke(app, ["shortcuts", str(folder)], catch_exceptions=False).exit_code == 0
+    )
     stamp = (folder / shortcuts.FILE).stat().st_mtime_ns
     told = json.loads(
-        CliRunner().invoke(app, ["probe", str(folder), "--json"], catch_exceptions=False).stdout
+        CliRunner().invoke(app, ["shortcuts", str(folder), "--json"], catch_exceptions=False).stdout
     )
     assert (folder / shortcuts.FILE).stat().st_mtime_ns == stamp
     assert {row["target"] for row in told} >= {"source", "sex", "age"}
-    assert all((row["value"] is None) == bool(row["why"]) for row in told)
+    assert all((row["value"] is None) == bool(row["reason"]) for row in told)
     training = pl.read_parquet(folder / "split.parquet").filter(pl.col("part") == "train").height
     assert all(row["images"] <= training for row in told)
 

@@ -169,8 +169,8 @@ def test_all_bits_of_grey_and_equal_channels_are_kept(tmp_path, dtype, channels)
     ] * (channels in (2, 4))
     found = read(tmp_path, imagecodecs.png_encode(np.squeeze(np.stack(planes, -1))))
     assert found.values.dtype == dtype and np.array_equal(found.values, grey) and not found.colour
-    assert ("alpha dropped" in found.account) == (channels in (2, 4)) and (
-        "three equal channels taken as one" in found.account
+    assert ("alpha dropped" in found.processing_log) == (channels in (2, 4)) and (
+        "three equal channels taken as one" in found.processing_log
     ) == (channels > 2)
 
 
@@ -209,7 +209,7 @@ def test_an_animation_is_refused_and_transparent_colours_are_said(tmp_path):
         read(tmp_path, png(90, 70, 8, 0, rows, chunk(b"acTL", struct.pack(">II", 3, 0))))
     assert (
         "transparent colours shown as they are"
-        in read(tmp_path, png(90, 70, 8, 0, rows, chunk(b"tRNS", b"\0\7"))).account
+        in read(tmp_path, png(90, 70, 8, 0, rows, chunk(b"tRNS", b"\0\7"))).processing_log
     )
 
 
@@ -265,14 +265,14 @@ def test_unequal_channels_are_averaged_and_said(tmp_path):
         text.startswith(
             "three channels averaged, which differ by up to 255 of 255 in 0.02% of the pixels: colour"
         )
-        for text in found.account
+        for text in found.processing_log
     )
     slight = np.stack([np.minimum(GREY, 250)] * 3, -1)
     slight[..., 2] += 2
     found = read(tmp_path, imagecodecs.png_encode(slight))
     assert not found.colour and any(
         "differ by up to 2 of 255 in 100.00% of the pixels: a tint" in text
-        for text in found.account
+        for text in found.processing_log
     )
 
 
@@ -357,7 +357,9 @@ def test_a_picture_is_turned_as_its_orientation_says(tmp_path, orientation):
     stored = imagecodecs.jpeg8_decode(coded)
     found = read(tmp_path, coded[:2] + exif(orientation) + coded[2:])
     assert np.array_equal(found.values, AS_SHOWN[orientation](stored))
-    assert (f"turned as its orientation {orientation} says" in found.account) == (orientation > 1)
+    assert (f"turned as its orientation {orientation} says" in found.processing_log) == (
+        orientation > 1
+    )
     found = read(tmp_path, tiff(described(GREY, t274=orientation), GREY.tobytes()))
     assert np.array_equal(found.values, AS_SHOWN[orientation](GREY))
 
@@ -369,7 +371,7 @@ def test_a_jpeg_of_twelve_bits_has_the_range_it_states(tmp_path):
         np.uint16,
         12,
         4095,
-    ) and "stated to have 12 bits" in found.account
+    ) and "stated to have 12 bits" in found.processing_log
     assert np.abs(found.values.astype(int) - values).max() <= 8
     assert np.allclose(found.radiograph().pixels, found.values / np.float32(4095))
 
@@ -421,7 +423,7 @@ def test_a_tiff_of_either_byte_order_keeps_all_bits(tmp_path, order, values):
     turned_over = read(tmp_path, tiff(described(values, 0), stored, order=order))
     assert (
         np.array_equal(turned_over.values, np.iinfo(values.dtype).max - values)
-        and "MinIsWhite turned over" in turned_over.account
+        and "MinIsWhite turned over" in turned_over.processing_log
     )
 
 

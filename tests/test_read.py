@@ -1,4 +1,4 @@
-"""`hilum read`: what it says, of what it says nothing, and that it warns of people whom a model has not learnt from."""
+"""`hilum classify`: what it says, of what it says nothing, and that it warns of people whom a model has not learnt from."""
 
 import csv
 import json
@@ -76,13 +76,13 @@ def test_every_model_that_is_there_is_asked_for_each_of_its_concepts(installed, 
         "tb",
     ]
     one = only(image)
-    assert [(said.model, said.concept) for said in one.said] == [
+    assert [(said.model, said.concept) for said in one.scores] == [
         ("pneumonia_child", "pneumonia"),
         ("strange", "anomaly"),
         ("tb", "tuberculosis"),
         ("tb", "cavity"),
     ]
-    by = {said.concept: said for said in one.said}
+    by = {said.concept: said for said in one.scores}
     assert (
         by["cavity"].score == pytest.approx(by["tuberculosis"].score ** 2, rel=1e-4)
         and not one.refused
@@ -103,12 +103,12 @@ def test_a_model_sees_the_region_that_it_carries(installed, image):
         and cut.crop.left < columns[0]
     )
     assert next(
-        said for said in only(image).said if said.concept == "tuberculosis"
+        said for said in only(image).scores if said.concept == "tuberculosis"
     ).score == pytest.approx(cut.image.mean() / 255, rel=1e-4)
 
 
 def test_probabilities_are_calibrated_and_calls_use_the_carried_threshold(installed, image):
-    said = {one.concept: one for one in only(image).said}
+    said = {one.concept: one for one in only(image).scores}
     for concept in ("tuberculosis", "pneumonia", "cavity"):
         score = said[concept].score
         assert said[concept].probability == pytest.approx(
@@ -130,7 +130,7 @@ def test_what_is_written_is_an_overlay_an_anomaly_map_and_a_table(installed, ima
     )
     rows = list(csv.DictReader((tmp_path / "out" / classify_images.TABLE).open()))
     assert tuple(rows[0]) == classify_images.COLUMNS and [row["concept"] for row in rows] == [
-        said.concept for said in one.said
+        said.concept for said in one.scores
     ]
 
 
@@ -151,7 +151,7 @@ def test_what_is_no_upright_frontal_chest_is_refused_by_name_and_gets_no_score(
 ):
     raster.write_png(tmp_path / "a.png", np.ascontiguousarray(SPOILT[fault](chest())))
     one = only(tmp_path / "a.png", to=tmp_path / "out")
-    assert fault in one.refused and one.said == []
+    assert fault in one.refused and one.scores == []
     (row,) = csv.DictReader((tmp_path / "out" / classify_images.TABLE).open())
     assert row["refused"] == one.refused and row["score"] == row["call"] == ""
 
@@ -176,17 +176,17 @@ def test_by_its_header_an_adults_film_is_warned_about_by_the_model_of_children_a
     installed, tmp_path
 ):
     for years, warned in (("054Y", "pneumonia_child"), ("003Y", "tb"), ("018M", "tb")):
-        said = only(dicom(tmp_path, PatientAge=years)).said
+        said = only(dicom(tmp_path, PatientAge=years)).scores
         assert {one.model for one in said if one.warning} - {"strange"} == {warned}
     warning = next(
         one.warning
-        for one in only(dicom(tmp_path, PatientAge="054Y")).said
+        for one in only(dicom(tmp_path, PatientAge="054Y")).scores
         if one.model == "pneumonia_child"
     )
     assert "54 years old" in warning and "children of one hospital, 1 to 5 years old" in warning
     assert not next(
         one.warning
-        for one in only(dicom(tmp_path, PatientAge="005Y")).said
+        for one in only(dicom(tmp_path, PatientAge="005Y")).scores
         if one.model == "pneumonia_child"
     )
 
@@ -205,7 +205,7 @@ def test_without_an_age_the_outlines_of_the_lungs_decide(
     monkeypatch.setattr(age_group, "looks", lambda labels: looks)
     warnings = {
         said.model: said.warning
-        for said in only(image).said
+        for said in only(image).scores
         if said.warning and said.model != "strange"
     }
     assert warnings.keys() == warned.keys() and all(
@@ -217,7 +217,7 @@ def test_a_picture_that_a_model_has_learnt_from_is_told(image, tmp_path, monkeyp
     made = installation(tmp_path / "installed")
     reader(made, "tb", "tuberculosis", pixels=(image_file.read(image).pixel_digest,))
     monkeypatch.setattr(pretrained, "folder", lambda: made)
-    assert "trained or tuned on this very image" in only(image).said[0].warning
+    assert "trained or tuned on this very image" in only(image).scores[0].warning
 
 
 def test_without_a_model_the_remedy_is_told(image, tmp_path, monkeypatch):
@@ -235,7 +235,7 @@ def test_a_file_that_does_not_carry_what_a_reader_must_is_refused_with_all_that_
     for change, words in (
         ({"calibration": None, "card": None}, "no card, no calibration"),
         ({"calibration": json.dumps({"cavity": {}})}, "no calibration of tuberculosis"),
-        ({"region": None}, "does not say how they are cut"),
+        ({"crop": None}, "does not say how they are cut"),
     ):
         onnx.helper.set_model_props(
             made, {name: value for name, value in {**kept, **change}.items() if value is not None}
@@ -268,7 +268,7 @@ def test_the_file_in_8_bits_goes_before_the_one_in_float32_and_what_is_no_reader
 
 def test_it_needs_no_torch_and_prints_what_is_said_and_the_same_as_json(folder, image, tmp_path):
     def run(*more):
-        arguments = (folder, "read", image, "--to", tmp_path / "out", *more)
+        arguments = (folder, "classify", image, "--out", tmp_path / "out", *more)
         return subprocess.run(
             [sys.executable, "-c", WITHOUT, *map(str, arguments)],
             capture_output=True,
@@ -283,7 +283,7 @@ def test_it_needs_no_torch_and_prints_what_is_said_and_the_same_as_json(folder, 
         and "For research only" in done.stdout
         and "warning: " in done.stdout
     )
-    assert [said["concept"] for said in json.loads(as_json.stdout)[0]["said"]] == [
+    assert [said["concept"] for said in json.loads(as_json.stdout)[0]["scores"]] == [
         "pneumonia",
         "anomaly",
         "tuberculosis",
@@ -294,7 +294,7 @@ def test_it_needs_no_torch_and_prints_what_is_said_and_the_same_as_json(folder, 
 def test_without_a_picture_the_models_tell_of_themselves(folder, tmp_path):
     def run(place, *more):
         done = subprocess.run(
-            [sys.executable, "-c", WITHOUT, str(place), "read", *more],
+            [sys.executable, "-c", WITHOUT, str(place), "models", *more],
             capture_output=True,
             text=True,
             timeout=60,

@@ -604,7 +604,7 @@ def test_the_command_prints_the_plan_before_ingest_and_keeps_it_in_the_run(tmp_p
             check=False,
         )
 
-    done = hilum("ingest", tmp_path / "data", "--to", tmp_path / "run")
+    done = hilum("ingest", tmp_path / "data", "--out", tmp_path / "run")
     assert done.returncode == 0 and "patients: by column 'Patient' of l.csv" in done.stdout
     kept = json.loads((tmp_path / "run" / "plan.json").read_text())["folders"][0]
     assert kept["files_met"] == 5 == kept["files_used"] + kept["files_named"]

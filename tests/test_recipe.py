@@ -25,20 +25,20 @@ def test_a_misspelt_section_model_or_setting_of_a_model_gets_the_nearest_name():
         ({"segment": {"model": "attention_unet", "epoch": 3}}, "epochs"),
     ):
         with pytest.raises(BadRecipe, match=f"did you mean '{near}'"):
-            Recipe.of(sections)
+            Recipe.from_sections(sections)
 
 
 def test_all_faults_are_told_at_once():
     with pytest.raises(BadRecipe, match="3 faults") as told:
-        Recipe.of(
-            {"pixels": {"size": "big"}, "region": {"masked": 1}, "evaluate": {"resample": 10}}
+        Recipe.from_sections(
+            {"pixels": {"size": "big"}, "crop": {"masked": 1}, "evaluate": {"resample": 10}}
         )
     assert all(
         words in str(told.value)
         for words in (
             "size must be a whole number, got 'big'",
             "masked must be true or false",
-            "resamples",
+            "bootstrap",
         )
     )
 
@@ -47,31 +47,31 @@ def test_all_faults_are_told_at_once():
     ("section", "values"),
     [
         ("pixels", {"size": 250}),
-        ("pixels", {"window": "lung"}),
+        ("pixels", {"normalisation": "lung"}),
         ("split", {"train": 0.9}),
-        ("split", {"given": "perhaps"}),
+        ("split", {"official": "perhaps"}),
         ("segment", {"folds": 1}),
-        ("region", {"margin": -0.1}),
+        ("crop", {"margin": -0.1}),
         ("evaluate", {"confidence": 1.0}),
-        ("split", {"minimum": 0}),
-        ("region", {"content": "heart"}),
+        ("split", {"min_per_class": 0}),
+        ("crop", {"area": "heart"}),
         ("classify", {"uncertain": "half"}),
-        ("classify", {"also": ["all", "effusion"]}),
+        ("classify", {"other_findings": ["all", "effusion"]}),
     ],
 )
 def test_values_that_cannot_be_are_refused(section, values):
     with pytest.raises(
         BadRecipe, match=rf"\[{section}\] {next(iter(values))}|{section}\] train, tune and test"
     ):
-        Recipe.of({section: values})
+        Recipe.from_sections({section: values})
 
 
 def test_a_recipe_survives_being_written_and_read(tmp_path):
-    recipe = Recipe.of(
+    recipe = Recipe.from_sections(
         {
             "data": {"folder": str(tmp_path)},
             "segment": {"model": "attention_unet", "epochs": 3, "width": 8},
-            "region": {"masked": True},
+            "crop": {"masked": True},
         }
     )
     assert Recipe.read(write(tmp_path / "r.toml", recipe.to_toml())) == recipe
@@ -96,9 +96,9 @@ def test_a_recipe_that_is_not_there_not_toml_or_without_a_folder(tmp_path):
     with pytest.raises(BadRecipe, match="is not TOML"):
         Recipe.read(write(tmp_path / "r.toml", "[data\n"))
     with pytest.raises(BadRecipe, match="folder is missing"):
-        Recipe.read(write(tmp_path / "r.toml", "[region]\nmasked = true\n"))
+        Recipe.read(write(tmp_path / "r.toml", "[crop]\nmasked = true\n"))
 
 
 def test_quick_keeps_what_was_asked_for():
-    quick = Recipe.of({"segment": {"model": "unet", "epochs": 3}}).quick()
+    quick = Recipe.from_sections({"segment": {"model": "unet", "epochs": 3}}).quick()
     assert quick.segment.settings["epochs"] == 3 and quick.segment.folds == 2

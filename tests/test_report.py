@@ -76,7 +76,7 @@ def make_up_models(run, recipe):
     found = pl.DataFrame(index, schema=segment.LUNGS, orient="row")
     storage.write_table(run / segment.INDEX, found)
     storage.write_table(
-        run / segment.FINDINGS, segment.unreliable(found, recipe.region.least_quality)
+        run / segment.FINDINGS, segment.unreliable(found, recipe.crop.min_mask_quality)
     )
     heard = (
         [
@@ -90,11 +90,13 @@ def make_up_models(run, recipe):
         run / segment.EPOCHS, pl.DataFrame(heard, schema=segment.HEARD, orient="row")
     )
     told = (
-        {} if learnt else {"why": "0 lung masks in the training part: regions are whole pictures"}
+        {}
+        if learnt
+        else {"reason": "0 lung masks in the training part: regions are whole pictures"}
     )
     files = [f"segment/{TRAINING}", segment.MASKS, segment.INDEX, segment.FINDINGS, segment.EPOCHS]
     run.finish("segment", segment.made_from(run, recipe), digests(run, files), told)
-    do(run, recipe, "region", crop)
+    do(run, recipe, "crop", crop)
     make_up_scores(run, table, rng)
 
 
@@ -133,9 +135,9 @@ def made_up_run(data: Path, to: Path) -> tuple[Run, Recipe]:
     recipe = Recipe(
         data=Data(str(data)),
         pixels=Pixels(size=64),
-        region=LungCrop(size=64),
-        split=Split(0.5, 0.2, 0.3, minimum=1),
-        evaluate=Evaluate(resamples=100),
+        crop=LungCrop(size=64),
+        split=Split(0.5, 0.2, 0.3, min_per_class=1),
+        evaluate=Evaluate(bootstrap=100),
     )
     run = Run(to)
     run.write_recipe(recipe)
@@ -288,9 +290,9 @@ def test_the_leading_figures_stand_at_the_head_as_evaluated(full, page):
     head = Read(page).text.split("What these figures do not show")[0]
     for stage, metric in (("lungs", "dice"), ("finding", "auroc"), ("anomaly", "auroc")):
         row = rows.row(
-            by_predicate=(pl.col("stage") == stage) & (pl.col("metric") == metric), named=True
+            by_predicate=(pl.col("task") == stage) & (pl.col("metric") == metric), named=True
         )
-        assert f"{row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f})" in head
+        assert f"{row['value']:.3f} ({row['ci_low']:.3f} to {row['ci_high']:.3f})" in head
 
 
 def test_the_limits_name_the_patients_and_the_use(full, page):
@@ -307,7 +309,7 @@ def test_the_limits_name_the_patients_and_the_use(full, page):
 def test_both_thresholds_subgroups_and_the_power_of_the_test_part_are_told(full, page):
     run, _ = full
     metrics = storage.read_table(run / evaluate.METRICS).filter(
-        (pl.col("part") == "test") & (pl.col("stage") == "finding")
+        (pl.col("part") == "test") & (pl.col("task") == "finding")
     )
     value = {
         row["metric"]: row for row in metrics.filter(pl.col("by") == "all").iter_rows(named=True)
@@ -330,7 +332,7 @@ def test_both_thresholds_subgroups_and_the_power_of_the_test_part_are_told(full,
 
 def test_probabilities_say_why_they_are_not_calibrated(full, page):
     run, _ = full
-    why = storage.read_json(run / evaluate.CALIBRATION)["finding"]["tuberculosis"]["why"]
+    why = storage.read_json(run / evaluate.CALIBRATION)["finding"]["tuberculosis"]["reason"]
     assert why and f"No temperature was fitted on the tune part: {why}." in chapter(page, "finding")
     assert f"nothing here is calibrated (tune part: {why})" in Read(page).text
 
@@ -343,7 +345,7 @@ def test_calibrated_probabilities_are_drawn_and_their_figures_told():
         test_figures.classification.known(*tables), {None: fitted}
     )
     section = classification.section(
-        "finding", known, metrics, told, "nodule", Evaluate(resamples=100)
+        "finding", known, metrics, told, "nodule", Evaluate(bootstrap=100)
     )
     assert [row["name"] for row in section["calibration"]["rows"]] == list(
         calibration.NAMES.values()
@@ -362,7 +364,7 @@ def test_several_findings_are_listed_with_their_averages_and_without_a_threshold
         test_figures.classification.known(*tables), {None: fitted}
     ).filter(pl.col("concept") == "nodule")
     section = classification.section(
-        "finding", known, metrics, fitted["finding"]["nodule"], "nodule", Evaluate(resamples=100)
+        "finding", known, metrics, fitted["finding"]["nodule"], "nodule", Evaluate(bootstrap=100)
     )
     assert [row["name"] for row in section["concepts"]] == [
         "Pleural effusion",
@@ -386,7 +388,7 @@ def test_what_was_left_out_is_counted_with_its_reason(page):
 
 def test_audit_rules_stand_worst_first_with_remedy(full, page):
     run, _ = full
-    findings = storage.read_table(run / "findings.parquet")
+    findings = storage.read_table(run / "issues.parquet")
     text = chapter(page, "audit")
     rules = findings["rule"].unique(maintain_order=True).to_list()
     assert "image-unreadable" in rules and "label-against-reading" in rules
@@ -413,7 +415,7 @@ def test_methods_licence_digests_and_command_are_there(full, page):
     assert plugins.load("readers", "montgomery").CARD.licence in text
     assert run.made("split")["split.parquet"] in text and run.made("cache").popitem()[1] in text
     assert (
-        "hilum run recipe.toml --to" in text
+        "hilum run recipe.toml --out" in text
         and "[segment]" in text
         and recipe.classify.model in text
     )
@@ -445,7 +447,7 @@ def test_no_model_runtime_is_needed(bare):
 
 def test_another_recipe_makes_the_report_anew(full):
     run, recipe = full
-    other = replace(recipe, evaluate=replace(recipe.evaluate, resamples=200))
+    other = replace(recipe, evaluate=replace(recipe.evaluate, bootstrap=200))
     assert (
         report.made_from(run, recipe)
         == report.made_from(run, recipe)
@@ -491,27 +493,31 @@ def test_a_finder_that_saw_the_patient_is_counted():
 )
 def test_a_figure_is_written_with_its_interval_or_why_it_has_none(value, low, high, patients, told):
     assert (
-        words.interval({"value": value, "low": low, "high": high, "patients": patients}, "auroc")
+        words.interval(
+            {"value": value, "ci_low": low, "ci_high": high, "patients": patients}, "auroc"
+        )
         == told
     )
 
 
 def test_a_wide_interval_is_warned_of_and_a_narrow_one_is_not():
-    wide = {"value": 0.9, "low": 0.8, "high": 0.96, "patients": 28}
-    told = words.doubts({"auroc": wide, "sensitivity": wide, "specificity": {**wide, "low": 0.85}})
+    wide = {"value": 0.9, "ci_low": 0.8, "ci_high": 0.96, "patients": 28}
+    told = words.doubts(
+        {"auroc": wide, "sensitivity": wide, "specificity": {**wide, "ci_low": 0.85}}
+    )
     assert told == [
         "28 patients cannot tell an AUROC of 0.80 from one of 0.96, nor a sensitivity of 0.80 from one of 0.96."
     ]
 
 
 def test_chance_within_the_interval_is_told():
-    assert words.doubts({"auroc": {"value": 0.55, "low": 0.49, "high": 0.61, "patients": 900}}) == [
-        "chance, an AUROC of 0.5, lies within the interval."
-    ]
+    assert words.doubts(
+        {"auroc": {"value": 0.55, "ci_low": 0.49, "ci_high": 0.61, "patients": 900}}
+    ) == ["chance, an AUROC of 0.5, lies within the interval."]
 
 
 def test_a_figure_without_an_interval_is_warned_of():
-    single = {"value": 0.9, "low": math.nan, "high": math.nan, "patients": 1}
+    single = {"value": 0.9, "ci_low": math.nan, "ci_high": math.nan, "patients": 1}
     assert words.doubts({"dice": single}) == [
         "how sure a Dice of 0.900 is cannot be said: fewer than two patients."
     ]

@@ -40,10 +40,10 @@ def test_a_run_leaves_what_each_step_promises(small_run):
     for step, files in made_by(small_run).items():
         assert files and all((small_run / name).exists() for name in files), step
     metrics = storage.read_table(small_run / evaluate.METRICS)
-    assert {"lungs", "finding", "anomaly"} == set(metrics["stage"])
+    assert {"lungs", "finding", "anomaly"} == set(metrics["task"])
     assert (
-        metrics.filter(pl.col("value").is_not_nan() & pl.col("low").is_not_nan())
-        .select((pl.col("low") <= pl.col("high")).all())
+        metrics.filter(pl.col("value").is_not_nan() & pl.col("ci_low").is_not_nan())
+        .select((pl.col("ci_low") <= pl.col("ci_high")).all())
         .item()
     )
 
@@ -104,16 +104,16 @@ def test_predict_needs_no_torch_and_gives_the_scores_of_the_run(small_run):
     manifest = Manifest.read(small_run.folder)
     chosen = manifest.table.filter(pl.col("image_id").is_in(scores["image_id"].implode())).head(4)
     done = without_torch(
-        "predict", small_run.folder, *(manifest.root / path for path in chosen["path"]), "--json"
+        "apply", small_run.folder, *(manifest.root / path for path in chosen["path"]), "--json"
     )
     assert done.returncode == 0, done.stderr
     told = {
-        one["name"]: {said["model"]: said["score"] for said in one["said"]}
+        one["name"]: {said["model"]: said["score"] for said in one["scores"]}
         for one in json.loads(done.stdout)
     }
     for image_id, path in chosen.select("image_id", "path").iter_rows():
         for stage in ("finding", "anomaly"):
-            stored = scores.filter((pl.col("image_id") == image_id) & (pl.col("stage") == stage))[
+            stored = scores.filter((pl.col("image_id") == image_id) & (pl.col("task") == stage))[
                 "score"
             ][0]
             assert told[Path(path).stem][stage] == pytest.approx(stored, abs=1e-6)
@@ -125,7 +125,7 @@ def test_predict_writes_masks_in_the_files_own_pixels_and_tells_of_bad_files(sma
     good = next((Manifest.read(small_run.folder).root / "CXR_png").glob("*.png"))
     (tmp_path / "bad.png").write_text("no picture")
     done = without_torch(
-        "predict", small_run.folder, good, tmp_path / "bad.png", "--masks", tmp_path / "out"
+        "apply", small_run.folder, good, tmp_path / "bad.png", "--masks", tmp_path / "out"
     )
     assert (
         done.returncode == 1 and "bad.png: is not a PNG" in done.stderr and good.name in done.stdout
@@ -138,9 +138,9 @@ def test_predict_writes_masks_in_the_files_own_pixels_and_tells_of_bad_files(sma
 def test_everything_but_training_runs_without_torch(small_run, tmp_path):
     data = Manifest.read(small_run.folder).root
     for verb in ("ingest", "cache", "audit", "split"):
-        done = without_torch(verb, data.parent / "recipe.toml", "--to", tmp_path / "run")
+        done = without_torch(verb, data.parent / "recipe.toml", "--out", tmp_path / "run")
         assert done.returncode == 0, done.stderr
-    done = without_torch("run", data.parent / "recipe.toml", "--to", tmp_path / "run")
+    done = without_torch("run", data.parent / "recipe.toml", "--out", tmp_path / "run")
     assert done.returncode == 1 and "[train]'" in done.stderr and "Traceback" not in done.stderr
     assert [line.split()[0] for line in done.stdout.splitlines() if line[:1].strip()][
         -1
@@ -150,7 +150,7 @@ def test_everything_but_training_runs_without_torch(small_run, tmp_path):
 def test_an_exported_model_carries_its_contract_card_and_training(small_run):
     for stage, model in predict.RunModels.of(small_run).models.items():
         assert model.contract.size == 64 and model.contract.content == (
-            "whole" if stage == "lungs" else "region"
+            "whole" if stage == "lungs" else "crop"
         )
         assert model.metadata["card"]["title"] and model.metadata["trained_on"]["images"] > 0
         with pytest.raises(ValueError, match=r"takes uint8 \(64, 64\)"):
@@ -166,7 +166,7 @@ def test_a_finished_run_is_kept_and_a_changed_setting_remakes_only_what_depends_
     assert done.returncode == 0 and made_by(Run(tmp_path / "run")) == before
     recipe = (tmp_path / "run" / "recipe.toml").read_text()
     (tmp_path / "run" / "recipe.toml").write_text(
-        recipe.replace("resamples = 100", "resamples = 150")
+        recipe.replace("bootstrap = 100", "bootstrap = 150")
     )
     done = hilum("run", tmp_path / "run")
     kept = {
@@ -179,7 +179,7 @@ def test_a_finished_run_is_kept_and_a_changed_setting_remakes_only_what_depends_
 
 def test_a_run_is_refused_in_a_folder_that_is_not_its_own(small_run, tmp_path):
     data = Manifest.read(small_run.folder).root
-    inside = hilum("ingest", data, "--to", data / "run")
+    inside = hilum("ingest", data, "--out", data / "run")
     assert (
         inside.returncode == 1
         and "lies inside the data folder" in inside.stderr
@@ -187,10 +187,10 @@ def test_a_run_is_refused_in_a_folder_that_is_not_its_own(small_run, tmp_path):
     )
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("x")
-    full = hilum("ingest", data, "--to", tmp_path / "full")
+    full = hilum("ingest", data, "--out", tmp_path / "full")
     assert full.returncode == 1 and "is not empty and not a run" in full.stderr
     other = hilum(
-        "ingest", small_job(tmp_path / "other", images=8).parent / "data", "--to", small_run.folder
+        "ingest", small_job(tmp_path / "other", images=8).parent / "data", "--out", small_run.folder
     )
     assert other.returncode == 1 and "is a run of" in other.stderr
 

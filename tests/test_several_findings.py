@@ -23,9 +23,10 @@ from hilum.runs import predict_images
 from small_job import RECIPE as SMALL
 
 RECIPE = SMALL.replace('folder = "data"', 'folder = "data"\nalso = ["other"]').replace(
-    "epochs = 1\nleast_steps = 4", 'model = "linear_probe"\nalso = ["all"]\nunmentioned = "zeros"'
+    "epochs = 1\nleast_steps = 4",
+    'model = "linear_probe"\nother_findings = ["all"]\nunmentioned = "zeros"',
 )
-RECIPE = RECIPE.replace("[region]", '[region]\ncontent = "whole"\nmasked = true')
+RECIPE = RECIPE.replace("[crop]", '[crop]\narea = "whole"\nmasked = true')
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def several(tmp_path_factory) -> Run:
     kaggle_masks.example(place / "data", images=40, seed=5)
     folder.example(place / "other", images=24, seed=6)
     (place / "recipe.toml").write_text(RECIPE)
-    done = hilum("run", place / "recipe.toml", "--to", place / "run")
+    done = hilum("run", place / "recipe.toml", "--out", place / "run")
     assert done.returncode == 0, done.stderr
     return Run(place / "run")
 
@@ -86,7 +87,7 @@ def test_scores_hold_a_row_for_each_image_and_finding_and_one_of_anomaly(several
         split_of(several).filter(pl.col("part") != "train").height,
         OnnxModel(several / train.FINDING).contract.concepts,
     )
-    of = {stage: rows for (stage,), rows in scores.group_by("stage")}
+    of = {stage: rows for (stage,), rows in scores.group_by("task")}
     assert (
         of["finding"].select("image_id", "concept").n_unique()
         == of["finding"].height
@@ -116,11 +117,11 @@ def test_a_file_gets_the_scores_that_the_run_stored_for_it(several):
     found = predict.RunModels.of(several).read(file)
     stored = scores.filter(pl.col("image_id") == image_id)
     assert found.concept == next(iter(found.scores["finding"])) == "tuberculosis"
-    for stage, concept, score in stored.select("stage", "concept", "score").iter_rows():
+    for stage, concept, score in stored.select("task", "concept", "score").iter_rows():
         assert found.scores[stage][concept] == pytest.approx(score, abs=1e-6)
     assert sum(map(len, found.scores.values())) == stored.height
     (one,), faults = predict_images.predict_images(several.folder, [file])
-    said = {said.concept: said for said in one.said}
+    said = {said.concept: said for said in one.scores}
     assert not faults and all(
         said[concept].score == score for concept, score in found.scores["finding"].items()
     )
@@ -170,7 +171,7 @@ def test_whole_pictures_are_cut_as_asked_and_blackened_only_where_the_lungs_are_
     picture = np.full((64, 64), 200, np.uint8)
     labels = np.zeros((64, 64), np.uint8)
     labels[16:48, 8:24], labels[16:48, 40:56] = 1, 2
-    settings = LungCrop(size=64, content="whole")
+    settings = LungCrop(size=64, area="whole")
     plain = lung_crop.cut(picture, labels, settings, quality=1.0)
     assert (
         plain.how == lung_crop.ASKED
@@ -187,7 +188,7 @@ def test_whole_pictures_are_cut_as_asked_and_blackened_only_where_the_lungs_are_
         == lung_crop.ASKED
     )
     masked = lung_crop.cut(
-        picture, labels, LungCrop(size=64, content="whole", masked=True), quality=1.0
+        picture, labels, LungCrop(size=64, area="whole", masked=True), quality=1.0
     )
     assert (
         masked.how == lung_crop.ASKED
@@ -195,7 +196,7 @@ def test_whole_pictures_are_cut_as_asked_and_blackened_only_where_the_lungs_are_
         and (masked.image == 0).mean() > 0.4
     )
     doubted = lung_crop.cut(
-        picture, labels, LungCrop(size=64, content="whole", masked=True), quality=0.1
+        picture, labels, LungCrop(size=64, area="whole", masked=True), quality=0.1
     )
     assert doubted.how == lung_crop.WHOLE and (doubted.image == 200).all()
 
@@ -205,7 +206,7 @@ def test_one_lung_is_cut_out_by_itself_and_the_other_blackened(name, side):
     picture, labels = np.full((64, 64), 200, np.uint8), np.zeros((64, 64), np.uint8)
     labels[20:50, 8:24], labels[16:48, 36:60] = lung_masks.RIGHT, lung_masks.LEFT
     rows, columns = np.nonzero(labels == side)
-    settings = LungCrop(size=64, content=f"{name} lung", margin=0.0, masked=True)
+    settings = LungCrop(size=64, area=f"{name} lung", margin=0.0, masked=True)
     cut = lung_crop.cut(picture, labels, settings)
     crop = cut.crop
     assert cut.how == lung_crop.LUNGS and (crop.top, crop.left, crop.bottom, crop.right) == (

@@ -40,9 +40,9 @@ def begun(folder, data, **settings) -> tuple[Run, Recipe]:
     recipe = Recipe(
         data=Data(str(data)),
         pixels=Pixels(size=SIZE),
-        region=LungCrop(size=64),
-        split=Split(0.5, 0.2, 0.3, minimum=1, **settings.pop("split", {})),
-        evaluate=Evaluate(resamples=100),
+        crop=LungCrop(size=64),
+        split=Split(0.5, 0.2, 0.3, min_per_class=1, **settings.pop("split", {})),
+        evaluate=Evaluate(bootstrap=100),
         **settings,
     )
     run = Run(folder / "run")
@@ -97,7 +97,7 @@ def test_without_masks_the_shipped_model_finds_the_lungs(tmp_path, unmasked, ins
     told = do(run, recipe, "segment", segment)
     assert (
         told["model"] == pretrained.NAME
-        and "0 lung masks in the training part" in told["why"]
+        and "0 lung masks in the training part" in told["reason"]
         and told["images it has learnt from"] == 0
     )
     found = storage.read_table(run / segment.INDEX)
@@ -109,8 +109,7 @@ def test_without_masks_the_shipped_model_finds_the_lungs(tmp_path, unmasked, ins
     assert storage.read_table(run / "segment" / TRAINING).height == 0 == segment.seen(run).height
     assert OnnxModel(run / "segment/lungs.onnx").contract.task == "lungs", "a run stands alone"
     assert (
-        do(run, recipe, "region", region)["whole picture in place of doubtful or missing lungs"]
-        < 24
+        do(run, recipe, "crop", region)["whole picture in place of doubtful or missing lungs"] < 24
     )
 
 
@@ -125,7 +124,7 @@ def test_the_audit_lists_doubtful_lungs_worst_first_as_long_as_they_are_those_of
     doubtful = found.filter(pl.col("quality") < lung_finder.GOOD).sort("quality", "image_id")
     assert doubtful.height > 1 and told["image_id"].to_list() == doubtful["image_id"].to_list()
     assert (told["severity"] == "warning").to_list() == (
-        doubtful["quality"] < recipe.region.least_quality
+        doubtful["quality"] < recipe.crop.min_mask_quality
     ).to_list()
     other = replace(recipe, split=replace(recipe.split, seed=5))
     do(run, other, "split", split)
@@ -140,11 +139,11 @@ def test_without_a_model_regions_are_whole_pictures_and_asking_for_it_is_refused
     monkeypatch.setattr(pretrained, "path", lambda name=pretrained.MODEL: tmp_path / name)
     run, recipe = begun(tmp_path, unmasked)
     assert (
-        "no lung model comes with this installation" in do(run, recipe, "segment", segment)["why"]
+        "no lung model comes with this installation"
+        in do(run, recipe, "segment", segment)["reason"]
     )
     assert (
-        do(run, recipe, "region", region)["whole picture in place of doubtful or missing lungs"]
-        == 24
+        do(run, recipe, "crop", region)["whole picture in place of doubtful or missing lungs"] == 24
     )
     with pytest.raises(NotFound, match="train_lungs"):
         segment.choose(
@@ -191,7 +190,8 @@ def test_it_is_not_used_unasked_where_it_has_learnt_from_a_test_picture(
     monkeypatch.setattr(pretrained, "path", lambda name=pretrained.MODEL: other)
     told = do(run, recipe, "segment", segment)
     assert (
-        told["model"] == "none" and "has learnt from 1 of the tune and test images" in told["why"]
+        told["model"] == "none"
+        and "has learnt from 1 of the tune and test images" in told["reason"]
     )
     harmless = learnt_from(lung_model, tmp_path, pixels=train[:3], sources=["elsewhere"])
     pretrained.opened.cache_clear()
@@ -230,7 +230,7 @@ def test_asked_for_it_is_measured_only_on_patients_it_has_not_seen(
     digest = dict(cache.opened(run, recipe).index.select("image_id", "pixel_digest").iter_rows())
     other = learnt_from(lung_model, tmp_path, pixels=[digest[one]], sources=[])
     monkeypatch.setattr(pretrained, "path", lambda name=pretrained.MODEL: other)
-    assert do(run, recipe, "segment", segment)["why"] == "asked for in the recipe"
+    assert do(run, recipe, "segment", segment)["reason"] == "asked for in the recipe"
     measured = evaluate.unseen(run, table)["image_id"]
     group = dict(table.select("image_id", "group").iter_rows())
     assert one not in measured and set(measured) == {
@@ -303,10 +303,13 @@ def test_the_report_says_what_the_shipped_model_was_not_measured_on(
 
 def test_the_shipped_model_takes_no_settings_and_is_of_the_lungs_only():
     with pytest.raises(BadRecipe, match="takes no epochs"):
-        Recipe.of({"segment": {"model": "shipped", "epochs": 3}})
-    with pytest.raises(BadRecipe, match="no model is called 'shipped'"):
-        Recipe.of({"classify": {"model": "shipped"}})
-    assert Recipe.of({"segment": {"model": "shipped"}}).quick().segment.model == "shipped"
+        Recipe.from_sections({"segment": {"model": "pretrained", "epochs": 3}})
+    with pytest.raises(BadRecipe, match="no model is called 'pretrained'"):
+        Recipe.from_sections({"classify": {"model": "pretrained"}})
+    assert (
+        Recipe.from_sections({"segment": {"model": "pretrained"}}).quick().segment.model
+        == "pretrained"
+    )
 
 
 # Regions of doubtful masks
@@ -321,7 +324,7 @@ def labels(top=30):
 def test_a_doubtful_mask_is_cut_by_the_typical_box_and_else_left_whole():
     image, settings = (
         np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8),
-        LungCrop(size=64, margin=0.0, masked=True, least_quality=0.7),
+        LungCrop(size=64, margin=0.0, masked=True, min_mask_quality=0.7),
     )
     good = lung_crop.cut(image, labels(), settings, quality=0.8)
     assert good.how == lung_crop.LUNGS and (

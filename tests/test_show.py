@@ -1,4 +1,4 @@
-"""`hilum show`: the account, the header's facts and the picture, of any kind of file."""
+"""`hilum inspect`: the account, the header's facts and the picture, of any kind of file."""
 
 import json
 import subprocess
@@ -21,7 +21,7 @@ RAMP = np.tile(np.arange(0, 4096, 16, dtype=np.uint16), (40, 1))
 def shown(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     return lambda *arguments: (
-        CliRunner().invoke(app, ["show", *map(str, arguments)], catch_exceptions=False).stdout
+        CliRunner().invoke(app, ["inspect", *map(str, arguments)], catch_exceptions=False).stdout
     )
 
 
@@ -35,7 +35,7 @@ def test_a_dicom_is_told_and_drawn(tmp_path, shown):
         PatientOrientation=["R", "F"],
         ImagerPixelSpacing=[0.2, 0.2],
     )
-    text = shown(path, "--to", tmp_path / "p.png")
+    text = shown(path, "--out", tmp_path / "p.png")
     for words in (
         "DICOM, 40x256",
         "view          PA",
@@ -74,7 +74,7 @@ def test_json_has_the_same_and_the_picture_is_drawn_below_shown_by_default(tmp_p
 
 def test_other_pictures_are_told_too(tmp_path, shown):
     raster.write_png(tmp_path / "b.png", RAMP.astype(np.uint8))
-    text = shown(tmp_path / "b.png", "--to", tmp_path / "p.png")
+    text = shown(tmp_path / "b.png", "--out", tmp_path / "p.png")
     assert (
         "PNG, 40x256" in text and "0 to 255 become 0 to 1" in text and (tmp_path / "p.png").exists()
     )
@@ -83,7 +83,7 @@ def test_other_pictures_are_told_too(tmp_path, shown):
 def test_a_fault_is_one_line_and_exit_code_1(tmp_path):
     (tmp_path / "c.dcm").write_bytes(bytes(128) + b"DICMrubbish")
     for arguments in ((tmp_path / "c.dcm",), (tmp_path / "nothing.png",)):
-        done = hilum("show", *arguments, "--to", tmp_path / "p.png")
+        done = hilum("inspect", *arguments, "--out", tmp_path / "p.png")
         assert (
             done.returncode == 1
             and done.stderr.startswith("hilum: ")
@@ -92,12 +92,12 @@ def test_a_fault_is_one_line_and_exit_code_1(tmp_path):
         )
     assert not (tmp_path / "p.png").exists()
     raster.write_png(tmp_path / "b.png", RAMP.astype(np.uint8))
-    assert hilum("show", tmp_path / "b.png", "--to", tmp_path / "b.png").returncode == 1
+    assert hilum("inspect", tmp_path / "b.png", "--out", tmp_path / "b.png").returncode == 1
 
 
 def test_it_needs_no_torch(tmp_path):
     path = write(tmp_path / "a.dcm", RAMP, bits=12)
-    program = f"import sys; sys.argv = ['hilum', 'show', {str(path)!r}, '--to', {str(tmp_path / 'p.png')!r}]\nfrom hilum.cli.verbs import app\ntry: app()\nexcept SystemExit: pass\nprint('torch' in sys.modules)"
+    program = f"import sys; sys.argv = ['hilum', 'inspect', {str(path)!r}, '--out', {str(tmp_path / 'p.png')!r}]\nfrom hilum.cli.verbs import app\ntry: app()\nexcept SystemExit: pass\nprint('torch' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )

@@ -67,8 +67,8 @@ def test_growth_makes_up_for_an_uneven_start():
 
 def test_the_order_of_files_does_not_matter():
     rows = [(f"i{n}", f"p{n}", "east", n % 2) for n in range(80)]
-    assert parts(divide(manifest(rows), minimum=2)) == parts(
-        divide(manifest(rows[::-1]), minimum=2)
+    assert parts(divide(manifest(rows), min_per_class=2)) == parts(
+        divide(manifest(rows[::-1]), min_per_class=2)
     )
 
 
@@ -78,7 +78,7 @@ def test_another_seed_gives_another_split():
 
 def test_patients_with_one_picture_between_them_go_together():
     pairs = [(f"made/{n:05d}-0", f"made/{n + 50:05d}-0") for n in range(50)]
-    where = parts(divide(cohort(100), same=pairs, minimum=2))
+    where = parts(divide(cohort(100), same=pairs, min_per_class=2))
     assert all(where[f"made/p{n:05d}"] == where[f"made/p{n + 50:05d}"] for n in range(50))
 
 
@@ -90,7 +90,7 @@ def test_a_part_with_too_few_positives_is_refused_with_its_number():
 def test_a_given_split_is_used_where_it_is_sound():
     people = [(f"i{n}", f"p{n}", "east", n // 3 % 2) for n in range(120)]
     official = [("train", "tune", "test")[n % 3] for n in range(120)]
-    table = divide(manifest(people, given=official), given="use")
+    table = divide(manifest(people, given=official), official="use")
     assert table["part"].to_list() == [
         part for _, part in sorted(zip([f"made/{p[0]}" for p in people], official, strict=True))
     ]
@@ -108,7 +108,7 @@ def test_a_given_split_without_a_tune_part_gets_one_out_of_train():
 def test_a_given_tune_part_far_below_its_share_is_dealt_anew_unless_it_is_asked_for(wanted, images):
     people = [(f"i{n:04d}", f"p{n}", "east", n % 2) for n in range(1000)]
     official = ["test" if n < 200 else "tune" if n < 210 else "train" for n in range(1000)]
-    table = divide(manifest(people, given=official), given=wanted)
+    table = divide(manifest(people, given=official), official=wanted)
     assert abs((table["part"] == "tune").sum() - images) <= 2
     assert (table["part"] == "test").sum() == 200
 
@@ -117,7 +117,7 @@ def test_a_given_split_that_tears_a_patient_apart_is_refused_or_left():
     people = [(f"i{n}", f"p{n // 2}", "east", n // 2 % 2) for n in range(200)]
     torn = manifest(people, given=["train", "test"] * 100)
     with pytest.raises(BadData, match="100 faults"):
-        divide(torn, given="use")
+        divide(torn, official="use")
     assert divide(torn)["part"].n_unique() == 3
 
 

@@ -61,13 +61,13 @@ def hospital(root, patients: int = 24) -> None:
 
 
 def recipe_of(data, **changes) -> Recipe:
-    dealt = {"train": 0.5, "tune": 0.2, "test": 0.3, "minimum": 1, **changes}
+    dealt = {"train": 0.5, "tune": 0.2, "test": 0.3, "min_per_class": 1, **changes}
     return Recipe(
         data=Data(str(data)),
         pixels=Pixels(size=64),
-        region=LungCrop(size=64),
+        crop=LungCrop(size=64),
         split=Split(**dealt),
-        evaluate=Evaluate(resamples=100),
+        evaluate=Evaluate(bootstrap=100),
     )
 
 
@@ -167,7 +167,7 @@ def test_a_finished_run_with_images_in_no_part_is_verified(whole):
     run, recipe = whole
     report.make(run, recipe, lambda done, total: None)
     assert {
-        one.what: one.told
+        one.what: one.report
         for one in reproduce.reproduce(run)
         if not one.holds and one.what in ("split", "leaks", "figures")
     } == {}
@@ -232,7 +232,7 @@ def test_too_few_left_says_what_was_left_out(data, tmp_path):
         TooFew,
         match=r"(?s)too few.*lateral view \(8\).*include = \[\"CT\", \"HAND\", \"LATERAL\"\]",
     ):
-        divided(data, tmp_path / "run", minimum=50, folds=1)
+        divided(data, tmp_path / "run", min_per_class=50, folds=1)
 
 
 def test_laterals_by_column_and_by_file_name_are_left_out_alike(tmp_path):

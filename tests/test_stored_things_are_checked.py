@@ -30,8 +30,8 @@ READ_BY_PREDICT = (
     "segment/lungs.onnx",
     "segment/lungs.parquet",
     "segment/training.parquet",
-    "region/index.parquet",
-    "region/typical.json",
+    "crop/index.parquet",
+    "crop/typical.json",
     "train/finding.onnx",
     "train/anomaly.onnx",
     "train/training.parquet",
@@ -94,7 +94,7 @@ def image_of(run: Run):
 def test_predict_refuses_a_run_with_a_damaged_part_by_name(run, file):
     image = image_of(run)
     flipped(run / file)
-    code, told = said("predict", run.folder, image)
+    code, told = said("apply", run.folder, image)
     assert code == 1 and file.rpartition("/")[2] in told
 
 
@@ -102,14 +102,14 @@ def test_predict_refuses_a_run_with_a_damaged_part_by_name(run, file):
 @pytest.mark.parametrize(
     ("file", "verb"),
     [
-        ("train/finding.onnx", "look"),
-        ("train/anomaly.onnx", "verify"),
-        ("calibration.json", "predict"),
-        ("split.parquet", "verify"),
+        ("train/finding.onnx", "explain"),
+        ("train/anomaly.onnx", "reproduce"),
+        ("calibration.json", "apply"),
+        ("split.parquet", "reproduce"),
     ],
 )
 def test_no_kind_of_damage_is_read(run, file, verb, kind):
-    more = ["--images", "1"] if verb == "verify" else [image_of(run)]
+    more = ["--images", "1"] if verb == "reproduce" else [image_of(run)]
     DAMAGE[kind](run / file)
     code, told = said(verb, run.folder, *more)
     assert code == 1 and file.rpartition("/")[2] in told
@@ -119,9 +119,9 @@ def test_no_kind_of_damage_is_read(run, file, verb, kind):
     ("verb", "file"),
     [
         (["compare", "RUN", "RUN"], "scores.parquet"),
-        (["card", "RUN"], "root.json"),
+        (["datacard", "RUN"], "root.json"),
         (["export", "csv_tables", "RUN", "OUT"], "labels.parquet"),
-        (["fix", "RUN"], "findings.parquet"),
+        (["propose-fixes", "RUN"], "issues.parquet"),
     ],
 )
 def test_each_verb_refuses_what_it_reads(run, tmp_path, verb, file, monkeypatch):
@@ -129,8 +129,8 @@ def test_each_verb_refuses_what_it_reads(run, tmp_path, verb, file, monkeypatch)
     places = {"RUN": run.folder, "OUT": tmp_path / "out"}
     code, told = said(*(places.get(word, word) for word in verb))
     again = verb[0] in (
-        "card",
-        "fix",
+        "datacard",
+        "propose-fixes",
     )  # it does the steps that it needs, and so makes the file again
     assert (code, file in told) == (0 if again else 1, True)
     assert (run / file).exists() == again
@@ -139,13 +139,13 @@ def test_each_verb_refuses_what_it_reads(run, tmp_path, verb, file, monkeypatch)
 @pytest.mark.parametrize(
     "file",
     [
-        "findings.parquet",
+        "issues.parquet",
         "cache/*/images.u8",
         "cache/*/index.parquet",
         "cache/*/meanings.json",
-        "region/images.u8",
+        "crop/images.u8",
         "scores.parquet",
-        "finished/region.json",
+        "finished/crop.json",
         "report.html",
     ],
 )
@@ -186,20 +186,20 @@ def test_a_marker_of_another_format_step_or_place_is_refused(run):
 
 def test_a_changed_recipe_is_told_with_what_was_changed(run):
     path = run / "recipe.toml"
-    path.write_text(path.read_text().replace("resamples = 100", "resamples = 150"))
+    path.write_text(path.read_text().replace("bootstrap = 100", "bootstrap = 150"))
     with pytest.raises(Damaged, match=r"recipe\.toml"):
         run.recipe()
-    assert "[evaluate] resamples is 150 and was 100" in run.recipe_changes()
+    assert "[evaluate] bootstrap is 150 and was 100" in run.recipe_changes()
 
 
 def test_verify_names_what_no_step_made_and_what_lies_behind_the_last_image(run):
     (run / "thesis.txt").write_text("x")
-    code, told = said("verify", run.folder, "--images", "1")
+    code, told = said("reproduce", run.folder, "--images", "1")
     assert code == 0 and "not made by a step" in told and "thesis.txt" in told
     (images,) = run.folder.glob("cache/*/images.u8")
     with open(images, "ab") as stream:
         stream.write(b"more")
-    code, told = said("verify", run.folder, "--images", "1")
+    code, told = said("reproduce", run.folder, "--images", "1")
     assert code == 1 and "images.u8 has 163,844 bytes" in told
 
 

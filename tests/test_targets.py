@@ -67,12 +67,12 @@ def test_each_policy_makes_of_each_state_what_it_says(
 
 
 def test_nothing_is_relabelled_silently(manifest):
-    soft = targets(manifest, CONCEPTS, uncertain="soft", unmentioned="zeros").told()
+    soft = targets(manifest, CONCEPTS, uncertain="soft", unmentioned="zeros").report()
     assert (
         soft["tuberculosis"]
         == "2 present, 2 absent, 1 uncertain learnt as 0.7, 2 not mentioned learnt as 0, 1 not mentioned left out"
     )
-    ignored = targets(manifest, CONCEPTS).told()
+    ignored = targets(manifest, CONCEPTS).report()
     assert (
         ignored["tuberculosis"]
         == "2 present, 2 absent, 1 uncertain left out, 3 not mentioned left out"
@@ -102,15 +102,19 @@ def test_wanted_concepts_are_named_once_the_leading_one_first_and_an_unlabelled_
     manifest,
 ):
     assert wanted(manifest, "tuberculosis", Classify()) == ("tuberculosis",)
-    assert wanted(manifest, "tuberculosis", Classify(also=("effusion", "tuberculosis"))) == CONCEPTS
-    assert wanted(manifest, "tuberculosis", Classify(also=("all",))) == CONCEPTS
+    assert (
+        wanted(manifest, "tuberculosis", Classify(other_findings=("effusion", "tuberculosis")))
+        == CONCEPTS
+    )
+    assert wanted(manifest, "tuberculosis", Classify(other_findings=("all",))) == CONCEPTS
     with pytest.raises(NotFound, match="'efusion': did you mean 'effusion'"):
-        wanted(manifest, "tuberculosis", Classify(also=("efusion",)))
+        wanted(manifest, "tuberculosis", Classify(other_findings=("efusion",)))
 
 
 @pytest.mark.parametrize(
-    "key, value", [("uncertain", "half"), ("unmentioned", "ones"), ("also", ["all", "effusion"])]
+    "key, value",
+    [("uncertain", "half"), ("unmentioned", "ones"), ("other_findings", ["all", "effusion"])],
 )
 def test_a_policy_that_is_none_is_refused(key, value):
     with pytest.raises(BadRecipe, match=rf"\[classify\] {key} must be"):
-        Recipe.of({"classify": {key: value}})
+        Recipe.from_sections({"classify": {key: value}})

@@ -78,8 +78,8 @@ def whole(tmp_path_factory):
         "contract": {
             "task": "finding",
             "size": SIZE,
-            "content": "region",
-            "window": "percentiles",
+            "content": "crop",
+            "normalisation": "percentiles",
             "outputs": list(efficientnet_lite0.OUTPUTS),
             "concepts": ["x"],
         }
@@ -147,7 +147,7 @@ def test_what_a_model_carries_is_what_a_reader_must(whole, tmp_path):
             reader.concepts == (task.concept,)
             and reader.ages == task.ages
             and reader.typical == {"top": 0.1}
-            and reader.region.size == SIZE
+            and reader.crop.size == SIZE
         )
         assert (
             reader.knows("01")

@@ -549,7 +549,9 @@ def test_without_a_window_the_values_found_are_stretched(tmp_path):
 def test_a_window_beside_all_values_is_not_used(tmp_path):
     path = write(tmp_path / "a.dcm", RAMP // 2 + 1000, WindowCenter=10, WindowWidth=20)
     file = dicom.read(path)
-    assert np.ptp(shown(path)) == 1 and any("shows no contrast" in line for line in file.account)
+    assert np.ptp(shown(path)) == 1 and any(
+        "shows no contrast" in line for line in file.processing_log
+    )
 
 
 def test_monochrome1_is_turned_over(tmp_path):

@@ -22,10 +22,8 @@ from hilum.errors import BadData, BadRecipe, HilumError, NotFound, unknown
 from hilum.safety import untrusted_files
 from hilum.safety.path_names import as_text, from_text
 
-PRETRAINED = (
-    "shipped"  # the name of the lung model that comes with Hilum, see `hilum.inference.pretrained`
-)
-ALL = "all"  # in [classify] also: every concept that can be learnt
+PRETRAINED = "pretrained"  # the name of the lung model that comes with Hilum, see `hilum.inference.pretrained`
+ALL = "all"  # in [classify] other_findings: every concept that can be learnt
 CONTENTS = ("lungs", "right lung", "left lung", "whole")
 SHARED = {
     "identifiers": ("pseudonyms", "keep"),
@@ -46,9 +44,7 @@ class Data:
     also: tuple[str, ...] = ()  # more folders, whose sets are merged with the first one's
     dataset: str = "auto"  # or the name of a data-set module
     patients: str = ""  # how numbers become patients, where a data set offers several readings (its PATIENTS); "": its default
-    corrections: str = (
-        ""  # a file of corrections, see `hilum.dataset.corrections`, as `hilum fix` writes one
-    )
+    corrections: str = ""  # a file of corrections, see `hilum.dataset.corrections`, as `hilum propose-fixes` writes one
     links: bool = False  # whether links in the folders are followed to files outside of them, as those of another disk
 
     @property
@@ -76,9 +72,9 @@ class Data:
 @dataclass(frozen=True)
 class Pixels:
     size: int = 256  # side of the cached square, pixels
-    window: str = "percentiles"  # stretch from the 0.5th to the 99.5th percentile; "full": leave the file's range
+    normalisation: str = "percentiles"  # stretch from the 0.5th to the 99.5th percentile; "full": leave the file's range
     depth: int = 8  # bits of a cached pixel, 8 or 16
-    text: bool = False  # read what is written in the pictures, for the audit: slow, and needs the extra [ocr]
+    ocr: bool = False  # read what is written in the pictures, for the audit: slow, and needs the extra [ocr]
 
 
 @dataclass(frozen=True)
@@ -87,9 +83,9 @@ class Split:
     tune: float = 0.1
     test: float = 0.2
     seed: int = 0
-    given: str = "auto"  # "use" the split the source comes with, "ignore" it, or use it where it is sound ("auto")
-    minimum: int = 5  # images with and without the finding that each part must hold
-    keep: str = ""  # an earlier split.parquet whose patients stay where they are
+    official: str = "auto"  # "use" the split the source comes with, "ignore" it, or use it where it is sound ("auto")
+    min_per_class: int = 5  # images with and without the finding that each part must hold
+    previous: str = ""  # an earlier split.parquet whose patients stay where they are
     include: tuple[
         str, ...
     ] = ()  # further views, body parts and modalities that enter the split, see `hilum.annotations.eligibility`
@@ -98,7 +94,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Segment:
-    model: str = "compact_unet"  # or "shipped": no training, but the lung model that comes with Hilum, which takes no settings
+    model: str = "compact_unet"  # or "pretrained": no training, but the lung model that comes with Hilum, which takes no settings
     folds: int = 4  # masks of training images come from the fold that did not see their patient
     seed: int = 0
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -108,16 +104,16 @@ class Segment:
 class LungCrop:
     size: int = 224  # side of the region's square, pixels
     margin: float = 0.08  # added on each side, share of the lungs' box
-    content: str = "lungs"  # the box of both; "right lung" or "left lung": of one, the patient's; "whole": the whole picture
+    area: str = "lungs"  # the box of both; "right lung" or "left lung": of one, the patient's; "whole": the whole picture
     masked: bool = False  # black outside the lungs
-    least_quality: float = 0.7  # of a found mask, see `hilum.inference.lung_finder`: below it the region is the training part's typical box
+    min_mask_quality: float = 0.7  # of a found mask, see `hilum.inference.lung_finder`: below it the region is the training part's typical box
 
 
 @dataclass(frozen=True)
 class Classify:
     model: str = "efficientnet_lite0"
     finding: str = "auto"  # the leading one, a concept id; auto: the one with the most images of its rarer state
-    also: tuple[
+    other_findings: tuple[
         str, ...
     ] = ()  # further concepts that the same model learns; ["all"]: every one with both states in the training part
     uncertain: str = "ignore"  # what is learnt from an uncertain label: "ignore", "zeros", "ones" or "soft", see `hilum.pipeline.label_policy`
@@ -135,7 +131,7 @@ class Anomaly:
 
 @dataclass(frozen=True)
 class Evaluate:
-    resamples: int = 1000  # of patients, for the intervals
+    bootstrap: int = 1000  # of patients, for the intervals
     confidence: float = 0.95
     seed: int = 0
     prevalence: float = 0.0  # where the finding is to be looked for, for predictive values there beside the set's own; 0: none given
@@ -161,14 +157,16 @@ class Recipe:
     pixels: Pixels = Pixels()
     split: Split = Split()
     segment: Segment = field(default_factory=Segment)
-    region: LungCrop = LungCrop()
+    crop: LungCrop = LungCrop()
     classify: Classify = field(default_factory=Classify)
     anomaly: Anomaly = field(default_factory=Anomaly)
     evaluate: Evaluate = Evaluate()
     share: Share = Share()
 
     @classmethod
-    def of(cls, sections: Mapping[str, Mapping[str, Any]], *, where: str = "the recipe") -> Recipe:
+    def from_sections(
+        cls, sections: Mapping[str, Mapping[str, Any]], *, where: str = "the recipe"
+    ) -> Recipe:
         """Build from plain sections. Raises `BadRecipe` with every fault."""
         faults: list[str] = []
         known = {part.name: type(getattr(cls(), part.name)) for part in fields(cls)}
@@ -203,7 +201,7 @@ class Recipe:
             raise NotFound(f"no recipe at {path}") from None
         except BadData as error:
             raise BadRecipe(str(error)) from error
-        recipe = cls.of(sections, where=str(path))
+        recipe = cls.from_sections(sections, where=str(path))
         if not recipe.data.folder:
             raise BadRecipe(
                 f'{path}: [data] folder is missing; say where the images are: folder = "path/to/images"'
@@ -247,7 +245,7 @@ class Recipe:
             anomaly=replace(
                 self.anomaly, settings={**_quick(self.anomaly.model), **self.anomaly.settings}
             ),
-            region=replace(self.region, size=min(self.region.size, 160)),
+            crop=replace(self.crop, size=min(self.crop.size, 160)),
         )
 
     def section(self, name: str) -> dict[str, Any]:
@@ -330,11 +328,11 @@ def _kind(example: object) -> str:
 
 def _impossible(recipe: Recipe) -> list[str]:
     """Values of the right kind that cannot be."""
-    pixels, split, segment, region, classify, evaluate = (
+    pixels, split, segment, crop, classify, evaluate = (
         recipe.pixels,
         recipe.split,
         recipe.segment,
-        recipe.region,
+        recipe.crop,
         recipe.classify,
         recipe.evaluate,
     )
@@ -349,8 +347,8 @@ def _impossible(recipe: Recipe) -> list[str]:
             f"[pixels] size must be a multiple of 32 from 64 to 1024, got {pixels.size}",
         ),
         (
-            pixels.window in ("percentiles", "full"),
-            f"[pixels] window must be 'percentiles' or 'full', got '{pixels.window}'",
+            pixels.normalisation in ("percentiles", "full"),
+            f"[pixels] normalisation must be 'percentiles' or 'full', got '{pixels.normalisation}'",
         ),
         (pixels.depth in (8, 16), f"[pixels] depth must be 8 or 16, got {pixels.depth}"),
         (
@@ -358,8 +356,8 @@ def _impossible(recipe: Recipe) -> list[str]:
             f"[split] train, tune and test must be above 0 and sum to 1, got {shares}",
         ),
         (
-            split.given in ("auto", "use", "ignore"),
-            f"[split] given must be 'auto', 'use' or 'ignore', got '{split.given}'",
+            split.official in ("auto", "use", "ignore"),
+            f"[split] official must be 'auto', 'use' or 'ignore', got '{split.official}'",
         ),
         *(
             (
@@ -368,20 +366,23 @@ def _impossible(recipe: Recipe) -> list[str]:
             )
             for value in eligibility.unknown_terms(split.include)
         ),
-        (split.minimum >= 1, f"[split] minimum must be at least 1, got {split.minimum}"),
+        (
+            split.min_per_class >= 1,
+            f"[split] min_per_class must be at least 1, got {split.min_per_class}",
+        ),
         (
             0 <= split.folds <= 20,
             f"[split] folds must be 0 (where needed), 1 (never) or 2 to 20, got {split.folds}",
         ),
         (segment.folds >= 2, f"[segment] folds must be at least 2, got {segment.folds}"),
         (
-            region.size % 32 == 0 and 64 <= region.size <= 1024,
-            f"[region] size must be a multiple of 32 from 64 to 1024, got {region.size}",
+            crop.size % 32 == 0 and 64 <= crop.size <= 1024,
+            f"[crop] size must be a multiple of 32 from 64 to 1024, got {crop.size}",
         ),
-        (0 <= region.margin <= 1, f"[region] margin must be from 0 to 1, got {region.margin}"),
+        (0 <= crop.margin <= 1, f"[crop] margin must be from 0 to 1, got {crop.margin}"),
         (
-            region.content in CONTENTS,
-            f"[region] content must be {_either(CONTENTS)}, got '{region.content}'",
+            crop.area in CONTENTS,
+            f"[crop] area must be {_either(CONTENTS)}, got '{crop.area}'",
         ),
         (
             classify.uncertain in UNCERTAIN,
@@ -392,12 +393,12 @@ def _impossible(recipe: Recipe) -> list[str]:
             f"[classify] unmentioned must be {_either(UNMENTIONED)}, got '{classify.unmentioned}'",
         ),
         (
-            ALL not in classify.also or len(classify.also) == 1,
-            f"[classify] also must be ['{ALL}'] or concepts, got {list(classify.also)}",
+            ALL not in classify.other_findings or len(classify.other_findings) == 1,
+            f"[classify] other_findings must be ['{ALL}'] or concepts, got {list(classify.other_findings)}",
         ),
         (
-            evaluate.resamples >= 100,
-            f"[evaluate] resamples must be at least 100, got {evaluate.resamples}",
+            evaluate.bootstrap >= 100,
+            f"[evaluate] bootstrap must be at least 100, got {evaluate.bootstrap}",
         ),
         (
             0.5 <= evaluate.confidence < 1,
@@ -408,8 +409,8 @@ def _impossible(recipe: Recipe) -> list[str]:
             f"[evaluate] prevalence must be from 0 (none given) to below 1, got {evaluate.prevalence}",
         ),
         (
-            0 <= region.least_quality <= 1,
-            f"[region] least_quality must be from 0 to 1, got {region.least_quality}",
+            0 <= crop.min_mask_quality <= 1,
+            f"[crop] min_mask_quality must be from 0 to 1, got {crop.min_mask_quality}",
         ),
         *(
             (

@@ -79,11 +79,11 @@ class CannotWrite(HilumError):
         remedy = {
             errno.ENOSPC: "the disk is full; free some space and run the same command again, it goes on where it stopped",
             errno.EDQUOT: "your disk quota is used up; free some space and run the same command again",
-            errno.EFBIG: "files may not be so large here; choose another folder with --to",
-            errno.EROFS: "the disk is read-only; choose another folder with --to",
-            errno.EACCES: "you may not write there; choose another folder with --to",
-            errno.EPERM: "you may not write there; choose another folder with --to",
-        }.get(error.errno or 0, f"{why}; choose another folder with --to")
+            errno.EFBIG: "files may not be so large here; choose another folder with --out",
+            errno.EROFS: "the disk is read-only; choose another folder with --out",
+            errno.EACCES: "you may not write there; choose another folder with --out",
+            errno.EPERM: "you may not write there; choose another folder with --out",
+        }.get(error.errno or 0, f"{why}; choose another folder with --out")
         return cls(f"cannot write {on_one_line(str(path))}: {remedy}")
 
 
@@ -168,7 +168,7 @@ class MissingExtra(HilumError):
 
     @classmethod
     @contextmanager
-    def told(cls, extra: str, why: str) -> Iterator[None]:
+    def explained(cls, extra: str, why: str) -> Iterator[None]:
         """Turn the want of somebody else's package inside the block into the command that installs it."""
         try:
             yield

@@ -80,7 +80,7 @@ def load(kind: str, name: str) -> ModuleType:
     """The plug-in's module. Raises `NotFound` with the nearest name, `MissingExtra` where a package that it needs is not installed."""
     if name not in names(kind):
         raise NotFound.named(KINDS[kind][1], name, names(kind))
-    with MissingExtra.told("train", f"'{name}'"):
+    with MissingExtra.explained("train", f"'{name}'"):
         return importlib.import_module(f"hilum.{KINDS[kind][0]}.{name}")
 
 

@@ -72,7 +72,7 @@ class Run:
         return Run(self.folder / "folds" / str(number), self.folder, self.checked)
 
     def unchecked(self) -> Run:
-        """Return the run as one whose files are read as they are: for `hilum verify`, which tells what is wrong with each."""
+        """Return the run as one whose files are read as they are: for `hilum reproduce`, which tells what is wrong with each."""
         return replace(self, checked=False)
 
     def home(self, step: str) -> Path:
@@ -195,7 +195,7 @@ class Run:
         if not self.done(step):
             raise NotFound(
                 f"{self.folder} has no finished step '{step}': "
-                f"run `hilum {step} DATA --to {self.folder}` first"
+                f"run `hilum {step} DATA --out {self.folder}` first"
             )
         try:
             told = integrity.read_sealed(marker)
@@ -308,7 +308,7 @@ class Run:
         if not is_run(self.folder):
             raise NotFound(
                 f"{self.folder} is not a run: it holds no {RECIPE}. "
-                f"A run is made with `hilum run DATA --to {self.folder}`"
+                f"A run is made with `hilum run DATA --out {self.folder}`"
             )
 
     @contextmanager

@@ -1,6 +1,6 @@
 """Lungs as label pictures: uint8 (height, width), 0 outside, 1 the patient's right lung, 2 the left.
 
-In a frontal radiograph the patient's right lung lies on the picture's left.
+In a frontal radiograph the patient's right lung lies on the image's left.
 """
 
 from __future__ import annotations

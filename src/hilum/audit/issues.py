@@ -42,7 +42,7 @@ class Rule:
     why: str
     remedy: str
 
-    def found(self, rows: pl.DataFrame) -> Iterator[Issue]:
+    def issue(self, rows: pl.DataFrame) -> Iterator[Issue]:
         """A finding for each row: `message`, and `image_id`, `other_image_id` and a `severity` of its own where the rows have them."""
         for row in rows.iter_rows(named=True):
             yield Issue(

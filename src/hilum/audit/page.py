@@ -2,7 +2,7 @@
 
 Pairs stand side by side, masks are outlined on their picture. Nothing is loaded from elsewhere; without JavaScript everything is there
 but the filters. Size is bounded: a picture is a JPEG of `SIDE` pixels, and only so many findings have one (`OF_A_RULE`, `PICTURES`);
-the others are told in a line each, up to `LISTED` lines; all are in findings.parquet.
+the others are told in a line each, up to `LISTED` lines; all are in issues.parquet.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ Others = Annotated[
 To = Annotated[
     Path | None,
     typer.Option(
-        "--to", help="The run's folder; runs/NAME where it is not given.", show_default=False
+        "--out", "-o", help="The run's folder; runs/NAME where it is not given.", show_default=False
     ),
 ]
 Quick = Annotated[
@@ -75,7 +75,9 @@ Images = Annotated[list[str], typer.Argument(help=IMAGES_HELP, show_default=Fals
 Fixes = Annotated[
     Path | None,
     typer.Option(
-        "--fixes", help="A file of corrections, as `hilum fix` writes it.", show_default=False
+        "--corrections",
+        help="A file of corrections, as `hilum propose-fixes` writes it.",
+        show_default=False,
     ),
 ]
 

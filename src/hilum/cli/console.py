@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from hilum.progress import Progress
 
-SHOWN = 10  # findings of one rule; findings.parquet and the audit's page have them all
+SHOWN = 10  # findings of one rule; issues.parquet and the audit's page have them all
 COLOURS = {"error": "red", "warning": "yellow", "info": "dim"}
 
 

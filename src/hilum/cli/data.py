@@ -105,7 +105,7 @@ def describe(
         raise typer.Exit(1)
 
 
-@app.command(epilog="Example: hilum merge data/montgomery data/shenzhen --to runs/both")
+@app.command(epilog="Example: hilum merge data/montgomery data/shenzhen --out runs/both")
 def merge(
     folders: Annotated[
         list[Path], typer.Argument(help="Folders of radiographs, in any order.", show_default=False)
@@ -113,7 +113,8 @@ def merge(
     to: Annotated[
         Path,
         typer.Option(
-            "--to",
+            "--out",
+            "-o",
             help="The run's folder; `hilum run` on it goes on from there.",
             show_default=False,
         ),
@@ -162,9 +163,9 @@ def export(
 
 
 @app.command(
-    epilog="Examples: hilum fix runs/chest; hilum fix runs/chest --rule image-unreadable --rule duplicate-file --to fixes.toml"
+    epilog="Examples: hilum propose-fixes runs/chest; hilum propose-fixes runs/chest --rule image-unreadable --rule duplicate-file --out fixes.toml"
 )
-def fix(
+def propose_fixes(
     source: Source,
     rules: Annotated[
         list[str] | None,
@@ -180,7 +181,7 @@ def fix(
     ] = None,
     to: Annotated[
         Path | None,
-        typer.Option("--to", help="The file of corrections to write.", show_default=False),
+        typer.Option("--out", "-o", help="The file of corrections to write.", show_default=False),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -193,8 +194,8 @@ def fix(
     console.echo(json.dumps(told.to_dicts(), indent=1) if as_json else console.columns(told))
 
 
-@app.command(epilog="Example: hilum card data/chest --to runs/chest")
-def card(
+@app.command(epilog="Example: hilum datacard data/chest --out runs/chest")
+def datacard(
     source: Source,
     to: To = None,
     pictures: Annotated[
@@ -221,8 +222,8 @@ def card(
         print_steps(run, {**told, "card": written.as_dict()})
 
 
-@app.command(epilog="Example: hilum example kaggle_masks demo/data --images 120 --seed 1")
-def example(
+@app.command(epilog="Example: hilum synthesize kaggle_masks demo/data --images 120 --seed 1")
+def synthesize(
     dataset: Annotated[
         str, typer.Argument(help="A data set's name, see `hilum datasets`.", show_default=False)
     ],
@@ -264,19 +265,22 @@ def datasets(
     else:
         console.echo(
             "\n".join(map(step.line, told))
-            + "\n\nAll of one: hilum datasets NAME. To get it: hilum fetch NAME"
+            + "\n\nAll of one: hilum datasets NAME. To get it: hilum download NAME"
         )
 
 
-@app.command(epilog="Example: hilum fetch kermany --to data/kermany --accept")
-def fetch(
+@app.command(epilog="Example: hilum download kermany --out data/kermany --accept")
+def download(
     name: Annotated[
         str, typer.Argument(help="A data set's name, see `hilum datasets`.", show_default=False)
     ],
     to: Annotated[
         Path | None,
         typer.Option(
-            "--to", help="The folder for it; data/NAME where it is not given.", show_default=False
+            "--out",
+            "-o",
+            help="The folder for it; data/NAME where it is not given.",
+            show_default=False,
         ),
     ] = None,
     accept: Annotated[

@@ -9,20 +9,21 @@ from typing import Annotated
 import typer
 
 from hilum.cli import console
-from hilum.cli._app import IMAGES_HELP, Images, Json, app
+from hilum.cli._app import Images, Json, app
 
 
 @app.command(
-    epilog="Examples: hilum show image.dcm --to picture.png; "
-    "hilum show data/chest 'more/*.dcm' --to shown"
+    epilog="Examples: hilum inspect image.dcm --out picture.png; "
+    "hilum inspect data/chest 'more/*.dcm' --out shown"
 )
-def show(
+def inspect(
     images: Images,
     to: Annotated[
         Path | None,
         typer.Option(
-            "--to",
-            help="A folder for the drawn images and the table show.csv, else shown; "
+            "--out",
+            "-o",
+            help="A folder for the drawn images and the table inspect.csv, else shown; "
             "for one image also a PNG.",
             show_default=False,
         ),
@@ -39,14 +40,16 @@ def show(
 
 
 @app.command(
-    epilog="Examples: hilum lungs image.png --to out; "
-    "hilum lungs data/chest 'more/*.dcm' --to out --json"
+    epilog="Examples: hilum lungs image.png --out out; "
+    "hilum lungs data/chest 'more/*.dcm' --out out --json"
 )
 def lungs(
     images: Images,
     to: Annotated[
         Path,
-        typer.Option("--to", help="Where masks, overlays and the table lungs.csv are written."),
+        typer.Option(
+            "--out", "-o", help="Where masks, overlays and the table lungs.csv are written."
+        ),
     ] = Path("lungs"),
     model: Annotated[
         Path | None,
@@ -70,31 +73,21 @@ def lungs(
 
 
 @app.command(
-    epilog="Examples: hilum read image.dcm --to out; hilum read data/chest 'more/*.png' --json; "
-    "hilum read"
+    epilog="Examples: hilum classify image.dcm --out out; hilum classify data/chest 'more/*.png'"
 )
-def read(
-    images: Annotated[
-        list[str] | None,
-        typer.Argument(help=f"{IMAGES_HELP} None: tell of the models.", show_default=False),
-    ] = None,
+def classify(
+    images: Images,
     to: Annotated[
-        Path, typer.Option("--to", help="Where overlays and the table read.csv are written.")
-    ] = Path("read"),
+        Path,
+        typer.Option("--out", "-o", help="Where overlays and the table classify.csv are written."),
+    ] = Path("classify"),
     as_json: Json = False,
 ) -> None:
-    """Say what the models that come with Hilum see in pictures: findings, calibrated and warned
-    about; refuses what they were not made for.
+    """Classify images with the pretrained models: findings, calibrated and warned about; refuses
+    what the models were not made for.
     """
     from hilum.inference import classify_images as step
-    from hilum.inference import pretrained
 
-    if not images:
-        models = pretrained.pretrained_models()
-        console.echo(
-            json.dumps(step.cards(models), indent=1) if as_json else step.card_lines(models)
-        )
-        return
     found, faults = step.classify_images(images, to, watch=console.watch, say=console.say)
     console.summarised(
         json.dumps([one.as_dict() for one in found], indent=1)
@@ -102,3 +95,13 @@ def read(
         else step.lines(found, to),
         faults,
     )
+
+
+@app.command(epilog="Example: hilum models --json")
+def models(as_json: Json = False) -> None:
+    """Show the cards of the pretrained models."""
+    from hilum.inference import classify_images as step
+    from hilum.inference import pretrained
+
+    found = pretrained.pretrained_models()
+    console.echo(json.dumps(step.cards(found), indent=1) if as_json else step.card_lines(found))

@@ -10,10 +10,10 @@ import typer
 
 from hilum.cli import console
 from hilum.cli._app import (
-    IMAGES_HELP,
     FailOn,
     FileNames,
     Fixes,
+    Images,
     Json,
     KeepIdentifiers,
     Level,
@@ -30,7 +30,7 @@ from hilum.cli._app import (
 )
 
 
-@app.command(epilog="Example: hilum run data/chest --to runs/chest --quick")
+@app.command(epilog="Example: hilum run data/chest --out runs/chest --quick")
 def run(
     source: Source,
     to: To = None,
@@ -48,56 +48,34 @@ def run(
         console.echo(f"\nreport: {(folder / 'report.html').resolve()}")
 
 
-@app.command(epilog="Example: hilum ingest data/chest --to runs/chest")
+@app.command(epilog="Example: hilum ingest data/chest --out runs/chest")
 def ingest(source: Source, to: To = None, quick: Quick = False, as_json: Json = False) -> None:
     """Recognise the data set and write its table of images, patients and labels."""
     perform(source, to, quick, "ingest", as_json)
 
 
-@app.command(
-    epilog="Examples: hilum cache data/chest --to runs/chest; hilum cache verify runs/chest --files"
-)
-def cache(
-    source: Annotated[
-        Path,
-        typer.Argument(
-            help="A folder of radiographs, a recipe (.toml), the folder of a run; or the word verify.",
-            show_default=False,
-        ),
+@app.command(epilog="Example: hilum cache data/chest --out runs/chest")
+def cache(source: Source, to: To = None, quick: Quick = False, as_json: Json = False) -> None:
+    """Decode every image once, and note what its file states."""
+    perform(source, to, quick, "cache", as_json)
+
+
+@app.command(epilog="Example: hilum verify-cache runs/chest --files")
+def verify_cache(
+    folder: Annotated[
+        Path, typer.Argument(metavar="RUN", help="The run to check.", show_default=False)
     ],
-    verified: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="[RUN]", help="After `verify`: the run to check.", show_default=False
-        ),
-    ] = None,
-    files: Annotated[
-        bool, typer.Option("--files", help="With verify: check the picture files too.")
-    ] = False,
-    to: To = None,
-    quick: Quick = False,
+    files: Annotated[bool, typer.Option("--files", help="Check the image files too.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Decode every picture once, noting what is seen of each file; or verify that all is still as it was written."""
-    if verified is None and not files:
-        perform(source, to, quick, "cache", as_json)
-        return
-    if verified is None or str(source) != "verify":
-        raise typer.BadParameter("expected `hilum cache verify RUN`", param_hint="SOURCE")
+    """Check that the cached images are still what was written."""
     from hilum.pipeline import cache as step
     from hilum.run_folder import Run
 
-    images, wrong = step.verify(Run(verified), files=files)
+    images, wrong = step.verify(Run(folder), files=files)
     if as_json:
-        console.echo(
-            json.dumps(
-                {
-                    "images": images,
-                    "wrong": [{"image_id": image_id, "what": what} for image_id, what in wrong],
-                },
-                indent=1,
-            )
-        )
+        found = [{"image_id": image_id, "what": what} for image_id, what in wrong]
+        console.echo(json.dumps({"images": images, "wrong": found}, indent=1))
     else:
         console.echo(
             "\n".join(
@@ -108,7 +86,7 @@ def cache(
             )
         )
     if wrong:
-        console.echo(f"hilum: `hilum cache {verified}` reads these files again", err=True)
+        console.echo(f"hilum: `hilum cache {folder}` reads these files again", err=True)
         raise typer.Exit(1)
 
 
@@ -155,86 +133,82 @@ def audit(
         raise typer.Exit(1)
 
 
-@app.command(epilog="Example: hilum split data/chest --to runs/chest")
+@app.command(epilog="Example: hilum split data/chest --out runs/chest")
 def split(source: Source, to: To = None, quick: Quick = False, as_json: Json = False) -> None:
     """Divide the patients into train, tune and test, once for all stages."""
     perform(source, to, quick, "split", as_json)
 
 
-@app.command(epilog="Example: hilum segment data/chest --to runs/chest")
+@app.command(epilog="Example: hilum segment data/chest --out runs/chest")
 def segment(source: Source, to: To = None, quick: Quick = False, as_json: Json = False) -> None:
     """Train the lung segmenter and find the lungs of every picture, out of fold in the training part."""
     perform(source, to, quick, "segment", as_json)
 
 
-@app.command(epilog="Example: hilum region data/chest --to runs/chest")
-def region(source: Source, to: To = None, quick: Quick = False, as_json: Json = False) -> None:
+@app.command(epilog="Example: hilum crop data/chest --out runs/chest")
+def crop(source: Source, to: To = None, quick: Quick = False, as_json: Json = False) -> None:
     """Cut the lungs out of every picture."""
-    perform(source, to, quick, "region", as_json)
+    perform(source, to, quick, "crop", as_json)
 
 
-@app.command(epilog="Example: hilum train data/chest --to runs/chest")
+@app.command(epilog="Example: hilum train data/chest --out runs/chest")
 def train(source: Source, to: To = None, quick: Quick = False, as_json: Json = False) -> None:
     """Train the classifier and the anomaly model on the training part's regions."""
     perform(source, to, quick, "train", as_json)
 
 
-@app.command(
-    epilog="Examples: hilum predict data/chest --to runs/chest; "
-    "hilum predict runs/chest new/a.png 'more/*.dcm' --to out"
-)
-def predict(
-    source: Source,
-    images: Annotated[
-        list[str] | None,
-        typer.Argument(help=f"To score with a finished run: {IMAGES_HELP}", show_default=False),
-    ] = None,
+@app.command(epilog="Example: hilum predict data/chest --out runs/chest")
+def predict(source: Source, to: To = None, quick: Quick = False, as_json: Json = False) -> None:
+    """Score the tune and test parts. Needs no PyTorch."""
+    perform(source, to, quick, "predict", as_json)
+
+
+@app.command(epilog="Example: hilum apply runs/chest new/a.png 'more/*.dcm' --out out")
+def apply(
+    folder: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A finished run.", show_default=False)
+    ],
+    images: Images,
     to: Annotated[
         Path | None,
         typer.Option(
-            "--to",
-            help="The run's folder; given images, where predict.csv and, below masks/, "
-            "lung masks and anomaly maps are written.",
+            "--out",
+            "-o",
+            help="Where apply.csv and, below masks/, lung masks and anomaly maps are written.",
             show_default=False,
         ),
     ] = None,
     masks: Annotated[
         Path | None,
         typer.Option(
-            "--masks",
-            help="Given images, write their lung masks and anomaly maps here instead.",
-            show_default=False,
+            "--masks", help="Write lung masks and anomaly maps here instead.", show_default=False
         ),
     ] = None,
-    quick: Quick = False,
     as_json: Json = False,
 ) -> None:
-    """Score the tune and test parts; or, given a run and images, score the images.
+    """Score images with the models of a finished run.
 
-    Images that `hilum read` refuses are refused here too. Needs no PyTorch.
+    Images that `hilum classify` refuses are refused here too. Needs no PyTorch.
     """
-    if not images:
-        perform(source, to, quick, "predict", as_json)
-        return
-    from hilum.inference import classify_images as reading
+    from hilum.inference import classify_images
     from hilum.runs import predict_images
 
     found, faults = predict_images.predict_images(
-        source, images, masks, to=to, watch=console.watch, say=console.say
+        folder, images, masks, to=to, watch=console.watch, say=console.say
     )
     if as_json:
         console.summarised(json.dumps([one.as_dict() for one in found], indent=1), faults)
     else:
-        console.summarised(reading.lines(found, to or masks, "written to"), faults)
+        console.summarised(classify_images.lines(found, to or masks, "written to"), faults)
 
 
-@app.command(epilog="Example: hilum evaluate data/chest --to runs/chest")
+@app.command(epilog="Example: hilum evaluate data/chest --out runs/chest")
 def evaluate(source: Source, to: To = None, quick: Quick = False, as_json: Json = False) -> None:
     """Compute the figures with their intervals, after proving that no stage was trained on a test image."""
     perform(source, to, quick, "evaluate", as_json)
 
 
-@app.command(epilog="Example: hilum report data/chest --to runs/chest")
+@app.command(epilog="Example: hilum report data/chest --out runs/chest")
 def report(
     source: Source,
     to: To = None,

@@ -33,7 +33,7 @@ def compare(first: Judged, second: Judged, as_json: Json = False) -> None:
                 {
                     "first": str(first),
                     "second": str(second),
-                    "told": found.told,
+                    "told": found.notes,
                     "figures": console.plain(found.table),
                 },
                 indent=1,
@@ -41,12 +41,12 @@ def compare(first: Judged, second: Judged, as_json: Json = False) -> None:
         )
         return
     console.echo(console.columns(step.lines(found, str(first), str(second))))
-    for told in found.told:
+    for told in found.notes:
         console.echo(f"note: {told}")
 
 
-@app.command(epilog="Example: hilum verify runs/chest --images 200")
-def verify(
+@app.command(epilog="Example: hilum reproduce runs/chest --images 200")
+def reproduce(
     run: Judged,
     images: Annotated[
         int,
@@ -60,44 +60,44 @@ def verify(
     from hilum.run_folder import Run
     from hilum.runs import reproduce as step
 
-    with console.watch("verify") as progress:
+    with console.watch("reproduce") as progress:
         checks = step.reproduce(Run(run), images=images, progress=progress)
-    faults = [f"{check.what}: {check.told}" for check in checks if not check.holds]
+    faults = [f"{check.what}: {check.report}" for check in checks if not check.holds]
     if as_json:
         text = json.dumps(
             {"holds": not faults, "checks": [check._asdict() for check in checks]}, indent=1
         )
     else:
         text = "\n".join(
-            f"{check.what:8} {'holds' if check.holds else 'DOES NOT HOLD':13}  {check.told if check.holds else ''}".rstrip()
+            f"{check.what:8} {'holds' if check.holds else 'DOES NOT HOLD':13}  {check.report if check.holds else ''}".rstrip()
             for check in checks
         )
     console.summarised(text, faults)
 
 
-@app.command(epilog="Example: hilum probe runs/chest")
-def probe(run: Judged, as_json: Json = False) -> None:
+@app.command(epilog="Example: hilum shortcuts runs/chest")
+def shortcuts(run: Judged, as_json: Json = False) -> None:
     """Can the source, sex, age and finding be told from the border, from outside of the lungs, from the region? Of training images alone."""
     from hilum.pipeline import shortcuts as step
 
-    judged = _judged(run, "probe", step)
-    probes = judged.table("probe", step.FILE)
+    judged = _judged(run, "shortcuts", step)
+    probes = judged.table("shortcuts", step.FILE)
     if as_json:
         console.echo(json.dumps(console.plain(probes), indent=1))
         return
-    asked = probes.filter(probes["why"] == "")
+    asked = probes.filter(probes["reason"] == "")
     if asked.height:
         console.echo(console.columns(step.columns(asked)))
         console.echo(
-            f"AUROC, 0.5 is chance; before the region step: whole, after it: {step.seen(judged.recipe().region)}, which is what the models are shown"
+            f"AUROC, 0.5 is chance; before the region step: whole, after it: {step.seen(judged.recipe().crop)}, which is what the models are shown"
         )
     _told_of(probes, step)
 
 
 def _told_of(probes: pl.DataFrame, step: ModuleType) -> None:
     for target, within, why in (
-        probes.filter(probes["why"] != "")
-        .select("target", "within", "why")
+        probes.filter(probes["reason"] != "")
+        .select("target", "within", "reason")
         .unique(maintain_order=True)
         .iter_rows()
     ):
@@ -111,9 +111,9 @@ def _told_of(probes: pl.DataFrame, step: ModuleType) -> None:
 
 
 @app.command(
-    epilog="Examples: hilum look runs/chest; hilum look runs/chest new/a.png 'more/*.dcm' --to out"
+    epilog="Examples: hilum explain runs/chest; hilum explain runs/chest new/a.png 'more/*.dcm' --out out"
 )
-def look(
+def explain(
     run: Judged,
     images: Annotated[
         list[str] | None,
@@ -121,8 +121,10 @@ def look(
     ] = None,
     to: Annotated[
         Path,
-        typer.Option("--to", help="Given images, where overlays and look.csv are written."),
-    ] = Path("look"),
+        typer.Option(
+            "--out", "-o", help="Given images, where overlays and explain.csv are written."
+        ),
+    ] = Path("explain"),
     as_json: Json = False,
 ) -> None:
     """Where does the finding model look? Saliency maps, and how much of them lies in the lungs.
@@ -141,8 +143,8 @@ def look(
         return
     from hilum.pipeline import explain as step
 
-    judged = _judged(run, "look", step)
-    figures, without = (judged.table("look", name) for name in (step.AVERAGES, step.COVERS))
+    judged = _judged(run, "explain", step)
+    figures, without = (judged.table("explain", name) for name in (step.AVERAGES, step.COVERS))
     if as_json:
         console.echo(
             json.dumps(
@@ -158,7 +160,7 @@ def look(
     for row in without.iter_rows(named=True):
         without_lungs = f"; {row['left_out']} without found lungs left out" * bool(row["left_out"])
         console.echo(
-            f"AUROC {row['shown']}: {row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f}), "
+            f"AUROC {row['shown']}: {row['value']:.3f} ({row['ci_low']:.3f} to {row['ci_high']:.3f}), "
             f"{row['images']} test images, {row['positives']} positive{without_lungs}"
         )
 
@@ -181,9 +183,9 @@ def _judged(folder: Path, name: str, step: ModuleType) -> Run:
 
 
 @app.command(
-    epilog="Example: hilum matrix shenzhen.toml montgomery.toml runs/chest --to runs/matrix"
+    epilog="Example: hilum cross-evaluate shenzhen.toml montgomery.toml runs/chest --out runs/matrix"
 )
-def matrix(
+def cross_evaluate(
     sources: Annotated[
         list[Path],
         typer.Argument(
@@ -192,7 +194,8 @@ def matrix(
         ),
     ],
     to: Annotated[
-        Path, typer.Option("--to", help="Where the table, the page and the scores are written.")
+        Path,
+        typer.Option("--out", "-o", help="Where the table, the page and the scores are written."),
     ] = Path("runs/matrix"),
     quick: Quick = False,
     as_json: Json = False,

@@ -180,7 +180,7 @@ def _write(
         free = shutil.disk_usage(part.parent).free + (_have(part) - start)
         if total is not None and total - start > free:
             raise CannotWrite(
-                f"cannot write {part}: {total - start:,} bytes are to come, {free:,} are free; free some space or choose another folder with --to"
+                f"cannot write {part}: {total - start:,} bytes are to come, {free:,} are free; free some space or choose another folder with --out"
             )
         if not start:
             part.unlink(

@@ -1,7 +1,7 @@
 """Sets of chest radiographs that Hilum reads or only knows of, and where they can be had; facts from `resources/catalog.toml`.
 
 A set that Hilum reads has a module on the shelf `datasets`; its title, licence, citation and faults are those of the module's CARD. Numbers
-are the publisher's, None where the release does not say; what is in the files themselves `hilum card` counts.
+are the publisher's, None where the release does not say; what is in the files themselves `hilum datacard` counts.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def read(path: Path) -> list[Correction]:
         said = untrusted_files.read_toml(path)
     except NotFound:
         raise NotFound(
-            f"no corrections at {path}; `hilum fix` writes such a file, and [data] corrections in the recipe names it"
+            f"no corrections at {path}; `hilum propose-fixes` writes such a file, and [data] corrections in the recipe names it"
         ) from None
     entries = said.pop("correction", [])
     faults = [unknown("key", key, ["correction"]) for key in said]
@@ -154,7 +154,7 @@ def _nearest(image_id: str, known: set[str]) -> str:
     told = unknown("image", image_id, known)
     return (
         told.partition(" Known:")[0]
-        + f" ({len(known)} images are known; findings.parquet and manifest.parquet name them)"
+        + f" ({len(known)} images are known; issues.parquet and manifest.parquet name them)"
     )
 
 

@@ -180,11 +180,11 @@ def _record(about: CatalogEntry, folder: Path) -> dict[str, Any]:
         found = record["set"], record["files"].keys()
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadData(
-            f"{path} is not what `hilum fetch` writes; delete it, or choose another folder with --to"
+            f"{path} is not what `hilum download` writes; delete it, or choose another folder with --out"
         ) from error
     if found[0] != about.name:
         raise BadData(
-            f"{folder} holds {found[0]}, not {about.name}; choose another folder with --to"
+            f"{folder} holds {found[0]}, not {about.name}; choose another folder with --out"
         )
     return record
 
@@ -195,7 +195,7 @@ def _is_there(file: Address, folder: Path, record: dict[str, Any]) -> bool:
         return False
     if file.name not in record["files"]:
         raise BadData(
-            f"{place} is there, but was not fetched by Hilum; move it away, or choose another folder with --to"
+            f"{place} is there, but was not fetched by Hilum; move it away, or choose another folder with --out"
         )
     return True
 
@@ -237,7 +237,7 @@ def _clear(work: Path) -> None:
 
 
 def _pooch() -> ModuleType:
-    with MissingExtra.told("fetch", "fetching data"):
+    with MissingExtra.explained("fetch", "fetching data"):
         import pooch
     pooch.get_logger().setLevel("WARNING")  # it tells of each file, which `watch` does here
     return pooch

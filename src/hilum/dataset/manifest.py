@@ -358,7 +358,7 @@ class Manifest:
     def read(cls, folder: Path) -> Manifest:
         if not (folder / "manifest.parquet").exists():
             raise NotFound(
-                f"{folder} holds no manifest.parquet: write it with `hilum ingest DATA --to {folder}`"
+                f"{folder} holds no manifest.parquet: write it with `hilum ingest DATA --out {folder}`"
             )
         told = storage.read_json(folder / ROOT)
         if not isinstance(told, dict) or not isinstance(told.get("root"), str):

@@ -168,7 +168,7 @@ class Cache:
             told.append(str(fault))
         return "; ".join(told)
 
-    def misfits(
+    def mismatches(
         self, root: Path | None = None, paths: Mapping[str, str] | None = None
     ) -> Iterator[tuple[str, str]]:
         """Images whose stored pictures are not those that were written, and what is wrong with each, in the index's order.
@@ -189,7 +189,7 @@ class Cache:
                     if wrong:
                         yield row["image_id"], wrong
 
-    def spoil(self, image_ids: Iterable[str]) -> None:
+    def invalidate(self, image_ids: Iterable[str]) -> None:
         """Note in the index that these images must be read again when the cache is filled next."""
         spoilt = pl.col("image_id").is_in(list(image_ids))
         index = storage.read_table(self.folder / INDEX).with_columns(

@@ -78,7 +78,7 @@ def _counted(lines: Iterable[Line], size: tuple[int, int]) -> Lettering:
 @cache
 def reader() -> Callable[[np.ndarray], Iterable[Line]]:
     """What reads the lines of a picture. Raises `MissingExtra` without the extra."""
-    with MissingExtra.told("ocr", "reading text in pictures"):
+    with MissingExtra.explained("ocr", "reading text in pictures"):
         from rapidocr import RapidOCR
     engine = RapidOCR(params={"Global.log_level": "error"})
 

@@ -2,7 +2,7 @@
 images as models see their brightness.
 
 OUT/NAME.png     the image, uint8, bright is dense; NAME as in `hilum.inference.segment_images`
-OUT/show.csv     a row an image, see COLUMNS
+OUT/inspect.csv     a row an image, see COLUMNS
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hilum.imaging.files.find_images import collect
 from hilum.imaging.radiograph import to_uint8
 from hilum.safety.path_names import as_text
 
-TABLE = "show.csv"
+TABLE = "inspect.csv"
 FOLDER = Path("shown")  # where nothing else is asked for
 OF_HEADER = ("view", "body_part", "modality", "laterality", "sex", "age_years")
 COLUMNS = (
@@ -59,14 +59,14 @@ def describe_images(
     """
     to = to or FOLDER
     alone = to.suffix.lower() == ".png" and not to.is_dir()
-    found, out = collect(images, [to]), output_folder.Output(to, "show")
+    found, out = collect(images, [to]), output_folder.Output(to, "inspect")
     if alone and len(found.names) > 1:
         raise BadData(
             f"{to} is one file, and there are {len(found.names)} images to draw; name a folder "
-            f"with --to, such as {to.with_suffix('')}"
+            f"with --out, such as {to.with_suffix('')}"
         )
     if alone and to.exists() and any(path.samefile(to) for path, _ in found.names):
-        raise BadData(f"{to}: is the image itself; name another file with --to")
+        raise BadData(f"{to}: is the image itself; name another file with --out")
 
     def work(path: Path, name: str) -> dict[str, Any]:
         file = image_file.read(path)
@@ -77,11 +77,11 @@ def describe_images(
         return about | {
             "size": list(radiograph.size),
             "spacing_mm": radiograph.spacing_mm,
-            "account": list(radiograph.account),
+            "account": list(radiograph.processing_log),
         }
 
     table = None if alone else Table(out, TABLE, COLUMNS, made_by=as_text(to), rows=_rows)
-    return for_each(found, work, title="show", watch=watch, say=say, table=table)
+    return for_each(found, work, title="inspect", watch=watch, say=say, table=table)
 
 
 def facts(path: Path, name: str, file: raster.Raster | dicom.Dicom, drawn: Path) -> dict[str, Any]:

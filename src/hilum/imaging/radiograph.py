@@ -20,21 +20,21 @@ _WIDE_TABLES = int(cv2.__version__.split(".")[0]) >= 5  # whether cv2.LUT takes 
 class Radiograph:
     """One picture. Either `values` are the brightness itself, or `shown` tells the brightness of each value a file can store."""
 
-    values: np.ndarray  # (height, width): float32 in [0, 1], bright is dense; with `shown`, uint8 or uint16 as stored
+    stored_values: np.ndarray  # (height, width): float32 in [0, 1], bright is dense; with `shown`, uint8 or uint16 as stored
     spacing_mm: tuple[float, float] | None  # between rows, between columns
-    account: tuple[str, ...]  # what was applied to the file's values, in order
-    shown: np.ndarray | None = (
+    processing_log: tuple[str, ...]  # what was applied to the file's values, in order
+    lut: np.ndarray | None = (
         None  # float32 (n,) in [0, 1], bright is dense: brightness of the values 0 to n - 1
     )
 
     @property
     def size(self) -> Size:
-        return self.values.shape
+        return self.stored_values.shape
 
     @property
     def pixels(self) -> np.ndarray:
         """float32 (height, width) in [0, 1], bright is dense; made anew at each call where there is a table."""
-        return self.values if self.shown is None else apply_lut(self.values, self.shown)
+        return self.stored_values if self.lut is None else apply_lut(self.stored_values, self.lut)
 
 
 def apply_lut(values: np.ndarray, table: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """What found lungs measure: areas, and how wide chest and heart stand between their outlines.
 
-Labels are uint8 (height, width) as `hilum.annotations.lung_masks` has them, upright, the patient's right on the picture's left. Lengths and areas are in
+Labels are uint8 (height, width) as `hilum.annotations.lung_masks` has them, upright, the patient's right on the image's left. Lengths and areas are in
 pixels, or in millimetres where the spacing between rows and between columns is given. What cannot be measured is None.
 
     thorax_width    the largest distance in one row from the outer border of the right lung to that of the left

@@ -7,7 +7,7 @@ without PyTorch.
                                    where its score comes from (Zhou et al. 2016, class activation),
                                    or, where CONCEPT is anomaly, where the picture is least like
                                    those that the model knows; each on a scale of its own
-    OUT/read.csv                   a row a picture, model and concept, see COLUMNS; of a picture
+    OUT/classify.csv                   a row a picture, model and concept, see COLUMNS; of a picture
                                    that is refused one row that says why
 
 NAME is as in `hilum.inference.segment_images`, which finds images and lungs here too. `hilum.inference.acceptance` says
@@ -54,13 +54,13 @@ from hilum.inference.pretrained import PretrainedModel
 from hilum.safety.path_names import as_text
 from hilum.statistics import calibration
 
-LEAST = LungCrop.least_quality  # of the lungs: below it regions are not cut along them
-TABLE = "read.csv"
+LEAST = LungCrop.min_mask_quality  # of the lungs: below it regions are not cut along them
+TABLE = "classify.csv"
 COLUMNS = (
     "image",
     "name",
     "refused",
-    "doubts",
+    "quality_flags",
     "lung_quality",
     "age_years",
     "model",
@@ -94,10 +94,10 @@ class ImageResult:
     image: str
     name: str
     refused: str
-    doubts: str
+    quality_flags: str
     lung_quality: float
     age_years: float | None  # as the file tells
-    said: list[FindingScore] = field(default_factory=list)
+    scores: list[FindingScore] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -105,7 +105,7 @@ class ImageResult:
     @classmethod
     def of_dict(cls, told: Mapping[str, Any]) -> ImageResult:
         """The inverse of `as_dict`."""
-        return cls(**{**told, "said": [FindingScore(**one) for one in told["said"]]})
+        return cls(**{**told, "scores": [FindingScore(**one) for one in told["scores"]]})
 
 
 def classify_images(
@@ -126,9 +126,9 @@ def classify_images(
     if not asked:
         raise NotFound(
             f"no model that reads pictures comes with this installation (looked in {pretrained.folder()}): install a release of Hilum, "
-            f"train them with bench/train_findings.py, or train your own with `hilum run` and ask it with `hilum predict RUN IMAGE`"
+            f"train them with bench/train_findings.py, or train your own with `hilum run` and ask it with `hilum apply RUN IMAGE`"
         )
-    finder, out = segment_images.chosen(), output_folder.Output(to, "read")
+    finder, out = segment_images.chosen(), output_folder.Output(to, "classify")
 
     def work(path: Path, name: str) -> ImageResult:
         one, seen, maps = _one(asked, finder, path, name)
@@ -139,7 +139,7 @@ def classify_images(
     made_by = [storage.digest_of_file(finder.path), *(model.digest for model in asked)]
     table = table_of(out, TABLE, made_by) if out else None
     found = collect(images, out.folders)
-    return for_each(found, work, title="read", watch=watch, say=say, table=table)
+    return for_each(found, work, title="classify", watch=watch, say=say, table=table)
 
 
 def table_of(
@@ -161,7 +161,7 @@ def _one(
     file = image_file.read(path)
     seen = segment_images.segment_image(finder, file, path)
     why = acceptance.refused(
-        seen.doubts, seen.stated, acceptance.Lungs(bool(seen.own.any()), seen.quality, LEAST)
+        seen.quality_flags, seen.stated, acceptance.Lungs(bool(seen.own.any()), seen.quality, LEAST)
     )
     said, maps = [], {}
     for model in [] if why else models:
@@ -180,7 +180,7 @@ def _one(
                 maps[concept] = cut.to_file(seen.radiograph.size).back(
                     saliency.grown(own, model.contract.size)
                 )
-    doubts = ", ".join(doubt.fault for doubt in seen.doubts)
+    doubts = ", ".join(doubt.fault for doubt in seen.quality_flags)
     return (
         ImageResult(
             as_text(path), name, why, doubts, round(seen.quality, 4), seen.stated.age_years, said
@@ -197,18 +197,21 @@ def cut_for(
     another square than the finder's.
     """
     contract, size = model.contract, seen.radiograph.size
-    if contract.content != "region":
-        shown = preprocess(seen.radiograph, contract.size, contract.window)
+    if contract.content != "crop":
+        shown = preprocess(seen.radiograph, contract.size, contract.normalisation)
         return lung_crop.cut(shown, np.zeros_like(shown), LungCrop(size=contract.size), size=size)
-    if (model.pixels, contract.window) != (finder.contract.size, finder.contract.window):
+    if (model.pixels, contract.normalisation) != (
+        finder.contract.size,
+        finder.contract.normalisation,
+    ):
         raise Mismatch(
-            f"{model.place} wants lungs found in pictures of {model.pixels} pixels ({contract.window}), and the lung model finds them in "
-            f"{finder.contract.size} ({finder.contract.window}): make it with the lung model of this installation, by bench/train_findings.py"
+            f"{model.place} wants lungs found in pictures of {model.pixels} pixels ({contract.normalisation}), and the lung model finds them in "
+            f"{finder.contract.size} ({finder.contract.normalisation}): make it with the lung model of this installation, by bench/train_findings.py"
         )
     return lung_crop.cut(
-        seen.shown,
+        seen.image,
         seen.labels,
-        model.region,
+        model.crop,
         quality=seen.quality,
         typical=model.typical,
         size=size,
@@ -228,7 +231,7 @@ def warned(model: PretrainedModel, seen: segment_images.LungResult, pixel_digest
             f"{model.name} was trained or tuned on this very image, "
             f"so what it says of it shows nothing"
         )
-    elif training_hashes.is_copy(model.model, seen.shown, seen.radiograph.size):
+    elif training_hashes.is_copy(model.model, seen.image, seen.radiograph.size):
         told.append(
             f"{model.name} was trained or tuned on an image of which this is a changed copy, "
             f"so what it says of it shows nothing"
@@ -270,7 +273,7 @@ def _lines(one: ImageResult) -> Iterator[str]:
     yield f"{on_one_line(one.image)}: " + (
         f"refused: {one.refused}" if one.refused else f"lungs of quality {one.lung_quality:.2f}"
     )
-    for said in one.said:
+    for said in one.scores:
         named = name_of(said.concept) if said.concept != "anomaly" else "Anomaly"
         probability = (
             ""
@@ -283,7 +286,7 @@ def _lines(one: ImageResult) -> Iterator[str]:
             else f"{said.call} (threshold {said.threshold:.3g})"
         )
         yield f"  {named}: {call}, score {said.score:.3g}{probability} [{said.model}]"
-    for warning in dict.fromkeys(said.warning for said in one.said if said.warning):
+    for warning in dict.fromkeys(said.warning for said in one.scores if said.warning):
         yield f"  warning: {warning}"
 
 
@@ -333,8 +336,8 @@ def card_lines(models: Sequence[PretrainedModel]) -> str:
 def rows(found: Sequence[ImageResult]) -> Iterator[dict[str, Any]]:
     """A row of COLUMNS a score; of an image without any one that says why."""
     for one in found:
-        about = {name: value for name, value in one.as_dict().items() if name != "said"}
-        yield from ({**about, **asdict(said)} for said in one.said) if one.said else [about]
+        about = {name: value for name, value in one.as_dict().items() if name != "scores"}
+        yield from ({**about, **asdict(said)} for said in one.scores) if one.scores else [about]
 
 
 def _write(

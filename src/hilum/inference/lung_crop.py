@@ -25,7 +25,7 @@ LUNGS, BOX, WHOLE, ASKED = CUTS = (
     "whole picture",
     "whole picture as asked for",
 )
-ONE_LUNG = {f"{name} lung": side for name, side in lung_masks.SIDES.items()}  # by [region] content
+ONE_LUNG = {f"{name} lung": side for name, side in lung_masks.SIDES.items()}  # by [crop] area
 FLAGGED = (BOX, WHOLE)  # in place of lungs that were not found or not trusted
 SIDES = ("top", "left", "bottom", "right")
 Box = Mapping[str, float]
@@ -79,7 +79,7 @@ def _cut(
 ) -> tuple[Crop, str]:
     """The crop and why it is that, of the box of believed lungs."""
     whole = Crop(letterbox.target, 0, 0, *letterbox.target)
-    if settings.content == "whole":
+    if settings.area == "whole":
         return whole, WHOLE if settings.masked and not found else ASKED
     if found:
         return found, LUNGS
@@ -88,7 +88,7 @@ def _cut(
 
 def wanted(labels: np.ndarray, settings: LungCrop) -> np.ndarray:
     """Those of the labels that the region is to hold."""
-    side = ONE_LUNG.get(settings.content)
+    side = ONE_LUNG.get(settings.area)
     return labels if side is None else np.where(labels == side, labels, 0).astype(labels.dtype)
 
 
@@ -96,7 +96,7 @@ def box(labels: np.ndarray, settings: LungCrop, quality: float) -> Crop | None:
     """The bounding box of the lungs that are wanted, grown by a margin; None where the mask is not believed."""
     return (
         _box(wanted(labels, settings), settings.margin)
-        if quality >= settings.least_quality
+        if quality >= settings.min_mask_quality
         else None
     )
 

@@ -25,10 +25,10 @@ from hilum.safety.onnx_session import Session
 from hilum.safety.untrusted_files import parse_json
 
 INPUT = "images"
-ORIENTATION = "frontal chest, upright, the patient's right on the picture's left"
-TASKS = ("lungs", "finding", "anomaly", "posture")
-CONTENTS = ("whole", "region", "ranks")
-WINDOWS = ("percentiles", "full", "ranks")
+ORIENTATION = "frontal chest, upright, the patient's right on the image's left"
+TASKS = ("lungs", "finding", "anomaly", "orientation")
+CONTENTS = ("whole", "crop", "ranks")
+NORMALISATIONS = ("percentiles", "full", "ranks")
 SIZES = (16, 1024)  # the least and the largest side of an image, pixels
 MAX_NAMES = 1000  # of a contract's outputs or concepts
 _AT_ONCE = 512**2  # pixels of the images of one call: on a CPU more are no faster
@@ -37,22 +37,22 @@ _OWN = Path(__file__).parents[1] / "resources"  # the models there came with Hil
 
 @dataclass(frozen=True)
 class InputContract:
-    """What a model's input must be: uint8 (n, size, size), made by `content` and `window`, of an
+    """What a model's input must be: uint8 (n, size, size), made by `content` and `normalisation`, of an
     image that is as the rest says."""
 
     task: str  # lungs, finding or anomaly
     size: int
-    content: str  # "whole": the letterboxed picture; "region": what recipe.Region cuts out of it
-    window: str  # see recipe.Pixels
+    content: str  # "whole": the letterboxed picture; "crop": what `hilum.inference.lung_crop` makes of it
+    normalisation: str  # see `hilum.config.Pixels`
     outputs: tuple[str, ...]
     concepts: tuple[str, ...] = ()  # what the scores are scores of, in their order
     depth: int = 8  # bits of a pixel; 0 is the lowest value and 2^depth - 1 the highest
     bright: str = "dense"  # bones are bright, air is dark
-    posture: str = ORIENTATION  # what must be seen; see `hilum.inference.orientation` for what is doubted of a picture
+    orientation: str = ORIENTATION  # what must be seen; see `hilum.inference.orientation` for what is doubted of a picture
 
-    def misfits(self, *, content: str, size: int, window: str) -> list[str]:
+    def mismatches(self, *, content: str, size: int, normalisation: str) -> list[str]:
         """What is wrong with pictures that are made this way, in plain words."""
-        made = {"content": content, "size": size, "window": window}
+        made = {"content": content, "size": size, "normalisation": normalisation}
         return [
             f"{name} must be {getattr(self, name)!r}, got {value!r}"
             for name, value in made.items()
@@ -176,12 +176,15 @@ def faults_of(told: object) -> list[str]:
             f"a whole number from {SIZES[0]} to {SIZES[1]}",
         ),
         "content": (lambda value: value in CONTENTS, f"one of {', '.join(CONTENTS)}"),
-        "window": (lambda value: value in WINDOWS, f"one of {', '.join(WINDOWS)}"),
+        "normalisation": (
+            lambda value: value in NORMALISATIONS,
+            f"one of {', '.join(NORMALISATIONS)}",
+        ),
         "outputs": (lambda value: bool(value) and _are_names(value), "a list of different names"),
         "concepts": (lambda value: _are_names(value), "a list of different names"),
         "depth": (lambda value: type(value) is int and value == 8, "8"),
         "bright": (lambda value: value == "dense", "'dense'"),
-        "posture": (
+        "orientation": (
             lambda value: isinstance(value, str) and len(value) <= 200,
             "text of at most 200 characters",
         ),
@@ -251,7 +254,7 @@ def _misanswered(contract: InputContract, name: str, output: np.ndarray, count: 
             3 <= len(shape) <= 4 and shape[0] == count and max(shape[-2:]) <= size,
             f"({count}, …, at most {size}, at most {size})",
         )
-    elif contract.task == "posture":
+    elif contract.task == "orientation":
         fits, expected = shape == (count,), f"({count},)"
     else:
         fits, expected = (

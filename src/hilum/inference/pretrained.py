@@ -17,8 +17,8 @@ from, all of them.
 
 A reader's metadata holds besides these (bench/train_findings.py writes them)
 
-    region             the cut that it wants, where its contract's content is "region": `pixels`, the side of the square in which lungs are found,
-                       the margin, masked and least_quality of `hilum.config.LungCrop`, and `typical`, the box where lungs are not believed
+    region             the cut that it wants, where its contract's content is "crop": `pixels`, the side of the square in which lungs are found,
+                       the margin, masked and min_mask_quality of `hilum.config.LungCrop`, and `typical`, the box where lungs are not believed
     calibration        of each concept, or of "anomaly", what was fitted on its tune part, as `hilum.statistics.calibration.as_json` tells it
     population         age_years: [from, to] of the people it has learnt from, and `words` that name them
     figures            how it did, and on what, in words
@@ -132,7 +132,7 @@ class PretrainedModel:
         ]
         faults += (
             ["it wants regions and does not say how they are cut"]
-            if wanted.content == "region" and "region" not in found.metadata
+            if wanted.content == "crop" and "crop" not in found.metadata
             else []
         )
         if faults:
@@ -177,22 +177,22 @@ class PretrainedModel:
     def pixels(self) -> int:
         """Side of the square in which it wants the lungs found."""
         return (
-            int(self._told("region")["pixels"])
-            if self.contract.content == "region"
+            int(self._told("crop")["pixels"])
+            if self.contract.content == "crop"
             else self.contract.size
         )
 
     @property
-    def region(self) -> LungCrop:
-        told = self._told("region")
+    def crop(self) -> LungCrop:
+        told = self._told("crop")
         return LungCrop(
             size=self.contract.size,
-            **{name: told[name] for name in ("margin", "masked", "least_quality")},
+            **{name: told[name] for name in ("margin", "masked", "min_mask_quality")},
         )
 
     @property
     def typical(self) -> dict[str, float]:
-        return self._told("region")["typical"]
+        return self._told("crop")["typical"]
 
     @property
     def figures(self) -> dict[str, str]:

@@ -61,7 +61,7 @@ COLUMNS = (
     "width_ratio",
     "quality",
     "trusted",
-    "doubts",
+    "quality_flags",
     "warning",
     "account",
 )
@@ -80,10 +80,10 @@ class LungResult:
     own: np.ndarray
     standing: np.ndarray
     radiograph: Radiograph
-    shown: np.ndarray
+    image: np.ndarray
     labels: np.ndarray
     quality: float
-    doubts: tuple[orientation.QualityFlag, ...]
+    quality_flags: tuple[orientation.QualityFlag, ...]
     stated: acceptance.Stated  # by the file
 
     @property
@@ -137,11 +137,11 @@ def segment_image(model: OnnxModel, file: raster.Raster | dicom.Dicom, path: Pat
     radiograph, contract = file.radiograph(), model.contract
     if wrong := acceptance.impossible(radiograph.size):
         raise BadData(f"{path}: {wrong}")
-    shown = preprocess(radiograph, contract.size, contract.window)
+    shown = preprocess(radiograph, contract.size, contract.normalisation)
     (doubts,) = orientation.quality_flags(
         orientation.describe_orientation(shown[None], [radiograph.size])
     )
-    if radiograph.values.min() == radiograph.values.max():
+    if radiograph.stored_values.min() == radiograph.stored_values.max():
         found = lung_finder.no_lungs(contract.size)
     else:
         found = lung_finder.segment_lungs(model, shown, radiograph.size)
@@ -195,9 +195,9 @@ def _row(path: Path, name: str, seen: LungResult) -> dict[str, Any]:
         pixels.width_ratio,
         seen.quality,
         seen.trusted,
-        ", ".join(doubt.fault for doubt in seen.doubts),
+        ", ".join(doubt.fault for doubt in seen.quality_flags),
         _warning(seen),
-        "; ".join(seen.radiograph.account),
+        "; ".join(seen.radiograph.processing_log),
     ]
     return {column: _rounded(value) for column, value in zip(COLUMNS, told, strict=True)}
 
@@ -208,7 +208,7 @@ def _rounded(value: Any) -> Any:
 
 def _warning(seen: LungResult) -> str:
     """Why a mask is not to be trusted; empty where it is."""
-    told = [f"looks {doubt.words}" for doubt in seen.doubts]
+    told = [f"looks {doubt.words}" for doubt in seen.quality_flags]
     if stated := objection(seen.stated):
         told.append(f"the file states: {stated}")
     told += acceptance.warnings(seen.stated)

@@ -37,19 +37,19 @@ class TrainingJob:
     section: Segment | Classify | Anomaly
     size: int
     content: str
-    window: str
+    normalisation: str
     image_ids: Sequence[str]
     fit: Callable[[ModuleType, Any, Path], Any]
     concepts: tuple[str, ...] = ()
     epochs: list[Any] = field(default_factory=list)
 
-    def learn(self, run: Run, made_from: Mapping[str, Any]) -> OnnxModel:
+    def run(self, run: Run, made_from: Mapping[str, Any]) -> OnnxModel:
         """The trained model; at once where it is finished already."""
         name = self.file.removesuffix(".onnx").replace("/", "-")
         made_from = {**made_from, "images": storage.digest(list(self.image_ids))}
         if not run.finished(name, made_from):
             module = plugins.load("models", self.section.model)
-            with MissingExtra.told("train", f"training '{self.section.model}'"):
+            with MissingExtra.explained("train", f"training '{self.section.model}'"):
                 network = self.fit(
                     module,
                     model_settings(self.section),
@@ -63,7 +63,12 @@ class TrainingJob:
         from hilum.training import onnx_export
 
         contract = InputContract(
-            module.TASK, self.size, self.content, self.window, tuple(module.OUTPUTS), self.concepts
+            module.TASK,
+            self.size,
+            self.content,
+            self.normalisation,
+            tuple(module.OUTPUTS),
+            self.concepts,
         )
         trained_on = {
             "images": len(self.image_ids),

@@ -25,7 +25,7 @@ from hilum.progress import Progress
 from hilum.run_folder import Run
 
 VERSION = 9  # change it when the same manifest and facts give other findings
-FINDINGS, PAGE = "findings.parquet", "audit.html"
+FINDINGS, PAGE = "issues.parquet", "audit.html"
 NEVER = "never"
 LEVELS = (*SEVERITIES, NEVER)  # of `--fail-on`
 
@@ -99,7 +99,7 @@ def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
     told = {
         "manifest": run.made("ingest")["manifest.parquet"],
         "cache": run.made("cache"),
-        "posture": orientation.digest(),
+        "orientation": orientation.digest(),
     }
     return {
         **told,

@@ -49,19 +49,19 @@ SETTLE_EVERY = 256  # images between two forced writes to the disk
 
 
 def name(pixels: Pixels) -> str:
-    told = {"size": pixels.size, "window": pixels.window, "version": VERSION}
+    told = {"size": pixels.size, "normalisation": pixels.normalisation, "version": VERSION}
     return storage.digest(
         {
             **told,
             **({"depth": pixels.depth} if pixels.depth != 8 else {}),
-            **({"text": True} if pixels.text else {}),
+            **({"text": True} if pixels.ocr else {}),
         }
     )
 
 
 def fill(manifest: Manifest, pixels: Pixels, parent: Path, progress: Progress = quietly) -> Cache:
     """Bring `parent/<name>` up to date with the manifest: new and changed files are read, all others left as they are."""
-    if pixels.text:
+    if pixels.ocr:
         burned_in_text.reader()  # what is missing is told before anything is read
     folder = parent / name(pixels)
     journal = folder / "journal.jsonl"
@@ -172,8 +172,8 @@ def _read(
     except BadData as fault:
         facts["error"] = str(fault).replace(f"{folder.path}/", "")
     else:
-        square = preprocess(file.radiograph(), pixels.size, pixels.window, pixels.depth)
-        facts |= _seen(file) | (_written(file) if pixels.text else {})
+        square = preprocess(file.radiograph(), pixels.size, pixels.normalisation, pixels.depth)
+        facts |= _seen(file) | (_written(file) if pixels.ocr else {})
         facts["fingerprint"] = hash_image(square, file.values.shape)
         try:
             mask = _mask(folder, image, file, pixels.size, meaning, facts)
@@ -391,8 +391,8 @@ def verify(run: Run, *, files: bool = False) -> tuple[int, list[tuple[str, str]]
     with run.locked():
         manifest, cache = run.manifest(), opened(run, recipe)
         paths = dict(manifest.table.select("image_id", "path").iter_rows()) if files else None
-        wrong = list(cache.misfits(manifest.root if files else None, paths))
+        wrong = list(cache.mismatches(manifest.root if files else None, paths))
         if wrong:
             run.forget("cache")
-            cache.spoil(image_id for image_id, _ in wrong)
+            cache.invalidate(image_id for image_id, _ in wrong)
     return cache.index.height, wrong

@@ -1,8 +1,8 @@
 """Region: both lungs or one cut out of every picture, or the whole picture where the recipe asks for it; reversible to the file's own pixels.
 
-    region/images.u8       uint8 (n, size, size): the box of the lungs, or of one, with a margin, or the whole picture, letterboxed
-    region/index.parquet   image_id, row, top, left, bottom, right (of the box, in the cached picture), whole (it is the whole picture), cut
-    region/typical.json    the mean box of the training part's believed lungs, in shares of the picture; {} where too few are believed
+    crop/images.u8       uint8 (n, size, size): the box of the lungs, or of one, with a margin, or the whole picture, letterboxed
+    crop/index.parquet   image_id, row, top, left, bottom, right (of the box, in the cached picture), whole (it is the whole picture), cut
+    crop/typical.json    the mean box of the training part's believed lungs, in shares of the picture; {} where too few are believed
 
 An image that is in no part has no region. A mask is believed where its quality is at least that of the recipe and it is not tiny. Elsewhere the region is the typical box, and without
 one the whole picture; `cut` says which of CUTS it is. A region whose mask is not believed is not blackened outside it either.
@@ -28,7 +28,7 @@ from hilum.run_folder import Run
 from hilum.storage import integrity
 
 VERSION = 5
-IMAGES, INDEX, TYPICAL = "region/images.u8", "region/index.parquet", "region/typical.json"
+IMAGES, INDEX, TYPICAL = "crop/images.u8", "crop/index.parquet", "crop/typical.json"
 COLUMNS = (
     dict.fromkeys(("image_id",), pl.String)
     | dict.fromkeys(("row", *lung_crop.SIDES), pl.Int64)
@@ -44,7 +44,7 @@ def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
         "segment": run.made("segment"),
         "split": run.made("split"),
         "cache": run.made("cache"),
-        "region": recipe.section("region"),
+        "crop": recipe.section("crop"),
         "version": VERSION,
     }
 
@@ -71,7 +71,7 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
             region = lung_crop.cut(
                 pictures.images[place],
                 labels,
-                recipe.region,
+                recipe.crop,
                 quality=told,
                 typical=typical,
                 size=tuple(size),
@@ -116,7 +116,7 @@ def _typical(
         pl.col("image_id").is_in(training.implode())
     ).iter_rows():
         if image_id in of and (
-            crop := lung_crop.box(masks[of[image_id][0]], recipe.region, of[image_id][1])
+            crop := lung_crop.box(masks[of[image_id][0]], recipe.crop, of[image_id][1])
         ):
             boxes.append((crop, tuple(size)))
     return lung_crop.typical_box(boxes)
@@ -131,7 +131,7 @@ class Crops:
 
     @classmethod
     def of(cls, run: Run, size: int) -> Crops:
-        index = run.table("region", INDEX)
+        index = run.table("crop", INDEX)
         sums = Checksums.of(index["row"], index["crc32"], run.remedy)
         return cls(ImageStack(run / IMAGES, size, checksums=sums), index)
 

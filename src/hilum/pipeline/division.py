@@ -70,7 +70,7 @@ class Division:
         whole = Run(run.data, checked=run.checked)
         if not whole.done("split"):
             raise NotFound(
-                f"{run.data} has no {FILE}: make its split with `hilum split DATA --to {run.data}`"
+                f"{run.data} has no {FILE}: make its split with `hilum split DATA --out {run.data}`"
             )
         stored = whole.json("split", FILE)
         return cls(
@@ -83,7 +83,7 @@ class Division:
     def write(self, run: Run) -> None:
         storage.write_json(run / FILE, asdict(self))
 
-    def told(self) -> dict[str, Any]:
+    def report(self) -> dict[str, Any]:
         """Summarise it for a person; {} of a single split that leaves out no finding."""
         told: dict[str, Any] = (
             {} if self.mode == SINGLE else {"mode": self.mode, "because": self.why}

@@ -111,7 +111,7 @@ def refuse_leaks(run: Run, table: pl.DataFrame) -> None:
 
 
 def unseen(run: Run, table: pl.DataFrame) -> pl.DataFrame:
-    """The split's rows but those of patients from whom a shipped lung model has learnt: it cannot be measured on them."""
+    """The split's rows but those of patients from whom a pretrained lung model has learnt: it cannot be measured on them."""
     learnt = table.join(segment.seen(run), on="image_id", how="semi").select("group").unique()
     return table.join(learnt, on="group", how="anti", maintain_order="left")
 
@@ -186,7 +186,7 @@ def _refuse_another_pool(scores: pl.DataFrame, folds: Sequence[Run]) -> None:
         raise Mismatch(
             f"{predict.SCORES} is not what the folds' models gave; make it again with `hilum predict`"
         )
-    if scores.select("image_id", "stage", "concept").is_duplicated().any():
+    if scores.select("image_id", "task", "concept").is_duplicated().any():
         raise Mismatch(
             f"{predict.SCORES} scores an image twice; make the folds again with `hilum split`"
         )
@@ -242,7 +242,7 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
     table = run.table("split", "split.parquet")
     left_out = table.height - unseen(run, table).height
     told = (
-        {"not measured, the shipped lung model learnt from these patients": f"{left_out} images"}
+        {"not measured, the pretrained lung model learnt from these patients": f"{left_out} images"}
         if left_out
         else {}
     )
@@ -268,10 +268,10 @@ def summary(metrics: pl.DataFrame, finding: str | None) -> dict[str, str]:
         & pl.col("concept").is_in(list(names))
     )
     for row in whole.iter_rows(named=True):
-        if name := leading.get((row["stage"], row["metric"])):
-            interval = f"{row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f}, {row['patients']} patients)"
+        if name := leading.get((row["task"], row["metric"])):
+            interval = f"{row['value']:.3f} ({row['ci_low']:.3f} to {row['ci_high']:.3f}, {row['patients']} patients)"
             told[f"test {names[row['concept']]}{name}"] = (
-                f"{row['value']:.3f}, no interval: {row['why']}" if row["why"] else interval
+                f"{row['value']:.3f}, no interval: {row['reason']}" if row["reason"] else interval
             )
     return told | _missed(metrics)
 
@@ -279,7 +279,7 @@ def summary(metrics: pl.DataFrame, finding: str | None) -> dict[str, str]:
 def _missed(metrics: pl.DataFrame) -> dict[str, str]:
     """How many drawn lungs of the test part were missed, where any were: the distances are means without these."""
     dice = (
-        (pl.col("stage") == "lungs")
+        (pl.col("task") == "lungs")
         & (pl.col("part") == "test")
         & (pl.col("metric") == "dice")
         & (pl.col("source") == ALL)

@@ -12,11 +12,11 @@ their share of the picture, `gain` the one over the other: all over the region t
 game and box IoU are of the cached picture, against all that is drawn of the finding, and beside two controls that see no picture: CENTRES, the
 middle of each lung, and EVENLY, a random point in the lungs.
 
-What the maps say of some images, `look/covered.parquet` says of the test part, at most about MOST images of it: the AUROC of the same model as
+What the maps say of some images, `explain/covered.parquet` says of the test part, at most about MOST images of it: the AUROC of the same model as
 it was shown the regions, with the lungs covered by the mean tone around them, and with all else covered by theirs. A model that tells the
 finding without the lungs has learnt something else too.
 
-Not a step of the chain: `hilum look RUN` does it, and the next report takes it in.
+Not a step of the chain: `hilum explain RUN` does it, and the next report takes it in.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ from hilum.statistics.metrics import discrimination, localisation
 VERSION = 2
 TABLE, MAPS, AVERAGES, COVERS = (
     "looks.parquet",
-    "look/maps.npy",
-    "look/figures.parquet",
-    "look/covered.parquet",
+    "explain/maps.npy",
+    "explain/figures.parquet",
+    "explain/covered.parquet",
 )
 EACH, DRAWN = 4, 24  # images of a choice, and of those that are drawn on
 CHOICES = ("present, found", "present, missed", "absent, called present", "absent, left alone")
@@ -78,9 +78,9 @@ MOST = 400
 COVERED = {
     "shown": pl.String,
     "value": pl.Float64,
-    "low": pl.Float64,
-    "high": pl.Float64,
-    "undefined": pl.Int64,
+    "ci_low": pl.Float64,
+    "ci_high": pl.Float64,
+    "n_undefined": pl.Int64,
     "images": pl.Int64,
     "patients": pl.Int64,
     "positives": pl.Int64,
@@ -91,9 +91,9 @@ FIGURES = {
     "method": pl.String,
     "metric": pl.String,
     "value": pl.Float64,
-    "low": pl.Float64,
-    "high": pl.Float64,
-    "undefined": pl.Int64,
+    "ci_low": pl.Float64,
+    "ci_high": pl.Float64,
+    "n_undefined": pl.Int64,
     "images": pl.Int64,
     "patients": pl.Int64,
     "left_out": pl.Int64,
@@ -130,7 +130,7 @@ class Shown:
     def in_cached(self, found: np.ndarray) -> np.ndarray:
         return self.from_cached.back(saliency.grown(found, self.image.shape[0]))
 
-    def drawn(self, things: list[shapes.Shape]) -> np.ndarray:
+    def reference_mask(self, things: list[shapes.Shape]) -> np.ndarray:
         """bool, in the cached picture: all that is drawn on the file."""
         mask = np.zeros(self.size, bool)
         for thing in things:
@@ -209,7 +209,7 @@ def column(contract: InputContract, concept: str) -> int:
 
 def shown(run: Run, recipe: Recipe) -> Iterator[tuple[str, Shown]]:
     """By image id, of all images that have a region."""
-    regions = region.Crops.of(run, recipe.region.size)
+    regions = region.Crops.of(run, recipe.crop.size)
     masks = segment.Masks.of(run, recipe.pixels.size)
     facts = cache.opened(run, recipe).readable.select("image_id", "height", "width")
     side = recipe.pixels.size
@@ -244,7 +244,7 @@ def attributed(
     model: OnnxModel, at: int, picture: Shown, things: list[shapes.Shape]
 ) -> Iterator[tuple[str, dict[str, Any], np.ndarray | None]]:
     """Method, columns of LOOKS and map of one image; the controls, which have no map, where something is drawn."""
-    drawn = picture.drawn(things)
+    drawn = picture.reference_mask(things)
     for method, found in saliency.maps(model, picture.image, at).items():
         against = agreement(picture.in_cached(found), drawn) if drawn.any() else {}
         yield method, {**attention(found, picture), "drawn": len(things), **against}, found
@@ -303,7 +303,7 @@ def covered(
         found = bootstrap.bootstrap_patients(
             lambda some, values=values: discrimination.auroc(truth[some], values[some]),
             rows["group"].to_list(),
-            resamples=settings.resamples,
+            resamples=settings.bootstrap,
             confidence=settings.confidence,
             seed=settings.seed,
         )
@@ -328,7 +328,7 @@ def averages(looks: pl.DataFrame, settings: Evaluate) -> pl.DataFrame:
             found = bootstrap.bootstrap_patients(
                 lambda at, values=values: float(values[at].mean()) if at.size else NAN,
                 defined["group"].to_list(),
-                resamples=settings.resamples,
+                resamples=settings.bootstrap,
                 confidence=settings.confidence,
                 seed=settings.seed,
             )
@@ -354,7 +354,7 @@ def _cell(row: dict[str, Any]) -> str:
         images = f"{row['images']} of {row['images'] + row['left_out']} images"
     if not row["images"]:
         return f"– ({images})"
-    return f"{row['value']:.2f} ({row['low']:.2f}-{row['high']:.2f}, {images})"
+    return f"{row['value']:.2f} ({row['ci_low']:.2f}-{row['ci_high']:.2f}, {images})"
 
 
 # ------------------------------------------------------------------------------------------------------------------------------ the step
@@ -363,7 +363,7 @@ def _cell(row: dict[str, Any]) -> str:
 def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
     made = {
         step: run.made(step)
-        for step in ("ingest", "cache", "split", "segment", "region", "train", "predict")
+        for step in ("ingest", "cache", "split", "segment", "crop", "train", "predict")
     }
     return {**made, "evaluate": recipe.section("evaluate"), "version": VERSION}
 
@@ -372,7 +372,7 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
     if division.folds(run):
         raise HilumError(
             f"{run.folder} is cross-validated: its final finding model is trained on all images, so there is no test image to look at it with. "
-            f"`hilum look` needs one split: more images, or [split] folds = 1 with a lower minimum"
+            f"`hilum explain` needs one split: more images, or [split] folds = 1 with a lower minimum"
         )
     concept, looks, maps, without = (
         Division.of(run).trained,
@@ -443,7 +443,7 @@ def _some(rows: pl.DataFrame) -> pl.DataFrame:
 def _scored(run: Run, concept: str) -> pl.DataFrame:
     """image_id, part, group, state and score of the leading finding."""
     scores = run.table("predict", predict.SCORES).filter(
-        (pl.col("stage") == "finding") & (pl.col("concept") == concept)
+        (pl.col("task") == "finding") & (pl.col("concept") == concept)
     )
     table = run.table("split", "split.parquet").select("image_id", "group", "state")
     return scores.select("image_id", "part", "score").join(

@@ -182,7 +182,7 @@ def example(dataset: str, folder: Path, *, images: int, seed: int) -> None:
         module.example(beside, images=images, seed=seed)
         storage.write_text(
             beside / MADE_UP,
-            f"Invented by `hilum example {dataset} --images {images} --seed {seed}`: no picture here is of a person.\n",
+            f"Invented by `hilum synthesize {dataset} --images {images} --seed {seed}`: no picture here is of a person.\n",
         )
 
 

@@ -39,7 +39,7 @@ class Targets:
     values: np.ndarray  # float32 (images, concepts)
     states: pl.DataFrame  # image_id and, by the name of each concept, its state
 
-    def told(self) -> dict[str, str]:
+    def report(self) -> dict[str, str]:
         """By concept, how many images of each state became what, in words."""
         return {
             concept: _told(self.states[concept], self.values[:, column])
@@ -101,7 +101,7 @@ def targets(
 def wanted(manifest: Manifest, leading: str, settings: Classify) -> tuple[str, ...]:
     """The leading concept and those that the recipe wants beside it, each once. Raises `NotFound` for one that labels no image."""
     labelled = sorted(manifest.labels["concept"].unique())
-    also = labelled if settings.also == (ALL,) else settings.also
+    also = labelled if settings.other_findings == (ALL,) else settings.other_findings
     for concept in also:
         if concept not in labelled:
             raise NotFound.named("finding with labels here", concept, labelled)

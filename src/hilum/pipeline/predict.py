@@ -45,10 +45,10 @@ SCORES, MAPS = "scores.parquet", "predict/maps.npy"
 COLUMNS = {
     "image_id": pl.String,
     "part": pl.String,
-    "stage": pl.String,
+    "task": pl.String,
     "concept": pl.String,
     "score": pl.Float64,
-    "doubts": pl.String,
+    "quality_flags": pl.String,
 }  # and fold, see `pool`
 STAGES = {"finding": train.FINDING, "anomaly": train.ANOMALY}
 
@@ -65,7 +65,9 @@ class Prediction:
     anomaly_map: np.ndarray | None  # float32 (height, width), 0 outside the region
     quality: float  # of the lungs, see `hilum.inference.lung_finder`
     cut: str  # what the scores are of, one of `region.CUTS`
-    doubts: tuple[orientation.QualityFlag, ...]  # why the picture may not be what the models want
+    quality_flags: tuple[
+        orientation.QualityFlag, ...
+    ]  # why the picture may not be what the models want
     seen: np.ndarray  # the image as the cache would hold it, uint8 (size, size)
     labels: np.ndarray  # its lungs, uint8 (size, size)
     region: lung_crop.Cut  # what the finding and anomaly models were shown
@@ -98,10 +100,10 @@ class RunModels:
             content, size = (
                 ("whole", self.recipe.pixels.size)
                 if stage == "lungs"
-                else ("region", self.recipe.region.size)
+                else ("crop", self.recipe.crop.size)
             )
-            if wrong := model.contract.misfits(
-                content=content, size=size, window=self.recipe.pixels.window
+            if wrong := model.contract.mismatches(
+                content=content, size=size, normalisation=self.recipe.pixels.normalisation
             ):
                 raise Mismatch(
                     f"{model.path} does not fit the run's recipe: {'; '.join(wrong)}; train it again with `hilum train`"
@@ -110,7 +112,7 @@ class RunModels:
 
     @cached_property
     def typical(self) -> dict[str, float]:
-        return self.run.json("region", crop.TYPICAL)
+        return self.run.json("crop", crop.TYPICAL)
 
     def read(self, path: Path) -> Prediction:
         """Raises `BadData` where the file cannot be read, cannot show a chest by its size, or all its pixels are alike."""
@@ -121,7 +123,7 @@ class RunModels:
         radiograph = file.radiograph()
         if wrong := acceptance.impossible(radiograph.size):
             raise BadData(f"{path}: {wrong}")
-        if radiograph.values.min() == radiograph.values.max():
+        if radiograph.stored_values.min() == radiograph.stored_values.max():
             raise BadData(
                 f"{path}: every pixel has the same value, so there is nothing to score; export the picture again from its source"
             )
@@ -133,7 +135,7 @@ class RunModels:
 
     def look(self, radiograph: Radiograph) -> Prediction:
         pixels = self.recipe.pixels
-        seen = as_uint8(preprocess(radiograph, pixels.size, pixels.window, pixels.depth))
+        seen = as_uint8(preprocess(radiograph, pixels.size, pixels.normalisation, pixels.depth))
         (doubts,) = orientation.quality_flags(
             orientation.describe_orientation(seen[None], [radiograph.size])
         )
@@ -145,7 +147,7 @@ class RunModels:
         cut = lung_crop.cut(
             seen,
             lung.labels,
-            self.recipe.region,
+            self.recipe.crop,
             quality=lung.quality,
             typical=self.typical,
             size=radiograph.size,
@@ -192,9 +194,9 @@ def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
         }
     return {
         "train": run.made("train"),
-        "region": run.made("region"),
+        "crop": run.made("crop"),
         "split": run.made("split"),
-        "posture": orientation.digest(),
+        "orientation": orientation.digest(),
         "version": VERSION,
     }
 
@@ -203,7 +205,7 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
     if folds := division.folds(run):
         return _pooled(run, folds)
     table = run.table("split", "split.parquet").filter(pl.col("part") != "train")
-    regions = crop.Crops.of(run, recipe.region.size)
+    regions = crop.Crops.of(run, recipe.crop.size)
     places = regions.rows(table["image_id"])
     models = {
         stage: OnnxModel(run.file("train", file), run.folder)
@@ -245,12 +247,12 @@ def _pooled(run: Run, folds: Sequence[Run]) -> tuple[dict[str, str], dict[str, A
     """Pool the scores of each fold's test part, and the maps in their order."""
     pooled, maps = pool(folds), []
     for fold in folds:
-        anomalies = fold.table("predict", SCORES).filter(pl.col("stage") == "anomaly")
+        anomalies = fold.table("predict", SCORES).filter(pl.col("task") == "anomaly")
         maps.append(
             storage.read_array(fold.file("predict", MAPS))[(anomalies["part"] == "test").to_numpy()]
         )
     _write(run, pooled, np.concatenate(maps))
-    doubtful = pooled.filter(pl.col("doubts") != "")["image_id"].n_unique()
+    doubtful = pooled.filter(pl.col("quality_flags") != "")["image_id"].n_unique()
     return digests(run, [SCORES, MAPS]), {
         "scores": pooled.height,
         "of images": pooled["image_id"].n_unique(),

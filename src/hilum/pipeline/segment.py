@@ -5,7 +5,7 @@ that saw none of it. Masks of tune and test pictures come from the model of the 
 The tune pictures' masks are looked at while training, to keep the best weights and to stop in time, and the test pictures' are not.
 Pictures without a usable mask are simply not in the loss, and of those with one lung drawn neither is where the other may be. Without
 enough masks no model is trained, and the one that comes with Hilum finds the lungs (`hilum.inference.pretrained`), as it does where the recipe says
-`model = "shipped"`. Where it has learnt from a picture of the tune or test part, or of their patients, it is used only if the recipe says
+`model = "pretrained"`. Where it has learnt from a picture of the tune or test part, or of their patients, it is used only if the recipe says
 so, and figures of lungs leave these out. Where it cannot be used, regions are whole pictures. Each mask is told how far it can be trusted
 (`hilum.inference.lung_finder`).
 
@@ -14,10 +14,10 @@ so, and figures of lungs leave these out. Where it cannot be used, regions are w
     segment/epochs.parquet                     model, number, batches, loss, tune: how each training went; tune is the mean Dice of the
                                                tune pictures' lungs, null where none was looked at
     segment/masks.u8                           uint8 (n, size, size) found lungs: 0, 1 right, 2 left
-    segment/lungs.parquet                      image_id, row in masks.u8, model that found them ("shipped": the one that comes with Hilum),
+    segment/lungs.parquet                      image_id, row in masks.u8, model that found them ("pretrained": the one that comes with Hilum),
                                                right_pixels, left_pixels, quality, crc32 of the mask
-    segment/findings.parquet                   the doubtful ones of these masks as findings of an audit (`hilum.audit.issues`), worst first
-    segment/seen.parquet                       image_id: pictures of the run that the shipped model has learnt from, where it is used
+    segment/issues.parquet                   the doubtful ones of these masks as findings of an audit (`hilum.audit.issues`), worst first
+    segment/seen.parquet                       image_id: pictures of the run that the pretrained model has learnt from, where it is used
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ MASKS, INDEX, SEEN, FINDINGS = (
     "segment/masks.u8",
     "segment/lungs.parquet",
     "segment/seen.parquet",
-    "segment/findings.parquet",
+    "segment/issues.parquet",
 )
 LUNGS = {
     "image_id": pl.String,
@@ -75,7 +75,7 @@ UNRELIABLE = Rule(
     "The lungs found in a picture are not to be trusted without a look.",
     "What is cut out along them may not be lung, and then a score is of something else.",
     "Look at the picture with the found outline. Where the picture is no upright frontal chest, leave it out; where lungs are white or cut off, "
-    "draw them, so that the model learns such lungs too. Below [region] least_quality the region is not cut along them.",
+    "draw them, so that the model learns such lungs too. Below [crop] min_mask_quality the region is not cut along them.",
 )
 
 
@@ -186,9 +186,9 @@ def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
     ready = storage.digest_of_file(pretrained.path()) if pretrained.is_bundled() else None
     return {
         **_learnt_from(run, recipe),
-        "shipped": ready,
+        "pretrained": ready,
         "quality": storage.digest(lung_finder.rule()),
-        "least": recipe.region.least_quality,
+        "least": recipe.crop.min_mask_quality,
     }
 
 
@@ -277,7 +277,7 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
             run, planned if models else planned.clear(), models, pictures, portion(progress, 1, 2)
         )
     found = storage.read_table(run / INDEX)
-    storage.write_table(run / FINDINGS, unreliable(found, recipe.region.least_quality))
+    storage.write_table(run / FINDINGS, unreliable(found, recipe.crop.min_mask_quality))
     files = [
         *(f"segment/{model.path.name}" for model in models.values()),
         f"segment/{TRAINING}",
@@ -307,7 +307,7 @@ def _trained(
     for index, (model, part) in enumerate(rows.items()):
         models[model] = _lesson(
             recipe, model, part, tune, pictures, portion(progress, index, len(rows))
-        ).learn(run, made_of)
+        ).run(run, made_of)
     return models
 
 
@@ -339,8 +339,8 @@ def choose(recipe: Recipe, pictures: pl.DataFrame, masks: int = 0) -> LungModelC
             none,
         )
     model = pretrained.lung_model()
-    if wrong := model.contract.misfits(
-        content="whole", size=recipe.pixels.size, window=recipe.pixels.window
+    if wrong := model.contract.mismatches(
+        content="whole", size=recipe.pixels.size, normalisation=recipe.pixels.normalisation
     ):
         if wanted:
             raise BadRecipe(
@@ -369,7 +369,7 @@ def choose(recipe: Recipe, pictures: pl.DataFrame, masks: int = 0) -> LungModelC
 
 
 def seen(run: Run) -> pl.DataFrame:
-    """image_id of the run's pictures that the shipped model has learnt from, where it found the lungs."""
+    """image_id of the run's pictures that the pretrained model has learnt from, where it found the lungs."""
     if SEEN not in run.made("segment"):
         return pl.DataFrame(schema={"image_id": pl.String})
     return run.table("segment", SEEN)
@@ -402,7 +402,7 @@ def _lesson(
         recipe.segment,
         pictures.size,
         "whole",
-        recipe.pixels.window,
+        recipe.pixels.normalisation,
         images,
         fit,
         epochs=epochs,
@@ -485,10 +485,10 @@ def _summary(
             **doubtful,
         }
     if ready.model is None:
-        return {"model": "none", "why": ready.why}
+        return {"model": "none", "reason": ready.why}
     return {
         "model": pretrained.NAME,
-        "why": ready.why,
+        "reason": ready.why,
         "images it has learnt from": ready.seen.height,
         **doubtful,
     }

@@ -9,7 +9,7 @@ part stays unseen; all parts are of the same images, those whose lungs are belie
 only parts that need no lungs are asked. Of more than two classes the AUROC is the mean of each class against the rest. Intervals are of the
 answers, not of other fits. `why` says why there is no figure.
 
-Not a step of the chain: `hilum probe RUN` does it, and the next report takes it in.
+Not a step of the chain: `hilum shortcuts RUN` does it, and the next report takes it in.
 """
 
 from __future__ import annotations
@@ -68,14 +68,14 @@ PROBES = {
     "view": pl.String,
     "classes": pl.String,
     "value": pl.Float64,
-    "low": pl.Float64,
-    "high": pl.Float64,
-    "undefined": pl.Int64,
+    "ci_low": pl.Float64,
+    "ci_high": pl.Float64,
+    "n_undefined": pl.Int64,
     "shuffled": pl.Float64,
     "shuffled_most": pl.Float64,
     "images": pl.Int64,
     "patients": pl.Int64,
-    "why": pl.String,
+    "reason": pl.String,
 }
 Describe = Callable[[np.ndarray], np.ndarray]  # uint8 (n, side, side) to float32 (n, p)
 
@@ -222,12 +222,12 @@ def _fit_to_ask(
 def _nothing(why: str) -> dict[str, Any]:
     return {
         "value": np.nan,
-        "low": np.nan,
-        "high": np.nan,
-        "undefined": 0,
+        "ci_low": np.nan,
+        "ci_high": np.nan,
+        "n_undefined": 0,
         "shuffled": np.nan,
         "shuffled_most": np.nan,
-        "why": why,
+        "reason": why,
     }
 
 
@@ -238,7 +238,7 @@ def _figure(
     reached = bootstrap.bootstrap_patients(
         lambda rows: macro_auroc(classes[rows], told.scores[rows]),
         groups,
-        resamples=settings.resamples,
+        resamples=settings.bootstrap,
         confidence=settings.confidence,
         seed=settings.seed,
     )
@@ -247,7 +247,7 @@ def _figure(
         **reached._asdict(),
         "shuffled": float(np.mean(chance)),
         "shuffled_most": float(np.max(chance)),
-        "why": "",
+        "reason": "",
     }
 
 
@@ -265,7 +265,7 @@ def warnings(probes: pl.DataFrame) -> list[str]:
     facts = ("source", "sex", "age")
     sure = (
         (pl.col("value") >= TOLD)
-        & (pl.col("low") >= SURELY)
+        & (pl.col("ci_low") >= SURELY)
         & (pl.col("value") > pl.col("shuffled_most"))
     )
     rows = probes.filter(
@@ -276,14 +276,14 @@ def warnings(probes: pl.DataFrame) -> list[str]:
     )
     return [
         f"{name_of(row['target'])}{'' if row['within'] == ALL else ' within ' + row['within']} can be told at AUROC {row['value']:.2f} "
-        f"({row['low']:.2f} to {row['high']:.2f}) from {WORDS[row['view']]}: what a model reaches may not come from the lungs"
+        f"({row['ci_low']:.2f} to {row['ci_high']:.2f}) from {WORDS[row['view']]}: what a model reaches may not come from the lungs"
         for row in rows.iter_rows(named=True)
     ]
 
 
 def seen(settings: LungCrop) -> str:
     """Which of VIEWS the models are shown."""
-    whole = settings.content == "whole"
+    whole = settings.area == "whole"
     return "whole" if whole else LUNGS if settings.masked else BOX
 
 
@@ -292,12 +292,12 @@ def columns(probes: pl.DataFrame) -> pl.DataFrame:
     rows = []
     for (target, within), of in probes.group_by("target", "within", maintain_order=True):
         cells = {
-            row["view"]: f"{row['value']:.2f} ({row['low']:.2f}-{row['high']:.2f})"
-            if not row["why"]
+            row["view"]: f"{row['value']:.2f} ({row['ci_low']:.2f}-{row['ci_high']:.2f})"
+            if not row["reason"]
             else "–"
             for row in of.iter_rows(named=True)
         }
-        chance = of["shuffled_most"].max() if not of["why"][0] else None
+        chance = of["shuffled_most"].max() if not of["reason"][0] else None
         rows.append(
             {
                 "what": target,
@@ -314,10 +314,10 @@ def columns(probes: pl.DataFrame) -> pl.DataFrame:
 
 
 def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
-    made = {step: run.made(step) for step in ("ingest", "cache", "split", "segment", "region")}
+    made = {step: run.made(step) for step in ("ingest", "cache", "split", "segment", "crop")}
     return {
         **made,
-        "region settings": recipe.section("region"),
+        "region settings": recipe.section("crop"),
         "evaluate": recipe.section("evaluate"),
         "version": VERSION,
     }
@@ -335,7 +335,7 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
         row, mask, *size = places[k]
         return pictures.images[row], nothing if mask is None else masks[mask], tuple(size)
 
-    found = described(picture, rows.height, recipe.region, progress, names=names)
+    found = described(picture, rows.height, recipe.crop, progress, names=names)
     asked = list(questions(rows, run.summary("split")["finding"]))
     probes = (
         answers(found, asked, rows["group"].to_numpy(), recipe.evaluate, progress)
@@ -356,7 +356,7 @@ def _images(run: Run, recipe: Recipe) -> tuple[pl.DataFrame, Sequence[str]]:
     for other in (facts, lungs, people):
         rows = rows.join(other, on="image_id", how="left", maintain_order="left")
     rows = rows.drop_nulls("row")
-    believed = rows.filter(pl.col("quality") >= recipe.region.least_quality)
+    believed = rows.filter(pl.col("quality") >= recipe.crop.min_mask_quality)
     if 2 * believed.height >= rows.height:
         return _some(believed), VIEWS
     return _some(rows), NEED_NO_LUNGS

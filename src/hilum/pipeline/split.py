@@ -77,8 +77,8 @@ def split(
     Raises `BadData` where patients that must stay together are to stay in different parts, `TooFew` where a part could say nothing.
     """
     table = _dealt(_grouped(manifest, finding, same), manifest, settings, kept)
-    if faults := _small_parts(table, finding, settings.minimum):
-        raise _too_few(table, faults, settings.minimum)
+    if faults := _small_parts(table, finding, settings.min_per_class):
+        raise _too_few(table, faults, settings.min_per_class)
     return table
 
 
@@ -113,9 +113,9 @@ def divide(
     if found := cross_validated(manifest, table, settings, wish, concepts, kept):
         dealt, made = found
         return dealt.with_columns(part=pl.lit("train")).select(COLUMNS), made
-    if single is not None and not _small_parts(single, leading, settings.minimum):
+    if single is not None and not _small_parts(single, leading, settings.min_per_class):
         return single, Division(finding=leading)
-    if single is not None and not _small_parts(single, None, settings.minimum):
+    if single is not None and not _small_parts(single, None, settings.min_per_class):
         return single, Division(finding=leading, concepts=(), too_rare=rare, why=why)
     why += f"; {division.too_few_patients(manifest, table, concepts)}"
     table = table.with_columns(part=pl.lit("test"), fold=pl.lit(None, pl.Int64)).select(COLUMNS)
@@ -131,14 +131,14 @@ def _shortcoming(
 ) -> str:
     """Say why one split, `table`, is too small; "" where it is not. Raises `TooFew` where it is
     and the recipe asks for it all the same."""
-    if faults := _small_parts(table, leading, settings.minimum):
-        if settings.folds == 1 or settings.given == "use":
-            raise _too_few(table, faults, settings.minimum)
-        return _why_no_split(table, leading, settings.minimum)
+    if faults := _small_parts(table, leading, settings.min_per_class):
+        if settings.folds == 1 or settings.official == "use":
+            raise _too_few(table, faults, settings.min_per_class)
+        return _why_no_split(table, leading, settings.min_per_class)
     given = _given(manifest, table) not in ("none", "not used")
-    if settings.folds == 1 or settings.keep or given:
+    if settings.folds == 1 or settings.previous or given:
         return ""
-    return _too_small_for(manifest, table, concepts, settings.minimum)
+    return _too_small_for(manifest, table, concepts, settings.min_per_class)
 
 
 def _dealt(
@@ -219,12 +219,12 @@ def _settled(
     told = table.with_columns(part=manifest.table["given_part"]).drop_nulls("part")
     torn = _torn(told)
     sound = not torn and {"train", "test"} <= set(told["part"])
-    if settings.given == "use" and not sound:
+    if settings.official == "use" and not sound:
         raise BadData.listing(
-            "the given split cannot be used; set [split] given = 'ignore' to make one",
+            "the given split cannot be used; set [split] official = 'ignore' to make one",
             torn or ["it has no train or no test part"],
         )
-    if settings.given == "ignore" or not sound:
+    if settings.official == "ignore" or not sound:
         return {}, shares
     if _too_small(told, settings):
         # Too few to choose a threshold on: a tune part is dealt anew, out of all that is not for the test.
@@ -241,8 +241,8 @@ def _too_small(told: pl.DataFrame, settings: Split) -> bool:
     )
     asked_for = rest.height * settings.tune / (settings.train + settings.tune)
     return not tune.height or (
-        settings.given == "auto"
-        and (_rarer_state(tune) < settings.minimum or tune.height < LEAST_TUNE * asked_for)
+        settings.official == "auto"
+        and (_rarer_state(tune) < settings.min_per_class or tune.height < LEAST_TUNE * asked_for)
     )
 
 
@@ -326,7 +326,7 @@ def _too_few(table: pl.DataFrame, faults: Sequence[str], minimum: int) -> TooFew
     listing = "\n  ".join(faults)
     return TooFew(
         f"the {table.height} images of {table['group'].n_unique()} patients are too few to say anything with (at least {minimum} a part are asked for):"
-        f'\n  {listing}\nAdd images, change the shares in [split], let Hilum cross-validate with [split] folds = 0 and given = "auto", or set '
+        f'\n  {listing}\nAdd images, change the shares in [split], let Hilum cross-validate with [split] folds = 0 and official = "auto", or set '
         f"[split] minimum lower and distrust the figures. `hilum audit` tells about the data all the same"
     )
 
@@ -352,10 +352,10 @@ def refuse_leak(table: pl.DataFrame, trained_on: pl.DataFrame, what: str) -> Non
 def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
     return {
         "manifest": run.made("ingest")["manifest.parquet"],
-        "audit": run.made("audit")["findings.parquet"],
+        "audit": run.made("audit")["issues.parquet"],
         "split": recipe.section("split"),
         "finding": recipe.classify.finding,
-        "also": list(recipe.classify.also),
+        "also": list(recipe.classify.other_findings),
         "folds": _wanted_folds(recipe),
         "version": VERSION,
     }
@@ -369,13 +369,13 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
     manifest, classify = run.manifest(), recipe.classify
     readable = manifest.only(cache.opened(run, recipe).readable["image_id"])
     selection = _selection.select(readable, recipe)
-    duplicates = audit.duplicates(run.table("audit", "findings.parquet"))
+    duplicates = audit.duplicates(run.table("audit", "issues.parquet"))
     with selection.explained():
         table, told = divide(
             selection.included,
             recipe.split,
             finding=classify.finding,
-            also=classify.also,
+            also=classify.other_findings,
             same=_pairs_between(selection.included, readable, duplicates),
             kept=_kept(run, recipe),
             folds=_wanted_folds(recipe),
@@ -391,7 +391,7 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
     given = _given(manifest, table) if told.mode == division.SINGLE else "not used"
     return made, {
         **summary(table, told.finding),
-        **told.told(),
+        **told.report(),
         "given split": given,
         **selection.summary(),
     }
@@ -421,10 +421,10 @@ def _write_folds(
 
 def _kept(run: Run, recipe: Recipe) -> pl.DataFrame | None:
     """The table named in the recipe, or this run's own where only the data changed since."""
-    if recipe.split.keep:
-        if not Path(recipe.split.keep).is_file():
-            raise NotFound(f"[split] keep: there is no split at {recipe.split.keep}")
-        return storage.read_table(Path(recipe.split.keep))
+    if recipe.split.previous:
+        if not Path(recipe.split.previous).is_file():
+            raise NotFound(f"[split] previous: there is no split at {recipe.split.previous}")
+        return storage.read_table(Path(recipe.split.previous))
     if not run.done("split") or run.damage("split"):
         return None
     same_rules = run.made_from("split")["split"] == recipe.section("split")

@@ -38,7 +38,7 @@ def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
         "split": run.made("split")["split.parquet"],
         "division": integrity.digest_of(run.data / division.FILE),
         "labels": run.made("ingest")["manifest.parquet"],
-        "region": run.made("region"),
+        "crop": run.made("crop"),
         "classify": recipe.section("classify"),
         "anomaly": recipe.section("anomaly"),
         "weights": _weights(recipe),
@@ -63,10 +63,10 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
     split.refuse_leak(table, training, "the classifier or the anomaly model")
     storage.write_table(run / "train" / TRAINING, training)
     if not concept:
-        return digests(run, [f"train/{TRAINING}"]), {"model": "none", "why": _why_none(decided)}
-    regions = Crops.of(run, recipe.region.size)
-    made_of = {"region": run.made("region"), "version": VERSION}
-    _finding(recipe, learnt, watched, regions, portion(progress, 0, 2)).learn(
+        return digests(run, [f"train/{TRAINING}"]), {"model": "none", "reason": _why_none(decided)}
+    regions = Crops.of(run, recipe.crop.size)
+    made_of = {"crop": run.made("crop"), "version": VERSION}
+    _finding(recipe, learnt, watched, regions, portion(progress, 0, 2)).run(
         run,
         {
             **made_of,
@@ -76,7 +76,7 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
             "watched": _digest(watched),
         },
     )
-    _anomaly(recipe, concept, normal, regions, portion(progress, 1, 2)).learn(
+    _anomaly(recipe, concept, normal, regions, portion(progress, 1, 2)).run(
         run, {**made_of, "anomaly": recipe.section("anomaly")}
     )
     told = {
@@ -110,11 +110,11 @@ def _lessons(
     # Asked for by name, a concept that cannot be learnt is refused by the model; asked for as one of all, it is left out.
     kept = (
         [leading, *(one for one in whole.learnable() if one != leading)]
-        if settings.also == (ALL,) and decided.concepts is None
+        if settings.other_findings == (ALL,) and decided.concepts is None
         else concepts
     )
     learnt = whole.only(kept)
-    told: dict[str, Any] = {"learnt from": learnt.told()}
+    told: dict[str, Any] = {"learnt from": learnt.report()}
     if left_out := [concept for concept in concepts if concept not in kept]:
         told["left out, as the training part has not both states"] = ", ".join(left_out)
     return _known(learnt), _known(label_policy.targets(manifest, kept).of(of_part["tune"])), told
@@ -158,9 +158,9 @@ def _finding(
     return TrainingJob(
         FINDING,
         recipe.classify,
-        recipe.region.size,
-        "region",
-        recipe.pixels.window,
+        recipe.crop.size,
+        "crop",
+        recipe.pixels.normalisation,
         images,
         fit,
         learnt.concepts,
@@ -183,9 +183,9 @@ def _anomaly(
     return TrainingJob(
         ANOMALY,
         recipe.anomaly,
-        recipe.region.size,
-        "region",
-        recipe.pixels.window,
+        recipe.crop.size,
+        "crop",
+        recipe.pixels.normalisation,
         normal["image_id"].to_list(),
         fit,
         (concept,),

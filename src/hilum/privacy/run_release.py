@@ -4,7 +4,7 @@
     private/pseudonyms.csv   kind, pseudonym and what it stands for, likewise
 
 Both stay in the run's folder, and nothing else that Hilum writes holds them. The tables of a run
-(manifest.parquet, findings.parquet, scores, corrections and so on) are working files: they have the
+(manifest.parquet, issues.parquet, scores, corrections and so on) are working files: they have the
 real names, because that is what they are joined by. The page of the audit, the report with its
 table and model card, the data card and exports are made to be passed on.
 """
@@ -58,7 +58,7 @@ def placeless(recipe: Recipe) -> Recipe:
     return replace(
         recipe,
         data=named,
-        split=replace(recipe.split, keep=Path(recipe.split.keep).name),
+        split=replace(recipe.split, previous=Path(recipe.split.previous).name),
         classify=replace(recipe.classify, settings=settings),
     )
 

@@ -59,10 +59,10 @@ from hilum.safety import spreadsheet_cells
 
 VERSION = 8  # change it when the same run gives another page
 PAGE, CARD, TEMPLATE = "report.html", "model_card.md", "resources/report.html.j2"
-STEPS = ("ingest", "cache", "audit", "split", "segment", "region", "train", "predict", "evaluate")
+STEPS = ("ingest", "cache", "audit", "split", "segment", "crop", "train", "predict", "evaluate")
 OPTIONAL = {
-    "probe": shortcuts,
-    "look": explain,
+    "shortcuts": shortcuts,
+    "explain": explain,
 }  # taken in where they were done on what is here now
 NAMELESS = "no-patients"  # the remark of a data set in which nothing names the patients
 # What is passed on as it is: no text in it is of the data.
@@ -117,14 +117,16 @@ def gather(run: Run, recipe: Recipe) -> dict[str, Any]:
         "lungs": segmentation.section(
             run, metrics, run.table("evaluate", evaluate.OVERLAP), cached, _left_out(run, tested)
         ),
-        "whole": _whole(run.table("region", crop.INDEX)),
+        "whole": _whole(run.table("crop", crop.INDEX)),
         "stages": _scored(run, recipe, passed, manifest, cached, tested, metrics, fitted, rows),
         "probes": explanations.probes(
-            run.table("probe", shortcuts.FILE), shortcuts.seen(recipe.region)
+            run.table("shortcuts", shortcuts.FILE), shortcuts.seen(recipe.crop)
         )
-        if "probe" in judged
+        if "shortcuts" in judged
         else None,
-        "looks": _looks(run, recipe, manifest, concept) if concept and "look" in judged else None,
+        "looks": _looks(run, recipe, manifest, concept)
+        if concept and "explain" in judged
+        else None,
         "methods": _methods(recipe, run.summary("segment"), len(folds)),
         "asked": checklist.section(known),
         "recipe": run_release.placeless(recipe).to_toml(),
@@ -206,7 +208,7 @@ def _scored(
         )
 
     def regions(image_ids: pl.Series) -> crop.Crops:
-        return crop.Crops.shown(run, recipe.region.size, image_ids)
+        return crop.Crops.shown(run, recipe.crop.size, image_ids)
 
     if "missing" not in told["finding"]:
         told_of = passed.manifest.table["reading"]
@@ -231,15 +233,15 @@ def _judged(run: Run, recipe: Recipe) -> list[str]:
 
 
 def _looks(run: Run, recipe: Recipe, manifest: Manifest, concept: str) -> dict[str, Any]:
-    table = run.table("look", explain.TABLE)
+    table = run.table("explain", explain.TABLE)
     wanted = set(table["image_id"])
     shown = {image_id: one for image_id, one in explain.shown(run, recipe) if image_id in wanted}
-    figures, without = (run.table("look", name) for name in (explain.AVERAGES, explain.COVERS))
+    figures, without = (run.table("explain", name) for name in (explain.AVERAGES, explain.COVERS))
     return explanations.looks(
         table,
         figures,
         without,
-        storage.read_array(run.file("look", explain.MAPS)),
+        storage.read_array(run.file("explain", explain.MAPS)),
         shown,
         explain.drawn_of(manifest, concept),
     )
@@ -262,7 +264,7 @@ def _whole(regions: pl.DataFrame) -> dict[str, Any]:
 
 
 def _methods(recipe: Recipe, segmenting: Mapping[str, Any], folds: int) -> list[tuple[str, str]]:
-    pixels, cut = recipe.pixels, recipe.region
+    pixels, cut = recipe.pixels, recipe.crop
     of_train, of_tune = (
         ("each fold's training part", "the fold's tune part")
         if folds
@@ -270,7 +272,7 @@ def _methods(recipe: Recipe, segmenting: Mapping[str, Any], folds: int) -> list[
     )
     window = (
         "stretched from the 0.5th to the 99.5th percentile"
-        if pixels.window == "percentiles"
+        if pixels.normalisation == "percentiles"
         else "in the range of the file"
     )
     return [
@@ -295,7 +297,7 @@ def _methods(recipe: Recipe, segmenting: Mapping[str, Any], folds: int) -> list[
         ),
         (
             "Intervals",
-            f"percentile bootstrap, {recipe.evaluate.resamples:,} resamples of whole patients (clustered where the audit joined them); of AUROC DeLong's too, Obuchowski's where patients have several images",
+            f"percentile bootstrap, {recipe.evaluate.bootstrap:,} resamples of whole patients (clustered where the audit joined them); of AUROC DeLong's too, Obuchowski's where patients have several images",
         ),
     ]
 
@@ -305,18 +307,18 @@ def _region(cut: LungCrop) -> str:
         f"{cut.size} × {cut.size} pixels",
         ", black outside the lungs" if cut.masked else "",
     )
-    if cut.content == "whole":
+    if cut.area == "whole":
         return f"the whole picture, {size}{black}"
-    box = f"the box of {'both lungs' if cut.content == 'lungs' else f'the {cut.content}'} and {cut.margin:.0%} of its sides around it, {size}{black}"
-    return f"{box}; where a mask's quality is below {cut.least_quality:g}, the training part's typical box"
+    box = f"the box of {'both lungs' if cut.area == 'lungs' else f'the {cut.area}'} and {cut.margin:.0%} of its sides around it, {size}{black}"
+    return f"{box}; where a mask's quality is below {cut.min_mask_quality:g}, the training part's typical box"
 
 
 def _segmenting(recipe: Recipe, told: Mapping[str, Any]) -> str:
     """Of the summary of the step `segment`."""
     if told.get("model") == PRETRAINED:
-        return f"the model that comes with Hilum, not trained in this run: {told['why']}"
-    if "why" in told:
-        return told["why"]
+        return f"the model that comes with Hilum, not trained in this run: {told['reason']}"
+    if "reason" in told:
+        return told["reason"]
     return f"{recipe.segment.model}, trained on the training part's masks; lungs of training images out of fold ({recipe.segment.folds} folds)"
 
 
@@ -338,7 +340,7 @@ def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
     made = {step: run.made(step) for step in (*STEPS, *_judged(run, recipe))}
     if folds := division.folds(run):
         made["folds"] = [
-            {step: fold.made(step) for step in ("segment", "region", "train")} for fold in folds
+            {step: fold.made(step) for step in ("segment", "crop", "train")} for fold in folds
         ]
     return {**made, "recipe": recipe.digest, "version": VERSION}
 

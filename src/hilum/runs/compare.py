@@ -25,7 +25,7 @@ from hilum.statistics import auroc_tests
 from hilum.statistics.metrics import calibration as calibrated
 from hilum.statistics.metrics import discrimination
 
-KEYS = ["image_id", "stage", "concept"]
+KEYS = ["image_id", "task", "concept"]
 CARRIED = ("called", "temperature")  # from tune, see `hilum.pipeline.evaluate.transferred`
 ENDS = ("", "_second")  # of the columns of the two runs
 CALLED = {
@@ -35,10 +35,10 @@ CALLED = {
 }  # by the state of the rows that count
 BOOTSTRAP, MCNEMAR, DELONG = "bootstrap over patients", "McNemar, exact", "DeLong"
 COMPARED = {
-    **dict.fromkeys(("stage", "concept", "metric"), pl.String),
+    **dict.fromkeys(("task", "concept", "metric"), pl.String),
     **dict.fromkeys(("images", "patients", "positives"), pl.Int64),
-    **dict.fromkeys(("first", "second", "difference", "low", "high", "p"), pl.Float64),
-    **dict.fromkeys(("test", "why"), pl.String),
+    **dict.fromkeys(("first", "second", "difference", "ci_low", "ci_high", "p"), pl.Float64),
+    **dict.fromkeys(("test", "reason"), pl.String),
 }
 
 
@@ -47,7 +47,7 @@ class Comparison:
     """`table` as `COMPARED`, difference = second - first; `told` says in sentences what was left out and what must be kept in mind."""
 
     table: pl.DataFrame
-    told: list[str]
+    notes: list[str]
 
 
 def compare(first: Run, second: Run) -> Comparison:
@@ -56,8 +56,8 @@ def compare(first: Run, second: Run) -> Comparison:
     rows, told = _shared(first, second)
     lungs, more = _lungs(first, second, settings)
     found, told = lungs, told + more
-    for (stage, concept), of in rows.group_by("stage", "concept", maintain_order=True):
-        about = {"stage": stage, "concept": concept, **_counts(of)}
+    for (stage, concept), of in rows.group_by("task", "concept", maintain_order=True):
+        about = {"task": stage, "concept": concept, **_counts(of)}
         found += [{**about, **one} for one in _scored(of, settings)]
     if not found:
         raise Mismatch(
@@ -157,7 +157,7 @@ def _lungs(first: Run, second: Run, settings: Evaluate) -> tuple[list[dict[str, 
         return [], told
     statistics = [partial(_mean, both[name].to_numpy()) for name in ("dice", "dice_second")]
     about = {
-        "stage": "lungs",
+        "task": "lungs",
         "concept": "",
         "images": both.height,
         "patients": both["group"].n_unique(),
@@ -184,7 +184,7 @@ def _scored(rows: pl.DataFrame, settings: Evaluate) -> Iterator[dict[str, Any]]:
         if any(lacking):
             yield {
                 "metric": metric,
-                "why": f"a run chose no threshold on its tune part for {max(lacking)} of {len(truth)} images",
+                "reason": f"a run chose no threshold on its tune part for {max(lacking)} of {len(truth)} images",
             }
         else:
             yield _called(metric, truth, calls, rows["group"], settings)
@@ -222,7 +222,7 @@ def _bootstrapped(
     found = auroc_tests.bootstrap_difference(
         *statistics,
         patients,
-        resamples=settings.resamples,
+        resamples=settings.bootstrap,
         confidence=settings.confidence,
         seed=settings.seed,
     )
@@ -233,14 +233,19 @@ def _bootstrapped(
 def _row(
     metric: str, values: list[float], found: auroc_tests.Difference, test: str
 ) -> dict[str, Any]:
-    about = {"difference": found.value, "low": found.low, "high": found.high, "p": found.p}
+    about = {
+        "difference": found.value,
+        "ci_low": found.ci_low,
+        "ci_high": found.ci_high,
+        "p": found.p,
+    }
     return {
         "metric": metric,
         "first": values[0],
         "second": values[1],
         **about,
         "test": "" if np.isnan(found.p) else test,
-        "why": found.why,
+        "reason": found.reason,
     }
 
 
@@ -256,7 +261,7 @@ def lines(comparison: Comparison, first: str, second: str) -> pl.DataFrame:
     """The table as text for a terminal: a row a metric, `difference` with its interval."""
     shown = [
         {
-            "stage": row["stage"],
+            "task": row["task"],
             "finding": row["concept"] or "–",
             "metric": row["metric"],
             "images": row["images"],
@@ -265,7 +270,7 @@ def lines(comparison: Comparison, first: str, second: str) -> pl.DataFrame:
             second: _number(row["second"]),
             "difference": _difference(row),
             "p": _p(row["p"]),
-            "test": row["test"] or row["why"],
+            "test": row["test"] or row["reason"],
         }
         for row in comparison.table.iter_rows(named=True)
     ]
@@ -279,7 +284,9 @@ def _number(value: float | None) -> str:
 def _difference(row: dict[str, Any]) -> str:
     if row["difference"] is None or np.isnan(row["difference"]):
         return "–"
-    interval = "" if np.isnan(row["low"]) else f" ({row['low']:+.3f} to {row['high']:+.3f})"
+    interval = (
+        "" if np.isnan(row["ci_low"]) else f" ({row['ci_low']:+.3f} to {row['ci_high']:+.3f})"
+    )
     return f"{row['difference']:+.3f}{interval}"
 
 

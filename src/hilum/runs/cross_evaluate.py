@@ -57,7 +57,7 @@ OF_FOLDS = (
     "cross-validated: AUROC out of fold; each fold has its own threshold, see the run's report"
 )
 UNTIL = "evaluate"  # the step that a run needs done
-SCORES = {"image_id": pl.String, "stage": pl.String, "concept": pl.String, "score": pl.Float64}
+SCORES = {"image_id": pl.String, "task": pl.String, "concept": pl.String, "score": pl.Float64}
 MEASURES = (
     "auroc",
     "carried_sensitivity",
@@ -66,14 +66,14 @@ MEASURES = (
     "retuned_specificity",
 )
 COLUMNS = {
-    **dict.fromkeys(("model", "set", "stage", "concept"), pl.String),
+    **dict.fromkeys(("model", "set", "task", "concept"), pl.String),
     **dict.fromkeys(("images", "patients", "positives", "left_out"), pl.Int64),
     **dict.fromkeys(
         (f"{measure}{end}" for measure in MEASURES for end in ("", "_low", "_high")), pl.Float64
     ),
     "carried_threshold": pl.Float64,
     "retuned_threshold": pl.Float64,
-    "why": pl.String,
+    "reason": pl.String,
 }
 
 
@@ -131,7 +131,7 @@ def cross_evaluate(
     if len(members) < 2:
         raise HilumError("a matrix needs two runs or more; name further recipes or run folders")
     for member in members:
-        member.recipe.data.refuse_inside(to, "choose another folder with --to")
+        member.recipe.data.refuse_inside(to, "choose another folder with --out")
     pairs = [(model, target) for model in members for target in members]
     usable = {
         (model.name, target.name): unseen(model, target)
@@ -157,10 +157,10 @@ def cross_evaluate(
 def unseen(model: FinishedRun, target: FinishedRun) -> pl.DataFrame:
     """image_id of the target's images that say something of the model. Raises `Mismatch` where they were made otherwise, or it knows some by pixels."""
     ours, theirs = model.recipe.pixels, target.recipe.pixels
-    if (ours.size, ours.window) != (theirs.size, theirs.window):
+    if (ours.size, ours.normalisation) != (theirs.size, theirs.normalisation):
         raise Mismatch(
-            f"the models of {model.name} want pictures of {ours.size} pixels, window '{ours.window}', and those of {target.name} are cached with "
-            f"{theirs.size} pixels, window '{theirs.window}': set size and window under [pixels] alike in both recipes and run again"
+            f"the models of {model.name} want pictures of {ours.size} pixels, window '{ours.normalisation}', and those of {target.name} are cached with "
+            f"{theirs.size} pixels, window '{theirs.normalisation}': set size and window under [pixels] alike in both recipes and run again"
         )
     rows = _strangers(model, target)
     digests = (
@@ -189,9 +189,9 @@ def _strangers(model: FinishedRun, target: FinishedRun) -> pl.DataFrame:
     names = dataset_overlap.named_alike(model.data, target.data)
     if names is None:
         return rows.select("image_id")
-    met = model.data.pictures.join(model.held, on="image_id", how="semi").select(names[1]).unique()
+    met = model.data.images.join(model.held, on="image_id", how="semi").select(names[1]).unique()
     known = (
-        target.data.pictures.join(met, on=names[1], how="semi")
+        target.data.images.join(met, on=names[1], how="semi")
         .select("image_id")
         .join(rows, on="image_id")
         .select("group")
@@ -213,7 +213,7 @@ def _kept(
     """The model's scores of the target's `rows`; made where they are not there or either run has changed since."""
     name, kept = f"{model.name}--{target.name}", Run(to)
     file = f"scores/{name}.parquet"
-    made_of = {step: model.run.made(step) for step in ("segment", "region", "train")}
+    made_of = {step: model.run.made(step) for step in ("segment", "crop", "train")}
     made_from = {
         **made_of,
         "pictures": target.run.made("cache"),
@@ -253,7 +253,7 @@ def score(
         cut = lung_crop.cut(
             image,
             lung.labels,
-            model.recipe.region,
+            model.recipe.crop,
             quality=lung.quality,
             typical=reader.typical,
             size=size,
@@ -274,7 +274,7 @@ def _concepts(model: FinishedRun, target: FinishedRun, stage: str) -> list[str]:
     if stage == "anomaly":
         return [target.finding] if target.finding else []
     return (
-        model.scores.filter(pl.col("stage") == stage)["concept"]
+        model.scores.filter(pl.col("task") == stage)["concept"]
         .unique(maintain_order=True)
         .to_list()
     )
@@ -292,7 +292,7 @@ def _rows(
             told = {
                 "model": model.name,
                 "set": target.name,
-                "stage": stage,
+                "task": stage,
                 "concept": concept,
                 "left_out": left_out,
             }
@@ -312,7 +312,7 @@ def _rows(
             tune = known.filter(pl.col("part") == "tune")
             if own and model.cross_validated:  # that threshold was chosen on these very scores
                 found = figures(measured, float("nan"), float("nan"), target.recipe.evaluate)
-                yield told | found | {"why": OF_FOLDS if measured.height else found["why"]}
+                yield told | found | {"reason": OF_FOLDS if measured.height else found["reason"]}
                 continue
             yield told | figures(
                 measured, carried, carried if own else _youden(tune), target.recipe.evaluate
@@ -320,7 +320,7 @@ def _rows(
 
 
 def _of(scores: pl.DataFrame, stage: str) -> pl.DataFrame:
-    return scores.filter(pl.col("stage") == stage).drop("stage")
+    return scores.filter(pl.col("task") == stage).drop("task")
 
 
 def _threshold(model: FinishedRun, stage: str, concept: str) -> float:
@@ -364,14 +364,14 @@ def figures(
         interval = bootstrap.bootstrap_patients(
             lambda chosen, metric=metric: metric(truth[chosen], values[chosen]),
             rows["group"].to_list(),
-            resamples=settings.resamples,
+            resamples=settings.bootstrap,
             confidence=settings.confidence,
             seed=settings.seed,
         )
         told |= {
             measure: interval.value,
-            f"{measure}_low": interval.low,
-            f"{measure}_high": interval.high,
+            f"{measure}_low": interval.ci_low,
+            f"{measure}_high": interval.ci_high,
         }
     counts = {
         "images": rows.height,
@@ -383,7 +383,7 @@ def figures(
         **counts,
         "carried_threshold": carried,
         "retuned_threshold": retuned,
-        "why": _why(counts, carried, retuned),
+        "reason": _why(counts, carried, retuned),
     }
 
 
@@ -404,15 +404,15 @@ def _why(counts: Mapping[str, int], carried: float, retuned: float) -> str:
 # -------------------------------------------------------------------------------------------------------------------------- the page
 
 
-def titled(stage: str, concept: str) -> str:
-    return name_of(concept) if stage == "finding" else "Anomaly, against each set's own finding"
+def titled(task: str, concept: str) -> str:
+    return name_of(concept) if task == "finding" else "Anomaly, against each set's own finding"
 
 
 def page(table: pl.DataFrame, names: Sequence[str]) -> str:
     """One HTML page, with nothing loaded from elsewhere."""
     charts = []
     kinds = table.with_columns(
-        title=pl.struct("stage", "concept").map_elements(
+        title=pl.struct("task", "concept").map_elements(
             lambda row: titled(**row), return_dtype=pl.String
         )
     )
@@ -437,7 +437,7 @@ def page(table: pl.DataFrame, names: Sequence[str]) -> str:
     lines = [
         {
             **row,
-            "title": titled(row["stage"], row["concept"]),
+            "title": titled(row["task"], row["concept"]),
             "cells": [written(row, measure) for measure in MEASURES],
         }
         for row in table.iter_rows(named=True)
@@ -459,7 +459,7 @@ def _cell(row: Mapping[str, Any]) -> heat_table.Cell:
     return heat_table.Cell(
         row["auroc"],
         between_,
-        f"{row['model']} on {row['set']}: {row['images']} images of {row['patients']} patients. {row['why']}".strip(),
+        f"{row['model']} on {row['set']}: {row['images']} images of {row['patients']} patients. {row['reason']}".strip(),
     )
 
 
@@ -481,11 +481,11 @@ def shown(table: pl.DataFrame) -> pl.DataFrame:
         [
             row["model"],
             row["set"],
-            titled(row["stage"], row["concept"]).split(",")[0],
+            titled(row["task"], row["concept"]).split(",")[0],
             row["images"],
             row["positives"],
             *(written(row, measure) for measure in MEASURES),
-            row["why"],
+            row["reason"],
         ]
         for row in table.iter_rows(named=True)
     ]
@@ -500,6 +500,6 @@ def shown(table: pl.DataFrame) -> pl.DataFrame:
         "spec carried",
         "sens retuned",
         "spec retuned",
-        "why",
+        "reason",
     )
     return pl.DataFrame(rows, schema=heads, orient="row", strict=False)

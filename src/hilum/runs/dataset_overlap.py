@@ -91,7 +91,7 @@ class AuditedDataset:
         return cls(name, run.manifest(), pixels.index, pixels, run)
 
     @cached_property
-    def pictures(self) -> pl.DataFrame:
+    def images(self) -> pl.DataFrame:
         """image_id and patient_id by image_id, and both without what stands before them (`bare`, `person`)."""
         table = self.manifest.table.select("image_id", "patient_id").sort("image_id")
         return table.with_columns(
@@ -127,9 +127,7 @@ def audited(
     for source, (name, place) in zip(sources, places(sources, to), strict=True):
         members.append(AuditedDataset.of(name, perform(source, place)))
     found = {
-        member.name: member.run.table("audit", "findings.parquet")
-        for member in members
-        if member.run
+        member.name: member.run.table("audit", "issues.parquet") for member in members if member.run
     }
     found[BETWEEN], pairs = find_overlaps(members)
     storage.write_table((to or Path("runs")) / SHARED, pairs)
@@ -164,10 +162,10 @@ def same_images(first: AuditedDataset, second: AuditedDataset) -> pl.DataFrame:
         "image_id", "other_image_id", "kind"
     )
     if names := named_alike(first, second):
-        there = second.pictures.select(names[0], other_image_id="image_id").unique(
+        there = second.images.select(names[0], other_image_id="image_id").unique(
             names[0], keep="first", maintain_order=True
         )
-        by_name = first.pictures.join(there, on=names[0]).select(
+        by_name = first.images.join(there, on=names[0]).select(
             "image_id", "other_image_id", kind=pl.lit(SAME_NAME)
         )
         found = pl.concat([found, by_name])
@@ -248,7 +246,7 @@ def _overlap(first: AuditedDataset, second: AuditedDataset) -> Iterator[Issue]:
         f"{first.name} and {second.name}: {one} and {other} share pictures ({words})"
         for one, other, words in _known(sets, others)
     ]
-    return KNOWN.found(pl.DataFrame({"message": told}, schema={"message": pl.String}))
+    return KNOWN.issue(pl.DataFrame({"message": told}, schema={"message": pl.String}))
 
 
 def _shared(first: AuditedDataset, second: AuditedDataset, pairs: pl.DataFrame) -> Iterator[Issue]:
@@ -262,7 +260,7 @@ def _shared(first: AuditedDataset, second: AuditedDataset, pairs: pl.DataFrame) 
         f"{pairs.height} of the {first.manifest.table.height} pictures of {first.name} are in {second.name} ({how}), as {others} of its "
         f"{second.manifest.table.height}; the first is {example['image_id']}, there {example['other_image_id']}"
     )
-    yield from IMAGES.found(pl.DataFrame({"message": [message]}))
+    yield from IMAGES.issue(pl.DataFrame({"message": [message]}))
 
 
 def _patients(
@@ -270,21 +268,19 @@ def _patients(
 ) -> Iterator[Issue]:
     """Patients in both, leaving out those of whom every picture is told as shared already."""
     column, people = _shared_people(first, second)
-    alone = first.pictures.join(pairs, on="image_id", how="anti").join(
-        people, on=column, how="semi"
-    )
+    alone = first.images.join(pairs, on="image_id", how="anti").join(people, on=column, how="semi")
     count = alone[column].n_unique()
     if count:
         message = f"{count} patients of {first.name} stand in {second.name} with other pictures; the first is {alone[column].min()}"
-        yield from PATIENTS.found(pl.DataFrame({"message": [message]}))
+        yield from PATIENTS.issue(pl.DataFrame({"message": [message]}))
 
 
 def _shared_people(first: AuditedDataset, second: AuditedDataset) -> tuple[str, pl.DataFrame]:
     """The column that names patients alike in both, and the names that stand in both; none where names mean nothing beyond their set."""
     names = named_alike(first, second)
     column = names[1] if names else "patient_id"
-    people = first.pictures.select(column).unique()
-    return column, people.join(second.pictures, on=column, how="semi") if names else people.clear()
+    people = first.images.select(column).unique()
+    return column, people.join(second.images, on=column, how="semi") if names else people.clear()
 
 
 def _trained(first: AuditedDataset, second: AuditedDataset, pairs: pl.DataFrame) -> Iterator[Issue]:
@@ -294,7 +290,7 @@ def _trained(first: AuditedDataset, second: AuditedDataset, pairs: pl.DataFrame)
     split = second.run.table("split", "split.parquet")
     in_folds = fold_count(split) > 0  # each image is tested on in one of them
     held = (split if in_folds else split.filter(pl.col("part") != "train")).select("image_id")
-    tested = second.pictures.join(held, on="image_id", how="semi")
+    tested = second.images.join(held, on="image_id", how="semi")
     column, people = _shared_people(first, second)
     for stage, words in STAGES.items():
         if not first.run.done(stage):
@@ -304,7 +300,7 @@ def _trained(first: AuditedDataset, second: AuditedDataset, pairs: pl.DataFrame)
             tested, left_on="other_image_id", right_on="image_id", how="semi"
         )
         persons = (
-            first.pictures.join(taught, on="image_id", how="semi")
+            first.images.join(taught, on="image_id", how="semi")
             .join(people, on=column, how="semi")
             .select(column)
         )
@@ -317,4 +313,4 @@ def _trained(first: AuditedDataset, second: AuditedDataset, pairs: pl.DataFrame)
                 f"the {words} of {first.name} was trained on {pictures['other_image_id'].n_unique()} pictures, and on patients of {both.height}, of the "
                 f"{tested.height} that {second.name} tunes or tests on; the first is {both['image_id'][0]}"
             )
-            yield from TRAINED.found(pl.DataFrame({"message": [message]}))
+            yield from TRAINED.issue(pl.DataFrame({"message": [message]}))

@@ -4,7 +4,7 @@
                                brightest where the leading finding's score comes from; each on a
                                scale of its own, at most `lungs.OVERLAY` pixels long
     OUT/activation/NAME.jpg    the same of the model's own class activation map, where it gives one
-    OUT/look.csv               a row an image and method, see COLUMNS; of an image that is refused
+    OUT/explain.csv               a row an image and method, see COLUMNS; of an image that is refused
                                one row that says why
 
 NAME is as in `hilum.inference.segment_images`. The images that `hilum predict` refuses are refused here too,
@@ -36,13 +36,13 @@ from hilum.pipeline import explain, predict
 from hilum.run_folder import Run
 from hilum.runs.scoring_run import ScoringRun
 
-TABLE = "look.csv"
+TABLE = "explain.csv"
 OF_SCORE = ("concept", "score", "call", "warning")
 COLUMNS = (
     "image",
     "name",
     "refused",
-    "doubts",
+    "quality_flags",
     "lung_quality",
     "age_years",
     *OF_SCORE[:3],
@@ -68,7 +68,7 @@ def explain_images(
     `images`, `say` and errors as in `hilum.runs.predict_images.predict_images`; raises `NotFound` too where the run was
     trained on no finding.
     """
-    asked, out = ScoringRun.of(Run(folder)), output_folder.Output(to, "look")
+    asked, out = ScoringRun.of(Run(folder)), output_folder.Output(to, "explain")
     if "finding" not in asked.models.models:
         raise NotFound(
             f"the run in {folder} was trained on no finding, so there is nothing to explain: "
@@ -93,7 +93,7 @@ def explain_images(
 
     table = Table(out, TABLE, COLUMNS, asked.digest, _joined) if out else None
     found = collect(images, out.folders)
-    done, faults = for_each(found, work, title="look", watch=watch, say=say, table=table)
+    done, faults = for_each(found, work, title="explain", watch=watch, say=say, table=table)
     return _joined(done), faults
 
 
@@ -114,11 +114,11 @@ def _rows(
     radiograph: Radiograph,
     maps: dict[str, np.ndarray],
 ) -> Iterator[dict[str, Any]]:
-    about = {name: value for name, value in one.as_dict().items() if name != "said"}
+    about = {name: value for name, value in one.as_dict().items() if name != "scores"}
     if one.refused:
         yield {**dict.fromkeys(COLUMNS), **about}
         return
-    leading = asdict(one.said[0])
+    leading = asdict(one.scores[0])
     shown = explain.Shown(found.region.image, found.labels, found.region.crop, radiograph.size)
     for method, saliency in maps.items():
         figures = {

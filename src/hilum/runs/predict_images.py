@@ -1,6 +1,6 @@
-"""Score images of one's own with a finished run, with the refusals and warnings of `hilum read`.
+"""Score images of one's own with a finished run, with the refusals and warnings of `hilum classify`.
 
-    OUT/predict.csv              the columns of `hilum.inference.classify_images`: a row an image and score,
+    OUT/apply.csv              the columns of `hilum.inference.classify_images`: a row an image and score,
                                  `model` is finding or anomaly; of an image that is refused one row
                                  that says why
     OUT/masks/NAME_lungs.png     the lungs in the file's own pixels: 127 right lung, 255 left; of
@@ -32,7 +32,7 @@ from hilum.pipeline import predict
 from hilum.run_folder import Run
 from hilum.runs.scoring_run import ScoringRun
 
-TABLE, MASKS = "predict.csv", "masks"
+TABLE, MASKS = "apply.csv", "masks"
 
 
 def predict_images(
@@ -51,8 +51,8 @@ def predict_images(
     are written there; with `masks` these go there instead, as NAME_lungs.png and NAME_anomaly.png.
     Raises `Mismatch` where a model of the run is missing or was changed.
     """
-    asked, out = ScoringRun.of(Run(folder)), output_folder.Output(to, "predict")
-    drawn, below = (output_folder.Output(masks, "predict"), ()) if masks else (out, (MASKS,))
+    asked, out = ScoringRun.of(Run(folder)), output_folder.Output(to, "apply")
+    drawn, below = (output_folder.Output(masks, "apply"), ()) if masks else (out, (MASKS,))
     places = tuple(dict.fromkeys((*out.folders, *drawn.folders)))
     for place in places:
         asked.refuse_place(place)
@@ -67,7 +67,7 @@ def predict_images(
 
     table = classify_images.table_of(out, TABLE, asked.digest, (drawn,)) if out else None
     found = collect(images, places)
-    return for_each(found, work, title="predict", watch=watch, say=say, table=table)
+    return for_each(found, work, title="apply", watch=watch, say=say, table=table)
 
 
 def _write(out: output_folder.Output, name: str, found: predict.Prediction) -> None:

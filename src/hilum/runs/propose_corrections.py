@@ -37,8 +37,8 @@ BY_BEGINNING = {
     "label-": "leave out",
 }
 HEAD = """\
-# Corrections for {folder}, proposed by `hilum fix` from the findings of its audit. Look at each, change or delete what is wrong, then:
-#   hilum run {source} --fixes {file}
+# Corrections for {folder}, proposed by `hilum propose-fixes` from the findings of its audit. Look at each, change or delete what is wrong, then:
+#   hilum run {source} --corrections {file}
 # or, in a recipe, [data] corrections = "{file}". The data's own files stay as they are; without this file, all is as it was.
 #
 # Actions:
@@ -195,7 +195,7 @@ def propose_corrections(
 
     Those that the run was made with are kept in the new file, since its findings are what these left. Raises `HilumError` where `to` is there already, since it may hold changes made by hand, and where it lies in the data folder.
     """
-    findings, data = run.table("audit", "findings.parquet"), run.recipe().data
+    findings, data = run.table("audit", "issues.parquet"), run.recipe().data
     if to is None and not rules and not images:
         return listing(findings)
     chosen = proposed(findings, rules, images)
@@ -206,10 +206,10 @@ def propose_corrections(
     )
     if to is None:
         return told
-    data.refuse_inside(to, "choose another file with --to")
+    data.refuse_inside(to, "choose another file with --out")
     if to.exists():
         raise HilumError(
-            f"{to} is there already and may have been changed by hand; choose another name with --to, or delete it"
+            f"{to} is there already and may have been changed by hand; choose another name with --out, or delete it"
         )
     before = corrections.read(data.corrections_path) if data.corrections_path else []
     storage.write_text(to, to_toml([*before, *chosen], data.paths[0], source, to))

@@ -43,7 +43,7 @@ SHOWN = 3
 class Check(NamedTuple):
     what: str
     holds: bool
-    told: str
+    report: str
 
 
 def reproduce(
@@ -223,11 +223,11 @@ def _again(
     told = {
         (stage, concept, image_id): score
         for stage, concept, image_id, score in stored.select(
-            "stage", "concept", "image_id", "score"
+            "task", "concept", "image_id", "score"
         ).iter_rows()
     }
     chosen = chosen.filter(chosen.is_in(stored["image_id"].implode()))
-    regions, models, found = Crops.of(run, recipe.region.size), _scoring(run), []
+    regions, models, found = Crops.of(run, recipe.crop.size), _scoring(run), []
     for index, (stage, file) in enumerate(models.items()):
         model = OnnxModel(run.file("train", file), run.folder)
         for done, (place, image_id) in enumerate(
@@ -278,14 +278,14 @@ def _of_metrics(stored: pl.DataFrame, found: pl.DataFrame) -> Iterator[str]:
                     None,
                     (
                         before["part"],
-                        before["stage"],
+                        before["task"],
                         before["concept"],
                         before["side"],
                         before["metric"],
                     ),
                 )
             )
-            yield f"{of} is stored as {before['value']:.6g} ({before['low']:.6g} to {before['high']:.6g}) and found to be {now['value']:.6g} ({now['low']:.6g} to {now['high']:.6g})"
+            yield f"{of} is stored as {before['value']:.6g} ({before['ci_low']:.6g} to {before['ci_high']:.6g}) and found to be {now['value']:.6g} ({now['ci_low']:.6g} to {now['ci_high']:.6g})"
 
 
 def _of_calibration(stored: Any, found: Any) -> Iterator[str]:

@@ -39,14 +39,14 @@ STEPS = {
     "audit": audit,
     "split": split,
     "segment": segment,
-    "region": crop,
+    "crop": crop,
     "train": train,
     "predict": predict,
     "evaluate": evaluate,
     "report": report,
 }
 PLAN = ingest.SHORT  # of a summary: lines of their own, shown before it
-OF_A_FOLD = ("segment", "region", "train", "predict")
+OF_A_FOLD = ("segment", "crop", "train", "predict")
 Watch = Callable[[str], AbstractContextManager[Progress]]
 
 
@@ -136,15 +136,15 @@ def _once(
 
 
 def _refuse_other(run: Run, recipe: Recipe) -> None:
-    recipe.data.refuse_inside(run.folder, "choose another folder with --to")
+    recipe.data.refuse_inside(run.folder, "choose another folder with --out")
     if (run / RECIPE).exists() or run.done("recipe"):
         before, data = run.data_folders(), sorted(folder.resolve() for folder in recipe.data.paths)
         if before != data:
             was, now = (" and ".join(map(str, folders)) for folders in (before, data))
             raise Mismatch(
-                f"{run.folder} is a run of {was}, not of {now}; choose another folder with --to"
+                f"{run.folder} is a run of {was}, not of {now}; choose another folder with --out"
             )
     elif run.folder.is_dir() and any(path.name != ".lock" for path in run.folder.iterdir()):
         raise HilumError(
-            f"{run.folder} is not empty and not a run; choose another folder with --to"
+            f"{run.folder} is not empty and not a run; choose another folder with --out"
         )

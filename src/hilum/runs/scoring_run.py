@@ -30,7 +30,7 @@ ANOMALY = "anomaly"  # the concept of an anomaly score
 RELIED_ON = 0.5
 LOOKED_AT = 60  # training images whose lungs tell whether the run is one of small children
 PARTS = {"train": "training part", "tune": "tune (validation) part"}
-NEEDED = ("ingest", "split", "segment", "region", "train")  # steps
+NEEDED = ("ingest", "split", "segment", "crop", "train")  # steps
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,10 @@ class ScoringRun:
 
     def refuse_place(self, place: Path) -> None:
         """Raise `HilumError` for a place in the run's data, and for the run's own folder."""
-        self.recipe.data.refuse_inside(place, "choose another folder with --to")
+        self.recipe.data.refuse_inside(place, "choose another folder with --out")
         if place.resolve() == self.run.folder.resolve():
             raise HilumError(
-                f"{place} is the folder of the run itself; choose another folder with --to, "
+                f"{place} is the folder of the run itself; choose another folder with --out, "
                 f"such as {place}/new"
             )
 
@@ -74,11 +74,11 @@ class ScoringRun:
             segment_images.stated_by(file),
             acceptance.Lungs(bool(found.lungs.any()), found.quality, self.least_quality),
         )
-        why = acceptance.refused(found.doubts, stated, evidence, self.recipe.split.include)
+        why = acceptance.refused(found.quality_flags, stated, evidence, self.recipe.split.include)
         said = (
             [] if why else list(self._said(found, "; ".join(self._warnings(file, found, stated))))
         )
-        doubts = ", ".join(doubt.fault for doubt in found.doubts)
+        doubts = ", ".join(doubt.fault for doubt in found.quality_flags)
         return ImageResult(
             as_text(path), name, why, doubts, round(found.quality, 4), stated.age_years, said
         )
@@ -130,11 +130,11 @@ class ScoringRun:
         """Of lungs that the run relies on; None where its regions do not depend on lungs, or mostly
         not on those that were found.
         """
-        if self.recipe.region.content == "whole" or "lungs" not in self.models.models:
+        if self.recipe.crop.area == "whole" or "lungs" not in self.models.models:
             return None
-        cut = self.run.table("region", crop.INDEX)["cut"]
+        cut = self.run.table("crop", crop.INDEX)["cut"]
         return (
-            self.recipe.region.least_quality
+            self.recipe.crop.min_mask_quality
             if (cut == lung_crop.LUNGS).sum() >= RELIED_ON * max(len(cut), 1)
             else None
         )

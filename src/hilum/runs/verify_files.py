@@ -77,7 +77,7 @@ def _of_cache(run: Run, known: set[Path]) -> Iterator[str]:
         folder = (run / index).parent
         known |= {folder / pixel_cache.IMAGES[pixels["depth"]], folder / pixel_cache.MASKS}
         whole = pixel_cache.Cache(folder, pixels["size"], run.unchecked().table("cache", index))
-        yield from (f"{image_id}: {wrong} in {folder}" for image_id, wrong in whole.misfits())
+        yield from (f"{image_id}: {wrong} in {folder}" for image_id, wrong in whole.mismatches())
         rows = whole.index["row"].max() + 1 if whole.index.height else 0
         for stack in (whole.stored, whole.masks):
             if (size := stack.path.stat().st_size) != rows * stack.image_bytes:

@@ -29,19 +29,19 @@ ONE_PATIENT = "fewer than two patients with the finding, or without it"
 class Area(NamedTuple):
     value: float
     variance: float
-    low: float
-    high: float
-    why: str
+    ci_low: float
+    ci_high: float
+    reason: str
 
 
 class Difference(NamedTuple):
     """The second model's figure less the first's, with the chance `p` of one as large or larger (two-sided) if there were none."""
 
     value: float
-    low: float
-    high: float
+    ci_low: float
+    ci_high: float
     p: float
-    why: str
+    reason: str
 
 
 def area(
@@ -140,7 +140,7 @@ class Mcnemar(NamedTuple):
     first_only: int  # rows that only the first calls rightly
     second_only: int
     p: float
-    why: str
+    reason: str
 
 
 def mcnemar(

@@ -25,9 +25,9 @@ class Interval(NamedTuple):
     """A figure on all rows, its bounds (nan: no interval can be given), and the resamples on which it was undefined."""
 
     value: float
-    low: float
-    high: float
-    undefined: int
+    ci_low: float
+    ci_high: float
+    n_undefined: int
 
 
 def bootstrap_patients(

@@ -103,7 +103,7 @@ def as_json(threshold: float, truth: np.ndarray, score: np.ndarray) -> dict[str,
         and {"score": rising.score.tolist(), "probability": rising.probability.tolist()},
         "tune_images": int(np.asarray(truth).size),
         "tune_positives": int(np.count_nonzero(np.asarray(truth) == 1)),
-        "why": why_no_temperature or why_no_isotonic,
+        "reason": why_no_temperature or why_no_isotonic,
     }
 
 

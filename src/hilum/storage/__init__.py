@@ -255,6 +255,6 @@ def locked(folder: Path) -> Iterator[None]:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise HilumError(
-                f"another hilum is at work in {folder}; wait for it, or choose another folder with --to"
+                f"another hilum is at work in {folder}; wait for it, or choose another folder with --out"
             ) from None
         yield

@@ -8,7 +8,7 @@ A model is an `Anomaly`: it tells how far each cell is from normal, `distance`, 
     score   float32 (n,): the mean over the `WORST` share of the cells that are seen, those with the largest distance
     map     float32 (n, size, size): the distance, linear between the cells, 0 in cells that are not seen
 
-A cell is seen unless it is wholly black. So beside a letterboxed picture nothing counts, and where the recipe says `[region] masked` only the
+A cell is seen unless it is wholly black. So beside a letterboxed picture nothing counts, and where the recipe says `[crop] masked` only the
 lungs and their rim do; a cell that is cut by the lungs' outline counts like any other. An image that is black altogether scores 0.
 
 Why shallow features: deeper ones tell hospitals apart as well as they tell the ill from the well. Why a share of the cells: the largest alone is

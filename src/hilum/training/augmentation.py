@@ -68,7 +68,7 @@ class Augmentation:
     opacities: float = 0.0
 
     @classmethod
-    def of(cls, settings: object) -> Augmentation:
+    def from_settings(cls, settings: object) -> Augmentation:
         """From a model's settings, as far as they name these limits."""
         return cls(
             **{
@@ -274,7 +274,7 @@ def apply(
     The grey values of the image alone are changed. Where the draw mirrors, right and left lung swap in the mask.
     """
     move = SpatialTransform(draw, image.shape)
-    return grey(draw, move.picture(image)), None if mask is None else move.labels(mask)
+    return grey(draw, move.image(image)), None if mask is None else move.labels(mask)
 
 
 def grey(draw: AugmentationParams, image: np.ndarray) -> np.ndarray:
@@ -316,7 +316,7 @@ class SpatialTransform:
         self.matrix = _matrix(draw, source, corner)
         self._corner = corner
 
-    def picture(self, image: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    def image(self, image: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         outside = max(0.0, self.draw.outside) * np.iinfo(image.dtype).max
         return self._moved(
             image,

@@ -62,7 +62,7 @@ class Pictures:
         moves = [SpatialTransform(one, self.images.shape[1:]) for one in drawn]
         changed = np.empty((len(rows), *moves[0].target), self.images.dtype)
         for at, (move, image) in enumerate(zip(moves, _taken(self.images, rows), strict=True)):
-            seen = grey(move.draw, move.picture(image, changed[at]))
+            seen = grey(move.draw, move.image(image, changed[at]))
             if seen is not changed[at]:
                 changed[at] = seen
         labels = None

@@ -84,7 +84,7 @@ def fit(
     """
     refuse_one_sided(targets[rows], concepts)
     changes, pictures, balance = (
-        augmentation.Augmentation.of(settings),
+        augmentation.Augmentation.from_settings(settings),
         Pictures(images, targets=targets),
         balanced(targets[rows]),
     )

@@ -88,7 +88,7 @@ def fit(
             f"{SIZES.start} to {SIZES.stop - 1} pixels whose side 32 divides: choose such a size"
         )
     changes, pictures, error = (
-        augmentation.Augmentation.of(settings),
+        augmentation.Augmentation.from_settings(settings),
         Pictures(images, masks),
         _loss(settings.dice_over),
     )

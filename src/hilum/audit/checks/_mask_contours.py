@@ -35,20 +35,20 @@ _EVEN = 10.0  # sigma in pixels of FINE over which contrast is made even
 class Rims:
     """float32 (n, 2, SIDE, SIDE): the picture's gradient over its strength, and the mask's over the length of its rim."""
 
-    pictures: np.ndarray
+    images: np.ndarray
     masks: np.ndarray
 
     def agreement(self) -> np.ndarray:
         """float (n,): of each mask on its own picture."""
-        return -np.einsum("nkij,nkij->n", self.pictures, self.masks)
+        return -np.einsum("nkij,nkij->n", self.images, self.masks)
 
     def agreement_of(self, others: np.ndarray) -> np.ndarray:
         """float (n, m): of `others`, mask gradients as here (m, 2, SIDE, SIDE), on each of these pictures."""
-        return -self.pictures.reshape(len(self.pictures), -1) @ others.reshape(len(others), -1).T
+        return -self.images.reshape(len(self.images), -1) @ others.reshape(len(others), -1).T
 
     def best(self) -> tuple[np.ndarray, np.ndarray]:
         """The largest agreement (n,) under any shift up to REACH, and the shift that the mask needs for it, (n, 2) shares of the side, down and right."""
-        product = fft.rfft2(self.pictures, workers=-1) * np.conj(fft.rfft2(self.masks, workers=-1))
+        product = fft.rfft2(self.images, workers=-1) * np.conj(fft.rfft2(self.masks, workers=-1))
         found = -fft.irfft2(product.sum(axis=1), s=(SIDE, SIDE), workers=-1)
         near = np.roll(found, (REACH, REACH), (1, 2))[:, : 2 * REACH + 1, : 2 * REACH + 1].reshape(
             len(found), -1

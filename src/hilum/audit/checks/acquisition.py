@@ -113,11 +113,11 @@ def check(
 ) -> Iterator[Issue]:
     table = manifest.table
     for column, rule in _BY_COLUMN.items():
-        yield from rule.found(_excluded_by(table, column, include))
+        yield from rule.issue(_excluded_by(table, column, include))
     for column, known in _KNOWN.items():
-        yield from UNRECOGNISED.found(_unrecognised(table, column, known()))
+        yield from UNRECOGNISED.issue(_unrecognised(table, column, known()))
     if orientation.DISTANCE in facts.columns:  # the images were looked at
-        yield from AGAINST_IMAGE.found(_against_image(table, facts))
+        yield from AGAINST_IMAGE.issue(_against_image(table, facts))
     yield from _spacing(
         table.join(
             facts.select("image_id", "height", "width"),
@@ -188,10 +188,10 @@ def _spacing(table: pl.DataFrame) -> Iterator[Issue]:
     sources = table.group_by("source").agg(images=pl.len(), missing=row.null_count()).sort("source")
     some = sources.filter((pl.col("missing") > 0) & (pl.col("missing") < pl.col("images")))
     message = pl.format("{}: {} of {} images state no pixel spacing", "source", "missing", "images")
-    yield from NO_SPACING.found(some.select(message=message))
+    yield from NO_SPACING.issue(some.select(message=message))
     unequal = table.filter((row - column).abs() > UNEQUAL * pl.max_horizontal(row, column))
     pair = pl.format("{} x {} mm", row, column)
-    yield from NOT_SQUARE.found(
+    yield from NOT_SQUARE.issue(
         unequal.select("image_id", message=pl.format("{}: {}", "path", pair))
     )
     sides = (
@@ -202,4 +202,4 @@ def _spacing(table: pl.DataFrame) -> Iterator[Issue]:
         ~pl.col("field").is_between(*FIELD_MM)
     )
     field = pl.format("{}: {} make it {} mm long", "path", pair, pl.col("field").round(1))
-    yield from IMPLAUSIBLE.found(long.select("image_id", message=field))
+    yield from IMPLAUSIBLE.issue(long.select("image_id", message=field))

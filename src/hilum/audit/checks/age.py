@@ -57,13 +57,13 @@ def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Issue]:
     )
     age = pl.col("age_years")
     impossible = (age < 0) | (age > OLDEST_YEARS)
-    yield from RANGE.found(
+    yield from RANGE.issue(
         known.filter(impossible).select(
             "image_id", message=pl.format("{}: an age of {} years", "path", "age_years")
         )
     )
     known = known.filter(~impossible)
-    yield from FALLS.found(_falling(known))
+    yield from FALLS.issue(_falling(known))
     message = pl.format(
         "patient {}: {} years in {}, {} in {}",
         "patient_id",
@@ -72,7 +72,7 @@ def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Issue]:
         "age_years",
         "path",
     )
-    yield from APART.found(_told(spans(known, ["patient_id"], "age_years", LONGEST_YEARS), message))
+    yield from APART.issue(_told(spans(known, ["patient_id"], "age_years", LONGEST_YEARS), message))
     message = pl.format(
         "examination {}: {} years in {}, {} in {}",
         "study",
@@ -81,7 +81,7 @@ def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Issue]:
         "age_years",
         "path",
     )
-    yield from STUDY.found(
+    yield from STUDY.issue(
         _told(spans(known, ["patient_id", "study"], "age_years", ROUNDED_YEARS), message)
     )
 

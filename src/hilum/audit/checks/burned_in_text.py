@@ -18,7 +18,7 @@ CARD = Card(
     source="DICOM PS3.3 C.7.6.1.1.6, C.7.6.1.1.7, C.8.6.1, C.7.1.1; RapidOCR for what is written in the pictures",
     caveats="Headers are taken at their word: many pictures with text do not say so, and whether a name or number in a header is a person's is "
     "guessed from its form, and only where the header says that it was not taken out. What is written in the pictures themselves is read only "
-    "with `text = true` in a recipe's [pixels] and Hilum's extra [ocr]; faint, turned or handwritten text is missed. That nothing was found is no "
+    "with `ocr = true` in a recipe's [pixels] and Hilum's extra [ocr]; faint, turned or handwritten text is missed. That nothing was found is no "
     "proof that no patient is named.",
 )
 WORDS, LETTERS = 3, 5  # from which it is more than a side marker
@@ -43,7 +43,7 @@ LIKELY = Rule(
     "info",
     "A picture was captured from a screen, a document or another picture.",
     "Such pictures often carry names, dates or measurements in their pixels, and grey values that are no longer the detector's.",
-    "Look at a few; have the text read with `text = true` under [pixels], or use the original pictures.",
+    "Look at a few; have the text read with `ocr = true` under [pixels], or use the original pictures.",
 )
 IDENTITY = Rule(
     "identity-in-header",
@@ -79,7 +79,7 @@ def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Issue]:
     )
     said = pictures.with_columns(pl.col("header_text").fill_null("").str.split(","))
     for rule, word, message in _TOLD:
-        yield from rule.found(
+        yield from rule.issue(
             said.filter(pl.col("header_text").list.contains(word)).select(
                 "image_id", message=pl.format("{}: " + message, "path")
             )
@@ -94,7 +94,7 @@ def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Issue]:
         "text_longest",
         percent,
     )
-    yield from SEEN.found(much.select("image_id", message=message))
+    yield from SEEN.issue(much.select("image_id", message=message))
 
 
 def _captures(said: pl.DataFrame) -> Iterator[Issue]:
@@ -105,7 +105,7 @@ def _captures(said: pl.DataFrame) -> Iterator[Issue]:
     captured = counted.filter("captured")
     common = (pl.col("share") > MOST) & (pl.col("all") > 1)
     words = "a secondary capture, by its SOP class, Conversion Type or Image Type"
-    yield from LIKELY.found(
+    yield from LIKELY.issue(
         captured.filter(~common).select("image_id", message=pl.format("{}: " + words, "path"))
     )
     sets = (
@@ -114,6 +114,6 @@ def _captures(said: pl.DataFrame) -> Iterator[Issue]:
         .agg(pl.len(), pl.col("all").first())
         .sort("source")
     )
-    yield from LIKELY.found(
+    yield from LIKELY.issue(
         sets.select(message=pl.format("{} of {} pictures of {}: " + words, "len", "all", "source"))
     )

@@ -76,7 +76,7 @@ def check(
     )
     only = pl.when(pl.col("present") > 0).then(pl.lit("present")).otherwise(pl.lit("absent"))
     stated = told.filter(one & (pl.col("present") + pl.col("absent") > 0))
-    yield from ONE_STATE.found(
+    yield from ONE_STATE.issue(
         _together(
             stated,
             "findings are labelled in one state only",
@@ -90,21 +90,21 @@ def check(
         many = told.filter(pl.col(column) >= LARGE_SHARE * pl.col("images")).sort(
             column, "concept", descending=[True, False]
         )
-        yield from rule.found(
+        yield from rule.issue(
             _together(
                 many, f"findings {words}", pl.format("{} {} of {}", _name(), column, "images")
             )
         )
     share = pl.min_horizontal("present", "absent") / pl.col("stated")
     rarer = pl.format("{} {} of {}", _name(), pl.min_horizontal("present", "absent"), "stated")
-    yield from IMBALANCE.found(
+    yield from IMBALANCE.issue(
         _together(
             told.filter(both & (share < RARE_SHARE)),
             f"findings have under {RARE_SHARE:.0%} of their labels in one state",
             rarer,
         )
     )
-    yield from RARE.found(
+    yield from RARE.issue(
         _rare(counts.filter(both & (pl.col("labelled") >= FEWEST)), _test_share(manifest.table))
     )
 

@@ -105,7 +105,7 @@ def check(manifest: Manifest, facts: pl.DataFrame, cache: Cache | None = None) -
         maintain_order="left",
     )
     for kind, (rule, message) in WORDS.items():
-        yield from rule.found(
+        yield from rule.issue(
             found.filter(pl.col("kind") == kind).select(
                 "image_id", "other_image_id", message=message
             )

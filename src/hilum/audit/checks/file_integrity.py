@@ -83,7 +83,7 @@ RULES = (UNREADABLE, CONSTANT, FLAT, ENDING, COLOUR, SIZE, DEPTH)
 
 def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Issue]:
     pictures = manifest.table.select("image_id", "path", "source").join(facts, on="image_id")
-    yield from UNREADABLE.found(
+    yield from UNREADABLE.issue(
         pictures.filter(pl.col("error").is_not_null()).select("image_id", message="error")
     )
     yield from _without_content(pictures)
@@ -94,9 +94,9 @@ def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Issue]:
 def _without_content(pictures: pl.DataFrame) -> Iterator[Issue]:
     levels = pl.col("maximum") - pl.col("minimum") + 1
     alike = pl.format("{}: every pixel has the value {}", "path", "minimum")
-    yield from CONSTANT.found(pictures.filter(levels == 1).select("image_id", message=alike))
+    yield from CONSTANT.issue(pictures.filter(levels == 1).select("image_id", message=alike))
     few = pl.format("{}: values {} to {} of a {}-bit file", "path", "minimum", "maximum", "bits")
-    yield from FLAT.found(
+    yield from FLAT.issue(
         pictures.filter((levels > 1) & (levels <= FEW_LEVELS)).select("image_id", message=few)
     )
 
@@ -105,11 +105,11 @@ def _of_another_kind(pictures: pl.DataFrame) -> Iterator[Issue]:
     ending = pl.col("path").str.extract(r"(\.[^./]+)$").str.to_lowercase()
     told = ending.replace_strict(KINDS, default=None, return_dtype=pl.String)
     wrong = pictures.filter(told != pl.col("kind"))
-    yield from ENDING.found(
+    yield from ENDING.issue(
         wrong.select("image_id", message=pl.format("{}: holds a {} picture", "path", "kind"))
     )
     colour = pictures.filter("colour")
-    yield from COLOUR.found(
+    yield from COLOUR.issue(
         colour.select("image_id", message=pl.format("{}: its channels differ", "path"))
     )
 
@@ -119,7 +119,7 @@ def _unlike_their_source(pictures: pl.DataFrame) -> Iterator[Issue]:
     odd = pictures.filter(
         (shorter < SMALL * shorter.median().over("source")) | (longer > LONGEST * shorter)
     )
-    yield from SIZE.found(
+    yield from SIZE.issue(
         odd.select(
             "image_id",
             message=pl.format("{}: {}x{} pixels (height x width)", "path", "height", "width"),
@@ -130,6 +130,6 @@ def _unlike_their_source(pictures: pl.DataFrame) -> Iterator[Issue]:
         pl.len().over("source"),
     )
     rare = pictures.filter((count >= ENOUGH) & (share <= 1 - USUAL))
-    yield from DEPTH.found(
+    yield from DEPTH.issue(
         rare.select("image_id", message=pl.format("{}: {} bits", "path", "bits"))
     )

@@ -109,7 +109,7 @@ def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Issue]:
     levels = pl.col("maximum") - pl.col("minimum") + 1
     yield from _range(pictures)
     few = pl.format("{}: values {} to {} of a {}-bit file", "path", "minimum", "maximum", "bits")
-    yield from LOW_CONTRAST.found(
+    yield from LOW_CONTRAST.issue(
         pictures.filter(levels.is_between(*FEW_LEVELS)).select("image_id", message=few)
     )
     if orientation.DISTANCE in facts.columns:  # the pictures were looked at
@@ -126,7 +126,7 @@ def _range(pictures: pl.DataFrame) -> Iterator[Issue]:
         & (pl.col("maximum") <= EIGHT_BITS)
         & (pl.col("maximum") > pl.col("minimum"))
     )
-    yield from RANGE.found(
+    yield from RANGE.issue(
         narrow.select(
             "image_id",
             message=pl.format(
@@ -139,7 +139,7 @@ def _range(pictures: pl.DataFrame) -> Iterator[Issue]:
 def _tones(shown: pl.DataFrame) -> Iterator[Issue]:
     ends = shown.with_columns(ends=pl.col("black") + pl.col("white"))
     clipped = ends.filter((pl.col("black") >= BLACK_SHARE) | (pl.col("white") >= WHITE_SHARE))
-    yield from CLIPPED.found(
+    yield from CLIPPED.issue(
         _told(clipped, "{} of the picture is black or white throughout", "ends")
     )
     dull = shown.filter(pl.col("spread") <= LEAST_SPREAD)
@@ -148,8 +148,8 @@ def _tones(shown: pl.DataFrame) -> Iterator[Issue]:
         "path",
         pl.col("spread").cast(pl.Int64),
     )
-    yield from LOW_CONTRAST.found(dull.select("image_id", message=message))
-    yield from BORDER.found(
+    yield from LOW_CONTRAST.issue(dull.select("image_id", message=message))
+    yield from BORDER.issue(
         _told(
             shown.filter(pl.col("border") >= BORDER_SHARE),
             "{} of the picture is a flat border",
@@ -178,7 +178,7 @@ def _posture(seen: pl.DataFrame) -> Iterator[Issue]:
     ]
     for rule in rules.values():
         table = [(image_id, message) for broken, image_id, message in rows if broken is rule]
-        yield from rule.found(pl.DataFrame(table, schema=["image_id", "message"], orient="row"))
+        yield from rule.issue(pl.DataFrame(table, schema=["image_id", "message"], orient="row"))
 
 
 def _though(view: str | None, doubt: orientation.QualityFlag) -> str:

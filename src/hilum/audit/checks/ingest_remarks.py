@@ -161,7 +161,7 @@ RULES = (
         "warning",
         "Pictures stand in no list of the given split.",
         "The given split does not say where they belong.",
-        "Complete the lists, or set [split] given = 'ignore'.",
+        "Complete the lists, or set [split] official = 'ignore'.",
     ),
     Rule(
         "part-orphan",
@@ -236,4 +236,4 @@ def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Issue]:
             if rule.name == _OTHER
             else place + pl.col("message")
         )
-        yield from rule.found(rows.select("image_id", "severity", message=note))
+        yield from rule.issue(rows.select("image_id", "severity", message=note))

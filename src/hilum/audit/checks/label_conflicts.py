@@ -65,8 +65,8 @@ SHOWN = 100  # characters of a reading in a message
 def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Issue]:
     yield from _against_reading(manifest)
     wider = _wider([*manifest.labels["concept"].unique(), *manifest.shapes["concept"].unique()])
-    yield from AGAINST_TREE.found(_against_tree(manifest, wider))
-    yield from AGAINST_DRAWING.found(_against_drawing(manifest, wider))
+    yield from AGAINST_TREE.issue(_against_tree(manifest, wider))
+    yield from AGAINST_DRAWING.issue(_against_drawing(manifest, wider))
     yield from _copies_differ(manifest, facts)
 
 
@@ -91,7 +91,7 @@ def _against_reading(manifest: Manifest) -> Iterator[Issue]:
         "{} is {} ({}), but the reading says '{}'", _name(), _state(), "source", words
     )
     for rows in (present, *named):
-        yield from AGAINST_READING.found(rows.select("image_id", message=message))
+        yield from AGAINST_READING.issue(rows.select("image_id", message=message))
 
 
 def _words(concept: str) -> str:
@@ -179,7 +179,7 @@ def _copies_differ(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Issue]:
         _state("other_"),
         "other_path",
     )
-    yield from COPIES_DIFFER.found(found.select("image_id", "other_image_id", message=message))
+    yield from COPIES_DIFFER.issue(found.select("image_id", "other_image_id", message=message))
 
 
 def _name(column: str = "concept") -> pl.Expr:

@@ -107,7 +107,7 @@ def _of_concept(concept: str, cells: pl.DataFrame, seen: np.ndarray) -> Iterator
     reached = auroc(state, present)
     if reached < TELLS:
         message = f"{name}: {len(state)} pictures tell its labels with an AUROC of {reached:.2f} out of fold, {TELLS} is asked for to suspect a label"
-        yield from CANNOT_TELL.found(pl.DataFrame({"message": [message]}))
+        yield from CANNOT_TELL.issue(pl.DataFrame({"message": [message]}))
         return
     confidence, suspected = suspicions(state, present)
     listed = (
@@ -131,7 +131,7 @@ def _of_concept(concept: str, cells: pl.DataFrame, seen: np.ndarray) -> Iterator
         pl.col("confidence").round(3),
         pl.lit(f"{reached:.2f}"),
     )
-    yield from SUSPECT.found(listed.select("image_id", message=message))
+    yield from SUSPECT.issue(listed.select("image_id", message=message))
 
 
 def suspicions(state: np.ndarray, present: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -146,7 +146,7 @@ def _judged(rows: pl.DataFrame) -> Iterator[Issue]:
         pl.col("far").round(1),
         *_way(),
     )
-    yield from SHIFTED.found(told.filter("shifted").select("image_id", message=moved))
+    yield from SHIFTED.issue(told.filter("shifted").select("image_id", message=moved))
     usual_agreement = pl.lit(
         f", usual in its source is {np.median(value['agreement']):.2f}"
         if rows.height >= FEWEST
@@ -158,7 +158,7 @@ def _judged(rows: pl.DataFrame) -> Iterator[Issue]:
         pl.col("agreement").round(2),
         usual_agreement,
     )
-    yield from MISFIT.found(told.filter("unlikely").select("image_id", message=loose))
+    yield from MISFIT.issue(told.filter("unlikely").select("image_id", message=loose))
 
 
 def scores(value: dict[str, np.ndarray]) -> np.ndarray:

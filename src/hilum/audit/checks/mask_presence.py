@@ -96,7 +96,7 @@ def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Issue]:
     masks = masks.with_columns(mask=pl.coalesce(pl.col("mask").replace("", None), outlined))
     yield from _missing(masks)
     masks = masks.join(facts, on="image_id")
-    yield from UNUSABLE.found(
+    yield from UNUSABLE.issue(
         masks.filter(pl.col("mask_error").is_not_null()).select("image_id", message="mask_error")
     )
     used = masks.filter(pl.col("mask_error").is_null() & pl.col("mask_value_count").is_not_null())
@@ -109,13 +109,13 @@ def _missing(masks: pl.DataFrame) -> Iterator[Issue]:
     some = pl.col("mask").is_not_null().any().over("dataset")
     missing = masks.filter(pl.col("mask").is_null())
     bare = masks.filter(~some).group_by("dataset").len()
-    yield from MISSING.found(
+    yield from MISSING.issue(
         bare.select(
             message=pl.format("no picture of {} has a lung mask (pictures: {})", "dataset", "len")
         )
     )
     alone = missing.join(bare, on="dataset", how="anti")
-    yield from MISSING.found(
+    yield from MISSING.issue(
         alone.select("image_id", message=pl.format("{} has no lung mask", "path"))
     )
 
@@ -138,7 +138,7 @@ def _form(masks: pl.DataFrame) -> Iterator[Issue]:
         (LABEL_MAP, label_map, named),
         (SCALED, pl.col("word").str.starts_with(mask_files.SCALED), named),
     ):
-        yield from rule.found(words.filter(chosen).select("image_id", message=message))
+        yield from rule.issue(words.filter(chosen).select("image_id", message=message))
 
 
 def _content(masks: pl.DataFrame) -> Iterator[Issue]:
@@ -149,12 +149,12 @@ def _content(masks: pl.DataFrame) -> Iterator[Issue]:
         "mask",
         pl.when(none).then(pl.lit("no")).otherwise(pl.lit("every")),
     )
-    yield from EMPTY.found(masks.filter(none | full).select("image_id", message=inside))
+    yield from EMPTY.issue(masks.filter(none | full).select("image_id", message=inside))
     side = pl.when(right == 0).then(pl.lit("right")).otherwise(pl.lit("left"))
     other = pl.when(right == 0).then(pl.lit("left")).otherwise(pl.lit("right"))
     alone = pl.format(
         "{}: {} pixels of the {} lung, none of the {} one", "mask", right + left, other, side
     )
-    yield from ONE_LUNG.found(
+    yield from ONE_LUNG.issue(
         masks.filter(~none & ~full & ((right == 0) | (left == 0))).select("image_id", message=alone)
     )

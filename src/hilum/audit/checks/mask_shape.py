@@ -25,7 +25,7 @@ SWAPPED = Rule(
     "mask-sides-exchanged",
     "error",
     "The mask of the right lung lies on the patient's left, and that of the left lung on the right.",
-    "Every figure and finding by side is exchanged. In a frontal radiograph the patient's right lung lies on the picture's left.",
+    "Every figure and finding by side is exchanged. In a frontal radiograph the patient's right lung lies on the image's left.",
     "Exchange the two masks, or their names; if the picture is the one that is mirrored, mirror it back.",
 )
 TWICE = Rule(
@@ -176,11 +176,11 @@ def _wrong(rows: pl.DataFrame) -> Iterator[Issue]:
         "{}: what is called the right lung lies on the picture's right, beside the left lung",
         "mask",
     )
-    yield from SWAPPED.found(rows.filter("exchanged").select("image_id", message=exchanged))
+    yield from SWAPPED.issue(rows.filter("exchanged").select("image_id", message=exchanged))
     pieces = pl.format("{}: {} more than the two lungs", "mask", "pieces")
-    yield from PIECES.found(rows.filter(pl.col("pieces") > 0).select("image_id", message=pieces))
+    yield from PIECES.issue(rows.filter(pl.col("pieces") > 0).select("image_id", message=pieces))
     hole = pl.format("{}: holes of {} % of a lung", "mask", (pl.col("hole") * 100).round(1))
-    yield from HOLES.found(
+    yield from HOLES.issue(
         rows.filter(pl.col("hole") >= LEAST_HOLE).select("image_id", message=hole)
     )
 
@@ -203,7 +203,7 @@ def _twice(rows: pl.DataFrame, cache: Cache) -> Iterator[Issue]:
         "path",
         "other_path",
     )
-    yield from TWICE.found(
+    yield from TWICE.issue(
         pairs.filter(pl.Series(unlike, dtype=pl.Boolean)).select(
             "image_id", "other_image_id", message=message
         )
@@ -232,7 +232,7 @@ def _odd(rows: pl.DataFrame) -> Iterator[Issue]:
     told = rows.with_columns(
         far=pl.Series(np.abs(far).max(axis=1)), words=pl.Series(words, dtype=pl.String)
     ).filter(pl.col("far") > FAR)
-    yield from ODD.found(told.select("image_id", message=pl.format("{}: {}", "mask", "words")))
+    yield from ODD.issue(told.select("image_id", message=pl.format("{}: {}", "mask", "words")))
 
 
 def _words(rows: pl.DataFrame, at: int, name: str) -> str:

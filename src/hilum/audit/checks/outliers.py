@@ -108,7 +108,7 @@ def _of_source(source: str, group: pl.DataFrame, cache: Cache | None) -> Iterato
         for place, row in enumerate(told.iter_rows(named=True), start=1)
     ]
     if rows:
-        yield from OUTLIER.found(pl.DataFrame(rows))
+        yield from OUTLIER.issue(pl.DataFrame(rows))
 
 
 def _words(row: dict, group: pl.DataFrame) -> str:

@@ -21,14 +21,14 @@ IN_TWO_PARTS = Rule(
     "error",
     "A patient stands in two parts of the split that the set comes with.",
     "A model is tested on people it was trained on, which makes its figures too good.",
-    'Leave the given split: with [split] given = "ignore" Hilum makes one by patient.',
+    'Leave the given split: with [split] official = "ignore" Hilum makes one by patient.',
 )
 COPY_IN_TWO_PARTS = Rule(
     "duplicate-parts",
     "error",
     "One picture stands in two parts of the split that the set comes with.",
     "A model is tested on a picture it was trained on, which makes its figures too good.",
-    'Take one of the two out, or leave the given split: with [split] given = "ignore" Hilum keeps copies in one part.',
+    'Take one of the two out, or leave the given split: with [split] official = "ignore" Hilum keeps copies in one part.',
 )
 TWO_PATIENTS = Rule(
     "duplicate-patients",
@@ -70,7 +70,7 @@ STUDY_IN_TWO_PARTS = Rule(
     "error",
     "Pictures of one examination stand in two parts of the split that the set comes with, under two patients.",
     "A model is tested on people it was trained on, which makes its figures too good.",
-    'Correct the patients, or leave the given split: with [split] given = "ignore" Hilum makes one by patient.',
+    'Correct the patients, or leave the given split: with [split] official = "ignore" Hilum makes one by patient.',
 )
 RULES = (
     IN_TWO_PARTS,
@@ -97,7 +97,7 @@ def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Issue]:
         "other_path",
         "other_given_part",
     )
-    yield from COPY_IN_TWO_PARTS.found(_told(pairs(doubled, ["pixel_digest"], "given_part"), parts))
+    yield from COPY_IN_TWO_PARTS.issue(_told(pairs(doubled, ["pixel_digest"], "given_part"), parts))
     named = _NAMELESS not in manifest.remarks["rule"]
     yield from _within_studies(manifest.table, named=named)
     if not named:  # each picture is then a patient of its own, and every copy would be two
@@ -109,7 +109,7 @@ def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Issue]:
         "other_path",
         "other_patient_id",
     )
-    yield from TWO_PATIENTS.found(_told(pairs(doubled, ["pixel_digest"], "patient_id"), patients))
+    yield from TWO_PATIENTS.issue(_told(pairs(doubled, ["pixel_digest"], "patient_id"), patients))
 
 
 def afterwards(manifest: Manifest, found: Sequence[Issue]) -> Iterator[Issue]:
@@ -136,7 +136,7 @@ def afterwards(manifest: Manifest, found: Sequence[Issue]) -> Iterator[Issue]:
             "other_path",
             f"other_{column}",
         )
-        yield from rule.found(_told(torn, message))
+        yield from rule.issue(_told(torn, message))
 
 
 def _within_studies(table: pl.DataFrame, *, named: bool) -> Iterator[Issue]:
@@ -157,7 +157,7 @@ def _within_studies(table: pl.DataFrame, *, named: bool) -> Iterator[Issue]:
             "other_path",
             f"other_{column}",
         )
-        yield from rule.found(_told(pairs(torn, ["dataset", "source", "study"], column), message))
+        yield from rule.issue(_told(pairs(torn, ["dataset", "source", "study"], column), message))
 
 
 def _within_patients(table: pl.DataFrame) -> Iterator[Issue]:
@@ -171,7 +171,7 @@ def _within_patients(table: pl.DataFrame) -> Iterator[Issue]:
             f"other_{column}",
             "other_images",
         )
-        yield from rule.found(_told(pairs(counted, ["patient_id"], column), message))
+        yield from rule.issue(_told(pairs(counted, ["patient_id"], column), message))
 
 
 def _told(found: pl.DataFrame, message: pl.Expr) -> pl.DataFrame:

@@ -58,7 +58,7 @@ PARTS_DIFFER = Rule(
     "warning",
     "Parts of the split that the set comes with differ in their patients, pictures or labels.",
     "Thresholds and figures of one part do not carry over to the other, and figures are not those of people like the training part's.",
-    'Report figures within groups, or leave the given split: with [split] given = "ignore" Hilum makes one by patient.',
+    'Report figures within groups, or leave the given split: with [split] official = "ignore" Hilum makes one by patient.',
 )
 RULES = (SHORTCUT, PARTS_DIFFER)
 
@@ -68,11 +68,11 @@ def check(
 ) -> Iterator[Issue]:
     manifest = manifest.eligible(include)
     pictures = _facts(manifest.table, facts)
-    yield from SHORTCUT.found(_told_without_looking(pictures, manifest.labels))
+    yield from SHORTCUT.issue(_told_without_looking(pictures, manifest.labels))
     for (dataset,), rows in pictures.drop_nulls("given_part").group_by(
         "dataset", maintain_order=True
     ):
-        yield from PARTS_DIFFER.found(_differences(dataset, rows, manifest.labels))
+        yield from PARTS_DIFFER.issue(_differences(dataset, rows, manifest.labels))
 
 
 def _facts(table: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:

@@ -52,7 +52,7 @@ CARD = Card(
     counts="5,856 pictures (5,863 are stated as well): train 1,341 normal and 3,875 pneumonia, val 8 and 8, test 234 and 390",
     caveats="Children of one to five years at one hospital, so a model of these is not one of adults. 170 person numbers and 94 numbers of "
     "normal pictures stand in train and in test; they are taken to count within their cause, which the files suggest and do not say. The val "
-    "part is 16 pictures, too few to choose a threshold on: Hilum makes a better one from train, by patient, unless [split] given = 'use'. The share of "
+    "part is 16 pictures, too few to choose a threshold on: Hilum makes a better one from train, by patient, unless [split] official = 'use'. The share of "
     "pneumonia differs between train (74 %) and test (62 %). Pictures are of many sizes and shapes, which a model may learn in place of lungs.",
 )
 NAMES_ARE_PUBLISHED = True

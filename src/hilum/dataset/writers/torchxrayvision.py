@@ -91,7 +91,7 @@ class XrvView:
     @cached_property
     def csv(self) -> Any:
         """A pandas DataFrame, row i for item i. Raises `MissingExtra` without pandas, which TorchXRayVision needs as well."""
-        with MissingExtra.told("", "the csv of a TorchXRayVision data set"):
+        with MissingExtra.explained("", "the csv of a TorchXRayVision data set"):
             import pandas
         return pandas.DataFrame({column.name: column.to_list() for column in about(self.manifest)})
 

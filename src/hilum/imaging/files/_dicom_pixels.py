@@ -99,7 +99,7 @@ class Pixels:
     values: np.ndarray  # uint8 or uint16 (height, width)
     bits: int
     signed: bool  # raised by half of the range of `bits`
-    account: tuple[str, ...]
+    processing_log: tuple[str, ...]
 
 
 def layout(parsed: Parsed, header: Header, where: object) -> Layout:

@@ -60,11 +60,11 @@ class Dicom:
     """A decoded file: `values` uint8 or uint16 (height, width), and what is known of the file."""
 
     values: np.ndarray  # in the standard view
-    account: tuple[str, ...]
+    processing_log: tuple[str, ...]
     file_digest: str  # of the bytes
     pixel_digest: str  # of size, depth and values as stored
     header: Header
-    shown: np.ndarray  # float32 (2 ** bits,): the brightness in [0, 1] of each value
+    lut: np.ndarray  # float32 (2 ** bits,): the brightness in [0, 1] of each value
     pose: Pose  # from the file's own pixels to `values`
     kind = "DICOM"
     colour = False  # a picture with real colour is refused
@@ -73,8 +73,8 @@ class Dicom:
         return Radiograph(
             self.values,
             _dicom_orientation.spacing(self.header, self.pose),
-            self.account,
-            self.shown,
+            self.processing_log,
+            self.lut,
         )
 
 
@@ -146,7 +146,7 @@ def decoded(path: Path, data: bytes) -> Dicom:
         )
     what = f"pixels are {layout.photometric} ({layout.name}) and broken or cut short"
     pixels = _understood(path, lambda: _dicom_pixels.decode(parsed, layout, path), what)
-    account = [*pixels.account]
+    account = [*pixels.processing_log]
     if layout.photometric not in _dicom_pixels.GREY:
         grey = _dicom_intensity.of_colour(grey)
     shown = _dicom_intensity.shown(grey, pixels.values, pixels.bits, pixels.signed, account)

@@ -46,7 +46,7 @@ _CLUTTER = {
     "$recycle.bin",
     "system volume information",
 }
-_RADIOGRAPHS = "hilum show"  # writes images to be read; other commands write masks and overlays
+_RADIOGRAPHS = "hilum inspect"  # writes images to be read; other commands write masks and overlays
 
 
 @dataclass(frozen=True)

@@ -84,9 +84,9 @@ def refuse_overlap(to: Path, images: Mapping[str, Path], searched: Sequence[Path
     ):
         beside = holding.parent / f"{holding.name or 'images'}-{place.name}"
         remedy = (
-            "choose another folder with --to"
+            "choose another folder with --out"
             if beside.is_relative_to(holding)
-            else f"use --to {shlex.quote(as_text(beside))}"
+            else f"use --out {shlex.quote(as_text(beside))}"
         )
         raise HilumError(
             f"{to} lies inside the folder {as_text(holding)}, which is searched for images and "
@@ -95,7 +95,7 @@ def refuse_overlap(to: Path, images: Mapping[str, Path], searched: Sequence[Path
     inside = f"{place}{os.sep}"
     if below := next((path for real, path in images.items() if real.startswith(inside)), None):
         raise BadData(
-            f"{below} lies below {to}, where output is written; choose another folder with --to"
+            f"{below} lies below {to}, where output is written; choose another folder with --out"
         )
 
 

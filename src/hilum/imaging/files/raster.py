@@ -46,7 +46,7 @@ class Raster:
     """A decoded file: `values` uint8 or uint16 (height, width), and what is known of the file."""
 
     values: np.ndarray
-    account: tuple[str, ...]
+    processing_log: tuple[str, ...]
     file_digest: str  # of the bytes
     pixel_digest: str  # of size, depth and values: equal for one picture in two files
     kind: str  # PNG, JPEG, TIFF, BMP or GIF, by its bytes
@@ -62,7 +62,7 @@ class Raster:
         top = self.top
         shown = np.arange(np.iinfo(self.values.dtype).max + 1, dtype=np.float32) / top
         return Radiograph(
-            self.values, None, (*self.account, f"values 0 to {top} become 0 to 1"), shown
+            self.values, None, (*self.processing_log, f"values 0 to {top} become 0 to 1"), shown
         )
 
 

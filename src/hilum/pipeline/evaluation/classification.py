@@ -76,7 +76,7 @@ def transfer(rows: pl.DataFrame, fitted: Mapping[int | None, Calibration]) -> pl
     parts = []
     rows = rows if "fold" in rows.columns else rows.with_columns(fold=pl.lit(None, pl.Int64))
     for (fold, stage, concept), of in rows.with_row_index("place").group_by(
-        "fold", "stage", "concept", maintain_order=True
+        "fold", "task", "concept", maintain_order=True
     ):
         told, score = fitted.get(fold, {}).get(stage, {}).get(concept), of["score"].to_numpy()
         made: dict[str, np.ndarray] = (
@@ -114,7 +114,7 @@ def figures(
     rows = transfer(rows, {None: fitted} if of_folds is None else of_folds)
     for stage, concepts in fitted.items():
         for concept, told in concepts.items():
-            of = rows.filter((pl.col("stage") == stage) & (pl.col("concept") == concept))
+            of = rows.filter((pl.col("task") == stage) & (pl.col("concept") == concept))
             carried = (
                 [told]
                 if of_folds is None
@@ -123,14 +123,14 @@ def figures(
             for cell in estimate.subgroups(of, ("test",)):
                 if of_folds is None or cell.part == "test":
                     found += [
-                        {**one, "stage": stage, "concept": concept}
+                        {**one, "task": stage, "concept": concept}
                         for one in _of_cell(cell, carried, settings)
                     ]
     for stage in fitted:
         if len(fitted[stage]) > 1:
             found += [
-                {**one, "stage": stage}
-                for one in averages(rows.filter(pl.col("stage") == stage), settings)
+                {**one, "task": stage}
+                for one in averages(rows.filter(pl.col("task") == stage), settings)
             ]
     return found, fitted
 
@@ -138,9 +138,9 @@ def figures(
 def fits(rows: pl.DataFrame, scores: pl.DataFrame) -> Calibration:
     """`fit` of each stage and concept of `scores`, on its `rows`."""
     fitted: Calibration = {}
-    for stage, concept in scores.select("stage", "concept").unique(maintain_order=True).iter_rows():
+    for stage, concept in scores.select("task", "concept").unique(maintain_order=True).iter_rows():
         fitted.setdefault(stage, {})[concept] = fit(
-            rows.filter((pl.col("stage") == stage) & (pl.col("concept") == concept))
+            rows.filter((pl.col("task") == stage) & (pl.col("concept") == concept))
         )
     return fitted
 
@@ -176,7 +176,7 @@ def _of_cell(
             area = auroc_tests.area(
                 truth, score, cell.rows["group"].to_list(), confidence=settings.confidence
             )
-            found |= {"delong_low": area.low, "delong_high": area.high}
+            found |= {"delong_low": area.ci_low, "delong_high": area.ci_high}
         yield found
     for measure in measures:
         if measure.values is None:
@@ -319,7 +319,7 @@ def _are_probabilities(score: np.ndarray) -> bool:
 def _of_probabilities(
     rows: pl.DataFrame, fitted: Sequence[Mapping[str, Any] | None]
 ) -> Iterator[Measure]:
-    reason = next((told["why"] for told in fitted if told is not None and told["why"]), "")
+    reason = next((told["reason"] for told in fitted if told is not None and told["reason"]), "")
     for kind in KINDS:
         values = rows["score" if kind == "uncalibrated" else kind].to_numpy()
         none = not _are_probabilities(values) if kind == "uncalibrated" else _none(values)

@@ -41,11 +41,11 @@ BANDS = {
 TRAITS = ("source", "sex", "age", "view")
 ESTIMATE = {
     **dict.fromkeys(
-        ("stage", "concept", "part", "source", "by", "subgroup", "side", "metric"), pl.String
+        ("task", "concept", "part", "source", "by", "subgroup", "side", "metric"), pl.String
     ),
-    **dict.fromkeys(("value", "low", "high", "delong_low", "delong_high"), pl.Float64),
-    **dict.fromkeys(("images", "patients", "positives", "missed", "undefined"), pl.Int64),
-    **dict.fromkeys(("why", "warning"), pl.String),
+    **dict.fromkeys(("value", "ci_low", "ci_high", "delong_low", "delong_high"), pl.Float64),
+    **dict.fromkeys(("images", "patients", "positives", "missed", "n_undefined"), pl.Int64),
+    **dict.fromkeys(("reason", "warning"), pl.String),
 }
 
 
@@ -115,7 +115,7 @@ def estimate(
     found = bootstrap.bootstrap_many(
         statistics,
         rows["group"].to_list(),
-        resamples=settings.resamples,
+        resamples=settings.bootstrap,
         confidence=settings.confidence,
         seed=settings.seed,
     )
@@ -175,24 +175,24 @@ def _left_out(kept: np.ndarray, reasons: Mapping[str, np.ndarray]) -> str:
 
 def _told(found: bootstrap.Interval, patients: int, why: str) -> dict[str, Any]:
     if np.isnan(found.value):
-        return {**found._asdict(), "why": why or "undefined here"}
-    if np.isnan(found.low):
+        return {**found._asdict(), "reason": why or "undefined here"}
+    if np.isnan(found.ci_low):
         return {
             **found._asdict(),
-            "why": "fewer than two patients"
+            "reason": "fewer than two patients"
             if patients < 2
             else f"undefined in over {bootstrap.MAX_UNDEFINED:.0%} of the resamples",
         }
     if (
-        found.low == found.value == found.high
+        found.ci_low == found.value == found.ci_high
     ):  # as of 2 out of 2: a resample can show nothing but what is there
         return {
             **found._asdict(),
-            "low": float("nan"),
-            "high": float("nan"),
-            "why": "the same in every resample, which says nothing of other patients",
+            "ci_low": float("nan"),
+            "ci_high": float("nan"),
+            "reason": "the same in every resample, which says nothing of other patients",
         }
-    return {**found._asdict(), "why": ""}
+    return {**found._asdict(), "reason": ""}
 
 
 def no_estimate(rows: pl.DataFrame, value: float, *, why: str = "", **about: Any) -> dict[str, Any]:
@@ -200,11 +200,11 @@ def no_estimate(rows: pl.DataFrame, value: float, *, why: str = "", **about: Any
     return {
         **about,
         "value": value,
-        "low": float("nan"),
-        "high": float("nan"),
-        "undefined": 0,
+        "ci_low": float("nan"),
+        "ci_high": float("nan"),
+        "n_undefined": 0,
         **counts(rows),
-        "why": why,
+        "reason": why,
     }
 
 

@@ -157,7 +157,7 @@ def lung_figures(
                 "no lung is drawn": undrawn,
                 "no pixel spacing is known": ~missed & ~undrawn,
             }
-            about = {"stage": "lungs", "side": side, **estimate.place(part, source)}
+            about = {"task": "lungs", "side": side, **estimate.place(part, source)}
             about["missed"] = int(np.count_nonzero(missed))
             shown = {
                 name: of

@@ -139,7 +139,7 @@ def as_dict(row: Compared) -> dict[str, Any]:
         "stated": row.stated,
         "found": row.found,
         "verdict": row.verdict,
-        "why": row.why,
+        "reason": row.why,
     }
 
 

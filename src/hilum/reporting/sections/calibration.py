@@ -45,7 +45,7 @@ def section(
         "rows": [row for row, kind in zip(rows, KINDS, strict=True) if kind in made],
         "heads": [text.TERMS[metric].name for metric in calibration.METRICS],
         "terms": [text.TERMS[metric] for metric in calibration.METRICS],
-        "why": fitted["why"],
+        "reason": fitted["reason"],
         "tune_images": fitted["tune_images"],
         "tune_positives": fitted["tune_positives"],
         "temperature": None if fitted["temperature"] is None else f"{fitted['temperature']:.3g}",

@@ -58,7 +58,7 @@ class Facts:
     def figures(self, stage: str, source: str = ALL) -> dict[str, dict[str, Any]]:
         """The test part's figures of the leading finding, by metric."""
         rows = self.metrics.filter(
-            (pl.col("stage") == stage) & (pl.col("part") == "test") & (pl.col("source") == source)
+            (pl.col("task") == stage) & (pl.col("part") == "test") & (pl.col("source") == source)
         )
         found: dict[str, dict[str, Any]] = {}
         for row in rows.iter_rows(named=True):
@@ -170,15 +170,15 @@ def _people(facts: Facts) -> str:
 
 
 def _preparation(facts: Facts) -> str:
-    pixels, region = facts.recipe.pixels, facts.recipe.region
-    findings = facts.run.table("audit", "findings.parquet")
+    pixels, region = facts.recipe.pixels, facts.recipe.crop
+    findings = facts.run.table("audit", "issues.parquet")
     counts = ", ".join(
         f"{count:,} {severity}{'s' * (count != 1 and severity != 'info')}"
         for severity in ("error", "warning", "info")
         if (count := (findings["severity"] == severity).sum())
     )
     return (
-        f"Each file decoded once and letterboxed to {pixels.size} x {pixels.size} pixels, window '{pixels.window}', bright is dense; the lungs' box with a margin of "
+        f"Each file decoded once and letterboxed to {pixels.size} x {pixels.size} pixels, window '{pixels.normalisation}', bright is dense; the lungs' box with a margin of "
         f"{region.margin:.0%} cut out{' and blackened outside' if region.masked else ''}, {region.size} x {region.size} pixels. The audit found: {counts or 'nothing'}."
     )
 
@@ -258,7 +258,7 @@ def _measures(facts: Facts) -> str:
     evaluate = facts.recipe.evaluate
     return (
         f"AUROC, average precision; sensitivity, specificity, PPV, NPV, F1 and accuracy at a threshold chosen on tune; Brier score, calibration error, slope and intercept; "
-        f"Dice and distances of lungs. Intervals of {evaluate.confidence:.0%}: percentile bootstrap over patients, {evaluate.resamples:,} resamples, seed {evaluate.seed}; of AUROC "
+        f"Dice and distances of lungs. Intervals of {evaluate.confidence:.0%}: percentile bootstrap over patients, {evaluate.bootstrap:,} resamples, seed {evaluate.seed}; of AUROC "
         f"DeLong's too."
     )
 
@@ -298,7 +298,7 @@ def _divided(facts: Facts, cells: pl.Expr) -> str:
     if not facts.concept:
         return ""
     rows = facts.metrics.filter(
-        (pl.col("stage") == "finding")
+        (pl.col("task") == "finding")
         & (pl.col("part") == "test")
         & (pl.col("metric") == "auroc")
         & cells
@@ -527,7 +527,7 @@ ITEMS = (
         "",
         "Differences between places: how they are handled",
         None,
-        "how; `hilum matrix` measures them",
+        "how; `hilum cross-evaluate` measures them",
     ),
     Item("12e", "28, 29", "Measures of performance and of doubt", _measures),
     Item(
@@ -585,7 +585,7 @@ ITEMS = (
         _performance,
         "subgroups beyond those of the data's columns",
     ),
-    Item("23b", "", "Performance by place", _by_source, "other places: `hilum matrix`"),
+    Item("23b", "", "Performance by place", _by_source, "other places: `hilum cross-evaluate`"),
     Item("", "30", "How robust it is", None, "what was changed, and what came of it"),
     Item("", "31", "What it looks at", _looks, "what to make of it"),
     Item(
@@ -593,7 +593,7 @@ ITEMS = (
         "33",
         "Test on data from elsewhere",
         None,
-        "a set of another place: `hilum matrix` measures on it",
+        "a set of another place: `hilum cross-evaluate` measures on it",
     ),
     Item(
         "24", "", "Results of updating", lambda facts: "None: the run does not update a model.", ""

@@ -35,7 +35,7 @@ def known(
     scores: pl.DataFrame, table: pl.DataFrame, stage: str, concept: str | None
 ) -> pl.DataFrame:
     """Scores of the leading finding on the stage's images with a known label: part, state (1 or 0), score; what the figures are made of."""
-    of = (pl.col("stage") == stage) & (pl.col("concept") == (concept or ""))
+    of = (pl.col("task") == stage) & (pl.col("concept") == (concept or ""))
     rows = scores.filter(of).join(
         table.select("image_id", "source", "state"), on="image_id", maintain_order="left"
     )
@@ -53,7 +53,7 @@ def section(
     """`rows` as `known` gives them, with what was carried over to them (`hilum.pipeline.evaluation.classification.transfer`), not empty in the test part;
     `fitted` what was chosen on their tune part, see `hilum.statistics.calibration.as_json`, or of a cross-validated run on the pooled scores."""
     test, tune = (rows.filter(pl.col("part") == part) for part in ("test", "tune"))
-    of_stage = metrics.filter(pl.col("stage") == stage)
+    of_stage = metrics.filter(pl.col("task") == stage)
     of_concept = of_stage.filter(pl.col("concept") == concept)
     name, pooled = name_of(concept).lower(), rows["fold"].count() > 0
     threshold, chosen = None if pooled else fitted["threshold"], not test["called"].is_nan().all()
@@ -99,7 +99,7 @@ def _figures(of_concept: pl.DataFrame) -> list[dict[str, Any]]:
         test, tune = whole["test", metric], whole.get(("tune", metric))
         written = text.interval(test, metric)
         bar = (
-            charts.interval(test["value"], test["low"], test["high"], told=written)
+            charts.interval(test["value"], test["ci_low"], test["ci_high"], told=written)
             if not np.isnan(test["value"])
             else ""
         )
@@ -143,7 +143,7 @@ def _thresholds(of_concept: pl.DataFrame, prevalence: float) -> dict[str, Any]:
     return {
         "rows": rows,
         "chosen": [
-            row["why"] or text.DASH if np.isnan(row["value"]) else f"{row['value']:.4g}"
+            row["reason"] or text.DASH if np.isnan(row["value"]) else f"{row['value']:.4g}"
             for row in chosen
         ],
     }
@@ -431,7 +431,7 @@ def heat_maps(
     One colour scale for all: black-red-yellow from the median to the 99.9th percentile of the test part's map values.
     """
     rows = (
-        scores.filter(pl.col("stage") == "anomaly")
+        scores.filter(pl.col("task") == "anomaly")
         .with_row_index("map")
         .filter(pl.col("part") == "test")
     )
@@ -446,8 +446,8 @@ def heat_maps(
     }
     scale = float(max(high - low, 1e-6))
     return {
-        "low": f"{low:.3g}",
-        "high": f"{high:.3g}",
+        "ci_low": f"{low:.3g}",
+        "ci_high": f"{high:.3g}",
         "galleries": [
             {
                 "name": name,

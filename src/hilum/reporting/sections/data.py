@@ -270,4 +270,4 @@ def _row(what: str, why: str, paths: list[str], then: str) -> dict[str, Any]:
     examples = ", ".join(cut(path, 60) for path in paths[:EXAMPLES]) + (
         " …" if len(paths) > EXAMPLES else ""
     )
-    return {"what": what, "why": why, "count": len(paths), "then": then, "examples": examples}
+    return {"what": what, "reason": why, "count": len(paths), "then": then, "examples": examples}

@@ -35,7 +35,7 @@ HEADS = {
 def probes(table: pl.DataFrame, seen: str) -> dict[str, Any]:
     """The figures of probes, a row a question; `seen` is which of `probe.VIEWS` the models are shown."""
     rows = []
-    for (target, within), of in table.filter(pl.col("why") == "").group_by(
+    for (target, within), of in table.filter(pl.col("reason") == "").group_by(
         "target", "within", maintain_order=True
     ):
         cells = {row["view"]: row for row in of.iter_rows(named=True)}
@@ -51,8 +51,8 @@ def probes(table: pl.DataFrame, seen: str) -> dict[str, Any]:
             }
         )
     unasked = (
-        table.filter(pl.col("why") != "")
-        .select("target", "within", "why")
+        table.filter(pl.col("reason") != "")
+        .select("target", "within", "reason")
         .unique(maintain_order=True)
     )
     return {
@@ -72,7 +72,7 @@ def probes(table: pl.DataFrame, seen: str) -> dict[str, Any]:
 
 
 def _figure(row: Mapping[str, Any]) -> str:
-    return f"{row['value']:.2f} ({row['low']:.2f}–{row['high']:.2f})"
+    return f"{row['value']:.2f} ({row['ci_low']:.2f}–{row['ci_high']:.2f})"
 
 
 def _within(within: str) -> str:
@@ -146,7 +146,10 @@ def _item(
 ) -> dict[str, Any]:
     """The region under each method's map, with the outline of the lungs, of the map's highest part, and of what is drawn."""
     first = rows.row(0, named=True)
-    drawn = shown.from_cached.forward(shown.drawn(list(things)).astype(np.uint8), labels=True) > 0
+    drawn = (
+        shown.from_cached.forward(shown.reference_mask(list(things)).astype(np.uint8), labels=True)
+        > 0
+    )
     lines = [images.Outline(shown.lungs, images.CYAN), images.Outline(drawn, "#fff", dashed=True)]
     seen = []
     for row in rows.iter_rows(named=True):

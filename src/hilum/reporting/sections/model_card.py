@@ -35,7 +35,7 @@ def render(facts: Facts, *, limits: list[str], made_up: bool) -> str:
         "models": [
             [kind, model, file, made[file]] for file, (kind, model) in named.items() if file in made
         ],
-        "input": f"frontal chest radiographs{_included(recipe)}; letterboxed to {recipe.pixels.size} pixels, the lungs' region to {recipe.region.size}; bright is dense",
+        "input": f"frontal chest radiographs{_included(recipe)}; letterboxed to {recipe.pixels.size} pixels, the lungs' region to {recipe.crop.size}; bright is dense",
         "output": answers["15"],
         "parts": [_part(facts, part) for part in facts.parts],
         "people": answers["20b"],

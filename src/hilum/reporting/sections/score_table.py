@@ -24,12 +24,12 @@ def table(rows: pl.DataFrame, split: pl.DataFrame, manifest: Manifest) -> pl.Dat
     `rows`: scores as `hilum.pipeline.evaluation.classification.transfer` gives them.
     """
     test = rows.filter(pl.col("part") == "test")
-    images = test.select("image_id", "doubts").unique("image_id", maintain_order=True)
+    images = test.select("image_id", "quality_flags").unique("image_id", maintain_order=True)
     places = manifest.table.select("image_id", "path", "patient_id")
     made = images.join(places, on="image_id", maintain_order="left").join(
         split.select("image_id", "fold"), on="image_id", maintain_order="left"
     )
-    made = made.select("image_id", "path", "patient_id", "fold", "doubts")
+    made = made.select("image_id", "path", "patient_id", "fold", "quality_flags")
     for concept in test["concept"].unique(maintain_order=True):
         label = manifest.states(concept).select(
             "image_id",
@@ -38,8 +38,8 @@ def table(rows: pl.DataFrame, split: pl.DataFrame, manifest: Manifest) -> pl.Dat
             .alias(f"{concept} label"),
         )
         made = made.join(label, on="image_id", how="left", maintain_order="left")
-        for stage in test["stage"].unique(maintain_order=True):
-            of = test.filter((pl.col("stage") == stage) & (pl.col("concept") == concept))
+        for stage in test["task"].unique(maintain_order=True):
+            of = test.filter((pl.col("task") == stage) & (pl.col("concept") == concept))
             if of.height:
                 called = (
                     pl.when(pl.col("called").is_nan())

@@ -26,7 +26,7 @@ def section(
     run: Run, metrics: pl.DataFrame, per_image: pl.DataFrame, cached: Cache, left_out: int = 0
 ) -> dict[str, Any]:
     """`missing` says why there is nothing else. `left_out`: test images that the model may have learnt from, which are not measured."""
-    told = metrics.filter((pl.col("stage") == "lungs") & (pl.col("part") == "test"))
+    told = metrics.filter((pl.col("task") == "lungs") & (pl.col("part") == "test"))
     if not told.height:
         return {"missing": _why_nothing(run, left_out)}
     known = set(told["metric"])  # millimetres are there only where some image's spacing is known
@@ -81,7 +81,7 @@ def _why_nothing(run: Run, left_out: int) -> str:
     if left_out:
         return f"The lung model that comes with Hilum has learnt from {text.plural(left_out, 'test image')} or their patients, so it is not measured here."
     if not run.table("segment", segment.INDEX).height:
-        return run.summary("segment")["why"]
+        return run.summary("segment")["reason"]
     return "No image of the test part has a lung mask, so found lungs cannot be compared with drawn ones."
 
 

@@ -25,17 +25,19 @@ NO_FINDING = (
 def division(divided: Division, table: pl.DataFrame, settings: Split) -> dict[str, Any]:
     """Say how the set was divided and why, what one split needs, which findings are too rare."""
     return {
-        "needed": math.ceil(settings.minimum / min(settings.train, settings.tune, settings.test)),
+        "needed": math.ceil(
+            settings.min_per_class / min(settings.train, settings.tune, settings.test)
+        ),
         "mode": divided.mode,
         "cross_validated": divided.mode == CROSS_VALIDATED,
         "folds": divided.folds,
-        "why": divided.why,
+        "reason": divided.why,
         "asked": settings.folds >= 2,
         "images": table.height,
         "patients": table["group"].n_unique(),
         "concepts": [name_of(concept) for concept in divided.concepts or ()],
         "too_rare": [
-            {"name": name_of(concept), "why": why} for concept, why in divided.too_rare.items()
+            {"name": name_of(concept), "reason": why} for concept, why in divided.too_rare.items()
         ],
         "fewest": FEWEST_OF_A_STATE,
     }
@@ -85,4 +87,4 @@ def short(
                 "needed": f"{FEWEST_MASKS} in every training part, for a segmenter of your own",
             }
         )
-    return {"rows": rows, "why": divided.why}
+    return {"rows": rows, "reason": divided.why}

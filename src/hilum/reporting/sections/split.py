@@ -146,7 +146,7 @@ def _rule(table: pl.DataFrame, manifest: Manifest, settings: Split | None, seed:
         told.append(
             f"The data come with a split of their own ({plural(given.height, 'image')}); {kept:,} of these stand in the part it gives them."
         )
-    if settings.keep:
+    if settings.previous:
         told.append("Patients of an earlier split stay where they were.")
     return told
 

@@ -45,7 +45,7 @@ def leading(metrics: pl.DataFrame, concept: str | None) -> list[dict[str, Any]]:
 def _macro(metrics: pl.DataFrame) -> list[dict[str, Any]]:
     """Tell the mean AUROC over the findings of a run with several; else nothing."""
     areas = metrics.filter(
-        (pl.col("stage") == "finding")
+        (pl.col("task") == "finding")
         & (pl.col("part") == "test")
         & (pl.col("by") == ALL)
         & (pl.col("metric") == "auroc")
@@ -70,7 +70,7 @@ def _test(metrics: pl.DataFrame, concept: str | None) -> dict[tuple[str, str], d
         & pl.col("side").is_in([BOTH, ""])
         & pl.col("concept").is_in(["", concept or ""])
     )
-    return {(row["stage"], row["metric"]): row for row in whole.iter_rows(named=True)}
+    return {(row["task"], row["metric"]): row for row in whole.iter_rows(named=True)}
 
 
 def _plain(stage: str, row: dict[str, Any], concept: str | None) -> str:
@@ -88,8 +88,8 @@ def _plain(stage: str, row: dict[str, Any], concept: str | None) -> str:
     times = f"{100 * row['value']:.0f} times in 100"
     between = (
         ""
-        if math.isnan(row["low"])
-        else f" (between {100 * row['low']:.0f} and {100 * row['high']:.0f})"
+        if math.isnan(row["ci_low"])
+        else f" (between {100 * row['ci_low']:.0f} and {100 * row['ci_high']:.0f})"
     )
     return f"Of one image with {name} and one without, {score} puts the one with it higher {times}{between}. {held}, {row['positives']:,} with {name}."
 
@@ -138,7 +138,9 @@ def limits(
 def _probability(fitted: Mapping[str, Any] | None, pooled: bool) -> str:
     """`pooled`: the calibration is fitted on the scores of all folds."""
     if not fitted or fitted["temperature"] is None:
-        why = f" ({'pooled scores' if pooled else 'tune part'}: {fitted['why']})" if fitted else ""
+        why = (
+            f" ({'pooled scores' if pooled else 'tune part'}: {fitted['reason']})" if fitted else ""
+        )
         return f"A score is a score, not a probability: nothing here is calibrated{why}."
     share, images = (
         f"{fitted['tune_positives'] / fitted['tune_images']:.0%}",

@@ -143,9 +143,9 @@ def interval(figure: Figure, metric: str, *, reason: bool = True) -> str:
     """`0.912 (0.871 to 0.945)`, or what there is of it and why not more; without the `reason` for no interval where a table gives it once for all."""
     if math.isnan(figure["value"]):
         return f"{DASH} ({figure.get('why') or TERMS[metric].undefined})"
-    if math.isnan(figure["low"]):
+    if math.isnan(figure["ci_low"]):
         return f"{number(figure['value'])} (no interval{f': {_no_interval(figure)}' if reason else ''})"
-    return f"{number(figure['value'])} ({number(figure['low'])} to {number(figure['high'])})"
+    return f"{number(figure['value'])} ({number(figure['ci_low'])} to {number(figure['ci_high'])})"
 
 
 def mean(figure: Figure, metric: str, *, of_all: bool) -> str:
@@ -158,7 +158,7 @@ def mean(figure: Figure, metric: str, *, of_all: bool) -> str:
 
 def _no_interval(figure: Figure) -> str:
     return (
-        figure.get("why") or "fewer than two patients"
+        figure.get("reason") or "fewer than two patients"
         if figure["patients"] < 2
         else f"undefined in over {MAX_UNDEFINED:.0%} of the resamples"
     )
@@ -168,20 +168,20 @@ def doubts(figures: Mapping[str, Figure]) -> list[str]:
     """Sentences on those of one part's figures, by metric, whose interval is too wide to lean on or missing."""
     told = []
     wide = {
-        metric: row for metric, row in figures.items() if row["high"] - row["low"] > WIDE
+        metric: row for metric, row in figures.items() if row["ci_high"] - row["ci_low"] > WIDE
     }  # never where a bound is nan
     if wide:
         pairs = [
-            f"{_named(metric)} of {row['low']:.2f} from one of {row['high']:.2f}"
+            f"{_named(metric)} of {row['ci_low']:.2f} from one of {row['ci_high']:.2f}"
             for metric, row in wide.items()
         ]
         told.append(
             f"{plural(next(iter(wide.values()))['patients'], 'patient')} cannot tell {', nor '.join(pairs)}."
         )
-    if "auroc" in figures and figures["auroc"]["low"] <= 0.5 <= figures["auroc"]["high"]:
+    if "auroc" in figures and figures["auroc"]["ci_low"] <= 0.5 <= figures["auroc"]["ci_high"]:
         told.append("chance, an AUROC of 0.5, lies within the interval.")
     for metric, row in figures.items():
-        if math.isnan(row["low"]) and not math.isnan(row["value"]):
+        if math.isnan(row["ci_low"]) and not math.isnan(row["value"]):
             told.append(
                 f"how sure {_named(metric)} of {number(row['value'])} is cannot be said: {_no_interval(row)}."
             )
