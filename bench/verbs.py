@@ -69,7 +69,7 @@ def cases() -> list[Case]:
             "done",
             ("propose-fixes", "run", "--rule", "mask-missing", "--out", "fixes.toml"),
         ),
-        Case("datacard", "done", ("datacard", "run", "--pictures")),
+        Case("datacard", "done", ("datacard", "run", "--images")),
         Case("shortcuts", "done", ("shortcuts", "run")),
         Case("explain", "done", ("explain", "run")),
         Case("explain IMAGE", "done", ("explain", "run", "../few", "--out", "out")),
