@@ -42,6 +42,8 @@ class NotFound(HilumError):
 
 
 class BadData(HilumError):
+    """A file or table is not what it must be; the message lists every fault."""
+
     @classmethod
     def listing(cls, what: str, faults: Iterable[str], *, shown: int = 20) -> BadData:
         """All `faults` under one heading; beyond `shown` they are counted, not dropped."""

@@ -186,9 +186,15 @@ def several(found: Mapping[str, pl.DataFrame], as_json: bool) -> None:
 def watch(step: str) -> Iterator[Progress]:
     """Show a bar with rate and time left on standard error where that is a terminal."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
     from rich.progress import Progress as Bars
-    from rich.progress import Task, TimeRemainingColumn
     from rich.text import Text
 
     class Rate(ProgressColumn):

@@ -55,17 +55,17 @@ def end(command: Callable[[], object]) -> int:
     Where a signal ends it, the process is left at once, whatever its threads still do.
     """
     _print_everything()
-    with _notices_said(), _ended_by_signals() as asked_to_end:
+    with _notices_said(), _ended_by_signals() as signalled:
         try:
             try:
                 command()
             finally:
-                asked_to_end.append(0)  # what is left to do is quick, and not to be disturbed
+                signalled.append(0)  # what is left to do is quick, and not to be disturbed
             return _flushed(0)
         except SystemExit as stop:
             return _flushed(_code(stop))
         except BaseException as error:  # noqa: BLE001 (the one place; panics of Rust are no `Exception`)
-            if number := asked_to_end[0]:
+            if number := signalled[0]:
                 # Native code that calls Python may swallow `Interrupted`, and
                 # fail without an answer.
                 stop = error if isinstance(error, Interrupted) else Interrupted(number)

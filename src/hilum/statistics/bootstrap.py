@@ -44,6 +44,10 @@ def bootstrap_patients(
     in which the rows of a patient drawn k times occur k times, and returns nan where it is undefined; such resamples
     are left out and counted. The bounds are nan with fewer than two patients (nothing is resampled) or more than
     `MAX_UNDEFINED` of the resamples undefined. Raises `ValueError` for no resamples or a confidence outside (0, 1).
+
+    >>> mean = hilum.bootstrap_patients(lambda rows: float(len(rows)), ["a", "a", "b"], resamples=50)
+    >>> mean.value, mean.ci_low <= mean.ci_high
+    (3.0, True)
     """
     return bootstrap_many(
         [statistic], patients, resamples=resamples, confidence=confidence, seed=seed
