@@ -26,7 +26,7 @@ else
 endif
 
 test: $(VENV)/installed
-	@$(BIN)/ruff check src tests bench
+	@$(BIN)/ruff check src tests tools benchmarks
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-versions:
@@ -35,7 +35,7 @@ test-versions:
 	  else echo "python$$version is not on this machine: left out"; fi; done
 
 lint: $(VENV)/installed
-	@$(BIN)/ruff check src tests bench
+	@$(BIN)/ruff check src tests tools benchmarks
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Hilum needs Python 3.11 or newer, got $$($(PYTHON) --version 2>&1); name one with: make PYTHON=python3.11"; exit 1; }

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks._lib.small_job import small_job
 from hilum import storage
 from hilum.annotations import lung_masks
 from hilum.imaging import synthetic
@@ -19,7 +20,6 @@ from hilum.inference.onnx_model import InputContract
 from hilum.run_folder import MARKERS, Run
 from hilum.runs.run_all import STEPS
 from hilum.storage import integrity
-from small_job import small_job
 
 os.environ.setdefault(
     "OMP_WAIT_POLICY", "PASSIVE"

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_shapes import meet, simple
 
 from hilum import errors
 from hilum.annotations import mask_codecs, polygon_crossings, polygons, shapes
@@ -19,7 +20,6 @@ from hilum.dataset import tables
 from hilum.dataset.readers import _nlm, _supervisely
 from hilum.errors import BadData
 from hilum.imaging.files import find_images
-from test_shapes import meet, simple
 
 SIZE = (400, 400)
 

@@ -7,8 +7,8 @@ import importlib.util
 import cv2
 import numpy as np
 import pytest
-
 from dicom_files import write
+
 from hilum.audit.checks import burned_in_text as text_check
 from hilum.config import Pixels
 from hilum.dataset.manifest import COLUMNS, Manifest

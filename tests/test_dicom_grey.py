@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-
 from dicom_files import lut, write
+
 from hilum.imaging.files import dicom
 
 U8, U16, I16 = np.uint8, np.uint16, np.int16

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dicom_files import NATIVE, write
 from pydicom import Dataset
 from pydicom.valuerep import PersonName
+from test_dicom_pixels import SHARED, packaged, real_files
 
-from dicom_files import NATIVE, write
 from hilum.errors import BadData
 from hilum.imaging.files import _dicom_facts, _dicom_header, _dicom_parsing, _dicom_tags, dicom
 from hilum.safety.untrusted_files import Folder
-from test_dicom_pixels import SHARED, packaged, real_files
 
 KEYWORDS = {
     0x00020010: "TransferSyntaxUID",

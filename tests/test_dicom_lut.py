@@ -2,9 +2,6 @@
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-
 from dicom_bytes import (
     BIG_ENDIAN,
     EXPLICIT,
@@ -17,6 +14,9 @@ from dicom_bytes import (
     padded,
     words,
 )
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from hilum.errors import BadData
 from hilum.imaging.files import dicom
 from hilum.imaging.files._dicom_decimal import decimal, decimals

@@ -4,7 +4,6 @@ import os
 
 import numpy as np
 import pytest
-
 from dicom_bytes import (
     EXPLICIT,
     IMPLICIT,
@@ -18,6 +17,7 @@ from dicom_bytes import (
     sequence_end,
     words,
 )
+
 from hilum.errors import BadData
 from hilum.imaging.files import dicom
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 import pytest
-
 from dicom_files import ENCODERS, JPEG, NATIVE, dataset, write
+
 from hilum.errors import BadData
 from hilum.imaging.files import _dicom_stream, dicom, image_file
 

@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from conftest import hilum
 from typer.testing import CliRunner
 
 import hilum as package
-from conftest import hilum
-from full_disk import Disk
+from benchmarks.robustness.full_disk import Disk
 from hilum import storage
 from hilum.cli import exit_status
 from hilum.cli.verbs import app

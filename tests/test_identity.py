@@ -22,11 +22,11 @@ import imagecodecs
 import numpy as np
 import polars as pl
 import pytest
+from conftest import hilum
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom import dcmread
 
-from conftest import hilum
 from hilum import plugins, storage
 from hilum.config import Share
 from hilum.dataset.manifest import Manifest

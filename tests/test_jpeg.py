@@ -4,10 +4,10 @@ import cv2
 import imagecodecs
 import numpy as np
 import pytest
+from dicom_files import JPEG, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dicom_files import JPEG, write
 from hilum.errors import BadData
 from hilum.imaging.files import _jpeg_complete, _jpeg_stream, dicom, raster
 

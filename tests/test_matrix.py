@@ -9,9 +9,9 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
+from conftest import hilum
 from sklearn.metrics import roc_auc_score
 
-from conftest import hilum
 from hilum import storage
 from hilum.cli import console
 from hilum.config import Data, Evaluate

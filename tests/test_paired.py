@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import oracles
 import pytest
 
-import oracles
 from hilum.statistics import auroc_tests, sample_size
 from hilum.statistics.metrics import discrimination
 

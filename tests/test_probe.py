@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 
+import made_up
 import numpy as np
 import polars as pl
 import pytest
+from conftest import resealed
 from typer.testing import CliRunner
 
-import made_up
-from conftest import resealed
 from hilum import storage
 from hilum.annotations import lung_masks
 from hilum.cli.verbs import app

@@ -15,8 +15,8 @@ import imagecodecs
 import numpy as np
 import polars as pl
 import pytest
-
 import test_figures
+
 from hilum import plugins, storage
 from hilum.config import Data, Evaluate, LungCrop, Pixels, Recipe, Split
 from hilum.drawing import charts, images

@@ -7,10 +7,10 @@ import sys
 import imagecodecs
 import numpy as np
 import pytest
-from typer.testing import CliRunner
-
 from conftest import hilum
 from dicom_files import write
+from typer.testing import CliRunner
+
 from hilum.cli.verbs import app
 from hilum.imaging.files import raster
 

@@ -8,7 +8,6 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-import train_findings as bench  # noqa: E402
 from hilum.config import LungCrop  # noqa: E402
 from hilum.inference import pretrained  # noqa: E402
 from hilum.inference.onnx_model import OnnxModel  # noqa: E402
@@ -16,6 +15,7 @@ from hilum.statistics import calibration  # noqa: E402
 from hilum.statistics.metrics import discrimination  # noqa: E402
 from hilum.training import onnx_export  # noqa: E402
 from hilum.training.models import efficientnet_lite0  # noqa: E402
+from tools.build_models import train_findings as bench  # noqa: E402
 
 SIZE = 64
 

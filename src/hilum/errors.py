@@ -35,6 +35,8 @@ class HilumError(Exception):
 
 
 class NotFound(HilumError):
+    """Something that was named is not there; the nearest known name is offered."""
+
     @classmethod
     def named(cls, kind: str, got: str, known: Iterable[str]) -> NotFound:
         """An unknown `kind` called `got`, with the nearest known name offered."""
