@@ -15,7 +15,7 @@ IMAGES := 120
 # Large pages, where the C library knows how: training takes two thirds of the time.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: demo test test-versions lint clean
+.PHONY: demo test test-versions lint types docs clean
 
 demo: $(VENV)/installed
 ifeq ($(strip $(DATA)),)
@@ -46,5 +46,10 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train,test]'
 	@touch $@
 
+docs: $(VENV)/installed
+	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt '.[docs]'
+	@$(BIN)/python -m tools.make_reference
+	@$(BIN)/zensical build
+
 clean:
-	rm -rf .venv .venv-* $(DEMO) .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* $(DEMO) .pytest_cache .ruff_cache .hypothesis site
