@@ -42,7 +42,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Folders of chest radiographs in; checked data, patient-safe splits, lung masks, "
-    "findings,"
+    "findings, "
     "anomaly maps and honest figures out.",
     epilog=exit_status.CODES,
 )
@@ -107,7 +107,7 @@ KeepIdentifiers = Annotated[
     typer.Option(
         "--keep-identifiers/--pseudonyms",
         help="In what is made to be passed on (cards, exports, report, audit page) patients, "
-        "studies"
+        "studies "
         "and annotators go by pseudonyms; or keep them as they are.",
         show_default=False,
     ),
