@@ -261,9 +261,6 @@ def test_a_mask_comes_back_from_every_kind_of_run_lengths(mask):
         "as they are": runs,
         "compressed": RunLengths.from_coco(runs.to_coco()),
         "plain": RunLengths.from_coco(json.loads(json.dumps(runs.to_coco(compressed=False)))),
-        "down columns": RunLengths.from_starts(runs.to_starts("columns"), mask.shape, "columns"),
-        "along rows": RunLengths.from_starts(runs.to_starts("rows"), mask.shape, "rows"),
-        "gaps": RunLengths.from_gaps(runs.to_gaps(), mask.shape),
     }
     for way, found in ways.items():
         assert found == runs, way
@@ -277,34 +274,9 @@ def test_any_counts_come_back_from_coco_text(counts):
     assert RunLengths.from_coco(runs.to_coco()) == runs
 
 
-def test_pairs_mean_what_their_sets_say():
-    column = picture(
-        "... ##. .#."
-    )  # pixels down the columns, from 1: 2, 5, 6; along the rows: 4, 5, 8
-    assert (
-        RunLengths.from_starts("2 1 5 2", (3, 3), "columns").to_mask((3, 3)).tolist()
-        == column.tolist()
-    )
-    assert (
-        RunLengths.from_starts("4 2 8 1", (3, 3), "rows").to_mask((3, 3)).tolist()
-        == column.tolist()
-    )
-    assert RunLengths.from_gaps("1 1 2 2", (3, 3)).to_mask((3, 3)).tolist() == column.tolist()
-    for empty in ("-1", " -1 ", ""):
-        assert not RunLengths.from_starts(empty, (3, 3), "rows").to_mask((3, 3)).any()
-        assert not RunLengths.from_gaps(empty, (3, 3)).to_mask((3, 3)).any()
-
-
 @pytest.mark.parametrize(
     "read",
     [
-        lambda: RunLengths.from_starts("1 2 3", (3, 3), "rows"),
-        lambda: RunLengths.from_starts("1 two", (3, 3), "rows"),
-        lambda: RunLengths.from_starts("0 2", (3, 3), "rows"),
-        lambda: RunLengths.from_starts("1 0", (3, 3), "rows"),
-        lambda: RunLengths.from_starts("8 3", (3, 3), "columns"),
-        lambda: RunLengths.from_starts("1 3 3 2", (3, 3), "columns"),
-        lambda: RunLengths.from_gaps("5 5", (3, 3)),
         lambda: RunLengths.from_coco({"size": [3, 3], "counts": "1é"}),
         lambda: RunLengths.from_coco({"size": [3, 3], "counts": "1Q"}),
         lambda: RunLengths.from_coco({"size": [3, 3], "counts": [1.5, 7.5]}),

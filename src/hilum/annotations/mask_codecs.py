@@ -1,4 +1,4 @@
-"""Masks as text: COCO's compressed counts, pairs of run lengths, and Supervisely's base64 of zlib of a PNG with alpha."""
+"""Masks as text: COCO's compressed counts and Supervisely's base64 of zlib of a PNG with alpha."""
 
 from __future__ import annotations
 
@@ -12,21 +12,7 @@ import numpy as np
 from hilum.errors import BadData
 
 _MOST_PIXELS = 64_000_000  # of a bitmap: more is refused before it is decoded
-_MOST_DIGITS = 18  # of a run length: more do not fit into 64 bits
 _MOST_BITS = 60
-
-
-def parse_pairs(text: str) -> tuple[list[int], list[int]]:
-    """Firsts and seconds of "a b a b …"; none of "-1", the mark of an empty mask."""
-    words = [] if text.strip() == "-1" else text.split()
-    if len(words) % 2 or not all(
-        word.isascii() and word.isdigit() and len(word) <= _MOST_DIGITS for word in words
-    ):
-        raise BadData(
-            f"expected run lengths as pairs of whole numbers 'start length start length …', got {text[:80]!r}"
-        )
-    values = [int(word) for word in words]
-    return values[::2], values[1::2]
 
 
 def numbers(values: object, what: str, count: int) -> list[float]:

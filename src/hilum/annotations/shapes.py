@@ -19,8 +19,6 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
-from typing import Literal
 
 import numpy as np
 
@@ -28,10 +26,6 @@ from hilum.annotations import mask_codecs, polygon_crossings, polygons
 from hilum.annotations.polygons import Ring, Size
 from hilum.errors import BadData, unknown
 from hilum.safety import untrusted_files
-
-Order = Literal[
-    "columns", "rows"
-]  # which way runs go: down the columns (COCO, Kaggle) or along the rows (CheXmask)
 
 _MOST_PIXELS = 1 << 30  # of a picture that run lengths are drawn for
 _FARTHEST = 1e9  # pixels from the corner: beyond it a number is a mistake, and differences lose the fraction of a pixel
@@ -219,50 +213,6 @@ class RunLengths:
             "counts": mask_codecs.rle_encode(self.counts) if compressed else list(self.counts),
         }
 
-    @classmethod
-    def from_starts(cls, text: str, size: Size, order: Order) -> RunLengths:
-        """Of "start length start length …", starts counted from 1: most Kaggle sets down the columns, CheXmask along the rows.
-
-        Empty text and "-1" are an empty mask. Raises `BadData` for runs that overlap or leave the picture.
-        """
-        starts, lengths = mask_codecs.parse_pairs(text)
-        flat = np.zeros(size[0] * size[1], bool)
-        for start, length in zip(starts, lengths, strict=True):
-            if (
-                start < 1
-                or length < 1
-                or start - 1 + length > flat.size
-                or flat[start - 1 : start - 1 + length].any()
-            ):
-                raise BadData(
-                    f"the run of {length} pixels from pixel {start} leaves a picture of {size[0]}x{size[1]} or overlaps another run; check "
-                    "the picture's size and that starts count from 1 (in gaps after the run before it is RunLengths.from_gaps)"
-                )
-            flat[start - 1 : start - 1 + length] = True
-        return cls.of(flat.reshape(size, order=_NUMPY_ORDER[order]))
-
-    def to_starts(self, order: Order) -> str:
-        """The inverse of `from_starts`; "" for an empty mask."""
-        flat = np.pad(self.to_mask(self.size).ravel(order=_NUMPY_ORDER[order]), 1)
-        ends = np.flatnonzero(flat[1:] != flat[:-1]).reshape(-1, 2)
-        return " ".join(f"{start + 1} {end - start}" for start, end in ends.tolist())
-
-    @classmethod
-    def from_gaps(cls, text: str, size: Size) -> RunLengths:
-        """Of "gap length gap length …" down the columns, each gap counted from the end of the run before: SIIM-ACR pneumothorax.
-
-        Empty text and "-1" are an empty mask. Raises `BadData` for runs that leave the picture.
-        """
-        gaps, lengths = mask_codecs.parse_pairs(text)
-        counts = tuple(chain.from_iterable(zip(gaps, lengths, strict=True)))
-        read = cls(size, (*counts, size[0] * size[1] - sum(counts)))
-        return cls.of(read.to_mask(size))
-
-    def to_gaps(self) -> str:
-        """The inverse of `from_gaps`; "-1" for an empty mask."""
-        counts = RunLengths.of(self.to_mask(self.size)).counts
-        return " ".join(map(str, counts[: len(counts) // 2 * 2])) or "-1"
-
     def to_mask(self, size: Size) -> np.ndarray:
         """Raises `BadData` for a picture of another size and for counts that do not add up to it."""
         _refuse(_faults_of_runs(self, size))
@@ -279,7 +229,6 @@ class RunLengths:
 
 
 Shape = Box | Polygon | Bitmap | RunLengths
-_NUMPY_ORDER = {"columns": "F", "rows": "C"}
 
 
 def from_json(text: str) -> Shape:

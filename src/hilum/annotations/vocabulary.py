@@ -26,13 +26,21 @@ from importlib import resources
 
 from hilum.errors import NotFound
 
-LOCAL = "local:"  # prefix of a concept that only the user's own folder knows
+LOCAL = "local:"  # prefix of a concept that is defined by the user's own folder only
 
 
 class State(IntEnum):
+    """What a source states of one finding on one image; "not mentioned" is null, not a state."""
+
     UNCERTAIN = -1
     ABSENT = 0
     PRESENT = 1
+
+
+# Names of states in tables, exports and reports, in the order in which they are listed.
+STATE_NAMES = {State.PRESENT: "present", State.ABSENT: "absent", State.UNCERTAIN: "uncertain"}
+# DICOM Patient's Sex (0010,0040), PS3.3 C.7.1.1, to the names in a manifest.
+SEX_NAMES = {"F": "female", "M": "male", "O": "other"}
 
 
 @dataclass(frozen=True)
@@ -98,14 +106,6 @@ def ancestors(concept: str) -> tuple[str, ...]:
     while parent := concepts()[found[-1] if found else concept].parent:
         found.append(parent)
     return tuple(found)
-
-
-def descendants(concept: str) -> tuple[str, ...]:
-    """All narrower concepts, in the order of the file. A local concept has none. Raises `NotFound` with the nearest name."""
-    if concept.startswith(LOCAL):
-        return ()
-    _check(concept)
-    return tuple(other for other in concepts() if concept in ancestors(other))
 
 
 def roll_up(states: Mapping[str, State]) -> dict[str, State]:
