@@ -1,5 +1,5 @@
-"""Metrics: pure functions of the truth and of what was found, nan where undefined.
+"""Metrics: pure functions of the truth and of a prediction, nan where undefined.
 
-A module offers `METRICS`, name to function; `ranking` also offers `METRICS_AT`, whose functions take a threshold
-besides. Intervals and groups are applied above them.
+A module offers `METRICS`, name to function; `discrimination` also offers `METRICS_AT`, whose
+functions take a threshold besides. Intervals and subgroups are applied above them.
 """

@@ -21,7 +21,7 @@ import numpy as np
 
 
 class Counts(NamedTuple):
-    """Pixels inside both masks, inside the truth and inside what was found; each an integer array of shape (...)."""
+    """Pixels inside both masks, the truth and the prediction; integer arrays of shape (...)."""
 
     both: np.ndarray
     truth: np.ndarray
@@ -29,7 +29,10 @@ class Counts(NamedTuple):
 
 
 def counts(truth: np.ndarray, found: np.ndarray) -> Counts:
-    """Pixel counts of masks (..., height, width). Raises `ValueError` where they are not boolean or differ in shape."""
+    """Count the pixels of masks (..., height, width).
+
+    Raises `ValueError` where they are not boolean or differ in shape.
+    """
     truth, found = np.asarray(truth), np.asarray(found)
     if truth.dtype != bool or found.dtype != bool:
         raise ValueError(
@@ -43,25 +46,25 @@ def counts(truth: np.ndarray, found: np.ndarray) -> Counts:
 
 
 def dice(truth: np.ndarray, found: np.ndarray) -> float | np.ndarray:
-    """Twice the shared pixels over the pixels of the two masks together; the same as F1 over pixels."""
+    """Return twice the intersection over the sum of both areas; equal to F1 over pixels."""
     pixels = counts(truth, found)
     return _ratio(2 * pixels.both, pixels.truth + pixels.found)
 
 
 def iou(truth: np.ndarray, found: np.ndarray) -> float | np.ndarray:
-    """Intersection over union, the Jaccard index."""
+    """Return the intersection over union (Jaccard index)."""
     pixels = counts(truth, found)
     return _ratio(pixels.both, pixels.truth + pixels.found - pixels.both)
 
 
 def precision(truth: np.ndarray, found: np.ndarray) -> float | np.ndarray:
-    """The share of the found pixels that are true."""
+    """Return the fraction of predicted pixels that are true."""
     pixels = counts(truth, found)
     return _ratio(pixels.both, pixels.found)
 
 
 def recall(truth: np.ndarray, found: np.ndarray) -> float | np.ndarray:
-    """The share of the true pixels that were found."""
+    """Return the fraction of true pixels that are predicted."""
     pixels = counts(truth, found)
     return _ratio(pixels.both, pixels.truth)
 
