@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Fraction of the resamples. With more undefined, the defined ones are a biased selection and there is
-# no interval.
+# Fraction of the resamples. With more undefined, the defined ones are a biased selection, and there
+# is no interval.
 MAX_UNDEFINED = 0.2
 
 

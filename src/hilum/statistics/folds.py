@@ -1,7 +1,7 @@
 """Assign patients to cross-validation folds, so that no patient is in two folds.
 
-Three rules, each a function of the patients' names alone (and of classes and a seed in the last), so
-that the order of the rows never matters:
+Three rules, each a function of the patients' names alone (and of classes and a seed in the last),
+so that the order of the rows never matters:
 
     by_name_order   neighbours in the order of names go to different folds
     by_digest       a hash of the name decides, so that adding patients moves nobody

@@ -78,7 +78,8 @@ def reliability(truth: Values, probability: Values) -> Reliability:
 def _joined(bins: np.ndarray) -> list[np.ndarray]:
     """Merge bins of fewer than `ROWS` rows with the next one, the last with the one before.
 
-    `bins` (bins, 3) holds sums, rows last. Many rows of equal probability leave their neighbours few.
+    `bins` (bins, 3) holds sums, rows last. Many rows of equal probability leave few to the bins
+    beside them.
     """
     joined: list[np.ndarray] = []
     for one in bins:
@@ -116,11 +117,11 @@ def calibration_intercept(truth: Values, probability: Values) -> float:
     prevalence = np.array(positives / present.size)
     reach = float(2 + np.abs(value).max() + abs(calibration.logit(prevalence)))
 
-    def excess(shift: float) -> float:
+    def _excess(shift: float) -> float:
         return float(calibration.sigmoid(value + shift).sum() - positives)
 
     # `full_output` only pins the type of what SciPy returns: the root and how it was found.
-    root, _ = brentq(excess, -reach, reach, xtol=1e-12, full_output=True)
+    root, _ = brentq(_excess, -reach, reach, xtol=1e-12, full_output=True)
     return float(root)
 
 

@@ -232,7 +232,8 @@ def _confusion(truth: Values, score: Values, threshold: float) -> _Confusion:
     present, score = checked(truth, score)
     if np.isnan(threshold):
         raise ValueError(
-            "the threshold is nan: it was chosen on rows of one class; leave out the metrics that need one"
+            "the threshold is nan: it was chosen on rows of one class; "
+            "leave out the metrics that need one"
         )
     called = score >= threshold
     true_positive = int(np.count_nonzero(called & present))

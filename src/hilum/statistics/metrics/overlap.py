@@ -1,7 +1,8 @@
-"""Overlap of two masks: Dice, intersection over union, precision and recall, each a ratio of pixel counts.
+"""Overlap of two masks: Dice, intersection over union, precision and recall, ratios of pixels.
 
-Masks are boolean arrays (height, width), row before column, True inside. Axes before these two are items: masks shaped
-(..., height, width) give an array of shape (...), one mask a float. Values lie in [0, 1].
+Masks are boolean arrays (height, width), row before column, True inside. Axes before these two are
+items: masks shaped (..., height, width) give an array of shape (...), one mask a float. Values are
+in [0, 1].
 
 A ratio of nothing to nothing is undefined, hence nan; nothing else is special:
 
@@ -10,7 +11,8 @@ A ratio of nothing to nothing is undefined, hence nan; nothing else is special:
     empty   some     0     0    0          nan
     some    empty    0     0    nan        0
 
-Source: Taha and Hanbury, "Metrics for evaluating 3D medical image segmentation", BMC Medical Imaging 15:29 (2015).
+Source: Taha and Hanbury, "Metrics for evaluating 3D medical image segmentation", BMC Medical
+Imaging 15:29 (2015).
 """
 
 from __future__ import annotations
