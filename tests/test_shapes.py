@@ -489,11 +489,11 @@ SQUARE = ((1, 1), (1, 4), (4, 4), (4, 1))
         ),  # back along itself
         (
             Polygon(((1, 1), (1, 4), (8, 4), (4, -1))),
-            ["reaches outside the picture: rows 1 to 8, columns -1 to 4"],
+            ["reaches outside the image: rows 1 to 8, columns -1 to 4"],
         ),
         (
             Polygon(((1, 1), (9, 9), (1, 9), (9, 1))),
-            ["crosses or touches itself", "outside the picture"],
+            ["crosses or touches itself", "outside the image"],
         ),
         (Polygon(((1, 1), (math.nan, 4), (3, 3))), ["point 1 is nan"]),
         (Polygon(SQUARE, (((2, 2), (2, math.inf), (3, 3)),)), ["point 1 is inf"]),
@@ -509,8 +509,8 @@ SQUARE = ((1, 1), (1, 4), (4, 4), (4, 1))
         ),
         (Box(1, 1, 2, 3), []),
         (Box(0, 0, 7, 9), []),
-        (Box(-0.5, 1, 2, 3), ["outside the picture"]),
-        (Box(6, 1, 2, 3), ["outside the picture"]),
+        (Box(-0.5, 1, 2, 3), ["outside the image"]),
+        (Box(6, 1, 2, 3), ["outside the image"]),
         (Box(1, 1, 0, 3), ["0 high and 3 wide"]),
         (Box(1, 1, 2, -3), ["2 high and -3 wide"]),
         (Box(1, math.inf, 2, 3), ["left is inf"]),
@@ -518,14 +518,14 @@ SQUARE = ((1, 1), (1, 4), (4, 4), (4, 1))
         (Bitmap(1, 1, picture("##")), []),
         (Bitmap(1, 1, picture("..")), ["draws no pixel"]),
         (Bitmap(1, 8, picture("#.")), []),
-        (Bitmap(1, 8, picture("##")), ["outside the picture"]),
-        (Bitmap(-1, 2, picture("##")), ["outside the picture"]),
+        (Bitmap(1, 8, picture("##")), ["outside the image"]),
+        (Bitmap(-1, 2, picture("##")), ["outside the image"]),
         (RunLengths(SIZE, (10, 3, 50)), []),
         (RunLengths(SIZE, (63,)), ["draws no pixel"]),
         (RunLengths(SIZE, (10, 3, 51)), ["add up to 64 pixels"]),
         (RunLengths(SIZE, (10, -3, 56)), ["count 1 is -3"]),
-        (RunLengths((9, 7), (10, 3, 50)), [r"drawn for a picture of \(9, 7\)"]),
-        (RunLengths((9, 7), (10, -3, 50)), ["drawn for", "count 1 is -3", "add up to 57"]),
+        (RunLengths((9, 7), (10, 3, 50)), [r"given for an image of \(9, 7\)"]),
+        (RunLengths((9, 7), (10, -3, 50)), ["given for", "count 1 is -3", "add up to 57"]),
     ],
 )
 def test_faults_name_each_thing_that_is_wrong(shape, said):

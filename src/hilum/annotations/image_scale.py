@@ -25,7 +25,10 @@ _PROPORTIONS = 0.01  # by which rows and columns may be scaled differently
 
 @dataclass(frozen=True)
 class Scale:
-    """Factors from a raster of size `given` to a file of size `file`: pixels of the file a pixel."""
+    """Factors from a raster of size `given` to a file of size `file`.
+
+    In pixels of the file a pixel of the raster.
+    """
 
     given: Size
     file: Size

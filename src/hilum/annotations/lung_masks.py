@@ -104,20 +104,17 @@ def upsample_labels(
     is smooth in a large file.
     """
     lung = (likely.max(axis=0) * 255 + 0.5).astype(np.uint8)
-    whole = best = None
+    large = {}
     for side in (RIGHT, LEFT):
         inside = labels == side
         near = cv2.dilate(inside.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
         # At or above 128 inside and below it in the rim around, so that the half level follows the
-        # outline of this side whatever the probabilities are.
+        # contour of this side whatever the probabilities are.
         rim = np.where(near, np.minimum(lung, 127), 0)
-        large = back(np.where(inside, np.maximum(lung, 128), rim).astype(np.uint8))
-        if whole is None or best is None:
-            whole, best = np.where(large >= 128, np.uint8(side), np.uint8(0)), large
-        else:
-            whole[(large >= 128) & (large > best)] = side
-    assert whole is not None  # there are two sides
-    return whole
+        large[side] = back(np.where(inside, np.maximum(lung, 128), rim).astype(np.uint8))
+    found = np.where(large[RIGHT] >= 128, np.uint8(RIGHT), np.uint8(0))
+    found[(large[LEFT] >= 128) & (large[LEFT] > large[RIGHT])] = LEFT
+    return found
 
 
 def downsample_labels(

@@ -135,6 +135,7 @@ class _Exact:
         self._ring, self._edges = ring, None
 
     def centres_before(self, edge: np.ndarray, row: np.ndarray) -> np.ndarray:
+        """Count the centres of each row left of an edge, as `_centres_before` does."""
         if self._edges is None:
             points, self._scale = _as_whole(self._ring)
             ends = np.stack([points, np.roll(points, -1, axis=0)])
@@ -166,7 +167,7 @@ def traced(mask: np.ndarray) -> Iterator[tuple[Ring, tuple[Ring, ...]]]:
         turns = (edge for edge, before in pairs if edge[2] != before[2])
         ring = tuple((float(row), float(column)) for row, column, _ in turns)
         rings.setdefault(part, []).append(ring)
-    # The first edge of a part is the upper side of its first pixel: the exterior precedes the holes.
+    # A part's first edge is the upper side of its first pixel: the exterior precedes the holes.
     for _, (exterior, *holes) in sorted(rings.items()):
         yield exterior, tuple(holes)
 
