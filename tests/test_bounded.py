@@ -121,13 +121,10 @@ def test_a_polygon_beyond_all_bounds_is_refused_before_it_is_drawn(polygon, word
     ("make", "words"),
     [
         (lambda: mask_codecs.rle_decode("o" * 1_000_000), "more than 60 bits"),
-        (lambda: mask_codecs.parse_pairs("1 " + "9" * 6000), "pairs of whole numbers"),
-        (lambda: RunLengths.from_starts(f"1 {10**17}", SIZE, "rows"), "leaves a picture"),
-        (lambda: RunLengths.from_gaps(f"1 {10**17}", SIZE), "cannot be drawn"),
-        (lambda: RunLengths((10**5, 10**5), (10**10,)).to_box(), "is drawn for a picture of"),
+        (lambda: RunLengths((10**5, 10**5), (10**10,)).to_box(), "is given for an image of"),
         (
             lambda: RunLengths.from_coco({"size": [-3, -3], "counts": [9]}).to_box(),
-            "is drawn for a picture of",
+            "is given for an image of",
         ),
         (
             lambda: RunLengths.from_coco({"size": [3, 3], "counts": [10**400]}),

@@ -322,7 +322,7 @@ def test_both_thresholds_subgroups_and_the_power_of_the_test_part_are_told(full,
         assert words.interval(value[metric], metric.removesuffix("_retuned")) in thresholds
     auroc = value["auroc"]
     assert (
-        f"{auroc['images']} test images ({auroc['positives']} positive) cannot tell an AUROC of {auroc['value']:.2f} from one of"
+        f"{auroc['images']} test images ({auroc['positives']} positive) cannot distinguish an AUROC of {auroc['value']:.2f} from"
         in told
     )
     assert f"DeLong: {auroc['delong_low']:.3f} to {auroc['delong_high']:.3f}" in told

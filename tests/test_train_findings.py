@@ -137,7 +137,7 @@ def test_what_a_model_carries_is_what_a_reader_must(whole, tmp_path):
         told = bench.told(task, full, {}, LungCrop(size=SIZE))
         figures = {
             "calibration": {
-                task.concept: calibration.as_json(0.5, np.array([0, 1]), np.array([0.2, 0.8]))
+                task.concept: calibration.to_json(0.5, np.array([0, 1]), np.array([0.2, 0.8]))
             },
             "figures": {},
         }

@@ -384,7 +384,7 @@ def make(name: str, arguments: argparse.Namespace) -> None:
     best, ranges = small(whole, cuts, arguments.work)
     tuned = scores(best, cuts.images[cuts.rows("tune")])
     threshold = discrimination.youden_threshold(cuts.truth("tune"), tuned)
-    fitted = calibration.as_json(threshold, cuts.truth("tune"), tuned)
+    fitted = calibration.to_json(threshold, cuts.truth("tune"), tuned)
     figures, score = measured(best, cuts, threshold)
     before = discrimination.auroc(cuts.truth("test"), scores(whole, cuts.images[cuts.rows("test")]))
     after = discrimination.auroc(cuts.truth("test"), score)

@@ -20,10 +20,11 @@ import numpy as np
 import polars as pl
 from scipy import fft
 
+from hilum.statistics.folds import FOLDS
+
 SIDE = 128  # pixels at which rims are compared
 SMALL, FINE = 32, 64  # pixels of the picture that is learnt from, and of the mask that is learnt
 REACH = 26  # pixels of SIDE that a mask is moved at most when its best place is looked for
-FOLDS = 5
 NAMED = pl.coalesce(
     "lung_mask", pl.format("the mask of {}", "path")
 )  # what a message calls a mask; several files of one image are one mask

@@ -7,11 +7,11 @@ from collections.abc import Collection, Iterator
 import polars as pl
 
 from hilum.annotations.vocabulary import State, name_of
-from hilum.audit.checks._auroc_interval import half_width
 from hilum.audit.issues import Issue, Rule
 from hilum.config import Split
 from hilum.dataset.manifest import Manifest
 from hilum.plugins import Card
+from hilum.statistics.sample_size import half_width
 
 FEWEST = 20  # labels of a finding below which nothing is said of its shares
 LARGE_SHARE = 0.05  # of uncertain or unmentioned images that is worth knowing

@@ -18,12 +18,12 @@ import numpy as np
 import polars as pl
 
 from hilum.annotations.vocabulary import State, name_of
-from hilum.audit.checks._folds import FOLDS, folds, some
 from hilum.audit.issues import Issue, Rule
 from hilum.dataset.manifest import Manifest
 from hilum.dataset.pixel_cache import Cache
 from hilum.imaging.geometry import resize
 from hilum.plugins import Card
+from hilum.statistics import folds
 from hilum.statistics.metrics.discrimination import auroc
 
 FEWEST = 50  # patients of each state, below which nothing is said
@@ -147,9 +147,12 @@ def suspicions(state: np.ndarray, present: np.ndarray) -> tuple[np.ndarray, np.n
 
 def out_of_fold(seen: np.ndarray, state: np.ndarray, patients: pl.Series) -> np.ndarray:
     """(n,) how likely present is, of each picture by the regression that saw none of its patient."""
-    fold, taught = folds(patients), some(patients, TAUGHT * FOLDS // (FOLDS - 1))
+    fold, taught = (
+        folds.by_name_order(patients),
+        folds.subset_by_name_order(patients, TAUGHT * folds.FOLDS // (folds.FOLDS - 1)),
+    )
     answer = np.empty(len(state))
-    for left_out in range(FOLDS):
+    for left_out in range(folds.FOLDS):
         at = fold == left_out
         if not at.any():
             continue

@@ -13,6 +13,7 @@ from hilum.audit.issues import Issue, Rule
 from hilum.dataset.manifest import Manifest
 from hilum.dataset.pixel_cache import Cache
 from hilum.plugins import Card
+from hilum.statistics.folds import by_digest
 
 CARD = Card(
     title="Lung masks on their pictures",
@@ -63,13 +64,7 @@ def check(manifest: Manifest, facts: pl.DataFrame, cache: Cache | None = None) -
 
 def measured(rows: pl.DataFrame, cache: Cache) -> pl.DataFrame:
     """`MEASURES` of each image of one source; those against other masks are null in a source with too few."""
-    folds = np.array(
-        [
-            int(storage.digest(patient)[:8], 16) % _mask_contours.FOLDS
-            for patient in rows["patient_id"]
-        ],
-        np.int64,
-    )
+    folds = by_digest(rows["patient_id"], _mask_contours.FOLDS)
     places = cache.rows(rows["image_id"])
     learnt = panel = None
     if rows.height >= FEWEST:

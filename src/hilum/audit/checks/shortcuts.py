@@ -17,13 +17,13 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from hilum.annotations.vocabulary import State, name_of
-from hilum.audit.checks._auroc_interval import half_width
-from hilum.audit.checks._folds import FOLDS, folds, some
+from hilum.annotations.vocabulary import STATE_NAMES, State, name_of
 from hilum.audit.issues import Issue, Rule
 from hilum.dataset.manifest import PARTS, Manifest
 from hilum.plugins import Card
+from hilum.statistics import folds
 from hilum.statistics.metrics.discrimination import auroc
+from hilum.statistics.sample_size import half_width
 
 FEWEST = 20  # patients of each state, or of each part, below which nothing is said
 MOST = 20_000  # images that the regression looks at; of more, whole patients are taken at even steps through their names
@@ -115,7 +115,9 @@ def _facts(table: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
 
 
 def _told_without_looking(pictures: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
-    chosen = pictures.filter(some(pictures["patient_id"], MOST)).with_row_index()
+    chosen = pictures.filter(
+        folds.subset_by_name_order(pictures["patient_id"], MOST)
+    ).with_row_index()
     groups = {
         name: codes
         for name in (*CATEGORIES, *NUMBERS)
@@ -135,7 +137,7 @@ def _told_without_looking(pictures: pl.DataFrame, labels: pl.DataFrame) -> pl.Da
     people = people.filter(pl.len().over("concept") == 2)
     if not groups or not people.height:
         return pl.DataFrame(schema={"message": pl.String})
-    fold, rows = folds(chosen["patient_id"]), []
+    fold, rows = folds.by_name_order(chosen["patient_id"]), []
     regression: _Regression | None = None
     for (concept,), cells in stated.join(
         people.select("concept").unique(), on="concept", how="semi"
@@ -209,7 +211,7 @@ class _Regression:
         design[:, -1] = 1
         for start, codes in zip(ends, groups.values(), strict=False):
             design[np.arange(len(index)), start + codes[index]] = 1
-        rows = [np.flatnonzero(fold[index] == one) for one in range(FOLDS)]
+        rows = [np.flatnonzero(fold[index] == one) for one in range(folds.FOLDS)]
         designs = [design[at] for at in rows]
         places = {name: slice(*ends[at : at + 2]) for at, name in enumerate(groups)}
         return cls(
@@ -259,7 +261,7 @@ def _differences(dataset: str, rows: pl.DataFrame, labels: pl.DataFrame) -> pl.D
     found = [_categories(two[name], two["second"], WORDS.get(name, name)) for name in CATEGORIES]
     found += [_numbers(two[name], two["second"], WORDS.get(name, name)) for name in NUMBERS]
     for (concept,), cells in stated.sort("concept").group_by("concept", maintain_order=True):
-        words = cells["state"].replace_strict({1: "present", 0: "absent"}, return_dtype=pl.String)
+        words = cells["state"].replace_strict(STATE_NAMES, return_dtype=pl.String)
         found.append(_categories(words, cells["second"], name_of(concept).lower()))
     tests = [one for one in found if one is not None]
     sure = [one for one in tests if one[0] * len(tests) < CHANCE and one[1] >= EFFECT]

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from datetime import date
 
 from hilum import storage
+from hilum.annotations.vocabulary import SEX_NAMES
 from hilum.imaging.files import _dicom_age, _dicom_burned_in, _dicom_view
 from hilum.imaging.files._dicom_decimal import decimals, positive
 from hilum.imaging.files._dicom_tags import MEDIA_CLASS, PIXELS, SYNTAX, WHOLE_PIXELS, Facts
 
-_SEXES = {"F": "female", "M": "male", "O": "other"}
 _VIEW_CODES = (0x00540220, 0x00185104)
 _DESCRIPTIONS = {
     0x0008103E: "Series Description",
@@ -80,7 +80,7 @@ def header(facts: Facts) -> Header:
         series=_text(facts, 0x0020000E),
         study=_text(facts, 0x0020000D),
         patient=_text(facts, 0x00100020),
-        sex=_SEXES.get((_text(facts, 0x00100040) or "").upper()),
+        sex=SEX_NAMES.get((_text(facts, 0x00100040) or "").upper()),
         age_years=_dicom_age.years(
             _text(facts, 0x00101010), _dicom_age.day(_text(facts, 0x00100030)), studied
         ),

@@ -51,7 +51,7 @@ def section(
     settings: Evaluate,
 ) -> dict[str, Any]:
     """`rows` as `known` gives them, with what was carried over to them (`hilum.pipeline.evaluation.classification.transfer`), not empty in the test part;
-    `fitted` what was chosen on their tune part, see `hilum.statistics.calibration.as_json`, or of a cross-validated run on the pooled scores."""
+    `fitted` what was chosen on their tune part, see `hilum.statistics.calibration.to_json`, or of a cross-validated run on the pooled scores."""
     test, tune = (rows.filter(pl.col("part") == part) for part in ("test", "tune"))
     of_stage = metrics.filter(pl.col("task") == stage)
     of_concept = of_stage.filter(pl.col("concept") == concept)
