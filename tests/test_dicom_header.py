@@ -407,9 +407,9 @@ def test_padding_does_not_bleed_where_pixels_are_drawn_out(tmp_path):
 
 
 def test_bytes_that_begin_as_a_data_set_does():
-    assert _dicom_parsing.looks_bare(
+    assert _dicom_parsing.is_bare_dataset(
         struct.pack("<HH2sH", 8, 5, b"CS", 10) + bytes(8)
-    ) and _dicom_parsing.looks_bare(struct.pack(">HH2sH", 8, 5, b"CS", 10) + bytes(8))
-    assert not _dicom_parsing.looks_bare(b"%PDF-1.7 and more") and not _dicom_parsing.looks_bare(
+    ) and _dicom_parsing.is_bare_dataset(struct.pack(">HH2sH", 8, 5, b"CS", 10) + bytes(8))
+    assert not _dicom_parsing.is_bare_dataset(b"%PDF-1.7 and more") and not _dicom_parsing.is_bare_dataset(
         b"\x08\x00"
     )

@@ -209,7 +209,7 @@ def test_a_compressed_picture_that_breaks_off_is_refused(tmp_path):
     "syntax", [JPEG + "70", JPEG + "80", JPEG + "90", JPEG + "201", JPEG + "110"]
 )
 def test_what_a_compressed_picture_says_of_itself(syntax):
-    seen = _dicom_stream.look(ENCODERS[syntax][0](smooth(12, size=(40, 57))))
+    seen = _dicom_stream.parse_header(ENCODERS[syntax][0](smooth(12, size=(40, 57))))
     assert (seen.height, seen.width) == (40, 57)
 
 

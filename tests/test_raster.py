@@ -151,7 +151,7 @@ def test_the_fast_way_equals_libpng_on_every_filter_colour_type_and_depth(
     monkeypatch.setattr(
         _png, "restored", lambda *given, way=_png.restored: seen.append(1) or way(*given)
     )
-    values, _ = _png.decode(file, _png.look(file))
+    values, _ = _png.decode(file, _png.read_header(file))
     monkeypatch.undo()
     assert (
         seen

@@ -122,9 +122,9 @@ def ranked(picture: np.ndarray) -> np.ndarray:
     return cv2.LUT(picture, (below / picture.size - 0.5).astype(np.float32))
 
 
-def middle(picture: np.ndarray, share: float) -> np.ndarray:
+def middle(picture: np.ndarray, fraction: float) -> np.ndarray:
     """The middle `share` of each side."""
-    down, across = (round(side * (1 - share) / 2) for side in picture.shape)
+    down, across = (round(side * (1 - fraction) / 2) for side in picture.shape)
     return picture[down : picture.shape[0] - down, across : picture.shape[1] - across]
 
 

@@ -52,7 +52,7 @@ def is_one(data: bytes) -> bool:
     return len(data) >= 18 and struct.unpack_from("<I", data, _FILE)[0] in _HEADERS
 
 
-def look(data: bytes) -> Head:
+def read_header(data: bytes) -> Head:
     layout = _layout(data)
     return Head(layout.size, 4 if layout.fields[3] else 3, 8)
 

@@ -10,7 +10,7 @@ import re
 
 from hilum.imaging.files._dicom_tags import Facts
 
-TOLD = BURNT_IN, RECOGNIZABLE, CAPTURE, IDENTITY = "burnt in", "recognizable", "capture", "identity"
+FLAGS = BURNT_IN, RECOGNIZABLE, CAPTURE, IDENTITY = "burnt in", "recognizable", "capture", "identity"
 _SECONDARY_CAPTURE = re.compile(r"1\.2\.840\.10008\.5\.1\.4\.1\.1\.7(\.[1-4])?")
 _FROM_SCREEN_OR_PAPER = (
     "WSD",
@@ -43,7 +43,7 @@ _NOBODY = frozenset(
 _LONG_NUMBER = re.compile(r"\d{5,}")
 
 
-def told(facts: Facts) -> tuple[str, ...]:
+def flags(facts: Facts) -> tuple[str, ...]:
     """In the order of `TOLD`; empty where the header says nothing of the kind."""
     image_type = _word(facts, 0x00080008).split("\\")
     by_class, by_type = (
@@ -56,7 +56,7 @@ def told(facts: Facts) -> tuple[str, ...]:
         _of_a_person(name) or _of_a_person(number) or _LONG_NUMBER.fullmatch(number)
     )
     holds = (_word(facts, 0x00280301) == "YES", _word(facts, 0x00280302) == "YES", captured, kept)
-    return tuple(word for word, is_so in zip(TOLD, holds, strict=True) if is_so)
+    return tuple(word for word, is_so in zip(FLAGS, holds, strict=True) if is_so)
 
 
 def _word(facts: Facts, tag: int) -> str:

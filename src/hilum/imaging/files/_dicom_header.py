@@ -94,7 +94,7 @@ def header(facts: Facts) -> Header:
         modality=_text(facts, 0x00080060),
         body_part=_text(facts, 0x00180015) or facts.get(0x00082218, ("", "", ""))[2] or None,
         syntax=_text(facts, SYNTAX),
-        text=_dicom_burned_in.told(facts),
+        text=_dicom_burned_in.flags(facts),
         sop_class=_text(facts, 0x00080016) or _text(facts, MEDIA_CLASS),
         frames=_frames(facts),
         pixels=("integer" if pixels == WHOLE_PIXELS else "float") if pixels else None,

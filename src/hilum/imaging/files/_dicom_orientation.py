@@ -35,12 +35,12 @@ class Pose:
     drawn_out: Size | None = None  # the size that makes pixels square
 
     @property
-    def turned(self) -> Size:
+    def rotated(self) -> Size:
         return self.source[::-1] if self.transposed else self.source
 
     @property
     def target(self) -> Size:
-        return self.drawn_out or self.turned
+        return self.drawn_out or self.rotated
 
     def forward(self, image: np.ndarray, *, labels: bool = False) -> np.ndarray:
         image = image.T if self.transposed else image
@@ -48,7 +48,7 @@ class Pose:
         return resize(np.ascontiguousarray(image), self.target, labels=labels)
 
     def back(self, image: np.ndarray, *, labels: bool = False) -> np.ndarray:
-        image = resize(image, self.turned, labels=labels)[
+        image = resize(image, self.rotated, labels=labels)[
             :: -1 if self.upended else 1, :: -1 if self.mirrored else 1
         ]
         return np.ascontiguousarray(image.T if self.transposed else image)
@@ -63,7 +63,7 @@ def of(header: Header, size: Size, aspect: object, account: list[str]) -> Pose:
         ratio = 1 / ratio
     if abs(ratio - 1) <= _SQUARE:
         return pose
-    height, width = pose.turned
+    height, width = pose.rotated
     meant = 1 / _LONGEST <= ratio <= _LONGEST
     wanted = (
         (round(height * ratio), width)
@@ -84,10 +84,10 @@ def spacing(header: Header, pose: Pose) -> tuple[float, float] | None:
     if header.spacing_mm is None:
         return None
     rows, columns = header.spacing_mm[::-1] if pose.transposed else header.spacing_mm
-    return rows * pose.turned[0] / pose.target[0], columns * pose.turned[1] / pose.target[1]
+    return rows * pose.rotated[0] / pose.target[0], columns * pose.rotated[1] / pose.target[1]
 
 
-def stand(values: np.ndarray, pose: Pose, padding: np.ndarray | None) -> np.ndarray:
+def to_display(values: np.ndarray, pose: Pose, padding: np.ndarray | None) -> np.ndarray:
     """Stored values in the standing picture. `padding`, bool by value, does not bleed into its neighbours where pixels are drawn out."""
     standing = pose.forward(values)
     if pose.drawn_out and padding is not None and padding[values].any():

@@ -56,7 +56,7 @@ def quietly() -> Iterator[list[str]]:
         told += dict.fromkeys(" ".join(str(one.message).split()) for one in caught)
 
 
-def looks_bare(head: bytes) -> bool:
+def is_bare_dataset(head: bytes) -> bool:
     """Whether a file without preamble begins as a data set does: file meta information, or an element of group 8 that comes
     first, and behind it, where `head` reaches so far, an element of a higher tag."""
     if len(head) < 12:
@@ -95,7 +95,7 @@ def parsed(data: bytes) -> Parsed:
     from pydicom.dataset import FileMetaDataset
     from pydicom.filereader import read_dataset
 
-    if data[128:132] != b"DICM" and not looks_bare(data[:_HEAD]):
+    if data[128:132] != b"DICM" and not is_bare_dataset(data[:_HEAD]):
         raise ValueError("it neither has DICOM's preamble nor begins as a data set")
     behind_meta = _dicom_tags.behind_deflated_meta(data)
     if behind_meta is None:
@@ -143,7 +143,7 @@ def _inflated(data: memoryview) -> io.BytesIO:
     while data and not engine.eof:
         chunk = engine.decompress(data, _CHUNK)
         if not stream.tell():
-            most += 2 * min(_dicom_tags.pixels_told(chunk), raster.MOST_PIXELS)
+            most += 2 * min(_dicom_tags.stated_pixels(chunk), raster.MOST_PIXELS)
         stream.write(chunk)
         if stream.tell() > most:
             raise ValueError(

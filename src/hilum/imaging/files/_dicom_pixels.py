@@ -350,7 +350,7 @@ def _run_lengths(stream: memoryview, told: Layout, account: list[str]) -> np.nda
 def _compressed(
     stream: memoryview, told: Layout, where: object, account: list[str]
 ) -> tuple[Layout, np.ndarray]:
-    seen = _dicom_stream.look(stream)
+    seen = _dicom_stream.parse_header(stream)
     if seen is None:
         raise ValueError("the compressed picture begins as none of the kinds that are read")
     _within(where, seen.height, seen.width)

@@ -36,7 +36,7 @@ class Stream(NamedTuple):
     components: int | None
 
 
-def look(stream: bytes | memoryview) -> Stream | None:
+def parse_header(stream: bytes | memoryview) -> Stream | None:
     """None where the bytes begin as none of the kinds. Raises `ValueError` where they end before they tell."""
     head = bytes(stream[:4096])
     try:

@@ -287,7 +287,7 @@ def behind_deflated_meta(data: bytes) -> int | None:
     return 144 + int.from_bytes(data[140:144], "little")
 
 
-def pixels_told(data: bytes) -> int:
+def stated_pixels(data: bytes) -> int:
     """Rows times columns in the beginning of an explicit little endian data set; 0 where they are
     not there."""
     found: dict[int, bytes] = {}

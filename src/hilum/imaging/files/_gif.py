@@ -33,7 +33,7 @@ class _Frame:
     packed: bytes  # smallest number of bits of a code, and the blocks of codes
 
 
-def look(data: bytes) -> Head:
+def read_header(data: bytes) -> Head:
     width, height = struct.unpack_from("<HH", data, 6)
     return Head((height, width), 3, 8)
 

@@ -18,7 +18,7 @@ _BARE = frozenset(range(0xD0, 0xD8)) | {0x01}  # markers without a length
 _SCAN, _END, _APP1 = 0xDA, 0xD9, 0xE1
 
 
-def look(data: bytes) -> Head:
+def read_header(data: bytes) -> Head:
     """Raises `Unfit` for CMYK and other pictures that are neither grey nor colour."""
     orientation, at = 1, 2
     while (marker := _marker(data, at)) is not None:

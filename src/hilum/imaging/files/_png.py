@@ -32,7 +32,7 @@ _LONGEST = 1034  # inflated bytes a compressed one at most
 _STORED = 65535  # bytes in a stored block
 
 
-def look(data: bytes) -> Head:
+def read_header(data: bytes) -> Head:
     if len(data) < 29 or data[12:16] != b"IHDR":
         raise ValueError("it has no header")
     width, height, bits, kind = struct.unpack_from(">IIBB", data, 16)

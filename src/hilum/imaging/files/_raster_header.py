@@ -50,7 +50,7 @@ class Stored:
         return self.values if self.palette is None else self.palette[self.values]
 
 
-def turned(values: np.ndarray, orientation: int) -> np.ndarray:
+def oriented(values: np.ndarray, orientation: int) -> np.ndarray:
     """(height, width) as shown, of values as stored."""
     if orientation >= 5:
         values = values.swapaxes(0, 1)

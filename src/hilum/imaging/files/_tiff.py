@@ -95,11 +95,11 @@ _LARGEST_TILE = 1 << 26  # pixels
 Tags = dict[int, tuple[int, ...]]
 
 
-def look(data: bytes) -> Head:
+def read_header(data: bytes) -> Head:
     return _head(_chosen(data))
 
 
-def look_at_labels(data: bytes) -> Head:
+def read_label_header(data: bytes) -> Head:
     """As `look`, but of 4, 32 and 64 bits, signed and floating-point values too, in which programs of science store label maps."""
     return _head(_chosen(data), labels=True)
 

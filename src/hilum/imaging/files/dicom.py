@@ -88,7 +88,7 @@ def is_one(path: Path, root: Path | None = None) -> bool:
 
 def holds(head: bytes) -> bool:
     """Tell whether a file's first bytes are DICOM's."""
-    return head[128:132] == b"DICM" or _dicom_parsing.looks_bare(head[:132])
+    return head[128:132] == b"DICM" or _dicom_parsing.is_bare_dataset(head[:132])
 
 
 def header(path: Path, root: Path | None = None) -> Header:
@@ -155,7 +155,7 @@ def decoded(path: Path, data: bytes) -> Dicom:
     )
     account += [spacing, *(f"pydicom: {doubt[:120]}" for doubt in doubts[:_DOUBTS])]
     digest = raster.digest_of_pixels(pixels.values)
-    values = _dicom_orientation.stand(pixels.values, pose, shown.padding)
+    values = _dicom_orientation.to_display(pixels.values, pose, shown.padding)
     return Dicom(values, tuple(account), storage.digest(data), digest, told, shown.table, pose)
 
 

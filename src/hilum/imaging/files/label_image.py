@@ -36,7 +36,7 @@ from hilum.imaging.files._label_roles import (
     toml_of,
 )
 from hilum.imaging.files._labels import LabelImage
-from hilum.imaging.files._raster_header import Stored, Unfit, turned
+from hilum.imaging.files._raster_header import Stored, Unfit, oriented
 from hilum.safety import untrusted_files
 
 __all__ = [
@@ -161,7 +161,7 @@ def _stored(path: Path, root: Path | None) -> tuple[str, Stored, int]:
     kind, module, data = raster.opened(path, root)
     labels = kind == "TIFF"
     with raster.named(path, kind):
-        head = _tiff.look_at_labels(data) if labels else module.look(data)
+        head = _tiff.read_label_header(data) if labels else module.look(data)
         raster.refuse_giant(path, head)
         stored = (
             module.stored(data, head) if kind != "JPEG" else Stored(module.decode(data, head)[0])
@@ -302,7 +302,7 @@ def _image(path: Path, kind: str, labels: _Labelled, orientation: int) -> LabelI
     return LabelImage(
         str(path),
         kind,
-        turned(levels.numbers, orientation),
+        oriented(levels.numbers, orientation),
         labels.keys,
         labels.brightness,
         labels.form,

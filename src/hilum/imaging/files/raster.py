@@ -27,7 +27,7 @@ import numpy as np
 from hilum import storage
 from hilum.errors import BadData, CannotRead, HilumError, NotFound
 from hilum.imaging.files import _bmp, _gif, _jpeg, _png, _tiff
-from hilum.imaging.files._raster_header import Head, Unfit, range_top, turned
+from hilum.imaging.files._raster_header import Head, Unfit, range_top, oriented
 from hilum.imaging.radiograph import Radiograph
 from hilum.safety import untrusted_files
 
@@ -80,7 +80,7 @@ def decoded(path: Path, data: bytes) -> Raster:
         refuse_giant(path, head)
         values, account, colour = _grey(*_decoded(module, data, head))
     if head.orientation != 1:
-        values = turned(values, head.orientation)
+        values = oriented(values, head.orientation)
         account.append(f"turned as its orientation {head.orientation} says")
     stated = head.bits if kind == "JPEG" and head.bits not in (8, 16) else None
     return Raster(
@@ -98,7 +98,7 @@ def channels(path: Path, root: Path | None = None) -> np.ndarray:
         head = module.look(data)
         refuse_giant(path, head)
         values = _decoded(module, data, head)[0]
-    return turned(values, head.orientation) if head.orientation != 1 else values
+    return oriented(values, head.orientation) if head.orientation != 1 else values
 
 
 def opened(path: Path, root: Path | None = None) -> tuple[str, ModuleType, bytes]:
