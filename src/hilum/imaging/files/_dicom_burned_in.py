@@ -10,7 +10,12 @@ import re
 
 from hilum.imaging.files._dicom_tags import Facts
 
-FLAGS = BURNT_IN, RECOGNIZABLE, CAPTURE, IDENTITY = "burnt in", "recognizable", "capture", "identity"
+FLAGS = BURNT_IN, RECOGNIZABLE, CAPTURE, IDENTITY = (
+    "burnt in",
+    "recognizable",
+    "capture",
+    "identity",
+)
 _SECONDARY_CAPTURE = re.compile(r"1\.2\.840\.10008\.5\.1\.4\.1\.1\.7(\.[1-4])?")
 _FROM_SCREEN_OR_PAPER = (
     "WSD",

@@ -221,61 +221,64 @@ def _palette(dataset: Dataset, bits: int, signed: bool) -> np.ndarray:
     return np.stack([table.look_up(stored).astype(kind) for table in tables], axis=1)
 
 
-def decode(parsed: Parsed, told: Layout, where: object) -> Pixels:
+def decode(parsed: Parsed, stated: Layout, where: object) -> Pixels:
     """Raises `BadData` for colour, whatever a decoder raises for broken streams."""
     account: list[str] = []
-    if told.native:
-        if told.place + told.length > len(parsed.data):
+    if stated.native:
+        if stated.place + stated.length > len(parsed.data):
             raise ValueError(
-                f"their value states {told.length:,} bytes; {len(parsed.data) - told.place:,} are left"
+                f"their value states {stated.length:,} bytes; {len(parsed.data) - stated.place:,} are left"
             )
-        values = _native(parsed.data[told.place : told.place + told.length], told, account)
+        values = _native(parsed.data[stated.place : stated.place + stated.length], stated, account)
     else:
-        stream = _frame(parsed, told)
-        if told.syntax == RLE:
-            values = _run_lengths(stream, told, account)
-        elif told.syntax == DEFLATED_FRAME:
-            values = _native(memoryview(_inflated(stream, told)), told, account)
+        stream = _frame(parsed, stated)
+        if stated.syntax == RLE:
+            values = _run_lengths(stream, stated, account)
+        elif stated.syntax == DEFLATED_FRAME:
+            values = _native(memoryview(_inflated(stream, stated)), stated, account)
         else:
             try:
-                told, values = _compressed(stream, told, where, account)
+                stated, values = _compressed(stream, stated, where, account)
             except Unfit as unfit:
                 raise BadData(f"{where}: {unfit}") from unfit
     if values.ndim == 3:
-        values = _without_colour(where, values, told, account)
-    values, told = _unsigned(values, told, account)
-    if told.palette is not None:
-        values, told = _painted(where, values, told, account)
-    sign = "signed" if told.signed else "unsigned"
+        values = _without_colour(where, values, stated, account)
+    values, stated = _unsigned(values, stated, account)
+    if stated.palette is not None:
+        values, stated = _painted(where, values, stated, account)
+    sign = "signed" if stated.signed else "unsigned"
     return Pixels(
-        values, told.bits, told.signed, (f"{told.bits}-bit {sign} {told.name} decoded", *account)
+        values,
+        stated.bits,
+        stated.signed,
+        (f"{stated.bits}-bit {sign} {stated.name} decoded", *account),
     )
 
 
 # ---------------------------------------------------------------------------------------------------------------------------- forms
 
 
-def _native(data: memoryview, told: Layout, account: list[str]) -> np.ndarray:
+def _native(data: memoryview, stated: Layout, account: list[str]) -> np.ndarray:
     """Values of uncompressed cells (PS3.5 8.1.1); no copy where they need no change."""
-    kind = f"{'>' if told.big_endian else '<'}u{told.allocated // 8}"
-    count = told.rows * told.columns * told.samples
-    if told.photometric == "YBR_FULL_422":
-        return _subsampled(_counted(data, told.rows * told.columns * 2), told)
+    kind = f"{'>' if stated.big_endian else '<'}u{stated.allocated // 8}"
+    count = stated.rows * stated.columns * stated.samples
+    if stated.photometric == "YBR_FULL_422":
+        return _subsampled(_counted(data, stated.rows * stated.columns * 2), stated)
     if (
-        told.big_endian and told.allocated == 8 and told.vr == "OW"
+        stated.big_endian and stated.allocated == 8 and stated.vr == "OW"
     ):  # bytes of each word are swapped (PS3.5 A.3, 8.1.2)
         data = memoryview(np.frombuffer(data, "<u2", len(data) // 2).byteswap().tobytes())
-    whole, data = len(data), _counted(data, count * told.allocated // 8)
+    whole, data = len(data), _counted(data, count * stated.allocated // 8)
     if whole > len(data) + 1:
         account.append(f"{whole - len(data)} zeros behind the pixels left out")
     values = np.frombuffer(data, kind, count)
-    if told.samples == 3:
+    if stated.samples == 3:
         return (
-            values.reshape(3, told.rows, told.columns).transpose(1, 2, 0)
-            if told.planar
-            else values.reshape(told.rows, told.columns, 3)
+            values.reshape(3, stated.rows, stated.columns).transpose(1, 2, 0)
+            if stated.planar
+            else values.reshape(stated.rows, stated.columns, 3)
         )
-    return values.reshape(told.rows, told.columns)
+    return values.reshape(stated.rows, stated.columns)
 
 
 def _counted(data: memoryview, needed: int) -> memoryview:
@@ -286,28 +289,30 @@ def _counted(data: memoryview, needed: int) -> memoryview:
     return data[:needed]
 
 
-def _subsampled(data: memoryview, told: Layout) -> np.ndarray:
+def _subsampled(data: memoryview, stated: Layout) -> np.ndarray:
     """Two brightnesses, then one pair of colours for both (PS3.3 C.7.6.3.1.2)."""
-    cells = np.frombuffer(data, np.uint8, told.rows * told.columns * 2).reshape(
-        told.rows, told.columns // 2, 4
+    cells = np.frombuffer(data, np.uint8, stated.rows * stated.columns * 2).reshape(
+        stated.rows, stated.columns // 2, 4
     )
     return np.stack(
         [
-            cells[:, :, :2].reshape(told.rows, -1),
+            cells[:, :, :2].reshape(stated.rows, -1),
             *(np.repeat(cells[:, :, place], 2, axis=1) for place in (2, 3)),
         ],
         axis=2,
     )
 
 
-def _frame(parsed: Parsed, told: Layout) -> memoryview:
+def _frame(parsed: Parsed, stated: Layout) -> memoryview:
     """The one frame of encapsulated pixels."""
     from hilum.imaging.files import _dicom_fragments
 
-    data, order = parsed.data, "big" if told.big_endian else "little"
-    if told.length != UNKNOWN_LENGTH and not _dicom_fragments.encapsulated(data, told.place, order):
-        return _counted(data[told.place : told.place + told.length], told.length)
-    frame = _dicom_fragments.joined(data, told.place, told.length, order)
+    data, order = parsed.data, "big" if stated.big_endian else "little"
+    if stated.length != UNKNOWN_LENGTH and not _dicom_fragments.encapsulated(
+        data, stated.place, order
+    ):
+        return _counted(data[stated.place : stated.place + stated.length], stated.length)
+    frame = _dicom_fragments.joined(data, stated.place, stated.length, order)
     lengths = parsed.dataset.get(
         "ExtendedOffsetTableLengths"
     )  # eight bytes for each frame (PS3.3 C.7.6.3.1.8)
@@ -320,9 +325,9 @@ def _frame(parsed: Parsed, told: Layout) -> memoryview:
     return frame
 
 
-def _inflated(stream: memoryview, told: Layout) -> bytes:
+def _inflated(stream: memoryview, stated: Layout) -> bytes:
     """PS3.5 A.4.12: each frame deflated by itself. No more than the picture needs is inflated."""
-    needed = told.rows * told.columns * told.samples * told.allocated // 8
+    needed = stated.rows * stated.columns * stated.samples * stated.allocated // 8
     engine = zlib.decompressobj(-zlib.MAX_WBITS)
     cells = engine.decompress(stream, needed + 2)
     if not engine.eof or len(cells) > needed + needed % 2:
@@ -332,41 +337,43 @@ def _inflated(stream: memoryview, told: Layout) -> bytes:
     return cells
 
 
-def _run_lengths(stream: memoryview, told: Layout, account: list[str]) -> np.ndarray:
+def _run_lengths(stream: memoryview, stated: Layout, account: list[str]) -> np.ndarray:
     """PS3.5 annex G. Segments are bytes of a sample, so colour comes by plane."""
     from hilum.imaging.files import _dicom_rle
 
-    cells = _dicom_rle.decode(stream, told.rows * told.columns, told.samples, told.allocated // 8)
+    cells = _dicom_rle.decode(
+        stream, stated.rows * stated.columns, stated.samples, stated.allocated // 8
+    )
     native = replace(
-        told,
+        stated,
         big_endian=False,
         planar=True,
         vr="OB",
-        photometric="RGB" if told.samples == 3 else told.photometric,
+        photometric="RGB" if stated.samples == 3 else stated.photometric,
     )
     return _native(cells, native, account)
 
 
 def _compressed(
-    stream: memoryview, told: Layout, where: object, account: list[str]
+    stream: memoryview, stated: Layout, where: object, account: list[str]
 ) -> tuple[Layout, np.ndarray]:
     seen = _dicom_stream.parse_header(stream)
     if seen is None:
         raise ValueError("the compressed picture begins as none of the kinds that are read")
     _within(where, seen.height, seen.width)
     if (
-        not told.rows * told.columns / _BELIEVED
+        not stated.rows * stated.columns / _BELIEVED
         <= seen.height * seen.width
-        <= told.rows * told.columns * _BELIEVED
+        <= stated.rows * stated.columns * _BELIEVED
     ):
         raise ValueError(
-            f"Rows and Columns say {told.rows}x{told.columns}, the compressed picture {seen.height}x{seen.width}"
+            f"Rows and Columns say {stated.rows}x{stated.columns}, the compressed picture {seen.height}x{seen.width}"
         )
-    announced = _KINDS.get((told.syntax or "").removeprefix(_COMPRESSED))
+    announced = _KINDS.get((stated.syntax or "").removeprefix(_COMPRESSED))
     if announced != seen.kind and {announced, seen.kind} != {"jpeg2k", "htj2k"}:
         account.append(f"the picture is {seen.kind}, whatever the transfer syntax says")
     values = _values(stream, seen, account)
-    return _settled(told, seen, values, account), values
+    return _settled(stated, seen, values, account), values
 
 
 def _values(stream: memoryview, seen: _dicom_stream.Stream, account: list[str]) -> np.ndarray:
@@ -393,15 +400,15 @@ def _values(stream: memoryview, seen: _dicom_stream.Stream, account: list[str]) 
 
 
 def _settled(
-    told: Layout, seen: _dicom_stream.Stream, values: np.ndarray, account: list[str]
+    stated: Layout, seen: _dicom_stream.Stream, values: np.ndarray, account: list[str]
 ) -> Layout:
     """The layout with what the picture says in place of what the header says (PS3.5 8.2)."""
     height, width = values.shape[:2]
-    if (height, width) != (told.rows, told.columns):
+    if (height, width) != (stated.rows, stated.columns):
         account.append(
-            f"Rows and Columns say {told.rows}x{told.columns}, the compressed picture is {height}x{width} (believed, PS3.5 8.2)"
+            f"Rows and Columns say {stated.rows}x{stated.columns}, the compressed picture is {height}x{width} (believed, PS3.5 8.2)"
         )
-    bits, signed = told.bits, told.signed
+    bits, signed = stated.bits, stated.signed
     if (
         seen.bits
         and bits < seen.bits <= 16
@@ -424,17 +431,17 @@ def _settled(
             account.append(
                 f"Pixel Representation says signed, the compressed picture is unsigned: taken as two's complement of {bits} bits"
             )
-    return replace(told, rows=height, columns=width, bits=bits, high=bits - 1, signed=signed)
+    return replace(stated, rows=height, columns=width, bits=bits, high=bits - 1, signed=signed)
 
 
 # --------------------------------------------------------------------------------------------------------------------------- values
 
 
-def _unsigned(values: np.ndarray, told: Layout, account: list[str]) -> tuple[np.ndarray, Layout]:
+def _unsigned(values: np.ndarray, stated: Layout, account: list[str]) -> tuple[np.ndarray, Layout]:
     """Without the bits beside Bits Stored; signed values raised by half of their range."""
-    bits, shift = told.bits, told.high + 1 - told.bits
-    if not 0 <= shift <= told.allocated - bits:
-        account.append(f"High Bit {told.high} cannot be, {bits - 1} taken")
+    bits, shift = stated.bits, stated.high + 1 - stated.bits
+    if not 0 <= shift <= stated.allocated - bits:
+        account.append(f"High Bit {stated.high} cannot be, {bits - 1} taken")
         shift = 0
     if values.dtype.kind == "i" or values.dtype.itemsize > 2 or not values.dtype.isnative:
         values = (values >> values.dtype.type(shift)).astype(
@@ -442,44 +449,44 @@ def _unsigned(values: np.ndarray, told: Layout, account: list[str]) -> tuple[np.
         )  # signed ones wrap, and are put right below
     elif shift:
         values = values >> values.dtype.type(shift)
-    if bits < 8 * values.dtype.itemsize and (told.signed or int(values.max(initial=0)) >> bits):
-        if not told.signed:
+    if bits < 8 * values.dtype.itemsize and (stated.signed or int(values.max(initial=0)) >> bits):
+        if not stated.signed:
             account.append(f"bits above the {bits} stored left out (PS3.5 8.1.1)")
         values = values & values.dtype.type((1 << bits) - 1)
-    if told.signed:
+    if stated.signed:
         values = values ^ values.dtype.type(1 << (bits - 1))
     kind = np.uint8 if bits <= 8 else np.uint16
-    return (values if values.dtype == kind else values.astype(kind)), told
+    return (values if values.dtype == kind else values.astype(kind)), stated
 
 
 def _without_colour(
-    where: object, values: np.ndarray, told: Layout, account: list[str]
+    where: object, values: np.ndarray, stated: Layout, account: list[str]
 ) -> np.ndarray:
     """One channel of three: brightness where the other two are flat chroma, else any where all are equal. Raises `BadData` for colour."""
-    middle, slack = 1 << (told.bits - 1), max(1 << told.bits >> 6, 1)
+    middle, slack = 1 << (stated.bits - 1), max(1 << stated.bits >> 6, 1)
     first, second, third = (values[:, :, channel].astype(np.int32) for channel in range(3))
     for chroma in (False, True):
         off = [np.abs(one - (middle if chroma else first)) > slack for one in (second, third)]
         if (off[0] | off[1]).mean() <= _COLOURED:
             account.append(
-                f"{told.photometric} that is grey: {'its brightness' if chroma else 'one of three equal channels'} taken"
+                f"{stated.photometric} that is grey: {'its brightness' if chroma else 'one of three equal channels'} taken"
             )
             return np.ascontiguousarray(values[:, :, 0])
     raise BadData(
-        f"{where}: its pixels are {told.photometric}, in colour; expected MONOCHROME1 or MONOCHROME2; export it in grey"
+        f"{where}: its pixels are {stated.photometric}, in colour; expected MONOCHROME1 or MONOCHROME2; export it in grey"
     )
 
 
 def _painted(
-    where: object, values: np.ndarray, told: Layout, account: list[str]
+    where: object, values: np.ndarray, stated: Layout, account: list[str]
 ) -> tuple[np.ndarray, Layout]:
     """Greys of a palette's entries (PS3.3 C.7.6.3.1.5). Raises `BadData` where those in use are coloured."""
-    assert told.palette is not None
-    palette: Any = told.palette
+    assert stated.palette is not None
+    palette: Any = stated.palette
     used = np.flatnonzero(np.bincount(values.ravel(), minlength=len(palette)))
     if np.ptp(palette[used].astype(np.int32), axis=1).max() > np.iinfo(palette.dtype).max >> 6:
         raise BadData(
             f"{where}: its pixels are {PALETTE}, in colour; expected MONOCHROME1 or MONOCHROME2; export it in grey"
         )
     account.append("palette of greys applied")
-    return palette[:, 0][values], replace(told, bits=8 * palette.dtype.itemsize, signed=False)
+    return palette[:, 0][values], replace(stated, bits=8 * palette.dtype.itemsize, signed=False)

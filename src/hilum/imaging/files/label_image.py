@@ -161,7 +161,7 @@ def _stored(path: Path, root: Path | None) -> tuple[str, Stored, int]:
     kind, module, data = raster.opened(path, root)
     labels = kind == "TIFF"
     with raster.named(path, kind):
-        head = _tiff.read_label_header(data) if labels else module.look(data)
+        head = _tiff.read_label_header(data) if labels else module.read_header(data)
         raster.refuse_giant(path, head)
         stored = (
             module.stored(data, head) if kind != "JPEG" else Stored(module.decode(data, head)[0])

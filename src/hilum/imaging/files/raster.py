@@ -76,7 +76,7 @@ def decoded(path: Path, data: bytes) -> Raster:
     kind = _kind(path, data)
     module = _KINDS[kind]
     with named(path, kind):
-        head = module.look(data)
+        head = module.read_header(data)
         refuse_giant(path, head)
         values, account, colour = _grey(*_decoded(module, data, head))
     if head.orientation != 1:
@@ -95,7 +95,7 @@ def channels(path: Path, root: Path | None = None) -> np.ndarray:
     """
     kind, module, data = opened(path, root)
     with named(path, kind):
-        head = module.look(data)
+        head = module.read_header(data)
         refuse_giant(path, head)
         values = _decoded(module, data, head)[0]
     return oriented(values, head.orientation) if head.orientation != 1 else values
@@ -139,7 +139,7 @@ def digest_of_pixels(values: np.ndarray) -> str:
 
 def size(path: Path, root: Path | None = None) -> tuple[int, int] | None:
     """Height and width as `read` gives them, from the head of a file; None where there is none to read, which decoding tells."""
-    return _from_head(path, root, lambda kind, data: _KINDS[kind].look(data).shown)
+    return _from_head(path, root, lambda kind, data: _KINDS[kind].read_header(data).shown)
 
 
 def orientation(path: Path, root: Path | None = None) -> int:
@@ -149,7 +149,9 @@ def orientation(path: Path, root: Path | None = None) -> int:
             path,
             root,
             lambda kind, data: (
-                _png.orientation(data) if kind == "PNG" else _KINDS[kind].look(data).orientation
+                _png.orientation(data)
+                if kind == "PNG"
+                else _KINDS[kind].read_header(data).orientation
             ),
         )
         or 1

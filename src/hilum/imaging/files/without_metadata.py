@@ -45,7 +45,7 @@ def copied(path: Path, root: Path | None = None) -> bytes:
     """
     kind, module, data = raster.opened(path, root)
     with raster.named(path, kind):
-        raster.refuse_giant(path, module.look(data))
+        raster.refuse_giant(path, module.read_header(data))
         if kind == "PNG":
             return b"".join(_png(data))
         if kind == "JPEG":
