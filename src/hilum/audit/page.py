@@ -21,6 +21,7 @@ from hilum.dataset.manifest import SEVERITIES, Manifest
 from hilum.dataset.pixel_cache import Cache
 from hilum.drawing import images as pictures
 from hilum.drawing import templates
+from hilum.imaging.geometry import resize
 from hilum.safety.path_names import as_text
 
 TEMPLATE = "resources/audit.html.j2"
@@ -128,7 +129,7 @@ def _drawn(
 def _picture(image_id: str, image: np.ndarray, mask: np.ndarray | None) -> Markup:
     eight = image if image.dtype == np.uint8 else (image >> 8).astype(np.uint8)
     side = min(SIDE, len(eight))
-    small = cv2.resize(eight, (side, side), interpolation=cv2.INTER_AREA)
+    small = resize(eight, (side, side))
     if mask is None:
         return pictures.image(small, alt_text=f"radiograph {image_id}")
     fitted = cv2.resize(mask, (side, side), interpolation=cv2.INTER_NEAREST)
