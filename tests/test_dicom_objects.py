@@ -241,7 +241,7 @@ def test_an_unknown_transfer_syntax_is_refused_by_name_and_never_read_as_uncompr
     path = put(tmp_path, plain(syntax, implicit=implicit))
     with pytest.raises(
         BadData,
-        match=rf"1\.2\.840\.5: its transfer syntax is {syntax} \(.*{name}.*\), which is not read; expected .*uncompressed",
+        match=rf"1\.2\.840\.5: its transfer syntax is {syntax} \(.*{name}.*\), which is not supported; expected .*uncompressed",
     ):
         dicom.read(path)
     assert dicom.header(path).syntax == syntax

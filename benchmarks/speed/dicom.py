@@ -28,7 +28,7 @@ from pydicom import dcmread
 from pydicom.data import get_testdata_files
 
 from benchmarks._lib.results import machine, record
-from hilum.imaging.files import _dicom_parsing, _dicom_pixels, dicom, raster
+from hilum.imaging.files import _dicom_layout, _dicom_parsing, _dicom_pixels, dicom, raster
 
 SIZE, BITS = (3000, 2500), 12
 LOSSLESS = "1.2.840.10008.1.2.4."
@@ -215,7 +215,7 @@ def pixels_row(name: str, folder: Path, turns: int) -> str:
     data = path.read_bytes()
     with _dicom_parsing.quietly():
         parsed = _dicom_parsing.parsed(data)
-        layout = _dicom_pixels.layout(parsed, dicom.header(path), path)
+        layout = _dicom_layout.layout(parsed, dicom.header(path), path)
         plain = dcmread(path)
 
     def theirs() -> np.ndarray:

@@ -30,10 +30,9 @@ from scipy.stats import spearmanr
 from benchmarks._lib.results import machine, record
 from hilum import storage
 from hilum.config import Data, Recipe, Segment
-from hilum.imaging.geometry import Letterbox, Size
+from hilum.imaging.geometry import Letterbox, Size, content_box
 from hilum.inference import lung_finder
 from hilum.inference.onnx_model import OnnxModel
-from hilum.inference.orientation import content
 from hilum.pipeline import cache, segment
 from hilum.run_folder import Run
 from hilum.runs import run_all
@@ -207,7 +206,7 @@ def square(
 
 def bare(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     inside = image[Letterbox(size, image.shape[0]).inside()]
-    return inside[content(inside)]
+    return inside[content_box(inside)]
 
 
 def ask(

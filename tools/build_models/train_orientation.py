@@ -26,6 +26,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from hilum.imaging.geometry import content_box
 from hilum.inference import orientation
 from hilum.inference.onnx_model import InputContract
 from hilum.plugins import Card
@@ -134,7 +135,7 @@ class Asked(nn.Module):
 
 def seen(image: np.ndarray) -> np.ndarray:
     """A bare picture as the network sees it."""
-    rows, columns = orientation.content(image)
+    rows, columns = content_box(image)
     return orientation.ranks(image[rows, columns])
 
 

@@ -8,13 +8,11 @@ the others are told in a line each, up to `LISTED` lines; all are in issues.parq
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from importlib import resources
 from typing import Any
 
 import cv2
 import numpy as np
 import polars as pl
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from hilum import __version__, plugins
@@ -22,6 +20,8 @@ from hilum.annotations import lung_masks
 from hilum.dataset.manifest import SEVERITIES, Manifest
 from hilum.dataset.pixel_cache import Cache
 from hilum.drawing import images as pictures
+from hilum.drawing import templates
+from hilum.imaging.geometry import resize
 from hilum.safety.path_names import as_text
 
 TEMPLATE = "resources/audit.html.j2"
@@ -34,13 +34,7 @@ COLOURS = {"right": pictures.ORANGE, "left": pictures.CYAN}
 
 def render(findings: pl.DataFrame, manifest: Manifest, cached: Cache) -> str:
     """The page of `findings` as `hilum.audit.issues.COLUMNS`. Every text is escaped by the template."""
-    page = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    page.filters["grouped"] = lambda number: f"{number:,}"
-    return page.from_string(
-        resources.files("hilum").joinpath(TEMPLATE).read_text(encoding="utf-8")
-    ).render(_told(findings, manifest, cached))
+    return templates.render(TEMPLATE, _told(findings, manifest, cached), autoescape=True)
 
 
 def _told(findings: pl.DataFrame, manifest: Manifest, cached: Cache) -> dict[str, Any]:
@@ -135,13 +129,13 @@ def _drawn(
 def _picture(image_id: str, image: np.ndarray, mask: np.ndarray | None) -> Markup:
     eight = image if image.dtype == np.uint8 else (image >> 8).astype(np.uint8)
     side = min(SIDE, len(eight))
-    small = cv2.resize(eight, (side, side), interpolation=cv2.INTER_AREA)
+    small = resize(eight, (side, side))
     if mask is None:
-        return pictures.image(small, told=f"radiograph {image_id}")
+        return pictures.image(small, alt_text=f"radiograph {image_id}")
     fitted = cv2.resize(mask, (side, side), interpolation=cv2.INTER_NEAREST)
     outlines = [
         pictures.Outline(fitted == label, COLOURS[name]) for name, label in lung_masks.SIDES.items()
     ]
     return pictures.image(
-        small, told=f"radiograph {image_id} with the outline of its mask", outlines=outlines
+        small, alt_text=f"radiograph {image_id} with the outline of its mask", outlines=outlines
     )

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from hilum.imaging.geometry import Size
+from hilum.imaging.geometry import Size, resize
 from hilum.statistics.folds import FOLDS, by_class
 
 PARTS = ("whole", "unmarked", "border", "outside", "outline")
@@ -111,12 +111,10 @@ def features(images: np.ndarray) -> np.ndarray:
 
 
 def _features(image: np.ndarray) -> np.ndarray:
-    small = cv2.resize(image, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA).astype(
-        np.float32
-    )
+    small = resize(image, (THUMBNAIL, THUMBNAIL)).astype(np.float32)
     counts = np.bincount(image.ravel() // (256 // BINS), minlength=BINS)
     fine = np.abs(cv2.Laplacian(image, cv2.CV_32F))
-    tiles = cv2.resize(fine, (TILES, TILES), interpolation=cv2.INTER_AREA)
+    tiles = resize(fine, (TILES, TILES))
     return np.concatenate(
         [small.ravel(), np.sqrt(counts / image.size), np.log1p(tiles.ravel())]
     ).astype(np.float32)

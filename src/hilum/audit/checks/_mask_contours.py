@@ -20,6 +20,7 @@ import numpy as np
 import polars as pl
 from scipy import fft
 
+from hilum.imaging.geometry import resize
 from hilum.statistics.folds import FOLDS
 
 SIDE = 128  # pixels at which rims are compared
@@ -82,7 +83,7 @@ def small_pictures(images: np.ndarray) -> np.ndarray:
         picture = _shrunk(image, FINE)
         rest = picture - cv2.GaussianBlur(picture, (0, 0), _EVEN)
         even = rest / (np.sqrt(cv2.GaussianBlur(rest * rest, (0, 0), _EVEN)) + 4)
-        flat = cv2.resize(even, (SMALL, SMALL), interpolation=cv2.INTER_AREA).ravel()
+        flat = resize(even, (SMALL, SMALL)).ravel()
         flat -= flat.mean()
         rows.append(flat / (np.linalg.norm(flat) + 1e-6))
     return np.asarray(rows, np.float32).reshape(-1, SMALL * SMALL)

@@ -120,7 +120,7 @@ def _ages(manifest: Manifest, finding: str | None) -> Markup | None:
         for name, ages in values.items()
     )
     return charts.histograms(
-        values, x="Age, years", y="Images", told=f"Histogram of age. {medians}."
+        values, x="Age, years", y="Images", alt_text=f"Histogram of age. {medians}."
     )
 
 
