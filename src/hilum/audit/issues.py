@@ -39,7 +39,7 @@ class Rule:
     name: str
     severity: str
     what: str
-    why: str
+    rationale: str
     remedy: str
 
     def issue(self, rows: pl.DataFrame) -> Iterator[Issue]:

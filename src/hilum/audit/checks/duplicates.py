@@ -30,14 +30,14 @@ SAME_PIXELS = Rule(
     "duplicate-pixels",
     "warning",
     "Two different files hold the same picture, pixel for pixel.",
-    SAME_FILE.why,
+    SAME_FILE.rationale,
     SAME_FILE.remedy,
 )
 PROCESSED = Rule(
     "duplicate-picture",
     "warning",
     "Two files show the same exposure, one of them processed: resized, compressed again, inverted, mirrored, cropped or turned.",
-    SAME_FILE.why,
+    SAME_FILE.rationale,
     "Look at both and keep the one nearer to the source. Hilum's own split keeps both in one part.",
 )
 ALIKE = Rule(

@@ -48,14 +48,14 @@ NEAR_IN_TWO_PARTS = Rule(
     "duplicate-picture-parts",
     "error",
     "One picture and a processed copy of it stand in two parts of the split that the set comes with.",
-    COPY_IN_TWO_PARTS.why,
+    COPY_IN_TWO_PARTS.rationale,
     COPY_IN_TWO_PARTS.remedy,
 )
 NEAR_TWO_PATIENTS = Rule(
     "duplicate-picture-patients",
     "warning",
     "One picture and a processed copy of it stand under two patients.",
-    TWO_PATIENTS.why,
+    TWO_PATIENTS.rationale,
     TWO_PATIENTS.remedy,
 )
 STUDY_TWO_PATIENTS = Rule(
