@@ -69,8 +69,8 @@ def test_right_pictures_have_no_findings():
     ("changes", "rule", "severity"),
     [
         ({"inverted": 12.0}, "image-inverted", "warning"),
-        ({"turned": 9.0, "turn": 3}, "image-turned", "warning"),
-        ({"turned": 9.0, "turn": 1, "mirrored": 9.0}, "image-turned", "warning"),
+        ({"turned": 9.0, "turn": 3}, "image-rotated", "warning"),
+        ({"turned": 9.0, "turn": 1, "mirrored": 9.0}, "image-rotated", "warning"),
         ({"mirrored": 9.0}, "image-mirrored", "warning"),
         ({"strange": 12.0}, "image-not-frontal-chest", "warning"),
         ({"distance": 4.0, "inverted": 9.0}, "image-not-frontal-chest", "warning"),
@@ -129,7 +129,7 @@ def test_facts_without_looks_are_of_pictures_not_looked_at():
 
 SPOILT = {
     "image-inverted": lambda picture: 255 - picture,
-    "image-turned": lambda picture: np.rot90(picture, 3),
+    "image-rotated": lambda picture: np.rot90(picture, 3),
     "image-mirrored": lambda picture: picture[:, ::-1],
     "image-not-frontal-chest": lambda picture: np.random.default_rng(0).integers(
         0, 256, picture.shape, np.uint8

@@ -47,7 +47,7 @@ def said(tmp_path, **header):
 @pytest.mark.parametrize(
     ("header", "rule", "severity"),
     [
-        (dict(BurnedInAnnotation="YES"), "text-burnt-in", "warning"),
+        (dict(BurnedInAnnotation="YES"), "text-burned-in", "warning"),
         (dict(RecognizableVisualFeatures="YES"), "features-recognizable", "warning"),
         (dict(SOPClassUID="1.2.840.10008.5.1.4.1.1.7"), "text-likely", "info"),
         (dict(ConversionType="WSD"), "text-likely", "info"),

@@ -28,7 +28,7 @@ BY_RULE: Mapping[str, str | None] = {
     "duplicate-patients": "same patient as",
     "patient-same": "same patient as",
     "label-conflict": "leave out",
-    "label-against-reading": "leave out",
+    "label-contradicts-reading": "leave out",
 }
 BY_BEGINNING = {
     "mask-": "leave out mask",

@@ -66,7 +66,7 @@ UNRECOGNISED = Rule(
     "CT) in the source, or take the images out of the folder.",
 )
 AGAINST_IMAGE = Rule(
-    "stated-against-image",
+    "acquisition-contradicts-image",
     "warning",
     "An image looks like a frontal chest radiograph, but is stated to be something else.",
     "A wrong statement keeps a good image out of the split.",

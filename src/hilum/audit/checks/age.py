@@ -28,7 +28,7 @@ RANGE = Rule(
     "Correct the age in the source's table, or leave it empty. Three digits are often months or days without their letter.",
 )
 FALLS = Rule(
-    "age-falls",
+    "age-decreases",
     "warning",
     "A patient is younger at a later examination.",
     "An age or the order of the examinations is wrong, or two people share a name, which also spoils a split by patient.",

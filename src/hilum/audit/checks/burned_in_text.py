@@ -25,7 +25,7 @@ WORDS, LETTERS = 3, 5  # from which it is more than a side marker
 MOST = 0.5  # of a source's pictures, above which captures are told of the source in place of each picture
 
 BURNT_IN = Rule(
-    "text-burnt-in",
+    "text-burned-in",
     "warning",
     "The header says that text which identifies the patient is burnt into the picture.",
     "A name in the pixels goes wherever the picture goes, into the report's examples too, and a model may learn the text.",

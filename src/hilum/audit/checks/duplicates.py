@@ -34,7 +34,7 @@ SAME_PIXELS = Rule(
     SAME_FILE.remedy,
 )
 PROCESSED = Rule(
-    "duplicate-picture",
+    "duplicate-processed",
     "warning",
     "Two files show the same exposure, one of them processed: resized, compressed again, inverted, mirrored, cropped or turned.",
     SAME_FILE.rationale,

@@ -51,7 +51,7 @@ FLAT = Rule(
     "Look at the picture; export it again with its full range of values.",
 )
 ENDING = Rule(
-    "file-ending",
+    "file-extension",
     "warning",
     "A file's name ends as another kind of picture's.",
     "Hilum reads it by its content; programs that go by the name fail on it or read it wrongly.",

@@ -42,7 +42,7 @@ INVERTED = Rule(
     "Look at the picture. Invert the file, or correct the photometric interpretation of the DICOM file it came from, and run again.",
 )
 TURNED = Rule(
-    "image-turned",
+    "image-rotated",
     "warning",
     "A picture looks turned by a quarter turn, or stands upside down.",
     "Lungs are looked for upright, and sides and zones come out wrong.",

@@ -20,7 +20,7 @@ CARD = Card(
     "else, and as naming a finding where the word stands outside a negated, doubted or asked-for clause. Read it before changing a label.",
 )
 AGAINST_READING = Rule(
-    "label-against-reading",
+    "label-contradicts-reading",
     "warning",
     "A finding is labelled present while the reading is normal, or absent while the reading names it.",
     "One of the two is wrong, and a model learns and is measured by the label.",
@@ -34,14 +34,14 @@ COPIES_DIFFER = Rule(
     "Find out which label is right and correct the other, or take both pictures out.",
 )
 AGAINST_TREE = Rule(
-    "label-tree",
+    "label-hierarchy",
     "warning",
     "A finding is labelled present and a wider one that contains it absent.",
     "Whoever has the narrower finding has the wider one: a model is taught two things about one picture.",
     "Correct the wrong one of the two labels; Hilum's roll-up would make the wider finding present.",
 )
 AGAINST_DRAWING = Rule(
-    "label-drawing",
+    "label-contradicts-annotation",
     "warning",
     "A finding is drawn on a picture that is labelled as free of it.",
     "The box or outline and the label contradict each other; one of them is learnt from, the other measured by.",

@@ -45,14 +45,14 @@ SEX_DIFFERS = Rule(
     "Look the patient up in the source; separate the pictures or correct the entry.",
 )
 NEAR_IN_TWO_PARTS = Rule(
-    "duplicate-picture-parts",
+    "duplicate-processed-parts",
     "error",
     "One picture and a processed copy of it stand in two parts of the split that the set comes with.",
     COPY_IN_TWO_PARTS.rationale,
     COPY_IN_TWO_PARTS.remedy,
 )
 NEAR_TWO_PATIENTS = Rule(
-    "duplicate-picture-patients",
+    "duplicate-processed-patients",
     "warning",
     "One picture and a processed copy of it stand under two patients.",
     TWO_PATIENTS.rationale,
@@ -82,7 +82,7 @@ RULES = (
     STUDY_TWO_PATIENTS,
     STUDY_IN_TWO_PARTS,
 )
-PROCESSED = "duplicate-picture"  # the finding of a processed copy; exact ones are found here
+PROCESSED = "duplicate-processed"  # the finding of a processed copy; exact ones are found here
 _WORDS = {"given_part": "the part", "patient_id": "the patient"}
 _NAMELESS = "no-patients"  # the remark of a data set in which nothing names the patients
 
