@@ -25,6 +25,8 @@ SAME_FILE = Rule(
     "Two picture files are the same, byte for byte.",
     "The picture counts twice; in two parts of a split it is tested on what was trained on.",
     "Keep one of the two. Hilum's own split keeps both in one part.",
+    correction="keep one of pair",
+    same_image=True,
 )
 SAME_PIXELS = Rule(
     "duplicate-pixels",
@@ -32,6 +34,8 @@ SAME_PIXELS = Rule(
     "Two different files hold the same picture, pixel for pixel.",
     SAME_FILE.rationale,
     SAME_FILE.remedy,
+    correction="keep one of pair",
+    same_image=True,
 )
 PROCESSED = Rule(
     "duplicate-processed",
@@ -39,6 +43,8 @@ PROCESSED = Rule(
     "Two files show the same exposure, one of them processed: resized, compressed again, inverted, mirrored, cropped or turned.",
     SAME_FILE.rationale,
     "Look at both and keep the one nearer to the source. Hilum's own split keeps both in one part.",
+    correction="keep one of pair",
+    same_image=True,
 )
 ALIKE = Rule(
     "duplicate-suspected",
@@ -46,13 +52,9 @@ ALIKE = Rule(
     "Two pictures agree nearly as well as copies do: one exposure, changed a good deal, or two of one patient taken moments apart.",
     "Either way they show one patient, and should be in one part of a split.",
     "Look at both. If their patients have different names, correct one of these.",
+    correction="keep one of pair",
 )
 RULES = (SAME_FILE, SAME_PIXELS, PROCESSED, ALIKE)
-DUPLICATES = (
-    SAME_FILE.name,
-    SAME_PIXELS.name,
-    PROCESSED.name,
-)  # those that are sure; a split keeps them in one part
 WORDS = {
     near_duplicates.SAME_FILE: (
         SAME_FILE,

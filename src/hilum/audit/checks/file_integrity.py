@@ -35,6 +35,7 @@ UNREADABLE = Rule(
     "A picture file cannot be decoded.",
     "It is left out of every step, so the set is smaller than it seems.",
     "Copy the file again from its source, or take it out of the folder.",
+    correction="leave out",
 )
 CONSTANT = Rule(
     "image-constant",
@@ -42,6 +43,7 @@ CONSTANT = Rule(
     "Every pixel of a picture has the same value.",
     "It shows nothing, yet its label would be learnt and counted.",
     "Export the picture again from its source, or take it out of the folder.",
+    correction="leave out",
 )
 FLAT = Rule(
     "image-flat",
@@ -49,6 +51,7 @@ FLAT = Rule(
     f"All pixels of a picture lie within {FEW_LEVELS} grey levels.",
     "Stretched to full contrast it is mostly rounding and noise.",
     "Look at the picture; export it again with its full range of values.",
+    correction="leave out",
 )
 ENDING = Rule(
     "file-extension",
@@ -63,6 +66,7 @@ COLOUR = Rule(
     "A picture's channels differ: it holds colour.",
     "A radiograph has none: it may be a photograph, a screenshot or a picture that was drawn on, and its grey is a guess.",
     "Look at the picture; export it again in grey from its source, or take it out of the folder.",
+    correction="leave out",
 )
 SIZE = Rule(
     "image-size",
@@ -70,6 +74,7 @@ SIZE = Rule(
     f"A picture is less than a third of the usual size of its source, or more than {LONGEST} times as long as wide.",
     "It may be a thumbnail, a strip or a part of a picture; enlarged, it shows little.",
     "Look at the picture; copy the original in its place, or take it out of the folder.",
+    correction="leave out",
 )
 DEPTH = Rule(
     "image-depth",
@@ -77,6 +82,7 @@ DEPTH = Rule(
     f"A picture has another number of bits than {USUAL:.0%} of its source.",
     "It came another way than the others, which a model can learn in place of the finding.",
     "Export all pictures of a source in one way.",
+    correction="leave out",
 )
 RULES = (UNREADABLE, CONSTANT, FLAT, ENDING, COLOUR, SIZE, DEPTH)
 

@@ -40,6 +40,7 @@ INVERTED = Rule(
     "A picture looks inverted: bones dark, air bright.",
     "Models learn that bright is dense; on an inverted picture their answers mean nothing.",
     "Look at the picture. Invert the file, or correct the photometric interpretation of the DICOM file it came from, and run again.",
+    correction="leave out",
 )
 TURNED = Rule(
     "image-rotated",
@@ -47,6 +48,7 @@ TURNED = Rule(
     "A picture looks turned by a quarter turn, or stands upside down.",
     "Lungs are looked for upright, and sides and zones come out wrong.",
     "Look at the picture and turn the file back; an orientation tag that a converter dropped is the usual cause.",
+    correction="leave out",
 )
 MIRRORED = Rule(
     "image-mirrored",
@@ -54,6 +56,7 @@ MIRRORED = Rule(
     "The heart seems to lie on the wrong side: left and right of a picture may be exchanged.",
     "Right and left of masks, readings and findings would be exchanged; a mirrored copy also hides that two pictures are one.",
     "Look for a side marker, whose letters show it at once. Mirror the file back, unless the patient has situs inversus or a shift of the heart.",
+    correction="leave out",
 )
 STRANGE = Rule(
     "image-not-frontal-chest",
@@ -61,6 +64,7 @@ STRANGE = Rule(
     "A picture does not look like a frontal radiograph of a chest.",
     "A lateral view, another part of the body or a page of text is learnt from and scored as if it were a chest.",
     "Look at the picture, and take it out of the folder unless it is a frontal chest after all.",
+    correction="leave out",
 )
 EMPTY = Rule(
     "image-empty",
@@ -68,6 +72,7 @@ EMPTY = Rule(
     "Nearly all pixels of a picture have one value.",
     "It shows nothing but perhaps a marker, yet its label would be learnt and counted.",
     "Export the picture again from its source, or take it out of the folder.",
+    correction="leave out",
 )
 CLIPPED = Rule(
     "image-clipped",
@@ -75,6 +80,7 @@ CLIPPED = Rule(
     "A large share of a picture is wholly black or wholly white.",
     "What was there is lost: the window was too narrow when the picture was exported, or most of it lies outside the beam.",
     "Export the picture again with a window that holds all of the chest.",
+    correction="leave out",
 )
 LOW_CONTRAST = Rule(
     "image-low-contrast",
@@ -82,6 +88,7 @@ LOW_CONTRAST = Rule(
     "A picture has few grey levels, or nearly all of it lies within few.",
     "Stretched to full contrast it shows steps and noise in place of fine structure.",
     "Export the picture again with its full range of values; look for something bright in it that stretches the range.",
+    correction="leave out",
 )
 BORDER = Rule(
     "image-border",
@@ -89,6 +96,7 @@ BORDER = Rule(
     f"More than {BORDER_SHARE:.0%} of a picture is a flat border.",
     "The chest is left with few pixels, and a model may learn the border of a source in place of the chest.",
     "Crop the picture to the exposed field before it is resized.",
+    correction="leave out",
 )
 RANGE = Rule(
     "image-range",
@@ -96,6 +104,7 @@ RANGE = Rule(
     "A file of 16 bits holds the values of one of 8 bits.",
     "Its finer grey levels were lost on the way, and programs that divide by 65,535 see a black picture.",
     "Export the picture again from its source with all its bits; Hilum itself reads it by the range that it has.",
+    correction="leave out",
 )
 RULES = (INVERTED, TURNED, MIRRORED, STRANGE, EMPTY, CLIPPED, LOW_CONTRAST, BORDER, RANGE)
 

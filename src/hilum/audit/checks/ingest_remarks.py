@@ -113,6 +113,7 @@ RULES = (
         "A picture's labels contradict one another.",
         "One of them is wrong, and a model learns whichever stands in the table.",
         "Look at the picture and its source, and correct the label there.",
+        correction="leave out",
     ),
     Rule(
         "age-impossible",

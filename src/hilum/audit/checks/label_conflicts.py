@@ -25,6 +25,7 @@ AGAINST_READING = Rule(
     "A finding is labelled present while the reading is normal, or absent while the reading names it.",
     "One of the two is wrong, and a model learns and is measured by the label.",
     "Read the reading and look at the picture; correct the label, or leave the picture out, and tell the set's keepers.",
+    correction="leave out",
 )
 COPIES_DIFFER = Rule(
     "duplicate-labels",
@@ -32,6 +33,8 @@ COPIES_DIFFER = Rule(
     "A finding is labelled present in a picture and absent in an exact copy of it.",
     "No model can be right on both, and figures depend on which of the two is counted.",
     "Find out which label is right and correct the other, or take both pictures out.",
+    correction="leave out",
+    corrects_both=True,
 )
 AGAINST_TREE = Rule(
     "label-hierarchy",
@@ -39,6 +42,7 @@ AGAINST_TREE = Rule(
     "A finding is labelled present and a wider one that contains it absent.",
     "Whoever has the narrower finding has the wider one: a model is taught two things about one picture.",
     "Correct the wrong one of the two labels; Hilum's roll-up would make the wider finding present.",
+    correction="leave out",
 )
 AGAINST_DRAWING = Rule(
     "label-contradicts-annotation",
@@ -46,6 +50,7 @@ AGAINST_DRAWING = Rule(
     "A finding is drawn on a picture that is labelled as free of it.",
     "The box or outline and the label contradict each other; one of them is learnt from, the other measured by.",
     "Look at the picture, and correct the label or take the drawing out.",
+    correction="leave out",
 )
 RULES = (AGAINST_READING, AGAINST_TREE, AGAINST_DRAWING, COPIES_DIFFER)
 

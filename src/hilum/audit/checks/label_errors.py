@@ -52,6 +52,7 @@ SUSPECT = Rule(
     "Pictures that look like this one are labelled otherwise.",
     "If the label is wrong, a model learns it and is measured by it; if it is right, the picture is a hard one that is worth knowing.",
     "Have the picture read again, the first suspicions first, by somebody who does not see the label; change no label on this alone.",
+    correction="leave out",
 )
 CANNOT_TELL = Rule(
     "label-suspect-unknown",

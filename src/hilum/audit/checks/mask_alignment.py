@@ -26,6 +26,7 @@ SHIFTED = Rule(
     "A mask would fit its picture better in another place.",
     "A shifted outline teaches that ribs are lung, and makes a good model look bad.",
     "Look at the picture with its mask. If it is shifted, export the mask again without cropping or padding that the picture did not get.",
+    correction="leave out mask",
 )
 MISFIT = Rule(
     "mask-misfit",
@@ -33,6 +34,7 @@ MISFIT = Rule(
     "A mask does not follow the edges of its picture, or is not what the set's other masks lead to expect.",
     "It may be the mask of another picture; a model learns from it, and is measured by it.",
     "Look at the picture with its mask; check that the names agree, or draw it again.",
+    correction="leave out mask",
 )
 RULES = (SHIFTED, MISFIT)
 

@@ -32,6 +32,7 @@ UNUSABLE = Rule(
     "A mask cannot be read, has other proportions than its image, or values of which nothing says what they stand for.",
     "It would mark the wrong place or the wrong organ, so the image is treated as one without a mask.",
     "Do what the message says: export the mask again in the size of its image, or say in hilum.toml what its values stand for.",
+    correction="leave out mask",
 )
 GREY = Rule(
     "mask-not-binary",
@@ -39,6 +40,7 @@ GREY = Rule(
     "A mask holds values between those of its labels.",
     "Where its edge lies depends on a threshold (the middle between two labels here): resized or lossy masks look like this.",
     "Export the mask with one value for each label and without lossy compression, for example 0 outside and 255 inside.",
+    correction="leave out mask",
 )
 INVERTED = Rule(
     "mask-inverted",
@@ -53,6 +55,7 @@ UNLIKE = Rule(
     "In a mask lung and background have each other's value, compared with the masks beside it.",
     "It is read as its own shape says; a program that takes one value for lung in all masks would take the background here.",
     "Exchange the two values of this mask, or of the others.",
+    correction="leave out mask",
 )
 LABEL_MAP = Rule(
     "mask-label-map",
@@ -74,6 +77,7 @@ EMPTY = Rule(
     "A mask marks no pixel, or all of them.",
     "An empty mask would teach that there is no lung; it is treated as none, and a full one is an outline of nothing.",
     "Draw the mask, or take it out, which leaves the picture without one.",
+    correction="leave out mask",
 )
 ONE_LUNG = Rule(
     "mask-one-lung",
@@ -81,6 +85,7 @@ ONE_LUNG = Rule(
     "A mask marks the lung of one side only.",
     "Overlap per lung is undefined on the other side, and the lung region is cut in half.",
     "Complete the mask, unless the patient truly has one aerated lung.",
+    correction="leave out mask",
 )
 RULES = (MISSING, UNUSABLE, GREY, INVERTED, UNLIKE, LABEL_MAP, SCALED, EMPTY, ONE_LUNG)
 

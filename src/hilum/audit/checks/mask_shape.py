@@ -27,6 +27,7 @@ SWAPPED = Rule(
     "The mask of the right lung lies on the patient's left, and that of the left lung on the right.",
     "Every figure and finding by side is exchanged. In a frontal radiograph the patient's right lung lies on the image's left.",
     "Exchange the two masks, or their names; if the picture is the one that is mirrored, mirror it back.",
+    correction="exchange mask sides",
 )
 TWICE = Rule(
     "mask-of-another",
@@ -34,6 +35,8 @@ TWICE = Rule(
     "Two different pictures have the very same mask.",
     "Nobody draws the same outline twice: at least one of the two pictures has the mask of another.",
     "Look at both, and give each its own mask; until then leave the masks out.",
+    correction="leave out mask",
+    corrects_both=True,
 )
 PIECES = Rule(
     "mask-pieces",
@@ -41,6 +44,7 @@ PIECES = Rule(
     "A mask has more parts than two lungs.",
     "Loose pieces widen the lung region and count as lung, in learning and in measuring.",
     "Erase the loose pieces, unless something that crosses the lung truly divides it.",
+    correction="leave out mask",
 )
 HOLES = Rule(
     "mask-holes",
@@ -48,6 +52,7 @@ HOLES = Rule(
     "A lung of a mask has a hole.",
     "A model learns that what lies there is not lung; often the hole is a slip, or a nodule that was left out.",
     "Fill the hole, unless the set means its masks so.",
+    correction="leave out mask",
 )
 ODD = Rule(
     "mask-odd-form",
@@ -55,6 +60,7 @@ ODD = Rule(
     "A mask has a size or form far from the set's others.",
     "It may be of another view, of a part of the lungs, or drawn by another rule; it may also be a collapsed lung.",
     "Look at the picture with its mask, and draw it again where it is wrong.",
+    correction="leave out mask",
 )
 RULES = (SWAPPED, TWICE, PIECES, HOLES, ODD)
 

@@ -57,6 +57,7 @@ OUTLIER = Rule(
     "A picture is unlike all others of its source.",
     "It may be another kind of picture, a broken export or a rare case; a model learns little from it, and is easily wrong about it.",
     "Look at the picture; keep it if it belongs to the set, and take it out of the folder if it does not.",
+    correction="leave out",
 )
 RULES = (OUTLIER,)
 

@@ -29,6 +29,7 @@ COPY_IN_TWO_PARTS = Rule(
     "One picture stands in two parts of the split that the set comes with.",
     "A model is tested on a picture it was trained on, which makes its figures too good.",
     'Take one of the two out, or leave the given split: with [split] official = "ignore" Hilum keeps copies in one part.',
+    correction="keep one of pair",
 )
 TWO_PATIENTS = Rule(
     "duplicate-patients",
@@ -36,6 +37,7 @@ TWO_PATIENTS = Rule(
     "One picture stands under two patients.",
     "It is one person under two names, or one of the two is a wrong picture; a split by patient alone would set them apart.",
     "Find out whose picture it is. Until then Hilum's split keeps both patients in one part.",
+    correction="same patient as",
 )
 SEX_DIFFERS = Rule(
     "patient-sex",
@@ -50,6 +52,7 @@ NEAR_IN_TWO_PARTS = Rule(
     "One picture and a processed copy of it stand in two parts of the split that the set comes with.",
     COPY_IN_TWO_PARTS.rationale,
     COPY_IN_TWO_PARTS.remedy,
+    correction="keep one of pair",
 )
 NEAR_TWO_PATIENTS = Rule(
     "duplicate-processed-patients",
@@ -57,6 +60,7 @@ NEAR_TWO_PATIENTS = Rule(
     "One picture and a processed copy of it stand under two patients.",
     TWO_PATIENTS.rationale,
     TWO_PATIENTS.remedy,
+    correction="keep one of pair",
 )
 STUDY_TWO_PATIENTS = Rule(
     "study-patients",
