@@ -103,7 +103,7 @@ def test_messages_name_the_files_and_say_what_was_done(planted):
     }
     assert "inverted" in told["copy/inverted"] and "mirrored" in told["copy/mirrored"]
     assert (
-        "cropped or turned" in told["copy/cropped"] and "cropped or turned" in told["copy/turned"]
+        "cropped or rotated" in told["copy/cropped"] and "cropped or rotated" in told["copy/turned"]
     )
     assert (
         "resized, compressed again" in told["copy/smaller"]

@@ -20,7 +20,7 @@ from hilum.audit.checks import (
     patient_leakage,
     shortcuts,
 )
-from hilum.audit.checks._auroc_interval import half_width
+from hilum.statistics.sample_size import half_width
 from hilum.audit.issues import Issue
 from hilum.config import Pixels
 from hilum.dataset import pixel_cache

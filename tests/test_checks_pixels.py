@@ -115,12 +115,12 @@ def test_messages_name_the_file_and_say_which_way():
         for one in image_quality.check(*made_up(**changes))
     ]
     assert messages == [
-        "1.png: looks turned upside down",
+        "1.png: appears turned upside down",
         "1.png: 70 % of the picture is a flat border",
     ]
 
 
-def test_facts_without_looks_are_of_pictures_not_looked_at():
+def test_facts_without_features_are_of_images_that_were_not_measured():
     manifest, facts = made_up(inverted=12.0, bits=16, maximum=255)
     assert [
         one.rule for one in image_quality.check(manifest, facts.drop(list(orientation.FEATURES)))

@@ -58,7 +58,7 @@ class Rule:
 
     @property
     def about_masks(self) -> bool:
-        """Whether the rule is about lung masks, so that its images are shown with their outlines."""
+        """Return whether images of the rule are shown with the outlines of their lung masks."""
         return self.name.startswith(MASK_RULES)
 
     def issue(self, rows: pl.DataFrame) -> Iterator[Issue]:

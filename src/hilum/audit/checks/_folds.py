@@ -1,4 +1,7 @@
-"""Patients dealt to folds, and some of many patients; both by their names alone, so that the order of rows plays no part."""
+"""Deterministic folds and subsamples of patients, from the order of their names alone.
+
+The order of rows has no influence, and no random numbers are drawn.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +12,25 @@ FOLDS = 5
 
 
 def folds(patients: pl.Series) -> np.ndarray:
-    """int64 fold of each row. Neighbours in the order of names go to different folds: names often follow sources or labels."""
+    """Return the fold of each row, int64 (n,) in [0, FOLDS).
+
+    Neighbours in the order of names go to different folds, because names often follow sources or
+    labels.
+    """
     return _number(patients) % FOLDS
 
 
 def some(patients: pl.Series, most: int) -> np.ndarray:
-    """bool of each row: every row where there are at most `most`, else those of every so-manieth patient, about `most` rows."""
+    """Return which rows belong to a subsample of about `most` rows, bool (n,).
+
+    All rows if there are no more; otherwise those of every k-th patient.
+    """
     step = -(-len(patients) // most)
     return _number(patients) // FOLDS % step == 0 if step > 1 else np.ones(len(patients), bool)
 
 
 def _number(patients: pl.Series) -> np.ndarray:
-    """Place of each row's patient in the order of names, from 0."""
-    return (
-        patients.rank("dense").to_numpy().astype(np.int64) - 1
-        if len(patients)
-        else np.zeros(0, np.int64)
-    )
+    """Return the rank of each row's patient in the order of names, from 0."""
+    if not len(patients):
+        return np.zeros(0, np.int64)
+    return patients.rank("dense").to_numpy().astype(np.int64) - 1

@@ -18,12 +18,12 @@ import numpy as np
 import polars as pl
 
 from hilum.annotations.vocabulary import State, name_of
-from hilum.audit.checks._auroc_interval import half_width
 from hilum.audit.checks._folds import FOLDS, folds, some
 from hilum.audit.issues import Issue, Rule
 from hilum.dataset.manifest import PARTS, Manifest
 from hilum.plugins import Card
 from hilum.statistics.metrics.discrimination import auroc
+from hilum.statistics.sample_size import half_width
 
 FEWEST = 20  # patients of each state, or of each part, below which nothing is said
 MOST = 20_000  # images that the regression looks at; of more, whole patients are taken at even steps through their names

@@ -65,7 +65,9 @@ class KnownImages:
     def find(
         self, square: np.ndarray, size: Size, *, file_digest: str, pixel_digest: str
     ) -> Copy | None:
-        """Return the known image that a new one is a copy of, at best agreement; None if there is none.
+        """Return the known image that a new one is a copy of, or None.
+
+        Equal files come before equal pixels, and these before changed copies of best agreement.
 
         `square` is the new image, uint8 (cache's size, cache's size) as the cache would hold it, of
         a file of (height, width) `size`.

@@ -132,6 +132,7 @@ class _Side:
 
     @property
     def ids(self) -> list[str]:
+        """Return image_id of each row."""
         return self.rows["image_id"].to_list()
 
     def details(
@@ -186,7 +187,7 @@ def _processed(alone: pl.DataFrame, cache: Cache | None) -> pl.DataFrame:
 
 
 def _once(pairs: pl.DataFrame) -> pl.DataFrame:
-    """Return each pair at its best fit; it may have been met from both sides and in several views."""
+    """Return each pair at its best fit: it may be met from both sides and in several views."""
     best = pairs.sort(
         "image_id", "other_image_id", "agreement", "how", descending=[False, False, True, False]
     )
