@@ -283,7 +283,7 @@ def test_copies_with_contradictory_labels_are_an_error_and_uncertain_ones_are_no
         ("duplicate-labels", "error", "set/2", "set/1")
     ]
     assert (
-        "tuberculosis is present in 2.png and absent in the same picture, 1.png"
+        "tuberculosis is present in 2.png and absent in the same image, 1.png"
         in found["message"][0]
     )
 

@@ -571,7 +571,7 @@ def test_where_pictures_do_not_tell_a_label_nothing_is_suspected_and_it_is_said(
     assert (
         one.rule == "label-suspect-unknown"
         and one.image_id is None
-        and "nodule: 240 pictures" in one.message
+        and "nodule: 240 images" in one.message
     )
 
 

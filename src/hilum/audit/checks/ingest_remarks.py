@@ -52,8 +52,8 @@ RULES = (
         "no-patients",
         "warning",
         "Nothing states whose images these are.",
-        "If a person has several images, a split cannot keep them together, and the figures are too "
-        "good.",
+        "If a person has several images, a split cannot keep them together, and the figures are "
+        "too good.",
         "Add a CSV with the columns image and patient.",
     ),
     Rule(
@@ -70,8 +70,8 @@ RULES = (
         "info",
         "A reading states that two patients are one person.",
         "In different parts of a split, the same person would be in training and in test.",
-        "Nothing where they were joined; where the other one has no image here, check that the name "
-        "is not misspelt.",
+        "Nothing where they were joined; where the other one has no image here, check that the "
+        "name is not misspelt.",
     ),
     Rule(
         "reading-missing",

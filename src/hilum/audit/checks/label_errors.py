@@ -45,10 +45,10 @@ CARD = Card(
     source="Northcutt, Jiang and Chuang 2021, Confident learning, JAIR 70:1373-1411",
     caveats="These are suspicions, the most certain first: a rare or early form of a disease is "
     "suspected as easily as a wrong label. Where the features separate a finding well (children "
-    "with and without pneumonia, AUROC 0.99), 17 of 20 suspicions or more were labels that had been "
-    "made wrong on purpose, and a quarter (of 10 in 100) to 7 in 10 (of 2 in 100) of these were "
-    "detected; where they separate it less well (tuberculosis, 0.88), one suspicion in eight with 2 "
-    "in 100 labels made wrong and six in ten with 5 in 100, and a fifth were detected. Of the "
+    "with and without pneumonia, AUROC 0.99), 17 of 20 suspicions or more were labels that had "
+    "been made wrong on purpose, and a quarter (of 10 in 100) to 7 in 10 (of 2 in 100) of these "
+    "were detected; where they separate it less well (tuberculosis, 0.88), one suspicion in eight "
+    "with 2 in 100 labels made wrong and six in ten with 5 in 100, and a fifth were detected. Of the "
     f"original labels, 1 to 3 in 100 were suspected. Below an AUROC of {LEAST_AUROC} nothing is "
     "listed, because it would be noise. bench/label_errors.py measures it.",
 )
