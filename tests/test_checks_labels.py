@@ -320,7 +320,7 @@ def test_a_label_that_the_view_tells_is_a_shortcut_and_one_that_nothing_tells_is
     (one,) = found(shortcuts, made_up(rows, told))
     assert (
         one[0] == "shortcut"
-        and one[3].startswith("pulmonary edema is told from")
+        and one[3].startswith("pulmonary edema is predicted from")
         and ": view alone 0.7" in one[3]
         and "sex alone" not in one[3]
     )
@@ -645,7 +645,7 @@ def test_the_table_of_nih_tells_edema_by_its_view_and_hernia_too_rare():
         message for rule, _, _, message in found(class_balance, manifest) if rule == "class-rare"
     )
     (one,) = (message for rule, _, _, message in found(shortcuts, manifest) if rule == "shortcut")
-    assert one.startswith("pulmonary edema is told from view") and "view alone 0.7" in one
+    assert one.startswith("pulmonary edema is predicted from view") and "view alone 0.7" in one
 
 
 @real_data

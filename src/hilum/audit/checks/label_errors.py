@@ -48,9 +48,9 @@ CARD = Card(
     "with and without pneumonia, AUROC 0.99), 17 of 20 suspicions or more were labels that had "
     "been made wrong on purpose, and a quarter (of 10 in 100) to 7 in 10 (of 2 in 100) of these "
     "were detected; where they separate it less well (tuberculosis, 0.88), one suspicion in eight "
-    "with 2 in 100 labels made wrong and six in ten with 5 in 100, and a fifth were detected. Of the "
-    f"original labels, 1 to 3 in 100 were suspected. Below an AUROC of {LEAST_AUROC} nothing is "
-    "listed, because it would be noise. bench/label_errors.py measures it.",
+    "with 2 in 100 labels made wrong and six in ten with 5 in 100, and a fifth were detected. Of "
+    f"the original labels, 1 to 3 in 100 were suspected. Below an AUROC of {LEAST_AUROC} nothing "
+    "is listed, because it would be noise. bench/label_errors.py measures it.",
 )
 SUSPECT = Rule(
     "label-suspect",

@@ -17,10 +17,10 @@ from hilum.plugins import Card
 CARD = Card(
     title="Alignment of lung masks",
     caveats="Estimated from the edges of the image and from the other masks of the data set, so it "
-    "points to masks worth reviewing and is never certain: of carefully annotated masks two to four "
-    "in a hundred are named, most of them of opacified or unusual lungs. A shift of less than a "
-    "thirtieth of the side, or a mask of another image that happens to fit, is not detected. In a "
-    "data set with fewer than 40 masks only gross mismatches are.",
+    "points to masks worth reviewing and is never certain: of carefully annotated masks two to "
+    "four in a hundred are named, most of them of opacified or unusual lungs. A shift of less than "
+    "a thirtieth of the side, or a mask of another image that happens to fit, is not detected. In "
+    "a data set with fewer than 40 masks only gross mismatches are.",
 )
 SHIFTED = Rule(
     "mask-shifted",
