@@ -95,7 +95,7 @@ def files(**changes):
 def test_a_picture_under_another_kinds_ending_is_told_by_what_it_holds():
     assert files(kind={n: "PNG" for n in range(PICTURES)}) == []
     assert files(kind={n: "JPEG" if n == 2 else "PNG" for n in range(PICTURES)}) == [
-        ("file-ending", "warning", "set/2", None)
+        ("file-extension", "warning", "set/2", None)
     ]
     assert files(kind={3: "TIFF"}, path={3: "a.TIF"}) == []
 
@@ -283,7 +283,7 @@ def test_copies_with_contradictory_labels_are_an_error_and_uncertain_ones_are_no
         ("duplicate-labels", "error", "set/2", "set/1")
     ]
     assert (
-        "tuberculosis is present in 2.png and absent in the same picture, 1.png"
+        "tuberculosis is present in 2.png and absent in the same image, 1.png"
         in found["message"][0]
     )
 
@@ -318,7 +318,7 @@ def test_a_label_against_its_reading(reading, concept, state, contradicts):
     manifest, facts = made_up(reading={3: reading})
     found = audit.audit(labelled(manifest, (3, concept, state)), facts)
     assert rows_of(found) == (
-        [("label-against-reading", "warning", "set/3", None)] if contradicts else []
+        [("label-contradicts-reading", "warning", "set/3", None)] if contradicts else []
     )
     assert all(reading in message for message in found["message"])
 
@@ -444,7 +444,7 @@ def test_planted_faults_of_a_made_up_release_are_found(tmp_path):
     found = audited(tmp_path / "data", tmp_path / "cache")
     assert (
         contradictory
-        and set(found.filter(pl.col("rule") == "label-against-reading")["image_id"])
+        and set(found.filter(pl.col("rule") == "label-contradicts-reading")["image_id"])
         == contradictory
     )
     assert found.filter(pl.col("rule") == "duplicate-patients").select(

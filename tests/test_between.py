@@ -77,7 +77,7 @@ def test_equal_pixels_are_found_whatever_their_names():
         member("b", "folder", {"9": ("q", "y"), "1": ("r", "z")}),
     )
     findings, pairs = dataset_overlap.find_overlaps([first, second])
-    assert findings.select("rule", "severity").rows() == [("set-shared-pictures", "warning")]
+    assert findings.select("rule", "severity").rows() == [("set-shared-images", "warning")]
     assert "1 of the 2 pictures of a are in b (same pixels 1)" in findings["message"][0]
     assert pairs.rows() == [("a", "folder/2", "b", "folder/9", "same pixels")]
 
@@ -94,10 +94,8 @@ def test_names_count_between_sets_that_are_known_to_overlap():
         {"MCUCXR_0001_0": ("MCUCXR_0001", "again"), "MCUCXR_0002_1": ("MCUCXR_0002", "other")},
     )
     rules = told(first, second)
-    assert set(rules) == {"set-known-overlap", "set-shared-pictures", "set-shared-patients"}
-    assert (
-        "same name 1" in rules["set-shared-pictures"] and "all of it" in rules["set-known-overlap"]
-    )
+    assert set(rules) == {"set-known-overlap", "set-shared-images", "set-shared-patients"}
+    assert "same name 1" in rules["set-shared-images"] and "all of it" in rules["set-known-overlap"]
     assert (
         "1 patients of a stand in b" in rules["set-shared-patients"]
         and "MCUCXR_0002" in rules["set-shared-patients"]
@@ -204,7 +202,7 @@ def test_the_verb_audits_each_and_tells_what_they_share(two, tmp_path):
     found = json.loads(done.stdout)
     assert list(found) == ["first", "second", dataset_overlap.BETWEEN]
     rules = {one["rule"]: one for one in found[dataset_overlap.BETWEEN]}
-    assert {"set-shared-pictures", "set-known-overlap"} <= set(rules) and all(
+    assert {"set-shared-images", "set-known-overlap"} <= set(rules) and all(
         one["remedy"] for one in rules.values()
     )
     pairs = storage.read_table(tmp_path / "runs" / dataset_overlap.SHARED)

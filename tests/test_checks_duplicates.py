@@ -24,15 +24,15 @@ OTHERS = 40
 PLANTED = {
     "copy/file": ("other/03", lambda p: p, "duplicate-file"),
     "copy/pixels": ("other/04", lambda p: p, "duplicate-pixels"),
-    "copy/inverted": ("other/05", lambda p: 255 - p, "duplicate-picture"),
-    "copy/mirrored": ("other/06", CHANGES["mirrored"], "duplicate-picture"),
-    "copy/cropped": ("other/07", CHANGES["cropped"], "duplicate-picture"),
-    "copy/turned": ("other/08", CHANGES["turned"], "duplicate-picture"),
-    "copy/marked": ("other/09", CHANGES["marked"], "duplicate-picture"),
+    "copy/inverted": ("other/05", lambda p: 255 - p, "duplicate-processed"),
+    "copy/mirrored": ("other/06", CHANGES["mirrored"], "duplicate-processed"),
+    "copy/cropped": ("other/07", CHANGES["cropped"], "duplicate-processed"),
+    "copy/turned": ("other/08", CHANGES["turned"], "duplicate-processed"),
+    "copy/marked": ("other/09", CHANGES["marked"], "duplicate-processed"),
     "copy/smaller": (
         "other/10",
         lambda p: cv2.resize(p, (120, 128), interpolation=cv2.INTER_AREA),
-        "duplicate-picture",
+        "duplicate-processed",
     ),
 }
 
@@ -103,7 +103,7 @@ def test_messages_name_the_files_and_say_what_was_done(planted):
     }
     assert "inverted" in told["copy/inverted"] and "mirrored" in told["copy/mirrored"]
     assert (
-        "cropped or turned" in told["copy/cropped"] and "cropped or turned" in told["copy/turned"]
+        "cropped or rotated" in told["copy/cropped"] and "cropped or rotated" in told["copy/turned"]
     )
     assert (
         "resized, compressed again" in told["copy/smaller"]

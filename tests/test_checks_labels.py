@@ -106,7 +106,7 @@ def test_a_narrower_finding_against_the_wider_one_is_told_once_an_image():
         (2, "lung_opacity", -1),
     ]
     (one,) = found(label_conflicts, made_up([{}] * 3, told))
-    assert one[:2] == ("label-tree", "set/00000")
+    assert one[:2] == ("label-hierarchy", "set/00000")
     assert "consolidation is present" in one[3] and "2 such pairs" in one[3]
 
 
@@ -130,7 +130,7 @@ def test_a_local_word_has_no_wider_one():
 )
 def test_a_drawing_of_what_is_labelled_absent(drawn, label, wrong):
     assert rules(label_conflicts, made_up([{}], [(0, *label)], [(0, drawn)])) == (
-        ["label-drawing"] if wrong else []
+        ["label-contradicts-annotation"] if wrong else []
     )
 
 
@@ -178,7 +178,7 @@ def visits(*years: float, **cells) -> list[dict]:
 def test_an_age_that_falls_over_the_examinations_is_told_once_a_patient_at_its_deepest():
     (one,) = found(ages, made_up(visits(50, 40, 60, 45)))
     assert (
-        one[:3] == ("age-falls", "set/00003", "set/00002")
+        one[:3] == ("age-decreases", "set/00003", "set/00002")
         and "60.0 years at examination 2, 45.0 at examination 3" in one[3]
     )
     assert rules(ages, made_up(visits(50, 49, 50))) == [], "whole years may differ by one"
@@ -224,7 +224,7 @@ def test_processed_copies_in_two_parts_or_under_two_patients():
         {"given_part": "train", "patient_id": "set/p00000"},
     ]
     seen = [
-        Issue("duplicate-picture", "warning", f"set/0000{one}", "set/00000", "") for one in (1, 2)
+        Issue("duplicate-processed", "warning", f"set/0000{one}", "set/00000", "") for one in (1, 2)
     ]
     told = [
         (one.rule, one.image_id, one.other_image_id)
@@ -232,7 +232,7 @@ def test_processed_copies_in_two_parts_or_under_two_patients():
     ]
     assert told == [
         (rule, "set/00001", "set/00000")
-        for rule in ("duplicate-picture-parts", "duplicate-picture-patients")
+        for rule in ("duplicate-processed-parts", "duplicate-processed-patients")
     ]
     assert list(patient_leakage.afterwards(made_up(rows), [])) == []
 
@@ -320,7 +320,7 @@ def test_a_label_that_the_view_tells_is_a_shortcut_and_one_that_nothing_tells_is
     (one,) = found(shortcuts, made_up(rows, told))
     assert (
         one[0] == "shortcut"
-        and one[3].startswith("pulmonary edema is told from")
+        and one[3].startswith("pulmonary edema is predicted from")
         and ": view alone 0.7" in one[3]
         and "sex alone" not in one[3]
     )
@@ -571,7 +571,7 @@ def test_where_pictures_do_not_tell_a_label_nothing_is_suspected_and_it_is_said(
     assert (
         one.rule == "label-suspect-unknown"
         and one.image_id is None
-        and "nodule: 240 pictures" in one.message
+        and "nodule: 240 images" in one.message
     )
 
 
@@ -645,7 +645,7 @@ def test_the_table_of_nih_tells_edema_by_its_view_and_hernia_too_rare():
         message for rule, _, _, message in found(class_balance, manifest) if rule == "class-rare"
     )
     (one,) = (message for rule, _, _, message in found(shortcuts, manifest) if rule == "shortcut")
-    assert one.startswith("pulmonary edema is told from view") and "view alone 0.7" in one
+    assert one.startswith("pulmonary edema is predicted from view") and "view alone 0.7" in one
 
 
 @real_data

@@ -220,7 +220,7 @@ def test_sixteen_bits_measure_the_same():
     image = np.random.default_rng(0).integers(0, 256, (1, 128, 128)).astype(np.uint8)
     deep = image.astype(np.uint16) * 257
     assert np.allclose(
-        _mask_contours.small_pictures(image), _mask_contours.small_pictures(deep), atol=1e-4
+        _mask_contours.small_images(image), _mask_contours.small_images(deep), atol=1e-4
     )
 
 

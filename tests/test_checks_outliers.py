@@ -1,4 +1,4 @@
-"""Pictures unlike the others of their source: one planted among usual ones is the one finding; usual ones are left alone."""
+"""Images unlike the others of their source: one planted among usual ones is the only issue."""
 
 from __future__ import annotations
 
@@ -18,23 +18,16 @@ COUNT, SIDE, ODD = 80, 32, 33
 
 
 @dataclass
-class Shown:
-    """Stands for a cache: its pictures are an array."""
+class ArrayCache:
+    """Stands for a cache: its images are an array."""
 
-    pictures: np.ndarray
-
-    @property
-    def images(self) -> Shown:
-        return self
-
-    def read(self, rows: np.ndarray) -> np.ndarray:
-        return self.pictures[rows]
+    images: np.ndarray
 
 
 def made_up(
     count: int = COUNT, seed: int = 0, **changes: object
-) -> tuple[Manifest, pl.DataFrame, Shown]:
-    """Pictures of one source that differ as a few lights would have it; of number `ODD` single cells are changed."""
+) -> tuple[Manifest, pl.DataFrame, ArrayCache]:
+    """Return images of one source lit by a few lamps; facts of number `ODD` are changed."""
     rng = np.random.default_rng(seed)
     down, across = np.mgrid[-1 : 1 : SIDE * 1j, -1 : 1 : SIDE * 1j]
     lights = np.stack(
@@ -43,10 +36,10 @@ def made_up(
             for y, x in ((-0.5, -0.5), (-0.5, 0.5), (0.5, 0), (0, 0))
         ]
     )
-    pictures = np.einsum(
+    pixels = np.einsum(
         "nk,khw->nhw", 1 + 0.2 * rng.normal(size=(count, 4)), lights
     ) + 0.02 * rng.normal(size=(count, SIDE, SIDE))
-    pictures = np.clip(100 * pictures, 0, 255).astype(np.uint8)
+    pixels = np.clip(100 * pixels, 0, 255).astype(np.uint8)
     names = [f"set/{n:03d}" for n in range(count)]
     images = [
         dict.fromkeys(COLUMNS)
@@ -59,7 +52,7 @@ def made_up(
         }
         for name in names
     ]
-    told = {
+    usual = {
         "inverted": -9.0,
         "turned": -9.0,
         "turn": 0,
@@ -73,7 +66,7 @@ def made_up(
     noise = rng.normal(size=(count, 6))
     facts = [
         dict.fromkeys(FACTS)
-        | told
+        | usual
         | {
             "image_id": name,
             "row": n,
@@ -89,7 +82,7 @@ def made_up(
     return (
         Manifest.of(Path("/nowhere"), images, [], []),
         pl.DataFrame(facts, schema={**FACTS, **orientation.FEATURES}),
-        Shown(pictures),
+        ArrayCache(pixels),
     )
 
 
@@ -103,7 +96,7 @@ PLANTED = [("image-outlier", "info", f"set/{ODD:03d}")]
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_usual_pictures_are_left_alone(seed):
+def test_usual_images_have_no_issue(seed):
     assert found(*made_up(seed=seed)) == []
 
 
@@ -120,15 +113,15 @@ def test_usual_pictures_are_left_alone(seed):
     ],
     ids=str,
 )
-def test_one_odd_measure_is_told_with_what_is_usual(changes, monkeypatch):
+def test_one_unusual_feature_is_reported_with_what_is_usual(changes, monkeypatch):
     monkeypatch.setattr(
-        orientation, "quality_flags", lambda looks: ([] for _ in range(looks.height))
+        orientation, "quality_flags", lambda features: ([] for _ in range(features.height))
     )
-    manifest, facts, shown = made_up(**changes)
-    assert found(manifest, facts, shown) == PLANTED
+    manifest, facts, cache = made_up(**changes)
+    assert found(manifest, facts, cache) == PLANTED
     (column, _), (one,) = *changes.items(), outliers.check(manifest, facts)
     assert (
-        outliers.MEASURES["shape" if column == "height" else column][0] in one.message
+        outliers.MEASURES["shape" if column == "height" else column].words in one.message
         and "usual are" in one.message
     )
     assert one.message.startswith(f"outlier 1 of 1 of set: set/{ODD:03d}.png: ")
@@ -143,13 +136,13 @@ def test_one_odd_measure_is_told_with_what_is_usual(changes, monkeypatch):
     ],
     ids=["negative", "flipped", "line"],
 )
-def test_a_picture_of_something_else_is_told_as_a_whole(plant):
-    manifest, facts, shown = made_up()
-    shown.pictures[ODD] = plant(shown.pictures[ODD])
-    assert found(manifest, facts, shown) == PLANTED and found(manifest, facts) == []
+def test_an_image_of_something_else_is_reported_as_a_whole(plant):
+    manifest, facts, cache = made_up()
+    cache.images[ODD] = plant(cache.images[ODD])
+    assert found(manifest, facts, cache) == PLANTED and found(manifest, facts) == []
 
 
-def test_what_is_doubted_already_is_not_told_twice_and_a_few_pictures_tell_nothing():
+def test_flagged_images_are_not_reported_twice_and_a_few_images_not_at_all():
     assert found(*made_up(border=0.5, strange=12.0)) == []
     assert (
         found(*made_up(count=outliers.FEWEST - 1, border=0.5))
@@ -158,7 +151,7 @@ def test_what_is_doubted_already_is_not_told_twice_and_a_few_pictures_tell_nothi
     )
 
 
-def test_at_most_one_in_a_hundred_is_told_the_farthest_first():
+def test_at_most_one_in_a_hundred_is_reported_the_farthest_first():
     manifest, facts, _ = made_up()
     facts = facts.with_columns(
         border=pl.when(pl.col("row") < 3)
@@ -170,10 +163,10 @@ def test_at_most_one_in_a_hundred_is_told_the_farthest_first():
 
 
 def test_it_does_not_depend_on_the_order_of_rows():
-    manifest, facts, shown = made_up(border=0.5)
+    manifest, facts, cache = made_up(border=0.5)
     mixed = Manifest.of(
         Path("/nowhere"), manifest.table.sample(fraction=1, shuffle=True, seed=3).to_dicts(), [], []
     )
     assert list(
-        outliers.check(mixed, facts.sample(fraction=1, shuffle=True, seed=4), shown)
-    ) == list(outliers.check(manifest, facts, shown))
+        outliers.check(mixed, facts.sample(fraction=1, shuffle=True, seed=4), cache)
+    ) == list(outliers.check(manifest, facts, cache))

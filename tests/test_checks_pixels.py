@@ -69,8 +69,8 @@ def test_right_pictures_have_no_findings():
     ("changes", "rule", "severity"),
     [
         ({"inverted": 12.0}, "image-inverted", "warning"),
-        ({"turned": 9.0, "turn": 3}, "image-turned", "warning"),
-        ({"turned": 9.0, "turn": 1, "mirrored": 9.0}, "image-turned", "warning"),
+        ({"turned": 9.0, "turn": 3}, "image-rotated", "warning"),
+        ({"turned": 9.0, "turn": 1, "mirrored": 9.0}, "image-rotated", "warning"),
         ({"mirrored": 9.0}, "image-mirrored", "warning"),
         ({"strange": 12.0}, "image-not-frontal-chest", "warning"),
         ({"distance": 4.0, "inverted": 9.0}, "image-not-frontal-chest", "warning"),
@@ -115,12 +115,12 @@ def test_messages_name_the_file_and_say_which_way():
         for one in image_quality.check(*made_up(**changes))
     ]
     assert messages == [
-        "1.png: looks turned upside down",
-        "1.png: 70 % of the picture is a flat border",
+        "1.png: appears turned upside down",
+        "1.png: 70 % of the image is a flat border",
     ]
 
 
-def test_facts_without_looks_are_of_pictures_not_looked_at():
+def test_facts_without_features_are_of_images_that_were_not_measured():
     manifest, facts = made_up(inverted=12.0, bits=16, maximum=255)
     assert [
         one.rule for one in image_quality.check(manifest, facts.drop(list(orientation.FEATURES)))
@@ -129,7 +129,7 @@ def test_facts_without_looks_are_of_pictures_not_looked_at():
 
 SPOILT = {
     "image-inverted": lambda picture: 255 - picture,
-    "image-turned": lambda picture: np.rot90(picture, 3),
+    "image-rotated": lambda picture: np.rot90(picture, 3),
     "image-mirrored": lambda picture: picture[:, ::-1],
     "image-not-frontal-chest": lambda picture: np.random.default_rng(0).integers(
         0, 256, picture.shape, np.uint8

@@ -47,7 +47,7 @@ def said(tmp_path, **header):
 @pytest.mark.parametrize(
     ("header", "rule", "severity"),
     [
-        (dict(BurnedInAnnotation="YES"), "text-burnt-in", "warning"),
+        (dict(BurnedInAnnotation="YES"), "text-burned-in", "warning"),
         (dict(RecognizableVisualFeatures="YES"), "features-recognizable", "warning"),
         (dict(SOPClassUID="1.2.840.10008.5.1.4.1.1.7"), "text-likely", "info"),
         (dict(ConversionType="WSD"), "text-likely", "info"),
@@ -77,14 +77,14 @@ def test_headers_that_name_nobody_are_left_alone(header, tmp_path):
     assert said(tmp_path, **header) == []
 
 
-def test_a_source_of_captures_is_one_finding(tmp_path):
+def test_a_source_of_captures_is_one_issue(tmp_path):
     paths = [
         write(tmp_path / f"{n}.dcm", PIXELS + n, bits=12, ConversionType="WSD") for n in range(4)
     ]
     found, _ = checked(tmp_path, *paths, write(tmp_path / "own.dcm", PIXELS, bits=12))
     assert [(one.rule, one.image_id) for one in found] == [("text-likely", None)] and found[
         0
-    ].message.startswith("4 of 5 pictures of set: ")
+    ].message.startswith("4 of 5 images of set: ")
 
 
 def test_what_is_read_in_the_pictures_is_counted_and_not_kept(tmp_path, monkeypatch):
@@ -111,7 +111,7 @@ def test_what_is_read_in_the_pictures_is_counted_and_not_kept(tmp_path, monkeypa
     ]
     assert (
         found[0].message
-        == "3.png: 1 word(s) beside side markers, the longest of 10 letters, cover 10.0 % of the picture"
+        == "3.png: 1 word(s) beside side markers, the longest of 10 letters, cover 10.0 % of the image"
     )
     assert filled.index["text_words"].to_list() == [0, 1, 1, 3, 0]
     everything = b"".join(path.read_bytes() for path in filled.folder.iterdir())

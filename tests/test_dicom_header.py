@@ -410,6 +410,6 @@ def test_bytes_that_begin_as_a_data_set_does():
     assert _dicom_parsing.is_bare_dataset(
         struct.pack("<HH2sH", 8, 5, b"CS", 10) + bytes(8)
     ) and _dicom_parsing.is_bare_dataset(struct.pack(">HH2sH", 8, 5, b"CS", 10) + bytes(8))
-    assert not _dicom_parsing.is_bare_dataset(b"%PDF-1.7 and more") and not _dicom_parsing.is_bare_dataset(
-        b"\x08\x00"
-    )
+    assert not _dicom_parsing.is_bare_dataset(
+        b"%PDF-1.7 and more"
+    ) and not _dicom_parsing.is_bare_dataset(b"\x08\x00")

@@ -42,7 +42,9 @@ def test_its_card_says_what_it_is_and_how_sure(name):
 def test_a_rule_says_what_and_why_and_how_to_mend(rule):
     assert isinstance(rule, Rule)
     assert re.fullmatch(r"[a-z]+(-[a-z]+)*", rule.name) and rule.severity in SEVERITIES
-    assert all(text.endswith(".") and len(text) > 20 for text in (rule.what, rule.why, rule.remedy))
+    assert all(
+        text.endswith(".") and len(text) > 20 for text in (rule.what, rule.rationale, rule.remedy)
+    )
 
 
 def test_a_rule_stands_once_on_the_shelf():

@@ -1,4 +1,6 @@
-"""The audit's page: stands alone, bounded in size, everything on it or counted, pairs and outlines shown, texts escaped, always the same."""
+"""The audit page is self-contained, bounded in size and reproducible; it lists or counts every
+issue, shows pairs and outlines, and escapes all text.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +22,12 @@ from hilum.pipeline import cache, ingest
 def release(tmp_path_factory):
     root = tmp_path_factory.mktemp("gallery")
     montgomery.example(root / "data", images=6)
-    sorted((root / "data" / "CXR_png").iterdir())[5].write_text("no picture")
+    sorted((root / "data" / "CXR_png").iterdir())[5].write_text("not an image")
     manifest = ingest.ingest(root / "data")
     return manifest, cache.fill(manifest, Pixels(size=64), root / "cache")
 
 
-def findings(*rows: tuple[str, str, str | None, str | None, str]) -> pl.DataFrame:
+def issues(*rows: tuple[str, str, str | None, str | None, str]) -> pl.DataFrame:
     table = pl.DataFrame([(*row, "Mend it.") for row in rows], schema=COLUMNS, orient="row")
     return table.sort(
         pl.col("severity").cast(pl.Enum(SEVERITIES)),
@@ -40,10 +42,10 @@ def sections(text: str) -> list[str]:
     return re.findall(r"<section .*?</section>", text, re.DOTALL)
 
 
-def test_rules_stand_worst_first_with_what_why_and_remedy(release):
+def test_rules_are_sorted_worst_first_with_what_why_and_remedy(release):
     ids = release[0].table["image_id"]
     text = page.render(
-        findings(
+        issues(
             ("mask-missing", "info", ids[0], None, "a"),
             ("image-constant", "error", ids[1], None, "b"),
             ("mask-empty", "warning", ids[2], None, "c"),
@@ -57,11 +59,11 @@ def test_rules_stand_worst_first_with_what_why_and_remedy(release):
     )
 
 
-def test_pairs_stand_side_by_side_and_masks_are_outlined(release):
+def test_pairs_are_side_by_side_and_masks_are_outlined(release):
     ids = release[0].table["image_id"]
     pair, mask = sections(
         page.render(
-            findings(
+            issues(
                 ("duplicate-file", "warning", ids[1], ids[0], "same"),
                 ("mask-empty", "warning", ids[2], None, "none"),
             ),
@@ -72,10 +74,10 @@ def test_pairs_stand_side_by_side_and_masks_are_outlined(release):
     assert mask.count("<svg") == 1 and mask.count("<path") == 2 and "outline of its mask" in mask
 
 
-def test_what_has_no_picture_is_told_in_a_line(release):
+def test_an_issue_without_image_is_listed_in_a_line(release):
     unreadable = release[0].table["image_id"][5]
     text = page.render(
-        findings(
+        issues(
             ("image-unreadable", "error", unreadable, None, "cannot be decoded"),
             ("no-patients", "warning", None, None, "nobody named"),
         ),
@@ -89,15 +91,15 @@ def test_what_has_no_picture_is_told_in_a_line(release):
     )
 
 
-def test_pictures_and_lines_are_bounded_and_the_rest_is_counted(release, monkeypatch):
-    monkeypatch.setattr(page, "OF_A_RULE", 2)
-    monkeypatch.setattr(page, "PICTURES", 3)
+def test_images_and_lines_are_bounded_and_the_rest_is_counted(release, monkeypatch):
+    monkeypatch.setattr(page, "PER_RULE", 2)
+    monkeypatch.setattr(page, "IMAGES", 3)
     monkeypatch.setattr(page, "LISTED", 3)
     ids = release[0].table["image_id"]
     rows = [("image-flat", "warning", ids[n], None, f"flat {n}") for n in range(5)] + [
         ("mask-empty", "warning", ids[n], None, f"empty {n}") for n in range(5)
     ]
-    flat, empty = sections(page.render(findings(*rows), *release))
+    flat, empty = sections(page.render(issues(*rows), *release))
     assert (flat.count("<svg"), flat.count("<li"), "more, in issues.parquet" in flat) == (
         2,
         3,
@@ -112,7 +114,7 @@ def test_pictures_and_lines_are_bounded_and_the_rest_is_counted(release, monkeyp
 def test_it_stands_alone_and_escapes_what_files_are_called(release):
     ids = release[0].table["image_id"]
     text = page.render(
-        findings(("image-flat", "warning", ids[0], None, "<script>alert(1)</script> & co")),
+        issues(("image-flat", "warning", ids[0], None, "<script>alert(1)</script> & co")),
         *release,
     )
     assert "<script>alert" not in text and "&lt;script&gt;alert(1)&lt;/script&gt; &amp; co" in text
@@ -123,22 +125,22 @@ def test_it_stands_alone_and_escapes_what_files_are_called(release):
     )
 
 
-def test_the_same_findings_give_the_same_page_and_none_is_a_page_too(release):
+def test_the_same_issues_give_the_same_page_and_none_is_a_page_too(release):
     ids = release[0].table["image_id"]
-    rows = findings(
+    rows = issues(
         ("image-flat", "warning", ids[0], None, "a"),
         ("duplicate-file", "warning", ids[1], ids[0], "b"),
     )
     assert page.render(rows, *release) == page.render(rows, *release)
-    empty = page.render(findings(), *release)
+    empty = page.render(issues(), *release)
     assert (
-        "No check found anything in 6 images" in empty
+        "No check reported an issue in 6 images" in empty
         and not sections(empty)
-        and "How sure the checks are" in empty
+        and "How certain the checks are" in empty
     )
 
 
-def test_five_thousand_findings_stay_a_page_that_opens_quickly(release):
+def test_five_thousand_issues_stay_a_page_that_opens_quickly(release):
     ids = release[0].table["image_id"]
     rules = (
         ("image-flat", "warning", 1),
@@ -147,13 +149,13 @@ def test_five_thousand_findings_stay_a_page_that_opens_quickly(release):
         ("mask-odd-form", "info", 1),
     )
     rows = [
-        (rule, severity, ids[n % 5], ids[(n + 1) % 5] if count == 2 else None, f"finding {n}")
+        (rule, severity, ids[n % 5], ids[(n + 1) % 5] if count == 2 else None, f"issue {n}")
         for n in range(1250)
         for rule, severity, count in rules
     ]
-    text = page.render(findings(*rows), *release)
+    text = page.render(issues(*rows), *release)
     assert text.count("<figure") + text.count("<li data-source") == 5000
-    assert len(text) < 25_000_000 and text.count("<svg") <= page.PICTURES
+    assert len(text) < 25_000_000 and text.count("<svg") <= page.IMAGES
 
 
 def test_the_command_writes_and_names_it(tmp_path):

@@ -92,6 +92,7 @@ def test_an_added_row_never_changes_the_last_row_of_a_colour_file(seed, sampling
     values = np.dstack([values, values, np.minimum(values, 255 - tint) + np.uint8(tint)])
     data = imagecodecs.jpeg8_encode(values, level=quality, subsampling=sampling)
     for space in (None, ("YCBCR", "YCBCR")):
+        options = {} if space is None else {"colorspace": space[0], "outcolorspace": space[1]}
         assert np.array_equal(
             _jpeg_complete.decode(data, _jpeg_stream.parse(data), **options),
             imagecodecs.jpeg8_decode(data, **options),

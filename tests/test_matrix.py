@@ -312,7 +312,9 @@ def test_a_heat_table_is_darker_where_the_number_is_higher_and_says_where_there_
         ("a", "b"): heat_table.Cell(0.5, "below"),
         ("b", "b"): heat_table.Cell(float("nan"), hint="<why>"),
     }
-    drawn = str(heat_table.heat_table(["a", "b"], ["a", "b"], cells, low=0.5, high=1.0, alt_text="it"))
+    drawn = str(
+        heat_table.heat_table(["a", "b"], ["a", "b"], cells, low=0.5, high=1.0, alt_text="it")
+    )
     assert (
         'fill-opacity="0.550"' in drawn
         and drawn.count('fill-opacity="0.000"') == 2

@@ -251,7 +251,7 @@ def test_without_any_picture_the_table_is_read_alone_and_that_is_told_once(copy)
     manifest = ingest(copy)
     assert manifest.table.height == 16 and manifest.table["path"].str.starts_with("images/").all()
     assert (
-        manifest.remarks["rule"].to_list() == ["pictures-missing"]
+        manifest.remarks["rule"].to_list() == ["images-missing"]
         and "16 pictures" in manifest.remarks["message"][0]
     )
 
@@ -481,7 +481,7 @@ def test_the_real_table_has_the_published_counts():
     assert dict(present.group_by("concept").len().rows()) == COUNTS_2020
     assert manifest.table.height - present["image_id"].n_unique() == 60_361  # No Finding
     assert manifest.labels.height == 14 * 112_120
-    assert manifest.remarks["rule"].to_list() == ["pictures-missing"]
+    assert manifest.remarks["rule"].to_list() == ["images-missing"]
     assert dict(manifest.table["view"].value_counts().rows()) == {"PA": 67_310, "AP": 44_810}
 
 

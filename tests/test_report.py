@@ -391,7 +391,7 @@ def test_audit_rules_stand_worst_first_with_remedy(full, page):
     findings = storage.read_table(run / "issues.parquet")
     text = chapter(page, "audit")
     rules = findings["rule"].unique(maintain_order=True).to_list()
-    assert "image-unreadable" in rules and "label-against-reading" in rules
+    assert "image-unreadable" in rules and "label-contradicts-reading" in rules
     places = [text.index(f" {rule} ") for rule in rules]
     assert places == sorted(places)
     assert all(remedy in text for remedy in findings["remedy"].unique())

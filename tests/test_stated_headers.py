@@ -331,8 +331,8 @@ def test_an_image_that_looks_frontal_against_its_statement_is_named_and_no_other
         one.message for one in check.check(manifest, facts) if one.rule == check.AGAINST_IMAGE.name
     ]
     assert told == [
-        "0.png: looks like a frontal chest, but is stated: lateral view",
-        "3.png: looks like a frontal chest, but is stated: body part ABDOMEN",
+        "0.png: resembles a frontal chest radiograph, but is stated: lateral view",
+        "3.png: resembles a frontal chest radiograph, but is stated: body part ABDOMEN",
     ]
     assert {orientation.STRANGE, orientation.DISTANCE} <= set(facts.columns)
 

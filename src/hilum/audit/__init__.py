@@ -1,1 +1,1 @@
-"""The audit's page: every finding worst first, with pictures to judge it by. One HTML file that stands alone; see `page`."""
+"""Audit of a data set: checks that report issues, search for duplicates, and the audit page."""

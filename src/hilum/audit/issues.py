@@ -1,7 +1,8 @@
-"""Findings of an audit, and the rules that they break.
+"""Issues that an audit reports, and the rules that they break.
 
-As a table (`COLUMNS`), worst first: rule, severity (error, warning, info), image_id (null: the finding is of the whole set),
-other_image_id (the second of a pair, else null), message (what was seen), remedy (what to do, from the rule).
+A table of issues has `COLUMNS` and is sorted worst first: rule, severity (error, warning, info),
+image_id (null: the issue is of the whole data set), other_image_id (the second image of a pair,
+else null), message (what was observed), remedy (what to do, from the rule).
 """
 
 from __future__ import annotations
@@ -19,11 +20,14 @@ COLUMNS = {
     "message": pl.String,
     "remedy": pl.String,
 }
+MASK_RULES = "mask-"  # prefix of the rules whose images are shown with the outlines of their masks
 
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """What was seen of one image, of a pair, or (without an image) of the whole set."""
+    """One observation about an image, about a pair of images, or (without an image) about the
+    whole data set.
+    """
 
     rule: str
     severity: str
@@ -34,16 +38,35 @@ class Issue:
 
 @dataclass(frozen=True)
 class Rule:
-    """What a check looks for. Texts are plain sentences; `severity` is one of `hilum.dataset.manifest.SEVERITIES`."""
+    """A rule of a check: what is wrong, why it matters, what to do. Texts are plain sentences.
+
+    `severity` is one of `hilum.dataset.manifest.SEVERITIES`. `correction` is what
+    `hilum propose-fixes` proposes for each issue of the rule, one of
+    `hilum.dataset.corrections.ACTIONS`, or None where only a person can mend it;
+    `corrects_both` proposes it for both images of a pair. The images of a pair whose rule is of
+    the `same_image` stay in one part of a split, together with their patients.
+    """
 
     name: str
     severity: str
     what: str
-    why: str
+    rationale: str
     remedy: str
+    correction: str | None = None
+    corrects_both: bool = False
+    same_image: bool = False
+
+    @property
+    def about_masks(self) -> bool:
+        """Return whether images of the rule are shown with the outlines of their lung masks."""
+        return self.name.startswith(MASK_RULES)
 
     def issue(self, rows: pl.DataFrame) -> Iterator[Issue]:
-        """A finding for each row: `message`, and `image_id`, `other_image_id` and a `severity` of its own where the rows have them."""
+        """Yield an issue for each row.
+
+        Rows have `message`, and may have `image_id`, `other_image_id` and a `severity` that
+        replaces the rule's.
+        """
         for row in rows.iter_rows(named=True):
             yield Issue(
                 self.name,

@@ -1,13 +1,16 @@
-"""The audit as one HTML file: findings by rule, worst first, with what, why and remedy, and the pictures of the first of them.
+"""The audit as one HTML page: issues by rule, worst first, each rule with what is wrong, why it
+matters and what to do, and with images of its first issues.
 
-Pairs stand side by side, masks are outlined on their picture. Nothing is loaded from elsewhere; without JavaScript everything is there
-but the filters. Size is bounded: a picture is a JPEG of `SIDE` pixels, and only so many findings have one (`OF_A_RULE`, `PICTURES`);
-the others are told in a line each, up to `LISTED` lines; all are in issues.parquet.
+The images of a pair are shown side by side; masks are outlined on their images. The page loads
+nothing from elsewhere, and works without JavaScript except for the filters. Its size is bounded: an
+image is a JPEG of `SIDE` pixels, and only so many issues are illustrated (`PER_RULE`, `IMAGES`); of
+the others up to `LISTED` are listed in a line each. All of them are in issues.parquet.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -15,127 +18,124 @@ import numpy as np
 import polars as pl
 from markupsafe import Markup
 
-from hilum import __version__, plugins
+from hilum import __version__
 from hilum.annotations import lung_masks
+from hilum.audit import checks
+from hilum.audit.issues import Rule
 from hilum.dataset.manifest import SEVERITIES, Manifest
 from hilum.dataset.pixel_cache import Cache
-from hilum.drawing import images as pictures
+from hilum.drawing import images as drawing
 from hilum.drawing import templates
-from hilum.imaging.geometry import resize
 from hilum.safety.path_names import as_text
 
 TEMPLATE = "resources/audit.html.j2"
-SIDE = 176  # pixels of a picture
-PICTURES, OF_A_RULE = 1600, 240  # pictures on the page, and findings of one rule that have them
-LISTED = 20_000  # findings told in a line each, beside those with pictures
-OUTLINED = "mask-"  # rules whose pictures are shown with the outlines of their masks
-COLOURS = {"right": pictures.ORANGE, "left": pictures.CYAN}
+SIDE = 176  # pixels; seven images fit in a row of the page
+IMAGES, PER_RULE = 1600, 240  # images on the page, and illustrated issues of one rule
+LISTED = 20_000  # issues listed in a line each, beside the illustrated ones
+COLOURS = {"right": drawing.ORANGE, "left": drawing.CYAN}
 
 
-def render(findings: pl.DataFrame, manifest: Manifest, cached: Cache) -> str:
-    """The page of `findings` as `hilum.audit.issues.COLUMNS`. Every text is escaped by the template."""
-    return templates.render(TEMPLATE, _told(findings, manifest, cached), autoescape=True)
+@dataclass(frozen=True)
+class _Image:
+    name: str
+    image: Markup
 
 
-def _told(findings: pl.DataFrame, manifest: Manifest, cached: Cache) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Line:
+    """An issue on the page; `images` is empty where it is only listed."""
+
+    message: str
+    names: Sequence[str]
+    source: str
+    images: Sequence[_Image] = ()
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Issues of one rule and severity: `shown` with images, `lines` without, and how many more."""
+
+    rule: Rule
+    severity: str
+    count: int
+    shown: Sequence[_Line]
+    lines: Sequence[_Line]
+    more: int
+
+
+def render(issues: pl.DataFrame, manifest: Manifest, cached: Cache) -> str:
+    """Return the page of `issues` (`hilum.audit.issues.COLUMNS`). The template escapes all text."""
+    return templates.render(TEMPLATE, _content(issues, manifest, cached), autoescape=True)
+
+
+def _content(issues: pl.DataFrame, manifest: Manifest, cached: Cache) -> dict[str, Any]:
+    """Return the template's variables."""
     source = manifest.table.select("image_id", "source")
-    rows = findings.join(source, on="image_id", how="left", maintain_order="left").with_columns(
+    rows = issues.join(source, on="image_id", how="left", maintain_order="left").with_columns(
         pl.col("source").fill_null("the whole set")
     )
     groups = list(_groups(rows, cached))
     return {
         "folder": as_text(manifest.root.name),
         "images": manifest.table.height,
-        "total": findings.height,
+        "total": issues.height,
         "groups": groups,
         "severities": [
-            (severity, (findings["severity"] == severity).sum()) for severity in SEVERITIES
+            (severity, (issues["severity"] == severity).sum()) for severity in SEVERITIES
         ],
         "sources": rows["source"].unique().sort().to_list(),
-        "pictured": sum(len(group["shown"]) for group in groups),
-        "listed": sum(len(group["lines"]) for group in groups),
         "colours": COLOURS,
-        "cards": [plugins.load("checks", name).CARD for name in plugins.names("checks")],
+        "cards": checks.cards(),
         "version": __version__,
     }
 
 
-def _groups(rows: pl.DataFrame, cached: Cache) -> Iterator[dict[str, Any]]:
-    rules = {
-        rule.name: rule
-        for name in plugins.names("checks")
-        for rule in plugins.load("checks", name).RULES
-    }
-    seen = dict(zip(cached.index["image_id"], cached.index["error"].is_null(), strict=True))
-    room, lines = PICTURES, LISTED
-    for (severity, rule), found in rows.group_by("severity", "rule", maintain_order=True):
-        shown, told = [], []
+def _groups(rows: pl.DataFrame, cached: Cache) -> Iterator[_Group]:
+    rules = checks.rules()
+    readable = dict(zip(cached.index["image_id"], cached.index["error"].is_null(), strict=True))
+    room, lines = IMAGES, LISTED
+    for (severity, name), found in rows.group_by("severity", "rule", maintain_order=True):
+        rule = rules[str(name)]
+        shown, listed = [], []
         for row in found.iter_rows(named=True):
-            images = [
-                image_id
-                for image_id in (row["image_id"], row["other_image_id"])
-                if image_id and seen.get(image_id)
-            ]
-            if images and len(shown) < OF_A_RULE and len(images) <= room:
-                shown.append((row, images))
+            images = [image_id for image_id in _names(row) if readable.get(image_id)]
+            if images and len(shown) < PER_RULE and len(images) <= room:
+                shown.append(_line(row, _images(images, cached, outlined=rule.about_masks)))
                 room -= len(images)
-            elif len(told) < lines:
-                told.append(row)
-        lines -= len(told)
-        cards = [
-            _card(row, images, drawn)
-            for (row, images), drawn in zip(shown, _drawn(shown, cached, rule), strict=True)
-        ]
-        more = found.height - len(cards) - len(told)
-        yield {
-            "rule": rules[rule],
-            "severity": severity,
-            "count": found.height,
-            "shown": cards,
-            "lines": [_line(row) for row in told],
-            "more": more,
-        }
+            elif len(listed) < lines:
+                listed.append(_line(row))
+        lines -= len(listed)
+        more = found.height - len(shown) - len(listed)
+        yield _Group(rule, str(severity), found.height, shown, listed, more)
 
 
-def _card(row: dict[str, Any], images: Sequence[str], drawn: Sequence[Markup]) -> dict[str, Any]:
-    return {
-        **_line(row),
-        "pictures": [
-            {"name": image_id, "picture": picture}
-            for image_id, picture in zip(images, drawn, strict=True)
-        ],
-    }
+def _names(row: dict[str, Any]) -> list[str]:
+    return [image_id for image_id in (row["image_id"], row["other_image_id"]) if image_id]
 
 
-def _line(row: dict[str, Any]) -> dict[str, Any]:
-    names = [image_id for image_id in (row["image_id"], row["other_image_id"]) if image_id]
-    return {"message": row["message"], "names": names, "source": row["source"]}
+def _line(row: dict[str, Any], images: Sequence[_Image] = ()) -> _Line:
+    return _Line(row["message"], _names(row), row["source"], images)
 
 
-def _drawn(
-    shown: Sequence[tuple[dict[str, Any], Sequence[str]]], cached: Cache, rule: str
-) -> Iterator[list[Markup]]:
-    """The pictures of each finding, read from the cache one finding at a time."""
-    outlined = rule.startswith(OUTLINED)
-    for _, images in shown:
-        places = cached.rows(images)
-        masks = cached.masks.read(places) if outlined else [None] * len(places)
-        yield [
-            _picture(image_id, image, mask)
-            for image_id, image, mask in zip(images, cached.images.read(places), masks, strict=True)
-        ]
-
-
-def _picture(image_id: str, image: np.ndarray, mask: np.ndarray | None) -> Markup:
-    eight = image if image.dtype == np.uint8 else (image >> 8).astype(np.uint8)
-    side = min(SIDE, len(eight))
-    small = resize(eight, (side, side))
-    if mask is None:
-        return pictures.image(small, alt_text=f"radiograph {image_id}")
-    fitted = cv2.resize(mask, (side, side), interpolation=cv2.INTER_NEAREST)
-    outlines = [
-        pictures.Outline(fitted == label, COLOURS[name]) for name, label in lung_masks.SIDES.items()
+def _images(image_ids: Sequence[str], cached: Cache, *, outlined: bool) -> list[_Image]:
+    """Read the images of one issue from the cache, with their masks where these are outlined."""
+    rows = cached.rows(image_ids)
+    masks = cached.masks[rows] if outlined else [None] * len(rows)
+    return [
+        _Image(image_id, _thumbnail(image_id, image, mask))
+        for image_id, image, mask in zip(image_ids, cached.images[rows], masks, strict=True)
     ]
-    return pictures.image(
+
+
+def _thumbnail(image_id: str, image: np.ndarray, mask: np.ndarray | None) -> Markup:
+    side = min(SIDE, len(image))
+    small = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
+    if mask is None:
+        return drawing.image(small, alt_text=f"radiograph {image_id}")
+    resized = cv2.resize(mask, (side, side), interpolation=cv2.INTER_NEAREST)
+    outlines = [
+        drawing.Outline(resized == label, COLOURS[name]) for name, label in lung_masks.SIDES.items()
+    ]
+    return drawing.image(
         small, alt_text=f"radiograph {image_id} with the outline of its mask", outlines=outlines
     )

@@ -70,7 +70,7 @@ LUNGS = {
     "crc32": pl.Int64,
 }
 UNRELIABLE = Rule(
-    "lungs-doubtful",
+    "lungs-unreliable",
     "info",
     "The lungs found in a picture are not to be trusted without a look.",
     "What is cut out along them may not be lung, and then a score is of something else.",

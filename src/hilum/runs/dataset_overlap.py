@@ -45,7 +45,7 @@ PAIRS = {
 STAGES = {"segment": "lung segmenter", "train": "classifier or anomaly model"}
 
 IMAGES = Rule(
-    "set-shared-pictures",
+    "set-shared-images",
     "warning",
     "One set holds pictures of another.",
     "A model trained on one and tested on the other is tested on what it was trained on; merged, these pictures count twice.",

@@ -9,33 +9,14 @@ from typing import Any
 import polars as pl
 
 from hilum import storage
+from hilum.audit import checks
+from hilum.audit.issues import Rule
 from hilum.dataset import corrections
 from hilum.dataset.corrections import ACTIONS, GONE, OF_PAIRS, Correction
 from hilum.dataset.manifest import SEVERITIES
 from hilum.errors import HilumError, NotFound, on_one_line
 from hilum.run_folder import Run
 
-# What corrects the findings of a rule; of others, what the first of these beginnings says. None: nothing in the table would.
-BY_RULE: Mapping[str, str | None] = {
-    "mask-missing": None,
-    "mask-orphan": None,
-    "mask-inverted": None,
-    "mask-label-map": None,
-    "mask-scaled": None,
-    "mask-sides-exchanged": "exchange mask sides",
-    "duplicate-labels": "leave out",
-    "duplicate-parts": "keep one of pair",
-    "duplicate-patients": "same patient as",
-    "patient-same": "same patient as",
-    "label-conflict": "leave out",
-    "label-against-reading": "leave out",
-}
-BY_BEGINNING = {
-    "mask-": "leave out mask",
-    "image-": "leave out",
-    "duplicate-": "keep one of pair",
-    "label-": "leave out",
-}
 HEAD = """\
 # Corrections for {folder}, proposed by `hilum propose-fixes` from the findings of its audit. Look at each, change or delete what is wrong, then:
 #   hilum run {source} --corrections {file}
@@ -45,26 +26,19 @@ HEAD = """\
 """
 
 
-def action_of(rule: str) -> str | None:
-    if rule in BY_RULE:
-        return BY_RULE[rule]
-    return next(
-        (action for beginning, action in BY_BEGINNING.items() if rule.startswith(beginning)), None
-    )
-
-
 def listing(findings: pl.DataFrame) -> pl.DataFrame:
     """What could be fixed, a row a rule, worst first: severity, rule, findings, fixable, action (null: by hand), remedy."""
-    rows = []
-    for (severity, rule), found in findings.group_by("severity", "rule", maintain_order=True):
-        fixable = sum(1 for row in found.iter_rows(named=True) if _can(row))
+    rows, rules = [], checks.rules()
+    for (severity, name), found in findings.group_by("severity", "rule", maintain_order=True):
+        rule = rules.get(str(name))
+        fixable = sum(1 for row in found.iter_rows(named=True) if _can(row, rule))
         rows.append(
             (
                 severity,
-                rule,
+                name,
                 found.height,
                 fixable,
-                action_of(rule) if fixable else None,
+                rule.correction if rule and fixable else None,
                 found["remedy"][0],
             )
         )
@@ -88,6 +62,7 @@ def proposed(
     the first are left out. Raises `NotFound` for a rule that found nothing, and for an image that nothing was found of.
     """
     _refuse_unknown(findings, rules, images)
+    declared = checks.rules()
     worst_first = findings.sort(pl.col("severity").cast(pl.Enum(SEVERITIES)), maintain_order=True)
     found: dict[tuple[str, str | None, str | None], Correction] = {}
     gone: dict[str, str | None] = {}
@@ -95,11 +70,10 @@ def proposed(
         if (
             (rules and row["rule"] not in rules)
             or (images and not {row["image_id"], row["other_image_id"]} & set(images))
-            or not _can(row)
+            or not _can(row, declared.get(row["rule"]))
         ):
             continue
-        action = action_of(row["rule"])
-        for one in _of(row, action, gone):
+        for one in _of(row, declared[row["rule"]], gone):
             if one.action in GONE:
                 if one.image_id in gone:
                     continue
@@ -108,10 +82,8 @@ def proposed(
     return [one for one in found.values() if one.action in GONE or one.image_id not in gone]
 
 
-def _of(
-    row: Mapping[str, Any], action: str | None, gone: Mapping[str, str | None]
-) -> Iterator[Correction]:
-    why = row["message"]
+def _of(row: Mapping[str, Any], rule: Rule, gone: Mapping[str, str | None]) -> Iterator[Correction]:
+    action, why = rule.correction or "", row["message"]
     if action == "keep one of pair":
         keep: str | None = row["other_image_id"]
         while keep in gone:
@@ -122,24 +94,20 @@ def _of(
             return
         yield Correction(row["image_id"], action, keep, row["rule"], why)
     elif action in OF_PAIRS:
-        yield Correction(row["image_id"], action or "", row["other_image_id"], row["rule"], why)
+        yield Correction(row["image_id"], action, row["other_image_id"], row["rule"], why)
     else:
-        for image_id in (
-            row["image_id"],
-            row["other_image_id"]
-            if row["rule"] in ("duplicate-labels", "mask-of-another")
-            else None,
-        ):
+        for image_id in (row["image_id"], row["other_image_id"] if rule.corrects_both else None):
             if image_id:
-                yield Correction(image_id, action or "", None, row["rule"], why)
+                yield Correction(image_id, action, None, row["rule"], why)
 
 
-def _can(row: Mapping[str, Any]) -> bool:
-    action = action_of(row["rule"])
+def _can(row: Mapping[str, Any], rule: Rule | None) -> bool:
+    """Whether a correction can be proposed for an issue; None is the rule of a check that is gone."""
     return (
-        action is not None
+        rule is not None
+        and rule.correction is not None
         and row["image_id"] is not None
-        and (action not in OF_PAIRS or row["other_image_id"] is not None)
+        and (rule.correction not in OF_PAIRS or row["other_image_id"] is not None)
     )
 
 

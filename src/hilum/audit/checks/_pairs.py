@@ -1,4 +1,6 @@
-"""Rows that share something and differ in something else, as pairs; exact copies of pictures; and values far apart within a group."""
+"""Compare rows of a table: pairs that agree in one thing and differ in another, exact copies of
+images, and values that are far apart within a group.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +10,10 @@ import polars as pl
 
 
 def pairs(rows: pl.DataFrame, alike: Sequence[str], differ: str) -> pl.DataFrame:
-    """Rows alike in columns `alike`: of each further value of `differ` the first image, beside the first image of all.
+    """Pair rows that agree in columns `alike` and differ in column `differ`.
 
-    Columns of the first stand with the prefix `other_`. A null is no value. First is by image_id.
+    For each further value of `differ`, its first image is paired with the first image of all, by
+    image_id, whose columns have the prefix `other_`. A null is not a value.
     """
     chosen = (
         rows.drop_nulls([*alike, differ])
@@ -24,16 +27,20 @@ def pairs(rows: pl.DataFrame, alike: Sequence[str], differ: str) -> pl.DataFrame
     )
 
 
-def copies(pictures: pl.DataFrame, digest: str = "pixel_digest") -> pl.DataFrame:
-    """The pictures of which there are several with one digest. Those of a single value are left out: they show nobody."""
-    shown = pictures.filter(pl.col(digest).is_not_null() & (pl.col("minimum") < pl.col("maximum")))
+def copies(images: pl.DataFrame, digest: str = "pixel_digest") -> pl.DataFrame:
+    """Return images whose digest occurs several times.
+
+    Constant images are left out: they are equal, but show nobody.
+    """
+    shown = images.filter(pl.col(digest).is_not_null() & (pl.col("minimum") < pl.col("maximum")))
     return shown.filter(pl.len().over(digest) > 1)
 
 
 def spans(rows: pl.DataFrame, alike: Sequence[str], value: str, widest: float) -> pl.DataFrame:
-    """Groups alike in columns `alike` whose `value` reaches further than `widest`: the row with the largest beside that with the smallest.
+    """Return groups of rows, equal in columns `alike`, whose `value` has a range above `widest`.
 
-    Columns of the smallest stand with the prefix `other_`. A null is no value; of equals the first by image_id is taken.
+    Each group is one row: the row of the largest value, with the columns of the row of the
+    smallest value under the prefix `other_`. A null is not a value; ties go to the first image_id.
     """
     known = rows.drop_nulls([*alike, value])
     wide = (

@@ -1,7 +1,8 @@
-"""How images were acquired, as headers and tables state it: view, body part, modality, spacing.
+"""Check how images were acquired, as headers and tables state: view, body part, modality, spacing.
 
-Images stated not to be frontal chest radiographs are in no part of a split (`hilum.annotations.eligibility`),
-unless `include`, the recipe's `[split] include`, lists their view, body part or modality.
+Images stated not to be frontal chest radiographs are in no part of a split
+(`hilum.annotations.eligibility`), unless `include`, the recipe's `[split] include`, lists their
+view, body part or modality.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from hilum.plugins import Card
 
 CARD = Card(
     title="View, body part, modality and pixel spacing",
-    caveats="That something is stated is certain; it may be wrong, as protocols fill headers by "
-    "default. An image that states none of this is taken for a frontal chest radiograph. Whether "
-    "an image shows what is stated is judged by a small network that has seen no real lateral views; "
-    "it contradicts only where an image looks very much like a frontal chest.",
+    caveats="What is stated is reported with certainty; it may be wrong, because protocols fill in "
+    "headers by default. An image without these statements is taken for a frontal chest "
+    "radiograph. Whether an image shows what is stated is judged by a small network that was "
+    "trained without real lateral views; it contradicts only where an image closely resembles a "
+    "frontal chest radiograph.",
 )
 # Of 216 frontal radiographs of NIH and of COVID-19 articles 3 in 4 are below the first limit, and
 # 95 in 100 below the second.
@@ -62,15 +64,15 @@ UNRECOGNISED = Rule(
     "info",
     "A stated body part or modality is not a term that is recognised.",
     "The images are taken for chest radiographs, which they may not be.",
-    "Look at one of them; where they are not chest radiographs, write DICOM's defined term (HAND, "
+    "Review one of them; where they are not chest radiographs, write DICOM's defined term (HAND, "
     "CT) in the source, or take the images out of the folder.",
 )
 AGAINST_IMAGE = Rule(
-    "stated-against-image",
+    "acquisition-contradicts-image",
     "warning",
-    "An image looks like a frontal chest radiograph, but is stated to be something else.",
+    "An image resembles a frontal chest radiograph, but is stated to be something else.",
     "A wrong statement keeps a good image out of the split.",
-    "Look at the image, and correct its view, body part or modality in the source if it is wrong.",
+    "Review the image, and correct its view, body part or modality in the source if it is wrong.",
 )
 NO_SPACING = Rule(
     "spacing-missing",
@@ -111,12 +113,13 @@ _KNOWN = {"body_part": acquisition.body_parts, "modality": acquisition.modalitie
 def check(
     manifest: Manifest, facts: pl.DataFrame, include: Collection[str] = ()
 ) -> Iterator[Issue]:
+    """Yield issues of what is stated, alone and against the image, and of the pixel spacing."""
     table = manifest.table
     for column, rule in _BY_COLUMN.items():
         yield from rule.issue(_excluded_by(table, column, include))
     for column, known in _KNOWN.items():
         yield from UNRECOGNISED.issue(_unrecognised(table, column, known()))
-    if orientation.DISTANCE in facts.columns:  # the images were looked at
+    if orientation.DISTANCE in facts.columns:  # the images were measured
         yield from AGAINST_IMAGE.issue(_against_image(table, facts))
     yield from _spacing(
         table.join(
@@ -151,9 +154,9 @@ def _excluded_by(table: pl.DataFrame, column: str, include: Collection[str]) -> 
 
 
 def _unrecognised(table: pl.DataFrame, column: str, known: Collection[str]) -> pl.DataFrame:
-    strange = table.filter(pl.col(column).is_not_null() & ~pl.col(column).is_in(list(known)))
+    unknown = table.filter(pl.col(column).is_not_null() & ~pl.col(column).is_in(list(known)))
     counted = (
-        strange.group_by(column).agg(pl.len().alias("count"), pl.col("path").min()).sort(column)
+        unknown.group_by(column).agg(pl.len().alias("count"), pl.col("path").min()).sort(column)
     )
     name = column.replace("_", " ")
     return counted.select(
@@ -162,9 +165,9 @@ def _unrecognised(table: pl.DataFrame, column: str, known: Collection[str]) -> p
 
 
 def _against_image(table: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
-    """Return images stated lateral or of a distant body part that look like a frontal chest.
+    """Return images stated lateral or of a distant body part that resemble a frontal chest.
 
-    Other views, neighbouring body parts and other modalities (the scout of a CT) may look like one.
+    Other views, neighbouring body parts and other modalities (the scout of a CT) may resemble one.
     """
     unlike = table.with_columns(
         view=pl.when(pl.col("view") == "LATERAL").then("view"),
@@ -179,7 +182,9 @@ def _against_image(table: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
     rows = stated.join(frontal, on="image_id", how="semi", maintain_order="left")
     return rows.select(
         "image_id",
-        message=pl.format("{}: looks like a frontal chest, but is stated: {}", "path", "words"),
+        message=pl.format(
+            "{}: resembles a frontal chest radiograph, but is stated: {}", "path", "words"
+        ),
     )
 
 

@@ -1,4 +1,4 @@
-"""Ages: none that a person cannot have, none that runs backwards within a patient, and one age an examination."""
+"""Check ages: possible values, no decrease within a patient, and one age for each examination."""
 
 from __future__ import annotations
 
@@ -13,45 +13,52 @@ from hilum.plugins import Card
 
 CARD = Card(
     title="Ages",
-    caveats="An age below 0 or above 120 years is certain to be wrong. Ages that run backwards or far apart are as sure as the names of the "
-    "patients: one of the ages is wrong, or two people go by one name. A wrong age that is possible, and fits the others, is not seen.",
+    caveats="An age below 0 or above 120 years is certain to be wrong. Ages that decrease, or that "
+    "are far apart, are as certain as the names of the patients: one of the ages is wrong, or two "
+    "people have one name. A wrong age that is possible and fits the others is not detected.",
 )
 OLDEST_YEARS = 120
-ROUNDED_YEARS = 1.0  # whole years of two pictures of one day differ by up to one
-LONGEST_YEARS = 30  # between a patient's first and last picture; of 30,805 patients of ChestX-ray14 none has more than 14
+ROUNDED_YEARS = 1.0  # whole years of two images of one day differ by up to one
+# Between a patient's first and last image; of 30,805 patients of ChestX-ray14 none exceeds 14.
+LONGEST_YEARS = 30
 
 RANGE = Rule(
     "age-range",
     "warning",
     f"An age is below 0 or above {OLDEST_YEARS} years.",
-    "No person has it; figures by age and models that use it are wrong for this picture.",
-    "Correct the age in the source's table, or leave it empty. Three digits are often months or days without their letter.",
+    "No person has it; figures by age and models that use it are wrong for this image.",
+    "Correct the age in the source's table, or leave it empty. Three digits are often months or "
+    "days without their letter.",
 )
 FALLS = Rule(
-    "age-falls",
+    "age-decreases",
     "warning",
     "A patient is younger at a later examination.",
-    "An age or the order of the examinations is wrong, or two people share a name, which also spoils a split by patient.",
-    "Look the patient up in the source; correct the age, or separate the two people.",
+    "An age or the order of the examinations is wrong, or two people have one name, which also "
+    "invalidates a split by patient.",
+    "Check the patient in the source; correct the age, or separate the two people.",
 )
 APART = Rule(
     "age-apart",
     "warning",
-    f"The ages of one patient lie more than {LONGEST_YEARS} years apart.",
-    "Few archives reach back that far: an age is wrong, or two people share a name, which also spoils a split by patient.",
-    "Look the patient up in the source; correct the age, or separate the two people.",
+    f"The ages of one patient are more than {LONGEST_YEARS} years apart.",
+    "Few archives go back that far: an age is wrong, or two people have one name, which also "
+    "invalidates a split by patient.",
+    "Check the patient in the source; correct the age, or separate the two people.",
 )
 STUDY = Rule(
     "age-study",
     "warning",
-    "Pictures of one examination state different ages.",
-    "They were taken within an hour or so, so an age is wrong, or a picture was filed under the wrong examination.",
-    "Look the examination up in the source, and correct the age or the picture's examination.",
+    "Images of one examination state different ages.",
+    "They were taken within an hour or so, so an age is wrong, or an image was filed under the "
+    "wrong examination.",
+    "Check the examination in the source, and correct the age or the image's examination.",
 )
 RULES = (RANGE, FALLS, APART, STUDY)
 
 
 def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Issue]:
+    """Yield issues of ages that no person has, and that contradict one another."""
     known = manifest.table.filter(
         pl.col("age_years").is_not_null() & pl.col("age_years").is_finite()
     )
@@ -72,7 +79,7 @@ def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Issue]:
         "age_years",
         "path",
     )
-    yield from APART.issue(_told(spans(known, ["patient_id"], "age_years", LONGEST_YEARS), message))
+    yield from APART.issue(_pair(spans(known, ["patient_id"], "age_years", LONGEST_YEARS), message))
     message = pl.format(
         "examination {}: {} years in {}, {} in {}",
         "study",
@@ -82,12 +89,12 @@ def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Issue]:
         "path",
     )
     yield from STUDY.issue(
-        _told(spans(known, ["patient_id", "study"], "age_years", ROUNDED_YEARS), message)
+        _pair(spans(known, ["patient_id", "study"], "age_years", ROUNDED_YEARS), message)
     )
 
 
 def _falling(known: pl.DataFrame) -> pl.DataFrame:
-    """Of each patient the deepest fall of age from one numbered examination to the next."""
+    """Return each patient's largest decrease of age from one numbered examination to the next."""
     ordered = known.drop_nulls("follow_up").sort("patient_id", "follow_up", "image_id")
     before = [
         pl.col(name).shift().over("patient_id").alias(f"other_{name}")
@@ -100,11 +107,11 @@ def _falling(known: pl.DataFrame) -> pl.DataFrame:
     deepest = falls.sort(fall, "image_id", descending=[True, False]).unique(
         "patient_id", keep="first", maintain_order=True
     )
-    told = ("patient_id", "other_age_years", "other_follow_up", "age_years", "follow_up")
-    return _told(
-        deepest, pl.format("patient {}: {} years at examination {}, {} at examination {}", *told)
+    columns = ("patient_id", "other_age_years", "other_follow_up", "age_years", "follow_up")
+    return _pair(
+        deepest, pl.format("patient {}: {} years at examination {}, {} at examination {}", *columns)
     )
 
 
-def _told(found: pl.DataFrame, message: pl.Expr) -> pl.DataFrame:
+def _pair(found: pl.DataFrame, message: pl.Expr) -> pl.DataFrame:
     return found.select("image_id", "other_image_id", message=message)

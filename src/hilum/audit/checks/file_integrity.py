@@ -1,4 +1,6 @@
-"""Picture files: unreadable, without content, under a wrong ending, in colour, or unlike the others of their source."""
+"""Check image files: unreadable, without content, wrong extension, colour, or unlike the others of
+their source.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +13,10 @@ from hilum.dataset.manifest import Manifest
 from hilum.plugins import Card
 
 CARD = Card(
-    title="Picture files",
-    caveats="Unreadable and constant pictures and wrong endings are certain. A picture that is empty but for a bright marker is not told "
-    "from a filled one. A size or depth unlike the others of its source is a question: it may be another device, or a thumbnail.",
+    title="Image files",
+    caveats="Unreadable and constant images and wrong extensions are certain. An image that is "
+    "empty except for a bright marker is not distinguished from a filled one. A size or depth "
+    "unlike the others of its source is a question: it may be another device, or a thumbnail.",
 )
 KINDS = {
     ".png": "PNG",
@@ -24,99 +27,109 @@ KINDS = {
     ".dcm": "DICOM",
     ".dicom": "DICOM",
 }
-SMALL, LONGEST = 1 / 3, 2.5
-USUAL = 0.98  # of a source's pictures, of which there are at least `ENOUGH`
+SMALL, LONGEST = 1 / 3, 2.5  # of the source's median shorter side; longer over shorter side
+USUAL = 0.98  # fraction of a source's images, of which there are at least `ENOUGH`
 ENOUGH = 50
 FEW_LEVELS = 16  # of 256 or more; the flattest of real radiographs span over a hundred
 
 UNREADABLE = Rule(
     "image-unreadable",
     "error",
-    "A picture file cannot be decoded.",
-    "It is left out of every step, so the set is smaller than it seems.",
+    "An image file cannot be decoded.",
+    "It is left out of every step, so the data set is smaller than it seems.",
     "Copy the file again from its source, or take it out of the folder.",
+    correction="leave out",
 )
 CONSTANT = Rule(
     "image-constant",
     "error",
-    "Every pixel of a picture has the same value.",
-    "It shows nothing, yet its label would be learnt and counted.",
-    "Export the picture again from its source, or take it out of the folder.",
+    "Every pixel of an image has the same value.",
+    "It shows nothing, yet a model would be trained on its label, and evaluated with it.",
+    "Export the image again from its source, or take it out of the folder.",
+    correction="leave out",
 )
 FLAT = Rule(
     "image-flat",
     "warning",
-    f"All pixels of a picture lie within {FEW_LEVELS} grey levels.",
+    f"All pixels of an image are within {FEW_LEVELS} grey levels.",
     "Stretched to full contrast it is mostly rounding and noise.",
-    "Look at the picture; export it again with its full range of values.",
+    "Review the image; export it again with its full range of values.",
+    correction="leave out",
 )
 ENDING = Rule(
-    "file-ending",
+    "file-extension",
     "warning",
-    "A file's name ends as another kind of picture's.",
-    "Hilum reads it by its content; programs that go by the name fail on it or read it wrongly.",
+    "The extension of a file's name is that of another file format.",
+    "Hilum reads it by its content; programs that go by the name fail on it or misread it.",
     "Rename the file, and what refers to it.",
 )
 COLOUR = Rule(
     "image-colour",
     "warning",
-    "A picture's channels differ: it holds colour.",
-    "A radiograph has none: it may be a photograph, a screenshot or a picture that was drawn on, and its grey is a guess.",
-    "Look at the picture; export it again in grey from its source, or take it out of the folder.",
+    "The channels of an image differ: it has colour.",
+    "A radiograph has none: it may be a photograph, a screenshot or an image with drawings on it, "
+    "and its grey values are a guess.",
+    "Review the image; export it again in grey from its source, or take it out of the folder.",
+    correction="leave out",
 )
 SIZE = Rule(
     "image-size",
     "info",
-    f"A picture is less than a third of the usual size of its source, or more than {LONGEST} times as long as wide.",
-    "It may be a thumbnail, a strip or a part of a picture; enlarged, it shows little.",
-    "Look at the picture; copy the original in its place, or take it out of the folder.",
+    "An image is less than a third of the usual size of its source, or more than "
+    f"{LONGEST} times as long as wide.",
+    "It may be a thumbnail, a strip or a part of an image; enlarged, it shows little.",
+    "Review the image; replace it by the original, or take it out of the folder.",
+    correction="leave out",
 )
 DEPTH = Rule(
     "image-depth",
     "info",
-    f"A picture has another number of bits than {USUAL:.0%} of its source.",
-    "It came another way than the others, which a model can learn in place of the finding.",
-    "Export all pictures of a source in one way.",
+    f"An image has another number of bits than {USUAL:.0%} of its source.",
+    "It was exported in another way than the others, which a model can learn in place of the "
+    "finding.",
+    "Export all images of a source in one way.",
+    correction="leave out",
 )
 RULES = (UNREADABLE, CONSTANT, FLAT, ENDING, COLOUR, SIZE, DEPTH)
 
 
 def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Issue]:
-    pictures = manifest.table.select("image_id", "path", "source").join(facts, on="image_id")
+    """Yield issues of each file's content, name and form."""
+    images = manifest.table.select("image_id", "path", "source").join(facts, on="image_id")
     yield from UNREADABLE.issue(
-        pictures.filter(pl.col("error").is_not_null()).select("image_id", message="error")
+        images.filter(pl.col("error").is_not_null()).select("image_id", message="error")
     )
-    yield from _without_content(pictures)
-    yield from _of_another_kind(pictures)
-    yield from _unlike_their_source(pictures.drop_nulls("height"))
+    yield from _without_content(images)
+    yield from _of_another_kind(images)
+    yield from _unlike_their_source(images.drop_nulls("height"))
 
 
-def _without_content(pictures: pl.DataFrame) -> Iterator[Issue]:
+def _without_content(images: pl.DataFrame) -> Iterator[Issue]:
     levels = pl.col("maximum") - pl.col("minimum") + 1
     alike = pl.format("{}: every pixel has the value {}", "path", "minimum")
-    yield from CONSTANT.issue(pictures.filter(levels == 1).select("image_id", message=alike))
+    yield from CONSTANT.issue(images.filter(levels == 1).select("image_id", message=alike))
     few = pl.format("{}: values {} to {} of a {}-bit file", "path", "minimum", "maximum", "bits")
     yield from FLAT.issue(
-        pictures.filter((levels > 1) & (levels <= FEW_LEVELS)).select("image_id", message=few)
+        images.filter((levels > 1) & (levels <= FEW_LEVELS)).select("image_id", message=few)
     )
 
 
-def _of_another_kind(pictures: pl.DataFrame) -> Iterator[Issue]:
+def _of_another_kind(images: pl.DataFrame) -> Iterator[Issue]:
     ending = pl.col("path").str.extract(r"(\.[^./]+)$").str.to_lowercase()
-    told = ending.replace_strict(KINDS, default=None, return_dtype=pl.String)
-    wrong = pictures.filter(told != pl.col("kind"))
+    stated = ending.replace_strict(KINDS, default=None, return_dtype=pl.String)
+    wrong = images.filter(stated != pl.col("kind"))
     yield from ENDING.issue(
-        wrong.select("image_id", message=pl.format("{}: holds a {} picture", "path", "kind"))
+        wrong.select("image_id", message=pl.format("{}: holds a {} image", "path", "kind"))
     )
-    colour = pictures.filter("colour")
+    colour = images.filter("colour")
     yield from COLOUR.issue(
         colour.select("image_id", message=pl.format("{}: its channels differ", "path"))
     )
 
 
-def _unlike_their_source(pictures: pl.DataFrame) -> Iterator[Issue]:
+def _unlike_their_source(images: pl.DataFrame) -> Iterator[Issue]:
     shorter, longer = pl.min_horizontal("height", "width"), pl.max_horizontal("height", "width")
-    odd = pictures.filter(
+    odd = images.filter(
         (shorter < SMALL * shorter.median().over("source")) | (longer > LONGEST * shorter)
     )
     yield from SIZE.issue(
@@ -125,11 +138,9 @@ def _unlike_their_source(pictures: pl.DataFrame) -> Iterator[Issue]:
             message=pl.format("{}: {}x{} pixels (height x width)", "path", "height", "width"),
         )
     )
-    share, count = (
-        pl.len().over("source", "bits") / pl.len().over("source"),
-        pl.len().over("source"),
-    )
-    rare = pictures.filter((count >= ENOUGH) & (share <= 1 - USUAL))
+    count = pl.len().over("source")
+    fraction = pl.len().over("source", "bits") / count
+    rare = images.filter((count >= ENOUGH) & (fraction <= 1 - USUAL))
     yield from DEPTH.issue(
         rare.select("image_id", message=pl.format("{}: {} bits", "path", "bits"))
     )

@@ -1,6 +1,8 @@
-"""What the pictures show: not the frontal, upright chest with bright bones that labels and models speak of, or hardly anything.
+"""Check what images show: anything but a frontal, upright chest with bright bones, or hardly
+anything.
 
-Limits were set beside 1,400 real radiographs of four sets; the worst of each is told with its limit.
+Thresholds were set on 1,400 real radiographs of four data sets; the most extreme of these is stated
+with each threshold.
 """
 
 from __future__ import annotations
@@ -16,112 +18,132 @@ from hilum.inference import orientation
 from hilum.plugins import Card
 
 CARD = Card(
-    title="What the pictures show",
-    caveats="Inverted and turned pictures are found nearly always. Left and right are told by the heart alone: situs inversus looks like a "
-    "mirrored picture, a shrunken lung may pull the heart across, and many a picture does not tell. Lateral views and other parts of the body "
-    "were learnt from drawings, so some pass, or are called inverted or turned. What is found here is to be looked at; nothing is turned or "
-    "left out. bench/posture.py measures it.",
+    title="Orientation and image quality",
+    caveats="Inverted and rotated images are detected nearly always. Left and right are "
+    "distinguished by the heart alone: situs inversus appears as a mirrored image, a collapsed "
+    "lung may displace the heart, and many images are ambiguous. The network was trained on "
+    "synthetic lateral views and other body parts, so some of these pass, or are called inverted "
+    "or rotated. Issues are to be reviewed; no image is rotated or left out. bench/posture.py "
+    "measures it.",
 )
-BLACK_SHARE, WHITE_SHARE = (
-    0.27,
-    0.13,
-)  # at the ends of the range; at most 0.23 and 0.10 in real radiographs
-LEAST_SPREAD = 70  # levels of 256 that hold the middle 90 % of pixels; 114
-FEW_LEVELS = (
-    17,
-    64,
-)  # between the smallest and the largest value of the file; fewer are image-flat
-BORDER_SHARE = 0.65  # 0.61, in pictures that were padded to a square twice
+# Fractions at the ends of the range; at most 0.23 and 0.10 in real radiographs.
+BLACK_FRACTION, WHITE_FRACTION = 0.27, 0.13
+LEAST_SPREAD = 70  # levels of 256 that hold the middle 90 % of pixels; 114 or more in real ones
+# Levels between the smallest and the largest value of the file; fewer are image-flat.
+FEW_LEVELS = 17, 64
+BORDER_FRACTION = 0.65  # at most 0.61, in images that were padded to a square twice
 EIGHT_BITS = 255
 
 INVERTED = Rule(
     "image-inverted",
     "warning",
-    "A picture looks inverted: bones dark, air bright.",
-    "Models learn that bright is dense; on an inverted picture their answers mean nothing.",
-    "Look at the picture. Invert the file, or correct the photometric interpretation of the DICOM file it came from, and run again.",
+    "An image appears inverted: bones dark, air bright.",
+    "Models expect dense tissue to be bright; their output on an inverted image is meaningless.",
+    "Review the image. Invert the file, or correct the photometric interpretation of the DICOM "
+    "file it came from, and run again.",
+    correction="leave out",
 )
-TURNED = Rule(
-    "image-turned",
+ROTATED = Rule(
+    "image-rotated",
     "warning",
-    "A picture looks turned by a quarter turn, or stands upside down.",
-    "Lungs are looked for upright, and sides and zones come out wrong.",
-    "Look at the picture and turn the file back; an orientation tag that a converter dropped is the usual cause.",
+    "An image appears rotated by a quarter turn or upside down.",
+    "Lungs are searched for upright, and sides and zones come out wrong.",
+    "Review the image and rotate the file back; an orientation tag that a converter dropped is the "
+    "usual cause.",
+    correction="leave out",
 )
 MIRRORED = Rule(
     "image-mirrored",
     "warning",
-    "The heart seems to lie on the wrong side: left and right of a picture may be exchanged.",
-    "Right and left of masks, readings and findings would be exchanged; a mirrored copy also hides that two pictures are one.",
-    "Look for a side marker, whose letters show it at once. Mirror the file back, unless the patient has situs inversus or a shift of the heart.",
+    "The heart appears on the wrong side: left and right of an image may be exchanged.",
+    "Right and left of masks, readings and findings would be exchanged; a mirrored copy also hides "
+    "that two images are one.",
+    "Check for a side marker, whose letters show it at once. Mirror the file back, unless the "
+    "patient has situs inversus or a displaced heart.",
+    correction="leave out",
 )
-STRANGE = Rule(
+NOT_A_CHEST = Rule(
     "image-not-frontal-chest",
     "warning",
-    "A picture does not look like a frontal radiograph of a chest.",
-    "A lateral view, another part of the body or a page of text is learnt from and scored as if it were a chest.",
-    "Look at the picture, and take it out of the folder unless it is a frontal chest after all.",
+    "An image does not resemble a frontal chest radiograph.",
+    "A lateral view, another part of the body or a page of text is trained on and scored as if it "
+    "were a chest.",
+    "Review the image, and take it out of the folder unless it is a frontal chest radiograph after "
+    "all.",
+    correction="leave out",
 )
 EMPTY = Rule(
     "image-empty",
     "error",
-    "Nearly all pixels of a picture have one value.",
-    "It shows nothing but perhaps a marker, yet its label would be learnt and counted.",
-    "Export the picture again from its source, or take it out of the folder.",
+    "Nearly all pixels of an image have one value.",
+    "It shows nothing but perhaps a marker, yet a model would be trained on its label, and "
+    "evaluated with it.",
+    "Export the image again from its source, or take it out of the folder.",
+    correction="leave out",
 )
 CLIPPED = Rule(
     "image-clipped",
     "warning",
-    "A large share of a picture is wholly black or wholly white.",
-    "What was there is lost: the window was too narrow when the picture was exported, or most of it lies outside the beam.",
-    "Export the picture again with a window that holds all of the chest.",
+    "A large fraction of an image is wholly black or wholly white.",
+    "What was there is lost: the window was too narrow when the image was exported, or most of it "
+    "is outside the beam.",
+    "Export the image again with a window that covers the whole chest.",
+    correction="leave out",
 )
 LOW_CONTRAST = Rule(
     "image-low-contrast",
     "warning",
-    "A picture has few grey levels, or nearly all of it lies within few.",
+    "An image has few grey levels, or nearly all of its pixels are within few.",
     "Stretched to full contrast it shows steps and noise in place of fine structure.",
-    "Export the picture again with its full range of values; look for something bright in it that stretches the range.",
+    "Export the image again with its full range of values; check for something bright in it that "
+    "stretches the range.",
+    correction="leave out",
 )
 BORDER = Rule(
     "image-border",
     "warning",
-    f"More than {BORDER_SHARE:.0%} of a picture is a flat border.",
-    "The chest is left with few pixels, and a model may learn the border of a source in place of the chest.",
-    "Crop the picture to the exposed field before it is resized.",
+    f"More than {BORDER_FRACTION:.0%} of an image is a flat border.",
+    "The chest is left with few pixels, and a model may learn the border of a source in place of "
+    "the chest.",
+    "Crop the image to the exposed field before it is resized.",
+    correction="leave out",
 )
 RANGE = Rule(
     "image-range",
     "warning",
-    "A file of 16 bits holds the values of one of 8 bits.",
-    "Its finer grey levels were lost on the way, and programs that divide by 65,535 see a black picture.",
-    "Export the picture again from its source with all its bits; Hilum itself reads it by the range that it has.",
+    "A file of 16 bits has the values of one of 8 bits.",
+    "Its finer grey levels were lost on the way, and programs that divide by 65,535 see a black "
+    "image.",
+    "Export the image again from its source with all its bits; Hilum itself reads it by its actual "
+    "range.",
+    correction="leave out",
 )
-RULES = (INVERTED, TURNED, MIRRORED, STRANGE, EMPTY, CLIPPED, LOW_CONTRAST, BORDER, RANGE)
+RULES = (INVERTED, ROTATED, MIRRORED, NOT_A_CHEST, EMPTY, CLIPPED, LOW_CONTRAST, BORDER, RANGE)
 
 
 def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Issue]:
-    pictures = (
+    """Yield issues of value ranges, and of orientation and grey levels where they were measured."""
+    images = (
         manifest.table.select("image_id", "path", *eligibility.COLUMNS)
         .join(facts, on="image_id")
         .filter(pl.col("error").is_null())
     )
     levels = pl.col("maximum") - pl.col("minimum") + 1
-    yield from _range(pictures)
+    yield from _range(images)
     few = pl.format("{}: values {} to {} of a {}-bit file", "path", "minimum", "maximum", "bits")
     yield from LOW_CONTRAST.issue(
-        pictures.filter(levels.is_between(*FEW_LEVELS)).select("image_id", message=few)
+        images.filter(levels.is_between(*FEW_LEVELS)).select("image_id", message=few)
     )
-    if orientation.DISTANCE in facts.columns:  # the pictures were looked at
-        seen = pictures.filter(levels >= FEW_LEVELS[0])
-        yield from _posture(seen)
-        yield from _tones(
+    if orientation.DISTANCE in facts.columns:  # the images were measured
+        seen = images.filter(levels >= FEW_LEVELS[0])
+        yield from _orientation(seen)
+        yield from _grey_levels(
             seen.filter((levels > FEW_LEVELS[1]) & (pl.col("flat") < orientation.EMPTY_SHARE))
         )
 
 
-def _range(pictures: pl.DataFrame) -> Iterator[Issue]:
-    narrow = pictures.filter(
+def _range(images: pl.DataFrame) -> Iterator[Issue]:
+    narrow = images.filter(
         (pl.col("bits") == 16)
         & (pl.col("maximum") <= EIGHT_BITS)
         & (pl.col("maximum") > pl.col("minimum"))
@@ -136,13 +158,13 @@ def _range(pictures: pl.DataFrame) -> Iterator[Issue]:
     )
 
 
-def _tones(shown: pl.DataFrame) -> Iterator[Issue]:
-    ends = shown.with_columns(ends=pl.col("black") + pl.col("white"))
-    clipped = ends.filter((pl.col("black") >= BLACK_SHARE) | (pl.col("white") >= WHITE_SHARE))
+def _grey_levels(images: pl.DataFrame) -> Iterator[Issue]:
+    ends = images.with_columns(ends=pl.col("black") + pl.col("white"))
+    clipped = ends.filter((pl.col("black") >= BLACK_FRACTION) | (pl.col("white") >= WHITE_FRACTION))
     yield from CLIPPED.issue(
-        _told(clipped, "{} of the picture is black or white throughout", "ends")
+        _fraction(clipped, "{} of the image is black or white throughout", "ends")
     )
-    dull = shown.filter(pl.col("spread") <= LEAST_SPREAD)
+    dull = images.filter(pl.col("spread") <= LEAST_SPREAD)
     message = pl.format(
         "{}: 90 % of its pixels lie within {} of 256 levels",
         "path",
@@ -150,43 +172,46 @@ def _tones(shown: pl.DataFrame) -> Iterator[Issue]:
     )
     yield from LOW_CONTRAST.issue(dull.select("image_id", message=message))
     yield from BORDER.issue(
-        _told(
-            shown.filter(pl.col("border") >= BORDER_SHARE),
-            "{} of the picture is a flat border",
+        _fraction(
+            images.filter(pl.col("border") >= BORDER_FRACTION),
+            "{} of the image is a flat border",
             "border",
         )
     )
 
 
-def _posture(seen: pl.DataFrame) -> Iterator[Issue]:
-    """Images stated not to be frontal chest radiographs are judged for being empty only: the network knows no others."""
+def _orientation(seen: pl.DataFrame) -> Iterator[Issue]:
+    """Yield issues that the orientation network suggests.
+
+    Images stated not to be frontal chest radiographs are only checked for being empty: the network
+    was not trained on them.
+    """
     rules = {
         orientation.EMPTY: EMPTY,
         orientation.INVERTED: INVERTED,
-        orientation.TURNED: TURNED,
+        orientation.TURNED: ROTATED,
         orientation.MIRRORED: MIRRORED,
-        orientation.STRANGE: STRANGE,
+        orientation.STRANGE: NOT_A_CHEST,
     }
     stated = seen.select("image_id", "path", "view").with_columns(eligibility.reasons(seen))
     rows = [
-        (rules[doubt.fault], image_id, f"{path}: looks {doubt.words}{_though(view, doubt)}")
-        for (image_id, path, view, reason), doubts in zip(
+        (rules[flag.fault], image_id, f"{path}: appears {flag.words}{_though(view, flag)}")
+        for (image_id, path, view, reason), flags in zip(
             stated.iter_rows(), orientation.quality_flags(seen), strict=True
         )
-        for doubt in doubts
-        if reason is None or doubt.fault == orientation.EMPTY
+        for flag in flags
+        if reason is None or flag.fault == orientation.EMPTY
     ]
     for rule in rules.values():
         table = [(image_id, message) for broken, image_id, message in rows if broken is rule]
         yield from rule.issue(pl.DataFrame(table, schema=["image_id", "message"], orient="row"))
 
 
-def _though(view: str | None, doubt: orientation.QualityFlag) -> str:
-    return (
-        f", though it is stated to be {view}" if view and doubt.fault == orientation.STRANGE else ""
-    )
+def _though(view: str | None, flag: orientation.QualityFlag) -> str:
+    contradicted = view and flag.fault == orientation.STRANGE
+    return f", though it is stated to be {view}" if contradicted else ""
 
 
-def _told(rows: pl.DataFrame, words: str, share: str) -> pl.DataFrame:
-    percent = pl.format("{} %", (100 * pl.col(share)).round().cast(pl.Int64))
+def _fraction(rows: pl.DataFrame, words: str, column: str) -> pl.DataFrame:
+    percent = pl.format("{} %", (100 * pl.col(column)).round().cast(pl.Int64))
     return rows.select("image_id", message=pl.format("{}: " + words, "path", percent))

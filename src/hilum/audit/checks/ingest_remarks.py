@@ -1,4 +1,7 @@
-"""What ingest met while it read the folder, with the severity that the data set gave it."""
+"""Report what ingest remarked while it read the folder, with the severity that the reader gave.
+
+A remark whose rule is not declared here is reported under the rule `remark`.
+"""
 
 from __future__ import annotations
 
@@ -13,183 +16,190 @@ from hilum.plugins import Card
 
 CARD = Card(
     title="Reading the folder",
-    caveats="These are certain, as far as the data set's layout is the one that it was read as.",
+    caveats="Certain, as far as the folder has the layout that it was read as.",
 )
 RULES = (
     Rule(
         "made-up",
         "info",
-        "The pictures are invented.",
+        "The images are synthetic.",
         "They show how things work; what is measured on them says nothing about patients.",
-        "Nothing; for figures that mean something, use radiographs.",
+        "Nothing; for meaningful figures, use radiographs.",
     ),
     Rule(
         DROPPED,
         "info",
         "A file in the folder is not part of the data.",
-        "What is left out is nobody's result; a picture among it is one that you may miss.",
-        "Nothing, where that is meant; else give the file the name and place that the data set's layout asks for.",
+        "What is left out is in no result; an image among these files is one that you may miss.",
+        "Nothing, where that is intended; else give the file the name and place that the layout of "
+        "the data set requires.",
     ),
     Rule(
         CORRECTED,
         "info",
-        "A correction was made, as the file of corrections asks.",
-        "The table differs here from what the folder says.",
-        "Nothing; take the entry out of the file to have the folder's own word again.",
+        "A correction was made, as the file of corrections states.",
+        "The table differs here from the folder.",
+        "Nothing; delete the entry from the file to restore what the folder states.",
     ),
     Rule(
         "mask-orphan",
         "warning",
-        "A mask belongs to no picture.",
-        "A picture is missing, or the mask's name is misspelt and its picture stands without a mask.",
-        "Name the mask as its picture, or put the missing picture back.",
+        "A mask belongs to no image.",
+        "An image is missing, or the mask's name is misspelt and its image is without a mask.",
+        "Give the mask the name of its image, or restore the missing image.",
     ),
     Rule(
         "no-patients",
         "warning",
-        "Nothing says whose pictures these are.",
-        "If a person has several pictures, a split cannot keep them together, and the figures are too good.",
+        "Nothing states whose images these are.",
+        "If a person has several images, a split cannot keep them together, and the figures are "
+        "too good.",
         "Add a CSV with the columns image and patient.",
     ),
     Rule(
         "folders-as-patients",
         "warning",
         "Folders are taken for patients.",
-        "They are too many to be findings; if each is a study, a patient with several is torn apart by a split.",
-        "Nothing where each is a patient; else say in a hilum.toml what they are, see `help(hilum.dataset.readers.folder)`.",
+        "They are too many to be findings; if each is a study, a split separates the studies of a "
+        "patient.",
+        "Nothing where each is a patient; else state in a hilum.toml what they are, see "
+        "`help(hilum.dataset.readers.folder)`.",
     ),
     Rule(
         "same-patient",
         "info",
-        "A reading says that two patients are one person.",
-        "Set apart by a split, the same person would be in training and in test.",
-        "Nothing where they were joined; where the other one has no picture here, see that it was not misspelt.",
+        "A reading states that two patients are one person.",
+        "In different parts of a split, the same person would be in training and in test.",
+        "Nothing where they were joined; where the other one has no image here, check that the "
+        "name is not misspelt.",
     ),
     Rule(
         "reading-missing",
         "info",
-        "A picture has no clinical reading.",
+        "An image has no clinical reading.",
         "Its sex, age and label cannot be compared with what the radiologist wrote.",
         "Put the reading beside the others, if there is one.",
     ),
     Rule(
         "reading-orphan",
         "info",
-        "A clinical reading belongs to no picture.",
-        "A picture of the release may be missing here.",
-        "Nothing, where the pictures are a selection; else copy the missing picture.",
+        "A clinical reading belongs to no image.",
+        "An image of the release may be missing here.",
+        "Nothing, where the images are a selection; else copy the missing image.",
     ),
     Rule(
         "reading-encoding",
         "warning",
         "A clinical reading is not UTF-8.",
         "Letters beyond English may have been misread.",
-        "Look at the words, and save the file again as UTF-8.",
+        "Check the words, and save the file again as UTF-8.",
     ),
     Rule(
         "reading-form",
         "warning",
         "Sex or age could not be found in a clinical reading.",
-        "They are empty for this picture, so figures by sex or age leave it out.",
+        "They are empty for this image, so figures by sex or age leave it out.",
         "Write them in the first line in the form of the other readings.",
     ),
     Rule(
         "csv-encoding",
         "warning",
-        "The table of pictures is not UTF-8.",
+        "The table of images is not UTF-8.",
         "Letters beyond English may have been misread.",
         "Save the CSV again as UTF-8.",
     ),
     Rule(
         "shape-fault",
         "error",
-        "An outline crosses itself, leaves its picture or cannot be read.",
-        "What it marks is not what was meant; a lung drawn so is treated as none.",
+        "An outline crosses itself, extends beyond its image or cannot be read.",
+        "What it marks is not what was meant; a lung with such an outline is treated as unmarked.",
         "Draw it again, or correct the point that the message names.",
     ),
     Rule(
         "label-conflict",
         "warning",
-        "A picture's labels contradict one another.",
-        "One of them is wrong, and a model learns whichever stands in the table.",
-        "Look at the picture and its source, and correct the label there.",
+        "The labels of an image contradict one another.",
+        "One of them is wrong, and a model learns whichever is in the table.",
+        "Review the image and its source, and correct the label there.",
+        correction="leave out",
     ),
     Rule(
         "age-impossible",
         "warning",
         "An age cannot be a person's.",
-        "It is left empty, so figures by age leave the picture out.",
+        "It is left empty, so figures by age leave the image out.",
         "Correct the age in the table, if it is known.",
     ),
     Rule(
         "age-form",
         "warning",
         "An age could not be read.",
-        "It is left empty, so figures by age leave the picture out.",
+        "It is left empty, so figures by age leave the image out.",
         "Write it in years, or as DICOM does: 058Y, 011M, 003D.",
     ),
     Rule(
         "sex-form",
         "warning",
         "A sex could not be read.",
-        "It is left empty, so figures by sex leave the picture out.",
+        "It is left empty, so figures by sex leave the image out.",
         "Write female, male or other.",
     ),
     Rule(
         "patients-unsure",
         "warning",
-        "Whose pictures these are can be read in two ways.",
-        "If persons are told apart who are one, a split does not keep them together, and the figures are too good.",
-        "Choose the reading in the recipe: [data] patients.",
+        "There are two ways to read whose images these are.",
+        "If one person counts as two, a split does not keep their images together, and the figures "
+        "are too good.",
+        "Choose the interpretation in the recipe: [data] patients.",
     ),
     Rule(
-        "pictures-missing",
+        "images-missing",
         "warning",
-        "Rows of the table have no picture here.",
+        "Rows of the table have no image here.",
         "They are not part of the data.",
-        "Nothing, where the pictures are a selection; else copy the missing ones.",
+        "Nothing, where the images are a selection; else copy the missing ones.",
     ),
     Rule(
         "box-orphan",
         "info",
-        "Boxes belong to no picture here.",
+        "Boxes belong to no image here.",
         "They mark nothing, and their findings are not counted.",
-        "Nothing, where the pictures are a selection; else copy the missing ones.",
+        "Nothing, where the images are a selection; else copy the missing ones.",
     ),
     Rule(
         "part-missing",
         "warning",
-        "Pictures stand in no list of the given split.",
-        "The given split does not say where they belong.",
+        "Images are in no list of the given split.",
+        "The given split does not state where they belong.",
         "Complete the lists, or set [split] official = 'ignore'.",
     ),
     Rule(
         "part-orphan",
         "info",
-        "A list of the given split names pictures that are not here.",
-        "Its shares are not those of the release.",
-        "Nothing, where the pictures are a selection.",
+        "A list of the given split names images that are not here.",
+        "The proportions of its parts are not those of the release.",
+        "Nothing, where the images are a selection.",
     ),
     Rule(
         "annotation-missing",
         "info",
-        "A picture has no annotation.",
-        "Nothing was drawn or said of it, which is not the same as nothing found.",
-        "Nothing, where that is meant; else copy the annotation.",
+        "An image has no annotation.",
+        "That nothing is marked does not mean that nothing was found.",
+        "Nothing, where that is intended; else copy the annotation.",
     ),
     Rule(
         "annotation-orphan",
         "warning",
-        "An annotation belongs to no picture.",
-        "A picture is missing, or the annotation names another one.",
-        "Put the missing picture back, or correct the name.",
+        "An annotation belongs to no image.",
+        "An image is missing, or the annotation names another one.",
+        "Restore the missing image, or correct the name.",
     ),
     Rule(
         "annotation-unpaired",
         "warning",
-        "It cannot be told which picture an annotation belongs to.",
-        "What was drawn is not used.",
-        "Name the picture by its UID in the table of links.",
+        "The image that an annotation belongs to cannot be determined.",
+        "What was annotated is not used.",
+        "Name the image by its UID in the table of links.",
     ),
     Rule(
         "csv-orphan",
@@ -208,22 +218,23 @@ RULES = (
     Rule(
         "word-dropped",
         "info",
-        "Words of the labels are left out, as the folder's description says.",
-        "They are nobody's result.",
-        "Nothing, where that is meant; else map them to concepts in hilum.toml.",
+        "Words of the labels are left out, as the folder's description states.",
+        "They are in no result.",
+        "Nothing, where that is intended; else map them to concepts in hilum.toml.",
     ),
     Rule(
         "remark",
         "info",
-        "The data set's module noted something of its own.",
-        "It may change what the data are; the message says what was met.",
-        "Look at the file that the message names.",
+        "The data set's reader made a remark of its own.",
+        "It may change what the data are; the message states what was met.",
+        "Check the file that the message names.",
     ),
 )
 _OTHER = "remark"
 
 
 def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Issue]:
+    """Yield an issue for each remark of the manifest."""
     remarks = manifest.remarks.join(
         manifest.table.select("image_id", "path"), on="path", how="left", maintain_order="left"
     )

@@ -1,4 +1,6 @@
-"""Labels: against the reading of the same picture, against what is drawn on it, against one another, and against the label of an exact copy."""
+"""Check labels against the reading of the same image, against its annotations, against one another,
+and against the label of an exact copy.
+"""
 
 from __future__ import annotations
 
@@ -16,57 +18,78 @@ from hilum.plugins import Card
 
 CARD = Card(
     title="Labels",
-    caveats="Contradictions between labels, drawings and copies are certain; which of the two is wrong they do not tell. A reading is only searched for words, in English: it counts as normal where it says nothing "
-    "else, and as naming a finding where the word stands outside a negated, doubted or asked-for clause. Read it before changing a label.",
+    caveats="Contradictions between labels, annotations and copies are certain, but not which of "
+    "the two is wrong. A reading is only searched for English words: it counts as normal where it "
+    "states nothing else, and as naming a finding where the word is outside clauses that negate or "
+    "question it. Read it before changing a label.",
 )
 AGAINST_READING = Rule(
-    "label-against-reading",
+    "label-contradicts-reading",
     "warning",
-    "A finding is labelled present while the reading is normal, or absent while the reading names it.",
-    "One of the two is wrong, and a model learns and is measured by the label.",
-    "Read the reading and look at the picture; correct the label, or leave the picture out, and tell the set's keepers.",
+    "A finding is labelled present while the reading is normal, or absent while the reading names "
+    "it.",
+    "One of the two is wrong, and a model is trained on the label and evaluated with it.",
+    "Read the reading and review the image; correct the label, or leave the image out, and inform "
+    "the maintainers of the data set.",
+    correction="leave out",
 )
 COPIES_DIFFER = Rule(
     "duplicate-labels",
     "error",
-    "A finding is labelled present in a picture and absent in an exact copy of it.",
+    "A finding is labelled present in an image and absent in an exact copy of it.",
     "No model can be right on both, and figures depend on which of the two is counted.",
-    "Find out which label is right and correct the other, or take both pictures out.",
+    "Find out which label is right and correct the other, or take both images out.",
+    correction="leave out",
+    corrects_both=True,
 )
 AGAINST_TREE = Rule(
-    "label-tree",
+    "label-hierarchy",
     "warning",
     "A finding is labelled present and a wider one that contains it absent.",
-    "Whoever has the narrower finding has the wider one: a model is taught two things about one picture.",
-    "Correct the wrong one of the two labels; Hilum's roll-up would make the wider finding present.",
+    "Whoever has the narrower finding has the wider one: a model is trained on two contradicting "
+    "labels of one image.",
+    "Correct the wrong one of the two labels; the wider finding is present wherever the narrower "
+    "one is.",
+    correction="leave out",
 )
-AGAINST_DRAWING = Rule(
-    "label-drawing",
+AGAINST_ANNOTATION = Rule(
+    "label-contradicts-annotation",
     "warning",
-    "A finding is drawn on a picture that is labelled as free of it.",
-    "The box or outline and the label contradict each other; one of them is learnt from, the other measured by.",
-    "Look at the picture, and correct the label or take the drawing out.",
+    "A finding is annotated on an image that is labelled as free of it.",
+    "The box or outline and the label contradict each other; a model may be trained on one of them "
+    "and evaluated with the other.",
+    "Review the image, and correct the label or delete the annotation.",
+    correction="leave out",
 )
-RULES = (AGAINST_READING, AGAINST_TREE, AGAINST_DRAWING, COPIES_DIFFER)
+RULES = (AGAINST_READING, AGAINST_TREE, AGAINST_ANNOTATION, COPIES_DIFFER)
 
 # What readings call a concept, beside its name in the vocabulary.
 WORDS = {"tuberculosis": r"tubercul|\b[ps]?tb\b", "effusion": r"effusions?\b"}
-_NOTHING = r"(?:normal|unremarkable|healthy|no (?:\w+ ){0,3}(?:abnormalit(?:y|ies)|disease|findings?|lesions?))"
-_PLAIN = r"(?:a|an|the|is|are|and|with|within|limits?|study|film|image|chest|cxr|x-?ray|radiograph|examination|heart|lungs?|appearances?)"
+_NOTHING = (
+    r"(?:normal|unremarkable|healthy"
+    r"|no (?:\w+ ){0,3}(?:abnormalit(?:y|ies)|disease|findings?|lesions?))"
+)
+_PLAIN = (
+    r"(?:a|an|the|is|are|and|with|within|limits?|study|film|image|chest|cxr|x-?ray|radiograph"
+    r"|examination|heart|lungs?|appearances?)"
+)
 NORMAL = rf"(?i)^\W*(?:{_PLAIN}\W+)*{_NOTHING}(?:\W+(?:{_PLAIN}|{_NOTHING})\b)*\W*$"
-# Clauses that name a finding without stating it: negated, doubted, asked for, or someone else's.
+# Clauses that name a finding without stating it: negated, questioned, to be ruled out, or of
+# someone else.
 _NOT_STATED = (
-    r"(?i)(?:\b(?:no|not|without|denies|negative for|free of|rule out|r/o|query|screening for|contact (?:with|of))\b|\?)[^.;]*?(?:[.;]|\bbut\b|$)"
+    r"(?i)(?:\b(?:no|not|without|denies|negative for|free of|rule out|r/o|query|screening for"
+    r"|contact (?:with|of))\b|\?)[^.;]*?(?:[.;]|\bbut\b|$)"
     r"|[^.;]*\b(?:ruled out|excluded|unlikely)\b"
 )
 SHOWN = 100  # characters of a reading in a message
 
 
 def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Issue]:
+    """Yield issues of labels that contradict something else that is known of the image."""
     yield from _against_reading(manifest)
     wider = _wider([*manifest.labels["concept"].unique(), *manifest.shapes["concept"].unique()])
     yield from AGAINST_TREE.issue(_against_tree(manifest, wider))
-    yield from AGAINST_DRAWING.issue(_against_drawing(manifest, wider))
+    yield from AGAINST_ANNOTATION.issue(_against_annotation(manifest, wider))
     yield from _copies_differ(manifest, facts)
 
 
@@ -100,7 +123,7 @@ def _words(concept: str) -> str:
 
 
 def _wider(present: list[str]) -> pl.DataFrame:
-    """concept and each that is wider than it (`wider`), for those that occur."""
+    """Return each concept that occurs with each concept that is wider than it (`wider`)."""
     known = [
         concept
         for concept in sorted(set(present))
@@ -111,7 +134,10 @@ def _wider(present: list[str]) -> pl.DataFrame:
 
 
 def _against_tree(manifest: Manifest, wider: pl.DataFrame) -> pl.DataFrame:
-    """One row an image: the first of its narrower findings that contradict a wider one, and how many do."""
+    """Return one row for each image with a narrower finding that contradicts a wider one.
+
+    The message names the first such pair and counts the others.
+    """
     labels = manifest.labels.select("image_id", "concept", "state", "source")
     wider = wider.join(
         labels.select("concept").unique(), left_on="wider", right_on="concept", how="semi"
@@ -121,44 +147,46 @@ def _against_tree(manifest: Manifest, wider: pl.DataFrame) -> pl.DataFrame:
     )
     above = above.join(wider.select("wider").unique(), on="wider", how="semi")
     below = labels.filter(pl.col("state") == State.PRESENT).join(wider, on="concept")
-    torn = below.join(above, on=["image_id", "wider"]).sort("image_id", "concept", "wider")
-    first = torn.group_by("image_id", maintain_order=True).agg(pl.all().first(), pairs=pl.len())
+    conflicts = below.join(above, on=["image_id", "wider"]).sort("image_id", "concept", "wider")
+    first = conflicts.group_by("image_id", maintain_order=True).agg(
+        pl.all().first(), pairs=pl.len()
+    )
     more = (
         pl.when(pl.col("pairs") > 1)
         .then(pl.format("; {} such pairs on this image", "pairs"))
         .otherwise(pl.lit(""))
     )
-    told = pl.format(
+    message = pl.format(
         "{} is present ({}), but {}, which contains it, is absent ({})",
         _name(),
         "source",
         _name("wider"),
         "wider_source",
     )
-    return first.select("image_id", message=told + more)
+    return first.select("image_id", message=message + more)
 
 
-def _against_drawing(manifest: Manifest, wider: pl.DataFrame) -> pl.DataFrame:
-    """One row an image and finding that is labelled absent although it, or a narrower one, is drawn."""
-    drawn = manifest.shapes.select("image_id", "concept", drawn_in="source").unique(
+def _against_annotation(manifest: Manifest, wider: pl.DataFrame) -> pl.DataFrame:
+    """Return each finding labelled absent although it, or a narrower one, is annotated."""
+    annotated = manifest.shapes.select("image_id", "concept", annotated_in="source").unique(
         ["image_id", "concept"], keep="first", maintain_order=True
     )
-    own = drawn.with_columns(wider="concept")
-    above = drawn.join(wider, on="concept").select(own.columns)
+    own = annotated.with_columns(wider="concept")
+    above = annotated.join(wider, on="concept").select(own.columns)
     absent = manifest.labels.filter(pl.col("state") == State.ABSENT).select(
         "image_id", "source", wider="concept"
     )
-    torn = (
+    conflicts = (
         pl.concat([own, above])
         .join(absent, on=["image_id", "wider"])
         .sort("image_id", "concept", "wider")
     )
-    return torn.select(
+    return conflicts.select(
         "image_id",
         message=pl.format(
-            "{} is drawn ({}), but {} is labelled absent ({})",
+            "{} is annotated ({}), but {} is labelled absent ({})",
             _name(),
-            "drawn_in",
+            "annotated_in",
             _name("wider"),
             "source",
         ),
@@ -166,13 +194,11 @@ def _against_drawing(manifest: Manifest, wider: pl.DataFrame) -> pl.DataFrame:
 
 
 def _copies_differ(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Issue]:
-    pictures = manifest.table.select("image_id", "path").join(facts, on="image_id")
+    images = manifest.table.select("image_id", "path").join(facts, on="image_id")
     stated = manifest.labels.filter(pl.col("state") != State.UNCERTAIN)
-    found = pairs(
-        copies(pictures).join(stated, on="image_id"), ["pixel_digest", "concept"], "state"
-    )
+    found = pairs(copies(images).join(stated, on="image_id"), ["pixel_digest", "concept"], "state")
     message = pl.format(
-        "{} is {} in {} and {} in the same picture, {}",
+        "{} is {} in {} and {} in the same image, {}",
         _name(),
         _state(),
         "path",

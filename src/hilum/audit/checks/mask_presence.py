@@ -1,4 +1,4 @@
-"""Lung masks: missing, unusable on their image, or not what a lung mask looks like."""
+"""Check lung masks: missing, unusable on their image, or not of the form of a lung mask."""
 
 from __future__ import annotations
 
@@ -14,52 +14,66 @@ from hilum.plugins import Card
 
 CARD = Card(
     title="Lung masks",
-    caveats="Missing, unusable, grey and empty masks are certain. One lung alone is told by the parts of the mask: two lungs that touch "
-    "and are narrow are taken for one, and a patient may truly have one aerated lung. Whether an outline follows the lung is not checked.",
+    caveats="Missing, unusable, grey and empty masks are certain. A single lung is recognised by "
+    "the parts of the mask: two lungs that touch and are narrow are taken for one, and a patient "
+    "may truly have one aerated lung. Whether an outline follows the lung is not checked here.",
 )
 COLUMNS = ("lung_mask", "right_lung_mask", "left_lung_mask")
 
 MISSING = Rule(
     "mask-missing",
     "info",
-    "A picture has no lung mask.",
-    "It takes no part in training or measuring the lung outlines; the lungs found in it are not compared with anything.",
-    "Nothing, where that is meant; else put the mask beside the others under its picture's name.",
+    "An image has no lung mask.",
+    "It is not used to train or evaluate the lung segmentation; the lungs found in it are not "
+    "compared with anything.",
+    "Nothing, where that is intended; else put the mask beside the others under the name of its "
+    "image.",
 )
 UNUSABLE = Rule(
     "mask-unusable",
     "error",
-    "A mask cannot be read, has other proportions than its image, or values of which nothing says what they stand for.",
-    "It would mark the wrong place or the wrong organ, so the image is treated as one without a mask.",
-    "Do what the message says: export the mask again in the size of its image, or say in hilum.toml what its values stand for.",
+    "A mask cannot be read, has other proportions than its image, or values of undefined meaning.",
+    "It would mark the wrong place or the wrong organ, so the image is treated as one without a "
+    "mask.",
+    "Do what the message states: export the mask again in the size of its image, or state in "
+    "hilum.toml what its values mean.",
+    correction="leave out mask",
 )
 GREY = Rule(
     "mask-not-binary",
     "warning",
-    "A mask holds values between those of its labels.",
-    "Where its edge lies depends on a threshold (the middle between two labels here): resized or lossy masks look like this.",
-    "Export the mask with one value for each label and without lossy compression, for example 0 outside and 255 inside.",
+    "A mask has values between those of its labels.",
+    "The position of its edge depends on a threshold (the middle between two labels here): resized "
+    "or lossy masks are like this.",
+    "Export the mask with one value for each label and without lossy compression, for example 0 "
+    "outside and 255 inside.",
+    correction="leave out mask",
 )
 INVERTED = Rule(
     "mask-inverted",
     "info",
-    "A mask is inverted: dark where lung is, as those beside it are.",
-    "It is read so, because the background lies at the border of an image and lungs do not; other programs take the background for lung.",
-    "Nothing, where that is meant; else exchange the values of the masks.",
+    "A mask is inverted: dark where lung is, like the masks beside it.",
+    "It is read so, because the border of an image is background and never lung; other programs "
+    "take the background for lung.",
+    "Nothing, where that is intended; else exchange the values of the masks.",
 )
 UNLIKE = Rule(
     "mask-unlike-folder",
     "warning",
-    "In a mask lung and background have each other's value, compared with the masks beside it.",
-    "It is read as its own shape says; a program that takes one value for lung in all masks would take the background here.",
+    "Lung and background have each other's value in a mask, compared with the masks beside it.",
+    "It is read by its own shape; a program that takes one value for lung in all masks would take "
+    "the background here.",
     "Exchange the two values of this mask, or of the others.",
+    correction="leave out mask",
 )
 LABEL_MAP = Rule(
     "mask-label-map",
     "info",
     "A mask is a label map with values for more than the lungs, or for pixels to be ignored.",
-    "Only right and left lung are used. Other organs count as background; ignored pixels are left out of training and measuring.",
-    "Check that the values stand for what the message says; if not, say it in hilum.toml under [mask_values].",
+    "Only right and left lung are used. Other organs count as background; ignored pixels are left "
+    "out of training and evaluation.",
+    "Check that the values mean what the message states; if not, define them in hilum.toml under "
+    "[mask_values].",
 )
 SCALED = Rule(
     "mask-scaled",
@@ -72,26 +86,32 @@ EMPTY = Rule(
     "mask-empty",
     "warning",
     "A mask marks no pixel, or all of them.",
-    "An empty mask would teach that there is no lung; it is treated as none, and a full one is an outline of nothing.",
-    "Draw the mask, or take it out, which leaves the picture without one.",
+    "A model trained on an empty mask would find no lungs, so it is treated as missing; a full one "
+    "outlines nothing.",
+    "Draw the mask, or delete it, which leaves the image without one.",
+    correction="leave out mask",
 )
 ONE_LUNG = Rule(
     "mask-one-lung",
     "warning",
     "A mask marks the lung of one side only.",
-    "Overlap per lung is undefined on the other side, and the lung region is cut in half.",
+    "Overlap per lung is undefined on the other side, and the lung crop is cut in half.",
     "Complete the mask, unless the patient truly has one aerated lung.",
+    correction="leave out mask",
 )
 RULES = (MISSING, UNUSABLE, GREY, INVERTED, UNLIKE, LABEL_MAP, SCALED, EMPTY, ONE_LUNG)
 
 
 def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Issue]:
+    """Yield issues of the presence, the files and the content of masks."""
     masks = manifest.table.with_columns(
         mask=pl.concat_str(COLUMNS, separator=" and ", ignore_nulls=True)
     )
-    drawn = manifest.shapes.filter(pl.col("concept").is_in(list(lung_masks.REFERENCE)))["image_id"]
-    outlined = pl.when(pl.col("image_id").is_in(drawn.implode())).then(
-        pl.format("the lungs drawn on {}", "path")
+    annotated = manifest.shapes.filter(pl.col("concept").is_in(list(lung_masks.REFERENCE)))[
+        "image_id"
+    ]
+    outlined = pl.when(pl.col("image_id").is_in(annotated.implode())).then(
+        pl.format("the lungs annotated on {}", "path")
     )
     masks = masks.with_columns(mask=pl.coalesce(pl.col("mask").replace("", None), outlined))
     yield from _missing(masks)
@@ -105,13 +125,13 @@ def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Issue]:
 
 
 def _missing(masks: pl.DataFrame) -> Iterator[Issue]:
-    """One finding an image where others have a mask, and one for all where nobody has."""
+    """Yield one issue for each image where others have a mask, and one for all where none has."""
     some = pl.col("mask").is_not_null().any().over("dataset")
     missing = masks.filter(pl.col("mask").is_null())
     bare = masks.filter(~some).group_by("dataset").len()
     yield from MISSING.issue(
         bare.select(
-            message=pl.format("no picture of {} has a lung mask (pictures: {})", "dataset", "len")
+            message=pl.format("no image of {} has a lung mask (images: {})", "dataset", "len")
         )
     )
     alone = missing.join(bare, on="dataset", how="anti")
@@ -121,7 +141,7 @@ def _missing(masks: pl.DataFrame) -> Iterator[Issue]:
 
 
 def _form(masks: pl.DataFrame) -> Iterator[Issue]:
-    """What is remarkable about the files, by the words of `hilum.dataset.mask_files.MaskFile.form`."""
+    """Yield issues of the files, from the words of `hilum.dataset.mask_files.MaskFile.form`."""
     words = masks.select(
         "image_id", "mask", "mask_value_count", word=pl.col("mask_form").str.split("; ")
     ).explode("word")

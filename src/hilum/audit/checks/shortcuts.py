@@ -1,18 +1,22 @@
-"""Shortcuts: parts of a split that differ in more than chance, and labels that can be told without looking at the lungs.
+"""Check for shortcuts: parts of a split that differ by more than chance, and labels that can be
+predicted without the pixels.
 
-A fact of a picture is its sex, age, view, modality, source, size, depth or kind of file. Facts are compared on one picture a patient, the first by
-image_id, because a patient's pictures are alike and a test would count them as so many people.
+A fact of an image is its sex, age, view, modality, source, size, bit depth or file format. Parts
+are compared on one image of each patient, the first by image_id, because a patient's images are
+alike and a test would count them as so many people.
 
-How well facts alone tell a label: each fact is cut into groups (numbers at their tenths, sizes also as they are where they are common),
-the groups go into one linear regression of the label with a small ridge, fitted five times without a fifth of the patients and asked about
-that fifth; the AUROC is that of these answers. Sources: Zech et al. 2018, PLoS Med 15(11):e1002683; DeGrave, Janizek and Lee 2021,
-Nat Mach Intell 3:610-619.
+How well facts alone predict a label: each fact is cut into groups (numbers at their tenths, sizes
+also as they are where they are common), the groups enter one linear regression of the label with a
+small ridge penalty, fitted five times, each time without a fifth of the patients, and applied to
+that fifth; the AUROC is that of these predictions. Sources: Zech et al. 2018, PLoS Med
+15(11):e1002683; DeGrave, Janizek and Lee 2021, Nat Mach Intell 3:610-619.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -25,40 +29,47 @@ from hilum.statistics import folds
 from hilum.statistics.metrics.discrimination import auroc
 from hilum.statistics.sample_size import half_width
 
-FEWEST = 20  # patients of each state, or of each part, below which nothing is said
-MOST = 20_000  # images that the regression looks at; of more, whole patients are taken at even steps through their names
-TOLD = 0.7  # AUROC from facts alone that is a warning
-SURELY = 0.6  # and the lower end of its interval
+FEWEST = 20  # patients of each state, or of each part, below which nothing is reported
+MOST = 20_000  # images of the regression; of more, whole patients are sampled by their names
+LEAST_AUROC = 0.7  # from facts alone, from which it is a warning
+LEAST_LOWER_END = 0.6  # of the interval of this AUROC
 NOTED = 0.55  # AUROC of a single fact that is named in the message
 TENTHS = 10  # groups of a number
 COMMON_SIZES = 30  # that are groups of their own
-RIDGE = 1.0  # images' worth of doubt a group
-EFFECT = 0.1  # Cramér's V, or Kolmogorov and Smirnov's distance, of a difference worth telling
-CHANCE = 0.001  # probability of a difference by chance, after Bonferroni's correction
+RIDGE = 1.0  # weight of the penalty, in images of each group
+EFFECT = 0.1  # least Cramer's V, or Kolmogorov-Smirnov distance, of a reported difference
+CHANCE = 0.001  # largest p-value of a reported difference, after Bonferroni's correction
 CATEGORIES = ("source", "view", "modality", "sex", "bits", "kind", "size")
 NUMBERS = ("age_years", "height", "width")
 WORDS = {"age_years": "age", "bits": "bit depth", "kind": "kind of file"}
 
 CARD = Card(
     title="Shortcuts",
-    source="Zech et al. 2018, PLoS Med 15(11):e1002683; DeGrave, Janizek and Lee 2021, Nat Mach Intell 3:610-619",
-    caveats="That facts tell a label is measured out of fold and certain as such; whether a model uses them is not: sex and age are causes of "
-    "disease, too. What the pictures themselves give away (markers, borders, a scanner's look) is not asked here. Differences of parts are "
-    f"told where chance is under {CHANCE} after correction for the number of tests and the effect is at least {EFFECT}.",
+    source="Zech et al. 2018, PLoS Med 15(11):e1002683; DeGrave, Janizek and Lee 2021, Nat Mach "
+    "Intell 3:610-619",
+    caveats="That facts predict a label is measured out of fold and certain as such; whether a "
+    "model uses them is not: sex and age are causes of disease, too. What the images themselves "
+    "reveal (markers, borders, the characteristics of a scanner) is not evaluated here. "
+    f"Differences of parts are reported where the p-value is below {CHANCE} after correction for "
+    f"the number of tests and the effect is at least {EFFECT}.",
 )
 SHORTCUT = Rule(
     "shortcut",
     "warning",
-    "A label can be told from facts that are not what it is about.",
-    "A model may learn the hospital, the view or the patient's age in place of the finding, look good here and fail elsewhere.",
-    "Report figures within each group of the fact, balance the groups, or test on a set in which the fact tells nothing.",
+    "A label can be predicted from facts that are not what it is about.",
+    "A model may learn the hospital, the view or the patient's age in place of the finding, "
+    "perform well here and fail elsewhere.",
+    "Report figures within each group of the fact, balance the groups, or test on a data set in "
+    "which the fact predicts nothing.",
 )
 PARTS_DIFFER = Rule(
     "parts-differ",
     "warning",
-    "Parts of the split that the set comes with differ in their patients, pictures or labels.",
-    "Thresholds and figures of one part do not carry over to the other, and figures are not those of people like the training part's.",
-    'Report figures within groups, or leave the given split: with [split] official = "ignore" Hilum makes one by patient.',
+    "Parts of the split that the data set comes with differ in their patients, images or labels.",
+    "Thresholds and figures of one part do not carry over to the other, and figures are not those "
+    "of people like the training part's.",
+    "Report figures within groups, or ignore the given split: with [split] official = "
+    '"ignore" Hilum makes one by patient.',
 )
 RULES = (SHORTCUT, PARTS_DIFFER)
 
@@ -66,17 +77,21 @@ RULES = (SHORTCUT, PARTS_DIFFER)
 def check(
     manifest: Manifest, facts: pl.DataFrame, include: Collection[str] = ()
 ) -> Iterator[Issue]:
+    """Yield labels that facts predict, and facts in which the given parts differ."""
     manifest = manifest.eligible(include)
-    pictures = _facts(manifest.table, facts)
-    yield from SHORTCUT.issue(_told_without_looking(pictures, manifest.labels))
-    for (dataset,), rows in pictures.drop_nulls("given_part").group_by(
+    images = _facts(manifest.table, facts)
+    yield from SHORTCUT.issue(_predicted_by_facts(images, manifest.labels))
+    for (dataset,), rows in images.drop_nulls("given_part").group_by(
         "dataset", maintain_order=True
     ):
-        yield from PARTS_DIFFER.issue(_differences(dataset, rows, manifest.labels))
+        yield from PARTS_DIFFER.issue(_differences(str(dataset), rows, manifest.labels))
 
 
 def _facts(table: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
-    """One row an image by image_id: `CATEGORIES` as text and `NUMBERS`; sizes are the file's, or as stated where it was not read."""
+    """Return one row for each image, by image_id: `CATEGORIES` as text and `NUMBERS`.
+
+    Sizes are the file's, or as stated where it was not read.
+    """
     read = facts.select("image_id", "height", "width", "bits")
     kind = (
         pl.col("path")
@@ -111,13 +126,12 @@ def _facts(table: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-# ------------------------------------------------------------------------------------------------------------------ labels from facts
+# Labels predicted from facts.
 
 
-def _told_without_looking(pictures: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
-    chosen = pictures.filter(
-        folds.subset_by_name_order(pictures["patient_id"], MOST)
-    ).with_row_index()
+def _predicted_by_facts(images: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
+    """Return a message for each finding whose labels facts predict well."""
+    chosen = images.filter(folds.subset_by_name_order(images["patient_id"], MOST)).with_row_index()
     groups = {
         name: codes
         for name in (*CATEGORIES, *NUMBERS)
@@ -143,24 +157,24 @@ def _told_without_looking(pictures: pl.DataFrame, labels: pl.DataFrame) -> pl.Da
         people.select("concept").unique(), on="concept", how="semi"
     ).group_by("concept", maintain_order=True):
         index, truth = cells["index"].to_numpy(), cells["state"].to_numpy()
-        if regression is None or not np.array_equal(
-            index, regression.index
-        ):  # findings of one table are stated on the same images
+        # Findings of one table are stated on the same images, whose design matrix is kept.
+        if regression is None or not np.array_equal(index, regression.index):
             regression = _Regression.of(groups, index, fold)
         counts = dict(
             people.filter(pl.col("concept") == concept).select("state", "patient_id").iter_rows()
         )
-        rows += [told] if (told := _message(concept, regression, truth, counts)) else []
+        message = _message(str(concept), regression, truth, counts)
+        rows += [message] if message else []
     return pl.DataFrame({"message": rows}, schema={"message": pl.String})
 
 
 def _message(
     concept: str, regression: _Regression, truth: np.ndarray, people: Mapping[int, int]
 ) -> str | None:
-    """What facts alone tell of a concept, where that is worth a warning."""
+    """State how well facts alone predict a concept, where that deserves a warning, else None."""
     reached = auroc(truth, regression.scores(truth))
     half = half_width(reached, people[1], people[0])
-    if reached < TOLD or reached - half < SURELY:
+    if reached < LEAST_AUROC or reached - half < LEAST_LOWER_END:
         return None
     alone = {name: auroc(truth, regression.scores(truth, name)) for name in regression.places}
     best = sorted(
@@ -168,14 +182,16 @@ def _message(
         key=lambda one: (-one[0], one[1]),
     )
     named = ", ".join(f"{WORDS.get(name, name)} alone {value:.2f}" for value, name in best)
+    facts = ", ".join(WORDS.get(name, name) for name in regression.places)
+    low, high = max(0.0, reached - half), min(1.0, reached + half)
     return (
-        f"{name_of(concept).lower()} is told from {', '.join(WORDS.get(name, name) for name in regression.places)} with an AUROC of {reached:.2f} "
-        f"({max(0.0, reached - half):.2f} to {min(1.0, reached + half):.2f}), no picture seen{': ' if named else ''}{named}"
+        f"{name_of(concept).lower()} is predicted from {facts} with an AUROC of {reached:.2f} "
+        f"({low:.2f} to {high:.2f}), without the pixels{': ' if named else ''}{named}"
     )
 
 
 def _groups(values: pl.Series) -> np.ndarray:
-    """int64 codes from 0; a missing value is a group of its own."""
+    """Return the group of each value, int64 codes from 0; a missing value is its own group."""
     if values.dtype.is_numeric():
         known = values.drop_nulls().to_numpy()
         edges = (
@@ -194,7 +210,7 @@ def _groups(values: pl.Series) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Regression:
-    """Indicators of the groups of each fact, of the images `index`, fold by fold."""
+    """Linear regression on indicators of the groups of each fact, of the images `index`."""
 
     index: np.ndarray
     places: dict[str, slice]  # columns of each fact; the last column is all ones
@@ -206,20 +222,22 @@ class _Regression:
     def of(
         cls, groups: Mapping[str, np.ndarray], index: np.ndarray, fold: np.ndarray
     ) -> _Regression:
-        ends = np.cumsum([0, *(codes.max() + 1 for codes in groups.values())]).tolist()
+        """Build the design matrix of the images `index` from codes of each fact, fold by fold."""
+        sizes = [int(codes.max()) + 1 for codes in groups.values()]
+        ends = [sum(sizes[:count]) for count in range(len(sizes) + 1)]
         design = np.zeros((len(index), ends[-1] + 1), np.float32)
         design[:, -1] = 1
         for start, codes in zip(ends, groups.values(), strict=False):
             design[np.arange(len(index)), start + codes[index]] = 1
         rows = [np.flatnonzero(fold[index] == one) for one in range(folds.FOLDS)]
         designs = [design[at] for at in rows]
-        places = {name: slice(*ends[at : at + 2]) for at, name in enumerate(groups)}
+        places = {name: slice(*span) for name, span in zip(groups, pairwise(ends), strict=True)}
         return cls(
             index, places, rows, designs, [(part.T @ part).astype(np.float64) for part in designs]
         )
 
     def scores(self, truth: np.ndarray, fact: str | None = None) -> np.ndarray:
-        """From all facts or from one: of each image by the fit that did not see its patient."""
+        """Predict each image from all facts or from one, by the fit without its patient."""
         columns = np.r_[
             self.places[fact] if fact else slice(0, self.designs[0].shape[1] - 1),
             self.designs[0].shape[1] - 1,
@@ -231,21 +249,24 @@ class _Regression:
         penalty = np.diag([RIDGE] * (len(columns) - 1) + [RIDGE / 1000])
         scores = np.empty(len(truth))
         for fold, at in enumerate(self.rows):
-            gram, moment = (
-                sum(one for other, one in enumerate(parts) if other != fold)
-                for parts in (self.grams, moments)
-            )
+            others = [other for other in range(folds.FOLDS) if other != fold]
+            gram = np.sum([self.grams[other] for other in others], axis=0)
+            moment = np.sum([moments[other] for other in others], axis=0)
             weights = np.linalg.solve(gram[np.ix_(columns, columns)] + penalty, moment[columns])
-            # Rounded, so that pictures with the same facts have the same score however their sums were added up.
+            # Rounded, so that images with the same facts have the same score in any order of
+            # summation.
             scores[at] = np.round(self.designs[fold][:, columns] @ weights, 6)
         return scores
 
 
-# ------------------------------------------------------------------------------------------------------------------- parts of a split
+# Parts of a split that differ.
 
 
 def _differences(dataset: str, rows: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
-    """One row a fact or label in which two of the parts differ: the test part, or where there is none the tune part, against the training part."""
+    """Return a message for each fact or label in which two parts of the given split differ.
+
+    The test part, or without one the tune part, is compared with the training part.
+    """
     people = rows.unique("patient_id", keep="first", maintain_order=True)
     sizes = dict(people["given_part"].value_counts().iter_rows())
     parts = [part for part in PARTS if sizes.get(part, 0) >= FEWEST]
@@ -264,22 +285,27 @@ def _differences(dataset: str, rows: pl.DataFrame, labels: pl.DataFrame) -> pl.D
         words = cells["state"].replace_strict(STATE_NAMES, return_dtype=pl.String)
         found.append(_categories(words, cells["second"], name_of(concept).lower()))
     tests = [one for one in found if one is not None]
-    sure = [one for one in tests if one[0] * len(tests) < CHANCE and one[1] >= EFFECT]
-    rows_told = [
-        f"{dataset}: {words} differs between {first} ({sizes[first]} patients) and {other} ({sizes[other]}): {seen} "
-        f"(effect {effect:.2f}, {len(tests)} tests)"
-        for _, effect, words, seen in sure
+    sure = [one for one in tests if one.chance * len(tests) < CHANCE and one.effect >= EFFECT]
+    messages = [
+        f"{dataset}: {one.what} differs between {first} ({sizes[first]} patients) and {other} "
+        f"({sizes[other]}): {one.observed} (effect {one.effect:.2f}, {len(tests)} tests)"
+        for one in sure
     ]
-    return pl.DataFrame({"message": rows_told}, schema={"message": pl.String})
+    return pl.DataFrame({"message": messages}, schema={"message": pl.String})
 
 
-Test = tuple[
-    float, float, str, str
-]  # probability by chance, effect, what, and what was seen in the two parts
+@dataclass(frozen=True)
+class _Test:
+    """A test of one fact or label: p-value, effect size, what is compared, what was observed."""
+
+    chance: float
+    effect: float
+    what: str
+    observed: str
 
 
-def _categories(values: pl.Series, second: pl.Series, words: str) -> Test | None:
-    """Chi-square test and Cramér's V; None where there is nothing to compare."""
+def _categories(values: pl.Series, second: pl.Series, words: str) -> _Test | None:
+    """Return a chi-square test with Cramer's V; None where there is nothing to compare."""
     from scipy.special import chdtrc
 
     table = (
@@ -293,13 +319,13 @@ def _categories(values: pl.Series, second: pl.Series, words: str) -> Test | None
         return None
     expected = counts.sum(axis=1, keepdims=True) * counts.sum(axis=0) / counts.sum()
     square = float(((counts - expected) ** 2 / expected).sum())
-    shares = table.with_columns(
+    fractions = table.with_columns(
         pl.col("first") / pl.col("first").sum(), pl.col("other") / pl.col("other").sum()
     )
-    apart = shares.sort(
+    apart = fractions.sort(
         (pl.col("first") - pl.col("other")).abs().round(9), "value", descending=[True, False]
     ).row(0)
-    return (
+    return _Test(
         float(chdtrc(len(counts) - 1, square)),
         float(np.sqrt(square / counts.sum())),
         words,
@@ -307,8 +333,11 @@ def _categories(values: pl.Series, second: pl.Series, words: str) -> Test | None
     )
 
 
-def _numbers(values: pl.Series, second: pl.Series, words: str) -> Test | None:
-    """Kolmogorov and Smirnov's test of two samples with its asymptotic probability, and its distance; None where there is nothing to compare."""
+def _numbers(values: pl.Series, second: pl.Series, words: str) -> _Test | None:
+    """Return a two-sample Kolmogorov-Smirnov test with its asymptotic p-value and its distance.
+
+    None where there is nothing to compare.
+    """
     from scipy.special import kolmogorov
 
     known = values.is_not_null()
@@ -326,4 +355,4 @@ def _numbers(values: pl.Series, second: pl.Series, words: str) -> Test | None:
         ).max()
     )
     chance = float(kolmogorov(distance * np.sqrt(len(one) * len(two) / (len(one) + len(two)))))
-    return chance, distance, words, f"median {np.median(one):g} and {np.median(two):g}"
+    return _Test(chance, distance, words, f"median {np.median(one):g} and {np.median(two):g}")

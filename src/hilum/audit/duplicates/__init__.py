@@ -1,1 +1,1 @@
-"""One image under two names: exact copies, processed copies, copies of known images."""
+"""Copies of an image: equal files or pixels, processed copies, copies of known images."""

@@ -1,10 +1,10 @@
-"""Recognise an image that is known already: the same file, the same pixels, or a changed copy of
-it.
+"""Recognise an image that is known already: the same file, the same pixels, or a changed copy.
 
-Changed copies are saved again, resized, cropped, mirrored, inverted, or of other contrast.
-Fingerprints (`hilum.imaging.perceptual_hash`) propose known images, and one is told where its cached pixels,
-laid over those of the new image, agree in fine detail, as between the images of a data set
-(`hilum.audit.duplicates.near_duplicates`, whose limits hold here too). Other images of the same patient are not told.
+Changed copies were saved again, resized, cropped, mirrored, inverted, or given another contrast.
+Perceptual hashes (`hilum.imaging.perceptual_hash`) propose known images. One is returned where its
+cached pixels, registered onto those of the new image, agree in fine detail, as between the images
+of a data set (`hilum.audit.duplicates.near_duplicates`, whose thresholds apply here too). Other
+images of the same patient are not returned.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from hilum.imaging.perceptual_hash import content, decode, hash_image
 
 @dataclass(frozen=True)
 class Copy:
-    """The known image that a new one is: `kind` is one of `doubles.KINDS`, `agreement` 0 to 1,
-    `how` tells the change in words.
+    """A known image that a new image is a copy of: `kind` is one of `near_duplicates.KINDS`,
+    `agreement` is 0 to 1, `how` states the change in words.
     """
 
     image_id: str
@@ -35,7 +35,7 @@ class Copy:
 
     @property
     def words(self) -> str:
-        """What the new image is, such as "a changed copy of" the known one."""
+        """Describe what the new image is of the known one, such as "the same file as"."""
         changed = f"a changed copy ({self.how}) of"
         return {
             near_duplicates.SAME_FILE: "the same file as",
@@ -44,18 +44,18 @@ class Copy:
 
 
 class KnownImages:
-    """Images of a cache that new ones are compared with, one at a time."""
+    """Images of a cache that new images are compared with, one at a time."""
 
     def __init__(self, cache: Cache, image_ids: Iterable[str]) -> None:
-        shown = cache.index.filter(
+        usable = cache.index.filter(
             pl.col("image_id").is_in(list(image_ids)) & (pl.col("minimum") < pl.col("maximum"))
         ).sort("image_id")
         self._cache = cache
         self._equal = {
-            kind: dict(zip(shown[digest].reverse(), shown["image_id"].reverse(), strict=True))
+            kind: dict(zip(usable[digest].reverse(), usable["image_id"].reverse(), strict=True))
             for kind, digest in near_duplicates.EQUAL.items()
         }
-        self._rows = shown.drop_nulls("fingerprint").unique(
+        self._rows = usable.drop_nulls("fingerprint").unique(
             "pixel_digest", keep="first", maintain_order=True
         )
         self._known = (
@@ -65,7 +65,9 @@ class KnownImages:
     def find(
         self, square: np.ndarray, size: Size, *, file_digest: str, pixel_digest: str
     ) -> Copy | None:
-        """Return the known image that a new one is, the surest; None where it is none of them.
+        """Return the known image that a new one is a copy of, or None.
+
+        Equal files come before equal pixels, and these before changed copies of best agreement.
 
         `square` is the new image, uint8 (cache's size, cache's size) as the cache would hold it, of
         a file of (height, width) `size`.
@@ -90,16 +92,18 @@ class KnownImages:
         return max(found, key=lambda copy: copy.agreement, default=None)
 
     def _compared(
-        self, new: registration.Detail, at: int, view: int, mirrored: bool, turned: bool
+        self, new: registration.Detail, at: int, view: int, mirrored: bool, swapped: bool
     ) -> Copy | None:
-        """The known image in row `at`, where it is the new one; `turned`: the known whole is like
-        the new image's view.
+        """Return the known image in row `at` if it is the new one.
+
+        `swapped`: the whole of the known image resembles a view (a middle part) of the new one, so
+        the known image is registered onto the new one rather than the reverse.
         """
         row = self._rows.row(at, named=True)
         known = registration.detail(
             content(self._cache.images[row["row"]], (row["height"], row["width"]))
         )
-        first, second = (known, new) if turned else (new, known)
+        first, second = (known, new) if swapped else (new, known)
         fit = registration.fit(first, registration.mirrored(second) if mirrored else second, view)
         if near_duplicates.kind_of(fit) != near_duplicates.PROCESSED:
             return None

@@ -1,11 +1,15 @@
-"""One picture under two names: within a set, or shared by two sets.
+"""Find copies of one image: within a data set, or shared by two data sets.
 
-Three levels: equal bytes or equal decoded pixels (certain); hashes that differ in few bits; spectra that are near. What the last two find
-is only looked at: a pair is told when the cached pictures, laid over each other, agree in fine detail (`hilum.audit.duplicates.registration`).
+Three levels: equal bytes or equal decoded pixels (certain); perceptual hashes that differ in few
+bits; Fourier spectra that are close. The last two only propose candidates: a pair is reported when
+the cached images, registered onto each other, agree in fine detail
+(`hilum.audit.duplicates.registration`).
 
-Tables in have the columns `NEEDED` of a cache's index, one row an image; with each comes its cache, or None, which leaves the equal ones
-only. Pairs out have `COLUMNS`: `kind` is one of `KINDS` (within a set also `ALIKE`), `agreement` is 0 to 1 (1 for equal files and pixels), `how` tells in words how the
-pictures differ ("" for equal ones). What is found does not depend on the order of rows.
+Input tables have the columns `NEEDED` of a cache's index, one row for each image. Each comes with
+its cache, or with None, which restricts the search to equal files and pixels. Output tables have
+`COLUMNS`: `kind` is one of `KINDS` (within a data set also `ALIKE`), `agreement` is 0 to 1 (1 for
+equal files and pixels), `how` states how the images differ ("" for equal ones). The result does not
+depend on the order of rows.
 """
 
 from __future__ import annotations
@@ -42,40 +46,41 @@ COLUMNS = {
     "agreement": pl.Float64,
     "how": pl.String,
 }
-SAME_FILE, SAME_PIXELS, PROCESSED = KINDS = (
-    "same file",
-    "same pixels",
-    "same picture, processed",
-)  # the surest first
-ALIKE = "perhaps the same picture"
+# From the most certain kind to the least.
+SAME_FILE, SAME_PIXELS, PROCESSED = KINDS = ("same file", "same pixels", "same image, processed")
+ALIKE = "perhaps the same image"
 EQUAL = {SAME_FILE: "file_digest", SAME_PIXELS: "pixel_digest"}
-DISTANCE = 40  # bits of 256; see bench/duplicates.py
-NEIGHBOURS = 3  # of each picture that are looked at
-ALIKE_FROM = 0.88  # agreement from which a pair is told at all
-SURE, SURE_MOVED = (
-    0.9,
-    0.95,
-)  # from which it is one exposure; two taken moments apart can be fitted onto each other up to 0.947, moved
+DISTANCE = 40  # bits of 256 in which the hashes of candidates may differ; see bench/duplicates.py
+NEIGHBOURS = 3  # nearest spectra of each image that are candidates
+ALIKE_FROM = 0.88  # agreement from which a pair is reported at all
+# Agreement from which a pair is one exposure. Two exposures taken moments apart can be fitted onto
+# each other up to 0.947 by moving one of them, so a pair that was moved needs more.
+SURE, SURE_MOVED = 0.9, 0.95
 _AT_ONCE = 256  # pairs in memory
 _THREADS = min(8, os.cpu_count() or 1)
-_TURNED, _CROPPED = (
-    0.012,
-    0.02,
-)  # share of the side by which a fitted corner may be off in a picture that was only resized
+# Of an image that was only resized, rounding leaves a fitted map this far from the identity at
+# most: off-diagonal elements, and corners as a fraction of the side.
+_ROTATED, _CROPPED = 0.012, 0.02
 
 
 def within(table: pl.DataFrame, cache: Cache | None = None) -> pl.DataFrame:
-    """Each further picture beside an earlier one (by image_id) that it is the same as. All that are the same hang together."""
-    shown = _shown(table)
-    alone = shown.unique("pixel_digest", keep="first", maintain_order=True)
-    return pl.concat([*_equal(shown), _processed(alone, cache)])
+    """Return each further copy with an earlier image (by image_id) that it is a copy of.
+
+    All copies of one image are connected by such pairs.
+    """
+    usable = _usable(table)
+    alone = usable.unique("pixel_digest", keep="first", maintain_order=True)
+    return pl.concat([*_equal(usable), _processed(alone, cache)])
 
 
 def shared(
     first: pl.DataFrame, second: pl.DataFrame, caches: tuple[Cache, Cache] | None = None
 ) -> pl.DataFrame:
-    """Pictures of the first set (image_id) that are in the second too (other_image_id): of each kind the best, a surer kind before others."""
-    first, second = _shown(first), _shown(second)
+    """Return images of the first set (image_id) that are in the second too (other_image_id).
+
+    Each image appears once: by its most certain kind, and of that by its best agreement.
+    """
+    first, second = _usable(first), _usable(second)
     found = [pl.DataFrame(schema=COLUMNS)]
     for kind, digest in EQUAL.items():
         there = (
@@ -83,15 +88,15 @@ def shared(
             .unique(digest, keep="first", maintain_order=True)
             .select(digest, other_image_id="image_id")
         )
-        found.append(_told(first.join(there, on=digest, maintain_order="left"), kind))
+        found.append(_equal_pairs(first.join(there, on=digest, maintain_order="left"), kind))
         first = first.join(found[-1], on="image_id", how="anti")
     if caches is not None:
         found.append(_processed_between(first, second, caches))
     return pl.concat(found)
 
 
-def _shown(table: pl.DataFrame) -> pl.DataFrame:
-    """Pictures that show something, by image_id. Pictures of one value are all alike, yet show nobody."""
+def _usable(table: pl.DataFrame) -> pl.DataFrame:
+    """Return the readable images by image_id, without constant ones: equal, but nobody's."""
     return (
         table.select(NEEDED)
         .filter(pl.col("pixel_digest").is_not_null() & (pl.col("minimum") < pl.col("maximum")))
@@ -99,43 +104,44 @@ def _shown(table: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _equal(shown: pl.DataFrame) -> Iterator[pl.DataFrame]:
+def _equal(usable: pl.DataFrame) -> Iterator[pl.DataFrame]:
     for kind, digest in EQUAL.items():
-        first = shown.drop_nulls(digest).unique(digest, keep="first", maintain_order=True)
-        pairs = shown.join(
+        first = usable.drop_nulls(digest).unique(digest, keep="first", maintain_order=True)
+        pairs = usable.join(
             first.select(digest, other_image_id="image_id"), on=digest, maintain_order="left"
         )
-        yield _told(pairs.filter(pl.col("image_id") != pl.col("other_image_id")), kind)
-        shown = first
+        yield _equal_pairs(pairs.filter(pl.col("image_id") != pl.col("other_image_id")), kind)
+        usable = first
 
 
-def _told(pairs: pl.DataFrame, kind: str) -> pl.DataFrame:
+def _equal_pairs(pairs: pl.DataFrame, kind: str) -> pl.DataFrame:
     return pairs.select(
         "image_id", "other_image_id", kind=pl.lit(kind), agreement=pl.lit(1.0), how=pl.lit("")
     )
 
 
-# ------------------------------------------------------------------------------------------------------------ the same, but not equal
+# Processed copies: the same image, but not equal pixels.
 
 
 @dataclass(frozen=True)
 class _Side:
-    """Pictures that can be laid over others, by their position in `rows`."""
+    """Images that can be registered onto others, by their position in `rows`."""
 
     rows: pl.DataFrame
     cache: Cache
 
     @property
     def ids(self) -> list[str]:
+        """Return image_id of each row."""
         return self.rows["image_id"].to_list()
 
     def details(
         self, positions: np.ndarray, pool: ThreadPoolExecutor
     ) -> dict[int, registration.Detail]:
-        """Of each position once."""
+        """Return the fine detail of the images at these positions, each computed once."""
         chosen = np.unique(positions)
         some = self.rows[chosen]
-        squares = self.cache.images.read(self.cache.rows(some["image_id"]))
+        squares = self.cache.images[self.cache.rows(some["image_id"])]
         sizes = some.select("height", "width").rows()
         return dict(
             zip(
@@ -160,15 +166,15 @@ def _processed(alone: pl.DataFrame, cache: Cache | None) -> pl.DataFrame:
     by_hash = by_hash[np.lexsort((found.second, found.first, found.distance))]
     candidates = np.concatenate([by_hash, hash_search.nearest(keys, NEIGHBOURS)])
     ids, root = side.ids, np.arange(rows.height)
-    told = []
-    for pairs, fits in _laid(
+    found_pairs = []
+    for pairs, fits in _registered(
         side, side, candidates, lambda pairs: root[pairs[:, 0]] != root[pairs[:, 1]]
     ):
         for (first, second, _, mirrored), fit in zip(pairs.tolist(), fits, strict=True):
             if fit.agreement >= ALIKE_FROM and root[first] != root[second]:
                 if kind_of(fit) == PROCESSED:
                     root[root == root[second]] = root[first]
-                told.append(
+                found_pairs.append(
                     (
                         ids[max(first, second)],
                         ids[min(first, second)],
@@ -177,11 +183,11 @@ def _processed(alone: pl.DataFrame, cache: Cache | None) -> pl.DataFrame:
                         how(fit, bool(mirrored)),
                     )
                 )
-    return _once(pl.DataFrame(told, schema=COLUMNS, orient="row"))
+    return _once(pl.DataFrame(found_pairs, schema=COLUMNS, orient="row"))
 
 
 def _once(pairs: pl.DataFrame) -> pl.DataFrame:
-    """Each pair as it fits best; it can have been met from both sides and in several views."""
+    """Return each pair at its best fit: it may be met from both sides and in several views."""
     best = pairs.sort(
         "image_id", "other_image_id", "agreement", "how", descending=[False, False, True, False]
     )
@@ -197,7 +203,7 @@ def _processed_between(
     sides = _Side(first, caches[0]), _Side(second, caches[1])
     keys = [decode(side.rows["fingerprint"]) for side in sides]
     found = hash_search.near(keys[0].hashes, DISTANCE, keys[1].hashes)
-    there, back = hash_search.nearest_between(*keys, NEIGHBOURS)
+    there, back = hash_search.nearest_between(keys[0], keys[1], NEIGHBOURS)
     ahead = np.concatenate(
         [
             np.stack(
@@ -207,29 +213,34 @@ def _processed_between(
         ]
     )
     best: dict[int, tuple[float, int, str]] = {}
-    for one, other, candidates, turned in (
+    for one, other, candidates, swapped in (
         (sides[0], sides[1], ahead, False),
         (sides[1], sides[0], back, True),
     ):
-        for pairs, fits in _laid(one, other, candidates, lambda pairs: np.ones(len(pairs), bool)):
+        for pairs, fits in _registered(
+            one, other, candidates, lambda pairs: np.ones(len(pairs), bool)
+        ):
             for (mine, theirs, _, mirrored), fit in zip(pairs.tolist(), fits, strict=True):
-                mine, theirs = (theirs, mine) if turned else (mine, theirs)
+                mine, theirs = (theirs, mine) if swapped else (mine, theirs)
                 if kind_of(fit) == PROCESSED and (
                     mine not in best or (fit.agreement, -theirs) > (best[mine][0], -best[mine][1])
                 ):
                     best[mine] = fit.agreement, theirs, how(fit, bool(mirrored))
     ids, theirs = sides[0].ids, sides[1].ids
-    told = [
+    rows = [
         (ids[mine], theirs[other], PROCESSED, agreement, words)
         for mine, (agreement, other, words) in sorted(best.items())
     ]
-    return pl.DataFrame(told, schema=COLUMNS, orient="row")
+    return pl.DataFrame(rows, schema=COLUMNS, orient="row")
 
 
-def _laid(
+def _registered(
     one: _Side, other: _Side, candidates: np.ndarray, wanted: Callable[[np.ndarray], np.ndarray]
 ) -> Iterator[tuple[np.ndarray, list[registration.Fit]]]:
-    """Candidates (first, second, view, mirrored) a few at a time, those that are `wanted` by then, and how each pair fits."""
+    """Register candidates (first, second, view, mirrored) and yield them batch by batch.
+
+    `wanted` selects from a batch the pairs that are still of interest when its turn comes.
+    """
     with threads.pool(_THREADS) as pool:
         for start in range(0, len(candidates), _AT_ONCE):
             pairs = candidates[start : start + _AT_ONCE]
@@ -250,24 +261,24 @@ def _fit(
 
 
 def kind_of(fit: registration.Fit) -> str:
+    """Return PROCESSED where the fit proves one exposure, else ALIKE."""
     return PROCESSED if fit.agreement >= (SURE_MOVED if _moved(fit) else SURE) else ALIKE
 
 
 def _moved(fit: registration.Fit) -> bool:
-    """Whether the second lies on the first otherwise than as a whole on the whole."""
-    corners = np.float32([[[0, 0], [1, 0], [0, 1], [1, 1]]]) * registration.SIDE
+    """Return whether the fit maps anything but the whole image onto the whole."""
+    unit = np.array([[[0, 0], [1, 0], [0, 1], [1, 1]]], np.float32)
+    corners = unit * np.float32(registration.SIDE)
     away = cv2.transform(corners, fit.place)[0] - corners[0]
-    return (
-        max(abs(fit.place[0, 1]), abs(fit.place[1, 0])) > _TURNED
-        or np.abs(away).max() > _CROPPED * registration.SIDE
-    )
+    rotated = max(abs(fit.place[0, 1]), abs(fit.place[1, 0])) > _ROTATED
+    return bool(rotated or np.abs(away).max() > _CROPPED * registration.SIDE)
 
 
 def how(fit: registration.Fit, mirrored: bool) -> str:
-    """In words, how the one picture differs from the other."""
+    """Describe how the one image differs from the other."""
     words = [
         "inverted" if fit.inverted else "",
         "mirrored" if mirrored else "",
-        "cropped or turned" if _moved(fit) else "",
+        "cropped or rotated" if _moved(fit) else "",
     ]
     return ", ".join(filter(None, words)) or "resized, compressed again or of other contrast"

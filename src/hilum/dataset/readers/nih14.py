@@ -389,7 +389,7 @@ def _strangers(
         told.remark(
             table,
             "warning",
-            "pictures-missing",
+            "images-missing",
             f"none of its {len(read)} pictures is here: the table is read alone; put them in images/",
         )
     elif gone:

@@ -9,8 +9,8 @@ from typing import Any
 import polars as pl
 from markupsafe import Markup
 
-from hilum import plugins
 from hilum.annotations import lung_masks
+from hilum.audit import checks
 from hilum.audit.issues import Rule
 from hilum.drawing import images
 from hilum.pipeline import segment
@@ -18,16 +18,11 @@ from hilum.pipeline.cache import Cache
 
 PICTURED = 4  # findings of a rule
 MESSAGES = 5  # told at once; the others are counted
-ABOUT_MASKS = "mask-"
 
 
 def section(findings: pl.DataFrame, cached: Cache, found: segment.Masks) -> dict[str, Any]:
     """`found` are the lungs that are drawn where a finding is about them."""
-    rules = {
-        rule.name: rule
-        for name in plugins.names("checks")
-        for rule in plugins.load("checks", name).RULES
-    } | {segment.UNRELIABLE.name: segment.UNRELIABLE}
+    rules = checks.rules() | {segment.UNRELIABLE.name: segment.UNRELIABLE}
     groups = [
         _group(rules[rule], severity, rows, cached, found)
         for (severity, rule), rows in findings.group_by("severity", "rule", maintain_order=True)
@@ -35,7 +30,7 @@ def section(findings: pl.DataFrame, cached: Cache, found: segment.Masks) -> dict
     return {
         "groups": groups,
         "total": findings.height,
-        "caveats": [plugins.load("checks", name).CARD for name in plugins.names("checks")],
+        "caveats": checks.cards(),
     }
 
 
@@ -86,7 +81,7 @@ def _outlines(
             images.Outline(found[image_id] == side, images.CYAN, dashed=True)
             for side in lung_masks.SIDES.values()
         ]
-    if rule.name.startswith(ABOUT_MASKS):
+    if rule.about_masks:
         return [
             images.Outline(cached.masks[cached.rows([image_id])[0]] == side, images.ORANGE)
             for side in lung_masks.SIDES.values()
