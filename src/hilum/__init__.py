@@ -1,8 +1,9 @@
-"""Hilum: folders of chest radiographs in; checked data, splits, lung masks, findings, anomaly maps and honest figures out.
+"""Hilum: from folders of chest radiographs to checked data, splits, lung masks, findings, anomaly
+maps and figures with intervals.
 
-Importing it changes nothing global but one thing: `ORT_DISABLE_TELEMETRY` is set in the environment unless it is there
-already. Else ONNX Runtime writes a device id and events to the home folder and looks up a host, from the moment when it
-is imported, whoever imports it.
+Importing it has one global effect: `ORT_DISABLE_TELEMETRY` is set in the environment unless it is
+there already. Without it ONNX Runtime, from the moment it is imported by anyone, writes a device id
+and events to the home folder and resolves the name of a host.
 """
 
 import os as _os

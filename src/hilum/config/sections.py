@@ -107,8 +107,8 @@ class Pixels:
     size: int = setting(256, "side of the cached square, pixels; a multiple of 32 from 64 to 1024")
     normalisation: str = setting(
         "percentiles",
-        "how grey values become 0 to 1. percentiles: stretch from the 0.5th to the 99.5th; full: the "
-        "file's own range",
+        "how grey values become 0 to 1. percentiles: stretch from the 0.5th to the 99.5th; full: "
+        "the file's own range",
     )
     depth: int = setting(8, "bits of a cached pixel, 8 or 16")
     ocr: bool = setting(
@@ -173,8 +173,8 @@ class LungCrop:
     )
     area: str = setting(
         "lungs",
-        "what the region's box surrounds. lungs: both; right lung or left lung (the patient's): one; "
-        "whole: the whole image",
+        "what the region's box surrounds. lungs: both; right lung or left lung (the patient's): "
+        "one; whole: the whole image",
     )
     masked: bool = setting(False, "set the pixels outside the lungs to black")
     min_mask_quality: float = setting(

@@ -1,11 +1,11 @@
-"""Open, read and parse files that come from outside: the one door through which they enter.
+"""Open, read and parse untrusted files: the only way in which files from outside are read.
 
 A file is opened only where it is a regular file (never a pipe, a socket or a device, which may
-never end), where it lies below the folder that it was named in, once links are followed, and
-where it is not larger than `limit`. Where it lies is asked of what was opened, not of its name, so
-that a name that becomes a link meanwhile changes nothing. What is read is the whole file, and the
-file was not changed meanwhile. Text, JSON and TOML come with bounds on nesting and on the length
-of numbers, so that no file makes a parser of Python fail in its own words.
+never end), where it is below the folder that it was named in, once links are followed, and where it
+is not larger than `limit`. Its place is that of the opened descriptor, not of its name, so that a
+name that becomes a link meanwhile has no effect. The whole file is read, and a file that changed
+meanwhile is refused. Text, JSON and TOML come with bounds on nesting and on the length of numbers,
+so that no file makes a parser of Python raise an error of its own.
 
 Everything raises `hilum.errors.HilumError` and nothing else: `NotFound` where nothing is there,
 `CannotRead` where the operating system refuses, `BadData` for the rest.
@@ -22,8 +22,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from hilum.errors import BadData, CannotRead, HilumError, NotFound, on_one_line
 from hilum.safety import path_names
@@ -123,7 +124,7 @@ def _resolved(root: Path) -> str:
 @contextmanager
 def opened(
     path: Path | str, root: Path | None = None, *, limit: int = MAX_BYTES
-) -> Iterator[BinaryIO]:
+) -> Iterator[BufferedReader]:
     """Open a regular file for reading; with `root`, one that lies below it once links are followed.
 
     Raises `BadData` when the block ends and the file has another size or time than when it began.
@@ -232,7 +233,7 @@ def _parsed(parse: Callable[[str], Any], text: str, name: str, form: str) -> Any
 
 
 def holds(folder: str, path: str) -> bool:
-    """Tell whether a path without links is a folder without links, or lies below it."""
+    """Say whether a path without links is a folder without links, or lies below it."""
     return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
 
 
