@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from hilum import __version__, storage
 from hilum.config import Recipe
@@ -47,8 +47,21 @@ BESIDE = {  # patterns of files that a step leaves and on which no later step de
 }
 FLAT = (".u8", ".u16")  # endings of files of bare images, see `hilum.imaging.image_stack`
 FORMAT = 2  # of markers; change it when their keys come to mean something else
-MARKED = ("made_from", "made", "files", "summary")
 SHARED = ("ingest", "cache", "audit")
+
+
+class Marker(TypedDict):
+    """What `finished/STEP.json` holds, see the module's docstring."""
+
+    format: int
+    step: str
+    made_from: dict[str, Any]
+    made: dict[str, str]
+    files: dict[str, str]
+    summary: dict[str, Any]
+
+
+_OBJECTS = ("made_from", "made", "files", "summary")  # keys of a marker that hold JSON objects
 
 
 @dataclass(frozen=True)
@@ -157,7 +170,7 @@ class Run:
         home = self.home(step)
         beside = [path for pattern in BESIDE.get(step, ()) for path in home.glob(pattern)]
         names = {*made, *(path.relative_to(home).as_posix() for path in beside)}
-        marker = {
+        marker: Marker = {
             "format": FORMAT,
             "step": step,
             "made_from": _with_version(made_from),
@@ -205,7 +218,7 @@ class Run:
         """Return the digests of settings and inputs that a finished step was made from."""
         return self._read_marker(step)["made_from"]
 
-    def _read_marker(self, step: str) -> dict[str, Any]:
+    def _read_marker(self, step: str) -> Marker:
         marker = self._marker(step)
         if not self.done(step):
             raise NotFound(
@@ -218,7 +231,7 @@ class Run:
             raise self._damaged(str(error)) from None
         if wrong := _unfit(state, step):
             raise self._damaged(f"{marker}: {wrong}")
-        return state
+        return cast(Marker, state)  # `_unfit` has checked it
 
     # -------------------------------------------------------------------------------------- files
 
@@ -343,8 +356,8 @@ def _unfit(marker: Mapping[str, Any], step: str) -> str:
         return f"is of format {marker.get('format')!r}, and this Hilum reads {FORMAT}"
     if marker.get("step") != step:
         return f"is the marker of step {marker.get('step')!r}"
-    if not all(isinstance(marker.get(key), dict) for key in MARKED):
-        return f"lacks one of {', '.join(MARKED)}"
+    if not all(isinstance(marker.get(key), dict) for key in _OBJECTS):
+        return f"lacks one of {', '.join(_OBJECTS)}"
     places = [PurePosixPath(name) for name in marker["files"]]
     if any(place.is_absolute() or ".." in place.parts for place in places):
         return "names a file outside of the run"

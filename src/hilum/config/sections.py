@@ -1,6 +1,6 @@
 """The sections of a recipe: one frozen dataclass each, one field a key, declared by `setting`.
 
-A field's metadata carry the key's meaning, from which `hilum.config.description` makes the
+A field's metadata hold the key's meaning, from which `hilum.config.description` makes the
 documentation. Sections that name a model also hold that model's own settings as `settings`.
 """
 
@@ -31,7 +31,7 @@ T = TypeVar("T")
 def setting(default: T, meaning: str) -> T:
     """Declare a key of a recipe: its default and one sentence that says what it means.
 
-    Returns a dataclass field; the annotation is the default's type, which the field stands for.
+    Returns a dataclass field, annotated as its default's type, as `dataclasses.field` is.
     """
     found: Any = field(default=default, metadata={MEANING: meaning})
     return found
@@ -91,7 +91,7 @@ class Data:
         return Path(from_text(self.corrections)) if self.corrections else None
 
     def refuse_inside(self, place: Path, remedy: str) -> None:
-        """Raise `HilumError` where `place` is one of the data folders or lies in one."""
+        """Raise `HilumError` where `place` is one of the data folders or inside one."""
         for folder in self.paths:
             if place.resolve().is_relative_to(folder.resolve()):
                 raise HilumError(

@@ -288,7 +288,7 @@ class _Walk:
 
 
 def _signed(number: int) -> int:
-    """Return the int64 that a varint stands for."""
+    """Return the int64 that a varint encodes."""
     return number - (1 << 64) if number >> 63 else number
 
 

@@ -49,8 +49,8 @@ _OPEN_FILES = "/proc/self/fd"  # where Linux says what file a descriptor is
 class Folder:
     """A folder of data, whose files are known by their place in it (`hilum.safety.path_names`).
 
-    `links`: whether a file may lie outside, where a link in the folder leads to it. Only the
-    user can say so, never the folder itself.
+    `links`: whether a link in the folder may lead to a file outside of it. Only the user decides
+    this, never the folder itself.
     """
 
     path: Path
@@ -58,7 +58,7 @@ class Folder:
 
     @property
     def root(self) -> Path | None:
-        """What to give to a reader as `root`; None where files may lie anywhere."""
+        """The `root` for functions that read a file; None where files may be anywhere."""
         return None if self.links else self.path
 
     def located(self, place: str) -> tuple[Path, Path | None]:
@@ -106,7 +106,7 @@ def _refuse_other_kinds(path: Path | str, status: os.stat_result) -> None:
 
 
 def _location(number: int, path: Path | str, status: os.stat_result) -> str:
-    """Return where an opened file lies, without links."""
+    """Return the path of an opened file, with all links resolved."""
     try:
         return os.readlink(f"{_OPEN_FILES}/{number}")
     except OSError:  # no Linux
@@ -125,7 +125,7 @@ def _resolved(root: Path) -> str:
 def opened(
     path: Path | str, root: Path | None = None, *, limit: int = MAX_BYTES
 ) -> Iterator[BufferedReader]:
-    """Open a regular file for reading; with `root`, one that lies below it once links are followed.
+    """Open a regular file for reading; with `root`, one below it once links are followed.
 
     Raises `BadData` when the block ends and the file has another size or time than when it began.
     """
@@ -233,7 +233,7 @@ def _parsed(parse: Callable[[str], Any], text: str, name: str, form: str) -> Any
 
 
 def holds(folder: str, path: str) -> bool:
-    """Say whether a path without links is a folder without links, or lies below it."""
+    """Say whether a resolved path is a resolved folder or below it."""
     return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
 
 
