@@ -94,7 +94,7 @@ def test_an_added_row_never_changes_the_last_row_of_a_colour_file(seed, sampling
     for space in (None, ("YCBCR", "YCBCR")):
         options = {} if space is None else {"colorspace": space[0], "outcolorspace": space[1]}
         assert np.array_equal(
-            _jpeg_complete.decode(data, _jpeg_stream.parse(data), **options),
+            _jpeg_complete.decode(data, _jpeg_stream.parse(data), space),
             imagecodecs.jpeg8_decode(data, **options),
         )
 

@@ -198,4 +198,4 @@ def test_a_run_is_refused_in_a_folder_that_is_not_its_own(small_run, tmp_path):
 def test_two_at_once_in_one_run_are_refused(small_run):
     with small_run.locked():
         done = hilum("run", small_run.folder)
-    assert done.returncode == 1 and "another hilum is at work" in done.stderr
+    assert done.returncode == 1 and "another hilum process uses" in done.stderr

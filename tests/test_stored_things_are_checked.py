@@ -252,7 +252,7 @@ def spoilt(table: str, **columns: object):
         (
             lambda run: (run / "labels.parquet").write_text("no table"),
             BadData,
-            "labels.parquet: is not Parquet",
+            "labels.parquet: is not readable as Parquet",
         ),
         (
             lambda run: (run / "manifest.parquet").write_bytes(

@@ -1,4 +1,4 @@
-"""`python -m hilum` and the `hilum` command: what stops it becomes one message and an exit code."""
+"""Entry point of `python -m hilum` and `hilum`: errors become one message and an exit code."""
 
 from __future__ import annotations
 
@@ -8,25 +8,26 @@ import sys
 
 from hilum.cli import exit_status
 
-GARBAGE_SOUGHT_EVERY = 200_000  # new objects
+COLLECTION_THRESHOLD = 200_000  # new objects
 
 
 def main() -> None:
-    # Threads that wait for one another by spinning stand still where processors are shared: a
-    # training beside another process took six times as long. It must be said before PyTorch is
-    # loaded, and a user's own word goes first.
+    # Threads that wait by spinning stall where processors are shared: training beside another
+    # process took six times as long. OpenMP reads the variable when PyTorch is loaded; a value
+    # that the user has set is kept.
+    """Run the command line and exit with its status."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-    # Loading code makes some hundred thousand objects that all stay: to look among them for garbage
-    # every 700 objects, as Python does, takes a twelfth of the time of a short command.
-    gc.set_threshold(GARBAGE_SOUGHT_EVERY)
+    # Importing creates some hundred thousand objects that all stay alive. Collecting garbage every
+    # 700 objects, as Python does, takes a twelfth of the time of a short command.
+    gc.set_threshold(COLLECTION_THRESHOLD)
 
-    def command() -> None:
+    def _command() -> None:
         from hilum.cli.verbs import app
 
         app()
 
-    sys.exit(exit_status.end(command))
+    sys.exit(exit_status.end(_command))
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
-"""The errors a user can meet. Each says what is wrong, what was got, what was expected and what to do.
+"""The errors a user can meet. Each says what is wrong, what was got, what was expected, what to do.
 
 HilumError
-├── NotFound        a name, a file or a folder that is not there; offers the nearest name
-├── BadData         the user's files say something impossible; lists every fault at once
+├── NotFound        a name, a file or a folder that does not exist; offers the nearest name
+├── BadData         the user's files are invalid; lists every fault at once
 ├── BadRecipe       a setting that is unknown, of the wrong kind or out of range
-├── TooFew          a part or a class too small to say anything; says the number
+├── TooFew          a part or a class too small to conclude anything; says the number
 ├── Mismatch        artefacts that were not made from one another
 │   └── Damaged     a stored file that is missing or not what was written
 ├── CannotRead      a file that the operating system does not let us read
-├── CannotWrite     no permission, or no room on the disk
+├── CannotWrite     no permission, or no space on the disk
 └── MissingExtra    an optional package that this step needs
 """
 
@@ -22,12 +22,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 _LONGEST_GUESSED, _MOST_GUESSED, _MOST_LISTED = 200, 10_000, 200
+_FREE_SPACE = "free some space and run the same command again"
+_ELSEWHERE = "choose another folder with --out"
 
 
 class HilumError(Exception):
-    """What went wrong, for the person at the keyboard: shown without a traceback, exit code 1.
+    """An error for the person at the keyboard: shown without a traceback, exit code 1.
 
-    The message is text that tables and files hold, whatever is in the names that it tells.
+    Its message is valid Unicode text, whatever the names of files in it are.
     """
 
     def __init__(self, message: object = "") -> None:
@@ -39,7 +41,7 @@ class NotFound(HilumError):
 
     @classmethod
     def named(cls, kind: str, got: str, known: Iterable[str]) -> NotFound:
-        """An unknown `kind` called `got`, with the nearest known name offered."""
+        """Return the error for an unknown `kind` called `got`, with the nearest known name."""
         return cls(unknown(kind, got, known))
 
 
@@ -48,7 +50,7 @@ class BadData(HilumError):
 
     @classmethod
     def listing(cls, what: str, faults: Iterable[str], *, shown: int = 20) -> BadData:
-        """All `faults` under one heading; beyond `shown` they are counted, not dropped."""
+        """Return the error that lists `faults` below a heading; beyond `shown` it counts them."""
         faults = list(faults)
         lines = [
             f"{what}: {len(faults)} fault{'s' * (len(faults) != 1)}",
@@ -60,41 +62,45 @@ class BadData(HilumError):
 
 
 class BadRecipe(HilumError):
-    pass
+    """A setting that is unknown, of the wrong kind or out of range."""
 
 
 class TooFew(HilumError):
-    pass
+    """A part or a class too small to conclude anything."""
 
 
 class Mismatch(HilumError):
-    pass
+    """Artefacts that were not made from one another."""
 
 
 class Damaged(Mismatch):
-    pass
+    """A stored file that is missing or not what was written."""
 
 
 class CannotWrite(HilumError):
+    """A file that cannot be written, for want of permission or space."""
+
     @classmethod
     def because(cls, path: object, error: OSError) -> CannotWrite:
-        """Turn the operating system's refusal to write `path` into a remedy."""
+        """Return the error for a refusal to write `path`, with a remedy."""
         why = error.strerror or on_one_line(str(error)) or type(error).__name__
         remedy = {
-            errno.ENOSPC: "the disk is full; free some space and run the same command again, it goes on where it stopped",
-            errno.EDQUOT: "your disk quota is used up; free some space and run the same command again",
-            errno.EFBIG: "files may not be so large here; choose another folder with --out",
-            errno.EROFS: "the disk is read-only; choose another folder with --out",
-            errno.EACCES: "you may not write there; choose another folder with --out",
-            errno.EPERM: "you may not write there; choose another folder with --out",
-        }.get(error.errno or 0, f"{why}; choose another folder with --out")
+            errno.ENOSPC: f"the disk is full; {_FREE_SPACE}, it continues where it stopped",
+            errno.EDQUOT: f"your disk quota is used up; {_FREE_SPACE}",
+            errno.EFBIG: f"files may not be so large here; {_ELSEWHERE}",
+            errno.EROFS: f"the disk is read-only; {_ELSEWHERE}",
+            errno.EACCES: f"you may not write there; {_ELSEWHERE}",
+            errno.EPERM: f"you may not write there; {_ELSEWHERE}",
+        }.get(error.errno or 0, f"{why}; {_ELSEWHERE}")
         return cls(f"cannot write {on_one_line(str(path))}: {remedy}")
 
 
 class CannotRead(HilumError):
+    """A file that the operating system does not let us read."""
+
     @classmethod
     def because(cls, path: object, error: Exception) -> CannotRead:
-        """Turn the operating system's refusal into a remedy."""
+        """Return the error for a refusal to read `path`, with a remedy."""
         why = getattr(error, "strerror", None) or str(error)
         remedy = {
             errno.EACCES: "ask for the right to read it",
@@ -106,12 +112,12 @@ class CannotRead(HilumError):
         return cls(f"cannot read {on_one_line(str(path))} ({why}); {remedy}")
 
 
-# Refusals that nothing but writing can meet.
+# Refusals that only writing can meet.
 OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 def refused(path: object, error: OSError) -> HilumError:
-    """Return what to tell of the operating system's refusal while `path`, or below it, is written.
+    """Return the error for the operating system's refusal during a write to `path` or below it.
 
     A refusal that names a file elsewhere is one to read that file.
     """
@@ -129,18 +135,18 @@ def refused(path: object, error: OSError) -> HilumError:
 
 
 class Notice(UserWarning):
-    """Something that the person at the keyboard should hear of and that stops nothing."""
+    """A warning for the person at the keyboard that stops nothing."""
 
 
 def notice(sentence: str) -> None:
-    """Give a `Notice`; the command line shows it as one line on standard error."""
+    """Issue a `Notice`; the command line shows it as one line on standard error."""
     warnings.warn(Notice(sentence), stacklevel=2)
 
 
 class Interrupted(BaseException):
-    """Somebody ends the command, by Ctrl-C or a signal. `kept` says what of its work remains.
+    """The command is ended, by Ctrl-C or a signal. `kept` says what of its work remains.
 
-    No `KeyboardInterrupt`, which libraries of command lines turn into an end without a word.
+    Not a `KeyboardInterrupt`, which command-line libraries turn into a silent end.
     """
 
     def __init__(self, signal: int, kept: str = "") -> None:
@@ -150,7 +156,7 @@ class Interrupted(BaseException):
 
 @contextmanager
 def working_on(path: object, doing: str = "reading") -> Iterator[None]:
-    """Note on an unforeseen error of the block which file was being worked on."""
+    """Add to an unforeseen error of the block a note which file was being processed."""
     try:
         yield
     except (HilumError, Interrupted, KeyboardInterrupt, GeneratorExit):
@@ -164,16 +170,24 @@ NOTED = "while "  # how the notes of `working_on` begin
 
 
 class MissingExtra(HilumError):
+    """An optional package that is not installed."""
+
     @classmethod
     def needed(cls, package: str, extra: str, why: str) -> MissingExtra:
-        """Without an extra of Hilum's that has the `package`, `extra` is empty."""
+        """Return the error with the command that installs `package`.
+
+        `extra` is empty where no extra of Hilum has the package.
+        """
         remedy = install_command(extra) if extra else f"python -m pip install {package}"
         return cls(f"{why} needs the package {package}, which is not installed: {remedy}")
 
     @classmethod
     @contextmanager
     def explained(cls, extra: str, why: str) -> Iterator[None]:
-        """Turn the want of somebody else's package inside the block into the command that installs it."""
+        """Translate the absence of an external package inside the block.
+
+        The error has the command that installs the package.
+        """
         try:
             yield
         except ModuleNotFoundError as error:
@@ -183,9 +197,10 @@ class MissingExtra(HilumError):
 
 
 def install_command(extra: str = "") -> str:
-    """Return the command that installs Hilum, with an extra, from the folder it was installed from.
+    """Return the command that installs Hilum, with an extra, from the folder it came from.
 
-    Hilum is on no package index. A folder that pip does not know any more is called Hilum's own.
+    Hilum is on no package index. Where pip has no record of the folder, the text names "the folder
+    of Hilum's source".
     """
     import json
     from importlib import metadata
@@ -193,20 +208,20 @@ def install_command(extra: str = "") -> str:
 
     extra = f"[{extra}]" if extra else ""
     try:
-        told = json.loads(metadata.distribution("hilum").read_text("direct_url.json") or "{}")
+        origin = json.loads(metadata.distribution("hilum").read_text("direct_url.json") or "{}")
     except (metadata.PackageNotFoundError, ValueError):
-        told = {}
-    place = urlsplit(told.get("url", ""))
-    if place.scheme == "file" and "dir_info" in told:
+        origin = {}
+    place = urlsplit(origin.get("url", ""))
+    if place.scheme == "file" and "dir_info" in origin:
         return f"python -m pip install '{unquote(place.path)}{extra}'"
     return f"python -m pip install '.{extra}' (in the folder of Hilum's source)"
 
 
 def unknown(kind: str, got: str, known: Iterable[str]) -> str:
-    """Say in one sentence that there is no such `kind`, with the nearest name and those known.
+    """Return a sentence that there is no such `kind`, with the nearest name and those known.
 
-    Names from files may be as long and as many as they like: a guess, whose work grows with the
-    square of their length, is made among short ones only, and no more than 200 are listed.
+    Names from files may be long and many: the nearest name, whose search grows with the square of
+    their length, is sought among short ones only, and no more than 200 are listed.
     """
     known, shown = sorted(known), on_one_line(got[:_LONGEST_GUESSED])
     short = [name for name in known[:_MOST_GUESSED] if len(name) <= _LONGEST_GUESSED]
@@ -218,23 +233,25 @@ def unknown(kind: str, got: str, known: Iterable[str]) -> str:
 
 
 def on_one_line(text: str) -> str:
-    """Return text as one line without control characters, which would steer a terminal.
+    """Return text on one line without control characters, which would control a terminal.
 
-    Each of these becomes an escape, and so does half of a character, which stands for a byte of a
-    file's name that is no text.
+    Each of these becomes an escape, and so does a lone surrogate, which represents a byte of a
+    file's name that is not UTF-8.
     """
-    return "".join(
-        one if one.isprintable() else _as_text(one) if "\ud800" <= one <= "\udfff" else _escape(one)
-        for one in text
-    )
+    return "".join(one if one.isprintable() else _escape(one) for one in text)
 
 
 def _escape(one: str) -> str:
+    if "\ud800" <= one <= "\udfff":
+        return _as_text(one)
     return one.encode("unicode_escape").decode()
 
 
 def _as_text(one: str) -> str:
-    """Return a character, or an escape of half of one: \\xe9 where it stands for a byte of a name."""
+    """Return a character, or an escape of a lone surrogate.
+
+    \\xe9 where it represents a byte of a name.
+    """
     if not "\ud800" <= one <= "\udfff":
         return one
     return f"\\x{ord(one) - 0xDC00:02x}" if "\udc80" <= one <= "\udcff" else f"\\u{ord(one):04x}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import importlib
 import pkgutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -26,7 +27,10 @@ KINDS = {  # kind of plug-in: the package that holds them, and what one is calle
 
 @dataclass(frozen=True)
 class Card:
-    """What a person must know before using a plug-in. Texts are plain sentences; an empty one means that it does not apply."""
+    """What a person must know before using a plug-in.
+
+    Texts are plain sentences; an empty one does not apply.
+    """
 
     title: str
     licence: str = ""
@@ -47,37 +51,38 @@ def names(kind: str) -> list[str]:
 
 
 def defaults(kind: str, name: str, what: str) -> dict[str, Any]:
-    """The fields of a plug-in's class `what` with their defaults, or its dictionary constant `what`, read from the source alone.
+    """Read from a plug-in's source the fields of its class `what` with their defaults.
 
-    Model plug-ins import PyTorch; asking for the names and defaults of their settings must not need it. Raises `NotFound` as `load`.
+    `what` may also be a dictionary constant. The module is not imported: model plug-ins import
+    PyTorch, which listing their settings must not need. Raises `NotFound` as `load`.
     """
     if name not in names(kind):
         raise NotFound.named(KINDS[kind][1], name, names(kind))
     source = (_folder(kind) / f"{name}.py").read_text(encoding="utf-8")
     for node in ast.parse(source).body:
         if isinstance(node, ast.ClassDef) and node.name == what:
-            fields = (
-                field
-                for field in node.body
-                if isinstance(field, ast.AnnAssign) and field.value is not None
-            )
-            return {
-                field.target.id: ast.literal_eval(field.value)
-                for field in fields
-                if isinstance(field.target, ast.Name)
-            }
-        if (
-            isinstance(node, ast.AnnAssign)
-            and isinstance(node.target, ast.Name)
-            and node.target.id == what
-            and node.value is not None
-        ):
-            return ast.literal_eval(node.value)
+            return {name: ast.literal_eval(value) for name, value in _assigned(node.body)}
+        for name, value in _assigned([node]):
+            if name == what:
+                return ast.literal_eval(value)
     raise LookupError(f"the {KINDS[kind][1]} '{name}' declares no {what}")
 
 
+def _assigned(nodes: list[ast.stmt]) -> Iterator[tuple[str, ast.expr]]:
+    """Yield name and value of each annotated assignment, `name: kind = value`."""
+    for node in nodes:
+        if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name):
+            continue
+        if node.value is not None:
+            yield node.target.id, node.value
+
+
 def load(kind: str, name: str) -> ModuleType:
-    """The plug-in's module. Raises `NotFound` with the nearest name, `MissingExtra` where a package that it needs is not installed."""
+    """Import a plug-in.
+
+    Raises `NotFound` with the nearest name, `MissingExtra` where a package that it needs is not
+    installed.
+    """
     if name not in names(kind):
         raise NotFound.named(KINDS[kind][1], name, names(kind))
     with MissingExtra.explained("train", f"'{name}'"):

@@ -1,16 +1,19 @@
-"""Report how far a long task has come."""
+"""Progress of long tasks, reported by calling a function."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-Progress = Callable[[int, int], None]  # so many done, of so many
+Progress = Callable[[int, int], None]  # called with the number done and the total
 
 
 def quietly(done: int, total: int) -> None:
-    """Progress that nobody watches."""
+    """Ignore progress."""
 
 
 def portion(progress: Progress, index: int, count: int) -> Progress:
-    """Progress of the `index`-th of `count` jobs of about one length, told as progress of them all."""
+    """Return the progress of one of `count` jobs of about equal length, as that of them all.
+
+    `index` is the job's number, from 0.
+    """
     return lambda done, total: progress(index * total + done, count * total)

@@ -1,15 +1,18 @@
-"""A run's folder: what is in it, and what each thing in it was made from.
+"""A run's folder: its files, and what each of them was made from.
 
-Each step writes its files and then, last, its marker `finished/STEP.json`, which carries a digest of itself:
+Each step writes its files and then, last, its marker `finished/STEP.json`, which carries a digest
+of itself:
 
     format     of markers, FORMAT
     made_from  digests of settings and inputs
-    made       files and the digests on which later steps depend; of some tables that of their cells
+    made       files and the digests on which later steps depend; for some tables that of their
+               cells
     files      all files, those of `made` too, and the digests of their bytes
-    summary    what a person wants to hear
+    summary    what a person is shown of the result
 
-A step is finished when its marker says it was made from exactly what it would be made from now, and its files are there, byte for byte;
-anything else is made again. Whoever reads a file of a run takes its path from `Run.file`, which compares it with the marker first.
+A step is finished when its marker states exactly the inputs it would have now, and its files are
+there, byte for byte; anything else is made again. Code that reads a file of a run takes its path
+from `Run.file`, which compares the file with the marker first.
 
 A cross-validated run has a run for each fold in `folds/0`, `folds/1` …, which shares the steps
 `SHARED`, and the files that they left, with it.
@@ -22,7 +25,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from hilum import __version__, storage
 from hilum.config import Recipe
@@ -44,22 +47,41 @@ BESIDE = {  # patterns of files that a step leaves and on which no later step de
 }
 FLAT = (".u8", ".u16")  # endings of files of bare images, see `hilum.imaging.image_stack`
 FORMAT = 2  # of markers; change it when their keys come to mean something else
-MARKED = ("made_from", "made", "files", "summary")
 SHARED = ("ingest", "cache", "audit")
+
+
+class Marker(TypedDict):
+    """What `finished/STEP.json` holds, see the module's docstring."""
+
+    format: int
+    step: str
+    made_from: dict[str, Any]
+    made: dict[str, str]
+    files: dict[str, str]
+    summary: dict[str, Any]
+
+
+_OBJECTS = ("made_from", "made", "files", "summary")  # keys of a marker that hold JSON objects
 
 
 @dataclass(frozen=True)
 class Run:
+    """A run's folder. All reading of its files goes through `file`, `table` and `json`."""
+
     folder: Path
     parent: Path | None = None  # of a fold: the folder of the cross-validated run
     checked: bool = True  # files are compared with their digests before they are read
 
     def __truediv__(self, name: str) -> Path:
-        """Raises `BadData` for a name that leads out of the folder: markers are files too."""
+        """Return the path of a file in the folder.
+
+        Raises `BadData` for a name that leads out of the folder: markers are untrusted files too.
+        """
         path = Path(name)
         if path.is_absolute() or ".." in path.parts:
             raise BadData(
-                f"{self.folder}: names '{on_one_line(name[:200])}', which lies outside of it; copy the run anew"
+                f"{self.folder}: names '{on_one_line(name[:200])}', which lies outside of it; "
+                "copy the run anew"
             )
         return self.folder / path
 
@@ -69,10 +91,11 @@ class Run:
         return self.parent or self.folder
 
     def fold(self, number: int) -> Run:
+        """Return the run of one fold of a cross-validated run."""
         return Run(self.folder / "folds" / str(number), self.folder, self.checked)
 
     def unchecked(self) -> Run:
-        """Return the run as one whose files are read as they are: for `hilum reproduce`, which tells what is wrong with each."""
+        """Return the run without checks of its files: `hilum reproduce` reports each fault."""
         return replace(self, checked=False)
 
     def home(self, step: str) -> Path:
@@ -85,31 +108,31 @@ class Run:
     # ------------------------------------------------------------------------------------ markers
 
     def finished(self, step: str, made_from: Mapping[str, Any]) -> bool:
-        """Whether the step was made from exactly this, and all that it left is as it left it."""
+        """Say whether the step was made from exactly this, and its files are as it left them."""
         if not self.done(step):
             return False
         try:
-            same = self._told(step)["made_from"] == _with_version(made_from)
+            same = self._read_marker(step)["made_from"] == _with_version(made_from)
         except Damaged:
             return False
         return same and not self.damage(step)
 
     def done(self, step: str) -> bool:
-        """Whether the step was ever finished here, from whatever."""
+        """Say whether the step was ever finished here, from whatever."""
         return self._marker(step).exists()
 
     def damage(self, step: str, *, flat: bool = True) -> str:
-        """Say what is wrong with the marker or a file of a step that was finished; "" where nothing is.
+        """Say what is wrong with the marker or a file of a finished step; "" where nothing is.
 
-        Without `flat` it is enough that the flat files of images are there.
+        Without `flat` it is enough that the flat files of images exist.
         """
         try:
-            told = self._told(step)
+            state = self._read_marker(step)
             for marker in sorted(self._marker(step).parent.glob(f"{step}-*.json")):
-                self._told(marker.stem)  # of a part of the step, such as one of its models
+                self._read_marker(marker.stem)  # of a part of the step, such as one of its models
         except Damaged as fault:
             return str(fault)
-        for name, expected in told["files"].items():
+        for name, expected in state["files"].items():
             place = self.home(step) / name
             if name.endswith(FLAT) and not flat and place.is_file():
                 continue
@@ -138,16 +161,16 @@ class Run:
         made: Mapping[str, str],
         summary: Mapping[str, Any],
     ) -> None:
-        """Say that `step` is done.
+        """Write the marker that says that `step` is finished.
 
         `made` names its files and their digests, on which later steps depend; `summary` is what a
-        person wants to hear of it. Of these files, and those `BESIDE` them, the digests of the
-        bytes are noted too.
+        person is shown of it. The digests of the bytes of these files, and of those `BESIDE` them,
+        are noted too.
         """
         home = self.home(step)
         beside = [path for pattern in BESIDE.get(step, ()) for path in home.glob(pattern)]
         names = {*made, *(path.relative_to(home).as_posix() for path in beside)}
-        marker = {
+        marker: Marker = {
             "format": FORMAT,
             "step": step,
             "made_from": _with_version(made_from),
@@ -165,7 +188,7 @@ class Run:
     ) -> bool:
         """Do `step` unless it is finished, and return whether it was.
 
-        `made_from` None: nobody can say what it is made from, so it is done.
+        `made_from` None: its inputs are unknown, so it is done.
         """
         if made_from is not None and self.finished(step, made_from):
             return True
@@ -173,24 +196,29 @@ class Run:
         return False
 
     def forget(self, step: str) -> None:
-        """Have `step` look at its work again when it is next asked for."""
+        """Remove the marker of `step`, so that its next request runs it again."""
         self._marker(step).unlink(missing_ok=True)
 
     def made(self, step: str) -> dict[str, str]:
-        """File names and digests that a finished step left. Raises `NotFound` with the command that makes them."""
-        return self._told(step)["made"]
+        """Return file names and digests that a finished step left.
+
+        Raises `NotFound` with the command that makes them.
+        """
+        return self._read_marker(step)["made"]
 
     def files(self, step: str) -> dict[str, str]:
-        """Names of all files of a finished step and the digests of their bytes."""
-        return self._told(step)["files"]
+        """Return the names of all files of a finished step and the digests of their bytes."""
+        return self._read_marker(step)["files"]
 
     def summary(self, step: str) -> dict[str, Any]:
-        return self._told(step)["summary"]
+        """Return what a finished step reported of its result."""
+        return self._read_marker(step)["summary"]
 
     def made_from(self, step: str) -> dict[str, Any]:
-        return self._told(step)["made_from"]
+        """Return the digests of settings and inputs that a finished step was made from."""
+        return self._read_marker(step)["made_from"]
 
-    def _told(self, step: str) -> dict[str, Any]:
+    def _read_marker(self, step: str) -> Marker:
         marker = self._marker(step)
         if not self.done(step):
             raise NotFound(
@@ -198,38 +226,34 @@ class Run:
                 f"run `hilum {step} DATA --out {self.folder}` first"
             )
         try:
-            told = integrity.read_sealed(marker)
+            state = integrity.read_sealed(marker)
         except HilumError as error:
             raise self._damaged(str(error)) from None
-        if wrong := _unfit(told, step):
+        if wrong := _unfit(state, step):
             raise self._damaged(f"{marker}: {wrong}")
-        return told
+        return cast(Marker, state)  # `_unfit` has checked it
 
     # -------------------------------------------------------------------------------------- files
 
     def file(self, step: str, name: str) -> Path:
-        """Return the path of a file that a finished step left, once its bytes are what the step left.
+        """Return the path of a file that a finished step left, once its bytes were checked.
 
-        All that reads a run's files takes their paths from here. Raises `NotFound` where the step
-        is not finished, and `Damaged` where the file is missing or another.
+        Raises `NotFound` where the step is not finished, and `Damaged` where the file is missing or
+        not what the step left.
         """
         path = self.home(step) / name
         if not self.checked:
-            untrusted_files.read_head(
-                path, 0
-            )  # a file all the same, and no pipe that nobody writes to
+            untrusted_files.read_head(path, 0)  # raises for what is no regular file, as a pipe
             return path
         expected = self.files(step).get(name)
         if expected is None:
-            raise self._damaged(
-                f"{path}: step '{step}', as it is finished there, left no such file"
-            )
+            raise self._damaged(f"{path}: step '{step}', as finished there, left no such file")
         if wrong := integrity.fault(path, expected):
             raise self._damaged(f"{path} is not what step '{step}' left: it {wrong}")
         return path
 
     def is_other(self, step: str, name: str) -> bool:
-        """Whether a file that a finished step left is another one now."""
+        """Say whether a file that a finished step left has changed since."""
         try:
             expected = self.files(step).get(name)
         except (Damaged, NotFound):
@@ -237,9 +261,11 @@ class Run:
         return expected is not None and bool(integrity.fault(self.home(step) / name, expected))
 
     def table(self, step: str, name: str) -> pl.DataFrame:
+        """Read a table that a finished step left, see `file`."""
         return storage.read_table(self.file(step, name))
 
     def json(self, step: str, name: str) -> Any:
+        """Read a JSON value that a finished step left, see `file`."""
         return storage.read_json(self.file(step, name))
 
     def manifest(self) -> Manifest:
@@ -260,12 +286,13 @@ class Run:
     # ------------------------------------------------------------------------------------- recipe
 
     def write_recipe(self, recipe: Recipe) -> None:
+        """Write the recipe of the run, and its marker."""
         storage.write_text(self.folder / RECIPE, recipe.to_toml())
         made = {RECIPE: integrity.digest_of(self.folder / RECIPE)}
         self.finish("recipe", {}, made, {"settings": _settings(recipe)})
 
     def recipe(self) -> Recipe:
-        """Read the recipe that the run was made by. Raises `Damaged` where it was changed since."""
+        """Read the recipe that the run was made by. Raises `Damaged` where it has changed since."""
         self._refuse_no_run()
         if not self.done("recipe"):
             raise self._damaged(f"{self._marker('recipe')}: is missing")
@@ -273,7 +300,7 @@ class Run:
         return self.edited_recipe()
 
     def edited_recipe(self) -> Recipe:
-        """Read the recipe as it stands there, which a person may have edited to run it again."""
+        """Read the recipe as it is, which a person may have edited to run it again."""
         self._refuse_no_run()
         return Recipe.read(self.folder / RECIPE)
 
@@ -319,19 +346,19 @@ class Run:
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder is a run's, though its recipe or some of its markers may be missing."""
+    """Say whether a folder is a run's, though its recipe or some markers may be missing."""
     return (folder / RECIPE).exists() or any((folder / MARKERS).glob("*.json"))
 
 
-def _unfit(told: Mapping[str, Any], step: str) -> str:
+def _unfit(marker: Mapping[str, Any], step: str) -> str:
     """Say why a sealed object is no marker of `step`; "" where it is one."""
-    if told.get("format") != FORMAT:
-        return f"is of format {told.get('format')!r}, and this Hilum reads {FORMAT}"
-    if told.get("step") != step:
-        return f"is the marker of step {told.get('step')!r}"
-    if not all(isinstance(told.get(key), dict) for key in MARKED):
-        return f"lacks one of {', '.join(MARKED)}"
-    places = [PurePosixPath(name) for name in told["files"]]
+    if marker.get("format") != FORMAT:
+        return f"is of format {marker.get('format')!r}, and this Hilum reads {FORMAT}"
+    if marker.get("step") != step:
+        return f"is the marker of step {marker.get('step')!r}"
+    if not all(isinstance(marker.get(key), dict) for key in _OBJECTS):
+        return f"lacks one of {', '.join(_OBJECTS)}"
+    places = [PurePosixPath(name) for name in marker["files"]]
     if any(place.is_absolute() or ".." in place.parts for place in places):
         return "names a file outside of the run"
     return ""

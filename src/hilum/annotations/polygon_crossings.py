@@ -1,7 +1,7 @@
-"""Find where an outline crosses or touches itself, exactly and in n log n steps.
+"""Find where an outline crosses or touches itself, exactly and in O(n log n) steps.
 
-A line sweeps over the corners and holds the edges that it meets, in their order along it; two
-edges can meet only once they are neighbours there, and the search ends with the first such pair
+A sweep line passes over the corners and keeps the edges that it crosses in their order along it;
+two edges can meet only once they are adjacent there, and the search ends with the first such pair
 (Shamos and Hoey 1976, "Geometric intersection problems").
 """
 
@@ -13,9 +13,10 @@ Point = tuple[int, int]
 
 
 def meeting(ring: Ring) -> tuple[int, int] | None:
-    """Return two edges that share a point, other than neighbours their common corner; None.
+    """Return two edges that share a point, other than neighbours their common corner.
 
-    Edge `i` leads from corner `i` of at least 3 to the next; no corner repeats the one before.
+    None where no two do. Edge `i` leads from corner `i` to the next, of at least 3; no corner
+    repeats the one before.
     """
     points = _whole(ring)
     return _repeated(points) or _folded(points) or _Sweep(points).meeting()
@@ -29,7 +30,7 @@ def _whole(ring: Ring) -> list[Point]:
 
 
 def _repeated(points: list[Point]) -> tuple[int, int] | None:
-    """Return the edges from one corner that stands at two places of the ring."""
+    """Return the two edges that begin at the same point of the ring."""
     first: dict[Point, int] = {}
     for place, point in enumerate(points):
         if (before := first.setdefault(point, place)) != place:
@@ -49,7 +50,7 @@ def _folded(points: list[Point]) -> tuple[int, int] | None:
 
 
 class _Sweep:
-    """Of corners that all differ; the edges on the line stand in the order of their columns."""
+    """The sweep over distinct corners; `line` holds the edges it crosses, by their columns."""
 
     def __init__(self, points: list[Point]) -> None:
         self.points, self.count = points, len(points)
@@ -81,7 +82,7 @@ class _Sweep:
         for place in {first, first + len(begun)}:
             if 0 < place < len(self.line):
                 pair = self.line[place - 1], self.line[place]
-                if self._share_a_point(*pair):
+                if self._meet(*pair):
                     return pair
         return None
 
@@ -96,9 +97,9 @@ class _Sweep:
                 high = middle
         return low
 
-    def _share_a_point(self, one: int, other: int) -> bool:
+    def _meet(self, one: int, other: int) -> bool:
         if abs(one - other) in (1, self.count - 1):
-            return False  # neighbours on the ring, which do not lead back along one another
+            return False  # neighbours on the ring; `_folded` has excluded that they overlap
         (a, b), (c, d) = self.ends[one], self.ends[other]
         if max(a, c) > min(b, d):
             return False
@@ -106,7 +107,7 @@ class _Sweep:
 
 
 def _turn(start: Point, end: Point, point: Point) -> int:
-    """Return above 0, 0 or below 0: on which side of the line from start to end a point lies."""
+    """Return the sign of the area of (start, end, point): on which side of the edge it is."""
     return (end[0] - start[0]) * (point[1] - start[1]) - (end[1] - start[1]) * (point[0] - start[0])
 
 

@@ -117,7 +117,7 @@ def _rows(edges: np.ndarray, rows: slice) -> tuple[np.ndarray, np.ndarray]:
 def _centres_before(
     edges: np.ndarray, edge: np.ndarray, row: np.ndarray, exact: _Exact
 ) -> np.ndarray:
-    """Count the centres of each row that lie left of an edge, from column 0. Exact."""
+    """Count the centres of each row to the left of an edge, from column 0, exactly."""
     upper, lower = edges[:, edge]
     height, width = (lower - upper).T
     crossing = upper[:, 1] + (row + 0.5 - upper[:, 0]) * width / height - 0.5

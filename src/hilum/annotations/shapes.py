@@ -385,9 +385,6 @@ def _box_of(mask: np.ndarray) -> Box:
     )
 
 
-# Forms of text.
-
-
 def _text(content: Mapping[str, Any]) -> str:
     return json.dumps(content, separators=(",", ":"))
 

@@ -42,7 +42,11 @@ class State(IntEnum):
 
 
 # Names of states in tables, exports and reports, in the order in which they are listed.
-STATE_NAMES = {State.PRESENT: "present", State.ABSENT: "absent", State.UNCERTAIN: "uncertain"}
+STATE_NAMES: dict[int, str] = {
+    State.PRESENT: "present",
+    State.ABSENT: "absent",
+    State.UNCERTAIN: "uncertain",
+}
 # DICOM Patient's Sex (0010,0040), PS3.3 C.7.1.1, to the names in a manifest.
 SEX_NAMES = {"F": "female", "M": "male", "O": "other"}
 

@@ -3,7 +3,7 @@
     [data]
     folder = "data/chest"          # the only setting without a default
     [segment]
-    model = "attention_unet"       # its own settings (epochs, width …) stand in the same section
+    model = "attention_unet"       # its own settings (epochs, width …) are keys of the same section
 
 `sections` declares the settings with their defaults and meanings, `validation` checks values,
 `recipe` holds all sections of a run, and `description` lists every key for people.

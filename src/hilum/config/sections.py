@@ -1,6 +1,6 @@
 """The sections of a recipe: one frozen dataclass each, one field a key, declared by `setting`.
 
-A field's metadata carry the key's meaning, from which `hilum.config.description` makes the
+A field's metadata hold the key's meaning, from which `hilum.config.description` makes the
 documentation. Sections that name a model also hold that model's own settings as `settings`.
 """
 
@@ -31,7 +31,7 @@ T = TypeVar("T")
 def setting(default: T, meaning: str) -> T:
     """Declare a key of a recipe: its default and one sentence that says what it means.
 
-    Returns a dataclass field; the annotation is the default's type, which the field stands for.
+    Returns a dataclass field, annotated as its default's type, as `dataclasses.field` is.
     """
     found: Any = field(default=default, metadata={MEANING: meaning})
     return found
@@ -91,7 +91,7 @@ class Data:
         return Path(from_text(self.corrections)) if self.corrections else None
 
     def refuse_inside(self, place: Path, remedy: str) -> None:
-        """Raise `HilumError` where `place` is one of the data folders or lies in one."""
+        """Raise `HilumError` where `place` is one of the data folders or inside one."""
         for folder in self.paths:
             if place.resolve().is_relative_to(folder.resolve()):
                 raise HilumError(
@@ -107,8 +107,8 @@ class Pixels:
     size: int = setting(256, "side of the cached square, pixels; a multiple of 32 from 64 to 1024")
     normalisation: str = setting(
         "percentiles",
-        "how grey values become 0 to 1. percentiles: stretch from the 0.5th to the 99.5th; full: the "
-        "file's own range",
+        "how grey values become 0 to 1. percentiles: stretch from the 0.5th to the 99.5th; full: "
+        "the file's own range",
     )
     depth: int = setting(8, "bits of a cached pixel, 8 or 16")
     ocr: bool = setting(
@@ -173,8 +173,8 @@ class LungCrop:
     )
     area: str = setting(
         "lungs",
-        "what the region's box surrounds. lungs: both; right lung or left lung (the patient's): one; "
-        "whole: the whole image",
+        "what the region's box surrounds. lungs: both; right lung or left lung (the patient's): "
+        "one; whole: the whole image",
     )
     masked: bool = setting(False, "set the pixels outside the lungs to black")
     min_mask_quality: float = setting(

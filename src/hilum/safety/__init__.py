@@ -1,3 +1,3 @@
-"""Guard what comes from outside: untrusted files and names, foreign ONNX models, threads that end
-with their work, cells that a spreadsheet would run.
+"""Guards against what comes from outside: untrusted files, names and ONNX models, threads that end
+with their work, and spreadsheet formulas.
 """

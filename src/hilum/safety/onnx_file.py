@@ -1,15 +1,14 @@
 """Check an ONNX file before ONNX Runtime sees it, without the package `onnx`.
 
-A model may come from a stranger, and ONNX Runtime believes a model: it opens files that it names,
-repeats what it says and allocates what it asks for. So only a part of ONNX is let in, which holds
-everything that Hilum exports: one graph of nodes whose operators are in `OPERATORS`, without
-subgraphs, local functions, external data, sparse tensors, text tensors or training information,
-within the bounds below. Whatever `_MESSAGES` does not name is refused, so that a field added to
-ONNX later is not overlooked.
+A model may come from an untrusted source, and ONNX Runtime trusts a model: it opens files that it
+names, repeats what it states and allocates what it requests. So only a part of ONNX is let in,
+which holds everything that Hilum exports: one graph of nodes whose operators are in `OPERATORS`,
+without subgraphs, local functions, external data, sparse tensors, text tensors or training
+information, within the bounds below. `hilum.safety.onnx_schema` lists the fields that are allowed.
 
-Source: ONNX IR, onnx/onnx.proto (IR version 13); the Protocol Buffers wire format,
-https://protobuf.dev/programming-guides/encoding. A field of a message that must come once and comes
-twice is refused: parsers merge the two, each in its own way.
+Source: the Protocol Buffers wire format, https://protobuf.dev/programming-guides/encoding. A field
+of a message that must come once and comes twice is refused: parsers merge the two, each in its own
+way.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hilum.errors import BadData, on_one_line
+from hilum.safety.onnx_schema import DOMAINS, FIXED32, LENGTH, MESSAGES, OPERATORS, VARINT
 
 MAX_BYTES = 512 << 20  # of the file
 MAX_WEIGHT_BYTES = 1 << 30  # of all weights and constants together, in memory
@@ -28,24 +28,6 @@ MAX_FIELDS = 500_000  # of all messages: bounds the time of the check
 MAX_RANK = 8  # of a stored tensor
 MAX_METADATA_BYTES = 64 << 20
 MAX_INTEGER = 1 << 16  # of a pad, stride, dilation or kernel side
-
-_FEED_FORWARD = """
-    Abs Acos Acosh Add And ArgMax ArgMin Asin Asinh Atan Atanh AveragePool BatchNormalization
-    BitShift Cast CastLike Ceil Celu CenterCropPad Clip Col2Im Concat Constant ConstantOfShape Conv
-    ConvInteger ConvTranspose Cos Cosh CumSum DepthToSpace DequantizeLinear Det Div Dropout
-    DynamicQuantizeLinear Elu Equal Erf Exp Expand EyeLike Flatten Floor Gather GatherElements
-    GatherND Gelu Gemm GlobalAveragePool GlobalLpPool GlobalMaxPool Greater GreaterOrEqual
-    GridSample GroupNormalization HardSigmoid HardSwish Hardmax Identity InstanceNormalization IsInf
-    IsNaN LRN LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax LpNormalization LpPool
-    MatMul MatMulInteger Max MaxPool MaxUnpool Mean MeanVarianceNormalization Min Mish Mod Mul Neg
-    Not OneHot Or PRelu Pad Pow QLinearConv QLinearMatMul QuantizeLinear Range Reciprocal ReduceL1
-    ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum
-    ReduceSumSquare Relu Reshape Resize Round ScatterElements ScatterND Selu Shape Shrink Sigmoid
-    Sign Sin Sinh Size Slice Softmax Softplus Softsign SpaceToDepth Split Sqrt Squeeze Sub Sum Tan
-    Tanh ThresholdedRelu Tile TopK Transpose Trilu Unsqueeze Upsample Where Xor
-"""
-OPERATORS = frozenset(_FEED_FORWARD.split())  # of ai.onnx: sizes follow from sizes, nothing loops
-DOMAINS = ("", "ai.onnx")
 
 FLOAT, UINT8 = 1, 2  # TensorProto.DataType
 _BITS = {
@@ -66,135 +48,10 @@ _BITS = {
 _BITS |= {21: 4, 22: 4}
 _SPATIAL = ("pads", "strides", "dilations", "kernel_shape", "output_padding", "output_shape")
 
-_VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
-
-
-@dataclass(frozen=True)
-class _Field:
-    name: str
-    wire: int = _LENGTH
-    message: str = ""  # the kind of message that it holds
-    once: bool = False
-    packed: bool = False  # numbers that may also come together in one field
-    refused: str = ""  # what it would be, in words
-
-
-def _text(name: str) -> _Field:
-    return _Field(name, once=True)
-
-
-def _number(name: str) -> _Field:
-    return _Field(name, _VARINT, once=True)
-
-
-def _many(name: str, wire: int = _VARINT) -> _Field:
-    return _Field(name, wire, packed=True)
-
-
-def _refused(words: str) -> _Field:
-    return _Field("", refused=words)
-
-
-_NOTE = _Field("note")  # names, documentation and annotations, which nothing is computed from
-_SUBGRAPH, _SPARSE = _refused("a subgraph"), _refused("a sparse tensor")
-_OTHER_TYPE = _refused("a value that is no tensor")
-_MESSAGES: Mapping[str, Mapping[int, _Field]] = {
-    "model": {
-        1: _number("ir_version"),
-        2: _NOTE,
-        3: _NOTE,
-        4: _NOTE,
-        5: _number("model_version"),
-        6: _NOTE,
-        7: _Field("graph", message="graph", once=True),
-        8: _Field("opset", message="opset"),
-        14: _Field("metadata", message="entry"),
-        20: _refused("training information"),
-        25: _refused("a function of its own"),
-        26: _refused("a configuration of devices"),
-    },
-    "opset": {1: _text("domain"), 2: _number("version")},
-    "entry": {1: _text("key"), 2: _text("value")},
-    "graph": {
-        1: _Field("node", message="node"),
-        2: _NOTE,
-        5: _Field("initializer", message="tensor"),
-        10: _NOTE,
-        11: _Field("input", message="value"),
-        12: _Field("output", message="value"),
-        13: _NOTE,
-        14: _NOTE,
-        15: _SPARSE,
-        16: _NOTE,
-    },
-    "node": {
-        1: _Field("input"),
-        2: _Field("output"),
-        3: _text("name"),
-        4: _text("op_type"),
-        5: _Field("attribute", message="attribute"),
-        6: _NOTE,
-        7: _text("domain"),
-        8: _text("overload"),
-        9: _NOTE,
-        10: _refused("a configuration of devices"),
-    },
-    "attribute": {
-        1: _text("name"),
-        2: _Field("f", _FIXED32),
-        3: _number("i"),
-        4: _text("s"),
-        5: _Field("t", message="tensor", once=True),
-        6: _SUBGRAPH,
-        7: _many("floats", _FIXED32),
-        8: _many("ints"),
-        9: _Field("strings"),
-        10: _Field("tensors", message="tensor"),
-        11: _SUBGRAPH,
-        13: _NOTE,
-        14: _OTHER_TYPE,
-        15: _OTHER_TYPE,
-        20: _number("type"),
-        21: _refused("an attribute of a function"),
-        22: _SPARSE,
-        23: _SPARSE,
-    },
-    "tensor": {
-        1: _many("dims"),
-        2: _number("data_type"),
-        3: _refused("a part of a tensor"),
-        4: _many("data", _FIXED32),
-        5: _many("data"),
-        6: _refused("a tensor of text"),
-        7: _many("data"),
-        8: _text("name"),
-        9: _Field("raw_data", once=True),
-        10: _many("data", _FIXED64),
-        11: _many("data"),
-        12: _NOTE,
-        13: _refused("weights in another file (external data)"),
-        14: _number("data_location"),
-        16: _NOTE,
-    },
-    "value": {1: _text("name"), 2: _Field("type", message="type", once=True), 3: _NOTE, 4: _NOTE},
-    "type": {
-        1: _Field("tensor_type", message="tensor_type", once=True),
-        4: _OTHER_TYPE,
-        5: _OTHER_TYPE,
-        6: _NOTE,
-        7: _OTHER_TYPE,
-        8: _OTHER_TYPE,
-        9: _OTHER_TYPE,
-    },
-    "tensor_type": {1: _number("elem_type"), 2: _Field("shape", message="shape", once=True)},
-    "shape": {1: _Field("dim", message="dim")},
-    "dim": {1: _number("size"), 2: _text("name"), 3: _NOTE},
-}
-
 
 @dataclass(frozen=True)
 class Value:
-    """An input or output of the graph: its TensorProto.DataType, and its sides where it has any."""
+    """An input or output of the graph: its TensorProto.DataType and its shape."""
 
     element: int
     shape: tuple[int | str, ...]  # a name, or "" for none, where the side is not fixed
@@ -202,7 +59,7 @@ class Value:
 
 @dataclass(frozen=True)
 class OnnxFile:
-    """What a checked file says of itself."""
+    """What a checked file states of itself."""
 
     inputs: Mapping[str, Value]
     outputs: Mapping[str, Value]
@@ -212,9 +69,9 @@ class OnnxFile:
 
 
 def examine(data: bytes, name: str) -> OnnxFile:
-    """Return what the ONNX file `data` holds; `name` is what errors call it.
+    """Return what the ONNX file `data` states of itself; `name` is what errors call it.
 
-    Raises `BadData` where it is no ONNX, or holds what is not let in.
+    Raises `BadData` where it is no ONNX file, or holds what is not let in.
     """
     try:
         return _Walk(data).model()
@@ -231,12 +88,15 @@ class _Refused(Exception):
 
 @dataclass
 class _Walk:
+    """One pass over the bytes of a file, which counts fields, nodes and weights."""
+
     data: bytes
     fields: int = 0
     nodes: list[str] = field(default_factory=list)
     weight_bits: int = 0
 
     def model(self) -> OnnxFile:
+        """Return what the file states of itself. Raises `_Refused`."""
         if len(self.data) > MAX_BYTES:
             raise _Refused(f"it has {len(self.data):,} bytes, more than {MAX_BYTES:,}")
         metadata: dict[str, str] = {}
@@ -315,7 +175,7 @@ class _Walk:
             raise _Refused(f"its {name} have a number beyond {MAX_INTEGER:,}")
 
     def _tensor(self, span: tuple[int, int]) -> str:
-        """Bound a stored tensor by what is stored of it; returns its name."""
+        """Bound a stored tensor by the bytes stored for it; return its name."""
         name, kind, stored, dims = (0, 0), 0, 0, []
         for what, value in self._of("tensor", span):
             if what == "name":
@@ -364,7 +224,7 @@ class _Walk:
 
     def _of(self, message: str, span: tuple[int, int]) -> Iterator[tuple[str, Any]]:
         """Yield the fields of a message by name: a number, or the span of the bytes."""
-        known, seen, at = _MESSAGES[message], set(), span[0]
+        known, seen, at = MESSAGES[message], set(), span[0]
         while at < span[1]:
             self._count()
             tag, at = self._varint(at, span[1])
@@ -373,7 +233,7 @@ class _Walk:
                 raise _Refused(f"field {number} of a {message} is unknown")
             if one.refused:
                 raise _Refused(f"it holds {one.refused}")
-            if wire != one.wire and not (one.packed and wire == _LENGTH):
+            if wire != one.wire and not (one.packed and wire == LENGTH):
                 raise _Refused(f"field {number} of a {message} is not encoded as ONNX says")
             if one.once and number in seen:
                 raise _Refused(f"field {number} of a {message} comes twice")
@@ -382,17 +242,17 @@ class _Walk:
             yield one.name, value
 
     def _payload(self, wire: int, at: int, end: int) -> tuple[Any, int]:
-        if wire == _VARINT:
+        if wire == VARINT:
             return self._varint(at, end)
-        if wire == _LENGTH:
+        if wire == LENGTH:
             length, at = self._varint(at, end)
         else:
-            length = 4 if wire == _FIXED32 else 8
+            length = 4 if wire == FIXED32 else 8
         if length > end - at:
             raise _Refused(
                 f"it ends within a field, at byte {at:,}: it is cut short or no ONNX file"
             )
-        return ((at, at + length) if wire == _LENGTH else length), at + length
+        return ((at, at + length) if wire == LENGTH else length), at + length
 
     def _varint(self, at: int, end: int) -> tuple[int, int]:
         value = shift = 0
@@ -428,7 +288,7 @@ class _Walk:
 
 
 def _signed(number: int) -> int:
-    """Return the int64 that a varint stands for."""
+    """Return the int64 that a varint encodes."""
     return number - (1 << 64) if number >> 63 else number
 
 

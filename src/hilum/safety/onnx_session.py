@@ -1,18 +1,18 @@
 """Run ONNX models: the one place where sessions of ONNX Runtime are made, with the same options.
 
-A model may come from a stranger (see SECURITY.md). `hilum.safety.onnx_file` has checked its file before;
-what is left are bounds on what it may use while it runs:
+A model may come from an untrusted source (see SECURITY.md). `hilum.safety.onnx_file` has checked
+its file before; what remains are bounds on its resources while it runs:
 
     MEMORY_BYTES     of all tensors of a model for images of up to 512 x 512 pixels, and in
-                     proportion to the pixels of larger ones: the most that the session's arena
-                     holds. Constants are not folded when a session is made, since that memory
-                     would be none of the arena's.
+                     proportion to the pixels of larger ones: the size limit of the session's arena.
+                     Constants are not folded when a session is made, since that memory would not be
+                     the arena's.
     MAKE_SECONDS     to make a session
     CALL_SECONDS     and IMAGE_SECONDS for each image of 256 x 256 pixels, for a call
 
-ONNX Runtime looks at its flag `terminate` between two nodes only, so one huge node cannot be
-stopped. Hence a stranger's model runs on a thread of its own, and after the time is over it is left
-behind: the caller gets an error, and a process that ends does not wait for it.
+ONNX Runtime checks its flag `terminate` between two nodes only, so one huge node cannot be stopped.
+Hence an untrusted model runs on a thread of its own, which is abandoned after that time: the caller
+gets an error, and a process that ends does not wait for it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MEMORY_BYTES = 1 << 30
 MAKE_SECONDS = 30.0
 CALL_SECONDS = 10.0
 IMAGE_SECONDS = 4.0
-_SILENT = 4  # only what ends the process is printed: every fault is raised
+_SILENT = 4  # only fatal errors are printed: every fault is raised
 
 _ONE_AT_A_TIME = threading.Lock()
 Answer = TypeVar("Answer")
@@ -38,7 +38,7 @@ Answer = TypeVar("Answer")
 class Session:
     """One model for images of `size` x `size` pixels, ready to be called.
 
-    `trusted`: it came with Hilum or was made just now, so nobody watches the clock and the memory.
+    `trusted`: it was shipped with Hilum or made just now, so time and memory are not bounded.
     """
 
     def __init__(self, content: bytes, name: str, size: int, *, trusted: bool = False) -> None:
@@ -48,19 +48,22 @@ class Session:
         self._session = self._timed(lambda: _made(content, memory), MAKE_SECONDS, lambda: None)
 
     def run(self, outputs: Sequence[str], feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
-        """Return the named outputs. Raises `BadData` where the model fails, asks for more memory
-        than `MEMORY_BYTES`, or is not ready in time."""
-        from onnxruntime import RunOptions
+        """Return the named outputs.
 
-        options = RunOptions()
+        Raises `BadData` where the model fails, requests more memory than `MEMORY_BYTES`, or
+        does not finish in time.
+        """
+        import onnxruntime
+
+        options: Any = onnxruntime.RunOptions()  # of the extension module, which has no types
         options.log_severity_level = _SILENT
 
-        def stop() -> None:
+        def _stop() -> None:
             options.terminate = True
 
         pixels = sum(array.size for array in feeds.values())
         seconds = CALL_SECONDS + IMAGE_SECONDS * pixels / 256**2
-        return self._timed(lambda: self._session.run(list(outputs), feeds, options), seconds, stop)
+        return self._timed(lambda: self._session.run(list(outputs), feeds, options), seconds, _stop)
 
     def _timed(
         self, work: Callable[[], Answer], seconds: float, stop: Callable[[], None]
@@ -72,7 +75,7 @@ class Session:
                 f"{self._name}: the model had no answer after {seconds:.0f} seconds; expected one "
                 f"exported by Hilum, which takes less than one"
             ) from None
-        except Exception as error:  # ONNX Runtime has a class for each kind, of no common base
+        except Exception as error:  # ONNX Runtime's errors have no common base
             raise BadData(
                 f"{self._name}: ONNX Runtime cannot run this model ({_reason(error)}); "
                 f"train it again or copy it anew"
@@ -80,6 +83,8 @@ class Session:
 
 
 class _Late(Exception):
+    """The time is over."""
+
     pass
 
 
@@ -90,7 +95,7 @@ def _made(content: bytes, memory: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _SILENT
     options.add_session_config_entry("session.use_env_allocators", "1")
-    # Waiting threads leave the processor to others.
+    # Spinning threads would take the processor from other processes.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     arena = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR
     place = onnxruntime.OrtMemoryInfo("Cpu", arena, 0, onnxruntime.OrtMemType.DEFAULT)
@@ -102,7 +107,7 @@ def _made(content: bytes, memory: int) -> Any:
             options,
             providers=["CPUExecutionProvider"],
             disabled_optimizers=["ConstantFolding"],
-            enable_fallback=0,  # it prints, and tries the same again
+            enable_fallback=0,  # a fallback prints, and tries the same again
         )
 
 
@@ -110,14 +115,14 @@ def _within(seconds: float, work: Callable[[], Answer], stop: Callable[[], None]
     """Do `work` on a thread; raise `_Late` when it is not done in time, having called `stop`."""
     done, found = threading.Event(), []
 
-    def do() -> None:
+    def _do() -> None:
         try:
             found.append((work(), None))
         except Exception as error:  # noqa: BLE001 (raised again on the caller's thread)
             found.append((None, error))
         done.set()
 
-    threading.Thread(target=do, name="hilum-model", daemon=True).start()
+    threading.Thread(target=_do, name="hilum-model", daemon=True).start()
     try:
         in_time = done.wait(seconds)
     except KeyboardInterrupt:

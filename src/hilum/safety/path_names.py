@@ -1,9 +1,9 @@
-r"""Places: the names of files as text, and back.
+r"""Paths as text, and back: the names of files in tables, JSON and terminals.
 
-A name on a disk is bytes that need not be UTF-8; Python has half characters (surrogates) for what
-is not, which no table, JSON or terminal takes. As text such a byte is an escape, \xe9, and the
-backslash of a name that holds what looks like one is \x5c. So two files never have one text, and
-`from_text` gives the file again.
+A name on a disk is bytes that need not be UTF-8; Python represents other bytes by lone surrogates,
+which no table, JSON or terminal accepts. As text such a byte is an escape, \xe9, and the backslash
+of a name that happens to hold such an escape is \x5c. So two files never have the same text, and
+`from_text` returns the file's name exactly.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import re
 from pathlib import Path, PurePath
 
-_LOOKS_ESCAPED = re.compile(r"\\(?=x(?:[89a-f][0-9a-f]|5c))")
+_LIKE_ESCAPE = re.compile(r"\\(?=x(?:[89a-f][0-9a-f]|5c))")
 _ESCAPED = re.compile(rb"\\x([89a-f][0-9a-f]|5c)")
 
 
@@ -21,7 +21,7 @@ def as_text(path: PurePath | str) -> str:
     name = os.fspath(path)
     if name.isascii() and "\\" not in name:  # nearly every name
         return name
-    data = os.fsencode(_LOOKS_ESCAPED.sub(r"\\x5c", name))
+    data = os.fsencode(_LIKE_ESCAPE.sub(r"\\x5c", name))
     return data.decode("utf-8", "backslashreplace")
 
 

@@ -1,4 +1,4 @@
-"""CSV for people: no cell of it is run as a formula by a spreadsheet.
+"""Write CSV of which no spreadsheet runs a cell as a formula.
 
 A spreadsheet takes a cell that begins with `=`, `+`, `-` or `@` for a formula, which may fetch an
 address or start a program; white space before it makes no difference (OWASP, "CSV Injection").
@@ -54,10 +54,10 @@ def of_table(table: pl.DataFrame) -> str:
     """Write a table as the text of a CSV file; null becomes an empty cell."""
     import polars as pl
 
-    def quoted(column: str) -> pl.Expr:
+    def _harmless(column: str) -> pl.Expr:
         text = pl.col(column)
         formula = text.str.contains(FORMULA) & ~text.str.contains(_NUMBER)
         return pl.when(formula).then("'" + text).otherwise(text).alias(column)
 
     texts = [column for column, kind in table.schema.items() if kind == pl.String]
-    return table.with_columns(map(quoted, texts)).rename(harmless).write_csv()
+    return table.with_columns(map(_harmless, texts)).rename(harmless).write_csv()

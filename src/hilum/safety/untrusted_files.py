@@ -1,11 +1,11 @@
-"""Open, read and parse files that come from outside: the one door through which they enter.
+"""Open, read and parse untrusted files: the only way in which files from outside are read.
 
 A file is opened only where it is a regular file (never a pipe, a socket or a device, which may
-never end), where it lies below the folder that it was named in, once links are followed, and
-where it is not larger than `limit`. Where it lies is asked of what was opened, not of its name, so
-that a name that becomes a link meanwhile changes nothing. What is read is the whole file, and the
-file was not changed meanwhile. Text, JSON and TOML come with bounds on nesting and on the length
-of numbers, so that no file makes a parser of Python fail in its own words.
+never end), where it is below the folder that it was named in, once links are followed, and where it
+is not larger than `limit`. Its place is that of the opened descriptor, not of its name, so that a
+name that becomes a link meanwhile has no effect. The whole file is read, and a file that changed
+meanwhile is refused. Text, JSON and TOML come with bounds on nesting and on the length of numbers,
+so that no file makes a parser of Python raise an error of its own.
 
 Everything raises `hilum.errors.HilumError` and nothing else: `NotFound` where nothing is there,
 `CannotRead` where the operating system refuses, `BadData` for the rest.
@@ -22,8 +22,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from hilum.errors import BadData, CannotRead, HilumError, NotFound, on_one_line
 from hilum.safety import path_names
@@ -48,8 +49,8 @@ _OPEN_FILES = "/proc/self/fd"  # where Linux says what file a descriptor is
 class Folder:
     """A folder of data, whose files are known by their place in it (`hilum.safety.path_names`).
 
-    `links`: whether a file may lie outside, where a link in the folder leads to it. Only the
-    user can say so, never the folder itself.
+    `links`: whether a link in the folder may lead to a file outside of it. Only the user decides
+    this, never the folder itself.
     """
 
     path: Path
@@ -57,7 +58,7 @@ class Folder:
 
     @property
     def root(self) -> Path | None:
-        """What to give to a reader as `root`; None where files may lie anywhere."""
+        """The `root` for functions that read a file; None where files may be anywhere."""
         return None if self.links else self.path
 
     def located(self, place: str) -> tuple[Path, Path | None]:
@@ -105,7 +106,7 @@ def _refuse_other_kinds(path: Path | str, status: os.stat_result) -> None:
 
 
 def _location(number: int, path: Path | str, status: os.stat_result) -> str:
-    """Return where an opened file lies, without links."""
+    """Return the path of an opened file, with all links resolved."""
     try:
         return os.readlink(f"{_OPEN_FILES}/{number}")
     except OSError:  # no Linux
@@ -123,8 +124,8 @@ def _resolved(root: Path) -> str:
 @contextmanager
 def opened(
     path: Path | str, root: Path | None = None, *, limit: int = MAX_BYTES
-) -> Iterator[BinaryIO]:
-    """Open a regular file for reading; with `root`, one that lies below it once links are followed.
+) -> Iterator[BufferedReader]:
+    """Open a regular file for reading; with `root`, one below it once links are followed.
 
     Raises `BadData` when the block ends and the file has another size or time than when it began.
     """
@@ -232,7 +233,7 @@ def _parsed(parse: Callable[[str], Any], text: str, name: str, form: str) -> Any
 
 
 def holds(folder: str, path: str) -> bool:
-    """Tell whether a path without links is a folder without links, or lies below it."""
+    """Say whether a resolved path is a resolved folder or below it."""
     return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
 
 

@@ -1,8 +1,9 @@
-"""Files that are whole or not there: digests, atomic replacement, Parquet and JSON.
+"""Files that are complete or not there: atomic replacement, digests, Parquet and JSON.
 
-A file is written beside its place under a hidden name and renamed into it, so a reader never sees half of one and a killed
-process leaves at most a hidden file that the next writer replaces. Whatever writes, writes by a
-function of this module, and what the operating system refuses becomes a `HilumError` here.
+A file is written beside its place under a hidden name and renamed onto it, so a reader never sees
+half of one, and a killed process leaves at most a hidden file that the next writer replaces. All
+files are written by functions of this module, and an error of the operating system becomes a
+`HilumError` here.
 """
 
 from __future__ import annotations
@@ -24,16 +25,16 @@ if TYPE_CHECKING:
     import numpy as np
     import polars as pl
 
-DIGEST_CHARACTERS = (
-    16  # 64 bits of SHA-256: names folders and tells artefacts apart; not a security measure
-)
+# 64 bits of SHA-256: enough to name folders and distinguish artefacts; not a security measure.
+DIGEST_CHARACTERS = 16
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to; renamed onto `path` when the block ends well, removed when it does not.
+    """Give a path beside `path` to write to.
 
-    Raises `CannotWrite` in place of an `OSError` on the way, `CannotRead` where that names a file
+    It is renamed onto `path` when the block ends without an error, and removed otherwise. Raises
+    `CannotWrite` in place of an `OSError` on the way, `CannotRead` where that names a file
     elsewhere.
     """
     beside = _beside(path)
@@ -43,7 +44,7 @@ def replacing(path: Path) -> Iterator[Path]:
         _settle(beside)
         os.replace(beside, path)
     except BaseException as error:
-        with suppress(OSError):  # the first error is the one to tell
+        with suppress(OSError):  # the first error is the one to report
             beside.unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise refused(path, error) from error
@@ -56,10 +57,10 @@ def _beside(path: Path) -> Path:
 
 @contextmanager
 def filling(folder: Path) -> Iterator[Path]:
-    """A new folder beside `folder`, which is empty or not there, to fill.
+    """Give a new folder beside `folder`, which must be empty or missing.
 
-    It is renamed onto `folder` when the block ends well and removed when it does not. Raises as
-    `replacing` does.
+    It is renamed onto `folder` when the block ends without an error, and removed otherwise. Raises
+    as `replacing` does.
     """
     folder = folder.resolve()
     beside = _beside(folder)
@@ -70,7 +71,7 @@ def filling(folder: Path) -> Iterator[Path]:
         yield beside
         os.replace(beside, folder)
     except BaseException as error:
-        shutil.rmtree(beside, ignore_errors=True)  # the first error is the one to tell
+        shutil.rmtree(beside, ignore_errors=True)  # the first error is the one to report
         if isinstance(error, OSError):
             raise refused(folder, error) from error
         raise
@@ -78,35 +79,38 @@ def filling(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def writing(path: Path) -> Iterator[BinaryIO]:
-    """A stream to write a file to that is there, whole, when the block ends well; see `replacing`."""
+    """Give a binary stream to a file that is complete once the block has ended, see `replacing`."""
     with replacing(path) as beside, open(beside, "wb") as stream:
         yield stream
 
 
 @contextmanager
 def appending(path: Path) -> Iterator[Callable[[bytes], None]]:
-    """A function that writes bytes to the end of a file, at once, so that a kill loses none.
+    """Give a function that appends bytes to a file at once, so that a kill loses none.
 
-    Whoever reads the file must expect that its last line is cut off. Raises as `replacing` does.
+    A reader must expect that the last line is cut off. Raises as `replacing` does.
     """
-    with _refusals_told(path):
+    with _os_errors_translated(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "ab", buffering=0) as stream:
 
-            def append(data: bytes) -> None:
+            def _append(data: bytes) -> None:
                 rest = memoryview(data)
                 while rest:
                     rest = rest[stream.write(rest) :]
 
-            yield append
+            yield _append
 
 
 @contextmanager
 def in_place(path: Path) -> Iterator[int]:
-    """A descriptor of a file that keeps what it holds, for `write_at`. Raises as `replacing` does."""
-    with _refusals_told(path):
+    """Give a descriptor of a file, which keeps its content, for `write_at`.
+
+    Raises as `replacing` does.
+    """
+    with _os_errors_translated(path):
         if path.exists() and not (path.is_file() or path.is_dir()):
-            path.unlink()  # a pipe in its place is nothing to write to
+            path.unlink()  # a pipe in its place cannot be written at an offset
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             yield descriptor
@@ -115,14 +119,17 @@ def in_place(path: Path) -> Iterator[int]:
 
 
 def write_at(descriptor: int, data: bytes, offset: int) -> None:
-    """Write all of `data` from byte `offset` on. Raises `OSError`, which `in_place` turns."""
+    """Write all of `data` from byte `offset` on.
+
+    Raises `OSError`, which `in_place` translates.
+    """
     written = 0
     while written < len(data):
         written += os.pwrite(descriptor, data[written:], offset + written)
 
 
 @contextmanager
-def _refusals_told(path: Path) -> Iterator[None]:
+def _os_errors_translated(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -130,18 +137,22 @@ def _refusals_told(path: Path) -> Iterator[None]:
 
 
 def _settle(path: Path) -> None:
-    """Force the bytes to the disk before the rename, so that a power cut cannot leave a renamed but empty file."""
+    """Flush the bytes to the disk.
+
+    Without it, a power cut after the rename could leave an empty file of the final name.
+    """
     with open(path, "rb+") as stream:
         os.fsync(stream.fileno())
 
 
 def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file, complete or not at all."""
     with replacing(path) as beside:
         beside.write_bytes(data)
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Write a file that its owner alone may read (mode 0600), whole or not at all."""
+    """Write a file that only its owner may read (mode 0600), complete or not at all."""
     with replacing(path) as beside:
         beside.unlink(missing_ok=True)
         made = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -168,41 +179,42 @@ def read_sealed(path: Path) -> bytes | None:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write text as UTF-8, complete or not at all."""
     write_bytes(path, text.encode())
 
 
 def as_json(value: object) -> str:
-    """JSON on one line with its keys sorted, so that equal values give equal text."""
+    """Return JSON on one line with sorted keys, so that equal values give equal text."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
 def write_json(path: Path, value: object) -> None:
-    """JSON for people to read too: indented, its keys in the order they were given."""
+    """Write indented JSON with keys in their given order, for people to read too."""
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
+    """Read one JSON value. Raises `BadData` where the file holds none."""
     return untrusted_files.read_json(path)
 
 
 def write_table(path: Path, table: pl.DataFrame) -> None:
-    # Through memory, so that a full disk is an OSError of ours and not an error of the Parquet writer's own kind.
+    # Through memory, so that a full disk raises OSError and not an error of the Parquet writer.
+    """Write a table as Parquet, complete or not at all."""
     stream = io.BytesIO()
     table.write_parquet(stream, compression="zstd")
     write_bytes(path, stream.getvalue())
 
 
 def read_table(path: Path) -> pl.DataFrame:
-    """Read Parquet. Raises `BadData` where the file holds none that can be read."""
+    """Read Parquet. Raises `BadData` where the file is not readable as Parquet."""
     import polars as pl
 
     data = io.BytesIO(untrusted_files.read_bytes(path))
     try:
         return pl.read_parquet(data)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError) as error:
-        raise BadData(
-            f"{path}: is not Parquet that can be read ({on_one_line(str(error))})"
-        ) from None
+        raise BadData(f"{path}: is not readable as Parquet ({on_one_line(str(error))})") from None
 
 
 def read_array(path: Path) -> np.ndarray:
@@ -216,32 +228,35 @@ def read_array(path: Path) -> np.ndarray:
 
 
 def digest(value: object) -> str:
-    """The digest of anything JSON can say (keys sorted), or of bytes."""
+    """Return the digest of bytes, or of any JSON value (with sorted keys)."""
     data = value if isinstance(value, bytes) else as_json(value).encode()
     return hashlib.sha256(data).hexdigest()[:DIGEST_CHARACTERS]
 
 
 def digest_of_file(path: Path) -> str:
+    """Return the digest of a file's bytes."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:DIGEST_CHARACTERS]
 
 
 def digest_of_table(table: pl.DataFrame) -> str:
-    """The digest of a table's names, types and cells in their order; independent of Parquet's encoding and version."""
+    """Return the digest of a table's names, types and cells in their order.
+
+    Independent of Parquet's encoding and version.
+    """
     schema = {name: str(kind) for name, kind in table.schema.items()}
     found = hashlib.sha256(digest(schema).encode())
-    for rows in table.iter_slices(
-        100_000
-    ):  # the text of a large table whole would be many times the table
+    # In slices, because the text of a large table takes many times its memory.
+    for rows in table.iter_slices(100_000):
         found.update(rows.write_csv(include_header=False, quote_style="non_numeric").encode())
     return found.hexdigest()[:DIGEST_CHARACTERS]
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder for one process at a time; the lock goes with the process, however it ends.
+    """Hold a folder for one process at a time, until the process ends in whatever way.
 
-    Raises `HilumError` where another process holds it, `CannotWrite` where nothing can be written.
+    Raises `HilumError` where another process holds it, `CannotWrite` where it cannot be written to.
     """
     import fcntl
 
@@ -255,6 +270,7 @@ def locked(folder: Path) -> Iterator[None]:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise HilumError(
-                f"another hilum is at work in {folder}; wait for it, or choose another folder with --out"
+                f"another hilum process uses {folder}; wait until it ends, "
+                "or choose another folder with --out"
             ) from None
         yield

@@ -1,14 +1,14 @@
-"""Tell whether stored files are still what was written, by digests noted when they were.
+"""Detect stored files that are not what was written, by digests noted when they were.
 
 Three kinds of check, one for each way of reading:
 
-    whole files     `digest_of` against a digest noted elsewhere; found once for each state of a
+    whole files     `digest_of` against a digest noted elsewhere; computed once for each state of a
                     file (device, inode, size and times), so that opening it again costs nothing
     sealed JSON     an object that carries the digest of its own other keys, see `sealed`
     rows            CRC-32 of each image of a flat file or line of a journal, see `checksum`
 
-The digests find damage: flipped bits, cut and exchanged files. They are no signature: who can write
-to the folder can write digests to match.
+The digests detect damage: flipped bits, truncated and exchanged files. They are no signature:
+whoever can write to the folder can write digests to match.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def digest_of(path: Path) -> str:
 
 
 def fault(path: Path, expected: str) -> str:
-    """Say what is wrong with a file that had the digest `expected`; "" where nothing is."""
+    """Say how a file differs from one with the digest `expected`; "" where it does not."""
     try:
         return "" if digest_of(path) == expected else "has other bytes than were written"
     except NotFound:

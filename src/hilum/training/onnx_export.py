@@ -45,7 +45,7 @@ def to_onnx(
 ) -> None:
     """Write `network`, which takes uint8 (n, size, size) and returns one float32 tensor or a tuple of them, to `path`, whole or not at all.
 
-    Its operators must be among `hilum.safety.onnx_file.OPERATORS`, else no model of it could be used: `squeeze` becomes an `If` where the tracer does not
+    Its operators must be among `hilum.safety.onnx_schema.OPERATORS`, else no model of it could be used: `squeeze` becomes an `If` where the tracer does not
     know a size, indexing does not.
 
     The input is called "images", the outputs as given; their first axis, the number of images, is free.

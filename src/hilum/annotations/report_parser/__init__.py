@@ -69,9 +69,13 @@ def read(text: str) -> list[Statement]:
 
     `text` is the report's words, without the lines that state sex and age.
     """
-    found = [said for clause in _clauses(text) for said in _statements(clause)]
-    named = {said.concept for said, _ in found if said.state != State.ABSENT}
-    return [said for said, others in found if not (others and _named(said.concept, named))]
+    found = [statement for clause in _clauses(text) for statement in _statements(clause)]
+    named = {statement.concept for statement, _ in found if statement.state != State.ABSENT}
+    return [
+        statement
+        for statement, others in found
+        if not (others and _named(statement.concept, named))
+    ]
 
 
 def describe(statement: Statement) -> str:
@@ -126,8 +130,8 @@ def _statements(clause: str) -> Iterator[tuple[Statement, bool]]:
     found: dict[Statement, bool] = {}
     for index, chunk in enumerate(chunks):
         for unit in chunk.units:
-            for said in _of_unit(unit, clause):
-                found.setdefault(said, unit.others_only)
+            for statement in _of_unit(unit, clause):
+                found.setdefault(statement, unit.others_only)
         if _is_whole(chunk, chunks[index - 1] if index else None):
             for mark in chunk.of("absent"):
                 found.setdefault(

@@ -32,14 +32,14 @@ class Unit:
     state: State = State.PRESENT
     places: list[Mark] = field(default_factory=list)
     activity: str | None = None
-    others_only: bool = False  # denied by "no other": findings named before are not meant
+    others_only: bool = False  # denied by "no other": it does not apply to findings named before
 
 
 @dataclass
 class Chunk:
     """A part of a clause between two links."""
 
-    link: str  # how it hangs on the chunk before: "", a link's value, "answer" or "answered"
+    link: str  # how it is linked to the chunk before: "", a link's value, "answer" or "answered"
     marks: list[Mark]
     units: list[Unit] = field(default_factory=list)
 

@@ -47,7 +47,7 @@ def combined(marks: list[Mark]) -> list[Mark]:
 
 
 def _take_operand(mark: Mark, before: Mark | None, rest: list[Mark]) -> bool:
-    """Combine an operator with the one it stands before, if any, in `rest`."""
+    """Combine an operator with the one that follows it in `rest`, if any."""
     operand = next((n for n in _nearest(rest) if rest[n].kind not in _BETWEEN), None)
     if operand is None:
         return False
@@ -95,7 +95,7 @@ def _nearest(rest: Sequence[Mark]) -> range:
 
 
 def _exceptions(marks: Sequence[Mark]) -> list[Mark]:
-    """Make "than" a link where "no other" or "no more" stands before it in its chunk."""
+    """Make "than" a link where "no other" or "no more" precedes it in its chunk."""
     found, only_others = [], False
     for mark in marks:
         if mark.kind == "than" and only_others:
