@@ -1,7 +1,7 @@
-"""Line charts, histograms and interval bars as SVG with axes, tick marks and a text alternative.
+"""Draw line charts, histograms and interval bars as SVG with axes, ticks and a text alternative.
 
-Values are finite numbers; leaving out missing ones is the caller's. `told` is the text alternative: what a reader who cannot see the
-chart should know. Lengths are SVG user units, about a CSS pixel each.
+Values are finite numbers; the caller removes missing ones. `alt_text` says what a reader who cannot
+see the chart should know. Lengths are SVG user units, about a CSS pixel each.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from hilum.drawing import COLOURS
 WIDTH = 440
 _LEFT, _RIGHT, _BOTTOM = 52, 12, 42  # margins around the plot, for the axes and their labels
 _LINE = 17  # height of a line of text
-_BINS = 24  # at most, about
+_BINS = 24  # of a histogram, at most about
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ class Line:
 
 @dataclass(frozen=True)
 class Point:
+    """A named point."""
+
     name: str
     x: float
     y: float
@@ -54,11 +56,13 @@ class Axis:
     whole: bool = False  # counts: no tick between two whole numbers
 
     def at(self, value: float) -> float:
+        """Return the position of a value on the page."""
         return round(
             self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start), 1
         )
 
     def ticks(self, about: int = 5) -> list[float]:
+        """Return about so many round values within the axis."""
         step = nice_step((self.high - self.low) / about)
         step = max(step, 1) if self.whole else step
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
@@ -66,7 +70,7 @@ class Axis:
 
 
 def nice_step(least: float) -> float:
-    """The smallest of 1, 2 and 5 times a power of ten that is not below `least` (> 0)."""
+    """Return the smallest of 1, 2 and 5 times a power of ten that is not below `least` (> 0)."""
     power = 10.0 ** math.floor(math.log10(least))
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= least * (1 - 1e-9))
 
@@ -80,7 +84,10 @@ def unit_square(
     alt_text: str,
     dots: Sequence[tuple[float, float, int]] = (),
 ) -> Markup:
-    """Lines and points with both axes from 0 to 1, and a legend above; `dots` (x, y, colour) are not in the legend."""
+    """Draw lines and points with both axes from 0 to 1, and a legend above.
+
+    `dots` (x, y, colour) are not in the legend.
+    """
     legend = len(series) + len(points)
     top, side = 8 + legend * _LINE, WIDTH - _LEFT - _RIGHT
     across, up = Axis(x, 0, 1, _LEFT, _LEFT + side), Axis(y, 0, 1, top + side, top)
@@ -103,9 +110,9 @@ def histograms(
     alt_text: str,
     mark: tuple[float, str] | None = None,
 ) -> Markup:
-    """A panel for each named group of values, over one axis and in one scale; `mark` is a named place on that axis.
+    """Draw a panel for each named group of values, over one axis and in one scale.
 
-    Raises `ValueError` where no group has a value.
+    `mark` is a named position on that axis. Raises `ValueError` where no group has a value.
     """
     edges = _edges(np.concatenate(list(groups.values())), mark)
     counts = {name: np.histogram(values, edges)[0] for name, values in groups.items()}
@@ -136,7 +143,7 @@ def histograms(
 
 
 def interval(value: float, low: float, high: float, *, alt_text: str) -> Markup:
-    """A small bar on a scale from 0 to 1: the interval as a line, the value as a dot."""
+    """Draw a small bar on a scale from 0 to 1: the interval as a line, the value as a dot."""
     across = Axis("", 0, 1, 4, 126)
     parts = [Markup('<path d="M4 9H126" stroke="currentColor" opacity=".25"/>')]
     parts += [
@@ -158,7 +165,7 @@ def interval(value: float, low: float, high: float, *, alt_text: str) -> Markup:
 
 
 def _edges(values: np.ndarray, mark: tuple[float, str] | None) -> np.ndarray:
-    """Bin edges at round numbers that hold all values and the mark."""
+    """Return bin edges at round numbers that enclose all values and the mark."""
     if not values.size:
         raise ValueError("a histogram needs at least one value")
     held = np.append(values, mark[0]) if mark else values
@@ -170,7 +177,7 @@ def _edges(values: np.ndarray, mark: tuple[float, str] | None) -> np.ndarray:
 
 
 def _axes(across: Axis, up: Axis, *, with_x: bool = True) -> Iterator[Markup]:
-    """Grid, tick marks, numbers and labels; `with_x` also those of the horizontal axis."""
+    """Draw grid, tick marks, numbers and labels; `with_x` also those of the horizontal axis."""
     left, right, bottom, top = across.start, across.end, up.start, up.end
     for tick in up.ticks(5 if bottom - top > 150 else 3):
         place = up.at(tick)
@@ -193,7 +200,7 @@ def _axes(across: Axis, up: Axis, *, with_x: bool = True) -> Iterator[Markup]:
 
 
 def _line(line: Line, across: Axis, up: Axis) -> Markup:
-    """The path, on tenths of a unit and without points that fall together, so that long curves stay small."""
+    """Draw a path, rounded to tenths of a unit and without repeated points, to keep it short."""
     places = groupby((across.at(x), up.at(y)) for x, y in zip(line.x, line.y, strict=True))
     path = "M" + "L".join(f"{x} {y}" for (x, y), _ in places)
     return Markup(
@@ -250,6 +257,7 @@ def _text(x: float, y: float, words: str, anchor: str) -> Markup:
 
 def _svg(width: float, height: float, alt_text: str, parts: Sequence[Markup]) -> Markup:
     head = Markup(
-        '<svg class="chart" viewBox="0 0 {0} {1}" width="{0}" height="{1}" role="img" aria-label="{2}" font-size="12" fill="currentColor">'
+        '<svg class="chart" viewBox="0 0 {0} {1}" width="{0}" height="{1}" role="img" '
+        'aria-label="{2}" font-size="12" fill="currentColor">'
     )
     return head.format(width, round(height), alt_text) + Markup("").join(parts) + Markup("</svg>")

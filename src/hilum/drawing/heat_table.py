@@ -1,4 +1,4 @@
-"""A table of numbers as a picture: a cell's shade tells its number, and the number stands in it. SVG, as `hilum.drawing.charts`."""
+"""Draw a table of numbers as SVG, each cell shaded by its number; see `hilum.drawing.charts`."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from hilum.drawing import COLOURS
 
 _CELL = (104, 44)  # width, height
 _HEAD, _LETTER = 30, 7.2  # height of the column names; width of a letter, about
-_DARKEST = 0.55  # opacity: text on it can still be read, on white and on black
+_DARKEST = 0.55  # opacity: text on it is still legible, on white and on black
 _LONGEST = 26  # letters of a name
 
 
 @dataclass(frozen=True)
 class Cell:
-    """`value` nan: there is none. `below` stands under it, `hint` is shown on pointing at it."""
+    """A number, nan for none, with the text `below` it and the `hint` shown on hovering."""
 
     value: float
     below: str = ""
@@ -34,7 +34,10 @@ def heat_table(
     high: float,
     alt_text: str,
 ) -> Markup:
-    """Cells by (row, column), shaded from `low` (none) to `high` (darkest); those that are not there are left empty."""
+    """Draw cells by (row, column), shaded from `low` (none) to `high` (darkest).
+
+    Missing cells stay empty.
+    """
     left = round(8 + _LETTER * max(len(_cut(row)) for row in rows))
     width, height = left + _CELL[0] * len(columns) + 4, _HEAD + _CELL[1] * len(rows) + 4
     parts = [
@@ -52,16 +55,18 @@ def heat_table(
                     _drawn(cell, left + across * _CELL[0], _HEAD + down * _CELL[1], low, high)
                 )
     head = Markup(
-        '<svg class="chart" viewBox="0 0 {0} {1}" width="{0}" height="{1}" role="img" aria-label="{2}" font-size="12" fill="currentColor">'
+        '<svg class="chart" viewBox="0 0 {0} {1}" width="{0}" height="{1}" role="img" '
+        'aria-label="{2}" font-size="12" fill="currentColor">'
     )
     return head.format(width, height, alt_text) + Markup("").join(parts) + Markup("</svg>")
 
 
 def _drawn(cell: Cell, x: float, y: float, low: float, high: float) -> Markup:
-    share = 0.0 if math.isnan(cell.value) else min(max((cell.value - low) / (high - low), 0.0), 1.0)
+    shade = 0.0 if math.isnan(cell.value) else min(max((cell.value - low) / (high - low), 0.0), 1.0)
     box = Markup(
-        '<rect x="{}" y="{}" width="{}" height="{}" fill="{}" fill-opacity="{:.3f}" stroke="currentColor" stroke-opacity=".2"/>'
-    ).format(x + 1, y + 1, _CELL[0] - 2, _CELL[1] - 2, Markup(COLOURS[0]), _DARKEST * share)
+        '<rect x="{}" y="{}" width="{}" height="{}" fill="{}" fill-opacity="{:.3f}" '
+        'stroke="currentColor" stroke-opacity=".2"/>'
+    ).format(x + 1, y + 1, _CELL[0] - 2, _CELL[1] - 2, Markup(COLOURS[0]), _DARKEST * shade)
     number = "–" if math.isnan(cell.value) else f"{cell.value:.3f}"
     middle = x + _CELL[0] / 2
     words = [

@@ -1,7 +1,7 @@
-"""Pictures as data URIs, alone or in an SVG with outlines of masks on top, and heat maps laid over a picture.
+"""Embed images as data URIs, alone or in an SVG with outlines of masks, and overlay heat maps.
 
-Pictures are uint8 (height, width), or (height, width, 3) in colour; masks bool (height, width) of the same size. Outlines are drawn
-as lines, not pixels, so they stay sharp at any size and on paper.
+Images are uint8 (height, width), or (height, width, 3) in colour; masks bool (height, width) of the
+same size. Outlines are drawn as lines, not pixels, so they stay sharp at any size and in print.
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ from markupsafe import Markup
 
 from hilum.imaging.geometry import Size, resize
 
-SIDE = 224  # pixels of the longer side of an embedded picture
+SIDE = 224  # pixels of the longer side of an embedded image
 QUALITY = 80  # of its JPEG
-# On a grey picture, and apart from one another for every kind of colour vision.
+# Visible on a grey image, and distinguishable with every kind of colour vision.
 ORANGE, CYAN = "#ffa600", "#36d6f7"
 
 
 @dataclass(frozen=True)
 class Outline:
+    """The outline of a mask, bool (height, width), to draw in a CSS colour."""
+
     mask: np.ndarray
     colour: str
     dashed: bool = False
@@ -32,7 +34,7 @@ class Outline:
 
 @dataclass(frozen=True)
 class Box:
-    """A rectangle from `top`, `left` up to `bottom`, `right` (left out), in the picture's pixels."""
+    """A rectangle from `top`, `left` up to `bottom`, `right` (exclusive), in the image's pixels."""
 
     top: int
     left: int
@@ -40,16 +42,17 @@ class Box:
     right: int
 
 
-def data_uri(picture: np.ndarray) -> str:
-    """The picture as a JPEG, shrunk to `SIDE` where it is larger."""
-    scale = min(SIDE / max(picture.shape[:2]), 1)
-    small: Size = (max(round(picture.shape[0] * scale), 1), max(round(picture.shape[1] * scale), 1))
-    if small != picture.shape[:2]:
-        picture = resize(picture, small)
+def data_uri(pixels: np.ndarray) -> str:
+    """Return the data URI of an image as JPEG, shrunk to `SIDE` where it is larger."""
+    height, width = pixels.shape[:2]
+    scale = min(SIDE / max(height, width), 1)
+    small: Size = (max(round(height * scale), 1), max(round(width * scale), 1))
+    if small != (height, width):
+        pixels = resize(pixels, small)
     data = imagecodecs.jpeg_encode(
-        np.ascontiguousarray(picture),
+        np.ascontiguousarray(pixels),
         level=QUALITY,
-        subsampling="444" if picture.ndim == 3 else None,
+        subsampling="444" if pixels.ndim == 3 else None,
     )
     return "data:image/jpeg;base64," + base64.b64encode(data).decode()
 
@@ -57,10 +60,11 @@ def data_uri(picture: np.ndarray) -> str:
 def image(
     pixels: np.ndarray, *, alt_text: str, outlines: Sequence[Outline] = (), box: Box | None = None
 ) -> Markup:
-    """The picture with outlines and a dotted box on it; `told` is its text alternative."""
+    """Return an SVG of an image with outlines and a dotted box on it."""
     height, width = pixels.shape[:2]
     head = Markup(
-        '<svg class="picture" viewBox="0 0 {0} {1}" role="img" aria-label="{2}"><image href="{3}" width="{0}" height="{1}"/>'
+        '<svg class="image" viewBox="0 0 {0} {1}" role="img" aria-label="{2}">'
+        '<image href="{3}" width="{0}" height="{1}"/>'
     )
     parts = [head.format(width, height, alt_text, data_uri(pixels))]
     parts += [
@@ -70,7 +74,8 @@ def image(
     ]
     if box:
         shape = Markup(
-            '<rect x="{}" y="{}" width="{}" height="{}" fill="none" stroke="#fff" stroke-width="{}" stroke-dasharray="1 4"/>'
+            '<rect x="{}" y="{}" width="{}" height="{}" fill="none" stroke="#fff" '
+            'stroke-width="{}" stroke-dasharray="1 4"/>'
         )
         parts.append(
             shape.format(
@@ -85,7 +90,10 @@ def image(
 
 
 def heat(pixels: np.ndarray, strength: np.ndarray) -> np.ndarray:
-    """uint8 (height, width, 3): a grey picture under a map float (any size) whose 0 is left grey and whose 1 and above is hottest."""
+    """Overlay a heat map on a grey image; return uint8 (height, width, 3).
+
+    `strength` is float of any size; 0 leaves the image grey, 1 and above is hottest.
+    """
     height, width = pixels.shape
     grown = np.clip(
         cv2.resize(strength.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR),

@@ -1,7 +1,8 @@
-"""How much is written in a picture: words are read and counted, and forgotten at once, for they may be a patient's name.
+"""Count the words burned into an image by OCR, without keeping them: they may be a patient's name.
 
-Pictures are uint8 (height, width), full size, bright is dense. The reader is RapidOCR (the extra `ocr`), whose detector and recogniser
-lie in its package: nothing is fetched. Letters of other scripts count as letters.
+Images are uint8 (height, width), full size, bright is dense. The reader is RapidOCR (the extra
+`ocr`), whose detector and recogniser are part of its package: nothing is downloaded. Letters of
+other scripts count as letters.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ import numpy as np
 
 from hilum.errors import MissingExtra
 
-SURE = 0.8  # of a line's words, below which ribs and lines are read for letters
+SURE = 0.8  # confidence of a line, below which ribs and edges are read as letters
 MARKERS = frozenset(
-    (  # words of a side marker, which is in its place
+    (  # words of a side marker, which belongs in a radiograph
         "R",
         "L",
         "AP",
@@ -38,37 +39,38 @@ MARKERS = frozenset(
         "UPRIGHT",
     )
 )
-_ONE_AT_A_TIME = Lock()  # it uses all cores by itself, and takes much memory
+_ONE_AT_A_TIME = Lock()  # OCR uses all cores by itself, and much memory
 
 Line = tuple[
     str, float, np.ndarray
-]  # text, how sure from 0 to 1, its box as (4, 2) corners x, y in pixels
+]  # text, confidence 0 to 1, box (4, 2) of corners x, y in pixels
 
 
 @dataclass(frozen=True)
 class TextCounts:
+    """How much text an image holds, without the text."""
+
     words: int  # that are none of `MARKERS`
     longest: int  # letters of the longest of them; 0: there is none
-    covered: float  # of the picture that the boxes of their lines cover, 0 to 1
+    covered: float  # fraction of the image that the boxes of their lines cover
 
 
-def read(picture: np.ndarray) -> TextCounts:
-    """Raises `MissingExtra` where the reader is not installed."""
+def read(image: np.ndarray) -> TextCounts:
+    """Count the words in an image. Raises `MissingExtra` where the reader is not installed."""
     with _ONE_AT_A_TIME:
-        lines = list(reader()(np.ascontiguousarray(picture)))
-    return _counted(lines, picture.shape)
+        lines = list(reader()(np.ascontiguousarray(image)))
+    height, width = image.shape
+    return _counted(lines, (height, width))
 
 
 def _counted(lines: Iterable[Line], size: tuple[int, int]) -> TextCounts:
-    covered, words = np.zeros(size, np.uint8), []
+    covered = np.zeros(size, np.uint8)
+    words: list[str] = []
     for text, sure, box in lines:
-        if (
-            found := [
-                word for word in re.split(r"[\W_]+", text) if word and word.upper() not in MARKERS
-            ]
-            if sure >= SURE
-            else []
-        ):
+        if sure < SURE:
+            continue
+        parts = re.split(r"[\W_]+", text)
+        if found := [word for word in parts if word and word.upper() not in MARKERS]:
             words += found
             cv2.fillConvexPoly(covered, np.round(box).astype(np.int32), 1)
     longest = max((sum(map(str.isalpha, word)) for word in words), default=0)
@@ -77,13 +79,14 @@ def _counted(lines: Iterable[Line], size: tuple[int, int]) -> TextCounts:
 
 @cache
 def reader() -> Callable[[np.ndarray], Iterable[Line]]:
-    """What reads the lines of a picture. Raises `MissingExtra` without the extra."""
-    with MissingExtra.explained("ocr", "reading text in pictures"):
+    """Return the function that reads the lines of an image. Raises `MissingExtra`."""
+    with MissingExtra.explained("ocr", "reading text in images"):
         from rapidocr import RapidOCR
     engine = RapidOCR(params={"Global.log_level": "error"})
 
-    def lines(picture: np.ndarray) -> Iterable[Line]:
-        told = engine(cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR))
-        return zip(told.txts, told.scores, told.boxes, strict=True) if told.txts else ()
+    def read_lines(image: np.ndarray) -> Iterable[Line]:
+        """Read the lines of a uint8 (height, width) image."""
+        found = engine(cv2.cvtColor(image, cv2.COLOR_GRAY2BGR))
+        return zip(found.txts, found.scores, found.boxes, strict=True) if found.txts else ()
 
-    return lines
+    return read_lines

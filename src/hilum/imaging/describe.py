@@ -1,8 +1,7 @@
-"""Show: what image files are, what their headers state, what was applied to their values, and the
-images as models see their brightness.
+"""Describe image files (`hilum inspect`): kind, header, processing log, and the image as PNG.
 
-OUT/NAME.png     the image, uint8, bright is dense; NAME as in `hilum.inference.segment_images`
-OUT/inspect.csv     a row an image, see COLUMNS
+OUT/NAME.png       the image, uint8, bright is dense; NAME as in `hilum.inference.segment_images`
+OUT/inspect.csv    a row for each image, see COLUMNS
 """
 
 from __future__ import annotations
@@ -22,12 +21,13 @@ from hilum.imaging.radiograph import to_uint8
 from hilum.safety.path_names import as_text
 
 TABLE = "inspect.csv"
-FOLDER = Path("shown")  # where nothing else is asked for
+FOLDER = Path("shown")  # the default output folder
 OF_HEADER = ("view", "body_part", "modality", "laterality", "sex", "age_years")
+_WRITTEN = "picture"  # column of inspect.csv and key of its JSON: the PNG that was written
 COLUMNS = (
     "image",
     "name",
-    "picture",
+    _WRITTEN,
     "kind",
     "height",
     "width",
@@ -50,12 +50,11 @@ def describe_images(
     watch: Watch = unwatched,
     say: Say = unheard,
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """What is known of each image, for a program, and what is wrong with those that could not be
-    read; the others are shown all the same.
+    """Describe each image for a program, and list the faults of those that could not be read.
 
-    `images`, `say` and errors as in `hilum.inference.segment_images.segment_images`. `to` is a folder, `FOLDER` unless it
-    is given; for one image it may be the PNG to write. Raises `BadData` where that would be written
-    over an image that is read.
+    `images`, `say` and errors as in `hilum.inference.segment_images.segment_images`. `to` is a
+    folder, by default `FOLDER`; for one image it may be the PNG to write. Raises `BadData` where
+    that would overwrite an image that is read.
     """
     to = to or FOLDER
     alone = to.suffix.lower() == ".png" and not to.is_dir()
@@ -68,7 +67,8 @@ def describe_images(
     if alone and to.exists() and any(path.samefile(to) for path, _ in found.names):
         raise BadData(f"{to}: is the image itself; name another file with --out")
 
-    def work(path: Path, name: str) -> dict[str, Any]:
+    def described(path: Path, name: str) -> dict[str, Any]:
+        """Write one image as PNG and return its description."""
         file = image_file.read(path)
         radiograph = file.radiograph()
         drawn = to if alone else out.path(f"{name}.png")
@@ -81,49 +81,46 @@ def describe_images(
         }
 
     table = None if alone else Table(out, TABLE, COLUMNS, made_by=as_text(to), rows=_rows)
-    return for_each(found, work, title="inspect", watch=watch, say=say, table=table)
+    return for_each(found, described, title="inspect", watch=watch, say=say, table=table)
 
 
 def facts(path: Path, name: str, file: raster.Raster | dicom.Dicom, drawn: Path) -> dict[str, Any]:
-    """What is known of a file, for a program."""
-    told: dict[str, Any] = {
+    """Return the description of a file, in JSON types."""
+    entry: dict[str, Any] = {
         "image": as_text(path),
         "name": name,
-        "picture": as_text(drawn),
+        _WRITTEN: as_text(drawn),
         "kind": file.kind,
     }
-    told |= {
+    entry |= {
         "size": None,
         "spacing_mm": None,
         "values": [int(file.values.min()), int(file.values.max())],
         "container_bits": 8 * file.values.dtype.itemsize,
     }
-    told |= {"file_digest": file.file_digest, "pixel_digest": file.pixel_digest}
+    entry |= {"file_digest": file.file_digest, "pixel_digest": file.pixel_digest}
     if isinstance(file, dicom.Dicom):
-        told["header"] = {
+        entry["header"] = {
             name: str(value) if isinstance(value, date) else value
             for name, value in asdict(file.header).items()
         }
-    return told
+    return entry
 
 
 def _rows(shown: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     return map(_row, shown)
 
 
-def _row(told: dict[str, Any]) -> dict[str, Any]:
-    """One of COLUMNS."""
-    (height, width), (low, high), spacing = (
-        told["size"],
-        told["values"],
-        told["spacing_mm"] or (None, None),
-    )
+def _row(entry: dict[str, Any]) -> dict[str, Any]:
+    """Convert a description to a row of COLUMNS."""
+    (height, width), (low, high) = entry["size"], entry["values"]
+    spacing = entry["spacing_mm"] or (None, None)
     row = {
-        name: told[name]
+        name: entry[name]
         for name in (
             "image",
             "name",
-            "picture",
+            _WRITTEN,
             "kind",
             "container_bits",
             "file_digest",
@@ -140,37 +137,37 @@ def _row(told: dict[str, Any]) -> dict[str, Any]:
     }
     return (
         row
-        | {name: told.get("header", {}).get(name) for name in OF_HEADER}
-        | {"account": "; ".join(told["account"])}
+        | {name: entry.get("header", {}).get(name) for name in OF_HEADER}
+        | {"account": "; ".join(entry["account"])}
     )
 
 
 def lines(shown: Sequence[dict[str, Any]]) -> str:
-    """For a person: what is known of each image, a blank line between two."""
-    return "\n\n".join("\n".join(_lines(told)) for told in shown)
+    """Return the descriptions as text, a blank line between two images."""
+    return "\n\n".join("\n".join(_lines(entry)) for entry in shown)
 
 
-def _lines(told: dict[str, Any]) -> list[str]:
-    (height, width), (low, high) = told["size"], told["values"]
+def _lines(entry: dict[str, Any]) -> list[str]:
+    (height, width), (low, high) = entry["size"], entry["values"]
     spacing = (
-        "not told"
-        if told["spacing_mm"] is None
-        else " x ".join(f"{value:.4g}" for value in told["spacing_mm"]) + " mm"
+        "not stated"
+        if entry["spacing_mm"] is None
+        else " x ".join(f"{value:.4g}" for value in entry["spacing_mm"]) + " mm"
     )
-    image, size = on_one_line(told["image"]), f"{height}x{width} (height x width)"
-    values = f"{low} to {high} in {told['container_bits']} bits"
+    image, size = on_one_line(entry["image"]), f"{height}x{width} (height x width)"
+    values = f"{low} to {high} in {entry['container_bits']} bits"
     return [
-        f"{image}: {told['kind']}, {size}, values {values}, spacing {spacing}",
-        *_header_lines(told.get("header")),
+        f"{image}: {entry['kind']}, {size}, values {values}, spacing {spacing}",
+        *_header_lines(entry.get("header")),
         "applied, in order:",
-        *(f"  {on_one_line(line)}" for line in told["account"]),
-        f"digest of the file {told['file_digest']}, of the pixels {told['pixel_digest']}",
-        f"picture: {on_one_line(told['picture'])}",
+        *(f"  {on_one_line(line)}" for line in entry["account"]),
+        f"digest of the file {entry['file_digest']}, of the pixels {entry['pixel_digest']}",
+        f"written to: {on_one_line(entry[_WRITTEN])}",
     ]
 
 
 def _header_lines(header: dict[str, Any] | None) -> list[str]:
-    """One a fact, in columns; what the header does not tell is named at the end."""
+    """Return a line for each fact in columns, and a last line with what the header lacks."""
     if header is None:
         return []
     missing = [name.replace("_", " ") for name, value in header.items() if value is None]
@@ -180,9 +177,9 @@ def _header_lines(header: dict[str, Any] | None) -> list[str]:
         if value is not None
     ]
     return [
-        "the header tells:",
+        "the header states:",
         *lines,
-        *([f"  not told: {', '.join(missing)}"] if missing else []),
+        *([f"  not stated: {', '.join(missing)}"] if missing else []),
     ]
 
 

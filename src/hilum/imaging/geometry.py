@@ -25,7 +25,7 @@ import numpy as np
 Size = tuple[int, int]  # (height, width)
 Box = tuple[slice, slice]  # rows, columns
 
-_GRID = 64  # rows and columns on which `content_box` looks for a border
+_GRID = 64  # rows and columns on which `content_box` searches for a border
 _FLAT_LEVELS = 6  # grey levels that a flat border may vary by
 _FLAT_FRACTION = 0.9  # of a flat row or column within that range: the rest may be a marker or text
 _LEAST_CONTENT = 8  # of `_GRID`: with less left inside the border, the image is taken whole

@@ -1,8 +1,9 @@
-"""Which of many fingerprints are alike: an exact range search of the hashes, and the nearest of the spectra. See `hilum.imaging.perceptual_hash`.
+"""Search similar fingerprints: an exact range search of hashes, and nearest neighbours of spectra.
 
-Both compare all with all by products of matrices, block by block, in memory that does not grow with their number. All numbers in them
-are whole and below 2**24, so that float32 holds them exactly: what is found does not depend on the number of threads. Pairs are int64
-positions (first, second).
+See `hilum.imaging.perceptual_hash` for both keys. All pairs are compared by matrix products, block
+by block, in memory that does not grow with their number. All values in them are integers below
+2**24, which float32 holds exactly: the result does not depend on the number of threads. Pairs are
+int64 positions (first, second).
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ import numpy as np
 from hilum.imaging.perceptual_hash import EVEN, MIRROR, HashKeys
 from hilum.safety import threads
 
-BLOCK = 1024
+BLOCK = 1024  # fingerprints compared at once
 _THREADS = min(8, os.cpu_count() or 1)
 _SIEVE = 128  # bits that are compared first
 _KEPT = 32  # components of the even and of the odd half of a spectrum
-_MANY = 2000  # pictures from which their own spread tells which components say little
-_PRIOR = 200  # pictures that the assumption of equal spread counts for
-_SCALE = 300  # of a spectrum of length one, in whole numbers
-_EACH = 8  # parts of a small set, of each of which the nearest is taken
+_MANY = 2000  # images from which their own variance shows which components are uninformative
+_PRIOR = 200  # images' worth of weight for the assumption of equal variance
+_SCALE = 300  # of a spectrum of unit length, as integers
+_EACH = 8  # parts of a small set, each of which gives its nearest
 
 Slices = Iterator[tuple[slice, slice]]
 Halves = tuple[np.ndarray, np.ndarray]  # float32 (n, views, ...), even and odd
@@ -41,15 +42,18 @@ class Near:
 
 
 def near(hashes: np.ndarray, distance: int, others: np.ndarray | None = None) -> Near:
-    """All pairs within `distance` bits, second after first; with `others`, pairs of one in `hashes` and one in `others`. Exact.
+    """Find all pairs within `distance` bits, second after first. The search is exact.
 
-    Of the bits of higher frequency, which differ most, a pair within the distance can differ in no more than `distance` either. With signs
-    for bits, a product tells the difference; that of odd columns changes its sign in a mirrored picture, the whole in an inverted one.
+    With `others`, pairs are of one in `hashes` and one in `others`. A sieve of the bits of higher
+    frequency, which differ most, comes first: a pair within the distance differs there in at most
+    `distance` bits too. With bits as signs, a product gives the difference; that of odd columns
+    changes its sign in a mirrored image, the whole product in an inverted one.
     """
     alone, others = others is None, hashes if others is None else others
     one, other = _halves(hashes), _halves(others)
 
     def searched(block: tuple[slice, slice]) -> np.ndarray:
+        """Return the pairs of one block."""
         rows, columns = block
         pairs = _sieved(
             [half[rows] for half in one], [half[columns] for half in other], distance
@@ -70,7 +74,7 @@ def near(hashes: np.ndarray, distance: int, others: np.ndarray | None = None) ->
 
 
 def _halves(hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """float32 (n, 64) twice: signs of the sieve's bits, of even and of odd columns."""
+    """Return the sieve's bits as signs, float32 (n, 64) for even and for odd columns."""
     bits = np.unpackbits(hashes.view(np.uint8), axis=1)
     odd = np.unpackbits(MIRROR.view(np.uint8)) == 1
     frequency = np.add.outer(np.arange(16), np.arange(16)).ravel()
@@ -89,18 +93,20 @@ def _blocks(rows: int, columns: int, alone: bool) -> Slices:
 
 
 def _sieved(one: list[np.ndarray], other: list[np.ndarray], distance: int) -> np.ndarray:
-    """int64 (n, 2): pairs of rows that the sieve's bits let pass."""
+    """Return the pairs of rows that pass the sieve, int64 (n, 2)."""
     alike, odd = (half @ against.T for half, against in zip(one, other, strict=True))
     np.abs(alike, out=alike)
     alike += np.abs(odd, out=odd)
-    passed = np.flatnonzero(
-        alike >= _SIEVE - 2 * distance - 2
-    )  # 2: an inverted picture keeps the one bit that is never set
+    # 2: an inverted image keeps the one bit that is never set.
+    passed = np.flatnonzero(alike >= _SIEVE - 2 * distance - 2)
     return np.stack(np.divmod(passed, alike.shape[1]), axis=1)
 
 
 def _distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """int64 (4, n): bits that differ as they are, inverted, mirrored, and both. The first bit, the mean's, is never set: 255 count."""
+    """Return the differing bits, int64 (4, n): as they are, inverted, mirrored, and both.
+
+    The first bit, the mean's, is never set: 255 count.
+    """
     differ = first ^ second
     plain, mirrored = (
         np.bitwise_count(bits).sum(1, dtype=np.int64) for bits in (differ, differ ^ MIRROR)
@@ -109,27 +115,26 @@ def _distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def nearest(keys: HashKeys, wanted: int) -> np.ndarray:
-    """int64 (n, 4), each row a pair to look at: first, second, view, mirrored (0 or 1), with the whole of `first` like the view of `second`.
+    """Return candidate pairs, int64 (n, 4): first, second, view, mirrored (0 or 1).
 
-    Of each first one `wanted` at most.
+    The whole of `first` resembles the view of `second`. Each first has at most `wanted` pairs.
     """
     even, odd = _whitened(keys.spectra)
     return _search((even, odd), (even, odd), wanted, alone=True)
 
 
 def nearest_between(keys: HashKeys, others: HashKeys, wanted: int) -> tuple[np.ndarray, np.ndarray]:
-    """As `nearest`, of each in `keys` those of `others`, and of each in `others` those of `keys`."""
-    whole = _whitened(np.concatenate([keys.spectra, others.spectra]))
-    mine, theirs = (
-        tuple(half[part] for half in whole) for part in (slice(len(keys)), slice(len(keys), None))
-    )
+    """Return the same from each in `keys` to `others`, and from each in `others` to `keys`."""
+    even, odd = _whitened(np.concatenate([keys.spectra, others.spectra]))
+    count = len(keys)
+    mine, theirs = (even[:count], odd[:count]), (even[count:], odd[count:])
     return _search(mine, theirs, wanted), _search(theirs, mine, wanted)
 
 
 class IndexedHashes:
-    """Fingerprints among which single ones are looked up, prepared once.
+    """A set of fingerprints, prepared once, in which single ones are searched.
 
-    The statistics of the spectra are those of the known ones alone.
+    The statistics of the spectra are those of this set alone.
     """
 
     def __init__(self, keys: HashKeys) -> None:
@@ -145,16 +150,16 @@ class IndexedHashes:
     def candidates(
         self, keys: HashKeys, distance: int, wanted: int
     ) -> list[tuple[int, int, bool, bool]]:
-        """Return pairs to look at of the one fingerprint in `keys`, the likeliest of each way first.
+        """Return candidate pairs of the one fingerprint in `keys`, the most similar ones first.
 
-        A pair is the position among the known, the view, whether it is mirrored, and whether the
-        whole of the known image is like the view of the new one, instead of the other way about.
+        A pair is the position in this set, the view, whether it is mirrored, and whether the whole
+        of the known image resembles the view of the new one, instead of the reverse.
         """
         found = near(keys.hashes, distance, self._hashes)
         order = np.lexsort((found.second, found.distance))[:wanted]
-        told = [(int(found.second[at]), 0, bool(found.mirrored[at]), False) for at in order]
+        pairs = [(int(found.second[at]), 0, bool(found.mirrored[at]), False) for at in order]
         new, every, whole = self._prepared(keys.spectra), slice(None), slice(0, 1)
-        for known_view, new_view, turned in ((every, whole, False), (whole, every, True)):
+        for known_view, new_view, reverse in ((every, whole, False), (whole, every, True)):
             even, odd = (
                 np.einsum("nvk,wk->nvw", half[:, known_view], own[0, new_view])
                 for half, own in zip(self._halves, new, strict=True)
@@ -163,17 +168,18 @@ class IndexedHashes:
             views = alike.argmax(1)
             best = np.argsort(-alike[np.arange(len(alike)), views], kind="stable")[:wanted]
             mirrored = odd.reshape(alike.shape)[best, views[best]] < 0
-            told += [
-                (int(at), int(views[at]), bool(flag), turned)
+            pairs += [
+                (int(at), int(views[at]), bool(flag), reverse)
                 for at, flag in zip(best, mirrored, strict=True)
             ]
-        return told
+        return pairs
 
 
 def _whitened(spectra: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """float32 (n, views, ...) twice, whole numbers: the even and the odd half, each component made to vary as much as every other one.
+    """Whiten the even and the odd half of spectra; each float32 (n, views, ...) of integers.
 
-    Statistics of all together are sums of whole numbers, the same in any order. What chest radiographs have in common says nothing.
+    Every component then has the same variance: what all chest radiographs have in common says
+    nothing. The statistics are sums of integers, the same in any order.
     """
     even, odd = spectra[:, :, :EVEN], spectra[:, :, EVEN:]
     return _of_one_length(_Spread.of(even, True).equal(even), _Spread.of(odd, False).equal(odd))
@@ -189,9 +195,9 @@ def _of_one_length(*halves: np.ndarray) -> Halves:
 
 @dataclass(frozen=True)
 class _Spread:
-    """How the numbers of whole images vary.
+    """Mean and whitening matrix of whole images' spectra.
 
-    With it every view of any image is scaled, so that a whole and a view can be compared.
+    Every view of any image is scaled by them, so that a whole and a view can be compared.
     """
 
     mean: np.ndarray
@@ -199,6 +205,7 @@ class _Spread:
 
     @classmethod
     def of(cls, numbers: np.ndarray, centred: bool) -> _Spread:
+        """Compute it from integers (n, views, width); the first view is the whole image."""
         count, _, width = numbers.shape
         whole = numbers[:, 0].astype(np.float64)
         mean = whole.sum(0) / max(count, 1) if centred else np.zeros(width)
@@ -209,7 +216,7 @@ class _Spread:
         return cls(mean, scaled[:, : min(width, _KEPT) if count >= _MANY else width])
 
     def equal(self, numbers: np.ndarray) -> np.ndarray:
-        """float32 (n, views, kept)."""
+        """Return whitened components, float32 (n, views, kept)."""
         views = np.moveaxis(numbers, 1, 0)  # one product a view: products of single images are slow
         return np.stack(
             [((view - self.mean) @ self.scaled).astype(np.float32) for view in views], 1
@@ -217,7 +224,10 @@ class _Spread:
 
 
 def _search(what: Halves, among: Halves, wanted: int, *, alone: bool = False) -> np.ndarray:
-    """The `wanted` nearest of each row of `what`, at most one of each block of `among` and view. Alone: `among` are the same pictures."""
+    """Return the `wanted` nearest of each row of `what`, at most one per block and view of `among`.
+
+    `alone`: `among` are the same images.
+    """
     size = min(BLOCK, max(16, -(-len(among[0]) // _EACH)))
     parts = [
         (slice(start, start + size), view)
@@ -226,6 +236,7 @@ def _search(what: Halves, among: Halves, wanted: int, *, alone: bool = False) ->
     ]
 
     def searched(start: int) -> np.ndarray:
+        """Return the pairs of one block of rows."""
         rows = [half[start : start + BLOCK, 0] for half in what]
         best = [
             _best(
@@ -247,20 +258,20 @@ def _search(what: Halves, among: Halves, wanted: int, *, alone: bool = False) ->
 def _best(
     rows: list[np.ndarray], columns: list[np.ndarray], own: int | None, start: int, view: int
 ) -> np.ndarray:
-    """float64 (n, 4): of each row the most alike column: how much, which, view, mirrored."""
-    alike, turned = (row @ column.T for row, column in zip(rows, columns, strict=True))
-    alike += np.abs(turned)
-    if own is not None:  # a picture is not compared with itself
+    """Return each row's most similar column, float64 (n, 4): similarity, index, view, mirrored."""
+    alike, odd = (row @ column.T for row, column in zip(rows, columns, strict=True))
+    alike += np.abs(odd)
+    if own is not None:  # an image is not compared with itself
         here = np.arange(len(alike)) + own
         inside = (here >= 0) & (here < alike.shape[1])
         alike[np.flatnonzero(inside), here[inside]] = -np.inf
     column = alike.argmax(1)
     at = np.arange(len(alike)), column
-    return np.stack([alike[at], column + start, np.full(len(alike), view), turned[at] < 0], axis=1)
+    return np.stack([alike[at], column + start, np.full(len(alike), view), odd[at] < 0], axis=1)
 
 
 def _most_alike(best: np.ndarray, start: int, wanted: int) -> np.ndarray:
-    """Of (parts, n, 4) the `wanted` most alike of each row."""
+    """Return the `wanted` most similar pairs of each row, of `best` (parts, n, 4)."""
     order = np.argsort(-best[:, :, 0], axis=0, kind="stable")[:wanted]
     chosen = np.take_along_axis(best, order[:, :, None], 0)
     first = np.broadcast_to(np.arange(best.shape[1]) + start, order.shape)

@@ -1,11 +1,12 @@
-"""Many pictures of one size in one flat file, read from any number of threads; the file may be larger than the memory.
+"""Read many images of one size from one flat file, by any number of threads.
 
-The file holds bare pixels, uint8 or little-endian uint16 (n, size, size), row before column, no header. A picture is read with
-`pread` into memory that is there already. Where the system still has the file's pages in memory that is as fast as a memory map;
-where it does not, several pictures are read at once, while a map would wait for one page after another.
+The file may be larger than the memory. It holds bare pixels, uint8 or little-endian uint16
+(n, size, size), row before column, no header. An image is read with `pread` into allocated memory.
+Where the system has the file's pages cached that is as fast as a memory map; where it does not,
+several images are read at once, while a map would wait for one page after another.
 
-Given the CRC-32 of each image, a stack compares an image with it when it is first read, and remembers that it did: damage is an error
-that names the row, and later epochs pay nothing.
+Given the CRC-32 of each image, a stack verifies an image when it is first read, and only then:
+damage is an error that names the row, and later epochs cost nothing.
 """
 
 from __future__ import annotations
@@ -26,32 +27,30 @@ from hilum.storage import integrity
 
 READERS = 8  # threads that wait for the disk; they need no processor
 _WORTH_TWO = 1 << 20  # bytes of a batch from which a second thread pays
-_AT_ONCE = getattr(
-    os, "RWF_NOWAIT", None
-)  # read what is in memory, and fail rather than wait for the disk
+_AT_ONCE = getattr(os, "RWF_NOWAIT", None)  # read from memory only, and fail instead of waiting
 
 
 @dataclass(frozen=True)
 class Checksums:
     """What the images of a stack must be, and what to do where one is not."""
 
-    of_row: np.ndarray  # int64 (n,): CRC-32, or -1 of a row that nothing is known of
+    of_row: np.ndarray  # int64 (n,): CRC-32, or -1 for a row without a checksum
     remedy: str
 
     @classmethod
     def of(cls, rows: Iterable[int], sums: Iterable[int], remedy: str) -> Checksums:
         """Build from rows and the CRC-32 of each."""
-        rows, sums = np.fromiter(rows, np.int64), np.fromiter(sums, np.int64)
-        of_row = np.full(rows.max(initial=-1) + 1, -1, np.int64)
-        of_row[rows] = sums
+        places, values = np.fromiter(rows, np.int64), np.fromiter(sums, np.int64)
+        of_row = np.full(places.max(initial=-1) + 1, -1, np.int64)
+        of_row[places] = values
         return cls(of_row, remedy)
 
 
 class ImageStack:
     """uint8 or uint16 (n, size, size), read-only: indexed like an array, and `read` into one.
 
-    Raises `Damaged` where the file is missing or none, ends before an image that `checksums` tells
-    of, or holds another image than they say.
+    Raises `Damaged` where the file is missing or no regular file, ends before an image of
+    `checksums`, or holds an image with another checksum.
     """
 
     def __init__(
@@ -66,10 +65,10 @@ class ImageStack:
         self._file = os.fdopen(self._opened(), "rb", buffering=0)
         self.shape = (os.fstat(self._file.fileno()).st_size // self.image_bytes, size, size)
         self.ndim = 3
-        known = np.array([], np.int64) if checksums is None else checksums.of_row
-        self._unseen = known >= 0  # rows not compared yet
-        if len(known) > len(self):
-            raise self._damaged(f"ends before image {len(self)} of {len(known)}")
+        self._sums = np.array([], np.int64) if checksums is None else checksums.of_row
+        self._unseen = self._sums >= 0  # rows not verified yet
+        if len(self._sums) > len(self):
+            raise self._damaged(f"ends before image {len(self)} of {len(self._sums)}")
 
     def _opened(self) -> int:
         try:
@@ -88,8 +87,11 @@ class ImageStack:
         return self.shape[0]
 
     def __getitem__(self, key: int | slice | Sequence[int] | np.ndarray) -> np.ndarray:
-        """A copy: (size, size) for a number, (n, size, size) for a slice or numbers or a mask. Raises `IndexError` as an array does."""
-        if isinstance(key, slice) or np.ndim(key):
+        """Return a copy: (size, size) for an index, (n, size, size) for a slice, indices or mask.
+
+        Raises `IndexError` as an array does.
+        """
+        if isinstance(key, slice | Sequence | np.ndarray):
             return self.read(np.arange(len(self))[key])
         return self.read([operator.index(key)])[0]
 
@@ -97,7 +99,10 @@ class ImageStack:
         return self[:].astype(dtype or self.dtype, copy=False)
 
     def read(self, rows: Sequence[int] | np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """The pictures of `rows` in their order; into `out`, contiguous (len(rows), size, size) of the same type, where it is given."""
+        """Read the images of `rows` in their order.
+
+        `out`, where given, receives them: contiguous (len(rows), size, size) of the same type.
+        """
         rows = [self._row(row) for row in np.asarray(rows).tolist()]
         out = np.empty((len(rows), *self.shape[1:]), self.dtype) if out is None else out
         if (
@@ -106,16 +111,18 @@ class ImageStack:
             or not out.flags.c_contiguous
         ):
             raise ValueError(
-                f"out must be contiguous {self.dtype} {(len(rows), *self.shape[1:])}, got {out.dtype} {out.shape}"
+                f"out must be contiguous {self.dtype} {(len(rows), *self.shape[1:])}, got "
+                f"{out.dtype} {out.shape}"
             )
         if not rows:
             return out
-        places = memoryview(out).cast("B")
+        places = out.data.cast("B")
         wanted = [
             (places[at * self.image_bytes : (at + 1) * self.image_bytes], row * self.image_bytes)
             for at, row in enumerate(rows)
         ]
-        # Copying from the system's memory is what a large batch waits for, and two threads copy half as much again as one.
+        # A large batch waits for copies from the system's memory, and two threads copy half as much
+        # again as one.
         half = len(wanted) // 2 if out.nbytes >= _WORTH_TWO else 0
         coming = self._pool.submit(self._not_at_once, wanted[:half]) if half else None
         late = self._not_at_once(wanted[half:]) + (coming.result() if coming else [])
@@ -128,18 +135,18 @@ class ImageStack:
         return out
 
     def _compare(self, rows: Sequence[int], places: memoryview) -> None:
-        """Compare images that were read, in the order of `rows`, with their checksums."""
+        """Verify the checksums of images that were read, in the order of `rows`."""
         for at, row in enumerate(rows):
             if row < len(self._unseen) and self._unseen[row]:
                 found = integrity.checksum(
                     places[at * self.image_bytes : (at + 1) * self.image_bytes]
                 )
-                if found != self._checksums.of_row[row]:
+                if found != self._sums[row]:
                     raise self._damaged(f"row {row} does not hold the image that was written")
                 self._unseen[row] = False
 
     def damaged_rows(self) -> list[int]:
-        """Read all images that checksums are known of; return the rows that hold others."""
+        """Read all images with a checksum; return the rows whose image does not match."""
         known = np.flatnonzero(self._unseen).tolist()
         with threads.pool(2) as pool:
             return [
@@ -152,16 +159,16 @@ class ImageStack:
         place = bytearray(self.image_bytes)
         if not self._at_once(memoryview(place), row * self.image_bytes):
             self._wait(memoryview(place), row * self.image_bytes)
-        return integrity.checksum(place) == self._checksums.of_row[row]
+        return bool(integrity.checksum(place) == self._sums[row])
 
     def _row(self, row: int) -> int:
         if not -len(self) <= row < len(self):
-            raise IndexError(f"row {row} of {len(self)} pictures in {self.path}")
+            raise IndexError(f"row {row} of {len(self)} images in {self.path}")
         return row % len(self)
 
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(READERS, "pictures")
+        return ThreadPoolExecutor(READERS, "images")
 
     def _not_at_once(
         self, wanted: Sequence[tuple[memoryview, int]]
@@ -169,7 +176,7 @@ class ImageStack:
         return [one for one in wanted if not self._at_once(*one)]
 
     def _at_once(self, place: memoryview, offset: int) -> bool:
-        """Read what needs no waiting; whether that was all."""
+        """Read what needs no waiting; return whether that was all."""
         if _AT_ONCE is None:
             return False
         try:
@@ -187,7 +194,7 @@ class ImageStack:
 
 
 class AsUint8:
-    """A stack of uint16 pictures seen as uint8, for all that wants these: the nearest of 256 shares of white."""
+    """A view of a stack of uint16 images as uint8, rounded to the nearest of 256 levels."""
 
     def __init__(self, stack: ImageStack) -> None:
         self.stack, self.shape, self.ndim, self.dtype = stack, stack.shape, 3, np.dtype(np.uint8)
@@ -203,9 +210,7 @@ class AsUint8:
 
 
 def as_uint8(pixels: np.ndarray) -> np.ndarray:
-    """uint16 to uint8, 65535 to 255, rounded; uint8 as it is."""
-    return (
-        pixels
-        if pixels.dtype == np.uint8
-        else ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    )
+    """Convert uint16 to uint8, 65535 to 255, rounded; uint8 stays as it is."""
+    if pixels.dtype == np.uint8:
+        return pixels
+    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)

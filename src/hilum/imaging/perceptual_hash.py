@@ -145,7 +145,7 @@ def _blurred(image: np.ndarray, spread: float) -> np.ndarray:
 
 
 def _spectrum(ranks: np.ndarray) -> np.ndarray:
-    """Return int8 (112,), see the module. The fourth root keeps strong frequencies from deciding."""
+    """Return int8 (112,), see the module; the fourth root reduces the weight of strong ones."""
     sizes = np.abs(np.fft.rfft2(evened(ranks, _WINDOW, _SPREAD) * _HANN)) ** 0.25
     falling, rising = sizes[_ROWS, _COLUMNS], sizes[-_ROWS, _COLUMNS]
     even = np.concatenate([(falling + rising) / 2, sizes[0, _AXIS], sizes[_AXIS, 0]])

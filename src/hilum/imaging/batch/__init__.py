@@ -1,1 +1,1 @@
-"""Work on many images one after another, with a table that holds what is done however it ends."""
+"""Process many images one after another, with a table of all finished ones however it ends."""

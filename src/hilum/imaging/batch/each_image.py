@@ -1,6 +1,4 @@
-"""One loop for every command that takes images: find them, work on one after another, and let no
-fault of a file stop the others.
-"""
+"""The loop of every command that takes images: no fault of one file stops the others."""
 
 from __future__ import annotations
 
@@ -15,16 +13,17 @@ from hilum.imaging.files.find_images import Collected
 from hilum.progress import Progress, quietly
 
 Watch = Callable[[str], AbstractContextManager[Progress]]  # a progress bar with a title
-Say = Callable[[str], None]  # takes a sentence for the person at the keyboard
+Say = Callable[[str], None]  # takes a sentence for the user
 Result = TypeVar("Result")
 
 
 def unwatched(title: str) -> AbstractContextManager[Progress]:
+    """Return a progress bar that shows nothing."""
     return nullcontext(quietly)
 
 
 def unheard(sentence: str) -> None:
-    """Drop a sentence that nobody asked to hear."""
+    """Drop a sentence: the default where the caller wants no messages."""
 
 
 def _afresh(work: Callable[[Path, str], Result], path: Path, name: str) -> Result:
@@ -40,10 +39,10 @@ def for_each(
     say: Say,
     table: Table[Result] | None = None,
 ) -> tuple[list[Result], list[str]]:
-    """Call `work` with path and unique name of every image that was found, and write the `table`.
+    """Call `work` with the path and unique name of every image found, and write the `table`.
 
-    Returns its results in the order of the names, and the faults: arguments that name no image, and
-    files for which `work` raised `BadData`. `say` hears what was passed over.
+    Returns the results in the order of the names, and the faults: arguments that name no image, and
+    files for which `work` raised `BadData`. `say` receives the notes on what was skipped.
     """
     for note in found.notes:
         say(note)

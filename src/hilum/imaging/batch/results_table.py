@@ -1,10 +1,10 @@
-"""The table of a command that takes images: it holds what is done, however the command ends.
+"""Write the results table of a command that takes images, however the command ends.
 
-Until the last image is done a journal lies beside the table, `JOURNAL`: a line of JSON that says
-what results depend on besides the images, then a line for each finished image. The same command,
-given again after it was stopped or killed, takes from it the results of images that are the same
-files as then and whose output is still there, and works on the others only. So it ends as it would
-have ended without the interruption.
+Until the last image is finished, a journal is kept beside the table, `JOURNAL`: a line of JSON with
+everything that results depend on besides the images, then a line for each finished image. Run again
+after it was stopped or killed, the same command takes from it the results of unchanged images whose
+output still exists, and processes only the others. So it ends as it would have ended without the
+interruption.
 """
 
 from __future__ import annotations
@@ -28,17 +28,18 @@ Work = Callable[[Path, str], Result]
 Do = Callable[[Work, Path, str], Result]
 
 
-def itself(result: Result) -> Result:
-    return result
+def itself(value: Any) -> Any:
+    """Return the value: the conversion of results that are rows, and JSON, already."""
+    return value
 
 
 @dataclass(frozen=True)
 class Table(Generic[Result]):
-    """What is written of all images of a call.
+    """The table of all images of a call.
 
-    `rows` makes rows of results, `plain` makes what JSON can say of one result, and `restored` the
-    result of that. `made_by` is all that results depend on besides the image, as JSON can say it.
-    `also` are other folders that the work on an image writes into.
+    `rows` converts results to rows, `plain` one result to JSON types, and `restored` back.
+    `made_by` is everything that results depend on besides the image, in JSON types. `also` are
+    other folders that the work on an image writes into.
     """
 
     out: output_folder.Output
@@ -52,10 +53,10 @@ class Table(Generic[Result]):
 
     @contextmanager
     def kept(self, images: Sequence[tuple[Path, str]], results: list[Result]) -> Iterator[Do]:
-        """Give a function that does the work on an image, unless it was done before.
+        """Yield a function that processes an image, unless it was finished before.
 
-        `results` grows in the block in the order of `images`, paths with unique names. The table of
-        them is written when the block ends, well or not.
+        The caller appends to `results` in the order of `images`, paths with unique names. Their
+        table is written when the block ends, by an error too.
         """
         journal = _Journal(self, images)
         try:
@@ -63,7 +64,7 @@ class Table(Generic[Result]):
                 yield journal.do
         except BaseException as error:
             if self.out.marked:  # else nothing was written, and there is no folder to write into
-                with suppress(HilumError):  # the first error is the one to tell
+                with suppress(HilumError):  # the first error is the one to report
                     self._write(results)
                     self._report(error, len(results), len(images))
             raise
@@ -77,13 +78,13 @@ class Table(Generic[Result]):
     def _report(self, error: BaseException, done: int, of: int) -> None:
         if isinstance(error, Interrupted):
             error.kept = (
-                f"{done} of {of} images are done and stand in {as_text(self.out.path(self.file))}; "
-                f"the same command goes on with the others"
+                f"{done} of {of} images are done and listed in "
+                f"{as_text(self.out.path(self.file))}; the same command continues with the others"
             )
 
 
 class _Journal(Generic[Result]):
-    """What is known of finished images; entered for the time in which more are finished."""
+    """The journal of finished images; used as a context while more are processed."""
 
     def __init__(self, table: Table[Result], images: Sequence[tuple[Path, str]]) -> None:
         self._table = table
@@ -101,7 +102,7 @@ class _Journal(Generic[Result]):
         self._open.__exit__(*error)
 
     def do(self, work: Work, path: Path, name: str) -> Result:
-        """The result of an image, by `work` where it is not known."""
+        """Return the result of an image, by `work` where the journal lacks it."""
         if name in self._lines:
             return self._table.restored(self._lines[name]["result"])
         for output in self._outputs:
@@ -109,12 +110,12 @@ class _Journal(Generic[Result]):
         file = _state(path)
         result = work(path, name)
         written = [as_text(place.absolute()) for output in self._outputs for place in output.given]
-        told = {"name": name, "image": as_text(path), "file": file, "written": written}
-        self._note({**told, "result": self._table.plain(result)})
+        line = {"name": name, "image": as_text(path), "file": file, "written": written}
+        self._note({**line, "result": self._table.plain(result)})
         return result
 
     def _note(self, line: dict[str, Any]) -> None:
-        """Write a line behind those that are still valid, all others of an earlier call go."""
+        """Append a line; before the first, drop the lines of an earlier call that are stale."""
         if self._append is None:
             self._table.out.mark()
             kept = [self._head, *map(json.dumps, self._lines.values())]
@@ -123,7 +124,7 @@ class _Journal(Generic[Result]):
         self._append(f"{json.dumps(line)}\n".encode())
 
     def _valid(self, images: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
-        """The lines by name, of images that are as they were, with their output there."""
+        """Return the lines by name, of unchanged images whose output exists."""
         found: dict[str, dict[str, Any]] = {}
         for line in _whole_lines(self.path, self._head):
             path = images.get(line["name"])
@@ -134,14 +135,14 @@ class _Journal(Generic[Result]):
 
 
 def _whole_lines(path: Path, head: str) -> Iterator[dict[str, Any]]:
-    """The lines behind the first, which must be `head`, up to the first that is cut off or spoilt."""
+    """Yield the lines behind the first, which must be `head`, up to one that is damaged."""
     try:
         lines = untrusted_files.read_bytes(path).split(b"\n")
     except NotFound:
         return
     if lines[0] != head.encode():
         return
-    for line in lines[1:-1]:  # behind the last line break is nothing, or half a line
+    for line in lines[1:-1]:  # behind the last line break is nothing, or an incomplete line
         try:
             yield json.loads(line)
         except ValueError:
@@ -149,9 +150,9 @@ def _whole_lines(path: Path, head: str) -> Iterator[dict[str, Any]]:
 
 
 def _state(path: Path) -> list[int] | None:
-    """Size and time of a file, to see that it changed; None where it is gone."""
+    """Return size and modification time of a file, to detect changes; None where it is gone."""
     try:
-        told = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return [told.st_size, told.st_mtime_ns]
+    return [status.st_size, status.st_mtime_ns]

@@ -114,7 +114,7 @@ def _layout(data: bytes) -> _Layout:
 
 
 def _fields(data: bytes, length: int, bits: int, compression: int) -> tuple[tuple, int]:
-    """Return the bit masks of red, green, blue and alpha, and the offset behind header and masks."""
+    """Return the bit masks of red, green, blue, alpha, and the offset behind header and masks."""
     behind = _FILE + length
     if compression not in (_FIELDS, _ALPHA_FIELDS):
         return _FIVE_BITS if bits == 16 else _EIGHT_BITS, behind

@@ -1,4 +1,4 @@
-"""Collect the warnings of imagecodecs' decoders.
+"""Call imagecodecs' decoders: collect their warnings, and pass them parts of a file uncopied.
 
 A decoder that meets damage may only log a warning, and return values as if the file were sound.
 """
@@ -9,6 +9,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
 
 _LOGGER = "imagecodecs"
 _lock = threading.Lock()
@@ -30,6 +31,11 @@ class _Listener(logging.Filter):
 
 
 _listener = _Listener()
+
+
+def as_data(stream: bytes | memoryview) -> bytes:
+    """Return a buffer as the type that imagecodecs declares; its decoders accept any buffer."""
+    return cast(bytes, stream)
 
 
 @contextmanager

@@ -69,7 +69,7 @@ def _word(facts: Facts, tag: int) -> str:
 
 
 def _of_a_person(text: str) -> bool:
-    """Return whether text has two parts of letters only, none of them a placeholder of `_NOBODY`."""
+    """Return whether text has two parts of letters only, and none is in `_NOBODY`."""
     parts = [part for part in re.split(r"[\^=,. _-]+", text) if part]
     return (
         not _NOBODY & set(parts)

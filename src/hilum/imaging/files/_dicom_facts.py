@@ -88,9 +88,12 @@ def of_parsed(parsed: Parsed) -> Facts:
     """Return the wanted facts of what pydicom parsed, from each element's bytes where possible."""
     dataset, facts = parsed.dataset, {}
     encoding = _charset(dataset)
+    meta = getattr(dataset, "file_meta", None)
     for tag, kind in WANTED.items():
-        source = getattr(dataset, "file_meta", {}) if tag >> 16 == 2 else dataset
-        if tag in source and (fact := _fact(source, tag, kind, encoding)) is not None:
+        source = meta if tag >> 16 == 2 else dataset
+        if source is None or tag not in source:
+            continue
+        if (fact := _fact(source, tag, kind, encoding)) is not None:
             facts[tag] = fact
     if pixels := _dicom_parsing.pixel_tag(parsed):
         facts[PIXELS] = pixels
@@ -127,10 +130,10 @@ def _fact(source: Dataset, tag: int, kind: str, encoding: str | None) -> Fact | 
 
 
 def _code(sequence: Any, encoding: str | None) -> tuple[str, str, str] | None:
-    items = sequence if type(sequence).__name__ == "Sequence" else ()
-    if not len(items):
+    if type(sequence).__name__ != "Sequence" or not len(sequence):
         return None
-    encoding = None if CHARSET in items[0] else encoding
-    texts = (_fact(items[0], part, TEXT, encoding) if part in items[0] else "" for part in CODES)
+    first = sequence[0]
+    encoding = None if CHARSET in first else encoding
+    texts = (_fact(first, part, TEXT, encoding) if part in first else "" for part in CODES)
     value, scheme, meaning = (str(text).strip(" \0") for text in texts)
     return value, scheme, meaning

@@ -57,11 +57,9 @@ class Header:
 
 def header(facts: Facts) -> Header:
     """Return the header that the facts, by tag, make up."""
-    rows, columns = facts.get(0x00280010), facts.get(0x00280011)
+    rows, columns = _number(facts, 0x00280010), _number(facts, 0x00280011)
     orientation = _orientation(facts)
-    codes = tuple(
-        (code[0], code[2]) for code in (facts.get(tag, ("", "", "")) for tag in _VIEW_CODES)
-    )
+    codes = tuple((code[0], code[2]) for code in (_code(facts, tag) for tag in _VIEW_CODES))
     descriptions = tuple((name, _text(facts, tag) or "") for tag, name in _DESCRIPTIONS.items())
     view, view_from = _dicom_view.stated(
         _text(facts, 0x00185101) or "", codes, orientation, descriptions
@@ -69,6 +67,7 @@ def header(facts: Facts) -> Header:
     spacing, spacing_from = _spacing(facts)
     studied = next((found for tag in _DATES if (found := _dicom_age.day(_text(facts, tag)))), None)
     pixels = facts.get(PIXELS)
+    kind = "integer" if pixels == WHOLE_PIXELS else "float"
     return Header(
         instance=_text(facts, 0x00080018),
         series=_text(facts, 0x0020000E),
@@ -86,12 +85,12 @@ def header(facts: Facts) -> Header:
         orientation=orientation,
         laterality=_text(facts, 0x00200062) or _text(facts, 0x00200060),
         modality=_text(facts, 0x00080060),
-        body_part=_text(facts, 0x00180015) or facts.get(0x00082218, ("", "", ""))[2] or None,
+        body_part=_text(facts, 0x00180015) or _code(facts, 0x00082218)[2] or None,
         syntax=_text(facts, SYNTAX),
         text=_dicom_burned_in.flags(facts),
         sop_class=_text(facts, 0x00080016) or _text(facts, MEDIA_CLASS),
         frames=_frames(facts),
-        pixels=("integer" if pixels == WHOLE_PIXELS else "float") if pixels else None,
+        pixels=kind if pixels else None,
         study_date=studied,
         accession=_text(facts, 0x00080050),
         institution=_text(facts, 0x00080080),
@@ -109,9 +108,20 @@ def _person(facts: Facts) -> str | None:
     return storage.digest(f"{words}/{_text(facts, 0x00100030) or ''}") if words else None
 
 
+def _number(facts: Facts, tag: int) -> int | None:
+    value = facts.get(tag)
+    return value if isinstance(value, int) else None
+
+
+def _code(facts: Facts, tag: int) -> tuple[str, str, str]:
+    """Return (value, scheme, meaning); empty text where there is no code."""
+    value = facts.get(tag)
+    return value if isinstance(value, tuple) else ("", "", "")
+
+
 def _text(facts: Facts, tag: int) -> str | None:
     value = facts.get(tag)
-    if not value:
+    if not isinstance(value, str) or not value:
         return None
     if "\\" not in value:
         return value.strip(" \0") or None
@@ -158,9 +168,8 @@ def _spacing(facts: Facts) -> tuple[tuple[float, float] | None, str | None]:
 
 
 def _pair(facts: Facts, tag: int) -> tuple[float, float] | None:
-    values = decimals(_text(facts, tag))
-    return (
-        (values[0], values[1])
-        if len(values) == 2 and all(value is not None and value > 0 for value in values)
-        else None
-    )
+    values = [value for value in decimals(_text(facts, tag)) if value is None or value > 0]
+    if len(values) != 2:
+        return None
+    first, second = values
+    return None if first is None or second is None else (first, second)

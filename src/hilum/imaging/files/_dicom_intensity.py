@@ -99,19 +99,8 @@ def of_colour(grey: Grey) -> Grey:
 
     White is white, and the transforms of grey scale images do not apply (C.7.6.3.1.2, C.11.2).
     """
-    return replace(
-        grey,
-        photometric="MONOCHROME2",
-        modality=None,
-        slope=1.0,
-        intercept=0.0,
-        windows=(),
-        voi=(),
-        padding=None,
-        shape="",
-        sign=0,
-        remarks=(),
-    )
+    plain = replace(grey, photometric="MONOCHROME2", shape="", sign=0, padding=None, remarks=())
+    return replace(plain, modality=None, slope=1.0, intercept=0.0, windows=(), voi=())
 
 
 def shown(grey: Grey, values: np.ndarray, bits: int, signed: bool, account: list[str]) -> Shown:
@@ -350,8 +339,8 @@ def _falls(grey: Grey, account: list[str]) -> bool:
 
 
 def _modality_lut(dataset: Dataset) -> Lut | None:
-    items = dataset.get("ModalityLUTSequence") or ()
-    return _dicom_lut.item(items[0]) if len(items) else None
+    items = dataset.get("ModalityLUTSequence")
+    return _dicom_lut.item(items[0]) if items else None
 
 
 def _voi_luts(dataset: Dataset, remarks: list[str]) -> tuple[Lut, ...]:

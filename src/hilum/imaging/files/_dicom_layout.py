@@ -1,7 +1,7 @@
 """Read how a DICOM file's pixels are laid out (image pixel module, PS3.3 C.7.6.3).
 
-Objects that are not one grey image, and transfer syntaxes that are unknown, are refused here, before
-anything is decoded.
+Objects that are not one grey image and unknown transfer syntaxes are refused here, before anything
+is decoded.
 """
 
 from __future__ import annotations

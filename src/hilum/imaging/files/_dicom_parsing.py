@@ -100,6 +100,7 @@ def parsed(data: bytes) -> Parsed:
     from pydicom import dcmread
     from pydicom.dataset import FileMetaDataset
     from pydicom.filereader import read_dataset
+    from pydicom.uid import UID
 
     if data[128:132] != b"DICM" and not is_bare_dataset(data[:_HEAD]):
         raise ValueError("it neither has DICOM's preamble nor begins as a data set")
@@ -124,7 +125,7 @@ def parsed(data: bytes) -> Parsed:
         stop_when=lambda tag, vr, length: tag >= 0x7FE00008,
     )
     found.file_meta = FileMetaDataset()
-    found.file_meta.TransferSyntaxUID = _dicom_tags.DEFLATED
+    found.file_meta.TransferSyntaxUID = UID(_dicom_tags.DEFLATED)
     place = stream.tell()
     return Parsed(found, stream.getbuffer(), place)
 
@@ -150,14 +151,15 @@ def _inflated(data: memoryview) -> io.BytesIO:
     Raises `ValueError` at more bytes than the image that it states can need.
     """
     engine, stream, most = zlib.decompressobj(-zlib.MAX_WBITS), io.BytesIO(), _MOST_HEADER
-    while data and not engine.eof:
-        chunk = engine.decompress(data, _CHUNK)
+    pending: bytes | memoryview = data
+    while pending and not engine.eof:
+        chunk = engine.decompress(pending, _CHUNK)
         if not stream.tell():
             most += 2 * min(_dicom_tags.stated_pixels(chunk), raster.MOST_PIXELS)
         stream.write(chunk)
         if stream.tell() > most:
             raise ValueError(f"it inflates to more than the {most:,} bytes that its image can need")
-        data = engine.unconsumed_tail
+        pending = engine.unconsumed_tail
     if not engine.eof:
         raise ValueError("its deflated part breaks off")
     stream.seek(0)

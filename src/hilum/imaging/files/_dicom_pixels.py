@@ -26,6 +26,7 @@ from hilum.imaging.files import (
     _jpeg_complete,
     _jpeg_stream,
 )
+from hilum.imaging.files._decoder_warnings import as_data
 from hilum.imaging.files._dicom_elements import UNKNOWN_LENGTH
 from hilum.imaging.files._dicom_layout import (
     COMPRESSED,
@@ -227,8 +228,8 @@ def _values(stream: memoryview, seen: _dicom_stream.Stream, account: list[str]) 
         # CharLS searches for seconds where the end is missing.
         if b"\xff\xd9" not in bytes(stream[-_MARKER_BYTES:]):
             raise ValueError("its end marker is missing")
-        return imagecodecs.jpegls_decode(stream)
-    return imagecodecs.jpegxl_decode(stream)
+        return imagecodecs.jpegls_decode(as_data(stream))
+    return imagecodecs.jpegxl_decode(as_data(stream))
 
 
 def _settled(
@@ -261,7 +262,7 @@ def _settled(
                 "PS3.5 8.2)"
             )
             bits, signed = min(max(bits, seen.bits or bits), 16), True
-        else:  # some writers store two's complement in an unsigned image, and only the header says so
+        else:  # some writers store two's complement in an unsigned image
             account.append(
                 "Pixel Representation says signed, the compressed image is unsigned: taken as "
                 f"two's complement of {bits} bits"

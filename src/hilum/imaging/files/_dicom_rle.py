@@ -11,6 +11,8 @@ import struct
 import cv2
 import numpy as np
 
+from hilum.imaging.files._decoder_warnings import as_data
+
 _HEADER = 64  # bytes: the number of segments and the offsets of up to 15
 
 
@@ -25,7 +27,7 @@ def decode(stream: memoryview, pixels: int, samples: int, width: int) -> memoryv
     planes = np.zeros((len(segments), pixels), np.uint8)
     for number, (segment, plane) in enumerate(zip(segments, planes, strict=True)):
         try:
-            found = len(imagecodecs.packbits_decode(segment, out=plane))
+            found = len(imagecodecs.packbits_decode(as_data(segment), out=plane))
         except RuntimeError as error:
             raise ValueError(
                 f"segment {number + 1} of {len(segments)} is broken, or holds more than its "
@@ -37,12 +39,12 @@ def decode(stream: memoryview, pixels: int, samples: int, width: int) -> memoryv
                 f"{pixels:,} are needed"
             )
     if width == 1:
-        return memoryview(planes.reshape(-1))
+        return planes.reshape(-1).data
     cells = [
         cv2.merge(list(planes[first : first + width][::-1])).reshape(-1)
         for first in range(0, len(planes), width)
     ]
-    return memoryview(cells[0] if samples == 1 else np.concatenate(cells))
+    return (cells[0] if samples == 1 else np.concatenate(cells)).data
 
 
 def _segments(stream: memoryview, needed: int) -> list[memoryview]:

@@ -112,6 +112,7 @@ def _jpegxl(head: bytes) -> Stream:
     bits, used = int.from_bytes(head[2:14], "little"), 0
 
     def take(count: int) -> int:
+        """Return the next `count` bits as a number."""
         nonlocal used
         used += count
         return bits >> (used - count) & ((1 << count) - 1)
@@ -119,6 +120,7 @@ def _jpegxl(head: bytes) -> Stream:
     small = take(1)
 
     def side() -> int:
+        """Return the next height or width."""
         return 8 * (take(5) + 1) if small else take((9, 13, 18, 30)[take(2)]) + 1
 
     height, ratio = side(), take(3)

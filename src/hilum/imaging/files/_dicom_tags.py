@@ -132,6 +132,7 @@ def walked(path: Path, root: Path | None = None) -> Facts | None:
     try:
 
         def read(place: int, length: int) -> bytes:
+            """Read `length` bytes from the offset `place` on."""
             os.lseek(descriptor, place, os.SEEK_SET)
             return os.read(descriptor, length)
 
@@ -286,7 +287,7 @@ def number(value: bytes, big_endian: bool) -> int:
 
 
 def behind_deflated_meta(data: bytes) -> int | None:
-    """Where the deflated part of a deflated file begins; None for any other file."""
+    """Return where the deflated part of a deflated file begins; None for any other file."""
     if data[128:132] != b"DICM" or DEFLATED.encode() not in data[:2048]:
         return None
     if data[132:140] != b"\x02\0\0\0UL\x04\0":  # the length of the meta information (PS3.10 7.1)

@@ -59,7 +59,7 @@ def as_text(value: object) -> str:
 
 
 def whole(source: Dataset, key: int | str, *, signed: bool) -> int | None:
-    """Return a number of two bytes, signed as asked whatever its VR says; None if absent."""
+    """Return a number of two bytes, `signed` or not whatever its VR says; None if absent."""
     found = raw(source, key)
     if found is not None and found.vr in _TEXTS - {None, "UN"}:
         value = decimal(found.value.decode("latin-1"))

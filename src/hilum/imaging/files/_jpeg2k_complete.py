@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hilum.imaging.files import _decoder_warnings, _dicom_silent_faults
+from hilum.imaging.files._decoder_warnings import as_data
 
 _SOC, _SIZ, _SOT, _EOC = b"\xff\x4f", b"\xff\x51", b"\xff\x90", b"\xff\xd9"
 _FRONT = 4096  # bytes within which a codestream begins, and at most so many follow its end
@@ -80,7 +81,7 @@ def _by_openjpeg(stream: bytes | memoryview) -> tuple[np.ndarray, list[str]]:
 
     with _decoder_warnings.collected() as warnings:
         try:
-            values = imagecodecs.jpeg2k_decode(stream, verbose=2)
+            values = imagecodecs.jpeg2k_decode(as_data(stream), verbose=2)
         except RuntimeError as error:  # what imagecodecs raises says less than what is logged
             raise ValueError("; ".join(dict.fromkeys(warnings)) or str(error)) from error
     return values, list(dict.fromkeys(warnings))

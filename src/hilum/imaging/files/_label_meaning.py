@@ -116,7 +116,7 @@ def _of_two(
 
 
 def _is_inverted(dark: Region | None, bright: Region | None) -> tuple[bool, bool]:
-    """Whether the brighter value is the background, and whether that is sure."""
+    """Return whether the brighter value is the background, and whether that is sure."""
     if dark is None or bright is None:
         larger_is_dark = bright is None
         return not larger_is_dark, larger_is_dark
@@ -221,7 +221,7 @@ def _between(region: Region, right: Region, left: Region) -> bool:
 
 
 def _other(region: Region, lungs: Sequence[Region]) -> tuple[str, bool]:
-    """The role of a label beside the lungs, and whether it is settled that it is no lung."""
+    """Return the role of a label beside the lungs, and whether it is settled that it is no lung."""
     whole, area = np.any([lung.mask for lung in lungs], axis=0), sum(lung.share for lung in lungs)
     left, right = min(lung.left for lung in lungs), max(lung.right for lung in lungs)
     middle, reach = (left + right) / 2, (right - left) / 2

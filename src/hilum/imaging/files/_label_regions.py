@@ -71,7 +71,7 @@ def frame(shape: tuple[int, int], seen: np.ndarray) -> np.ndarray:
 
 
 def measure(mask: np.ndarray, share: float, border: np.ndarray) -> Region | None:
-    """The region of one label; None where the small image has none of it."""
+    """Return the region of one label; None where the small image has none of it."""
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     if not rows.size:
         return None

@@ -129,7 +129,7 @@ def _about_sides(votes: Votes) -> bool:
 
 
 def _is_inverted(image: LabelImage, roles: Mapping[str, str]) -> bool:
-    """Whether the background is brighter than the lungs; the colours of a palette mean nothing."""
+    """Return whether the background is brighter than the lungs; False for a palette's colours."""
     count = np.bincount(image.numbers.ravel(), minlength=len(image.keys))
     lungs = [at for at, key in enumerate(image.keys) if roles[key] in LUNGS]
     others = [at for at, key in enumerate(image.keys) if roles[key] == "none"]

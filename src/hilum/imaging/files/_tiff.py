@@ -140,7 +140,7 @@ def _chosen(data: bytes) -> Tags:
 
 
 def _lesser(tags: Tags) -> bool:
-    """Whether a directory is a smaller copy or a transparency mask of another."""
+    """Return whether a directory is a smaller copy or a transparency mask of another."""
     return bool(tags.get(_SUBFILE, (0,))[0] & 5) or tags.get(_OLD_SUBFILE, (1,))[0] == 2
 
 

@@ -37,7 +37,7 @@ def decode(
 
 
 def _file(parts: Sequence[memoryview], tags: Mapping[int, tuple[int, ...]], name: str) -> bytes:
-    """A TIFF file of these strips or tiles alone."""
+    """Return a TIFF file of these strips or tiles alone."""
     places, at = [], _HEAD
     for part in parts:
         places.append(at)

@@ -44,10 +44,12 @@ class _Layout(NamedTuple):
 
     @property
     def down(self) -> int:
+        """How many strips or tiles there are from top to bottom."""
         return -(-self.height // self.part[0])
 
     @property
     def across(self) -> int:
+        """How many strips or tiles there are from left to right."""
         return -(-self.width // self.part[1])
 
     @property
@@ -57,10 +59,11 @@ class _Layout(NamedTuple):
 
     @property
     def count(self) -> int:
+        """How many strips or tiles there are in all planes."""
         return self.planes * self.down * self.across
 
     def rows(self) -> list[int]:
-        """How many rows of the image each strip or tile brings; a tile is always whole."""
+        """Return how many rows of the image each strip or tile brings; a tile is always whole."""
         each = [self.part[0]] * (self.down * self.across)
         if self.name == "strip":
             each[-1] = self.height - (self.down - 1) * self.part[0]
@@ -90,6 +93,7 @@ def read(data: bytes, tags: Tags) -> np.ndarray:
 
 def _layout(data: bytes, tags: Tags) -> _Layout:
     def one(tag: int, default: int) -> int:
+        """Return the first value of a tag."""
         return tags.get(tag, (default,))[0]
 
     height, width, samples = one(257, 0), one(256, 0), one(277, 1)
@@ -131,7 +135,7 @@ def _refuse_predictor(layout: _Layout) -> None:
 
 
 def _parts(data: bytes, tags: Tags, layout: _Layout) -> list[memoryview]:
-    """The compressed bytes of each strip or tile. Raises `ValueError` for those not in the file."""
+    """Return the compressed bytes of each strip or tile. Raises `ValueError` for a missing one."""
     places = tags.get(273) or tags.get(324, ())
     sizes = tags.get(279) or tags.get(325, ())
     if len(places) != layout.count or len(sizes) != layout.count:
@@ -175,7 +179,7 @@ def _as_it_lies(data: bytes, tags: Tags, layout: _Layout) -> np.ndarray | None:
 
 
 def _of_strips(parts: Sequence[memoryview], layout: _Layout) -> np.ndarray:
-    """Values (planes, height, width, samples)."""
+    """Return values (planes, height, width, samples)."""
     row = layout.row_bytes
     cells = np.zeros(layout.planes * layout.height * row, np.uint8)
     codec = _Codec(layout)
@@ -188,7 +192,7 @@ def _of_strips(parts: Sequence[memoryview], layout: _Layout) -> np.ndarray:
 
 
 def _of_tiles(parts: Sequence[memoryview], layout: _Layout) -> np.ndarray:
-    """Values (planes, height, width, samples)."""
+    """Return values (planes, height, width, samples)."""
     shape = (layout.planes, layout.height, layout.width, layout.samples)
     kind = "u1" if layout.bits < 8 else f"{layout.kind}{layout.bits // 8}"
     whole = np.zeros(shape, kind)
@@ -256,7 +260,7 @@ def _copied(part: memoryview, *, out: np.ndarray) -> np.ndarray:
 
 
 def _numbers(cells: np.ndarray, shape: tuple[int, ...], layout: _Layout) -> np.ndarray:
-    """Values of `shape` (planes, rows, width, samples) of their bytes, the predictor undone."""
+    """Convert bytes to values of `shape` (planes, rows, width, samples), the predictor undone."""
     if layout.bits < 8:
         return _unpacked(cells.reshape(shape[0] * shape[1], -1), layout, shape)
     size = layout.bits // 8

@@ -158,7 +158,7 @@ class _Labelled:
 
 
 def _stored(path: Path, root: Path | None) -> tuple[str, Stored, int]:
-    """Kind by the bytes, values as stored and the orientation."""
+    """Return kind by the bytes, values as stored and the orientation."""
     kind, module, data = raster.opened(path, root)
     labels = kind == "TIFF"
     with raster.named(path, kind):
@@ -240,7 +240,7 @@ def _eight_bits(palette: np.ndarray) -> np.ndarray:
 
 
 def _with_alpha(colour: np.ndarray, alpha: np.ndarray) -> _Labelled | None:
-    """Labels of an image that is transparent in places: by its colours, else by its alpha."""
+    """Return the labels of an image with transparent parts: by its colours, else by its alpha."""
     seen = alpha > alpha.max() // 2
     shown = np.where(seen if colour.ndim == 2 else seen[:, :, None], colour, 0)
     levels = _label_levels.find(shown.astype(colour.dtype))
@@ -274,7 +274,7 @@ def _holds_labels(levels: Levels, *, lossy: bool) -> bool:
 
 
 def _is_vivid(levels: Levels) -> bool:
-    """Whether all levels but one are strong colours, which no radiograph has."""
+    """Return whether all levels but one are strong colours, which no radiograph has."""
     if levels.values.ndim == 1:
         return False
     strong = np.ptp(levels.values, axis=1) >= _VIVID * levels.values.max()
@@ -314,7 +314,7 @@ def _image(path: Path, kind: str, labels: _Labelled, orientation: int) -> LabelI
 
 
 def _too_large_for_labels(path: Path, root: Path | None) -> bool:
-    """Whether a PNG has more bits a pixel than label images have. Reads its header alone."""
+    """Return whether a PNG has more bits a pixel than label images have. Reads its header alone."""
     try:
         with untrusted_files.opened(path, root=root) as stream:
             head, size = stream.read(_PNG_HEADER), os.fstat(stream.fileno()).st_size

@@ -1,17 +1,19 @@
-"""Made-up chest radiographs with exact lung masks: what the demo, the docs and the tests stand on. Nobody's picture.
+"""Synthesise chest radiographs with exact lung masks, of no real patient, for demo, docs and tests.
 
-Conventions. An `Anatomy` is a patient, a `Phantom` one posterior-anterior exposure as on a viewing box: the PATIENT's
-right lung is on the picture's LEFT, the heart points to the picture's right. Pixels are uint8 (height, width), bright
-is dense. Masks are bool (height, width), each one piece by edge neighbours. Lengths are shares of the frame: u across
-from the midline, v down from the upper border. The body fills a frame of any shape; an oblong one stretches it.
+Conventions. An `Anatomy` is a patient, a `Phantom` one posterior-anterior exposure as on a viewing
+box: the PATIENT's right lung is on the image's LEFT, the heart points to the image's right. Pixels
+are uint8 (height, width), bright is dense. Masks are bool (height, width), each one piece by edge
+neighbours. Lengths are fractions of the frame: u across from the midline, v down from the upper
+border. The body fills a frame of any shape; an oblong one stretches it.
 
-How a picture comes about. Attenuation is summed along the beam: soft tissue as thick as the body is round, less the
-air of the lungs, plus bone, vessels and a lead marker; disease puts water where air was. X-ray quanta give noise that
-grows with attenuation (Poisson, as a normal of equal variance), the detector blurs, and the film curve
-1 - exp(-(attenuation / exposure) ** contrast) makes brightness of it.
+Image formation. Attenuation is summed along the beam: soft tissue of a round body, minus the air of
+the lungs, plus bone, vessels and a lead marker; disease replaces air by water. X-ray quanta give
+noise that grows with attenuation (Poisson, as a normal of equal variance), the detector blurs, and
+the film curve 1 - exp(-(attenuation / exposure) ** contrast) converts attenuation to brightness.
 
-Masks follow the Montgomery and Shenzhen protocol (Candemir et al. 2014; Stirenko et al. 2018): the aerated field,
-without the heart, what lies behind the diaphragm and an opaque effusion; consolidation and nodules stay inside.
+Masks follow the Montgomery and Shenzhen protocol (Candemir et al. 2014; Stirenko et al. 2018): the
+aerated field, without the heart, the part behind the diaphragm and an opaque effusion;
+consolidation and nodules are inside.
 """
 
 from __future__ import annotations
@@ -41,6 +43,8 @@ SMALLEST = 64  # pixels; below this the narrow angles of the lungs vanish
 
 @dataclass(frozen=True)
 class Phantom:
+    """One exposure with its lung masks."""
+
     pixels: np.ndarray
     right_lung: np.ndarray
     left_lung: np.ndarray
@@ -48,7 +52,10 @@ class Phantom:
 
 
 def anatomy(rng: np.random.Generator, *, child: bool = False) -> Anatomy:
-    """Draw a patient. A child has a short broad chest, a wide heart, flat ribs and no breast shadow."""
+    """Draw a patient at random.
+
+    A child has a short broad chest, a wide heart, flat ribs and no breast shadow.
+    """
     u = rng.uniform
     return Anatomy(
         half_width=u(0.34, 0.38) if child else u(0.325, 0.375),
@@ -80,11 +87,11 @@ def draw(
     signs: Collection[str] = (),
     marker: bool = True,
 ) -> Phantom:
-    """One exposure of `body`: position, breath, exposure, noise and extent of disease come from `rng`.
+    """Expose `body` once: position, breath, exposure, noise and extent of disease come from `rng`.
 
-    The same arguments and generator state give the same bytes. `disease` is None (healthy) or one of `DISEASES`, and
-    changes only the lungs; `signs` are of `SIGNS`, and each comes with its extent. Raises `NotFound` for another disease
-    or sign, `BadRecipe` for a side under 64 pixels.
+    The same arguments and generator state give the same bytes. `disease` is None (healthy) or one
+    of `DISEASES`, and changes only the lungs; `signs` are of `SIGNS`, and each comes with its
+    extent. Raises `NotFound` for another disease or sign, `BadRecipe` for a side under 64 pixels.
     """
     if disease is not None and disease not in DISEASES:
         raise NotFound.named("disease", disease, DISEASES)
@@ -93,7 +100,8 @@ def draw(
             raise NotFound.named("sign", sign, SIGNS)
     if min(height, width) < SMALLEST:
         raise BadRecipe(
-            f"a phantom of {height}x{width} (height x width) is too small; give sides of {SMALLEST} or more"
+            f"a phantom of {height}x{width} (height x width) is too small; give sides of "
+            f"{SMALLEST} or more"
         )
     view = _pose(body, rng, height, width)
     film = {
@@ -116,31 +124,26 @@ def draw(
     )
     pixels = _expose(np.maximum(dense + found.dense, 0) + lead * marker, grain, **film) * beam
     seen = beam & ~found.fluid & (water < 0.5) if disease == "effusion" else beam & ~found.fluid
-    lungs = (_one_piece(mask & seen) for mask in masks)
-    return Phantom(pixels, *lungs, {sign: extent & beam for sign, extent in found.extents.items()})
+    right, left = (_one_piece(mask & seen) for mask in masks)
+    extents = {sign: extent & beam for sign, extent in found.extents.items()}
+    return Phantom(pixels, right, left, extents)
 
 
 def _pose(body: Anatomy, rng: np.random.Generator, height: int, width: int) -> View:
-    turn, zoom, shift = (
-        np.deg2rad(rng.uniform(-2.5, 2.5)),
-        rng.uniform(0.96, 1.06),
-        rng.uniform(-0.02, 0.02, 2),
-    )
-    turned = (
+    angle, zoom = np.deg2rad(rng.uniform(-2.5, 2.5)), rng.uniform(0.96, 1.06)
+    shift = rng.uniform(-0.02, 0.02, 2)
+    linear = (
         zoom
-        * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+        * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
         @ [[1, 0], [body.tilt, 1]]
     )
-    affine = np.column_stack([turned, 0.5 + shift - turned @ [0, 0.5]]) * [[width], [height]] - [
-        0,
-        0,
-        0.5,
-    ]
+    affine = np.column_stack([linear, 0.5 + shift - linear @ [0, 0.5]]) * [[width], [height]]
+    affine = affine - [0, 0, 0.5]
     return View(height, width, affine, float(np.sqrt(height * width)))
 
 
 def _marker(view: View, rng: np.random.Generator) -> np.ndarray:
-    """Attenuation of a lead R or L, on the patient's own side of the picture."""
+    """Return the attenuation of a lead R or L, on the patient's own side of the image."""
     letter, u = (
         ("R", rng.uniform(0.05, 0.09)) if rng.uniform() < 0.5 else ("L", rng.uniform(0.86, 0.9))
     )
@@ -153,7 +156,7 @@ def _marker(view: View, rng: np.random.Generator) -> np.ndarray:
 
 
 def _beam(view: View, rng: np.random.Generator) -> np.ndarray:
-    """Bool (height, width), False behind the collimator's blades, which two pictures in three do not show."""
+    """Return bool (height, width), False behind the collimator's blades; one in three has any."""
     left, right, upper, lower = rng.uniform(0, 0.035, 4) * (rng.uniform() < 0.35)
     lean = rng.uniform(-0.012, 0.012) * (left > 0)
     u, v = (
@@ -167,7 +170,10 @@ def _beam(view: View, rng: np.random.Generator) -> np.ndarray:
 def _expose(
     dense: np.ndarray, rng: np.random.Generator, exposure: float, contrast: float, quanta: float
 ) -> np.ndarray:
-    """Attenuation float32 (height, width) -> uint8 film, bright is dense; `quanta` reach the whole frame."""
+    """Convert attenuation float32 (height, width) to uint8 film, bright is dense.
+
+    `quanta` reach the whole frame.
+    """
     dense = cv2.GaussianBlur(dense, (0, 0), max(0.4, 0.0011 * np.sqrt(dense.size)))
     # The variance of log(Poisson(n)) is about 1 / n, and n falls as exp(-attenuation).
     noise = rng.standard_normal(dense.shape, np.float32) * np.float32(np.sqrt(dense.size / quanta))
@@ -177,7 +183,10 @@ def _expose(
 
 
 def _lung(body: Anatomy, side: int, breath: float) -> np.ndarray:
-    """Outline of the aerated field of one lung: apex, side wall, costophrenic angle, dome, heart, mediastinum."""
+    """Return the outline of one lung's aerated field.
+
+    It runs along apex, side wall, costophrenic angle, dome, heart and mediastinum.
+    """
     wide, top, dome = body.half_width, body.apex, body.dome + breath + body.dome_drop * (side > 0)
     heart = body.heart_right if side < 0 else body.heart_left
     u = [wide * share for share in (0.41, 0.60, 0.77, 0.89, 0.96, 1.0, 0.985, 0.985, 0.87, 0.70)]
@@ -206,7 +215,10 @@ def _lung(body: Anatomy, side: int, breath: float) -> np.ndarray:
 
 # The healthy body: each function returns attenuation, float32 (height, width)
 def _soft_tissue(view: View, body: Anatomy) -> np.ndarray:
-    """The trunk with neck and arms, round at its outline, and the breasts; the air around attenuates a little."""
+    """Return the trunk with neck and arms, round at its outline, and the breasts.
+
+    The air around attenuates a little.
+    """
     side = body.half_width + body.flank
     u = [
         0.075,
@@ -238,7 +250,7 @@ def _soft_tissue(view: View, body: Anatomy) -> np.ndarray:
 
 
 def _ribs(view: View, body: Anatomy) -> np.ndarray:
-    """Posterior and anterior halves of ten pairs of ribs; the rim of a rib is denser than its marrow."""
+    """Return the posterior and anterior halves of ten pairs of ribs, denser at their rims."""
     back, front = view.fill(), view.fill()
     turn, t = np.linspace(0.12, np.pi / 2, 16), np.linspace(0, 1, 14)
     for number, share in enumerate(RIB_REACHES):
@@ -326,9 +338,10 @@ def _organs(view: View, body: Anatomy, breath: float) -> np.ndarray:
 def _lungs(
     view: View, body: Anatomy, field: np.ndarray, water: np.ndarray, bare: np.ndarray
 ) -> np.ndarray:
-    """Minus the air of both lungs, plus vessels and lung texture.
+    """Return minus the air of both lungs, plus vessels and lung texture.
 
-    `water` is the share of air displaced, up to 1, below 0 where there is more air; `bare` the share of texture missing.
+    `water` is the fraction of air displaced, up to 1, below 0 where there is more air; `bare` the
+    fraction of texture missing.
     """
     air = view.round(field, 0.06) * np.float32(0.4) + view.soft(
         field.view(np.uint8) * 255, 0.0025
@@ -342,7 +355,10 @@ def _lungs(
 
 
 def _vessels(view: View, body: Anatomy, rng: np.random.Generator) -> np.ndarray:
-    """uint8 layer of pulmonary vessels forking from each hilum, fainter and finer outwards; coarse ones lie on top."""
+    """Return a uint8 layer of pulmonary vessels that fork from each hilum.
+
+    They become fainter and finer outwards; coarse ones are on top.
+    """
     side = np.repeat(SIDES, 8)
     at = np.column_stack([side * 0.07, body.apex + 0.27 + rng.uniform(-0.015, 0.045, 16)])
     heading = np.tile(np.linspace(-1.45, 1.5, 8), 2) + rng.normal(0, 0.1, 16)
@@ -370,6 +386,6 @@ def _vessels(view: View, body: Anatomy, rng: np.random.Generator) -> np.ndarray:
 
 
 def _one_piece(mask: np.ndarray) -> np.ndarray:
-    """The largest piece by edge neighbours: a thin tip may come loose on a coarse grid."""
+    """Return the largest piece by edge neighbours: a thin tip may separate on a coarse grid."""
     _, pieces = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)
     return pieces == np.bincount(pieces[mask]).argmax()

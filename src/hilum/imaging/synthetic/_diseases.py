@@ -1,4 +1,4 @@
-"""Diseases of made-up chest radiographs: water where there was air."""
+"""Diseases of synthetic chest radiographs: water where there was air."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ DISEASES = ("tuberculosis", "pneumonia", "effusion")
 def displaced_air(
     view: View, outlines: list[np.ndarray], rng: np.random.Generator, disease: str
 ) -> np.ndarray:
-    """Share of air displaced, float32 (height, width) in 0..1; in one lung, in three of ten patients in both."""
+    """Return the fraction of air displaced, float32 (height, width) in [0, 1].
+
+    Disease is in one lung, in three of ten patients in both.
+    """
     paint = {"tuberculosis": _tuberculosis, "pneumonia": pneumonia, "effusion": effusion}[disease]
     severity, both, one = rng.uniform(0.1, 1), rng.uniform() < 0.3, rng.integers(2)
     water = view.fill().astype(np.float32)
@@ -24,11 +27,11 @@ def displaced_air(
 def _tuberculosis(
     view: View, outline: np.ndarray, severity: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Nodules and patches about a focus in the upper zone, in some with a cavity."""
+    """Draw nodules and patches around a focus in the upper zone, in some with a cavity."""
     focus, spread, nodules = spot(outline, rng, 0.1, 0.42), 0.02 + 0.05 * severity, view.fill()
     for _ in range(int(3 + 22 * severity)):
         nodule = blob(focus + rng.normal(0, 0.01 + spread * 0.7, 2), rng.uniform(0.005, 0.013), rng)
-        view.fill(nodule, value=rng.integers(90, 256), layer=nodules)
+        view.fill(nodule, value=int(rng.integers(90, 256)), layer=nodules)
     patches = [
         blob(focus + rng.normal(0, spread, 2), spread * rng.uniform(0.4, 1), rng) for _ in range(3)
     ]
@@ -48,7 +51,7 @@ def _tuberculosis(
 def pneumonia(
     view: View, outline: np.ndarray, severity: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """A hazy consolidation of the middle or lower zone, patchy, with air left in the bronchi."""
+    """Draw a patchy consolidation of the middle or lower zone, with air in the bronchi."""
     focus, spread = spot(outline, rng, 0.5, 0.85), 0.035 + 0.055 * severity
     shapes = [
         blob(focus + rng.normal(0, spread * 0.6, 2), spread * rng.uniform(0.6, 1.2), rng)
@@ -69,7 +72,10 @@ def pneumonia(
 def effusion(
     view: View, outline: np.ndarray, severity: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """A layer of fluid up to the meniscus, which climbs towards the side wall: from a blunted angle to a third."""
+    """Draw fluid up to the meniscus, which rises towards the side wall.
+
+    It fills between a blunted angle and a third of the lung.
+    """
     bottom, reach = outline[:, 1].max(), 1.1 * np.abs(outline[:, 0]).max() * np.sign(outline[0, 0])
     level = bottom - 0.01 - 0.075 * severity - 0.12 * max(0.0, severity - 0.5) * rng.uniform(0.5, 1)
     t = np.linspace(0, 1, 16)

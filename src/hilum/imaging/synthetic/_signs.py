@@ -1,8 +1,8 @@
-"""Draw the signs of findings in made-up chest radiographs, each with its extent.
+"""Draw the signs of findings in synthetic chest radiographs, each with its extent.
 
-They are plain enough to be seen and unlike one another. A sign is named after the concept of
-`hilum.annotations.vocabulary` that it stands for. It displaces air, adds or takes attenuation, or wipes out
-the texture of the lung; its extent is the region a reader would outline.
+They are obvious and distinct from one another. A sign is named after the concept of
+`hilum.annotations.vocabulary` that it stands for. It displaces air, adds or removes attenuation, or
+erases the texture of the lung; its extent is the region a reader would outline.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from hilum.imaging.synthetic._anatomy import (
 from hilum.imaging.synthetic._diseases import effusion, pneumonia
 
 _RIB = 0.5  # attenuation of a posterior rib
-_VISIBLE = 0.35  # share of a haze's densest place below which it is not outlined
+_NEIGHBOURS = np.ones((3, 3), np.uint8)
+_VISIBLE = 0.35  # fraction of the densest value of an opacity below which it is not outlined
 
 
 @dataclass
@@ -38,8 +39,8 @@ class Signs:
     body: Anatomy
     lungs: list[np.ndarray]  # outlines of the right and the left lung
     rng: np.random.Generator
-    water: np.ndarray  # share of air displaced, up to 1; below 0 is more air
-    bare: np.ndarray  # share of the lung's vessels and texture that is missing
+    water: np.ndarray  # fraction of air displaced, up to 1; below 0 is more air
+    bare: np.ndarray  # fraction of the lung's vessels and texture that is missing
     dense: np.ndarray  # attenuation added
     fluid: np.ndarray  # bool: pleural fluid, which belongs to no lung
     extents: dict[str, np.ndarray] = field(default_factory=dict)  # bool, by sign
@@ -62,14 +63,15 @@ class Signs:
         return found
 
     def inside(self, *outlines: np.ndarray) -> np.ndarray:
-        """Bool (height, width), True within any of the outlines."""
+        """Return bool (height, width), True within any of the outlines."""
         return self.view.fill(*outlines) > 127
 
     def one_lung(self) -> np.ndarray:
+        """Return the outline of a random lung."""
         return self.lungs[self.rng.integers(2)]
 
     def add(self, density: float, sigma: float, *outlines: np.ndarray) -> None:
-        """Add attenuation within outlines, blurred by `sigma` (share of the frame)."""
+        """Add attenuation within outlines, blurred by `sigma` (fraction of the frame)."""
         self.dense += self.view.soft(self.view.fill(*outlines), sigma) * np.float32(density)
 
 
@@ -84,7 +86,7 @@ def _calcification(signs: Signs) -> np.ndarray:
 
 
 def _lung_lesion(signs: Signs) -> np.ndarray:
-    """A round spot with a sharp edge."""
+    """Draw a round spot with a sharp edge."""
     at, radius = spot(signs.one_lung(), signs.rng, 0.2, 0.7), signs.rng.uniform(0.028, 0.055)
     outline = ellipse(at, radius, radius)
     signs.add(1.1, 0.003, outline)
@@ -92,7 +94,7 @@ def _lung_lesion(signs: Signs) -> np.ndarray:
 
 
 def _airspace_opacity(signs: Signs) -> np.ndarray:
-    """A hazy patch with air left in the bronchi."""
+    """Draw a hazy patch with air left in the bronchi."""
     outline = signs.one_lung()
     haze = np.clip(pneumonia(signs.view, outline, signs.rng.uniform(0.5, 1), signs.rng), 0, 1)
     signs.water += haze
@@ -128,7 +130,7 @@ def _dissemination(signs: Signs) -> np.ndarray:
 
 
 def _effusion(signs: Signs) -> np.ndarray:
-    """A white base that blunts the costophrenic angle."""
+    """Draw a white base that blunts the costophrenic angle."""
     outline = signs.one_lung()
     water = np.clip(effusion(signs.view, outline, signs.rng.uniform(0.6, 1), signs.rng), 0, 1)
     signs.water += water
@@ -149,7 +151,7 @@ def _hilar_enlargement(signs: Signs) -> np.ndarray:
 
 
 def _annular_shadow(signs: Signs) -> np.ndarray:
-    """A ring: the wall of a cavity with air in it."""
+    """Draw a ring: the wall of a cavity with air in it."""
     at, radius = spot(signs.one_lung(), signs.rng, 0.15, 0.65), signs.rng.uniform(0.035, 0.055)
     signs.add(1.0, 0.002, ellipse(at, radius, radius))
     signs.add(-1.0, 0.002, ellipse(at, radius * 0.72, radius * 0.72))
@@ -159,7 +161,7 @@ def _annular_shadow(signs: Signs) -> np.ndarray:
 def _rib_piece(signs: Signs, length: float) -> np.ndarray:
     """Return a line (6, 2) along a piece of a posterior rib that lies over the lung.
 
-    The third to the sixth rib are seen at full density. `length`: at most, a share of the frame.
+    The third to the sixth rib have full density. `length` is the most, as a fraction of the frame.
     """
     number, side = int(signs.rng.integers(2, 6)), SIDES[signs.rng.integers(2)]
     middle, half = signs.rng.uniform(0.55, 0.9), length / 2 / signs.body.half_width
@@ -168,7 +170,7 @@ def _rib_piece(signs: Signs, length: float) -> np.ndarray:
 
 
 def _healed_rib_fracture(signs: Signs) -> np.ndarray:
-    """A thick callus on a rib."""
+    """Draw a thick callus on a rib."""
     line = _rib_piece(signs, 0.085)
     swelling = 0.02 + 0.018 * np.sin(np.linspace(0.1, np.pi - 0.1, len(line)))
     signs.add(1.0, 0.002, band(line, swelling))
@@ -176,7 +178,7 @@ def _healed_rib_fracture(signs: Signs) -> np.ndarray:
 
 
 def _rib_fracture(signs: Signs) -> np.ndarray:
-    """A gap in a rib, whose ends have slipped past one another."""
+    """Draw a gap in a rib, whose ends have slipped past one another."""
     line = _rib_piece(signs, 0.09)
     signs.add(-_RIB, 0.001, band(line[1:5], 0.022))
     across = np.array([-(line[-1] - line[0])[1], (line[-1] - line[0])[0]])
@@ -186,7 +188,7 @@ def _rib_fracture(signs: Signs) -> np.ndarray:
 
 
 def _enlarged_mediastinum(signs: Signs) -> np.ndarray:
-    """The midline dense and broad above the heart."""
+    """Draw the midline dense and broad above the heart."""
     half, v = signs.rng.uniform(0.1, 0.13), signs.body.apex + np.array([0.0, 0.06, 0.16, 0.3])
     u = half * np.array([0.75, 0.95, 1.0, 0.95])
     outline = np.column_stack([[*u, *-u[::-1]], [*v, *v[::-1]]])
@@ -195,7 +197,7 @@ def _enlarged_mediastinum(signs: Signs) -> np.ndarray:
 
 
 def _pneumothorax(signs: Signs) -> np.ndarray:
-    """A black rim without vessels along the side and top of a lung, drawn back behind a line."""
+    """Draw a black rim without vessels along side and top of a lung that is retracted from it."""
     outline, rng = signs.one_lung(), signs.rng
     lung, bottom = signs.inside(outline), outline[:, 1].max()
     shrink = np.array([rng.uniform(0.74, 0.84), rng.uniform(0.88, 0.93)])
@@ -210,14 +212,14 @@ def _pneumothorax(signs: Signs) -> np.ndarray:
 
 
 def _atelectasis(signs: Signs) -> np.ndarray:
-    """A dense band across a lung, just above the diaphragm or higher."""
+    """Draw a dense band across a lung, just above the diaphragm or higher."""
     outline, rng = signs.one_lung(), signs.rng
     middle, lean = spot(outline, rng, 0.45, 0.75), rng.uniform(-0.35, 0.35)
     reach = 0.1 * np.array([np.cos(lean), np.sin(lean)])
     strip = band(np.array([middle - reach, middle, middle + reach]), rng.uniform(0.022, 0.034))
     lung = signs.inside(outline)
     signs.dense += signs.view.soft(signs.view.fill(strip), 0.002) * lung * np.float32(1.1)
-    return signs.inside(strip) & cv2.dilate(lung.view(np.uint8), None).view(bool)
+    return signs.inside(strip) & cv2.dilate(lung.view(np.uint8), _NEIGHBOURS).view(bool)
 
 
 SIGNS: MappingProxyType[str, Callable[[Signs], np.ndarray]] = MappingProxyType(
