@@ -15,7 +15,7 @@ IMAGES := 120
 # Large pages, where the C library knows how: training takes two thirds of the time.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: demo test test-versions lint clean
+.PHONY: demo test test-versions lint types docs clean
 
 demo: $(VENV)/installed
 ifeq ($(strip $(DATA)),)
@@ -26,7 +26,7 @@ else
 endif
 
 test: $(VENV)/installed
-	@$(BIN)/ruff check src tests bench
+	@$(BIN)/ruff check src tests tools benchmarks
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-versions:
@@ -35,7 +35,7 @@ test-versions:
 	  else echo "python$$version is not on this machine: left out"; fi; done
 
 lint: $(VENV)/installed
-	@$(BIN)/ruff check src tests bench
+	@$(BIN)/ruff check src tests tools benchmarks
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Hilum needs Python 3.11 or newer, got $$($(PYTHON) --version 2>&1); name one with: make PYTHON=python3.11"; exit 1; }
@@ -46,5 +46,10 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train,test]'
 	@touch $@
 
+docs: $(VENV)/installed
+	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt '.[docs]'
+	@$(BIN)/python -m tools.make_reference
+	@$(BIN)/zensical build
+
 clean:
-	rm -rf .venv .venv-* $(DEMO) .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* $(DEMO) .pytest_cache .ruff_cache .hypothesis site

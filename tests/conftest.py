@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks._lib.small_job import small_job
 from hilum import storage
 from hilum.annotations import lung_masks
 from hilum.imaging import synthetic
@@ -19,7 +21,6 @@ from hilum.inference.onnx_model import InputContract
 from hilum.run_folder import MARKERS, Run
 from hilum.runs.run_all import STEPS
 from hilum.storage import integrity
-from small_job import small_job
 
 os.environ.setdefault(
     "OMP_WAIT_POLICY", "PASSIVE"
@@ -55,11 +56,16 @@ def resealed(run: Run) -> Run:
 
 @pytest.fixture(scope="session")
 def small_run(tmp_path_factory) -> Run:
-    """A finished run; look, do not touch."""
-    folder = tmp_path_factory.mktemp("small")
-    done = hilum("run", small_job(folder), "--out", folder / "run")
-    assert done.returncode == 0, done.stderr
-    return Run(folder / "run")
+    """A finished run, made once for all workers of the session; read it, do not change it."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "small_run"
+    shared.mkdir(exist_ok=True)
+    with open(shared / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another worker may be making it
+        if not (shared / "run" / "report.html").exists():
+            done = hilum("run", small_job(shared), "--out", shared / "run")
+            assert done.returncode == 0, done.stderr
+    return Run(shared / "run")
 
 
 @pytest.fixture(scope="session")

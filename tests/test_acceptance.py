@@ -6,15 +6,15 @@ import cv2
 import imagecodecs
 import numpy as np
 import pytest
-
 from dicom_files import write as write_dicom
+from readers import ADULTS, installation, reader
+
 from hilum.imaging import synthetic
 from hilum.imaging.files import raster
 from hilum.inference import acceptance, age_group, classify_images, pretrained, segment_images
 from hilum.inference.acceptance import Lungs, People, Stated
 from hilum.inference.orientation import QualityFlag
 from hilum.runs import explain_images, predict_images
-from readers import ADULTS, installation, reader
 
 GOOD = Lungs(found=True, quality=0.95, least=0.7)
 NO_LABELS = np.zeros((64, 64), np.uint8)

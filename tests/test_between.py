@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-
 from conftest import hilum
+
 from hilum import storage
 from hilum.dataset.manifest import COLUMNS, Manifest
 from hilum.dataset.pixel_cache import FACTS

@@ -152,7 +152,7 @@ def gif(
 
 
 def stored(module, data: bytes):
-    return module.stored(data, module.look(data))
+    return module.stored(data, module.read_header(data))
 
 
 # --------------------------------------------------------------------------------------------- BMP

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_shapes import meet, simple
 
 from hilum import errors
 from hilum.annotations import mask_codecs, polygon_crossings, polygons, shapes
@@ -19,7 +20,6 @@ from hilum.dataset import tables
 from hilum.dataset.readers import _nlm, _supervisely
 from hilum.errors import BadData
 from hilum.imaging.files import find_images
-from test_shapes import meet, simple
 
 SIZE = (400, 400)
 
@@ -121,13 +121,10 @@ def test_a_polygon_beyond_all_bounds_is_refused_before_it_is_drawn(polygon, word
     ("make", "words"),
     [
         (lambda: mask_codecs.rle_decode("o" * 1_000_000), "more than 60 bits"),
-        (lambda: mask_codecs.parse_pairs("1 " + "9" * 6000), "pairs of whole numbers"),
-        (lambda: RunLengths.from_starts(f"1 {10**17}", SIZE, "rows"), "leaves a picture"),
-        (lambda: RunLengths.from_gaps(f"1 {10**17}", SIZE), "cannot be drawn"),
-        (lambda: RunLengths((10**5, 10**5), (10**10,)).to_box(), "is drawn for a picture of"),
+        (lambda: RunLengths((10**5, 10**5), (10**10,)).to_box(), "is given for an image of"),
         (
             lambda: RunLengths.from_coco({"size": [-3, -3], "counts": [9]}).to_box(),
-            "is drawn for a picture of",
+            "is given for an image of",
         ),
         (
             lambda: RunLengths.from_coco({"size": [3, 3], "counts": [10**400]}),

@@ -10,8 +10,10 @@ import imagecodecs
 import numpy as np
 import polars as pl
 import pytest
-
 from dicom_files import write
+from test_label_images import BOTH, HEART, LABELS, LEFT, RIGHT, SIZE, STRIP, VALUES, WHITE, grey
+from test_raster import tiff
+
 from hilum import plugins
 from hilum.annotations import lung_masks
 from hilum.annotations.shapes import RunLengths
@@ -24,8 +26,6 @@ from hilum.dataset.writers.torchxrayvision import to_xrv
 from hilum.imaging.files import label_image, raster
 from hilum.pipeline import cache
 from hilum.pipeline.evaluation.segmentation import overlaps
-from test_label_images import BOTH, HEART, LABELS, LEFT, RIGHT, SIZE, STRIP, VALUES, WHITE, grey
-from test_raster import tiff
 
 PIXELS = Pixels(size=160)
 

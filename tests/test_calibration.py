@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import oracles
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +14,6 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss
 
-import oracles
 from hilum import storage
 from hilum.statistics import calibration
 from hilum.statistics.metrics import calibration as measures
@@ -226,12 +226,12 @@ def test_a_calibration_never_turns_an_order_over_and_stays_within_0_and_1(rows):
 def test_rows_that_carry_no_calibration_give_the_reason_in_its_place(truth, score, why):
     for fit in (calibration.temperature, calibration.isotonic):
         assert fit(np.array(truth), np.array(score)) == (None, why)
-    told = calibration.as_json(math.nan, np.array(truth), np.array(score))
+    told = calibration.to_json(math.nan, np.array(truth), np.array(score))
     assert (
         told["reason"] == why
         and told["threshold"] is told["temperature"] is told["bias"] is told["isotonic"] is None
     )
-    assert calibration.of_json(told) == {}
+    assert calibration.from_json(told) == {}
 
 
 def test_a_score_without_a_logit_or_that_runs_the_wrong_way_has_no_temperature():
@@ -245,7 +245,7 @@ def test_a_score_without_a_logit_or_that_runs_the_wrong_way_has_no_temperature()
 
 def test_what_is_stored_gives_the_same_probabilities(tmp_path):
     truth, score = drawn(300)
-    storage.write_json(tmp_path / "c.json", calibration.as_json(0.4, truth, score))
-    back = calibration.of_json(storage.read_json(tmp_path / "c.json"))
+    storage.write_json(tmp_path / "c.json", calibration.to_json(0.4, truth, score))
+    back = calibration.from_json(storage.read_json(tmp_path / "c.json"))
     for name, fit in (("temperature", calibration.temperature), ("isotonic", calibration.isotonic)):
         np.testing.assert_array_equal(back[name](score), fit(truth, score)[0](score))

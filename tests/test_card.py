@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from conftest import hilum
 from markdown_it import MarkdownIt
 
-from conftest import hilum
 from hilum import plugins, storage
 from hilum.config import Data, Pixels, Recipe
 from hilum.dataset.manifest import COLUMNS, Manifest

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import polars as pl
 import pytest
+from test_likeness import CHANGES, picture
 
 from hilum.audit.checks import duplicates
 from hilum.audit.duplicates import near_duplicates
@@ -18,7 +19,6 @@ from hilum.imaging.geometry import Letterbox
 from hilum.imaging.perceptual_hash import hash_image
 from hilum.pipeline import audit, split
 from hilum.storage.integrity import checksum
-from test_likeness import CHANGES, picture
 
 OTHERS = 40
 PLANTED = {

@@ -20,7 +20,6 @@ from hilum.audit.checks import (
     patient_leakage,
     shortcuts,
 )
-from hilum.statistics.sample_size import half_width
 from hilum.audit.issues import Issue
 from hilum.config import Pixels
 from hilum.dataset import pixel_cache
@@ -28,6 +27,7 @@ from hilum.dataset.manifest import COLUMNS, LABEL_COLUMNS, REMARK_COLUMNS, SHAPE
 from hilum.dataset.pixel_cache import FACTS
 from hilum.imaging.files import raster
 from hilum.pipeline import audit, cache, ingest
+from hilum.statistics.sample_size import half_width
 from hilum.storage.integrity import checksum
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"

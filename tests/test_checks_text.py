@@ -7,8 +7,8 @@ import importlib.util
 import cv2
 import numpy as np
 import pytest
-
 from dicom_files import write
+
 from hilum.audit.checks import burned_in_text as text_check
 from hilum.config import Pixels
 from hilum.dataset.manifest import COLUMNS, Manifest
@@ -139,7 +139,7 @@ def test_the_real_reader_reads():
     assert burned_in_text.read(picture) == burned_in_text.Lettering(0, 0, 0.0)
     cv2.putText(picture, "HOSPITAL 12.03.1961", (60, 80), cv2.FONT_HERSHEY_SIMPLEX, 1.5, 255, 3)
     seen = burned_in_text.read(picture)
-    assert seen.words >= 2 and seen.longest == 8 and 0.01 < seen.share < 0.2
+    assert seen.words >= 2 and seen.longest == 8 and 0.01 < seen.covered < 0.2
 
 
 def test_without_the_extra_it_is_named(tmp_path, monkeypatch):

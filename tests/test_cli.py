@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import hilum
 from typer.testing import CliRunner
 
-from conftest import hilum
 from hilum import __main__, storage
 from hilum.cli.verbs import app
 from hilum.dataset.readers import kaggle_masks

@@ -156,7 +156,7 @@ def test_pixels_and_annotations_of_a_rotated_picture_are_those_that_are_shown(
 ):
     stored = np.zeros((40, 64), np.uint8)
     stored[4:12, 8:24] = 200
-    shown_at = raster.turned(stored, orientation)
+    shown_at = raster.oriented(stored, orientation)
     rows, columns = np.nonzero(shown_at)
     box = shapes.Box(
         *map(float, (rows.min(), columns.min(), np.ptp(rows) + 1, np.ptp(columns) + 1))

@@ -11,6 +11,7 @@ import imagecodecs
 import numpy as np
 import polars as pl
 import pytest
+from readers import installation, reader
 
 from hilum import storage
 from hilum.audit.duplicates import known_images, near_duplicates
@@ -23,7 +24,6 @@ from hilum.imaging.radiograph import preprocess
 from hilum.inference import classify_images, pretrained, training_hashes
 from hilum.pipeline import cache, ingest
 from hilum.runs import predict_images
-from readers import installation, reader
 
 
 def chest(seed, height=420, width=400):

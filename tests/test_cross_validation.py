@@ -11,10 +11,11 @@ import time
 import numpy as np
 import polars as pl
 import pytest
+from conftest import hilum, made_by
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_run import without_torch
 
-from conftest import hilum, made_by
 from hilum import storage
 from hilum.config import Split
 from hilum.dataset.manifest import COLUMNS, Manifest
@@ -27,7 +28,6 @@ from hilum.pipeline.split import divide
 from hilum.run_folder import Run
 from hilum.runs import compare, reproduce
 from hilum.runs.run_all import OF_A_FOLD
-from test_run import without_torch
 
 RECIPE = """
 [data]

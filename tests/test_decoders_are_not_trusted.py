@@ -9,10 +9,10 @@ import zlib
 import imagecodecs
 import numpy as np
 import pytest
+from dicom_files import JPEG, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dicom_files import JPEG, write
 from hilum.errors import BadData
 from hilum.imaging.files import (
     _decoder_warnings,

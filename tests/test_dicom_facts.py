@@ -5,9 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-
 from dicom_bytes import (
     BIG_ENDIAN,
     EXPLICIT,
@@ -22,6 +19,9 @@ from dicom_bytes import (
     sequence_end,
     words,
 )
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from hilum.annotations import acquisition
 from hilum.errors import BadData
 from hilum.imaging.files import (

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-
 from dicom_files import lut, write
+
 from hilum.imaging.files import dicom
 
 U8, U16, I16 = np.uint8, np.uint16, np.int16
-NONE = "Patient Orientation is not told"
+NONE = "Patient Orientation is not stated"
 
 
 def shown(tmp_path, stored, **said):
@@ -229,16 +229,16 @@ ACCOUNTS = {
     "the first of two windows": "the first of 2",
     "a window beside the values": "shows no contrast",
     "a window half the range away": "moved by +32768",
-    "a window of width 0": "cannot be meant",
+    "a window of width 0": "is implausible",
     "slope 0 is not used": "Rescale Slope 0",
-    "padding": "padding left out",
-    "overlay in a high bit": "bits above the 12 stored left out",
+    "padding": "padding excluded",
+    "overlay in a high bit": "bits above the 12 stored cleared",
     "a high bit that cannot be": "High Bit 3 cannot be",
-    "a shape that contradicts": "Presentation LUT Shape INVERSE contradicts MONOCHROME2: the latter rules",
-    "a shape that contradicts, and a sign that sides with it": "the former rules",
-    "for processing the sign rules": "Sign +1 rules over MONOCHROME2",
+    "a shape that contradicts": "Presentation LUT Shape INVERSE contradicts MONOCHROME2: the latter counts",
+    "a shape that contradicts, and a sign that sides with it": "the former counts",
+    "for processing the sign rules": "Sign +1 overrides MONOCHROME2",
     "for presentation the sign does not": "look whether bright is dense",
-    "MONOCHROME1": "turned over",
+    "MONOCHROME1": "inverted, so that",
     "modality LUT, not rescale": "modality LUT applied",
     "VOI LUT before a window": "VOI LUT applied",
 }
@@ -255,7 +255,7 @@ def test_what_is_not_told_is_said_too(tmp_path):
     assert (
         any("no window stated" in line for line in account)
         and any(NONE in line for line in account)
-        and "spacing is not told" in account
+        and "spacing is not stated" in account
     )
 
 

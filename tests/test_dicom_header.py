@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dicom_files import NATIVE, write
 from pydicom import Dataset
 from pydicom.valuerep import PersonName
+from test_dicom_pixels import SHARED, packaged, real_files
 
-from dicom_files import NATIVE, write
 from hilum.errors import BadData
 from hilum.imaging.files import _dicom_facts, _dicom_header, _dicom_parsing, _dicom_tags, dicom
 from hilum.safety.untrusted_files import Folder
-from test_dicom_pixels import SHARED, packaged, real_files
 
 KEYWORDS = {
     0x00020010: "TransferSyntaxUID",
@@ -259,7 +259,7 @@ def test_the_view_is_found_where_it_hides(said, view, source, tmp_path):
 
 
 SPACINGS = [
-    (dict(PixelSpacing=[0.2, 0.3]), (0.2, 0.3), "calibration not told"),
+    (dict(PixelSpacing=[0.2, 0.3]), (0.2, 0.3), "calibration not stated"),
     (dict(PixelSpacing=[0.2, 0.2], ImagerPixelSpacing=[0.2, 0.2]), (0.2, 0.2), "at the detector"),
     (
         dict(
@@ -353,7 +353,7 @@ def test_pixels_that_are_not_square_are_made_so(said, size, spacing, tmp_path):
         pytest.approx(spacing) if spacing else None
     )
     assert file.pose.back(file.values).shape == PIXELS.shape
-    assert (file.pose.drawn_out is not None) == any(
+    assert (file.pose.stretched is not None) == any(
         "made square" in line for line in file.processing_log
     )
 
@@ -407,9 +407,9 @@ def test_padding_does_not_bleed_where_pixels_are_drawn_out(tmp_path):
 
 
 def test_bytes_that_begin_as_a_data_set_does():
-    assert _dicom_parsing.looks_bare(
+    assert _dicom_parsing.is_bare_dataset(
         struct.pack("<HH2sH", 8, 5, b"CS", 10) + bytes(8)
-    ) and _dicom_parsing.looks_bare(struct.pack(">HH2sH", 8, 5, b"CS", 10) + bytes(8))
-    assert not _dicom_parsing.looks_bare(b"%PDF-1.7 and more") and not _dicom_parsing.looks_bare(
+    ) and _dicom_parsing.is_bare_dataset(struct.pack(">HH2sH", 8, 5, b"CS", 10) + bytes(8))
+    assert not _dicom_parsing.is_bare_dataset(b"%PDF-1.7 and more") and not _dicom_parsing.is_bare_dataset(
         b"\x08\x00"
     )

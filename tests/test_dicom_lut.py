@@ -2,9 +2,6 @@
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-
 from dicom_bytes import (
     BIG_ENDIAN,
     EXPLICIT,
@@ -17,6 +14,9 @@ from dicom_bytes import (
     padded,
     words,
 )
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from hilum.errors import BadData
 from hilum.imaging.files import dicom
 from hilum.imaging.files._dicom_decimal import decimal, decimals
@@ -222,8 +222,8 @@ WINDOWS = {  # centres, widths, VOI LUT Function: brightness, words of the accou
     "100 | |": (STRETCHED, "window 1 of 1 lacks its width"),
     "| 80 |": (STRETCHED, "lacks its centre"),
     "100\\40 | 200 |": (linear(ROW, 100, 200), "the first of 2"),
-    "\\ | \\ |": (STRETCHED, "those found"),
-    "100 | 0 |": (STRETCHED, "cannot be meant"),
+    "\\ | \\ |": (STRETCHED, "the range in the image"),
+    "100 | 0 |": (STRETCHED, "is implausible"),
     "100\\40 | -5\\80 |": (linear(ROW, 40, 80), "number 2 of 2"),
     "abc\\40 | 50\\80 |": (linear(ROW, 40, 80), "Window Center 'abc' is no decimal number"),
     "100,5 | 201 |": (linear(ROW, 100.5, 201), "window 100.5, 201"),
@@ -236,7 +236,7 @@ WINDOWS = {  # centres, widths, VOI LUT Function: brightness, words of the accou
     "100 | 60.5 | SIGMOID": (sigmoid(ROW, 100, 60.5), "SIGMOID"),
     "100 | 0.5 | SIGMOID": (sigmoid(ROW, 100, 0.5), "SIGMOID"),
     "100 | 60 | LINEAR": (linear(ROW, 100, 60), "LINEAR"),
-    "100 | 60 | OTHER": (linear(ROW, 100, 60), "OTHER is not known: taken as LINEAR"),
+    "100 | 60 | OTHER": (linear(ROW, 100, 60), "OTHER is unknown: taken as LINEAR"),
 }
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 import pytest
-
 from dicom_files import ENCODERS, JPEG, NATIVE, dataset, write
+
 from hilum.errors import BadData
 from hilum.imaging.files import _dicom_stream, dicom, image_file
 
@@ -132,14 +132,14 @@ def test_text_and_pictures_of_other_kinds_are_no_dicom(tmp_path):
             smooth(12),
             smooth(12),
             12,
-            "Bits Stored says 10, the compressed picture has 16",
+            "Bits Stored says 10, the compressed image has 16",
         ),
         (
             dict(bits=12, Rows=7),
             smooth(12),
             smooth(12),
             12,
-            "Rows and Columns say 7x56, the compressed picture is 40x56",
+            "Rows and Columns say 7x56, the compressed image is 40x56",
         ),
         (
             dict(bits=13, signed=True),
@@ -153,7 +153,7 @@ def test_text_and_pictures_of_other_kinds_are_no_dicom(tmp_path):
             smooth(12),
             smooth(12).astype(np.int16) - 2048,
             16,
-            "Pixel Representation says unsigned, the compressed picture is signed",
+            "Pixel Representation says unsigned, the compressed image is signed",
         ),
     ],
 )
@@ -187,7 +187,7 @@ def test_a_mislabelled_transfer_syntax_is_settled(tmp_path):
         )
     )
     assert np.array_equal(file.values, smooth(12)) and any(
-        "the picture is jpegls" in line for line in file.processing_log
+        "the image is jpegls" in line for line in file.processing_log
     )
 
 
@@ -209,7 +209,7 @@ def test_a_compressed_picture_that_breaks_off_is_refused(tmp_path):
     "syntax", [JPEG + "70", JPEG + "80", JPEG + "90", JPEG + "201", JPEG + "110"]
 )
 def test_what_a_compressed_picture_says_of_itself(syntax):
-    seen = _dicom_stream.look(ENCODERS[syntax][0](smooth(12, size=(40, 57))))
+    seen = _dicom_stream.parse_header(ENCODERS[syntax][0](smooth(12, size=(40, 57))))
     assert (seen.height, seen.width) == (40, 57)
 
 
@@ -464,7 +464,7 @@ def test_the_corrupt_stream_fails_cleanly_and_the_window_beside_its_values_is_mo
     with pytest.raises(BadData, match="966.dcm: its pixels .* broken or cut short"):
         dicom.read(SHARED / "966.dcm")
     file = dicom.read(SHARED / "JPEG2KLossless_1s_1f_u_16_16.dcm")
-    assert any("moved by +32768" in line for line in file.processing_log)
+    assert any("shifted by +32768" in line for line in file.processing_log)
     assert 0.1 < np.median(file.radiograph().pixels) < 0.9
 
 

@@ -7,11 +7,11 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_up import cohort
 
 from hilum.annotations import acquisition, eligibility
 from hilum.config import Recipe
 from hilum.errors import BadRecipe
-from made_up import cohort
 
 REASONS = [
     ((None, None, None), None),

@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from conftest import hilum
 from typer.testing import CliRunner
 
 import hilum as package
-from conftest import hilum
-from full_disk import Disk
+from benchmarks.robustness.full_disk import Disk
 from hilum import storage
 from hilum.cli import exit_status
 from hilum.cli.verbs import app
@@ -335,6 +335,7 @@ def test_an_example_that_is_cut_short_leaves_no_data_set(tmp_path, monkeypatch):
 
 WRITERS = {
     "storage/__init__": "the place for writing",
+    "api/datasets": "a temporary folder for a cache that nobody named",
     "training/training_loop": "a stream in memory",
     "pipeline/_previous_cache": "cuts a journal behind its last whole line",
     "pipeline/cache": "makes the folder of a cache",

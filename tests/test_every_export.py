@@ -12,8 +12,9 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
-
 from conftest import hilum
+from made_up import manifest as made_up
+
 from hilum import plugins, storage
 from hilum.annotations import shapes
 from hilum.dataset.manifest import SHAPE_COLUMNS, Manifest
@@ -24,7 +25,6 @@ from hilum.imaging.files import image_file, raster
 from hilum.pipeline import ingest
 from hilum.run_folder import Run
 from hilum.runs.export import export
-from made_up import manifest as made_up
 
 NAMES = plugins.names("writers")
 WITH_PICTURES = [name for name in NAMES if name != "csv_tables"]

@@ -225,7 +225,7 @@ def test_calibration_is_measured_before_and_after(whole, tables):
     rows = classification.known(*tables).filter(
         (pl.col("concept") == FINDINGS[0]) & (pl.col("part") == "test")
     )
-    made_of = calibration.of_json(fitted["finding"][FINDINGS[0]])
+    made_of = calibration.from_json(fitted["finding"][FINDINGS[0]])
     for kind, probability in {
         "uncalibrated": rows["score"].to_numpy(),
         **{name: of(rows["score"].to_numpy()) for name, of in made_of.items()},

@@ -8,9 +8,9 @@ import sys
 import cv2
 import numpy as np
 import pytest
-
 from conftest import hilum
 from dicom_files import write as write_dicom
+
 from hilum.annotations import lung_masks
 from hilum.errors import BadData, Mismatch, NotFound
 from hilum.imaging import synthetic

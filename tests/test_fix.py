@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-
 from conftest import hilum
+
 from hilum import storage
 from hilum.audit.issues import COLUMNS
 from hilum.config import Data, Recipe

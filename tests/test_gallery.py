@@ -8,8 +8,8 @@ import re
 
 import polars as pl
 import pytest
-
 from conftest import hilum
+
 from hilum.audit import page
 from hilum.audit.issues import COLUMNS
 from hilum.config import Pixels

@@ -22,11 +22,11 @@ import imagecodecs
 import numpy as np
 import polars as pl
 import pytest
+from conftest import hilum
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom import dcmread
 
-from conftest import hilum
 from hilum import plugins, storage
 from hilum.config import Share
 from hilum.dataset.manifest import Manifest
@@ -246,7 +246,7 @@ def runs(hospital, tmp_path_factory) -> dict[str, Run]:
     """Of DICOM alone, of a table and its images, and of both in one folder, whose DICOM the table does not name."""
     folder, found = tmp_path_factory.mktemp("runs"), {}
     for name in KINDS:
-        done = hilum("datacard", hospital / name, "--out", folder / name / "run", "--pictures")
+        done = hilum("datacard", hospital / name, "--out", folder / name / "run", "--images")
         assert done.returncode == 0, done.stderr
         found[name] = Run(folder / name / "run")
     return found

@@ -9,10 +9,10 @@ from pathlib import Path, PurePosixPath
 import imagecodecs
 import numpy as np
 import pytest
+from dicom_files import write as write_dicom
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dicom_files import write as write_dicom
 from hilum.errors import BadData, HilumError, on_one_line
 from hilum.imaging.files import output_folder
 from hilum.imaging.files.find_images import SHOWN, collect

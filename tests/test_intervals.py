@@ -6,9 +6,9 @@ import math
 import time
 
 import numpy as np
+import oracles
 import pytest
 
-import oracles
 from hilum.statistics.bootstrap import MAX_UNDEFINED, bootstrap_patients
 from hilum.statistics.metrics import discrimination
 

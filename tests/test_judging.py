@@ -11,9 +11,9 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from conftest import resealed
 from typer.testing import CliRunner
 
-from conftest import resealed
 from hilum import storage
 from hilum.cli.verbs import app
 from hilum.dataset.manifest import Manifest

@@ -9,6 +9,7 @@ import sys
 import time
 
 from conftest import hilum, made_by
+
 from hilum.run_folder import Run
 
 KILLS = 10

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from test_bmp_gif import bmp, gif, packed
+from test_raster import chunk, described, png, tiff
 
 from hilum.annotations import lung_masks
 from hilum.dataset import mask_files
@@ -20,8 +22,6 @@ from hilum.imaging import synthetic
 from hilum.imaging.files import label_image
 from hilum.imaging.files.label_image import Consensus
 from hilum.safety.untrusted_files import Folder
-from test_bmp_gif import bmp, gif, packed
-from test_raster import chunk, described, png, tiff
 
 SIZE = (160, 144)
 RNG = np.random.default_rng(0)

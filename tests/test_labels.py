@@ -4,6 +4,7 @@ import json
 
 import polars as pl
 import pytest
+from made_up import manifest
 from typer.testing import CliRunner
 
 from hilum.cli.verbs import app
@@ -12,7 +13,6 @@ from hilum.dataset.manifest import LABEL_COLUMNS, Manifest
 from hilum.dataset.readers import kaggle_masks
 from hilum.errors import BadRecipe, NotFound
 from hilum.pipeline import ingest
-from made_up import manifest
 
 
 def labelled(*rows: tuple[int, str, str, int]) -> Manifest:

@@ -32,6 +32,7 @@ ORDER = (
     "pipeline",
     "reporting",
     "runs",
+    "api",
     "cli",
     "__main__",
 )

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from made_up import radiograph, two_classes
 from typer.testing import CliRunner
 
 from hilum import cli, plugins
@@ -23,7 +24,6 @@ from hilum.imaging.files.find_images import collect
 from hilum.pipeline import cache, ingest
 from hilum.runs import export
 from hilum.safety import path_names
-from made_up import radiograph, two_classes
 
 PIXELS = Pixels(size=64)
 RUNNER = CliRunner()

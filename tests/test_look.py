@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 import polars as pl
 import pytest
+from conftest import resealed
 from typer.testing import CliRunner
 
-from conftest import resealed
 from hilum import storage
 from hilum.annotations import lung_masks, shapes
 from hilum.cli.verbs import app

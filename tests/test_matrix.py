@@ -9,9 +9,9 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
+from conftest import hilum
 from sklearn.metrics import roc_auc_score
 
-from conftest import hilum
 from hilum import storage
 from hilum.cli import console
 from hilum.config import Data, Evaluate
@@ -57,7 +57,7 @@ def scored(run) -> None:
     member = cross_evaluate.FinishedRun("it", run)
     empty = pl.DataFrame(
         [[*["x"] * 4, 0.0, ""]], schema=predict.COLUMNS, orient="row"
-    ).with_columns(stage=pl.lit("finding"), concept=pl.lit(member.finding))
+    ).with_columns(task=pl.lit("finding"), concept=pl.lit(member.finding))
     storage.write_table(run / predict.SCORES, empty)
     run.finish("predict", {}, digests(run, [predict.SCORES]), {})
     found = cross_evaluate.score(
@@ -312,7 +312,7 @@ def test_a_heat_table_is_darker_where_the_number_is_higher_and_says_where_there_
         ("a", "b"): heat_table.Cell(0.5, "below"),
         ("b", "b"): heat_table.Cell(float("nan"), hint="<why>"),
     }
-    drawn = str(heat_table.heat_table(["a", "b"], ["a", "b"], cells, low=0.5, high=1.0, told="it"))
+    drawn = str(heat_table.heat_table(["a", "b"], ["a", "b"], cells, low=0.5, high=1.0, alt_text="it"))
     assert (
         'fill-opacity="0.550"' in drawn
         and drawn.count('fill-opacity="0.000"') == 2
@@ -331,7 +331,7 @@ def test_the_command_prints_the_table_and_the_same_as_json(
 
     monkeypatch.setattr(runs, "performed", lambda source, *more: (None, Run(source), {}))
     arguments = [
-        "matrix",
+        "cross-evaluate",
         str(small_run.folder),
         str(other_run.folder),
         "--out",

@@ -5,9 +5,9 @@ import shutil
 
 import polars as pl
 import pytest
+from conftest import hilum
 from typer.testing import CliRunner
 
-from conftest import hilum
 from hilum import plugins
 from hilum.cli.verbs import app
 from hilum.config import Data, Recipe

@@ -1,4 +1,4 @@
-"""Damaged files are read or refused by name, and read alike whatever memory held before: three hundred of those that bench/mutate.py
+"""Damaged files are read or refused by name, and read alike whatever memory held before: three hundred of those that benchmarks/robustness/damaged_images.py
 makes, always the same."""
 
 import json
@@ -6,12 +6,22 @@ import subprocess
 import sys
 from pathlib import Path
 
-BENCH = Path(__file__).parents[1] / "bench"
+ROOT = Path(__file__).parents[1]
 
 
 def test_three_hundred_damaged_files_are_read_or_refused_by_name():
     done = subprocess.run(
-        [sys.executable, BENCH / "mutate.py", "--files", "300", "--seed", "1", "--json"],
+        [
+            sys.executable,
+            "-m",
+            "benchmarks.robustness.damaged_images",
+            "--files",
+            "300",
+            "--seed",
+            "1",
+            "--json",
+        ],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=120,
@@ -34,7 +44,8 @@ def test_two_hundred_damaged_tables_settings_and_annotations_are_read_or_refused
     kinds = ("csv", "xlsx", "parquet", "json", "coco", "supervisely", "settings")
     command = [
         sys.executable,
-        BENCH / "mutate_texts.py",
+        "-m",
+        "benchmarks.robustness.damaged_texts",
         "--files",
         "200",
         "--seed",
@@ -43,7 +54,7 @@ def test_two_hundred_damaged_tables_settings_and_annotations_are_read_or_refused
         "--kind",
         ",".join(kinds),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     counted = json.loads(done.stdout)
     assert counted["faults"] == []

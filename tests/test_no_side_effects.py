@@ -1,7 +1,7 @@
 """Nothing is written outside the output and TMPDIR, and nothing is looked up: every verb, in an empty home folder.
 
 Python's audit hooks see each file that Python opens, makes or removes and each address that it asks for; what native code
-leaves is seen on the disk afterwards. bench/no_side_effects.py watches the system calls.
+leaves is seen on the disk afterwards. benchmarks/robustness/no_side_effects.py watches the system calls.
 """
 
 import json
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-import no_side_effects
+from benchmarks.robustness import no_side_effects
 from hilum.cli.verbs import app
 from hilum.dataset.manifest import Manifest
 from hilum.dataset.readers import montgomery
@@ -59,7 +59,10 @@ def test_every_verb_writes_to_its_output_alone_and_looks_nothing_up(small_run, t
     montgomery.example(out / "other", images=8, seed=6)
     shutil.copytree(small_run.folder, out / "twin")
     commands = no_side_effects.commands(data, out / "run", out)
-    verbs = {command.name or command.callback.__name__.replace("_", "-") for command in app.registered_commands}
+    verbs = {
+        command.name or command.callback.__name__.replace("_", "-")
+        for command in app.registered_commands
+    }
     assert verbs - {command[0] for command in commands} == {no_side_effects.FETCH}, (
         "each verb is watched"
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from made_up import two_classes
 
 import hilum
 from hilum.config import Recipe
@@ -19,7 +20,6 @@ from hilum.dataset import corrections
 from hilum.errors import BadData, BadRecipe, CannotRead, HilumError, NotFound
 from hilum.imaging.files import image_file, output_folder
 from hilum.safety import untrusted_files
-from made_up import two_classes
 
 SOURCE = Path(hilum.__file__).parent
 OPENS = re.compile(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import oracles
 import pytest
 
-import oracles
 from hilum.statistics import auroc_tests, sample_size
 from hilum.statistics.metrics import discrimination
 
@@ -195,7 +195,7 @@ def test_28_images_cannot_tell_085_from_093_and_a_thousand_of_each_can():
         0.85, 0.93, 1000, 1000
     )
     told = sample_size.sentence(0.85, 9, 19)
-    assert told.startswith("28 test images (9 positive) cannot tell an AUROC of 0.85 from one of ")
+    assert told.startswith("28 test images (9 positive) cannot distinguish an AUROC of 0.85 from ")
     low, high = sample_size.indistinguishable_range(0.85, 9, 19)
     assert low < 0.7 and high > 0.93
 
@@ -212,7 +212,7 @@ def test_more_images_tell_smaller_differences_and_one_class_tells_none():
     )
     assert (
         sample_size.sentence(math.nan, 0, 12)
-        == "12 test images (0 positive) can tell no AUROC: all are of one class"
+        == "12 test images (0 positive) give no AUROC: all are of one class"
     )
 
 

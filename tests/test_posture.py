@@ -12,7 +12,7 @@ import pytest
 
 from hilum.dataset.pixel_cache import FACTS, Cache
 from hilum.imaging import synthetic
-from hilum.imaging.geometry import Letterbox
+from hilum.imaging.geometry import Letterbox, content_box
 from hilum.inference import orientation
 from hilum.inference.onnx_model import ORIENTATION, InputContract
 from hilum.storage.integrity import checksum
@@ -179,8 +179,8 @@ def test_the_network_hears_only_of_what_lies_within_flat_borders():
     inside = np.full((128, 128), 9, np.uint8)
     inside[32:96, 16:120] = np.random.default_rng(0).integers(0, 255, (64, 104))
     inside[4:8, 4:10] = 255  # a marker in the border
-    assert orientation.content(inside) == (slice(32, 96), slice(16, 120))
-    assert orientation.content(np.full((90, 70), 3, np.uint8)) == (slice(None), slice(None))
+    assert content_box(inside) == (slice(32, 96), slice(16, 120))
+    assert content_box(np.full((90, 70), 3, np.uint8)) == (slice(None), slice(None))
 
 
 def test_looks_that_need_no_network_are_shares_of_the_picture_inside_its_border():

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 
+import made_up
 import numpy as np
 import polars as pl
 import pytest
+from conftest import resealed
 from typer.testing import CliRunner
 
-import made_up
-from conftest import resealed
 from hilum import storage
 from hilum.annotations import lung_masks
 from hilum.cli.verbs import app
@@ -22,6 +22,7 @@ from hilum.imaging.radiograph import Radiograph, preprocess
 from hilum.pipeline import _shortcut_probes, segment, shortcuts
 from hilum.progress import quietly
 from hilum.run_folder import Run
+from hilum.statistics import folds
 
 PEOPLE, SIDE = 90, 128
 FEW = Evaluate(bootstrap=200)
@@ -189,7 +190,7 @@ def test_a_constant_feature_tells_nothing():
 def test_folds_and_shuffles_keep_patients_whole_and_folds_keep_classes_even():
     groups = np.repeat([f"p{k}" for k in range(40)], 3)
     classes = np.repeat(np.arange(40) % 4 == 0, 3).astype(int)
-    fold = _shortcut_probes.fold_of(classes, groups, 0)
+    fold = folds.by_class(classes, groups, 0)
     for name in np.unique(groups):
         assert (
             len(set(fold[groups == name])) == 1

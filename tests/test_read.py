@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-
 from dicom_files import write as write_dicom
+from readers import ADULTS, CHILDREN, installation, reader
+
 from hilum import storage
 from hilum.errors import BadData, Mismatch, NotFound
 from hilum.imaging import synthetic
 from hilum.imaging.files import image_file, raster
 from hilum.inference import age_group, classify_images, pretrained, segment_images
-from readers import ADULTS, CHILDREN, installation, reader
 
 REAL = Path(os.environ.get("HILUM_DATA", Path(__file__).parent.parent.parent / "shared/data"))
 WITHOUT = """
@@ -320,7 +320,7 @@ def test_models_that_come_with_hilum_are_small_and_say_what_they_must_not_be_use
     models = pretrained.pretrained_models()
     if not models:
         pytest.skip(
-            "no model that reads pictures lies in src/hilum/resources: make them with bench/train_findings.py"
+            "no model that reads pictures lies in src/hilum/resources: make them with tools/build_models/train_findings.py"
         )
     for model in models:
         assert (

@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from benchmarks.accuracy.random_layouts import faults, layouts
 from hilum.dataset.plan import describe, lexicon
 from hilum.dataset.plan.understand import understand
 from hilum.dataset.readers import unidata
@@ -20,7 +21,6 @@ from hilum.errors import BadData
 from hilum.imaging.files import raster
 from hilum.pipeline import ingest
 from hilum.pipeline.ingest import accounted, describe_folder
-from random_layouts import faults, layouts
 
 
 def image(path: Path, seed: int = 0) -> None:

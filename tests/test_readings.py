@@ -16,7 +16,7 @@ Conventions of tests/facts/readings.csv, one row a finding and place, labelled b
 
 import csv
 import re
-import runpy
+from importlib import import_module
 from itertools import product
 from pathlib import Path
 
@@ -378,7 +378,7 @@ def test_the_facts_hold_sixty_readings_to_learn_from_and_sixty_to_measure_on():
 @real_data
 @pytest.mark.parametrize("use", ["development", "held_out"])
 def test_real_readings_are_understood(use):
-    bench = runpy.run_path(str(ROOT / "bench" / "readings.py"))
+    bench = vars(import_module("benchmarks.accuracy.report_parser"))
     truth = {
         (image, *fact)
         for image, rows in bench["facts"](use).items()

@@ -1,8 +1,13 @@
 """Every setting is checked at once, and a misspelt one gets the nearest name."""
 
+import re
+import tomllib
+from dataclasses import fields
+
 import pytest
 
-from hilum.config import Recipe
+from hilum import plugins
+from hilum.config import Recipe, default_recipe_toml, describe_settings
 from hilum.errors import BadRecipe, NotFound
 
 
@@ -28,13 +33,13 @@ def test_a_misspelt_section_model_or_setting_of_a_model_gets_the_nearest_name():
             Recipe.from_sections(sections)
 
 
-def test_all_faults_are_told_at_once():
-    with pytest.raises(BadRecipe, match="3 faults") as told:
+def test_all_faults_are_reported_at_once():
+    with pytest.raises(BadRecipe, match="3 faults") as raised:
         Recipe.from_sections(
             {"pixels": {"size": "big"}, "crop": {"masked": 1}, "evaluate": {"resample": 10}}
         )
     assert all(
-        words in str(told.value)
+        words in str(raised.value)
         for words in (
             "size must be a whole number, got 'big'",
             "masked must be true or false",
@@ -77,7 +82,7 @@ def test_a_recipe_survives_being_written_and_read(tmp_path):
     assert Recipe.read(write(tmp_path / "r.toml", recipe.to_toml())) == recipe
 
 
-def test_a_folder_is_meant_from_the_recipes_own_place(tmp_path):
+def test_relative_paths_start_from_the_recipes_folder(tmp_path):
     (tmp_path / "sub").mkdir()
     recipe = Recipe.read(write(tmp_path / "sub" / "r.toml", '[data]\nfolder = "../images"\n'))
     assert recipe.data.folder == str(tmp_path / "images")
@@ -99,6 +104,31 @@ def test_a_recipe_that_is_not_there_not_toml_or_without_a_folder(tmp_path):
         Recipe.read(write(tmp_path / "r.toml", "[crop]\nmasked = true\n"))
 
 
-def test_quick_keeps_what_was_asked_for():
+def test_quick_keeps_the_settings_that_were_given():
     quick = Recipe.from_sections({"segment": {"model": "unet", "epochs": 3}}).quick()
     assert quick.segment.settings["epochs"] == 3 and quick.segment.folds == 2
+
+
+def test_every_setting_has_a_meaning_and_its_default():
+    described = {(one.section, one.key): one for one in describe_settings()}
+    for part in fields(Recipe()):
+        section = getattr(Recipe(), part.name)
+        for one in fields(section):
+            assert one.metadata["meaning"].strip() == one.metadata["meaning"] != ""
+            if one.name != "settings":
+                assert described.pop((part.name, one.name)).default == getattr(section, one.name)
+    assert not described
+
+
+def test_the_complete_recipe_reads_back_as_the_default_one():
+    text = default_recipe_toml()
+    assert Recipe.from_sections(tomllib.loads(text)) == Recipe()
+    assert all(f"{one.key} = " in text for one in describe_settings())
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_the_complete_recipe_lists_the_settings_of_its_models():
+    uncommented = re.sub(r"^# (\w+ = )", r"\1", default_recipe_toml(), flags=re.MULTILINE)
+    recipe = Recipe.from_sections(tomllib.loads(uncommented))
+    for section in (recipe.segment, recipe.classify, recipe.anomaly):
+        assert section.settings == plugins.defaults("models", section.model, "Settings")

@@ -15,8 +15,8 @@ import imagecodecs
 import numpy as np
 import polars as pl
 import pytest
-
 import test_figures
+
 from hilum import plugins, storage
 from hilum.config import Data, Evaluate, LungCrop, Pixels, Recipe, Split
 from hilum.drawing import charts, images
@@ -322,7 +322,7 @@ def test_both_thresholds_subgroups_and_the_power_of_the_test_part_are_told(full,
         assert words.interval(value[metric], metric.removesuffix("_retuned")) in thresholds
     auroc = value["auroc"]
     assert (
-        f"{auroc['images']} test images ({auroc['positives']} positive) cannot tell an AUROC of {auroc['value']:.2f} from one of"
+        f"{auroc['images']} test images ({auroc['positives']} positive) cannot distinguish an AUROC of {auroc['value']:.2f} from"
         in told
     )
     assert f"DeLong: {auroc['delong_low']:.3f} to {auroc['delong_high']:.3f}" in told
@@ -534,14 +534,14 @@ def test_tick_marks_are_round_numbers_within_the_axis():
     "values", [[0.5], [0.0, 0.0], [1e-9, 2e-9], [-3.0, 1e6], [0.1 * k for k in range(50)]]
 )
 def test_a_histogram_counts_every_value_once(values):
-    drawn = charts.histograms({"<all>": np.array(values)}, x="x", y="n", told="t")
+    drawn = charts.histograms({"<all>": np.array(values)}, x="x", y="n", alt_text="t")
     assert sum(int(count) for count in re.findall(r": (\d+)</title>", drawn)) == len(values)
     assert "&lt;all&gt;" in drawn and "<all>" not in drawn
 
 
 def test_a_long_curve_stays_small():
     x = np.linspace(0, 1, 50_000)
-    drawn = charts.unit_square([charts.Line("many", x, x)], x="x", y="y", told="t")
+    drawn = charts.unit_square([charts.Line("many", x, x)], x="x", y="y", alt_text="t")
     assert len(drawn) < 60_000
 
 
@@ -558,7 +558,7 @@ def test_an_outline_runs_around_its_mask():
     mask = np.zeros((100, 80), bool)
     mask[20:41, 10:31] = True
     drawn = images.image(
-        np.zeros((100, 80), np.uint8), told="t", outlines=[images.Outline(mask, "#fff")]
+        np.zeros((100, 80), np.uint8), alt_text="t", outlines=[images.Outline(mask, "#fff")]
     )
     path = re.search(r'<path d="M([^"]+)Z"', drawn).group(1)
     corners = {tuple(float(number) for number in corner.split()) for corner in path.split("L")}

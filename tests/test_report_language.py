@@ -2,7 +2,7 @@
 
 tests/facts/report_language.csv holds made-up sentences with all that each says. `use`: development
 (the rules were written with these in view), held_out and later (each written, with its truth, before
-it was first read; what was read then stands in bench/readings.py). Each row has a kind and the
+it was first read; what was read then stands in benchmarks/accuracy/report_parser.py). Each row has a kind and the
 concepts present, absent and uncertain; what is said of no finding has none.
 """
 

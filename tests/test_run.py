@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-
 from conftest import hilum, made_by
+
+from benchmarks._lib.small_job import small_job
 from hilum import storage
 from hilum.dataset.manifest import Manifest
 from hilum.errors import Mismatch
 from hilum.pipeline import evaluate, predict
 from hilum.run_folder import Run
 from hilum.runs.run_all import STEPS
-from small_job import small_job
 
 WITHOUT_TORCH = """
 import sys

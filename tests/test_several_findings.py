@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
-
 from conftest import hilum
+
+from benchmarks._lib.small_job import RECIPE as SMALL
 from hilum import storage
 from hilum.annotations import lung_masks
 from hilum.config import LungCrop
@@ -20,7 +21,6 @@ from hilum.pipeline import crop as region
 from hilum.pipeline import evaluate, predict, train
 from hilum.run_folder import Run
 from hilum.runs import predict_images
-from small_job import RECIPE as SMALL
 
 RECIPE = SMALL.replace('folder = "data"', 'folder = "data"\nalso = ["other"]').replace(
     "epochs = 1\nleast_steps = 4",

@@ -261,9 +261,6 @@ def test_a_mask_comes_back_from_every_kind_of_run_lengths(mask):
         "as they are": runs,
         "compressed": RunLengths.from_coco(runs.to_coco()),
         "plain": RunLengths.from_coco(json.loads(json.dumps(runs.to_coco(compressed=False)))),
-        "down columns": RunLengths.from_starts(runs.to_starts("columns"), mask.shape, "columns"),
-        "along rows": RunLengths.from_starts(runs.to_starts("rows"), mask.shape, "rows"),
-        "gaps": RunLengths.from_gaps(runs.to_gaps(), mask.shape),
     }
     for way, found in ways.items():
         assert found == runs, way
@@ -277,34 +274,9 @@ def test_any_counts_come_back_from_coco_text(counts):
     assert RunLengths.from_coco(runs.to_coco()) == runs
 
 
-def test_pairs_mean_what_their_sets_say():
-    column = picture(
-        "... ##. .#."
-    )  # pixels down the columns, from 1: 2, 5, 6; along the rows: 4, 5, 8
-    assert (
-        RunLengths.from_starts("2 1 5 2", (3, 3), "columns").to_mask((3, 3)).tolist()
-        == column.tolist()
-    )
-    assert (
-        RunLengths.from_starts("4 2 8 1", (3, 3), "rows").to_mask((3, 3)).tolist()
-        == column.tolist()
-    )
-    assert RunLengths.from_gaps("1 1 2 2", (3, 3)).to_mask((3, 3)).tolist() == column.tolist()
-    for empty in ("-1", " -1 ", ""):
-        assert not RunLengths.from_starts(empty, (3, 3), "rows").to_mask((3, 3)).any()
-        assert not RunLengths.from_gaps(empty, (3, 3)).to_mask((3, 3)).any()
-
-
 @pytest.mark.parametrize(
     "read",
     [
-        lambda: RunLengths.from_starts("1 2 3", (3, 3), "rows"),
-        lambda: RunLengths.from_starts("1 two", (3, 3), "rows"),
-        lambda: RunLengths.from_starts("0 2", (3, 3), "rows"),
-        lambda: RunLengths.from_starts("1 0", (3, 3), "rows"),
-        lambda: RunLengths.from_starts("8 3", (3, 3), "columns"),
-        lambda: RunLengths.from_starts("1 3 3 2", (3, 3), "columns"),
-        lambda: RunLengths.from_gaps("5 5", (3, 3)),
         lambda: RunLengths.from_coco({"size": [3, 3], "counts": "1é"}),
         lambda: RunLengths.from_coco({"size": [3, 3], "counts": "1Q"}),
         lambda: RunLengths.from_coco({"size": [3, 3], "counts": [1.5, 7.5]}),
@@ -517,11 +489,11 @@ SQUARE = ((1, 1), (1, 4), (4, 4), (4, 1))
         ),  # back along itself
         (
             Polygon(((1, 1), (1, 4), (8, 4), (4, -1))),
-            ["reaches outside the picture: rows 1 to 8, columns -1 to 4"],
+            ["reaches outside the image: rows 1 to 8, columns -1 to 4"],
         ),
         (
             Polygon(((1, 1), (9, 9), (1, 9), (9, 1))),
-            ["crosses or touches itself", "outside the picture"],
+            ["crosses or touches itself", "outside the image"],
         ),
         (Polygon(((1, 1), (math.nan, 4), (3, 3))), ["point 1 is nan"]),
         (Polygon(SQUARE, (((2, 2), (2, math.inf), (3, 3)),)), ["point 1 is inf"]),
@@ -537,8 +509,8 @@ SQUARE = ((1, 1), (1, 4), (4, 4), (4, 1))
         ),
         (Box(1, 1, 2, 3), []),
         (Box(0, 0, 7, 9), []),
-        (Box(-0.5, 1, 2, 3), ["outside the picture"]),
-        (Box(6, 1, 2, 3), ["outside the picture"]),
+        (Box(-0.5, 1, 2, 3), ["outside the image"]),
+        (Box(6, 1, 2, 3), ["outside the image"]),
         (Box(1, 1, 0, 3), ["0 high and 3 wide"]),
         (Box(1, 1, 2, -3), ["2 high and -3 wide"]),
         (Box(1, math.inf, 2, 3), ["left is inf"]),
@@ -546,14 +518,14 @@ SQUARE = ((1, 1), (1, 4), (4, 4), (4, 1))
         (Bitmap(1, 1, picture("##")), []),
         (Bitmap(1, 1, picture("..")), ["draws no pixel"]),
         (Bitmap(1, 8, picture("#.")), []),
-        (Bitmap(1, 8, picture("##")), ["outside the picture"]),
-        (Bitmap(-1, 2, picture("##")), ["outside the picture"]),
+        (Bitmap(1, 8, picture("##")), ["outside the image"]),
+        (Bitmap(-1, 2, picture("##")), ["outside the image"]),
         (RunLengths(SIZE, (10, 3, 50)), []),
         (RunLengths(SIZE, (63,)), ["draws no pixel"]),
         (RunLengths(SIZE, (10, 3, 51)), ["add up to 64 pixels"]),
         (RunLengths(SIZE, (10, -3, 56)), ["count 1 is -3"]),
-        (RunLengths((9, 7), (10, 3, 50)), [r"drawn for a picture of \(9, 7\)"]),
-        (RunLengths((9, 7), (10, -3, 50)), ["drawn for", "count 1 is -3", "add up to 57"]),
+        (RunLengths((9, 7), (10, 3, 50)), [r"given for an image of \(9, 7\)"]),
+        (RunLengths((9, 7), (10, -3, 50)), ["given for", "count 1 is -3", "add up to 57"]),
     ],
 )
 def test_faults_name_each_thing_that_is_wrong(shape, said):

@@ -7,10 +7,10 @@ import sys
 import imagecodecs
 import numpy as np
 import pytest
-from typer.testing import CliRunner
-
 from conftest import hilum
 from dicom_files import write
+from typer.testing import CliRunner
+
 from hilum.cli.verbs import app
 from hilum.imaging.files import raster
 
@@ -39,12 +39,12 @@ def test_a_dicom_is_told_and_drawn(tmp_path, shown):
     for words in (
         "DICOM, 40x256",
         "view          PA",
-        "turned over",
+        "inverted",
         "columns reversed",
         "PS3.3",
         "0.2 x 0.2 mm",
         "p.png",
-        "not told:",
+        "not stated:",
     ):
         assert words in text, words
     drawn = imagecodecs.png_decode((tmp_path / "p.png").read_bytes())
@@ -53,7 +53,7 @@ def test_a_dicom_is_told_and_drawn(tmp_path, shown):
         and drawn.shape == (40, 256)
         and drawn[0, 0] == 0
         and drawn[0, -1] == 255
-    )  # turned over and mirrored
+    )  # inverted and mirrored
 
 
 def test_json_has_the_same_and_the_picture_is_drawn_below_shown_by_default(tmp_path, shown):

@@ -4,11 +4,11 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_up import cohort, manifest, parts
 
 from hilum.config import Split
 from hilum.errors import BadData, Mismatch, NotFound, TooFew
 from hilum.pipeline.split import refuse_leak, split, target
-from made_up import cohort, manifest, parts
 
 FINDING = "tuberculosis"
 

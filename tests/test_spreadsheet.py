@@ -11,12 +11,12 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_up import manifest as made_up
 
 import hilum
 from hilum.dataset.tables._table import stripped
 from hilum.dataset.writers import csv_tables
 from hilum.safety import spreadsheet_cells
-from made_up import manifest as made_up
 
 RUN = (
     "=1+1",

@@ -7,8 +7,10 @@ import re
 import numpy as np
 import polars as pl
 import pytest
-
 from dicom_files import write
+from test_audit import made_up
+from test_report import do, make_up_models, page_of
+
 from hilum import storage
 from hilum.audit.checks import acquisition as check
 from hilum.config import Data, Evaluate, LungCrop, Pixels, Recipe, Split
@@ -21,8 +23,6 @@ from hilum.pipeline.cache import FACTS
 from hilum.reporting import report
 from hilum.run_folder import Run
 from hilum.runs import export, reproduce
-from test_audit import made_up
-from test_report import do, make_up_models, page_of
 
 EXCLUDED = {"lateral view": 8, "body part HAND": 2, "modality CT": 1}
 

@@ -8,11 +8,11 @@ import zlib
 import numpy as np
 import polars as pl
 import pytest
+from conftest import made_by
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from conftest import made_by
 from hilum import storage
 from hilum.cli.verbs import app
 from hilum.dataset.manifest import Manifest

@@ -8,7 +8,6 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-import train_findings as bench  # noqa: E402
 from hilum.config import LungCrop  # noqa: E402
 from hilum.inference import pretrained  # noqa: E402
 from hilum.inference.onnx_model import OnnxModel  # noqa: E402
@@ -16,6 +15,7 @@ from hilum.statistics import calibration  # noqa: E402
 from hilum.statistics.metrics import discrimination  # noqa: E402
 from hilum.training import onnx_export  # noqa: E402
 from hilum.training.models import efficientnet_lite0  # noqa: E402
+from tools.build_models import train_findings as bench  # noqa: E402
 
 SIZE = 64
 
@@ -137,7 +137,7 @@ def test_what_a_model_carries_is_what_a_reader_must(whole, tmp_path):
         told = bench.told(task, full, {}, LungCrop(size=SIZE))
         figures = {
             "calibration": {
-                task.concept: calibration.as_json(0.5, np.array([0, 1]), np.array([0.2, 0.8]))
+                task.concept: calibration.to_json(0.5, np.array([0, 1]), np.array([0.2, 0.8]))
             },
             "figures": {},
         }

@@ -14,7 +14,6 @@ from hilum.annotations.vocabulary import (
     ancestors,
     concept_for,
     concepts,
-    descendants,
     name_of,
     roll_up,
 )
@@ -169,18 +168,13 @@ def test_name_and_id_lead_back_to_the_concept(concept):
     assert name_of(concept.id) == concept.name
 
 
-def test_ancestors_come_nearest_first_and_descendants_are_their_mirror():
+def test_ancestors_come_nearest_first():
     assert ancestors("nodule") == ("lung_lesion", "lung_opacity", "abnormality")
-    assert ancestors("abnormality") == ancestors("local:mine") == descendants("local:mine") == ()
-    assert descendants("pneumonia") == ("bacterial_pneumonia", "viral_pneumonia")
-    for concept in concepts():
-        assert all(concept in ancestors(below) for below in descendants(concept))
-        assert all(concept in descendants(above) for above in ancestors(concept))
+    assert ancestors("abnormality") == ancestors("local:mine") == ()
+    assert ancestors("viral_pneumonia")[0] == "pneumonia"
 
 
-@pytest.mark.parametrize(
-    "ask", [ancestors, descendants, lambda concept: roll_up({concept: State.ABSENT})]
-)
+@pytest.mark.parametrize("ask", [ancestors, lambda concept: roll_up({concept: State.ABSENT})])
 def test_an_unknown_concept_is_refused_with_the_nearest_name(ask):
     with pytest.raises(NotFound, match="did you mean 'pneumothorax'"):
         ask("pneumotorax")

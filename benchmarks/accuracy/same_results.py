@@ -41,8 +41,17 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from result_tables import NOT_COMPARED as CELLS_NOT_COMPARED
-from result_tables import Comparison, Renamings, compare, inferred, lines, paired, read
+
+from benchmarks.accuracy.result_tables import NOT_COMPARED as CELLS_NOT_COMPARED
+from benchmarks.accuracy.result_tables import (
+    Comparison,
+    Renamings,
+    compare,
+    inferred,
+    lines,
+    paired,
+    read,
+)
 
 OUT = "-o"
 # What commands and recipes are made of: by where a tree has it, the new word and the one before.

@@ -35,6 +35,8 @@ class HilumError(Exception):
 
 
 class NotFound(HilumError):
+    """Something that was named is not there; the nearest known name is offered."""
+
     @classmethod
     def named(cls, kind: str, got: str, known: Iterable[str]) -> NotFound:
         """An unknown `kind` called `got`, with the nearest known name offered."""
@@ -42,6 +44,8 @@ class NotFound(HilumError):
 
 
 class BadData(HilumError):
+    """A file or table is not what it must be; the message lists every fault."""
+
     @classmethod
     def listing(cls, what: str, faults: Iterable[str], *, shown: int = 20) -> BadData:
         """All `faults` under one heading; beyond `shown` they are counted, not dropped."""

@@ -101,7 +101,9 @@ def in_header(
 def laterality_of(text: str | None) -> str | None:
     """Return the side that a field states; both where it names right and left."""
     values = {value for _, value in _found(_words(text or ""), _terms(("laterality",)))}
-    return "B" if {"R", "L"} <= values else values.pop() if len(values) == 1 else None
+    if {"R", "L"} <= values:
+        return "B"
+    return values.pop() if len(values) == 1 else None
 
 
 @cache

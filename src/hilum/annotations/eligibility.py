@@ -57,8 +57,8 @@ def reason(
 def reasons(table: pl.DataFrame, include: Collection[str] = ()) -> pl.Series:
     """Return `reason` of each row of a manifest's table, in its order: String, null: included."""
     kinds = table.select(COLUMNS).unique()  # a few, also of a hundred thousand images
-    said = [reason(*row, include) for row in kinds.iter_rows()]
-    found = kinds.with_columns(reason=pl.Series(said, dtype=pl.String))
+    stated = [reason(view, part, modality, include) for view, part, modality in kinds.iter_rows()]
+    found = kinds.with_columns(reason=pl.Series(stated, dtype=pl.String))
     rows = table.select(COLUMNS)
     return rows.join(found, on=COLUMNS, how="left", nulls_equal=True, maintain_order="left")[
         "reason"

@@ -1,6 +1,6 @@
-"""Lungs as label pictures: uint8 (height, width), 0 outside, 1 the patient's right lung, 2 the left.
+"""Lung masks as label maps: uint8 (height, width), 0 outside, 1 right lung, 2 left lung.
 
-In a frontal radiograph the patient's right lung lies on the image's left.
+Sides are the patient's: in a frontal radiograph the right lung is on the left of the image.
 """
 
 from __future__ import annotations
@@ -11,24 +11,20 @@ import cv2
 import numpy as np
 
 RIGHT, LEFT = 1, 2
-IGNORE = 255  # in labels to learn from: a source does not say whether there is lung
+IGNORE = 255  # in training labels: the source does not state whether this is lung
 SIDES = {"right": RIGHT, "left": LEFT}
-REFERENCE = {
-    "right_lung": RIGHT,
-    "left_lung": LEFT,
-    "lungs": None,
-}  # what a shape on an image may be called, and its side
-_SECOND_LUNG = 0.2  # of the larger part's area: a smaller second part is a fragment, not a lung
-_TWO_LUNGS_WIDE = (
-    0.55  # of the picture's width: a single part wider than this is two lungs that touch
-)
+# Names of shapes that are lungs, and their side; None: both.
+REFERENCE = {"right_lung": RIGHT, "left_lung": LEFT, "lungs": None}
+_SECOND_LUNG = 0.2  # of the larger component's area: a smaller second one is a fragment, not a lung
+_TWO_LUNGS_WIDE = 0.55  # of the image's width: a single component wider than this is two lungs
 
 
 def split_left_right(mask: np.ndarray) -> np.ndarray:
-    """Tell the lungs of one bool mask (height, width) apart.
+    """Label the two lungs of one bool mask (height, width).
 
-    The two largest parts are the lungs, the one further left in the picture the right lung; fragments go to the nearer one. A
-    single part is cut at its narrowest column where it is as wide as two lungs, and is one lung otherwise.
+    The two largest connected components are the lungs, the one further left in the image the right
+    lung; fragments go to the nearer one. A single component is divided at its narrowest column
+    where it is as wide as two lungs, and is one lung otherwise.
     """
     count, parts, stats, centres = cv2.connectedComponentsWithStats(
         mask.astype(np.uint8), connectivity=8
@@ -45,20 +41,22 @@ def split_left_right(mask: np.ndarray) -> np.ndarray:
         if box[cv2.CC_STAT_WIDTH] > _TWO_LUNGS_WIDE * mask.shape[1]:
             return _cut(mask, box[cv2.CC_STAT_LEFT], box[cv2.CC_STAT_WIDTH])
         side = np.where(columns < mask.shape[1] / 2, RIGHT, LEFT)
-    return np.concatenate([[0], side]).astype(np.uint8)[parts]
+    return np.concatenate([[0], side]).astype(np.uint8)[np.asarray(parts, np.intp)]
 
 
 def _cut(mask: np.ndarray, start: int, width: int) -> np.ndarray:
-    """Two touching lungs: divide at the emptiest column of the middle third."""
+    """Divide two touching lungs at the emptiest column of the middle third."""
     middle = slice(start + width // 3, start + width - width // 3)
     column = middle.start + int(np.argmin(mask[:, middle].sum(axis=0)))
-    return np.where(np.arange(mask.shape[1]) < column, RIGHT, LEFT).astype(np.uint8) * mask.astype(
-        np.uint8
-    )
+    sides = np.where(np.arange(mask.shape[1]) < column, RIGHT, LEFT).astype(np.uint8)
+    return sides * mask.astype(np.uint8)
 
 
 def from_probabilities(found: np.ndarray, threshold: float = 0.5) -> np.ndarray:
-    """Labels of float32 (2, height, width) probabilities of right and left lung: of each side the largest part, its holes filled."""
+    """Label each lung's largest connected component with its holes filled.
+
+    `found` is float32 (2, height, width), the probabilities of right and left lung.
+    """
     likelier = np.where(found[0] >= found[1], RIGHT, LEFT)
     labels = np.zeros(found.shape[1:], np.uint8)
     for side in (RIGHT, LEFT):
@@ -74,9 +72,10 @@ def _largest(mask: np.ndarray) -> np.ndarray:
 
 
 def ignore_unlabelled_side(labels: np.ndarray) -> np.ndarray:
-    """Labels of which one lung alone was drawn, with UNKNOWN where the other may be: in all columns beyond the drawn one's inner end.
+    """Set to IGNORE where a lung may be that the source did not annotate.
 
-    On its own side what is not lung is background, as drawn. Labels of both lungs or of none stay as they are.
+    For labels of one lung only: all columns beyond its inner edge. On its own side, what is not
+    lung is background. Labels of both lungs or of none stay as they are.
     """
     right, left = ((labels == side).any(axis=0) for side in (RIGHT, LEFT))
     if right.any() == left.any():
@@ -90,39 +89,44 @@ def ignore_unlabelled_side(labels: np.ndarray) -> np.ndarray:
 
 
 def fill_holes(mask: np.ndarray) -> np.ndarray:
-    """A bool mask without its holes: what cannot be reached from the border by sides is inside."""
+    """Fill the holes of a bool mask: background that is not 4-connected to the border."""
     around = cv2.copyMakeBorder((~mask).astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=1)
     cv2.floodFill(around, None, (0, 0), 2)
-    return around[1:-1, 1:-1] != 2
+    return np.asarray(around[1:-1, 1:-1] != 2)
 
 
 def upsample_labels(
     labels: np.ndarray, likely: np.ndarray, back: Callable[[np.ndarray], np.ndarray]
 ) -> np.ndarray:
-    """Labels through a geometry's `back`: outlines follow the probabilities (2, size, size) between the pixels, so they are smooth in a large file."""
+    """Upsample a label map to the image's size by a geometry's `back`.
+
+    The contour follows the probabilities `likely` float32 (2, size, size) between the pixels, so it
+    is smooth in a large file.
+    """
     lung = (likely.max(axis=0) * 255 + 0.5).astype(np.uint8)
-    whole, best = None, None
+    large = {}
     for side in (RIGHT, LEFT):
         inside = labels == side
         near = cv2.dilate(inside.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-        field = np.where(
-            near & ~inside, np.minimum(lung, 127), np.where(inside, np.maximum(lung, 128), 0)
-        ).astype(np.uint8)
-        large = back(field)
-        if whole is None:
-            whole, best = np.where(large >= 128, np.uint8(side), np.uint8(0)), large
-        else:
-            whole[(large >= 128) & (large > best)] = side
-    return whole
+        # At or above 128 inside and below it in the rim around, so that the half level follows the
+        # contour of this side whatever the probabilities are.
+        rim = np.where(near, np.minimum(lung, 127), 0)
+        large[side] = back(np.where(inside, np.maximum(lung, 128), rim).astype(np.uint8))
+    found = np.where(large[RIGHT] >= 128, np.uint8(RIGHT), np.uint8(0))
+    found[(large[LEFT] >= 128) & (large[LEFT] > large[RIGHT])] = LEFT
+    return found
 
 
-def downsample_labels(labels: np.ndarray, forward) -> np.ndarray:
-    """A label picture through a geometry's `forward`, each side by area averaging and a half threshold, so that edges stay where they are."""
+def downsample_labels(
+    labels: np.ndarray, forward: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """Downsample a label map by a geometry's `forward`.
+
+    Each side by area averaging and a threshold of one half, so that contours do not move.
+    """
     small = {
         side: forward((labels == side).astype(np.uint8) * np.uint8(255)) for side in (RIGHT, LEFT)
     }
-    return np.where(
-        np.maximum(small[RIGHT], small[LEFT]) < 128,
-        0,
-        np.where(small[RIGHT] >= small[LEFT], RIGHT, LEFT),
-    ).astype(np.uint8)
+    likelier = np.where(small[RIGHT] >= small[LEFT], RIGHT, LEFT)
+    inside = np.maximum(small[RIGHT], small[LEFT]) >= 128
+    return np.where(inside, likelier, 0).astype(np.uint8)

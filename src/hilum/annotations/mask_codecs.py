@@ -1,4 +1,4 @@
-"""Masks as text: COCO's compressed counts, pairs of run lengths, and Supervisely's base64 of zlib of a PNG with alpha."""
+"""Masks as text: COCO's compressed run lengths, and Supervisely's base64 of zlib of a PNG."""
 
 from __future__ import annotations
 
@@ -11,22 +11,8 @@ import numpy as np
 
 from hilum.errors import BadData
 
-_MOST_PIXELS = 64_000_000  # of a bitmap: more is refused before it is decoded
-_MOST_DIGITS = 18  # of a run length: more do not fit into 64 bits
-_MOST_BITS = 60
-
-
-def parse_pairs(text: str) -> tuple[list[int], list[int]]:
-    """Firsts and seconds of "a b a b …"; none of "-1", the mark of an empty mask."""
-    words = [] if text.strip() == "-1" else text.split()
-    if len(words) % 2 or not all(
-        word.isascii() and word.isdigit() and len(word) <= _MOST_DIGITS for word in words
-    ):
-        raise BadData(
-            f"expected run lengths as pairs of whole numbers 'start length start length …', got {text[:80]!r}"
-        )
-    values = [int(word) for word in words]
-    return values[::2], values[1::2]
+_MOST_PIXELS = 64_000_000  # of a bitmap: a larger one is refused before it is decoded
+_MOST_BITS = 60  # of one run length: it fits into an int64
 
 
 def numbers(values: object, what: str, count: int) -> list[float]:
@@ -38,7 +24,7 @@ def numbers(values: object, what: str, count: int) -> list[float]:
         raise BadData(f"expected {what}, all numbers, got {str(values)[:80]}")
     try:
         return [float(value) for value in found]
-    except OverflowError:  # of a whole number beyond all of 64 bits
+    except OverflowError:  # of a whole number beyond the largest float
         raise BadData(f"expected {what}, got a number of more than 300 digits") from None
 
 
@@ -53,7 +39,11 @@ def whole(values: object, what: str, count: int | None = None) -> tuple[int, ...
 
 
 def rle_encode(counts: Sequence[int]) -> str:
-    """COCO's text: differences to the count two before, 5 bits a character from the lowest, bit 6 set where more follow."""
+    """Encode run lengths as COCO's compressed text.
+
+    Each count as its difference from the count two before, 5 bits a character from the lowest, bit
+    6 set where more follow.
+    """
     text = []
     for place, count in enumerate(counts):
         left, more = count - (counts[place - 2] if place > 2 else 0), True
@@ -65,18 +55,21 @@ def rle_encode(counts: Sequence[int]) -> str:
 
 
 def rle_decode(text: str) -> tuple[int, ...]:
+    """Decode COCO's compressed text to run lengths. Raises `BadData`."""
     counts: list[int] = []
     value = shift = 0
     for character in text:
         bits = ord(character) - 48
         if not 0 <= bits < 64:
             raise BadData(
-                f"expected COCO's compressed run lengths, got {text[:40]!r} with the character {character!r}"
+                f"expected COCO's compressed run lengths, got {text[:40]!r} "
+                f"with the character {character!r}"
             )
         value, shift = value | (bits & 31) << shift, shift + 5
         if shift > _MOST_BITS:  # and numbers of a million bits would take hours to put together
             raise BadData(
-                f"expected COCO's compressed run lengths, got a run of more than {_MOST_BITS} bits; read the file again"
+                f"expected COCO's compressed run lengths, got a run of more than {_MOST_BITS} "
+                "bits; read the file again"
             )
         if bits < 32:
             value -= 1 << shift if bits & 16 else 0
@@ -84,18 +77,23 @@ def rle_decode(text: str) -> tuple[int, ...]:
             value = shift = 0
     if shift:
         raise BadData(
-            f"COCO's compressed run lengths are cut short: …{text[-40:]!r} ends within a number; read the file again"
+            f"COCO's compressed run lengths are cut short: …{text[-40:]!r} ends within a number; "
+            "read the file again"
         )
     return tuple(counts)
 
 
 def png_text(mask: np.ndarray) -> str:
-    """Supervisely's `data`: base64 of zlib of a PNG whose alpha is the mask."""
+    """Encode a bool mask (height, width) as Supervisely's `data`.
+
+    That is base64 of zlib of a PNG whose alpha channel is the mask. Raises `BadData` for a mask
+    without pixels.
+    """
     import imagecodecs
 
     if not mask.size:
         raise BadData(
-            f"a bitmap of {mask.shape} pixels cannot be written as a picture; leave it out"
+            f"a bitmap of {mask.shape} pixels cannot be written as an image; leave it out"
         )
     alpha = mask.astype(np.uint8) * np.uint8(255)
     return base64.b64encode(
@@ -104,7 +102,10 @@ def png_text(mask: np.ndarray) -> str:
 
 
 def from_png_text(text: str) -> np.ndarray:
-    """The alpha above 0, or where there is none the grey above 0."""
+    """Decode Supervisely's `data` to a bool mask (height, width).
+
+    True where alpha is above 0, or the grey value where there is no alpha. Raises `BadData`.
+    """
     import imagecodecs
 
     what = "expected a bitmap's data as base64 of zlib of a PNG with alpha"

@@ -60,6 +60,7 @@ class _Sweep:
         self.line: list[int] = []
 
     def meeting(self) -> tuple[int, int] | None:
+        """Return the first two edges found to share a point; None where none do."""
         for corner in sorted(range(self.count), key=self.points.__getitem__):
             if found := self._pass(corner):
                 return _ordered(*found)

@@ -1,6 +1,7 @@
-"""Outlines: rings of (row, column) corners painted and traced from masks.
+"""Rasterise polygons and trace masks: rings of (row, column) corners.
 
-Pixel (r, c) is the square from (r, c) to (r + 1, c + 1); a pixel is inside where its centre is, by even-odd. `hilum.annotations.shapes` says more.
+Pixel (r, c) is the square from (r, c) to (r + 1, c + 1); a pixel is inside where its centre is, by
+the even-odd rule. `hilum.annotations.shapes` has the conventions.
 """
 
 from __future__ import annotations
@@ -10,22 +11,22 @@ from collections.abc import Iterator, Sequence
 import cv2
 import numpy as np
 
-Ring = tuple[
-    tuple[float, float], ...
-]  # (row, column) of each corner; the last one is joined to the first
+# (row, column) of each corner; the last one is joined to the first.
+Ring = tuple[tuple[float, float], ...]
 Size = tuple[int, int]  # height, width
-Window = tuple[slice, slice]  # rows and columns of a picture
+Window = tuple[slice, slice]  # rows and columns of an image
+Edge = tuple[int, int, int]  # row, column and heading (number in _STEPS) of a pixel's edge
 
-_DOUBTFUL = 1e-5  # pixels from a centre: so near, rounding might put an edge on its wrong side
+_INEXACT = 1e-5  # pixels from a centre: nearer, rounding may put an edge on the wrong side of it
 _MOST_CORNERS = 200_000
-_MOST_PASSED = 16_000_000  # rows, by all edges of a polygon
-_TIMES_OVER = 16  # pixels that holes may reach over, in pictures
-_AT_ONCE = 1 << 18  # rows passed whose places are held in memory
+_MOST_PASSED = 16_000_000  # rows crossed by all edges of a polygon, about a second of work
+_TIMES_OVER = 16  # pixels that the windows of holes may cover, in multiples of the image's
+_AT_ONCE = 1 << 18  # crossed rows that are processed at a time, which bounds the memory
 _STEPS = ((0, 1), (1, 0), (0, -1), (-1, 0))  # east, south, west, north: clockwise as seen
 
 
 def window_of(ring: Ring, size: Size) -> Window:
-    """Return the rows and columns of a picture that a ring reaches."""
+    """Return the rows and columns of an image that a ring covers."""
     points = np.array(ring, np.float64).reshape(-1, 2)
     if not len(points):
         return slice(0, 0), slice(0, 0)
@@ -35,42 +36,58 @@ def window_of(ring: Ring, size: Size) -> Window:
 
 
 def costly(rings: Sequence[Ring], size: Size) -> list[str]:
-    """Say where rings, the first of them around the others, would take more work than any drawn by hand or traced."""
+    """Say where rasterising would take more work than any hand-drawn or traced shape needs.
+
+    `rings` is the exterior and the holes inside it. Returns a sentence each, none where all is
+    well.
+    """
     found = []
     if (corners := sum(map(len, rings))) > _MOST_CORNERS:
         return [f"has {corners:,} corners; expected at most {_MOST_CORNERS:,}; draw it as a bitmap"]
-    if (
-        passed := sum(
-            int(np.subtract(*_rows(_edges_of(ring), slice(0, size[0]))[::-1]).sum())
-            for ring in rings
-        )
-    ) > _MOST_PASSED:
+    passed = sum(_rows_passed(ring, size[0]) for ring in rings)
+    if passed > _MOST_PASSED:
         found.append(
-            f"passes {passed:,} rows, all edges taken together; expected at most {_MOST_PASSED:,}; draw it as a bitmap"
+            f"passes {passed:,} rows, all edges taken together; "
+            f"expected at most {_MOST_PASSED:,}; draw it as a bitmap"
         )
-    areas = ([side.stop - side.start for side in window_of(ring, size)] for ring in rings[1:])
-    if (area := sum(height * width for height, width in areas)) > (
-        most := _TIMES_OVER * size[0] * size[1]
-    ):
+    area, most = (
+        sum(_area(window_of(ring, size)) for ring in rings[1:]),
+        _TIMES_OVER * size[0] * size[1],
+    )
+    if area > most:
         found.append(
-            f"has holes that reach over {area:,} pixels; expected at most {most:,}; draw it as a bitmap"
+            f"has holes that reach over {area:,} pixels; "
+            f"expected at most {most:,}; draw it as a bitmap"
         )
     return found
 
 
+def _rows_passed(ring: Ring, height: int) -> int:
+    first, last = _rows(_edges_of(ring), slice(0, height))
+    return int((last - first).sum())
+
+
+def _area(window: Window) -> int:
+    rows, columns = window
+    return (rows.stop - rows.start) * (columns.stop - columns.start)
+
+
 def filled(ring: Ring, size: Size) -> np.ndarray:
-    """Even-odd inside of a ring, bool (height, width)."""
+    """Rasterise a ring by the even-odd rule, bool (height, width)."""
     mask, window = np.zeros(size, bool), window_of(ring, size)
     mask[window] = filled_within(ring, window)
     return mask
 
 
 def filled_within(ring: Ring, window: Window) -> np.ndarray:
-    """Even-odd inside of a ring in a window of a picture: each edge turns over all pixels to its right in the rows whose centres it passes."""
+    """Rasterise a ring by the even-odd rule within a window of an image.
+
+    Each edge flips all pixels to its right in the rows whose centres it crosses.
+    """
     rows, columns = window
     edges, exact = _edges_of(ring), _Exact(ring)
     first, last = _rows(edges, rows)
-    turned = np.zeros((rows.stop - rows.start, columns.stop - columns.start + 1), bool)
+    parity = np.zeros((rows.stop - rows.start, columns.stop - columns.start + 1), bool)
     passed = np.cumsum(last - first)
     parts = np.searchsorted(passed, np.arange(_AT_ONCE, passed[-1] if passed.size else 0, _AT_ONCE))
     for some in np.split(np.arange(len(first)), np.unique(parts)):
@@ -78,12 +95,12 @@ def filled_within(ring: Ring, window: Window) -> np.ndarray:
         edge = np.repeat(some, count)
         row = np.arange(edge.size) - np.repeat(np.cumsum(count) - last[some], count)
         column = np.clip(_centres_before(edges, edge, row, exact), columns.start, columns.stop)
-        np.logical_xor.at(turned, (row - rows.start, column - columns.start), True)
-    return np.logical_xor.accumulate(turned, axis=1)[:, :-1]
+        np.logical_xor.at(parity, (row - rows.start, column - columns.start), True)
+    return np.logical_xor.accumulate(parity, axis=1)[:, :-1]
 
 
 def _edges_of(ring: Ring) -> np.ndarray:
-    """(upper or lower end, edge, row or column) of a ring."""
+    """Return the edges of a ring as (upper or lower end, edge, row or column)."""
     points = np.array(ring, np.float64).reshape(-1, 2)
     ends = np.stack([points, np.roll(points, -1, axis=0)])
     return np.where(ends[0, :, :1] <= ends[1, :, :1], ends, ends[::-1])
@@ -105,9 +122,9 @@ def _centres_before(
     height, width = (lower - upper).T
     crossing = upper[:, 1] + (row + 0.5 - upper[:, 0]) * width / height - 0.5
     count = np.ceil(crossing).astype(np.int64)
-    doubtful = np.flatnonzero(np.abs(crossing - np.round(crossing)) < _DOUBTFUL)
-    if doubtful.size:
-        count[doubtful] = exact.centres_before(edge[doubtful], row[doubtful])
+    inexact = np.flatnonzero(np.abs(crossing - np.round(crossing)) < _INEXACT)
+    if inexact.size:
+        count[inexact] = exact.centres_before(edge[inexact], row[inexact])
     return count
 
 
@@ -118,6 +135,7 @@ class _Exact:
         self._ring, self._edges = ring, None
 
     def centres_before(self, edge: np.ndarray, row: np.ndarray) -> np.ndarray:
+        """Count the centres of each row left of an edge, as `_centres_before` does."""
         if self._edges is None:
             points, self._scale = _as_whole(self._ring)
             ends = np.stack([points, np.roll(points, -1, axis=0)])
@@ -129,7 +147,10 @@ class _Exact:
 
 
 def traced(mask: np.ndarray) -> Iterator[tuple[Ring, tuple[Ring, ...]]]:
-    """Exterior and holes of each part of a mask, corners on whole numbers; a part hangs together by edges, not by corners."""
+    """Yield exterior and holes of each 4-connected component of a mask.
+
+    Corners have whole coordinates.
+    """
     _, parts = cv2.connectedComponents(np.asarray(mask, np.uint8), connectivity=4)
     edges = _edges(parts)
     rings: dict[int, list[Ring]] = {}
@@ -137,28 +158,29 @@ def traced(mask: np.ndarray) -> Iterator[tuple[Ring, tuple[Ring, ...]]]:
         if first not in edges:
             continue  # part of a trail already
         trail, part = [first], edges[first]
-        # A left turn first: it parts a hole from what lies outside where they touch at a corner only.
-        while (
-            ahead := next(edge for edge in _onward(trail[-1]) if edges.get(edge) == part)
-        ) != trail[0]:
+        # Left first: it separates a hole from the outside where they touch at a corner only.
+        while (ahead := _next_edge(edges, trail[-1], part)) != trail[0]:
             trail.append(ahead)
         for edge in trail:
             del edges[edge]
-        turns = (
-            edge
-            for edge, before in zip(trail, [trail[-1], *trail[:-1]], strict=True)
-            if edge[2] != before[2]
-        )
-        rings.setdefault(part, []).append(
-            tuple((float(row), float(column)) for row, column, _ in turns)
-        )
-    # The first edge of a part is the upper side of its first pixel, so the exterior comes before the holes.
+        pairs = zip(trail, [trail[-1], *trail[:-1]], strict=True)
+        turns = (edge for edge, before in pairs if edge[2] != before[2])
+        ring = tuple((float(row), float(column)) for row, column, _ in turns)
+        rings.setdefault(part, []).append(ring)
+    # A part's first edge is the upper side of its first pixel: the exterior precedes the holes.
     for _, (exterior, *holes) in sorted(rings.items()):
         yield exterior, tuple(holes)
 
 
-def _edges(parts: np.ndarray) -> dict[tuple[int, int, int], int]:
-    """(row, column, heading) of each pixel edge between a part and the outside, the part on its right hand, and the part's number."""
+def _next_edge(edges: dict[Edge, int], edge: Edge, part: int) -> Edge:
+    return next(one for one in _onward(edge) if edges.get(one) == part)
+
+
+def _edges(parts: np.ndarray) -> dict[Edge, int]:
+    """Return each pixel edge between a component and the outside, with the component's number.
+
+    An edge is (row, column, heading), with the component on its right hand.
+    """
     padded = np.pad(parts, 1)
     edges = {}
     for heading, (down, right) in enumerate(((-1, 0), (0, 1), (1, 0), (0, -1))):
@@ -176,24 +198,25 @@ def _edges(parts: np.ndarray) -> dict[tuple[int, int, int], int]:
     return edges
 
 
-def _onward(edge: tuple[int, int, int]) -> list[tuple[int, int, int]]:
-    """The edges that may follow: to the left, straight on, to the right."""
+def _onward(edge: Edge) -> list[Edge]:
+    """Return the edges that may follow: to the left, straight on, to the right."""
     row, column, heading = edge
     row, column = row + _STEPS[heading][0], column + _STEPS[heading][1]
     return [(row, column, (heading + turn) % 4) for turn in (-1, 0, 1)]
 
 
 def corners(ring: Ring) -> Ring:
-    """Without points that repeat the one before, the closing point among them."""
+    """Return a ring without points that repeat the one before, the closing point among them."""
     return tuple(
         point for place, point in enumerate(ring) if point != ring[place - 1] or len(ring) == 1
     )
 
 
 def _as_whole(ring: Ring) -> tuple[np.ndarray, int]:
-    """Return the points times one power of two that makes all whole, and that: int64 where products of differences fit, else Python's own."""
+    """Return the points times one power of two that makes all of them whole, and that power."""
     ratios = [float(value).as_integer_ratio() for point in ring for value in point]
     scale = max(below for _, below in ratios)
     whole = [above * (scale // below) for above, below in ratios]
+    # Products of two differences must fit into 63 bits, else Python's own integers are used.
     kind = np.int64 if max(scale, *map(abs, whole)) < 1 << 29 else object
     return np.array(whole, kind).reshape(-1, 2), scale

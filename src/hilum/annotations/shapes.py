@@ -1,16 +1,20 @@
-"""What is drawn on an image: boxes, polygons, bitmaps and run lengths, in the file's own pixels.
+"""Shapes on an image: boxes, polygons, bitmaps and run lengths, in the file's own pixels.
 
-Points are (row, column) from the picture's top left corner: pixel (r, c) is the square from (r, c) to (r + 1, c + 1), its centre is
-(r + 0.5, c + 0.5), as in COCO and in Supervisely's labelling tool. A pixel belongs to a box or polygon where its centre lies inside;
-a centre exactly on the outline belongs where the inside is below it or to its right. So shapes that share an edge share no pixel, a
-box 2 high and 3 wide covers 6 pixels, and the outline is not painted (OpenCV's fillPoly paints it). Inside is even-odd where an
-outline crosses itself; holes are taken away; what lies beyond the picture is cut off.
+Points are (row, column) from the image's top left corner: pixel (r, c) is the square from (r, c) to
+(r + 1, c + 1), its centre is (r + 0.5, c + 0.5), as in COCO and in Supervisely's labelling tool. A
+pixel is inside a box or polygon where its centre is; a centre exactly on the outline is inside
+where the inside is below it or to its right. So shapes that share an edge share no pixel, a box 2
+high and 3 wide covers 6 pixels, and the outline itself is not painted (OpenCV's fillPoly paints
+it). Self-crossing outlines follow the even-odd rule; holes are subtracted; what is beyond the image
+is clipped.
 
-Every shape has `to_mask(size)`, bool (height, width); `to_box()`, the smallest box around it; and `to_json()`, one text form that
-`from_json` turns back into an equal shape. A shape may hold nonsense, which `faults` names; `to_mask` raises `BadData` only where
-there is no honest answer: numbers that are not finite, runs that do not fill the picture.
+Every shape has `to_mask(size)`, bool (height, width); `to_box()`, its bounding box; and
+`to_json()`, a text from which `from_json` makes an equal shape. A shape may hold invalid values,
+which `faults` lists; `to_mask` raises `BadData` only where no mask can be made: numbers that are
+not finite, runs that do not fill the image.
 
-Sources: COCO data format and mask API (Lin et al. 2014, cocodataset.org); Supervisely annotation format (developer.supervisely.com).
+Sources: COCO data format and mask API (Lin et al. 2014, cocodataset.org); Supervisely annotation
+format (developer.supervisely.com).
 """
 
 from __future__ import annotations
@@ -19,22 +23,16 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
-from typing import Literal
+from typing import Any
 
 import numpy as np
 
-from hilum.annotations import mask_codecs, polygon_crossings, polygons
+from hilum.annotations import mask_codecs, polygons, shape_validation
 from hilum.annotations.polygons import Ring, Size
 from hilum.errors import BadData, unknown
 from hilum.safety import untrusted_files
 
-Order = Literal[
-    "columns", "rows"
-]  # which way runs go: down the columns (COCO, Kaggle) or along the rows (CheXmask)
-
-_MOST_PIXELS = 1 << 30  # of a picture that run lengths are drawn for
-_FARTHEST = 1e9  # pixels from the corner: beyond it a number is a mistake, and differences lose the fraction of a pixel
+_SIDES = ("top", "left", "height", "width")  # of a box, in the order of its text
 
 
 @dataclass(frozen=True)
@@ -48,69 +46,82 @@ class Box:
 
     @classmethod
     def from_coco(cls, bbox: Sequence[float]) -> Box:
-        """Of [x, y, width, height], as COCO and NIH's BBox_List write it."""
+        """Return the box [x, y, width, height], as COCO and NIH's BBox_List write it."""
         x, y, width, height = mask_codecs.numbers(bbox, "a COCO box [x, y, width, height]", 4)
         return cls(y, x, height, width)
 
     def to_coco(self) -> list[float]:
+        """Return [x, y, width, height]."""
         return [self.left, self.top, self.width, self.height]
 
+    @property
+    def edges(self) -> tuple[float, float, float, float]:
+        """Top, left, bottom and right edge."""
+        return self.top, self.left, self.top + self.height, self.left + self.width
+
     def to_mask(self, size: Size) -> np.ndarray:
-        _refuse(_not_finite(self))
+        """Return the box as a mask, bool (height, width)."""
+        _refuse(self._faults())
         mask = np.zeros(size, bool)
-        bottom, right = _pixels([self.top + self.height, self.left + self.width], size)
-        top, left = _pixels([self.top, self.left], size)
+        first, last = self.edges[:2], self.edges[2:]
+        (top, left), (bottom, right) = _pixels(first, size), _pixels(last, size)
         mask[top:bottom, left:right] = True
         return mask
 
     def to_box(self) -> Box:
+        """Return the box itself."""
         return self
 
     def within(self, size: Size) -> Box:
-        """The part of it that lies on a picture of `size`; of one that lies beside it nothing, 0 high or wide."""
-        top, left = (
-            min(max(edge, 0.0), side)
-            for edge, side in zip((self.top, self.left), size, strict=True)
-        )
-        ends = (self.top + self.height, self.left + self.width)
-        bottom, right = (min(max(edge, 0.0), side) for edge, side in zip(ends, size, strict=True))
+        """Return the part of the box inside an image of `size`; 0 high or wide if there is none."""
+        pairs = zip(self.edges, size * 2, strict=True)
+        top, left, bottom, right = (min(max(edge, 0.0), side) for edge, side in pairs)
         return Box(top, left, bottom - top, right - left)
 
     def to_polygon(self) -> Polygon:
-        """Its outline, clockwise from the top left corner; `to_mask` of both are equal."""
-        bottom, right = self.top + self.height, self.left + self.width
-        return Polygon(
-            ((self.top, self.left), (self.top, right), (bottom, right), (bottom, self.left))
-        )
+        """Return the outline, clockwise from the top left corner; its mask is the box's."""
+        top, left, bottom, right = self.edges
+        return Polygon(((top, left), (top, right), (bottom, right), (bottom, left)))
 
     def to_json(self) -> str:
-        _refuse(_not_finite(self))
-        return _text(
-            {"box": [float(value) for value in (self.top, self.left, self.height, self.width)]}
-        )
+        """Return the text that `from_json` reads."""
+        _refuse(self._faults())
+        sides = (self.top, self.left, self.height, self.width)
+        return _text({"box": [float(value) for value in sides]})
+
+    def _faults(self) -> list[str]:
+        sides = (self.top, self.left, self.height, self.width)
+        return shape_validation.not_finite(zip(_SIDES, sides, strict=True))
 
 
 @dataclass(frozen=True)
 class Polygon:
+    """A polygon with holes."""
+
     exterior: Ring
     holes: tuple[Ring, ...] = ()
 
     @classmethod
     def from_coco(cls, flat: Sequence[float]) -> Polygon:
-        """Of [x1, y1, x2, y2, …], one of the lists in COCO's `segmentation`."""
+        """Return the polygon [x1, y1, x2, y2, …], one list of COCO's `segmentation`."""
         values = mask_codecs.numbers(flat, "a COCO polygon [x1, y1, x2, y2, …]", len(flat) // 2 * 2)
         return cls(tuple(zip(values[1::2], values[::2], strict=True)))
 
     def to_coco(self) -> list[float]:
-        """Raises `BadData` for a polygon with holes, which COCO writes as run lengths."""
+        """Return [x1, y1, x2, y2, …].
+
+        Raises `BadData` for a polygon with holes, which COCO writes as run lengths.
+        """
         if self.holes:
             raise BadData(
-                f"a polygon with holes ({len(self.holes)}); COCO's have none: write its run lengths, RunLengths.of(mask).to_coco()"
+                f"a polygon with holes ({len(self.holes)}); COCO's have none: "
+                "write its run lengths, RunLengths.of(mask).to_coco()"
             )
         return [value for row, column in self.exterior for value in (column, row)]
 
     def to_mask(self, size: Size) -> np.ndarray:
-        _refuse(_not_finite(self) or polygons.costly((self.exterior, *self.holes), size))
+        """Rasterise the polygon, bool (height, width)."""
+        _refuse(self._faults() or polygons.costly(self.rings, size))
         mask = polygons.filled(self.exterior, size)
         for hole in self.holes:
             window = polygons.window_of(hole, size)
@@ -118,25 +129,33 @@ class Polygon:
         return mask
 
     def to_box(self) -> Box:
+        """Return the bounding box of the exterior. Raises `BadData` without points."""
         if not self.exterior:
             raise BadData("a polygon without points has no box; leave it out")
-        (top, left), (bottom, right) = (
-            tuple(map(end, zip(*self.exterior, strict=True))) for end in (min, max)
-        )
+        rows, columns = zip(*self.exterior, strict=True)
+        top, left, bottom, right = min(rows), min(columns), max(rows), max(columns)
         return Box(top, left, bottom - top, right - left)
 
     def to_json(self) -> str:
-        _refuse(_not_finite(self))
+        """Return the text that `from_json` reads."""
+        _refuse(self._faults())
         exterior, *holes = (
-            [[float(row), float(column)] for row, column in ring]
-            for ring in (self.exterior, *self.holes)
+            [[float(row), float(column)] for row, column in ring] for ring in self.rings
         )
         return _text({"polygon": exterior, "holes": holes})
+
+    @property
+    def rings(self) -> tuple[Ring, ...]:
+        """The exterior and the holes."""
+        return self.exterior, *self.holes
+
+    def _faults(self) -> list[str]:
+        return shape_validation.not_finite(shape_validation.coordinates(self.rings))
 
 
 @dataclass(frozen=True, eq=False)
 class Bitmap:
-    """A small mask, bool (height, width), whose first pixel is pixel (top, left) of the picture."""
+    """A small mask, bool (height, width), whose first pixel is pixel (top, left) of the image."""
 
     top: int
     left: int
@@ -158,25 +177,23 @@ class Bitmap:
         return hash((self.top, self.left, self.mask.shape, self.mask.tobytes()))
 
     def to_mask(self, size: Size) -> np.ndarray:
-        picture = np.zeros(size, bool)
-        top, left, bottom, right = (
-            max(self.top, 0),
-            max(self.left, 0),
-            self.top + self.mask.shape[0],
-            self.left + self.mask.shape[1],
-        )
+        """Return the bitmap in a mask of the whole image, bool (height, width)."""
+        whole = np.zeros(size, bool)
+        top, left = max(self.top, 0), max(self.left, 0)
+        bottom, right = self.top + self.mask.shape[0], self.left + self.mask.shape[1]
         if bottom > 0 and right > 0:
-            part = picture[top:bottom, left:right]
-            part[:] = self.mask[top - self.top :, left - self.left :][
-                : part.shape[0], : part.shape[1]
-            ]
-        return picture
+            part = whole[top:bottom, left:right]
+            within = self.mask[top - self.top :, left - self.left :]
+            part[:] = within[: part.shape[0], : part.shape[1]]
+        return whole
 
     def to_box(self) -> Box:
+        """Return the bounding box of the pixels inside. Raises `BadData` without any."""
         box = _box_of(self.mask)
         return Box(self.top + box.top, self.left + box.left, box.height, box.width)
 
     def to_json(self) -> str:
+        """Return the text that `from_json` reads."""
         return _text(
             {"bitmap": mask_codecs.png_text(self.mask), "at": [int(self.top), int(self.left)]}
         )
@@ -184,21 +201,25 @@ class Bitmap:
 
 @dataclass(frozen=True)
 class RunLengths:
-    """Lengths of runs of pixels down the columns of a picture of `size`, by turns outside and inside, the first one outside."""
+    """Run lengths down the columns of an image of `size`, outside first, then by turns."""
 
     size: Size
     counts: tuple[int, ...]
 
     @classmethod
     def of(cls, mask: np.ndarray) -> RunLengths:
-        """Of a bool mask (height, width)."""
+        """Encode a bool mask (height, width)."""
         flat = np.concatenate([[False], np.asarray(mask, bool).ravel(order="F")])
         ends = np.append(np.flatnonzero(flat[1:] != flat[:-1]), flat.size - 1)
-        return cls(tuple(mask.shape), tuple(np.diff(ends, prepend=0).tolist()))
+        height, width = mask.shape
+        return cls((height, width), tuple(np.diff(ends, prepend=0).tolist()))
 
     @classmethod
-    def from_coco(cls, segmentation: Mapping) -> RunLengths:
-        """Of {"size": [height, width], "counts": a list or COCO's compressed text}. Raises `BadData`."""
+    def from_coco(cls, segmentation: Mapping[str, Any]) -> RunLengths:
+        """Decode {"size": [height, width], "counts": a list or COCO's compressed text}.
+
+        Raises `BadData`.
+        """
         what = 'COCO run lengths {"size": [height, width], "counts": …}'
         try:
             size, counts = segmentation["size"], segmentation["counts"]
@@ -213,77 +234,39 @@ class RunLengths:
         height, width = mask_codecs.whole(size, what, 2)
         return cls((height, width), read)
 
-    def to_coco(self, compressed: bool = True) -> dict:
+    def to_coco(self, compressed: bool = True) -> dict[str, Any]:
+        """Return COCO's run lengths, as compressed text or as a list of counts."""
         return {
             "size": list(self.size),
             "counts": mask_codecs.rle_encode(self.counts) if compressed else list(self.counts),
         }
 
-    @classmethod
-    def from_starts(cls, text: str, size: Size, order: Order) -> RunLengths:
-        """Of "start length start length …", starts counted from 1: most Kaggle sets down the columns, CheXmask along the rows.
-
-        Empty text and "-1" are an empty mask. Raises `BadData` for runs that overlap or leave the picture.
-        """
-        starts, lengths = mask_codecs.parse_pairs(text)
-        flat = np.zeros(size[0] * size[1], bool)
-        for start, length in zip(starts, lengths, strict=True):
-            if (
-                start < 1
-                or length < 1
-                or start - 1 + length > flat.size
-                or flat[start - 1 : start - 1 + length].any()
-            ):
-                raise BadData(
-                    f"the run of {length} pixels from pixel {start} leaves a picture of {size[0]}x{size[1]} or overlaps another run; check "
-                    "the picture's size and that starts count from 1 (in gaps after the run before it is RunLengths.from_gaps)"
-                )
-            flat[start - 1 : start - 1 + length] = True
-        return cls.of(flat.reshape(size, order=_NUMPY_ORDER[order]))
-
-    def to_starts(self, order: Order) -> str:
-        """The inverse of `from_starts`; "" for an empty mask."""
-        flat = np.pad(self.to_mask(self.size).ravel(order=_NUMPY_ORDER[order]), 1)
-        ends = np.flatnonzero(flat[1:] != flat[:-1]).reshape(-1, 2)
-        return " ".join(f"{start + 1} {end - start}" for start, end in ends.tolist())
-
-    @classmethod
-    def from_gaps(cls, text: str, size: Size) -> RunLengths:
-        """Of "gap length gap length …" down the columns, each gap counted from the end of the run before: SIIM-ACR pneumothorax.
-
-        Empty text and "-1" are an empty mask. Raises `BadData` for runs that leave the picture.
-        """
-        gaps, lengths = mask_codecs.parse_pairs(text)
-        counts = tuple(chain.from_iterable(zip(gaps, lengths, strict=True)))
-        read = cls(size, (*counts, size[0] * size[1] - sum(counts)))
-        return cls.of(read.to_mask(size))
-
-    def to_gaps(self) -> str:
-        """The inverse of `from_gaps`; "-1" for an empty mask."""
-        counts = RunLengths.of(self.to_mask(self.size)).counts
-        return " ".join(map(str, counts[: len(counts) // 2 * 2])) or "-1"
-
     def to_mask(self, size: Size) -> np.ndarray:
-        """Raises `BadData` for a picture of another size and for counts that do not add up to it."""
-        _refuse(_faults_of_runs(self, size))
+        """Decode to a mask, bool (height, width).
+
+        Raises `BadData` for an image of another size and for counts that do not add up to it.
+        """
+        _refuse(shape_validation.of_runs(self.size, self.counts, size))
         inside = np.arange(len(self.counts)) % 2 == 1
         return np.repeat(inside, np.array(self.counts, np.int64)).reshape(size, order="F")
 
     def to_box(self) -> Box:
+        """Return the bounding box of the pixels inside. Raises `BadData` without any."""
         return _box_of(self.to_mask(self.size))
 
     def to_json(self) -> str:
+        """Return the text that `from_json` reads."""
         return _text(
             {"runs": mask_codecs.rle_encode(self.counts), "size": [int(side) for side in self.size]}
         )
 
 
 Shape = Box | Polygon | Bitmap | RunLengths
-_NUMPY_ORDER = {"columns": "F", "rows": "C"}
+_EMPTY = "draws no pixel"
 
 
 def from_json(text: str) -> Shape:
-    """The shape whose `to_json` this is. Raises `BadData` where it is not one."""
+    """Return the shape of a text that `to_json` made. Raises `BadData` for any other text."""
     try:
         read = untrusted_files.parse_json(text, "a shape")
         if "box" in read:
@@ -296,21 +279,22 @@ def from_json(text: str) -> Shape:
         return RunLengths.from_coco({"size": read["size"], "counts": read["runs"]})
     except (KeyError, TypeError) as error:
         raise BadData(
-            f"expected a shape as text ({{'box': …}}, polygon, bitmap or runs), got {str(text)[:80]}"
+            "expected a shape as text ({'box': …}, polygon, bitmap or runs), "
+            f"got {str(text)[:80]}"
         ) from error
 
 
-def from_supervisely(drawn: Mapping) -> Polygon | Bitmap:
-    """One entry of `objects` in an annotation of Supervisely or UniData: a polygon or a bitmap. Raises `BadData` for all others.
+def from_supervisely(drawn: Mapping[str, Any]) -> Polygon | Bitmap:
+    """Return one entry of `objects` in an annotation of Supervisely or UniData.
 
-    Coordinates are taken as they stand, from the picture's corner. (Files that Supervisely's SDK wrote hold whole numbers that name
-    pixels, half a pixel further down and right; the files do not say who wrote them.)
+    A polygon or a bitmap; raises `BadData` for all others. Coordinates are used as they are, from
+    the image's corner. (Files that Supervisely's SDK wrote hold whole numbers that name pixels,
+    half a pixel further down and right; the files do not say who wrote them.)
     """
-    kind = drawn.get("geometryType")
-    if kind not in ("polygon", "bitmap"):
-        raise BadData(
-            f"{unknown('geometryType that can be read', str(kind), ('polygon', 'bitmap'))}; draw it again as one of these"
-        )
+    kind, known = drawn.get("geometryType"), ("polygon", "bitmap")
+    if kind not in known:
+        fault = unknown("geometryType that can be read", str(kind), known)
+        raise BadData(f"{fault}; draw it again as one of these")
     try:
         if kind == "bitmap":
             left, top = mask_codecs.whole(drawn["bitmap"]["origin"], "a bitmap's origin [x, y]", 2)
@@ -321,13 +305,17 @@ def from_supervisely(drawn: Mapping) -> Polygon | Bitmap:
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise BadData(
-            f"a {kind} needs points.exterior, or bitmap.data and bitmap.origin; got {str(dict(drawn))[:120]}"
+            f"a {kind} needs points.exterior, or bitmap.data and bitmap.origin; "
+            f"got {str(dict(drawn))[:120]}"
         ) from error
     return Polygon(_flipped(exterior), tuple(map(_flipped, holes)))
 
 
-def to_supervisely(shape: Polygon | Bitmap) -> dict:
-    """The inverse of `from_supervisely`: `geometryType` with `points` or `bitmap`; class and labeller are the caller's to add."""
+def to_supervisely(shape: Polygon | Bitmap) -> dict[str, Any]:
+    """Return `geometryType` with `points` or `bitmap`, the inverse of `from_supervisely`.
+
+    The caller adds class and labeller.
+    """
     if isinstance(shape, Bitmap):
         return {
             "geometryType": "bitmap",
@@ -336,120 +324,38 @@ def to_supervisely(shape: Polygon | Bitmap) -> dict:
                 "origin": [int(shape.left), int(shape.top)],
             },
         }
-    exterior, *holes = (
-        [list(point) for point in _flipped(ring)] for ring in (shape.exterior, *shape.holes)
-    )
+    exterior, *holes = ([list(point) for point in _flipped(ring)] for ring in shape.rings)
     return {"geometryType": "polygon", "points": {"exterior": exterior, "interior": holes}}
 
 
 def polygons_of(mask: np.ndarray) -> tuple[Polygon, ...]:
-    """One polygon for each part of a bool mask (height, width) that hangs together by edges, along the edges of its pixels.
+    """Return one polygon for each 4-connected component of a bool mask (height, width).
 
-    Their `to_mask` together are the mask exactly, and no two of them share a pixel. No outline meets itself.
+    They follow the edges of pixels, so their masks together are the mask exactly, no two of them
+    share a pixel, and no outline meets itself.
     """
     return tuple(Polygon(exterior, holes) for exterior, holes in polygons.traced(mask))
 
 
 def faults(shape: Shape, size: Size) -> list[str]:
-    """All that is wrong with a shape on a picture of `size`, a sentence each; empty where nothing is."""
-    if found := _not_finite(shape):
+    """List what is wrong with a shape on an image of `size`, a sentence each."""
+    if isinstance(shape, RunLengths):
+        found = shape_validation.of_runs(shape.size, shape.counts, size)
+        return found or ([] if any(shape.counts[1::2]) else [_EMPTY])
+    if isinstance(shape, Bitmap):
+        return _outside(shape, size) if shape.mask.any() else [_EMPTY]
+    if found := shape._faults():
         return found
     if isinstance(shape, Polygon):
-        found = _faults_of_rings(shape, size)
-    elif isinstance(shape, RunLengths):
-        return _faults_of_runs(shape, size) or (
-            [] if any(shape.counts[1::2]) else ["draws no pixel"]
-        )
-    elif isinstance(shape, Bitmap) and not shape.mask.any():
-        return ["draws no pixel"]
-    elif isinstance(shape, Box) and min(shape.height, shape.width) <= 0:
+        found = shape_validation.of_rings(shape.rings, size)
+        return found if not shape.exterior else found + _outside(shape, size)
+    if min(shape.height, shape.width) <= 0:
         found = [f"is {shape.height:g} high and {shape.width:g} wide; both must be above 0"]
     return found + _outside(shape, size)
 
 
 def _outside(shape: Box | Polygon | Bitmap, size: Size) -> list[str]:
-    if isinstance(shape, Polygon) and not shape.exterior:
-        return []
-    box = shape.to_box()
-    bottom, right = box.top + box.height, box.left + box.width
-    if min(box.top, box.left) >= 0 and bottom <= size[0] and right <= size[1]:
-        return []
-    where = f"rows {box.top:g} to {bottom:g}, columns {box.left:g} to {right:g}"
-    return [
-        f"reaches outside the picture: {where}, the picture is {size[0]}x{size[1]} (height x width)"
-    ]
-
-
-def _faults_of_rings(polygon: Polygon, size: Size) -> list[str]:
-    rings = (polygon.exterior, *polygon.holes)
-    if found := polygons.costly(rings, size):
-        return found
-    inside = polygons.filled(polygon.exterior, size)
-    for place, ring in enumerate(rings):
-        name = f"hole {place}" if place else "the outline"
-        corners = polygons.corners(ring)
-        if len(corners) < 3:
-            found.append(
-                f"{name} has {len(corners)} different points in a row; at least 3 are needed"
-            )
-        elif meeting := polygon_crossings.meeting(corners):
-            ends = [(corners[edge], corners[(edge + 1) % len(corners)]) for edge in meeting]
-            first, second = (
-                " to ".join(f"({row:g}, {column:g})" for row, column in edge) for edge in ends
-            )
-            found.append(f"{name} crosses or touches itself: {first} and {second} meet")
-        window = polygons.window_of(ring, size)
-        if place and (
-            count := np.count_nonzero(polygons.filled_within(ring, window) & ~inside[window])
-        ):
-            found.append(f"{name} covers {count} pixels that are not inside the outline")
-    return found
-
-
-def _faults_of_runs(runs: RunLengths, size: Size) -> list[str]:
-    if not (min(runs.size) >= 0 and math.prod(runs.size) <= _MOST_PIXELS):
-        return [
-            f"is drawn for a picture of {str(runs.size)[:80]}; expected height and width of at most {_MOST_PIXELS:,} pixels together"
-        ]
-    found = (
-        []
-        if tuple(runs.size) == tuple(size)
-        else [f"is drawn for a picture of {runs.size}, this one is {tuple(size)} (height, width)"]
-    )
-    found += [
-        f"count {place} is {count}; a run cannot be shorter than 0"
-        for place, count in enumerate(runs.counts)
-        if count < 0
-    ]
-    if sum(runs.counts) != math.prod(runs.size):
-        found.append(
-            f"the counts add up to {sum(runs.counts)} pixels; the picture of {runs.size} has {math.prod(runs.size)}"
-        )
-    return found
-
-
-def _not_finite(shape: Shape) -> list[str]:
-    if isinstance(shape, Box):
-        named = zip(
-            ("top", "left", "height", "width"),
-            (shape.top, shape.left, shape.height, shape.width),
-            strict=True,
-        )
-    elif isinstance(shape, Polygon):
-        rings = (shape.exterior, *shape.holes)
-        named = (
-            (f"point {place}", value)
-            for ring in rings
-            for place, point in enumerate(ring)
-            for value in point
-        )
-    else:
-        return []
-    return [
-        f"{name} is {value}; expected a number of pixels"
-        for name, value in named
-        if not abs(value) <= _FARTHEST
-    ]
+    return shape_validation.outside(shape.to_box().edges, size)
 
 
 def _refuse(found: list[str]) -> None:
@@ -458,7 +364,10 @@ def _refuse(found: list[str]) -> None:
 
 
 def _pixels(edges: Iterable[float], size: Size) -> list[int]:
-    """The first row and the first column whose centre is not before these (row, column) lines, kept within the picture."""
+    """Return the first row and column whose centre is not before the edges (row, column).
+
+    Clipped to the image.
+    """
     return [
         min(max(math.ceil(edge - 0.5), 0), side) for edge, side in zip(edges, size, strict=True)
     ]
@@ -479,14 +388,13 @@ def _box_of(mask: np.ndarray) -> Box:
 # Forms of text.
 
 
-def _text(content: dict) -> str:
+def _text(content: Mapping[str, Any]) -> str:
     return json.dumps(content, separators=(",", ":"))
 
 
 def _ring(points: Sequence) -> Ring:
-    return tuple(
-        tuple(mask_codecs.numbers(point, "a point of two coordinates", 2)) for point in points
-    )
+    pairs = (mask_codecs.numbers(point, "a point of two coordinates", 2) for point in points)
+    return tuple((row, column) for row, column in pairs)
 
 
 def _flipped(ring: Ring) -> Ring:

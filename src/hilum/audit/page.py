@@ -11,13 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 
 import cv2
 import numpy as np
 import polars as pl
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from hilum import __version__
@@ -27,6 +25,8 @@ from hilum.audit.issues import Rule
 from hilum.dataset.manifest import SEVERITIES, Manifest
 from hilum.dataset.pixel_cache import Cache
 from hilum.drawing import images as drawing
+from hilum.drawing import templates
+from hilum.imaging.geometry import resize
 from hilum.safety.path_names import as_text
 
 TEMPLATE = "resources/audit.html.j2"
@@ -66,15 +66,10 @@ class _Group:
 
 def render(issues: pl.DataFrame, manifest: Manifest, cached: Cache) -> str:
     """Return the page of `issues` (`hilum.audit.issues.COLUMNS`). The template escapes all text."""
-    page = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    page.filters["grouped"] = lambda number: f"{number:,}"
-    template = resources.files("hilum").joinpath(TEMPLATE).read_text(encoding="utf-8")
-    return page.from_string(template).render(_content(issues, manifest, cached))
+    return templates.render(TEMPLATE, _content(issues, manifest, cached), autoescape=True)
 
 
-def _content(issues: pl.DataFrame, manifest: Manifest, cached: Cache) -> dict[str, Any]:
+def _content(issues: pl.DataFrame, manifest: Manifest, cached: Cache) -> dict[str, object]:
     """Return the template's variables."""
     source = manifest.table.select("image_id", "source")
     rows = issues.join(source, on="image_id", how="left", maintain_order="left").with_columns(
@@ -135,13 +130,13 @@ def _images(image_ids: Sequence[str], cached: Cache, *, outlined: bool) -> list[
 
 def _thumbnail(image_id: str, image: np.ndarray, mask: np.ndarray | None) -> Markup:
     side = min(SIDE, len(image))
-    small = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
+    small = resize(image, (side, side))
     if mask is None:
-        return drawing.image(small, told=f"radiograph {image_id}")
+        return drawing.image(small, alt_text=f"radiograph {image_id}")
     resized = cv2.resize(mask, (side, side), interpolation=cv2.INTER_NEAREST)
     outlines = [
         drawing.Outline(resized == label, COLOURS[name]) for name, label in lung_masks.SIDES.items()
     ]
     return drawing.image(
-        small, told=f"radiograph {image_id} with the outline of its mask", outlines=outlines
+        small, alt_text=f"radiograph {image_id} with the outline of its mask", outlines=outlines
     )

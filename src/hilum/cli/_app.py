@@ -1,4 +1,6 @@
-"""What the verbs share: the application, the arguments that several take, and the performing of a run's steps."""
+"""What the verbs share: the application, the arguments that several take, and the performing of a
+run's steps.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from hilum import __version__
 from hilum.cli import console, exit_status
@@ -17,12 +20,30 @@ if TYPE_CHECKING:
     from hilum.config import Recipe
     from hilum.run_folder import Run
 
+PIPELINE, DATA, IMAGES, RUNS = "Pipeline", "Data sets", "Images", "Runs"  # groups of verbs
+
+
+class GroupedVerbs(TyperGroup):
+    """List the verbs in groups, in the order in which they are used, each with its short help."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        groups: dict[str, list[tuple[str, str]]] = {PIPELINE: [], DATA: [], IMAGES: [], RUNS: []}
+        for name, command in self.commands.items():
+            groups[getattr(command, "rich_help_panel", "")].append((name, command.short_help or ""))
+        for title, verbs in groups.items():
+            with formatter.section(title):
+                formatter.write_dl(verbs)
+
+
 app = typer.Typer(
+    cls=GroupedVerbs,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
     rich_markup_mode=None,
-    help="Folders of chest radiographs in; checked data, patient-safe splits, lung masks, findings, anomaly maps and honest figures out.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Folders of chest radiographs in; checked data, patient-safe splits, lung masks, "
+    "findings, "
+    "anomaly maps and honest figures out.",
     epilog=exit_status.CODES,
 )
 
@@ -85,7 +106,8 @@ KeepIdentifiers = Annotated[
     bool | None,
     typer.Option(
         "--keep-identifiers/--pseudonyms",
-        help="In what is made to be passed on (cards, exports, report, audit page) patients, studies "
+        help="In what is made to be passed on (cards, exports, report, audit page) patients, "
+        "studies "
         "and annotators go by pseudonyms; or keep them as they are.",
         show_default=False,
     ),
@@ -103,7 +125,8 @@ Readings = Annotated[
     ReadingsOf | None,
     typer.Option(
         "--readings",
-        help="There: reading texts of public releases alone (published, as is usual), all, or none.",
+        help="There: reading texts of public releases alone (published, as is usual), all, or "
+        "none.",
         show_default=False,
     ),
 ]
@@ -119,7 +142,7 @@ class Level(StrEnum):
 FailOn = Annotated[
     Level,
     typer.Option(
-        "--fail-on", help="Exit with code 1 where the audit has findings of this severity or worse."
+        "--fail-on", help="Exit with code 1 where the audit has issues of this severity or worse."
     ),
 ]
 
@@ -152,14 +175,14 @@ def sharing(
     keep_identifiers: bool | None, file_names: FileNamesAs | None, readings: ReadingsOf | None
 ) -> dict[str, str]:
     """Return the settings of [share] that were given on the command line."""
-    told: dict[str, str] = {}
+    given: dict[str, str] = {}
     if keep_identifiers is not None:
-        told["identifiers"] = "keep" if keep_identifiers else "pseudonyms"
+        given["identifiers"] = "keep" if keep_identifiers else "pseudonyms"
     if file_names is not None:
-        told["file_names"] = file_names.value
+        given["file_names"] = file_names.value
     if readings is not None:
-        told["readings"] = readings.value
-    return told
+        given["readings"] = readings.value
+    return given
 
 
 def perform(
@@ -171,10 +194,10 @@ def perform(
     fixes: Path | None = None,
     share: Mapping[str, str] | None = None,
 ) -> Path:
-    """Do the steps up to `until`, telling of each; returns the run's folder."""
-    _, run, told = performed(source, to, quick, until, as_json, fixes, share)
+    """Do the steps up to `until`, reporting each; return the run's folder."""
+    _, run, steps = performed(source, to, quick, until, as_json, fixes, share)
     if as_json:
-        print_steps(run, told)
+        print_steps(run, steps)
     return run.folder
 
 
@@ -196,15 +219,15 @@ def performed(
 
 
 def chain_of(recipe: Recipe, run: Run, until: str, as_json: bool) -> dict[str, Any]:
-    """Do the steps up to `until`, telling of each on a line; their summaries by name."""
+    """Do the steps up to `until`, reporting each on a line; return their summaries by name."""
     from hilum.runs import run_all
 
-    told = {}
+    summaries = {}
     for done in run_all.perform(run, recipe, console.watch, until=until):
         if isinstance(done, run_all.Note):
             typer.secho(f"note: {done.text}", fg="yellow", err=True)
             continue
-        told[done.step] = done.summary
+        summaries[done.step] = done.summary
         state = "kept" if done.kept else f"{done.seconds:.1f} s"
         plan = done.summary.get(run_all.PLAN, [])
         summary = {key: value for key, value in done.summary.items() if key != run_all.PLAN}
@@ -213,11 +236,11 @@ def chain_of(recipe: Recipe, run: Run, until: str, as_json: bool) -> dict[str, A
         )
         if done.step == "split" and "mode" in done.summary:
             typer.secho(f"note: {console.division(done.summary)}", fg="yellow", err=as_json)
-    return told
+    return summaries
 
 
-def print_steps(run: Run, told: dict[str, Any]) -> None:
-    console.echo(json.dumps({"run": str(run.folder), "steps": told}, indent=1))
+def print_steps(run: Run, steps: dict[str, Any]) -> None:
+    console.echo(json.dumps({"run": str(run.folder), "steps": steps}, indent=1))
 
 
 def meant(source: Path, to: Path | None, quick: bool) -> tuple[Recipe, Run]:

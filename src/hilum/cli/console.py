@@ -1,4 +1,4 @@
-"""What the command line prints: a summary on a line, a table in columns, the findings of an audit."""
+"""Print for people: a summary on a line, a table in columns, the issues of an audit, progress."""
 
 from __future__ import annotations
 
@@ -14,14 +14,18 @@ if TYPE_CHECKING:
 
     from hilum.progress import Progress
 
-SHOWN = 10  # findings of one rule; issues.parquet and the audit's page have them all
+SHOWN = 10  # issues of one rule; issues.parquet and the audit's page have them all
+FOLDED = 3  # findings that a summary of labels names
 COLOURS = {"error": "red", "warning": "yellow", "info": "dim"}
 
 
 def line(summary: dict[str, Any]) -> str:
-    """A summary on one line."""
+    """Return a step's summary on one line; counts of labels are folded (`folded`)."""
     parts = []
     for key, value in summary.items():
+        if key == "labels" and isinstance(value, dict):
+            parts.append(on_one_line(f"{key}: {folded(value)}"))
+            continue
         shown = (
             ", ".join(f"{inner} {number}" for inner, number in value.items())
             if isinstance(value, dict)
@@ -29,6 +33,33 @@ def line(summary: dict[str, Any]) -> str:
         )
         parts.append(on_one_line(f"{key}: {shown}"))
     return "; ".join(parts)
+
+
+def folded(counts: Mapping[str, int]) -> str:
+    """Return counts of labels by "concept state" as the number of findings and the most frequent.
+
+    For example "39 findings; tuberculosis 345 present, 343 absent; and 38 more".
+    """
+    of: dict[str, list[str]] = {}
+    images: dict[str, int] = {}
+    for words, count in counts.items():
+        concept, state = _split_state(words)
+        of.setdefault(concept, []).append(f"{count} {state}")
+        images[concept] = images.get(concept, 0) + count
+    if not of:
+        return "none"
+    leading = sorted(of, key=lambda concept: -images[concept])[:FOLDED]
+    named = "; ".join(f"{concept} {', '.join(of[concept])}" for concept in leading)
+    more = f"; and {len(of) - FOLDED} more" if len(of) > FOLDED else ""
+    return f"{len(of)} finding{'s' * (len(of) != 1)}; {named}{more}"
+
+
+def _split_state(words: str) -> tuple[str, str]:
+    """Split "pleural effusion not mentioned" into the concept and its state."""
+    for state in ("present", "absent", "uncertain", "not mentioned"):
+        if words.endswith(f" {state}"):
+            return words.removesuffix(f" {state}"), state
+    return words, "images"
 
 
 def division(summary: Mapping[str, Any]) -> str:
@@ -70,7 +101,9 @@ def plain(table: pl.DataFrame) -> list[dict[str, Any]]:
 
 
 def summarised(text: str, faults: Sequence[str]) -> None:
-    """What was found, then on standard error what was wrong; where something was the exit code is 1."""
+    """What was found, then on standard error what was wrong; where something was the exit code is
+    1.
+    """
     import typer
 
     if text:
@@ -103,13 +136,15 @@ def harmless(text: str) -> str:
 
 
 def issues(found: pl.DataFrame) -> None:
-    """Errors and warnings a line each, up to `SHOWN` a rule; what is only worth knowing is counted. In colour on a terminal."""
+    """Errors and warnings a line each, up to `SHOWN` a rule; what is only worth knowing is
+    counted. In colour on a terminal.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     console = Console(highlight=False, soft_wrap=True)
-    summary = Table("severity", "rule", "findings", "remedy", box=None, pad_edge=False)
+    summary = Table("severity", "rule", "issues", "remedy", box=None, pad_edge=False)
     for (severity, rule), rows in found.group_by("severity", "rule", maintain_order=True):
         summary.add_row(
             Text(severity, COLOURS[severity]),
@@ -138,26 +173,42 @@ def issues(found: pl.DataFrame) -> None:
 
 
 def several(found: Mapping[str, pl.DataFrame], as_json: bool) -> None:
-    """Findings of several sets, each under its name; as one JSON object where that is asked for."""
+    """Print the issues of several data sets, each under its name; as one JSON object with `as_json`."""
     if as_json:
-        print(json.dumps({name: table.to_dicts() for name, table in found.items()}, indent=1))  # noqa: T201 (this is what is printed)
+        echo(json.dumps({name: table.to_dicts() for name, table in found.items()}, indent=1))
         return
     for name, table in found.items():
-        print(f"\n{on_one_line(name)}\n{'=' * len(name)}")  # noqa: T201
+        echo(f"\n{on_one_line(name)}\n{'=' * len(name)}")
         issues(table)
 
 
 @contextmanager
 def watch(step: str) -> Iterator[Progress]:
-    """A bar on standard error where that is a terminal."""
+    """Show a bar with rate and time left on standard error where that is a terminal."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
     from rich.progress import Progress as Bars
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        """Items a second, over the last seconds."""
+
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text(f"{speed:.3g}/s" if speed else "")
 
     columns = (
         TextColumn("{task.description:9}"),
         BarColumn(),
         MofNCompleteColumn(),
+        Rate(),
         TimeRemainingColumn(),
     )
     console = Console(stderr=True)

@@ -1,4 +1,4 @@
-"""Data sets: which there are, what they say, what is wrong with them, and in which other forms they go on."""
+"""Verbs of data sets: describe, list, download, merge, export, correct."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 
 from hilum.cli import console
 from hilum.cli._app import (
+    DATA,
     FileNames,
     Json,
     KeepIdentifiers,
@@ -29,7 +30,10 @@ from hilum.safety.path_names import as_text
 
 
 @app.command(
-    epilog="Examples: hilum labels data/montgomery data/shenzhen; hilum labels data/chest --map infiltration=consolidation"
+    short_help="Show where labels come from",
+    rich_help_panel=DATA,
+    epilog="Examples: hilum labels data/montgomery data/shenzhen; hilum labels data/chest --map "
+    "infiltration=consolidation",
 )
 def labels(
     folder: Annotated[Path, typer.Argument(help="A folder of radiographs.", show_default=False)],
@@ -55,7 +59,9 @@ def labels(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Tell where labels come from: the ledger, one image's, the crosswalk of two sets, or what a change of mapping changes."""
+    """Show where labels come from: the ledger, those of one image, the crosswalk of two data sets,
+    or what another mapping would change.
+    """
     from hilum.dataset import label_provenance as step
     from hilum.pipeline import ingest as reading
 
@@ -73,7 +79,10 @@ def labels(
 
 
 @app.command(
-    epilog="Examples: hilum describe data/chest; hilum describe data/chest --toml > data/chest/hilum.toml"
+    short_help="Show how a folder would be read",
+    rich_help_panel=DATA,
+    epilog="Examples: hilum describe data/chest; hilum describe data/chest --toml > "
+    "data/chest/hilum.toml",
 )
 def describe(
     folder: Annotated[Path, typer.Argument(help="A folder of radiographs.", show_default=False)],
@@ -85,7 +94,9 @@ def describe(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Tell how a folder would be read: what each file, column and word is taken for, why, and what is not used. Writes nothing."""
+    """Show how a folder would be read: what each file, column and word is taken for, why, and what
+    is not used. Writes nothing.
+    """
     from hilum.pipeline import ingest as step
 
     if toml:
@@ -105,7 +116,11 @@ def describe(
         raise typer.Exit(1)
 
 
-@app.command(epilog="Example: hilum merge data/montgomery data/shenzhen --out runs/both")
+@app.command(
+    short_help="Join several data sets in one table",
+    rich_help_panel=DATA,
+    epilog="Example: hilum merge data/montgomery data/shenzhen --out runs/both",
+)
 def merge(
     folders: Annotated[
         list[Path], typer.Argument(help="Folders of radiographs, in any order.", show_default=False)
@@ -122,18 +137,24 @@ def merge(
     quick: Quick = False,
     as_json: Json = False,
 ) -> None:
-    """Write one table of several data sets, with aligned labels; patients keep their data set's name."""
+    """Write one table of several data sets, with aligned labels; patients keep the name of their
+    data set.
+    """
     from hilum.config import Data, Recipe
     from hilum.run_folder import Run
 
     folder, *also = (as_text(path.resolve()) for path in folders)
     recipe = Recipe(data=Data(folder=folder, also=tuple(also)))
-    told = chain_of(recipe.quick() if quick else recipe, Run(to), "ingest", as_json)
+    steps = chain_of(recipe.quick() if quick else recipe, Run(to), "ingest", as_json)
     if as_json:
-        print_steps(Run(to), told)
+        print_steps(Run(to), steps)
 
 
-@app.command(epilog="Example: hilum export coco runs/chest exported/chest")
+@app.command(
+    short_help="Export a data set to other programs",
+    rich_help_panel=DATA,
+    epilog="Example: hilum export coco runs/chest exported/chest",
+)
 def export(
     form: Annotated[
         str,
@@ -155,28 +176,31 @@ def export(
     readings: Readings = None,
     as_json: Json = False,
 ) -> None:
-    """Write the table, and with it the pictures, in a form that other programs read; by part where the source is a run with a split."""
+    """Write the table, and with it the images, in a form that other programs read; by part where
+    the source is a run with a split.
+    """
     from hilum.runs import export as step
 
-    told = step.export(form, source, folder, sharing(keep_identifiers, file_names, readings))
-    console.echo(json.dumps(told, indent=1) if as_json else f"{folder}  {console.line(told)}")
+    summary = step.export(form, source, folder, sharing(keep_identifiers, file_names, readings))
+    console.echo(json.dumps(summary, indent=1) if as_json else f"{folder}  {console.line(summary)}")
 
 
 @app.command(
-    epilog="Examples: hilum propose-fixes runs/chest; hilum propose-fixes runs/chest --rule image-unreadable --rule duplicate-file --out fixes.toml"
+    short_help="Propose corrections of the issues",
+    rich_help_panel=DATA,
+    epilog="Examples: hilum propose-fixes runs/chest; hilum propose-fixes runs/chest --rule "
+    "image-unreadable --rule duplicate-file --out fixes.toml",
 )
 def propose_fixes(
     source: Source,
     rules: Annotated[
         list[str] | None,
-        typer.Option(
-            "--rule", help="Findings of this rule; may be given again.", show_default=False
-        ),
+        typer.Option("--rule", help="Issues of this rule; may be given again.", show_default=False),
     ] = None,
     images: Annotated[
         list[str] | None,
         typer.Option(
-            "--image", help="Findings of this image; may be given again.", show_default=False
+            "--image", help="Issues of this image; may be given again.", show_default=False
         ),
     ] = None,
     to: Annotated[
@@ -185,24 +209,32 @@ def propose_fixes(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Turn findings of the audit into a file of corrections to look at, change and give to `hilum run`; or list what could be fixed."""
+    """Turn issues of the audit into a file of corrections to review, change and give to `hilum
+    run`; without rules or images, list what could be corrected.
+    """
     from hilum.runs import propose_corrections as step
 
     recipe, run = meant(source, None, False)
     chain_of(recipe, run, "audit", True)
-    told = step.propose_corrections(run, source, rules or (), images or (), to)
-    console.echo(json.dumps(told.to_dicts(), indent=1) if as_json else console.columns(told))
+    proposed = step.propose_corrections(run, source, rules or (), images or (), to)
+    console.echo(
+        json.dumps(proposed.to_dicts(), indent=1) if as_json else console.columns(proposed)
+    )
 
 
-@app.command(epilog="Example: hilum datacard data/chest --out runs/chest")
+@app.command(
+    short_help="Write the data card",
+    rich_help_panel=DATA,
+    epilog="Example: hilum datacard data/chest --out runs/chest",
+)
 def datacard(
     source: Source,
     to: To = None,
-    pictures: Annotated[
+    images: Annotated[
         bool,
         typer.Option(
-            "--pictures",
-            help="Add sample pictures of each class; mind the licence before you pass the card on.",
+            "--images",
+            help="Add sample images of each class; mind the licence before you pass the card on.",
         ),
     ] = False,
     quick: Quick = False,
@@ -211,18 +243,24 @@ def datacard(
     readings: Readings = None,
     as_json: Json = False,
 ) -> None:
-    """Write the data card, for readers and machines, into the run's folder `card`, with what published cards state beside what was found."""
+    """Write the data card, for readers and machines, into the run's folder `card`, with what
+    published cards state beside what was found.
+    """
     from hilum.reporting import data_card as step
 
-    recipe, run, told = performed(source, to, quick, step.UNTIL, as_json)
+    recipe, run, steps = performed(source, to, quick, step.UNTIL, as_json)
     recipe = recipe.sharing(sharing(keep_identifiers, file_names, readings))
-    written = step.write(run, recipe, pictures=pictures)
+    written = step.write(run, recipe, pictures=images)
     console.echo(f"{'card':9} {'':>8}  {console.line(written.summary)}", err=as_json)
     if as_json:
-        print_steps(run, {**told, "card": written.as_dict()})
+        print_steps(run, {**steps, "card": written.as_dict()})
 
 
-@app.command(epilog="Example: hilum synthesize kaggle_masks demo/data --images 120 --seed 1")
+@app.command(
+    short_help="Write a made-up copy of a data set",
+    rich_help_panel=DATA,
+    epilog="Example: hilum synthesize kaggle_masks demo/data --images 120 --seed 1",
+)
 def synthesize(
     dataset: Annotated[
         str, typer.Argument(help="A data set's name, see `hilum datasets`.", show_default=False)
@@ -231,19 +269,23 @@ def synthesize(
         Path,
         typer.Argument(help="Where to write it; must be empty or not there.", show_default=False),
     ],
-    images: Annotated[int, typer.Option("--images", min=4, help="How many pictures.")] = 24,
+    images: Annotated[int, typer.Option("--images", min=4, help="How many images.")] = 24,
     seed: Annotated[
         int, typer.Option("--seed", min=0, help="The same seed gives the same files.")
     ] = 0,
 ) -> None:
-    """Write a made-up copy of a data set's layout: invented pictures, exact masks, readings."""
+    """Write a made-up copy of a data set's layout: invented images, exact masks, reports."""
     from hilum.pipeline import ingest as step
 
     step.example(dataset, folder, images=images, seed=seed)
-    console.echo(f"{images} made-up pictures in the layout of {dataset}: {folder}")
+    console.echo(f"{images} made-up images in the layout of {dataset}: {folder}")
 
 
-@app.command(epilog="Examples: hilum datasets kermany; hilum datasets --json")
+@app.command(
+    short_help="List the known data sets",
+    rich_help_panel=DATA,
+    epilog="Examples: hilum datasets kermany; hilum datasets --json",
+)
 def datasets(
     name: Annotated[
         str | None,
@@ -251,25 +293,29 @@ def datasets(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """The data sets that are read, and others that are only known, with what a person needs to choose among them."""
+    """List the data sets that are read and others that are known, with what distinguishes them."""
     from dataclasses import asdict
 
     from hilum.dataset import catalog
     from hilum.dataset import download as step
 
-    told = [catalog.entry(one) for one in ([name] if name else catalog.names())]
+    entries = [catalog.entry(one) for one in ([name] if name else catalog.names())]
     if as_json:
-        console.echo(json.dumps({about.name: asdict(about) for about in told}, indent=1))
+        console.echo(json.dumps({about.name: asdict(about) for about in entries}, indent=1))
     elif name:
-        console.echo(step.describe(told[0]))
+        console.echo(step.describe(entries[0]))
     else:
         console.echo(
-            "\n".join(map(step.line, told))
+            "\n".join(map(step.line, entries))
             + "\n\nAll of one: hilum datasets NAME. To get it: hilum download NAME"
         )
 
 
-@app.command(epilog="Example: hilum download kermany --out data/kermany --accept")
+@app.command(
+    short_help="Download a data set, or say how to get it",
+    rich_help_panel=DATA,
+    epilog="Example: hilum download kermany --out data/kermany --accept",
+)
 def download(
     name: Annotated[
         str, typer.Argument(help="A data set's name, see `hilum datasets`.", show_default=False)
@@ -285,11 +331,11 @@ def download(
     ] = None,
     accept: Annotated[
         bool,
-        typer.Option("--accept", help="Accept the licence that is shown, without being asked."),
+        typer.Option("--accept", help="Accept the licence that is shown, without a question."),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Show a data set and its licence, fetch it where anybody may, and say what else there is to do."""
+    """Show a data set and its licence, and download it where anybody may."""
     from hilum.dataset import catalog
     from hilum.dataset import download as step
 
@@ -299,8 +345,8 @@ def download(
     accepted = accept or (
         ask and typer.confirm("\nDo you accept the licence, and shall this be fetched?", err=True)
     )
-    told = step.fetch(about, folder, accepted=accepted, watch=console.watch)
-    console.echo(json.dumps(told, indent=1) if as_json else step.told(told))
+    downloaded = step.fetch(about, folder, accepted=accepted, watch=console.watch)
+    console.echo(json.dumps(downloaded, indent=1) if as_json else step.told(downloaded))
 
 
 def at_a_terminal() -> bool:

@@ -50,26 +50,27 @@ _LONGEST = 400  # characters of a command line or an error that are repeated
 
 
 def end(command: Callable[[], object]) -> int:
-    """Call `command` and return the exit code; what stops it is told on standard error.
+    """Call `command` and return the exit code; what stops it is reported on standard error.
 
     Where a signal ends it, the process is left at once, whatever its threads still do.
     """
     _print_everything()
-    with _notices_said(), _ended_by_signals() as asked_to_end:
+    with _notices_said(), _ended_by_signals() as signalled:
         try:
             try:
                 command()
             finally:
-                asked_to_end.append(0)  # what is left to do is quick, and not to be disturbed
+                signalled.append(0)  # what is left to do is quick, and not to be disturbed
             return _flushed(0)
-        except SystemExit as asked:
-            return _flushed(_code(asked))
+        except SystemExit as stop:
+            return _flushed(_code(stop))
         except BaseException as error:  # noqa: BLE001 (the one place; panics of Rust are no `Exception`)
-            if number := asked_to_end[0]:
-                # Native code that calls Python may swallow `Interrupted`, and fail without an answer.
+            if number := signalled[0]:
+                # Native code that calls Python may swallow `Interrupted`, and
+                # fail without an answer.
                 stop = error if isinstance(error, Interrupted) else Interrupted(number)
-                os._exit(_flushed(_told(stop)))
-            return _flushed(_told(error))
+                os._exit(_flushed(_reported(stop)))
+            return _flushed(_reported(error))
 
 
 def show_tracebacks() -> None:
@@ -108,12 +109,12 @@ def _ended_by_signals() -> Iterator[list[int]]:
     Gives the list of signals that came; once anything stands in it, the next ends the process. A
     signal that is ignored, as those of a background job are, stays ignored.
     """
-    asked: list[int] = []
+    signals: list[int] = []
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        if asked:
+        if signals:
             os._exit(128 + number)
-        asked.append(number)
+        signals.append(number)
         raise Interrupted(number)
 
     before = {}
@@ -123,22 +124,22 @@ def _ended_by_signals() -> Iterator[list[int]]:
     for number in before:
         signal.signal(number, interrupt)
     try:
-        yield asked
+        yield signals
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def _code(asked: SystemExit) -> int:
+def _code(stop: SystemExit) -> int:
     """Return what Python would: 0 for None, 1 for a message, which is printed."""
-    if asked.code is None or isinstance(asked.code, int):
-        return asked.code or 0
-    _say(str(asked.code))
+    if stop.code is None or isinstance(stop.code, int):
+        return stop.code or 0
+    _say(str(stop.code))
     return FAULT
 
 
 def _flushed(code: int) -> int:
-    """Write out what was printed, while a reader that has gone or a full disk can still be told."""
+    """Write out what was printed, while a reader that has gone or a full disk can still be reported."""
     try:
         sys.stdout.flush()
     except OSError as error:
@@ -150,7 +151,7 @@ def _flushed(code: int) -> int:
     return code
 
 
-def _told(error: BaseException) -> int:
+def _reported(error: BaseException) -> int:
     if os.environ.get(TRACEBACK):
         sys.stderr.write("".join(traceback.format_exception(error)))
     sentence, code = ending_of(error, sys.argv[1:])
@@ -173,8 +174,8 @@ def ending_of(error: BaseException, arguments: Sequence[str]) -> tuple[str, int]
         return f"stopped: {_KEPT}", 128 + signal.SIGINT
     if isinstance(error, BrokenPipeError):
         return "nobody reads what is printed any more", FAULT
-    if isinstance(error, OSError) and (told := _of_system(error)):
-        return str(told), FAULT
+    if isinstance(error, OSError) and (known := _of_system(error)):
+        return str(known), FAULT
     where = _where(error)
     if isinstance(error, MemoryError):
         return (

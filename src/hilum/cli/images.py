@@ -1,4 +1,4 @@
-"""Single pictures, without a run."""
+"""Verbs of single images."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from typing import Annotated
 import typer
 
 from hilum.cli import console
-from hilum.cli._app import Images, Json, app
+from hilum.cli._app import IMAGES, Images, Json, app
 
 
 @app.command(
-    epilog="Examples: hilum inspect image.dcm --out picture.png; "
-    "hilum inspect data/chest 'more/*.dcm' --out shown"
+    short_help="Show what image files contain",
+    rich_help_panel=IMAGES,
+    epilog="Examples: hilum inspect image.dcm --out image.png; "
+    "hilum inspect data/chest 'more/*.dcm' --out shown",
 )
 def inspect(
     images: Images,
@@ -30,9 +32,7 @@ def inspect(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Tell what image files say and what is applied to their values, and draw them: bright is
-    dense.
-    """
+    """Show what image files state, what is applied to their values, and the image itself."""
     from hilum.imaging import describe as step
 
     shown, faults = step.describe_images(images, to, watch=console.watch, say=console.say)
@@ -40,8 +40,10 @@ def inspect(
 
 
 @app.command(
+    short_help="Segment the lungs in images",
+    rich_help_panel=IMAGES,
     epilog="Examples: hilum lungs image.png --out out; "
-    "hilum lungs data/chest 'more/*.dcm' --out out --json"
+    "hilum lungs data/chest 'more/*.dcm' --out out --json",
 )
 def lungs(
     images: Images,
@@ -61,8 +63,8 @@ def lungs(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Find the lungs in pictures: masks in the file's own pixels, overlays, and a table of areas,
-    widths and quality. Needs no PyTorch.
+    """Segment the lungs: masks in the file's own pixels, overlays, and a table with areas and the
+    estimated quality of the masks. Needs no PyTorch.
     """
     from hilum.inference import segment_images as step
 
@@ -73,7 +75,9 @@ def lungs(
 
 
 @app.command(
-    epilog="Examples: hilum classify image.dcm --out out; hilum classify data/chest 'more/*.png'"
+    short_help="Classify images with pretrained models",
+    rich_help_panel=IMAGES,
+    epilog="Examples: hilum classify image.dcm --out out; hilum classify data/chest 'more/*.png'",
 )
 def classify(
     images: Images,
@@ -97,7 +101,11 @@ def classify(
     )
 
 
-@app.command(epilog="Example: hilum models --json")
+@app.command(
+    short_help="Show the cards of the pretrained models",
+    rich_help_panel=IMAGES,
+    epilog="Example: hilum models --json",
+)
 def models(as_json: Json = False) -> None:
     """Show the cards of the pretrained models."""
     from hilum.inference import classify_images as step

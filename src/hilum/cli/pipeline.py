@@ -10,6 +10,9 @@ import typer
 
 from hilum.cli import console
 from hilum.cli._app import (
+    IMAGES,
+    PIPELINE,
+    RUNS,
     FailOn,
     FileNames,
     Fixes,
@@ -30,7 +33,11 @@ from hilum.cli._app import (
 )
 
 
-@app.command(epilog="Example: hilum run data/chest --out runs/chest --quick")
+@app.command(
+    short_help="Do all steps, from a folder to a report",
+    rich_help_panel=PIPELINE,
+    epilog="Example: hilum run data/chest --out runs/chest --quick",
+)
 def run(
     source: Source,
     to: To = None,
@@ -48,19 +55,31 @@ def run(
         console.echo(f"\nreport: {(folder / 'report.html').resolve()}")
 
 
-@app.command(epilog="Example: hilum ingest data/chest --out runs/chest")
+@app.command(
+    short_help="Read a folder into a table",
+    rich_help_panel=PIPELINE,
+    epilog="Example: hilum ingest data/chest --out runs/chest",
+)
 def ingest(source: Source, to: To = None, quick: Quick = False, as_json: Json = False) -> None:
     """Recognise the data set and write its table of images, patients and labels."""
     perform(source, to, quick, "ingest", as_json)
 
 
-@app.command(epilog="Example: hilum cache data/chest --out runs/chest")
+@app.command(
+    short_help="Decode every image once",
+    rich_help_panel=PIPELINE,
+    epilog="Example: hilum cache data/chest --out runs/chest",
+)
 def cache(source: Source, to: To = None, quick: Quick = False, as_json: Json = False) -> None:
     """Decode every image once, and note what its file states."""
     perform(source, to, quick, "cache", as_json)
 
 
-@app.command(epilog="Example: hilum verify-cache runs/chest --files")
+@app.command(
+    short_help="Check that cached images are intact",
+    rich_help_panel=RUNS,
+    epilog="Example: hilum verify-cache runs/chest --files",
+)
 def verify_cache(
     folder: Annotated[
         Path, typer.Argument(metavar="RUN", help="The run to check.", show_default=False)
@@ -91,7 +110,10 @@ def verify_cache(
 
 
 @app.command(
-    epilog="Examples: hilum audit data/chest --fail-on error; hilum audit data/montgomery data/shenzhen"
+    short_help="Find issues: leaks, duplicates, bad masks",
+    rich_help_panel=PIPELINE,
+    epilog="Examples: hilum audit data/chest --fail-on error; hilum audit data/montgomery "
+    "data/shenzhen",
 )
 def audit(
     source: Source,
@@ -105,7 +127,9 @@ def audit(
     as_json: Json = False,
     fail_on: FailOn = Level.never,
 ) -> None:
-    """Look for what spoils a study: broken files and masks, duplicates, contradictions, leaks of a given split, pictures that sets share."""
+    """Find what spoils a study: broken files and masks, duplicates, contradictions, leaks of an
+    official split, images that several data sets share.
+    """
     share = sharing(keep_identifiers, file_names, readings)
     if others:
         from hilum.runs import dataset_overlap
@@ -119,13 +143,13 @@ def audit(
         if dataset_overlap.failing(found, fail_on.value):
             raise typer.Exit(1)
         return
-    recipe, made, told = performed(source, to, quick, "audit", as_json, fixes, share)
+    recipe, made, steps = performed(source, to, quick, "audit", as_json, fixes, share)
     from hilum.pipeline import audit as step
     from hilum.pipeline import segment as segmenting
 
     findings = segmenting.findings(made, recipe)
     if as_json:
-        print_steps(made, told)
+        print_steps(made, steps)
     else:
         console.issues(findings)
         console.echo(f"\npage: {(made.folder / step.PAGE).resolve()}")
@@ -133,37 +157,63 @@ def audit(
         raise typer.Exit(1)
 
 
-@app.command(epilog="Example: hilum split data/chest --out runs/chest")
+@app.command(
+    short_help="Divide the patients into parts",
+    rich_help_panel=PIPELINE,
+    epilog="Example: hilum split data/chest --out runs/chest",
+)
 def split(source: Source, to: To = None, quick: Quick = False, as_json: Json = False) -> None:
-    """Divide the patients into train, tune and test, once for all stages."""
+    """Divide the patients into train, tune (validation) and test, once for all stages."""
     perform(source, to, quick, "split", as_json)
 
 
-@app.command(epilog="Example: hilum segment data/chest --out runs/chest")
+@app.command(
+    short_help="Train a lung segmenter and find the lungs",
+    rich_help_panel=PIPELINE,
+    epilog="Example: hilum segment data/chest --out runs/chest",
+)
 def segment(source: Source, to: To = None, quick: Quick = False, as_json: Json = False) -> None:
-    """Train the lung segmenter and find the lungs of every picture, out of fold in the training part."""
+    """Train the lung segmenter and find the lungs of every image, out of fold in the training
+    part.
+    """
     perform(source, to, quick, "segment", as_json)
 
 
-@app.command(epilog="Example: hilum crop data/chest --out runs/chest")
+@app.command(
+    short_help="Crop every image to its lungs",
+    rich_help_panel=PIPELINE,
+    epilog="Example: hilum crop data/chest --out runs/chest",
+)
 def crop(source: Source, to: To = None, quick: Quick = False, as_json: Json = False) -> None:
-    """Cut the lungs out of every picture."""
+    """Crop every image to its lungs, or to one of them, as [crop] of the recipe says."""
     perform(source, to, quick, "crop", as_json)
 
 
-@app.command(epilog="Example: hilum train data/chest --out runs/chest")
+@app.command(
+    short_help="Train the classifier and anomaly model",
+    rich_help_panel=PIPELINE,
+    epilog="Example: hilum train data/chest --out runs/chest",
+)
 def train(source: Source, to: To = None, quick: Quick = False, as_json: Json = False) -> None:
-    """Train the classifier and the anomaly model on the training part's regions."""
+    """Train the classifier and the anomaly model on the crops of the training part."""
     perform(source, to, quick, "train", as_json)
 
 
-@app.command(epilog="Example: hilum predict data/chest --out runs/chest")
+@app.command(
+    short_help="Score the tune and test parts",
+    rich_help_panel=PIPELINE,
+    epilog="Example: hilum predict data/chest --out runs/chest",
+)
 def predict(source: Source, to: To = None, quick: Quick = False, as_json: Json = False) -> None:
     """Score the tune and test parts. Needs no PyTorch."""
     perform(source, to, quick, "predict", as_json)
 
 
-@app.command(epilog="Example: hilum apply runs/chest new/a.png 'more/*.dcm' --out out")
+@app.command(
+    short_help="Score images with a finished run",
+    rich_help_panel=IMAGES,
+    epilog="Example: hilum apply runs/chest new/a.png 'more/*.dcm' --out out",
+)
 def apply(
     folder: Annotated[
         Path, typer.Argument(metavar="RUN", help="A finished run.", show_default=False)
@@ -202,13 +252,23 @@ def apply(
         console.summarised(classify_images.lines(found, to or masks, "written to"), faults)
 
 
-@app.command(epilog="Example: hilum evaluate data/chest --out runs/chest")
+@app.command(
+    short_help="Compute metrics with their intervals",
+    rich_help_panel=PIPELINE,
+    epilog="Example: hilum evaluate data/chest --out runs/chest",
+)
 def evaluate(source: Source, to: To = None, quick: Quick = False, as_json: Json = False) -> None:
-    """Compute the figures with their intervals, after proving that no stage was trained on a test image."""
+    """Compute the metrics with their intervals, after proving that no stage was trained on a test
+    image.
+    """
     perform(source, to, quick, "evaluate", as_json)
 
 
-@app.command(epilog="Example: hilum report data/chest --out runs/chest")
+@app.command(
+    short_help="Write the report, one HTML file",
+    rich_help_panel=PIPELINE,
+    epilog="Example: hilum report data/chest --out runs/chest",
+)
 def report(
     source: Source,
     to: To = None,
@@ -218,6 +278,6 @@ def report(
     readings: Readings = None,
     as_json: Json = False,
 ) -> None:
-    """Write the report, one HTML file."""
+    """Write the report, one HTML file that needs nothing else."""
     share = sharing(keep_identifiers, file_names, readings)
     perform(source, to, quick, "report", as_json, share=share)

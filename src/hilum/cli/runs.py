@@ -1,4 +1,4 @@
-"""Runs that are judged: looked at again, and beside one another."""
+"""Verbs of finished runs: reproduce, compare, explain, test for shortcuts, cross-evaluate."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hilum.cli import console
-from hilum.cli._app import IMAGES_HELP, Json, Quick, app, performed
+from hilum.cli._app import IMAGES_HELP, RUNS, Json, Quick, app, performed
 
 if TYPE_CHECKING:
     import polars as pl
@@ -20,9 +20,15 @@ if TYPE_CHECKING:
 Judged = Annotated[Path, typer.Argument(help="The folder of a finished run.", show_default=False)]
 
 
-@app.command(epilog="Example: hilum compare runs/whole runs/masked")
+@app.command(
+    short_help="Compare two runs on shared test images",
+    rich_help_panel=RUNS,
+    epilog="Example: hilum compare runs/whole runs/masked",
+)
 def compare(first: Judged, second: Judged, as_json: Json = False) -> None:
-    """Set two runs' figures side by side on the test images that both have, and tell whether they differ by more than chance."""
+    """Compare two runs on the test images that both have, and test whether they differ by more than
+    chance.
+    """
     from hilum.run_folder import Run
     from hilum.runs import compare as step
 
@@ -33,7 +39,7 @@ def compare(first: Judged, second: Judged, as_json: Json = False) -> None:
                 {
                     "first": str(first),
                     "second": str(second),
-                    "told": found.notes,
+                    "notes": found.notes,
                     "figures": console.plain(found.table),
                 },
                 indent=1,
@@ -41,22 +47,28 @@ def compare(first: Judged, second: Judged, as_json: Json = False) -> None:
         )
         return
     console.echo(console.columns(step.lines(found, str(first), str(second))))
-    for told in found.notes:
-        console.echo(f"note: {told}")
+    for note in found.notes:
+        console.echo(f"note: {note}")
 
 
-@app.command(epilog="Example: hilum reproduce runs/chest --images 200")
+@app.command(
+    short_help="Recompute a run and check its figures",
+    rich_help_panel=RUNS,
+    epilog="Example: hilum reproduce runs/chest --images 200",
+)
 def reproduce(
     run: Judged,
     images: Annotated[
         int,
         typer.Option(
-            "--images", min=0, help="Score only so many pictures again, drawn at random; 0: all."
+            "--images", min=0, help="Score only so many images again, drawn at random; 0: all."
         ),
     ] = 0,
     as_json: Json = False,
 ) -> None:
-    """Score a run's pictures again with its stored models, compute its figures again, and say whether they hold. Needs no PyTorch."""
+    """Score a run's images again with its stored models, compute its metrics again, and say whether
+    they hold. Needs no PyTorch.
+    """
     from hilum.run_folder import Run
     from hilum.runs import reproduce as step
 
@@ -75,9 +87,15 @@ def reproduce(
     console.summarised(text, faults)
 
 
-@app.command(epilog="Example: hilum shortcuts runs/chest")
+@app.command(
+    short_help="Test for shortcuts outside of the lungs",
+    rich_help_panel=RUNS,
+    epilog="Example: hilum shortcuts runs/chest",
+)
 def shortcuts(run: Judged, as_json: Json = False) -> None:
-    """Can the source, sex, age and finding be told from the border, from outside of the lungs, from the region? Of training images alone."""
+    """Test whether source, sex, age and finding can be predicted from parts of the images that have
+    nothing to do with the finding.
+    """
     from hilum.pipeline import shortcuts as step
 
     judged = _judged(run, "shortcuts", step)
@@ -85,16 +103,17 @@ def shortcuts(run: Judged, as_json: Json = False) -> None:
     if as_json:
         console.echo(json.dumps(console.plain(probes), indent=1))
         return
-    asked = probes.filter(probes["reason"] == "")
-    if asked.height:
-        console.echo(console.columns(step.columns(asked)))
+    evaluated = probes.filter(probes["reason"] == "")
+    if evaluated.height:
+        console.echo(console.columns(step.columns(evaluated)))
         console.echo(
-            f"AUROC, 0.5 is chance; before the region step: whole, after it: {step.seen(judged.recipe().crop)}, which is what the models are shown"
+            "AUROC, 0.5 is chance; before the step crop: whole, after it: "
+            f"{step.seen(judged.recipe().crop)}, which is what the models are given"
         )
-    _told_of(probes, step)
+    _print_notes(probes, step)
 
 
-def _told_of(probes: pl.DataFrame, step: ModuleType) -> None:
+def _print_notes(probes: pl.DataFrame, step: ModuleType) -> None:
     for target, within, why in (
         probes.filter(probes["reason"] != "")
         .select("target", "within", "reason")
@@ -102,7 +121,7 @@ def _told_of(probes: pl.DataFrame, step: ModuleType) -> None:
         .iter_rows()
     ):
         console.echo(
-            f"{target}{'' if within == step.ALL else ' within ' + within} is not asked about: {why}"
+            f"{target}{'' if within == step.ALL else ' within ' + within} is not evaluated: {why}"
         )
     if not probes.height:
         console.echo("no training image could be read, so there is nothing to compare")
@@ -111,7 +130,10 @@ def _told_of(probes: pl.DataFrame, step: ModuleType) -> None:
 
 
 @app.command(
-    epilog="Examples: hilum explain runs/chest; hilum explain runs/chest new/a.png 'more/*.dcm' --out out"
+    short_help="Show where the finding model attends",
+    rich_help_panel=RUNS,
+    epilog="Examples: hilum explain runs/chest; hilum explain runs/chest new/a.png 'more/*.dcm' "
+    "--out out",
 )
 def explain(
     run: Judged,
@@ -127,9 +149,8 @@ def explain(
     ] = Path("explain"),
     as_json: Json = False,
 ) -> None:
-    """Where does the finding model look? Saliency maps, and how much of them lies in the lungs.
-
-    Of some test images, or of images that are given.
+    """Show where the finding model attends: saliency maps of test images with controls, or, given
+    images, maps laid over these.
     """
     if images:
         from hilum.runs import explain_images
@@ -155,7 +176,7 @@ def explain(
     console.echo(
         console.columns(step.lines(figures))
         if figures.height
-        else "no finding was learnt, so there is nowhere to look"
+        else "no finding model was trained, so there is nothing to explain"
     )
     for row in without.iter_rows(named=True):
         without_lungs = f"; {row['left_out']} without found lungs left out" * bool(row["left_out"])
@@ -183,13 +204,17 @@ def _judged(folder: Path, name: str, step: ModuleType) -> Run:
 
 
 @app.command(
-    epilog="Example: hilum cross-evaluate shenzhen.toml montgomery.toml runs/chest --out runs/matrix"
+    short_help="Evaluate every run on every data set",
+    rich_help_panel=RUNS,
+    epilog="Example: hilum cross-evaluate shenzhen.toml montgomery.toml runs/chest --out "
+    "runs/matrix",
 )
 def cross_evaluate(
     sources: Annotated[
         list[Path],
         typer.Argument(
-            help="Two recipes, folders of radiographs or runs, or more; what is not finished is done.",
+            help="Two recipes, folders of radiographs or runs, or more; what is not finished "
+            "is done.",
             show_default=False,
         ),
     ],
@@ -200,7 +225,9 @@ def cross_evaluate(
     quick: Quick = False,
     as_json: Json = False,
 ) -> None:
-    """Measure every run's models on every run's pictures, with the threshold carried over and chosen again."""
+    """Evaluate every run's models on every run's images, with thresholds transferred and
+    reoptimised.
+    """
     from hilum.runs import cross_evaluate as step
     from hilum.runs import dataset_overlap
 

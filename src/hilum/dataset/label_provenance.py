@@ -11,17 +11,16 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from hilum.annotations.vocabulary import LOCAL, State, ancestors, concepts
+from hilum.annotations.vocabulary import LOCAL, STATE_NAMES, State, ancestors, concepts
 from hilum.dataset.manifest import Manifest
 from hilum.errors import BadRecipe, NotFound
 
 LEDGER = ("concept", "term", "rule")
-STATES = {State.PRESENT: "present", State.ABSENT: "absent", State.UNCERTAIN: "uncertain"}
 
 
 def ledger(manifest: Manifest) -> pl.DataFrame:
     """One row a concept, term and rule: images present, absent, uncertain and not mentioned, and an example of the source."""
-    counts = [(pl.col("state") == state).sum().alias(word) for state, word in STATES.items()]
+    counts = [(pl.col("state") == state).sum().alias(word) for state, word in STATE_NAMES.items()]
     rows = (
         manifest.labels.group_by(LEDGER).agg(*counts, example=pl.col("source").first()).sort(LEDGER)
     )
@@ -33,7 +32,7 @@ def ledger(manifest: Manifest) -> pl.DataFrame:
         return_dtype=pl.Int64,
     )
     return rows.with_columns(silent.alias("not mentioned")).select(
-        *LEDGER, *STATES.values(), "not mentioned", "example"
+        *LEDGER, *STATE_NAMES.values(), "not mentioned", "example"
     )
 
 
@@ -101,7 +100,7 @@ def remapped(manifest: Manifest, changes: Mapping[str, str]) -> pl.DataFrame:
     )
     return (
         both.filter(pl.col("before") != pl.col("after"))
-        .with_columns(state=pl.col("state").replace_strict(STATES, return_dtype=pl.String))
+        .with_columns(state=pl.col("state").replace_strict(STATE_NAMES, return_dtype=pl.String))
         .sort("concept", "state")
     )
 

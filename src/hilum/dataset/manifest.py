@@ -57,7 +57,7 @@ import polars as pl
 from hilum import storage
 from hilum.annotations import eligibility
 from hilum.annotations.acquisition import LATERALITIES, VIEWS
-from hilum.annotations.vocabulary import LOCAL, State, concepts
+from hilum.annotations.vocabulary import LOCAL, SEX_NAMES, State, concepts
 from hilum.errors import BadData, Mismatch, NotFound, on_one_line
 from hilum.safety.path_names import as_text, from_text
 from hilum.safety.untrusted_files import Folder
@@ -106,7 +106,7 @@ REMARK_COLUMNS = {"path": pl.String, "severity": pl.String, "rule": pl.String, "
 REQUIRED = ("image_id", "dataset", "source", "patient_id", "path")
 PLACES = ("path", "lung_mask", "right_lung_mask", "left_lung_mask")  # columns that name files
 PARTS = ("train", "tune", "test")
-SEXES = ("female", "male", "other")
+SEXES = tuple(SEX_NAMES.values())
 VALUES = {
     "given_part": PARTS,
     "sex": SEXES,

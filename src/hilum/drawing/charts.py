@@ -77,7 +77,7 @@ def unit_square(
     *,
     x: str,
     y: str,
-    told: str,
+    alt_text: str,
     dots: Sequence[tuple[float, float, int]] = (),
 ) -> Markup:
     """Lines and points with both axes from 0 to 1, and a legend above; `dots` (x, y, colour) are not in the legend."""
@@ -92,7 +92,7 @@ def unit_square(
     parts += [_dot(across.at(left), up.at(height), colour) for left, height, colour in dots]
     for row, entry in enumerate((*series, *points)):
         parts += _legend(entry, _LEFT, 8 + row * _LINE)
-    return _svg(WIDTH, top + side + _BOTTOM, told, parts)
+    return _svg(WIDTH, top + side + _BOTTOM, alt_text, parts)
 
 
 def histograms(
@@ -100,7 +100,7 @@ def histograms(
     *,
     x: str,
     y: str,
-    told: str,
+    alt_text: str,
     mark: tuple[float, str] | None = None,
 ) -> Markup:
     """A panel for each named group of values, over one axis and in one scale; `mark` is a named place on that axis.
@@ -132,10 +132,10 @@ def histograms(
             ).format(place, top, bottom)
         )
         parts.append(_text(place, 12, mark[1], "end" if place > WIDTH * 0.6 else "start"))
-    return _svg(WIDTH, bottom + _BOTTOM, told, parts)
+    return _svg(WIDTH, bottom + _BOTTOM, alt_text, parts)
 
 
-def interval(value: float, low: float, high: float, *, told: str) -> Markup:
+def interval(value: float, low: float, high: float, *, alt_text: str) -> Markup:
     """A small bar on a scale from 0 to 1: the interval as a line, the value as a dot."""
     across = Axis("", 0, 1, 4, 126)
     parts = [Markup('<path d="M4 9H126" stroke="currentColor" opacity=".25"/>')]
@@ -154,7 +154,7 @@ def interval(value: float, low: float, high: float, *, told: str) -> Markup:
             across.at(value), Markup(COLOURS[0])
         )
     )
-    return _svg(130, 18, told, parts)
+    return _svg(130, 18, alt_text, parts)
 
 
 def _edges(values: np.ndarray, mark: tuple[float, str] | None) -> np.ndarray:
@@ -248,8 +248,8 @@ def _text(x: float, y: float, words: str, anchor: str) -> Markup:
     )
 
 
-def _svg(width: float, height: float, told: str, parts: Sequence[Markup]) -> Markup:
+def _svg(width: float, height: float, alt_text: str, parts: Sequence[Markup]) -> Markup:
     head = Markup(
         '<svg class="chart" viewBox="0 0 {0} {1}" width="{0}" height="{1}" role="img" aria-label="{2}" font-size="12" fill="currentColor">'
     )
-    return head.format(width, round(height), told) + Markup("").join(parts) + Markup("</svg>")
+    return head.format(width, round(height), alt_text) + Markup("").join(parts) + Markup("</svg>")

@@ -32,7 +32,7 @@ def heat_table(
     *,
     low: float,
     high: float,
-    told: str,
+    alt_text: str,
 ) -> Markup:
     """Cells by (row, column), shaded from `low` (none) to `high` (darkest); those that are not there are left empty."""
     left = round(8 + _LETTER * max(len(_cut(row)) for row in rows))
@@ -54,7 +54,7 @@ def heat_table(
     head = Markup(
         '<svg class="chart" viewBox="0 0 {0} {1}" width="{0}" height="{1}" role="img" aria-label="{2}" font-size="12" fill="currentColor">'
     )
-    return head.format(width, height, told) + Markup("").join(parts) + Markup("</svg>")
+    return head.format(width, height, alt_text) + Markup("").join(parts) + Markup("</svg>")
 
 
 def _drawn(cell: Cell, x: float, y: float, low: float, high: float) -> Markup:

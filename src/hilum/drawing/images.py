@@ -55,14 +55,14 @@ def data_uri(picture: np.ndarray) -> str:
 
 
 def image(
-    pixels: np.ndarray, *, told: str, outlines: Sequence[Outline] = (), box: Box | None = None
+    pixels: np.ndarray, *, alt_text: str, outlines: Sequence[Outline] = (), box: Box | None = None
 ) -> Markup:
     """The picture with outlines and a dotted box on it; `told` is its text alternative."""
     height, width = pixels.shape[:2]
     head = Markup(
         '<svg class="picture" viewBox="0 0 {0} {1}" role="img" aria-label="{2}"><image href="{3}" width="{0}" height="{1}"/>'
     )
-    parts = [head.format(width, height, told, data_uri(pixels))]
+    parts = [head.format(width, height, alt_text, data_uri(pixels))]
     parts += [
         _path(outline, stroke=max(height, width) / 140)
         for outline in outlines

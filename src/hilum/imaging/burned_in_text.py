@@ -46,20 +46,20 @@ Line = tuple[
 
 
 @dataclass(frozen=True)
-class Lettering:
+class TextCounts:
     words: int  # that are none of `MARKERS`
     longest: int  # letters of the longest of them; 0: there is none
-    share: float  # of the picture that the boxes of their lines cover, 0 to 1
+    covered: float  # of the picture that the boxes of their lines cover, 0 to 1
 
 
-def read(picture: np.ndarray) -> Lettering:
+def read(picture: np.ndarray) -> TextCounts:
     """Raises `MissingExtra` where the reader is not installed."""
     with _ONE_AT_A_TIME:
         lines = list(reader()(np.ascontiguousarray(picture)))
     return _counted(lines, picture.shape)
 
 
-def _counted(lines: Iterable[Line], size: tuple[int, int]) -> Lettering:
+def _counted(lines: Iterable[Line], size: tuple[int, int]) -> TextCounts:
     covered, words = np.zeros(size, np.uint8), []
     for text, sure, box in lines:
         if (
@@ -72,7 +72,7 @@ def _counted(lines: Iterable[Line], size: tuple[int, int]) -> Lettering:
             words += found
             cv2.fillConvexPoly(covered, np.round(box).astype(np.int32), 1)
     longest = max((sum(map(str.isalpha, word)) for word in words), default=0)
-    return Lettering(len(words), longest, round(float(covered.mean()), 6))
+    return TextCounts(len(words), longest, round(float(covered.mean()), 6))
 
 
 @cache

@@ -114,7 +114,7 @@ def nearest(keys: HashKeys, wanted: int) -> np.ndarray:
     Of each first one `wanted` at most.
     """
     even, odd = _whitened(keys.spectra)
-    return _looked_up((even, odd), (even, odd), wanted, alone=True)
+    return _search((even, odd), (even, odd), wanted, alone=True)
 
 
 def nearest_between(keys: HashKeys, others: HashKeys, wanted: int) -> tuple[np.ndarray, np.ndarray]:
@@ -123,7 +123,7 @@ def nearest_between(keys: HashKeys, others: HashKeys, wanted: int) -> tuple[np.n
     mine, theirs = (
         tuple(half[part] for half in whole) for part in (slice(len(keys)), slice(len(keys), None))
     )
-    return _looked_up(mine, theirs, wanted), _looked_up(theirs, mine, wanted)
+    return _search(mine, theirs, wanted), _search(theirs, mine, wanted)
 
 
 class IndexedHashes:
@@ -216,7 +216,7 @@ class _Spread:
         )
 
 
-def _looked_up(what: Halves, among: Halves, wanted: int, *, alone: bool = False) -> np.ndarray:
+def _search(what: Halves, among: Halves, wanted: int, *, alone: bool = False) -> np.ndarray:
     """The `wanted` nearest of each row of `what`, at most one of each block of `among` and view. Alone: `among` are the same pictures."""
     size = min(BLOCK, max(16, -(-len(among[0]) // _EACH)))
     parts = [

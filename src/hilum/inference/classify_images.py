@@ -242,11 +242,11 @@ def warned(model: PretrainedModel, seen: segment_images.LungResult, pixel_digest
 def scored(
     model: str, concept: str, score: float, known: Mapping[str, Any] | None, warning: str
 ) -> FindingScore:
-    """A score with its call and probability by `known`, what `hilum.statistics.calibration.as_json` told of
+    """A score with its call and probability by `known`, what `hilum.statistics.calibration.to_json` told of
     the concept; None: nothing was fitted.
     """
     threshold, fits = (
-        (known["threshold"], calibration.of_json(dict(known))) if known else (None, {})
+        (known["threshold"], calibration.from_json(dict(known))) if known else (None, {})
     )
     call = None if threshold is None else PRESENT if score >= threshold else ABSENT
     probability = float(fits["temperature"](score)) if "temperature" in fits else None

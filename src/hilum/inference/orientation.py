@@ -34,15 +34,12 @@ import polars as pl
 
 from hilum import storage
 from hilum.dataset.pixel_cache import Cache
-from hilum.imaging.geometry import Letterbox, Size, resize
+from hilum.imaging.geometry import Letterbox, Size, content_box, resize
 from hilum.inference.onnx_model import OnnxModel
 
 SIDE = 64
 MODEL = "resources/orientation.onnx"
 BATCH = 64  # more is no faster
-LEVEL = 6  # grey levels that a flat border may vary by
-FLAT = 0.9  # share of a row or column within `LEVEL` that makes it flat: the rest may be a marker or text
-LEAST = 8  # of 64: what is left inside a border must be larger, or the picture is taken whole
 INVERTED, TURNED, TURN, MIRRORED, STRANGE, DISTANCE = NETWORK = (
     "inverted",
     "turned",
@@ -120,7 +117,7 @@ def _batch(pictures: np.ndarray, sizes: Sequence[Size]) -> pl.DataFrame:
 def standard(picture: np.ndarray, size: Size) -> tuple[np.ndarray, dict[str, float]]:
     """What the network sees, uint8 (SIDE, SIDE) of ranks, and the looks that need no network."""
     inside = picture[Letterbox(size, picture.shape[0]).inside()]
-    rows, columns = content(inside)
+    rows, columns = content_box(inside)
     cut = inside[rows, columns]
     counts = cv2.calcHist([np.ascontiguousarray(cut)], [0], None, [256], [0, 256]).ravel()
     share = counts / cut.size
@@ -138,29 +135,6 @@ def standard(picture: np.ndarray, size: Size) -> tuple[np.ndarray, dict[str, flo
 def ranks(cut: np.ndarray) -> np.ndarray:
     """A picture without borders, of any shape, as the network sees it."""
     return cv2.equalizeHist(resize(np.ascontiguousarray(cut), (SIDE, SIDE)))
-
-
-def content(inside: np.ndarray) -> tuple[slice, slice]:
-    """The rows and columns within the flat border of a picture; all of them where nothing much would be left."""
-    coarse = resize(np.ascontiguousarray(inside), (SIDE, SIDE)).astype(np.int16)
-    ends = [_ends(coarse), _ends(coarse.T)]
-    if any(last - first <= LEAST for first, last in ends):
-        return slice(None), slice(None)
-    return tuple(
-        slice(first * side // SIDE, -(-last * side // SIDE))
-        for (first, last), side in zip(ends, inside.shape, strict=True)
-    )
-
-
-def _ends(lines: np.ndarray) -> tuple[int, int]:
-    """The first and, left out, the last line that is no border: a border's lines are flat and as bright as the outermost one."""
-    middle = np.partition(lines, lines.shape[1] // 2, axis=1)[:, lines.shape[1] // 2]
-    flat = (np.abs(lines - middle[:, None]) <= LEVEL).mean(1) >= FLAT
-    before = flat & (np.abs(middle - middle[0]) <= LEVEL)
-    after = (flat & (np.abs(middle - middle[-1]) <= LEVEL))[::-1]
-    return (int(before.argmin()) if not before.all() else len(lines)), len(lines) - (
-        int(after.argmin()) if not after.all() else len(lines)
-    )
 
 
 def quality_flags(looks: pl.DataFrame) -> Iterator[list[QualityFlag]]:

@@ -19,7 +19,7 @@ A reader's metadata holds besides these (bench/train_findings.py writes them)
 
     region             the cut that it wants, where its contract's content is "crop": `pixels`, the side of the square in which lungs are found,
                        the margin, masked and min_mask_quality of `hilum.config.LungCrop`, and `typical`, the box where lungs are not believed
-    calibration        of each concept, or of "anomaly", what was fitted on its tune part, as `hilum.statistics.calibration.as_json` tells it
+    calibration        of each concept, or of "anomaly", what was fitted on its tune part, as `hilum.statistics.calibration.to_json` tells it
     population         age_years: [from, to] of the people it has learnt from, and `words` that name them
     figures            how it did, and on what, in words
 """
@@ -159,7 +159,7 @@ class PretrainedModel:
 
     @property
     def calibration(self) -> dict[str, dict[str, Any]]:
-        """Of each concept, or of "anomaly", what `hilum.statistics.calibration.as_json` told of its tune part."""
+        """Of each concept, or of "anomaly", what `hilum.statistics.calibration.to_json` told of its tune part."""
         return self._told("calibration")
 
     @property

@@ -16,6 +16,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from hilum.imaging.geometry import resize
 from hilum.inference.onnx_model import OnnxModel
 from hilum.statistics.calibration import logit
 
@@ -55,9 +56,7 @@ def occlusion(model: OnnxModel, picture: np.ndarray, column: int = 0) -> np.ndar
         for image, (rows, columns) in zip(covered, some, strict=True):
             image[rows, columns] = smooth[rows, columns]
         fall[start : start + _AT_ONCE] = whole - logits(model, covered, column)
-    return cv2.resize(
-        spread(fall, patches, side).astype(np.float32), (GRID, GRID), interpolation=cv2.INTER_AREA
-    )
+    return resize(spread(fall, patches, side).astype(np.float32), (GRID, GRID))
 
 
 def places(side: int) -> list[tuple[slice, slice]]:

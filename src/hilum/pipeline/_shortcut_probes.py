@@ -24,7 +24,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from hilum.imaging.geometry import Size
+from hilum.imaging.geometry import Size, resize
+from hilum.statistics.folds import FOLDS, by_class
 
 PARTS = ("whole", "unmarked", "border", "outside", "outline")
 RING = 0.1  # of the shorter side
@@ -32,7 +33,6 @@ CORNER = 0.3  # of each side
 RIM = 1 / 40  # of the square's side, around found lungs: their outline is not exact
 THUMBNAIL, BINS, TILES = 32, 32, 8
 FEATURES = THUMBNAIL**2 + BINS + TILES**2
-FOLDS = 5
 SHUFFLES = 20
 _PENALTIES = 10.0 ** np.arange(-2, 4)  # times the mean square length of a row of features
 
@@ -111,12 +111,10 @@ def features(images: np.ndarray) -> np.ndarray:
 
 
 def _features(image: np.ndarray) -> np.ndarray:
-    small = cv2.resize(image, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA).astype(
-        np.float32
-    )
+    small = resize(image, (THUMBNAIL, THUMBNAIL)).astype(np.float32)
     counts = np.bincount(image.ravel() // (256 // BINS), minlength=BINS)
     fine = np.abs(cv2.Laplacian(image, cv2.CV_32F))
-    tiles = cv2.resize(fine, (TILES, TILES), interpolation=cv2.INTER_AREA)
+    tiles = resize(fine, (TILES, TILES))
     return np.concatenate(
         [small.ravel(), np.sqrt(counts / image.size), np.log1p(tiles.ravel())]
     ).astype(np.float32)
@@ -130,7 +128,7 @@ def cross_validate(
 ) -> CrossValidatedScores:
     """Answers on rows of `features` (n, p) whose `classes` are int64 (n,) from 0, each of them there; `groups` (n,) name the patients."""
     count = int(classes.max()) + 1
-    fold = fold_of(classes, groups, seed)
+    fold = by_class(classes, groups, seed, FOLDS)
     others = np.stack([shuffled(classes, groups, seed + 1 + k) for k in range(SHUFFLES)])
     targets = np.concatenate(
         [one[:, None] == np.arange(count) for one in (classes, *others)], axis=1
@@ -142,16 +140,6 @@ def cross_validate(
             scores[asked] = ridge(features[~asked], targets[~asked], features[asked])
     answers = scores.reshape(len(scores), SHUFFLES + 1, count).transpose(1, 0, 2)
     return CrossValidatedScores(answers[0], answers[1:], others)
-
-
-def fold_of(classes: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
-    """int64 (n,): the fold of each row. Whole groups, those of one class (of their first row) dealt evenly, in an order by the seed."""
-    names, first, of_row = np.unique(groups, return_index=True, return_inverse=True)
-    order = np.random.default_rng(seed).permutation(len(names))
-    order = order[np.argsort(classes[first][order], kind="stable")]
-    fold = np.empty(len(names), np.int64)
-    fold[order] = np.arange(len(names)) % FOLDS
-    return fold[of_row]
 
 
 def shuffled(classes: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:

@@ -203,7 +203,7 @@ def _seen(file: raster.Raster | dicom.Dicom) -> dict[str, Any]:
 def _written(file: raster.Raster | dicom.Dicom) -> dict[str, Any]:
     """How much is written in the whole picture; what, is not kept."""
     seen = burned_in_text.read((file.radiograph().pixels * 255).round().astype(np.uint8))
-    return {"text_words": seen.words, "text_longest": seen.longest, "text_share": seen.share}
+    return {"text_words": seen.words, "text_longest": seen.longest, "text_share": seen.covered}
 
 
 def _mask(

@@ -13,7 +13,7 @@ import polars as pl
 
 from hilum import plugins, storage
 from hilum.annotations import eligibility, lung_masks
-from hilum.annotations.vocabulary import concept_for
+from hilum.annotations.vocabulary import STATE_NAMES, concept_for
 from hilum.config import Data, Recipe
 from hilum.dataset import corrections, merge
 from hilum.dataset.manifest import DROPPED, LABEL_COLUMNS, PLACES, Label, Manifest, Remark, Row
@@ -436,11 +436,8 @@ def summary(manifest: Manifest) -> dict[str, Any]:
         "patients": table["patient_id"].n_unique(),
         "with lung mask": with_mask,
         "labels": {
-            f"{concept} {_WORDS[state]}": count for concept, state, count in states.iter_rows()
+            f"{concept} {STATE_NAMES[state]}": count for concept, state, count in states.iter_rows()
         },
         "left out": manifest.remarks.filter(manifest.remarks["rule"] == DROPPED).height,
         **({"stated not to be frontal chest radiographs": stated} if stated else {}),
     }
-
-
-_WORDS = {1: "present", 0: "absent", -1: "uncertain"}

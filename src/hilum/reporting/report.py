@@ -13,17 +13,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-from jinja2 import Environment, StrictUndefined
 
 from hilum import __version__, plugins, storage
 from hilum.annotations.vocabulary import name_of
 from hilum.config import PRETRAINED, LungCrop, Recipe
 from hilum.dataset.manifest import Manifest
+from hilum.drawing import templates
 from hilum.inference import lung_crop
 from hilum.pipeline import (
     cache,
@@ -324,13 +323,7 @@ def _segmenting(recipe: Recipe, told: Mapping[str, Any]) -> str:
 
 def render(facts: dict[str, Any]) -> str:
     """The page. Every text is escaped by the template, every drawing escaped its own."""
-    page = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    page.filters["grouped"] = lambda number: f"{number:,}"
-    return page.from_string(
-        resources.files("hilum").joinpath(TEMPLATE).read_text(encoding="utf-8")
-    ).render(facts)
+    return templates.render(TEMPLATE, facts, autoescape=True)
 
 
 # ------------------------------------------------------------------------------------------------------------------------ the step

@@ -23,18 +23,16 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
-from jinja2 import Environment, StrictUndefined
 
 from hilum import storage
 from hilum.annotations.vocabulary import State, name_of
 from hilum.config import Evaluate, Recipe
-from hilum.drawing import heat_table
+from hilum.drawing import heat_table, templates
 from hilum.errors import HilumError, Mismatch
 from hilum.inference import lung_crop, lung_finder, segment_images
 from hilum.pipeline import evaluate, predict
@@ -430,7 +428,7 @@ def page(table: pl.DataFrame, names: Sequence[str]) -> str:
                     cells,
                     low=0.5,
                     high=1.0,
-                    told=f"AUROC of each model on each set. {told}",
+                    alt_text=f"AUROC of each model on each set. {told}",
                 ),
             }
         )
@@ -442,14 +440,8 @@ def page(table: pl.DataFrame, names: Sequence[str]) -> str:
         }
         for row in table.iter_rows(named=True)
     ]
-    template = resources.files("hilum").joinpath(TEMPLATE).read_text(encoding="utf-8")
-    return (
-        Environment(
-            autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-        )
-        .from_string(template)
-        .render(charts=charts, rows=lines, names=names)
-    )
+    values = {"charts": charts, "rows": lines, "names": names}
+    return templates.render(TEMPLATE, values, autoescape=True)
 
 
 def _cell(row: Mapping[str, Any]) -> heat_table.Cell:

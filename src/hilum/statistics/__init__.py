@@ -1,1 +1,1 @@
-"""Pure functions of arrays: metrics, bootstrap over patients, AUROC tests, calibration, sample size."""
+"""Pure functions of arrays: metrics, intervals over patients, tests, calibration, sample size."""

@@ -1,14 +1,16 @@
-"""The area under the ROC curve with its variance, and what two models' figures on the same rows differ by.
+"""AUROC with its variance, and tests of the difference between two models on the same rows.
 
-`truth` is (rows,) of 0 and 1, `score` (rows,) of finite numbers, `patients` (rows,) names the patient of each row; None: each row is one.
+`truth` is (rows,) of 0 and 1, `score` (rows,) of finite numbers, `patients` (rows,) names the
+patient of each row; None: each row is a patient of its own.
 
-The variance is DeLong's where each patient has one row, and Obuchowski's for clustered data otherwise, of which DeLong's is the special
-case: each positive row is placed among the negative ones and the other way round, and placements of one patient may move together.
-McNemar's exact test takes rows as independent, so it is refused where a patient has several; the bootstrap over patients serves any
-figure. What cannot be told is nan, with the reason in `why`.
+The variance is DeLong's where each patient has one row, otherwise Obuchowski's for clustered data,
+of which DeLong's is the special case: the placements of one patient's rows may be correlated.
+McNemar's exact test assumes independent rows, so it is refused where a patient has several; the
+bootstrap over patients works for any metric. What is undefined is nan, with the cause in `reason`.
 
-Sources: DeLong, DeLong and Clarke-Pearson, Biometrics 44:837 (1988); Obuchowski, Biometrics 53:567 (1997); Pepe, "The Statistical
-Evaluation of Medical Tests" (2003), section 5.2, for the interval on the logit's scale; McNemar, Psychometrika 12:153 (1947).
+Sources: DeLong, DeLong and Clarke-Pearson, Biometrics 44:837 (1988); Obuchowski, Biometrics 53:567
+(1997); Pepe, "The Statistical Evaluation of Medical Tests" (2003), section 5.2, for the interval on
+the logit scale; McNemar, Psychometrika 12:153 (1947).
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ ONE_PATIENT = "fewer than two patients with the finding, or without it"
 
 
 class Area(NamedTuple):
+    """AUROC with its variance and confidence interval; nan with a `reason` where undefined."""
+
     value: float
     variance: float
     ci_low: float
@@ -35,7 +39,10 @@ class Area(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """The second model's figure less the first's, with the chance `p` of one as large or larger (two-sided) if there were none."""
+    """A metric of the second model minus that of the first, with its interval.
+
+    `p` is the two-sided probability of a difference at least as large if there were none.
+    """
 
     value: float
     ci_low: float
@@ -47,7 +54,10 @@ class Difference(NamedTuple):
 def area(
     truth: np.ndarray, score: np.ndarray, patients: Rows | None = None, *, confidence: float = 0.95
 ) -> Area:
-    """AUROC with its variance and an interval, symmetric on the logit's scale so that it stays within 0 and 1."""
+    """Compute the AUROC with its variance and a confidence interval.
+
+    The interval is symmetric on the logit scale, so it stays within 0 and 1.
+    """
     present, (placed,) = _placed(truth, score)
     if not placed.size or present.all() or not present.any():
         return Area(NAN, NAN, NAN, NAN, ONE_CLASS)
@@ -61,7 +71,8 @@ def area(
             variance,
             NAN,
             NAN,
-            "the scores part the classes wholly, or not at all, and the variance formula says nothing there",
+            "the scores part the classes wholly, or not at all, "
+            "and the variance formula says nothing there",
         )
     reach = _normal(confidence) * np.sqrt(variance) / (value * (1 - value))
     middle = np.log(value / (1 - value))
@@ -77,7 +88,10 @@ def area_difference(
     *,
     confidence: float = 0.95,
 ) -> Difference:
-    """AUROC of the second less that of the first on the same rows, with the normal interval and test of the correlated areas."""
+    """Compute the AUROC of `second` minus that of `first`, with interval and test.
+
+    Both are normal approximations with the variance of correlated areas.
+    """
     present, (one, other) = _placed(truth, first, second)
     if not present.size or present.all() or not present.any():
         return Difference(NAN, NAN, NAN, NAN, ONE_CLASS)
@@ -86,7 +100,7 @@ def area_difference(
     variance = _variance(present, gained, _numbers(patients, present.size))
     if np.isnan(variance):
         return Difference(value, NAN, NAN, NAN, ONE_PATIENT)
-    if variance <= 1e-15:
+    if variance <= 1e-15:  # rounding leaves about this of a variance of 0
         why = (
             "both put the images in one order"
             if not gained.any()
@@ -109,9 +123,11 @@ def bootstrap_difference(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Difference:
-    """Of any figure, by resampling patients: each statistic is given the same row numbers, as `intervals.over_patients` gives them.
+    """Compare any metric of two models by resampling patients.
 
-    `p` is twice the smaller share of resamples on either side of no difference, the figure itself counted in, so never 0.
+    Each statistic receives the same row numbers, those of `bootstrap.resample_patients`. `p` is
+    twice the smaller fraction of resamples on either side of no difference. The estimate itself is
+    counted as one more resample, so `p` is never 0.
     """
     everything = np.arange(len(patients))
     value = float(second(everything) - first(everything))
@@ -137,7 +153,9 @@ def bootstrap_difference(
 
 
 class Mcnemar(NamedTuple):
-    first_only: int  # rows that only the first calls rightly
+    """Rows that only one of two models calls correctly, and the exact two-sided `p`."""
+
+    first_only: int  # rows that only the first calls correctly
     second_only: int
     p: float
     reason: str
@@ -146,7 +164,10 @@ class Mcnemar(NamedTuple):
 def mcnemar(
     truth: np.ndarray, first: np.ndarray, second: np.ndarray, patients: Rows | None = None
 ) -> Mcnemar:
-    """McNemar's exact test of whether two models, by their calls (rows,) of 0 and 1, are right equally often."""
+    """Test whether two models are correct equally often, by McNemar's exact test.
+
+    `first` and `second` are their calls (rows,) of 0 and 1.
+    """
     from scipy.special import bdtr
 
     right = [np.asarray(calls) == np.asarray(truth) for calls in (first, second)]
@@ -165,7 +186,11 @@ def mcnemar(
 
 
 def _placed(truth: np.ndarray, *scores: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Truth as booleans, and for each score the rows' placements: a row's share of the other class on its right side, ties a half."""
+    """Return truth as booleans and the placements of each score.
+
+    The placement of a row is the fraction of the other class that it ranks on the correct side of,
+    ties counting one half.
+    """
     present = np.asarray(truth) == 1
     return present, [_placements(present, np.asarray(score, dtype=np.float64)) for score in scores]
 
@@ -184,7 +209,10 @@ def _placements(present: np.ndarray, score: np.ndarray) -> np.ndarray:
 
 
 def _variance(present: np.ndarray, placed: np.ndarray, patient: np.ndarray) -> float:
-    """Obuchowski's variance of the mean placement; linear in `placed`, so it serves differences of placements too."""
+    """Compute Obuchowski's variance of the mean placement.
+
+    It is linear in `placed`, so it serves for differences of placements too.
+    """
     value = placed[present].mean()
     sums, counts = [], []
     for rows in (present, ~present):

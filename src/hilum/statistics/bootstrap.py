@@ -1,14 +1,15 @@
-"""Intervals over patients: the percentile bootstrap with the patient, not the image, as the unit drawn.
+"""Confidence intervals over patients: the percentile bootstrap that resamples whole patients.
 
-Images of one patient resemble one another, so drawing images as if each stood alone gives intervals that are too
-narrow. Here whole patients are drawn with replacement, as many as there are, and every row of a drawn patient comes
-along each time.
+Images of one patient resemble one another, so resampling images as if they were independent gives
+intervals that are too narrow. Here as many patients as there are are drawn with replacement, and
+every row of a drawn patient comes along each time.
 
-A seed fixes which patients are drawn. Patients are sorted first, so the order of the rows plays no part for a statistic
-that ignores it, and two statistics given the same patients and seed see the same resamples.
+The seed fixes which patients are drawn. Patients are sorted first, so the order of the rows has no
+effect on a statistic that ignores it, and two statistics with the same patients and seed see the
+same resamples.
 
-Sources: Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 13; Field and Welsh, "Bootstrapping
-clustered data", JRSS B 69:369 (2007).
+Sources: Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 13; Field and
+Welsh, "Bootstrapping clustered data", JRSS B 69:369 (2007).
 """
 
 from __future__ import annotations
@@ -18,11 +19,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-MAX_UNDEFINED = 0.2  # share of resamples; beyond it the defined ones no longer speak for all, and there is no interval
+# Fraction of the resamples. With more undefined, the defined ones are a biased selection, and there
+# is no interval.
+MAX_UNDEFINED = 0.2
 
 
 class Interval(NamedTuple):
-    """A figure on all rows, its bounds (nan: no interval can be given), and the resamples on which it was undefined."""
+    """An estimate on all rows with its bounds; nan bounds: no interval can be given.
+
+    `n_undefined` counts the resamples on which the statistic was nan.
+    """
 
     value: float
     ci_low: float
@@ -38,12 +44,17 @@ def bootstrap_patients(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """The statistic on all rows, with a percentile interval from resampling patients.
+    """Compute a statistic on all rows, with a percentile interval from resampled patients.
 
-    `patients` (rows,) names the patient of each row. `statistic` is given row numbers, an integer array in rising order
-    in which the rows of a patient drawn k times occur k times, and returns nan where it is undefined; such resamples
-    are left out and counted. The bounds are nan with fewer than two patients (nothing is resampled) or more than
-    `MAX_UNDEFINED` of the resamples undefined. Raises `ValueError` for no resamples or a confidence outside (0, 1).
+    `patients` (rows,) names the patient of each row. `statistic` receives row numbers, an integer
+    array in rising order in which the rows of a patient drawn k times occur k times, and returns
+    nan where it is undefined; such resamples are left out and counted. The bounds are nan with
+    fewer than two patients (nothing is resampled) or where more than `MAX_UNDEFINED` of the
+    resamples are undefined. Raises `ValueError` for no resamples or a confidence outside (0, 1).
+
+    >>> mean = hilum.bootstrap_patients(lambda rows: float(len(rows)), ["a", "a", "b"], resamples=50)
+    >>> mean.value, mean.ci_low <= mean.ci_high
+    (3.0, True)
     """
     return bootstrap_many(
         [statistic], patients, resamples=resamples, confidence=confidence, seed=seed
@@ -58,7 +69,10 @@ def bootstrap_many(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> list[Interval]:
-    """`over_patients` of several statistics, on resamples that are drawn once for all of them; in their order."""
+    """Apply `bootstrap_patients` to several statistics on the same resamples.
+
+    The resamples are drawn once. Returns one interval a statistic, in their order.
+    """
     if not 0 < confidence < 1:
         raise ValueError(f"expected a confidence within (0, 1), got {confidence}")
     drawn = resample_patients(patients, resamples=resamples, seed=seed)
@@ -78,9 +92,9 @@ def bootstrap_many(
 def resample_patients(
     patients: Sequence[str] | np.ndarray, *, resamples: int, seed: int
 ) -> Iterator[np.ndarray]:
-    """Row numbers of each resample of patients, as `over_patients` tells; none with fewer than two patients.
+    """Yield the row numbers of each resample, as `bootstrap_patients` describes them.
 
-    Raises `ValueError`, at once, for no resamples.
+    Yields none with fewer than two patients. Raises `ValueError`, at the call, for no resamples.
     """
     if resamples < 1:
         raise ValueError(f"expected resamples >= 1, got {resamples}")
@@ -100,7 +114,10 @@ def _draws(
 
 
 def bounds(resampled: np.ndarray, confidence: float) -> tuple[float, float]:
-    """The percentile interval of a statistic's values on the resamples, (nan, nan) where too many are undefined or there are none."""
+    """Return the percentile interval of a statistic's values on the resamples.
+
+    (nan, nan) where too many are undefined or there are none.
+    """
     defined = resampled[~np.isnan(resampled)]
     if not resampled.size or resampled.size - defined.size > MAX_UNDEFINED * resampled.size:
         return float("nan"), float("nan")

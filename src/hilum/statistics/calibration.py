@@ -1,31 +1,38 @@
-"""From a score to a probability: a temperature with a bias, and isotonic regression, fitted on some rows and carried over to others.
+"""Calibrate scores to probabilities: temperature scaling with a bias, and isotonic regression.
 
-`truth` is (rows,) of 0 and 1, `score` (rows,) of finite numbers, higher for present. A fit that the rows cannot carry is not made; the
-reason is told in its place (`refusal`), and no number is invented.
+`truth` is (rows,) of 0 and 1, `score` (rows,) of finite numbers, higher for present. A fit is made
+on some rows and applied to others. Where the rows do not support a fit there is none, and the
+reason is given instead (`refusal`).
 
-Temperature: probability = sigmoid(logit(score) / temperature + bias), for scores in [0, 1]; two numbers, so it suits small sets. It is the
-maximum likelihood under Platt's softened truth, which exists also where the scores part the classes wholly. Isotonic: the rising step
-function nearest to the truth in squares, straight lines between steps and level beyond the outer ones; it bends to any shape and so
-needs more rows, and gives probabilities of 0 and 1 where the rows hold one class alone.
+Temperature: probability = sigmoid(logit(score) / temperature + bias), for scores in [0, 1]; two
+parameters, so it suits small sets. It maximises the likelihood of Platt's softened truth, so that
+it exists also where the scores separate the classes completely. Isotonic: the least-squares
+non-decreasing step function, interpolated linearly between steps and constant beyond the outermost
+ones; it fits any monotonic shape and so needs more rows, and gives probabilities of 0 and 1 where
+the rows hold one class only.
 
-Sources: Platt, "Probabilistic outputs for support vector machines" (1999); Lin, Lin and Weng, Machine Learning 68:267 (2007); Guo et al.,
-"On calibration of modern neural networks", ICML 2017; Zadrozny and Elkan, KDD 2002.
+Sources: Platt, "Probabilistic outputs for support vector machines" (1999); Lin, Lin and Weng,
+Machine Learning 68:267 (2007); Guo et al., "On calibration of modern neural networks", ICML 2017;
+Zadrozny and Elkan, KDD 2002.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 FEWEST = 10  # rows of each class that a fit needs; with fewer, one row moves the curve by a tenth
-EDGE = 1e-7  # scores are taken to lie this far within 0 and 1, where the logit is finite
-STEPS = 100  # of Newton; the likelihood is concave, and it takes less than ten
+EDGE = 1e-7  # scores are clipped to this far within 0 and 1, so that the logit is finite
+STEPS = 100  # of Newton's method; the likelihood is concave, and it takes fewer than ten
 
 
 @dataclass(frozen=True)
 class Temperature:
+    """probability = sigmoid(logit(score) / temperature + bias)."""
+
     temperature: float
     bias: float
 
@@ -35,7 +42,10 @@ class Temperature:
 
 @dataclass(frozen=True)
 class Isotonic:
-    """Corners of a rising curve: `score` strictly rising, `probability` never falling, both (corners,)."""
+    """Corners of a non-decreasing curve.
+
+    `score` strictly increasing, `probability` non-decreasing, both (corners,).
+    """
 
     score: np.ndarray
     probability: np.ndarray
@@ -45,7 +55,7 @@ class Isotonic:
 
 
 def refusal(truth: np.ndarray, score: np.ndarray) -> str:
-    """Why these rows carry no calibration, in plain words; empty where they do."""
+    """Return why these rows do not support a calibration; "" where they do."""
     truth, score = np.asarray(truth), np.asarray(score)
     positives = int(np.count_nonzero(truth == 1))
     negatives = truth.size - positives
@@ -54,19 +64,20 @@ def refusal(truth: np.ndarray, score: np.ndarray) -> str:
     if not positives or not negatives:
         return f"no {'negative' if positives else 'positive'} image"
     if min(positives, negatives) < FEWEST:
-        return f"{positives} positive and {negatives} negative images, and at least {FEWEST} of each are needed"
+        found = f"{positives} positive and {negatives} negative images"
+        return f"{found}, and at least {FEWEST} of each are needed"
     return "all scores are alike" if score.min() == score.max() else ""
 
 
 def temperature(truth: np.ndarray, score: np.ndarray) -> tuple[Temperature | None, str]:
-    """The fit, or None and why there is none."""
+    """Fit a temperature and a bias. Returns None and the reason where there is no fit."""
     truth, score = np.asarray(truth, dtype=np.float64), np.asarray(score, dtype=np.float64)
     if why := refusal(truth, score):
         return None, why
     if score.min() < 0 or score.max() > 1:
         return None, "the score does not lie from 0 to 1, so it has no logit"
     positives = truth.sum()
-    # Platt's softened truth: one unseen image of the other class on either side
+    # Platt's softened truth: as if one more image of each class had been seen on either side.
     softened = np.where(
         truth == 1, (positives + 1) / (positives + 2), 1 / (truth.size - positives + 2)
     )
@@ -77,7 +88,7 @@ def temperature(truth: np.ndarray, score: np.ndarray) -> tuple[Temperature | Non
 
 
 def isotonic(truth: np.ndarray, score: np.ndarray) -> tuple[Isotonic | None, str]:
-    """The fit, or None and why there is none."""
+    """Fit an isotonic regression. Returns None and the reason where there is no fit."""
     from scipy.optimize import isotonic_regression
 
     truth, score = np.asarray(truth, dtype=np.float64), np.asarray(score, dtype=np.float64)
@@ -91,8 +102,11 @@ def isotonic(truth: np.ndarray, score: np.ndarray) -> tuple[Isotonic | None, str
     return Isotonic(distinct[kept], fitted[kept]), ""
 
 
-def as_json(threshold: float, truth: np.ndarray, score: np.ndarray) -> dict[str, Any]:
-    """Both fits with the threshold chosen on the same rows, in plain values; None for what there is not, and `why` for what is missing."""
+def to_json(threshold: float, truth: np.ndarray, score: np.ndarray) -> dict[str, Any]:
+    """Return both fits, with the threshold chosen on the same rows, as a JSON object.
+
+    What could not be fitted is None, with the cause under `reason`.
+    """
     warm, why_no_temperature = temperature(truth, score)
     rising, why_no_isotonic = isotonic(truth, score)
     return {
@@ -107,41 +121,43 @@ def as_json(threshold: float, truth: np.ndarray, score: np.ndarray) -> dict[str,
     }
 
 
-def of_json(told: dict[str, Any]) -> dict[str, Temperature | Isotonic]:
-    """The fits that `as_json` told, by name; those that were not made are missing."""
+def from_json(stored: Mapping[str, Any]) -> dict[str, Temperature | Isotonic]:
+    """Return the fits in an object of `to_json` by name, without those that were not made."""
     found: dict[str, Temperature | Isotonic] = {}
-    if told["temperature"] is not None:
-        found["temperature"] = Temperature(told["temperature"], told["bias"])
-    if told["isotonic"] is not None:
+    if stored["temperature"] is not None:
+        found["temperature"] = Temperature(stored["temperature"], stored["bias"])
+    if stored["isotonic"] is not None:
         found["isotonic"] = Isotonic(
-            np.array(told["isotonic"]["score"]), np.array(told["isotonic"]["probability"])
+            np.array(stored["isotonic"]["score"]), np.array(stored["isotonic"]["probability"])
         )
     return found
 
 
 def sigmoid(value: np.ndarray) -> np.ndarray:
-    return 0.5 + 0.5 * np.tanh(0.5 * np.asarray(value, dtype=np.float64))  # never overflows
+    """Return the logistic function of `value`, float64; never overflows."""
+    return 0.5 + 0.5 * np.tanh(0.5 * np.asarray(value, dtype=np.float64))
 
 
 def logit(probability: np.ndarray, edge: float = EDGE) -> np.ndarray:
-    """Log-odds; what is nearer than `edge` to 0 or 1 counts as that near."""
+    """Return the log-odds; a probability nearer than `edge` to 0 or 1 is clipped to it."""
     inside = np.clip(np.asarray(probability, dtype=np.float64), edge, 1 - edge)
     return np.log(inside) - np.log1p(-inside)
 
 
-def logistic(x: np.ndarray, share: np.ndarray) -> tuple[float, float]:
-    """Slope and intercept of the logistic regression of `share` (rows,), in [0, 1], on `x` (rows,), by Newton's method with halved steps.
+def logistic(x: np.ndarray, target: np.ndarray) -> tuple[float, float]:
+    """Fit the logistic regression of `target` (rows,) in [0, 1] on `x` (rows,).
 
-    (nan, nan) where there is no single finite best: `x` is constant, or its classes lie wholly apart.
+    Returns slope and intercept, by Newton's method with step halving; (nan, nan) where no finite
+    maximum exists: `x` is constant, or separates the classes completely.
     """
-    if not x.size or x.min() == x.max() or share.min() == share.max():
+    if not x.size or x.min() == x.max() or target.min() == target.max():
         return float("nan"), float("nan")
     mean, scale = x.mean(), x.std()
     design = np.column_stack([(x - mean) / scale, np.ones(x.size)])
-    weights, reached = np.zeros(2), _likelihood(np.zeros(x.size), share)
+    weights, reached = np.zeros(2), _likelihood(np.zeros(x.size), target)
     for _ in range(STEPS):
         probability = sigmoid(design @ weights)
-        gradient = design.T @ (share - probability)
+        gradient = design.T @ (target - probability)
         if np.abs(gradient).max() < 1e-9 * x.size:
             slope = weights[0] / scale
             return float(slope), float(weights[1] - slope * mean)
@@ -149,7 +165,7 @@ def logistic(x: np.ndarray, share: np.ndarray) -> tuple[float, float]:
         if np.linalg.det(curvature) < 1e-12 * x.size**2:
             break
         step, before = np.linalg.solve(curvature, gradient), reached
-        while (reached := _likelihood(design @ (weights + step), share)) < before - 1e-12 * abs(
+        while (reached := _likelihood(design @ (weights + step), target)) < before - 1e-12 * abs(
             before
         ) and np.abs(step).max() > 1e-12:
             step = step / 2
@@ -157,6 +173,6 @@ def logistic(x: np.ndarray, share: np.ndarray) -> tuple[float, float]:
     return float("nan"), float("nan")
 
 
-def _likelihood(value: np.ndarray, share: np.ndarray) -> float:
-    """Logarithm of the likelihood of `share` under sigmoid(value)."""
-    return float(np.sum(share * value - np.logaddexp(0, value)))
+def _likelihood(value: np.ndarray, target: np.ndarray) -> float:
+    """Return the log-likelihood of `target` under sigmoid(value)."""
+    return float(np.sum(target * value - np.logaddexp(0, value)))

@@ -1,19 +1,23 @@
-"""What a test set of so many positive and negative images can tell of an AUROC, before or after it is measured.
+"""What a test set of a given size can resolve of an AUROC, before or after it is measured.
 
-Everything follows from the variance that Hanley and McNeil (Radiology 143:29, 1982) give for an area with the shape of the exponential
-distribution's curve. It takes images as independent: with several images a patient, even less can be told.
+Everything follows from the variance that Hanley and McNeil (Radiology 143:29, 1982, formulas 1 and
+2) give for a ROC curve of exponentially distributed scores. It takes images as independent: with
+several images a patient, even less can be resolved.
 """
 
 from __future__ import annotations
 
 import math
 
-POWER = 0.8  # a difference that is missed more often than one time in five cannot be told
-STEP = 0.01  # areas are told to hundredths
+POWER = 0.8  # probability of detecting a difference that counts as resolved, the usual convention
+STEP = 0.01  # resolution of AUROC values in sentences
 
 
 def variance(area: float, positives: int, negatives: int) -> float:
-    """Of an AUROC `area` in [0, 1] measured on so many images; nan without images of both classes."""
+    """Return the variance of an AUROC `area` in [0, 1] measured on so many images.
+
+    nan without images of both classes. Raises `ValueError` for an area outside [0, 1].
+    """
     if not 0 <= area <= 1:
         raise ValueError(f"an area lies from 0 to 1, got {area}")
     if positives < 1 or negatives < 1:
@@ -28,14 +32,17 @@ def variance(area: float, positives: int, negatives: int) -> float:
 
 
 def half_width(area: float, positives: int, negatives: int, *, confidence: float = 0.95) -> float:
-    """Half the width of the interval that is to be expected around an AUROC."""
+    """Return half the expected width of the confidence interval of an AUROC."""
     return _quantile((1 + confidence) / 2) * math.sqrt(variance(area, positives, negatives))
 
 
 def distinguishable(
     first: float, second: float, positives: int, negatives: int, *, confidence: float = 0.95
 ) -> bool:
-    """Whether a model whose true AUROC is the one would be told from a stated other in at least four of five such test sets, both ways round."""
+    """Say whether two true AUROCs would be distinguished with a power of `POWER`.
+
+    Tested in both directions: a model of the one is detected as different from the other.
+    """
     if positives < 1 or negatives < 1:
         return False
     errors = [math.sqrt(variance(area, positives, negatives)) for area in (first, second)]
@@ -49,7 +56,10 @@ def distinguishable(
 def indistinguishable_range(
     area: float, positives: int, negatives: int, *, confidence: float = 0.95
 ) -> tuple[float, float]:
-    """The lowest and the highest AUROC, to a hundredth, that so many images cannot tell from `area`."""
+    """Return the lowest and highest AUROC that so many images cannot distinguish from `area`.
+
+    Both to a hundredth.
+    """
     steps = [round(k * STEP, 2) for k in range(round(1 / STEP) + 1)]
     alike = [
         step
@@ -62,22 +72,24 @@ def indistinguishable_range(
 def sentence(
     area: float, positives: int, negatives: int, *, part: str = "test", confidence: float = 0.95
 ) -> str:
-    """In plain words: what so many images cannot tell. Empty where all but the very neighbours can be told."""
-    images = f"{positives + negatives:,} {part} image{'s' * (positives + negatives != 1)} ({positives:,} positive)"
+    """Say in plain words what so many images cannot distinguish.
+
+    Empty where only the neighbouring hundredths are indistinguishable, or `area` is nan.
+    """
+    count = positives + negatives
+    images = f"{count:,} {part} image{'s' * (count != 1)} ({positives:,} positive)"
     if positives < 1 or negatives < 1:
-        return f"{images} can tell no AUROC: all are of one class"
+        return f"{images} give no AUROC: all are of one class"
     if math.isnan(area):
         return ""
     low, high = indistinguishable_range(area, positives, negatives, confidence=confidence)
     others = [f"{other:.2f}" for other in (low, high) if abs(other - area) > STEP]
-    return (
-        f"{images} cannot tell an AUROC of {area:.2f} from one of {' or '.join(others)}"
-        if others
-        else ""
-    )
+    if not others:
+        return ""
+    return f"{images} cannot distinguish an AUROC of {area:.2f} from {' or '.join(others)}"
 
 
-def _quantile(share: float) -> float:
+def _quantile(probability: float) -> float:
     from scipy.special import ndtri
 
-    return float(ndtri(share))
+    return float(ndtri(probability))

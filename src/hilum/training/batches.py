@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from hilum.imaging.image_stack import ImageStack
+from hilum.imaging.image_stack import AsUint8, ImageStack
 from hilum.safety import threads
 from hilum.training.augmentation import (
     Augmentation,
@@ -35,7 +35,7 @@ Made = TypeVar("Made")
 class Pictures:
     """What batches are made of, each indexed by row. `targets` is taken as it is; the others move with the image."""
 
-    images: np.ndarray | ImageStack  # uint8 or uint16 (n, height, width)
+    images: np.ndarray | ImageStack | AsUint8  # uint8 or uint16 (n, height, width)
     masks: np.ndarray | ImageStack | None = None  # uint8 (n, height, width)
     boxes: Sequence[np.ndarray] | None = (
         None  # of each row float (k, 4), see `hilum.training.augmentation`

@@ -1,17 +1,17 @@
-"""Read a radiologist's words as statements: which finding, present, absent or uncertain, where, and
+"""Parse a radiology report into statements: which finding, present, absent or uncertain, where, and
 how active.
 
-A reading is cut into clauses, a clause into chunks at its links ("with", "and", commas), and each
-chunk is searched for the words of `resources/report_terms.csv` (kinds and values: `_marks`). What is
-denied or doubted follows from the operators, first combined with one another (`_polarity`), then given
-their reach (`_states`); prose ("no effusion") and tables ("Effusion: no") go the same way.
+A reading is split into clauses, a clause into chunks at its links ("with", "and", commas), and each
+chunk is searched for the terms of `resources/report_terms.csv` (`_terms`). What is denied or hedged
+follows from the operators, first combined with one another (`_negation`), then given their scope
+(`_states`); prose ("no effusion") and tables ("Effusion: no") are treated alike.
 
-Missing is None. A finding in several places gives one statement a place. "Consistent with" states,
-"likely" and "?" doubt, "h/o" makes old; what is over is absent ("resolved", "status post"), unless it
-is not ("not resolved"). What is not changed is there ("no increase in"); "no other" denies nothing
-that is named elsewhere; an exception is present and leaves nothing normal ("normal except for").
-After Chapman et al., A simple algorithm for identifying negated findings and diseases in discharge
-summaries, J Biomed Inform 2001;34:301-310.
+Missing is None. A finding in several places gives one statement a place. "Consistent with" asserts,
+"likely" and "?" make uncertain, "h/o" makes old; what is over is absent ("resolved", "status
+post"), unless it is not ("not resolved"). What does not change is present ("no increase in"); "no
+other" denies nothing that is named elsewhere; an exception is present and leaves nothing normal
+("normal except for"). After Chapman et al., A simple algorithm for identifying negated findings and
+diseases in discharge summaries, J Biomed Inform 2001;34:301-310.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _WORDS_BESIDE_NORMAL = 2  # more words say what is normal: not the whole image
 
 @dataclass(frozen=True)
 class Statement:
-    """What a reading says of one finding in one place."""
+    """What a reading states of one finding in one place."""
 
     concept: str  # id in `resources/vocabulary.csv`; "abnormality" absent is what "normal" says
     state: State
@@ -65,15 +65,17 @@ class Statement:
 
 
 def read(text: str) -> list[Statement]:
-    """Return all statements of a reading (its words, without the lines of sex and age), in their order,
-    each once a clause."""
+    """Return all statements of a reading in their order, each once a clause.
+
+    `text` is the report's words, without the lines that state sex and age.
+    """
     found = [said for clause in _clauses(text) for said in _statements(clause)]
     named = {said.concept for said, _ in found if said.state != State.ABSENT}
     return [said for said, others in found if not (others and _named(said.concept, named))]
 
 
 def describe(statement: Statement) -> str:
-    """Say it in a few words, such as "possible cavity, left upper, old"."""
+    """Return a statement in a few words, such as "possible cavity, left upper, old"."""
     words = {State.PRESENT: "", State.ABSENT: "no ", State.UNCERTAIN: "possible "}[statement.state]
     words += name_of(statement.concept).replace("_", " ").lower()
     place = " ".join(part for part in (statement.side, statement.zone) if part)
@@ -81,14 +83,14 @@ def describe(statement: Statement) -> str:
 
 
 def concepts() -> set[str]:
-    """Return every concept that a reading can be found to name."""
+    """Return every concept that a reading may state."""
     naming = ("finding", "general", "absent")
     values = [value for kind, value in terms().values() if kind in naming]
     return {concept for value in values for concept in value.split()}
 
 
 def _clauses(text: str) -> Iterator[str]:
-    """Cut at the ends of sentences and such; what has no end for long, at a comma or a space."""
+    """Split at the ends of sentences; a clause without an end for long at a comma or space."""
     text = _LEADER.sub(lambda run: run[0][:_LONGEST_LEADER], text)
     begin = 0
     for end in [*_CLAUSE_ENDS.finditer(text), None]:
@@ -108,12 +110,15 @@ def _short(clause: str) -> Iterator[str]:
 
 
 def _named(concept: str, named: set[str]) -> bool:
-    """Whether what "no other" denies is named: "no other abnormality" speaks of all findings."""
+    """Say whether what "no other" denies is named elsewhere.
+
+    "No other abnormality" is about all findings.
+    """
     return concept in named or (concept == "abnormality" and bool(named))
 
 
 def _statements(clause: str) -> Iterator[tuple[Statement, bool]]:
-    """Statements of a clause, each with whether it denies others only."""
+    """Yield the statements of a clause, each with whether it denies others only."""
     chunks = chunks_of(combined(scan(clause)))
     set_places(chunks)
     set_states(chunks)
@@ -139,7 +144,10 @@ def _of_unit(unit: Unit, clause: str) -> Iterator[Statement]:
 
 
 def _is_whole(chunk: Chunk, before: Chunk | None) -> bool:
-    """Whether "normal" in a chunk says it of the whole image, not of an organ or a row of a table."""
+    """Say whether "normal" in a chunk is about the whole image.
+
+    Otherwise it is about an organ or a row of a table.
+    """
     of_organ = chunk.link == "colon" and before is not None and before.of("organ", "place")
     others = chunk.units or chunk.of(*OPERATORS, "organ") or of_organ
     return not others and chunk.words <= _WORDS_BESIDE_NORMAL

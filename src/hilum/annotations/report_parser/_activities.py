@@ -1,4 +1,4 @@
-"""Give each finding the activity that its clause states: active, old, stable, improving, worsening."""
+"""Assign findings their activity: active, old, stable, improving or worsening."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from hilum.annotations.report_parser._terms import Mark
 
 
 def set_activities(chunks: Sequence[Chunk]) -> None:
+    """Set `activity` of the units of a clause, from the words of kinds course and course_of."""
     later = []
     for index, chunk in enumerate(chunks):
-        # the nearest word counts: "stable old scar" is old
+        # The nearest word counts: "stable old scar" is old
         for mark in reversed(chunk.of("course", "course_of")):
             reached = _reached(chunks, index, mark)
             if not reached and mark.kind == "course":
@@ -42,7 +43,10 @@ def _reached(chunks: Sequence[Chunk], index: int, mark: Mark) -> list[Unit]:
 
 
 def _nearby(chunks: Sequence[Chunk], index: int, mark: Mark) -> list[Unit]:
-    """The finding before the mark; without one in its chunk, those of the chunk before or behind."""
+    """Return the finding before the mark.
+
+    Without one in its chunk, those of the chunk before, else the first of the chunk behind.
+    """
     own = unit_before(chunks[index], mark)
     if own is not None or chunks[index].units:
         return [own] if own is not None else []
@@ -52,7 +56,7 @@ def _nearby(chunks: Sequence[Chunk], index: int, mark: Mark) -> list[Unit]:
 
 
 def _rest_of_list(chunks: Sequence[Chunk], index: int) -> list[Unit]:
-    """Findings of the list that begins in a chunk, each with its own place or none."""
+    """Return the findings of the list that begins in a chunk, with places of their own or none."""
     reached: list[Unit] = []
     for chunk in chunks[index + 1 :]:
         ends = chunk.of("course", "course_of", "verb")

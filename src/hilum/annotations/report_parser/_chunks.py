@@ -1,7 +1,7 @@
-"""Cut the marks of a clause into chunks at its links, and name the findings of each.
+"""Split the marks of a clause into chunks at its links, and group the findings of each.
 
-"nodules in the left apex, old scars and no effusion" has three chunks. A finding and its neighbours are
-one unit ("calcified granuloma"), which has one state, one activity and its places.
+"nodules in the left apex, old scars and no effusion" has three chunks. A finding and its neighbours
+are one unit ("calcified granuloma"), which has one state, one activity and its places.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _WORDS_IN_LISTS = 2  # a list item is a finding and at most so many words withou
 
 @dataclass
 class Unit:
-    """Findings that stand side by side, and what was found out about them."""
+    """Adjacent findings, and what is determined about them."""
 
     concepts: tuple[str, ...]
     at: int
@@ -37,23 +37,28 @@ class Unit:
 
 @dataclass
 class Chunk:
+    """A part of a clause between two links."""
+
     link: str  # how it hangs on the chunk before: "", a link's value, "answer" or "answered"
     marks: list[Mark]
     units: list[Unit] = field(default_factory=list)
 
     def of(self, *kinds: str) -> list[Mark]:
+        """Return the marks of some kinds."""
         return [mark for mark in self.marks if mark.kind in kinds]
 
     def only(self, *kinds: str) -> bool:
+        """Say whether all marks are of some kinds."""
         return all(mark.kind in kinds for mark in self.marks)
 
     @property
     def words(self) -> int:
+        """The number of words without meaning here."""
         return len(self.of("word", "laboratory"))
 
     @property
     def bare(self) -> bool:
-        """Whether it is a mere item of a list: what was said of the item before holds for it."""
+        """Whether it is a mere item of a list: what is stated of the item before applies to it."""
         return bool(self.units) and not self.of(*_ENDS_LISTS) and self.words <= _WORDS_IN_LISTS
 
     @property
@@ -68,7 +73,7 @@ class Chunk:
 
 
 def chunks_of(marks: Sequence[Mark]) -> list[Chunk]:
-    """Cut at links and answers; each answer is a chunk of its own."""
+    """Split at links and answers; each answer is a chunk of its own."""
     chunks = list(_cut(marks))
     for chunk in chunks:
         chunk.marks = _joined_places(chunk.marks)
@@ -100,7 +105,7 @@ def _cut(marks: Sequence[Mark]) -> Iterator[Chunk]:
 
 
 def _drop_headings(chunks: Sequence[Chunk]) -> None:
-    """Take the finding away from a row's name that its cell speaks of: "Effusion: no effusion"."""
+    """Remove the finding of a row's name that its cell is about: "Effusion: no effusion"."""
     named: set[str] = set()
     for chunk, after in reversed(list(zip(chunks, [*chunks[1:], None], strict=True))):
         concepts = {concept for unit in chunk.units for concept in unit.concepts}
@@ -125,7 +130,7 @@ def _units(marks: Sequence[Mark]) -> list[Unit]:
 
 
 def _joined_places(marks: Sequence[Mark]) -> list[Mark]:
-    """Join neighbouring places that do not contradict: "left" "upper" field."""
+    """Join adjacent places that do not contradict: "left" "upper" field."""
     joined: list[Mark] = []
     for mark in marks:
         behind = range(len(joined) - 1, -1, -1)
@@ -140,9 +145,9 @@ def _joined_places(marks: Sequence[Mark]) -> list[Mark]:
 
 
 def both_places(one: Sequence[str], other: Sequence[str]) -> str | None:
-    """Two places as one; None where they contradict.
+    """Return two places as one; None where they contradict.
 
-    An apex and a hilum are closer than the height of their lobe.
+    An apex and a hilum are more specific than the height of their lobe.
     """
     parts = [*one, *other]
     sides = {part for part in parts if part in SIDES}
@@ -152,14 +157,17 @@ def both_places(one: Sequence[str], other: Sequence[str]) -> str | None:
 
 
 def side_zone(place: Mark | None) -> tuple[str | None, str | None]:
+    """Return side and zone of a place, each None where it is not stated."""
     parts = place.value.split() if place else []
     side = next((part for part in parts if part in SIDES), None)
     return side, next((part for part in parts if part in ZONES), None)
 
 
 def unit_before(chunk: Chunk, mark: Mark) -> Unit | None:
+    """Return the last unit of a chunk before a mark."""
     return next((unit for unit in reversed(chunk.units) if unit.at < mark.at), None)
 
 
 def units_after(chunk: Chunk, mark: Mark) -> list[Unit]:
+    """Return the units of a chunk behind a mark."""
     return [unit for unit in chunk.units if unit.at > mark.at]

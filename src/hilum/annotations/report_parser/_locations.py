@@ -1,4 +1,4 @@
-"""Give each finding its places: side and zone, those that stand with it and those it shares."""
+"""Assign each finding its places, side and zone: those beside it and those of its list."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ _PAUSES = ("comma", "colon")
 
 
 def set_places(chunks: Sequence[Chunk]) -> None:
+    """Set `places` of the units of a clause."""
     waiting: list[Mark] = []  # places named before any finding
     last: Unit | None = None
     for index, chunk in enumerate(chunks):
@@ -28,14 +29,16 @@ def set_places(chunks: Sequence[Chunk]) -> None:
             waiting = []
         if chunk.units and not chunk.of("place") and last:
             _carry_forward(chunk, last)
-        if chunk.closing and chunks[index - 1].units and not last.places:
+        if last and chunk.closing and chunks[index - 1].units and not last.places:
             last.places = list(chunk.units[-1].places)
         last = chunk.units[-1] if chunk.units else last
 
 
 def _with_units(chunk: Chunk) -> Iterator[tuple[Mark, Unit | None]]:
-    """Yield each place of a chunk with its finding: behind a preposition the one before it, else the
-    one after it, where there is one."""
+    """Yield each place of a chunk with its finding.
+
+    Behind a preposition the finding before it, else the one after it, where there is one.
+    """
     before, ahead, behind = None, deque(chunk.units), False
     for mark in chunk.marks:
         while ahead and ahead[0].at < mark.at:
@@ -61,8 +64,10 @@ def _add_place(unit: Unit, place: Mark) -> None:
 
 
 def _carry_forward(chunk: Chunk, last: Unit) -> None:
-    """A finding without a place takes that of the finding it comes "with", or of the list whose first
-    item it follows."""
+    """Give a finding without a place that of the finding before.
+
+    For a finding that comes "with" another one, or that follows the first item of a list.
+    """
     shared = chunk.link in ("and", "or") and chunk.bare
     listed = shared and all(place.at < last.at for place in last.places)
     if chunk.link == "with" or listed:
@@ -70,7 +75,7 @@ def _carry_forward(chunk: Chunk, last: Unit) -> None:
 
 
 def _with_side(place: Mark, others: Sequence[Mark]) -> Mark:
-    """ "Middle" after "right upper" is right middle."""
+    """Complete a place by the side of the last one: "middle" after "right upper" is right."""
     side, _ = side_zone(place)
     known = next((side_zone(other)[0] for other in reversed(others)), None)
     return place if side or not known else Mark("place", f"{known} {place.value}", place.at)

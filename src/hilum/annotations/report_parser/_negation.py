@@ -1,10 +1,10 @@
-"""Combine the operators of a clause that stand before one another: negation, denial, hedge, change.
+"""Combine the operators of a clause that precede one another: negation, denial, hedge, change.
 
-A negation before another operator speaks of that operator and of no finding: "not resolved", "not
+A negation before another operator applies to that operator and to no finding: "not resolved", "not
 without effusion" and "no increase in the effusion" leave the effusion present, "not certain if" and
-"cannot exclude" doubt it, "nothing to suggest" denies it. NegEx lists such phrases as
-pseudo-negations (Chapman et al. 2001); here they follow from the kinds of the words, so that "not yet
-completely cleared" needs no entry of its own.
+"cannot exclude" make it uncertain, "nothing to suggest" denies it. NegEx lists such phrases as
+pseudo-negations (Chapman et al. 2001); here they follow from the kinds of the words, so that "not
+yet completely cleared" needs no entry of its own.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _DENIED_HEDGES = {  # value of the hedge: kind and value of both together
 
 
 def combined(marks: list[Mark]) -> list[Mark]:
-    """Replace each operator that stands before another one by what both say together."""
+    """Replace each operator that precedes another one by what both state together."""
     marks = _exceptions(marks)
-    rest: list[Mark] = []  # what stands behind the mark in hand, the nearest last
+    rest: list[Mark] = []  # what follows the current mark, the nearest last
     for at in range(len(marks) - 1, -1, -1):
         mark, before = marks[at], marks[at - 1] if at else None
         operator = mark.kind in ("negation", "hedge")
@@ -74,7 +74,7 @@ def _take_without(mark: Mark, rest: list[Mark]) -> bool:
 
 
 def _take_denial_of(mark: Mark, rest: list[Mark]) -> bool:
-    """Cancel "resolved" in a clause that is itself denied: "no evidence that the mass has resolved"."""
+    """Cancel "resolved" in a denied clause: "no evidence that the mass has resolved"."""
     if mark.kind != "negation" or mark.value not in ("", "cannot"):
         return False
     between = [rest[n].words for n in _nearest(rest) if rest[n].kind in _BETWEEN]
@@ -109,11 +109,11 @@ def _exceptions(marks: Sequence[Mark]) -> list[Mark]:
 def _together(
     mark: Mark, between: Sequence[Mark], target: Mark, beyond: Mark | None, before: Mark | None
 ) -> list[Mark] | None:
-    """What an operator and its target say together; None where each is to speak for itself."""
+    """Return what an operator and its target state together; None: each applies on its own."""
     if mark.kind == "hedge":  # "probably no effusion", "effusion possibly resolved"
         own = before is not None and before.kind in _NAMES  # "pneumonia likely no effusion"
-        doubts = target.kind == "denial" or (target.kind == "negation" and not own)
-        return [mark] if doubts else None
+        hedged = target.kind == "denial" or (target.kind == "negation" and not own)
+        return [mark] if hedged else None
     if mark.value == "past":
         return None
     if target.kind == "negation":

@@ -1,4 +1,4 @@
-"""Decide of each finding whether it is present, absent or uncertain: how far each operator reaches."""
+"""Determine of each finding whether it is present, absent or uncertain: the scope of operators."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ _IN_ANSWERED_ROWS = ("place", "filler", "preposition", "verb")
 
 
 def set_states(chunks: Sequence[Chunk]) -> None:
+    """Set `state` of the units of a clause from its operators, answers and exceptions."""
     for kind, state in _OPERATORS:
         for index, chunk in enumerate(chunks):
             for mark in chunk.of(kind):
@@ -32,7 +33,7 @@ def set_states(chunks: Sequence[Chunk]) -> None:
                     unit.others_only = kind == "negation" and mark.value == "other"
                     if kind == "negation" and mark.value == "past":
                         unit.activity = "old"
-    _doubt_denials(chunks)
+    _hedge_denials(chunks)
     _set_answers(chunks)
     for before, after in zip(chunks, chunks[1:], strict=False):
         alternatives = after.link == "or" and before.units and after.units
@@ -43,8 +44,8 @@ def set_states(chunks: Sequence[Chunk]) -> None:
     _set_exceptions(chunks)
 
 
-def _doubt_denials(chunks: Sequence[Chunk]) -> None:
-    """Make uncertain what a chunk denies and doubts: "absence of effusion is not certain"."""
+def _hedge_denials(chunks: Sequence[Chunk]) -> None:
+    """Make uncertain what a chunk denies and hedges: "absence of effusion is not certain"."""
     for index, chunk in enumerate(chunks):
         for mark in chunk.of("hedge"):
             if mark.value not in ("chance", "whether"):
@@ -66,14 +67,19 @@ def _reached(chunks: Sequence[Chunk], index: int, mark: Mark) -> list[Unit]:
 
 
 def _predicate(chunk: Chunk, reached: list[Unit]) -> list[Unit]:
-    """Whether "the opacity is a mass" doubts the mass, not the opacity."""
+    """Return the findings that "whether" makes uncertain.
+
+    Whether "the opacity is a mass" leaves the mass open, not the opacity.
+    """
     verbs = [mark.at for mark in chunk.of("verb") if reached[0].at < mark.at]
     return [unit for unit in reached if not verbs or unit.at > verbs[0]] or reached
 
 
 def reached_forward(chunks: Sequence[Chunk], index: int, mark: Mark) -> list[Unit]:
-    """Findings behind a mark: those of its chunk and of the list that goes on from there, or those
-    that it leads to."""
+    """Return the findings behind a mark.
+
+    Those of its chunk and of the list that continues from there, or those that it leads to.
+    """
     reached = units_after(chunks[index], mark)
     behind = index + 1
     named = any(unit.concepts for unit in chunks[index].units)
@@ -92,8 +98,11 @@ def reached_forward(chunks: Sequence[Chunk], index: int, mark: Mark) -> list[Uni
 
 
 def _backward(chunks: Sequence[Chunk], index: int, mark: Mark) -> list[Unit]:
-    """Findings before a mark: the last of its chunk with the list that leads to it; a chunk of the
-    mark alone speaks of the one before."""
+    """Return the findings before a mark.
+
+    The last of its chunk with the list that leads to it; a chunk of the mark alone is about the one
+    before.
+    """
     own = unit_before(chunks[index], mark)
     if own is not None:
         return [own, *_list_before(chunks, index)]
@@ -105,7 +114,7 @@ def _backward(chunks: Sequence[Chunk], index: int, mark: Mark) -> list[Unit]:
 
 
 def _list_before(chunks: Sequence[Chunk], index: int) -> list[Unit]:
-    """Findings of the items that lead by "and" or "or" to the chunk."""
+    """Return the findings of the items that lead by "and" or "or" to the chunk."""
     found: list[Unit] = []
     while index and chunks[index].link in ("and", "or") and chunks[index - 1].bare:
         index -= 1
@@ -125,7 +134,7 @@ def _set_answers(chunks: Sequence[Chunk]) -> None:
 
 
 def _row_of(chunks: Sequence[Chunk], index: int) -> list[Unit]:
-    """The findings that an answer is given to: those that the row's name ends with."""
+    """Return the findings that an answer is about: those that the row's name ends with."""
     row = index - 1
     while row and not chunks[row].units and chunks[row].only(*_IN_ANSWERED_ROWS):
         row -= 1  # "Pneumothorax: there is none", "Effusion (left): no"
@@ -139,7 +148,7 @@ def _row_of(chunks: Sequence[Chunk], index: int) -> list[Unit]:
 
 
 def _set_exceptions(chunks: Sequence[Chunk]) -> None:
-    """Make "no effusion except on the left" present; what is normal but for a finding is not."""
+    """Make "no effusion except on the left" present, and "normal except" not normal."""
     exceptions = [index for index, chunk in enumerate(chunks) if chunk.link == "except"]
     for chunk in chunks if exceptions else ():
         chunk.marks = [mark for mark in chunk.marks if mark.kind != "absent"]

@@ -1,27 +1,26 @@
-"""Tokenize a clause of a report into marks: the terms of `resources/report_terms.csv` and the cells of a
-table.
+"""Tokenise a clause of a report into marks: the terms of `resources/report_terms.csv`, and cells.
 
-A row of the table of terms is `words` (alternatives between bars), `kind` and `value`. The longest run
-of whole words wins, so "pseudonodule" is no nodule. Kinds:
+A row of the table of terms is `words` (alternatives between bars), `kind` and `value`. The longest
+run of whole words wins, so "pseudonodule" is no nodule. Kinds:
 
-    finding     concept ids; adjacent findings share a noun phrase ("calcified granuloma")
+    finding     concept ids; adjacent findings form a noun phrase ("calcified granuloma")
     general     "disease": a statement only where it is denied ("no active disease")
     absent      "normal": nothing found, unless it is an organ's; the value is the concept denied
-    negation    reaches forward: "no", "without"; value other: only further ones are denied ("no other"),
-                cannot: inability ("cannot", "difficult to"), past: "status post", over: "no longer",
-                which reaches back too
+    negation    scope forward: "no", "without"; value other: denies further ones only ("no other"),
+                cannot: inability ("cannot", "difficult to"), past: "status post", over: "no
+                longer", whose scope is backward too
     denial      either way; value over: "resolved", absent, excluded: "ruled out"
     hedge       either way; value chance: "likely", suggest: "suspicious for", excluded: "rule out",
-                whether: "unclear if" (speaks of the predicate)
-    certainty   "certain", "sure": of meaning only where it is denied
+                whether: "unclear if" (about the predicate)
+    certainty   "certain", "sure": significant only where it is denied
     non         denies the next finding only
-    change      "change": of meaning only where it is denied
+    change      "change": significant only where it is denied
     course      "old", "improving": the next finding, else the one before
     course_of   the same of all findings of a list: "improvement in"
-    degree      may stand between two operators: "significant", "yet"; value wholly: "completely"
-    than        ends the reach of "no other"
+    degree      may be between two operators: "significant", "yet"; value wholly: "completely"
+    than        ends the scope of "no other"
     laboratory  "smear": an answer behind it is not about the image
-    place       side and zone; filler, preposition: what may stand inside a place or before it
+    place       side and zone; filler, preposition: what may be inside a place or before it
     link        between chunks; verb, organ, ignore: words that end a list, or a match
 
 A cell of a table is an `answer`, whose value is the name of a `State`, empty for "not assessed":
@@ -49,7 +48,8 @@ _ANSWERS = {
     State.PRESENT.name: r"yes|y|positive|pos|present|true|1|\+{1,4}",
     State.UNCERTAIN.name: r"possible|possibly|probable|probably|likely|maybe|suspected|questionable"
     r"|equivocal|indeterminate|uncertain|unclear|\?|\+/-|±",
-    "": r"n/?a|unknown|not (?:applicable|assess(?:ed|able)|evalua(?:ted|ble)|examined|recorded|reported)",
+    "": r"n/?a|unknown|not (?:applicable|assess(?:ed|able)|evalua(?:ted|ble)|examined|recorded"
+    r"|reported)",
 }
 _CHECKBOXES = (
     (re.compile(r"\[\s*\]|[☐□]"), ": no ", " (no) "),
@@ -72,16 +72,18 @@ _ANSWER = re.compile(
 
 @dataclass(frozen=True)
 class Mark:
+    """A term, answer or word of a clause."""
+
     kind: str  # of the table, "answer", or "word"
     value: str
     at: int  # its number in the clause
-    words: str = ""  # as they stand in the clause, in lower case
+    words: str = ""  # as written in the clause, in lower case
     denied: bool = False  # of a course: stable, for its change is denied ("no increase in")
 
 
 @cache
 def terms() -> dict[tuple[str, ...], tuple[str, str]]:
-    """Read the table of terms: words, alternatives written out, to kind and value."""
+    """Read the table of terms: from words, with alternatives expanded, to kind and value."""
     file = resources.files("hilum").joinpath("resources/report_terms.csv")
     rows = csv.DictReader(file.read_text(encoding="utf-8").splitlines())
     found = {}
@@ -105,7 +107,7 @@ def scan(clause: str) -> list[Mark]:
 
 
 def _boxes_as_words(clause: str) -> str:
-    """Write check boxes as words: before their names ("[x] cavity") or behind them."""
+    """Replace check boxes by words, before their names ("[x] cavity") or behind them."""
     first = any(box.match(clause.lstrip()) for box, _, _ in _CHECKBOXES)
     for box, before, behind in _CHECKBOXES:
         clause = box.sub(before if first else behind, clause)
@@ -113,6 +115,7 @@ def _boxes_as_words(clause: str) -> str:
 
 
 def numbered(marks: list[Mark]) -> list[Mark]:
+    """Return marks with their numbers in the clause."""
     return [replace(mark, at=at) for at, mark in enumerate(marks)]
 
 
@@ -140,7 +143,7 @@ def _longest() -> int:
 
 @cache
 def _long_words() -> dict[str, bool]:
-    """Words of the table long enough to be corrected, and whether they name findings."""
+    """Return the words long enough to be corrected, and whether they name findings."""
     found: dict[str, bool] = {}
     for words, (kind, _) in terms().items():
         long = (word for word in words if len(word) >= _CORRECTED_LENGTH)
@@ -148,10 +151,12 @@ def _long_words() -> dict[str, bool]:
     return found
 
 
-@lru_cache(1 << 16)  # of a stranger's words, which have no end
+@lru_cache(1 << 16)  # bounded: an untrusted text may hold any number of words
 def _spelt(word: str) -> str:
-    """Correct a long word that misses a finding by one letter: one more, less, other, or two
-    exchanged."""
+    """Correct a long word that differs from a finding's name by one edit.
+
+    An insertion, deletion, substitution or exchange of adjacent letters.
+    """
     if len(word) < _CORRECTED_LENGTH - 1 or word in _long_words():
         return word
     findings = (known for known, finding in _long_words().items() if finding)

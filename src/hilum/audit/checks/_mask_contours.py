@@ -22,10 +22,12 @@ import numpy as np
 import polars as pl
 from scipy import fft
 
+from hilum.imaging.geometry import resize
+from hilum.statistics.folds import FOLDS
+
 SIDE = 128  # pixels at which rims are compared
 SMALL, FINE = 32, 64  # pixels of the regression's input image, and of the mask it predicts
 REACH = 26  # pixels of SIDE: the largest shift at which the best position is searched
-FOLDS = 5
 # What a message calls a mask; several files of one image are one mask.
 NAMED = pl.coalesce("lung_mask", pl.format("the mask of {}", "path"))
 _REACH_OF_KERNEL, _PENALTY = 0.35, 0.02
@@ -97,7 +99,7 @@ def small_images(images: np.ndarray) -> np.ndarray:
         shrunk = _shrunk(image, FINE)
         rest = shrunk - cv2.GaussianBlur(shrunk, (0, 0), _EVEN)
         even = rest / (np.sqrt(cv2.GaussianBlur(rest * rest, (0, 0), _EVEN)) + 4)
-        flat = cv2.resize(even, (SMALL, SMALL), interpolation=cv2.INTER_AREA).ravel()
+        flat = resize(even, (SMALL, SMALL)).ravel()
         flat -= flat.mean()
         rows.append(flat / (np.linalg.norm(flat) + 1e-6))
     return np.asarray(rows, np.float32).reshape(-1, SMALL * SMALL)

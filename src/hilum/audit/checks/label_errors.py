@@ -21,12 +21,12 @@ import numpy as np
 import polars as pl
 
 from hilum.annotations.vocabulary import State, name_of
-from hilum.audit.checks._folds import FOLDS, folds, some
 from hilum.audit.issues import Issue, Rule
 from hilum.dataset.manifest import Manifest
 from hilum.dataset.pixel_cache import Cache
 from hilum.imaging.geometry import resize
 from hilum.plugins import Card
+from hilum.statistics import folds
 from hilum.statistics.metrics.discrimination import auroc
 
 FEWEST = 50  # patients of each state, below which nothing is reported
@@ -175,9 +175,11 @@ def out_of_fold(seen: np.ndarray, state: np.ndarray, patients: pl.Series) -> np.
     """Return the probability of present, float (n,), of each image by the regression that was not
     fitted to its patient.
     """
-    fold, chosen = folds(patients), some(patients, FITTED * FOLDS // (FOLDS - 1))
+    fold = folds.by_name_order(patients)
+    most = FITTED * folds.FOLDS // (folds.FOLDS - 1)  # of which a fit sees all folds but one
+    chosen = folds.subset_by_name_order(patients, most)
     answer = np.empty(len(state))
-    for left_out in range(FOLDS):
+    for left_out in range(folds.FOLDS):
         at = fold == left_out
         if not at.any():
             continue

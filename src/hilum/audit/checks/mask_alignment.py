@@ -13,6 +13,7 @@ from hilum.audit.issues import Issue, Rule
 from hilum.dataset.manifest import Manifest
 from hilum.dataset.pixel_cache import Cache
 from hilum.plugins import Card
+from hilum.statistics.folds import by_digest
 
 CARD = Card(
     title="Alignment of lung masks",
@@ -76,13 +77,7 @@ def measured(rows: pl.DataFrame, cache: Cache) -> pl.DataFrame:
 
     Those against other masks are null in a source with fewer than `FEWEST` masks.
     """
-    folds = np.array(
-        [
-            int(storage.digest(patient)[:8], 16) % _mask_contours.FOLDS
-            for patient in rows["patient_id"]
-        ],
-        np.int64,
-    )
+    folds = by_digest(rows["patient_id"], _mask_contours.FOLDS)
     places = cache.rows(rows["image_id"])
     regression = panel = None
     if rows.height >= FEWEST:

@@ -21,11 +21,11 @@ from itertools import pairwise
 import numpy as np
 import polars as pl
 
-from hilum.annotations.vocabulary import State, name_of
-from hilum.audit.checks._folds import FOLDS, folds, some
+from hilum.annotations.vocabulary import STATE_NAMES, State, name_of
 from hilum.audit.issues import Issue, Rule
 from hilum.dataset.manifest import PARTS, Manifest
 from hilum.plugins import Card
+from hilum.statistics import folds
 from hilum.statistics.metrics.discrimination import auroc
 from hilum.statistics.sample_size import half_width
 
@@ -131,7 +131,8 @@ def _facts(table: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
 
 def _predicted_by_facts(images: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
     """Return a message for each finding whose labels facts predict well."""
-    chosen = images.filter(some(images["patient_id"], MOST)).with_row_index()
+    chosen = images.filter(folds.subset_by_name_order(images["patient_id"], MOST))
+    chosen = chosen.with_row_index()
     groups = {
         name: codes
         for name in (*CATEGORIES, *NUMBERS)
@@ -151,7 +152,7 @@ def _predicted_by_facts(images: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFr
     people = people.filter(pl.len().over("concept") == 2)
     if not groups or not people.height:
         return pl.DataFrame(schema={"message": pl.String})
-    fold, rows = folds(chosen["patient_id"]), []
+    fold, rows = folds.by_name_order(chosen["patient_id"]), []
     regression: _Regression | None = None
     for (concept,), cells in stated.join(
         people.select("concept").unique(), on="concept", how="semi"
@@ -229,7 +230,7 @@ class _Regression:
         design[:, -1] = 1
         for start, codes in zip(ends, groups.values(), strict=False):
             design[np.arange(len(index)), start + codes[index]] = 1
-        rows = [np.flatnonzero(fold[index] == one) for one in range(FOLDS)]
+        rows = [np.flatnonzero(fold[index] == one) for one in range(folds.FOLDS)]
         designs = [design[at] for at in rows]
         places = {name: slice(*span) for name, span in zip(groups, pairwise(ends), strict=True)}
         return cls(
@@ -249,7 +250,7 @@ class _Regression:
         penalty = np.diag([RIDGE] * (len(columns) - 1) + [RIDGE / 1000])
         scores = np.empty(len(truth))
         for fold, at in enumerate(self.rows):
-            others = [other for other in range(FOLDS) if other != fold]
+            others = [other for other in range(folds.FOLDS) if other != fold]
             gram = np.sum([self.grams[other] for other in others], axis=0)
             moment = np.sum([moments[other] for other in others], axis=0)
             weights = np.linalg.solve(gram[np.ix_(columns, columns)] + penalty, moment[columns])
@@ -282,7 +283,7 @@ def _differences(dataset: str, rows: pl.DataFrame, labels: pl.DataFrame) -> pl.D
     found = [_categories(two[name], two["second"], WORDS.get(name, name)) for name in CATEGORIES]
     found += [_numbers(two[name], two["second"], WORDS.get(name, name)) for name in NUMBERS]
     for (concept,), cells in stated.sort("concept").group_by("concept", maintain_order=True):
-        words = cells["state"].replace_strict({1: "present", 0: "absent"}, return_dtype=pl.String)
+        words = cells["state"].replace_strict(STATE_NAMES, return_dtype=pl.String)
         found.append(_categories(words, cells["second"], name_of(concept).lower()))
     tests = [one for one in found if one is not None]
     sure = [one for one in tests if one.chance * len(tests) < CHANCE and one.effect >= EFFECT]

@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any
 
+from hilum.annotations.vocabulary import STATE_NAMES
 from hilum.dataset.plan import folders, masks
 from hilum.dataset.plan import settings as hilum_toml
 from hilum.dataset.plan.account import Account
@@ -249,7 +250,7 @@ def _words(reading: Reading) -> dict[str, Any]:
             found["normal"][name] = None
         for cell, state in states.items():
             if state is not None and cell and not _is_runs(reading, source):
-                found[{1: "present", 0: "absent", -1: "uncertain"}[state]][cell] = None
+                found[STATE_NAMES[state]][cell] = None
     one = next(iter(separators)) if len(separators) == 1 else None
     return {
         **{key: tuple(words) for key, words in found.items()},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from hilum.annotations.vocabulary import STATE_NAMES
 from hilum.dataset.plan import columns, labels, lexicon, names
 from hilum.dataset.plan.columns import TableReading
 from hilum.dataset.plan.evidence import LIKELY, STATED, Evidence, shown
@@ -241,9 +242,8 @@ def _decide(reading: Reading) -> None:
             if source.rpartition(":")[0] == table
             for cell, state in reading.findings[source].items()
         }
-        named = {-1: "uncertain", 0: "absent", 1: "present"}
         said = [
-            f"{cell!r} = {named[state]}"
+            f"{cell!r} = {STATE_NAMES[state]}"
             for cell, state in cells.items()
             if state is not None and len(cell) < 20
         ]

@@ -15,7 +15,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from hilum.annotations.vocabulary import LOCAL, concept_for, concepts
+from hilum.annotations.vocabulary import LOCAL, SEX_NAMES, STATE_NAMES, concept_for, concepts
 
 NORMAL, FINDING, ABSENT, UNCERTAIN = "normal", "finding", "absent", "uncertain"
 MISSING, UNUSABLE = "missing", "unusable"
@@ -186,9 +186,9 @@ def published(columns: Iterable[str]) -> list[dict[str, Any]]:
 def state_of(cell: str) -> int | None:
     """Return 1, 0 or -1 for a cell that says present, absent or uncertain of its column's finding; None for another word."""
     plain = cell.strip().casefold()
-    for state, name in ((1, "present"), (0, "absent"), (-1, "uncertain")):
+    for state, name in STATE_NAMES.items():
         if plain in _sections()["states"][name]:
-            return state
+            return int(state)
     return None
 
 
@@ -203,7 +203,7 @@ def part_of(word: str) -> str | None:
 def sex_of(word: str) -> str | None:
     """Return female, male or other for a word or letter."""
     compact = key(word)
-    return next((sex for sex in ("female", "male", "other") if compact in words("sex", sex)), None)
+    return next((sex for sex in SEX_NAMES.values() if compact in words("sex", sex)), None)
 
 
 @cache

@@ -17,7 +17,7 @@ import numpy as np
 
 from hilum import storage
 from hilum.annotations import report_parser
-from hilum.annotations.vocabulary import State
+from hilum.annotations.vocabulary import SEX_NAMES, State
 from hilum.dataset.manifest import DROPPED, Label, Remark, Row
 from hilum.imaging import synthetic
 from hilum.imaging.files import raster
@@ -31,7 +31,6 @@ SAME_PATIENT = re.compile(r"same (?:pt|patient) as ([^)\n]*)", re.IGNORECASE)
 YEARS_IN = {"y": 1.0, "m": 1 / 12, "w": 1 / 52.18, "d": 1 / 365.25}
 _AGE = re.compile(r"(?<!\d)(\d{1,4})\s*([ymwd])", re.IGNORECASE)
 _SEX = re.compile(r"\b(female|male)\b|sex:\s*([FMO])\b", re.IGNORECASE)
-_SEXES = {"f": "female", "m": "male", "o": "other"}
 READINGS = "ClinicalReadings"
 TUBERCULOSIS = "bilateral PTB", "PTB in the right upper field", "left PTB", "right secondary PTB"
 
@@ -60,7 +59,7 @@ def parse_reading(text: str) -> Reading:
         for name in STEM.finditer(note)
     ]
     return Reading(
-        _SEXES[(sex.group(1) or sex.group(2))[0].lower()] if sex else None,
+        SEX_NAMES[(sex.group(1) or sex.group(2))[0].upper()] if sex else None,
         round(int(age.group(1)) * YEARS_IN[age.group(2).lower()], 3) if age else None,
         words or None,
         tuple(linked),

@@ -34,7 +34,7 @@ import numpy as np
 from hilum import storage
 from hilum.annotations import shapes
 from hilum.annotations.image_scale import Scale
-from hilum.annotations.vocabulary import State
+from hilum.annotations.vocabulary import SEX_NAMES, State
 from hilum.dataset.manifest import DROPPED, Drawn, Label, Remark, Row
 from hilum.dataset.readers import _nih_layout, _nih_table
 from hilum.dataset.readers._nih_table import Column
@@ -98,7 +98,7 @@ OLDEST_YEARS = 120
 MOST_DIGITS = 9  # of a count or a number of pixels
 SHOWN = 3  # names in a remark that counts many
 _YEARS = {"": 1.0, "Y": 1.0, "M": 1 / 12, "W": 1 / 52.18, "D": 1 / 365.25}
-_SEXES = {"F": "female", "M": "male", "O": "other", "": None}
+_SEXES = {**SEX_NAMES, "": None}
 _VIEWS = {"PA": "PA", "AP": "AP", "": None}
 
 

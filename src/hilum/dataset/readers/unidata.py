@@ -28,7 +28,7 @@ import numpy as np
 
 from hilum import storage
 from hilum.annotations import acquisition, shapes
-from hilum.annotations.vocabulary import LOCAL, State, ancestors
+from hilum.annotations.vocabulary import LOCAL, SEX_NAMES, State, ancestors
 from hilum.dataset.manifest import DROPPED, Label, Remark, Row
 from hilum.dataset.readers import _supervisely
 from hilum.errors import BadData
@@ -90,14 +90,7 @@ COLUMNS = {
     "age": ("age", "age_years"),
 }
 OLDEST_YEARS = 120
-_SEXES = {
-    "f": "female",
-    "female": "female",
-    "m": "male",
-    "male": "male",
-    "o": "other",
-    "other": "other",
-}
+_SEXES = {word: name for code, name in SEX_NAMES.items() for word in (code.lower(), name)}
 _LEVELS: tuple[Callable[[Header], str | None], ...] = (
     lambda it: it.instance,
     lambda it: it.series,

@@ -8,8 +8,6 @@ from hilum.annotations.vocabulary import concepts
 from hilum.dataset.manifest import PARTS, Manifest
 from hilum.errors import Mismatch
 
-WORDS = {1: "present", 0: "absent", -1: "uncertain"}
-
 
 def parts(manifest: Manifest, split: pl.DataFrame | None) -> dict[str | None, Manifest]:
     """The manifest of each part that has images, or of all of them under None where there is no split.

@@ -21,6 +21,7 @@ from pathlib import Path
 import polars as pl
 
 from hilum import storage
+from hilum.annotations.vocabulary import STATE_NAMES
 from hilum.dataset.manifest import Manifest
 from hilum.dataset.writers import _output_folder, _tables
 from hilum.plugins import Card
@@ -92,7 +93,7 @@ def _lines(
             line["age_years"] = row["age_years"]
         if concepts:
             line["labels"] = {
-                concept: _tables.WORDS.get(states[row["image_id"]][concept], NOT_MENTIONED)
+                concept: STATE_NAMES.get(states[row["image_id"]][concept], NOT_MENTIONED)
                 for concept in concepts
             }
         yield line

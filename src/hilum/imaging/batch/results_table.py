@@ -65,7 +65,7 @@ class Table(Generic[Result]):
             if self.out.marked:  # else nothing was written, and there is no folder to write into
                 with suppress(HilumError):  # the first error is the one to tell
                     self._write(results)
-                    self._tell(error, len(results), len(images))
+                    self._report(error, len(results), len(images))
             raise
         if results:
             self._write(results)
@@ -74,7 +74,7 @@ class Table(Generic[Result]):
     def _write(self, results: Sequence[Result]) -> None:
         output_folder.write_csv(self.out.path(self.file), self.columns, self.rows(results))
 
-    def _tell(self, error: BaseException, done: int, of: int) -> None:
+    def _report(self, error: BaseException, done: int, of: int) -> None:
         if isinstance(error, Interrupted):
             error.kept = (
                 f"{done} of {of} images are done and stand in {as_text(self.out.path(self.file))}; "

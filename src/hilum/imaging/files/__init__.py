@@ -1,1 +1,4 @@
-"""Readers of image files: bytes in, `Radiograph` out. The content decides which reader is used, not the name's ending."""
+"""Readers of image files: bytes in, `Radiograph` out.
+
+The first bytes of a file decide which reader is used, not the ending of its name.
+"""

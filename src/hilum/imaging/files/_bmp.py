@@ -1,8 +1,8 @@
-"""Windows and OS/2 bitmaps: what the headers say, and the pixels, decoded here with NumPy.
+"""Decode Windows and OS/2 bitmaps (BMP) with NumPy.
 
-Read are palettes of 1, 2, 4 and 8 bits, run-length encoded ones too, 16, 24 and 32 bits with or
-without masks of bits, rows from the bottom or from the top, headers of every version. JPEG and PNG
-inside a bitmap, which only printers know, are refused. The fourth byte of 32 bits is alpha only
+Supported are palettes of 1, 2, 4 and 8 bits, also run-length encoded; 16, 24 and 32 bits with or
+without bit masks; rows from the bottom or from the top; and headers of every version. JPEG and PNG
+inside a bitmap, which only printers use, are refused. The fourth byte of 32 bits is alpha only
 where a mask says so and some pixel is not 0: most programs leave it unset.
 
 Source: Microsoft, [MS-WMF] 2.2.2; BITMAPINFOHEADER and the types around it.
@@ -18,11 +18,8 @@ import numpy as np
 from hilum.imaging.files._raster_header import Head, Stored, Unfit
 
 SIGNATURES = (b"BM",)
-_FILE, _CORE, _INFO = (
-    14,
-    12,
-    40,
-)  # bytes of the file's header, of OS/2's and of Windows' information header
+# Bytes of the file header, and of the information headers of OS/2 and of Windows.
+_FILE, _CORE, _INFO = 14, 12, 40
 _HEADERS = (_CORE, _INFO, 52, 56, 64, 108, 124)
 _PLAIN, _RLE8, _RLE4, _FIELDS, _ALPHA_FIELDS = 0, 1, 2, 3, 6
 _DEPTHS = {
@@ -48,29 +45,36 @@ class _Layout:
 
 
 def is_one(data: bytes) -> bool:
-    """Whether a header of a known length follows the two letters, with which many texts begin."""
+    """Return whether a header of a known length follows the signature.
+
+    The signature alone does not suffice: many text files begin with the letters "BM".
+    """
     return len(data) >= 18 and struct.unpack_from("<I", data, _FILE)[0] in _HEADERS
 
 
-def look(data: bytes) -> Head:
+def read_header(data: bytes) -> Head:
+    """Return size, channels and depth. Raises as `decode` does."""
     layout = _layout(data)
     return Head(layout.size, 4 if layout.fields[3] else 3, 8)
 
 
 def decode(data: bytes, head: Head) -> tuple[np.ndarray, list[str]]:
-    """Values uint8 (height, width, 3) or (height, width, 4), a palette looked up."""
+    """Return values uint8 (height, width, 3 or 4), palettes applied, and notes on the decoding.
+
+    Raises `ValueError` for a broken file and `Unfit` for a form that is not supported.
+    """
     found, skipped = _stored(data)
     notes = [f"{skipped:,} pixels that its runs skip have colour number 0"] if skipped else []
     return found.coloured(), notes
 
 
 def stored(data: bytes, head: Head) -> Stored:
-    """Numbers of colours, uint8 (height, width), with a palette; else (height, width, 3 or 4)."""
+    """Return palette indices uint8 (height, width) with the palette, or (height, width, 3 or 4)."""
     return _stored(data)[0]
 
 
 def _stored(data: bytes) -> tuple[Stored, int]:
-    """What stands in the file, and how many pixels its runs skip."""
+    """Return the stored values, and how many pixels the run-length encoding skips."""
     layout, skipped = _layout(data), 0
     if layout.bits > 8:
         values = _direct(data, layout)
@@ -85,7 +89,7 @@ def _stored(data: bytes) -> tuple[Stored, int]:
 
 
 def _layout(data: bytes) -> _Layout:
-    """Raises ValueError for a broken header, `Unfit` for what is not read."""
+    """Parse both headers. Raises `ValueError` for a broken one, `Unfit` for an unsupported form."""
     start, length = struct.unpack_from("<I", data, 10)[0], struct.unpack_from("<I", data, _FILE)[0]
     if length == _CORE:
         width, height, _, bits = struct.unpack_from("<HHHH", data, _FILE + 4)
@@ -110,7 +114,7 @@ def _layout(data: bytes) -> _Layout:
 
 
 def _fields(data: bytes, length: int, bits: int, compression: int) -> tuple[tuple, int]:
-    """Masks of red, green, blue and alpha, and the place behind the header and them."""
+    """Return the bit masks of red, green, blue and alpha, and the offset behind header and masks."""
     behind = _FILE + length
     if compression not in (_FIELDS, _ALPHA_FIELDS):
         return _FIVE_BITS if bits == 16 else _EIGHT_BITS, behind
@@ -127,7 +131,7 @@ def _palette(data: bytes, at: int, entry: int, used: int, bits: int, start: int)
 
 
 def _rows(data: bytes, layout: _Layout) -> np.ndarray:
-    """uint8 (height, bytes of a row), each row filled up to a multiple of four bytes."""
+    """Return uint8 (height, bytes per row); a row is padded to a multiple of four bytes."""
     height, width = layout.size
     stride = (width * layout.bits + 31) // 32 * 4
     return np.frombuffer(data, np.uint8, height * stride, layout.start).reshape(height, stride)
@@ -157,7 +161,7 @@ def _direct(data: bytes, layout: _Layout) -> np.ndarray:
 
 
 def _plane(words: np.ndarray, mask: int) -> np.ndarray:
-    """uint8 of the bits under `mask`, stretched to 0 to 255."""
+    """Return the bits under `mask` as uint8, scaled to 0 to 255."""
     lowest = (mask & -mask).bit_length() - 1
     top = mask >> lowest
     values = (words.astype(np.uint64) & np.uint64(mask)) >> np.uint64(lowest)
@@ -165,10 +169,9 @@ def _plane(words: np.ndarray, mask: int) -> np.ndarray:
 
 
 def _run_lengths(stream: bytes, layout: _Layout) -> tuple[np.ndarray, int]:
-    """Numbers of colours of RLE8 and RLE4, and how many pixels the escapes of the file skip.
+    """Return the palette indices of RLE8 and RLE4, and how many pixels the file's escapes skip.
 
-    These have number 0. Raises `ValueError` for runs that go
-    beyond their row or break off.
+    Skipped pixels have index 0. Raises `ValueError` for runs that exceed their row or break off.
     """
     (height, width), nibbles = layout.size, layout.bits == 4
     values = np.zeros((height, width), np.uint8)

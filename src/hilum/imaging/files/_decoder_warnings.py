@@ -1,4 +1,7 @@
-"""Hear what imagecodecs' decoders warn of: they log it, and return the values as if all were well."""
+"""Collect the warnings of imagecodecs' decoders.
+
+A decoder that meets damage may only log a warning, and return values as if the file were sound.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,10 @@ _heard = threading.local()
 
 
 class _Listener(logging.Filter):
-    """Keeps what the listening thread logs, and lets the rest pass."""
+    """Collects what the listening thread logs, and lets other threads' records pass."""
 
     def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether the record is passed on to the logger's handlers."""
         messages = getattr(_heard, "messages", None)
         if messages is None:
             return True
@@ -30,9 +34,9 @@ _listener = _Listener()
 
 @contextmanager
 def collected() -> Iterator[list[str]]:
-    """Give the list that warnings of decoders called in the block, in this thread, are put into.
+    """Yield the list of warnings from decoders that this thread calls in the block.
 
-    Raises `ValueError` where all logging is switched off, so that damage would go unheard.
+    Raises `ValueError` where all logging is switched off, because damage would go unnoticed.
     """
     logger = logging.getLogger(_LOGGER)
     _start(logger)

@@ -1,5 +1,7 @@
-"""Dates and the patient's age out of a DICOM header (PS3.5 6.2, VRs AS and DA; PS3.3 C.7.1.1,
-C.7.2.2)."""
+"""Parse dates and the patient's age of a DICOM header.
+
+Source: PS3.5 6.2 (VRs AS and DA), PS3.3 C.7.1.1 and C.7.2.2.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +10,14 @@ from datetime import date
 from functools import lru_cache
 
 _UNITS = {"": 1.0, "Y": 1.0, "M": 1 / 12, "W": 1 / 52.18, "D": 1 / 365.25}  # in years
-_OLDEST = 130
-_FILLER = date(1900, 1, 1)  # what anonymising leaves for a birth date
-_DATE = re.compile(r"(\d{4})([.-]?)(\d\d)\2(\d\d)", re.ASCII)  # with points: as ACR-NEMA had it
+_OLDEST = 130  # years; more is an error of entry
+_FILLER = date(1900, 1, 1)  # the birth date that anonymisation leaves
+_DATE = re.compile(r"(\d{4})([.-]?)(\d\d)\2(\d\d)", re.ASCII)  # with points: the form of ACR-NEMA
 
 
 @lru_cache(maxsize=256)
 def day(text: str | None) -> date | None:
-    """Return a date; None for what is none, as 00000000 and 20110231."""
+    """Return the date; None for text that is no date, such as 00000000 and 20110231."""
     found = _DATE.fullmatch((text or "").strip(" \0"))
     try:
         return date(int(found[1]), int(found[3]), int(found[4])) if found else None
@@ -24,8 +26,10 @@ def day(text: str | None) -> date | None:
 
 
 def years(age: str | None, birth: date | None, study: date | None) -> float | None:
-    """Return years from 0 to 130 by Patient's Age, or else from birth to study; None where neither
-    says."""
+    """Return the age in years, 0 to 130, by Patient's Age, else from birth to study date.
+
+    None where neither gives a plausible age.
+    """
     stated = _stated(age or "")
     return stated if stated is not None else _between(birth, study)
 
@@ -36,7 +40,7 @@ def _stated(age: str) -> float | None:
 
 
 def _between(birth: date | None, study: date | None) -> float | None:
-    """Completed years, and of the running year the part that has gone by."""
+    """Return completed years plus the elapsed fraction of the current year."""
     if birth is None or study is None or not _FILLER < birth <= study:
         return None
     completed = study.year - birth.year - ((study.month, study.day) < (birth.month, birth.day))

@@ -1,8 +1,7 @@
-"""Say where the elements of a DICOM data set stop making sense, for files whose pixels pydicom
-does not reach.
+"""Find the element at which a DICOM data set breaks, for files whose pixels pydicom does not reach.
 
-A length that is wrong, in a private element or an icon's sequence, leads reading into the middle
-of other values; what comes then is read as elements too, without an error, until the file ends.
+A wrong length, in a private element or in the sequence of an icon, leads the parser into the middle
+of other values; what follows is parsed as elements too, without an error, until the file ends.
 """
 
 from __future__ import annotations
@@ -30,24 +29,24 @@ _LAST = 0xFFFF0000
 class _Element(NamedTuple):
     tag: int
     vr: bytes  # empty: implicit
-    begin: int  # place of the value
+    begin: int  # offset of the value
     length: int
     form: Form
 
     @property
     def name(self) -> str:
+        """The tag as text, for example "(7FE0,0010)"."""
         return f"({self.tag >> 16:04X},{self.tag & 0xFFFF:04X})"
 
 
 class _Broken(Exception):
-    """With what is wrong, in words."""
+    """Raised with a description of the fault."""
 
 
 def describe(data: bytes, *, big_endian: bool) -> str | None:
-    """Return what is wrong with the first element that cannot be meant, and where pixels seem to
-    be.
+    """Return what is wrong with the first invalid element, and where the pixels seem to be.
 
-    None where all elements can be meant.
+    None where all elements are plausible.
     """
     try:
         before: _Element | None = None
@@ -60,7 +59,7 @@ def describe(data: bytes, *, big_endian: bool) -> str | None:
 
 
 def _elements(data: bytes, *, big_endian: bool) -> Iterator[_Element]:
-    """The elements at top level, as far as they can be followed."""
+    """Yield the top-level elements, as far as they can be followed."""
     place, name = _PREAMBLE if data[128:_PREAMBLE] == b"DICM" else 0, "the beginning"
     while place < len(data):
         if place + 8 > len(data):
@@ -117,7 +116,7 @@ def _behind(data: bytes, element: _Element) -> int:
 
 
 def _items_end(data: bytes, element: _Element, end: int) -> int:
-    """Where the items of a sequence stop being items; `end` for what is no sequence."""
+    """Return the offset at which the items of a sequence end; `end` where it holds no items."""
     place, item = element.begin, _dicom_elements.ITEM
     while place < end:
         group, number, *_ = element.form.element(data, place)

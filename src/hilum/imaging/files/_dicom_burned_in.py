@@ -1,7 +1,7 @@
-"""What a DICOM header tells of writing in its picture, and of whom it names: words of `TOLD`, never a name or a number of the patient's.
+"""Flag DICOM headers that state burned-in text or a person's identity, without repeating either.
 
-Source: PS3.3 C.7.6.1.1.2 (Image Type), C.7.6.1.1.6 (Burned In Annotation), C.7.6.1.1.7 (Recognizable Visual Features), C.8.6.1 (Conversion
-Type), C.7.1.1 (Patient Identity Removed).
+Source: PS3.3 C.7.6.1.1.2 (Image Type), C.7.6.1.1.6 (Burned In Annotation), C.7.6.1.1.7
+(Recognizable Visual Features), C.8.6.1 (Conversion Type), C.7.1.1 (Patient Identity Removed).
 """
 
 from __future__ import annotations
@@ -10,16 +10,17 @@ import re
 
 from hilum.imaging.files._dicom_tags import Facts
 
-TOLD = BURNT_IN, RECOGNIZABLE, CAPTURE, IDENTITY = "burnt in", "recognizable", "capture", "identity"
+FLAGS = BURNT_IN, RECOGNIZABLE, CAPTURE, IDENTITY = (
+    "burnt in",
+    "recognizable",
+    "capture",
+    "identity",
+)
 _SECONDARY_CAPTURE = re.compile(r"1\.2\.840\.10008\.5\.1\.4\.1\.1\.7(\.[1-4])?")
-_FROM_SCREEN_OR_PAPER = (
-    "WSD",
-    "DRW",
-    "SD",
-    "DV",
-)  # workstation, drawing, scanned document, digitized video
+# Workstation, drawing, scanned document, digitized video.
+_FROM_SCREEN_OR_PAPER = ("WSD", "DRW", "SD", "DV")
 _NOBODY = frozenset(
-    (  # what anonymising and tests leave in a name's place
+    (  # what anonymisation and tests leave in place of a name
         "ANON",
         "ANONYM",
         "ANONYMOUS",
@@ -43,33 +44,32 @@ _NOBODY = frozenset(
 _LONG_NUMBER = re.compile(r"\d{5,}")
 
 
-def told(facts: Facts) -> tuple[str, ...]:
-    """In the order of `TOLD`; empty where the header says nothing of the kind."""
+def flags(facts: Facts) -> tuple[str, ...]:
+    """Return the flags that the header raises, in the order of `FLAGS`.
+
+    They hold no name and no number of the patient.
+    """
     image_type = _word(facts, 0x00080008).split("\\")
-    by_class, by_type = (
-        _SECONDARY_CAPTURE.fullmatch(_word(facts, 0x00080016)),
-        image_type[:2] == ["DERIVED", "SECONDARY"],
-    )
+    by_class = _SECONDARY_CAPTURE.fullmatch(_word(facts, 0x00080016))
+    by_type = image_type[:2] == ["DERIVED", "SECONDARY"]
     captured = by_class or by_type or _word(facts, 0x00080064) in _FROM_SCREEN_OR_PAPER
     name, number = _word(facts, 0x00100010), _word(facts, 0x00100020)
     kept = _word(facts, 0x00120062) == "NO" and (
         _of_a_person(name) or _of_a_person(number) or _LONG_NUMBER.fullmatch(number)
     )
     holds = (_word(facts, 0x00280301) == "YES", _word(facts, 0x00280302) == "YES", captured, kept)
-    return tuple(word for word, is_so in zip(TOLD, holds, strict=True) if is_so)
+    return tuple(word for word, is_so in zip(FLAGS, holds, strict=True) if is_so)
 
 
 def _word(facts: Facts, tag: int) -> str:
     value = facts.get(tag)
-    return (
-        "\\".join(part.strip(" \0") for part in value.upper().split("\\"))
-        if isinstance(value, str)
-        else ""
-    )
+    if not isinstance(value, str):
+        return ""
+    return "\\".join(part.strip(" \0") for part in value.upper().split("\\"))
 
 
 def _of_a_person(text: str) -> bool:
-    """Two parts of letters alone, none of which anonymising leaves in a name's place."""
+    """Return whether text has two parts of letters only, none of them a placeholder of `_NOBODY`."""
     parts = [part for part in re.split(r"[\^=,. _-]+", text) if part]
     return (
         not _NOBODY & set(parts)

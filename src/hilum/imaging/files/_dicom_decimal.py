@@ -1,9 +1,8 @@
-"""Decimal strings of DICOM (VR DS, PS3.5 6.2) to numbers: understood, or not, but never another
-number.
+"""Parse decimal strings of DICOM (VR DS, PS3.5 6.2); ambiguous text gives None, never a guess.
 
-Some writers put their language's comma where the standard has a point. `0,143` and `200,5` can
-only mean that; `1,250` may be thousands and is not understood. Positions of several values are
-kept, also where one is empty: they belong to one another.
+Some writers use the decimal comma of their language where the standard has a point. `0,143` and
+`200,5` can only mean that; `1,250` may be thousands and is rejected. The positions of several
+values are kept, also where one is empty: values of two elements belong together by position.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}", re.ASCII)
 
 
 def decimal(text: str | None) -> float | None:
-    """Return a finite number; None for anything else."""
+    """Return the finite number that text states; None for anything else."""
     text = (text or "").strip(" \0\t\r\n")
     if _COMMA.fullmatch(text) and not _THOUSANDS.fullmatch(text):
         text = text.replace(",", ".")
@@ -28,9 +27,9 @@ def decimal(text: str | None) -> float | None:
     return value if math.isfinite(value) else None
 
 
-@lru_cache(maxsize=256)  # files of one device say the same
+@lru_cache(maxsize=256)  # files of one device repeat the same values
 def decimals(text: str | None) -> tuple[float | None, ...]:
-    """Return the values of an element in their positions; empty where the element holds nothing."""
+    """Return the values of an element by position; empty where the element holds nothing."""
     if not (text or "").strip(" \0\t\r\n"):
         return ()
     return tuple(decimal(part) for part in (text or "").split("\\"))

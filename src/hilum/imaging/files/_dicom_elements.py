@@ -1,7 +1,7 @@
-"""The elements of a DICOM data set as bytes (PS3.5 section 7): VRs, lengths, sequences.
+"""The byte layout of DICOM elements (PS3.5 section 7): VRs, lengths, sequences.
 
-Functions raise `Odd` for what is not known for sure, and `struct.error` or `IndexError` where the
-data end first.
+Functions raise `Odd` for an encoding they cannot follow with certainty, and `struct.error` or
+`IndexError` where the data end early.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 TEXT_VRS = frozenset(b"AE AS CS DA DS DT IS LO LT PN SH ST TM UC UI UR UT".split())
-LONG_VRS = frozenset(
-    b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split()
-)  # with a length of four bytes
+# VRs with a length of four bytes.
+LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 SHORT_VRS = (TEXT_VRS | frozenset(b"AT FL FD SL SS UL US".split())) - LONG_VRS
 UNKNOWN_LENGTH = 0xFFFFFFFF
 ITEM, _ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
@@ -21,7 +20,7 @@ _FRAGMENTS_END = (b"\xfe\xff\xdd\xe0", b"\xff\xfe\xe0\xdd")  # little and big en
 
 
 class Form(NamedTuple):
-    """How elements are written (PS3.5 7.1)."""
+    """An encoding of elements (PS3.5 7.1): how to unpack their head and a long length."""
 
     implicit: bool
     element: Callable[[bytes, int], tuple[int, int, bytes, int]]
@@ -34,17 +33,19 @@ IMPLICIT_LITTLE = EXPLICIT_LITTLE._replace(implicit=True)
 
 
 class Odd(Exception):
-    """Elements are written in a way that is not known for sure."""
+    """The encoding of an element cannot be followed with certainty."""
 
 
 def is_vr(written: bytes) -> bool:
-    """Whether two bytes behind a tag are a VR, as pydicom tells it: no length is so large."""
+    """Return whether the two bytes behind a tag are a VR, by pydicom's rule: no length has them."""
     return len(written) == 2 and 0x40 < written[0] < 0x5B and 0x40 < written[1] < 0x5B
 
 
 def behind_unknown(data: bytes, place: int, form: Form, vr: bytes) -> int:
-    """The place behind a value of unknown length that begins at `place`: a sequence, or fragments
-    of compressed pixels, as an icon has them."""
+    """Return the offset behind a value of unknown length that begins at `place`.
+
+    It is a sequence, or the fragments of compressed pixels, as in an icon.
+    """
     if form.implicit or vr == b"SQ":
         return _behind_sequence(data, place, form)
     if vr == b"UN":
@@ -56,7 +57,7 @@ def behind_unknown(data: bytes, place: int, form: Form, vr: bytes) -> int:
 
 
 def behind_item(data: bytes, place: int, form: Form) -> int:
-    """The place behind an item of unknown length whose elements begin at `place`."""
+    """Return the offset behind an item of unknown length whose elements begin at `place`."""
     for tag, _, end in elements(data, place, form):
         if tag == _ITEM_END:
             return end
@@ -64,7 +65,7 @@ def behind_item(data: bytes, place: int, form: Form) -> int:
 
 
 def elements(data: bytes, place: int, form: Form) -> Iterator[tuple[int, int, int]]:
-    """(tag, place of the value, place behind it), up to the end of the item or of the data."""
+    """Yield (tag, offset of the value, offset behind it) to the end of the item or of the data."""
     while place < len(data):
         group, element, vr, length = form.element(data, place)
         tag, value = group << 16 | element, place + 8

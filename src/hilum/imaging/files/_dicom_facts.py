@@ -1,7 +1,6 @@
-"""Read the facts of a DICOM header: by `_dicom_walk` where the file is plain, by pydicom where it
-is not.
+"""Read the facts of a DICOM header: by `_dicom_tags` where the file is plain, else by pydicom.
 
-Both hand the same bytes to the same functions, so they cannot understand them differently.
+Both hand the same bytes to the same functions, so they cannot interpret them differently.
 """
 
 from __future__ import annotations
@@ -43,7 +42,11 @@ _FITTING = {
 
 
 def read(path: Path, root: Path | None = None) -> Header:
-    """Raises as `hilum.safety.untrusted_files.opened`, `ValueError` for a broken data set, and whatever pydicom raises."""
+    """Return the header of a file.
+
+    Raises as `hilum.safety.untrusted_files.opened`, `ValueError` for a broken data set, and
+    whatever pydicom raises.
+    """
     facts = _dicom_tags.walked(path, root)
     if (
         facts is not None
@@ -55,8 +58,10 @@ def read(path: Path, root: Path | None = None) -> Header:
 
 
 def of_file(data: bytes, parsed: Parsed) -> Header:
-    """Return the same as `read` of a file that was parsed. Raises `ValueError` where the two ways
-    of reading disagree."""
+    """Return the header of a file that pydicom parsed.
+
+    Raises `ValueError` where the two ways of reading disagree.
+    """
     by_pydicom = _whole(parsed)
     facts = _dicom_tags.walked_bytes(data)
     if facts is not None and (found := header(facts)) != by_pydicom:
@@ -66,8 +71,11 @@ def of_file(data: bytes, parsed: Parsed) -> Header:
 
 
 def _whole(parsed: Parsed) -> Header:
-    """By pydicom, which reads on where elements are broken: where no pixels came of it, that is the
-    reason to state."""
+    """Return the header by pydicom.
+
+    pydicom continues behind a broken element; where it then found no pixels, the broken element is
+    the error to report.
+    """
     found = header(of_parsed(parsed))
     if _dicom_object.reason(found) == _dicom_object.NO_PIXELS:
         big_endian = _dicom_parsing.byte_order(parsed.dataset) == "big"
@@ -77,8 +85,7 @@ def _whole(parsed: Parsed) -> Header:
 
 
 def of_parsed(parsed: Parsed) -> Facts:
-    """Return the wanted facts of what pydicom parsed, from the bytes of each element where these
-    can be understood."""
+    """Return the wanted facts of what pydicom parsed, from each element's bytes where possible."""
     dataset, facts = parsed.dataset, {}
     encoding = _charset(dataset)
     for tag, kind in WANTED.items():
@@ -102,8 +109,7 @@ def _charset(dataset: Dataset) -> str | None:
 
 
 def _fact(source: Dataset, tag: int, kind: str, encoding: str | None) -> Fact | None:
-    """What the walker makes of an element's bytes; where they are not for it, what pydicom makes of
-    them."""
+    """Return an element's fact as `_dicom_tags` decodes its bytes; else as pydicom does."""
     if kind is CODE:
         return _code(source[tag].value, encoding)
     raw = _dicom_values.raw(source, tag)

@@ -1,4 +1,4 @@
-"""The one frame of encapsulated pixels, its fragments joined (PS3.5 A.4), every byte accounted for."""
+"""Join the fragments of a single encapsulated frame (PS3.5 A.4), every byte accounted for."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ _HEAD = 8  # bytes of the tag and the length of an item
 
 
 def encapsulated(data: memoryview, place: int, order: Literal["little", "big"]) -> bool:
-    """Whether the pixels' value at `place` begins as a sequence of fragments does."""
+    """Return whether the pixel data at `place` begin as a sequence of fragments does."""
     return _tag(data, place, order) == _ITEM
 
 
 def joined(
     data: memoryview, place: int, length: int, order: Literal["little", "big"]
 ) -> memoryview:
-    """Return the fragments as one. `length` of the value may be unknown.
+    """Return the joined fragments; `length` of the value may be `UNKNOWN_LENGTH`.
 
-    Raises `ValueError` where a fragment is cut short, the last one is not there, or the offset
-    table tells of several frames.
+    Raises `ValueError` where a fragment is cut short or missing, or the offset table lists several
+    frames.
     """
     known = length != UNKNOWN_LENGTH
     end = place + length if known else len(data)

@@ -1,7 +1,7 @@
-"""What a DICOM header states, and what its elements mean.
+"""Interpret the elements of a DICOM header.
 
-`_dicom_facts` reads the elements, `_dicom_view` says where the view comes from and `_dicom_age`
-the age. Spacing is between rows, then between columns (PS3.3 10.7.1.3).
+`_dicom_facts` reads the elements, `_dicom_view` derives the view and `_dicom_age` the age. Spacing
+is between rows, then between columns (PS3.3 10.7.1.3).
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from datetime import date
 
 from hilum import storage
+from hilum.annotations.vocabulary import SEX_NAMES
 from hilum.imaging.files import _dicom_age, _dicom_burned_in, _dicom_view
 from hilum.imaging.files._dicom_decimal import decimals, positive
 from hilum.imaging.files._dicom_tags import MEDIA_CLASS, PIXELS, SYNTAX, WHOLE_PIXELS, Facts
 
-_SEXES = {"F": "female", "M": "male", "O": "other"}
 _VIEW_CODES = (0x00540220, 0x00185104)
 _DESCRIPTIONS = {
     0x0008103E: "Series Description",
@@ -26,8 +26,7 @@ _DATES = (0x00080020, 0x00080021, 0x00080022, 0x00080023)  # of study, series, a
 
 @dataclass(frozen=True)
 class Header:
-    """What a file states of its image; None where it states nothing, or something that cannot be
-    meant."""
+    """What a file states of its image; None where it states nothing, or an impossible value."""
 
     instance: str | None  # SOP Instance UID
     series: str | None
@@ -39,30 +38,25 @@ class Header:
     size: tuple[int, int] | None  # height, width in pixels, as stored
     spacing_mm: tuple[float, float] | None  # between rows, between columns, as stored
     view_from: str | None = None  # the attribute that states the view
-    spacing_from: str | None = (
-        None  # the attributes that state the spacing, and what it was measured at
-    )
-    orientation: tuple[str, str] | None = (
-        None  # Patient Orientation: where rows lead to, where columns lead to
-    )
+    spacing_from: str | None = None  # the attributes that state it, and where it was measured
+    # Patient Orientation: the direction of the rows, then of the columns
+    orientation: tuple[str, str] | None = None
     laterality: str | None = None  # R, L, U (unpaired) or B (both)
     modality: str | None = None
     body_part: str | None = None
     syntax: str | None = None  # UID of the transfer syntax
-    text: tuple[str, ...] = ()  # what it says of writing and of names, words of `_dicom_text.TOLD`
+    text: tuple[str, ...] = ()  # burned-in text and identity, of `_dicom_burned_in.FLAGS`
     sop_class: str | None = None  # UID; a DICOMDIR's is that of its file meta information
     frames: int | None = None  # None where Number of Frames is absent: one
     pixels: str | None = None  # "integer" or "float"; None where there are none
     study_date: date | None = None  # or else the series', the acquisition's or the content's
     accession: str | None = None
     institution: str | None = None
-    person: str | None = (
-        None  # a digest of name and birth date, to know a person by where Patient ID says nothing
-    )
+    person: str | None = None  # digest of name and birth date, where Patient ID says nothing
 
 
 def header(facts: Facts) -> Header:
-    """Return what the facts mean."""
+    """Return the header that the facts, by tag, make up."""
     rows, columns = facts.get(0x00280010), facts.get(0x00280011)
     orientation = _orientation(facts)
     codes = tuple(
@@ -80,7 +74,7 @@ def header(facts: Facts) -> Header:
         series=_text(facts, 0x0020000E),
         study=_text(facts, 0x0020000D),
         patient=_text(facts, 0x00100020),
-        sex=_SEXES.get((_text(facts, 0x00100040) or "").upper()),
+        sex=SEX_NAMES.get((_text(facts, 0x00100040) or "").upper()),
         age_years=_dicom_age.years(
             _text(facts, 0x00101010), _dicom_age.day(_text(facts, 0x00100030)), studied
         ),
@@ -94,7 +88,7 @@ def header(facts: Facts) -> Header:
         modality=_text(facts, 0x00080060),
         body_part=_text(facts, 0x00180015) or facts.get(0x00082218, ("", "", ""))[2] or None,
         syntax=_text(facts, SYNTAX),
-        text=_dicom_burned_in.told(facts),
+        text=_dicom_burned_in.flags(facts),
         sop_class=_text(facts, 0x00080016) or _text(facts, MEDIA_CLASS),
         frames=_frames(facts),
         pixels=("integer" if pixels == WHOLE_PIXELS else "float") if pixels else None,
@@ -106,7 +100,10 @@ def header(facts: Facts) -> Header:
 
 
 def _person(facts: Facts) -> str | None:
-    """Return a digest of Patient's Name and Birth Date, which tells persons apart and names none; null without a name."""
+    """Return a digest of Patient's Name and Birth Date; None without a name.
+
+    It distinguishes persons without naming them.
+    """
     name = _text(facts, 0x00100010)
     words = " ".join((name or "").replace("^", " ").casefold().split())
     return storage.digest(f"{words}/{_text(facts, 0x00100030) or ''}") if words else None
@@ -132,23 +129,24 @@ def _orientation(facts: Facts) -> tuple[str, str] | None:
 
 
 def _spacing(facts: Facts) -> tuple[tuple[float, float] | None, str | None]:
-    """Pixel Spacing, or else Imager Pixel Spacing, at the detector, made the patient's by the
-    magnification where it is known."""
+    """Return the spacing and the attributes that state it.
+
+    Pixel Spacing comes first, then Imager Pixel Spacing, which is at the detector and is divided by
+    the magnification where that is known.
+    """
     if spacing := _pair(facts, 0x00280030):
         kind = (_text(facts, 0x00280A02) or "").upper()
-        at = (
-            f"calibrated: {kind}"
-            if kind in ("GEOMETRY", "FIDUCIAL")
-            else "at the detector"
-            if spacing == _pair(facts, 0x00181164)
-            else "calibration not told"
-        )
+        if kind in ("GEOMETRY", "FIDUCIAL"):
+            at = f"calibrated: {kind}"
+        elif spacing == _pair(facts, 0x00181164):
+            at = "at the detector"
+        else:
+            at = "calibration not stated"
         return spacing, f"Pixel Spacing ({at})"
     if spacing := _pair(facts, 0x00181164):
         factor = positive(_text(facts, 0x00181114))
-        if (
-            factor and 1 < factor < 5
-        ):  # distance of the source from the detector over that from the patient: never below 1
+        # The distance from source to detector over that from source to patient: never below 1.
+        if factor and 1 < factor < 5:
             return (
                 (spacing[0] / factor, spacing[1] / factor),
                 "Imager Pixel Spacing over the Estimated Radiographic Magnification Factor "

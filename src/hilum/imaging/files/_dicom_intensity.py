@@ -1,17 +1,21 @@
-"""The grey transforms of DICOM as one table: the brightness in [0, 1], bright is dense, of each stored value.
+"""Apply the grey scale transforms of DICOM as one table: stored value to brightness in [0, 1].
 
-In the standard's order: modality LUT or else rescale (PS3.3 C.11.1), the first VOI LUT or else the first window (C.11.2; where both are
-there either may be shown, and the LUT is the maker's own curve), then the turn of MONOCHROME1 (C.7.6.3.1.2), padding to black
-(C.7.5.1.1.2). Presentation LUT Shape restates the turn (C.8.11.3.1.2): where it contradicts Photometric Interpretation, the latter rules,
-being what viewers follow, unless Pixel Intensity Relationship Sign (C.8.11.3.1.2) sides with the former. That sign alone rules in an
-image for processing, which is not meant to be shown. Where no window or LUT is stated, or those stated show no contrast in the image,
-the values found, padding left out, are stretched from 0 to 1. A window that fits only when moved by half the range, as where signed
-values were stored raised, is moved.
+Bright is dense. The order is the standard's: modality LUT, else rescale (PS3.3 C.11.1); the first
+VOI LUT, else the first window (C.11.2; where both exist either may be shown, and the LUT is the
+vendor's own curve); the inversion of MONOCHROME1 (C.7.6.3.1.2); padding to black (C.7.5.1.1.2).
 
-A window or VOI LUT that cannot be understood is not used, and the account says so. A modality LUT or rescale that cannot be is an
-error: without it the values mean something else.
+Presentation LUT Shape restates the inversion (C.8.11.3.1.2). Where it contradicts Photometric
+Interpretation, the latter counts, which is what viewers follow, unless Pixel Intensity Relationship
+Sign (C.8.11.3.1.2) agrees with the former. That sign alone counts in an image FOR PROCESSING, which
+is not meant to be shown. Where no window or LUT is stated, or those stated show no contrast in the
+image, the values present, without padding, are stretched from 0 to 1. A window that fits only when
+shifted by half the range, as where signed values were stored with an offset, is shifted.
 
-Everything depends on the stored value alone, so a table of 2 ** bits entries holds it; `described` takes it all out of pydicom's data set.
+A window or VOI LUT that cannot be parsed is not used, and the processing log says so. A modality
+LUT or rescale that cannot be parsed is an error: without it the values mean something else.
+
+Brightness depends on the stored value alone, so a table of 2 ** bits entries holds it; `described`
+extracts all settings from pydicom's data set.
 """
 
 from __future__ import annotations
@@ -28,39 +32,46 @@ from hilum.imaging.files._dicom_lut import Lut
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-_STRIDE = 8  # each so-manieth pixel both ways is looked at first: if these show contrast, all do
+_STRIDE = 8  # every eighth row and column is checked first: if these show contrast, all do
+
+
+Window = tuple[float | None, float | None]  # centre, width; None: empty or not a number
 
 
 @dataclass(frozen=True)
 class Grey:
+    """The grey scale settings of a header, as parsed and before they are applied."""
+
     photometric: str
     modality: Lut | None
     slope: float
     intercept: float
-    windows: tuple[
-        tuple[float | None, float | None], ...
-    ]  # centre, width; None: empty or not understood
+    windows: tuple[Window, ...]
     window_names: tuple[str, ...]
     function: str
     voi: tuple[Lut, ...]
-    padding: tuple[int, int] | None  # as the file has them, first and last
+    padding: tuple[int, int] | None  # first and last padding value, as stored
     shape: str  # of the presentation LUT
     relationship: str
-    sign: int  # 1: higher values are more X-rays; -1: fewer; 0: not told
+    sign: int  # 1: higher values are more X-rays; -1: fewer; 0: not stated
     for_processing: bool
     remarks: tuple[str, ...] = ()  # what of the header is not used
 
 
 @dataclass(frozen=True)
 class Shown:
+    """The brightness of every stored value, and which of the values are padding."""
+
     table: np.ndarray  # float32 (2 ** bits,) in [0, 1]
-    padding: (
-        np.ndarray | None
-    )  # bool (2 ** bits,): which values are no picture; None: there are none in it
+    padding: np.ndarray | None  # bool (2 ** bits,): padding values; None: the image has none
 
 
 def described(dataset: Dataset) -> Grey:
-    """Raise `ValueError` where a modality LUT or rescale cannot be understood, and what pydicom raises."""
+    """Return the grey scale settings of a data set.
+
+    Raises `ValueError` for a modality LUT or rescale that cannot be parsed, and what pydicom
+    raises.
+    """
     remarks: list[str] = []
     explanations = _dicom_values.text(dataset, "WindowCenterWidthExplanation")
     return Grey(
@@ -84,7 +95,10 @@ def described(dataset: Dataset) -> Grey:
 
 
 def of_colour(grey: Grey) -> Grey:
-    """Of a colour picture that is grey: white is white, and the transforms of grey pictures do not apply (C.7.6.3.1.2, C.11.2)."""
+    """Return the settings for an image stored in colour whose colours are grey.
+
+    White is white, and the transforms of grey scale images do not apply (C.7.6.3.1.2, C.11.2).
+    """
     return replace(
         grey,
         photometric="MONOCHROME2",
@@ -101,7 +115,10 @@ def of_colour(grey: Grey) -> Grey:
 
 
 def shown(grey: Grey, values: np.ndarray, bits: int, signed: bool, account: list[str]) -> Shown:
-    """The table for `values`, uint8 or uint16 with signed ones raised; what was applied is added to `account`."""
+    """Return the table for `values`; what was applied is appended to `account`.
+
+    `values` are uint8 or uint16, signed ones with an offset of half the range.
+    """
     account += grey.remarks
     seen = _Seen(values, bits)
     stored = np.arange(1 << bits) - (1 << (bits - 1) if signed else 0)
@@ -109,14 +126,14 @@ def shown(grey: Grey, values: np.ndarray, bits: int, signed: bool, account: list
     if padding is not None and not (padding & seen.all).any():
         padding = None
     if padding is not None:
-        account.append("padding left out and put to 0 (PS3.3 C.7.5.1.1.2)")
+        account.append("padding excluded and set to 0 (PS3.3 C.7.5.1.1.2)")
         seen.without(padding)
     output = _modality(grey, stored, account)
     table = _windowed(grey, output, seen, 1 << (bits - 1), account)
     if table is None:
         found = output[seen.range]
         low, high = found.min(), found.max()
-        account.append(f"values {low:g} to {high:g}, those found, become 0 to 1")
+        account.append(f"values {low:g} to {high:g}, the range in the image, become 0 to 1")
         table = np.clip((output - low) / max(high - low, 1e-6), 0, 1)
     if _falls(grey, account):
         table = 1 - table
@@ -126,29 +143,33 @@ def shown(grey: Grey, values: np.ndarray, bits: int, signed: bool, account: list
 
 
 class _Seen:
-    """Which stored values are in a picture; looked up no closer than is needed."""
+    """The stored values that occur in an image; found only as far as is needed."""
 
     def __init__(self, values: np.ndarray, bits: int) -> None:
-        self._values, self._bits, self._padding = values, bits, None
+        self._values, self._bits = values, bits
+        self._padding: np.ndarray | None = None
         self._all: np.ndarray | None = None
 
     @property
     def all(self) -> np.ndarray:
+        """bool (2 ** bits,): which values occur, padding included."""
         if self._all is None:
             self._all = np.zeros(1 << self._bits, bool)
             self._all[self._values.ravel()] = True
         return self._all
 
     def without(self, padding: np.ndarray) -> None:
-        if (self.all & ~padding).any():  # a picture of nothing but padding is looked at as it is
+        """Exclude padding values from now on, unless the image consists of nothing else."""
+        if (self.all & ~padding).any():
             self._padding = padding
 
     @property
     def range(self) -> np.ndarray:
+        """The values that occur, in ascending order, padding excluded."""
         return np.flatnonzero(self.all if self._padding is None else self.all & ~self._padding)
 
     def contrast(self, table: np.ndarray) -> bool:
-        """Whether not all of the picture is of one brightness."""
+        """Return whether `table` shows the image in more than one brightness."""
         sample = self._values[::_STRIDE, ::_STRIDE].ravel()
         sample = sample if self._padding is None else sample[~self._padding[sample]]
         return (sample.size > 0 and bool(np.ptp(table[sample]) > 0)) or bool(
@@ -156,7 +177,7 @@ class _Seen:
         )
 
     def middle(self) -> int:
-        """A value in the middle of the picture's."""
+        """Return the median of a sample of the image's values."""
         sample = self._values[::_STRIDE, ::_STRIDE].ravel()
         sample = sample if self._padding is None else sample[~self._padding[sample]]
         return int(np.median(sample)) if sample.size else int(self.range[len(self.range) // 2])
@@ -165,36 +186,36 @@ class _Seen:
 def _padding(
     limits: tuple[int, int] | None, stored: np.ndarray, bits: int, signed: bool, account: list[str]
 ) -> np.ndarray | None:
-    """Which stored values mean that there is no picture; a limit written with the other sign is read as Pixel Representation says."""
+    """Return which stored values are padding.
+
+    A limit written with the wrong sign is interpreted as Pixel Representation says.
+    """
     if limits is None:
         return None
     low, high = sorted(_as_stored(limit, bits, signed) for limit in limits)
     padding = (stored >= low) & (stored <= high)
     if padding.all():
-        account.append("padding of all values cannot be meant: not used")
+        account.append("padding of all values is implausible: not used")
         return None
     return padding
 
 
 def _as_stored(limit: int, bits: int, signed: bool) -> int:
-    if signed:
-        limit &= 0xFFFF
-        return (
-            limit - 0x10000
-            if limit >> 15
-            else limit - (1 << bits)
-            if limit >> (bits - 1) and limit < 1 << bits
-            else limit
-        )
-    return limit & 0xFFFF
+    """Return a 16-bit padding limit as a stored value; a signed one may be cut to `bits`."""
+    limit &= 0xFFFF
+    if not signed:
+        return limit
+    if limit >> 15:
+        return limit - 0x10000
+    return limit - (1 << bits) if limit >> (bits - 1) and limit < 1 << bits else limit
 
 
 def _modality(grey: Grey, stored: np.ndarray, account: list[str]) -> np.ndarray:
     if grey.modality:
         account.append(f"modality LUT applied (PS3.3 C.11.1){_remark(grey.modality.remark)}")
-        return grey.modality.look_up(stored)
+        return grey.modality.apply(stored)
     if not grey.slope:
-        account.append("Rescale Slope 0 cannot be meant: not used")
+        account.append("Rescale Slope 0 is implausible: not used")
         return stored.astype(np.float64)
     if (grey.slope, grey.intercept) != (1, 0):
         account.append(f"rescaled by {grey.slope:g} and {grey.intercept:+g} (PS3.3 C.11.1)")
@@ -204,18 +225,17 @@ def _modality(grey: Grey, stored: np.ndarray, account: list[str]) -> np.ndarray:
 def _windowed(
     grey: Grey, output: np.ndarray, seen: _Seen, half: int, account: list[str]
 ) -> np.ndarray | None:
-    """`output` in [0, 1] as the first VOI LUT or window that shows contrast does; None where there is none."""
+    """Return `output` through the first VOI LUT or window that shows contrast; else None."""
     if not grey.voi and not grey.windows:
         account.append("no window stated")
         return None
     if grey.voi:
         white, remark = grey.voi[0].white()
-        table = grey.voi[0].look_up(output) / white
+        table = grey.voi[0].apply(output) / white
         if seen.contrast(table):
             others = _others(len(grey.voi) + len(grey.windows))
-            account.append(
-                f"VOI LUT applied (PS3.3 C.11.2.1.1{others}){_remark(grey.voi[0].remark)}{_remark(remark)}"
-            )
+            remarks = f"{_remark(grey.voi[0].remark)}{_remark(remark)}"
+            account.append(f"VOI LUT applied (PS3.3 C.11.2.1.1{others}){remarks}")
             return table
         account.append("VOI LUT shows no contrast")
     window = _first_window(grey, account)
@@ -227,16 +247,16 @@ def _remark(text: str | None) -> str:
 
 
 def _first_window(grey: Grey, account: list[str]) -> tuple[int, float, float] | None:
-    """Index, centre and width of the first pair that is whole and can be meant."""
+    """Return index, centre and width of the first complete and plausible window."""
     for index, (centre, width) in enumerate(grey.windows):
         if centre is None or width is None:
-            account.append(
-                f"window {index + 1} of {len(grey.windows)} lacks its {'centre' if centre is None else 'width'}: not used"
-            )
+            lacking = "centre" if centre is None else "width"
+            number = f"{index + 1} of {len(grey.windows)}"
+            account.append(f"window {number} lacks its {lacking}: not used")
             continue
         if width > 0:
             return index, centre, width
-        account.append(f"window {centre:g}, {width:g} ({grey.function}) cannot be meant: not used")
+        account.append(f"window {centre:g}, {width:g} ({grey.function}) is implausible: not used")
     return None
 
 
@@ -260,7 +280,8 @@ def _by_window(
     for moved in (half, -half):
         if abs(output[seen.middle()] - centre - moved) <= width / 2:
             account.append(
-                f"{window} shows no contrast: moved by {moved:+d}, half the range, where the values are"
+                f"{window} shows no contrast: shifted by {moved:+d}, half the range, to where the "
+                "values are"
             )
             return _through(grey.function, centre + moved, width, output, account)
     account.append(f"{window} shows no contrast")
@@ -276,14 +297,18 @@ def _others(count: int, index: int = 0) -> str:
 def _through(
     function: str, centre: float, width: float, output: np.ndarray, account: list[str]
 ) -> np.ndarray:
-    """PS3.3 C.11.2.1.2 and C.11.2.1.3: LINEAR is for widths from 1 on, the others for all above 0."""
+    """Apply a window (PS3.3 C.11.2.1.2 and C.11.2.1.3).
+
+    LINEAR is defined for widths of at least 1, the other functions for all widths above 0.
+    """
     if function == "SIGMOID":
         return 1 / (1 + np.exp(np.clip(-4 * (output - centre) / width, -700, 700)))
     if function not in ("LINEAR", "LINEAR_EXACT"):
-        account.append(f"VOI LUT Function {function} is not known: taken as LINEAR")
+        account.append(f"VOI LUT Function {function} is unknown: taken as LINEAR")
     if function != "LINEAR_EXACT" and width < 1:
         account.append(
-            f"a width of {width:g} is below the 1 that LINEAR needs: taken as LINEAR_EXACT (PS3.3 C.11.2.1.2)"
+            f"a width of {width:g} is below the 1 that LINEAR needs: taken as LINEAR_EXACT "
+            "(PS3.3 C.11.2.1.2)"
         )
         function = "LINEAR_EXACT"
     if function == "LINEAR_EXACT":
@@ -294,30 +319,34 @@ def _through(
 
 
 def _falls(grey: Grey, account: list[str]) -> bool:
-    """Whether high values are to be dark, so that bright is dense."""
+    """Return whether the values must be inverted for bright to be dense."""
     falls = grey.photometric == "MONOCHROME1"
     dense_is_high = {1: False, -1: True}.get(grey.sign)
     if grey.for_processing and dense_is_high is not None and dense_is_high == falls:
         account.append(
-            f"for processing: Pixel Intensity Relationship Sign {grey.sign:+d} rules over {grey.photometric} (PS3.3 C.8.11.3.1.2)"
+            f"for processing: Pixel Intensity Relationship Sign {grey.sign:+d} overrides "
+            f"{grey.photometric} (PS3.3 C.8.11.3.1.2)"
         )
         falls = not falls
     elif grey.shape in ("IDENTITY", "INVERSE") and (grey.shape == "INVERSE") != falls:
         sides = dense_is_high is not None and dense_is_high == falls
+        counts = "the former" if sides else "the latter"
         account.append(
-            f"Presentation LUT Shape {grey.shape} contradicts {grey.photometric}: {'the former' if sides else 'the latter'} rules (PS3.3 C.8.11.3.1.2)"
+            f"Presentation LUT Shape {grey.shape} contradicts {grey.photometric}: {counts} counts "
+            "(PS3.3 C.8.11.3.1.2)"
         )
         falls = falls != sides
     elif dense_is_high is not None and dense_is_high == falls:
         account.append(
-            f"Pixel Intensity Relationship {grey.relationship} {grey.sign:+d} contradicts {grey.photometric}, which rules: look whether bright is dense"
+            f"Pixel Intensity Relationship {grey.relationship} {grey.sign:+d} contradicts "
+            f"{grey.photometric}, which counts: check that bright is dense"
         )
     if falls:
-        account.append("turned over, so that bright is dense (PS3.3 C.7.6.3.1.2)")
+        account.append("inverted, so that bright is dense (PS3.3 C.7.6.3.1.2)")
     return falls
 
 
-# ------------------------------------------------------------------------------------------------------------- the header
+# ------------------------------------------------------------------------------------ the header
 
 
 def _modality_lut(dataset: Dataset) -> Lut | None:
@@ -326,7 +355,7 @@ def _modality_lut(dataset: Dataset) -> Lut | None:
 
 
 def _voi_luts(dataset: Dataset, remarks: list[str]) -> tuple[Lut, ...]:
-    """Those that can be understood."""
+    """Return the VOI LUTs that are consistent."""
     luts = []
     for item in dataset.get("VOILUTSequence") or ():
         try:
@@ -345,8 +374,8 @@ def _rescale(dataset: Dataset, keyword: str, absent: float) -> float:
     return value
 
 
-def _windows(dataset: Dataset, remarks: list[str]) -> tuple[tuple[float | None, float | None], ...]:
-    """The pairs by their positions, as many as the longer of the two elements has."""
+def _windows(dataset: Dataset, remarks: list[str]) -> tuple[Window, ...]:
+    """Return centre and width by position, as many as the longer of the two elements has."""
     texts = [_dicom_values.text(dataset, keyword) for keyword in ("WindowCenter", "WindowWidth")]
     centres, widths = (decimals(text) for text in texts)
     for name, text, values in zip(
@@ -359,8 +388,8 @@ def _windows(dataset: Dataset, remarks: list[str]) -> tuple[tuple[float | None, 
         ]
         remarks += [f"{name} {part!r} is no decimal number" for part in odd]
     count = max(len(centres), len(widths))
-    padded = [(*values, *[None] * (count - len(values))) for values in (centres, widths)]
-    return tuple(zip(*padded, strict=True))
+    first, second = ((*values, *[None] * (count - len(values))) for values in (centres, widths))
+    return tuple(zip(first, second, strict=True))
 
 
 def _padding_limits(dataset: Dataset) -> tuple[int, int] | None:

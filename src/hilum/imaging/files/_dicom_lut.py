@@ -1,9 +1,8 @@
-"""Look-up tables of DICOM: modality LUT (PS3.3 C.11.1), VOI LUT (C.11.2) and palette
-(C.7.6.3.1.5, C.7.6.3.1.6).
+"""Parse the LUTs of DICOM: modality LUT (PS3.3 C.11.1), VOI LUT (C.11.2), palette (C.7.6.3.1.5-6).
 
-What the bytes mean is fixed by LUT Descriptor and by their number, never by the VR: writers use
-SS, US and OW for one another. Descriptor and entries are unsigned, but for the first value
-mapped, which is of the kind of the values that are looked up.
+The meaning of the bytes is fixed by LUT Descriptor and by their number, never by the VR: writers
+use SS, US and OW interchangeably. Descriptor and entries are unsigned, except for the first value
+mapped, which is of the kind of the values that are mapped.
 """
 
 from __future__ import annotations
@@ -28,16 +27,17 @@ class Contradiction(ValueError):
 
 @dataclass(frozen=True)
 class Lut:
+    """A table from consecutive values, `first` being that of the first entry, to brightness."""
+
     first: int  # the value of the first entry, 0 to 65535 as the file has it
     bits: int  # of an entry, as the file states them
     entries: np.ndarray  # float64
     remark: str | None = None
 
-    def look_up(self, values: np.ndarray) -> np.ndarray:
-        """Return the entries of `values`; those beside the table take its first or last entry
-        (C.11.1.1.1).
+    def apply(self, values: np.ndarray) -> np.ndarray:
+        """Return the entries of `values`; values outside take the nearest entry (C.11.1.1.1).
 
-        The first value is read as below 0 where `values` reach below 0 and none reaches it as an
+        The first value is taken as negative where `values` reach below 0 and none reaches it as an
         unsigned one.
         """
         negative = self.first >= 1 << 15 and values.min() < 0 and values.max() < self.first
@@ -47,8 +47,7 @@ class Lut:
         ]
 
     def white(self) -> tuple[int, str | None]:
-        """Return the entry that is white, and a remark where that is not the largest of the stated
-        bits."""
+        """Return the entry that is white, and a remark where that is not the largest of `bits`."""
         largest = int(self.entries.max())
         needed = largest.bit_length()
         if not needed <= self.bits <= 16:
@@ -63,7 +62,7 @@ class Lut:
 
 
 def item(source: Dataset) -> Lut:
-    """Return the table of an item of Modality or VOI LUT Sequence. Raises `Contradiction`."""
+    """Return the table in an item of Modality or VOI LUT Sequence. Raises `Contradiction`."""
     return table(source, "LUTDescriptor", "LUTData")
 
 
@@ -81,11 +80,10 @@ def table(source: Dataset, descriptor_key: str, data_key: str) -> Lut:
 
 
 def _entries(data: _dicom_values.Raw, count: int, bits: int) -> tuple[np.ndarray, str | None]:
-    """The unsigned entries, and what is odd about their number."""
+    """Return the unsigned entries, and a remark where there are too many."""
     size = len(data.value)
-    if (
-        bits <= 8 and count <= size <= count + 1 and size > 1
-    ):  # two in each word, the first in its low byte
+    # Two entries in each word, the first in its low byte.
+    if bits <= 8 and count <= size <= count + 1 and size > 1:
         packed = np.frombuffer(data.value, np.uint8)
         if not data.little_endian and data.vr not in ("OB", "UN") and size % 2 == 0:
             packed = packed.reshape(-1, 2)[:, ::-1].ravel()

@@ -1,5 +1,4 @@
-"""Which DICOM objects hold no single image, by what their header states (PS3.4 B.5, PS3.6 annex
-A)."""
+"""Name the DICOM objects that hold no single image, by their header (PS3.4 B.5, PS3.6 annex A)."""
 
 from __future__ import annotations
 
@@ -12,7 +11,7 @@ if TYPE_CHECKING:
 NO_PIXELS, MULTI_FRAME = "no pixel data", "multi-frame image"
 _DICOMDIR = "1.2.840.10008.1.3.10"
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
-_KINDS = (  # the first components behind that, longer ones first
+_KINDS = (  # by the first components behind `_STORAGE`, longer ones first
     ("9", "waveform"),
     ("11", "presentation state"),
     ("30", "parametric map"),
@@ -45,10 +44,9 @@ _ELSEWHERE = frozenset(f"{_SYNTAXES}{number}" for number in (94, 95, 204, 205)) 
 
 
 def reason(header: Header) -> str | None:
-    """Return in a few words what a file holds instead of a single image; None for a single image of
-    whole numbers.
+    """Return in a few words what a file holds instead of a single image; else None.
 
-    Modality and body part do not count: a slice of a CT is a single image.
+    A single image has whole numbers. Modality and body part do not count: a CT slice is one.
     """
     if header.sop_class == _DICOMDIR:
         return "DICOMDIR"

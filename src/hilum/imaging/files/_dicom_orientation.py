@@ -1,9 +1,10 @@
-"""How a stored picture lies, and how it is turned to the standard view: feet below, and in a frontal one the patient's right on the left.
+"""Bring a stored image to the standard view: feet below, a frontal patient's right on the left.
 
-Patient Orientation (PS3.3 C.7.6.1.1.1) says where the rows lead to and where the columns lead to: `L\\F` is the standard frontal view.
-A frontal picture is turned and mirrored to it; a lateral one only turned, because both its sides are customary. Pixels that are not
-square (Pixel Aspect Ratio, C.7.6.3.1.7, or unequal spacing) are made so by drawing out the side that has fewer, so that nothing is lost.
-Arrays are (height, width).
+Patient Orientation (PS3.3 C.7.6.1.1.1) states the direction of the rows and of the columns: `L\\F`
+is the standard frontal view. A frontal image is rotated and mirrored to it; a lateral one is only
+rotated, because both its sides are customary. Pixels that are not square (Pixel Aspect Ratio,
+C.7.6.3.1.7, or unequal spacing) are made square by stretching the axis with fewer pixels, so that
+nothing is lost. Arrays are (height, width).
 """
 
 from __future__ import annotations
@@ -20,42 +21,53 @@ if TYPE_CHECKING:
     from hilum.imaging.files._dicom_header import Header
 
 _OPPOSITE = {"L": "R", "R": "L", "A": "P", "P": "A", "H": "F", "F": "H"}
-_SQUARE = 0.01  # a ratio this near 1 is a rounding
-_LONGEST = 4.0  # a ratio beyond is no detector's
+_SQUARE = 0.01  # a ratio this near 1 is a rounding error
+_LONGEST = 4.0  # no detector has pixels of a larger ratio
 
 
 @dataclass(frozen=True)
 class Pose:
-    """A geometry: `forward` takes the stored picture to the standing one (transposed, then rows and columns reversed, then drawn out)."""
+    """A geometry from the stored image (`source`) to the standard view (`target`).
+
+    `forward` transposes, then reverses rows and columns, then stretches.
+    """
 
     source: Size
     transposed: bool = False
     upended: bool = False  # rows reversed
     mirrored: bool = False  # columns reversed
-    drawn_out: Size | None = None  # the size that makes pixels square
+    stretched: Size | None = None  # the size that makes pixels square
 
     @property
-    def turned(self) -> Size:
-        return self.source[::-1] if self.transposed else self.source
+    def rotated(self) -> Size:
+        """The size in the standard view before pixels are made square."""
+        return (self.source[1], self.source[0]) if self.transposed else self.source
 
     @property
     def target(self) -> Size:
-        return self.drawn_out or self.turned
+        """The size in the standard view."""
+        return self.stretched or self.rotated
 
     def forward(self, image: np.ndarray, *, labels: bool = False) -> np.ndarray:
+        """Return a stored image or label map in the standard view."""
         image = image.T if self.transposed else image
         image = image[:: -1 if self.upended else 1, :: -1 if self.mirrored else 1]
         return resize(np.ascontiguousarray(image), self.target, labels=labels)
 
     def back(self, image: np.ndarray, *, labels: bool = False) -> np.ndarray:
-        image = resize(image, self.turned, labels=labels)[
+        """Return an image or label map of the standard view in the stored pixels."""
+        image = resize(image, self.rotated, labels=labels)[
             :: -1 if self.upended else 1, :: -1 if self.mirrored else 1
         ]
         return np.ascontiguousarray(image.T if self.transposed else image)
 
 
 def of(header: Header, size: Size, aspect: object, account: list[str]) -> Pose:
-    """The pose of a stored picture of `size`; `aspect` is Pixel Aspect Ratio, two whole numbers, vertical before horizontal, or None."""
+    """Return the pose of a stored image of (height, width) `size`.
+
+    `aspect` is Pixel Aspect Ratio, two numbers, vertical before horizontal, or None. What was
+    applied is appended to `account`.
+    """
     turn = _turn(header.orientation, account)
     pose = Pose(size, *turn)
     ratio = _ratio(header, aspect)
@@ -63,34 +75,36 @@ def of(header: Header, size: Size, aspect: object, account: list[str]) -> Pose:
         ratio = 1 / ratio
     if abs(ratio - 1) <= _SQUARE:
         return pose
-    height, width = pose.turned
-    meant = 1 / _LONGEST <= ratio <= _LONGEST
-    wanted = (
-        (round(height * ratio), width)
-        if meant and ratio > 1
-        else (height, round(width / ratio) if meant else width)
-    )
-    if not meant or wanted[0] * wanted[1] > raster.MOST_PIXELS:
-        account.append(f"pixels {ratio:g} times as high as wide cannot be meant: left as they are")
+    height, width = pose.rotated
+    plausible = 1 / _LONGEST <= ratio <= _LONGEST
+    wanted = (height, width)
+    if plausible:
+        wanted = (round(height * ratio), width) if ratio > 1 else (height, round(width / ratio))
+    if not plausible or wanted[0] * wanted[1] > raster.MOST_PIXELS:
+        account.append(f"pixels {ratio:g} times as high as wide are implausible: left as they are")
         return pose
     account.append(
-        f"pixels {ratio:g} times as high as wide made square: {height}x{width} to {wanted[0]}x{wanted[1]} (PS3.3 C.7.6.3.1.7)"
+        f"pixels {ratio:g} times as high as wide made square: {height}x{width} to "
+        f"{wanted[0]}x{wanted[1]} (PS3.3 C.7.6.3.1.7)"
     )
     return Pose(size, *turn, wanted)
 
 
 def spacing(header: Header, pose: Pose) -> tuple[float, float] | None:
-    """Of the standing picture."""
+    """Return the spacing between rows and between columns in the standard view, in mm."""
     if header.spacing_mm is None:
         return None
     rows, columns = header.spacing_mm[::-1] if pose.transposed else header.spacing_mm
-    return rows * pose.turned[0] / pose.target[0], columns * pose.turned[1] / pose.target[1]
+    return rows * pose.rotated[0] / pose.target[0], columns * pose.rotated[1] / pose.target[1]
 
 
-def stand(values: np.ndarray, pose: Pose, padding: np.ndarray | None) -> np.ndarray:
-    """Stored values in the standing picture. `padding`, bool by value, does not bleed into its neighbours where pixels are drawn out."""
+def to_display(values: np.ndarray, pose: Pose, padding: np.ndarray | None) -> np.ndarray:
+    """Return stored values in the standard view.
+
+    `padding`, bool by value, does not bleed into its neighbours where pixels are stretched.
+    """
     standing = pose.forward(values)
-    if pose.drawn_out and padding is not None and padding[values].any():
+    if pose.stretched and padding is not None and padding[values].any():
         empty = padding[values].astype(np.float32)
         nearest = pose.forward(values, labels=True)
         standing = np.where(pose.forward(empty) > 0, nearest, standing)
@@ -98,12 +112,12 @@ def stand(values: np.ndarray, pose: Pose, padding: np.ndarray | None) -> np.ndar
 
 
 def _turn(orientation: tuple[str, str] | None, account: list[str]) -> tuple[bool, bool, bool]:
-    """Whether to transpose, then to reverse rows, then to reverse columns."""
+    """Return whether to transpose, then to reverse rows, then to reverse columns."""
     if orientation is None:
-        account.append("Patient Orientation is not told: taken as it lies")
+        account.append("Patient Orientation is not stated: left as stored")
         return False, False, False
     right, down = (part[0] for part in orientation)
-    told = "\\".join(orientation)
+    stated = "\\".join(orientation)
     axes = {frozenset((one, _OPPOSITE.get(one))) for one in (right, down)}
     upright = frozenset("HF")
     if (
@@ -112,14 +126,14 @@ def _turn(orientation: tuple[str, str] | None, account: list[str]) -> tuple[bool
         or not all(part[0] in _OPPOSITE for part in orientation)
     ):
         account.append(
-            f"Patient Orientation {told} is neither a frontal nor a lateral picture's: taken as it lies"
+            f"Patient Orientation {stated} is neither frontal nor lateral: left as stored"
         )
         return False, False, False
     transposed = right in upright
     if transposed:
         right, down = down, right
     upended, mirrored = down == "H", right == "R"
-    if not {right, down} & {"L", "R"}:  # lateral: turned without mirroring
+    if not {right, down} & {"L", "R"}:  # lateral: rotated without mirroring
         mirrored = transposed != upended
     if transposed or upended or mirrored:
         done = [
@@ -132,13 +146,14 @@ def _turn(orientation: tuple[str, str] | None, account: list[str]) -> tuple[bool
             if applied
         ]
         account.append(
-            f"Patient Orientation {told}: {', '.join(done)} to the standard view (PS3.3 C.7.6.1.1.1)"
+            f"Patient Orientation {stated}: {', '.join(done)} to the standard view "
+            "(PS3.3 C.7.6.1.1.1)"
         )
     return transposed, upended, mirrored
 
 
 def _ratio(header: Header, aspect: object) -> float:
-    """Height of a pixel over its width."""
+    """Return the height of a pixel over its width."""
     if header.spacing_mm:
         return header.spacing_mm[0] / header.spacing_mm[1]
     vertical, horizontal = (

@@ -1,8 +1,9 @@
-"""Bytes of a DICOM file to pydicom's data set: with or without preamble, inflated within bounds, without warnings on the terminal.
+"""Parse the bytes of a DICOM file with pydicom, with or without preamble, deflated or not.
 
-pydicom tells doubts through Python's warnings, whose filters are one for the whole process: `quietly` gathers them under a lock, so
-that threads which read files side by side do not undo one another's, and hands them to the account. Pixels are not parsed: `parsed`
-gives the place where they begin, so that no copy of them is made.
+pydicom reports oddities as Python warnings, whose filters are global to the process: `quietly`
+collects them under a lock, so that threads reading in parallel do not undo one another's filters.
+Pixels are not parsed: `parsed` gives the offset at which they begin, so that they are not copied.
+Inflation is bounded by the size of the image.
 """
 
 from __future__ import annotations
@@ -21,47 +22,48 @@ from hilum.imaging.files._dicom_elements import LONG_VRS, SHORT_VRS
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-_CHUNK = 1 << 20  # bytes inflated at once; the size of the picture is told within the first
+_CHUNK = 1 << 20  # bytes inflated at once; the image's size is stated within the first
 _MOST_HEADER = 64 << 20  # bytes of a deflated file that are no pixels
 _BIG_ENDIAN, _META = b"1.2.840.10008.1.2.2\0", 1024  # transfer syntax, bytes it is within
-_HEAD = 132  # bytes that show whether a file is one
+_HEAD = 132  # bytes that show whether a file is DICOM
 _PARSING = threading.RLock()
-_FIRST_TAGS = (
-    0x0000,
-    0x0001,
-    0x0005,
-    0x0008,
-    0x0012,
-    0x0014,
-    0x0016,
-    0x0018,
-)  # of group 8: one of these begins a bare data set
+# Elements of group 8, one of which is the first of a data set without preamble.
+_FIRST_TAGS = (0x0000, 0x0001, 0x0005, 0x0008, 0x0012, 0x0014, 0x0016, 0x0018)
 _LONGEST_FIRST = 1024  # bytes of an implicit first element
 _LAST_GROUP = 0x7FE0
 
 
 class Parsed(NamedTuple):
+    """A parsed file."""
+
     dataset: Dataset  # up to the pixels
     data: memoryview  # the bytes it was parsed from: inflated ones where the file is deflated
-    pixels: int  # the place of the pixels' element in `data`
+    pixels: int  # the offset of the pixels' element in `data`
 
 
 @contextmanager
 def quietly() -> Iterator[list[str]]:
-    """pydicom's doubts, once each, as a list that is full when the block ends; one thread at a time."""
-    told: list[str] = []
+    """Yield a list of pydicom's warnings, each once, that is filled when the block ends.
+
+    One thread at a time is in such a block.
+    """
+    texts: list[str] = []
     with _PARSING, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        yield told
-        told += dict.fromkeys(" ".join(str(one.message).split()) for one in caught)
+        yield texts
+        texts += dict.fromkeys(" ".join(str(one.message).split()) for one in caught)
 
 
-def looks_bare(head: bytes) -> bool:
-    """Whether a file without preamble begins as a data set does: file meta information, or an element of group 8 that comes
-    first, and behind it, where `head` reaches so far, an element of a higher tag."""
+def is_bare_dataset(head: bytes) -> bool:
+    """Return whether a file without preamble begins as a data set does.
+
+    It begins with file meta information, or with an element of group 8 that comes first; where
+    `head` reaches far enough, an element of a higher tag must follow.
+    """
     if len(head) < 12:
         return False
-    for order in ("little", "big"):
+    orders: tuple[Literal["little", "big"], ...] = ("little", "big")
+    for order in orders:
         tag, behind = _element(head, 0, order)
         group, number = tag >> 16, tag & 0xFFFF
         if (group == 2 and number in (0, 1, 2, 16)) or (group == 8 and number in _FIRST_TAGS):
@@ -76,7 +78,7 @@ def looks_bare(head: bytes) -> bool:
 
 
 def _element(head: bytes, place: int, order: Literal["little", "big"]) -> tuple[int, int | None]:
-    """The tag at `place` and the place behind its value; None where it is written in no way that is known."""
+    """Return the tag at `place` and the offset behind its value; None in an unknown encoding."""
     tag = int.from_bytes(head[place : place + 2], order) << 16 | int.from_bytes(
         head[place + 2 : place + 4], order
     )
@@ -90,12 +92,16 @@ def _element(head: bytes, place: int, order: Literal["little", "big"]) -> tuple[
 
 
 def parsed(data: bytes) -> Parsed:
-    """Raises what pydicom raises, and `ValueError` for what is no DICOM file, is broken, or inflates beyond any image."""
+    """Parse a file's bytes up to the pixels.
+
+    Raises what pydicom raises, and `ValueError` for a file that is no DICOM, is broken, or inflates
+    beyond any image.
+    """
     from pydicom import dcmread
     from pydicom.dataset import FileMetaDataset
     from pydicom.filereader import read_dataset
 
-    if data[128:132] != b"DICM" and not looks_bare(data[:_HEAD]):
+    if data[128:132] != b"DICM" and not is_bare_dataset(data[:_HEAD]):
         raise ValueError("it neither has DICOM's preamble nor begins as a data set")
     behind_meta = _dicom_tags.behind_deflated_meta(data)
     if behind_meta is None:
@@ -124,11 +130,12 @@ def parsed(data: bytes) -> Parsed:
 
 
 def byte_order(dataset: Dataset) -> Literal["little", "big"]:
+    """Return the byte order that pydicom found."""
     return "big" if dataset.original_encoding[1] is False else "little"
 
 
 def pixel_tag(parsed: Parsed) -> int:
-    """The tag of the pixels, whole or float; 0 where there are none."""
+    """Return the tag of the pixels, integer or float; 0 where there are none."""
     dataset, data, place = parsed
     order = byte_order(dataset)
     tag = int.from_bytes(data[place : place + 2], order) << 16 | int.from_bytes(
@@ -138,17 +145,18 @@ def pixel_tag(parsed: Parsed) -> int:
 
 
 def _inflated(data: memoryview) -> io.BytesIO:
-    """PS3.5 A.5: raw deflate. Raises `ValueError` at more bytes than the picture that it tells of needs."""
+    """Inflate a deflated data set (PS3.5 A.5).
+
+    Raises `ValueError` at more bytes than the image that it states can need.
+    """
     engine, stream, most = zlib.decompressobj(-zlib.MAX_WBITS), io.BytesIO(), _MOST_HEADER
     while data and not engine.eof:
         chunk = engine.decompress(data, _CHUNK)
         if not stream.tell():
-            most += 2 * min(_dicom_tags.pixels_told(chunk), raster.MOST_PIXELS)
+            most += 2 * min(_dicom_tags.stated_pixels(chunk), raster.MOST_PIXELS)
         stream.write(chunk)
         if stream.tell() > most:
-            raise ValueError(
-                f"it inflates to more than the {most:,} bytes that its picture can need"
-            )
+            raise ValueError(f"it inflates to more than the {most:,} bytes that its image can need")
         data = engine.unconsumed_tail
     if not engine.eof:
         raise ValueError("its deflated part breaks off")

@@ -1,6 +1,6 @@
-"""DICOM's run lengths (PS3.5 annex G) to cells, each segment into zeros of its own size.
+"""Decode DICOM's run-length encoding (PS3.5 annex G), each segment into a buffer of its own size.
 
-A segment is one byte of one sample of all pixels, the byte of highest worth first. It is never
+A segment is one byte of one sample of all pixels, the most significant byte first. It is never
 decoded beyond its size, and must fill it.
 """
 
@@ -11,7 +11,7 @@ import struct
 import cv2
 import numpy as np
 
-_HEADER = 64  # bytes: the number of segments and the places of up to 15
+_HEADER = 64  # bytes: the number of segments and the offsets of up to 15
 
 
 def decode(stream: memoryview, pixels: int, samples: int, width: int) -> memoryview:

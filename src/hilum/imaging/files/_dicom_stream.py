@@ -1,6 +1,7 @@
-"""What a compressed picture says of itself: kind, size, bits, sign, components; read from its first bytes, before anything is allocated.
+"""Read the header of a compressed image: codec, size, bits, sign, components.
 
-JPEG by its frame header (ITU-T T.81 B.2.2), JPEG-LS likewise (T.87 C.2.2), JPEG 2000 and HTJ2K by the SIZ marker (T.800 A.5.1, T.814),
+It is read from the first bytes, before anything is allocated: JPEG by its frame header (ITU-T T.81
+B.2.2), JPEG-LS likewise (T.87 C.2.2), JPEG 2000 and HTJ2K by the SIZ marker (T.800 A.5.1, T.814),
 JPEG XL by its size header (ISO/IEC 18181-1).
 """
 
@@ -8,11 +9,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-_FRAMES = frozenset(range(0xC0, 0xD0)) - {
-    0xC4,
-    0xC8,
-    0xCC,
-}  # SOF0 to SOF15 without the three markers between them that are none
+# SOF0 to SOF15, without the three markers between them that start no frame.
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_LS = 0xF7
 _BARE = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a length
 _HIGH_THROUGHPUT = 0x4000  # the bit of Rsiz that T.814 sets
@@ -28,16 +26,21 @@ _RATIOS = {
 
 
 class Stream(NamedTuple):
+    """What a compressed image states of itself."""
+
     kind: str  # jpeg, jpegls, jpeg2k, htj2k or jpegxl
     height: int
     width: int
-    bits: int | None  # null: not read
+    bits: int | None  # None: not read
     signed: bool
     components: int | None
 
 
-def look(stream: bytes | memoryview) -> Stream | None:
-    """None where the bytes begin as none of the kinds. Raises `ValueError` where they end before they tell."""
+def parse_header(stream: bytes | memoryview) -> Stream | None:
+    """Return the header; None where the bytes begin as no known codec does.
+
+    Raises `ValueError` where they end within the header.
+    """
     head = bytes(stream[:4096])
     try:
         if head[:2] == b"\xff\xd8":
@@ -47,7 +50,7 @@ def look(stream: bytes | memoryview) -> Stream | None:
         if head[:2] == b"\xff\x0a" or head[4:8] == b"JXL ":
             return _jpegxl(head)
     except IndexError as error:
-        raise ValueError("the compressed picture ends in its own header") from error
+        raise ValueError("the compressed image ends in its own header") from error
     return None
 
 
@@ -62,18 +65,13 @@ def _jpeg(stream: bytes | memoryview) -> Stream | None:
         elif marker in _BARE:
             place += 2
         elif marker in _FRAMES or marker == _JPEG_LS:
-            bits, height, width, components = (
-                stream[place + 4],
-                _two(stream, place + 5),
-                _two(stream, place + 7),
-                stream[place + 9],
-            )
-            if spiff not in (
-                None,
-                (height, width),
-            ):  # a decoder would make room for the larger of the two
+            bits, components = stream[place + 4], stream[place + 9]
+            height, width = _two(stream, place + 5), _two(stream, place + 7)
+            # A decoder would allocate memory for the larger of the two.
+            if spiff is not None and spiff != (height, width):
                 raise ValueError(
-                    f"the JPEG's SPIFF header says {spiff[0]}x{spiff[1]}, its frame {height}x{width}"
+                    f"the JPEG's SPIFF header says {spiff[0]}x{spiff[1]}, its frame "
+                    f"{height}x{width}"
                 )
             return Stream(
                 "jpegls" if marker == _JPEG_LS else "jpeg", height, width, bits, False, components
@@ -107,7 +105,7 @@ def _jpegxl(head: bytes) -> Stream:
         boxes = [place for name in (b"jxlc", b"jxlp") if (place := head.find(name)) > 0]
         start = head.index(b"\xff\x0a", min(boxes)) if boxes else -1
         if start < 0:
-            raise ValueError("the JPEG XL file holds no picture")
+            raise ValueError("the JPEG XL file holds no image")
         head = head[start:]
     if len(head) < 14:
         raise IndexError

@@ -1,15 +1,14 @@
-"""Walk a DICOM file's elements without pydicom: many times quicker, for the index of a large
-folder.
+"""Walk a DICOM file's elements without pydicom, which is many times slower, to index large folders.
 
 `walked` follows the elements of PS3.5 section 7 (explicit, implicit, big endian, deflated;
-sequences of known and unknown length) up to the pixels, and keeps those in `WANTED`. What it does
-not know for sure it leaves to pydicom by returning None: no preamble, a data set written
-otherwise than its transfer syntax says, an unknown VR or one that does not fit the tag, tags out
-of order, a length that leads past the end, a character set beside Latin-1 and UTF-8. So both say
-the same.
+sequences of known and unknown length) up to the pixels, and keeps those in `WANTED`. Whatever it
+cannot follow with certainty it leaves to pydicom by returning None: no preamble, a data set encoded
+otherwise than its transfer syntax says, an unknown VR or one that does not fit the tag, tags out of
+order, a length beyond the end, a character set other than Latin-1 and UTF-8. So both give the same
+facts.
 
-Facts are by tag: whole numbers, text as the file has it (several values parted by backslashes), a
-code as (value, scheme, meaning); and under `PIXELS` the tag of the pixels, where there are any.
+Facts are by tag: whole numbers, text as stored (several values separated by backslashes), a code as
+(value, scheme, meaning); and under `PIXELS` the tag of the pixels, where there are any.
 """
 
 from __future__ import annotations
@@ -101,8 +100,10 @@ Facts = Mapping[int, Fact]
 
 
 class _Window:
-    """Some bytes of a file: `data` from `start` on. Inflated bytes of which more may follow have no
-    `size`."""
+    """Some bytes of a file: `data` from offset `start` on.
+
+    Inflated bytes of which more may follow have no `size`.
+    """
 
     def __init__(
         self, data: bytes, size: int | None, read: Callable[[int, int], bytes] | None = None
@@ -110,8 +111,10 @@ class _Window:
         self.data, self.start, self.size, self._read = data, 0, size, read
 
     def move(self, place: int) -> None:
-        """To the element at `place`; more bytes of it where it was there already. Raises `Odd`
-        where there is no more."""
+        """Move to the element at `place`; where it is there already, read more of its bytes.
+
+        Raises `Odd` where there are no more.
+        """
         length = 8 * len(self.data) if place == self.start else _HEAD
         if self._read is None or self.size is None or length > _MOST or place >= self.size:
             raise Odd
@@ -121,8 +124,10 @@ class _Window:
 
 
 def walked(path: Path, root: Path | None = None) -> Facts | None:
-    """The wanted facts of a file; None where it is anything but plain. Raises as
-    `hilum.safety.untrusted_files.opened`."""
+    """Return the wanted facts of a file; None where it must be left to pydicom.
+
+    Raises as `hilum.safety.untrusted_files.opened`.
+    """
     descriptor, status = untrusted_files.descriptor(path, root)
     try:
 
@@ -140,7 +145,7 @@ def walked(path: Path, root: Path | None = None) -> Facts | None:
 
 
 def walked_bytes(data: bytes) -> Facts | None:
-    """The same of a file's bytes."""
+    """Return the wanted facts of a file's bytes; None where they must be left to pydicom."""
     try:
         return _facts(_Window(data, len(data)))
     except (Odd, ValueError, struct.error, IndexError):
@@ -173,9 +178,8 @@ def _facts(window: _Window) -> Facts:
     for tag, value in found.items():
         kind = WANTED[tag]
         if kind is TEXT:
-            plain = (
-                value.isascii() and b"\x1b" not in value
-            )  # as in `decoded`: a call less for each
+            # As in `decoded`: this saves a call for each element.
+            plain = value.isascii() and b"\x1b" not in value
             facts[tag] = value.decode("ascii") if plain else decoded(value, encoding)
         elif kind is NUMBER:
             if value:
@@ -240,7 +244,7 @@ def _collect(
             window.move(place)
 
 
-@lru_cache(maxsize=256)  # files of one device say the same
+@lru_cache(maxsize=256)  # files of one device repeat the same values
 def _first_code(value: bytes, form: Form, encoding: str | None) -> tuple[str, str, str] | None:
     if not value:
         return None
@@ -254,25 +258,28 @@ def _first_code(value: bytes, form: Form, encoding: str | None) -> tuple[str, st
     parts = {tag: item[begin:end] for tag, begin, end in elements(item, 0, form)}
     if CHARSET in parts:
         raise Odd
-    return tuple(decoded(parts.get(tag, b""), encoding).strip(" \0") for tag in CODES)
+    value_of, scheme, meaning = (
+        decoded(parts.get(tag, b""), encoding).strip(" \0") for tag in CODES
+    )
+    return value_of, scheme, meaning
 
 
 def encoding_of(charset: bytes) -> str | None:
-    """Python's name of a Specific Character Set; None where pydicom is needed."""
+    """Return Python's name of a Specific Character Set; None where pydicom is needed."""
     return _ENCODINGS.get(charset.strip(b"\0 ").decode("ascii"))
 
 
 def decoded(value: bytes, encoding: str | None) -> str:
-    """Raises `ValueError` for text that only pydicom understands."""
+    """Decode text. Raises `ValueError` for text that only pydicom can decode."""
     if value.isascii() and b"\x1b" not in value:
         return value.decode("ascii")
     if encoding is None or b"\x1b" in value:
-        raise ValueError("a character set that is not known here")
+        raise ValueError("a character set that is not supported here")
     return value.decode(encoding)
 
 
 def number(value: bytes, big_endian: bool) -> int:
-    """One unsigned number of two bytes; `ValueError` for anything else."""
+    """Return one unsigned number of two bytes. Raises `ValueError` for any other length."""
     if len(value) != 2:
         raise ValueError(f"a number of {len(value)} bytes")
     return int.from_bytes(value, "big" if big_endian else "little")
@@ -287,9 +294,8 @@ def behind_deflated_meta(data: bytes) -> int | None:
     return 144 + int.from_bytes(data[140:144], "little")
 
 
-def pixels_told(data: bytes) -> int:
-    """Rows times columns in the beginning of an explicit little endian data set; 0 where they are
-    not there."""
+def stated_pixels(data: bytes) -> int:
+    """Return rows times columns at the beginning of an explicit little endian data set, else 0."""
     found: dict[int, bytes] = {}
     try:
         _collect(_Window(data, None), 0, EXPLICIT_LITTLE, found, 0x00280012)

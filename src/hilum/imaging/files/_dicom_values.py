@@ -1,11 +1,12 @@
-"""The bytes of elements that pydicom parsed, before it makes values of them.
+"""Access the bytes of elements that pydicom parsed, before it converts them to values.
 
-What an element's bytes mean is fixed by its tag and by other elements. Its VR may be wrong, and
-pydicom's values follow it.
+The meaning of an element's bytes is fixed by its tag and by other elements. Its VR may be wrong,
+and pydicom's values follow the VR.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from hilum.imaging.files._dicom_decimal import decimal
@@ -18,14 +19,18 @@ _TEXTS = frozenset((None, "UN", *(vr.decode() for vr in TEXT_VRS)))
 
 
 class Raw(NamedTuple):
+    """The bytes of an element."""
+
     value: bytes
     vr: str | None  # None: implicit
     little_endian: bool
 
 
 def raw(source: Dataset, key: int | str) -> Raw | None:
-    """Return the bytes of the element of a tag or keyword; None where it is absent, empty or a
-    sequence that was parsed."""
+    """Return the bytes of the element with a tag or keyword.
+
+    None where it is absent, empty or a sequence that was parsed.
+    """
     if key not in source:
         return None
     element = source.get_item(key)
@@ -38,8 +43,7 @@ def raw(source: Dataset, key: int | str) -> Raw | None:
 
 
 def text(source: Dataset, key: int | str) -> str:
-    """Return ASCII text as the file has it, several values parted by backslashes; empty where there
-    is none."""
+    """Return ASCII text as stored, several values separated by backslashes; empty if absent."""
     found = raw(source, key)
     if found is not None and found.vr in _TEXTS:
         return found.value.decode("latin-1")
@@ -47,17 +51,15 @@ def text(source: Dataset, key: int | str) -> str:
 
 
 def as_text(value: object) -> str:
-    """Return a value of pydicom's as the file wrote it: a decimal made a number would lose its
-    trailing zeros."""
-    if isinstance(value, list | tuple) or type(value).__name__ == "MultiValue":
+    """Return a value of pydicom's as stored: a decimal as a number would lose trailing zeros."""
+    if isinstance(value, Iterable) and type(value).__name__ in ("list", "tuple", "MultiValue"):
         return "\\".join(as_text(one) for one in value)
     written = getattr(value, "original_string", None)  # of a name: bytes
     return "" if value is None else str(written if isinstance(written, str) and written else value)
 
 
 def whole(source: Dataset, key: int | str, *, signed: bool) -> int | None:
-    """Return a number of two bytes, signed or not whatever its VR says; None where it is absent or
-    empty."""
+    """Return a number of two bytes, signed as asked whatever its VR says; None if absent."""
     found = raw(source, key)
     if found is not None and found.vr in _TEXTS - {None, "UN"}:
         value = decimal(found.value.decode("latin-1"))
@@ -69,7 +71,7 @@ def whole(source: Dataset, key: int | str, *, signed: bool) -> int | None:
 
 
 def words(found: Raw) -> list[int]:
-    """Return unsigned numbers of two bytes each."""
+    """Return the value as unsigned numbers of two bytes each."""
     order = "little" if found.little_endian else "big"
     return [
         int.from_bytes(found.value[at : at + 2], order) for at in range(0, len(found.value) - 1, 2)

@@ -1,9 +1,9 @@
-"""Which view a DICOM header states, one of `hilum.annotations.acquisition.VIEWS`.
+"""Derive the view that a DICOM header states, one of `hilum.annotations.acquisition.VIEWS`.
 
-In this order: View Position (PS3.3 C.8.1.1), View Code Sequence (C.8.11.5), Projection Eponymous
-Name Code Sequence, Patient Orientation where it is a lateral's (C.7.6.1.1.1), and the words of
-Series Description, Protocol Name and Acquisition Device Processing Description where these name
-one view only; `hilum.annotations.acquisition` has the words.
+The attributes are tried in this order: View Position (PS3.3 C.8.1.1), View Code Sequence
+(C.8.11.5), Projection Eponymous Name Code Sequence, Patient Orientation where it is lateral
+(C.7.6.1.1.1), and Series Description, Protocol Name and Acquisition Device Processing Description
+where these name one view only; `hilum.annotations.acquisition` has the terms.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from hilum.annotations import acquisition
 
-_CODES = {  # PS3.16 CID 4010, in SNOMED CT and in the SNOMED RT that went before
+_CODES = {  # PS3.16 CID 4010, in SNOMED CT and in its predecessor SNOMED RT
     "272479007": "PA",
     "R-10214": "PA",
     "399348003": "AP",
@@ -26,7 +26,7 @@ _CODES = {  # PS3.16 CID 4010, in SNOMED CT and in the SNOMED RT that went befor
 }
 
 
-@lru_cache(maxsize=256)  # files of one device say the same
+@lru_cache(maxsize=256)  # files of one device repeat the same values
 def stated(
     position: str,
     codes: tuple[tuple[str, str], ...],

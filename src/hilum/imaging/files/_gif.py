@@ -1,9 +1,9 @@
-"""GIF87a and GIF89a: what the blocks say, and the one image of a file.
+"""Decode the one image of a GIF87a or GIF89a file.
 
-The blocks are read here, so that numbers of colours, the palette and the transparent number are
-known; giflib by imagecodecs undoes the compression. An animation is refused, because none of its
-frames is known to be the one that is meant. A frame smaller than its screen lies on the number of
-the background.
+The blocks are parsed here, so that palette indices, the palette and the transparent index are
+known; imagecodecs' giflib decompresses. An animation is refused, because none of its frames is
+known to be the intended one. A frame smaller than its screen is surrounded by the background's
+index.
 
 Source: CompuServe, Graphics Interchange Format, version 89a, 1990.
 """
@@ -20,7 +20,7 @@ from hilum.imaging.files._raster_header import Head, Stored, Unfit
 SIGNATURES = (b"GIF87a", b"GIF89a")
 _EXTENSION, _IMAGE, _TRAILER, _CONTROL = 0x21, 0x2C, 0x3B, 0xF9
 _HEADER = 13  # bytes of the signature and of the description of the screen
-_LARGEST = 65535  # height
+_LARGEST = 65535  # height that the format can state
 _PASSES = ((0, 8), (4, 8), (2, 4), (1, 2))  # first row and step of each pass of interlaced rows
 
 
@@ -33,13 +33,17 @@ class _Frame:
     packed: bytes  # smallest number of bits of a code, and the blocks of codes
 
 
-def look(data: bytes) -> Head:
+def read_header(data: bytes) -> Head:
+    """Return size, channels and depth of the screen."""
     width, height = struct.unpack_from("<HH", data, 6)
     return Head((height, width), 3, 8)
 
 
 def decode(data: bytes, head: Head) -> tuple[np.ndarray, list[str]]:
-    """Values uint8 (height, width, 3), the palette looked up."""
+    """Return values uint8 (height, width, 3), the palette applied, and notes on the decoding.
+
+    Raises `ValueError` for a broken file, `Unfit` for an animation.
+    """
     stored_in_file = stored(data, head)
     shown = stored_in_file.coloured()
     notes = ["transparent colours shown as they are"] if stored_in_file.transparent else []
@@ -47,11 +51,11 @@ def decode(data: bytes, head: Head) -> tuple[np.ndarray, list[str]]:
 
 
 def stored(data: bytes, head: Head) -> Stored:
-    """Numbers of colours uint8 (height, width) and their palette."""
+    """Return palette indices uint8 (height, width) and the palette. Raises as `decode`."""
     frames, background = _frames(data)
     if len(frames) > 1:
         raise Unfit(
-            f"is an animation of {len(frames)} images; expected one; save the one you mean as a "
+            f"is an animation of {len(frames)} images; expected one; save the one you need as a "
             "file of its own"
         )
     if not frames:
@@ -65,12 +69,12 @@ def stored(data: bytes, head: Head) -> Stored:
     numbers[top : top + height, left : left + width] = _numbers(frame)
     if numbers.max() >= len(palette):
         raise ValueError(f"its palette has {len(palette)} colours, a pixel has another")
-    seen = frame.transparent is not None
-    return Stored(numbers, palette, frozenset([frame.transparent] if seen else ()))
+    clear = frozenset[int]() if frame.transparent is None else frozenset((frame.transparent,))
+    return Stored(numbers, palette, clear)
 
 
 def _frames(data: bytes) -> tuple[list[_Frame], int]:
-    """All images of a file, and the number of the background's colour."""
+    """Return all images of a file, and the background's palette index."""
     flags, background = data[10], data[11]
     at = _HEADER
     common, at = _palette(data, at, flags)
@@ -89,7 +93,7 @@ def _frames(data: bytes) -> tuple[list[_Frame], int]:
             frames.append(_Frame(box, bool(local & 64), own or common, transparent, packed))
             at, transparent = end, None
         else:
-            raise ValueError(f"a block of kind {data[at]} is unknown")
+            raise ValueError(f"a block of type {data[at]} is unknown")
     return frames, background
 
 
@@ -110,7 +114,10 @@ def _behind_blocks(data: bytes, at: int) -> int:
 
 
 def _numbers(frame: _Frame) -> np.ndarray:
-    """uint8 (height, width). Raises `ValueError` where codes are missing or too many."""
+    """Return palette indices uint8 (height, width) of a frame.
+
+    Raises `ValueError` where codes are missing or too many.
+    """
     _, _, width, height = frame.box
     if height < _LARGEST and _holds_more(frame):
         raise ValueError(f"it holds more pixels than the {height}x{width} that it states")
@@ -124,7 +131,7 @@ def _numbers(frame: _Frame) -> np.ndarray:
 
 
 def _holds_more(frame: _Frame) -> bool:
-    """Whether the codes make another row: giflib refuses where they do not."""
+    """Return whether the codes fill another row: giflib raises where they do not."""
     import imagecodecs
 
     try:
@@ -135,7 +142,7 @@ def _holds_more(frame: _Frame) -> bool:
 
 
 def _decoded(frame: _Frame, height: int) -> np.ndarray:
-    """uint8 (height, width) by giflib, of a file with this frame alone and grey colours."""
+    """Decompress with giflib a file of this frame alone; return uint8 (height, width)."""
     import imagecodecs
 
     width = frame.box[2]

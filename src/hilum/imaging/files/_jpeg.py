@@ -1,8 +1,8 @@
-"""JPEG (ISO/IEC 10918-1): what the markers before the pixels tell, and the picture.
+"""Decode JPEG (ISO/IEC 10918-1) and read its header and Exif orientation.
 
-The decoder is libjpeg-turbo by imagecodecs: 8 and 12 bits, lossless up to 16, baseline and progressive. A stream of which values
-are missing is refused (`_jpeg_whole` says how that is known), and so is one without its end marker. Exif's orientation is read by
-`look`.
+The decoder is imagecodecs' libjpeg-turbo: 8 and 12 bits, lossless up to 16, baseline and
+progressive. A stream with missing values is refused (`_jpeg_complete` explains how they are
+detected), and so is one without its end marker.
 """
 
 from __future__ import annotations
@@ -18,8 +18,12 @@ _BARE = frozenset(range(0xD0, 0xD8)) | {0x01}  # markers without a length
 _SCAN, _END, _APP1 = 0xDA, 0xD9, 0xE1
 
 
-def look(data: bytes) -> Head:
-    """Raises `Unfit` for CMYK and other pictures that are neither grey nor colour."""
+def read_header(data: bytes) -> Head:
+    """Return size, channels, depth and orientation from the markers before the pixels.
+
+    Raises `ValueError` where there is no frame header, `Unfit` for an image that is neither grey
+    nor of three channels, such as CMYK.
+    """
     orientation, at = 1, 2
     while (marker := _marker(data, at)) is not None:
         code, at = marker
@@ -36,11 +40,11 @@ def look(data: bytes) -> Head:
         if code in (_SCAN, _END):
             break
         at += length
-    raise ValueError("it has no header of a picture")
+    raise ValueError("it has no header of an image")
 
 
 def decode(data: bytes, head: Head) -> tuple[np.ndarray, list[str]]:
-    """Values uint8 or uint16 (height, width) or (height, width, 3)."""
+    """Return values uint8 or uint16 (height, width) or (height, width, 3), and notes on them."""
     stream = _jpeg_stream.parse(data)
     if not stream.ended:
         raise ValueError("its end is missing")
@@ -49,7 +53,10 @@ def decode(data: bytes, head: Head) -> tuple[np.ndarray, list[str]]:
 
 
 def _marker(data: bytes, at: int) -> tuple[int, int] | None:
-    """The next marker's code and the place behind it; None at the end. Fill bytes before it are allowed (B.1.1.2)."""
+    """Return the next marker's code and the offset behind it; None at the end.
+
+    Fill bytes before a marker are allowed (B.1.1.2).
+    """
     if data[at : at + 1] != b"\xff":
         return None
     while data[at : at + 1] == b"\xff":
@@ -58,12 +65,8 @@ def _marker(data: bytes, at: int) -> tuple[int, int] | None:
 
 
 def _head(frame: bytes, orientation: int) -> Head:
-    bits, height, width, channels = (
-        frame[0],
-        int.from_bytes(frame[1:3]),
-        int.from_bytes(frame[3:5]),
-        frame[5],
-    )
+    bits, channels = frame[0], frame[5]
+    height, width = int.from_bytes(frame[1:3]), int.from_bytes(frame[3:5])
     if channels not in (1, 3):
         held = "CMYK" if channels == 4 else f"{channels} channels"
         raise Unfit(

@@ -2,16 +2,16 @@
 
 The markers are walked first: every tile of the grid must be there, every tile-part must have its
 stated length, the parts of a tile must be all that it announces, and the end marker must follow.
-OpenJPEG refuses a packet that is cut short; OpenJPH, for HTJ2K, mostly fails in a callback
-(`_dicom_unraised`).
+OpenJPEG refuses a truncated packet; OpenJPH, for HTJ2K, mostly fails in a callback
+(`_dicom_silent_faults`).
 
-Packets that are left out at the end of a tile whose length was corrected pass both: decoders take
-them as nothing. So the beginning of another packet is put behind each tile: it is passed over where all
-packets were there, and is otherwise read as a packet that has no contents, which is an error.
-OpenJPH decodes with it at once. With OpenJPEG it might complete what is cut short, so that more
-decodings are needed; they are done for small images alone. Small images of HTJ2K are decoded a
-second time by OpenJPEG: of code-blocks that are damaged within, which have no checksum, the two
-make different pixels.
+Packets missing at the end of a tile whose length was adjusted pass both checks: decoders treat them
+as empty. So the beginning of another packet is appended to each tile: it is ignored where all
+packets were there, and is otherwise parsed as a packet without contents, which is an error.
+OpenJPH decodes with it at once. With OpenJPEG it might complete a truncated packet, so that more
+decodings are needed; they are done for small images only. Small HTJ2K images are decoded a second
+time by OpenJPEG: from code-blocks with internal damage, which have no checksum, the two decoders
+produce different pixels.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 from hilum.imaging.files import _decoder_warnings, _dicom_silent_faults
 
 _SOC, _SIZ, _SOT, _EOC = b"\xff\x4f", b"\xff\x51", b"\xff\x90", b"\xff\xd9"
-_FRONT = 4096  # bytes within which a codestream begins, and behind which nothing follows its end
+_FRONT = 4096  # bytes within which a codestream begins, and at most so many follow its end
 _SOT_BYTES = 12  # with its marker
 _PACKET = b"\xc0"  # begins a packet that is not empty
 _LONG_PACKET = b"\xff\x7f" * 24  # likewise, of a header that does not end
@@ -45,7 +45,7 @@ class _Part(NamedTuple):
 
 
 def decode(data: bytes | memoryview, *, high_throughput: bool) -> tuple[np.ndarray, list[str]]:
-    """Return values (height, width) or (height, width, components), and what the decoder warned of.
+    """Return values (height, width) or (height, width, components), and the decoder's warnings.
 
     Raises `Missing`, `ValueError`, or what the decoder raises.
     """
@@ -70,12 +70,12 @@ def decode(data: bytes | memoryview, *, high_throughput: bool) -> tuple[np.ndarr
         if other.shape != values.shape or (
             np.abs(other.astype(np.int64) - values).max(initial=0) > _ROUNDING
         ):
-            raise ValueError("two decoders make different pixels of it: it is damaged within")
+            raise ValueError("two decoders disagree about its pixels: it is damaged inside")
     return values, []
 
 
-def _by_openjpeg(stream: memoryview) -> tuple[np.ndarray, list[str]]:
-    """Values and warnings. Raises `ValueError` with the faults that OpenJPEG names."""
+def _by_openjpeg(stream: bytes | memoryview) -> tuple[np.ndarray, list[str]]:
+    """Return values and warnings. Raises `ValueError` with the faults that OpenJPEG reports."""
     import imagecodecs
 
     with _decoder_warnings.collected() as warnings:
@@ -87,7 +87,7 @@ def _by_openjpeg(stream: memoryview) -> tuple[np.ndarray, list[str]]:
 
 
 def _parts(stream: memoryview) -> list[_Part]:
-    """All tile-parts in turn (T.800 A.4.2). Raises `Missing` where the last one breaks off."""
+    """Return all tile-parts in order (T.800 A.4.2). Raises `Missing` where one is cut short."""
     at = _behind_main_header(stream)
     parts: list[_Part] = []
     while stream[at : at + 2] == _SOT:
@@ -106,7 +106,7 @@ def _parts(stream: memoryview) -> list[_Part]:
 
 
 def _behind_main_header(stream: memoryview) -> int:
-    """Place of the first tile-part: the segments of the main header all state their length."""
+    """Return the offset of the first tile-part: all segments before it state their length."""
     at = len(_SOC)
     while at + 4 <= len(stream) and stream[at : at + 2] != _SOT:
         if stream[at] != 0xFF:
@@ -146,7 +146,7 @@ def _refuse_missing(stream: memoryview, parts: list[_Part]) -> None:
 
 
 def _tiles(stream: memoryview) -> int:
-    """How many tiles the grid has (T.800 B.3)."""
+    """Return how many tiles the grid has (T.800 B.3)."""
     right, bottom, _, _, width, height, left, top = (
         _number(stream, place, 4) for place in range(8, 40, 4)
     )
@@ -156,7 +156,7 @@ def _tiles(stream: memoryview) -> int:
 
 
 def _lengthened(stream: memoryview, parts: list[_Part], more: bytes) -> bytes:
-    """The codestream with the beginning of one more packet behind each tile."""
+    """Return the codestream with the beginning of one more packet behind each tile."""
     last = {part.tile: part.begin for part in parts}
     at = 0
     pieces: list[bytes | memoryview] = []

@@ -1,8 +1,7 @@
-"""Read the structure of a JPEG (ITU-T T.81 annex B): frame, scans, restart intervals and where
-the compressed values stand.
+"""Parse the structure of a JPEG (ITU-T T.81 annex B): frame, scans, restart intervals.
 
-Bytes between two segments that belong to neither are passed over, as decoders do. Nothing is
-decoded.
+The offsets of the compressed values are found, nothing is decoded. Bytes between two segments that
+belong to neither are ignored, as decoders do.
 """
 
 from __future__ import annotations
@@ -22,24 +21,30 @@ _FILL = 0xFF  # any number of these may stand before a marker (B.1.1.2)
 
 
 class Component(NamedTuple):
+    """A component of a frame (B.2.2)."""
+
     identifier: int
     across: int  # sampling factors
     down: int
 
 
 class Scan(NamedTuple):
+    """A scan (B.2.3), and where its compressed values are."""
+
     components: tuple[int, ...]  # identifiers
     first: int  # coefficient; the predictor of a lossless frame
     last: int
-    low: int  # bits that later scans are to bring; the point transform of a lossless frame
+    low: int  # bits left to later scans; the point transform of a lossless frame
     interval: int  # minimum coded units between two restarts; 0: none
-    begin: int  # place of the compressed values
-    end: int  # place of the marker behind them, and of the fill bytes before it
+    begin: int  # offset of the compressed values
+    end: int  # offset of the marker behind them, or of the fill bytes before it
 
 
 class Stream(NamedTuple):
+    """A frame with its scans."""
+
     code: int  # of the start of frame
-    place: int  # of the start of frame
+    place: int  # offset of the start of frame
     bits: int
     height: int
     width: int
@@ -57,16 +62,22 @@ class Stream(NamedTuple):
 
     @property
     def down(self) -> int:
+        """The largest vertical sampling factor."""
         return max(component.down for component in self.components)
 
     @property
     def across(self) -> int:
+        """The largest horizontal sampling factor."""
         return max(component.across for component in self.components)
 
 
 def parse(data: bytes) -> Stream:
-    """Raise `ValueError` where headers break off, a table is broken or there is no frame."""
-    at, interval, scans, frame, ended = 2, 0, [], None, False
+    """Return the structure of a JPEG.
+
+    Raises `ValueError` where headers break off, a table is broken or there is no frame.
+    """
+    at, interval, frame, ended = 2, 0, None, False
+    scans: list[Scan] = []
     try:
         while (found := _MARKER.search(data, at)) and not ended:
             place, code, at = found.start(), data[found.end() - 1], found.end()
@@ -94,7 +105,7 @@ def parse(data: bytes) -> Stream:
 
 
 def restarts(data: bytes, scan: Scan) -> list[int]:
-    """Places of the restart markers of a scan, and of the fill bytes before them."""
+    """Return the offsets of the restart markers of a scan, or of the fill bytes before them."""
     return [
         _before_fill(data, found.start()) for found in _RESTART.finditer(data, scan.begin, scan.end)
     ]
@@ -107,7 +118,7 @@ def _before_fill(data: bytes, at: int) -> int:
 
 
 def units(stream: Stream, scan: Scan) -> int:
-    """How many minimum coded units a scan has (A.2)."""
+    """Return how many minimum coded units a scan has (A.2)."""
     height, width = stream.unit
     if len(scan.components) == 1 and len(stream.components) > 1:
         one = next(one for one in stream.components if one.identifier == scan.components[0])
@@ -116,7 +127,7 @@ def units(stream: Stream, scan: Scan) -> int:
 
 
 def _frame(code: int, place: int, segment: bytes) -> Stream:
-    """The frame header, behind its length (B.2.2)."""
+    """Parse a frame header, behind its length (B.2.2)."""
     components = tuple(
         Component(segment[at], segment[at + 1] >> 4 or 1, segment[at + 1] & 15 or 1)
         for at in range(6, 6 + 3 * segment[5], 3)
@@ -128,7 +139,7 @@ def _frame(code: int, place: int, segment: bytes) -> Stream:
 
 
 def _refuse_tables(segment: bytes) -> None:
-    """Raise `ValueError` for Huffman tables (B.2.4.2) that no encoder makes: decoders differ then."""
+    """Raise `ValueError` for invalid Huffman tables (B.2.4.2), about which decoders differ."""
     at = 0
     while at < len(segment):
         count = sum(segment[at + 1 : at + 17])
@@ -139,7 +150,7 @@ def _refuse_tables(segment: bytes) -> None:
 
 
 def _scan(segment: bytes, interval: int, begin: int, end: int) -> Scan:
-    """The scan header, behind its length (B.2.3)."""
+    """Parse a scan header, behind its length (B.2.3)."""
     count = segment[0]
     components = tuple(segment[1 + 2 * index] for index in range(count))
     at = 1 + 2 * count

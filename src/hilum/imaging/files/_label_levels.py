@@ -1,6 +1,6 @@
-"""The levels of a label image: which of its values are labels, and which only lie at their edges.
+"""Find the levels of a label image: which of its values are labels, and which only edge values.
 
-A label covers regions; the values that resizing, anti-aliasing or lossy compression leave lie in
+A label covers regions; the values that resizing, anti-aliasing or lossy compression leave are in
 thin seams between regions, and between their values. A level is a value with a core: pixels whose
 eight neighbours have it too. All other pixels take the level that is nearest in value among those
 that are near them in the image, so an edge between 0 and 255 never becomes a rim of 127.
@@ -23,7 +23,7 @@ _NOISE = 8  # of 255, that values of one flat region of a lossy image may differ
 _APART = 20  # of 255, that two levels of a lossy image are apart at least
 _PEAK = 3e-3  # of the pixels, that a level of a lossy image has at least
 _BETWEEN = 0.12  # of the distance of two levels, from the line between them
-_RESIDUE = 0.03  # of the range: nearer levels are one, where the smaller one is scattered
+_RESIDUE = 0.03  # of the range: closer levels are one, where the smaller one is scattered
 _INTERPOLATED = 0.1  # of the edges, that skip a level in a label map that was not interpolated
 _SMOOTHED_AT = 700  # pixels of the longer side, at most, at which an image is smoothed
 _SAMPLE = 1 << 14  # pixels that show whether an image has few values
@@ -31,11 +31,13 @@ _SAMPLE = 1 << 14  # pixels that show whether an image has few values
 
 @dataclass(frozen=True)
 class Levels:
-    numbers: np.ndarray  # uint8 (height, width): the place of each pixel's level in `values`
+    """The levels of an image, and the level of each pixel."""
+
+    numbers: np.ndarray  # uint8 (height, width): the index of each pixel's level in `values`
     values: np.ndarray  # (levels,) or, of colours, (levels, 3), as stored
     distinct: int  # different values in the image; of a lossy colour image, at least so many
-    soft: float  # share of the pixels whose value is no level's
-    exact: bool  # levels are values as they stand, not the middle of some
+    soft: float  # fraction of the pixels whose value is no level
+    exact: bool  # levels are values as stored, not the middle of a range
 
 
 def find(
@@ -47,9 +49,9 @@ def find(
 ) -> Levels | None:
     """Find the levels of an image; None where it has too many to be labels.
 
-    `colours` (entries, 3) says how the values of a palette are shown. `lossy` images have no exact
-    values. `softest` is the share of the pixels that may lie between the levels of an image of many
-    values; one of more is None as well, and soon.
+    `colours` (entries, 3) is the palette. `lossy` images have no exact values. `softest` is the
+    largest fraction of pixels between the levels in an image of many values; an image with more
+    gives None early.
     """
     if values.ndim == 3 and _is_grey(values):
         grey = find(np.ascontiguousarray(values[:, :, 0]), lossy=lossy, softest=softest)
@@ -99,13 +101,13 @@ def cores(numbers: np.ndarray) -> np.ndarray:
 
 
 def edges(numbers: np.ndarray) -> float:
-    """Pairs of neighbours with different numbers, over the sum of height and width."""
+    """Count pairs of neighbours with different numbers, over the sum of height and width."""
     down, right = numbers[1:] != numbers[:-1], numbers[:, 1:] != numbers[:, :-1]
     return (np.count_nonzero(down) + np.count_nonzero(right)) / sum(numbers.shape)
 
 
 def roughness(numbers: np.ndarray) -> float:
-    """Compare the outlines' length with that of the image smoothed: about 1 for what was drawn.
+    """Return the outlines' length over that of the smoothed image: about 1 for a drawn mask.
 
     The outlines between the grey values of a photograph are frayed by its noise: at least 1.15 in
     real radiographs, at whatever contrast.
@@ -116,15 +118,15 @@ def roughness(numbers: np.ndarray) -> float:
 
 
 def pieces(numbers: np.ndarray, levels: int) -> int:
-    """Parts of one number that hang together by edges or corners, over all numbers."""
+    """Count the connected parts of one number, by edges or corners, over all numbers."""
     found = ((numbers == number).astype(np.uint8) for number in range(levels))
     return sum(cv2.connectedComponents(one, connectivity=8)[0] - 1 for one in found)
 
 
 def skips(numbers: np.ndarray, order: np.ndarray) -> float:
-    """Share of the edges between numbers that are no neighbours in `order`, the rank of each.
+    """Return the fraction of edges between numbers that are not neighbours in `order`, their rank.
 
-    In a photograph of few grey values one goes from dark to bright through those between.
+    In a photograph of few grey values, dark passes to bright through the values between.
     """
     ranked = order.astype(np.int16)[numbers]
     steps = [np.abs(np.diff(ranked, axis=axis)) for axis in (0, 1)]
@@ -162,8 +164,8 @@ def _exact(numbers: np.ndarray, present: np.ndarray, shown: np.ndarray) -> Level
 def without_seams(levels: Levels) -> Levels:
     """Remove the seams of one label that interpolation left between two others in a grey map.
 
-    In one that was interpolated one goes from 0 to 2 through 1 all along; there a thin 1 with 0
-    and 2 beside it is neither. A map whose labels touch as they are comes back as it is.
+    In an interpolated map 0 always passes to 2 through 1; a thin 1 with 0 and 2 beside it is no
+    label there. A map whose labels touch directly is returned unchanged.
     """
     numbers, value, count = levels.numbers, levels.values, len(levels.values)
     if value.ndim > 1 or count < 3 or skips(numbers, np.arange(count)) >= _INTERPOLATED:
@@ -182,7 +184,7 @@ def without_seams(levels: Levels) -> Levels:
 
 
 def _of_their_own(shown: np.ndarray, real: np.ndarray, many: np.ndarray) -> np.ndarray:
-    """Values without a core that lie between no two levels: thin outlines, such as VOC's."""
+    """Return which values without a core are between no two levels: thin outlines, as in VOC."""
     found = np.zeros(len(shown), bool)
     levels = shown[real]
     for place in np.flatnonzero(~real & many):
@@ -207,7 +209,7 @@ def _between(value: np.ndarray, first: np.ndarray, second: np.ndarray) -> bool:
 def _without_residue(
     shown: np.ndarray, real: np.ndarray, count: np.ndarray, core: np.ndarray
 ) -> np.ndarray:
-    """Levels but those that are scattered pixels beside a larger level: what a lossy copy left."""
+    """Remove levels of scattered pixels beside a larger level: residue of lossy compression."""
     kept = real.copy()
     reach = _RESIDUE * float(np.ptp(shown))
     if reach < 2:
@@ -221,7 +223,7 @@ def _without_residue(
 
 
 def _nearest(distances: list[np.ndarray], near: list[np.ndarray], beyond: float) -> np.ndarray:
-    """The place of the least distance among those that are near, else among all."""
+    """Return the index of the least distance among those that are near, else among all."""
     costs = np.stack(
         [np.where(close, far, far + beyond) for far, close in zip(distances, near, strict=True)]
     )
@@ -229,7 +231,7 @@ def _nearest(distances: list[np.ndarray], near: list[np.ndarray], beyond: float)
 
 
 def _by_peaks(values: np.ndarray, softest: float) -> Levels | None:
-    """Levels of an image of many values: peaks of flat regions' values that are far apart."""
+    """Find the levels of an image of many values: distant peaks of the values in flat regions."""
     eight = _as_eight_bits(values)
     planes, pixels = list(cv2.split(eight)), eight.shape[0] * eight.shape[1]
     bins, count = _histogram(planes, _flat(eight))
@@ -254,7 +256,7 @@ def _by_peaks(values: np.ndarray, softest: float) -> Levels | None:
 
 
 def _unexplained(eight: np.ndarray, peaks: np.ndarray) -> float:
-    """Share of the pixels of a grey image that are near no peak."""
+    """Return the fraction of pixels of a grey image whose value is near no peak."""
     count = np.bincount(eight.ravel(), minlength=256)
     near = np.abs(np.arange(256)[:, None] - np.round(peaks[:, 0])).min(axis=1) <= _NOISE
     return float(count[~near].sum() / eight.size)
@@ -268,7 +270,7 @@ def _as_eight_bits(values: np.ndarray) -> np.ndarray:
 
 
 def _stored(values: np.ndarray, peaks: np.ndarray) -> np.ndarray:
-    """Peaks of 0 to 255 as values of the image."""
+    """Convert peaks of 0 to 255 to values of the image."""
     low, high = (0, 255) if values.dtype == np.uint8 else (int(values.min()), int(values.max()))
     whole = np.round(low + peaks * ((high - low) / 255)).astype(np.int64)
     return whole[:, 0] if values.ndim == 2 else whole
@@ -281,7 +283,7 @@ def _flat(eight: np.ndarray) -> np.ndarray:
 
 
 def _histogram(planes: list[np.ndarray], flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Middles of the bins float (bins, channels) and how many flat pixels are in each."""
+    """Return the bins' middles, float (bins, channels), and the number of flat pixels in each."""
     if len(planes) == 1:
         return np.arange(256.0)[:, None], np.bincount(planes[0][flat], minlength=256)
     codes = sum((plane[flat].astype(np.int32) >> 3) << 5 * at for at, plane in enumerate(planes))
@@ -292,7 +294,7 @@ def _histogram(planes: list[np.ndarray], flat: np.ndarray) -> tuple[np.ndarray, 
 
 
 def _peaks(bins: np.ndarray, count: np.ndarray, size: int) -> np.ndarray | None:
-    """Float (peaks, channels), in order; None where there are too many."""
+    """Return the peaks, float (peaks, channels), in order; None where there are too many."""
     left, peaks = count.astype(np.int64), []
     used = np.flatnonzero(count)
     while used.size:
@@ -311,8 +313,9 @@ def _peaks(bins: np.ndarray, count: np.ndarray, size: int) -> np.ndarray | None:
 
 
 def _distance(planes: list[np.ndarray], peak: np.ndarray) -> np.ndarray:
-    """uint8 (height, width): the largest difference of a channel."""
-    found = cv2.absdiff(planes[0], float(round(peak[0])))
-    for plane, value in zip(planes[1:], peak[1:], strict=True):
-        found = cv2.max(found, cv2.absdiff(plane, float(round(value))))
+    """Return the largest difference of any channel from a peak, uint8 (height, width)."""
+    found = np.zeros(planes[0].shape, np.uint8)
+    for plane, value in zip(planes, peak, strict=True):
+        level = np.full(plane.shape, round(value), np.uint8)
+        found = cv2.max(found, cv2.absdiff(plane, level))
     return found

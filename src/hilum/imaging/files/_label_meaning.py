@@ -1,7 +1,7 @@
-"""What the labels of one mask stand for, by their shape and place.
+"""Infer what the labels of one mask stand for, from their shape and position.
 
-The background lies at the image's border, lungs do not; the patient's right lung lies on the
-image's left.
+The background is at the image's border, lungs are not; the patient's right lung is on the image's
+left.
 """
 
 from __future__ import annotations
@@ -15,17 +15,13 @@ from hilum.imaging.files import _label_regions
 from hilum.imaging.files._label_regions import Region
 from hilum.imaging.files._labels import LabelImage
 
-_IGNORE = "255"  # with small numbers beside it: Pascal VOC's mark for what is to be ignored
+_IGNORE = "255"  # among small numbers: Pascal VOC's value for pixels to ignore
 _SMALL_NUMBERS = 50
 _BACKGROUND = 0.5  # of the border, that the background has at least
 _INVERTED = 0.8  # the same where it is the brighter of two values
 _RIVAL = 0.25  # of the lungs' area, from which another pair of labels might be the lungs
-_LARGE = (
-    0.1  # of the lungs' area, from which a label at the side might be part of a lung, as a lobe is
-)
-_MARGIN = (
-    0.2  # of the distance between two lungs' middles, that what lies between them keeps from each
-)
+_LARGE = 0.1  # of the lungs' area, from which a label at the side might be a lobe
+_MARGIN = 0.2  # of the distance between two lungs' middles, that a label between them keeps
 _INSIDE = 0.75  # of a label's outline that lies on lung: it is inside the lung
 _MARK = 0.05  # of the lungs' area: a smaller label inside them is a mark or an arrow
 
@@ -41,11 +37,12 @@ class ValueMeaning:
     sure: bool  # fit to vote on what the labels of its folder stand for
     unsettled: tuple[str, ...] = ()
     tiny: tuple[str, ...] = ()  # keys of a few pixels, which show no shape
-    foreground: float = 0.0  # share of the image that is neither background nor ignored
-    side: str | None = None  # "both", "right" or "left": lungs by place; None: it looks like none
+    foreground: float = 0.0  # fraction of the image that is neither background nor ignored
+    side: str | None = None  # "both", "right" or "left": lungs by position; None: no lung
     inverted: bool = False  # the background is the brightest
 
     def words(self) -> str:
+        """Return the evidence for every key in one sentence."""
         return "; ".join(f"{key}: {words}" for key, words in self.evidence.items())
 
 
@@ -99,7 +96,7 @@ def _constant(image: LabelImage, ignored: str | None) -> ValueMeaning:
 def _of_two(
     path: str, regions: Mapping[str, Region | None], brightness: Mapping[str, float]
 ) -> ValueMeaning:
-    """Of a background and one label; None stands for a region too small to measure."""
+    """Interpret a background and one label; None stands for a region too small to measure."""
     dark, bright = sorted(regions, key=lambda key: (brightness[key], number(key)))
     inverted, sure = _is_inverted(regions[dark], regions[bright])
     ground, label = (bright, dark) if inverted else (dark, bright)
@@ -132,7 +129,7 @@ def _is_inverted(dark: Region | None, bright: Region | None) -> tuple[bool, bool
 
 
 def _side(region: Region | None) -> str | None:
-    """Which lungs a label looks like."""
+    """Return which lungs a label resembles; None: neither."""
     if region is None or region.share < _label_regions.LEAST_LUNG:
         return None
     if region.two:
@@ -182,7 +179,7 @@ def _of_several(
 
 
 def _lungs_among(labels: Mapping[str, Region]) -> tuple[dict[str, str], bool]:
-    """Roles of the labels that are lungs, and whether that is clear; else the likeliest."""
+    """Return the labels that are lungs with their roles, and whether that is unambiguous."""
     pairs = [
         (key, other)
         for key, region in labels.items()
@@ -205,7 +202,7 @@ def _lungs_among(labels: Mapping[str, Region]) -> tuple[dict[str, str], bool]:
 
 
 def _outer(pairs: Sequence[tuple[str, str]], labels: Mapping[str, Region]) -> list[tuple[str, str]]:
-    """Pairs but those of one lung and what lies between both, as a large heart does."""
+    """Remove pairs of one lung and a label between both lungs, such as a large heart."""
     found = []
     for right, left in pairs:
         wider = [(a, b) for a, b in pairs if (a == right) != (b == left)]
@@ -251,6 +248,7 @@ def _by_place(role: str, region: Region) -> str:
 
 
 def number(key: str) -> tuple[int, str]:
+    """Return a sort key that orders numbers by value, before all other keys."""
     return (int(key), "") if key.isdigit() else (1 << 30, key)
 
 

@@ -1,7 +1,7 @@
-"""Shape and place of each label of an image: what distinguishes lungs, heart and background.
+"""Measure shape and position of each label: what distinguishes lungs, heart and background.
 
-Measured on at most `SIDE` pixels of the longer side. Places are shares of the image's width and
-height, 0 left and top.
+The longer side is subsampled to at most `SIDE` pixels. Positions are fractions of the image's width
+and height, 0 left and top.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ LEAST_LUNG = 0.012
 
 @dataclass(frozen=True)
 class Region:
+    """The measurements of one label."""
+
     share: float  # of the image
     frame: float  # of the pixels at the image's border
     left: float
@@ -42,22 +44,24 @@ class Region:
 
     @property
     def tall(self) -> bool:
+        """Whether it is at least about as high as it is wide, as lungs are."""
         height, width = self.mask.shape
         return (self.bottom - self.top) * height >= _SLENDER * (self.right - self.left) * width
 
     @property
     def central(self) -> bool:
+        """Whether its middle is near the image's midline."""
         return abs(self.across - 0.5) <= 0.12
 
 
 def small(numbers: np.ndarray) -> np.ndarray:
-    """Every n-th row and column, so that at most `SIDE` are left."""
+    """Return every n-th row and column, so that at most `SIDE` are left."""
     step = max(1, -(-max(numbers.shape) // SIDE))
     return numbers[step // 2 :: step, step // 2 :: step]
 
 
 def frame(shape: tuple[int, int], seen: np.ndarray) -> np.ndarray:
-    """bool (height, width): the border of the part of an image that is `seen`, of what is seen."""
+    """Return the border of the part of an image that is `seen`: bool (height, width)."""
     rows, columns = (np.flatnonzero(seen.any(axis=axis)) for axis in (1, 0))
     border = np.zeros(shape, bool)
     if rows.size:
@@ -141,14 +145,14 @@ def _like_lungs(mask: np.ndarray) -> bool:
 
 
 def _beside(first: np.ndarray, second: np.ndarray) -> bool:
-    """Whether two boxes share some of their height."""
+    """Return whether two boxes overlap in height."""
     tops, heights = ([one[at] for one in (first, second)] for at in (1, 3))
     common = min(tops[0] + heights[0], tops[1] + heights[1]) - max(tops)
     return common >= _LEVEL * min(heights)
 
 
 def are_lungs(first: Region, second: Region) -> bool:
-    """Whether two labels lie as the right lung and the left one do, `first` on the image's left."""
+    """Return whether two labels are placed as lungs are, `first` on the image's left."""
     if second.across - first.across < _APART or first.share + second.share < LEAST_LUNGS:
         return False
     larger, smaller = max(first.share, second.share), min(first.share, second.share)
@@ -165,6 +169,6 @@ def are_lungs(first: Region, second: Region) -> bool:
 
 
 def enclosed(inner: np.ndarray, outer: np.ndarray) -> float:
-    """Share of what borders on `inner` that is `outer`; both bool (height, width)."""
+    """Return the fraction of the rim around `inner` that is `outer`; both bool (height, width)."""
     around = (cv2.dilate(inner.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0) & ~inner
     return float(outer[around].mean()) if around.any() else 0.0

@@ -1,8 +1,8 @@
-"""What the labels of masks stand for: by the masks of a folder together, or by a user's word.
+"""Decide what the labels of masks stand for: by all masks of a folder, or by the user's settings.
 
-A label that stands for one thing in one mask stands for it in all masks of a folder, so each mask
-has a vote (`consensus`). What neither the mask nor its folder settles is refused with the lines of
-`hilum.toml` that settle it (`settled`).
+A label stands for the same thing in all masks of a folder, so each mask has a vote (`consensus`).
+What neither the mask nor its folder settles is refused with the lines of `hilum.toml` that settle
+it (`settled`).
 """
 
 from __future__ import annotations
@@ -57,10 +57,9 @@ def consensus(meanings: Sequence[ValueMeaning]) -> Consensus:
         else:
             unsettled[key] = dict(count.most_common())
     grounds = Counter(one.ground for one in _voting(meanings))
-    ground = max(grounds, key=grounds.__getitem__, default=None)
-    return Consensus(
-        roles, unsettled, ground if grounds[ground] >= _AGREED * grounds.total() else None
-    )
+    leading = grounds.most_common(1)
+    agreed = bool(leading) and leading[0][1] >= _AGREED * grounds.total()
+    return Consensus(roles, unsettled, leading[0][0] if agreed else None)
 
 
 def _voting(meanings: Sequence[ValueMeaning]) -> Sequence[ValueMeaning]:
@@ -68,7 +67,7 @@ def _voting(meanings: Sequence[ValueMeaning]) -> Sequence[ValueMeaning]:
 
 
 def _votes(meanings: Sequence[ValueMeaning]) -> dict[str, Counter[str]]:
-    """Votes by key. A mask of one lung alone cannot say which its value means: others go first."""
+    """Count votes by key. A mask of one lung cannot say which one it is: others go first."""
     firm: dict[str, Counter[str]] = {}
     weak: dict[str, Counter[str]] = {}
     for one in _voting(meanings):
@@ -93,26 +92,26 @@ def settled(
         roles = _as_said(image, said)
         return Settled(roles, _is_inverted(image, roles))
     own, agreed = meaning(image), agreed or Consensus()
-    roles, doubtful = {}, {}
+    roles, unclear = {}, {}
     for key in image.keys:
         roles[key], settles = _role(key, own, agreed)
         if not settles:
             votes = agreed.unsettled.get(key, {})
             words = ", ".join(f"{role} in {count} masks" for role, count in votes.items())
-            doubtful[key] = words or own.evidence.get(key, "")
-    if doubtful:
-        raise BadData(_refusal(image.path, doubtful, roles, "can be more than one thing"))
+            unclear[key] = words or own.evidence.get(key, "")
+    if unclear:
+        raise BadData(_refusal(image.path, unclear, roles, "can be more than one thing"))
     unlike = own.sure and agreed.ground not in (None, own.ground)
     return Settled(roles, _is_inverted(image, roles), unlike)
 
 
 def _role(key: str, own: ValueMeaning, agreed: Consensus) -> tuple[str, bool]:
-    """The role of one label, and whether it is settled.
+    """Return the role of one label, and whether it is settled.
 
-    The folder's word goes before the mask's own, because one shape can deceive, but for what is to
-    be ignored, which other masks of the folder may use as an ordinary value, and for a mask whose
-    background surely has another value. Where the folder does not agree on right and left, nor can
-    a mask say which is meant.
+    The folder's consensus goes before the mask's own meaning, because a single shape can deceive.
+    Exceptions are a value to ignore, which other masks of the folder may use as an ordinary value,
+    and a mask whose background certainly has another value. Where the folder does not agree on
+    right and left, a single mask cannot decide either.
     """
     mine = own.roles[key]
     if own.sure and own.ground != agreed.ground:
@@ -140,11 +139,11 @@ def _is_inverted(image: LabelImage, roles: Mapping[str, str]) -> bool:
     return image.brightness[ground] > max(image.brightness[at] for at in lungs)
 
 
-# --------------------------------------------------------------------------------- a user's word
+# ----------------------------------------------------------------------------- the user's settings
 
 
 def _as_said(image: LabelImage, said: Mapping[str, str]) -> dict[str, str]:
-    """Roles by what was said; the background need not be named."""
+    """Return roles by the user's settings; the background need not be named."""
     named = {key: _named_near(image, key, said) for key in image.keys}
     missing = [key for key, role in named.items() if role is None]
     if not missing:
@@ -166,7 +165,7 @@ def _named_near(image: LabelImage, key: str, said: Mapping[str, str]) -> str | N
 
 
 def _refusal(path: str, evidence: Mapping[str, str], roles: Mapping[str, str], why: str) -> str:
-    """The message on the keys of `evidence`; `roles` are the example, which holds when pasted."""
+    """Return the error about the keys of `evidence`; `roles` are the example to paste."""
     values = " and ".join(f"{key} ({words})" if words else key for key, words in evidence.items())
     return (
         f"{path}: what its value {values} stands for {why}; say it in hilum.toml "
@@ -175,7 +174,7 @@ def _refusal(path: str, evidence: Mapping[str, str], roles: Mapping[str, str], w
 
 
 def toml_of(roles: Mapping[str, str]) -> str:
-    """The section of `hilum.toml` that says what values stand for."""
+    """Return the section of `hilum.toml` that says what values stand for."""
     lines = (f'{_toml_key(key)} = "{roles[key]}"' for key in sorted(roles, key=number))
     return "\n".join([f"[{SECTION}]", *lines])
 
@@ -185,7 +184,7 @@ def _toml_key(key: str) -> str:
 
 
 def roles_from_toml(said: Mapping[str, object]) -> dict[str, str]:
-    """Roles by key of a section of `hilum.toml` or of JSON. Raises `BadData` with every fault."""
+    """Parse the roles by key of a `hilum.toml` section. Raises `BadData` with every fault."""
     roles, faults = {}, []
     for key, role in said.items():
         if not isinstance(role, str) or role not in ROLES:

@@ -1,13 +1,14 @@
-"""PNG (ISO/IEC 15948): what the header tells, and the picture, fast.
+"""Decode PNG (ISO/IEC 15948) fast and within bounds.
 
-libpng by imagecodecs undoes the filters, but its inflate is slow. Where it pays, the stream is inflated here by libdeflate, into room for
-exactly the picture and never more, and given to libpng in stored blocks (RFC 1951, 3.2.4), which cost it little: three quarters of the
-time for the same values. Anything odd on that way (a checksum, a length) leaves the file to libpng alone, whose word is final.
+imagecodecs' libpng undoes the filters, but its inflate is slow. Where it pays, the stream is
+inflated here by libdeflate, into a buffer of exactly the image's size, and given to libpng in
+stored blocks (RFC 1951, 3.2.4), which cost it little: three quarters of the time for the same
+values. On any irregularity (a checksum, a length) libpng alone decodes the file and decides.
 
-Rows that are missing, or of which there are more than the header tells, are refused: libpng raises for the former, and warns of the
-latter.
+Missing or surplus rows are refused: libpng raises for the former, and warns of the latter.
 
-Only the chunks that make the picture are passed on; text and colour profiles, which may be compressed without bound, never are.
+Only the chunks that make up the image are passed on; text and colour profiles, which may be
+compressed without bound, never are.
 """
 
 from __future__ import annotations
@@ -21,18 +22,21 @@ from hilum.imaging.files import _decoder_warnings, _tiff
 from hilum.imaging.files._raster_header import Head, Stored, Unfit
 
 SIGNATURES = (b"\x89PNG\r\n\x1a\n",)
-_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # by colour type; a palette is looked up
+_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # by colour type; a palette is applied
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 _PALETTE = 3
-_INTERLACED = 28  # place of the byte that says so
+_INTERLACED = 28  # offset of the byte that states it
 _MOST_INFLATED = 1 << 27  # bytes; larger ones are left to libpng, which needs no copy of all rows
 _MOST_CHUNKS = 1 << 20
-_PAYS_BELOW = 6  # inflated bytes a compressed one: where zlib is quick by itself, a second checksum and copy cost more than it
-_LONGEST = 1034  # inflated bytes a compressed one at most
+# Inflated bytes per compressed byte: above, zlib itself is fast, and a second checksum and copy
+# cost more than they save.
+_PAYS_BELOW = 6
+_LONGEST = 1034  # inflated bytes per compressed byte at most, by the deflate format
 _STORED = 65535  # bytes in a stored block
 
 
-def look(data: bytes) -> Head:
+def read_header(data: bytes) -> Head:
+    """Return size, channels and depth. Raises `ValueError` for a broken header."""
     if len(data) < 29 or data[12:16] != b"IHDR":
         raise ValueError("it has no header")
     width, height, bits, kind = struct.unpack_from(">IIBB", data, 16)
@@ -42,20 +46,22 @@ def look(data: bytes) -> Head:
 
 
 def decode(data: bytes, head: Head) -> tuple[np.ndarray, list[str]]:
-    """Values uint8 or uint16 (height, width) or (height, width, channels), 1, 2 and 4 bits stretched to 8, palettes looked up."""
+    """Return values uint8 or uint16 (height, width) or (height, width, channels), and notes.
+
+    1, 2 and 4 bits are stretched to 8, palettes applied. Raises `ValueError` for a broken file,
+    `Unfit` for an animation.
+    """
     palette, parts, notes = _parts(data)[:3]
-    return _pixels(
-        data, head, data[:33], _chunk(b"PLTE", palette) if palette else b"", parts
-    ), notes
+    colours = _chunk(b"PLTE", palette) if palette else b""
+    return _pixels(data, head, data[:33], colours, parts), notes
 
 
 def stored(data: bytes, head: Head) -> Stored:
-    """Values uint8 or uint16 as they stand in the file: 1, 2 and 4 bits are not stretched, palettes not looked up."""
+    """Return values uint8 or uint16 as stored, 1, 2 and 4 bits not stretched, and the palette."""
     palette, parts, _, transparency = _parts(data)
     bits, kind = data[24], data[25]
-    grey = struct.pack(
-        ">BB", bits, 0
-    )  # libpng looks a palette up, but leaves numbers that are called grey as they are
+    # libpng applies a palette; declared as grey, its indices stay as they are.
+    grey = struct.pack(">BB", bits, 0)
     ihdr = _chunk(b"IHDR", data[16:24] + grey + data[26:29])
     start = data[:8] + ihdr if kind == _PALETTE else data[:33]
     colours = b"" if kind == _PALETTE or not palette else _chunk(b"PLTE", palette)
@@ -64,9 +70,7 @@ def stored(data: bytes, head: Head) -> Stored:
         values //= np.uint8(255 // ((1 << bits) - 1))
     if kind != _PALETTE:
         return Stored(values)
-    missing = max(
-        0, int(values.max(initial=0)) + 1 - len(palette) // 3
-    )  # libpng shows these in black
+    missing = max(0, int(values.max(initial=0)) + 1 - len(palette) // 3)  # black in libpng
     entries = np.frombuffer(palette + bytes(3 * missing), np.uint8).reshape(-1, 3)
     clear = frozenset(number for number, alpha in enumerate(transparency) if alpha == 0)
     return Stored(values, entries, clear)
@@ -75,7 +79,7 @@ def stored(data: bytes, head: Head) -> Stored:
 def _pixels(
     data: bytes, head: Head, header: bytes, colours: bytes, parts: list[bytes]
 ) -> np.ndarray:
-    """What libpng makes of the compressed stream behind the chunks `header` and `colours`."""
+    """Decode the compressed stream behind the chunks `header` and `colours`."""
     import imagecodecs
 
     needed = inflated_size(data)
@@ -90,7 +94,7 @@ def _pixels(
                 b"".join([*start, *restored(stream, needed), _chunk(b"IEND", b"")])
             )
         except (imagecodecs.DeflateError, imagecodecs.PngError):
-            pass  # libpng tells what is wrong, or that nothing is
+            pass  # libpng alone reports what is wrong, or that nothing is
     with _decoder_warnings.collected() as warnings:
         values = imagecodecs.png_decode(
             b"".join([*start, _chunk(b"IDAT", stream), _chunk(b"IEND", b"")])
@@ -101,19 +105,21 @@ def _pixels(
 
 
 def inflated_size(data: bytes) -> int:
-    """Bytes of the filtered rows of a picture that is not interlaced; about as many as those of one that is."""
+    """Return the bytes of an image's filtered rows; of an interlaced one about."""
     width, height, bits, kind = struct.unpack_from(">IIBB", data, 16)
     return height * (1 + (width * bits * (1 if kind == _PALETTE else _CHANNELS[kind]) + 7) // 8)
 
 
 def restored(stream: bytes, size: int) -> list[bytes]:
-    """An IDAT chunk, in pieces, with the same `size` bytes as the zlib stream, but stored. Raises where they are more or broken."""
+    """Return an IDAT chunk, in pieces, with the `size` bytes of the zlib stream in stored blocks.
+
+    Raises what imagecodecs raises where they are more or broken.
+    """
     import imagecodecs
 
-    rows = memoryview(
-        imagecodecs.deflate_decode(stream, out=size)
-    )  # checks Adler-32, which stands last
-    pieces = [b"IDAT\x78\x01"]
+    # Adler-32, at the end of the stream, is checked here.
+    rows = memoryview(imagecodecs.deflate_decode(stream, out=size))
+    pieces: list[bytes] = [b"IDAT\x78\x01"]
     for start in range(0, len(rows), _STORED):
         length = min(_STORED, len(rows) - start)
         pieces += [
@@ -139,7 +145,10 @@ def _chunk(name: bytes, content: bytes) -> bytes:
 
 
 def _parts(data: bytes) -> tuple[bytes, list[bytes], list[str], bytes]:
-    """Palette, pieces of the compressed stream, what is left out of the picture, and the chunk tRNS. Raises ValueError for a broken chunk."""
+    """Return palette, pieces of the compressed stream, notes on what is ignored, and chunk tRNS.
+
+    Raises `ValueError` for a broken chunk.
+    """
     import imagecodecs
 
     palette, transparency, parts, notes, at = b"", b"", [], [], 8
@@ -170,7 +179,7 @@ def _parts(data: bytes) -> tuple[bytes, list[bytes], list[str], bytes]:
 
 
 def orientation(data: bytes) -> int:
-    """What the chunk eXIf before the pixels says, which `decode` does not follow; 1 where there is none."""
+    """Return the orientation in the chunk eXIf, which `decode` ignores; 1 where there is none."""
     at = 8
     while at + 12 <= len(data):
         length, name = struct.unpack_from(">I4s", data, at)
@@ -185,10 +194,11 @@ def orientation(data: bytes) -> int:
 def _left_out(name: bytes, content: bytes) -> list[str]:
     if name == b"acTL" and int.from_bytes(content[:4]) > 1:
         raise Unfit(
-            f"is an animation of {int.from_bytes(content[:4])} pictures; expected one; save the one you mean as a file of its own"
+            f"is an animation of {int.from_bytes(content[:4])} images; expected one; save the one "
+            "you need as a file of its own"
         )
     if name == b"tRNS":
         return ["transparent colours shown as they are"]
-    if name == b"eXIf" and (told := _tiff.orientation(content)) != 1:
-        return [f"its Exif orientation {told} not followed"]
+    if name == b"eXIf" and (stated := _tiff.orientation(content)) != 1:
+        return [f"its Exif orientation {stated} not followed"]
     return []

@@ -1,7 +1,7 @@
-"""What the head of a raster file tells before anything is decoded, and how a picture is turned as its head says.
+"""The header of a raster file, known before anything is decoded, and the orientation it states.
 
-`size` is (height, width) as stored. `orientation` is 1 to 8 of TIFF 6.0 (tag 274, Orientation), which Exif took over: where the first
-stored row and the first stored column belong in the picture as it is shown.
+`size` is (height, width) as stored. `orientation` is 1 to 8 of TIFF 6.0 (tag 274, Orientation),
+which Exif adopted: where the first stored row and column belong in the displayed image.
 """
 
 from __future__ import annotations
@@ -10,15 +10,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_DEPTHS = (10, 12, 14, 16)
+_DEPTHS = (10, 12, 14, 16)  # bits of detectors, stored in 16
 
 
 class Unfit(Exception):
-    """Why a sound file is not read: what it holds, what was expected and what to do, to be told behind the file's name."""
+    """A sound file is not supported: what it holds, what was expected and what to do.
+
+    The message follows the file's name.
+    """
 
 
 @dataclass(frozen=True)
 class Head:
+    """What a file states of its image."""
+
     size: tuple[int, int]
     channels: int  # as decoded; a palette's colours are 3
     bits: int  # of one value
@@ -26,32 +31,30 @@ class Head:
 
     @property
     def shown(self) -> tuple[int, int]:
-        """Height and width once turned."""
-        return self.size[::-1] if self.orientation >= 5 else self.size
+        """Height and width as displayed."""
+        return (self.size[1], self.size[0]) if self.orientation >= 5 else self.size
 
     @property
     def bytes(self) -> int:
-        """Size of the decoded picture in memory."""
+        """Size of the decoded image in memory."""
         return self.size[0] * self.size[1] * self.channels * (2 if self.bits > 8 else 1)
 
 
 @dataclass(frozen=True)
 class Stored:
-    """Values as a file stores them, before any colour is looked up or value stretched."""
+    """Values as a file stores them, before a palette is applied or a value stretched."""
 
-    values: (
-        np.ndarray
-    )  # uint8 or uint16 (height, width), of several channels (height, width, channels)
+    values: np.ndarray  # uint8 or uint16 (height, width) or (height, width, channels)
     palette: np.ndarray | None = None  # uint8 or uint16 (entries, 3): the colour of each value
     transparent: frozenset[int] = frozenset()  # values that show nothing
 
     def coloured(self) -> np.ndarray:
-        """Values with the palette looked up, (height, width, channels)."""
+        """Return values with the palette applied, (height, width, channels)."""
         return self.values if self.palette is None else self.palette[self.values]
 
 
-def turned(values: np.ndarray, orientation: int) -> np.ndarray:
-    """(height, width) as shown, of values as stored."""
+def oriented(values: np.ndarray, orientation: int) -> np.ndarray:
+    """Return values as displayed, given values as stored."""
     if orientation >= 5:
         values = values.swapaxes(0, 1)
     rows = slice(None, None, -1) if orientation in (3, 4, 7, 8) else slice(None)
@@ -60,7 +63,10 @@ def turned(values: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def range_top(values: np.ndarray) -> int:
-    """The largest value that the picture could hold: 255, or by the smallest of 10, 12, 14 and 16 bits that holds those of uint16."""
+    """Return the largest value that the image could hold.
+
+    255, or for uint16 that of the smallest of 10, 12, 14 and 16 bits that holds all values.
+    """
     if values.dtype == np.uint8:
         return 255
     largest = int(values.max())

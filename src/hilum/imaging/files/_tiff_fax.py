@@ -1,8 +1,8 @@
-"""CCITT compression inside TIFF (2, 3 and 4; ITU-T T.4 and T.6): two-valued images.
+"""Decode CCITT compression inside TIFF (2, 3 and 4; ITU-T T.4 and T.6): binary images.
 
-libtiff goes on where a row is short, long or broken, and only warns; here each warning is a fault.
-It is given a file with the strips or tiles and the tags that count alone, because it warns of
-others too.
+libtiff continues where a row is short, long or broken, and only warns; here each warning is an
+error. It is given a file of the strips or tiles and the relevant tags only, because it warns of
+other tags too.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from hilum.imaging.files import _decoder_warnings
 
-_KEPT = (256, 257, 258, 259, 262, 266, 278, 292, 293, 322, 323)  # how values are laid and packed
+_KEPT = (256, 257, 258, 259, 262, 266, 278, 292, 293, 322, 323)  # layout and packing of values
 _PLACES = {"strip": (273, 279), "tile": (324, 325)}
 _HEAD = 8  # bytes
 

@@ -1,5 +1,7 @@
-"""JPEG inside TIFF (compression 7, TIFF Technical Note 2): each strip or tile is a JPEG of its own,
-whose tables may be kept once for all in the tag JPEGTables."""
+"""Decode JPEG inside TIFF (compression 7, TIFF Technical Note 2).
+
+Each strip or tile is a JPEG of its own, whose tables may be shared in the tag JPEGTables.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +24,10 @@ def decode(part: bytes, tags: Mapping[int, tuple[int, ...]], samples: int) -> np
         raise ValueError("it is no JPEG")
     shared = bytes(tags.get(_TABLES, ())).removeprefix(_START).removesuffix(_END)
     stream = _START + shared + part.removeprefix(_START)
-    options = {}
-    if samples == 3:  # the tag says what they are, whatever a decoder would guess
-        stored = "YCBCR" if tags.get(_PHOTOMETRIC) == (_YCBCR,) else "RGB"
-        options = {"colorspace": stored, "outcolorspace": "RGB"}
-    values = _jpeg_complete.decode(stream, _jpeg_stream.parse(stream), **options)
+    space = None
+    if samples == 3:  # the tag decides, whatever a decoder would guess
+        space = ("YCBCR" if tags.get(_PHOTOMETRIC) == (_YCBCR,) else "RGB", "RGB")
+    values = _jpeg_complete.decode(stream, _jpeg_stream.parse(stream), space)
     if values.dtype != np.uint8:
         raise ValueError(f"it holds {values.dtype}; expected 8 bits")
     return values if values.ndim == 3 else values[:, :, None]

@@ -1,10 +1,10 @@
-"""TIFF 6.0 strips and tiles to values, each counted: exactly its bytes must come out of it.
+"""Decode TIFF 6.0 strips and tiles, each of which must give exactly its number of bytes.
 
-libtiff is not asked to put an image together, because it calls a strip whole that inflates to more
-than its bytes, or to none, and leaves what was in memory before (docs/upstream). Every strip or
-tile is decompressed by its codec into zeros of its own size; one that is missing, lies beyond the
-end of the file, or gives fewer or more bytes is a fault that names it. The last strip may be as
-long as the others, as some programs write it, and an uncompressed one may be padded to a whole
+libtiff does not assemble the image, because it accepts a strip that inflates to more than its
+bytes, or to none, and leaves previous memory contents in place (docs/upstream). Every strip or tile
+is decompressed by its codec into a zeroed buffer of its own size; one that is missing, is beyond
+the end of the file, or gives fewer or more bytes is an error that names it. The last strip may be
+as long as the others, as some programs write it, and an uncompressed one may be padded to a whole
 word.
 """
 
@@ -52,7 +52,7 @@ class _Layout(NamedTuple):
 
     @property
     def row_bytes(self) -> int:
-        """Of a row of one strip or tile."""
+        """Bytes of a row of one strip or tile."""
         return (self.part[1] * self.samples * self.bits + 7) // 8
 
     @property
@@ -84,7 +84,8 @@ def read(data: bytes, tags: Tags) -> np.ndarray:
         whole = (_of_tiles if layout.name == "tile" else _of_strips)(parts, layout)
     if layout.planes > 1:
         return np.ascontiguousarray(np.moveaxis(whole[..., 0], 0, -1))
-    return np.require(whole[0, :, :, 0] if layout.samples == 1 else whole[0], None, "CA")
+    image = whole[0, :, :, 0] if layout.samples == 1 else whole[0]
+    return np.require(image, None, ["C", "A"])
 
 
 def _layout(data: bytes, tags: Tags) -> _Layout:
@@ -148,7 +149,8 @@ def _parts(data: bytes, tags: Tags, layout: _Layout) -> list[memoryview]:
                 f"{place + size:,} of {len(data):,}"
             )
         parts.append(view[place : place + size])
-    if tags.get(266) == (2,) and layout.compression not in (JPEG, *FAX):  # libtiff turns the latter
+    # Bits in reverse order; libtiff itself restores them for CCITT.
+    if tags.get(266) == (2,) and layout.compression not in (JPEG, *FAX):
         import imagecodecs
 
         return [memoryview(imagecodecs.bitorder_decode(bytes(part))) for part in parts]
@@ -160,7 +162,7 @@ def _called(layout: _Layout, number: int) -> str:
 
 
 def _as_it_lies(data: bytes, tags: Tags, layout: _Layout) -> np.ndarray | None:
-    """Values of uncompressed strips that follow one another in the file; None of others."""
+    """Return the values of uncompressed strips that are contiguous in the file; else None."""
     if layout.compression != NONE or layout.name == "tile" or layout.bits < 8 or 266 in tags:
         return None
     row, place = layout.row_bytes, tags[273][0]
@@ -203,7 +205,7 @@ def _of_tiles(parts: Sequence[memoryview], layout: _Layout) -> np.ndarray:
 
 
 class _Codec:
-    """What decompresses the strips or tiles of one image."""
+    """The decompressor of one image's strips or tiles."""
 
     def __init__(self, layout: _Layout) -> None:
         import imagecodecs
@@ -216,10 +218,10 @@ class _Codec:
             **dict.fromkeys(DEFLATE, imagecodecs.deflate_decode),
         }
         self._decode, self._layout = decoders[layout.compression], layout
-        # These two stop without a word when their room is full; the others raise.
+        # These two stop silently when their buffer is full; the others raise.
         self._counts = layout.compression not in (NONE, LZW)
         self._whole = layout.part[0] * layout.row_bytes
-        self._spare = np.zeros(self._whole + 1, np.uint8)  # one more, so that too much is seen
+        self._spare = np.zeros(self._whole + 1, np.uint8)  # one more, to detect surplus bytes
 
     def fill(self, room: np.ndarray, part: memoryview, number: int) -> None:
         """Decompress strip or tile `number` into `room`, which it must fill to the byte."""
@@ -227,12 +229,12 @@ class _Codec:
             try:
                 if len(self._decode(part, out=room)) == len(room):
                     return
-            except RuntimeError:  # what codecs raise; what is wrong is found out below
+            except RuntimeError:  # what codecs raise; `_counted` finds out what is wrong
                 pass
         room[:] = self._spare[: self._counted(part, len(room), number)]
 
     def _counted(self, part: memoryview, needed: int, number: int) -> int:
-        """How many bytes of the spare room to take: `needed`, or a fault."""
+        """Return how many bytes of the spare buffer to take: `needed`. Raises `ValueError`."""
         called = _called(self._layout, number)
         try:
             found = len(self._decode(part, out=self._spare))
@@ -281,7 +283,7 @@ def _unpacked(rows: np.ndarray, layout: _Layout, shape: tuple[int, ...]) -> np.n
 def _floating(cells: np.ndarray, shape: tuple[int, ...], size: int) -> np.ndarray:
     import imagecodecs
 
-    # A row's bytes of highest worth come first, whatever the byte order of the file.
+    # A row's most significant bytes come first, whatever the byte order of the file.
     return imagecodecs.floatpred_decode(cells.view(f"f{size}").reshape(shape), axis=-2)
 
 

@@ -1,11 +1,16 @@
-"""DICOM files, recognised by their bytes: one grey image each, to a `Radiograph`, to the facts an audit needs, and to its header.
+"""Read DICOM files, recognised by their bytes, each holding one grey image.
 
-pydicom parses (`_dicom_parsing`), imagecodecs decodes (`_dicom_pixels`), and the standard says what is shown (`_dicom_grey`) and which
-way up (`_dicom_pose`); each tells in the account what it applied, with the clause. `header` alone is many times quicker than parsing
-(`_dicom_walk`, `_dicom_facts`), and `object_kind` says of it what holds no single image. `values` are the stored ones, signed ones raised by half of their range, so that all are uint8 or
-uint16; they lie as the standard view wants, and `pose` leads back to the file's own pixels, in which masks and outlines are drawn.
-What is shown depends on the stored value alone: it is one table of 2 ** bits entries. Several frames, colour that is not grey in
-colour's clothes, unknown transfer syntaxes, and pixels of which some are missing are refused by name.
+pydicom parses (`_dicom_parsing`), imagecodecs decodes (`_dicom_pixels`), and the standard says
+which brightness is shown (`_dicom_intensity`) in which orientation (`_dicom_orientation`); each
+step notes in the processing log what it applied, with the clause. `header` alone is many times
+faster than parsing (`_dicom_tags`, `_dicom_facts`), and `object_kind` names objects that hold no
+single image.
+
+`values` are the stored ones, signed ones with an offset of half their range, so that all are uint8
+or uint16. They are in the standard view, and `pose` leads back to the file's own pixels, in which
+masks and outlines are drawn. The brightness shown depends on the stored value alone: it is one
+table of 2 ** bits entries. Several frames, real colour, unknown transfer syntaxes and incomplete
+pixel data are refused with an error that names them.
 """
 
 from __future__ import annotations
@@ -13,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -22,6 +27,7 @@ from hilum.errors import BadData, CannotRead, HilumError, NotFound
 from hilum.imaging.files import (
     _dicom_facts,
     _dicom_intensity,
+    _dicom_layout,
     _dicom_object,
     _dicom_orientation,
     _dicom_parsing,
@@ -50,8 +56,10 @@ __all__ = [
     "read",
 ]
 
+Result = TypeVar("Result")
+
 ENDINGS = (".dcm", ".dicom")
-_DOUBTS = 3  # of pydicom's that are told
+_MOST_WARNINGS = 3  # of pydicom's in the processing log: a broken file can raise hundreds
 _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
 
 
@@ -67,9 +75,10 @@ class Dicom:
     lut: np.ndarray  # float32 (2 ** bits,): the brightness in [0, 1] of each value
     pose: Pose  # from the file's own pixels to `values`
     kind = "DICOM"
-    colour = False  # a picture with real colour is refused
+    colour = False  # an image with real colour is refused
 
     def radiograph(self) -> Radiograph:
+        """Return the image in the standard view, with the spacing that it has there."""
         return Radiograph(
             self.values,
             _dicom_orientation.spacing(self.header, self.pose),
@@ -79,7 +88,10 @@ class Dicom:
 
 
 def is_one(path: Path, root: Path | None = None) -> bool:
-    """Whether a file's bytes say DICOM, whatever its name; no for pipes and devices, and where it cannot be opened."""
+    """Return whether a file's first bytes are DICOM's, whatever its name.
+
+    False for pipes and devices, and for a file that cannot be opened.
+    """
     try:
         return holds(untrusted_files.read_head(path, 132, root=root))
     except HilumError:
@@ -87,48 +99,54 @@ def is_one(path: Path, root: Path | None = None) -> bool:
 
 
 def holds(head: bytes) -> bool:
-    """Tell whether a file's first bytes are DICOM's."""
-    return head[128:132] == b"DICM" or _dicom_parsing.looks_bare(head[:132])
+    """Return whether a file's first bytes are DICOM's."""
+    return head[128:132] == b"DICM" or _dicom_parsing.is_bare_dataset(head[:132])
 
 
 def header(path: Path, root: Path | None = None) -> Header:
-    """What the header tells; pixels are not read. Raises `BadData` naming the file."""
+    """Read the header of a file without its pixels. Raises `BadData` naming the file."""
     return _understood(path, lambda: _dicom_facts.read(path, root), "header is broken or cut short")
 
 
 def object_kind(header: Header) -> str | None:
-    """Return in a few words what a file holds instead of a single image, as "structured report" or "multi-frame image of
-    12 frames"; None for a single image, of whatever modality."""
+    """Return in a few words what a file holds instead of a single image.
+
+    For example "structured report" or "multi-frame image of 12 frames"; None for a single image of
+    any modality.
+    """
     return _dicom_object.reason(header)
 
 
 def placeholder(headers: Iterable[Header]) -> str | None:
-    """The one Patient ID of pictures from several studies: what anonymising left, and no person's."""
-    patients, studies = (
-        zip(*((it.patient, it.study) for it in headers), strict=True)
-        if (headers := list(headers))
-        else ((), ())
-    )
-    return patients[0] if len(set(patients)) == 1 < len(set(studies)) else None
+    """Return the one Patient ID of images from several studies, else None.
+
+    Such an ID is what anonymisation left, and no person's.
+    """
+    pairs = [(one.patient, one.study) for one in headers]
+    patients, studies = ({pair[at] for pair in pairs} for at in (0, 1))
+    return pairs[0][0] if len(patients) == 1 < len(studies) else None
 
 
 def read(path: Path, root: Path | None = None) -> Dicom:
-    """Decode one file; with `root`, one that lies below it. Raises `BadData` naming the file, what is wrong with it and what to do."""
+    """Decode one file; with `root`, one that lies below it.
+
+    Raises `BadData` naming the file, what is wrong with it and what to do.
+    """
     return decoded(path, raster.load(path, root))
 
 
 def decoded(path: Path, data: bytes) -> Dicom:
     """Decode a file's bytes; `path` is what errors call it. Raises as `read` does."""
-    with _dicom_parsing.quietly() as doubts:
+    with _dicom_parsing.quietly() as warnings:
         parsed = _understood(
             path, lambda: _dicom_parsing.parsed(data), "data set is broken or cut short"
         )
-        told = _understood(
+        stated = _understood(
             path, lambda: _dicom_facts.of_file(data, parsed), "header is broken or cut short"
         )
         layout = _understood(
             path,
-            lambda: _dicom_pixels.layout(parsed, told, path),
+            lambda: _dicom_layout.layout(parsed, stated, path),
             "description of the pixels is broken",
         )
         grey = _understood(
@@ -142,21 +160,21 @@ def decoded(path: Path, data: bytes) -> Dicom:
             "Pixel Aspect Ratio is broken",
         )
         spacing = _understood(
-            path, lambda: _spacing_line(told, parsed.dataset), "spacing is broken"
+            path, lambda: _spacing_line(stated, parsed.dataset), "spacing is broken"
         )
     what = f"pixels are {layout.photometric} ({layout.name}) and broken or cut short"
     pixels = _understood(path, lambda: _dicom_pixels.decode(parsed, layout, path), what)
     account = [*pixels.processing_log]
-    if layout.photometric not in _dicom_pixels.GREY:
+    if layout.photometric not in _dicom_layout.GREY:
         grey = _dicom_intensity.of_colour(grey)
     shown = _dicom_intensity.shown(grey, pixels.values, pixels.bits, pixels.signed, account)
     pose = _dicom_orientation.of(
-        told, pixels.values.shape, aspect if len(aspect) == 2 and all(aspect) else None, account
+        stated, pixels.values.shape, aspect if len(aspect) == 2 and all(aspect) else None, account
     )
-    account += [spacing, *(f"pydicom: {doubt[:120]}" for doubt in doubts[:_DOUBTS])]
+    account += [spacing, *(f"pydicom: {text[:120]}" for text in warnings[:_MOST_WARNINGS])]
     digest = raster.digest_of_pixels(pixels.values)
-    values = _dicom_orientation.stand(pixels.values, pose, shown.padding)
-    return Dicom(values, tuple(account), storage.digest(data), digest, told, shown.table, pose)
+    values = _dicom_orientation.to_display(pixels.values, pose, shown.padding)
+    return Dicom(values, tuple(account), storage.digest(data), digest, stated, shown.table, pose)
 
 
 def _spacing_line(header: Header, dataset: Dataset) -> str:
@@ -165,11 +183,11 @@ def _spacing_line(header: Header, dataset: Dataset) -> str:
     for keyword in _SPACINGS:
         if text := _dicom_values.text(dataset, keyword).strip(" \0"):
             return f"spacing is not known: {keyword} {text!r} is not two decimal numbers above 0"
-    return "spacing is not told"
+    return "spacing is not stated"
 
 
-def _understood(path: Path, work: Callable[[], Any], what: str) -> Any:
-    """What `work` gives; anything that pydicom or a decoder stumbles over becomes `BadData`."""
+def _understood(path: Path, work: Callable[[], Result], what: str) -> Result:
+    """Return what `work` returns; anything that pydicom or a decoder raises becomes `BadData`."""
     try:
         return work()
     except BadData:
@@ -178,5 +196,6 @@ def _understood(path: Path, work: Callable[[], Any], what: str) -> Any:
         raise BadData(str(error)) from error
     except Exception as error:
         raise BadData(
-            f"{path}: its {what} ({type(error).__name__}: {' '.join(str(error).split())[:120]}); copy the file again from its source"
+            f"{path}: its {what} ({type(error).__name__}: {' '.join(str(error).split())[:120]}); "
+            "copy the file again from its source"
         ) from error

@@ -1,20 +1,20 @@
-"""Turn the arguments of a command into image files.
+"""Find the image files that the arguments of a command name.
 
-Arguments are files, folders and patterns (`*`, `?`, `[abc]`, `**`), all alike.
+Arguments are files, folders and patterns (`*`, `?`, `[abc]`, `**`), in any mixture.
 
-A file that is named is taken at its word, whatever it holds; reading it tells. In folders and among
-the matches of patterns the first bytes decide what is an image (`hilum.imaging.files.image_file.kind`), with
-or without an ending; where they say nothing but the ending does, the file counts as an image, so
-that reading names the damage. DICOM objects without pixels are no images. Passed over are hidden
-files, what operating systems leave behind, folders that a command of Hilum writes into
-(`output_folder.MARK`), and files that are no images; all are counted and named in
-`Collected.notes`.
+A file that is named counts as an image, whatever it holds; reading it reports the truth. In folders
+and among the matches of patterns the first bytes decide what is an image
+(`hilum.imaging.files.image_file.kind`), with or without an ending; where they are unknown but the
+ending is an image's, the file counts as an image, so that reading reports the damage. DICOM objects
+without pixels are no images. Skipped are hidden files, files that operating systems leave behind,
+folders that a command of Hilum writes into (`output_folder.MARK`), and files that are no images;
+all are counted and named in `Collected.notes`.
 
 A link that is named is followed. In a folder that is searched, or by a pattern, a link is followed
-where it stays below that folder; one that leads out of it is passed over and named, because the
-folder's owner, not the person at the keyboard, chose what it leads to. Each folder is entered once
-and each file returned once, so links in a circle come to an end. Pipes, sockets and devices are
-never opened. What an argument names first is what exists: `a[1].png` is a file if there is one.
+where it stays below that folder; one that leads out of it is skipped and named, because the
+folder's owner, not the user, chose its target. Each folder is entered once and each file returned
+once, so circular links come to an end. Pipes, sockets and devices are never opened. An existing
+file takes precedence over a pattern: `a[1].png` is a file if there is one.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ _RADIOGRAPHS = "hilum inspect"  # writes images to be read; other commands write
 class Collected:
     """The image files that arguments name, sorted by name.
 
-    `names` are unique names for what is made of each (`hilum.imaging.files.portable_names`), `faults` say which
-    arguments and files cannot be used, `notes` what was passed over, `searched` are the folders
-    that were entered, resolved.
+    `names` are unique names for the output of each (`hilum.imaging.files.portable_names`), `faults`
+    say which arguments and files cannot be used, `notes` what was skipped, `searched` are the
+    folders that were entered, resolved.
     """
 
     names: tuple[tuple[Path, str], ...]
@@ -66,7 +66,7 @@ class Collected:
 
 @dataclass
 class _Search:
-    """What was met so far."""
+    """What a search has found so far."""
 
     images: dict[str, Found] = field(default_factory=dict)  # by resolved path
     faults: list[str] = field(default_factory=list)
@@ -100,7 +100,7 @@ def collect(arguments: Iterable[str | Path], to: Sequence[Path] = ()) -> Collect
 
 
 def _add(search: _Search, argument: str) -> None:
-    """Search what one argument means; say so where that is nothing."""
+    """Search what one argument names; report a fault where that is nothing."""
     faults = len(search.faults)
     met: list[Found] = []
     path = Path(argument)
@@ -116,9 +116,8 @@ def _add(search: _Search, argument: str) -> None:
     for found in met:
         real = os.path.realpath(found.path)
         before = search.images.get(real)
-        if before is None or _order(found) < _order(
-            before
-        ):  # named by itself and in its folder: the short name
+        # Of a file that is named itself and found in a folder, the short name is kept.
+        if before is None or _order(found) < _order(before):
             search.images[real] = found
     if not met and len(search.faults) == faults:
         search.faults.append(_nothing(search, argument))
@@ -145,7 +144,7 @@ def _nothing(search: _Search, argument: str) -> str:
 
 
 def _named(search: _Search, path: Path) -> Iterator[Found]:
-    """A file that an argument names."""
+    """Yield the file that an argument names."""
     try:
         regular = stat.S_ISREG(path.stat().st_mode)
     except OSError as error:
@@ -159,7 +158,7 @@ def _named(search: _Search, path: Path) -> Iterator[Found]:
 
 
 def _matched(search: _Search, path: Path, top: str) -> Iterator[Found]:
-    """What a pattern met; `top` is the folder that it names before its first sign."""
+    """Yield the images at a match of a pattern; `top` is the folder before its first wildcard."""
     if not os.path.isdir(path):
         yield from _sorted_out(search, path, PurePosixPath(path.name), top)
     elif stays_below(top, path):
@@ -169,7 +168,7 @@ def _matched(search: _Search, path: Path, top: str) -> Iterator[Found]:
 
 
 def _named_part(pattern: Path) -> Path:
-    """The folders of a pattern before the first part with a sign in it."""
+    """Return the folders of a pattern before the first part with a wildcard."""
     parts = list(pattern.parts)
     first = next(at for at, part in enumerate(parts) if has_magic(part))
     return Path(*parts[:first])
@@ -178,8 +177,9 @@ def _named_part(pattern: Path) -> Path:
 def _sorted_out(
     search: _Search, path: Path, within: PurePosixPath, top: str, *, linked: bool = True
 ) -> Iterator[Found]:
-    """A file that was met in a folder or by a pattern, where it is an image; `linked` where it may
-    be a link.
+    """Yield a file found in a folder or by a pattern, if it is an image.
+
+    `linked`: it may be a link.
     """
     if _is_clutter(path.name):
         search.unused[path] = "hidden"
@@ -208,8 +208,9 @@ def _is_image(path: Path) -> bool:
 
 
 def _has_pixels(path: Path) -> bool:
-    """Whether a DICOM file states a size of pixels; one with a broken header counts, so that
-    reading names the damage.
+    """Return whether a DICOM file states the size of an image.
+
+    One with a broken header counts, so that reading reports the damage.
     """
     try:
         return dicom.header(path).size is not None
@@ -230,8 +231,9 @@ def _unopened(path: Path, error: OSError) -> str:
 
 
 def _below(search: _Search, folder: Path) -> Iterator[Found]:
-    """The images below a folder. Folders that are links come last, so that a file has the name of
-    its true place.
+    """Yield the images below a folder.
+
+    Linked folders come last, so that a file is named after its true location.
     """
     if (by := _output_above(folder)) not in (None, _RADIOGRAPHS):
         search.faults.append(
@@ -262,9 +264,7 @@ def _below(search: _Search, folder: Path) -> Iterator[Found]:
 
 
 def _enter(search: _Search, folder: Path, entered: set[tuple[int, int]], *, top: bool) -> bool:
-    """Whether a folder is to be searched: one that was not entered yet and that no command writes
-    into.
-    """
+    """Enter a folder unless it was entered before or a command writes into it; return whether."""
     try:
         place = folder.stat()
     except OSError as error:
@@ -300,7 +300,7 @@ def _entries(search: _Search, folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _output_above(folder: Path) -> str | None:
-    """The command that writes into a folder or into one above it."""
+    """Return the command that writes into a folder or into one above it."""
     place = Path(os.path.realpath(folder))
     return next(
         (
@@ -316,8 +316,9 @@ def _output_above(folder: Path) -> str | None:
 
 
 def _matches(search: _Search, pattern: Path) -> Iterator[Path]:
-    """Files and folders that a pattern means; as in a shell, a part that begins with no dot meets
-    no hidden name.
+    """Yield the files and folders that match a pattern.
+
+    As in a shell, a part that begins without a dot matches no hidden name.
     """
     parts = pattern.parts
     base, parts = (Path(pattern.anchor), parts[1:]) if pattern.anchor else (Path(), parts)
@@ -327,7 +328,7 @@ def _matches(search: _Search, pattern: Path) -> Iterator[Path]:
 def _expanded(
     search: _Search, base: Path, parts: Sequence[str], entered: dict[int, set[tuple[int, int]]]
 ) -> Iterator[Path]:
-    """Files and folders below `base` that the rest of a pattern means.
+    """Yield the files and folders below `base` that match the rest of a pattern.
 
     `entered` are the folders that each "**" of it has walked, by the number of parts from there on:
     without it, the work would grow by the depth of the folders with each further "**".
@@ -352,8 +353,9 @@ def _expanded(
 
 
 def _all_folders(search: _Search, base: Path, entered: set[tuple[int, int]]) -> Iterator[Path]:
-    """A folder and all below it, each once; not the hidden ones, nor those that a command writes
-    into, nor those in `entered`.
+    """Yield a folder and all below it, each once.
+
+    Hidden ones, those that a command writes into and those in `entered` are left out.
     """
     pending = deque([base])
     while pending:
@@ -379,8 +381,10 @@ def _notes(unused: dict[Path, str]) -> Iterator[str]:
             "pipes, sockets or devices, which are never opened",
         ),
         "link": (
-            "link that leads out of its folder, and is followed where you name it or what it leads to",
-            "links that lead out of their folder, and are followed where you name them or what they lead to",
+            "link that leads out of its folder, and is followed where you name it or what it "
+            "leads to",
+            "links that lead out of their folder, and are followed where you name them or what "
+            "they lead to",
         ),
         "hidden": ("hidden or system file", "hidden or system files"),
         "output": (

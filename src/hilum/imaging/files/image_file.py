@@ -1,4 +1,7 @@
-"""An image file of any kind that is read: PNG, JPEG, TIFF, BMP, GIF or DICOM. The bytes say which it is, not the name's ending."""
+"""Read an image file of any supported kind: PNG, JPEG, TIFF, BMP, GIF or DICOM.
+
+The first bytes decide which it is, not the ending of its name.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,14 @@ from hilum.imaging.geometry import Size
 from hilum.safety import untrusted_files
 
 ENDINGS = (*raster.ENDINGS, *dicom.ENDINGS)
-_HEAD_BYTES = 132  # hold the signature of every kind; DICOM's stands last, behind a preamble of 128
+_HEAD_BYTES = 132  # hold the signature of every kind; DICOM's is behind a preamble of 128
 
 
 def read(path: Path, root: Path | None = None) -> raster.Raster | dicom.Dicom:
-    """Decode one file; with `root`, one that lies below it. Raises `BadData` naming the file, what is wrong with it and what to do."""
+    """Decode one file; with `root`, one that lies below it.
+
+    Raises `BadData` naming the file, what is wrong with it and what to do.
+    """
     with working_on(path):
         data = raster.load(path, root)
         return (
@@ -27,23 +33,32 @@ def read(path: Path, root: Path | None = None) -> raster.Raster | dicom.Dicom:
 
 
 def kind(path: Path, root: Path | None = None) -> str | None:
-    """Return what a file is by its first bytes, such as "PNG" or "DICOM", else None. Raises as `hilum.safety.untrusted_files.opened` does."""
+    """Return what a file is by its first bytes, such as "PNG" or "DICOM", else None.
+
+    Raises as `hilum.safety.untrusted_files.opened` does.
+    """
     head = untrusted_files.read_head(path, _HEAD_BYTES, root=root)
     return raster.kind_of(head) or ("DICOM" if dicom.holds(head) else None)
 
 
 def own_size(file: raster.Raster | dicom.Dicom) -> Size:
-    """(height, width) of the file's own pixels, in which masks and outlines are drawn: a DICOM's before it is turned to the standard view."""
-    return file.pose.source if isinstance(file, dicom.Dicom) else file.values.shape
+    """Return (height, width) of the file's own pixels, in which masks and outlines are drawn.
+
+    For DICOM they are those before the rotation to the standard view.
+    """
+    if isinstance(file, dicom.Dicom):
+        return file.pose.source
+    height, width = file.values.shape
+    return height, width
 
 
 def own_pixels(file: raster.Raster | dicom.Dicom) -> np.ndarray:
-    """The brightness of the file's own pixels, float32 `own_size` in [0, 1]."""
+    """Return the brightness of the file's own pixels, float32 `own_size` in [0, 1]."""
     return to_native(file, file.radiograph().pixels)
 
 
 def to_display(file: raster.Raster | dicom.Dicom, own: np.ndarray) -> np.ndarray:
-    """A mask of the file's own pixels as the radiograph stands."""
+    """Map a mask from the file's own pixels to the radiograph in the standard view."""
     return (
         file.pose.forward(own.astype(np.uint8), labels=True).astype(own.dtype)
         if isinstance(file, dicom.Dicom)
@@ -54,5 +69,5 @@ def to_display(file: raster.Raster | dicom.Dicom, own: np.ndarray) -> np.ndarray
 def to_native(
     file: raster.Raster | dicom.Dicom, standing: np.ndarray, *, labels: bool = False
 ) -> np.ndarray:
-    """A picture or mask of the radiograph in the file's own pixels: `stand` undone."""
+    """Map an image or mask of the radiograph to the file's own pixels; undoes `to_display`."""
     return file.pose.back(standing, labels=labels) if isinstance(file, dicom.Dicom) else standing

@@ -1,16 +1,16 @@
-"""Label images: files whose pixels say what lies there (a mask, a label map), not how bright it is.
+"""Read label images: files whose pixels are labels (a mask, a label map) and not brightness.
 
-`read` gives the labels of a PNG, JPEG, TIFF, BMP or GIF, whichever its bytes are; `sniff` says
-whether a file is a label image at all. What the labels stand for is worked out by `meaning` and
-`consensus`, and settled by `settled`, in roles:
+`read` returns the labels of a PNG, JPEG, TIFF, BMP or GIF, whichever its bytes are; `sniff` decides
+whether a file is a label image at all. What the labels stand for is inferred by `meaning` and
+`consensus`, and decided by `settled`, in roles:
 
     right, left   the patient's right and left lung      ignore   nothing is said of these pixels
     lungs         both lungs, or one                     none     not lung; `heart` likewise
 
-A label is known by its value as the file stores it, as text: "1", "255"; of a palette the number,
-not the colour; of a colour image "#ff0000"; of an image whose shape stands in its alpha channel
-"alpha 255", and where only part is transparent "transparent". Exif and TIFF orientation are
-followed as for radiographs, by `hilum.imaging.files.raster`.
+A label's key is its value as stored, as text: "1", "255"; in a palette the index, not the colour;
+in a colour image "#ff0000"; in an image whose alpha channel holds the shape "alpha 255", and where
+only part is transparent "transparent". Exif and TIFF orientation are applied as for radiographs, by
+`hilum.imaging.files.raster`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from hilum.imaging.files._label_roles import (
     toml_of,
 )
 from hilum.imaging.files._labels import LabelImage
-from hilum.imaging.files._raster_header import Stored, Unfit, turned
+from hilum.imaging.files._raster_header import Stored, Unfit, oriented
 from hilum.safety import untrusted_files
 
 __all__ = [
@@ -61,28 +61,28 @@ _BLURRED = 0.5  # the same where there are two labels with smooth outlines
 # See `_label_levels.roughness`; of real radiographs, at whatever contrast, it is at least 1.15.
 _ROUGH, _ROUGH_IF_LOSSY, _ROUGH_IF_VIVID = 1.14, 2.0, 1.5
 _VIVID = 0.4  # of the brightest channel, by which the channels of a strong colour differ
-# Share of a label map's edges that skip a value between at least, by its number of values.
+# Least fraction of a label map's edges that skip a value between, by its number of values.
 _SKIPS, _SKIPS_OF_MORE = {3: 0.02, 4: 0.2, 5: 0.3}, 0.4
 # At most so many pieces, and so long edges: of regions inside regions, which skip nothing; of
 # exact values, however fine their lines.
 _NESTED, _DRAWN = (6, 3.5), (24, 12.0)
-_NEARLY = 16  # between the least and the largest value of an image that shows nothing
-_SIDE = 640  # pixels at which an image is sniffed at
+_NEARLY = 16  # between the least and the largest value of an image without content
+_SIDE = 640  # pixels of the longer side to which an image is subsampled by `sniff`
 _PHOTOGRAPH = 2.5  # bits a pixel of a PNG; masks have less, and radiographs more than 3
 _PACKED = 0.9  # of its bits uncompressed, that a PNG has at most where it is compressed at all
 _PNG_HEADER = 33  # bytes
-_WORTH_A_LOOK = 20_000  # bytes from which the size of a file says something
+_INFORMATIVE = 20_000  # bytes from which the size of a file says something
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What `sniff` saw of a file that is no photograph."""
+    """What `sniff` found in a file that is no photograph."""
 
-    kind: str  # "labels", or "constant": one value all over, of which nothing can be said
+    kind: str  # "labels", or "constant": a single value, of which nothing can be said
     file_kind: str  # PNG, JPEG, TIFF, BMP or GIF
     values: tuple[str, ...]  # of the labels, as stored
-    foreground: float  # share of the pixels that are neither background nor ignored
-    side: str | None  # "both", "right" or "left" lung by place; None: it looks like no lung
+    foreground: float  # fraction of the pixels that are neither background nor ignored
+    side: str | None  # "both", "right" or "left" lung by position; None: no lung
     words: str  # the evidence in words
     meaning: ValueMeaning | None  # None: constant
 
@@ -99,20 +99,21 @@ def read(path: Path, root: Path | None = None) -> LabelImage:
             f"{path}: is a photograph or too blurred for a mask: its values are no labels; give "
             "the mask's own file, saved as PNG with one value for each label"
         )
+    # Two labels that lossy compression merged cannot be recovered.
     if len(labels.levels.values) == 1 and not labels.levels.exact:
         low, high = int(stored.values.min()), int(stored.values.max())
         raise BadData(
-            f"{path}: its values {low} to {high} are too near to be told apart in a {kind}; "
+            f"{path}: its values {low} to {high} are too close to be distinguished in a {kind}; "
             "save the mask as PNG, with one value for each label"
         )
     return _image(path, kind, labels, orientation)
 
 
 def sniff(path: Path, root: Path | None = None) -> Evidence | None:
-    """Say whether a file is a label image; None: it is a photograph.
+    """Return the evidence that a file is a label image; None for a photograph.
 
-    Raises `BadData` for what is no image that can be read. Made to be called for every file of a
-    folder: a PNG that is too large for its pixels to be labels is not decoded.
+    Raises `BadData` for a file that is no readable image. Fast enough for every file of a folder: a
+    PNG with too many bytes for labels is not decoded.
     """
     if _too_large_for_labels(path, root):
         return None
@@ -161,7 +162,7 @@ def _stored(path: Path, root: Path | None) -> tuple[str, Stored, int]:
     kind, module, data = raster.opened(path, root)
     labels = kind == "TIFF"
     with raster.named(path, kind):
-        head = _tiff.look_at_labels(data) if labels else module.look(data)
+        head = _tiff.read_label_header(data) if labels else module.read_header(data)
         raster.refuse_giant(path, head)
         stored = (
             module.stored(data, head) if kind != "JPEG" else Stored(module.decode(data, head)[0])
@@ -176,7 +177,7 @@ def _stored(path: Path, root: Path | None) -> tuple[str, Stored, int]:
 
 
 def _whole(values: np.ndarray) -> np.ndarray:
-    """uint8 or uint16 of numbers of any type. Raises `Unfit` for numbers that are no labels."""
+    """Convert numbers of any type to uint8 or uint16. Raises `Unfit` for non-labels."""
     if values.dtype in (np.uint8, np.uint16):
         return values
     low, high = values.min(), values.max()
@@ -227,7 +228,7 @@ def _named(levels: Levels, dtype: np.dtype) -> tuple[tuple[str, ...], tuple[floa
 
 
 def _rounded(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Values of a lossy image, moved to the usual ones that are near."""
+    """Move values of a lossy image to the usual label values that are near."""
     top = np.iinfo(dtype).max
     usual = np.array([0, top // 4 + 1, top // 3, top // 2 + 1, top * 2 // 3, top * 3 // 4 + 1, top])
     nearest = usual[np.abs(values[..., None] - usual).argmin(axis=-1)]
@@ -263,7 +264,7 @@ def _with_alpha(colour: np.ndarray, alpha: np.ndarray) -> _Labelled | None:
 
 
 def _holds_labels(levels: Levels, *, lossy: bool) -> bool:
-    """Whether an image that is said to be a mask can be one."""
+    """Return whether an image that the user calls a mask can be one."""
     if levels.exact and not levels.soft:
         return True
     rough = _label_levels.roughness(levels.numbers)
@@ -277,11 +278,11 @@ def _is_vivid(levels: Levels) -> bool:
     if levels.values.ndim == 1:
         return False
     strong = np.ptp(levels.values, axis=1) >= _VIVID * levels.values.max()
-    return np.count_nonzero(~strong) <= 1
+    return int(np.count_nonzero(~strong)) <= 1
 
 
 def _is_label_image(labels: _Labelled) -> bool:
-    """Whether an image of which nothing is known is one."""
+    """Return whether an image of which nothing is known is a label image."""
     levels, count = labels.levels, len(labels.keys)
     if count == 1:
         return True
@@ -302,7 +303,7 @@ def _image(path: Path, kind: str, labels: _Labelled, orientation: int) -> LabelI
     return LabelImage(
         str(path),
         kind,
-        turned(levels.numbers, orientation),
+        oriented(levels.numbers, orientation),
         labels.keys,
         labels.brightness,
         labels.form,
@@ -318,8 +319,8 @@ def _too_large_for_labels(path: Path, root: Path | None) -> bool:
         with untrusted_files.opened(path, root=root) as stream:
             head, size = stream.read(_PNG_HEADER), os.fstat(stream.fileno()).st_size
     except HilumError:
-        return False  # reading it says what is wrong
-    if size < _WORTH_A_LOOK or not head.startswith(_png.SIGNATURES) or len(head) < _PNG_HEADER:
+        return False  # reading it reports what is wrong
+    if size < _INFORMATIVE or not head.startswith(_png.SIGNATURES) or len(head) < _PNG_HEADER:
         return False
     pixels = max(1, int.from_bytes(head[16:20]) * int.from_bytes(head[20:24]))
     return _PHOTOGRAPH * pixels < 8 * size < _PACKED * 8 * _png.inflated_size(head)

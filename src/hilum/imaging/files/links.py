@@ -1,4 +1,4 @@
-"""Links among the files of a data set: which of its places lead out of the folder, and where to."""
+"""Find links in a data set that lead out of its folder."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from hilum.safety.untrusted_files import REMEDY, holds
 
 
 def stays_below(top: str, path: Path | str) -> bool:
-    """Tell whether a file or folder lies below a resolved one, once links are followed."""
+    """Return whether a file or folder is below a resolved one, once links are followed."""
     return holds(top, os.path.realpath(path))
 
 
 def why_left_out(target: str) -> str:
-    """Say of a place that leads out of its folder why it is left out, and what to do."""
+    """Return why a path that leads out of its folder is left out, and what to do."""
     return f"leads out of the folder, to {on_one_line(target)}, and is not followed: {REMEDY}"
 
 
 class Links:
-    """The links of a folder; each of its folders is listed once, when a place in it is asked for."""
+    """The links of a folder; each subfolder is listed once, when a path in it is requested."""
 
     def __init__(self, root: Path) -> None:
         self._root, self._top = root, os.path.realpath(root)
         self._listed: dict[str, str | frozenset[str] | None] = {}
 
     def target(self, place: str) -> str | None:
-        """Return what a place leads to that is not below the folder; None where it stays there."""
+        """Return the target of a path that leads out of the folder; None where it stays inside."""
         folder, _, name = place.rpartition("/")
         try:
             listed = self._listed[folder]
@@ -39,7 +39,7 @@ class Links:
         return self._outside(path_of(self._root, place))
 
     def _list(self, folder: str) -> str | frozenset[str] | None:
-        """Return the names that are links, as places have them; where a folder itself leads out, to what."""
+        """Return the names in a folder that are links; for one that leads out, its target."""
         path = path_of(self._root, folder)
         if target := self._outside(path):
             return target

@@ -1,4 +1,4 @@
-"""The reading of a data set: where its files may lie, and which text files were opened, so that every file can be accounted for."""
+"""Track the reading of a data set: where its files may be, and which text files were opened."""
 
 from __future__ import annotations
 
@@ -23,26 +23,29 @@ _reading: ContextVar[Reading | None] = ContextVar("reading", default=None)
 
 
 def note(path: Path) -> None:
-    """Note that a file is opened, where a data set is being read."""
+    """Record that a file is opened, while a data set is being read."""
     if (reading := _reading.get()) is not None:
         reading.files.add(path)
 
 
 def root() -> Path | None:
-    """Return the folder below which files must lie; None where links are followed, or no data set is being read."""
+    """Return the folder below which files must be.
+
+    None where links are followed, or no data set is being read.
+    """
     reading = _reading.get()
     return reading.folder.root if reading else None
 
 
 def follows_links() -> bool:
-    """Tell whether the user allows the data set's links."""
+    """Return whether the user allows the data set's links."""
     reading = _reading.get()
     return reading is not None and reading.folder.links
 
 
 @contextmanager
 def recorded(folder: Folder) -> Iterator[set[Path]]:
-    """Read a data set inside the block; give the set that the files opened there are noted in."""
+    """Yield the set of text files that are opened in the block, in which `folder` is read."""
     reading = Reading(folder)
     token = _reading.set(reading)
     try:

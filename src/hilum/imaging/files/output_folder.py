@@ -1,5 +1,4 @@
-"""A folder that a verb writes into: marked as such before anything is in it, so that no verb takes
-it for data.
+"""Mark the folders that a command writes into, before anything else, so that none is read as data.
 
 The mark is a hidden file, `MARK`, one line of JSON: {"written_by": "hilum lungs"}.
 """
@@ -23,15 +22,15 @@ _LONGEST_MARK = 4096  # bytes
 
 
 def mark(folder: Path, verb: str) -> None:
-    """Say that `hilum VERB` writes into a folder, which is made. Raises `CannotWrite`."""
+    """Create a folder and mark it as output of `hilum VERB`. Raises `CannotWrite`."""
     storage.write_text(folder / MARK, json.dumps({"written_by": f"hilum {verb}"}) + "\n")
 
 
 def written_by(folder: Path) -> str | None:
-    """Return the command that writes into a folder ("hilum lungs"); None where it bears no mark."""
+    """Return the command that writes into a folder ("hilum lungs"); None where it has no mark."""
     try:
-        told = untrusted_files.read_json(folder / MARK, limit=_LONGEST_MARK)
-        return str(told["written_by"])
+        content = untrusted_files.read_json(folder / MARK, limit=_LONGEST_MARK)
+        return str(content["written_by"])
     except NotFound:
         return None
     except (BadData, CannotRead, KeyError, TypeError):
@@ -39,25 +38,25 @@ def written_by(folder: Path) -> str | None:
 
 
 class Output:
-    """Where a command writes; the folder is marked before anything else is in it. With `to` None
-    nothing is wanted, and it is false.
+    """Where a command writes; the folder is marked before anything else is written.
+
+    It is false with `to` None, where no output is wanted.
     """
 
     def __init__(self, to: Path | None, verb: str) -> None:
         self.to, self._verb, self.marked = to, verb, False
-        self.given: list[Path] = []  # places that were asked for
+        self.given: list[Path] = []  # paths that were requested
 
     def __bool__(self) -> bool:
         return self.to is not None
 
     @property
     def folders(self) -> tuple[Path, ...]:
+        """The folder, if there is one."""
         return (self.to,) if self.to is not None else ()
 
     def path(self, *parts: str) -> Path:
-        """Return the place of a file to write. Raises `CannotWrite` where the folder cannot be
-        marked.
-        """
+        """Return the path of a file to write. Raises `CannotWrite` where marking fails."""
         self.given.append(self.mark().joinpath(*parts))
         return self.given[-1]
 
@@ -72,8 +71,7 @@ class Output:
 
 
 def refuse_overlap(to: Path, images: Mapping[str, Path], searched: Sequence[Path]) -> None:
-    """Raise where writing into `to` could change what is read: folders of data are never written
-    to.
+    """Raise where writing into `to` could change what is read: data folders are never written to.
 
     `images` are paths by their resolved ones, `searched` resolved folders. Raises `HilumError` for
     a `to` in a folder that is searched, `BadData` for an image below `to`.

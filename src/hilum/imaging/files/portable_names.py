@@ -1,8 +1,8 @@
-"""Unique names for what is made of several files.
+"""Choose unique names for the output of several files.
 
 A name on a disk may hold line breaks, control characters or bytes that are no text
-(`hilum.safety.path_names`). What is written gets a name of `unique_names`, which every file system and program
-takes.
+(`hilum.safety.path_names`). Output gets a name of `unique_names`, which every file system and
+program accepts.
 """
 
 from __future__ import annotations
@@ -19,28 +19,24 @@ from hilum.imaging.files import image_file
 
 _LONGEST = 150  # bytes of a part of a name: file systems allow 255, of which endings need some
 _FORBIDDEN = '\\:*?"<>|'  # on file systems of Windows
-_LEVELS = (
-    10  # of names: without and with the ending, below 0 to 4 more folders; the last has a digest
-)
+# Forms of a name: without and with the ending, below 0 to 4 more folders; the last has a digest.
+_LEVELS = 10
 
 
 class Found(NamedTuple):
-    """A file and its place below the folder that was searched; its bare name where it was named
-    itself.
-    """
+    """A file and its path below the searched folder; its bare name where it was named itself."""
 
     path: Path
     within: PurePosixPath
 
 
 def unique_names(files: Iterable[Found]) -> dict[Path, str]:
-    """Return a name for each file, by path, with `/` between folders, no two the same in any case
-    or Unicode form.
+    """Return a name for each file, by path, with `/` between folders.
 
-    It is the place below the searched folder without the image's ending ("ward/0"). Files whose
-    names would be the same are told apart by their endings ("0_png", "0_jpg"), then by the folders
-    above ("a/0", "b/0"), then by a digest of the whole path. Names depend on the set of files
-    alone, not on its order.
+    No two are the same, ignoring case and Unicode form. A name is the path below the searched
+    folder without the image's ending ("ward/0"). Files whose names would be the same are
+    distinguished by their endings ("0_png", "0_jpg"), then by the folders above ("a/0", "b/0"),
+    then by a digest of the whole path. Names depend on the set of files, not on their order.
     """
     found = list(files)
     names = {file.path: _name(file, 0) for file in found}
@@ -54,7 +50,7 @@ def unique_names(files: Iterable[Found]) -> dict[Path, str]:
 
 
 def _name(file: Found, level: int) -> str:
-    """The name of a file, the longer and surer the higher the level."""
+    """Return the name of a file, longer and less ambiguous at a higher level."""
     folders = Path(os.path.abspath(file.path)).parts[1 : -len(file.within.parts)]
     count = min(level // 2, len(folders))
     within = (
@@ -77,12 +73,13 @@ def _without_ending(within: PurePosixPath) -> PurePosixPath:
 
 
 def _no_ending_of_images(folder: str) -> str:
-    """Spell a folder called "x.png" otherwise, beside which a file x.png may have to be written."""
+    """Rename a folder called "x.png", beside which a file x.png may have to be written."""
     stem, _, ending = folder.rpartition(".")
     return f"{stem}_{ending}" if f".{ending.lower()}" in image_file.ENDINGS else folder
 
 
 def portable(part: str) -> str:
+    """Return a part of a path as every file system accepts it."""
     text = "".join(one if one.isprintable() and one not in _FORBIDDEN else "_" for one in part)
     text = f"_{text[1:]}" if text.startswith(".") else text.rstrip(". ") or "_"
     data = text.encode()
@@ -94,5 +91,5 @@ def portable(part: str) -> str:
 
 
 def _key(name: str) -> str:
-    """Fold what some file systems take for the same name."""
+    """Return the form under which some file systems treat names as the same."""
     return unicodedata.normalize("NFC", name.casefold())

@@ -1,4 +1,4 @@
-"""Text files of any age: UTF-8 where it is, and said aloud where it is not."""
+"""Read text files in UTF-8, or in an older encoding, which is then reported."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from hilum.safety import untrusted_files
 
 
 def delimiter(words: str) -> str:
-    """What parts the cells of a table: comma, semicolon or tab, whichever its first line holds most of."""
+    """Return the separator of a table: comma, semicolon or tab, the commonest in its first line."""
     header = words.partition("\n")[0]
     return max(",;\t", key=header.count)
 
 
 def read(path: Path) -> tuple[str, str | None]:
-    """A file's words, and the name of the encoding they were taken for where that is not UTF-8.
+    """Return a file's text, and the name of the assumed encoding where that is not UTF-8.
 
-    Raises as `hilum.safety.untrusted_files.opened` does; of a data set that is being read, also for a file that lies outside of it.
+    Raises as `hilum.safety.untrusted_files.opened` does; while a data set is being read, also for a
+    file outside of it.
     """
     opened.note(path)
     data = untrusted_files.read_bytes(

@@ -1,9 +1,9 @@
-"""A copy of an image file that holds its pixels and nothing else that the file may say of people.
+"""Copy an image file without its metadata, which may identify a person.
 
-Of a PNG (ISO/IEC 15948) and a JPEG (ITU-T T.81) the parts that a decoder needs are kept as they
-are, so that the pixels are the same to the last bit: texts, Exif, XMP, colour profiles, thumbnails,
-comments, further images, and whatever stands behind the end are left out. Files of other kinds,
-in which these parts are woven in, are written anew as PNG with the same values.
+From a PNG (ISO/IEC 15948) and a JPEG (ITU-T T.81) the parts that a decoder needs are copied
+unchanged, so that the pixels are the same to the last bit: text, Exif, XMP, colour profiles,
+thumbnails, comments, further images, and bytes behind the end are removed. Files of other kinds, in
+which these parts are interleaved, are re-encoded as PNG with the same values.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ _DECODED = {*range(0xC0, 0xD0), 0xDA, 0xDB, 0xDC, 0xDD, 0xF7, 0xF8}
 
 
 def copied(path: Path, root: Path | None = None) -> bytes:
-    """Return the bytes of a PNG or JPEG file without all that is no pixel.
+    """Return the bytes of a PNG or JPEG file without its metadata.
 
-    Raises `BadData` for a file whose parts cannot be told apart, and for any other kind.
+    Raises `BadData` for a file whose parts cannot be distinguished, and for any other kind.
     """
     kind, module, data = raster.opened(path, root)
     with raster.named(path, kind):
-        raster.refuse_giant(path, module.look(data))
+        raster.refuse_giant(path, module.read_header(data))
         if kind == "PNG":
             return b"".join(_png(data))
         if kind == "JPEG":
@@ -74,18 +74,18 @@ def _png(data: bytes) -> Iterator[bytes]:
 
 
 class _Rows:
-    """The compressed rows of a PNG, followed up to where they end."""
+    """The compressed rows of a PNG, inflated only to find where they end."""
 
     def __init__(self, most: int) -> None:
         self._inflater, self._left = zlib.decompressobj(), most
 
     def chunk(self, content: bytes) -> bytes:
-        """Return a piece of them as a chunk, without what stands behind their end."""
+        """Return a piece of them as a chunk, without the bytes behind their end."""
         if self._inflater.eof:
             return b""
         fed = content
         while fed and not self._inflater.eof:
-            # What comes out is not kept: it only shows where the rows end.
+            # The inflated bytes are discarded: they only show where the rows end.
             self._left -= len(self._inflater.decompress(fed, _AT_ONCE))
             if self._left < 0:
                 raise ValueError("its compressed rows hold more than its pixels")

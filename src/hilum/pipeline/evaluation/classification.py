@@ -42,7 +42,7 @@ NO_PROBABILITY = "the score does not lie from 0 to 1, so it is no probability"
 NAN = float("nan")
 Calibration = dict[
     str, dict[str, dict[str, Any]]
-]  # by stage and concept, as `hilum.statistics.calibration.as_json` tells it
+]  # by stage and concept, as `hilum.statistics.calibration.to_json` tells it
 
 
 class Measure(NamedTuple):
@@ -82,7 +82,7 @@ def transfer(rows: pl.DataFrame, fitted: Mapping[int | None, Calibration]) -> pl
         made: dict[str, np.ndarray] = (
             {}
             if told is None
-            else {name: fit(score) for name, fit in calibration.of_json(told).items()}
+            else {name: fit(score) for name, fit in calibration.from_json(told).items()}
         )
         if told is not None and told["threshold"] is not None:
             made["called"] = (score >= told["threshold"]).astype(float)
@@ -148,7 +148,7 @@ def fits(rows: pl.DataFrame, scores: pl.DataFrame) -> Calibration:
 def fit(tune: pl.DataFrame) -> dict[str, Any]:
     """Threshold (Youden) and calibrations of the tune part's rows (state, score)."""
     truth, score = _values(tune)
-    return calibration.as_json(discrimination.youden_threshold(truth, score), truth, score)
+    return calibration.to_json(discrimination.youden_threshold(truth, score), truth, score)
 
 
 def _of_cell(

@@ -32,13 +32,13 @@ from collections.abc import Iterator
 import polars as pl
 
 from hilum.annotations.lung_masks import REFERENCE
-from hilum.annotations.vocabulary import State, ancestors, concepts, name_of
+from hilum.annotations.vocabulary import STATE_NAMES, State, ancestors, concepts, name_of
 from hilum.dataset.manifest import PARTS, Manifest
 from hilum.pipeline.cache import MASKS
 
 Value = int | float | str | list
 SIZES = 8
-STATES = {"present": State.PRESENT, "absent": State.ABSENT, "uncertain": State.UNCERTAIN}
+STATES = {name: state for state, name in STATE_NAMES.items()}
 SCOPED = {
     "images": "images",
     "patients": "patients",

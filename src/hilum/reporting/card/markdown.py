@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from importlib import resources
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from hilum.drawing import templates
 
 DASH = "–"
 TEMPLATE = "resources/card.md.j2"
@@ -68,15 +67,6 @@ def block(lines: Sequence[str]) -> SafeMarkdown:
 
 
 def render(told: dict[str, Any], template: str = TEMPLATE) -> str:
-    page = Environment(
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=escaped,
-        autoescape=False,
-    )
-    page.filters |= {"table": table, "block": block}
-    text = page.from_string(
-        resources.files("hilum").joinpath(template).read_text(encoding="utf-8")
-    ).render(told)
+    filters = {"table": table, "block": block}
+    text = templates.render(template, told, autoescape=False, filters=filters, finalize=escaped)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"

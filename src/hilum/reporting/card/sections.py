@@ -12,7 +12,7 @@ import polars as pl
 
 from hilum import plugins
 from hilum.annotations.vocabulary import State, ancestors, name_of
-from hilum.dataset.manifest import DROPPED, PARTS, Manifest
+from hilum.dataset.manifest import DROPPED, PARTS, SEXES, Manifest
 from hilum.pipeline.cache import Cache
 from hilum.reporting.card.facts import Value
 from hilum.reporting.card.markdown import one_line
@@ -138,7 +138,7 @@ def people(manifest: Manifest) -> Rows:
     table = manifest.table.with_columns(age=pl.coalesce(*reversed(begun)))
     rows = []
     for what, column, order in (
-        ("Sex", "sex", ("female", "male", "other")),
+        ("Sex", "sex", SEXES),
         ("Age", "age", bands),
         ("View", "view", ()),
     ):

@@ -69,7 +69,7 @@ def _shown(
 
 def _picture(image_id: str, cached: Cache, outlines: list[images.Outline]) -> Markup:
     told = f"radiograph {image_id}" + (" with the outline of its lungs" if outlines else "")
-    return images.image(cached.images[cached.rows([image_id])[0]], told=told, outlines=outlines)
+    return images.image(cached.images[cached.rows([image_id])[0]], alt_text=told, outlines=outlines)
 
 
 def _outlines(

@@ -85,6 +85,6 @@ def _diagram(truth: np.ndarray, made: Mapping[str, np.ndarray]) -> Markup | None
         lines[::-1],
         x="Mean probability of a bin",
         y="Share of positive images in it",
-        told=told,
+        alt_text=told,
         dots=points,
     )

@@ -51,7 +51,7 @@ def section(
     settings: Evaluate,
 ) -> dict[str, Any]:
     """`rows` as `known` gives them, with what was carried over to them (`hilum.pipeline.evaluation.classification.transfer`), not empty in the test part;
-    `fitted` what was chosen on their tune part, see `hilum.statistics.calibration.as_json`, or of a cross-validated run on the pooled scores."""
+    `fitted` what was chosen on their tune part, see `hilum.statistics.calibration.to_json`, or of a cross-validated run on the pooled scores."""
     test, tune = (rows.filter(pl.col("part") == part) for part in ("test", "tune"))
     of_stage = metrics.filter(pl.col("task") == stage)
     of_concept = of_stage.filter(pl.col("concept") == concept)
@@ -99,7 +99,7 @@ def _figures(of_concept: pl.DataFrame) -> list[dict[str, Any]]:
         test, tune = whole["test", metric], whole.get(("tune", metric))
         written = text.interval(test, metric)
         bar = (
-            charts.interval(test["value"], test["ci_low"], test["ci_high"], told=written)
+            charts.interval(test["value"], test["ci_low"], test["ci_high"], alt_text=written)
             if not np.isnan(test["value"])
             else ""
         )
@@ -292,7 +292,7 @@ def _roc(test: pl.DataFrame, tune: pl.DataFrame) -> Markup | None:
         points,
         x="1 − specificity (share of the absent called positive)",
         y="Sensitivity",
-        told=told,
+        alt_text=told,
     )
 
 
@@ -341,7 +341,7 @@ def _precision_recall(test: pl.DataFrame, tune: pl.DataFrame) -> Markup | None:
         f"Precision-recall curve of the test part. {lines[-1].name}; prevalence {prevalence:.3f}."
     )
     return charts.unit_square(
-        lines[::-1], points, x="Recall (sensitivity)", y="Precision (PPV)", told=told
+        lines[::-1], points, x="Recall (sensitivity)", y="Precision (PPV)", alt_text=told
     )
 
 
@@ -360,7 +360,7 @@ def _histogram(test: pl.DataFrame, threshold: float | None, name: str) -> Markup
         groups,
         x="Score",
         y="Images",
-        told=f"Histograms of the score in the test part. {told}.",
+        alt_text=f"Histograms of the score in the test part. {told}.",
         mark=None if threshold is None else (threshold, "threshold"),
     )
 
@@ -409,7 +409,7 @@ def _seen(
     box = images.Box(cut["top"], cut["left"], cut["bottom"], cut["right"])
     drawn = images.image(
         cached.images[cached.rows([image_id])[0]],
-        told=f"radiograph {image_id}, score {row['score']:.3g}",
+        alt_text=f"radiograph {image_id}, score {row['score']:.3g}",
         box=box,
     )
     return {
@@ -469,8 +469,8 @@ def heat_maps(
 def _heated(row: Mapping[str, Any], strength: np.ndarray, regions: Crops) -> dict[str, Any]:
     region = regions.images[regions.rows(pl.Series([row["image_id"]]))[0]]
     told = f"lung region of {row['image_id']} under its anomaly map, score {row['score']:.3g}"
-    drawn = images.image(images.heat(region, strength), told=told)
-    plain = images.image(region, told=f"lung region of {row['image_id']}")
+    drawn = images.image(images.heat(region, strength), alt_text=told)
+    plain = images.image(region, alt_text=f"lung region of {row['image_id']}")
     return {
         "image_id": row["image_id"],
         "picture": drawn,

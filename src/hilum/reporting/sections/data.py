@@ -9,7 +9,7 @@ import polars as pl
 from markupsafe import Markup
 
 from hilum.annotations import eligibility
-from hilum.annotations.vocabulary import State, name_of
+from hilum.annotations.vocabulary import SEX_NAMES, STATE_NAMES, State, name_of
 from hilum.dataset.manifest import DROPPED, Manifest
 from hilum.drawing import charts
 from hilum.pipeline.cache import Cache
@@ -18,12 +18,7 @@ from hilum.reporting.sections.text import DASH, cut, plural
 EXAMPLES = 3
 EXCLUDED = "it is in no part and no figure, unless [split] include lists what excludes it"
 REASONS = 6  # told one by one; files left out for further reasons are counted together
-STATES = {
-    State.PRESENT: "present",
-    State.ABSENT: "absent",
-    State.UNCERTAIN: "uncertain",
-    None: "not mentioned",
-}
+STATES = {**STATE_NAMES, None: "not mentioned"}
 
 
 def section(
@@ -53,9 +48,7 @@ def section(
 
 def _source(name: str, rows: pl.DataFrame) -> dict[str, Any]:
     sexes = [
-        f"{count:,} {sex}"
-        for sex in ("female", "male", "other")
-        if (count := (rows["sex"] == sex).sum())
+        f"{count:,} {sex}" for sex in SEX_NAMES.values() if (count := (rows["sex"] == sex).sum())
     ]
     unknown = rows["sex"].null_count()
     age = rows["age_years"].drop_nulls()
@@ -127,7 +120,7 @@ def _ages(manifest: Manifest, finding: str | None) -> Markup | None:
         for name, ages in values.items()
     )
     return charts.histograms(
-        values, x="Age, years", y="Images", told=f"Histogram of age. {medians}."
+        values, x="Age, years", y="Images", alt_text=f"Histogram of age. {medians}."
     )
 
 

@@ -161,7 +161,7 @@ def _item(
         )
         outline = images.Outline(share >= LEVEL, images.ORANGE)
         seen.append(
-            images.image(images.heat(shown.image, share), told=told, outlines=[*lines, outline])
+            images.image(images.heat(shown.image, share), alt_text=told, outlines=[*lines, outline])
         )
     inside = "; ".join(
         f"{row['method']}: {text.number(row['inside'])} of it in the lungs"

@@ -8,12 +8,11 @@ from typing import Any
 
 import polars as pl
 
-from hilum.annotations.vocabulary import State
+from hilum.annotations.vocabulary import STATE_NAMES
 from hilum.dataset.manifest import Manifest
 
 FILE = "test_scores.csv"
 MOST_BYTES = 2_000_000  # inside the report; a larger table stands beside it alone
-STATES = {State.PRESENT: "present", State.ABSENT: "absent", State.UNCERTAIN: "uncertain"}
 
 
 def table(rows: pl.DataFrame, split: pl.DataFrame, manifest: Manifest) -> pl.DataFrame:
@@ -34,7 +33,7 @@ def table(rows: pl.DataFrame, split: pl.DataFrame, manifest: Manifest) -> pl.Dat
         label = manifest.states(concept).select(
             "image_id",
             pl.col("state")
-            .replace_strict(STATES, default="", return_dtype=pl.String)
+            .replace_strict(STATE_NAMES, default="", return_dtype=pl.String)
             .alias(f"{concept} label"),
         )
         made = made.join(label, on="image_id", how="left", maintain_order="left")

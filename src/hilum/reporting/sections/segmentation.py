@@ -125,7 +125,7 @@ def _spread(rows: pl.DataFrame) -> Any:
         values,
         x="Dice of an image",
         y="Images",
-        told=f"Histograms of Dice over the test images. {told}.",
+        alt_text=f"Histograms of Dice over the test images. {told}.",
     )
 
 
@@ -154,7 +154,7 @@ def _learning(epochs: pl.DataFrame) -> Any:
         lines,
         x=f"Share of {longest} batches",
         y="Dice, tune part",
-        told=f"Dice of the tune pictures while training. {told}.",
+        alt_text=f"Dice of the tune pictures while training. {told}.",
     )
 
 
@@ -190,6 +190,6 @@ def _overlay(row: dict[str, Any], cached: Cache, found: np.ndarray) -> dict[str,
     told = f"radiograph {row['image_id']} with drawn and found lung outlines, Dice {dice}"
     return {
         "image_id": row["image_id"],
-        "picture": images.image(cached.images[place], told=told, outlines=outlines),
+        "picture": images.image(cached.images[place], alt_text=told, outlines=outlines),
         "dice": dice,
     }

@@ -1,14 +1,18 @@
-"""How far probabilities can be taken at their word.
+"""Calibration: how well predicted probabilities agree with observed frequencies.
 
-`truth` is a sequence (rows,) of 0 and 1, `probability` a sequence (rows,) of numbers in [0, 1]; anything else raises `ValueError`. Undefined
-is nan: without rows, and for slope and intercept where a class has no row or the probabilities part the classes wholly.
+`truth` is a sequence (rows,) of 0 and 1, `probability` a sequence (rows,) of numbers in [0, 1];
+anything else raises `ValueError`. Undefined is nan: without rows, and for slope and intercept where
+a class has no row or the probabilities separate the classes completely.
 
-The bins of `expected_calibration_error` and `reliability` hold about equally many rows (equal mass), rows of one probability never parted:
-`MOST_BINS` of them, or fewer, so that each holds about `ROWS` or more; with too few rows for two bins the error is nan. With few rows in a
-bin it is above 0 even for perfect probabilities, so compare it between models on the same rows only.
+The bins of `expected_calibration_error` and `reliability` hold about equally many rows (equal
+mass), and rows of equal probability are always in one bin. There are at most `MOST_BINS`, and fewer
+where a bin would hold fewer than about `ROWS`; with too few rows for two bins the error is nan. In
+small bins the error is above 0 even for perfect probabilities, so compare it between models on the
+same rows only.
 
-Sources: Brier, Monthly Weather Review 78:1 (1950); Naeini, Cooper and Hauskrecht, AAAI 2015, for the error over bins; Nixon et al., CVPR
-workshops 2019, for bins of equal mass; Van Calster et al., BMC Medicine 17:230 (2019), for slope and intercept.
+Sources: Brier, Monthly Weather Review 78:1 (1950); Naeini, Cooper and Hauskrecht, AAAI 2015, for
+the error over bins; Nixon et al., CVPR workshops 2019, for bins of equal mass; Van Calster et al.,
+BMC Medicine 17:230 (2019), for slope and intercept.
 """
 
 from __future__ import annotations
@@ -21,11 +25,11 @@ from hilum.statistics import calibration
 from hilum.statistics.metrics._validation import Values, checked
 
 MOST_BINS = 10
-ROWS = 5  # of a bin, about, at least
+ROWS = 5  # of a bin, at least: fewer give no frequency to speak of
 
 
 class Reliability(NamedTuple):
-    """Of each bin, in rising order: mean probability, share of positive rows, rows; each (bins,)."""
+    """Bins in rising order: mean probability, fraction of positive rows, rows; each (bins,)."""
 
     expected: np.ndarray
     observed: np.ndarray
@@ -33,30 +37,33 @@ class Reliability(NamedTuple):
 
 
 def brier(truth: Values, probability: Values) -> float:
-    """Mean squared distance of the probability from the truth; lower is better. The prevalence p told of every row gives p (1 - p)."""
+    """Return the mean squared difference of probability and truth; lower is better.
+
+    A constant probability equal to the prevalence p scores p (1 - p).
+    """
     present, probability = _checked(truth, probability)
     return float(np.mean((probability - present) ** 2)) if present.size else float("nan")
 
 
 def expected_calibration_error(truth: Values, probability: Values) -> float:
-    """The mean over rows of the distance between a bin's mean probability and its share of positive rows; lower is better."""
+    """Return the mean over rows of |mean probability - fraction of positive rows| of their bin.
+
+    Lower is better.
+    """
     bins = reliability(truth, probability)
     total = bins.rows.sum()
-    return (
-        float(np.sum(bins.rows * np.abs(bins.expected - bins.observed)) / total)
-        if total >= 2 * ROWS
-        else float("nan")
-    )
+    if total < 2 * ROWS:
+        return float("nan")
+    return float(np.sum(bins.rows * np.abs(bins.expected - bins.observed)) / total)
 
 
 def reliability(truth: Values, probability: Values) -> Reliability:
-    """What was expected and what came, by bins of about equally many rows."""
+    """Return predicted and observed frequencies in bins of about equally many rows."""
     present, probability = _checked(truth, probability)
     count = max(1, min(MOST_BINS, present.size // ROWS))
     distinct, of_row, times = np.unique(probability, return_inverse=True, return_counts=True)
-    middle = (
-        np.cumsum(times) - (times + 1) / 2
-    )  # the middle rank of each probability, which says its bin
+    # The mean rank of each distinct probability decides its bin.
+    middle = np.cumsum(times) - (times + 1) / 2
     bin_of_row = np.floor(middle * count / max(present.size, 1)).astype(int)[of_row]
     sums = np.array(
         [
@@ -69,8 +76,11 @@ def reliability(truth: Values, probability: Values) -> Reliability:
 
 
 def _joined(bins: np.ndarray) -> list[np.ndarray]:
-    """Sums of bins (bins, 3), rows last, with a bin of fewer than `ROWS` put to the next, and the last to the one before: many rows of one
-    probability leave their neighbours few."""
+    """Merge bins of fewer than `ROWS` rows with the next one, the last with the one before.
+
+    `bins` (bins, 3) holds sums, rows last. Many rows of equal probability leave few to the bins
+    beside them.
+    """
     joined: list[np.ndarray] = []
     for one in bins:
         if joined and joined[-1][2] < ROWS:
@@ -83,13 +93,20 @@ def _joined(bins: np.ndarray) -> list[np.ndarray]:
 
 
 def calibration_slope(truth: Values, probability: Values) -> float:
-    """The slope of the logistic regression of the truth on the probability's logit: 1 is right, below 1 is too sure."""
+    """Return the slope of the logistic regression of the truth on the logit of the probability.
+
+    1 is ideal, below 1 is overconfident.
+    """
     present, probability = _checked(truth, probability)
     return calibration.logistic(calibration.logit(probability), present.astype(np.float64))[0]
 
 
 def calibration_intercept(truth: Values, probability: Values) -> float:
-    """Calibration in the large: what must be added to every logit so that as many are expected as are positive; 0 is right, below 0 is too high."""
+    """Return calibration in the large: the shift of all logits that makes the sums agree.
+
+    After it the expected number of positives is the observed one. 0 is ideal, below 0 means that
+    probabilities are too high.
+    """
     present, probability = _checked(truth, probability)
     positives = np.count_nonzero(present)
     if not 0 < positives < present.size:
@@ -97,22 +114,23 @@ def calibration_intercept(truth: Values, probability: Values) -> float:
     from scipy.optimize import brentq
 
     value = calibration.logit(probability)
-    reach = 2 + np.abs(value).max() + abs(calibration.logit(positives / present.size))
-    return float(
-        brentq(
-            lambda shift: calibration.sigmoid(value + shift).sum() - positives,
-            -reach,
-            reach,
-            xtol=1e-12,
-        )
-    )
+    prevalence = np.array(positives / present.size)
+    reach = float(2 + np.abs(value).max() + abs(calibration.logit(prevalence)))
+
+    def _excess(shift: float) -> float:
+        return float(calibration.sigmoid(value + shift).sum() - positives)
+
+    # `full_output` only pins the type of what SciPy returns: the root and how it was found.
+    root, _ = brentq(_excess, -reach, reach, xtol=1e-12, full_output=True)
+    return float(root)
 
 
 def _checked(truth: Values, probability: Values) -> tuple[np.ndarray, np.ndarray]:
     present, probability = checked(truth, probability)
     if probability.size and (probability.min() < 0 or probability.max() > 1):
         raise ValueError(
-            f"a probability lies from 0 to 1, got {probability.min():g} to {probability.max():g}; calibrate the score first"
+            f"a probability lies from 0 to 1, got {probability.min():g} to {probability.max():g}; "
+            "calibrate the score first"
         )
     return present, probability
 

@@ -1,16 +1,19 @@
-"""How well a score ranks the present above the absent, and what a threshold on it does.
+"""Discrimination: how well a score ranks positive above negative rows, and thresholds on it.
 
-`truth` is a sequence (rows,) of 0 and 1 (numbers or booleans), `score` a sequence (rows,) of finite numbers on any
-scale, higher for present. A row is called positive where score >= threshold. A row may occur more than once, as in a
-resample. Missing values are the caller's to leave out: a nan, an infinite score or another truth raises `ValueError`.
+`truth` is a sequence (rows,) of 0 and 1 (numbers or booleans), `score` a sequence (rows,) of finite
+numbers on any scale, higher for present. A row is called positive where score >= threshold. A row
+may occur more than once, as in a resample. The caller leaves out missing values: nan, an infinite
+score or another truth raises `ValueError`.
 
-Undefined is nan: `METRICS` and `youden_threshold` where a class has no row, a ratio of `METRICS_AT` where its
-denominator is 0. `macro` and `micro` take several findings at once, and there alone a truth may be missing (nan).
+Undefined is nan: `METRICS` and `youden_threshold` where a class has no row, a ratio of `METRICS_AT`
+where its denominator is 0. `macro` and `micro` take several findings at once, and there alone a
+truth may be missing (nan).
 
-Sources: Hanley and McNeil, Radiology 143:29 (1982), for the area as a probability, ties counting one half; Youden,
-Cancer 3:32 (1950); Manning, Raghavan and Schütze, "Introduction to Information Retrieval" (2008), section 8.4, for
-average precision, here with rows of one score taken in one step; Altman and Bland, BMJ 309:102 (1994), for predictive
-values at another prevalence; Brodersen et al., ICPR 2010, for balanced accuracy.
+Sources: Hanley and McNeil, Radiology 143:29 (1982), for the area as a probability, ties counting
+one half; Youden, Cancer 3:32 (1950); Manning, Raghavan and Schütze, "Introduction to Information
+Retrieval" (2008), section 8.4, for average precision, here with rows of equal score taken in one
+step; Altman and Bland, BMJ 309:102 (1994), for predictive values at another prevalence; Brodersen
+et al., ICPR 2010, for balanced accuracy.
 """
 
 from __future__ import annotations
@@ -24,7 +27,10 @@ from hilum.statistics.metrics._validation import Values, checked, ratio
 
 
 def auroc(truth: Values, score: Values) -> float:
-    """Area under the ROC curve: the chance that a positive row scores above a negative one, ties counting one half."""
+    """Return the area under the ROC curve.
+
+    It is the probability that a positive row scores above a negative one, ties counting one half.
+    """
     present, score = checked(truth, score)
     positive, negative = score[present], np.sort(score[~present])
     below = np.searchsorted(negative, positive, side="left").sum()
@@ -33,7 +39,10 @@ def auroc(truth: Values, score: Values) -> float:
 
 
 def average_precision(truth: Values, score: Values) -> float:
-    """Precision at each distinct score, weighted by the recall gained there. Chance level is the prevalence."""
+    """Return precision at each distinct score, weighted by the recall gained there.
+
+    Chance level is the prevalence.
+    """
     called = _called(truth, score)
     if not called.positives or not called.negatives:
         return float("nan")
@@ -42,10 +51,10 @@ def average_precision(truth: Values, score: Values) -> float:
 
 
 def roc_curve(truth: Values, score: Values) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(false-positive rate, sensitivity, threshold), a point for each distinct score, highest first.
+    """Return (false-positive rate, sensitivity, threshold), a point for each distinct score.
 
-    The point (0, 0) at threshold inf, where nothing is called positive, comes before them. The rate of a class without
-    rows is nan throughout.
+    Thresholds fall. The point (0, 0) at threshold inf, where nothing is called positive, comes
+    first. The rate of a class without rows is nan throughout.
     """
     called = _called(truth, score)
     true, false = (np.concatenate([[0], count]) for count in (called.true, called.false))
@@ -56,10 +65,11 @@ def roc_curve(truth: Values, score: Values) -> tuple[np.ndarray, np.ndarray, np.
 def precision_recall_curve(
     truth: Values, score: Values
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(precision, recall, threshold), a point for each distinct score, highest first, so that recall rises.
+    """Return (precision, recall, threshold), a point for each distinct score.
 
-    There is no point at recall 0 unless a score gives one: where nothing is called positive, precision is undefined.
-    Recall is nan throughout where there is no positive row.
+    Thresholds fall, so recall rises. There is no point at recall 0 unless a score gives one: where
+    nothing is called positive, precision is undefined. Recall is nan throughout where there is no
+    positive row.
     """
     called = _called(truth, score)
     return (
@@ -70,55 +80,63 @@ def precision_recall_curve(
 
 
 def youden_threshold(truth: Values, score: Values) -> float:
-    """The threshold with the largest sensitivity + specificity - 1; of equals, the one with the higher sensitivity.
+    """Return the threshold with the largest sensitivity + specificity - 1.
 
-    It lies midway between the lowest score called positive and the next one below, so that no row it was chosen on sits
-    on the edge, where the last bit of a score would decide. Where everything is best called positive it is the lowest
-    score. Choose it on other rows than it is judged on.
+    Of equals, the one with the higher sensitivity. It is midway between the lowest score called
+    positive and the next one below, so that rounding cannot change the call of a row it was chosen
+    on. Where everything is best called positive it is the lowest score. Evaluate it on rows other
+    than those it was chosen on.
     """
     called = _called(truth, score)
     if not called.positives or not called.negatives:
         return float("nan")
-    gain = (
-        called.true * called.negatives - called.false * called.positives
-    )  # in integers, so that equals are equal
+    # In integers, so that equals compare equal.
+    gain = called.true * called.negatives - called.false * called.positives
     best = gain.size - 1 - int(np.argmax(gain[::-1]))
     lowest = float(called.thresholds[best])
     if best + 1 == gain.size:
         return lowest
     below = float(called.thresholds[best + 1])
     middle = below / 2 + lowest / 2
-    return (
-        middle if below < middle <= lowest else lowest
-    )  # no number lies between two neighbouring floats
+    # No float lies between two adjacent ones.
+    return middle if below < middle <= lowest else lowest
 
 
 def sensitivity(truth: Values, score: Values, threshold: float) -> float:
-    """The share of the positive rows that are called positive; recall. nan without positive rows."""
+    """Return the fraction of positive rows called positive (recall); nan without positive rows."""
     rows = _confusion(truth, score, threshold)
     return ratio(rows.true_positive, rows.true_positive + rows.false_negative)
 
 
 def specificity(truth: Values, score: Values, threshold: float) -> float:
-    """The share of the negative rows that are called negative. nan without negative rows."""
+    """Return the fraction of negative rows called negative; nan without negative rows."""
     rows = _confusion(truth, score, threshold)
     return ratio(rows.true_negative, rows.true_negative + rows.false_positive)
 
 
 def ppv(truth: Values, score: Values, threshold: float) -> float:
-    """Positive predictive value, precision: the share of rows called positive that are positive. At this prevalence."""
+    """Return the positive predictive value (precision), at the prevalence of these rows.
+
+    The fraction of rows called positive that are positive.
+    """
     rows = _confusion(truth, score, threshold)
     return ratio(rows.true_positive, rows.true_positive + rows.false_positive)
 
 
 def npv(truth: Values, score: Values, threshold: float) -> float:
-    """Negative predictive value: the share of the rows called negative that are negative. At this prevalence."""
+    """Return the negative predictive value, at the prevalence of these rows.
+
+    The fraction of rows called negative that are negative.
+    """
     rows = _confusion(truth, score, threshold)
     return ratio(rows.true_negative, rows.true_negative + rows.false_negative)
 
 
 def f1(truth: Values, score: Values, threshold: float) -> float:
-    """Harmonic mean of sensitivity and positive predictive value. nan where no row is positive or called positive."""
+    """Return the harmonic mean of sensitivity and positive predictive value.
+
+    nan where no row is positive or called positive.
+    """
     rows = _confusion(truth, score, threshold)
     return ratio(
         2 * rows.true_positive, 2 * rows.true_positive + rows.false_positive + rows.false_negative
@@ -126,34 +144,47 @@ def f1(truth: Values, score: Values, threshold: float) -> float:
 
 
 def accuracy(truth: Values, score: Values, threshold: float) -> float:
-    """The share of the rows that are called rightly. Calling every row by the commoner class gives that class's share."""
+    """Return the fraction of rows called correctly.
+
+    Always calling the more frequent class reaches the frequency of that class.
+    """
     rows = _confusion(truth, score, threshold)
     return ratio(rows.true_positive + rows.true_negative, sum(rows))
 
 
 def balanced_accuracy(truth: Values, score: Values, threshold: float) -> float:
-    """The mean of sensitivity and specificity: a half is chance at any prevalence. nan where a class has no row."""
+    """Return the mean of sensitivity and specificity; 0.5 is chance at any prevalence.
+
+    nan where a class has no row.
+    """
     return (sensitivity(truth, score, threshold) + specificity(truth, score, threshold)) / 2
 
 
 def ppv_at(prevalence: float, sensitivity: float, specificity: float) -> float:
-    """Positive predictive value by Bayes' rule where `prevalence` is the share of the positive. nan where nothing is called positive."""
-    right = _share(prevalence) * sensitivity
+    """Return the positive predictive value at another `prevalence`, by Bayes' rule.
+
+    nan where nothing is called positive.
+    """
+    right = _checked_prevalence(prevalence) * sensitivity
     return ratio(right, right + (1 - prevalence) * (1 - specificity))
 
 
 def npv_at(prevalence: float, sensitivity: float, specificity: float) -> float:
-    """Negative predictive value by Bayes' rule where `prevalence` is the share of the positive. nan where nothing is called negative."""
-    right = (1 - _share(prevalence)) * specificity
+    """Return the negative predictive value at another `prevalence`, by Bayes' rule.
+
+    nan where nothing is called negative.
+    """
+    right = (1 - _checked_prevalence(prevalence)) * specificity
     return ratio(right, right + prevalence * (1 - sensitivity))
 
 
 def macro(
     metric: Callable[[np.ndarray, np.ndarray], float], truth: np.ndarray, score: np.ndarray
 ) -> float:
-    """Macro average: the mean over findings of `metric`, each finding counting alike. nan where one of them is undefined.
+    """Return the macro average: the mean of `metric` over findings, with equal weights.
 
-    `truth` and `score` are arrays (rows, findings); a truth that is not known is nan, and leaves its row out of that finding alone.
+    `truth` and `score` are (rows, findings); an unknown truth is nan, and leaves its row out of
+    that finding alone. nan where `metric` is undefined for any finding.
     """
     return float(
         np.mean(
@@ -168,9 +199,10 @@ def macro(
 def micro(
     metric: Callable[[np.ndarray, np.ndarray], float], truth: np.ndarray, score: np.ndarray
 ) -> float:
-    """Micro average: `metric` of all known cells of all findings taken together, so that common findings count for more.
+    """Return the micro average: `metric` of all known cells of all findings pooled.
 
-    Arrays as in `macro`. Scores of different findings are compared with one another here, so they must lie on one scale.
+    Frequent findings weigh more. Arrays as in `macro`. Scores of different findings are compared
+    with one another, so they must be on one scale.
     """
     known = ~np.isnan(truth)
     return metric(truth[known], score[known])
@@ -184,7 +216,10 @@ class _Confusion(NamedTuple):
 
 
 class _Called(NamedTuple):
-    """Rows of each class called positive at each distinct score (`thresholds`, falling), and rows of each class."""
+    """Rows called positive at each distinct score, by true class.
+
+    `thresholds` falls; `true` and `false` count rows of each class; all (thresholds,).
+    """
 
     true: np.ndarray
     false: np.ndarray
@@ -197,7 +232,8 @@ def _confusion(truth: Values, score: Values, threshold: float) -> _Confusion:
     present, score = checked(truth, score)
     if np.isnan(threshold):
         raise ValueError(
-            "the threshold is nan: it was chosen on rows of one class; leave out the metrics that need one"
+            "the threshold is nan: it was chosen on rows of one class; "
+            "leave out the metrics that need one"
         )
     called = score >= threshold
     true_positive = int(np.count_nonzero(called & present))
@@ -215,16 +251,16 @@ def _called(truth: Values, score: Values) -> _Called:
     present, score = checked(truth, score)
     order = np.argsort(-score)
     present, score = present[order], score[order]
-    # the last row of each run of equal scores
+    # The last row of each run of equal scores.
     last = np.flatnonzero(np.append(score[1:] != score[:-1], True)[: score.size])
     true = np.cumsum(present)[last]
     positives = int(np.count_nonzero(present))
     return _Called(true, last + 1 - true, score[last], positives, present.size - positives)
 
 
-def _share(prevalence: float) -> float:
+def _checked_prevalence(prevalence: float) -> float:
     if not 0 <= prevalence <= 1:
-        raise ValueError(f"a prevalence is a share from 0 to 1, got {prevalence}")
+        raise ValueError(f"a prevalence is a fraction from 0 to 1, got {prevalence}")
     return prevalence
 
 

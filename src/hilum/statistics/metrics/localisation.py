@@ -1,12 +1,15 @@
-"""Does a map point at what is drawn? The pointing game, the share of a map inside, and the IoU of boxes.
+"""Localisation: whether a saliency map agrees with what is annotated.
 
-`truth` is a bool mask (height, width), row before column, True inside what is drawn: one thing or several. `strength` is a float map of the same shape, finite,
-higher for more evidence, on any scale; what is not above 0 speaks against the finding or says nothing, and counts nowhere. nan where the
-truth is empty or the map has nothing above 0; `pointing_game` also where all pixels are alike, for then it points nowhere.
+The pointing game, the fraction of a map inside the annotation, and the IoU of bounding boxes.
+`truth` is a bool mask (height, width), True inside the annotation, which may be several shapes.
+`strength` is a float map of the same shape, finite, higher for more evidence, on any scale; values
+of 0 and below are no evidence and count nowhere. nan where the truth is empty or the map has
+nothing above 0; `pointing_game` also for a constant map, which has no maximum.
 
-Sources: Zhang et al. 2018, "Top-down neural attention by excitation backprop", IJCV 126:1084-1102 (the pointing game); Wang et al. 2020,
-"Score-CAM", CVPR workshops (the share inside, there the energy-based pointing game); Zhou et al. 2016, "Learning deep features for
-discriminative localization", CVPR (the box around the largest part above a share of the maximum).
+Sources: Zhang et al. 2018, "Top-down neural attention by excitation backprop", IJCV 126:1084-1102
+(the pointing game); Wang et al. 2020, "Score-CAM", CVPR workshops (the fraction inside, there the
+energy-based pointing game); Zhou et al. 2016, "Learning deep features for discriminative
+localization", CVPR (the box around the largest region above a fraction of the maximum).
 """
 
 from __future__ import annotations
@@ -14,11 +17,14 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-LEVEL = 0.5  # of the map's maximum: what is at least this belongs to the found box
+LEVEL = 0.5  # of the map's maximum, the threshold of the predicted box
 
 
 def pointing_game(truth: np.ndarray, strength: np.ndarray) -> float:
-    """1 where the map's maximum lies inside, else 0; of several equal maxima the share inside, which is the chance of one taken at random."""
+    """Return 1 where the map's maximum is inside the truth, else 0.
+
+    Of several equal maxima the fraction inside, the expectation of one taken at random.
+    """
     truth, strength = _checked(truth, strength)
     highest = strength.max()
     if not truth.any() or highest <= 0 or strength.min() == highest:
@@ -27,25 +33,29 @@ def pointing_game(truth: np.ndarray, strength: np.ndarray) -> float:
 
 
 def fraction_inside(truth: np.ndarray, strength: np.ndarray) -> float:
-    """The share of the map's positive mass that lies inside."""
+    """Return the fraction of the map's positive mass that is inside the truth."""
     truth, strength = _checked(truth, strength)
     positive = np.maximum(strength, 0)
     whole = positive.sum(dtype=np.float64)
-    return (
-        float(positive[truth].sum(dtype=np.float64) / whole)
-        if whole > 0 and truth.any()
-        else float("nan")
-    )
+    if whole <= 0 or not truth.any():
+        return float("nan")
+    return float(positive[truth].sum(dtype=np.float64) / whole)
 
 
 def gain_inside(truth: np.ndarray, strength: np.ndarray) -> float:
-    """The share of the mass inside over the share of the area inside: 1 is a map that spreads evenly over the picture."""
-    share = fraction_inside(truth, strength)
-    return share / float(np.mean(truth)) if np.any(truth) else float("nan")
+    """Return the fraction of mass inside over the fraction of area inside.
+
+    1 is a map that is spread evenly over the image.
+    """
+    inside = fraction_inside(truth, strength)
+    return inside / float(np.mean(truth)) if np.any(truth) else float("nan")
 
 
 def box_iou(truth: np.ndarray, strength: np.ndarray, level: float = LEVEL) -> float:
-    """Intersection over union of the box around the truth and the box around the largest part (by edges) of what is at least `level` x maximum."""
+    """Return the IoU of the bounding boxes of the truth and of the map's largest region.
+
+    Regions are 4-connected pixels of at least `level` x the maximum.
+    """
     truth, strength = _checked(truth, strength)
     if not truth.any() or strength.max() <= 0:
         return float("nan")
@@ -62,7 +72,7 @@ def box_iou(truth: np.ndarray, strength: np.ndarray, level: float = LEVEL) -> fl
 
 
 def _box(mask: np.ndarray) -> tuple[int, int, int, int]:
-    """First row and column inside, and the first behind the last."""
+    """Return the first row and column inside, and the first behind the last."""
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
 
@@ -71,11 +81,13 @@ def _checked(truth: np.ndarray, strength: np.ndarray) -> tuple[np.ndarray, np.nd
     truth, strength = np.asarray(truth), np.asarray(strength)
     if truth.dtype != bool or truth.ndim != 2 or truth.shape != strength.shape:
         raise ValueError(
-            f"expected a bool mask and a map of one shape (height, width), got {truth.dtype} {truth.shape} and {strength.shape}"
+            "expected a bool mask and a map of one shape (height, width), "
+            f"got {truth.dtype} {truth.shape} and {strength.shape}"
         )
     if not np.isfinite(strength).all():
         raise ValueError(
-            f"a map must be finite everywhere, got {np.count_nonzero(~np.isfinite(strength))} nan or infinite of {strength.size} pixels"
+            f"a map must be finite everywhere, got {np.count_nonzero(~np.isfinite(strength))} "
+            f"nan or infinite of {strength.size} pixels"
         )
     return truth, strength
 

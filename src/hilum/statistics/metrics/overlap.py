@@ -1,7 +1,8 @@
-"""Overlap of two masks: Dice, intersection over union, precision and recall, each a ratio of pixel counts.
+"""Overlap of two masks: Dice, intersection over union, precision and recall, ratios of pixels.
 
-Masks are boolean arrays (height, width), row before column, True inside. Axes before these two are items: masks shaped
-(..., height, width) give an array of shape (...), one mask a float. Values lie in [0, 1].
+Masks are boolean arrays (height, width), row before column, True inside. Axes before these two are
+items: masks shaped (..., height, width) give an array of shape (...), one mask a float. Values are
+in [0, 1].
 
 A ratio of nothing to nothing is undefined, hence nan; nothing else is special:
 
@@ -10,7 +11,8 @@ A ratio of nothing to nothing is undefined, hence nan; nothing else is special:
     empty   some     0     0    0          nan
     some    empty    0     0    nan        0
 
-Source: Taha and Hanbury, "Metrics for evaluating 3D medical image segmentation", BMC Medical Imaging 15:29 (2015).
+Source: Taha and Hanbury, "Metrics for evaluating 3D medical image segmentation", BMC Medical
+Imaging 15:29 (2015).
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import numpy as np
 
 
 class Counts(NamedTuple):
-    """Pixels inside both masks, inside the truth and inside what was found; each an integer array of shape (...)."""
+    """Pixels inside both masks, the truth and the prediction; integer arrays of shape (...)."""
 
     both: np.ndarray
     truth: np.ndarray
@@ -29,7 +31,10 @@ class Counts(NamedTuple):
 
 
 def counts(truth: np.ndarray, found: np.ndarray) -> Counts:
-    """Pixel counts of masks (..., height, width). Raises `ValueError` where they are not boolean or differ in shape."""
+    """Count the pixels of masks (..., height, width).
+
+    Raises `ValueError` where they are not boolean or differ in shape.
+    """
     truth, found = np.asarray(truth), np.asarray(found)
     if truth.dtype != bool or found.dtype != bool:
         raise ValueError(
@@ -43,25 +48,25 @@ def counts(truth: np.ndarray, found: np.ndarray) -> Counts:
 
 
 def dice(truth: np.ndarray, found: np.ndarray) -> float | np.ndarray:
-    """Twice the shared pixels over the pixels of the two masks together; the same as F1 over pixels."""
+    """Return twice the intersection over the sum of both areas; equal to F1 over pixels."""
     pixels = counts(truth, found)
     return _ratio(2 * pixels.both, pixels.truth + pixels.found)
 
 
 def iou(truth: np.ndarray, found: np.ndarray) -> float | np.ndarray:
-    """Intersection over union, the Jaccard index."""
+    """Return the intersection over union (Jaccard index)."""
     pixels = counts(truth, found)
     return _ratio(pixels.both, pixels.truth + pixels.found - pixels.both)
 
 
 def precision(truth: np.ndarray, found: np.ndarray) -> float | np.ndarray:
-    """The share of the found pixels that are true."""
+    """Return the fraction of predicted pixels that are true."""
     pixels = counts(truth, found)
     return _ratio(pixels.both, pixels.found)
 
 
 def recall(truth: np.ndarray, found: np.ndarray) -> float | np.ndarray:
-    """The share of the true pixels that were found."""
+    """Return the fraction of true pixels that are predicted."""
     pixels = counts(truth, found)
     return _ratio(pixels.both, pixels.truth)
 

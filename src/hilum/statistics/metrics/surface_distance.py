@@ -1,10 +1,12 @@
-"""Distance between the outlines of two masks: 95 % Hausdorff distance and average surface distance.
+"""Distance between the contours of two masks: 95 % Hausdorff and average surface distance.
 
-Masks are boolean arrays (height, width), True inside; the outline is the inside pixels that touch the outside by a side, the picture's
-border counting as outside. Distances are between pixel centres, in the unit of `spacing` (between rows, between columns): millimetres
-where it is known, pixels for the default of 1 x 1. Lower is better, 0 is agreement. Where one mask is empty there is no distance: nan.
+Masks are boolean arrays (height, width), True inside; the contour is the inside pixels with a
+4-neighbour outside, the outside of the image included. Distances are between pixel centres, in the
+unit of `spacing` (between rows, between columns): millimetres where it is known, pixels for the
+default of 1 x 1. Lower is better, 0 is agreement. nan where a mask is empty.
 
-Source: Maier-Hein, Reinke et al., "Metrics reloaded", Nature Methods 21:195-212 (2024), supplement, HD95 and ASSD.
+Source: Maier-Hein, Reinke et al., "Metrics reloaded", Nature Methods 21:195-212 (2024), supplement,
+HD95 and ASSD.
 """
 
 from __future__ import annotations
@@ -17,17 +19,18 @@ PIXELS = (1.0, 1.0)
 
 
 def hausdorff95(truth: np.ndarray, found: np.ndarray, spacing: Spacing = PIXELS) -> float:
-    """The larger of the two directed 95th percentiles of the distance from one outline to the other."""
+    """Return the larger of the two directed 95th percentiles of contour distance."""
     to_found, to_truth = distances(truth, found, spacing)
-    return (
-        float(max(np.percentile(to_found, 95), np.percentile(to_truth, 95)))
-        if to_found.size
-        else float("nan")
-    )
+    if not to_found.size:
+        return float("nan")
+    return float(max(np.percentile(to_found, 95), np.percentile(to_truth, 95)))
 
 
 def average_distance(truth: np.ndarray, found: np.ndarray, spacing: Spacing = PIXELS) -> float:
-    """Average symmetric surface distance: the mean over all outline pixels of both masks of the distance to the other outline."""
+    """Return the average symmetric surface distance.
+
+    The mean, over the contour pixels of both masks, of the distance to the other contour.
+    """
     to_found, to_truth = distances(truth, found, spacing)
     return float(np.concatenate([to_found, to_truth]).mean()) if to_found.size else float("nan")
 
@@ -35,30 +38,32 @@ def average_distance(truth: np.ndarray, found: np.ndarray, spacing: Spacing = PI
 def distances(
     truth: np.ndarray, found: np.ndarray, spacing: Spacing = PIXELS
 ) -> tuple[np.ndarray, np.ndarray]:
-    """From each outline pixel of the truth to the nearest of what was found, and back; both empty where a mask is.
+    """Return the distance from each contour pixel of the truth to the prediction, and back.
 
-    Raises `ValueError` where masks are not boolean pictures of one shape or the spacing is not above 0.
+    Both are empty where a mask is. Raises `ValueError` where masks are not boolean arrays of one
+    shape, or the spacing is not above 0.
     """
     truth, found = np.asarray(truth), np.asarray(found)
     if truth.dtype != bool or found.dtype != bool or truth.shape != found.shape or truth.ndim != 2:
         raise ValueError(
-            f"masks must be boolean and share one shape (height, width), got {truth.dtype} {truth.shape} and {found.dtype} {found.shape}"
+            "masks must be boolean and share one shape (height, width), "
+            f"got {truth.dtype} {truth.shape} and {found.dtype} {found.shape}"
         )
     if min(spacing) <= 0:
         raise ValueError(f"spacing must be above 0 between rows and between columns, got {spacing}")
     if not truth.any() or not found.any():
         return np.empty(0), np.empty(0)
-    box = ndimage.find_objects((truth | found).astype(np.uint8))[
-        0
-    ]  # beyond it lies no outline, and distances cost by the pixel
-    outlines = [_outline(mask[box]) for mask in (truth, found)]
+    # Beyond the common bounding box there is no contour, and the transform costs by the pixel.
+    box = ndimage.find_objects((truth | found).astype(np.uint8))[0]
+    contours = [_contour(mask[box]) for mask in (truth, found)]
     from_truth, from_found = (
-        ndimage.distance_transform_edt(~outline, sampling=spacing) for outline in outlines
+        np.asarray(ndimage.distance_transform_edt(~contour, sampling=spacing))
+        for contour in contours
     )
-    return from_found[outlines[0]], from_truth[outlines[1]]
+    return from_found[contours[0]], from_truth[contours[1]]
 
 
-def _outline(mask: np.ndarray) -> np.ndarray:
+def _contour(mask: np.ndarray) -> np.ndarray:
     return mask & ~ndimage.binary_erosion(mask)
 
 

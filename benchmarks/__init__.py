@@ -1,0 +1,1 @@
+"""Measure Hilum: accuracy, speed, robustness. Run from the repository: `python -m benchmarks.KIND.NAME`."""

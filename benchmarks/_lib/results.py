@@ -1,0 +1,48 @@
+"""Keep measured figures: one section per benchmark in the page of its kind, replaced when it is run again."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import sys
+from importlib import metadata
+from pathlib import Path
+
+PAGES = Path(__file__).parents[1] / "results"  # accuracy.md, speed.md, robustness.md
+
+
+def record(title: str, text: str) -> None:
+    """Put `text` under `## title` in the page of the running script's kind, replacing what is there."""
+    results = PAGES / f"{kind()}.md"
+    page = results.read_text(encoding="utf-8")
+    section = f"## {title}\n\n{text.strip()}\n"
+    pattern = re.compile(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", re.DOTALL | re.MULTILINE)
+    page = (
+        pattern.sub(lambda _: section + "\n", page)
+        if pattern.search(page)
+        else f"{page.rstrip()}\n\n{section}"
+    )
+    results.write_text(page.rstrip() + "\n", encoding="utf-8")
+
+
+def kind() -> str:
+    """Return the kind of the running script: accuracy, speed or robustness."""
+    spec = sys.modules["__main__"].__spec__
+    parts = spec.name.split(".") if spec else []
+    return parts[1] if parts[:1] == ["benchmarks"] else "accuracy"
+
+
+def machine(*packages: str) -> str:
+    """Processor, cores, memory, Python and the versions of `packages`, on one line."""
+    cpu = next(
+        (
+            line.split(":")[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.processor(),
+    )
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    versions = ", ".join(f"{package} {metadata.version(package)}" for package in packages)
+    return f"{cpu}, {os.cpu_count()} cores, {memory:.0f} GiB; Python {platform.python_version()}, {versions}"

@@ -1,0 +1,1 @@
+"""What Hilum gets right, against reference masks, labels and other software."""

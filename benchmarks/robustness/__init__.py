@@ -1,0 +1,1 @@
+"""What Hilum does with damaged files, full disks and interruptions."""

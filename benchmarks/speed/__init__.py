@@ -1,0 +1,1 @@
+"""How long Hilum takes, against other software or an earlier tree."""

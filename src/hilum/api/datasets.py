@@ -1,0 +1,187 @@
+"""Data sets: read a folder, find its issues, split its patients, hand it to TorchXRayVision."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from hilum.api import _html
+from hilum.audit import page
+from hilum.config import Pixels, Split
+from hilum.dataset.manifest import Manifest
+from hilum.dataset.pixel_cache import Cache
+from hilum.dataset.plan.account import Account
+from hilum.dataset.writers import torchxrayvision
+from hilum.inference import orientation
+from hilum.pipeline import audit, cache, ingest
+from hilum.pipeline import split as splitting
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A folder of radiographs as checked tables, and the account of how it was read.
+
+    `images` has one row per image file, `labels` one per image and finding (state 1 present,
+    0 absent, -1 uncertain; no row: not mentioned), `shapes` one per annotation, `remarks` one per
+    thing that was met while reading. All are Polars tables.
+    """
+
+    manifest: Manifest
+    account: Account
+
+    @property
+    def images(self) -> pl.DataFrame:
+        """One row per image file; `image_id` is unique, `patient_id` never null."""
+        return self.manifest.table
+
+    @property
+    def labels(self) -> pl.DataFrame:
+        """One row per image and finding, with the words it was read from."""
+        return self.manifest.labels
+
+    @property
+    def shapes(self) -> pl.DataFrame:
+        """One row per annotation, in the file's own pixels."""
+        return self.manifest.shapes
+
+    @property
+    def remarks(self) -> pl.DataFrame:
+        """What was left out or put right while reading, with the reason."""
+        return self.manifest.remarks
+
+    @cached_property
+    def summary(self) -> Mapping[str, Any]:
+        """Counts of images, patients, masks and labels by name."""
+        return ingest.summary(self.manifest)
+
+    def __len__(self) -> int:
+        return self.images.height
+
+    def __repr__(self) -> str:
+        patients = self.images["patient_id"].n_unique()
+        return f"Dataset({self.manifest.root}: {len(self)} images, {patients} patients)"
+
+    def _repr_html_(self) -> str:
+        return _html.facts(str(self.manifest.root), self.summary) + _html.table(self.images)
+
+
+@dataclass(frozen=True)
+class Issues:
+    """What an audit found: `table` has one row per issue, worst first."""
+
+    table: pl.DataFrame
+    manifest: Manifest
+    cache: Cache
+
+    def to_html(self) -> str:
+        """Return the audit page: issues by rule with their images, in one HTML file."""
+        return page.render(self.table, self.manifest, self.cache)
+
+    def __len__(self) -> int:
+        return self.table.height
+
+    def __repr__(self) -> str:
+        counts = dict(self.table["severity"].value_counts(sort=True).iter_rows())
+        named = ", ".join(f"{count} {severity}" for severity, count in counts.items())
+        return f"Issues({named or 'none'})"
+
+    def _repr_html_(self) -> str:
+        return _html.table(self.table, ("severity", "rule", "image_id", "message", "remedy"))
+
+
+def open_dataset(folder: str | Path, *, reader: str = "auto") -> Dataset:
+    """Read a folder of radiographs into checked tables.
+
+    `reader` is the name of a data set (`hilum datasets` lists them), or "auto" to recognise it. What
+    the folder cannot settle by itself is refused with the lines of `hilum.toml` that settle it.
+    Raises `NotFound` where there is no such folder or no image in it, `BadData` with all faults.
+
+    >>> dataset = hilum.open_dataset(folder)
+    >>> dataset.images.height, dataset.images["patient_id"].null_count()
+    (24, 0)
+    """
+    manifest, account = ingest.accounted(Path(folder), reader)
+    return Dataset(manifest, account)
+
+
+def find_issues(
+    dataset: Dataset,
+    *,
+    cache_folder: str | Path | None = None,
+    pixels: Pixels | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Issues:
+    """Audit a data set: broken files and masks, duplicates, contradictions, leaks, odd images.
+
+    Every image is decoded once into a cache below `cache_folder` (a temporary folder where none is
+    given; a later call with the same folder decodes only what changed). `progress` is called with
+    the number of images done and their total.
+
+    >>> issues = hilum.find_issues(hilum.open_dataset(folder))
+    >>> set(issues.table["severity"]) <= {"error", "warning", "info"}
+    True
+    """
+    parent = Path(cache_folder) if cache_folder else Path(tempfile.mkdtemp(prefix="hilum-cache-"))
+    report = progress or (lambda done, total: None)
+    filled = cache.fill(dataset.manifest, pixels or Pixels(), parent, report)
+    features = orientation.describe_cache(filled, filled.index, report)
+    return Issues(audit.audit(dataset.manifest, features, filled), dataset.manifest, filled)
+
+
+def split(
+    dataset: Dataset,
+    *,
+    train: float = 0.7,
+    tune: float = 0.1,
+    test: float = 0.2,
+    seed: int = 0,
+    finding: str = "auto",
+) -> pl.DataFrame:
+    """Divide the patients into train, tune (validation) and test.
+
+    Returns one row per image with its `part`. A patient is in one part only; adding a data set moves
+    nobody. Where the data set is too small for one split, `fold` numbers the folds of a
+    cross-validation by patient instead. Raises `TooFew` where neither is possible.
+
+    >>> parts = hilum.split(hilum.open_dataset(folder), seed=1)
+    >>> parts.group_by("patient_id").agg(pl.col("part").n_unique())["part"].max()
+    1
+    """
+    settings = Split(train=train, tune=tune, test=test, seed=seed)
+    table, _ = splitting.divide(dataset.manifest, settings, finding=finding)
+    return table
+
+
+def to_torchxrayvision(
+    dataset: Dataset, *, pathology_masks: bool = False, semantic_masks: bool = False
+) -> torchxrayvision.XrvView:
+    """Return the data set as TorchXRayVision's tools expect one, without importing the package.
+
+    Images are float32 (1, height, width) from -1024 to 1024.
+
+    >>> view = hilum.to_torchxrayvision(hilum.open_dataset(folder))
+    >>> len(view), view[0]["img"].ndim
+    (24, 3)
+    """
+    return torchxrayvision.to_xrv(
+        dataset.manifest, pathology_masks=pathology_masks, semantic_masks=semantic_masks
+    )
+
+
+def synthesize(reader: str, folder: str | Path, *, images: int = 24, seed: int = 0) -> Path:
+    """Write a made-up copy of a data set's layout, with exact masks; return the folder.
+
+    The same seed gives the same files. Raises `NotFound` for an unknown data set, `BadData` where the
+    folder holds something already.
+
+    >>> hilum.synthesize("montgomery", new_folder, images=4).name == new_folder.name
+    True
+    """
+    ingest.example(reader, Path(folder), images=images, seed=seed)
+    return Path(folder)

@@ -1,0 +1,153 @@
+"""Single images: read one, segment its lungs, classify it with the pretrained models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hilum.annotations.lung_masks import LEFT, RIGHT
+from hilum.api import _html
+from hilum.errors import BadData
+from hilum.imaging.files import dicom, image_file, raster
+from hilum.imaging.geometry import Size
+from hilum.imaging.radiograph import Radiograph, to_uint8
+from hilum.inference import classify_images, segment_images
+from hilum.inference.classify_images import FindingScore
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image file that was read: PNG, JPEG, TIFF, BMP, GIF or DICOM."""
+
+    path: Path
+    file: raster.Raster | dicom.Dicom
+    radiograph: Radiograph
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """Brightness, float32 (height, width) in [0, 1], bright is dense."""
+        return self.radiograph.pixels
+
+    @property
+    def size(self) -> Size:
+        """(height, width) as displayed."""
+        return self.radiograph.size
+
+    @property
+    def spacing_mm(self) -> tuple[float, float] | None:
+        """Distance between rows and between columns; None where the file does not state it."""
+        return self.radiograph.spacing_mm
+
+    @property
+    def processing_log(self) -> tuple[str, ...]:
+        """What was applied to the stored values, in order."""
+        return self.radiograph.processing_log
+
+    def __repr__(self) -> str:
+        height, width = self.size
+        return f"Image({self.path.name}: {height} x {width} pixels)"
+
+    def _repr_png_(self) -> bytes:
+        import imagecodecs
+
+        return bytes(imagecodecs.png_encode(to_uint8(self.pixels)))
+
+
+@dataclass(frozen=True)
+class Lungs:
+    """The lungs of an image: bool masks (height, width) in the file's own pixels.
+
+    `quality` estimates the Dice with reference masks, from 0 to 1; `quality_flags` say what may be
+    wrong with the image, such as "inverted".
+    """
+
+    right: np.ndarray
+    left: np.ndarray
+    quality: float
+    quality_flags: tuple[str, ...]
+    overlay: bytes  # a JPEG of the image with the contours
+
+    def __repr__(self) -> str:
+        flags = f", {', '.join(self.quality_flags)}" if self.quality_flags else ""
+        return f"Lungs(quality {self.quality:.2f}{flags})"
+
+    def _repr_jpeg_(self) -> bytes:
+        return self.overlay
+
+
+@dataclass(frozen=True)
+class Classification:
+    """What the pretrained models report of an image.
+
+    `scores` has one entry per model and finding, with the call or None where there is none;
+    `refused` says why no model was applied, "" where they were.
+    """
+
+    scores: tuple[FindingScore, ...]
+    refused: str
+    quality_flags: str
+    lung_quality: float
+
+    def __repr__(self) -> str:
+        if self.refused:
+            return f"Classification(refused: {self.refused})"
+        named = ", ".join(f"{one.concept} {one.call or 'no call'}" for one in self.scores)
+        return f"Classification({named})"
+
+    def _repr_html_(self) -> str:
+        if self.refused:
+            return _html.facts("refused", {"reason": self.refused})
+        calls = {one.concept: f"{one.call or 'no call'}, {one.score:.3g}" for one in self.scores}
+        return _html.facts("classification", calls)
+
+
+def read_image(path: str | Path) -> Image:
+    """Read one image file of any kind; the content decides which, not the name.
+
+    Raises `BadData` with what is wrong with the file and what to do, `NotFound` where there is none.
+
+    >>> image = hilum.read_image(file)
+    >>> image.pixels.dtype, image.pixels.shape == image.size
+    (dtype('float32'), True)
+    """
+    file = image_file.read(Path(path))
+    return Image(Path(path), file, file.radiograph())
+
+
+def segment_lungs(image: Image | str | Path) -> Lungs:
+    """Segment the lungs with the pretrained model. Needs no PyTorch.
+
+    Raises as `read_image` does.
+
+    >>> lungs = hilum.segment_lungs(file)
+    >>> lungs.right.shape == hilum.read_image(file).size, 0 <= lungs.quality <= 1
+    (True, True)
+    """
+    read = image if isinstance(image, Image) else read_image(image)
+    found = segment_images.segment_image(segment_images.chosen(), read.file, read.path)
+    return Lungs(
+        right=found.own == RIGHT,
+        left=found.own == LEFT,
+        quality=found.quality,
+        quality_flags=tuple(flag.fault for flag in found.quality_flags),
+        overlay=segment_images.overlay(found),
+    )
+
+
+def classify(image: Image | str | Path) -> Classification:
+    """Classify an image with the pretrained models: calibrated, warned about, or refused.
+
+    For research only. Raises as `read_image` does.
+
+    >>> result = hilum.classify(file)
+    >>> bool(result.refused) != bool(result.scores)
+    True
+    """
+    path = image.path if isinstance(image, Image) else Path(image)
+    found, faults = classify_images.classify_images([path])
+    if faults:
+        raise BadData(faults[0])
+    (one,) = found
+    return Classification(tuple(one.scores), one.refused, one.quality_flags, one.lung_quality)
