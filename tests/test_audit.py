@@ -126,7 +126,7 @@ def test_one_depth_unlike_all_others_of_its_source_is_a_question():
     assert [(it.rule, it.image_id) for it in found] == [("image-depth", "set/007")]
 
 
-def test_a_clean_set_has_no_findings():
+def test_a_clean_set_has_no_issues():
     assert audit.audit(*made_up()).height == 0
 
 
@@ -350,7 +350,7 @@ def test_remarks_of_ingest_keep_their_severity_and_name_the_image():
     ]
 
 
-def test_findings_are_worst_first_with_a_remedy_each():
+def test_issues_are_sorted_worst_first_with_a_remedy_each():
     found = audit.audit(
         *made_up(
             **NO_MASK
@@ -366,7 +366,7 @@ def test_findings_are_worst_first_with_a_remedy_each():
     assert found.filter(pl.col("remedy").is_null() | (pl.col("remedy") == "")).height == 0
 
 
-def test_findings_do_not_depend_on_the_order_of_files():
+def test_issues_do_not_depend_on_the_order_of_files():
     manifest, facts = made_up(
         **SPLIT,
         patient_id={5: "set/p1"},
@@ -478,7 +478,7 @@ def test_broken_files_are_errors_with_a_remedy_while_the_others_are_cached(tmp_p
     assert set(cached.readable["image_id"]) == set(ids[2:])
 
 
-def test_the_step_writes_findings_and_is_made_again_when_pixels_change(tmp_path):
+def test_the_step_writes_issues_and_is_made_again_when_pixels_change(tmp_path):
     root, run = tmp_path / "data", Run(tmp_path / "run")
     montgomery.example(root, images=4)
     recipe = Recipe(data=Data(folder=str(root)), pixels=Pixels(size=64))

@@ -411,7 +411,7 @@ def test_a_single_image_is_no_reason_for_anything(family):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_findings_do_not_depend_on_the_order_of_rows(family):
+def test_issues_do_not_depend_on_the_order_of_rows(family):
     rng = np.random.default_rng(4)
     rows = cohort(300, age_years=lambda n, r: float(r.integers(-5, 130)))
     for n, row in enumerate(rows):

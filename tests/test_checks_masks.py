@@ -31,8 +31,8 @@ def found(module, manifest: Manifest, pictures: Cache) -> list[Issue]:
     return list(module.check(manifest, pictures.index, pictures))
 
 
-def rules(findings: list[Issue]) -> set[tuple[str, str | None]]:
-    return {(one.rule, one.image_id) for one in findings}
+def rules(issues: list[Issue]) -> set[tuple[str, str | None]]:
+    return {(one.rule, one.image_id) for one in issues}
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +174,7 @@ def test_a_form_like_no_other_is_worth_knowing(copy, tmp_path):
     )
 
 
-def test_findings_do_not_depend_on_the_order_of_rows(copy, tmp_path):
+def test_issues_do_not_depend_on_the_order_of_rows(copy, tmp_path):
     change(copy, 1, lambda mask: shifted(mask, 20, 8))
     change(copy, 5, holed)
     manifest, pictures = cached(copy, tmp_path)

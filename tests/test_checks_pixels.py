@@ -61,7 +61,7 @@ def found(**changes: object) -> list[tuple[str, str, str | None]]:
     ]
 
 
-def test_right_pictures_have_no_findings():
+def test_correct_images_have_no_issues():
     assert found() == []
 
 

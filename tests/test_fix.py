@@ -1,4 +1,4 @@
-"""Corrections: proposed from findings, written for people, made when the folder is read, and undone by taking the file away."""
+"""Corrections: proposed from issues, written for people, made when the folder is read, and undone by taking the file away."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def images_of(manifest: Manifest) -> list[str]:
     return manifest.table["image_id"].to_list()
 
 
-def findings(*rows: tuple[str, str, str | None, str | None]) -> pl.DataFrame:
+def issues(*rows: tuple[str, str, str | None, str | None]) -> pl.DataFrame:
     return pl.DataFrame(
         [
             (rule, severity, first, second, f"seen in {first}", "Mend it.")
@@ -181,8 +181,8 @@ def test_a_single_bracket_is_told(tmp_path):
         corrections.read(tmp_path / "f.toml")
 
 
-def test_findings_become_corrections_once_an_image_worst_first():
-    found = findings(
+def test_issues_become_one_correction_for_each_image_worst_first():
+    found = issues(
         ("image-constant", "error", "a", None),
         ("image-flat", "warning", "a", None),
         ("mask-empty", "warning", "a", None),
@@ -202,7 +202,7 @@ def test_findings_become_corrections_once_an_image_worst_first():
 
 
 def test_of_copies_that_chain_up_all_but_one_are_left_out():
-    chain = findings(
+    chain = issues(
         ("duplicate-file", "warning", "b", "a"),
         ("duplicate-file", "warning", "c", "b"),
         ("duplicate-pixels", "warning", "d", "c"),
@@ -212,7 +212,7 @@ def test_of_copies_that_chain_up_all_but_one_are_left_out():
         ("c", "a"),
         ("d", "a"),
     }
-    broken = findings(
+    broken = issues(
         ("image-constant", "error", "a", None), ("duplicate-pixels", "warning", "b", "a")
     )
     assert [(one.image_id, one.action) for one in propose_corrections.proposed(broken)] == [
@@ -221,7 +221,7 @@ def test_of_copies_that_chain_up_all_but_one_are_left_out():
 
 
 def test_choices_are_by_rule_and_image_and_unknown_ones_are_refused():
-    found = findings(
+    found = issues(
         ("image-flat", "warning", "set/a", None),
         ("image-flat", "warning", "set/b", None),
         ("mask-empty", "warning", "set/b", None),
@@ -251,7 +251,7 @@ def test_a_file_that_is_there_or_lies_in_the_data_is_not_written(tmp_path):
     montgomery.example(tmp_path / "data", images=4)
     run = Run(tmp_path / "run")
     run.write_recipe(Recipe(data=Data(folder=str(tmp_path / "data"))))
-    storage.write_table(run / "issues.parquet", findings(("image-flat", "warning", "a", None)))
+    storage.write_table(run / "issues.parquet", issues(("image-flat", "warning", "a", None)))
     run.finish("audit", {}, {"issues.parquet": ""}, {})
     (tmp_path / "mine.toml").write_text("# by hand\n")
     for place, words in (
@@ -276,7 +276,7 @@ def test_corrections_that_the_run_was_made_with_are_kept(tmp_path):
     run.write_recipe(
         Recipe(data=Data(folder=str(tmp_path / "data"))).corrected_by(tmp_path / "first.toml")
     )
-    storage.write_table(run / "issues.parquet", findings(("image-flat", "warning", "set/a", None)))
+    storage.write_table(run / "issues.parquet", issues(("image-flat", "warning", "set/a", None)))
     run.finish("audit", {}, {"issues.parquet": ""}, {})
     propose_corrections.propose_corrections(
         run, run.folder, ["image-flat"], [], tmp_path / "second.toml"

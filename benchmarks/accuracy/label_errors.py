@@ -105,7 +105,7 @@ def planted(
     at_k = f"{wrong[np.argsort(confidence, kind='stable')[:count]].mean():.2f}" if count else "–"
     right = f"{wrong[suspected].mean():.2f}" if count and suspected.any() else "–"
     found = f"{suspected[wrong].mean():.2f}" if count else "–"
-    listed = "yes" if reached >= label_errors.TELLS else "no: cannot tell"
+    listed = "yes" if reached >= label_errors.LEAST_AUROC else "no: cannot tell"
     return (
         f"| {what} | {cells.height} | {share:.0%} | {reached:.3f} | {listed} | {suspected.sum()} | {suspected[~wrong].mean():.2%} | "
         f"{right} | {found} | {at_k} |"

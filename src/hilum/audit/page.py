@@ -26,6 +26,7 @@ from hilum.dataset.manifest import SEVERITIES, Manifest
 from hilum.dataset.pixel_cache import Cache
 from hilum.drawing import images as drawing
 from hilum.drawing import templates
+from hilum.imaging.geometry import resize
 from hilum.safety.path_names import as_text
 
 TEMPLATE = "resources/audit.html.j2"
@@ -68,7 +69,7 @@ def render(issues: pl.DataFrame, manifest: Manifest, cached: Cache) -> str:
     return templates.render(TEMPLATE, _content(issues, manifest, cached), autoescape=True)
 
 
-def _content(issues: pl.DataFrame, manifest: Manifest, cached: Cache) -> dict[str, Any]:
+def _content(issues: pl.DataFrame, manifest: Manifest, cached: Cache) -> dict[str, object]:
     """Return the template's variables."""
     source = manifest.table.select("image_id", "source")
     rows = issues.join(source, on="image_id", how="left", maintain_order="left").with_columns(
@@ -129,7 +130,7 @@ def _images(image_ids: Sequence[str], cached: Cache, *, outlined: bool) -> list[
 
 def _thumbnail(image_id: str, image: np.ndarray, mask: np.ndarray | None) -> Markup:
     side = min(SIDE, len(image))
-    small = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
+    small = resize(image, (side, side))
     if mask is None:
         return drawing.image(small, alt_text=f"radiograph {image_id}")
     resized = cv2.resize(mask, (side, side), interpolation=cv2.INTER_NEAREST)

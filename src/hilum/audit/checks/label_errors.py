@@ -176,7 +176,8 @@ def out_of_fold(seen: np.ndarray, state: np.ndarray, patients: pl.Series) -> np.
     fitted to its patient.
     """
     fold = folds.by_name_order(patients)
-    chosen = folds.subset_by_name_order(patients, FITTED * folds.FOLDS // (folds.FOLDS - 1))
+    most = FITTED * folds.FOLDS // (folds.FOLDS - 1)  # of which a fit sees all folds but one
+    chosen = folds.subset_by_name_order(patients, most)
     answer = np.empty(len(state))
     for left_out in range(folds.FOLDS):
         at = fold == left_out

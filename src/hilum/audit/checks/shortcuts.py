@@ -131,7 +131,8 @@ def _facts(table: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
 
 def _predicted_by_facts(images: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
     """Return a message for each finding whose labels facts predict well."""
-    chosen = images.filter(folds.subset_by_name_order(images["patient_id"], MOST)).with_row_index()
+    chosen = images.filter(folds.subset_by_name_order(images["patient_id"], MOST))
+    chosen = chosen.with_row_index()
     groups = {
         name: codes
         for name in (*CATEGORIES, *NUMBERS)
