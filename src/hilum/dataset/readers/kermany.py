@@ -56,6 +56,7 @@ CARD = Card(
     "pneumonia differs between train (74 %) and test (62 %). Pictures are of many sizes and shapes, which a model may learn in place of lungs.",
 )
 NAMES_ARE_PUBLISHED = True
+LACKS = frozenset({"masks"})  # no masks of the lungs
 TERMS = {"PNEUMONIA": "pneumonia", "bacteria": "bacterial_pneumonia", "virus": "viral_pneumonia"}
 PATIENTS = {
     "by cause": "a number is a child within its cause (bacteria, virus) or series (IM, NORMAL2-IM)",

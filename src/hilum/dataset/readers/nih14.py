@@ -75,6 +75,7 @@ FINDINGS = {
     )
 }
 NAMES_ARE_PUBLISHED = True
+LACKS = frozenset({"masks"})  # no masks of the lungs
 TERMS = {**FINDINGS, "Infiltrate": "infiltration"}  # as the list of boxes spells it
 NO_FINDING = "No Finding"
 NOT_LISTED = "not listed"

@@ -26,6 +26,7 @@ CARD = Card(
     caveats="No patient key: a picture is taken for a patient. Masks are of both lungs in one.",
 )
 NAMES_ARE_PUBLISHED = True
+LACKS = frozenset({"patients"})  # no patient key, and no note of two images of one patient
 TERMS = _nlm.TERMS
 
 

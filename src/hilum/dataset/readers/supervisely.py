@@ -38,6 +38,7 @@ CARD = Card(
     "than two. The two hospitals differ in picture size and in the share of tuberculosis.",
 )
 NAMES_ARE_PUBLISHED = True
+LACKS = frozenset({"patients"})  # no patient key, and no note of two images of one patient
 TERMS = {**_nlm.TERMS, **_supervisely.LUNGS}
 META = "meta.json"
 SAYS = {
