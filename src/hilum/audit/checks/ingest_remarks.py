@@ -143,7 +143,7 @@ RULES = (
         "Choose the reading in the recipe: [data] patients.",
     ),
     Rule(
-        "pictures-missing",
+        "images-missing",
         "warning",
         "Rows of the table have no picture here.",
         "They are not part of the data.",
