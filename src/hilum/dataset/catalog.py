@@ -78,7 +78,7 @@ class CatalogEntry:
 
 @cache
 def entries() -> dict[str, dict[str, Any]]:
-    """Return the facts as the TOML files state them, by data set; empty for a reader without a file.
+    """Return the facts as the TOML files state them, by data set; a reader may have none.
 
     An overlap may be stated by either data set; here both have it.
     """

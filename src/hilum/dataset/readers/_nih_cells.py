@@ -1,10 +1,9 @@
 """Columns of ChestX-ray14's tables, and the parsers of their cells.
 
-A parser gets the stripped cell and raises `ValueError` with the rest of the sentence "Patient Age 'old'
-…". There are two spellings of the columns: `OriginalImage[Width,Height]`, which CSV splits into two
-columns, and `OriginalImageWidth`, `OriginalImageHeight`; likewise the spacing, and `Patient Gender` or
-`Patient Sex`.
-"""
+A parser gets the stripped cell and raises `ValueError` with the rest of the sentence "Patient Age
+'old' …". There are two spellings of the columns: `OriginalImage[Width,Height]`, which CSV splits
+into two columns, and `OriginalImageWidth`, `OriginalImageHeight`; likewise the spacing, and
+`Patient Gender` or `Patient Sex`."""
 
 from __future__ import annotations
 
@@ -99,7 +98,7 @@ def _one_of(words: Mapping[str, str | None], cell: str) -> str | None:
 
 
 def labels(source: str, cell: str) -> tuple[tuple[Label, ...], bool]:
-    """Return a label for each of the 14 findings, and whether "No Finding" stands beside a finding."""
+    """Return a label per finding, and whether the cell has "No Finding" beside a finding."""
     words = cell.split("|")
     unknown = [f"'{word}'" for word in words if word not in FINDINGS and word != NO_FINDING]
     if unknown:

@@ -62,9 +62,8 @@ def write(root: Path, *, images: int, seed: int) -> None:
             patient, patients, follow_up = _next_patient(patient, rng), patients + 1, 0
         name = f"{patient.number:08d}_{follow_up:03d}.png"
         disease, labels, term = _CASES[index % len(_CASES)]
-        size = {"height": _PIXELS, "width": _PIXELS}
-        healthy = synthetic.draw(patient.body, copy.deepcopy(rng), **size).pixels
-        pixels = synthetic.draw(patient.body, rng, **size, disease=disease).pixels
+        healthy = _drawn(patient, copy.deepcopy(rng), None)
+        pixels = _drawn(patient, rng, disease)
         height, width, spacing = _ORIGINALS[int(rng.integers(len(_ORIGINALS)))]
         view = "AP" if rng.uniform() < 0.4 else "PA"
         about = f"{follow_up},{patient.number},{patient.age},{patient.sex},{view}"
@@ -85,6 +84,12 @@ def _next_patient(before: _Patient | None, rng: np.random.Generator) -> _Patient
     last = int(rng.integers(3)) if before else 2
     body, age, sex = synthetic.anatomy(rng), int(rng.integers(16, 88)), "FM"[int(rng.integers(2))]
     return _Patient(number, body, age, sex, last)
+
+
+def _drawn(patient: _Patient, rng: np.random.Generator, disease: str | None) -> np.ndarray:
+    """Return uint8 (height, width)."""
+    body = patient.body
+    return synthetic.draw(body, rng, height=_PIXELS, width=_PIXELS, disease=disease).pixels
 
 
 def _box(name: str, term: str, pixels: np.ndarray, healthy: np.ndarray) -> list[str]:

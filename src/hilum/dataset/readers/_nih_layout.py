@@ -1,9 +1,8 @@
-"""Find the tables and images of ChestX-ray14 in a copy of the release, of Kaggle's edition, or of a part.
+"""Find the tables and images of ChestX-ray14 in a copy of the release or of a part of it.
 
-Tables are in the data folder; images in `images/`, `images_001/images/`, `images_001/` or beside the
-table, or likewise in a subfolder that has such a folder or is the only one. Files that macOS leaves
-behind (`__MACOSX/`, `._name`, `.DS_Store`) are counted and are not images.
-"""
+Tables are in the data folder; images in `images/`, `images_001/images/`, `images_001/` or beside
+the table, or likewise in a subfolder that has such a folder or is the only one. Files that macOS
+leaves behind (`__MACOSX/`, `._name`, `.DS_Store`) are counted and are not images."""
 
 from __future__ import annotations
 
@@ -79,7 +78,7 @@ def _named_images(folder: str) -> bool:
 
 
 def _folders(root: Path) -> Iterator[str]:
-    """Yield the folders that may hold images, relative to the data folder, which comes first as ""."""
+    """Yield the folders that may hold images, relative to the data folder (its own is "")."""
     only = _only(root)
     others = [path for path in _subfolders(root) if not _named_images(path.name)]
     wrapped = [

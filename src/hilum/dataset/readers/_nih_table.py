@@ -30,7 +30,7 @@ class Column(NamedTuple):
 
 
 def has(path: Path, columns: Iterable[Column]) -> bool:
-    """Tell whether the first line of a table names all columns; False where it cannot be read."""
+    """Return whether the first line of a table names all columns; False where it cannot be read."""
     try:
         with untrusted_files.opened(path, root=opened.root()) as stream:
             source = gzip.GzipFile(fileobj=stream) if path.suffix == ".gz" else stream
@@ -44,7 +44,7 @@ def has(path: Path, columns: Iterable[Column]) -> bool:
 
 
 def text(path: Path, log: ReadingLog) -> str:
-    """Return the text of a table or list, unpacked. Raises `BadData` where it cannot be unpacked."""
+    """Return the text of a table or list. Raises `BadData` where it cannot be unpacked."""
     if path.suffix != ".gz":
         return log.text(path, "csv-encoding")
     opened.note(path)

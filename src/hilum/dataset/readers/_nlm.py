@@ -1,8 +1,8 @@
 """Names, readings and made-up copies of the tuberculosis sets of the National Library of Medicine.
 
-An image is named `MCUCXR_0113_1.png` (Montgomery) or `CHNCXR_0327_1.png` (Shenzhen): data set, number,
-and 1 for manifestations of tuberculosis or 0 for normal. Its reading is `ClinicalReadings/STEM.txt` of
-the same stem: sex and age, then the radiologist's words.
+An image is named `MCUCXR_0113_1.png` (Montgomery) or `CHNCXR_0327_1.png` (Shenzhen): data set,
+number, and 1 for manifestations of tuberculosis or 0 for normal. Its reading is
+`ClinicalReadings/STEM.txt` of the same stem: sex and age, then the radiologist's words.
 
 Source: Jaeger et al., Quant Imaging Med Surg 2014;4(6):475-477.
 """
@@ -51,8 +51,8 @@ class Reading:
 def parse_reading(text: str) -> Reading:
     """Parse a reading in the form of either release.
 
-    Montgomery: `Patient's Sex: F`, `Patient's Age: 084Y`, then words. Shenzhen: `male 45yrs`, words.
-    """
+    Montgomery: `Patient's Sex: F`, `Patient's Age: 084Y`, then words. Shenzhen: `male 45yrs`,
+    words."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     about = [
         line
@@ -239,7 +239,7 @@ def _below(root: Path, path: Path) -> str:
     return path_names.below(root, path)
 
 
-# ------------------------------------------------------------------------------------ made-up copies
+# ----------------------------------------------------------------------------------- made-up copies
 
 
 @dataclass(frozen=True)
@@ -258,9 +258,8 @@ def invent(
 ) -> Iterator[Invented]:
     """Yield `count` studies of made-up patients, about half of them with tuberculosis.
 
-    The second and third studies of `MCUCXR` are one patient's. Numbers have gaps, as in the releases.
-    Height and width vary by up to 10 % around `size`.
-    """
+    The second and third studies of `MCUCXR` are one patient's. Numbers have gaps, as in the
+    releases. Height and width vary by up to 10 % around `size`."""
     number = 0
     body, sex, age = None, "F", 0
     for index in range(count):

@@ -1,4 +1,4 @@
-"""Remarks and faults collected while a folder is read, so that all faults can be raised together."""
+"""Remarks and faults collected while a folder is read, to raise all faults together."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ReadingLog:
         self.remarks.append(Remark(path, severity, rule, message))
 
     def text(self, path: Path, rule: str) -> str:
-        """Return the text of a file, with a remark of `rule` where its encoding had to be guessed."""
+        """Return the text of a file, with a remark of `rule` where it is not UTF-8."""
         content, encoding = text.read(path)
         if encoding:
             message = f"is not UTF-8; it was read as {encoding}; save it again as UTF-8"

@@ -4,9 +4,9 @@
      "objects": [{"geometryType": "polygon", "labelerLogin": "a", "classTitle": "Fibrosis",
                   "points": {"exterior": [[x, y], …], "interior": []}}]}
 
-Objects are polygons or bitmaps. A file that cannot be parsed is a fault. An outline that crosses itself
-or leaves the image is kept with a remark of severity error, since something was marked there; a lung
-mask is not made of it.
+Objects are polygons or bitmaps. A file that cannot be parsed is a fault. An outline that crosses
+itself or leaves the image is kept with a remark of severity error, since something was marked
+there; a lung mask is not made of it.
 
 Source: developer.supervisely.com, annotation format.
 """
@@ -66,7 +66,7 @@ class AnnotationLog(ReadingLog):
     terms: Counter[str] = field(default_factory=Counter)
 
     def settle(self, what: str, known: Collection[str]) -> list[Remark]:
-        """Return the remarks. Raises `BadData` where there are faults, with those of outlines and terms."""
+        """Return the remarks. Raises `BadData` with all faults, also of outlines and terms."""
         if not self.faults:
             return self.remarks
         outlines = [
@@ -95,9 +95,8 @@ class Annotation:
     def on(self, image: str, size: Size, log: AnnotationLog) -> Annotation:
         """Return the annotation in the pixels of an image file of `size` (height, width).
 
-        It is scaled, with a remark, where the file is a copy of another size. Another aspect ratio is
-        a fault.
-        """
+        It is scaled, with a remark, where the file is a copy of another size. Another aspect ratio
+        is a fault."""
         if size == self.size:
             return self
         try:
@@ -149,7 +148,7 @@ def read(path: Path, log: AnnotationLog) -> Annotation | None:
 
 
 def read_json(path: Path, log: AnnotationLog) -> Any:
-    """Return the content of a JSON file; None, with a fault that names the line, where it is not JSON."""
+    """Return the content of a JSON file; None, with a fault in the log, where it is not JSON."""
     try:
         return untrusted_files.parse_json(log.text(path, "json-encoding"), log.place(path))
     except BadData as fault:
@@ -180,8 +179,8 @@ def _tag(tag: Any) -> tuple[str, Any]:
 
 
 def _pixels(value: object) -> int:
-    """Return a side of an image. Raises `ValueError` for anything but a whole number of at least 1."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or value != int(value) or value < 1:
-        raise ValueError(f"{value!r} is not a number of pixels")
-    return int(value)
+    """Return a side in pixels. Raises `ValueError` for all but whole numbers from 1."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if value == int(value) and value >= 1:
+            return int(value)
+    raise ValueError(f"{value!r} is not a number of pixels")

@@ -1,4 +1,4 @@
-"""Write a made-up copy of UniData's set: DICOM files of 12 bits, annotations and the CSV of links."""
+"""Write a made-up copy of UniData's set: 12-bit DICOM files, annotations, CSV of links."""
 
 from __future__ import annotations
 
@@ -29,10 +29,9 @@ _COMMON = (  # findings of one patient in five; the others are those of one in t
 def write(root: Path, findings: Mapping[str, str], *, images: int, seed: int) -> None:
     """Write studies with all classes of `findings` (concept by class).
 
-    One patient in five has none of them, most others several. Every third image is MONOCHROME1, every
-    second patient has two images, the sixth image has no annotation, and the annotation of every fifth
-    is found by the CSV alone.
-    """
+    One patient in five has none of them, most others several. Every third image is MONOCHROME1,
+    every second patient has two images, the sixth image has no annotation, and the annotation of
+    every fifth is found by the CSV alone."""
     rng = np.random.default_rng(seed)
     assigned = _assigned_findings(findings, images, np.random.default_rng([seed, 1]))
     lines = ["id,gender,age,dicom_link,annotation_link"]

@@ -1,9 +1,8 @@
 """Read UniData's CSV files of links and metadata: one line per study.
 
-A line links to a DICOM file and, optionally, to its annotation; only the last part of a link, the file's
-name, is used. Of the metadata, patient, sex and age are read. Columns and their order vary, so links are
-found by their endings, and metadata by the column's name.
-"""
+A line links to a DICOM file and, optionally, to its annotation; only the last part of a link, the
+file's name, is used. Of the metadata, patient, sex and age are read. Columns and their order vary,
+so links are found by their endings, and metadata by the column's name."""
 
 from __future__ import annotations
 

@@ -6,9 +6,8 @@
     ClinicalReadings/CHNCXR_0001_0.txt   sex, age and the radiologist's words
     test/CHNCXR_0025_0.png               images without a mask
 
-`test/` has the images without a reference mask. It is not a held-out test set of the labels, so it gives
-no part of a split.
-"""
+`test/` has the images without a reference mask. It is not a held-out test set of the labels, so it
+gives no part of a split."""
 
 from __future__ import annotations
 
@@ -33,16 +32,16 @@ CARD = Card(
     "Stirenko et al. 2018, IEEE ELNANO",
     counts="800 images with readings (138 Montgomery: 80 normal, 58 tuberculosis; "
     "662 Shenzhen: 326 and 336), 704 lung masks",
-    caveats="No patient key: each image counts as a patient of its own, except for notes such as 'same "
-    "pt as …' in Montgomery's readings. The two hospitals differ in image size and in the prevalence of "
-    "tuberculosis.",
+    caveats="No patient key: each image counts as a patient of its own, except for notes such as "
+    "'same pt as …' in Montgomery's readings. The two hospitals differ in image size and in the "
+    "prevalence of tuberculosis.",
 )
 NAMES_ARE_PUBLISHED = True
 TERMS = _nlm.TERMS
 
 
 def detect(root: Path) -> bool:
-    """Tell whether a folder has images and the masks of both lungs in one."""
+    """Return whether a folder has images and the masks of both lungs in one."""
     return (
         (root / "CXR_png").is_dir()
         and (root / "masks").is_dir()
@@ -56,11 +55,11 @@ def rows(root: Path) -> Iterator[Row | Remark]:
 
 
 def example(root: Path, *, images: int = 24, seed: int = 0) -> None:
-    """Write a made-up copy: about a fifth Montgomery, the rest Shenzhen, of which every eighth has no mask.
+    """Write a made-up copy: about a fifth Montgomery, the rest Shenzhen.
 
-    From 40 images on it has two faults that real folders have: one image appears under a second
-    patient's name, and one reading says normal where the image's name says tuberculosis.
-    """
+    Every eighth image of Shenzhen has no mask. From 40 images on it has two faults that real
+    folders have: one image appears under a second patient's name, and one reading says normal
+    where the image's name says tuberculosis."""
     rng = np.random.default_rng(seed)
     montgomery = max(3, images // 5)
     for study in _nlm.invent("MCUCXR", montgomery, rng, size=(360, 360)):

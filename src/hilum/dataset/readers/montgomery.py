@@ -1,7 +1,7 @@
 """Montgomery County, in the layout of its release by the National Library of Medicine.
 
 CXR_png/MCUCXR_0001_0.png              the last digit: 1 tuberculosis, 0 normal
-ManualMask/leftMask/MCUCXR_0001_0.png  the patient's left lung, 255 inside; on the right of the image
+ManualMask/leftMask/MCUCXR_0001_0.png  left lung, 255 inside; on the right of the image
 ManualMask/rightMask/MCUCXR_0001_0.png
 ClinicalReadings/MCUCXR_0001_0.txt     sex, age and the radiologist's words
 """
@@ -35,7 +35,7 @@ _LEFT, _RIGHT = "ManualMask/leftMask", "ManualMask/rightMask"
 
 
 def detect(root: Path) -> bool:
-    """Tell whether a folder has the release's folders of images and of masks by side."""
+    """Return whether a folder has the release's folders of images and of masks by side."""
     return (root / "CXR_png").is_dir() and (root / "ManualMask").is_dir()
 
 

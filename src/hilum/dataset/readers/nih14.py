@@ -1,10 +1,10 @@
-"""ChestX-ray14 of the NIH Clinical Center: tables, boxes, lists and images, as released, as on Kaggle, or a part.
+"""ChestX-ray14 of the NIH Clinical Center, as released, as on Kaggle, or a part of it.
 
-    Data_Entry_2017_v2020.csv      or Data_Entry_2017.csv, or sample_labels.csv of a sample: one line per image
+    Data_Entry_2017_v2020.csv      or Data_Entry_2017.csv, or sample_labels.csv: a line per image
     images/00000001_000.png        or images_001/images/ … images_012/images/, or beside the table
-    BBox_List_2017.csv             984 boxes drawn by hand: x, y, width, height in pixels of 1024x1024
+    BBox_List_2017.csv             984 manual boxes: x, y, width, height in pixels of 1024x1024
     train_val_list.txt             the official split, with test_list.txt
-    train_list.txt, val_list.txt   the 70/20/10 lists in common use, with test_list.txt; or train.txt etc.
+    train_list.txt, val_list.txt   the 70/20/10 lists in common use; or train.txt and so on
 
 Tables may be gzipped (.csv.gz). Columns are found by name, in either of two spellings
 (`hilum.dataset.readers._nih_cells`). Ages are years (58), or a number with its unit (058Y, 011M, 003D).
@@ -90,7 +90,7 @@ class _Release:
 
 
 def detect(root: Path) -> bool:
-    """Tell whether a folder has a table of images with the columns of ChestX-ray14."""
+    """Return whether a folder has a table of images with the columns of ChestX-ray14."""
     return bool(_tables(root))
 
 

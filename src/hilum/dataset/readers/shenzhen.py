@@ -1,8 +1,8 @@
 """Shenzhen No. 3 Hospital, in the layout of its release by the National Library of Medicine.
 
 CXR_png/CHNCXR_0001_0.png           the last digit: 1 tuberculosis, 0 normal
-mask/CHNCXR_0001_0_mask.png         both lungs, 255 inside; released separately, for 566 of 662 images,
-                                    and may be missing altogether
+mask/CHNCXR_0001_0_mask.png         both lungs, 255 inside; released separately, for 566 of
+                                    662 images, and may be missing altogether
 ClinicalReadings/CHNCXR_0001_0.txt  sex, age and the radiologist's words
 """
 
@@ -35,7 +35,7 @@ TERMS = _nlm.TERMS
 
 
 def detect(root: Path) -> bool:
-    """Tell whether a folder has Shenzhen's images without the mask folders of other editions."""
+    """Return whether a folder has Shenzhen's images without the mask folders of other editions."""
     images = root / "CXR_png"
     other_edition = (root / "masks").exists() or (root / "ManualMask").exists()
     if other_edition or not images.is_dir():

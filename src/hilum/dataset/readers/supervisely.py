@@ -1,9 +1,9 @@
-"""Chest Xray Masks and Labels in Supervisely's format: Montgomery and Shenzhen with lungs as objects.
+"""Chest Xray Masks and Labels in Supervisely's format: lungs as annotated objects.
 
     meta.json                            the classes that objects may have
     ds/img/CHNCXR_0001_0.png             the last digit: 1 tuberculosis, 0 normal
-    ds/ann/CHNCXR_0001_0.png.json        size, tags, and an object per lung (or part of one): bitmap or
-                                         polygon of class "lung"
+    ds/ann/CHNCXR_0001_0.png.json        size, tags, and an object per lung (or part of
+                                         one): bitmap or polygon of class "lung"
     ClinicalReadings/CHNCXR_0001_0.txt   sex, age and the radiologist's words; mostly not there
 
 There may be several folders like `ds` (`train`, `test`); they are not parts of a split. An image in two
@@ -61,11 +61,12 @@ class _Listed:
 
     @property
     def has_objects(self) -> bool:
+        """Return whether anything is annotated on the image."""
         return bool(self.annotation and self.annotation.drawn)
 
 
 def detect(root: Path) -> bool:
-    """Tell whether a folder has meta.json and images named as those of Montgomery or Shenzhen."""
+    """Return whether a folder has meta.json and images named as those of Montgomery or Shenzhen."""
     return (root / META).is_file() and any(
         _nlm.STEM.fullmatch(path.stem)
         for folder in _folders(root)
@@ -169,7 +170,7 @@ def _row(listed: _Listed) -> Row:
     )
 
 
-# ------------------------------------------------------------------------------------ made-up copies
+# ----------------------------------------------------------------------------------- made-up copies
 
 
 def example(root: Path, *, images: int = 24, seed: int = 0) -> None:

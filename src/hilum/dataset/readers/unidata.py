@@ -1,4 +1,4 @@
-"""UniData, "Chest X-rays labeled by 13 classes": DICOM files, radiologists' polygons, and a CSV of links.
+"""UniData, "Chest X-rays labeled by 13 classes": DICOM files, polygons, and a CSV of links.
 
     dicoms/….dcm               the images
     annotations/….json         polygons on one image: of findings and, on some, of the lungs
@@ -83,12 +83,12 @@ _LEVELS: tuple[Callable[[Header], str | None], ...] = (  # a UID of the narrowes
 
 
 def detect(root: Path) -> bool:
-    """Tell whether a folder has annotations beside DICOM files."""
+    """Return whether a folder has annotations beside DICOM files."""
     return (root / ANNOTATIONS).is_dir() and any(_files(root, IMAGES, dicom.ENDINGS))
 
 
 def rows(root: Path) -> Iterator[Row | Remark]:
-    """Yield the images and remarks. Raises `BadData` with all faults of headers, links and annotations."""
+    """Yield the images and remarks. Raises `BadData` with all faults of the files."""
     log = AnnotationLog(root)
     headers = _headers(log)
     lines = _unidata_links.read(log)
@@ -205,7 +205,9 @@ def _patients(
     """Return the patient of each image: the header's, else the CSV's, else its study."""
     placeholder = dicom.placeholder(headers.values())
     if placeholder:
-        message = f"every image has the Patient ID '{placeholder}', which names nobody: it is not used"
+        message = (
+            f"every image has the Patient ID '{placeholder}', which names nobody: it is not used"
+        )
         log.remark(IMAGES, "warning", "no-patients", message)
     found: dict[str, str] = {}
     by_study: list[str] = []
