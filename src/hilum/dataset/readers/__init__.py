@@ -7,27 +7,30 @@ To add a data set, add one module. Beside it two files are optional, under its n
 (`hilum.reporting.card.published`). `tests/test_every_dataset.py` tests every reader. A module
 defines
 
-    CARD: Card                   title, licence, source, citation, counts and caveats
+    CARD: Card
+        title, licence, source, citation, counts and caveats
     TERMS: dict[str, str] | None
-                                 the release's own words -> concept ids of `resources/vocabulary.csv`,
-                                 matched exactly; a word that is missing is refused with its count
-    detect(root: Path) -> bool   whether a folder is a copy of the data set; cheap, raises nothing, and
-                                 true for at most one reader besides `folder`
+        the release's own words -> concept ids of `resources/vocabulary.csv`, matched exactly; a word
+        that is missing is refused with its count
+    detect(root: Path) -> bool
+        whether a folder is a copy of the data set; cheap, raises nothing, and true for at most one
+        reader besides `folder`
     rows(root: Path) -> Iterator[Row | Remark]
-                                 every fact of the release, unfiltered: what is left out has a remark of
-                                 rule "dropped". Raises `BadData` with all faults at once
+        every fact of the release, unfiltered: what is left out has a remark of rule "dropped". Raises
+        `BadData` with all faults at once
     example(root: Path, *, images: int = ..., seed: int = 0) -> None
-                                 write a made-up copy with `images` images; one seed, the same bytes
+        write a made-up copy with `images` images; one seed, the same bytes
 
 and where they apply
 
-    NAMES_ARE_PUBLISHED = True   the release is public, so its file names and readings identify nobody
-                                 anew (`hilum.privacy.release`); without it they are treated as a
-                                 hospital's own
-    LACKS: frozenset[str]        what the release does not have, and so its example neither: "patients"
-                                 (no key that joins several images of a patient), "masks" (of the lungs)
-    PATIENTS: dict[str, str]     interpretations of who is a patient, explained; `rows` then takes
-                                 `patients`, one of them
+    NAMES_ARE_PUBLISHED: bool
+        True: the release is public, so its file names and readings identify nobody anew
+        (`hilum.privacy.release`); without it they are treated as a hospital's own
+    LACKS: frozenset[str]
+        what the release does not have, and so its example neither: "patients" (no key that joins
+        several images of a patient), "masks" (of the lungs)
+    PATIENTS: dict[str, str]
+        interpretations of who is a patient, explained; `rows` then takes `patients`, one of them
     terms(root: Path) -> dict[str, str]
-                                 in place of TERMS, where the folder itself says what its words mean
+        in place of TERMS, where the folder itself says what its words mean
 """

@@ -180,7 +180,8 @@ def _tag(tag: Any) -> tuple[str, Any]:
 
 def _pixels(value: object) -> int:
     """Return a side in pixels. Raises `ValueError` for all but whole numbers from 1."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        if value == int(value) and value >= 1:
-            return int(value)
-    raise ValueError(f"{value!r} is not a number of pixels")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{value!r} is not a number of pixels")
+    if value != int(value) or value < 1:
+        raise ValueError(f"{value!r} is not a number of pixels")
+    return int(value)

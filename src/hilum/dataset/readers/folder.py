@@ -4,40 +4,45 @@
                                            'gesund' and 'Tuberkulose'
     train/NORMAL/a.png  test/TB/b.png      above them the parts of a split, kept as the official one
     patient001/a.png  patient002/b.png     folders of patients, and of their studies
-    images/a.png  masks/a.png              masks of the lungs, found by their pixels and paired by name
-    labels.csv                             tables (.csv .tsv .xlsx .parquet .jsonl): a row per image,
-                                           several rows per image, or a row per patient or study, joined
-                                           by what both name
-    PAT01/ST01/SE01/IM0001                 DICOM files with or without an ending; reports and documents
-                                           among them are set aside
+    images/a.png  masks/a.png              masks of the lungs, found by their pixels and paired by
+                  name
+    labels.csv                             tables (.csv .tsv .xlsx .parquet .jsonl): a row per
+                                           image, several rows per image, or a row per patient or
+                                           study, joined by what both name
+    PAT01/ST01/SE01/IM0001                 DICOM files with or without an ending; reports and
+                                           documents among them are set aside
 
 A file `hilum.toml` in the folder decides what evidence does not, or changes it; each line is
 optional:
 
     tables = ["labels.csv"]                    # the tables to read; others are ignored
     image = "File"                             # the column that names the files; likewise patient,
-                                               # study, view, sex, age, birth_date, study_date, part,
-                                               # reading, mask, right_mask, left_mask, reader, source
-    label = "Findings"                         # a column of words for findings, such as "TB|Effusion"
+                                               # study, view, sex, age, birth_date, study_date,
+                                               # part, reading, mask, right_mask, left_mask,
+                                               # reader, source
+    label = "Findings"                         # a column of words for findings, such as
+                                               # "TB|Effusion"
     separator = "|"
-    findings = ["TB", "Effusion"]              # columns of one finding each, with cells for present,
-                                               # absent and uncertain
+    findings = ["TB", "Effusion"]              # columns of one finding each, with cells for
+                                               # present, absent and uncertain
     present = ["1"]                            # more words for these; likewise absent, uncertain
     normal = ["No finding"]                    # words that say that there is no finding
     unlabelled = ["pending"]                   # words that say nothing
     drop = ["Rotated"]                         # words that are no finding
-    unlisted = "not mentioned"                 # else a finding that a labelled image does not list is
-                                               # absent, rule "not listed"
-    folders = ["{part}/{label}"]               # what folders are: part, label, patient, study, view,
-                                               # source, or * for nothing
+    unlisted = "not mentioned"                 # else a finding that a labelled image does not list
+                                               # is absent, rule "not listed"
+    folders = ["{part}/{label}"]               # what folders are: part, label, patient, study,
+                                               # view, source, or * for nothing
     patient_pattern = "^(?P<patient>p[0-9]+)_" # the patient, from the path or name of the image
-    masks = ["lungs/{stem}_mask.png"]          # {stem} and {folder} of the image; likewise right_masks,
-                                               # left_masks, other_masks
+    masks = ["lungs/{stem}_mask.png"]          # {stem} and {folder} of the image; likewise
+                                               # right_masks, left_masks, other_masks
     unused = ["previews/*"]                    # files that are not part of the data; likewise
                                                # unused_columns = ["Smoker"]
-    [terms]                                    # what words mean: a concept's id, or "local:…" for one
+    [terms]                                    # what words mean: a concept's id, or "local:…" for
+                                               # one
     TB = "tuberculosis"                        # of your own
-    [mask_values]                              # what the values of masks are: right, left, lungs, heart,
+    [mask_values]                              # what the values of masks are: right, left, lungs,
+                                               # heart,
     3 = "none"                                 # ignore, none
 
 `hilum describe FOLDER` shows the interpretation. A column is written as its name, or as

@@ -8,26 +8,26 @@
     chest_xray/train/ …                                all of it one folder down, as in Kaggle's
                                                        archive, with a second copy below
 
-The folder states normal or pneumonia; the name states bacteria or virus, and of these the other one is
-taken to be absent. Normal images have no label of the cause. Images may also be .jpg or .png. Ages (1 to
-5 years) and sexes are not given.
+The folder states normal or pneumonia; the name states bacteria or virus, and of these the other
+one is taken to be absent. Normal images have no label of the cause. Images may also be .jpg or
+.png. Ages (1 to 5 years) and sexes are not given.
 
-Patients. 170 person numbers are both in train and in test, as are 94 numbers of normal images. The files
-do not say whether such a number is one child. `PATIENTS` offers both interpretations:
+Patients. 170 person numbers are both in train and in test, as are 94 numbers of normal images. The
+files do not say whether such a number is one child. `PATIENTS` offers both interpretations:
 
-"by cause", the default: each cause has a numbering of its own, as have the two series of normal images
-(IM, NORMAL2-IM). Evidence, measured on the release: (1) none of the 170 is in two parts under one cause;
-(2) within a cause person and running number rise together through all parts, and the numbers in test are
-blocks (bacteria 78 to 175; virus 1 to 79 and 1608 to 1685) that train leaves out except for one, so each
-cause was numbered as a whole, then divided; (3) two images of one number and cause are more similar than
-those of two numbers (by 16 standard deviations of a permutation for bacteria), two of one number and
-different causes are not (-0.6; 979 numbers). For the normal series only (1) and (3) hold, the latter
-weakly. So the official split has no patient in two parts, and its parts keep their names.
+"by cause", the default: each cause has a numbering of its own, as have the two series of normal
+images (IM, NORMAL2-IM). Evidence, measured on the release: (1) none of the 170 is in two parts
+under one cause; (2) within a cause person and running number rise together through all parts, and
+the numbers in test are blocks (bacteria 78 to 175; virus 1 to 79 and 1608 to 1685) that train
+leaves out except for one, so each cause was numbered as a whole, then divided; (3) two images of
+one number and cause are more similar than those of two numbers (by 16 standard deviations of a
+permutation for bacteria), two of one number and different causes are not (-0.6; 979 numbers). For
+the normal series only (1) and (3) hold, the latter weakly. So the official split has no patient in
+two parts, and its parts keep their names.
 
-"by number", the conservative one: a number is one child whatever the cause. The official split then has
-170 and 94 patients in several parts and is refused, and a new one is made. Choose it where a child in two
-parts would be worse than figures that cannot be compared with anybody else's.
-"""
+"by number", the conservative one: a number is one child whatever the cause. The official split
+then has 170 and 94 patients in several parts and is refused, and a new one is made. Choose it
+where a child in two parts would be worse than figures that cannot be compared with anybody else's."""
 
 from __future__ import annotations
 
@@ -55,16 +55,17 @@ CARD = Card(
     title="Chest X-ray images (pneumonia) of children, Guangzhou (Kermany)",
     licence="CC BY 4.0",
     source="Mendeley Data, doi:10.17632/rscbjbr9sj; Kaggle: paultimothymooney/chest-xray-pneumonia",
-    citation="Kermany et al. 2018, Identifying medical diagnoses and treatable diseases by image-based "
-    "deep learning, Cell 172(5):1122-1131",
+    citation="Kermany et al. 2018, Identifying medical diagnoses and treatable diseases by "
+    "image-based deep learning, Cell 172(5):1122-1131",
     counts="5,856 images (5,863 are stated as well): train 1,341 normal and 3,875 pneumonia, "
     "val 8 and 8, test 234 and 390",
-    caveats="Children of one to five years at one hospital, so a model of these is not one of adults. "
-    "170 person numbers and 94 numbers of normal images are in train and in test; they are taken to count "
-    "within their cause, which the files suggest and do not state. The val part is 16 images, too few to "
-    "choose a threshold on: Hilum makes a better one from train, by patient, unless [split] official = "
-    "'use'. The prevalence of pneumonia differs between train (74 %) and test (62 %). Images have many "
-    "sizes and aspect ratios, which a model may use in place of the lungs.",
+    caveats="Children of one to five years at one hospital, so a model of these is not one of "
+    "adults. 170 person numbers and 94 numbers of normal images are in train and in test; they "
+    "are taken to count within their cause, which the files suggest and do not state. The val "
+    "part is 16 images, too few to choose a threshold on: Hilum makes a better one from train, "
+    "by patient, unless [split] official = 'use'. The prevalence of pneumonia differs between "
+    "train (74 %) and test (62 %). Images have many sizes and aspect ratios, which a model may "
+    "use in place of the lungs.",
 )
 NAMES_ARE_PUBLISHED = True
 LACKS = frozenset({"masks"})  # no masks of the lungs
@@ -123,8 +124,10 @@ def rows(root: Path, *, patients: str = "by cause") -> Iterator[Row | Remark]:
         images.append(item)
         if (item.named.cause is None) == (item.label == "PNEUMONIA"):
             stated = item.named.cause or "normal"
-            message = f"is in {item.label}, but its name says {stated}: "
+            message = (
+                f"is in {item.label}, but its name says {stated}: "
                 "the folder is used, the cause is not"
+            )
             yield Remark(item.place, "warning", "label-conflict", message)
     yield from _unsure(images, patients)
     for item in images:

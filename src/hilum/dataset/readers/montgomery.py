@@ -26,8 +26,8 @@ CARD = Card(
     citation="Jaeger et al. 2014, Quant Imaging Med Surg 4(6):475-477; "
     "Candemir et al. 2014, IEEE Trans Med Imaging 33(2):577-590",
     counts="138 images (80 normal, 58 tuberculosis), 138 pairs of lung masks",
-    caveats="No patient key: each image counts as a patient of its own, except where three readings "
-    "note 'same pt as …'.",
+    caveats="No patient key: each image counts as a patient of its own, except where three "
+    "readings note 'same pt as …'.",
 )
 NAMES_ARE_PUBLISHED = True
 TERMS = _nlm.TERMS

@@ -7,17 +7,17 @@
     train_list.txt, val_list.txt   the 70/20/10 lists in common use; or train.txt and so on
 
 Tables may be gzipped (.csv.gz). Columns are found by name, in either of two spellings
-(`hilum.dataset.readers._nih_cells`). Ages are years (58), or a number with its unit (058Y, 011M, 003D).
-Of two tables the one of 2020 is read; of two splits the official one. In the 70/20/10 lists 14 numbers
-follow each name, the findings of 2017 once more, which are not read. Boxes are scaled to copies of
-another size.
+(`hilum.dataset.readers._nih_cells`). Ages are years (58), or a number with its unit (058Y, 011M,
+003D). Of two tables the one of 2020 is read; of two splits the official one. In the 70/20/10 lists
+14 numbers follow each name, the findings of 2017 once more, which are not read. Boxes are scaled
+to copies of another size.
 
-Labels. A table names the findings that text mining found in the report; "No Finding" means that it found
-none of the 14. Every finding that a line names is present. All others of the 14 are absent by rule "not
-listed", as is usual in the literature: nobody stated that they are absent.
+Labels. A table names the findings that text mining found in the report; "No Finding" means that it
+found none of the 14. Every finding that a line names is present. All others of the 14 are absent
+by rule "not listed", as is usual in the literature: nobody stated that they are absent.
 
-Without a single image the table is read alone, as if the images were in images/. Otherwise lines without
-an image are left out.
+Without a single image the table is read alone, as if the images were in images/. Otherwise lines
+without an image are left out.
 
 Source: Wang et al., CVPR 2017:2097-2106, and the release's README and FAQ.
 """
@@ -66,12 +66,13 @@ CARD = Card(
     "CVPR 2017:2097-2106",
     counts="112,120 frontal images of 30,805 patients (32,717 are stated; the table names 30,805), "
     "14 findings, 984 boxes on 880 images",
-    caveats="Labels were text-mined from reports; nobody read the images for them. A finding that is "
-    "not listed is taken to be absent by rule 'not listed': it was not mentioned, or text mining missed "
-    "it. 'No Finding' means none of the 14, not normal. The files of 2017 and 2020 differ in labels and "
-    "ages. Stated size and spacing are of the original image, not of the file, which was scaled to "
-    "1024x1024 with 8 bits. The number of the follow-up is not the number in the file's name. Many "
-    "images were taken after treatment: pneumothorax often appears with its drain.",
+    caveats="Labels were text-mined from reports; nobody read the images for them. A finding "
+    "that is not listed is taken to be absent by rule 'not listed': it was not mentioned, or "
+    "text mining missed it. 'No Finding' means none of the 14, not normal. The files of 2017 and "
+    "2020 differ in labels and ages. Stated size and spacing are of the original image, not of "
+    "the file, which was scaled to 1024x1024 with 8 bits. The number of the follow-up is not the "
+    "number in the file's name. Many images were taken after treatment: pneumothorax often "
+    "appears with its drain.",
 )
 NAMES_ARE_PUBLISHED = True
 LACKS = frozenset({"masks"})  # no masks of the lungs

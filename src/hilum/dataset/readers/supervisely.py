@@ -6,10 +6,9 @@
                                          one): bitmap or polygon of class "lung"
     ClinicalReadings/CHNCXR_0001_0.txt   sex, age and the radiologist's words; mostly not there
 
-There may be several folders like `ds` (`train`, `test`); they are not parts of a split. An image in two
-of them counts once: the one with an object is used. Which lung an object is follows from its position,
-unless its class states it.
-"""
+There may be several folders like `ds` (`train`, `test`); they are not parts of a split. An image
+in two of them counts once: the one with an object is used. Which lung an object is follows from
+its position, unless its class states it."""
 
 from __future__ import annotations
 
@@ -41,9 +40,9 @@ CARD = Card(
     "Stirenko et al. 2018, IEEE ELNANO",
     counts="896 images, 1,627 lung objects on 704 of them; "
     "96 images are in it twice, which leaves 800",
-    caveats="No patient key: each image counts as a patient of its own. An object is a connected part "
-    "of a lung, so an image may have more than two. The two hospitals differ in image size and in the "
-    "prevalence of tuberculosis.",
+    caveats="No patient key: each image counts as a patient of its own. An object is a connected "
+    "part of a lung, so an image may have more than two. The two hospitals differ in image size "
+    "and in the prevalence of tuberculosis.",
 )
 NAMES_ARE_PUBLISHED = True
 LACKS = frozenset({"patients"})  # no patient key, and no note of two images of one patient

@@ -4,13 +4,13 @@
     annotations/….json         polygons on one image: of findings and, on some, of the lungs
     ….csv                      links and metadata (`hilum.dataset.readers._unidata_links`)
 
-Names of DICOM and JSON files carry different UIDs. A JSON file belongs to the image whose header (SOP
-Instance, else Series, else Study UID) has a UID from the JSON file's name or from beside its objects, or
-to the image that a CSV line names with it. Files that belong to nothing are reported.
+Names of DICOM and JSON files carry different UIDs. A JSON file belongs to the image whose header
+(SOP Instance, else Series, else Study UID) has a UID from the JSON file's name or from beside its
+objects, or to the image that a CSV line names with it. Files that belong to nothing are reported.
 
-Labels. A class that is drawn on an image is present, rule "drawn". On images with an annotation file the
-classes that are not drawn are absent, rule "not drawn". Images without one have no labels.
-"""
+Labels. A class that is drawn on an image is present, rule "drawn". On images with an annotation
+file the classes that are not drawn are absent, rule "not drawn". Images without one have no
+labels."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ CARD = Card(
     source="Hugging Face: UniDataPro/chest-xray (sample of 5 studies); unidata.pro",
     citation="UniData, Chest X-rays labeled by 13 classes",
     counts="150 frontal studies, 13 classes; the public sample has 5",
-    caveats="A class that is not drawn on an annotated image is taken to be absent (rule 'not drawn'): "
-    "nobody stated that it is absent. Images without an annotation file have no labels. The card claims "
-    "lung outlines; only some images have them. The files do not say how many radiologists annotated, "
-    "nor whether they agreed.",
+    caveats="A class that is not drawn on an annotated image is taken to be absent (rule 'not "
+    "drawn'): nobody stated that it is absent. Images without an annotation file have no labels. "
+    "The card claims lung outlines; only some images have them. The files do not say how many "
+    "radiologists annotated, nor whether they agreed.",
 )
 FINDINGS = {  # the card's words, in its order
     "Petrifications": "calcification",
