@@ -1,12 +1,12 @@
 """Catalogue of chest radiograph data sets: what each holds, its licence, and where to obtain it.
 
-A data set that Hilum reads has a reader in `hilum.dataset.readers`. Its title, licence, citation and
-caveats are those of the reader's CARD; all other facts come from `NAME.catalog.toml` beside the reader,
-which is optional. Data sets that Hilum does not read are sections of `resources/catalog.toml`, which
-documents the keys.
+A data set that Hilum reads has a reader in `hilum.dataset.readers`. Its title, licence, citation
+and caveats are those of the reader's CARD; all other facts come from `NAME.catalog.toml` beside
+the reader, which is optional. Data sets that Hilum does not read are sections of
+`resources/catalog.toml`, which documents the keys.
 
-Numbers are the publisher's, None where the release does not state them. `hilum datacard` counts what
-the files themselves contain.
+Numbers are the publisher's, None where the release does not state them. `hilum datacard` counts
+what the files themselves contain.
 """
 
 from __future__ import annotations

@@ -10,13 +10,13 @@ defines
     CARD: Card
         title, licence, source, citation, counts and caveats
     TERMS: dict[str, str] | None
-        the release's own words -> concept ids of `resources/vocabulary.csv`, matched exactly; a word
+        the own words -> concept ids of `resources/vocabulary.csv`, matched exactly; a word
         that is missing is refused with its count
     detect(root: Path) -> bool
         whether a folder is a copy of the data set; cheap, raises nothing, and true for at most one
         reader besides `folder`
     rows(root: Path) -> Iterator[Row | Remark]
-        every fact of the release, unfiltered: what is left out has a remark of rule "dropped". Raises
+        every fact of the release, unfiltered: what is left out has a remark "dropped". Raises
         `BadData` with all faults at once
     example(root: Path, *, images: int = ..., seed: int = 0) -> None
         write a made-up copy with `images` images; one seed, the same bytes

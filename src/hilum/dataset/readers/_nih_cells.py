@@ -3,7 +3,8 @@
 A parser gets the stripped cell and raises `ValueError` with the rest of the sentence "Patient Age
 'old' …". There are two spellings of the columns: `OriginalImage[Width,Height]`, which CSV splits
 into two columns, and `OriginalImageWidth`, `OriginalImageHeight`; likewise the spacing, and
-`Patient Gender` or `Patient Sex`."""
+`Patient Gender` or `Patient Sex`.
+"""
 
 from __future__ import annotations
 

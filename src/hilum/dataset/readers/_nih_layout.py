@@ -2,7 +2,8 @@
 
 Tables are in the data folder; images in `images/`, `images_001/images/`, `images_001/` or beside
 the table, or likewise in a subfolder that has such a folder or is the only one. Files that macOS
-leaves behind (`__MACOSX/`, `._name`, `.DS_Store`) are counted and are not images."""
+leaves behind (`__MACOSX/`, `._name`, `.DS_Store`) are counted and are not images.
+"""
 
 from __future__ import annotations
 

@@ -52,7 +52,8 @@ def parse_reading(text: str) -> Reading:
     """Parse a reading in the form of either release.
 
     Montgomery: `Patient's Sex: F`, `Patient's Age: 084Y`, then words. Shenzhen: `male 45yrs`,
-    words."""
+    words.
+    """
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     about = [
         line
@@ -259,7 +260,8 @@ def invent(
     """Yield `count` studies of made-up patients, about half of them with tuberculosis.
 
     The second and third studies of `MCUCXR` are one patient's. Numbers have gaps, as in the
-    releases. Height and width vary by up to 10 % around `size`."""
+    releases. Height and width vary by up to 10 % around `size`.
+    """
     number = 0
     body, sex, age = None, "F", 0
     for index in range(count):

@@ -96,7 +96,8 @@ class Annotation:
         """Return the annotation in the pixels of an image file of `size` (height, width).
 
         It is scaled, with a remark, where the file is a copy of another size. Another aspect ratio
-        is a fault."""
+        is a fault.
+        """
         if size == self.size:
             return self
         try:

@@ -31,7 +31,8 @@ def write(root: Path, findings: Mapping[str, str], *, images: int, seed: int) ->
 
     One patient in five has none of them, most others several. Every third image is MONOCHROME1,
     every second patient has two images, the sixth image has no annotation, and the annotation of
-    every fifth is found by the CSV alone."""
+    every fifth is found by the CSV alone.
+    """
     rng = np.random.default_rng(seed)
     assigned = _assigned_findings(findings, images, np.random.default_rng([seed, 1]))
     lines = ["id,gender,age,dicom_link,annotation_link"]

@@ -2,7 +2,8 @@
 
 A line links to a DICOM file and, optionally, to its annotation; only the last part of a link, the
 file's name, is used. Of the metadata, patient, sex and age are read. Columns and their order vary,
-so links are found by their endings, and metadata by the column's name."""
+so links are found by their endings, and metadata by the column's name.
+"""
 
 from __future__ import annotations
 

@@ -4,8 +4,8 @@
                                            'gesund' and 'Tuberkulose'
     train/NORMAL/a.png  test/TB/b.png      above them the parts of a split, kept as the official one
     patient001/a.png  patient002/b.png     folders of patients, and of their studies
-    images/a.png  masks/a.png              masks of the lungs, found by their pixels and paired by
-                  name
+    images/a.png  masks/a.png              masks of the lungs, found by their pixels and paired
+                                           by name
     labels.csv                             tables (.csv .tsv .xlsx .parquet .jsonl): a row per
                                            image, several rows per image, or a row per patient or
                                            study, joined by what both name
@@ -38,17 +38,16 @@ optional:
                                                # right_masks, left_masks, other_masks
     unused = ["previews/*"]                    # files that are not part of the data; likewise
                                                # unused_columns = ["Smoker"]
-    [terms]                                    # what words mean: a concept's id, or "local:…" for
-                                               # one
-    TB = "tuberculosis"                        # of your own
+    [terms]                                    # what words mean: a concept's id, or "local:…"
+    TB = "tuberculosis"                        # for one of your own
     [mask_values]                              # what the values of masks are: right, left, lungs,
-                                               # heart,
-    3 = "none"                                 # ignore, none
+    3 = "none"                                 # heart, ignore, none
 
 `hilum describe FOLDER` shows the interpretation. A column is written as its name, or as
 "labels.csv:File" where only one table is meant. `hilum describe FOLDER --toml` prints all of it.
 What remains ambiguous is refused, with the lines to add: Hilum never guesses which of two unknown
-words is the disease."""
+words is the disease.
+"""
 
 from __future__ import annotations
 
@@ -86,7 +85,8 @@ def understand(root: Path) -> Reading:
     """Interpret the folder.
 
     Raises `NotFound` where it has no radiograph, and `BadData` with the lines to add to hilum.toml
-    where something is ambiguous."""
+    where something is ambiguous.
+    """
     reading = plan.understand(root)
     if not reading.images:
         raise NotFound(describe.nothing(reading))

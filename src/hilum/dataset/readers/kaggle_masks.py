@@ -7,7 +7,8 @@
     test/CHNCXR_0025_0.png               images without a mask
 
 `test/` has the images without a reference mask. It is not a held-out test set of the labels, so it
-gives no part of a split."""
+gives no part of a split.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +60,8 @@ def example(root: Path, *, images: int = 24, seed: int = 0) -> None:
 
     Every eighth image of Shenzhen has no mask. From 40 images on it has two faults that real
     folders have: one image appears under a second patient's name, and one reading says normal
-    where the image's name says tuberculosis."""
+    where the image's name says tuberculosis.
+    """
     rng = np.random.default_rng(seed)
     montgomery = max(3, images // 5)
     for study in _nlm.invent("MCUCXR", montgomery, rng, size=(360, 360)):

@@ -27,7 +27,8 @@ two parts, and its parts keep their names.
 
 "by number", the conservative one: a number is one child whatever the cause. The official split
 then has 170 and 94 patients in several parts and is refused, and a new one is made. Choose it
-where a child in two parts would be worse than figures that cannot be compared with anybody else's."""
+where a child in two parts would be worse than figures that cannot be compared with anybody else's.
+"""
 
 from __future__ import annotations
 
@@ -186,7 +187,8 @@ def _unsure(images: list[_Image], patients: str) -> Iterator[Remark]:
         f"{len(in_several['by cause'])} of them under one cause or series; "
         "the files do not say whether such a number is one child. "
         f"Interpreted here '{patients}': {PATIENTS[patients]}, so "
-        f"{len(in_several[patients])} patients are in several parts. The alternative is '{other}': {PATIENTS[other]}, which makes it "
+        f"{len(in_several[patients])} patients are in several parts. "
+        f"The alternative is '{other}': {PATIENTS[other]}, which makes it "
         f"{len(in_several[other])}"
     )
     yield Remark(".", "warning", "patients-unsure", message)

@@ -8,7 +8,8 @@
 
 There may be several folders like `ds` (`train`, `test`); they are not parts of a split. An image
 in two of them counts once: the one with an object is used. Which lung an object is follows from
-its position, unless its class states it."""
+its position, unless its class states it.
+"""
 
 from __future__ import annotations
 

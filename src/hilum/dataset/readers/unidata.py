@@ -10,7 +10,8 @@ objects, or to the image that a CSV line names with it. Files that belong to not
 
 Labels. A class that is drawn on an image is present, rule "drawn". On images with an annotation
 file the classes that are not drawn are absent, rule "not drawn". Images without one have no
-labels."""
+labels.
+"""
 
 from __future__ import annotations
 
