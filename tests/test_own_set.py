@@ -359,7 +359,7 @@ def test_every_image_that_the_pattern_finds_no_patient_in_is_told(tmp_path):
 
 
 def test_the_settings_in_the_documentation_are_read(tmp_path):
-    lines = folder.__doc__.split("each line is optional:\n")[1].split("A column is written")[0]
+    lines = folder.__doc__.split("lines are optional:\n")[1].split("`hilum describe")[0]
     table = "File,Findings\np1_a.png,TB|Effusion\np1_b.png,No finding\n"
     told = [line.strip().replace("labels.csv", "list.csv") for line in lines.splitlines()]
     kept = [

@@ -12,8 +12,7 @@
     PAT01/ST01/SE01/IM0001                 DICOM files with or without an ending; reports and
                                            documents among them are set aside
 
-A file `hilum.toml` in the folder decides what evidence does not, or changes it; each line is
-optional:
+A file `hilum.toml` in the folder decides what evidence does not, or changes it; lines are optional:
 
     tables = ["labels.csv"]                    # the tables to read; others are ignored
     image = "File"                             # the column that names the files; likewise patient,
