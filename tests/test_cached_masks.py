@@ -306,7 +306,7 @@ def test_written_images_agree_with_what_is_written_of_them(tmp_path, form, orien
     assert len(files) == 2 and (
         orientation == 1
         or form == "torchxrayvision"
-        or "2 rotated as their heads say, as PNG" in summary["pictures"]
+        or "2 rotated as their headers say, as PNG" in summary["image files"]
     )
     for file in files:
         assert raster.orientation(file) == 1
@@ -328,7 +328,7 @@ def test_an_image_folder_of_plain_files_is_copied_byte_for_byte(tmp_path):
     made = manifest(tmp_path / "data", {"a": grey(WHITE)})
     summary = imagefolder.write(replace(made), tmp_path / "out", split=None)
     assert (
-        summary["pictures"] == "copied"
+        summary["image files"] == "copied"
         and (tmp_path / "out/train/set/a.png").read_bytes()
         == (tmp_path / "data/a.png").read_bytes()
     )

@@ -30,8 +30,9 @@ from hilum.run_folder import Run
 from hilum.runs import run_all
 
 PUBLISHED = sorted(
-    file.name.removesuffix(".toml")
-    for file in resources.files("hilum").joinpath("resources/published").iterdir()
+    file.name.removesuffix(f".{published.FIGURES}")
+    for file in resources.files("hilum.dataset.readers").iterdir()
+    if file.name.endswith(published.FIGURES)
 )
 READER = MarkdownIt("commonmark").enable("table")
 
@@ -238,20 +239,16 @@ def test_every_published_fact_has_a_name_that_the_code_computes(dataset):
         "",
     ],
 )
-def test_a_name_that_is_no_facts_name_is_refused(name, tmp_path, monkeypatch):
+def test_a_name_that_is_no_facts_name_is_refused(name, monkeypatch):
     assert not facts.known(name)
-    (tmp_path / "resources/published").mkdir(parents=True)
-    (tmp_path / "resources/published/made.toml").write_text(
-        f'[[statement]]\nwhere = "x"\n[statement.facts]\nimages = 1\n"{name}" = 2\n'
-    )
-    monkeypatch.setattr(published.resources, "files", lambda _: tmp_path)
+    stated = {"where": "x", "facts": {"images": 1, name: 2}}
+    monkeypatch.setattr(published.plugins, "facts", lambda *_: {"statement": [stated]})
     with pytest.raises(BadData, match="1 fault"):
         published.read("made")
 
 
-@pytest.mark.parametrize("name", [name for name in plugins.names("readers") if name != "folder"])
-def test_every_named_data_set_has_what_is_published_of_it(name):
-    assert name in PUBLISHED
+def test_published_figures_are_those_of_a_data_set_that_is_read():
+    assert PUBLISHED and set(PUBLISHED) <= set(plugins.names("readers"))
 
 
 def test_stated_is_held_against_found():

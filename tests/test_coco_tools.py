@@ -179,6 +179,6 @@ def test_what_was_written_anew_is_told(tmp_path):
     path.write_bytes(with_orientation(path.read_bytes(), 6))
     for form in (coco, imagefolder):
         told = form.write(manifest, tmp_path / form.__name__, split=None)
-        assert told["pictures"] == "copied, 1 rotated as their heads say, as PNG"
+        assert told["image files"] == "copied, 1 rotated as their headers say, as PNG"
     lines = (tmp_path / imagefolder.__name__ / "train" / "metadata.jsonl").read_text()
     assert {json.loads(line)["file_name"][-4:] for line in lines.splitlines()} == {".png"}

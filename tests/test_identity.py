@@ -30,10 +30,10 @@ from pydicom import dcmread
 from hilum import plugins, storage
 from hilum.config import Share
 from hilum.dataset.manifest import Manifest
-from hilum.dataset.readers.unidata import write_dicom
 from hilum.errors import BadData
 from hilum.imaging import synthetic
 from hilum.imaging.files import raster, without_metadata
+from hilum.imaging.synthetic.dicom_file import write_dicom
 from hilum.pipeline import ingest
 from hilum.privacy.pseudonyms import Pseudonyms
 from hilum.privacy.redaction import Wording

@@ -120,7 +120,7 @@ def test_numbers_on_both_sides_are_told_once_with_count_examples_and_both_readin
     told = remarks(ingest(few), "patients-unsure")
     assert told.height == 1
     message = told["message"][0]
-    assert "1 person numbers (person1) and 1 numbers of normal pictures (IM-0007)" in message
+    assert "1 person numbers (person1) and 1 numbers of normal images (IM-0007)" in message
     assert (
         "0 of them under one cause" in message and "by cause" in message and "by number" in message
     )
@@ -188,7 +188,7 @@ def test_the_archives_second_copy_is_left_out_in_one_line(few):
     assert (
         remarks(manifest, "dropped").height == 1
         and dropped["path"] == "chest_xray"
-        and "11 pictures" in dropped["message"]
+        and "11 images" in dropped["message"]
     )
 
 
@@ -203,7 +203,7 @@ def test_a_second_copy_that_differs_or_holds_more_is_not_taken_for_a_copy(few):
     told = remarks(manifest, "dropped").row(0, named=True)
     assert (
         told["severity"] == "warning"
-        and "1 pictures" in told["message"]
+        and "1 images" in told["message"]
         and "another size" in told["message"]
     )
 

@@ -1,20 +1,28 @@
-"""The contract of `resources/catalog.toml`: whole, in numbers that are numbers, and at one with the shelf."""
+"""The contract of the catalogue, `resources/catalog.toml` and the files beside the readers: complete, numeric where numbers are due."""
 
 import json
 import re
+import tomllib
 from dataclasses import asdict
 from importlib import resources
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from hilum import plugins
 from hilum.cli.verbs import app
-from hilum.dataset import catalog
+from hilum.dataset import catalog, download
 from hilum.dataset.catalog import ACCESS, CatalogEntry
 from hilum.errors import NotFound
 
-TEXT = resources.files("hilum").joinpath("resources/catalog.toml").read_text(encoding="utf-8")
+UNREAD = resources.files("hilum").joinpath("resources/catalog.toml")
+BESIDE = [
+    file
+    for file in resources.files("hilum.dataset.readers").iterdir()
+    if file.name.endswith(f".{catalog.FACTS}")
+]
+TEXT = "\n".join(file.read_text(encoding="utf-8") for file in (UNREAD, *BESIDE))
 EXPECTED = {  # the sets that a user asks for without Hilum reading them
     "brax",
     "chexmask",
@@ -43,6 +51,9 @@ TEXTS = (
     "page",
 )
 every_set = pytest.mark.parametrize("name", catalog.names())
+every_described_set = pytest.mark.parametrize(
+    "name", [name for name in catalog.names() if catalog.entries()[name]]
+)
 
 
 def test_every_set_that_is_read_is_known_and_so_are_those_that_users_ask_for():
@@ -54,7 +65,24 @@ def test_every_set_that_is_read_is_known_and_so_are_those_that_users_ask_for():
     )
 
 
-@every_set
+def test_facts_stand_beside_a_reader_or_in_the_list_of_sets_that_are_not_read():
+    beside = {file.name.removesuffix(f".{catalog.FACTS}") for file in BESIDE}
+    unread = set(tomllib.loads(UNREAD.read_text(encoding="utf-8")))
+    assert beside and beside <= set(plugins.names("readers")) and not unread & beside
+    assert not unread & set(plugins.names("readers"))
+
+
+def test_a_reader_without_a_file_of_facts_has_an_entry_from_its_card(monkeypatch):
+    facts = {name: {} if name == "kermany" else catalog.entries()[name] for name in catalog.names()}
+    monkeypatch.setattr(catalog, "entries", lambda: facts)
+    about = catalog.entry("kermany")
+    assert about.title == plugins.load("readers", "kermany").CARD.title and about.images is None
+    assert about.views == about.page == "not stated" and about.access in ACCESS
+    assert "put them into data/x" in download.by_hand(about, Path("data/x"))[0]
+    assert "kermany" in download.line(about) and "not stated" in download.describe(about)
+
+
+@every_described_set
 def test_every_fact_is_there(name):
     about = catalog.entry(name)
     assert all(getattr(about, field).strip() for field in TEXTS)
@@ -64,7 +92,7 @@ def test_every_fact_is_there(name):
     assert json.loads(json.dumps(asdict(about)))["name"] == name
 
 
-@every_set
+@every_described_set
 def test_numbers_are_whole_and_not_texts(name):
     about = catalog.entry(name)
     numbers = [about.images, about.patients, *(file.bytes for file in about.files)]
@@ -82,10 +110,11 @@ def test_a_set_that_is_read_says_its_card_once(name):
 @every_set
 def test_numbers_of_patients_and_images_are_the_cards(name):
     """Where the card of a module states them, in whatever words."""
-    if name not in plugins.names("readers") or name == "folder":
-        pytest.skip("has no module, or no number")
+    images = catalog.entry(name).images
+    if name not in plugins.names("readers") or images is None:
+        pytest.skip("has no reader, or no number")
     counts = plugins.load("readers", name).CARD.counts
-    assert f"{catalog.entry(name).images:,}" in counts
+    assert f"{images:,}" in counts
 
 
 def test_sets_that_share_pictures_name_one_another():

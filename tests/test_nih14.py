@@ -246,13 +246,13 @@ def test_a_packed_table_cut_short_says_so(tmp_path):
     assert "cannot be unpacked" in faults(tmp_path)
 
 
-def test_without_any_picture_the_table_is_read_alone_and_that_is_told_once(copy):
+def test_without_any_image_the_table_is_read_alone_and_that_is_reported_once(copy):
     shutil.rmtree(copy / "images")
     manifest = ingest(copy)
     assert manifest.table.height == 16 and manifest.table["path"].str.starts_with("images/").all()
     assert (
         manifest.remarks["rule"].to_list() == ["images-missing"]
-        and "16 pictures" in manifest.remarks["message"][0]
+        and "16 images" in manifest.remarks["message"][0]
     )
 
 
@@ -263,7 +263,7 @@ def test_of_a_sample_the_lines_without_a_picture_are_left_out_with_one_count(cop
     assert manifest.table.height == 3
     assert [message.split(" (")[0] for message in remarks(manifest, "dropped")] == [
         "13"
-    ] and "of its 16 pictures" in remarks(manifest, "dropped")[0]
+    ] and "of its 16 images" in remarks(manifest, "dropped")[0]
 
 
 def test_pictures_that_no_line_lists_copies_and_strange_files_are_told(copy):

@@ -29,7 +29,7 @@ OPENS = re.compile(
 # Modules that open files by themselves, and why.
 OWN_FILES = {
     "safety/untrusted_files": "the door itself",
-    "plugins": "the source of a plug-in of the package",
+    "plugins": "the source and the facts of a plug-in of the package",
     "storage/__init__": "what Hilum writes into its own folders, and reads of them",
     "pipeline/cache": "journal and pixels of a run's cache",
     "pipeline/segment": "masks and models of a run",
@@ -43,7 +43,6 @@ OWN_FILES = {
     "imaging/files/_dicom_parsing": "bytes that came in",
     "dataset/tables/_xlsx": "a part of bytes that came in",
     "annotations/report_parser/_terms": "a table of the package",
-    "reporting/card/published": "a table of the package",
     "dataset/writers/_xrv_dataset": "a file that is written out, for other programs",
 }
 RESOURCES = ("resources", "Path(__file__)")  # files of the package

@@ -6,9 +6,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from hilum.dataset.readers import folder, kaggle_masks, unidata
+from hilum.dataset.readers import folder, kaggle_masks
 from hilum.errors import BadData, BadRecipe
 from hilum.imaging.files import raster
+from hilum.imaging.synthetic.dicom_file import write_dicom
 from hilum.pipeline.ingest import ingest
 
 WORDS = """
@@ -204,7 +205,7 @@ def test_a_word_can_deny_one_finding_or_doubt_it(tmp_path):
 
 def test_dicom_pictures_tell_what_the_table_does_not(tmp_path):
     for name, patient in (("a", "P7"), ("b", "P7"), ("c", "P8")):
-        unidata.write_dicom(
+        write_dicom(
             tmp_path / f"{name}.dcm",
             np.zeros((70, 80), np.uint16),
             f"1.2.{ord(name)}",
@@ -226,7 +227,7 @@ def test_dicom_pictures_tell_what_the_table_does_not(tmp_path):
 
 def test_one_patient_id_in_all_dicom_files_names_nobody(tmp_path):
     for name in "ab":
-        unidata.write_dicom(
+        write_dicom(
             tmp_path / f"{name}.dcm",
             np.zeros((70, 80), np.uint16),
             f"1.2.{ord(name)}",
@@ -358,7 +359,7 @@ def test_every_image_that_the_pattern_finds_no_patient_in_is_told(tmp_path):
 
 
 def test_the_settings_in_the_documentation_are_read(tmp_path):
-    lines = folder.__doc__.split("each line is optional:\n")[1].split("A column is written")[0]
+    lines = folder.__doc__.split("lines are optional:\n")[1].split("`hilum describe")[0]
     table = "File,Findings\np1_a.png,TB|Effusion\np1_b.png,No finding\n"
     told = [line.strip().replace("labels.csv", "list.csv") for line in lines.splitlines()]
     kept = [

@@ -16,9 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from benchmarks.accuracy.random_layouts import faults, layouts
 from hilum.dataset.plan import describe, lexicon
 from hilum.dataset.plan.understand import understand
-from hilum.dataset.readers import unidata
 from hilum.errors import BadData
 from hilum.imaging.files import raster
+from hilum.imaging.synthetic.dicom_file import write_dicom
 from hilum.pipeline import ingest
 from hilum.pipeline.ingest import accounted, describe_folder
 
@@ -508,7 +508,7 @@ def test_boxes_drawn_on_another_size_are_scaled_and_those_that_leave_the_image_a
 def test_dicom_without_endings_is_a_radiograph_and_reports_are_set_aside_by_name(tmp_path):
     for number in range(2):
         place = tmp_path / f"PAT{number}" / "ST1" / "SE1" / "IM0001"
-        unidata.write_dicom(
+        write_dicom(
             place,
             np.arange(5600, dtype=np.uint16).reshape(70, 80),
             f"1.2.{number}",

@@ -16,6 +16,7 @@ from hilum.config import Pixels
 from hilum.dataset.readers import unidata
 from hilum.errors import BadData
 from hilum.imaging.files import dicom, image_file, raster
+from hilum.imaging.synthetic.dicom_file import write_dicom
 from hilum.pipeline import cache
 from hilum.pipeline.ingest import ingest, summary
 
@@ -43,7 +44,7 @@ def study(
     **said,
 ) -> None:
     """One picture and, by default, an annotation named by its SOP Instance UID."""
-    unidata.write_dicom(
+    write_dicom(
         root / "dicoms" / f"{name}.dcm",
         made(),
         f"1.2.3.4.{number}",
@@ -215,9 +216,7 @@ def test_the_csv_pairs_by_links_and_gives_what_headers_lack(tmp_path):
 
 def test_a_uid_of_several_pictures_pairs_nothing_unless_the_csv_says_which(tmp_path):
     study(tmp_path, "a", 1, annotation="1.2.3.4.1.json")
-    unidata.write_dicom(
-        tmp_path / "dicoms" / "b.dcm", made(), "1.2.3.4.1", "9.8.7.6.2", PatientID="P1"
-    )
+    write_dicom(tmp_path / "dicoms" / "b.dcm", made(), "1.2.3.4.1", "9.8.7.6.2", PatientID="P1")
     manifest = ingest(tmp_path)
     assert (
         remarks(manifest, "annotation-unpaired") == ["annotations/1.2.3.4.1.json"]
@@ -491,10 +490,10 @@ def test_a_mask_file_goes_before_what_is_drawn(tmp_path):
 
 
 def write(path: Path, stored: np.ndarray, **said) -> Path:
-    """A DICOM file whose header says `said` on top of `unidata.write_dicom`'s."""
+    """A DICOM file whose header says `said` on top of `write_dicom`'s."""
     from pydicom import dcmread
 
-    unidata.write_dicom(path, np.zeros(stored.shape, np.uint16), "1.2.3.4", "1.2.3.5")
+    write_dicom(path, np.zeros(stored.shape, np.uint16), "1.2.3.4", "1.2.3.5")
     dataset = dcmread(path)
     dataset.PixelData = stored.tobytes()
     for keyword, value in said.items():

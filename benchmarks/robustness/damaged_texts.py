@@ -64,9 +64,9 @@ def draw(found: tables.Coco | None, name: str) -> None:
 
 
 def read_annotation(path: Path) -> None:
-    told = _supervisely.Told()
-    found = _supervisely.read(path.parent, path, told)
-    told.settle(path.name, told.terms)  # which raises all faults
+    log = _supervisely.AnnotationLog(path.parent)
+    found = _supervisely.read(path, log)
+    log.settle(path.name, log.terms)  # which raises all faults
     for one in found.drawn if found else ():
         shapes.from_json(one.shape).to_mask((20, 30))
 

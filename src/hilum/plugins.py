@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import importlib
 import pkgutil
-from collections.abc import Iterator
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -87,6 +87,15 @@ def load(kind: str, name: str) -> ModuleType:
         raise NotFound.named(KINDS[kind][1], name, names(kind))
     with MissingExtra.explained("train", f"'{name}'"):
         return importlib.import_module(f"hilum.{KINDS[kind][0]}.{name}")
+
+
+def facts(kind: str, name: str, ending: str) -> dict[str, Any]:
+    """Return the content of the TOML file NAME.ENDING beside a plug-in's module; empty where there is none.
+
+    Imports no plug-in.
+    """
+    file = _folder(kind) / f"{name}.{ending}"
+    return tomllib.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 def _folder(kind: str) -> Path:

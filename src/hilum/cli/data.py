@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from hilum import plugins
 from hilum.cli import console
 from hilum.cli._app import (
     DATA,
@@ -160,7 +161,7 @@ def export(
         str,
         typer.Argument(
             metavar="FORMAT",
-            help="coco, imagefolder, csv_tables or torchxrayvision.",
+            help=f"One of {', '.join(plugins.names('writers'))}.",
             show_default=False,
         ),
     ],

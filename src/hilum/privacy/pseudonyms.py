@@ -30,6 +30,8 @@ LETTERS = {
 
 @dataclass(frozen=True)
 class Pseudonyms:
+    """Pseudonyms of one key: the same kind and value always give the same one."""
+
     key: bytes
 
     @classmethod

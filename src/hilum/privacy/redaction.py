@@ -105,8 +105,8 @@ class Wording:
         if isinstance(value, tuple):
             return type(value)(*map(self.anything, value))
         if is_dataclass(value) and not isinstance(value, type):
-            told = {one.name: self.anything(getattr(value, one.name)) for one in fields(value)}
-            return replace(value, **told)
+            changed = {one.name: self.anything(getattr(value, one.name)) for one in fields(value)}
+            return replace(value, **changed)
         return value
 
     def _of_markup(self, found: re.Match[str]) -> str:

@@ -1,14 +1,15 @@
-"""What a manifest looks like when it leaves the machine: in cards, exports, reports, audit pages.
+"""Manifests for release: as they leave the machine in cards, exports, reports and audit pages.
 
-Patients, studies and annotators go by pseudonyms (`hilum.privacy.pseudonyms`). In file names, and in the
-image ids made of them, the identifier of the image's own patient or study becomes its pseudonym
-too, in any case and however its parts are set apart, and so do every DICOM UID and the names of
-folders that hold one patient each, which may be people's. Files and folders of which the table
-holds no image go by pseudonyms, as nobody knows whom their names name. Whether names
-become pseudonyms altogether, and whether readings are kept, the recipe's section [share] says.
+Patients, studies and annotators have pseudonyms (`hilum.privacy.pseudonyms`). In file names, and
+in the image ids made of them, the identifier of the image's own patient or study becomes its
+pseudonym too, in any case and with any separators, and so do every DICOM UID and the names of
+folders that hold one patient each, which may be people's. Files and folders without an image in
+the table have pseudonyms, as nobody knows whom their names identify. Whether all names become
+pseudonyms, and whether readings are kept, is set in the recipe's section [share].
 
-A release whose module states `NAMES_ARE_PUBLISHED` keeps its file names, readings, and the
-patients that its file names state: everybody can look them up. Where nothing but the file's name tells a patient, it is a name, not an identifier.
+A public release, whose reader states `NAMES_ARE_PUBLISHED`, keeps its file names, its readings,
+and the patients that its file names state: anybody can find them there. Where only the file's name
+identifies a patient, it is a name, not an identifier.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _OF_OTHERS = {"other_image_id": "image_id", "group": "patient_id"}  # further co
 _MADE = (
     "study ",
     "person ",
-)  # before a patient whom only this tells, see `hilum.dataset.plan.rows`
+)  # before a patient known only by this, see `hilum.dataset.plan.rows`
 # Endings of files whose names say what is in them and are no image's.
 _TABLES = (".csv", ".tsv", ".xlsx", ".parquet", ".json", ".jsonl", ".toml", ".md", ".pdf")
 _APART = r"[\W_]*"  # whatever stands between the parts of an identifier, or nothing
@@ -94,7 +95,7 @@ def pass_on(manifest: Manifest, share: Share, pseudonyms: Pseudonyms) -> PassedO
     authors = manifest.shapes["author"].drop_nulls().unique()
     if not share.keep_identifiers:
         naming.names["author"] = {one: pseudonyms.of("person", one) for one in authors}
-    naming.tell_apart()
+    naming.make_unique()
     naming.hide_left_out(manifest.remarks["path"].unique())
     words = naming.wording(str(manifest.root))
     shown = _renamed(manifest, naming.names, words, share, published)
@@ -103,7 +104,7 @@ def pass_on(manifest: Manifest, share: Share, pseudonyms: Pseudonyms) -> PassedO
 
 
 def _published(manifest: Manifest) -> set[str]:
-    """Return the data sets in a manifest whose names and readings everybody can look up."""
+    """Return the data sets in a manifest whose names and readings are public."""
     known = set(plugins.names("readers")) & set(manifest.table["dataset"].unique())
     modules = {name: plugins.load("readers", name) for name in known}
     return {name for name, one in modules.items() if getattr(one, "NAMES_ARE_PUBLISHED", False)}
@@ -119,7 +120,7 @@ class _Naming:
         self.hidden = share.file_names == "pseudonyms"
         self.folders: dict[str, str] = {}  # of one patient each
         self.left_out: dict[str, str] = {}  # files that the table does not hold
-        self.masks = self.hidden  # whether names are looked at at all
+        self.masks = self.hidden  # whether names are examined at all
 
     def keep_stated(self, rows: pl.DataFrame) -> None:
         """Keep patients of public releases whom a file's name states, as it is public too."""
@@ -135,7 +136,7 @@ class _Naming:
 
         `kept` are words that are no names, such as those of findings.
         """
-        if not self._looks_at_names:
+        if not self._examines_names:
             return
         people: dict[PurePosixPath, set[str]] = defaultdict(set)
         beside: dict[PurePosixPath, set[PurePosixPath]] = defaultdict(set)
@@ -151,23 +152,26 @@ class _Naming:
                 self.folders |= {name: self.pseudonyms.of("folder", name) for name in names}
 
     def add(self, row: Mapping[str, Any]) -> None:
+        """Name the image of a row, its files, patient and study."""
         dataset, image = row["dataset"], row["image_id"]
-        self.masks |= dataset not in self.published and self._looks_at_names
+        self.masks |= dataset not in self.published and self._examines_names
         own = {} if self.share.keep_identifiers else self._identify(row)
         if dataset in self.published:
             own = {}
         self.identifiers |= own
 
-        def bare(name: str) -> str:
+        def without_identifiers(name: str) -> str:
+            """Return a name that public releases keep."""
             return self._without(name, own) if dataset not in self.published else name
 
         start = f"{dataset}/"
-        new = self.pseudonyms.of("image", image) if self.hidden else bare(image.removeprefix(start))
+        name = image.removeprefix(start)
+        new = self.pseudonyms.of("image", image) if self.hidden else without_identifiers(name)
         self.names["image_id"][image] = start + new
         for column in PLACES:
             if (place := row[column]) is not None and place not in self.names[column]:
                 self.names[column][place] = (
-                    self._hidden(column, place) if self.hidden else bare(place)
+                    self._hidden(column, place) if self.hidden else without_identifiers(place)
                 )
 
     def _hidden(self, column: str, place: str) -> str:
@@ -204,7 +208,7 @@ class _Naming:
         return redaction.UID.sub(lambda found: self.pseudonyms.of("identifier", found[0]), name)
 
     @property
-    def _looks_at_names(self) -> bool:
+    def _examines_names(self) -> bool:
         return self.share.file_names != "keep" and not self.share.keep_identifiers
 
     def hide_left_out(self, places: Iterable[str]) -> None:
@@ -216,10 +220,11 @@ class _Naming:
                 self.left_out[place] = self.file(place)
 
     def known_folders(self) -> frozenset[str]:
+        """Return the names of all folders of the table's files."""
         places = (place for column in PLACES for place in self.names[column])
         return frozenset(name for place in places for name in PurePosixPath(place).parts[:-1])
 
-    def tell_apart(self) -> None:
+    def make_unique(self) -> None:
         """Give a pseudonym to names that became the same as another's."""
         for column in ("image_id", *PLACES):
             taken: set[str] = set()
@@ -255,6 +260,7 @@ class _Naming:
         return self.pseudonyms.of("identifier", uid)
 
     def file(self, name: str) -> str:
+        """Return a pseudonym of a file or folder, with the file's ending."""
         return self.pseudonyms.of("folder", name) + PurePosixPath(name).suffix.lower()
 
 

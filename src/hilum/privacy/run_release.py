@@ -75,8 +75,8 @@ def _placed(folder: str) -> str:
     return "/".join(path.parts[-2:]).lstrip("/")
 
 
-def told(share: Share) -> dict[str, Any]:
-    """Say what is told of people, for a person who has just had something written."""
+def summary(share: Share) -> dict[str, Any]:
+    """Return what was written about people, for whoever had it written."""
     names = {"masked": "with pseudonyms in them", "pseudonyms": "pseudonyms", "keep": "kept"}
     readings = {"published": "of public releases only", "keep": "kept", "drop": "left out"}
     identifiers = "kept" if share.keep_identifiers else "pseudonyms"

@@ -45,7 +45,7 @@ def export(
     told = {
         **module.write(passed.manifest, folder, split=named),
         **_stated(manifest, split),
-        **run_release.told(share),
+        **run_release.summary(share),
     }
     if split is not None and fold_count(split):
         told["note"] = (

@@ -1,13 +1,36 @@
-"""Data sets, one module each; `hilum.plugins` finds them by file name.
+"""Readers of data sets, one module each; `hilum.plugins` finds them by file name.
 
-A module holds:
+To add a data set, add one module. Beside it two files are optional, under its name:
+`NAME.catalog.toml`, facts for `hilum datasets` and `hilum download` (keys:
+`hilum.dataset.catalog.CatalogEntry`, explained in `resources/catalog.toml`), and
+`NAME.published.toml`, published figures that the data card compares with the files
+(`hilum.reporting.card.published`). `tests/test_every_dataset.py` tests every reader. A module
+defines
 
-    CARD                     what it is, licence, source, how to cite, caveats
-    TERMS                    its own words -> concept ids, exact; None: the words are the user's own
-    NAMES_ARE_PUBLISHED      True where everybody can look up the release's file names and readings, so that they name nobody
-                             anew (`hilum.privacy.release`); modules without it are taken to hold a hospital's own
-    terms(root)              in place of TERMS, where the folder itself says what its words mean; most modules have none
-    detect(root)             is this folder it? cheap, and true for at most one module but `folder`
-    rows(root)               every fact of the release as `Row` and `Remark`; filters nothing silently
-    example(root, ...)       a made-up copy of the layout
+    CARD: Card
+        title, licence, source, citation, counts and caveats
+    TERMS: dict[str, str] | None
+        the own words -> concept ids of `resources/vocabulary.csv`, matched exactly; a word
+        that is missing is refused with its count
+    detect(root: Path) -> bool
+        whether a folder is a copy of the data set; cheap, raises nothing, and true for at most one
+        reader besides `folder`
+    rows(root: Path) -> Iterator[Row | Remark]
+        every fact of the release, unfiltered: what is left out has a remark "dropped". Raises
+        `BadData` with all faults at once
+    example(root: Path, *, images: int = ..., seed: int = 0) -> None
+        write a made-up copy with `images` images; one seed, the same bytes
+
+and where they apply
+
+    NAMES_ARE_PUBLISHED: bool
+        True: the release is public, so its file names and readings identify nobody anew
+        (`hilum.privacy.release`); without it they are treated as a hospital's own
+    LACKS: frozenset[str]
+        what the release does not have, and so its example neither: "patients" (no key that joins
+        several images of a patient), "masks" (of the lungs)
+    PATIENTS: dict[str, str]
+        interpretations of who is a patient, explained; `rows` then takes `patients`, one of them
+    terms(root: Path) -> dict[str, str]
+        in place of TERMS, where the folder itself says what its words mean
 """

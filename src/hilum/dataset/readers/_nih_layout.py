@@ -1,9 +1,8 @@
-"""Where a copy of ChestX-ray14 has its tables and images: as released, as on Kaggle, or unpacked into a
-folder of its own.
+"""Find the tables and images of ChestX-ray14 in a copy of the release or of a part of it.
 
-Tables lie in the data folder; images in `images/`, `images_001/images/`, `images_001/` or beside the
-table, or likewise in a subfolder that has such a folder or is the only one. What macOS leaves behind
-(`__MACOSX/`, `._name`, `.DS_Store`) is counted and not taken for images.
+Tables are in the data folder; images in `images/`, `images_001/images/`, `images_001/` or beside
+the table, or likewise in a subfolder that has such a folder or is the only one. Files that macOS
+leaves behind (`__MACOSX/`, `._name`, `.DS_Store`) are counted and are not images.
 """
 
 from __future__ import annotations
@@ -15,27 +14,38 @@ from pathlib import Path
 
 from hilum.imaging.files import raster
 
+ENTRIES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv", "sample_labels.csv")  # by precedence
+BOXES = "BBox_List_2017.csv"
+OFFICIAL = {"train_val_list.txt": "train", "test_list.txt": "test"}
+SPLITS = (  # by precedence: the first whose first list is there
+    OFFICIAL,
+    *(
+        {f"train{ending}": "train", f"val{ending}": "tune", f"test{ending}": "test"}
+        for ending in ("_list.txt", ".txt")
+    ),
+)
 MACOS = ("__MACOSX", ".DS_Store")
 IMAGES = "images"
 
 
 @dataclass
 class Files:
-    """What the folders of images hold, as places below the data folder."""
+    """Files in the folders of images, as paths relative to the data folder."""
 
-    images: dict[str, str] = field(default_factory=dict)  # place by the file's bare name
-    again: list[str] = field(default_factory=list)  # images of a name that another folder has too
-    others: list[str] = field(default_factory=list)  # files that are no images
+    images: dict[str, str] = field(default_factory=dict)  # path by the file's bare name
+    again: list[str] = field(default_factory=list)  # images whose name another folder has too
+    others: list[str] = field(default_factory=list)  # files that are not images
     macos: list[str] = field(default_factory=list)
 
 
 def tables(root: Path, names: Iterable[str]) -> list[Path]:
-    """The tables of these names that are there, packed (.gz) or not; the first name counts first."""
+    """Return the existing tables of these names, in their order, gzipped or not."""
     found = (root / file for name in names for file in (name, f"{name}.gz"))
     return [path for path in found if path.is_file()]
 
 
 def csv_files(root: Path) -> list[Path]:
+    """Return the visible CSV files of a folder, gzipped or not, sorted by name."""
     with os.scandir(root) as entries:
         names = [
             entry.name for entry in entries if entry.name.lower().endswith((".csv", ".csv.gz"))
@@ -48,19 +58,19 @@ def csv_files(root: Path) -> list[Path]:
 
 
 def files(root: Path) -> Files:
-    """All files in the folders that hold images."""
-    told = Files()
+    """Return all files in the folders that hold images."""
+    found = Files()
     for folder in _folders(root):
         for entry in sorted(os.listdir(root / folder)):
             place = f"{folder}/{entry}" if folder else entry
             if entry.startswith("._") or entry in MACOS:
-                told.macos.append(place)
+                found.macos.append(place)
             elif entry.lower().endswith(raster.ENDINGS) and (root / place).is_file():
-                if told.images.setdefault(entry, place) != place:
-                    told.again.append(place)
+                if found.images.setdefault(entry, place) != place:
+                    found.again.append(place)
             elif _named_images(folder) and entry != IMAGES and not entry.startswith("."):
-                told.others.append(place)
-    return told
+                found.others.append(place)
+    return found
 
 
 def _named_images(folder: str) -> bool:
@@ -69,7 +79,7 @@ def _named_images(folder: str) -> bool:
 
 
 def _folders(root: Path) -> Iterator[str]:
-    """Folders to look for images in, below the data folder: its own first."""
+    """Yield the folders that may hold images, relative to the data folder (its own is "")."""
     only = _only(root)
     others = [path for path in _subfolders(root) if not _named_images(path.name)]
     wrapped = [
@@ -89,7 +99,7 @@ def _folders(root: Path) -> Iterator[str]:
 
 
 def _only(root: Path) -> list[Path]:
-    """The subfolder that all lies in, where there is one besides folders of images."""
+    """Return the only subfolder besides folders of images, where there is just one."""
     found = [path for path in _subfolders(root) if not _named_images(path.name)]
     return found if len(found) == 1 else []
 
@@ -101,5 +111,5 @@ def _subfolders(path: Path) -> list[Path]:
 
 
 def _is_folder(entry: os.DirEntry) -> bool:
-    # isdir asks the disk, but unlike is_dir it takes a loop of links for no folder
+    # isdir costs a system call, but unlike is_dir it returns False for a loop of links
     return entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and os.path.isdir(entry.path))

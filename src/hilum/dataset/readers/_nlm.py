@@ -1,15 +1,17 @@
-"""What the tuberculosis sets of the National Library of Medicine have in common: names, readings, and made-up copies.
+"""Names, readings and made-up copies of the tuberculosis sets of the National Library of Medicine.
 
-A picture is named `MCUCXR_0113_1.png` (Montgomery) or `CHNCXR_0327_1.png` (Shenzhen): set, number, and 1 for manifestations of
-tuberculosis or 0 for normal. Its reading is `ClinicalReadings/<same stem>.txt`: sex and age, then the radiologist's words.
+An image is named `MCUCXR_0113_1.png` (Montgomery) or `CHNCXR_0327_1.png` (Shenzhen): data set,
+number, and 1 for manifestations of tuberculosis or 0 for normal. Its reading is
+`ClinicalReadings/STEM.txt` of the same stem: sex and age, then the radiologist's words.
+
 Source: Jaeger et al., Quant Imaging Med Surg 2014;4(6):475-477.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -37,14 +39,20 @@ TUBERCULOSIS = "bilateral PTB", "PTB in the right upper field", "left PTB", "rig
 
 @dataclass(frozen=True)
 class Reading:
-    sex: str | None
-    age_years: float | None
-    text: str | None  # the radiologist's words, without the lines of sex and age
-    same_patient: tuple[str, ...]
+    """A radiologist's reading of one image."""
+
+    sex: str | None = None
+    age_years: float | None = None
+    text: str | None = None  # the words, without the lines of sex and age
+    same_patient: tuple[str, ...] = ()  # other patients that the reading says are this one
 
 
 def parse_reading(text: str) -> Reading:
-    """Both releases' forms: `Patient's Sex: F` / `Patient's Age: 084Y` / words, and `male 45yrs` / words."""
+    """Parse a reading in the form of either release.
+
+    Montgomery: `Patient's Sex: F`, `Patient's Age: 084Y`, then words. Shenzhen: `male 45yrs`,
+    words.
+    """
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     about = [
         line
@@ -67,16 +75,14 @@ def parse_reading(text: str) -> Reading:
 
 
 def image_files(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Picture files of a folder and all others, sorted; hidden files are neither."""
-    files = (
-        sorted(
-            path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")
-        )
-        if folder.is_dir()
-        else []
+    """Return the image files of a folder and all others, sorted; hidden files are in neither."""
+    if not folder.is_dir():
+        return [], []
+    files = sorted(
+        path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")
     )
-    shown = [path for path in files if path.suffix.lower() in raster.ENDINGS]
-    return shown, [path for path in files if path.suffix.lower() not in raster.ENDINGS]
+    images = [path for path in files if path.suffix.lower() in raster.ENDINGS]
+    return images, [path for path in files if path.suffix.lower() not in raster.ENDINGS]
 
 
 def rows(
@@ -85,54 +91,51 @@ def rows(
     masks_of: Callable[[str], dict[str, str]],
     mask_folders: tuple[str, ...],
 ) -> Iterator[Row | Remark]:
-    """Rows of the pictures in `folders`; `masks_of(stem)` names where masks would lie below `root`, by `Row` field."""
+    """Yield the images in `folders`, and remarks.
+
+    `masks_of(stem)` gives the paths that the masks of an image would have relative to the root, by
+    `Row` field; those that exist are used. Other files in `mask_folders` get a remark.
+    """
     wanted: set[str] = set()
     seen: dict[str, Path] = {}
     for folder in folders:
-        shown, others = image_files(root / folder)
-        yield from (
-            Remark(_below(root, path), "info", DROPPED, "not a picture file") for path in others
-        )
-        for path in shown:
-            named = STEM.fullmatch(path.stem)
+        images, others = image_files(root / folder)
+        for path in others:
+            yield Remark(_below(root, path), "info", DROPPED, "not an image file")
+        for path in images:
+            place, named = _below(root, path), STEM.fullmatch(path.stem)
             if named is None:
-                yield Remark(
-                    _below(root, path),
-                    "warning",
-                    DROPPED,
-                    "its name is not of the form MCUCXR_0001_0 or CHNCXR_0001_0",
-                )
-            elif path.stem in seen:
-                yield Remark(
-                    _below(root, path),
-                    "info",
-                    DROPPED,
-                    f"{_below(root, seen[path.stem])} has the same name and is kept",
-                )
-            else:
-                seen[path.stem] = path
-                reading, remark = _reading(root, path.stem)
-                yield from remark
-                masks = {
-                    field: place
-                    for field, place in masks_of(path.stem).items()
-                    if (root / place).is_file()
-                }
-                wanted.update(masks.values())
-                yield _row(root, path, named, reading, masks)
-    yield from _left_over(root, seen, wanted, mask_folders)
+                message = "its name is not of the form MCUCXR_0001_0 or CHNCXR_0001_0"
+                yield Remark(place, "warning", DROPPED, message)
+                continue
+            if path.stem in seen:
+                message = f"{_below(root, seen[path.stem])} has the same name and is used"
+                yield Remark(place, "info", DROPPED, message)
+                continue
+            seen[path.stem] = path
+            reading, remarks = _reading(root, path.stem)
+            yield from remarks
+            masks = {
+                field: mask
+                for field, mask in masks_of(path.stem).items()
+                if (root / mask).is_file()
+            }
+            wanted.update(masks.values())
+            yield _row(place, named, reading, masks)
+    yield from _unmatched(root, seen, wanted, mask_folders)
 
 
-def _row(
-    root: Path, path: Path, named: re.Match[str], reading: Reading, masks: dict[str, str]
-) -> Row:
+def _row(place: str, named: re.Match[str], reading: Reading, masks: dict[str, str]) -> Row:
+    stem = named.group(0)
     return Row(
-        _below(root, path),
-        path.stem,
+        place,
+        stem,
         named.group("patient"),
-        SOURCES[path.stem[:3]],
-        _labels(path.stem, named, reading),
-        **masks,
+        SOURCES[stem[:3]],
+        _labels(stem, named, reading),
+        lung_mask=masks.get("lung_mask"),
+        right_lung_mask=masks.get("right_lung_mask"),
+        left_lung_mask=masks.get("left_lung_mask"),
         view="PA",
         sex=reading.sex,
         age_years=reading.age_years,
@@ -142,150 +145,143 @@ def _row(
 
 
 def _labels(stem: str, named: re.Match[str], reading: Reading) -> tuple[Label, ...]:
-    """What the file name says of tuberculosis, and what the reading says of every other finding, one label a finding.
+    """Return a label of tuberculosis from the file name, and one of every finding in the reading.
 
-    The file name is the release's own word. Where the reading agrees with it, the reading's side, zone and activity are kept with it.
+    The file name is the release's own label. Where the reading agrees with it, the reading's words,
+    side, zone and activity are kept with it.
     """
     state = State(int(named.group("label")))
-    told = {
-        label.term: label
-        for label in map(
-            partial(_strongest, f"{READINGS}/{stem}.txt"), _by_concept(reading.text or "")
+    source = f"{READINGS}/{stem}.txt"
+    by_concept = _by_concept(reading.text or "")
+    found = {label.term: label for label in map(partial(_strongest, source), by_concept.values())}
+    read = found.pop("tuberculosis", None)
+    label = Label("tuberculosis", state, f"file name ends in _{state.value}", rule="file name")
+    if read and read.state == state:
+        label = replace(
+            label, words=read.words, side=read.side, zone=read.zone, activity=read.activity
         )
-    }
-    read = told.pop("tuberculosis", None)
-    where = (
-        {name: getattr(read, name) for name in ("words", "side", "zone", "activity")}
-        if read and read.state == state
-        else {}
-    )
-    return Label(
-        "tuberculosis", state, f"file name ends in _{state.value}", rule="file name", **where
-    ), *told.values()
+    return label, *found.values()
 
 
-def _by_concept(text: str) -> list[list[report_parser.Statement]]:
+def _by_concept(text: str) -> dict[str, list[report_parser.Statement]]:
     by_concept: dict[str, list[report_parser.Statement]] = {}
     for statement in report_parser.read(text):
         by_concept.setdefault(statement.concept, []).append(statement)
-    return list(by_concept.values())
+    return by_concept
 
 
 def _strongest(source: str, statements: list[report_parser.Statement]) -> Label:
-    """One label of all statements on one finding: present goes before uncertain, and that before absent; both sides make bilateral."""
-    state = max(
-        (statement.state for statement in statements),
-        key=(State.ABSENT, State.UNCERTAIN, State.PRESENT).index,
-    )
+    """Return one label for all statements on a finding: present before uncertain before absent.
+
+    Statements on the right and on the left make it bilateral.
+    """
+    order = (State.ABSENT, State.UNCERTAIN, State.PRESENT)
+    state = max((statement.state for statement in statements), key=order.index)
     alike = [statement for statement in statements if statement.state == state]
-    sides, zones, activities = (
-        {getattr(one, name) for one in alike} for name in ("side", "zone", "activity")
-    )
-    side = (
-        sides.pop()
-        if len(sides) == 1
-        else "bilateral"
-        if {"right", "left"} <= sides or "bilateral" in sides
-        else None
-    )
     words = " / ".join(dict.fromkeys(one.sentence for one in alike))
-    zone, activity = (found.pop() if len(found) == 1 else None for found in (zones, activities))
+    side = _side({one.side for one in alike})
+    zone, activity = _only({one.zone for one in alike}), _only({one.activity for one in alike})
     return Label(alike[0].concept, state, source, "reading", words, side, zone, activity)
+
+
+def _side(sides: set[str | None]) -> str | None:
+    both = {"right", "left"} <= sides or "bilateral" in sides
+    return "bilateral" if both else _only(sides)
+
+
+def _only(found: set[str | None]) -> str | None:
+    """Return the only member of a set; None where there are several."""
+    return next(iter(found)) if len(found) == 1 else None
 
 
 def _reading(root: Path, stem: str) -> tuple[Reading, list[Remark]]:
     path = root / READINGS / f"{stem}.txt"
     place = _below(root, path)
     if not path.is_file():
-        return Reading(None, None, None, ()), [
-            Remark(place, "info", "reading-missing", f"{stem} has no clinical reading")
-        ]
+        message = f"{stem} has no clinical reading"
+        return Reading(), [Remark(place, "info", "reading-missing", message)]
     text, encoding = text_file.read(path)
     remarks = []
     if encoding:
-        message = f"is not UTF-8; it was read as {encoding}: look at its words, and save it again as UTF-8"
+        message = (
+            f"is not UTF-8; it was read as {encoding}: check its words, save it again as UTF-8"
+        )
         remarks.append(Remark(place, "warning", "reading-encoding", message))
     reading = parse_reading(text)
-    missing = [
-        name for name, value in (("sex", reading.sex), ("age", reading.age_years)) if value is None
-    ]
+    stated = (("sex", reading.sex), ("age", reading.age_years))
+    missing = [name for name, value in stated if value is None]
     if missing:
-        message = f'states no {" and no ".join(missing)} in a known form; expected e.g. "male 45yrs" in the first line'
+        message = (
+            f"states no {' and no '.join(missing)} in a known form; "
+            'expected e.g. "male 45yrs" in the first line'
+        )
         remarks.append(Remark(place, "warning", "reading-form", message))
     return reading, remarks
 
 
-def _left_over(
-    root: Path, seen: dict[str, Path], wanted: set[str], mask_folders: tuple[str, ...]
+def _unmatched(
+    root: Path, seen: dict[str, Path], wanted: set[str], mask_folders: Sequence[str]
 ) -> Iterator[Remark]:
-    """Readings and masks that belong to no picture."""
+    """Yield a remark on each reading and mask that belongs to no image."""
     readings = sorted((root / READINGS).glob("*.txt")) if (root / READINGS).is_dir() else []
     for path in readings:
         if path.stem not in seen and not path.name.startswith("."):
-            yield Remark(
-                _below(root, path), "info", "reading-orphan", "there is no picture for this reading"
-            )
+            message = "there is no image for this reading"
+            yield Remark(_below(root, path), "info", "reading-orphan", message)
     for folder in mask_folders:
         for path in image_files(root / folder)[0]:
             if _below(root, path) not in wanted:
-                yield Remark(
-                    _below(root, path),
-                    "warning",
-                    "mask-orphan",
-                    "there is no picture for this mask",
-                )
+                message = "there is no image for this mask"
+                yield Remark(_below(root, path), "warning", "mask-orphan", message)
 
 
 def _below(root: Path, path: Path) -> str:
     return path_names.below(root, path)
 
 
-# ------------------------------------------------------------------------------------------------------------------ made-up copies
+# ----------------------------------------------------------------------------------- made-up copies
 
 
 @dataclass(frozen=True)
 class Invented:
-    """One made-up study before it is written: the release's stem, the picture, and the reading's words."""
+    """A made-up study before it is written."""
 
-    stem: str
-    picture: synthetic.Phantom
+    stem: str  # as in the release
+    phantom: synthetic.Phantom
     sex: str  # F or M
     age_years: int
-    words: str
+    words: str  # of the reading
 
 
 def invent(
     prefix: str, count: int, rng: np.random.Generator, *, size: tuple[int, int]
 ) -> Iterator[Invented]:
-    """`count` studies of made-up patients, about half of them with tuberculosis; the second and third studies of `MCUCXR` are one patient's.
+    """Yield `count` studies of made-up patients, about half of them with tuberculosis.
 
-    Numbers have gaps, as in the releases; proportions vary from picture to picture.
+    The second and third studies of `MCUCXR` are one patient's. Numbers have gaps, as in the
+    releases. Height and width vary by up to 10 % around `size`.
     """
-    number, body, sex, age = 0, None, "F", 0
+    number = 0
+    body, sex, age = None, "F", 0
     for index in range(count):
         again = prefix == "MCUCXR" and index == 2
         first = f"{prefix}_{number:04d}_1"
         number += int(rng.integers(1, 4))
-        if not again:
-            body, sex, age = (
-                synthetic.anatomy(rng),
-                "FM"[int(rng.integers(2))],
-                int(rng.integers(16, 88)),
-            )
+        if body is None or not again:
+            body = synthetic.anatomy(rng)
+            sex, age = "FM"[int(rng.integers(2))], int(rng.integers(16, 88))
         ill = index in (1, 2) or (index > 2 and bool(rng.integers(2)))
         height, width = (int(side * rng.uniform(0.9, 1.1)) for side in size)
-        picture = synthetic.draw(
-            body, rng, height=height, width=width, disease="tuberculosis" if ill else None
-        )
-        words = (
-            "normal"
-            if not ill
-            else str(rng.choice(TUBERCULOSIS)) + (f" (same pt as {first})" if again else "")
-        )
-        yield Invented(f"{prefix}_{number:04d}_{int(ill)}", picture, sex, age, words)
+        disease = "tuberculosis" if ill else None
+        phantom = synthetic.draw(body, rng, height=height, width=width, disease=disease)
+        words = str(rng.choice(TUBERCULOSIS)) if ill else "normal"
+        if again:
+            words += f" (same pt as {first})"
+        yield Invented(f"{prefix}_{number:04d}_{int(ill)}", phantom, sex, age, words)
 
 
 def write_reading(root: Path, study: Invented) -> None:
+    """Write the reading of a made-up study in the form of its release."""
     if study.stem.startswith("MCU"):
         text = (
             f"Patient's Sex: {study.sex} \nPatient's Age: {study.age_years:03d}Y\n{study.words}\n"

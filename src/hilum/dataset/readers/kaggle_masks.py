@@ -4,9 +4,10 @@
     masks/CHNCXR_0001_0_mask.png         both lungs, 255 inside; Shenzhen's masks end in _mask
     masks/MCUCXR_0001_0.png              Montgomery's do not
     ClinicalReadings/CHNCXR_0001_0.txt   sex, age and the radiologist's words
-    test/CHNCXR_0025_0.png               pictures without a mask
+    test/CHNCXR_0025_0.png               images without a mask
 
-`test/` holds pictures that nobody has drawn lungs for; it is not a held-out test of the labels, so it gives no part.
+`test/` has the images without a reference mask. It is not a held-out test set of the labels, so it
+gives no part of a split.
 """
 
 from __future__ import annotations
@@ -24,19 +25,24 @@ from hilum.plugins import Card
 
 CARD = Card(
     title="Chest Xray Masks and Labels (Montgomery County and Shenzhen, Kaggle)",
-    licence="research use as stated by the National Library of Medicine; the Shenzhen masks are CC BY-NC-SA 4.0",
+    licence="research use as stated by the National Library of Medicine; "
+    "the Shenzhen masks are CC BY-NC-SA 4.0",
     source="Kaggle: nikhilpandey360/chest-xray-masks-and-labels",
-    citation="Jaeger et al. 2014, Quant Imaging Med Surg 4(6):475-477; Candemir et al. 2014, IEEE Trans Med Imaging 33(2):577-590; "
+    citation="Jaeger et al. 2014, Quant Imaging Med Surg 4(6):475-477; "
+    "Candemir et al. 2014, IEEE Trans Med Imaging 33(2):577-590; "
     "Stirenko et al. 2018, IEEE ELNANO",
-    counts="800 pictures with readings (138 Montgomery: 80 normal, 58 tuberculosis; 662 Shenzhen: 326 and 336), 704 lung masks",
-    caveats="No patient key: a picture is taken for a patient, but for notes such as 'same pt as …' in Montgomery's readings. "
-    "The two hospitals differ in picture size and in the share of tuberculosis.",
+    counts="800 images with readings (138 Montgomery: 80 normal, 58 tuberculosis; "
+    "662 Shenzhen: 326 and 336), 704 lung masks",
+    caveats="No patient key: each image counts as a patient of its own, except for notes such as "
+    "'same pt as …' in Montgomery's readings. The two hospitals differ in image size and in the "
+    "prevalence of tuberculosis.",
 )
 NAMES_ARE_PUBLISHED = True
 TERMS = _nlm.TERMS
 
 
 def detect(root: Path) -> bool:
+    """Return whether a folder has images and the masks of both lungs in one."""
     return (
         (root / "CXR_png").is_dir()
         and (root / "masks").is_dir()
@@ -44,21 +50,17 @@ def detect(root: Path) -> bool:
     )
 
 
-def _masks_of(stem: str) -> dict[str, str]:
-    return {
-        "lung_mask": f"masks/{stem}_mask.png" if stem.startswith("CHN") else f"masks/{stem}.png"
-    }
-
-
 def rows(root: Path) -> Iterator[Row | Remark]:
+    """Yield the images and remarks."""
     return _nlm.rows(root, ("CXR_png", "test"), _masks_of, ("masks",))
 
 
 def example(root: Path, *, images: int = 24, seed: int = 0) -> None:
-    """About a fifth Montgomery, the rest Shenzhen; every eighth of Shenzhen's has no mask and lies in `test/`.
+    """Write a made-up copy: about a fifth Montgomery, the rest Shenzhen.
 
-    From 40 pictures on, two faults of the kind that real folders have: one picture stands under a second patient's name, and one
-    reading says normal of a picture whose name says tuberculosis.
+    Every eighth image of Shenzhen has no mask. From 40 images on it has two faults that real
+    folders have: one image appears under a second patient's name, and one reading says normal
+    where the image's name says tuberculosis.
     """
     rng = np.random.default_rng(seed)
     montgomery = max(3, images // 5)
@@ -70,7 +72,7 @@ def example(root: Path, *, images: int = 24, seed: int = 0) -> None:
         shenzhen[3] = replace(
             shenzhen[3],
             stem=f"{shenzhen[3].stem[:-1]}{copied.stem[-1]}",
-            picture=copied.picture,
+            phantom=copied.phantom,
             words=copied.words,
         )
         shenzhen[2] = replace(shenzhen[2], words="normal")
@@ -78,13 +80,15 @@ def example(root: Path, *, images: int = 24, seed: int = 0) -> None:
         _write(root, study, with_mask=index % 8 != 7)
 
 
+def _masks_of(stem: str) -> dict[str, str]:
+    ending = "_mask" if stem.startswith("CHN") else ""
+    return {"lung_mask": f"masks/{stem}{ending}.png"}
+
+
 def _write(root: Path, study: _nlm.Invented, *, with_mask: bool) -> None:
-    raster.write_png(
-        root / ("CXR_png" if with_mask else "test") / f"{study.stem}.png", study.picture.pixels
-    )
+    folder = "CXR_png" if with_mask else "test"
+    raster.write_png(root / folder / f"{study.stem}.png", study.phantom.pixels)
     if with_mask:
-        raster.write_png(
-            root / _masks_of(study.stem)["lung_mask"],
-            study.picture.right_lung | study.picture.left_lung,
-        )
+        both = study.phantom.right_lung | study.phantom.left_lung
+        raster.write_png(root / _masks_of(study.stem)["lung_mask"], both)
     _nlm.write_reading(root, study)

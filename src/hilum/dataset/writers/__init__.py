@@ -1,11 +1,17 @@
-"""Exports: the table of images and labels in forms that other programs read.
+"""Writers: the table of images and labels in formats of other programs; `hilum.plugins` finds them.
 
-An export is a module with
+To add a format, add one module; `hilum export` lists it, and `tests/test_every_export.py` tests
+it. A module defines
 
-    CARD                                    what it is, and what the form cannot hold
-    write(manifest, folder, *, split)       write it all; returns a summary for a person
+    CARD: Card
+        title and caveats: what it is, and what the format cannot hold
+    write(manifest: Manifest, folder: Path, *, split: pl.DataFrame | None) -> dict[str, object]
+        write everything into `folder`, and return a summary that is JSON
+        (`hilum.dataset.writers._tables.summary`)
 
-`split` is a table of image_id and part as `hilum.pipeline.split` makes it, or None. Images that are not in it are left out and counted.
-`folder` must be empty or not there. It is whole or not there: all is written into a hidden folder beside it, which is renamed at the
-end. Pictures are copied, never linked: what is done to a copy does nothing to the data.
+`split` has image_id and part, as `hilum.pipeline.split` makes it, or is None. Images that are not
+in it are left out and counted. `folder` must be empty or missing, and is complete or missing
+afterwards: `hilum.dataset.writers._output_folder.whole` gives a hidden folder beside it, which is
+renamed at the end. Images are copied, never linked, so that changing a copy does not change the
+data.
 """

@@ -1,13 +1,12 @@
-"""What is drawn on an image, in the file's own pixels: lung masks from their files, and shapes from the table."""
+"""Lung masks and shapes of an image, in the pixels of its file."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from hilum.dataset import mask_files
 from hilum.dataset.manifest import Manifest
@@ -19,7 +18,10 @@ LUNGS = tuple(mask_files.NAMES.values())
 
 
 def size_of(path: Path, root: Path | None) -> Size:
-    """(height, width) of a picture file; of a PNG by its header, which is a thousand times quicker than decoding it."""
+    """Return (height, width) of an image file.
+
+    A PNG is measured by its header, which is a thousand times quicker than decoding it.
+    """
     return raster.size(path, root) or image_file.own_size(image_file.read(path, root))
 
 
@@ -33,21 +35,19 @@ def lung_masks(
     if not any(image[column] for column in mask_files.COLUMNS):
         return []
     path, root = manifest.located(image["path"])
-    file = dicom.read(path, root) if dicom.is_one(path, root) else None
-
-    def pose(own: np.ndarray) -> np.ndarray:
-        return image_file.to_display(file, own)
-
+    to_display = None
+    if dicom.is_one(path, root):
+        to_display = partial(image_file.to_display, dicom.read(path, root))
     own = {
         name: manifest.original(cell) if name in mask_files.COLUMNS and cell else cell
         for name, cell in image.items()
     }
-    found = mask_files.read(manifest.folder, own, size, meanings.of, pose if file else None)
+    found = mask_files.read(manifest.folder, own, size, meanings.of, to_display)
     return [replace(one, place=image[one.column]) for one in found]
 
 
 def without_places(text: str, manifest: Manifest, image: Mapping[str, Any]) -> str:
-    """Return a text with a row's files by their names in the table, and without their folder."""
+    """Return a text in which a row's files have their names in the table, without the root."""
     for column in ("path", *mask_files.COLUMNS):
         if place := image[column]:
             text = text.replace(manifest.original(place), place)
@@ -55,7 +55,7 @@ def without_places(text: str, manifest: Manifest, image: Mapping[str, Any]) -> s
 
 
 def by_image(manifest: Manifest) -> dict[str, list[dict[str, Any]]]:
-    """Rows of the table of shapes by image id."""
+    """Return the rows of the table of shapes by image id."""
     found: dict[str, list[dict[str, Any]]] = {}
     for row in manifest.shapes.iter_rows(named=True):
         found.setdefault(row["image_id"], []).append(row)

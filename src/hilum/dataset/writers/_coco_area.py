@@ -1,8 +1,9 @@
 """Count the pixels that COCO's tools make of a polygon.
 
-They differ from `hilum.annotations.shapes`, by a pixel here and there along slanted edges: an outline is drawn on a
-grid five times as fine, and sampled where it crosses from one column of pixels to the next. `area` of
-an annotation has to be what users of the file count, so it is counted their way here.
+They differ from `hilum.annotations.shapes`, by a pixel here and there along slanted edges: an
+outline is drawn on a grid five times as fine, and sampled where it crosses from one column of
+pixels to the next. `area` of an annotation has to be what users of the file count, so it is
+counted their way here.
 
 Source: cocoapi, common/maskApi.c, rleFrPoly (Dollár and Lin 2014, simplified BSD licence).
 """
@@ -17,7 +18,7 @@ _FINER = 5
 
 
 def pixels(ring: Ring, size: Size) -> int:
-    """Count the pixels inside a ring of (row, column) points on a picture of `size` (height, width)."""
+    """Count the pixels inside a ring of (row, column) points; `size` is (height, width)."""
     row, column = _boundary(np.trunc(_FINER * np.array(ring, np.float64) + 0.5).astype(np.int64))
     crosses = np.flatnonzero(np.diff(column))
     before, after = column[crosses], column[crosses + 1]

@@ -1,8 +1,10 @@
-"""Labels, patients and pictures out of a data set of TorchXRayVision's kind, and what is doubtful about them.
+"""Labels, patients and images from a data set of TorchXRayVision's kind.
 
-Anything with `pathologies`, `labels`, `csv` and items will do: its own classes, merged, filtered and subset ones, and other people's.
-Items keep their order. NaN labels have no row, as not mentioned has none. A patient's name carries its data set's, because the package
-merges sets whose patients have the same numbers; an item without one is taken for a patient of its own, and it is said.
+Anything with `pathologies`, `labels`, `csv` and items will do: the package's own classes, merged,
+filtered and subset ones, and other people's. Items keep their order. NaN labels have no row, as
+findings that are not mentioned have none. A patient's name starts with its data set's, because the
+package merges data sets whose patients have the same numbers; an item without a patient counts as
+a patient of its own, with a remark.
 """
 
 from __future__ import annotations
@@ -49,7 +51,11 @@ _SLACK = 1.0  # rounding of a transform beyond the range
 
 @dataclass(frozen=True)
 class Taken:
-    """`table`: image_id, dataset, patient_id, view, sex, age_years, one row an item; `labels` and `remarks` as in a manifest."""
+    """What was taken from a data set.
+
+    `table` has image_id, dataset, patient_id, view, sex and age_years, one row per item; `labels`
+    and `remarks` are as in a manifest.
+    """
 
     dataset: Any
     table: pl.DataFrame
@@ -57,27 +63,31 @@ class Taken:
     remarks: pl.DataFrame
 
     def radiograph(self, index: int) -> Radiograph:
-        """Item `index` in [0, 1]. Raises `BadData` where its pixels are not in ±1024, or its labels not those of the table."""
+        """Return item `index` with pixels in [0, 1].
+
+        Raises `BadData` where its pixels are not in ±1024, or its labels are not those of the
+        table.
+        """
         item, name = self.dataset[index], self.table["image_id"][index]
-        own, told = (
-            np.asarray(item["lab"], np.float64),
-            np.asarray(self.dataset.labels[index], np.float64),
-        )
-        if own.shape != told.shape or not np.array_equal(own, told, equal_nan=True):
+        own = np.asarray(item["lab"], np.float64)
+        of_row = np.asarray(self.dataset.labels[index], np.float64)
+        if own.shape != of_row.shape or not np.array_equal(own, of_row, equal_nan=True):
             raise BadData(
-                f"{name}: the item's labels are not those of its row: a subset keeps its parent's; relabel before SubsetDataset or FilterDataset"
+                f"{name}: the item's labels are not those of its row: a subset keeps its parent's; "
+                "relabel before SubsetDataset or FilterDataset"
             )
         pixels = np.asarray(item["img"], np.float32)
         if pixels.ndim != 3 or pixels.shape[0] != 1:
             raise BadData(
-                f"{name}: the picture has shape {pixels.shape}; expected (1, height, width)"
+                f"{name}: the image has shape {pixels.shape}; expected (1, height, width)"
             )
         low, high = float(pixels.min()), float(pixels.max())
         if not (np.isfinite(pixels).all() and max(-low, high) <= 1024 + _SLACK) or (
             low >= 0 and high <= 255
         ):
             raise BadData(
-                f"{name}: pixels from {low:g} to {high:g}; expected -1024 to 1024: use utils.normalize, and look at the transforms"
+                f"{name}: pixels from {low:g} to {high:g}; expected -1024 to 1024: "
+                "use utils.normalize, and check the transforms"
             )
         return Radiograph(
             np.clip(pixels[0] / 2048 + 0.5, 0, 1),
@@ -86,7 +96,7 @@ class Taken:
         )
 
     def masks(self, index: int) -> dict[str, np.ndarray]:
-        """Masks that item `index` comes with, bool (height, width), by concept, or lungs."""
+        """Return the masks of item `index`, bool (height, width), by concept or "lungs"."""
         item = self.dataset[index]
         names = {
             name if isinstance(name, str) else self.dataset.pathologies[name]: mask
@@ -101,17 +111,15 @@ class Taken:
 
 
 def from_xrv(dataset: Any) -> Taken:
-    """Raises `BadData` with every way in which it is no such data set; what is only doubtful becomes remarks."""
+    """Take labels, patients and images from a data set.
+
+    Raises `BadData` with everything that makes it unusable; what is only questionable becomes
+    remarks.
+    """
     names, labels = list(dataset.pathologies), np.asarray(dataset.labels, np.float64)
     _refuse_unsound(dataset, names, labels)
     columns = {name: list(dataset.csv[name]) for name in (*_IMAGE, *_ABOUT) if name in dataset.csv}
-    rows = [
-        {
-            name: None if _missing(values[index]) else values[index]
-            for name, values in columns.items()
-        }
-        for index in range(len(labels))
-    ]
+    rows = [_row(columns, index) for index in range(len(labels))]
     items, repeated = _items(rows, _sets(dataset))
     remarks = [*_about_classes(dataset), *_about_rows(rows, repeated), *_about_names(names, labels)]
     table = pl.DataFrame(items, schema=ITEMS, orient="row")
@@ -123,37 +131,46 @@ def from_xrv(dataset: Any) -> Taken:
     )
 
 
+def _row(columns: Mapping[str, list[Any]], index: int) -> Mapping[str, Any]:
+    """Return one row of the csv, with None for missing values."""
+    cells = ((name, values[index]) for name, values in columns.items())
+    return {name: None if _missing(cell) else cell for name, cell in cells}
+
+
 def _refuse_unsound(dataset: Any, names: list[str], labels: np.ndarray) -> None:
     faults = []
     if labels.shape != (len(dataset), len(names)):
         faults.append(
-            f"labels have shape {labels.shape}; expected {(len(dataset), len(names))} (items, pathologies)"
+            f"labels have shape {labels.shape}; "
+            f"expected {(len(dataset), len(names))} (items, pathologies)"
         )
     else:
         known = np.isnan(labels) | (labels == 0) | (labels == 1)
-        strange = [
+        invalid = [
             (name, np.unique(column[~good]).tolist())
             for name, column, good in zip(names, labels.T, known.T, strict=True)
             if not good.all()
         ]
         faults += [
             f"labels of {name} hold {', '.join(map(str, values[:3]))}; expected 1, 0 or NaN"
-            for name, values in strange
+            for name, values in invalid
         ]
     if len(dataset.csv) != len(dataset):
         faults.append(f"csv has {len(dataset.csv)} rows for {len(dataset)} items")
-    concepts = Counter(map(concept_of, names))
+    by_concept: dict[str, list[str]] = {}
+    for name in names:
+        by_concept.setdefault(concept_of(name), []).append(name)
     faults += [
-        f"several pathologies are {concept}: {', '.join(n for n in names if concept_of(n) == concept)}"
-        for concept, count in concepts.items()
-        if count > 1
+        f"several pathologies are {concept}: {', '.join(alike)}"
+        for concept, alike in by_concept.items()
+        if len(alike) > 1
     ]
     if faults:
         raise BadData.listing(f"{_class(dataset)} is not sound", faults)
 
 
 def _leaves(dataset: Any) -> list[Any]:
-    """The data sets that a merged, subset or filtered one is made of."""
+    """Return the data sets that a merged, subset or filtered one is made of."""
     inner = getattr(dataset, "datasets", None) or (
         [dataset.dataset] if hasattr(dataset, "dataset") else []
     )
@@ -161,7 +178,7 @@ def _leaves(dataset: Any) -> list[Any]:
 
 
 def _sets(dataset: Any) -> list[str]:
-    """The name of the data set of each item: its class, numbered where several of one class are merged."""
+    """Return each item's data set: its class, numbered where several of a class are merged."""
     if hasattr(dataset, "datasets"):
         inner = [_sets(one) for one in dataset.datasets]
         held = Counter(name for names in inner for name in set(names))
@@ -178,20 +195,21 @@ def _sets(dataset: Any) -> list[str]:
 
 
 def _items(rows: list[Mapping[str, Any]], sets: list[str]) -> tuple[list[tuple], Counter[str]]:
-    """Rows of the table, and how often each image stands in it."""
+    """Return the rows of the table, and the number of rows of each image that has several."""
     items, seen = [], Counter()
     for index, (row, dataset) in enumerate(zip(rows, sets, strict=True)):
-        own = str(row.get("image_id")).startswith(
-            f"{row.get('dataset')}/"
-        )  # a view of Hilum's: names carry their data set already
+        # In a view of Hilum's the names start with their data set already.
+        own = str(row.get("image_id")).startswith(f"{row.get('dataset')}/")
         name = next(
             (str(row[column]) for column in _IMAGE if row.get(column) is not None), f"item {index}"
         )
         image = str(row["image_id"]) if own else f"{dataset}/{name}"
-        patient = str(row["patientid"]) if row.get("patientid") is not None else None
-        patient = (patient if own else f"{dataset}/{patient}") if patient else image
+        patient = str(row["patientid"]) if row.get("patientid") is not None else ""
+        if not patient:
+            patient = image
+        elif not own:
+            patient = f"{dataset}/{patient}"
         seen[image] += 1
-        sex = "female" if row.get("sex_female") else "male" if row.get("sex_male") else None
         age = float(row["age_years"]) if row.get("age_years") is not None else None
         items.append(
             (
@@ -199,11 +217,17 @@ def _items(rows: list[Mapping[str, Any]], sets: list[str]) -> tuple[list[tuple],
                 row["dataset"] if own else dataset,
                 patient,
                 acquisition.view_of(str(row.get("view") or "")),
-                sex,
+                _sex(row),
                 age,
             )
         )
     return items, Counter({image: count for image, count in seen.items() if count > 1})
+
+
+def _sex(row: Mapping[str, Any]) -> str | None:
+    if row.get("sex_female"):
+        return "female"
+    return "male" if row.get("sex_male") else None
 
 
 def _labels(
@@ -212,7 +236,7 @@ def _labels(
     parts = [pl.DataFrame(schema=LABEL_COLUMNS)]
     for name, column in zip(names, labels.T, strict=True):
         known = np.flatnonzero(~np.isnan(column))
-        told = pl.DataFrame(
+        stated = pl.DataFrame(
             {"image_id": image_ids.gather(known), "state": column[known].astype(np.int8)}
         )
         origin = {
@@ -227,7 +251,7 @@ def _labels(
             if column not in (*origin, "image_id", "state")
         )
         parts.append(
-            told.with_columns(
+            stated.with_columns(
                 *(pl.lit(text).alias(key) for key, text in origin.items()), *blank
             ).select(LABEL_COLUMNS.keys())
         )
@@ -235,20 +259,27 @@ def _labels(
 
 
 def _about_classes(dataset: Any) -> Iterator[tuple[str, str, str, str]]:
-    """Known faults of the package's own classes (1.5.7), where they can apply."""
+    """Yield remarks on known faults of the package's own classes (1.5.7), where they can apply."""
     for leaf in _leaves(dataset):
-        name, patients = (
-            _class(leaf),
-            list(leaf.csv["patientid"]) if "patientid" in leaf.csv else [],
-        )
+        name = _class(leaf)
+        patients = list(leaf.csv["patientid"]) if "patientid" in leaf.csv else []
         if name in _FIRST_OF_PATIENT and len(set(patients)) == len(patients):
-            message = "one row a patient: with unique_patients=True labels of a patient's other images stand in it; make it with unique_patients=False"
+            message = (
+                "one row per patient: with unique_patients=True it has labels of a patient's other "
+                "images; make it with unique_patients=False"
+            )
             yield name, "warning", "xrv-first-of-patient", message
         if name == "NIH_Dataset" and len(leaf) < _NIH_IMAGES:
-            message = f"holds {len(leaf):,} of {_NIH_IMAGES:,} images; for all of them make it with views=['*'], unique_patients=False"
+            message = (
+                f"holds {len(leaf):,} of {_NIH_IMAGES:,} images; for all of them make it with "
+                "views=['*'], unique_patients=False"
+            )
             yield name, "info", "xrv-rows-left-out", message
         if name == "PC_Dataset":
-            message = "its labels are found as parts of words: 'pseudonodule' counts as Nodule, 'subcutaneous emphysema' as Emphysema"
+            message = (
+                "its labels are found as parts of words: 'pseudonodule' counts as Nodule, "
+                "'subcutaneous emphysema' as Emphysema"
+            )
             yield name, "warning", "xrv-parts-of-words", message
 
 
@@ -261,7 +292,8 @@ def _about_rows(
             ".",
             "warning",
             "no-patients",
-            f"{nobody} of {len(rows)} items name no patient: each of their images is taken for a patient of its own",
+            f"{nobody} of {len(rows)} items name no patient: "
+            "each of their images counts as a patient of its own",
         )
     for image, count in sorted(repeated.items()):
         yield (

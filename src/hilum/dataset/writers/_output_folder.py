@@ -1,4 +1,4 @@
-"""A folder that is whole or not there, and copies of pictures in it."""
+"""Output folders that are complete or missing, and copies of images in them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ from hilum.imaging.files.portable_names import portable
 from hilum.imaging.radiograph import to_uint8
 from hilum.safety import untrusted_files
 
-DICOM, ROTATED = "DICOM as 8-bit PNG", "rotated as their heads say, as PNG"
+DICOM, ROTATED = "DICOM as 8-bit PNG", "rotated as their headers say, as PNG"
 ANEW = "TIFF, BMP or GIF as PNG"
 
 
 @contextmanager
 def whole(folder: Path) -> Iterator[Path]:
-    """A folder to fill beside `folder`, see `store.filling`. Raises `HilumError` where `folder` holds anything."""
+    """Yield a folder to fill, which becomes `folder` at the end (`hilum.storage.filling`).
+
+    Raises `HilumError` where `folder` is not empty.
+    """
     folder = folder.resolve()
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise HilumError(f"{folder} is not empty; choose another folder, nothing was written")
@@ -30,16 +33,17 @@ def whole(folder: Path) -> Iterator[Path]:
 
 
 def places(manifest: Manifest, ending: str | None = None) -> dict[str, str]:
-    """Where the copy of each picture goes, by image id: `data set/name.png`; `ending` replaces the file's own, which is .png where `copy`
-    makes a PNG.
+    """Return the path of each image's copy, by image id: `DATASET/NAME.png`.
 
-    Folders in a name become `__`, because tools take a folder called test, wherever it stands, for a part. Raises `BadData` naming
-    all pictures that are not there or may not be read, and those whose names become one.
+    `ending` replaces the file's own, which is .png where `copy` makes a PNG. Slashes in a name
+    become `__`, because tools take any folder called test for a part. Raises `BadData` with all
+    images that are missing or unreadable, and with those whose names become the same.
     """
     files = dict(manifest.table.select("image_id", "path").iter_rows())
     if missing := [fault for path in files.values() if (fault := _unreadable(manifest, path))]:
         raise BadData.listing(
-            f"pictures of the table that cannot be read below {manifest.root}; get them, or export 'tables'",
+            f"images of the table that cannot be read below {manifest.root}; "
+            "copy them there, or export csv_tables",
             missing,
         )
     placed = {}
@@ -50,35 +54,38 @@ def places(manifest: Manifest, ending: str | None = None) -> dict[str, str]:
     twice = sorted(place for place, count in Counter(placed.values()).items() if count > 1)
     if twice:
         raise BadData.listing(
-            "pictures whose names become one when their folders are written as '__'; rename one of each",
+            "images whose names become the same when their folders are written as '__'; "
+            "rename one of each",
             twice,
         )
     return placed
 
 
 def _name(name: str) -> str:
-    """Return a name that every file system takes; one that had to change for it ends in a digest, so that no two become one."""
+    """Return a name that every file system accepts; a changed one ends in a digest."""
     kept = portable(name)
     return kept if kept == name else f"{kept}-{storage.digest(name)[:8]}"
 
 
 def _unreadable(manifest: Manifest, place: str) -> str | None:
-    """Say why a picture cannot be copied; None where it can be."""
+    """Return why an image cannot be copied; None where it can be."""
     try:
         with untrusted_files.opened(*manifest.located(place)):
             return None
     except HilumError as fault:
-        told = str(fault).replace(f"{manifest.root}/", "")
-        return told.replace(manifest.original(place), place)
+        message = str(fault).replace(f"{manifest.root}/", "")
+        return message.replace(manifest.original(place), place)
 
 
 def copy(manifest: Manifest, to: Path, placed: Mapping[str, str]) -> Counter[str]:
-    """Copy the pixels of every picture of the manifest to its place below `to`; return how many were written anew, by form.
+    """Copy the pixels of every image to its place below `to`; count those encoded anew, by form.
 
-    Of PNG and JPEG the parts that make the pixels are copied, and nothing else that the file says (`hilum.imaging.files.without_metadata`).
-    Of a DICOM a grey PNG of 8 bits is made, bright is dense: tools for pictures read no DICOM, and a header names people. Of a picture
-    whose head says that it is to be rotated or mirrored a grey PNG is made as it is shown: some tools follow the head and some do not, and
-    sizes, boxes and masks are of the picture as shown. Of other kinds a PNG of the same values is made.
+    Of PNG and JPEG the parts that make the pixels are copied, without any metadata
+    (`hilum.imaging.files.without_metadata`). A DICOM becomes an 8-bit grey PNG, bright is dense:
+    image tools read no DICOM, and its header identifies people. An image whose header says to
+    rotate or mirror it becomes a grey PNG as displayed: some tools follow the header and some do
+    not, and sizes, boxes and masks are of the displayed image. Other formats become a PNG of the
+    same values.
     """
     written: Counter[str] = Counter()
     for image_id, path in manifest.table.select("image_id", "path").iter_rows():
@@ -98,7 +105,7 @@ def copy(manifest: Manifest, to: Path, placed: Mapping[str, str]) -> Counter[str
 
 
 def _form(path: Path, root: Path | None) -> str | None:
-    """Why a picture is written anew; None where its own coded pixels are copied."""
+    """Return why an image is encoded anew; None where its own encoded pixels are copied."""
     if dicom.is_one(path, root):
         return DICOM
     if raster.orientation(path, root) != 1:
@@ -108,5 +115,5 @@ def _form(path: Path, root: Path | None) -> str | None:
 
 
 def copied(written: Mapping[str, int]) -> str:
-    """What to tell a person of the pictures."""
+    """Return a summary of the image files for a person, such as "copied, 3 DICOM as 8-bit PNG"."""
     return ", ".join(["copied", *(f"{count} {form}" for form, count in sorted(written.items()))])

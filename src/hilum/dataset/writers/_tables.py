@@ -1,4 +1,4 @@
-"""The manifest's tables in the shapes that exports need: by part, and one column a concept."""
+"""The manifest's tables as exports need them: by part, and with one column per concept."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from hilum.errors import Mismatch
 
 
 def parts(manifest: Manifest, split: pl.DataFrame | None) -> dict[str | None, Manifest]:
-    """The manifest of each part that has images, or of all of them under None where there is no split.
+    """Return the manifest of each part that has images, or all of it under None without a split.
 
     Raises `Mismatch` where the split names images that the manifest does not have.
     """
     if split is None:
         return {None: manifest}
-    strange = split.join(manifest.table, on="image_id", how="anti")["image_id"]
-    if len(strange):
-        shown = ", ".join(strange.sort().head(3))
+    unknown = split.join(manifest.table, on="image_id", how="anti")["image_id"]
+    if len(unknown):
+        shown = ", ".join(unknown.sort().head(3))
         raise Mismatch(
-            f"the split names {len(strange)} images that the table does not have ({shown}); make it again with `hilum split`"
+            f"the split names {len(unknown)} images that the table does not have ({shown}); "
+            "make it again with `hilum split`"
         )
     by_part = {
         part: manifest.only(split.filter(pl.col("part") == part)["image_id"]) for part in PARTS
@@ -29,22 +30,15 @@ def parts(manifest: Manifest, split: pl.DataFrame | None) -> dict[str | None, Ma
 
 
 def exported(manifest: Manifest, split: pl.DataFrame | None) -> Manifest:
-    """The images that the split names, or all. Raises as `parts` does."""
-    return (
-        manifest
-        if split is None
-        else manifest.only(
-            [
-                image_id
-                for images in parts(manifest, split).values()
-                for image_id in images.table["image_id"]
-            ]
-        )
-    )
+    """Return the images that the split names, or all without a split. Raises as `parts`."""
+    if split is None:
+        return manifest
+    by_part = parts(manifest, split).values()
+    return manifest.only([name for images in by_part for name in images.table["image_id"]])
 
 
 def part_of(manifest: Manifest, split: pl.DataFrame | None) -> pl.DataFrame:
-    """image_id and part (null where there is no split) of the manifest's images, in the table's order."""
+    """Return image_id and part (null without a split) of all images, in the table's order."""
     images = manifest.table.select("image_id")
     if split is None:
         return images.with_columns(part=pl.lit(None, pl.String))
@@ -54,7 +48,7 @@ def part_of(manifest: Manifest, split: pl.DataFrame | None) -> pl.DataFrame:
 
 
 def concepts_in(manifest: Manifest) -> list[str]:
-    """All concepts that label an image, in the vocabulary's order, the user's own behind them."""
+    """Return all concepts of labels in the vocabulary's order, then the user's own."""
     order = {concept: place for place, concept in enumerate(concepts())}
     return sorted(
         manifest.labels["concept"].unique(),
@@ -63,7 +57,10 @@ def concepts_in(manifest: Manifest) -> list[str]:
 
 
 def wide(manifest: Manifest, concepts: list[str]) -> pl.DataFrame:
-    """image_id and one column for each of `concepts`: 1, 0, -1, or null where it is not mentioned; in the table's order."""
+    """Return image_id and a column per concept: 1, 0, -1, or null for not mentioned.
+
+    Rows are in the table's order.
+    """
     images = manifest.table.select("image_id")
     if manifest.labels.height:
         images = images.join(
@@ -80,6 +77,7 @@ def wide(manifest: Manifest, concepts: list[str]) -> pl.DataFrame:
 
 
 def summary(form: str, manifest: Manifest, exported: int, **more: object) -> dict[str, object]:
-    told = {"form": form, "images": exported, **more}
+    """Return the summary of a writer: format, number of images, `more`, and what is left out."""
+    found = {"form": form, "images": exported, **more}
     left = manifest.table.height - exported
-    return {**told, "not in the split": left} if left else told
+    return {**found, "not in the split": left} if left else found

@@ -1,4 +1,7 @@
-"""This folder as a data set of TorchXRayVision: `Exported(part="train")`. Written by Hilum; needs torchxrayvision and no Hilum."""
+"""This folder as a data set of TorchXRayVision: `Exported(part="train")`.
+
+Written by Hilum; needs torchxrayvision and no Hilum.
+"""
 
 from pathlib import Path
 
@@ -8,6 +11,8 @@ import torchxrayvision as xrv
 
 
 class Exported(xrv.datasets.Dataset):
+    """The images and labels of one part, or of all where `part` is None."""
+
     def __init__(self, folder=Path(__file__).parent, part=None, transform=None, data_aug=None):
         super().__init__()
         self.imgpath, self.csvpath = Path(folder), Path(folder) / "labels.csv"
@@ -18,6 +23,7 @@ class Exported(xrv.datasets.Dataset):
         self.transform, self.data_aug, self.views = transform, data_aug, ["*"]
 
     def string(self):
+        """Return a one-line description."""
         return f"Exported num_samples={len(self)} views={self.views} data_aug={self.data_aug}"
 
     def __len__(self):

@@ -1,7 +1,8 @@
-"""Findings as TorchXRayVision spells them, and the concepts they are.
+"""Names of findings in TorchXRayVision, and their concepts.
 
-Its models know 18, in this order (`default_pathologies`); its data sets spell a few more their own way. Any other concept goes by the
-vocabulary's name, and a name of theirs that the vocabulary does not have becomes a local concept.
+Its models know 18, in this order (`default_pathologies`); its data sets have names of their own
+for a few more. Any other concept has the vocabulary's name, and a name that the vocabulary does
+not have becomes a local concept.
 """
 
 from __future__ import annotations
@@ -39,15 +40,16 @@ _CONCEPTS = {**{name: concept for concept, name in (MODELS | DATASETS).items()},
 
 
 def name_for(concept: str) -> str:
+    """Return the package's name of a concept, else the vocabulary's."""
     return (MODELS | DATASETS).get(concept) or name_of(concept)
 
 
 def concept_of(name: str) -> str:
-    """The concept that a name of TorchXRayVision's means; a local one where the vocabulary has none."""
+    """Return the concept of one of the package's names; a local one where there is none."""
     return _CONCEPTS.get(name) or concept_for(name)
 
 
 def ordered(concepts: list[str]) -> list[str]:
-    """Those that the models know first, in the models' order, then the others as they come."""
+    """Return the concepts that the models know, in the models' order, then the others as given."""
     known = [concept for concept in MODELS if concept in concepts]
     return known + [concept for concept in concepts if concept not in MODELS]

@@ -1,15 +1,19 @@
-"""COCO: pictures, and one file of annotations a part.
+"""COCO: images, and one file of annotations per part.
 
     images/kaggle_masks/CHNCXR_0001_0.png
-    annotations/instances_train.json           also instances_val.json and instances_test.json; instances.json where there is no split
+    annotations/instances_train.json     also instances_val.json and instances_test.json;
+                                         instances.json where there is no split
 
-Categories are concepts, and lungs, right_lung and left_lung; their numbers are the same in every part's file. `segmentation` of
-a box is the outline of its pixels, of a sound polygon without holes its list of points, x before y; all else (lung masks, bitmaps, run lengths,
-polygons with holes or that cross themselves) is compressed run lengths of its pixels. `area` is the number of pixels that COCO's own
-tools make of the segmentation, `iscrowd` is 0: each annotation is one thing. Pictures that their heads (Exif, TIFF) say to rotate or
-mirror are written as they are shown. COCO has no labels of whole images:
-they stand in each image's `labels` (1 present, 0 absent, -1 uncertain; not mentioned is not there), beside `image_id` and `patient_id`.
-What could not be written stands in `info.left_out` with its reason.
+Categories are concepts, and lungs, right_lung and left_lung; their numbers are the same in all
+parts. `segmentation` of a box is the outline of its pixels, of a valid polygon without holes its
+list of points, x before y; all else (lung masks, bitmaps, run lengths, polygons with holes or that
+cross themselves) is compressed run lengths of its pixels. `area` is the number of pixels that
+COCO's own tools make of the segmentation. `iscrowd` is 0: each annotation is one object. Images
+whose headers (Exif, TIFF) say to rotate or mirror them are written as displayed.
+
+COCO has no labels of whole images: they are in each image's `labels` (1 present, 0 absent, -1
+uncertain; a finding that is not mentioned is missing), beside `image_id` and `patient_id`. What
+could not be written is in `info.left_out` with its reason.
 
 Source: Lin et al. 2014, ECCV 740-755; cocodataset.org, data format.
 """
@@ -39,7 +43,8 @@ CARD = Card(
     title="COCO: boxes, polygons and masks",
     source="cocodataset.org, data format",
     citation="Lin et al. 2014, Microsoft COCO: common objects in context, ECCV:740-755",
-    caveats="Images are copied; of a DICOM an 8-bit PNG is made, of one that its Exif rotates a PNG. Labels of whole images, which COCO does not know, stand in each image's 'labels'.",
+    caveats="Images are copied; of a DICOM an 8-bit PNG is made, of one that its Exif rotates a "
+    "PNG. Labels of whole images, which COCO does not know, stand in each image's 'labels'.",
 )
 FILES = {
     None: "instances",
@@ -50,35 +55,32 @@ FILES = {
 
 
 def write(manifest: Manifest, folder: Path, *, split: pl.DataFrame | None) -> dict[str, object]:
+    """Write images and annotations; see `hilum.dataset.writers`."""
     by_part = _tables.parts(manifest, split)
-    placed, numbers, meanings = (
-        _output_folder.places(_tables.exported(manifest, split)),
-        count(1),
-        Meanings(manifest),
-    )
+    placed = _output_folder.places(_tables.exported(manifest, split))
+    numbers, meanings = count(1), Meanings(manifest)
     totals: Counter[str] = Counter()
     written: Counter[str] = Counter()
     with _output_folder.whole(folder) as beside:
-        by_part_told = {
+        contents = {
             part: _instances(images, placed, meanings, numbers) for part, images in by_part.items()
         }
-        used = {one["category"] for told in by_part_told.values() for one in told["annotations"]}
+        used = {one["category"] for content in contents.values() for one in content["annotations"]}
         categories = _categories(manifest, used)
-        for part, told in by_part_told.items():
-            _number(told, categories)
+        for part, content in contents.items():
+            _number(content, categories)
             totals.update(
-                images=len(told["images"]),
-                annotations=len(told["annotations"]),
-                left_out=len(told["info"]["left_out"]),
+                images=len(content["images"]),
+                annotations=len(content["annotations"]),
+                left_out=len(content["info"]["left_out"]),
             )
-            storage.write_text(
-                beside / "annotations" / f"{FILES[part]}.json", storage.as_json(told)
-            )
+            file = beside / "annotations" / f"{FILES[part]}.json"
+            storage.write_text(file, storage.as_json(content))
             written += _output_folder.copy(by_part[part], beside / "images", placed)
-    about = {
+    about: dict[str, object] = {
         "annotations": totals["annotations"],
         "categories": len(categories),
-        "pictures": _output_folder.copied(written),
+        "image files": _output_folder.copied(written),
     }
     if totals["left_out"]:
         about["left out, see info.left_out"] = totals["left_out"]
@@ -86,7 +88,7 @@ def write(manifest: Manifest, folder: Path, *, split: pl.DataFrame | None) -> di
 
 
 def _categories(manifest: Manifest, used: Collection[str]) -> dict[str, int]:
-    """Number of each name: concepts in the vocabulary's order, then the lungs that are drawn or `used`."""
+    """Return the number of each name: concepts in the vocabulary's order, then lungs."""
     labelled, drawn = (
         _tables.concepts_in(manifest),
         manifest.shapes["concept"].unique().sort().to_list(),
@@ -96,31 +98,26 @@ def _categories(manifest: Manifest, used: Collection[str]) -> dict[str, int]:
     return {name: number for number, name in enumerate(names, start=1)}
 
 
-def _number(told: dict[str, Any], categories: Mapping[str, int]) -> None:
-    """Put the numbers of the categories into a part's file, in place of their names."""
-    told["categories"] = [
+def _number(content: dict[str, Any], categories: Mapping[str, int]) -> None:
+    """Replace the names of categories in the content of a file by their numbers."""
+    content["categories"] = [
         {"id": number, "name": name, "supercategory": _above(name)}
         for name, number in categories.items()
     ]
-    for one in told["annotations"]:
+    for one in content["annotations"]:
         one["category_id"] = categories[one.pop("category")]
 
 
 def _instances(
     images: Manifest, placed: Mapping[str, str], meanings: Meanings, numbers: Iterator[int]
 ) -> dict[str, Any]:
-    """A part's file, whose annotations have the name of their category yet."""
+    """Return the content of a part's file, with names of categories in place of numbers."""
     licences = {
         name: number for number, name in enumerate(images.table["dataset"].unique().sort(), start=1)
     }
-    labels: dict[str, dict[str, int]] = {}
-    for image_id, concept, state in images.labels.select(
-        "image_id", "concept", "state"
-    ).iter_rows():
-        labels.setdefault(image_id, {})[concept] = state
-    number_of = {
-        image_id: number for number, image_id in enumerate(placed, start=1)
-    }  # one numbering for all parts
+    labels = _labels(images)
+    # One numbering for all parts.
+    number_of = {image_id: number for number, image_id in enumerate(placed, start=1)}
     drawn, listed, annotations, left_out = _annotations.by_image(images), [], [], []
     for row in images.table.iter_rows(named=True):
         key, number = row["image_id"], number_of[row["image_id"]]
@@ -143,17 +140,9 @@ def _instances(
             found = segmented(shape, size)
             if isinstance(found, str):
                 left_out.append(f"{key}: {name} {found}")
-            else:
-                annotations.append(
-                    {
-                        "id": next(numbers),
-                        "image_id": number,
-                        "category": name,
-                        "iscrowd": 0,
-                        **found,
-                        **about,
-                    }
-                )
+                continue
+            head = {"id": next(numbers), "image_id": number, "category": name, "iscrowd": 0}
+            annotations.append({**head, **found, **about})
     return {
         "info": {"description": "written by Hilum", "left_out": left_out},
         "licenses": [
@@ -164,6 +153,15 @@ def _instances(
     }
 
 
+def _labels(images: Manifest) -> dict[str, dict[str, int]]:
+    """Return the state of each concept that an image mentions, by image id."""
+    labels: dict[str, dict[str, int]] = {}
+    rows = images.labels.select("image_id", "concept", "state").iter_rows()
+    for image_id, concept, state in rows:
+        labels.setdefault(image_id, {})[concept] = state
+    return labels
+
+
 def _shapes(
     images: Manifest,
     row: Mapping[str, Any],
@@ -172,7 +170,7 @@ def _shapes(
     meanings: Meanings,
     left_out: list[str],
 ) -> Iterator[tuple[str, dict[str, Any], shapes.Shape]]:
-    """Name, origin and shape of all that is drawn on an image; what cannot be read goes to `left_out`."""
+    """Yield name, origin and shape of each object on an image; unreadable ones go to `left_out`."""
     for one in drawn:
         try:
             yield (
@@ -192,7 +190,7 @@ def _shapes(
                 )
             if file.others:
                 left_out.append(
-                    f"{row['image_id']}: {file.place}: values {file.others}, which are no lungs"
+                    f"{row['image_id']}: {file.place}: values {file.others}, which are not lungs"
                 )
     except BadData as fault:
         left_out.append(
@@ -201,15 +199,16 @@ def _shapes(
 
 
 def segmented(shape: shapes.Shape, size: Size) -> dict[str, Any] | str:
-    """`segmentation`, `area` and `bbox` of a shape, or what is wrong with it."""
+    """Return `segmentation`, `area` and `bbox` of a shape, or what is wrong with it."""
     try:
         mask = shape.to_mask(size)
     except BadData as fault:
         return f"cannot be drawn: {fault}"
     if not mask.any():
-        return "draws no pixel of the picture"
+        return "covers no pixel of the image"
     runs = shapes.RunLengths.of(mask)
-    # A box is drawn by its whole pixels: COCO's tools round an edge through the middle of a pixel another way.
+    # The outline of a box follows whole pixels: COCO's tools round an edge through the middle of
+    # a pixel differently.
     outline = runs.to_box().to_polygon() if isinstance(shape, shapes.Box) else _outline(shape, size)
     area = _coco_area.pixels(outline.exterior, size) if outline else 0
     if outline and area:
@@ -222,20 +221,17 @@ def segmented(shape: shapes.Shape, size: Size) -> dict[str, Any] | str:
 
 
 def _outline(shape: shapes.Shape, size: Size) -> shapes.Polygon | None:
-    """The shape as one polygon that COCO's tools can fill; None where it is to be written as pixels."""
-    sound = isinstance(shape, shapes.Polygon) and not shape.holes and not shapes.faults(shape, size)
-    return shape if sound else None
+    """Return the shape as a polygon that COCO's tools can fill; None: write it as pixels."""
+    if not isinstance(shape, shapes.Polygon) or shape.holes or shapes.faults(shape, size):
+        return None
+    return shape
 
 
 def _above(name: str) -> str:
-    known = concepts().get(name)
-    return (
-        known.parent or "finding"
-        if known
-        else "anatomy"
-        if name in _annotations.LUNGS
-        else "finding"
-    )
+    """Return the supercategory: the wider concept, "finding" or "anatomy"."""
+    if known := concepts().get(name):
+        return known.parent or "finding"
+    return "anatomy" if name in _annotations.LUNGS else "finding"
 
 
 def _licence(dataset: str) -> str:

@@ -1,9 +1,12 @@
-"""Two CSV files, for spreadsheets and for R: one wide table of images, and the ledger of where each label comes from.
+"""Two CSV files, for spreadsheets and R: a wide table of images, and the origin of each label.
 
-    images.csv     one row an image: the manifest's columns (`hilum.dataset.manifest`), part, and one column a concept
-    ledger.csv     one row a label: image_id, concept, state, term, source, rule, words, side, zone, activity
+    images.csv     one row per image: the manifest's columns (`hilum.dataset.manifest`), part, and
+                   one column per concept
+    ledger.csv     one row per label: image_id, concept, state, term, source, rule, words, side,
+                   zone, activity
 
-States are 1 present, 0 absent, -1 uncertain; an empty cell is not mentioned. Both are UTF-8; paths are below the data's own folder.
+States are 1 present, 0 absent, -1 uncertain; an empty cell is not mentioned. Both are UTF-8; paths
+are relative to the data's own folder.
 """
 
 from __future__ import annotations
@@ -21,22 +24,26 @@ from hilum.safety.path_names import as_text
 
 CARD = Card(
     title="CSV: a wide table of images and a ledger of labels",
-    caveats="Pictures stay where they are. What is drawn on images (boxes, polygons, masks) has no place in it: see coco.",
+    caveats="Images are not copied. Boxes, polygons and masks have no place in it: see coco.",
 )
 
 
 def write(manifest: Manifest, folder: Path, *, split: pl.DataFrame | None) -> dict[str, object]:
-    told = _tables.exported(manifest, split)
-    images = told.table
-    for more in (_tables.part_of(told, split), _tables.wide(told, _tables.concepts_in(manifest))):
+    """Write both tables; see `hilum.dataset.writers`."""
+    exported = _tables.exported(manifest, split)
+    images = exported.table
+    for more in (
+        _tables.part_of(exported, split),
+        _tables.wide(exported, _tables.concepts_in(manifest)),
+    ):
         images = images.join(more, on="image_id", how="left", maintain_order="left")
     with _output_folder.whole(folder) as beside:
         storage.write_text(beside / "images.csv", spreadsheet_cells.of_table(images))
-        storage.write_text(beside / "ledger.csv", spreadsheet_cells.of_table(told.labels))
+        storage.write_text(beside / "ledger.csv", spreadsheet_cells.of_table(exported.labels))
     return _tables.summary(
         "csv_tables",
         manifest,
         images.height,
-        labels=told.labels.height,
+        labels=exported.labels.height,
         root=as_text(manifest.root),
     )

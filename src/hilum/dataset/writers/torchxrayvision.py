@@ -1,19 +1,25 @@
-"""TorchXRayVision, both ways, without importing it: the data set that its tools expect, and labels taken from one of its own.
+"""TorchXRayVision, both ways, without importing it: a data set for its tools, and labels from one.
 
-`to_xrv` gives a view with `pathologies`, `labels`, `csv`, `views`, `transform`, `data_aug`, `string()`, `totals()` and samples
+`to_xrv` returns a view with `pathologies`, `labels`, `csv`, `views`, `transform`, `data_aug`,
+`string()`, `totals()` and samples
 
     {"idx": int, "lab": float32 (findings,), "img": float32 (1, height, width) in [-1024, 1024]}
 
-which `relabel_dataset`, `MergeDataset`, `SubsetDataset`, `CovariateDataset` and `utils.infer` take as theirs. Labels are 1, 0, or NaN for
-not mentioned; an uncertain label is NaN as well, because the form has no third state (`string()` says how many). `patientid` is always
-there and carries its data set's name. Nothing is filtered by view or patient. Masks come where they are asked for, as numbers 0 and 1:
-`pathology_masks` by the finding's place in `pathologies`, `semantic_masks` by "Lungs". `default_collate` refuses samples whose masks
-differ: `DataLoader(view, collate_fn=lambda samples: default_collate(collatable(samples)))`.
+which `relabel_dataset`, `MergeDataset`, `SubsetDataset`, `CovariateDataset` and `utils.infer`
+accept. Labels are 1, 0, or NaN for not mentioned; an uncertain label is NaN as well, because the
+format has no third state (`string()` has their number). `patientid` is always there and starts
+with the data set's name. Nothing is filtered by view or patient. Masks come on request, with
+values 0 and 1: `pathology_masks` by the finding's index in `pathologies`, `semantic_masks` by
+"Lungs". `default_collate` refuses samples whose masks differ: use `DataLoader(view,
+collate_fn=lambda samples: default_collate(collatable(samples)))`.
 
-`from_xrv` goes the other way, and says what is doubtful (`hilum.dataset.writers._from_xrv`). `write` leaves a folder that TorchXRayVision reads on a machine without Hilum:
+`from_xrv` goes the other way, with remarks on what is questionable
+(`hilum.dataset.writers._from_xrv`). `write` leaves a folder that TorchXRayVision reads on a
+machine without Hilum:
 
-    images/...png      8 bits, grey
-    labels.csv         one row a picture: image, patientid ... part, then one column a finding (1, 0, empty)
+    images/...png      8-bit grey
+    labels.csv         one row per image: image, patientid ... part, then one column per finding
+                       (1, 0, empty)
     dataset.py         `Exported(part="train")`, a data set of TorchXRayVision's kind on this folder
 
 Source: the package's datasets.py and utils.py, 1.5.7 (Cohen et al. 2022, MIDL).
@@ -50,8 +56,10 @@ __all__ = ["CARD", "Taken", "XrvView", "collatable", "from_xrv", "to_xrv", "writ
 CARD = Card(
     title="TorchXRayVision: a folder with labels.csv and dataset.py",
     source="github.com/mlmed/torchxrayvision",
-    citation="Cohen et al. 2022, TorchXRayVision: a library of chest X-ray datasets and models, MIDL",
-    caveats="Uncertain labels become unknown (NaN). Pictures become 8 bits, as the package reads no others. In Python, to_xrv needs no files.",
+    citation="Cohen et al. 2022, TorchXRayVision: a library of chest X-ray datasets and models, "
+    "MIDL",
+    caveats="Uncertain labels become unknown (NaN). Images become 8 bits, as the package reads "
+    "no others. In Python, to_xrv needs no files.",
 )
 RANGE = 1024.0  # of the package's pixels, either side of 0
 VIEWS = {"LATERAL": "L", None: "UNKNOWN"}
@@ -59,7 +67,10 @@ Transform = Callable[[np.ndarray], np.ndarray]
 
 
 class XrvView:
-    """A manifest as a data set of TorchXRayVision's kind. `relabel_dataset` may replace `labels` and `pathologies`."""
+    """A manifest as a data set of TorchXRayVision's kind.
+
+    `relabel_dataset` may replace `labels` and `pathologies`.
+    """
 
     def __init__(
         self,
@@ -90,32 +101,39 @@ class XrvView:
 
     @cached_property
     def csv(self) -> Any:
-        """A pandas DataFrame, row i for item i. Raises `MissingExtra` without pandas, which TorchXRayVision needs as well."""
+        """Return a pandas DataFrame with row i for item i.
+
+        Raises `MissingExtra` without pandas, which TorchXRayVision needs as well.
+        """
         with MissingExtra.explained("", "the csv of a TorchXRayVision data set"):
             import pandas
         return pandas.DataFrame({column.name: column.to_list() for column in about(self.manifest)})
 
     def string(self) -> str:
+        """Return the description that the package prints, with the number of uncertain labels."""
         names = "+".join(self.manifest.table["dataset"].unique().sort())
         unsure = (self.manifest.labels["state"] == State.UNCERTAIN).sum()
-        return f"Hilum {names} num_samples={len(self)} views={self.views} data_aug={self.data_aug} uncertain_as_nan={unsure}"
+        return (
+            f"Hilum {names} num_samples={len(self)} views={self.views} "
+            f"data_aug={self.data_aug} uncertain_as_nan={unsure}"
+        )
 
     __repr__ = string
 
     def totals(self) -> dict[str, dict[float, int]]:
-        """Counts of each label value by finding, the most frequent first, as the package has them."""
-        told = {}
+        """Return the count of each label value by finding, the most frequent value first."""
+        found = {}
         for name, column in zip(self.pathologies, self.labels.T, strict=True):
             values, counts = np.unique(column[~np.isnan(column)], return_counts=True)
             order = np.argsort(-counts, kind="stable")
-            told[name] = dict(zip(values[order].tolist(), counts[order].tolist(), strict=True))
-        return told
+            found[name] = dict(zip(values[order].tolist(), counts[order].tolist(), strict=True))
+        return found
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Raises `IndexError` beyond the end, `BadData` for a picture or mask that cannot be read."""
+        """Return a sample. Raises `IndexError`, and `BadData` for an unreadable image or mask."""
         label = self.labels[index].astype(np.float32)
         row = self.manifest.table.row(int(index), named=True)
         pixels = image_file.own_pixels(image_file.read(*self.manifest.located(row["path"])))
@@ -138,7 +156,7 @@ class XrvView:
         return sample
 
     def _findings(self, image_id: str, size: tuple[int, int]) -> dict[str, np.ndarray]:
-        """By name, float32 (1, height, width): all that is drawn of one finding together."""
+        """Return masks by name, float32 (1, height, width): the union of a finding's shapes."""
         found: dict[str, np.ndarray] = {}
         for one in self._drawn.get(image_id, []):
             if one["concept"] not in _annotations.LUNGS:
@@ -167,15 +185,16 @@ def to_xrv(
     pathology_masks: bool = False,
     semantic_masks: bool = False,
 ) -> XrvView:
-    """All images of `manifest`; `transform`, then `data_aug`, get float32 (1, height, width).
+    """Return a view; `transform`, then `data_aug`, get images float32 (1, height, width).
 
-    For one part give `manifest.only(...)`, and `relabel_dataset` it: a part has only the findings that are mentioned in it.
+    For one part pass `manifest.only(...)` and apply `relabel_dataset`: a part has only the
+    findings that are mentioned in it.
     """
     return XrvView(manifest, transform, data_aug, pathology_masks, semantic_masks)
 
 
 def about(manifest: Manifest) -> pl.DataFrame:
-    """The package's common columns, as far as they are known, after our own names of image, data set and file."""
+    """Return the package's common columns after our names of image, data set and file."""
     return manifest.table.select(
         "image_id",
         "dataset",
@@ -198,7 +217,7 @@ def about(manifest: Manifest) -> pl.DataFrame:
 
 
 def collatable(samples: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The samples of a batch with the same mask keys in each; a mask that a sample does not have is NaN, as an unknown label is."""
+    """Return a batch with the same mask keys in each sample; missing masks are NaN."""
     whole = [dict(sample) for sample in samples]
     for kind in ("pathology_masks", "semantic_masks"):
         keys = sorted({key for sample in samples for key in sample.get(kind, ())})
@@ -213,58 +232,61 @@ def collatable(samples: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _apply(transform: Transform | None, sample: dict[str, Any]) -> None:
-    """Transform the image, and each mask with the same random numbers. No generator is seeded: they go on where the image left them."""
+    """Transform the image, and each mask with the same random numbers.
+
+    No generator is seeded: the state after is the one that the image alone would leave.
+    """
     if transform is None:
         return
-    again = _snapshot()
+    restore = _snapshot()
     sample["img"] = transform(sample["img"])
     for masks in (sample.get("pathology_masks", {}), sample.get("semantic_masks", {})):
         for key in masks:
-            again()
+            restore()
             masks[key] = transform(masks[key])
 
 
 def _snapshot() -> Callable[[], None]:
-    """A call that brings the global generators back to where they are now."""
+    """Return a call that restores the present state of the global random generators."""
     python, numpy = random.getstate(), np.random.get_state()
-    torch = sys.modules.get(
-        "torch"
-    )  # not imported for this: a transform that draws from it has done so
+    # Not imported for this: a transform that draws from PyTorch's generator has imported it.
+    torch = sys.modules.get("torch")
     drawn = torch.random.get_rng_state() if torch else None
 
-    def again() -> None:
+    def restore() -> None:
+        """Restore the state."""
         random.setstate(python)
         np.random.set_state(numpy)
         if torch:
             torch.random.set_rng_state(drawn)
 
-    return again
+    return restore
 
 
 def write(manifest: Manifest, folder: Path, *, split: pl.DataFrame | None) -> dict[str, object]:
-    told = _tables.exported(manifest, split)
-    placed, view = _output_folder.places(told, ".png"), to_xrv(told)
-    pictures = pl.Series(
-        "image", [f"images/{placed[image_id]}" for image_id in told.table["image_id"]]
-    )
+    """Write images, labels and a data set class; see `hilum.dataset.writers`."""
+    exported = _tables.exported(manifest, split)
+    placed, view = _output_folder.places(exported, ".png"), to_xrv(exported)
+    files = [f"images/{placed[image_id]}" for image_id in exported.table["image_id"]]
     table = (
-        about(told)
-        .insert_column(0, pictures)
-        .join(_tables.part_of(told, split), on="image_id", maintain_order="left")
+        about(exported)
+        .insert_column(0, pl.Series("image", files))
+        .join(_tables.part_of(exported, split), on="image_id", maintain_order="left")
     )
     if same := sorted(set(table.columns) & set(view.pathologies)):
         raise BadData(
-            f"findings are called as columns of labels.csv are: {', '.join(same)}; give them other names"
+            f"findings have the names of columns of labels.csv: {', '.join(same)}; "
+            "give them other names"
         )
     labels = [
         pl.Series(name, column).cast(pl.Int8, strict=False)
         for name, column in zip(view.pathologies, view.labels.T, strict=True)
     ]
     with _output_folder.whole(folder) as beside:
-        for image_id, path in told.table.select("image_id", "path").iter_rows():
+        for image_id, path in exported.table.select("image_id", "path").iter_rows():
             raster.write_png(
                 beside / "images" / placed[image_id],
-                to_uint8(image_file.own_pixels(image_file.read(*told.located(path)))),
+                to_uint8(image_file.own_pixels(image_file.read(*exported.located(path)))),
             )
         storage.write_text(
             beside / "labels.csv", spreadsheet_cells.of_table(table.with_columns(labels))
@@ -273,11 +295,11 @@ def write(manifest: Manifest, folder: Path, *, split: pl.DataFrame | None) -> di
             beside / "dataset.py",
             Path(__file__).with_name("_xrv_dataset.py").read_text(encoding="utf-8"),
         )
-    unsure = (told.labels["state"] == State.UNCERTAIN).sum()
+    unsure = (exported.labels["state"] == State.UNCERTAIN).sum()
     return _tables.summary(
         "torchxrayvision",
         manifest,
-        told.table.height,
+        exported.table.height,
         findings=len(view.pathologies),
-        **{"uncertain, now unknown": unsure, "pictures": "8-bit PNG"},
+        **{"uncertain, now unknown": unsure, "image files": "8-bit PNG"},
     )

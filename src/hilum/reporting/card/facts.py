@@ -1,4 +1,4 @@
-"""Facts of a data set by name, from its table and from what caching saw of its files; the names are those of `resources/published/*.toml`.
+"""Facts of a data set by name, from its table and from what caching saw of its files; the names are those of `dataset/readers/*.published.toml`.
 
     images, patients
     masks                 images with an outline of the lungs, in a file or drawn

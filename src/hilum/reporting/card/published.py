@@ -1,4 +1,4 @@
-"""What the published cards of a data set state, in `resources/published/NAME.toml`, and how it compares with what the files say.
+"""What the published cards of a data set state, in `NAME.published.toml` beside its reader, and how it compares with what the files say.
 
     url, licence_url, year     of the data set, where known
     [[statement]]
@@ -12,16 +12,16 @@ A name that `facts.known` does not know is an error of the file. Statements may 
 
 from __future__ import annotations
 
-import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib import resources
 from typing import Any
 
+from hilum import plugins
 from hilum.errors import BadData
 from hilum.reporting.card.facts import Value, in_words, known, reason
 
+FIGURES = "published.toml"  # NAME.published.toml beside a reader
 AGREES, DIFFERS, NOT_CHECKED = "agrees", "differs", "not checked"
 
 
@@ -80,10 +80,7 @@ class Comparison:
 
 def read(dataset: str) -> Published:
     """What is published of a data set; nothing where there is no file. Raises `BadData` with every name that is no fact's."""
-    file = resources.files("hilum").joinpath(f"resources/published/{dataset}.toml")
-    if not file.is_file():
-        return Published()
-    told = tomllib.loads(file.read_text(encoding="utf-8"))
+    told = plugins.facts("readers", dataset, FIGURES)
     statements = tuple(
         Statement(
             item["where"],
@@ -100,7 +97,7 @@ def read(dataset: str) -> Published:
         if not known(name)
     ]
     if strange:
-        raise BadData.listing(f"{dataset}.toml names what is no fact's name", strange)
+        raise BadData.listing(f"{dataset}.{FIGURES} names what is no fact's name", strange)
     return Published(
         statements, told.get("url", ""), told.get("licence_url", ""), str(told.get("year", ""))
     )
