@@ -447,7 +447,7 @@ def test_weights_with_torchvisions_names_come_to_their_place_with_their_own_scal
 ):
     told, names = torchvision_named(channels, old)
     torch.save(told, tmp_path / "weights.pt")
-    found = densenet121.features(densenet121.read(tmp_path / "weights.pt")).eval()
+    found = densenet121.features(densenet121.read_weights(tmp_path / "weights.pt")).eval()
     for name, value in found.body.state_dict().items():
         assert name.endswith("num_batches_tracked") or torch.equal(
             value, names[name.replace(".layers", "")]
@@ -489,15 +489,15 @@ def test_weights_of_another_network_and_files_that_are_none_are_refused_with_wha
     ):
         torch.save({**told, **change}, path)
         with pytest.raises(BadData, match=words):
-            densenet121.features(densenet121.read(path))
+            densenet121.features(densenet121.read_weights(path))
     torch.save({name: value for name, value in told.items() if "norm0" not in name}, path)
     with pytest.raises(BadData, match="norm0.weight is missing"):
-        densenet121.features(densenet121.read(path))
+        densenet121.features(densenet121.read_weights(path))
     with pytest.raises(NotFound, match="there is no file"):
-        densenet121.read(tmp_path / "none.pt")
+        densenet121.read_weights(tmp_path / "none.pt")
     torch.save([1, 2], path)
     with pytest.raises(BadData, match="holds list, not a state dict"):
-        densenet121.read(path)
+        densenet121.read_weights(path)
 
 
 def test_a_model_saved_whole_is_refused_with_the_way_to_a_state_dict(tmp_path):
@@ -506,7 +506,7 @@ def test_a_model_saved_whole_is_refused_with_the_way_to_a_state_dict(tmp_path):
         BadData,
         match=r"saved whole, as TorchXRayVision's releases are.*weights_only=False\).state_dict\(\)",
     ):
-        densenet121.read(tmp_path / "whole.pt")
+        densenet121.read_weights(tmp_path / "whole.pt")
 
 
 def test_frozen_blocks_keep_the_files_weights_and_statistics_and_the_others_learn(tmp_path):

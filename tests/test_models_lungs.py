@@ -232,7 +232,7 @@ def test_the_best_averaged_weights_are_kept() -> None:
     images, _ = ellipses(16)
     seen: list[torch.Tensor] = []
 
-    def score(ask: training_loop.Ask) -> float:
+    def score(ask: training_loop.Predict) -> float:
         seen.append(ask(images[:2]))
         return -float(len(seen) != 2)  # the second look is the best
 

@@ -56,7 +56,7 @@ class Features(nn.Module):
         return torch.cat(cells, 1).flatten(2).transpose(1, 2)
 
 
-class Normals:
+class NormalFeatures:
     """The features of normal images, found anew each time they are gone through, so that memory holds those of one batch: 60 KiB an image at 224.
 
     Raises `TooFew` for fewer than two rows, `BadRecipe` for a size that the network cannot take, `MissingExtra` without the package that carries
@@ -143,7 +143,7 @@ def worst(distance: Tensor, counting: Tensor) -> Tensor:
 # ------------------------------------------------------------------------------------------------- each cell, given its mirror place
 
 
-class Foretold(nn.Module):
+class MirrorResidual(nn.Module):
     """Takes from the features of each cell what those of its mirror place foretell of them: (n, cells, channels) -> the same, what is left.
 
     A linear regression for each cell. What a hospital's pictures have in common stands on both sides and is foretold; what is ill on one side is
@@ -160,7 +160,7 @@ class Foretold(nn.Module):
         self.register_buffer("foretelling", foretelling.float())
 
     @classmethod
-    def of(cls, normals: Normals, ridge: float) -> Foretold:
+    def of(cls, normals: NormalFeatures, ridge: float) -> MirrorResidual:
         """`ridge` is added to the variances of the mirror place's features, as a share of their mean; infinite: nothing is foretold."""
         mean, covariance = _moments(normals)
         theirs, across = covariance[:, CHANNELS:, CHANNELS:], covariance[:, CHANNELS:, :CHANNELS]
@@ -185,7 +185,7 @@ class Foretold(nn.Module):
         return (own - theirs @ self.foretelling).transpose(0, 1)
 
 
-def _moments(normals: Normals) -> tuple[Tensor, Tensor]:
+def _moments(normals: NormalFeatures) -> tuple[Tensor, Tensor]:
     """Mean (cells, 1, 2 channels) and covariance (cells, 2 channels, 2 channels) of each cell's features and its mirror place's, float64."""
     total = products = torch.zeros((), dtype=torch.float64)
     for found, _ in normals:

@@ -5,7 +5,7 @@ them faster than floats. Nothing is decoded here, so one thread that makes the n
 processes, to which every batch would have to be copied. All that is random comes from the generator that is given, in the order of the
 batches, so it does not depend on threads.
 
-    for batch in epoch(Pictures(cache.images, cache.masks), rows, 32, rng, Augmentation()):
+    for batch in epoch(TrainingImages(cache.images, cache.masks), rows, 32, rng, Augmentation()):
         x = as_float(batch.images)
 """
 
@@ -32,7 +32,7 @@ Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
-class Pictures:
+class TrainingImages:
     """What batches are made of, each indexed by row. `targets` is taken as it is; the others move with the image."""
 
     images: np.ndarray | ImageStack  # uint8 or uint16 (n, height, width)
@@ -80,7 +80,7 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Batch:
-    """`Pictures` of some rows; None for what they lack."""
+    """`TrainingImages` of some rows; None for what they lack."""
 
     rows: np.ndarray  # int64 (b,)
     images: np.ndarray
@@ -91,7 +91,7 @@ class Batch:
 
 
 def epoch(
-    pictures: Pictures,
+    pictures: TrainingImages,
     rows: np.ndarray,
     size: int,
     rng: np.random.Generator,

@@ -24,7 +24,7 @@ from hilum import storage
 from hilum.errors import BadRecipe, TooFew
 from hilum.statistics.metrics import discrimination
 from hilum.training import augmentation, training_loop
-from hilum.training.batches import Pictures
+from hilum.training.batches import TrainingImages
 
 BALANCE = 20.0  # how many times a present cell weighs an absent one at most, and the other way about: one image must not drive a batch
 FEWEST_TUNE = 10  # tune images with a finding, and as many without, to watch it; fewer say when to stop by chance
@@ -76,7 +76,7 @@ def fit(
     checkpoint: Path | None = None,
     progress: Callable[[int, int], None] = training_loop.ignore,
     tune: np.ndarray | None = None,
-    heard: Callable[[training_loop.Epoch], None] = training_loop.ignore_message,
+    heard: Callable[[training_loop.Epoch], None] = training_loop.ignore_epoch,
 ) -> ExportableClassifier:
     """Make the network for so many concepts, train it on `rows` and return it ready for export: uint8 in, score and map out.
 
@@ -85,7 +85,7 @@ def fit(
     refuse_one_sided(targets[rows], concepts)
     changes, pictures, balance = (
         augmentation.Augmentation.from_settings(settings),
-        Pictures(images, targets=targets),
+        TrainingImages(images, targets=targets),
         balanced(targets[rows]),
     )
 
@@ -119,7 +119,7 @@ def fit(
 # ------------------------------------------------------------------------------------------------------------------------ learning
 
 
-def sides(targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def count_states(targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """How many cells of each concept are rather present and rather absent; nan is neither."""
     return (targets > 0.5).sum(0), (targets < 0.5).sum(0)
 
@@ -128,7 +128,7 @@ def refuse_one_sided(targets: np.ndarray, concepts: Sequence[str]) -> None:
     """Raise `TooFew`, naming every concept that has not both states."""
     faults = [
         f"{concept}: {present} image(s) with the finding and {absent} without"
-        for concept, present, absent in zip(concepts, *sides(targets), strict=True)
+        for concept, present, absent in zip(concepts, *count_states(targets), strict=True)
         if not present or not absent
     ]
     if faults:
@@ -168,7 +168,7 @@ def loss(logits: Tensor, truth: Tensor, balance: Tensor) -> Tensor:
 
 def watchable(targets: np.ndarray) -> np.ndarray:
     """The columns of tune targets with enough of both states to be watched."""
-    return np.flatnonzero(np.minimum(*sides(targets)) >= FEWEST_TUNE)
+    return np.flatnonzero(np.minimum(*count_states(targets)) >= FEWEST_TUNE)
 
 
 def _watch(
@@ -184,7 +184,7 @@ def _watch(
     if not len(columns) or settings.watch == "none":
         return None
 
-    def score(ask: training_loop.Ask) -> float:
+    def score(ask: training_loop.Predict) -> float:
         logits = torch.cat(
             [ask(images[tune[at : at + TOGETHER]]) for at in range(0, len(tune), TOGETHER)]
         )
@@ -195,13 +195,13 @@ def _watch(
     return training_loop.EarlyStopping(score, settings.patience)
 
 
-def closeness(logits: Tensor, truth: Tensor, balance: Tensor) -> float:
+def negative_cross_entropy(logits: Tensor, truth: Tensor, balance: Tensor) -> float:
     """Minus the mean over the concepts of each one's cross-entropy: near 0 is good."""
     entropy, known = cells(logits, truth, balance)
     return -float((entropy.sum(0) / known.sum(0).clamp(min=1)).mean())
 
 
-def order(logits: Tensor, truth: Tensor, balance: Tensor) -> float:
+def mean_auroc(logits: Tensor, truth: Tensor, balance: Tensor) -> float:
     """The mean over the concepts of each one's area under the ROC curve."""
     pairs = (
         (column[~told.isnan()].double().numpy(), told[~told.isnan()].numpy())
@@ -212,7 +212,7 @@ def order(logits: Tensor, truth: Tensor, balance: Tensor) -> float:
     )
 
 
-WATCHED = {"auroc": order, "loss": closeness, "none": None}
+WATCHED = {"auroc": mean_auroc, "loss": negative_cross_entropy, "none": None}
 
 
 # ------------------------------------------------------------------------------------------------------------------------ networks

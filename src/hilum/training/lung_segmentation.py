@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from hilum.annotations.lung_masks import IGNORE, LEFT, RIGHT
 from hilum.errors import BadRecipe
 from hilum.training import augmentation, training_loop
-from hilum.training.batches import Pictures
+from hilum.training.batches import TrainingImages
 
 SIZES = range(64, 1025, 32)
 FEWEST_TUNE = 4  # pictures to watch; fewer say when to stop by chance
@@ -74,7 +74,7 @@ def fit(
     checkpoint: Path | None = None,
     progress: Callable[[int, int], None] = training_loop.ignore,
     tune: np.ndarray | None = None,
-    heard: Callable[[training_loop.Epoch], None] = training_loop.ignore_message,
+    heard: Callable[[training_loop.Epoch], None] = training_loop.ignore_epoch,
 ) -> nn.Module:
     """Make the network, train it on `rows` and return it ready for export: uint8 in, probabilities out.
 
@@ -89,7 +89,7 @@ def fit(
         )
     changes, pictures, error = (
         augmentation.Augmentation.from_settings(settings),
-        Pictures(images, masks),
+        TrainingImages(images, masks),
         _loss(settings.dice_over),
     )
 
@@ -120,7 +120,9 @@ def fit(
     return ExportableNetwork(made).eval()
 
 
-def score(ask: training_loop.Ask, images: np.ndarray, masks: np.ndarray, rows: np.ndarray) -> float:
+def score(
+    ask: training_loop.Predict, images: np.ndarray, masks: np.ndarray, rows: np.ndarray
+) -> float:
     """Mean Dice of the lungs that are drawn, each picture's right and left for itself, without what is unknown."""
     found = []
     for at in range(0, len(rows), TOGETHER):

@@ -18,15 +18,15 @@ from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
 from hilum.training.augmentation import Augmentation, draw
-from hilum.training.batches import Batch, Pictures, as_float, epoch
+from hilum.training.batches import Batch, TrainingImages, as_float, epoch
 
 
-class Batches(IterableDataset):
+class CachedBatches(IterableDataset):
     """Each pass is the next epoch: what is drawn in it depends on `seed` and its number alone. `epoch` may be set to go on from one."""
 
     def __init__(
         self,
-        pictures: Pictures,
+        pictures: TrainingImages,
         rows: np.ndarray,
         size: int,
         *,
@@ -51,12 +51,12 @@ class Batches(IterableDataset):
         return map(_tensors, epoch(self.pictures, self.rows, self.size, rng, self.changes))
 
 
-class Items(Dataset):
+class CachedImages(Dataset):
     """One picture a number. What is drawn for it depends on `seed`, `epoch` and its row alone; `epoch` is for the caller to count."""
 
     def __init__(
         self,
-        pictures: Pictures,
+        pictures: TrainingImages,
         rows: np.ndarray,
         *,
         seed: int = 0,

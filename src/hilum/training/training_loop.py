@@ -37,7 +37,7 @@ GRADIENT_NORM = (
 Batch = Callable[[np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
 """rows (b,), rng -> images uint8 or uint16 (b, height, width), targets (b, ...)"""
 
-Ask = Callable[[np.ndarray], Tensor]
+Predict = Callable[[np.ndarray], Tensor]
 """images uint8 or uint16 (n, height, width) -> the network's answer"""
 
 
@@ -100,11 +100,11 @@ class EarlyStopping:
     learning rate falls over the whole of a training: a pause that is long in a short one is short in a long one.
     """
 
-    score: Callable[[Ask], float]
+    score: Callable[[Predict], float]
     patience: float
 
 
-def ignore_message(epoch: Epoch) -> None:
+def ignore_epoch(epoch: Epoch) -> None:
     """Hears an epoch's figures and does nothing."""
 
 
@@ -119,7 +119,7 @@ def fit(
     checkpoint: Path | None = None,
     progress: Callable[[int, int], None] = ignore,
     watch: EarlyStopping | None = None,
-    heard: Callable[[Epoch], None] = ignore_message,
+    heard: Callable[[Epoch], None] = ignore_epoch,
     about: str = "",
 ) -> list[float]:
     """Train `network` in place and return the mean loss of each epoch; the network comes back on the CPU in evaluation mode.

@@ -116,7 +116,7 @@ def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Issue]:
         seen = pictures.filter(levels >= FEW_LEVELS[0])
         yield from _posture(seen)
         yield from _tones(
-            seen.filter((levels > FEW_LEVELS[1]) & (pl.col("flat") < orientation.EMPTY_SHARE))
+            seen.filter((levels > FEW_LEVELS[1]) & (pl.col("flat") < orientation.EMPTY_FRACTION))
         )
 
 
@@ -163,9 +163,9 @@ def _posture(seen: pl.DataFrame) -> Iterator[Issue]:
     rules = {
         orientation.EMPTY: EMPTY,
         orientation.INVERTED: INVERTED,
-        orientation.TURNED: TURNED,
+        orientation.ROTATED: TURNED,
         orientation.MIRRORED: MIRRORED,
-        orientation.STRANGE: STRANGE,
+        orientation.OUT_OF_DISTRIBUTION: STRANGE,
     }
     stated = seen.select("image_id", "path", "view").with_columns(eligibility.reasons(seen))
     rows = [
@@ -183,7 +183,9 @@ def _posture(seen: pl.DataFrame) -> Iterator[Issue]:
 
 def _though(view: str | None, doubt: orientation.QualityFlag) -> str:
     return (
-        f", though it is stated to be {view}" if view and doubt.fault == orientation.STRANGE else ""
+        f", though it is stated to be {view}"
+        if view and doubt.fault == orientation.OUT_OF_DISTRIBUTION
+        else ""
     )
 
 

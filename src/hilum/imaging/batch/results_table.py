@@ -28,8 +28,8 @@ Work = Callable[[Path, str], Result]
 Do = Callable[[Work, Path, str], Result]
 
 
-def itself(result: Result) -> Result:
-    return result
+def itself(value: Any) -> Any:
+    return value
 
 
 @dataclass(frozen=True)

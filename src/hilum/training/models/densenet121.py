@@ -104,7 +104,7 @@ def fit(
     efficientnet_backbone.check_size(*images.shape[1:], network="DenseNet-121")
     if not 0 <= settings.frozen <= BLOCKS:
         raise BadRecipe(f"frozen must be from 0 to {BLOCKS} dense blocks, got {settings.frozen}")
-    stored = read(Path(settings.weights)) if settings.weights else None
+    stored = read_weights(Path(settings.weights)) if settings.weights else None
 
     def network(concepts: int) -> classification.Classifier:
         return classification.Classifier(
@@ -142,7 +142,7 @@ def features(stored: Mapping[str, Tensor] | None, frozen: int = 0) -> nn.Module:
     return Features(body, RANGES[channels], frozen)
 
 
-def read(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path) -> dict[str, Tensor]:
     """A file's weights by the names that MONAI's features have. Raises `NotFound`, or `BadData` for what is no state dict of such a network."""
     try:
         with untrusted_files.opened(path) as stream:

@@ -78,7 +78,7 @@ def fit(
     The features are found once and held in 16 bits, 31 KB an image at size 224. Returns the network ready for export: uint8 (n, size, size) ->
     (score, map). Raises as `_anomaly.Normals` and `_loop.fit`.
     """
-    normals = anomaly_detection.Normals(images, rows, training_loop.ignore)
+    normals = anomaly_detection.NormalFeatures(images, rows, training_loop.ignore)
     stored, mean, spread = _stored(normals)
     cells = normals.grid**2
 
@@ -102,7 +102,7 @@ def fit(
     return model
 
 
-def _stored(normals: anomaly_detection.Normals) -> tuple[np.ndarray, Tensor, Tensor]:
+def _stored(normals: anomaly_detection.NormalFeatures) -> tuple[np.ndarray, Tensor, Tensor]:
     """All features in `LEVELS` steps, uint16 (n, cells, channels), and the mean and standard deviation of each channel, (channels,)."""
     found = np.concatenate([features.half().numpy() for features, _ in normals])
     mean = found.mean((0, 1), dtype=np.float64)
@@ -161,7 +161,11 @@ class Reconstruction(anomaly_detection.Anomaly):
     """The trained model as it is used."""
 
     def __init__(
-        self, normals: anomaly_detection.Normals, network: Restorer, mean: Tensor, spread: Tensor
+        self,
+        normals: anomaly_detection.NormalFeatures,
+        network: Restorer,
+        mean: Tensor,
+        spread: Tensor,
     ) -> None:
         super().__init__(normals.extractor, normals.size)
         self.network = network

@@ -75,7 +75,7 @@ def fit(
     checkpoint: Path | None = None,
     progress: Callable[[int, int], None] = training_loop.ignore,
     tune: np.ndarray | None = None,
-    heard: Callable[[training_loop.Epoch], None] = training_loop.ignore_message,
+    heard: Callable[[training_loop.Epoch], None] = training_loop.ignore_epoch,
 ) -> classification.ExportableClassifier:
     """Fit to `rows` of images, uint8 (N, size, size), and targets, float32 (N, k), nan where not known. `tune` are rows to choose the strength on.
 
@@ -111,7 +111,7 @@ def fit(
         logits = seen[len(rows) :] @ weights.T + bias
         truth = torch.from_numpy(targets[watched])
         error = (
-            -classification.closeness(
+            -classification.negative_cross_entropy(
                 logits[:, columns].float(), truth[:, columns], balance[columns]
             )
             if len(columns)

@@ -67,8 +67,8 @@ def fit(
     batch, memory holds a few matrices of 200 KiB for each of the (size / 16)^2 cells, 40 MiB each time at size 224, however many images there
     are. Returns the network ready for export: uint8 (n, size, size) -> (score, map). Raises as `_anomaly.Normals`.
     """
-    normals = anomaly_detection.Normals(images, rows, progress)
-    foretold = anomaly_detection.Foretold.of(
+    normals = anomaly_detection.NormalFeatures(images, rows, progress)
+    foretold = anomaly_detection.MirrorResidual.of(
         normals, settings.ridge if settings.mirror else float("inf")
     )
     return Padim(
@@ -83,8 +83,8 @@ class Padim(anomaly_detection.Anomaly):
 
     def __init__(
         self,
-        normals: anomaly_detection.Normals,
-        foretold: anomaly_detection.Foretold,
+        normals: anomaly_detection.NormalFeatures,
+        foretold: anomaly_detection.MirrorResidual,
         whitening: Tensor,
     ) -> None:
         super().__init__(normals.extractor, normals.size)

@@ -86,8 +86,8 @@ def fit(
         )
     spread = rows[:: max(1, -(-len(rows) // LOOKED_AT))] if len(rows) >= 2 else rows
     of = len(spread) + len(rows)
-    foretold = anomaly_detection.Foretold.of(
-        anomaly_detection.Normals(images, spread, lambda done, _: progress(done, of)),
+    foretold = anomaly_detection.MirrorResidual.of(
+        anomaly_detection.NormalFeatures(images, spread, lambda done, _: progress(done, of)),
         settings.ridge,
     )
     describe = Describe(
@@ -96,7 +96,7 @@ def fit(
             foretold.left.mean(0), settings.regularisation * foretold.variance
         ),
     )
-    normals = anomaly_detection.Normals(
+    normals = anomaly_detection.NormalFeatures(
         images, rows, lambda done, _: progress(len(spread) + done, of)
     )
     bank = coreset((describe(found)[seen] for found, seen in normals), settings.bank, seed=seed)
@@ -106,7 +106,7 @@ def fit(
 class Describe(nn.Module):
     """Features (n, cells, channels) -> patches, the same shape."""
 
-    def __init__(self, foretold: anomaly_detection.Foretold, whitening: Tensor) -> None:
+    def __init__(self, foretold: anomaly_detection.MirrorResidual, whitening: Tensor) -> None:
         super().__init__()
         self.foretold = foretold
         self.register_buffer("whitening", whitening)
@@ -157,7 +157,7 @@ class Patchcore(anomaly_detection.Anomaly):
     """The fitted model as it is used."""
 
     def __init__(
-        self, normals: anomaly_detection.Normals, describe: Describe, bank: Tensor
+        self, normals: anomaly_detection.NormalFeatures, describe: Describe, bank: Tensor
     ) -> None:
         super().__init__(normals.extractor, normals.size)
         self.describe = describe
