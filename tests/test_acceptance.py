@@ -105,10 +105,10 @@ def test_a_frontal_chest_is_scored_by_both(both, tmp_path, stated):
 
 SPOILT = {
     "inverted": lambda: 255 - chest(),
-    "upside down": lambda: np.rot90(chest(), 2),
+    "rotated by 180°": lambda: np.rot90(chest(), 2),
     "mirrored": lambda: chest()[:, ::-1],
-    "like no frontal chest": hand,
-    "like no frontal chest radiograph": lambda: np.random.default_rng(0).integers(
+    "not to be a frontal chest": hand,
+    "not to be a frontal chest radiograph": lambda: np.random.default_rng(0).integers(
         0, 256, (256, 256), np.uint8
     ),
 }
@@ -214,7 +214,7 @@ def test_an_age_is_within_until_the_next_birthday():
     ("people", "looks", "words"),
     [
         (People(1, 5, "children"), age_group.GROWN, "adult's image"),
-        (People(1, 5, "children"), "", "nothing says"),
+        (People(1, 5, "children"), "", "nothing indicates"),
         (People(1, 5, "children"), age_group.SMALL_CHILD, ""),
         (People(15, 89, "adults"), age_group.SMALL_CHILD, "small child's image"),
         (People(15, 89, "adults"), age_group.GROWN, ""),

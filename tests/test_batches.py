@@ -11,11 +11,11 @@ from hilum.imaging.image_stack import ImageStack
 from hilum.training.augmentation import (
     Augmentation,
     AugmentationParams,
-    SpatialTransform,
     draw,
     draw_many,
 )
 from hilum.training.batches import TrainingImages, ahead, as_float, epoch
+from hilum.training.transforms import SpatialTransform
 
 STILL = Augmentation(rotation_degrees=0, scale=0, shift=0, contrast=0, brightness=0, gamma=0)
 GEOMETRY = {

@@ -178,7 +178,7 @@ def test_a_training_that_was_interrupted_reaches_the_same_weights_with_tune_imag
             concepts=CONCEPTS,
             seed=0,
             tune=tune,
-            heard=heard.append,
+            on_epoch=heard.append,
             **options,
         )
 
@@ -312,8 +312,8 @@ def test_scores_lie_between_0_and_1_and_the_maps_mean_tells_the_logit(name):
 
 
 def test_no_logit_is_so_large_that_a_score_is_0_or_1():
-    class Sure(torch.nn.Module):
-        def located(self, x):
+    class Sure(classification.MappingClassifier):
+        def logits_and_maps(self, x):
             return torch.tensor([[1e4, -1e4]]), x
 
     score, _ = ask(classification.ExportableClassifier(Sure()), np.zeros((1, 8, 8), np.uint8))
@@ -361,7 +361,7 @@ def test_the_probe_is_the_logistic_regression_that_scikit_learn_finds():
         seed=0,
     ).network
     with torch.no_grad():
-        seen = linear_probe._seen(network, images, np.arange(48), training_loop.ignore)
+        seen = linear_probe._features(network, images, np.arange(48), training_loop.ignore)
     seen = ((seen - network.mean) / network.deviation).numpy()
     balance = classification.balanced(targets).numpy()
     for column in (0, 1):

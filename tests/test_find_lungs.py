@@ -197,7 +197,7 @@ def test_what_is_no_upright_frontal_chest_is_never_trusted(image, tmp_path, lung
         row["quality"] <= 0.2
         and not row["trusted"]
         and row["quality_flags"]
-        and "looks" in row["warning"]
+        and "appears" in row["warning"]
     )
 
 

@@ -194,7 +194,7 @@ def watched(
         tune=np.arange(16, 24),
         checkpoint=checkpoint,
         progress=progress,
-        heard=epochs.append,
+        on_epoch=epochs.append,
     )
     return digest(network), epochs
 
@@ -335,4 +335,4 @@ def test_settings_that_name_a_change_of_pictures_mean_that_change() -> None:
     from hilum.training.augmentation import Augmentation
 
     named = {limit.name for limit in fields(Augmentation)} - {"crop"}
-    assert named <= set(lung_segmentation.Settings.__annotations__)
+    assert named <= {setting.name for setting in fields(compact_unet.Settings)}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import importlib
 import pkgutil
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -47,25 +47,26 @@ def names(kind: str) -> list[str]:
 
 
 def defaults(kind: str, name: str, what: str) -> dict[str, Any]:
-    """The fields of a plug-in's class `what` with their defaults, or its dictionary constant `what`, read from the source alone.
+    """Return the fields and defaults of a plug-in's dataclass `what`, or its dictionary `what`.
 
-    Model plug-ins import PyTorch; asking for the names and defaults of their settings must not need it. Raises `NotFound` as `load`.
+    They are read from the source, without importing the plug-in: model plug-ins import PyTorch,
+    which the names and defaults of their settings must not need. Fields of base classes come
+    first, see `_inherited`. Raises `NotFound` as `load`.
     """
     if name not in names(kind):
         raise NotFound.named(KINDS[kind][1], name, names(kind))
     source = (_folder(kind) / f"{name}.py").read_text(encoding="utf-8")
-    for node in ast.parse(source).body:
+    body = ast.parse(source).body
+    for node in body:
         if isinstance(node, ast.ClassDef) and node.name == what:
-            fields = (
-                field
-                for field in node.body
-                if isinstance(field, ast.AnnAssign) and field.value is not None
-            )
-            return {
-                field.target.id: ast.literal_eval(field.value)
-                for field in fields
-                if isinstance(field.target, ast.Name)
-            }
+            found: dict[str, Any] = {}
+            for base in node.bases:
+                found |= _inherited(ast.unparse(base), body)
+            for field in node.body:
+                if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+                    if field.value is not None:
+                        found[field.target.id] = ast.literal_eval(field.value)
+            return found
         if (
             isinstance(node, ast.AnnAssign)
             and isinstance(node.target, ast.Name)
@@ -74,6 +75,20 @@ def defaults(kind: str, name: str, what: str) -> dict[str, Any]:
         ):
             return ast.literal_eval(node.value)
     raise LookupError(f"the {KINDS[kind][1]} '{name}' declares no {what}")
+
+
+def _inherited(base: str, body: list[ast.stmt]) -> dict[str, Any]:
+    """Return the fields and defaults of a dataclass that a plug-in's source imports by name.
+
+    The module that defines it, such as `hilum.training.settings`, is imported, so it must not need
+    PyTorch. Raises `LookupError` for a base that is not imported as `from MODULE import NAME`.
+    """
+    for node in body:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            if base in (alias.name for alias in node.names):
+                kind = getattr(importlib.import_module(node.module), base)
+                return {part.name: part.default for part in fields(kind)}
+    raise LookupError(f"the base class {base} is not imported as `from MODULE import {base}`")
 
 
 def load(kind: str, name: str) -> ModuleType:
