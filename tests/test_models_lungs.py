@@ -19,6 +19,7 @@ from hilum.dataset.pixel_cache import MasksWithIgnore  # noqa: E402
 from hilum.errors import BadRecipe  # noqa: E402
 from hilum.training import lung_segmentation, onnx_export, training_loop  # noqa: E402
 from hilum.training.models import compact_unet  # noqa: E402
+from hilum.training.schedule import Schedule  # noqa: E402
 
 LUNGS = ("attention_unet", "compact_unet", "unet")
 SIZE = 64
@@ -239,7 +240,7 @@ def test_the_best_averaged_weights_are_kept() -> None:
     with training_loop.seeded(0):
         network = compact_unet.Compact(8, 0)
     rows = np.arange(16)
-    schedule = training_loop.Schedule(
+    schedule = Schedule(
         epochs=8,
         batch_size=2,
         learning_rate=0.003,

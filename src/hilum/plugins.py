@@ -62,11 +62,16 @@ def defaults(kind: str, name: str, what: str) -> dict[str, Any]:
             found: dict[str, Any] = {}
             for base in node.bases:
                 found |= _inherited(ast.unparse(base), body)
-            for field in node.body:
-                if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
-                    if field.value is not None:
-                        found[field.target.id] = ast.literal_eval(field.value)
-            return found
+            own = (
+                field
+                for field in node.body
+                if isinstance(field, ast.AnnAssign) and field.value is not None
+            )
+            return found | {
+                field.target.id: ast.literal_eval(field.value)
+                for field in own
+                if isinstance(field.target, ast.Name)
+            }
         if (
             isinstance(node, ast.AnnAssign)
             and isinstance(node.target, ast.Name)
@@ -84,10 +89,10 @@ def _inherited(base: str, body: list[ast.stmt]) -> dict[str, Any]:
     PyTorch. Raises `LookupError` for a base that is not imported as `from MODULE import NAME`.
     """
     for node in body:
-        if isinstance(node, ast.ImportFrom) and node.module:
-            if base in (alias.name for alias in node.names):
-                kind = getattr(importlib.import_module(node.module), base)
-                return {part.name: part.default for part in fields(kind)}
+        imported = [alias.name for alias in node.names] if isinstance(node, ast.ImportFrom) else []
+        if isinstance(node, ast.ImportFrom) and node.module and base in imported:
+            kind = getattr(importlib.import_module(node.module), base)
+            return {part.name: part.default for part in fields(kind)}
     raise LookupError(f"the base class {base} is not imported as `from MODULE import {base}`")
 
 

@@ -1,7 +1,7 @@
 """Parts shared by the anomaly models: frozen features, one pass over normal images, score and map.
 
-Images are uint8 (n, size, size), bright is dense. Cells are squares of `CELL` x `CELL` pixels in row
-order; there are (size / CELL)^2 of them. Features are those of the first three stages of an
+Images are uint8 (n, size, size), bright is dense. Cells are squares of `CELL` x `CELL` pixels in
+row order; there are (size / CELL)^2 of them. Features are those of the first three stages of an
 EfficientNet-Lite0 with ImageNet weights, 80 channels, averaged over each cell: float32 (n, cells,
 channels).
 
@@ -17,8 +17,8 @@ A cell is visible unless it is wholly black. So nothing counts beside a letterbo
 `[crop] masked` only the lungs and their rim count; a cell that the lungs' outline crosses counts
 fully. An image that is wholly black scores 0.
 
-Why shallow features: deeper ones separate hospitals as well as they separate ill from healthy. Why a
-fraction of the cells: the maximum responds to side markers and ranks worst; the mean of all cells
+Why shallow features: deeper ones separate hospitals as well as they separate ill from healthy. Why
+a fraction of the cells: the maximum responds to side markers and ranks worst; the mean of all cells
 ranks best for diffuse disease but hardly responds to focal disease. Measured in bench/RESULTS.md.
 """
 

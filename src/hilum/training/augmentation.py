@@ -1,9 +1,9 @@
 """Draw the random changes of an image: parameters first, to be applied afterwards.
 
 Because drawing and applying are separate, a draw can be kept, shown or repeated, and applying it
-(`hilum.training.transforms`) needs no randomness. Training draws with a generator of seed, epoch and
-row (see `hilum.training.training_loop`), so the changes of an image in an epoch can be reproduced
-from these three, and nothing need be stored.
+(`hilum.training.transforms`) needs no randomness. Training draws with a generator of seed, epoch
+and row (see `hilum.training.training_loop`), so the changes of an image in an epoch can be
+reproduced from these three, and nothing need be stored.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ class Augmentation(OcclusionLimits):
 class AugmentationParams:
     """One set of random changes; `dataclasses.asdict` of it can be written as JSON.
 
-    `elastic` holds the displacements (2, GRID, GRID), rows then columns, as fractions of the image's
-    size; empty when there is none. `crop` is the side of the square that is cut out, 0 for none;
-    `crop_row` and `crop_column`, from 0 to 1, place it. `outside` is the grey level that enters from
-    beyond the border; negative values repeat the border's own pixels. `covers` holds rectangles:
-    top, left, bottom, right and grey level. `tiles` is the number per side for local contrast, 0 for
-    none. `opacities` are arguments of `degradations.opaque`.
+    `elastic` holds the displacements (2, GRID, GRID), rows then columns, as fractions of the
+    image's size; empty when there is none. `crop` is the side of the square that is cut out, 0 for
+    none; `crop_row` and `crop_column`, from 0 to 1, place it. `outside` is the grey level that
+    enters from beyond the border; negative values repeat the border's own pixels. `covers` holds
+    rectangles: top, left, bottom, right and grey level. `tiles` is the number per side for local
+    contrast, 0 for none. `opacities` are arguments of `degradations.opaque`.
     """
 
     rotation_degrees: float
@@ -153,7 +153,7 @@ _Interpret = Callable[[float, list[float]], _Changes]
 def _optional(
     settings: Augmentation, optional: list[tuple[str, int, _Interpret]], numbers: list[float]
 ) -> _Changes:
-    """Turn random numbers in [0, 1) into the optional changes; each consumes as many as it needs."""
+    """Turn random numbers in [0, 1) into changes, each of which consumes as many as it needs."""
     changes: _Changes = {}
     covers: Rows = ()
     for name, needed, interpret in optional:
@@ -219,10 +219,8 @@ def _bands(limit: float, numbers: list[float]) -> _Changes:
     if numbers[0] >= BANDED:
         return {}
     top, left, bottom, right = (limit * number * number for number in numbers[1:5])
-    if numbers[5] < BLACK:
-        grey = 0.0
-    else:
-        grey = 1.0 if numbers[5] < WHITE else numbers[6]
+    light = 1.0 if numbers[5] < WHITE else numbers[6]
+    grey = 0.0 if numbers[5] < BLACK else light
     return {
         "covers": (
             (0.0, 0.0, top, 1.0, grey),

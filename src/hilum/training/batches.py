@@ -43,7 +43,7 @@ class TrainingImages:
     targets: np.ndarray | None = None  # (n, ...)
 
     def batch(self, rows: np.ndarray, drawn: Sequence[AugmentationParams] | None = None) -> Batch:
-        """Return the images of `rows`, at least one, each changed by its draw; without draws as is."""
+        """Return the images of `rows`, at least one, each changed by its draw, if any."""
         targets = None if self.targets is None else self.targets[rows]
         boxes = None if self.boxes is None else [self.boxes[row] for row in rows]
         points = None if self.points is None else [self.points[row] for row in rows]

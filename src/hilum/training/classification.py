@@ -6,8 +6,8 @@ unknown. An unknown label contributes nothing to the loss, so sets with differen
 trained on together. In each concept, present labels weigh as much as absent ones in total, up to a
 factor of BALANCE.
 
-A classifier ends in a global average pool and one linear layer. Its outputs are "score", float32 (n,
-k) in (0, 1), which ranks images but is no probability because of the class weights; and "map",
+A classifier ends in a global average pool and one linear layer. Its outputs are "score", float32
+(n, k) in (0, 1), which ranks images but is no probability because of the class weights; and "map",
 float32 (n, k, h, w) on the grid of the last features: the class activation map (Zhou et al. 2016,
 arXiv:1512.04150), in units of the logit. Its mean plus the layer's bias is the logit.
 """
@@ -28,6 +28,7 @@ from hilum.errors import BadRecipe, TooFew
 from hilum.statistics.metrics import discrimination
 from hilum.training import augmentation, training_loop
 from hilum.training.batches import TrainingImages
+from hilum.training.schedule import Schedule
 from hilum.training.settings import ClassifierSettings
 
 BALANCE = 20.0  # largest weight of one state against the other: one image must not drive a batch
@@ -81,7 +82,7 @@ def fit(
         batch,
         rows,
         error,
-        training_loop.Schedule.of(settings, len(rows)),
+        Schedule.of(settings, len(rows)),
         seed=seed,
         checkpoint=checkpoint,
         progress=progress,

@@ -1,13 +1,13 @@
 """Degrade the grey levels of an image as other devices, processing and disease do.
 
-Local contrast, uneven exposure, noise, blur, bands, markers, and the soft bright patches of disease.
-Each function takes an image uint8 or uint16 (height, width) and returns a new one of the same type;
-none is random beyond its seed. Grey levels are fractions of full white, positions and lengths
-fractions of the image's height and width, so they mean the same at every size and depth.
+Local contrast, uneven exposure, noise, blur, bands, markers, and the soft bright patches of
+disease. Each function takes an image uint8 or uint16 (height, width) and returns a new one of the
+same type; none is random beyond its seed. Grey levels are fractions of full white, positions and
+lengths fractions of the image's height and width, so they mean the same at every size and depth.
 
-These changes represent what differs between hospitals: Zhang et al. 2020, "Generalizing Deep Learning
-for Medical Image Segmentation to Unseen Domains via Deep Stacked Transformation" (IEEE TMI 39:2531)
-finds that they, more than shapes, limit how far a segmenter generalises.
+These changes represent what differs between hospitals: Zhang et al. 2020, "Generalizing Deep
+Learning for Medical Image Segmentation to Unseen Domains via Deep Stacked Transformation" (IEEE TMI
+39:2531) finds that they, more than shapes, limit how far a segmenter generalises.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Train lung segmenters: loss, batches, early stopping and export form.
 
 Masks are uint8 (n, size, size): 0 background, 1 the patient's right lung, 2 the left, 255 ignored:
-where an image has a reference mask of one lung only, the other side. Outputs are (n, 2, size, size),
-right and left lung independently, so that a pixel may be neither. Any size from 64 to 1024 that is a
-multiple of 32 is supported.
+where an image has a reference mask of one lung only, the other side. Outputs are (n, 2, size,
+size), right and left lung independently, so that a pixel may be neither. Any size from 64 to 1024
+that is a multiple of 32 is supported.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from hilum.annotations.lung_masks import IGNORE, LEFT, RIGHT
 from hilum.errors import BadRecipe
 from hilum.training import augmentation, training_loop
 from hilum.training.batches import TrainingImages
+from hilum.training.schedule import Schedule
 from hilum.training.settings import SegmenterSettings
 
 SIZES = range(64, 1025, 32)
@@ -74,7 +75,7 @@ def fit(
         batch,
         rows,
         error,
-        training_loop.Schedule.of(settings, len(rows)),
+        Schedule.of(settings, len(rows)),
         seed=seed,
         checkpoint=checkpoint,
         progress=progress,

@@ -1,8 +1,8 @@
 """Export a trained network to one ONNX file with its own description in the metadata.
 
-uint8 images in, named float32 outputs out. The bytes depend on the weights and the metadata only, so
-equal trainings give equal files. `to_int8` quantises such a file to 8 bits: a third of its size, and
-faster where the processor has 8-bit multiply instructions (VNNI, AMX).
+uint8 images in, named float32 outputs out. The bytes depend on the weights and the metadata only,
+so equal trainings give equal files. `to_int8` quantises such a file to 8 bits: a third of its size,
+and faster where the processor has 8-bit multiply instructions (VNNI, AMX).
 """
 
 from __future__ import annotations
@@ -70,11 +70,11 @@ def to_int8(
 ) -> None:
     """Quantise the model at `source` to 8-bit weights and features and write it to `path`.
 
-    Input, outputs and metadata stay the same. `images`, uint8 (n, size, size), resemble the training
-    images: their features' ranges calibrate the quantisation (static quantisation, Jacob et al.
-    2018, arXiv:1712.05877). The first and the last convolution stay in float32: they cost little,
-    and the image's own grey levels and the borders of the outputs suffer most from coarse steps.
-    `operators` are the ONNX operators to quantise.
+    Input, outputs and metadata stay the same. `images`, uint8 (n, size, size), resemble the
+    training images: their features' ranges calibrate the quantisation (static quantisation, Jacob
+    et al. 2018, arXiv:1712.05877). The first and the last convolution stay in float32: they cost
+    little, and the image's own grey levels and the borders of the outputs suffer most from coarse
+    steps. `operators` are the ONNX operators to quantise.
     """
     from onnxruntime.quantization import (
         CalibrationDataReader,
@@ -185,7 +185,7 @@ def _compare(network: nn.Module, content: bytes, size: int, outputs: Sequence[st
         )
         if not difference <= TOLERANCE * largest:
             raise HilumError(
-                f"the exported model's output '{name}' differs by {difference:.2g} from the trained "
-                f"network's; expected at most {TOLERANCE * largest:.2g}. Nothing was written: "
-                f"update torch, onnx and onnxruntime, and export again"
+                f"the exported model's output '{name}' differs by {difference:.2g} from the "
+                f"trained network's; expected at most {TOLERANCE * largest:.2g}. Nothing was "
+                f"written: update torch, onnx and onnxruntime, and export again"
             )

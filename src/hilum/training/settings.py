@@ -22,8 +22,8 @@ class AugmentationLimits:
 
     The others imitate devices and hospitals that are not in the training set. `uneven` is a
     brightness that varies over the image and `noise` a standard deviation, both fractions of full
-    white; `blur` is a standard deviation as a fraction of the side; `local_contrast` is the fraction
-    of the images whose histogram is equalised, locally or globally.
+    white; `blur` is a standard deviation as a fraction of the side; `local_contrast` is the
+    fraction of the images whose histogram is equalised, locally or globally.
     """
 
     rotation_degrees: float = 10.0
@@ -47,9 +47,9 @@ class OcclusionLimits(AugmentationLimits):
 
     `border`, `markers`, `invert` and `opacities` are fractions of the images: those in which
     something other than black enters from beyond the border (one grey level or the border's own
-    pixels); on which a rectangle of one grey level lies; that are inverted; and in which one to three
-    soft bright patches imitate disease, so that a lung is recognised by its outline where it is
-    white. `bands` are covered at the edges, at most this fraction of the side each.
+    pixels); on which a rectangle of one grey level lies; that are inverted; and in which one to
+    three soft bright patches imitate disease, so that a lung is recognised by its outline where it
+    is white. `bands` are covered at the edges, at most this fraction of the side each.
     """
 
     border: float = 0.0

@@ -7,7 +7,7 @@ width). Keep `num_workers` at 0: a batch takes less time to make than to send be
 >>> from torch.utils.data import DataLoader
 >>> from hilum.training.augmentation import Augmentation
 >>> from hilum.training.batches import TrainingImages
->>> images = np.zeros((10, 64, 64), np.uint8)  # or the images of a `hilum.dataset.pixel_cache.Cache`
+>>> images = np.zeros((10, 64, 64), np.uint8)  # or the images of a cache of a run
 >>> source = TrainingImages(images, targets=np.arange(10))
 >>> dataset = CachedImages(source, rows=np.arange(8), changes=Augmentation())
 >>> [tuple(batch["images"].shape) for batch in DataLoader(dataset, batch_size=4, shuffle=True)]
@@ -34,8 +34,8 @@ Item = dict[str, Tensor | list[Tensor]]
 class CachedImages(Dataset[Item]):
     """The images of `rows`, by position, for a `DataLoader` with its own batch size and order.
 
-    The changes of an image depend on `seed`, `epoch` and its row alone. Set `epoch` before each pass
-    to draw new ones.
+    The changes of an image depend on `seed`, `epoch` and its row alone. Set `epoch` before each
+    pass to draw new ones.
     """
 
     def __init__(
@@ -70,8 +70,9 @@ class CachedImages(Dataset[Item]):
 
 
 class CachedBatches(IterableDataset[Item]):
-    """Shuffled batches of `size`, prepared ahead in a thread; for `DataLoader(..., batch_size=None)`.
+    """Shuffled batches of `size`, prepared ahead in a thread.
 
+    For `DataLoader(..., batch_size=None)`.
     Each pass is the next epoch, whose order and changes depend on `seed` and its number alone. Set
     `epoch` to resume from one.
     """

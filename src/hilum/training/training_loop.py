@@ -1,12 +1,12 @@
 """The one training loop.
 
-AdamW, warm-up and cosine schedule, averaged weights, early stopping, bfloat16 where the hardware has
-it, exact resumption.
+AdamW, warm-up and cosine schedule, averaged weights, early stopping, bfloat16 where the hardware
+has it, exact resumption.
 
 Everything random in epoch e is a function of (seed, e) or of (seed, e, row): the order of the rows,
 the augmentation of each image, the dropout. So an interrupted training resumes from its last whole
-epoch and reaches the very weights it would have reached uninterrupted (bit for bit on the CPU of one
-machine).
+epoch and reaches the very weights it would have reached uninterrupted (bit for bit on the CPU of
+one machine).
 """
 
 from __future__ import annotations
@@ -31,9 +31,8 @@ from hilum import storage
 from hilum.errors import BadRecipe, TooFew, notice
 from hilum.storage import digest
 from hilum.training.batches import ahead
-from hilum.training.settings import LoopSettings
+from hilum.training.schedule import Schedule, rate_factor, steps_per_epoch
 
-WARM_UP = 0.1  # fraction of all steps in which the learning rate rises
 # Fewest batches between two evaluations of the tune images: with few images, evaluating more often
 # would cost more than training.
 EVALUATE_EVERY = 20
@@ -46,31 +45,6 @@ Predict = Callable[[np.ndarray], Tensor]
 """images uint8 or uint16 (n, height, width) -> the network's output, float32 on the CPU"""
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """The training schedule, see `hilum.training.settings.LoopSettings`."""
-
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    weight_decay: float
-    averaging: float
-    precision: str = "auto"
-
-    @classmethod
-    def of(cls, settings: LoopSettings, count: int) -> Schedule:
-        """Return the schedule for `count` rows: `epochs`, or more to reach `least_steps` batches."""
-        steps = max(1, steps_per_epoch(count, settings.batch_size))
-        return cls(
-            epochs=max(settings.epochs, -(-settings.least_steps // steps)),
-            batch_size=settings.batch_size,
-            learning_rate=settings.learning_rate,
-            weight_decay=settings.weight_decay,
-            averaging=settings.averaging,
-            precision=settings.precision,
-        )
-
-
 def ignore(done: int, of: int) -> None:
     """Ignore progress."""
 
@@ -81,14 +55,6 @@ def seeded(*seeds: int) -> Iterator[None]:
     with torch.random.fork_rng():
         torch.manual_seed(int(np.random.SeedSequence(seeds).generate_state(1, np.uint64)[0]))
         yield
-
-
-def steps_per_epoch(count: int, batch_size: int) -> int:
-    """Return the number of batches in one pass over `count` rows.
-
-    The last may be short, but a single row is left out: batch normalisation cannot use it.
-    """
-    return count // batch_size + (count % batch_size > 1)
 
 
 @dataclass(frozen=True)
@@ -140,12 +106,13 @@ def fit(
     float32 and the targets. Afterwards it is on the CPU in evaluation mode. `batch` is called for
     one row at a time, from another thread.
 
-    With `checkpoint`, the state is written there after each epoch, resumed by the same call, ignored
-    by a call with other settings or another `made_from`, and removed at the end. `progress` receives
-    (batches done, of how many), `on_epoch` every epoch, after a resumption the earlier ones too.
+    With `checkpoint`, the state is written there after each epoch, resumed by the same call,
+    ignored by a call with other settings or another `made_from`, and removed at the end. `progress`
+    receives (batches done, of how many), `on_epoch` every epoch, after a resumption the earlier
+    ones too.
 
-    Raises `TooFew` for fewer than two rows, `BadRecipe` for an invalid setting or one that makes the
-    loss diverge.
+    Raises `TooFew` for fewer than two rows, `BadRecipe` for an invalid setting or one that makes
+    the loss diverge.
     """
     _check(rows, schedule)
     steps, device = steps_per_epoch(len(rows), schedule.batch_size), _device()
@@ -153,7 +120,7 @@ def fit(
     where = f"{device.type} {precision} {watch.patience if watch else None}{made_from}"
     identity = _identity(network, batch, rows, schedule, seed, where) if checkpoint else ""
     network.to(device)
-    network.to(memory_format=torch.channels_last)
+    _set_memory_format(network, torch.channels_last)  # faster convolutions
     state = _State(network, schedule, watch, precision, identity)
     if checkpoint:
         state.resume(checkpoint)
@@ -170,7 +137,7 @@ def fit(
             state.save(checkpoint)
     network.load_state_dict(state.kept())
     network.to("cpu")
-    network.to(memory_format=torch.contiguous_format)
+    _set_memory_format(network, torch.contiguous_format)
     network.eval()
     if len(state.epochs) < schedule.epochs:
         progress(schedule.epochs * steps, schedule.epochs * steps)
@@ -229,7 +196,7 @@ class _State:
         self.network.train()
         for done, (images, targets) in enumerate(batches, begun):
             for group in self.optimiser.param_groups:
-                group["lr"] = schedule.learning_rate * _rate_factor(done, whole)
+                group["lr"] = schedule.learning_rate * rate_factor(done, whole)
             error = loss(self._output(self.network, images), targets.to(self.device))
             self.optimiser.zero_grad()
             error.backward()
@@ -318,8 +285,16 @@ def _check(rows: np.ndarray, schedule: Schedule) -> None:
         )
     if len(rows) < 2:
         raise TooFew(
-            f"cannot train on {len(rows)} image(s): at least 2 are needed, and many more to be of use"
+            f"cannot train on {len(rows)} image(s): at least 2 are needed, and many more to be "
+            f"of use"
         )
+
+
+def _set_memory_format(network: nn.Module, memory_format: torch.memory_format) -> None:
+    """Lay out all kernels in a memory format, as `Module.to(memory_format=...)` does."""
+    for value in (*network.parameters(), *network.buffers()):
+        if value.dim() == 4:
+            value.data = value.data.to(value.device, memory_format=memory_format)
 
 
 def _device() -> torch.device:
@@ -351,17 +326,6 @@ def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
         {"params": [weight for weight in trained if weight.ndim > 1], "weight_decay": weight_decay},
         {"params": [weight for weight in trained if weight.ndim <= 1], "weight_decay": 0.0},
     ]
-
-
-def _rate_factor(step: int, steps: int) -> float:
-    """Return the learning rate at `step` as a fraction of the largest.
-
-    A linear rise, then a cosine to nearly 0 (Loshchilov & Hutter 2017).
-    """
-    rise = max(1, round(WARM_UP * steps))
-    if step < rise:
-        return (step + 1) / rise
-    return 0.5 * (1 + math.cos(math.pi * (step - rise + 1) / (steps - rise + 1)))
 
 
 def _ahead(

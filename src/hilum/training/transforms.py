@@ -1,9 +1,9 @@
 """Apply drawn changes to an image, its label mask, boxes and points.
 
-Images are uint8 or uint16 (height, width), masks uint8 (height, width) with 0 for background, points
-float (k, 2) row and column with pixel centres at integers, boxes float (k, 4) top, left, bottom,
-right at pixel edges, half-open, as in `Crop`. What enters from beyond the border is 0 in the mask,
-and in the image too unless `border` says otherwise.
+Images are uint8 or uint16 (height, width), masks uint8 (height, width) with 0 for background,
+points float (k, 2) row and column with pixel centres at integers, boxes float (k, 4) top, left,
+bottom, right at pixel edges, half-open, as in `Crop`. What enters from beyond the border is 0 in
+the mask, and in the image too unless `border` says otherwise.
 
 All geometric changes of a draw form one map, in which OpenCV interpolates each new pixel once: an
 affine matrix, and an elastic displacement on top of it where there is one.

@@ -25,15 +25,16 @@ CARD = Card(
         "trained on)"
     ),
     source=(
-        "Oktay et al.: Attention U-Net: Learning Where to Look for the Pancreas. MIDL 2018; from MONAI"
+        "Oktay et al.: Attention U-Net: Learning Where to Look for the Pancreas. MIDL 2018; from "
+        "MONAI"
     ),
     citation="arXiv:1804.03999",
     caveats=(
-        "Segments the patient's right and left lung in frontal views. Lateral views, small children, "
-        "consolidated lungs, and images that are mirrored or rotated by more than the augmentation "
-        "are outside its training domain. "
-        "Runs at full resolution: on processors it takes about ten times as long as 'compact_unet'; "
-        "on a GPU the difference is small."
+        "Segments the patient's right and left lung in frontal views. Lateral views, small "
+        "children, consolidated lungs, and images that are mirrored or rotated by more than the "
+        "augmentation are outside its training domain. "
+        "Runs at full resolution: on processors it takes about ten times as long as "
+        "'compact_unet'; on a GPU the difference is small."
     ),
 )
 QUICK: Mapping[str, int | float] = {
@@ -46,7 +47,7 @@ QUICK: Mapping[str, int | float] = {
 
 @dataclass(frozen=True)
 class Settings(SegmenterSettings):
-    """The five levels have 1, 2, 4, 8 and 16 times `width` channels, with 16 as in the authors' code."""
+    """The levels have 1, 2, 4, 8 and 16 times `width` channels, with 16 as in the authors' code."""
 
     width: int = 16
 

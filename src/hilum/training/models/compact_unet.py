@@ -1,12 +1,12 @@
 """A small U-Net for the lungs: trains in about a minute on two cores, runs in about 5 ms on one.
 
 A U-Net (Ronneberger et al. 2015) made affordable: the "patchify" stem turns patches of 4 x 4 pixels
-into features by one convolution with stride 4, so that nothing is computed at full resolution; three
-levels follow, down to 1/32; and the last convolution writes the 4 x 4 pixels of each patch at once
-(sub-pixel convolution, Shi et al. 2016). Layers at full resolution cost half as much again or double
-the time, since memory bandwidth is the bottleneck there. With `detail`, the 16 pixels of each patch
-are fed in again before the last convolution, for a tenth more time; short trainings (240 batches)
-gain nothing by it, and the figures of bench/lungs.py are with it.
+into features by one convolution with stride 4, so that nothing is computed at full resolution;
+three levels follow, down to 1/32; and the last convolution writes the 4 x 4 pixels of each patch at
+once (sub-pixel convolution, Shi et al. 2016). Layers at full resolution cost half as much again or
+double the time, since memory bandwidth is the bottleneck there. With `detail`, the 16 pixels of
+each patch are fed in again before the last convolution, for a tenth more time; short trainings (240
+batches) gain nothing by it, and the figures of bench/lungs.py are with it.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ CARD = Card(
     ),
     citation="arXiv:1505.04597",
     caveats=(
-        "Segments the patient's right and left lung in frontal views. Lateral views, small children, "
-        "consolidated lungs, and images that are mirrored or rotated by more than the augmentation "
-        "are outside its training domain."
+        "Segments the patient's right and left lung in frontal views. Lateral views, small "
+        "children, consolidated lungs, and images that are mirrored or rotated by more than the "
+        "augmentation are outside its training domain."
     ),
 )
 # A third of the time for 0.006 less Dice.

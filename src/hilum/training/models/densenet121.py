@@ -4,10 +4,10 @@ See `hilum.training.classification` for inputs and outputs. `weights` names a st
 torchvision's names, as used for published radiograph models: TorchXRayVision's (Cohen et al. 2022,
 arXiv:2111.00595), one channel from -1024 to 1024, and CheXNet's (Rajpurkar et al. 2017,
 arXiv:1711.05225), three channels with ImageNet's mean and standard deviation, also with the older
-names (`module.densenet121.features.denseblock1.denselayer1.norm.1.weight`). The grey image is scaled
-as the weights require inside the network; three channels receive it three times, each with its own
-scale. Without weights each image is standardised to mean 0 and standard deviation 1. The file's last
-layer is dropped: the findings of the recipe are trained anew.
+names (`module.densenet121.features.denseblock1.denselayer1.norm.1.weight`). The grey image is
+scaled as the weights require inside the network; three channels receive it three times, each with
+its own scale. Without weights each image is standardised to mean 0 and standard deviation 1. The
+file's last layer is dropped: the findings of the recipe are trained anew.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ CARD = Card(
     citation="arXiv:1608.06993",
     caveats=(
         "A score is not a probability. It knows the hospitals, devices and patients it was trained "
-        "on, and no others; weights from a file may have been trained on images that are now in the "
-        "test part, which cannot be detected here. With random weights it needs thousands of images. "
-        "On processors it trains and runs several times slower than 'efficientnet_lite0'."
+        "on, and no others; weights from a file may have been trained on images that are now in "
+        "the test part, which cannot be detected here. With random weights it needs thousands of "
+        "images. On processors it trains and runs several times slower than 'efficientnet_lite0'."
     ),
 )
 QUICK: Mapping[str, int | float] = {"epochs": 2, "least_steps": 40, "frozen": 3}
@@ -188,7 +188,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def _renamed(name: str) -> str:
-    """Translate torchvision's name, also older and wrapped ones, to MONAI's; "" for unused weights."""
+    """Translate torchvision's name, also older and wrapped ones, to MONAI's; "" for unused ones."""
     name = name.removeprefix("module.").removeprefix("model.").removeprefix("densenet121.")
     if HEADS.match(name):
         return ""

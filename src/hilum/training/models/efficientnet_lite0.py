@@ -32,8 +32,8 @@ CARD = Card(
     caveats=(
         "A score is not a probability. It knows the hospitals, devices and patients it was trained "
         "on, and no others. It sees the lung region at the training size, where a sign of a few "
-        "pixels may be lost. Where the finding is correlated with a hospital, a device or a marker, "
-        "it may have learned that shortcut instead."
+        "pixels may be lost. Where the finding is correlated with a hospital, a device or a "
+        "marker, it may have learned that shortcut instead."
     ),
 )
 
@@ -59,10 +59,11 @@ QUICK: Mapping[str, int | float] = {
 class Settings(ClassifierSettings):
     """`pretrained` starts from ImageNet weights.
 
-    `frozen` is the number of stages, of seven, that keep these weights; it applies with `pretrained`
-    only. float32 is as fast here as bfloat16 on processors that have it, and more precise. There is
-    no early stopping, since some dozens of tune images cannot decide it, and augmentation is strong:
-    in the lung boxes of Shenzhen, five folds, AUROC 0.939 instead of 0.921 (bench/findings.py).
+    `frozen` is the number of stages, of seven, that keep these weights; it applies with
+    `pretrained` only. float32 is as fast here as bfloat16 on processors that have it, and more
+    precise. There is no early stopping, since some dozens of tune images cannot decide it, and
+    augmentation is strong: in the lung boxes of Shenzhen, five folds, AUROC 0.939 instead of 0.921
+    (bench/findings.py).
     """
 
     pretrained: bool = True

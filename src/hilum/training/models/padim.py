@@ -1,18 +1,18 @@
 """PaDiM, an anomaly model: a Gaussian of normal features at each position.
 
-Images, cells, features, score and map are those of `hilum.training.anomaly_detection`. For each cell
-a Gaussian is fitted to the features of the normal images; the distance of an image there is the
-Mahalanobis distance over the root of the number of channels, so that about 1 is usual in a normal
-image.
+Images, cells, features, score and map are those of `hilum.training.anomaly_detection`. For each
+cell a Gaussian is fitted to the features of the normal images; the distance of an image there is
+the Mahalanobis distance over the root of the number of channels, so that about 1 is usual in a
+normal image.
 
-Defard et al. 2021 (arXiv:2011.08785), with four differences, each measured on normal and tuberculous
-lungs. Only shallow features are used, with all of their channels, and the score is the mean of the
-worst fraction of the map (`anomaly_detection` gives the reasons). And each cell is judged given its
-mirrored cell, as a radiologist compares the two lungs: the Gaussian describes the residual of its
-features after a ridge regression on those of the mirrored cell. What the images of a hospital have
-in common is present on both sides and is predicted; one-sided disease is not. So an image of another
-hospital is less of an anomaly, and a diseased one no less. Symmetric disease is found by what the
-regression leaves, not by the comparison.
+Defard et al. 2021 (arXiv:2011.08785), with four differences, each measured on normal and
+tuberculous lungs. Only shallow features are used, with all of their channels, and the score is the
+mean of the worst fraction of the map (`anomaly_detection` gives the reasons). And each cell is
+judged given its mirrored cell, as a radiologist compares the two lungs: the Gaussian describes the
+residual of its features after a ridge regression on those of the mirrored cell. What the images of
+a hospital have in common is present on both sides and is predicted; one-sided disease is not. So an
+image of another hospital is less of an anomaly, and a diseased one no less. Symmetric disease is
+found by what the regression leaves, not by the comparison.
 """
 
 from __future__ import annotations

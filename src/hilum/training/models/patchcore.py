@@ -1,18 +1,18 @@
 """PatchCore, an anomaly model: the distance of each patch to the nearest patch of normal images.
 
-Images, cells, features, score and map are those of `hilum.training.anomaly_detection`. A patch is the
-residual of a cell's features after regression on the mirrored cell's
+Images, cells, features, score and map are those of `hilum.training.anomaly_detection`. A patch is
+the residual of a cell's features after regression on the mirrored cell's
 (`anomaly_detection.MirrorResidual`), whitened equally everywhere, so that a distance of about 1 is
 usual. It is compared with patches of all positions: normal is what was seen anywhere.
 
 Roth et al. 2022 (arXiv:2106.08265), with these differences: only shallow features, averaged over a
-cell of 16 x 16 pixels and not once more over neighbouring cells (which moves the map's peak and ranks
-no better); the regression on the mirrored cell (which makes another hospital less of an anomaly); the
-whitening; and the mean of the worst fraction of the map as score in place of its weighted maximum.
-And the memory bank is selected from a stream of patches (merge and reduce, Har-Peled and Mazumdar
-2004): whenever `CHUNK` new patches have arrived, the farthest-first traversal (Gonzalez 1985) keeps
-`bank` of them and the present bank together, by distances after a random projection to `PROJECTED`
-numbers (Johnson and Lindenstrauss 1984).
+cell of 16 x 16 pixels and not once more over neighbouring cells (which moves the map's peak and
+ranks no better); the regression on the mirrored cell (which makes another hospital less of an
+anomaly); the whitening; and the mean of the worst fraction of the map as score in place of its
+weighted maximum. And the memory bank is selected from a stream of patches (merge and reduce,
+Har-Peled and Mazumdar 2004): whenever `CHUNK` new patches have arrived, the farthest-first
+traversal (Gonzalez 1985) keeps `bank` of them and the present bank together, by distances after a
+random projection to `PROJECTED` numbers (Johnson and Lindenstrauss 1984).
 
 Memory, besides PyTorch, the network, a batch and the images, which may stay on disk: at most bank +
 CHUNK + the cells of a batch of images patches of 80 float32 numbers, each with its projection and
@@ -48,15 +48,16 @@ CARD = Card(
         "images it was fitted to, whose terms bind it"
     ),
     source=(
-        "Roth, Pemula, Zepeda, Schoelkopf, Brox, Gehler: Towards Total Recall in Industrial Anomaly "
-        "Detection. CVPR 2022"
+        "Roth, Pemula, Zepeda, Schoelkopf, Brox, Gehler: Towards Total Recall in Industrial "
+        "Anomaly Detection. CVPR 2022"
     ),
     citation="arXiv:2106.08265",
     caveats=(
-        "Finds what differs from the normal images it was fitted to, not disease: a device, a marker "
-        "or another hospital may score high too. It compares with patches of all positions, so it "
-        "may miss what is normal in one place and abnormal in another. The score is a mean over "
-        "nearly a third of the region: a single small nodule hardly changes it; consult the map."
+        "Finds what differs from the normal images it was fitted to, not disease: a device, a "
+        "marker or another hospital may score high too. It compares with patches of all positions, "
+        "so it may miss what is normal in one place and abnormal in another. The score is a mean "
+        "over nearly a third of the region: a single small nodule hardly changes it; consult the "
+        "map."
     ),
 )
 
@@ -71,9 +72,9 @@ REGRESSED = 1000  # images, evenly spread, that regression and whitening are fit
 class Settings:
     """`bank` is the number of patches in the memory.
 
-    `regularisation` is added to each variance before whitening, as a fraction of their mean; `ridge`
-    is the same for the mirrored cell in the regression. With a smaller ridge and few images,
-    one-sided disease is wrongly predicted on the other side, and the map peaks there.
+    `regularisation` is added to each variance before whitening, as a fraction of their mean;
+    `ridge` is the same for the mirrored cell in the regression. With a smaller ridge and few
+    images, one-sided disease is wrongly predicted on the other side, and the map peaks there.
     """
 
     bank: int = 4000

@@ -30,11 +30,11 @@ CARD = Card(
     ),
     citation="arXiv:1505.04597",
     caveats=(
-        "Segments the patient's right and left lung in frontal views. Lateral views, small children, "
-        "consolidated lungs, and images that are mirrored or rotated by more than the augmentation "
-        "are outside its training domain. "
-        "Runs at full resolution: on processors it takes about ten times as long as 'compact_unet'; "
-        "on a GPU the difference is small."
+        "Segments the patient's right and left lung in frontal views. Lateral views, small "
+        "children, consolidated lungs, and images that are mirrored or rotated by more than the "
+        "augmentation are outside its training domain. "
+        "Runs at full resolution: on processors it takes about ten times as long as "
+        "'compact_unet'; on a GPU the difference is small."
     ),
 )
 QUICK: Mapping[str, int | float] = {
