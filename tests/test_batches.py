@@ -1,5 +1,6 @@
 """Batches: image, mask, boxes and points stay aligned, draws repeat themselves whatever the threads, and a stack reads what was written."""
 
+import doctest
 import os
 import threading
 
@@ -292,3 +293,10 @@ def test_the_torch_data_sets_are_the_same_batches() -> None:
         64,
     )
     assert together["targets"].tolist() == list(range(10))
+
+
+def test_the_example_of_the_torch_data_set_runs() -> None:
+    pytest.importorskip("torch")
+    from hilum.training import torch_dataset
+
+    assert doctest.testmod(torch_dataset) == doctest.TestResults(failed=0, attempted=7)
