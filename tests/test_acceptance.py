@@ -105,10 +105,10 @@ def test_a_frontal_chest_is_scored_by_both(both, tmp_path, stated):
 
 SPOILT = {
     "inverted": lambda: 255 - chest(),
-    "upside down": lambda: np.rot90(chest(), 2),
+    "rotated by 180°": lambda: np.rot90(chest(), 2),
     "mirrored": lambda: chest()[:, ::-1],
-    "like no frontal chest": hand,
-    "like no frontal chest radiograph": lambda: np.random.default_rng(0).integers(
+    "not to be a frontal chest": hand,
+    "not to be a frontal chest radiograph": lambda: np.random.default_rng(0).integers(
         0, 256, (256, 256), np.uint8
     ),
 }
@@ -141,8 +141,8 @@ def test_what_is_refused_is_not_explained_either(small_run, tmp_path):
 def test_a_view_that_the_recipe_includes_is_not_refused():
     stated = Stated(view="LATERAL")
     assert (
-        "lateral view" in acceptance.refused([], stated, GOOD)
-        and acceptance.refused([], stated, GOOD, include=["LATERAL"]) == ""
+        "lateral view" in acceptance.refusal([], stated, GOOD)
+        and acceptance.refusal([], stated, GOOD, include=["LATERAL"]) == ""
     )
 
 
@@ -189,16 +189,16 @@ def test_a_child_is_warned_about_by_models_of_adults_and_the_other_way_about(bot
 
 def test_lungs_count_where_they_are_needed_and_nothing_else_speaks_against_the_image():
     plain = Stated()
-    assert acceptance.refused([], plain, GOOD) == ""
-    assert acceptance.refused([], plain, Lungs(False, 0.0, 0.7)) == "no lungs were found"
-    assert "quality 0.60, below 0.7" in acceptance.refused([], plain, Lungs(True, 0.6, 0.7))
-    assert acceptance.refused([], plain, Lungs(False, 0.0, None)) == ""
-    both = acceptance.refused(
+    assert acceptance.refusal([], plain, GOOD) == ""
+    assert acceptance.refusal([], plain, Lungs(False, 0.0, 0.7)) == "no lungs were found"
+    assert "quality 0.60, below 0.7" in acceptance.refusal([], plain, Lungs(True, 0.6, 0.7))
+    assert acceptance.refusal([], plain, Lungs(False, 0.0, None)) == ""
+    both = acceptance.refusal(
         [QualityFlag("inverted", "inverted")],
         Stated(view="LATERAL", modality="CT"),
         Lungs(False, 0.0, 0.7),
     )
-    assert both == "it looks inverted; the file states: lateral view, modality CT"
+    assert both == "it appears inverted; the file states: lateral view, modality CT"
 
 
 def test_an_age_is_within_until_the_next_birthday():
@@ -213,16 +213,16 @@ def test_an_age_is_within_until_the_next_birthday():
 @pytest.mark.parametrize(
     ("people", "looks", "words"),
     [
-        (People(1, 5, "children"), age_group.GROWN, "adult's film"),
-        (People(1, 5, "children"), "", "nothing says"),
+        (People(1, 5, "children"), age_group.GROWN, "adult's image"),
+        (People(1, 5, "children"), "", "nothing indicates"),
         (People(1, 5, "children"), age_group.SMALL_CHILD, ""),
-        (People(15, 89, "adults"), age_group.SMALL_CHILD, "small child's film"),
+        (People(15, 89, "adults"), age_group.SMALL_CHILD, "small child's image"),
         (People(15, 89, "adults"), age_group.GROWN, ""),
         (People(0, 89, "people"), age_group.SMALL_CHILD, ""),
     ],
 )
 def test_without_an_age_the_outlines_of_the_lungs_decide(monkeypatch, people, looks, words):
-    monkeypatch.setattr(age_group, "looks", lambda labels: looks)
+    monkeypatch.setattr(age_group, "classify", lambda labels: looks)
     found = acceptance.age_warning("m", people, Stated(), NO_LABELS)
     assert words in found and bool(found) == bool(words)
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from hilum.training import degradations
-from hilum.training.augmentation import Augmentation, AugmentationParams, apply, draw, draw_many
+from hilum.training.augmentation import Augmentation, AugmentationParams, draw, draw_many
+from hilum.training.transforms import apply
 
 NONE = Augmentation(
     rotation_degrees=0, scale=0, shift=0, contrast=0, brightness=0, gamma=0, elastic=0, flip=False

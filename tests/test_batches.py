@@ -1,5 +1,6 @@
 """Batches: image, mask, boxes and points stay aligned, draws repeat themselves whatever the threads, and a stack reads what was written."""
 
+import doctest
 import os
 import threading
 
@@ -11,11 +12,11 @@ from hilum.imaging.image_stack import ImageStack
 from hilum.training.augmentation import (
     Augmentation,
     AugmentationParams,
-    SpatialTransform,
     draw,
     draw_many,
 )
-from hilum.training.batches import Pictures, ahead, as_float, epoch
+from hilum.training.batches import TrainingImages, ahead, as_float, epoch
+from hilum.training.transforms import SpatialTransform
 
 STILL = Augmentation(rotation_degrees=0, scale=0, shift=0, contrast=0, brightness=0, gamma=0)
 GEOMETRY = {
@@ -56,7 +57,7 @@ def test_image_mask_box_and_points_stay_aligned(name: str) -> None:
     place = np.array([[62.0, 85.0]])
     box = np.array([[56.5, 79.5, 68.5, 91.5]])
     image = disc(*place[0])
-    found = Pictures((image * 200)[None], image[None], [box], [place])
+    found = TrainingImages((image * 200)[None], image[None], [box], [place])
     rng = np.random.default_rng(4)
     for _ in range(12):
         drawn = draw(GEOMETRY[name], rng)
@@ -121,10 +122,10 @@ def test_a_crop_larger_than_the_picture_is_refused() -> None:
         SpatialTransform(draw(Augmentation(crop=65), np.random.default_rng(0)), (64, 80))
 
 
-def pictures(count: int = 10) -> Pictures:
+def pictures(count: int = 10) -> TrainingImages:
     rng = np.random.default_rng(3)
     masks = np.repeat(disc(30, 30, 9, (64, 64))[None], count, 0)
-    return Pictures(
+    return TrainingImages(
         rng.integers(0, 256, (count, 64, 64), np.uint8),
         masks,
         targets=np.arange(count, dtype=np.float32),
@@ -168,7 +169,7 @@ def test_equal_generators_give_equal_epochs_however_the_caller_dawdles() -> None
 def test_a_stack_gives_the_batches_that_the_array_gives(tmp_path) -> None:
     array = pictures()
     array.images.tofile(tmp_path / "a.u8")
-    stacked = Pictures(ImageStack(tmp_path / "a.u8", 64), array.masks, targets=array.targets)
+    stacked = TrainingImages(ImageStack(tmp_path / "a.u8", 64), array.masks, targets=array.targets)
     for changes in (None, Augmentation()):
         both = (
             epoch(one, np.arange(10), 4, np.random.default_rng(2), changes)
@@ -199,8 +200,10 @@ def test_sixteen_bits_go_through_with_their_grey_values_and_geometry() -> None:
     image = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
     changes = Augmentation(10, 0.1, 0.05, 0.2, 0.1, 0.2)
     drawn = draw(changes, np.random.default_rng(1))
-    wide = Pictures(image[None]).batch(np.array([0]), [drawn]).images[0]
-    narrow = Pictures((image >> 8).astype(np.uint8)[None]).batch(np.array([0]), [drawn]).images[0]
+    wide = TrainingImages(image[None]).batch(np.array([0]), [drawn]).images[0]
+    narrow = (
+        TrainingImages((image >> 8).astype(np.uint8)[None]).batch(np.array([0]), [drawn]).images[0]
+    )
     assert wide.dtype == np.uint16 and len(np.unique(wide)) > 1000
     assert np.abs(as_float(wide) - as_float(narrow)).max() < 0.03
 
@@ -266,9 +269,9 @@ def test_a_stack_cut_short_under_its_reader_is_told(stored) -> None:
 
 def test_the_torch_data_sets_are_the_same_batches() -> None:
     torch = pytest.importorskip("torch")
-    from hilum.training.torch_dataset import Batches, Items
+    from hilum.training.torch_dataset import CachedBatches, CachedImages
 
-    made = Batches(pictures(), np.arange(10), 4, seed=1, changes=Augmentation())
+    made = CachedBatches(pictures(), np.arange(10), 4, seed=1, changes=Augmentation())
     loaded = list(torch.utils.data.DataLoader(made, batch_size=None))
     plain = list(epoch(pictures(), np.arange(10), 4, np.random.default_rng([1, 0]), Augmentation()))
     assert len(made) == len(loaded) == 3
@@ -281,7 +284,7 @@ def test_the_torch_data_sets_are_the_same_batches() -> None:
             theirs["rows"], torch.from_numpy(ours.rows)
         )
     assert not torch.equal(next(iter(made))["images"], loaded[0]["images"])  # the next epoch
-    items = Items(pictures(), np.arange(10), seed=1, changes=Augmentation())
+    items = CachedImages(pictures(), np.arange(10), seed=1, changes=Augmentation())
     together = next(iter(torch.utils.data.DataLoader(items, batch_size=10)))
     assert torch.equal(together["images"][7], items[7]["images"]) and together["images"].shape == (
         10,
@@ -290,3 +293,10 @@ def test_the_torch_data_sets_are_the_same_batches() -> None:
         64,
     )
     assert together["targets"].tolist() == list(range(10))
+
+
+def test_the_example_of_the_torch_data_set_runs() -> None:
+    pytest.importorskip("torch")
+    from hilum.training import torch_dataset
+
+    assert doctest.testmod(torch_dataset) == doctest.TestResults(failed=0, attempted=7)

@@ -54,10 +54,10 @@ def made_up(
     ]
     usual = {
         "inverted": -9.0,
-        "turned": -9.0,
-        "turn": 0,
+        "rotated": -9.0,
+        "quarter_turns": 0,
         "mirrored": -9.0,
-        "strange": -9.0,
+        "out_of_distribution": -9.0,
         "height": 300,
         "width": 280,
         "minimum": 0,
@@ -142,8 +142,8 @@ def test_an_image_of_something_else_is_reported_as_a_whole(plant):
     assert found(manifest, facts, cache) == PLANTED and found(manifest, facts) == []
 
 
-def test_flagged_images_are_not_reported_twice_and_a_few_images_not_at_all():
-    assert found(*made_up(border=0.5, strange=12.0)) == []
+def test_what_is_doubted_already_is_not_told_twice_and_a_few_pictures_tell_nothing():
+    assert found(*made_up(border=0.5, out_of_distribution=12.0)) == []
     assert (
         found(*made_up(count=outliers.FEWEST - 1, border=0.5))
         == []

@@ -19,10 +19,10 @@ from hilum.pipeline import audit, cache, ingest
 
 RIGHT = {
     "inverted": -9.0,
-    "turned": -7.0,
-    "turn": 0,
+    "rotated": -7.0,
+    "quarter_turns": 0,
     "mirrored": -6.0,
-    "strange": -9.0,
+    "out_of_distribution": -9.0,
     "distance": 0.5,
     "border": 0.05,
     "flat": 0.05,
@@ -69,12 +69,12 @@ def test_correct_images_have_no_issues():
     ("changes", "rule", "severity"),
     [
         ({"inverted": 12.0}, "image-inverted", "warning"),
-        ({"turned": 9.0, "turn": 3}, "image-rotated", "warning"),
-        ({"turned": 9.0, "turn": 1, "mirrored": 9.0}, "image-rotated", "warning"),
+        ({"rotated": 9.0, "quarter_turns": 3}, "image-turned", "warning"),
+        ({"rotated": 9.0, "quarter_turns": 1, "mirrored": 9.0}, "image-turned", "warning"),
         ({"mirrored": 9.0}, "image-mirrored", "warning"),
-        ({"strange": 12.0}, "image-not-frontal-chest", "warning"),
+        ({"out_of_distribution": 12.0}, "image-not-frontal-chest", "warning"),
         ({"distance": 4.0, "inverted": 9.0}, "image-not-frontal-chest", "warning"),
-        ({"flat": 0.97, "strange": 9.0}, "image-empty", "error"),
+        ({"flat": 0.97, "out_of_distribution": 9.0}, "image-empty", "error"),
         ({"black": 0.45}, "image-clipped", "warning"),
         ({"white": 0.25}, "image-clipped", "warning"),
         ({"spread": 40.0}, "image-low-contrast", "warning"),
@@ -103,20 +103,20 @@ def test_what_is_within_its_limits_or_unreadable_is_left_alone(changes):
 
 def test_a_constant_or_flat_picture_is_left_to_the_rules_of_files():
     assert (
-        found(minimum=7, maximum=7, flat=1.0, strange=9.0) == []
-        and found(minimum=7, maximum=20, strange=9.0) == []
+        found(minimum=7, maximum=7, flat=1.0, out_of_distribution=9.0) == []
+        and found(minimum=7, maximum=20, out_of_distribution=9.0) == []
     )
 
 
 def test_messages_name_the_file_and_say_which_way():
     messages = [
         one.message
-        for changes in ({"turned": 9.0, "turn": 2}, {"border": 0.7})
+        for changes in ({"rotated": 9.0, "quarter_turns": 2}, {"border": 0.7})
         for one in image_quality.check(*made_up(**changes))
     ]
     assert messages == [
-        "1.png: appears turned upside down",
-        "1.png: 70 % of the image is a flat border",
+        "1.png: looks rotated by 180°",
+        "1.png: 70 % of the picture is a flat border",
     ]
 
 

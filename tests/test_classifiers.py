@@ -178,7 +178,7 @@ def test_a_training_that_was_interrupted_reaches_the_same_weights_with_tune_imag
             concepts=CONCEPTS,
             seed=0,
             tune=tune,
-            heard=heard.append,
+            on_epoch=heard.append,
             **options,
         )
 
@@ -312,8 +312,8 @@ def test_scores_lie_between_0_and_1_and_the_maps_mean_tells_the_logit(name):
 
 
 def test_no_logit_is_so_large_that_a_score_is_0_or_1():
-    class Sure(torch.nn.Module):
-        def located(self, x):
+    class Sure(classification.MappingClassifier):
+        def logits_and_maps(self, x):
             return torch.tensor([[1e4, -1e4]]), x
 
     score, _ = ask(classification.ExportableClassifier(Sure()), np.zeros((1, 8, 8), np.uint8))
@@ -361,7 +361,7 @@ def test_the_probe_is_the_logistic_regression_that_scikit_learn_finds():
         seed=0,
     ).network
     with torch.no_grad():
-        seen = linear_probe._seen(network, images, np.arange(48), training_loop.ignore)
+        seen = linear_probe._features(network, images, np.arange(48), training_loop.ignore)
     seen = ((seen - network.mean) / network.deviation).numpy()
     balance = classification.balanced(targets).numpy()
     for column in (0, 1):
@@ -447,7 +447,7 @@ def test_weights_with_torchvisions_names_come_to_their_place_with_their_own_scal
 ):
     told, names = torchvision_named(channels, old)
     torch.save(told, tmp_path / "weights.pt")
-    found = densenet121.features(densenet121.read(tmp_path / "weights.pt")).eval()
+    found = densenet121.features(densenet121.read_weights(tmp_path / "weights.pt")).eval()
     for name, value in found.body.state_dict().items():
         assert name.endswith("num_batches_tracked") or torch.equal(
             value, names[name.replace(".layers", "")]
@@ -489,15 +489,15 @@ def test_weights_of_another_network_and_files_that_are_none_are_refused_with_wha
     ):
         torch.save({**told, **change}, path)
         with pytest.raises(BadData, match=words):
-            densenet121.features(densenet121.read(path))
+            densenet121.features(densenet121.read_weights(path))
     torch.save({name: value for name, value in told.items() if "norm0" not in name}, path)
     with pytest.raises(BadData, match="norm0.weight is missing"):
-        densenet121.features(densenet121.read(path))
+        densenet121.features(densenet121.read_weights(path))
     with pytest.raises(NotFound, match="there is no file"):
-        densenet121.read(tmp_path / "none.pt")
+        densenet121.read_weights(tmp_path / "none.pt")
     torch.save([1, 2], path)
     with pytest.raises(BadData, match="holds list, not a state dict"):
-        densenet121.read(path)
+        densenet121.read_weights(path)
 
 
 def test_a_model_saved_whole_is_refused_with_the_way_to_a_state_dict(tmp_path):
@@ -506,7 +506,7 @@ def test_a_model_saved_whole_is_refused_with_the_way_to_a_state_dict(tmp_path):
         BadData,
         match=r"saved whole, as TorchXRayVision's releases are.*weights_only=False\).state_dict\(\)",
     ):
-        densenet121.read(tmp_path / "whole.pt")
+        densenet121.read_weights(tmp_path / "whole.pt")
 
 
 def test_frozen_blocks_keep_the_files_weights_and_statistics_and_the_others_learn(tmp_path):

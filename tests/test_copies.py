@@ -181,7 +181,7 @@ def test_read_tells_a_changed_copy_of_an_image_that_a_model_was_trained_on(tmp_p
     }.items():
         (tmp_path / name).write_bytes(data)
         (one,), _ = classify_images.classify_images([tmp_path / name])
-        assert "of which this is a changed copy" in one.scores[0].warning
+        assert "of which this is an altered copy" in one.scores[0].warning
     (tmp_path / "other.jpg").write_bytes(jpeg(chest(8), 50))
     (one,), _ = classify_images.classify_images([tmp_path / "other.jpg"])
     assert "changed copy" not in one.scores[0].warning

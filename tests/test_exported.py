@@ -53,9 +53,9 @@ def test_a_run_whose_recipe_no_longer_fits_its_models_is_refused(small_run):
 
 SPOILT = {
     orientation.INVERTED: lambda picture: 255 - picture,
-    orientation.TURNED: lambda picture: np.rot90(picture),
+    orientation.ROTATED: lambda picture: np.rot90(picture),
     orientation.MIRRORED: lambda picture: picture[:, ::-1],
-    orientation.STRANGE: lambda picture: np.tile(
+    orientation.OUT_OF_DISTRIBUTION: lambda picture: np.tile(
         np.linspace(0, 255, picture.shape[1]).astype(np.uint8), (picture.shape[0], 1)
     ),
 }
@@ -80,7 +80,7 @@ def test_each_wrong_image_is_refused_by_name_and_the_others_are_still_scored(sma
         *SPOILT,
     ]
     for fault in SPOILT:
-        assert "it looks " in by_name[fault].refused and by_name[fault].scores == []
+        assert "it appears " in by_name[fault].refused and by_name[fault].scores == []
     assert by_name[path.stem].refused == "" and {
         said.model for said in by_name[path.stem].scores
     } == {"finding", "anomaly"}

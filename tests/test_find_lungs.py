@@ -197,7 +197,7 @@ def test_what_is_no_upright_frontal_chest_is_never_trusted(image, tmp_path, lung
         row["quality"] <= 0.2
         and not row["trusted"]
         and row["quality_flags"]
-        and "looks" in row["warning"]
+        and "appears" in row["warning"]
     )
 
 
@@ -243,14 +243,14 @@ def test_without_a_model_the_remedy_is_told_and_another_models_task_is_refused(
 
 
 def test_an_estimate_never_falls_with_a_better_sign():
-    signs = {name: 0.9 for name in lung_finder.SHARES} | {"shape": -0.6}
+    signs = {name: 0.9 for name in lung_finder.FRACTIONS} | {"shape": -0.6}
     before = lung_finder.estimate(signs, lung_finder.rule())
     for name in lung_finder.SIGNS:
         assert (
             lung_finder.estimate({**signs, name: signs[name] + 0.09}, lung_finder.rule()) >= before
         )
     assert before > lung_finder.estimate(
-        {name: 0.1 for name in lung_finder.SHARES} | {"shape": -2.0}, lung_finder.rule()
+        {name: 0.1 for name in lung_finder.FRACTIONS} | {"shape": -2.0}, lung_finder.rule()
     )
     assert min(lung_finder.rule()["weights"].values()) >= 0
 

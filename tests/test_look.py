@@ -66,7 +66,7 @@ def bright(top, left, length=16):
 def test_each_method_peaks_where_the_model_looks(corner):
     picture, place = bright(*corner)
     for method, found in saliency.maps(Looker(place), picture, 1).items():
-        strength = saliency.grown(found, SIDE)
+        strength = saliency.upsample(found, SIDE)
         peak = np.unravel_index(np.argmax(strength), strength.shape)
         assert all(
             side.start - 4 <= at < side.stop + 4 for side, at in zip(place, peak, strict=True)
@@ -110,7 +110,7 @@ def test_an_exported_network_is_asked_through_onnx_runtime_for_both_maps(tmp_pat
         ((slice(0, 16), slice(80, 96)), (slice(80, 96), slice(0, 16)))
     ):
         for found in saliency.maps(OnnxModel(tmp_path / "corner.onnx"), picture, column).values():
-            strength = saliency.grown(found, SIDE)
+            strength = saliency.upsample(found, SIDE)
             assert strength[rows, columns].max() == strength.max() > 0.5
 
 

@@ -16,10 +16,11 @@ from torch import nn  # noqa: E402
 
 from hilum.errors import BadRecipe, CannotWrite, HilumError, Notice, TooFew  # noqa: E402
 from hilum.training import onnx_export, training_loop  # noqa: E402
+from hilum.training.schedule import Schedule  # noqa: E402
 
 SIZE = 16
 ROWS = np.arange(10)
-SCHEDULE = training_loop.Schedule(
+SCHEDULE = Schedule(
     epochs=4,
     batch_size=4,
     learning_rate=0.01,
@@ -101,7 +102,7 @@ def same(one: nn.Module, other: nn.Module) -> bool:
 
 
 def test_training_learns() -> None:
-    _, losses = train(schedule=training_loop.Schedule(30, 4, 0.03, 0.0, 0.9, "float32"))
+    _, losses = train(schedule=Schedule(30, 4, 0.03, 0.0, 0.9, "float32"))
     assert len(losses) == 30
     assert losses[-1] < 0.3 * losses[0]
 
@@ -136,7 +137,7 @@ def test_an_interrupted_training_goes_on_to_the_very_same_weights(
     [
         {"seed": 8},
         {"rows": np.arange(1, 11)},
-        {"schedule": training_loop.Schedule(4, 4, 0.02, 0.01, 0.9, "float32")},
+        {"schedule": Schedule(4, 4, 0.02, 0.01, 0.9, "float32")},
         {
             "batch": lambda rows, rng: (
                 np.full((len(rows), SIZE, SIZE), 9, np.uint8),
@@ -166,7 +167,7 @@ def test_a_damaged_checkpoint_means_beginning_anew(tmp_path: Path, content: byte
 def test_what_befalls_an_image_depends_on_seed_epoch_and_row_only() -> None:
     small, large, fewer = Asked(), Asked(), Asked()
     train(batch=small)
-    train(batch=large, schedule=training_loop.Schedule(4, 5, 0.01, 0.01, 0.9, "float32"))
+    train(batch=large, schedule=Schedule(4, 5, 0.01, 0.01, 0.9, "float32"))
     train(batch=fewer, rows=np.arange(4))
     assert sorted(small.calls) == sorted(large.calls)
     assert set(fewer.calls) < set(small.calls)
@@ -180,7 +181,7 @@ def test_only_a_last_batch_of_one_is_left_out(count: int, seen: int) -> None:
     train(
         batch=asked,
         rows=np.arange(count),
-        schedule=training_loop.Schedule(1, 4, 0.01, 0.01, 0.0, "float32"),
+        schedule=Schedule(1, 4, 0.01, 0.01, 0.0, "float32"),
     )
     assert len(asked.calls) == seen
 
@@ -202,9 +203,7 @@ def test_progress_counts_every_batch_and_ends_full() -> None:
 
 
 def test_averaging_keeps_other_weights_than_the_last() -> None:
-    assert not same(
-        train()[0], train(schedule=training_loop.Schedule(4, 4, 0.01, 0.01, 0.0, "float32"))[0]
-    )
+    assert not same(train()[0], train(schedule=Schedule(4, 4, 0.01, 0.01, 0.0, "float32"))[0])
 
 
 def test_torchs_global_state_is_left_as_it_was() -> None:
@@ -229,7 +228,7 @@ def test_torchs_global_state_is_left_as_it_was() -> None:
 
 
 def test_bfloat16_trains_too_and_leaves_float32_weights() -> None:
-    network, losses = train(schedule=training_loop.Schedule(20, 4, 0.03, 0.0, 0.9, "bfloat16"))
+    network, losses = train(schedule=Schedule(20, 4, 0.03, 0.0, 0.9, "bfloat16"))
     assert {value.dtype for value in network.parameters()} == {torch.float32}
     assert losses[-1] < 0.5 * losses[0]
 
@@ -246,11 +245,11 @@ def test_errors_say_what_to_do() -> None:
     with pytest.raises(TooFew, match="1 image"):
         train(rows=np.arange(1))
     with pytest.raises(BadRecipe, match="batch_size must be at least 2"):
-        train(schedule=training_loop.Schedule(1, 1, 0.01, 0.01, 0.9))
+        train(schedule=Schedule(1, 1, 0.01, 0.01, 0.9))
     with pytest.raises(BadRecipe, match="'float16'"):
-        train(schedule=training_loop.Schedule(1, 4, 0.01, 0.01, 0.9, "float16"))
+        train(schedule=Schedule(1, 4, 0.01, 0.01, 0.9, "float16"))
     with pytest.raises(BadRecipe, match="lower learning_rate"):
-        train(schedule=training_loop.Schedule(3, 4, 1e30, 0.0, 0.9, "float32"))
+        train(schedule=Schedule(3, 4, 1e30, 0.0, 0.9, "float32"))
 
 
 def test_a_fault_in_making_a_batch_reaches_the_caller() -> None:

@@ -19,6 +19,8 @@ from hilum.dataset.pixel_cache import MasksWithIgnore  # noqa: E402
 from hilum.errors import BadRecipe  # noqa: E402
 from hilum.training import lung_segmentation, onnx_export, training_loop  # noqa: E402
 from hilum.training.models import compact_unet  # noqa: E402
+from hilum.training.schedule import Schedule  # noqa: E402
+from hilum.training.settings import SegmenterSettings  # noqa: E402
 
 LUNGS = ("attention_unet", "compact_unet", "unet")
 SIZE = 64
@@ -108,11 +110,8 @@ def test_a_lung_model_learns_few_images_and_tells_right_from_left(
 
 @pytest.mark.parametrize("name", LUNGS)
 def test_every_lung_model_has_the_shared_settings_and_no_wide_change_by_default(name: str) -> None:
-    shared, settings = (
-        set(lung_segmentation.Settings.__annotations__),
-        plugins.defaults("models", name, "Settings"),
-    )
-    assert shared <= set(settings)
+    settings = plugins.defaults("models", name, "Settings")
+    assert {setting.name for setting in fields(SegmenterSettings)} <= set(settings)
     assert not any(settings[off] for off in ("flip", "invert"))
     assert set(plugins.defaults("models", name, "QUICK")) <= set(settings)
 
@@ -194,7 +193,7 @@ def watched(
         tune=np.arange(16, 24),
         checkpoint=checkpoint,
         progress=progress,
-        heard=epochs.append,
+        on_epoch=epochs.append,
     )
     return digest(network), epochs
 
@@ -232,14 +231,14 @@ def test_the_best_averaged_weights_are_kept() -> None:
     images, _ = ellipses(16)
     seen: list[torch.Tensor] = []
 
-    def score(ask: training_loop.Ask) -> float:
+    def score(ask: training_loop.Predict) -> float:
         seen.append(ask(images[:2]))
         return -float(len(seen) != 2)  # the second look is the best
 
     with training_loop.seeded(0):
         network = compact_unet.Compact(8, 0)
     rows = np.arange(16)
-    schedule = training_loop.Schedule(
+    schedule = Schedule(
         epochs=8,
         batch_size=2,
         learning_rate=0.003,
@@ -335,4 +334,4 @@ def test_settings_that_name_a_change_of_pictures_mean_that_change() -> None:
     from hilum.training.augmentation import Augmentation
 
     named = {limit.name for limit in fields(Augmentation)} - {"crop"}
-    assert named <= set(lung_segmentation.Settings.__annotations__)
+    assert named <= {setting.name for setting in fields(compact_unet.Settings)}

@@ -91,11 +91,11 @@ def test_right_pictures_are_not_doubted(change):
         (lambda picture: 255 - picture, orientation.INVERTED, "inverted: dark where it is dense"),
         (
             lambda picture: np.rot90(picture, 1),
-            orientation.TURNED,
-            "turned by 90° counterclockwise",
+            orientation.ROTATED,
+            "rotated by 90° counterclockwise",
         ),
-        (lambda picture: np.rot90(picture, 2), orientation.TURNED, "turned upside down"),
-        (lambda picture: np.rot90(picture, 3), orientation.TURNED, "turned by 90° clockwise"),
+        (lambda picture: np.rot90(picture, 2), orientation.ROTATED, "rotated by 180°"),
+        (lambda picture: np.rot90(picture, 3), orientation.ROTATED, "rotated by 90° clockwise"),
     ],
     ids=["inverted", "90", "180", "270"],
 )
@@ -109,7 +109,7 @@ def test_a_mirrored_chest_is_named_and_two_faults_both():
     assert sum(one == [orientation.MIRRORED] for one in named) >= 0.9 * len(CHESTS)
     assert all(one in ([], [orientation.MIRRORED]) for one in named)
     both = faults([255 - np.rot90(picture) for picture in CHESTS])
-    assert sum(one == [orientation.INVERTED, orientation.TURNED] for one in both) >= 0.9 * len(
+    assert sum(one == [orientation.INVERTED, orientation.ROTATED] for one in both) >= 0.9 * len(
         CHESTS
     )
 
@@ -152,7 +152,9 @@ OTHERS = {
 def test_what_is_no_chest_is_always_doubted_and_nearly_always_named_so():
     named = dict(zip(OTHERS, faults(list(OTHERS.values())), strict=True))
     assert all(named.values()), named
-    assert sum(one == [orientation.STRANGE] for one in named.values()) >= len(OTHERS) - 1, named
+    assert (
+        sum(one == [orientation.OUT_OF_DISTRIBUTION] for one in named.values()) >= len(OTHERS) - 1
+    ), named
 
 
 @pytest.mark.parametrize("value", [0, 97, 255])
@@ -235,11 +237,11 @@ def test_the_network_is_small_and_says_what_it_was_made_from():
     assert path.stat().st_size <= 300_000
     told = orientation._network().metadata
     assert "CC BY 4.0" in told["card"]["licence"] and "kermany" in told["card"]["counts"]
-    assert set(told["doubted"]) == set(orientation.NETWORK) - {orientation.TURN}
+    assert set(told["limits"]) == set(orientation.OUTPUTS) - {orientation.QUARTER_TURNS}
     contract = orientation._network().contract
     assert (
         contract
-        == InputContract("orientation", orientation.SIDE, "ranks", "ranks", orientation.NETWORK)
+        == InputContract("orientation", orientation.SIDE, "ranks", "ranks", orientation.OUTPUTS)
         and contract.orientation == ORIENTATION
     )
 
@@ -270,4 +272,4 @@ def test_real_radiographs_of_a_set_it_has_not_learnt_from():
             for square, one in zip(squares, radiographs, strict=True)
         ]
     )
-    assert sum(orientation.TURNED in one for one in turned) >= 0.9 * len(turned)
+    assert sum(orientation.ROTATED in one for one in turned) >= 0.9 * len(turned)

@@ -91,9 +91,11 @@ def test_every_model_that_is_there_is_asked_for_each_of_its_concepts(installed, 
 
 
 def test_a_model_sees_the_region_that_it_carries(installed, image):
-    seen = segment_images.segment_image(segment_images.chosen(), image_file.read(image), image)
+    seen = segment_images.segment_image(
+        segment_images.load_lung_model(), image_file.read(image), image
+    )
     tb = next(model for model in pretrained.pretrained_models() if model.name == "tb")
-    cut = classify_images.cut_for(tb, seen, segment_images.chosen())
+    cut = classify_images.cut_for(tb, seen, segment_images.load_lung_model())
     rows, columns = (np.flatnonzero((seen.labels > 0).any(axis)) for axis in (1, 0))
     margin = round(0.08 * (rows[-1] + 1 - rows[0]))
     assert (
@@ -136,9 +138,9 @@ def test_what_is_written_is_an_overlay_an_anomaly_map_and_a_table(installed, ima
 
 SPOILT = {
     "inverted": lambda pixels: 255 - pixels,
-    "turned": np.rot90,
+    "rotated": np.rot90,
     "mirrored": lambda pixels: pixels[:, ::-1],
-    "like no frontal chest": lambda pixels: np.random.default_rng(0).integers(
+    "not to be a frontal chest": lambda pixels: np.random.default_rng(0).integers(
         0, 256, (256, 256), np.uint8
     ),
     "empty": lambda pixels: pixels * 0,
@@ -192,17 +194,17 @@ def test_by_its_header_an_adults_film_is_warned_about_by_the_model_of_children_a
 
 
 @pytest.mark.parametrize(
-    ("looks", "warned"),
+    ("group", "warned"),
     [
         (age_group.SMALL_CHILD, {"tb": "small child's"}),
-        (age_group.GROWN, {"pneumonia_child": "adult's film"}),
-        ("", {"pneumonia_child": "nothing says"}),
+        (age_group.GROWN, {"pneumonia_child": "adult's image"}),
+        ("", {"pneumonia_child": "nothing indicates"}),
     ],
 )
 def test_without_an_age_the_outlines_of_the_lungs_decide(
-    installed, image, monkeypatch, looks, warned
+    installed, image, monkeypatch, group, warned
 ):
-    monkeypatch.setattr(age_group, "looks", lambda labels: looks)
+    monkeypatch.setattr(age_group, "classify", lambda labels: group)
     warnings = {
         said.model: said.warning
         for said in only(image).scores
@@ -313,14 +315,14 @@ def test_without_a_picture_the_models_tell_of_themselves(folder, tmp_path):
         ["anomaly"],
         ["tuberculosis", "cavity"],
     ] and len(as_json[0]["digest"]) == 16
-    assert "no model that reads pictures" in run(installation(tmp_path / "bare"))
+    assert "no bundled classifier" in run(installation(tmp_path / "bare"))
 
 
 def test_models_that_come_with_hilum_are_small_and_say_what_they_must_not_be_used_for():
     models = pretrained.pretrained_models()
     if not models:
         pytest.skip(
-            "no model that reads pictures lies in src/hilum/resources: make them with tools/build_models/train_findings.py"
+            "no bundled classifier in src/hilum/resources: make them with bench/train_findings.py"
         )
     for model in models:
         assert (
@@ -352,7 +354,7 @@ def test_the_signs_do_not_change_where_a_picture_is_stretched(tmp_path):
     assert all(abs(signs[name] - stretched[name]) < 0.02 for name in age_group.SIGNS)
     assert (
         age_group.signs(np.where(labels == 1, labels, 0)) is None
-        and age_group.looks(np.zeros_like(labels)) == ""
+        and age_group.classify(np.zeros_like(labels)) == ""
     )
 
 
@@ -361,11 +363,11 @@ def test_the_signs_do_not_change_where_a_picture_is_stretched(tmp_path):
     reason="needs the real radiographs of ../shared/data",
 )
 def test_real_films_of_small_children_are_told_from_adults():
-    finder = segment_images.chosen()
+    finder = segment_images.load_lung_model()
 
     def looks(paths):
         return [
-            age_group.looks(
+            age_group.classify(
                 segment_images.segment_image(finder, image_file.read(path), path).labels
             )
             for path in paths

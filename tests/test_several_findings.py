@@ -174,7 +174,7 @@ def test_whole_pictures_are_cut_as_asked_and_blackened_only_where_the_lungs_are_
     settings = LungCrop(size=64, area="whole")
     plain = lung_crop.cut(picture, labels, settings, quality=1.0)
     assert (
-        plain.how == lung_crop.ASKED
+        plain.how == lung_crop.REQUESTED
         and plain.crop.target == (64, 64)
         and (plain.image == 200).all()
     )
@@ -185,13 +185,13 @@ def test_whole_pictures_are_cut_as_asked_and_blackened_only_where_the_lungs_are_
             settings,
             typical={"top": 0.2, "left": 0.2, "bottom": 0.8, "right": 0.8},
         ).how
-        == lung_crop.ASKED
+        == lung_crop.REQUESTED
     )
     masked = lung_crop.cut(
         picture, labels, LungCrop(size=64, area="whole", masked=True), quality=1.0
     )
     assert (
-        masked.how == lung_crop.ASKED
+        masked.how == lung_crop.REQUESTED
         and (masked.image[labels > 0] == 200).all()
         and (masked.image == 0).mean() > 0.4
     )
@@ -228,5 +228,5 @@ def test_one_lung_is_cut_out_by_itself_and_the_other_blackened(name, side):
 
 def test_the_regions_of_the_run_are_whole_pictures(several):
     index = storage.read_table(several / region.INDEX)
-    assert index["whole"].all() and set(index["cut"]) <= {lung_crop.ASKED, lung_crop.WHOLE}
+    assert index["whole"].all() and set(index["cut"]) <= {lung_crop.REQUESTED, lung_crop.WHOLE}
     assert (index["bottom"] - index["top"] == 64).all()  # the cached picture's whole side

@@ -324,7 +324,7 @@ def test_an_image_that_looks_frontal_against_its_statement_is_named_and_no_other
     views = {0: "LATERAL", 1: "LATERAL", 2: "PA", 4: "DECUBITUS"}
     manifest, facts = made_up(view=views, body_part={3: "ABDOMEN", 4: "CHEST", 5: "RIB"})
     looks = pl.DataFrame(
-        {"strange": [-12.0, 5.0, -12.0, -12.0, -12.0, -12.0], "distance": [0.5] * 6}
+        {"out_of_distribution": [-12.0, 5.0, -12.0, -12.0, -12.0, -12.0], "distance": [0.5] * 6}
     )
     facts = facts.with_columns(looks.get_columns())
     told = [
@@ -334,7 +334,7 @@ def test_an_image_that_looks_frontal_against_its_statement_is_named_and_no_other
         "0.png: resembles a frontal chest radiograph, but is stated: lateral view",
         "3.png: resembles a frontal chest radiograph, but is stated: body part ABDOMEN",
     ]
-    assert {orientation.STRANGE, orientation.DISTANCE} <= set(facts.columns)
+    assert {orientation.OUT_OF_DISTRIBUTION, orientation.DISTANCE} <= set(facts.columns)
 
 
 @pytest.mark.parametrize(

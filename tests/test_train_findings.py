@@ -150,7 +150,7 @@ def test_what_a_model_carries_is_what_a_reader_must(whole, tmp_path):
             and reader.crop.size == SIZE
         )
         assert (
-            reader.knows("01")
+            reader.was_trained_on("01")
             and "must not be used" in reader.card.caveats
             and "research" in reader.card.caveats.lower()
         )

@@ -103,7 +103,7 @@ def trained(
         seed=SEED,
         progress=progress,
         tune=tune,
-        heard=heard.append,
+        on_epoch=heard.append,
     )
     took = {
         "cpu_s": time.process_time() - begun,

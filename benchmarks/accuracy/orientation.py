@@ -37,7 +37,12 @@ from tools.build_models.other_images import FAMILIES
 
 SEED = 1000  # other phantoms and variations than were learnt from
 VARIED = 4000  # varied copies of each set
-PLAIN_FAULTS = (orientation.INVERTED, orientation.TURNED, orientation.MIRRORED, orientation.STRANGE)
+PLAIN_FAULTS = (
+    orientation.INVERTED,
+    orientation.ROTATED,
+    orientation.MIRRORED,
+    orientation.OUT_OF_DISTRIBUTION,
+)
 STRANGERS = 300  # of each family
 TIMED = 2000
 
@@ -58,8 +63,8 @@ def main() -> None:
     sets = asked(arguments.data, ["nih", *arguments.all])
     rng = np.random.default_rng(SEED)
     told = [
-        f"Command: `python -m benchmarks.accuracy.orientation --data FOLDER{f' --model {arguments.model.name} --all ' + ' '.join(arguments.all) if arguments.model else ''}`",
-        f"Machine: {machine('onnxruntime', 'opencv-python-headless')}. Limits: {orientation._network().metadata['doubted']}",
+        f"Command: `python bench/posture.py --data FOLDER{f' --model {arguments.model.name} --all ' + ' '.join(arguments.all) if arguments.model else ''}`",
+        f"Machine: {machine('onnxruntime', 'opencv-python-headless')}. Limits: {orientation._network().metadata['limits']}",
         "",
         *alarms(sets, rng),
         "",
@@ -158,7 +163,7 @@ def refused(sets: dict[str, Pictures], data: Path, rng: np.random.Generator) -> 
             for _ in range(STRANGERS)
         ]
         doubted = faults(made)
-        named = 100 * np.mean([orientation.STRANGE in each for each in doubted])
+        named = 100 * np.mean([orientation.OUT_OF_DISTRIBUTION in each for each in doubted])
         yield f"- {name}: {named:.1f} ({100 * np.mean(list(map(bool, doubted))):.1f})"
     yield ""
     yield "Real files of the DICOM folder: " + "; ".join(real(data))
@@ -182,7 +187,7 @@ def worst(sets: dict[str, Pictures]) -> Iterator[str]:
     """The right pictures nearest to a false alarm, or over it."""
     yield "Most doubted right pictures (value, limit):"
     yield ""
-    limits = orientation._network().metadata["doubted"]
+    limits = orientation._network().metadata["limits"]
     for fault, limit in limits.items():
         tables = [
             orientation.describe_orientation(one.images, one.sizes.tolist()).with_columns(

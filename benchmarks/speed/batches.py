@@ -37,7 +37,8 @@ from hilum.imaging.files import image_file
 from hilum.imaging.image_stack import ImageStack
 from hilum.imaging.radiograph import preprocess
 from hilum.training.augmentation import Augmentation
-from hilum.training.batches import Pictures, as_float, epoch
+from hilum.training.batches import TrainingImages, as_float, epoch
+from results import machine, record
 
 SIZE, BATCH, STORED = 224, 32, 256
 DEGREES, SHARE = 45, 0.15
@@ -139,7 +140,7 @@ def ways(
 def ours(stack: ImageStack, rows: np.ndarray, settings: Augmentation) -> Iterator[torch.Tensor]:
     """float32 tensors (b, 1, 224, 224); their memory is used again, as a training step is done with one before it takes the next."""
     out = np.empty((BATCH, SIZE, SIZE), np.float32)
-    for batch in epoch(Pictures(stack), rows, BATCH, np.random.default_rng(0), settings):
+    for batch in epoch(TrainingImages(stack), rows, BATCH, np.random.default_rng(0), settings):
         yield torch.from_numpy(as_float(batch.images, out[: len(batch.images)])).unsqueeze(1)
 
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 import ast
 import importlib
 import pkgutil
-import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -51,30 +50,53 @@ def names(kind: str) -> list[str]:
 
 
 def defaults(kind: str, name: str, what: str) -> dict[str, Any]:
-    """Read from a plug-in's source the fields of its class `what` with their defaults.
+    """Return the fields and defaults of a plug-in's dataclass `what`, or its dictionary `what`.
 
-    `what` may also be a dictionary constant. The module is not imported: model plug-ins import
-    PyTorch, which listing their settings must not need. Raises `NotFound` as `load`.
+    They are read from the source, without importing the plug-in: model plug-ins import PyTorch,
+    which the names and defaults of their settings must not need. Fields of base classes come
+    first, see `_inherited`. Raises `NotFound` as `load`.
     """
     if name not in names(kind):
         raise NotFound.named(KINDS[kind][1], name, names(kind))
     source = (_folder(kind) / f"{name}.py").read_text(encoding="utf-8")
-    for node in ast.parse(source).body:
+    body = ast.parse(source).body
+    for node in body:
         if isinstance(node, ast.ClassDef) and node.name == what:
-            return {name: ast.literal_eval(value) for name, value in _assigned(node.body)}
-        for name, value in _assigned([node]):
-            if name == what:
-                return ast.literal_eval(value)
+            found: dict[str, Any] = {}
+            for base in node.bases:
+                found |= _inherited(ast.unparse(base), body)
+            own = (
+                field
+                for field in node.body
+                if isinstance(field, ast.AnnAssign) and field.value is not None
+            )
+            return found | {
+                field.target.id: ast.literal_eval(field.value)
+                for field in own
+                if isinstance(field.target, ast.Name)
+            }
+        if (
+            isinstance(node, ast.AnnAssign)
+            and isinstance(node.target, ast.Name)
+            and node.target.id == what
+            and node.value is not None
+        ):
+            return ast.literal_eval(node.value)
     raise LookupError(f"the {KINDS[kind][1]} '{name}' declares no {what}")
 
 
-def _assigned(nodes: list[ast.stmt]) -> Iterator[tuple[str, ast.expr]]:
-    """Yield name and value of each annotated assignment, `name: kind = value`."""
-    for node in nodes:
-        if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name):
-            continue
-        if node.value is not None:
-            yield node.target.id, node.value
+def _inherited(base: str, body: list[ast.stmt]) -> dict[str, Any]:
+    """Return the fields and defaults of a dataclass that a plug-in's source imports by name.
+
+    The module that defines it, such as `hilum.training.settings`, is imported, so it must not need
+    PyTorch. Raises `LookupError` for a base that is not imported as `from MODULE import NAME`.
+    """
+    for node in body:
+        imported = [alias.name for alias in node.names] if isinstance(node, ast.ImportFrom) else []
+        if isinstance(node, ast.ImportFrom) and node.module and base in imported:
+            kind = getattr(importlib.import_module(node.module), base)
+            return {part.name: part.default for part in fields(kind)}
+    raise LookupError(f"the base class {base} is not imported as `from MODULE import {base}`")
 
 
 def load(kind: str, name: str) -> ModuleType:

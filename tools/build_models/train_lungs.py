@@ -192,7 +192,7 @@ def trained(
         checkpoint=checkpoint,
         progress=progress,
         tune=tune,
-        heard=heard.append,
+        on_epoch=heard.append,
     )
     return network, [asdict(epoch) for epoch in heard]
 

@@ -46,24 +46,26 @@ EPOCHS, BATCH, RATE = 8, 128, 4e-3
 FEATURES = 48
 LEAST = {
     orientation.INVERTED: 2.0,
-    orientation.TURNED: 2.0,
+    orientation.ROTATED: 2.0,
     orientation.MIRRORED: 2.0,
-    orientation.STRANGE: 4.0,
+    orientation.OUT_OF_DISTRIBUTION: 4.0,
     orientation.DISTANCE: 1.15,
 }
 FLIPPED = [
     ((-quarters) % 4) * 2 + 1 - mirror for quarters in range(4) for mirror in range(2)
 ]  # the posture of a picture's mirror image
 CARD = Card(
-    title="Posture of a chest radiograph: inverted, turned, mirrored, or no frontal chest",
-    licence="Apache-2.0, as the program. Learnt from pictures under CC BY 4.0 (Kermany) and pictures that the National Library of Medicine gives "
-    "to the public (Montgomery, Shenzhen; their masks were not used)",
-    source="tools/build_models/train_orientation.py",
+    title="Orientation of a chest radiograph: inverted, rotated, mirrored, or not a frontal chest",
+    licence="Apache-2.0, as the program. Trained on images under CC BY 4.0 (Kermany) and images that the National Library of Medicine "
+    "gives to the public (Montgomery, Shenzhen; their masks were not used)",
+    source="bench/train_posture.py",
     citation="Kermany et al. 2018, Cell 172(5):1122-1131, doi:10.17632/rscbjbr9sj; Jaeger et al. 2014, Quant Imaging Med Surg 4(6):475-477",
     counts="",
-    caveats="A doubt is a question, not a verdict: situs inversus looks like a mirrored picture, a shrunken lung can pull the heart across. "
-    "What is no chest was learnt from drawings, noise and pieces of chests; real radiographs of other parts, lateral views above all, "
-    "are found less surely than these.",
+    caveats="A quality flag is a question, not a verdict: situs inversus is indistinguishable "
+    "from a mirrored image, and a collapsed lung can pull the heart across. The "
+    "out-of-distribution output was trained on drawings, noise and fragments of chests; real "
+    "radiographs of other body parts, lateral views above all, are recognised less reliably than "
+    "these.",
 )
 
 
@@ -274,7 +276,7 @@ def limits(
                 ]
             answers[kind] = dict(
                 zip(
-                    orientation.NETWORK,
+                    orientation.OUTPUTS,
                     (torch.cat(part).numpy() for part in zip(*parts, strict=True)),
                     strict=True,
                 )
@@ -338,15 +340,16 @@ def main() -> None:
         ", ".join(f"{name} {len(images)}" for name, images in learnt.items())
         + f", phantoms {len(sources['phantoms'])}"
     )
-    contract = InputContract("orientation", orientation.SIDE, "ranks", "ranks", orientation.NETWORK)
+    contract = InputContract("orientation", orientation.SIDE, "ranks", "ranks", orientation.OUTPUTS)
     card = {
         **asdict(CARD),
-        "counts": f"learnt from {counted}, each varied, turned, mirrored and inverted; {len(others)} artificial strangers",
+        "counts": f"trained on {counted}, each varied, rotated, mirrored and inverted; "
+        f"{len(others)} artificial non-chest images",
     }
-    told = {"contract": asdict(contract), "card": card, "doubted": doubted}
+    told = {"contract": asdict(contract), "card": card, "limits": doubted}
     metadata = {key: json.dumps(value, sort_keys=True) for key, value in told.items()}
     onnx_export.to_onnx(
-        asked, arguments.to, size=orientation.SIDE, outputs=orientation.NETWORK, metadata=metadata
+        asked, arguments.to, size=orientation.SIDE, outputs=orientation.OUTPUTS, metadata=metadata
     )
     print(f"{arguments.to}: {arguments.to.stat().st_size / 1000:.0f} kB, doubted {doubted}")
 

@@ -4,14 +4,15 @@ The answer is the same for every model and command.
 
 Refused, which means that no score is given, is an image that
 
-    looks inverted, rotated, mirrored, empty or like no frontal chest radiograph (`hilum.inference.orientation`)
+    appears inverted, rotated, mirrored, empty or like no frontal chest radiograph
+    (`hilum.inference.orientation`)
     states in its header a view that is not frontal, another body part or another modality
     (`hilum.annotations.eligibility`)
-    shows no lungs, or lungs whose mask cannot be relied on (`hilum.inference.lung_finder`), where the model needs
-    them
+    shows no lungs, or lungs whose mask cannot be relied on (`hilum.inference.lung_finder`), where
+    the model needs them
 
-Scored with a warning is one of a patient of another age than those whom the model was trained on,
-by the header or else by the outlines of the lungs (`hilum.inference.age_group`); one with colours; one whose header
+Scored with a warning is an image of a patient outside the model's age range, by the header or else
+by the outlines of the lungs (`hilum.inference.age_group`); one with colours; one whose header
 states an unknown body part or modality.
 """
 
@@ -28,46 +29,64 @@ from hilum.imaging.geometry import Size
 from hilum.inference import age_group
 from hilum.inference.orientation import QualityFlag
 
-LEAST_SIDE, LONGEST = 32, 6  # pixels; the longer side over the shorter one
+LEAST_SIDE, LONGEST = 32, 6  # pixels; ratio of the longer side to the shorter one
 OLDEST_POSSIBLE = 120.0  # years
+LEAST_KNOWN = 0.9  # fraction of the patients whose age must be known to state a range
+MOSTLY, FEW = 0.5, 0.05  # fractions of images of small children: at least, at most
 
 
 class Header(Protocol):
-    """What is used of a file's header, in the file's own words; None where it states nothing."""
+    """The fields of a file's header that are used, in its own words; None where absent."""
 
-    view: str | None
-    body_part: str | None
-    modality: str | None
-    age_years: float | None
+    @property
+    def view(self) -> str | None:
+        """View position."""
+        ...
+
+    @property
+    def body_part(self) -> str | None:
+        """Body part examined."""
+        ...
+
+    @property
+    def modality(self) -> str | None:
+        """Modality."""
+        ...
+
+    @property
+    def age_years(self) -> float | None:
+        """Patient's age in years."""
+        ...
 
 
 @dataclass(frozen=True)
 class Stated:
-    """What a file states of its image: a view of `hilum.annotations.acquisition`, body part and modality as
-    defined terms.
+    """What a file states of its image.
+
+    `view` is one of `hilum.annotations.acquisition`; body part and modality are defined terms.
     """
 
     view: str | None = None
     body_part: str | None = None
     modality: str | None = None
     age_years: float | None = None
-    colour: bool = False  # channels differ, as in no radiograph
+    colour: bool = False  # the channels differ, as in no radiograph
 
     @classmethod
     def of(cls, header: Header | None, *, colour: bool) -> Stated:
+        """Return the statements of a header in defined terms; none where there is no header."""
         if header is None:
             return cls(colour=colour)
-        part, modality = (
-            acquisition.body_part_of(header.body_part),
-            acquisition.modality_of(header.modality),
-        )
+        part = acquisition.body_part_of(header.body_part)
+        modality = acquisition.modality_of(header.modality)
         return cls(header.view, part, modality, header.age_years, colour)
 
 
 @dataclass(frozen=True)
 class Lungs:
-    """What was found of the lungs. `least` is the quality below which they are not relied on; None:
-    they are not needed.
+    """The lungs found in an image.
+
+    `least` is the quality below which they are not relied on; None where the model needs no lungs.
     """
 
     found: bool
@@ -77,10 +96,10 @@ class Lungs:
 
 @dataclass(frozen=True)
 class People:
-    """Whom a model was trained on: `youngest` to `oldest` in years, and words for them, such as
-    "adults of two hospitals".
+    """The population that a model was trained on.
 
-    `measured` tells ages that are known from ages that only the outlines of lungs suggest.
+    `youngest` to `oldest` in years, and `words` such as "adults of two hospitals". `measured` is
+    false for ages that only the outlines of lungs suggest.
     """
 
     youngest: float
@@ -90,10 +109,11 @@ class People:
 
     @property
     def range(self) -> str:
+        """The age range for a sentence; "" where it was not measured."""
         return f", {self.youngest:g} to {self.oldest:g} years old" if self.measured else ""
 
 
-def impossible(size: Size) -> str:
+def impossible_size(size: Size) -> str:
     """Return why an image of (height, width) pixels cannot show a chest; "" where it can."""
     if min(size) >= LEAST_SIDE and max(size) <= LONGEST * min(size):
         return ""
@@ -103,19 +123,19 @@ def impossible(size: Size) -> str:
     )
 
 
-def refused(
-    doubts: Sequence[QualityFlag], stated: Stated, lungs: Lungs, include: Collection[str] = ()
+def refusal(
+    flags: Sequence[QualityFlag], stated: Stated, lungs: Lungs, include: Collection[str] = ()
 ) -> str:
     """Return why no score may be given to an image; "" where one may.
 
     `include` names views, body parts or modalities that the model was trained on too, as `[split]
     include` does.
     """
-    told = [f"it looks {doubt.words}" for doubt in doubts]
+    reasons = [f"it appears {flag.words}" for flag in flags]
     if objection := eligibility.reason(stated.view, stated.body_part, stated.modality, include):
-        told.append(f"the file states: {objection}")
-    if told or lungs.least is None:
-        return "; ".join(told)
+        reasons.append(f"the file states: {objection}")
+    if reasons or lungs.least is None:
+        return "; ".join(reasons)
     if not lungs.found:
         return "no lungs were found"
     if lungs.quality < lungs.least:
@@ -125,83 +145,84 @@ def refused(
 
 
 def warnings(stated: Stated) -> list[str]:
-    """Return what the file states that no radiograph of a chest should, without being a reason to
-    refuse it.
-    """
-    told = []
+    """Return the statements that no chest radiograph should make, but that do not refuse one."""
+    found = []
     if stated.colour:
-        told.append("the file has colours, as no radiograph has: it may be a photograph, or marked")
+        found.append(
+            "the file has colours, as no radiograph has: it may be a photograph, or annotated"
+        )
     if stated.body_part is not None and stated.body_part not in acquisition.body_parts():
-        told.append(
+        found.append(
             f"the file states body part {stated.body_part!r}, which is not known to be the chest"
         )
     if stated.modality is not None and stated.modality not in acquisition.modalities():
-        told.append(
+        found.append(
             f"the file states modality {stated.modality!r}, which is not known to be radiography"
         )
-    return told
+    return found
 
 
 def age_warning(model: str, people: People, stated: Stated, labels: np.ndarray) -> str:
-    """Return why the patient's age may lie outside what a model was trained on; "" where nothing
-    suggests it.
+    """Return why a patient's age may be outside a model's training population; "" if it is not.
 
-    `labels` are the lungs, uint8 (size, size) as `hilum.annotations.lung_masks` has them. A model of small children
-    warns unless the lungs look like theirs, for most people are none; any other warns where they
-    do.
+    `labels` are the lungs, uint8 (size, size) as in `hilum.annotations.lung_masks`. A model of
+    small children warns unless the lungs resemble theirs, since most patients are none; any other
+    model warns where they do.
     """
     trained = f"{model} was trained on {people.words}{people.range}"
     years = stated.age_years
     if years is not None:
-        within = (
-            people.youngest <= years < people.oldest + 1
-        )  # a person of `oldest` years is that until the next birthday
+        # A person of `oldest` years is that old until the next birthday.
+        within = people.youngest <= years < people.oldest + 1
         return "" if within else f"the patient is {years:g} years old, and {trained}"
     outlines = "(lungs' outlines; the file states no age)"
+    group = age_group.classify(labels)
     if people.oldest < age_group.OLDEST:
-        looks = age_group.looks(labels)
+        if group == age_group.SMALL_CHILD:
+            return ""
         seems = (
-            "it looks like an adult's film"
-            if looks == age_group.GROWN
-            else "nothing says that it is a small child's film"
+            "it appears to be an adult's image"
+            if group == age_group.GROWN
+            else "nothing indicates that it is a small child's image"
         )
-        return "" if looks == age_group.SMALL_CHILD else f"{seems} {outlines}, and {trained}"
-    if people.youngest >= age_group.OLDEST and age_group.looks(labels) == age_group.SMALL_CHILD:
-        return f"it looks like a small child's film {outlines}, and {trained}"
+        return f"{seems} {outlines}, and {trained}"
+    if people.youngest >= age_group.OLDEST and group == age_group.SMALL_CHILD:
+        return f"it appears to be a small child's image {outlines}, and {trained}"
     return ""
 
 
 def people_by_ages(years: Sequence[float | None], words: str) -> People | None:
-    """Return the range of the ages of training patients; None where fewer than nine of ten are
-    known.
+    """Return the range of the training patients' ages; None where fewer than nine of ten are known.
 
-    Ages beyond `OLDEST_POSSIBLE` are slips of data entry, and so are a few at the ends.
+    Ages beyond `OLDEST_POSSIBLE` are data entry errors; so may a few at the ends be, which are left
+    out.
     """
     known = [value for value in years if value is not None and 0 <= value <= OLDEST_POSSIBLE]
-    if not known or len(known) < 0.9 * len(years):
+    if not known or len(known) < LEAST_KNOWN * len(years):
         return None
     low, high = np.quantile(known, (0.005, 0.995), method="nearest")
     return People(float(low), float(high), words)
 
 
-def people_by_outlines(looks: Iterator[str], words: str) -> People | None:
-    """Return small children or older people, whichever the outlines of training images suggest;
-    None for a mixture.
+def people_by_outlines(groups: Iterator[str], words: str) -> People | None:
+    """Return small children or older people, as the training images' outlines suggest.
+
+    `groups` are answers of `age_group.classify`. None for a mixture, or where there is none.
     """
-    told = list(looks)
-    small = told.count(age_group.SMALL_CHILD) / max(len(told), 1)
-    if told and small >= 0.5:
+    answers = list(groups)
+    small = answers.count(age_group.SMALL_CHILD) / max(len(answers), 1)
+    if answers and small >= MOSTLY:
         return People(
             0,
             age_group.OLDEST - 1,
-            f"{words}, most of whom look like small children",
+            f"{words}, most of whom appear to be small children",
             measured=False,
         )
-    if told and small <= 0.05:
+    if answers and small <= FEW:
         return People(
             age_group.OLDEST,
             OLDEST_POSSIBLE,
-            f"{words}, few of whom look like small children",
+            f"{words}, few of whom appear to be small children",
             measured=False,
         )
     return None

@@ -1,23 +1,23 @@
-"""Read: what the models that come with Hilum say of pictures of one's own, without a run and
-without PyTorch.
+"""Classify image files with the bundled models, without a run and without PyTorch.
 
-    OUT/overlay/NAME.jpg           the picture as it was read with its lungs, as `hilum lungs` draws
-                                   it; a red frame: nothing was read, or their mask is doubtful
-    OUT/CONCEPT/NAME.jpg           the same size, under the map of a model that gives one: brightest
-                                   where its score comes from (Zhou et al. 2016, class activation),
-                                   or, where CONCEPT is anomaly, where the picture is least like
-                                   those that the model knows; each on a scale of its own
-    OUT/classify.csv                   a row a picture, model and concept, see COLUMNS; of a picture
-                                   that is refused one row that says why
+    OUT/overlay/NAME.jpg    the image as it was read with its lungs, as `hilum lungs` draws it; a
+                            red frame where the image was refused or its mask is unreliable
+    OUT/CONCEPT/NAME.jpg    the same size, under the map of a model that gives one: brightest where
+                            its score comes from (class activation, Zhou et al. 2016), or, where
+                            CONCEPT is anomaly, where the image differs most from the normal images
+                            of the training set; each map is scaled by itself
+    OUT/classify.csv        one row per image, model and concept, see COLUMNS; for a refused image
+                            one row that says why
 
-NAME is as in `hilum.inference.segment_images`, which finds images and lungs here too. `hilum.inference.acceptance` says
-which images are refused, so that no score is given, and which are scored with a warning: those of
-people of another age than those a model was trained on, for example. A warning stands too beside
-what a model says of an image that it was trained or tuned on, or of a changed copy of one
-(`hilum.inference.training_hashes`).
+NAME is as in `hilum.inference.segment_images`, which finds images and lungs here too.
+`hilum.inference.acceptance` decides which images are refused, so that no score is given, and which
+are scored with a warning, for example for an age outside a model's training population. A warning
+also accompanies the score of an image that the model was trained or tuned on, or of an altered copy
+of one (`hilum.inference.training_hashes`).
 
-A call is the score beside the threshold that the model carries from its own tune part, a
-probability is calibrated there. Elsewhere, with other prevalence and machines, neither need hold.
+A call compares the score with the threshold that the model carries from its own tune (validation)
+part; a probability is calibrated there. Elsewhere, with other prevalence and devices, neither need
+hold.
 """
 
 from __future__ import annotations
@@ -49,12 +49,13 @@ from hilum.inference import (
     segment_images,
     training_hashes,
 )
+from hilum.inference.examination import examine_cached
 from hilum.inference.onnx_model import OnnxModel
 from hilum.inference.pretrained import PretrainedModel
 from hilum.safety.path_names import as_text
 from hilum.statistics import calibration
 
-LEAST = LungCrop.min_mask_quality  # of the lungs: below it regions are not cut along them
+LEAST = LungCrop.min_mask_quality  # of the lungs: below it images are not cropped along them
 TABLE = "classify.csv"
 COLUMNS = (
     "image",
@@ -72,11 +73,15 @@ COLUMNS = (
     "warning",
 )
 PRESENT, ABSENT = "present", "absent"
+_NO_MODEL = "this installation has no bundled classifier"
 
 
 @dataclass(frozen=True)
 class FindingScore:
-    """One model's word on one concept. None: there is no such number, or no threshold to call by."""
+    """One model's score of one concept.
+
+    `probability` is None without a calibration, `threshold` and `call` without a threshold.
+    """
 
     model: str
     concept: str
@@ -89,23 +94,24 @@ class FindingScore:
 
 @dataclass(frozen=True)
 class ImageResult:
-    """One picture. `refused` says why nothing is said of it; "" where something is."""
+    """The scores of one image; `refused` says why there are none, "" where there are."""
 
     image: str
     name: str
     refused: str
     quality_flags: str
     lung_quality: float
-    age_years: float | None  # as the file tells
+    age_years: float | None  # as stated by the file
     scores: list[FindingScore] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
+        """Return the result for JSON."""
         return asdict(self)
 
     @classmethod
-    def of_dict(cls, told: Mapping[str, Any]) -> ImageResult:
-        """The inverse of `as_dict`."""
-        return cls(**{**told, "scores": [FindingScore(**one) for one in told["scores"]]})
+    def of_dict(cls, stored: Mapping[str, Any]) -> ImageResult:
+        """Return the result that `as_dict` was made of."""
+        return cls(**{**stored, "scores": [FindingScore(**one) for one in stored["scores"]]})
 
 
 def classify_images(
@@ -116,27 +122,28 @@ def classify_images(
     watch: Watch = unwatched,
     say: Say = unheard,
 ) -> tuple[list[ImageResult], list[str]]:
-    """What `models`, all that come with Hilum unless they are given, say of each image; and what is
-    wrong with those that cannot be read.
+    """Classify each image; return the results and the faults of unreadable images.
 
-    `images`, `say` and errors as in `lungs.find`. Raises `NotFound` where no model comes with this
-    installation.
+    `models` are all bundled ones by default; `images`, `say` and errors are those of
+    `segment_images.segment_images`. Raises `NotFound` where this installation has no models.
     """
-    asked = pretrained.pretrained_models() if models is None else models
-    if not asked:
+    classifiers = pretrained.pretrained_models() if models is None else models
+    if not classifiers:
         raise NotFound(
-            f"no model that reads pictures comes with this installation (looked in {pretrained.folder()}): install a release of Hilum, "
-            f"train them with bench/train_findings.py, or train your own with `hilum run` and ask it with `hilum apply RUN IMAGE`"
+            f"{_NO_MODEL} (searched {pretrained.folder()}): install a release of Hilum, train the "
+            f"models with bench/train_findings.py, or train your own with `hilum run` and apply it "
+            f"with `hilum apply RUN IMAGE`"
         )
-    finder, out = segment_images.chosen(), output_folder.Output(to, "classify")
+    finder, out = segment_images.load_lung_model(), output_folder.Output(to, "classify")
 
     def work(path: Path, name: str) -> ImageResult:
-        one, seen, maps = _one(asked, finder, path, name)
+        """Classify one file and write its overlays."""
+        result, lungs, maps = _classify(classifiers, finder, path, name)
         if out:
-            _write(out, one, seen, maps)
-        return one
+            _write(out, result, lungs, maps)
+        return result
 
-    made_by = [storage.digest_of_file(finder.path), *(model.digest for model in asked)]
+    made_by = [storage.digest_of_file(finder.path), *(model.digest for model in classifiers)]
     table = table_of(out, TABLE, made_by) if out else None
     found = collect(images, out.folders)
     return for_each(found, work, title="classify", watch=watch, say=say, table=table)
@@ -148,152 +155,151 @@ def table_of(
     made_by: object,
     also: tuple[output_folder.Output, ...] = (),
 ) -> Table[ImageResult]:
-    """The table of COLUMNS in an output folder; see `Table`."""
+    """Return the table of COLUMNS in an output folder; see `Table`."""
     return Table(out, file, COLUMNS, made_by, rows, ImageResult.as_dict, ImageResult.of_dict, also)
 
 
-def _one(
+def _classify(
     models: Sequence[PretrainedModel], finder: OnnxModel, path: Path, name: str
 ) -> tuple[ImageResult, segment_images.LungResult, dict[str, np.ndarray]]:
-    """What is said of a file, its lungs, and by concept the maps as the picture stands, float32
-    (height, width). Raises `BadData`.
+    """Return a file's scores, its lungs, and by concept the maps, float32 (height, width), upright.
+
+    Raises `BadData`.
     """
     file = image_file.read(path)
-    seen = segment_images.segment_image(finder, file, path)
-    why = acceptance.refused(
-        seen.quality_flags, seen.stated, acceptance.Lungs(bool(seen.own.any()), seen.quality, LEAST)
-    )
-    said, maps = [], {}
+    lungs = segment_images.segment_image(finder, file, path)
+    evidence = acceptance.Lungs(bool(lungs.native_labels.any()), lungs.quality, LEAST)
+    why = acceptance.refusal(lungs.quality_flags, lungs.stated, evidence)
+    scores: list[FindingScore] = []
+    maps: dict[str, np.ndarray] = {}
     for model in [] if why else models:
-        cut = cut_for(model, seen, finder)
-        outputs, warning = model.model(cut.image), warned(model, seen, file.pixel_digest)
-        scores = zip(model.concepts, np.atleast_1d(outputs["score"]).tolist(), strict=True)
-        said += [
-            scored(model.name, concept, score, model.calibration[concept], warning)
-            for concept, score in scores
+        cut = cut_for(model, lungs, finder)
+        outputs, warning = model.model(cut.image), warned(model, lungs, file.pixel_digest)
+        values = np.atleast_1d(outputs["score"]).tolist()
+        scores += [
+            scored(model.name, concept, value, model.calibration[concept], warning)
+            for concept, value in zip(model.concepts, values, strict=True)
         ]
         if saliency.MAP in outputs:
-            found = outputs[saliency.MAP]
-            for concept, own in zip(
-                model.concepts, found.reshape(-1, *found.shape[-2:]), strict=True
-            ):
-                maps[concept] = cut.to_file(seen.radiograph.size).back(
-                    saliency.grown(own, model.contract.size)
-                )
-    doubts = ", ".join(doubt.fault for doubt in seen.quality_flags)
-    return (
-        ImageResult(
-            as_text(path), name, why, doubts, round(seen.quality, 4), seen.stated.age_years, said
-        ),
-        seen,
-        maps,
-    )
+            maps |= _upright_maps(model, outputs[saliency.MAP], cut, lungs)
+    flags = ", ".join(flag.fault for flag in lungs.quality_flags)
+    quality, age = round(lungs.quality, 4), lungs.stated.age_years
+    return ImageResult(as_text(path), name, why, flags, quality, age, scores), lungs, maps
+
+
+def _upright_maps(
+    model: PretrainedModel,
+    maps: np.ndarray,
+    cut: lung_crop.Cut,
+    lungs: segment_images.LungResult,
+) -> dict[str, np.ndarray]:
+    """Return a model's maps by concept in the radiograph's pixels."""
+    back = cut.to_file(lungs.radiograph.size).back
+    by_concept = zip(model.concepts, maps.reshape(-1, *maps.shape[-2:]), strict=True)
+    return {
+        concept: back(saliency.upsample(one, model.contract.size)) for concept, one in by_concept
+    }
 
 
 def cut_for(
-    model: PretrainedModel, seen: segment_images.LungResult, finder: OnnxModel
+    model: PretrainedModel, lungs: segment_images.LungResult, finder: OnnxModel
 ) -> lung_crop.Cut:
-    """What the model wants to see of a picture. Raises `Mismatch` where it wants lungs found in
-    another square than the finder's.
+    """Crop an image as a model requires it.
+
+    Raises `Mismatch` where the model needs lungs found in another square than the finder's.
     """
-    contract, size = model.contract, seen.radiograph.size
+    contract, radiograph = model.contract, lungs.radiograph
     if contract.content != "crop":
-        shown = preprocess(seen.radiograph, contract.size, contract.normalisation)
-        return lung_crop.cut(shown, np.zeros_like(shown), LungCrop(size=contract.size), size=size)
+        image = preprocess(radiograph, contract.size, contract.normalisation)
+        whole = examine_cached(image, radiograph.size, None)
+        return whole.crop(LungCrop(size=contract.size))
     if (model.pixels, contract.normalisation) != (
         finder.contract.size,
         finder.contract.normalisation,
     ):
         raise Mismatch(
-            f"{model.place} wants lungs found in pictures of {model.pixels} pixels ({contract.normalisation}), and the lung model finds them in "
-            f"{finder.contract.size} ({finder.contract.normalisation}): make it with the lung model of this installation, by bench/train_findings.py"
+            f"{model.place} needs lungs found in images of {model.pixels} pixels "
+            f"({contract.normalisation}), but the lung model uses {finder.contract.size} "
+            f"({finder.contract.normalisation}): make it with the lung model of this installation, "
+            f"by bench/train_findings.py"
         )
-    return lung_crop.cut(
-        seen.image,
-        seen.labels,
-        model.crop,
-        quality=seen.quality,
-        typical=model.typical,
-        size=size,
-    )
+    return lungs.examination.crop(model.crop, model.typical)
 
 
-def warned(model: PretrainedModel, seen: segment_images.LungResult, pixel_digest: str) -> str:
-    """Why a model's word on an image may mean little; "" where nothing speaks against it."""
-    told = [
-        *acceptance.warnings(seen.stated),
-        acceptance.age_warning(
-            model.name, acceptance.People(*model.ages, model.people), seen.stated, seen.labels
-        ),
+def warned(model: PretrainedModel, lungs: segment_images.LungResult, pixel_digest: str) -> str:
+    """Return why a model's score of an image may mean little; "" where there is no reason."""
+    people = acceptance.People(*model.ages, model.people)
+    reasons = [
+        *acceptance.warnings(lungs.stated),
+        acceptance.age_warning(model.name, people, lungs.stated, lungs.labels),
     ]
-    if model.knows(pixel_digest):
-        told.append(
-            f"{model.name} was trained or tuned on this very image, "
-            f"so what it says of it shows nothing"
+    if model.was_trained_on(pixel_digest):
+        reasons.append(
+            f"{model.name} was trained or tuned on this very image, so its score shows nothing"
         )
-    elif training_hashes.is_copy(model.model, seen.image, seen.radiograph.size):
-        told.append(
-            f"{model.name} was trained or tuned on an image of which this is a changed copy, "
-            f"so what it says of it shows nothing"
+    elif training_hashes.is_copy(model.model, lungs.image, lungs.radiograph.size):
+        reasons.append(
+            f"{model.name} was trained or tuned on an image of which this is an altered copy, "
+            f"so its score shows nothing"
         )
-    return "; ".join(filter(None, told))
+    return "; ".join(filter(None, reasons))
 
 
 def scored(
     model: str, concept: str, score: float, known: Mapping[str, Any] | None, warning: str
 ) -> FindingScore:
-    """A score with its call and probability by `known`, what `hilum.statistics.calibration.to_json` told of
-    the concept; None: nothing was fitted.
+    """Return a score with its call and probability.
+
+    `known` is the concept's calibration as written by `hilum.statistics.calibration.as_json`; None
+    where nothing was fitted.
     """
-    threshold, fits = (
-        (known["threshold"], calibration.from_json(dict(known))) if known else (None, {})
-    )
-    call = None if threshold is None else PRESENT if score >= threshold else ABSENT
-    probability = float(fits["temperature"](score)) if "temperature" in fits else None
+    threshold = known["threshold"] if known else None
+    fits = calibration.of_json(dict(known)) if known else {}
+    call = None
+    if threshold is not None:
+        call = PRESENT if score >= threshold else ABSENT
+    probability = float(fits["temperature"](np.array(score))) if "temperature" in fits else None
     return FindingScore(model, concept, score, probability, threshold, call, warning)
 
 
-# -------------------------------------------------------------------------------------------------------------------- what is told
+# ---------------------------------------------------------------------------- summaries
 
 
 def lines(
     found: Sequence[ImageResult], to: Path | None, written: str = "overlays and table"
 ) -> str:
-    """For a person: a line a picture, a line a finding below it; and where what was `written` lies."""
-    told = [line for one in found for line in _lines(one)]
-    where = [f"{written}: {to.resolve()}"] if to and found else []
-    return "\n".join(
-        [*told, *where, "For research only; no diagnosis may stand on it."]
-        if found
-        else ["nothing was read: no picture could be opened"]
-    )
+    """Format the results for a person: one line per image and finding, and where `written` lies."""
+    if not found:
+        return "nothing was classified: no image could be read"
+    text = [line for one in found for line in _lines(one)]
+    where = [f"{written}: {to.resolve()}"] if to else []
+    return "\n".join([*text, *where, "For research only; not for diagnosis."])
 
 
 def _lines(one: ImageResult) -> Iterator[str]:
-    yield f"{on_one_line(one.image)}: " + (
+    summary = (
         f"refused: {one.refused}" if one.refused else f"lungs of quality {one.lung_quality:.2f}"
     )
-    for said in one.scores:
-        named = name_of(said.concept) if said.concept != "anomaly" else "Anomaly"
+    yield f"{on_one_line(one.image)}: {summary}"
+    for score in one.scores:
+        named = name_of(score.concept) if score.concept != "anomaly" else "Anomaly"
         probability = (
             ""
-            if said.probability is None
-            else f", probability {said.probability:.0%} as calibrated where it was made"
+            if score.probability is None
+            else f", probability {score.probability:.0%} as calibrated on the training site"
         )
         call = (
             "no threshold"
-            if said.threshold is None
-            else f"{said.call} (threshold {said.threshold:.3g})"
+            if score.threshold is None
+            else f"{score.call} (threshold {score.threshold:.3g})"
         )
-        yield f"  {named}: {call}, score {said.score:.3g}{probability} [{said.model}]"
-    for warning in dict.fromkeys(said.warning for said in one.scores if said.warning):
+        yield f"  {named}: {call}, score {score.score:.3g}{probability} [{score.model}]"
+    for warning in dict.fromkeys(score.warning for score in one.scores if score.warning):
         yield f"  warning: {warning}"
 
 
 def cards(models: Sequence[PretrainedModel]) -> list[dict[str, Any]]:
-    """What each model says of itself: what it is, of whom and what it has learnt, how it did, and
-    what it must not be used for.
-    """
+    """Return each model's card for JSON: its data, population, figures and limits."""
     return [
         {
             "model": model.name,
@@ -301,7 +307,8 @@ def cards(models: Sequence[PretrainedModel]) -> list[dict[str, Any]]:
             "digest": model.digest,
             "title": model.card.title,
             "says": list(model.concepts),
-            "learnt from": f"{model.people}, {model.ages[0]:g} to {model.ages[1]:g} years old; {model.card.counts}",
+            "trained on": f"{model.people}, {model.ages[0]:g} to {model.ages[1]:g} years old; "
+            f"{model.card.counts}",
             "beware": model.card.caveats,
             "licence": model.card.licence,
             "source": model.card.source,
@@ -312,57 +319,55 @@ def cards(models: Sequence[PretrainedModel]) -> list[dict[str, Any]]:
 
 
 def card_lines(models: Sequence[PretrainedModel]) -> str:
-    told = []
-    for card in cards(models):
-        figures = [f"  {name}: {value}" for name, value in card["figures"].items()]
-        about = [
-            f"  {name}: {card[name]}" for name in ("learnt from", "beware", "licence", "source")
-        ]
-        told.append(
-            "\n".join(
-                [
-                    f"{card['model']}: {card['title']} ({card['file']}, {card['digest']})",
-                    *about,
-                    *figures,
-                ]
-            )
-        )
-    return (
-        "\n\n".join(told)
-        or f"no model that reads pictures comes with this installation (looked in {pretrained.folder()})"
+    """Format the models' cards for a person."""
+    return "\n\n".join(map(_card_text, cards(models))) or (
+        f"{_NO_MODEL} (searched {pretrained.folder()})"
     )
 
 
+def _card_text(card: Mapping[str, Any]) -> str:
+    about = [f"  {name}: {card[name]}" for name in ("trained on", "beware", "licence", "source")]
+    figures = [f"  {name}: {value}" for name, value in card["figures"].items()]
+    title = f"{card['model']}: {card['title']} ({card['file']}, {card['digest']})"
+    return "\n".join([title, *about, *figures])
+
+
 def rows(found: Sequence[ImageResult]) -> Iterator[dict[str, Any]]:
-    """A row of COLUMNS a score; of an image without any one that says why."""
+    """Yield a row of COLUMNS per score; for an image without scores one that says why."""
     for one in found:
         about = {name: value for name, value in one.as_dict().items() if name != "scores"}
-        yield from ({**about, **asdict(said)} for said in one.scores) if one.scores else [about]
+        yield from ({**about, **asdict(score)} for score in one.scores) if one.scores else [about]
+
+
+# ---------------------------------------------------------------------------- output files
 
 
 def _write(
     out: output_folder.Output,
-    one: ImageResult,
-    seen: segment_images.LungResult,
+    result: ImageResult,
+    lungs: segment_images.LungResult,
     maps: Mapping[str, np.ndarray],
 ) -> None:
+    framed = bool(result.refused) or not lungs.trusted
     storage.write_bytes(
-        out.path("overlay", f"{one.name}.jpg"),
-        segment_images.overlay(seen, framed=bool(one.refused) or not seen.trusted),
+        out.path("overlay", f"{result.name}.jpg"), segment_images.overlay(lungs, framed=framed)
     )
     for concept, found in maps.items():
         storage.write_bytes(
-            out.path(concept, f"{one.name}.jpg"),
-            heat_overlay(to_uint8(seen.radiograph.pixels), found),
+            out.path(concept, f"{result.name}.jpg"),
+            heat_overlay(to_uint8(lungs.radiograph.pixels), found),
         )
 
 
 def heat_overlay(pixels: np.ndarray, found: np.ndarray) -> bytes:
-    """A JPEG of an image, uint8 (height, width), under a map of the same size, brightest where the
-    map is highest; at most `lungs.OVERLAY` long.
+    """Encode an image, uint8 (height, width), under a map of the same size as JPEG.
+
+    Brightest where the map is highest; at most `segment_images.OVERLAY` pixels long.
     """
     scale = min(1.0, segment_images.OVERLAY / max(found.shape))
-    size = tuple(max(1, round(side * scale)) for side in found.shape)
+    height, width = (max(1, round(side * scale)) for side in found.shape)
+    # The median of the positive values is where colour begins, so that faint maps stay visible.
     low, high = np.quantile(found[found > 0], (0.5, 0.999)) if (found > 0).any() else (0.0, 1.0)
-    drawn = heat(resize(pixels, size), (resize(found, size) - low) / max(high - low, 1e-6))
-    return cv2.imencode(".jpg", drawn[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])[1].tobytes()
+    strength = (resize(found, (height, width)) - low) / max(high - low, 1e-6)
+    canvas = heat(resize(pixels, (height, width)), strength)
+    return cv2.imencode(".jpg", canvas[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])[1].tobytes()

@@ -2,7 +2,7 @@
 
 A mask is trusted where its quality is at least that of the settings and it is not tiny. Elsewhere
 the crop is the typical box, and without one the whole image; `how` says which of CUTS it is. A crop
-whose mask is not trusted is not blackened outside it either.
+whose mask is not trusted is not blackened outside the lungs either.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from hilum.annotations import lung_masks
 from hilum.config import LungCrop
 from hilum.imaging.geometry import Chain, Crop, Letterbox, Size
 
-LEAST_LUNG = 0.02  # of the image: with less lung found, the mask is not trusted
-FEWEST = 8  # trusted masks that a typical box is made of
-LUNGS, BOX, WHOLE, ASKED = CUTS = (
+LEAST_LUNG = 0.02  # of the image: a mask with less lung is not trusted
+FEWEST = 8  # trusted masks that a typical box is averaged from
+LUNGS, BOX, WHOLE, REQUESTED = CUTS = (
     "lungs",
     "typical box",
-    "whole picture",
-    "whole picture as asked for",
+    "whole image",
+    "whole image as requested",
 )
 ONE_LUNG = {f"{name} lung": side for name, side in lung_masks.SIDES.items()}  # by [crop] area
 FLAGGED = (BOX, WHOLE)  # in place of lungs that were not found or not trusted
@@ -33,14 +33,17 @@ Box = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Cut:
-    """A region: uint8 (size, size), and the way back from it to the cached picture. `how` is one of CUTS."""
+    """A cropped image, uint8 (size, size), and the way back to the cached image.
+
+    `how` is one of CUTS.
+    """
 
     image: np.ndarray
     crop: Crop
     how: str
 
     def to_file(self, size: Size) -> Chain:
-        """The geometry from a file of (height, width) `size` to this region."""
+        """Return the geometry from a file of (height, width) `size` to this crop."""
         return Chain(
             (
                 Letterbox(size, self.crop.source[0]),
@@ -59,13 +62,16 @@ def cut(
     typical: Box | None = None,
     size: Size = (1, 1),
 ) -> Cut:
-    """The region of one cached picture uint8 (s, s), of a file of (height, width) `size`, whose lungs are `labels`, of that quality."""
+    """Crop one cached image, uint8 (s, s), to its lungs.
+
+    `labels` are the lungs, uint8 (s, s), `quality` the estimate of their mask, `size` the (height,
+    width) of the original file, `typical` the box used where the mask is not trusted.
+    """
     found = box(labels, settings, quality)
     crop, how = _cut(found, settings, typical, Letterbox(size, image.shape[0]))
     if settings.masked and found:
-        reach = max(
-            1, round(settings.margin * 0.25 * min(crop.target))
-        )  # a rim, so that the pleura stays in the picture
+        # A rim keeps the pleura visible.
+        reach = max(1, round(settings.margin * 0.25 * min(crop.target)))
         inside = cv2.dilate(
             (wanted(labels, settings) > 0).astype(np.uint8),
             cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1)),
@@ -77,37 +83,38 @@ def cut(
 def _cut(
     found: Crop | None, settings: LungCrop, typical: Box | None, letterbox: Letterbox
 ) -> tuple[Crop, str]:
-    """The crop and why it is that, of the box of believed lungs."""
+    """Choose between the box of trusted lungs, the typical box and the whole image."""
     whole = Crop(letterbox.target, 0, 0, *letterbox.target)
     if settings.area == "whole":
-        return whole, WHOLE if settings.masked and not found else ASKED
+        return whole, WHOLE if settings.masked and not found else REQUESTED
     if found:
         return found, LUNGS
     return (_placed(typical, letterbox), BOX) if typical else (whole, WHOLE)
 
 
 def wanted(labels: np.ndarray, settings: LungCrop) -> np.ndarray:
-    """Those of the labels that the region is to hold."""
+    """Return the labels of the lungs that the crop is to hold, 0 elsewhere."""
     side = ONE_LUNG.get(settings.area)
     return labels if side is None else np.where(labels == side, labels, 0).astype(labels.dtype)
 
 
 def box(labels: np.ndarray, settings: LungCrop, quality: float) -> Crop | None:
-    """The bounding box of the lungs that are wanted, grown by a margin; None where the mask is not believed."""
-    return (
-        _box(wanted(labels, settings), settings.margin)
-        if quality >= settings.min_mask_quality
-        else None
-    )
+    """Return the lungs' bounding box, grown by the margin; None where the mask is not trusted."""
+    if quality < settings.min_mask_quality:
+        return None
+    return _box(wanted(labels, settings), settings.margin)
 
 
 def typical_box(boxes: Iterable[tuple[Crop, Size]]) -> dict[str, float]:
-    """The typical box of boxes in cached pictures and the (height, width) of their files, in shares of the picture; {} of too few."""
-    shares = []
+    """Average boxes in cached images into one, in fractions of the image; {} for too few.
+
+    Each box comes with the (height, width) of its file.
+    """
+    fractions = []
     for crop, size in boxes:
         letterbox = Letterbox(size, crop.source[0])
         (top, left), (height, width) = letterbox.corner, letterbox.inner
-        shares.append(
+        fractions.append(
             (
                 (crop.top - top) / height,
                 (crop.left - left) / width,
@@ -115,11 +122,10 @@ def typical_box(boxes: Iterable[tuple[Crop, Size]]) -> dict[str, float]:
                 (crop.right - left) / width,
             )
         )
-    return (
-        dict(zip(SIDES, np.clip(np.mean(shares, axis=0), 0, 1).round(4).tolist(), strict=True))
-        if len(shares) >= FEWEST
-        else {}
-    )
+    if len(fractions) < FEWEST:
+        return {}
+    mean = np.clip(np.mean(fractions, axis=0), 0, 1).round(4).tolist()
+    return dict(zip(SIDES, mean, strict=True))
 
 
 def _placed(typical: Box, letterbox: Letterbox) -> Crop:
@@ -130,7 +136,7 @@ def _placed(typical: Box, letterbox: Letterbox) -> Crop:
 
 
 def _box(labels: np.ndarray, margin: float) -> Crop | None:
-    """The lungs' bounding box grown by `margin` of its sides, within the picture; None where too little lung was found."""
+    """Return the bounding box grown by `margin` of its sides; None for too little lung."""
     if (labels > 0).mean() < LEAST_LUNG:
         return None
     ends = []
@@ -140,4 +146,5 @@ def _box(labels: np.ndarray, margin: float) -> Crop | None:
         more = round(margin * (last - first))
         ends.append((max(0, first - more), min(labels.shape[axis], last + more)))
     (top, bottom), (left, right) = ends
-    return Crop(labels.shape, top, left, bottom, right)
+    height, width = labels.shape
+    return Crop((height, width), top, left, bottom, right)

@@ -1,20 +1,28 @@
-"""How far found lungs can be trusted, told without drawn ones: a number from 0 to 1 that estimates the Dice with them.
+"""Segment the lungs with test-time augmentation, and estimate the quality of the mask.
 
-What it is told from, each sign a number that is higher for a better mask:
+The estimate is a number from 0 to 1 that predicts the Dice coefficient with a reference mask,
+without having one. It is computed from these signs, each higher for a better mask:
 
-    agreement   mean Dice of the mask with those found after small changes of the picture (moved, scaled, turned, darker, lighter)
+    agreement   mean Dice of the mask with those found after small changes of the image (shifted,
+                scaled, rotated, darker, lighter)
     worst       the lowest of these
     sure        soft Dice of the probabilities with their own threshold
     sharp       1 - mean entropy of the probabilities in a band along the outline, in bits
-    shape       -log(1 + how far the mask's shape is from drawn lungs: root mean square of standard deviations), see `shape`
+    shape       -log(1 + distance of the mask's shape from reference masks, as the root mean square
+                of standard deviations), see `shape`
 
-The first four are shares, taken as log-odds. A logistic function of their weighted sum is the estimate; weights are not negative, so a worse
-sign never betters it, and no sign counts for more than nearly all good masks had, so a model that is merely sure of itself gains nothing.
-`resources/mask_quality.json` holds the weights and the shapes of drawn lungs; bench/quality.py fits it on pictures whose masks were found by
-models that had not seen them, plain and made hard, and measures it on others. Where no lung was found it is 0.
+The first four are fractions and enter as log-odds. The estimate is a logistic function of the
+weighted sum. Weights are not negative, so a worse sign never improves it, and each sign is capped
+at the value that nearly all good masks reach, so that a merely confident model gains nothing.
+`resources/mask_quality.json` holds the weights and the shapes of reference masks; bench/quality.py
+fits it on images whose masks were found by models that had not seen them, unchanged and degraded,
+and measures it on others. The estimate is 0 where no lung was found.
 
-Estimates are of the models that they were fitted on; of another one they rank masks, and its Dice may differ.
-Agreement under changes of the input: Wang et al., "Aleatoric uncertainty estimation with test-time augmentation", Neurocomputing 338 (2019).
+The estimates hold for the models that they were fitted on. For another model they rank masks, but
+its Dice may differ.
+
+Agreement under changes of the input: Wang et al., "Aleatoric uncertainty estimation with test-time
+augmentation", Neurocomputing 338 (2019).
 """
 
 from __future__ import annotations
@@ -25,7 +33,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import TypedDict
 
 import cv2
 import numpy as np
@@ -36,9 +44,9 @@ from hilum.inference import orientation
 from hilum.inference.onnx_model import OnnxModel
 
 RULE = "resources/mask_quality.json"
-SHARES = ("agreement", "worst", "sure", "sharp")
-SIGNS = (*SHARES, "shape")
-GOOD = 0.9  # an estimate below is doubtful: the mask wants to be looked at
+FRACTIONS = ("agreement", "worst", "sure", "sharp")
+SIGNS = (*FRACTIONS, "shape")
+GOOD = 0.9  # masks with a lower estimate are listed for review
 SHAPES = (
     "area",
     "balance",
@@ -54,83 +62,105 @@ SHAPES = (
     "holes",
     "border",
 )
+# Upper limits of the quality of flagged images, set and not estimated: such masks must not be used.
 CAPS = {
     orientation.EMPTY: 0.0,
-    orientation.STRANGE: 0.05,
+    orientation.OUT_OF_DISTRIBUTION: 0.05,
     orientation.INVERTED: 0.1,
-    orientation.TURNED: 0.1,
+    orientation.ROTATED: 0.1,
     orientation.MIRRORED: 0.2,
-}  # no estimate: not to be used
-_CHANGES = (  # scale, degrees, shift down and right as shares of the side, gamma
+}
+_CHANGES = (  # scale, degrees, shift down and right as fractions of the side, gamma
     (0.92, 0.0, 0.03, 0.02, 0.8),
     (1.08, 0.0, -0.02, -0.03, 1.25),
     (1.0, 5.0, 0.02, -0.02, 1.1),
     (1.0, -5.0, -0.02, 0.03, 0.9),
 )
 _EDGE = 0.005  # keeps log-odds finite
-_FARTHEST = 10.0  # standard deviations that one part of a shape counts for
+_FARTHEST = 10.0  # standard deviations at which one part of a shape is capped
+
+
+class Rule(TypedDict):
+    """Contents of `mask_quality.json`.
+
+    `weights` and `bias` of the signs, `most` at which each sign is capped, and for each part of a
+    shape its mean and standard deviation among reference masks.
+    """
+
+    weights: dict[str, float]
+    bias: float
+    most: dict[str, float]
+    shapes: dict[str, tuple[float, float]]
 
 
 @dataclass(frozen=True)
 class LungSegmentation:
-    """The lungs of one picture: labels uint8 (size, size), the estimate, and its signs; no signs where no lung was found."""
+    """The lungs of one image in the model's square, with the estimated quality of the mask.
+
+    `labels` are uint8 (size, size), `likely` float32 (2, size, size) the probabilities of right and
+    left lung. `signs` is empty where no lung was found.
+    """
 
     labels: np.ndarray
-    likely: np.ndarray  # float32 (2, size, size): probabilities of right and left lung, see `look`
+    likely: np.ndarray
     quality: float
     signs: Mapping[str, float]
 
 
-def segment_lungs(model: OnnxModel, picture: np.ndarray, size: Size) -> LungSegmentation:
-    """The lungs of a letterboxed uint8 picture of a file of (height, width) `size`. The same whatever is asked before and after."""
-    labels, likely, shares, seen = segment_with_tta(model, picture, size)
-    if not shares:
+def segment_lungs(model: OnnxModel, image: np.ndarray, size: Size) -> LungSegmentation:
+    """Segment a letterboxed uint8 image of a file of (height, width) `size`.
+
+    The result never depends on images segmented before or after.
+    """
+    labels, likely, fractions, measured = segment_with_tta(model, image, size)
+    if not fractions:
         return LungSegmentation(labels, likely, 0.0, {})
-    signs = {**shares, "shape": -math.log1p(distance(seen, rule()["shapes"]))}
+    signs = {**fractions, "shape": -math.log1p(distance(measured, rule()["shapes"]))}
     return LungSegmentation(labels, likely, estimate(signs, rule()), signs)
 
 
 def segment_with_tta(
-    model: OnnxModel, picture: np.ndarray, size: Size
+    model: OnnxModel, image: np.ndarray, size: Size
 ) -> tuple[np.ndarray, np.ndarray, dict[str, float], dict[str, float] | None]:
-    """Labels, probabilities, the signs that are shares, and the `shape`; no signs and no shape where no lung was found.
+    """Return labels, probabilities, the `FRACTIONS`, and the `shape`.
 
-    Probabilities are the mean over the picture and its changes, which the signs ask for anyway: nearer to what is drawn, most so where noise
-    is strong (bench/quality.py, bench/lungs.py --what shipped).
+    The last two are empty and None where no lung was found. Probabilities are the mean over the
+    image and its changes, which the signs need anyway: this is closer to reference masks, most so
+    where noise is strong (bench/quality.py, bench/lungs.py --what shipped).
     """
-    moves, again = _changed(model, picture)
-    likely = _mean(model(picture)["lungs"], moves, again)
+    moves, again = _changed(model, image)
+    likely = _mean(model(image)["lungs"], moves, again)
     labels = lung_masks.from_probabilities(likely)
     if not labels.any():
         return labels, likely, {}, None
-    shares = {**_agreements(likely, moves, again), **doubt(likely, labels)}
-    return (
-        labels,
-        likely,
-        shares,
-        shape(labels, raw(likely), Letterbox(size, picture.shape[0]).inside()),
-    )
+    fractions = {**_agreements(likely, moves, again), **confidence(likely, labels)}
+    inside = Letterbox(size, image.shape[0]).inside()
+    return labels, likely, fractions, shape(labels, raw(likely), inside)
 
 
 def no_lungs(size: int) -> LungSegmentation:
-    """What is found where there is nothing to look at."""
+    """Return the empty segmentation of a square of `size` pixels."""
     return LungSegmentation(
         np.zeros((size, size), np.uint8), np.zeros((2, size, size), np.float32), 0.0, {}
     )
 
 
-def is_unreliable(quality: float, doubts: Iterable[orientation.QualityFlag]) -> float:
-    """The estimate for a picture whose posture is doubted: a mask of what is no upright frontal chest is none to be trusted."""
-    return min([quality, *(CAPS[doubt.fault] for doubt in doubts)])
+def cap_quality(quality: float, flags: Iterable[orientation.QualityFlag]) -> float:
+    """Limit the estimate by the `CAPS` of an image's quality flags.
+
+    A mask of an image that is not an upright frontal chest radiograph must not be trusted.
+    """
+    return min([quality, *(CAPS[flag.fault] for flag in flags)])
 
 
 @cache
-def rule() -> dict[str, Any]:
-    """`weights` and `bias` of the signs, `most` that each input counts for, and of each part of a shape [mean, spread] in drawn lungs."""
+def rule() -> Rule:
+    """Read the fitted function and the shapes of reference masks from `RULE`."""
     return json.loads(resources.files("hilum").joinpath(RULE).read_text(encoding="utf-8"))
 
 
-def estimate(signs: Mapping[str, float], rule: Mapping[str, Any]) -> float:
+def estimate(signs: Mapping[str, float], rule: Rule) -> float:
+    """Compute the quality estimate, in [0, 1], from the `SIGNS`."""
     total = rule["bias"] + sum(
         rule["weights"][name] * min(value, rule["most"][name])
         for name, value in inputs(signs).items()
@@ -139,20 +169,20 @@ def estimate(signs: Mapping[str, float], rule: Mapping[str, Any]) -> float:
 
 
 def inputs(signs: Mapping[str, float]) -> dict[str, float]:
-    """What is weighted: shares as log-odds, the shape as it is."""
+    """Return the values that are weighted: fractions as log-odds, the shape unchanged."""
     return {
         name: math.log((signs[name] + _EDGE) / (1 - signs[name] + _EDGE))
-        if name in SHARES
+        if name in FRACTIONS
         else signs[name]
         for name in SIGNS
     }
 
 
-# ------------------------------------------------------------------------------------------------------------------------ the signs
+# ---------------------------------------------------------------------------- the signs
 
 
 def raw(likely: np.ndarray) -> np.ndarray:
-    """Labels of every pixel that is likelier lung than not, before parts are chosen and holes filled."""
+    """Return labels from probabilities, before parts are selected and holes are filled."""
     return np.where(
         likely.max(axis=0) < 0.5,
         0,
@@ -160,15 +190,20 @@ def raw(likely: np.ndarray) -> np.ndarray:
     ).astype(np.uint8)
 
 
-def _changed(model: OnnxModel, picture: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
-    """How each of _CHANGES moves the picture, 2 x 3 each, and what is found then: probabilities (changes, 2, size, size)."""
-    side = picture.shape[0]
-    moves = [_move(side, *change[:4]) for change in _CHANGES]
+def _changed(model: OnnxModel, image: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+    """Evaluate the model on each of `_CHANGES`.
+
+    Return the affine maps (2, 3) and the probabilities, float32 (changes, 2, size, size).
+    """
+    side = image.shape[0]
+    moves = [
+        _move(side, scale, degrees, down, right) for scale, degrees, down, right, _ in _CHANGES
+    ]
     tables = [
         (np.linspace(0, 1, 256) ** change[4] * 255 + 0.5).astype(np.uint8) for change in _CHANGES
     ]
     warped = [
-        cv2.warpAffine(picture, move, (side, side), borderMode=cv2.BORDER_REFLECT_101)
+        cv2.warpAffine(image, move, (side, side), borderMode=cv2.BORDER_REFLECT_101)
         for move in moves
     ]
     changed = [cv2.LUT(one, table) for one, table in zip(warped, tables, strict=True)]
@@ -176,7 +211,10 @@ def _changed(model: OnnxModel, picture: np.ndarray) -> tuple[list[np.ndarray], n
 
 
 def _mean(first: np.ndarray, moves: Sequence[np.ndarray], again: np.ndarray) -> np.ndarray:
-    """Of `first` and what was found after each move, moved back; a pixel that a move put outside is not asked there."""
+    """Average `first` and the probabilities of each change, mapped back.
+
+    A pixel that a change moved outside the image is left out of the mean there.
+    """
     side = first.shape[-1]
     total = np.dstack([*first, np.ones((side, side), np.float32)])
     for move, found in zip(moves, again, strict=True):
@@ -202,7 +240,7 @@ def _move(side: int, scale: float, degrees: float, down: float, right: float) ->
 
 
 def _agreement(before: np.ndarray, after: np.ndarray, move: np.ndarray) -> float:
-    """Dice over both sides of the mask, moved as the picture was, with that of the changed picture, where both are seen."""
+    """Compute the Dice of a mask, moved like the image, with the mask of the changed image."""
     side = before.shape[0]
     moved = cv2.warpAffine(before, move, (side, side), flags=cv2.INTER_NEAREST)
     found = raw(after)
@@ -211,8 +249,8 @@ def _agreement(before: np.ndarray, after: np.ndarray, move: np.ndarray) -> float
     return 2 * same / whole if whole else 0.0
 
 
-def doubt(likely: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """The signs `sure` and `sharp` of probabilities (2, size, size) and the labels made of them."""
+def confidence(likely: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Compute `sure` and `sharp` of probabilities (2, size, size) and the labels made of them."""
     lung, inside = likely.max(axis=0), labels > 0
     sure = 2 * float(lung[inside].sum()) / float(lung.sum() + inside.sum())
     reach = 2 * max(1, round(labels.shape[0] / 85)) + 1
@@ -226,9 +264,10 @@ def doubt(likely: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 def shape(
     labels: np.ndarray, before: np.ndarray, inside: tuple[slice, slice]
 ) -> dict[str, float] | None:
-    """The parts of SHAPES of found lungs; None where a side is missing.
+    """Compute the `SHAPES` of a mask; None where a lung is missing.
 
-    `before` are the labels before parts were chosen (for drawn lungs the same), `inside` is where the picture lies in the square.
+    `before` are the labels before parts were selected (equal to `labels` for reference masks),
+    `inside` is the image's place within the letterboxed square.
     """
     sides = [labels == side for side in (lung_masks.RIGHT, lung_masks.LEFT)]
     areas = [int(side.sum()) for side in sides]
@@ -236,12 +275,12 @@ def shape(
         return None
     both = labels > 0
     left, top, width, height = cv2.boundingRect(both.astype(np.uint8))
-    (right_row, right_column), (left_row, left_column) = (_middle(side) for side in sides)
-    picture = both[inside]
-    rim = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
+    (right_row, right_column), (left_row, left_column) = (_centroid(side) for side in sides)
+    image = both[inside]
+    rim = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
     kept = int((both & (before > 0)).sum())
     return {
-        "area": math.log(both.sum() / picture.size),
+        "area": math.log(both.sum() / image.size),
         "balance": math.log(areas[0] / areas[1]),
         "right_solidity": _solidity(sides[0]),
         "left_solidity": _solidity(sides[1]),
@@ -257,24 +296,32 @@ def shape(
     }
 
 
-def distance(of: Mapping[str, float] | None, drawn: Mapping[str, tuple[float, float]]) -> float:
-    """Root mean square of the standard deviations by which a shape differs from drawn lungs'; the farthest where a lung is missing."""
+def distance(of: Mapping[str, float] | None, reference: Mapping[str, tuple[float, float]]) -> float:
+    """Compute a shape's distance from reference masks, in standard deviations.
+
+    It is the root mean square over the parts of the shape, each capped; the cap where the shape is
+    None, that is, where a lung is missing.
+    """
     if of is None:
         return _FARTHEST
     apart = [
-        min(abs(of[name] - mean) / spread, _FARTHEST) for name, (mean, spread) in drawn.items()
+        min(abs(of[name] - mean) / spread, _FARTHEST) for name, (mean, spread) in reference.items()
     ]
     return math.sqrt(sum(value * value for value in apart) / len(apart))
 
 
-def _middle(mask: np.ndarray) -> tuple[float, float]:
-    """Row and column of the centre of area."""
+def _centroid(mask: np.ndarray) -> tuple[float, float]:
+    """Return row and column of a mask's centre of area."""
     moments = cv2.moments(mask.astype(np.uint8), binaryImage=True)
     return moments["m01"] / moments["m00"], moments["m10"] / moments["m00"]
 
 
 def _solidity(mask: np.ndarray) -> float:
-    """Share of its convex hull that the mask covers; about 1 for what is thinner than the hull's own pixels."""
+    """Compute the fraction of its rasterised convex hull that a mask covers.
+
+    The hull is counted in pixels, so the value stays meaningful (about 1) for structures thinner
+    than a pixel's extent, whose hull polygon has no area.
+    """
     contours, _ = cv2.findContours(
         mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE
     )

@@ -4,9 +4,10 @@ Metadata of the file, JSON text each: `contract` (what goes in and comes out), `
 licence, limits), `trained_on` (digest and number of the training images, see the run's training
 lists).
 
-Such a file may come from a stranger: it is read once, as a whole, and checked by `hilum.safety.onnx_file`;
-its contract is held against what the graph takes and gives; only then ONNX Runtime sees it, see
-`hilum.safety.onnx_session`. What it answers is held against the contract too.
+Such a file may come from an untrusted source: it is read once, as a whole, and checked by
+`hilum.safety.onnx_file`; its contract is compared with the graph's inputs and outputs; only then is
+it loaded by ONNX Runtime, see `hilum.safety.onnx_session`. Its outputs are checked against the
+contract too.
 """
 
 from __future__ import annotations
@@ -37,21 +38,23 @@ _OWN = Path(__file__).parents[1] / "resources"  # the models there came with Hil
 
 @dataclass(frozen=True)
 class InputContract:
-    """What a model's input must be: uint8 (n, size, size), made by `content` and `normalisation`, of an
-    image that is as the rest says."""
+    """The input that a model requires and the outputs that it gives.
 
-    task: str  # lungs, finding or anomaly
+    The input is uint8 (n, size, size), made by `content` and `normalisation`.
+    """
+
+    task: str  # one of TASKS
     size: int
-    content: str  # "whole": the letterboxed picture; "crop": what `hilum.inference.lung_crop` makes of it
+    content: str  # "whole": the letterboxed image; "crop": see `hilum.inference.lung_crop`
     normalisation: str  # see `hilum.config.Pixels`
     outputs: tuple[str, ...]
-    concepts: tuple[str, ...] = ()  # what the scores are scores of, in their order
+    concepts: tuple[str, ...] = ()  # of the scores, in their order
     depth: int = 8  # bits of a pixel; 0 is the lowest value and 2^depth - 1 the highest
     bright: str = "dense"  # bones are bright, air is dark
-    orientation: str = ORIENTATION  # what must be seen; see `hilum.inference.orientation` for what is doubted of a picture
+    orientation: str = ORIENTATION  # checked by `hilum.inference.orientation`
 
     def mismatches(self, *, content: str, size: int, normalisation: str) -> list[str]:
-        """What is wrong with pictures that are made this way, in plain words."""
+        """Return in words how images made this way differ from the contract."""
         made = {"content": content, "size": size, "normalisation": normalisation}
         return [
             f"{name} must be {getattr(self, name)!r}, got {value!r}"
@@ -62,7 +65,10 @@ class InputContract:
 
 @dataclass(frozen=True)
 class OnnxModel:
-    """The model at `path`; with `root`, the folder of its run, no link leads out of that."""
+    """The model at `path`, read when first needed.
+
+    With `root`, the folder of its run, a link out of that folder is refused.
+    """
 
     path: Path
     root: Path | None = None
@@ -76,57 +82,50 @@ class OnnxModel:
 
     @cached_property
     def _session(self) -> Session:
-        # The contract comes first: what nobody may call is not loaded.
+        # The contract is checked first: a model that must not be called is not loaded.
         size, trusted = self.contract.size, self.path.parent == _OWN
         return Session(self._file[0], on_one_line(str(self.path)), size, trusted=trusted)
 
     @cached_property
     def metadata(self) -> dict[str, Any]:
-        """Raises `BadData` where one is no JSON."""
-        told = self._file[1].metadata
-        return {key: parse_json(value, f"{self.path}, its {key}") for key, value in told.items()}
+        """The file's metadata, parsed. Raises `BadData` where an entry is not JSON."""
+        stored = self._file[1].metadata
+        return {key: parse_json(value, f"{self.path}, its {key}") for key, value in stored.items()}
 
     @cached_property
     def contract(self) -> InputContract:
-        """Raises `BadData` with all that is wrong with it, or that the graph does not keep."""
+        """The input contract. Raises `BadData` listing its faults and where the graph breaks it."""
         if "contract" not in self.metadata:
             raise BadData(
                 f"{self.path} carries no input contract, so nothing says what may be fed to it: "
                 f"use a model exported by Hilum"
             )
-        told = self.metadata["contract"]
-        if (
-            isinstance(told, dict) and "concept" in told
-        ):  # of a model from the time when a score was of one finding
-            told = {"concepts": [told["concept"]] if told["concept"] else []} | {
-                key: told[key] for key in told if key != "concept"
-            }
-        if faults := faults_of(told) or [*_unkept(told, self._file[1])]:
+        stored = self.metadata["contract"]
+        if faults := faults_of(stored) or _unkept(stored, self._file[1]):
             raise BadData.listing(
                 f"{on_one_line(str(self.path))}: its input contract cannot be kept; "
                 f"use a model exported by Hilum",
                 faults,
             )
-        return InputContract(
-            **{
-                name: tuple(value) if isinstance(value, list) else value
-                for name, value in told.items()
-            }
-        )
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in stored.items()
+        }
+        return InputContract(**values)
 
     def __call__(self, image: np.ndarray) -> dict[str, np.ndarray]:
-        """Outputs for one uint8 (size, size) picture, by name, without the batch axis.
+        """Evaluate one uint8 (size, size) image; return outputs by name, without the batch axis.
 
-        One image at a time: on a CPU a batch is no faster, and a score then never depends on its
-        neighbours.
+        One image at a time: on a CPU a batch is no faster, and a score then never depends on the
+        other images.
         """
         return {name: output[0] for name, output in self.many(image[None]).items()}
 
     def many(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Outputs for uint8 (n, size, size) images, by name, each (n, ...).
+        """Evaluate uint8 (n, size, size) images; return outputs by name, each (n, ...).
 
-        Every image's shape and range are those of the contract. Raises `BadData` where the model
-        fails, takes too long, or does not answer as its contract says.
+        Raises `ValueError` for another shape or type than the contract's, `BadData` where the model
+        fails, takes too long, or breaks its contract.
         """
         expected = (self.contract.size, self.contract.size)
         if images.dtype != np.uint8 or images.shape[1:] != expected:
@@ -147,27 +146,27 @@ class OnnxModel:
             faults += _misanswered(self.contract, name, output, len(images))
         if faults:
             raise BadData.listing(
-                f"{on_one_line(str(self.path))}: does not answer as its contract says; "
+                f"{on_one_line(str(self.path))}: its outputs break its contract; "
                 f"train it again or copy it anew",
                 faults,
             )
         return found
 
 
-def faults_of(told: object) -> list[str]:
-    """Return all that is wrong with a contract's JSON by itself."""
-    if not isinstance(told, dict):
-        return [f"it must be an object, got {_shown(told)}"]
+def faults_of(stored: object) -> list[str]:
+    """Return the faults of a contract's JSON, without regard to the graph."""
+    if not isinstance(stored, dict):
+        return [f"it must be an object, got {_shown(stored)}"]
     known = {part.name: part.default for part in fields(InputContract)}
     faults = [
         unknown("part of a contract", on_one_line(name), known)
-        for name in told
+        for name in stored
         if name not in known
     ]
     faults += [
         f"{name} is missing"
         for name, default in known.items()
-        if default is MISSING and name not in told
+        if default is MISSING and name not in stored
     ]
     rules: dict[str, tuple[Callable[[Any], bool], str]] = {
         "task": (lambda value: value in TASKS, f"one of {', '.join(TASKS)}"),
@@ -190,9 +189,9 @@ def faults_of(told: object) -> list[str]:
         ),
     }
     return faults + [
-        f"{name} must be {words}, got {_shown(told[name])}"
+        f"{name} must be {words}, got {_shown(stored[name])}"
         for name, (holds, words) in rules.items()
-        if name in told and not holds(told[name])
+        if name in stored and not holds(stored[name])
     ]
 
 
@@ -212,9 +211,9 @@ def _shown(value: object) -> str:
     return on_one_line(repr(value)[:80])
 
 
-def _unkept(told: Mapping[str, Any], file: onnx_file.OnnxFile) -> list[str]:
-    """What a contract says, right by itself, that the graph does not have."""
-    size, sides = told["size"], file.inputs[INPUT].shape if INPUT in file.inputs else ()
+def _unkept(stored: Mapping[str, Any], file: onnx_file.OnnxFile) -> list[str]:
+    """Return where the graph breaks a contract that is valid by itself."""
+    size, sides = stored["size"], file.inputs[INPUT].shape if INPUT in file.inputs else ()
     faults = []
     if set(file.inputs) != {INPUT}:
         faults.append(
@@ -230,22 +229,22 @@ def _unkept(told: Mapping[str, Any], file: onnx_file.OnnxFile) -> list[str]:
             f"the graph must take uint8 (n, {size}, {size}), "
             f"it takes {_shown(sides)} of type {file.inputs[INPUT].element}"
         )
-    if missing := [name for name in told["outputs"] if name not in file.outputs]:
+    if missing := [name for name in stored["outputs"] if name not in file.outputs]:
         faults.append(
             f"the graph has no output {', '.join(missing)}; it has {_shown(sorted(file.outputs))}"
         )
-    for name in told["outputs"]:
+    for name in stored["outputs"]:
         output = file.outputs.get(name)
         if output and output.element != onnx_file.FLOAT:
             faults.append(f"the output {name} must be float32, it is of type {output.element}")
-    needed = {"lungs": "lungs", "finding": "score", "anomaly": "score"}.get(told["task"])
-    if needed and needed not in told["outputs"]:
-        faults.append(f"a model of {told['task']} must have the output {needed}")
+    needed = {"lungs": "lungs", "finding": "score", "anomaly": "score"}.get(stored["task"])
+    if needed and needed not in stored["outputs"]:
+        faults.append(f"a model of {stored['task']} must have the output {needed}")
     return faults
 
 
 def _misanswered(contract: InputContract, name: str, output: np.ndarray, count: int) -> list[str]:
-    """What is wrong with one output for `count` images."""
+    """Return the faults of one output for `count` images."""
     size, shape, many = contract.size, output.shape, max(1, len(contract.concepts))
     if name == "lungs":
         fits, expected = shape == (count, 2, size, size), f"({count}, 2, {size}, {size})"

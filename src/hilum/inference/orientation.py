@@ -1,23 +1,29 @@
-"""Whether a picture is what it should be: a frontal chest radiograph, upright, bright is dense, the heart on the picture's right.
+"""Detect images that are not upright frontal chest radiographs with bright-is-dense pixels.
 
-Conventions. Pictures are uint8 (n, size, size) as a cache shows them: letterboxed, bright is dense. `sizes` are the files' own
-(height, width), which tell where the letterbox put the picture. A table of looks has one row a picture, see `LOOKS`:
+Images are uint8 (n, size, size) as the cache holds them: letterboxed, bright is dense. `sizes` are
+the (height, width) of the original files, from which the letterbox follows. A feature table has one
+row per image and the columns of `FEATURES`:
 
-    inverted       log-odds that dark is dense
-    turned         log-odds that the picture is not upright, by 90, 180 or 270 degrees
-    turn           the likeliest quarter turns by which it was turned counterclockwise, 0 to 3
-    mirrored       log-odds that left and right are exchanged; near 0 where the picture does not tell. Situs inversus looks the same
-    strange        log-odds that it is no frontal chest radiograph
-    distance       of the network's features from those of chest radiographs: Mahalanobis, to the nearest of 16 postures, in units of
-                   the 99.9th percentile of the pictures it was fitted to (Lee et al. 2018, arXiv:1807.03888)
-    border         share of the picture that is a flat border
-    flat           share of the picture inside its border that has one and the same value, the commonest
-    black, white   shares inside the border at the ends of the range, 0 and 255
-    spread         levels between the 5th and the 95th percentile inside the border
+    inverted             log-odds that dark is dense
+    rotated              log-odds that the image is rotated by 90, 180 or 270 degrees
+    quarter_turns        most likely number of counterclockwise quarter turns, 0 to 3
+    mirrored             log-odds that left and right are exchanged; near 0 where the image does
+                         not show it. Situs inversus is indistinguishable from a mirrored image
+    out_of_distribution  log-odds that the image is not a frontal chest radiograph
+    distance             Mahalanobis distance of the network's features to the nearest of 16
+                         orientation classes (8 orientations, inverted or not), in units of the
+                         99.9th percentile of the training images (Lee et al. 2018,
+                         arXiv:1807.03888)
+    border               fraction of the image that is a flat border
+    flat                 fraction of the pixels inside the border with the most frequent value
+    black, white         fractions inside the border at 0 and at 255
+    spread               grey levels between the 5th and the 95th percentile inside the border
 
-How it sees. Flat borders are cut off, the rest is squeezed to `SIDE` x `SIDE` pixels and its grey levels are replaced by their ranks, so
-window, gamma and padding hardly matter. A small network (resources/orientation.onnx, made by bench/train_posture.py; its card says from what)
-answers for the picture and for its mirror image, and what mirroring must exchange is exchanged. Small turns, up to 15 degrees, are right.
+Method. Flat borders are removed, the rest is resized to `SIDE` x `SIDE` pixels and its grey levels
+are replaced by their ranks, which makes the result almost independent of window, gamma and padding.
+A small network (`resources/orientation.onnx`; its card names the training script and data) is
+evaluated on the image and on its mirror image, and its outputs are made equivariant to mirroring.
+Rotations of up to 15 degrees count as upright.
 """
 
 from __future__ import annotations
@@ -39,48 +45,53 @@ from hilum.inference.onnx_model import OnnxModel
 
 SIDE = 64
 MODEL = "resources/orientation.onnx"
-BATCH = 64  # more is no faster
-INVERTED, TURNED, TURN, MIRRORED, STRANGE, DISTANCE = NETWORK = (
+BATCH = 64  # larger batches are no faster
+LEVEL = 6  # grey levels by which a flat border may vary
+FLAT = 0.9  # fraction of a line within `LEVEL` that makes it flat: the rest may be a marker or text
+LEAST = 8  # of 64 lines: a smaller content is a misdetection, and the whole image is used
+INVERTED, ROTATED, QUARTER_TURNS, MIRRORED, OUT_OF_DISTRIBUTION, DISTANCE = OUTPUTS = (
     "inverted",
-    "turned",
-    "turn",
+    "rotated",
+    "quarter_turns",
     "mirrored",
-    "strange",
+    "out_of_distribution",
     "distance",
 )
 FEATURES = {
-    **{name: pl.Int8 if name == TURN else pl.Float32 for name in NETWORK},
+    **{name: pl.Int8 if name == QUARTER_TURNS else pl.Float32 for name in OUTPUTS},
     **dict.fromkeys(("border", "flat", "black", "white", "spread"), pl.Float32),
 }
-EMPTY, EMPTY_SHARE = (
-    "empty",
-    0.95,
-)  # of the pixels with one value; at most 0.23 in 1,400 real radiographs
+EMPTY = "empty"
+EMPTY_FRACTION = 0.95  # of the pixels with one value; at most 0.23 in 1,400 real radiographs
 WORDS = {
     EMPTY: "empty: nearly all pixels have one value",
     INVERTED: "inverted: dark where it is dense",
     MIRRORED: "mirrored: the heart on the wrong side",
-    STRANGE: "like no frontal chest radiograph",
+    OUT_OF_DISTRIBUTION: "not to be a frontal chest radiograph",
 }
 ROTATIONS = {
-    1: "turned by 90° counterclockwise",
-    2: "turned upside down",
-    3: "turned by 90° clockwise",
+    1: "rotated by 90° counterclockwise",
+    2: "rotated by 180°",
+    3: "rotated by 90° clockwise",
 }
 
 
 @dataclass(frozen=True)
 class QualityFlag:
-    """What is doubted of a picture: one of EMPTY, INVERTED, TURNED, MIRRORED, STRANGE, and words that follow "it looks"."""
+    """A suspected fault of an image.
+
+    `fault` is EMPTY, INVERTED, ROTATED, MIRRORED or OUT_OF_DISTRIBUTION; `words` describe it and
+    complete the phrase "it appears ...".
+    """
 
     fault: str
     words: str
 
 
-def describe_orientation(pictures: np.ndarray, sizes: Sequence[Size]) -> pl.DataFrame:
-    """`LOOKS` of each picture; an answer does not depend on the pictures beside it."""
+def describe_orientation(images: np.ndarray, sizes: Sequence[Size]) -> pl.DataFrame:
+    """Compute the `FEATURES` of each image; a row never depends on the other images."""
     parts = [
-        _batch(pictures[start : start + BATCH], sizes[start : start + BATCH])
+        _batch(images[start : start + BATCH], sizes[start : start + BATCH])
         for start in range(0, len(sizes), BATCH)
     ]
     return pl.concat(parts) if parts else pl.DataFrame(schema=FEATURES)
@@ -91,81 +102,111 @@ def describe_cache(
     index: pl.DataFrame,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> pl.DataFrame:
-    """`index`, rows of the cache's, with the `LOOKS` of each picture; null where it could not be read."""
+    """Add the `FEATURES` to rows of a cache's `index`; null for unreadable images."""
     readable, parts = index.filter(pl.col("error").is_null()), []
-    for some in readable.iter_slices(BATCH):
-        pictures = cached.images[some["row"].to_numpy()]
-        parts.append(describe_orientation(pictures, some.select("height", "width").rows()))
+    for chunk in readable.iter_slices(BATCH):
+        images = cached.images[chunk["row"].to_numpy()]
+        parts.append(describe_orientation(images, chunk.select("height", "width").rows()))
         progress(min(BATCH * len(parts), readable.height), readable.height)
-    looks = pl.concat([pl.DataFrame(schema=FEATURES), *parts]).with_columns(readable["image_id"])
-    return index.join(looks, on="image_id", how="left", maintain_order="left")
+    features = pl.concat([pl.DataFrame(schema=FEATURES), *parts]).with_columns(readable["image_id"])
+    return index.join(features, on="image_id", how="left", maintain_order="left")
 
 
-def _batch(pictures: np.ndarray, sizes: Sequence[Size]) -> pl.DataFrame:
-    seen, tones = zip(
-        *(standard(picture, size) for picture, size in zip(pictures, sizes, strict=True)),
+def _batch(images: np.ndarray, sizes: Sequence[Size]) -> pl.DataFrame:
+    inputs, tones = zip(
+        *(network_input(image, size) for image, size in zip(images, sizes, strict=True)),
         strict=True,
     )
-    asked = dict(zip(NETWORK, _network().many(np.stack(seen)).values(), strict=True))
+    answers = _network().many(np.stack(inputs))
     return pl.DataFrame(
-        {**asked, **pl.DataFrame(list(tones)).to_dict(as_series=False)},
+        {**answers, **pl.DataFrame(list(tones)).to_dict(as_series=False)},
         schema=FEATURES,
         strict=False,
     )
 
 
-def standard(picture: np.ndarray, size: Size) -> tuple[np.ndarray, dict[str, float]]:
-    """What the network sees, uint8 (SIDE, SIDE) of ranks, and the looks that need no network."""
-    inside = picture[Letterbox(size, picture.shape[0]).inside()]
-    rows, columns = content_box(inside)
-    cut = inside[rows, columns]
-    counts = cv2.calcHist([np.ascontiguousarray(cut)], [0], None, [256], [0, 256]).ravel()
-    share = counts / cut.size
-    low, high = np.searchsorted(np.cumsum(share), (0.05, 0.95))
+def network_input(image: np.ndarray, size: Size) -> tuple[np.ndarray, dict[str, float]]:
+    """Return the network's input, uint8 (SIDE, SIDE), and the features that do not need it."""
+    inside = image[Letterbox(size, image.shape[0]).inside()]
+    rows, columns = content(inside)
+    cropped = inside[rows, columns]
+    counts = cv2.calcHist([np.ascontiguousarray(cropped)], [0], None, [256], [0, 256]).ravel()
+    fractions = counts / cropped.size
+    low, high = np.searchsorted(np.cumsum(fractions), (0.05, 0.95))
     tones = {
-        "border": 1 - cut.size / inside.size,
-        "flat": float(share.max()),
-        "black": float(share[0]),
-        "white": float(share[255]),
+        "border": 1 - cropped.size / inside.size,
+        "flat": float(fractions.max()),
+        "black": float(fractions[0]),
+        "white": float(fractions[255]),
         "spread": float(high - low),
     }
-    return ranks(cut), tones
+    return ranks(cropped), tones
 
 
-def ranks(cut: np.ndarray) -> np.ndarray:
-    """A picture without borders, of any shape, as the network sees it."""
-    return cv2.equalizeHist(resize(np.ascontiguousarray(cut), (SIDE, SIDE)))
+def ranks(cropped: np.ndarray) -> np.ndarray:
+    """Resize an image without borders to (SIDE, SIDE) and replace grey levels by their ranks."""
+    return cv2.equalizeHist(resize(np.ascontiguousarray(cropped), (SIDE, SIDE)))
 
 
-def quality_flags(looks: pl.DataFrame) -> Iterator[list[QualityFlag]]:
-    """For each row of looks what is doubted of the picture, nothing of a right one.
+def content(inside: np.ndarray) -> tuple[slice, slice]:
+    """Return the rows and columns inside an image's flat border; all if little would remain."""
+    coarse = resize(np.ascontiguousarray(inside), (SIDE, SIDE)).astype(np.int16)
+    rows, columns = _ends(coarse), _ends(coarse.T)
+    if min(rows[1] - rows[0], columns[1] - columns[0]) <= LEAST:
+        return slice(None), slice(None)
+    height, width = inside.shape
+    return _scaled(rows, height), _scaled(columns, width)
 
-    Of a picture that is empty or no chest nothing else is said: the other answers mean nothing then. Nor is a turned picture called
-    mirrored. Nothing is said of rows without looks.
+
+def _scaled(ends: tuple[int, int], side: int) -> slice:
+    """Scale ends in `SIDE` lines to a side in pixels, outwards."""
+    first, last = ends
+    return slice(first * side // SIDE, -(-last * side // SIDE))
+
+
+def _ends(lines: np.ndarray) -> tuple[int, int]:
+    """Return the first line inside the border and the first one beyond it.
+
+    A border is a run of flat lines that are as bright as the outermost one.
     """
-    limits = _network().metadata["doubted"]
-    for row in looks.select(*NETWORK, "flat").iter_rows(named=True):
-        over = {
+    middle = np.partition(lines, lines.shape[1] // 2, axis=1)[:, lines.shape[1] // 2]
+    flat = (np.abs(lines - middle[:, None]) <= LEVEL).mean(1) >= FLAT
+    before = flat & (np.abs(middle - middle[0]) <= LEVEL)
+    after = (flat & (np.abs(middle - middle[-1]) <= LEVEL))[::-1]
+    first = len(lines) if before.all() else int(before.argmin())
+    cut_off = len(lines) if after.all() else int(after.argmin())
+    return first, len(lines) - cut_off
+
+
+def quality_flags(features: pl.DataFrame) -> Iterator[list[QualityFlag]]:
+    """Yield the suspected faults of each row of a feature table; an empty list for a sound image.
+
+    An image that is empty or not a chest gets no other flag, since the other outputs mean nothing
+    then; nor is a rotated image called mirrored. Rows of nulls get none.
+    """
+    limits = _network().metadata["limits"]
+    for row in features.select(*OUTPUTS, "flat").iter_rows(named=True):
+        exceeded = {
             name for name, limit in limits.items() if row[name] is not None and row[name] > limit
         }
-        if row["flat"] is not None and row["flat"] >= EMPTY_SHARE:
+        if row["flat"] is not None and row["flat"] >= EMPTY_FRACTION:
             faults = [EMPTY]
-        elif over & {STRANGE, DISTANCE}:
-            faults = [STRANGE]
+        elif exceeded & {OUT_OF_DISTRIBUTION, DISTANCE}:
+            faults = [OUT_OF_DISTRIBUTION]
         else:
             faults = [
                 fault
-                for fault in (INVERTED, TURNED, MIRRORED)
-                if fault in over and not (fault == MIRRORED and TURNED in over)
+                for fault in (INVERTED, ROTATED, MIRRORED)
+                if fault in exceeded and not (fault == MIRRORED and ROTATED in exceeded)
             ]
         yield [
-            QualityFlag(fault, ROTATIONS[row[TURN]] if fault == TURNED else WORDS[fault])
+            QualityFlag(fault, ROTATIONS[row[QUARTER_TURNS]] if fault == ROTATED else WORDS[fault])
             for fault in faults
         ]
 
 
 def digest() -> str:
-    """Of the network: what it says changes with it."""
+    """Return the digest of the network file, on which every feature depends."""
     return storage.digest(resources.files("hilum").joinpath(MODEL).read_bytes())
 
 

@@ -1,17 +1,16 @@
-"""Recognise changed copies of the images that the models which come with Hilum were trained or
-tuned on.
+"""Recognise altered copies of the images that the bundled models were trained or tuned on.
 
-A model carries digests of these images' pixels (`hilum.inference.pretrained`), which a copy that was saved again
-or resized does not share. `FILE` holds a perceptual hash of each (256 bits, `hilum.imaging.perceptual_hash`),
-from which no image can be made again, in rows of
+A model carries digests of these images' pixels (`hilum.inference.pretrained`), which a copy that
+was saved again or resized does not match. `FILE` holds a perceptual hash of each (256 bits,
+`hilum.imaging.perceptual_hash`), from which no image can be reconstructed, in rows of
 
     training_list   digest of the model's list of pixel digests: hashes of another training are
-                    never taken for this one's
+                    never mistaken for this one's
     hash            Binary, 32 bytes
 
-bench/training_hashes.py makes it. A copy is told within `DISTANCE` bits, mirrored and inverted ones
-too; cropped, rotated or marked copies are mostly missed (bench/copies.py measures both, and false
-alarms).
+bench/training_hashes.py makes it. Copies are recognised within `DISTANCE` bits, including mirrored
+and inverted ones; cropped, rotated or annotated copies are mostly missed (bench/copies.py measures
+both, and false alarms).
 """
 
 from __future__ import annotations
@@ -30,38 +29,37 @@ from hilum.inference.onnx_model import OnnxModel
 
 FILE = "resources/training_hashes.parquet"
 COLUMNS = {"training_list": pl.String, "hash": pl.Binary}
-DISTANCE = (
-    32  # bits of 256; of 2,104 radiographs of other sources none is nearer than 52 to any of 6,544
-)
+# Bits of 256: of 2,104 radiographs of other sources none is nearer than 52 to any of 6,544.
+DISTANCE = 32
 
 
 def training_list(model: OnnxModel) -> str:
-    """Digest of the list of images that a model carries."""
+    """Return the digest of the list of training images that a model carries."""
     return storage.digest(sorted(model.metadata.get("trained_on", {}).get("pixels", ())))
 
 
 def is_copy(model: OnnxModel, square: np.ndarray, size: Size) -> bool:
-    """Whether an image is a copy of one that the model was trained or tuned on; no where its hashes
-    are not known.
+    """Return whether an image is a copy of a training or tuning image of the model.
 
-    `square` is the image, uint8 (n, n) letterboxed from a file of (height, width) `size`.
+    `square` is the image, uint8 (n, n), letterboxed from a file of (height, width) `size`. False
+    where the model's hashes are not in `FILE`.
     """
     return bool(are_copies(model, pl.Series([hash_image(square, size)], dtype=pl.String))[0])
 
 
 def are_copies(model: OnnxModel, fingerprints: pl.Series) -> pl.Series:
-    """The same of each fingerprint of a column (`hilum.imaging.perceptual_hash`); no for null."""
-    known, shown = _hashes(training_list(model)), fingerprints.is_not_null().to_numpy()
-    told = np.zeros(len(fingerprints), bool)
-    if len(known) and shown.any():
-        found = near(decode(fingerprints.drop_nulls()).hashes, DISTANCE, known)
-        told[np.flatnonzero(shown)[found.first]] = True
-    return pl.Series(told)
+    """Return `is_copy` for each fingerprint (`hilum.imaging.perceptual_hash`); false for null."""
+    known, present = _hashes(training_list(model)), fingerprints.is_not_null().to_numpy()
+    copies = np.zeros(len(fingerprints), bool)
+    if len(known) and present.any():
+        pairs = near(decode(fingerprints.drop_nulls()).hashes, DISTANCE, known)
+        copies[np.flatnonzero(present)[pairs.first]] = True
+    return pl.Series(copies)
 
 
 @cache
 def _hashes(training_list: str) -> np.ndarray:
-    """uint64 (n, 4)."""
+    """Return the hashes of a training list, uint64 (n, 4)."""
     with resources.as_file(resources.files("hilum").joinpath(FILE)) as path:
         rows = storage.read_table(path).filter(pl.col("training_list") == training_list)
     return np.frombuffer(b"".join(rows["hash"]), np.uint64).reshape(-1, 4)

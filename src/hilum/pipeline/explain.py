@@ -125,10 +125,10 @@ class Shown:
 
     def in_file(self, found: np.ndarray) -> np.ndarray:
         """A map of the region as float32 in the file's own pixels, 0 outside the region."""
-        return self.from_file.back(saliency.grown(found, self.image.shape[0]))
+        return self.from_file.back(saliency.upsample(found, self.image.shape[0]))
 
     def in_cached(self, found: np.ndarray) -> np.ndarray:
-        return self.from_cached.back(saliency.grown(found, self.image.shape[0]))
+        return self.from_cached.back(saliency.upsample(found, self.image.shape[0]))
 
     def reference_mask(self, things: list[shapes.Shape]) -> np.ndarray:
         """bool, in the cached picture: all that is drawn on the file."""
@@ -144,7 +144,7 @@ class Shown:
 def attention(found: np.ndarray, shown: Shown) -> dict[str, float]:
     """`inside`, `area` and `gain` of one map."""
     picture = Letterbox(shown.crop.target, shown.image.shape[0]).inside()
-    inside, strength = shown.lungs[picture], saliency.grown(found, shown.image.shape[0])[picture]
+    inside, strength = shown.lungs[picture], saliency.upsample(found, shown.image.shape[0])[picture]
     return {
         "inside": localisation.fraction_inside(inside, strength),
         "area": float(inside.mean()) if inside.any() else np.nan,
@@ -424,9 +424,9 @@ def _looks(
         ):
             rows.append({**row, "concept": concept, "method": method, **figures})
             maps.append(
-                saliency.grown(np.zeros((1, 1)) if found is None else found, saliency.GRID).astype(
-                    np.float16
-                )
+                saliency.upsample(
+                    np.zeros((1, 1)) if found is None else found, saliency.GRID
+                ).astype(np.float16)
             )
         progress(done, images.height)
     return pl.DataFrame(rows, schema=LOOKS, orient="row"), maps

@@ -25,14 +25,13 @@ import numpy as np
 import polars as pl
 
 from hilum import storage
-from hilum.annotations import lung_masks
 from hilum.config import Recipe
 from hilum.errors import BadData, Mismatch
 from hilum.imaging.files import dicom, image_file, raster
 from hilum.imaging.geometry import resize
-from hilum.imaging.image_stack import as_uint8
-from hilum.imaging.radiograph import Radiograph, preprocess
-from hilum.inference import acceptance, lung_crop, lung_finder, orientation
+from hilum.imaging.radiograph import Radiograph
+from hilum.inference import acceptance, lung_crop, orientation
+from hilum.inference.examination import examine
 from hilum.inference.onnx_model import OnnxModel
 from hilum.pipeline import cache, crop, division, segment, train
 from hilum.pipeline._training import digests
@@ -121,39 +120,23 @@ class RunModels:
     def of_file(self, path: Path, file: raster.Raster | dicom.Dicom) -> Prediction:
         """As `read`, of a file that was read."""
         radiograph = file.radiograph()
-        if wrong := acceptance.impossible(radiograph.size):
+        if wrong := acceptance.impossible_size(radiograph.size):
             raise BadData(f"{path}: {wrong}")
         if radiograph.stored_values.min() == radiograph.stored_values.max():
             raise BadData(
                 f"{path}: every pixel has the same value, so there is nothing to score; export the picture again from its source"
             )
-        found = self.look(radiograph)
+        found = self.examine(radiograph)
         heat = None if found.anomaly_map is None else image_file.to_native(file, found.anomaly_map)
         return replace(
             found, lungs=image_file.to_native(file, found.lungs, labels=True), anomaly_map=heat
         )
 
-    def look(self, radiograph: Radiograph) -> Prediction:
-        pixels = self.recipe.pixels
-        seen = as_uint8(preprocess(radiograph, pixels.size, pixels.normalisation, pixels.depth))
-        (doubts,) = orientation.quality_flags(
-            orientation.describe_orientation(seen[None], [radiograph.size])
-        )
-        lung = (
-            lung_finder.segment_lungs(self.models["lungs"], seen, radiograph.size)
-            if "lungs" in self.models
-            else lung_finder.no_lungs(pixels.size)
-        )
-        cut = lung_crop.cut(
-            seen,
-            lung.labels,
-            self.recipe.crop,
-            quality=lung.quality,
-            typical=self.typical,
-            size=radiograph.size,
-        )
+    def examine(self, radiograph: Radiograph) -> Prediction:
+        """Score a radiograph; masks and maps are in its pixels, upright."""
+        examination = examine(radiograph, self.models.get("lungs"), self.recipe.pixels)
+        cut = examination.crop(self.recipe.crop, self.typical)
         found = {stage: self.models[stage](cut.image) for stage in STAGES if stage in self.models}
-        letterbox, *_ = cut.to_file(radiograph.size).steps
         heat = (
             cut.to_file(radiograph.size).back(found["anomaly"]["map"])
             if "anomaly" in found
@@ -163,17 +146,16 @@ class RunModels:
             stage: _by_concept(self.models[stage], outputs) for stage, outputs in found.items()
         }
         concept = next(iter(scores.get("finding", {})), "")
-        own = lung_masks.upsample_labels(lung.labels, lung.likely, letterbox.back)
         return Prediction(
             scores,
             concept,
-            own,
+            examination.upright_labels(),
             heat,
-            lung_finder.is_unreliable(lung.quality, doubts),
+            examination.quality,
             cut.how,
-            tuple(doubts),
-            seen,
-            lung.labels,
+            examination.quality_flags,
+            examination.image,
+            examination.lungs.labels,
             cut,
         )
 

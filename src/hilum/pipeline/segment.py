@@ -392,7 +392,7 @@ def _lesson(
             "checkpoint": checkpoint,
             "progress": progress,
             "tune": watched,
-            "heard": epochs.append,
+            "on_epoch": epochs.append,
         }
         return module.fit(pictures.stored, pictures.known_masks, rows, settings, **told)
 

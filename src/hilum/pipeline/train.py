@@ -151,7 +151,7 @@ def _finding(
             "progress": progress,
         }
         return module.fit(
-            regions.images, truth, rows, settings, tune=tune, heard=epochs.append, **told
+            regions.images, truth, rows, settings, tune=tune, on_epoch=epochs.append, **told
         )
 
     images = learnt.image_ids.to_list()

@@ -257,7 +257,7 @@ def _whole(regions: pl.DataFrame) -> dict[str, Any]:
     return {
         "count": count,
         "all": regions["whole"].all(),
-        "asked": (regions["cut"] == lung_crop.ASKED).any(),
+        "asked": (regions["cut"] == lung_crop.REQUESTED).any(),
         "typical": typical,
     }
 

@@ -34,7 +34,8 @@ from hilum.annotations.vocabulary import State, name_of
 from hilum.config import Evaluate, Recipe
 from hilum.drawing import heat_table, templates
 from hilum.errors import HilumError, Mismatch
-from hilum.inference import lung_crop, lung_finder, segment_images
+from hilum.inference import segment_images
+from hilum.inference.examination import examine_cached
 from hilum.pipeline import evaluate, predict
 from hilum.pipeline.division import Division
 from hilum.progress import Progress
@@ -243,19 +244,8 @@ def score(
     found = []
     for done, image_id in enumerate(rows["image_id"], start=1):
         image, size = pictures.images[pictures.rows([image_id])[0]], tuple(sizes[image_id])
-        lung = (
-            lung_finder.segment_lungs(reader.models["lungs"], image, size)
-            if "lungs" in reader.models
-            else lung_finder.no_lungs(pictures.size)
-        )
-        cut = lung_crop.cut(
-            image,
-            lung.labels,
-            model.recipe.crop,
-            quality=lung.quality,
-            typical=reader.typical,
-            size=size,
-        )
+        examination = examine_cached(image, size, reader.models.get("lungs"))
+        cut = examination.crop(model.recipe.crop, reader.typical)
         for stage, named in concepts.items():
             if stage in reader.models and named:
                 values = np.atleast_1d(reader.models[stage](cut.image)["score"]).tolist()

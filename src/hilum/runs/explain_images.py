@@ -103,7 +103,7 @@ def _joined(done: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:
 
 def _overlay(radiograph: Radiograph, found: predict.Prediction, saliency: np.ndarray) -> bytes:
     on_file = found.region.to_file(radiograph.size).back(
-        looking.grown(saliency, found.region.image.shape[0])
+        looking.upsample(saliency, found.region.image.shape[0])
     )
     return classify_images.heat_overlay(to_uint8(radiograph.pixels), on_file)
 

@@ -74,7 +74,7 @@ class ScoringRun:
             segment_images.stated_by(file),
             acceptance.Lungs(bool(found.lungs.any()), found.quality, self.least_quality),
         )
-        why = acceptance.refused(found.quality_flags, stated, evidence, self.recipe.split.include)
+        why = acceptance.refusal(found.quality_flags, stated, evidence, self.recipe.split.include)
         said = (
             [] if why else list(self._said(found, "; ".join(self._warnings(file, found, stated))))
         )
@@ -175,6 +175,6 @@ class ScoringRun:
         some = [image_id for image_id in sorted(trained) if image_id in masks.rows]
         chosen = some[:: max(1, len(some) // LOOKED_AT)]
         return acceptance.people_by_outlines(
-            (age_group.looks(masks[image_id]) for image_id in chosen),
+            (age_group.classify(masks[image_id]) for image_id in chosen),
             "the images of its training part",
         )

@@ -1,1 +1,1 @@
-"""Everything that needs PyTorch, and what only training uses."""
+"""Training: everything that needs PyTorch, and what only training uses."""

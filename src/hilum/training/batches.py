@@ -1,86 +1,75 @@
-"""Batches to learn from: rows of a cache or of an array, each with one draw for its image, its mask, its boxes and its points.
+"""Make training batches: rows of a cache or an array, each changed by one draw.
 
-Images are uint8 or uint16 (b, height, width), masks uint8, and they stay so until `as_float`: a quarter of the memory, and OpenCV moves
-them faster than floats. Nothing is decoded here, so one thread that makes the next batch ahead is enough, and there are no worker
-processes, to which every batch would have to be copied. All that is random comes from the generator that is given, in the order of the
-batches, so it does not depend on threads.
+The draw of a row changes its image, mask, boxes and points alike. Images are uint8 or uint16 (b,
+height, width) and masks uint8 until `as_float`: a quarter of the memory, and OpenCV moves them
+faster than floats. Nothing is decoded here, so one thread that prepares the next batch is enough;
+worker processes would have to receive every batch as a copy. All randomness comes from the given
+generator in the order of the batches, so it does not depend on threads.
 
-    for batch in epoch(Pictures(cache.images, cache.masks), rows, 32, rng, Augmentation()):
+    for batch in epoch(TrainingImages(cache.images, cache.masks), rows, 32, rng, Augmentation()):
         x = as_float(batch.images)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from hilum.imaging.image_stack import AsUint8, ImageStack
 from hilum.safety import threads
-from hilum.training.augmentation import (
-    Augmentation,
-    AugmentationParams,
-    SpatialTransform,
-    draw_many,
-    grey,
-)
+from hilum.training.augmentation import Augmentation, AugmentationParams, draw_many
+from hilum.training.transforms import SpatialTransform, change_grey_levels
 
 Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """What batches are made of, each indexed by row. `targets` is taken as it is; the others move with the image."""
+class TrainingImages:
+    """The source of batches, each part indexed by row.
+
+    Masks, boxes and points move with the image, see `hilum.training.transforms`; `targets` are
+    passed on unchanged.
+    """
 
     images: np.ndarray | ImageStack | AsUint8  # uint8 or uint16 (n, height, width)
     masks: np.ndarray | ImageStack | None = None  # uint8 (n, height, width)
-    boxes: Sequence[np.ndarray] | None = (
-        None  # of each row float (k, 4), see `hilum.training.augmentation`
-    )
-    points: Sequence[np.ndarray] | None = None  # of each row float (k, 2)
+    boxes: Sequence[np.ndarray] | None = None  # float (k, 4) for each row
+    points: Sequence[np.ndarray] | None = None  # float (k, 2) for each row
     targets: np.ndarray | None = None  # (n, ...)
 
     def batch(self, rows: np.ndarray, drawn: Sequence[AugmentationParams] | None = None) -> Batch:
-        """The pictures of `rows`, at least one, each changed by its draw; as they are without draws."""
+        """Return the images of `rows`, at least one, each changed by its draw, if any."""
         targets = None if self.targets is None else self.targets[rows]
-        boxes, points = (
-            None if all_of is None else [all_of[row] for row in rows]
-            for all_of in (self.boxes, self.points)
-        )
+        boxes = None if self.boxes is None else [self.boxes[row] for row in rows]
+        points = None if self.points is None else [self.points[row] for row in rows]
         if drawn is None:
-            return Batch(
-                rows,
-                self.images[rows],
-                None if self.masks is None else self.masks[rows],
-                boxes,
-                points,
-                targets,
-            )
-        moves = [SpatialTransform(one, self.images.shape[1:]) for one in drawn]
+            masks = None if self.masks is None else self.masks[rows]
+            return Batch(rows, self.images[rows], masks, boxes, points, targets)
+        _, height, width = self.images.shape
+        moves = [SpatialTransform(one, (height, width)) for one in drawn]
         changed = np.empty((len(rows), *moves[0].target), self.images.dtype)
-        for at, (move, image) in enumerate(zip(moves, _taken(self.images, rows), strict=True)):
-            seen = grey(move.draw, move.image(image, changed[at]))
-            if seen is not changed[at]:
-                changed[at] = seen
-        labels = None
+        for at, (move, image) in enumerate(zip(moves, _read(self.images, rows), strict=True)):
+            place = changed[at]
+            new = change_grey_levels(move.params, move.image(image, place))
+            if new is not place:
+                place[:] = new
+        masks = None
         if self.masks is not None:
-            labels = np.stack(
-                [
-                    move.labels(mask)
-                    for move, mask in zip(moves, _taken(self.masks, rows), strict=True)
-                ]
-            )
+            read = _read(self.masks, rows)
+            masks = np.stack([move.labels(mask) for move, mask in zip(moves, read, strict=True)])
         boxes = boxes and [move.boxes(some) for move, some in zip(moves, boxes, strict=True)]
         points = points and [move.points(some) for move, some in zip(moves, points, strict=True)]
-        return Batch(rows, changed, labels, boxes, points, targets)
+        return Batch(rows, changed, masks, boxes, points, targets)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """`Pictures` of some rows; None for what they lack."""
+    """Some rows of `TrainingImages`; None for parts that these lack."""
 
     rows: np.ndarray  # int64 (b,)
     images: np.ndarray
@@ -91,7 +80,7 @@ class Batch:
 
 
 def epoch(
-    pictures: Pictures,
+    images: TrainingImages,
     rows: np.ndarray,
     size: int,
     rng: np.random.Generator,
@@ -99,25 +88,26 @@ def epoch(
     *,
     shuffled: bool = True,
 ) -> Iterator[Batch]:
-    """All `rows` once, in batches of `size`, the last perhaps shorter; the next is being made while one is worked on."""
+    """Yield all `rows` once in batches of `size`, the last perhaps shorter.
+
+    The next batch is prepared while the caller works on the current one.
+    """
     order = rng.permutation(rows) if shuffled else np.asarray(rows)
 
     def works() -> Iterator[Callable[[], Batch]]:
+        """Yield one job per batch; draws happen here, in the order of the batches."""
         for start in range(0, len(order), size):
             chosen = order[start : start + size]
-            yield partial(
-                pictures.batch,
-                chosen,
-                None if changes is None else draw_many(changes, rng, len(chosen)),
-            )
+            drawn = None if changes is None else draw_many(changes, rng, len(chosen))
+            yield partial(images.batch, chosen, drawn)
 
     return ahead(works())
 
 
 def ahead(works: Iterable[Callable[[], Made]]) -> Iterator[Made]:
-    """What each call of `works` gives, in order; one call runs in a second thread while the one before is worked on."""
+    """Yield the result of each call in order, running one call ahead in a second thread."""
     with threads.pool(1, "batches") as pool:
-        coming: Any = None
+        coming: Future[Made] | None = None
         for work in works:
             ready, coming = coming, pool.submit(work)
             if ready is not None:
@@ -127,12 +117,13 @@ def ahead(works: Iterable[Callable[[], Made]]) -> Iterator[Made]:
 
 
 def as_float(images: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """float32 in [0, 1], same shape, of uint8 or uint16 images; into `out` where it is given, which spares the system new memory."""
+    """Scale uint8 or uint16 images to float32 in [0, 1], same shape.
+
+    Writes into `out` where it is given, which saves allocating memory.
+    """
     return np.divide(images, np.float32(np.iinfo(images.dtype).max), out=out, dtype=np.float32)
 
 
-def _taken(pictures: np.ndarray | ImageStack, rows: np.ndarray) -> Sequence[np.ndarray]:
-    """The pictures of `rows`, of an array without copying them."""
-    return (
-        pictures.read(rows) if isinstance(pictures, ImageStack) else [pictures[row] for row in rows]
-    )
+def _read(images: np.ndarray | ImageStack, rows: np.ndarray) -> Iterable[np.ndarray]:
+    """Return the images of `rows`; those of an array are not copied."""
+    return images.read(rows) if isinstance(images, ImageStack) else [images[row] for row in rows]

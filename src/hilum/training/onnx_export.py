@@ -1,12 +1,12 @@
-"""From a trained network to one ONNX file that carries its own description: uint8 images in, named float32 outputs out.
+"""Export a trained network to one ONNX file with its own description in the metadata.
 
-The bytes depend on the weights and the metadata only, so equal trainings give equal files. `to_int8` makes of such a file one that
-counts in 8 bits: a third of its size, and quicker where the processor multiplies 8-bit numbers in one instruction (VNNI, AMX).
+uint8 images in, named float32 outputs out. The bytes depend on the weights and the metadata only,
+so equal trainings give equal files. `to_int8` quantises such a file to 8 bits: a third of its size,
+and faster where the processor has 8-bit multiply instructions (VNNI, AMX).
 """
 
 from __future__ import annotations
 
-import io
 import logging
 import tempfile
 import warnings
@@ -28,10 +28,8 @@ INPUT = "images"
 OPSET = 17
 QUANTISED = ("Conv", "MaxPool", "Concat", "Resize", "Relu")
 QUANTISED_WITH_SUMS = (*QUANTISED, "Clip", "Add")  # of networks with ReLU6 and residual blocks
-RANGES = (
-    "MinMax",
-    "Percentile",
-)  # how the ranges of features are chosen: all that was seen, or all but 1 in 100,000 values at either end
+# How the ranges of features are chosen: all values, or all but 1 in 100,000 at either end.
+RANGES = ("MinMax", "Percentile")
 TOLERANCE = 1e-4  # of the largest value in an output, or of 1 where that is smaller
 
 
@@ -43,13 +41,14 @@ def to_onnx(
     outputs: Sequence[str],
     metadata: Mapping[str, str],
 ) -> None:
-    """Write `network`, which takes uint8 (n, size, size) and returns one float32 tensor or a tuple of them, to `path`, whole or not at all.
+    """Export `network` to `path`, whole or not at all.
 
-    Its operators must be among `hilum.safety.onnx_schema.OPERATORS`, else no model of it could be used: `squeeze` becomes an `If` where the tracer does not
-    know a size, indexing does not.
+    `network` takes uint8 (n, size, size) and returns one float32 tensor or a tuple of them. Its
+    operators must be among `hilum.safety.onnx_file.OPERATORS`, or the model could not be loaded:
+    `squeeze` becomes an `If` where the tracer does not know a size, indexing does not.
 
-    The input is called "images", the outputs as given; their first axis, the number of images, is free.
-    Raises `HilumError` when ONNX Runtime does not answer as torch does, and then writes nothing.
+    The input is called "images", the outputs as given; their first axis, the number of images, is
+    free. Raises `HilumError` when ONNX Runtime and PyTorch disagree, and then writes nothing.
     """
     network = network.cpu().eval()
     model = onnx.load_from_string(_traced(network, size, outputs))
@@ -69,11 +68,13 @@ def to_int8(
     operators: Sequence[str] = QUANTISED,
     ranges: str = RANGES[0],
 ) -> None:
-    """Write the model at `source` with 8-bit weights and features to `path`, with the same input, outputs and metadata.
+    """Quantise the model at `source` to 8-bit weights and features and write it to `path`.
 
-    `images`, uint8 (n, size, size), are pictures as it was trained on: their features' ranges become the 8-bit ones (static quantisation,
-    Jacob et al. 2018, arXiv:1712.05877). The first and the last convolution stay as they are: they cost little, and the image's own
-    greys and the borders of the outputs suffer most from coarse steps. `operators` are the ONNX operators that count in 8 bits.
+    Input, outputs and metadata stay the same. `images`, uint8 (n, size, size), resemble the
+    training images: their features' ranges calibrate the quantisation (static quantisation, Jacob
+    et al. 2018, arXiv:1712.05877). The first and the last convolution stay in float32: they cost
+    little, and the image's own grey levels and the borders of the outputs suffer most from coarse
+    steps. `operators` are the ONNX operators to quantise.
     """
     from onnxruntime.quantization import (
         CalibrationDataReader,
@@ -84,10 +85,13 @@ def to_int8(
     )
 
     class Reader(CalibrationDataReader):
+        """The calibration images, one at a time."""
+
         def __init__(self) -> None:
             self.left = iter(images)
 
         def get_next(self) -> dict[str, np.ndarray] | None:
+            """Return the next input, None at the end."""
             image = next(self.left, None)
             return None if image is None else {INPUT: image[None]}
 
@@ -114,7 +118,10 @@ def to_int8(
 
 
 def describe(source: Path, path: Path, metadata: Mapping[str, str]) -> None:
-    """Write the model at `source` to `path` with `metadata` in place of its own: what is fitted to a finished model's scores travels with it."""
+    """Write the model at `source` to `path` with `metadata` in place of its own.
+
+    So what is fitted to a finished model's scores, such as its calibration, travels with it.
+    """
     _write(onnx.load(source), path, metadata)
 
 
@@ -127,7 +134,7 @@ def _write(model: onnx.ModelProto, path: Path, metadata: Mapping[str, str]) -> N
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """onnxruntime advises a preparation through the root logger that the models of this exporter have had already."""
+    """Silence onnxruntime's advice to preprocess the model, which was done already."""
     root = logging.getLogger()
     before = root.level
     root.setLevel(logging.ERROR)
@@ -138,27 +145,30 @@ def _quiet() -> Iterator[None]:
 
 
 def _traced(network: nn.Module, size: int, outputs: Sequence[str]) -> bytes:
-    buffer = io.BytesIO()
     free = {name: {0: "n"} for name in (INPUT, *outputs)}
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter(
-            "ignore"
-        )  # torch warns that this exporter is the older one, and of every shape it traces
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        warnings.catch_warnings(),
+        torch.no_grad(),
+    ):
+        # PyTorch warns that this exporter is the older one, and of every shape that it traces.
+        warnings.simplefilter("ignore")
+        path = Path(temporary) / "traced.onnx"
         torch.onnx.export(
             network,
             (torch.zeros((2, size, size), dtype=torch.uint8),),
-            buffer,
+            path,
             input_names=[INPUT],
             output_names=list(outputs),
             dynamic_axes=free,
             opset_version=OPSET,
             dynamo=False,
         )
-    return buffer.getvalue()
+        return path.read_bytes()
 
 
 def _compare(network: nn.Module, content: bytes, size: int, outputs: Sequence[str]) -> None:
-    """Ask both for three random images, one more than were traced."""
+    """Compare PyTorch and ONNX Runtime on three random images, one more than were traced."""
     images = np.random.default_rng(0).integers(0, 256, (3, size, size), np.uint8)
     with torch.no_grad():
         expected = network(torch.from_numpy(images))
@@ -175,6 +185,7 @@ def _compare(network: nn.Module, content: bytes, size: int, outputs: Sequence[st
         )
         if not difference <= TOLERANCE * largest:
             raise HilumError(
-                f"the exported model's output '{name}' differs by {difference:.2g} from the trained network's; expected at most "
-                f"{TOLERANCE * largest:.2g}. Nothing was written: update torch, onnx and onnxruntime, and export again"
+                f"the exported model's output '{name}' differs by {difference:.2g} from the "
+                f"trained network's; expected at most {TOLERANCE * largest:.2g}. Nothing was "
+                f"written: update torch, onnx and onnxruntime, and export again"
             )

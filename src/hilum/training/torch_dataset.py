@@ -1,10 +1,17 @@
-"""Batches for a training loop of one's own: `hilum.training.batches` as data sets of PyTorch.
+"""PyTorch data sets of cached, augmented images, for training loops of one's own.
 
-    loader = DataLoader(Batches(pictures, rows, 32, seed=0, changes=Augmentation()), batch_size=None)
-    loader = DataLoader(Items(pictures, rows), batch_size=32)
+Images are float32 (..., 1, height, width) in [0, 1], bright is dense; masks int64 (..., height,
+width). Keep `num_workers` at 0: a batch takes less time to make than to send between processes.
 
-Images come as float32 (..., 1, height, width) in [0, 1], bright is dense; masks as int64 (..., height, width). `num_workers` stays 0:
-a batch takes less time to make than to send from one process to another.
+>>> import numpy as np
+>>> from torch.utils.data import DataLoader
+>>> from hilum.training.augmentation import Augmentation
+>>> from hilum.training.batches import TrainingImages
+>>> images = np.zeros((10, 64, 64), np.uint8)  # or the images of a cache of a run
+>>> source = TrainingImages(images, targets=np.arange(10))
+>>> dataset = CachedImages(source, rows=np.arange(8), changes=Augmentation())
+>>> [tuple(batch["images"].shape) for batch in DataLoader(dataset, batch_size=4, shuffle=True)]
+[(4, 1, 64, 64), (4, 1, 64, 64)]
 """
 
 from __future__ import annotations
@@ -18,88 +25,90 @@ from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
 from hilum.training.augmentation import Augmentation, draw
-from hilum.training.batches import Batch, Pictures, as_float, epoch
+from hilum.training.batches import Batch, TrainingImages, as_float, epoch
+
+Item = dict[str, Tensor | list[Tensor]]
+"""`rows`, `images`, and of `masks`, `boxes`, `points` and `targets` those that the source has"""
 
 
-class Batches(IterableDataset):
-    """Each pass is the next epoch: what is drawn in it depends on `seed` and its number alone. `epoch` may be set to go on from one."""
+class CachedImages(Dataset[Item]):
+    """The images of `rows`, by position, for a `DataLoader` with its own batch size and order.
+
+    The changes of an image depend on `seed`, `epoch` and its row alone. Set `epoch` before each
+    pass to draw new ones.
+    """
 
     def __init__(
         self,
-        pictures: Pictures,
+        images: TrainingImages,
+        rows: np.ndarray,
+        *,
+        seed: int = 0,
+        changes: Augmentation | None = None,
+    ) -> None:
+        self.images, self.rows = images, np.asarray(rows)
+        self.seed, self.changes = seed, changes
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Item:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Item]:
+        """Return several images; a `DataLoader` calls this once per batch."""
+        rows = self.rows[list(indices)]
+        drawn = None
+        if self.changes:
+            drawn = [
+                draw(self.changes, np.random.default_rng([self.seed, self.epoch, int(row)]))
+                for row in rows
+            ]
+        whole = _tensors(self.images.batch(rows, drawn))
+        return [{name: part[at] for name, part in whole.items()} for at in range(len(rows))]
+
+
+class CachedBatches(IterableDataset[Item]):
+    """Shuffled batches of `size`, prepared ahead in a thread.
+
+    For `DataLoader(..., batch_size=None)`.
+    Each pass is the next epoch, whose order and changes depend on `seed` and its number alone. Set
+    `epoch` to resume from one.
+    """
+
+    def __init__(
+        self,
+        images: TrainingImages,
         rows: np.ndarray,
         size: int,
         *,
         seed: int,
         changes: Augmentation | None = None,
     ) -> None:
-        self.pictures, self.rows, self.size, self.seed, self.changes = (
-            pictures,
-            np.asarray(rows),
-            size,
-            seed,
-            changes,
-        )
+        self.images, self.rows, self.size = images, np.asarray(rows), size
+        self.seed, self.changes = seed, changes
         self.epoch = 0
 
     def __len__(self) -> int:
         return math.ceil(len(self.rows) / self.size)
 
-    def __iter__(self) -> Iterator[dict[str, Tensor | list[Tensor]]]:
+    def __iter__(self) -> Iterator[Item]:
         rng = np.random.default_rng([self.seed, self.epoch])
         self.epoch += 1
-        return map(_tensors, epoch(self.pictures, self.rows, self.size, rng, self.changes))
+        return map(_tensors, epoch(self.images, self.rows, self.size, rng, self.changes))
 
 
-class Items(Dataset):
-    """One picture a number. What is drawn for it depends on `seed`, `epoch` and its row alone; `epoch` is for the caller to count."""
-
-    def __init__(
-        self,
-        pictures: Pictures,
-        rows: np.ndarray,
-        *,
-        seed: int = 0,
-        changes: Augmentation | None = None,
-    ) -> None:
-        self.pictures, self.rows, self.seed, self.changes = (
-            pictures,
-            np.asarray(rows),
-            seed,
-            changes,
-        )
-        self.epoch = 0
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, number: int) -> dict[str, Tensor | list[Tensor]]:
-        return self.__getitems__([number])[0]
-
-    def __getitems__(self, numbers: Sequence[int]) -> list[dict[str, Tensor | list[Tensor]]]:
-        rows = self.rows[list(numbers)]
-        drawn = (
-            [
-                draw(self.changes, np.random.default_rng([self.seed, self.epoch, int(row)]))
-                for row in rows
-            ]
-            if self.changes
-            else None
-        )
-        whole = _tensors(self.pictures.batch(rows, drawn))
-        return [{name: part[at] for name, part in whole.items()} for at in range(len(rows))]
-
-
-def _tensors(batch: Batch) -> dict[str, Tensor | list[Tensor]]:
-    """`rows`, `images`, and of `masks`, `boxes`, `points` and `targets` what there is; boxes and points one tensor an image."""
-    made: dict[str, Tensor | list[Tensor]] = {
+def _tensors(batch: Batch) -> Item:
+    """Convert a batch; boxes and points become one tensor per image."""
+    made: Item = {
         "rows": torch.from_numpy(batch.rows),
         "images": torch.from_numpy(as_float(batch.images)).unsqueeze(1),
     }
     if batch.masks is not None:
         made["masks"] = torch.from_numpy(batch.masks).long()
-    for name in ("boxes", "points"):
-        if (moved := getattr(batch, name)) is not None:
+    for name, moved in (("boxes", batch.boxes), ("points", batch.points)):
+        if moved is not None:
             made[name] = [torch.from_numpy(np.asarray(one, np.float32)) for one in moved]
     if batch.targets is not None:
         made["targets"] = torch.from_numpy(np.asarray(batch.targets))

@@ -176,7 +176,7 @@ def _against_image(table: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
     )
     stated = table.with_columns(words=eligibility.reasons(unlike)).drop_nulls("words")
     frontal = facts.filter(
-        (pl.col(orientation.STRANGE) < FRONTAL_LOG_ODDS)
+        (pl.col(orientation.OUT_OF_DISTRIBUTION) < FRONTAL_LOG_ODDS)
         & (pl.col(orientation.DISTANCE) < FRONTAL_DISTANCE)
     )
     rows = stated.join(frontal, on="image_id", how="semi", maintain_order="left")

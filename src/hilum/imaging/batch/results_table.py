@@ -29,7 +29,6 @@ Do = Callable[[Work, Path, str], Result]
 
 
 def itself(value: Any) -> Any:
-    """Return the value: the conversion of results that are rows, and JSON, already."""
     return value
 
 

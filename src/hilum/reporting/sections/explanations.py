@@ -153,7 +153,7 @@ def _item(
     lines = [images.Outline(shown.lungs, images.CYAN), images.Outline(drawn, "#fff", dashed=True)]
     seen = []
     for row in rows.iter_rows(named=True):
-        strength = saliency.grown(maps[row["map"]], shown.image.shape[0])
+        strength = saliency.upsample(maps[row["map"]], shown.image.shape[0])
         highest = float(strength.max())
         share = strength / highest if highest > 0 else np.zeros_like(strength)
         told = (

@@ -1,10 +1,13 @@
-"""DenseNet-121 as a classifier of findings, from MONAI, with random weights or those of a file that the user has; see `_findings` for what goes in and out.
+"""DenseNet-121 as a classifier of findings, from MONAI, with random weights or those of a file.
 
-`weights` names a state dict with torchvision's names, as those who trained on radiographs use them: TorchXRayVision's (Cohen et al. 2022,
-arXiv:2111.00595), one channel from -1024 to 1024, and CheXNet's (Rajpurkar et al. 2017, arXiv:1711.05225), three channels with ImageNet's mean
-and spread, also with the older names (`module.densenet121.features.denseblock1.denselayer1.norm.1.weight`). The grey picture is scaled as the
-weights want it, inside the network; three channels get it three times, each with its own scale. Without weights each picture has mean 0 and
-standard deviation 1. What the file's own last layer says is not taken over: the findings of the recipe are learnt anew.
+See `hilum.training.classification` for inputs and outputs. `weights` names a state dict with
+torchvision's names, as used for published radiograph models: TorchXRayVision's (Cohen et al. 2022,
+arXiv:2111.00595), one channel from -1024 to 1024, and CheXNet's (Rajpurkar et al. 2017,
+arXiv:1711.05225), three channels with ImageNet's mean and standard deviation, also with the older
+names (`module.densenet121.features.denseblock1.denselayer1.norm.1.weight`). The grey image is
+scaled as the weights require inside the network; three channels receive it three times, each with
+its own scale. Without weights each image is standardised to mean 0 and standard deviation 1. The
+file's last layer is dropped: the findings of the recipe are trained anew.
 """
 
 from __future__ import annotations
@@ -25,67 +28,60 @@ from hilum.errors import BadData, BadRecipe, NotFound
 from hilum.plugins import Card
 from hilum.safety import untrusted_files
 from hilum.training import classification, efficientnet_backbone
+from hilum.training.settings import ClassifierSettings
 
 TASK = "finding"
 OUTPUTS = ("score", "map")
 CARD = Card(
     title="DenseNet-121 for findings",
-    licence="Apache-2.0 (the code; weights that are started from, and trained ones, are bound by the terms of the images they were trained on)",
-    source="Huang, Liu, van der Maaten, Weinberger: Densely Connected Convolutional Networks. CVPR 2017; from MONAI",
+    licence=(
+        "Apache-2.0 (the code; initial and trained weights are bound by the terms of the images "
+        "they were trained on)"
+    ),
+    source=(
+        "Huang, Liu, van der Maaten, Weinberger: Densely Connected Convolutional Networks. CVPR "
+        "2017; from MONAI"
+    ),
     citation="arXiv:1608.06993",
     caveats=(
-        "A score is not a probability. It knows the hospitals, devices and patients it was trained on, and no others; weights from a file may have "
-        "been trained on images that are now in the test part, which nothing here can know. With random weights it needs thousands of images. On "
-        "processors it trains and answers several times as slowly as 'efficientnet_lite0'."
+        "A score is not a probability. It knows the hospitals, devices and patients it was trained "
+        "on, and no others; weights from a file may have been trained on images that are now in "
+        "the test part, which cannot be detected here. With random weights it needs thousands of "
+        "images. On processors it trains and runs several times slower than 'efficientnet_lite0'."
     ),
 )
 QUICK: Mapping[str, int | float] = {"epochs": 2, "least_steps": 40, "frozen": 3}
 
 CHANNELS = 1024  # after the last block
 BLOCKS = 4
-RANGES = {1: ([0.5], [1 / 2048]), 3: ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])}
-"""By the channels of a file's weights: the grey, as a share of full white, that becomes 0, and the one that becomes 1 more, of each"""
+Scale = tuple[list[float], list[float]]
+"""for each channel, offset and divisor of the grey level as a fraction of full white"""
+RANGES: dict[int, Scale] = {
+    1: ([0.5], [1 / 2048]),
+    3: ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+}
+"""by the number of channels of a file's weights"""
 
-HEADS = re.compile(
-    r"classifier\.|op_threshs$|upsample\.|fc\."
-)  # not taken over: the last layer, and thresholds beside it
+# Not used: the last layer, and thresholds beside it.
+HEADS = re.compile(r"classifier\.|op_threshs$|upsample\.|fc\.")
 WHOLE_MODEL = (
-    "is not a state dict that can be read without running code in it; a model saved whole, as TorchXRayVision's releases are, is made one where "
-    'that package is installed and its author is trusted: python -c "import torch, torchxrayvision; '
+    "is not a state dict that can be read without running code in it; convert a model saved whole, "
+    "as TorchXRayVision's releases are, where that package is installed and its author is trusted: "
+    'python -c "import torch, torchxrayvision; '
     "torch.save(torch.load('MODEL.pt', weights_only=False).state_dict(), 'STATE.pt')\""
 )
 
 
 @dataclass(frozen=True)
-class Settings:
-    """As `_findings.Settings`. `weights`: a file of weights to start from, "": random ones. `frozen` is the number of the first dense blocks, of
-    four, that stay as they came, with what lies before them; it counts with `weights` only."""
+class Settings(ClassifierSettings):
+    """`weights` is a file of initial weights; "" for random ones.
+
+    `frozen` is the number of dense blocks, of four, that keep the weights of the file, with the
+    layers before them; it applies with `weights` only.
+    """
 
     weights: str = ""
     frozen: int = 0
-    epochs: int = 8
-    least_steps: int = 160
-    batch_size: int = 16
-    learning_rate: float = 0.0003
-    weight_decay: float = 0.01
-    averaging: float = 0.0
-    dropout: float = 0.2
-    watch: str = "auroc"
-    patience: float = 0.5
-    precision: str = "auto"
-    rotation_degrees: float = 8.0
-    scale: float = 0.1
-    aspect: float = 0.0
-    shift: float = 0.05
-    contrast: float = 0.2
-    brightness: float = 0.1
-    gamma: float = 0.2
-    elastic: float = 0.0
-    flip: bool = False
-    uneven: float = 0.0
-    noise: float = 0.0
-    blur: float = 0.0
-    local_contrast: float = 0.0
 
 
 def fit(
@@ -97,16 +93,20 @@ def fit(
     seed: int,
     **training: Any,
 ) -> nn.Module:
-    """Train on `rows` of images, uint8 (N, size, size), and targets, float32 (N, k), nan where not known; see `_findings.fit`.
+    """Train on `rows` of images, uint8 (N, size, size), and targets, float32 (N, k), nan unknown.
 
-    Raises `NotFound` and `BadData` for weights that are not there or are not of this network, `TooFew` where a concept has not both states.
+    See `classification.fit`. Raises `NotFound` and `BadData` for weights that are missing or of
+    another network, `TooFew` where a concept lacks a state, `BadRecipe` for a size that the network
+    cannot take.
     """
-    efficientnet_backbone.check_size(*images.shape[1:], network="DenseNet-121")
+    _, height, width = images.shape
+    efficientnet_backbone.check_size(height, width, network="DenseNet-121")
     if not 0 <= settings.frozen <= BLOCKS:
         raise BadRecipe(f"frozen must be from 0 to {BLOCKS} dense blocks, got {settings.frozen}")
-    stored = read(Path(settings.weights)) if settings.weights else None
+    stored = read_weights(Path(settings.weights)) if settings.weights else None
 
     def network(concepts: int) -> classification.Classifier:
+        """Make the untrained network."""
         return classification.Classifier(
             features(stored, settings.frozen), CHANNELS, concepts, settings.dropout
         )
@@ -115,15 +115,16 @@ def fit(
 
 
 def features(stored: Mapping[str, Tensor] | None, frozen: int = 0) -> nn.Module:
-    """The network up to its last features, with weights that `read` gave, or random ones."""
-    from monai.networks.nets import DenseNet121  # seconds to import, so not before it is wanted
+    """Make the network up to its last features, with weights from `read_weights` or random ones."""
+    # MONAI takes seconds to import, so it is imported only when a network is made.
+    from monai.networks.nets.densenet import DenseNet121
 
     channels = stored["conv0.weight"].shape[1] if stored else 1
     body = DenseNet121(spatial_dims=2, in_channels=channels, out_channels=1).features
     if not stored:
         return Features(body, None, 0)
     own = body.state_dict()
-    # Files older than this counter lack it, and nothing computes with it.
+    # Files older than this counter lack it, and nothing is computed from it.
     stored = {
         **{name: value for name, value in own.items() if name.endswith("num_batches_tracked")},
         **stored,
@@ -142,8 +143,11 @@ def features(stored: Mapping[str, Tensor] | None, frozen: int = 0) -> nn.Module:
     return Features(body, RANGES[channels], frozen)
 
 
-def read(path: Path) -> dict[str, Tensor]:
-    """A file's weights by the names that MONAI's features have. Raises `NotFound`, or `BadData` for what is no state dict of such a network."""
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read a file's weights, renamed as in MONAI.
+
+    Raises `NotFound`, or `BadData` for a file that is no state dict of such a network.
+    """
     try:
         with untrusted_files.opened(path) as stream:
             held = torch.load(stream, map_location="cpu", weights_only=True)
@@ -156,18 +160,20 @@ def read(path: Path) -> dict[str, Tensor]:
         isinstance(value, Tensor) for value in held.values()
     ):
         raise BadData(
-            f"{path} holds {type(held).__name__}, not a state dict: expected names and tensors; {WHOLE_MODEL}"
+            f"{path} holds {type(held).__name__}, not a state dict: expected names and tensors; "
+            f"{WHOLE_MODEL}"
         )
     stored = {renamed: value for name, value in held.items() if (renamed := _renamed(name))}
-    strange = [
+    foreign = [
         name
         for name in stored
         if not re.match(r"(conv0|norm0|norm5|denseblock\d|transition\d)\.", name)
     ]
-    if strange:
+    if foreign:
         raise BadData.listing(
-            f"{path} holds weights that a DenseNet-121 has not; expected names such as 'features.conv0.weight'",
-            strange,
+            f"{path} holds weights that a DenseNet-121 does not have; expected names such as "
+            f"'features.conv0.weight'",
+            foreign,
         )
     if (
         "conv0.weight" not in stored
@@ -175,13 +181,14 @@ def read(path: Path) -> dict[str, Tensor]:
         or stored["conv0.weight"].shape[1] not in RANGES
     ):
         raise BadData(
-            f"{path} holds no 'features.conv0.weight' of 1 or 3 channels: use weights of a DenseNet-121 with torchvision's names"
+            f"{path} holds no 'features.conv0.weight' of 1 or 3 channels: use weights of a "
+            f"DenseNet-121 with torchvision's names"
         )
     return stored
 
 
 def _renamed(name: str) -> str:
-    """torchvision's name, also the older and wrapped ones, to that within MONAI's features; "" for what is not taken over."""
+    """Translate torchvision's name, also older and wrapped ones, to MONAI's; "" for unused ones."""
     name = name.removeprefix("module.").removeprefix("model.").removeprefix("densenet121.")
     if HEADS.match(name):
         return ""
@@ -190,11 +197,15 @@ def _renamed(name: str) -> str:
 
 
 class Features(nn.Module):
-    """float32 (n, 1, size, size) in [0, 1] -> float32 (n, 1024, size / 32, size / 32). `scale` is one of RANGES; None: each picture by itself."""
+    """float32 (n, 1, size, size) in [0, 1] -> float32 (n, 1024, size / 32, size / 32).
 
-    def __init__(
-        self, body: nn.Sequential, scale: tuple[list[float], list[float]] | None, frozen: int
-    ) -> None:
+    `scale` is one of RANGES; None standardises each image by itself.
+    """
+
+    middle: Tensor
+    width: Tensor
+
+    def __init__(self, body: nn.Sequential, scale: Scale | None, frozen: int) -> None:
         super().__init__()
         self.body, self.own_scale = body, scale is None
         middle, width = scale or ([0.0], [1.0])
@@ -207,13 +218,14 @@ class Features(nn.Module):
             part.requires_grad_(False)
 
     def train(self, mode: bool = True) -> Features:
-        """What is frozen stays in evaluation: its statistics are the file's."""
+        """Set the training mode; frozen parts stay in evaluation, with the file's statistics."""
         super().train(mode)
         for part in self.still:
             part.eval()
         return self
 
     def forward(self, x: Tensor) -> Tensor:
+        """Compute the features."""
         x = (
             efficientnet_backbone.standardised(x)
             if self.own_scale

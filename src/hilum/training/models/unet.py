@@ -1,4 +1,7 @@
-"""U-Net for the lungs (Ronneberger et al. 2015), from MONAI: the form of Falk et al. 2019 (Nature Methods 16:67) at full resolution."""
+"""U-Net for the lungs (Ronneberger et al. 2015), from MONAI.
+
+The form of Falk et al. 2019 (Nature Methods 16:67) at full resolution.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +14,27 @@ from torch import nn
 
 from hilum.plugins import Card
 from hilum.training import lung_segmentation
+from hilum.training.settings import SegmenterSettings
 
 TASK = "lungs"
 OUTPUTS = ("lungs",)
 CARD = Card(
     title="U-Net for the lungs",
-    licence="Apache-2.0 (the code; trained weights are bound by the terms of the images they were trained on)",
-    source="Ronneberger, Fischer, Brox: U-Net: Convolutional Networks for Biomedical Image Segmentation. MICCAI 2015; from MONAI",
+    licence=(
+        "Apache-2.0 (the code; trained weights are bound by the terms of the images they were "
+        "trained on)"
+    ),
+    source=(
+        "Ronneberger, Fischer, Brox: U-Net: Convolutional Networks for Biomedical Image "
+        "Segmentation. MICCAI 2015; from MONAI"
+    ),
     citation="arXiv:1505.04597",
     caveats=(
-        "Finds the patient's right and left lung in frontal views. Lateral views, small children, white lungs and images that are mirrored "
-        "or turned by more than the augmentation's rotation are outside what it has learnt. "
-        "Runs at full resolution: on processors it takes about ten times as long as 'compact_unet'; on a GPU that matters little."
+        "Segments the patient's right and left lung in frontal views. Lateral views, small "
+        "children, consolidated lungs, and images that are mirrored or rotated by more than the "
+        "augmentation are outside its training domain. "
+        "Runs at full resolution: on processors it takes about ten times as long as "
+        "'compact_unet'; on a GPU the difference is small."
     ),
 )
 QUICK: Mapping[str, int | float] = {
@@ -34,37 +46,10 @@ QUICK: Mapping[str, int | float] = {
 
 
 @dataclass(frozen=True)
-class Settings:
-    """As `_lungs.Settings`; the levels have 1, 1, 2, 4 and 8 times `width` channels, with 32 as MONAI has them."""
+class Settings(SegmenterSettings):
+    """The levels have 1, 1, 2, 4 and 8 times `width` channels, with 32 as in MONAI."""
 
     width: int = 32
-    epochs: int = 8
-    least_steps: int = 240
-    batch_size: int = 8
-    learning_rate: float = 0.003
-    weight_decay: float = 0.01
-    averaging: float = 0.98
-    patience: float = 0.4
-    precision: str = "auto"
-    dice_over: str = "batch"
-    rotation_degrees: float = 10.0
-    scale: float = 0.12
-    aspect: float = 0.0
-    shift: float = 0.06
-    contrast: float = 0.25
-    brightness: float = 0.1
-    gamma: float = 0.3
-    elastic: float = 0.0
-    flip: bool = False
-    border: float = 0.0
-    bands: float = 0.0
-    uneven: float = 0.0
-    noise: float = 0.0
-    blur: float = 0.0
-    local_contrast: float = 0.0
-    markers: float = 0.0
-    invert: float = 0.0
-    opacities: float = 0.5
 
 
 def fit(
@@ -76,16 +61,19 @@ def fit(
     seed: int,
     **training: Any,
 ) -> nn.Module:
-    """Train on `rows` of images and masks, both uint8 (N, size, size), labels 0, 1 right, 2 left, 255 unknown; see `_lungs.fit`."""
+    """Train on `rows` of images and masks, both uint8 (N, size, size); see `lung_segmentation.fit`.
+
+    Labels are 0 background, 1 right lung, 2 left lung, 255 ignored.
+    """
     return lung_segmentation.fit(
         lambda: _network(settings.width), images, masks, rows, settings, seed=seed, **training
     )
 
 
 def _network(width: int) -> nn.Module:
-    from monai.networks.nets import BasicUNet  # seconds to import, so not before it is wanted
+    # MONAI takes seconds to import, so it is imported only when a network is made.
+    from monai.networks.nets.basic_unet import BasicUNet
 
     features = (width, width, 2 * width, 4 * width, 8 * width, width)
-    return BasicUNet(
-        spatial_dims=2, in_channels=1, out_channels=2, features=features, norm="batch"
-    )  # half the time of MONAI's "instance" on processors
+    # Batch normalisation takes half the time of MONAI's default "instance" on processors.
+    return BasicUNet(spatial_dims=2, in_channels=1, out_channels=2, features=features, norm="batch")
