@@ -22,6 +22,7 @@ import polars as pl
 
 from hilum.annotations import lung_masks
 from hilum.dataset.manifest import DROPPED, REMARK_COLUMNS, Manifest
+from hilum.dataset.patients import connected_components
 from hilum.errors import BadData, NotFound, unknown
 from hilum.safety import untrusted_files
 
@@ -197,26 +198,12 @@ def _sides_exchanged(manifest: Manifest, chosen: Sequence[Correction]) -> Manife
 
 
 def _joined(manifest: Manifest, chosen: Sequence[Correction]) -> Manifest:
-    """Patients that are one go by the first of their names."""
-    patient = dict(manifest.table.select("image_id", "patient_id").iter_rows())
-    root = {name: name for name in patient.values()}
-
-    def find(name: str) -> str:
-        while root[name] != name:
-            name = root[name]
-        return name
-
-    for one in chosen:
-        first, second = sorted(
-            (find(patient[one.image_id]), find(patient[one.other or one.image_id]))
-        )
-        root[second] = first
-    return replace(
-        manifest,
-        table=manifest.table.with_columns(
-            pl.col("patient_id").replace({name: find(name) for name in root})
-        ),
-    )
+    """Return the manifest in which patients who are one person have the smallest of their names."""
+    patient: dict[str, str] = dict(manifest.table.select("image_id", "patient_id").iter_rows())
+    pairs = [(patient[one.image_id], patient[one.other or one.image_id]) for one in chosen]
+    names = connected_components(patient.values(), pairs)
+    table = manifest.table.with_columns(pl.col("patient_id").replace(names))
+    return replace(manifest, table=table)
 
 
 _MADE: dict[str, Callable[[Manifest, Sequence[Correction]], Manifest]] = {
