@@ -300,7 +300,7 @@ def download(
         ask and typer.confirm("\nDo you accept the licence, and shall this be fetched?", err=True)
     )
     told = step.fetch(about, folder, accepted=accepted, watch=console.watch)
-    console.echo(json.dumps(told, indent=1) if as_json else step.told(told))
+    console.echo(json.dumps(told, indent=1) if as_json else step.summary(told))
 
 
 def at_a_terminal() -> bool:

@@ -108,7 +108,7 @@ def by_hand(about: CatalogEntry, folder: Path) -> list[str]:
     return [*(step.replace("{to}", str(folder)) for step in about.steps), last]
 
 
-def told(done: dict[str, Any]) -> str:
+def summary(done: dict[str, Any]) -> str:
     """What `fetch` did, and what is left, for a person."""
     lines = [
         f"{word}: {', '.join(done[key])}"

@@ -38,7 +38,7 @@ def sort_files(reading: Reading) -> None:
     evidence.set_aside("file", clutter, "is hidden, or what a system left behind")
     rasters = [file for file in kept if file.kind in inventory.RASTERS]
     reading.masks, photos = masks.find(
-        rasters, lambda path: look(*reading.folder.located(path)), settings, evidence
+        rasters, lambda path: classify_pixels(*reading.folder.located(path)), settings, evidence
     )
     radiographs = sorted([*photos, *_radiographs(reading, kept)], key=lambda file: file.path)
     derived = [
@@ -74,7 +74,7 @@ def matches(path: str, patterns: Sequence[str]) -> bool:
     )
 
 
-def look(path: Path, root: Path | None = None) -> Seen:
+def classify_pixels(path: Path, root: Path | None = None) -> Seen:
     """Tell by the pixels of one file whether it is a label image; one that cannot be read is left a radiograph, which reading reports."""
     try:
         found = label_image.sniff(path, root)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from hilum.dataset.plan import columns, labels, lexicon, names
+from hilum.dataset.plan import columns, label_columns, labels, lexicon, names
 from hilum.dataset.plan.columns import TableReading
 from hilum.dataset.plan.evidence import LIKELY, STATED, Evidence, shown
 from hilum.dataset.plan.reading import FOLDERS, NAMES, Reading, source_of
@@ -105,7 +105,7 @@ def _settle_findings(reading: Reading, table: TableReading) -> None:
                 terms='the finding that the column is of, such as "pneumothorax"',
             )
     for name in table.named("finding"):
-        if table.columns[name].why == columns.NAMED_BY_COLUMN and name not in settings.terms:
+        if table.columns[name].why == label_columns.NAMED_BY_COLUMN and name not in settings.terms:
             advice = f'{table.table.name}: what its states are of nothing says but the column\'s name; name the finding in hilum.toml: [terms] {name} = "pneumonia"'
             evidence.set_aside("cell", [name], advice, "warning")
     _settle_healthy(reading, table)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hilum.dataset import tables
-from hilum.dataset.plan import columns, inventory, joins, lexicon, names
+from hilum.dataset.plan import columns, inventory, joins, label_columns, lexicon, names
 from hilum.dataset.plan.columns import TableReading
 from hilum.dataset.plan.evidence import Evidence, shown
 from hilum.dataset.plan.find_files import matches
@@ -101,7 +101,7 @@ def use_tables(reading: Reading) -> None:
         columns.find_facts(table)
         columns.find_masks(table, mask_index)
         _use_published(table)
-        columns.find_rest(table, reading.settings)
+        label_columns.find_label_columns(table, reading.settings)
     _take_masks_of_columns(reading, mask_index)
     _join_tables(reading)
     _find_table_parts(reading)
@@ -307,7 +307,7 @@ def _concerns_images(table: TableReading) -> bool:
         "label",
     }
     looks_like_files = any(
-        column.share(
+        column.fraction(
             lambda cell: cell.casefold().endswith(
                 (".png", ".jpg", ".jpeg", ".dcm", ".tif", ".bmp", ".gif")
             )

@@ -47,7 +47,7 @@ def join(reading: TableReading, attributes: Sequence[Attribute]) -> Join | None:
         if (
             len(cells) < FEWEST
             or (stated and name not in stated)
-            or column.share(lexicon.meaning) > ENOUGH
+            or column.fraction(lexicon.meaning) > ENOUGH
         ):
             continue
         for attribute in attributes:
