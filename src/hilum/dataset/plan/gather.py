@@ -10,7 +10,6 @@ from hilum.annotations.vocabulary import State
 from hilum.dataset.plan import boxes, columns, lexicon, statements
 from hilum.dataset.plan.columns import Column, TableReading
 from hilum.dataset.plan.gathered import Gathered
-from hilum.dataset.plan.inventory import File
 from hilum.dataset.plan.labels import Vocabulary
 from hilum.dataset.plan.reading import FOLDERS, NAMES, Reading, source_of
 from hilum.dataset.plan.statements import Statement
@@ -48,6 +47,7 @@ class _Cells:
 
     @property
     def place(self) -> str:
+        """Return file and line, for messages and sources of labels."""
         return self.table.table.place(self.number)
 
     def __getitem__(self, name: str) -> str:
@@ -204,19 +204,16 @@ def _add_implied(reading: Reading, table: TableReading, path: str, gathered: Gat
 
 def from_folders_and_names(reading: Reading, gathered: Gathered) -> None:
     """Add the labels that class folders and the names of files state."""
-
-    def folder(file: File) -> str | None:
-        return reading.folders.value(file.path, "label")
-
-    def name(file: File) -> str | None:
-        return reading.name_labels.get(file.path)
-
-    for source, rule, word_of in ((FOLDERS, "folder", folder), (NAMES, "file name", name)):
+    folder_labels = {
+        file.path: reading.folders.value(file.path, "label") for file in reading.images
+    }
+    sources = ((FOLDERS, "folder", folder_labels), (NAMES, "file name", reading.name_labels))
+    for source, rule, word_of in sources:
         vocabulary = reading.vocabularies.get(source)
         if vocabulary is None:
             continue
         for file in reading.images:
-            if (word := word_of(file)) is None:
+            if (word := word_of.get(file.path)) is None:
                 continue
             words = vocabulary.words(word)
             said, _ = statements.of_words(vocabulary, words, f"{rule} {word}", rule)

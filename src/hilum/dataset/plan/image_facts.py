@@ -66,7 +66,7 @@ class ImageFacts:
         return int(value)
 
     def patient(self) -> str:
-        """Return the patient: by hilum.toml, column, header, folder or name; else study or image."""
+        """Return the patient by hilum.toml, column, header, folder, name, else study or image."""
         reading, path = self.reading, self.file.path
         if reading.settings.patient_pattern and path in reading.patients_in_names:
             return reading.patients_in_names[path]

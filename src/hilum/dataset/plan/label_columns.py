@@ -108,7 +108,7 @@ def _not_states(column: Column) -> tuple[str, str, bool]:
 
 
 def _is_known_label(cell: str) -> bool:
-    """Return whether a cell, or each piece of it, is a known word of labels but for missing ones."""
+    """Return whether a cell, or each piece of it, is a known word of labels that is not missing."""
     found = lexicon.meaning(cell)
     if found is not None:
         return found.kind != lexicon.MISSING
@@ -171,7 +171,7 @@ def _drop_codes(reading: TableReading) -> None:
 
 
 def _name_by_column(reading: TableReading) -> None:
-    """Make the only column of labels a finding where its cells are states alone, such as 0 and 1."""
+    """Make the only column of labels a finding where its cells are states, such as 0 and 1."""
     labels = reading.named("label")
     for name in labels:
         filled = reading.columns[name].filled

@@ -68,13 +68,13 @@ class Pairing:
         if len(images) == 1:
             return [images[0].path]
         wanted = _folder_key(mask.folder)
-
-        def shared(file: File) -> tuple[int, int]:
+        ranks = []
+        for file in images:
             held = _folder_key(file.folder)
-            return sum(name in held for name in wanted), -sum(name not in wanted for name in held)
-
-        best = max(map(shared, images))
-        return [file.path for file in images if shared(file) == best]
+            in_common = sum(name in held for name in wanted)
+            ranks.append((in_common, -sum(name not in wanted for name in held)))
+        best = max(ranks)
+        return [file.path for file, rank in zip(images, ranks, strict=True) if rank == best]
 
 
 @cache
