@@ -19,6 +19,7 @@ def connected_components(names: Iterable[str], pairs: Iterable[tuple[str, str]])
     parent = {name: name for name in names}
 
     def root(name: str) -> str:
+        """Return the smallest known member of the component of a name."""
         while parent[name] != name:
             # Path halving: keeps the trees flat without a second pass.
             parent[name] = name = parent[parent[name]]
