@@ -56,7 +56,7 @@ message. What was left out has the rule `dropped`.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -66,8 +66,9 @@ import polars as pl
 from hilum import storage
 from hilum.annotations import eligibility
 from hilum.annotations.acquisition import LATERALITIES, VIEWS
-from hilum.annotations.vocabulary import LOCAL, State, concepts
-from hilum.errors import BadData, Mismatch, NotFound, on_one_line
+from hilum.annotations.vocabulary import State
+from hilum.dataset import manifest_checks
+from hilum.errors import BadData, Mismatch, NotFound
 from hilum.safety.path_names import as_text, from_text
 from hilum.safety.untrusted_files import Folder
 
@@ -269,47 +270,13 @@ class Manifest:
     def check(self) -> None:
         """Raise `BadData` with every breach of what holds of the tables."""
         faults = [
-            f"{column} is empty in {count} rows"
-            for column in REQUIRED
-            if (count := self.table[column].null_count())
+            *manifest_checks.faults_of_ids(self.table, REQUIRED),
+            *manifest_checks.faults_of_labels(self.table, self.labels),
+            *manifest_checks.faults_of_values(self.table, VALUES),
+            *manifest_checks.faults_of_places(self.table, PLACES),
         ]
-        for column in ("image_id", "path"):
-            repeated = _repeated(self.table, column)
-            faults += [f"{column} {value} stands in several rows" for value in repeated]
-        faults += [*self._faults_of_labels(), *self._faults_of_values(), *self._faults_of_places()]
         if faults:
             raise BadData.listing(f"the table of {self.root} is not sound", faults)
-
-    def _faults_of_labels(self) -> Iterator[str]:
-        again = pl.all_horizontal(
-            pl.col("image_id", "concept").eq_missing(pl.col("image_id", "concept").shift())
-        )  # labels are sorted, so that labels of one image and concept are neighbours
-        for image in self.labels.filter(again)["image_id"].unique(maintain_order=True):
-            yield f"{image}: several labels for one finding"
-        unknown = self.labels.join(self.table, on="image_id", how="anti")
-        for image in unknown["image_id"].unique():
-            yield f"label for {image}, which is not in the table"
-        for concept in self.labels["concept"].unique():
-            if concept not in concepts() and not concept.startswith(LOCAL):
-                yield f"no concept is called '{concept}'"
-
-    def _faults_of_values(self) -> Iterator[str]:
-        for column, allowed in VALUES.items():
-            is_other = pl.col(column).is_not_null() & ~pl.col(column).is_in(allowed)
-            other = self.table.filter(is_other).select("image_id", column)
-            for image, value in other.iter_rows():
-                yield f"{image}: {column} is '{value}', expected one of {', '.join(allowed)}"
-
-    def _faults_of_places(self) -> Iterator[str]:
-        for column in PLACES:
-            place = pl.col(column)
-            outside = self.table.filter(
-                place.str.starts_with("/")
-                | place.str.split("/").list.contains("..")
-                | place.str.contains("\0", literal=True)
-            )
-            for one in outside[column]:
-                yield f"{on_one_line(one)}: leads out of the folder"
 
     @cached_property
     def digest(self) -> str:
@@ -422,7 +389,3 @@ def _refuse_other_columns(
 
 def _again(folder: Path) -> str:
     return f"make it again with `hilum ingest {shlex.quote(str(folder))}`"
-
-
-def _repeated(table: pl.DataFrame, column: str) -> list[str]:
-    return table.group_by(column).len().filter(pl.col("len") > 1).sort(column)[column].to_list()
