@@ -204,16 +204,16 @@ def _add_implied(reading: Reading, table: TableReading, path: str, gathered: Gat
 
 def from_folders_and_names(reading: Reading, gathered: Gathered) -> None:
     """Add the labels that class folders and the names of files state."""
-    folder_labels = {
-        file.path: reading.folders.value(file.path, "label") for file in reading.images
-    }
-    sources = ((FOLDERS, "folder", folder_labels), (NAMES, "file name", reading.name_labels))
-    for source, rule, word_of in sources:
+    for source, rule in ((FOLDERS, "folder"), (NAMES, "file name")):
         vocabulary = reading.vocabularies.get(source)
         if vocabulary is None:
             continue
         for file in reading.images:
-            if (word := word_of.get(file.path)) is None:
+            if source == FOLDERS:
+                word = reading.folders.value(file.path, "label")
+            else:
+                word = reading.name_labels.get(file.path)
+            if word is None:
                 continue
             words = vocabulary.words(word)
             said, _ = statements.of_words(vocabulary, words, f"{rule} {word}", rule)
