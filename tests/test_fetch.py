@@ -523,7 +523,7 @@ def test_where_no_hash_is_published_the_first_one_seen_is_held_to(pooch, one, se
     about = with_file(one, hash="", hash_from="", name="tables/list.csv", unpack="")
     server.data = b"image,label\n"
     done = bring(about, tmp_path / "set")
-    assert done["unchecked"] == ["tables/list.csv"] and "no hash is published" in download.told(
+    assert done["unchecked"] == ["tables/list.csv"] and "no hash is published" in download.summary(
         done
     )
     assert (tmp_path / "set" / "tables" / "list.csv").read_bytes() == server.data

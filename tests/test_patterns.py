@@ -60,9 +60,9 @@ def test_a_pattern_that_makes_a_backtracking_engine_hang_is_matched(pattern):
     [
         (
             "(?P<patient>a)(?![0-9])",
-            r"look-ahead and look-behind are not offered; end it by \(\?:\[\^0-9\]\|\$\)",
+            r"lookahead and lookbehind are not offered; end it by \(\?:\[\^0-9\]\|\$\)",
         ),
-        ("(?<!x)(?P<patient>a)", "look-ahead and look-behind are not offered"),
+        ("(?<!x)(?P<patient>a)", "lookahead and lookbehind are not offered"),
         (r"(?P<patient>a)\1", "back-references are not offered"),
         ("(?P<patient>(?P<patient>a))", "two groups have one name"),
         ("(?P<patient>(?>a))", "offered are the flags"),

@@ -1,9 +1,9 @@
-"""Unpack an archive into a new folder, whole or not at all: zip, and tar with or without compression.
+"""Safe unpacking of zip and (compressed) tar archives into a new folder, completely or not at all.
 
-Only files and folders below the new folder are taken. An archive is refused, and nothing of it
-stays, where a member leads out of the folder, is a link or a device or is stored with gaps, where
-two members are in one place or share bytes of the archive, where it grows to more than any data
-set does, and where a member does not fit on the disk.
+Only files and folders below the new folder are written. An archive is refused, and nothing of it
+stays, where a member leads out of the folder, is a link, a device or sparse, where two members
+have one path or overlap in the archive, where it grows beyond any data set, and where a member
+does not fit on the disk.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ _DISK_BLOCK = 4096  # bytes that the smallest file takes on a disk
 _ALWAYS, _TIMES = 64 << 20, 200  # an archive may grow to so many bytes, or to so many times its own
 _MOST_DIRECTORY = 64 << 20  # bytes of a zip archive's directory: about a million members
 _MOST_HEADER = 256 << 10  # bytes of the headers of one member of a tar archive
+_LOCAL_HEADER = 30  # bytes of a member's local header in a zip archive (APPNOTE 4.3.7)
 _LONGEST, _DEEPEST = 255, 64  # bytes of a name, folders above a file
 _STREAMS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
 # What the libraries raise on archives they cannot read: RuntimeError stands for its own kinds
@@ -53,26 +54,26 @@ BROKEN = (
 
 
 def unpack(archive: Path, folder: Path, progress: Progress) -> None:
-    """Write what is in `archive` into `folder`, which is made anew.
+    """Write the members of `archive` into `folder`, which is replaced.
 
-    `progress` is told members, and 0 for all where the archive does not say. Raises `BadData`
-    where the archive is broken or not safe, `CannotWrite` where the disk does not take it;
-    `folder` is gone then.
+    `progress` gets the members written, and 0 for all of a tar archive, which has no directory.
+    Raises `BadData` where the archive is broken or unsafe, `CannotWrite` where the disk fails;
+    `folder` is removed then.
     """
     shutil.rmtree(folder, ignore_errors=True)
     with untrusted_files.opened(archive, limit=1 << 62) as stream:
         try:
-            _Unpacking(archive, stream, folder).all(progress)
+            _Unpacking(archive, stream, folder).run(progress)
             os.sync()  # once for all files, before the caller shows the folder
         except BaseException as error:
             shutil.rmtree(folder, ignore_errors=True)
-            if said := _said(error, archive, folder):
-                raise said from error
+            if own := _own_error(error, archive, folder):
+                raise own from error
             raise
 
 
-def _said(error: BaseException, archive: Path, folder: Path) -> HilumError | None:
-    """Return what a library or the operating system raised in the words of Hilum."""
+def _own_error(error: BaseException, archive: Path, folder: Path) -> HilumError | None:
+    """Return the error of Hilum for what a library or the operating system raised, or None."""
     name = on_one_line(archive.name)
     if isinstance(error, (FileExistsError, NotADirectoryError, IsADirectoryError)):
         place = on_one_line(str(Path(error.filename).relative_to(folder)))
@@ -85,15 +86,16 @@ def _said(error: BaseException, archive: Path, folder: Path) -> HilumError | Non
 
 
 class _Metered:
-    """A stream that gives at most `allowed` bytes until that is set anew.
+    """A readable file that gives at most `allowed` bytes until that is set again, else `BadData`.
 
-    Libraries read as many bytes into memory as a header says; here that is refused.
+    Libraries read as many bytes into memory as a header states, which this bounds.
     """
 
     def __init__(self, stream: IO[bytes], allowed: int, what: str) -> None:
         self._stream, self.allowed, self._what = stream, allowed, what
 
     def read(self, size: int = -1) -> bytes:
+        """Read up to `size` bytes. Raises `BadData` beyond `allowed`."""
         blocks: list[bytes] = []
         left = self.allowed + 1 if size < 0 else min(size, self.allowed + 1)
         while left and (block := self._stream.read(min(left, BLOCK))):
@@ -105,21 +107,27 @@ class _Metered:
         return b"".join(blocks)
 
     def seek(self, offset: int, whence: int = 0) -> int:
+        """Move to a position, as `io.IOBase.seek` does."""
         return self._stream.seek(offset, whence)
 
     def tell(self) -> int:
+        """Return the position, as `io.IOBase.tell` does."""
         return self._stream.tell()
 
     def seekable(self) -> bool:
+        """Return True: archives are files on disk."""
         return True
 
 
 class _Unpacking:
+    """The unpacking of one archive, with the bytes that it may still take on the disk."""
+
     def __init__(self, archive: Path, stream: IO[bytes], folder: Path) -> None:
         self._name, self._stream, self._folder = on_one_line(archive.name), stream, folder
         self._left = self._most = max(_ALWAYS, _TIMES * os.fstat(stream.fileno()).st_size)
 
-    def all(self, progress: Progress) -> None:
+    def run(self, progress: Progress) -> None:
+        """Write all members. Raises as `unpack` does, and what libraries raise."""
         self._folder.mkdir(parents=True)
         is_zip = zipfile.is_zipfile(self._stream)
         self._stream.seek(0)
@@ -147,7 +155,7 @@ class _Unpacking:
                 progress(done, len(members))
 
     def _tar(self, progress: Progress) -> None:
-        """Unpack member by member: to look at all names first would be to decompress twice."""
+        """Unpack member by member, since reading all names first would decompress twice."""
         head = self._stream.read(6)
         self._stream.seek(0)
         kind = next((kind for magic, kind in _STREAMS.items() if head.startswith(magic)), None)
@@ -232,7 +240,7 @@ def _overlaps(members: list[zipfile.ZipInfo]) -> list[str]:
     for member in sorted(members, key=lambda member: member.header_offset):
         if member.header_offset < end:
             faults.append(f"{on_one_line(member.filename)} shares bytes with {before}")
-        end = member.header_offset + zipfile.sizeFileHeader + member.compress_size
+        end = member.header_offset + _LOCAL_HEADER + member.compress_size
         before = on_one_line(member.filename)
     return faults
 

@@ -1,13 +1,14 @@
-"""Corrections: a file that says, an entry a correction, what is to be left out of a data set or put right when it is read.
+"""Corrections files: what to leave out of a data set or to correct in it when it is read.
 
     [[correction]]
     image_id = "kaggle_masks/CHNCXR_0001_0"
     action = "leave out"
-    rule = "image-constant"                        # which finding of the audit asked for it; may be missing
-    why = "CXR_png/CHNCXR_0001_0.png: every …"     # for people; may be missing
+    rule = "image-constant"                        # rule of the audit behind it; optional
+    why = "CXR_png/CHNCXR_0001_0.png: every …"     # for people; optional
 
-Actions, see `ACTIONS`; those of a pair name the second image as `other`. The data's own files are never changed: corrections are made
-in the table, each is a remark there, and without the file everything is as it was. The order of entries makes no difference.
+The actions are those of `ACTIONS`; one on a pair names the second image as `other`. Files of the
+data are never changed: corrections apply to the table, each leaves a remark there, and without the
+file everything is as before. The order of entries makes no difference.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import polars as pl
 
 from hilum.annotations import lung_masks
 from hilum.dataset.manifest import DROPPED, REMARK_COLUMNS, Manifest
+from hilum.dataset.patients import connected_components
 from hilum.errors import BadData, NotFound, unknown
 from hilum.safety import untrusted_files
 
@@ -29,18 +31,20 @@ ACTIONS = {
     "leave out": "the image is not part of the data",
     "keep one of pair": "the image is not part of the data, because `other` shows the same",
     "leave out mask": "the image stands without a lung mask",
-    "exchange mask sides": "what is called the right lung's mask is the left one's, and the reverse",
+    "exchange mask sides": "the right lung's mask is that of the left lung, and the reverse",
     "same patient as": "the image's patient and that of `other` are one",
 }
 OF_PAIRS = ("keep one of pair", "same patient as")
 GONE = ("leave out", "keep one of pair")
 KEYS = ("image_id", "action", "other", "rule", "why")
-CORRECTED = "corrected"  # the remark of a correction that leaves the image in
+CORRECTED = "corrected"  # rule of the remark on a corrected image that stays in the table
 _MASKS = ("lung_mask", "right_lung_mask", "left_lung_mask")
 
 
 @dataclass(frozen=True)
 class Correction:
+    """One entry of a corrections file; `other` is set for the actions of `OF_PAIRS`."""
+
     image_id: str
     action: str
     other: str | None = None
@@ -49,18 +53,20 @@ class Correction:
 
 
 def read(path: Path) -> list[Correction]:
-    """The entries of a file. Raises `NotFound`, or `BadData` with all that is wrong with its form."""
+    """Read the entries of a file. Raises `NotFound`, or `BadData` with all faults of its form."""
     try:
-        said = untrusted_files.read_toml(path)
+        stated = untrusted_files.read_toml(path)
     except NotFound:
         raise NotFound(
-            f"no corrections at {path}; `hilum propose-fixes` writes such a file, and [data] corrections in the recipe names it"
+            f"no corrections at {path}; `hilum propose-fixes` writes such a file, and [data] "
+            "corrections in the recipe names it"
         ) from None
-    entries = said.pop("correction", [])
-    faults = [unknown("key", key, ["correction"]) for key in said]
+    entries = stated.pop("correction", [])
+    faults = [unknown("key", key, ["correction"]) for key in stated]
     if not isinstance(entries, list):
         raise BadData(
-            f"{path}: expected entries that begin with [[correction]], got a single one; write the brackets twice"
+            f"{path}: expected entries that begin with [[correction]], got a single one; "
+            "write the brackets twice"
         )
     faults += [
         f"entry {number}: {fault}"
@@ -91,14 +97,15 @@ def _faults(entry: Any) -> list[str]:
 
 
 def apply(manifest: Manifest, corrections: Sequence[Correction], name: str) -> Manifest:
-    """The manifest with every correction made and told in its remarks; `name` is the file's, as the remarks call it.
+    """Return the manifest with every correction made, and a remark on each.
 
-    Raises `BadData` with every image that is not in the table, and every pair of which nothing would stay.
+    `name` is that of the file in the remarks. Raises `BadData` with every image that is not in the
+    table, and every pair of which no image would stay.
     """
     _refuse_impossible(manifest, corrections, name)
     path = dict(manifest.table.select("image_id", "path").iter_rows())
-    told = [_remark(path[one.image_id], one, name) for one in _in_order(corrections)]
-    remarks = pl.DataFrame(told, schema=REMARK_COLUMNS, orient="row")
+    rows = [_remark(path[one.image_id], one, name) for one in _in_order(corrections)]
+    remarks = pl.DataFrame(rows, schema=REMARK_COLUMNS, orient="row")
     for action, make in _MADE.items():
         chosen = [one for one in _in_order(corrections) if one.action == action]
         if chosen:
@@ -113,7 +120,7 @@ def apply(manifest: Manifest, corrections: Sequence[Correction], name: str) -> M
 
 
 def counts(corrections: Sequence[Correction]) -> dict[str, int]:
-    """Entries by action, in the order of `ACTIONS`; one that stands twice counts once."""
+    """Count distinct entries by action, in the order of `ACTIONS`."""
     found = Counter(one.action for one in _in_order(corrections))
     return {action: found[action] for action in ACTIONS if found[action]}
 
@@ -139,22 +146,23 @@ def _refuse_impossible(manifest: Manifest, corrections: Sequence[Correction], na
     for one in _in_order(corrections):
         if one.action in OF_PAIRS and one.other == one.image_id:
             faults.append(
-                f"{one.image_id}: '{one.action}' names the image itself as other; name the second one"
+                f"{one.image_id}: '{one.action}' names the image itself as other; "
+                "name the second one"
             )
         elif one.action == "keep one of pair" and one.other in gone:
             faults.append(
-                f"{one.image_id} is left out because {one.other} is kept, but that is left out too; keep one of the two"
+                f"{one.image_id} is left out because {one.other} is kept, but that is left out "
+                "too; keep one of the two"
             )
     if faults:
         raise BadData.listing(f"{name} does not fit the data in {manifest.root}", faults)
 
 
 def _nearest(image_id: str, known: set[str]) -> str:
-    """As `unknown`, with a few of the known names: a set may have a hundred thousand."""
-    told = unknown("image", image_id, known)
+    """Return the message of `unknown` without the known names, of which there may be 100,000."""
+    message = unknown("image", image_id, known).partition(" Known:")[0]
     return (
-        told.partition(" Known:")[0]
-        + f" ({len(known)} images are known; issues.parquet and manifest.parquet name them)"
+        f"{message} ({len(known)} images are known; issues.parquet and manifest.parquet name them)"
     )
 
 
@@ -197,26 +205,12 @@ def _sides_exchanged(manifest: Manifest, chosen: Sequence[Correction]) -> Manife
 
 
 def _joined(manifest: Manifest, chosen: Sequence[Correction]) -> Manifest:
-    """Patients that are one go by the first of their names."""
-    patient = dict(manifest.table.select("image_id", "patient_id").iter_rows())
-    root = {name: name for name in patient.values()}
-
-    def find(name: str) -> str:
-        while root[name] != name:
-            name = root[name]
-        return name
-
-    for one in chosen:
-        first, second = sorted(
-            (find(patient[one.image_id]), find(patient[one.other or one.image_id]))
-        )
-        root[second] = first
-    return replace(
-        manifest,
-        table=manifest.table.with_columns(
-            pl.col("patient_id").replace({name: find(name) for name in root})
-        ),
-    )
+    """Return the manifest in which patients who are one person have the smallest of their names."""
+    patient: dict[str, str] = dict(manifest.table.select("image_id", "patient_id").iter_rows())
+    pairs = [(patient[one.image_id], patient[one.other or one.image_id]) for one in chosen]
+    names = connected_components(patient.values(), pairs)
+    table = manifest.table.with_columns(pl.col("patient_id").replace(names))
+    return replace(manifest, table=table)
 
 
 _MADE: dict[str, Callable[[Manifest, Sequence[Correction]], Manifest]] = {

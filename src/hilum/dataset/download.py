@@ -1,11 +1,12 @@
-"""Getting a set of radiographs: what it is and its terms first, then its files where anybody may fetch them, else what to do by hand.
+"""Download of public data sets: description and terms first, then files, or steps to do by hand.
 
-    DIR/NAME or DIR/FOLDER   a file, or what was in an archive; there when it is whole
-    DIR/FETCHED.json         the terms that were accepted, and each file's address and hash
-    DIR/.fetching/           what is on its way; the same command goes on with it
+    DIR/NAME or DIR/FOLDER   a file, or the contents of an archive; present once complete
+    DIR/FETCHED.json         the accepted terms, and address and hash of each file
+    DIR/.fetching/           incomplete files, with which the same command continues
 
-A file's hash is compared with the one that `hilum.dataset.catalog` states. Where none is stated, the one that was seen first is written down, and
-later files are compared with that: it tells a change, not that the first was right.
+The hash of a file is compared with the one in `hilum.dataset.catalog`. Where that has none, the
+first hash is recorded and later files are compared with it, which detects a change but does not
+prove that the first file was right.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TypedDict
 
 from hilum import storage
 from hilum.dataset import _transfer, _unpack
@@ -34,24 +35,55 @@ SEEN = "seen when it was first fetched; none is published"
 Watch = Callable[[str], AbstractContextManager[Progress]]
 
 
+class Downloaded(TypedDict):
+    """What `fetch` did: names of files that came, were there, have no hash; steps that are left."""
+
+    set: str
+    folder: str
+    fetched: list[str]
+    kept: list[str]
+    unchecked: list[str]
+    left: list[str]
+
+
+class _Hash(TypedDict):
+    hash: str  # "sha256:…" or "md5:…"; "" where unknown
+    hash_from: str
+
+
+class _FileRecord(_Hash):
+    url: str
+    bytes: int
+
+
+class _Record(TypedDict):
+    """The contents of FETCHED.json."""
+
+    set: str
+    licence: str
+    citation: str
+    accepted: str  # date and time, ISO 8601, UTC
+    files: dict[str, _FileRecord]
+
+
 class NotAccepted(HilumError):
     """The terms of a set were shown and not accepted."""
 
 
 def describe(about: CatalogEntry) -> str:
-    """All that is known of a set, a line a fact."""
+    """Return all that is known of a data set, one fact per line."""
     facts = {
         "licence": about.licence,
         "cite": about.citation,
         "mind": about.faults,
-        "pictures": _count(about.images),
+        "images": _count(about.images),
         "patients": _count(about.patients),
         "views": about.views,
         "labels": f"{about.labels}; {about.labels_made}",
         "masks and boxes": about.marks,
         "files": f"{about.format}; {about.size}",
         "people": f"{about.population}; {about.ages}",
-        "shares pictures with": "; ".join(
+        "shares images with": "; ".join(
             f"{other} ({how})" for other, how in about.overlaps.items()
         ),
         "where": f"{about.page} ({ACCESS[about.access]})",
@@ -66,7 +98,7 @@ def describe(about: CatalogEntry) -> str:
 
 
 def _wrapped(text: str) -> str:
-    """For a terminal; words are kept whole, so that an address can be copied."""
+    """Return text wrapped for a terminal; addresses stay on one line, to be copied."""
     return textwrap.fill(
         text,
         WIDTH,
@@ -78,13 +110,14 @@ def _wrapped(text: str) -> str:
 
 
 def line(about: CatalogEntry) -> str:
-    """A set on one line of a list."""
-    images = "" if about.images is None else f"{about.images:,} pictures"
-    return f"{about.name:15} {'read' if about.read else 'known':5} {images:>17}  {about.access:12}  {about.title}"
+    """Return the line of a data set in a list."""
+    images = "" if about.images is None else f"{about.images:,} images"
+    status = "read" if about.read else "known"
+    return f"{about.name:15} {status:5} {images:>17}  {about.access:12}  {about.title}"
 
 
 def terms(about: CatalogEntry) -> str:
-    """What to read before accepting: the set, its licence, and what would be fetched."""
+    """Return what to read before accepting: the set, its licence, and what would be fetched."""
     if not about.files:
         return describe(about)
     sizes = [file.bytes for file in about.files]
@@ -96,28 +129,31 @@ def terms(about: CatalogEntry) -> str:
         else ""
     )
     listing = [f"    {file.url}" for file in about.files]
-    what = f"to fetch: {len(about.files)} file{'s' * (len(about.files) != 1)}, {size}, addresses as documented on {about.addresses_from}{checked}"
+    number = f"{len(about.files)} file{'s' * (len(about.files) != 1)}"
+    source = f"addresses as documented on {about.addresses_from}"
+    what = f"to fetch: {number}, {size}, {source}{checked}"
     return "\n".join([describe(about), _wrapped(what), *listing])
 
 
 def by_hand(about: CatalogEntry, folder: Path) -> list[str]:
-    """What a person has to do, and what to run afterwards."""
+    """Return the steps that a person has to take, and the command to run afterwards."""
     last = f"hilum run {folder}"
     if not about.read:
-        last = f"Hilum has no reader of its own for it: put one CSV beside the pictures (README, What it reads: folder), then {last}"
+        last = (
+            "Hilum has no reader of its own for it: put one CSV beside the images "
+            f"(README, What it reads: folder), then {last}"
+        )
     return [*(step.replace("{to}", str(folder)) for step in about.steps), last]
 
 
-def told(done: dict[str, Any]) -> str:
-    """What `fetch` did, and what is left, for a person."""
-    lines = [
-        f"{word}: {', '.join(done[key])}"
-        for key, word in (("fetched", "fetched"), ("kept", "already there"))
-        if done[key]
-    ]
+def summary(done: Downloaded) -> str:
+    """Return for a person what `fetch` did and what is left to do."""
+    lines = [f"fetched: {', '.join(done['fetched'])}"] if done["fetched"] else []
+    lines += [f"already there: {', '.join(done['kept'])}"] if done["kept"] else []
     if done["unchecked"]:
         lines.append(
-            f"no hash is published for {', '.join(done['unchecked'])}; what came is written down in {done['folder']}/{RECORD}"
+            f"no hash is published for {', '.join(done['unchecked'])}; what came is written down "
+            f"in {done['folder']}/{RECORD}"
         )
     steps = [_wrapped(f"{number}. {step}") for number, step in enumerate(done["left"], 1)]
     return "\n".join(
@@ -125,13 +161,14 @@ def told(done: dict[str, Any]) -> str:
     )
 
 
-def fetch(about: CatalogEntry, folder: Path, *, accepted: bool, watch: Watch) -> dict[str, Any]:
-    """Fetch what has a public address into `folder`; says what came, what was there, and what is left to do by hand.
+def fetch(about: CatalogEntry, folder: Path, *, accepted: bool, watch: Watch) -> Downloaded:
+    """Fetch the files with a public address into `folder`, and return what was done.
 
-    Raises `NotAccepted`, `MissingExtra`, `NotFound` for an address that gives no file, `BadData` for wrong bytes or an archive that is
-    broken or not safe, `CannotWrite`, and `HilumError` where the connection stays cut.
+    Raises `NotAccepted`, `MissingExtra`, `NotFound` for an address that gives no file, `BadData`
+    for wrong bytes or an archive that is broken or unsafe, `CannotWrite`, and `HilumError` where
+    the connection fails repeatedly.
     """
-    done: dict[str, Any] = {
+    done: Downloaded = {
         "set": about.name,
         "folder": str(folder),
         "fetched": [],
@@ -143,9 +180,10 @@ def fetch(about: CatalogEntry, folder: Path, *, accepted: bool, watch: Watch) ->
         return done
     if not accepted:
         raise NotAccepted(
-            f"the licence of {about.name} was not accepted, so nothing was fetched: read it, and say --accept or answer yes"
+            f"the licence of {about.name} was not accepted, so nothing was fetched: read it, and "
+            "say --accept or answer yes"
         )
-    _pooch()  # before a folder is made
+    _pooch()  # so that a missing extra is reported before a folder is made
     with storage.locked(folder):
         record = _record(about, folder)
         for file in about.files:
@@ -163,8 +201,11 @@ def _count(number: int | None) -> str:
     return "" if number is None else f"{number:,}"
 
 
-def _record(about: CatalogEntry, folder: Path) -> dict[str, Any]:
-    """What earlier calls wrote down, or the start of it. Raises `BadData` where the folder is another set's."""
+def _record(about: CatalogEntry, folder: Path) -> _Record:
+    """Return what earlier calls recorded, or a new record.
+
+    Raises `BadData` where the folder belongs to another data set.
+    """
     path = folder / RECORD
     if not path.exists():
         now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -180,7 +221,8 @@ def _record(about: CatalogEntry, folder: Path) -> dict[str, Any]:
         found = record["set"], record["files"].keys()
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadData(
-            f"{path} is not what `hilum download` writes; delete it, or choose another folder with --out"
+            f"{path} is not what `hilum download` writes; delete it, or choose another folder "
+            "with --out"
         ) from error
     if found[0] != about.name:
         raise BadData(
@@ -189,25 +231,29 @@ def _record(about: CatalogEntry, folder: Path) -> dict[str, Any]:
     return record
 
 
-def _is_there(file: Address, folder: Path, record: dict[str, Any]) -> bool:
+def _is_there(file: Address, folder: Path, record: _Record) -> bool:
+    """Return whether a file is complete. Raises `BadData` for one that is not in the record."""
     place = folder / (file.unpack or file.name)
     if not place.exists():
         return False
     if file.name not in record["files"]:
         raise BadData(
-            f"{place} is there, but was not fetched by Hilum; move it away, or choose another folder with --out"
+            f"{place} is there, but was not fetched by Hilum; move it away, or choose another "
+            "folder with --out"
         )
     return True
 
 
-def _bring(file: Address, folder: Path, record: dict[str, Any], watch: Watch) -> None:
-    """Fetch one file, check it, unpack it; write down its hash; then show it."""
+def _bring(file: Address, folder: Path, record: _Record, watch: Watch) -> None:
+    """Fetch, check and unpack one file, record its hash, then move it to its place.
+
+    In this order a file in its place is always complete and recorded.
+    """
     work = folder / WORK
     _clear(work)
-    stated = {"hash": file.hash, "hash_from": file.hash_from}
-    whole, hashed = _retrieve(
-        file, work, stated if file.hash else record["files"].get(file.name, stated), watch
-    )
+    stated: _Hash = {"hash": file.hash, "hash_from": file.hash_from}
+    known = stated if file.hash else record["files"].get(file.name, stated)
+    whole, hashed = _retrieve(file, work, known, watch)
     ready = whole
     if file.unpack:
         ready = work / f"{whole.name}.unpacked"
@@ -231,7 +277,7 @@ def _bring(file: Address, folder: Path, record: dict[str, Any], watch: Watch) ->
 
 
 def _clear(work: Path) -> None:
-    """Remove what a killed process left half done; what was fetched stays."""
+    """Remove what a killed process left half done, but for downloaded bytes."""
     for left in (*work.glob("tmp*"), *work.glob("*.unpacked")):
         shutil.rmtree(left) if left.is_dir() else left.unlink()
 
@@ -239,14 +285,12 @@ def _clear(work: Path) -> None:
 def _pooch() -> ModuleType:
     with MissingExtra.explained("fetch", "fetching data"):
         import pooch
-    pooch.get_logger().setLevel("WARNING")  # it tells of each file, which `watch` does here
+    pooch.get_logger().setLevel("WARNING")  # `watch` reports each file, so pooch need not
     return pooch
 
 
-def _retrieve(
-    file: Address, work: Path, known: dict[str, str], watch: Watch
-) -> tuple[Path, dict[str, str]]:
-    """The whole file in `work` and its hash, checked by pooch against the known one where there is one."""
+def _retrieve(file: Address, work: Path, known: _Hash, watch: Watch) -> tuple[Path, _Hash]:
+    """Return the complete file in `work` and its hash, checked by pooch against a known one."""
     pooch = _pooch()
     name = file.name.replace("/", "_")
     part = work / f"{name}.part"
@@ -262,8 +306,9 @@ def _retrieve(
         except ValueError as error:
             _transfer.drop(part)
             raise BadData(
-                f"the wrong bytes came from {file.url}: {error}\nExpected is the hash {known['hash_from']}. Run the same command again; if it fails "
-                "again, the file was changed, by its publisher or by somebody else"
+                f"the wrong bytes came from {file.url}: {error}\n"
+                f"Expected is the hash {known['hash_from']}. Run the same command again; if it "
+                "fails again, the file was changed, by its publisher or by somebody else"
             ) from error
         except OSError as error:
             raise CannotWrite.because(work, error) from error
@@ -276,7 +321,10 @@ def _retrieve(
 
 
 def _hand_over(url: str, wanted: str, _: object, *, part: Path, progress: Progress) -> None:
-    """A downloader in pooch's sense. What came stays beside the file that pooch checks, so that a kill during the check loses nothing."""
+    """Download for pooch, into `part` and by a hard link into the file `wanted` that pooch checks.
+
+    The link lets `part` survive a kill during the check.
+    """
     _transfer.download(url, part, progress)
     os.unlink(wanted)
     try:

@@ -1,8 +1,9 @@
-"""Labels: the ledger of where each one came from, the crosswalk between two sets, and what a change of mapping would change.
+"""Provenance of labels: a ledger of their sources, a crosswalk of two sets, effects of a remapping.
 
-A cell of the label table is one image and one concept. The ledger counts cells by concept, state, the source's own term and the rule
-that made them; `cells` gives single ones with the sentence they were read from. A crosswalk sets the terms of two manifests side by
-side by concept. A change of mapping is tried on the table in memory; nothing is written.
+A cell of the label table is one image and one concept. The ledger counts cells by concept, state,
+the source's own term and the rule that made them; `cells` lists those of one image with the
+sentence they were read from. A crosswalk compares the terms of two manifests by concept. A change
+of mapping is tried in memory; nothing is written.
 """
 
 from __future__ import annotations
@@ -19,8 +20,11 @@ LEDGER = ("concept", "term", "rule")
 
 
 def ledger(manifest: Manifest) -> pl.DataFrame:
-    """One row a concept, term and rule: images present, absent, uncertain and not mentioned, and an example of the source."""
-    counts = [(pl.col("state") == state).sum().alias(word) for state, word in STATE_NAMES.items()]
+    """Return counts of images by state, one row per concept, term and rule, with an example source.
+
+    Columns: concept, term, rule, present, absent, uncertain, not mentioned, example.
+    """
+    counts = [(pl.col("state") == state).sum().alias(word) for state, word in STATES.items()]
     rows = (
         manifest.labels.group_by(LEDGER).agg(*counts, example=pl.col("source").first()).sort(LEDGER)
     )
@@ -37,16 +41,17 @@ def ledger(manifest: Manifest) -> pl.DataFrame:
 
 
 def cells(manifest: Manifest, image: str) -> pl.DataFrame:
-    """Every label of one image, with where and how it was read. Raises `NotFound` with the nearest image."""
+    """Return the labels of one image with source and rule. Raises `NotFound` with a near name."""
     if image not in manifest.table["image_id"]:
         raise NotFound.named("image", image, manifest.table["image_id"])
     return manifest.labels.filter(pl.col("image_id") == image).drop("image_id")
 
 
 def crosswalk(first: Manifest, second: Manifest) -> pl.DataFrame:
-    """One row a concept of either: the terms and the images present in each, and the nearest wider concept that the other one labels.
+    """Return the terms and present images of two sets, one row per concept of either.
 
-    A concept that only one of two sets labels is not absent in the other; `wider` says what they may be compared by.
+    A concept that only one set labels is not absent in the other: `wider` is the nearest ancestor
+    that the other set labels, by which the two may be compared, or null.
     """
     sides = [
         manifest.labels.group_by("concept").agg(
@@ -57,22 +62,23 @@ def crosswalk(first: Manifest, second: Manifest) -> pl.DataFrame:
     ]
     joined = sides[0].join(sides[1], on="concept", how="full", coalesce=True).sort("concept")
     known = [set(side["concept"]) for side in sides]
-    wider = [
-        next(
-            (up for up in _above(row["concept"]) if up in known[row["second terms"] is None]), None
-        )
-        if None in (row["first terms"], row["second terms"])
-        else None
-        for row in joined.iter_rows(named=True)
-    ]
+    wider: list[str | None] = []
+    for row in joined.iter_rows(named=True):
+        # The side that lacks the concept: 0, the first, or 1, the second; or neither.
+        lacking = [
+            at for at, side in enumerate(("first", "second")) if row[f"{side} terms"] is None
+        ]
+        concepts_there = known[lacking[0]] if lacking else set()
+        wider.append(next((up for up in _above(row["concept"]) if up in concepts_there), None))
     return joined.with_columns(wider=pl.Series(wider, dtype=pl.String))
 
 
 def remapped(manifest: Manifest, changes: Mapping[str, str]) -> pl.DataFrame:
-    """What reading each term of `changes` as another concept would do: images by concept and state, before and after, where they differ.
+    """Return the effect of mapping terms to other concepts, `changes` being concept by term.
 
-    Where an image then has two labels of one concept, present goes before uncertain and that before absent. Raises `NotFound` for a term
-    that labels nothing here, `BadRecipe` for a concept that the vocabulary does not know.
+    One row per concept and state whose number of images differs, with `before` and `after`. Where
+    an image then has two labels of one concept, present wins over uncertain, and uncertain over
+    absent. Raises `NotFound` for a term without labels, `BadRecipe` for an unknown concept.
     """
     terms = manifest.labels["term"].unique()
     for term, concept in changes.items():

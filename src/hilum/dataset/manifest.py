@@ -1,47 +1,56 @@
-"""The table between data and everything else: one row an image file, and one row a label.
+"""The table between data and everything else: one row per image file, and one row per label.
 
-`Manifest.table` (Polars), one row an image:
+`Manifest.table` (Polars), one row per image; a type with ? may be null:
 
     image_id          str    unique, `dataset/name`
-    dataset           str    the data-set module that read it
-    source            str    the hospital or collection within it; the data set's own name where it is of one piece
-    patient_id        str    `dataset/patient`, never null; notes such as "same patient as …" are already joined
-    path              str    the picture's place below `root`, see `hilum.safety.path_names`; likewise the masks
-    lung_mask         str?   mask of both lungs below `root`; null: the source has none
-    right_lung_mask   str?   mask of the patient's right lung
-    left_lung_mask    str?   mask of the patient's left lung
-    mask_values       str?   what the values of these masks stand for, as JSON: {"1": "right", "2": "left", "255": "ignore"}, see
-                             `hilum.imaging.files.label_image`; null: it is worked out from the masks
-    given_part        str?   train, tune or test, where the source comes with a split of its own
+    dataset           str    module of `hilum.dataset.readers` that read it
+    source            str    hospital or collection within the data set, else the data set's name
+    patient_id        str    `dataset/patient`, never null; notes such as "same patient as …" are
+                             already applied
+    path              str    image file below `root`, see `hilum.safety.path_names`
+    lung_mask         str?   file of the mask of both lungs below `root`
+    right_lung_mask   str?   file of the mask of the patient's right lung
+    left_lung_mask    str?   file of the mask of the patient's left lung
+    mask_values       str?   meaning of the values in these masks, as JSON: {"1": "right",
+                             "2": "left", "255": "ignore"}, see `hilum.imaging.files.label_image`;
+                             null: it is worked out from the masks
+    given_part        str?   train, tune or test, where the source has a split of its own
     sex               str?   female, male or other
     age_years         float?
-    view              str?   PA, AP, FRONTAL, LATERAL, OBLIQUE, DECUBITUS or LORDOTIC, see `hilum.annotations.acquisition`
-    body_part         str?   DICOM's defined term, such as CHEST or HAND; one that is not recognised as it is stated
-    modality          str?   DICOM's defined term, such as CR, DX or CT; XR: radiography of which the kind is not stated
+    view              str?   PA, AP, FRONTAL, LATERAL, OBLIQUE, DECUBITUS or LORDOTIC, see
+                             `hilum.annotations.acquisition`
+    body_part         str?   DICOM defined term (0018,0015), such as CHEST or HAND; an unknown one
+                             as the source states it
+    modality          str?   DICOM defined term (0008,0060), such as CR, DX or CT; XR: radiography
+                             of unstated kind
     laterality        str?   R, L, B (both) or U (unpaired), where the source states it
-    reading           str?   the text as written
-    study             str?   the examination that the image belongs to, in the source's own words
-    follow_up         int?   number of the examination within the patient's, where the source counts them
-    stated_height     int?   pixels, as the source states them, likewise stated_width; what the file has is found by caching
-    row_spacing_mm    float? distance between rows as the source states it, of pixels of the stated size; likewise column_spacing_mm
+    reading           str?   report text as written
+    study             str?   examination that the image belongs to, in the source's own words
+    follow_up         int?   number of the examination of this patient, where the source counts them
+    stated_height     int?   pixels, as the source states them; likewise stated_width. Caching finds
+                             the size of the file itself
+    row_spacing_mm    float? distance between rows as the source states it, of pixels of the stated
+                             size; likewise column_spacing_mm
 
-`Manifest.labels`, one row a label that the source states (not mentioned has no row):
+`Manifest.labels`, one row per label that the source states; "not mentioned" has no row:
 
     image_id, concept
     state             int    1 present, 0 absent, -1 uncertain
     term              str    the source's own word
-    source            str    where it stands: a file and its column or line, a folder, a file name
-    rule              str    how the cell became the state: "column", "file name", "folder", or the reading rule's name
-    words             str?   the sentence or clause, where it was read from text
+    source            str    place of the statement: a file and its column or line, a folder, a name
+    rule              str    derivation of the state: "column", "file name", "folder", or the name
+                             of a rule of the report parser
+    words             str?   sentence or clause, where it was read from text
     side              str?   right, left or bilateral
     zone              str?   upper, middle, lower, apex or hilum
     activity          str?   active, old, stable, improving or worsening
 
-`Manifest.shapes`, one row a thing drawn on an image: image_id, concept (of a finding, or right_lung, left_lung, lungs), term, shape
-(the JSON text of `hilum.annotations.shapes`), source, author (who drew it; null: not told).
+`Manifest.shapes`, one row per drawn shape: image_id, concept (of a finding, or right_lung,
+left_lung, lungs), term, shape (JSON text of `hilum.annotations.shapes`), source, author (who drew
+it; null: not stated).
 
-`Manifest.remarks`, what reading the folder met: path, severity (info, warning, error), rule, message. What was left out has rule
-`dropped`.
+`Manifest.remarks`, on what reading the folder met: path, severity (info, warning, error), rule,
+message. What was left out has the rule `dropped`.
 """
 
 from __future__ import annotations
@@ -57,8 +66,9 @@ import polars as pl
 from hilum import storage
 from hilum.annotations import eligibility
 from hilum.annotations.acquisition import LATERALITIES, VIEWS
-from hilum.annotations.vocabulary import LOCAL, SEX_NAMES, State, concepts
-from hilum.errors import BadData, Mismatch, NotFound, on_one_line
+from hilum.annotations.vocabulary import State
+from hilum.dataset import manifest_checks
+from hilum.errors import BadData, Mismatch, NotFound
 from hilum.safety.path_names import as_text, from_text
 from hilum.safety.untrusted_files import Folder
 
@@ -99,20 +109,21 @@ LABEL_COLUMNS = {
     "zone": pl.String,
     "activity": pl.String,
 }
-SHAPE_COLUMNS = dict.fromkeys(
-    ("image_id", "concept", "term", "shape", "source", "author"), pl.String
-)
+SHAPE_COLUMNS = {
+    "image_id": pl.String,
+    "concept": pl.String,
+    "term": pl.String,
+    "shape": pl.String,
+    "source": pl.String,
+    "author": pl.String,
+}
 REMARK_COLUMNS = {"path": pl.String, "severity": pl.String, "rule": pl.String, "message": pl.String}
 REQUIRED = ("image_id", "dataset", "source", "patient_id", "path")
-PLACES = ("path", "lung_mask", "right_lung_mask", "left_lung_mask")  # columns that name files
+PLACES = ("path", "lung_mask", "right_lung_mask", "left_lung_mask")  # files below the root
 PARTS = ("train", "tune", "test")
-SEXES = tuple(SEX_NAMES.values())
-VALUES = {
-    "given_part": PARTS,
-    "sex": SEXES,
-    "view": VIEWS,
-    "laterality": LATERALITIES,
-}  # of columns with few
+SEXES = ("female", "male", "other")
+# Allowed values of the columns that have few.
+VALUES = {"given_part": PARTS, "sex": SEXES, "view": VIEWS, "laterality": LATERALITIES}
 SEVERITIES = ("error", "warning", "info")
 DROPPED = "dropped"
 TABLES = {
@@ -123,17 +134,14 @@ TABLES = {
 }
 ROOT = "root.json"
 FILES = (*(f"{name}.parquet" for name in TABLES), ROOT)
-PLACES = (
-    "path",
-    "lung_mask",
-    "right_lung_mask",
-    "left_lung_mask",
-)  # columns of files below the root
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """What the source says in its own word; the data set's TERMS turn the term into a concept."""
+    """One label in the source's own word; see the columns of `Manifest.labels`.
+
+    `concept` is None where the TERMS of the data set give the term its concept.
+    """
 
     term: str
     state: State
@@ -143,14 +151,15 @@ class Label:
     side: str | None = None
     zone: str | None = None
     activity: str | None = None
-    concept: str | None = (
-        None  # where the folder itself says what the term means; null: the data set's TERMS do
-    )
+    concept: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """Something drawn on an image: `term` in the source's own word, `shape` as `hilum.annotations.shapes` writes it, in the file's own pixels."""
+    """A shape drawn on an image, in the file's own pixels; see the columns of `Manifest.shapes`.
+
+    `shape` is the JSON text of `hilum.annotations.shapes`, `term` the source's own word.
+    """
 
     term: str
     shape: str
@@ -161,12 +170,17 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One image as a data-set module reads it, in the release's own words."""
+    """One image as a reader of a data set yields it; see the columns of `Manifest.table`.
 
-    image: str  # path below the root, forward slashes
+    Ids are those of the release, without the prefix of the data set. `same_patient` lists other
+    patients that the source states to be this one. View, body part, modality and laterality are
+    as `hilum.annotations.acquisition` normalises them.
+    """
+
+    image: str  # path below the root, with forward slashes
     name: str  # unique in the data set
     patient: str
-    source: str | None = None  # null: the data set is of one piece
+    source: str | None = None  # None: the data set has one source
     labels: tuple[Label, ...] = ()
     lung_mask: str | None = None
     right_lung_mask: str | None = None
@@ -175,14 +189,12 @@ class Row:
     given_part: str | None = None
     sex: str | None = None
     age_years: float | None = None
-    view: str | None = (
-        None  # this and the next three as `hilum.annotations.acquisition` normalises them
-    )
+    view: str | None = None
     body_part: str | None = None
     modality: str | None = None
     laterality: str | None = None
     reading: str | None = None
-    same_patient: tuple[str, ...] = ()  # other patients that the source says are this one
+    same_patient: tuple[str, ...] = ()
     study: str | None = None
     follow_up: int | None = None
     stated_height: int | None = None
@@ -194,7 +206,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """Something met while reading that is not a row: a file left out, a reading that could not be understood."""
+    """A remark on reading a folder: a file that was left out, a report that could not be parsed."""
 
     path: str
     severity: str
@@ -204,18 +216,25 @@ class Remark:
 
 @dataclass(frozen=True)
 class Manifest:
+    """A data set as four checked tables; the module's docstring lists their columns.
+
+    `image_id` is unique, `patient_id` is never null, every concept is known or local, and each
+    image has at most one label per concept. Rows are sorted. Paths are below `root`; with `links`
+    they may lead out of it through links. `originals` gives the files behind names in `table` that
+    are not those on disk, see `hilum.privacy.release`.
+    """
+
     root: Path
     table: pl.DataFrame
     labels: pl.DataFrame
     remarks: pl.DataFrame
     shapes: pl.DataFrame
-    links: bool = False  # whether files may lie outside of `root`, where a link leads to them
-    # Files by the names that they go by in `table`, where these are not their own, see `hilum.privacy.release`.
+    links: bool = False
     originals: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def folder(self) -> Folder:
-        """Where the files of the table are."""
+        """Return the folder in which the paths of the table are resolved."""
         return Folder(self.root, self.links)
 
     @classmethod
@@ -229,7 +248,10 @@ class Manifest:
         *,
         links: bool = False,
     ) -> Manifest:
-        """Build from rows in the order of the columns, order by `image_id` and check. Raises `BadData` with every fault."""
+        """Build a manifest from rows with cells in the order of the columns; sort and check it.
+
+        Raises `BadData` with every fault.
+        """
         manifest = cls(
             root,
             pl.DataFrame(images, schema=COLUMNS, orient="row").sort("image_id"),
@@ -246,57 +268,19 @@ class Manifest:
         return manifest
 
     def check(self) -> None:
-        """Raise `BadData` listing every breach of the schema's promises."""
+        """Raise `BadData` with every breach of what holds of the tables."""
         faults = [
-            f"{column} is empty in {count} rows"
-            for column in REQUIRED
-            if (count := self.table[column].null_count())
+            *manifest_checks.faults_of_ids(self.table, REQUIRED),
+            *manifest_checks.faults_of_labels(self.table, self.labels),
+            *manifest_checks.faults_of_values(self.table, VALUES),
+            *manifest_checks.faults_of_places(self.table, PLACES),
         ]
-        faults += [
-            f"image_id {image} stands in several rows"
-            for image in _repeated(self.table, "image_id")
-        ]
-        faults += [f"path {path} stands in several rows" for path in _repeated(self.table, "path")]
-        again = pl.all_horizontal(
-            pl.col("image_id", "concept").eq_missing(pl.col("image_id", "concept").shift())
-        )  # in their order, twins are neighbours
-        faults += [
-            f"{image}: several labels for one finding"
-            for image in self.labels.filter(again)["image_id"].unique(maintain_order=True)
-        ]
-        faults += [
-            f"label for {image}, which is not in the table"
-            for image in self.labels.join(self.table, on="image_id", how="anti")[
-                "image_id"
-            ].unique()
-        ]
-        for column, allowed in VALUES.items():
-            strange = self.table.filter(
-                pl.col(column).is_not_null() & ~pl.col(column).is_in(allowed)
-            )
-            faults += [
-                f"{row['image_id']}: {column} is '{row[column]}', expected one of {', '.join(allowed)}"
-                for row in strange.iter_rows(named=True)
-            ]
-        faults += [
-            f"no concept is called '{c}'"
-            for c in self.labels["concept"].unique()
-            if c not in concepts() and not c.startswith(LOCAL)
-        ]
-        for column in PLACES:
-            place = pl.col(column)
-            outside = self.table.filter(
-                place.str.starts_with("/")
-                | place.str.split("/").list.contains("..")
-                | place.str.contains("\0", literal=True)
-            )
-            faults += [f"{on_one_line(one)}: leads out of the folder" for one in outside[column]]
         if faults:
             raise BadData.listing(f"the table of {self.root} is not sound", faults)
 
     @cached_property
     def digest(self) -> str:
-        """Of everything in it but the folder's place on this machine."""
+        """Return a digest of the four tables; it does not depend on `root`."""
         return storage.digest(
             [
                 storage.digest_of_table(table)
@@ -305,23 +289,25 @@ class Manifest:
         )
 
     def original(self, place: str) -> str:
-        """Return where below the root a file lies that the table calls `place`."""
+        """Return the path below the root of the file that the table calls `place`."""
         return self.originals.get(place, place)
 
     def located(self, place: str) -> tuple[Path, Path | None]:
-        """Return the file that the table calls `place`, and the `root` that its readers take."""
+        """Return the file that the table calls `place`, and the `root` to read it with."""
         return self.folder.located(self.original(place))
 
     def stored(self) -> Manifest:
-        """Return the manifest with the places of files as they lie on the disk."""
+        """Return the manifest with the names that the files have on disk."""
         if not self.originals:
             return self
-        places = pl.col("path", "lung_mask", "right_lung_mask", "left_lung_mask")
-        table = self.table.with_columns(places.replace(self.originals))
+        table = self.table.with_columns(pl.col(*PLACES).replace(self.originals))
         return replace(self, table=table, originals={})
 
     def states(self, concept: str) -> pl.DataFrame:
-        """image_id, patient_id, dataset and `state` (null: not mentioned) of one concept, one row an image, in the table's order."""
+        """Return image_id, patient_id, dataset and the state of one concept, in the table's order.
+
+        `state` is 1, 0, -1 or null for "not mentioned".
+        """
         of_concept = self.labels.filter(pl.col("concept") == concept).select("image_id", "state")
         return self.table.select("image_id", "patient_id", "dataset").join(
             of_concept, on="image_id", how="left", maintain_order="left"
@@ -336,7 +322,7 @@ class Manifest:
         return self if kept.height == self.table.height else self.only(kept["image_id"])
 
     def only(self, image_ids: Iterable[str]) -> Manifest:
-        """The manifest of these images alone; remarks stay."""
+        """Return the manifest of these images alone, with all remarks."""
         wanted = pl.DataFrame({"image_id": image_ids}, schema={"image_id": pl.String})
         table, labels, shapes = (
             part.join(wanted, on="image_id", how="semi", maintain_order="left")
@@ -345,6 +331,7 @@ class Manifest:
         return replace(self, table=table, labels=labels, shapes=shapes)
 
     def write(self, folder: Path) -> None:
+        """Write the tables into a folder; manifest.parquet comes last and marks it as complete."""
         storage.write_table(folder / "labels.parquet", self.labels)
         storage.write_table(folder / "remarks.parquet", self.remarks)
         storage.write_table(folder / "shapes.parquet", self.shapes)
@@ -356,20 +343,27 @@ class Manifest:
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:
+        """Read what `write` wrote, and check it.
+
+        Raises `NotFound` without a manifest, `Mismatch` for one of an earlier version, `BadData`
+        for one that is not sound.
+        """
         if not (folder / "manifest.parquet").exists():
             raise NotFound(
-                f"{folder} holds no manifest.parquet: write it with `hilum ingest DATA --out {folder}`"
+                f"{folder} holds no manifest.parquet: write it with "
+                f"`hilum ingest DATA --out {folder}`"
             )
-        told = storage.read_json(folder / ROOT)
-        if not isinstance(told, dict) or not isinstance(told.get("root"), str):
+        stated = storage.read_json(folder / ROOT)
+        if not isinstance(stated, dict) or not isinstance(stated.get("root"), str):
             raise BadData(f"{folder / ROOT}: names no root; {_again(folder)}")
-        root, links = Path(from_text(told["root"])), told.get("links") is True
-        tables = {name: storage.read_table(folder / f"{name}.parquet") for name in TABLES}
+        read = {name: storage.read_table(folder / f"{name}.parquet") for name in TABLES}
         for name, columns in TABLES.items():
-            _refuse_other_columns(folder, name, tables[name], columns)
-        manifest = cls(
-            root, *(tables[name].select(list(columns)) for name, columns in TABLES.items()), links
+            _refuse_other_columns(folder, name, read[name], columns)
+        table, labels, remarks, shapes = (
+            read[name].select(list(columns)) for name, columns in TABLES.items()
         )
+        root, links = Path(from_text(stated["root"])), stated.get("links") is True
+        manifest = cls(root, table, labels, remarks, shapes, links)
         manifest.check()
         return manifest
 
@@ -387,13 +381,11 @@ def _refuse_other_columns(
         column: table[column].dtype for column in columns if table[column].dtype != columns[column]
     }
     if other:
-        told = (f"{column} is {kind}, expected {columns[column]}" for column, kind in other.items())
-        raise BadData.listing(f"{file} has columns of another type; {_again(folder)}", told)
+        faults = [
+            f"{column} is {kind}, expected {columns[column]}" for column, kind in other.items()
+        ]
+        raise BadData.listing(f"{file} has columns of another type; {_again(folder)}", faults)
 
 
 def _again(folder: Path) -> str:
     return f"make it again with `hilum ingest {shlex.quote(str(folder))}`"
-
-
-def _repeated(table: pl.DataFrame, column: str) -> list[str]:
-    return table.group_by(column).len().filter(pl.col("len") > 1).sort(column)[column].to_list()

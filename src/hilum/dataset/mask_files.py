@@ -1,12 +1,12 @@
-"""The lungs of an image as its mask files have them: the same for the cache, exports and audit.
+"""Lung labels of an image from its mask files, the same for cache, exports and audit.
 
-A mask file is a label image (`hilum.imaging.files.label_image`). What its values stand for is said by the
-column `mask_values` of the manifest's table, else by what the masks of its folder agree on, else by
-its own shapes. A mask of another size than its image is scaled where both have the same
-proportions, and refused where they have not.
+A mask file is a label image (`hilum.imaging.files.label_image`). The meaning of its values is
+stated by the column `mask_values` of the manifest's table, else is what the masks of its folder
+agree on, else follows from its own regions. A mask of another size than its image is scaled where
+both have the same proportions, and refused otherwise.
 
-Labels are uint8 (height, width), see `hilum.annotations.lung_masks`: 0 outside, 1 right, 2 left, 255
-(`lungs.UNKNOWN`) where the mask says to ignore.
+Labels are uint8 (height, width), see `hilum.annotations.lung_masks`: 0 outside, 1 right, 2 left,
+255 (`lung_masks.IGNORE`) for pixels to ignore.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 
@@ -27,15 +26,16 @@ from hilum.imaging.files.label_image import Consensus, LabelImage, Settled
 from hilum.imaging.geometry import Size, resize
 from hilum.safety.untrusted_files import Folder, parse_json
 
+# The columns of mask files, each with the side that its masks are of.
 COLUMNS = {
     "lung_mask": None,
     "right_lung_mask": lung_masks.RIGHT,
     "left_lung_mask": lung_masks.LEFT,
-}  # and the side of each
+}
 VALUES = "mask_values"
-VOTERS = 32  # masks of a folder that say what its values stand for
-_FOLDER = 8  # masks from which a folder is asked alone; smaller ones are asked together
-_PROPORTIONS = 0.01  # by which height and width may be scaled differently
+VOTERS = 32  # masks of a group that decide on the meaning of its values
+_FOLDER = 8  # masks of a folder that forms a group of its own; smaller folders form one together
+_PROPORTIONS = 0.01  # relative difference of the scales of height and width, at most
 _BOTH = 3
 _ROLE = {
     "none": 0,
@@ -45,11 +45,7 @@ _ROLE = {
     "lungs": _BOTH,
     "ignore": lung_masks.IGNORE,
 }
-NAMES = {
-    _BOTH: "lungs",
-    lung_masks.RIGHT: "right_lung",
-    lung_masks.LEFT: "left_lung",
-}  # of what a mask shows
+NAMES = {_BOTH: "lungs", lung_masks.RIGHT: "right_lung", lung_masks.LEFT: "left_lung"}
 Pose = Callable[[np.ndarray], np.ndarray]
 
 INVERTED, UNLIKE, SOFT = "inverted", "background unlike its folder", "soft edges"
@@ -67,7 +63,7 @@ class MaskFile:
     scaled_from: Size | None  # the mask's own size, where it is another than the image's
 
     def labels(self, pose: Pose | None = None) -> np.ndarray:
-        """Lung labels in the file's own pixels, or with `pose` as the radiograph stands."""
+        """Return lung labels in the file's own pixels, or with `pose` in display orientation."""
         found, side = _posed(self.image, pose).numbers, COLUMNS[self.column]
         found = self._roles[found]
         if side is not None:
@@ -76,9 +72,9 @@ class MaskFile:
         return np.where(both, lung_masks.split_left_right(both), found) if both.any() else found
 
     def named(self) -> dict[str, np.ndarray]:
-        """Bool masks in the file's own pixels by name: lungs, right_lung, left_lung.
+        """Return bool masks in the file's own pixels by name: lungs, right_lung, left_lung.
 
-        An empty mask is there too, under the name of its column.
+        An empty mask is returned as well, under the name of its column.
         """
         found, side = self._roles[self.image.numbers], COLUMNS[self.column]
         if side is not None:
@@ -88,7 +84,7 @@ class MaskFile:
 
     @property
     def others(self) -> str:
-        """Values that stand for another organ or are to be ignored, as "3=heart 255=ignore"."""
+        """Return the values of other organs or of pixels to ignore, as "3=heart 255=ignore"."""
         named = (
             f"{key}={role}" for key, role in self._but_background() if role not in label_image.LUNGS
         )
@@ -96,7 +92,7 @@ class MaskFile:
 
     @property
     def form(self) -> str:
-        """What the file is like, in words that stand in the cache's index, separated by "; ".
+        """Return the form of the file as words of the cache's index, separated by "; ".
 
         "binary" or "label map 1=right 2=left 3=heart"; "inverted"; "background unlike its folder";
         "palette", "alpha" or "colour"; "soft edges"; "scaled from HxW".
@@ -115,11 +111,11 @@ class MaskFile:
 
     @property
     def _roles(self) -> np.ndarray:
-        """uint8 by number: a lung label, `_BOTH`, 0 or `lungs.UNKNOWN`."""
+        """Return uint8 by number of the label image: a lung label, `_BOTH`, 0 or IGNORE."""
         return np.array([_ROLE[self.settled.roles[key]] for key in self.image.keys], np.uint8)
 
     def _but_background(self) -> list[tuple[str, str]]:
-        """Values and their roles, without the most frequent value that is no organ."""
+        """Return values and their roles without the most frequent value that is no organ."""
         roles, keys = self.settled.roles, self.image.keys
         count = np.bincount(self.image.numbers.ravel(), minlength=len(keys)).tolist()
         none = [at for at, key in enumerate(keys) if roles[key] == "none"]
@@ -127,14 +123,11 @@ class MaskFile:
         return [(key, roles[key]) for at, key in enumerate(keys) if at != ground]
 
 
-# ------------------------------------------------------------------------------ what folders say
-
-
 def groups(manifest: Manifest) -> dict[str, str]:
-    """The set of masks that each mask file votes with, by its place below the root.
+    """Return the group in which each mask file votes on the meaning of values, by its path.
 
-    Files of one column in one folder; those of folders with few masks, as of one patient each,
-    vote together with the others of their data set.
+    A group is the files of one column in one folder. Folders with few masks, such as one per
+    patient, form one group for each data set and column.
     """
     placed = list(_placed(manifest))
     sizes = Counter(group for *_, group in placed)
@@ -145,6 +138,7 @@ def groups(manifest: Manifest) -> dict[str, str]:
 
 
 def _placed(manifest: Manifest) -> Iterable[tuple[str, str, str, str]]:
+    """Yield data set, column, path and name of the folder's group of each mask file."""
     for column in COLUMNS:
         for dataset, place in manifest.table.select("dataset", column).iter_rows():
             if place is not None:
@@ -152,7 +146,7 @@ def _placed(manifest: Manifest) -> Iterable[tuple[str, str, str, str]]:
 
 
 def voters(manifest: Manifest) -> dict[str, list[tuple[str, str]]]:
-    """Place of the mask and of its image, of the masks that vote in each group: evenly spread."""
+    """Return path of mask and image of the voting masks by group, evenly spread over it."""
     of_group: dict[str, dict[str, str]] = {}
     group_of = groups(manifest)
     inferred = manifest.table.filter(manifest.table[VALUES].is_null())
@@ -169,7 +163,7 @@ def voters(manifest: Manifest) -> dict[str, list[tuple[str, str]]]:
 
 
 def agreed(folder: Folder, members: Iterable[tuple[str, str]]) -> Consensus:
-    """What the values of these masks stand for. Masks that cannot be read have no vote."""
+    """Return the meaning of values that these masks agree on; unreadable masks have no vote."""
     meanings = []
     for place, image in members:
         try:
@@ -177,13 +171,13 @@ def agreed(folder: Folder, members: Iterable[tuple[str, str]]) -> Consensus:
                 label_image.read(*folder.located(place)), *folder.located(image)
             )
         except BadData:
-            continue  # reading the mask for its own image reports the fault
+            continue  # reported when the mask is read for its own image
         meanings.append(label_image.meaning(labels))
     return label_image.consensus(meanings)
 
 
 def _as_the_radiograph_stands(labels: LabelImage, path: Path, root: Path | None) -> LabelImage:
-    """A mask drawn on the image at `path`; only a DICOM file's own pixels can lie another way."""
+    """Return a mask of the image at `path` in display orientation, which DICOM may state."""
     if not dicom.is_one(path, root):
         return labels
     file = dicom.read(path, root)
@@ -196,7 +190,7 @@ def _posed(labels: LabelImage, pose: Pose | None) -> LabelImage:
 
 
 class Meanings:
-    """What the folders of a manifest agree on, worked out when it is first asked for."""
+    """The meanings of mask values by group, computed when first requested."""
 
     def __init__(self, manifest: Manifest, known: Mapping[str, Consensus] | None = None) -> None:
         manifest = manifest.stored()
@@ -208,57 +202,54 @@ class Meanings:
         self._known = dict(known or {})
 
     def of(self, place: str) -> Consensus:
-        """The consensus for the mask at `place` below the root."""
+        """Return the consensus of the group of the mask at `place` below the root."""
         group = self._group_of.get(place)
-        if group not in self._voters:
+        if group is None or group not in self._voters:
             return Consensus()
         if group not in self._known:
             self._known[group] = agreed(self._folder, self._voters[group])
         return self._known[group]
 
 
-# --------------------------------------------------------------------------------------- one image
-
-
 def read(
     folder: Folder,
-    image: Mapping[str, Any],
+    image: Mapping[str, str | None],
     size: Size,
     agreed_on: Callable[[str], Consensus],
     pose: Pose | None = None,
 ) -> list[MaskFile]:
     """Read all mask files of a row of the table.
 
-    `size` (height, width) is that of the image file's own pixels, `pose` brings a mask drawn on
-    them to the standard view. Raises `BadData` naming the mask and what to do.
+    `size` is (height, width) of the image file's own pixels; `pose` brings a mask of them to
+    display orientation. Raises `BadData` naming the mask and what to do.
     """
-    said, found = _said(image), []
+    stated, found = _stated_roles(image), []
     for column in COLUMNS:
         if (place := image[column]) is not None:
             labels = replace(label_image.read(*folder.located(place)), path=place)
             fit = fitted(labels, size, place)
-            settled = label_image.settled(_posed(fit, pose), agreed_on(place), said)
+            settled = label_image.settled(_posed(fit, pose), agreed_on(place), stated)
             own = labels.numbers.shape
             found.append(MaskFile(column, place, fit, settled, None if own == size else own))
     return found
 
 
-def _said(image: Mapping[str, Any]) -> dict[str, str] | None:
-    """Roles of values that the table gives."""
+def _stated_roles(image: Mapping[str, str | None]) -> dict[str, str] | None:
+    """Return the roles of values that a row of the table states, or None."""
     text = image.get(VALUES)
     if text is None:
         return None
-    said = parse_json(text, f"{image['path']}: mask_values")
-    if not isinstance(said, dict):
+    stated = parse_json(text, f"{image['path']}: mask_values")
+    if not isinstance(stated, dict):
         raise BadData(
             f"{image['path']}: mask_values is {text[:80]}; expected roles by value, for example "
             '{"0": "none", "1": "right", "2": "left"}'
         )
-    return label_image.roles_from_toml(said)
+    return label_image.roles_from_toml(stated)
 
 
 def fitted(labels: LabelImage, size: Size, place: str) -> LabelImage:
-    """A mask at its image's size. Raises `BadData` where it has other proportions."""
+    """Return a mask at the size of its image. Raises `BadData` for other proportions."""
     own = labels.numbers.shape
     if own == size:
         return labels
@@ -272,7 +263,7 @@ def fitted(labels: LabelImage, size: Size, place: str) -> LabelImage:
 
 
 def same_proportions(mask: Size, image: Size) -> bool:
-    """Whether a mask is its image scaled: to 1 %, or to the pixel that rounding may take."""
+    """Return whether sizes differ in scale alone: to 1 %, or to a pixel, for rounding."""
     down, across = image[0] / mask[0], image[1] / mask[1]
     if abs(down - across) < _PROPORTIONS * max(down, across):
         return True
@@ -280,7 +271,7 @@ def same_proportions(mask: Size, image: Size) -> bool:
 
 
 def _of_side(found: np.ndarray, side: int) -> np.ndarray:
-    """Of a file of one lung: all that is lung, but what is said to be the other one."""
+    """Return the labels of a file of one lung: all lung but what is the other side's is `side`."""
     inside = (found == side) | (found == _BOTH)
     return np.where(
         inside, np.uint8(side), np.where(found == lung_masks.IGNORE, found, np.uint8(0))
@@ -288,7 +279,7 @@ def _of_side(found: np.ndarray, side: int) -> np.ndarray:
 
 
 def together(masks: Iterable[MaskFile], size: Size, pose: Pose | None = None) -> np.ndarray:
-    """Lung labels of all mask files of an image; a file of one side goes before one of both."""
+    """Return the labels of all mask files of an image; one-sided files take precedence."""
     labels = np.zeros(size, np.uint8)
     for mask in masks:
         found = mask.labels(pose)

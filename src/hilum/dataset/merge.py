@@ -1,15 +1,17 @@
-"""Merge: the tables of several folders as one.
+"""Merging of the manifests of several folders.
 
-Labels are concepts already, so they line up by themselves; image ids and patients carry their data set's name. The root is the deepest
-folder that holds all, and paths, those of remarks too, are written from there. The order of the folders makes no difference.
+Labels are concepts, and image ids and patients have the prefix of their data set, so the tables
+are concatenated. The root is the deepest folder that contains all, and all paths start there. The
+order of the folders makes no difference.
 
-A data set may lie in several folders, where each holds another part of its images: its patients keep their names, so that one who
-stands in two folders is one patient. Two folders that hold the same images are refused. Folders of one's own (data set `folder`) are
-different collections whose names mean nothing beyond their folder: in a merge their images, patients and source get the folder's name
-before them, `folder/hospital_a/…`, as much of its path as tells them apart. So adding a folder renames nobody unless it has the name of
-one that is there.
+A data set may be spread over several folders with different images; a patient who occurs in two of
+them is one patient. Two folders with the same images are refused. A user's own folders (data set
+`folder`) are different collections, whose names mean nothing outside of their folder: their
+images, patients and source get the name of the folder as prefix, `folder/hospital_a/…`, with as
+much of its path as makes it unique. Adding a folder therefore renames nobody unless it has the
+name of one that is there already.
 
-Who is the same person in two data sets is not asked here.
+Persons who occur in two data sets are not detected here.
 """
 
 from __future__ import annotations
@@ -26,15 +28,16 @@ from hilum.dataset.manifest import Manifest
 from hilum.errors import BadData, HilumError
 from hilum.safety import path_names
 
-OWN = "folder"  # the data set whose names are unique in one folder only
+OWN = "folder"  # the data set whose names are unique within one folder only
 _PATHS = ("path", "lung_mask", "right_lung_mask", "left_lung_mask")
 _KEYED = ("table", "labels", "remarks", "shapes")
 
 
 def merge(manifests: Sequence[Manifest]) -> Manifest:
-    """One manifest of them all; of a single one, itself.
+    """Return one manifest of all images; a single manifest is returned as it is.
 
-    Raises `HilumError` where a folder is given twice or lies in another, `BadData` where two folders hold the same images.
+    Raises `HilumError` where a folder is given twice or lies in another, `BadData` where two
+    folders hold the same images.
     """
     if not manifests:
         raise HilumError("no folders to merge; give two or more")
@@ -43,11 +46,13 @@ def merge(manifests: Sequence[Manifest]) -> Manifest:
     ordered = sorted(manifests, key=lambda manifest: manifest.root)
     _refuse_nested([manifest.root for manifest in ordered])
     root = Path(os.path.commonpath([manifest.root for manifest in ordered]))
-    names = _telling([manifest.root for manifest in ordered if OWN in manifest.table["dataset"]])
-    told = [_renamed(_below(manifest, root), names.get(manifest.root)) for manifest in ordered]
-    _refuse_same_images(ordered, told)
+    names = _unique_names(
+        [manifest.root for manifest in ordered if OWN in manifest.table["dataset"]]
+    )
+    renamed = [_renamed(_below(manifest, root), names.get(manifest.root)) for manifest in ordered]
+    _refuse_same_images(ordered, renamed)
     table, labels, remarks, shapes = (
-        pl.concat([getattr(manifest, part) for manifest in told]) for part in _KEYED
+        pl.concat([getattr(manifest, part) for manifest in renamed]) for part in _KEYED
     )
     return Manifest.of(
         root, table, labels, remarks, shapes, links=any(manifest.links for manifest in manifests)
@@ -55,18 +60,22 @@ def merge(manifests: Sequence[Manifest]) -> Manifest:
 
 
 def _refuse_nested(roots: list[Path]) -> None:
-    """`roots` in their order, in which a folder comes right before those in it."""
+    """Raise `HilumError` for equal or nested folders among the sorted `roots`.
+
+    In this order a folder comes right before those in it.
+    """
     for first, second in pairwise(roots):
         if first == second:
             raise HilumError(f"{first} is given twice; give each folder once")
         if first in second.parents:
             raise HilumError(
-                f"{second} lies in {first}, so its pictures would stand in the table twice; leave one of the two out"
+                f"{second} lies in {first}, so its images would be in the table twice; "
+                "leave one of the two out"
             )
 
 
 def _below(manifest: Manifest, root: Path) -> Manifest:
-    """The same with all paths written from `root`."""
+    """Return a manifest with all paths starting at `root`."""
     start = path_names.below(root, manifest.root)
     remarked = (
         pl.when(pl.col("path") == ".")
@@ -84,8 +93,8 @@ def _below(manifest: Manifest, root: Path) -> Manifest:
     )
 
 
-def _telling(roots: list[Path]) -> dict[Path, str]:
-    """The end of each path that tells it from the others: the folder's name, with as many above it as that takes."""
+def _unique_names(roots: list[Path]) -> dict[Path, str]:
+    """Return the shortest ends of the paths, of one number of names each, that all differ."""
     deepest = max((len(root.parts) for root in roots), default=0)
     for count in range(1, deepest + 1):
         ends = {root: "/".join(root.parts[-count:]).strip("/") for root in roots}
@@ -95,11 +104,12 @@ def _telling(roots: list[Path]) -> dict[Path, str]:
 
 
 def _renamed(manifest: Manifest, name: str | None) -> Manifest:
-    """An own folder's images, patients and source with the folder's name; any other data set as it is (`name` None)."""
+    """Return a manifest with `name` as prefix of images, patients and source; None: as it is."""
     if name is None:
         return manifest
 
     def prefixed(column: str) -> pl.Expr:
+        """Return the column's ids with the name behind that of the data set."""
         return pl.col(column).str.replace(f"{OWN}/", f"{OWN}/{name}/", literal=True)
 
     source = pl.when(pl.col("source") == OWN).then(pl.lit(name)).otherwise("source")
@@ -112,11 +122,12 @@ def _renamed(manifest: Manifest, name: str | None) -> Manifest:
     return replace(manifest, table=table, labels=labels, shapes=shapes)
 
 
-def _refuse_same_images(given: list[Manifest], told: list[Manifest]) -> None:
+def _refuse_same_images(given: list[Manifest], renamed: list[Manifest]) -> None:
+    """Raise `BadData` naming the pairs of folders that hold the same images."""
     where = pl.concat(
         [
             one.table.select("image_id", pl.lit(path_names.as_text(manifest.root)).alias("root"))
-            for manifest, one in zip(given, told, strict=True)
+            for manifest, one in zip(given, renamed, strict=True)
         ]
     )
     twice = (

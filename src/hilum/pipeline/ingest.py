@@ -17,6 +17,7 @@ from hilum.annotations.vocabulary import STATE_NAMES, concept_for
 from hilum.config import Data, Recipe
 from hilum.dataset import corrections, merge
 from hilum.dataset.manifest import DROPPED, LABEL_COLUMNS, PLACES, Label, Manifest, Remark, Row
+from hilum.dataset.patients import connected_components
 from hilum.dataset.plan import account, describe
 from hilum.dataset.plan import rows as plan_rows
 from hilum.dataset.plan import settings as hilum_toml
@@ -360,17 +361,11 @@ def _concepts(
 def _joined_patients(rows: Iterable[Row]) -> tuple[dict[str, str], list[Remark]]:
     """The name each patient goes by, after notes such as "same patient as …" are followed; one remark for each note."""
     rows = list(rows)
-    root = {row.patient: row.patient for row in rows}
-
-    def find(name: str) -> str:
-        while root[name] != name:
-            name = root[name]
-        return name
-
-    remarks = []
+    names = dict.fromkeys(row.patient for row in rows)
+    pairs, remarks = [], []
     for row in rows:
         for other in row.same_patient:
-            if other not in root:
+            if other not in names:
                 remarks.append(
                     Remark(
                         row.image,
@@ -380,14 +375,13 @@ def _joined_patients(rows: Iterable[Row]) -> tuple[dict[str, str], list[Remark]]
                     )
                 )
                 continue
-            first, second = sorted((find(row.patient), find(other)))
-            root[second] = first
+            pairs.append((row.patient, other))
             remarks.append(
                 Remark(
                     row.image, "info", "same-patient", f"joined with {other}, as its reading says"
                 )
             )
-    return {name: find(name) for name in root}, remarks
+    return connected_components(names, pairs), remarks
 
 
 # ------------------------------------------------------------------------------------------------------------------------ the step

@@ -25,6 +25,7 @@ from hilum import storage
 from hilum.annotations.vocabulary import State, name_of
 from hilum.config import Recipe, Split
 from hilum.dataset.manifest import PARTS, Manifest
+from hilum.dataset.patients import connected_components
 from hilum.errors import BadData, Mismatch, NotFound, TooFew
 from hilum.pipeline import _selection, audit, cache, cross_validation, division
 from hilum.pipeline.cross_validation import cross_validated, fold_count, fold_table
@@ -160,7 +161,7 @@ def _grouped(
     table = manifest.table.select("image_id", "patient_id", "source").with_columns(
         state=states["state"]
     )
-    group = _clusters(table["patient_id"].unique(), _patient_pairs(table, same))
+    group = connected_components(table["patient_id"].unique(), _patient_pairs(table, same))
     return table.with_columns(
         pl.col("patient_id").replace_strict(group, return_dtype=pl.String).alias("group")
     )
@@ -173,20 +174,6 @@ def _patient_pairs(
     return ((patient[first], patient[second]) for first, second in same)
 
 
-def _clusters(names: Iterable[str], pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """The smallest name of each cluster, by name, where `pairs` are joined."""
-    parent = {name: name for name in names}
-
-    def root(name: str) -> str:
-        while parent[name] != name:
-            parent[name] = name = parent[parent[name]]
-        return name
-
-    for pair in pairs:
-        first, second = sorted(map(root, pair))
-        parent[second] = first
-    return {name: root(name) for name in parent}
-
 
 def _pairs_between(
     kept: Manifest, manifest: Manifest, same: Sequence[tuple[str, str]]
@@ -194,7 +181,9 @@ def _pairs_between(
     """Return pairs of kept images that join the patients whom `same`, pairs of any images of the manifest, joins."""
     if kept is manifest:
         return same
-    joined = _clusters(manifest.table["patient_id"].unique(), _patient_pairs(manifest.table, same))
+    joined = connected_components(
+        manifest.table["patient_id"].unique(), _patient_pairs(manifest.table, same)
+    )
     first_of: dict[str, str] = {}
     pairs = []
     for image_id, patient in kept.table.select("image_id", "patient_id").iter_rows():

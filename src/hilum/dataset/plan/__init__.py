@@ -1,1 +1,1 @@
-"""The reading plan: what a folder of radiographs means, worked out from evidence before anything is read into a table."""
+"""The reading plan: what the files, tables and folders of a folder of radiographs mean."""

@@ -1,6 +1,6 @@
-"""The reading plan as it is kept and shown: what each file of a folder is, every decision with its evidence, and what is not used.
+"""The reading plan as stored and shown: roles of files, decisions with evidence, and unused files.
 
-Files are conserved: `files_met` is `files_used` plus the files that `aside` names.
+Files are conserved: `files_met` equals `files_used` plus the files that `aside` names.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from hilum.dataset.plan.reading import Reading
 from hilum.safety import path_names
 from hilum.safety.path_names import as_text
 
-KEPT_NAMES = 50  # names of one group of unused files that are kept; their count is whole
+KEPT_NAMES = 50  # names stored per group of unused files; the count covers all of them
 RADIOGRAPHS, MASKS, TABLES, SETTINGS = "radiographs", "masks", "tables", "settings"
 
 
 @dataclass(frozen=True)
 class Role:
-    """Files of one role: how many, and the first few."""
+    """The files of one role: their number, and the first few paths."""
 
     role: str
     count: int
@@ -33,7 +33,10 @@ class Role:
 
 @dataclass(frozen=True)
 class Account:
-    """How one folder is read."""
+    """How one folder is read.
+
+    `as_dict` gives the form in which it is stored with a run, and `from_dict` reads it.
+    """
 
     folder: str
     dataset: str
@@ -45,14 +48,16 @@ class Account:
 
     @property
     def files_used(self) -> int:
+        """Return the number of files with a role."""
         return sum(role.count for role in self.roles)
 
     @property
     def files_named(self) -> int:
+        """Return the number of files that are set aside by name."""
         return sum(aside.count for aside in self.aside if aside.kind == "file")
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON; long lists of names are cut, their counts are whole."""
+        """Return plain values for JSON; long lists of names are cut to `KEPT_NAMES`."""
         aside = [
             {**asdict(one), "names": list(one.names[:KEPT_NAMES]), "total": one.count}
             for one in self.aside
@@ -89,7 +94,7 @@ class Account:
 
 
 def of_reading(reading: Reading, title: str) -> Account:
-    """Return the account of a folder that was understood from evidence."""
+    """Return the account of a folder whose layout was inferred from evidence."""
     masks = sorted({path for found in reading.masks.of.values() for path in found.values()})
     named = {
         path for aside in reading.evidence.aside if aside.kind == "file" for path in aside.names
@@ -121,7 +126,11 @@ def of_release(
     items: Sequence[Row | Remark],
     opened: Iterable[Path],
 ) -> Account:
-    """Return the account of a folder that a data set's own reader read: what its rows use, what it opened, and all that is left."""
+    """Return the account of a folder that the reader of a known data set has read.
+
+    Its radiographs and masks are those of `items`, its tables the other files of `opened`; all
+    other files are set aside, with the message of their remark where there is one.
+    """
     rows = [item for item in items if isinstance(item, Row)]
     below = path_names.below(folder.resolve(), root.resolve())
     prefix = "" if below == "." else f"{below}/"
@@ -142,11 +151,8 @@ def of_release(
     for path in met:
         if path not in used and path not in read:
             remark = reasons.get(path)
-            aside[
-                (remark.message, remark.severity)
-                if remark
-                else ("is not part of the data set's layout", "info")
-            ].append(path)
+            reason = remark.message if remark else "is not part of the data set's layout"
+            aside[reason, remark.severity if remark else "info"].append(path)
     roles = (
         _role(RADIOGRAPHS, [path for path in images if path in there]),
         _role(MASKS, sorted({path for path in masks if path in there})),
@@ -158,11 +164,9 @@ def of_release(
         SetAside("file", reason, tuple(names), severity)
         for (reason, severity), names in aside.items()
     ]
-    set_aside += (
-        [SetAside("row", "is listed, but the folder has no such file", tuple(missing))]
-        if missing
-        else []
-    )
+    if missing:
+        reason = "is listed, but the folder has no such file"
+        set_aside.append(SetAside("row", reason, tuple(missing)))
     return _account(as_text(folder), dataset, title, roles, decisions, set_aside, len(met))
 
 

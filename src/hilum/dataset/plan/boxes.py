@@ -1,8 +1,9 @@
-"""Read boxes out of tables and COCO files, in the pixels of the image file, each with the finding that it shows."""
+"""Bounding boxes from tables and COCO files, in pixels of the image file, each with its finding."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from hilum.annotations import shapes
 from hilum.annotations.image_scale import Scale
@@ -12,58 +13,73 @@ from hilum.dataset.plan import cells, labels, lexicon, statements
 from hilum.dataset.plan.columns import TableReading
 from hilum.dataset.plan.gathered import Gathered
 from hilum.dataset.plan.image_index import ImageIndex
-from hilum.dataset.plan.reading import Reading
+from hilum.dataset.plan.reading import Reading, source_of
 from hilum.dataset.plan.statements import Statement
+from hilum.dataset.tables import Coco
 from hilum.errors import BadData
 from hilum.imaging.files import raster
 
-NOT_DRAWN = "not drawn"
+NOT_DRAWN = "not drawn"  # rule of a finding that COCO lists as a category and nobody drew
+Size = tuple[int, int]  # height, width in pixels
+
+
+@dataclass(frozen=True)
+class _Box:
+    """A box as a source states it: `size` is that of the image it was drawn on, where stated."""
+
+    box: shapes.Box
+    size: Size | None
+    concept: str
+    term: str
+    source: str
 
 
 def from_table(
     reading: Reading, table: TableReading, rows: Mapping[str, Sequence[int]], gathered: Gathered
 ) -> None:
-    """Add the boxes of a table's rows; a box that does not lie in its image is left out by name."""
-    corner = [table.first(role) for role in ("box_x", "box_y")]
-    if None in corner:
+    """Add the boxes of a table's rows, given by image path; report those outside of their image."""
+    box_x, box_y = table.first("box_x"), table.first("box_y")
+    if box_x is None or box_y is None:
         return
-    ends = [table.first(role) for role in ("box_x_end", "box_y_end")]
-    sides = [table.first(role) for role in ("box_width", "box_height")]
-    frame = table.table.frame
-    held = {name: frame[name].to_list() for name in {*corner, *ends, *sides} - {None}}
-    stated = {
-        role: frame[name].to_list() for role in ("height", "width") if (name := table.first(role))
-    }
+    ends = [name for role in ("box_x_end", "box_y_end") if (name := table.first(role))]
+    sides = [name for role in ("box_width", "box_height") if (name := table.first(role))]
+    is_corners = len(ends) == 2
+    held = [table.cells(name) for name in (box_x, box_y, *(ends if is_corners else sides))]
+    stated = [table.cells(name) for role in ("height", "width") if (name := table.first(role))]
     for path, numbers in rows.items():
         for number in numbers:
-            values = [
-                cells.number(held[name][number])
-                for name in (corner if None in ends else [*corner, *ends])
-            ]
-            values += [cells.number(held[name][number]) for name in sides] if None in ends else []
-            if None in values:
+            values = _numbers(held, number)
+            if values is None:
                 continue
             x, y, third, fourth = values
-            box = (
-                shapes.Box(y, x, fourth, third)
-                if None in ends
-                else shapes.Box(y, x, fourth - y, third - x)
-            )
-            size = (
-                tuple(int(cells.number(stated[role][number]) or 0) for role in ("height", "width"))
-                if len(stated) == 2
-                else None
-            )
-            where = table.table.place(number)
+            height, width = (fourth - y, third - x) if is_corners else (fourth, third)
+            box = shapes.Box(y, x, height, width)
+            size = _stated_size(stated, number)
+            place = table.table.place(number)
             for concept, term in _findings(reading, table, number):
-                _add(reading, path, box, size, concept, term, where, gathered)
+                _add(reading, path, _Box(box, size, concept, term, place), gathered)
+
+
+def _numbers(columns: Sequence[Sequence[str]], row: int) -> list[float] | None:
+    """Return the numbers in a row of some columns; None where one is missing."""
+    found = [cells.number(column[row]) for column in columns]
+    numbers = [number for number in found if number is not None]
+    return numbers if len(numbers) == len(found) else None
+
+
+def _stated_size(columns: Sequence[Sequence[str]], row: int) -> Size | None:
+    """Return (height, width) that a row states, 0 for a cell that is no number."""
+    if len(columns) != 2:
+        return None
+    height, width = (int(cells.number(column[row]) or 0) for column in columns)
+    return height, width
 
 
 def _findings(reading: Reading, table: TableReading, number: int) -> list[tuple[str, str]]:
-    """Return (concept, term) of each finding that a row says is present."""
+    """Return (concept, term) of each finding that a row states as present."""
     found = []
     for name in table.columns:
-        source, cell = f"{table.table.name}:{name}", table.table.frame[name][number]
+        source, cell = source_of(table, name), table.table.frame[name][number]
         if vocabulary := reading.vocabularies.get(source):
             words = [(word, vocabulary.meanings.get(word)) for word in vocabulary.words(cell)]
             found += [
@@ -71,122 +87,115 @@ def _findings(reading: Reading, table: TableReading, number: int) -> list[tuple[
                 for word, meaning in words
                 if meaning and meaning.kind == lexicon.FINDING and meaning.concept
             ]
-        elif (
-            reading.findings.get(source, {}).get(cell) == State.PRESENT and reading.concepts[source]
+        elif reading.findings.get(source, {}).get(cell) == State.PRESENT and (
+            concept := reading.concepts[source]
         ):
-            found.append((reading.concepts[source], name))
+            found.append((concept, name))
     return found
 
 
-def _add(
-    reading: Reading,
-    path: str,
-    box: shapes.Box,
-    size: tuple[int, int] | None,
-    concept: str,
-    term: str,
-    where: str,
-    gathered: Gathered,
-) -> None:
+def _add(reading: Reading, path: str, stated: _Box, gathered: Gathered) -> None:
     """Add one box, scaled to the file where the size that it was drawn on is stated."""
     header = reading.headers.get(path)
     own = header.size if header else raster.size(*reading.folder.located(path))
-    fitted, fault = fit(box, size, own)
+    fitted, fault = fit(stated.box, stated.size, own)
     if fitted is None:
-        gathered.remark(path, "box-misfit", f"{where}: {fault}")
+        gathered.remark(path, "box-misfit", f"{stated.source}: {fault}")
     else:
-        gathered.drawn[path].append(Drawn(term, fitted.to_json(), where, concept=concept))
+        shape = fitted.to_json()
+        drawn = Drawn(stated.term, shape, stated.source, concept=stated.concept)
+        gathered.drawn[path].append(drawn)
 
 
-def fit(
-    box: shapes.Box, stated: tuple[int, int] | None, own: tuple[int, int] | None
-) -> tuple[shapes.Box | None, str]:
-    """Return a box in the pixels of a file of `own` (height, width), given the size it was drawn on; or why it cannot be."""
+def fit(box: shapes.Box, stated: Size | None, own: Size | None) -> tuple[shapes.Box | None, str]:
+    """Return a box in pixels of a file of size `own`, or None and the reason why it has no place.
+
+    `stated` is the size of the image that the box was drawn on. Without it, a box within the unit
+    square is taken for fractions of the image, as YOLO writes them. A box may exceed the image by
+    one pixel, for rounding.
+    """
     if own is None:
         return None, "the size of its image is not known: the box is left out"
     if box.height <= 0 or box.width <= 0:
         return None, f"a box of {box.width:g}x{box.height:g} pixels is none: it is left out"
-    fractions = (
-        stated is None and max(box.top + box.height, box.left + box.width) <= 1
-    )  # of the image, as YOLO writes them
-    if fractions:
-        box = shapes.Box(
-            box.top * own[0], box.left * own[1], box.height * own[0], box.width * own[1]
-        )
+    if stated is None and max(box.top + box.height, box.left + box.width) <= 1:
+        height, width = own
+        box = shapes.Box(box.top * height, box.left * width, box.height * height, box.width * width)
     elif stated:
         try:
-            box = Scale.between(stated, own).shape(box)
+            scaled = Scale.between(stated, own).shape(box)
         except BadData as fault:
             return None, f"{fault}: the box is left out"
-    if (
-        box.top < -1
-        or box.left < -1
-        or box.top + box.height > own[0] + 1
-        or box.left + box.width > own[1] + 1
-    ):
-        return (
-            None,
-            f"a box to ({box.left + box.width:g}, {box.top + box.height:g}) leaves the image of {own[1]}x{own[0]}: it is left out",
+        assert isinstance(scaled, shapes.Box)  # a scaled box is a box
+        box = scaled
+    bottom, right = box.top + box.height, box.left + box.width
+    if min(box.top, box.left) < -1 or bottom > own[0] + 1 or right > own[1] + 1:
+        return None, (
+            f"a box to ({right:g}, {bottom:g}) leaves the image of {own[1]}x{own[0]}: "
+            "it is left out"
         )
     return box, ""
 
 
 def from_coco(reading: Reading, gathered: Gathered) -> None:
-    """Add boxes and labels of COCO files: a category that is drawn is present; of listed images the others are absent, not drawn."""
+    """Add boxes and labels of COCO files.
+
+    A category with an annotation is present in its image. The other categories are absent from
+    every listed image, by the rule `NOT_DRAWN`.
+    """
     index = ImageIndex(reading.images)
     for name, coco in reading.coco.items():
-        files = dict(
-            zip(coco.images["id"].to_list(), coco.images["file_name"].to_list(), strict=True)
-        )
-        match = index.match(files.values(), name)
-        groups = set(coco.categories["supercategory"].to_list())
-        used = set(coco.annotations["category_id"].to_list())
-        listed = coco.categories.select("id", "name").iter_rows()
-        # A category that nothing is drawn of and that others stand below is their heading, as Roboflow writes one.
-        said = {
-            it: labels.known(category, reading.settings)
-            for it, category in listed
-            if it in used or category not in groups
-        }
-        words = dict(coco.categories.select("id", "name").iter_rows())
-        concepts = {
-            it: (meaning.concept if meaning else lexicon.local(words[it]))
-            for it, meaning in said.items()
-            if not meaning or meaning.concept
-        }
-        sizes = {
-            it: (height, width)
-            for it, height, width in coco.images.select("id", "height", "width").iter_rows()
-        }
-        drawn: dict[str, set[str]] = {path: set() for path in match.files.values()}
-        for image, category, box in coco.annotations.select(
-            "image_id", "category_id", "bbox"
-        ).iter_rows():
-            path, concept = match.files.get(files.get(image, "")), concepts.get(category)
+        file_of: dict[str, str] = dict(coco.images.select("id", "file_name").iter_rows())
+        match = index.match(file_of.values(), name)
+        words: dict[str, str] = dict(coco.categories.select("id", "name").iter_rows())
+        concepts = _concepts(reading, coco)
+        present: dict[str, set[str]] = {path: set() for path in match.files.values()}
+        for image, category, box, size in _annotations(coco):
+            file = file_of.get(image, "")
+            path, concept = match.files.get(file), concepts.get(category)
             if path is None or concept is None:
                 continue
-            drawn[path].add(concept)
-            where = f"{name}, image {files[image]}"
-            gathered.statements[path].append(
-                Statement(concept, State.PRESENT, words[category], where, "drawn")
-            )
-            if box is not None and len(box) == 4:
-                _add(
-                    reading,
-                    path,
-                    shapes.Box(box[1], box[0], box[3], box[2]),
-                    sizes.get(image),
-                    concept,
-                    words[category],
-                    where,
-                    gathered,
-                )
-        terms = {concept: words[it] for it, concept in concepts.items()}
-        for path, present in drawn.items():
+            present[path].add(concept)
+            place, term = f"{name}, image {file}", words[category]
+            said = Statement(concept, State.PRESENT, term, place, "drawn")
+            gathered.statements[path].append(said)
+            if box is not None:
+                _add(reading, path, _Box(box, size, concept, term, place), gathered)
+        terms = {concept: words[category] for category, concept in concepts.items()}
+        for path, drawn in present.items():
+            place = f"{name}, image {path}"
             gathered.statements[path] += [
-                Statement(
-                    concept, State.ABSENT, term, f"{name}, image {path}", NOT_DRAWN, implied=True
-                )
+                Statement(concept, State.ABSENT, term, place, NOT_DRAWN, implied=True)
                 for concept, term in terms.items()
-                if concept not in present and concept not in statements.DEVICES
+                if concept not in drawn and concept not in statements.DEVICES
             ]
+
+
+def _concepts(reading: Reading, coco: Coco) -> dict[str, str]:
+    """Return the concept by category id, of the categories that name a finding."""
+    groups = set(coco.categories["supercategory"].to_list())
+    used = set(coco.annotations["category_id"].to_list())
+    concepts: dict[str, str] = {}
+    for category, word in coco.categories.select("id", "name").iter_rows():
+        if category not in used and word in groups:
+            continue  # the heading of other categories, as Roboflow writes one
+        meaning = labels.known(word, reading.settings)
+        concept = meaning.concept if meaning else lexicon.local(word)
+        if concept:
+            concepts[category] = concept
+    return concepts
+
+
+def _annotations(coco: Coco) -> Iterator[tuple[str, str, shapes.Box | None, Size | None]]:
+    """Yield image id, category id, box and stated size of the image of each annotation."""
+    sizes = {
+        image: (height, width)
+        for image, height, width in coco.images.select("id", "height", "width").iter_rows()
+    }
+    columns = coco.annotations.select("image_id", "category_id", "bbox")
+    for image, category, box in columns.iter_rows():
+        drawn = None
+        if box is not None and len(box) == 4:
+            x, y, width, height = box
+            drawn = shapes.Box(y, x, height, width)
+        yield image, category, drawn, sizes.get(image)

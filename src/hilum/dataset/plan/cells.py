@@ -1,4 +1,4 @@
-"""Parse cells of tables: ages, dates, numbers and views, as people write them. What cannot be understood is None, never a guess."""
+"""Parsers for ages, dates and numbers in the cells of tables; an ambiguous cell is None."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from functools import cache
 from hilum.dataset import tables
 from hilum.dataset.plan import lexicon
 
-OLDEST_YEARS = 130
-YEAR_DAYS = 365.25
+OLDEST_YEARS = 130  # no person on record lived longer; such ages are errors or placeholders
+YEAR_DAYS = 365.25  # as in the Julian year, leap days included
 _UNITS = {
     "": 1.0,
     "y": 1.0,
@@ -68,7 +68,10 @@ _DATES = (
 
 @cache
 def age_years(cell: str, unit: str = "") -> float | None:
-    """Return an age in years of "58", "058Y", "6 M", "63 years" or "45,5"; `unit` counts where the cell has none."""
+    """Return the age in years of "58", "058Y" (DICOM AS), "6 M", "63 years" or "45,5".
+
+    `unit` applies where the cell has none. None: no age, or one outside of [0, OLDEST_YEARS].
+    """
     found = _AGE.fullmatch(cell.strip().casefold())
     if not found:
         return None
@@ -79,7 +82,7 @@ def age_years(cell: str, unit: str = "") -> float | None:
 
 
 def age_unit(column: str) -> str:
-    """Return the unit that a column's name states ("age_months"), or ""."""
+    """Return the unit that a column's name states, such as "months" of "age_months", or ""."""
     return next(
         (part for part in lexicon.spaced(column).split() if part in _UNITS and len(part) > 1), ""
     )
@@ -87,7 +90,10 @@ def age_unit(column: str) -> str:
 
 @cache
 def day(cell: str) -> date | None:
-    """Return a date; a day and month that could be either way round are None, for a guess may be wrong by months."""
+    """Return the date of a cell; None where day and month could be exchanged.
+
+    A guess between 03/04 and 04/03 may be wrong by months.
+    """
     for pattern, order in _DATES:
         if found := pattern.fullmatch(cell.strip()):
             year, month, number = (int(found[place]) for place in order)
@@ -105,13 +111,13 @@ def day(cell: str) -> date | None:
 
 @cache
 def year(cell: str) -> int | None:
-    """Return a calendar year, also one that a program has written as 1950.0."""
+    """Return a calendar year between 1880 and 2100; "1950.0" is one, too."""
     value = number(cell)
     return int(value) if value is not None and value.is_integer() and 1880 < value < 2100 else None
 
 
 def years_between(birth: date | None, study: date | None) -> float | None:
-    """Return the age in years at a study, or None where a date is missing or the two cannot be."""
+    """Return the age in years at a study; None where a date is missing or the age impossible."""
     if birth is None or study is None:
         return None
     years = (study - birth).days / YEAR_DAYS
@@ -120,6 +126,6 @@ def years_between(birth: date | None, study: date | None) -> float | None:
 
 @cache
 def number(cell: str) -> float | None:
-    """Return a finite number."""
+    """Return the finite number that a cell holds, or None."""
     value = tables.number(cell)
     return value if value is not None and math.isfinite(value) else None

@@ -1,11 +1,13 @@
-"""Say how a folder is read: on one screen, as a complete hilum.toml, or as a refusal with the lines that settle what is open."""
+"""Descriptions of a reading plan: a screen of text, a complete hilum.toml, or a refusal.
+
+A refusal lists what the evidence leaves open, with lines of hilum.toml that settle it.
+"""
 
 from __future__ import annotations
 
 import textwrap
 from collections import Counter
 from dataclasses import replace
-from typing import Any
 
 from hilum.annotations.vocabulary import STATE_NAMES
 from hilum.dataset.plan import folders, masks
@@ -15,32 +17,32 @@ from hilum.dataset.plan.columns import TableReading
 from hilum.dataset.plan.evidence import CERTAIN, SetAside, shown
 from hilum.dataset.plan.lexicon import ABSENT, FINDING, MISSING, NORMAL, UNCERTAIN, UNUSABLE
 from hilum.dataset.plan.reading import Reading
-from hilum.dataset.plan.settings import Settings
+from hilum.dataset.plan.settings import Settings, Value
 from hilum.errors import on_one_line
 
-WIDTH = 12  # columns of the first word of a line
-COLUMNS = 120
-MOST_LINES = 14  # of what is not used; the plan that is kept with a run has all of it
+WIDTH = 12  # characters of the first column
+COLUMNS = 120  # characters of a line
+MOST_LINES = 14  # groups of unused files and columns on the screen; a run's plan has all
 
 
 def refusal(reading: Reading) -> str:
-    """Return the message for a folder that is not settled; its lines of TOML work when pasted."""
+    """Return the message for a folder with open questions; its lines of TOML work when pasted."""
     questions = reading.evidence.questions
     listed = "\n".join(f"  {question.text}" for question in questions)
-    whole = (reading.root / hilum_toml.FILE).exists()
-    how = (
-        f"Replace the lines of {hilum_toml.FILE} by these"
-        if whole
-        else f"Put a file {hilum_toml.FILE} with these lines into the folder"
-    )
+    how = f"Put a file {hilum_toml.FILE} with these lines into the folder"
+    if (reading.root / hilum_toml.FILE).exists():
+        how = f"Replace the lines of {hilum_toml.FILE} by these"
+    number = f"{len(questions)} question{'s' * (len(questions) != 1)}"
     return (
-        f"{reading.root}: how it is to be read is not settled by what it holds, {len(questions)} question{'s' * (len(questions) != 1)}\n{listed}\n"
-        f"{how}, corrected where they are wrong, and run the same command again:\n\n{answers(reading)}"
+        f"{reading.root}: how it is to be read is not settled by what it holds, {number}\n"
+        f"{listed}\n"
+        f"{how}, corrected where they are wrong, and run the same command again:\n\n"
+        f"{answers(reading)}"
     )
 
 
 def answers(reading: Reading) -> str:
-    """Return hilum.toml with the lines that answer every question, filled from the folder's own words."""
+    """Return a hilum.toml that answers every question, filled from the words of the folder."""
     comments: dict[str, str] = {}
     for question in reading.evidence.questions:
         comments |= question.comments
@@ -53,7 +55,7 @@ def answers(reading: Reading) -> str:
 
 
 def nothing(reading: Reading) -> str:
-    """Return the message for a folder without a radiograph: what it holds, and what was expected."""
+    """Return the message for a folder without radiographs: what it holds, what was expected."""
     kinds = Counter(file.kind for file in reading.files.files)
     top = sorted({file.path.partition("/")[0] for file in reading.files.files})
     held = (
@@ -65,23 +67,24 @@ def nothing(reading: Reading) -> str:
         one for one in reading.evidence.aside if one.kind == "file" and one.severity == "warning"
     ]
     why = "".join(f"\n  {one.count} {one.reason}: {_names(one)}" for one in aside)
-    return f"{reading.root} holds no radiographs: got {held}; expected images (.png .jpg .tif .bmp .gif .dcm, or DICOM without an ending) or one of the known layouts{why}"
-
-
-# --------------------------------------------------------------------------------------------------------------------------- screen
+    return (
+        f"{reading.root} holds no radiographs: got {held}; expected images "
+        "(.png .jpg .tif .bmp .gif .dcm, or DICOM without an ending) or one of the known "
+        f"layouts{why}"
+    )
 
 
 def screen(account: Account) -> str:
-    """Return the whole plan for a terminal: roles with examples, decisions with evidence, and what is not used."""
+    """Return the plan for a terminal: files by role, decisions with evidence, unused files."""
     lines = [
         f"{'folder':{WIDTH}}{on_one_line(account.folder)}",
         f"{'read as':{WIDTH}}{account.dataset}: {account.title}",
         "",
     ]
     for role in account.roles:
-        lines.append(
-            f"{role.role:{WIDTH}}{role.count:>7,}  {', '.join(map(on_one_line, role.examples))}{' …' if role.count > len(role.examples) else ''}"
-        )
+        examples = ", ".join(map(on_one_line, role.examples))
+        more = " …" if role.count > len(role.examples) else ""
+        lines.append(f"{role.role:{WIDTH}}{role.count:>7,}  {examples}{more}")
     lines.append("")
     for decision in account.decisions:
         sure = "" if decision.certainty == CERTAIN else f"  [{decision.certainty}]"
@@ -90,9 +93,10 @@ def screen(account: Account) -> str:
             *_wrapped("", f"because {decision.evidence}").splitlines(),
         )
     lines += ["", *_unused(account.aside)]
-    lines += [
-        f"{'files':{WIDTH}}{account.files_met:,} met = {account.files_used:,} used + {account.files_named:,} not used, named above"
-    ]
+    lines.append(
+        f"{'files':{WIDTH}}{account.files_met:,} met = {account.files_used:,} used + "
+        f"{account.files_named:,} not used, named above"
+    )
     return "\n".join(lines)
 
 
@@ -131,16 +135,16 @@ def _unused(aside: tuple[SetAside, ...]) -> list[str]:
         for place, one in enumerate(order[:MOST_LINES])
     ]
     if len(order) > MOST_LINES:
-        lines.append(
-            f"{'':{WIDTH}}… and {len(order) - MOST_LINES} more kinds; `hilum describe --json` lists all"
-        )
+        more = f"… and {len(order) - MOST_LINES} more kinds; `hilum describe --json` lists all"
+        lines.append(f"{'':{WIDTH}}{more}")
     return [*lines, ""]
 
 
 def _aside(one: SetAside) -> str:
     kind = {"cell": "value"}.get(one.kind, one.kind)
     mark = "" if one.severity == "info" else f" [{one.severity}]"
-    return f"{one.count:,} {kind}{'s' * (one.count != 1)}{mark}: {_names(one)}: {on_one_line(one.reason)}"
+    counted = f"{one.count:,} {kind}{'s' * (one.count != 1)}{mark}"
+    return f"{counted}: {_names(one)}: {on_one_line(one.reason)}"
 
 
 def _names(one: SetAside) -> str:
@@ -148,12 +152,12 @@ def _names(one: SetAside) -> str:
     return listed + (f" and {one.count - 3:,} more" if one.count > 3 else "")
 
 
-# ---------------------------------------------------------------------------------------------------------------------------- TOML
-
-
 def complete(reading: Reading) -> str:
-    """Return a hilum.toml that states everything that was decided; reading the folder with it gives the same table."""
-    head = "# How this folder is read: worked out by `hilum describe`. Change what is wrong; leave out what should be worked out again.\n"
+    """Return a hilum.toml with all decisions; reading the folder with it gives the same table."""
+    head = (
+        "# How this folder is read: worked out by `hilum describe`. Change what is wrong; "
+        "leave out what should be worked out again.\n"
+    )
     answers = (question.answer for question in reading.evidence.questions)
     return head + hilum_toml.to_toml(
         hilum_toml.merged(complete_settings(reading), answers), _COMMENTS
@@ -162,7 +166,7 @@ def complete(reading: Reading) -> str:
 
 def complete_settings(reading: Reading) -> Settings:
     """Return all decisions as settings."""
-    used = [table for table in reading.tables if table.match is not None or table.key is not None]
+    used = [table for table in reading.tables if table.is_used]
     given = reading.settings
     unused = [
         path
@@ -170,7 +174,7 @@ def complete_settings(reading: Reading) -> Settings:
         if aside.kind == "file" and "folder of which no table" in aside.reason
         for path in aside.names
     ]
-    values: dict[str, Any] = {
+    values: dict[str, Value] = {
         "tables": tuple(
             dict.fromkeys(
                 [table.table.name.partition("#")[0] for table in used] + list(reading.coco)
@@ -195,7 +199,10 @@ def complete_settings(reading: Reading) -> Settings:
 
 
 def _columns(used: list[TableReading]) -> dict[str, tuple[str, ...]]:
-    """Return column names by key; a name is qualified by its table where another used table has it in another role."""
+    """Return column names by key of hilum.toml.
+
+    A name is qualified by its table where another used table has it in another role.
+    """
     roles: dict[str, set[str]] = {}
     for table in used:
         for name, column in table.columns.items():
@@ -225,8 +232,8 @@ _KEYS = {
 }
 
 
-def _words(reading: Reading) -> dict[str, Any]:
-    """Return what words mean, each as it stands in the folder."""
+def _words(reading: Reading) -> dict[str, Value]:
+    """Return the keys of hilum.toml that give words their meaning, as spelled in the folder."""
     found: dict[str, dict[str, None]] = {
         name: dict.fromkeys(getattr(reading.settings, name))
         for name in ("normal", "unlabelled", "drop", "present", "absent", "uncertain")

@@ -1,4 +1,4 @@
-"""Sort the files of a folder: radiographs, masks, and what is neither."""
+"""Division of the files of a folder into radiographs, masks and files that are neither."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hilum.safety.path_names import as_text
 
 
 def sort_files(reading: Reading) -> None:
-    """Divide the files: set aside what is none of the data, list DICOM objects, tell masks from radiographs."""
+    """Fill the images, masks and headers of a reading, and set aside files that are no data."""
     evidence, settings = reading.evidence, reading.settings
     unused = [file for file in reading.files.files if matches(file.path, settings.unused)]
     evidence.set_aside(
@@ -38,7 +38,7 @@ def sort_files(reading: Reading) -> None:
     evidence.set_aside("file", clutter, "is hidden, or what a system left behind")
     rasters = [file for file in kept if file.kind in inventory.RASTERS]
     reading.masks, photos = masks.find(
-        rasters, lambda path: look(*reading.folder.located(path)), settings, evidence
+        rasters, lambda path: classify_pixels(*reading.folder.located(path)), settings, evidence
     )
     radiographs = sorted([*photos, *_radiographs(reading, kept)], key=lambda file: file.path)
     derived = [
@@ -55,27 +55,36 @@ def sort_files(reading: Reading) -> None:
 
 
 def _why_no_link(reading: Reading, files: Sequence[File]) -> str:
-    """Say where the first link leads, and what to do about all of them."""
+    """Return why links are not followed: where the first one leads, and the remedy; "" for none."""
     first = next((file.path for file in files if file.kind == "link"), None)
     if first is None:
         return ""
     path, root = reading.folder.located(first)
     target = on_one_line(as_text(os.path.realpath(path)))
     if root is None:
-        return f"is a link to nothing, or to a folder that is read already (the first leads to {target})"
-    return f"is a link out of the folder, to a folder or to nothing, and is not followed (the first leads to {target}): {untrusted_files.REMEDY}"
+        return (
+            "is a link to nothing, or to a folder that is read already "
+            f"(the first leads to {target})"
+        )
+    return (
+        "is a link out of the folder, to a folder or to nothing, and is not followed "
+        f"(the first leads to {target}): {untrusted_files.REMEDY}"
+    )
 
 
 def matches(path: str, patterns: Sequence[str]) -> bool:
-    """Tell whether a path is one of the patterns, or lies in a folder that is."""
+    """Return whether a path fits one of the patterns, or lies in a folder named by one."""
     return any(
         fnmatchcase(path, pattern) or path.startswith(pattern.rstrip("/") + "/")
         for pattern in patterns
     )
 
 
-def look(path: Path, root: Path | None = None) -> Seen:
-    """Tell by the pixels of one file whether it is a label image; one that cannot be read is left a radiograph, which reading reports."""
+def classify_pixels(path: Path, root: Path | None = None) -> Seen:
+    """Return what the pixels of one file are.
+
+    A file that cannot be decoded counts as a photo: reading it as a radiograph reports the fault.
+    """
     try:
         found = label_image.sniff(path, root)
     except BadData:
@@ -86,8 +95,9 @@ def look(path: Path, root: Path | None = None) -> Seen:
 
 
 def _radiographs(reading: Reading, kept: Sequence[File]) -> list[File]:
-    """Return the DICOM files that hold one image; reports, documents and the like are set aside by name."""
-    images, other = [], defaultdict(list)
+    """Return the DICOM files that hold one image; set aside reports, documents and the like."""
+    images: list[File] = []
+    other: dict[str, list[str]] = defaultdict(list)
     for file in kept:
         if file.kind != "dicom":
             continue

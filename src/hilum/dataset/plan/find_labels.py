@@ -1,32 +1,32 @@
-"""Find what says which finding an image has: columns of words, columns of one finding each, class folders, names of files."""
+"""Sources of labels: columns of words, columns of one finding each, class folders, file names."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from hilum.annotations.vocabulary import STATE_NAMES
-from hilum.dataset.plan import columns, labels, lexicon, names
-from hilum.dataset.plan.columns import TableReading
+from hilum.dataset.plan import columns, label_columns, labels, lexicon, names
+from hilum.dataset.plan.columns import STATED_BY_SETTINGS, Column, TableReading
 from hilum.dataset.plan.evidence import LIKELY, STATED, Evidence, shown
 from hilum.dataset.plan.reading import FOLDERS, NAMES, Reading, source_of
+from hilum.dataset.plan.settings import Settings
 from hilum.dataset.plan.statements import NOT_LISTED
 
 
 def settle_labels(reading: Reading) -> None:
+    """Give the words and states of all sources of labels their meaning, or add questions.
+
+    Fills `vocabularies`, `findings` and `concepts` of the reading.
+    """
     evidence, settings = reading.evidence, reading.settings
     for table in reading.tables:
-        if table.match is None and table.key is None:
+        if not table.is_used:
             continue
         for name in table.named("label"):
-            where = (
-                f"column '{name}' of {table.table.name} (images by '{table.image or table.key[0]}')"
-            )
-            cells = table.columns[name].counts
-            if found := labels.settle(
-                source_of(table, name), cells, settings, evidence, what=where
-            ):
-                reading.vocabularies[source_of(table, name)] = found
+            source, cells = source_of(table, name), table.columns[name].counts
+            where = f"column '{name}' of {table.table.name} (images by '{table.linking_column}')"
+            if found := labels.settle(source, cells, settings, evidence, what=where):
+                reading.vocabularies[source] = found
         _settle_findings(reading, table)
     _settle_folder_labels(reading)
     _name_labels(reading)
@@ -35,7 +35,10 @@ def settle_labels(reading: Reading) -> None:
 
 
 def _ask_lost_labels(reading: Reading) -> None:
-    """Ask about columns of scores with a finding's name where they are all that says anything of findings: else their labels were lost."""
+    """Ask about columns of scores named after a finding where no other source states findings.
+
+    Otherwise the labels that these scores may stand for would be lost.
+    """
     if reading.vocabularies or reading.findings or reading.coco or reading.evidence.questions:
         return
     for table in reading.tables:
@@ -48,14 +51,16 @@ def _ask_lost_labels(reading: Reading) -> None:
                 and not column.certain
             ):
                 reading.evidence.ask(
-                    f"column '{column.name}' of {table.table.name} has a finding's name, but {column.why}, and nothing else says which images have it",
+                    f"column '{column.name}' of {table.table.name} has a finding's name, but "
+                    f"{column.why}, and nothing else says which images have it",
                     {"unused_columns": [column.name]},
-                    unused_columns='columns that are left alone; or give the cells states, such as present = ["2", "3"]',
+                    unused_columns="columns that are left alone; or give the cells states, such as "
+                    'present = ["2", "3"]',
                 )
 
 
 def _name_labels(reading: Reading) -> None:
-    """Take labels from the names of files, where nothing else says any."""
+    """Read labels from the names of files where no other source has any."""
     evidence, settings = reading.evidence, reading.settings
     if (
         not reading.vocabularies
@@ -71,51 +76,72 @@ def _name_labels(reading: Reading) -> None:
 
 
 def _settle_findings(reading: Reading, table: TableReading) -> None:
-    """Take the columns of one finding each, and ask about those whose name or cells are not known."""
+    """Read the columns of one finding each, and ask about unknown names and states."""
     settings, evidence = reading.settings, reading.evidence
-    states = {
-        **{word: 1 for word in settings.present},
-        **{word: 0 for word in settings.absent},
-        **{word: -1 for word in settings.uncertain},
-    }
-    known = {column["column"]: column["finding"] for column in lexicon.published(table.columns)}
-    for name in [
+    published = {column["column"]: column["finding"] for column in lexicon.published(table.columns)}
+    columns_of_findings = [
         *table.named("finding"),
         *table.named("run_lengths"),
         *table.named("stated_finding"),
-    ]:
+    ]
+    for name in columns_of_findings:
         source, column = source_of(table, name), table.columns[name]
-        if column.role == "run_lengths":
-            said = {cell: int(cell.strip() not in ("", "-1")) for cell in column.counts}
-        else:
-            said = {cell: states.get(cell, lexicon.state_of(cell)) for cell in column.filled}
-        strange = [cell for cell, state in said.items() if state is None]
-        if strange:
-            _ask_states(evidence, name, table.table.name, strange)
+        states, unknown = _states_of(column, settings)
+        if unknown:
+            _ask_states(evidence, name, table.table.name, unknown)
             continue
         meaning = labels.known(name, settings)
-        concept = known.get(name) or (meaning.concept if meaning else lexicon.local(name))
-        if name in known or meaning or column.role != "run_lengths":
-            if meaning and meaning.kind == lexicon.ABSENT:
-                said = {cell: {1: 0, 0: 1}.get(state, state) for cell, state in said.items()}
-            reading.findings[source], reading.concepts[source] = said, concept
-        else:
+        if name not in published and not meaning and column.role == "run_lengths":
             evidence.ask(
-                f"column '{name}' of {table.table.name} holds outlines of a finding that nothing names",
+                f"column '{name}' of {table.table.name} holds outlines of a finding that "
+                "nothing names",
                 {"terms": {name: "local:finding"}},
                 terms='the finding that the column is of, such as "pneumothorax"',
             )
+            continue
+        concept = meaning.concept if meaning else lexicon.local(name)
+        reading.concepts[source] = published.get(name) or concept
+        is_negated = meaning is not None and meaning.kind == lexicon.ABSENT
+        reading.findings[source] = _negated(states) if is_negated else states
     for name in table.named("finding"):
-        if table.columns[name].why == columns.NAMED_BY_COLUMN and name not in settings.terms:
-            advice = f'{table.table.name}: what its states are of nothing says but the column\'s name; name the finding in hilum.toml: [terms] {name} = "pneumonia"'
+        if table.columns[name].why == label_columns.NAMED_BY_COLUMN and name not in settings.terms:
+            advice = (
+                f"{table.table.name}: what its states are of nothing says but the column's name; "
+                f'name the finding in hilum.toml: [terms] {name} = "pneumonia"'
+            )
             evidence.set_aside("cell", [name], advice, "warning")
-    _settle_healthy(reading, table)
+    _settle_normal(reading, table)
     _settle_blanks(reading, table)
     _settle_binary(reading, table)
 
 
-def _settle_healthy(reading: Reading, table: TableReading) -> None:
-    """Take a column of the healthy state that stands alone for its contrary: what is not normal is abnormal."""
+def _states_of(column: Column, settings: Settings) -> tuple[dict[str, int], list[str]]:
+    """Return the state by cell of a column of one finding, and the cells without a known state."""
+    if column.role == "run_lengths":  # -1 and an empty cell state that there is no region
+        return {cell: int(cell.strip() not in ("", "-1")) for cell in column.counts}, []
+    stated = {
+        **dict.fromkeys(settings.present, 1),
+        **dict.fromkeys(settings.absent, 0),
+        **dict.fromkeys(settings.uncertain, -1),
+    }
+    found: dict[str, int] = {}
+    unknown = []
+    for cell in column.filled:
+        state = stated.get(cell, lexicon.state_of(cell))
+        if state is None:
+            unknown.append(cell)
+        else:
+            found[cell] = state
+    return found, unknown
+
+
+def _negated(states: Mapping[str, int]) -> dict[str, int]:
+    """Exchange present and absent; uncertain stays."""
+    return {cell: {1: 0, 0: 1}.get(state, state) for cell, state in states.items()}
+
+
+def _settle_normal(reading: Reading, table: TableReading) -> None:
+    """Read a column of the normal state that is the only label as "abnormality", negated."""
     sources = [
         source for name in table.columns if (source := source_of(table, name)) in reading.findings
     ]
@@ -126,14 +152,14 @@ def _settle_healthy(reading: Reading, table: TableReading) -> None:
     ):
         for source in sources:
             reading.concepts[source] = lexicon.ABNORMALITY
-            reading.findings[source] = {
-                cell: {1: 0, 0: 1}.get(state, state)
-                for cell, state in reading.findings[source].items()
-            }
+            reading.findings[source] = _negated(reading.findings[source])
 
 
 def _settle_blanks(reading: Reading, table: TableReading) -> None:
-    """Decide whether an empty cell says absent: as hilum.toml has it, else where the only other cells are marks for present."""
+    """Decide whether an empty cell of a finding means absent.
+
+    It does where hilum.toml states so, or where all other cells are marks for present.
+    """
     found = {
         name: reading.findings[source]
         for name in table.columns
@@ -149,7 +175,7 @@ def _settle_blanks(reading: Reading, table: TableReading) -> None:
     marked = reading.settings.blank is None and states == {1} and blanks
     if marked or (reading.settings.blank == "absent" and found):
         reading.blank_is_absent.add(table.table.name)
-        why = "cells hold a mark or nothing" if marked else "hilum.toml says so"
+        why = "cells hold a mark or nothing" if marked else STATED_BY_SETTINGS
         reading.evidence.decide(
             "empty cells",
             f'absent, rule "{NOT_LISTED}"',
@@ -158,18 +184,22 @@ def _settle_blanks(reading: Reading, table: TableReading) -> None:
         )
 
 
-def _ask_states(evidence: Evidence, name: str, table: str, strange: Sequence[str]) -> None:
-    listed = ", ".join(f"'{cell}'" for cell in strange[:6])
+def _ask_states(evidence: Evidence, name: str, table: str, unknown: Sequence[str]) -> None:
+    listed = ", ".join(f"'{cell}'" for cell in unknown[:6])
     evidence.ask(
-        f"column '{name}' of {table}: what {listed} say{'s' * (len(strange) == 1)} of the finding is not known",
-        {"present": list(strange[:1]), "absent": list(strange[1:])},
+        f"column '{name}' of {table}: what {listed} say{'s' * (len(unknown) == 1)} of the finding "
+        "is not known",
+        {"present": list(unknown[:1]), "absent": list(unknown[1:])},
         present="cells that say that the finding is there",
-        absent='cells that say that it is not; uncertain = ["…"] for doubtful ones',
+        absent='cells that say that it is not; uncertain = ["…"] for uncertain ones',
     )
 
 
 def _settle_binary(reading: Reading, table: TableReading) -> None:
-    """Ask what a column of states is of where its name says nothing and no other labels are known; else name it as unused."""
+    """Ask for the finding of a column of states with an unknown name.
+
+    Where the folder has other labels, the column is left unused instead.
+    """
     other = any(
         it.named("label") or it.named("finding") or it.named("run_lengths") for it in reading.tables
     )
@@ -178,18 +208,23 @@ def _settle_binary(reading: Reading, table: TableReading) -> None:
             table.give(
                 name,
                 "unused",
-                f"holds states, but '{name}' is no known finding; add it with [terms] {name} = \"local:…\"",
+                f"holds states, but '{name}' is no known finding; add it with "
+                f'[terms] {name} = "local:…"',
                 certain=False,
             )
         else:
             reading.evidence.ask(
-                f"column '{name}' of {table.table.name} holds {shown([repr(cell) for cell in table.columns[name].filled])}, and '{name}' is no known finding",
+                f"column '{name}' of {table.table.name} holds "
+                f"{shown([repr(cell) for cell in table.columns[name].filled])}, and '{name}' is no "
+                "known finding",
                 {"terms": {name: lexicon.local(name)}},
-                terms='the finding that the column is of: a concept, or "local:…" for one of your own; unused_columns = ["…"] if it is none',
+                terms='the finding that the column is of: a concept, or "local:…" for one of your '
+                'own; unused_columns = ["…"] if it is none',
             )
 
 
 def _settle_folder_labels(reading: Reading) -> None:
+    """Give the names of class folders their meaning, and ask about folders of unknown names."""
     settings, evidence = reading.settings, reading.evidence
     words = Counter(
         word for file in reading.images if (word := reading.folders.value(file.path, "label"))
@@ -213,7 +248,7 @@ def _settle_folder_labels(reading: Reading) -> None:
 
 
 def _decide(reading: Reading) -> None:
-    """Record what each word of a label was taken for."""
+    """Record the meaning of each word and the state of each cell as decisions."""
     for source, vocabulary in reading.vocabularies.items():
         said = [
             f"{word} = {_meant(meaning)}"
@@ -257,8 +292,5 @@ def _decide(reading: Reading) -> None:
 def _meant(meaning: lexicon.Meaning) -> str:
     if meaning.kind == lexicon.NORMAL:
         return "healthy"
-    if meaning.kind == lexicon.FINDING:
-        return meaning.concept or ""
-    return {lexicon.ABSENT: "no ", lexicon.UNUSABLE: "no label: "}.get(
-        meaning.kind, "uncertain "
-    ) + (meaning.concept or "")
+    prefixes = {lexicon.FINDING: "", lexicon.ABSENT: "no ", lexicon.UNUSABLE: "no label: "}
+    return prefixes.get(meaning.kind, "uncertain ") + (meaning.concept or "")

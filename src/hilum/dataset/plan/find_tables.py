@@ -1,4 +1,4 @@
-"""Read the tables of a folder: what each column holds, which image each row belongs to, and which tables belong to no image."""
+"""Tables of a folder: the roles of their columns, and the images that their rows belong to."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hilum.dataset import tables
-from hilum.dataset.plan import columns, inventory, joins, lexicon, names
-from hilum.dataset.plan.columns import TableReading
+from hilum.dataset.plan import columns, inventory, joins, label_columns, lexicon, names
+from hilum.dataset.plan.columns import STATED_BY_SETTINGS, TableReading
 from hilum.dataset.plan.evidence import Evidence, shown
 from hilum.dataset.plan.find_files import matches
-from hilum.dataset.plan.image_index import ImageIndex
+from hilum.dataset.plan.image_index import ImageIndex, Match
 from hilum.dataset.plan.inventory import File
 from hilum.dataset.plan.reading import Reading
 from hilum.dataset.plan.settings import COLUMN_KEYS
@@ -21,9 +21,14 @@ _CERTAIN_ENDINGS = (".csv", ".tsv", ".xlsx", ".xls", ".ods", ".parquet", ".jsonl
 
 
 def read_tables(reading: Reading) -> None:
-    """Read every table; one that cannot be read is a fault only where hilum.toml names it or its ending is a table's."""
-    wanted, faults = reading.settings.tables, []
-    skipped = []
+    """Read every table of the folder.
+
+    Raises `BadData` for tables that cannot be read and that hilum.toml names or whose ending is
+    one of tables; other such files are set aside. Raises `BadRecipe` for unknown columns.
+    """
+    wanted = reading.settings.tables
+    faults: list[str] = []
+    skipped: list[str] = []
     for file in reading.files.of(*inventory.TABLES):
         if matches(file.path, reading.settings.unused):
             continue
@@ -36,7 +41,7 @@ def read_tables(reading: Reading) -> None:
             said = str(fault).replace(f"{reading.root}/", "")
             if file.path.casefold().endswith(_CERTAIN_ENDINGS) or wanted is not None:
                 faults.append(said)
-            else:  # a text or an annotation of another form: it is named as unused
+            else:  # a text file, or annotations in another format
                 reading.evidence.set_aside(
                     "file",
                     [file.path],
@@ -47,16 +52,17 @@ def read_tables(reading: Reading) -> None:
     held = [file.path for file in reading.files.of(*inventory.TABLES)]
     absent = [name for name in wanted or () if not any(matches(path, [name]) for path in held)]
     faults += ["tables: " + unknown("table", name, held) for name in absent]
-    _refuse_strange_columns(reading)
+    _refuse_unknown_columns(reading)
     if faults:
         raise BadData.listing(
-            f'{reading.root}: tables that cannot be read; mend them, or add to hilum.toml: unused = ["NAME"]',
+            f"{reading.root}: tables that cannot be read; mend them, or add to hilum.toml: "
+            'unused = ["NAME"]',
             faults,
         )
 
 
-def _refuse_strange_columns(reading: Reading) -> None:
-    """Raise `BadRecipe` for columns that hilum.toml names and no table has, each with the nearest name."""
+def _refuse_unknown_columns(reading: Reading) -> None:
+    """Raise `BadRecipe` for columns that hilum.toml names and no table has, with near names."""
     held = {name for table in reading.tables for name in table.columns}
     full = {f"{table.table.name}:{name}" for table in reading.tables for name in table.columns}
     faults = [
@@ -67,12 +73,12 @@ def _refuse_strange_columns(reading: Reading) -> None:
     ]
     if faults:
         listed = "\n".join(f"  {fault}" for fault in faults)
-        raise BadRecipe(
-            f"{reading.root / inventory.SETTINGS}: {len(faults)} fault{'s' * (len(faults) != 1)}\n{listed}"
-        )
+        number = f"{len(faults)} fault{'s' * (len(faults) != 1)}"
+        raise BadRecipe(f"{reading.root / inventory.SETTINGS}: {number}\n{listed}")
 
 
 def _read_table(reading: Reading, file: File) -> None:
+    """Add the tables of one file, or its COCO annotations, to the reading."""
     path, _ = reading.folder.located(file.path)
     found = tables.read_coco(path, name=file.path) if file.kind == "json" else None
     if found:
@@ -87,7 +93,7 @@ def _read_table(reading: Reading, file: File) -> None:
 
 
 def use_tables(reading: Reading) -> None:
-    """Find the image of each row, and what each column holds."""
+    """Find the images that rows belong to and the roles of columns, and join tables by keys."""
     if not reading.tables:
         return
     index = ImageIndex(
@@ -101,7 +107,7 @@ def use_tables(reading: Reading) -> None:
         columns.find_facts(table)
         columns.find_masks(table, mask_index)
         _use_published(table)
-        columns.find_rest(table, reading.settings)
+        label_columns.find_label_columns(table, reading.settings)
     _take_masks_of_columns(reading, mask_index)
     _join_tables(reading)
     _find_table_parts(reading)
@@ -109,19 +115,23 @@ def use_tables(reading: Reading) -> None:
 
 
 def _use_published(table: TableReading) -> None:
+    """Set the roles of columns that identify a published table, such as that of a challenge."""
     for known in lexicon.published(table.columns):
         name = known["column"]
-        if table.columns[name].why != "hilum.toml says so":
+        if table.columns[name].why != STATED_BY_SETTINGS:
             role = "run_lengths" if "run_lengths" in lexicon.column_roles(name) else "finding"
             table.give(name, role, f"column of the {known['title']}")
 
 
 def _find_table_parts(reading: Reading) -> None:
-    """Take the parts of a split from the names of tables where these are of several parts: train.csv and test.csv."""
-    named = [(table, _part_of_table(table.table.name)) for table in reading.tables if table.match]
-    if len({part for _, part in named if part}) > 1:
-        for table, part in named:
-            for path in table.match.files.values() if part else ():
+    """Read the parts of a split from the names of tables where there are several: train, test."""
+    parts: list[tuple[Match, str]] = []
+    for table in reading.tables:
+        if table.match and (part := _part_of_table(table.table.name)):
+            parts.append((table.match, part))
+    if len({part for _, part in parts}) > 1:
+        for match, part in parts:
+            for path in match.files.values():
                 reading.table_parts.setdefault(path, part)
 
 
@@ -131,18 +141,12 @@ def _part_of_table(name: str) -> str | None:
 
 
 def _take_masks_of_columns(reading: Reading, index: ImageIndex) -> None:
-    """Pair masks as columns name them, which counts more than names of files."""
+    """Pair masks with images as columns name them, in place of pairs by names of files."""
     for table in reading.tables:
         for role, side in (("mask", "lungs"), ("right_mask", "right"), ("left_mask", "left")):
             for name in table.named(role) if table.match else ():
                 match = index.match(table.columns[name].filled, table.table.name, numbers=False)
-                rows = zip(
-                    table.table.frame[table.image].to_list(),
-                    table.table.frame[name].to_list(),
-                    strict=True,
-                )
-                for image, mask in rows:
-                    path = table.match.files.get(image)
+                for path, mask in zip(table.image_files, table.cells(name), strict=True):
                     if path and mask in match.files:
                         reading.masks.of.setdefault(path, {})[side] = match.files[mask]
                         reading.masks.files.add(match.files[mask])
@@ -158,7 +162,7 @@ def _take_masks_of_columns(reading: Reading, index: ImageIndex) -> None:
 
 
 def _join_tables(reading: Reading) -> None:
-    """Join the tables without images to those with, until no more can be joined."""
+    """Join tables that name no files to those that do, until no more of them join."""
     pending = [table for table in reading.tables if table.match is None]
     attributes = _attributes(reading)
     progress = True
@@ -183,13 +187,13 @@ def _join_tables(reading: Reading) -> None:
 
 
 def _attributes(reading: Reading) -> list[joins.Attribute]:
-    """Return what images are known by: cells of image tables, folders, headers."""
+    """Return the attributes of images that may be keys: cells, folders, header fields."""
     found: list[joins.Attribute] = []
     for table in reading.tables:
         if table.match:
             rows: dict[str, int] = {}
-            for row, cell in enumerate(table.table.frame[table.image].to_list()):
-                if path := table.match.files.get(cell):
+            for row, path in enumerate(table.image_files):
+                if path:
                     rows.setdefault(path, row)
             found += _attributes_of(table, rows)
     found += _attributes_of_paths(reading.images)
@@ -238,11 +242,14 @@ def _attributes_of_paths(images: Sequence[File]) -> list[joins.Attribute]:
 
 
 def _report_tables(reading: Reading) -> None:
-    """Decide what each table is; one that belongs to no image is an error unless it can hold nothing of images."""
+    """Record how each table is used.
+
+    Tables that should belong to images and match none are kept in `foreign`, see `settle_foreign`.
+    """
     foreign = []
     for table in reading.tables:
         file = table.table.name.partition("#")[0]
-        if table.match is not None or table.key is not None:
+        if table.is_used:
             reading.table_files.add(file)
             _report_rows(reading, table)
         elif _concerns_images(table):
@@ -254,13 +261,15 @@ def _report_tables(reading: Reading) -> None:
                 "is a table, but none of images: no column names files or patients",
             )
             reading.table_files.add(file)
-    used = [table for table in reading.tables if table.match is not None or table.key is not None]
-    _decide(reading, used)
+    _decide(reading, [table for table in reading.tables if table.is_used])
     reading.foreign = foreign
 
 
 def settle_foreign(reading: Reading) -> None:
-    """Name the tables that match no image: a warning where other places say the labels, else a question, for theirs would be lost."""
+    """Report tables that match no image.
+
+    A warning where labels have another source; else a question, since labels would be lost.
+    """
     labelled = bool(reading.vocabularies or reading.findings or reading.coco)
     for table in reading.foreign:
         reading.table_files.add(table.table.name.partition("#")[0])
@@ -273,8 +282,8 @@ def settle_foreign(reading: Reading) -> None:
 
 
 def _decide(reading: Reading, used: Sequence[TableReading]) -> None:
-    """Record how each table is read; tables with the same columns are one decision."""
-    alike: dict[tuple, list[str]] = defaultdict(list)
+    """Record how each table is read, as one decision for all tables with the same columns."""
+    alike: dict[tuple[str, str, tuple[tuple[str, str], ...], int], list[str]] = defaultdict(list)
     for table in used:
         roles = tuple(
             (column.role, column.name)
@@ -282,42 +291,34 @@ def _decide(reading: Reading, used: Sequence[TableReading]) -> None:
             if column.role not in ("unused", "image", "finding", "binary")
         )
         findings = len(table.named("finding"))
-        how = f"by {table.match.how}" if table.match else f"by {table.key[1]}"
-        alike[table.image or table.key[0], how, roles, findings].append(table.table.name)
-    for (image, how, roles, findings), names_of in alike.items():
+        attribute = table.key[1] if table.key else ""
+        how = f"by {table.match.how if table.match else attribute}"
+        alike[table.linking_column, how, roles, findings].append(table.table.name)
+    for (column, how, roles, findings), names_of in alike.items():
         said = [f"{role.replace('_', ' ')} = '{name}'" for role, name in roles if role != "key"]
         said += [f"{findings} columns of one finding each"] if findings else []
-        joined = (
-            "names the image files"
-            if how.startswith("by ") and how[3:] in ("path", "name", "stem", "number", "UID")
-            else "joins with images"
-        )
+        names_files = how[3:] in ("path", "name", "stem", "number", "UID")
+        joined = "names the image files" if names_files else "joins with images"
         reading.evidence.decide(
             "table",
             f"{shown(names_of, 6)}: {', '.join(said) or 'nothing else is used'}",
-            f"column '{image}' {joined}, {how}",
+            f"column '{column}' {joined}, {how}",
         )
 
 
 def _concerns_images(table: TableReading) -> bool:
-    roles = {role for name in table.columns for role in lexicon.column_roles(name)} & {
-        "image",
-        "patient",
-        "study",
-        "label",
-    }
-    looks_like_files = any(
-        column.share(
-            lambda cell: cell.casefold().endswith(
-                (".png", ".jpg", ".jpeg", ".dcm", ".tif", ".bmp", ".gif")
-            )
-        )
-        > joins.ENOUGH
-        for column in table.columns.values()
-    )
-    return (
-        bool(table.columns) and table.table.frame.height > 0 and (looks_like_files or bool(roles))
-    )
+    """Return whether a table has rows and a column of image files, patients, studies or labels."""
+    if not table.columns or not table.table.frame.height:
+        return False
+    roles = {role for name in table.columns for role in lexicon.column_roles(name)}
+    if roles & {"image", "patient", "study", "label"}:
+        return True
+    columns_of = table.columns.values()
+    return any(column.fraction(_is_image_file) > joins.ENOUGH for column in columns_of)
+
+
+def _is_image_file(cell: str) -> bool:
+    return cell.casefold().endswith((".png", ".jpg", ".jpeg", ".dcm", ".tif", ".bmp", ".gif"))
 
 
 def _ask_for_image_column(reading: Reading, table: TableReading) -> None:
@@ -328,15 +329,17 @@ def _ask_for_image_column(reading: Reading, table: TableReading) -> None:
     cells = [f"'{cell}'" for cell in list(table.columns[likely].filled)[:2]]
     files = [f"'{file.path}'" for file in reading.images[:2]]
     reading.evidence.ask(
-        f"{table.table.name} matches no image of this folder: its column '{likely}' holds {', '.join(cells) or 'nothing'}, the images are "
-        f"called {', '.join(files)}; give it cells that name the files, or leave the table out",
+        f"{table.table.name} matches no image of this folder: its column '{likely}' holds "
+        f"{', '.join(cells) or 'nothing'}, the images are called {', '.join(files)}; give it "
+        "cells that name the files, or leave the table out",
         {"unused": [table.table.name.partition("#")[0]]},
         unused="tables and other files that are not part of the data",
     )
 
 
 def _report_rows(reading: Reading, table: TableReading) -> None:
-    if table.match is None:
+    """Set aside the rows of an image table that name no file, several files or nothing."""
+    if table.match is None or table.image is None:
         return
     name = table.table.name
     missing = [f"{name}: {table.image} '{cell}'" for cell in table.match.missing]
@@ -354,7 +357,7 @@ def _report_rows(reading: Reading, table: TableReading) -> None:
             f"names several files, as '{cell}' does {shown(paths)}",
             "warning",
         )
-    blank = table.table.frame[table.image].to_list().count("")
+    blank = table.cells(table.image).count("")
     reading.evidence.set_aside(
         "row",
         [f"{name}: {blank} rows"] if blank else [],

@@ -1,7 +1,8 @@
-"""Find out what the folders above the radiographs are: parts of a split, classes, patients, studies, views, or mere containers.
+"""Roles of the folders above the radiographs: part, label, patient, study, view, source, container.
 
-Folders are looked at among their siblings: the children of folders with one role (of every part of a split, of every patient) are one
-group of names, and a group gets its roles together. So train/NORMAL and test/NORMAL are classes below parts at any depth.
+Roles are given to groups of sibling names: the children of all folders with one role (of every
+part of a split, of every patient) form one group. So train/NORMAL and test/NORMAL are classes
+below parts, at any depth.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from hilum.annotations import acquisition
 from hilum.dataset.plan import lexicon
 from hilum.dataset.plan.labels import known
 from hilum.dataset.plan.lexicon import ABSENT, FINDING, NORMAL, UNCERTAIN
-from hilum.dataset.plan.settings import Settings
+from hilum.dataset.plan.settings import LEVELS, Settings
 
 CONTAINER, UNKNOWN, UNLABELLED = "container", "unknown", "unlabelled"
-MOST_CLASSES = 30
-FEW_IMAGES = 20  # a folder of one patient holds no more, as a rule
+MOST_CLASSES = 30  # sibling folders, above which unknown names are patients and not classes
+FEW_IMAGES = 20  # images in the folder of one patient, as a rule at most
 _NUMBERED = re.compile(r"(?P<word>\D*?)[-_ .]*(?P<number>\d[\d._-]*)(?P<tail>\D*)")
 _HEX = re.compile(r"(?=.*\d)[0-9a-f]{6,}(-[0-9a-f]+)*")
 
@@ -34,7 +35,7 @@ class Level:
 
 @dataclass
 class Folders:
-    """The roles of all folders, by path; `unknown` are groups of sibling names that nothing explains."""
+    """The roles of all folders, by path; `unknown` are groups of sibling names without a role."""
 
     roles: dict[str, str] = field(default_factory=dict)
     unknown: list[tuple[str, ...]] = field(default_factory=list)
@@ -53,7 +54,7 @@ class Folders:
 
 
 def understand(paths: Sequence[str], settings: Settings) -> Folders:
-    """Give every folder above the files a role, from the top down."""
+    """Return the roles of the folders above the files at `paths`, worked out from the top down."""
     folders = Folders()
     if settings.folders is not None:
         _by_patterns(paths, settings.folders, folders)
@@ -99,15 +100,20 @@ def _roles(
     folders: Folders,
     inside: Mapping[str, set[str]],
 ) -> dict[str, str]:
-    """Return the role of each name of a group of siblings; `above` are the roles of the folders that they lie in, `inside` their own."""
+    """Return the role of each name of a group of siblings.
+
+    `images`: number of images below each name; `above`: roles of the folders that contain the
+    group; `inside`: names of the folders in each.
+    """
     roles = {name: _word_role(name, settings) for name in names}
     spoken = {role for role in roles.values() if role}
     rest = [name for name in names if roles[name] is None]
     if not rest:
         return _single_part(roles, names)
     if "label" in spoken:
-        people = _family(rest) in ("patient", "study")
-        kind = "patient" if people else "label" if len(names) <= MOST_CLASSES else CONTAINER
+        kind = "label" if len(names) <= MOST_CLASSES else CONTAINER
+        if _family(rest) in ("patient", "study"):
+            kind = "patient"
         return {name: roles[name] or kind for name in names}
     family = _family(rest)
     if family in ("patient", "study") or (family == "number" and _are_people(rest, images)):
@@ -128,8 +134,8 @@ def _roles(
     return {name: roles[name] or UNKNOWN for name in names}
 
 
-def _single_part(roles: dict[str, str | None], names: Sequence[str]) -> dict[str, str]:
-    """A part of a split that stands alone divides nothing: it is a container."""
+def _single_part(roles: Mapping[str, str | None], names: Sequence[str]) -> dict[str, str]:
+    """Return the roles with a part of a split that has no sibling as a container."""
     alone = (
         len({lexicon.part_of(name) for name in names if roles[name] == "part"}) == 1
         and len(names) == 1
@@ -141,7 +147,7 @@ def _single_part(roles: dict[str, str | None], names: Sequence[str]) -> dict[str
 
 
 def _word_role(name: str, settings: Settings) -> str | None:
-    """Return the role that a folder's name says by itself, or None."""
+    """Return the role that a folder's name states by itself, or None."""
     meaning = known(name, settings)
     if name in settings.terms or name in settings.normal or name in settings.drop:
         return "label"
@@ -159,26 +165,32 @@ def _word_role(name: str, settings: Settings) -> str | None:
 
 
 def view_of(name: str) -> str | None:
-    """Return the view that a folder's whole name is of: "lateral", "PA view"."""
+    """Return the view that the whole name of a folder states, such as "lateral" or "PA view"."""
     codes = acquisition.view_of(name) if len(lexicon.key(name)) in (2, 3) else None
     return acquisition.view_in_path(f"{name}/-") or codes
 
 
 def _family(names: Sequence[str]) -> str | None:
-    """Return what numbered names are by the word before their number: patient, study, batch, source, or "number" for another."""
-    found = [_NUMBERED.fullmatch(name) for name in names]
-    lettered = [re.fullmatch(r"(?P<word>.+) [a-z]", lexicon.spaced(name)) for name in names]
-    if all(lettered) and len({match["word"] for match in lettered}) == 1:  # siteA, siteB
-        head = lexicon.key(lettered[0]["word"])
+    """Return what numbered names are by the word before their number.
+
+    patient, study, batch or source; "number" for another word or none; None where the names are
+    not numbered alike.
+    """
+    spaced = [re.fullmatch(r"(?P<word>.+) [a-z]", lexicon.spaced(name)) for name in names]
+    lettered = {match["word"] if match else None for match in spaced}
+    word = next(iter(lettered)) if len(lettered) == 1 else None
+    if word is not None:  # siteA, siteB
+        head = lexicon.key(word)
         return next(
             (family for family in ("batch", "source") if head in lexicon.words("folders", family)),
             None,
         )
     if all(_HEX.fullmatch(name.casefold()) for name in names):
         return "number"
-    if not all(found):
+    numbered = [match for name in names if (match := _NUMBERED.fullmatch(name))]
+    if len(numbered) < len(names):
         return None
-    heads = Counter(lexicon.key(match["word"]) for match in found)
+    heads = Counter(lexicon.key(match["word"]) for match in numbered)
     head, often = heads.most_common(1)[0]
     if often < 0.8 * len(names):
         return "number" if len(names) > MOST_CLASSES else None
@@ -189,7 +201,11 @@ def _family(names: Sequence[str]) -> str | None:
 
 
 def _are_people(names: Sequence[str], images: Mapping[str, int]) -> bool:
-    """Tell whether numbered folders are patients: long or zero-padded numbers, or many folders, with few images in each."""
+    """Return whether numbered folders are patients.
+
+    They are where there are many, or where their numbers are long or zero-padded and each holds
+    few images.
+    """
     few = max(images[name] for name in names) <= FEW_IMAGES
     digits = [re.sub(r"\D", "", name) for name in names]
     long = all(len(number) >= 3 or number.startswith("0") and len(number) > 1 for number in digits)
@@ -199,7 +215,7 @@ def _are_people(names: Sequence[str], images: Mapping[str, int]) -> bool:
 def _identity(
     family: str, above: frozenset[str], names: Sequence[str], inside: Mapping[str, set[str]]
 ) -> str:
-    """Return patient, study or container for identities: the first is the patient, what is below it the study."""
+    """Return the role of identities: patient at the first level, study below, then container."""
     if "study" in above:
         return CONTAINER
     if "patient" in above:
@@ -214,11 +230,8 @@ def _identity(
     return "study" if family == "study" else "patient"
 
 
-# ------------------------------------------------------------------------------------------------------------------- from hilum.toml
-
-
 def _by_patterns(paths: Iterable[str], patterns: Sequence[str], folders: Folders) -> None:
-    """Give roles by patterns such as "{part}/{label}/images": the first one that fits a file's folders counts."""
+    """Set roles by patterns of hilum.toml such as "{part}/{label}/images"; the first fit counts."""
     split = [pattern.strip("/").split("/") for pattern in patterns if pattern.strip("/")]
     for path in paths:
         names = path.split("/")[:-1]
@@ -242,20 +255,13 @@ def _fits(part: str, name: str) -> bool:
 
 
 def patterns(folders: Folders, paths: Iterable[str]) -> tuple[str, ...]:
-    """Write the roles of all folders as patterns for hilum.toml."""
-    found = dict.fromkeys(
-        "/".join(
-            f"{{{level.role}}}"
-            if level.role in ("part", "label", "patient", "study", "view", "source")
-            else _literal(level)
-            for level in folders.levels(path)
-        )
-        for path in paths
-    )
-    return tuple(
-        sorted(found, key=lambda pattern: pattern.count("{"))
-    )  # the most literal first: the first that fits counts
+    """Return the roles of all folders as patterns for hilum.toml."""
+    found = {"/".join(map(_pattern, folders.levels(path))): None for path in paths}
+    # The first pattern that fits counts, so the most literal ones come first.
+    return tuple(sorted(found, key=lambda pattern: pattern.count("{")))
 
 
-def _literal(level: Level) -> str:
+def _pattern(level: Level) -> str:
+    if level.role in LEVELS:
+        return f"{{{level.role}}}"
     return level.name if "*" not in level.name and "{" not in level.name else "*"

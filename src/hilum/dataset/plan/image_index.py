@@ -1,30 +1,34 @@
-"""Find the image file that a table's cell names: by path, by name with or without its ending, or by a DICOM instance's UID."""
+"""Index of image files by the ways in which tables name them: path, name, stem, number or UID."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import PurePosixPath
 
 from hilum.dataset.plan import lexicon
 from hilum.dataset.plan.inventory import File
 
-ENOUGH = 0.5  # of a column's distinct cells, or of the images, that must be matched
+ENOUGH = 0.5  # fraction of a column's distinct cells, or of the images, that must be matched
 
 
 @dataclass(frozen=True)
 class Match:
-    """Which file each distinct cell of a column names, and how: "path", "name", "stem", "number" or "UID"."""
+    """The files that the distinct cells of a column name.
 
-    files: Mapping[str, str]  # path by cell; a cell that names none, or several, is not in it
+    `how` is the way of most cells: "path", "name", "stem", "number" or "UID".
+    """
+
+    files: Mapping[str, str]  # path by cell, for cells that name exactly one file
     how: str
-    ambiguous: Mapping[str, tuple[str, ...]]  # paths that a cell may name, where it is not one
+    ambiguous: Mapping[str, tuple[str, ...]]  # paths by cell, for cells that name several files
     missing: tuple[str, ...]  # cells that name no file
 
     @property
     def strength(self) -> float:
-        """Return the fraction of the distinct cells that name a file."""
+        """Return the fraction of the distinct cells that name one file or several."""
         total = len(self.files) + len(self.ambiguous) + len(self.missing)
         return (len(self.files) + len(self.ambiguous)) / total if total else 0.0
 
@@ -34,7 +38,10 @@ _NOTHING = Match({}, "", {}, ())
 
 @dataclass
 class ImageIndex:
-    """Paths of image files by the ways in which tables name them. `uids` gives a path's DICOM instance UID."""
+    """Paths of image files by path, name, stem, number and UID.
+
+    `uids` gives the SOP Instance UID (0008,0018) of the DICOM files by path.
+    """
 
     files: Sequence[File]
     uids: Mapping[str, str] = field(default_factory=dict)
@@ -55,7 +62,7 @@ class ImageIndex:
         self._uids = {uid: path for path, uid in self.uids.items()}
 
     def _by_number(self) -> dict[str, list[str]]:
-        """Return paths by the number that their stem is, where all stems are numbers (0007 is 7)."""
+        """Return paths by number where all stems are numbers; 0007 is 7."""
         if not self._stems or not all(stem.isdecimal() for stem in self._stems):
             return {}
         found: dict[str, list[str]] = defaultdict(list)
@@ -64,7 +71,11 @@ class ImageIndex:
         return found
 
     def match(self, cells: Iterable[str], beside: str, *, numbers: bool = True) -> Match:
-        """Match a column's distinct non-empty cells; `beside` is the table's own path, which settles names that stand twice."""
+        """Match the distinct cells of a column with files; empty cells are skipped.
+
+        `beside`: path of the table, which decides between files of one name. `numbers`: whether a
+        cell may be the number of a file.
+        """
         listed = list(dict.fromkeys(cell for cell in cells if cell))
         found: dict[str, tuple[list[str], str, int]] = {}
         for cell in listed:
@@ -125,27 +136,32 @@ def _depth(cell: str) -> int:
 
 
 def _nearest(cell: str, paths: Sequence[str]) -> tuple[list[str], int]:
-    """Return the paths that share most folders with the cell, counted from the file upwards, and how many these are."""
+    """Return the paths with most folders in common with the cell, and the number of these.
+
+    Folders are counted from the file upwards.
+    """
     wanted = _plain(cell).split("/")[:-1][::-1]
 
-    def shared(path: str) -> int:
+    in_common: dict[str, int] = {}
+    for path in paths:
         held = path.casefold().split("/")[:-1][::-1]
-        return next(
-            (i for i, (a, b) in enumerate(zip(wanted, held, strict=False)) if a != b),
-            min(len(wanted), len(held)),
-        )
-
-    most = max(map(shared, paths))
-    return [path for path in paths if shared(path) == most], most
+        pairs = zip(wanted, held, strict=False)
+        equal = takewhile(lambda pair: pair[0] == pair[1], pairs)
+        in_common[path] = sum(1 for _ in equal)
+    most = max(in_common.values())
+    return [path for path in paths if in_common[path] == most], most
 
 
 def _usual_depth(cell_depths: Sequence[int]) -> int:
-    """Return how many folders most cells share with their file: one that shares fewer names a file that is not here."""
+    """Return how many folders most cells have in common with their file, at most 1.
+
+    A cell with fewer names a file that is not there.
+    """
     return min(Counter(cell_depths).most_common(1)[0][0], 1) if cell_depths else 0
 
 
 def _other_part(cell: str, paths: Sequence[str]) -> bool:
-    """Tell whether the cell names a part of a split (test/…) and all files lie in another one (train/…)."""
+    """Return whether a cell names a part of a split (test/…) and all files lie in others."""
     wanted = {part for name in _plain(cell).split("/")[:-1] if (part := lexicon.part_of(name))}
     held = [
         {part for name in path.split("/")[:-1] if (part := lexicon.part_of(name))} for path in paths
@@ -154,7 +170,7 @@ def _other_part(cell: str, paths: Sequence[str]) -> bool:
 
 
 def _settled(paths: list[str], beside: str) -> list[str]:
-    """Narrow several paths to those in the folder that has the table's name, or to those below the table's own folder."""
+    """Narrow several paths to the only one in a folder of the table's name, or in its folder."""
     if len(paths) == 1:
         return paths
     folder, _, name = beside.rpartition("/")

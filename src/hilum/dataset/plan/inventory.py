@@ -1,14 +1,16 @@
-"""List every file of a folder with what it is by its first bytes, so that a file is used or named as unused, never overlooked.
+"""Inventory of all files of a folder with their kind by content, so that none is overlooked.
 
 The kinds:
 
     png jpeg tiff bmp gif    raster images
     dicom                    DICOM files of any object, with or without an ending
-    csv tsv xlsx parquet jsonl json    tables (`hilum.dataset.tables`); xls and ods are known, and refused by name
+    csv tsv xlsx parquet jsonl json
+                             tables (`hilum.dataset.tables`); xls and ods are known, and refused
     settings                 the folder's own hilum.toml
     clutter                  what operating systems, editors and version control leave behind
-    link                     a link that leads out of the folder, to another folder or to nothing; it is not followed, unless the user
-                             allows the folder's links, and then only one to nothing or to a folder that was met already is of this kind
+    link                     a link out of the folder, to another folder or to nothing; it is not
+                             followed. Where the user allows links, only one to nothing or to a
+                             folder that was met already has this kind
     special                  no regular file: a pipe, socket or device; it is not opened
     other                    everything else
 """
@@ -60,20 +62,21 @@ _RASTER_ENDINGS = (
 
 
 class File(NamedTuple):
-    """One file: `path`, its place below the folder (`hilum.safety.path_names`), and its kind."""
+    """One file: its path below the folder, as `hilum.safety.path_names` writes it, and its kind."""
 
     path: str
     kind: str
 
     @property
     def stem(self) -> str:
-        """The name without the ending that says what the file is; a UID keeps its last part."""
+        """Return the name without its ending; the last number of a UID is no ending."""
         name = self.path.rpartition("/")[2]
         stem, dot, ending = name.rpartition(".")
         return stem if dot and stem and not ending.isdigit() else name
 
     @property
     def folder(self) -> str:
+        """Return the path of the folder that holds the file; "" at the top."""
         return self.path.rpartition("/")[0]
 
 
@@ -85,11 +88,15 @@ class Inventory:
     files: tuple[File, ...]
 
     def of(self, *kinds: str) -> list[File]:
+        """Return the files of these kinds, sorted by path."""
         return [file for file in self.files if file.kind in kinds]
 
 
 def survey(root: Path) -> Inventory:
-    """List all files below `root`, reading at most `HEAD_BYTES` of each. Links to folders are followed where the user allows links."""
+    """List all files below `root`, reading at most `HEAD_BYTES` of each.
+
+    Links to folders are followed where the user allows links.
+    """
     return Inventory(root, tuple(sorted(_walk(root, opened.follows_links()))))
 
 
@@ -117,7 +124,10 @@ def _walk(root: Path, links: bool) -> Iterator[File]:
 
 
 def _leads_to_new_folder(entry: os.DirEntry[str], top: str, entered: set[tuple[int, int]]) -> bool:
-    """Tell whether an entry is a link to a folder outside that is neither above `top` nor entered already."""
+    """Return whether an entry is a link to a folder outside, not above `top` and not yet entered.
+
+    A folder that is, is noted in `entered`.
+    """
     target = os.path.realpath(entry.path) if entry.is_symlink() else ""
     if (
         not os.path.isdir(target)
@@ -158,9 +168,9 @@ def _kind(entry: os.DirEntry[str], path: str, top: str, links: bool) -> str:
 
 
 def kind_of(path: str, head: bytes) -> str:
-    """Return the kind of a regular file by its first bytes; where these say nothing, a raster's or DICOM's ending does.
+    """Return the kind of a regular file by its first bytes, else by an ending of images.
 
-    A damaged radiograph thus stays a radiograph, which reading then reports.
+    By its ending a damaged radiograph stays one, and the fault is reported when it is decoded.
     """
     for signature, kind in _SIGNATURES:
         if head.startswith(signature):

@@ -1,4 +1,7 @@
-"""Join tables that name no image file: by patient, study or any other key that an image table, a folder or a DICOM header has too."""
+"""Joins of tables that name no image file: by patient, study or another key that images have.
+
+A key of images is a column of an image table, a level of folders or a field of DICOM headers.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,9 @@ from dataclasses import dataclass
 from hilum.dataset.plan import lexicon
 from hilum.dataset.plan.columns import TableReading, is_blank
 
-ENOUGH = 0.5  # of the key's distinct values, on either side, that must meet
-FEWEST = (
-    3  # distinct keys that must meet: two words that agree, such as class folders, join nothing
-)
+ENOUGH = 0.5  # fraction of the key's distinct values, on either side, that must meet
+FEWEST = 3  # distinct keys that must meet: two equal words, such as class folders, are no key
+LEAST_DISTINCT = 0.05  # distinct cells per row of a key: fewer are words that repeat, such as sexes
 _FORMS: tuple[tuple[str, Callable[[str], str]], ...] = (
     ("", lambda cell: cell.strip().casefold()),
     (" without leading zeros", lambda cell: cell.strip().casefold().lstrip("0") or "0"),
@@ -23,7 +25,7 @@ _FORMS: tuple[tuple[str, Callable[[str], str]], ...] = (
 
 @dataclass(frozen=True)
 class Attribute:
-    """A fact of images that may be a key: where it stands, and its value by image path."""
+    """A fact of images that may be a key: the name of its source, and its value by image path."""
 
     name: str
     values: Mapping[str, str]
@@ -31,6 +33,8 @@ class Attribute:
 
 @dataclass(frozen=True)
 class Join:
+    """A join of a table with images by one of its columns and an attribute of the images."""
+
     column: str
     attribute: str
     rows: Mapping[str, Sequence[int]]  # rows of the table by image path
@@ -39,15 +43,19 @@ class Join:
 
 
 def join(reading: TableReading, attributes: Sequence[Attribute]) -> Join | None:
-    """Find the column and attribute that join a table to images; of several the one that tells most rows apart."""
-    best: tuple[tuple, Join] | None = None
+    """Find the column and attribute that join a table with images, or None.
+
+    Of several, those that reach most values of the attribute, then the column with most distinct
+    cells.
+    """
+    best: tuple[tuple[float, float, bool], Join] | None = None
     stated = reading.named("key")
     for name, column in reading.columns.items():
         cells = [cell for cell in column.filled if not is_blank(cell)]
         if (
             len(cells) < FEWEST
             or (stated and name not in stated)
-            or column.share(lexicon.meaning) > ENOUGH
+            or column.fraction(lexicon.meaning) > ENOUGH
         ):
             continue
         for attribute in attributes:
@@ -74,8 +82,8 @@ def _joined(
         met = forms & keys
         if len(met) < FEWEST or max(len(met) / len(forms), len(met) / len(keys)) < ENOUGH:
             continue
-        if len(cells) < 0.05 * reading.table.frame.height:
-            continue  # a few words that repeat, such as sexes, are no key
+        if len(cells) < LEAST_DISTINCT * reading.table.frame.height:
+            continue
         rows = defaultdict(list)
         for row, cell in enumerate(reading.table.frame[name].to_list()):
             if (key := form(cell)) in met:

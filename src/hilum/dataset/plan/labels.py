@@ -1,7 +1,8 @@
-"""Settle what the words of labels mean: which are findings, which say that there is none, and which say nothing.
+"""Meaning of the words of labels: findings, their absence, no finding at all, or no statement.
 
-A word means what hilum.toml says, else what the lexicon says. A word that neither knows is a finding of the user's own only where
-another word of the same column or folder says that it is the healthy one; else it is asked about, for it may be the healthy one.
+hilum.toml takes precedence over the lexicon. An unknown word is a finding of the user's own only
+where another word of the same column or folders names the normal state. Otherwise a question is
+added, since the unknown word may be the normal one.
 """
 
 from __future__ import annotations
@@ -22,15 +23,19 @@ from hilum.dataset.plan.lexicon import (
     UNUSABLE,
     Meaning,
 )
-from hilum.dataset.plan.settings import Settings
+from hilum.dataset.plan.settings import Settings, Value
 
 SEPARATORS = ("|", ";", ",", "/", "+", "&")
 LITERAL = "[]"  # the separator of cells such as "['atelectasis', 'effusion']"
+MOST_PIECES = 0.7  # fraction of the pieces of split cells that must be words
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The words of one source of labels (a column, or a level of folders) with their meaning."""
+    """The words of one source of labels (a column, folders or file names) with their meaning.
+
+    `separator` stands between several words in a cell; None where each cell is one word.
+    """
 
     source: str
     meanings: Mapping[str, Meaning]
@@ -38,7 +43,7 @@ class Vocabulary:
 
     @property
     def concepts(self) -> tuple[str, ...]:
-        """Return every finding that the source's words are about."""
+        """Return every concept that the words name, in the order of the words."""
         return tuple(dict.fromkeys(it.concept for it in self.meanings.values() if it.concept))
 
     def words(self, cell: str) -> list[str]:
@@ -47,7 +52,7 @@ class Vocabulary:
 
 
 def split(cell: str, separator: str | None, whole: Iterable[str] = ()) -> list[str]:
-    """Split a cell at a separator; a cell that is itself a word of `whole` is left in one piece."""
+    """Split a cell at a separator; a cell that is one of `whole` stays in one piece."""
     if separator is None or cell in whole:
         return [cell]
     if separator == LITERAL and (quoted := re.findall(r"'([^']*)'|\"([^\"]*)\"", cell)):
@@ -62,7 +67,7 @@ def split(cell: str, separator: str | None, whole: Iterable[str] = ()) -> list[s
 
 
 def known(word: str, settings: Settings) -> Meaning | None:
-    """Return a word's meaning by hilum.toml, else by the lexicon."""
+    """Return the meaning of a word by hilum.toml, else by the lexicon; None where unknown."""
     if word in settings.terms:
         kind, _, concept = settings.terms[word].rpartition(" ")
         return Meaning({"no": ABSENT, "uncertain": UNCERTAIN}.get(kind, FINDING), concept)
@@ -77,9 +82,10 @@ def known(word: str, settings: Settings) -> Meaning | None:
 
 
 def _is_one_word(cell: str, cells: Counter[str], settings: Settings) -> bool:
-    """Tell whether a whole cell is a known word ("Nodule/Mass").
+    """Return whether a whole cell is one known word, such as "Nodule/Mass".
 
-    One with a sign that only separates is not, nor one whose pieces stand alone in other cells or say more ("COVID-19/Pneumonia").
+    A cell with a sign that only separates is none. Nor is one whose pieces stand alone in other
+    cells, or name more than the whole ("COVID-19/Pneumonia").
     """
     if cell in settings.terms or cell in (*settings.normal, *settings.unlabelled, *settings.drop):
         return True
@@ -93,7 +99,10 @@ def _is_one_word(cell: str, cells: Counter[str], settings: Settings) -> bool:
 
 
 def find_separator(cells: Counter[str], settings: Settings) -> str | None:
-    """Return what separates several words in a cell: the sign whose pieces are known words, or stand alone in other cells."""
+    """Return the separator of several words in a cell, `LITERAL` for lists, None for none.
+
+    At least `MOST_PIECES` of the pieces must be known words or occur in other cells.
+    """
     if settings.separator:
         return settings.separator
     unsplit = [cell for cell in cells if not _is_one_word(cell, cells, settings)]
@@ -110,7 +119,7 @@ def find_separator(cells: Counter[str], settings: Settings) -> str | None:
             known(piece, settings) is not None or piece in cells or number > 1
             for piece, number in pieces.items()
         )
-        if sure >= 0.7 * len(pieces) and any(known(piece, settings) for piece in pieces):
+        if sure >= MOST_PIECES * len(pieces) and any(known(piece, settings) for piece in pieces):
             return sign
     return None
 
@@ -118,35 +127,36 @@ def find_separator(cells: Counter[str], settings: Settings) -> str | None:
 def settle(
     source: str, cells: Counter[str], settings: Settings, evidence: Evidence, *, what: str
 ) -> Vocabulary | None:
-    """Return the meanings of a source's words; where these stay unsettled the evidence gets a question and None is returned.
+    """Return the meanings of the words of one source; None where open or without any finding.
 
-    `what` names the words' place in messages: "column 'label' of labels.csv", "folders".
+    Open questions are added to the evidence. `what` names the source in messages: "column 'label'
+    of labels.csv", "the folders".
     """
     separator = find_separator(cells, settings)
     whole = [cell for cell in cells if _is_one_word(cell, cells, settings)]
-    words = Counter()
+    words: Counter[str] = Counter()
     for cell, number in cells.items():
         for word in split(cell, separator, whole):
             words[word] += number
     meanings = {word: known(word, settings) for word in words}
-    strange = [word for word, meaning in meanings.items() if meaning is None]
-    healthy = [
+    unknown = [word for word, meaning in meanings.items() if meaning is None]
+    normal = [
         word for word, meaning in meanings.items() if meaning and meaning.kind in (NORMAL, ABSENT)
     ]
-    if strange and (
-        not healthy
-        or any(map(lexicon.holds_known_word, strange))
-        or any(word.strip().lstrip("+-").replace(".", "").isdigit() for word in strange)
+    if unknown and (
+        not normal
+        or any(map(lexicon.holds_known_word, unknown))
+        or any(word.strip().lstrip("+-").replace(".", "").isdigit() for word in unknown)
     ):
-        _ask(what, words, meanings, strange, healthy, separator, settings, evidence)
+        _ask(what, words, meanings, unknown, is_normal_known=bool(normal), evidence=evidence)
         return None
-    for word in strange:
+    for word in unknown:
         meanings[word] = Meaning(FINDING, lexicon.local(word))
-    if strange:
+    if unknown:
         evidence.decide(
             "finding of your own",
-            shown(strange),
-            f"words of {what}, where '{healthy[0]}' is the healthy one",
+            shown(unknown),
+            f"words of {what}, where '{normal[0]}' is the healthy one",
             LIKELY,
         )
     settled = {word: meaning for word, meaning in meanings.items() if meaning}
@@ -159,15 +169,17 @@ def _ask(
     what: str,
     words: Counter[str],
     meanings: Mapping[str, Meaning | None],
-    strange: Sequence[str],
-    healthy: Sequence[str],
-    separator: str | None,
-    settings: Settings,
+    unknown: Sequence[str],
+    *,
+    is_normal_known: bool,
     evidence: Evidence,
 ) -> None:
-    """Ask what unknown words mean, with lines that take the first for the healthy one where no known word is."""
-    order = sorted(strange, key=lambda word: (word not in ("0", "0.0"), word))
-    normal = [] if healthy else order[:1]
+    """Add a question on unknown words, with an answer that proposes the first as normal if needed.
+
+    "0" is the first, as the usual code of the normal state.
+    """
+    order = sorted(unknown, key=lambda word: (word not in ("0", "0.0"), word))
+    normal = [] if is_normal_known else order[:1]
     others = [word for word in order if word not in normal]
     counted = ", ".join(f"'{word}' ({words[word]})" for word in order[:8]) + (
         f" and {len(order) - 8} more" if len(order) > 8 else ""
@@ -178,7 +190,7 @@ def _ask(
     text = f"{what}: what {counted} mean{'s' * (len(order) == 1)} is not known" + (
         f" (known: {shown(known_words)})" if known_words else ""
     )
-    answer: dict[str, object] = {}
+    answer: dict[str, Value] = {}
     if normal:
         text += "; which of them is the healthy state?"
         answer["normal"] = normal
@@ -187,16 +199,17 @@ def _ask(
     evidence.ask(
         text,
         answer,
-        normal="the words that say that there is no finding; correct them if another word is the healthy one",
-        terms='every other word: a concept such as "pneumonia", or "local:…" for one of your own; leave out with drop = ["word"]',
+        normal="the words that say that there is no finding; correct them if another word is the "
+        "healthy one",
+        terms='every other word: a concept such as "pneumonia", or "local:…" for one of your own; '
+        'leave out with drop = ["word"]',
     )
 
 
 def _proposed(word: str, what: str) -> str:
-    """Return the concept to propose for a word; a bare number is named after its column."""
+    """Return the concept to propose for a word; for a bare number, one with its column's name."""
     if any(letter.isalpha() for letter in word):
         return lexicon.local(word)
     column = re.search(r"'([^']+)'", what)
-    return f"{lexicon.local(column[1] if column else 'class')}-{word.strip('+-')}".replace(
-        "--", "-"
-    )
+    name = lexicon.local(column[1] if column else "class")
+    return f"{name}-{word.strip('+-')}".replace("--", "-")

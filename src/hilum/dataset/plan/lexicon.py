@@ -1,7 +1,7 @@
-"""Interpret words of folders, file names, columns and cells by the lexicon `resources/reading_words.toml`.
+"""Meaning of words of folders, file names, columns and cells, by `resources/reading_words.toml`.
 
-Words are compared by `key`: accents, case, separators and CamelCase do not count. A word that the lexicon does not hold is
-unknown, and what an unknown word means is never guessed here.
+Words are compared by `key`, without accents, case, separators and CamelCase. A word that the
+lexicon does not list is unknown: nothing here guesses what it means.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import Any, TypedDict
 
 from hilum.annotations.vocabulary import LOCAL, SEX_NAMES, STATE_NAMES, concept_for, concepts
 
@@ -28,7 +28,7 @@ _PLAIN = str.maketrans({"ß": "ss", "ø": "o", "ł": "l", "Ł": "L", "Ø": "O", 
 
 @dataclass(frozen=True)
 class Meaning:
-    """What a label word says: `kind` is one of the constants above; `concept` where it is about one finding."""
+    """The meaning of a word of labels: `kind`, NORMAL … UNUSABLE, and `concept`, its finding."""
 
     kind: str
     concept: str | None = None
@@ -43,7 +43,7 @@ def spaced(word: str) -> str:
 
 
 def key(word: str) -> str:
-    """Reduce a word to what is compared: `spaced` without its spaces."""
+    """Return the form in which words are compared: `spaced` without its spaces."""
     return spaced(word).replace(" ", "")
 
 
@@ -64,7 +64,7 @@ def words(section: str, name: str) -> frozenset[str]:
 
 
 def among(word: str, section: str, *names: str) -> bool:
-    """Tell whether a word stands under one of `names` of a section."""
+    """Return whether the lexicon lists a word under one of `names` of a section."""
     return any(key(word) in words(section, name) for name in names)
 
 
@@ -83,25 +83,24 @@ def _concepts() -> dict[str, str]:
 
 @cache
 def concept_of(word: str) -> str | None:
-    """Return the vocabulary's concept that a word names, or None for a word that is not known."""
+    """Return the id of the concept that a word names, or None for an unknown word."""
     return _concepts().get(key(word))
 
 
 def local(word: str) -> str:
-    """Return the concept id of a user's own word: the vocabulary's where it has the word, else a local one."""
+    """Return the concept id for a word: of the vocabulary where it has the word, else local."""
     found = concept_of(word) or concept_for(word)
-    return (
-        found
-        if found != LOCAL
-        else f"{LOCAL}{re.sub(r'[^0-9a-z]+', '-', ascii(word)).strip('-') or 'finding'}"
-    )
+    if found != LOCAL:
+        return found
+    return f"{LOCAL}{re.sub(r'[^0-9a-z]+', '-', ascii(word)).strip('-') or 'finding'}"
 
 
 @cache
 def meaning(word: str) -> Meaning | None:
-    """Interpret a word of a label: of a class folder, of a cell, or of a piece of a cell. None: the word is not known.
+    """Return the meaning of a word of labels: a class folder, a cell or a piece of it.
 
-    Compositions are understood as well: "no pneumonia", "COVID_neg", "TB patients", "suspected tuberculosis".
+    Compositions are understood, too: "no pneumonia", "COVID_neg", "TB patients", "suspected
+    tuberculosis". None: the word is unknown.
     """
     if signed := _SIGNED.fullmatch(word.strip()):  # "TB+", "COVID (-)"
         found = meaning(signed[1])
@@ -124,11 +123,16 @@ def meaning(word: str) -> Meaning | None:
 
 
 def holds_known_word(word: str) -> bool:
-    """Tell whether an unknown word holds one that is known, or a negation: what the two say together is not to be guessed."""
+    """Return whether an unknown word contains a known one or a negation.
+
+    What such a composition means must not be guessed.
+    """
     parts = _tokens(word)
-    told = [meaning(part) for part in parts] if len(parts) > 1 else []
-    return any(it and it.kind != MISSING for it in told) or (
-        len(parts) > 1 and any(part in words("labels", "negators") for part in parts)
+    if len(parts) < 2:
+        return False
+    meanings = [meaning(part) for part in parts]
+    return any(it and it.kind != MISSING for it in meanings) or any(
+        part in words("labels", "negators") for part in parts
     )
 
 
@@ -137,7 +141,7 @@ def _tokens(word: str) -> list[str]:
 
 
 def _composed(tokens: tuple[str, ...]) -> Meaning | None:
-    """Interpret a composition by peeling negators, affirmers, hedges and fillers off both ends."""
+    """Return the meaning of a composition, by stripping negators, affirmers, hedges and fillers."""
     kind = FINDING
     peelers = (
         (ABSENT, "negators"),
@@ -170,21 +174,30 @@ def _composed(tokens: tuple[str, ...]) -> Meaning | None:
 
 
 def _stated(kind: str, concept: str | None) -> Meaning:
-    """Return what a kind says of a finding; of "abnormality" the absence is the healthy state."""
+    """Return a meaning; the absence of "abnormality" is the normal state."""
     if kind == ABSENT and concept == ABNORMALITY:
         return Meaning(NORMAL)
     return Meaning(kind, concept)
 
 
-def published(columns: Iterable[str]) -> list[dict[str, Any]]:
-    """Return the published tables with all of whose columns a table agrees, and whose column alone does not name its finding."""
+class PublishedTable(TypedDict):
+    """A published table, known by its columns, whose `column` is of a finding it does not name."""
+
+    title: str
+    columns: list[str]
+    column: str
+    finding: str
+
+
+def published(columns: Iterable[str]) -> list[PublishedTable]:
+    """Return the published tables all of whose columns are among `columns`."""
     held = set(columns)
     return [known for known in _sections()["published"] if held.issuperset(known["columns"])]
 
 
 @cache
 def state_of(cell: str) -> int | None:
-    """Return 1, 0 or -1 for a cell that says present, absent or uncertain of its column's finding; None for another word."""
+    """Return 1, 0 or -1 for a cell that means present, absent or uncertain, else None."""
     plain = cell.strip().casefold()
     for state, name in STATE_NAMES.items():
         if plain in _sections()["states"][name]:
@@ -194,21 +207,21 @@ def state_of(cell: str) -> int | None:
 
 @cache
 def part_of(word: str) -> str | None:
-    """Return train, tune or test for a word that names a part of a split."""
+    """Return train, tune or test for a word that names a part of a split, else None."""
     compact = key(word)
     return next((part for part in PARTS if compact in words("folders", f"part_{part}")), None)
 
 
 @cache
 def sex_of(word: str) -> str | None:
-    """Return female, male or other for a word or letter."""
+    """Return female, male or other for a word or letter, else None."""
     compact = key(word)
     return next((sex for sex in SEX_NAMES.values() if compact in words("sex", sex)), None)
 
 
 @cache
 def column_roles(name: str) -> tuple[str, ...]:
-    """Return the roles that a column of this name may have, by the lexicon, the likeliest first."""
+    """Return the roles that a column of this name may have, the likeliest first."""
     compact = key(name)
     found = tuple(role for role in _sections()["columns"] if compact in words("columns", role))
     if found or "dicom" not in spaced(name).split():

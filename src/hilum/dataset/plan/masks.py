@@ -1,7 +1,8 @@
-"""Find which image files are masks, of what, and of which radiograph: by their pixels first, then by words of folders and names.
+"""Detection of mask files: which files are masks, of what organ, and of which radiograph.
 
-Files are judged in groups that differ in nothing but numbers: their folder, and a word at either end of their name. A few of each group are
-opened; where these disagree, all are. A photograph in a folder called masks/ is neither mask nor radiograph, and is set aside by name.
+Pixels decide first, then words in folder and file names. Files are judged in groups whose folders
+and names differ in numbers alone. A few files of each group are opened; where these disagree, all
+are. A photograph in a folder called masks/ is neither mask nor radiograph, and is set aside.
 """
 
 from __future__ import annotations
@@ -16,26 +17,25 @@ from functools import cache
 from hilum.dataset.plan import lexicon
 from hilum.dataset.plan.evidence import LIKELY, Evidence, shown
 from hilum.dataset.plan.inventory import File
+from hilum.dataset.plan.mask_pairing import Pairing, affixes
 from hilum.dataset.plan.settings import Settings
 
-SAMPLED = 3  # files opened of a group
-MOST_SAMPLED = 900  # files opened to judge groups, all together
+SAMPLED = 3  # files opened per group
+MOST_SAMPLED = 900  # files opened over all groups: some seconds of work
 SIDES = ("lungs", "right", "left")
-_TOKEN = re.compile(r"[^\W\d_]+|\d+")
-_SPLIT = re.compile(r"[\W_]+")
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What the pixels of a file say: `kind` is "label" (two-valued or a label map), "constant" or "photo"."""
+    """What the pixels of a file are: "label" (two-valued or a label map), "constant" or "photo"."""
 
     kind: str
-    lungs: bool = True  # its regions lie and look as one lung or both
+    lungs: bool = True  # its regions have the places and shapes of one lung or both
 
 
 @dataclass
 class Masks:
-    """The masks of a folder: path by image and side, and the files that are masks of anything."""
+    """The masks of a folder: path by image and side (see `SIDES`), and all files that are masks."""
 
     of: dict[str, dict[str, str]] = field(default_factory=dict)
     files: set[str] = field(default_factory=set)
@@ -52,27 +52,28 @@ class _Group:
 
     @property
     def name(self) -> str:
+        """Return the pattern of the group's paths, as hilum.toml writes it."""
         folder = f"{self.folder.replace('#', '*')}/" if self.folder else ""
         first, last = (part.replace("_", "?") for part in self.affix)
         return f"{folder}{first}*{last}.*" if last else f"{folder}{first}*"
 
 
-Look = Callable[[str], Seen]
+PixelClassifier = Callable[[str], Seen]
 
 
 def find(
-    files: Sequence[File], look: Look, settings: Settings, evidence: Evidence
+    files: Sequence[File], classify: PixelClassifier, settings: Settings, evidence: Evidence
 ) -> tuple[Masks, list[File]]:
-    """Divide raster files into masks and radiographs and pair them. Returns the masks, and the files left as radiographs."""
-    if (
-        settings.masks is not None
-        or settings.right_masks
-        or settings.left_masks
-        or settings.other_masks
-    ):
+    """Divide raster files into masks and radiographs and pair them.
+
+    `classify` opens the file at a path. Returns the masks, and the files left as radiographs.
+    """
+    one_sided = settings.right_masks or settings.left_masks
+    if settings.masks is not None or one_sided or settings.other_masks:
         return _by_settings(files, settings, evidence)
-    budget = _Budget(look)
-    masks, photos, groups = Masks(), [], _groups(files)
+    budget = _Budget(classify)
+    photos: list[File] = []
+    masks, groups = Masks(), _groups(files)
     candidates: list[_Group] = []
     for group in groups:
         labels, others = _judged(group, budget)
@@ -88,7 +89,7 @@ def find(
         else:
             photos += others
     photos = sorted(photos, key=lambda file: file.path)
-    shared = frozenset(part for file in photos for part in _affix(file.stem))
+    shared = frozenset(part for file in photos for part in affixes(file.stem))
     for group in candidates:
         group.role = _role(group, shared)
     if not photos and candidates and any(group.word != "strong" for group in candidates):
@@ -100,18 +101,20 @@ def find(
 
 
 class _Budget:
-    """Opens files through `look`, each once, and up to `MOST_SAMPLED` in all."""
+    """Opens each file at most once; `spent` once `MOST_SAMPLED` files were opened."""
 
-    def __init__(self, look: Look) -> None:
-        self.look, self.seen = look, {}
+    def __init__(self, classify: PixelClassifier) -> None:
+        self.classify = classify
+        self.seen: dict[str, Seen] = {}
 
     def __call__(self, file: File) -> Seen:
         if file.path not in self.seen:
-            self.seen[file.path] = self.look(file.path)
+            self.seen[file.path] = self.classify(file.path)
         return self.seen[file.path]
 
     @property
     def spent(self) -> bool:
+        """Return whether no more groups should be sampled."""
         return len(self.seen) >= MOST_SAMPLED
 
 
@@ -119,7 +122,7 @@ def _groups(files: Iterable[File]) -> list[_Group]:
     found: dict[tuple[str, str, tuple[str, str]], list[File]] = defaultdict(list)
     for file in files:
         ending = file.path.rpartition(".")[2].casefold()
-        found[_template(file.folder), ending, _affix(file.stem)].append(file)
+        found[_template(file.folder), ending, affixes(file.stem)].append(file)
     groups = [
         _Group(folder, affix, held)
         for (folder, _, affix), held in sorted(found.items(), key=lambda item: item[0])
@@ -130,9 +133,10 @@ def _groups(files: Iterable[File]) -> list[_Group]:
 
 
 def _word(group: _Group) -> str:
-    """Return how strongly a group's words say that it holds masks: by its name's ends, its folder, or a folder above called so.
+    """Return how clearly a group's words name masks: "strong", "weak" or "".
 
-    A folder called "images" says that it does not, whatever stands above it.
+    Words count at the ends of names, in the folder's name, and as the names of folders above. A
+    folder called "images" holds none, whatever the folders above are called.
     """
     *above, last = group.folder.split("/")
     if not any(group.affix) and lexicon.among(last, "masks", "image"):
@@ -150,34 +154,11 @@ def _template(folder: str) -> str:
     return re.sub(r"[0-9a-f]{8,}(-[0-9a-f]+)+|\d+(\.\d+)*", "#", folder)
 
 
-@cache
-def _affix(stem: str) -> tuple[str, str]:
-    """Return the words at both ends of a name that may say that it is a mask: ("mask", "") of mask_001, ("", "lung") of 7-lung."""
-    parts = [part for part in _SPLIT.split(stem) if part]
-    if len(parts) < 2:
-        glued = re.fullmatch(r"([^\W\d_]+)\d+|\d+([^\W\d_]+)", stem)
-        return (
-            (glued[1] or "", glued[2] or "")
-            if glued and _is_mask_word(glued[1] or glued[2])
-            else ("", "")
-        )
-    first, last = 0, len(parts)
-    while first < last - 1 and _is_mask_word(parts[first]):
-        first += 1
-    while last > first + 1 and _is_mask_word(parts[last - 1]):
-        last -= 1
-    return "_".join(parts[:first]).casefold(), "_".join(parts[last:]).casefold()
-
-
-def _is_mask_word(word: str) -> bool:
-    return lexicon.among(word, "masks", "strong", "weak", "lung", "right", "left", "other")
-
-
 def _role(group: _Group, shared: frozenset[str]) -> str:
-    """Return lungs, right, left or other: what a group's words say that its masks show.
+    """Return what a group's masks show by their words: lungs, right, left or other.
 
-    Folders above the first one with a mask's name say what the images show, not the masks; words of names that images share (`shared`)
-    likewise.
+    Folders above the first one named after masks describe the images, not the masks; so do words
+    of file names that occur in the names of images as well (`shared`).
     """
     folders = group.folder.split("/")
     first = next(
@@ -192,14 +173,14 @@ def _role(group: _Group, shared: frozenset[str]) -> str:
 
 
 def _has(name: str, *kinds: str) -> bool:
-    """Tell whether a name, or one of its words, stands under one of the kinds of mask words."""
+    """Return whether a name, or one of its words, is a mask word of one of these kinds."""
     return any(
         lexicon.among(word, "masks", *kinds) for word in (name, *lexicon.spaced(name).split())
     )
 
 
 def _judged(group: _Group, budget: _Budget) -> tuple[list[File], list[File]]:
-    """Return the files of a group that are label images, and those that are not."""
+    """Divide a group's files into label images and others, by a sample where that is uniform."""
     step = max(1, (len(group.files) - 1) // (SAMPLED - 1))
     sample = group.files[::step][:SAMPLED]
     if budget.spent:
@@ -216,9 +197,6 @@ def _judged(group: _Group, budget: _Budget) -> tuple[list[File], list[File]]:
     ]
     chosen = {file.path for file in labels}
     return labels, [file for file in group.files if file.path not in chosen]
-
-
-# ---------------------------------------------------------------------------------------------------------------------------- pairs
 
 
 def _pair_all(
@@ -259,12 +237,14 @@ def _pair_all(
 
 
 def _shows_lungs(group: _Group, budget: _Budget) -> bool:
+    """Return whether at least half of the opened label images of a group show lungs."""
     seen = [budget.seen[file.path] for file in group.files if file.path in budget.seen]
-    told = [it for it in seen if it.kind == "label"]
-    return not told or sum(it.lungs for it in told) * 2 >= len(told)
+    labels = [it for it in seen if it.kind == "label"]
+    return not labels or sum(it.lungs for it in labels) * 2 >= len(labels)
 
 
 def _pair(group: _Group, role: str, pairing: Pairing, masks: Masks, evidence: Evidence) -> None:
+    """Add a group's masks of one side to their images; set aside those without exactly one."""
     orphans, unsure = [], []
     for file in group.files:
         images = pairing.images(file)
@@ -293,126 +273,28 @@ def _pair(group: _Group, role: str, pairing: Pairing, masks: Masks, evidence: Ev
         )
 
 
-class Pairing:
-    """Find the image of a mask: by its name without mask words, among several by the folders that both share."""
-
-    def __init__(self, images: Sequence[File]) -> None:
-        self.exact: dict[str, list[File]] = defaultdict(list)
-        self.reduced: dict[str, list[File]] = defaultdict(list)
-        for file in images:
-            self.exact[file.stem.casefold()].append(file)
-            self.reduced[_reduced(file.stem)].append(file)
-
-    def images(self, mask: File) -> list[str]:
-        """Return the paths of the image or images that fit best; none where no name fits."""
-        stem = mask.stem.casefold()
-        for table, name in (
-            (self.exact, stem),
-            (self.exact, _without_affix(stem)),
-            (self.reduced, _reduced(stem)),
-        ):
-            if found := table.get(name):
-                return self._nearest(mask, found)
-        longer = [file for name, files in self._with_channel(stem) for file in files]
-        return self._nearest(mask, longer) if longer else []
-
-    def _with_channel(self, stem: str) -> list[tuple[str, list[File]]]:
-        """Return images named as nnU-Net does: the mask's name and a channel's number behind it."""
-        return [(name, self.exact[name]) for name in (f"{stem}_0000",) if name in self.exact]
-
-    def _nearest(self, mask: File, images: Sequence[File]) -> list[str]:
-        if len(images) == 1:
-            return [images[0].path]
-        wanted = _folder_key(mask.folder)
-
-        def shared(file: File) -> tuple[int, int]:
-            held = _folder_key(file.folder)
-            return sum(name in held for name in wanted), -sum(name not in wanted for name in held)
-
-        best = max(map(shared, images))
-        return [file.path for file in images if shared(file) == best]
-
-
-@cache
-def _folder_key(folder: str) -> tuple[str, ...]:
-    """Return the names of a path without words for masks or images: ("normal",) of images/Normal and of Normal_masks."""
-    kept = []
-    for name in filter(None, folder.split("/")):
-        if not (_is_mask_word(name) or lexicon.among(name, "masks", "image")):
-            words = [
-                word
-                for word in lexicon.spaced(name).split()
-                if not lexicon.among(word, "masks", "strong", "image")
-            ]
-            kept += [" ".join(words)] if words else []
-    return tuple(kept)
-
-
-def _without_affix(stem: str) -> str:
-    """Return a name without the mask words at its ends, its own separators kept."""
-    prefix, suffix = _affix(stem)
-    for part in filter(None, suffix.split("_")[::-1]):
-        stem = re.sub(rf"[\W_]*{re.escape(part)}$", "", stem, flags=re.IGNORECASE)
-    for part in filter(None, prefix.split("_")):
-        stem = re.sub(rf"^{re.escape(part)}[\W_]*", "", stem, flags=re.IGNORECASE)
-    return stem
-
-
-def _reduced(stem: str) -> str:
-    """Return a name's parts without any word for masks or images; the whole name where nothing would be left."""
-    tokens = _TOKEN.findall(stem.casefold())
-    kept = [
-        token
-        for token in tokens
-        if not (_is_mask_word(token) or lexicon.among(token, "masks", "image"))
-    ]
-    return " ".join(kept or tokens)
-
-
-# ------------------------------------------------------------------------------------------------------------------- from hilum.toml
-
-
 def _by_settings(
     files: Sequence[File], settings: Settings, evidence: Evidence
 ) -> tuple[Masks, list[File]]:
-    """Take masks by the patterns of hilum.toml: "{stem}" and "{folder}" are an image's own, "*" is anything."""
+    """Find masks by the patterns of hilum.toml.
+
+    "{stem}" and "{folder}" stand for the image's own, "*" for anything.
+    """
     masks = Masks()
-    # Masks of one side or of something else often lie below those of both lungs, so the pattern of both is tried last.
-    roles = {
-        "right": settings.right_masks,
-        "left": settings.left_masks,
-        "other": settings.other_masks,
-        "lungs": settings.masks or (),
-    }
-    role_of: dict[str, str] = {}
-    for role, patterns in roles.items():
-        globs = [re.sub(r"\{(stem|folder)\}", "*", pattern) for pattern in patterns]
-        for file in files:
-            if file.path not in role_of and any(
-                fnmatchcase(file.path.casefold(), glob.casefold()) for glob in globs
-            ):
-                role_of[file.path] = role
+    patterns_of = _patterns_of(settings)
+    role_of = _roles_by_patterns(files, patterns_of)
     images = [file for file in files if file.path not in role_of]
     masks.files = set(role_of)
     pairing, held = Pairing(images), {file.path: file for file in files}
     for role in SIDES:
-        for pattern in (pattern for pattern in roles[role] if "{stem}" in pattern):
-            for image in images:
-                place = (
-                    pattern.replace("{stem}", image.stem)
-                    .replace("{folder}", image.folder)
-                    .lstrip("/")
-                )
-                if role_of.get(place) == role:
-                    masks.of.setdefault(image.path, {}).setdefault(role, place)
+        _pair_by_stem(images, role, patterns_of[role], role_of, masks)
     used = {place for found in masks.of.values() for place in found.values()}
     for role in SIDES:
         rest = [held[path] for path, given in role_of.items() if given == role and path not in used]
-        free = [pattern for pattern in roles[role] if "{stem}" not in pattern]
+        free = [pattern for pattern in patterns_of[role] if "{stem}" not in pattern]
         if free and rest:
-            _pair(
-                _Group(shown(free), ("", ""), rest, "strong", role), role, pairing, masks, evidence
-            )
+            group = _Group(shown(free), ("", ""), rest, "strong", role)
+            _pair(group, role, pairing, masks, evidence)
         else:
             evidence.set_aside(
                 "file",
@@ -428,8 +310,53 @@ def _by_settings(
     return masks, images
 
 
+def _patterns_of(settings: Settings) -> dict[str, Sequence[str]]:
+    """Return the patterns of hilum.toml by role, in the order in which they are tried.
+
+    Masks of one side or of another organ often lie in folders below those of both lungs, whose
+    pattern fits them too, so the pattern of both lungs comes last.
+    """
+    return {
+        "right": settings.right_masks,
+        "left": settings.left_masks,
+        "other": settings.other_masks,
+        "lungs": settings.masks or (),
+    }
+
+
+def _roles_by_patterns(
+    files: Sequence[File], patterns_of: Mapping[str, Sequence[str]]
+) -> dict[str, str]:
+    """Return the role by path of each file that a pattern fits; the first role that fits counts."""
+    role_of: dict[str, str] = {}
+    for role, patterns in patterns_of.items():
+        globs = [re.sub(r"\{(stem|folder)\}", "*", pattern) for pattern in patterns]
+        for file in files:
+            if file.path not in role_of and any(
+                fnmatchcase(file.path.casefold(), glob.casefold()) for glob in globs
+            ):
+                role_of[file.path] = role
+    return role_of
+
+
+def _pair_by_stem(
+    images: Sequence[File],
+    role: str,
+    patterns: Sequence[str],
+    role_of: Mapping[str, str],
+    masks: Masks,
+) -> None:
+    """Pair images with the masks that patterns with "{stem}" lead to."""
+    for pattern in patterns:
+        for image in images if "{stem}" in pattern else ():
+            place = pattern.replace("{stem}", image.stem).replace("{folder}", image.folder)
+            place = place.lstrip("/")
+            if role_of.get(place) == role:
+                masks.of.setdefault(image.path, {}).setdefault(role, place)
+
+
 def patterns(masks: Masks) -> Mapping[str, tuple[str, ...]]:
-    """Write which files are masks as patterns for hilum.toml."""
+    """Return the keys of hilum.toml that state which files are masks, with their patterns."""
     named: dict[str, list[str]] = {"lungs": [], "right": [], "left": [], "other": []}
     for pattern, _, role in masks.groups:
         named["other" if role == "unclear" else role].append(pattern)

@@ -1,4 +1,4 @@
-"""Read what the names of image files say where nothing else does: patient, view, and a finding that every name begins with."""
+"""Patients, views and labels in the names of image files, for where nothing else states them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hilum.dataset.plan.evidence import CERTAIN, LIKELY, Evidence
 from hilum.dataset.plan.inventory import File
 from hilum.dataset.plan.lexicon import FINDING, MISSING, UNUSABLE
 
-MOSTLY = 0.8  # of the names that must hold the code of a view for it to be one
+MOSTLY = 0.8  # fraction of the names that must hold the code of a view for codes to count
 _SIGNS = re.compile(r"[\W\d_]+")
 _NIH = r"^(?P<patient>\d{8})_\d{3}$"
 _PAIRED = re.compile(r"(?P<first>\w*?\d+)[-_. ](?P<second>[^\W_]{1,3})")
@@ -29,7 +29,11 @@ class NamedPatients:
 
 
 def patients(files: Sequence[File], evidence: Evidence) -> NamedPatients | None:
-    """Find a pattern for patients that every file's name follows; a mere habit of numbers is offered, not taken."""
+    """Find a pattern for patients that every file name follows, or None.
+
+    Names whose first number only repeats are no proof: the pattern for them is proposed in a
+    warning and not used.
+    """
     stems = [file.stem for file in files]
     if not stems:
         return None
@@ -58,21 +62,21 @@ def patients(files: Sequence[File], evidence: Evidence) -> NamedPatients | None:
 
 
 def _offer(stems: Sequence[str], evidence: Evidence) -> None:
-    """Report names whose first part repeats as if it were a patient's number."""
-    found = [_PAIRED.fullmatch(stem) for stem in stems]
-    firsts = Counter(match["first"] for match in found if match)
+    """Propose a pattern in a warning where the first part of names repeats as patients do."""
+    found = [match for stem in stems if (match := _PAIRED.fullmatch(stem))]
+    firsts = Counter(match["first"] for match in found)
     repeated = [first for first, often in firsts.items() if often > 1]
-    if len(stems) == sum(map(bool, found)) and len(repeated) * 2 > len(firsts) > 1:
-        example = next(match for match in found if match and match["first"] == repeated[0])
+    if len(stems) == len(found) and len(repeated) * 2 > len(firsts) > 1:
+        example = next(match for match in found if match["first"] == repeated[0])
         reason = (
-            f"names such as '{example[0]}' repeat '{example['first']}': if that is the patient, add to hilum.toml: "
-            "patient_pattern = '^(?P<patient>[^/]*?[0-9]+)[-_. ][^/]*$'"
+            f"names such as '{example[0]}' repeat '{example['first']}': if that is the patient, "
+            "add to hilum.toml: patient_pattern = '^(?P<patient>[^/]*?[0-9]+)[-_. ][^/]*$'"
         )
         evidence.set_aside("cell", [example[0]], reason, "warning")
 
 
 def found_by(pattern: str, files: Sequence[File]) -> dict[str, str]:
-    """Return the patient by path where a pattern finds one in the path, else in the name, else in the stem."""
+    """Return the patient by path, as a pattern finds it in path, else name, else stem."""
     places = ([file.path, file.path.rpartition("/")[2], file.stem] for file in files)
     found = iter(patterns.patients(pattern, [place for three in places for place in three]))
     return {
@@ -83,21 +87,27 @@ def found_by(pattern: str, files: Sequence[File]) -> dict[str, str]:
 
 
 def views(files: Sequence[File]) -> dict[str, str]:
-    """Return the view by path where names spell it out ("view1_frontal"), or nearly all hold a code of one ("P012_S1_PA")."""
+    """Return the view by path where names spell it out ("view1_frontal").
+
+    Codes ("P012_S1_PA") count only where most names have one.
+    """
     found = {file.path: view for file in files if (view := acquisition.view_in_path(file.path))}
     coded = {file.path: view for file in files if (view := _coded(file.stem))}
     return {**coded, **found} if len(coded) >= MOSTLY * len(files) else found
 
 
 def _coded(stem: str) -> str | None:
-    """Return the one view whose code (PA, AP, LL, LAT …) is a part of a name."""
+    """Return the view whose code (PA, AP, LL, LAT …) a name contains; None for none or several."""
     parts = [part for part in _SIGNS.split(stem) if len(part) in (2, 3)]
     said = {view for part in parts if (view := acquisition.view_of(part))}
     return said.pop() if len(said) == 1 else None
 
 
 def labels(files: Sequence[File]) -> dict[str, str]:
-    """Return the label word by path where every name begins with one, and these are several: "COVID-1", "normal_002"."""
+    """Return the word of a label by path where every name begins with one: "COVID-1", "normal_002".
+
+    Empty where the words have one meaning only.
+    """
     found = {}
     for file in files:
         if not (word := _label(file.stem)):
@@ -110,7 +120,7 @@ def labels(files: Sequence[File]) -> dict[str, str]:
 
 
 def _label(stem: str) -> str | None:
-    """Return the longest run of words at the beginning of a name that the lexicon knows as a label."""
+    """Return the longest beginning of a name that is a known label, or None."""
     head = re.match(r"[^\d]*(?:covid[-_ ]?19[-_ ]?)?", stem, re.IGNORECASE)
     parts = [part for part in re.split(r"[\W_]+", head[0] if head else "") if part]
     for last in range(len(parts), 0, -1):

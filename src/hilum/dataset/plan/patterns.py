@@ -1,7 +1,7 @@
-"""Find patients in names by a regular expression from outside, in time linear in the names.
+"""Patients found in names by a user's regular expression, in time linear in the names.
 
-The engine is Polars' (Rust's `regex` crate): a finite automaton, which never backtracks. It has no
-look-ahead, look-behind or back-reference. A group is written as in Python, `(?P<patient>…)`.
+The engine is that of Polars (Rust's `regex` crate), a finite automaton that never backtracks. It
+has no lookahead, lookbehind or backreference. A group is written as in Python, `(?P<patient>…)`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _LONGEST = 1000  # characters of a pattern
 _MOST_STATES = 2000  # of its automaton, about: 100 µs for a name of 20 characters, at worst
 _COUNT = re.compile(r"\{\s*(\d*)\s*(?:,\s*(\d*)\s*)?\}")
 _REMEDIES = {
-    "look-around": "look-ahead and look-behind are not offered; "
+    "look-around": "lookahead and lookbehind are not offered; "  # the word of the engine's message
     "end it by (?:[^0-9]|$) in place of (?![0-9])",
     "backreferences": "back-references are not offered; write out what is to be repeated",
     "duplicate capture group": "two groups have one name; give each its own",
@@ -26,12 +26,10 @@ _REMEDIES = {
 
 
 def fault(pattern: str) -> str | None:
-    """Say what is wrong with a pattern; None where it can be used."""
+    """Return what is wrong with a pattern; None where it can be used."""
     if len(pattern) > _LONGEST:
         return f"has {len(pattern):,} characters; expected at most {_LONGEST:,}"
-    if re.search(
-        r"\(\?[A-Za-z-]*x", pattern
-    ):  # spaces and remarks within, which `_states` reads not
+    if re.search(r"\(\?[A-Za-z-]*x", pattern):  # comments would mislead `_states`
         return "has the flag x; leave it out, with the spaces that it allows"
     if _states(pattern) > _MOST_STATES:
         return (
@@ -45,7 +43,7 @@ def fault(pattern: str) -> str | None:
 
 
 def patients(pattern: str, texts: Sequence[str]) -> list[str | None]:
-    """Return what the group `patient` finds in each text; None where it finds nothing."""
+    """Return what the group `patient` matches in each text; None where it matches nothing."""
     found = pl.Series(texts, dtype=pl.String).str.extract_groups(pattern).struct.field(GROUP)
     return [text or None for text in found]
 

@@ -1,4 +1,4 @@
-"""What a folder was understood as: the type that planning fills and that rows, boxes, the account and `hilum describe` read."""
+"""The reading of a folder: what planning works out, for rows, the account and `hilum describe`."""
 
 from __future__ import annotations
 
@@ -22,49 +22,52 @@ from hilum.safety.untrusted_files import Folder
 
 @dataclass
 class Reading:
-    """A folder as it was understood: what every file is, and how tables, folders and names are read."""
+    """How a folder is read: the kind of every file, and the use of tables, folders and names.
+
+    files              inventory of the folder
+    images, masks      the radiographs, and the mask files with their images
+    headers            DICOM headers by image path
+    nobody             the Patient ID that de-identification left in every header
+    persons            names and birth dates of headers identify patients, in place of Patient ID
+    tables, foreign    all tables; those that should belong to images and match none
+    table_files        paths of files that are used as tables or reported as such
+    coco               COCO files by path
+    vocabularies       words of labels by source: `source_of`, FOLDERS or NAMES
+    findings           state by cell (1, 0, -1), by `source_of` the column of one finding
+    concepts           concept by `source_of`; None: the column is of the normal state
+    blank_is_absent    names of tables whose empty cells of findings mean absent
+    table_parts        part of a split by image path, where train.csv lists training images
+    name_labels, name_views, patients_in_names
+                       what names of files state, by image path
+    """
 
     root: Path
     settings: Settings
     files: Inventory
     evidence: Evidence = field(default_factory=Evidence)
     images: list[File] = field(default_factory=list)
-    headers: dict[str, Header] = field(default_factory=dict)
-    nobody: str | None = None  # the Patient ID that anonymising left in every header
-    persons: bool = (
-        False  # names and birth dates in headers tell persons apart, where Patient ID does not
-    )
     masks: Masks = field(default_factory=Masks)
+    headers: dict[str, Header] = field(default_factory=dict)
+    nobody: str | None = None
+    persons: bool = False
     tables: list[TableReading] = field(default_factory=list)
-    foreign: list[TableReading] = field(default_factory=list)  # tables that belong to no image
+    foreign: list[TableReading] = field(default_factory=list)
     table_files: set[str] = field(default_factory=set)
     coco: dict[str, tables.Coco] = field(default_factory=dict)
     folders: Folders = field(default_factory=Folders)
-    vocabularies: dict[str, Vocabulary] = field(
-        default_factory=dict
-    )  # by `source_of`, FOLDERS or NAMES
-    findings: dict[str, Mapping[str, int]] = field(
-        default_factory=dict
-    )  # state by cell, by `source_of`
-    concepts: dict[str, str | None] = field(
-        default_factory=dict
-    )  # by `source_of`; None: of the healthy
-    blank_is_absent: set[str] = field(
-        default_factory=set
-    )  # tables whose empty cells of findings say absent
-    table_parts: dict[str, str] = field(
-        default_factory=dict
-    )  # by image path: train.csv lists the training images
+    vocabularies: dict[str, Vocabulary] = field(default_factory=dict)
+    findings: dict[str, Mapping[str, int]] = field(default_factory=dict)
+    concepts: dict[str, str | None] = field(default_factory=dict)
+    blank_is_absent: set[str] = field(default_factory=set)
+    table_parts: dict[str, str] = field(default_factory=dict)
     name_labels: dict[str, str] = field(default_factory=dict)
     name_views: dict[str, str] = field(default_factory=dict)
     name_patients: NamedPatients | None = None
-    patients_in_names: dict[str, str] = field(
-        default_factory=dict
-    )  # by image path, where a pattern finds them
+    patients_in_names: dict[str, str] = field(default_factory=dict)
 
     @property
     def folder(self) -> Folder:
-        """The folder as what its files are found in."""
+        """Return the folder in which the paths of files are resolved, links included if allowed."""
         return Folder(self.root, opened.follows_links())
 
 
@@ -72,5 +75,5 @@ FOLDERS, NAMES = "folders", "names of files"
 
 
 def source_of(reading: TableReading, column: str) -> str:
-    """Return the name that a column goes by among all tables."""
+    """Return the name of a column among all tables, "table.csv:column"."""
     return f"{reading.table.name}:{column}"

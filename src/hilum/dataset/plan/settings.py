@@ -1,12 +1,15 @@
-"""Read and write `hilum.toml`: what a person settles of how a folder is read. What it leaves out is worked out from evidence."""
+"""Reading and writing of `hilum.toml`, which states how a folder is read.
+
+Keys that the file leaves out are worked out from evidence.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +22,16 @@ from hilum.safety import untrusted_files
 FILE = "hilum.toml"
 BLANKS = ("not mentioned", "absent")
 LEVELS = ("part", "label", "patient", "study", "view", "source")
+Value = str | Sequence[str] | Mapping[str, str] | None  # of one key
+Values = Mapping[str, Value]  # keys of hilum.toml; a section is a key with a mapping
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The keys of hilum.toml. A column is written as its name, or as "table.csv:name" where one table only is meant."""
+    """The keys of hilum.toml; null or empty where the file does not state them.
+
+    Columns are named "name", or "table.csv:name" for the column of one table only.
+    """
 
     tables: tuple[str, ...] | None = None
     unused: tuple[str, ...] = ()
@@ -105,7 +113,7 @@ _SECTIONS = ("terms", "mask_values")
 
 
 def read(root: Path) -> Settings | None:
-    """Read the folder's hilum.toml; None where there is none. Raises `BadRecipe` with all that is wrong with it."""
+    """Read a folder's hilum.toml; None where there is none. Raises `BadRecipe` with all faults."""
     path = root / FILE
     if not os.path.lexists(path):
         return None
@@ -117,24 +125,24 @@ def read(root: Path) -> Settings | None:
 
 
 def parse(said: Mapping[str, Any], where: str) -> Settings:
-    """Check plain values and build the settings. Raises `BadRecipe` with every fault."""
+    """Check the values of the TOML file `where`. Raises `BadRecipe` with all faults."""
     known = [part.name for part in fields(Settings)]
     faults = [unknown("key", name, known) for name in said if name not in known]
-    values: dict[str, Any] = {}
+    values: dict[str, Value] = {}
     for name, value in said.items():
         if name in known:
             values[name], fault = _fitted(name, value)
             faults += [fault] if fault else []
-    if not faults:
-        faults = _impossible(Settings(**values))
+    settings = Settings() if faults else replace(Settings(), **values)
+    faults = faults or _impossible(settings)
     if faults:
         listed = "\n".join(f"  {fault}" for fault in faults)
         raise BadRecipe(f"{where}: {len(faults)} fault{'s' * (len(faults) != 1)}\n{listed}")
-    return Settings(**values)
+    return settings
 
 
-def _fitted(name: str, value: object) -> tuple[Any, str | None]:
-    """Return a key's value in its own kind, or the fault."""
+def _fitted(name: str, value: object) -> tuple[Value, str | None]:
+    """Return a key's value as its type in `Settings`, and what is wrong with it or None."""
     if name in _SECTIONS:
         if isinstance(value, dict) and all(isinstance(part, str) for part in value.values()):
             return value, None
@@ -150,7 +158,7 @@ def _fitted(name: str, value: object) -> tuple[Any, str | None]:
 
 
 def _impossible(settings: Settings) -> list[str]:
-    """List values of the right kind that cannot be, or do not fit one another."""
+    """Return the faults of values that have the right type but are impossible or contradictory."""
     faults = []
     for name in ("blank", "unlisted"):
         if getattr(settings, name) not in (None, *BLANKS):
@@ -192,7 +200,7 @@ def _faults_of_patterns(settings: Settings) -> list[str]:
 
 
 def _faults_of_words(settings: Settings) -> list[str]:
-    """List words that stand for two things."""
+    """Return the faults of words that have two meanings."""
     first: dict[str, str] = {}
     faults = []
     for name in ("normal", "unlabelled", "drop"):
@@ -211,26 +219,30 @@ def _faults_of_words(settings: Settings) -> list[str]:
     ]
 
 
-def to_toml(
-    settings: Settings | Mapping[str, Any], comments: Mapping[str, str] | None = None
-) -> str:
-    """Write settings as TOML: keys first, then sections; what is at its default is left out. `comments` follow their key."""
+def to_toml(settings: Settings | Values, comments: Mapping[str, str] | None = None) -> str:
+    """Return settings as TOML, keys before sections, without those that have their default.
+
+    `comments` by key follow on the key's own line.
+    """
     values = settings if isinstance(settings, Mapping) else _changed(settings)
-    remarks = comments or {}
-    lines = []
+    notes = {name: f"  # {comment}" for name, comment in (comments or {}).items()}
+    lines, sections = [], []
     for name, value in values.items():
-        if name not in _SECTIONS:
-            shown = _text(value) if isinstance(value, str) else f"[{', '.join(map(_text, value))}]"
-            lines.append(f"{name} = {shown}" + (f"  # {remarks[name]}" if name in remarks else ""))
+        if isinstance(value, str):
+            lines.append(f"{name} = {_text(value)}{notes.get(name, '')}")
+        elif value is not None and not isinstance(value, Mapping):
+            lines.append(f"{name} = [{', '.join(map(_text, value))}]{notes.get(name, '')}")
     for name in _SECTIONS:
-        if values.get(name):
-            lines += [f"[{name}]" + (f"  # {remarks[name]}" if name in remarks else "")]
-            lines += [f"{_key(word)} = {_text(meant)}" for word, meant in values[name].items()]
-    return "\n".join(lines) + "\n"
+        section = values.get(name)
+        if section and isinstance(section, Mapping):
+            sections.append(f"[{name}]{notes.get(name, '')}")
+            sections += [f"{_key(word)} = {_text(meant)}" for word, meant in section.items()]
+    return "\n".join([*lines, *sections]) + "\n"
 
 
-def _changed(settings: Settings) -> dict[str, Any]:
-    values = {}
+def _changed(settings: Settings) -> dict[str, Value]:
+    """Return the values that differ from their defaults."""
+    values: dict[str, Value] = {}
     for part in fields(Settings):
         default = part.default if part.default is not MISSING else {}
         if getattr(settings, part.name) != default:
@@ -238,22 +250,25 @@ def _changed(settings: Settings) -> dict[str, Any]:
     return values
 
 
-def merged(settings: Settings, more: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Join settings with further lines: lists grow, sections are joined, texts are replaced."""
+def merged(settings: Settings, more: Iterable[Values]) -> Values:
+    """Return settings with further keys: lists and sections are joined, texts replaced."""
     values = _changed(settings)
     for answer in more:
         for name, value in answer.items():
-            if name in _SECTIONS:
-                values[name] = {**values.get(name, {}), **value}
-            elif isinstance(value, str):
-                values[name] = value
-            else:
-                values[name] = tuple(dict.fromkeys((*(values.get(name) or ()), *value)))
+            values[name] = _joined(values.get(name), value)
     return values
 
 
+def _joined(before: Value, value: Value) -> Value:
+    if isinstance(value, Mapping):
+        return {**(before if isinstance(before, Mapping) else {}), **value}
+    if isinstance(value, str) or value is None:
+        return value
+    return tuple(dict.fromkeys((*(before or ()), *value)))
+
+
 def _text(value: str) -> str:
-    """Quote a text for TOML: a JSON string without surrogates is a TOML basic string, but for DEL."""
+    """Quote a text for TOML: a JSON string is a TOML basic string once DEL is escaped as well."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 

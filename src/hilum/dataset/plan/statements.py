@@ -1,7 +1,8 @@
-"""Gather what tables, folders and names say of findings, and settle it for each image: one state a finding, with its source.
+"""Statements of tables, folders and names on findings, settled to one state per image and finding.
 
-Who names a finding states it; who says "normal" denies every finding of the same column or folders; who names others implies by silence
-that the rest is absent ("not listed"). Statements that contradict one another leave the finding uncertain, and are reported.
+A word for a finding states it. "Normal" denies all findings of the same column or folders. A
+finding that is not among the named ones is absent by silence (rule "not listed"). Statements that
+contradict one another make the finding uncertain, and are reported.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from hilum.dataset.plan.labels import Vocabulary
 from hilum.dataset.plan.lexicon import ABSENT, FINDING, NORMAL, UNCERTAIN, UNUSABLE
 
 NOT_LISTED, CONTRADICTION, READERS = "not listed", "contradiction", "readers disagree"
-DEVICES = ("support_device",)  # not an abnormality: "no finding" does not deny it
+DEVICES = ("support_device",)  # not abnormalities, so "no finding" does not deny them
+_STATES = {FINDING: State.PRESENT, ABSENT: State.ABSENT, UNCERTAIN: State.UNCERTAIN}
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One finding of one image as one place says it. `implied` is what follows from silence alone."""
+    """The state of one finding of one image by one source; `implied` where by silence alone."""
 
     concept: str
     state: State
@@ -35,32 +37,23 @@ class Statement:
 def of_words(
     vocabulary: Vocabulary, words: Sequence[str], source: str, rule: str, reader: str = ""
 ) -> tuple[list[Statement], str | None]:
-    """Return what the words of one cell or folder say, and the fault where they deny and name findings at once."""
+    """Return what the words of one cell or folder state, and a message on a contradiction or None.
+
+    Where the words name findings and "normal" at once, the findings are kept.
+    """
     said: list[Statement] = []
     meanings = [(word, vocabulary.meanings[word]) for word in words if word in vocabulary.meanings]
     for word, meaning in meanings:
-        if meaning.kind in (FINDING, ABSENT, UNCERTAIN):
-            state = {FINDING: State.PRESENT, ABSENT: State.ABSENT, UNCERTAIN: State.UNCERTAIN}[
-                meaning.kind
-            ]
-            concepts = (
-                (meaning.concept,)
-                if meaning.concept
-                else vocabulary.concepts
-                if len(vocabulary.concepts) == 1
-                else ()
-            )
-            said += [
-                Statement(concept, state, word, source, rule, reader)
-                for concept in concepts
-                if concept
-            ]
-    named = [it for it in said if it.state == State.PRESENT]
+        concept = meaning.concept
+        if not concept and len(vocabulary.concepts) == 1:
+            concept = vocabulary.concepts[0]  # "negative" in a column about one finding
+        if concept and meaning.kind in _STATES:
+            said.append(Statement(concept, _STATES[meaning.kind], word, source, rule, reader))
+    named = [it.term for it in said if it.state == State.PRESENT]
     free = next((word for word, meaning in meanings if meaning.kind == NORMAL), None)
     if free is not None and named:
-        return (
-            said,
-            f"{source} says '{free}' and names {', '.join(it.term for it in named)}: what is named is taken",
+        return said, (
+            f"{source} says '{free}' and names {', '.join(named)}: the named finding is kept"
         )
     if free is not None:
         given = {it.concept for it in said}
@@ -75,7 +68,10 @@ def of_words(
 def implied(
     vocabulary: Vocabulary, said: Sequence[Statement], words: Iterable[str]
 ) -> list[Statement]:
-    """Return the findings of a vocabulary that a labelled image is not said to have, absent by silence."""
+    """Return as absent the findings of a vocabulary that a labelled image's words do not name.
+
+    Ancestors of a present finding are not absent.
+    """
     kinds = {vocabulary.meanings[word].kind for word in words if word in vocabulary.meanings}
     if not kinds & {FINDING, NORMAL, ABSENT} or not said:
         return []
@@ -102,7 +98,7 @@ def _term(vocabulary: Vocabulary, concept: str) -> str:
 
 
 def unusable(vocabulary: Vocabulary, words: Iterable[str]) -> list[str]:
-    """Return the words that say nothing of findings but of the image's quality."""
+    """Return the words that state nothing of findings, such as "bad quality"."""
     return [
         word
         for word in words
@@ -111,7 +107,7 @@ def unusable(vocabulary: Vocabulary, words: Iterable[str]) -> list[str]:
 
 
 def settle(statements: Iterable[Statement]) -> tuple[tuple[Label, ...], list[str]]:
-    """Return one label a finding, and a sentence for each contradiction."""
+    """Return one label per finding, and a message for each contradiction."""
     by_concept: dict[str, list[Statement]] = defaultdict(list)
     for statement in statements:
         by_concept[statement.concept].append(statement)
@@ -125,9 +121,7 @@ def settle(statements: Iterable[Statement]) -> tuple[tuple[Label, ...], list[str
     for concept, said in by_concept.items():
         explicit = [it for it in said if not it.implied]
         counted = said if any(it.reader for it in explicit) else explicit or said
-        if (
-            concept in present
-        ):  # who has the narrower finding has the wider one, so silence denies nothing
+        if concept in present:  # by a narrower finding, so that silence denies nothing
             counted = [it for it in counted if not it.implied]
         if not counted:
             continue
@@ -143,9 +137,8 @@ def _label(concept: str, said: Sequence[Statement], conflicts: list[str]) -> Lab
     readers = len({it.reader for it in said}) > 1
     source = "; ".join(dict.fromkeys(it.source for it in said))
     if not readers:
-        conflicts.append(
-            f"{source}: '{first.term}' is both {' and '.join(sorted(state.name.lower() for state in states))}: taken as uncertain"
-        )
+        both = " and ".join(sorted(state.name.lower() for state in states))
+        conflicts.append(f"{source}: '{first.term}' is both {both}: taken as uncertain")
     return Label(
         first.term, State.UNCERTAIN, source, READERS if readers else CONTRADICTION, concept=concept
     )
@@ -154,7 +147,7 @@ def _label(concept: str, said: Sequence[Statement], conflicts: list[str]) -> Lab
 def of_state(
     state: int | None, concept: str, term: str, source: str, reader: str = ""
 ) -> list[Statement]:
-    """Return what a cell of a column of one finding says; None says nothing."""
-    return (
-        [] if state is None else [Statement(concept, State(state), term, source, "column", reader)]
-    )
+    """Return the statement of a cell of a column of one finding; none where its state is None."""
+    if state is None:
+        return []
+    return [Statement(concept, State(state), term, source, "column", reader)]

@@ -1,7 +1,8 @@
-"""Understand a folder: gather the evidence in a fixed order and keep what came of it as a `Reading`.
+"""Inference of a `Reading` from the files of a folder, in a fixed order.
 
-Order: files by content; masks and radiographs; tables and their columns; folders; words of labels; patients. Each stage sees only what
-those before it settled. Nothing is written, and no image is decoded but the few that tell masks from radiographs.
+Files by content; masks and radiographs; tables and their columns; folders; words of labels;
+patients. Each stage uses only what those before it settled. Nothing is written, and no image is
+decoded but the few by which masks are recognised.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from hilum.dataset.plan import (
     names,
 )
 from hilum.dataset.plan import settings as hilum_toml
+from hilum.dataset.plan.columns import STATED_BY_SETTINGS
 from hilum.dataset.plan.evidence import CERTAIN, LIKELY, STATED, shown
 from hilum.dataset.plan.reading import Reading
 from hilum.dataset.plan.settings import Settings
@@ -27,7 +29,10 @@ from hilum.errors import BadData
 
 
 def understand(root: Path, settings: Settings | None = None) -> Reading:
-    """Work out what the folder means. Raises `BadRecipe` for a broken hilum.toml, `BadData` for tables that cannot be read."""
+    """Work out how a folder is to be read; `settings` in place of its hilum.toml.
+
+    Raises `BadRecipe` for a faulty hilum.toml, `BadData` for tables that cannot be read.
+    """
     settings = settings or hilum_toml.read(root) or Settings()
     reading = Reading(root, settings, inventory.survey(root))
     find_files.sort_files(reading)
@@ -43,7 +48,7 @@ def understand(root: Path, settings: Settings | None = None) -> Reading:
 
 
 def _read_folders(reading: Reading) -> None:
-    """Set aside unlisted images in folders of which a table lists nothing, and find out what the other folders are."""
+    """Work out the roles of folders, without images in folders of which no table lists any."""
     listed = {
         path for table in reading.tables if table.match for path in table.match.files.values()
     }
@@ -86,7 +91,7 @@ def _read_folders(reading: Reading) -> None:
 
 
 def _may_be_data(paths: Sequence[str], listed: set[str]) -> bool:
-    """Tell whether unlisted images lie in folders that are parts or classes like those of listed ones."""
+    """Return whether all folders of unlisted images are named after parts, classes or images."""
     tops = {name for path in paths for name in path.split("/")[:-1]}
     return bool(tops) and all(
         lexicon.part_of(name)
@@ -97,28 +102,25 @@ def _may_be_data(paths: Sequence[str], listed: set[str]) -> bool:
 
 
 def _settle_patients(reading: Reading) -> None:
+    """Decide what identifies the patients: pattern, column, header, folder, names, study or image.
+
+    Raises `BadData` where the pattern of hilum.toml finds no patient in some paths.
+    """
     reading.name_views = names.views(reading.images)
     evidence = reading.evidence
     column = next(
         (
             f"column '{name}' of {table.table.name}"
             for table in reading.tables
-            if (name := table.first("patient")) and (table.match or table.key)
+            if (name := table.first("patient")) and table.is_used
         ),
         None,
     )
     headers = any(
         header.patient and header.patient != reading.nobody for header in reading.headers.values()
     )
-    in_folders = any(role == "patient" for role in reading.folders.roles.values())
     if pattern := reading.settings.patient_pattern:
-        reading.patients_in_names = names.found_by(pattern, reading.images)
-        if lost := [
-            file.path for file in reading.images if file.path not in reading.patients_in_names
-        ]:
-            faults = [f"patient_pattern '{pattern}' finds no patient in '{path}'" for path in lost]
-            raise BadData.listing(f"{reading.root} does not fit its {inventory.SETTINGS}", faults)
-        evidence.decide("patients", "by patient_pattern", "hilum.toml says so", STATED)
+        _use_pattern(reading, pattern)
     elif column:
         evidence.decide("patients", f"by {column}", "its name says so")
     elif headers:
@@ -128,45 +130,57 @@ def _settle_patients(reading: Reading) -> None:
             "(0010,0020) differs between files",
             CERTAIN,
         )
-    elif in_folders:
+    elif "patient" in reading.folders.roles.values():
         evidence.decide(
             "patients", "by folder", "folders are numbered, few images each, and no class", LIKELY
         )
     else:
-        reading.name_patients = names.patients(reading.images, evidence)
-        if found := reading.name_patients:
-            reading.patients_in_names = names.found_by(found.pattern, reading.images)
-            evidence.decide(
-                "patients", f"by names of files, {found.pattern}", found.why, found.certainty
-            )
-        elif len({header.person for header in reading.headers.values()} - {None}) > 1:
-            reading.persons = True
-            evidence.decide(
-                "patients",
-                "by name and birth date of the DICOM headers",
-                "Patient ID says nothing, and these differ between files",
-                LIKELY,
-            )
-        elif any(table.named("study") or table.key for table in reading.tables) or any(
-            header.study for header in reading.headers.values()
-        ):
-            evidence.decide(
-                "patients",
-                "by study",
-                "nothing names the patients, but images of one study are of one person",
-                LIKELY,
-            )
-        else:
-            evidence.decide(
-                "patients",
-                "every image is a patient of its own",
-                "nothing names the patients",
-                LIKELY,
-            )
+        _infer_patients(reading)
+
+
+def _use_pattern(reading: Reading, pattern: str) -> None:
+    """Find the patients by the pattern of hilum.toml."""
+    reading.patients_in_names = names.found_by(pattern, reading.images)
+    lost = [file.path for file in reading.images if file.path not in reading.patients_in_names]
+    if lost:
+        faults = [f"patient_pattern '{pattern}' finds no patient in '{path}'" for path in lost]
+        raise BadData.listing(f"{reading.root} does not fit its {inventory.SETTINGS}", faults)
+    reading.evidence.decide("patients", "by patient_pattern", STATED_BY_SETTINGS, STATED)
+
+
+def _infer_patients(reading: Reading) -> None:
+    """Decide where nothing states the patients: by names of files, persons, studies or images."""
+    evidence, headers = reading.evidence, reading.headers.values()
+    reading.name_patients = names.patients(reading.images, evidence)
+    if found := reading.name_patients:
+        reading.patients_in_names = names.found_by(found.pattern, reading.images)
+        how, why, certainty = f"by names of files, {found.pattern}", found.why, found.certainty
+        evidence.decide("patients", how, why, certainty)
+    elif len({header.person for header in headers} - {None}) > 1:
+        reading.persons = True
+        evidence.decide(
+            "patients",
+            "by name and birth date of the DICOM headers",
+            "Patient ID says nothing, and these differ between files",
+            LIKELY,
+        )
+    elif any(table.named("study") or table.key for table in reading.tables) or any(
+        header.study for header in headers
+    ):
+        evidence.decide(
+            "patients",
+            "by study",
+            "nothing names the patients, but images of one study are of one person",
+            LIKELY,
+        )
+    else:
+        evidence.decide(
+            "patients", "every image is a patient of its own", "nothing names the patients", LIKELY
+        )
 
 
 def _accounted(reading: Reading) -> Reading:
-    """Name every file that nothing above used: what remains is set aside, so that files met = files used + files named."""
+    """Set aside every file that no stage used, so that each file is either used or named."""
     named = {
         path for aside in reading.evidence.aside if aside.kind == "file" for path in aside.names
     }
@@ -190,7 +204,7 @@ def _accounted(reading: Reading) -> Reading:
 
 
 def _unused_columns(reading: Reading) -> dict[tuple[str, str, bool], list[str]]:
-    """Return the columns that are not used by table, reason and whether that is sure."""
+    """Return the names of unused columns by table, reason and whether the reason is certain."""
     found: dict[tuple[str, str, bool], list[str]] = defaultdict(list)
     for table in reading.tables:
         for column in table.columns.values():

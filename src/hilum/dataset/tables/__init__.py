@@ -50,9 +50,10 @@ _PERHAPS_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}", re.A)
 
 
 def table_kind(path: Path, head: bytes) -> str | None:
-    """Tell what kind of table a file is by its first bytes (`HEAD_BYTES`, or 4 KiB) and its name.
+    """Return the kind of table that a file is by its first bytes and its name.
 
-    Return one of `KINDS`; "xls" or "ods", which `read` refuses by name; or None for other files.
+    `head` has `HEAD_BYTES` or at least 4 KiB of the file. The kind is one of `KINDS`; "xls" or
+    "ods", which `read` refuses by name; or None for other files.
     """
     ending = path.suffix.lower()
     by_name = _BY_ENDING.get(ending)

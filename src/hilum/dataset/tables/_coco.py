@@ -6,14 +6,14 @@ Source: https://cocodataset.org/#format-data
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import polars as pl
 
 from hilum.dataset.tables import _json
-from hilum.dataset.tables._json import Number
+from hilum.dataset.tables._json import Number, Object
 from hilum.errors import BadData
 
 IMAGES = {"id": pl.String, "file_name": pl.String, "height": pl.Int64, "width": pl.Int64}
@@ -42,8 +42,29 @@ class Coco:
     categories: pl.DataFrame
 
 
+class _Image(TypedDict):
+    id: str
+    file_name: str
+    height: int | None
+    width: int | None
+
+
+class _Category(TypedDict):
+    id: str
+    name: str
+    supercategory: str
+
+
+class _Annotation(TypedDict):
+    image_id: str
+    category_id: str
+    bbox: list[float] | None
+    segmentation: str
+    iscrowd: int
+
+
 def is_coco(value: Any) -> bool:
-    """Tell whether a parsed JSON value has the lists of a COCO file."""
+    """Return whether a parsed JSON value has the lists of a COCO file."""
     if not isinstance(value, dict):
         return False
     return all(isinstance(value.get(key), list) for key in ("images", "annotations"))
@@ -61,13 +82,13 @@ def of_value(name: str, value: Any) -> Coco | None:
     images = [_image(where, held, faults) for where, held in parts["images"]]
     categories = [_category(where, held, faults) for where, held in parts["categories"]]
     known = {
-        key: {row["id"] for row in rows}
-        for key, rows in (("image", images), ("category", categories))
+        "image": {image["id"] for image in images},
+        "category": {category["id"] for category in categories},
     }
     faults += [
-        *_twice("images", "id", images),
-        *_twice("images", "file_name", images),
-        *_twice("categories", "id", categories),
+        *_twice("images", "id", [image["id"] for image in images]),
+        *_twice("images", "file_name", [image["file_name"] for image in images]),
+        *_twice("categories", "id", [category["id"] for category in categories]),
     ]
     annotations = [_annotation(where, held, known, faults) for where, held in parts["annotations"]]
     if faults:
@@ -80,7 +101,7 @@ def of_value(name: str, value: Any) -> Coco | None:
     )
 
 
-def _objects(key: str, values: Any, faults: list[str]) -> list[tuple[str, Mapping[str, Any]]]:
+def _objects(key: str, values: Any, faults: list[str]) -> list[tuple[str, Object]]:
     if not isinstance(values, list):
         faults.append(f"{key}: expected a list of objects")
         return []
@@ -92,7 +113,7 @@ def _objects(key: str, values: Any, faults: list[str]) -> list[tuple[str, Mappin
     return [(f"{key}[{i}]", value) for i, value in enumerate(values) if isinstance(value, dict)]
 
 
-def _text(where: str, held: Mapping[str, Any], key: str, faults: list[str]) -> str:
+def _text(where: str, held: Object, key: str, faults: list[str]) -> str:
     value = held.get(key)
     if isinstance(value, str) and value.strip():  # a `Number` is one too
         return str(value)
@@ -101,7 +122,7 @@ def _text(where: str, held: Mapping[str, Any], key: str, faults: list[str]) -> s
     return ""
 
 
-def _count(where: str, held: Mapping[str, Any], key: str, faults: list[str]) -> int | None:
+def _count(where: str, held: Object, key: str, faults: list[str]) -> int | None:
     value = held.get(key)
     if value is None:
         return None
@@ -112,24 +133,31 @@ def _count(where: str, held: Mapping[str, Any], key: str, faults: list[str]) -> 
     return int(number)
 
 
-def _image(where: str, held: Mapping[str, Any], faults: list[str]) -> dict[str, Any]:
-    names = {key: _text(where, held, key, faults) for key in ("id", "file_name")}
-    return names | {key: _count(where, held, key, faults) for key in ("height", "width")}
+def _image(where: str, held: Object, faults: list[str]) -> _Image:
+    return {
+        "id": _text(where, held, "id", faults),
+        "file_name": _text(where, held, "file_name", faults),
+        "height": _count(where, held, "height", faults),
+        "width": _count(where, held, "width", faults),
+    }
 
 
-def _category(where: str, held: Mapping[str, Any], faults: list[str]) -> dict[str, Any]:
-    names = {key: _text(where, held, key, faults) for key in ("id", "name")}
+def _category(where: str, held: Object, faults: list[str]) -> _Category:
     above = held.get("supercategory")
-    return names | {"supercategory": str(above) if isinstance(above, str) else ""}
+    return {
+        "id": _text(where, held, "id", faults),
+        "name": _text(where, held, "name", faults),
+        "supercategory": str(above) if isinstance(above, str) else "",
+    }
 
 
 def _annotation(
-    where: str, held: Mapping[str, Any], known: Mapping[str, set[str]], faults: list[str]
-) -> dict[str, Any]:
-    names = {key: _text(where, held, key, faults) for key in ("image_id", "category_id")}
-    for kind, ids in known.items():
-        value = names[f"{kind}_id"]
-        if value and value not in ids:
+    where: str, held: Object, known: Mapping[str, set[str]], faults: list[str]
+) -> _Annotation:
+    image = _text(where, held, "image_id", faults)
+    category = _text(where, held, "category_id", faults)
+    for kind, value in (("image", image), ("category", category)):
+        if value and value not in known[kind]:
             faults.append(f"{where}: {kind}_id is {value[:60]}, which no {kind} of the file has")
     crowd = held.get("iscrowd", Number("0"))
     if isinstance(crowd, bool):
@@ -138,7 +166,9 @@ def _annotation(
         faults.append(f"{where}: iscrowd is {_json.spelled(crowd)[:60]}; expected 0 or 1")
         crowd = "0"
     outline = held.get("segmentation")
-    return names | {
+    return {
+        "image_id": image,
+        "category_id": category,
         "bbox": _box(where, held.get("bbox"), faults),
         "segmentation": _json.spelled(outline) if outline else "",
         "iscrowd": int(crowd),
@@ -166,9 +196,9 @@ def _box(where: str, value: Any, faults: list[str]) -> list[float] | None:
     return numbers
 
 
-def _twice(part: str, key: str, rows: list[dict[str, Any]]) -> Iterator[str]:
+def _twice(part: str, key: str, values: Iterable[str]) -> Iterator[str]:
     seen: set[str] = set()
-    for row in rows:
-        if row[key] and row[key] in seen:
-            yield f"{part}: {key} {row[key][:60]} is repeated"
-        seen.add(row[key])
+    for value in values:
+        if value and value in seen:
+            yield f"{part}: {key} {value[:60]} is repeated"
+        seen.add(value)

@@ -232,7 +232,7 @@ def find_delimiter(sample: str, *, whole: bool = True, ending: str = ".csv") -> 
 
 
 def _is_blank_delimited(lines: list[str]) -> bool:
-    """Tell whether blanks part the cells, as in "1 a.png normal", and are not in file names."""
+    """Return whether blanks separate cells, as in "1 a.png normal", and are not in file names."""
     rows = [cells for cells in map(str.split, lines) if cells]
     if len({len(cells) for cells in rows}) != 1 or len(rows[0]) < 2:
         return False
@@ -251,7 +251,7 @@ def _sampled(sample: str, delimiter: str, *, whole: bool) -> list[list[str]]:
 
 
 def _score(rows: list[list[str]]) -> tuple[float, int] | None:
-    """Return the share of rows that fit the header and minus the number of titles.
+    """Return the fraction of rows that fit the header and minus the number of titles.
 
     None where the delimiter makes no table of the rows.
     """
@@ -259,18 +259,18 @@ def _score(rows: list[list[str]]) -> tuple[float, int] | None:
         return 1.0, 0
     head = find_header(rows)
     header, below = rows[head.row], rows[head.row + 1 :]
-    share = sum(fits(cells, header) for cells in below) / len(below) if below else 1.0
+    fitting = sum(fits(cells, header) for cells in below) / len(below) if below else 1.0
     if filled_width(header) < 2:
         widths = {len(cells) for cells in below}
         # A header that lacks names is no list: its rows are refused later, with their lines.
         return (0.01, 0) if len(widths) == 1 and min(widths) > 1 else None
-    if head.titles and (share < 0.9 or len(below) < 2):
+    if head.titles and (fitting < 0.9 or len(below) < 2):
         return None
-    return max(share, 0.02), -len(head.titles)
+    return max(fitting, 0.02), -len(head.titles)
 
 
 def holds_table(sample: str) -> bool:
-    """Tell whether text of no telling file name is a table: even rows, or a list of image names."""
+    """Return whether text without the name of a table is one: even rows, or a list of images."""
     delimiter = find_delimiter(sample)
     if delimiter is None:
         lines = [line.strip() for line in sample.splitlines()[:SAMPLE_ROWS] if line.strip()]

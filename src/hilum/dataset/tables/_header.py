@@ -29,6 +29,7 @@ class Head:
 
 
 def is_image_name(cell: str) -> bool:
+    """Return whether a cell ends as the name of an image file does."""
     return _IMAGE_NAME.search(cell) is not None
 
 
@@ -41,7 +42,7 @@ def filled_width(cells: Sequence[str]) -> int:
 
 
 def fits(cells: Sequence[str], header: Sequence[str]) -> bool:
-    """Tell whether a row has a cell for each named column, and none beyond the header."""
+    """Return whether a row has a cell for each named column, and none beyond the header."""
     return len(cells) >= filled_width(header) and filled_width(cells) <= len(header)
 
 
@@ -60,18 +61,18 @@ def find_header(rows: Sequence[Sequence[str]]) -> Head:
         cells for cells, count in zip(rows[row + 1 :], counts[row + 1 :], strict=True) if count
     ]
     headless = _is_data(rows[row], below)
-    if row > first and headless:  # what looks like a title is a header with too few names
+    if row > first and headless:  # the apparent title is a header with too few names
         return Head(first)
     return Head(row, tuple(i for i in range(first, row) if counts[i]), headless)
 
 
 def _lacks_first(cells: Sequence[str]) -> bool:
-    """Tell whether all cells but the first are filled, as in a header written by pandas."""
+    """Return whether all cells but the first are filled, as in a header written by pandas."""
     return len(cells) > 1 and not strip(cells[0]) and all(map(strip, cells[1:]))
 
 
 def _is_data(cells: Sequence[str], below: Sequence[Sequence[str]]) -> bool:
-    """Tell whether a first row holds data rather than names, by what its columns hold below it."""
+    """Return whether a first row holds data rather than names, by the cells below it."""
     columns = []
     for i, name in enumerate(map(strip, cells)):
         column = [strip(row[i]) for row in below if len(row) > i and strip(row[i])]
@@ -95,7 +96,7 @@ def _is_data(cells: Sequence[str], below: Sequence[Sequence[str]]) -> bool:
 
 
 def _differs_in_digits_only(name: str, column: Sequence[str]) -> bool:
-    """Tell whether a name is one of its column's, as "P-001" above "P-002" and "P-003"."""
+    """Return whether a name is one more cell of its column, as "P-001" above "P-002"."""
     shape = _DIGITS.sub("0", name)
     if "0" not in shape or not _LETTER.search(shape) or len(column) < 2 or {name} == set(column):
         return False

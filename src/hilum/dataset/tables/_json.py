@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any
@@ -24,6 +24,9 @@ MAX_JSON_BYTES = 256 << 20  # parsed values take some ten times as much memory
 MAX_DEPTH = 20
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _EXPECTED = "expected a list of objects, or an object of equally long columns, as pandas writes it"
+
+
+Object = dict[str, Any]  # a parsed JSON object; its numbers are `Number`
 
 
 class Number(str):
@@ -66,7 +69,7 @@ def parse(name: str, text: str, line: int | None = None) -> Any:
         ) from error
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _object(pairs: list[tuple[str, Any]]) -> Object:
     found = dict(pairs)
     if len(found) < len(pairs):
         counts = Counter(key for key, _ in pairs)
@@ -129,7 +132,7 @@ def of_value(name: str, value: Any) -> Table:
     return _of_records(name, enumerate(value, 1), unit="record")
 
 
-def _of_split(name: str, names: list[Any], rows: list[Any]) -> list[dict[str, Any]]:
+def _of_split(name: str, names: list[Any], rows: list[Any]) -> list[Object]:
     """Convert what pandas writes with orient="split"."""
     if not all(isinstance(key, str) for key in names) or len(set(names)) < len(names):
         raise BadData(f"{name}: 'columns' is not a list of different names")
@@ -143,7 +146,7 @@ def _of_split(name: str, names: list[Any], rows: list[Any]) -> list[dict[str, An
     return [dict(zip(names, row, strict=True)) for row in rows]
 
 
-def _of_object(name: str, value: dict[str, Any]) -> list[dict[str, Any]]:
+def _of_object(name: str, value: Object) -> list[Object]:
     """Convert columns, or records by a key; a key that names records becomes the column "key"."""
     kinds = {type(inner) for inner in value.values()}
     if kinds <= {list}:
@@ -164,9 +167,7 @@ def _of_object(name: str, value: dict[str, Any]) -> list[dict[str, Any]]:
     raise BadData(f"{name}: is an object but not a table; {_EXPECTED}")
 
 
-def _of_columns(
-    name: str, value: dict[str, dict[str, Any]], rows: list[str]
-) -> list[dict[str, Any]]:
+def _of_columns(name: str, value: dict[str, Object], rows: list[str]) -> list[Object]:
     """Convert what pandas writes by default: column, row number, value."""
     others = [key for key, column in value.items() if list(column) != rows]
     if others:
@@ -177,7 +178,7 @@ def _of_columns(
     return [{key: column[row] for key, column in value.items()} for row in rows]
 
 
-def _of_records(name: str, records: Iterable[tuple[int, dict[str, Any]]], *, unit: str) -> Table:
+def _of_records(name: str, records: Iterable[tuple[int, Object]], *, unit: str) -> Table:
     columns: dict[str, None] = {}
     rows: list[tuple[int, dict[str, str]]] = []
     for number, record in records:
@@ -196,7 +197,7 @@ def _of_records(name: str, records: Iterable[tuple[int, dict[str, Any]]], *, uni
 
 
 def _flattened(
-    where: str, record: Mapping[str, Any], outer: str = "", depth: int = 0
+    where: str, record: Object, outer: str = "", depth: int = 0
 ) -> Iterator[tuple[str, str]]:
     if depth > MAX_DEPTH:
         raise BadData(f"{where}: is nested more than {MAX_DEPTH} deep; {_EXPECTED}")

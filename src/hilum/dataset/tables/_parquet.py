@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import polars as pl
+from polars.datatypes import DataTypeClass
 
 from hilum.dataset.tables._table import (
     MAX_BYTES,
@@ -52,8 +53,8 @@ def _frame(name: str, data: bytes) -> tuple[pl.DataFrame, list[str]]:
     return pl.read_parquet(io.BytesIO(data), columns=columns), binary
 
 
-def _is_binary(kind: pl.DataType) -> bool:
-    """Tell whether values are bytes or lists of anything that holds bytes."""
+def _is_binary(kind: pl.DataType | DataTypeClass) -> bool:
+    """Return whether values are bytes or lists of anything that holds bytes."""
     if isinstance(kind, (pl.List, pl.Array)):
         inner = kind.inner
         return _is_binary(inner) or (

@@ -40,7 +40,7 @@ def assemble(
     """Make one table of the rows of a file, in their order, empty ones included.
 
     `grid`: a row may end before or go on behind the header, as on a sheet. `header_first`: the
-    first row is the header, whatever it looks like. Raises `BadData` listing the rows with more or
+    first row is the header, whatever its cells. Raises `BadData` listing the rows with more or
     fewer cells than the header.
     """
     sample = list(islice(rows, SAMPLE_ROWS))

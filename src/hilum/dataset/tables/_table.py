@@ -143,7 +143,7 @@ def _of_repeated(names: Sequence[str], unique: Sequence[str]) -> list[str]:
 
 
 def _counts_rows(column: pl.Series) -> bool:
-    """Tell whether a column holds 0, 1, 2, … or 1, 2, 3, … ."""
+    """Return whether a column holds 0, 1, 2, … or 1, 2, 3, … ."""
     numbers = column.cast(pl.Int64, strict=False)
     if column.is_empty() or numbers.null_count():
         return False

@@ -90,7 +90,9 @@ def _read(name: str, data: bytes) -> list[Table]:
     archive = zipfile.ZipFile(io.BytesIO(data))
     book = _opened(data, values=True)
     tables = []
-    for worksheet in book.worksheets:
+    # `Any`, as the part's name in the archive is private to openpyxl's read-only worksheets.
+    worksheets: list[Any] = list(book.worksheets)
+    for worksheet in worksheets:
         sheet = _scanned(f"{name}#{worksheet.title}", archive, worksheet._worksheet_path)
         worksheet.reset_dimensions()  # the size that a sheet states may be wrong
         rows = _with_merged(sheet, _rows(sheet, worksheet))
@@ -141,8 +143,9 @@ def _scanned(name: str, archive: zipfile.ZipFile, part: str) -> _Sheet:
             seen.update(found[1] for found in _MERGED.finditer(rest))
             rest = rest[-_OVERLAP:]
     for area in sorted(seen):
-        box = range_boundaries(area.decode())
-        sheet.merged.setdefault(box[1], []).append(box)
+        left, top, right, bottom = range_boundaries(area.decode())
+        if left and top and right and bottom:  # as in all areas that `_MERGED` matches
+            sheet.merged.setdefault(top, []).append((left, top, right, bottom))
     return sheet
 
 

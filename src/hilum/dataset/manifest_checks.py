@@ -1,0 +1,64 @@
+"""Checks of what always holds of the tables of a `hilum.dataset.manifest.Manifest`.
+
+Each function yields one message per fault and nothing for a sound table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+
+import polars as pl
+
+from hilum.annotations.vocabulary import LOCAL, concepts
+from hilum.errors import on_one_line
+
+
+def faults_of_ids(table: pl.DataFrame, required: Collection[str]) -> Iterator[str]:
+    """Yield required columns with empty cells, and images and paths that occur more than once."""
+    for column in required:
+        if count := table[column].null_count():
+            yield f"{column} is empty in {count} rows"
+    for column in ("image_id", "path"):
+        repeated = table.group_by(column).len().filter(pl.col("len") > 1).sort(column)
+        for value in repeated[column]:
+            yield f"{column} {value} stands in several rows"
+
+
+def faults_of_labels(table: pl.DataFrame, labels: pl.DataFrame) -> Iterator[str]:
+    """Yield repeated labels, labels of unknown images, and unknown concepts.
+
+    `labels` must be sorted by image and concept, so that repeated ones are neighbours.
+    """
+    key = pl.col("image_id", "concept")
+    again = pl.all_horizontal(key.eq_missing(key.shift()))
+    for image in labels.filter(again)["image_id"].unique(maintain_order=True):
+        yield f"{image}: several labels for one finding"
+    unknown = labels.join(table, on="image_id", how="anti")
+    for image in unknown["image_id"].unique():
+        yield f"label for {image}, which is not in the table"
+    for concept in labels["concept"].unique():
+        if concept not in concepts() and not concept.startswith(LOCAL):
+            yield f"no concept is called '{concept}'"
+
+
+def faults_of_values(
+    table: pl.DataFrame, allowed_values: Mapping[str, Collection[str]]
+) -> Iterator[str]:
+    """Yield cells that are neither null nor among the allowed values of their column."""
+    for column, allowed in allowed_values.items():
+        is_other = pl.col(column).is_not_null() & ~pl.col(column).is_in(allowed)
+        for image, value in table.filter(is_other).select("image_id", column).iter_rows():
+            yield f"{image}: {column} is '{value}', expected one of {', '.join(allowed)}"
+
+
+def faults_of_places(table: pl.DataFrame, columns: Collection[str]) -> Iterator[str]:
+    """Yield paths that are absolute, have a part "..", or contain a zero byte."""
+    for column in columns:
+        place = pl.col(column)
+        outside = table.filter(
+            place.str.starts_with("/")
+            | place.str.split("/").list.contains("..")
+            | place.str.contains("\0", literal=True)
+        )
+        for one in outside[column]:
+            yield f"{on_one_line(one)}: leads out of the folder"
