@@ -380,7 +380,7 @@ def test_a_pooled_score_that_no_fold_gave_is_found(copied):
     scores = storage.read_table(copied / predict.SCORES)
     storage.write_table(copied / predict.SCORES, scores.with_columns(score=pl.col("score") / 2))
     faults = {check.what: check.report for check in reproduce.reproduce(copied) if not check.holds}
-    assert "is not what the folds' models gave" in faults["figures"]
+    assert "differs from the scores of the folds' models" in faults["figures"]
 
 
 def test_two_cross_validated_runs_are_compared_image_by_image(crossed, copied):
