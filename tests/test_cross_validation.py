@@ -122,7 +122,7 @@ def test_folds_are_dealt_where_they_are_asked_for_and_never_where_they_are_ruled
     table, told = divide(cohort(400), Split(folds=4))
     assert (
         told.mode == CROSS_VALIDATED
-        and told.why == "asked for in the recipe"
+        and told.why == "requested in the recipe"
         and sorted(table["fold"].unique()) == [0, 1, 2, 3]
     )
     assert divide(cohort(400), Split())[1].mode == SINGLE
