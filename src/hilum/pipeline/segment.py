@@ -41,16 +41,15 @@ from hilum.imaging.image_stack import Checksums, ImageStack
 from hilum.inference import lung_finder, pretrained
 from hilum.inference.onnx_model import OnnxModel
 from hilum.pipeline import audit, cache, division, split
-from hilum.pipeline._training import FEWEST_MASKS, TRAINING, TrainingJob, digests
+from hilum.pipeline._training import TRAINING, TrainingJob, digests
 from hilum.pipeline.lung_model import LungModelChoice, choose
+from hilum.pipeline.mask_folds import WHOLE, lessons, plan
 from hilum.pipeline.step import Inputs, StepResult, Summary
 from hilum.progress import Progress, portion
 from hilum.run_folder import Run
 from hilum.storage import integrity
 
 VERSION = 9
-FEWEST_OF_A_FOLD = 8  # masks to train on where a fold is left out
-WHOLE = "lungs"  # the model of the whole training part
 EPOCHS = "segment/epochs.parquet"
 HEARD = {
     "model": pl.String,
@@ -138,43 +137,6 @@ def index(run: Run) -> pl.DataFrame:
             .with_columns(fold=pl.lit(number, pl.Int64))
         )
     return pl.concat(found)
-
-
-def plan(table: pl.DataFrame, with_mask: pl.DataFrame, folds: int, seed: int) -> pl.DataFrame:
-    """Add `fold`, `finder` and `trains` to the split's rows.
-
-    `fold` is null outside train; `finder` is the model to apply; `trains` says whether a model is
-    trained on the mask.
-    """
-    training = table.filter(pl.col("part") == "train")
-    fold = split.assign_parts(
-        training, {}, {str(number): 1 / folds for number in range(folds)}, seed
-    )
-    fold_of = pl.col("group").replace_strict(
-        {group: int(number) for group, number in fold.items()}, default=None, return_dtype=pl.Int64
-    )
-    own_fold = pl.format("fold{}", fold_of)
-    return table.with_columns(
-        fold=fold_of,
-        finder=pl.when(fold_of.is_null()).then(pl.lit(WHOLE)).otherwise(own_fold),
-        trains=pl.col("image_id").is_in(with_mask["image_id"].implode())
-        & (pl.col("part") == "train"),
-    )
-
-
-def lessons(planned: pl.DataFrame) -> dict[str, pl.DataFrame]:
-    """Return the rows to train on, by model; {} where a model would have too few."""
-    training = planned.filter("trains")
-    folds = planned["fold"].drop_nulls().unique().sort()
-    rows = {f"fold{fold}": training.filter(pl.col("fold") != fold) for fold in folds} | {
-        WHOLE: training
-    }
-    return (
-        rows
-        if training.height >= FEWEST_MASKS
-        and min(part.height for part in rows.values()) >= FEWEST_OF_A_FOLD
-        else {}
-    )
 
 
 def _trainings(run: Run, recipe: Recipe, masked: pl.DataFrame) -> list[pl.DataFrame]:
