@@ -25,6 +25,7 @@ from hilum.dataset.writers import coco, imagefolder
 from hilum.dataset.writers.torchxrayvision import to_xrv
 from hilum.imaging.files import label_image, raster
 from hilum.pipeline import cache
+from hilum.pipeline.evaluation import file_grid
 from hilum.pipeline.evaluation.segmentation import overlaps
 
 PIXELS = Pixels(size=160)
@@ -332,3 +333,20 @@ def test_an_image_folder_of_plain_files_is_copied_byte_for_byte(tmp_path):
         and (tmp_path / "out/train/set/a.png").read_bytes()
         == (tmp_path / "data/a.png").read_bytes()
     )
+
+
+def test_lungs_are_measured_in_the_pixels_of_their_file_and_ignored_ones_are_not(tmp_path):
+    """The file is larger than the cached image; what is predicted is the reference, cached."""
+    made = manifest(tmp_path, {"a": grey(np.where(STRIP, 255, VALUES))})
+    filled = cache.fill(made, Pixels(size=SIZE[0] // 2), tmp_path / "cache")
+    table = made.table.with_columns(part=pl.lit("test"))
+    found = file_grid.overlaps(
+        table, filled, made, {"set/a": 0}, filled.masks, {"set/a": (0.5, 0.5)}
+    )
+    assert found.unreadable == () and found.per_image["side"].to_list() == ["both", "right", "left"]
+    assert found.per_image["dice"].min() > 0.9
+    both = found.per_image.row(0, named=True)
+    assert both["hausdorff95_mm"] == pytest.approx(both["hausdorff95_pixels"] / 2)
+    gone = replace(made, root=tmp_path / "gone")
+    left = file_grid.overlaps(table, filled, gone, {"set/a": 0}, filled.masks, {})
+    assert left.unreadable == ("set/a",) and left.per_image.is_empty()

@@ -17,7 +17,7 @@ from hilum.dataset.manifest import COLUMNS, Manifest
 from hilum.dataset.pixel_cache import Cache
 from hilum.imaging.geometry import Letterbox
 from hilum.imaging.perceptual_hash import hash_image
-from hilum.pipeline import audit, split
+from hilum.pipeline import audit, patient_groups
 from hilum.storage.integrity import checksum
 
 OTHERS = 40
@@ -140,7 +140,7 @@ def test_a_split_keeps_confirmed_copies_in_one_part(planted):
     manifest, facts, cache = planted
     same = audit.duplicates(audit.audit(manifest, facts, cache))
     assert len(same) == len(PLANTED)
-    table = split._grouped(manifest, None, same)
+    table = patient_groups.grouped(manifest, None, same)
     group = dict(zip(table["image_id"], table["group"], strict=True))
     assert all(group[name] == group[source] for name, (source, _, _) in PLANTED.items())
     assert len(set(group.values())) == OTHERS

@@ -122,7 +122,7 @@ def test_folds_are_dealt_where_they_are_asked_for_and_never_where_they_are_ruled
     table, told = divide(cohort(400), Split(folds=4))
     assert (
         told.mode == CROSS_VALIDATED
-        and told.why == "asked for in the recipe"
+        and told.why == "requested in the recipe"
         and sorted(table["fold"].unique()) == [0, 1, 2, 3]
     )
     assert divide(cohort(400), Split())[1].mode == SINGLE
@@ -380,7 +380,7 @@ def test_a_pooled_score_that_no_fold_gave_is_found(copied):
     scores = storage.read_table(copied / predict.SCORES)
     storage.write_table(copied / predict.SCORES, scores.with_columns(score=pl.col("score") / 2))
     faults = {check.what: check.report for check in reproduce.reproduce(copied) if not check.holds}
-    assert "is not what the folds' models gave" in faults["figures"]
+    assert "differs from the scores of the folds' models" in faults["figures"]
 
 
 def test_two_cross_validated_runs_are_compared_image_by_image(crossed, copied):

@@ -14,6 +14,7 @@ from test_dicom_pixels import SHARED, packaged, real_files
 
 from hilum.errors import BadData
 from hilum.imaging.files import _dicom_facts, _dicom_header, _dicom_parsing, _dicom_tags, dicom
+from hilum.pipeline import reference_masks
 from hilum.safety.untrusted_files import Folder
 
 KEYWORDS = {
@@ -363,7 +364,6 @@ def test_masks_drawn_on_a_file_follow_its_turn_in_the_cache_and_come_back_in_exp
     from hilum.annotations import lung_masks
     from hilum.imaging.files import image_file, raster
     from hilum.imaging.files.label_image import Consensus
-    from hilum.pipeline import cache
 
     stored, drawn = np.full((40, 60), 100, np.uint16), np.zeros((40, 60), bool)
     stored[5:35, 6:20], drawn[5:35, 6:20], drawn[10:30, 38:55] = 900, True, True
@@ -377,7 +377,7 @@ def test_masks_drawn_on_a_file_follow_its_turn_in_the_cache_and_come_back_in_exp
         )
     )
     raster.write_png(tmp_path / "m.png", drawn)
-    labels, _ = cache._from_files(
+    labels, *_ = reference_masks.from_mask_files(
         Folder(tmp_path),
         {"lung_mask": "m.png", "right_lung_mask": None, "left_lung_mask": None},
         file,

@@ -102,7 +102,7 @@ def test_scores_of_a_run_tell_doubts_beside_each_score(small_run):
     scores = storage.read_table(small_run / predict.SCORES)
     assert scores.schema == pl.Schema(predict.COLUMNS) and scores["quality_flags"].null_count() == 0
     assert (
-        small_run.summary("predict")["doubtful images"]
+        small_run.summary("predict")["images with quality flags"]
         == scores.filter(pl.col("quality_flags") != "")["image_id"].n_unique()
     )
     assert (scores["quality_flags"] != "").mean() <= 0.05  # made-up chests are right pictures

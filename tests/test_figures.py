@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 from hilum.config import Evaluate, Recipe
 from hilum.errors import BadRecipe
 from hilum.pipeline import evaluate
-from hilum.pipeline.evaluation import classification, estimate
+from hilum.pipeline.evaluation import classification, estimate, measures
 from hilum.statistics import calibration
 from hilum.statistics.metrics import discrimination
 
@@ -260,7 +260,7 @@ def test_subgroups_are_those_of_the_part_and_small_ones_are_warned_of(whole, tab
         )
         assert bool(row["warning"]) == small
     assert (
-        subgroups["warning"].str.contains("too few to tell").any()
+        subgroups["warning"].str.contains("too few: ").any()
         and not subgroups["warning"].str.contains("too few").all()
     )
 
@@ -421,7 +421,7 @@ def test_a_score_beyond_0_and_1_is_no_probability_but_can_be_calibrated_by_its_o
     assert told["temperature"] is None and "no logit" in told["reason"] and told["isotonic"]
     assert one(table, "brier_uncalibrated")[
         "reason"
-    ] == classification.NO_PROBABILITY and not math.isnan(one(table, "brier_isotonic")["value"])
+    ] == measures.NO_PROBABILITY and not math.isnan(one(table, "brier_isotonic")["value"])
 
 
 def test_ten_copies_of_an_image_under_one_patient_are_no_surer_than_one():

@@ -23,7 +23,7 @@ from hilum.errors import NotFound
 from hilum.imaging.geometry import Crop, Letterbox
 from hilum.inference import saliency
 from hilum.inference.onnx_model import InputContract, OnnxModel
-from hilum.pipeline import cache, explain, segment
+from hilum.pipeline import cache, explain, explanation_figures, segment, shown_region
 from hilum.progress import quietly
 from hilum.reporting import report
 from hilum.run_folder import Run
@@ -166,7 +166,7 @@ def test_occlusion_is_the_mean_fall_over_the_patches_that_cover_a_pixel():
 def shown(size=(300, 200), crop=(8, 20, 56, 50), cached=64, side=SIDE):
     labels = np.zeros((cached, cached), np.uint8)
     labels[14:50, 24:32], labels[14:50, 38:46] = lung_masks.RIGHT, lung_masks.LEFT
-    return explain.Shown(
+    return shown_region.Shown(
         np.zeros((side, side), np.uint8), labels, Crop((cached, cached), *crop), size
     )
 
@@ -300,11 +300,11 @@ def test_averages_leave_out_what_is_undefined_and_count_it():
         {
             "method": ["a"] * 3,
             "group": ["x", "y", "y"],
-            **{name: [0.5, float("nan"), None] for name in explain.AVERAGED},
+            **{name: [0.5, float("nan"), None] for name in explanation_figures.AVERAGED},
         },
-        schema_overrides={name: pl.Float64 for name in explain.AVERAGED},
+        schema_overrides={name: pl.Float64 for name in explanation_figures.AVERAGED},
     )
-    figures = explain.averages(
+    figures = explanation_figures.averages(
         looks.with_columns(inside=pl.Series([0.2, 0.4, 0.6])), Evaluate(bootstrap=50)
     )
     rows = {row["metric"]: row for row in figures.iter_rows(named=True)}
@@ -316,14 +316,14 @@ def test_averages_leave_out_what_is_undefined_and_count_it():
     )
     assert rows["gain"]["left_out"] == 1 and rows["inside"]["left_out"] == 0
     assert (
-        "1 of 2 images" in explain.lines(figures)["gain"][0]
-        and "3 images" in explain.lines(figures)["inside"][0]
+        "1 of 2 images" in explanation_figures.lines(figures)["gain"][0]
+        and "3 images" in explanation_figures.lines(figures)["inside"][0]
     )
-    nowhere = explain.averages(
+    nowhere = explanation_figures.averages(
         looks.tail(2).with_columns(gain=pl.Series([float("nan")] * 2)), Evaluate(bootstrap=50)
     )
     assert nowhere.filter(pl.col("metric") == "gain").select("images", "left_out").row(0) == (0, 2)
-    assert explain.lines(nowhere)["gain"][0] == "– (0 of 2 images)"
+    assert explanation_figures.lines(nowhere)["gain"][0] == "– (0 of 2 images)"
 
 
 def test_a_model_is_asked_for_its_own_concept():
@@ -358,33 +358,33 @@ def test_a_model_that_looks_at_the_lungs_tells_nothing_with_them_covered_and_one
     base, rng = shown(), np.random.default_rng(4)
     inside, beside = (slice(20, 60), slice(30, 38)), (slice(0, 8), slice(30, 60))
     assert base.lungs[inside].all() and not base.lungs[beside].any()
-    for place, told in ((inside, explain.ALONE), (beside, explain.WITHOUT)):
+    for place, told in ((inside, explanation_figures.ALONE), (beside, explanation_figures.WITHOUT)):
         pictures, states = {}, [k % 2 for k in range(80)]
         for k, state in enumerate(states):
             image = rng.integers(60, 90, (SIDE, SIDE)).astype(np.uint8)
             image[place] += np.uint8(90 * state)
-            pictures[f"i{k}"] = explain.Shown(image, base.labels, base.crop, base.size)
-        table = explain.covered(
+            pictures[f"i{k}"] = shown_region.Shown(image, base.labels, base.crop, base.size)
+        table = explanation_figures.covered(
             Looker(place), 1, scored(states, [0.0] * 80), pictures, Evaluate(bootstrap=50), quietly
         )
         of = {row["shown"]: row for row in table.iter_rows(named=True)}
         assert (
-            of[explain.AS_SHOWN]["value"] == of[told]["value"] == 1
+            of[explanation_figures.AS_SHOWN]["value"] == of[told]["value"] == 1
             and of[told]["images"] == 80
             and of[told]["positives"] == 40
         )
-        other = ({explain.ALONE, explain.WITHOUT} - {told}).pop()
+        other = ({explanation_figures.ALONE, explanation_figures.WITHOUT} - {told}).pop()
         assert (
             abs(of[other]["value"] - 0.5) < 0.2
         )  # 1.0 as shown; chance has a standard deviation of 0.06
 
 
 def test_without_lungs_nothing_is_covered():
-    picture = explain.Shown(
+    picture = shown_region.Shown(
         np.zeros((SIDE, SIDE), np.uint8), np.zeros((64, 64), np.uint8), shown().crop, (300, 200)
     )
     assert (
-        explain.covered(
+        explanation_figures.covered(
             Looker(bright(0, 0)[1]),
             1,
             scored([0, 1], [0.1, 0.2]),
@@ -438,7 +438,7 @@ def test_the_verb_writes_a_map_a_row_and_tells_means(judged):
     assert {"inside", "area"} <= {row["metric"] for row in told["maps"]} and all(
         row["images"] for row in told["maps"]
     )
-    assert pl.read_parquet(judged / explain.COVERS).schema == explain.COVERED
+    assert pl.read_parquet(judged / explain.COVERS).schema == explanation_figures.COVERED
 
 
 def test_the_report_takes_both_in_and_leaves_them_out_once_what_they_were_made_from_has_changed(

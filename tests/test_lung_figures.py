@@ -175,7 +175,7 @@ def test_images_with_a_mask_that_were_not_searched_for_lungs_are_refused():
         pl.DataFrame({"image_id": ["a", "b", "c"], "part": "test", "source": "s"}),
         Drawn(),
     )
-    with pytest.raises(Mismatch, match="2 of 3 images with a mask .b, c.*hilum segment"):
+    with pytest.raises(Mismatch, match="2 of 3 images with a reference mask .*b, c.*hilum segment"):
         evaluate.overlaps(table, truth, truth.index.head(1), truth.masks)
     assert evaluate.overlaps(table, truth, truth.index.clear(), truth.masks).is_empty()
 

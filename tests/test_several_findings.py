@@ -63,8 +63,8 @@ def test_one_model_learns_the_findings_of_both_sets_the_leading_one_first(severa
 def test_what_became_of_every_label_of_the_training_part_is_told(several):
     told, training = several.summary("train"), split_of(several).filter(pl.col("part") == "train")
     manifest = Manifest.read(several.folder)
-    assert list(told["learnt from"]) == list(OnnxModel(several / train.FINDING).contract.concepts)
-    for concept, words in told["learnt from"].items():
+    assert list(told["labels trained on"]) == list(OnnxModel(several / train.FINDING).contract.concepts)
+    for concept, words in told["labels trained on"].items():
         states = manifest.states(concept).join(
             training.select("image_id"), on="image_id", how="semi"
         )
@@ -74,7 +74,7 @@ def test_what_became_of_every_label_of_the_training_part_is_told(several):
             and counts.get("present", 0) == (states["state"] == 1).sum()
         )
     assert (
-        "not mentioned left out" in told["learnt from"]["pneumonia"]
+        "not mentioned left out" in told["labels trained on"]["pneumonia"]
     )  # by the set that never states it, although what is unmentioned counts as absent
     assert (
         "abnormality" in told["left out, as the training part has not both states"]

@@ -1,4 +1,4 @@
-"""The lung model that comes with Hilum, in a run: when it is used, what it must not be measured on, and what regions do with doubtful masks."""
+"""The lung model that comes with Hilum, in a run: when it is used, what it must not be measured on, and what regions do with unreliable masks."""
 
 import json
 from dataclasses import replace
@@ -20,6 +20,7 @@ from hilum.inference import lung_crop, lung_finder, pretrained, training_hashes
 from hilum.inference.onnx_model import OnnxModel
 from hilum.pipeline import audit, cache, evaluate, ingest, segment, split
 from hilum.pipeline import crop as region
+from hilum.pipeline import lung_model as model_choice
 from hilum.pipeline._training import TRAINING
 from hilum.progress import quietly
 from hilum.reporting import report
@@ -98,7 +99,7 @@ def test_without_masks_the_shipped_model_finds_the_lungs(tmp_path, unmasked, ins
     assert (
         told["model"] == pretrained.NAME
         and "0 lung masks in the training part" in told["reason"]
-        and told["images it has learnt from"] == 0
+        and told["images it was trained on"] == 0
     )
     found = storage.read_table(run / segment.INDEX)
     assert (
@@ -108,7 +109,9 @@ def test_without_masks_the_shipped_model_finds_the_lungs(tmp_path, unmasked, ins
     )
     assert storage.read_table(run / "segment" / TRAINING).height == 0 == segment.seen(run).height
     assert OnnxModel(run / "segment/lungs.onnx").contract.task == "lungs", "a run stands alone"
-    assert do(run, recipe, "crop", region)["whole image in place of doubtful or missing lungs"] < 24
+    assert (
+        do(run, recipe, "crop", region)["whole picture in place of unreliable or missing lungs"] < 24
+    )
 
 
 def test_the_audit_lists_doubtful_lungs_worst_first_as_long_as_they_are_those_of_the_run(
@@ -141,10 +144,10 @@ def test_without_a_model_regions_are_whole_pictures_and_asking_for_it_is_refused
         in do(run, recipe, "segment", segment)["reason"]
     )
     assert (
-        do(run, recipe, "crop", region)["whole image in place of doubtful or missing lungs"] == 24
+        do(run, recipe, "crop", region)["whole picture in place of unreliable or missing lungs"] == 24
     )
     with pytest.raises(NotFound, match="train_lungs"):
-        segment.choose(
+        model_choice.choose(
             Recipe(segment=Segment(model=pretrained.NAME)), pl.DataFrame({"image_id": ["a"]})
         )
 
@@ -164,11 +167,11 @@ def test_pictures_that_it_does_not_want_are_told(tmp_path, unmasked, installed):
     )
     other = Recipe(pixels=Pixels(size=256))
     assert (
-        "size must be 128, got 256" in segment.choose(other, pictures).why
-        and segment.choose(other, pictures).model is None
+        "size must be 128, got 256" in model_choice.choose(other, pictures).why
+        and model_choice.choose(other, pictures).model is None
     )
     with pytest.raises(BadRecipe, match="size must be 128, got 256"):
-        segment.choose(
+        model_choice.choose(
             Recipe(pixels=Pixels(size=256), segment=Segment(model=pretrained.NAME)), pictures
         )
 
@@ -189,12 +192,12 @@ def test_it_is_not_used_unasked_where_it_has_learnt_from_a_test_picture(
     told = do(run, recipe, "segment", segment)
     assert (
         told["model"] == "none"
-        and "has learnt from 1 of the tune and test images" in told["reason"]
+        and "was trained on 1 of the tune and test images" in told["reason"]
     )
     harmless = learnt_from(lung_model, tmp_path, pixels=train[:3], sources=["elsewhere"])
     pretrained.opened.cache_clear()
     assert (
-        harmless == other and do(run, recipe, "segment", segment)["images it has learnt from"] == 3
+        harmless == other and do(run, recipe, "segment", segment)["images it was trained on"] == 3
     )
 
 
@@ -228,7 +231,7 @@ def test_asked_for_it_is_measured_only_on_patients_it_has_not_seen(
     digest = dict(cache.opened(run, recipe).index.select("image_id", "pixel_digest").iter_rows())
     other = learnt_from(lung_model, tmp_path, pixels=[digest[one]], sources=[])
     monkeypatch.setattr(pretrained, "path", lambda name=pretrained.MODEL: other)
-    assert do(run, recipe, "segment", segment)["reason"] == "asked for in the recipe"
+    assert do(run, recipe, "segment", segment)["reason"] == "requested in the recipe"
     measured = evaluate.unseen(run, table)["image_id"]
     group = dict(table.select("image_id", "group").iter_rows())
     assert one not in measured and set(measured) == {
@@ -250,7 +253,7 @@ def test_asked_for_it_is_measured_only_on_patients_it_has_not_seen(
     pretrained.opened.cache_clear()
     assert (
         everything == other
-        and do(run, recipe, "segment", segment)["images it has learnt from"] == table.height
+        and do(run, recipe, "segment", segment)["images it was trained on"] == table.height
     )
     assert evaluate.unseen(run, table).height == 0
 
@@ -310,7 +313,7 @@ def test_the_shipped_model_takes_no_settings_and_is_of_the_lungs_only():
     )
 
 
-# Regions of doubtful masks
+# Regions of unreliable masks
 
 
 def labels(top=30):

@@ -18,7 +18,17 @@ from hilum.dataset.manifest import COLUMNS, Manifest
 from hilum.errors import Mismatch, TooFew
 from hilum.imaging.files import raster
 from hilum.inference import orientation
-from hilum.pipeline import _selection, audit, cache, crop, evaluate, ingest, predict, split
+from hilum.pipeline import (
+    _selection,
+    audit,
+    cache,
+    crop,
+    evaluate,
+    ingest,
+    patient_groups,
+    predict,
+    split,
+)
 from hilum.pipeline.cache import FACTS
 from hilum.reporting import report
 from hilum.run_folder import Run
@@ -259,12 +269,12 @@ def test_patients_whom_an_image_in_no_part_joins_stay_together():
         patient_id={0: "set/x", 1: "set/x", 2: "set/y", 3: "set/y"},
     )
     kept = whole.only([f"set/{n}" for n in (0, 3, 4, 5)])
-    pairs = split._pairs_between(kept, whole, [("set/2", "set/1")])
+    pairs = patient_groups.pairs_between(kept, whole, [("set/2", "set/1")])
     assert ("set/0", "set/3") in pairs and not {image for pair in pairs for image in pair} & {
         "set/1",
         "set/2",
     }
-    assert split._pairs_between(whole, whole, [("set/2", "set/1")]) == [("set/2", "set/1")]
+    assert patient_groups.pairs_between(whole, whole, [("set/2", "set/1")]) == [("set/2", "set/1")]
 
 
 def test_a_table_that_an_earlier_release_wrote_is_refused_with_what_to_do(whole, tmp_path):

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from hilum.statistics.metrics import surface_distance
 from hilum.statistics.metrics.surface_distance import (
     METRICS,
     average_distance,
@@ -88,3 +89,16 @@ def test_equal_masks_agree_and_an_empty_mask_has_no_distance(metric):
 def test_what_is_no_pair_of_masks_is_refused(truth, found):
     with pytest.raises(ValueError, match="boolean and share one shape"):
         distances(truth, found)
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=25, deadline=None)
+def test_distances_of_large_masks_are_those_of_small_ones(seed):
+    generator = np.random.default_rng(seed)
+    truth, found = (generator.random((23, 31)) < generator.random() for _ in range(2))
+    spacings = [(1.0, 1.0), (0.7, 0.14)]
+    for spacing, measured in zip(
+        spacings, surface_distance.of_large_masks(truth, found, spacings), strict=True
+    ):
+        for name, metric in surface_distance.METRICS.items():
+            assert measured[name] == pytest.approx(metric(truth, found, spacing), nan_ok=True)

@@ -70,7 +70,7 @@ def test_nothing_is_relabelled_silently(manifest):
     soft = targets(manifest, CONCEPTS, uncertain="soft", unmentioned="zeros").report()
     assert (
         soft["tuberculosis"]
-        == "2 present, 2 absent, 1 uncertain learnt as 0.7, 2 not mentioned learnt as 0, 1 not mentioned left out"
+        == "2 present, 2 absent, 1 uncertain trained on as 0.7, 2 not mentioned trained on as 0, 1 not mentioned left out"
     )
     ignored = targets(manifest, CONCEPTS).report()
     assert (

@@ -26,7 +26,7 @@ from hilum.annotations import shapes
 from hilum.config import Evaluate, LungCrop, Pixels
 from hilum.inference import lung_crop, lung_finder, pretrained
 from hilum.inference.onnx_model import InputContract, OnnxModel
-from hilum.pipeline import cache, explain, ingest
+from hilum.pipeline import cache, explain, explanation_figures, ingest, shown_region
 from hilum.statistics.metrics.localisation import LEVEL
 
 LUNG_FINDINGS = (
@@ -43,7 +43,7 @@ SCHEMA = {
     "image_id": pl.String,
     "group": pl.String,
     "method": pl.String,
-    **dict.fromkeys(explain.AVERAGED, pl.Float64),
+    **dict.fromkeys(explanation_figures.AVERAGED, pl.Float64),
     "drawn": pl.Int64,
 }
 
@@ -69,7 +69,7 @@ def boxed(
 
 def shown(
     picture: Any, size: tuple[int, int], contract: InputContract, masked: bool
-) -> explain.Shown:
+) -> shown_region.Shown:
     labels = lung_finder.segment_lungs(pretrained.lung_model(), picture, size).labels
     if contract.area == "whole":
         cut = lung_crop.cut(
@@ -77,7 +77,7 @@ def shown(
         )  # no lungs: the whole picture
     else:
         cut = lung_crop.cut(picture, labels, LungCrop(size=contract.size, masked=masked), size=size)
-    return explain.Shown(cut.image, labels, cut.crop, size)
+    return shown_region.Shown(cut.image, labels, cut.crop, size)
 
 
 def measured(
@@ -142,7 +142,7 @@ def main() -> None:
     for path in arguments.model:
         model = OnnxModel(path)
         rows = measured(model, tuple(arguments.boxes), arguments)
-        figures = explain.lines(explain.averages(rows, Evaluate()))
+        figures = explanation_figures.lines(explanation_figures.averages(rows, Evaluate()))
         cells = [
             list(figures.columns),
             ["---"] * figures.width,

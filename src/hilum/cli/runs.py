@@ -163,6 +163,7 @@ def explain(
         )
         return
     from hilum.pipeline import explain as step
+    from hilum.pipeline import explanation_figures
 
     judged = _judged(run, "explain", step)
     figures, without = (judged.table("explain", name) for name in (step.AVERAGES, step.COVERS))
@@ -174,7 +175,7 @@ def explain(
         )
         return
     console.echo(
-        console.columns(step.lines(figures))
+        console.columns(explanation_figures.lines(figures))
         if figures.height
         else "no finding model was trained, so there is nothing to explain"
     )

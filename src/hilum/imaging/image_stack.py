@@ -57,7 +57,7 @@ class ImageStack:
         self,
         path: Path,
         size: int,
-        dtype: type[np.generic] = np.uint8,
+        dtype: np.dtype | type[np.generic] = np.uint8,
         checksums: Checksums | None = None,
     ) -> None:
         self.path, self.dtype, self._checksums = path, np.dtype(dtype), checksums

@@ -1,11 +1,11 @@
-"""What a cache holds already, of an earlier filling or of one that was stopped, as far as it is what was written."""
+"""Find what a cache already holds, from an earlier or an interrupted filling, and is undamaged."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -17,24 +17,34 @@ from hilum.dataset.pixel_cache import FACTS
 from hilum.errors import BadData
 from hilum.imaging.image_stack import Checksums, ImageStack
 
+Facts = dict[str, Any]  # one line of the journal, a JSON object with the keys of FACTS
+
+
+class _Written(NamedTuple):
+    """Where an image was written, of what, and the checksums of what was written."""
+
+    row: int
+    signature: str
+    image_crc32: int
+    mask_crc32: int
+
 
 def known(folder: Path, journal: Path, pixels: Pixels) -> dict[str, tuple[int, str | None]]:
-    """Row and signature of each image that is in the cache already, null where it is damaged and must be read again.
+    """Return row and signature of each cached image; no signature where it must be read again.
 
-    An index in which any row is damaged is removed: nothing says then which row of the images' files is whose.
+    An index with any damaged row is deleted, as nothing then says which image a row belongs to.
     """
-    columns = ("row", "signature", "image_crc32", "mask_crc32")
     before = _sound_index(folder)
-    of = (
-        {}
-        if before is None
-        else {image_id: told for image_id, *told in before.select("image_id", *columns).iter_rows()}
-    )
-    of |= {one["image_id"]: [one[name] for name in columns] for one in _whole_lines(journal)}
-    spoilt = _spoilt(folder, pixels, list(of.values()))
+    found: dict[str, _Written] = {}
+    if before is not None:
+        for image_id, *values in before.select("image_id", *_Written._fields).iter_rows():
+            found[image_id] = _Written(*values)
+    for facts in _whole_lines(journal):
+        found[facts["image_id"]] = _Written(*(facts[name] for name in _Written._fields))
+    damaged = _damaged_rows(folder, pixels, list(found.values()))
     return {
-        image_id: (row, None if row in spoilt else signature)
-        for image_id, (row, signature, *_) in of.items()
+        image_id: (one.row, None if one.row in damaged else one.signature)
+        for image_id, one in found.items()
     }
 
 
@@ -43,7 +53,7 @@ def _sound_index(folder: Path) -> pl.DataFrame | None:
     if not place.exists():
         return None
     try:
-        found = storage.read_table(place).select(list(FACTS)).cast(FACTS)
+        found = storage.read_table(place).select(list(FACTS)).cast(pl.Schema(FACTS))
         sound = all(
             pixel_cache.facts_crc32(facts) == facts["facts_crc32"]
             for facts in found.iter_rows(named=True)
@@ -55,31 +65,37 @@ def _sound_index(folder: Path) -> pl.DataFrame | None:
     return found if sound else None
 
 
-def _spoilt(folder: Path, pixels: Pixels, known: Sequence[Sequence[Any]]) -> set[int]:
-    """Rows of the cache that do not hold the image and the mask that were written."""
-    rows, spoilt = [row for row, *_ in known], set()
-    for file, dtype, sums in (
-        (
-            pixel_cache.IMAGES[pixels.depth],
-            pixel_cache.TYPES[pixels.depth],
-            [image for *_, image, _ in known],
-        ),
-        (pixel_cache.MASKS, np.dtype("u1"), [mask for *_, mask in known]),
-    ):
-        place = folder / file
-        whole = place.stat().st_size // (pixels.size**2 * dtype.itemsize) if place.is_file() else 0
-        spoilt |= {row for row in rows if row >= whole}
-        if there := [(row, crc) for row, crc in zip(rows, sums, strict=True) if row < whole]:
-            spoilt |= set(
-                ImageStack(
-                    place, pixels.size, dtype, Checksums.of(*zip(*there, strict=True), "")
-                ).damaged_rows()
-            )
-    return spoilt
+def _damaged_rows(folder: Path, pixels: Pixels, written: Sequence[_Written]) -> set[int]:
+    """Return the rows that do not hold the image and the mask that were written."""
+    images = [(one.row, one.image_crc32) for one in written]
+    masks = [(one.row, one.mask_crc32) for one in written]
+    return _damaged(
+        folder / pixel_cache.IMAGES[pixels.depth],
+        pixels.size,
+        pixel_cache.TYPES[pixels.depth],
+        images,
+    ) | _damaged(folder / pixel_cache.MASKS, pixels.size, np.dtype("u1"), masks)
 
 
-def _whole_lines(journal: Path) -> Iterator[dict[str, Any]]:
-    """The facts in a journal up to the first line that a kill, a power cut or a failing disk spoilt; that one and all behind it are cut off."""
+def _damaged(
+    file: Path, size: int, dtype: np.dtype, expected: Sequence[tuple[int, int]]
+) -> set[int]:
+    """Return those of `expected`, rows and checksums, that a file of squares does not hold."""
+    whole = file.stat().st_size // (size**2 * dtype.itemsize) if file.is_file() else 0
+    missing = {row for row, _ in expected if row >= whole}
+    there = [(row, checksum) for row, checksum in expected if row < whole]
+    if not there:
+        return missing
+    rows, sums = zip(*there, strict=True)
+    stack = ImageStack(file, size, dtype, Checksums.of(rows, sums, ""))
+    return missing | set(stack.damaged_rows())
+
+
+def _whole_lines(journal: Path) -> Iterator[Facts]:
+    """Yield the facts in a journal up to the first damaged line, and truncate it there.
+
+    A kill, a power cut or a failing disk may have damaged a line.
+    """
     if not journal.exists():
         return
     whole = 0
@@ -92,8 +108,8 @@ def _whole_lines(journal: Path) -> Iterator[dict[str, Any]]:
         stream.truncate(whole)
 
 
-def _facts(line: bytes) -> dict[str, Any] | None:
-    """The facts in a line of the journal; None of one that is not what was written."""
+def _facts(line: bytes) -> Facts | None:
+    """Parse a line of the journal; None where it is not what was written."""
     try:
         facts = json.loads(line) if line.endswith(b"\n") else None
     except ValueError:
@@ -104,7 +120,7 @@ def _facts(line: bytes) -> dict[str, Any] | None:
 
 
 def index(folder: Path, journal: Path) -> pl.DataFrame:
-    """The index as it was, and the journal, which is newer."""
+    """Return the index with the journal's facts, which are newer and replace those of the index."""
     parts = [pl.DataFrame(schema=FACTS)]
     if (folder / pixel_cache.INDEX).exists():
         parts.append(storage.read_table(folder / pixel_cache.INDEX).select(list(FACTS)))

@@ -1,7 +1,7 @@
 """Select the images that may enter a split, and say which are excluded and how to include them.
 
-Images that the data state not to be frontal chest radiographs are excluded (`hilum.annotations.eligibility`),
-unless `[split] include` lists their view, body part or modality.
+Images that the data state not to be frontal chest radiographs are excluded
+(`hilum.annotations.eligibility`), unless `[split] include` lists their view, body part or modality.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import polars as pl
 
@@ -18,6 +17,7 @@ from hilum.annotations import eligibility
 from hilum.config import Data, Recipe
 from hilum.dataset.manifest import Manifest
 from hilum.errors import NotFound, TooFew
+from hilum.pipeline.step import Summary
 
 EXCLUDED = "excluded, not frontal chest radiographs"  # in the summary: counts by reason
 NOT_STATED = "included though not stated"  # in the summary: counts by field
@@ -31,14 +31,14 @@ class Selection:
     excluded: pl.DataFrame
     data: Data
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> Summary:
         """Count excluded images by reason, and included ones that do not state a field."""
-        told: dict[str, Any] = {}
+        counts: Summary = {}
         if self.excluded.height:
-            told[EXCLUDED] = eligibility.counts(self.excluded["reason"])
+            counts[EXCLUDED] = eligibility.counts(self.excluded["reason"])
         if unstated := eligibility.unstated(self.included.table):
-            told[NOT_STATED] = dict(unstated)
-        return told
+            counts[NOT_STATED] = dict(unstated)
+        return counts
 
     def remedy(self) -> str:
         """Say what is excluded, with a recipe that includes it."""
@@ -64,7 +64,7 @@ class Selection:
 
 
 def select(manifest: Manifest, recipe: Recipe) -> Selection:
-    """Raise `TooFew` where every image is excluded."""
+    """Select the images of `manifest`. Raises `TooFew` where every image is excluded."""
     include, table = recipe.split.include, manifest.table
     excluded = table.with_columns(eligibility.reasons(table, include)).drop_nulls("reason")
     selection = Selection(manifest.eligible(include), excluded, recipe.data)

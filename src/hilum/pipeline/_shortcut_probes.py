@@ -1,20 +1,25 @@
-"""Probes: what a part of a picture tells by means too simple to see disease. Parts, features and the cross-validated answer; no run, no model.
+"""Probe what image parts predict, by features too simple to show disease; no run and no model.
 
-Pictures are uint8 (height, width), letterboxed squares as cached; lungs are label pictures of the same shape (`hilum.annotations.lung_masks`). Parts of PARTS:
+Images are uint8 (height, width), letterboxed squares as cached; lungs are label maps of the same shape
+(`hilum.annotations.lung_masks`). Parts of PARTS:
 
-    whole      the picture as it is
-    unmarked   black where side markers and lettering usually lie: the ring of `border` and corners of 0.3 of each side, but for the lungs. The
-               same places in every picture, since a marker painted over would leave a sign of its own
-    border     a ring of a tenth of the shorter side along the edge of the picture, the rest black
+    whole      the image as it is
+    unmarked   black where side markers and text usually are: the ring of `border` and corners of 0.3 of
+               each side, but for the lungs. The same places in every image, since a marker painted over
+               would leave a trace of its own
+    border     a ring of a tenth of the shorter side along the edge of the image, the rest black
     outside    the lungs and a rim of 1/40 of the side black
-    outline    the lungs white, all else black: their shape and place alone, which `outside` cannot help showing too
+    outline    the lungs white, all else black: their shape and place alone, which `outside` cannot help
+               showing too
 
-Features: a thumbnail of 32 x 32, a histogram of 32 bins, and how fine the detail is in each of 8 x 8 tiles (a scanner's look), float32. On
-them a ridge regression of each class, its penalty chosen by leaving one out of those that are learnt from, asked about patients it has not
-seen. The control is the same with labels shuffled between patients: what it reaches is chance.
+Features, float32: a thumbnail of 32 x 32, a histogram of 32 bins, and the fineness of detail in each of
+8 x 8 tiles, which differs between scanners. On them a ridge regression of each class, its penalty chosen
+by leave-one-out on the training folds, is evaluated on patients of the left-out fold. The control is the
+same with labels shuffled between patients: what it reaches is chance.
 
-Sources: Zech et al. 2018, PLoS Med 15(11):e1002683 (the hospital told from pictures); Maguolo and Nanni 2021, Information Fusion 76:1-7
-(the finding told with the lungs blacked out); Golub, Heath and Wahba 1979, Technometrics 21:215-223 (leaving one out of a ridge regression).
+Sources: Zech et al. 2018, PLoS Med 15(11):e1002683 (the hospital predicted from radiographs); Maguolo
+and Nanni 2021, Information Fusion 76:1-7 (the finding predicted with the lungs blacked out); Golub,
+Heath and Wahba 1979, Technometrics 21:215-223 (leave-one-out of a ridge regression).
 """
 
 from __future__ import annotations
@@ -30,7 +35,7 @@ from hilum.statistics.folds import FOLDS, by_class
 PARTS = ("whole", "unmarked", "border", "outside", "outline")
 RING = 0.1  # of the shorter side
 CORNER = 0.3  # of each side
-RIM = 1 / 40  # of the square's side, around found lungs: their outline is not exact
+RIM = 1 / 40  # of the square's side, around predicted lungs: their outline is not exact
 THUMBNAIL, BINS, TILES = 32, 32, 8
 FEATURES = THUMBNAIL**2 + BINS + TILES**2
 SHUFFLES = 20
@@ -38,30 +43,27 @@ _PENALTIES = 10.0 ** np.arange(-2, 4)  # times the mean square length of a row o
 
 
 class CrossValidatedScores(NamedTuple):
-    """Answers of the fits that did not see the patient, higher for the class: float64 (n, classes), and of shuffled labels (SHUFFLES, n, classes).
+    """Scores by fits that did not include the patient, higher for the class."""
 
-    `shuffled_classes`, int64 (SHUFFLES, n), are the labels those were fitted to and are to be measured against.
-    """
-
-    scores: np.ndarray
-    shuffled: np.ndarray
-    shuffled_classes: np.ndarray
+    scores: np.ndarray  # float64 (n, classes)
+    shuffled: np.ndarray  # float64 (SHUFFLES, n, classes), by fits to shuffled labels
+    shuffled_classes: np.ndarray  # int64 (SHUFFLES, n), the labels those were fitted to
 
 
-# ----------------------------------------------------------------------------------------------------------------- parts of a picture
+# ------------------------------------------------------------------------------ parts of an image
 
 
 def part(
-    name: str, picture: np.ndarray, labels: np.ndarray, inside: tuple[slice, slice]
+    name: str, image: np.ndarray, labels: np.ndarray, inside: tuple[slice, slice]
 ) -> np.ndarray:
-    """One of PARTS; `inside` is where the picture lies in its square, as `Letterbox.inside` says."""
+    """Return one of PARTS; `inside` is where the image lies in its square (`Letterbox.inside`)."""
     if name == "whole":
-        return picture
+        return image
     if name == "outline":
         return (labels > 0).astype(np.uint8) * 255
     if name == "outside":
-        return np.where(rimmed(labels), 0, picture).astype(np.uint8)
-    shown = picture.copy()
+        return np.where(rimmed(labels), 0, image).astype(np.uint8)
+    shown = image.copy()
     view, ring = shown[inside], _ring(shown[inside].shape)
     if name == "border":
         view[~ring] = 0
@@ -87,7 +89,7 @@ def _corners(size: Size) -> np.ndarray:
 
 
 def rimmed(labels: np.ndarray) -> np.ndarray:
-    """bool: the lungs and the rim around them."""
+    """Return the lungs and the rim around them, bool (height, width)."""
     reach = 2 * max(1, round(RIM * labels.shape[0])) + 1
     return (
         cv2.dilate(
@@ -98,11 +100,11 @@ def rimmed(labels: np.ndarray) -> np.ndarray:
     )
 
 
-# ---------------------------------------------------------------------------------------------------------------------------- features
+# ---------------------------------------------------------------------------------------- features
 
 
 def features(images: np.ndarray) -> np.ndarray:
-    """float32 (n, FEATURES) of uint8 (n, side, side) pictures of at least THUMBNAIL pixels."""
+    """Return float32 (n, FEATURES) of uint8 (n, side, side) images, side at least THUMBNAIL."""
     return (
         np.stack([_features(image) for image in images])
         if len(images)
@@ -120,13 +122,17 @@ def _features(image: np.ndarray) -> np.ndarray:
     ).astype(np.float32)
 
 
-# ------------------------------------------------------------------------------------------------------------------------------ answers
+# ----------------------------------------------------------------------------------------- answers
 
 
 def cross_validate(
     features: np.ndarray, classes: np.ndarray, groups: np.ndarray, *, seed: int = 0
 ) -> CrossValidatedScores:
-    """Answers on rows of `features` (n, p) whose `classes` are int64 (n,) from 0, each of them there; `groups` (n,) name the patients."""
+    """Score every row by a fit to other patients.
+
+    `features`: (n, p); `classes`: int64 (n,) from 0, each of them there; `groups` (n,) name the
+    patients.
+    """
     count = int(classes.max()) + 1
     fold = by_class(classes, groups, seed, FOLDS)
     others = np.stack([shuffled(classes, groups, seed + 1 + k) for k in range(SHUFFLES)])
@@ -135,32 +141,53 @@ def cross_validate(
     ).astype(np.float64)
     scores = np.empty(targets.shape)
     for one in range(FOLDS):
-        asked = fold == one
-        if asked.any():
-            scores[asked] = ridge(features[~asked], targets[~asked], features[asked])
+        held_out = fold == one
+        if held_out.any():
+            training = features[~held_out]
+            scores[held_out] = ridge(training, targets[~held_out], features[held_out])
     answers = scores.reshape(len(scores), SHUFFLES + 1, count).transpose(1, 0, 2)
     return CrossValidatedScores(answers[0], answers[1:], others)
 
 
+def fold_of(classes: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
+    """Return the fold of each row, int64 (n,).
+
+    Groups stay whole; those of one class, that of their first row, are dealt evenly, in an order that
+    the seed decides.
+    """
+    names, first, of_row = np.unique(groups, return_index=True, return_inverse=True)
+    order = np.random.default_rng(seed).permutation(len(names))
+    order = order[np.argsort(classes[first][order], kind="stable")]
+    fold = np.empty(len(names), np.int64)
+    fold[order] = np.arange(len(names)) % FOLDS
+    return fold[of_row]
+
+
 def shuffled(classes: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
-    """Each group's rows get the class of the first row of another group, so that what a patient's pictures share stays together."""
+    """Return shuffled classes: each group's rows get the class of the first row of another group.
+
+    So what the images of one patient have in common stays together.
+    """
     _, first, of_row = np.unique(groups, return_index=True, return_inverse=True)
     return classes[first][np.random.default_rng(seed).permutation(len(first))][of_row]
 
 
-def ridge(known: np.ndarray, targets: np.ndarray, asked: np.ndarray) -> np.ndarray:
-    """Answers float64 (rows of `asked`, targets) without the mean and in one spread, so that those of several folds can be ranked together."""
+def ridge(known: np.ndarray, targets: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """Return predictions for `new`, float64 (rows, targets), by a ridge regression on `known`.
+
+    They are centred and scaled to one spread, so that those of several folds can be ranked together.
+    """
     mean, spread = known.mean(0, dtype=np.float64), known.std(0, dtype=np.float64)
-    spread = np.where(spread > 1e-6, spread, np.inf)  # what never changes tells nothing
-    rows, new = (known - mean) / spread, (asked - mean) / spread
+    spread = np.where(spread > 1e-6, spread, np.inf)  # a constant feature carries nothing
+    rows, new = (known - mean) / spread, (new - mean) / spread
     wanted = targets - targets.mean(0)
     left, values, right = _decomposed(rows)
     if not values.size:
-        return np.zeros((len(asked), targets.shape[1]))
+        return np.zeros((len(new), targets.shape[1]))
     along, size = left.T @ wanted, values.sum() / len(rows)
     best, answers, fitted_spread = (
         np.full(targets.shape[1], np.inf),
-        np.zeros((len(asked), targets.shape[1])),
+        np.zeros((len(new), targets.shape[1])),
         np.zeros(targets.shape[1]),
     )
     for penalty in _PENALTIES * size:
@@ -179,7 +206,10 @@ def ridge(known: np.ndarray, targets: np.ndarray, asked: np.ndarray) -> np.ndarr
 
 
 def _decomposed(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Left and right singular vectors and squared singular values, by the smaller of the two Gram matrices."""
+    """Return left singular vectors, squared singular values and right singular vectors.
+
+    They are computed from the smaller of the two Gram matrices.
+    """
     wide = rows.shape[1] > len(rows)
     values, vectors = np.linalg.eigh(rows @ rows.T if wide else rows.T @ rows)
     kept = values > 1e-8 * max(values[-1], 1e-12)

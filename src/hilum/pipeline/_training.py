@@ -1,9 +1,9 @@
-"""What the training steps share: fit one model of the shelf, export it with its contract, and note what it was trained on."""
+"""Train one model plug-in, export it with its contract, and record what it was trained on."""
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +17,7 @@ from hilum.dataset.manifest import Manifest
 from hilum.errors import MissingExtra
 from hilum.inference.onnx_model import InputContract, OnnxModel
 from hilum.pipeline import division
+from hilum.pipeline.step import Inputs
 from hilum.run_folder import Run
 from hilum.storage import integrity
 
@@ -27,10 +28,10 @@ TRAINING = "training.parquet"  # model, image_id: what each model of a step was 
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """One model to train: `file` is where it goes below the run, `image_ids` what it learns from, `fit` the call of its module.
+    """One model to train: `file` is its place below the run, `image_ids` what it is trained on.
 
-    `fit(module, settings, checkpoint)` returns the trained network; what it puts into `epochs`, `_loop.Epoch`s, the model carries as
-    metadata of that name.
+    `fit(module, settings, checkpoint)` calls the plug-in and returns the trained network; what it
+    appends to `epochs` (`_loop.Epoch`), the model carries as metadata of that name.
     """
 
     file: str
@@ -43,8 +44,8 @@ class TrainingJob:
     concepts: tuple[str, ...] = ()
     epochs: list[Any] = field(default_factory=list)
 
-    def run(self, run: Run, made_from: Mapping[str, Any]) -> OnnxModel:
-        """The trained model; at once where it is finished already."""
+    def run(self, run: Run, made_from: Inputs) -> OnnxModel:
+        """Train and export the model, unless that is finished already, and open it."""
         name = self.file.removesuffix(".onnx").replace("/", "-")
         made_from = {**made_from, "images": storage.digest(list(self.image_ids))}
         if not run.finished(name, made_from):
@@ -74,10 +75,14 @@ class TrainingJob:
             "images": len(self.image_ids),
             "digest": storage.digest(sorted(self.image_ids)),
         }
-        told = {"contract": asdict(contract), "card": asdict(module.CARD), "trained_on": trained_on}
+        described = {
+            "contract": asdict(contract),
+            "card": asdict(module.CARD),
+            "trained_on": trained_on,
+        }
         if self.epochs:
-            told["epochs"] = [asdict(epoch) for epoch in self.epochs]
-        metadata = {key: storage.as_json(value) for key, value in told.items()}
+            described["epochs"] = [asdict(epoch) for epoch in self.epochs]
+        metadata = {key: storage.as_json(value) for key, value in described.items()}
         onnx_export.to_onnx(
             network, run / self.file, size=self.size, outputs=module.OUTPUTS, metadata=metadata
         )
@@ -107,4 +112,5 @@ def refuse_without_packages(manifest: Manifest, recipe: Recipe, steps: Collectio
 
 
 def digests(run: Run, files: Sequence[str]) -> dict[str, str]:
+    """Return the digest of each file below the run, by its path."""
     return {file: integrity.digest_of(run / file) for file in files}

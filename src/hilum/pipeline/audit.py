@@ -1,4 +1,9 @@
-"""Audit: every check of the shelf on the manifest, on what caching saw of each file, and on what the cached pictures show.
+"""Audit: run every check on the manifest, on the facts that caching recorded, and on cached pixels.
+
+    issues.parquet        what the checks found, as `hilum.audit.issues.COLUMNS`, worst first
+    orientation.parquet   image_id and `hilum.inference.orientation.FEATURES` of every cached image,
+                          null where it could not be read; the step predict reads its flags from it
+    audit.html            the page for a person
 
 Nothing is decoded, changed or left out here.
 """
@@ -7,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from inspect import signature
-from typing import Any
 
 import polars as pl
 
@@ -16,15 +20,18 @@ from hilum.audit import checks, page
 from hilum.audit.issues import COLUMNS, Issue, Rule
 from hilum.config import Recipe
 from hilum.dataset.manifest import SEVERITIES, Manifest
+from hilum.dataset.pixel_cache import Cache
 from hilum.errors import NotFound
 from hilum.inference import orientation
 from hilum.pipeline import cache
+from hilum.pipeline._training import digests
+from hilum.pipeline.step import Inputs, StepResult, Summary
 from hilum.privacy import run_release
 from hilum.progress import Progress
 from hilum.run_folder import Run
 
-VERSION = 9  # change it when unchanged checks would report other issues for the same data
-FINDINGS, PAGE = "issues.parquet", "audit.html"
+VERSION = 10  # to be raised when the same manifest and facts give other issues
+FINDINGS, ORIENTATION, PAGE = "issues.parquet", "orientation.parquet", "audit.html"
 NEVER = "never"
 LEVELS = (*SEVERITIES, NEVER)  # of `--fail-on`
 
@@ -32,36 +39,31 @@ LEVELS = (*SEVERITIES, NEVER)  # of `--fail-on`
 def audit(
     manifest: Manifest,
     facts: pl.DataFrame,
-    pictures: cache.Cache | None = None,
+    cached: Cache | None = None,
     *,
     include: Collection[str] = (),
 ) -> pl.DataFrame:
-    """Findings as `hilum.audit.issues.COLUMNS`: by severity, worst first, then rule and images, whatever the order of files.
+    """Return all issues as `hilum.audit.issues.COLUMNS`: by severity, worst first, then rule, images.
 
-    `facts` is the index of the manifest's cache, with or without `posture.LOOKS`; `pictures` is that cache, for
-    the checks that look at the pictures themselves. Without it these say nothing. `include` is the recipe's `[split] include`.
+    The order does not depend on that of the files. `facts` is the index of the manifest's cache, with
+    or without `orientation.FEATURES`; `cached` that cache, for the checks that read pixels: without it
+    they report nothing. `include` is the recipe's `[split] include`.
     """
-    modules = checks.modules()
-    seen: list[Issue] = []
+    modules = [plugins.load("checks", name) for name in plugins.names("checks")]
+    offered = {"cache": cached, "include": include}
+    found: list[Issue] = []
     for module in modules:
-        offered = {"cache": pictures, "include": include}
-        seen += module.check(
-            manifest,
-            facts,
-            **{
-                name: offered[name]
-                for name in signature(module.check).parameters
-                if name in offered
-            },
-        )
-    told = tuple(seen)
+        wanted = signature(module.check).parameters
+        extra = {name: value for name, value in offered.items() if name in wanted}
+        found += module.check(manifest, facts, **extra)
+    so_far = tuple(found)
     for module in modules:
-        seen += module.afterwards(manifest, told) if hasattr(module, "afterwards") else ()
-    return table(seen, [rule for module in modules for rule in module.RULES])
+        found += module.afterwards(manifest, so_far) if hasattr(module, "afterwards") else ()
+    return table(found, [rule for module in modules for rule in module.RULES])
 
 
 def table(found: Iterable[Issue], rules: Iterable[Rule]) -> pl.DataFrame:
-    """Findings as `hilum.audit.issues.COLUMNS`, worst first, with the remedies of the rules they break."""
+    """Return issues as a table, worst first, with the remedies of the rules they break."""
     remedies = {rule.name: rule.remedy for rule in rules}
     rows = [
         (one.rule, one.severity, one.image_id, one.other_image_id, one.message, remedies[one.rule])
@@ -73,66 +75,60 @@ def table(found: Iterable[Issue], rules: Iterable[Rule]) -> pl.DataFrame:
     )
 
 
-def failing(findings: pl.DataFrame, level: str) -> int:
-    """Number of findings at `level` (one of `LEVELS`) or worse. Raises `NotFound` for any other word."""
+def failing(issues: pl.DataFrame, level: str) -> int:
+    """Count the issues at `level`, one of `LEVELS`, or worse. Raises `NotFound` for another word."""
     if level not in LEVELS:
         raise NotFound.named("severity", level, LEVELS)
     worse = SEVERITIES[: SEVERITIES.index(level) + 1] if level != NEVER else ()
-    return findings["severity"].is_in(worse).sum()
+    return issues.filter(pl.col("severity").is_in(worse)).height
 
 
-def duplicates(findings: pl.DataFrame) -> list[tuple[str, str]]:
-    """Pairs (image_id, other_image_id) that show one picture: each copy beside the first of its kind, so pairs chain up to whole groups."""
-    same_image = [name for name, rule in checks.rules().items() if rule.same_image]
+def duplicates(issues: pl.DataFrame) -> list[tuple[str, str]]:
+    """Return pairs (image_id, other_image_id) of the same image.
+
+    Each copy is paired with the first of its kind, so pairs chain up to whole groups.
+    """
     return (
-        findings.filter(pl.col("rule").is_in(same_image))
+        issues.filter(pl.col("rule").is_in(DUPLICATES))
         .select("image_id", "other_image_id")
         .sort(pl.all())
         .rows()
     )
 
 
-# ------------------------------------------------------------------------------------------------------------------------ the step
+# ----------------------------------------------------------------------------------------- the step
 
 
-def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
-    told = {
+def made_from(run: Run, recipe: Recipe) -> Inputs:
+    """Return the digests of manifest, cache and orientation network, and the settings."""
+    return {
         "manifest": run.made("ingest")["manifest.parquet"],
         "cache": run.made("cache"),
         "orientation": orientation.digest(),
-        "checks": checks.source_digest(),
-    }
-    return {
-        **told,
         "include": list(recipe.split.include),
         "share": recipe.section("share"),
         "version": VERSION,
     }
 
 
-def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], dict[str, Any]]:
-    pictures = cache.opened(run, recipe)
-    manifest = run.manifest()
-    findings = audit(
-        manifest,
-        orientation.describe_cache(pictures, pictures.index, progress),
-        pictures,
-        include=recipe.split.include,
-    )
+def make(run: Run, recipe: Recipe, progress: Progress) -> StepResult:
+    """Run the checks; write the issues, the orientation features and the page."""
+    cached, manifest = cache.opened(run, recipe), run.manifest()
+    facts = orientation.describe_cache(cached, cached.index, progress)
+    issues = audit(manifest, facts, cached, include=recipe.split.include)
     passed = run_release.of_run(run, recipe.share, manifest)
-    shown = page.render(passed.findings(findings), passed.manifest, passed.cache(pictures))
+    shown = page.render(passed.findings(issues), passed.manifest, passed.cache(cached))
     storage.write_text(run / PAGE, shown)
-    storage.write_table(run / FINDINGS, findings)
-    return {
-        FINDINGS: storage.digest_of_table(findings),
-        PAGE: storage.digest(shown.encode()),
-    }, summary(findings)
+    storage.write_table(run / ORIENTATION, facts.select("image_id", *orientation.FEATURES))
+    storage.write_table(run / FINDINGS, issues)
+    made = {FINDINGS: storage.digest_of_table(issues), PAGE: storage.digest(shown.encode())}
+    return StepResult(made | digests(run, [ORIENTATION]), summary(issues))
 
 
-def summary(findings: pl.DataFrame) -> dict[str, Any]:
-    """Counts by severity, and by rule with the worst first."""
-    by_severity = dict(findings.group_by("severity").len().iter_rows())
-    by_rule = findings.group_by("severity", "rule", maintain_order=True).len()
+def summary(issues: pl.DataFrame) -> Summary:
+    """Count issues by severity, and by rule with the worst first."""
+    by_severity = dict(issues.group_by("severity").len().iter_rows())
+    by_rule = issues.group_by("severity", "rule", maintain_order=True).len()
     return {
         **{severity: by_severity.get(severity, 0) for severity in SEVERITIES},
         "rules": {f"{rule} ({severity})": count for severity, rule, count in by_rule.iter_rows()},

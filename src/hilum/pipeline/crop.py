@@ -1,18 +1,22 @@
-"""Region: both lungs or one cut out of every picture, or the whole picture where the recipe asks for it; reversible to the file's own pixels.
+"""Crop: cut both lungs or one out of every image, or keep it whole, reversibly.
 
-    crop/images.u8       uint8 (n, size, size): the box of the lungs, or of one, with a margin, or the whole picture, letterboxed
-    crop/index.parquet   image_id, row, top, left, bottom, right (of the box, in the cached picture), whole (it is the whole picture), cut
-    crop/typical.json    the mean box of the training part's believed lungs, in shares of the picture; {} where too few are believed
+    crop/images.u8       uint8 (n, size, size): the box of the lungs, or of one, with a margin, or the
+                         whole image, letterboxed
+    crop/index.parquet   image_id, row, top, left, bottom, right (of the box, in the cached image),
+                         whole (whether it is the whole image), cut
+    crop/typical.json    the mean box of the training part's reliable masks, in fractions of the image;
+                         {} where too few are reliable
 
-An image that is in no part has no region. A mask is believed where its quality is at least that of the recipe and it is not tiny. Elsewhere the region is the typical box, and without
-one the whole picture; `cut` says which of CUTS it is. A region whose mask is not believed is not blackened outside it either.
+An image that is in no part has no region. A mask is reliable where its quality is at least that of the
+recipe and it is not tiny. Elsewhere the region is the typical box, and without one the whole image;
+`cut` says which of `lung_crop.CUTS` it is. A region whose mask is unreliable is not blackened outside
+the mask either. Regions map back to the pixels of the file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -23,6 +27,7 @@ from hilum.imaging.image_stack import Checksums, ImageStack
 from hilum.inference import lung_crop
 from hilum.pipeline import cache, division, segment
 from hilum.pipeline._training import digests
+from hilum.pipeline.step import Inputs, StepResult
 from hilum.progress import Progress
 from hilum.run_folder import Run
 from hilum.storage import integrity
@@ -36,10 +41,11 @@ COLUMNS = (
 )
 
 
-# ------------------------------------------------------------------------------------------------------------------------ the step
+# ----------------------------------------------------------------------------------------- the step
 
 
-def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
+def made_from(run: Run, recipe: Recipe) -> Inputs:
+    """Return the digests of masks, split and cache, and the settings."""
     return {
         "segment": run.made("segment"),
         "split": run.made("split"),
@@ -49,30 +55,31 @@ def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], dict[str, Any]]:
-    pictures = cache.opened(run, recipe)
+def make(run: Run, recipe: Recipe, progress: Progress) -> StepResult:
+    """Crop every image that is in the split."""
+    cached = cache.opened(run, recipe)
     found = run.table("segment", segment.INDEX)
     of = {
-        image_id: (row, told)
-        for image_id, row, told in found.select("image_id", "row", "quality").iter_rows()
+        image_id: (row, quality)
+        for image_id, row, quality in found.select("image_id", "row", "quality").iter_rows()
     }
-    masks = segment.found_masks(run, pictures.size)
+    masks = segment.found_masks(run, cached.size)
     dealt = run.table("split", "split.parquet")
-    facts = pictures.readable.join(dealt, on="image_id", how="semi", maintain_order="left").select(
+    facts = cached.readable.join(dealt, on="image_id", how="semi", maintain_order="left").select(
         "image_id", "row", "height", "width"
     )
     typical = _typical(run, recipe, facts, of, masks)
-    nothing = np.zeros((pictures.size, pictures.size), np.uint8)
+    nothing = np.zeros((cached.size, cached.size), np.uint8)
     index = []
     with storage.writing(run / IMAGES) as stream:
         for row, (image_id, place, *size) in enumerate(facts.iter_rows()):
-            at, told = of.get(image_id, (None, 0.0))
+            at, quality = of.get(image_id, (None, 0.0))
             labels = nothing if at is None else masks[at]
             region = lung_crop.cut(
-                pictures.images[place],
+                cached.images[place],
                 labels,
                 recipe.crop,
-                quality=told,
+                quality=quality,
                 typical=typical,
                 size=tuple(size),
             )
@@ -82,11 +89,8 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
                 [
                     image_id,
                     row,
-                    crop.top,
-                    crop.left,
-                    crop.bottom,
-                    crop.right,
-                    region.how in (lung_crop.WHOLE, lung_crop.REQUESTED),
+                    *(crop.top, crop.left, crop.bottom, crop.right),
+                    region.how in (lung_crop.WHOLE, lung_crop.ASKED),
                     region.how,
                     integrity.checksum(region.image),
                 ]
@@ -96,10 +100,10 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
     storage.write_table(run / INDEX, table)
     storage.write_json(run / TYPICAL, typical)
     counts = {
-        f"{how} in place of doubtful or missing lungs": int((table["cut"] == how).sum())
+        f"{how} in place of unreliable or missing lungs": int((table["cut"] == how).sum())
         for how in lung_crop.FLAGGED
     }
-    return digests(run, [IMAGES, INDEX, TYPICAL]), {"regions": table.height, **counts}
+    return StepResult(digests(run, [IMAGES, INDEX, TYPICAL]), {"regions": table.height, **counts})
 
 
 def _typical(
@@ -107,9 +111,12 @@ def _typical(
     recipe: Recipe,
     facts: pl.DataFrame,
     of: Mapping[str, tuple[int, float]],
-    masks: np.ndarray,
+    masks: ImageStack,
 ) -> dict[str, float]:
-    """Of the training part alone: tune and test must not decide how they are cut."""
+    """Return the typical box, of the training part alone.
+
+    Tune and test must not influence how they are cropped.
+    """
     training = run.table("split", "split.parquet").filter(pl.col("part") == "train")["image_id"]
     boxes = []
     for image_id, _, *size in facts.filter(
@@ -131,6 +138,7 @@ class Crops:
 
     @classmethod
     def of(cls, run: Run, size: int) -> Crops:
+        """Open the regions of a run, or of a fold."""
         index = run.table("crop", INDEX)
         sums = Checksums.of(index["row"], index["crc32"], run.remedy)
         return cls(ImageStack(run / IMAGES, size, checksums=sums), index)
@@ -158,6 +166,7 @@ class Crops:
         return cls(np.concatenate(images), pl.concat([pl.DataFrame(schema=COLUMNS), *index]))
 
     def rows(self, image_ids: pl.Series) -> np.ndarray:
+        """Return the rows of `images`, int64, in the order of `image_ids`."""
         return image_ids.replace_strict(
             dict(zip(self.index["image_id"], self.index["row"], strict=True)), return_dtype=pl.Int64
         ).to_numpy()

@@ -85,7 +85,8 @@ def cross_validated(
 
 def fold_count(table: pl.DataFrame) -> int:
     """Return how many folds an earlier table has; 0 of a single split."""
-    return 1 + table["fold"].max() if "fold" in table.columns and table["fold"].count() else 0
+    folds = table["fold"].drop_nulls() if "fold" in table.columns else pl.Series([], dtype=pl.Int64)
+    return int(folds.to_numpy().max(initial=-1)) + 1
 
 
 def _kept(table: pl.DataFrame, kept: pl.DataFrame | None, folds: int) -> dict[str, str]:
@@ -96,8 +97,8 @@ def _kept(table: pl.DataFrame, kept: pl.DataFrame | None, folds: int) -> dict[st
     if kept is None or fold_count(kept) != folds:
         return {}
     of_patient = kept.select("patient_id", "fold").unique()
-    told = table.join(of_patient, on="patient_id").group_by("group").agg(pl.col("fold").unique())
-    return {group: str(fold[0]) for group, fold in told.iter_rows() if len(fold) == 1}
+    groups = table.join(of_patient, on="patient_id").group_by("group").agg(pl.col("fold").unique())
+    return {group: str(fold[0]) for group, fold in groups.iter_rows() if len(fold) == 1}
 
 
 def deal_folds(

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import polars as pl
 
@@ -25,6 +24,7 @@ from hilum import storage
 from hilum.annotations.vocabulary import State, name_of
 from hilum.dataset.manifest import Manifest
 from hilum.errors import NotFound
+from hilum.pipeline.step import Summary
 from hilum.run_folder import Run
 
 FILE = "division.json"
@@ -33,12 +33,12 @@ FEWEST_OF_A_STATE = 5  # patients
 FEWEST_PATIENTS = 20
 SMALL = 500  # patients: a smaller set is cross-validated if one split is too small for any finding
 FOLDS, QUICK_FOLDS = 5, 3  # where the recipe leaves the number to Hilum
-TUNE = 0.25  # share of the patients outside a fold on which its thresholds are chosen
+TUNE = 0.25  # fraction of the patients outside a fold on which its thresholds are chosen
 
 
 @dataclass(frozen=True)
 class Division:
-    """Hold what the step `split` decided, and why.
+    """What the step `split` decided, and why.
 
     `finding` is the leading finding; None: no label has both states. `concepts` are those that
     models are trained on, the leading one first; None: those that the recipe names. `too_rare`
@@ -59,6 +59,7 @@ class Division:
 
     @property
     def cross_validated(self) -> bool:
+        """Whether patients are dealt into folds."""
         return self.mode == CROSS_VALIDATED
 
     @classmethod
@@ -81,23 +82,22 @@ class Division:
         )
 
     def write(self, run: Run) -> None:
+        """Write it to the run's folder."""
         storage.write_json(run / FILE, asdict(self))
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> Summary:
         """Summarise it for a person; {} of a single split that leaves out no finding."""
-        told: dict[str, Any] = (
-            {} if self.mode == SINGLE else {"mode": self.mode, "because": self.why}
-        )
+        said: Summary = {} if self.mode == SINGLE else {"mode": self.mode, "because": self.why}
         if self.cross_validated:
-            told |= {
+            said |= {
                 "folds": self.folds,
                 "trained on": ", ".join(self.concepts or ()) or "no finding",
             }
         if self.too_rare:
-            told["too rare to train on"] = "; ".join(
+            said["too rare to train on"] = "; ".join(
                 f"{concept} ({why})" for concept, why in self.too_rare.items()
             )
-        return told
+        return said
 
 
 def folds(run: Run) -> list[Run]:

@@ -1,52 +1,68 @@
-"""Evaluate: figures with their doubt, from scores and masks alone; it never sees a model.
+"""Evaluate: figures with their intervals, from scores and masks alone; no model is run.
 
-    metrics.parquet   one row a figure, see `hilum.pipeline.evaluation.estimate`; what is measured of scores: `hilum.pipeline.evaluation.classification`
-    overlap.parquet   image_id, part, source, side, dice, iou, precision, recall, and hausdorff95 and average_distance, each in _pixels
-                      and _mm: found lungs against drawn ones, in the cached pictures
-    calibration.json  by stage and concept, fitted on the tune part alone: the threshold (Youden) that the test part's figures use, temperature
-                      with bias and isotonic corners (`hilum.statistics.calibration`), and why what is missing is missing
-    fold_calibration.json   of a cross-validated run (`hilum.pipeline.division`) the same by fold, fitted on
-                      the fold's own tune part, which the figures use; calibration.json is then fitted
+    metrics.parquet   one row a figure, see `hilum.pipeline.evaluation.estimate`; those of scores:
+                      `hilum.pipeline.evaluation.classification`, those of lungs:
+                      `hilum.pipeline.evaluation.segmentation`
+    overlap.parquet   of predicted lungs against reference masks, in the cached pixels: image_id, part,
+                      source, side, dice, iou, precision, recall, and hausdorff95 and
+                      average_distance, each in _pixels and _mm
+    overlap_in_file.parquet   the same of test images in the pixels of their files
+                      (`hilum.pipeline.evaluation.file_grid`)
+    calibration.json  by task and concept, fitted on the tune part alone: the threshold (Youden) that the
+                      test part's figures use, temperature with bias and isotonic corners
+                      (`hilum.statistics.calibration`), and why what is missing is missing
+    fold_calibration.json   of a cross-validated run (`hilum.pipeline.division`) the same by fold, fitted
+                      on the fold's own tune part, which the figures use; calibration.json is then fitted
                       on the pooled scores, for the final models, which are trained on all images
 
-Intervals resample patients (groups of the split), not images. `undefined` counts the resamples in which a figure had no meaning.
-First it holds the run to its promise: no image of tune or test, nor of their patients, was in the training of any stage. Where a recipe asks
-for the lung model that comes with Hilum although it has learnt from some of the images, figures of lungs leave their patients out.
+Intervals resample patients (groups of the split), not images; `n_undefined` counts the resamples in
+which a metric is undefined. First of all the step proves that no image of tune or test, nor another
+image of their patients, was in the training of any stage. Where a recipe asks for the pretrained
+lung model although it was trained on some of the images, figures of lungs leave their patients out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import polars as pl
 
 from hilum import storage
 from hilum.config import Recipe
 from hilum.dataset.manifest import Manifest
+from hilum.dataset.pixel_cache import Cache
 from hilum.errors import Mismatch
+from hilum.imaging.image_stack import ImageStack
 from hilum.pipeline import cache, division, predict, segment, split
 from hilum.pipeline._training import TRAINING, digests
-from hilum.pipeline.evaluation import classification as of_scores
-from hilum.pipeline.evaluation.estimate import ALL, ESTIMATE, banded
+from hilum.pipeline.evaluation import classification, file_grid
+from hilum.pipeline.evaluation.estimate import ALL, ESTIMATE, EstimateRow, banded
 from hilum.pipeline.evaluation.segmentation import (
     BOTH,
+    CACHED,
     DISTANCES,
+    FILE,
     file_spacing,
     lung_figures,
     overlaps,
 )
+from hilum.pipeline.step import Inputs, StepResult, Summary
+from hilum.pipeline.truth import truths
 from hilum.progress import Progress, quietly
 from hilum.run_folder import Run
 
 __all__ = [
     "ALL",
     "BOTH",
+    "CACHED",
     "CALIBRATION",
     "DISTANCES",
     "ESTIMATE",
+    "FILE",
     "METRICS",
     "OVERLAP",
+    "OVERLAP_IN_FILE",
     "figures",
     "file_spacing",
     "lung_figures",
@@ -56,20 +72,20 @@ __all__ = [
     "unseen",
 ]
 
-VERSION = 4
-METRICS, OVERLAP, CALIBRATION, OF_FOLDS = (
-    "metrics.parquet",
-    "overlap.parquet",
-    "calibration.json",
-    "fold_calibration.json",
-)
+VERSION = 5
+METRICS, CALIBRATION, OF_FOLDS = "metrics.parquet", "calibration.json", "fold_calibration.json"
+OVERLAP, OVERLAP_IN_FILE = "overlap.parquet", "overlap_in_file.parquet"
 
 
 class Figures(NamedTuple):
+    """All figures of a run, what they were computed from, and what was fitted on tune parts."""
+
     metrics: pl.DataFrame
     overlap: pl.DataFrame
-    calibration: of_scores.Calibration
-    of_folds: dict[int, of_scores.Calibration]  # {} where there is one split
+    overlap_in_file: pl.DataFrame
+    unreadable: tuple[str, ...]  # image_id, not measured in the file's pixels
+    calibration: classification.Calibrations
+    of_folds: dict[int, classification.Calibrations]  # {} where there is one split
 
 
 def refuse_leaks(run: Run, table: pl.DataFrame) -> None:
@@ -79,112 +95,134 @@ def refuse_leaks(run: Run, table: pl.DataFrame) -> None:
     folds = division.folds(run)
     if not folds:
         return
-    if (
-        torn := table.group_by("group")
-        .agg(pl.col("fold").n_unique())
-        .filter(pl.col("fold") > 1)["group"]
-        .sort()
-        .to_list()
-    ):
+    fold_counts = table.group_by("group").agg(pl.col("fold").n_unique())
+    torn = fold_counts.filter(pl.col("fold") > 1)["group"].sort().to_list()
+    if torn:
         raise Mismatch(
-            f"patients stand in several folds: {', '.join(torn[:5])}; make the split again with `hilum split`"
+            f"patients are in several folds: {', '.join(torn[:5])}; make the split again with "
+            f"`hilum split`"
         )
     for number, fold in enumerate(folds):
         parts = fold.table("split", "split.parquet")
-        tested, expected = (
-            set(rows["image_id"])
-            for rows in (
-                parts.filter(pl.col("part") == "test"),
-                table.filter(pl.col("fold") == number),
-            )
-        )
-        if tested != expected:
+        tested = parts.filter(pl.col("part") == "test")["image_id"]
+        expected = table.filter(pl.col("fold") == number)["image_id"]
+        if set(tested) != set(expected):
             raise Mismatch(
-                f"the test part of fold {number} is not the images that split.parquet gives it; make the split again with `hilum split`"
+                f"the test part of fold {number} differs from the images that split.parquet assigns "
+                f"to it; make the split again with `hilum split`"
             )
         for stage in ("segment", "train"):
-            split.refuse_leak(
-                parts,
-                fold.table(stage, f"{stage}/{TRAINING}"),
-                f"stage '{stage}' of fold {number}",
-            )
+            training = fold.table(stage, f"{stage}/{TRAINING}")
+            split.refuse_leak(parts, training, f"stage '{stage}' of fold {number}")
 
 
 def unseen(run: Run, table: pl.DataFrame) -> pl.DataFrame:
-    """The split's rows but those of patients from whom a pretrained lung model has learnt: it cannot be measured on them."""
-    learnt = table.join(segment.seen(run), on="image_id", how="semi").select("group").unique()
-    return table.join(learnt, on="group", how="anti", maintain_order="left")
+    """Return the split's rows without patients that a pretrained lung model was trained on.
 
-
-def truths(manifest: Manifest, scores: pl.DataFrame) -> pl.DataFrame:
-    """image_id, concept and state (null: not mentioned) of every concept that is scored, one row an image and concept."""
-    of = [
-        manifest.states(concept).select("image_id", "state", concept=pl.lit(concept))
-        for concept in scores["concept"].unique().sort()
-    ]
-    return (
-        pl.concat(of)
-        if of
-        else pl.DataFrame(schema={"image_id": pl.String, "state": pl.Int8, "concept": pl.String})
-    )
+    The model cannot be measured on these.
+    """
+    seen = table.join(segment.seen(run), on="image_id", how="semi").select("group").unique()
+    return table.join(seen, on="group", how="anti", maintain_order="left")
 
 
 def people(manifest: Manifest, table: pl.DataFrame) -> pl.DataFrame:
-    """image_id, group, source, sex, age (its band) and view of the split's images."""
-    told = table.select("image_id", "group", "source").join(
-        manifest.table.select("image_id", "sex", "age_years", "view"),
-        on="image_id",
-        maintain_order="left",
+    """Return image_id, group, source, sex, age (its band) and view of the split's images."""
+    traits = manifest.table.select("image_id", "sex", "age_years", "view")
+    return banded(
+        table.select("image_id", "group", "source").join(
+            traits, on="image_id", maintain_order="left"
+        )
     )
-    return banded(told)
 
 
-def figures(run: Run, recipe: Recipe, progress: Progress = quietly) -> Figures:
-    """All figures of a run whose scores and masks are there, after the proof that nothing leaked. Raises `Mismatch` where something did."""
+def figures(
+    run: Run,
+    recipe: Recipe,
+    progress: Progress = quietly,
+    *,
+    in_file: pl.DataFrame | None = None,
+) -> Figures:
+    """Compute all figures of a run whose scores and masks are there.
+
+    `in_file`: the rows of `overlap_in_file.parquet` where they are there, so that no image file is
+    read; None measures them. Raises `Mismatch` where a stage was trained on what it is tested on.
+    """
     table, manifest = run.table("split", "split.parquet"), run.manifest()
     refuse_leaks(run, table)
-    per_image = _overlaps(run, recipe, manifest)
-    found = list(lung_figures(per_image, table, recipe.evaluate))
-    progress(1, 2)
+    lungs = [_Lungs.of(one, recipe, manifest) for one in division.folds(run) or [run]]
+    per_image = pl.concat([one.in_cache() for one in lungs])
+    progress(1, 3)
+    unreadable: tuple[str, ...] = ()
+    if in_file is None:
+        measured = [one.in_files() for one in lungs]
+        in_file = pl.concat([one.per_image for one in measured])
+        unreadable = tuple(image_id for one in measured for image_id in one.unreadable)
+    progress(2, 3)
+    of_lungs = [
+        *lung_figures(per_image, table, recipe.evaluate, CACHED),
+        *lung_figures(in_file, table, recipe.evaluate, FILE),
+    ]
+    of_scores, fitted, of_folds = _of_scores(run, recipe, manifest, table)
+    metrics = as_table([*of_lungs, *of_scores])
+    return Figures(metrics, per_image, in_file, unreadable, fitted, of_folds)
+
+
+class _Lungs(NamedTuple):
+    """Predicted lungs of a run, or of one fold, and the images that they are measured on."""
+
+    table: pl.DataFrame
+    index: pl.DataFrame
+    masks: ImageStack
+    cached: Cache
+    manifest: Manifest
+
+    @classmethod
+    def of(cls, run: Run, recipe: Recipe, manifest: Manifest) -> _Lungs:
+        table = unseen(run, run.table("split", "split.parquet"))
+        if run.parent is not None:  # of a fold, the test part alone is pooled
+            table = table.filter(pl.col("part") == "test")
+        masks = segment.found_masks(run, recipe.pixels.size)
+        index = run.table("segment", segment.INDEX)
+        return cls(table, index, masks, cache.opened(run, recipe), manifest)
+
+    @property
+    def spacing(self) -> dict[str, tuple[float, float]]:
+        return file_spacing(self.manifest.table, self.cached.index)
+
+    def in_cache(self) -> pl.DataFrame:
+        known = self.cached.known_masks
+        return overlaps(self.table, self.cached, self.index, self.masks, self.spacing, known)
+
+    def in_files(self) -> file_grid.InFilePixels:
+        row_of = dict(self.index.select("image_id", "row").iter_rows())
+        return file_grid.overlaps(
+            self.table, self.cached, self.manifest, row_of, self.masks, self.spacing
+        )
+
+
+def _of_scores(
+    run: Run, recipe: Recipe, manifest: Manifest, table: pl.DataFrame
+) -> tuple[list[EstimateRow], classification.Calibrations, dict[int, classification.Calibrations]]:
+    """Return the figures of scores, and what was fitted on the tune part, or on each fold's."""
     scores, folds = run.table("predict", predict.SCORES), division.folds(run)
     if folds:
         _refuse_another_pool(scores, folds)
     of_folds = {number: _fitted(fold, manifest) for number, fold in enumerate(folds)}
-    more, fitted = of_scores.figures(
+    found, fitted = classification.figures(
         scores,
         people(manifest, table),
-        truths(manifest, scores),
+        truths(manifest, scores["concept"]),
         recipe.evaluate,
         of_folds if folds else None,
     )
-    return Figures(as_table([*found, *more]), per_image, fitted, of_folds)
-
-
-def _overlaps(run: Run, recipe: Recipe, manifest: Manifest) -> pl.DataFrame:
-    """Measure found lungs against drawn ones, those that each image's own fold found."""
-    cached, folds, found = cache.opened(run, recipe), division.folds(run), []
-    spacing = file_spacing(manifest.table, cached.index)
-    for one in folds or [run]:
-        table = unseen(one, one.table("split", "split.parquet"))
-        measured = table.filter(pl.col("part") == "test") if folds else table
-        masks = segment.found_masks(one, recipe.pixels.size)
-        found.append(
-            overlaps(
-                measured,
-                cached,
-                one.table("segment", segment.INDEX),
-                masks,
-                spacing,
-                cached.known_masks,
-            )
-        )
-    return pl.concat(found)
+    return found, fitted, of_folds
 
 
 def _refuse_another_pool(scores: pl.DataFrame, folds: Sequence[Run]) -> None:
     if not scores.equals(predict.pool(folds)):
         raise Mismatch(
-            f"{predict.SCORES} is not what the folds' models gave; make it again with `hilum predict`"
+            f"{predict.SCORES} differs from the scores of the folds' models; make it again with "
+            f"`hilum predict`"
         )
     if scores.select("image_id", "task", "concept").is_duplicated().any():
         raise Mismatch(
@@ -192,75 +230,95 @@ def _refuse_another_pool(scores: pl.DataFrame, folds: Sequence[Run]) -> None:
         )
 
 
-def _fitted(fold: Run, manifest: Manifest) -> of_scores.Calibration:
+def _fitted(fold: Run, manifest: Manifest) -> classification.Calibrations:
     """Fit thresholds and calibrations on a fold's tune part."""
     scores = fold.table("predict", predict.SCORES)
-    tune = of_scores.known(
+    tune = classification.known(
         scores.filter(pl.col("part") == "tune"),
         people(manifest, fold.table("split", "split.parquet")),
-        truths(manifest, scores),
+        truths(manifest, scores["concept"]),
     )
-    return of_scores.fits(tune, scores)
+    return classification.fits(tune, scores)
 
 
 def transferred(run: Run, scores: pl.DataFrame) -> pl.DataFrame:
-    """Add to a finished run's scores what was chosen for them, see `_evaluate.scores.carry`."""
+    """Add calls and probabilities to a finished run's scores, see `classification.transfer`."""
     if not division.folds(run):
-        return of_scores.transfer(scores, {None: run.json("evaluate", CALIBRATION)})
-    return of_scores.transfer(
-        scores, {int(number): fitted for number, fitted in run.json("evaluate", OF_FOLDS).items()}
+        return classification.transfer(scores, {None: run.json("evaluate", CALIBRATION)})
+    of_folds = run.json("evaluate", OF_FOLDS)
+    return classification.transfer(
+        scores, {int(number): fitted for number, fitted in of_folds.items()}
     )
 
 
-def as_table(found: list[dict[str, Any]]) -> pl.DataFrame:
-    """Figures as rows of `FIGURE`; what a figure does not tell is "" where it is text, else null."""
-    empty = {"concept": "", "warning": ""}
+def as_table(found: Iterable[EstimateRow]) -> pl.DataFrame:
+    """Return figures as rows of `ESTIMATE`; a column not given is "" or null, as each is described."""
+    empty: EstimateRow = {"concept": "", "grid": "", "warning": ""}
+    rows = [{**empty, **one} for one in found]
     return pl.DataFrame(
-        [{name: (empty | one).get(name) for name in ESTIMATE} for one in found], schema=ESTIMATE
+        [{name: row.get(name) for name in ESTIMATE} for row in rows], schema=ESTIMATE
     )
 
 
-# ------------------------------------------------------------------------------------------------------------------------ the step
+# ----------------------------------------------------------------------------------------- the step
 
 
-def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
-    made = {
-        step: run.made(step) for step in ("ingest", "split", "cache", "segment", "train", "predict")
-    }
+def made_from(run: Run, recipe: Recipe) -> Inputs:
+    """Return the digests of all earlier results that the figures depend on, and the settings."""
+    steps = ("ingest", "split", "cache", "segment", "train", "predict")
+    made: Inputs = {step: run.made(step) for step in steps}
     if folds := division.folds(run):
         made["folds"] = [fold.made("segment") for fold in folds]
     return {**made, "evaluate": recipe.section("evaluate"), "version": VERSION}
 
 
-def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], dict[str, Any]]:
+def make(run: Run, recipe: Recipe, progress: Progress) -> StepResult:
+    """Compute and write all figures."""
     found = figures(run, recipe, progress)
     storage.write_table(run / OVERLAP, found.overlap)
+    storage.write_table(run / OVERLAP_IN_FILE, found.overlap_in_file)
     storage.write_json(run / CALIBRATION, found.calibration)
     storage.write_json(run / OF_FOLDS, found.of_folds)
     storage.write_table(run / METRICS, found.metrics)
-    progress(2, 2)
+    progress(3, 3)
     table = run.table("split", "split.parquet")
-    left_out = table.height - unseen(run, table).height
-    told = (
-        {"not measured, the pretrained lung model learnt from these patients": f"{left_out} images"}
-        if left_out
-        else {}
+    said = summary(found.metrics, run.summary("split")["finding"])
+    if left_out := table.height - unseen(run, table).height:
+        said["not measured, the pretrained lung model was trained on these patients"] = (
+            f"{left_out} images"
+        )
+    said |= _of_files(found)
+    files = [METRICS, OVERLAP, OVERLAP_IN_FILE, CALIBRATION, OF_FOLDS]
+    return StepResult(digests(run, files), said)
+
+
+def _of_files(found: Figures) -> Summary:
+    """Say of how many images lungs were not measured in the file's own pixels, where of some."""
+    in_cache, in_file = (
+        table.filter((pl.col("side") == BOTH) & (pl.col("part") == "test")).height
+        for table in (found.overlap, found.overlap_in_file)
     )
-    return digests(run, [METRICS, OVERLAP, CALIBRATION, OF_FOLDS]), {
-        **summary(found.metrics, run.summary("split")["finding"]),
-        **told,
-    }
+    if in_cache == in_file:
+        return {}
+    why = f"of a sample of {file_grid.MOST}"
+    if found.unreadable:
+        why = f"{len(found.unreadable)} files or masks can no longer be read"
+    return {"lungs measured in the file's own pixels": f"{in_file} of {in_cache} images, {why}"}
 
 
-def summary(metrics: pl.DataFrame, finding: str | None) -> dict[str, str]:
-    """The test part's leading figures, with their intervals, in words; of several findings the leading one, and the macro average."""
+def summary(metrics: pl.DataFrame, finding: str | None) -> Summary:
+    """Summarise the test part's leading figures, with their intervals.
+
+    Of several findings these are the leading one, `finding`, and the macro average.
+    """
     leading = {
-        ("lungs", "dice"): "lung Dice",
-        ("finding", "auroc"): "finding AUROC",
-        ("anomaly", "auroc"): "anomaly AUROC",
+        ("lungs", "dice", CACHED): "lung Dice at the cached size",
+        ("lungs", "dice", FILE): "lung Dice in the file's own pixels",
+        ("finding", "auroc", ""): "finding AUROC",
+        ("anomaly", "auroc", ""): "anomaly AUROC",
     }
     names = {"": "", finding or "": "", "macro": "macro "}
-    told = {}
+    said: Summary = {}
     whole = metrics.filter(
         (pl.col("part") == "test")
         & (pl.col("source") == ALL)
@@ -268,25 +326,26 @@ def summary(metrics: pl.DataFrame, finding: str | None) -> dict[str, str]:
         & pl.col("concept").is_in(list(names))
     )
     for row in whole.iter_rows(named=True):
-        if name := leading.get((row["task"], row["metric"])):
-            interval = f"{row['value']:.3f} ({row['ci_low']:.3f} to {row['ci_high']:.3f}, {row['patients']} patients)"
-            told[f"test {names[row['concept']]}{name}"] = (
-                f"{row['value']:.3f}, no interval: {row['reason']}" if row["reason"] else interval
+        if name := leading.get((row["task"], row["metric"], row["grid"])):
+            value = f"{row['value']:.3f}"
+            interval = f"({row['ci_low']:.3f} to {row['ci_high']:.3f}, {row['patients']} patients)"
+            said[f"test {names[row['concept']]}{name}"] = (
+                f"{value}, no interval: {row['reason']}" if row["reason"] else f"{value} {interval}"
             )
-    return told | _missed(metrics)
+    if missed := ", ".join(_missed(metrics)):
+        said["test lungs missed, without a distance"] = missed
+    return said
 
 
-def _missed(metrics: pl.DataFrame) -> dict[str, str]:
-    """How many drawn lungs of the test part were missed, where any were: the distances are means without these."""
-    dice = (
+def _missed(metrics: pl.DataFrame) -> Iterator[str]:
+    """Say how many lungs of the test part were missed; the distances are means without these."""
+    of_dice = (
         (pl.col("task") == "lungs")
+        & (pl.col("grid") == CACHED)
         & (pl.col("part") == "test")
         & (pl.col("metric") == "dice")
         & (pl.col("source") == ALL)
     )
-    sides = metrics.filter(dice & (pl.col("side") != BOTH) & (pl.col("missed") > 0))
-    told = [
-        f"{row['side']} in {row['missed']} of {row['images']} images"
-        for row in sides.iter_rows(named=True)
-    ]
-    return {"test lungs missed, without a distance": ", ".join(told)} if told else {}
+    sides = metrics.filter(of_dice & (pl.col("side") != BOTH) & (pl.col("missed") > 0))
+    for row in sides.iter_rows(named=True):
+        yield f"{row['side']} in {row['missed']} of {row['images']} images"

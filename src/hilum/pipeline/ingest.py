@@ -1,23 +1,22 @@
-"""Ingest: a folder becomes a `Manifest`. Nothing is filtered; what is left out is a remark with its reason."""
+"""Ingest: read a folder into a `Manifest`.
+
+Nothing is filtered; what is left out is a remark with its reason.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import polars as pl
 
 from hilum import plugins, storage
 from hilum.annotations import eligibility, lung_masks
-from hilum.annotations.vocabulary import STATE_NAMES, concept_for
 from hilum.config import Data, Recipe
 from hilum.dataset import corrections, merge
-from hilum.dataset.manifest import DROPPED, LABEL_COLUMNS, PLACES, Label, Manifest, Remark, Row
-from hilum.dataset.patients import connected_components
+from hilum.dataset.manifest import DROPPED, PLACES, Manifest, Remark, Row
 from hilum.dataset.plan import account, describe
 from hilum.dataset.plan import rows as plan_rows
 from hilum.dataset.plan import settings as hilum_toml
@@ -26,14 +25,17 @@ from hilum.dataset.plan.account import Account
 from hilum.errors import BadData, NotFound
 from hilum.imaging.files import opened
 from hilum.imaging.files.links import Links, why_left_out
+from hilum.pipeline import _manifest_tables
+from hilum.pipeline.step import StepResult, Summary
 from hilum.progress import Progress
 from hilum.run_folder import Run
 from hilum.safety.path_names import as_text
 from hilum.safety.untrusted_files import Folder
 
 FALLBACK = merge.OWN  # recognised only where no named set is
-OWN_LAYOUT = hilum_toml.FILE  # a folder that says itself how it is to be read is nobody else's
-MADE_UP = "MADE-UP.txt"  # lies in a folder whose pictures are invented, so that nobody takes figures from it for real
+OWN_LAYOUT = hilum_toml.FILE  # a folder with this file says itself how it is to be read
+# Marks a folder of invented images, so that nobody takes figures from it for real.
+MADE_UP = "MADE-UP.txt"
 _MASKS = PLACES[1:]
 PLAN = "plan.json"  # how the folders of a run were read
 SHORT = "read"  # of the summary: the plan in a few lines
@@ -43,11 +45,13 @@ DEPTH = 2  # folders below the given one in which a release may lie, as unpacked
 def ingest(
     folder: Path, dataset: str = "auto", patients: str = "", *, links: bool = False
 ) -> Manifest:
-    """Read `folder` as `dataset`, or as what it is recognised as; `patients` chooses one of the data set's `PATIENTS`, "" its default.
+    """Read `folder` as `dataset`, or as the data set that it is recognised as.
 
-    `links`: follow links in the folder that lead out of it; otherwise what they lead to is left out with a remark.
+    `patients`: one of the data set's `PATIENTS`, "" its default. `links`: follow links that lead out of
+    the folder; otherwise what they lead to is left out with a remark.
 
-    Raises `NotFound` where there is no such folder or nothing in it, `BadData` where what is there cannot be a sound table.
+    Raises `NotFound` where there is no such folder or nothing in it, `BadData` where its content does
+    not make a sound table.
     """
     return accounted(folder, dataset, patients, links=links)[0]
 
@@ -55,16 +59,17 @@ def ingest(
 def accounted(
     folder: Path, dataset: str = "auto", patients: str = "", *, links: bool = False
 ) -> tuple[Manifest, Account]:
-    """Read `folder` as `ingest` does; also return how it was read, with every file used or named as unused."""
+    """Read `folder` as `ingest` does, and return how it was read, each file used or named as unused."""
     found = _items(folder, dataset, patients, links)
     rows = [item for item in found.items if isinstance(item, Row)]
     remarks = [item for item in found.items if isinstance(item, Remark)]
     if not rows:
         raise NotFound(
-            f"{found.root} was read as {found.name}, but holds no pictures of its form:{_layout(found.module)}"
+            f"{found.root} was read as {found.name}, but holds no images of its layout:"
+            f"{_layout(found.module)}"
         )
     terms = found.module.terms(found.root) if hasattr(found.module, "terms") else found.module.TERMS
-    images, labels, shapes, joined = _tables(found.name, terms, rows)
+    images, labels, shapes, joined = _manifest_tables.tables(found.name, terms, rows)
     remarks += joined
     manifest = Manifest.of(
         found.root,
@@ -138,7 +143,7 @@ def _link(place: str, target: str) -> Remark:
 
 @dataclass(frozen=True)
 class Described:
-    """How a folder would be read, and what is still to be settled; `refusal` is "" where nothing is."""
+    """How a folder would be read, and what is still to be settled; nothing where `refusal` is ""."""
 
     account: Account
     questions: tuple[str, ...] = ()
@@ -146,11 +151,15 @@ class Described:
 
     @property
     def screen(self) -> str:
+        """The account as text for a terminal."""
         return describe.screen(self.account)
 
 
 def describe_folder(folder: Path) -> Described:
-    """Work out how a folder would be read, without making a table of it. Raises `NotFound` where it holds no radiograph."""
+    """Work out how a folder would be read, without making a table of it.
+
+    Raises `NotFound` where it holds no radiograph.
+    """
     if not folder.is_dir():
         raise NotFound(f"no folder at {folder}: give the folder that holds the radiographs")
     root, name = recognise(folder)
@@ -166,7 +175,10 @@ def describe_folder(folder: Path) -> Described:
 
 
 def settings_of(folder: Path) -> str:
-    """Return the complete hilum.toml of a folder; a known data set's, too, is the one that any folder of its files would get."""
+    """Return the complete hilum.toml of a folder.
+
+    That of a known data set, too, is the one that any folder of its files would get.
+    """
     if not folder.is_dir():
         raise NotFound(f"no folder at {folder}: give the folder that holds the radiographs")
     root = recognise(folder)[0].resolve()
@@ -175,7 +187,10 @@ def settings_of(folder: Path) -> str:
 
 
 def example(dataset: str, folder: Path, *, images: int, seed: int) -> None:
-    """Write a made-up copy of a data set's layout into a folder that is empty or not there, and say in it that it is one."""
+    """Write a made-up copy of a data set's layout into a folder that is empty or does not exist.
+
+    A file in it says that it is made up.
+    """
     if folder.exists() and any(folder.iterdir()):
         raise BadData(f"{folder} is not empty; choose another folder, nothing was written")
     module = plugins.load("readers", dataset)
@@ -183,7 +198,8 @@ def example(dataset: str, folder: Path, *, images: int, seed: int) -> None:
         module.example(beside, images=images, seed=seed)
         storage.write_text(
             beside / MADE_UP,
-            f"Invented by `hilum synthesize {dataset} --images {images} --seed {seed}`: no picture here is of a person.\n",
+            f"Invented by `hilum synthesize {dataset} --images {images} --seed {seed}`: no image here is "
+            f"of a person.\n",
         )
 
 
@@ -194,7 +210,7 @@ def _made_up(root: Path) -> list[Remark]:
                 MADE_UP,
                 "info",
                 "made-up",
-                "every picture here is invented; no figure says anything about patients",
+                "every image here is invented; no figure says anything about patients",
             )
         ]
         if (root / MADE_UP).exists()
@@ -218,7 +234,7 @@ def read(data: Data) -> tuple[Manifest, list[Account]]:
 
 
 def recognise(folder: Path) -> tuple[Path, str]:
-    """The folder (itself, or one below it) that a data set's layout is found in, and the data set's name."""
+    """Return the folder, itself or one below it, that has a data set's layout, and the set's name."""
     if (folder / OWN_LAYOUT).is_file():
         return folder, FALLBACK
     named = [name for name in plugins.names("readers") if name != FALLBACK]
@@ -255,158 +271,26 @@ def _layout(module: ModuleType) -> str:
     return "\n" + (module.__doc__ or "").strip()
 
 
-def _tables(
-    dataset: str, known: Mapping[str, str] | None, rows: list[Row]
-) -> tuple[list[list], pl.DataFrame, list[list], list[Remark]]:
-    """Rows of the manifest's tables of images, labels and shapes, with terms turned into concepts and linked patients joined."""
-    # A set of 100,000 pictures has a few hundred different tuples of labels, and its rows share them: each is looked at once.
-    told = {id(row.labels): row.labels for row in rows}
-    terms = _concepts(dataset, known, rows, told)
-    patient, joined = _joined_patients(rows)
-    images = [
-        [
-            f"{dataset}/{row.name}",
-            dataset,
-            row.source or dataset,
-            f"{dataset}/{patient[row.patient]}",
-            row.image,
-            row.lung_mask,
-            row.right_lung_mask,
-            row.left_lung_mask,
-            row.mask_values,
-            row.given_part,
-            row.sex,
-            row.age_years,
-            row.view,
-            row.body_part,
-            row.modality,
-            row.laterality,
-            row.reading,
-            row.study,
-            row.follow_up,
-            row.stated_height,
-            row.stated_width,
-            row.row_spacing_mm,
-            row.column_spacing_mm,
-        ]
-        for row in rows
-    ]
-    labels = [
-        [
-            key,
-            it.concept or terms[it.term],
-            it.state.value,
-            it.term,
-            it.source,
-            it.rule,
-            it.words,
-            it.side,
-            it.zone,
-            it.activity,
-        ]
-        for key, labels in told.items()
-        for it in labels
-    ]
-    stated = pl.DataFrame(
-        labels,
-        schema={
-            "told": pl.UInt64,
-            **{name: kind for name, kind in LABEL_COLUMNS.items() if name != "image_id"},
-        },
-        orient="row",
-    )
-    image = pl.DataFrame(
-        [(f"{dataset}/{row.name}", id(row.labels)) for row in rows],
-        schema={"image_id": pl.String, "told": pl.UInt64},
-        orient="row",
-    )
-    shapes = [
-        [
-            f"{dataset}/{row.name}",
-            it.concept or terms[it.term],
-            it.term,
-            it.shape,
-            it.source,
-            it.author,
-        ]
-        for row in rows
-        for it in row.drawn
-    ]
-    return images, image.join(stated, on="told").drop("told"), shapes, joined
-
-
-def _concepts(
-    dataset: str,
-    known: Mapping[str, str] | None,
-    rows: Iterable[Row],
-    told: Mapping[int, Sequence[Label]],
-) -> dict[str, str]:
-    """Concept by term. Raises `BadData` with a count for each term that the data set does not map."""
-    counts = Counter(it.term for row in rows for it in row.drawn if it.concept is None)
-    for key, images in Counter(id(row.labels) for row in rows).items():
-        for it in told[key]:
-            counts[it.term] += images if it.concept is None else 0
-    if known is None:
-        return {term: concept_for(term) for term in counts}
-    strange = [
-        f"'{term}' on {count} images" for term, count in sorted(counts.items()) if term not in known
-    ]
-    if strange:
-        raise BadData.listing(
-            f"terms that {dataset} does not map to the vocabulary (add them to its TERMS)", strange
-        )
-    return dict(known)
-
-
-def _joined_patients(rows: Iterable[Row]) -> tuple[dict[str, str], list[Remark]]:
-    """The name each patient goes by, after notes such as "same patient as …" are followed; one remark for each note."""
-    rows = list(rows)
-    names = dict.fromkeys(row.patient for row in rows)
-    pairs, remarks = [], []
-    for row in rows:
-        for other in row.same_patient:
-            if other not in names:
-                remarks.append(
-                    Remark(
-                        row.image,
-                        "warning",
-                        "same-patient",
-                        f"its reading names {other} as the same patient, who has no picture here",
-                    )
-                )
-                continue
-            pairs.append((row.patient, other))
-            remarks.append(
-                Remark(
-                    row.image, "info", "same-patient", f"joined with {other}, as its reading says"
-                )
-            )
-    return connected_components(names, pairs), remarks
-
-
 # ------------------------------------------------------------------------------------------------------------------------ the step
 
 
 def made_from(run: Run, recipe: Recipe) -> None:
+    """Return None: the data folder is read again each time."""
     return None
 
 
-def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], dict[str, Any]]:
+def make(run: Run, recipe: Recipe, progress: Progress) -> StepResult:
+    """Read the folders of the recipe; write the manifest and how they were read."""
     manifest, accounts = read(recipe.data)
     storage.write_json(run / PLAN, {"folders": [one.as_dict() for one in accounts]})
     manifest.write(run.folder)
     progress(1, 1)
     file = recipe.data.corrections_path
-    made = (
-        {f"corrected by {as_text(file.name)}": corrections.counts(corrections.read(file))}
-        if file
-        else {}
-    )
-    return {"manifest.parquet": manifest.digest}, {
-        **summary(manifest),
-        **made,
-        SHORT: [line for one in accounts for line in describe.short(one)],
-    }
+    counts = summary(manifest)
+    if file:
+        counts[f"corrected by {as_text(file.name)}"] = corrections.counts(corrections.read(file))
+    counts[SHORT] = [line for one in accounts for line in describe.short(one)]
+    return StepResult({"manifest.parquet": manifest.digest}, counts)
 
 
 def accounts(run: Run) -> list[Account]:
@@ -414,7 +298,8 @@ def accounts(run: Run) -> list[Account]:
     return [Account.from_dict(one) for one in run.json("ingest", PLAN)["folders"]]
 
 
-def summary(manifest: Manifest) -> dict[str, Any]:
+def summary(manifest: Manifest) -> Summary:
+    """Count images, patients, masks, labels by state, and what was left out."""
     table = manifest.table
     masks = table.filter(
         pl.any_horizontal(pl.col("lung_mask", "right_lung_mask", "left_lung_mask").is_not_null())

@@ -1,12 +1,15 @@
-"""Targets to learn from: what a source says of a finding becomes a number, by policies that the recipe names and the run counts.
+"""Turn label states into training targets, by policies that the recipe names and the run counts.
 
-Targets are float32 (images, concepts) in the manifest's order: 1 present, 0 absent, between them a softened label, nan not learnt from. Present
-and absent are never changed. An uncertain label is, by `uncertain`, left out ("ignore"), absent ("zeros"), present ("ones"), or SOFT ("soft");
-the first three as in CheXpert (Irvin et al. 2019, arXiv:1901.07031), the last after Pham et al. 2019 (arXiv:1911.06475), who draw a present
-label smoothed at random between 0.55 and 0.85: here it is the middle of that, so that the same run gives the same model.
+Targets are float32 (images, concepts) in the manifest's order: 1 present, 0 absent, between them a
+softened label, nan not trained on. Present and absent are never changed. An uncertain label is, by
+`uncertain`, left out ("ignore"), absent ("zeros"), present ("ones"), or SOFT ("soft"); the first three
+as in CheXpert (Irvin et al. 2019, arXiv:1901.07031), the last after Pham et al. 2019
+(arXiv:1911.06475), who draw a present label smoothed at random between 0.55 and 0.85: here it is the
+middle of that, so that the same run gives the same model.
 
-A finding that is not mentioned is, by `unmentioned`, left out ("ignore") or absent ("zeros"), the latter only in data sets that state the
-finding of some image: one that never does has not looked for it, and says nothing. So sets with other label lists are learnt from together.
+A finding that is not mentioned is, by `unmentioned`, left out ("ignore") or absent ("zeros"), the
+latter only in data sets that state the finding of some image: one that never does did not annotate it.
+So data sets with different label lists can be trained on together.
 """
 
 from __future__ import annotations
@@ -34,20 +37,22 @@ WORDS = {
 
 @dataclass(frozen=True)
 class Targets:
+    """Training targets of some images and concepts."""
+
     image_ids: pl.Series
     concepts: tuple[str, ...]
     values: np.ndarray  # float32 (images, concepts)
     states: pl.DataFrame  # image_id and, by the name of each concept, its state
 
     def report(self) -> dict[str, str]:
-        """By concept, how many images of each state became what, in words."""
+        """Say by concept how many images of each state became what."""
         return {
-            concept: _told(self.states[concept], self.values[:, column])
+            concept: _counted(self.states[concept], self.values[:, column])
             for column, concept in enumerate(self.concepts)
         }
 
     def of(self, image_ids: pl.Series) -> Targets:
-        """The rows of these images, in the targets' order."""
+        """Return the rows of these images, in the targets' order."""
         chosen = self.image_ids.is_in(image_ids.implode())
         return Targets(
             self.image_ids.filter(chosen),
@@ -57,7 +62,7 @@ class Targets:
         )
 
     def only(self, concepts: Sequence[str]) -> Targets:
-        """The columns of these concepts."""
+        """Return the columns of these concepts."""
         columns = [self.concepts.index(concept) for concept in concepts]
         return Targets(
             self.image_ids,
@@ -67,9 +72,12 @@ class Targets:
         )
 
     def learnable(self) -> tuple[str, ...]:
-        """The concepts of which some image is rather present and some rather absent."""
-        both = (self.values > 0.5).any(0) & (self.values < 0.5).any(0)
-        return tuple(concept for concept, holds in zip(self.concepts, both, strict=True) if holds)
+        """Return the concepts with some target above one half and some below."""
+        return tuple(
+            concept
+            for concept, values in zip(self.concepts, self.values.T, strict=True)
+            if np.any(values > 0.5) and np.any(values < 0.5)
+        )
 
 
 def targets(
@@ -79,7 +87,7 @@ def targets(
     uncertain: str = "ignore",
     unmentioned: str = "ignore",
 ) -> Targets:
-    """As described above; without policies only what is known is told, as figures want it."""
+    """Return the targets of all images; by default of known labels alone, as in figures."""
     states, columns = manifest.table.select("image_id"), []
     for concept in concepts:
         rows = manifest.states(concept)
@@ -99,7 +107,10 @@ def targets(
 
 
 def wanted(manifest: Manifest, leading: str, settings: Classify) -> tuple[str, ...]:
-    """The leading concept and those that the recipe wants beside it, each once. Raises `NotFound` for one that labels no image."""
+    """Return the leading concept and those that the recipe names beside it, each once.
+
+    Raises `NotFound` for one that labels no image.
+    """
     labelled = sorted(manifest.labels["concept"].unique())
     also = labelled if settings.other_findings == (ALL,) else settings.other_findings
     for concept in also:
@@ -108,7 +119,7 @@ def wanted(manifest: Manifest, leading: str, settings: Classify) -> tuple[str, .
     return tuple(dict.fromkeys([leading, *also]))
 
 
-def _told(states: pl.Series, values: np.ndarray) -> str:
+def _counted(states: pl.Series, values: np.ndarray) -> str:
     parts = []
     for state, word in WORDS.items():
         rows = (
@@ -123,4 +134,4 @@ def _told(states: pl.Series, values: np.ndarray) -> str:
 def _became(state: State | None, value: float) -> str:
     if np.isnan(value):
         return " left out"
-    return "" if value == state else f" learnt as {value:g}"
+    return "" if value == state else f" trained on as {value:g}"

@@ -1,15 +1,19 @@
 """Predict: scores of the tune and test parts, and of any file, by ONNX Runtime alone.
 
-    scores.parquet     image_id, part, stage (finding: a row each concept that the classifier knows; anomaly: one, of the leading finding),
-                       concept, score, doubts (of the picture, comma separated; empty for a picture as the models want it, see `hilum.inference.orientation`)
-    predict/maps.npy   float16 (n, MAP, MAP): anomaly maps, in the order of the anomaly rows of scores.parquet
+    scores.parquet     image_id, part, task (finding: one row for each concept that the classifier
+                       knows; anomaly: one, of the leading finding), concept, score, quality_flags
+                       (comma separated; empty for an image as the models expect it, see
+                       `hilum.inference.orientation`)
+    predict/maps.npy   float16 (n, MAP, MAP): anomaly maps, in the order of the anomaly rows of
+                       scores.parquet
 
 Of a cross-validated run scores.parquet is pooled from its folds: each image once, in part test, with
 `fold`, the one whose models gave the score.
 
-Every picture of the run is looked at before it is scored. One that seems inverted, turned, mirrored, empty or no chest is scored and its
-doubts are told beside the score; of other files `hilum.runs.predict_images` refuses these. A file's score is found by the very functions that made
-the run's, so a picture of the test part scores the same either way.
+An image that seems inverted, rotated, mirrored, empty or no chest is scored, and its quality flags are
+given beside the score; of other files `hilum.runs.predict_images` refuses these. The flags follow from
+the orientation features that the step audit stored. A file is scored by the very functions that scored
+the run's images, so an image of the test part gets the same score either way.
 """
 
 from __future__ import annotations
@@ -19,7 +23,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -33,8 +36,9 @@ from hilum.imaging.radiograph import Radiograph
 from hilum.inference import acceptance, lung_crop, orientation
 from hilum.inference.examination import examine
 from hilum.inference.onnx_model import OnnxModel
-from hilum.pipeline import cache, crop, division, segment, train
+from hilum.pipeline import audit, crop, division, segment, train
 from hilum.pipeline._training import digests
+from hilum.pipeline.step import Inputs, StepResult
 from hilum.progress import Progress
 from hilum.run_folder import Run
 
@@ -54,19 +58,16 @@ STAGES = {"finding": train.FINDING, "anomaly": train.ANOMALY}
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a run's models say of one file. Masks and maps are in the file's own pixels."""
+    """What a run's models say of one file; masks and maps are in the file's own pixels."""
 
-    scores: Mapping[
-        str, Mapping[str, float]
-    ]  # by stage and concept, the leading finding first; a score is not a probability
+    # By task and concept, the leading finding first; a score is not a probability.
+    scores: Mapping[str, Mapping[str, float]]
     concept: str  # the leading finding
     lungs: np.ndarray  # uint8 (height, width): 0, 1 right, 2 left
     anomaly_map: np.ndarray | None  # float32 (height, width), 0 outside the region
     quality: float  # of the lungs, see `hilum.inference.lung_finder`
-    cut: str  # what the scores are of, one of `region.CUTS`
-    quality_flags: tuple[
-        orientation.QualityFlag, ...
-    ]  # why the picture may not be what the models want
+    cut: str  # what the scores are of, one of `lung_crop.CUTS`
+    quality_flags: tuple[orientation.QualityFlag, ...]
     seen: np.ndarray  # the image as the cache would hold it, uint8 (size, size)
     labels: np.ndarray  # its lungs, uint8 (size, size)
     region: lung_crop.Cut  # what the finding and anomaly models were shown
@@ -74,89 +75,106 @@ class Prediction:
 
 @dataclass(frozen=True)
 class RunModels:
-    """A run's models, to be asked about files."""
+    """A finished run's models, to score files with."""
 
     run: Run
     recipe: Recipe
 
     @classmethod
     def of(cls, run: Run) -> RunModels:
+        """Return the models of a run. Raises `NotFound` where it was not trained."""
         recipe = run.recipe()
         run.made("train")
         return cls(run, recipe)
 
     @cached_property
     def models(self) -> dict[str, OnnxModel]:
+        """The run's models by task, as far as they were trained.
+
+        Raises `Mismatch` where a model does not fit the recipe.
+        """
         files = {"lungs": f"segment/{segment.WHOLE}.onnx", **STAGES}
         made = {step: self.run.made(step) for step in ("segment", "train")}
         found = {
-            stage: OnnxModel(self.run.file(step, file), self.run.folder)
-            for stage, file in files.items()
+            task: OnnxModel(self.run.file(step, file), self.run.folder)
+            for task, file in files.items()
             for step in made
             if file in made[step]
         }
-        for stage, model in found.items():
-            content, size = (
-                ("whole", self.recipe.pixels.size)
-                if stage == "lungs"
-                else ("crop", self.recipe.crop.size)
-            )
+        for task, model in found.items():
+            content, size = "crop", self.recipe.crop.size
+            if task == "lungs":
+                content, size = "whole", self.recipe.pixels.size
+            normalisation = self.recipe.pixels.normalisation
             if wrong := model.contract.mismatches(
-                content=content, size=size, normalisation=self.recipe.pixels.normalisation
+                content=content, size=size, normalisation=normalisation
             ):
                 raise Mismatch(
-                    f"{model.path} does not fit the run's recipe: {'; '.join(wrong)}; train it again with `hilum train`"
+                    f"{model.path} does not fit the run's recipe: {'; '.join(wrong)}; train it "
+                    f"again with `hilum train`"
                 )
         return found
 
     @cached_property
     def typical(self) -> dict[str, float]:
+        """The mean box of the training part's lungs, see `hilum.pipeline.crop`."""
         return self.run.json("crop", crop.TYPICAL)
 
     def read(self, path: Path) -> Prediction:
-        """Raises `BadData` where the file cannot be read, cannot show a chest by its size, or all its pixels are alike."""
+        """Score a file.
+
+        Raises `BadData` where it cannot be read, is too small or too narrow to show a chest, or has
+        one value in all pixels.
+        """
         return self.of_file(path, image_file.read(path))
 
     def of_file(self, path: Path, file: raster.Raster | dicom.Dicom) -> Prediction:
-        """As `read`, of a file that was read."""
+        """Score a file that was read; see `read`."""
         radiograph = file.radiograph()
         if wrong := acceptance.impossible_size(radiograph.size):
             raise BadData(f"{path}: {wrong}")
         if radiograph.stored_values.min() == radiograph.stored_values.max():
             raise BadData(
-                f"{path}: every pixel has the same value, so there is nothing to score; export the picture again from its source"
+                f"{path}: every pixel has the same value, so there is nothing to score; export the "
+                f"image again from its source"
             )
-        found = self.examine(radiograph)
+        found = self.of_radiograph(radiograph)
         heat = None if found.anomaly_map is None else image_file.to_native(file, found.anomaly_map)
-        return replace(
-            found, lungs=image_file.to_native(file, found.lungs, labels=True), anomaly_map=heat
-        )
+        lungs = image_file.to_native(file, found.lungs, labels=True)
+        return replace(found, lungs=lungs, anomaly_map=heat)
 
-    def examine(self, radiograph: Radiograph) -> Prediction:
-        """Score a radiograph; masks and maps are in its pixels, upright."""
-        examination = examine(radiograph, self.models.get("lungs"), self.recipe.pixels)
-        cut = examination.crop(self.recipe.crop, self.typical)
-        found = {stage: self.models[stage](cut.image) for stage in STAGES if stage in self.models}
-        heat = (
-            cut.to_file(radiograph.size).back(found["anomaly"]["map"])
-            if "anomaly" in found
-            else None
+    def of_radiograph(self, radiograph: Radiograph) -> Prediction:
+        """Score an image; masks and maps are in its display orientation."""
+        pixels = self.recipe.pixels
+        seen = as_uint8(preprocess(radiograph, pixels.size, pixels.normalisation, pixels.depth))
+        features = orientation.describe_orientation(seen[None], [radiograph.size])
+        (flags,) = orientation.quality_flags(features)
+        lung = lung_finder.no_lungs(pixels.size)
+        if "lungs" in self.models:
+            lung = lung_finder.segment_lungs(self.models["lungs"], seen, radiograph.size)
+        cut = lung_crop.cut(
+            seen,
+            lung.labels,
+            self.recipe.crop,
+            quality=lung.quality,
+            typical=self.typical,
+            size=radiograph.size,
         )
-        scores = {
-            stage: _by_concept(self.models[stage], outputs) for stage, outputs in found.items()
-        }
-        concept = next(iter(scores.get("finding", {})), "")
+        found = {task: self.models[task](cut.image) for task in STAGES if task in self.models}
+        to_file = cut.to_file(radiograph.size)
+        letterbox, *_ = to_file.steps
+        scores = {task: _by_concept(self.models[task], outputs) for task, outputs in found.items()}
         return Prediction(
-            scores,
-            concept,
-            examination.upright_labels(),
-            heat,
-            examination.quality,
-            cut.how,
-            examination.quality_flags,
-            examination.image,
-            examination.lungs.labels,
-            cut,
+            scores=scores,
+            concept=next(iter(scores.get("finding", {})), ""),
+            lungs=lung_masks.upsample_labels(lung.labels, lung.likely, letterbox.back),
+            anomaly_map=to_file.back(found["anomaly"]["map"]) if "anomaly" in found else None,
+            quality=lung_finder.is_unreliable(lung.quality, flags),
+            cut=cut.how,
+            quality_flags=tuple(flags),
+            seen=seen,
+            labels=lung.labels,
+            region=cut,
         )
 
 
@@ -164,10 +182,11 @@ def _by_concept(model: OnnxModel, outputs: Mapping[str, np.ndarray]) -> dict[str
     return dict(zip(model.contract.concepts, np.atleast_1d(outputs["score"]).tolist(), strict=True))
 
 
-# ------------------------------------------------------------------------------------------------------------------------ the step
+# ----------------------------------------------------------------------------------------- the step
 
 
-def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
+def made_from(run: Run, recipe: Recipe) -> Inputs:
+    """Return the digests of models, crops, split and orientation features, or of the folds."""
     if folds := division.folds(run):
         return {
             "folds": [fold.made("predict") for fold in folds],
@@ -178,32 +197,33 @@ def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
         "train": run.made("train"),
         "crop": run.made("crop"),
         "split": run.made("split"),
-        "orientation": orientation.digest(),
+        "orientation": [orientation.digest(), run.made("audit")[audit.ORIENTATION]],
         "version": VERSION,
     }
 
 
-def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], dict[str, Any]]:
+def make(run: Run, recipe: Recipe, progress: Progress) -> StepResult:
+    """Score the tune and test parts, or pool the scores of the folds' test parts."""
     if folds := division.folds(run):
         return _pooled(run, folds)
     table = run.table("split", "split.parquet").filter(pl.col("part") != "train")
     regions = crop.Crops.of(run, recipe.crop.size)
     places = regions.rows(table["image_id"])
     models = {
-        stage: OnnxModel(run.file("train", file), run.folder)
-        for stage, file in STAGES.items()
+        task: OnnxModel(run.file("train", file), run.folder)
+        for task, file in STAGES.items()
         if file in run.made("train")
     }
-    doubts = flagged(cache.opened(run, recipe), table["image_id"])
+    flags = quality_flags(run.table("audit", audit.ORIENTATION), table["image_id"])
     scores, maps = [], []
-    for index, (stage, model) in enumerate(models.items()):
+    for index, (task, model) in enumerate(models.items()):
         for number, (image_id, part) in enumerate(table.select("image_id", "part").iter_rows()):
             found = model(regions.images[places[number]])
             scores += [
-                [image_id, part, stage, concept, score, doubts[image_id]]
+                [image_id, part, task, concept, score, flags[image_id]]
                 for concept, score in _by_concept(model, found).items()
             ]
-            if stage == "anomaly":
+            if task == "anomaly":
                 maps.append(resize(found["map"], (MAP, MAP)).astype(np.float16))
             progress(index * table.height + number + 1, len(models) * table.height)
     _write(
@@ -211,11 +231,12 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
         pl.DataFrame(scores, schema=COLUMNS, orient="row"),
         np.stack(maps) if maps else np.zeros((0, MAP, MAP), np.float16),
     )
-    return digests(run, [SCORES, MAPS]), {
+    counts = {
         "scores": len(scores),
         "of images": table.height,
-        "doubtful images": sum(map(bool, doubts.values())),
+        "images with quality flags": sum(map(bool, flags.values())),
     }
+    return StepResult(digests(run, [SCORES, MAPS]), counts)
 
 
 def _write(run: Run, scores: pl.DataFrame, maps: np.ndarray) -> None:
@@ -225,7 +246,7 @@ def _write(run: Run, scores: pl.DataFrame, maps: np.ndarray) -> None:
     storage.write_bytes(run / MAPS, stream.getvalue())
 
 
-def _pooled(run: Run, folds: Sequence[Run]) -> tuple[dict[str, str], dict[str, Any]]:
+def _pooled(run: Run, folds: Sequence[Run]) -> StepResult:
     """Pool the scores of each fold's test part, and the maps in their order."""
     pooled, maps = pool(folds), []
     for fold in folds:
@@ -234,13 +255,14 @@ def _pooled(run: Run, folds: Sequence[Run]) -> tuple[dict[str, str], dict[str, A
             storage.read_array(fold.file("predict", MAPS))[(anomalies["part"] == "test").to_numpy()]
         )
     _write(run, pooled, np.concatenate(maps))
-    doubtful = pooled.filter(pl.col("quality_flags") != "")["image_id"].n_unique()
-    return digests(run, [SCORES, MAPS]), {
+    flagged = pooled.filter(pl.col("quality_flags") != "")["image_id"].n_unique()
+    counts = {
         "scores": pooled.height,
         "of images": pooled["image_id"].n_unique(),
-        "doubtful images": doubtful,
+        "images with quality flags": flagged,
         "folds": len(folds),
     }
+    return StepResult(digests(run, [SCORES, MAPS]), counts)
 
 
 def pool(folds: Sequence[Run]) -> pl.DataFrame:
@@ -252,14 +274,11 @@ def pool(folds: Sequence[Run]) -> pl.DataFrame:
     return pl.concat(scored).filter(pl.col("part") == "test")
 
 
-def flagged(cached: cache.Cache, image_ids: pl.Series) -> dict[str, str]:
-    """The faults that are doubted of each image, comma separated."""
-    looks = orientation.describe_cache(
-        cached, cached.index.filter(pl.col("image_id").is_in(image_ids.implode()))
-    )
-    return {
-        image_id: ", ".join(one.fault for one in doubts)
-        for image_id, doubts in zip(
-            looks["image_id"], orientation.quality_flags(looks), strict=True
-        )
-    }
+def quality_flags(features: pl.DataFrame, image_ids: pl.Series) -> dict[str, str]:
+    """Return the faults that each image may have, comma separated, by image id.
+
+    `features`: image_id and `orientation.FEATURES`, as the step audit stored them.
+    """
+    chosen = features.filter(pl.col("image_id").is_in(image_ids.implode()))
+    each = zip(chosen["image_id"], orientation.quality_flags(chosen), strict=True)
+    return {image_id: ", ".join(one.fault for one in flags) for image_id, flags in each}

@@ -1,23 +1,26 @@
-"""Segment: train a lung segmenter on the training part's masks, and find the lungs of every picture.
+"""Segment: train a lung segmenter on the training part's masks, and apply it to every image.
 
-Masks of training pictures come out of fold: the patients' groups are dealt into folds, and each fold's lungs are found by a model
-that saw none of it. Masks of tune and test pictures come from the model of the whole training part, which learnt from none of them.
-The tune pictures' masks are looked at while training, to keep the best weights and to stop in time, and the test pictures' are not.
-Pictures without a usable mask are simply not in the loss, and of those with one lung drawn neither is where the other may be. Without
-enough masks no model is trained, and the one that comes with Hilum finds the lungs (`hilum.inference.pretrained`), as it does where the recipe says
-`model = "pretrained"`. Where it has learnt from a picture of the tune or test part, or of their patients, it is used only if the recipe says
-so, and figures of lungs leave these out. Where it cannot be used, regions are whole pictures. Each mask is told how far it can be trusted
-(`hilum.inference.lung_finder`).
+Masks of training images are out of fold: the patients' groups are dealt into folds, and the lungs of
+each fold are found by a model that was not trained on it. Masks of tune and test images come from the
+model of the whole training part. The tune images' masks are evaluated while training, to keep the best
+weights and to stop early; the test images' masks are not. Images without a usable mask are not in the
+loss; of an image with one lung outlined, neither is the side where the other lung may be. With too few
+masks, or where the recipe says `model = "pretrained"`, the pretrained model is used, see
+`hilum.pipeline.lung_model`; without any model, regions are whole images. Each predicted mask gets an
+estimate of its quality (`hilum.inference.lung_finder`).
 
     segment/lungs.onnx, segment/fold0.onnx …   the models
-    segment/training.parquet                   model, image_id: what each was trained on
-    segment/epochs.parquet                     model, number, batches, loss, tune: how each training went; tune is the mean Dice of the
-                                               tune pictures' lungs, null where none was looked at
-    segment/masks.u8                           uint8 (n, size, size) found lungs: 0, 1 right, 2 left
-    segment/lungs.parquet                      image_id, row in masks.u8, model that found them ("pretrained": the one that comes with Hilum),
-                                               right_pixels, left_pixels, quality, crc32 of the mask
-    segment/issues.parquet                   the doubtful ones of these masks as findings of an audit (`hilum.audit.issues`), worst first
-    segment/seen.parquet                       image_id: pictures of the run that the pretrained model has learnt from, where it is used
+    segment/training.parquet   model, image_id: what each was trained on
+    segment/epochs.parquet     model, number, batches, loss, tune: how each training went; tune is the
+                               mean Dice of the tune images, null where it was not evaluated
+    segment/masks.u8           uint8 (n, size, size) predicted lungs: 0, 1 right, 2 left
+    segment/lungs.parquet      image_id, row in masks.u8, model that was applied ("pretrained": the one
+                               that comes with Hilum), right_pixels, left_pixels, quality, crc32 of the
+                               mask
+    segment/issues.parquet     the unreliable ones of these masks as issues of an audit
+                               (`hilum.audit.issues`), worst first
+    segment/seen.parquet       image_id: images of the run that the pretrained model was trained on,
+                               where it is used
 """
 
 from __future__ import annotations
@@ -33,19 +36,20 @@ from hilum import storage
 from hilum.annotations import lung_masks
 from hilum.audit.issues import COLUMNS, Rule
 from hilum.config import Recipe
-from hilum.errors import BadRecipe
+from hilum.dataset.pixel_cache import Cache
 from hilum.imaging.image_stack import Checksums, ImageStack
 from hilum.inference import lung_finder, pretrained
 from hilum.inference.onnx_model import OnnxModel
 from hilum.pipeline import audit, cache, division, split
-from hilum.pipeline._training import FEWEST_MASKS, TRAINING, TrainingJob, digests
+from hilum.pipeline._training import TRAINING, TrainingJob, digests
+from hilum.pipeline.lung_model import LungModelChoice, choose
+from hilum.pipeline.mask_folds import WHOLE, lessons, plan
+from hilum.pipeline.step import Inputs, StepResult, Summary
 from hilum.progress import Progress, portion
 from hilum.run_folder import Run
 from hilum.storage import integrity
 
 VERSION = 9
-FEWEST_OF_A_FOLD = 8  # likewise where a fold of these is left out
-WHOLE = "lungs"  # the model of the whole training part
 EPOCHS = "segment/epochs.parquet"
 HEARD = {
     "model": pl.String,
@@ -54,12 +58,8 @@ HEARD = {
     "loss": pl.Float64,
     "tune": pl.Float64,
 }
-MASKS, INDEX, SEEN, FINDINGS = (
-    "segment/masks.u8",
-    "segment/lungs.parquet",
-    "segment/seen.parquet",
-    "segment/issues.parquet",
-)
+MASKS, INDEX = "segment/masks.u8", "segment/lungs.parquet"
+SEEN, FINDINGS = "segment/seen.parquet", "segment/issues.parquet"
 LUNGS = {
     "image_id": pl.String,
     "row": pl.Int64,
@@ -72,16 +72,17 @@ LUNGS = {
 UNRELIABLE = Rule(
     "lungs-unreliable",
     "info",
-    "The lungs found in a picture are not to be trusted without a look.",
-    "What is cut out along them may not be lung, and then a score is of something else.",
-    "Look at the picture with the found outline. Where the picture is no upright frontal chest, leave it out; where lungs are white or cut off, "
-    "draw them, so that the model learns such lungs too. Below [crop] min_mask_quality the region is not cut along them.",
+    "The predicted lungs of an image are not to be relied on unseen.",
+    "What is cropped along them may not be lung, and then a score is of something else.",
+    "View the image with the predicted outline. If it is no upright frontal chest radiograph, leave "
+    "it out; where lungs are opaque or cut off, outline them, so that the model is trained on such "
+    "lungs too. Below [crop] min_mask_quality the region is not cropped along them.",
 )
 
 
 @dataclass(frozen=True)
 class Masks:
-    """The lungs that a run found."""
+    """Predicted lungs of a run, by image id."""
 
     labels: np.ndarray | ImageStack  # uint8 (n, size, size): 0, 1 right, 2 left
     rows: Mapping[str, int]  # by image_id
@@ -105,10 +106,11 @@ class Masks:
         )
 
     def __getitem__(self, image_id: str) -> np.ndarray:
+        """Return the labels of an image, uint8 (size, size)."""
         return self.labels[self.rows[image_id]]
 
     def get(self, image_id: str) -> np.ndarray:
-        """No lung where none was looked for."""
+        """Return the labels of an image, all background where no model was applied to it."""
         return (
             self[image_id] if image_id in self.rows else np.zeros(self.labels.shape[1:], np.uint8)
         )
@@ -137,40 +139,6 @@ def index(run: Run) -> pl.DataFrame:
     return pl.concat(found)
 
 
-def plan(table: pl.DataFrame, with_mask: pl.DataFrame, folds: int, seed: int) -> pl.DataFrame:
-    """The split's rows with `fold` (null outside train), `finder` (the model that is to find the lungs) and `learnt` (its mask is learnt from)."""
-    training = table.filter(pl.col("part") == "train")
-    fold = split.assign_parts(
-        training, {}, {str(number): 1 / folds for number in range(folds)}, seed
-    )
-    fold_of = pl.col("group").replace_strict(
-        {group: int(number) for group, number in fold.items()}, default=None, return_dtype=pl.Int64
-    )
-    return table.with_columns(
-        fold=fold_of,
-        finder=pl.when(fold_of.is_null())
-        .then(pl.lit(WHOLE))
-        .otherwise(pl.format("fold{}", fold_of)),
-        learnt=pl.col("image_id").is_in(with_mask["image_id"].implode())
-        & (pl.col("part") == "train"),
-    )
-
-
-def lessons(planned: pl.DataFrame) -> dict[str, pl.DataFrame]:
-    """Rows to learn from, by model; empty where a model would have too few."""
-    learnt = planned.filter("learnt")
-    folds = planned["fold"].drop_nulls().unique().sort()
-    rows = {f"fold{fold}": learnt.filter(pl.col("fold") != fold) for fold in folds} | {
-        WHOLE: learnt
-    }
-    return (
-        rows
-        if learnt.height >= FEWEST_MASKS
-        and min(part.height for part in rows.values()) >= FEWEST_OF_A_FOLD
-        else {}
-    )
-
-
 def _trainings(run: Run, recipe: Recipe, masked: pl.DataFrame) -> list[pl.DataFrame]:
     """Return the plan of every training part whose masks decide whether a model is trained.
 
@@ -182,23 +150,23 @@ def _trainings(run: Run, recipe: Recipe, masked: pl.DataFrame) -> list[pl.DataFr
     return [plan(table, masked, recipe.segment.folds, recipe.segment.seed) for table in tables]
 
 
-def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
-    ready = storage.digest_of_file(pretrained.path()) if pretrained.is_bundled() else None
+def made_from(run: Run, recipe: Recipe) -> Inputs:
+    """Return the digests of split, cache and pretrained model, and the settings."""
+    bundled = storage.digest_of_file(pretrained.path()) if pretrained.is_bundled() else None
     return {
-        **_learnt_from(run, recipe),
-        "pretrained": ready,
+        **_training_inputs(run, recipe),
+        "pretrained": bundled,
         "quality": storage.digest(lung_finder.rule()),
         "least": recipe.crop.min_mask_quality,
     }
 
 
-def _learnt_from(run: Run, recipe: Recipe) -> dict[str, Any]:
-    """What a training of its own depends on."""
+def _training_inputs(run: Run, recipe: Recipe) -> Inputs:
+    """Return what a training of the run's own depends on."""
     return {
         "split": run.made("split")["split.parquet"],
-        "folds": storage.digest(
-            Run(run.data).made("split")
-        ),  # of all folds: whether a model is trained depends on each
+        # of all folds: whether a model is trained depends on each
+        "folds": storage.digest(Run(run.data).made("split")),
         "cache": run.made("cache"),
         "segment": recipe.section("segment"),
         "version": VERSION,
@@ -206,7 +174,10 @@ def _learnt_from(run: Run, recipe: Recipe) -> dict[str, Any]:
 
 
 def findings(run: Run, recipe: Recipe) -> pl.DataFrame:
-    """The audit's findings, and below them the doubtful lungs, worst first, where the lungs of the run as it is have been found."""
+    """Return the audit's issues, then those of the predicted lungs, worst first.
+
+    The latter only where the step segment is finished for the run as it is.
+    """
     found = [run.table("audit", audit.FINDINGS)]
     if run.done("split") and run.finished("segment", made_from(run, recipe)):
         found.append(run.table("segment", FINDINGS))
@@ -214,251 +185,180 @@ def findings(run: Run, recipe: Recipe) -> pl.DataFrame:
 
 
 def unreliable(found: pl.DataFrame, least: float) -> pl.DataFrame:
-    """Findings of the masks in `found` (LUNGS) whose quality is below what is good; a warning below `least`, which no region is cut along."""
+    """Return issues of the masks in `found` (LUNGS) whose quality is below `lung_finder.GOOD`.
+
+    They are warnings below `least`, the quality from which a region is cropped along a mask.
+    """
+    severity = (
+        pl.when(pl.col("quality") < least)
+        .then(pl.lit("warning"))
+        .otherwise(pl.lit(UNRELIABLE.severity))
+    )
+    message = pl.format(
+        "the Dice of the found lungs is estimated at {}", pl.col("quality").round(2)
+    )
     return (
         found.filter(pl.col("quality") < lung_finder.GOOD)
         .sort("quality", "image_id")
         .select(
             rule=pl.lit(UNRELIABLE.name),
-            severity=pl.when(pl.col("quality") < least)
-            .then(pl.lit("warning"))
-            .otherwise(pl.lit(UNRELIABLE.severity)),
+            severity=severity,
             image_id="image_id",
             other_image_id=pl.lit(None, pl.String),
-            message=pl.format(
-                "the Dice of the found lungs is estimated at {}", pl.col("quality").round(2)
-            ),
+            message=message,
             remedy=pl.lit(UNRELIABLE.remedy),
         )
-        .cast(COLUMNS)
+        .cast(pl.Schema(COLUMNS))
     )
 
 
-def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], dict[str, Any]]:
-    pictures = cache.opened(run, recipe)
+def make(run: Run, recipe: Recipe, progress: Progress) -> StepResult:
+    """Train the models, or choose the pretrained one, and predict the lungs of every image."""
+    cached = cache.opened(run, recipe)
     table = run.table("split", "split.parquet")
-    masked = pl.concat([pictures.with_mask, pictures.with_part_of_mask])
+    masked = pl.concat([cached.with_mask, cached.with_part_of_mask])
     planned = plan(table, masked, recipe.segment.folds, recipe.segment.seed)
     trainings = _trainings(run, recipe, masked)
-    rows = (
-        lessons(planned)
-        if recipe.segment.model != pretrained.NAME and all(map(lessons, trainings))
-        else {}
-    )
-    fewest = min(int(each["learnt"].sum()) for each in trainings)
-    ready = (
-        None
-        if rows
-        else choose(
-            recipe,
-            table.join(
-                pictures.index.select("image_id", "pixel_digest", "fingerprint"), on="image_id"
-            ),
-            fewest,
-        )
-    )
+    rows = {}
+    if recipe.segment.model != pretrained.NAME and all(map(lessons, trainings)):
+        rows = lessons(planned)
+    choice = None
+    if not rows:
+        fewest = min(int(each["trains"].sum()) for each in trainings)
+        digests_of = cached.index.select("image_id", "pixel_digest", "fingerprint")
+        choice = choose(recipe, table.join(digests_of, on="image_id"), fewest)
+    _write_training(run, table, rows)
+    models = _trained(run, recipe, rows, planned, cached, portion(progress, 0, 2))
+    storage.write_table(run / EPOCHS, _epochs(models))
+    if choice is not None and choice.model is not None:
+        copied = run / "segment" / f"{WHOLE}.onnx"
+        storage.write_bytes(copied, choice.model.path.read_bytes())
+        models = {pretrained.NAME: OnnxModel(copied, run.folder)}
+        planned = planned.with_columns(finder=pl.lit(pretrained.NAME))
+    seen_images = table.select("image_id").clear() if choice is None else choice.seen
+    storage.write_table(run / SEEN, seen_images)
+    if not _taken_over(run, models):
+        searched = planned if models else planned.clear()
+        _find_all(run, searched, models, cached, portion(progress, 1, 2))
+    found = storage.read_table(run / INDEX)
+    storage.write_table(run / FINDINGS, unreliable(found, recipe.crop.min_mask_quality))
+    files = [f"segment/{model.path.name}" for model in models.values()]
+    files += [f"segment/{TRAINING}", EPOCHS, MASKS, INDEX, SEEN, FINDINGS]
+    return StepResult(digests(run, files), _summary(recipe, rows, choice, found))
+
+
+def _write_training(run: Run, table: pl.DataFrame, rows: Mapping[str, pl.DataFrame]) -> None:
+    """Write what each model is trained on, once it is sure that nothing leaks."""
     training = pl.concat(
         [pl.DataFrame(schema={"model": pl.String, "image_id": pl.String})]
         + [part.select(model=pl.lit(model), image_id="image_id") for model, part in rows.items()]
     )
     split.refuse_leak(table, training, "the lung segmenter")
     storage.write_table(run / "segment" / TRAINING, training)
-    models = _trained(run, recipe, rows, planned, pictures, portion(progress, 0, 2))
-    storage.write_table(run / EPOCHS, _epochs(models))
-    if ready and ready.model:
-        storage.write_bytes(run / "segment" / f"{WHOLE}.onnx", ready.model.path.read_bytes())
-        models, planned = (
-            {pretrained.NAME: OnnxModel(run / "segment" / f"{WHOLE}.onnx", run.folder)},
-            planned.with_columns(finder=pl.lit(pretrained.NAME)),
-        )
-    storage.write_table(run / SEEN, ready.seen if ready else table.select("image_id").clear())
-    if not _taken_over(run, models):
-        _find_all(
-            run, planned if models else planned.clear(), models, pictures, portion(progress, 1, 2)
-        )
-    found = storage.read_table(run / INDEX)
-    storage.write_table(run / FINDINGS, unreliable(found, recipe.crop.min_mask_quality))
-    files = [
-        *(f"segment/{model.path.name}" for model in models.values()),
-        f"segment/{TRAINING}",
-        EPOCHS,
-        MASKS,
-        INDEX,
-        SEEN,
-        FINDINGS,
-    ]
-    return digests(run, files), _summary(recipe, rows, ready, found)
 
 
 def _trained(
     run: Run,
     recipe: Recipe,
-    rows: dict[str, pl.DataFrame],
+    rows: Mapping[str, pl.DataFrame],
     planned: pl.DataFrame,
-    pictures: cache.Cache,
+    cached: Cache,
     progress: Progress,
 ) -> dict[str, OnnxModel]:
     tune = planned.filter(
         (pl.col("part") == "tune")
-        & pl.col("image_id").is_in(pictures.with_mask["image_id"].implode())
+        & pl.col("image_id").is_in(cached.with_mask["image_id"].implode())
     )
-    made_of = {**_learnt_from(run, recipe), "tune": storage.digest(tune["image_id"].to_list())}
+    inputs = {**_training_inputs(run, recipe), "tune": storage.digest(tune["image_id"].to_list())}
     models = {}
     for index, (model, part) in enumerate(rows.items()):
-        models[model] = _lesson(
-            recipe, model, part, tune, pictures, portion(progress, index, len(rows))
-        ).run(run, made_of)
+        watch = portion(progress, index, len(rows))
+        models[model] = _job(recipe, model, part, tune, cached, watch).run(run, inputs)
     return models
 
 
-@dataclass(frozen=True)
-class LungModelChoice:
-    """The model that comes with Hilum, for a run; `why` it is used or, with None, is not; the run's pictures that it has `seen` (image_id)."""
-
-    model: OnnxModel | None
-    why: str
-    seen: pl.DataFrame
-
-
-def choose(recipe: Recipe, pictures: pl.DataFrame, masks: int = 0) -> LungModelChoice:
-    """For a run of `pictures` (image_id, source, pixel_digest, fingerprint, group, part, fold) without a model of its own, for want of `masks` to train on.
-
-    Where the recipe asks for it, raises `NotFound` where there is none and `BadRecipe` where the recipe's pictures do not fit it.
-    """
-    wanted = recipe.segment.model == pretrained.NAME
-    few = (
-        ""
-        if wanted
-        else f"{masks} lung masks in {'the training part' if pictures['fold'].count() == 0 else 'a training part'}, and at least {FEWEST_MASKS} are needed"
-    )
-    none = pictures.select("image_id").clear()
-    if not wanted and not pretrained.is_bundled():
-        return LungModelChoice(
-            None,
-            f"{few}, and no lung model comes with this installation: regions are whole pictures",
-            none,
-        )
-    model = pretrained.lung_model()
-    if wrong := model.contract.mismatches(
-        content="whole", size=recipe.pixels.size, normalisation=recipe.pixels.normalisation
-    ):
-        if wanted:
-            raise BadRecipe(
-                f'[segment] model = "{pretrained.NAME}" wants other pictures: {"; ".join(wrong)}; change it in [pixels]'
-            )
-        return LungModelChoice(
-            None,
-            f"{few}, and the lung model that comes with Hilum wants other pictures ({'; '.join(wrong)}): regions are whole pictures",
-            none,
-        )
-    seen = pretrained.training_sets(model, pictures)
-    in_test = (pl.col("part") != "train") | pl.col(
-        "fold"
-    ).is_not_null()  # of a cross-validated run each image is, in one fold
-    held = pictures.filter(in_test).join(seen.select("group").unique(), on="group", how="semi")
-    if held.height and not wanted:
-        return LungModelChoice(
-            None,
-            f"{few}, and the lung model that comes with Hilum has learnt from {held.height} of the tune and test images or from their patients: "
-            f'regions are whole pictures. [segment] model = "{pretrained.NAME}" uses it all the same, and leaves these out of the figures of lungs',
-            none,
-        )
-    return LungModelChoice(
-        model, "asked for in the recipe" if wanted else few, seen.select("image_id")
-    )
-
-
 def seen(run: Run) -> pl.DataFrame:
-    """image_id of the run's pictures that the pretrained model has learnt from, where it found the lungs."""
+    """Return image_id of the run's images that the pretrained model was trained on, if it is used."""
     if SEEN not in run.made("segment"):
         return pl.DataFrame(schema={"image_id": pl.String})
     return run.table("segment", SEEN)
 
 
-def _lesson(
+def _job(
     recipe: Recipe,
     model: str,
     part: pl.DataFrame,
     tune: pl.DataFrame,
-    pictures: cache.Cache,
+    cached: Cache,
     progress: Progress,
 ) -> TrainingJob:
     epochs: list[Any] = []
 
     def fit(module, settings, checkpoint):
-        rows, watched = pictures.rows(part["image_id"]), pictures.rows(tune["image_id"])
-        told = {
-            "seed": recipe.segment.seed,
-            "checkpoint": checkpoint,
-            "progress": progress,
-            "tune": watched,
-            "on_epoch": epochs.append,
-        }
-        return module.fit(pictures.stored, pictures.known_masks, rows, settings, **told)
+        return module.fit(
+            cached.stored,
+            cached.known_masks,
+            cached.rows(part["image_id"]),
+            settings,
+            seed=recipe.segment.seed,
+            checkpoint=checkpoint,
+            progress=progress,
+            tune=cached.rows(tune["image_id"]),
+            heard=epochs.append,
+        )
 
-    images = part["image_id"].to_list()
     return TrainingJob(
         f"segment/{model}.onnx",
         recipe.segment,
-        pictures.size,
+        cached.size,
         "whole",
         recipe.pixels.normalisation,
-        images,
+        part["image_id"].to_list(),
         fit,
         epochs=epochs,
     )
 
 
-def _epochs(models: dict[str, OnnxModel]) -> pl.DataFrame:
-    return pl.DataFrame(
-        [
-            {"model": name, **epoch}
-            for name, model in models.items()
-            for epoch in model.metadata["epochs"]
-        ],
-        schema=HEARD,
-    )
+def _epochs(models: Mapping[str, OnnxModel]) -> pl.DataFrame:
+    rows = [
+        {"model": name, **epoch}
+        for name, model in models.items()
+        for epoch in model.metadata["epochs"]
+    ]
+    return pl.DataFrame(rows, schema=HEARD)
 
 
 def _find_all(
     run: Run,
     planned: pl.DataFrame,
-    models: dict[str, OnnxModel],
-    pictures: cache.Cache,
+    models: Mapping[str, OnnxModel],
+    cached: Cache,
     progress: Progress,
 ) -> None:
-    index = []
+    """Predict the lungs of every image of `planned`, and write masks and index."""
     sizes = {
-        image_id: size
-        for image_id, *size in pictures.index.select("image_id", "height", "width").iter_rows()
+        image_id: (height, width)
+        for image_id, height, width in cached.index.select(
+            "image_id", "height", "width"
+        ).iter_rows()
     }
+    index = []
     with storage.writing(run / MASKS) as stream:
         for row, (image_id, finder) in enumerate(planned.select("image_id", "finder").iter_rows()):
-            found = lung_finder.segment_lungs(
-                models[finder],
-                pictures.images[pictures.rows([image_id])[0]],
-                tuple(sizes[image_id]),
-            )
+            image = cached.images[cached.rows([image_id])[0]]
+            found = lung_finder.segment_lungs(models[finder], image, sizes[image_id])
             stream.write(found.labels.tobytes())
-            index.append(
-                [
-                    image_id,
-                    row,
-                    finder,
-                    *(
-                        int((found.labels == side).sum())
-                        for side in (lung_masks.RIGHT, lung_masks.LEFT)
-                    ),
-                    found.quality,
-                    integrity.checksum(found.labels),
-                ]
-            )
+            areas = [
+                int((found.labels == side).sum()) for side in (lung_masks.RIGHT, lung_masks.LEFT)
+            ]
+            checksum = integrity.checksum(found.labels)
+            index.append([image_id, row, finder, *areas, found.quality, checksum])
             progress(row + 1, planned.height)
     storage.write_table(run / INDEX, pl.DataFrame(index, schema=LUNGS, orient="row"))
 
 
 def _taken_over(run: Run, models: Mapping[str, OnnxModel]) -> bool:
-    """Take over the masks of the whole run, if the very same model is to find those of its fold."""
+    """Copy the masks of the whole run to its fold, if the very same model would predict both."""
     if run.parent is None or list(models) != [pretrained.NAME]:
         return False
     whole, file = Run(run.parent), f"segment/{WHOLE}.onnx"
@@ -472,23 +372,23 @@ def _taken_over(run: Run, models: Mapping[str, OnnxModel]) -> bool:
 
 def _summary(
     recipe: Recipe,
-    rows: dict[str, pl.DataFrame],
-    ready: LungModelChoice | None,
+    rows: Mapping[str, pl.DataFrame],
+    choice: LungModelChoice | None,
     found: pl.DataFrame,
-) -> dict[str, Any]:
-    doubtful = {"doubtful masks": int((found["quality"] < lung_finder.GOOD).sum())}
-    if rows:
+) -> Summary:
+    unreliable_masks = {"unreliable masks": int((found["quality"] < lung_finder.GOOD).sum())}
+    if choice is None:
         return {
             "model": recipe.segment.model,
             "trained on masks": rows[WHOLE].height,
-            "folds for training pictures": len(rows) - 1,
-            **doubtful,
+            "folds for training images": len(rows) - 1,
+            **unreliable_masks,
         }
-    if ready.model is None:
-        return {"model": "none", "reason": ready.why}
+    if choice.model is None:
+        return {"model": "none", "reason": choice.why}
     return {
         "model": pretrained.NAME,
-        "reason": ready.why,
-        "images it has learnt from": ready.seen.height,
-        **doubtful,
+        "reason": choice.why,
+        "images it was trained on": choice.seen.height,
+        **unreliable_masks,
     }

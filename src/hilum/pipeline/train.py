@@ -1,15 +1,19 @@
-"""Train: a classifier of the findings on the training part's regions, and an anomaly model on those without the leading finding.
+"""Train: a classifier of the findings, and an anomaly model of images without the leading finding.
+
+Both are trained on the training part's regions (`hilum.pipeline.crop`).
 
     train/finding.onnx, train/anomaly.onnx   the models
     train/training.parquet                   model, image_id: what each was trained on
 
-What the classifier learns from an uncertain label and from a finding that is not mentioned, the recipe says; how many images became what is
-told, see `hilum.pipeline.label_policy`. The tune part, where it is large enough, says which weights are kept; its labels count as they are. Without a finding
-that has both states neither model can be trained, and both are left out.
+The recipe says how an uncertain label and a finding that is not mentioned are trained on, and the
+summary counts what became of them, see `hilum.pipeline.label_policy`. The tune part, where it is large
+enough, decides which weights are kept; its labels count as they are. Without a finding that has both
+states neither model can be trained, and both are left out.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +29,8 @@ from hilum.pipeline._training import TRAINING, TrainingJob, digests
 from hilum.pipeline.crop import Crops
 from hilum.pipeline.division import Division
 from hilum.pipeline.label_policy import Targets
+from hilum.pipeline.step import Inputs, StepResult, Summary
+from hilum.pipeline.truth import truths
 from hilum.progress import Progress, portion
 from hilum.run_folder import Run
 from hilum.storage import integrity
@@ -33,7 +39,8 @@ VERSION = 5
 FINDING, ANOMALY = "train/finding.onnx", "train/anomaly.onnx"
 
 
-def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
+def made_from(run: Run, recipe: Recipe) -> Inputs:
+    """Return the digests of split, labels, regions and initial weights, and the settings."""
     return {
         "split": run.made("split")["split.parquet"],
         "division": integrity.digest_of(run.data / division.FILE),
@@ -46,48 +53,60 @@ def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], dict[str, Any]]:
+def make(run: Run, recipe: Recipe, progress: Progress) -> StepResult:
+    """Train both models, or none where there is no finding to train on."""
     decided = Division.of(run)
-    concept = decided.trained
+    if decided.trained is None:
+        _write_training(run, {})
+        reason = {"model": "none", "reason": _why_none(decided)}
+        return StepResult(digests(run, [f"train/{TRAINING}"]), reason)
+    manifest, concept = run.manifest(), decided.trained
+    of_part = _images_of_parts(run)
+    absent = truths(manifest, [concept]).filter(pl.col("state") == State.ABSENT)["image_id"]
+    normal = of_part["train"].filter(of_part["train"].is_in(absent.implode()))
+    training, tuning, said = _targets(manifest, of_part, recipe, decided, concept)
+    _write_training(run, {FINDING: training.image_ids, ANOMALY: normal})
+    regions = Crops.of(run, recipe.crop.size)
+    shared = {"crop": run.made("crop"), "version": VERSION}
+    of_finding = {
+        **shared,
+        "classify": recipe.section("classify"),
+        "weights": _weights(recipe),
+        "learnt": _digest(training),
+        "watched": _digest(tuning),
+    }
+    watch = portion(progress, 0, 2)
+    _finding(recipe, training, tuning, regions, watch).run(run, of_finding)
+    of_anomaly = {**shared, "anomaly": recipe.section("anomaly")}
+    watch = portion(progress, 1, 2)
+    _anomaly(recipe, concept, normal, regions, watch).run(run, of_anomaly)
+    counts = {
+        "finding": concept,
+        "classifier": recipe.classify.model,
+        "trained on images": len(training.image_ids),
+        **said,
+        "anomaly model": recipe.anomaly.model,
+        "fitted on normal images": normal.len(),
+    }
+    return StepResult(digests(run, [FINDING, ANOMALY, f"train/{TRAINING}"]), counts)
+
+
+def _images_of_parts(run: Run) -> dict[str, pl.Series]:
+    """Return image_id of train and tune, by part."""
     table = run.table("split", "split.parquet")
-    normal = table.filter((pl.col("part") == "train") & (pl.col("state") == State.ABSENT))
-    learnt, watched, told = (
-        _lessons(run.manifest(), table, recipe, decided) if concept else (None, None, {})
-    )
-    taught = {FINDING: learnt.image_ids, ANOMALY: normal["image_id"]} if concept else {}
+    return {part: table.filter(pl.col("part") == part)["image_id"] for part in ("train", "tune")}
+
+
+def _write_training(run: Run, image_ids: Mapping[str, pl.Series]) -> None:
+    """Write what each model is trained on, once it is sure that nothing leaks."""
     training = pl.DataFrame(
-        [(file, image_id) for file, image_ids in taught.items() for image_id in image_ids],
+        [(file, image_id) for file, of_file in image_ids.items() for image_id in of_file],
         schema={"model": pl.String, "image_id": pl.String},
         orient="row",
     )
+    table = run.table("split", "split.parquet")
     split.refuse_leak(table, training, "the classifier or the anomaly model")
     storage.write_table(run / "train" / TRAINING, training)
-    if not concept:
-        return digests(run, [f"train/{TRAINING}"]), {"model": "none", "reason": _why_none(decided)}
-    regions = Crops.of(run, recipe.crop.size)
-    made_of = {"crop": run.made("crop"), "version": VERSION}
-    _finding(recipe, learnt, watched, regions, portion(progress, 0, 2)).run(
-        run,
-        {
-            **made_of,
-            "classify": recipe.section("classify"),
-            "weights": _weights(recipe),
-            "learnt": _digest(learnt),
-            "watched": _digest(watched),
-        },
-    )
-    _anomaly(recipe, concept, normal, regions, portion(progress, 1, 2)).run(
-        run, {**made_of, "anomaly": recipe.section("anomaly")}
-    )
-    told = {
-        "finding": concept,
-        "classifier": recipe.classify.model,
-        "trained on images": len(learnt.image_ids),
-        **told,
-        "anomaly model": recipe.anomaly.model,
-        "fitted on normal images": normal.height,
-    }
-    return digests(run, [FINDING, ANOMALY, f"train/{TRAINING}"]), told
 
 
 def _why_none(decided: Division) -> str:
@@ -96,33 +115,37 @@ def _why_none(decided: Division) -> str:
     return f"too few patients: {decided.too_rare.get(decided.finding, decided.why)}"
 
 
-def _lessons(
-    manifest: Manifest, table: pl.DataFrame, recipe: Recipe, decided: Division
-) -> tuple[Targets, Targets, dict[str, Any]]:
-    """What is trained on, what is only watched, and what a person should hear of both."""
-    settings, leading = recipe.classify, decided.trained
+def _targets(
+    manifest: Manifest,
+    of_part: Mapping[str, pl.Series],
+    recipe: Recipe,
+    decided: Division,
+    leading: str,
+) -> tuple[Targets, Targets, Summary]:
+    """Return the targets of the train part, those of the tune part, and what became of labels."""
+    settings = recipe.classify
     wanted = label_policy.wanted(manifest, leading, settings)
     concepts = wanted if decided.concepts is None else decided.concepts
-    of_part = {part: table.filter(pl.col("part") == part)["image_id"] for part in ("train", "tune")}
     whole = label_policy.targets(
         manifest, concepts, uncertain=settings.uncertain, unmentioned=settings.unmentioned
     ).of(of_part["train"])
-    # Asked for by name, a concept that cannot be learnt is refused by the model; asked for as one of all, it is left out.
-    kept = (
-        [leading, *(one for one in whole.learnable() if one != leading)]
-        if settings.other_findings == (ALL,) and decided.concepts is None
-        else concepts
-    )
-    learnt = whole.only(kept)
-    told: dict[str, Any] = {"learnt from": learnt.report()}
+    kept = list(concepts)
+    # A concept that cannot be trained on is refused by the model if it is named in the recipe; where
+    # the recipe says "all", it is left out here.
+    if settings.other_findings == (ALL,) and decided.concepts is None:
+        kept = [leading, *(one for one in whole.learnable() if one != leading)]
+    training = whole.only(kept)
+    said: Summary = {"labels trained on": training.report()}
     if left_out := [concept for concept in concepts if concept not in kept]:
-        told["left out, as the training part has not both states"] = ", ".join(left_out)
-    return _known(learnt), _known(label_policy.targets(manifest, kept).of(of_part["tune"])), told
+        said["left out, as the training part has not both states"] = ", ".join(left_out)
+    tuning = label_policy.targets(manifest, kept).of(of_part["tune"])
+    return _known(training), _known(tuning), said
 
 
 def _known(all_of: Targets) -> Targets:
-    """The images of which something is known."""
-    return all_of.of(all_of.image_ids.filter(~np.isnan(all_of.values).all(1)))
+    """Return the targets of images of which something is known."""
+    rows = np.flatnonzero(np.count_nonzero(~np.isnan(all_of.values), axis=1))
+    return all_of.of(all_of.image_ids.gather(rows))
 
 
 def _digest(some: Targets) -> str:
@@ -130,31 +153,37 @@ def _digest(some: Targets) -> str:
 
 
 def _weights(recipe: Recipe) -> str | None:
-    """The digest of the file that the classifier starts from; None: it starts from none, or it is not there, which the model refuses."""
+    """Return the digest of the weights that the classifier starts from.
+
+    None: it starts from none, or the file is not there, which the model refuses.
+    """
     named = recipe.classify.settings.get("weights")
     return storage.digest_of_file(Path(named)) if named and Path(named).is_file() else None
 
 
 def _finding(
-    recipe: Recipe, learnt: Targets, watched: Targets, regions: Crops, progress: Progress
+    recipe: Recipe, training: Targets, tuning: Targets, regions: Crops, progress: Progress
 ) -> TrainingJob:
     epochs: list[Any] = []
 
     def fit(module, settings, checkpoint):
-        rows, tune = regions.rows(learnt.image_ids), regions.rows(watched.image_ids)
-        truth = np.full((len(regions.images), len(learnt.concepts)), np.nan, np.float32)
-        truth[rows], truth[tune] = learnt.values, watched.values
-        told = {
-            "concepts": learnt.concepts,
-            "seed": recipe.classify.seed,
-            "checkpoint": checkpoint,
-            "progress": progress,
-        }
+        rows, tune = regions.rows(training.image_ids), regions.rows(tuning.image_ids)
+        labels = np.full((len(regions.images), len(training.concepts)), np.nan, np.float32)
+        labels[rows], labels[tune] = training.values, tuning.values
         return module.fit(
-            regions.images, truth, rows, settings, tune=tune, on_epoch=epochs.append, **told
+            regions.images,
+            labels,
+            rows,
+            settings,
+            tune=tune,
+            heard=epochs.append,
+            concepts=training.concepts,
+            seed=recipe.classify.seed,
+            checkpoint=checkpoint,
+            progress=progress,
         )
 
-    images = learnt.image_ids.to_list()
+    images = training.image_ids.to_list()
     return TrainingJob(
         FINDING,
         recipe.classify,
@@ -163,18 +192,18 @@ def _finding(
         recipe.pixels.normalisation,
         images,
         fit,
-        learnt.concepts,
+        training.concepts,
         epochs,
     )
 
 
 def _anomaly(
-    recipe: Recipe, concept: str, normal: pl.DataFrame, regions: Crops, progress: Progress
+    recipe: Recipe, concept: str, normal: pl.Series, regions: Crops, progress: Progress
 ) -> TrainingJob:
     def fit(module, settings, checkpoint):
         return module.fit(
             regions.images,
-            regions.rows(normal["image_id"]),
+            regions.rows(normal),
             settings,
             seed=recipe.anomaly.seed,
             progress=progress,
@@ -186,7 +215,7 @@ def _anomaly(
         recipe.crop.size,
         "crop",
         recipe.pixels.normalisation,
-        normal["image_id"].to_list(),
+        normal.to_list(),
         fit,
         (concept,),
     )

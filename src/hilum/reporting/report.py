@@ -34,6 +34,7 @@ from hilum.pipeline import (
     predict,
     segment,
     shortcuts,
+    truth,
 )
 from hilum.pipeline._training import TRAINING
 from hilum.pipeline.division import Division
@@ -98,7 +99,7 @@ def gather(run: Run, recipe: Recipe) -> dict[str, Any]:
         "cards": cards,
         "finding": name_of(concept) if concept else None,
         "confidence": f"{recipe.evaluate.confidence * 100:g}%",
-        "leading": summary.leading(metrics, concept),
+        "leading": summary.leading(metrics, concept, recipe.pixels.size),
         "limits": summary.limits(
             metrics, tested, cards, concept, fitted, nameless=nameless, folds=len(folds)
         ),
@@ -195,7 +196,9 @@ def _scored(
     """The sections of the finding and of anomaly; `missing` says why there is nothing else. `carried`: scores with what was carried over."""
     divided = Division.of(run)
     told, concept = {}, divided.trained
-    rows = {stage: classification.known(carried, table, stage, concept) for stage in predict.STAGES}
+    sources = carried.join(table.select("image_id", "source"), on="image_id", maintain_order="left")
+    known = truth.with_known_state(sources, truth.truths(manifest, [concept] if concept else []))
+    rows = {stage: known.filter(pl.col("task") == stage) for stage in predict.STAGES}
     for stage, of_stage in rows.items():
         measured = concept and of_stage.filter(pl.col("part") == "test").height
         told[stage] = (

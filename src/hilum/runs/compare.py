@@ -121,7 +121,7 @@ def _test(run: Run) -> pl.DataFrame:
         index, on="image_id", how="left", maintain_order="left"
     )
     return told.join(
-        evaluate.truths(manifest, scores),
+        evaluate.truths(manifest, scores["concept"]),
         on=["image_id", "concept"],
         how="left",
         maintain_order="left",

@@ -32,7 +32,7 @@ from hilum.imaging.files.find_images import collect
 from hilum.imaging.radiograph import Radiograph, to_uint8
 from hilum.inference import classify_images
 from hilum.inference import saliency as looking
-from hilum.pipeline import explain, predict
+from hilum.pipeline import explain, predict, shown_region
 from hilum.run_folder import Run
 from hilum.runs.scoring_run import ScoringRun
 
@@ -119,7 +119,7 @@ def _rows(
         yield {**dict.fromkeys(COLUMNS), **about}
         return
     leading = asdict(one.scores[0])
-    shown = explain.Shown(found.region.image, found.labels, found.region.crop, radiograph.size)
+    shown = shown_region.Shown(found.region.image, found.labels, found.region.crop, radiograph.size)
     for method, saliency in maps.items():
         figures = {
             name: None if np.isnan(value) else round(value, 4)

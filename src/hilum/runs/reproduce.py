@@ -250,7 +250,8 @@ def _again(
 
 
 def _figures(run: Run, recipe: Recipe) -> tuple[list[str], str]:
-    found = evaluate.figures(run, recipe)
+    in_file = run.table("evaluate", evaluate.OVERLAP_IN_FILE)  # the image files may be elsewhere
+    found = evaluate.figures(run, recipe, in_file=in_file)
     faults = [
         *_of_metrics(run.table("evaluate", evaluate.METRICS), found.metrics),
         *_of_calibration(run.json("evaluate", evaluate.CALIBRATION), found.calibration),

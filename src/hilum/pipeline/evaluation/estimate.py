@@ -1,25 +1,29 @@
-"""A figure: one row of `metrics.parquet`, a value of one metric on some rows with its interval, and why it has none where it has none.
+"""One row of `metrics.parquet`: the value of one metric on some rows, with its interval.
 
-stage, concept     what was measured; concept is a concept id, `MACRO` or `MICRO` (averages over concepts), or "" of lungs
+task, concept      what was measured; concept is a concept id, `MACRO` or `MICRO` (averages over
+                   concepts), or "" of lungs
 part               tune or test
 source             `ALL`, a source, or null where `by` is another trait
 by, subgroup       `ALL`, `ALL`; or the trait (source, sex, age, view) and its value
 side               of lungs: both, right, left; else ""
+grid               of lungs: the pixels measured in, cached or file; else ""
 metric, value      nan: undefined
-low, high          bootstrap over patients; nan: none can be given
-delong_low, delong_high   of an AUROC besides: DeLong's interval (Obuchowski's where patients have several images); else null
-images, patients, positives, undefined    rows that have a value, patients among them, rows with the finding, resamples without a value
-missed             of lungs: images in which a lung is drawn and nothing was found, with a value or without; else null
-why                why there is no value or no interval; else ""
-warning            why the figure must not be leant on although there is one; else ""
+ci_low, ci_high    bootstrap over patients; nan: no interval can be given
+delong_low, delong_high   of an AUROC also DeLong's interval (Obuchowski's where patients have
+                   several images); else null
+images, patients, positives, n_undefined   rows with a value, their patients, rows with the finding,
+                   resamples without a value
+missed             of lungs: images in which a lung of the reference mask was not found at all, with a
+                   value or without; else null
+reason             why there is no value or no interval; else ""
+warning            why the value must not be relied on although there is one; else ""
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import zip_longest
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 import polars as pl
@@ -29,19 +33,16 @@ from hilum.config import Evaluate
 from hilum.statistics import bootstrap
 
 ALL, MACRO, MICRO = "all", "macro", "micro"
-FEW_PATIENTS = 20  # fewer of a subgroup can tell nothing
+FEW_PATIENTS = 20  # a subgroup of fewer is too small for a figure that means anything
 FEW_OF_A_CLASS = 5  # likewise images of a class
-BANDS = {
-    "0 to 17": 0,
-    "18 to 39": 18,
-    "40 to 59": 40,
-    "60 to 79": 60,
-    "80 and over": 80,
-}  # first year of each band of age
+NAN = float("nan")
+# The first year of each band of age.
+BANDS = {"0 to 17": 0, "18 to 39": 18, "40 to 59": 40, "60 to 79": 60, "80 and over": 80}
 TRAITS = ("source", "sex", "age", "view")
 ESTIMATE = {
     **dict.fromkeys(
-        ("task", "concept", "part", "source", "by", "subgroup", "side", "metric"), pl.String
+        ("task", "concept", "part", "source", "by", "subgroup", "side", "grid", "metric"),
+        pl.String,
     ),
     **dict.fromkeys(("value", "ci_low", "ci_high", "delong_low", "delong_high"), pl.Float64),
     **dict.fromkeys(("images", "patients", "positives", "missed", "n_undefined"), pl.Int64),
@@ -49,8 +50,34 @@ ESTIMATE = {
 }
 
 
+class EstimateRow(TypedDict, total=False):
+    """One row of `metrics.parquet`, whole or in the making; the columns are those of `ESTIMATE`."""
+
+    task: str
+    concept: str
+    part: str
+    source: str | None
+    by: str
+    subgroup: str | None
+    side: str
+    grid: str
+    metric: str
+    value: float
+    ci_low: float
+    ci_high: float
+    delong_low: float
+    delong_high: float
+    images: int
+    patients: int
+    positives: int | None
+    missed: int
+    n_undefined: int
+    reason: str
+    warning: str
+
+
 class Subgroup(NamedTuple):
-    """Rows of one part: all, or those that share a trait."""
+    """Rows of one part: all, or those with one value of a trait."""
 
     part: str
     by: str
@@ -58,15 +85,16 @@ class Subgroup(NamedTuple):
     rows: pl.DataFrame
 
     @property
-    def place(self) -> dict[str, str | None]:
-        return place(
-            self.part, self.subgroup if self.by in (ALL, "source") else None, self.by, self.subgroup
-        )
+    def place(self) -> EstimateRow:
+        """Return the columns that identify the subgroup."""
+        source = self.subgroup if self.by in (ALL, "source") else None
+        return place(self.part, source, self.by, self.subgroup)
 
 
 def place(
     part: str, source: str | None, by: str | None = None, subgroup: str | None = None
-) -> dict[str, str | None]:
+) -> EstimateRow:
+    """Return the columns that identify a subgroup; by default the source, or all sources."""
     return {
         "part": part,
         "source": source,
@@ -76,7 +104,7 @@ def place(
 
 
 def banded(people: pl.DataFrame) -> pl.DataFrame:
-    """The table with its column `age_years` turned into `age`, the name of the band; null stays null."""
+    """Replace the column `age_years` by `age`, the name of its band in BANDS; null stays null."""
     names, firsts = list(BANDS), list(BANDS.values())
     band = pl.col("age_years").map_elements(
         lambda years: names[int(np.searchsorted(firsts, years, side="right")) - 1],
@@ -86,8 +114,10 @@ def banded(people: pl.DataFrame) -> pl.DataFrame:
 
 
 def subgroups(rows: pl.DataFrame, divided: Sequence[str] = ("tune", "test")) -> Iterator[Subgroup]:
-    """Each part as a whole, then those `divided` trait by trait where their rows have several values of it; a row whose trait is not known
-    is in no subgroup."""
+    """Yield each part as a whole, then the parts `divided` trait by trait.
+
+    Traits of which a part has one value are left out; a row without a trait is in no subgroup of it.
+    """
     for part in ("tune", "test"):
         of_part = rows.filter(pl.col("part") == part)
         yield Subgroup(part, ALL, ALL, of_part)
@@ -98,7 +128,7 @@ def subgroups(rows: pl.DataFrame, divided: Sequence[str] = ("tune", "test")) -> 
 
 
 def cells(rows: pl.DataFrame) -> Iterator[tuple[str, str, pl.DataFrame]]:
-    """part, source, rows: each part as a whole, then source by source where there are several with enough patients."""
+    """Yield part, source and rows: each part as a whole, then each source with enough patients."""
     for cell in subgroups(rows.select(pl.exclude("sex", "age", "view"))):
         if cell.rows.height and (cell.by == ALL or cell.rows["group"].n_unique() >= FEW_PATIENTS):
             yield cell.part, cell.subgroup, cell.rows
@@ -108,10 +138,13 @@ def estimate(
     settings: Evaluate,
     rows: pl.DataFrame,
     statistics: Sequence[Callable[[np.ndarray], float]],
-    about: Sequence[dict[str, Any]],
-    whys: Sequence[str] = (),
-) -> list[dict[str, Any]]:
-    """The figures of `statistics`, each of which is given row numbers; `about` says what each is, `whys` why its value is nan, where it is."""
+    about: Sequence[EstimateRow],
+    reasons: Sequence[str] = (),
+) -> list[EstimateRow]:
+    """Return value and interval of each of `statistics`, functions of row numbers.
+
+    `about` says what each is; `reasons` why it has no value, used where it has none.
+    """
     found = bootstrap.bootstrap_many(
         statistics,
         rows["group"].to_list(),
@@ -120,19 +153,22 @@ def estimate(
         seed=settings.seed,
     )
     held = counts(rows)
-    return [
-        {**told, **_told(one, held["patients"], why), **held}
-        for one, told, why in zip_longest(found, about, whys, fillvalue="")
-    ]
+    patients = rows["group"].n_unique()
+    estimates: list[EstimateRow] = []
+    for interval, what, reason in zip(
+        found, about, [*reasons, *[""] * (len(about) - len(reasons))], strict=True
+    ):
+        estimates.append({**what, **_with_reason(interval, patients, reason), **held})
+    return estimates
 
 
 def means(
     settings: Evaluate,
     rows: pl.DataFrame,
     values: Mapping[str, np.ndarray],
-    about: Mapping[str, Any],
+    about: EstimateRow,
     reasons: Mapping[str, np.ndarray],
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[EstimateRow]:
     """Yield the mean of each metric over the rows in which it has a value, and say which have none.
 
     `values`: by metric, an array (rows,), nan where it has no value. `reasons`: by words, which rows
@@ -140,19 +176,22 @@ def means(
     of; `warning` says how many there are and why others are left out.
     """
     defined = {metric: ~np.isnan(of) for metric, of in values.items()}
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, EstimateRow] = {}
+    # Metrics that are defined on the same rows are resampled together, in one bootstrap.
     for kept in {of.tobytes(): of for of in defined.values()}.values():
         names = [metric for metric, of in defined.items() if np.array_equal(of, kept)]
-        told = {**about, "warning": _left_out(kept, reasons)}
+        warning = _left_out(kept, reasons)
+        of_these: EstimateRow = {**about, "warning": warning}
         some = rows.filter(pl.Series(kept, dtype=pl.Boolean))
         if not some.height:
-            found |= {
-                name: no_estimate(some, float("nan"), why=told["warning"], **told) for name in names
-            }
+            empty = no_estimate(of_these, some, NAN, warning)
+            found.update(dict.fromkeys(names, empty))
             continue
         statistics = [partial(_mean, values[name][kept]) for name in names]
-        found |= zip(names, estimate(settings, some, statistics, [told] * len(names)), strict=True)
-    yield from ({**found[metric], "metric": metric} for metric in values)
+        figures = estimate(settings, some, statistics, [of_these] * len(names))
+        found.update(zip(names, figures, strict=True))
+    for metric in values:
+        yield {**found[metric], "metric": metric}
 
 
 def _mean(values: np.ndarray, rows: np.ndarray) -> float:
@@ -160,77 +199,79 @@ def _mean(values: np.ndarray, rows: np.ndarray) -> float:
 
 
 def _left_out(kept: np.ndarray, reasons: Mapping[str, np.ndarray]) -> str:
-    """Words on the rows that a mean is not of; empty where it is of all."""
+    """Say which rows a mean leaves out; "" where it is over all."""
     if kept.all():
         return ""
-    told, rest = [], ~kept
-    for words, rows in reasons.items():
+    words, rest = [], ~kept
+    for reason, rows in reasons.items():
         if count := np.count_nonzero(rest & rows):
-            told.append(f"in {count} {words}")
+            words.append(f"in {count} {reason}")
         rest = rest & ~rows
     if count := np.count_nonzero(rest):
-        told.append(f"in {count} for a reason that is not known")
-    return f"mean of {np.count_nonzero(kept)} of {kept.size} images: {', '.join(told)}"
+        words.append(f"in {count} for a reason that is not known")
+    return f"mean of {np.count_nonzero(kept)} of {kept.size} images: {', '.join(words)}"
 
 
-def _told(found: bootstrap.Interval, patients: int, why: str) -> dict[str, Any]:
+def _with_reason(found: bootstrap.Interval, patients: int, reason: str) -> EstimateRow:
+    """Return an interval as columns, and the reason why there is no value or no interval."""
+    row: EstimateRow = {
+        "value": found.value,
+        "ci_low": found.ci_low,
+        "ci_high": found.ci_high,
+        "n_undefined": found.n_undefined,
+        "reason": "",
+    }
     if np.isnan(found.value):
-        return {**found._asdict(), "reason": why or "undefined here"}
-    if np.isnan(found.ci_low):
-        return {
-            **found._asdict(),
-            "reason": "fewer than two patients"
+        row["reason"] = reason or "undefined here"
+    elif np.isnan(found.ci_low):
+        row["reason"] = (
+            "fewer than two patients"
             if patients < 2
-            else f"undefined in over {bootstrap.MAX_UNDEFINED:.0%} of the resamples",
-        }
-    if (
-        found.ci_low == found.value == found.ci_high
-    ):  # as of 2 out of 2: a resample can show nothing but what is there
-        return {
-            **found._asdict(),
-            "ci_low": float("nan"),
-            "ci_high": float("nan"),
-            "reason": "the same in every resample, which says nothing of other patients",
-        }
-    return {**found._asdict(), "reason": ""}
+            else f"undefined in over {bootstrap.MAX_UNDEFINED:.0%} of the resamples"
+        )
+    elif found.ci_low == found.value == found.ci_high:
+        # As of 2 of 2 images: a resample can only repeat what is there.
+        row["ci_low"] = row["ci_high"] = NAN
+        row["reason"] = "the same in every resample, which says nothing of other patients"
+    return row
 
 
-def no_estimate(rows: pl.DataFrame, value: float, *, why: str = "", **about: Any) -> dict[str, Any]:
-    """A figure without an interval, because none belongs to it or there is no value."""
+def no_estimate(about: EstimateRow, rows: pl.DataFrame, value: float, why: str = "") -> EstimateRow:
+    """Return a row without an interval: none belongs to the value, or there is no value."""
     return {
         **about,
         "value": value,
-        "ci_low": float("nan"),
-        "ci_high": float("nan"),
+        "ci_low": NAN,
+        "ci_high": NAN,
         "n_undefined": 0,
         **counts(rows),
         "reason": why,
     }
 
 
-def counts(rows: pl.DataFrame) -> dict[str, int | None]:
+def counts(rows: pl.DataFrame) -> EstimateRow:
+    """Count images, patients and, where rows have a `state`, images with the finding."""
     positives = int((rows["state"] == State.PRESENT).sum()) if "state" in rows.columns else None
     return {"images": rows.height, "patients": rows["group"].n_unique(), "positives": positives}
 
 
 def one_class(rows: pl.DataFrame) -> str:
-    """Which class has no row, in words; empty where both have some."""
+    """Say which class has no row; "" where both have some."""
     positives = int((rows["state"] == State.PRESENT).sum())
     if not rows.height:
         return "no image with a known label"
-    return (
-        "no positive image"
-        if not positives
-        else "no negative image"
-        if positives == rows.height
-        else ""
-    )
+    if not positives:
+        return "no positive image"
+    return "no negative image" if positives == rows.height else ""
 
 
 def too_small(rows: pl.DataFrame) -> str:
-    """Why a subgroup is too small to tell anything, in words; empty where it is not."""
+    """Say that a subgroup is too small for a reliable figure; "" where it is not."""
     patients, positives = rows["group"].n_unique(), int((rows["state"] == State.PRESENT).sum())
     negatives = rows.height - positives
     if patients >= FEW_PATIENTS and min(positives, negatives) >= FEW_OF_A_CLASS:
         return ""
-    return f"too few to tell: {patients} patient{'s' * (patients != 1)}, {positives} positive and {negatives} negative image{'s' * (negatives != 1)}"
+    return (
+        f"too few: {patients} patient{'s' * (patients != 1)}, {positives} positive and "
+        f"{negatives} negative image{'s' * (negatives != 1)}"
+    )

@@ -10,8 +10,8 @@ import polars as pl
 from markupsafe import Markup
 
 from hilum.drawing import charts
-from hilum.pipeline.evaluation.classification import KINDS, probabilities
 from hilum.pipeline.evaluation.estimate import ALL
+from hilum.pipeline.evaluation.measures import KINDS, probabilities
 from hilum.reporting.sections import text
 from hilum.statistics.metrics import calibration
 

@@ -354,7 +354,7 @@ def _limits(facts: Facts) -> str:
 
 
 def _unusable(facts: Facts) -> str:
-    doubted = facts.run.summary("predict").get("doubtful images", 0)
+    doubted = facts.run.summary("predict").get("images with quality flags", 0)
     return (
         f"A picture that cannot be read is refused; one that looks inverted, turned, mirrored or no chest is told beside its score ({doubted:,} of the images scored here); "
         f"where lungs are not found well, the region is the training part's typical box."

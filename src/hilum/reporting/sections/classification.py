@@ -14,8 +14,8 @@ from hilum.config import Evaluate
 from hilum.drawing import charts, images
 from hilum.pipeline.cache import Cache
 from hilum.pipeline.crop import Crops
-from hilum.pipeline.evaluation.classification import AT_PREVALENCE, REOPTIMISED, WITHIN_FOLDS
 from hilum.pipeline.evaluation.estimate import ALL, MACRO, MICRO
+from hilum.pipeline.evaluation.measures import AT_PREVALENCE, REOPTIMISED, WITHIN_FOLDS
 from hilum.reporting.sections import calibration, text
 from hilum.statistics import sample_size
 from hilum.statistics.metrics import discrimination
@@ -31,17 +31,6 @@ WORDS = {
 TRAITS = {"source": "source", "sex": "sex", "age": "age, years", "view": "view"}
 
 
-def known(
-    scores: pl.DataFrame, table: pl.DataFrame, stage: str, concept: str | None
-) -> pl.DataFrame:
-    """Scores of the leading finding on the stage's images with a known label: part, state (1 or 0), score; what the figures are made of."""
-    of = (pl.col("task") == stage) & (pl.col("concept") == (concept or ""))
-    rows = scores.filter(of).join(
-        table.select("image_id", "source", "state"), on="image_id", maintain_order="left"
-    )
-    return rows.filter(pl.col("state") >= State.ABSENT)
-
-
 def section(
     stage: str,
     rows: pl.DataFrame,
@@ -50,8 +39,8 @@ def section(
     concept: str,
     settings: Evaluate,
 ) -> dict[str, Any]:
-    """`rows` as `known` gives them, with what was carried over to them (`hilum.pipeline.evaluation.classification.transfer`), not empty in the test part;
-    `fitted` what was chosen on their tune part, see `hilum.statistics.calibration.to_json`, or of a cross-validated run on the pooled scores."""
+    """`rows` of labelled images (`hilum.pipeline.truth.with_known_state`), with what was carried over to them (`hilum.pipeline.evaluation.classification.transfer`), not empty in the test part;
+    `fitted` what was chosen on their tune part, see `hilum.statistics.calibration.as_json`, or of a cross-validated run on the pooled scores."""
     test, tune = (rows.filter(pl.col("part") == part) for part in ("test", "tune"))
     of_stage = metrics.filter(pl.col("task") == stage)
     of_concept = of_stage.filter(pl.col("concept") == concept)

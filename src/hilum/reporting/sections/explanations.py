@@ -12,7 +12,7 @@ from hilum.annotations import shapes
 from hilum.annotations.vocabulary import name_of
 from hilum.drawing import images
 from hilum.inference import saliency
-from hilum.pipeline import explain, shortcuts
+from hilum.pipeline import explain, shortcuts, shown_region
 from hilum.reporting.sections import text
 from hilum.statistics.metrics.localisation import LEVEL
 
@@ -84,7 +84,7 @@ def looks(
     figures: pl.DataFrame,
     without: pl.DataFrame,
     maps: np.ndarray,
-    shown: Mapping[str, explain.Shown],
+    shown: Mapping[str, shown_region.Shown],
     things: Mapping[str, Sequence[shapes.Shape]],
 ) -> dict[str, Any]:
     """Galleries by choice of what was looked at, the averages, and what is told with parts covered; `maps` are in the rows of `table`, `things` are what is drawn by image."""
@@ -142,7 +142,7 @@ def _cell(figure: dict[str, Any] | None, metric: str) -> str:
 
 
 def _item(
-    rows: pl.DataFrame, maps: np.ndarray, shown: explain.Shown, things: Sequence[shapes.Shape]
+    rows: pl.DataFrame, maps: np.ndarray, shown: shown_region.Shown, things: Sequence[shapes.Shape]
 ) -> dict[str, Any]:
     """The region under each method's map, with the outline of the lungs, of the map's highest part, and of what is drawn."""
     first = rows.row(0, named=True)

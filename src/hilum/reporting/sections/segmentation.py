@@ -13,7 +13,7 @@ from hilum.drawing import charts, images
 from hilum.inference import lung_finder
 from hilum.pipeline import segment
 from hilum.pipeline.cache import Cache
-from hilum.pipeline.evaluate import ALL, BOTH, DISTANCES
+from hilum.pipeline.evaluate import ALL, BOTH, CACHED, DISTANCES, FILE
 from hilum.reporting.sections import text
 from hilum.run_folder import Run
 from hilum.statistics.metrics import overlap
@@ -26,13 +26,19 @@ def section(
     run: Run, metrics: pl.DataFrame, per_image: pl.DataFrame, cached: Cache, left_out: int = 0
 ) -> dict[str, Any]:
     """`missing` says why there is nothing else. `left_out`: test images that the model may have learnt from, which are not measured."""
-    told = metrics.filter((pl.col("task") == "lungs") & (pl.col("part") == "test"))
+    of_lungs = metrics.filter((pl.col("task") == "lungs") & (pl.col("part") == "test"))
+    told, in_file = (of_lungs.filter(pl.col("grid") == grid) for grid in (CACHED, FILE))
+    at = f"at {cached.size} pixels"
     if not told.height:
         return {"missing": _why_nothing(run, left_out)}
     known = set(told["metric"])  # millimetres are there only where some image's spacing is known
     shown = [metric for metric in (*overlap.METRICS, *DISTANCES) if metric in known]
     rows = [
-        _row(SIDES[side], told.filter((pl.col("source") == ALL) & (pl.col("side") == side)), shown)
+        _row(
+            f"{SIDES[side]}, {at}",
+            told.filter((pl.col("source") == ALL) & (pl.col("side") == side)),
+            shown,
+        )
         for side in SIDES
     ]
     sources = (
@@ -40,11 +46,20 @@ def section(
     )
     rows += [
         _row(
-            f"both, {source}",
+            f"both, {source}, {at}",
             told.filter((pl.col("source") == source) & (pl.col("side") == BOTH)),
             shown,
         )
         for source in sources
+    ]
+    rows += [
+        _row(
+            f"{SIDES[side]}, in the file's own pixels",
+            in_file.filter((pl.col("source") == ALL) & (pl.col("side") == side)),
+            shown,
+        )
+        for side in SIDES
+        if in_file.height
     ]
     whole = per_image.filter((pl.col("part") == "test") & (pl.col("side") == BOTH)).sort(
         "dice", "image_id", nulls_last=True

@@ -13,7 +13,7 @@ from hilum.dataset.manifest import Manifest
 from hilum.pipeline import division as dividing
 from hilum.pipeline.cache import Cache
 from hilum.pipeline.division import CROSS_VALIDATED, FEWEST_OF_A_STATE, FEWEST_PATIENTS, Division
-from hilum.pipeline.segment import FEWEST_MASKS
+from hilum.pipeline._training import FEWEST_MASKS
 from hilum.reporting.sections.text import plural
 
 NO_FINDING = (

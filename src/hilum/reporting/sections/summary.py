@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from hilum.annotations.vocabulary import State, name_of
-from hilum.pipeline.evaluate import ALL, BOTH
+from hilum.pipeline.evaluate import ALL, BOTH, FILE
 from hilum.pipeline.evaluation.estimate import MACRO, MICRO
 from hilum.plugins import Card
 from hilum.reporting.sections import text
@@ -23,23 +23,43 @@ DOUBTED = {
 TITLES = {"lungs": "Lung outlines", "finding": "Finding", "anomaly": "Anomaly"}
 
 
-def leading(metrics: pl.DataFrame, concept: str | None) -> list[dict[str, Any]]:
-    """The first figure of each stage that has one."""
+def leading(metrics: pl.DataFrame, concept: str | None, size: int) -> list[dict[str, Any]]:
+    """Return the first figure of each task that has one; `size`: side of the cached images."""
     rows = _test(metrics, concept)
     told = []
     for stage, metric in LEADING:
         row = rows.get((stage, metric))
         if row and not math.isnan(row["value"]):
             of = f": {name_of(concept or '').lower()}" if stage == "finding" else ""
-            title = f"{TITLES[stage]}{of}, {text.TERMS[metric].name}"
+            at = f" at {size} pixels" if stage == "lungs" else ""
+            title = f"{TITLES[stage]}{of}, {text.TERMS[metric].name}{at}"
+            words = _plain(stage, row, concept)
+            if stage == "lungs":
+                words += _in_file(metrics)
             told.append(
                 {
                     "title": title,
                     "figure": text.interval(row, metric),
-                    "words": _plain(stage, row, concept),
+                    "words": words,
                 }
             )
     return told + _macro(metrics)
+
+
+def _in_file(metrics: pl.DataFrame) -> str:
+    """Give the mean Dice in the pixels of the files, where it was measured; else ""."""
+    rows = metrics.filter(
+        (pl.col("part") == "test")
+        & (pl.col("source") == ALL)
+        & (pl.col("side") == BOTH)
+        & (pl.col("grid") == FILE)
+        & (pl.col("metric") == "dice")
+    )
+    return "".join(
+        f" In the file's own pixels: {text.interval(row, 'dice')}, on "
+        f"{text.plural(row['images'], 'test image')}."
+        for row in rows.iter_rows(named=True)
+    )
 
 
 def _macro(metrics: pl.DataFrame) -> list[dict[str, Any]]:
@@ -68,6 +88,7 @@ def _test(metrics: pl.DataFrame, concept: str | None) -> dict[tuple[str, str], d
         (pl.col("part") == "test")
         & (pl.col("source") == ALL)
         & pl.col("side").is_in([BOTH, ""])
+        & (pl.col("grid") != FILE)
         & pl.col("concept").is_in(["", concept or ""])
     )
     return {(row["task"], row["metric"]): row for row in whole.iter_rows(named=True)}

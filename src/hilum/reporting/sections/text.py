@@ -44,13 +44,13 @@ TERMS = {
     ),
     "hausdorff95_pixels": Term(
         "95 % Hausdorff, pixels",
-        "95 % of each outline lies within this distance of the other, in pixels of the cached picture; lower is better; an image of "
+        "95 % of each outline lies within this distance of the other, in the pixels that the row names; lower is better; an image of "
         "which the lung was missed has none, so the number of images is told where it is not all",
         "nothing drawn or nothing found",
     ),
     "average_distance_pixels": Term(
         "Surface distance, pixels",
-        "the mean distance from each outline to the other (ASSD), in pixels of the cached picture; lower is better",
+        "the mean distance from each outline to the other (ASSD), in the pixels that the row names; lower is better",
         "nothing drawn or nothing found",
     ),
     "hausdorff95_mm": Term(

@@ -1,0 +1,164 @@
+"""Turn what a data set's reader yields into the rows of the manifest's tables."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+import polars as pl
+
+from hilum.annotations.vocabulary import concept_for
+from hilum.dataset.manifest import LABEL_COLUMNS, Label, Remark, Row
+from hilum.errors import BadData
+
+
+def tables(
+    dataset: str, terms_of_set: Mapping[str, str] | None, rows: list[Row]
+) -> tuple[list[list], pl.DataFrame, list[list], list[Remark]]:
+    """Return the rows of the manifest's tables of images, labels and shapes, and remarks on patients.
+
+    Terms of the data set become concepts, and patients that a reading names as the same are joined.
+    `terms_of_set`: concept by term; None: terms are those of the vocabulary.
+    """
+    # 100,000 images have a few hundred different tuples of labels, which rows share: each is read once.
+    shared = {id(row.labels): row.labels for row in rows}
+    terms = _concepts(dataset, terms_of_set, rows, shared)
+    patient, joined = _joined_patients(rows)
+    images = [_image(dataset, row, patient[row.patient]) for row in rows]
+    labels = [
+        [
+            key,
+            it.concept or terms[it.term],
+            it.state.value,
+            it.term,
+            it.source,
+            it.rule,
+            it.words,
+            it.side,
+            it.zone,
+            it.activity,
+        ]
+        for key, labels in shared.items()
+        for it in labels
+    ]
+    stated = pl.DataFrame(
+        labels,
+        schema={
+            "key": pl.UInt64,
+            **{name: kind for name, kind in LABEL_COLUMNS.items() if name != "image_id"},
+        },
+        orient="row",
+    )
+    image = pl.DataFrame(
+        [(f"{dataset}/{row.name}", id(row.labels)) for row in rows],
+        schema={"image_id": pl.String, "key": pl.UInt64},
+        orient="row",
+    )
+    shapes = [
+        [
+            f"{dataset}/{row.name}",
+            it.concept or terms[it.term],
+            it.term,
+            it.shape,
+            it.source,
+            it.author,
+        ]
+        for row in rows
+        for it in row.drawn
+    ]
+    return images, image.join(stated, on="key").drop("key"), shapes, joined
+
+
+def _image(dataset: str, row: Row, patient: str) -> list:
+    """Return a row of the table of images, in the order of `hilum.dataset.manifest.COLUMNS`."""
+    return [
+        f"{dataset}/{row.name}",
+        dataset,
+        row.source or dataset,
+        f"{dataset}/{patient}",
+        row.image,
+        row.lung_mask,
+        row.right_lung_mask,
+        row.left_lung_mask,
+        row.mask_values,
+        row.given_part,
+        row.sex,
+        row.age_years,
+        row.view,
+        row.body_part,
+        row.modality,
+        row.laterality,
+        row.reading,
+        row.study,
+        row.follow_up,
+        row.stated_height,
+        row.stated_width,
+        row.row_spacing_mm,
+        row.column_spacing_mm,
+    ]
+
+
+def _concepts(
+    dataset: str,
+    terms_of_set: Mapping[str, str] | None,
+    rows: Iterable[Row],
+    shared: Mapping[int, Sequence[Label]],
+) -> dict[str, str]:
+    """Return the concept of each term.
+
+    `shared`: the different tuples of labels, by identity. Raises `BadData` with a count for each term
+    that the data set does not map.
+    """
+    counts = Counter(it.term for row in rows for it in row.drawn if it.concept is None)
+    for key, images in Counter(id(row.labels) for row in rows).items():
+        for it in shared[key]:
+            counts[it.term] += images if it.concept is None else 0
+    if terms_of_set is None:
+        return {term: concept_for(term) for term in counts}
+    unmapped = [
+        f"'{term}' on {count} images"
+        for term, count in sorted(counts.items())
+        if term not in terms_of_set
+    ]
+    if unmapped:
+        raise BadData.listing(
+            f"terms that {dataset} does not map to the vocabulary (add them to its TERMS)",
+            unmapped,
+        )
+    return dict(terms_of_set)
+
+
+def _joined_patients(rows: Iterable[Row]) -> tuple[dict[str, str], list[Remark]]:
+    """Return the name each patient goes by, and one remark for each note followed.
+
+    A note is one such as "same patient as …" in the reading of an image.
+    """
+    rows = list(rows)
+    root = {row.patient: row.patient for row in rows}
+
+    def find(name: str) -> str:
+        while root[name] != name:
+            name = root[name]
+        return name
+
+    remarks = []
+    for row in rows:
+        for other in row.same_patient:
+            if other not in root:
+                remarks.append(
+                    Remark(
+                        row.image,
+                        "warning",
+                        "same-patient",
+                        f"its reading names {other} as the same patient, who has no image here",
+                    )
+                )
+                continue
+            first, second = sorted((find(row.patient), find(other)))
+            root[second] = first
+            remarks.append(
+                Remark(
+                    row.image, "info", "same-patient", f"joined with {other}, as its reading says"
+                )
+            )
+    return {name: find(name) for name in root}, remarks

@@ -1,0 +1,41 @@
+"""Join scores with the labels that the manifest states: the ground truth of every figure.
+
+There is one way from a label to a figure: the manifest's label state of an image and concept
+(`Manifest.states`). Images whose finding is not known to be present or absent take no part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import polars as pl
+
+from hilum.annotations.vocabulary import State
+from hilum.dataset.manifest import Manifest
+
+SCHEMA = {"image_id": pl.String, "state": pl.Int8, "concept": pl.String}
+
+
+def truths(manifest: Manifest, concepts: Iterable[str]) -> pl.DataFrame:
+    """Return the label state of every image and each of `concepts`, as `SCHEMA`.
+
+    `state` is null where the finding is not mentioned.
+    """
+    states = [
+        manifest.states(concept).select("image_id", "state", concept=pl.lit(concept))
+        for concept in sorted(set(concepts))
+    ]
+    return pl.concat(states) if states else pl.DataFrame(schema=SCHEMA)
+
+
+def known(rows: pl.DataFrame) -> pl.DataFrame:
+    """Keep the rows whose `state` is present or absent."""
+    return rows.filter(pl.col("state") >= State.ABSENT)
+
+
+def with_known_state(scores: pl.DataFrame, states: pl.DataFrame) -> pl.DataFrame:
+    """Add `state` to rows of scores, and keep those whose finding is known to be present or absent.
+
+    `states`: as `truths` returns them.
+    """
+    return known(scores.join(states, on=["image_id", "concept"], maintain_order="left"))
