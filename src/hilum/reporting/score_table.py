@@ -11,7 +11,9 @@ from hilum.annotations.vocabulary import State
 from hilum.dataset.manifest import Manifest
 
 FILE = "test_scores.csv"
-MOST_BYTES = 2_000_000  # in the report, which browsers open slowly beyond; a larger one is beside it
+MOST_BYTES = (
+    2_000_000  # in the report, which browsers open slowly beyond; a larger one is beside it
+)
 STATES = {State.PRESENT: "present", State.ABSENT: "absent", State.UNCERTAIN: "uncertain"}
 
 

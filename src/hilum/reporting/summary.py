@@ -66,9 +66,7 @@ def _macro(metrics: pl.DataFrame) -> Iterator[Headline]:
         yield Headline("All findings, macro AUROC", text.interval(figure, "auroc"), words)
 
 
-def _of_test_part(
-    metrics: pl.DataFrame, concept: str | None
-) -> dict[tuple[str, str], text.Figure]:
+def _of_test_part(metrics: pl.DataFrame, concept: str | None) -> dict[tuple[str, str], text.Figure]:
     """Return figures of the whole test part by task and metric; of scores, those of `concept`."""
     whole = metrics.filter(
         (pl.col("part") == "test")

@@ -51,9 +51,7 @@ class Figure:
         """Read one from a row of a table; columns that are missing or null take the default."""
         names = {one.name for one in fields(cls)}
         return cls(
-            **{
-                name: value for name, value in row.items() if name in names and value is not None
-            }
+            **{name: value for name, value in row.items() if name in names and value is not None}
         )
 
 
@@ -230,9 +228,7 @@ def cautions(figures: Mapping[str, Figure]) -> list[str]:
     """Return a sentence for each way in which one part's figures, by metric, are too uncertain."""
     sentences = []
     # Comparison with nan is false, so a figure without an interval is not wide.
-    wide = {
-        metric: one for metric, one in figures.items() if one.ci_high - one.ci_low > WIDE
-    }
+    wide = {metric: one for metric, one in figures.items() if one.ci_high - one.ci_low > WIDE}
     if wide:
         pairs = [
             f"{_named(metric)} of {one.ci_low:.2f} from one of {one.ci_high:.2f}"

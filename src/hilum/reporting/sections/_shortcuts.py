@@ -54,9 +54,7 @@ def describe(table: pl.DataFrame, seen: str) -> Shortcuts:
         heads=heads,
         rows=[
             _question(str(target), str(within), rows)
-            for (target, within), rows in answered.group_by(
-                "target", "within", maintain_order=True
-            )
+            for (target, within), rows in answered.group_by("target", "within", maintain_order=True)
         ],
         seen=shortcuts.WORDS[seen],
         skipped=[

@@ -282,9 +282,7 @@ def _dropped(manifest: Manifest) -> Iterator[Unused]:
 def _unused_images(table: pl.DataFrame) -> Iterator[Unused]:
     unread = table.filter(pl.col("error").is_not_null())["path"].to_list()
     broken = "the file is broken or not an image"
-    yield from _row(
-        "Image that cannot be read", broken, unread, "it is in no part and no figure"
-    )
+    yield from _row("Image that cannot be read", broken, unread, "it is in no part and no figure")
     excluded = table.filter(pl.col("error").is_null() & pl.col("reason").is_not_null())
     for reason in eligibility.counts(excluded["reason"]):
         paths = excluded.filter(pl.col("reason") == reason)["path"].to_list()

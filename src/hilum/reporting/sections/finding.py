@@ -43,9 +43,7 @@ def section(context: Context) -> Finding | None:
                 strict=True,
             )
         )
-        galleries = _galleries.mistakes(
-            described[1], context.cached, crops_of(context), readings
-        )
+        galleries = _galleries.mistakes(described[1], context.cached, crops_of(context), readings)
     return Finding(
         division=small_sets.division(context.division, context.split, context.recipe.split),
         crops=context.crops,

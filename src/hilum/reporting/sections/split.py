@@ -117,9 +117,7 @@ def training_images(run: Run) -> Training:
     return lists | {"segment": pl.concat([lists["segment"], pretrained])}
 
 
-def single(
-    fold: Fold, manifest: Manifest, settings: Settings, summary: Mapping[str, Any]
-) -> Split:
+def single(fold: Fold, manifest: Manifest, settings: Settings, summary: Mapping[str, Any]) -> Split:
     """Describe one split; `summary` is that of the step `split`."""
     table = fold.table
     return Split(
