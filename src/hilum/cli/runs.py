@@ -202,7 +202,7 @@ def cross_evaluate(
 ) -> None:
     """Measure every run's models on every run's pictures, with the threshold carried over and chosen again."""
     from hilum.runs import cross_evaluate as step
-    from hilum.runs import dataset_overlap
+    from hilum.runs import cross_evaluation_page, dataset_overlap
 
     places = dataset_overlap.places(sources, None)
     members = [
@@ -213,5 +213,5 @@ def cross_evaluate(
     console.echo(
         json.dumps(console.plain(table), indent=1)
         if as_json
-        else f"\n{console.columns(step.shown(table))}\n\npage: {(to / step.PAGE).resolve()}"
+        else f"\n{console.columns(cross_evaluation_page.shown(table))}\n\npage: {(to / step.PAGE).resolve()}"
     )
