@@ -1,4 +1,4 @@
-"""Cross-evaluate: every run's models on every run's images, to measure the loss at another hospital.
+"""Evaluate every run's models on every run's images, to measure the loss at another hospital.
 
     cross_evaluation.parquet, .csv  a row for each model, set, task and concept, see
                                     `hilum.runs.cross_evaluation_figures.COLUMNS`
@@ -6,11 +6,11 @@
     scores/MODEL--SET.parquet       image_id, task, concept, score of a model on another run's
                                     images; kept while neither run changes
 
-A run's models are its whole chain: lung model, lung crop, finding and anomaly model. They are run on
-the other run's cached images, which must be made the same way (size and normalisation). On its own
-set a model is measured on the test part. On another set it is measured on the train and test part,
-as it was trained on neither, and the tune part is left for choosing a threshold again. Patients that
-the model was trained or tuned on are left out and counted where names mean the same in both sets.
+A run's models are its whole chain: lung model, lung crop, finding and anomaly model. They are run
+on the other run's cached images, which must be made the same way (size and normalisation). On its
+own set a model is measured on the test part. On another set it is measured on the train and test
+part, as it was trained on neither, and the tune part is left for choosing a threshold again.
+Patients that the model was trained or tuned on are left out and counted where names mean the same in both sets.
 Images that it was trained on under another name stop everything, since nobody could say what else
 the sets have in common.
 
@@ -149,7 +149,7 @@ def _kept(
     step, file = f"scores-{name}", f"scores/{name}.parquet"
     made_from = {
         **{one: model.run.made(one) for one in ("segment", "crop", "train")},
-        "pictures": target.run.made("cache"),
+        "images": target.run.made("cache"),
         "rows": storage.digest(rows["image_id"].to_list()),
         "version": VERSION,
     }
