@@ -1,4 +1,4 @@
-"""The items of TRIPOD+AI and CLAIM: what each requires, the run's answer, and what a person must add.
+"""The items of TRIPOD+AI and CLAIM: the requirement, the run's answer, what a person must add.
 
 Items are those of TRIPOD+AI (Collins et al., BMJ 2024;385:e078378: studies that develop or evaluate
 a prediction model) and of CLAIM in its 2024 update (Tejani et al., Radiology: AI 2024;6(4):e240300:
@@ -71,7 +71,8 @@ ITEMS = (
     Item(
         "1",
         "1",
-        "State in the title that a machine-learning prediction model is developed or tested, of which outcome and in whom",
+        "State in the title that a machine-learning prediction model is developed or tested, of which "
+        "outcome and in whom",
         answers.title,
         "the title itself",
     ),
@@ -213,8 +214,8 @@ ITEMS = (
         "",
         "How predictions are made",
         lambda context: (
-            "By ONNX Runtime from the exported file, one image at a time; `hilum apply` gives the same "
-            "for any file."
+            "By ONNX Runtime from the exported file, one image at a time; `hilum apply` gives the "
+            "same for any file."
         ),
         "",
     ),

@@ -1,4 +1,4 @@
-"""What the report knows of a run: its tables, settings and data cards, read once for all sections."""
+"""A run as the report reads it: tables, settings and data cards, once for all sections."""
 
 from __future__ import annotations
 

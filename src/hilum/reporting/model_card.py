@@ -35,7 +35,8 @@ def render(context: Context, *, limits: list[str]) -> str:
             "finding": context.finding,
             "models": _models(context),
             "input": f"frontal chest radiographs{_included(recipe)}; letterboxed to "
-            f"{recipe.pixels.size} pixels, the lungs' region to {recipe.crop.size}; bright is dense",
+            f"{recipe.pixels.size} pixels, the lungs' region to {recipe.crop.size}; bright is "
+            "dense",
             "output": answers["15"],
             "parts": [_part(context, part) for part in context.parts],
             "people": answers["20b"],

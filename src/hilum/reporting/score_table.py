@@ -1,4 +1,4 @@
-"""The test images with their labels, scores and calls, as a CSV file beside the report and in it."""
+"""The test images with labels, scores and calls, as a CSV file beside the report and in it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from hilum.annotations.vocabulary import State
 from hilum.dataset.manifest import Manifest
 
 FILE = "test_scores.csv"
-MOST_BYTES = (
-    2_000_000  # in the report, which browsers open slowly beyond; a larger one is beside it
-)
+MOST_BYTES = 2_000_000  # inside the report; browsers open larger pages slowly
 STATES = {State.PRESENT: "present", State.ABSENT: "absent", State.UNCERTAIN: "uncertain"}
 
 

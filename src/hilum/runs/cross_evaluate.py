@@ -10,9 +10,9 @@ A run's models are its whole chain: lung model, lung crop, finding and anomaly m
 on the other run's cached images, which must be made the same way (size and normalisation). On its
 own set a model is measured on the test part. On another set it is measured on the train and test
 part, as it was trained on neither, and the tune part is left for choosing a threshold again.
-Patients that the model was trained or tuned on are left out and counted where names mean the same in both sets.
-Images that it was trained on under another name stop everything, since nobody could say what else
-the sets have in common.
+Patients that the model was trained or tuned on are left out and counted where names mean the same
+in both sets. Images that it was trained on under another name stop everything, since nobody could
+say what else the sets have in common.
 
 A cross-validated run is represented on its own set by the folds' pooled scores, on others by its
 final models. Those were trained on all its images, so that for another run's model every one of its

@@ -308,7 +308,7 @@ def _shared_people(first: AuditedDataset, second: AuditedDataset) -> tuple[str, 
 
 
 def _trained(first: AuditedDataset, second: AuditedDataset, pairs: pl.DataFrame) -> Iterator[Issue]:
-    """Find training images of the first run's models that the second holds out, by image or patient."""
+    """Find training images or patients of the first run's models that the second holds out."""
     if first.run is None or second.run is None or not second.run.done("split"):
         return
     split = second.run.table("split", "split.parquet")

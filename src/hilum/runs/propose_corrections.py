@@ -61,8 +61,8 @@ def action_of(rule: str) -> str | None:
 def listing(issues: pl.DataFrame) -> pl.DataFrame:
     """Return what could be fixed, a row for each rule, the worst first.
 
-    Columns are severity, rule, findings and fixable (counts of issues), action (null: to be fixed by
-    hand) and remedy.
+    Columns are severity, rule, findings and fixable (counts of issues), action (null: by hand) and
+    remedy.
     """
     rows = []
     for (severity, rule), found in issues.group_by("severity", "rule", maintain_order=True):
@@ -164,7 +164,7 @@ def _refuse_unknown(issues: pl.DataFrame, rules: Collection[str], images: Collec
 
 
 def to_toml(entries: list[Correction], folder: Path, source: Path, file: Path) -> str:
-    """Return the file's text: a head that explains each action, then entries by action and image."""
+    """Return the file's text: a head that explains each action, then the sorted entries."""
     head = HEAD.format(
         **{
             name: on_one_line(str(path))
@@ -198,7 +198,7 @@ def _entry(one: Correction) -> str:
 def propose_corrections(
     run: Run, source: Path, rules: Collection[str], images: Collection[str], to: Path | None
 ) -> pl.DataFrame:
-    """Write corrections for the chosen issues of an audited run to `to`, and return them as a table.
+    """Write corrections for the chosen issues of an audited run to `to`, and return them.
 
     Without a choice, return what could be fixed. Corrections that the run was made with are kept in
     the new file, since its issues are what remained after them. Raises `HilumError` where `to`
@@ -218,8 +218,8 @@ def propose_corrections(
     data.refuse_inside(to, "choose another file with --out")
     if to.exists():
         raise HilumError(
-            f"{to} exists already and may have been changed by hand; choose another name with --out, "
-            "or delete it"
+            f"{to} exists already and may have been changed by hand; choose another name with "
+            "--out, or delete it"
         )
     before = corrections.read(data.corrections_path) if data.corrections_path else []
     storage.write_text(to, to_toml([*before, *chosen], data.paths[0], source, to))

@@ -4,7 +4,7 @@ Each check states what it is of, whether it holds and what was found:
 
     files      every file has the bytes, and the cache the images, that its step left; files that no
                step made are named
-    steps      each step was made from what the steps before it left, and by the recipe that is there
+    steps      each step was made from what the steps before it left, and by the present recipe
     split      each patient is in one part
     leaks      no model was trained on an image of tune or test
     models     each model carries the list of training images that is stored beside it
@@ -60,7 +60,7 @@ def reproduce(
     if not run.done("evaluate"):
         run.made("evaluate")  # says which command is missing
     files = _checked("files", lambda: verify_files.check(_each(run)))
-    # A damaged file is reported by the check of files; the other checks are informative all the same.
+    # A damaged file is reported by the check of files; the other checks are informative still.
     as_it_is = run.unchecked()
     checks: dict[str, Callable[[Recipe], tuple[list[str], str]]] = {
         "steps": lambda recipe: _steps(as_it_is, recipe),

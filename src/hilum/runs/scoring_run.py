@@ -1,4 +1,4 @@
-"""A finished run that scores images of one's own: its models, whom they were trained on, known images."""
+"""A finished run that scores images of one's own, with whom and what it was trained on."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class ScoringRun:
 
     @property
     def digest(self) -> str:
-        """Digest of settings and step markers: of equal ones the same images have the same results."""
+        """Digest of settings and step markers; if equal, the same images have the same results."""
         markers = sorted((self.run / MARKERS).glob("*.json"))
         return storage.digest(
             [storage.digest_of_file(file) for file in (self.run / "recipe.toml", *markers)]
@@ -126,7 +126,7 @@ class ScoringRun:
 
     @cached_property
     def least_quality(self) -> float | None:
-        """Least quality of lungs that the run relies on; None where most crops do not follow lungs."""
+        """Least quality of lungs that crops rely on; None where most do not follow lungs."""
         if self.recipe.crop.area == "whole" or "lungs" not in self.models.models:
             return None
         cut = self.run.table("crop", crop.INDEX)["cut"]
@@ -136,7 +136,7 @@ class ScoringRun:
 
     @cached_property
     def parts(self) -> dict[str, str]:
-        """Part by image id: train of all that a model was trained on, tune of what chose thresholds."""
+        """Part by image id, train of every image that any model was trained on, else tune."""
         split = self.run.table("split", "split.parquet").filter(pl.col("part").is_in(list(PARTS)))
         listed = [
             self.run.table(stage, f"{stage}/{TRAINING}")["image_id"]
@@ -155,7 +155,7 @@ class ScoringRun:
 
     @cached_property
     def people(self) -> acceptance.People | None:
-        """Whom the run was trained on, by stated ages or else by lung outlines; None if neither shows."""
+        """Whom the run was trained on, by stated ages or else lung outlines; None if unknown."""
         trained = [image_id for image_id, part in self.parts.items() if part == "train"]
         table = self.run.manifest().table.filter(pl.col("image_id").is_in(trained))
         ages = table["age_years"].to_list()

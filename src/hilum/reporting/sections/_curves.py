@@ -14,7 +14,7 @@ from hilum.statistics.metrics import discrimination
 
 
 class Calls(NamedTuple):
-    """The calls at one threshold beside the truth, (rows,) each, and the colour they are drawn in."""
+    """The calls at one threshold and the truth, (rows,) each, and the colour to draw them in."""
 
     name: str
     truth: np.ndarray

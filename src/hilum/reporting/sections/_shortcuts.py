@@ -17,7 +17,7 @@ FACTS = ("source", "sex", "age")  # targets that are no findings
 
 @dataclass(frozen=True)
 class Question:
-    """AUROC of one target from each part of the image; `chance` is the most with shuffled labels."""
+    """AUROC of one target from parts of the image; `chance` is the most with shuffled labels."""
 
     target: str
     within: str

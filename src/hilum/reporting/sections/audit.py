@@ -38,7 +38,7 @@ class ShownIssue:
 
 @dataclass(frozen=True)
 class RuleIssues:
-    """The issues of one rule and severity; `more` counts those that are neither shown nor listed."""
+    """The issues of one rule and severity; `more` counts those not shown and not listed."""
 
     rule: Rule
     severity: str

@@ -42,7 +42,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Flagged:
-    """Measured masks whose estimated quality is `below` the limit, and the mean Dice of each kind."""
+    """Measured masks whose estimated quality is `below` the limit, and both mean Dice."""
 
     count: int
     below: float

@@ -1,4 +1,4 @@
-"""Sources and repetition: licences, methods in words, the recipe, digests of what each step made."""
+"""Sources and repetition: licences, methods in words, the recipe, digests of every step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The split: what each part holds, by which rule, and the proof that no test image was trained on."""
+"""The split: what each part holds, by which rule, and proof that no test image was trained on."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Proof:
 
 @dataclass(frozen=True)
 class OutOfFold:
-    """Training images with segmented lungs, and those whose patient the segmenter was trained on."""
+    """Training images with segmented lungs, and those whose patient trained the segmenter."""
 
     images: int
     seen: int
@@ -257,6 +257,7 @@ def leaks(model: str, table: pl.DataFrame, rows: pl.DataFrame) -> Proof:
     groups = trained.select("group").unique()
 
     def leaked(part: str) -> Leaked:
+        """Count training images, and patients with one, in a held-out part."""
         held = part_of.filter(pl.col("part") == part).select("group").unique()
         patients = held.join(groups, on="group", how="semi").height
         return Leaked(int((trained["part"] == part).sum()), patients)
