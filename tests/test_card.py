@@ -58,7 +58,7 @@ def child(tmp_path_factory):
     """A card, with pictures, of made-up data with a split of its own and two levels of findings."""
     folder = tmp_path_factory.mktemp("child")
     kermany.example(folder / "data", images=24, seed=1)
-    return written(folder / "data", folder / "run", pictures=True)
+    return written(folder / "data", folder / "run", images=True)
 
 
 def rows_of(page, head):
@@ -458,7 +458,7 @@ def test_the_same_files_give_the_same_card_wherever_they_lie(tmp_path):
     nih14.example(tmp_path / "one", images=8, seed=2)
     shutil.copytree(tmp_path / "one", tmp_path / "else/where")
     cards = [
-        written(data, tmp_path / f"run{index}", pictures=True).folder
+        written(data, tmp_path / f"run{index}", images=True).folder
         for index, data in enumerate((tmp_path / "one", tmp_path / "else/where"))
     ]
     files = [

@@ -22,8 +22,7 @@ from hilum.pipeline import audit, cache, evaluate, ingest, segment, split
 from hilum.pipeline import crop as region
 from hilum.pipeline._training import TRAINING
 from hilum.progress import quietly
-from hilum.reporting import report
-from hilum.reporting.sections import segmentation
+from hilum.reporting.sections import lungs
 from hilum.reporting.sections import split as parts
 from hilum.run_folder import Run
 
@@ -278,27 +277,18 @@ def test_the_report_says_what_the_shipped_model_was_not_measured_on(
     )
     none = pl.DataFrame(schema=evaluate.ESTIMATE)
     test = table.filter(pl.col("part") == "test").height
-    assert report._left_out(run, table) == test
-    assert (
-        f"learnt from {test} test images"
-        in segmentation.section(run, none, rows, cached, test)["missing"]
-    )
+    unseen = evaluate.unseen(run, table)
+    assert table.filter(pl.col("part") == "test").join(unseen, on="image_id", how="semi").is_empty()
+    assert lungs.figures(run, none, rows, cached, test) is None
+    assert f"trained on {test} test images" in lungs.why_none(run, test)
     training = {
         "segment": segment.seen(run).select(model=pl.lit(pretrained.NAME), image_id="image_id")
     }
-    told = parts.section(
-        table,
-        Manifest.read(run.folder),
-        recipe.split,
-        training,
-        storage.read_table(run / segment.INDEX),
-        run.summary("split"),
-    )
-    assert (
-        told["proof"][0]["model"] == "Lungs, the model that comes with Hilum"
-        and told["proof"][0]["test"]["images"] == test
-    )
-    assert told["out_of_fold"]["seen"] == table.filter(pl.col("part") == "train").height
+    fold = parts.Fold(table, training, storage.read_table(run / segment.INDEX))
+    found = parts.single(fold, Manifest.read(run.folder), recipe.split, run.summary("split"))
+    assert found.proof[0].model == "Lungs, the model that comes with Hilum"
+    assert found.proof[0].test.images == test
+    assert found.out_of_fold.seen == table.filter(pl.col("part") == "train").height
 
 
 def test_the_shipped_model_takes_no_settings_and_is_of_the_lungs_only():

@@ -71,8 +71,8 @@ ITEMS = (
     Item(
         "1",
         "1",
-        "State in the title that a machine-learning prediction model is developed or tested, of which "
-        "outcome and in whom",
+        "State in the title that a machine-learning prediction model is developed or tested, of "
+        "which outcome and in whom",
         answers.title,
         "the title itself",
     ),

@@ -75,7 +75,7 @@ class Comparison:
         return [row for row in self.rows if row.where == where]
 
     def contested(self) -> list[tuple[str, int, int]]:
-        """Return, where statements contradict one another, how many facts of each the files confirm.
+        """Return how many facts of each statement the files confirm, where statements disagree.
 
         Each is the place, the number of facts that agree with the files, and the number checked.
         """

@@ -52,7 +52,7 @@ def glance(manifest: Manifest, facts: Facts) -> Rows:
 
 
 def _stated(manifest: Manifest, column: str) -> str:
-    """Return the values that images state, the most frequent first: `DX (40), CR (2), not stated (3)`."""
+    """Return the values that images state, as `DX (40), CR (2), not stated (3)`."""
     counts = (
         manifest.table[column]
         .drop_nulls()
@@ -121,7 +121,7 @@ def across(manifest: Manifest, facts: Facts, kind: str) -> tuple[list[str], Rows
     if not scopes or (kind == "source" and len(scopes) == 1):
         return [], []
     names = {name_of(concept): f"concept.{concept}.present" for concept in _concepts(manifest)} | (
-        {NONE: "no_finding"} if "no_finding" in told else {}
+        {NONE: "no_finding"} if "no_finding" in facts else {}
     )
     names |= {"Images": "images", "Patients": "patients"} | (
         {"Images with a lung mask": "masks"} if facts["masks"] else {}
