@@ -57,7 +57,7 @@ def scored(run) -> None:
     member = cross_evaluate.FinishedRun("it", run)
     empty = pl.DataFrame(
         [[*["x"] * 4, 0.0, ""]], schema=predict.COLUMNS, orient="row"
-    ).with_columns(stage=pl.lit("finding"), concept=pl.lit(member.finding))
+    ).with_columns(task=pl.lit("finding"), concept=pl.lit(member.finding))
     storage.write_table(run / predict.SCORES, empty)
     run.finish("predict", {}, digests(run, [predict.SCORES]), {})
     found = cross_evaluate.score(

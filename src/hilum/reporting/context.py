@@ -164,6 +164,10 @@ class Context:
             for step in ("segment", "train")
         )
 
+    def crops_of(self, image_ids: pl.Series) -> crop.Crops:
+        """Return the lung crops of some image ids."""
+        return crop.Crops.shown(self.run, self.recipe.crop.size, image_ids)
+
     @cached_property
     def crops(self) -> LungCrops:
         """How many lung crops fall back to a typical box or to the whole image."""

@@ -9,7 +9,6 @@ from hilum.pipeline import predict
 from hilum.reporting import small_sets
 from hilum.reporting.context import Context, LungCrops
 from hilum.reporting.sections import _galleries, _scored_task
-from hilum.reporting.sections.finding import crops_of
 
 TITLE, ORDER = "Anomaly", 60
 
@@ -33,5 +32,5 @@ def section(context: Context) -> Anomaly | None:
         missing = small_sets.no_finding(context.division)
         return Anomaly(context.crops, None, None, missing)
     maps = storage.read_array(context.run.file("predict", predict.MAPS))
-    galleries = _galleries.anomaly_maps(context.scores, context.table, maps, crops_of(context))
+    galleries = _galleries.anomaly_maps(context.scores, context.table, maps, context.crops_of)
     return Anomaly(context.crops, described[0], galleries)

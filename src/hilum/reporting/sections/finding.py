@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-import polars as pl
-
-from hilum.pipeline.crop import Crops
 from hilum.reporting import small_sets
 from hilum.reporting.context import Context, LungCrops
 from hilum.reporting.sections import _galleries, _saliency, _scored_task, _shortcuts
@@ -43,7 +39,7 @@ def section(context: Context) -> Finding | None:
                 strict=True,
             )
         )
-        galleries = _galleries.mistakes(described[1], context.cached, crops_of(context), readings)
+        galleries = _galleries.mistakes(described[1], context.cached, context.crops_of, readings)
     return Finding(
         division=small_sets.division(context.division, context.split, context.recipe.split),
         crops=context.crops,
@@ -53,8 +49,3 @@ def section(context: Context) -> Finding | None:
         shortcuts=_shortcuts.of_context(context),
         missing="" if described else small_sets.no_finding(context.division),
     )
-
-
-def crops_of(context: Context) -> Callable[[pl.Series], Crops]:
-    """Return a function that reads the lung crops of some image ids."""
-    return lambda image_ids: Crops.shown(context.run, context.recipe.crop.size, image_ids)
