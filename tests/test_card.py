@@ -328,8 +328,8 @@ def test_pictures_are_there_only_where_asked_for(child, tmp_path):
     shutil.copytree(child.folder.parent, run.folder)
     data_card.write(run, run.recipe())
     assert (
-        not (run / "card/pictures").exists()
-        and "pictures/" not in (run / "card/README.md").read_text()
+        not (run / "card/images").exists()
+        and "](images/" not in (run / "card/README.md").read_text()
     )
 
 

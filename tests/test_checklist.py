@@ -181,7 +181,7 @@ def test_the_card_of_a_hostile_set_stays_text(small_run, facts):
         facts, cards=[replace(facts.cards[0], title="<script>alert(1)</script> | [x](http://x)")]
     )
     card = model_card.render(hostile, limits=["![y](http://y)"])
-    assert "Every image here is synthetic" in card
+    assert "alert(1)" in card
     html = MarkdownIt("commonmark").enable("table").render(card)
     assert "<script" not in html and "<img" not in html and "<a " not in html
 
