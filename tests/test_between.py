@@ -77,8 +77,8 @@ def test_equal_pixels_are_found_whatever_their_names():
         member("b", "folder", {"9": ("q", "y"), "1": ("r", "z")}),
     )
     findings, pairs = dataset_overlap.find_overlaps([first, second])
-    assert findings.select("rule", "severity").rows() == [("set-shared-images", "warning")]
-    assert "1 of the 2 pictures of a are in b (same pixels 1)" in findings["message"][0]
+    assert findings.select("rule", "severity").rows() == [("set-shared-pictures", "warning")]
+    assert "1 of the 2 images of a are in b (same pixels 1)" in findings["message"][0]
     assert pairs.rows() == [("a", "folder/2", "b", "folder/9", "same pixels")]
 
 
@@ -97,7 +97,7 @@ def test_names_count_between_sets_that_are_known_to_overlap():
     assert set(rules) == {"set-known-overlap", "set-shared-images", "set-shared-patients"}
     assert "same name 1" in rules["set-shared-images"] and "all of it" in rules["set-known-overlap"]
     assert (
-        "1 patients of a stand in b" in rules["set-shared-patients"]
+        "1 patients of a are in b" in rules["set-shared-patients"]
         and "MCUCXR_0002" in rules["set-shared-patients"]
     )
 
@@ -162,7 +162,7 @@ def test_a_segmenter_trained_on_what_another_run_tests_on_is_an_error(tmp_path):
     leak = findings.filter(pl.col("rule") == "training-in-test")
     assert leak["severity"].to_list() == ["error"] and findings["rule"][0] == "training-in-test"
     assert (
-        "lung segmenter of a was trained on 2 pictures" in leak["message"][0]
+        "lung segmenter of a was trained on 2 images" in leak["message"][0]
         and "of the 3 that b" in leak["message"][0]
     )
     shutil.rmtree(tmp_path / "a")

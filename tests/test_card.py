@@ -59,7 +59,7 @@ def child(tmp_path_factory):
     """A card, with pictures, of made-up data with a split of its own and two levels of findings."""
     folder = tmp_path_factory.mktemp("child")
     kermany.example(folder / "data", images=24, seed=1)
-    return written(folder / "data", folder / "run", pictures=True)
+    return written(folder / "data", folder / "run", images=True)
 
 
 def rows_of(page, head):
@@ -205,7 +205,7 @@ def test_what_a_folder_cannot_tell_has_a_reason(tmp_path):
     one = written(tmp_path / "data", tmp_path / "run").compared["nih14"]
     why = {row.name: row.why for row in one.rows if row.verdict == published.NOT_CHECKED}
     assert (
-        why["bits"] == "no picture could be read"
+        why["bits"] == "no image could be read"
         and why["part.test.images"] == "the folder gives no test part"
     )
     assert why["torn_patients"] == "the folder gives no split"
@@ -317,16 +317,16 @@ def test_the_page_counts_classes_by_part(child):
 
 
 def test_pictures_are_there_only_where_asked_for(child, tmp_path):
-    strips = sorted(path.name for path in (child.folder / "pictures").iterdir())
+    strips = sorted(path.name for path in (child.folder / "images").iterdir())
     page = (child.folder / "README.md").read_text()
-    assert len(strips) == 4 and all(f"(pictures/{name})" in page for name in strips)
-    assert raster.read(child.folder / "pictures" / strips[0]).values.shape[0] == 224
+    assert len(strips) == 4 and all(f"(images/{name})" in page for name in strips)
+    assert raster.read(child.folder / "images" / strips[0]).values.shape[0] == 224
     run = Run(tmp_path / "run")
     shutil.copytree(child.folder.parent, run.folder)
     data_card.write(run, run.recipe())
     assert (
-        not (run / "card/pictures").exists()
-        and "pictures/" not in (run / "card/README.md").read_text()
+        not (run / "card/images").exists()
+        and "](images/" not in (run / "card/README.md").read_text()
     )
 
 
@@ -431,7 +431,7 @@ def test_file_sets_find_every_picture_and_mask(tmp_path):
         for item in sets
     }
     assert {name: len(paths) for name, paths in found.items()} == {
-        "pictures-png": 6,
+        "images-png": 6,
         "lung-masks-png": 11,
     }
 
@@ -455,7 +455,7 @@ def test_the_same_files_give_the_same_card_wherever_they_lie(tmp_path):
     nih14.example(tmp_path / "one", images=8, seed=2)
     shutil.copytree(tmp_path / "one", tmp_path / "else/where")
     cards = [
-        written(data, tmp_path / f"run{index}", pictures=True).folder
+        written(data, tmp_path / f"run{index}", images=True).folder
         for index, data in enumerate((tmp_path / "one", tmp_path / "else/where"))
     ]
     files = [

@@ -6,12 +6,8 @@ import polars as pl
 import pytest
 from markdown_it import MarkdownIt
 
-from hilum import storage
-from hilum.dataset.manifest import Manifest
-from hilum.pipeline import cache, evaluate
-from hilum.plugins import load
-from hilum.reporting import report
-from hilum.reporting.sections import checklist, text
+from hilum.reporting import checklist_items, model_card, report, text
+from hilum.reporting.context import Context
 
 TRIPOD = (
     [
@@ -72,45 +68,34 @@ TRIPOD = (
 
 @pytest.fixture(scope="module")
 def facts(small_run):
-    recipe, manifest = small_run.recipe(), Manifest.read(small_run.folder)
-    cards = [load("readers", name).CARD for name in manifest.table["dataset"].unique().sort()]
-    table, metrics = (
-        storage.read_table(small_run / name) for name in ("split.parquet", evaluate.METRICS)
-    )
-    return checklist.Facts(
-        small_run,
-        recipe,
-        manifest,
-        cache.opened(small_run, recipe),
-        table,
-        metrics,
-        cards,
-        small_run.summary("split")["finding"],
-    )
+    return Context.of(small_run, small_run.recipe())
 
 
 @pytest.fixture(scope="module")
 def rows(facts):
-    return {(row["tripod"], row["claim"]): row for row in checklist.section(facts)["rows"]}
+    return {(row.tripod, row.claim): row for row in checklist_items.answered(facts).rows}
 
 
 def answer(rows, tripod):
-    return next(row["told"] for (number, _), row in rows.items() if number == tripod)
+    return next(row.answer for (number, _), row in rows.items() if number == tripod)
 
 
 def test_every_item_of_both_lists_stands_there_once():
-    tripod = [item.tripod for item in checklist.ITEMS if item.tripod]
+    tripod = [item.tripod for item in checklist_items.ITEMS if item.tripod]
     claim = [
-        int(number) for item in checklist.ITEMS if item.claim for number in item.claim.split(", ")
+        int(number)
+        for item in checklist_items.ITEMS
+        if item.claim
+        for number in item.claim.split(", ")
     ]
     assert sorted(tripod) == sorted(TRIPOD) and sorted(claim) == list(range(1, 45))
 
 
 def test_what_the_run_cannot_know_is_left_to_a_person_and_nothing_is_empty(facts, rows):
     for (tripod, claim), row in rows.items():
-        assert row["told"] or row["left"], (tripod, claim)
-        assert (row["state"] == checklist.TOLD) == (bool(row["told"]) and not row["left"])
-    yours = {tripod for (tripod, _), row in rows.items() if row["state"] == checklist.YOURS}
+        assert row.answer or row.left, (tripod, claim)
+        assert (row.state == checklist_items.ANSWERED) == (bool(row.answer) and not row.left)
+    yours = {tripod for (tripod, _), row in rows.items() if row.state == checklist_items.YOURS}
     assert {
         "2",
         "3a",
@@ -127,7 +112,7 @@ def test_what_the_run_cannot_know_is_left_to_a_person_and_nothing_is_empty(facts
         "19",
         "25",
     } <= yours
-    assert sum(checklist.section(facts)["counts"].values()) == len(checklist.ITEMS)
+    assert sum(checklist_items.answered(facts).counts.values()) == len(checklist_items.ITEMS)
 
 
 def test_answers_are_the_runs_own_numbers(facts, rows):
@@ -142,7 +127,9 @@ def test_answers_are_the_runs_own_numbers(facts, rows):
         & (pl.col("source") == "all")
         & (pl.col("metric") == "auroc")
     )
-    assert f"AUROC {text.interval(figure.row(0, named=True), 'auroc')}" in answer(rows, "23a")
+    assert f"AUROC {text.interval(text.Figure.of(figure.row(0, named=True)), 'auroc')}" in answer(
+        rows, "23a"
+    )
     assert all(
         digest in answer(rows, "18f")
         for file, digest in facts.run.made("train").items()
@@ -161,7 +148,7 @@ def test_without_a_finding_nothing_is_claimed_of_one(facts):
     from dataclasses import replace
 
     bare = replace(facts, concept=None, metrics=facts.metrics.clear())
-    rows = {(row["tripod"], row["claim"]): row for row in checklist.section(bare)["rows"]}
+    rows = {(row.tripod, row.claim): row for row in checklist_items.answered(bare).rows}
     assert (
         "None was trained on" in answer(rows, "8a")
         and answer(rows, "23a") == answer(rows, "11") == answer(rows, "1") == ""
@@ -172,7 +159,7 @@ def test_the_report_holds_the_checklist_and_a_model_card_lies_beside_it(small_ru
     page = (small_run / report.PAGE).read_text()
     assert (
         "<details><summary>All items</summary>" in page
-        and '<a href="#asked">8 What reviewers ask</a>' in page
+        and '<a href="#checklist">8 Reporting checklist</a>' in page
     )
     card = (small_run / report.CARD).read_text()
     assert small_run.made("report").keys() == {report.PAGE, report.CARD, report.score_table.FILE}
@@ -190,19 +177,17 @@ def test_the_report_holds_the_checklist_and_a_model_card_lies_beside_it(small_ru
 def test_the_card_of_a_hostile_set_stays_text(small_run, facts):
     from dataclasses import replace
 
-    from hilum.reporting.sections import model_card
-
     hostile = replace(
         facts, cards=[replace(facts.cards[0], title="<script>alert(1)</script> | [x](http://x)")]
     )
-    card = model_card.render(hostile, limits=["![y](http://y)"], made_up=True)
-    assert "Every picture here is invented" in card
+    card = model_card.render(hostile, limits=["![y](http://y)"])
+    assert "alert(1)" in card
     html = MarkdownIt("commonmark").enable("table").render(card)
     assert "<script" not in html and "<img" not in html and "<a " not in html
 
 
 def test_it_names_the_lung_model_that_was_used_and_begins_where_the_settings_say(facts, rows):
-    assert "Lungs: compact_unet;" in answer(rows, "12c") and "ImageNet" in rows["", "24"]["told"]
+    assert "Lungs: compact_unet;" in answer(rows, "12c") and "ImageNet" in rows["", "24"].answer
 
     class Shipped(type(facts.run)):
         def summary(self, step):
@@ -215,7 +200,7 @@ def test_it_names_the_lung_model_that_was_used_and_begins_where_the_settings_say
     from dataclasses import replace
 
     of = {
-        row["tripod"] or row["claim"]: row["told"]
-        for row in checklist.section(replace(facts, run=Shipped(facts.run.folder)))["rows"]
+        row.tripod or row.claim: row.answer
+        for row in checklist_items.answered(replace(facts, run=Shipped(facts.run.folder))).rows
     }
     assert "Lungs: pretrained, not trained in this run" in of["12c"]

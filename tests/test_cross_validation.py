@@ -445,7 +445,7 @@ def test_the_report_says_so_and_holds_the_scores(crossed):
     page, card = ((crossed / name).read_text() for name in ("report.html", "model_card.md"))
     assert (
         "<h3>Cross-validated" in page
-        and "dealt into 2 folds" in page
+        and "assigned to 2 folds" in page
         and f"<h1>{crossed.folder.parent.name}/data" in page
     )
     assert 'download="test_scores.csv"' in page and "cross-validated by patient" in card

@@ -419,9 +419,9 @@ def test_a_score_beyond_0_and_1_is_no_probability_but_can_be_calibrated_by_its_o
     table, fitted = found((tables[0].with_columns(score=pl.col("score") * 40), *tables[1:]))
     told = fitted["finding"][FINDINGS[0]]
     assert told["temperature"] is None and "no logit" in told["reason"] and told["isotonic"]
-    assert one(table, "brier_uncalibrated")[
-        "reason"
-    ] == measures.NO_PROBABILITY and not math.isnan(one(table, "brier_isotonic")["value"])
+    assert one(table, "brier_uncalibrated")["reason"] == measures.NO_PROBABILITY and not math.isnan(
+        one(table, "brier_isotonic")["value"]
+    )
 
 
 def test_ten_copies_of_an_image_under_one_patient_are_no_surer_than_one():

@@ -232,7 +232,7 @@ def test_choices_are_by_rule_and_image_and_unknown_ones_are_refused():
     ]
     with pytest.raises(NotFound, match="did you mean 'image-flat'"):
         propose_corrections.proposed(found, ["image-flatt"])
-    with pytest.raises(NotFound, match="no image with findings"):
+    with pytest.raises(NotFound, match="no image with issues"):
         propose_corrections.proposed(found, [], ["set/zzzz"])
 
 

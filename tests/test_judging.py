@@ -70,8 +70,8 @@ def test_an_untouched_run_holds_and_every_check_says_what_it_saw(small_run):
     assert all(check.holds and check.report for check in checks), checks
     scored = storage.read_table(small_run / predict.SCORES).height
     assert (
-        f"{scored} pictures scored again" in checks[5].report
-        and "4 pictures" in reproduce.reproduce(small_run, images=2)[5].report
+        f"{scored} images scored again" in checks[5].report
+        and "4 images" in reproduce.reproduce(small_run, images=2)[5].report
     )
 
 
@@ -157,7 +157,7 @@ def test_a_patient_in_two_parts_is_named(run):
     table = storage.read_table(run / "split.parquet")
     moved = table.with_columns(patient_id=pl.lit("one/patient"))
     storage.write_table(run / "split.parquet", moved)
-    assert "one/patient stands in test and train and tune" in failing(run)["split"]
+    assert "one/patient is in test and train and tune" in failing(run)["split"]
 
 
 def test_another_recipe_than_the_run_was_made_by_is_named(run):
@@ -290,7 +290,7 @@ def test_images_whose_label_differs_are_left_out_and_counted(small_run, run):
     )
     storage.write_table(run / "labels.parquet", labels.with_columns(state=turned.cast(pl.Int8)))
     assert compare.compare(small_run, resealed(run)).notes == [
-        "1 shared test images have different labels in the two runs, and are left out"
+        "1 test images of both runs have different labels in the two, and are left out"
     ]
 
 
@@ -322,7 +322,7 @@ def test_runs_without_a_test_image_in_common_are_refused(small_run, run):
         storage.write_table(
             run / file, table.with_columns(image_id=pl.concat_str(pl.lit("other/"), "image_id"))
         )
-    with pytest.raises(Mismatch, match="share no test image"):
+    with pytest.raises(Mismatch, match="have no test image"):
         compare.compare(small_run, resealed(run))
 
 

@@ -449,7 +449,7 @@ def test_the_report_takes_both_in_and_leaves_them_out_once_what_they_were_made_f
     assert {"shortcuts", "explain"} <= report.made_from(run, recipe).keys()
     report.make(run, recipe, quietly)
     page = (judged / report.PAGE).read_text()
-    assert 'id="looks"' in page and 'id="probes"' in page
+    assert 'id="saliency"' in page and 'id="shortcuts"' in page
     shown = (
         pl.read_parquet(judged / explain.TABLE)
         .group_by("choice")
@@ -464,7 +464,7 @@ def test_the_report_takes_both_in_and_leaves_them_out_once_what_they_were_made_f
     assert not {"shortcuts", "explain"} & report.made_from(run, recipe).keys()
     report.make(run, recipe, quietly)
     page = (judged / report.PAGE).read_text()
-    assert 'id="looks"' not in page and 'id="probes"' not in page
+    assert 'id="saliency"' not in page and 'id="shortcuts"' not in page
 
 
 def test_without_them_the_report_says_nothing_of_them(small_run):

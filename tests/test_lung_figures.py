@@ -10,7 +10,8 @@ from hilum.annotations import lung_masks
 from hilum.config import Evaluate
 from hilum.errors import Mismatch
 from hilum.pipeline import evaluate
-from hilum.reporting.sections import segmentation, text
+from hilum.reporting import text
+from hilum.reporting.sections import lungs
 
 
 class Drawn:
@@ -190,12 +191,12 @@ def test_the_step_says_how_many_lungs_were_missed():
 
 
 def test_the_report_says_of_how_many_images_a_distance_is_the_mean():
-    figure = {"value": 2.0, "ci_low": 1.0, "ci_high": 3.0, "images": 9, "patients": 9, "reason": ""}
+    figure = text.Figure(value=2.0, ci_low=1.0, ci_high=3.0, images=9, patients=9)
     assert text.mean(figure, "hausdorff95_mm", of_all=False) == "2.000 (1.000 to 3.000; 9 images)"
     assert text.mean(figure, "hausdorff95_mm", of_all=True) == "2.000 (1.000 to 3.000)"
     table, rows = scattered(6, 2, 0, 0)
     metrics = evaluate.as_table(list(evaluate.lung_figures(rows, table, Evaluate(bootstrap=20))))
-    told = list(segmentation.means(metrics))
+    told = list(lungs.means(metrics))
     assert "Right lung: missed in 2 images, whose Dice is 0." in told
     assert any(
         line.startswith("Right lung: Precision, 95 % Hausdorff, pixels")

@@ -23,7 +23,7 @@ from hilum.pipeline import audit, cache, crop, evaluate, ingest, predict, split
 from hilum.pipeline._training import digests
 from hilum.progress import quietly
 from hilum.run_folder import Run
-from hilum.runs import cross_evaluate
+from hilum.runs import cross_evaluate, cross_evaluation_figures, cross_evaluation_page
 from hilum.statistics.metrics import discrimination
 
 
@@ -131,7 +131,7 @@ def row(table, model, of, stage="finding"):
 def test_every_model_is_measured_on_every_set(made):
     to, table = made
     assert (
-        table.schema == pl.Schema(cross_evaluate.COLUMNS)
+        table.schema == pl.Schema(cross_evaluation_figures.COLUMNS)
         and table.height == 8
         and set(table["task"]) == {"finding", "anomaly"}
     )
@@ -237,7 +237,7 @@ def test_a_picture_that_a_model_has_learnt_from_stops_everything(small_run, memb
     shutil.copy(small.data.manifest.root / planted, data / "NORMAL" / "planted.png")
     run, _ = begun(small_run, data, tmp_path / "run")
     scored(run)
-    with pytest.raises(Mismatch, match=r"1 pictures of leaky .*planted"):
+    with pytest.raises(Mismatch, match=r"1 images of leaky .*planted"):
         cross_evaluate.cross_evaluate(
             [small, cross_evaluate.FinishedRun("leaky", run)], tmp_path / "to", watch
         )
@@ -274,14 +274,14 @@ def test_what_cannot_be_told_is_nan_with_its_reason():
         {"group": [], "state": [], "score": []},
         schema={"group": pl.String, "state": pl.Int8, "score": pl.Float64},
     )
-    told = cross_evaluate.figures(none, float("nan"), 0.5, Evaluate(bootstrap=100))
+    told = cross_evaluation_figures.figures(none, float("nan"), 0.5, Evaluate(bootstrap=100))
     assert (
         math.isnan(told["auroc"])
         and "no image of this set" in told["reason"]
-        and "no threshold to carry" in told["reason"]
+        and "no threshold to transfer" in told["reason"]
     )
     same = pl.DataFrame({"group": ["a", "b"], "state": [1, 1], "score": [0.1, 0.9]})
-    told = cross_evaluate.figures(same, 0.5, 0.5, Evaluate(bootstrap=100))
+    told = cross_evaluation_figures.figures(same, 0.5, 0.5, Evaluate(bootstrap=100))
     assert (
         math.isnan(told["auroc"])
         and math.isnan(told["carried_specificity"])
@@ -296,14 +296,14 @@ def test_the_page_stands_alone_and_escapes_names(made):
         model=pl.col("model").str.replace("small", "<script>"),
         set=pl.col("set").str.replace("small", "<script>"),
     )
-    page = cross_evaluate.page(hostile, ["<script>", "other"])
+    page = cross_evaluation_page.page(hostile, ["<script>", "other"])
     assert (
         "<script" not in page
         and "&lt;script&gt;" in page
         and "http" not in page
         and page.count("<svg") == 2
     )
-    assert page == cross_evaluate.page(hostile, ["<script>", "other"])
+    assert page == cross_evaluation_page.page(hostile, ["<script>", "other"])
 
 
 def test_a_heat_table_is_darker_where_the_number_is_higher_and_says_where_there_is_none():
@@ -340,7 +340,8 @@ def test_the_command_prints_the_table_and_the_same_as_json(
         str(tmp_path / "to"),
     ]
     done, as_json = (CliRunner().invoke(app, [*arguments, *more]) for more in ([], ["--json"]))
-    assert done.exit_code == 0 and "sens carried" in done.stdout and "matrix.html" in done.stdout
+    assert done.exit_code == 0 and "sens transferred" in done.stdout
+    assert cross_evaluate.PAGE in done.stdout
     assert len(json.loads(as_json.stdout)) == 8
     assert (
         "Traceback"

@@ -26,9 +26,9 @@ from hilum.pipeline import audit, cache, crop, evaluate, ingest, predict, segmen
 from hilum.pipeline._training import TRAINING, digests
 from hilum.progress import quietly
 from hilum.reporting import report
-from hilum.reporting.sections import calibration, classification
+from hilum.reporting import text as words
+from hilum.reporting.sections import _calibration, _scored_task
 from hilum.reporting.sections import split as parts
-from hilum.reporting.sections import text as words
 from hilum.run_folder import Run
 from hilum.storage import integrity
 
@@ -221,7 +221,7 @@ def chapter(page: str, name: str) -> str:
     return Read(page.split(f'<section id="{name}">')[1].split("</section>")[0]).text
 
 
-CHAPTERS = ("data", "audit", "split", "lungs", "finding", "anomaly", "repeat", "asked")
+CHAPTERS = ("data", "audit", "split", "lungs", "finding", "anomaly", "repeat", "checklist")
 
 
 @pytest.mark.parametrize("which", ["full", "bare"])
@@ -302,7 +302,7 @@ def test_the_limits_name_the_patients_and_the_use(full, page):
     limits = Read(page).text.split("What these figures do not show")[1].split("Source")[0]
     assert f"{test.height} images of {test['patient_id'].n_unique()} patients" in limits
     assert "neither the models nor the figures are for clinical use" in limits
-    assert re.search(r"patients cannot tell an? \w+ of 0\.\d\d from one of", limits), (
+    assert re.search(r"patients cannot distinguish an? \w+ of 0\.\d\d from one of", limits), (
         "a dozen patients give wide intervals, and the page must say so"
     )
 
@@ -320,7 +320,10 @@ def test_both_thresholds_subgroups_and_the_power_of_the_test_part_are_told(full,
     for metric in ("threshold", "threshold_retuned"):
         assert f"{value[metric]['value']:.4g}" in thresholds
     for metric in ("sensitivity", "sensitivity_retuned", "npv", "accuracy_retuned"):
-        assert words.interval(value[metric], metric.removesuffix("_retuned")) in thresholds
+        assert (
+            words.interval(words.Figure.of(value[metric]), metric.removesuffix("_retuned"))
+            in thresholds
+        )
     auroc = value["auroc"]
     assert (
         f"{auroc['images']} test images ({auroc['positives']} positive) cannot distinguish an AUROC of {auroc['value']:.2f} from"
@@ -345,17 +348,15 @@ def test_calibrated_probabilities_are_drawn_and_their_figures_told():
     known = test_figures.classification.transfer(
         test_figures.classification.known(*tables), {None: fitted}
     )
-    section = classification.section(
+    section = _scored_task.describe(
         "finding", known, metrics, told, "nodule", Evaluate(bootstrap=100)
     )
-    assert [row["name"] for row in section["calibration"]["rows"]] == list(
-        calibration.NAMES.values()
-    )
+    assert [row.name for row in section.calibration.rows] == list(_calibration.NAMES.values())
     assert (
-        section["calibration"]["diagram"].count("<path") > 3
-        and f"{told['temperature']:.3g}" == section["calibration"]["temperature"]
+        section.calibration.diagram.count("<path") > 3
+        and f"{told['temperature']:.3g}" == section.calibration.temperature
     )
-    assert section["concepts"] == [] and section["calls"]
+    assert section.findings == [] and section.confusion
 
 
 def test_several_findings_are_listed_with_their_averages_and_without_a_threshold_the_page_says_so():
@@ -364,20 +365,20 @@ def test_several_findings_are_listed_with_their_averages_and_without_a_threshold
     known = test_figures.classification.transfer(
         test_figures.classification.known(*tables), {None: fitted}
     ).filter(pl.col("concept") == "nodule")
-    section = classification.section(
+    section = _scored_task.describe(
         "finding", known, metrics, fitted["finding"]["nodule"], "nodule", Evaluate(bootstrap=100)
     )
-    assert [row["name"] for row in section["concepts"]] == [
+    assert [row.name for row in section.findings] == [
         "Pleural effusion",
         "Nodule",
         "Macro average",
         "Micro average",
     ]
     assert (
-        section["calls"] is None
-        and section["threshold"] == words.DASH
-        and section["roc"]
-        and section["figures"][2]["test"].startswith(words.DASH)
+        section.confusion is None
+        and section.threshold == words.DASH
+        and section.roc
+        and section.figures[2].test.startswith(words.DASH)
     )
 
 
@@ -407,7 +408,7 @@ def test_doubtful_lungs_are_listed_with_their_picture_and_how_training_went_is_d
         and "estimated at 0.42" in page
         and f"radiograph {worst['image_id'][0]} with the outline of its lungs" in page
     )
-    assert "Dice of the tune pictures while training. lungs: best 0.900" in page
+    assert "Dice of the tune images during training. lungs: best 0.900" in page
 
 
 def test_methods_licence_digests_and_command_are_there(full, page):
@@ -470,17 +471,17 @@ def test_the_proof_counts_images_and_patients_that_leaked():
             "part": ["train", "train", "train", "tune", "test"],
         }
     )
-    sound = parts._learnt(table, pl.DataFrame({"image_id": ["a1", "b"]}))
-    leaky = parts._learnt(table, pl.DataFrame({"image_id": ["a1", "d"]}))
-    assert sound["tune"] == sound["test"] == {"images": 0, "patients": 0}
-    assert leaky["test"] == {"images": 1, "patients": 1} and leaky["tune"]["images"] == 0
+    sound = parts.leaks("m", table, pl.DataFrame({"image_id": ["a1", "b"]}))
+    leaky = parts.leaks("m", table, pl.DataFrame({"image_id": ["a1", "d"]}))
+    assert sound.tune == sound.test == parts.Leaked(images=0, patients=0)
+    assert leaky.test == parts.Leaked(images=1, patients=1) and leaky.tune.images == 0
 
 
 def test_a_finder_that_saw_the_patient_is_counted():
     table = pl.DataFrame({"image_id": ["a1", "a2", "b"], "group": ["a", "a", "b"], "part": "train"})
     finders = pl.DataFrame({"image_id": ["a1", "a2", "b"], "model": ["fold0", "fold1", "fold1"]})
     training = pl.DataFrame({"model": ["fold0", "fold1"], "image_id": ["b", "a2"]})
-    assert parts._out_of_fold(table, training, finders) == {"images": 3, "seen": 1}
+    assert parts.out_of_fold(table, training, finders) == parts.OutOfFold(images=3, seen=1)
 
 
 @pytest.mark.parametrize(
@@ -495,34 +496,35 @@ def test_a_finder_that_saw_the_patient_is_counted():
 def test_a_figure_is_written_with_its_interval_or_why_it_has_none(value, low, high, patients, told):
     assert (
         words.interval(
-            {"value": value, "ci_low": low, "ci_high": high, "patients": patients}, "auroc"
+            words.Figure(value=value, ci_low=low, ci_high=high, patients=patients), "auroc"
         )
         == told
     )
 
 
 def test_a_wide_interval_is_warned_of_and_a_narrow_one_is_not():
-    wide = {"value": 0.9, "ci_low": 0.8, "ci_high": 0.96, "patients": 28}
-    told = words.doubts(
-        {"auroc": wide, "sensitivity": wide, "specificity": {**wide, "ci_low": 0.85}}
+    wide = words.Figure(value=0.9, ci_low=0.8, ci_high=0.96, patients=28)
+    told = words.cautions(
+        {"auroc": wide, "sensitivity": wide, "specificity": replace(wide, ci_low=0.85)}
     )
     assert told == [
-        "28 patients cannot tell an AUROC of 0.80 from one of 0.96, nor a sensitivity of 0.80 from one of 0.96."
+        "28 patients cannot distinguish an AUROC of 0.80 from one of 0.96, nor a sensitivity of 0.80 "
+        "from one of 0.96."
     ]
 
 
 def test_chance_within_the_interval_is_told():
-    assert words.doubts(
-        {"auroc": {"value": 0.55, "ci_low": 0.49, "ci_high": 0.61, "patients": 900}}
+    assert words.cautions(
+        {"auroc": words.Figure(value=0.55, ci_low=0.49, ci_high=0.61, patients=900)}
     ) == ["chance, an AUROC of 0.5, lies within the interval."]
 
 
 def test_a_figure_without_an_interval_is_warned_of():
-    single = {"value": 0.9, "ci_low": math.nan, "ci_high": math.nan, "patients": 1}
-    assert words.doubts({"dice": single}) == [
-        "how sure a Dice of 0.900 is cannot be said: fewer than two patients."
+    single = words.Figure(value=0.9, patients=1)
+    assert words.cautions({"dice": single}) == [
+        "the uncertainty of a Dice of 0.900 is not known: fewer than two patients."
     ]
-    assert words.doubts({"dice": {**single, "value": math.nan}}) == []
+    assert words.cautions({"dice": replace(single, value=math.nan)}) == []
 
 
 def test_tick_marks_are_round_numbers_within_the_axis():

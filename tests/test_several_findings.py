@@ -63,7 +63,9 @@ def test_one_model_learns_the_findings_of_both_sets_the_leading_one_first(severa
 def test_what_became_of_every_label_of_the_training_part_is_told(several):
     told, training = several.summary("train"), split_of(several).filter(pl.col("part") == "train")
     manifest = Manifest.read(several.folder)
-    assert list(told["labels trained on"]) == list(OnnxModel(several / train.FINDING).contract.concepts)
+    assert list(told["labels trained on"]) == list(
+        OnnxModel(several / train.FINDING).contract.concepts
+    )
     for concept, words in told["labels trained on"].items():
         states = manifest.states(concept).join(
             training.select("image_id"), on="image_id", how="semi"

@@ -23,8 +23,7 @@ from hilum.pipeline import crop as region
 from hilum.pipeline import lung_model as model_choice
 from hilum.pipeline._training import TRAINING
 from hilum.progress import quietly
-from hilum.reporting import report
-from hilum.reporting.sections import segmentation
+from hilum.reporting.sections import lungs
 from hilum.reporting.sections import split as parts
 from hilum.run_folder import Run
 
@@ -110,7 +109,8 @@ def test_without_masks_the_shipped_model_finds_the_lungs(tmp_path, unmasked, ins
     assert storage.read_table(run / "segment" / TRAINING).height == 0 == segment.seen(run).height
     assert OnnxModel(run / "segment/lungs.onnx").contract.task == "lungs", "a run stands alone"
     assert (
-        do(run, recipe, "crop", region)["whole picture in place of unreliable or missing lungs"] < 24
+        do(run, recipe, "crop", region)["whole picture in place of unreliable or missing lungs"]
+        < 24
     )
 
 
@@ -144,7 +144,8 @@ def test_without_a_model_regions_are_whole_pictures_and_asking_for_it_is_refused
         in do(run, recipe, "segment", segment)["reason"]
     )
     assert (
-        do(run, recipe, "crop", region)["whole picture in place of unreliable or missing lungs"] == 24
+        do(run, recipe, "crop", region)["whole picture in place of unreliable or missing lungs"]
+        == 24
     )
     with pytest.raises(NotFound, match="train_lungs"):
         model_choice.choose(
@@ -191,8 +192,7 @@ def test_it_is_not_used_unasked_where_it_has_learnt_from_a_test_picture(
     monkeypatch.setattr(pretrained, "path", lambda name=pretrained.MODEL: other)
     told = do(run, recipe, "segment", segment)
     assert (
-        told["model"] == "none"
-        and "was trained on 1 of the tune and test images" in told["reason"]
+        told["model"] == "none" and "was trained on 1 of the tune and test images" in told["reason"]
     )
     harmless = learnt_from(lung_model, tmp_path, pixels=train[:3], sources=["elsewhere"])
     pretrained.opened.cache_clear()
@@ -279,27 +279,18 @@ def test_the_report_says_what_the_shipped_model_was_not_measured_on(
     )
     none = pl.DataFrame(schema=evaluate.ESTIMATE)
     test = table.filter(pl.col("part") == "test").height
-    assert report._left_out(run, table) == test
-    assert (
-        f"learnt from {test} test images"
-        in segmentation.section(run, none, rows, cached, test)["missing"]
-    )
+    unseen = evaluate.unseen(run, table)
+    assert table.filter(pl.col("part") == "test").join(unseen, on="image_id", how="semi").is_empty()
+    assert lungs.figures(run, none, rows, cached, test) is None
+    assert f"trained on {test} test images" in lungs.why_none(run, test)
     training = {
         "segment": segment.seen(run).select(model=pl.lit(pretrained.NAME), image_id="image_id")
     }
-    told = parts.section(
-        table,
-        Manifest.read(run.folder),
-        recipe.split,
-        training,
-        storage.read_table(run / segment.INDEX),
-        run.summary("split"),
-    )
-    assert (
-        told["proof"][0]["model"] == "Lungs, the model that comes with Hilum"
-        and told["proof"][0]["test"]["images"] == test
-    )
-    assert told["out_of_fold"]["seen"] == table.filter(pl.col("part") == "train").height
+    fold = parts.Fold(table, training, storage.read_table(run / segment.INDEX))
+    found = parts.single(fold, Manifest.read(run.folder), recipe.split, run.summary("split"))
+    assert found.proof[0].model == "Lungs, the model that comes with Hilum"
+    assert found.proof[0].test.images == test
+    assert found.out_of_fold.seen == table.filter(pl.col("part") == "train").height
 
 
 def test_the_shipped_model_takes_no_settings_and_is_of_the_lungs_only():

@@ -29,6 +29,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from results import machine, record
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks._lib.results import machine, record
@@ -38,7 +39,6 @@ from hilum.imaging.image_stack import ImageStack
 from hilum.imaging.radiograph import preprocess
 from hilum.training.augmentation import Augmentation
 from hilum.training.batches import TrainingImages, as_float, epoch
-from results import machine, record
 
 SIZE, BATCH, STORED = 224, 32, 256
 DEGREES, SHARE = 45, 0.15

@@ -21,6 +21,7 @@ KINDS = {  # kind of plug-in: the package that holds them, and what one is calle
     "checks": ("audit.checks", "check"),
     "models": ("training.models", "model"),
     "metrics": ("statistics.metrics", "metric"),
+    "sections": ("reporting.sections", "chapter of the report"),
 }
 
 

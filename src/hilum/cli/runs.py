@@ -230,7 +230,7 @@ def cross_evaluate(
     reoptimised.
     """
     from hilum.runs import cross_evaluate as step
-    from hilum.runs import dataset_overlap
+    from hilum.runs import cross_evaluation_page, dataset_overlap
 
     places = dataset_overlap.places(sources, None)
     members = [
@@ -241,5 +241,5 @@ def cross_evaluate(
     console.echo(
         json.dumps(console.plain(table), indent=1)
         if as_json
-        else f"\n{console.columns(step.shown(table))}\n\npage: {(to / step.PAGE).resolve()}"
+        else f"\n{console.columns(cross_evaluation_page.shown(table))}\n\npage: {(to / step.PAGE).resolve()}"
     )

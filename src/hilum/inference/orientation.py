@@ -40,7 +40,7 @@ import polars as pl
 
 from hilum import storage
 from hilum.dataset.pixel_cache import Cache
-from hilum.imaging.geometry import Letterbox, Size, content_box, resize
+from hilum.imaging.geometry import Letterbox, Size, resize
 from hilum.inference.onnx_model import OnnxModel
 
 SIDE = 64

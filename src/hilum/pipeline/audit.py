@@ -16,7 +16,7 @@ from inspect import signature
 import polars as pl
 
 from hilum import storage
-from hilum.audit import checks, page
+from hilum.audit import page
 from hilum.audit.issues import COLUMNS, Issue, Rule
 from hilum.config import Recipe
 from hilum.dataset.manifest import SEVERITIES, Manifest

@@ -34,7 +34,6 @@ from hilum.imaging.files import dicom, image_file, raster
 from hilum.imaging.geometry import resize
 from hilum.imaging.radiograph import Radiograph
 from hilum.inference import acceptance, lung_crop, orientation
-from hilum.inference.examination import examine
 from hilum.inference.onnx_model import OnnxModel
 from hilum.pipeline import audit, crop, division, segment, train
 from hilum.pipeline._training import digests

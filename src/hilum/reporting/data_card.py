@@ -1,12 +1,14 @@
-"""Card: what a data set is, for a reader and for a machine, computed from its files; what its published cards state stands beside it.
+"""Write a data card, for readers and for machines, beside what the published cards state.
 
     card/README.md        the data card
-    card/croissant.json   the same for machines (`hilum.reporting.card.croissant`), and card/images.csv, the table it points to
-    card/pictures/        a strip of pictures for each class, only where they are asked for
+    card/croissant.json   the same for machines (`hilum.reporting.card.croissant`), and
+                          card/images.csv, the table that it points to
+    card/images/          a strip of sample images for each class, only on request
 
-Pictures are left out unless asked for, because a card is made to be passed on, and many licences let nobody pass on the pictures.
-images.csv has rows of patients too: mind the licence before you publish it. The same files give the same bytes wherever they lie;
-the card holds no time and no name of a machine or folder above the data.
+Images are left out by default, because a card is made to be passed on, and many licences do not
+allow that for the images. images.csv has rows of patients too: consider the licence before you
+publish it. The same files give the same bytes wherever they are; the card holds no time and no name
+of a machine or folder above the data.
 """
 
 from __future__ import annotations
@@ -31,25 +33,31 @@ from hilum.imaging.geometry import resize
 from hilum.pipeline import cache
 from hilum.privacy import run_release
 from hilum.reporting.card import croissant, facts, markdown, published, sections
+from hilum.reporting.context import MADE_UP
 from hilum.run_folder import Run
 from hilum.safety import spreadsheet_cells
 
-FOLDER, PAGE, LINKED, PICTURES = "card", "README.md", "croissant.json", "pictures"
-MADE_UP = "made-up"  # the remark of a folder of invented pictures
+FOLDER, PAGE, LINKED, IMAGES = "card", "README.md", "croissant.json", "images"
 UNTIL = "audit"  # the step that a card needs done
-STRIP = 4  # pictures of a class, of different patients
+STRIP = 4  # images of a class, of different patients
+VERDICTS = {
+    published.AGREES: "✓",
+    published.DIFFERS: "≠",
+    published.NOT_CHECKED: "not checked",
+}
 
 
 @dataclass(frozen=True)
 class Written:
-    """What was written, and the figures in it. `facts` and `compared` are by data set."""
+    """A card that was written; `facts` and `compared` are by data set."""
 
     folder: Path
-    facts: dict[str, dict[str, facts.Value]]
+    facts: dict[str, facts.Facts]
     compared: dict[str, published.Comparison]
 
     @property
     def summary(self) -> dict[str, Any]:
+        """Where the card is, and how many published facts agree, for a person."""
         verdicts = (published.AGREES, published.DIFFERS, published.NOT_CHECKED)
         return {
             "published facts": {
@@ -60,6 +68,7 @@ class Written:
         }
 
     def as_dict(self) -> dict[str, Any]:
+        """Return everything for JSON."""
         return {
             **self.summary,
             "facts": self.facts,
@@ -70,31 +79,36 @@ class Written:
         }
 
 
-def write(run: Run, recipe: Recipe, *, pictures: bool = False) -> Written:
-    """Write the card of a run whose steps are done up to `UNTIL` into its folder `FOLDER`. Raises `NotFound` where they are not."""
-    here, pictured = run.manifest(), cache.opened(run, recipe)
+def write(run: Run, recipe: Recipe, *, images: bool = False) -> Written:
+    """Write the card of a run whose steps are done up to `UNTIL` into its folder `FOLDER`.
+
+    With `images`, sample images of each class too. Raises `NotFound` where a step is not done.
+    """
+    here, cache_here = run.manifest(), cache.opened(run, recipe)
     passed = run_release.of_run(run, recipe.share, here)
-    manifest, cached = passed.manifest, passed.cache(pictured)
-    found = passed.findings(run.table("audit", "issues.parquet"))
+    manifest, cached = passed.manifest, passed.cache(cache_here)
     folder = run / FOLDER
     names = manifest.table["dataset"].unique().sort().to_list()
     whole = facts.facts(manifest, cached.index)
-    told = (
-        {name: facts.facts(*_of(manifest, cached, name)) for name in names}
-        if len(names) > 1
-        else {names[0]: whole}
-    )
+    found = {names[0]: whole}
+    if len(names) > 1:
+        found = {name: facts.facts(*_of(manifest, cached, name)) for name in names}
     known = {name: published.read(name) for name in names}
-    compared = {name: published.compare(known[name], told[name]) for name in names}
+    compared = {name: published.compare(known[name], found[name]) for name in names}
     cards = [plugins.load("readers", name).CARD for name in names]
     rows = spreadsheet_cells.of_table(croissant.table(manifest, cached.index)).encode()
     storage.write_bytes(folder / croissant.TABLE, rows)
     digest = run.made("ingest")["manifest.parquet"]
-    storage.write_json(
-        folder / LINKED, croissant.describe(manifest, digest, rows, cards, list(known.values()))
-    )
-    _clear(folder / PICTURES)
-    strips = [_strip(folder, *drawn) for drawn in _classes(manifest, cached)] if pictures else []
+    described = croissant.describe(manifest, digest, rows, cards, list(known.values()))
+    storage.write_json(folder / LINKED, described)
+    _clear(folder / IMAGES)
+    strips = [_strip(folder, *drawn) for drawn in _classes(manifest, cached)] if images else []
+    issues = passed.findings(run.table("audit", "issues.parquet"))
+    tree = [
+        line
+        for place, name in _folders(manifest, recipe)
+        for line in sections.tree(place, name, passed.folder)
+    ]
     page = {
         "title": " and ".join(card.title for card in cards),
         "sets": [
@@ -102,33 +116,33 @@ def write(run: Run, recipe: Recipe, *, pictures: bool = False) -> Written:
             for name, card in zip(names, cards, strict=True)
         ],
         "strips": strips,
-        "digests": [
-            [step, file, digest]
-            for step in ("ingest", "cache", "audit")
-            for file, digest in run.made(step).items()
-            if file.endswith(".parquet")
-        ],
+        "digests": _digests(run),
         "version": __version__,
         "made_up": MADE_UP in manifest.remarks["rule"],
-        "sections": _tables(manifest, cached, whole, found),
-        "tree": [
-            line
-            for folder, name in _folders(manifest, recipe)
-            for line in sections.tree(folder, name, passed.folder)
-        ],
-        "verdicts": {
-            published.AGREES: "✓",
-            published.DIFFERS: "≠",
-            published.NOT_CHECKED: "not checked",
-        },
+        "sections": _tables(manifest, cached, whole, issues),
+        "tree": tree,
+        "verdicts": VERDICTS,
         "in_words": facts.in_words,
     }
     storage.write_text(folder / PAGE, markdown.render(page))
-    return Written(folder, told, compared)
+    return Written(folder, found, compared)
+
+
+def _digests(run: Run) -> list[list[str]]:
+    """Return step, file and digest of every table that the card is made from."""
+    return [
+        [step, file, digest]
+        for step in ("ingest", "cache", "audit")
+        for file, digest in run.made(step).items()
+        if file.endswith(".parquet")
+    ]
 
 
 def _folders(manifest: Manifest, recipe: Recipe) -> list[tuple[Path, str]]:
-    """The data folders and what to call them. The root of merged ones is whatever folder holds all, with much that is none of theirs."""
+    """Return the data folders and what to call them.
+
+    The root of merged sets is whatever folder holds all of them, and may hold other things.
+    """
     if len(recipe.data.folders) == 1:
         return [(manifest.root, ".")]
     return sorted((folder, folder.name) for folder in recipe.data.paths)
@@ -142,24 +156,25 @@ def _of(manifest: Manifest, cached: cache.Cache, dataset: str) -> tuple[Manifest
 
 
 def _tables(
-    manifest: Manifest, cached: cache.Cache, told: dict[str, facts.Value], found: pl.DataFrame
-) -> dict[str, Any]:
+    manifest: Manifest, cached: cache.Cache, found: facts.Facts, issues: pl.DataFrame
+) -> dict[str, object]:
+    """Return the tables of the card by the names that its template uses."""
     return {
-        "glance": sections.glance(manifest, told),
-        "findings": sections.findings(manifest, told),
-        "parts": sections.across(manifest, told, "part"),
-        "sources": sections.across(manifest, told, "source"),
-        "torn": told.get("torn_patients", 0),
+        "glance": sections.glance(manifest, found),
+        "findings": sections.findings(manifest, found),
+        "parts": sections.across(manifest, found, "part"),
+        "sources": sections.across(manifest, found, "source"),
+        "torn": found.get("torn_patients", 0),
         "people": sections.people(manifest),
-        "files": sections.files(manifest, cached, told),
-        "masks": sections.masks(manifest, cached, told),
-        "faults": sections.faults(found),
+        "files": sections.files(manifest, cached, found),
+        "masks": sections.masks(manifest, cached, found),
+        "issues": sections.issues(issues),
         "left_out": sections.left_out(manifest),
     }
 
 
 def _clear(folder: Path) -> None:
-    """Pictures of an earlier card go, so that none stays behind where they are not asked for."""
+    """Remove the sample images of an earlier card, so that none remains where not requested."""
     try:
         if folder.exists():
             shutil.rmtree(folder)
@@ -168,7 +183,10 @@ def _clear(folder: Path) -> None:
 
 
 def _classes(manifest: Manifest, cached: cache.Cache) -> Iterator[tuple[str, np.ndarray]]:
-    """Name and pictures uint8 (n, side, side) of each finding and of none, of the first readable images of different patients."""
+    """Yield name and images uint8 (n, side, side) of each finding, and of no finding.
+
+    They are the first readable images of different patients.
+    """
     readable = manifest.table.filter(
         pl.col("image_id").is_in(cached.readable["image_id"].implode())
     )
@@ -189,11 +207,11 @@ def _classes(manifest: Manifest, cached: cache.Cache) -> Iterator[tuple[str, np.
             yield name, cached.images[cached.rows(first["image_id"])]
 
 
-def _strip(folder: Path, name: str, pictures: np.ndarray) -> list[Any]:
-    """Write a class's pictures beside one another; returns its row of the table."""
-    strip = np.hstack([resize(picture, (SIDE, SIDE)) for picture in pictures])
-    file = f"{PICTURES}/{storage.digest(name.encode())[:8]}.jpeg"  # a user's own finding may be called anything
-    storage.write_bytes(
-        folder / file, imagecodecs.jpeg_encode(np.ascontiguousarray(strip), level=QUALITY)
-    )
+def _strip(folder: Path, name: str, images: np.ndarray) -> list[str]:
+    """Write a class's images side by side; returns its row of the table."""
+    strip = np.hstack([resize(image, (SIDE, SIDE)) for image in images])
+    # A digest, since a finding of one's own may have any name, also one that is no file name.
+    file = f"{IMAGES}/{storage.digest(name.encode())[:8]}.jpeg"
+    encoded = imagecodecs.jpeg_encode(np.ascontiguousarray(strip), level=QUALITY)
+    storage.write_bytes(folder / file, bytes(encoded))
     return [name, markdown.SafeMarkdown(f"![{markdown.escaped(name)}]({file})")]

@@ -1,11 +1,14 @@
-"""Between: what several audited sets have in common, and whether what one was trained on is what another is tested on.
+"""Find images and patients that several audited sets share, and models tested on training data.
 
-Two pictures are the same by their file, by their pixels, by what they show (`hilum.audit.duplicates.near_duplicates`), or by their name. A name counts where the two sets are one data set, where they are
-read from one folder, or where the publishers say that they share pictures (`hilum.dataset.catalog`, overlaps), as in sets that were encoded again; a
-picture is told once, by the surest of these. Patients are compared by their names under the same condition, so in folders of one's own, where
-a name means nothing beyond its folder, only pictures are compared.
+Two images are the same by their file, by their pixels, by their content
+(`hilum.audit.duplicates.near_duplicates`), or by their name. A name counts where the two sets are
+one data set, where they are read from one folder, or where the publishers state that they overlap
+(`hilum.dataset.catalog`, overlaps), as in sets that were encoded again. An image is reported once,
+by the most certain of these. Patients are compared by their names under the same condition, so that
+in folders of one's own, where a name means nothing beyond its folder, only images are compared.
 
-    shared.parquet   one row a picture of one set that is in another: set, image_id, other_set, other_image_id, kind (one of `KINDS`)
+    shared.parquet   a row for each image of one set that is in another: set, image_id, other_set,
+                     other_image_id, kind (one of `KINDS`)
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ from hilum.run_folder import Run, is_run
 SHARED = "shared.parquet"
 BETWEEN = "between the sets"
 SAME_NAME = "same name"
-KINDS = (*near_duplicates.KINDS, SAME_NAME)  # the surest first
+KINDS = (*near_duplicates.KINDS, SAME_NAME)  # the most certain first
 PAIRS = {
     "set": pl.String,
     "image_id": pl.String,
@@ -47,52 +50,58 @@ STAGES = {"segment": "lung segmenter", "train": "classifier or anomaly model"}
 IMAGES = Rule(
     "set-shared-images",
     "warning",
-    "One set holds pictures of another.",
-    "A model trained on one and tested on the other is tested on what it was trained on; merged, these pictures count twice.",
-    "Train on one of the two and test on a third, or take the pictures that `shared.parquet` lists out of one of them.",
+    "One set holds images of another.",
+    "A model trained on one and tested on the other is tested on what it was trained on; merged, "
+    "these images count twice.",
+    "Train on one of the two and test on a third, or remove the images that `shared.parquet` lists "
+    "from one of them.",
 )
 PATIENTS = Rule(
     "set-shared-patients",
     "warning",
-    "Patients of one set stand in another with other pictures.",
+    "Patients of one set are in another with other images.",
     "A model trained on one and tested on the other is tested on people it was trained on.",
-    "Merge the two sets with `hilum merge`, which keeps a patient in one part, or take the patients out of one of them.",
+    "Merge the two sets with `hilum merge`, which keeps a patient in one part, or remove the "
+    "patients from one of them.",
 )
 KNOWN = Rule(
     "set-known-overlap",
     "warning",
-    "The publishers say that two sets share pictures.",
-    "Pictures that were encoded again and renamed may not be recognised, so what is found here is the least that they share.",
-    "Never train on one of the two and test on the other, unless the pictures that they share are known and taken out.",
+    "The publishers state that two sets overlap.",
+    "Images that were encoded again and renamed may not be recognised, so the overlap found here "
+    "is a lower bound.",
+    "Never train on one of the two and test on the other, unless the images in both are known and "
+    "removed.",
 )
 TRAINED = Rule(
     "training-in-test",
     "error",
-    "Pictures or patients that one run's model was trained on are in another run's tune or test part.",
+    "Images or patients that one run's model was trained on are in another's tune or test part.",
     "Used together, as a segmenter before a classifier, their figures are too good.",
-    "Train both in one run, or deal both from one split with [split] keep.",
+    "Train both in one run, or make both from one split with [split] previous.",
 )
 RULES = (IMAGES, PATIENTS, KNOWN, TRAINED)
 
 
 @dataclass(frozen=True)
 class AuditedDataset:
-    """One audited set."""
+    """One audited set. Without `pixels`, images are the same by file, pixels and name only."""
 
     name: str
     manifest: Manifest
     index: pl.DataFrame  # of its cache
-    pixels: cache.Cache | None = None  # None: pictures are the same by file, pixels and name only
+    pixels: cache.Cache | None = None
     run: Run | None = None
 
     @classmethod
     def of(cls, name: str, run: Run) -> AuditedDataset:
+        """Read the audited set of a run."""
         pixels = cache.opened(run, run.recipe())
         return cls(name, run.manifest(), pixels.index, pixels, run)
 
     @cached_property
     def images(self) -> pl.DataFrame:
-        """image_id and patient_id by image_id, and both without what stands before them (`bare`, `person`)."""
+        """image_id and patient_id, and both without their prefix (`bare`, `person`), sorted."""
         table = self.manifest.table.select("image_id", "patient_id").sort("image_id")
         return table.with_columns(
             bare=pl.col("image_id").str.extract(r"([^/]+)$"),
@@ -101,7 +110,10 @@ class AuditedDataset:
 
 
 def places(sources: Sequence[Path], to: Path | None) -> list[tuple[str, Path | None]]:
-    """Name and run folder of each source; None where it has one of its own. Raises `HilumError` where a source is given twice."""
+    """Return name and run folder of each source; None where the source is a run itself.
+
+    Raises `HilumError` where a source is given twice.
+    """
     resolved = [source.resolve() for source in sources]
     if twice := sorted({str(path) for path in resolved if resolved.count(path) > 1}):
         raise HilumError(f"{', '.join(twice)} is given twice; give each set once")
@@ -119,9 +131,10 @@ def places(sources: Sequence[Path], to: Path | None) -> list[tuple[str, Path | N
 def audited(
     sources: Sequence[Path], to: Path | None, perform: Callable[[Path, Path | None], Run]
 ) -> dict[str, pl.DataFrame]:
-    """Findings of each set by its name, and under `BETWEEN` those of all pairs of sets, whose pictures go into `to`/shared.parquet.
+    """Return the issues of each set by its name, and under `BETWEEN` those of all pairs of sets.
 
-    `perform` audits a source in the run's folder that it is given, or the source's own, and returns the run.
+    Images in both sets of a pair are written to `to`/shared.parquet. `perform` audits a source in
+    the run folder that it is given, or the source's own, and returns the run.
     """
     members = []
     for source, (name, place) in zip(sources, places(sources, to), strict=True):
@@ -135,12 +148,12 @@ def audited(
 
 
 def failing(found: Mapping[str, pl.DataFrame], level: str) -> int:
-    """Number of findings at `level` or worse, of all sets and between them."""
+    """Count the issues at `level` or worse, of all sets and between them."""
     return sum(audit.failing(table, level) for table in found.values())
 
 
 def find_overlaps(members: Sequence[AuditedDataset]) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Findings as `hilum.audit.issues.COLUMNS`, worst first, and the pairs of pictures (`PAIRS`), for all pairs of sets in their order."""
+    """Return issues as `hilum.audit.issues.COLUMNS`, worst first, and pairs of images (`PAIRS`)."""
     found: list[Issue] = []
     tables = [pl.DataFrame(schema=PAIRS)]
     for first, second in combinations(members, 2):
@@ -151,12 +164,12 @@ def find_overlaps(members: Sequence[AuditedDataset]) -> tuple[pl.DataFrame, pl.D
             *_shared(first, second, pairs),
             *_patients(first, second, pairs),
         ]
-        found += [*_trained(first, second, pairs), *_trained(second, first, _turned(pairs))]
+        found += [*_trained(first, second, pairs), *_trained(second, first, _reversed(pairs))]
     return audit.table(found, RULES), pl.concat(tables)
 
 
 def same_images(first: AuditedDataset, second: AuditedDataset) -> pl.DataFrame:
-    """Each picture of the first set that is in the second, beside the first of those that it is, by the surest kind."""
+    """Return each image of the first set that is in the second, once (`PAIRS`)."""
     caches = (first.pixels, second.pixels) if first.pixels and second.pixels else None
     found = near_duplicates.shared(first.index, second.index, caches).select(
         "image_id", "other_image_id", "kind"
@@ -183,23 +196,27 @@ def same_images(first: AuditedDataset, second: AuditedDataset) -> pl.DataFrame:
 
 
 def named_alike(first: AuditedDataset, second: AuditedDataset) -> tuple[str, str] | None:
-    """The columns of pictures and patients that mean the same in both sets; None where names mean nothing beyond each."""
+    """Return the columns of images and patients that mean the same in both sets.
+
+    None where names mean nothing beyond their own set.
+    """
     sets, others = _datasets(first), _datasets(second)
     if _known(sets, others):  # the same names under another data set's
         return "bare", "person"
-    return (
-        ("image_id", "patient_id")
-        if first.manifest.root == second.manifest.root or (sets & others) - {OWN}
-        else None
-    )
+    if first.manifest.root == second.manifest.root or (sets & others) - {OWN}:
+        return "image_id", "patient_id"
+    return None
 
 
 def _datasets(member: AuditedDataset) -> set[str]:
     return set(member.manifest.table["dataset"].unique())
 
 
-def _said_to_be(member: AuditedDataset) -> set[str]:
-    """Known sets that no module reads and that a folder of one's own is named after, as `rsna_pneumonia` and `RSNA-2018` are."""
+def _named_after(member: AuditedDataset) -> set[str]:
+    """Return catalogue entries without a reader that a folder of one's own is named after.
+
+    `rsna_pneumonia` is one of them, and `RSNA-2018` is named after it.
+    """
     if OWN not in _datasets(member):
         return set()
     words = set(re.split(r"[^a-z0-9]+", member.manifest.root.name.lower()))
@@ -211,14 +228,14 @@ def _said_to_be(member: AuditedDataset) -> set[str]:
 
 
 def _known(sets: set[str], others: set[str]) -> list[tuple[str, str, str]]:
-    """Known overlaps of two different data sets, and how they share pictures."""
+    """Return the known overlaps of two different data sets, each with a description of it."""
     entries = catalog.entries()
-    told = [
+    pairs = [
         (one, other, _overlaps(entries, one, other))
         for one in sorted(sets)
         for other in sorted(others - {one})
     ]
-    return [(one, other, words) for one, other, words in told if words]
+    return [(one, other, words) for one, other, words in pairs if words]
 
 
 def _overlaps(entries: dict, one: str, other: str) -> str:
@@ -227,7 +244,7 @@ def _overlaps(entries: dict, one: str, other: str) -> str:
     ).get(one, "")
 
 
-def _turned(pairs: pl.DataFrame) -> pl.DataFrame:
+def _reversed(pairs: pl.DataFrame) -> pl.DataFrame:
     return pairs.select(
         set="other_set",
         image_id="other_image_id",
@@ -237,16 +254,16 @@ def _turned(pairs: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-# --------------------------------------------------------------------------------------------------------------------------- findings
+# ---------------------------------------------------------------------------------- issues
 
 
 def _overlap(first: AuditedDataset, second: AuditedDataset) -> Iterator[Issue]:
-    sets, others = (_datasets(one) | _said_to_be(one) for one in (first, second))
-    told = [
-        f"{first.name} and {second.name}: {one} and {other} share pictures ({words})"
+    sets, others = (_datasets(one) | _named_after(one) for one in (first, second))
+    messages = [
+        f"{first.name} and {second.name}: {one} and {other} overlap ({words})"
         for one, other, words in _known(sets, others)
     ]
-    return KNOWN.issue(pl.DataFrame({"message": told}, schema={"message": pl.String}))
+    return KNOWN.issue(pl.DataFrame({"message": messages}, schema={"message": pl.String}))
 
 
 def _shared(first: AuditedDataset, second: AuditedDataset, pairs: pl.DataFrame) -> Iterator[Issue]:
@@ -257,8 +274,9 @@ def _shared(first: AuditedDataset, second: AuditedDataset, pairs: pl.DataFrame) 
     example = pairs.row(0, named=True)
     others = pairs["other_image_id"].n_unique()
     message = (
-        f"{pairs.height} of the {first.manifest.table.height} pictures of {first.name} are in {second.name} ({how}), as {others} of its "
-        f"{second.manifest.table.height}; the first is {example['image_id']}, there {example['other_image_id']}"
+        f"{pairs.height} of the {first.manifest.table.height} images of {first.name} are in "
+        f"{second.name} ({how}), as {others} of its {second.manifest.table.height}; the first is "
+        f"{example['image_id']}, there {example['other_image_id']}"
     )
     yield from IMAGES.issue(pl.DataFrame({"message": [message]}))
 
@@ -266,17 +284,23 @@ def _shared(first: AuditedDataset, second: AuditedDataset, pairs: pl.DataFrame) 
 def _patients(
     first: AuditedDataset, second: AuditedDataset, pairs: pl.DataFrame
 ) -> Iterator[Issue]:
-    """Patients in both, leaving out those of whom every picture is told as shared already."""
+    """Find patients in both, without those whose every image is reported as shared already."""
     column, people = _shared_people(first, second)
     alone = first.images.join(pairs, on="image_id", how="anti").join(people, on=column, how="semi")
     count = alone[column].n_unique()
     if count:
-        message = f"{count} patients of {first.name} stand in {second.name} with other pictures; the first is {alone[column].min()}"
+        message = (
+            f"{count} patients of {first.name} are in {second.name} with other images; the first "
+            f"is {alone[column].min()}"
+        )
         yield from PATIENTS.issue(pl.DataFrame({"message": [message]}))
 
 
 def _shared_people(first: AuditedDataset, second: AuditedDataset) -> tuple[str, pl.DataFrame]:
-    """The column that names patients alike in both, and the names that stand in both; none where names mean nothing beyond their set."""
+    """Return the column that names patients alike in both sets, and the names that are in both.
+
+    No name, where names mean nothing beyond their set.
+    """
     names = named_alike(first, second)
     column = names[1] if names else "patient_id"
     people = first.images.select(column).unique()
@@ -284,33 +308,32 @@ def _shared_people(first: AuditedDataset, second: AuditedDataset) -> tuple[str, 
 
 
 def _trained(first: AuditedDataset, second: AuditedDataset, pairs: pl.DataFrame) -> Iterator[Issue]:
-    """Training images of the first run's models, or pictures of their patients, outside the second run's training part."""
+    """Find training images or patients of the first run's models that the second holds out."""
     if first.run is None or second.run is None or not second.run.done("split"):
         return
     split = second.run.table("split", "split.parquet")
-    in_folds = fold_count(split) > 0  # each image is tested on in one of them
+    in_folds = fold_count(split) > 0  # each image is in the test part of one fold
     held = (split if in_folds else split.filter(pl.col("part") != "train")).select("image_id")
     tested = second.images.join(held, on="image_id", how="semi")
     column, people = _shared_people(first, second)
     for stage, words in STAGES.items():
         if not first.run.done(stage):
             continue
-        taught = first.run.table(stage, f"{stage}/{TRAINING}").select("image_id").unique()
-        pictures = pairs.join(taught, on="image_id", how="semi").join(
+        trained_on = first.run.table(stage, f"{stage}/{TRAINING}").select("image_id").unique()
+        images = pairs.join(trained_on, on="image_id", how="semi").join(
             tested, left_on="other_image_id", right_on="image_id", how="semi"
         )
         persons = (
-            first.images.join(taught, on="image_id", how="semi")
+            first.images.join(trained_on, on="image_id", how="semi")
             .join(people, on=column, how="semi")
             .select(column)
         )
         same = tested.join(persons, on=column, how="semi").select("image_id")
-        both = (
-            pl.concat([same, pictures.select(image_id="other_image_id")]).unique().sort("image_id")
-        )
+        both = pl.concat([same, images.select(image_id="other_image_id")]).unique().sort("image_id")
         if both.height:
             message = (
-                f"the {words} of {first.name} was trained on {pictures['other_image_id'].n_unique()} pictures, and on patients of {both.height}, of the "
-                f"{tested.height} that {second.name} tunes or tests on; the first is {both['image_id'][0]}"
+                f"the {words} of {first.name} was trained on {images['other_image_id'].n_unique()} "
+                f"images, and on patients of {both.height}, of the {tested.height} that "
+                f"{second.name} tunes or tests on; the first is {both['image_id'][0]}"
             )
             yield from TRAINED.issue(pl.DataFrame({"message": [message]}))

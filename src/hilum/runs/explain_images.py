@@ -1,15 +1,15 @@
-"""Explain what a run's finding model says of images of one's own: saliency maps laid over them.
+"""Explain a run's finding scores of images of one's own by saliency maps laid over them.
 
-    OUT/occlusion/NAME.jpg     the image as it was read under the map of `hilum.inference.saliency.OCCLUSION`:
+    OUT/occlusion/NAME.jpg     the image under the map of `hilum.inference.saliency.OCCLUSION`:
                                brightest where the leading finding's score comes from; each on a
                                scale of its own, at most `lungs.OVERLAY` pixels long
     OUT/activation/NAME.jpg    the same of the model's own class activation map, where it gives one
-    OUT/explain.csv               a row an image and method, see COLUMNS; of an image that is refused
-                               one row that says why
+    OUT/explain.csv            a row for each image and method, see COLUMNS; of an image that is
+                               refused one row with the reason
 
-NAME is as in `hilum.inference.segment_images`. The images that `hilum predict` refuses are refused here too,
-with the same warnings beside the others. `inside`, `area` and `gain` are as in `hilum.pipeline.explain`:
-how much of the map lies in the lungs.
+NAME is as in `hilum.inference.segment_images`. The images that `hilum apply` refuses are refused
+here too, with the same warnings beside the others. `inside`, `area` and `gain` are as in
+`hilum.pipeline.explain`: how much of the map lies in the lungs.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from hilum.imaging.files import image_file, output_folder
 from hilum.imaging.files.find_images import collect
 from hilum.imaging.radiograph import Radiograph, to_uint8
 from hilum.inference import classify_images
-from hilum.inference import saliency as looking
-from hilum.pipeline import explain, predict, shown_region
+from hilum.inference import saliency as saliency_maps
+from hilum.pipeline import explain, predict
 from hilum.run_folder import Run
 from hilum.runs.scoring_run import ScoringRun
 
@@ -62,28 +62,30 @@ def explain_images(
     watch: Watch = unwatched,
     say: Say = unheard,
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """A row (COLUMNS) of each image and method, and what is wrong with images that could not be
-    read; the others are done all the same.
+    """Return a row (`COLUMNS`) for each image and method, and faults of images that cannot be read.
 
-    `images`, `say` and errors as in `hilum.runs.predict_images.predict_images`; raises `NotFound` too where the run was
-    trained on no finding.
+    `images`, `say` and errors as in `hilum.runs.predict_images.predict_images`; raises `NotFound`
+    too where the run was trained on no finding.
     """
-    asked, out = ScoringRun.of(Run(folder)), output_folder.Output(to, "explain")
-    if "finding" not in asked.models.models:
+    scoring, out = ScoringRun.of(Run(folder)), output_folder.Output(to, "explain")
+    if "finding" not in scoring.models.models:
         raise NotFound(
             f"the run in {folder} was trained on no finding, so there is nothing to explain: "
             f"give its data labels of both states and run it again"
         )
     for place in out.folders:
-        asked.refuse_place(place)
+        scoring.refuse_place(place)
 
-    def work(path: Path, name: str) -> list[dict[str, Any]]:
+    def explain_one(path: Path, name: str) -> list[dict[str, Any]]:
+        """Return the rows of one image, and write its overlays."""
         file = image_file.read(path)
-        found = asked.models.of_file(path, file)
-        one = asked.result(path, name, file, found)
+        found = scoring.models.of_file(path, file)
+        one = scoring.result(path, name, file, found)
         radiograph = file.radiograph()
         maps = (
-            {} if one.refused else looking.maps(asked.models.models["finding"], found.region.image)
+            {}
+            if one.refused
+            else saliency_maps.maps(scoring.models.models["finding"], found.region.image)
         )
         for method, saliency in maps.items() if out else ():
             storage.write_bytes(
@@ -91,9 +93,9 @@ def explain_images(
             )
         return list(_rows(one, found, radiograph, maps))
 
-    table = Table(out, TABLE, COLUMNS, asked.digest, _joined) if out else None
+    table = Table(out, TABLE, COLUMNS, scoring.digest, _joined) if out else None
     found = collect(images, out.folders)
-    done, faults = for_each(found, work, title="explain", watch=watch, say=say, table=table)
+    done, faults = for_each(found, explain_one, title="explain", watch=watch, say=say, table=table)
     return _joined(done), faults
 
 
@@ -103,7 +105,7 @@ def _joined(done: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:
 
 def _overlay(radiograph: Radiograph, found: predict.Prediction, saliency: np.ndarray) -> bytes:
     on_file = found.region.to_file(radiograph.size).back(
-        looking.upsample(saliency, found.region.image.shape[0])
+        saliency_maps.grown(saliency, found.region.image.shape[0])
     )
     return classify_images.heat_overlay(to_uint8(radiograph.pixels), on_file)
 
@@ -129,16 +131,16 @@ def _rows(
 
 
 def lines(rows: Sequence[dict[str, Any]], to: Path | None) -> str:
-    """For a person: a line an image and method, and the image's warnings below."""
-    told = []
+    """Return a line for each image and method, and the image's warnings below, as text."""
+    text = []
     for _, of_image in groupby(rows, key=lambda row: row["name"]):
         images = list(of_image)
-        told += map(_line, images)
+        text += map(_line, images)
         if images[0]["warning"]:
-            told.append(f"  warning: {images[0]['warning']}")
+            text.append(f"  warning: {images[0]['warning']}")
     where = [f"overlays and table: {to.resolve()}"] if to and rows else []
     return "\n".join(
-        [*told, *where] if rows else ["nothing was explained: no image could be opened"]
+        [*text, *where] if rows else ["nothing was explained: no image could be opened"]
     )
 
 
@@ -147,7 +149,7 @@ def _line(row: dict[str, Any]) -> str:
     if row["refused"]:
         return f"{image}: refused: {row['refused']}"
     inside = (
-        "no part of it speaks for the finding"
+        "no part of it supports the finding"
         if row["inside"] is None
         else f"{row['inside']:.0%} of it in the lungs, which cover {row['area'] or 0:.0%}"
     )

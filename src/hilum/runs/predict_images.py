@@ -1,18 +1,18 @@
-"""Score images of one's own with a finished run, with the refusals and warnings of `hilum classify`.
+"""Score images of one's own with a finished run, with the refusals of `hilum classify`.
 
-    OUT/apply.csv              the columns of `hilum.inference.classify_images`: a row an image and score,
-                                 `model` is finding or anomaly; of an image that is refused one row
-                                 that says why
+    OUT/apply.csv                the columns of `hilum.inference.classify_images`: a row for each
+                                 image and score, `model` is finding or anomaly; of an image that
+                                 is refused one row with the reason
     OUT/masks/NAME_lungs.png     the lungs in the file's own pixels: 127 right lung, 255 left; of
                                  images that are scored
     OUT/masks/NAME_anomaly.png   the anomaly map in the file's own pixels, stretched to its own
                                  highest value
 
-NAME is as in `hilum.inference.segment_images`; masks and maps go elsewhere where that is asked for. Scores,
+NAME is as in `hilum.inference.segment_images`; masks and maps go elsewhere on request. Scores,
 thresholds and probabilities are the run's own: thresholds and calibration were chosen on its tune
-part. `hilum.inference.acceptance` says which images are refused; lungs that cannot be relied on are a reason
-only where the run itself relied on most of those it found. A warning stands beside the scores of an
-image that a stage was trained on, of one of the tune part, and of a changed copy of either
+part. `hilum.inference.acceptance` decides which images are refused; unreliable lungs are a reason
+only where most of the run's own crops rely on segmented lungs. A warning is beside the scores of an
+image that a model was trained on, of one of the tune part, and of a changed copy of either
 (`hilum.audit.duplicates.known_images`).
 """
 
@@ -44,30 +44,31 @@ def predict_images(
     watch: Watch = unwatched,
     say: Say = unheard,
 ) -> tuple[list[classify_images.ImageResult], list[str]]:
-    """What the run in `folder` says of each image, and what is wrong with those that could not be
-    read; the others are still scored.
+    """Return the scores of each image, and the faults of images that cannot be read.
 
-    `images`, `say` and errors as in `hilum.inference.segment_images.segment_images`. With `to` the table, masks and maps
-    are written there; with `masks` these go there instead, as NAME_lungs.png and NAME_anomaly.png.
+    `images`, `say` and errors as in `hilum.inference.segment_images.segment_images`. With `to` the
+    table, masks and maps are written there; with `masks` these go there instead, as NAME_lungs.png
+    and NAME_anomaly.png.
     Raises `Mismatch` where a model of the run is missing or was changed.
     """
-    asked, out = ScoringRun.of(Run(folder)), output_folder.Output(to, "apply")
+    scoring, out = ScoringRun.of(Run(folder)), output_folder.Output(to, "apply")
     drawn, below = (output_folder.Output(masks, "apply"), ()) if masks else (out, (MASKS,))
     places = tuple(dict.fromkeys((*out.folders, *drawn.folders)))
     for place in places:
-        asked.refuse_place(place)
+        scoring.refuse_place(place)
 
-    def work(path: Path, name: str) -> classify_images.ImageResult:
+    def score_one(path: Path, name: str) -> classify_images.ImageResult:
+        """Return the scores of one image, and write its masks and maps."""
         file = image_file.read(path)
-        found = asked.models.of_file(path, file)
-        one = asked.result(path, name, file, found)
+        found = scoring.models.of_file(path, file)
+        one = scoring.result(path, name, file, found)
         if drawn and not one.refused:
             _write(drawn, "/".join((*below, name)), found)
         return one
 
-    table = classify_images.table_of(out, TABLE, asked.digest, (drawn,)) if out else None
+    table = classify_images.table_of(out, TABLE, scoring.digest, (drawn,)) if out else None
     found = collect(images, places)
-    return for_each(found, work, title="apply", watch=watch, say=say, table=table)
+    return for_each(found, score_one, title="apply", watch=watch, say=say, table=table)
 
 
 def _write(out: output_folder.Output, name: str, found: predict.Prediction) -> None:

@@ -1,4 +1,6 @@
-"""Fix: findings of an audit as a file of corrections that a person can read, change and hand to `hilum run`. No data are touched."""
+"""Propose corrections for the issues of an audit, as a file to review and give to `hilum run`.
+
+No data are changed."""
 
 from __future__ import annotations
 
@@ -9,7 +11,6 @@ from typing import Any
 import polars as pl
 
 from hilum import storage
-from hilum.audit import checks
 from hilum.audit.issues import Rule
 from hilum.dataset import corrections
 from hilum.dataset.corrections import ACTIONS, GONE, OF_PAIRS, Correction
@@ -17,21 +18,56 @@ from hilum.dataset.manifest import SEVERITIES
 from hilum.errors import HilumError, NotFound, on_one_line
 from hilum.run_folder import Run
 
+# The action that corrects the issues of a rule; of a rule that is not listed, that of its prefix.
+# None: no change of the table would correct it.
+BY_RULE: Mapping[str, str | None] = {
+    "mask-missing": None,
+    "mask-orphan": None,
+    "mask-inverted": None,
+    "mask-label-map": None,
+    "mask-scaled": None,
+    "mask-sides-exchanged": "exchange mask sides",
+    "duplicate-labels": "leave out",
+    "duplicate-parts": "keep one of pair",
+    "duplicate-patients": "same patient as",
+    "patient-same": "same patient as",
+    "label-conflict": "leave out",
+    "label-against-reading": "leave out",
+}
+BY_PREFIX = {
+    "mask-": "leave out mask",
+    "image-": "leave out",
+    "duplicate-": "keep one of pair",
+    "label-": "leave out",
+}
 HEAD = """\
-# Corrections for {folder}, proposed by `hilum propose-fixes` from the findings of its audit. Look at each, change or delete what is wrong, then:
+# Corrections for {folder}, proposed by `hilum propose-fixes` from the issues of its audit.
+# Review each, change or delete what is wrong, then:
 #   hilum run {source} --corrections {file}
-# or, in a recipe, [data] corrections = "{file}". The data's own files stay as they are; without this file, all is as it was.
+# or, in a recipe, [data] corrections = "{file}". The data's own files are not changed;
+# without this file, everything is as before.
 #
 # Actions:
 """
 
 
-def listing(findings: pl.DataFrame) -> pl.DataFrame:
-    """What could be fixed, a row a rule, worst first: severity, rule, findings, fixable, action (null: by hand), remedy."""
-    rows, rules = [], checks.rules()
-    for (severity, name), found in findings.group_by("severity", "rule", maintain_order=True):
-        rule = rules.get(str(name))
-        fixable = sum(1 for row in found.iter_rows(named=True) if _can(row, rule))
+def action_of(rule: str) -> str | None:
+    """Return the action that corrects the issues of a rule; None where none would."""
+    if rule in BY_RULE:
+        return BY_RULE[rule]
+    actions = (action for prefix, action in BY_PREFIX.items() if rule.startswith(prefix))
+    return next(actions, None)
+
+
+def listing(issues: pl.DataFrame) -> pl.DataFrame:
+    """Return what could be fixed, a row for each rule, the worst first.
+
+    Columns are severity, rule, findings and fixable (counts of issues), action (null: by hand) and
+    remedy.
+    """
+    rows = []
+    for (severity, rule), found in issues.group_by("severity", "rule", maintain_order=True):
+        fixable = sum(1 for row in found.iter_rows(named=True) if _fixable(row))
         rows.append(
             (
                 severity,
@@ -54,23 +90,23 @@ def listing(findings: pl.DataFrame) -> pl.DataFrame:
 
 
 def proposed(
-    findings: pl.DataFrame, rules: Collection[str] = (), images: Collection[str] = ()
+    issues: pl.DataFrame, rules: Collection[str] = (), images: Collection[str] = ()
 ) -> list[Correction]:
-    """Corrections for the findings of these rules that name these images; an empty choice is any.
+    """Return corrections for issues of these rules that name these images; an empty choice is any.
 
-    One of an image and action, for its worst finding; none for the mask of an image that is left out. Of copies that chain up, all but
-    the first are left out. Raises `NotFound` for a rule that found nothing, and for an image that nothing was found of.
+    One for each image and action, for its worst issue; none for the mask of an image that is left
+    out. Of a chain of copies, all but the first are left out. Raises `NotFound` for a rule and for
+    an image without an issue.
     """
-    _refuse_unknown(findings, rules, images)
-    declared = checks.rules()
-    worst_first = findings.sort(pl.col("severity").cast(pl.Enum(SEVERITIES)), maintain_order=True)
+    _refuse_unknown(issues, rules, images)
+    worst_first = issues.sort(pl.col("severity").cast(pl.Enum(SEVERITIES)), maintain_order=True)
     found: dict[tuple[str, str | None, str | None], Correction] = {}
     gone: dict[str, str | None] = {}
     for row in worst_first.iter_rows(named=True):
         if (
             (rules and row["rule"] not in rules)
             or (images and not {row["image_id"], row["other_image_id"]} & set(images))
-            or not _can(row, declared.get(row["rule"]))
+            or not _fixable(row)
         ):
             continue
         for one in _of(row, declared[row["rule"]], gone):
@@ -86,11 +122,10 @@ def _of(row: Mapping[str, Any], rule: Rule, gone: Mapping[str, str | None]) -> I
     action, why = rule.correction or "", row["message"]
     if action == "keep one of pair":
         keep: str | None = row["other_image_id"]
-        while keep in gone:
+        while keep is not None and keep in gone:
             keep = gone[keep]
-        if (
-            keep is None or keep == row["image_id"]
-        ):  # the other one is left out for a fault of its own
+        # The other image is left out for an issue of its own, so this one may stay.
+        if keep is None or keep == row["image_id"]:
             return
         yield Correction(row["image_id"], action, keep, row["rule"], why)
     elif action in OF_PAIRS:
@@ -101,8 +136,8 @@ def _of(row: Mapping[str, Any], rule: Rule, gone: Mapping[str, str | None]) -> I
                 yield Correction(image_id, action, None, row["rule"], why)
 
 
-def _can(row: Mapping[str, Any], rule: Rule | None) -> bool:
-    """Whether a correction can be proposed for an issue; None is the rule of a check that is gone."""
+def _fixable(row: Mapping[str, Any]) -> bool:
+    action = action_of(row["rule"])
     return (
         rule is not None
         and rule.correction is not None
@@ -111,13 +146,11 @@ def _can(row: Mapping[str, Any], rule: Rule | None) -> bool:
     )
 
 
-def _refuse_unknown(
-    findings: pl.DataFrame, rules: Collection[str], images: Collection[str]
-) -> None:
-    named = set(findings["image_id"].drop_nulls()) | set(findings["other_image_id"].drop_nulls())
+def _refuse_unknown(issues: pl.DataFrame, rules: Collection[str], images: Collection[str]) -> None:
+    named = set(issues["image_id"].drop_nulls()) | set(issues["other_image_id"].drop_nulls())
     for kind, chosen, known in (
-        ("rule with findings", rules, set(findings["rule"])),
-        ("image with findings", images, named),
+        ("rule with issues", rules, set(issues["rule"])),
+        ("image with issues", images, named),
     ):
         for one in chosen:
             if one not in known:
@@ -125,7 +158,7 @@ def _refuse_unknown(
 
 
 def to_toml(entries: list[Correction], folder: Path, source: Path, file: Path) -> str:
-    """The file's text, with what each action does at its head; by action, then image."""
+    """Return the file's text: a head that explains each action, then the sorted entries."""
     head = HEAD.format(
         **{
             name: on_one_line(str(path))
@@ -141,7 +174,7 @@ def to_toml(entries: list[Correction], folder: Path, source: Path, file: Path) -
 
 
 def _entry(one: Correction) -> str:
-    told = {
+    entry = {
         "image_id": one.image_id,
         "action": one.action,
         "other": one.other,
@@ -149,39 +182,42 @@ def _entry(one: Correction) -> str:
         "why": one.why,
     }
     return "[[correction]]\n" + "".join(
-        f"{key} = {storage.as_json(value)}\n" for key, value in told.items() if value is not None
+        f"{key} = {storage.as_json(value)}\n" for key, value in entry.items() if value is not None
     )
 
 
-# ------------------------------------------------------------------------------------------------------------------------ the step
+# ------------------------------------------------------------------------------------ the step
 
 
 def propose_corrections(
     run: Run, source: Path, rules: Collection[str], images: Collection[str], to: Path | None
 ) -> pl.DataFrame:
-    """Write corrections for the chosen findings of an audited run, and tell them; without a choice, tell what could be fixed.
+    """Write corrections for the chosen issues of an audited run to `to`, and return them.
 
-    Those that the run was made with are kept in the new file, since its findings are what these left. Raises `HilumError` where `to` is there already, since it may hold changes made by hand, and where it lies in the data folder.
+    Without a choice, return what could be fixed. Corrections that the run was made with are kept in
+    the new file, since its issues are what remained after them. Raises `HilumError` where `to`
+    exists, since it may hold changes made by hand, and where it is in the data folder.
     """
-    findings, data = run.table("audit", "issues.parquet"), run.recipe().data
+    issues, data = run.table("audit", "issues.parquet"), run.recipe().data
     if to is None and not rules and not images:
-        return listing(findings)
-    chosen = proposed(findings, rules, images)
-    told = pl.DataFrame(
+        return listing(issues)
+    chosen = proposed(issues, rules, images)
+    table = pl.DataFrame(
         [(one.image_id, one.action, one.other, one.rule) for one in chosen],
-        schema=dict.fromkeys(_TOLD, pl.String),
+        schema=dict.fromkeys(_SHOWN, pl.String),
         orient="row",
     )
     if to is None:
-        return told
+        return table
     data.refuse_inside(to, "choose another file with --out")
     if to.exists():
         raise HilumError(
-            f"{to} is there already and may have been changed by hand; choose another name with --out, or delete it"
+            f"{to} exists already and may have been changed by hand; choose another name with "
+            "--out, or delete it"
         )
     before = corrections.read(data.corrections_path) if data.corrections_path else []
     storage.write_text(to, to_toml([*before, *chosen], data.paths[0], source, to))
-    return told
+    return table
 
 
-_TOLD = ("image_id", "action", "other", "rule")
+_SHOWN = ("image_id", "action", "other", "rule")

@@ -1,16 +1,18 @@
-"""Verify: whether a finished run's figures hold, by doing again what can be done without training.
+"""Verify that a finished run's figures hold, by repeating everything that needs no training.
 
-Each check says what it is of, whether it holds and what was seen:
+Each check states what it is of, whether it holds and what was found:
 
-    files      every file has the bytes, and the cache the images, that its step left; files that no step made are named
-    steps      each step was made from what the steps before it left, and by the recipe that is there
-    split      each patient stands in one part
-    leaks      no stage was trained on an image of tune or test
+    files      every file has the bytes, and the cache the images, that its step left; files that no
+               step made are named
+    steps      each step was made from what the steps before it left, and by the present recipe
+    split      each patient is in one part
+    leaks      no model was trained on an image of tune or test
     models     each model carries the list of training images that is stored beside it
-    scores     the stored models, asked again about the stored regions, give the stored scores
+    scores     the stored models, run again on the stored crops, give the stored scores
     figures    the stored scores and masks give the stored figures and the stored calibration
 
-Of a cross-validated run (`hilum.pipeline.division`) the same holds of each fold: its files, steps, split, models and scores.
+Of a cross-validated run (`hilum.pipeline.division`) the same holds of each fold: its files, steps,
+split, models and scores.
 """
 
 from __future__ import annotations
@@ -36,11 +38,13 @@ from hilum.runs.run_all import OF_A_FOLD, STEPS
 
 TOLERANCE = 1e-4  # of a score, against its size where that is above 1: processors round differently
 EXACT = 1e-9  # of a figure: the same arithmetic on the same numbers
-UNVERSIONED = ("hilum", "version")  # a newer Hilum may look at an older run
+UNVERSIONED = ("hilum", "version")  # a newer Hilum may verify an older run
 SHOWN = 3
 
 
 class Check(NamedTuple):
+    """The result of one check; `report` lists the faults, or what was found."""
+
     what: str
     holds: bool
     report: str
@@ -49,13 +53,15 @@ class Check(NamedTuple):
 def reproduce(
     run: Run, *, images: int = 0, seed: int = 0, progress: Progress = quietly
 ) -> list[Check]:
-    """Every check, those that do not hold as well. `images`: how many, drawn at random by `seed`, are scored again; 0: all of them."""
+    """Return every check, also those that do not hold.
+
+    `images` are scored again, sampled at random by `seed`; 0: all of them.
+    """
     if not run.done("evaluate"):
         run.made("evaluate")  # says which command is missing
     files = _checked("files", lambda: verify_files.check(_each(run)))
-    as_it_is = (
-        run.unchecked()
-    )  # what is wrong with a file is told; what the others say of it is worth hearing too
+    # A damaged file is reported by the check of files; the other checks are informative still.
+    as_it_is = run.unchecked()
     checks: dict[str, Callable[[Recipe], tuple[list[str], str]]] = {
         "steps": lambda recipe: _steps(as_it_is, recipe),
         "split": lambda recipe: _split(as_it_is),
@@ -78,9 +84,9 @@ def _by_recipe(run: Run, check: Callable[[Recipe], tuple[list[str], str]]) -> tu
 def _checked(
     what: str, check: Callable[[], tuple[list[str], str]], files: Check | None = None
 ) -> Check:
-    """A check's faults, or what it has seen; an error that it meets is a fault of the run, told with the others.
+    """Run a check; an error that it meets is a fault of the run.
 
-    Where `files` are damaged nothing holds that code relies on, so that any error is of this kind.
+    Where `files` are damaged nothing holds that code relies on, so any error is of this kind.
     """
     try:
         faults, seen = check()
@@ -99,13 +105,13 @@ def _checked(
 
 
 def _each(run: Run) -> list[tuple[Run, str]]:
-    """Return the run and its folds, with what goes before the name of a thing in it."""
+    """Return the run and its folds, with the prefix of its messages."""
     folders = sorted((run / "folds").glob("[0-9]*")) if run.parent is None else []
     return [(run, ""), *((run.fold(int(place.name)), f"fold {place.name}: ") for place in folders)]
 
 
 def _steps(run: Run, recipe: Recipe) -> tuple[list[str], str]:
-    """Reading the data folder and the pictures is not done again: the data may lie elsewhere."""
+    """Check all steps but ingest and cache, as the data may have moved."""
     done = [(run, "", name) for name in STEPS if name not in ("ingest", "cache") and run.done(name)]
     done += [
         (fold, of, name) for fold, of in _each(run)[1:] for name in OF_A_FOLD if fold.done(name)
@@ -134,22 +140,24 @@ def _split(run: Run) -> tuple[list[str], str]:
     table = run.table("split", "split.parquet")
     folds = division.folds(run)
     if not folds:
-        return _torn(
-            table, "part"
-        ), f"{table['patient_id'].n_unique():,} patients, each in one part"
-    faults = _torn(table, "fold")
+        faults = _in_several(table, "part")
+        return faults, f"{table['patient_id'].n_unique():,} patients, each in one part"
+    faults = _in_several(table, "fold")
     for fold, of in _each(run)[1:]:
-        faults += [of + fault for fault in _torn(fold.table("split", "split.parquet"), "part")]
+        faults += [
+            of + fault for fault in _in_several(fold.table("split", "split.parquet"), "part")
+        ]
     return (
         faults,
-        f"{table['patient_id'].n_unique():,} patients, each in one of {len(folds)} folds, and in one part of each",
+        f"{table['patient_id'].n_unique():,} patients, each in one of {len(folds)} folds, and in "
+        "one part of each",
     )
 
 
-def _torn(table: pl.DataFrame, column: str) -> list[str]:
-    """Patients and groups that stand in several parts or folds."""
+def _in_several(table: pl.DataFrame, column: str) -> list[str]:
+    """Return patients and groups that are in several parts or folds."""
     return [
-        f"{kind} {name} stands in {' and '.join(map(str, sorted(places)))}"
+        f"{kind} {name} is in {' and '.join(map(str, sorted(places)))}"
         for kind in ("patient_id", "group")
         for name, places in table.group_by(kind)
         .agg(pl.col(column).unique())
@@ -161,10 +169,8 @@ def _torn(table: pl.DataFrame, column: str) -> list[str]:
 
 def _leaks(run: Run) -> tuple[list[str], str]:
     evaluate.refuse_leaks(run, run.table("split", "split.parquet"))
-    return (
-        [],
-        f"no stage{' of any fold' if division.folds(run) else ''} was trained on an image of tune or test, or of their patients",
-    )
+    of_folds = " of any fold" if division.folds(run) else ""
+    return [], (f"no model{of_folds} was trained on an image of tune or test, or of their patients")
 
 
 def _models(run: Run) -> tuple[list[str], str]:
@@ -173,10 +179,9 @@ def _models(run: Run) -> tuple[list[str], str]:
         training = one.table("train", f"train/{TRAINING}")
         for file in _scoring(one).values():
             seen += 1
-            learnt = sorted(training.filter(pl.col("model") == file)["image_id"])
-            if OnnxModel(one.file("train", file), one.folder).metadata["trained_on"][
-                "digest"
-            ] != storage.digest(learnt):
+            trained = sorted(training.filter(pl.col("model") == file)["image_id"])
+            stated = OnnxModel(one.file("train", file), one.folder).metadata["trained_on"]
+            if stated["digest"] != storage.digest(trained):
                 faults.append(
                     f"{of}{file} was not trained on the images that train/{TRAINING} lists for it"
                 )
@@ -206,10 +211,11 @@ def _scores(
             largest = max(largest, off)
             if not off <= TOLERANCE:  # also where one of the two is nan
                 faults.append(
-                    f"{of}{stage} score of {image_id} ({concept}) is stored as {before:.6g}, and {file} gives {score:.6g}"
+                    f"{of}{stage} score of {image_id} ({concept}) is stored as {before:.6g}, and "
+                    f"{file} gives {score:.6g}"
                 )
         done += len({(stage, image_id) for _, stage, image_id, *_ in again})
-    return faults, f"{done:,} pictures scored again, largest difference {largest:.1g}"
+    return faults, f"{done:,} images scored again, largest difference {largest:.1g}"
 
 
 def _again(
@@ -220,7 +226,7 @@ def _again(
     Returns file of the model, stage, image, concept, stored score and new score.
     """
     stored = run.table("predict", predict.SCORES)
-    told = {
+    before = {
         (stage, concept, image_id): score
         for stage, concept, image_id, score in stored.select(
             "task", "concept", "image_id", "score"
@@ -241,7 +247,7 @@ def _again(
                         stage,
                         image_id,
                         concept,
-                        told.get((stage, concept, image_id), float("nan")),
+                        before.get((stage, concept, image_id), float("nan")),
                         score,
                     )
                 )
@@ -270,40 +276,40 @@ def _figures(run: Run, recipe: Recipe) -> tuple[list[str], str]:
 
 def _of_metrics(stored: pl.DataFrame, found: pl.DataFrame) -> Iterator[str]:
     if stored.schema != found.schema or stored.height != found.height:
-        yield f"{evaluate.METRICS} holds {stored.height:,} figures, and {found.height:,} are found now: `hilum evaluate` makes it again"
+        yield (
+            f"{evaluate.METRICS} holds {stored.height:,} figures, and {found.height:,} are found "
+            "now: `hilum evaluate` makes it again"
+        )
         return
     for before, now in zip(stored.iter_rows(named=True), found.iter_rows(named=True), strict=True):
         if not all(_alike(before[name], now[name]) for name in before):
-            of = " ".join(
-                filter(
-                    None,
-                    (
-                        before["part"],
-                        before["task"],
-                        before["concept"],
-                        before["side"],
-                        before["metric"],
-                    ),
-                )
-            )
-            yield f"{of} is stored as {before['value']:.6g} ({before['ci_low']:.6g} to {before['ci_high']:.6g}) and found to be {now['value']:.6g} ({now['ci_low']:.6g} to {now['ci_high']:.6g})"
+            names = (before[name] for name in ("part", "task", "concept", "side", "metric"))
+            of = " ".join(filter(None, names))
+            yield f"{of} is stored as {_written(before)} and found to be {_written(now)}"
+
+
+def _written(row: dict[str, Any]) -> str:
+    return f"{row['value']:.6g} ({row['ci_low']:.6g} to {row['ci_high']:.6g})"
 
 
 def _of_calibration(stored: Any, found: Any) -> Iterator[str]:
     for stage in sorted(stored.keys() | found.keys()):
         for concept in sorted(stored.get(stage, {}).keys() | found.get(stage, {}).keys()):
-            before, now = (told.get(stage, {}).get(concept, {}) for told in (stored, found))
+            before, now = (one.get(stage, {}).get(concept, {}) for one in (stored, found))
             different = sorted(
                 key
                 for key in before.keys() | now.keys()
                 if not _alike(before.get(key), now.get(key))
             )
             if different:
-                yield f"{', '.join(different)} of {stage} {concept} in the stored calibration is not what the tune part gives"
+                yield (
+                    f"{', '.join(different)} of {stage} {concept} in the stored calibration is not "
+                    "what the tune part gives"
+                )
 
 
 def _alike(one: Any, other: Any) -> bool:
-    """Equal, but for the last digits of numbers, wherever in it; nan is like nan."""
+    """Return whether values are equal up to the last digits of numbers; nan equals nan."""
     if isinstance(one, float) and isinstance(other, int | float):
         return bool(np.isclose(one, other, rtol=EXACT, atol=EXACT, equal_nan=True))
     if isinstance(one, dict) and isinstance(other, dict):

@@ -1,8 +1,8 @@
-"""The chain: all steps in their order, each skipped where it is finished and made again where anything it was made from has changed.
+"""Run all steps in order, skipping those that are finished and depend on nothing that changed.
 
-In a cross-validated run (`hilum.pipeline.division`) the steps segment, region and train make the final models
-of all images; then these steps and predict are done in each fold's own run, and the run's own predict
-pools their scores.
+In a cross-validated run (`hilum.pipeline.division`) the steps segment, crop and train make the
+final models of all images; then these steps and predict are done in each fold's own run, and the
+run's own predict pools their scores.
 """
 
 from __future__ import annotations
@@ -52,6 +52,8 @@ Watch = Callable[[str], AbstractContextManager[Progress]]
 
 @dataclass(frozen=True)
 class Done:
+    """A step that is finished, with its summary for a person."""
+
     step: str
     kept: bool  # it was finished before
     seconds: float
@@ -60,7 +62,7 @@ class Done:
 
 @dataclass(frozen=True)
 class Note:
-    """Something that a person must hear before the step which it is about."""
+    """A message that a person must see before the step which it is about."""
 
     text: str
 
@@ -68,9 +70,12 @@ class Note:
 def perform(
     run: Run, recipe: Recipe, watch: Watch, *, until: str = "report"
 ) -> Iterator[Done | Note]:
-    """Do the steps up to and with `until`, telling of each as it ends. Raises `Mismatch` where the folder is another data set's run."""
+    """Do the steps up to and with `until`; yield each as it ends.
+
+    Raises `Mismatch` where the folder is another data set's run.
+    """
     _refuse_other(run, recipe)
-    with run.locked(), _told_of_interruption(run):
+    with run.locked(), _explaining_interruption(run):
         if changes := run.recipe_changes():
             yield Note(f"{changes}; what depends on it is done again")
         run.write_recipe(recipe)
@@ -85,7 +90,7 @@ def perform(
 
 
 @contextmanager
-def _told_of_interruption(run: Run) -> Iterator[None]:
+def _explaining_interruption(run: Run) -> Iterator[None]:
     try:
         yield
     except Interrupted as stop:
@@ -97,9 +102,7 @@ def _told_of_interruption(run: Run) -> Iterator[None]:
 
 
 def _refuse_untrainable(run: Run, recipe: Recipe, until: str) -> None:
-    """Raise `MissingExtra` before any image is decoded where a step that is asked for will train
-    and cannot.
-    """
+    """Raise `MissingExtra` before any image is decoded where a requested step cannot train."""
     names = list(STEPS)
     due = names[: names.index(until) + 1]
     steps = {name for name in ("segment", "train") if name in due and not run.done(name)}
@@ -118,6 +121,7 @@ def _once(
     run: Run, recipe: Recipe, name: str, step: ModuleType, watch: Watch, of: str = ""
 ) -> Iterator[Done | Note]:
     def make() -> tuple[dict[str, str], dict[str, Any]]:
+        """Do the step under a progress bar; an error names the step and the run."""
         place = working_on(run.folder, f"doing the step '{of + name}' in")
         with watch(of + name) as progress, place:
             return step.make(run, recipe, progress)

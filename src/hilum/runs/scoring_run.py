@@ -1,7 +1,4 @@
-"""A finished run as it scores images of one's own.
-
-It has the models as they were made, whom they were trained on, and which images the run knows.
-"""
+"""A finished run that scores images of one's own, with whom and what it was trained on."""
 
 from __future__ import annotations
 
@@ -26,23 +23,28 @@ from hilum.run_folder import MARKERS, Run
 from hilum.safety.path_names import as_text
 
 ANOMALY = "anomaly"  # the concept of an anomaly score
-# Share of regions cut along lungs from which an image without reliable lungs is unlike the run's.
+# Fraction of the run's crops that follow segmented lungs, from which on an image without reliable
+# lungs is out of distribution.
 RELIED_ON = 0.5
-LOOKED_AT = 60  # training images whose lungs tell whether the run is one of small children
+SAMPLED = 60  # training images whose lungs show whether the run is one of small children
 PARTS = {"train": "training part", "tune": "tune (validation) part"}
 NEEDED = ("ingest", "split", "segment", "crop", "train")  # steps
 
 
 @dataclass(frozen=True)
 class ScoringRun:
+    """A trained run, checked for damage."""
+
     run: Run
     recipe: Recipe
     models: predict.RunModels
 
     @classmethod
     def of(cls, run: Run) -> ScoringRun:
-        """Raises `NotFound` where the run was never trained, `Damaged` where the marker or a file
-        of any step that is needed is missing or another.
+        """Open a run.
+
+        Raises `NotFound` where it was never trained, `Damaged` where the marker or a file of any
+        step that is needed is missing or has changed.
         """
         models = predict.RunModels.of(run)
         evaluated = run.done("report") or (run / evaluate.CALIBRATION).exists()
@@ -51,7 +53,7 @@ class ScoringRun:
 
     @property
     def digest(self) -> str:
-        """Of the settings and of what the steps made: the same images have the same results."""
+        """Digest of settings and step markers; if equal, the same images have the same results."""
         markers = sorted((self.run / MARKERS).glob("*.json"))
         return storage.digest(
             [storage.digest_of_file(file) for file in (self.run / "recipe.toml", *markers)]
@@ -69,21 +71,18 @@ class ScoringRun:
     def result(
         self, path: Path, name: str, file: raster.Raster | dicom.Dicom, found: predict.Prediction
     ) -> ImageResult:
-        """What the run says of a file, or why it refuses it."""
-        stated, evidence = (
-            segment_images.stated_by(file),
-            acceptance.Lungs(bool(found.lungs.any()), found.quality, self.least_quality),
-        )
-        why = acceptance.refusal(found.quality_flags, stated, evidence, self.recipe.split.include)
-        said = (
-            [] if why else list(self._said(found, "; ".join(self._warnings(file, found, stated))))
-        )
-        doubts = ", ".join(doubt.fault for doubt in found.quality_flags)
+        """Return the scores of a file, or why it is refused."""
+        stated = segment_images.stated_by(file)
+        evidence = acceptance.Lungs(bool(found.lungs.any()), found.quality, self.least_quality)
+        why = acceptance.refused(found.quality_flags, stated, evidence, self.recipe.split.include)
+        warning = "" if why else "; ".join(self._warnings(file, found, stated))
+        scores = [] if why else list(self._scores(found, warning))
+        flags = ", ".join(flag.fault for flag in found.quality_flags)
         return ImageResult(
-            as_text(path), name, why, doubts, round(found.quality, 4), stated.age_years, said
+            as_text(path), name, why, flags, round(found.quality, 4), stated.age_years, scores
         )
 
-    def _said(self, found: predict.Prediction, warning: str) -> Iterator[FindingScore]:
+    def _scores(self, found: predict.Prediction, warning: str) -> Iterator[FindingScore]:
         for stage, scores in found.scores.items():
             for concept, score in scores.items():
                 known = self.calibration.get(stage, {}).get(concept)
@@ -104,13 +103,13 @@ class ScoringRun:
             yield words
         if found.cut in lung_crop.FLAGGED:
             shown = f"the scores are of the {found.cut} and mean little"
-            yield f"no lungs were found that can be relied on: {shown}"
+            yield f"no lungs were segmented reliably: {shown}"
 
     def _copied(self, file: raster.Raster | dicom.Dicom, found: predict.Prediction) -> str:
-        """What the run knows of an image already."""
+        """Return a warning where the run was trained or tuned on the image or a copy of it."""
         if self.known is None:
-            unknown = "nobody can tell whether it was trained on this image"
-            return f"the run's cache is not there, so {unknown}"
+            unknown = "it is not known whether it was trained on this image"
+            return f"the run's cache is missing, so {unknown}"
         size = file.radiograph().size
         copy = self.known.find(
             found.seen, size, file_digest=file.file_digest, pixel_digest=file.pixel_digest
@@ -122,28 +121,22 @@ class ScoringRun:
 
     @cached_property
     def calibration(self) -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
-        """By stage and concept; {} where the run was not evaluated."""
+        """Calibration by task and concept, from JSON; {} where the run was not evaluated."""
         return self.run.json("evaluate", evaluate.CALIBRATION) if self.run.done("evaluate") else {}
 
     @cached_property
     def least_quality(self) -> float | None:
-        """Of lungs that the run relies on; None where its regions do not depend on lungs, or mostly
-        not on those that were found.
-        """
+        """Least quality of lungs that crops rely on; None where most do not follow lungs."""
         if self.recipe.crop.area == "whole" or "lungs" not in self.models.models:
             return None
         cut = self.run.table("crop", crop.INDEX)["cut"]
-        return (
-            self.recipe.crop.min_mask_quality
-            if (cut == lung_crop.LUNGS).sum() >= RELIED_ON * max(len(cut), 1)
-            else None
-        )
+        followed = int((cut == lung_crop.LUNGS).sum())
+        relied_on = followed >= RELIED_ON * max(len(cut), 1)
+        return self.recipe.crop.min_mask_quality if relied_on else None
 
     @cached_property
     def parts(self) -> dict[str, str]:
-        """ "train" or "tune" by image id: what any stage was trained on, and what its choices were
-        made on.
-        """
+        """Part by image id, train of every image that any model was trained on, else tune."""
         split = self.run.table("split", "split.parquet").filter(pl.col("part").is_in(list(PARTS)))
         listed = [
             self.run.table(stage, f"{stage}/{TRAINING}")["image_id"]
@@ -162,18 +155,15 @@ class ScoringRun:
 
     @cached_property
     def people(self) -> acceptance.People | None:
-        """Whom the run was trained on, by stated ages or else by the outlines of lungs; None where
-        neither tells.
-        """
+        """Whom the run was trained on, by stated ages or else lung outlines; None if unknown."""
         trained = [image_id for image_id, part in self.parts.items() if part == "train"]
         table = self.run.manifest().table.filter(pl.col("image_id").is_in(trained))
-        if told := acceptance.people_by_ages(
-            table["age_years"].to_list(), "the people of its training part"
-        ):
-            return told
+        ages = table["age_years"].to_list()
+        if people := acceptance.people_by_ages(ages, "the people of its training part"):
+            return people
         masks = segment.Masks.of(self.run, self.recipe.pixels.size)
         some = [image_id for image_id in sorted(trained) if image_id in masks.rows]
-        chosen = some[:: max(1, len(some) // LOOKED_AT)]
+        chosen = some[:: max(1, len(some) // SAMPLED)]
         return acceptance.people_by_outlines(
             (age_group.classify(masks[image_id]) for image_id in chosen),
             "the images of its training part",

@@ -21,9 +21,9 @@ SHOWN = 5
 
 
 def check(runs: Sequence[tuple[Run, str]]) -> tuple[list[str], str]:
-    """Return the faults of all files of a run and its folds, and what was seen.
+    """Return the faults of all files of a run and its folds, and a summary.
 
-    `runs` are the run, then its folds, each with what goes before the name of a thing in it.
+    `runs` are the run, then its folds, each with the prefix of its messages.
     """
     faults, known = [], set()
     for run, of in runs:
@@ -34,13 +34,13 @@ def check(runs: Sequence[tuple[Run, str]]) -> tuple[list[str], str]:
         faults += [f"{of}{fault}" for fault in _missing_markers(run, {one.stem for one in markers})]
     whole = runs[0][0]
     faults += [*_of_cache(whole, known), *_of_key(whole, known)]
-    strange = [place for place in _all_files(whole.folder) if place not in known]
-    told = f"{len(known)} files are as they were left"
-    if strange:
-        names = ", ".join(str(place.relative_to(whole.folder)) for place in strange[:SHOWN])
-        more = f" and {len(strange) - SHOWN} more" if len(strange) > SHOWN else ""
-        told += f"; not made by a step that is finished, and not checked: {names}{more}"
-    return faults, told
+    unknown = [place for place in _all_files(whole.folder) if place not in known]
+    report = f"{len(known)} files are as they were left"
+    if unknown:
+        names = ", ".join(str(place.relative_to(whole.folder)) for place in unknown[:SHOWN])
+        more = f" and {len(unknown) - SHOWN} more" if len(unknown) > SHOWN else ""
+        report += f"; not made by a step that is finished, and not checked: {names}{more}"
+    return faults, report
 
 
 def _of_step(run: Run, step: str, known: set[Path]) -> Iterator[str]:
@@ -78,7 +78,7 @@ def _of_cache(run: Run, known: set[Path]) -> Iterator[str]:
         known |= {folder / pixel_cache.IMAGES[pixels["depth"]], folder / pixel_cache.MASKS}
         whole = pixel_cache.Cache(folder, pixels["size"], run.unchecked().table("cache", index))
         yield from (f"{image_id}: {wrong} in {folder}" for image_id, wrong in whole.mismatches())
-        rows = whole.index["row"].max() + 1 if whole.index.height else 0
+        rows = int(whole.index["row"].to_numpy().max()) + 1 if whole.index.height else 0
         for stack in (whole.stored, whole.masks):
             if (size := stack.path.stat().st_size) != rows * stack.image_bytes:
                 yield f"{stack.path} has {size:,} bytes, expected {rows * stack.image_bytes:,}"

@@ -1,4 +1,4 @@
-"""What a data card is made of: facts by name, what was published beside them, tables for a reader, a Croissant file for a machine.
+"""Parts of a data card: facts by name, comparison with published cards, Markdown, Croissant.
 
-Sizes are (width, height) here and nowhere else in the package, because the cards that these are compared with state them so.
+Sizes are (width, height) here and nowhere else in the package, because cards state them so.
 """

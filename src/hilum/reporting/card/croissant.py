@@ -1,8 +1,9 @@
-"""Croissant 1.0: the data set for machines, as JSON-LD, and the table of images that it points to.
+"""Croissant 1.0: the data set as JSON-LD for machines, and the table of images that it points to.
 
-Version 1.0 of the format is written, not 1.1, since every version of the validator that is in use takes it. The release's own files
-have no digest of their own here: they are file sets below the data folder, which need none, and the table has the first characters
-of each picture's SHA-256. The table itself is a file object with its whole SHA-256. Readings are left out of the table.
+Version 1.0 of the format is written, not 1.1, since every version of the validator in use accepts
+it. The release's own files are file sets below the data folder, which need no digest; the table has
+the first characters of each image's SHA-256. The table itself is a file object with its whole
+SHA-256. Readings are left out of the table.
 Source: docs.mlcommons.org/croissant/docs/croissant-spec.html.
 """
 
@@ -24,9 +25,10 @@ from hilum.pipeline.cache import MASKS
 from hilum.plugins import Card
 from hilum.reporting.card.published import Published
 
+Json = dict[str, Any]  # JSON-LD, as it is written
 TABLE = "images.csv"
 CONFORMS_TO = "http://mlcommons.org/croissant/1.0"
-CONTEXT: dict[str, Any] = {
+CONTEXT: Json = {
     "@language": "en",
     "@vocab": "https://schema.org/",
     "citeAs": "cr:citeAs",
@@ -77,10 +79,10 @@ KINDS = {
 FOLDERS = 100  # named one by one in a file set; of more, the endings alone are named
 COLUMNS = {  # of the table of images, before those of the findings: type and meaning
     "image_id": ("sc:Text", "unique, data set/name"),
-    "path": ("sc:Text", "the picture below the data folder"),
+    "path": ("sc:Text", "the image below the data folder"),
     "patient_id": (
         "sc:Text",
-        "data set/patient; pictures that the source links to one person have one",
+        "data set/patient; images that the source links to one person have one",
     ),
     "source": ("sc:Text", "hospital or collection"),
     "part": ("sc:Text", "train, tune or test of the split that the source comes with"),
@@ -102,12 +104,15 @@ COLUMNS = {  # of the table of images, before those of the findings: type and me
     "height": ("sc:Integer", "pixels"),
     "width": ("sc:Integer", "pixels"),
     "bits": ("sc:Integer", "of a stored value"),
-    "sha256_start": ("sc:Text", "first 16 characters of the picture's SHA-256"),
+    "sha256_start": ("sc:Text", "first 16 characters of the image's SHA-256"),
 }
 
 
 def table(manifest: Manifest, index: pl.DataFrame) -> pl.DataFrame:
-    """One row an image: `COLUMNS`, then a column a finding with 1 present, 0 absent, -1 uncertain, empty where it is not mentioned."""
+    """Return a row for each image: `COLUMNS`, then a column for each finding.
+
+    A finding is 1 present, 0 absent, -1 uncertain, null where it is not mentioned.
+    """
     found = manifest.table.join(index, on="image_id", how="left", maintain_order="left").rename(
         {"given_part": "part", "file_digest": "sha256_start"}
     )
@@ -123,16 +128,19 @@ def describe(
     rows: bytes,
     cards: Sequence[Card],
     published: Sequence[Published],
-) -> dict[str, Any]:
-    """The JSON-LD of a manifest with this digest, whose table of images is `rows`, the bytes of a CSV file."""
+) -> Json:
+    """Return the JSON-LD of a manifest with this digest; `rows` are the bytes of its `TABLE`."""
     urls = [item.url for item in published if item.url]
     licences = [
         item.licence_url or card.licence for card, item in zip(cards, published, strict=True)
     ]
     cited = "; ".join(card.citation for card in cards if card.citation)
     years = [item.year for item in published if item.year]
-    counted = f"{manifest.table.height:,} chest radiographs of {manifest.table['patient_id'].n_unique():,} patients, as found in one folder."
-    told: dict[str, Any] = {
+    counted = (
+        f"{manifest.table.height:,} chest radiographs of "
+        f"{manifest.table['patient_id'].n_unique():,} patients, as found in one folder."
+    )
+    described: Json = {
         "@context": CONTEXT,
         "@type": "sc:Dataset",
         "conformsTo": CONFORMS_TO,
@@ -148,18 +156,18 @@ def describe(
         "distribution": [_file_object(rows), *_file_sets(manifest)],
         "recordSet": [_record_set(manifest)],
     }
-    told |= {"url": urls[0]} if urls else {}
-    told |= {"sameAs": urls[1:]} if urls[1:] else {}
-    told |= {"citeAs": cited} if cited else {}
-    return told | ({"datePublished": max(years)} if years else {})
+    described |= {"url": urls[0]} if urls else {}
+    described |= {"sameAs": urls[1:]} if urls[1:] else {}
+    described |= {"citeAs": cited} if cited else {}
+    return described | ({"datePublished": max(years)} if years else {})
 
 
-def _file_object(rows: bytes) -> dict[str, Any]:
+def _file_object(rows: bytes) -> Json:
     return {
         "@type": "cr:FileObject",
         "@id": TABLE,
         "name": TABLE,
-        "description": "One row an image; it lies beside this file.",
+        "description": "One row for each image; it is beside this file.",
         "contentUrl": TABLE,
         "contentSize": f"{len(rows)} B",
         "encodingFormat": "text/csv",
@@ -167,9 +175,9 @@ def _file_object(rows: bytes) -> dict[str, Any]:
     }
 
 
-def _file_sets(manifest: Manifest) -> Iterator[dict[str, Any]]:
+def _file_sets(manifest: Manifest) -> Iterator[Json]:
     for name, columns, about in (
-        ("pictures", ("path",), "The radiographs"),
+        ("images", ("path",), "The radiographs"),
         ("lung-masks", MASKS, "Masks of the lungs"),
     ):
         places: dict[str, set[str]] = defaultdict(set)
@@ -186,22 +194,21 @@ def _file_sets(manifest: Manifest) -> Iterator[dict[str, Any]]:
                 "@type": "cr:FileSet",
                 "@id": label,
                 "name": label,
-                "description": f"{about}, below the data folder, which is not part of this description.",
+                "description": f"{about}, below the data folder, which is not part of this "
+                "description.",
                 "encodingFormat": kind,
                 "includes": sorted(patterns),
             }
 
 
-def _record_set(manifest: Manifest) -> dict[str, Any]:
+def _record_set(manifest: Manifest) -> Json:
     states = "1 present, 0 absent, -1 uncertain, empty: not mentioned"
     fields = [_field(column, kind, meaning) for column, (kind, meaning) in COLUMNS.items()]
     fields += [
         _field(concept, "sc:Integer", f"{name_of(concept)}: {states}")
         for concept in _findings(manifest)
     ]
-    about = (
-        "One record an image: whose it is, what is labelled, and where its picture and masks lie."
-    )
+    about = "One record for each image: its patient, its labels, and where its files are."
     return {
         "@type": "cr:RecordSet",
         "@id": "images",
@@ -212,7 +219,7 @@ def _record_set(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _field(column: str, kind: str, meaning: str) -> dict[str, Any]:
+def _field(column: str, kind: str, meaning: str) -> Json:
     name = column.replace(":", "-")  # of an own finding; a colon would make the name a scheme
     source = {"fileObject": {"@id": TABLE}, "extract": {"column": column}}
     return {

@@ -1,27 +1,33 @@
-"""Facts of a data set by name, from its table and from what caching saw of its files; the names are those of `dataset/readers/*.published.toml`.
+"""Facts of a data set by name, computed from its table and from its cache.
+
+The names are those of `resources/published/*.toml`:
 
     images, patients
-    masks                 images with an outline of the lungs, in a file or drawn
-    lungs                 lungs with an outline that could be read, right and left counted apart
+    masks                 images with an outline of the lungs, in a mask file or drawn as shapes
+    lungs                 lungs with a readable outline, right and left counted separately
     no_finding            images with labels of which none is present
-    concept.ID.present    images; likewise absent and uncertain; 0 in a scope where the set labels the concept elsewhere
+    concept.ID.present    images; likewise absent and uncertain; 0 in a scope where the set labels
+                          the concept elsewhere
 
-These may have a scope in front: `source.NAME.` a hospital or collection, `part.train.`, `part.tune.`, `part.test.` of the given split.
-Of the whole set alone:
+These may have a scope in front: `source.NAME.` a hospital or collection, `part.train.`,
+`part.tune.`, `part.test.` of the official split. Of the whole set alone:
 
     findings              concepts that are labelled
-    classes               labelled concepts that are no kind of another labelled one, and one more where images have none of them
-    torn_patients         patients in several parts of the given split
+    classes               labelled concepts that are no subtype of another labelled one, and one
+                          more where images have none of them
+    torn_patients         patients in several parts of the official split
     studies               examinations, where the source names them
-    lung_objects          lungs, or parts of them, that are drawn and not in a mask file
-    shapes, shaped_images things drawn other than lungs, and the images that they are drawn on
-    formats               of the pictures, by the ending of their names, as PNG or JPEG
-    bits, bits_used       of a value in the file: stored ("8 and 16" where files differ), and needed for the largest value of the set
+    lung_objects          lungs, or parts of them, that are drawn as shapes and not in a mask file
+    shapes, shaped_images shapes other than lungs, and the images that they are drawn on
+    formats               of the image files, by the ending of their names, as PNG or JPEG
+    bits, bits_used       of a value in the file: stored ("8 and 16" where files differ), and needed
+                          for the largest value of the set
     size.min, .median, .max   pixels, [width, height], each side by itself
     sizes                 all [width, height], where there are at most `SIZES`
     age.min, age.max      years
 
-A fact that the folder cannot tell has no entry, and `reason` says why. No number is taken from a card.
+A fact that the folder cannot give has no entry, and `reason` says why. No number is taken from a
+card.
 """
 
 from __future__ import annotations
@@ -37,6 +43,7 @@ from hilum.dataset.manifest import PARTS, Manifest
 from hilum.pipeline.cache import MASKS
 
 Value = int | float | str | list
+Facts = dict[str, Value]  # by name
 SIZES = 8
 STATES = {name: state for state, name in STATE_NAMES.items()}
 SCOPED = {
@@ -46,34 +53,35 @@ SCOPED = {
     "lungs": "outlined lungs",
     "no_finding": "images with no finding present",
 }
-_NO_PICTURE = "no picture could be read"
+_NO_IMAGE = "no image could be read"
 WHOLE = {  # name in words, and why it may not be known
     "findings": ("findings", "nothing is labelled"),
     "classes": ("classes", "nothing is labelled"),
     "torn_patients": ("patients in several parts of the split", "the folder gives no split"),
     "studies": ("examinations", "the table names none"),
-    "lung_objects": ("drawn lung objects", "no lung is drawn"),
-    "shapes": ("things drawn on images", "nothing is drawn"),
-    "shaped_images": ("images with something drawn", "nothing is drawn"),
-    "formats": ("file formats", "there is no picture"),
-    "bits": ("bits of a value, as stored", _NO_PICTURE),
-    "bits_used": ("bits of a value, as used", _NO_PICTURE),
-    "size.min": ("smallest width, height", _NO_PICTURE),
-    "size.median": ("median width, height", _NO_PICTURE),
-    "size.max": ("largest width, height", _NO_PICTURE),
-    "sizes": ("sizes (width, height)", f"{_NO_PICTURE}, or there are more than {SIZES} sizes"),
+    "lung_objects": ("lungs drawn as shapes", "no lung is drawn"),
+    "shapes": ("shapes drawn on images", "nothing is drawn"),
+    "shaped_images": ("images with a drawn shape", "nothing is drawn"),
+    "formats": ("file formats", "there is no image"),
+    "bits": ("bits of a value, as stored", _NO_IMAGE),
+    "bits_used": ("bits of a value, as used", _NO_IMAGE),
+    "size.min": ("smallest width, height", _NO_IMAGE),
+    "size.median": ("median width, height", _NO_IMAGE),
+    "size.max": ("largest width, height", _NO_IMAGE),
+    "sizes": ("sizes (width, height)", f"{_NO_IMAGE}, or there are more than {SIZES} sizes"),
     "age.min": ("youngest age, years", "no age is given"),
     "age.max": ("oldest age, years", "no age is given"),
 }
 _ENDINGS = {"jpg": "JPEG", "tif": "TIFF", "dcm": "DICOM"}
 _NAME = re.compile(
     rf"(?:(?P<scope>source\.[^.]+|part\.(?:{'|'.join(PARTS)}))\.)?"
-    rf"(?:(?P<measure>{'|'.join(SCOPED)})|concept\.(?P<concept>[^.]+)\.(?P<state>{'|'.join(STATES)}))"
+    rf"(?:(?P<measure>{'|'.join(SCOPED)})|"
+    rf"concept\.(?P<concept>[^.]+)\.(?P<state>{'|'.join(STATES)}))"
 )
 
 
 def known(name: str) -> bool:
-    """Whether the code can compute a fact of that name, for some folder."""
+    """Return whether a fact of that name can be computed, for some folder."""
     found = _NAME.fullmatch(name)
     return name in WHOLE or bool(
         found and (found["concept"] is None or found["concept"] in concepts())
@@ -81,7 +89,7 @@ def known(name: str) -> bool:
 
 
 def in_words(name: str) -> str:
-    """`train: Pneumonia present`."""
+    """Return a fact's name for a reader, as `train: Pneumonia present`."""
     if name in WHOLE:
         return WHOLE[name][0]
     found = _NAME.fullmatch(name)
@@ -94,14 +102,20 @@ def in_words(name: str) -> str:
     return f"{found['scope'].partition('.')[2]}: {what}" if found["scope"] else what
 
 
-def reason(name: str, told: dict[str, Value]) -> str:
-    """Why `told` has no fact of this known name."""
+def count(found: Facts, name: str) -> int:
+    """Return a fact that is a number of things; 0 where it is not known."""
+    value = found.get(name, 0)
+    return value if isinstance(value, int) else 0
+
+
+def reason(name: str, found_facts: Facts) -> str:
+    """Return why there is no fact of this known name."""
     if name in WHOLE:
         return WHOLE[name][1]
     found = _NAME.fullmatch(name)
     assert found, name
     scope = f"{found['scope']}." if found["scope"] else ""
-    if f"{scope}images" not in told:
+    if f"{scope}images" not in found_facts:
         kind, _, of = scope.strip(".").partition(".")
         return f"no image here is of {of}" if kind == "source" else f"the folder gives no {of} part"
     return (
@@ -111,8 +125,8 @@ def reason(name: str, told: dict[str, Value]) -> str:
     )
 
 
-def facts(manifest: Manifest, index: pl.DataFrame) -> dict[str, Value]:
-    """All facts that can be told, by name. `index` is the index of the manifest's cache."""
+def facts(manifest: Manifest, index: pl.DataFrame) -> Facts:
+    """Return all facts of a manifest; `index` is that of its cache."""
     states = manifest.labels.group_by("image_id").agg(highest=pl.col("state").max())
     table = manifest.table.join(index, on="image_id", how="left", maintain_order="left").join(
         states, on="image_id", how="left", maintain_order="left"
@@ -122,21 +136,21 @@ def facts(manifest: Manifest, index: pl.DataFrame) -> dict[str, Value]:
     labels = manifest.labels.select("image_id", "concept", "state").join(
         table.select("image_id", "source", "given_part"), on="image_id"
     )
-    told = (
+    found: Facts = (
         dict(_of_labels(manifest, table))
         | dict(_of_files(table))
         | dict(_of_patients(table))
         | dict(_of_shapes(manifest))
     )
     labelled = labels["concept"].unique().sort().to_list()
-    told |= dict(_scope("", table, labels, labelled))
+    found |= dict(_scope("", table, labels, labelled))
     for kind, column in (("source", "source"), ("part", "given_part")):
         for value in table[column].drop_nulls().unique().sort():
             rows = table.filter(pl.col(column) == value)
-            told |= dict(
+            found |= dict(
                 _scope(f"{kind}.{value}.", rows, labels.filter(pl.col(column) == value), labelled)
             )
-    return told
+    return found
 
 
 def _lung_objects(manifest: Manifest) -> pl.DataFrame:
@@ -173,13 +187,18 @@ def _of_labels(manifest: Manifest, table: pl.DataFrame) -> Iterator[tuple[str, V
 def _of_files(table: pl.DataFrame) -> Iterator[tuple[str, Value]]:
     endings = table["path"].str.extract(r"\.([^./]+)$").str.to_lowercase().drop_nulls().unique()
     if len(endings):
-        yield "formats", sorted({_ENDINGS.get(ending, ending.upper()) for ending in endings})
+        yield (
+            "formats",
+            sorted(
+                {_ENDINGS.get(ending, ending.upper()) for ending in endings.drop_nulls().to_list()}
+            ),
+        )
     read = table.filter(pl.col("error").is_null() & pl.col("width").is_not_null())
     if not read.height:
         return
     bits = read["bits"].unique().sort().to_list()
     yield "bits", bits[0] if len(bits) == 1 else " and ".join(map(str, bits))
-    yield "bits_used", int(read["maximum"].max()).bit_length()
+    yield "bits_used", int(read["maximum"].to_numpy().max()).bit_length()
     sides = read.select("width", "height")
     for word, side in (("min", sides.min()), ("median", sides.median()), ("max", sides.max())):
         yield f"size.{word}", [int(value + 0.5) for value in side.row(0)]
@@ -188,9 +207,9 @@ def _of_files(table: pl.DataFrame) -> Iterator[tuple[str, Value]]:
 
 
 def _of_patients(table: pl.DataFrame) -> Iterator[tuple[str, Value]]:
-    for word, age in (("min", table["age_years"].min()), ("max", table["age_years"].max())):
-        if age is not None:
-            yield f"age.{word}", age
+    if ages := table["age_years"].drop_nulls().to_list():
+        yield "age.min", min(ages)
+        yield "age.max", max(ages)
     given = table.filter(pl.col("given_part").is_not_null())
     if given.height:
         yield (

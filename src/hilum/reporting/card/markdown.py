@@ -1,18 +1,20 @@
-"""Markdown (GitHub's) in which no text of the data can be anything but text: not a table's border, a link, a picture, HTML or a new line."""
+"""GitHub's Markdown in which text of the data is only ever text.
+
+It cannot become a table's border, a link, an image, HTML or a new line.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib import resources
 from typing import Any
-
-from hilum.drawing import templates
 
 DASH = "–"
 TEMPLATE = "resources/card.md.j2"
 _SPECIAL = re.compile(r"([\\`*\[\]|~$])")
 _UNDERSCORE = re.compile(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")  # within a word it means nothing
-# Line ends and other control characters, and those that turn the direction of writing.
+# Line ends and other control characters, and those that change the direction of writing.
 _CONTROL = re.compile("[\\s\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]+")
 
 
@@ -21,11 +23,15 @@ class SafeMarkdown(str):
 
 
 def one_line(text: str) -> str:
+    """Replace line ends and control characters by single spaces."""
     return _CONTROL.sub(" ", text).strip()
 
 
 def escaped(value: Any) -> str:
-    """Any value as Markdown within one line: numbers grouped, None a dash, a list of numbers as `width × height`."""
+    """Return any value as Markdown within one line.
+
+    Numbers are grouped, None is a dash, a list of whole numbers is `width × height`.
+    """
     if isinstance(value, SafeMarkdown):
         return value
     if value is None or value == "":
@@ -44,7 +50,7 @@ def escaped(value: Any) -> str:
 
 
 def table(rows: Sequence[Sequence[Any]], *head: str) -> SafeMarkdown:
-    """A table; a column of whole numbers alone is set to the right."""
+    """Return a table; columns of whole numbers alone are aligned to the right."""
     right = [
         bool(rows) and all(isinstance(row[place], int) or row[place] is None for row in rows)
         for place in range(len(head))
@@ -58,7 +64,7 @@ def table(rows: Sequence[Sequence[Any]], *head: str) -> SafeMarkdown:
 
 
 def block(lines: Sequence[str]) -> SafeMarkdown:
-    """Lines shown as they are."""
+    """Return a code block of these lines."""
     return SafeMarkdown(
         "\n".join(
             "    " + _CONTROL.sub(lambda found: " " * len(found.group()), line) for line in lines
@@ -66,7 +72,17 @@ def block(lines: Sequence[str]) -> SafeMarkdown:
     )
 
 
-def render(told: dict[str, Any], template: str = TEMPLATE) -> str:
-    filters = {"table": table, "block": block}
-    text = templates.render(template, told, autoescape=False, filters=filters, finalize=escaped)
+def render(content: Mapping[str, object], template: str = TEMPLATE) -> str:
+    """Render a template below the package, with every value escaped."""
+    page = Environment(
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=escaped,
+        autoescape=False,
+    )
+    page.filters |= {"table": table, "block": block}
+    text = page.from_string(
+        resources.files("hilum").joinpath(template).read_text(encoding="utf-8")
+    ).render(content)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"

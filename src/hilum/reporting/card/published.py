@@ -1,13 +1,16 @@
-"""What the published cards of a data set state, in `NAME.published.toml` beside its reader, and how it compares with what the files say.
+"""What the published cards of a data set state, and how it compares with the files.
+
+`resources/published/NAME.toml` has
 
     url, licence_url, year     of the data set, where known
     [[statement]]
     where                      which card, and which place in it
-    note                       what to mind in comparing
-    words                      what it states that no fact of `facts` can be held against
+    note                       what to consider in comparing
+    words                      what it states that no fact of `facts` can be compared with
     [statement.facts]          stated value by the name of the fact; a dotted key is one name
 
-A name that `facts.known` does not know is an error of the file. Statements may contradict one another; all are held against the files.
+A name that `facts.known` does not know is an error of the file. Statements may contradict one
+another; all are compared with the files.
 """
 
 from __future__ import annotations
@@ -17,9 +20,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from hilum import plugins
 from hilum.errors import BadData
-from hilum.reporting.card.facts import Value, in_words, known, reason
+from hilum.reporting.card.facts import Facts, Value, in_words, known, reason
 
 FIGURES = "published.toml"  # NAME.published.toml beside a reader
 AGREES, DIFFERS, NOT_CHECKED = "agrees", "differs", "not checked"
@@ -27,6 +29,8 @@ AGREES, DIFFERS, NOT_CHECKED = "agrees", "differs", "not checked"
 
 @dataclass(frozen=True)
 class Statement:
+    """What one place of a published card states: facts by name, and other things in words."""
+
     where: str
     facts: Mapping[str, Value]
     note: str = ""
@@ -35,6 +39,8 @@ class Statement:
 
 @dataclass(frozen=True)
 class Published:
+    """All that is published of a data set."""
+
     statements: tuple[Statement, ...] = ()
     url: str = ""
     licence_url: str = ""
@@ -43,7 +49,7 @@ class Published:
 
 @dataclass(frozen=True)
 class Compared:
-    """One stated fact beside what was found; `why` says why it could not be checked, or how far off it is."""
+    """A stated fact and the one found; `why` it could not be checked, or how far off it is."""
 
     where: str
     name: str
@@ -55,32 +61,45 @@ class Compared:
 
 @dataclass(frozen=True)
 class Comparison:
+    """All stated facts of a data set, compared with the files."""
+
     rows: list[Compared] = field(default_factory=list)
 
     def count(self, verdict: str) -> int:
+        """Count the facts with a verdict."""
         return sum(row.verdict == verdict for row in self.rows)
 
     def of(self, where: str) -> list[Compared]:
+        """Return the facts that one place states."""
         return [row for row in self.rows if row.where == where]
 
     def contested(self) -> list[tuple[str, int, int]]:
-        """Where statements differ from one another: each, how many of those facts the files agree with, and how many could be checked."""
+        """Return how many facts of each statement the files confirm, where statements disagree.
+
+        Each is the place, the number of facts that agree with the files, and the number checked.
+        """
         values: dict[str, set[str]] = {}
         for row in self.rows:
             values.setdefault(row.name, set()).add(repr(row.stated))
-        torn = [
+        disputed = [
             row for row in self.rows if len(values[row.name]) > 1 and row.verdict != NOT_CHECKED
         ]
-        checked = Counter(row.where for row in torn)
+        checked = Counter(row.where for row in disputed)
         return [
-            (where, sum(row.where == where and row.verdict == AGREES for row in torn), count)
+            (where, sum(row.where == where and row.verdict == AGREES for row in disputed), count)
             for where, count in checked.items()
         ]
 
 
 def read(dataset: str) -> Published:
-    """What is published of a data set; nothing where there is no file. Raises `BadData` with every name that is no fact's."""
-    told = plugins.facts("readers", dataset, FIGURES)
+    """Read what is published of a data set; nothing where there is no file.
+
+    Raises `BadData` with every name that is no fact's.
+    """
+    file = resources.files("hilum").joinpath(f"resources/published/{dataset}.toml")
+    if not file.is_file():
+        return Published()
+    stored = tomllib.loads(file.read_text(encoding="utf-8"))
     statements = tuple(
         Statement(
             item["where"],
@@ -88,32 +107,36 @@ def read(dataset: str) -> Published:
             item.get("note", ""),
             tuple(item.get("words", ())),
         )
-        for item in told.pop("statement", [])
+        for item in stored.pop("statement", [])
     )
-    strange = [
+    unknown = [
         f"{statement.where}: {name}"
         for statement in statements
         for name in statement.facts
         if not known(name)
     ]
-    if strange:
-        raise BadData.listing(f"{dataset}.{FIGURES} names what is no fact's name", strange)
+    if unknown:
+        raise BadData.listing(f"{dataset}.toml has names that are no facts", unknown)
     return Published(
-        statements, told.get("url", ""), told.get("licence_url", ""), str(told.get("year", ""))
+        statements,
+        stored.get("url", ""),
+        stored.get("licence_url", ""),
+        str(stored.get("year", "")),
     )
 
 
-def compare(published: Published, found: Mapping[str, Value]) -> Comparison:
+def compare(published: Published, found: Facts) -> Comparison:
+    """Compare every stated fact with the facts found."""
     return Comparison(
         [
-            _compared(item.where, name, stated, dict(found))
+            _compared(item.where, name, stated, found)
             for item in published.statements
             for name, stated in item.facts.items()
         ]
     )
 
 
-def _compared(where: str, name: str, stated: Value, found: dict[str, Value]) -> Compared:
+def _compared(where: str, name: str, stated: Value, found: Facts) -> Compared:
     if name not in found:
         return Compared(where, name, stated, None, NOT_CHECKED, reason(name, found))
     value = found[name]
@@ -127,8 +150,8 @@ def _compared(where: str, name: str, stated: Value, found: dict[str, Value]) -> 
     return Compared(where, name, stated, value, DIFFERS, off)
 
 
-def as_dict(row: Compared) -> dict[str, Any]:
-    """For JSON."""
+def as_dict(row: Compared) -> dict[str, Value | None]:
+    """Return a row for JSON."""
     return {
         "where": row.where,
         "fact": row.name,

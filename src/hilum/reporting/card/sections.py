@@ -1,4 +1,4 @@
-"""The tables of a data card: counts of a manifest and of its cache, each a list of rows for the template."""
+"""Tables of a data card: counts of a manifest and of its cache, as rows for the template."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from hilum import plugins
 from hilum.annotations.vocabulary import State, ancestors, name_of
 from hilum.dataset.manifest import DROPPED, PARTS, SEXES, Manifest
 from hilum.pipeline.cache import Cache
-from hilum.reporting.card.facts import Value
+from hilum.reporting.card.facts import Facts, count
 from hilum.reporting.card.markdown import one_line
-from hilum.reporting.sections.text import cut
+from hilum.reporting.text import shortened
 
 AGES = (0, 1, 5, 18, 40, 65, 80)  # years at which the bands begin
 NONE = "No finding present"
@@ -27,65 +27,67 @@ MESSAGE = 600  # characters of it
 Rows = list[list[Any]]
 
 
-def glance(manifest: Manifest, told: Mapping[str, Value]) -> Rows:
-    """The data set in a few lines, in the order that cards of this field have them."""
+def glance(manifest: Manifest, facts: Facts) -> Rows:
+    """Return the data set in a few lines, in the order of published cards of medical images."""
     each = manifest.table.group_by("patient_id").len()["len"]
-    several = (
-        f"median {each.median():g}, at most {each.max()}; {(each > 1).sum():,} patients have several"
-        if each.max() > 1
-        else "1"
-    )
+    several = int((each > 1).sum())
+    of_a_patient = "1"
+    if several:
+        of_a_patient = (
+            f"median {each.median():g}, at most {each.max()}; {several:,} patients have several"
+        )
     return [
         ["Dimensions", "2D"],
         ["Modality", _stated(manifest, "modality") or "radiograph; which kind is not stated"],
-        ["Task", "; ".join(_tasks(manifest, told)) or "none stated: pictures alone"],
+        ["Task", "; ".join(_tasks(manifest, facts)) or "none stated: images alone"],
         ["Anatomical area", _stated(manifest, "body_part") or "chest"],
-        ["Anatomical structures", "right lung, left lung" if told["masks"] else "none outlined"],
-        ["Findings", told.get("findings", 0)],
-        ["Classes", told.get("classes")],
-        ["Images", told["images"]],
-        ["Patients", told["patients"]],
-        ["Images of a patient", several],
-        ["File formats", told.get("formats")],
+        ["Anatomical structures", "right lung, left lung" if facts["masks"] else "none outlined"],
+        ["Findings", facts.get("findings", 0)],
+        ["Classes", facts.get("classes")],
+        ["Images", facts["images"]],
+        ["Patients", facts["patients"]],
+        ["Images of a patient", of_a_patient],
+        ["File formats", facts.get("formats")],
     ]
 
 
 def _stated(manifest: Manifest, column: str) -> str:
-    """Return the values that images state, the most frequent first: `DX (40), CR (2), not stated (3)`."""
+    """Return the values that images state, as `DX (40), CR (2), not stated (3)`."""
     counts = (
         manifest.table[column]
         .drop_nulls()
         .value_counts()
         .sort("count", column, descending=[True, False])
     )
-    told = [f"{value} ({count:,})" for value, count in counts.iter_rows()]
+    words = [f"{value} ({images:,})" for value, images in counts.iter_rows()]
     missing = manifest.table[column].null_count()
-    return ", ".join([*told, *([f"{NOT_STATED} ({missing:,})"] if missing else [])]) if told else ""
+    if words and missing:
+        words.append(f"{NOT_STATED} ({missing:,})")
+    return ", ".join(words)
 
 
-def _tasks(manifest: Manifest, told: Mapping[str, Value]) -> Iterator[str]:
-    if told.get("findings"):
+def _tasks(manifest: Manifest, facts: Facts) -> Iterator[str]:
+    if facts.get("findings"):
         present = manifest.labels.filter(pl.col("state") == State.PRESENT)
         wider = {concept for found in present["concept"].unique() for concept in ancestors(found)}
-        most = (
-            present.filter(~pl.col("concept").is_in(wider)).group_by("image_id").len()["len"].max()
-        )
-        kind = (
-            "an image may have several findings"
-            if (most or 0) > 1
-            else "two classes"
-            if told["classes"] <= 2
-            else "no image has several findings"
-        )
+        specific = present.filter(~pl.col("concept").is_in(wider)).group_by("image_id").len()
+        kind = "no image has several findings"
+        if (specific["len"] > 1).any():
+            kind = "an image may have several findings"
+        elif count(facts, "classes") <= 2:
+            kind = "two classes"
         yield f"classification ({kind})"
-    if told["masks"]:
+    if facts["masks"]:
         yield "segmentation of the lungs"
-    if told.get("shapes"):
-        yield "detection (findings are drawn on some images)"
+    if facts.get("shapes"):
+        yield "detection (findings are annotated on some images)"
 
 
-def findings(manifest: Manifest, told: Mapping[str, Value]) -> Rows:
-    """Images by state of each finding: name, present, absent, uncertain, not mentioned, patients with it."""
+def findings(manifest: Manifest, facts: Facts) -> Rows:
+    """Return a row for each finding.
+
+    Name, images present, absent, uncertain and not mentioned, patients with it.
+    """
     with_patient = manifest.labels.filter(pl.col("state") == State.PRESENT).join(
         manifest.table.select("image_id", "patient_id"), on="image_id"
     )
@@ -95,38 +97,47 @@ def findings(manifest: Manifest, told: Mapping[str, Value]) -> Rows:
     rows = []
     for concept in _concepts(manifest):
         counts = [
-            told[f"concept.{concept}.{state}"] for state in ("present", "absent", "uncertain")
+            count(facts, f"concept.{concept}.{state}")
+            for state in ("present", "absent", "uncertain")
         ]
         rows.append(
-            [name_of(concept), *counts, told["images"] - sum(counts), patients.get(concept, 0)]
+            [
+                name_of(concept),
+                *counts,
+                count(facts, "images") - sum(counts),
+                patients.get(concept, 0),
+            ]
         )
-    return rows + ([[NONE, told["no_finding"], None, None, None, None]] if rows else [])
+    return rows + ([[NONE, facts["no_finding"], None, None, None, None]] if rows else [])
 
 
-def across(manifest: Manifest, told: Mapping[str, Value], kind: str) -> tuple[list[str], Rows]:
-    """Head and rows of images with each finding in each scope of a kind ("part" or "source"); no rows where there is none to compare."""
+def across(manifest: Manifest, facts: Facts, kind: str) -> tuple[list[str], Rows]:
+    """Return head and rows of images with each finding, a column for each scope of a kind.
+
+    `kind` is "part" or "source"; no rows where there is nothing to compare.
+    """
     given = manifest.table["given_part" if kind == "part" else "source"].drop_nulls().unique()
     scopes = [part for part in PARTS if part in given] if kind == "part" else sorted(given)
     if not scopes or (kind == "source" and len(scopes) == 1):
         return [], []
     names = {name_of(concept): f"concept.{concept}.present" for concept in _concepts(manifest)} | (
-        {NONE: "no_finding"} if "no_finding" in told else {}
+        {NONE: "no_finding"} if "no_finding" in facts else {}
     )
     names |= {"Images": "images", "Patients": "patients"} | (
-        {"Images with a lung mask": "masks"} if told["masks"] else {}
+        {"Images with a lung mask": "masks"} if facts["masks"] else {}
     )
     rows = [
-        [words, *(told[f"{kind}.{scope}.{name}"] for scope in scopes)]
+        [words, *(facts[f"{kind}.{scope}.{name}"] for scope in scopes)]
         for words, name in names.items()
     ]
     outside = manifest.table["given_part"].null_count() if kind == "part" else 0
     return ["", *scopes, "in all"], [
-        [*row, told[name]] for row, name in zip(rows, names.values(), strict=True)
+        [*row, facts[name]] for row, name in zip(rows, names.values(), strict=True)
     ] + ([["Images in no part", *[None] * len(scopes), outside]] if outside else [])
 
 
 def people(manifest: Manifest) -> Rows:
-    """Images and patients by sex, age band and view."""
+    """Return images and patients by sex, age band and view."""
     bands = [
         f"{low} to {high - 1} years" if high - low > 1 else f"under {high}"
         for low, high in zip(AGES, AGES[1:], strict=False)
@@ -157,17 +168,18 @@ def people(manifest: Manifest) -> Rows:
     return rows
 
 
-def files(manifest: Manifest, cached: Cache, told: Mapping[str, Value]) -> Rows:
+def files(manifest: Manifest, cached: Cache, facts: Facts) -> Rows:
+    """Return sizes, bits and spacing of the image files."""
     table = manifest.table
     rows: Rows = [
-        [f"Size, {word} (width × height)", told.get(f"size.{key}")]
+        [f"Size, {word} (width × height)", facts.get(f"size.{key}")]
         for key, word in (("min", "smallest"), ("median", "median"), ("max", "largest"))
     ]
     rows += [
-        ["Bits of a value, as stored", told.get("bits")],
-        ["Bits of a value, as used", told.get("bits_used")],
+        ["Bits of a value, as stored", facts.get("bits")],
+        ["Bits of a value, as used", facts.get("bits_used")],
     ]
-    rows.append(["Pictures that could not be read", cached.index.height - cached.readable.height])
+    rows.append(["Images that could not be read", cached.index.height - cached.readable.height])
     stated = table.filter(
         pl.col("stated_width").is_not_null() & pl.col("stated_height").is_not_null()
     ).select("stated_width", "stated_height")
@@ -189,33 +201,33 @@ def files(manifest: Manifest, cached: Cache, told: Mapping[str, Value]) -> Rows:
     return rows
 
 
-def masks(manifest: Manifest, cached: Cache, told: Mapping[str, Value]) -> Rows:
-    """Images with and without a mask, the masks' sides, and which cannot be used; no rows where there is no mask at all."""
-    if not told["masks"]:
+def masks(manifest: Manifest, cached: Cache, facts: Facts) -> Rows:
+    """Return images with and without a mask, by kind of mask file; no rows where there is none."""
+    if not facts["masks"]:
         return []
     both, right, left = (
         pl.col(column).is_not_null()
         for column in ("lung_mask", "right_lung_mask", "left_lung_mask")
     )
     kinds = {
-        "Both lungs in one mask file (sides told apart by where they lie)": both,
+        "Both lungs in one mask file (sides assigned by their position)": both,
         "Right and left lung in files of their own": ~both & right & left,
     }
     kinds["One lung alone"] = ~both & (right ^ left)
     rows = [
-        ["Images with a lung mask", told["masks"]],
-        ["Images without", told["images"] - told["masks"]],
+        ["Images with a lung mask", facts["masks"]],
+        ["Images without", count(facts, "images") - count(facts, "masks")],
     ]
     rows += [
-        [words, count]
+        [words, images]
         for words, which in kinds.items()
-        if (count := manifest.table.filter(which).height)
+        if (images := manifest.table.filter(which).height)
     ]
-    drawn = told["masks"] - manifest.table.filter(both | right | left).height
-    rows += [["Lungs drawn as objects, no mask file", drawn]] if drawn else []
+    drawn = count(facts, "masks") - manifest.table.filter(both | right | left).height
+    rows += [["Lungs drawn as shapes, no mask file", drawn]] if drawn else []
     index = cached.index
-    rows += [["Outlined lungs, right and left counted apart", told.get("lungs")]]
-    rows += [["Masks that do not fit their picture or cannot be read", index["mask_error"].count()]]
+    rows += [["Outlined lungs, right and left counted separately", facts.get("lungs")]]
+    rows += [["Masks that do not fit their image or cannot be read", index["mask_error"].count()]]
     return [
         *rows,
         [
@@ -225,8 +237,8 @@ def masks(manifest: Manifest, cached: Cache, told: Mapping[str, Value]) -> Rows:
     ]
 
 
-def faults(found: pl.DataFrame) -> Rows:
-    """What the audit found, by rule: severity, rule, count, what it means, first message, remedy."""
+def issues(found: pl.DataFrame) -> Rows:
+    """Return a row for each rule: severity, rule, count, its meaning, first message, remedy."""
     rules = {
         rule.name: rule
         for name in plugins.names("checks")
@@ -238,7 +250,7 @@ def faults(found: pl.DataFrame) -> Rows:
             rule,
             rows.height,
             rules[rule].what,
-            cut(one_line(rows["message"][0]), MESSAGE),
+            shortened(one_line(rows["message"][0]), MESSAGE),
             rules[rule].remedy,
         ]
         for (severity, rule), rows in found.group_by("severity", "rule", maintain_order=True)
@@ -246,12 +258,15 @@ def faults(found: pl.DataFrame) -> Rows:
 
 
 def left_out(manifest: Manifest) -> int:
+    """Count the remarks on files that were left out."""
     return manifest.remarks.filter(pl.col("rule") == DROPPED).height
 
 
 def tree(root: Path, name: str = ".", shown: Callable[[str], str] = str) -> list[str]:
-    """Folders down to the second level with the number of files in and below each, by ending; the first one goes by `name`,
-    the others as `shown` has them."""
+    """Return folders down to the second level with the files in and below each, by ending.
+
+    The first one is called `name`, the others by what `shown` makes of their names.
+    """
     counts: dict[tuple[str, ...], Counter[str]] = {(): Counter()}
     for folder, inner, names in os.walk(root):
         inner[:] = sorted(name for name in inner if not name.startswith("."))
@@ -274,8 +289,8 @@ def _branches(
 ) -> Iterator[str]:
     indent = "  " * len(place)
     held = ", ".join(
-        f"{count:,} {ending}"
-        for ending, count in sorted(counts[place].items(), key=lambda item: (-item[1], item[0]))
+        f"{number:,} {ending}"
+        for ending, number in sorted(counts[place].items(), key=lambda item: (-item[1], item[0]))
     )
     yield f"{indent}{name}/  {held or 'empty'}"
     inner = sorted(

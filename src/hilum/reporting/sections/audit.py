@@ -1,8 +1,9 @@
-"""What the audit found, and which found lungs are doubtful, by rule, worst first, with pictures of the first few of each rule."""
+"""Issues that the audit found, and unreliable lung masks, by rule, worst first, with images."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -10,75 +11,101 @@ import polars as pl
 from markupsafe import Markup
 
 from hilum.annotations import lung_masks
-from hilum.audit import checks
 from hilum.audit.issues import Rule
 from hilum.drawing import images
 from hilum.pipeline import segment
 from hilum.pipeline.cache import Cache
+from hilum.plugins import Card
+from hilum.reporting.context import Context
 
-PICTURED = 4  # findings of a rule
-MESSAGES = 5  # told at once; the others are counted
+TITLE, ORDER = "Audit", 20
+SHOWN = 4  # issues of a rule that are shown with their images
+MESSAGES = 5  # of the others, listed as text; the rest are counted
+ABOUT_MASKS = "mask-"  # how the names of rules about masks begin
+
+Outlines = Callable[[str], list[images.Outline]]
 
 
-def section(findings: pl.DataFrame, cached: Cache, found: segment.Masks) -> dict[str, Any]:
-    """`found` are the lungs that are drawn where a finding is about them."""
-    rules = checks.rules() | {segment.UNRELIABLE.name: segment.UNRELIABLE}
+@dataclass(frozen=True)
+class ShownIssue:
+    """An issue with its image or both of a pair; `names` are ids that the message does not give."""
+
+    images: list[Markup]
+    message: str
+    names: list[str]
+
+
+@dataclass(frozen=True)
+class RuleIssues:
+    """The issues of one rule and severity; `more` counts those not shown and not listed."""
+
+    rule: Rule
+    severity: str
+    count: int
+    shown: list[ShownIssue]
+    messages: list[str]
+    more: int
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What the chapter shows; `caveats` say how reliable the checks are."""
+
+    groups: list[RuleIssues]
+    total: int
+    caveats: list[Card]
+
+
+def section(context: Context) -> Audit:
+    """Group the issues of the audit and of the lung masks by rule."""
+    cached = context.cached
+    issues = segment.findings(context.run, context.recipe)
+    segmented = segment.Masks.of(context.run, cached.size)
+    checks = [plugins.load("checks", name) for name in plugins.names("checks")]
+    rules = {rule.name: rule for check in checks for rule in check.RULES}
+    rules[segment.UNRELIABLE.name] = segment.UNRELIABLE
     groups = [
-        _group(rules[rule], severity, rows, cached, found)
-        for (severity, rule), rows in findings.group_by("severity", "rule", maintain_order=True)
+        _group(rules[rule], severity, rows, cached, segmented)
+        for (severity, rule), rows in issues.group_by("severity", "rule", maintain_order=True)
     ]
-    return {
-        "groups": groups,
-        "total": findings.height,
-        "caveats": checks.cards(),
-    }
+    return Audit(groups, issues.height, [check.CARD for check in checks])
 
 
 def _group(
-    rule: Rule, severity: str, rows: pl.DataFrame, cached: Cache, found: segment.Masks
-) -> dict[str, Any]:
+    rule: Rule, severity: Any, rows: pl.DataFrame, cached: Cache, segmented: segment.Masks
+) -> RuleIssues:
     visible = rows.filter(pl.col("image_id").is_in(cached.readable["image_id"].implode()))
-    outlines = partial(_outlines, rule, cached, found)
-    shown = [_shown(row, cached, outlines) for row in visible.head(PICTURED).iter_rows(named=True)]
-    told = {row["message"] for row in shown}
-    others = [message for message in rows["message"] if message not in told]
-    return {
-        "rule": rule,
-        "severity": severity,
-        "count": rows.height,
-        "shown": shown,
-        "messages": others[:MESSAGES],
-        "more": max(len(others) - MESSAGES, 0),
-    }
+    outlines = partial(_outlines, rule, cached, segmented)
+    shown = [_shown(row, cached, outlines) for row in visible.head(SHOWN).iter_rows(named=True)]
+    seen = {issue.message for issue in shown}
+    others = [message for message in rows["message"] if message not in seen]
+    more = max(len(others) - MESSAGES, 0)
+    return RuleIssues(rule, severity, rows.height, shown, others[:MESSAGES], more)
 
 
-def _shown(
-    row: dict[str, Any], cached: Cache, outlines: Callable[[str], list[images.Outline]]
-) -> dict[str, Any]:
-    """The image of a finding, or both of a pair; `names` are those that the message does not give already."""
+def _shown(row: dict[str, Any], cached: Cache, outlines: Outlines) -> ShownIssue:
+    message = row["message"]
     image_ids = [image_id for image_id in (row["image_id"], row["other_image_id"]) if image_id]
-    names = [
-        image_id for image_id in image_ids if image_id.rsplit("/", 1)[-1] not in row["message"]
-    ]
-    return {
-        "pictures": [_picture(image_id, cached, outlines(image_id)) for image_id in image_ids],
-        "message": row["message"],
-        "names": names,
-    }
+    return ShownIssue(
+        images=[_image(image_id, cached, outlines(image_id)) for image_id in image_ids],
+        message=message,
+        names=[one for one in image_ids if one.rsplit("/", 1)[-1] not in message],
+    )
 
 
-def _picture(image_id: str, cached: Cache, outlines: list[images.Outline]) -> Markup:
-    told = f"radiograph {image_id}" + (" with the outline of its lungs" if outlines else "")
-    return images.image(cached.images[cached.rows([image_id])[0]], alt_text=told, outlines=outlines)
+def _image(image_id: str, cached: Cache, outlines: list[images.Outline]) -> Markup:
+    description = f"radiograph {image_id}" + (" with the outline of its lungs" if outlines else "")
+    pixels = cached.images[cached.rows([image_id])[0]]
+    return images.image(pixels, told=description, outlines=outlines)
 
 
 def _outlines(
-    rule: Rule, cached: Cache, found: segment.Masks, image_id: str
+    rule: Rule, cached: Cache, segmented: segment.Masks, image_id: str
 ) -> list[images.Outline]:
-    """Of the drawn mask where the rule is about it, of the found lungs where it is about them."""
+    """Outline the mask that a rule is about: the reference mask, or the segmented lungs."""
     if rule.name == segment.UNRELIABLE.name:
         return [
-            images.Outline(found[image_id] == side, images.CYAN, dashed=True)
+            images.Outline(segmented[image_id] == side, images.CYAN, dashed=True)
             for side in lung_masks.SIDES.values()
         ]
     if rule.about_masks:

@@ -1,166 +1,237 @@
-"""The split: what each part holds, by which rule, and the proof that no stage learnt from what it is tested on."""
+"""The split: what each part holds, by which rule, and proof that no test image was trained on."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 import polars as pl
 
 from hilum.annotations.vocabulary import State
-from hilum.config import PRETRAINED, Split
+from hilum.config import PRETRAINED
+from hilum.config import Split as Settings
 from hilum.dataset.manifest import PARTS, Manifest
-from hilum.pipeline import _selection
+from hilum.pipeline import _selection, segment
+from hilum.pipeline._training import TRAINING
 from hilum.pipeline.division import TUNE
 from hilum.pipeline.segment import WHOLE
-from hilum.reporting.sections.text import plural
+from hilum.reporting.context import Context
+from hilum.reporting.text import plural
+from hilum.run_folder import Run
+
+TITLE, ORDER = "The split", 30
+
+Training = Mapping[str, pl.DataFrame]  # by step: model and image_id of every training image
 
 
-def section(
-    table: pl.DataFrame,
-    manifest: Manifest,
-    settings: Split,
-    training: Mapping[str, pl.DataFrame],
-    finders: pl.DataFrame,
-    summary: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Return what the chapter shows.
+@dataclass(frozen=True)
+class Part:
+    """What one part or fold holds; `train` and `tune` count the other images of a fold."""
 
-    `training` holds each stage's list (model, image_id), `finders` the model that found each image's lungs,
-    `summary` is that of the step.
-    """
-    return {
-        "parts": [_part(part, table.filter(pl.col("part") == part)) for part in PARTS],
-        "rule": [*_rule(table, manifest, settings, settings.seed), *_selected(settings, summary)],
-        "proof": [
-            {"model": _named(stage, model), **_learnt(table, rows)}
-            for stage, learnt in training.items()
-            for (model,), rows in learnt.group_by("model", maintain_order=True)
-        ],
-        "out_of_fold": _out_of_fold(table, training["segment"], finders),
-        "folds": [],
-        "final": [],
-    }
+    name: str
+    images: int
+    patients: int
+    present: int
+    absent: int
+    unknown: int
+    sources: str
+    train: int = 0
+    tune: int = 0
+
+
+@dataclass(frozen=True)
+class Leaked:
+    """Training images of a model, and patients with one, that are in a held-out part."""
+
+    images: int
+    patients: int
+
+
+@dataclass(frozen=True)
+class Proof:
+    """The images and patients that a model was trained on, and those of them held out: 0 each."""
+
+    model: str
+    images: int
+    patients: int
+    tune: Leaked
+    test: Leaked
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """Training images with segmented lungs, and those whose patient trained the segmenter."""
+
+    images: int
+    seen: int
+
+
+@dataclass(frozen=True)
+class Split:
+    """What the chapter shows: `parts` of one split, or `folds` and the names of `final` models."""
+
+    finding: str | None = None
+    rule: list[str] = field(default_factory=list)
+    proof: list[Proof] = field(default_factory=list)
+    out_of_fold: OutOfFold | None = None
+    parts: list[Part] = field(default_factory=list)
+    folds: list[Part] = field(default_factory=list)
+    final: list[str] = field(default_factory=list)
 
 
 class Fold(NamedTuple):
-    """Hold of one fold its split, each stage's list (model, image_id) and each image's finder."""
+    """Split, training images by step, and the model that segmented each image, of one fold."""
 
     table: pl.DataFrame
-    training: Mapping[str, pl.DataFrame]
-    finders: pl.DataFrame
+    training: Training
+    segmented_by: pl.DataFrame
+
+    @classmethod
+    def of(cls, run: Run) -> Fold:
+        """Read those of a fold, or of a run with one split."""
+        table, index = run.table("split", "split.parquet"), run.table("segment", segment.INDEX)
+        return cls(table, training_images(run), index)
+
+
+def section(context: Context) -> Split | None:
+    """Describe the split; None where nothing was trained."""
+    if context.untrained:
+        return None
+    settings, summary = context.recipe.split, context.run.summary("split")
+    if context.folds:
+        folds = [Fold.of(fold) for fold in context.folds]
+        final = training_images(context.run)
+        found = cross_validated(folds, final, context.manifest, settings, summary)
+    else:
+        found = single(Fold.of(context.run), context.manifest, settings, summary)
+    return replace(found, finding=context.finding)
+
+
+def training_images(run: Run) -> Training:
+    """Return, for segment and train, model and image_id of every image that was trained on."""
+    lists = {step: run.table(step, f"{step}/{TRAINING}") for step in ("segment", "train")}
+    # The pretrained lung model was trained elsewhere, on images that the run may hold too.
+    pretrained = segment.seen(run).select(model=pl.lit(PRETRAINED), image_id="image_id")
+    return lists | {"segment": pl.concat([lists["segment"], pretrained])}
+
+
+def single(fold: Fold, manifest: Manifest, settings: Settings, summary: Mapping[str, Any]) -> Split:
+    """Describe one split; `summary` is that of the step `split`."""
+    table = fold.table
+    return Split(
+        parts=[_part(part, table.filter(pl.col("part") == part)) for part in PARTS],
+        rule=[*_rule(table, manifest, settings, settings.seed), *_selected(settings, summary)],
+        proof=[
+            leaks(_model_name(step, str(model)), table, rows)
+            for step, images in fold.training.items()
+            for (model,), rows in images.group_by("model", maintain_order=True)
+        ],
+        out_of_fold=out_of_fold(table, fold.training["segment"], fold.segmented_by),
+    )
 
 
 def cross_validated(
     folds: Sequence[Fold],
-    final: Mapping[str, pl.DataFrame],
+    final: Training,
     manifest: Manifest,
-    settings: Split,
+    settings: Settings,
     summary: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Make what `section` makes, of folds; `final`: the lists of the models trained on all images."""
-    proof, seen = [], []
+) -> Split:
+    """Describe folds; `final` are the training images of the models trained on all images."""
+    proof, seen, parts = [], [], []
     for number, fold in enumerate(folds):
-        found = section(fold.table, manifest, settings, fold.training, fold.finders, {})
+        found = single(fold, manifest, settings, {})
         proof += [
-            {**line, "model": f"Fold {number}: {line['model'][0].lower()}{line['model'][1:]}"}
-            for line in found["proof"]
+            replace(one, model=f"Fold {number}: {one.model[0].lower()}{one.model[1:]}")
+            for one in found.proof
         ]
-        seen += [found["out_of_fold"]] if found["out_of_fold"] else []
-    rows = [_part("test", fold.table.filter(pl.col("part") == "test")) for fold in folds]
-    held = [
-        {part: (fold.table["part"] == part).sum() for part in ("train", "tune")} for fold in folds
-    ]
-    return {
-        "folds": [
-            {**row, **of, "name": f"Fold {number}"}
-            for number, (row, of) in enumerate(zip(rows, held, strict=True))
-        ],
-        "parts": [],
-        "rule": [
+        seen += [found.out_of_fold] if found.out_of_fold else []
+        part = _part(f"Fold {number}", fold.table.filter(pl.col("part") == "test"))
+        train, tune = (int((fold.table["part"] == name).sum()) for name in ("train", "tune"))
+        parts.append(replace(part, train=train, tune=tune))
+    total = OutOfFold(sum(one.images for one in seen), sum(one.seen for one in seen))
+    by_model = final["train"].group_by("model", maintain_order=True)
+    models = [PurePosixPath(str(model)).stem for (model,), _ in by_model]
+    return Split(
+        folds=parts,
+        rule=[
             *_rule(folds[0].table, manifest, None, settings.seed),
             *_selected(settings, summary),
         ],
-        "proof": proof,
-        "final": [
-            name
-            for name, kept in (("lungs", final["segment"].height), *_of_train(final["train"]))
-            if kept
-        ],
-        "out_of_fold": {key: sum(one[key] for one in seen) for key in ("images", "seen")}
-        if seen
-        else None,
-    }
-
-
-def _of_train(training: pl.DataFrame) -> list[tuple[str, int]]:
-    return [
-        (PurePosixPath(model).stem, rows.height)
-        for (model,), rows in training.group_by("model", maintain_order=True)
-    ]
-
-
-def _part(part: str, rows: pl.DataFrame) -> dict[str, Any]:
-    sources = rows.group_by("source").len().sort("source")
-    present, absent = ((rows["state"] == state).sum() for state in (State.PRESENT, State.ABSENT))
-    return {
-        "name": part,
-        "images": rows.height,
-        "patients": rows["patient_id"].n_unique(),
-        "present": present,
-        "absent": absent,
-        "unknown": rows.height - present - absent,
-        "sources": ", ".join(f"{source} {count:,}" for source, count in sources.iter_rows()),
-    }
-
-
-def _rule(table: pl.DataFrame, manifest: Manifest, settings: Split | None, seed: int) -> list[str]:
-    """Say by which rule parts were dealt; `settings` None: the patients were dealt into folds."""
-    several = table.group_by("patient_id").len().filter(pl.col("len") > 1)
-    joined = (
-        table.group_by("group")
-        .agg(pl.col("patient_id").n_unique().alias("patients"))
-        .filter(pl.col("patients") > 1)
+        proof=proof,
+        final=(["lungs"] if final["segment"].height else []) + models,
+        out_of_fold=total if seen else None,
     )
-    told = [
-        f"Whole patients are dealt out, never single images: {plural(several.height, 'patient')} here {'has' if several.height == 1 else 'have'} several images.",
-        f"Patients under whom the audit found the very same picture stay in one part and count as one in the figures: {plural(joined.height, 'such group')} here.",
+
+
+def _part(name: str, rows: pl.DataFrame) -> Part:
+    sources = rows.group_by("source").len().sort("source")
+    present, absent = (
+        int((rows["state"] == state).sum()) for state in (State.PRESENT, State.ABSENT)
+    )
+    return Part(
+        name=name,
+        images=rows.height,
+        patients=rows["patient_id"].n_unique(),
+        present=present,
+        absent=absent,
+        unknown=rows.height - present - absent,
+        sources=", ".join(f"{source} {count:,}" for source, count in sources.iter_rows()),
+    )
+
+
+def _rule(
+    table: pl.DataFrame, manifest: Manifest, settings: Settings | None, seed: int
+) -> list[str]:
+    """Return by which rule parts were assigned; `settings` None: patients went into folds."""
+    several = table.group_by("patient_id").len().filter(pl.col("len") > 1).height
+    patients = table.group_by("group").agg(pl.col("patient_id").n_unique().alias("patients"))
+    joined = patients.filter(pl.col("patients") > 1).height
+    sentences = [
+        "Whole patients are assigned, never single images: "
+        f"{plural(several, 'patient')} here {'has' if several == 1 else 'have'} several images.",
+        "Patients under whom the audit found the same image stay in one part and count as one in "
+        f"the figures: {plural(joined, 'such group')} here.",
     ]
     if settings is None:
-        told.append(
-            f"Patients are dealt into folds, and those outside a fold into train and tune "
-            f"({TUNE:.0%}), stratified by the rarest finding they have; seed {seed}."
-        )
-        return told
-    shares = ", ".join(f"{part} {getattr(settings, part):.0%}" for part in PARTS)
+        return [
+            *sentences,
+            "Patients are assigned to folds, and those outside a fold to train and tune "
+            f"({TUNE:.0%}), stratified by the rarest finding they have; seed {seed}.",
+        ]
     given = table.join(manifest.table.select("image_id", "given_part"), on="image_id").drop_nulls(
         "given_part"
     )
-    kept = (given["part"] == given["given_part"]).sum()
+    kept = int((given["part"] == given["given_part"]).sum())
     if kept < table.height:
-        told.append(
-            f"Shares asked for: {shares}, kept within each source and state of the finding; seed {seed}."
+        fractions = ", ".join(f"{part} {getattr(settings, part):.0%}" for part in PARTS)
+        sentences.append(
+            f"Fractions requested: {fractions}, kept within each source and state of the finding; "
+            f"seed {seed}."
         )
     if given.height:
-        told.append(
-            f"The data come with a split of their own ({plural(given.height, 'image')}); {kept:,} of these stand in the part it gives them."
+        sentences.append(
+            f"The data come with an official split ({plural(given.height, 'image')}); {kept:,} of "
+            "these are in the part that it gives them."
         )
     if settings.previous:
-        told.append("Patients of an earlier split stay where they were.")
-    return told
+        sentences.append("Patients of an earlier split stay where they were.")
+    return sentences
 
 
-def _selected(settings: Split, summary: Mapping[str, Any]) -> Iterator[str]:
-    """Yield which images are excluded, and which are included on request or with something not stated."""
+def _selected(settings: Settings, summary: Mapping[str, Any]) -> Iterator[str]:
+    """Yield which images are excluded, and which are included on request or without a statement."""
     if excluded := summary.get(_selection.EXCLUDED):
         counts = ", ".join(f"{reason} ({count:,})" for reason, count in excluded.items())
         yield (
-            f"In no part, since the data state that they are not frontal chest radiographs: {counts}. "
-            f"What [split] include lists is not excluded."
+            "In no part, since the data state that they are not frontal chest radiographs: "
+            f"{counts}. What [split] include lists is not excluded."
         )
     if settings.include:
-        yield f"Included beside frontal chest radiographs by [split] include: {', '.join(settings.include)}."
+        listed = ", ".join(settings.include)
+        yield f"Included beside frontal chest radiographs by [split] include: {listed}."
     if unstated := summary.get(_selection.NOT_STATED):
         counts = ", ".join(
             f"{field} ({plural(count, 'image')})" for field, count in unstated.items()
@@ -168,44 +239,45 @@ def _selected(settings: Split, summary: Mapping[str, Any]) -> Iterator[str]:
         yield f"Included although not stated: {counts}."
 
 
-def _named(stage: str, model: str) -> str:
-    """A model's name for a reader: `fold0` of the segmenter, `train/finding.onnx` of the others."""
-    if stage != "segment":
+def _model_name(step: str, model: str) -> str:
+    """Name a model for a reader: `fold0` of the segmenter, `train/finding.onnx` of the others."""
+    if step != "segment":
         return PurePosixPath(model).stem.capitalize()
     if model == PRETRAINED:
         return "Lungs, the model that comes with Hilum"
-    return (
-        "Lungs, for tune and test"
-        if model == WHOLE
-        else f"Lungs, for inner fold {model.removeprefix('fold')} of train"
-    )
+    if model == WHOLE:
+        return "Lungs, for tune and test"
+    return f"Lungs, for inner fold {model.removeprefix('fold')} of train"
 
 
-def _learnt(table: pl.DataFrame, rows: pl.DataFrame) -> dict[str, Any]:
-    """What a model was trained on, and how many of its images and patients stand in tune or test."""
+def leaks(model: str, table: pl.DataFrame, rows: pl.DataFrame) -> Proof:
+    """Count a model's training images (`rows`), and those that are in tune or test of `table`."""
     part_of = table.select("image_id", "patient_id", "group", "part")
-    learnt = rows.join(part_of, on="image_id", how="left")
-    groups = learnt.select("group").unique()
-    counts = {}
-    for part in ("tune", "test"):
-        held = part_of.filter(pl.col("part") == part)
-        shared = held.select("group").unique().join(groups, on="group", how="semi").height
-        counts[part] = {"images": (learnt["part"] == part).sum(), "patients": shared}
-    return {"images": learnt.height, "patients": learnt["patient_id"].n_unique(), **counts}
+    trained = rows.join(part_of, on="image_id", how="left")
+    groups = trained.select("group").unique()
+
+    def leaked(part: str) -> Leaked:
+        """Count training images, and patients with one, in a held-out part."""
+        held = part_of.filter(pl.col("part") == part).select("group").unique()
+        patients = held.join(groups, on="group", how="semi").height
+        return Leaked(int((trained["part"] == part).sum()), patients)
+
+    patients = trained["patient_id"].n_unique()
+    return Proof(model, trained.height, patients, leaked("tune"), leaked("test"))
 
 
-def _out_of_fold(
-    table: pl.DataFrame, training: pl.DataFrame, finders: pl.DataFrame
-) -> dict[str, int] | None:
-    """How many training images had their lungs found by a model that had learnt from their patient; None where no lungs were found."""
-    if not finders.height:
+def out_of_fold(
+    table: pl.DataFrame, training: pl.DataFrame, segmented_by: pl.DataFrame
+) -> OutOfFold | None:
+    """Count training images whose lungs a model segmented that was trained on their patient.
+
+    `segmented_by` has image_id and model. None where no lungs were segmented.
+    """
+    if not segmented_by.height:
         return None
     group_of = table.select("image_id", "group")
-    learnt = training.join(group_of, on="image_id").select("model", "group").unique()
-    found = finders.join(
-        table.filter(pl.col("part") == "train").select("image_id", "group"), on="image_id"
-    )
-    return {
-        "images": found.height,
-        "seen": found.join(learnt, on=["model", "group"], how="semi").height,
-    }
+    trained = training.join(group_of, on="image_id").select("model", "group").unique()
+    train = table.filter(pl.col("part") == "train").select("image_id", "group")
+    found = segmented_by.join(train, on="image_id")
+    seen = found.join(trained, on=["model", "group"], how="semi").height
+    return OutOfFold(found.height, seen)
