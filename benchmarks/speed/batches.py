@@ -29,7 +29,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from results import machine, record
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks._lib.results import machine, record

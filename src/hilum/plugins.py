@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import importlib
 import pkgutil
+import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import ModuleType

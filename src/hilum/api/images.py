@@ -126,10 +126,10 @@ def segment_lungs(image: Image | str | Path) -> Lungs:
     (True, True)
     """
     read = image if isinstance(image, Image) else read_image(image)
-    found = segment_images.segment_image(segment_images.chosen(), read.file, read.path)
+    found = segment_images.segment_image(segment_images.load_lung_model(), read.file, read.path)
     return Lungs(
-        right=found.own == RIGHT,
-        left=found.own == LEFT,
+        right=found.native_labels == RIGHT,
+        left=found.native_labels == LEFT,
         quality=found.quality,
         quality_flags=tuple(flag.fault for flag in found.quality_flags),
         overlay=segment_images.overlay(found),

@@ -23,7 +23,7 @@ from hilum.runs import predict_images, run_all
 from hilum.safety.path_names import as_text
 
 if TYPE_CHECKING:
-    from hilum.training.torch_dataset import Items
+    from hilum.training.torch_dataset import CachedImages
 
 Watch = Callable[[str], Progress]  # the progress of a step, by the step's name
 
@@ -139,7 +139,7 @@ def open_run(folder: str | Path) -> FinishedRun:
     return FinishedRun(Run(Path(folder)))
 
 
-def torch_dataset(run: FinishedRun, part: str = "train", *, seed: int = 0) -> Items:
+def torch_dataset(run: FinishedRun, part: str = "train", *, seed: int = 0) -> CachedImages:
     """Return a part's cached images as a PyTorch `Dataset`, for a training loop of one's own.
 
     Each item has `rows`, `images` float32 (1, size, size) in [0, 1] and `targets`, the state of the
@@ -149,12 +149,12 @@ def torch_dataset(run: FinishedRun, part: str = "train", *, seed: int = 0) -> It
     >>> items[0]["images"].shape
     torch.Size([1, 256, 256])
     """
-    from hilum.training.batches import Pictures
-    from hilum.training.torch_dataset import Items
+    from hilum.training.batches import TrainingImages
+    from hilum.training.torch_dataset import CachedImages
 
     chosen = run.split.filter(pl.col("part") == part)
     filled = cache.opened(run.run, run.recipe)
     rows = filled.rows(chosen["image_id"])
     targets = np.full(len(filled.images), np.nan, np.float32)  # nan: not stated
     targets[rows] = chosen["state"].cast(pl.Float32).fill_null(float("nan")).to_numpy()
-    return Items(Pictures(filled.images, targets=targets), rows, seed=seed)
+    return CachedImages(TrainingImages(filled.images, targets=targets), rows, seed=seed)

@@ -251,7 +251,7 @@ def datacard(
 
     recipe, run, steps = performed(source, to, quick, step.UNTIL, as_json)
     recipe = recipe.sharing(sharing(keep_identifiers, file_names, readings))
-    written = step.write(run, recipe, images=pictures)
+    written = step.write(run, recipe, images=images)
     console.echo(f"{'card':9} {'':>8}  {console.line(written.summary)}", err=as_json)
     if as_json:
         print_steps(run, {**steps, "card": written.as_dict()})

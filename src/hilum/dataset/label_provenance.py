@@ -24,7 +24,7 @@ def ledger(manifest: Manifest) -> pl.DataFrame:
 
     Columns: concept, term, rule, present, absent, uncertain, not mentioned, example.
     """
-    counts = [(pl.col("state") == state).sum().alias(word) for state, word in STATES.items()]
+    counts = [(pl.col("state") == state).sum().alias(word) for state, word in STATE_NAMES.items()]
     rows = (
         manifest.labels.group_by(LEDGER).agg(*counts, example=pl.col("source").first()).sort(LEDGER)
     )

@@ -254,7 +254,7 @@ def scored(
     where nothing was fitted.
     """
     threshold = known["threshold"] if known else None
-    fits = calibration.of_json(dict(known)) if known else {}
+    fits = calibration.from_json(dict(known)) if known else {}
     call = None
     if threshold is not None:
         call = PRESENT if score >= threshold else ABSENT

@@ -90,7 +90,7 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> StepResult:
                     image_id,
                     row,
                     *(crop.top, crop.left, crop.bottom, crop.right),
-                    region.how in (lung_crop.WHOLE, lung_crop.ASKED),
+                    region.how in (lung_crop.WHOLE, lung_crop.REQUESTED),
                     region.how,
                     integrity.checksum(region.image),
                 ]

@@ -81,7 +81,7 @@ LOOKS = {
 def attention(found: np.ndarray, shown: Shown) -> dict[str, float]:
     """Return `inside`, `area` and `gain` of one map."""
     image = Letterbox(shown.crop.target, shown.image.shape[0]).inside()
-    inside, strength = shown.lungs[image], saliency.grown(found, shown.image.shape[0])[image]
+    inside, strength = shown.lungs[image], saliency.upsample(found, shown.image.shape[0])[image]
     return {
         "inside": localisation.fraction_inside(inside, strength),
         "area": float(inside.mean()) if inside.any() else np.nan,

@@ -14,6 +14,7 @@ import polars as pl
 
 from hilum import plugins, storage
 from hilum.annotations import eligibility, lung_masks
+from hilum.annotations.vocabulary import STATE_NAMES
 from hilum.config import Data, Recipe
 from hilum.dataset import corrections, merge
 from hilum.dataset.manifest import DROPPED, PLACES, Manifest, Remark, Row

@@ -34,6 +34,7 @@ from hilum.imaging.files import dicom, image_file, raster
 from hilum.imaging.geometry import resize
 from hilum.imaging.radiograph import Radiograph
 from hilum.inference import acceptance, lung_crop, orientation
+from hilum.inference.examination import examine
 from hilum.inference.onnx_model import OnnxModel
 from hilum.pipeline import audit, crop, division, segment, train
 from hilum.pipeline._training import digests
@@ -144,35 +145,21 @@ class RunModels:
 
     def of_radiograph(self, radiograph: Radiograph) -> Prediction:
         """Score an image; masks and maps are in its display orientation."""
-        pixels = self.recipe.pixels
-        seen = as_uint8(preprocess(radiograph, pixels.size, pixels.normalisation, pixels.depth))
-        features = orientation.describe_orientation(seen[None], [radiograph.size])
-        (flags,) = orientation.quality_flags(features)
-        lung = lung_finder.no_lungs(pixels.size)
-        if "lungs" in self.models:
-            lung = lung_finder.segment_lungs(self.models["lungs"], seen, radiograph.size)
-        cut = lung_crop.cut(
-            seen,
-            lung.labels,
-            self.recipe.crop,
-            quality=lung.quality,
-            typical=self.typical,
-            size=radiograph.size,
-        )
+        examined = examine(radiograph, self.models.get("lungs"), self.recipe.pixels)
+        cut = examined.crop(self.recipe.crop, self.typical)
         found = {task: self.models[task](cut.image) for task in STAGES if task in self.models}
         to_file = cut.to_file(radiograph.size)
-        letterbox, *_ = to_file.steps
         scores = {task: _by_concept(self.models[task], outputs) for task, outputs in found.items()}
         return Prediction(
             scores=scores,
             concept=next(iter(scores.get("finding", {})), ""),
-            lungs=lung_masks.upsample_labels(lung.labels, lung.likely, letterbox.back),
+            lungs=examined.upright_labels(),
             anomaly_map=to_file.back(found["anomaly"]["map"]) if "anomaly" in found else None,
-            quality=lung_finder.is_unreliable(lung.quality, flags),
+            quality=examined.quality,
             cut=cut.how,
-            quality_flags=tuple(flags),
-            seen=seen,
-            labels=lung.labels,
+            quality_flags=examined.quality_flags,
+            seen=examined.image,
+            labels=examined.lungs.labels,
             region=cut,
         )
 

@@ -38,11 +38,11 @@ class Shown:
 
     def in_file(self, found: np.ndarray) -> np.ndarray:
         """Map values of the region to the file's own pixels, float32, 0 outside the region."""
-        return self.from_file.back(saliency.grown(found, self.image.shape[0]))
+        return self.from_file.back(saliency.upsample(found, self.image.shape[0]))
 
     def in_cached(self, found: np.ndarray) -> np.ndarray:
         """Map values of the region to the cached image, float32, 0 outside the region."""
-        return self.from_cached.back(saliency.grown(found, self.image.shape[0]))
+        return self.from_cached.back(saliency.upsample(found, self.image.shape[0]))
 
     def reference_mask(self, outlines: Sequence[shapes.Shape]) -> np.ndarray:
         """Return the union of outlines of the file, in the cached image, bool (size, size)."""

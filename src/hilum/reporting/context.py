@@ -175,7 +175,7 @@ class Context:
         whole, typical = (
             int((index["cut"] == how).sum()) for how in (lung_crop.WHOLE, lung_crop.BOX)
         )
-        requested = bool((index["cut"] == lung_crop.ASKED).any())
+        requested = bool((index["cut"] == lung_crop.REQUESTED).any())
         return LungCrops(whole, typical, bool(index["whole"].all()), requested)
 
 

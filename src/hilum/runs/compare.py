@@ -23,7 +23,7 @@ import polars as pl
 from hilum.annotations.vocabulary import State
 from hilum.config import Evaluate
 from hilum.errors import Mismatch
-from hilum.pipeline import cache, evaluate, predict
+from hilum.pipeline import cache, evaluate, predict, truth
 from hilum.run_folder import Run
 from hilum.statistics import auroc_tests
 from hilum.statistics.metrics import calibration as calibrated
@@ -152,7 +152,7 @@ def _test(run: Run) -> pl.DataFrame:
     scores = evaluate.transferred(run, test).select(*KEYS, "score", CALLED, PROBABILITY)
     groups = run.table("split", "split.parquet").select("image_id", "group")
     digests = cache.opened(run, run.recipe()).index.select("image_id", "pixel_digest")
-    truths = evaluate.truths(run.manifest(), scores)
+    truths = truth.truths(run.manifest(), scores["concept"])
     return (
         scores.join(groups, on="image_id", maintain_order="left")
         .join(digests, on="image_id", how="left", maintain_order="left")

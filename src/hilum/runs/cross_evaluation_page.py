@@ -80,7 +80,7 @@ def _chart(name: str, rows: pl.DataFrame, names: Sequence[str]) -> Chart:
         cells,
         low=0.5,
         high=1.0,
-        told=f"AUROC of each model on each set. {values}",
+        alt_text=f"AUROC of each model on each set. {values}",
     )
     return Chart(name, drawing)
 

@@ -32,7 +32,7 @@ from hilum.imaging.files.find_images import collect
 from hilum.imaging.radiograph import Radiograph, to_uint8
 from hilum.inference import classify_images
 from hilum.inference import saliency as saliency_maps
-from hilum.pipeline import explain, predict
+from hilum.pipeline import explain, predict, shown_region
 from hilum.run_folder import Run
 from hilum.runs.scoring_run import ScoringRun
 
@@ -105,7 +105,7 @@ def _joined(done: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:
 
 def _overlay(radiograph: Radiograph, found: predict.Prediction, saliency: np.ndarray) -> bytes:
     on_file = found.region.to_file(radiograph.size).back(
-        saliency_maps.grown(saliency, found.region.image.shape[0])
+        saliency_maps.upsample(saliency, found.region.image.shape[0])
     )
     return classify_images.heat_overlay(to_uint8(radiograph.pixels), on_file)
 

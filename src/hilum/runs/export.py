@@ -46,7 +46,7 @@ def export(
     summary = {
         **module.write(passed.manifest, folder, split=named),
         **_stated(manifest, split),
-        **run_release.told(sharing),
+        **run_release.summary(sharing),
     }
     if split is not None and fold_count(split):
         summary["note"] = (

@@ -74,7 +74,7 @@ class ScoringRun:
         """Return the scores of a file, or why it is refused."""
         stated = segment_images.stated_by(file)
         evidence = acceptance.Lungs(bool(found.lungs.any()), found.quality, self.least_quality)
-        why = acceptance.refused(found.quality_flags, stated, evidence, self.recipe.split.include)
+        why = acceptance.refusal(found.quality_flags, stated, evidence, self.recipe.split.include)
         warning = "" if why else "; ".join(self._warnings(file, found, stated))
         scores = [] if why else list(self._scores(found, warning))
         flags = ", ".join(flag.fault for flag in found.quality_flags)

@@ -124,6 +124,6 @@ def as_float(images: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     return np.divide(images, np.float32(np.iinfo(images.dtype).max), out=out, dtype=np.float32)
 
 
-def _read(images: np.ndarray | ImageStack, rows: np.ndarray) -> Iterable[np.ndarray]:
+def _read(images: np.ndarray | ImageStack | AsUint8, rows: np.ndarray) -> Iterable[np.ndarray]:
     """Return the images of `rows`; those of an array are not copied."""
     return images.read(rows) if isinstance(images, ImageStack) else [images[row] for row in rows]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from hilum.annotations.vocabulary import STATE_NAMES
 from hilum.dataset.plan import columns, label_columns, labels, lexicon, names
 from hilum.dataset.plan.columns import STATED_BY_SETTINGS, Column, TableReading
 from hilum.dataset.plan.evidence import LIKELY, STATED, Evidence, shown

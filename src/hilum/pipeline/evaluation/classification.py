@@ -64,7 +64,7 @@ def transfer(
 
 def _applied(fitted: Fitted, score: np.ndarray) -> dict[str, np.ndarray]:
     """Return those of `TRANSFERRED` that were chosen, each (rows,)."""
-    made = {name: fit(score) for name, fit in calibration.of_json(fitted).items()}
+    made = {name: fit(score) for name, fit in calibration.from_json(fitted).items()}
     if fitted["threshold"] is not None:
         made["called"] = (score >= fitted["threshold"]).astype(float)
     return made
@@ -119,7 +119,7 @@ def fits(rows: pl.DataFrame, scores: pl.DataFrame) -> Calibrations:
 def fit(tune: pl.DataFrame) -> Fitted:
     """Choose threshold (Youden) and calibrations on the tune part's rows (state, score)."""
     labels, score = truth_and_score(tune)
-    return calibration.as_json(discrimination.youden_threshold(labels, score), labels, score)
+    return calibration.to_json(discrimination.youden_threshold(labels, score), labels, score)
 
 
 def _of_cell(

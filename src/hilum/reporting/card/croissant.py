@@ -20,8 +20,8 @@ import polars as pl
 
 from hilum.annotations import acquisition
 from hilum.annotations.vocabulary import name_of
+from hilum.dataset import mask_files
 from hilum.dataset.manifest import Manifest
-from hilum.pipeline.cache import MASKS
 from hilum.plugins import Card
 from hilum.reporting.card.published import Published
 
@@ -178,7 +178,7 @@ def _file_object(rows: bytes) -> Json:
 def _file_sets(manifest: Manifest) -> Iterator[Json]:
     for name, columns, about in (
         ("images", ("path",), "The radiographs"),
-        ("lung-masks", MASKS, "Masks of the lungs"),
+        ("lung-masks", tuple(mask_files.COLUMNS), "Masks of the lungs"),
     ):
         places: dict[str, set[str]] = defaultdict(set)
         for place in (place for column in columns for place in manifest.table[column].drop_nulls()):

@@ -1,6 +1,6 @@
 """Facts of a data set by name, computed from its table and from its cache.
 
-The names are those of `resources/published/*.toml`:
+The names are those of `dataset/readers/*.published.toml`:
 
     images, patients
     masks                 images with an outline of the lungs, in a mask file or drawn as shapes
@@ -39,8 +39,8 @@ import polars as pl
 
 from hilum.annotations.lung_masks import REFERENCE
 from hilum.annotations.vocabulary import STATE_NAMES, State, ancestors, concepts, name_of
+from hilum.dataset import mask_files
 from hilum.dataset.manifest import PARTS, Manifest
-from hilum.pipeline.cache import MASKS
 
 Value = int | float | str | list
 Facts = dict[str, Value]  # by name
@@ -132,7 +132,9 @@ def facts(manifest: Manifest, index: pl.DataFrame) -> Facts:
         states, on="image_id", how="left", maintain_order="left"
     )
     drawn = pl.col("image_id").is_in(_lung_objects(manifest)["image_id"].unique().implode())
-    table = table.with_columns(masked=pl.any_horizontal(pl.col(*MASKS).is_not_null(), drawn))
+    table = table.with_columns(
+        masked=pl.any_horizontal(pl.col(*tuple(mask_files.COLUMNS)).is_not_null(), drawn)
+    )
     labels = manifest.labels.select("image_id", "concept", "state").join(
         table.select("image_id", "source", "given_part"), on="image_id"
     )
@@ -189,9 +191,7 @@ def _of_files(table: pl.DataFrame) -> Iterator[tuple[str, Value]]:
     if len(endings):
         yield (
             "formats",
-            sorted(
-                {_ENDINGS.get(ending, ending.upper()) for ending in endings.drop_nulls().to_list()}
-            ),
+            sorted({_ENDINGS.get(ending, ending.upper()) for ending in map(str, endings)}),
         )
     read = table.filter(pl.col("error").is_null() & pl.col("width").is_not_null())
     if not read.height:

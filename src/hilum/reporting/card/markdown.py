@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from typing import Any
 
 DASH = "–"
@@ -74,15 +73,6 @@ def block(lines: Sequence[str]) -> SafeMarkdown:
 
 def render(content: Mapping[str, object], template: str = TEMPLATE) -> str:
     """Render a template below the package, with every value escaped."""
-    page = Environment(
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=escaped,
-        autoescape=False,
-    )
-    page.filters |= {"table": table, "block": block}
-    text = page.from_string(
-        resources.files("hilum").joinpath(template).read_text(encoding="utf-8")
-    ).render(content)
+    filters = {"table": table, "block": block}
+    text = templates.render(template, content, autoescape=False, filters=filters, finalize=escaped)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"

@@ -1,6 +1,6 @@
 """What the published cards of a data set state, and how it compares with the files.
 
-`resources/published/NAME.toml` has
+`NAME.published.toml` beside a reader has
 
     url, licence_url, year     of the data set, where known
     [[statement]]
@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from hilum import plugins
 from hilum.errors import BadData
 from hilum.reporting.card.facts import Facts, Value, in_words, known, reason
 
@@ -96,10 +97,7 @@ def read(dataset: str) -> Published:
 
     Raises `BadData` with every name that is no fact's.
     """
-    file = resources.files("hilum").joinpath(f"resources/published/{dataset}.toml")
-    if not file.is_file():
-        return Published()
-    stored = tomllib.loads(file.read_text(encoding="utf-8"))
+    stored = plugins.facts("readers", dataset, FIGURES)
     statements = tuple(
         Statement(
             item["where"],
@@ -116,7 +114,7 @@ def read(dataset: str) -> Published:
         if not known(name)
     ]
     if unknown:
-        raise BadData.listing(f"{dataset}.toml has names that are no facts", unknown)
+        raise BadData.listing(f"{dataset}.{FIGURES} has names that are no facts", unknown)
     return Published(
         statements,
         stored.get("url", ""),

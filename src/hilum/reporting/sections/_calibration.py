@@ -11,8 +11,8 @@ import polars as pl
 from markupsafe import Markup
 
 from hilum.drawing import charts
-from hilum.pipeline.evaluation.classification import KINDS, probabilities
 from hilum.pipeline.evaluation.estimate import ALL
+from hilum.pipeline.evaluation.measures import KINDS, probabilities
 from hilum.reporting import text
 from hilum.statistics.metrics import calibration
 
@@ -106,7 +106,7 @@ def _diagram(truth: np.ndarray, made: Mapping[str, np.ndarray]) -> Markup | None
         lines[::-1],
         x="Mean probability of a bin",
         y="Fraction of positive images in it",
-        told="Reliability diagram of the test part: the fraction of positive images over the mean "
+        alt_text="Reliability diagram of the test part: the fraction of positive images over the mean "
         f"probability of bins. {described}.",
         dots=points,
     )

@@ -74,7 +74,7 @@ def roc(test: pl.DataFrame, tune: pl.DataFrame) -> Markup | None:
         points,
         x="1 − specificity (fraction of the absent called positive)",
         y="Sensitivity",
-        told=f"ROC curve of the test part. {described}.",
+        alt_text=f"ROC curve of the test part. {described}.",
     )
 
 
@@ -110,7 +110,7 @@ def precision_recall(test: pl.DataFrame, tune: pl.DataFrame) -> Markup | None:
         points,
         x="Recall (sensitivity)",
         y="Precision (PPV)",
-        told="Precision-recall curve of the test part. "
+        alt_text="Precision-recall curve of the test part. "
         f"{lines[-1].name}; prevalence {prevalence:.3f}.",
     )
 
@@ -131,6 +131,6 @@ def histogram(test: pl.DataFrame, threshold: float | None, finding: str) -> Mark
         groups,
         x="Score",
         y="Images",
-        told=f"Histograms of the score in the test part. {medians}.",
+        alt_text=f"Histograms of the score in the test part. {medians}.",
         mark=None if threshold is None else (threshold, "threshold"),
     )

@@ -107,7 +107,7 @@ def _mistake(
     cut = crops.index.row(by_predicate=pl.col("image_id") == image_id, named=True)
     drawn = images.image(
         cached.images[cached.rows([image_id])[0]],
-        told=f"radiograph {image_id}, score {score}",
+        alt_text=f"radiograph {image_id}, score {score}",
         box=images.Box(cut["top"], cut["left"], cut["bottom"], cut["right"]),
     )
     return Mistake(image_id, drawn, score, shortened(readings[image_id]))
@@ -157,8 +157,8 @@ def _overlay(row: dict[str, Any], strength: np.ndarray, crops: Crops) -> Anomaly
     description = f"lung crop of {image_id} under its anomaly map, score {score}"
     return AnomalyMap(
         image_id=image_id,
-        plain=images.image(crop, told=f"lung crop of {image_id}"),
-        image=images.image(images.heat(crop, strength), told=description),
+        plain=images.image(crop, alt_text=f"lung crop of {image_id}"),
+        image=images.image(images.heat(crop, strength), alt_text=description),
         score=score,
         state=WORDS[row["state"]],
     )

@@ -172,7 +172,7 @@ def _item(
     ]
     drawn, inside = [], []
     for row in rows.iter_rows(named=True):
-        strength = saliency.grown(maps[row["map"]], shown.image.shape[0])
+        strength = saliency.upsample(maps[row["map"]], shown.image.shape[0])
         highest = float(strength.max())
         relative = strength / highest if highest > 0 else np.zeros_like(strength)
         description = (
@@ -180,7 +180,7 @@ def _item(
         )
         top = images.Outline(relative >= LEVEL, images.ORANGE)
         heated = images.heat(shown.image, relative)
-        drawn.append(images.image(heated, told=description, outlines=[*outlines, top]))
+        drawn.append(images.image(heated, alt_text=description, outlines=[*outlines, top]))
         inside.append(f"{row['method']}: {text.number(row['inside'])} of it in the lungs")
     first = rows.row(0, named=True)
     return MapItem(first["image_id"], f"{first['score']:.3g}", drawn, "; ".join(inside))

@@ -13,8 +13,8 @@ from markupsafe import Markup
 from hilum.annotations.vocabulary import State, name_of
 from hilum.config import Evaluate
 from hilum.drawing import charts
-from hilum.pipeline.evaluation.classification import AT_PREVALENCE, REOPTIMISED, WITHIN_FOLDS
 from hilum.pipeline.evaluation.estimate import ALL, MACRO, MICRO
+from hilum.pipeline.evaluation.measures import AT_PREVALENCE, REOPTIMISED, WITHIN_FOLDS
 from hilum.reporting import text
 from hilum.reporting.context import Context
 from hilum.reporting.sections import _calibration, _curves
@@ -205,7 +205,7 @@ def _figures(of_concept: pl.DataFrame) -> Iterator[FigureRow]:
         test, tune = whole["test", metric], whole.get(("tune", metric))
         written, bar, delong = text.interval(test, metric), "", ""
         if not np.isnan(test.value):
-            bar = charts.interval(test.value, test.ci_low, test.ci_high, told=written)
+            bar = charts.interval(test.value, test.ci_low, test.ci_high, alt_text=written)
         if metric == "auroc" and not np.isnan(test.delong_low):
             delong = f"DeLong: {text.number(test.delong_low)} to {text.number(test.delong_high)}"
         beside = text.interval(tune, metric) if tune else text.DASH

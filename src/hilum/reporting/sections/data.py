@@ -194,7 +194,7 @@ def _ages(manifest: Manifest, finding: str | None) -> Markup | None:
         {name: rows["age_years"].to_numpy() for name, rows in groups.items()},
         x="Age, years",
         y="Images",
-        told=f"Histogram of age. {medians}.",
+        alt_text=f"Histogram of age. {medians}.",
     )
 
 

@@ -212,7 +212,7 @@ def _spread(rows: pl.DataFrame) -> Markup | None:
         values,
         x="Dice of an image",
         y="Images",
-        told=f"Histograms of Dice over the test images. {described}.",
+        alt_text=f"Histograms of Dice over the test images. {described}.",
     )
 
 
@@ -240,7 +240,7 @@ def _training_curve(epochs: pl.DataFrame) -> Markup | None:
         lines,
         x=f"Fraction of {longest} batches",
         y="Dice, tune part",
-        told=f"Dice of the tune images during training. {described}.",
+        alt_text=f"Dice of the tune images during training. {described}.",
     )
 
 
@@ -274,5 +274,5 @@ def _overlay(row: dict[str, Any], cached: Cache, segmented: np.ndarray) -> Overl
     description = (
         f"radiograph {row['image_id']} with reference and segmented lung outlines, Dice {dice}"
     )
-    drawn = images.image(cached.images[place], told=description, outlines=outlines)
+    drawn = images.image(cached.images[place], alt_text=description, outlines=outlines)
     return Overlay(row["image_id"], drawn, dice)

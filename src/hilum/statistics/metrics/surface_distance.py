@@ -70,7 +70,7 @@ def of_large_masks(
     """
     if not truth.any() or not found.any():
         return [dict.fromkeys(METRICS, float("nan")) for _ in spacings]
-    points = [np.argwhere(_outline(mask)) for mask in (truth, found)]
+    points = [np.argwhere(_contour(mask)) for mask in (truth, found)]
     measured = []
     for spacing in spacings:
         of_truth, of_found = (one * np.asarray(spacing) for one in points)
@@ -97,7 +97,7 @@ def _average(to_found: np.ndarray, to_truth: np.ndarray) -> float:
     return float(np.concatenate([to_found, to_truth]).mean())
 
 
-def _outline(mask: np.ndarray) -> np.ndarray:
+def _contour(mask: np.ndarray) -> np.ndarray:
     """Return the inside pixels that touch the outside, or the image's border, by a side."""
     inner = np.zeros_like(mask)
     inner[1:-1, 1:-1] = (
