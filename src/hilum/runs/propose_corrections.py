@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 
 from hilum import storage
+from hilum.audit import checks
 from hilum.audit.issues import Rule
 from hilum.dataset import corrections
 from hilum.dataset.corrections import ACTIONS, GONE, OF_PAIRS, Correction
@@ -18,28 +19,6 @@ from hilum.dataset.manifest import SEVERITIES
 from hilum.errors import HilumError, NotFound, on_one_line
 from hilum.run_folder import Run
 
-# The action that corrects the issues of a rule; of a rule that is not listed, that of its prefix.
-# None: no change of the table would correct it.
-BY_RULE: Mapping[str, str | None] = {
-    "mask-missing": None,
-    "mask-orphan": None,
-    "mask-inverted": None,
-    "mask-label-map": None,
-    "mask-scaled": None,
-    "mask-sides-exchanged": "exchange mask sides",
-    "duplicate-labels": "leave out",
-    "duplicate-parts": "keep one of pair",
-    "duplicate-patients": "same patient as",
-    "patient-same": "same patient as",
-    "label-conflict": "leave out",
-    "label-against-reading": "leave out",
-}
-BY_PREFIX = {
-    "mask-": "leave out mask",
-    "image-": "leave out",
-    "duplicate-": "keep one of pair",
-    "label-": "leave out",
-}
 HEAD = """\
 # Corrections for {folder}, proposed by `hilum propose-fixes` from the issues of its audit.
 # Review each, change or delete what is wrong, then:
@@ -51,23 +30,16 @@ HEAD = """\
 """
 
 
-def action_of(rule: str) -> str | None:
-    """Return the action that corrects the issues of a rule; None where none would."""
-    if rule in BY_RULE:
-        return BY_RULE[rule]
-    actions = (action for prefix, action in BY_PREFIX.items() if rule.startswith(prefix))
-    return next(actions, None)
-
-
 def listing(issues: pl.DataFrame) -> pl.DataFrame:
     """Return what could be fixed, a row for each rule, the worst first.
 
     Columns are severity, rule, findings and fixable (counts of issues), action (null: by hand) and
     remedy.
     """
-    rows = []
-    for (severity, rule), found in issues.group_by("severity", "rule", maintain_order=True):
-        fixable = sum(1 for row in found.iter_rows(named=True) if _fixable(row))
+    rows, rules = [], checks.rules()
+    for (severity, name), found in issues.group_by("severity", "rule", maintain_order=True):
+        rule = rules.get(str(name))
+        fixable = sum(1 for row in found.iter_rows(named=True) if _fixable(row, rule))
         rows.append(
             (
                 severity,
@@ -99,6 +71,7 @@ def proposed(
     an image without an issue.
     """
     _refuse_unknown(issues, rules, images)
+    declared = checks.rules()
     worst_first = issues.sort(pl.col("severity").cast(pl.Enum(SEVERITIES)), maintain_order=True)
     found: dict[tuple[str, str | None, str | None], Correction] = {}
     gone: dict[str, str | None] = {}
@@ -106,7 +79,7 @@ def proposed(
         if (
             (rules and row["rule"] not in rules)
             or (images and not {row["image_id"], row["other_image_id"]} & set(images))
-            or not _fixable(row)
+            or not _fixable(row, declared.get(row["rule"]))
         ):
             continue
         for one in _of(row, declared[row["rule"]], gone):
@@ -136,8 +109,8 @@ def _of(row: Mapping[str, Any], rule: Rule, gone: Mapping[str, str | None]) -> I
                 yield Correction(image_id, action, None, row["rule"], why)
 
 
-def _fixable(row: Mapping[str, Any]) -> bool:
-    action = action_of(row["rule"])
+def _fixable(row: Mapping[str, Any], rule: Rule | None) -> bool:
+    """Return whether a correction can be proposed; None is the rule of a check that is gone."""
     return (
         rule is not None
         and rule.correction is not None

@@ -134,10 +134,10 @@ def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Issue]:
     yield from LOW_CONTRAST.issue(
         images.filter(levels.is_between(*FEW_LEVELS)).select("image_id", message=few)
     )
-    if orientation.DISTANCE in facts.columns:  # the pictures were looked at
-        seen = pictures.filter(levels >= FEW_LEVELS[0])
-        yield from _posture(seen)
-        yield from _tones(
+    if orientation.DISTANCE in facts.columns:  # the images were measured
+        seen = images.filter(levels >= FEW_LEVELS[0])
+        yield from _orientation(seen)
+        yield from _grey_levels(
             seen.filter((levels > FEW_LEVELS[1]) & (pl.col("flat") < orientation.EMPTY_FRACTION))
         )
 
@@ -189,9 +189,9 @@ def _orientation(seen: pl.DataFrame) -> Iterator[Issue]:
     rules = {
         orientation.EMPTY: EMPTY,
         orientation.INVERTED: INVERTED,
-        orientation.ROTATED: TURNED,
+        orientation.ROTATED: ROTATED,
         orientation.MIRRORED: MIRRORED,
-        orientation.OUT_OF_DISTRIBUTION: STRANGE,
+        orientation.OUT_OF_DISTRIBUTION: NOT_A_CHEST,
     }
     stated = seen.select("image_id", "path", "view").with_columns(eligibility.reasons(seen))
     rows = [
@@ -207,12 +207,9 @@ def _orientation(seen: pl.DataFrame) -> Iterator[Issue]:
         yield from rule.issue(pl.DataFrame(table, schema=["image_id", "message"], orient="row"))
 
 
-def _though(view: str | None, doubt: orientation.QualityFlag) -> str:
-    return (
-        f", though it is stated to be {view}"
-        if view and doubt.fault == orientation.OUT_OF_DISTRIBUTION
-        else ""
-    )
+def _though(view: str | None, flag: orientation.QualityFlag) -> str:
+    contradicted = view and flag.fault == orientation.OUT_OF_DISTRIBUTION
+    return f", though it is stated to be {view}" if contradicted else ""
 
 
 def _fraction(rows: pl.DataFrame, words: str, column: str) -> pl.DataFrame:

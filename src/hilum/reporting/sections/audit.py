@@ -11,6 +11,7 @@ import polars as pl
 from markupsafe import Markup
 
 from hilum.annotations import lung_masks
+from hilum.audit import checks
 from hilum.audit.issues import Rule
 from hilum.drawing import images
 from hilum.pipeline import segment
@@ -21,7 +22,6 @@ from hilum.reporting.context import Context
 TITLE, ORDER = "Audit", 20
 SHOWN = 4  # issues of a rule that are shown with their images
 MESSAGES = 5  # of the others, listed as text; the rest are counted
-ABOUT_MASKS = "mask-"  # how the names of rules about masks begin
 
 Outlines = Callable[[str], list[images.Outline]]
 
@@ -61,14 +61,12 @@ def section(context: Context) -> Audit:
     cached = context.cached
     issues = segment.findings(context.run, context.recipe)
     segmented = segment.Masks.of(context.run, cached.size)
-    checks = [plugins.load("checks", name) for name in plugins.names("checks")]
-    rules = {rule.name: rule for check in checks for rule in check.RULES}
-    rules[segment.UNRELIABLE.name] = segment.UNRELIABLE
+    rules = checks.rules() | {segment.UNRELIABLE.name: segment.UNRELIABLE}
     groups = [
         _group(rules[rule], severity, rows, cached, segmented)
         for (severity, rule), rows in issues.group_by("severity", "rule", maintain_order=True)
     ]
-    return Audit(groups, issues.height, [check.CARD for check in checks])
+    return Audit(groups, issues.height, checks.cards())
 
 
 def _group(
@@ -96,7 +94,7 @@ def _shown(row: dict[str, Any], cached: Cache, outlines: Outlines) -> ShownIssue
 def _image(image_id: str, cached: Cache, outlines: list[images.Outline]) -> Markup:
     description = f"radiograph {image_id}" + (" with the outline of its lungs" if outlines else "")
     pixels = cached.images[cached.rows([image_id])[0]]
-    return images.image(pixels, told=description, outlines=outlines)
+    return images.image(pixels, alt_text=description, outlines=outlines)
 
 
 def _outlines(
