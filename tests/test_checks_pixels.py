@@ -116,7 +116,7 @@ def test_messages_name_the_file_and_say_which_way():
     ]
     assert messages == [
         "1.png: appears rotated by 180°",
-        "1.png: 70 % of the picture is a flat border",
+        "1.png: 70 % of the image is a flat border",
     ]
 
 
