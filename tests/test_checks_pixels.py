@@ -69,8 +69,8 @@ def test_correct_images_have_no_issues():
     ("changes", "rule", "severity"),
     [
         ({"inverted": 12.0}, "image-inverted", "warning"),
-        ({"rotated": 9.0, "quarter_turns": 3}, "image-turned", "warning"),
-        ({"rotated": 9.0, "quarter_turns": 1, "mirrored": 9.0}, "image-turned", "warning"),
+        ({"rotated": 9.0, "quarter_turns": 3}, "image-rotated", "warning"),
+        ({"rotated": 9.0, "quarter_turns": 1, "mirrored": 9.0}, "image-rotated", "warning"),
         ({"mirrored": 9.0}, "image-mirrored", "warning"),
         ({"out_of_distribution": 12.0}, "image-not-frontal-chest", "warning"),
         ({"distance": 4.0, "inverted": 9.0}, "image-not-frontal-chest", "warning"),
@@ -115,8 +115,8 @@ def test_messages_name_the_file_and_say_which_way():
         for one in image_quality.check(*made_up(**changes))
     ]
     assert messages == [
-        "1.png: looks rotated by 180°",
-        "1.png: 70 % of the picture is a flat border",
+        "1.png: appears rotated by 180°",
+        "1.png: 70 % of the image is a flat border",
     ]
 
 

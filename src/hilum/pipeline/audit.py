@@ -30,7 +30,7 @@ from hilum.privacy import run_release
 from hilum.progress import Progress
 from hilum.run_folder import Run
 
-VERSION = 10  # to be raised when the same manifest and facts give other issues
+VERSION = 10  # to be raised when unchanged checks would report other issues for the same data
 FINDINGS, ORIENTATION, PAGE = "issues.parquet", "orientation.parquet", "audit.html"
 NEVER = "never"
 LEVELS = (*SEVERITIES, NEVER)  # of `--fail-on`
@@ -101,7 +101,7 @@ def duplicates(issues: pl.DataFrame) -> list[tuple[str, str]]:
 
 
 def made_from(run: Run, recipe: Recipe) -> Inputs:
-    """Return the digests of manifest, cache and orientation network, and the settings."""
+    """Return the digests of manifest, cache, orientation network and checks, and the settings."""
     return {
         "manifest": run.made("ingest")["manifest.parquet"],
         "cache": run.made("cache"),

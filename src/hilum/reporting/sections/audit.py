@@ -22,7 +22,6 @@ from hilum.reporting.context import Context
 TITLE, ORDER = "Audit", 20
 SHOWN = 4  # issues of a rule that are shown with their images
 MESSAGES = 5  # of the others, listed as text; the rest are counted
-ABOUT_MASKS = "mask-"  # how the names of rules about masks begin
 
 Outlines = Callable[[str], list[images.Outline]]
 
@@ -62,12 +61,12 @@ def section(context: Context) -> Audit:
     cached = context.cached
     issues = segment.findings(context.run, context.recipe)
     segmented = segment.Masks.of(context.run, cached.size)
-    rules = {**checks.rules(), segment.UNRELIABLE.name: segment.UNRELIABLE}
+    rules = checks.rules() | {segment.UNRELIABLE.name: segment.UNRELIABLE}
     groups = [
         _group(rules[rule], severity, rows, cached, segmented)
         for (severity, rule), rows in issues.group_by("severity", "rule", maintain_order=True)
     ]
-    return Audit(groups, issues.height, [check.CARD for check in checks.modules()])
+    return Audit(groups, issues.height, checks.cards())
 
 
 def _group(
