@@ -27,7 +27,9 @@ from hilum.runs.export import export
 from made_up import manifest as made_up
 
 NAMES = plugins.names("writers")
-WITH_PICTURES = [name for name in NAMES if name != "csv_tables"]
+WITH_PICTURES = [
+    name for name in NAMES if getattr(plugins.load("writers", name), "COPIES_IMAGES", True)
+]
 WORDS = {"present": 1, "absent": 0, "uncertain": -1, "not mentioned": None}
 
 
