@@ -255,9 +255,9 @@ def test_coco_has_the_labels_of_the_cache(tmp_path):
         np.array_equal(drawn[key], mask) for key, mask in exact.items()
     ) and drawn.keys() == exact.keys() | {("set/small", "lungs")}
     assert told["info"]["left_out"] == [
-        "set/empty: lungs draws no pixel of the picture",
-        "set/ignored: masks/ignored: values 255=ignore, which are no lungs",
-        "set/map: masks/map: values 3=heart, which are no lungs",
+        "set/empty: lungs covers no pixel of the image",
+        "set/ignored: masks/ignored: values 255=ignore, which are not lungs",
+        "set/map: masks/map: values 3=heart, which are not lungs",
     ]
 
 

@@ -100,7 +100,7 @@ def test_a_file_that_became_a_link_after_it_was_read_is_refused_by_cache_and_exp
     index = cache.fill(manifest, PIXELS, tmp_path / "cache").index
     assert "leads out of" in index.filter(pl.col("error").is_not_null())["error"].item()
     for form in plugins.names("writers"):
-        if form != "csv_tables":
+        if getattr(plugins.load("writers", form), "COPIES_IMAGES", True):
             with pytest.raises(BadData, match="leads out of"):
                 plugins.load("writers", form).write(manifest, tmp_path / form, split=None)
             assert not (tmp_path / form).exists()

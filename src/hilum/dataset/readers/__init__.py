@@ -17,7 +17,7 @@ defines
         reader besides `folder`
     rows(root: Path) -> Iterator[Row | Remark]
         every fact of the release, unfiltered: what is left out has a remark "dropped". Raises
-        `BadData` with all faults at once
+        `BadData` with all faults at once; yields nothing from an empty folder
     example(root: Path, *, images: int = ..., seed: int = 0) -> None
         write a made-up copy with `images` images; one seed, the same bytes
 

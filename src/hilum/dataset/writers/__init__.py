@@ -9,6 +9,8 @@ it. A module defines
         write everything into `folder`, and return a summary that is JSON
         (`hilum.dataset.writers._tables.summary`)
 
+and, where it writes no image files, COPIES_IMAGES = False.
+
 `split` has image_id and part, as `hilum.pipeline.split` makes it, or is None. Images that are not
 in it are left out and counted. `folder` must be empty or missing, and is complete or missing
 afterwards: `hilum.dataset.writers._output_folder.whole` gives a hidden folder beside it, which is

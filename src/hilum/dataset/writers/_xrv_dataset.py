@@ -17,7 +17,8 @@ class Exported(xrv.datasets.Dataset):
         super().__init__()
         self.imgpath, self.csvpath = Path(folder), Path(folder) / "labels.csv"
         table = pd.read_csv(self.csvpath, dtype={"patientid": str, "part": str})
-        self.pathologies = list(table.columns[table.columns.get_loc("part") + 1 :])
+        columns = list(table.columns)
+        self.pathologies = columns[columns.index("part") + 1 :]
         self.csv = table if part is None else table[table["part"] == part].reset_index(drop=True)
         self.labels = self.csv[self.pathologies].to_numpy(np.float32)
         self.transform, self.data_aug, self.views = transform, data_aug, ["*"]

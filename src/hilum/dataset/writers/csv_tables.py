@@ -26,6 +26,7 @@ CARD = Card(
     title="CSV: a wide table of images and a ledger of labels",
     caveats="Images are not copied. Boxes, polygons and masks have no place in it: see coco.",
 )
+COPIES_IMAGES = False
 
 
 def write(manifest: Manifest, folder: Path, *, split: pl.DataFrame | None) -> dict[str, object]:
