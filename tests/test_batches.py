@@ -299,4 +299,5 @@ def test_the_example_of_the_torch_data_set_runs() -> None:
     pytest.importorskip("torch")
     from hilum.training import torch_dataset
 
-    assert doctest.testmod(torch_dataset) == doctest.TestResults(failed=0, attempted=7)
+    results = doctest.testmod(torch_dataset)
+    assert results.attempted and not results.failed

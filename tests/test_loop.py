@@ -159,7 +159,7 @@ def test_a_checkpoint_of_another_training_is_not_taken_up(tmp_path: Path, other:
 def test_a_damaged_checkpoint_means_beginning_anew(tmp_path: Path, content: bytes) -> None:
     checkpoint = tmp_path / "training.checkpoint"
     checkpoint.write_bytes(content)
-    with pytest.warns(Notice, match="is damaged .*; its training begins again"):
+    with pytest.warns(Notice, match="is damaged .*; the training starts anew"):
         resumed = train(checkpoint=checkpoint)[0]
     assert same(train()[0], resumed)
 

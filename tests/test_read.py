@@ -237,7 +237,7 @@ def test_a_file_that_does_not_carry_what_a_reader_must_is_refused_with_all_that_
     for change, words in (
         ({"calibration": None, "card": None}, "no card, no calibration"),
         ({"calibration": json.dumps({"cavity": {}})}, "no calibration of tuberculosis"),
-        ({"crop": None}, "does not say how they are cut"),
+        ({"crop": None}, "does not state how they are made"),
     ):
         onnx.helper.set_model_props(
             made, {name: value for name, value in {**kept, **change}.items() if value is not None}
