@@ -174,7 +174,6 @@ def _patient_pairs(
     return ((patient[first], patient[second]) for first, second in same)
 
 
-
 def _pairs_between(
     kept: Manifest, manifest: Manifest, same: Sequence[tuple[str, str]]
 ) -> Sequence[tuple[str, str]]:
