@@ -160,6 +160,43 @@ def _dealt(
     )
 
 
+def _grouped(
+    manifest: Manifest, finding: str | None, same: Sequence[tuple[str, str]]
+) -> pl.DataFrame:
+    """The table but for its part."""
+    states = manifest.states(finding or "")
+    table = manifest.table.select("image_id", "patient_id", "source").with_columns(
+        state=states["state"]
+    )
+    group = connected_components(table["patient_id"].unique(), _patient_pairs(table, same))
+    return table.with_columns(
+        pl.col("patient_id").replace_strict(group, return_dtype=pl.String).alias("group")
+    )
+
+
+def _patient_pairs(
+    table: pl.DataFrame, same: Sequence[tuple[str, str]]
+) -> Iterable[tuple[str, str]]:
+    patient = dict(zip(table["image_id"], table["patient_id"], strict=True))
+    return ((patient[first], patient[second]) for first, second in same)
+
+
+def _pairs_between(
+    kept: Manifest, manifest: Manifest, same: Sequence[tuple[str, str]]
+) -> Sequence[tuple[str, str]]:
+    """Return pairs of kept images that join the patients whom `same`, pairs of any images of the manifest, joins."""
+    if kept is manifest:
+        return same
+    joined = connected_components(
+        manifest.table["patient_id"].unique(), _patient_pairs(manifest.table, same)
+    )
+    first_of: dict[str, str] = {}
+    pairs = []
+    for image_id, patient in kept.table.select("image_id", "patient_id").iter_rows():
+        pairs.append((first_of.setdefault(joined[patient], image_id), image_id))
+    return pairs
+
+
 def _settled(
     table: pl.DataFrame, manifest: Manifest, settings: Split, kept: pl.DataFrame | None
 ) -> tuple[dict[str, str], dict[str, float]]:
