@@ -110,7 +110,8 @@ def test_without_masks_the_shipped_model_finds_the_lungs(tmp_path, unmasked, ins
     assert storage.read_table(run / "segment" / TRAINING).height == 0 == segment.seen(run).height
     assert OnnxModel(run / "segment/lungs.onnx").contract.task == "lungs", "a run stands alone"
     assert (
-        do(run, recipe, "crop", region)["whole picture in place of unreliable or missing lungs"] < 24
+        do(run, recipe, "crop", region)["whole picture in place of unreliable or missing lungs"]
+        < 24
     )
 
 
@@ -144,11 +145,13 @@ def test_without_a_model_regions_are_whole_pictures_and_asking_for_it_is_refused
         in do(run, recipe, "segment", segment)["reason"]
     )
     assert (
-        do(run, recipe, "crop", region)["whole picture in place of unreliable or missing lungs"] == 24
+        do(run, recipe, "crop", region)["whole picture in place of unreliable or missing lungs"]
+        == 24
     )
     with pytest.raises(NotFound, match="train_lungs"):
         model_choice.choose(
-            Recipe(segment=Segment(model=pretrained.NAME)), pl.DataFrame({"image_id": ["a"]})
+            Recipe(segment=Segment(model=pretrained.NAME)),
+            pl.DataFrame({"image_id": ["a"], "fold": [None]}),
         )
 
 
@@ -191,8 +194,7 @@ def test_it_is_not_used_unasked_where_it_has_learnt_from_a_test_picture(
     monkeypatch.setattr(pretrained, "path", lambda name=pretrained.MODEL: other)
     told = do(run, recipe, "segment", segment)
     assert (
-        told["model"] == "none"
-        and "was trained on 1 of the tune and test images" in told["reason"]
+        told["model"] == "none" and "was trained on 1 of the tune and test images" in told["reason"]
     )
     harmless = learnt_from(lung_model, tmp_path, pixels=train[:3], sources=["elsewhere"])
     pretrained.opened.cache_clear()

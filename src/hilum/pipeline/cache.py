@@ -239,11 +239,11 @@ def _mask(
     return lung_masks.downsample_labels(labels, forward)
 
 
-# ----------------------------------------------------------------------------------------- the step
+# ---------------------------------------------------------------------------------------- the step
 
 
 def made_from(run: Run, recipe: Recipe) -> Inputs:
-    """Return what the cache depends on; every file's state is looked up again."""
+    """Return what the cache depends on; every file's size and time are read again."""
     manifest = run.manifest()
     files = storage.digest(
         [
@@ -292,7 +292,9 @@ def opened(run: Run, recipe: Recipe) -> Cache:
 
 
 def damage(run: Run, recipe: Recipe) -> str:
-    """Say what is wrong with the cached pixels, of which the step's marker keeps no digest; or ""."""
+    """Say what is wrong with the cached pixels, of which the step's marker keeps no digest; or
+    "".
+    """
     return opened(run, recipe).damage()
 
 

@@ -89,7 +89,9 @@ class Figures(NamedTuple):
 
 
 def refuse_leaks(run: Run, table: pl.DataFrame) -> None:
-    """Raise `Mismatch` where a stage of the run, or of a fold, was trained on its tune or test part."""
+    """Raise `Mismatch` where a stage of the run, or of a fold, was trained on its tune or test
+    part.
+    """
     for stage in ("segment", "train"):
         split.refuse_leak(table, run.table(stage, f"{stage}/{TRAINING}"), f"stage '{stage}'")
     folds = division.folds(run)
@@ -252,7 +254,9 @@ def transferred(run: Run, scores: pl.DataFrame) -> pl.DataFrame:
 
 
 def as_table(found: Iterable[EstimateRow]) -> pl.DataFrame:
-    """Return figures as rows of `ESTIMATE`; a column not given is "" or null, as each is described."""
+    """Return figures as rows of `ESTIMATE`; a column not given is "" or null, as each is
+    described.
+    """
     empty: EstimateRow = {"concept": "", "grid": "", "warning": ""}
     rows = [{**empty, **one} for one in found]
     return pl.DataFrame(
@@ -260,7 +264,7 @@ def as_table(found: Iterable[EstimateRow]) -> pl.DataFrame:
     )
 
 
-# ----------------------------------------------------------------------------------------- the step
+# ---------------------------------------------------------------------------------------- the step
 
 
 def made_from(run: Run, recipe: Recipe) -> Inputs:

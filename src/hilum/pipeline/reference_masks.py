@@ -81,7 +81,9 @@ def read(
 def from_mask_files(
     folder: Folder, image: ImageRow, file: raster.Raster | dicom.Dicom, meaning: MeaningOf
 ) -> ReferenceLabels:
-    """Return the labels of an image's mask files. Raises `BadData` naming a mask that is unusable."""
+    """Return the labels of an image's mask files. Raises `BadData` naming a mask that is
+    unusable.
+    """
 
     def to_display(mask: np.ndarray) -> np.ndarray:
         return image_file.to_display(file, mask)
@@ -165,7 +167,9 @@ def _meanings(manifest: Manifest, stored: Mapping[str, Any]) -> mask_files.Meani
 
 
 def _stored_meanings(folder: Path) -> Mapping[str, Any]:
-    """Read what was inferred before, by group; {} where the file is damaged, so it is inferred anew."""
+    """Read what was inferred before, by group; {} where the file is damaged, so it is inferred
+    anew.
+    """
     try:
         return integrity.read_sealed(folder / MEANINGS)["folders"]
     except (NotFound, BadData, KeyError):

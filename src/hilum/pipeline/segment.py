@@ -1,13 +1,14 @@
 """Segment: train a lung segmenter on the training part's masks, and apply it to every image.
 
-Masks of training images are out of fold: the patients' groups are dealt into folds, and the lungs of
-each fold are found by a model that was not trained on it. Masks of tune and test images come from the
-model of the whole training part. The tune images' masks are evaluated while training, to keep the best
-weights and to stop early; the test images' masks are not. Images without a usable mask are not in the
-loss; of an image with one lung outlined, neither is the side where the other lung may be. With too few
-masks, or where the recipe says `model = "pretrained"`, the pretrained model is used, see
-`hilum.pipeline.lung_model`; without any model, regions are whole images. Each predicted mask gets an
-estimate of its quality (`hilum.inference.lung_finder`).
+Masks of training images are out of fold: the patients' groups are dealt into folds, and the
+lungs of each fold are found by a model that was not trained on it. Masks of tune and test images
+come from the model of the whole training part. The tune images' masks are evaluated while
+training, to keep the best weights and to stop early; the test images' masks are not. Images
+without a usable mask are not in the loss; of an image with one lung outlined, neither is the
+side where the other lung may be. With too few masks, or where the recipe says `model =
+"pretrained"`, the pretrained model is used, see `hilum.pipeline.lung_model`; without any model,
+regions are whole images. Each predicted mask gets an estimate of its quality
+(`hilum.inference.lung_finder`).
 
     segment/lungs.onnx, segment/fold0.onnx …   the models
     segment/training.parquet   model, image_id: what each was trained on
@@ -117,14 +118,18 @@ class Masks:
 
 
 def found_masks(run: Run, size: int) -> ImageStack:
-    """Return the masks that a run, or a fold, found: uint8 (n, size, size), in the rows of lungs.parquet."""
+    """Return the masks that a run, or a fold, found: uint8 (n, size, size), in the rows of
+    lungs.parquet.
+    """
     rows = run.table("segment", INDEX)
     sums = Checksums.of(rows["row"], rows["crc32"], run.remedy)
     return ImageStack(run / MASKS, size, checksums=sums)
 
 
 def index(run: Run) -> pl.DataFrame:
-    """Read lungs.parquet, or of a cross-validated run that of each fold's test part, with `fold`."""
+    """Read lungs.parquet, or of a cross-validated run that of each fold's test part, with
+    `fold`.
+    """
     folds = division.folds(run)
     if not folds:
         return run.table("segment", INDEX)
@@ -278,7 +283,9 @@ def _trained(
 
 
 def seen(run: Run) -> pl.DataFrame:
-    """Return image_id of the run's images that the pretrained model was trained on, if it is used."""
+    """Return image_id of the run's images that the pretrained model was trained on, if it is
+    used.
+    """
     if SEEN not in run.made("segment"):
         return pl.DataFrame(schema={"image_id": pl.String})
     return run.table("segment", SEEN)

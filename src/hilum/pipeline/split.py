@@ -1,12 +1,12 @@
 """Split: one division into train, tune and test, by patient, that binds every stage.
 
-Patients whom the audit found to have the same image are one group, and a group goes to one part as a
-whole (`hilum.pipeline.patient_groups`). Groups are dealt stratum by stratum (state of the finding, then
-source) in an order that only the seed and their names decide, each to the part that is furthest behind
-its fraction, so every stratum's fractions are kept as nearly as whole patients allow. The table is
-stored; when the set grows, those in it stay where they are and only new groups are dealt. Images that
-the data state not to be frontal chest radiographs are in no part (`hilum.pipeline._selection`), nor are
-files that cannot be read.
+Patients whom the audit found to have the same image are one group, and a group goes to one part
+as a whole (`hilum.pipeline.patient_groups`). Groups are dealt stratum by stratum (state of the
+finding, then source) in an order that only the seed and their names decide, each to the part
+that is furthest behind its fraction, so every stratum's fractions are kept as nearly as whole
+patients allow. The table is stored; when the set grows, those in it stay where they are and only
+new groups are dealt. Images that the data state not to be frontal chest radiographs are in no
+part (`hilum.pipeline._selection`), nor are files that cannot be read.
 
 Where such parts would be too small for figures that mean anything, patients are dealt into folds
 instead, see `hilum.pipeline.division`. Tune is the validation part.
@@ -80,9 +80,9 @@ def split(
 ) -> pl.DataFrame:
     """Return one split, the table described above.
 
-    `same`: pairs of image ids that show the same image; `kept`: an earlier table, whose patients stay.
-    Raises `BadData` where patients that must stay together are to stay in different parts, `TooFew`
-    where a part would be too small.
+    `same`: pairs of image ids that show the same image; `kept`: an earlier table, whose patients
+    stay. Raises `BadData` where patients that must stay together are to stay in different parts,
+    `TooFew` where a part would be too small.
     """
     table = _dealt(grouped(manifest, finding, same), manifest, settings, kept)
     if faults := _part_sizes.small_parts(table, finding, settings.min_per_class):
@@ -226,7 +226,9 @@ def _torn(table: pl.DataFrame) -> list[str]:
 
 
 def refuse_leak(table: pl.DataFrame, trained_on: pl.DataFrame, what: str) -> None:
-    """Raise `Mismatch` where an image of `trained_on` (image_id) is not in the train part of `table`."""
+    """Raise `Mismatch` where an image of `trained_on` (image_id) is not in the train part of
+    `table`.
+    """
     placed = trained_on.select("image_id").unique().join(table, on="image_id", how="left")
     leaked = placed.filter(pl.col("part").is_null() | (pl.col("part") != "train")).sort("image_id")
     if leaked.height:
@@ -240,7 +242,7 @@ def refuse_leak(table: pl.DataFrame, trained_on: pl.DataFrame, what: str) -> Non
         )
 
 
-# ------------------------------------------------------------------------------------------------------------------------ the step
+# ---------------------------------------------------------------------------------------- the step
 
 
 def made_from(run: Run, recipe: Recipe) -> Inputs:

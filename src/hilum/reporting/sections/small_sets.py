@@ -11,9 +11,9 @@ from hilum.annotations.vocabulary import name_of
 from hilum.config import Split
 from hilum.dataset.manifest import Manifest
 from hilum.pipeline import division as dividing
+from hilum.pipeline._training import FEWEST_MASKS
 from hilum.pipeline.cache import Cache
 from hilum.pipeline.division import CROSS_VALIDATED, FEWEST_OF_A_STATE, FEWEST_PATIENTS, Division
-from hilum.pipeline._training import FEWEST_MASKS
 from hilum.reporting.sections.text import plural
 
 NO_FINDING = (
