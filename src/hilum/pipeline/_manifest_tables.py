@@ -21,7 +21,7 @@ def tables(
     Terms of the data set become concepts, and patients that a reading names as the same are joined.
     `terms_of_set`: concept by term; None: terms are those of the vocabulary.
     """
-    # 100,000 images have a few hundred different tuples of labels, which rows share: each is read once.
+    # Rows share their tuples of labels, a few hundred in 100,000 images: each is read once.
     shared = {id(row.labels): row.labels for row in rows}
     terms = _concepts(dataset, terms_of_set, rows, shared)
     patient, joined = _joined_patients(rows)

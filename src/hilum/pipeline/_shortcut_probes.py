@@ -4,13 +4,13 @@ Images are uint8 (height, width), letterboxed squares as cached; lungs are label
 shape (`hilum.annotations.lung_masks`). Parts of PARTS:
 
     whole      the image as it is
-    unmarked   black where side markers and text usually are: the ring of `border` and corners of 0.3 of
-               each side, but for the lungs. The same places in every image, since a marker painted over
-               would leave a trace of its own
+    unmarked   black where side markers and text usually are: the ring of `border` and corners of
+               0.3 of each side, but for the lungs. The same places in every image, since a marker
+               painted over would leave a trace of its own
     border     a ring of a tenth of the shorter side along the edge of the image, the rest black
     outside    the lungs and a rim of 1/40 of the side black
-    outline    the lungs white, all else black: their shape and place alone, which `outside` cannot help
-               showing too
+    outline    the lungs white, all else black: their shape and place alone, which `outside`
+               cannot help showing too
 
 Features, float32: a thumbnail of 32 x 32, a histogram of 32 bins, and the fineness of detail in
 each of 8 x 8 tiles, which differs between scanners. On them a ridge regression of each class,

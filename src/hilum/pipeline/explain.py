@@ -217,8 +217,10 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> StepResult:
     """
     if division.folds(run):
         raise HilumError(
-            f"{run.folder} is cross-validated: its final finding model is trained on all images, so "
-            f"no test image is left to explain it on. `hilum explain` needs one split: more images, or "
+            f"{run.folder} is cross-validated: its final finding model is trained on all "
+            f"images, so "
+            f"no test image is left to explain it on. `hilum explain` needs one split: more "
+            f"images, or "
             f"[split] folds = 1 with a lower min_per_class"
         )
     concept, maps = Division.of(run).trained, []

@@ -202,7 +202,8 @@ def example(dataset: str, folder: Path, *, images: int, seed: int) -> None:
         module.example(beside, images=images, seed=seed)
         storage.write_text(
             beside / MADE_UP,
-            f"Invented by `hilum synthesize {dataset} --images {images} --seed {seed}`: no image here is "
+            f"Invented by `hilum synthesize {dataset} --images {images} --seed {seed}`: no "
+            f"image here is "
             f"of a person.\n",
         )
 

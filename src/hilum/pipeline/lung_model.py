@@ -51,7 +51,8 @@ def choose(recipe: Recipe, images: pl.DataFrame, masks: int = 0) -> LungModelCho
         faults = "; ".join(wrong)
         if wanted:
             raise BadRecipe(
-                f'[segment] model = "{pretrained.NAME}" expects other images: {faults}; change it in '
+                f'[segment] model = "{pretrained.NAME}" expects other images: {faults}; '
+                f"change it in "
                 f"[pixels]"
             )
         why = f"the pretrained lung model expects other images ({faults}): regions are whole images"
@@ -64,7 +65,8 @@ def choose(recipe: Recipe, images: pl.DataFrame, masks: int = 0) -> LungModelCho
         why = (
             f"the pretrained lung model was trained on {leaked} of the tune and test images or on "
             f"other images of their patients: regions are whole images. [segment] model = "
-            f'"{pretrained.NAME}" uses it all the same, and leaves these out of the figures of lungs'
+            f'"{pretrained.NAME}" uses it all the same, and leaves these out of the figures '
+            f"of lungs"
         )
         return LungModelChoice(None, f"{few}, and {why}", nobody)
     why = "requested in the recipe" if wanted else few

@@ -12,12 +12,12 @@ regions are whole images. Each predicted mask gets an estimate of its quality
 
     segment/lungs.onnx, segment/fold0.onnx …   the models
     segment/training.parquet   model, image_id: what each was trained on
-    segment/epochs.parquet     model, number, batches, loss, tune: how each training went; tune is the
-                               mean Dice of the tune images, null where it was not evaluated
+    segment/epochs.parquet     model, number, batches, loss, tune: how each training went; tune is
+                               the mean Dice of the tune images, null where it was not evaluated
     segment/masks.u8           uint8 (n, size, size) predicted lungs: 0, 1 right, 2 left
-    segment/lungs.parquet      image_id, row in masks.u8, model that was applied ("pretrained": the one
-                               that comes with Hilum), right_pixels, left_pixels, quality, crc32 of the
-                               mask
+    segment/lungs.parquet      image_id, row in masks.u8, model that was applied ("pretrained":
+                               the one that comes with Hilum), right_pixels, left_pixels, quality,
+                               crc32 of the mask
     segment/issues.parquet     the unreliable ones of these masks as issues of an audit
                                (`hilum.audit.issues`), worst first
     segment/seen.parquet       image_id: images of the run that the pretrained model was trained on,
@@ -52,13 +52,8 @@ from hilum.storage import integrity
 
 VERSION = 9
 EPOCHS = "segment/epochs.parquet"
-HEARD = {
-    "model": pl.String,
-    "number": pl.Int64,
-    "batches": pl.Int64,
-    "loss": pl.Float64,
-    "tune": pl.Float64,
-}
+HEARD = {"model": pl.String} | dict.fromkeys(("number", "batches"), pl.Int64)
+HEARD |= dict.fromkeys(("loss", "tune"), pl.Float64)
 MASKS, INDEX = "segment/masks.u8", "segment/lungs.parquet"
 SEEN, FINDINGS = "segment/seen.parquet", "segment/issues.parquet"
 LUNGS = {
@@ -75,7 +70,8 @@ UNRELIABLE = Rule(
     "info",
     "The predicted lungs of an image are not to be relied on unseen.",
     "What is cropped along them may not be lung, and then a score is of something else.",
-    "View the image with the predicted outline. If it is no upright frontal chest radiograph, leave "
+    "View the image with the predicted outline. If it is no upright frontal chest "
+    "radiograph, leave "
     "it out; where lungs are opaque or cut off, outline them, so that the model is trained on such "
     "lungs too. Below [crop] min_mask_quality the region is not cropped along them.",
 )
@@ -302,6 +298,7 @@ def _job(
     epochs: list[Any] = []
 
     def fit(module, settings, checkpoint):
+        """Train on the cached images and masks."""
         return module.fit(
             cached.stored,
             cached.known_masks,

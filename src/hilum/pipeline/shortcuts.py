@@ -1,8 +1,9 @@
 """Shortcuts: predict source, sex, age and finding from image parts that do not show the finding.
 
     probes.parquet   one row for each question and part, see PROBES: what is predicted (`target`),
-                     within which source ("all": of all), from which part (`view`), the AUROC with its
-                     interval over patients, and what the same probe reaches with shuffled labels
+                     within which source ("all": of all), from which part (`view`), the AUROC with
+                     its interval over patients, and what the same probe reaches with shuffled
+                     labels
 
 Parts are those of `hilum.pipeline._shortcut_probes` and, of the step crop, `box` (the lungs'
 box, cut out) and `lungs` (that with all but the lungs black). Only training images take part,

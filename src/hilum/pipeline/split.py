@@ -173,7 +173,8 @@ def _settled(
         torn = _torn(settled)
         if torn:
             raise BadData.listing(
-                "groups that must stay together are in different parts of the earlier split; leave it "
+                "groups that must stay together are in different parts of the earlier split; "
+                "leave it "
                 "out to deal anew",
                 torn,
             )
@@ -237,7 +238,8 @@ def refuse_leak(table: pl.DataFrame, trained_on: pl.DataFrame, what: str) -> Non
             for row in leaked.head(5).iter_rows(named=True)
         )
         raise Mismatch(
-            f"{what} was trained on {leaked.height} images that are not in the training part of this "
+            f"{what} was trained on {leaked.height} images that are not in the training part "
+            f"of this "
             f"split: {shown}. Its figures would be worthless; train it again with `hilum run`"
         )
 

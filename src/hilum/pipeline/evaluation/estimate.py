@@ -13,8 +13,8 @@ delong_low, delong_high   of an AUROC also DeLong's interval (Obuchowski's where
                    several images); else null
 images, patients, positives, n_undefined   rows with a value, their patients, rows with the finding,
                    resamples without a value
-missed             of lungs: images in which a lung of the reference mask was not found at all, with a
-                   value or without; else null
+missed             of lungs: images in which a lung of the reference mask was not found at all,
+                   with a value or without; else null
 reason             why there is no value or no interval; else ""
 warning            why the value must not be relied on although there is one; else ""
 """
