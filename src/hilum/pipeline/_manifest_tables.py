@@ -138,6 +138,7 @@ def _joined_patients(rows: Iterable[Row]) -> tuple[dict[str, str], list[Remark]]
     root = {row.patient: row.patient for row in rows}
 
     def find(name: str) -> str:
+        """Follow the notes to the name that the patient goes by."""
         while root[name] != name:
             name = root[name]
         return name

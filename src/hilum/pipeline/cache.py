@@ -106,6 +106,7 @@ def _read_new(
         append = stack.enter_context(storage.appending(journal))
 
         def work(task: tuple[ImageRow, str, int]) -> Facts:
+            """Read and write one image, in a thread."""
             return _cached(manifest.folder, task, pixels, meanings.of, files)
 
         reading = _in_order(work, _tasks(manifest, signatures, known))

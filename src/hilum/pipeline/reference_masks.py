@@ -86,6 +86,7 @@ def from_mask_files(
     """
 
     def to_display(mask: np.ndarray) -> np.ndarray:
+        """Bring a mask of the file's own pixels to display orientation."""
         return image_file.to_display(file, mask)
 
     masks = mask_files.read(folder, image, image_file.own_size(file), meaning, to_display)

@@ -353,6 +353,7 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> StepResult:
     nothing = np.zeros((recipe.pixels.size, recipe.pixels.size), np.uint8)
 
     def image(k: int) -> tuple[np.ndarray, np.ndarray, Size]:
+        """Return the k-th image, its lungs and its file's size."""
         row, mask, height, width = places[k]
         return cached.images[row], nothing if mask is None else masks[mask], (height, width)
 

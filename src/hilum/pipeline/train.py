@@ -167,6 +167,7 @@ def _finding(
     epochs: list[Any] = []
 
     def fit(module, settings, checkpoint):
+        """Train on the regions of the training part."""
         rows, tune = regions.rows(training.image_ids), regions.rows(tuning.image_ids)
         labels = np.full((len(regions.images), len(training.concepts)), np.nan, np.float32)
         labels[rows], labels[tune] = training.values, tuning.values
@@ -201,6 +202,7 @@ def _anomaly(
     recipe: Recipe, concept: str, normal: pl.Series, regions: Crops, progress: Progress
 ) -> TrainingJob:
     def fit(module, settings, checkpoint):
+        """Train on the regions of the training part."""
         return module.fit(
             regions.images,
             regions.rows(normal),

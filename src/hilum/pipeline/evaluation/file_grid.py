@@ -78,6 +78,7 @@ def overlaps(
     }
 
     def work(image_id: str) -> list[list[float | str]] | None:
+        """Measure one image, in a thread; None where it cannot be read."""
         found = masks[row_of[image_id]]
         try:
             return _measured(
