@@ -338,8 +338,12 @@ def test_shuffling_a_folds_labels_changes_neither_its_threshold_nor_what_it_was_
             == evaluate._fitted(fold, manifest)
             == _stored(crossed, number)
         )
+        of_part = {
+            part: parts.filter(pl.col("part") == part)["image_id"] for part in ("train", "tune")
+        }
         before, after = (
-            train._lessons(one, parts, recipe, decided)[:2] for one in (manifest, other)
+            train.train_targets(one, of_part, recipe, decided, decided.trained)[:2]
+            for one in (manifest, other)
         )
         assert all(
             np.array_equal(a.values, b.values, equal_nan=True)

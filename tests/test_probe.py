@@ -327,7 +327,7 @@ def test_a_finding_told_from_a_lungless_part_is_a_warning_and_one_told_from_the_
         row("pneumonia", "outside", 0.72, 0.61, 0.75),
     ]
     assert shortcuts.warnings(pl.DataFrame(told, schema=shortcuts.PROBES)) == [
-        "Tuberculosis can be told at AUROC 0.80 (0.70 to 0.95) from outside of the lungs alone: what a model reaches may not come from the lungs"
+        "Tuberculosis can be predicted at AUROC 0.80 (0.70 to 0.95) from outside of the lungs alone: what a model reaches may not come from the lungs"
     ]
 
 

@@ -153,18 +153,14 @@ def test_a_planted_test_image_is_refused_whichever_finding_it_was_to_teach(sever
 
 def test_the_training_of_the_findings_itself_refuses_a_test_image(several, tmp_path, monkeypatch):
     shutil.copytree(several.folder, tmp_path / "run")
-    lessons = train._lessons
+    table = storage.read_table(several.folder / "split.parquet")
+    test = table.filter(pl.col("part") == "test")["image_id"]
+    targets = train.train_targets
 
-    def leaking(manifest, table, *rest):
-        return lessons(
-            manifest,
-            table.with_columns(
-                part=pl.when(pl.col("part") == "test").then(pl.lit("train")).otherwise("part")
-            ),
-            *rest,
-        )
+    def leaking(manifest, of_part, *rest):
+        return targets(manifest, {**of_part, "train": of_part["train"].append(test)}, *rest)
 
-    monkeypatch.setattr(train, "_lessons", leaking)
+    monkeypatch.setattr(train, "train_targets", leaking)
     with pytest.raises(Mismatch, match="the classifier or the anomaly model was trained on"):
         train.make(Run(tmp_path / "run"), several.recipe(), lambda done, of: None)
 

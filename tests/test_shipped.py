@@ -149,7 +149,8 @@ def test_without_a_model_regions_are_whole_pictures_and_asking_for_it_is_refused
     )
     with pytest.raises(NotFound, match="train_lungs"):
         model_choice.choose(
-            Recipe(segment=Segment(model=pretrained.NAME)), pl.DataFrame({"image_id": ["a"]})
+            Recipe(segment=Segment(model=pretrained.NAME)),
+            pl.DataFrame({"image_id": ["a"], "fold": [None]}),
         )
 
 

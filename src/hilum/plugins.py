@@ -75,7 +75,7 @@ def defaults(kind: str, name: str, what: str) -> dict[str, Any]:
             return found | {
                 field.target.id: ast.literal_eval(field.value)
                 for field in own
-                if isinstance(field.target, ast.Name)
+                if isinstance(field.target, ast.Name) and field.value is not None
             }
         if (
             isinstance(node, ast.AnnAssign)

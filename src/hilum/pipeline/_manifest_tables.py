@@ -15,12 +15,13 @@ from hilum.errors import BadData
 def tables(
     dataset: str, terms_of_set: Mapping[str, str] | None, rows: list[Row]
 ) -> tuple[list[list], pl.DataFrame, list[list], list[Remark]]:
-    """Return the rows of the manifest's tables of images, labels and shapes, and remarks on patients.
+    """Return the rows of the manifest's tables of images, labels and shapes, and remarks on
+    patients.
 
     Terms of the data set become concepts, and patients that a reading names as the same are joined.
     `terms_of_set`: concept by term; None: terms are those of the vocabulary.
     """
-    # 100,000 images have a few hundred different tuples of labels, which rows share: each is read once.
+    # Rows share their tuples of labels, a few hundred in 100,000 images: each is read once.
     shared = {id(row.labels): row.labels for row in rows}
     terms = _concepts(dataset, terms_of_set, rows, shared)
     patient, joined = _joined_patients(rows)
@@ -106,8 +107,8 @@ def _concepts(
 ) -> dict[str, str]:
     """Return the concept of each term.
 
-    `shared`: the different tuples of labels, by identity. Raises `BadData` with a count for each term
-    that the data set does not map.
+    `shared`: the different tuples of labels, by identity. Raises `BadData` with a count for each
+    term that the data set does not map.
     """
     counts = Counter(it.term for row in rows for it in row.drawn if it.concept is None)
     for key, images in Counter(id(row.labels) for row in rows).items():
@@ -137,6 +138,7 @@ def _joined_patients(rows: Iterable[Row]) -> tuple[dict[str, str], list[Remark]]
     root = {row.patient: row.patient for row in rows}
 
     def find(name: str) -> str:
+        """Follow the notes to the name that the patient goes by."""
         while root[name] != name:
             name = root[name]
         return name

@@ -91,9 +91,11 @@ def too_few(table: pl.DataFrame, faults: Sequence[str], minimum: int) -> TooFew:
     listing = "\n  ".join(faults)
     patients = table["group"].n_unique()
     return TooFew(
-        f"the {table.height} images of {patients} patients are too few for figures that mean anything "
+        f"the {table.height} images of {patients} patients are too few for figures that mean "
+        f"anything "
         f"(at least {minimum} images a part are required):\n  {listing}\n"
-        f"Add images, change the fractions in [split], let Hilum cross-validate with [split] folds = 0 "
+        f"Add images, change the fractions in [split], let Hilum cross-validate with [split] "
+        f"folds = 0 "
         f'and official = "auto", or lower [split] min_per_class and do not rely on the figures. '
         f"`hilum audit` reports on the data all the same"
     )

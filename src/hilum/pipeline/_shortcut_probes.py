@@ -1,30 +1,32 @@
 """Probe what image parts predict, by features too simple to show disease; no run and no model.
 
-Images are uint8 (height, width), letterboxed squares as cached; lungs are label maps of the same shape
-(`hilum.annotations.lung_masks`). Parts of PARTS:
+Images are uint8 (height, width), letterboxed squares as cached; lungs are label maps of the same
+shape (`hilum.annotations.lung_masks`). Parts of PARTS:
 
     whole      the image as it is
-    unmarked   black where side markers and text usually are: the ring of `border` and corners of 0.3 of
-               each side, but for the lungs. The same places in every image, since a marker painted over
-               would leave a trace of its own
+    unmarked   black where side markers and text usually are: the ring of `border` and corners of
+               0.3 of each side, but for the lungs. The same places in every image, since a marker
+               painted over would leave a trace of its own
     border     a ring of a tenth of the shorter side along the edge of the image, the rest black
     outside    the lungs and a rim of 1/40 of the side black
-    outline    the lungs white, all else black: their shape and place alone, which `outside` cannot help
-               showing too
+    outline    the lungs white, all else black: their shape and place alone, which `outside`
+               cannot help showing too
 
-Features, float32: a thumbnail of 32 x 32, a histogram of 32 bins, and the fineness of detail in each of
-8 x 8 tiles, which differs between scanners. On them a ridge regression of each class, its penalty chosen
-by leave-one-out on the training folds, is evaluated on patients of the left-out fold. The control is the
-same with labels shuffled between patients: what it reaches is chance.
+Features, float32: a thumbnail of 32 x 32, a histogram of 32 bins, and the fineness of detail in
+each of 8 x 8 tiles, which differs between scanners. On them a ridge regression of each class,
+its penalty chosen by leave-one-out on the training folds, is evaluated on patients of the
+left-out fold. The control is the same with labels shuffled between patients: what it reaches is
+chance.
 
-Sources: Zech et al. 2018, PLoS Med 15(11):e1002683 (the hospital predicted from radiographs); Maguolo
-and Nanni 2021, Information Fusion 76:1-7 (the finding predicted with the lungs blacked out); Golub,
-Heath and Wahba 1979, Technometrics 21:215-223 (leave-one-out of a ridge regression).
+Sources: Zech et al. 2018, PLoS Med 15(11):e1002683 (the hospital predicted from radiographs);
+Maguolo and Nanni 2021, Information Fusion 76:1-7 (the finding predicted with the lungs blacked
+out); Golub, Heath and Wahba 1979, Technometrics 21:215-223 (leave-one-out of a ridge
+regression).
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 import cv2
 import numpy as np
@@ -40,6 +42,26 @@ THUMBNAIL, BINS, TILES = 32, 32, 8
 FEATURES = THUMBNAIL**2 + BINS + TILES**2
 SHUFFLES = 20
 _PENALTIES = 10.0 ** np.arange(-2, 4)  # times the mean square length of a row of features
+
+
+class ProbeRow(TypedDict, total=False):
+    """One row of `probes.parquet`, whole or in the making; see
+    `hilum.pipeline.shortcuts.PROBES`.
+    """
+
+    target: str
+    within: str
+    view: str
+    classes: str
+    value: float
+    ci_low: float
+    ci_high: float
+    n_undefined: int
+    shuffled: float
+    shuffled_most: float
+    images: int
+    patients: int
+    reason: str
 
 
 class CrossValidatedScores(NamedTuple):
@@ -152,8 +174,8 @@ def cross_validate(
 def fold_of(classes: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
     """Return the fold of each row, int64 (n,).
 
-    Groups stay whole; those of one class, that of their first row, are dealt evenly, in an order that
-    the seed decides.
+    Groups stay whole; those of one class, that of their first row, are dealt evenly, in an order
+    that the seed decides.
     """
     names, first, of_row = np.unique(groups, return_index=True, return_inverse=True)
     order = np.random.default_rng(seed).permutation(len(names))
@@ -175,7 +197,8 @@ def shuffled(classes: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
 def ridge(known: np.ndarray, targets: np.ndarray, new: np.ndarray) -> np.ndarray:
     """Return predictions for `new`, float64 (rows, targets), by a ridge regression on `known`.
 
-    They are centred and scaled to one spread, so that those of several folds can be ranked together.
+    They are centred and scaled to one spread, so that those of several folds can be ranked
+    together.
     """
     mean, spread = known.mean(0, dtype=np.float64), known.std(0, dtype=np.float64)
     spread = np.where(spread > 1e-6, spread, np.inf)  # a constant feature carries nothing

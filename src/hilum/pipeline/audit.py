@@ -43,11 +43,12 @@ def audit(
     *,
     include: Collection[str] = (),
 ) -> pl.DataFrame:
-    """Return all issues as `hilum.audit.issues.COLUMNS`: by severity, worst first, then rule, images.
+    """Return all issues as `hilum.audit.issues.COLUMNS`: by severity, worst first, then rule,
+    images.
 
-    The order does not depend on that of the files. `facts` is the index of the manifest's cache, with
-    or without `orientation.FEATURES`; `cached` that cache, for the checks that read pixels: without it
-    they report nothing. `include` is the recipe's `[split] include`.
+    The order does not depend on that of the files. `facts` is the index of the manifest's cache,
+    with or without `orientation.FEATURES`; `cached` that cache, for the checks that read pixels:
+    without it they report nothing. `include` is the recipe's `[split] include`.
     """
     modules = checks.modules()
     offered = {"cache": cached, "include": include}
@@ -76,7 +77,9 @@ def table(found: Iterable[Issue], rules: Iterable[Rule]) -> pl.DataFrame:
 
 
 def failing(issues: pl.DataFrame, level: str) -> int:
-    """Count the issues at `level`, one of `LEVELS`, or worse. Raises `NotFound` for another word."""
+    """Count the issues at `level`, one of `LEVELS`, or worse. Raises `NotFound` for another
+    word.
+    """
     if level not in LEVELS:
         raise NotFound.named("severity", level, LEVELS)
     worse = SEVERITIES[: SEVERITIES.index(level) + 1] if level != NEVER else ()
@@ -97,7 +100,7 @@ def duplicates(issues: pl.DataFrame) -> list[tuple[str, str]]:
     )
 
 
-# ----------------------------------------------------------------------------------------- the step
+# ---------------------------------------------------------------------------------------- the step
 
 
 def made_from(run: Run, recipe: Recipe) -> Inputs:

@@ -106,6 +106,7 @@ def _read_new(
         append = stack.enter_context(storage.appending(journal))
 
         def work(task: tuple[ImageRow, str, int]) -> Facts:
+            """Read and write one image, in a thread."""
             return _cached(manifest.folder, task, pixels, meanings.of, files)
 
         reading = _in_order(work, _tasks(manifest, signatures, known))
@@ -239,11 +240,11 @@ def _mask(
     return lung_masks.downsample_labels(labels, forward)
 
 
-# ----------------------------------------------------------------------------------------- the step
+# ---------------------------------------------------------------------------------------- the step
 
 
 def made_from(run: Run, recipe: Recipe) -> Inputs:
-    """Return what the cache depends on; every file's state is looked up again."""
+    """Return what the cache depends on; every file's size and time are read again."""
     manifest = run.manifest()
     files = storage.digest(
         [
@@ -292,7 +293,9 @@ def opened(run: Run, recipe: Recipe) -> Cache:
 
 
 def damage(run: Run, recipe: Recipe) -> str:
-    """Say what is wrong with the cached pixels, of which the step's marker keeps no digest; or ""."""
+    """Say what is wrong with the cached pixels, of which the step's marker keeps no digest; or
+    "".
+    """
     return opened(run, recipe).damage()
 
 

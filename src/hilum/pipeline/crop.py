@@ -1,16 +1,16 @@
 """Crop: cut both lungs or one out of every image, or keep it whole, reversibly.
 
-    crop/images.u8       uint8 (n, size, size): the box of the lungs, or of one, with a margin, or the
-                         whole image, letterboxed
+    crop/images.u8       uint8 (n, size, size): the box of the lungs, or of one, with a margin, or
+                         the whole image, letterboxed
     crop/index.parquet   image_id, row, top, left, bottom, right (of the box, in the cached image),
                          whole (whether it is the whole image), cut
-    crop/typical.json    the mean box of the training part's reliable masks, in fractions of the image;
-                         {} where too few are reliable
+    crop/typical.json    the mean box of the training part's reliable masks, in fractions of the
+                         image; {} where too few are reliable
 
-An image that is in no part has no region. A mask is reliable where its quality is at least that of the
-recipe and it is not tiny. Elsewhere the region is the typical box, and without one the whole image;
-`cut` says which of `lung_crop.CUTS` it is. A region whose mask is unreliable is not blackened outside
-the mask either. Regions map back to the pixels of the file.
+An image that is in no part has no region. A mask is reliable where its quality is at least that
+of the recipe and it is not tiny. Elsewhere the region is the typical box, and without one the
+whole image; `cut` says which of `lung_crop.CUTS` it is. A region whose mask is unreliable is not
+blackened outside the mask either. Regions map back to the pixels of the file.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ COLUMNS = (
 )
 
 
-# ----------------------------------------------------------------------------------------- the step
+# ---------------------------------------------------------------------------------------- the step
 
 
 def made_from(run: Run, recipe: Recipe) -> Inputs:

@@ -1,7 +1,7 @@
 """Deal patients into folds, so that every finding can be trained on outside each of them.
 
-A table is one of `hilum.pipeline.split`: image_id, patient_id, group, source and more; what is dealt is
-its groups.
+A table is one of `hilum.pipeline.split`: image_id, patient_id, group, source and more; what is
+dealt is its groups.
 """
 
 from __future__ import annotations

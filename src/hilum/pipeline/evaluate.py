@@ -3,17 +3,18 @@
     metrics.parquet   one row a figure, see `hilum.pipeline.evaluation.estimate`; those of scores:
                       `hilum.pipeline.evaluation.classification`, those of lungs:
                       `hilum.pipeline.evaluation.segmentation`
-    overlap.parquet   of predicted lungs against reference masks, in the cached pixels: image_id, part,
-                      source, side, dice, iou, precision, recall, and hausdorff95 and
+    overlap.parquet   of predicted lungs against reference masks, in the cached pixels: image_id,
+                      part, source, side, dice, iou, precision, recall, and hausdorff95 and
                       average_distance, each in _pixels and _mm
     overlap_in_file.parquet   the same of test images in the pixels of their files
                       (`hilum.pipeline.evaluation.file_grid`)
-    calibration.json  by task and concept, fitted on the tune part alone: the threshold (Youden) that the
-                      test part's figures use, temperature with bias and isotonic corners
+    calibration.json  by task and concept, fitted on the tune part alone: the threshold (Youden)
+                      that the test part's figures use, temperature with bias and isotonic corners
                       (`hilum.statistics.calibration`), and why what is missing is missing
-    fold_calibration.json   of a cross-validated run (`hilum.pipeline.division`) the same by fold, fitted
-                      on the fold's own tune part, which the figures use; calibration.json is then fitted
-                      on the pooled scores, for the final models, which are trained on all images
+    fold_calibration.json   of a cross-validated run (`hilum.pipeline.division`) the same by fold,
+                      fitted on the fold's own tune part, which the figures use; calibration.json
+                      is then fitted on the pooled scores, for the final models, which are trained
+                      on all images
 
 Intervals resample patients (groups of the split), not images; `n_undefined` counts the resamples in
 which a metric is undefined. First of all the step proves that no image of tune or test, nor another
@@ -89,7 +90,9 @@ class Figures(NamedTuple):
 
 
 def refuse_leaks(run: Run, table: pl.DataFrame) -> None:
-    """Raise `Mismatch` where a stage of the run, or of a fold, was trained on its tune or test part."""
+    """Raise `Mismatch` where a stage of the run, or of a fold, was trained on its tune or test
+    part.
+    """
     for stage in ("segment", "train"):
         split.refuse_leak(table, run.table(stage, f"{stage}/{TRAINING}"), f"stage '{stage}'")
     folds = division.folds(run)
@@ -108,7 +111,8 @@ def refuse_leaks(run: Run, table: pl.DataFrame) -> None:
         expected = table.filter(pl.col("fold") == number)["image_id"]
         if set(tested) != set(expected):
             raise Mismatch(
-                f"the test part of fold {number} differs from the images that split.parquet assigns "
+                f"the test part of fold {number} differs from the images that split.parquet "
+                f"assigns "
                 f"to it; make the split again with `hilum split`"
             )
         for stage in ("segment", "train"):
@@ -178,8 +182,9 @@ class _Lungs(NamedTuple):
 
     @classmethod
     def of(cls, run: Run, recipe: Recipe, manifest: Manifest) -> _Lungs:
+        """Open those of a run, or of a fold, whose test part alone is pooled."""
         table = unseen(run, run.table("split", "split.parquet"))
-        if run.parent is not None:  # of a fold, the test part alone is pooled
+        if run.parent is not None:
             table = table.filter(pl.col("part") == "test")
         masks = segment.found_masks(run, recipe.pixels.size)
         index = run.table("segment", segment.INDEX)
@@ -187,13 +192,16 @@ class _Lungs(NamedTuple):
 
     @property
     def spacing(self) -> dict[str, tuple[float, float]]:
+        """Millimetres between rows and columns of each file, by image id."""
         return file_spacing(self.manifest.table, self.cached.index)
 
     def in_cache(self) -> pl.DataFrame:
+        """Measure in the cached pixels."""
         known = self.cached.known_masks
         return overlaps(self.table, self.cached, self.index, self.masks, self.spacing, known)
 
     def in_files(self) -> file_grid.InFilePixels:
+        """Measure in the pixels of the files."""
         row_of = dict(self.index.select("image_id", "row").iter_rows())
         return file_grid.overlaps(
             self.table, self.cached, self.manifest, row_of, self.masks, self.spacing
@@ -252,7 +260,9 @@ def transferred(run: Run, scores: pl.DataFrame) -> pl.DataFrame:
 
 
 def as_table(found: Iterable[EstimateRow]) -> pl.DataFrame:
-    """Return figures as rows of `ESTIMATE`; a column not given is "" or null, as each is described."""
+    """Return figures as rows of `ESTIMATE`; a column not given is "" or null, as each is
+    described.
+    """
     empty: EstimateRow = {"concept": "", "grid": "", "warning": ""}
     rows = [{**empty, **one} for one in found]
     return pl.DataFrame(
@@ -260,7 +270,7 @@ def as_table(found: Iterable[EstimateRow]) -> pl.DataFrame:
     )
 
 
-# ----------------------------------------------------------------------------------------- the step
+# ---------------------------------------------------------------------------------------- the step
 
 
 def made_from(run: Run, recipe: Recipe) -> Inputs:

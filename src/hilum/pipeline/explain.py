@@ -7,13 +7,13 @@
     explain/covered.parquet   and
     explain/figures.parquet   see `hilum.pipeline.explanation_figures`
 
-Methods are those of `hilum.inference.saliency`. Explained are the test images that are called most
-confidently, right and wrong (`choice`, one of CHOICES), and up to DRAWN on which the finding is
-outlined. `inside` is the fraction of the map's positive mass within the lungs, `area` the lungs'
-fraction of the image, `gain` the one over the other: all over the region that the model was shown, by
-the lungs predicted in it. The pointing game and box IoU are of the cached image, against all outlines
-of the finding, and beside two controls that use no image: LUNG_CENTRES, the middle of each lung, and
-UNIFORM_IN_LUNGS, a random point in the lungs.
+Methods are those of `hilum.inference.saliency`. Explained are the test images that are called
+most confidently, right and wrong (`choice`, one of CHOICES), and up to DRAWN on which the
+finding is outlined. `inside` is the fraction of the map's positive mass within the lungs, `area`
+the lungs' fraction of the image, `gain` the one over the other: all over the region that the
+model was shown, by the lungs predicted in it. The pointing game and box IoU are of the cached
+image, against all outlines of the finding, and beside two controls that use no image:
+LUNG_CENTRES, the middle of each lung, and UNIFORM_IN_LUNGS, a random point in the lungs.
 
 Not a step of `hilum run`: `hilum explain RUN` does it, and the next report includes it.
 """
@@ -90,7 +90,9 @@ def attention(found: np.ndarray, shown: Shown) -> dict[str, float]:
 
 
 def agreement(found: np.ndarray, reference: np.ndarray) -> dict[str, float]:
-    """Return `pointing_game` and `box_iou` of a map and a reference mask, both of the cached image."""
+    """Return `pointing_game` and `box_iou` of a map and a reference mask, both of the cached
+    image.
+    """
     return {
         "pointing_game": localisation.pointing_game(reference, found),
         "box_iou": localisation.box_iou(reference, found),
@@ -110,14 +112,14 @@ def controls(labels: np.ndarray) -> dict[str, np.ndarray]:
     return {LUNG_CENTRES: centres, UNIFORM_IN_LUNGS: (labels > 0).astype(np.float32)}
 
 
-# -------------------------------------------------------------------------------------------------------------------------- the images
+# -------------------------------------------------------------------------------------- the images
 
 
 def chosen(rows: pl.DataFrame, drawn_on: pl.Series) -> pl.DataFrame:
     """Return the test images to explain, with `choice`.
 
-    `rows`: image_id, part, state and score of the finding. The threshold is Youden's on the tune part,
-    as in the evaluation; without one the choices are by the score alone.
+    `rows`: image_id, part, state and score of the finding. The threshold is Youden's on the tune
+    part, as in the evaluation; without one the choices are by the score alone.
     """
     known = rows.filter(pl.col("state") >= State.ABSENT)
     tune, test = (known.filter(pl.col("part") == part) for part in ("tune", "test"))
@@ -178,7 +180,7 @@ def drawn_of(manifest: Manifest, concept: str) -> dict[str, list[shapes.Shape]]:
     return found
 
 
-# ------------------------------------------------------------------------------------------------------------------------- the figures
+# ------------------------------------------------------------------------------------- the figures
 
 
 def attributed(
@@ -196,7 +198,7 @@ def attributed(
         yield method, {"drawn": len(outlines), **agreement(found, reference)}, None
 
 
-# ------------------------------------------------------------------------------------------------------------------------------ the step
+# ---------------------------------------------------------------------------------------- the step
 
 
 def made_from(run: Run, recipe: Recipe) -> Inputs:
@@ -215,8 +217,10 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> StepResult:
     """
     if division.folds(run):
         raise HilumError(
-            f"{run.folder} is cross-validated: its final finding model is trained on all images, so "
-            f"no test image is left to explain it on. `hilum explain` needs one split: more images, or "
+            f"{run.folder} is cross-validated: its final finding model is trained on all "
+            f"images, so "
+            f"no test image is left to explain it on. `hilum explain` needs one split: more "
+            f"images, or "
             f"[split] folds = 1 with a lower min_per_class"
         )
     concept, maps = Division.of(run).trained, []

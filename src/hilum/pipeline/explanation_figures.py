@@ -1,9 +1,9 @@
 """Summarise saliency maps over images, and measure what covering the lungs costs a model.
 
-Both are figures with intervals over patients: means of the maps' measures by method (`FIGURES`), and
-the AUROC of the same model on the same images as it was shown the regions, with the lungs covered by
-the mean grey level around them, and with all else covered (`COVERED`). A model that recognises the
-finding without the lungs has learned something other than the finding.
+Both are figures with intervals over patients: means of the maps' measures by method (`FIGURES`),
+and the AUROC of the same model on the same images as it was shown the regions, with the lungs
+covered by the mean grey level around them, and with all else covered (`COVERED`). A model that
+recognises the finding without the lungs has learned something other than the finding.
 """
 
 from __future__ import annotations
@@ -119,8 +119,9 @@ def covered(
 def averages(maps: pl.DataFrame, settings: Evaluate) -> pl.DataFrame:
     """Compute the mean of each method over the images in which a figure is defined.
 
-    `images` counts these; `left_out` counts the images in which it is undefined, as where no lung was
-    found. An image without an outline of the finding has no figure of it, and counts in neither.
+    `images` counts these; `left_out` counts the images in which it is undefined, as where no
+    lung was found. An image without an outline of the finding has no figure of it, and counts in
+    neither.
     """
     rows = []
     for (method,), of in maps.group_by("method", maintain_order=True):

@@ -48,11 +48,11 @@ def ingest(
 ) -> Manifest:
     """Read `folder` as `dataset`, or as the data set that it is recognised as.
 
-    `patients`: one of the data set's `PATIENTS`, "" its default. `links`: follow links that lead out of
-    the folder; otherwise what they lead to is left out with a remark.
+    `patients`: one of the data set's `PATIENTS`, "" its default. `links`: follow links that lead
+    out of the folder; otherwise what they lead to is left out with a remark.
 
-    Raises `NotFound` where there is no such folder or nothing in it, `BadData` where its content does
-    not make a sound table.
+    Raises `NotFound` where there is no such folder or nothing in it, `BadData` where its content
+    does not make a sound table.
     """
     return accounted(folder, dataset, patients, links=links)[0]
 
@@ -60,7 +60,9 @@ def ingest(
 def accounted(
     folder: Path, dataset: str = "auto", patients: str = "", *, links: bool = False
 ) -> tuple[Manifest, Account]:
-    """Read `folder` as `ingest` does, and return how it was read, each file used or named as unused."""
+    """Read `folder` as `ingest` does, and return how it was read, each file used or named as
+    unused.
+    """
     found = _items(folder, dataset, patients, links)
     rows = [item for item in found.items if isinstance(item, Row)]
     remarks = [item for item in found.items if isinstance(item, Remark)]
@@ -144,7 +146,9 @@ def _link(place: str, target: str) -> Remark:
 
 @dataclass(frozen=True)
 class Described:
-    """How a folder would be read, and what is still to be settled; nothing where `refusal` is ""."""
+    """How a folder would be read, and what is still to be settled; nothing where `refusal` is
+    "".
+    """
 
     account: Account
     questions: tuple[str, ...] = ()
@@ -199,7 +203,8 @@ def example(dataset: str, folder: Path, *, images: int, seed: int) -> None:
         module.example(beside, images=images, seed=seed)
         storage.write_text(
             beside / MADE_UP,
-            f"Invented by `hilum synthesize {dataset} --images {images} --seed {seed}`: no image here is "
+            f"Invented by `hilum synthesize {dataset} --images {images} --seed {seed}`: no "
+            f"image here is "
             f"of a person.\n",
         )
 
@@ -220,7 +225,8 @@ def _made_up(root: Path) -> list[Remark]:
 
 
 def read(data: Data) -> tuple[Manifest, list[Account]]:
-    """Read all folders that a recipe names into one table, with its corrections made, and how each was read.
+    """Read all folders that a recipe names into one table, with its corrections made, and how
+    each was read.
 
     Raises as `ingest`, `merge` and `corrections.apply` do.
     """
@@ -235,7 +241,9 @@ def read(data: Data) -> tuple[Manifest, list[Account]]:
 
 
 def recognise(folder: Path) -> tuple[Path, str]:
-    """Return the folder, itself or one below it, that has a data set's layout, and the set's name."""
+    """Return the folder, itself or one below it, that has a data set's layout, and the set's
+    name.
+    """
     if (folder / OWN_LAYOUT).is_file():
         return folder, FALLBACK
     named = [name for name in plugins.names("readers") if name != FALLBACK]
@@ -272,7 +280,7 @@ def _layout(module: ModuleType) -> str:
     return "\n" + (module.__doc__ or "").strip()
 
 
-# ------------------------------------------------------------------------------------------------------------------------ the step
+# ---------------------------------------------------------------------------------------- the step
 
 
 def made_from(run: Run, recipe: Recipe) -> None:

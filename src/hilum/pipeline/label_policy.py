@@ -1,15 +1,15 @@
 """Turn label states into training targets, by policies that the recipe names and the run counts.
 
-Targets are float32 (images, concepts) in the manifest's order: 1 present, 0 absent, between them a
-softened label, nan not trained on. Present and absent are never changed. An uncertain label is, by
-`uncertain`, left out ("ignore"), absent ("zeros"), present ("ones"), or SOFT ("soft"); the first three
-as in CheXpert (Irvin et al. 2019, arXiv:1901.07031), the last after Pham et al. 2019
-(arXiv:1911.06475), who draw a present label smoothed at random between 0.55 and 0.85: here it is the
-middle of that, so that the same run gives the same model.
+Targets are float32 (images, concepts) in the manifest's order: 1 present, 0 absent, between them
+a softened label, nan not trained on. Present and absent are never changed. An uncertain label
+is, by `uncertain`, left out ("ignore"), absent ("zeros"), present ("ones"), or SOFT ("soft");
+the first three as in CheXpert (Irvin et al. 2019, arXiv:1901.07031), the last after Pham et al.
+2019 (arXiv:1911.06475), who draw a present label smoothed at random between 0.55 and 0.85: here
+it is the middle of that, so that the same run gives the same model.
 
-A finding that is not mentioned is, by `unmentioned`, left out ("ignore") or absent ("zeros"), the
-latter only in data sets that state the finding of some image: one that never does did not annotate it.
-So data sets with different label lists can be trained on together.
+A finding that is not mentioned is, by `unmentioned`, left out ("ignore") or absent ("zeros"),
+the latter only in data sets that state the finding of some image: one that never does did not
+annotate it. So data sets with different label lists can be trained on together.
 """
 
 from __future__ import annotations

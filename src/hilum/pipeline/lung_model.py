@@ -1,7 +1,8 @@
 """Choose whether the pretrained lung model can be used by a run that trains none of its own.
 
-Where it was trained on an image of the tune or test part, or of their patients, it is used only if the
-recipe says `[segment] model = "pretrained"`, and figures of lungs then leave these patients out.
+Where it was trained on an image of the tune or test part, or of their patients, it is used only
+if the recipe says `[segment] model = "pretrained"`, and figures of lungs then leave these
+patients out.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ class LungModelChoice:
 def choose(recipe: Recipe, images: pl.DataFrame, masks: int = 0) -> LungModelChoice:
     """Choose for a run that has no model of its own, for want of `masks` to train on.
 
-    `images`: the run's, with image_id, source, pixel_digest, fingerprint, group, part and fold. Where
-    the recipe asks for the pretrained model, raises `NotFound` where there is none and `BadRecipe`
-    where the recipe's pixels do not fit it.
+    `images`: the run's, with image_id, source, pixel_digest, fingerprint, group, part and fold.
+    Where the recipe asks for the pretrained model, raises `NotFound` where there is none and
+    `BadRecipe` where the recipe's pixels do not fit it.
     """
     wanted = recipe.segment.model == pretrained.NAME
     part = "the training part" if images["fold"].count() == 0 else "a training part"
@@ -50,7 +51,8 @@ def choose(recipe: Recipe, images: pl.DataFrame, masks: int = 0) -> LungModelCho
         faults = "; ".join(wrong)
         if wanted:
             raise BadRecipe(
-                f'[segment] model = "{pretrained.NAME}" expects other images: {faults}; change it in '
+                f'[segment] model = "{pretrained.NAME}" expects other images: {faults}; '
+                f"change it in "
                 f"[pixels]"
             )
         why = f"the pretrained lung model expects other images ({faults}): regions are whole images"
@@ -63,7 +65,8 @@ def choose(recipe: Recipe, images: pl.DataFrame, masks: int = 0) -> LungModelCho
         why = (
             f"the pretrained lung model was trained on {leaked} of the tune and test images or on "
             f"other images of their patients: regions are whole images. [segment] model = "
-            f'"{pretrained.NAME}" uses it all the same, and leaves these out of the figures of lungs'
+            f'"{pretrained.NAME}" uses it all the same, and leaves these out of the figures '
+            f"of lungs"
         )
         return LungModelChoice(None, f"{few}, and {why}", nobody)
     why = "requested in the recipe" if wanted else few

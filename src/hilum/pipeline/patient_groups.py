@@ -1,4 +1,6 @@
-"""Group patients whom the audit found to have the same image: a group goes to one part as a whole."""
+"""Group patients whom the audit found to have the same image: a group goes to one part as a
+whole.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,8 @@ def pairs_between(
 ) -> Sequence[tuple[str, str]]:
     """Return pairs of kept images that join the patients whom `same` joins.
 
-    `same`: pairs of any images of `manifest`, so that patients are joined through images left out too.
+    `same`: pairs of any images of `manifest`, so that patients are joined through images left
+    out too.
     """
     if kept is manifest:
         return same

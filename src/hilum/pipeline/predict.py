@@ -7,13 +7,14 @@
     predict/maps.npy   float16 (n, MAP, MAP): anomaly maps, in the order of the anomaly rows of
                        scores.parquet
 
-Of a cross-validated run scores.parquet is pooled from its folds: each image once, in part test, with
-`fold`, the one whose models gave the score.
+Of a cross-validated run scores.parquet is pooled from its folds: each image once, in part test,
+with `fold`, the one whose models gave the score.
 
-An image that seems inverted, rotated, mirrored, empty or no chest is scored, and its quality flags are
-given beside the score; of other files `hilum.runs.predict_images` refuses these. The flags follow from
-the orientation features that the step audit stored. A file is scored by the very functions that scored
-the run's images, so an image of the test part gets the same score either way.
+An image that seems inverted, rotated, mirrored, empty or no chest is scored, and its quality
+flags are given beside the score; of other files `hilum.runs.predict_images` refuses these. The
+flags follow from the orientation features that the step audit stored. A file is scored by the
+very functions that scored the run's images, so an image of the test part gets the same score
+either way.
 """
 
 from __future__ import annotations
@@ -168,7 +169,7 @@ def _by_concept(model: OnnxModel, outputs: Mapping[str, np.ndarray]) -> dict[str
     return dict(zip(model.contract.concepts, np.atleast_1d(outputs["score"]).tolist(), strict=True))
 
 
-# ----------------------------------------------------------------------------------------- the step
+# ---------------------------------------------------------------------------------------- the step
 
 
 def made_from(run: Run, recipe: Recipe) -> Inputs:

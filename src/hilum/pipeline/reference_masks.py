@@ -81,9 +81,12 @@ def read(
 def from_mask_files(
     folder: Folder, image: ImageRow, file: raster.Raster | dicom.Dicom, meaning: MeaningOf
 ) -> ReferenceLabels:
-    """Return the labels of an image's mask files. Raises `BadData` naming a mask that is unusable."""
+    """Return the labels of an image's mask files. Raises `BadData` naming a mask that is
+    unusable.
+    """
 
     def to_display(mask: np.ndarray) -> np.ndarray:
+        """Bring a mask of the file's own pixels to display orientation."""
         return image_file.to_display(file, mask)
 
     masks = mask_files.read(folder, image, image_file.own_size(file), meaning, to_display)
@@ -165,7 +168,9 @@ def _meanings(manifest: Manifest, stored: Mapping[str, Any]) -> mask_files.Meani
 
 
 def _stored_meanings(folder: Path) -> Mapping[str, Any]:
-    """Read what was inferred before, by group; {} where the file is damaged, so it is inferred anew."""
+    """Read what was inferred before, by group; {} where the file is damaged, so it is inferred
+    anew.
+    """
     try:
         return integrity.read_sealed(folder / MEANINGS)["folders"]
     except (NotFound, BadData, KeyError):

@@ -1,22 +1,23 @@
 """Segment: train a lung segmenter on the training part's masks, and apply it to every image.
 
-Masks of training images are out of fold: the patients' groups are dealt into folds, and the lungs of
-each fold are found by a model that was not trained on it. Masks of tune and test images come from the
-model of the whole training part. The tune images' masks are evaluated while training, to keep the best
-weights and to stop early; the test images' masks are not. Images without a usable mask are not in the
-loss; of an image with one lung outlined, neither is the side where the other lung may be. With too few
-masks, or where the recipe says `model = "pretrained"`, the pretrained model is used, see
-`hilum.pipeline.lung_model`; without any model, regions are whole images. Each predicted mask gets an
-estimate of its quality (`hilum.inference.lung_finder`).
+Masks of training images are out of fold: the patients' groups are dealt into folds, and the
+lungs of each fold are found by a model that was not trained on it. Masks of tune and test images
+come from the model of the whole training part. The tune images' masks are evaluated while
+training, to keep the best weights and to stop early; the test images' masks are not. Images
+without a usable mask are not in the loss; of an image with one lung outlined, neither is the
+side where the other lung may be. With too few masks, or where the recipe says `model =
+"pretrained"`, the pretrained model is used, see `hilum.pipeline.lung_model`; without any model,
+regions are whole images. Each predicted mask gets an estimate of its quality
+(`hilum.inference.lung_finder`).
 
     segment/lungs.onnx, segment/fold0.onnx …   the models
     segment/training.parquet   model, image_id: what each was trained on
-    segment/epochs.parquet     model, number, batches, loss, tune: how each training went; tune is the
-                               mean Dice of the tune images, null where it was not evaluated
+    segment/epochs.parquet     model, number, batches, loss, tune: how each training went; tune is
+                               the mean Dice of the tune images, null where it was not evaluated
     segment/masks.u8           uint8 (n, size, size) predicted lungs: 0, 1 right, 2 left
-    segment/lungs.parquet      image_id, row in masks.u8, model that was applied ("pretrained": the one
-                               that comes with Hilum), right_pixels, left_pixels, quality, crc32 of the
-                               mask
+    segment/lungs.parquet      image_id, row in masks.u8, model that was applied ("pretrained":
+                               the one that comes with Hilum), right_pixels, left_pixels, quality,
+                               crc32 of the mask
     segment/issues.parquet     the unreliable ones of these masks as issues of an audit
                                (`hilum.audit.issues`), worst first
     segment/seen.parquet       image_id: images of the run that the pretrained model was trained on,
@@ -51,13 +52,8 @@ from hilum.storage import integrity
 
 VERSION = 9
 EPOCHS = "segment/epochs.parquet"
-HEARD = {
-    "model": pl.String,
-    "number": pl.Int64,
-    "batches": pl.Int64,
-    "loss": pl.Float64,
-    "tune": pl.Float64,
-}
+HEARD = {"model": pl.String} | dict.fromkeys(("number", "batches"), pl.Int64)
+HEARD |= dict.fromkeys(("loss", "tune"), pl.Float64)
 MASKS, INDEX = "segment/masks.u8", "segment/lungs.parquet"
 SEEN, FINDINGS = "segment/seen.parquet", "segment/issues.parquet"
 LUNGS = {
@@ -74,7 +70,8 @@ UNRELIABLE = Rule(
     "info",
     "The predicted lungs of an image are not to be relied on unseen.",
     "What is cropped along them may not be lung, and then a score is of something else.",
-    "View the image with the predicted outline. If it is no upright frontal chest radiograph, leave "
+    "View the image with the predicted outline. If it is no upright frontal chest "
+    "radiograph, leave "
     "it out; where lungs are opaque or cut off, outline them, so that the model is trained on such "
     "lungs too. Below [crop] min_mask_quality the region is not cropped along them.",
 )
@@ -117,14 +114,18 @@ class Masks:
 
 
 def found_masks(run: Run, size: int) -> ImageStack:
-    """Return the masks that a run, or a fold, found: uint8 (n, size, size), in the rows of lungs.parquet."""
+    """Return the masks that a run, or a fold, found: uint8 (n, size, size), in the rows of
+    lungs.parquet.
+    """
     rows = run.table("segment", INDEX)
     sums = Checksums.of(rows["row"], rows["crc32"], run.remedy)
     return ImageStack(run / MASKS, size, checksums=sums)
 
 
 def index(run: Run) -> pl.DataFrame:
-    """Read lungs.parquet, or of a cross-validated run that of each fold's test part, with `fold`."""
+    """Read lungs.parquet, or of a cross-validated run that of each fold's test part, with
+    `fold`.
+    """
     folds = division.folds(run)
     if not folds:
         return run.table("segment", INDEX)
@@ -278,7 +279,9 @@ def _trained(
 
 
 def seen(run: Run) -> pl.DataFrame:
-    """Return image_id of the run's images that the pretrained model was trained on, if it is used."""
+    """Return image_id of the run's images that the pretrained model was trained on, if it is
+    used.
+    """
     if SEEN not in run.made("segment"):
         return pl.DataFrame(schema={"image_id": pl.String})
     return run.table("segment", SEEN)
@@ -295,6 +298,7 @@ def _job(
     epochs: list[Any] = []
 
     def fit(module, settings, checkpoint):
+        """Train on the cached images and masks."""
         return module.fit(
             cached.stored,
             cached.known_masks,
@@ -304,7 +308,7 @@ def _job(
             checkpoint=checkpoint,
             progress=progress,
             tune=cached.rows(tune["image_id"]),
-            heard=epochs.append,
+            on_epoch=epochs.append,
         )
 
     return TrainingJob(

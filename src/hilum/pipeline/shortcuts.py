@@ -1,16 +1,17 @@
 """Shortcuts: predict source, sex, age and finding from image parts that do not show the finding.
 
     probes.parquet   one row for each question and part, see PROBES: what is predicted (`target`),
-                     within which source ("all": of all), from which part (`view`), the AUROC with its
-                     interval over patients, and what the same probe reaches with shuffled labels
+                     within which source ("all": of all), from which part (`view`), the AUROC with
+                     its interval over patients, and what the same probe reaches with shuffled
+                     labels
 
-Parts are those of `hilum.pipeline._shortcut_probes` and, of the step crop, `box` (the lungs' box, cut
-out) and `lungs` (that with all but the lungs black). Only training images take part, with the lungs
-predicted in them, so that a recipe can be chosen by the result and the test part stays unseen; all
-parts are of the same images, those with a reliable mask. Where these are fewer than half, all images
-take part and only parts that need no lungs are evaluated. Of more than two classes the AUROC is the
-mean of each class against the rest. Intervals are over the predictions, not over other fits. `reason`
-says why there is no figure.
+Parts are those of `hilum.pipeline._shortcut_probes` and, of the step crop, `box` (the lungs'
+box, cut out) and `lungs` (that with all but the lungs black). Only training images take part,
+with the lungs predicted in them, so that a recipe can be chosen by the result and the test part
+stays unseen; all parts are of the same images, those with a reliable mask. Where these are fewer
+than half, all images take part and only parts that need no lungs are evaluated. Of more than two
+classes the AUROC is the mean of each class against the rest. Intervals are over the predictions,
+not over other fits. `reason` says why there is no figure.
 
 Not a step of `hilum run`: `hilum shortcuts RUN` does it, and the next report includes it.
 """
@@ -19,7 +20,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
 
 import numpy as np
 import polars as pl
@@ -30,6 +30,7 @@ from hilum.config import Evaluate, LungCrop, Recipe
 from hilum.imaging.geometry import Letterbox, Size
 from hilum.inference import lung_crop
 from hilum.pipeline import _shortcut_probes, cache, segment
+from hilum.pipeline._shortcut_probes import ProbeRow
 from hilum.pipeline._training import digests
 from hilum.pipeline.step import Inputs, StepResult
 from hilum.progress import Progress
@@ -55,7 +56,7 @@ WORDS = {
 }
 FEWEST = 10  # patients of a class, below which it is left out
 MOST = 2000  # images; of more, patients are sampled
-# AUROC of a finding from a part without lungs, and the lower end of its interval, that raise a warning.
+# AUROC of a finding from a part without lungs, and the lower end of its interval, for a warning.
 WARN_AUROC, WARN_CI_LOW = 0.7, 0.6
 # Years below which an age is in the band.
 AGES = ((18, "below 18"), (40, "18 to 39"), (60, "40 to 59"), (np.inf, "60 and above"))
@@ -75,26 +76,6 @@ PROBES = {
     "patients": pl.Int64,
     "reason": pl.String,
 }
-
-
-class ProbeRow(TypedDict, total=False):
-    """One row of `probes.parquet`, whole or in the making; the columns are those of `PROBES`."""
-
-    target: str
-    within: str
-    view: str
-    classes: str
-    value: float
-    ci_low: float
-    ci_high: float
-    n_undefined: int
-    shuffled: float
-    shuffled_most: float
-    images: int
-    patients: int
-    reason: str
-
-
 Describe = Callable[[np.ndarray], np.ndarray]  # uint8 (n, side, side) to float32 (n, p)
 
 
@@ -314,8 +295,8 @@ def warnings(probes: pl.DataFrame) -> list[str]:
         within = "" if row["within"] == ALL else f" within {row['within']}"
         sentences.append(
             f"{name_of(row['target'])}{within} can be predicted at AUROC {row['value']:.2f} "
-            f"({row['ci_low']:.2f} to {row['ci_high']:.2f}) from {WORDS[row['view']]}: what a model "
-            f"reaches may not come from the lungs"
+            f"({row['ci_low']:.2f} to {row['ci_high']:.2f}) from {WORDS[row['view']]}: what a "
+            f"model reaches may not come from the lungs"
         )
     return sentences
 
@@ -372,6 +353,7 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> StepResult:
     nothing = np.zeros((recipe.pixels.size, recipe.pixels.size), np.uint8)
 
     def image(k: int) -> tuple[np.ndarray, np.ndarray, Size]:
+        """Return the k-th image, its lungs and its file's size."""
         row, mask, height, width = places[k]
         return cached.images[row], nothing if mask is None else masks[mask], (height, width)
 

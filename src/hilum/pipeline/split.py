@@ -1,12 +1,12 @@
 """Split: one division into train, tune and test, by patient, that binds every stage.
 
-Patients whom the audit found to have the same image are one group, and a group goes to one part as a
-whole (`hilum.pipeline.patient_groups`). Groups are dealt stratum by stratum (state of the finding, then
-source) in an order that only the seed and their names decide, each to the part that is furthest behind
-its fraction, so every stratum's fractions are kept as nearly as whole patients allow. The table is
-stored; when the set grows, those in it stay where they are and only new groups are dealt. Images that
-the data state not to be frontal chest radiographs are in no part (`hilum.pipeline._selection`), nor are
-files that cannot be read.
+Patients whom the audit found to have the same image are one group, and a group goes to one part
+as a whole (`hilum.pipeline.patient_groups`). Groups are dealt stratum by stratum (state of the
+finding, then source) in an order that only the seed and their names decide, each to the part
+that is furthest behind its fraction, so every stratum's fractions are kept as nearly as whole
+patients allow. The table is stored; when the set grows, those in it stay where they are and only
+new groups are dealt. Images that the data state not to be frontal chest radiographs are in no
+part (`hilum.pipeline._selection`), nor are files that cannot be read.
 
 Where such parts would be too small for figures that mean anything, patients are dealt into folds
 instead, see `hilum.pipeline.division`. Tune is the validation part.
@@ -80,9 +80,9 @@ def split(
 ) -> pl.DataFrame:
     """Return one split, the table described above.
 
-    `same`: pairs of image ids that show the same image; `kept`: an earlier table, whose patients stay.
-    Raises `BadData` where patients that must stay together are to stay in different parts, `TooFew`
-    where a part would be too small.
+    `same`: pairs of image ids that show the same image; `kept`: an earlier table, whose patients
+    stay. Raises `BadData` where patients that must stay together are to stay in different parts,
+    `TooFew` where a part would be too small.
     """
     table = _dealt(grouped(manifest, finding, same), manifest, settings, kept)
     if faults := _part_sizes.small_parts(table, finding, settings.min_per_class):
@@ -160,43 +160,6 @@ def _dealt(
     )
 
 
-def _grouped(
-    manifest: Manifest, finding: str | None, same: Sequence[tuple[str, str]]
-) -> pl.DataFrame:
-    """The table but for its part."""
-    states = manifest.states(finding or "")
-    table = manifest.table.select("image_id", "patient_id", "source").with_columns(
-        state=states["state"]
-    )
-    group = connected_components(table["patient_id"].unique(), _patient_pairs(table, same))
-    return table.with_columns(
-        pl.col("patient_id").replace_strict(group, return_dtype=pl.String).alias("group")
-    )
-
-
-def _patient_pairs(
-    table: pl.DataFrame, same: Sequence[tuple[str, str]]
-) -> Iterable[tuple[str, str]]:
-    patient = dict(zip(table["image_id"], table["patient_id"], strict=True))
-    return ((patient[first], patient[second]) for first, second in same)
-
-
-def _pairs_between(
-    kept: Manifest, manifest: Manifest, same: Sequence[tuple[str, str]]
-) -> Sequence[tuple[str, str]]:
-    """Return pairs of kept images that join the patients whom `same`, pairs of any images of the manifest, joins."""
-    if kept is manifest:
-        return same
-    joined = connected_components(
-        manifest.table["patient_id"].unique(), _patient_pairs(manifest.table, same)
-    )
-    first_of: dict[str, str] = {}
-    pairs = []
-    for image_id, patient in kept.table.select("image_id", "patient_id").iter_rows():
-        pairs.append((first_of.setdefault(joined[patient], image_id), image_id))
-    return pairs
-
-
 def _settled(
     table: pl.DataFrame, manifest: Manifest, settings: Split, kept: pl.DataFrame | None
 ) -> tuple[dict[str, str], dict[str, float]]:
@@ -210,7 +173,8 @@ def _settled(
         torn = _torn(settled)
         if torn:
             raise BadData.listing(
-                "groups that must stay together are in different parts of the earlier split; leave it "
+                "groups that must stay together are in different parts of the earlier split; "
+                "leave it "
                 "out to deal anew",
                 torn,
             )
@@ -263,7 +227,9 @@ def _torn(table: pl.DataFrame) -> list[str]:
 
 
 def refuse_leak(table: pl.DataFrame, trained_on: pl.DataFrame, what: str) -> None:
-    """Raise `Mismatch` where an image of `trained_on` (image_id) is not in the train part of `table`."""
+    """Raise `Mismatch` where an image of `trained_on` (image_id) is not in the train part of
+    `table`.
+    """
     placed = trained_on.select("image_id").unique().join(table, on="image_id", how="left")
     leaked = placed.filter(pl.col("part").is_null() | (pl.col("part") != "train")).sort("image_id")
     if leaked.height:
@@ -272,12 +238,13 @@ def refuse_leak(table: pl.DataFrame, trained_on: pl.DataFrame, what: str) -> Non
             for row in leaked.head(5).iter_rows(named=True)
         )
         raise Mismatch(
-            f"{what} was trained on {leaked.height} images that are not in the training part of this "
+            f"{what} was trained on {leaked.height} images that are not in the training part "
+            f"of this "
             f"split: {shown}. Its figures would be worthless; train it again with `hilum run`"
         )
 
 
-# ------------------------------------------------------------------------------------------------------------------------ the step
+# ---------------------------------------------------------------------------------------- the step
 
 
 def made_from(run: Run, recipe: Recipe) -> Inputs:

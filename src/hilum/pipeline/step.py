@@ -11,7 +11,9 @@ Summary = dict[str, Any]
 
 
 class StepResult(NamedTuple):
-    """Files that a step wrote, by path below the run's folder, with their digests; and a summary."""
+    """Files that a step wrote, by path below the run's folder, with their digests; and a
+    summary.
+    """
 
     files: dict[str, str]
     summary: Summary

@@ -5,10 +5,10 @@ Both are trained on the training part's regions (`hilum.pipeline.crop`).
     train/finding.onnx, train/anomaly.onnx   the models
     train/training.parquet                   model, image_id: what each was trained on
 
-The recipe says how an uncertain label and a finding that is not mentioned are trained on, and the
-summary counts what became of them, see `hilum.pipeline.label_policy`. The tune part, where it is large
-enough, decides which weights are kept; its labels count as they are. Without a finding that has both
-states neither model can be trained, and both are left out.
+The recipe says how an uncertain label and a finding that is not mentioned are trained on, and
+the summary counts what became of them, see `hilum.pipeline.label_policy`. The tune part, where
+it is large enough, decides which weights are kept; its labels count as they are. Without a
+finding that has both states neither model can be trained, and both are left out.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> StepResult:
     of_part = _images_of_parts(run)
     absent = truths(manifest, [concept]).filter(pl.col("state") == State.ABSENT)["image_id"]
     normal = of_part["train"].filter(of_part["train"].is_in(absent.implode()))
-    training, tuning, said = _targets(manifest, of_part, recipe, decided, concept)
+    training, tuning, said = train_targets(manifest, of_part, recipe, decided, concept)
     _write_training(run, {FINDING: training.image_ids, ANOMALY: normal})
     regions = Crops.of(run, recipe.crop.size)
     shared = {"crop": run.made("crop"), "version": VERSION}
@@ -115,7 +115,7 @@ def _why_none(decided: Division) -> str:
     return f"too few patients: {decided.too_rare.get(decided.finding, decided.why)}"
 
 
-def _targets(
+def train_targets(
     manifest: Manifest,
     of_part: Mapping[str, pl.Series],
     recipe: Recipe,
@@ -130,8 +130,8 @@ def _targets(
         manifest, concepts, uncertain=settings.uncertain, unmentioned=settings.unmentioned
     ).of(of_part["train"])
     kept = list(concepts)
-    # A concept that cannot be trained on is refused by the model if it is named in the recipe; where
-    # the recipe says "all", it is left out here.
+    # A concept that cannot be trained on is refused by the model if the recipe names it; where the
+    # recipe says "all", it is left out here.
     if settings.other_findings == (ALL,) and decided.concepts is None:
         kept = [leading, *(one for one in whole.learnable() if one != leading)]
     training = whole.only(kept)
@@ -167,6 +167,7 @@ def _finding(
     epochs: list[Any] = []
 
     def fit(module, settings, checkpoint):
+        """Train on the regions of the training part."""
         rows, tune = regions.rows(training.image_ids), regions.rows(tuning.image_ids)
         labels = np.full((len(regions.images), len(training.concepts)), np.nan, np.float32)
         labels[rows], labels[tune] = training.values, tuning.values
@@ -176,7 +177,7 @@ def _finding(
             rows,
             settings,
             tune=tune,
-            heard=epochs.append,
+            on_epoch=epochs.append,
             concepts=training.concepts,
             seed=recipe.classify.seed,
             checkpoint=checkpoint,
@@ -201,6 +202,7 @@ def _anomaly(
     recipe: Recipe, concept: str, normal: pl.Series, regions: Crops, progress: Progress
 ) -> TrainingJob:
     def fit(module, settings, checkpoint):
+        """Train on the regions of the training part."""
         return module.fit(
             regions.images,
             regions.rows(normal),

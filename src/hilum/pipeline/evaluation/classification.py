@@ -3,10 +3,10 @@
 Thresholds and calibrations are chosen on the tune part alone and transferred to the test part. What
 is measured of a subgroup is listed by `hilum.pipeline.evaluation.measures`.
 
-Of a cross-validated run every image has one score, by its fold's models, and what was chosen on that
-fold's tune part is transferred to it: figures at a threshold are of the calls so made. `auroc` ranks
-all scores together, though they are of several models; `auroc_within_folds` counts only pairs of
-images that the same model has scored.
+Of a cross-validated run every image has one score, by its fold's models, and what was chosen on
+that fold's tune part is transferred to it: figures at a threshold are of the calls so made.
+`auroc` ranks all scores together, though they are of several models; `auroc_within_folds` counts
+only pairs of images that the same model has scored.
 """
 
 from __future__ import annotations
@@ -80,9 +80,10 @@ def figures(
     """Return all figures of scores, and what was fitted on the tune part.
 
     `people`: image_id, group and what is known of source, sex, age and view; `states`: image_id,
-    concept, state. Images whose finding is not known take no part in it. `of_folds`: what was fitted
-    on each fold's tune part, where `scores` are pooled from folds; the calibrations returned are then
-    fitted on these pooled scores, for the models that are trained on all images.
+    concept, state. Images whose finding is not known take no part in it. `of_folds`: what was
+    fitted on each fold's tune part, where `scores` are pooled from folds; the calibrations
+    returned are then fitted on these pooled scores, for the models that are trained on all
+    images.
     """
     rows = known(scores, people, states)
     fitted = fits(rows.filter(pl.col("part") == ("tune" if of_folds is None else "test")), scores)

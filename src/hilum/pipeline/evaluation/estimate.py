@@ -13,8 +13,8 @@ delong_low, delong_high   of an AUROC also DeLong's interval (Obuchowski's where
                    several images); else null
 images, patients, positives, n_undefined   rows with a value, their patients, rows with the finding,
                    resamples without a value
-missed             of lungs: images in which a lung of the reference mask was not found at all, with a
-                   value or without; else null
+missed             of lungs: images in which a lung of the reference mask was not found at all,
+                   with a value or without; else null
 reason             why there is no value or no interval; else ""
 warning            why the value must not be relied on although there is one; else ""
 """
@@ -116,7 +116,8 @@ def banded(people: pl.DataFrame) -> pl.DataFrame:
 def subgroups(rows: pl.DataFrame, divided: Sequence[str] = ("tune", "test")) -> Iterator[Subgroup]:
     """Yield each part as a whole, then the parts `divided` trait by trait.
 
-    Traits of which a part has one value are left out; a row without a trait is in no subgroup of it.
+    Traits of which a part has one value are left out; a row without a trait is in no subgroup of
+    it.
     """
     for part in ("tune", "test"):
         of_part = rows.filter(pl.col("part") == part)
@@ -171,9 +172,9 @@ def means(
 ) -> Iterator[EstimateRow]:
     """Yield the mean of each metric over the rows in which it has a value, and say which have none.
 
-    `values`: by metric, an array (rows,), nan where it has no value. `reasons`: by words, which rows
-    lack values for that reason, bool (rows,). `images` and `patients` count the rows that the mean is
-    of; `warning` says how many there are and why others are left out.
+    `values`: by metric, an array (rows,), nan where it has no value. `reasons`: by words, which
+    rows lack values for that reason, bool (rows,). `images` and `patients` count the rows that
+    the mean is of; `warning` says how many there are and why others are left out.
     """
     defined = {metric: ~np.isnan(of) for metric, of in values.items()}
     found: dict[str, EstimateRow] = {}

@@ -1,9 +1,10 @@
 """Measure predicted lung masks in the pixels of the image files, at full size.
 
-The segmenter sees the cached image, letterboxed to 256 pixels by default, while published figures are
-often of masks at the file's own size. Here the cached labels are enlarged as `hilum apply` enlarges
-them, but without the network's probabilities, which no run stores: an outline runs half-way between
-the cached pixels. They are compared with the reference mask as the data set provides it.
+The segmenter sees the cached image, letterboxed to 256 pixels by default, while published
+figures are often of masks at the file's own size. Here the cached labels are enlarged as `hilum
+apply` enlarges them, but without the network's probabilities, which no run stores: an outline
+runs half-way between the cached pixels. They are compared with the reference mask as the data
+set provides it.
 
 Only the test part is measured, and at most `MOST` images of it, chosen by a digest of their names:
 each image file and its masks are decoded again, which takes 0.2 to 1 s for 5 to 10 megapixels.
@@ -61,9 +62,9 @@ def overlaps(
 ) -> InFilePixels:
     """Compare predicted and reference lungs of the test images that have a complete mask.
 
-    `table`: the split's rows (image_id, part, source). `masks`: cached labels of the predicted lungs,
-    uint8 (n, size, size), by the rows that `row_of` names. `spacing`: millimetres between rows and
-    columns of each file's pixels, by image id.
+    `table`: the split's rows (image_id, part, source). `masks`: cached labels of the predicted
+    lungs, uint8 (n, size, size), by the rows that `row_of` names. `spacing`: millimetres between
+    rows and columns of each file's pixels, by image id.
     """
     wanted = _chosen(table, cached)
     if not row_of or not wanted.height:
@@ -77,6 +78,7 @@ def overlaps(
     }
 
     def work(image_id: str) -> list[list[float | str]] | None:
+        """Measure one image, in a thread; None where it cannot be read."""
         found = masks[row_of[image_id]]
         try:
             return _measured(

@@ -1,16 +1,17 @@
-"""Compare predicted lungs with reference masks: overlap and distance by image, means with intervals.
+"""Compare predicted lungs with reference masks: overlap and distance by image, means with
+intervals.
 
-Two grids are measured, and each row of `metrics.parquet` says which: `CACHED`, the letterboxed square
-that the segmenter sees (256 pixels by default), and `FILE`, the pixels of each image's file
-(`hilum.pipeline.evaluation.file_grid`). Distances between outlines are in pixels of that grid, and in
-millimetres too where the manifest states the file's spacing, between rows and between columns in
-display orientation. They are nan where one of the two masks is empty, and millimetres where no
-spacing is known.
+Two grids are measured, and each row of `metrics.parquet` says which: `CACHED`, the letterboxed
+square that the segmenter sees (256 pixels by default), and `FILE`, the pixels of each image's
+file (`hilum.pipeline.evaluation.file_grid`). Distances between outlines are in pixels of that
+grid, and in millimetres too where the manifest states the file's spacing, between rows and
+between columns in display orientation. They are nan where one of the two masks is empty, and
+millimetres where no spacing is known.
 
 A mean is over the images that have a value. Its row counts these in `images`, counts in `missed`
-the images in which a lung of the reference mask was not found at all (their Dice is 0), and states in
-`warning` how many are left out and why. So a distance that falls because more lungs are missed can be
-distinguished from one that improves.
+the images in which a lung of the reference mask was not found at all (their Dice is 0), and
+states in `warning` how many are left out and why. So a distance that falls because more lungs
+are missed can be distinguished from one that improves.
 """
 
 from __future__ import annotations

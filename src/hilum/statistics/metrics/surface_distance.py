@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy import ndimage
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 Spacing = tuple[float, float]
 PIXELS = (1.0, 1.0)
@@ -74,8 +74,8 @@ def of_large_masks(
     measured = []
     for spacing in spacings:
         of_truth, of_found = (one * np.asarray(spacing) for one in points)
-        to_found, _ = cKDTree(of_found).query(of_truth)
-        to_truth, _ = cKDTree(of_truth).query(of_found)
+        to_found, _ = KDTree(of_found).query(of_truth)
+        to_truth, _ = KDTree(of_truth).query(of_found)
         measured.append(
             {
                 "hausdorff95": _hausdorff95(to_found, to_truth),
