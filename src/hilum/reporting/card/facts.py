@@ -189,9 +189,7 @@ def _of_files(table: pl.DataFrame) -> Iterator[tuple[str, Value]]:
     if len(endings):
         yield (
             "formats",
-            sorted(
-                {_ENDINGS.get(ending, ending.upper()) for ending in endings.drop_nulls().to_list()}
-            ),
+            sorted({_ENDINGS.get(ending, ending.upper()) for ending in map(str, endings)}),
         )
     read = table.filter(pl.col("error").is_null() & pl.col("width").is_not_null())
     if not read.height:
