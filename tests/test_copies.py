@@ -159,7 +159,7 @@ def test_predict_says_where_nobody_can_tell_as_the_cache_is_gone(small_run, tmp_
     )
     raster.write_png(tmp_path / "a.png", chest(1))
     (one,), _ = predict_images.predict_images(run, [tmp_path / "a.png"])
-    assert "the run's cache is not there" in one.scores[0].warning
+    assert "the run's cache is missing" in one.scores[0].warning
 
 
 def test_read_tells_a_changed_copy_of_an_image_that_a_model_was_trained_on(tmp_path, monkeypatch):

@@ -127,7 +127,7 @@ def test_a_file_gets_the_scores_that_the_run_stored_for_it(several):
     assert not faults and all(
         said[concept].score == score for concept, score in found.scores["finding"].items()
     )
-    assert ("no lungs were found" in said["tuberculosis"].warning) == (
+    assert ("no lungs were segmented" in said["tuberculosis"].warning) == (
         found.cut in lung_crop.FLAGGED
     )
 

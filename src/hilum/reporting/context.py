@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import ModuleType
-from typing import Any
+from typing import Any, TypedDict
 
 import polars as pl
 
@@ -27,6 +28,20 @@ from hilum.run_folder import Run
 NAMELESS = "no-patients"  # remark of a data set in which nothing names the patients
 MADE_UP = "made-up"  # remark of a folder of synthetic images
 OPTIONAL: dict[str, ModuleType] = {"shortcuts": shortcuts, "explain": explain}
+
+
+Summary = Mapping[str, Any]  # of a step, from JSON
+
+
+class Fitted(TypedDict):
+    """Threshold and calibration of one task and finding, as evaluate writes them to JSON."""
+
+    threshold: float | None
+    temperature: float | None
+    bias: float | None
+    reason: str
+    tune_images: int
+    tune_positives: int
 
 
 @dataclass(frozen=True)
@@ -146,7 +161,7 @@ class Context:
         return evaluate.transferred(self.run, self.run.table("predict", predict.SCORES))
 
     @cached_property
-    def calibration(self) -> dict[str, Any]:
+    def calibration(self) -> dict[str, dict[str, Fitted]]:
         """Thresholds and calibration by task and concept, as evaluate wrote them to JSON."""
         return self.run.json("evaluate", evaluate.CALIBRATION)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import polars as pl
 
@@ -13,7 +12,7 @@ from hilum.annotations.vocabulary import State, name_of
 from hilum.pipeline.evaluate import ALL, BOTH
 from hilum.pipeline.evaluation.estimate import MACRO, MICRO
 from hilum.reporting import text
-from hilum.reporting.context import Context
+from hilum.reporting.context import Context, Fitted
 
 LEADING = (("lungs", "dice"), ("finding", "auroc"), ("anomaly", "auroc"))
 CHECKED = {  # figures of which a wide interval is pointed out
@@ -143,7 +142,7 @@ def _of_labels(context: Context, test: pl.DataFrame) -> Iterator[str]:
     yield _probability(fitted, pooled=bool(context.folds))
 
 
-def _probability(fitted: dict[str, Any] | None, *, pooled: bool) -> str:
+def _probability(fitted: Fitted | None, *, pooled: bool) -> str:
     """Return what scores mean; `fitted` is one finding's calibration, `pooled` over all folds."""
     if not fitted:
         return "A score is a score, not a probability: nothing here is calibrated."

@@ -36,6 +36,7 @@ from hilum.pipeline import explain, predict, shown_region
 from hilum.run_folder import Run
 from hilum.runs.scoring_run import ScoringRun
 
+Row = dict[str, Any]  # of explain.csv, see COLUMNS
 TABLE = "explain.csv"
 OF_SCORE = ("concept", "score", "call", "warning")
 COLUMNS = (
@@ -61,7 +62,7 @@ def explain_images(
     *,
     watch: Watch = unwatched,
     say: Say = unheard,
-) -> tuple[list[dict[str, Any]], list[str]]:
+) -> tuple[list[Row], list[str]]:
     """Return a row (`COLUMNS`) for each image and method, and faults of images that cannot be read.
 
     `images`, `say` and errors as in `hilum.runs.predict_images.predict_images`; raises `NotFound`
@@ -76,7 +77,7 @@ def explain_images(
     for place in out.folders:
         scoring.refuse_place(place)
 
-    def explain_one(path: Path, name: str) -> list[dict[str, Any]]:
+    def explain_one(path: Path, name: str) -> list[Row]:
         """Return the rows of one image, and write its overlays."""
         file = image_file.read(path)
         found = scoring.models.of_file(path, file)
@@ -99,7 +100,7 @@ def explain_images(
     return _joined(done), faults
 
 
-def _joined(done: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+def _joined(done: Sequence[list[Row]]) -> list[Row]:
     return [row for of_image in done for row in of_image]
 
 
@@ -115,7 +116,7 @@ def _rows(
     found: predict.Prediction,
     radiograph: Radiograph,
     maps: dict[str, np.ndarray],
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Row]:
     about = {name: value for name, value in one.as_dict().items() if name != "scores"}
     if one.refused:
         yield {**dict.fromkeys(COLUMNS), **about}
@@ -130,7 +131,7 @@ def _rows(
         yield {**about, **{name: leading[name] for name in OF_SCORE}, "method": method, **figures}
 
 
-def lines(rows: Sequence[dict[str, Any]], to: Path | None) -> str:
+def lines(rows: Sequence[Row], to: Path | None) -> str:
     """Return a line for each image and method, and the image's warnings below, as text."""
     text = []
     for _, of_image in groupby(rows, key=lambda row: row["name"]):
@@ -144,7 +145,7 @@ def lines(rows: Sequence[dict[str, Any]], to: Path | None) -> str:
     )
 
 
-def _line(row: dict[str, Any]) -> str:
+def _line(row: Row) -> str:
     image = on_one_line(row["image"])
     if row["refused"]:
         return f"{image}: refused: {row['refused']}"

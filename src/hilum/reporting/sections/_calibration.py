@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -14,6 +13,7 @@ from hilum.drawing import charts
 from hilum.pipeline.evaluation.estimate import ALL
 from hilum.pipeline.evaluation.measures import KINDS, probabilities
 from hilum.reporting import text
+from hilum.reporting.context import Fitted
 from hilum.statistics.metrics import calibration
 
 NAMES = {
@@ -49,9 +49,7 @@ class Calibration:
     diagram: Markup | None
 
 
-def describe(
-    test: pl.DataFrame, of_concept: pl.DataFrame, fitted: Mapping[str, Any]
-) -> Calibration:
+def describe(test: pl.DataFrame, of_concept: pl.DataFrame, fitted: Fitted) -> Calibration:
     """Describe the probabilities of one task and finding.
 
     `test` has state, score and probabilities of the test part, `of_concept` the figures, `fitted`

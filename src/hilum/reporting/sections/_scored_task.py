@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -16,7 +15,7 @@ from hilum.drawing import charts
 from hilum.pipeline.evaluation.estimate import ALL, MACRO, MICRO
 from hilum.pipeline.evaluation.measures import AT_PREVALENCE, REOPTIMISED, WITHIN_FOLDS
 from hilum.reporting import text
-from hilum.reporting.context import Context
+from hilum.reporting.context import Context, Fitted
 from hilum.reporting.sections import _calibration, _curves
 from hilum.statistics import sample_size
 from hilum.statistics.metrics import discrimination
@@ -151,7 +150,7 @@ def describe(
     task: str,
     rows: pl.DataFrame,
     metrics: pl.DataFrame,
-    fitted: Mapping[str, Any],
+    fitted: Fitted,
     concept: str,
     settings: Evaluate,
 ) -> ScoredTask:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from hilum import __version__
 from hilum.config import PRETRAINED, LungCrop, Recipe
 from hilum.plugins import Card
 from hilum.privacy import run_release
-from hilum.reporting.context import Context
+from hilum.reporting.context import Context, Summary
 
 TITLE, ORDER = "Sources and repetition", 70
 VERBATIM = ("cards", "recipe", "digests")  # they hold no text of the data
@@ -45,7 +43,7 @@ def section(context: Context) -> Repeat:
 
 
 def _methods(
-    recipe: Recipe, segmenting: Mapping[str, Any], *, cross_validated: bool
+    recipe: Recipe, segmenting: Summary, *, cross_validated: bool
 ) -> list[tuple[str, str]]:
     pixels, size = recipe.pixels, recipe.pixels.size
     train, tune = "the training part", "the tune part"
@@ -99,7 +97,7 @@ def _region(cut: LungCrop) -> str:
     )
 
 
-def _segmentation(recipe: Recipe, summary: Mapping[str, Any]) -> str:
+def _segmentation(recipe: Recipe, summary: Summary) -> str:
     """Say how lungs were segmented; `summary` is that of the step `segment`."""
     if summary.get("model") == PRETRAINED:
         reason = summary["reason"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import polars as pl
 
@@ -17,7 +17,7 @@ from hilum.pipeline import _selection, segment
 from hilum.pipeline._training import TRAINING
 from hilum.pipeline.division import TUNE
 from hilum.pipeline.segment import WHOLE
-from hilum.reporting.context import Context
+from hilum.reporting.context import Context, Summary
 from hilum.reporting.text import plural
 from hilum.run_folder import Run
 
@@ -117,7 +117,7 @@ def training_images(run: Run) -> Training:
     return lists | {"segment": pl.concat([lists["segment"], pretrained])}
 
 
-def single(fold: Fold, manifest: Manifest, settings: Settings, summary: Mapping[str, Any]) -> Split:
+def single(fold: Fold, manifest: Manifest, settings: Settings, summary: Summary) -> Split:
     """Describe one split; `summary` is that of the step `split`."""
     table = fold.table
     return Split(
@@ -137,7 +137,7 @@ def cross_validated(
     final: Training,
     manifest: Manifest,
     settings: Settings,
-    summary: Mapping[str, Any],
+    summary: Summary,
 ) -> Split:
     """Describe folds; `final` are the training images of the models trained on all images."""
     proof, seen, parts = [], [], []
@@ -221,7 +221,7 @@ def _rule(
     return sentences
 
 
-def _selected(settings: Settings, summary: Mapping[str, Any]) -> Iterator[str]:
+def _selected(settings: Settings, summary: Summary) -> Iterator[str]:
     """Yield which images are excluded, and which are included on request or without a statement."""
     if excluded := summary.get(_selection.EXCLUDED):
         counts = ", ".join(f"{reason} ({count:,})" for reason, count in excluded.items())
