@@ -174,7 +174,7 @@ def test_ctrl_c_says_what_is_kept_and_the_table_holds_it(films, tmp_path):
     child.send_signal(signal.SIGINT)
     told = child.stderr.read()
     assert child.wait() == 130 and told.count("\n") == 1
-    assert "of 64 images are done and stand in" in told and "the same command goes on" in told
+    assert "of 64 images are done and stand in" in told and "the same command continues" in told
     with open(out / segment_images.TABLE, newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert f"hilum: stopped: {len(rows)} of 64" in told
