@@ -174,7 +174,7 @@ def test_ctrl_c_says_what_is_kept_and_the_table_holds_it(films, tmp_path):
     child.send_signal(signal.SIGINT)
     told = child.stderr.read()
     assert child.wait() == 130 and told.count("\n") == 1
-    assert "of 64 images are done and stand in" in told and "the same command goes on" in told
+    assert "of 64 images are done and listed in" in told and "the same command continues" in told
     with open(out / segment_images.TABLE, newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert f"hilum: stopped: {len(rows)} of 64" in told
@@ -224,7 +224,7 @@ def test_the_same_command_goes_on_where_it_was_stopped_and_ends_the_same(films, 
     table_of(films, tmp_path / "whole")
     with pytest.raises(Interrupted) as stopped:
         table_of(films, tmp_path / "out", stop_at="2")
-    assert stopped.value.kept.startswith("2 of 4 images are done and stand in ")
+    assert stopped.value.kept.startswith("2 of 4 images are done and listed in ")
     assert (tmp_path / "out/t.csv").read_text().count("\n") == 3
     assert table_of(films, tmp_path / "out") == ["2", "3"]
     assert files(tmp_path / "out") == files(tmp_path / "whole")

@@ -449,7 +449,7 @@ def test_every_fault_of_what_a_user_says_is_named():
         (imagecodecs.png_encode(DRAWN.pixels), "is a photograph or too blurred for a mask"),
         (
             imagecodecs.jpeg8_encode(VALUES.astype(np.uint8), level=98),
-            "too near to be told apart in a JPEG",
+            "too close to be distinguished in a JPEG",
         ),
         (imagecodecs.tiff_encode(VALUES.astype(np.float32) - 1), "holds values from -1 to 1"),
         (imagecodecs.tiff_encode(VALUES.astype(np.int32) * 50000), "holds values from 0 to 100000"),
@@ -668,7 +668,7 @@ MASKS = ("kermany-448/masks", "covid-448/masks", "shenzhen/mask", "montgomery/Ma
 )
 def test_of_real_files_every_mask_is_one_and_no_radiograph_is(folder, are, monkeypatch):
     monkeypatch.setattr(
-        label_image, "_WORTH_A_LOOK", 1 << 40
+        label_image, "_INFORMATIVE", 1 << 40
     )  # their size alone would settle it for most
     files = [path for path in sorted((DATA / folder).rglob("*")) if path.is_file()][::25]
     assert files and {seen and seen.kind for seen in map(label_image.sniff, files)} == {are}

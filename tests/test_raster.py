@@ -205,7 +205,7 @@ def test_an_interlaced_picture_is_read(tmp_path):
 
 def test_an_animation_is_refused_and_transparent_colours_are_said(tmp_path):
     rows = b"".join(b"\0" + line.tobytes() for line in GREY)
-    with pytest.raises(BadData, match=r"a\.png: is an animation of 3 pictures; expected one"):
+    with pytest.raises(BadData, match=r"a\.png: is an animation of 3 images; expected one"):
         read(tmp_path, png(90, 70, 8, 0, rows, chunk(b"acTL", struct.pack(">II", 3, 0))))
     assert (
         "transparent colours shown as they are"
@@ -475,7 +475,7 @@ def test_colour_planes_palette_and_one_bit_of_a_tiff_are_read(tmp_path):
             "holds CMYK in 4 channels; expected grey, RGB or a palette",
         ),
         ({259: ("H", (6,))}, "is compressed by method 6, which is not supported"),
-        ({322: ("I", (60000,)), 323: ("I", (60000,))}, "its tiles are larger than any picture"),
+        ({322: ("I", (60000,)), 323: ("I", (60000,))}, "its tiles are larger than any image"),
     ],
 )
 def test_a_tiff_that_is_no_picture_of_ours_is_refused_by_name(tmp_path, change, told):
@@ -499,7 +499,7 @@ def paged(subfile: int) -> bytes:
 
 
 def test_several_pictures_are_refused_and_a_thumbnail_is_passed_over(tmp_path):
-    with pytest.raises(BadData, match=r"a\.tif: holds 2 pictures; expected one"):
+    with pytest.raises(BadData, match=r"a\.tif: holds 2 images; expected one"):
         read(tmp_path, paged(0), "a.tif")
     assert np.array_equal(read(tmp_path, paged(1), "a.tif").values, GREY)
 

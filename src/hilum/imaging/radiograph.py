@@ -38,7 +38,7 @@ class Radiograph:
 
     @property
     def pixels(self) -> np.ndarray:
-        """float32 (height, width) in [0, 1], bright is dense; with a table computed at each call."""
+        """float32 (height, width) in [0, 1], bright is dense; a table is applied at each call."""
         return self.stored_values if self.lut is None else apply_lut(self.stored_values, self.lut)
 
 

@@ -27,7 +27,7 @@ def decode(stream: memoryview, pixels: int, samples: int, width: int) -> memoryv
     planes = np.zeros((len(segments), pixels), np.uint8)
     for number, (segment, plane) in enumerate(zip(segments, planes, strict=True)):
         try:
-            found = len(imagecodecs.packbits_decode(as_data(segment), out=plane))
+            found = len(imagecodecs.packbits_decode(as_data(segment), out=plane.data))
         except RuntimeError as error:
             raise ValueError(
                 f"segment {number + 1} of {len(segments)} is broken, or holds more than its "

@@ -176,7 +176,8 @@ def without_seams(levels: Levels) -> Levels:
         thick = cv2.dilate((own & core).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
         thin &= ~(own & thick)
     around = np.ones((5, 5), np.uint8)
-    low, high = np.asarray(cv2.erode(numbers, around)), np.asarray(cv2.dilate(numbers, around))
+    low: np.ndarray = np.asarray(cv2.erode(numbers, around), np.uint8)
+    high: np.ndarray = np.asarray(cv2.dilate(numbers, around), np.uint8)
     thin &= (low < numbers) & (numbers < high)
     nearest = np.where(value[high] - value[numbers] < value[numbers] - value[low], high, low)
     plain = np.where(thin, nearest, numbers)
