@@ -318,7 +318,7 @@ def test_a_box_beyond_its_picture_is_a_fault_with_its_line(copy):
         stream.write(f"{name},Mass,1000,10,100,20\n{name},Mass,10,10,0,20\n{name},Cyst,1,1,x,2\n")
     told = faults(copy)
     assert (
-        "outside the picture" in told
+        "outside the image" in told
         and "1024x1024" in told
         and "0 wide" in told
         and "'Cyst' is not one of" in told
@@ -532,7 +532,7 @@ def test_boxes_lie_on_a_square_copy_where_they_lie_on_the_release(
     try:
         manifest = ingest(folder)
     except BadData as fault:  # bottom or right end rounds to beyond 1024
-        assert "outside the picture" in str(fault)
+        assert "outside the image" in str(fault)
         return
     box = shapes.from_json(manifest.shapes["shape"].item())
     assert np.allclose(
