@@ -77,7 +77,7 @@ def test_equal_pixels_are_found_whatever_their_names():
         member("b", "folder", {"9": ("q", "y"), "1": ("r", "z")}),
     )
     findings, pairs = dataset_overlap.find_overlaps([first, second])
-    assert findings.select("rule", "severity").rows() == [("set-shared-pictures", "warning")]
+    assert findings.select("rule", "severity").rows() == [("set-shared-images", "warning")]
     assert "1 of the 2 images of a are in b (same pixels 1)" in findings["message"][0]
     assert pairs.rows() == [("a", "folder/2", "b", "folder/9", "same pixels")]
 

@@ -98,7 +98,7 @@ def test_another_seed_gives_other_pictures(dataset, tmp_path):
 
 def test_an_empty_folder_says_what_was_expected(dataset, tmp_path):
     name, _, _ = dataset
-    with pytest.raises(HilumError, match="holds no (pictures of its form|radiographs)") as told:
+    with pytest.raises(HilumError, match="holds no (images of its layout|radiographs)") as told:
         ingest(tmp_path, name)
     assert ".png" in str(told.value) or ".dcm" in str(told.value)
 

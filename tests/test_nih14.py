@@ -457,7 +457,7 @@ def test_a_loop_of_links_ends(copy):
 
 
 def test_a_table_without_lines_is_not_a_data_set(tmp_path):
-    with pytest.raises(HilumError, match="holds no pictures of its form"):
+    with pytest.raises(HilumError, match="holds no images of its layout"):
         ingest(write(tmp_path), "nih14")
 
 

@@ -13,6 +13,7 @@ before the sentence.
 
 from __future__ import annotations
 
+import io
 import os
 import shlex
 import signal
@@ -81,7 +82,7 @@ def show_tracebacks() -> None:
 def _print_everything() -> None:
     """Let what a terminal's character set lacks be printed as an escape in place of failing."""
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 

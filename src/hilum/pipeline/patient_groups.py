@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 import polars as pl
 
 from hilum.dataset.manifest import Manifest
+from hilum.dataset.patients import connected_components
 
 
 def grouped(
@@ -22,7 +23,7 @@ def grouped(
     table = manifest.table.select("image_id", "patient_id", "source").with_columns(
         state=states["state"]
     )
-    group = _clusters(table["patient_id"].unique(), _patient_pairs(table, same))
+    group = connected_components(table["patient_id"].unique(), _patient_pairs(table, same))
     return table.with_columns(
         pl.col("patient_id").replace_strict(group, return_dtype=pl.String).alias("group")
     )
@@ -35,22 +36,6 @@ def _patient_pairs(
     return ((patient[first], patient[second]) for first, second in same)
 
 
-def _clusters(names: Iterable[str], pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Return the alphabetically first name of each name's cluster, once `pairs` are joined."""
-    parent = {name: name for name in names}
-
-    def root(name: str) -> str:
-        """Follow the links to the cluster's name, shortening them on the way."""
-        while parent[name] != name:
-            parent[name] = name = parent[parent[name]]
-        return name
-
-    for pair in pairs:
-        first, second = sorted(map(root, pair))
-        parent[second] = first
-    return {name: root(name) for name in parent}
-
-
 def pairs_between(
     kept: Manifest, manifest: Manifest, same: Sequence[tuple[str, str]]
 ) -> Sequence[tuple[str, str]]:
@@ -61,7 +46,7 @@ def pairs_between(
     """
     if kept is manifest:
         return same
-    joined = _clusters(manifest.table["patient_id"].unique(), _patient_pairs(manifest.table, same))
+    joined = connected_components(manifest.table["patient_id"].unique(), _patient_pairs(manifest.table, same))
     first_of: dict[str, str] = {}
     pairs = []
     for image_id, patient in kept.table.select("image_id", "patient_id").iter_rows():
