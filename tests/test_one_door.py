@@ -29,6 +29,8 @@ OPENS = re.compile(
 # Modules that open files by themselves, and why.
 OWN_FILES = {
     "safety/untrusted_files": "the door itself",
+    "audit/checks/__init__": "the source of the checks of the package",
+    "training/onnx_export": "a file that it wrote into a temporary folder",
     "plugins": "the source and the facts of a plug-in of the package",
     "storage/__init__": "what Hilum writes into its own folders, and reads of them",
     "pipeline/cache": "journal and pixels of a run's cache",

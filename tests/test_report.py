@@ -384,7 +384,7 @@ def test_several_findings_are_listed_with_their_averages_and_without_a_threshold
 
 def test_what_was_left_out_is_counted_with_its_reason(page):
     text = chapter(page, "data").split("What is not used, and why")[1]
-    assert "not a picture file" in text
+    assert "not an image file" in text
     assert "Image that cannot be read" in text
 
 

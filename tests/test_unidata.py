@@ -426,7 +426,7 @@ def test_the_audit_knows_drawn_lungs_from_missing_ones(tmp_path):
     }
     assert (
         set(found) == {("mask-missing", "unidata/b"), ("mask-one-lung", "unidata/a")}
-        and "drawn on dicoms/a.dcm" in found["mask-one-lung", "unidata/a"]
+        and "annotated on dicoms/a.dcm" in found["mask-one-lung", "unidata/a"]
     )
     assert summary(manifest)["with lung mask"] == 1
 

@@ -46,7 +46,9 @@ def pairs_between(
     """
     if kept is manifest:
         return same
-    joined = connected_components(manifest.table["patient_id"].unique(), _patient_pairs(manifest.table, same))
+    joined = connected_components(
+        manifest.table["patient_id"].unique(), _patient_pairs(manifest.table, same)
+    )
     first_of: dict[str, str] = {}
     pairs = []
     for image_id, patient in kept.table.select("image_id", "patient_id").iter_rows():

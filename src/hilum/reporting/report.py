@@ -91,7 +91,7 @@ def head(context: Context) -> Head:
         confidence=context.confidence,
         division=small_sets.division(context.division, context.split, settings),
         shortages=shortages,
-        leading=summary.leading(context.metrics, context.concept),
+        leading=summary.leading(context.metrics, context.concept, context.cached.size),
         limits=summary.limits(context),
     )
 
@@ -166,7 +166,7 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
     table = spreadsheet_cells.of_table(listed)
     limits = context.passed.anything(above.limits)
     made = {
-        PAGE: render(context, above, score_table.link(table, listed.height)),
+        PAGE: render(context, above, score_table.table_link(table, listed.height)),
         CARD: model_card.render(context, limits=limits),
         score_table.FILE: table,
     }

@@ -69,7 +69,7 @@ def _scored(rows: pl.DataFrame, name: str) -> pl.DataFrame:
     )
 
 
-def link(text: str, images: int) -> Link:
+def table_link(text: str, images: int) -> Link:
     """Return the link to the table whose CSV is `text`."""
     data = text.encode()
     inside = len(data) <= MOST_BYTES

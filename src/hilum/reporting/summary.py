@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from hilum.annotations.vocabulary import State, name_of
-from hilum.pipeline.evaluate import ALL, BOTH
+from hilum.pipeline.evaluate import ALL, BOTH, FILE
 from hilum.pipeline.evaluation.estimate import MACRO, MICRO
 from hilum.reporting import text
 from hilum.reporting.context import Context, Fitted
@@ -33,18 +33,41 @@ class Headline:
     words: str
 
 
-def leading(metrics: pl.DataFrame, concept: str | None) -> list[Headline]:
-    """Return the first figure of each task that has one, and the mean over several findings."""
+def leading(metrics: pl.DataFrame, concept: str | None, size: int) -> list[Headline]:
+    """Return the first figure of each task that has one, and the mean over several findings.
+
+    `size` is the side of the cached images in pixels, at which the lungs are measured.
+    """
     figures = _of_test_part(metrics, concept)
     headlines = []
     for task, metric in LEADING:
         figure = figures.get((task, metric))
         if figure and not math.isnan(figure.value):
             of = f": {name_of(concept or '').lower()}" if task == "finding" else ""
-            title = f"{TITLES[task]}{of}, {text.TERMS[metric].name}"
+            at = f" at {size} pixels" if task == "lungs" else ""
+            title = f"{TITLES[task]}{of}, {text.TERMS[metric].name}{at}"
             words = _in_words(task, figure, concept)
+            if task == "lungs":
+                words += _in_file(metrics)
             headlines.append(Headline(title, text.interval(figure, metric), words))
     return [*headlines, *_macro(metrics)]
+
+
+def _in_file(metrics: pl.DataFrame) -> str:
+    """Return the mean Dice in the pixels of the files, where it was measured; else ""."""
+    rows = metrics.filter(
+        (pl.col("part") == "test")
+        & (pl.col("source") == ALL)
+        & (pl.col("side") == BOTH)
+        & (pl.col("grid") == FILE)
+        & (pl.col("metric") == "dice")
+    )
+    figures = map(text.Figure.of, rows.iter_rows(named=True))
+    return "".join(
+        f" In the file's own pixels: {text.interval(figure, 'dice')}, on "
+        f"{text.plural(figure.images, 'test image')}."
+        for figure in figures
+    )
 
 
 def _macro(metrics: pl.DataFrame) -> Iterator[Headline]:
@@ -72,6 +95,7 @@ def _of_test_part(metrics: pl.DataFrame, concept: str | None) -> dict[tuple[str,
         & (pl.col("source") == ALL)
         & pl.col("side").is_in([BOTH, ""])
         & pl.col("concept").is_in(["", concept or ""])
+        & (pl.col("grid") != FILE)
     )
     return {
         (row["task"], row["metric"]): text.Figure.of(row) for row in whole.iter_rows(named=True)

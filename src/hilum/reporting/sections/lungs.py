@@ -15,7 +15,7 @@ from hilum.drawing import charts, images
 from hilum.inference import lung_finder
 from hilum.pipeline import evaluate, segment
 from hilum.pipeline.cache import Cache
-from hilum.pipeline.evaluate import ALL, BOTH, DISTANCES
+from hilum.pipeline.evaluate import ALL, BOTH, CACHED, DISTANCES, FILE
 from hilum.reporting import text
 from hilum.reporting.context import Context, LungCrops
 from hilum.run_folder import Run
@@ -112,7 +112,8 @@ def figures(
 
     `left_out` counts test images that the lung model may have been trained on.
     """
-    rows = metrics.filter((pl.col("task") == "lungs") & (pl.col("part") == "test"))
+    of_lungs = metrics.filter((pl.col("task") == "lungs") & (pl.col("part") == "test"))
+    rows, in_file = (of_lungs.filter(pl.col("grid") == grid) for grid in (CACHED, FILE))
     if not rows.height:
         return None
     # Distances in millimetres exist only where some image's spacing is known.
@@ -121,7 +122,10 @@ def figures(
     of_test = per_image.filter(pl.col("part") == "test")
     ranked = of_test.filter(pl.col("side") == BOTH).sort("dice", "image_id", nulls_last=True)
     return Figures(
-        rows=list(_rows(rows, shown)),
+        rows=[
+            *_rows(rows, shown, f"at {cached.size} pixels"),
+            *_rows(in_file, shown, "in the file's own pixels"),
+        ],
         terms=[text.TERMS[metric] for metric in shown],
         means=list(means(rows.filter(pl.col("source") == ALL))),
         spread=_spread(of_test),
@@ -147,13 +151,16 @@ def why_none(run: Run, left_out: int) -> str:
     return NO_REFERENCE
 
 
-def _rows(rows: pl.DataFrame, shown: list[str]) -> Iterator[Row]:
+def _rows(rows: pl.DataFrame, shown: list[str], where: str) -> Iterator[Row]:
+    """Yield a row per side and source; `where`: the grid on which the metrics were measured."""
+    if not rows.height:
+        return
     for side, name in SIDES.items():
         of_side = rows.filter((pl.col("source") == ALL) & (pl.col("side") == side))
-        yield _row(name, of_side, shown)
+        yield _row(f"{name}, {where}", of_side, shown)
     both = rows.filter((pl.col("source") != ALL) & (pl.col("side") == BOTH))
     for source in both["source"].unique().sort():
-        yield _row(f"both, {source}", both.filter(pl.col("source") == source), shown)
+        yield _row(f"both, {source}, {where}", both.filter(pl.col("source") == source), shown)
 
 
 def _row(name: str, rows: pl.DataFrame, shown: list[str]) -> Row:
