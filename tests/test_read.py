@@ -322,7 +322,7 @@ def test_models_that_come_with_hilum_are_small_and_say_what_they_must_not_be_use
     models = pretrained.pretrained_models()
     if not models:
         pytest.skip(
-            "no bundled classifier in src/hilum/resources: make them with bench/train_findings.py"
+            "no bundled classifier in src/hilum/resources: make them with tools/build_models/train_findings.py"
         )
     for model in models:
         assert (

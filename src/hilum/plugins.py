@@ -114,7 +114,8 @@ def load(kind: str, name: str) -> ModuleType:
 
 
 def facts(kind: str, name: str, ending: str) -> dict[str, Any]:
-    """Return the content of the TOML file NAME.ENDING beside a plug-in's module; empty where there is none.
+    """Return the content of the TOML file NAME.ENDING beside a plug-in's module; empty where there
+    is none.
 
     Imports no plug-in.
     """

@@ -173,7 +173,9 @@ def issues(found: pl.DataFrame) -> None:
 
 
 def several(found: Mapping[str, pl.DataFrame], as_json: bool) -> None:
-    """Print the issues of several data sets, each under its name; as one JSON object with `as_json`."""
+    """Print the issues of several data sets, each under its name; as one JSON object with
+    `as_json`.
+    """
     if as_json:
         echo(json.dumps({name: table.to_dicts() for name, table in found.items()}, indent=1))
         return

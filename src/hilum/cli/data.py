@@ -346,8 +346,8 @@ def download(
     accepted = accept or (
         ask and typer.confirm("\nDo you accept the licence, and shall this be fetched?", err=True)
     )
-    told = step.fetch(about, folder, accepted=accepted, watch=console.watch)
-    console.echo(json.dumps(told, indent=1) if as_json else step.summary(told))
+    fetched = step.fetch(about, folder, accepted=accepted, watch=console.watch)
+    console.echo(json.dumps(fetched, indent=1) if as_json else step.summary(fetched))
 
 
 def at_a_terminal() -> bool:

@@ -65,7 +65,8 @@ def end(command: Callable[[], object]) -> int:
             return _flushed(0)
         except SystemExit as stop:
             return _flushed(_code(stop))
-        except BaseException as error:  # noqa: BLE001 (the one place; panics of Rust are no `Exception`)
+        # This is the one place that catches everything: panics of Rust are no `Exception`.
+        except BaseException as error:  # noqa: BLE001
             if number := signalled[0]:
                 # Native code that calls Python may swallow `Interrupted`, and
                 # fail without an answer.
@@ -140,7 +141,9 @@ def _code(stop: SystemExit) -> int:
 
 
 def _flushed(code: int) -> int:
-    """Write out what was printed, while a reader that has gone or a full disk can still be reported."""
+    """Write out what was printed, while a reader that has gone or a full disk can still be
+    reported.
+    """
     try:
         sys.stdout.flush()
     except OSError as error:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from hilum.run_folder import Run
+    from hilum.runs.reproduce import Check
 
 Judged = Annotated[Path, typer.Argument(help="The folder of a finished run.", show_default=False)]
 
@@ -80,10 +81,7 @@ def reproduce(
             {"holds": not faults, "checks": [check._asdict() for check in checks]}, indent=1
         )
     else:
-        text = "\n".join(
-            f"{check.what:8} {'holds' if check.holds else 'DOES NOT HOLD':13}  {check.report if check.holds else ''}".rstrip()
-            for check in checks
-        )
+        text = "\n".join(_line(check) for check in checks)
     console.summarised(text, faults)
 
 
@@ -182,9 +180,16 @@ def explain(
     for row in without.iter_rows(named=True):
         without_lungs = f"; {row['left_out']} without found lungs left out" * bool(row["left_out"])
         console.echo(
-            f"AUROC {row['shown']}: {row['value']:.3f} ({row['ci_low']:.3f} to {row['ci_high']:.3f}), "
+            f"AUROC {row['shown']}: {row['value']:.3f} "
+            f"({row['ci_low']:.3f} to {row['ci_high']:.3f}), "
             f"{row['images']} test images, {row['positives']} positive{without_lungs}"
         )
+
+
+def _line(check: Check) -> str:
+    """Return a check on one line; what does not hold is reported on standard error."""
+    state = "holds" if check.holds else "DOES NOT HOLD"
+    return f"{check.what:8} {state:13}  {check.report if check.holds else ''}".rstrip()
 
 
 def _judged(folder: Path, name: str, step: ModuleType) -> Run:
@@ -241,5 +246,6 @@ def cross_evaluate(
     console.echo(
         json.dumps(console.plain(table), indent=1)
         if as_json
-        else f"\n{console.columns(cross_evaluation_page.shown(table))}\n\npage: {(to / step.PAGE).resolve()}"
+        else f"\n{console.columns(cross_evaluation_page.shown(table))}\n\n"
+        f"page: {(to / step.PAGE).resolve()}"
     )

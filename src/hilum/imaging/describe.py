@@ -23,7 +23,7 @@ from hilum.safety.path_names import as_text
 TABLE = "inspect.csv"
 FOLDER = Path("shown")  # the default output folder
 OF_HEADER = ("view", "body_part", "modality", "laterality", "sex", "age_years")
-_WRITTEN = "picture"  # column of inspect.csv and key of its JSON: the PNG that was written
+_WRITTEN = "written_to"  # column of inspect.csv and key of its JSON: the PNG that was written
 COLUMNS = (
     "image",
     "name",

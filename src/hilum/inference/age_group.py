@@ -11,11 +11,11 @@ one of the sets of children is distributed squeezed to squares only:
 `resources/age_group.json` holds the weights of a logistic function of the signs and two limits,
 both measured out of fold: `small`, which one in 100 adult images exceeded, and `grown`, below which
 one in 100 images of small children lay. Between them no answer is given, which is the case for most
-adults of a third hospital. bench/age.py fits the function to children of one to five years
-(Kermany) and to adults (Montgomery, Shenzhen), and measures it on other sets. The children are of
-one hospital and the adults of two others, so differences between hospitals may contribute;
-school-age children are classified as grown. The result justifies a warning and is no measure of
-age.
+adults of a third hospital. tools/build_models/fit_age_group.py fits the function to children of one
+to five years (Kermany) and to adults (Montgomery, Shenzhen), and measures it on other sets. The
+children are of one hospital and the adults of two others, so differences between hospitals may
+contribute; school-age children are classified as grown. The result justifies a warning and is no
+measure of age.
 """
 
 from __future__ import annotations

@@ -131,7 +131,8 @@ def classify_images(
     if not classifiers:
         raise NotFound(
             f"{_NO_MODEL} (searched {pretrained.folder()}): install a release of Hilum, train the "
-            f"models with bench/train_findings.py, or train your own with `hilum run` and apply it "
+            f"models with tools/build_models/train_findings.py of the repository, "
+            f"or train your own with `hilum run` and apply it "
             f"with `hilum apply RUN IMAGE`"
         )
     finder, out = segment_images.load_lung_model(), output_folder.Output(to, "classify")
@@ -221,7 +222,7 @@ def cut_for(
             f"{model.place} needs lungs found in images of {model.pixels} pixels "
             f"({contract.normalisation}), but the lung model uses {finder.contract.size} "
             f"({finder.contract.normalisation}): make it with the lung model of this installation, "
-            f"by bench/train_findings.py"
+            f"by tools/build_models/train_findings.py"
         )
     return lungs.examination.crop(model.crop, model.typical)
 

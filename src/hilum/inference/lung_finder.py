@@ -14,9 +14,10 @@ without having one. It is computed from these signs, each higher for a better ma
 The first four are fractions and enter as log-odds. The estimate is a logistic function of the
 weighted sum. Weights are not negative, so a worse sign never improves it, and each sign is capped
 at the value that nearly all good masks reach, so that a merely confident model gains nothing.
-`resources/mask_quality.json` holds the weights and the shapes of reference masks; bench/quality.py
-fits it on images whose masks were found by models that had not seen them, unchanged and degraded,
-and measures it on others. The estimate is 0 where no lung was found.
+`resources/mask_quality.json` holds the weights and the shapes of reference masks;
+tools/build_models/fit_mask_quality.py fits it on images whose masks were found by models that had
+not seen them, unchanged and degraded, and measures it on others. The estimate is 0 where no lung
+was found.
 
 The estimates hold for the models that they were fitted on. For another model they rank masks, but
 its Dice may differ.
@@ -126,7 +127,8 @@ def segment_with_tta(
 
     The last two are empty and None where no lung was found. Probabilities are the mean over the
     image and its changes, which the signs need anyway: this is closer to reference masks, most so
-    where noise is strong (bench/quality.py, bench/lungs.py --what shipped).
+    where noise is strong (tools/build_models/fit_mask_quality.py, benchmarks/accuracy/lungs.py
+    --what shipped).
     """
     moves, again = _changed(model, image)
     likely = _mean(model(image)["lungs"], moves, again)

@@ -18,7 +18,7 @@ called there. A resized or recompressed copy has another digest: it is recognise
 hash (`hilum.inference.training_hashes`), and all images of a named collection count as training
 images.
 
-A classifier's metadata holds in addition (bench/train_findings.py writes them)
+A classifier's metadata holds in addition (tools/build_models/train_findings.py writes them)
 
     crop               the crop that it requires, where its contract's content is "crop": `pixels`,
                        the side of the square in which lungs are found; margin, masked and
@@ -87,7 +87,7 @@ def _existing(name: str) -> Path:
         raise NotFound(
             f"this installation of Hilum has no lung model at {place}: install Hilum again "
             f"(`{install_command()}`), name a model of your own with --model, or make one with "
-            f"bench/train_lungs.py"
+            f"tools/build_models/train_lungs.py"
         )
     return place
 
@@ -132,7 +132,7 @@ class PretrainedModel:
         if missing := [what for what in REQUIRED_METADATA if what not in found.metadata]:
             raise BadData(
                 f"{self.place} carries no {', no '.join(missing)}, so it cannot classify images: "
-                f"make it with bench/train_findings.py"
+                f"make it with tools/build_models/train_findings.py"
             )
         contract, calibrated = found.contract, found.metadata["calibration"]
         faults = []

@@ -8,9 +8,9 @@ was saved again or resized does not match. `FILE` holds a perceptual hash of eac
                     never mistaken for this one's
     hash            Binary, 32 bytes
 
-bench/training_hashes.py makes it. Copies are recognised within `DISTANCE` bits, including mirrored
-and inverted ones; cropped, rotated or annotated copies are mostly missed (bench/copies.py measures
-both, and false alarms).
+tools/build_models/training_hashes.py makes it. Copies are recognised within `DISTANCE` bits,
+including mirrored and inverted ones; cropped, rotated or annotated copies are mostly missed
+(benchmarks/accuracy/copies.py measures both, and false alarms).
 """
 
 from __future__ import annotations

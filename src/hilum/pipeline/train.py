@@ -72,7 +72,7 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> StepResult:
         **shared,
         "classify": recipe.section("classify"),
         "weights": _weights(recipe),
-        "learnt": _digest(training),
+        "training": _digest(training),
         "watched": _digest(tuning),
     }
     watch = portion(progress, 0, 2)

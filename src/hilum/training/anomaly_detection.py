@@ -19,7 +19,8 @@ fully. An image that is wholly black scores 0.
 
 Why shallow features: deeper ones separate hospitals as well as they separate ill from healthy. Why
 a fraction of the cells: the maximum responds to side markers and ranks worst; the mean of all cells
-ranks best for diffuse disease but hardly responds to focal disease. Measured in bench/RESULTS.md.
+ranks best for diffuse disease but hardly responds to focal disease. Measured in
+benchmarks/results/accuracy.md.
 """
 
 from __future__ import annotations

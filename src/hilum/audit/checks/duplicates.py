@@ -19,7 +19,8 @@ CARD = Card(
     "proportions, brightness, contrast, compression, inversion, mirroring, borders, markers, "
     "rotations of up to 5 degrees and crops of up to a tenth of each side do not hide it. Missed "
     "are larger rotations and crops, quarter turns, warped images, mirrored or inverted images "
-    "that were also strongly changed, and parts of an image. bench/duplicates.py measures it.",
+    "that were also strongly changed, and parts of an image. "
+    "benchmarks/speed/duplicates.py measures it.",
 )
 SAME_FILE = Rule(
     "duplicate-file",

@@ -23,7 +23,8 @@ CARD = Card(
     "distinguished by the heart alone: situs inversus appears as a mirrored image, a collapsed "
     "lung may displace the heart, and many images are ambiguous. The network was trained on "
     "synthetic lateral views and other body parts, so some of these pass, or are called inverted "
-    "or rotated. Issues are to be reviewed; no image is rotated or left out. bench/posture.py "
+    "or rotated. Issues are to be reviewed; no image is rotated or left out. "
+    "benchmarks/accuracy/orientation.py "
     "measures it.",
 )
 # Fractions at the ends of the range; at most 0.23 and 0.10 in real radiographs.

@@ -50,7 +50,7 @@ CARD = Card(
     "were detected; where they separate it less well (tuberculosis, 0.88), one suspicion in eight "
     "with 2 in 100 labels made wrong and six in ten with 5 in 100, and a fifth were detected. Of "
     f"the original labels, 1 to 3 in 100 were suspected. Below an AUROC of {LEAST_AUROC} nothing "
-    "is listed, because it would be noise. bench/label_errors.py measures it.",
+    "is listed, because it would be noise. benchmarks/accuracy/label_errors.py measures it.",
 )
 SUSPECT = Rule(
     "label-suspect",

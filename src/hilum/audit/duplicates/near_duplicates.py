@@ -50,7 +50,8 @@ COLUMNS = {
 SAME_FILE, SAME_PIXELS, PROCESSED = KINDS = ("same file", "same pixels", "same image, processed")
 ALIKE = "perhaps the same image"
 EQUAL = {SAME_FILE: "file_digest", SAME_PIXELS: "pixel_digest"}
-DISTANCE = 40  # bits of 256 in which the hashes of candidates may differ; see bench/duplicates.py
+# Bits of 256 in which the hashes of candidates may differ; see benchmarks/speed/duplicates.py.
+DISTANCE = 40
 NEIGHBOURS = 3  # nearest spectra of each image that are candidates
 ALIKE_FROM = 0.88  # agreement from which a pair is reported at all
 # Agreement from which a pair is one exposure. Two exposures taken moments apart can be fitted onto

@@ -24,7 +24,8 @@ def write_dicom(
     """Write an uncompressed 12-bit DX image of nobody.
 
     `stored` is uint16 (height, width) below 4096, bright is dense; as MONOCHROME1 the file has the
-    inverted values. `study` and `instance` are UIDs; `attributes` are further ones by DICOM keyword.
+    inverted values. `study` and `instance` are UIDs; `attributes` are further ones by DICOM
+    keyword.
     """
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import UID, DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian

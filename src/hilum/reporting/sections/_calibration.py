@@ -104,7 +104,8 @@ def _diagram(truth: np.ndarray, made: Mapping[str, np.ndarray]) -> Markup | None
         lines[::-1],
         x="Mean probability of a bin",
         y="Fraction of positive images in it",
-        alt_text="Reliability diagram of the test part: the fraction of positive images over the mean "
+        alt_text="Reliability diagram of the test part: the fraction of positive images over the "
+        "mean "
         f"probability of bins. {described}.",
         dots=points,
     )

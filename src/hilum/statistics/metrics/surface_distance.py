@@ -22,12 +22,16 @@ PIXELS = (1.0, 1.0)
 
 
 def hausdorff95(truth: np.ndarray, found: np.ndarray, spacing: Spacing = PIXELS) -> float:
-    """The larger of the two directed 95th percentiles of the distance from one outline to the other."""
+    """The larger of the two directed 95th percentiles of the distance from one outline to the
+    other.
+    """
     return _hausdorff95(*distances(truth, found, spacing))
 
 
 def average_distance(truth: np.ndarray, found: np.ndarray, spacing: Spacing = PIXELS) -> float:
-    """Average symmetric surface distance: the mean over all outline pixels of both masks of the distance to the other outline."""
+    """Average symmetric surface distance: the mean over all outline pixels of both masks of the
+    distance to the other outline.
+    """
     return _average(*distances(truth, found, spacing))
 
 
@@ -64,8 +68,8 @@ def of_large_masks(
 ) -> list[dict[str, float]]:
     """Return every metric of METRICS in each of `spacings`, by a search tree of outline pixels.
 
-    The values are those of the functions above up to rounding. The cost grows with the length of the
-    outlines and not with the area, which for masks of some megapixels is 20 to 50 times faster.
+    The values are those of the functions above up to rounding. The cost grows with the length of
+    the outlines and not with the area, which for masks of some megapixels is 20 to 50 times faster.
     Masks must be boolean, of one shape (height, width).
     """
     if not truth.any() or not found.any():

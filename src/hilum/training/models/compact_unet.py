@@ -6,7 +6,7 @@ three levels follow, down to 1/32; and the last convolution writes the 4 x 4 pix
 once (sub-pixel convolution, Shi et al. 2016). Layers at full resolution cost half as much again or
 double the time, since memory bandwidth is the bottleneck there. With `detail`, the 16 pixels of
 each patch are fed in again before the last convolution, for a tenth more time; short trainings (240
-batches) gain nothing by it, and the figures of bench/lungs.py are with it.
+batches) gain nothing by it, and the figures of benchmarks/accuracy/lungs.py are with it.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ class Settings(ClassifierSettings):
     `pretrained` only. float32 is as fast here as bfloat16 on processors that have it, and more
     precise. There is no early stopping, since some dozens of tune images cannot decide it, and
     augmentation is strong: in the lung boxes of Shenzhen, five folds, AUROC 0.939 instead of 0.921
-    (bench/findings.py).
+    (benchmarks/accuracy/findings.py).
     """
 
     pretrained: bool = True
