@@ -27,12 +27,16 @@ endif
 
 test: $(VENV)/installed
 	@$(BIN)/ruff check src tests tools benchmarks
+	@$(BIN)/basedpyright --level error --pythonpath $(BIN)/python
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-versions:
 	@for version in $(VERSIONS); do \
 	  if python$$version -c '' 2>/dev/null; then echo "python$$version"; $(MAKE) --no-print-directory test PYTHON=python$$version || exit 1; \
 	  else echo "python$$version is not on this machine: left out"; fi; done
+
+types: $(VENV)/installed
+	@$(BIN)/basedpyright --level error --pythonpath $(BIN)/python
 
 lint: $(VENV)/installed
 	@$(BIN)/ruff check src tests tools benchmarks
@@ -43,7 +47,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || { echo "making $(VENV)"; $(PYTHON) -m venv $(VENV); }
 	@echo "installing Hilum and what it is tested with into $(VENV) (about a minute)"
 	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt torch
-	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train,test]'
+	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train,test,types]'
 	@touch $@
 
 docs: $(VENV)/installed

@@ -109,8 +109,7 @@ def test_without_masks_the_shipped_model_finds_the_lungs(tmp_path, unmasked, ins
     assert storage.read_table(run / "segment" / TRAINING).height == 0 == segment.seen(run).height
     assert OnnxModel(run / "segment/lungs.onnx").contract.task == "lungs", "a run stands alone"
     assert (
-        do(run, recipe, "crop", region)["whole image in place of unreliable or missing lungs"]
-        < 24
+        do(run, recipe, "crop", region)["whole image in place of unreliable or missing lungs"] < 24
     )
 
 
@@ -144,8 +143,7 @@ def test_without_a_model_regions_are_whole_pictures_and_asking_for_it_is_refused
         in do(run, recipe, "segment", segment)["reason"]
     )
     assert (
-        do(run, recipe, "crop", region)["whole image in place of unreliable or missing lungs"]
-        == 24
+        do(run, recipe, "crop", region)["whole image in place of unreliable or missing lungs"] == 24
     )
     with pytest.raises(NotFound, match="train_lungs"):
         model_choice.choose(

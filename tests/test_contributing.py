@@ -1,0 +1,65 @@
+"""The examples of CONTRIBUTING.md are complete: each works when it stands in the place it names."""
+
+import re
+import sys
+from importlib import util
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from hilum.dataset.manifest import COLUMNS, Manifest, Row
+from hilum.dataset.pixel_cache import FACTS
+
+PAGE = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+EXAMPLES = dict(re.findall(r"^## .*`(src/hilum/[^`]*)`\n\n```python\n(.*?)```$", PAGE, re.M | re.S))
+
+
+def loaded(place: str, folder: Path):
+    """Load an example as a module of its own."""
+    name = Path(place).stem
+    (folder / f"{name}.py").write_text(EXAMPLES[place])
+    found = util.spec_from_file_location(name, folder / f"{name}.py")
+    module = util.module_from_spec(found)
+    sys.modules[name] = module  # dataclasses look their module up
+    found.loader.exec_module(module)
+    return module
+
+
+def test_the_data_set_reads_its_own_made_up_copy(tmp_path):
+    reader = loaded("src/hilum/dataset/readers/village.py", tmp_path)
+    reader.example(tmp_path / "data", images=8)
+    rows = [row for row in reader.rows(tmp_path / "data") if isinstance(row, Row)]
+    assert reader.detect(tmp_path / "data") and len(rows) == 8
+    assert len({row.patient for row in rows}) == 4 and sum(bool(row.lung_mask) for row in rows) == 6
+
+
+def test_the_check_reports_only_images_below_its_limit(tmp_path):
+    check = loaded("src/hilum/audit/checks/resolution.py", tmp_path)
+    sides = {"set/a": 511, "set/b": 512}
+    stated = {"dataset": "set", "source": "set"}
+    rows = [
+        dict.fromkeys(COLUMNS) | stated | {"image_id": name, "patient_id": name, "path": name}
+        for name in sides
+    ]
+    facts = [
+        dict.fromkeys(FACTS) | {"image_id": name, "height": side, "width": 900}
+        for name, side in sides.items()
+    ]
+    manifest = Manifest.of(Path("/nowhere"), rows, [], [])
+    issues = list(check.check(manifest, pl.DataFrame(facts, schema=FACTS)))
+    assert [one.image_id for one in issues] == ["set/a"]
+
+
+def test_the_metric_agrees_with_an_oracle(tmp_path):
+    sklearn = pytest.importorskip("sklearn.metrics")
+    kappa = loaded("src/hilum/statistics/metrics/agreement.py", tmp_path).METRICS_AT["kappa"]
+    rng = np.random.default_rng(0)
+    truth, score = rng.integers(0, 2, 50), rng.random(50)
+    assert kappa(truth, score, 0.4) == pytest.approx(sklearn.cohen_kappa_score(truth, score >= 0.4))
+
+
+def test_the_chapter_has_a_title_an_order_and_a_template(tmp_path):
+    chapter = loaded("src/hilum/reporting/sections/test_ages.py", tmp_path)
+    assert chapter.TITLE and chapter.ORDER and "section.chart" in chapter.TEMPLATE
