@@ -13,7 +13,9 @@ from hilum.dataset.manifest import COLUMNS, Manifest, Row
 from hilum.dataset.pixel_cache import FACTS
 
 PAGE = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
-EXAMPLES = dict(re.findall(r"^## .*`(src/hilum/[^`]*)`\n\n```python\n(.*?)```$", PAGE, re.M | re.S))
+EXAMPLES = dict(
+    re.findall(r"^## [^\n]*`(src/hilum/[^`]*)`\n\n```python\n(.*?)```$", PAGE, re.M | re.S)
+)
 
 
 def loaded(place: str, folder: Path):

@@ -52,8 +52,10 @@ def bootstrap_patients(
     fewer than two patients (nothing is resampled) or where more than `MAX_UNDEFINED` of the
     resamples are undefined. Raises `ValueError` for no resamples or a confidence outside (0, 1).
 
-    >>> mean = hilum.bootstrap_patients(lambda rows: float(len(rows)), ["a", "a", "b"],
-    resamples=50) >>> mean.value, mean.ci_low <= mean.ci_high (3.0, True)
+    >>> patients = ["a", "a", "b"]
+    >>> found = hilum.bootstrap_patients(lambda rows: float(len(rows)), patients, resamples=50)
+    >>> found.value, found.ci_low <= found.ci_high
+    (3.0, True)
     """
     return bootstrap_many(
         [statistic], patients, resamples=resamples, confidence=confidence, seed=seed
