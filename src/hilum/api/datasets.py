@@ -99,12 +99,12 @@ def open_dataset(folder: str | Path, *, reader: str = "auto") -> Dataset:
     """Read a folder of radiographs into checked tables.
 
     `reader` is the name of a data set (`hilum datasets` lists them), or "auto" to recognise it.
-    What the folder cannot settle by itself is refused with the lines of `hilum.toml` that settle
-    it. Raises `NotFound` where there is no such folder or no image in it, `BadData` with all
-    faults.
+    What the folder cannot settle by itself is refused with the lines of `hilum.toml` that settle it.
+    Raises `NotFound` where there is no such folder or no image in it, `BadData` with all faults.
 
-    >>> dataset = hilum.open_dataset(folder) >>> dataset.images.height,
-    dataset.images["patient_id"].null_count() (24, 0)
+    >>> dataset = hilum.open_dataset(folder)
+    >>> dataset.images.height, dataset.images["patient_id"].null_count()
+    (24, 0)
     """
     manifest, account = ingest.accounted(Path(folder), reader)
     return Dataset(manifest, account)
@@ -149,8 +149,9 @@ def split(
     moves nobody. Where the data set is too small for one split, `fold` numbers the folds of a
     cross-validation by patient instead. Raises `TooFew` where neither is possible.
 
-    >>> parts = hilum.split(hilum.open_dataset(folder), seed=1) >>>
-    parts.group_by("patient_id").agg(pl.col("part").n_unique())["part"].max() 1
+    >>> parts = hilum.split(hilum.open_dataset(folder), seed=1)
+    >>> parts.group_by("patient_id").agg(pl.col("part").n_unique())["part"].max()
+    1
     """
     settings = Split(train=train, tune=tune, test=test, seed=seed)
     table, _ = splitting.divide(dataset.manifest, settings, finding=finding)
@@ -179,7 +180,8 @@ def synthesize(reader: str, folder: str | Path, *, images: int = 24, seed: int =
     The same seed gives the same files. Raises `NotFound` for an unknown data set, `BadData` where
     the folder holds something already.
 
-    >>> hilum.synthesize("montgomery", new_folder, images=4).name == new_folder.name True
+    >>> hilum.synthesize("montgomery", new_folder, images=4).name == new_folder.name
+    True
     """
     ingest.example(reader, Path(folder), images=images, seed=seed)
     return Path(folder)

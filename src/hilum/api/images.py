@@ -109,7 +109,8 @@ def read_image(path: str | Path) -> Image:
     Raises `BadData` with what is wrong with the file and what to do, `NotFound` where there is
     none.
 
-    >>> image = hilum.read_image(file) >>> image.pixels.dtype, image.pixels.shape == image.size
+    >>> image = hilum.read_image(file)
+    >>> image.pixels.dtype, image.pixels.shape == image.size
     (dtype('float32'), True)
     """
     file = image_file.read(Path(path))
