@@ -99,7 +99,8 @@ def open_dataset(folder: str | Path, *, reader: str = "auto") -> Dataset:
     """Read a folder of radiographs into checked tables.
 
     `reader` is the name of a data set (`hilum datasets` lists them), or "auto" to recognise it.
-    What the folder cannot settle by itself is refused with the lines of `hilum.toml` that settle it.
+    What the folder cannot settle by itself is refused with the lines of `hilum.toml` that settle
+    it.
     Raises `NotFound` where there is no such folder or no image in it, `BadData` with all faults.
 
     >>> dataset = hilum.open_dataset(folder)
