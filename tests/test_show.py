@@ -66,7 +66,7 @@ def test_json_has_the_same_and_the_picture_is_drawn_below_shown_by_default(tmp_p
     assert (
         told["header"]["sex"] == "female"
         and told["size"] == [40, 256]
-        and told["picture"] == "shown/a.png"
+        and told["written_to"] == "shown/a.png"
         and any("decoded" in line for line in told["account"])
     )
     assert (tmp_path / "shown/a.png").exists()
