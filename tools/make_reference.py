@@ -15,6 +15,7 @@ from typer.main import get_command
 import hilum
 from hilum import plugins
 from hilum.cli.verbs import app
+from hilum.config import describe_settings
 
 PAGES = Path(__file__).parents[1] / "docs" / "reference"
 NOTE = "<!-- Written by `python -m tools.make_reference`; edit the code instead. -->\n\n"
@@ -91,6 +92,18 @@ def _members(thing: type) -> list[tuple[str, str]]:
     return found
 
 
+def configuration() -> str:
+    """Return the page of the recipe's settings: key, default and meaning by section."""
+    parts, section = ["# Configuration\n", "`hilum config --init` prints all of it to edit."], ""
+    for one in describe_settings():
+        if one.section != section:
+            section = one.section
+            parts.append(f"\n## [{section}]\n\n| key | default | meaning |\n| --- | --- | --- |")
+        meaning = " ".join(one.meaning.split()).replace("|", "\\|")
+        parts.append(f"| `{one.key}` | `{one.default!r}` | {meaning} |")
+    return "\n".join(parts)
+
+
 def shelves() -> str:
     """Return the page of data sets, forms of export, checks, models and metrics, from their cards."""
     parts = ["# Data sets, checks, models, metrics\n"]
@@ -109,7 +122,12 @@ def _about(kind: str, name: str) -> str:
     return " ".join(words.split()).replace("|", "\\|")
 
 
-PAGES_OF = {"cli.md": command_line, "api.md": interface, "plugins.md": shelves}
+PAGES_OF = {
+    "configuration.md": configuration,
+    "cli.md": command_line,
+    "api.md": interface,
+    "plugins.md": shelves,
+}
 
 
 def main() -> None:

@@ -67,6 +67,7 @@ def commands(data: Path, run: Path, out: Path) -> list[list[str]]:
         ["datacard", str(data), "--out", str(run)],
         ["synthesize", "folder", str(out / "example"), "--images", "4"],
         ["datasets"],
+        ["config"],
     ]
 
 

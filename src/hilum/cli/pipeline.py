@@ -281,3 +281,29 @@ def report(
     """Write the report, one HTML file that needs nothing else."""
     share = sharing(keep_identifiers, file_names, readings)
     perform(source, to, quick, "report", as_json, share=share)
+
+
+@app.command(
+    short_help="List or write the settings of a recipe",
+    rich_help_panel=PIPELINE,
+    epilog="Examples: hilum config; hilum config --init > recipe.toml",
+)
+def config(
+    init: Annotated[
+        bool, typer.Option("--init", help="Print a complete recipe with every default, to edit.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """List every key of a recipe with its default and meaning, or print a complete recipe."""
+    from dataclasses import asdict
+
+    from hilum.config import default_recipe_toml, describe_settings
+
+    settings = describe_settings()
+    if init:
+        typer.echo(default_recipe_toml().encode(), nl=False)  # TOML is UTF-8 on any terminal
+    elif as_json:
+        console.echo(json.dumps([asdict(one) for one in settings], indent=1))
+    else:
+        lines = (f"[{one.section}] {one.key} = {one.default!r}: {one.meaning}" for one in settings)
+        console.echo("\n".join(lines))
