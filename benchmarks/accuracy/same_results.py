@@ -89,6 +89,7 @@ RENAMED = Renamings(
     columns={
         "why": "reason", "undefined": "n_undefined", "low": "ci_low", "high": "ci_high",
         "stage": "task", "doubts": "quality_flags", "account": "processing_log",
+        "picture": "written_to",
         **{old: new for new, old in KEYS.items()},
     },
     values={
@@ -96,7 +97,12 @@ RENAMED = Renamings(
             "compact": "compact_unet", "probe": "linear_probe", "shipped": "pretrained",
             "reconstruction": "feature_reconstruction",
         },
-        "doubts": {"turned": "rotated", "strange": "out of distribution"},
+        "doubts": {"turned": "rotated", "strange": "out_of_distribution"},
+        "rule": {
+            "duplicate-picture": "duplicate-processed",
+            "label-against-reading": "label-contradicts-reading",
+            "label-tree": "label-hierarchy",
+        },
     },
 )  # fmt: skip
 # Files that are left out, with the reason.
@@ -105,10 +111,15 @@ NOT_COMPARED = {
     "*.onnx": "carries names and digests; its scores, masks and maps are compared",
     "*/finished/*": "holds digests, versions and prose", "*/private/*": "is random",
     "*/.*": "is a lock or an unfinished file", "*/root.json": "is the place of the data",
-    "*/plan.json": "is prose; the tables that it led to are compared",
+    "*/MADE-UP.txt": "is prose", "*/plan.json": "is prose; the tables that it led to are compared",
 }  # fmt: skip
 # What only the tree after writes: files, columns ("FILE:COLUMN"), rows ("FILE:COLUMN=VALUE").
-ADDED = {"*/orientation.parquet": "is kept for later steps; it was computed twice before"}
+ADDED = {
+    "*/orientation.parquet": "is kept for later steps; it was computed twice before",
+    "*/overlap_in_file.parquet": "holds the lungs measured in the file's own pixels, too",
+    "*/metrics.parquet:grid=file": "are the same metrics in the file's own pixels",
+    "*/metrics.parquet:grid": "says at which pixels the lungs were measured",
+}
 
 GIVEN = ("demo/data/CXR_png", "altered", "given")  # folders of images
 COMMANDS: dict[str, tuple[tuple[str, ...], ...]] = {

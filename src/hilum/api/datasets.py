@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ from hilum.dataset.writers import torchxrayvision
 from hilum.inference import orientation
 from hilum.pipeline import audit, cache, ingest
 from hilum.pipeline import split as splitting
+from hilum.progress import Progress, quietly
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def find_issues(
     *,
     cache_folder: str | Path | None = None,
     pixels: Pixels | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = quietly,
 ) -> Issues:
     """Audit a data set: broken files and masks, duplicates, contradictions, leaks, odd images.
 
@@ -129,9 +130,8 @@ def find_issues(
     True
     """
     parent = Path(cache_folder) if cache_folder else Path(tempfile.mkdtemp(prefix="hilum-cache-"))
-    report = progress or (lambda done, total: None)
-    filled = cache.fill(dataset.manifest, pixels or Pixels(), parent, report)
-    features = orientation.describe_cache(filled, filled.index, report)
+    filled = cache.fill(dataset.manifest, pixels or Pixels(), parent, progress)
+    features = orientation.describe_cache(filled, filled.index, progress)
     return Issues(audit.audit(dataset.manifest, features, filled), dataset.manifest, filled)
 
 

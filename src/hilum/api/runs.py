@@ -12,15 +12,14 @@ import numpy as np
 import polars as pl
 
 from hilum.api import _html
-from hilum.config import Data, Recipe
+from hilum.config import Recipe
 from hilum.dataset.manifest import Manifest
-from hilum.errors import NotFound
+from hilum.errors import BadData, NotFound
 from hilum.inference.classify_images import ImageResult
 from hilum.pipeline import audit, cache, evaluate, predict
 from hilum.progress import Progress, quietly
 from hilum.run_folder import Run, is_run
 from hilum.runs import predict_images, run_all
-from hilum.safety.path_names import as_text
 
 if TYPE_CHECKING:
     from hilum.training.torch_dataset import CachedImages
@@ -78,7 +77,7 @@ class FinishedRun:
         """Score images with the run's models. Raises `BadData` naming all that cannot be read."""
         found, faults = predict_images.predict_images(self.folder, images)
         if faults:
-            raise NotFound("\n".join(faults))
+            raise BadData("\n".join(faults))
         return found
 
     def __repr__(self) -> str:
@@ -111,12 +110,7 @@ def run(
     >>> made.split.height
     24
     """
-    if isinstance(data, Recipe):
-        recipe = data
-    elif Path(data).suffix == ".toml":
-        recipe = Recipe.read(Path(data))
-    else:
-        recipe = Recipe(data=Data(folder=as_text(Path(data).resolve())))
+    recipe = data if isinstance(data, Recipe) else Recipe.of_source(Path(data))
 
     @contextmanager
     def watching(step: str) -> Iterator[Progress]:

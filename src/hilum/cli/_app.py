@@ -245,15 +245,13 @@ def print_steps(run: Run, steps: dict[str, Any]) -> None:
 
 def meant(source: Path, to: Path | None, quick: bool) -> tuple[Recipe, Run]:
     """The recipe and run that the arguments name."""
-    from hilum.config import Data, Recipe
+    from hilum.config import Recipe
     from hilum.run_folder import Run, is_run
     from hilum.safety.path_names import as_text
 
-    if source.suffix == ".toml":
-        recipe = Recipe.read(source)
-    elif is_run(source) and to is None:
+    if is_run(source) and to is None:
         recipe, to = Run(source).edited_recipe(), source
     else:
-        recipe = Recipe(data=Data(folder=as_text(source.resolve())))
+        recipe = Recipe.of_source(source)
     name = source.stem if source.suffix == ".toml" else source.resolve().name
     return recipe.quick() if quick else recipe, Run(to or Path("runs") / as_text(name))

@@ -56,7 +56,9 @@ def folded(counts: Mapping[str, int]) -> str:
 
 def _split_state(words: str) -> tuple[str, str]:
     """Split "pleural effusion not mentioned" into the concept and its state."""
-    for state in ("present", "absent", "uncertain", "not mentioned"):
+    from hilum.annotations.vocabulary import STATE_NAMES
+
+    for state in (*STATE_NAMES.values(), "not mentioned"):
         if words.endswith(f" {state}"):
             return words.removesuffix(f" {state}"), state
     return words, "images"

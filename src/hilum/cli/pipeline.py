@@ -33,6 +33,17 @@ from hilum.cli._app import (
 )
 
 
+def _step(name: str, short_help: str, description: str) -> None:
+    """Add the verb of a step that takes no arguments but those of every step."""
+
+    def verb(source: Source, to: To = None, quick: Quick = False, as_json: Json = False) -> None:
+        perform(source, to, quick, name, as_json)
+
+    verb.__doc__ = description
+    example = f"Example: hilum {name} data/chest --out runs/chest"
+    app.command(name, short_help=short_help, rich_help_panel=PIPELINE, epilog=example)(verb)
+
+
 @app.command(
     short_help="Do all steps, from a folder to a report",
     rich_help_panel=PIPELINE,
@@ -55,24 +66,17 @@ def run(
         console.echo(f"\nreport: {(folder / 'report.html').resolve()}")
 
 
-@app.command(
-    short_help="Read a folder into a table",
-    rich_help_panel=PIPELINE,
-    epilog="Example: hilum ingest data/chest --out runs/chest",
+_step(
+    "ingest",
+    "Read a folder into a table",
+    "Recognise the data set and write its table of images, patients and labels.",
 )
-def ingest(source: Source, to: To = None, quick: Quick = False, as_json: Json = False) -> None:
-    """Recognise the data set and write its table of images, patients and labels."""
-    perform(source, to, quick, "ingest", as_json)
 
-
-@app.command(
-    short_help="Decode every image once",
-    rich_help_panel=PIPELINE,
-    epilog="Example: hilum cache data/chest --out runs/chest",
+_step(
+    "cache",
+    "Decode every image once",
+    "Decode every image once, and note what its file states.",
 )
-def cache(source: Source, to: To = None, quick: Quick = False, as_json: Json = False) -> None:
-    """Decode every image once, and note what its file states."""
-    perform(source, to, quick, "cache", as_json)
 
 
 @app.command(
@@ -157,56 +161,35 @@ def audit(
         raise typer.Exit(1)
 
 
-@app.command(
-    short_help="Divide the patients into parts",
-    rich_help_panel=PIPELINE,
-    epilog="Example: hilum split data/chest --out runs/chest",
+_step(
+    "split",
+    "Divide the patients into parts",
+    "Divide the patients into train, tune (validation) and test, once for all stages.",
 )
-def split(source: Source, to: To = None, quick: Quick = False, as_json: Json = False) -> None:
-    """Divide the patients into train, tune (validation) and test, once for all stages."""
-    perform(source, to, quick, "split", as_json)
 
-
-@app.command(
-    short_help="Train a lung segmenter and find the lungs",
-    rich_help_panel=PIPELINE,
-    epilog="Example: hilum segment data/chest --out runs/chest",
+_step(
+    "segment",
+    "Train a lung segmenter and find the lungs",
+    "Train the lung segmenter and find the lungs of every image, out of fold in the training part.",
 )
-def segment(source: Source, to: To = None, quick: Quick = False, as_json: Json = False) -> None:
-    """Train the lung segmenter and find the lungs of every image, out of fold in the training
-    part.
-    """
-    perform(source, to, quick, "segment", as_json)
 
-
-@app.command(
-    short_help="Crop every image to its lungs",
-    rich_help_panel=PIPELINE,
-    epilog="Example: hilum crop data/chest --out runs/chest",
+_step(
+    "crop",
+    "Crop every image to its lungs",
+    "Crop every image to its lungs, or to one of them, as [crop] of the recipe says.",
 )
-def crop(source: Source, to: To = None, quick: Quick = False, as_json: Json = False) -> None:
-    """Crop every image to its lungs, or to one of them, as [crop] of the recipe says."""
-    perform(source, to, quick, "crop", as_json)
 
-
-@app.command(
-    short_help="Train the classifier and anomaly model",
-    rich_help_panel=PIPELINE,
-    epilog="Example: hilum train data/chest --out runs/chest",
+_step(
+    "train",
+    "Train the classifier and anomaly model",
+    "Train the classifier and the anomaly model on the crops of the training part.",
 )
-def train(source: Source, to: To = None, quick: Quick = False, as_json: Json = False) -> None:
-    """Train the classifier and the anomaly model on the crops of the training part."""
-    perform(source, to, quick, "train", as_json)
 
-
-@app.command(
-    short_help="Score the tune and test parts",
-    rich_help_panel=PIPELINE,
-    epilog="Example: hilum predict data/chest --out runs/chest",
+_step(
+    "predict",
+    "Score the tune and test parts",
+    "Score the tune and test parts. Needs no PyTorch.",
 )
-def predict(source: Source, to: To = None, quick: Quick = False, as_json: Json = False) -> None:
-    """Score the tune and test parts. Needs no PyTorch."""
-    perform(source, to, quick, "predict", as_json)
 
 
 @app.command(
@@ -252,16 +235,12 @@ def apply(
         console.summarised(classify_images.lines(found, to or masks, "written to"), faults)
 
 
-@app.command(
-    short_help="Compute metrics with their intervals",
-    rich_help_panel=PIPELINE,
-    epilog="Example: hilum evaluate data/chest --out runs/chest",
+_step(
+    "evaluate",
+    "Compute metrics with their intervals",
+    "Compute the metrics with their intervals, after proving that no stage was trained on "
+    "a test image.",
 )
-def evaluate(source: Source, to: To = None, quick: Quick = False, as_json: Json = False) -> None:
-    """Compute the metrics with their intervals, after proving that no stage was trained on a test
-    image.
-    """
-    perform(source, to, quick, "evaluate", as_json)
 
 
 @app.command(

@@ -76,6 +76,13 @@ class Recipe:
         return recipe.quick() if recipe.job.quick else recipe
 
     @classmethod
+    def of_source(cls, source: Path) -> Recipe:
+        """Return the recipe in a TOML file, or the default one for a folder of radiographs."""
+        if source.suffix == ".toml":
+            return cls.read(source)
+        return cls(data=Data(folder=as_text(source.resolve())))
+
+    @classmethod
     def read(cls, path: Path) -> Recipe:
         """Read a TOML file; relative paths in it start from the folder of the file.
 

@@ -9,7 +9,7 @@ import polars as pl
 
 from hilum import plugins
 from hilum.annotations import eligibility
-from hilum.config import Data, Recipe
+from hilum.config import Recipe
 from hilum.dataset.manifest import Manifest
 from hilum.errors import Mismatch
 from hilum.pipeline import ingest
@@ -18,7 +18,6 @@ from hilum.privacy import run_release
 from hilum.privacy.pseudonyms import Pseudonyms
 from hilum.privacy.release import pass_on
 from hilum.run_folder import Run, is_run
-from hilum.safety.path_names import as_text
 
 
 def export(
@@ -72,11 +71,7 @@ def _read(source: Path) -> tuple[Recipe, Manifest, pl.DataFrame | None]:
     if is_run(source):
         run = Run(source)
         return run.recipe(), run.manifest(), _split(run)
-    recipe = (
-        Recipe.read(source)
-        if source.suffix == ".toml"
-        else Recipe(data=Data(folder=as_text(source.resolve())))
-    )
+    recipe = Recipe.of_source(source)
     return recipe, ingest.read(recipe.data)[0], None
 
 

@@ -12,11 +12,13 @@ also an attribute of this package: `metrics.dice`, `metrics.auroc`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from hilum import plugins
 
 
+@cache
 def _by_name() -> dict[str, Callable[..., float]]:
     """Return every metric of the modules beside this one."""
     found: dict[str, Callable[..., float]] = {}
