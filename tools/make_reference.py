@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import re
 import sys
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from hilum.config import describe_settings
 
 PAGES = Path(__file__).parents[1] / "docs" / "reference"
 NOTE = "<!-- Written by `python -m tools.make_reference`; edit the code instead. -->\n\n"
+FUNCTION = re.compile(r"<function (\w+) at 0x[0-9a-f]+>")  # a default that is a function
 TITLES = {
     "readers": "Data sets",
     "writers": "Forms of export",
@@ -63,6 +65,7 @@ def interface() -> str:
             parts.append(f"## hilum.{name}\n\n{inspect.cleandoc(thing.__doc__ or '')}\n")
             continue
         signature = "" if isinstance(thing, type) else str(inspect.signature(thing))
+        signature = FUNCTION.sub(r"\1", signature)
         parts.append(f"## hilum.{name}\n")
         parts.append(f"```python\n{name}{signature}\n```\n\n{_prose(thing)}\n")
         if isinstance(thing, type) and not issubclass(thing, Exception):
