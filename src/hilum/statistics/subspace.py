@@ -18,7 +18,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-FLOOR = 1e-6  # of a standard deviation, and of a mean square: a constant column must not divide by 0
+FLOOR = (
+    1e-6  # of a standard deviation, and of a mean square: a constant column must not divide by 0
+)
 
 
 @dataclass(frozen=True)
