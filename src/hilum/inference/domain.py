@@ -26,7 +26,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -239,7 +239,14 @@ def fit_crossed(
 
 def _subspace(name: str, values: np.ndarray, whitened: bool) -> Subspace:
     some = values[:: max(1, -(-len(values) // MOST_FITTED))]
-    return subspace.fit(some, COMPONENTS[name], whitened=whitened or name == IMAGE)
+    found = subspace.fit(some, COMPONENTS[name], whitened=whitened or name == IMAGE)
+    # Limits must be of the numbers that are stored, which are shorter.
+    return replace(
+        found,
+        mean=found.mean.astype(np.float32).astype(np.float64),
+        scale=found.scale.astype(np.float32).astype(np.float64),
+        components=found.components.astype(np.float16).astype(np.float64),
+    )
 
 
 def _with_limit(fitted: Subspace, distances: np.ndarray, inside: float) -> Detector:

@@ -36,6 +36,7 @@ from hilum.statistics import two_samples
 
 FORMAT = 1
 OF_SITE = "the images of this site"
+_DISTANCES = "distances from its images"
 DRIFT = 0.01  # probability of a difference as large among images of one kind, over all tests
 
 
@@ -125,13 +126,16 @@ class Site:
         for one in (score for result in results for score in result.scores):
             of_batch.setdefault(f"scores of {one.concept}", []).append(one.score)
             if one.percentile is not None:
-                of_batch.setdefault("distances from its images", []).append(one.percentile)
+                of_batch.setdefault(_DISTANCES, []).append(one.percentile)
         stored = {f"scores of {concept}": values for concept, values in self.scores.items()}
-        stored["distances from its images"] = self.percentiles
+        stored[_DISTANCES] = self.percentiles
         tests = {
             name: two_samples.kolmogorov_smirnov(np.array(values), stored[name])[1]
             for name, values in of_batch.items()
-            if len(values) >= two_samples.FEWEST and len(stored.get(name, ())) > 0
+            if len(values) >= two_samples.FEWEST
+            and len(stored.get(name, ())) > 0
+            # Images nearer than expected are no drift: the site's own are, which it was fitted to.
+            and not (name == _DISTANCES and np.mean(values) <= np.mean(stored[name]))
         }
         found = [
             f"{name} (p = {value:.2g})"

@@ -108,25 +108,35 @@ def calibrate_site(
         )
     chosen, manifest = named_model(model), ingest.ingest(folder)
     with watch("calibrate") as progress:
-        measured = _measured(chosen, manifest, progress)
+        measured = measure(chosen, manifest, progress)
     if len(measured.images) < domain.FEWEST:
         raise TooFew(
             f"{folder} has {len(measured.images)} images that {chosen.name} can be applied to"
             f"{_listed(measured.left_out)}; at least {domain.FEWEST} are needed to describe a site"
         )
+    return site_of(chosen, measured, manifest, max_false_positives, confidence)
+
+
+def site_of(
+    model: PretrainedModel,
+    measured: Measured,
+    manifest: Manifest,
+    max_false_positives: float,
+    confidence: float,
+) -> Calibrated:
+    """Return the site of measured images; raises as `calibrate_site` does."""
     thresholds: dict[str, SiteThreshold] = {}
     refusals: dict[str, str] = {}
-    for concept in chosen.concepts:
+    for concept in model.concepts:
         found = _threshold(measured, manifest, concept, max_false_positives, confidence)
         if isinstance(found, SiteThreshold):
             thresholds[concept] = found
         else:
             refusals[concept] = found
     own, placed = _domain(measured)
-    percentiles = placed if thresholds else measured.percentiles
     site = Site(
-        model=chosen.name,
-        model_digest=chosen.digest,
+        model=model.name,
+        model_digest=model.digest,
         images=len(measured.images),
         patients=len(set(measured.patients.tolist())),
         images_digest=storage.digest(sorted(one.pixel_digest for one in measured.images)),
@@ -134,8 +144,8 @@ def calibrate_site(
         thresholds=thresholds,
         refusals=refusals,
         domain=own,
-        scores={concept: np.sort(measured.of(concept)) for concept in chosen.concepts},
-        percentiles=np.sort(percentiles),
+        scores={concept: np.sort(measured.of(concept)) for concept in model.concepts},
+        percentiles=np.sort(placed if thresholds else measured.percentiles),
     )
     return Calibrated(site, list(_notes(site, measured)))
 
@@ -150,9 +160,10 @@ def named_model(model: str | Path) -> PretrainedModel:
     return found[str(model)]
 
 
-def _measured(
+def measure(
     model: PretrainedModel, manifest: Manifest, progress: Callable[[int, int], None]
 ) -> Measured:
+    """Apply a model to all images of a manifest that it can be applied to."""
     finder, left_out = segment_images.load_lung_model(), Counter[str]()
     images = []
     table = manifest.table.select("image_id", "patient_id", "path")

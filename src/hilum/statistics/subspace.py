@@ -50,15 +50,15 @@ class Subspace:
 def fit(rows: np.ndarray, components: int, *, whitened: bool = False) -> Subspace:
     """Fit a subspace to rows (n, d) with at most `components` components.
 
-    No more than a quarter of the rows, so that something is left for the residual. `whitened` keeps
-    the variances. Raises `ValueError` for fewer than two rows, or values that are not finite.
+    No more than a quarter of the rows and half of the columns, so that something is left for the
+    residual. `whitened` keeps the variances. Raises `ValueError` for fewer than two rows, or values that are not finite.
     """
     rows = np.asarray(rows, np.float64)
     if rows.ndim != 2 or len(rows) < 2 or not np.isfinite(rows).all():
         raise ValueError(f"expected two rows or more of finite numbers, got shape {rows.shape}")
     mean, scale = rows.mean(0), np.maximum(rows.std(0), FLOOR)
     standardised = (rows - mean) / scale
-    kept = min(components, max(1, len(rows) // 4), rows.shape[1])
+    kept = min(components, max(1, len(rows) // 4), max(1, rows.shape[1] // 2))
     _, singular, directions = np.linalg.svd(standardised, full_matrices=False)
     chosen = directions[:kept]
     residual = np.square(singular[kept:]).sum() / len(rows)
