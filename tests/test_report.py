@@ -117,7 +117,7 @@ def make_up_scores(run, table, rng):
     run.finish("train", {}, digests(run, [f"train/{TRAINING}"]), {})
     asked = table.filter(pl.col("part") != "train") if concept else table.clear()
     rows = [
-        [image, part, stage, concept, float(rng.normal((state or 0) * 2, 1.5)), ""]
+        [image, part, stage, concept, float(rng.normal((state or 0) * 2, 1.5)), "", 50.0, ""]
         for stage in predict.STAGES
         for image, part, state in asked.select("image_id", "part", "state").iter_rows()
     ]
