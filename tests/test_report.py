@@ -221,7 +221,7 @@ def chapter(page: str, name: str) -> str:
     return Read(page.split(f'<section id="{name}">')[1].split("</section>")[0]).text
 
 
-CHAPTERS = ("data", "audit", "split", "lungs", "finding", "anomaly", "repeat", "checklist")
+CHAPTERS = ("data", "audit", "split", "lungs", "calls", "finding", "anomaly", "repeat", "checklist")
 
 
 @pytest.mark.parametrize("which", ["full", "bare"])
