@@ -111,7 +111,9 @@ def foreign(films: Films, other: Films, rng: np.random.Generator, local: int) ->
     """Return the fraction of another set's images that a site's domain places inside."""
     first = rng.permutation(len(films.scores))[:local]
     few = {name: values[first] for name, values in films.rows.items()}
-    own = domain.fit_crossed(few, domain.crossed_distances(few, np.arange(local) % 5), inside=INSIDE)
+    own = domain.fit_crossed(
+        few, domain.crossed_distances(few, np.arange(local) % 5), inside=INSIDE
+    )
     return float(inside_of(own, other.rows).mean()) if own else float("nan")
 
 

@@ -28,7 +28,7 @@ lung model although it was trained on some of the images, figures of lungs leave
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import polars as pl
@@ -292,8 +292,27 @@ def summary(metrics: pl.DataFrame, finding: str | None) -> Summary:
             said[f"test {names[row['concept']]}{name}"] = (
                 f"{value}, no interval: {row['reason']}" if row["reason"] else f"{value} {interval}"
             )
+    said |= _left_out(metrics, leading, finding)
     if missed := ", ".join(_missed(metrics)):
         said["test lungs missed, without a distance"] = missed
+    return said
+
+
+def _left_out(
+    metrics: pl.DataFrame, leading: Mapping[tuple[str, str, str], str], finding: str | None
+) -> Summary:
+    """Summarise the leading figures of sources that were left out, pooled."""
+    rows = metrics.filter(
+        (pl.col("part") == left_out.PART)
+        & (pl.col("by") == ALL)
+        & pl.col("side").is_in([BOTH, ""])
+        & pl.col("concept").is_in(["", finding or ""])
+    )
+    said: Summary = {}
+    for row in rows.iter_rows(named=True):
+        if name := leading.get((row["task"], row["metric"], row["grid"])):
+            interval = f"({row['ci_low']:.3f} to {row['ci_high']:.3f}, {row['patients']} patients)"
+            said[f"{name} at sources left out"] = row["reason"] or f"{row['value']:.3f} {interval}"
     return said
 
 

@@ -249,7 +249,7 @@ def mean(figure: Figure, metric: str, *, of_all: bool) -> str:
 
 
 def _no_interval(figure: Figure) -> str:
-    if figure.patients < 2:
+    if figure.reason or figure.patients < 2:
         return figure.reason or ONE_PATIENT
     return f"undefined in over {MAX_UNDEFINED:.0%} of the resamples"
 

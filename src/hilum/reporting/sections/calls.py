@@ -29,6 +29,14 @@ METRICS = (
     measured.MEAN_RISK,
 )
 OF_SOURCES = (measured.COVERAGE, measured.SENSITIVITY, measured.SPECIFICITY, "auroc")
+TASKS = (
+    ("lungs", "Lung outlines", "dice"),
+    *(
+        (task, name, metric)
+        for task, name in (("finding", "Finding"), ("anomaly", "Anomaly"))
+        for metric in ("auroc", "sensitivity", "specificity")
+    ),
+)
 INSIDE, WITHOUT = "trained with it", "left out"
 
 
@@ -55,10 +63,20 @@ class SourceRow:
 
 @dataclass(frozen=True)
 class Reason:
-    """Why test images got no call, and how many."""
+    """Why images got no call, and how many of the test part and of sources left out."""
 
     words: str
-    images: int
+    test: int
+    elsewhere: int
+
+
+@dataclass(frozen=True)
+class TaskRow:
+    """A leading figure of a task in the test part, and at sources left out."""
+
+    name: str
+    test: str
+    elsewhere: str
 
 
 @dataclass(frozen=True)
@@ -72,6 +90,7 @@ class Calls:
     heads: list[str]
     sources: list[SourceRow]
     reasons: list[Reason]
+    tasks: list[TaskRow]
     curve: Markup | None
     measured_elsewhere: bool
     why_not: str
@@ -106,7 +125,8 @@ def section(context: Context) -> Calls | None:
         ],
         heads=[text.TERMS[metric].name for metric in OF_SOURCES],
         sources=list(_sources(context, inside)),
-        reasons=_reasons(test),
+        reasons=_reasons(test, others),
+        tasks=_tasks(context) if elsewhere else [],
         curve=_curve(test, others),
         measured_elsewhere=bool(elsewhere),
         why_not=calls_summary.why_not_measured(context),
@@ -141,17 +161,47 @@ def _source_row(source: str, models: str, of: dict[str, text.Figure]) -> SourceR
     )
 
 
-def _reasons(test: pl.DataFrame) -> list[Reason]:
-    """Count the test images without a call by the reason, its figures left out."""
-    reasons = test.with_columns(
-        why=pl.when(pl.col("no_call") != "")
+def _reasons(test: pl.DataFrame, others: pl.DataFrame) -> list[Reason]:
+    """Count the images without a call by the reason, its figures left out; most first."""
+    of_test, of_others = (_counted(rows) for rows in (test, others))
+    found = [
+        Reason(words, of_test.get(words, 0), of_others.get(words, 0))
+        for words in sorted(of_test.keys() | of_others.keys())
+    ]
+    return sorted(found, key=lambda one: -one.test - one.elsewhere)
+
+
+def _counted(rows: pl.DataFrame) -> dict[str, int]:
+    why = (
+        pl.when(pl.col("no_call") != "")
         .then(pl.col("no_call").str.split(":").list.first())
         .when(pl.col("called").is_nan())
         .then(pl.lit("no threshold could be chosen"))
         .otherwise(pl.lit(""))
     )
-    counted = reasons.filter(pl.col("why") != "").group_by("why").len().sort("len", "why")
-    return [Reason(words, count) for words, count in counted.reverse().iter_rows()]
+    counted = rows.select(why=why).filter(pl.col("why") != "").group_by("why").len()
+    return dict(counted.iter_rows())
+
+
+def _tasks(context: Context) -> list[TaskRow]:
+    """Return the leading figures of lungs, finding and anomaly in both parts."""
+    whole = context.metrics.filter(
+        (pl.col("by") == ALL)
+        & pl.col("concept").is_in(["", context.concept or ""])
+        & pl.col("side").is_in([evaluate.BOTH, ""])
+        & (pl.col("grid") != evaluate.FILE)
+    )
+    found = []
+    for task, name, metric in TASKS:
+        of_task = whole.filter((pl.col("task") == task) & (pl.col("metric") == metric))
+        by_part = {row["part"]: text.Figure.of(row) for row in of_task.iter_rows(named=True)}
+        if "test" in by_part:
+            written = [
+                text.interval(by_part[part], metric) if part in by_part else text.DASH
+                for part in ("test", left_out.PART)
+            ]
+            found.append(TaskRow(f"{name}, {text.TERMS[metric].name}", *written))
+    return found
 
 
 def _curve(test: pl.DataFrame, others: pl.DataFrame) -> Markup | None:
