@@ -76,7 +76,7 @@ __all__ = [
     "unseen",
 ]
 
-VERSION = 6
+VERSION = 7
 METRICS, CALIBRATION, OF_FOLDS = "metrics.parquet", "calibration.json", "fold_calibration.json"
 OVERLAP, OVERLAP_IN_FILE = "overlap.parquet", "overlap_in_file.parquet"
 LEFT_OUT = "left_out_scores.parquet"

@@ -31,7 +31,7 @@ from hilum.reporting.sections.repeat import STEPS
 from hilum.run_folder import Run
 from hilum.safety import spreadsheet_cells
 
-VERSION = 10  # change it when the same run gives another page
+VERSION = 11  # change it when the same run gives another page
 PAGE, CARD = "report.html", "model_card.md"
 PAGE_TEMPLATE, MACROS = "report.html.j2", "report/macros.html.j2"
 
