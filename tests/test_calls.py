@@ -88,7 +88,7 @@ def test_held_out_images_are_inside_and_others_outside_with_the_reason(rows):
         {name: float(of[0]) for name, of in distances(fitted, strange).items()}
     )
     assert not placed.inside and placed.percentile == 100
-    assert "unlike the images it was trained on: all of these are closer" in placed.reason
+    assert "unlike the training images: all of these are closer" in placed.reason
 
 
 def distances(fitted, given):

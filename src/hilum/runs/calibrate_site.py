@@ -25,7 +25,13 @@ from hilum.dataset.manifest import Manifest
 from hilum.errors import BadData, NotFound, TooFew
 from hilum.imaging.batch.each_image import Watch, unwatched
 from hilum.imaging.files import image_file
-from hilum.inference import classify_images, domain, pretrained, segment_images
+from hilum.inference import (
+    classify_images,
+    domain,
+    pretrained,
+    segment_images,
+    training_hashes,
+)
 from hilum.inference.onnx_model import OnnxModel
 from hilum.inference.pretrained import PretrainedModel
 from hilum.inference.site import OF_SITE, Site, SiteThreshold, today
@@ -185,9 +191,11 @@ def _measure(
 ) -> MeasuredImage | str:
     """Return what the model gives for an image, or why it is left out. Raises `BadData`."""
     file = image_file.read(path)
-    if model.was_trained_on(file.pixel_digest):
-        return "the model was trained or tuned on"
     lungs = segment_images.segment_image(finder, file, path)
+    if model.was_trained_on(file.pixel_digest) or training_hashes.is_copy(
+        model.model, lungs.image, lungs.radiograph.size
+    ):
+        return "were trained or tuned on, or are copies of such images"
     if classify_images.refusal(lungs):
         return "are refused, as `hilum classify` refuses them"
     if classify_images.outside_population(model, lungs):
