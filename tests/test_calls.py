@@ -110,6 +110,14 @@ def fitted_inside(fitted, given):
     )
 
 
+def test_an_image_that_two_models_place_is_outside_where_either_says_so():
+    inside, far = domain.Placement(True, 40.0, ""), domain.Placement(False, 99.0, "far")
+    nearer = domain.Placement(True, 10.0, "")
+    assert domain.farther(inside, far) is domain.farther(far, inside) is far
+    assert domain.farther(inside, nearer) is inside
+    assert domain.farther(domain.UNPLACED, inside) is domain.UNPLACED
+
+
 def test_a_domain_of_few_images_is_fitted_out_of_fold(rows):
     few = rows(60)
     crossed = domain.crossed_distances(few, np.arange(60) % 5)
