@@ -51,7 +51,7 @@ def names(kind: str) -> list[str]:
     )
 
 
-def defaults(kind: str, name: str, what: str) -> dict[str, Any]:
+def defaults(kind: str, name: str, what: str) -> dict[str, object]:
     """Return the fields and defaults of a plug-in's dataclass `what`, or its dictionary `what`.
 
     They are read from the source, without importing the plug-in: model plug-ins import PyTorch,
@@ -64,7 +64,7 @@ def defaults(kind: str, name: str, what: str) -> dict[str, Any]:
     body = ast.parse(source).body
     for node in body:
         if isinstance(node, ast.ClassDef) and node.name == what:
-            found: dict[str, Any] = {}
+            found: dict[str, object] = {}
             for base in node.bases:
                 found |= _inherited(ast.unparse(base), body)
             own = (
@@ -87,7 +87,7 @@ def defaults(kind: str, name: str, what: str) -> dict[str, Any]:
     raise LookupError(f"the {KINDS[kind][1]} '{name}' declares no {what}")
 
 
-def _inherited(base: str, body: list[ast.stmt]) -> dict[str, Any]:
+def _inherited(base: str, body: list[ast.stmt]) -> dict[str, object]:
     """Return the fields and defaults of a dataclass that a plug-in's source imports by name.
 
     The module that defines it, such as `hilum.training.settings`, is imported, so it must not need

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
@@ -57,7 +56,7 @@ class Dataset:
         return self.manifest.remarks
 
     @cached_property
-    def summary(self) -> Mapping[str, Any]:
+    def summary(self) -> Mapping[str, object]:
         """Counts of images, patients, masks and labels by name."""
         return ingest.summary(self.manifest)
 

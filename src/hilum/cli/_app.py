@@ -19,6 +19,7 @@ from hilum.cli import console, exit_status
 if TYPE_CHECKING:
     from hilum.config import Recipe
     from hilum.run_folder import Run
+    from hilum.storage import JsonObject
 
 PIPELINE, DATA, IMAGES, RUNS = "Pipeline", "Data sets", "Images", "Runs"  # groups of verbs
 
@@ -209,7 +210,7 @@ def performed(
     as_json: bool,
     fixes: Path | None = None,
     share: Mapping[str, str] | None = None,
-) -> tuple[Recipe, Run, dict[str, Any]]:
+) -> tuple[Recipe, Run, dict[str, JsonObject]]:
     recipe, run = meant(source, to, quick)
     if share:
         recipe = recipe.sharing(share)
@@ -218,7 +219,7 @@ def performed(
     return recipe, run, chain_of(recipe, run, until, as_json)
 
 
-def chain_of(recipe: Recipe, run: Run, until: str, as_json: bool) -> dict[str, Any]:
+def chain_of(recipe: Recipe, run: Run, until: str, as_json: bool) -> dict[str, JsonObject]:
     """Do the steps up to `until`, reporting each on a line; return their summaries by name."""
     from hilum.runs import run_all
 
@@ -239,7 +240,7 @@ def chain_of(recipe: Recipe, run: Run, until: str, as_json: bool) -> dict[str, A
     return summaries
 
 
-def print_steps(run: Run, steps: dict[str, Any]) -> None:
+def print_steps(run: Run, steps: Mapping[str, object]) -> None:
     console.echo(json.dumps({"run": str(run.folder), "steps": steps}, indent=1))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hilum.errors import on_one_line
 
@@ -19,7 +19,7 @@ FOLDED = 3  # findings that a summary of labels names
 COLOURS = {"error": "red", "warning": "yellow", "info": "dim"}
 
 
-def line(summary: dict[str, Any]) -> str:
+def line(summary: Mapping[str, object]) -> str:
     """Return a step's summary on one line; counts of labels are folded (`folded`)."""
     parts = []
     for key, value in summary.items():
@@ -64,7 +64,7 @@ def _split_state(words: str) -> tuple[str, str]:
     return words, "images"
 
 
-def division(summary: Mapping[str, Any]) -> str:
+def division(summary: Mapping[str, object]) -> str:
     """Say what is done in place of one split, from the summary of the step `split`."""
     if "folds" not in summary:
         return (
@@ -94,7 +94,7 @@ def columns(table: pl.DataFrame) -> str:
     )
 
 
-def plain(table: pl.DataFrame) -> list[dict[str, Any]]:
+def plain(table: pl.DataFrame) -> list[dict[str, object]]:
     """Rows for JSON, which has no nan: null in its place."""
     return [
         {key: None if cell != cell else cell for key, cell in row.items()}

@@ -25,7 +25,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -54,6 +53,8 @@ from hilum.inference.onnx_model import OnnxModel
 from hilum.inference.pretrained import PretrainedModel
 from hilum.safety.path_names import as_text
 from hilum.statistics import calibration
+from hilum.statistics.calibration import Fitted
+from hilum.storage import JsonObject
 
 LEAST = LungCrop.min_mask_quality  # of the lungs: below it images are not cropped along them
 TABLE = "classify.csv"
@@ -104,12 +105,12 @@ class ImageResult:
     age_years: float | None  # as stated by the file
     scores: list[FindingScore] = field(default_factory=list)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """Return the result for JSON."""
         return asdict(self)
 
     @classmethod
-    def of_dict(cls, stored: Mapping[str, Any]) -> ImageResult:
+    def of_dict(cls, stored: JsonObject) -> ImageResult:
         """Return the result that `as_dict` was made of."""
         return cls(**{**stored, "scores": [FindingScore(**one) for one in stored["scores"]]})
 
@@ -247,7 +248,7 @@ def warned(model: PretrainedModel, lungs: segment_images.LungResult, pixel_diges
 
 
 def scored(
-    model: str, concept: str, score: float, known: Mapping[str, Any] | None, warning: str
+    model: str, concept: str, score: float, known: Fitted | None, warning: str
 ) -> FindingScore:
     """Return a score with its call and probability.
 
@@ -255,7 +256,7 @@ def scored(
     where nothing was fitted.
     """
     threshold = known["threshold"] if known else None
-    fits = calibration.from_json(dict(known)) if known else {}
+    fits = calibration.from_json(known) if known else {}
     call = None
     if threshold is not None:
         call = PRESENT if score >= threshold else ABSENT
@@ -299,7 +300,7 @@ def _lines(one: ImageResult) -> Iterator[str]:
         yield f"  warning: {warning}"
 
 
-def cards(models: Sequence[PretrainedModel]) -> list[dict[str, Any]]:
+def cards(models: Sequence[PretrainedModel]) -> list[dict[str, object]]:
     """Return each model's card for JSON: its data, population, figures and limits."""
     return [
         {
@@ -321,19 +322,19 @@ def cards(models: Sequence[PretrainedModel]) -> list[dict[str, Any]]:
 
 def card_lines(models: Sequence[PretrainedModel]) -> str:
     """Format the models' cards for a person."""
-    return "\n\n".join(map(_card_text, cards(models))) or (
+    return "\n\n".join(map(_card_text, models, cards(models))) or (
         f"{_NO_MODEL} (searched {pretrained.folder()})"
     )
 
 
-def _card_text(card: Mapping[str, Any]) -> str:
+def _card_text(model: PretrainedModel, card: Mapping[str, object]) -> str:
     about = [f"  {name}: {card[name]}" for name in ("trained on", "beware", "licence", "source")]
-    figures = [f"  {name}: {value}" for name, value in card["figures"].items()]
+    figures = [f"  {name}: {value}" for name, value in model.figures.items()]
     title = f"{card['model']}: {card['title']} ({card['file']}, {card['digest']})"
     return "\n".join([title, *about, *figures])
 
 
-def rows(found: Sequence[ImageResult]) -> Iterator[dict[str, Any]]:
+def rows(found: Sequence[ImageResult]) -> Iterator[dict[str, object]]:
     """Yield a row of COLUMNS per score; for an image without scores one that says why."""
     for one in found:
         about = {name: value for name, value in one.as_dict().items() if name != "scores"}

@@ -46,6 +46,7 @@ from hilum.errors import BadData, NotFound, install_command
 from hilum.inference import training_hashes
 from hilum.inference.onnx_model import InputContract, OnnxModel
 from hilum.plugins import Card
+from hilum.statistics.calibration import Fitted
 
 NAME = PRETRAINED  # the name in a recipe and in the tables of a run
 MODEL, SMALL = "lungs.onnx", "lungs.int8.onnx"
@@ -171,7 +172,7 @@ class PretrainedModel:
         return Card(**{name: stored[name] for name in Card.__dataclass_fields__ if name in stored})
 
     @property
-    def calibration(self) -> dict[str, dict[str, Any]]:
+    def calibration(self) -> dict[str, Fitted]:
         """By concept, or for "anomaly", the fits as of `hilum.statistics.calibration.as_json`."""
         return self._metadata("calibration")
 

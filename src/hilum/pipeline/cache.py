@@ -20,11 +20,11 @@ from typing import TypeVar
 import numpy as np
 
 from hilum import storage
-from hilum.annotations import lung_masks, shapes
+from hilum.annotations import lung_masks, mask_codecs, shapes
 from hilum.config import Pixels, Recipe
 from hilum.dataset import pixel_cache
 from hilum.dataset.manifest import Manifest
-from hilum.dataset.pixel_cache import FACTS, Cache
+from hilum.dataset.pixel_cache import FACTS, Cache, Fact
 from hilum.errors import BadData, refused, working_on
 from hilum.imaging import burned_in_text
 from hilum.imaging.files import dicom, image_file, raster
@@ -32,7 +32,6 @@ from hilum.imaging.geometry import Letterbox
 from hilum.imaging.perceptual_hash import hash_image
 from hilum.imaging.radiograph import preprocess
 from hilum.pipeline import _previous_cache, reference_masks
-from hilum.pipeline._previous_cache import Facts
 from hilum.pipeline.reference_masks import ImageRow, MeaningOf
 from hilum.pipeline.step import Inputs, StepResult
 from hilum.progress import Progress, quietly
@@ -47,6 +46,7 @@ VERSION = 6  # to be raised when the same file and recipe give other pixels or f
 THREADS = max(2, min(8, os.cpu_count() or 1))
 AHEAD = 4 * THREADS  # images whose facts may wait for those of an earlier one
 SYNC_EVERY = 256  # images between two forced writes to disk
+Facts = dict[str, Fact]  # of one image, by the keys of FACTS
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
@@ -236,7 +236,7 @@ def _mask(
     forward = Letterbox(labels.shape, to).forward
     if (ignored := labels == lung_masks.IGNORE).any():
         runs = shapes.RunLengths.of(forward(ignored.astype(np.uint8) * np.uint8(255)) >= 128)
-        facts["mask_ignored"] = runs.to_coco()["counts"]
+        facts["mask_ignored"] = mask_codecs.rle_encode(runs.counts)
     return lung_masks.downsample_labels(labels, forward)
 
 

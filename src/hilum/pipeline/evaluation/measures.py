@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -21,6 +21,7 @@ from hilum.annotations.vocabulary import State
 from hilum.config import Evaluate
 from hilum.pipeline.evaluation import estimate
 from hilum.pipeline.evaluation.estimate import NAN
+from hilum.statistics.calibration import Fitted
 from hilum.statistics.metrics import calibration as calibrated
 from hilum.statistics.metrics import discrimination
 
@@ -36,8 +37,6 @@ NEEDS = {
 NO_THRESHOLD = "tune holds one class only, so no threshold was chosen"
 NO_PROBABILITY = "the score does not lie from 0 to 1, so it is no probability"
 Metric = Callable[[np.ndarray, np.ndarray], float]
-# What was chosen on one tune part, as `hilum.statistics.calibration.as_json` returns it: JSON.
-Fitted = dict[str, Any]
 
 
 class Measure(NamedTuple):
