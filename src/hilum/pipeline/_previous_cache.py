@@ -108,7 +108,7 @@ def _whole_lines(journal: Path) -> Iterator[JsonObject]:
 
 
 def _facts(line: bytes) -> JsonObject | None:
-    """Parse a line of the journal, with the keys of FACTS; None where it is not what was written."""
+    """Parse a line of the journal (keys of FACTS); None where it is not what was written."""
     try:
         facts = json.loads(line) if line.endswith(b"\n") else None
     except ValueError:

@@ -286,7 +286,8 @@ def _of_metrics(stored: pl.DataFrame, found: pl.DataFrame) -> Iterator[str]:
         if not all(_alike(before[name], now[name]) for name in before):
             names = (before[name] for name in ("part", "task", "concept", "side", "metric"))
             of = " ".join(filter(None, names))
-            yield f"{of} is stored as {_written(Figure.of(before))} and found to be {_written(Figure.of(now))}"
+            stored_as, found_now = (_written(Figure.of(row)) for row in (before, now))
+            yield f"{of} is stored as {stored_as} and found to be {found_now}"
 
 
 def _written(figure: Figure) -> str:
