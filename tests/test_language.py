@@ -12,7 +12,7 @@ SOURCE = Path(hilum.__file__).parent
 FILES = sorted(path for path in SOURCE.rglob("*") if path.suffix in (".py", ".j2"))
 MODULES = [path for path in FILES if path.suffix == ".py"]
 COLUMNS = 100
-ANY = 5  # places where a dictionary of anything may stand: JSON, TOML and what is written as such
+ANY = 5  # places where a dictionary of anything may stand: where JSON and TOML are read
 PRIVATE = {  # word: what the field says
     "told": "reported, stated, summary",
     "learnt": "trained",
