@@ -83,8 +83,8 @@ class _Annotation(Segmented, _Origin):
     id: int
     image_id: int
     iscrowd: int
-    category: NotRequired[str]  # until all parts are known, then
-    category_id: NotRequired[int]
+    category: NotRequired[str]  # until the categories of all parts are known
+    category_id: NotRequired[int]  # from then on
 
 
 class _Info(TypedDict):

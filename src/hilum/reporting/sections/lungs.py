@@ -259,6 +259,7 @@ def _galleries(run: Run, ranked: pl.DataFrame, cached: Cache) -> list[Gallery]:
         "Best": range(ranked.height - BEST, ranked.height),
     }
     masks = segment.Masks.of(run, cached.size)
+    listed = ranked.select("image_id", "dice").rows()
     galleries: list[Gallery] = []
     seen: set[int] = set()
     for name, numbers in chosen.items():
@@ -266,7 +267,7 @@ def _galleries(run: Run, ranked: pl.DataFrame, cached: Cache) -> list[Gallery]:
         seen.update(fresh)
         shown = [
             _overlay(image_id, dice, cached, masks[image_id])
-            for image_id, dice in ranked[fresh].select("image_id", "dice").iter_rows()
+            for image_id, dice in (listed[number] for number in fresh)
         ]
         if shown:
             galleries.append(Gallery(name, shown))
