@@ -173,7 +173,7 @@ def test_one_finding_has_no_average():
 def test_the_threshold_is_carried_from_tune_and_the_re_tuned_one_is_named(tables, whole):
     table, fitted = whole
     rows = classification.known(*tables).filter(pl.col("concept") == FINDINGS[0])
-    for part, suffix in (("tune", ""), ("test", "_retuned")):
+    for part, suffix in (("tune", ""), ("test", "_reoptimised")):
         of_part, test = (rows.filter(pl.col("part") == wanted) for wanted in (part, "test"))
         threshold = discrimination.youden_threshold(
             of_part["state"].to_numpy(), of_part["score"].to_numpy()
@@ -186,7 +186,7 @@ def test_the_threshold_is_carried_from_tune_and_the_re_tuned_one_is_named(tables
     assert (
         fitted["finding"][FINDINGS[0]]["threshold"]
         == one(table, "threshold")["value"]
-        != one(table, "threshold_retuned")["value"]
+        != one(table, "threshold_reoptimised")["value"]
     )
 
 
@@ -319,7 +319,7 @@ def test_a_test_part_of_one_class_or_without_a_known_label_has_no_area_and_says_
     tables, state, why
 ):
     table, _ = found(relabelled(tables, "test", state))
-    for metric in ("auroc", "average_precision", "balanced_accuracy", "sensitivity_retuned"):
+    for metric in ("auroc", "average_precision", "balanced_accuracy", "sensitivity_reoptimised"):
         row = one(table, metric)
         assert math.isnan(row["value"]) and math.isnan(row["ci_low"]) and row["reason"] == why
     assert (
@@ -346,7 +346,7 @@ def test_a_tune_part_of_one_class_chooses_no_threshold_and_no_calibration(tables
     )
     assert one(table, "brier_temperature")["reason"] == f"not calibrated on tune: {why}"
     assert not math.isnan(one(table, "auroc")["value"]) and not math.isnan(
-        one(table, "sensitivity_retuned")["value"]
+        one(table, "sensitivity_reoptimised")["value"]
     )
 
 

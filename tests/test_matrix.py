@@ -145,8 +145,8 @@ def test_its_own_set_is_the_test_part_with_the_figures_of_evaluation(made, small
     own, told = row(made[1], "small", "small"), storage.read_table(small_run / evaluate.METRICS)
     for name, measure in (
         ("auroc", "auroc"),
-        ("sensitivity", "carried_sensitivity"),
-        ("specificity", "retuned_specificity"),
+        ("sensitivity", "transferred_sensitivity"),
+        ("specificity", "reoptimised_specificity"),
     ):
         same = told.filter(
             (pl.col("task") == "finding")
@@ -177,7 +177,7 @@ def test_a_strange_set_is_measured_without_its_tune_part_and_a_threshold_is_chos
         .join(small.truth("tuberculosis"), on="image_id")
         .filter(pl.col("part") == "tune")
     )
-    for kind, rows in (("carried", own), ("retuned", tune)):
+    for kind, rows in (("transferred", own), ("reoptimised", tune)):
         threshold = discrimination.youden_threshold(
             rows["state"].to_numpy(), rows["score"].to_numpy()
         )
@@ -284,8 +284,8 @@ def test_what_cannot_be_told_is_nan_with_its_reason():
     told = cross_evaluation_figures.figures(same, 0.5, 0.5, Evaluate(bootstrap=100))
     assert (
         math.isnan(told["auroc"])
-        and math.isnan(told["carried_specificity"])
-        and told["carried_sensitivity"] == 0.5
+        and math.isnan(told["transferred_specificity"])
+        and told["transferred_sensitivity"] == 0.5
         and "one class" in told["reason"]
     )
     assert json.loads(json.dumps(console.plain(pl.DataFrame([told]))))[0]["auroc"] is None

@@ -76,7 +76,7 @@ def make_up_models(run, recipe):
     found = pl.DataFrame(index, schema=segment.LUNGS, orient="row")
     storage.write_table(run / segment.INDEX, found)
     storage.write_table(
-        run / segment.FINDINGS, segment.unreliable(found, recipe.crop.min_mask_quality)
+        run / segment.ISSUES, segment.unreliable(found, recipe.crop.min_mask_quality)
     )
     heard = (
         [
@@ -94,7 +94,7 @@ def make_up_models(run, recipe):
         if learnt
         else {"reason": "0 lung masks in the training part: regions are whole pictures"}
     )
-    files = [f"segment/{TRAINING}", segment.MASKS, segment.INDEX, segment.FINDINGS, segment.EPOCHS]
+    files = [f"segment/{TRAINING}", segment.MASKS, segment.INDEX, segment.ISSUES, segment.EPOCHS]
     run.finish("segment", segment.made_from(run, recipe), digests(run, files), told)
     do(run, recipe, "crop", crop)
     make_up_scores(run, table, rng)
@@ -317,11 +317,11 @@ def test_both_thresholds_subgroups_and_the_power_of_the_test_part_are_told(full,
     }
     told = chapter(page, "finding")
     thresholds = told.split("Two thresholds")[1].split("Probabilities")[0]
-    for metric in ("threshold", "threshold_retuned"):
+    for metric in ("threshold", "threshold_reoptimised"):
         assert f"{value[metric]['value']:.4g}" in thresholds
-    for metric in ("sensitivity", "sensitivity_retuned", "npv", "accuracy_retuned"):
+    for metric in ("sensitivity", "sensitivity_reoptimised", "npv", "accuracy_reoptimised"):
         assert (
-            words.interval(words.Figure.of(value[metric]), metric.removesuffix("_retuned"))
+            words.interval(words.Figure.of(value[metric]), metric.removesuffix("_reoptimised"))
             in thresholds
         )
     auroc = value["auroc"]
@@ -401,7 +401,7 @@ def test_audit_rules_stand_worst_first_with_remedy(full, page):
 
 def test_doubtful_lungs_are_listed_with_their_picture_and_how_training_went_is_drawn(full, page):
     run, _ = full
-    worst = storage.read_table(run / segment.FINDINGS)
+    worst = storage.read_table(run / segment.ISSUES)
     assert worst.height == 1 and worst["severity"].to_list() == ["warning"]
     assert (
         segment.UNRELIABLE.name in page

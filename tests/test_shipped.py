@@ -117,10 +117,10 @@ def test_the_audit_lists_doubtful_lungs_worst_first_as_long_as_they_are_those_of
     tmp_path, unmasked, installed
 ):
     run, recipe = begun(tmp_path, unmasked)
-    before = segment.findings(run, recipe)
+    before = segment.issues(run, recipe)
     do(run, recipe, "segment", segment)
     found = storage.read_table(run / segment.INDEX)
-    told = segment.findings(run, recipe).tail(-before.height)
+    told = segment.issues(run, recipe).tail(-before.height)
     doubtful = found.filter(pl.col("quality") < lung_finder.GOOD).sort("quality", "image_id")
     assert doubtful.height > 1 and told["image_id"].to_list() == doubtful["image_id"].to_list()
     assert (told["severity"] == "warning").to_list() == (
@@ -128,7 +128,7 @@ def test_the_audit_lists_doubtful_lungs_worst_first_as_long_as_they_are_those_of
     ).to_list()
     other = replace(recipe, split=replace(recipe.split, seed=5))
     do(run, other, "split", split)
-    assert segment.findings(run, other).equals(before), (
+    assert segment.issues(run, other).equals(before), (
         "lungs of another split are none of this run's"
     )
 

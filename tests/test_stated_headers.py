@@ -148,7 +148,7 @@ def test_no_later_stage_sees_an_image_that_is_in_no_part(whole):
 
 
 def test_the_audit_names_each_image_that_is_left_out(whole):
-    found = storage.read_table(whole[0] / audit.FINDINGS).filter(
+    found = storage.read_table(whole[0] / audit.ISSUES).filter(
         pl.col("rule").is_in([rule.name for rule in (check.VIEW, check.BODY_PART, check.MODALITY)])
     )
     assert found["severity"].unique().to_list() == ["info"] and found.height == 11
@@ -207,7 +207,7 @@ def test_a_setting_keeps_them_and_the_audit_warns_of_them(data, tmp_path):
     run, _ = divided(data, tmp_path / "run", include=("LATERAL",))
     assert storage.read_table(run / "split.parquet").height == 32
     assert run.summary("split")[_selection.EXCLUDED] == {"body part HAND": 2, "modality CT": 1}
-    found = storage.read_table(run / audit.FINDINGS).filter(pl.col("rule") == check.VIEW.name)
+    found = storage.read_table(run / audit.ISSUES).filter(pl.col("rule") == check.VIEW.name)
     assert found["severity"].to_list() == ["warning"] * 8 and found["message"][0].endswith(
         "included by [split] include"
     )
