@@ -202,16 +202,16 @@ def main() -> None:
     sets = {name: known(arguments.data, folders, arguments.work) for name, folders in SETS.items()}
     lines = []
     for name, known_set in sets.items():
-        reported = f"{len(known_set.paths):,} {name}' images"
+        reported = f"{len(known_set.paths):,} images of {name}"
         cells = by_images(known_set, foreign, remade.get(name, {}))
-        lines += [f"| predict | {reported} | {cell} |" for cell in cells]
+        lines += [f"| apply | {reported} | {cell} |" for cell in cells]
     for model in (reader.model for reader in pretrained.pretrained_models()):
         name = "children" if model.path.stem == "pneumonia_child" else "adults"
         reported = (
             f"{len(set(model.metadata['trained_on']['pixels'])):,} hashes of {model.path.stem}"
         )
         cells = by_hashes(model, sets[name], foreign, remade.get(name, {}))
-        lines += [f"| read | {reported} | {cell} |" for cell in cells]
+        lines += [f"| classify | {reported} | {cell} |" for cell in cells]
     about = (
         "`python -m benchmarks.accuracy.copies --data ../shared/data --work work` on"
         f" {machine('numpy')}."

@@ -5,7 +5,7 @@
 
 Makes a small run of made-up radiographs, then flips one bit at a time, drawn evenly over the files
 and within a file over its bits, and calls `hilum run RUN`, `hilum apply RUN IMAGE` and `hilum
-verify RUN`, each on the damaged run in a process of its own. What a verb did is
+reproduce RUN`, each on the damaged run in a process of its own. What a verb did is
 
     found      it refused, naming the file, or (`run`) said so, made it again, and ended with the
                digests of the intact run. A changed recipe.toml may be a person's wish: `run` says
@@ -40,7 +40,7 @@ from hilum.cli.verbs import app
 from hilum.run_folder import RECIPE, Run
 from hilum.runs.run_all import STEPS
 
-VERBS = ("run", "predict", "reproduce")
+VERBS = ("run", "apply", "reproduce")
 FOUND, UNUSED, MISSED = "found", "not used", "missed"
 
 
@@ -120,7 +120,7 @@ def arguments(verb: str, place: Path, run: Path) -> list[object]:
     image = sorted((place / "data" / "CXR_png").glob("*.png"))[0]
     return {
         "run": ["run", run],
-        "predict": ["predict", run, image, "--json"],
+        "apply": ["apply", run, image, "--json"],
         "reproduce": ["reproduce", run, "--images", "1"],
     }[verb]
 
