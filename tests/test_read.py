@@ -45,7 +45,7 @@ def folder(tmp_path_factory):
     made = installation(tmp_path_factory.mktemp("installed"))
     reader(made, "tb", "tuberculosis", "cavity", people=ADULTS)
     reader(made, "pneumonia_child", "pneumonia", people=CHILDREN)
-    reader(made, "unusual", size=96)
+    reader(made, "spare", size=96)
     return made
 
 
@@ -76,13 +76,13 @@ def dicom(folder, **reported):
 def test_every_model_that_is_there_is_evaluated_for_each_of_its_concepts(installed, image):
     assert [model.name for model in pretrained.pretrained_models()] == [
         "pneumonia_child",
-        "unusual",
+        "spare",
         "tb",
     ]
     one = only(image)
     assert [(said.model, said.concept) for said in one.scores] == [
         ("pneumonia_child", "pneumonia"),
-        ("unusual", "anomaly"),
+        ("spare", "anomaly"),
         ("tb", "tuberculosis"),
         ("tb", "cavity"),
     ]
@@ -183,7 +183,7 @@ def test_by_its_header_an_adults_film_is_warned_about_by_the_model_of_children_a
 ):
     for years, warned in (("054Y", "pneumonia_child"), ("003Y", "tb"), ("018M", "tb")):
         said = only(dicom(tmp_path, PatientAge=years)).scores
-        assert {one.model for one in said if one.warning} - {"unusual"} == {warned}
+        assert {one.model for one in said if one.warning} - {"spare"} == {warned}
     warning = next(
         one.warning
         for one in only(dicom(tmp_path, PatientAge="054Y")).scores
@@ -212,7 +212,7 @@ def test_without_an_age_the_outlines_of_the_lungs_decide(
     warnings = {
         said.model: said.warning
         for said in only(image).scores
-        if said.warning and said.model != "unusual"
+        if said.warning and said.model != "spare"
     }
     assert warnings.keys() == warned.keys() and all(
         words in warnings[model] for model, words in warned.items()
