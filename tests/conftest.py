@@ -1,4 +1,6 @@
-"""One small run of the whole job, made once and shared: tests that only look at it take it from here."""
+"""One small run of the whole job, made once and shared: tests that only read it take it
+from here.
+"""
 
 from __future__ import annotations
 
@@ -48,9 +50,9 @@ def made_by(run: Run) -> dict[str, dict[str, str]]:
 def resealed(run: Run) -> Run:
     """The run with its files as they are now in its markers, as if its steps had left them so."""
     for marker in (run / MARKERS).glob("*.json"):
-        told = integrity.read_sealed(marker)
-        told["files"] = {name: integrity.digest_of(run / name) for name in told["files"]}
-        storage.write_json(marker, integrity.sealed(told))
+        reported = integrity.read_sealed(marker)
+        reported["files"] = {name: integrity.digest_of(run / name) for name in reported["files"]}
+        storage.write_json(marker, integrity.sealed(reported))
     return run
 
 
@@ -70,9 +72,11 @@ def small_run(tmp_path_factory) -> Run:
 
 @pytest.fixture(scope="session")
 def lung_model(tmp_path_factory) -> Path:
-    """A lung model made by hand, with the metadata of one that comes with Hilum: darker than around and where phantoms have lungs is lung.
+    """A lung model made by hand, with the metadata of one that comes with Hilum: darker than around
+    and where phantoms have lungs is lung.
 
-    Its Dice on phantoms is about 0.92. It is ready in two seconds, where training a network as good takes a minute.
+    Its Dice on phantoms is about 0.92. It is ready in two seconds, where training a network as good
+    takes a minute.
     """
     from dataclasses import asdict
 
@@ -82,7 +86,7 @@ def lung_model(tmp_path_factory) -> Path:
     from hilum.training import onnx_export
     from hilum.training.models import compact_unet
 
-    pictures, masks = (
+    radiographs, masks = (
         np.stack(some) for some in zip(*(_phantom(seed) for seed in range(40)), strict=True)
     )
     usual = np.stack([(masks == side).mean(0) for side in lung_masks.SIDES.values()]).clip(
@@ -102,22 +106,24 @@ def lung_model(tmp_path_factory) -> Path:
             )
             return torch.sigmoid(EVIDENCE * (around - 0.03 - smooth) + self.usual)
 
-    told = {
+    reported = {
         "contract": asdict(
-            InputContract("lungs", pictures.shape[1], "whole", "percentiles", compact_unet.OUTPUTS)
+            InputContract(
+                "lungs", radiographs.shape[1], "whole", "percentiles", compact_unet.OUTPUTS
+            )
         ),
         "card": asdict(compact_unet.CARD),
         "trained_on": {
-            "images": len(pictures),
+            "images": len(radiographs),
             "digest": "made up",
             "sources": ["phantoms"],
             "pixels": [],
         },
     }
     path = tmp_path_factory.mktemp("model") / "lungs.onnx"
-    metadata = {key: storage.as_json(value) for key, value in told.items()}
+    metadata = {key: storage.as_json(value) for key, value in reported.items()}
     onnx_export.to_onnx(
-        Dark(), path, size=pictures.shape[1], outputs=compact_unet.OUTPUTS, metadata=metadata
+        Dark(), path, size=radiographs.shape[1], outputs=compact_unet.OUTPUTS, metadata=metadata
     )
     return path
 
@@ -128,7 +134,7 @@ def _phantom(seed: int, size: int = 128) -> tuple[np.ndarray, np.ndarray]:
     labels = np.where(
         made.right_lung, lung_masks.RIGHT, np.where(made.left_lung, lung_masks.LEFT, 0)
     ).astype(np.uint8)
-    picture = preprocess(
+    image = preprocess(
         Radiograph((made.pixels / 255).astype(np.float32), None, ()), size, "percentiles"
     )
-    return picture, lung_masks.downsample_labels(labels, Letterbox(labels.shape, size).forward)
+    return image, lung_masks.downsample_labels(labels, Letterbox(labels.shape, size).forward)

@@ -1,4 +1,6 @@
-"""The reviewer's checklist and the model card: what they answer is in the run, and what they cannot answer is left to a person."""
+"""The reviewer's checklist and the model card: what they answer is in the run, and what they cannot
+answer is left to a person.
+"""
 
 import re
 
@@ -118,8 +120,8 @@ def test_what_the_run_cannot_know_is_left_to_a_person_and_nothing_is_empty(facts
 def test_answers_are_the_runs_own_numbers(facts, rows):
     test = facts.table.filter(pl.col("part") == "test")
     assert (
-        f"test: {test.height} images of {test['patient_id'].n_unique()} patients, {(test['state'] == 1).sum()} with"
-        in answer(rows, "20a")
+        f"test: {test.height} images of {test['patient_id'].n_unique()} patients, "
+        f"{(test['state'] == 1).sum()} with" in answer(rows, "20a")
     )
     figure = facts.metrics.filter(
         (pl.col("task") == "finding")
@@ -192,7 +194,7 @@ def test_it_names_the_lung_model_that_was_used_and_begins_where_the_settings_say
     class Shipped(type(facts.run)):
         def summary(self, step):
             return (
-                {"model": "pretrained", "reason": "asked for"}
+                {"model": "pretrained", "reason": "requested"}
                 if step == "segment"
                 else super().summary(step)
             )

@@ -24,7 +24,7 @@ def loaded(place: str, folder: Path):
     (folder / f"{name}.py").write_text(EXAMPLES[place])
     found = util.spec_from_file_location(name, folder / f"{name}.py")
     module = util.module_from_spec(found)
-    sys.modules[name] = module  # dataclasses look their module up
+    sys.modules[name] = module  # dataclasses resolve their module
     found.loader.exec_module(module)
     return module
 

@@ -117,12 +117,12 @@ def test_a_plug_in_knows_no_other_plug_in(kind):
 
 def test_torch_lives_under_training_only():
     others = [path for path in modules() if place(path)[0] != "training"]
-    strangers = [
+    offenders = [
         place(path)
         for path in others
         if {name.split(".")[0] for name in imports(path)} & set(TORCH)
     ]
-    assert not strangers
+    assert not offenders
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,9 @@
-"""What reports deny, doubt and affirm: phrases rule by rule, made-up sentences, and properties.
+"""What reports deny, flag and affirm: phrases rule by rule, made-up sentences, and properties.
 
 tests/facts/report_language.csv holds made-up sentences with all that each says. `use`: development
-(the rules were written with these in view), held_out and later (each written, with its truth, before
-it was first read; what was read then stands in benchmarks/accuracy/report_parser.py). Each row has a kind and the
-concepts present, absent and uncertain; what is said of no finding has none.
+(the rules were written with these in view), held_out and later (each written, with its truth,
+before it was first read; what was read then stands in benchmarks/accuracy/report_parser.py). Each
+row has a kind and the concepts present, absent and uncertain; what is said of no finding has none.
 """
 
 import csv
@@ -64,7 +64,7 @@ no improvement in the size of {}
 not only {} but also a hernia
 not merely {}
 not necessarily {}
-there is no doubt about {}
+there is no flag about {}
 no other abnormality than {}
 no abnormality other than {}
 no abnormality except {}
@@ -174,7 +174,7 @@ not inconsistent with {}
 not likely {}
 probably no {}
 {} has possibly resolved
-doubtful {}
+unreliable {}
 low probability of {}
 hernia cannot be distinguished from {}
 {}: possible

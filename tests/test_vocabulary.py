@@ -1,4 +1,6 @@
-"""The shipped findings: a sound tree, codes of the right form, and what follows from a child for its parents."""
+"""The shipped findings: a sound tree, codes of the right form, and what follows from a child for
+its parents.
+"""
 
 import re
 
@@ -40,7 +42,8 @@ every_concept = pytest.mark.parametrize(
     "concept", concepts().values(), ids=lambda concept: concept.id
 )
 
-# The dihedral group of order ten, as (rotation, is it a reflection): Verhoeff's multiplication without its published table.
+# The dihedral group of order ten, as (rotation, is it a reflection): Verhoeff's multiplication
+# without its published table.
 _STEPS = (1, 5, 7, 6, 2, 8, 3, 0, 9, 4)
 
 
@@ -181,30 +184,32 @@ def test_an_unknown_concept_is_refused_with_the_nearest_name(ask):
 
 
 def test_a_present_child_makes_its_parents_present_whatever_was_said_of_them():
-    told = {
+    reported = {
         "infection": State.ABSENT,
         "tuberculosis": State.UNCERTAIN,
         "miliary_tuberculosis": State.PRESENT,
     }
     present = ("infection", "tuberculosis", "miliary_tuberculosis", "abnormality")
-    assert roll_up(told) == dict.fromkeys(present, State.PRESENT)
-    assert told["infection"] == State.ABSENT
+    assert roll_up(reported) == dict.fromkeys(present, State.PRESENT)
+    assert reported["infection"] == State.ABSENT
 
 
 def test_nothing_follows_from_absent_or_uncertain_children():
-    told = {
+    reported = {
         "nodule": State.ABSENT,
         "mass": State.ABSENT,
         "pneumonia": State.UNCERTAIN,
         "local:mine": State.PRESENT,
     }
-    assert roll_up(told) == told
+    assert roll_up(reported) == reported
 
 
 @given(st.dictionaries(st.sampled_from(sorted(concepts())), st.sampled_from(State)))
 @settings(deadline=None)
-def test_rolling_up_twice_is_rolling_up_once_and_only_adds_presence(told):
-    rolled = roll_up(told)
+def test_rolling_up_twice_is_rolling_up_once_and_only_adds_presence(reported):
+    rolled = roll_up(reported)
     assert roll_up(rolled) == rolled
-    assert all(rolled[concept] in (state, State.PRESENT) for concept, state in told.items())
-    assert all(state == State.PRESENT for concept, state in rolled.items() if concept not in told)
+    assert all(rolled[concept] in (state, State.PRESENT) for concept, state in reported.items())
+    assert all(
+        state == State.PRESENT for concept, state in rolled.items() if concept not in reported
+    )

@@ -12,14 +12,14 @@ Seconds = Mapping[str, float]  # by what was timed
 
 
 def arguments_of(description: str, runs: int) -> argparse.Namespace:
-    """Read the command line of a bench that compares two trees."""
+    """Read the command line of a benchmark that compares two trees."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--old", type=Path, required=True, help="the src folder of the other tree")
     parser.add_argument("--new", type=Path, default=HERE)
     parser.add_argument("--runs", type=int, default=runs)
-    parser.add_argument("--record", action="store_true", help="write bench/RESULTS.md")
+    parser.add_argument("--record", action="store_true", help="write the page of results")
     return parser.parse_args()
 
 

@@ -23,7 +23,7 @@ from hilum.dataset.readers import kaggle_masks
 def seconds(source: Path, image: Path, out: Path) -> Seconds:
     """Return the wall-clock time of one process, and its processor time."""
     environment = os.environ | {"PYTHONPATH": str(source), "ORT_DISABLE_TELEMETRY": "1"}
-    command = [sys.executable, "-m", "hilum", "lungs", str(image), "--to", str(out)]
+    command = [sys.executable, "-m", "hilum", "lungs", str(image), "--out", str(out)]
     begun, before = time.perf_counter(), os.times()
     subprocess.run(command, env=environment, check=True, capture_output=True)
     after = os.times()

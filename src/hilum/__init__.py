@@ -10,8 +10,8 @@ and honest figures out.
 
 Each name is loaded when it is first used, so that importing the package is quick. Importing it
 changes nothing global but one thing: `ORT_DISABLE_TELEMETRY` is set in the environment unless it is
-there already. Else ONNX Runtime writes a device id and events to the home folder and looks up a
-host, from the moment when it is imported, whoever imports it.
+there already. Else ONNX Runtime writes a device id and events to the home folder and resolves a
+host name, from the moment when it is imported, whoever imports it.
 """
 
 import os as _os

@@ -151,13 +151,13 @@ def audit(
     from hilum.pipeline import audit as step
     from hilum.pipeline import segment as segmenting
 
-    findings = segmenting.findings(made, recipe)
+    issues = segmenting.issues(made, recipe)
     if as_json:
         print_steps(made, steps)
     else:
-        console.issues(findings)
+        console.issues(issues)
         console.echo(f"\npage: {(made.folder / step.PAGE).resolve()}")
-    if step.failing(findings, fail_on.value):
+    if step.failing(issues, fail_on.value):
         raise typer.Exit(1)
 
 

@@ -40,7 +40,7 @@ from hilum.safety import threads
 from hilum.safety.untrusted_files import Folder
 from hilum.storage import integrity
 
-VERSION = 6  # to be raised when the same file and recipe give other pixels or facts
+VERSION = 7  # to be raised when the same file and recipe give other pixels or facts
 # More threads than cores help little; they do run at once, as the codecs, OpenCV and the digests
 # release Python's lock.
 THREADS = max(2, min(8, os.cpu_count() or 1))
@@ -211,7 +211,7 @@ def _file_facts(file: raster.Raster | dicom.Dicom) -> Facts:
 def _text_facts(file: raster.Raster | dicom.Dicom) -> Facts:
     """Measure how much text is burned into the whole image; the text itself is not kept."""
     seen = burned_in_text.read((file.radiograph().pixels * 255).round().astype(np.uint8))
-    return {"text_words": seen.words, "text_longest": seen.longest, "text_share": seen.covered}
+    return {"text_words": seen.words, "text_longest": seen.longest, "text_fraction": seen.covered}
 
 
 def _mask(

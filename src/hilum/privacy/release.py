@@ -66,7 +66,7 @@ class PassedOn:
         """Return a cache that knows its images by the names that are passed on."""
         return replace(cached, index=self.keyed(cached.index))
 
-    def findings(self, table: pl.DataFrame) -> pl.DataFrame:
+    def issues(self, table: pl.DataFrame) -> pl.DataFrame:
         """Return what an audit found, as `hilum.audit.issues.COLUMNS`."""
         return self.keyed(table).with_columns(message=_worded("message", table, self.wording))
 

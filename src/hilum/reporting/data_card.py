@@ -102,7 +102,7 @@ def write(run: Run, recipe: Recipe, *, images: bool = False) -> Written:
     storage.write_json(folder / LINKED, described)
     _clear(folder / IMAGES)
     strips = [_strip(folder, *drawn) for drawn in _classes(manifest, cached)] if images else []
-    issues = passed.findings(run.table("audit", "issues.parquet"))
+    issues = passed.issues(run.table("audit", "issues.parquet"))
     tree = [
         line
         for place, name in _folders(manifest, recipe)

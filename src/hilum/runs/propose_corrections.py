@@ -32,7 +32,7 @@ HEAD = """\
 def listing(issues: pl.DataFrame) -> pl.DataFrame:
     """Return what could be fixed, a row for each rule, the worst first.
 
-    Columns are severity, rule, findings and fixable (counts of issues), action (null: by hand) and
+    Columns are severity, rule, issues and fixable (counts), action (null: by hand) and
     remedy.
     """
     rows, rules = [], checks.rules()
@@ -52,7 +52,7 @@ def listing(issues: pl.DataFrame) -> pl.DataFrame:
     columns = {
         "severity": pl.String,
         "rule": pl.String,
-        "findings": pl.Int64,
+        "issues": pl.Int64,
         "fixable": pl.Int64,
         "action": pl.String,
         "remedy": pl.String,

@@ -59,7 +59,7 @@ class Audit:
 def section(context: Context) -> Audit:
     """Group the issues of the audit and of the lung masks by rule."""
     cached = context.cached
-    issues = segment.findings(context.run, context.recipe)
+    issues = segment.issues(context.run, context.recipe)
     segmented = segment.Masks.of(context.run, cached.size)
     rules = checks.rules() | {segment.UNRELIABLE.name: segment.UNRELIABLE}
     groups = [
