@@ -73,12 +73,14 @@ Others = Annotated[
         help="More sets, audited too and compared with it and one another.", show_default=False
     ),
 ]
-To = Annotated[
-    Path | None,
-    typer.Option(
-        "--out", "-o", help="The run's folder; runs/NAME where it is not given.", show_default=False
-    ),
-]
+
+
+def written_to(what: str) -> Any:
+    """Return the option `--out`, `-o`; `what` says what the verb writes there."""
+    return typer.Option("--out", "-o", help=what)
+
+
+To = Annotated[Path | None, written_to("The run's folder; runs/NAME where it is not given.")]
 Quick = Annotated[
     bool,
     typer.Option("--quick", help="The same job in a fraction of the time, with weaker models."),
