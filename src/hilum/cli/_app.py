@@ -20,14 +20,15 @@ if TYPE_CHECKING:
     from hilum.config import Recipe
     from hilum.run_folder import Run
 
-PIPELINE, DATA, IMAGES, RUNS = "Pipeline", "Data sets", "Images", "Runs"  # groups of verbs
+PIPELINE, DATA, IMAGES, RUNS = "Pipeline", "Data sets", "Images", "Runs"
+GROUPS = (PIPELINE, DATA, IMAGES, RUNS)  # of verbs, in the order in which they are listed
 
 
 class GroupedVerbs(TyperGroup):
     """List the verbs in groups, in the order in which they are used, each with its short help."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        groups: dict[str, list[tuple[str, str]]] = {PIPELINE: [], DATA: [], IMAGES: [], RUNS: []}
+        groups: dict[str, list[tuple[str, str]]] = {group: [] for group in GROUPS}
         for name, command in self.commands.items():
             groups[getattr(command, "rich_help_panel", "")].append((name, command.short_help or ""))
         for title, verbs in groups.items():

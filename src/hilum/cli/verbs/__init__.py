@@ -10,11 +10,13 @@ its function, so that `hilum --help`, which loads every verb, is quick.
 """
 
 from hilum import plugins
-from hilum.cli._app import app
+from hilum.cli._app import GROUPS, app
 
 _modules = {name: plugins.load("verbs", name) for name in plugins.names("verbs")}
 
-for _name, _module in sorted(_modules.items(), key=lambda found: found[1].ORDER):
+for _name, _module in sorted(
+    _modules.items(), key=lambda found: (GROUPS.index(found[1].GROUP), found[1].ORDER)
+):
     app.command(
         _name.replace("_", "-"),
         short_help=_module.SHORT_HELP,
