@@ -193,8 +193,8 @@ def age_warning(model: str, people: People, stated: Stated, labels: np.ndarray) 
 def people_by_ages(years: Sequence[float | None], words: str) -> People | None:
     """Return the range of the training patients' ages; None where fewer than nine of ten are known.
 
-    Ages beyond `acquisition.OLDEST_YEARS` are data entry errors; so may a few at the ends be, which are left
-    out.
+    Ages beyond `acquisition.OLDEST_YEARS` are data entry errors; so may a few at the ends be,
+    which are left out.
     """
     known = [
         value for value in years if value is not None and 0 <= value <= acquisition.OLDEST_YEARS

@@ -254,8 +254,8 @@ def _give_stated_box(reading: TableReading, names: Sequence[str]) -> None:
     """
     if len(names) != 4:
         raise BadRecipe(
-            f"box names {len(names)} columns of {reading.table.name} ({', '.join(names)}), expected "
-            f"four: left, top, width and height, in this order, or columns called by what they hold"
+            f"box names {len(names)} columns of {reading.table.name} ({', '.join(names)}), "
+            f"expected four: left, top, width and height, in this order, or called by what they hold"
         )
     roles = _box_roles(reading, names) or dict(zip(SIDES, names, strict=True))
     for role, name in roles.items():

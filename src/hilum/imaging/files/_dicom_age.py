@@ -27,9 +27,9 @@ def day(text: str | None) -> date | None:
 
 
 def years(age: str | None, birth: date | None, study: date | None) -> float | None:
-    """Return the age in years, 0 to `OLDEST_YEARS`, by Patient's Age, else from birth to study date.
+    """Return the age in years, 0 to `OLDEST_YEARS`, by Patient's Age, else by two dates.
 
-    None where neither gives a plausible age.
+    The dates are those of birth and study. None where neither gives a plausible age.
     """
     stated = _stated(age or "")
     return stated if stated is not None else _between(birth, study)
