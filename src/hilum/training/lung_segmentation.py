@@ -24,7 +24,10 @@ from hilum.training.batches import TrainingImages
 from hilum.training.schedule import Schedule
 from hilum.training.settings import SegmenterSettings
 
-LICENCE = "Apache-2.0 (the code; trained weights are bound by the terms of the images they were trained on)"
+LICENCE = (
+    "Apache-2.0 (the code; trained weights are bound by the terms of the images they were trained "
+    "on)"
+)
 CAVEATS = (
     "Segments the patient's right and left lung in frontal views. Lateral views, small children, "
     "consolidated lungs, and images that are mirrored or rotated by more than the augmentation are "

@@ -16,7 +16,8 @@ CARD = Card(
     title="Ages",
     caveats=f"An age below 0 or above {OLDEST_YEARS} years is certain to be wrong. Ages that "
     "decrease, or that are far apart, are as certain as the names of the patients: one of the ages "
-    "is wrong, or two people have one name. A wrong age that is possible and fits the others is not detected.",
+    "is wrong, or two people have one name. A wrong age that is possible and fits the others is "
+    "not detected.",
 )
 ROUNDED_YEARS = 1.0  # whole years of two images of one day differ by up to one
 # Between a patient's first and last image; of 30,805 patients of ChestX-ray14 none exceeds 14.

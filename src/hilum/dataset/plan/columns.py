@@ -254,7 +254,7 @@ def _give_stated_box(reading: TableReading, names: Sequence[str]) -> None:
     """
     if len(names) != 4:
         raise BadRecipe(
-            f"box names {len(names)} columns of {reading.table.name} ({', '.join(names)}), "
+            f"box names {len(names)} columns of {reading.table.name} ({', '.join(names)}); "
             f"expected four: left, top, width and height, in this order, or called by what they hold"
         )
     roles = _box_roles(reading, names) or dict(zip(SIDES, names, strict=True))
