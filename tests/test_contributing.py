@@ -17,7 +17,9 @@ from hilum.dataset.pixel_cache import FACTS
 
 PAGE = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
 EXAMPLES = dict(
-    re.findall(r"^## [^\n]*`(src/hilum/[^`]*)`\n\n```python\n(.*?)```$", PAGE, re.M | re.S)
+    re.findall(
+        r"^## [^\n]*`(src/hilum/[^`]*)`\n\n```python\n(.*?)```$", PAGE, re.MULTILINE | re.DOTALL
+    )
 )
 
 

@@ -153,7 +153,7 @@ def test_without_a_model_regions_are_whole_pictures_and_asking_for_it_is_refused
 
 
 def test_pictures_that_it_does_not_want_are_told(tmp_path, unmasked, installed):
-    run, recipe = begun(tmp_path, unmasked)
+    _run, _recipe = begun(tmp_path, unmasked)
     pictures = pl.DataFrame(
         {
             "image_id": ["a"],
@@ -226,7 +226,7 @@ def test_asked_for_it_is_measured_only_on_patients_it_has_not_seen(
 ):
     run, recipe = begun(tmp_path, masked, segment=Segment(model=pretrained.NAME))
     table = storage.read_table(run / "split.parquet")
-    one, *others = table.filter(pl.col("part") == "test")["image_id"]
+    one, *_others = table.filter(pl.col("part") == "test")["image_id"]
     digest = dict(cache.opened(run, recipe).index.select("image_id", "pixel_digest").iter_rows())
     other = learnt_from(lung_model, tmp_path, pixels=[digest[one]], sources=[])
     monkeypatch.setattr(pretrained, "path", lambda name=pretrained.MODEL: other)

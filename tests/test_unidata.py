@@ -620,7 +620,7 @@ def test_modality_and_voi_luts_are_looked_up(tmp_path):
         item["LUTData"].VR = "US"
         return item
 
-    modality, voi = lut(list(range(4095, -1, -1)), 0), lut([0] * 100 + list(range(0, 4096)), 0)
+    modality, voi = lut(list(range(4095, -1, -1)), 0), lut([0] * 100 + list(range(4096)), 0)
     modality.ModalityLUTType = "US"
     path = write(
         tmp_path / "a.dcm", RAMP, ModalityLUTSequence=[modality], VOILUTSequence=[voi], **BARE

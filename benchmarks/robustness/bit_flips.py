@@ -110,7 +110,7 @@ def tried(place: Path, file: str, bit: int) -> dict[str, str]:
 
 
 def arguments(verb: str, place: Path, run: Path) -> list[object]:
-    image = sorted((place / "data" / "CXR_png").glob("*.png"))[0]
+    image = min((place / "data" / "CXR_png").glob("*.png"))
     return {
         "run": ["run", run],
         "predict": ["predict", run, image, "--json"],

@@ -36,8 +36,10 @@ def pictures(arguments: argparse.Namespace) -> Path:
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     with storage.replacing(path) as beside, open(beside, "wb") as stream:
-        for image in real(arguments) if arguments.data else made_up(arguments.images):
-            stream.write(image.tobytes())
+        stream.writelines(
+            image.tobytes()
+            for image in (real(arguments) if arguments.data else made_up(arguments.images))
+        )
     return path
 
 
@@ -140,6 +142,7 @@ def main() -> None:
         )
     if peak > MOST_GIB:
         sys.exit(f"the peak is {peak:.2f} GiB, more than {MOST_GIB}")
+    return None
 
 
 if __name__ == "__main__":

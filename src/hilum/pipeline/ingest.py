@@ -284,7 +284,7 @@ def _layout(module: ModuleType) -> str:
 
 def made_from(run: Run, recipe: Recipe) -> None:
     """Return None: the data folder is read again each time."""
-    return None
+    return
 
 
 def make(run: Run, recipe: Recipe, progress: Progress) -> StepResult:

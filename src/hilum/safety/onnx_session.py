@@ -85,8 +85,6 @@ class Session:
 class _Late(Exception):
     """The time is over."""
 
-    pass
-
 
 def _made(content: bytes, memory: int) -> Any:
     """Return a session whose arena holds at most `memory` bytes, or any number with 0."""

@@ -45,4 +45,5 @@ def verb(
 
 
 def at_a_terminal() -> bool:
+    """Return whether somebody can be asked for consent."""
     return sys.stdin.isatty()

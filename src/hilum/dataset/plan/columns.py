@@ -153,10 +153,8 @@ def find_images(reading: TableReading, index: ImageIndex, settings: Settings) ->
         numbers = "image" in roles or bool(stated)
         match = index.match(column.filled, reading.table.name, numbers=numbers)
         reached = len(set(match.files.values())) / max(len(index.files), 1)
-        if (
-            not match.files
-            and not match.ambiguous
-            or max(match.strength, reached) < (ENOUGH if not stated else 0)
+        if (not match.files and not match.ambiguous) or max(match.strength, reached) < (
+            ENOUGH if not stated else 0
         ):
             continue
         if (
@@ -255,7 +253,7 @@ def _give_stated_box(reading: TableReading, names: Sequence[str]) -> None:
     if len(names) != 4:
         raise BadRecipe(
             f"box names {len(names)} columns of {reading.table.name} ({', '.join(names)}); "
-            f"expected four: left, top, width and height, in this order, or called by what they hold"
+            f"expected four: left, top, width, height in this order, or called by what they hold"
         )
     roles = _box_roles(reading, names) or dict(zip(SIDES, names, strict=True))
     for role, name in roles.items():
