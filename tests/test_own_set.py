@@ -391,5 +391,5 @@ def test_the_columns_of_a_box_are_read_by_their_names_or_by_their_order(tmp_path
 def test_a_box_of_three_columns_is_refused_with_what_is_expected(tmp_path):
     toml = 'tables = ["list.csv"]\nimage = "File"\nlabel = "Findings"\nbox = ["a", "b", "c"]\n'
     table = "File,Findings,a,b,c\np1_a.png,mass,1,2,3\n"
-    with pytest.raises(BadRecipe, match="expected four: left, top, width and height"):
+    with pytest.raises(BadRecipe, match="expected four: left, top, width, height"):
         ingest(own(tmp_path, toml, table))

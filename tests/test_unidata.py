@@ -347,7 +347,7 @@ def patients_by_state(manifest) -> dict[int, dict[str, int]]:
     }
 
 
-@pytest.fixture(scope="module", params=[1, 2])
+@pytest.fixture(scope="module", params=[1])
 def large_set(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("unidata")
     unidata.example(folder, images=150, seed=request.param)

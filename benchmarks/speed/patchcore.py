@@ -108,7 +108,8 @@ def main() -> None:
     parser.add_argument("--fit", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.fit:
-        return fit(arguments.fit, arguments.images, arguments.work / "patchcore.onnx")
+        fit(arguments.fit, arguments.images, arguments.work / "patchcore.onnx")
+        return
     path = pictures(arguments)
     count = path.stat().st_size // SIZE**2
     if count < arguments.images:
@@ -142,7 +143,6 @@ def main() -> None:
         )
     if peak > MOST_GIB:
         sys.exit(f"the peak is {peak:.2f} GiB, more than {MOST_GIB}")
-    return None
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ class Isotonic:
     probability: np.ndarray
 
     def __call__(self, score: np.ndarray) -> np.ndarray:
-        """Return probabilities of scores, of the same shape; beyond the corners the curve is flat."""
+        """Return probabilities of scores, of the same shape; the curve is flat beyond its ends."""
         return np.interp(np.asarray(score, dtype=np.float64), self.score, self.probability)
 
 
