@@ -21,6 +21,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+# difflib compares every pair of letters: names from a hostile file could keep it busy for hours.
 _LONGEST_GUESSED, _MOST_GUESSED, _MOST_LISTED = 200, 10_000, 200
 SOURCE = "the folder of Hilum's source"  # where pip recorded no folder; nothing is published yet
 _FREE_SPACE = "free some space and run the same command again"

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hilum.config import Recipe
     from hilum.run_folder import Run
 
+# A new user comes with a folder, so the pipeline stands first.
 PIPELINE, DATA, IMAGES, RUNS = "Pipeline", "Data sets", "Images", "Runs"
 GROUPS = (PIPELINE, DATA, IMAGES, RUNS)  # of verbs, in the order in which they are listed
 
