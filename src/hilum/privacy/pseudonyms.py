@@ -15,7 +15,7 @@ from pathlib import Path
 from hilum import storage
 from hilum.errors import BadData
 
-KEY_BYTES = 32  # as long as the digest: no pseudonym can be reversed by trying keys
+KEY_BYTES = 32  # 256 bits: no key is found by trying
 DIGITS = 12  # hexadecimal; among a million values two alike have a probability of 1 in 560
 LETTERS = {
     "patient": "P",
