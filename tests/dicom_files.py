@@ -73,7 +73,7 @@ def dataset(stored: np.ndarray, *, bits: int, signed: bool = False, **said) -> D
     made.Modality, made.PatientID, made.PatientName = "CR", "nobody", "Nobody"
     made.Rows, made.Columns = stored.shape[:2]
     made.SamplesPerPixel, made.PhotometricInterpretation, made.PixelRepresentation = (
-        stored.ndim == 3 and 3 or 1,
+        (stored.ndim == 3 and 3) or 1,
         "MONOCHROME2",
         int(signed),
     )

@@ -192,8 +192,8 @@ def two(tmp_path) -> list[Path]:
     folders = [tmp_path / "first", tmp_path / "second"]
     montgomery.example(folders[0], images=4, seed=1)
     kaggle_masks.example(folders[1], images=6, seed=2)
-    taken = sorted((folders[0] / "CXR_png").glob("*.png"))[0]
-    at = sorted((folders[1] / "CXR_png").glob("CHN*.png"))[0]
+    taken = min((folders[0] / "CXR_png").glob("*.png"))
+    at = min((folders[1] / "CXR_png").glob("CHN*.png"))
     raster.write_png(at, np.asarray(raster.read(taken).values))
     return folders
 

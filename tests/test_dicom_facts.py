@@ -293,9 +293,9 @@ def test_an_age_between_two_dates_is_within_a_day_of_the_days_between_and_never_
 ):
     age, days = _dicom_age.years(None, birth, study), (study - birth).days
     if age is None:
-        assert days < 0 or days / 365.25 > 129.9
+        assert days < 0 or days / 365.25 > 119.9
     else:
-        assert 0 <= age <= 130 and abs(age - days / 365.25) < 0.01
+        assert 0 <= age <= 120 and abs(age - days / 365.25) < 0.01
 
 
 def test_dates_and_the_numbers_of_study_and_place_are_in_the_header(tmp_path):

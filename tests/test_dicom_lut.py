@@ -154,7 +154,7 @@ def test_bits_that_are_those_of_a_cell_are_not_the_range(largest, bits, top, tmp
     assert shown(path) == pytest.approx([0, largest // 2 / top, largest / top], abs=2e-6)
     account = dicom.read(path).processing_log
     assert any("is white" in line or "are stated" in line for line in account) == (
-        top not in ((1 << bits) - 1,)
+        top != (1 << bits) - 1
     )
 
 

@@ -288,7 +288,7 @@ def test_grey_in_colours_clothes_is_read(tmp_path):
         assert np.array_equal(file.values, grey) and any(
             "that is grey" in line for line in file.processing_log
         )
-    by_plane = np.ascontiguousarray(three.transpose(2, 0, 1)).reshape(grey.shape + (3,))
+    by_plane = np.ascontiguousarray(three.transpose(2, 0, 1)).reshape((*grey.shape, 3))
     assert np.array_equal(
         dicom.read(
             write(

@@ -311,7 +311,7 @@ def test_averages_leave_out_what_is_undefined_and_count_it():
             "group": ["x", "y", "y"],
             **{name: [0.5, float("nan"), None] for name in explanation_figures.AVERAGED},
         },
-        schema_overrides={name: pl.Float64 for name in explanation_figures.AVERAGED},
+        schema_overrides=dict.fromkeys(explanation_figures.AVERAGED, pl.Float64),
     )
     figures = explanation_figures.averages(
         features.with_columns(inside=pl.Series([0.2, 0.4, 0.6])), Evaluate(bootstrap=50)

@@ -631,7 +631,7 @@ def test_the_command_shows_the_terms_and_refuses_without_a_yes(served, one, serv
 
 @pytest.mark.parametrize("answer", ["y\n", "n\n", ""])
 def test_on_a_terminal_the_command_asks(pooch, served, server, tmp_path, monkeypatch, answer):
-    monkeypatch.setattr("hilum.cli.data.at_a_terminal", lambda: True)
+    monkeypatch.setattr("hilum.cli.verbs.download.at_a_terminal", lambda: True)
     done = CliRunner().invoke(
         app, ["download", "montgomery", "--out", str(tmp_path / "set")], input=answer
     )

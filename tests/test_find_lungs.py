@@ -243,14 +243,14 @@ def test_without_a_model_the_remedy_is_reported_and_another_models_task_is_refus
 
 
 def test_an_estimate_never_falls_with_a_better_sign():
-    signs = {name: 0.9 for name in lung_finder.FRACTIONS} | {"shape": -0.6}
+    signs = dict.fromkeys(lung_finder.FRACTIONS, 0.9) | {"shape": -0.6}
     before = lung_finder.estimate(signs, lung_finder.rule())
     for name in lung_finder.SIGNS:
         assert (
             lung_finder.estimate({**signs, name: signs[name] + 0.09}, lung_finder.rule()) >= before
         )
     assert before > lung_finder.estimate(
-        {name: 0.1 for name in lung_finder.FRACTIONS} | {"shape": -2.0}, lung_finder.rule()
+        dict.fromkeys(lung_finder.FRACTIONS, 0.1) | {"shape": -2.0}, lung_finder.rule()
     )
     assert min(lung_finder.rule()["weights"].values()) >= 0
 

@@ -242,7 +242,7 @@ def test_a_link_out_of_a_searched_folder_is_passed_over_by_name_and_followed_whe
     found = collect([argument])
     assert not any(name.endswith(("d", "a_link")) for _, name in found.names)
     assert any(
-        "a_link.png" in note and "leads out" in note or "lead out" in note for note in found.notes
+        ("a_link.png" in note and "leads out" in note) or "lead out" in note for note in found.notes
     )
     assert names("ward/a_link") == ["d"] and names("ward/a_link.png") == ["a_link"]
 

@@ -306,10 +306,10 @@ def test_the_real_set_is_read_with_the_published_counts():
     labels = manifest.labels.filter(pl.col("concept") == "pneumonia").join(
         manifest.table, on="image_id"
     )
-    assert dict(
-        ((part, state), count)
+    assert {
+        (part, state): count
         for part, state, count in labels.group_by("given_part", "state").len().rows()
-    ) == {
+    } == {
         ("train", 0): 1341,
         ("train", 1): 3875,
         ("tune", 0): 8,

@@ -123,7 +123,7 @@ METRICS = ("dice", "iou", "precision", "recall", *evaluate.DISTANCES)
 
 
 @given(st.integers(0, 5), st.integers(0, 5), st.integers(0, 5))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_a_mean_says_of_how_many_images_it_is_and_why_not_of_all(missed, undrawn, unspaced):
     table, rows = scattered(48, missed, undrawn, unspaced)
     figures = list(evaluate.lung_figures(rows, table, Evaluate(bootstrap=5)))

@@ -334,10 +334,10 @@ def test_the_command_prints_the_table_and_the_same_as_json(
 ):
     from typer.testing import CliRunner
 
-    from hilum.cli import runs
     from hilum.cli.verbs import app
+    from hilum.cli.verbs import cross_evaluate as verb
 
-    monkeypatch.setattr(runs, "performed", lambda source, *more: (None, Run(source), {}))
+    monkeypatch.setattr(verb, "performed", lambda source, *more: (None, Run(source), {}))
     arguments = [
         "cross-evaluate",
         str(small_run.folder),

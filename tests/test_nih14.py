@@ -319,7 +319,7 @@ def test_the_made_up_boxes_hold_what_was_drawn(made):
 
 
 def test_a_box_beyond_its_image_is_a_fault_with_its_line(copy):
-    name = sorted((copy / "images").iterdir())[0].name
+    name = min((copy / "images").iterdir()).name
     with open(copy / nih14.BOXES, "a") as stream:
         stream.write(f"{name},Mass,1000,10,100,20\n{name},Mass,10,10,0,20\n{name},Cyst,1,1,x,2\n")
     reported = faults(copy)

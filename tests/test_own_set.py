@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from hilum.dataset.readers import folder, kaggle_masks
-from hilum.errors import BadData, BadRecipe
+from hilum.errors import BadData, BadRecipe, HilumError
 from hilum.imaging.files import raster
 from hilum.imaging.synthetic.dicom_file import write_dicom
 from hilum.pipeline.ingest import ingest
@@ -370,3 +370,28 @@ def test_the_settings_in_the_documentation_are_read(tmp_path):
     manifest = ingest(own(tmp_path, "\n".join(kept), table, ("p1_a.png", "p1_b.png")))
     assert states(manifest, "p1_a") == {"tuberculosis": 1, "effusion": 1}
     assert manifest.table["patient_id"].to_list() == ["folder/p1"] * 2
+
+
+def test_columns_that_are_said_to_be_unused_name_no_files(tmp_path):
+    table = "File,TB\np1_a.png,1\np1_b.png,0\np2_a.png,0\np3_a.png,1\n"
+    toml = 'unused_columns = ["File"]\nlabel = "TB"\n'
+    with pytest.raises(HilumError, match="list.csv"):
+        ingest(own(tmp_path / "unused", toml, table))
+    manifest = ingest(own(tmp_path / "used", toml.replace("unused_columns", "image"), table))
+    assert manifest.labels.height == 4
+
+
+@pytest.mark.parametrize("names", ["a,b,c,d", "y,x,height,width"])
+def test_the_columns_of_a_box_are_read_by_their_names_or_by_their_order(tmp_path, names):
+    cells = "10,20,30,40" if names == "a,b,c,d" else "20,10,40,30"
+    table = f"File,Findings,{names}\np1_a.png,mass,{cells}\n"
+    toml = f'tables = ["list.csv"]\nimage = "File"\nlabel = "Findings"\nbox = {names.split(",")}\n'
+    shapes = ingest(own(tmp_path, toml, table)).shapes
+    assert shapes["shape"].to_list() == ['{"box":[20.0,10.0,40.0,30.0]}']
+
+
+def test_a_box_of_three_columns_is_refused_with_what_is_expected(tmp_path):
+    toml = 'tables = ["list.csv"]\nimage = "File"\nlabel = "Findings"\nbox = ["a", "b", "c"]\n'
+    table = "File,Findings,a,b,c\np1_a.png,mass,1,2,3\n"
+    with pytest.raises(BadRecipe, match="expected four: left, top, width, height"):
+        ingest(own(tmp_path, toml, table))

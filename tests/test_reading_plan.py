@@ -6,13 +6,12 @@ import csv
 import io
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from conftest import hilum
 from hypothesis import HealthCheck, given, settings
 
 from benchmarks.accuracy.random_layouts import faults, layouts
@@ -597,14 +596,6 @@ def test_describing_writes_nothing_and_shows_every_role_with_its_evidence(tmp_pa
 
 def test_the_command_prints_the_plan_before_ingest_and_keeps_it_in_the_run(tmp_path):
     FOLDERS["words and patients"](tmp_path / "data")
-
-    def hilum(*arguments: object) -> subprocess.CompletedProcess:
-        return subprocess.run(
-            [sys.executable, "-m", "hilum", *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
 
     done = hilum("ingest", tmp_path / "data", "--out", tmp_path / "run")
     assert done.returncode == 0 and "patients: by column 'Patient' of l.csv" in done.stdout

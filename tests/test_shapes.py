@@ -362,8 +362,6 @@ def test_text_keeps_every_bit_of_a_number(row, column):
         '{"box":[1,2,3,"4"]}',
         '{"polygon":[[1,2,3]],"holes":[]}',
         '{"polygon":[[1,2]]}',
-    ]
-    + [
         '{"runs":"1Q","size":[1,2]}',
         '{"bitmap":"AAAA","at":[0,0]}',
         '{"bitmap":"AAAA"}',

@@ -232,7 +232,7 @@ def test_on_request_it_is_measured_only_on_patients_it_has_not_seen(
 ):
     run, recipe = begun(tmp_path, masked, segment=Segment(model=pretrained.NAME))
     table = storage.read_table(run / "split.parquet")
-    one, *others = table.filter(pl.col("part") == "test")["image_id"]
+    one, *_others = table.filter(pl.col("part") == "test")["image_id"]
     digest = dict(cache.opened(run, recipe).index.select("image_id", "pixel_digest").iter_rows())
     other = trained_on(lung_model, tmp_path, pixels=[digest[one]], sources=[])
     monkeypatch.setattr(pretrained, "path", lambda name=pretrained.MODEL: other)

@@ -87,7 +87,10 @@ def test_an_export_is_harmless_whatever_files_are_called(tmp_path):
 def test_csv_is_written_in_one_place():
     found = set()
     for path in Path(hilum.__file__).parent.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        source = path.read_text()
+        if "csv" not in source:
+            continue  # most modules: parsing them takes seconds
+        for node in ast.walk(ast.parse(source)):
             name = (
                 node.func.attr
                 if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)

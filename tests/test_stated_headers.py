@@ -363,20 +363,20 @@ def test_an_image_that_appears_frontal_against_its_statement_is_named_and_no_oth
     ("rows", "columns", "rule", "message"),
     [
         (
-            {n: 1.4 for n in range(4)},
-            {n: 1.4 for n in range(4)},
+            dict.fromkeys(range(4), 1.4),
+            dict.fromkeys(range(4), 1.4),
             check.NO_SPACING,
             "set: 2 of 6 images state no pixel spacing",
         ),
         (
-            {n: 1.4 for n in range(6)},
-            {n: 1.4 for n in range(5)} | {5: 1.2},
+            dict.fromkeys(range(6), 1.4),
+            dict.fromkeys(range(5), 1.4) | {5: 1.2},
             check.NOT_SQUARE,
             "5.png: 1.4 x 1.2 mm",
         ),
         (
-            {n: 1.4 for n in range(5)} | {5: 0.14},
-            {n: 1.4 for n in range(5)} | {5: 0.14},
+            dict.fromkeys(range(5), 1.4) | {5: 0.14},
+            dict.fromkeys(range(5), 1.4) | {5: 0.14},
             check.IMPLAUSIBLE,
             "5.png: 0.14 x 0.14 mm make it 42.0 mm long",
         ),

@@ -87,7 +87,7 @@ DAMAGE = {
 
 
 def image_of(run: Run):
-    return sorted((Manifest.read(run.folder).root / "CXR_png").glob("*.png"))[0]
+    return min((Manifest.read(run.folder).root / "CXR_png").glob("*.png"))
 
 
 @pytest.mark.parametrize("file", READ_BY_PREDICT)

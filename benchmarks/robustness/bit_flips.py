@@ -117,7 +117,7 @@ def tried(place: Path, file: str, bit: int) -> dict[str, str]:
 
 
 def arguments(verb: str, place: Path, run: Path) -> list[object]:
-    image = sorted((place / "data" / "CXR_png").glob("*.png"))[0]
+    image = min((place / "data" / "CXR_png").glob("*.png"))
     return {
         "run": ["run", run],
         "apply": ["apply", run, image, "--json"],

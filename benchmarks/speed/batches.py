@@ -111,12 +111,10 @@ def main() -> None:
 
 def stored(files: list[str], folder: Path) -> ImageStack:
     with open(folder / "images.u8", "wb") as stream:
-        for path in files:
-            stream.write(
-                preprocess(
-                    image_file.read(Path(path)).radiograph(), STORED, "percentiles"
-                ).tobytes()
-            )
+        stream.writelines(
+            preprocess(image_file.read(Path(path)).radiograph(), STORED, "percentiles").tobytes()
+            for path in files
+        )
     return ImageStack(folder / "images.u8", STORED)
 
 

@@ -101,11 +101,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         rows = [pixels_row(name, Path(folder), arguments.turns) for name in TRIED]
-        headers = [
-            header_row(
-                "invented", [path for path in sorted(Path(folder).glob("*.dcm"))], arguments.turns
-            )
-        ]
+        headers = [header_row("invented", sorted(Path(folder).glob("*.dcm")), arguments.turns)]
         inside = [Path(path) for path in get_testdata_files("*.dcm")]
         headers.append(
             header_row(

@@ -38,8 +38,10 @@ def radiographs(arguments: argparse.Namespace) -> Path:
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     with storage.replacing(path) as beside, open(beside, "wb") as stream:
-        for image in real(arguments) if arguments.data else made_up(arguments.images):
-            stream.write(image.tobytes())
+        stream.writelines(
+            image.tobytes()
+            for image in (real(arguments) if arguments.data else made_up(arguments.images))
+        )
     return path
 
 
@@ -108,7 +110,8 @@ def main() -> None:
     parser.add_argument("--fit", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.fit:
-        return fit(arguments.fit, arguments.images, arguments.work / "patchcore.onnx")
+        fit(arguments.fit, arguments.images, arguments.work / "patchcore.onnx")
+        return
     path = radiographs(arguments)
     count = path.stat().st_size // SIZE**2
     if count < arguments.images:

@@ -23,6 +23,7 @@ KINDS = {  # kind of plug-in: the package that holds them, and what one is calle
     "models": ("training.models", "model"),
     "metrics": ("statistics.metrics", "metric"),
     "sections": ("reporting.sections", "chapter of the report"),
+    "verbs": ("cli.verbs", "verb"),
 }
 
 

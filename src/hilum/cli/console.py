@@ -40,10 +40,12 @@ def folded(counts: Mapping[str, int]) -> str:
 
     For example "39 findings; tuberculosis 345 present, 343 absent; and 38 more".
     """
+    from hilum.annotations.vocabulary import split_state_key
+
     of: dict[str, list[str]] = {}
     images: dict[str, int] = {}
-    for words, count in counts.items():
-        concept, state = _split_state(words)
+    for key, count in counts.items():
+        concept, state = split_state_key(key)
         of.setdefault(concept, []).append(f"{count} {state}")
         images[concept] = images.get(concept, 0) + count
     if not of:
@@ -52,16 +54,6 @@ def folded(counts: Mapping[str, int]) -> str:
     named = "; ".join(f"{concept} {', '.join(of[concept])}" for concept in leading)
     more = f"; and {len(of) - FOLDED} more" if len(of) > FOLDED else ""
     return f"{len(of)} finding{'s' * (len(of) != 1)}; {named}{more}"
-
-
-def _split_state(words: str) -> tuple[str, str]:
-    """Split "pleural effusion not mentioned" into the concept and its state."""
-    from hilum.annotations.vocabulary import STATE_NAMES
-
-    for state in (*STATE_NAMES.values(), "not mentioned"):
-        if words.endswith(f" {state}"):
-            return words.removesuffix(f" {state}"), state
-    return words, "images"
 
 
 def division(summary: Mapping[str, object]) -> str:

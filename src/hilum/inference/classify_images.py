@@ -33,7 +33,7 @@ from hilum import storage
 from hilum.annotations.vocabulary import name_of
 from hilum.config import LungCrop
 from hilum.drawing.images import heat
-from hilum.errors import Mismatch, NotFound, on_one_line
+from hilum.errors import Mismatch, NotFound, on_one_line, script
 from hilum.imaging.batch.each_image import Say, Watch, for_each, unheard, unwatched
 from hilum.imaging.batch.results_table import Table
 from hilum.imaging.files import image_file, output_folder
@@ -132,7 +132,7 @@ def classify_images(
     if not classifiers:
         raise NotFound(
             f"{_NO_MODEL} (searched {pretrained.folder()}): install a release of Hilum, train the "
-            f"models with tools/build_models/train_findings.py of the repository, "
+            f"models with {script('tools.build_models.train_findings')}, "
             f"or train your own with `hilum run` and apply it "
             f"with `hilum apply RUN IMAGE`"
         )
@@ -223,7 +223,7 @@ def cut_for(
             f"{model.place} needs lungs found in images of {model.pixels} pixels "
             f"({contract.normalisation}), but the lung model uses {finder.contract.size} "
             f"({finder.contract.normalisation}): make it with the lung model of this installation, "
-            f"by tools/build_models/train_findings.py"
+            f"by {script('tools.build_models.train_findings')}"
         )
     return lungs.examination.crop(model.crop, model.typical)
 

@@ -30,7 +30,7 @@ from hilum.run_folder import Run
 FILE = "division.json"
 SINGLE, CROSS_VALIDATED, UNDIVIDED = "single split", "cross-validated", "too small to divide"
 FEWEST_OF_A_STATE = 5  # patients
-FEWEST_PATIENTS = 20
+FEWEST_PATIENTS = 20  # below it no subgroup is reported either
 SMALL = 500  # patients: a smaller set is cross-validated if one split is too small for any finding
 FOLDS, QUICK_FOLDS = 5, 3  # where the recipe leaves the number to Hilum
 TUNE = 0.25  # fraction of the patients outside a fold on which its thresholds are chosen

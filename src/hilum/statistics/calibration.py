@@ -36,6 +36,7 @@ class Temperature:
     bias: float
 
     def __call__(self, score: np.ndarray) -> np.ndarray:
+        """Return probabilities of scores in (0, 1), of the same shape."""
         return sigmoid(logit(score) / self.temperature + self.bias)
 
 
@@ -50,6 +51,7 @@ class Isotonic:
     probability: np.ndarray
 
     def __call__(self, score: np.ndarray) -> np.ndarray:
+        """Return probabilities of scores, of the same shape; the curve is flat beyond its ends."""
         return np.interp(np.asarray(score, dtype=np.float64), self.score, self.probability)
 
 

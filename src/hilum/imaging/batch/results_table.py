@@ -29,6 +29,7 @@ Do = Callable[[Work, Path, str], Result]
 
 
 def itself(value: Any) -> Any:
+    """Return the value: results that are JSON types already are restored as they are."""
     return value
 
 
