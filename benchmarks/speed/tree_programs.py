@@ -138,7 +138,7 @@ def first_pass(times: Times, folder: Path) -> None:
     read = name("imaging.files.image_file:read", "files.picture:read")
     preprocess = name("imaging.radiograph:preprocess", "radiograph:prepare")
     digest = name("storage:digest", "store:digest")
-    paths = sorted(folder.rglob("*.png"))[:50]
+    paths = sorted(folder.rglob("*.png"))[:25]
     for size in (256, 512):
         for _ in range(2):
             with timed(times, f"first pass over {len(paths)} PNG, to {size}"):
@@ -155,7 +155,7 @@ def dicom(times: Times, folder: Path) -> None:
     reader = name("imaging.files.dicom", "files.dicom")
     error = name("errors:HilumError", "errors:HilumError")
     for path in sorted(folder.glob("*.dcm")):
-        for _ in range(3):
+        for _ in range(2):
             with timed(times, f"DICOM, {path.stem.replace('_', ' ')}"):
                 reader.read(path)
 
@@ -167,9 +167,9 @@ def dicom(times: Times, folder: Path) -> None:
         return True
 
     own = [path for path in map(Path, sorted(get_testdata_files("*.dcm"))) if readable(path)]
-    for _ in range(5):
-        with timed(times, f"DICOM headers, {10 * len(own)}"):
-            for path in own * 10:
+    for _ in range(3):
+        with timed(times, f"DICOM headers, {5 * len(own)}"):
+            for path in own * 5:
                 reader.header(path)
 
 
@@ -208,12 +208,12 @@ def classify(times: Times, image: Path) -> None:
 
 
 def batches(times: Times, squares: Path) -> None:
-    """Read 6,400 images of 256 x 256 in batches of 32, changed to 224 x 224."""
+    """Read 1,600 images of 256 x 256 in batches of 32, changed to 224 x 224."""
     stack = name("imaging.image_stack:ImageStack", "stack:Stack")(squares, 256)
     augmentation = name("training.augmentation:Augmentation", "augment:Augmentation")
     images = name("training.batches:TrainingImages", "batches:Pictures")(stack)
     loader = name("training.batches", "batches")
-    rows = np.arange(6400) % len(stack)
+    rows = np.arange(1600) % len(stack)
     still = {"contrast": 0, "brightness": 0, "gamma": 0, "crop": 224}
     moves = {"rotation_degrees": 45, "scale": 0.15, "shift": 0.15}
     changes = {
@@ -223,34 +223,34 @@ def batches(times: Times, squares: Path) -> None:
     out = np.empty((32, 224, 224), np.float32)
     for what, change in changes.items():
         for _ in range(3):
-            with timed(times, f"batches of 6,400 images, {what}"):
+            with timed(times, f"batches of 1,600 images, {what}"):
                 for batch in loader.epoch(images, rows, 32, np.random.default_rng(0), change):
                     loader.as_float(batch.images, out[: len(batch.images)])
 
 
 def patchcore(times: Times, squares: Path) -> None:
-    """Fit PatchCore to 150 images of 224 x 224 in one thread, then score 100."""
+    """Fit PatchCore to 80 images of 224 x 224 in one thread, then score 40."""
     import torch
 
     module = name("training.models.patchcore", "models.patchcore")
     torch.set_num_threads(1)
     images = np.load(squares)
-    with timed(times, "PatchCore, fit to 150 images"):
-        network = module.fit(images, np.arange(150), module.Settings(), seed=0)
-    with timed(times, "PatchCore, score 100 images"), torch.no_grad():
-        for start in range(0, 100, 10):
+    with timed(times, "PatchCore, fit to 80 images"):
+        network = module.fit(images, np.arange(80), module.Settings(), seed=0)
+    with timed(times, "PatchCore, score 40 images"), torch.no_grad():
+        for start in range(0, 40, 10):
             network(torch.from_numpy(images[start : start + 10]))
 
 
 def segmenter(times: Times, inputs: Path) -> None:
-    """Train the compact segmenter for 30 batches on 60 images of 256 x 256 in one thread."""
+    """Train the compact segmenter for 12 batches on 24 images of 256 x 256 in one thread."""
     import torch
 
     module = name("training.models.compact_unet", "models.compact")
     torch.set_num_threads(1)
     images, masks = np.load(inputs / "train_images.npy"), np.load(inputs / "train_masks.npy")
-    settings = module.Settings(epochs=1, least_steps=30, precision="float32")
-    with timed(times, "train the compact segmenter, 30 batches"):
+    settings = module.Settings(epochs=1, least_steps=12, precision="float32")
+    with timed(times, "train the compact segmenter, 12 batches"):
         module.fit(images, masks, np.arange(len(images)), settings, seed=0)
 
 

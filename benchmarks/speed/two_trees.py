@@ -92,8 +92,8 @@ class Inputs:
 
     @cached_property
     def tree(self) -> Path:
-        """10,000 small images in folders of patients and studies."""
-        return describing.tree(self.work / "tree", patients=1000)
+        """5,000 small images in folders of patients and studies."""
+        return describing.tree(self.work / "tree", patients=500)
 
     @cached_property
     def plates(self) -> Path:
@@ -113,15 +113,15 @@ class Inputs:
 
     @cached_property
     def squares(self) -> Path:
-        """150 made-up radiographs of 224 x 224."""
+        """80 made-up radiographs of 224 x 224."""
         path = self.work / "squares_224.npy"
-        np.save(path, np.stack([image for image, _ in _chests(150, 224)]))
+        np.save(path, np.stack([image for image, _ in _chests(80, 224)]))
         return path
 
     @cached_property
     def masked(self) -> Path:
-        """The folder of 60 made-up radiographs of 256 x 256 and the labels of their lungs."""
-        images, labels = zip(*_chests(60, 256), strict=True)
+        """The folder of 24 made-up radiographs of 256 x 256 and the labels of their lungs."""
+        images, labels = zip(*_chests(24, 256), strict=True)
         np.save(self.work / "train_images.npy", np.stack(images))
         np.save(self.work / "train_masks.npy", np.stack(labels))
         return self.work
