@@ -416,7 +416,7 @@ def cold() -> str:
                 "hilum",
                 "lungs",
                 str(picture),
-                "--to",
+                "--out",
                 str(Path(temporary) / f"found{number}"),
             ]
             took.append(timed(command))

@@ -51,7 +51,7 @@ def main() -> None:
             "hilum",
             "run",
             str(arguments.data),
-            "--to",
+            "--out",
             str(folder),
             *(["--quick"] if arguments.quick else []),
         ]

@@ -63,7 +63,7 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder).resolve()
-        made = called(["run", small_job(place), "--to", place / "intact"])
+        made = called(["run", small_job(place), "--out", place / "intact"])
         if made.code:
             sys.exit(made.said)
         flips = drawn(place / "intact", arguments.flips, random.Random(arguments.seed))

@@ -67,7 +67,7 @@ def measure(folder: Path, data: Path, lines: list[bytes]) -> dict[str, float]:
     (source / nih14.ENTRIES[0]).write_bytes(b"".join(lines))
     for path in (*data.glob(f"{nih14.BOXES}*"), *data.glob("*_list.txt")):
         shutil.copy(path, source)
-    command = [sys.executable, "-m", "hilum", "ingest", str(source), "--to", str(folder / "run")]
+    command = [sys.executable, "-m", "hilum", "ingest", str(source), "--out", str(folder / "run")]
     begun = time.monotonic()
     child = os.posix_spawn(
         command[0],
