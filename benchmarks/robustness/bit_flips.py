@@ -40,7 +40,7 @@ from hilum.cli.verbs import app
 from hilum.run_folder import RECIPE, Run
 from hilum.runs.run_all import STEPS
 
-VERBS = ("run", "predict", "reproduce")
+VERBS = ("run", "apply", "reproduce")
 FOUND, UNUSED, MISSED = "found", "not used", "missed"
 
 
@@ -113,7 +113,7 @@ def arguments(verb: str, place: Path, run: Path) -> list[object]:
     image = sorted((place / "data" / "CXR_png").glob("*.png"))[0]
     return {
         "run": ["run", run],
-        "predict": ["predict", run, image, "--json"],
+        "apply": ["apply", run, image, "--json"],
         "reproduce": ["reproduce", run, "--images", "1"],
     }[verb]
 
