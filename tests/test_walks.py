@@ -4,6 +4,7 @@ import importlib
 import inspect
 import re
 from pathlib import Path
+from typing import Any
 
 from test_layers import ORDER
 
@@ -13,7 +14,7 @@ INDENT = 4
 CALLED_THROUGH = {"make": "step.make", "dice": "overlap.METRICS"}
 
 
-def found(name: str) -> object:
+def found(name: str) -> Any:
     """Import what a dotted name below `hilum` stands for."""
     parts = name.split(".")
     for count in range(len(parts), 0, -1):
@@ -21,7 +22,7 @@ def found(name: str) -> object:
             module = importlib.import_module(".".join(["hilum", *parts[:count]]))
         except ModuleNotFoundError:
             continue
-        value: object = module
+        value: Any = module
         for part in parts[count:]:
             value = getattr(value, part)
         return value
