@@ -8,18 +8,20 @@ Rows are commands, timed from the start of the process to its end, and programs 
 run in turns with this Python and its packages, and use their own words for verbs and options.
 Processor time counts, since other work on the machine changes wall time; a ratio is old / new of
 the medians, so 1 means as quick as before. `--runs` is for rows of some seconds; long ones run
-less, short ones more. Rows below 0.95 are listed at the end; measure them again with
-`--rows NAME --runs MORE` before believing them.
+less, short ones more. What was measured is kept in `--work`: the same command goes on where it
+was cut, and `--rows NAME --runs MORE` measures a row again. Rows below 0.95 are listed at the end;
+measure them again before believing them.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import count
 from pathlib import Path
@@ -32,6 +34,7 @@ from benchmarks._lib.trees import (
     HEAD,
     REPOSITORY,
     Compared,
+    Seconds,
     Timed,
     command,
     compared,
@@ -197,7 +200,7 @@ def rows(inputs: Inputs) -> dict[str, Row]:
     }
 
 
-def described(found: list[Compared], arguments: argparse.Namespace) -> str:
+def described(found: list[Compared]) -> str:
     """Return the table, and the rows that are slower than `WANTED`."""
     head = [f"| {' | '.join(HEAD)} |", f"| --- | {' | '.join(['--:'] * (len(HEAD) - 1))} |"]
     lines = [f"| {' | '.join(row.cells())} |" for row in found]
@@ -215,11 +218,29 @@ def arguments_of() -> argparse.Namespace:
     parser.add_argument("--old", type=Path, required=True, help="the src folder of the other tree")
     parser.add_argument("--new", type=Path, default=REPOSITORY / "src")
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--rows", nargs="+", help="names of rows; default: all")
+    parser.add_argument("--rows", nargs="+", help="names of rows; default: all that are not kept")
     parser.add_argument("--runs", type=int, default=8)
-    parser.add_argument("--work", type=Path, help="a folder for inputs, which is kept")
+    parser.add_argument("--work", type=Path, help="a folder that keeps inputs and runs")
     parser.add_argument("--record", action="store_true", help="write benchmarks/results/speed.md")
     return parser.parse_args()
+
+
+def measured(row: Row, arguments: argparse.Namespace, kept: Path) -> list[Compared]:
+    """Time a row and keep its runs in a file, so that a comparison which was cut goes on."""
+    runs = max(3, round(arguments.runs * row.often))
+    found = compared(arguments.old, arguments.new, runs, row.timed)
+    kept.parent.mkdir(exist_ok=True)
+    kept.write_text(json.dumps([asdict(one) for one in found]))
+    return found
+
+
+def read(kept: Path) -> list[Compared]:
+    """Return what `measured` kept, or nothing."""
+    stored = json.loads(kept.read_text()) if kept.exists() else []
+    return [
+        Compared(one["what"], *([Seconds(**run) for run in one[tree]] for tree in ("old", "new")))
+        for one in stored
+    ]
 
 
 def main() -> None:
@@ -230,13 +251,14 @@ def main() -> None:
         known, found = rows(Inputs(work, arguments.data)), []
         if unknown := set(arguments.rows or ()) - known.keys():
             sys.exit(f"no row {', '.join(unknown)}; there are {', '.join(known)}")
-        for name in arguments.rows or known:
-            row = known[name]
-            runs = max(3, round(arguments.runs * row.often))
-            some = compared(arguments.old, arguments.new, runs, row.timed)
-            print("\n".join(f"| {' | '.join(one.cells())} |" for one in some), flush=True)
+        for name, row in known.items():
+            kept = work / "rows" / f"{name}.json"
+            some = [] if name in (arguments.rows or ()) else read(kept)
+            if not some and name in (arguments.rows or known):
+                some = measured(row, arguments, kept)
+                print("\n".join(f"| {' | '.join(one.cells())} |" for one in some), flush=True)
             found += some
-    text = described(found, arguments)
+    text = described(found)
     print(f"\n{text}")
     if arguments.record:
         record("Before and after the move", text)
