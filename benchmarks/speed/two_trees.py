@@ -160,18 +160,20 @@ def words_of(tree: Path, words: tuple[str, ...]) -> list[str]:
 
 def rows(inputs: Inputs) -> dict[str, Row]:
     """Return every row by its name."""
-    numbers, out = count(), inputs.work / "out"
+    numbers, out, table = count(), inputs.work / "out", " of 112,120 rows"
 
-    def called(*words: str | Callable[[], Path], out_at: bool = True, often: float = 1.0) -> Row:
-        """Return the row of a `hilum` command; an input is made before it is timed."""
+    def called(
+        *words: str | Callable[[], Path], out_at: bool = True, often: float = 1.0, on: str = ""
+    ) -> Row:
+        """Return the row of a `hilum` command `on` an input, which is made before it is timed."""
 
         def timed(tree: Path) -> Timed:
             shutil.rmtree(out, ignore_errors=True)
             own = [one if isinstance(one, str) else str(one()) for one in words]
             place = ["-o", str(out / str(next(numbers)))] if out_at else []
-            text = " ".join(one if isinstance(one, str) else "FOLDER" for one in words)
+            text = " ".join(one for one in words if isinstance(one, str))
             arguments = words_of(tree, (*own, *place))
-            return {f"`hilum {text}`": command(tree, ["-m", "hilum", *arguments])}
+            return {f"`hilum {text}`{on}": command(tree, ["-m", "hilum", *arguments])}
 
         return Row(timed, often)
 
@@ -181,11 +183,13 @@ def rows(inputs: Inputs) -> dict[str, Row]:
     return {
         "import": Row(lambda tree: {"`import hilum`": command(tree, ["-c", "import hilum"])}, 5),
         "help": called("--help", out_at=False, often=5),
-        "cold_lungs": called("lungs", lambda: inputs.image, often=3),
-        "cold_classify": called("classify", lambda: inputs.image, often=2),
-        "ingest": called("ingest", lambda: inputs.nih, often=0.75),
-        "describe_table": called("describe", lambda: inputs.nih, out_at=False),
-        "describe_tree": called("describe", lambda: inputs.tree, out_at=False),
+        "cold_lungs": called("lungs", lambda: inputs.image, often=3, on=" of one file"),
+        "cold_classify": called("classify", lambda: inputs.image, often=2, on=" of one file"),
+        "ingest": called("ingest", lambda: inputs.nih, often=0.75, on=table),
+        "describe_table": called("describe", lambda: inputs.nih, out_at=False, on=table),
+        "describe_tree": called(
+            "describe", lambda: inputs.tree, out_at=False, on=" of 5,000 images"
+        ),
         "loader_and_cache": worked("loader_and_cache", lambda: inputs.set_of_300),
         "audit": worked("audit_tables", lambda: inputs.nih, 0.75),
         "duplicates": worked("duplicates", lambda: inputs.fingerprints, 0.6),
@@ -196,7 +200,7 @@ def rows(inputs: Inputs) -> dict[str, Row]:
         "batches": worked("batches", lambda: inputs.stack),
         "patchcore": worked("patchcore", lambda: inputs.squares, 0.6),
         "segmenter": worked("segmenter", lambda: inputs.masked, 0.6),
-        "run": called("run", lambda: inputs.set_of_40, "--quick", often=0.4),
+        "run": called("run", lambda: inputs.set_of_40, "--quick", often=0.4, on=" of 40 images"),
     }
 
 
