@@ -38,9 +38,9 @@ INGESTING = (
 FILLING = """
 import sys
 from pathlib import Path
-from hilum.manifest import Manifest
-from hilum.recipe import Pixels
-from hilum.steps import cache
+from hilum.dataset.manifest import Manifest
+from hilum.config import Pixels
+from hilum.pipeline import cache
 
 def resident():
     pages = int(Path("/proc/self/statm").read_text().split()[1])

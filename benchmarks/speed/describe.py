@@ -21,8 +21,8 @@ PATIENTS, STUDIES, VIEWS = 10_000, 2, 5
 IMAGES = 20  # different images; a tree holds each many times
 
 
-def tree(root: Path) -> Path:
-    """Write PATIENTS x STUDIES x VIEWS small PNG files, unless they are there."""
+def tree(root: Path, patients: int = PATIENTS) -> Path:
+    """Write `patients` x STUDIES x VIEWS small PNG files, unless they are there."""
     if (root / "finished").exists():
         return root / "data"
     rng = np.random.default_rng(0)
@@ -32,7 +32,7 @@ def tree(root: Path) -> Path:
         )
         for _ in range(IMAGES)
     ]
-    for number in range(PATIENTS * STUDIES * VIEWS):
+    for number in range(patients * STUDIES * VIEWS):
         patient, rest = divmod(number, STUDIES * VIEWS)
         folder = root / "data" / f"patient{patient:05d}" / f"study{rest // VIEWS + 1}"
         folder.mkdir(parents=True, exist_ok=True)

@@ -246,13 +246,15 @@ def recognise(folder: Path) -> tuple[Path, str]:
     if (folder / OWN_LAYOUT).is_file():
         return folder, FALLBACK
     named = [name for name in plugins.names("readers") if name != FALLBACK]
+    # Loaded once: a folder may hold ten thousand folders, and each is shown to every reader.
+    readers = {name: plugins.load("readers", name) for name in named}
     level = [folder]
     for _ in range(DEPTH + 1):
         found = [
             (root, name)
             for root in level
-            for name in named
-            if plugins.load("readers", name).detect(root)
+            for name, reader in readers.items()
+            if reader.detect(root)
         ]
         if len(found) == 1:
             return found[0]
