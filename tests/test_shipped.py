@@ -158,7 +158,7 @@ def test_without_a_model_regions_are_whole_images_and_asking_for_it_is_refused(
 
 
 def test_images_that_it_does_not_want_are_reported(tmp_path, unmasked, installed):
-    run, recipe = begun(tmp_path, unmasked)
+    _run, _recipe = begun(tmp_path, unmasked)
     radiographs = pl.DataFrame(
         {
             "image_id": ["a"],

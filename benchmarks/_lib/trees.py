@@ -82,10 +82,11 @@ def compared(
         for name in sorted(trees, reverse=number % 2 == 0):
             spent = timed(trees[name])
             taken[name] += [spent] if number >= 0 else []
-    return [
-        Compared(what, *([one[what] for one in taken[name]] for name in ("old", "new")))
-        for what in taken["new"][0]
-    ]
+
+    def runs_of(name: str, what: str) -> list[Seconds]:
+        return [one[what] for one in taken[name]]
+
+    return [Compared(what, runs_of("old", what), runs_of("new", what)) for what in taken["new"][0]]
 
 
 def environment(tree: Path) -> dict[str, str]:

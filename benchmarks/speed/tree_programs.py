@@ -27,7 +27,7 @@ Times = dict[str, list[float]]
 
 
 def name(now: str, before: str) -> Any:
-    """Import MODULE:NAME, or MODULE alone, by its name now or, where there is none, by that before."""
+    """Import MODULE:NAME, or MODULE alone, by its name now or else by its earlier one."""
     faults = []
     for place in (now, before):
         module, _, member = place.partition(":")

@@ -86,7 +86,7 @@ class Inputs:
     @cached_property
     def image(self) -> Path:
         """A made-up image file."""
-        return sorted((self.set_of_40 / "CXR_png").glob("*.png"))[0]
+        return min((self.set_of_40 / "CXR_png").glob("*.png"))
 
     @cached_property
     def nih(self) -> Path:
@@ -241,10 +241,11 @@ def measured(row: Row, arguments: argparse.Namespace, kept: Path) -> list[Compar
 def read(kept: Path) -> list[Compared]:
     """Return what `measured` kept, or nothing."""
     stored = json.loads(kept.read_text()) if kept.exists() else []
-    return [
-        Compared(one["what"], *([Seconds(**run) for run in one[tree]] for tree in ("old", "new")))
-        for one in stored
-    ]
+
+    def runs_of(runs: list[dict[str, float]]) -> list[Seconds]:
+        return [Seconds(**run) for run in runs]
+
+    return [Compared(one["what"], runs_of(one["old"]), runs_of(one["new"])) for one in stored]
 
 
 def main() -> None:

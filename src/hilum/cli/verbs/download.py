@@ -45,5 +45,5 @@ def verb(
 
 
 def at_a_terminal() -> bool:
-    """Return whether somebody can be asked for consent."""
+    """Return whether somebody can be requested consent."""
     return sys.stdin.isatty()
