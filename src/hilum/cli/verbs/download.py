@@ -45,5 +45,5 @@ def verb(
 
 
 def at_a_terminal() -> bool:
-    """Return whether somebody can be requested consent."""
+    """Return whether somebody is there to give consent."""
     return sys.stdin.isatty()
