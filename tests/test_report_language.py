@@ -64,7 +64,7 @@ no improvement in the size of {}
 not only {} but also a hernia
 not merely {}
 not necessarily {}
-there is no flag about {}
+there is no doubt about {}
 no other abnormality than {}
 no abnormality other than {}
 no abnormality except {}
