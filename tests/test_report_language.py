@@ -174,7 +174,7 @@ not inconsistent with {}
 not likely {}
 probably no {}
 {} has possibly resolved
-unreliable {}
+doubtful {}
 low probability of {}
 hernia cannot be distinguished from {}
 {}: possible
