@@ -85,9 +85,9 @@ def test_held_out_images_are_inside_and_others_outside_with_the_reason(rows):
     fitted = domain.fit(rows(200), rows(200))
     own, other = (fitted_inside(fitted, rows(300, shift)) for shift in (0, 1.5))
     assert own.mean() > 0.9 and other.mean() < 0.05
-    strange = rows(1, 3.0)
+    other = rows(1, 3.0)
     placed = fitted.of_distances(
-        {name: float(of[0]) for name, of in distances(fitted, strange).items()}
+        {name: float(of[0]) for name, of in distances(fitted, other).items()}
     )
     assert not placed.inside and placed.percentile == 100
     assert "unlike the training images: all of these are closer" in placed.reason
@@ -230,7 +230,7 @@ def test_outside_its_domain_and_without_one_a_model_does_not_call(
     assert "probability" not in classify_images.lines([one], None, scores=True)
 
 
-def test_a_map_is_drawn_where_there_is_a_call_or_a_score_is_asked_for(image, tmp_path, monkeypatch):
+def test_a_map_is_drawn_where_there_is_a_call_or_scores_are_requested(image, tmp_path, monkeypatch):
     made = installation(tmp_path / "installed")
     reader(made, "odd", size=96, limit=None)
     monkeypatch.setattr(pretrained, "folder", lambda: made)
