@@ -152,7 +152,7 @@ def table_of(
     """Return the table in an output folder, see `Table`; with `scores` their numbers too."""
     columns = (*COLUMNS, *calls.NUMBERS) if scores else COLUMNS
 
-    def chosen(found: Sequence[ImageResult]) -> Iterator[Mapping[str, Any]]:
+    def chosen(found: Sequence[ImageResult]) -> Iterator[Mapping[str, object]]:
         """Yield the rows of the table."""
         return rows(found, scores=scores)
 
@@ -329,7 +329,7 @@ def _numbers(score: FindingScore) -> str:
     return f"; score {score.score:.3g}{threshold}{probability}"
 
 
-def rows(found: Sequence[ImageResult], *, scores: bool) -> Iterator[Mapping[str, Any]]:
+def rows(found: Sequence[ImageResult], *, scores: bool) -> Iterator[Mapping[str, object]]:
     """Yield a row of the table per call; for a refused image one that says why."""
     for one in found:
         about = {key: value for key, value in one.as_dict().items() if key != "scores"}
