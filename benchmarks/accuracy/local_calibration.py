@@ -28,7 +28,7 @@ import numpy as np
 import polars as pl
 
 from benchmarks._lib.results import machine, record
-from hilum.inference import domain, pretrained
+from hilum.inference import calls, domain, pretrained
 from hilum.inference.domain import Domain
 from hilum.runs.calibrate_site import INSIDE
 from hilum.statistics import risk_control
@@ -47,7 +47,8 @@ class Films:
     patients: np.ndarray
     scores: np.ndarray
     rows: dict[str, np.ndarray]
-    inside: np.ndarray  # bool: within the model's own domain
+    called: np.ndarray  # bool: gets a call by the model alone
+    present: np.ndarray  # bool: called present by it
 
 
 @dataclass(frozen=True)
@@ -75,11 +76,18 @@ def load(folder: Path, name: str, model: pretrained.PretrainedModel) -> Films:
         features = np.stack([one[domain.OUTPUT] for one in outputs])
     pixels = np.stack([np.asarray(crops[row]) for row in kept["row"]])
     placed = [model.model.place(*pair) for pair in zip(pixels, outputs, strict=True)]
+    scores = [float(np.atleast_1d(one["score"])[0]) for one in outputs]
+    (concept,) = model.concepts
+    decided = [
+        calls.decide(model.name, concept, score, model.calibration[concept], reasons=[one.reason])
+        for score, one in zip(scores, placed, strict=True)
+    ]
     return Films(
         kept["patient_id"].to_numpy(),
-        np.array([float(np.atleast_1d(one["score"])[0]) for one in outputs]),
+        np.array(scores),
         domain.measurements(pixels, features),
-        np.array([one.inside for one in placed]),
+        np.array([one.call is not None for one in decided]),
+        np.array([one.call == calls.PRESENT for one in decided]),
     )
 
 
@@ -127,9 +135,9 @@ def main() -> None:
     model = pretrained.PretrainedModel(arguments.model)
     every = {name: load(arguments.films, name, model) for name in SETS}
     lines = [
-        "| set | images | call before | call after | called present (all false) | promise kept |"
+        "| set | images | call before | present before | call after | present after | promise kept |"
         " images of the other set inside |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, films in every.items():
         rng = np.random.default_rng(SEED)
@@ -138,7 +146,8 @@ def main() -> None:
         (other,) = (one for key, one in every.items() if key != name)
         elsewhere = [foreign(films, other, rng, arguments.local) for _ in range(10)]
         lines.append(
-            f"| {name} | {len(films.scores)} | {films.inside.mean():.2f} | {after.mean():.2f} "
+            f"| {name} | {len(films.scores)} | {films.called.mean():.3f} | "
+            f"{films.present.mean():.3f} | {after.mean():.2f} "
             f"({np.quantile(after, 0.05):.2f} to {np.quantile(after, 0.95):.2f}) | "
             f"{present.mean():.3f} | {(present <= RATE).sum()} of {DRAWS} | "
             f"{np.mean(elsewhere):.2f} |"
