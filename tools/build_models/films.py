@@ -18,6 +18,7 @@ same command resumes after an interruption.
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -275,7 +276,8 @@ def prepare(data: Path, work: Path, sets: Sequence[str], processes: int) -> None
     table = facts(data, sets)
     (work / "chunks").mkdir(parents=True, exist_ok=True)
     chunks = list(_chunks(table, data, work / "chunks"))
-    with ProcessPoolExecutor(processes) as pool:
+    # A forked process would inherit the locks of Polars' threads and wait for ever.
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
         waiting = [
             pool.submit(_chunk, data, part.select("set", "path").rows(), path)
             for path, part in chunks
