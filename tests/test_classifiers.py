@@ -313,10 +313,10 @@ def test_scores_lie_between_0_and_1_and_the_maps_mean_tells_the_logit(name):
 
 def test_no_logit_is_so_large_that_a_score_is_0_or_1():
     class Sure(classification.MappingClassifier):
-        def logits_and_maps(self, x):
-            return torch.tensor([[1e4, -1e4]]), x
+        def outputs(self, x):
+            return torch.tensor([[1e4, -1e4]]), x, x[:, 0, 0]
 
-    score, _ = ask(classification.ExportableClassifier(Sure()), np.zeros((1, 8, 8), np.uint8))
+    score, *_ = ask(classification.ExportableClassifier(Sure()), np.zeros((1, 8, 8), np.uint8))
     assert 0 < score.min() < score.max() < 1
 
 
@@ -327,7 +327,7 @@ def test_batch_equals_one_by_one_and_onnx_equals_torch(name, tmp_path):
     images[0] = 0  # an empty picture has no spread to divide by
     together, alone = ask(network, images), [ask(network, image[None]) for image in images]
     outputs = module_of(name).OUTPUTS
-    assert outputs == ("score", "map")
+    assert outputs == ("score", "map", "features")
     onnx_export.to_onnx(
         network,
         tmp_path / "model.onnx",

@@ -31,7 +31,7 @@ from hilum.training import classification, efficientnet_backbone
 from hilum.training.settings import ClassifierSettings
 
 TASK = "finding"
-OUTPUTS = ("score", "map")
+OUTPUTS = classification.OUTPUTS
 CARD = Card(
     title="DenseNet-121 for findings",
     licence=(

@@ -1,0 +1,45 @@
+"""Show what each bundled model is: its data, population, figures, limits and domain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hilum.inference import pretrained
+from hilum.inference.pretrained import PretrainedModel
+
+NO_MODEL = "this installation has no bundled classifier"
+
+
+def cards(models: Sequence[PretrainedModel]) -> list[dict[str, Any]]:
+    """Return each model's card for JSON: its data, population, figures and limits."""
+    return [
+        {
+            "model": model.name,
+            "file": model.place.name,
+            "digest": model.digest,
+            "title": model.card.title,
+            "says": list(model.concepts),
+            "trained on": f"{model.people}, {model.ages[0]:g} to {model.ages[1]:g} years old; "
+            f"{model.card.counts}",
+            "beware": model.card.caveats,
+            "licence": model.card.licence,
+            "source": model.card.source,
+            "figures": model.figures,
+        }
+        for model in models
+    ]
+
+
+def card_lines(models: Sequence[PretrainedModel]) -> str:
+    """Format the models' cards for a person."""
+    return "\n\n".join(map(_card_text, cards(models))) or (
+        f"{NO_MODEL} (searched {pretrained.folder()})"
+    )
+
+
+def _card_text(card: Mapping[str, Any]) -> str:
+    about = [f"  {name}: {card[name]}" for name in ("trained on", "beware", "licence", "source")]
+    figures = [f"  {name}: {value}" for name, value in card["figures"].items()]
+    title = f"{card['model']}: {card['title']} ({card['file']}, {card['digest']})"
+    return "\n".join([title, *about, *figures])
