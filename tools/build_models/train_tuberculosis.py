@@ -100,7 +100,9 @@ def training_rows(facts: pl.DataFrame) -> np.ndarray:
 # ---------------------------------------------------------------------------- network
 
 
-def trained(arguments: argparse.Namespace, facts: pl.DataFrame, crops: np.ndarray, masks: np.ndarray) -> multitask.Network:
+def trained(
+    arguments: argparse.Namespace, facts: pl.DataFrame, crops: np.ndarray, masks: np.ndarray
+) -> multitask.Network:
     """Return the network: read from a file, or trained here."""
     if arguments.network:
         state = storage_of_weights(arguments.network)
@@ -137,7 +139,13 @@ def storage_of_weights(path: Path) -> dict[str, torch.Tensor]:
         return {name: torch.from_numpy(stored[name]) for name in stored.files}
 
 
-def quantised(network: multitask.Network, facts: pl.DataFrame, crops: np.ndarray, work: Path, metadata: dict[str, str]) -> tuple[Path, Path, str]:
+def quantised(
+    network: multitask.Network,
+    facts: pl.DataFrame,
+    crops: np.ndarray,
+    work: Path,
+    metadata: dict[str, str],
+) -> tuple[Path, Path, str]:
     """Return the float32 model, the one in 8 bits, and which feature ranges it took."""
     whole = work / "tuberculosis.float32.onnx"
     exported = tuberculosis_network.Exported(network)
@@ -196,7 +204,9 @@ def band(truth: np.ndarray, score: np.ndarray) -> tuple[float, float]:
     return best[1]
 
 
-def selective(truth: np.ndarray, score: np.ndarray, inside: np.ndarray, limits: tuple[float, float]) -> dict[str, float]:
+def selective(
+    truth: np.ndarray, score: np.ndarray, inside: np.ndarray, limits: tuple[float, float]
+) -> dict[str, float]:
     """Return the coverage of calls, and their sensitivity and specificity."""
     present = score >= limits[1]
     called = inside & ((score < limits[0]) | present)
