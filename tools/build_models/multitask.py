@@ -58,7 +58,11 @@ TASKS = {
     **{f"nih_{name.lower()}": 0.07 for name in NIH},
 }  # columns of the targets with their weights in the loss
 TUBERCULOSIS = 0
+INTENSITIES = ("as given", "equalised", "local")  # how a network standardises its input
+GREYS = 24  # steps of the equalising curve
 RANKS = 64  # points of a film's table of grey levels
+# Layout and precision on a GPU; which is faster depends on the card and its libraries.
+LAYOUT, PRECISION = torch.channels_last, torch.bfloat16
 BALANCE = 10.0  # largest weight of one state against the other
 
 
@@ -70,16 +74,17 @@ class Recipe:
     style: float = 0.0
     masked: float = 0.0
     adversary: float = 0.0
-    others: float = 0.5  # fraction of a batch from films without a tuberculosis label
+    others: float = 0.4  # fraction of a batch from films without a tuberculosis label
     tasks: tuple[str, ...] = tuple(TASKS)
     frozen: int = 2  # stages of seven that keep the ImageNet weights
-    batch: int = 192
+    batch: int = 32
     learning_rate: float = 1e-3
     weight_decay: float = 0.02
-    averaging: float = 0.98
+    averaging: float = 0.99
     dropout: float = 0.2
     strength: float = 1.0  # of all other augmentation
-    flip: bool = True
+    flip: bool = False
+    intensity: str = "as given"  # one of INTENSITIES
 
 
 @dataclass
@@ -145,17 +150,39 @@ class Network(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """Compute the pooled features, (n, 1280), of images in [0, 1], (n, 1, s, s)."""
-        return self.backbone(x).mean((2, 3))
+        return self.backbone(standardised(x, self.recipe.intensity)).mean((2, 3))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Compute logits (n, tasks) and the pooled features."""
         found = self.features(x)
         return self.head(self.dropout(found)), found
 
-    def train(self, mode: bool = True) -> Network:
-        """Switch to training; frozen stages hold folded normalisation and have no mode."""
-        super().train(mode)
-        return self
+
+def standardised(x: Tensor, intensity: str) -> Tensor:
+    """Standardise the intensities of images in [0, 1], (n, 1, s, s), inside the network's graph.
+
+    "equalised" maps grey levels to their ranks by a curve of `GREYS` steps; "local" divides the
+    difference from the local mean by the local standard deviation, over about a sixth of the side.
+    """
+    if intensity == "equalised":
+        found = torch.zeros_like(x)
+        below = (x < 1 / GREYS).to(x).mean((2, 3), keepdim=True)
+        for step in range(1, GREYS):
+            next_below = (x < (step + 1) / GREYS).to(x).mean((2, 3), keepdim=True)
+            found = found + (next_below - below) * ((x * GREYS - step).clamp(0, 1))
+            below = next_below
+        return found
+    if intensity == "local":
+        small = F.avg_pool2d(x, 4)
+        mean = F.avg_pool2d(small, 9, 1, 4, count_include_pad=False)
+        square = F.avg_pool2d(F.avg_pool2d(x * x, 4), 9, 1, 4, count_include_pad=False)
+        spread = (square - mean * mean).clamp(min=0).sqrt() + 0.05
+        mean, spread = (
+            F.interpolate(one, scale_factor=4.0, mode="bilinear", align_corners=False)
+            for one in (mean, spread)
+        )
+        return ((x - mean) / spread).clamp(-3, 3) / 6 + 0.5
+    return x
 
 
 class _Reverse(torch.autograd.Function):
@@ -339,7 +366,7 @@ def fit(
     """
     torch.manual_seed(seed)
     device, chosen = on.device, torch.from_numpy(np.asarray(rows)).to(on.device)
-    network = Network(weights, recipe).to(device, memory_format=torch.channels_last)
+    network = Network(weights, recipe).to(device, memory_format=LAYOUT)
     sources = len(on.source.unique())
     adversary = nn.Sequential(
         nn.Linear(efficientnet_backbone.HEAD, 64), nn.ReLU(), nn.Linear(64, sources)
@@ -352,7 +379,7 @@ def fit(
         learned, recipe.learning_rate, weight_decay=recipe.weight_decay, foreach=True
     )
     average, begun = copy.deepcopy(network), False
-    use_bfloat16 = device.type == "cuda"
+    use_bfloat16 = device.type == "cuda" and torch.bfloat16 == PRECISION
     for step in range(steps):
         rate = (
             min(1.0, (step + 1) / (0.1 * steps + 1)) * 0.5 * (1 + math.cos(math.pi * step / steps))
@@ -362,8 +389,8 @@ def fit(
         batch = sampler.draw(recipe.batch)
         x = augmented(on, batch, partners(on, batch, chosen), recipe)
         network.train()
-        with torch.autocast(device.type, torch.bfloat16, enabled=use_bfloat16):
-            logits, found = network(x.contiguous(memory_format=torch.channels_last))
+        with torch.autocast(device.type, PRECISION, enabled=use_bfloat16):
+            logits, found = network(x.contiguous(memory_format=LAYOUT))
             guess = adversary(_Reverse.apply(found)) if recipe.adversary else None
         loss = _loss(logits.float(), targets[batch], importance[batch], balance)
         if guess is not None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hilum.training.classification import SURE
-from tools.build_models.multitask import TUBERCULOSIS, Network, Recipe
+from tools.build_models.multitask import TUBERCULOSIS, Network, Recipe, standardised
 
 OUTPUTS = ("score", "map", "features")
 EARLY = 5  # stages whose channels' means and deviations are features
@@ -32,13 +32,14 @@ class Exported(nn.Module):
     def __init__(self, network: Network) -> None:
         super().__init__()
         self.backbone = network.backbone
+        self.intensity = network.recipe.intensity
         self.weight = nn.Parameter(network.head.weight[TUBERCULOSIS][None, :, None, None].detach())
         self.bias = nn.Parameter(network.head.bias[TUBERCULOSIS][None].detach())
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Compute scores, maps and features."""
         x = images.unsqueeze(1).float() / 255
-        stages = self.backbone.each_stage(x)
+        stages = self.backbone.each_stage(standardised(x, self.intensity))
         last = self.backbone.head(stages[-1])
         maps = F.conv2d(last, self.weight)
         logits = maps.mean((2, 3)) + self.bias
