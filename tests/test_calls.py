@@ -8,7 +8,9 @@ import cv2
 import numpy as np
 import pytest
 from readers import ADULTS, installation, reader
+from typer.testing import CliRunner
 
+from hilum.cli.verbs import app
 from hilum.errors import BadData, Mismatch, TooFew
 from hilum.imaging import synthetic
 from hilum.imaging.files import raster
@@ -88,7 +90,7 @@ def test_held_out_images_are_inside_and_others_outside_with_the_reason(rows):
         {name: float(of[0]) for name, of in distances(fitted, strange).items()}
     )
     assert not placed.inside and placed.percentile == 100
-    assert "unlike the images it was trained on: all of these are closer" in placed.reason
+    assert "unlike the training images: all of these are closer" in placed.reason
 
 
 def distances(fitted, given):
@@ -267,6 +269,7 @@ def test_a_site_has_a_threshold_with_its_promise_and_says_what_more_would_do(mad
     assert one.threshold > np.sort(site.scores["tuberculosis"])[0]
     assert one.sensitivity_low <= one.detected / one.positives <= one.sensitivity_high
     assert "at most 10% with 95% confidence" in text and "more patients" in text
+    assert "0 of 40 images lie outside the model's own domain" in text
 
 
 def test_a_site_reads_back_as_it_was_written(made, tmp_path):
@@ -334,3 +337,21 @@ def test_without_labels_the_models_own_threshold_and_domain_decide_and_the_site_
     site = calibrate_site.site_of(model, images, unlabelled, 0.1, 0.95).site
     assert site.thresholds == {} and "29 of as many patients" in site.refusals["tuberculosis"]
     assert site.domain is not None
+
+
+def test_the_verbs_write_the_file_and_use_it(made, installed, films, tmp_path, monkeypatch):
+    monkeypatch.setattr(pretrained, "folder", lambda: installed)
+    monkeypatch.setattr(calibrate_site, "calibrate_site", lambda *of, **how: made)
+    place = tmp_path / "site.json"
+    done = CliRunner().invoke(app, ["calibrate", "tb", str(films), "-o", str(place)])
+    assert done.exit_code == 0 and "at most 10% with 95% confidence" in done.output
+    image = str(films / "images/0.png")
+    options = [image, "-o", str(tmp_path / "out"), "--site", str(place)]
+    called = CliRunner().invoke(app, ["classify", *options])
+    assert called.exit_code == 0 and "Tuberculosis: " in called.output
+    assert "%" not in called.output.replace("% of these are closer", "")
+    other = installation(tmp_path / "other")
+    reader(other, "tb", "tuberculosis", people={**ADULTS, "words": "others"})
+    monkeypatch.setattr(pretrained, "folder", lambda: other)
+    refused = CliRunner().invoke(app, ["classify", *options])
+    assert refused.exit_code != 0 and isinstance(refused.exception, Mismatch)

@@ -24,6 +24,7 @@ from hilum.dataset.readers import kaggle_masks
 from hilum.errors import Mismatch, TooFew
 from hilum.pipeline import cross_validation, division, evaluate, predict, train
 from hilum.pipeline.division import CROSS_VALIDATED, SINGLE, UNDIVIDED, Division
+from hilum.pipeline.evaluation import run_tables
 from hilum.pipeline.split import divide
 from hilum.run_folder import Run
 from hilum.runs import compare, reproduce
@@ -334,8 +335,8 @@ def test_shuffling_a_folds_labels_changes_neither_its_threshold_nor_what_it_was_
         other = relabelled(manifest, parts.filter(pl.col("part") == "test")["image_id"], 3)
         assert not other.labels.equals(manifest.labels)
         assert (
-            evaluate._fitted(fold, other)
-            == evaluate._fitted(fold, manifest)
+            run_tables.fitted_on_tune(fold, other)
+            == run_tables.fitted_on_tune(fold, manifest)
             == _stored(crossed, number)
         )
         of_part = {

@@ -110,18 +110,21 @@ def classify(
     from hilum.inference import classify_images as step
     from hilum.inference.site import Site
 
+    of_site = Site.read(site) if site else None
     found, faults = step.classify_images(
         images,
         to,
         scores=scores,
-        site=Site.read(site) if site else None,
+        site=of_site,
         watch=console.watch,
         say=console.say,
     )
     console.summarised(
         json.dumps([one.reported(scores=scores) for one in found], indent=1)
         if as_json
-        else step.lines(found, to, scores=scores),
+        else step.lines(
+            found, to, scores=scores, notes=list(of_site.drift(found)) if of_site else ()
+        ),
         faults,
     )
 

@@ -7,7 +7,8 @@ A model carries its domain as metadata `domain` of its ONNX file, JSON:
 
 Each detector measures a distance from the training images (`hilum.statistics.subspace`):
 
-    features   of the model's own output `features`, float32 (n, d): pooled features of its network
+    features   of the model's own output `features`, float32 (n, d): statistics of its network's
+               early stages, see `hilum.training.staged_features`
     image      of intensities, sharpness and noise of the image that the model is given
                (`hilum.inference.image_statistics`)
 
@@ -40,7 +41,7 @@ FORMAT = 1
 METADATA = "domain"  # key of an ONNX file
 OUTPUT = "features"  # of a model: what its domain is measured in
 FEATURES, IMAGE = "features", "image"
-TRAINING = "the images it was trained on"
+TRAINING = "the training images"
 DETECTORS = {  # name: what it compares, for a sentence
     FEATURES: "as the network sees it, this image is unlike",
     IMAGE: "intensities, sharpness or noise of this image are unlike those of",
@@ -183,13 +184,14 @@ def fit(
     held_out: Mapping[str, np.ndarray],
     *,
     inside: float = INSIDE,
-    whitened: bool = False,
+    whitened: bool = True,
 ) -> Domain | None:
     """Fit a domain to training images, and its limits to held-out images of the same hospitals.
 
     Both as `measurements` returns them, of different patients. `inside` is the fraction of further
     such images within the limit of each detector. `whitened` measures along the components too, as
-    of the detector `image` in any case. None where either are fewer than `FEWEST`.
+    of the detector `image` in any case; of few images (`fit_crossed`) it is better not to. None
+    where either are fewer than `FEWEST`.
     """
     detectors = {}
     for name, values in rows.items():

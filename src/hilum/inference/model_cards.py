@@ -25,10 +25,19 @@ def cards(models: Sequence[PretrainedModel]) -> list[dict[str, Any]]:
             "beware": model.card.caveats,
             "licence": model.card.licence,
             "source": model.card.source,
+            "domain": _domain(model),
             "figures": model.figures,
         }
         for model in models
     ]
+
+
+def _domain(model: PretrainedModel) -> str:
+    """Say by what the model knows images like its training images."""
+    known = model.model.domain
+    if known is None:
+        return "not known, so that it calls nothing"
+    return f"its own training images, by {' and '.join(known.detectors)}; it calls no others"
 
 
 def card_lines(models: Sequence[PretrainedModel]) -> str:
@@ -39,7 +48,8 @@ def card_lines(models: Sequence[PretrainedModel]) -> str:
 
 
 def _card_text(card: Mapping[str, Any]) -> str:
-    about = [f"  {name}: {card[name]}" for name in ("trained on", "beware", "licence", "source")]
+    names = ("trained on", "domain", "beware", "licence", "source")
+    about = [f"  {name}: {card[name]}" for name in names]
     figures = [f"  {name}: {value}" for name, value in card["figures"].items()]
     title = f"{card['model']}: {card['title']} ({card['file']}, {card['digest']})"
     return "\n".join([title, *about, *figures])

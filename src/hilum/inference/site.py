@@ -209,10 +209,19 @@ def today() -> str:
 
 def _threshold(stored: Mapping[str, Any]) -> SiteThreshold:
     """Read a threshold. Raises `TypeError` or `ValueError`."""
-    kinds = {part.name: int if part.type == "int" else float for part in fields(SiteThreshold)}
-    if stored.keys() != kinds.keys():
-        raise ValueError(f"a threshold has {sorted(stored)}, expected {sorted(kinds)}")
-    found = SiteThreshold(**{name: kind(stored[name]) for name, kind in kinds.items()})
-    if not np.isfinite(list(asdict(found).values())).all():
+    names = [part.name for part in fields(SiteThreshold)]
+    if sorted(stored) != sorted(names):
+        raise ValueError(f"a threshold has {sorted(stored)}, expected {sorted(names)}")
+    if not np.isfinite([float(stored[name]) for name in names]).all():
         raise ValueError("a threshold holds numbers that are not finite")
-    return found
+    return SiteThreshold(
+        threshold=float(stored["threshold"]),
+        max_false_positives=float(stored["max_false_positives"]),
+        confidence=float(stored["confidence"]),
+        negatives=int(stored["negatives"]),
+        allowed=int(stored["allowed"]),
+        positives=int(stored["positives"]),
+        detected=int(stored["detected"]),
+        sensitivity_low=float(stored["sensitivity_low"]),
+        sensitivity_high=float(stored["sensitivity_high"]),
+    )

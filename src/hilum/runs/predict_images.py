@@ -12,7 +12,8 @@ NAME is as in `hilum.inference.segment_images`; masks and maps go elsewhere on r
 thresholds and probabilities are the run's own: thresholds and calibration were chosen on its tune
 part. Outside the domain of the run's models, and outside its population, there is a score but
 neither call nor probability. `hilum.inference.acceptance` decides which images are refused;
-unreliable lungs are a reason only where most of the run's own crops rely on segmented lungs. A warning is beside the scores of an
+unreliable lungs are a reason only where most of the run's own crops rely on segmented lungs. A
+warning is beside the scores of an
 image that a model was trained on, of one of the tune part, and of a changed copy of either
 (`hilum.audit.duplicates.known_images`).
 """

@@ -51,7 +51,8 @@ def fit(rows: np.ndarray, components: int, *, whitened: bool = False) -> Subspac
     """Fit a subspace to rows (n, d) with at most `components` components.
 
     No more than a quarter of the rows and half of the columns, so that something is left for the
-    residual. `whitened` keeps the variances. Raises `ValueError` for fewer than two rows, or values that are not finite.
+    residual. `whitened` keeps the variances. Raises `ValueError` for fewer than two rows, or values
+    that are not finite.
     """
     rows = np.asarray(rows, np.float64)
     if rows.ndim != 2 or len(rows) < 2 or not np.isfinite(rows).all():

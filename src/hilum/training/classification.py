@@ -10,8 +10,10 @@ A classifier ends in a global average pool and one linear layer. Its outputs are
 (n, k) in (0, 1), which ranks images but is no probability because of the class weights; "map",
 float32 (n, k, h, w) on the grid of the last features: the class activation map (Zhou et al. 2016,
 arXiv:1512.04150), in units of the logit, whose mean plus the layer's bias is the logit; and
-"features", float32 (n, channels), the pooled features, in which the domain of the training images
-is measured (`hilum.inference.domain`).
+"features", float32 (n, values), in which the domain of the training images is measured
+(`hilum.inference.domain`): mean and logarithm of the standard deviation of each channel of the
+early stages. These tell hospitals and devices apart better than the last features do, which were
+trained to ignore them (benchmarks/accuracy/domain.py).
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from hilum.training import augmentation, training_loop
 from hilum.training.batches import TrainingImages
 from hilum.training.schedule import Schedule
 from hilum.training.settings import ClassifierSettings
+from hilum.training.staged_features import StagedFeatures, early_statistics
 
 BALANCE = 20.0  # largest weight of one state against the other: one image must not drive a batch
 FEWEST_TUNE = 10  # tune images with a finding, and without; with fewer, stopping is left to chance
@@ -211,7 +214,7 @@ class MappingClassifier(nn.Module, ABC):
 
     @abstractmethod
     def outputs(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Compute logits (n, k), class activation maps (n, k, h, w) and features (n, channels).
+        """Compute logits (n, k), class activation maps (n, k, h, w) and features (n, values).
 
         `x` is float32 (n, 1, size, size) in [0, 1].
         """
@@ -223,7 +226,9 @@ class Classifier(MappingClassifier):
     float32 (n, 1, size, size) in [0, 1] -> logits (n, k). `features` returns (n, channels, h, w).
     """
 
-    def __init__(self, features: nn.Module, channels: int, concepts: int, dropout: float) -> None:
+    def __init__(
+        self, features: StagedFeatures, channels: int, concepts: int, dropout: float
+    ) -> None:
         super().__init__()
         self.features = features
         self.dropout = nn.Dropout(dropout)
@@ -234,17 +239,18 @@ class Classifier(MappingClassifier):
         return self.last(self.dropout(self.features(x).mean((2, 3))))
 
     def outputs(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Compute logits (n, k), class activation maps (n, k, h, w) and features (n, channels)."""
-        features = self.features(x)
-        maps = F.conv2d(features, self.last.weight[:, :, None, None])
-        return maps.mean((2, 3)) + self.last.bias, maps, features.mean((2, 3))
+        """Compute logits (n, k), class activation maps (n, k, h, w) and features (n, values)."""
+        stages = self.features.each_stage(x)
+        last = self.features.last_features(stages[-1])
+        maps = F.conv2d(last, self.last.weight[:, :, None, None])
+        return maps.mean((2, 3)) + self.last.bias, maps, early_statistics(stages)
 
 
 class ExportableClassifier(nn.Module):
     """The trained network in its export form.
 
     uint8 (n, size, size) -> scores float32 (n, k), maps float32 (n, k, h, w), features float32
-    (n, channels).
+    (n, values).
     """
 
     def __init__(self, network: MappingClassifier) -> None:
