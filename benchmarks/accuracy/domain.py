@@ -6,7 +6,7 @@
 Own films are those of Montgomery and Shenzhen. Features are those of a frozen EfficientNet-Lite0
 on lung crops of 192 pixels: its pooled last features ("last"), mean and logarithm of the standard
 deviation of the channels of its first five stages ("early"), grey levels, sharpness and noise of
-the crop ("image"), or both of these (tools/build_models/tuberculosis_network.py). A gate is fitted to the training and tune part. Its limit is the 97th percentile of distances from
+the crop ("image"), or both of these (tools/build_models/gate_features.py). A gate is fitted to the training and tune part. Its limit is the 97th percentile of distances from
 own films of other patients (five folds of these parts), its false alarms are those of the test
 part.
 
@@ -77,34 +77,41 @@ def load(folder: Path, work: Path) -> Films:
     facts = pl.read_parquet(folder / "facts.parquet")
     kept = work / "frozen_features.npz"
     if not kept.exists():
-        crops = cropped(facts, folder)
+        crops, _ = cropped(facts, folder, np.arange(facts.height))
         work.mkdir(parents=True, exist_ok=True)
         np.savez(kept, **frozen(crops))
     with np.load(kept) as stored:
         return Films(facts, {name: stored[name] for name in stored.files})
 
 
-def cropped(facts: pl.DataFrame, folder: Path) -> np.ndarray:
-    """Return the lung crops of `SIZE`, uint8 (n, SIZE, SIZE)."""
+def cropped(facts: pl.DataFrame, folder: Path, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the lung crops of `SIZE` and those of their masks, uint8 (n, SIZE, SIZE).
+
+    `facts` are those of `rows` of the arrays in the folder.
+    """
     whole, lungs = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("whole", "lungs"))
     typical = {
         child: pretrained.PretrainedModel(pretrained.path(name)).typical
         for child, name in ((True, "pneumonia_child.onnx"), (False, "tuberculosis.onnx"))
     }
-    made = []
-    for row, (name, height, width, quality) in enumerate(
-        facts.select("set", "height", "width", "lung_quality").iter_rows()
-    ):
-        cut = lung_crop.cut(
-            np.asarray(whole[row]),
-            np.asarray(lungs[row]),
-            LungCrop(size=SIZE),
-            quality=quality,
-            typical=typical[name.startswith("kermany")],
-            size=(height, width),
-        )
-        made.append(cut.image)
-    return np.stack(made)
+    crops = np.zeros((len(rows), SIZE, SIZE), np.uint8)
+    masks = np.zeros_like(crops)
+    known = facts.select("set", "height", "width", "lung_quality")
+    for number, (name, height, width, quality) in enumerate(known.iter_rows()):
+        label = np.asarray(lungs[rows[number]])
+        for image, to in (
+            (np.asarray(whole[rows[number]]), crops),
+            (((label > 0) * 255).astype(np.uint8), masks),
+        ):
+            to[number] = lung_crop.cut(
+                image,
+                label,
+                LungCrop(size=SIZE),
+                quality=quality,
+                typical=typical[name.startswith("kermany")],
+                size=(height, width),
+            ).image
+    return crops, (masks > 127).astype(np.uint8)
 
 
 def frozen(crops: np.ndarray, together: int = 32) -> dict[str, np.ndarray]:
@@ -112,7 +119,8 @@ def frozen(crops: np.ndarray, together: int = 32) -> dict[str, np.ndarray]:
     import torch
 
     from hilum.training import efficientnet_backbone
-    from tools.build_models import tuberculosis_network
+    from hilum.training.staged_features import early_statistics
+    from tools.build_models import gate_features
 
     backbone = efficientnet_backbone.Backbone()
     efficientnet_backbone.load_imagenet(backbone)
@@ -123,8 +131,8 @@ def frozen(crops: np.ndarray, together: int = 32) -> dict[str, np.ndarray]:
             x = torch.from_numpy(crops[start : start + together]).float()[:, None] / 255
             stages = backbone.each_stage(x)
             found["last"].append(backbone.head(stages[-1]).mean((2, 3)).numpy())
-            found["early"].append(tuberculosis_network.early(stages).numpy())
-            found["image"].append(tuberculosis_network.image_statistics(x).numpy())
+            found["early"].append(early_statistics(stages).numpy())
+            found["image"].append(gate_features.image_statistics(x).numpy())
     made = {name: np.concatenate(parts) for name, parts in found.items()}
     return {**made, "early and image": np.concatenate([made["early"], made["image"]], 1)}
 

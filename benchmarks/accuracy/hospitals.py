@@ -91,9 +91,11 @@ def train_all(films_folder: Path, work: Path, device: str, steps: int) -> None:
     import torch
 
     from hilum.training import efficientnet_backbone
-    from tools.build_models import film_targets, multitask, train_tuberculosis
+    from benchmarks.accuracy.domain import cropped
+    from tools.build_models import film_targets, multitask
 
-    facts, crops, masks, _ = train_tuberculosis.load(films_folder)
+    facts = pl.read_parquet(films_folder / "facts.parquet")
+    crops, masks = cropped(facts, films_folder, np.arange(facts.height))
     sources = facts["source"].to_list()
     names = sorted(set(sources))
     number = np.array([names.index(one) for one in sources])
