@@ -90,8 +90,8 @@ def train_all(films_folder: Path, work: Path, device: str, steps: int) -> None:
     """Train every recipe in every setting that is not in `work` yet."""
     import torch
 
-    from hilum.training import efficientnet_backbone
     from benchmarks.accuracy.domain import cropped
+    from hilum.training import efficientnet_backbone
     from tools.build_models import film_targets, multitask
 
     facts = pl.read_parquet(films_folder / "facts.parquet")
