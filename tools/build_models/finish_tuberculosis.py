@@ -44,6 +44,10 @@ SENSITIVITY, SPECIFICITY = 0.93, 0.88  # of the calls of the tune part, that the
 INSIDE = 0.96  # of own films within the limit of the domain
 COMPONENTS, FOLDS = 32, 5  # of the domain; folds by patient that its limit comes from
 MOST = 4_100_000  # bytes
+PROCESSED = (
+    "The films that it was trained on were shrunk to 256 pixels, cropped and changed in contrast by "
+    "others: its domain takes films without such processing for those of another hospital."
+)
 CHOSEN_BY = (
     "features and components by leaving one of NIH, COVID-19 and children's films out and taking "
     "what separates the others best; limit: 96th percentile of distances from own films of other "
@@ -204,6 +208,8 @@ def main() -> None:
     metadata["calibration"][NAME] |= {"absent_below": thresholds[0], "present_from": thresholds[1]}
     calls = described(facts, score, distance, detector.limit, thresholds)
     metadata["figures"] |= calls
+    if PROCESSED not in metadata["card"]["caveats"]:
+        metadata["card"]["caveats"] += f" {PROCESSED}"
     metadata[domain.METADATA] = {**gate.as_json(), "chosen_by": CHOSEN_BY}
     _write(model, place, metadata)
     if place.stat().st_size > MOST:
