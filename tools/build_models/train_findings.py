@@ -7,6 +7,9 @@ patients are dealt out: those held out measure (of Kermany the official test par
 rest is learnt from. The network is then made to count in 8 bits, with feature ranges chosen the way that moves the tune part's scores least,
 and what is measured and calibrated is that one. Writes NAME.onnx: at most `MOST` bytes, and at most `LOSS` of AUROC below its float32 self,
 or nothing. Killed, the same command goes on: found lungs, epochs and the float32 model are kept in --work.
+
+What a model's domain is, and for tuberculosis the band of scores without a call, is added afterwards by
+tools/build_models/add_domain.py and finish_tuberculosis.py, which leave the network as it is.
 """
 
 from __future__ import annotations
