@@ -107,11 +107,9 @@ def facts(data: Path, sets: Sequence[str] = SETS) -> pl.DataFrame:
 
 
 def _listed(data: Path, name: str) -> pl.DataFrame:
-    if (data / name / "labels.csv").exists():
-        table = _from_labels(data, name)
-    else:
-        table = _from_reader(data, name)
-    given = table.pop("given_part") if isinstance(table, dict) else None
+    has_labels = (data / name / "labels.csv").exists()
+    table = (_from_labels if has_labels else _from_reader)(data, name)
+    given = table.pop("given_part")
     frame = pl.DataFrame(table)
     parts = _parts(frame, name, given)
     known = [column for column in COLUMNS if column not in Read.__annotations__]
@@ -189,7 +187,7 @@ def _nih_words(data: Path) -> dict[str, str]:
     }
 
 
-def _parts(frame: pl.DataFrame, name: str, given: list[object] | None) -> list[str | None]:
+def _parts(frame: pl.DataFrame, name: str, given: list[object]) -> list[str | None]:
     """Return the part of each film: whole patients, as tools/build_models/train_findings.py deals them.
 
     A patient with a film in the official test part is in the test part with all of them.
@@ -202,9 +200,7 @@ def _parts(frame: pl.DataFrame, name: str, given: list[object] | None) -> list[s
     rows = np.flatnonzero(usable)
     patients = frame["patient_id"].to_numpy()[rows]
     tested = {
-        patient
-        for patient, part in zip(frame["patient_id"], given or [], strict=False)
-        if part == "test"
+        patient for patient, part in zip(frame["patient_id"], given, strict=True) if part == "test"
     }
     for row, patient, tenth in zip(rows, patients, dealt(patients, 10, SEED), strict=True):
         in_test = patient in tested if tested else tenth in TEST
