@@ -6,7 +6,7 @@
 Features are those of a frozen EfficientNet-Lite0 (stages 2 to 5, lung crops of 192 pixels): mean
 and standard deviation of each channel over the whole crop ("whole") or over the lungs ("lung"),
 and with "all" also its maximum in the lungs, the absolute difference between the right and the
-left lung, and the upper half. Intensities are as given, or of three kinds side by side
+left lung, and the upper half; each averaged over the crop and its mirror image. Intensities are as given, or of three kinds side by side
 (tools/build_models/multitask.py). A probe is fitted to one hospital and tested on the other.
 
 "nuisance out" removes one direction from the standardised features before the fit: the first along
@@ -15,7 +15,9 @@ differ. It takes no label of these and no film of the hospital that is tested.
 
 A fifth of the patients of the fitted hospital chooses strength and threshold (Youden). The recipe
 for one direction is chosen by the AUROC of the other direction, so never by the films that it is
-reported on. "site threshold" is that of the tested hospital's unlabelled films: the scores are
+reported on. "mean of all" is the mean score of all recipes, in units of their tuning films'
+deviation: nothing is chosen. "mean, with lungs" leaves out the recipes with "whole" alone, which
+was decided with the results in view. "site threshold" is that of the tested hospital's unlabelled films: the scores are
 shifted and scaled to the mean and deviation of the fitted hospital's tuning films first.
 """
 
@@ -99,11 +101,14 @@ def pooled(facts: pl.DataFrame, folder: Path, rows: np.ndarray) -> dict[str, np.
             for at in range(0, len(rows), 16):
                 x = torch.from_numpy(crops[at : at + 16]).float()[:, None] / 255
                 mask = torch.from_numpy(lungs[at : at + 16]).float()[:, None]
-                stages = backbone.each_stage(multitask.standardised(x, intensity))
+                x = multitask.standardised(x, intensity)
+                mirrored = backbone.each_stage(x.flip(3))
+                stages = backbone.each_stage(x)
                 for number in STAGES:
-                    for kind, values in _kinds(stages[number - 1], mask).items():
+                    both = _kinds(stages[number - 1], mask)
+                    for kind, values in _kinds(mirrored[number - 1], mask.flip(3)).items():
                         name = f"{intensity}|{number}|{kind}"
-                        found.setdefault(name, []).append(values.numpy())
+                        found.setdefault(name, []).append(((both[kind] + values) / 2).numpy())
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
@@ -172,6 +177,7 @@ def table(facts: pl.DataFrame, features: dict[str, np.ndarray]) -> Iterator[str]
     sets, truth = facts["set"].to_numpy(), facts["tuberculosis"].fill_null(-1).to_numpy()
     known = facts["part"].is_not_null().to_numpy()
     area: dict[tuple[str, Probe], float] = {}
+    scores: dict[Probe, np.ndarray] = {}
     for source, target in (HOSPITALS, HOSPITALS[::-1]):
         fit, tune = parted(facts, source)
         test = np.flatnonzero((sets == target) & known)
@@ -187,7 +193,12 @@ def table(facts: pl.DataFrame, features: dict[str, np.ndarray]) -> Iterator[str]
             found = [fitted(x, truth, fit, groups if probe.nuisance else [], c) for c in STRENGTHS]
             score = max(found, key=lambda one: discrimination.auroc(truth[tune], one[tune]))
             yield _line(f"{source} -> {target} | {probe.words}", truth, score, tune, test, facts)
+            scores[probe] = score / score[tune].std()
             area[source, probe] = discrimination.auroc(truth[test], score[test])
+        lungs = [one for probe, one in scores.items() if probe.pooled != "whole"]
+        for words, some in (("mean of all", list(scores.values())), ("mean, with lungs", lungs)):
+            score = np.mean(some, axis=0)
+            yield _line(f"{source} -> {target} | {words}", truth, score, tune, test, facts)
     for source, target in (HOSPITALS, HOSPITALS[::-1]):
         others = {probe: value for (one, probe), value in area.items() if one == target}
         best = max(others, key=others.__getitem__)
