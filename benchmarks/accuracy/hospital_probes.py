@@ -17,8 +17,9 @@ A fifth of the patients of the fitted hospital chooses strength and threshold (Y
 for one direction is chosen by the AUROC of the other direction, so never by the films that it is
 reported on. "mean of all" is the mean score of all recipes, in units of their tuning films'
 deviation: nothing is chosen. "mean, with lungs" leaves out the recipes with "whole" alone, which
-was decided with the results in view. "site threshold" is that of the tested hospital's unlabelled films: the scores are
-shifted and scaled to the mean and deviation of the fitted hospital's tuning films first.
+was decided with the results in view. "site threshold" takes the tested hospital's unlabelled films:
+the scores are shifted and scaled to the mean and deviation of the fitted hospital's tuning films
+before they meet its threshold.
 """
 
 from __future__ import annotations
