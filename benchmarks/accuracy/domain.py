@@ -3,17 +3,17 @@
     python -m tools.build_models.films --data ../shared/data --work FILMS
     python -m benchmarks.accuracy.domain --films FILMS --work WORK
 
-Own films are those of Montgomery and Shenzhen. Features are those of a frozen EfficientNet-Lite0
-on lung crops of 192 pixels: its pooled last features ("last"), mean and logarithm of the standard
+Own films are those of Montgomery and Shenzhen. Features are those of a frozen EfficientNet-Lite0 on
+lung crops of 192 pixels: its pooled last features ("last"), mean and logarithm of the standard
 deviation of the channels of its first five stages ("early"), grey levels, sharpness and noise of
-the crop ("image"), or both of these (tools/build_models/gate_features.py). A gate is fitted to the training and tune part. Its limit is the 97th percentile of distances from
-own films of other patients (five folds of these parts), its false alarms are those of the test
-part.
+the crop ("image"), or both of these (tools/build_models/gate_features.py). A gate is fitted to the
+training and tune part. Its limit is the 97th percentile of distances from own films of other
+patients (five folds of these parts), its false alarms are those of the test part.
 
 Each gate has settings (`grid`). For each source that is reported, they are chosen by the mean AUROC
 of the *other* unseen sources against own tune films, never by the one reported, and so is the best
-gate of all (row "chosen"). "source classifier" is fitted against films of the other sources and is the only one
-that sees any.
+gate of all (row "chosen"). "source classifier" is fitted against films of the other sources and is
+the only one that sees any.
 
 The probes say how a frozen network with a linear model of tuberculosis behaves abroad, and what
 films of one source as further negatives change on another source and on new patients of their own.

@@ -4,10 +4,11 @@
     python -m benchmarks.accuracy.hospital_probes --films FILMS --work WORK
 
 Features are those of a frozen EfficientNet-Lite0 (stages 2 to 5, lung crops of 192 pixels): mean
-and standard deviation of each channel over the whole crop ("whole") or over the lungs ("lung"),
-and with "all" also its maximum in the lungs, the absolute difference between the right and the
-left lung, and the upper half; each averaged over the crop and its mirror image. Intensities are as given, or of three kinds side by side
-(tools/build_models/multitask.py). A probe is fitted to one hospital and tested on the other.
+and standard deviation of each channel over the whole crop ("whole") or over the lungs ("lung"), and
+with "all" also its maximum in the lungs, the absolute difference between the right and the left
+lung, and the upper half; each averaged over the crop and its mirror image. Intensities are as
+given, or of three kinds side by side (tools/build_models/multitask.py). A probe is fitted to one
+hospital and tested on the other.
 
 "nuisance out" removes one direction from the standardised features before the fit: the first along
 which the means of the hospital's own films without tuberculosis, of NIH and of COVID-19 films

@@ -134,7 +134,7 @@ def train_all(films_folder: Path, work: Path, device: str, steps: int) -> None:
 
 
 def logits(work: Path, facts: pl.DataFrame, setting: str, name: str) -> np.ndarray | None:
-    """Return logits and normalised logits of all films, (2, n), the mean over seeds; nan unknown."""
+    """Return logits and normalised logits of all films, (2, n), mean over seeds; nan unknown."""
     row_of = {image_id: row for row, image_id in enumerate(facts["image_id"])}
     found = []
     for path in sorted(work.glob(f"{setting}.{name}.[0-9].npz")):

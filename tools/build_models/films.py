@@ -8,7 +8,7 @@ the median shape of 16 originals first (`KERMANY_SHAPE`). Writes into DIR, all i
 
     whole.npy       uint8 (n, 256, 256), letterboxed, window by percentiles
     lungs.npy       uint8 (n, 256, 256), labels of the lungs, 0 where none was found
-    crops.npy       uint8 (n, 224, 224), the lung crop; the typical box where the mask is not trusted
+    crops.npy       uint8 (n, 224, 224), the lung crop; the typical box for a mask not trusted
     facts.parquet   one row per film, see `COLUMNS`
 
 The row order is that of `SETS`, and by image_id within a set. Chunks are kept in DIR/chunks, so the
@@ -188,7 +188,7 @@ def _nih_words(data: Path) -> dict[str, str]:
 
 
 def _parts(frame: pl.DataFrame, name: str, given: list[object]) -> list[str | None]:
-    """Return the part of each film: whole patients, as tools/build_models/train_findings.py deals them.
+    """Return the part of each film: whole patients, dealt as train_findings.py deals them.
 
     A patient with a film in the official test part is in the test part with all of them.
     """
