@@ -34,7 +34,7 @@ MOST = 3000  # films that the domain is fitted to, evenly out of all
 def tapped(model: onnx.ModelProto) -> onnx.ModelProto:
     """Add the output `features` to the graph of an EfficientNet-Lite0 classifier."""
     graph = model.graph
-    tensors = _stage_ends(model)
+    tensors = stage_ends(model)
     constants = {"features.faint": np.float32(FAINT)}
     nodes, parts = [], []
     for number, tensor in enumerate(tensors):
@@ -61,7 +61,7 @@ def tapped(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def _stage_ends(model: onnx.ModelProto) -> list[str]:
+def stage_ends(model: onnx.ModelProto) -> list[str]:
     """Return the tensors in which the first `EARLY` stages end, by the names that PyTorch gave."""
     ends = []
     for number in range(EARLY):
