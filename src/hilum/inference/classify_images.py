@@ -232,7 +232,7 @@ def warned(model: PretrainedModel, lungs: segment_images.LungResult, pixel_diges
     people = acceptance.People(*model.ages, model.people)
     reasons = [
         *acceptance.warnings(lungs.stated),
-        acceptance.age_warning(model.name, people, lungs.stated, lungs.labels),
+        acceptance.excluded(model.name, people, lungs.stated, lungs.age_group),
     ]
     if model.was_trained_on(pixel_digest):
         reasons.append(

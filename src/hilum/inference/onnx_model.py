@@ -27,7 +27,7 @@ from hilum.safety.untrusted_files import parse_json
 
 INPUT = "images"
 ORIENTATION = "frontal chest, upright, the patient's right on the image's left"
-TASKS = ("lungs", "finding", "anomaly", "orientation")
+TASKS = ("lungs", "finding", "anomaly", "orientation", "age_group")
 CONTENTS = ("whole", "crop", "ranks")
 NORMALISATIONS = ("percentiles", "full", "ranks")
 SIZES = (16, 1024)  # the least and the largest side of an image, pixels
@@ -237,7 +237,8 @@ def _unkept(stored: Mapping[str, Any], file: onnx_file.OnnxFile) -> list[str]:
         output = file.outputs.get(name)
         if output and output.element != onnx_file.FLOAT:
             faults.append(f"the output {name} must be float32, it is of type {output.element}")
-    needed = {"lungs": "lungs", "finding": "score", "anomaly": "score"}.get(stored["task"])
+    required = {"lungs": "lungs", "finding": "score", "anomaly": "score", "age_group": "child"}
+    needed = required.get(stored["task"])
     if needed and needed not in stored["outputs"]:
         faults.append(f"a model of {stored['task']} must have the output {needed}")
     return faults

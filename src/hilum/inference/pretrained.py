@@ -3,6 +3,7 @@
     lungs.onnx         the lungs, float32
     lungs.int8.onnx    the same with 8-bit weights: smaller, and faster on many processors
     orientation.onnx   see `hilum.inference.orientation`
+    age_group.onnx     see `hilum.inference.age_group`
     *.onnx             any other file is a classifier (`PretrainedModel`); put a file there to
                        bundle one
 
@@ -49,7 +50,8 @@ from hilum.plugins import Card
 
 NAME = PRETRAINED  # the name in a recipe and in the tables of a run
 MODEL, SMALL = "lungs.onnx", "lungs.int8.onnx"
-OTHERS = (MODEL, SMALL, "orientation.onnx")  # bundled models that are no classifiers
+AGE_GROUP = "age_group.onnx"
+OTHERS = (MODEL, SMALL, "orientation.onnx", AGE_GROUP)  # bundled models that are no classifiers
 READING = ("finding", "anomaly")  # tasks of a classifier
 REQUIRED_METADATA = (
     "contract",
