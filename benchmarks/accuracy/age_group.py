@@ -7,7 +7,8 @@ Rows: out of fold by patient, and with a whole source left out, limits and all; 
 limits are those of the other sources' patients. Wrong is a child of at most 10 years classified as
 an adult, or an adult of 18 or more as a child; youths between are in no figure but the last table.
 Then whom a model of children answers, where no file states an age. The ridge's strength was chosen
-by leaving Montgomery and Shenzhen out, so their row is not free of choice.
+by leaving Montgomery and Shenzhen out, and COVID, so their rows are not free of choice; nothing was
+chosen on NIH.
 """
 
 from __future__ import annotations
