@@ -7,14 +7,25 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hilum import storage
-from hilum.inference import pretrained
+from hilum.inference import domain, image_statistics, pretrained
 from hilum.inference.onnx_model import InputContract
 from hilum.plugins import Card
+from hilum.statistics.subspace import Subspace
 
 CHILDREN = {"age_years": [1, 5], "words": "children of one hospital"}
 ADULTS = {"age_years": [15, 89], "words": "adults of two hospitals"}
 CARD = Card(title="Made by hand", licence="none", caveats="Research only.")
+
+
+def known_images(limit: float) -> domain.Domain:
+    """A domain of images without any content, and of all others up to a distance of `limit`."""
+    many = len(image_statistics.NAMES)
+    plain = Subspace(np.zeros(many), np.ones(many), np.zeros((1, many)), np.empty(0), 1.0)
+    quantiles = np.linspace(0, limit, domain.LEVELS.size)
+    return domain.Domain({domain.IMAGE: domain.Detector(plain, quantiles, limit)})
 
 
 def metadata(
@@ -23,8 +34,10 @@ def metadata(
     people: dict[str, Any] = ADULTS,
     region: dict[str, Any] | None = None,
     pixels: tuple[str, ...] = (),
+    limit: float | None = 1e9,
 ) -> dict[str, Any]:
     concepts = contract.concepts or (contract.task,)
+    known = {} if limit is None else {"domain": known_images(limit).as_json()}
     numbers = (0.5, 2.0, 0.25) if contract.task == "finding" else (0.5, None, None)
     return {
         "contract": asdict(contract),
@@ -38,6 +51,7 @@ def metadata(
         },
         "population": people,
         "figures": {"made up": "none"},
+        **known,
         "crop": {
             "pixels": 256,
             "margin": 0.08,

@@ -124,7 +124,7 @@ def test_a_rare_finding_weighs_as_much_as_its_absence_but_within_bounds():
 @pytest.mark.parametrize("name", QUICK_LEARNERS)
 def test_every_finding_is_learnt_although_a_third_of_its_cells_is_unknown(name):
     images, _ = pictures(90, seed=1)
-    score, _ = ask(network_of(name), images)
+    score, *_ = ask(network_of(name), images)
     rng = np.random.default_rng(1)
     truth = rng.random((90, 2)) < 0.5  # the first draw of `pictures`, without its unknown cells
     assert all(roc_auc_score(truth[:, column], score[:, column]) > 0.9 for column in (0, 1))
@@ -288,7 +288,7 @@ def test_watching_the_loss_is_higher_for_better_and_an_unknown_way_of_watching_i
 def test_scores_lie_between_0_and_1_and_the_maps_mean_tells_the_logit(name):
     network = network_of(name)
     images, _ = pictures(6, seed=2)
-    score, where = ask(network, images)
+    score, where, _ = ask(network, images)
     assert (
         score.dtype == where.dtype == np.float32
         and score.shape == (6, 2)
@@ -313,10 +313,10 @@ def test_scores_lie_between_0_and_1_and_the_maps_mean_tells_the_logit(name):
 
 def test_no_logit_is_so_large_that_a_score_is_0_or_1():
     class Sure(classification.MappingClassifier):
-        def logits_and_maps(self, x):
-            return torch.tensor([[1e4, -1e4]]), x
+        def outputs(self, x):
+            return torch.tensor([[1e4, -1e4]]), x, x[:, 0, 0]
 
-    score, _ = ask(classification.ExportableClassifier(Sure()), np.zeros((1, 8, 8), np.uint8))
+    score, *_ = ask(classification.ExportableClassifier(Sure()), np.zeros((1, 8, 8), np.uint8))
     assert 0 < score.min() < score.max() < 1
 
 
@@ -327,7 +327,7 @@ def test_batch_equals_one_by_one_and_onnx_equals_torch(name, tmp_path):
     images[0] = 0  # an empty picture has no spread to divide by
     together, alone = ask(network, images), [ask(network, image[None]) for image in images]
     outputs = module_of(name).OUTPUTS
-    assert outputs == ("score", "map")
+    assert outputs == ("score", "map", "features")
     onnx_export.to_onnx(
         network,
         tmp_path / "model.onnx",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -12,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 from hilum.config import Evaluate, Recipe
 from hilum.errors import BadRecipe
 from hilum.pipeline import evaluate
-from hilum.pipeline.evaluation import classification, estimate, measures
+from hilum.pipeline.evaluation import classification, estimate, measures, selective_measures
 from hilum.statistics import calibration
 from hilum.statistics.metrics import discrimination
 
@@ -68,6 +69,8 @@ def made(
                     finding,
                     float(calibration.sigmoid(generator.normal() * 1.5 + 2 * state - 1)),
                     "",
+                    float(len(rows) * 7 % 100),
+                    "far" if len(rows) * 7 % 100 > 90 else "",
                 )
             )
             states.append(
@@ -86,6 +89,8 @@ def made(
     columns = dict.fromkeys(("image_id", "part", "task", "concept"), pl.String) | {
         "score": pl.Float64,
         "quality_flags": pl.String,
+        "percentile": pl.Float64,
+        "no_call": pl.String,
     }
     return pl.DataFrame(rows, schema=columns, orient="row"), estimate.banded(people), states
 
@@ -197,6 +202,44 @@ def test_no_label_of_the_test_part_reaches_what_is_fitted_on_tune(tables, whole)
         .otherwise(pl.col("state"))
     )
     assert found((tables[0], tables[1], turned))[1] == whole[1]
+
+
+def test_of_calls_only_images_that_get_one_are_measured(tables, whole):
+    table, fitted = whole
+    rows = classification.known(*tables).filter(
+        (pl.col("concept") == FINDINGS[0]) & (pl.col("part") == "test")
+    )
+    inside = (rows["no_call"] == "").to_numpy()
+    truth = rows["state"].to_numpy()
+    threshold = fitted["finding"][FINDINGS[0]]["threshold"]
+    called = (rows["score"].to_numpy() >= threshold).astype(int)
+    value = {
+        "coverage": inside.mean(),
+        "sensitivity_of_calls": called[inside & (truth == 1)].mean(),
+        "specificity_of_calls": 1 - called[inside & (truth == 0)].mean(),
+        "error_of_calls": (called != truth)[inside].mean(),
+    }
+    assert 0 < value["coverage"] < 1
+    for metric, expected in value.items():
+        row = one(table, metric)
+        assert (
+            row["value"] == pytest.approx(expected) and row["ci_low"] <= expected <= row["ci_high"]
+        )
+
+
+def test_the_coverage_at_the_target_is_the_largest_at_which_calls_are_as_good(tables):
+    found_, fitted = found(tables, replace(SETTINGS, target_error=0.15))
+    rows = classification.transfer(classification.known(*tables), {None: fitted}).filter(
+        (pl.col("concept") == FINDINGS[0]) & (pl.col("part") == "test")
+    )
+    order, wrong = selective_measures.certainty(rows), selective_measures.errors(rows)
+    assert (
+        order[(rows["no_call"] == "").to_numpy()].min()
+        > order[(rows["no_call"] != "").to_numpy()].max()
+    )
+    reached = [(order >= limit).mean() for limit in order if wrong[order >= limit].mean() <= 0.15]
+    assert one(found_, "coverage_at_target")["value"] == pytest.approx(max(reached, default=0))
+    assert 0 < one(found_, "mean_risk")["value"] < 0.5
 
 
 def test_predictive_values_at_a_prevalence_follow_bayes(whole):

@@ -56,7 +56,7 @@ def scored(run) -> None:
     """What `predict` would leave, by the very chain that the matrix uses."""
     member = cross_evaluate.FinishedRun("it", run)
     empty = pl.DataFrame(
-        [[*["x"] * 4, 0.0, ""]], schema=predict.COLUMNS, orient="row"
+        [[*["x"] * 4, 0.0, "", 50.0, ""]], schema=predict.COLUMNS, orient="row"
     ).with_columns(task=pl.lit("finding"), concept=pl.lit(member.finding))
     storage.write_table(run / predict.SCORES, empty)
     run.finish("predict", {}, digests(run, [predict.SCORES]), {})
@@ -65,7 +65,7 @@ def scored(run) -> None:
     )
     table = (
         found.join(member.split.select("image_id", "part"), on="image_id")
-        .with_columns(quality_flags=pl.lit(""))
+        .with_columns(quality_flags=pl.lit(""), percentile=pl.lit(50.0), no_call=pl.lit(""))
         .select(list(predict.COLUMNS))
     )
     storage.write_table(run / predict.SCORES, table)

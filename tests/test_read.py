@@ -115,6 +115,9 @@ def test_probabilities_are_calibrated_and_calls_use_the_carried_threshold(instal
     said = {one.concept: one for one in only(image).scores}
     for concept in ("tuberculosis", "pneumonia", "cavity"):
         score = said[concept].score
+        if concept == "pneumonia":  # of children, and nothing says that this is one
+            assert said[concept].probability is said[concept].call is None
+            continue
         assert said[concept].probability == pytest.approx(
             1 / (1 + math.exp(-(math.log(score / (1 - score)) / 2 + 0.25)))
         )
@@ -136,6 +139,9 @@ def test_what_is_written_is_an_overlay_an_anomaly_map_and_a_table(installed, ima
     assert tuple(rows[0]) == classify_images.COLUMNS and [row["concept"] for row in rows] == [
         said.concept for said in one.scores
     ]
+    only(image, to=tmp_path / "out", scores=True)
+    rows = list(csv.DictReader((tmp_path / "out" / classify_images.TABLE).open()))
+    assert [row["score"] for row in rows] == [str(said.score) for said in one.scores]
 
 
 SPOILT = {
@@ -157,7 +163,7 @@ def test_what_is_no_upright_frontal_chest_is_refused_by_name_and_gets_no_score(
     one = only(tmp_path / "a.png", to=tmp_path / "out")
     assert fault in one.refused and one.scores == []
     (row,) = csv.DictReader((tmp_path / "out" / classify_images.TABLE).open())
-    assert row["refused"] == one.refused and row["score"] == row["call"] == ""
+    assert row["refused"] == one.refused and row["call"] == ""
 
 
 def test_a_lateral_is_refused_where_the_file_tells(installed, tmp_path):
@@ -176,20 +182,20 @@ def test_an_unreadable_file_is_named_and_the_others_are_read(installed, image, t
     assert [Path(one.image).name for one in found] == ["a.png"] and "b.png" in fault
 
 
-def test_by_its_header_an_adults_film_is_warned_about_by_the_model_of_children_and_a_childs_by_that_of_adults(
+def test_by_its_header_an_adults_film_gets_no_call_of_the_model_of_children_and_a_childs_none_of_that_of_adults(
     installed, tmp_path
 ):
     for years, warned in (("054Y", "pneumonia_child"), ("003Y", "tb"), ("018M", "tb")):
         said = only(dicom(tmp_path, PatientAge=years)).scores
-        assert {one.model for one in said if one.warning} - {"strange"} == {warned}
-    warning = next(
-        one.warning
+        assert {one.model for one in said if one.no_call} - {"strange"} == {warned}
+    reason = next(
+        one.no_call
         for one in only(dicom(tmp_path, PatientAge="054Y")).scores
         if one.model == "pneumonia_child"
     )
-    assert "54 years old" in warning and "children of one hospital, 1 to 5 years old" in warning
+    assert "54 years old" in reason and "children of one hospital, 1 to 5 years old" in reason
     assert not next(
-        one.warning
+        one.no_call
         for one in only(dicom(tmp_path, PatientAge="005Y")).scores
         if one.model == "pneumonia_child"
     )
@@ -208,9 +214,9 @@ def test_without_an_age_the_measured_age_group_decides(
 ):
     monkeypatch.setattr(age_group, "classify", lambda image: group)
     warnings = {
-        said.model: said.warning
+        said.model: said.no_call
         for said in only(image).scores
-        if said.warning and said.model != "strange"
+        if said.no_call and said.model != "strange"
     }
     assert warnings.keys() == warned.keys() and all(
         words in warnings[model] for model, words in warned.items()
@@ -280,14 +286,18 @@ def test_it_needs_no_torch_and_prints_what_is_said_and_the_same_as_json(folder, 
             timeout=60,
         )
 
-    done, as_json = run(), run("--json")
-    assert done.returncode == as_json.returncode == 0, done.stderr
+    done, as_json, numbers = run(), run("--json"), run("--scores")
+    assert done.returncode == as_json.returncode == numbers.returncode == 0, done.stderr
     assert (
-        "Tuberculosis: " in done.stdout
+        "Tuberculosis: present [tb]" in done.stdout
+        and "Pneumonia: no call: " in done.stdout
         and "For research only" in done.stdout
-        and "warning: " in done.stdout
+        and "score" not in done.stdout
     )
-    assert [said["concept"] for said in json.loads(as_json.stdout)[0]["scores"]] == [
+    assert "Tuberculosis: present; score 0." in numbers.stdout
+    called = json.loads(as_json.stdout)[0]["scores"]
+    assert not set(called[0]) & {"score", "probability"}
+    assert [said["concept"] for said in called] == [
         "pneumonia",
         "anomaly",
         "tuberculosis",

@@ -117,7 +117,7 @@ def make_up_scores(run, table, rng):
     run.finish("train", {}, digests(run, [f"train/{TRAINING}"]), {})
     asked = table.filter(pl.col("part") != "train") if concept else table.clear()
     rows = [
-        [image, part, stage, concept, float(rng.normal((state or 0) * 2, 1.5)), ""]
+        [image, part, stage, concept, float(rng.normal((state or 0) * 2, 1.5)), "", 50.0, ""]
         for stage in predict.STAGES
         for image, part, state in asked.select("image_id", "part", "state").iter_rows()
     ]
@@ -221,7 +221,7 @@ def chapter(page: str, name: str) -> str:
     return Read(page.split(f'<section id="{name}">')[1].split("</section>")[0]).text
 
 
-CHAPTERS = ("data", "audit", "split", "lungs", "finding", "anomaly", "repeat", "checklist")
+CHAPTERS = ("data", "audit", "split", "lungs", "calls", "finding", "anomaly", "repeat", "checklist")
 
 
 @pytest.mark.parametrize("which", ["full", "bare"])

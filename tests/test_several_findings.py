@@ -51,7 +51,7 @@ def test_one_model_learns_the_findings_of_both_sets_the_leading_one_first(severa
     assert (
         found.contract.concepts[0] == "tuberculosis"
         and "pneumonia" in found.contract.concepts
-        and found.contract.outputs == ("score", "map")
+        and found.contract.outputs == ("score", "map", "features")
     )
     assert OnnxModel(several / train.ANOMALY).contract.concepts == ("tuberculosis",)
     outputs = found(np.zeros((64, 64), np.uint8))

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from hilum.api.images import Classification as Classification
     from hilum.api.images import Image as Image
     from hilum.api.images import Lungs as Lungs
+    from hilum.api.images import calibrate as calibrate
     from hilum.api.images import classify as classify
     from hilum.api.images import read_image as read_image
     from hilum.api.images import segment_lungs as segment_lungs
@@ -57,6 +58,7 @@ _PLACES = {  # public name: the module that holds it
     "Classification": "hilum.api.images",
     "Image": "hilum.api.images",
     "Lungs": "hilum.api.images",
+    "calibrate": "hilum.api.images",
     "classify": "hilum.api.images",
     "read_image": "hilum.api.images",
     "segment_lungs": "hilum.api.images",

@@ -69,7 +69,7 @@ class Run:
     """A run's folder. All reading of its files goes through `file`, `table` and `json`."""
 
     folder: Path
-    parent: Path | None = None  # of a fold: the folder of the cross-validated run
+    parent: Path | None = None  # of a fold, or without a source: the folder of the whole run
     checked: bool = True  # files are compared with their digests before they are read
 
     def __truediv__(self, name: str) -> Path:
@@ -93,6 +93,10 @@ class Run:
     def fold(self, number: int) -> Run:
         """Return the run of one fold of a cross-validated run."""
         return Run(self.folder / "folds" / str(number), self.folder, self.checked)
+
+    def left_out(self, number: int) -> Run:
+        """Return the run that is made without one source, see `hilum.pipeline.left_out`."""
+        return Run(self.folder / "left_out" / str(number), self.folder, self.checked)
 
     def unchecked(self) -> Run:
         """Return the run without checks of its files: `hilum reproduce` reports each fault."""

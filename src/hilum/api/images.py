@@ -14,7 +14,9 @@ from hilum.imaging.files import dicom, image_file, raster
 from hilum.imaging.geometry import Size
 from hilum.imaging.radiograph import Radiograph, to_uint8
 from hilum.inference import classify_images, segment_images
-from hilum.inference.classify_images import FindingScore
+from hilum.inference.calls import FindingScore
+from hilum.inference.site import Site
+from hilum.runs import calibrate_site
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class Lungs:
 class Classification:
     """What the pretrained models report of an image.
 
-    `scores` has one entry per model and finding, with the call or None where there is none;
+    `scores` has one entry per model and finding, with the call, or None and `no_call`, the reason;
     `refused` says why no model was applied, "" where they were.
     """
 
@@ -93,14 +95,18 @@ class Classification:
     def __repr__(self) -> str:
         if self.refused:
             return f"Classification(refused: {self.refused})"
-        named = ", ".join(f"{one.concept} {one.call or 'no call'}" for one in self.scores)
+        named = ", ".join(f"{one.concept} {_call(one)}" for one in self.scores)
         return f"Classification({named})"
 
     def _repr_html_(self) -> str:
         if self.refused:
             return _html.facts("refused", {"reason": self.refused})
-        calls = {one.concept: f"{one.call or 'no call'}, {one.score:.3g}" for one in self.scores}
+        calls = {one.concept: _call(one) for one in self.scores}
         return _html.facts("classification", calls)
+
+
+def _call(one: FindingScore) -> str:
+    return one.call or f"no call: {one.no_call}"
 
 
 def read_image(path: str | Path) -> Image:
@@ -137,18 +143,46 @@ def segment_lungs(image: Image | str | Path) -> Lungs:
     )
 
 
-def classify(image: Image | str | Path) -> Classification:
-    """Classify an image with the pretrained models: calibrated, warned about, or refused.
+def classify(image: Image | str | Path, *, site: Site | str | Path | None = None) -> Classification:
+    """Classify an image with the pretrained models: a call of each finding, or why there is none.
 
-    For research only. Raises as `read_image` does.
+    A model does not call what it does not know: images unlike its training images, people unlike
+    those it was trained on. There is a score all the same, which is a probability only where
+    `probability` is given. With `site`, a file of `hilum.calibrate`, its model alone is applied, at
+    the threshold of that site. For research only. Raises as `read_image` does, and `Mismatch` for a
+    site of another model.
 
     >>> result = hilum.classify(file)
     >>> bool(result.refused) != bool(result.scores)
     True
     """
     path = image.path if isinstance(image, Image) else Path(image)
-    found, faults = classify_images.classify_images([path])
+    known = Site.read(Path(site)) if isinstance(site, str | Path) else site
+    found, faults = classify_images.classify_images([path], site=known)
     if faults:
         raise BadData(faults[0])
     (one,) = found
     return Classification(tuple(one.scores), one.refused, one.quality_flags, one.lung_quality)
+
+
+def calibrate(
+    model: str | Path,
+    folder: str | Path,
+    *,
+    max_false_positives: float = 0.1,
+    confidence: float = 0.95,
+) -> Site:
+    """Calibrate a pretrained model on a folder of one site's own images.
+
+    With labels it chooses a threshold whose false positive rate at that site is at most
+    `max_false_positives`, with `confidence`; in any case it describes what the site's images are
+    like. Keep it with `site.write(path)` for `classify`. Raises `TooFew` where so few images cannot
+    promise that, saying how many more it takes, and `NotFound` for an unknown model.
+
+    >>> hilum.calibrate("tuberculosis", folder)
+    Traceback (most recent call last):
+    hilum.errors.TooFew: ...
+    """
+    return calibrate_site.calibrate_site(
+        model, Path(folder), max_false_positives=max_false_positives, confidence=confidence
+    ).site

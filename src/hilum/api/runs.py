@@ -15,7 +15,7 @@ from hilum.api import _html
 from hilum.config import Recipe
 from hilum.dataset.manifest import Manifest
 from hilum.errors import BadData, NotFound
-from hilum.inference.classify_images import ImageResult
+from hilum.inference.calls import ImageResult
 from hilum.pipeline import audit, cache, evaluate, predict
 from hilum.progress import Progress, quietly
 from hilum.run_folder import Run, is_run

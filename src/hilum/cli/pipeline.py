@@ -232,7 +232,9 @@ def apply(
     if as_json:
         console.summarised(json.dumps([one.as_dict() for one in found], indent=1), faults)
     else:
-        console.summarised(classify_images.lines(found, to or masks, "written to"), faults)
+        console.summarised(
+            classify_images.lines(found, to or masks, "written to", scores=True), faults
+        )
 
 
 _step(

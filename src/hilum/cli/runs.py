@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hilum.cli import console
-from hilum.cli._app import IMAGES_HELP, RUNS, Json, Quick, app, performed
+from hilum.cli._app import IMAGES_HELP, RUNS, Json, Quick, app, chain_of, performed
 
 if TYPE_CHECKING:
     import polars as pl
@@ -228,14 +228,22 @@ def cross_evaluate(
         Path,
         typer.Option("--out", "-o", help="Where the table, the page and the scores are written."),
     ] = Path("runs/matrix"),
+    leave_out: Annotated[
+        bool,
+        typer.Option(
+            "--leave-out",
+            help="Also train on all sets together but one source, and evaluate there, in turn.",
+        ),
+    ] = False,
     quick: Quick = False,
     as_json: Json = False,
 ) -> None:
     """Evaluate every run's models on every run's images, with thresholds transferred and
     reoptimised.
     """
+    from hilum.run_folder import Run
     from hilum.runs import cross_evaluate as step
-    from hilum.runs import cross_evaluation_page, dataset_overlap
+    from hilum.runs import cross_evaluation_page, dataset_overlap, leave_one_out
 
     places = dataset_overlap.places(sources, None)
     members = [
@@ -243,6 +251,12 @@ def cross_evaluate(
         for source, (name, place) in zip(sources, places, strict=True)
     ]
     table = step.cross_evaluate(members, to, console.watch)
+    if leave_out:
+        import polars as pl
+
+        run = Run(to / leave_one_out.FOLDER)
+        chain_of(leave_one_out.recipe_of(members), run, "report", as_json)
+        table = pl.concat([table, leave_one_out.table_of(run, to)])
     console.echo(
         json.dumps(console.plain(table), indent=1)
         if as_json

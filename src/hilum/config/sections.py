@@ -231,6 +231,14 @@ class Evaluate:
         "prevalence of the finding where the model is to be used, for predictive values there; "
         "0: none given",
     )
+    target_error: float = setting(
+        0.1, "largest fraction of wrong calls, for which the report says how many images get one"
+    )
+    leave_out: str = setting(
+        "",
+        "source: train everything once more without each source in turn, and measure it there; "
+        "empty: do not",
+    )
 
 
 @dataclass(frozen=True)

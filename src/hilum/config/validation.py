@@ -163,11 +163,13 @@ def _(classify: Classify) -> list[_Rule]:
 @_rules.register
 def _(evaluate: Evaluate) -> list[_Rule]:
     confidence, prevalence = evaluate.confidence, evaluate.prevalence
-    possible = 0 <= prevalence < 1
+    possible, target = 0 <= prevalence < 1, evaluate.target_error
     return [
         _Rule(evaluate.bootstrap >= 100, "bootstrap", "at least 100", evaluate.bootstrap),
         _Rule(0.5 <= confidence < 1, "confidence", "from 0.5 to below 1", confidence),
         _Rule(possible, "prevalence", "from 0 (none given) to below 1", prevalence),
+        _Rule(0 < target < 1, "target_error", "between 0 and 1", target),
+        _choice("leave_out", evaluate.leave_out, ("", "source")),
     ]
 
 

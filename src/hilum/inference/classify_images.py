@@ -2,28 +2,29 @@
 
     OUT/overlay/NAME.jpg    the image as it was read with its lungs, as `hilum lungs` draws it; a
                             red frame where the image was refused or its mask is unreliable
-    OUT/CONCEPT/NAME.jpg    the same size, under the map of a model that gives one: brightest where
-                            its score comes from (class activation, Zhou et al. 2016), or, where
-                            CONCEPT is anomaly, where the image differs most from the normal images
-                            of the training set; each map is scaled by itself
-    OUT/classify.csv        one row per image, model and concept, see COLUMNS; for a refused image
-                            one row that says why
+    OUT/CONCEPT/NAME.jpg    where there is a call, the same size, under the map of a model that
+                            gives one: brightest where its score comes from (class activation, Zhou
+                            et al. 2016), or, where CONCEPT is anomaly, where the image differs most
+                            from the normal images of the training set; each map is scaled by itself
+    OUT/classify.csv        one row per image, model and concept, see COLUMNS, with scores also
+                            `calls.NUMBERS`; for a refused image one row that says why
 
 NAME is as in `hilum.inference.segment_images`, which finds images and lungs here too.
-`hilum.inference.acceptance` decides which images are refused, so that no score is given, and which
-are scored with a warning, for example for an age outside a model's training population. A warning
-also accompanies the score of an image that the model was trained or tuned on, or of an altered copy
-of one (`hilum.inference.training_hashes`).
+`hilum.inference.acceptance` decides which images are refused, so that no model is applied.
+Whether a model calls a finding on the others is decided by `hilum.inference.calls`: not outside the
+model's domain (`hilum.inference.domain`) nor outside its population. A warning accompanies the call
+of an image that the model was trained or tuned on, or of an altered copy of one
+(`hilum.inference.training_hashes`).
 
 A call compares the score with the threshold that the model carries from its own tune (validation)
-part; a probability is calibrated there. Elsewhere, with other prevalence and devices, neither need
-hold.
+part, or with that of a site (`hilum.inference.site`), inside that site's own domain. Scores, and
+maps of what is not called, are given on request only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,17 +44,21 @@ from hilum.imaging.geometry import resize
 from hilum.imaging.radiograph import preprocess, to_uint8
 from hilum.inference import (
     acceptance,
+    calls,
     lung_crop,
+    model_cards,
     pretrained,
     saliency,
     segment_images,
     training_hashes,
 )
+from hilum.inference.calls import FindingScore, ImageResult
+from hilum.inference.domain import Placement
 from hilum.inference.examination import examine_cached
 from hilum.inference.onnx_model import OnnxModel
 from hilum.inference.pretrained import PretrainedModel
+from hilum.inference.site import Site
 from hilum.safety.path_names import as_text
-from hilum.statistics import calibration
 
 LEAST = LungCrop.min_mask_quality  # of the lungs: below it images are not cropped along them
 TABLE = "classify.csv"
@@ -66,52 +71,26 @@ COLUMNS = (
     "age_years",
     "model",
     "concept",
-    "score",
-    "probability",
-    "threshold",
     "call",
+    "no_call",
     "warning",
 )
-PRESENT, ABSENT = "present", "absent"
-_NO_MODEL = "this installation has no bundled classifier"
 
 
 @dataclass(frozen=True)
-class FindingScore:
-    """One model's score of one concept.
+class ModelAnswer:
+    """What one model gave for one image, and where the image lies in the model's domain."""
 
-    `probability` is None without a calibration, `threshold` and `call` without a threshold.
-    """
+    model: PretrainedModel
+    cut: lung_crop.Cut
+    outputs: Mapping[str, np.ndarray]
+    placement: Placement
 
-    model: str
-    concept: str
-    score: float
-    probability: float | None
-    threshold: float | None
-    call: str | None
-    warning: str
-
-
-@dataclass(frozen=True)
-class ImageResult:
-    """The scores of one image; `refused` says why there are none, "" where there are."""
-
-    image: str
-    name: str
-    refused: str
-    quality_flags: str
-    lung_quality: float
-    age_years: float | None  # as stated by the file
-    scores: list[FindingScore] = field(default_factory=list)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the result for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def of_dict(cls, stored: Mapping[str, Any]) -> ImageResult:
-        """Return the result that `as_dict` was made of."""
-        return cls(**{**stored, "scores": [FindingScore(**one) for one in stored["scores"]]})
+    @property
+    def scores(self) -> dict[str, float]:
+        """The scores by concept."""
+        values = np.atleast_1d(self.outputs["score"]).tolist()
+        return dict(zip(self.model.concepts, values, strict=True))
 
 
 def classify_images(
@@ -119,19 +98,26 @@ def classify_images(
     to: Path | None = None,
     *,
     models: Sequence[PretrainedModel] | None = None,
+    scores: bool = False,
+    site: Site | None = None,
     watch: Watch = unwatched,
     say: Say = unheard,
 ) -> tuple[list[ImageResult], list[str]]:
     """Classify each image; return the results and the faults of unreadable images.
 
-    `models` are all bundled ones by default; `images`, `say` and errors are those of
-    `segment_images.segment_images`. Raises `NotFound` where this installation has no models.
+    `models` are all bundled ones by default. With `scores` the table has the numbers and maps are
+    drawn also without a call. With `site` its model alone is applied, at the site's threshold, and
+    `say` hears where the images differ from the site's. `images`, `say` and errors are otherwise
+    those of `segment_images.segment_images`. Raises `NotFound` where this installation has no
+    models, `Mismatch` where the site was calibrated for none of them.
     """
     classifiers = pretrained.pretrained_models() if models is None else models
+    if site:
+        classifiers = [site.own_model(classifiers)]
     if not classifiers:
         raise NotFound(
-            f"{_NO_MODEL} (searched {pretrained.folder()}): install a release of Hilum, train the "
-            f"models with tools/build_models/train_findings.py of the repository, "
+            f"{model_cards.NO_MODEL} (searched {pretrained.folder()}): install a release of Hilum, "
+            f"train the models with tools/build_models/train_findings.py of the repository, "
             f"or train your own with `hilum run` and apply it "
             f"with `hilum apply RUN IMAGE`"
         )
@@ -139,15 +125,21 @@ def classify_images(
 
     def work(path: Path, name: str) -> ImageResult:
         """Classify one file and write its overlays."""
-        result, lungs, maps = _classify(classifiers, finder, path, name)
+        result, lungs, maps = _classify(classifiers, finder, path, name, site)
         if out:
-            _write(out, result, lungs, maps)
+            called = {one.concept for one in result.scores if scores or one.call}
+            shown = {concept: of for concept, of in maps.items() if concept in called}
+            _write(out, result, lungs, shown)
         return result
 
-    made_by = [storage.digest_of_file(finder.path), *(model.digest for model in classifiers)]
-    table = table_of(out, TABLE, made_by) if out else None
+    digests = [model.digest for model in classifiers]
+    made_by = [storage.digest_of_file(finder.path), *digests, scores, site.digest if site else ""]
+    table = table_of(out, TABLE, made_by, scores=scores) if out else None
     found = collect(images, out.folders)
-    return for_each(found, work, title="classify", watch=watch, say=say, table=table)
+    results, faults = for_each(found, work, title="classify", watch=watch, say=say, table=table)
+    for sentence in site.drift(results) if site else ():
+        say(sentence)
+    return results, faults
 
 
 def table_of(
@@ -155,37 +147,81 @@ def table_of(
     file: str,
     made_by: object,
     also: tuple[output_folder.Output, ...] = (),
+    *,
+    scores: bool,
 ) -> Table[ImageResult]:
-    """Return the table of COLUMNS in an output folder; see `Table`."""
-    return Table(out, file, COLUMNS, made_by, rows, ImageResult.as_dict, ImageResult.of_dict, also)
+    """Return the table in an output folder, see `Table`; with `scores` their numbers too."""
+    columns = (*COLUMNS, *calls.NUMBERS) if scores else COLUMNS
+
+    def chosen(found: Sequence[ImageResult]) -> Iterator[Mapping[str, Any]]:
+        """Yield the rows of the table."""
+        return rows(found, scores=scores)
+
+    return Table(
+        out, file, columns, made_by, chosen, ImageResult.as_dict, ImageResult.of_dict, also
+    )
 
 
 def _classify(
-    models: Sequence[PretrainedModel], finder: OnnxModel, path: Path, name: str
+    models: Sequence[PretrainedModel],
+    finder: OnnxModel,
+    path: Path,
+    name: str,
+    site: Site | None,
 ) -> tuple[ImageResult, segment_images.LungResult, dict[str, np.ndarray]]:
-    """Return a file's scores, its lungs, and by concept the maps, float32 (height, width), upright.
+    """Return a file's calls, its lungs, and by concept the maps, float32 (height, width), upright.
 
     Raises `BadData`.
     """
     file = image_file.read(path)
     lungs = segment_images.segment_image(finder, file, path)
-    evidence = acceptance.Lungs(bool(lungs.native_labels.any()), lungs.quality, LEAST)
-    why = acceptance.refusal(lungs.quality_flags, lungs.stated, evidence)
-    scores: list[FindingScore] = []
+    why = refusal(lungs)
+    found: list[FindingScore] = []
     maps: dict[str, np.ndarray] = {}
     for model in [] if why else models:
-        cut = cut_for(model, lungs, finder)
-        outputs, warning = model.model(cut.image), warned(model, lungs, file.pixel_digest)
-        values = np.atleast_1d(outputs["score"]).tolist()
-        scores += [
-            scored(model.name, concept, value, model.calibration[concept], warning)
-            for concept, value in zip(model.concepts, values, strict=True)
-        ]
-        if saliency.MAP in outputs:
-            maps |= _upright_maps(model, outputs[saliency.MAP], cut, lungs)
+        answer = ask(model, lungs, finder)
+        found += _called(answer, lungs, file.pixel_digest, site)
+        if saliency.MAP in answer.outputs:
+            maps |= _upright_maps(model, answer.outputs[saliency.MAP], answer.cut, lungs)
     flags = ", ".join(flag.fault for flag in lungs.quality_flags)
     quality, age = round(lungs.quality, 4), lungs.stated.age_years
-    return ImageResult(as_text(path), name, why, flags, quality, age, scores), lungs, maps
+    return ImageResult(as_text(path), name, why, flags, quality, age, found), lungs, maps
+
+
+def refusal(lungs: segment_images.LungResult) -> str:
+    """Return why no model is applied to an image; "" where one may be."""
+    evidence = acceptance.Lungs(bool(lungs.native_labels.any()), lungs.quality, LEAST)
+    return acceptance.refusal(lungs.quality_flags, lungs.stated, evidence)
+
+
+def ask(model: PretrainedModel, lungs: segment_images.LungResult, finder: OnnxModel) -> ModelAnswer:
+    """Apply a model to the crop that it requires. Raises `Mismatch` as `cut_for` does."""
+    cut = cut_for(model, lungs, finder)
+    outputs = model.model(cut.image)
+    return ModelAnswer(model, cut, outputs, model.model.place(cut.image, outputs))
+
+
+def _called(
+    answer: ModelAnswer, lungs: segment_images.LungResult, pixel_digest: str, site: Site | None
+) -> Iterator[FindingScore]:
+    """Yield the call of each concept, by the model's own threshold or by the site's."""
+    model, warning = answer.model, warned(answer.model, lungs, pixel_digest)
+    of_people = outside_population(model, lungs)
+    for concept, score in answer.scores.items():
+        fitted, placement = model.calibration[concept], answer.placement
+        if site and concept in site.thresholds:
+            fitted = site.thresholds[concept].as_calibration()
+            placement = site.place(answer.cut.image, answer.outputs)
+        percentile = None if np.isnan(placement.percentile) else round(placement.percentile, 2)
+        yield calls.decide(
+            model.name,
+            concept,
+            score,
+            fitted,
+            reasons=[placement.reason, of_people],
+            percentile=percentile,
+            warning=warning,
+        )
 
 
 def _upright_maps(
@@ -227,13 +263,15 @@ def cut_for(
     return lungs.examination.crop(model.crop, model.typical)
 
 
-def warned(model: PretrainedModel, lungs: segment_images.LungResult, pixel_digest: str) -> str:
-    """Return why a model's score of an image may mean little; "" where there is no reason."""
+def outside_population(model: PretrainedModel, lungs: segment_images.LungResult) -> str:
+    """Return why a patient may be none of those a model was trained on; "" where there is none."""
     people = acceptance.People(*model.ages, model.people)
-    reasons = [
-        *acceptance.warnings(lungs.stated),
-        acceptance.excluded(model.name, people, lungs.stated, lungs.age_group),
-    ]
+    return acceptance.excluded(model.name, people, lungs.stated, lungs.age_group)
+
+
+def warned(model: PretrainedModel, lungs: segment_images.LungResult, pixel_digest: str) -> str:
+    """Return why a model's call of an image may mean little; "" where there is no reason."""
+    reasons = acceptance.warnings(lungs.stated)
     if model.was_trained_on(pixel_digest):
         reasons.append(
             f"{model.name} was trained or tuned on this very image, so its score shows nothing"
@@ -243,101 +281,61 @@ def warned(model: PretrainedModel, lungs: segment_images.LungResult, pixel_diges
             f"{model.name} was trained or tuned on an image of which this is an altered copy, "
             f"so its score shows nothing"
         )
-    return "; ".join(filter(None, reasons))
-
-
-def scored(
-    model: str, concept: str, score: float, known: Mapping[str, Any] | None, warning: str
-) -> FindingScore:
-    """Return a score with its call and probability.
-
-    `known` is the concept's calibration as written by `hilum.statistics.calibration.as_json`; None
-    where nothing was fitted.
-    """
-    threshold = known["threshold"] if known else None
-    fits = calibration.from_json(dict(known)) if known else {}
-    call = None
-    if threshold is not None:
-        call = PRESENT if score >= threshold else ABSENT
-    probability = float(fits["temperature"](np.array(score))) if "temperature" in fits else None
-    return FindingScore(model, concept, score, probability, threshold, call, warning)
+    return "; ".join(reasons)
 
 
 # ---------------------------------------------------------------------------- summaries
 
 
 def lines(
-    found: Sequence[ImageResult], to: Path | None, written: str = "overlays and table"
+    found: Sequence[ImageResult],
+    to: Path | None,
+    written: str = "overlays and table",
+    *,
+    scores: bool = False,
+    notes: Sequence[str] = (),
 ) -> str:
-    """Format the results for a person: one line per image and finding, and where `written` lies."""
+    """Format the results for a person: one line per image and finding, and where `written` lies.
+
+    With `scores` their numbers follow the calls; `notes` are about all images together.
+    """
     if not found:
         return "nothing was classified: no image could be read"
-    text = [line for one in found for line in _lines(one)]
+    text = [line for one in found for line in _lines(one, scores)]
     where = [f"{written}: {to.resolve()}"] if to else []
+    text += [f"note: {note}" for note in notes]
     return "\n".join([*text, *where, "For research only; not for diagnosis."])
 
 
-def _lines(one: ImageResult) -> Iterator[str]:
+def _lines(one: ImageResult, scores: bool) -> Iterator[str]:
     summary = (
         f"refused: {one.refused}" if one.refused else f"lungs of quality {one.lung_quality:.2f}"
     )
     yield f"{on_one_line(one.image)}: {summary}"
     for score in one.scores:
         named = name_of(score.concept) if score.concept != "anomaly" else "Anomaly"
-        probability = (
-            ""
-            if score.probability is None
-            else f", probability {score.probability:.0%} as calibrated on the training site"
-        )
-        call = (
-            "no threshold"
-            if score.threshold is None
-            else f"{score.call} (threshold {score.threshold:.3g})"
-        )
-        yield f"  {named}: {call}, score {score.score:.3g}{probability} [{score.model}]"
+        call = score.call or f"no call: {score.no_call}"
+        yield f"  {named}: {call}{_numbers(score) if scores else ''} [{score.model}]"
     for warning in dict.fromkeys(score.warning for score in one.scores if score.warning):
         yield f"  warning: {warning}"
 
 
-def cards(models: Sequence[PretrainedModel]) -> list[dict[str, Any]]:
-    """Return each model's card for JSON: its data, population, figures and limits."""
-    return [
-        {
-            "model": model.name,
-            "file": model.place.name,
-            "digest": model.digest,
-            "title": model.card.title,
-            "says": list(model.concepts),
-            "trained on": f"{model.people}, {model.ages[0]:g} to {model.ages[1]:g} years old; "
-            f"{model.card.counts}",
-            "beware": model.card.caveats,
-            "licence": model.card.licence,
-            "source": model.card.source,
-            "figures": model.figures,
-        }
-        for model in models
-    ]
-
-
-def card_lines(models: Sequence[PretrainedModel]) -> str:
-    """Format the models' cards for a person."""
-    return "\n\n".join(map(_card_text, cards(models))) or (
-        f"{_NO_MODEL} (searched {pretrained.folder()})"
+def _numbers(score: FindingScore) -> str:
+    threshold = "" if score.threshold is None else f" (threshold {score.threshold:.3g})"
+    probability = (
+        ""
+        if score.probability is None
+        else f", probability {score.probability:.0%} as calibrated on the training site"
     )
+    return f"; score {score.score:.3g}{threshold}{probability}"
 
 
-def _card_text(card: Mapping[str, Any]) -> str:
-    about = [f"  {name}: {card[name]}" for name in ("trained on", "beware", "licence", "source")]
-    figures = [f"  {name}: {value}" for name, value in card["figures"].items()]
-    title = f"{card['model']}: {card['title']} ({card['file']}, {card['digest']})"
-    return "\n".join([title, *about, *figures])
-
-
-def rows(found: Sequence[ImageResult]) -> Iterator[dict[str, Any]]:
-    """Yield a row of COLUMNS per score; for an image without scores one that says why."""
+def rows(found: Sequence[ImageResult], *, scores: bool) -> Iterator[Mapping[str, Any]]:
+    """Yield a row of the table per call; for a refused image one that says why."""
     for one in found:
-        about = {name: value for name, value in one.as_dict().items() if name != "scores"}
-        yield from ({**about, **asdict(score)} for score in one.scores) if one.scores else [about]
+        about = {key: value for key, value in one.as_dict().items() if key != "scores"}
+        called = [score.reported(scores=scores) for score in one.scores]
+        yield from ({**about, **of_model} for of_model in called) if called else [about]
 
 
 # ---------------------------------------------------------------------------- output files

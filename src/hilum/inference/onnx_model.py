@@ -2,7 +2,7 @@
 
 Metadata of the file, JSON text each: `contract` (what goes in and comes out), `card` (what it is,
 licence, limits), `trained_on` (digest and number of the training images, see the run's training
-lists).
+lists), `domain` (what the training images are like, see `hilum.inference.domain`).
 
 Such a file may come from an untrusted source: it is read once, as a whole, and checked by
 `hilum.safety.onnx_file`; its contract is compared with the graph's inputs and outputs; only then is
@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from hilum.errors import BadData, NotFound, on_one_line, unknown
+from hilum.inference import domain
 from hilum.safety import onnx_file, untrusted_files
 from hilum.safety.onnx_session import Session
 from hilum.safety.untrusted_files import parse_json
@@ -112,6 +113,29 @@ class OnnxModel:
             for name, value in stored.items()
         }
         return InputContract(**values)
+
+    @cached_property
+    def domain(self) -> domain.Domain | None:
+        """What its training images are like; None where the file does not say so.
+
+        Raises `BadData` listing the faults of what it says.
+        """
+        if domain.METADATA not in self.metadata:
+            return None
+        where = on_one_line(str(self.path))
+        found = domain.Domain.from_json(self.metadata[domain.METADATA], where)
+        if found.needs_features and domain.OUTPUT not in self.contract.outputs:
+            raise BadData(
+                f"{where}: its domain needs the output '{domain.OUTPUT}', which its contract does "
+                f"not list; export it again"
+            )
+        return found
+
+    def place(self, image: np.ndarray, outputs: Mapping[str, np.ndarray]) -> domain.Placement:
+        """Place an image, uint8 (size, size), in the model's domain by the model's own outputs."""
+        if self.domain is None:
+            return domain.UNPLACED
+        return self.domain.place(image, outputs.get(domain.OUTPUT))
 
     def __call__(self, image: np.ndarray) -> dict[str, np.ndarray]:
         """Evaluate one uint8 (size, size) image; return outputs by name, without the batch axis.
@@ -254,6 +278,8 @@ def _misanswered(contract: InputContract, name: str, output: np.ndarray, count: 
             3 <= len(shape) <= 4 and shape[0] == count and max(shape[-2:]) <= size,
             f"({count}, …, at most {size}, at most {size})",
         )
+    elif name == domain.OUTPUT:
+        fits, expected = len(shape) == 2 and shape[0] == count, f"({count}, any number)"
     elif contract.task == "orientation":
         fits, expected = shape == (count,), f"({count},)"
     else:

@@ -15,6 +15,8 @@ from hilum import plugins, storage
 from hilum.config import PRETRAINED, Anomaly, Classify, Recipe, Segment, model_settings
 from hilum.dataset.manifest import Manifest
 from hilum.errors import MissingExtra
+from hilum.inference import domain
+from hilum.inference.domain import Domain
 from hilum.inference.onnx_model import InputContract, OnnxModel
 from hilum.pipeline import division
 from hilum.pipeline.step import Inputs
@@ -32,6 +34,7 @@ class TrainingJob:
 
     `fit(module, settings, checkpoint)` calls the plug-in and returns the trained network; what it
     appends to `epochs` (`_loop.Epoch`), the model carries as metadata of that name.
+    `describe(model)` returns the domain that it carries, see `hilum.inference.domain`.
     """
 
     file: str
@@ -43,6 +46,7 @@ class TrainingJob:
     fit: Callable[[ModuleType, Any, Path], Any]
     concepts: tuple[str, ...] = ()
     epochs: list[Any] = field(default_factory=list)
+    describe: Callable[[OnnxModel], Domain | None] | None = None
 
     def run(self, run: Run, made_from: Inputs) -> OnnxModel:
         """Train and export the model, unless that is finished already, and open it."""
@@ -86,6 +90,10 @@ class TrainingJob:
         onnx_export.to_onnx(
             network, run / self.file, size=self.size, outputs=module.OUTPUTS, metadata=metadata
         )
+        found = self.describe(OnnxModel(run / self.file, run.folder)) if self.describe else None
+        if found:
+            metadata[domain.METADATA] = storage.as_json(found.as_json())
+            onnx_export.describe(run / self.file, run / self.file, metadata)
 
 
 def refuse_without_packages(manifest: Manifest, recipe: Recipe, steps: Collection[str]) -> None:

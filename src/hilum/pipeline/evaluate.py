@@ -16,6 +16,10 @@
                       is then fitted on the pooled scores, for the final models, which are trained
                       on all images
 
+    left_out_scores.parquet   with `[evaluate] leave_out = "source"` the labelled scores of each
+                      source by models trained without it (`hilum.pipeline.left_out`), with fold
+                      (the number of its run), source, group, state and what was chosen for them
+
 Intervals resample patients (groups of the split), not images; `n_undefined` counts the resamples in
 which a metric is undefined. First of all the step proves that no image of tune or test, nor another
 image of their patients, was in the training of any stage. Where a recipe asks for the pretrained
@@ -24,7 +28,7 @@ lung model although it was trained on some of the images, figures of lungs leave
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import polars as pl
@@ -32,13 +36,12 @@ import polars as pl
 from hilum import storage
 from hilum.config import Recipe
 from hilum.dataset.manifest import Manifest
-from hilum.dataset.pixel_cache import Cache
 from hilum.errors import Mismatch
-from hilum.imaging.image_stack import ImageStack
-from hilum.pipeline import cache, division, predict, segment, split
+from hilum.pipeline import division, left_out, predict, split
 from hilum.pipeline._training import TRAINING, digests
-from hilum.pipeline.evaluation import classification, file_grid
-from hilum.pipeline.evaluation.estimate import ALL, ESTIMATE, EstimateRow, banded
+from hilum.pipeline.evaluation import classification, file_grid, left_out_figures
+from hilum.pipeline.evaluation.estimate import ALL, ESTIMATE, EstimateRow
+from hilum.pipeline.evaluation.run_tables import RunLungs, fitted_on_tune, people, unseen
 from hilum.pipeline.evaluation.segmentation import (
     BOTH,
     CACHED,
@@ -73,9 +76,10 @@ __all__ = [
     "unseen",
 ]
 
-VERSION = 5
+VERSION = 7
 METRICS, CALIBRATION, OF_FOLDS = "metrics.parquet", "calibration.json", "fold_calibration.json"
 OVERLAP, OVERLAP_IN_FILE = "overlap.parquet", "overlap_in_file.parquet"
+LEFT_OUT = "left_out_scores.parquet"
 
 
 class Figures(NamedTuple):
@@ -87,6 +91,7 @@ class Figures(NamedTuple):
     unreadable: tuple[str, ...]  # image_id, not measured in the file's pixels
     calibration: classification.Calibrations
     of_folds: dict[int, classification.Calibrations]  # {} where there is one split
+    left_out: pl.DataFrame  # see `LeftOut.scores`
 
 
 def refuse_leaks(run: Run, table: pl.DataFrame) -> None:
@@ -95,6 +100,11 @@ def refuse_leaks(run: Run, table: pl.DataFrame) -> None:
     """
     for stage in ("segment", "train"):
         split.refuse_leak(table, run.table(stage, f"{stage}/{TRAINING}"), f"stage '{stage}'")
+    for source, one in left_out.runs(run, run.recipe()):
+        parts = one.table("split", "split.parquet")
+        for stage in ("segment", "train"):
+            training = one.table(stage, f"{stage}/{TRAINING}")
+            split.refuse_leak(parts, training, f"stage '{stage}' without {source}")
     folds = division.folds(run)
     if not folds:
         return
@@ -120,25 +130,6 @@ def refuse_leaks(run: Run, table: pl.DataFrame) -> None:
             split.refuse_leak(parts, training, f"stage '{stage}' of fold {number}")
 
 
-def unseen(run: Run, table: pl.DataFrame) -> pl.DataFrame:
-    """Return the split's rows without patients that a pretrained lung model was trained on.
-
-    The model cannot be measured on these.
-    """
-    seen = table.join(segment.seen(run), on="image_id", how="semi").select("group").unique()
-    return table.join(seen, on="group", how="anti", maintain_order="left")
-
-
-def people(manifest: Manifest, table: pl.DataFrame) -> pl.DataFrame:
-    """Return image_id, group, source, sex, age (its band) and view of the split's images."""
-    traits = manifest.table.select("image_id", "sex", "age_years", "view")
-    return banded(
-        table.select("image_id", "group", "source").join(
-            traits, on="image_id", maintain_order="left"
-        )
-    )
-
-
 def figures(
     run: Run,
     recipe: Recipe,
@@ -153,7 +144,7 @@ def figures(
     """
     table, manifest = run.table("split", "split.parquet"), run.manifest()
     refuse_leaks(run, table)
-    lungs = [_Lungs.of(one, recipe, manifest) for one in division.folds(run) or [run]]
+    lungs = [RunLungs.of(one, recipe, manifest) for one in division.folds(run) or [run]]
     per_image = pl.concat([one.in_cache() for one in lungs])
     progress(1, 3)
     unreadable: tuple[str, ...] = ()
@@ -167,45 +158,9 @@ def figures(
         *lung_figures(in_file, table, recipe.evaluate, FILE),
     ]
     of_scores, fitted, of_folds = _of_scores(run, recipe, manifest, table)
-    metrics = as_table([*of_lungs, *of_scores])
-    return Figures(metrics, per_image, in_file, unreadable, fitted, of_folds)
-
-
-class _Lungs(NamedTuple):
-    """Predicted lungs of a run, or of one fold, and the images that they are measured on."""
-
-    table: pl.DataFrame
-    index: pl.DataFrame
-    masks: ImageStack
-    cached: Cache
-    manifest: Manifest
-
-    @classmethod
-    def of(cls, run: Run, recipe: Recipe, manifest: Manifest) -> _Lungs:
-        """Open those of a run, or of a fold, whose test part alone is pooled."""
-        table = unseen(run, run.table("split", "split.parquet"))
-        if run.parent is not None:
-            table = table.filter(pl.col("part") == "test")
-        masks = segment.found_masks(run, recipe.pixels.size)
-        index = run.table("segment", segment.INDEX)
-        return cls(table, index, masks, cache.opened(run, recipe), manifest)
-
-    @property
-    def spacing(self) -> dict[str, tuple[float, float]]:
-        """Millimetres between rows and columns of each file, by image id."""
-        return file_spacing(self.manifest.table, self.cached.index)
-
-    def in_cache(self) -> pl.DataFrame:
-        """Measure in the cached pixels."""
-        known = self.cached.known_masks
-        return overlaps(self.table, self.cached, self.index, self.masks, self.spacing, known)
-
-    def in_files(self) -> file_grid.InFilePixels:
-        """Measure in the pixels of the files."""
-        row_of = dict(self.index.select("image_id", "row").iter_rows())
-        return file_grid.overlaps(
-            self.table, self.cached, self.manifest, row_of, self.masks, self.spacing
-        )
+    without = left_out_figures.figures(run, recipe, manifest)
+    metrics = as_table([*of_lungs, *of_scores, *without.rows])
+    return Figures(metrics, per_image, in_file, unreadable, fitted, of_folds, without.scores)
 
 
 def _of_scores(
@@ -215,7 +170,7 @@ def _of_scores(
     scores, folds = run.table("predict", predict.SCORES), division.folds(run)
     if folds:
         _refuse_another_pool(scores, folds)
-    of_folds = {number: _fitted(fold, manifest) for number, fold in enumerate(folds)}
+    of_folds = {number: fitted_on_tune(fold, manifest) for number, fold in enumerate(folds)}
     found, fitted = classification.figures(
         scores,
         people(manifest, table),
@@ -236,17 +191,6 @@ def _refuse_another_pool(scores: pl.DataFrame, folds: Sequence[Run]) -> None:
         raise Mismatch(
             f"{predict.SCORES} scores an image twice; make the folds again with `hilum split`"
         )
-
-
-def _fitted(fold: Run, manifest: Manifest) -> classification.Calibrations:
-    """Fit thresholds and calibrations on a fold's tune part."""
-    scores = fold.table("predict", predict.SCORES)
-    tune = classification.known(
-        scores.filter(pl.col("part") == "tune"),
-        people(manifest, fold.table("split", "split.parquet")),
-        truths(manifest, scores["concept"]),
-    )
-    return classification.fits(tune, scores)
 
 
 def transferred(run: Run, scores: pl.DataFrame) -> pl.DataFrame:
@@ -279,6 +223,11 @@ def made_from(run: Run, recipe: Recipe) -> Inputs:
     made: Inputs = {step: run.made(step) for step in steps}
     if folds := division.folds(run):
         made["folds"] = [fold.made("segment") for fold in folds]
+    if without := left_out.runs(run, recipe):
+        made["left_out"] = [
+            {"source": source, **{step: one.made(step) for step in ("segment", "predict")}}
+            for source, one in without
+        ]
     return {**made, "evaluate": recipe.section("evaluate"), "version": VERSION}
 
 
@@ -289,6 +238,7 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> StepResult:
     storage.write_table(run / OVERLAP_IN_FILE, found.overlap_in_file)
     storage.write_json(run / CALIBRATION, found.calibration)
     storage.write_json(run / OF_FOLDS, found.of_folds)
+    storage.write_table(run / LEFT_OUT, found.left_out)
     storage.write_table(run / METRICS, found.metrics)
     progress(3, 3)
     table = run.table("split", "split.parquet")
@@ -298,7 +248,7 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> StepResult:
             f"{left_out} images"
         )
     said |= _of_files(found)
-    files = [METRICS, OVERLAP, OVERLAP_IN_FILE, CALIBRATION, OF_FOLDS]
+    files = [METRICS, OVERLAP, OVERLAP_IN_FILE, CALIBRATION, OF_FOLDS, LEFT_OUT]
     return StepResult(digests(run, files), said)
 
 
@@ -342,8 +292,27 @@ def summary(metrics: pl.DataFrame, finding: str | None) -> Summary:
             said[f"test {names[row['concept']]}{name}"] = (
                 f"{value}, no interval: {row['reason']}" if row["reason"] else f"{value} {interval}"
             )
+    said |= _left_out(metrics, leading, finding)
     if missed := ", ".join(_missed(metrics)):
         said["test lungs missed, without a distance"] = missed
+    return said
+
+
+def _left_out(
+    metrics: pl.DataFrame, leading: Mapping[tuple[str, str, str], str], finding: str | None
+) -> Summary:
+    """Summarise the leading figures of sources that were left out, pooled."""
+    rows = metrics.filter(
+        (pl.col("part") == left_out.PART)
+        & (pl.col("by") == ALL)
+        & pl.col("side").is_in([BOTH, ""])
+        & pl.col("concept").is_in(["", finding or ""])
+    )
+    said: Summary = {}
+    for row in rows.iter_rows(named=True):
+        if name := leading.get((row["task"], row["metric"], row["grid"])):
+            interval = f"({row['ci_low']:.3f} to {row['ci_high']:.3f}, {row['patients']} patients)"
+            said[f"{name} at sources left out"] = row["reason"] or f"{row['value']:.3f} {interval}"
     return said
 
 

@@ -3,7 +3,10 @@
     scores.parquet     image_id, part, task (finding: one row for each concept that the classifier
                        knows; anomaly: one, of the leading finding), concept, score, quality_flags
                        (comma separated; empty for an image as the models expect it, see
-                       `hilum.inference.orientation`)
+                       `hilum.inference.orientation`), percentile (the percentage of the training
+                       images that are closer, see `hilum.inference.domain`; nan where the model
+                       carries no domain) and no_call (why the model does not call it whatever the
+                       score; "" where it may)
     predict/maps.npy   float16 (n, MAP, MAP): anomaly maps, in the order of the anomaly rows of
                        scores.parquet
 
@@ -35,6 +38,7 @@ from hilum.imaging.files import dicom, image_file, raster
 from hilum.imaging.geometry import resize
 from hilum.imaging.radiograph import Radiograph
 from hilum.inference import acceptance, lung_crop, orientation
+from hilum.inference.domain import Placement
 from hilum.inference.examination import examine
 from hilum.inference.onnx_model import OnnxModel
 from hilum.pipeline import audit, crop, division, segment, train
@@ -43,7 +47,7 @@ from hilum.pipeline.step import Inputs, StepResult
 from hilum.progress import Progress
 from hilum.run_folder import Run
 
-VERSION = 3
+VERSION = 4
 MAP = 56  # side of the stored anomaly maps: finer than the models' own grids
 SCORES, MAPS = "scores.parquet", "predict/maps.npy"
 COLUMNS = {
@@ -53,6 +57,8 @@ COLUMNS = {
     "concept": pl.String,
     "score": pl.Float64,
     "quality_flags": pl.String,
+    "percentile": pl.Float64,
+    "no_call": pl.String,
 }  # and fold, see `pool`
 STAGES = {"finding": train.FINDING, "anomaly": train.ANOMALY}
 
@@ -72,6 +78,7 @@ class Prediction:
     seen: np.ndarray  # the image as the cache would hold it, uint8 (size, size)
     labels: np.ndarray  # its lungs, uint8 (size, size)
     region: lung_crop.Cut  # what the finding and anomaly models were shown
+    placements: Mapping[str, Placement]  # by task, in the domain of its model
 
 
 @dataclass(frozen=True)
@@ -162,6 +169,9 @@ class RunModels:
             seen=examined.image,
             labels=examined.lungs.labels,
             region=cut,
+            placements={
+                task: self.models[task].place(cut.image, outputs) for task, outputs in found.items()
+            },
         )
 
 
@@ -205,9 +215,12 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> StepResult:
     scores, maps = [], []
     for index, (task, model) in enumerate(models.items()):
         for number, (image_id, part) in enumerate(table.select("image_id", "part").iter_rows()):
-            found = model(regions.images[places[number]])
+            image = regions.images[places[number]]
+            found = model(image)
+            placed = model.place(image, found)
+            about = [flags[image_id], placed.percentile, placed.reason]
             scores += [
-                [image_id, part, task, concept, score, flags[image_id]]
+                [image_id, part, task, concept, score, *about]
                 for concept, score in _by_concept(model, found).items()
             ]
             if task == "anomaly":

@@ -3,6 +3,8 @@
 Both are trained on the training part's regions (`hilum.pipeline.crop`).
 
     train/finding.onnx, train/anomaly.onnx   the models
+                                             and what the training part is like
+                                             (`hilum.pipeline.training_domain`)
     train/training.parquet                   model, image_id: what each was trained on
 
 The recipe says how an uncertain label and a finding that is not mentioned are trained on, and
@@ -13,7 +15,7 @@ finding that has both states neither model can be trained, and both are left out
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +26,22 @@ from hilum import storage
 from hilum.annotations.vocabulary import State
 from hilum.config import ALL, Recipe
 from hilum.dataset.manifest import Manifest
+from hilum.inference.domain import Domain
+from hilum.inference.onnx_model import OnnxModel
 from hilum.pipeline import division, label_policy, split
 from hilum.pipeline._training import TRAINING, TrainingJob, digests
 from hilum.pipeline.crop import Crops
 from hilum.pipeline.division import Division
 from hilum.pipeline.label_policy import Targets
 from hilum.pipeline.step import Inputs, StepResult, Summary
+from hilum.pipeline.training_domain import fit_domain
 from hilum.pipeline.truth import truths
 from hilum.progress import Progress, portion
 from hilum.run_folder import Run
 from hilum.storage import integrity
 
-VERSION = 5
+VERSION = 6
+Describe = Callable[[OnnxModel], Domain | None]
 FINDING, ANOMALY = "train/finding.onnx", "train/anomaly.onnx"
 
 
@@ -76,10 +82,15 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> StepResult:
         "watched": _digest(tuning),
     }
     watch = portion(progress, 0, 2)
-    _finding(recipe, training, tuning, regions, watch).run(run, of_finding)
-    of_anomaly = {**shared, "anomaly": recipe.section("anomaly")}
+    describe = _describing(manifest, regions, training.image_ids, of_part["tune"])
+    _finding(recipe, training, tuning, regions, watch, describe).run(run, of_finding)
+    of_anomaly = {
+        **shared,
+        "anomaly": recipe.section("anomaly"),
+        "described": _digest(training),
+    }
     watch = portion(progress, 1, 2)
-    _anomaly(recipe, concept, normal, regions, watch).run(run, of_anomaly)
+    _anomaly(recipe, concept, normal, regions, watch, describe).run(run, of_anomaly)
     counts = {
         "finding": concept,
         "classifier": recipe.classify.model,
@@ -89,6 +100,23 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> StepResult:
         "fitted on normal images": normal.len(),
     }
     return StepResult(digests(run, [FINDING, ANOMALY, f"train/{TRAINING}"]), counts)
+
+
+def _describing(
+    manifest: Manifest, regions: Crops, trained: pl.Series, tune: pl.Series
+) -> Describe:
+    """Return a function that fits a model's domain to the regions of the training part."""
+    of_patient = manifest.table.select("image_id", "patient_id")
+    patients = trained.to_frame("image_id").join(
+        of_patient, on="image_id", how="left", maintain_order="left"
+    )["patient_id"]
+
+    def describe(model: OnnxModel) -> Domain | None:
+        """Fit the domain."""
+        rows, held = regions.rows(trained), regions.rows(tune)
+        return fit_domain(model, regions.images, rows, held, patients)
+
+    return describe
 
 
 def _images_of_parts(run: Run) -> dict[str, pl.Series]:
@@ -162,7 +190,12 @@ def _weights(recipe: Recipe) -> str | None:
 
 
 def _finding(
-    recipe: Recipe, training: Targets, tuning: Targets, regions: Crops, progress: Progress
+    recipe: Recipe,
+    training: Targets,
+    tuning: Targets,
+    regions: Crops,
+    progress: Progress,
+    describe: Describe,
 ) -> TrainingJob:
     epochs: list[Any] = []
 
@@ -195,11 +228,17 @@ def _finding(
         fit,
         training.concepts,
         epochs,
+        describe,
     )
 
 
 def _anomaly(
-    recipe: Recipe, concept: str, normal: pl.Series, regions: Crops, progress: Progress
+    recipe: Recipe,
+    concept: str,
+    normal: pl.Series,
+    regions: Crops,
+    progress: Progress,
+    describe: Describe,
 ) -> TrainingJob:
     def fit(module, settings, checkpoint):
         """Train on the regions of the training part."""
@@ -220,4 +259,5 @@ def _anomaly(
         normal.to_list(),
         fit,
         (concept,),
+        describe=describe,
     )

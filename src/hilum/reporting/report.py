@@ -25,13 +25,13 @@ from hilum.config import Recipe
 from hilum.pipeline import division
 from hilum.privacy import run_release
 from hilum.progress import Progress
-from hilum.reporting import model_card, score_table, small_sets, summary
+from hilum.reporting import calls_summary, model_card, score_table, small_sets, summary
 from hilum.reporting.context import Context, done_on_this
 from hilum.reporting.sections.repeat import STEPS
 from hilum.run_folder import Run
 from hilum.safety import spreadsheet_cells
 
-VERSION = 9  # change it when the same run gives another page
+VERSION = 11  # change it when the same run gives another page
 PAGE, CARD = "report.html", "model_card.md"
 PAGE_TEMPLATE, MACROS = "report.html.j2", "report/macros.html.j2"
 
@@ -91,7 +91,10 @@ def head(context: Context) -> Head:
         confidence=context.confidence,
         division=small_sets.division(context.division, context.split, settings),
         shortages=shortages,
-        leading=summary.leading(context.metrics, context.concept, context.cached.size),
+        leading=[
+            *(summary.Headline(*one) for one in calls_summary.headlines(context)),
+            *summary.leading(context.metrics, context.concept, context.cached.size),
+        ],
         limits=summary.limits(context),
     )
 

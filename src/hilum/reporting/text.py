@@ -143,6 +143,36 @@ TERMS = {
         "the fraction of images without the finding that are called negative",
         "no image without the finding",
     ),
+    "coverage": Term(
+        "Coverage",
+        "the fraction of images that get a call; the others lie outside the model's domain",
+        "no image",
+    ),
+    "sensitivity_of_calls": Term(
+        "Sensitivity of calls",
+        "the fraction of called images with the finding that are called positive",
+        "no image with the finding got a call",
+    ),
+    "specificity_of_calls": Term(
+        "Specificity of calls",
+        "the fraction of called images without the finding that are called negative",
+        "no image without the finding got a call",
+    ),
+    "error_of_calls": Term(
+        "Error of calls", "the fraction of called images that are called wrongly", "no call"
+    ),
+    "coverage_at_target": Term(
+        "Coverage at the target error",
+        "the largest fraction of images that can be called, the most certain first, with at most "
+        "the target fraction of wrong calls",
+        "no threshold",
+    ),
+    "mean_risk": Term(
+        "Mean risk",
+        "the area under the risk-coverage curve: the mean fraction of wrong calls over all "
+        "coverages; lower is better",
+        "no threshold",
+    ),
     "ppv": Term(
         "PPV",
         "positive predictive value: the fraction of positive calls that are correct, at this "
@@ -219,7 +249,7 @@ def mean(figure: Figure, metric: str, *, of_all: bool) -> str:
 
 
 def _no_interval(figure: Figure) -> str:
-    if figure.patients < 2:
+    if figure.reason or figure.patients < 2:
         return figure.reason or ONE_PATIENT
     return f"undefined in over {MAX_UNDEFINED:.0%} of the resamples"
 

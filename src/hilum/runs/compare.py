@@ -4,7 +4,7 @@ Rows are joined on image_id, task and concept, so that both runs are measured on
 with the same truth: images whose truth or whose pixels differ between the two are left out, and
 counted; where none is left it refuses. Each model is called at the threshold of its own tune part.
 The test images of a cross-validated run are all its images, each scored and called by the models of
-its fold.
+its fold. Where both runs leave sources out, what they are worth there is compared too.
 
 AUROC: DeLong's paired test (Obuchowski's where patients have several images); sensitivity,
 specificity and accuracy: McNemar's exact test where each patient has one image; the rest, and all
@@ -32,6 +32,7 @@ from hilum.statistics.metrics import discrimination
 DASH = "–"
 KEYS = ["image_id", "task", "concept"]
 CALLED, PROBABILITY = "called", "temperature"  # see `hilum.pipeline.evaluate.transferred`
+AT_LEFT_OUT = " at sources left out"  # ends the task of rows of `hilum.pipeline.left_out`
 OTHER = "_second"  # ends the names of the second run's columns
 COUNTED = {  # by metric: the truth of the rows that it is a fraction of; None: all rows
     "sensitivity": State.PRESENT,
@@ -120,8 +121,14 @@ def _about(one: Compared, about: Compared) -> Compared:
 
 
 def _in_common(first: Run, second: Run) -> tuple[pl.DataFrame, list[str]]:
-    """Return test rows of both runs with the same truth, and what was left out, in sentences."""
+    """Return test rows of both runs with the same truth, and what was left out, in sentences.
+
+    Where both runs leave sources out, rows of these follow, with a task of their own.
+    """
     one, other = _test(first), _test(second)
+    without = [_left_out(run) for run in (first, second)]
+    if all(rows.height for rows in without):
+        one, other = (pl.concat(both) for both in zip((one, other), without, strict=True))
     both = one.join(other, on=KEYS, how="inner", suffix=OTHER, maintain_order="left")
     notes = []
     for run, mine in ((first, one), (second, other)):
@@ -157,6 +164,18 @@ def _test(run: Run) -> pl.DataFrame:
         scores.join(groups, on="image_id", maintain_order="left")
         .join(digests, on="image_id", how="left", maintain_order="left")
         .join(truths, on=["image_id", "concept"], how="left", maintain_order="left")
+    )
+
+
+def _left_out(run: Run) -> pl.DataFrame:
+    """Return the same of a run's sources that were left out, by the models without them."""
+    rows = run.table("evaluate", evaluate.LEFT_OUT)
+    digests = cache.opened(run, run.recipe()).index.select("image_id", "pixel_digest")
+    return (
+        rows.with_columns(pl.col("task") + AT_LEFT_OUT)
+        .select(*KEYS, "score", CALLED, PROBABILITY, "group", "state")
+        .join(digests, on="image_id", how="left", maintain_order="left")
+        .select(*KEYS, "score", CALLED, PROBABILITY, "group", "pixel_digest", "state")
     )
 
 

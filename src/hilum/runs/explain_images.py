@@ -32,6 +32,7 @@ from hilum.imaging.files.find_images import collect
 from hilum.imaging.radiograph import Radiograph, to_uint8
 from hilum.inference import classify_images
 from hilum.inference import saliency as saliency_maps
+from hilum.inference.calls import ImageResult
 from hilum.pipeline import explain, predict, shown_region
 from hilum.run_folder import Run
 from hilum.runs.scoring_run import ScoringRun
@@ -112,7 +113,7 @@ def _overlay(radiograph: Radiograph, found: predict.Prediction, saliency: np.nda
 
 
 def _rows(
-    one: classify_images.ImageResult,
+    one: ImageResult,
     found: predict.Prediction,
     radiograph: Radiograph,
     maps: dict[str, np.ndarray],

@@ -10,8 +10,10 @@
 
 NAME is as in `hilum.inference.segment_images`; masks and maps go elsewhere on request. Scores,
 thresholds and probabilities are the run's own: thresholds and calibration were chosen on its tune
-part. `hilum.inference.acceptance` decides which images are refused; unreliable lungs are a reason
-only where most of the run's own crops rely on segmented lungs. A warning is beside the scores of an
+part. Outside the domain of the run's models, and outside its population, there is a score but
+neither call nor probability. `hilum.inference.acceptance` decides which images are refused;
+unreliable lungs are a reason only where most of the run's own crops rely on segmented lungs. A
+warning is beside the scores of an
 image that a model was trained on, of one of the tune part, and of a changed copy of either
 (`hilum.audit.duplicates.known_images`).
 """
@@ -28,6 +30,7 @@ from hilum.imaging.files import image_file, output_folder, raster
 from hilum.imaging.files.find_images import collect
 from hilum.imaging.radiograph import to_uint8
 from hilum.inference import classify_images
+from hilum.inference.calls import ImageResult
 from hilum.pipeline import predict
 from hilum.run_folder import Run
 from hilum.runs.scoring_run import ScoringRun
@@ -43,7 +46,7 @@ def predict_images(
     to: Path | None = None,
     watch: Watch = unwatched,
     say: Say = unheard,
-) -> tuple[list[classify_images.ImageResult], list[str]]:
+) -> tuple[list[ImageResult], list[str]]:
     """Return the scores of each image, and the faults of images that cannot be read.
 
     `images`, `say` and errors as in `hilum.inference.segment_images.segment_images`. With `to` the
@@ -57,7 +60,7 @@ def predict_images(
     for place in places:
         scoring.refuse_place(place)
 
-    def score_one(path: Path, name: str) -> classify_images.ImageResult:
+    def score_one(path: Path, name: str) -> ImageResult:
         """Return the scores of one image, and write its masks and maps."""
         file = image_file.read(path)
         found = scoring.models.of_file(path, file)
@@ -66,7 +69,9 @@ def predict_images(
             _write(drawn, "/".join((*below, name)), found)
         return one
 
-    table = classify_images.table_of(out, TABLE, scoring.digest, (drawn,)) if out else None
+    table = None
+    if out:
+        table = classify_images.table_of(out, TABLE, scoring.digest, (drawn,), scores=True)
     found = collect(images, places)
     return for_each(found, score_one, title="apply", watch=watch, say=say, table=table)
 

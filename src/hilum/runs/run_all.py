@@ -2,7 +2,8 @@
 
 In a cross-validated run (`hilum.pipeline.division`) the steps segment, crop and train make the
 final models of all images; then these steps and predict are done in each fold's own run, and the
-run's own predict pools their scores.
+run's own predict pools their scores. The same steps are done without each source in turn where
+the recipe leaves sources out (`hilum.pipeline.left_out`).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from hilum.pipeline import (
     division,
     evaluate,
     ingest,
+    left_out,
     predict,
     segment,
     split,
@@ -82,6 +84,7 @@ def perform(
         for name, step in STEPS.items():
             if name == "predict":
                 yield from _folds(run, recipe, watch)
+                yield from _left_out(run, recipe, watch)
             yield from _once(run, recipe, name, step, watch)
             if name == "ingest":
                 _refuse_untrainable(run, recipe, until)
@@ -115,6 +118,15 @@ def _folds(run: Run, recipe: Recipe, watch: Watch) -> Iterator[Done | Note]:
     for number, fold in enumerate(division.folds(run)):
         for name in OF_A_FOLD:
             yield from _once(fold, recipe, name, STEPS[name], watch, f"fold {number}: ")
+
+
+def _left_out(run: Run, recipe: Recipe, watch: Watch) -> Iterator[Done | Note]:
+    """Do the same steps without each source that the recipe leaves out."""
+    for source, why in left_out.plan(run, recipe).skipped.items():
+        yield Note(f"{source} is not left out: {why}")
+    for source, one in left_out.prepare(run, recipe):
+        for name in OF_A_FOLD:
+            yield from _once(one, recipe, name, STEPS[name], watch, f"without {source}: ")
 
 
 def _once(

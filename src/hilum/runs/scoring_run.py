@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,8 +16,8 @@ from hilum.audit.duplicates.known_images import KnownImages
 from hilum.config import Recipe
 from hilum.errors import HilumError
 from hilum.imaging.files import dicom, raster
-from hilum.inference import acceptance, age_group, lung_crop, segment_images
-from hilum.inference.classify_images import FindingScore, ImageResult, scored
+from hilum.inference import acceptance, age_group, calls, lung_crop, segment_images
+from hilum.inference.calls import FindingScore, ImageResult
 from hilum.pipeline import cache, crop, evaluate, predict
 from hilum.pipeline._training import TRAINING
 from hilum.run_folder import MARKERS, Run
@@ -75,18 +76,35 @@ class ScoringRun:
         stated = segment_images.stated_by(file)
         evidence = acceptance.Lungs(bool(found.lungs.any()), found.quality, self.least_quality)
         why = acceptance.refusal(found.quality_flags, stated, evidence, self.recipe.split.include)
-        warning = "" if why else "; ".join(self._warnings(file, found, stated))
-        scores = [] if why else list(self._scores(found, warning))
+        scores = [] if why else list(self._scores(file, found, stated))
         flags = ", ".join(flag.fault for flag in found.quality_flags)
         return ImageResult(
             as_text(path), name, why, flags, round(found.quality, 4), stated.age_years, scores
         )
 
-    def _scores(self, found: predict.Prediction, warning: str) -> Iterator[FindingScore]:
+    def _scores(
+        self,
+        file: raster.Raster | dicom.Dicom,
+        found: predict.Prediction,
+        stated: acceptance.Stated,
+    ) -> Iterator[FindingScore]:
+        warning = "; ".join(self._warnings(file, found, stated))
+        of_people = ""
+        if self.people:
+            measured = "" if stated.age_years is not None else age_group.classify(found.seen)
+            of_people = acceptance.excluded("this run", self.people, stated, measured)
         for stage, scores in found.scores.items():
+            placed = found.placements[stage]
             for concept, score in scores.items():
-                known = self.calibration.get(stage, {}).get(concept)
-                yield scored(stage, concept if stage != ANOMALY else ANOMALY, score, known, warning)
+                yield calls.decide(
+                    stage,
+                    concept if stage != ANOMALY else ANOMALY,
+                    score,
+                    self.calibration.get(stage, {}).get(concept),
+                    reasons=[placed.reason, of_people],
+                    percentile=None if math.isnan(placed.percentile) else placed.percentile,
+                    warning=warning,
+                )
 
     def _warnings(
         self,
@@ -95,11 +113,6 @@ class ScoringRun:
         stated: acceptance.Stated,
     ) -> Iterator[str]:
         yield from acceptance.warnings(stated)
-        measured = "" if stated.age_years is not None else age_group.classify(found.seen)
-        if self.people and (
-            words := acceptance.excluded("this run", self.people, stated, measured)
-        ):
-            yield words
         if words := self._copied(file, found):
             yield words
         if found.cut in lung_crop.FLAGGED:

@@ -7,9 +7,13 @@ trained on together. In each concept, present labels weigh as much as absent one
 factor of BALANCE.
 
 A classifier ends in a global average pool and one linear layer. Its outputs are "score", float32
-(n, k) in (0, 1), which ranks images but is no probability because of the class weights; and "map",
+(n, k) in (0, 1), which ranks images but is no probability because of the class weights; "map",
 float32 (n, k, h, w) on the grid of the last features: the class activation map (Zhou et al. 2016,
-arXiv:1512.04150), in units of the logit. Its mean plus the layer's bias is the logit.
+arXiv:1512.04150), in units of the logit, whose mean plus the layer's bias is the logit; and
+"features", float32 (n, values), in which the domain of the training images is measured
+(`hilum.inference.domain`): mean and logarithm of the standard deviation of each channel of the
+early stages. These tell hospitals and devices apart better than the last features do, which were
+trained to ignore them (benchmarks/accuracy/domain.py).
 """
 
 from __future__ import annotations
@@ -30,10 +34,12 @@ from hilum.training import augmentation, training_loop
 from hilum.training.batches import TrainingImages
 from hilum.training.schedule import Schedule
 from hilum.training.settings import ClassifierSettings
+from hilum.training.staged_features import StagedFeatures, early_statistics
 
 BALANCE = 20.0  # largest weight of one state against the other: one image must not drive a batch
 FEWEST_TUNE = 10  # tune images with a finding, and without; with fewer, stopping is left to chance
 TOGETHER = 16  # tune images evaluated at once
+OUTPUTS = ("score", "map", "features")  # of every classifier
 SURE = 15.0  # largest logit of a score: beyond it float32 rounds to 0 or 1, which have no logit
 
 
@@ -207,8 +213,8 @@ class MappingClassifier(nn.Module, ABC):
     """A classifier whose logits are the mean of a map plus a bias."""
 
     @abstractmethod
-    def logits_and_maps(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute logits (n, k) and class activation maps (n, k, h, w).
+    def outputs(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute logits (n, k), class activation maps (n, k, h, w) and features (n, values).
 
         `x` is float32 (n, 1, size, size) in [0, 1].
         """
@@ -220,7 +226,9 @@ class Classifier(MappingClassifier):
     float32 (n, 1, size, size) in [0, 1] -> logits (n, k). `features` returns (n, channels, h, w).
     """
 
-    def __init__(self, features: nn.Module, channels: int, concepts: int, dropout: float) -> None:
+    def __init__(
+        self, features: StagedFeatures, channels: int, concepts: int, dropout: float
+    ) -> None:
         super().__init__()
         self.features = features
         self.dropout = nn.Dropout(dropout)
@@ -230,23 +238,26 @@ class Classifier(MappingClassifier):
         """Compute the logits."""
         return self.last(self.dropout(self.features(x).mean((2, 3))))
 
-    def logits_and_maps(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute logits (n, k) and class activation maps (n, k, h, w)."""
-        maps = F.conv2d(self.features(x), self.last.weight[:, :, None, None])
-        return maps.mean((2, 3)) + self.last.bias, maps
+    def outputs(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute logits (n, k), class activation maps (n, k, h, w) and features (n, values)."""
+        stages = self.features.each_stage(x)
+        last = self.features.last_features(stages[-1])
+        maps = F.conv2d(last, self.last.weight[:, :, None, None])
+        return maps.mean((2, 3)) + self.last.bias, maps, early_statistics(stages)
 
 
 class ExportableClassifier(nn.Module):
     """The trained network in its export form.
 
-    uint8 (n, size, size) -> scores float32 (n, k) and maps float32 (n, k, h, w).
+    uint8 (n, size, size) -> scores float32 (n, k), maps float32 (n, k, h, w), features float32
+    (n, values).
     """
 
     def __init__(self, network: MappingClassifier) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute scores and maps."""
-        logits, maps = self.network.logits_and_maps(images.unsqueeze(1).float() / 255)
-        return torch.sigmoid(logits.clamp(-SURE, SURE)), maps
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute scores, maps and features."""
+        logits, maps, features = self.network.outputs(images.unsqueeze(1).float() / 255)
+        return torch.sigmoid(logits.clamp(-SURE, SURE)), maps, features

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hilum.errors import BadRecipe, MissingExtra
+from hilum.training.staged_features import StagedFeatures
 
 STAGES = (
     (1, 3, 1, 1, 16),
@@ -39,7 +40,7 @@ FAINT = 0.02  # added to an image's standard deviation, so that an empty image s
 EPSILON, MOMENTUM = 1e-3, 0.1  # of batch normalisation; the weights were trained with this epsilon
 
 
-class Backbone(nn.Module):
+class Backbone(StagedFeatures):
     """The stem and the first `stages` of the seven, and after all seven the head.
 
     Weights are random until `load_imagenet`. `forward` returns the last features: after all seven
@@ -62,9 +63,9 @@ class Backbone(nn.Module):
         self.stages = nn.ModuleList(made)
         self.head = _Layer(into, HEAD) if stages == len(STAGES) else nn.Identity()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Compute the last features."""
-        return self.head(self.each_stage(x)[-1])
+    def last_features(self, stage: Tensor) -> Tensor:
+        """Compute the output of the network from its last stage."""
+        return self.head(stage)
 
     def each_stage(self, x: Tensor) -> list[Tensor]:
         """Compute the features after each stage, float32 (n, channels, height, width)."""

@@ -19,13 +19,13 @@ import polars as pl
 
 from hilum.config import Evaluate
 from hilum.pipeline import truth
-from hilum.pipeline.evaluation import estimate, measures
+from hilum.pipeline.evaluation import estimate, measures, selective_measures
 from hilum.pipeline.evaluation.estimate import NAN, EstimateRow
 from hilum.pipeline.evaluation.measures import Fitted, Metric, truth_and_score
 from hilum.statistics import auroc_tests, calibration
 from hilum.statistics.metrics import discrimination
 
-TRANSFERRED = ("called", "temperature", "isotonic")
+TRANSFERRED = ("called", "temperature", "isotonic", "margin")
 Calibrations = dict[str, dict[str, Fitted]]  # by task and concept
 
 
@@ -43,8 +43,9 @@ def transfer(
 ) -> pl.DataFrame:
     """Add to rows of scores what was chosen for them on a tune part.
 
-    The columns are `called` (1.0 or 0.0) and the probabilities `temperature` and `isotonic`; nan
-    where there is none. `fitted`: by the rows' `fold`, None where there is one split.
+    The columns are `called` (1.0 or 0.0), the probabilities `temperature` and `isotonic`, and
+    `margin`, how far the score lies from the threshold, in log-odds where scores lie between 0 and
+    1; nan where there is none. `fitted`: by the rows' `fold`, None where there is one split.
     """
     chosen: dict[int | None, Calibrations] = {}
     chosen.update(fitted.items())
@@ -67,7 +68,14 @@ def _applied(fitted: Fitted, score: np.ndarray) -> dict[str, np.ndarray]:
     made = {name: fit(score) for name, fit in calibration.from_json(fitted).items()}
     if fitted["threshold"] is not None:
         made["called"] = (score >= fitted["threshold"]).astype(float)
+        made["margin"] = _margin(score, fitted["threshold"])
     return made
+
+
+def _margin(score: np.ndarray, threshold: float) -> np.ndarray:
+    if score.size and score.min() > 0 and score.max() < 1:
+        return np.abs(calibration.logit(score) - calibration.logit(np.array(threshold)))
+    return np.abs(score - threshold)
 
 
 def figures(
@@ -97,7 +105,7 @@ def figures(
                 chosen = [fold.get(task, {}).get(concept) for fold in of_folds.values()]
             for cell in estimate.subgroups(of, ("test",)):
                 if of_folds is None or cell.part == "test":
-                    for figure in _of_cell(cell, chosen, settings):
+                    for figure in of_cell(cell, chosen, settings):
                         found.append({**figure, "task": task, "concept": concept})
     for task in fitted:
         if len(fitted[task]) > 1:
@@ -123,14 +131,17 @@ def fit(tune: pl.DataFrame) -> Fitted:
     return calibration.to_json(discrimination.youden_threshold(labels, score), labels, score)
 
 
-def _of_cell(
+def of_cell(
     cell: estimate.Subgroup, fitted: Sequence[Fitted | None], settings: Evaluate
 ) -> Iterator[EstimateRow]:
     """Yield the figures of one subgroup; `fitted` on the tune part, or on each fold's."""
     labels, score = truth_and_score(cell.rows)
     small = "" if cell.by == estimate.ALL else estimate.too_small(cell.rows)
     about: EstimateRow = {**cell.place, "side": "", "warning": small}
-    listed = list(measures.of_subgroup(cell, fitted, settings))
+    listed = [
+        *measures.of_subgroup(cell, fitted, settings),
+        *selective_measures.of_subgroup(cell, settings),
+    ]
     statistics, what, whys = [], [], []
     for measure in listed:
         if measure.values is None:

@@ -29,9 +29,10 @@ from hilum.plugins import Card
 from hilum.safety import untrusted_files
 from hilum.training import classification, efficientnet_backbone
 from hilum.training.settings import ClassifierSettings
+from hilum.training.staged_features import StagedFeatures
 
 TASK = "finding"
-OUTPUTS = ("score", "map")
+OUTPUTS = classification.OUTPUTS
 CARD = Card(
     title="DenseNet-121 for findings",
     licence=(
@@ -196,7 +197,7 @@ def _renamed(name: str) -> str:
     return re.sub(r"(denselayer\d+)\.(?:layers\.)?(norm|conv)\.?([12])\.", r"\1.layers.\2\3.", name)
 
 
-class Features(nn.Module):
+class Features(StagedFeatures):
     """float32 (n, 1, size, size) in [0, 1] -> float32 (n, 1024, size / 32, size / 32).
 
     `scale` is one of RANGES; None standardises each image by itself.
@@ -224,11 +225,20 @@ class Features(nn.Module):
             part.eval()
         return self
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Compute the features."""
+    def each_stage(self, x: Tensor) -> list[Tensor]:
+        """Compute what each transition passes on, and then the last block's features."""
         x = (
             efficientnet_backbone.standardised(x)
             if self.own_scale
             else (x - self.middle) / self.width
         )
-        return F.relu(self.body(x))
+        found = []
+        for name, part in self.body.named_children():
+            x = part(x)
+            if name.startswith("transition"):
+                found.append(x)
+        return [*found, x]
+
+    def last_features(self, stage: Tensor) -> Tensor:
+        """Compute the output of the network from its last stage."""
+        return F.relu(stage)

@@ -17,7 +17,7 @@ from hilum.training import classification, efficientnet_backbone
 from hilum.training.settings import ClassifierSettings
 
 TASK = "finding"
-OUTPUTS = ("score", "map")
+OUTPUTS = classification.OUTPUTS
 CARD = Card(
     title="EfficientNet-Lite0 for findings",
     licence=(

@@ -29,7 +29,7 @@ from hilum.plugins import Card
 from hilum.training import classification, efficientnet_backbone, training_loop
 
 TASK = "finding"
-OUTPUTS = ("score", "map")
+OUTPUTS = classification.OUTPUTS
 CARD = Card(
     title="Linear probe of EfficientNet-Lite0 features",
     licence=(
@@ -218,9 +218,9 @@ class Probe(classification.MappingClassifier):
                 kind.append(F.avg_pool2d(values, cell) if cell > 1 else values)
         return [*means, *spreads]
 
-    def logits_and_maps(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute logits (n, k) and maps (n, k, size / 16, size / 16)."""
+    def outputs(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute logits (n, k), maps (n, k, size / 16, size / 16) and features (n, channels)."""
         deviations = torch.cat(self.each(x), 1) - self.mean[:, None, None]
         standardised = deviations / self.deviation[:, None, None]
         maps = F.conv2d(standardised, self.weights[:, :, None, None])
-        return maps.mean((2, 3)) + self.bias, maps
+        return maps.mean((2, 3)) + self.bias, maps, standardised.mean((2, 3))

@@ -1,0 +1,55 @@
+"""Show what each bundled model is: its data, population, figures, limits and domain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hilum.inference import pretrained
+from hilum.inference.pretrained import PretrainedModel
+
+NO_MODEL = "this installation has no bundled classifier"
+
+
+def cards(models: Sequence[PretrainedModel]) -> list[dict[str, Any]]:
+    """Return each model's card for JSON: its data, population, figures and limits."""
+    return [
+        {
+            "model": model.name,
+            "file": model.place.name,
+            "digest": model.digest,
+            "title": model.card.title,
+            "says": list(model.concepts),
+            "trained on": f"{model.people}, {model.ages[0]:g} to {model.ages[1]:g} years old; "
+            f"{model.card.counts}",
+            "beware": model.card.caveats,
+            "licence": model.card.licence,
+            "source": model.card.source,
+            "domain": _domain(model),
+            "figures": model.figures,
+        }
+        for model in models
+    ]
+
+
+def _domain(model: PretrainedModel) -> str:
+    """Say by what the model knows images like its training images."""
+    known = model.model.domain
+    if known is None:
+        return "not known, so that it calls nothing"
+    return f"its own training images, by {' and '.join(known.detectors)}; it calls no others"
+
+
+def card_lines(models: Sequence[PretrainedModel]) -> str:
+    """Format the models' cards for a person."""
+    return "\n\n".join(map(_card_text, cards(models))) or (
+        f"{NO_MODEL} (searched {pretrained.folder()})"
+    )
+
+
+def _card_text(card: Mapping[str, Any]) -> str:
+    names = ("trained on", "domain", "beware", "licence", "source")
+    about = [f"  {name}: {card[name]}" for name in names]
+    figures = [f"  {name}: {value}" for name, value in card["figures"].items()]
+    title = f"{card['model']}: {card['title']} ({card['file']}, {card['digest']})"
+    return "\n".join([title, *about, *figures])

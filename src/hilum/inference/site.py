@@ -1,0 +1,227 @@
+"""A site: what a model was found to be worth on some images of one hospital, kept in one JSON file.
+
+    format, hilum, date      of the file
+    model                    name and digest of the one model that it is of
+    images                   count, patients, and the digest of their pixel digests
+    thresholds               by concept, see `SiteThreshold`; {} where too little was labelled
+    refusals                 by concept, why there is no threshold and what it would take
+    domain                   what the site's images are like, in the form of
+                             `hilum.inference.domain`; null of fewer than `domain.FEWEST` images
+    scores, percentiles      of the site's images, sorted: what later images are compared with
+
+With a threshold the site's own domain and threshold decide; the calibration of the training site is
+worth nothing here, so there is no probability. Without one the model's own decide, and the file
+only serves to watch for drift. The false positive rate that is promised is of all images without
+the finding, whether called or not: what gets no call is not called present.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hilum import __version__, storage
+from hilum.errors import BadData, Mismatch
+from hilum.inference import domain
+from hilum.inference.calls import ImageResult
+from hilum.inference.domain import Domain, Placement
+from hilum.inference.pretrained import PretrainedModel
+from hilum.safety import untrusted_files
+from hilum.statistics import two_samples
+
+FORMAT = 1
+OF_SITE = "the images of this site"
+_DISTANCES = "distances from its images"
+DRIFT = 0.01  # probability of a difference as large among images of one kind, over all tests
+
+
+@dataclass(frozen=True)
+class SiteThreshold:
+    """A concept's threshold at a site, and what was found with it.
+
+    Of `negatives` images without the finding, one a patient, `allowed` at most lie at or above the
+    threshold, so the false positive rate is at most `max_false_positives` with `confidence`. Of
+    `positives` images with it `detected` do; `sensitivity_low` and `sensitivity_high` are the
+    exact interval of the sensitivity, 0 and 1 where there is no such image.
+    """
+
+    threshold: float
+    max_false_positives: float
+    confidence: float
+    negatives: int
+    allowed: int
+    positives: int
+    detected: int
+    sensitivity_low: float
+    sensitivity_high: float
+
+    def as_calibration(self) -> dict[str, object]:
+        """Return it in the form of `statistics.calibration.to_json`, without probabilities."""
+        return {"threshold": self.threshold, "temperature": None, "bias": None, "isotonic": None}
+
+    def words(self) -> str:
+        """Say what is promised, and what sensitivity to expect."""
+        promise = (
+            f"false positive rate at most {self.max_false_positives:.0%} with "
+            f"{self.confidence:.0%} confidence, from {self.negatives} images without the finding"
+        )
+        if not self.positives:
+            return f"{promise}; no image has the finding, so nothing is known of the sensitivity"
+        found = f"{self.detected} of {self.positives}"
+        between = f"{self.sensitivity_low:.0%} to {self.sensitivity_high:.0%}"
+        return f"{promise}; sensitivity {between} ({found} detected)"
+
+
+@dataclass(frozen=True)
+class Site:
+    """The content of a site's file."""
+
+    model: str
+    model_digest: str
+    images: int
+    patients: int
+    images_digest: str
+    date: str
+    thresholds: Mapping[str, SiteThreshold]
+    refusals: Mapping[str, str]
+    domain: Domain | None
+    scores: Mapping[str, np.ndarray]
+    percentiles: np.ndarray
+
+    @property
+    def digest(self) -> str:
+        """Digest of everything in it."""
+        return storage.digest(self.as_json())
+
+    def own_model(self, models: Sequence[PretrainedModel]) -> PretrainedModel:
+        """Return the site's model of `models`. Raises `Mismatch` where it is not among them."""
+        for model in models:
+            if model.digest == self.model_digest:
+                return model
+        named = [model.digest for model in models if model.name == self.model]
+        got = f"this {self.model} is {named[0]}" if named else f"there is no model {self.model}"
+        raise Mismatch(
+            f"the site was calibrated for {self.model} {self.model_digest}, and {got}: its "
+            f"threshold means nothing for another model; calibrate again with `hilum calibrate`"
+        )
+
+    def place(self, image: np.ndarray, outputs: Mapping[str, np.ndarray]) -> Placement:
+        """Place an image, uint8 (size, size), among the site's own by the model's outputs."""
+        if self.domain is None:
+            return Placement(False, float("nan"), "the site's images are too few to describe")
+        return self.domain.place(image, outputs.get(domain.OUTPUT))
+
+    def drift(self, results: Sequence[ImageResult]) -> Iterator[str]:
+        """Say how a batch of images differs from the site's own, where by more than chance.
+
+        Compares scores and percentiles, see `hilum.statistics.two_samples`. A batch of fewer than
+        `two_samples.FEWEST` images that were not refused is not compared.
+        """
+        of_batch: dict[str, list[float]] = {}
+        for one in (score for result in results for score in result.scores):
+            of_batch.setdefault(f"scores of {one.concept}", []).append(one.score)
+            if one.percentile is not None:
+                of_batch.setdefault(_DISTANCES, []).append(one.percentile)
+        stored = {f"scores of {concept}": values for concept, values in self.scores.items()}
+        stored[_DISTANCES] = self.percentiles
+        tests = {
+            name: two_samples.kolmogorov_smirnov(np.array(values), stored[name])[1]
+            for name, values in of_batch.items()
+            if len(values) >= two_samples.FEWEST
+            and len(stored.get(name, ())) > 0
+            # Images nearer than expected are no drift: the site's own are, which it was fitted to.
+            and not (name == _DISTANCES and np.mean(values) <= np.mean(stored[name]))
+        }
+        found = [
+            f"{name} (p = {value:.2g})"
+            for name, value in tests.items()
+            if value < DRIFT / len(tests)
+        ]
+        if found:
+            yield (
+                f"these images differ from those that the site was calibrated on: "
+                f"{', '.join(found)}. What was promised there may not hold; calibrate again"
+            )
+
+    def as_json(self) -> dict[str, object]:
+        """Return it in JSON types."""
+        return {
+            "format": FORMAT,
+            "hilum": __version__,
+            "date": self.date,
+            "model": {"name": self.model, "digest": self.model_digest},
+            "images": {
+                "count": self.images,
+                "patients": self.patients,
+                "digest": self.images_digest,
+            },
+            "thresholds": {concept: asdict(one) for concept, one in self.thresholds.items()},
+            "refusals": dict(self.refusals),
+            "domain": self.domain.as_json() if self.domain else None,
+            "scores": {concept: values.tolist() for concept, values in self.scores.items()},
+            "percentiles": self.percentiles.tolist(),
+        }
+
+    def write(self, path: Path) -> None:
+        """Write the file, whole or not at all."""
+        storage.write_json(path, self.as_json())
+
+    @classmethod
+    def read(cls, path: Path) -> Site:
+        """Read a site's file. Raises `NotFound` without one, `BadData` for another file."""
+        stored = untrusted_files.read_json(path)
+        try:
+            if stored["format"] != FORMAT:
+                raise ValueError(f"it is of format {stored['format']!r}, expected {FORMAT}")
+            thresholds = {
+                str(concept): _threshold(one) for concept, one in stored["thresholds"].items()
+            }
+            own = stored["domain"]
+            return cls(
+                str(stored["model"]["name"]),
+                str(stored["model"]["digest"]),
+                int(stored["images"]["count"]),
+                int(stored["images"]["patients"]),
+                str(stored["images"]["digest"]),
+                str(stored["date"]),
+                thresholds,
+                {str(concept): str(why) for concept, why in stored["refusals"].items()},
+                None if own is None else Domain.from_json(own, str(path), OF_SITE),
+                {str(name): domain.unpacked(one, 1) for name, one in stored["scores"].items()},
+                domain.unpacked(stored["percentiles"], 1),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as fault:
+            raise BadData(
+                f"{path} is no file of `hilum calibrate`: {type(fault).__name__}: {fault}; "
+                f"calibrate again"
+            ) from None
+
+
+def today() -> str:
+    """Return the date for a file."""
+    return datetime.datetime.now(datetime.UTC).date().isoformat()
+
+
+def _threshold(stored: Mapping[str, Any]) -> SiteThreshold:
+    """Read a threshold. Raises `TypeError` or `ValueError`."""
+    names = [part.name for part in fields(SiteThreshold)]
+    if sorted(stored) != sorted(names):
+        raise ValueError(f"a threshold has {sorted(stored)}, expected {sorted(names)}")
+    if not np.isfinite([float(stored[name]) for name in names]).all():
+        raise ValueError("a threshold holds numbers that are not finite")
+    return SiteThreshold(
+        threshold=float(stored["threshold"]),
+        max_false_positives=float(stored["max_false_positives"]),
+        confidence=float(stored["confidence"]),
+        negatives=int(stored["negatives"]),
+        allowed=int(stored["allowed"]),
+        positives=int(stored["positives"]),
+        detected=int(stored["detected"]),
+        sensitivity_low=float(stored["sensitivity_low"]),
+        sensitivity_high=float(stored["sensitivity_high"]),
+    )

@@ -1,0 +1,336 @@
+"""A model calls what it knows, and says why it does not call the rest."""
+
+import csv
+import json
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+from readers import ADULTS, installation, reader
+
+from hilum.errors import BadData, Mismatch, TooFew
+from hilum.imaging import synthetic
+from hilum.imaging.files import raster
+from hilum.inference import calls, classify_images, domain, image_statistics, pretrained
+from hilum.inference.site import Site
+from hilum.pipeline import ingest
+from hilum.runs import calibrate_site
+
+FITTED = {"threshold": 0.5, "temperature": 2.0, "bias": 0.25, "isotonic": None}
+IMAGES = 40
+
+
+def chest(seed, height=220, width=200):
+    rng = np.random.default_rng(seed)
+    return synthetic.draw(synthetic.anatomy(rng), rng, height=height, width=width).pixels
+
+
+def blurred(pixels):
+    return cv2.GaussianBlur(pixels, (0, 0), 4)
+
+
+# ---------------------------------------------------------------------------- calls
+
+
+def test_a_score_is_called_by_its_threshold_and_has_a_probability():
+    present, absent = (calls.decide("m", "tb", score, FITTED) for score in (0.5, 0.49))
+    assert (present.call, absent.call, present.no_call) == ("present", "absent", "")
+    assert 0 < absent.probability < present.probability < 1
+
+
+def test_with_a_reason_against_it_there_is_neither_call_nor_probability_but_a_score():
+    one = calls.decide("m", "tb", 0.9, FITTED, reasons=["", "too far", "too old"])
+    assert one.call is one.probability is None
+    assert one.no_call == "too far; too old" and one.score == 0.9
+
+
+def test_between_two_thresholds_there_is_no_call():
+    fitted = {**FITTED, "absent_below": 0.3, "present_from": 0.7}
+    found = [calls.decide("m", "tb", score, fitted).call for score in (0.29, 0.3, 0.69, 0.7)]
+    assert found == ["absent", None, None, "present"]
+    assert calls.decide("m", "tb", 0.5, fitted).no_call == calls.BETWEEN
+
+
+def test_without_a_threshold_there_is_no_call():
+    for fitted in (None, {**FITTED, "threshold": None}):
+        one = calls.decide("m", "tb", 0.9, fitted)
+        assert one.call is None and one.no_call == calls.NO_THRESHOLD
+
+
+def test_numbers_are_reported_on_request_only():
+    one = calls.decide("m", "tb", 0.9, FITTED)
+    assert set(one.reported(scores=True)) - set(one.reported(scores=False)) == set(calls.NUMBERS)
+
+
+# ---------------------------------------------------------------------------- domain
+
+
+@pytest.fixture(scope="module")
+def rows():
+    rng = np.random.default_rng(0)
+    mixing = rng.normal(size=(5, 40))
+
+    def made(many, shift=0.0):
+        features = rng.normal(size=(many, 5)) @ mixing + rng.normal(shift, 0.3, (many, 40))
+        images = rng.integers(0, 256, (many, 16, 16), np.uint8)
+        return domain.measurements(images, features)
+
+    return made
+
+
+def test_held_out_images_are_inside_and_others_outside_with_the_reason(rows):
+    fitted = domain.fit(rows(200), rows(200))
+    own, other = (fitted_inside(fitted, rows(300, shift)) for shift in (0, 1.5))
+    assert own.mean() > 0.9 and other.mean() < 0.05
+    strange = rows(1, 3.0)
+    placed = fitted.of_distances(
+        {name: float(of[0]) for name, of in distances(fitted, strange).items()}
+    )
+    assert not placed.inside and placed.percentile == 100
+    assert "unlike the images it was trained on: all of these are closer" in placed.reason
+
+
+def distances(fitted, given):
+    return {
+        name: fitted.detectors[name].subspace.distances(values) for name, values in given.items()
+    }
+
+
+def fitted_inside(fitted, given):
+    of = distances(fitted, given)
+    many = len(given["image"])
+    return np.array(
+        [
+            fitted.of_distances({name: float(one[k]) for name, one in of.items()}).inside
+            for k in range(many)
+        ]
+    )
+
+
+def test_a_domain_of_few_images_is_fitted_out_of_fold(rows):
+    few = rows(60)
+    crossed = domain.crossed_distances(few, np.arange(60) % 5)
+    fitted = domain.fit_crossed(few, crossed, inside=0.95, whose="those")
+    assert fitted_inside(fitted, rows(400)).mean() > 0.8
+    assert fitted_inside(fitted, rows(100, 2.0)).mean() < 0.1
+    within = fitted.detectors["features"].subspace.distances(few["features"])
+    assert np.median(crossed["features"]) > np.median(within)
+    assert (
+        domain.fit_crossed(rows(10), domain.crossed_distances(rows(10), np.arange(10) % 5)) is None
+    )
+
+
+def test_a_domain_reads_back_as_it_was_written(rows):
+    fitted = domain.fit(rows(100), rows(100))
+    again = domain.Domain.from_json(json.loads(json.dumps(fitted.as_json())), "a file")
+    given = rows(20)
+    for name, of in distances(fitted, given).items():
+        np.testing.assert_allclose(distances(again, given)[name], of, rtol=0.02)
+        assert again.detectors[name].limit == fitted.detectors[name].limit
+
+
+BROKEN = {
+    "no detectors": lambda stored: {},
+    "of format 9": lambda stored: {**stored, "format": 9},
+    "unknown detector 'smell'": lambda stored: {**stored, "detectors": {"smell": {}}},
+    "KeyError: 'mean'": lambda stored: {**stored, "detectors": {"image": {}}},
+    "finite": lambda stored: changed(stored, variances=["nan"]),
+    "quantiles": lambda stored: changed(stored, quantiles=[1.0, 2.0]),
+    "rise": lambda stored: changed(stored, quantiles=list(range(101))[::-1]),
+    "limit": lambda stored: changed(stored, limit=-1.0),
+    "an array of shape": lambda stored: changed(
+        stored, mean={"dtype": "float32", "shape": [1 << 40], "base64": ""}
+    ),
+}
+
+
+def changed(stored, **parts):
+    detectors = stored["detectors"]
+    return {**stored, "detectors": {**detectors, "image": {**detectors["image"], **parts}}}
+
+
+@pytest.mark.parametrize("words", BROKEN)
+def test_a_broken_domain_is_refused_by_what_is_wrong_with_it(rows, words):
+    stored = domain.fit(rows(50), rows(50)).as_json()
+    with pytest.raises(BadData, match=words):
+        domain.Domain.from_json(BROKEN[words](stored), "a file")
+
+
+def test_features_that_do_not_belong_to_the_domain_are_refused(rows):
+    fitted = domain.fit(rows(50), rows(50))
+    for features in (None, np.zeros((1, 3), np.float32)):
+        with pytest.raises(BadData, match="do not belong together"):
+            fitted.distances(np.zeros((1, 16, 16), np.uint8), features)
+
+
+def test_what_cannot_be_measured_is_outside(rows):
+    fitted = domain.fit(rows(50), rows(50))
+    assert not fitted.of_distances({"image": float("nan"), "features": 0.1}).inside
+
+
+def test_sharpness_and_noise_are_seen_and_a_flat_image_is_described():
+    image = np.random.default_rng(0).integers(90, 160, (64, 64)).astype(np.uint8)
+    noisy = dict(zip(image_statistics.NAMES, image_statistics.describe_pixels(image), strict=True))
+    flat = image_statistics.describe_pixels(np.full((64, 64), 128, np.uint8))
+    smooth = dict(zip(image_statistics.NAMES, flat, strict=True))
+    assert np.isfinite(flat).all()
+    assert noisy["noise"] > smooth["noise"] and noisy["energy_0"] > smooth["energy_0"]
+    assert [smooth["quantile_0.5"], smooth["rim"]] == pytest.approx([128 / 255] * 2)
+
+
+# ---------------------------------------------------------------------------- classify
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    made = installation(tmp_path_factory.mktemp("installed"))
+    reader(made, "tb", "tuberculosis", people=ADULTS)
+    return made
+
+
+@pytest.fixture
+def image(tmp_path):
+    raster.write_png(tmp_path / "in/a.png", chest(7))
+    return tmp_path / "in/a.png"
+
+
+def only(image, **options):
+    (one,), faults = classify_images.classify_images([image], **options)
+    assert not faults
+    return one
+
+
+@pytest.mark.parametrize(
+    ("limit", "words"), [(1e-9, "all of these are closer"), (None, "does not carry")]
+)
+def test_outside_its_domain_and_without_one_a_model_does_not_call(
+    image, tmp_path, monkeypatch, limit, words
+):
+    made = installation(tmp_path / "installed")
+    reader(made, "tb", "tuberculosis", limit=limit)
+    monkeypatch.setattr(pretrained, "folder", lambda: made)
+    one = only(image, to=tmp_path / "out")
+    (said,) = one.scores
+    assert said.call is said.probability is None and words in said.no_call
+    (row,) = csv.DictReader((tmp_path / "out" / classify_images.TABLE).open())
+    assert row["call"] == "" and words in row["no_call"] and "score" not in row
+    text = classify_images.lines([one], None)
+    assert "no call" in text and "%" not in text.replace("100 %", "")
+    assert "probability" not in classify_images.lines([one], None, scores=True)
+
+
+def test_a_map_is_drawn_where_there_is_a_call_or_a_score_is_asked_for(image, tmp_path, monkeypatch):
+    made = installation(tmp_path / "installed")
+    reader(made, "odd", size=96, limit=None)
+    monkeypatch.setattr(pretrained, "folder", lambda: made)
+    only(image, to=tmp_path / "out")
+    assert not (tmp_path / "out/anomaly").exists()
+    only(image, to=tmp_path / "out", scores=True)
+    assert (tmp_path / "out/anomaly/a.jpg").exists()
+
+
+# ---------------------------------------------------------------------------- a site
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory):
+    """A labelled folder: IMAGES chests of as many patients, every fourth with tuberculosis."""
+    folder = tmp_path_factory.mktemp("films")
+    rows = ["image,patient,tuberculosis"]
+    for number in range(IMAGES):
+        ill = number % 4 == 3
+        pixels = chest(100 + number)
+        bright = np.clip(pixels * (1.25 if ill else 1.0), 0, 255).astype(np.uint8)
+        raster.write_png(folder / f"images/{number}.png", bright)
+        rows.append(f"{number}.png,p{number},{int(ill)}")
+    (folder / "labels.csv").write_text("\n".join(rows))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def measured(installed, films):
+    manifest = ingest.ingest(films)
+    model = pretrained.PretrainedModel(installed / "tb.onnx")
+    return model, calibrate_site.measure(model, manifest, lambda done, of: None), manifest
+
+
+@pytest.fixture(scope="module")
+def made(measured):
+    return calibrate_site.site_of(*measured, 0.1, 0.95)
+
+
+def test_a_site_has_a_threshold_with_its_promise_and_says_what_more_would_do(made):
+    site, text = made.site, "\n".join(made.notes)
+    (one,) = site.thresholds.values()
+    assert one.negatives >= 29 and one.positives > 5 and one.allowed == 0
+    assert one.threshold > np.sort(site.scores["tuberculosis"])[0]
+    assert one.sensitivity_low <= one.detected / one.positives <= one.sensitivity_high
+    assert "at most 10% with 95% confidence" in text and "more patients" in text
+
+
+def test_a_site_reads_back_as_it_was_written(made, tmp_path):
+    made.site.write(tmp_path / "site.json")
+    again = Site.read(tmp_path / "site.json")
+    assert again.thresholds == made.site.thresholds
+    assert np.allclose(again.percentiles, made.site.percentiles)
+    stored = json.loads((tmp_path / "site.json").read_text())
+    (tmp_path / "bad.json").write_text(json.dumps({**stored, "thresholds": {"tb": {"a": 1}}}))
+    with pytest.raises(BadData, match="no file of `hilum calibrate`"):
+        Site.read(tmp_path / "bad.json")
+
+
+def test_a_site_decides_within_its_own_domain_at_its_own_threshold(
+    made, installed, films, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(pretrained, "folder", lambda: installed)
+    some = [films / f"images/{number}.png" for number in range(12)]
+    found, _ = classify_images.classify_images(some, site=made.site)
+    called = [one for result in found for one in result.scores]
+    threshold = made.site.thresholds["tuberculosis"].threshold
+    assert sum(one.call is not None for one in called) >= 0.7 * len(called)
+    for one in called:
+        assert one.threshold == threshold and one.probability is None
+        assert one.call in (None, "present" if one.score >= threshold else "absent")
+    raster.write_png(tmp_path / "b.png", blurred(chest(7)))
+    other = only(tmp_path / "b.png", site=made.site)
+    assert other.refused or "the images of this site: " in other.scores[0].no_call
+
+
+def test_images_that_differ_from_the_sites_are_reported(
+    made, installed, films, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(pretrained, "folder", lambda: installed)
+    heard = []
+    some = [films / f"images/{number}.png" for number in range(12)]
+    classify_images.classify_images(some, site=made.site, say=heard.append)
+    assert heard == []
+    for number in range(12):
+        raster.write_png(tmp_path / f"soft/{number}.png", blurred(chest(100 + number)))
+    classify_images.classify_images([tmp_path / "soft"], site=made.site, say=heard.append)
+    assert any(
+        "these images differ from those that the site was calibrated on" in one for one in heard
+    )
+
+
+def test_another_model_is_refused(made, tmp_path, monkeypatch, image):
+    other = installation(tmp_path / "installed")
+    reader(other, "tb", "tuberculosis", people={**ADULTS, "words": "others"})
+    monkeypatch.setattr(pretrained, "folder", lambda: other)
+    with pytest.raises(Mismatch, match="calibrated for tb"):
+        classify_images.classify_images([image], site=made.site)
+
+
+def test_too_few_labelled_images_are_refused_with_how_many_more_it_takes(measured, films):
+    with pytest.raises(TooFew, match="at least 59 are needed, 29 more"):
+        calibrate_site.site_of(*measured, 0.05, 0.95)
+    with pytest.raises(BadData, match="between 0 and 1"):
+        calibrate_site.calibrate_site("tb", films, max_false_positives=10)
+
+
+def test_without_labels_the_models_own_threshold_and_domain_decide_and_the_site_says_so(measured):
+    model, images, manifest = measured
+    unlabelled = replace(manifest, labels=manifest.labels.clear())
+    site = calibrate_site.site_of(model, images, unlabelled, 0.1, 0.95).site
+    assert site.thresholds == {} and "29 of as many patients" in site.refusals["tuberculosis"]
+    assert site.domain is not None
