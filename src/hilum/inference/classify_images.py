@@ -45,11 +45,13 @@ from hilum.imaging.radiograph import preprocess, to_uint8
 from hilum.inference import (
     acceptance,
     calls,
+    domain,
     lung_crop,
     model_cards,
     pretrained,
     saliency,
     segment_images,
+    site_scores,
     training_hashes,
 )
 from hilum.inference.calls import FindingScore, ImageResult
@@ -207,11 +209,15 @@ def _called(
     """Yield the call of each concept, by the model's own threshold or by the site's."""
     model, warning = answer.model, warned(answer.model, lungs, pixel_digest)
     of_people = outside_population(model, lungs)
-    for concept, score in answer.scores.items():
+    features = answer.outputs.get(domain.OUTPUT)
+    of_site = site.domain if site else None
+    scores = site_scores.at_site(model.model.metadata, answer.scores, features, of_site)
+    for concept, score in scores.items():
         fitted, placement = model.calibration[concept], answer.placement
+        if site and (concept in site.thresholds or model.counts_from_site):
+            placement = site.place(answer.cut.image, answer.outputs)
         if site and concept in site.thresholds:
             fitted = site.thresholds[concept].as_calibration()
-            placement = site.place(answer.cut.image, answer.outputs)
         percentile = None if np.isnan(placement.percentile) else round(placement.percentile, 2)
         yield calls.decide(
             model.name,

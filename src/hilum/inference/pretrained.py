@@ -29,6 +29,9 @@ A classifier's metadata holds in addition (tools/build_models/train_findings.py 
                        form of `hilum.statistics.calibration.as_json`
     population         age_years: [from, to] of the people it was trained on, and `words` for them
     figures            its results, and on which images, in words
+
+and where its score counts from what is usual at a site, `site_direction`, see
+`hilum.inference.site_scores`.
 """
 
 from __future__ import annotations
@@ -44,7 +47,7 @@ import polars as pl
 from hilum import storage
 from hilum.config import PRETRAINED, LungCrop
 from hilum.errors import BadData, NotFound, install_command
-from hilum.inference import training_hashes
+from hilum.inference import site_scores, training_hashes
 from hilum.inference.onnx_model import InputContract, OnnxModel
 from hilum.plugins import Card
 
@@ -217,6 +220,11 @@ class PretrainedModel:
     def figures(self) -> dict[str, str]:
         """Its results, and on which images, in words."""
         return self._metadata("figures")
+
+    @property
+    def counts_from_site(self) -> bool:
+        """Whether its scores count from what is usual at a site, `hilum.inference.site_scores`."""
+        return site_scores.METADATA in self.model.metadata
 
     def was_trained_on(self, pixel_digest: str) -> bool:
         """Return whether it was trained on this very image."""

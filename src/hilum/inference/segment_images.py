@@ -111,7 +111,7 @@ class LungResult:
 
     @cached_property
     def age_group(self) -> str:
-        """The age group measured in the image, see `age_group.classify`; "" where an age is stated."""
+        """The age group by the image, see `age_group.classify`; "" where an age is stated."""
         return "" if self.stated.age_years is not None else age_group.classify(self.image)
 
     @property
