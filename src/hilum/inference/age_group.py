@@ -6,10 +6,11 @@ is dense.
 
 `resources/age_group.onnx` gives the log-odds that the patient is at most `OLDEST_CHILD` years old
 rather than `YOUNGEST_ADULT` or older; its card names the training script and data. Its metadata
-`rank_weights` holds the part of the log-odds that is linear in `rank_cells`, and `limits` two values of the log-odds, chosen on images of patients that the model had not seen:
-above `child` an image is classified as a child's, below `adult` as an adult's, and between them
-neither is stated, which is right for most youths. What it misses on hospitals that it has not seen
-is measured in benchmarks/results/accuracy.md. It is no measure of age.
+hold `rank_weights`, the part of the log-odds that is linear in `rank_cells`, and `limits`, two
+values of the log-odds chosen on images of patients that the model had not seen: above `child` an
+image is classified as a child's, below `adult` as an adult's, and between them neither is stated,
+as is right for most youths. What it misses at hospitals that it has not seen is measured in
+benchmarks/results/accuracy.md. It is no measure of age.
 """
 
 from __future__ import annotations

@@ -190,7 +190,8 @@ def fit(
 
     Both as `measurements` returns them, of different patients. `inside` is the fraction of further
     such images within the limit of each detector. `whitened` measures along the components too, as
-    of the detector `image` in any case; of few images (`fit_crossed`) it is better not to. None where either are fewer than `FEWEST`.
+    of the detector `image` in any case; of few images (`fit_crossed`) it is better not to. None
+    where either are fewer than `FEWEST`.
     """
     detectors = {}
     for name, values in rows.items():
