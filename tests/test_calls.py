@@ -88,7 +88,7 @@ def test_held_out_images_are_inside_and_others_outside_with_the_reason(rows):
         {name: float(of[0]) for name, of in distances(fitted, strange).items()}
     )
     assert not placed.inside and placed.percentile == 100
-    assert "unlike the images it was trained on: all of these are closer" in placed.reason
+    assert "unlike the training images: all of these are closer" in placed.reason
 
 
 def distances(fitted, given):
@@ -267,6 +267,7 @@ def test_a_site_has_a_threshold_with_its_promise_and_says_what_more_would_do(mad
     assert one.threshold > np.sort(site.scores["tuberculosis"])[0]
     assert one.sensitivity_low <= one.detected / one.positives <= one.sensitivity_high
     assert "at most 10% with 95% confidence" in text and "more patients" in text
+    assert "0 of 40 images lie outside the model's own domain" in text
 
 
 def test_a_site_reads_back_as_it_was_written(made, tmp_path):

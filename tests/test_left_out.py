@@ -9,7 +9,8 @@ from benchmarks._lib.small_job import small_job
 from hilum.config import Split
 from hilum.pipeline import evaluate, left_out, split
 from hilum.run_folder import Run
-from hilum.runs import compare
+from hilum.runs import compare, leave_one_out
+from hilum.runs.finished_run import FinishedRun
 
 
 def three_sources(lacking=()):
@@ -107,3 +108,24 @@ def test_figures_at_sources_left_out_stand_beside_those_of_the_test_part(made):
 def test_two_runs_are_compared_at_sources_left_out_too(made):
     tasks = set(compare.compare(made, made).table["task"])
     assert "finding at sources left out" in tasks and "finding" in tasks
+
+
+def test_sets_are_trained_together_but_one_and_figures_are_those_of_the_run(made, tmp_path):
+    member = FinishedRun("both", made)
+    recipe = leave_one_out.recipe_of([member, member])
+    assert recipe.evaluate.leave_out == "source" and recipe.data == member.recipe.data
+    table = leave_one_out.table_of(made, tmp_path)
+    assert set(table["model"]) == {leave_one_out.OTHERS}
+    assert set(table["set"]) == {"montgomery", "shenzhen"}
+    metrics = made.table("evaluate", evaluate.METRICS).filter(pl.col("part") == left_out.PART)
+    row = table.filter((pl.col("task") == "finding") & (pl.col("set") == "shenzhen")).row(
+        0, named=True
+    )
+    same = metrics.filter(
+        (pl.col("source") == "shenzhen")
+        & (pl.col("task") == "finding")
+        & (pl.col("concept") == row["concept"])
+        & (pl.col("metric") == "specificity")
+    )
+    assert row["carried_specificity"] == same["value"][0]
+    assert (tmp_path / leave_one_out.CSV).exists()

@@ -128,9 +128,15 @@ def ways(films: Films, equalised: Films) -> dict[str, Callable[[str], Scores]]:
     }
 
 
-def drawn(films: Films, left_out: str, count: int) -> list[tuple[float, float, float]]:
-    """Return the figures of DRAWS draws of `count` unlabelled films of the left-out hospital."""
-    here, found = np.flatnonzero(films.source == left_out), []
+def drawn(
+    films: Films, left_out: str, count: int, *, normal: bool = False
+) -> list[tuple[float, float, float]]:
+    """Return the figures of DRAWS draws of `count` films of the left-out hospital.
+
+    Unlabelled ones, of which about half are tuberculous there, or `normal` ones alone.
+    """
+    eligible = films.abnormal == 0 if normal else np.ones(len(films.source), bool)
+    here, found = np.flatnonzero((films.source == left_out) & eligible), []
     for seed in range(DRAWS):
         some = np.random.default_rng(seed).permutation(here)[:count]
         x = by_site(films, {left_out: some})
@@ -166,6 +172,10 @@ def tables(films: Films, equalised: Films) -> Iterator[str]:
             mean, low = found.mean(0), found[:, 0].min()
             cells = f"{mean[0]:.3f} (worst draw {low:.3f}) | {mean[1]:.3f} | {mean[2]:.3f}"
             yield f"| {out} | findings, site: {count} films | {cells} |"
+        found = np.array(drawn(films, out, 60, normal=True))
+        mean, low = found.mean(0), found[:, 0].min()
+        cells = f"{mean[0]:.3f} (worst draw {low:.3f}) | {mean[1]:.3f} | {mean[2]:.3f}"
+        yield f"| {out} | findings, site: 60 films, all normal | {cells} |"
     yield ""
     yield "| strength | any finding, NIH left out | COVID left out | mean |"
     yield "| --- | --: | --: | --: |"

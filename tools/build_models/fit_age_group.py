@@ -131,7 +131,7 @@ def _read(folder: Path, work: Path) -> Films:
             np.savez(stream, plain=plain, mirrored=mirrored)
     with np.load(kept) as stored:
         plain, mirrored = (stored[name].astype(np.float32) for name in ("plain", "mirrored"))
-    return Films(plain, mirrored, facts)
+    return Films(plain, mirrored, facts.with_columns(folder=pl.lit(str(folder))))
 
 
 def features(session: Session, image: np.ndarray) -> np.ndarray:

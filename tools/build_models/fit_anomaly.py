@@ -192,8 +192,8 @@ def write(films: Films, features: Path, to: Path, figures: Mapping[str, str]) ->
             "counts": ", ".join(f"{source} {number}" for source, number in counts),
             "caveats": "Ranks films of adults by how unlike the site's usual films without a "
             "finding they are; it names no disease. It needs about 60 unlabelled films of the site "
-            "(`hilum calibrate`): without them it ranks the hospital, not the disease. For "
-            "research only. No medical device.",
+            "(`hilum calibrate`): without them it ranks the hospital, not the disease. It "
+            "must not be used to diagnose or to rule out. For research only. No medical device.",
         },
         "crop": tuberculosis["crop"],
         "calibration": {NAME: fitted},

@@ -64,6 +64,10 @@ from hilum.safety.path_names import as_text
 
 LEAST = LungCrop.min_mask_quality  # of the lungs: below it images are not cropped along them
 TABLE = "classify.csv"
+NO_SITE = (
+    "it counts from what is usual at a site, and no site is given: run `hilum calibrate` on its "
+    "images, which need no labels, and pass its file with --site"
+)
 COLUMNS = (
     "image",
     "name",
@@ -211,6 +215,7 @@ def _called(
     of_people = outside_population(model, lungs)
     features = answer.outputs.get(domain.OUTPUT)
     of_site = site.domain if site else None
+    unusual_where = NO_SITE if model.counts_from_site and of_site is None else ""
     scores = site_scores.at_site(model.model.metadata, answer.scores, features, of_site)
     for concept, score in scores.items():
         fitted, placement = model.calibration[concept], answer.placement
@@ -224,7 +229,7 @@ def _called(
             concept,
             score,
             fitted,
-            reasons=[placement.reason, of_people],
+            reasons=[placement.reason, of_people, unusual_where],
             percentile=percentile,
             warning=warning,
         )

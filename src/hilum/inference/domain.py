@@ -41,7 +41,7 @@ FORMAT = 1
 METADATA = "domain"  # key of an ONNX file
 OUTPUT = "features"  # of a model: what its domain is measured in
 FEATURES, IMAGE = "features", "image"
-TRAINING = "the images it was trained on"
+TRAINING = "the training images"
 DETECTORS = {  # name: what it compares, for a sentence
     FEATURES: "as the network sees it, this image is unlike",
     IMAGE: "intensities, sharpness or noise of this image are unlike those of",

@@ -25,7 +25,15 @@ from hilum.dataset.manifest import Manifest
 from hilum.errors import BadData, NotFound, TooFew
 from hilum.imaging.batch.each_image import Watch, unwatched
 from hilum.imaging.files import image_file
-from hilum.inference import classify_images, domain, pretrained, segment_images, site_scores
+from hilum.inference import (
+    classify_images,
+    domain,
+    pretrained,
+    segment_images,
+    site_scores,
+    training_hashes,
+)
+from hilum.inference.domain import Placement
 from hilum.inference.onnx_model import OnnxModel
 from hilum.inference.pretrained import PretrainedModel
 from hilum.inference.site import OF_SITE, Site, SiteThreshold, today
@@ -33,7 +41,7 @@ from hilum.pipeline import ingest
 from hilum.statistics import folds, risk_control
 
 INSIDE = 0.95  # of a site's further images lie within each detector's limit
-FAR = 97.5  # percentile in the model's own domain
+SURE = 0.95  # confidence of a statement on how far a site is from the training hospitals
 RESERVE = 3  # images above the threshold that make it worth while: how many more it would take
 HALF_WIDTH = 0.1  # of a sensitivity's interval that is narrow enough to rely on
 
@@ -44,7 +52,7 @@ class MeasuredImage:
 
     pixels: np.ndarray
     features: np.ndarray | None
-    percentile: float  # in the model's own domain
+    placement: Placement  # in the model's own domain
     scores: Mapping[str, float]
     image_id: str
     patient: str
@@ -71,7 +79,7 @@ class Measured:
     @property
     def percentiles(self) -> np.ndarray:
         """Those of the images that the model's own domain places."""
-        found = np.array([one.percentile for one in self.images])
+        found = np.array([one.placement.percentile for one in self.images])
         return found[np.isfinite(found)]
 
     def of(self, concept: str) -> np.ndarray:
@@ -186,9 +194,11 @@ def _measure(
 ) -> MeasuredImage | str:
     """Return what the model gives for an image, or why it is left out. Raises `BadData`."""
     file = image_file.read(path)
-    if model.was_trained_on(file.pixel_digest):
-        return "the model was trained or tuned on"
     lungs = segment_images.segment_image(finder, file, path)
+    if model.was_trained_on(file.pixel_digest) or training_hashes.is_copy(
+        model.model, lungs.image, lungs.radiograph.size
+    ):
+        return "were trained or tuned on, or are copies of such images"
     if classify_images.refusal(lungs):
         return "are refused, as `hilum classify` refuses them"
     if classify_images.outside_population(model, lungs):
@@ -197,7 +207,7 @@ def _measure(
     return MeasuredImage(
         answer.cut.image,
         answer.outputs.get(domain.OUTPUT),
-        answer.placement.percentile,
+        answer.placement,
         answer.scores,
         image_id,
         patient,
@@ -287,10 +297,13 @@ def _notes(site: Site, measured: Measured) -> list[str]:
     """Say what was left out, what is promised, and how much more it would take."""
     notes = [f"{count} images {why}: left out" for why, count in measured.left_out.items()]
     if measured.percentiles.size:
-        far = float((measured.percentiles >= FAR).mean())
+        outside = sum(not one.placement.inside for one in measured.images)
+        count = len(measured.images)
+        least = risk_control.lower_bound(outside, count, SURE)
         notes.append(
-            f"{far:.0%} of these images lie farther from the model's training images than nearly "
-            f"all of their own kind ({1 - FAR / 100:.1%} would be expected)"
+            f"{outside} of {count} images lie outside the model's own domain: with {SURE:.0%} "
+            f"confidence at least {least:.0%} of the images here, and about one in twenty at its "
+            f"training hospitals"
         )
     for concept, one in site.thresholds.items():
         notes.append(f"{name_of(concept)}: {one.words()}")
