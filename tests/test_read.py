@@ -351,6 +351,14 @@ def test_models_that_come_with_hilum_are_small_and_say_what_they_must_not_be_use
         )
 
 
+def test_a_model_that_counts_from_a_site_calls_nothing_without_one(image, tmp_path, monkeypatch):
+    made = installation(tmp_path / "installed")
+    reader(made, "tb", "tuberculosis", direction={"weights": [1.0], "bias": 0.0, "overall": [1.0]})
+    monkeypatch.setattr(pretrained, "folder", lambda: made)
+    (said,) = only(image).scores
+    assert said.call is None and "hilum calibrate" in said.no_call
+
+
 # Age group by the image
 
 
