@@ -1,5 +1,5 @@
-"""Which images a model may be applied to: the same answer from `hilum classify` and from a run's `hilum
-predict`.
+"""Which images a model may be applied to: the same answer from `hilum classify` and from a run's
+`hilum predict`.
 """
 
 import cv2
@@ -114,7 +114,7 @@ SPOILT = {
 
 
 @pytest.mark.parametrize("words", SPOILT)
-def test_what_looks_like_no_upright_frontal_chest_is_refused_by_both_in_the_same_words(
+def test_what_resembles_no_upright_frontal_chest_is_refused_by_both_in_the_same_words(
     both, tmp_path, words
 ):
     raster.write_png(tmp_path / "a.png", np.ascontiguousarray(SPOILT[words]()))

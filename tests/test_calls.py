@@ -8,7 +8,9 @@ import cv2
 import numpy as np
 import pytest
 from readers import ADULTS, installation, reader
+from typer.testing import CliRunner
 
+from hilum.cli.verbs import app
 from hilum.errors import BadData, Mismatch, TooFew
 from hilum.imaging import synthetic
 from hilum.imaging.files import raster
@@ -90,9 +92,9 @@ def test_held_out_images_are_inside_and_others_outside_with_the_reason(rows):
     fitted = domain.fit(rows(200), rows(200))
     own, other = (fitted_inside(fitted, rows(300, shift)) for shift in (0, 1.5))
     assert own.mean() > 0.9 and other.mean() < 0.05
-    strange = rows(1, 3.0)
+    other = rows(1, 3.0)
     placed = fitted.of_distances(
-        {name: float(of[0]) for name, of in distances(fitted, strange).items()}
+        {name: float(of[0]) for name, of in distances(fitted, other).items()}
     )
     assert not placed.inside and placed.percentile == 100
     assert "unlike the training images: all of these are closer" in placed.reason
@@ -113,6 +115,14 @@ def fitted_inside(fitted, given):
             for k in range(many)
         ]
     )
+
+
+def test_an_image_that_two_models_place_is_outside_where_either_says_so():
+    inside, far = domain.Placement(True, 40.0, ""), domain.Placement(False, 99.0, "far")
+    nearer = domain.Placement(True, 10.0, "")
+    assert domain.farther(inside, far) is domain.farther(far, inside) is far
+    assert domain.farther(inside, nearer) is inside
+    assert domain.farther(domain.UNPLACED, inside) is domain.UNPLACED
 
 
 def test_a_domain_of_few_images_is_fitted_out_of_fold(rows):
@@ -227,7 +237,7 @@ def test_outside_its_domain_and_without_one_a_model_does_not_call(
     assert "probability" not in classify_images.lines([one], None, scores=True)
 
 
-def test_a_map_is_drawn_where_there_is_a_call_or_a_score_is_asked_for(image, tmp_path, monkeypatch):
+def test_a_map_is_drawn_where_there_is_a_call_or_scores_are_requested(image, tmp_path, monkeypatch):
     made = installation(tmp_path / "installed")
     reader(made, "odd", size=96, limit=None)
     monkeypatch.setattr(pretrained, "folder", lambda: made)
@@ -350,3 +360,21 @@ def test_without_labels_the_models_own_threshold_and_domain_decide_and_the_site_
     site = calibrate_site.site_of(model, images, unlabelled, 0.1, 0.95).site
     assert site.thresholds == {} and "29 of as many patients" in site.refusals["tuberculosis"]
     assert site.domain is not None
+
+
+def test_the_verbs_write_the_file_and_use_it(made, installed, films, tmp_path, monkeypatch):
+    monkeypatch.setattr(pretrained, "folder", lambda: installed)
+    monkeypatch.setattr(calibrate_site, "calibrate_site", lambda *of, **how: made)
+    place = tmp_path / "site.json"
+    done = CliRunner().invoke(app, ["calibrate", "tb", str(films), "-o", str(place)])
+    assert done.exit_code == 0 and "at most 10% with 95% confidence" in done.output
+    image = str(films / "images/0.png")
+    options = [image, "-o", str(tmp_path / "out"), "--site", str(place)]
+    called = CliRunner().invoke(app, ["classify", *options])
+    assert called.exit_code == 0 and "Tuberculosis: " in called.output
+    assert "%" not in called.output.replace("% of these are closer", "")
+    other = installation(tmp_path / "other")
+    reader(other, "tb", "tuberculosis", people={**ADULTS, "words": "others"})
+    monkeypatch.setattr(pretrained, "folder", lambda: other)
+    refused = CliRunner().invoke(app, ["classify", *options])
+    assert refused.exit_code != 0 and isinstance(refused.exception, Mismatch)

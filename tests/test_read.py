@@ -1,4 +1,6 @@
-"""`hilum classify`: what it says, of what it says nothing, and that it warns of people whom a model has not learnt from."""
+"""`hilum classify`: what it says, of what it says nothing, and that it warns of people whom a model
+was not trained on.
+"""
 
 import csv
 import json
@@ -45,7 +47,7 @@ def folder(tmp_path_factory):
     made = installation(tmp_path_factory.mktemp("installed"))
     reader(made, "tb", "tuberculosis", "cavity", people=ADULTS)
     reader(made, "pneumonia_child", "pneumonia", people=CHILDREN)
-    reader(made, "strange", size=96)
+    reader(made, "spare", size=96)
     return made
 
 
@@ -67,20 +69,22 @@ def only(*images, **options):
     return one
 
 
-def dicom(folder, **told):
-    return write_dicom(folder / "a.dcm", (chest().astype(np.uint16) * 16).copy(), bits=12, **told)
+def dicom(folder, **reported):
+    return write_dicom(
+        folder / "a.dcm", (chest().astype(np.uint16) * 16).copy(), bits=12, **reported
+    )
 
 
-def test_every_model_that_is_there_is_asked_for_each_of_its_concepts(installed, image):
+def test_every_model_that_is_there_is_evaluated_for_each_of_its_concepts(installed, image):
     assert [model.name for model in pretrained.pretrained_models()] == [
         "pneumonia_child",
-        "strange",
+        "spare",
         "tb",
     ]
     one = only(image)
     assert [(said.model, said.concept) for said in one.scores] == [
         ("pneumonia_child", "pneumonia"),
-        ("strange", "anomaly"),
+        ("spare", "anomaly"),
         ("tb", "tuberculosis"),
         ("tb", "cavity"),
     ]
@@ -166,7 +170,7 @@ def test_what_is_no_upright_frontal_chest_is_refused_by_name_and_gets_no_score(
     assert row["refused"] == one.refused and row["call"] == ""
 
 
-def test_a_lateral_is_refused_where_the_file_tells(installed, tmp_path):
+def test_a_lateral_is_refused_where_the_file_states(installed, tmp_path):
     assert "lateral" in only(dicom(tmp_path, ViewPosition="LL")).refused
     assert only(dicom(tmp_path, ViewPosition="PA")).refused == ""
 
@@ -187,7 +191,7 @@ def test_by_its_header_an_adults_film_gets_no_call_of_the_model_of_children_and_
 ):
     for years, warned in (("054Y", "pneumonia_child"), ("003Y", "tb"), ("018M", "tb")):
         said = only(dicom(tmp_path, PatientAge=years)).scores
-        assert {one.model for one in said if one.no_call} - {"strange"} == {warned}
+        assert {one.model for one in said if one.no_call} - {"spare"} == {warned}
     reason = next(
         one.no_call
         for one in only(dicom(tmp_path, PatientAge="054Y")).scores
@@ -216,21 +220,21 @@ def test_without_an_age_the_measured_age_group_decides(
     warnings = {
         said.model: said.no_call
         for said in only(image).scores
-        if said.no_call and said.model != "strange"
+        if said.no_call and said.model != "spare"
     }
     assert warnings.keys() == warned.keys() and all(
         words in warnings[model] for model, words in warned.items()
     )
 
 
-def test_a_picture_that_a_model_has_learnt_from_is_told(image, tmp_path, monkeypatch):
+def test_an_image_that_a_model_was_trained_on_is_reported(image, tmp_path, monkeypatch):
     made = installation(tmp_path / "installed")
     reader(made, "tb", "tuberculosis", pixels=(image_file.read(image).pixel_digest,))
     monkeypatch.setattr(pretrained, "folder", lambda: made)
     assert "trained or tuned on this very image" in only(image).scores[0].warning
 
 
-def test_without_a_model_the_remedy_is_told(image, tmp_path, monkeypatch):
+def test_without_a_model_the_remedy_is_reported(image, tmp_path, monkeypatch):
     made = installation(tmp_path / "installed")
     monkeypatch.setattr(pretrained, "folder", lambda: made)
     with pytest.raises(NotFound, match="train_findings"):
@@ -264,7 +268,7 @@ def test_a_model_that_wants_lungs_found_otherwise_is_refused(image, tmp_path, mo
         classify_images.classify_images([image])
 
 
-def test_the_file_in_8_bits_goes_before_the_one_in_float32_and_what_is_no_reader_is_not_asked(
+def test_the_file_in_8_bits_goes_before_the_one_in_float32_and_what_is_no_reader_is_not_run(
     tmp_path, monkeypatch
 ):
     for name in ("tb.onnx", "tb.int8.onnx", "child.onnx", *pretrained.OTHERS):
@@ -305,7 +309,7 @@ def test_it_needs_no_torch_and_prints_what_is_said_and_the_same_as_json(folder, 
     ]
 
 
-def test_without_a_picture_the_models_tell_of_themselves(folder, tmp_path):
+def test_without_an_image_the_models_describe_themselves(folder, tmp_path):
     def run(place, *more):
         done = subprocess.run(
             [sys.executable, "-c", WITHOUT, str(place), "models", *more],
@@ -316,11 +320,11 @@ def test_without_a_picture_the_models_tell_of_themselves(folder, tmp_path):
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    told, as_json = run(folder), json.loads(run(folder, "--json"))
+    reported, as_json = run(folder), json.loads(run(folder, "--json"))
     assert (
-        "tb: Made by hand" in told
-        and "children of one hospital, 1 to 5 years old" in told
-        and "Research only" in told
+        "tb: Made by hand" in reported
+        and "children of one hospital, 1 to 5 years old" in reported
+        and "Research only" in reported
     )
     assert [card["says"] for card in as_json] == [
         ["pneumonia"],
@@ -334,7 +338,8 @@ def test_models_that_come_with_hilum_are_small_and_say_what_they_must_not_be_use
     models = pretrained.pretrained_models()
     if not models:
         pytest.skip(
-            "no bundled classifier in src/hilum/resources: make them with tools/build_models/train_findings.py"
+            "no bundled classifier in src/hilum/resources: make them with "
+            "tools/build_models/train_findings.py"
         )
     for model in models:
         assert (

@@ -136,12 +136,12 @@ def main() -> None:
         draws = [draw(films, rng, arguments.local) for _ in range(DRAWS)]
         after, present = (np.array([getattr(one, key) for one in draws]) for key in FIELDS)
         (other,) = (one for key, one in every.items() if key != name)
-        strange = [foreign(films, other, rng, arguments.local) for _ in range(10)]
+        elsewhere = [foreign(films, other, rng, arguments.local) for _ in range(10)]
         lines.append(
             f"| {name} | {len(films.scores)} | {films.inside.mean():.2f} | {after.mean():.2f} "
             f"({np.quantile(after, 0.05):.2f} to {np.quantile(after, 0.95):.2f}) | "
             f"{present.mean():.3f} | {(present <= RATE).sum()} of {DRAWS} | "
-            f"{np.mean(strange):.2f} |"
+            f"{np.mean(elsewhere):.2f} |"
         )
     text = "\n".join(
         [

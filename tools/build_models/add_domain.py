@@ -1,4 +1,4 @@
-"""Give a bundled classifier that was trained before domains existed what its training images are like.
+"""Give a classifier of before domains what its training images are like.
 
     python -m tools.build_models.films --data ../shared/data --work FILMS
     python -m tools.build_models.add_domain --films FILMS/kermany224 --also FILMS kermany-448 \

@@ -1,14 +1,20 @@
-"""How well the quality of a lung mask is told without a drawn one (hilum.inference.lung_finder), and the fit of the rule that tells it.
+"""Fit the rule that estimates the quality of a lung mask without a reference mask
+(hilum.inference.lung_finder), and measure it.
 
-    python -m tools.build_models.fit_mask_quality --data FOLDER                                     makes its own run of montgomery/ and shenzhen/, then measures
-    python -m tools.build_models.fit_mask_quality --run runs/both                                   uses a finished `hilum segment` of any data with masks
-    python -m tools.build_models.fit_mask_quality --run runs/both --write src/hilum/resources/mask_quality.json       and writes the rule, fitted on all
+    python -m tools.build_models.fit_mask_quality --data FOLDER
+    makes its own run of montgomery/ and shenzhen/, then measures
+    python -m tools.build_models.fit_mask_quality --run runs/both
+    uses a finished `hilum segment` of any data with masks
+    python -m tools.build_models.fit_mask_quality --run runs/both --write
+    src/hilum/resources/mask_quality.json       and writes the rule, fitted on all
 
-Every mask is found by a model that has not seen its patient: pictures of the training part by their fold's, the others by the whole part's.
-Each picture is asked as it is and made hard in HARD ways drawn at random (cut, blurred, wrongly exposed, noisy, covered, turned, inverted),
-its drawn mask changed with it; of pictures of other things (posture_strangers.py) whatever is found is wrong, Dice 0. The rule is fitted
-and measured by cross-validation over the split's groups: a picture and all that was made of it are in one fold. It is fitted to the Dice
-itself, by cross-entropy, with weights that are not negative; pictures as they are weigh as much as all others together.
+Every mask is found by a model that has not seen its patient: images of the training part by their
+fold's, the others by the whole part's. Each image is evaluated as it is and made hard in HARD ways
+drawn at random (cut, blurred, wrongly exposed, noisy, covered, rotated, inverted), its drawn mask
+changed with it; of images of other things (other_images.py) whatever is found is wrong, Dice 0. The
+rule is fitted and measured by cross-validation over the split's groups: an image and all that was
+made of it are in one fold. It is fitted to the Dice itself, by cross-entropy, with weights that are
+not negative; images as they are weigh as much as all others together.
 """
 
 from __future__ import annotations
@@ -43,30 +49,28 @@ from tools.build_models.other_images import FAMILIES
 SEED, FOLDS, HARD = 5, 5, 3
 GOOD = 0.9  # a Dice below is a mask to be found out
 RIDGE = 1e-3
-LEAST_SPREAD = (
-    0.01  # of a part of a shape: drawn lungs have no holes at all, found ones may have a few pixels
-)
+LEAST_SPREAD = 0.01  # reference masks have no holes, found ones may have a few pixels
 FRAMED = {
     "area": 0.4
-}  # these sets are cut close to the chest, which says nothing of lungs: small children are often shown with their arms
-PLAIN, STRANGER = "as they are", "other things"
+}  # these sets are cut close to the chest; small children are often shown with their arms
+PLAIN, NON_CHEST = "as they are", "other things"
 
 
 class Case(NamedTuple):
-    """One asked picture."""
+    """Hold one evaluated image."""
 
     kind: str
     group: str
     dice: float
-    shares: dict[str, float]  # empty where no lung was found
+    fractions: dict[str, float]  # empty where no lung was found
     shape: dict[str, float] | None
 
 
-# ------------------------------------------------------------------------------------------------------------------- hard pictures
+# -------------------------------------------------------------------------------------- hard images
 
 Hard = Callable[
     [np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]
-]  # of a square picture and its bool mask
+]  # of a square image and its bool mask
 
 
 def cut(
@@ -76,9 +80,10 @@ def cut(
     size = int(side * rng.uniform(0.35, 0.8))
     top, left = rng.integers(0, side - size, 2)
     parts = [one[top : top + size, left : left + size] for one in (image, mask.astype(np.uint8))]
-    return cv2.resize(parts[0], (side, side)), cv2.resize(
-        parts[1], (side, side), interpolation=cv2.INTER_NEAREST
-    ) > 0
+    return (
+        cv2.resize(parts[0], (side, side)),
+        cv2.resize(parts[1], (side, side), interpolation=cv2.INTER_NEAREST) > 0,
+    )
 
 
 def blurred(
@@ -99,23 +104,26 @@ def exposed(
 def noisy(
     image: np.ndarray, mask: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    return np.clip(image + rng.normal(0, rng.uniform(15, 80), image.shape), 0, 255).astype(
-        np.uint8
-    ), mask
+    return (
+        np.clip(image + rng.normal(0, rng.uniform(15, 80), image.shape), 0, 255).astype(np.uint8),
+        mask,
+    )
 
 
 def covered(
     image: np.ndarray, mask: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A white or black rectangle over part of it, as a collimator's edge or an opaque lung; what is drawn stays."""
+    """Return a white or black rectangle over part of it, as a collimator's edge or an opaque lung;
+    what is drawn stays.
+    """
     side, made = image.shape[0], image.copy()
-    height, width = (int(side * share) for share in rng.uniform(0.2, 0.6, 2))
+    height, width = (int(side * fraction) for fraction in rng.uniform(0.2, 0.6, 2))
     top, left = rng.integers(0, side - height), rng.integers(0, side - width)
     made[top : top + height, left : left + width] = rng.choice([0, 30, 200, 255])
     return made, mask
 
 
-def turned(
+def rotated(
     image: np.ndarray, mask: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     side = image.shape[0]
@@ -125,9 +133,10 @@ def turned(
         else rng.uniform(15, 60) * rng.choice([-1, 1])
     )
     move = cv2.getRotationMatrix2D(((side - 1) / 2, (side - 1) / 2), float(degrees), 1)
-    return cv2.warpAffine(image, move, (side, side)), cv2.warpAffine(
-        mask.astype(np.uint8), move, (side, side), flags=cv2.INTER_NEAREST
-    ) > 0
+    return (
+        cv2.warpAffine(image, move, (side, side)),
+        cv2.warpAffine(mask.astype(np.uint8), move, (side, side), flags=cv2.INTER_NEAREST) > 0,
+    )
 
 
 def inverted(
@@ -137,23 +146,23 @@ def inverted(
 
 
 HARDER: dict[str, Hard] = {
-    one.__name__: one for one in (cut, blurred, exposed, noisy, covered, turned, inverted)
+    one.__name__: one for one in (cut, blurred, exposed, noisy, covered, rotated, inverted)
 }
 
 
-# ------------------------------------------------------------------------------------------------------------------------ cases
+# -------------------------------------------------------------------------------------------- cases
 
 
 def cases(
     run: Run, recipe: Recipe, limit: int | None
 ) -> tuple[list[Case], dict[str, tuple[float, float]]]:
-    """Cases, and mean and spread of the parts of the drawn lungs' shapes."""
+    """Return the cases, and mean and spread of the parts of the reference masks' shapes."""
     rng = np.random.default_rng(SEED)
-    pictures, table = (
+    radiographs, table = (
         cache.opened(run, recipe),
         storage.read_table(run / "split.parquet").select("image_id", "group"),
     )
-    sizes = pictures.with_mask.select("image_id", "height", "width")
+    sizes = radiographs.with_mask.select("image_id", "height", "width")
     found = (
         storage.read_table(run / segment.INDEX)
         .join(table, on="image_id")
@@ -164,17 +173,17 @@ def cases(
     models = {
         name: OnnxModel(run / "segment" / f"{name}.onnx") for name in found["model"].unique().sort()
     }
-    told, shapes = [], []
+    reported, shapes = [], []
     for number, row in enumerate(found.iter_rows(named=True)):
-        place, size = pictures.rows([row["image_id"]])[0], (row["height"], row["width"])
-        image, drawn = pictures.images[place], pictures.masks[place]
-        shapes.append(lung_finder.shape(drawn, drawn, Letterbox(size, pictures.size).inside()))
+        place, size = radiographs.rows([row["image_id"]])[0], (row["height"], row["width"])
+        image, drawn = radiographs.images[place], radiographs.masks[place]
+        shapes.append(lung_finder.shape(drawn, drawn, Letterbox(size, radiographs.size).inside()))
         for kind, made, mask, of in variants(number, image, drawn > 0, size, rng):
-            told.append(ask(kind, row["group"], made, mask, of, models[row["model"]]))
+            reported.append(ask(kind, row["group"], made, mask, of, models[row["model"]]))
         if number % 100 == 0:
-            print(f"{number} of {found.height} pictures", flush=True)
+            print(f"{number} of {found.height} images", flush=True)
     parts = pl.DataFrame([one for one in shapes if one])
-    return told, {
+    return reported, {
         name: (parts[name].mean(), max(parts[name].std(), FRAMED.get(name, LEAST_SPREAD)))
         for name in lung_finder.SHAPES
     }
@@ -183,25 +192,30 @@ def cases(
 def variants(
     number: int, image: np.ndarray, mask: np.ndarray, size: Size, rng: np.random.Generator
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray, Size]]:
-    """Kind, picture, drawn mask and size of the file: the picture as it is, made hard, and for every fourth another thing."""
+    """Yield kind, image, drawn mask and size of the file: the image as it is, made hard, and for
+    every fourth another thing.
+    """
     yield PLAIN, image, mask, size
     for name in rng.choice(list(HARDER), HARD, replace=False):
         yield name, *HARDER[name](*square(image, mask, size), rng), (1, 1)
     if number % 4 == 0:
         family = list(FAMILIES)[number // 4 % len(FAMILIES)]
         other = np.ascontiguousarray(FAMILIES[family](bare(image, size), rng))
-        yield STRANGER, cv2.resize(other, image.shape[::-1]), np.zeros(image.shape, bool), (1, 1)
+        yield NON_CHEST, cv2.resize(other, image.shape[::-1]), np.zeros(image.shape, bool), (1, 1)
 
 
 def square(
     image: np.ndarray, mask: np.ndarray, size: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Without the letterbox's border, drawn out to a square: hard pictures fill theirs."""
+    """Return images without the letterbox's border, stretched to a square: hard images
+    fill theirs.
+    """
     inside, side = Letterbox(size, image.shape[0]).inside(), image.shape[0]
     parts = [np.ascontiguousarray(one[inside]) for one in (image, mask.astype(np.uint8))]
-    return cv2.resize(parts[0], (side, side)), cv2.resize(
-        parts[1], (side, side), interpolation=cv2.INTER_NEAREST
-    ) > 0
+    return (
+        cv2.resize(parts[0], (side, side)),
+        cv2.resize(parts[1], (side, side), interpolation=cv2.INTER_NEAREST) > 0,
+    )
 
 
 def bare(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -212,25 +226,28 @@ def bare(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def ask(
     kind: str, group: str, image: np.ndarray, drawn: np.ndarray, size: Size, model: OnnxModel
 ) -> Case:
-    labels, _, shares, shape = lung_finder.segment_with_tta(model, image, size)
+    labels, _, fractions, shape = lung_finder.segment_with_tta(model, image, size)
     true = float(dice(drawn, labels > 0)) if drawn.any() else 0.0
-    return Case(kind, group, true, shares, shape)
+    return Case(kind, group, true, fractions, shape)
 
 
-# ------------------------------------------------------------------------------------------------------------------------ the fit
+# ------------------------------------------------------------------------------------------ the fit
 
 
 def inputs(some: list[Case], shapes: dict[str, tuple[float, float]]) -> np.ndarray:
-    """float64 (n, signs); of cases in which some lung was found. What 99 in 100 plain pictures stay below is the most that counts."""
+    """Return the signs, float64 (n, signs), of cases in which some lung was found. What 99 in 100
+    plain images stay below is the most that counts.
+    """
     signs = [
-        {**one.shares, "shape": -np.log1p(lung_finder.distance(one.shape, shapes))} for one in some
+        {**one.fractions, "shape": -np.log1p(lung_finder.distance(one.shape, shapes))}
+        for one in some
     ]
     x = np.array([list(lung_finder.inputs(one).values()) for one in signs])
     return np.minimum(x, np.quantile(x[[one.kind == PLAIN for one in some]], 0.99, axis=0))
 
 
 def fit(x: np.ndarray, dices: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """A weight of each sign, and the bias."""
+    """Return a weight of each sign, and the bias."""
     columns = np.column_stack([x, np.ones(len(x))])
 
     def loss(w: np.ndarray) -> tuple[float, np.ndarray]:
@@ -252,10 +269,12 @@ def weights(some: list[Case]) -> np.ndarray:
 def crossed(
     some: list[Case], shapes: dict[str, tuple[float, float]]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Estimates of each case by a rule fitted without its group, and the inputs; without lungs an estimate of 0 and no inputs (nan)."""
-    found = np.array([bool(one.shares) for one in some])
+    """Return estimates of each case by a rule fitted without its group, and the inputs; without
+    lungs an estimate of 0 and no inputs (nan).
+    """
+    found = np.array([bool(one.fractions) for one in some])
     x = np.full((len(some), len(lung_finder.SIGNS)), np.nan)
-    x[found] = inputs([one for one in some if one.shares], shapes)
+    x[found] = inputs([one for one in some if one.fractions], shapes)
     fold = np.array([int(storage.digest(one.group), 16) % FOLDS for one in some])
     dices, weight, estimates = (
         np.array([one.dice for one in some]),
@@ -263,19 +282,19 @@ def crossed(
         np.zeros(len(some)),
     )
     for number in range(FOLDS):
-        learnt, held = found & (fold != number), found & (fold == number)
-        w = fit(x[learnt], dices[learnt], weight[learnt])
+        trained, held = found & (fold != number), found & (fold == number)
+        w = fit(x[trained], dices[trained], weight[trained])
         estimates[held] = expit(np.column_stack([x[held], np.ones(held.sum())]) @ w)
     return estimates, x
 
 
-# ------------------------------------------------------------------------------------------------------------------------ told
+# ----------------------------------------------------------------------------------------- reported
 
 
 def line(name: str, dices: np.ndarray, estimates: np.ndarray) -> str:
     bad = dices < GOOD
     rank = spearmanr(dices, estimates).statistic if np.ptp(dices) else float("nan")
-    told = estimates < lung_finder.GOOD
+    reported = estimates < lung_finder.GOOD
     cells = [
         name,
         f"{len(dices):,}",
@@ -283,8 +302,8 @@ def line(name: str, dices: np.ndarray, estimates: np.ndarray) -> str:
         f"{rank:.3f}",
         f"{auroc(bad.astype(int), -estimates):.3f}",
         f"{np.abs(dices - estimates).mean():.3f}",
-        f"{told[bad].mean():.1%}" if bad.any() else "–",
-        f"{told[~bad].mean():.1%}" if (~bad).any() else "–",
+        f"{reported[bad].mean():.1%}" if bad.any() else "–",
+        f"{reported[~bad].mean():.1%}" if (~bad).any() else "–",
     ]
     return "| " + " | ".join(cells) + " |"
 
@@ -294,22 +313,26 @@ def page(some: list[Case], estimates: np.ndarray, x: np.ndarray, about: str) -> 
     rows = [line("all", dices, estimates)]
     rows += [
         line(kind, dices[kinds == kind], estimates[kinds == kind])
-        for kind in (PLAIN, *HARDER, STRANGER)
+        for kind in (PLAIN, *HARDER, NON_CHEST)
         if (kinds == kind).any()
     ]
     plain, signs = kinds == PLAIN, []
     for number, name in enumerate(lung_finder.SIGNS):
         value = np.nan_to_num(x[:, number], nan=-99.0)
-        told = [
-            f"{spearmanr(dices[of], value[of]).statistic:.3f} | {auroc((dices[of] < GOOD).astype(int), -value[of]):.3f}"
+        reported = [
+            f"{spearmanr(dices[of], value[of]).statistic:.3f} |"
+            f" {auroc((dices[of] < GOOD).astype(int), -value[of]):.3f}"
             for of in (plain, plain | True)
         ]
-        signs.append(f"| {name} | {' | '.join(told)} |")
+        signs.append(f"| {name} | {' | '.join(reported)} |")
     return "\n".join(
         [
             about,
             "",
-            f"| pictures | n | Dice < {GOOD} | rank correlation with Dice | AUROC for Dice < {GOOD} | mean error | of these bad: doubted | of good: doubted |",
+            (
+                f"| images | n | Dice < {GOOD} | rank correlation with Dice | AUROC for Dice <"
+                f" {GOOD} | mean error | of these bad: flagged | of good: flagged |"
+            ),
             "| --- | --: | --: | --: | --: | --: | --: | --: |",
             *rows,
             "",
@@ -323,7 +346,7 @@ def page(some: list[Case], estimates: np.ndarray, x: np.ndarray, about: str) -> 
 
 
 def own_run(data: Path, model: str) -> Run:
-    """A run of both sets up to `segment`, in a folder beside the data of the job."""
+    """Return a run of both sets up to `segment`, in a folder beside the data of the job."""
     recipe = Recipe(
         data=Data(
             folder=str((data / "montgomery").resolve()), also=(str((data / "shenzhen").resolve()),)
@@ -350,7 +373,7 @@ def main() -> None:
         "--run", type=Path, help="a run whose `segment` is finished, in place of --data"
     )
     parser.add_argument("--model", default="unet", help="with --data: what to train")
-    parser.add_argument("--limit", type=int, help="ask only so many pictures, to try the script")
+    parser.add_argument("--limit", type=int, help="ask only so many radiographs, to try the script")
     parser.add_argument("--write", type=Path, help="write the rule here")
     parser.add_argument("--no-record", action="store_true", help="print only")
     arguments = parser.parse_args()
@@ -359,13 +382,18 @@ def main() -> None:
     run = Run(arguments.run) if arguments.run else own_run(arguments.data, arguments.model)
     some, shapes = cases(run, run.recipe(), arguments.limit)
     estimates, x = crossed(some, shapes)
-    about = f"`{run.recipe().segment.model}`, {sum(one.kind == PLAIN for one in some):,} pictures. {machine('onnxruntime', 'numpy')}"
+    about = (
+        f"`{run.recipe().segment.model}`, {sum(one.kind == PLAIN for one in some):,} images."
+        f" {machine('onnxruntime', 'numpy')}"
+    )
     text = page(some, estimates, x, about)
     print(text)
-    found = [one for one in some if one.shares]
+    found = [one for one in some if one.fractions]
     x = inputs(found, shapes)
     *w, bias = fit(
-        x, np.array([one.dice for one in found]), weights(some)[[bool(one.shares) for one in some]]
+        x,
+        np.array([one.dice for one in found]),
+        weights(some)[[bool(one.fractions) for one in some]],
     )
     rule = {
         "weights": dict(zip(lung_finder.SIGNS, np.round(w, 4).tolist(), strict=True)),
@@ -379,7 +407,7 @@ def main() -> None:
     if arguments.write:
         storage.write_json(arguments.write, rule)
     if not arguments.no_record:
-        record("Quality of a lung mask, told without a drawn one", text)
+        record("Quality of a lung mask, reported without a drawn one", text)
 
 
 if __name__ == "__main__":

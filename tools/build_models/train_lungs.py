@@ -1,12 +1,16 @@
-"""The lung models that come with Hilum: trained on Montgomery and Shenzhen together, on two processor cores in half an hour.
+"""Train the lung models that come with Hilum on Montgomery and Shenzhen together, on two
+processor cores in half an hour.
 
-    python -m tools.build_models.train_lungs --data ../shared/data --to src/hilum/resources --work work
+    python -m tools.build_models.train_lungs --data ../shared/data --out src/hilum/resources --work
+    work
 
-Nine tenths of the patients are learnt from, the last tenth says which weights are kept. Pictures of the smaller set are repeated until both
-count alike: the two were drawn by different rules (Shenzhen's lungs are smaller), and a model of all pictures alike finds Montgomery's too
-small. Writes lungs.onnx (float32) and lungs.int8.onnx (the same in 8 bits), each with its card: data, licences, recipe, digests of the
-pictures, figures of benchmarks/accuracy/lungs.py as far as --work holds them for the same settings, and the input contract. Both weigh `MOST` together at
-most. Killed, the same command goes on from the last epoch.
+Nine tenths of the patients are trained on, the last tenth says which weights are kept. Images of
+the smaller set are repeated until both count alike: the two were drawn by different rules
+(Shenzhen's lungs are smaller), and a model of all images alike finds Montgomery's too small. Writes
+lungs.onnx (float32) and lungs.int8.onnx (the same in 8 bits), each with its card: data, licences,
+recipe, digests of the images, figures of benchmarks/accuracy/lungs.py as far as --work holds them
+for the same settings, and the input contract. Both weigh `MOST` together at most. Killed, the same
+command goes on from the last epoch.
 """
 
 from __future__ import annotations
@@ -37,35 +41,42 @@ from hilum.training.models import compact_unet
 MOST = 6_000_000  # bytes
 SEED, SIZE, WINDOW = 0, 256, "percentiles"
 STEPS = 6000  # batches; about 0.2 CPU seconds each
-CALIBRATED_ON = 100  # pictures, evenly out of those learnt from
+CALIBRATED_ON = 100  # images, evenly out of those trained on
 LICENCE = (
-    "The code is Apache-2.0. These weights are for non-commercial research unless you hold other terms: the Shenzhen lung masks that they were "
-    "learnt from are CC BY-NC-SA 4.0 (Stirenko et al. 2018)."
+    "The code is Apache-2.0. These weights are for non-commercial research unless you hold other"
+    " terms: the Shenzhen lung masks that they were trained on are CC BY-NC-SA 4.0 (Stirenko et al."
+    " 2018)."
 )
 
 
 def card(
-    pictures: Drawn,
+    radiographs: Drawn,
     learn: np.ndarray,
     tune: np.ndarray,
     settings: dict[str, Any],
     figures: dict[str, str],
 ) -> dict[str, str]:
     of = "; ".join(
-        f"{plugins.load('datasets', name).CARD.title}: {plugins.load('datasets', name).CARD.licence}"
+        f"{plugins.load('datasets', name).CARD.title}:"
+        f" {plugins.load('datasets', name).CARD.licence}"
         for name in SETS
     )
-    counts = ", ".join(f"{name} {np.sum(pictures.sources[learn] == name)}" for name in SETS)
+    counts = ", ".join(f"{name} {np.sum(radiographs.sources[learn] == name)}" for name in SETS)
     made = replace(
         compact_unet.CARD,
         title="Lungs in frontal chest radiographs, the model that comes with Hilum",
         licence=LICENCE,
         source=f"tools/build_models/train_lungs.py of Hilum, model 'compact_unet'. {of}",
-        counts=f"learnt from {counts}, repeated until both count alike, watched on {len(tune)} more; no picture of another set",
+        counts=(
+            f"trained on {counts}, repeated until both count alike, tuned on {len(tune)} more; no"
+            " image of another set"
+        ),
         caveats=(
-            "Finds the patient's right and left lung in frontal chest radiographs, as readers outline them in these two sets: without the parts "
-            "behind the heart and the diaphragm. Learnt from adults and some children of two places, with and without tuberculosis; lateral views, "
-            "small children, white lungs, and pictures that are mirrored or turned far are outside of what it has learnt. No medical device."
+            "Finds the patient's right and left lung in frontal chest radiographs, as readers"
+            " outline them in these two sets: without the parts behind the heart and the diaphragm."
+            " Trained on adults and some children of two places, with and without tuberculosis;"
+            " lateral views, small children, white lungs, and images that are mirrored or rotated"
+            " far are outside of its training data. No medical device."
         ),
     )
     recipe = json.dumps({**settings, "seed": SEED}, sort_keys=True)
@@ -73,8 +84,10 @@ def card(
 
 
 def figures(work: Path, settings: dict[str, Any]) -> dict[str, str]:
-    """Mean Dice by cross-validation of the same settings but for the number of batches, out of what benchmarks/accuracy/lungs.py left."""
-    told = {}
+    """Return the mean Dice by cross-validation of the same settings but for the number of batches,
+    out of what benchmarks/accuracy/lungs.py left.
+    """
+    reported = {}
     for folder in sorted(work.glob("compact-*")):
         theirs = storage.read_json(folder / "settings.json")
         if {**theirs, "least_steps": 0} != {**settings, "least_steps": 0}:
@@ -91,26 +104,27 @@ def figures(work: Path, settings: dict[str, Any]) -> dict[str, str]:
                     found.setdefault(f"{title}, {theirs['least_steps']} batches", []).append(
                         one["dice"]
                     )
-        told |= {
-            title: f"mean Dice {np.mean(dice):.4f} of {len(dice)} pictures"
+        reported |= {
+            title: f"mean Dice {np.mean(dice):.4f} of {len(dice)} images"
             for title, dice in found.items()
         }
-    return told
+    return reported
 
 
-def checked(model: OnnxModel, pictures: Drawn, rows: np.ndarray) -> str:
-    told = [
+def checked(model: OnnxModel, radiographs: Drawn, rows: np.ndarray) -> str:
+    reported = [
         measured(
-            lung_masks.from_probabilities(model(pictures.images[row])["lungs"]), pictures.masks[row]
+            lung_masks.from_probabilities(model(radiographs.images[row])["lungs"]),
+            radiographs.masks[row],
         )
         for row in rows
     ]
-    return ", ".join(_mean(name, [one[name] for one in told]) for name in METRICS)
+    return ", ".join(_mean(name, [one[name] for one in reported]) for name in METRICS)
 
 
 def _mean(name: str, values: list[float]) -> str:
     known = [value for value in values if not np.isnan(value)]
-    of_all = f" ({len(known)} of {len(values)} pictures)" if len(known) < len(values) else ""
+    of_all = f" ({len(known)} of {len(values)} images)" if len(known) < len(values) else ""
     return f"{name} {np.mean(known):.4f}{of_all}" if known else f"{name} undefined"
 
 
@@ -121,7 +135,7 @@ def main() -> None:
     parser.add_argument(
         "--data", type=Path, required=True, help="the folder that holds montgomery/ and shenzhen/"
     )
-    parser.add_argument("--to", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
     parser.add_argument(
         "--work",
         type=Path,
@@ -137,29 +151,34 @@ def main() -> None:
         sys.exit(f"no {' and no '.join(missing)} in {arguments.data}")
     settings = chosen("compact_unet", arguments.set, least_steps=arguments.steps, epochs=1, **WIDE)
     sets = [read(arguments.data, name, SIZE, arguments.work) for name in SETS]
-    pictures = sets[0] + sets[1]
-    learn, tune = parted(pictures.patients, np.arange(len(pictures.patients)))
-    network, epochs = trained(pictures, learn, tune, settings, arguments.work / "lungs.checkpoint")
+    radiographs = sets[0] + sets[1]
+    learn, tune = parted(radiographs.patients, np.arange(len(radiographs.patients)))
+    network, epochs = trained(
+        radiographs, learn, tune, settings, arguments.work / "lungs.checkpoint"
+    )
     contract = InputContract(compact_unet.TASK, SIZE, "whole", WINDOW, compact_unet.OUTPUTS)
     trained_on = {
         "images": len(learn),
         "sources": list(SETS),
-        "pixels": sorted(map(str, pictures.digests[learn])),
+        "pixels": sorted(map(str, radiographs.digests[learn])),
     }
-    told = {
+    reported = {
         "contract": asdict(contract),
-        "card": card(pictures, learn, tune, settings, figures(arguments.work, settings)),
+        "card": card(radiographs, learn, tune, settings, figures(arguments.work, settings)),
         "trained_on": trained_on,
     }
-    metadata = {key: storage.as_json(value) for key, value in {**told, "epochs": epochs}.items()}
-    whole, small = arguments.to / "lungs.onnx", arguments.to / "lungs.int8.onnx"
+    metadata = {
+        key: storage.as_json(value) for key, value in {**reported, "epochs": epochs}.items()
+    }
+    whole, small = arguments.out / "lungs.onnx", arguments.out / "lungs.int8.onnx"
     onnx_export.to_onnx(network, whole, size=SIZE, outputs=compact_unet.OUTPUTS, metadata=metadata)
     onnx_export.to_int8(
-        whole, small, pictures.images[learn[:: max(1, len(learn) // CALIBRATED_ON)]]
+        whole, small, radiographs.images[learn[:: max(1, len(learn) // CALIBRATED_ON)]]
     )
     for path in (whole, small):
         print(
-            f"{path}: {path.stat().st_size} bytes; watched pictures: {checked(OnnxModel(path), pictures, tune)}",
+            f"{path}: {path.stat().st_size} bytes; tuning images:"
+            f" {checked(OnnxModel(path), radiographs, tune)}",
             flush=True,
         )
     if (weight := whole.stat().st_size + small.stat().st_size) > MOST:
@@ -167,19 +186,24 @@ def main() -> None:
 
 
 def trained(
-    pictures: Drawn, learn: np.ndarray, tune: np.ndarray, settings: dict[str, Any], checkpoint: Path
+    radiographs: Drawn,
+    learn: np.ndarray,
+    tune: np.ndarray,
+    settings: dict[str, Any],
+    checkpoint: Path,
 ) -> tuple[Any, list[dict[str, Any]]]:
-    heard, begun, told = [], time.time(), [0.0]
-    images, masks, rows = evenly(pictures, learn)
+    heard, begun, reported = [], time.time(), [0.0]
+    images, masks, rows = evenly(radiographs, learn)
 
     def progress(done: int, of: int) -> None:
-        if time.time() - told[0] > 10:
-            told[0] = time.time()
+        if time.time() - reported[0] > 10:
+            reported[0] = time.time()
             tuned = max(
                 (epoch.tune for epoch in heard if epoch.tune is not None), default=float("nan")
             )
             print(
-                f"{done} of {of} batches, {time.time() - begun:.0f} s, best watched Dice {tuned:.4f}",
+                f"{done} of {of} batches, {time.time() - begun:.0f} s, best tuning Dice"
+                f" {tuned:.4f}",
                 flush=True,
             )
 

@@ -8,13 +8,14 @@ a probability only where there could be a call.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import numpy as np
 
 from hilum.statistics import calibration
+from hilum.statistics.calibration import Fitted
+from hilum.storage import JsonObject
 
 PRESENT, ABSENT = "present", "absent"
 NUMBERS = ("score", "probability", "threshold", "percentile")  # given on request only
@@ -70,7 +71,7 @@ class ImageResult:
         return {**asdict(self), "scores": calls}
 
     @classmethod
-    def of_dict(cls, stored: Mapping[str, Any]) -> ImageResult:
+    def of_dict(cls, stored: JsonObject) -> ImageResult:
         """Return the result that `as_dict` was made of."""
         return cls(**{**stored, "scores": [FindingScore(**one) for one in stored["scores"]]})
 
@@ -83,18 +84,15 @@ class Thresholds:
     present: float
 
     @classmethod
-    def of_json(cls, fitted: Mapping[str, Any] | None) -> Thresholds | None:
+    def of_json(cls, fitted: Fitted | None) -> Thresholds | None:
         """Read those of a concept's calibration; None where none was chosen.
 
         Keys are `threshold`, and `absent_below` and `present_from` where there are two.
         """
-        if fitted is None or fitted.get("threshold") is None:
+        threshold = fitted["threshold"] if fitted else None
+        if fitted is None or threshold is None:
             return None
-        threshold = float(fitted["threshold"])
-        return cls(
-            float(fitted.get("absent_below") or threshold),
-            float(fitted.get("present_from") or threshold),
-        )
+        return cls(fitted.get("absent_below", threshold), fitted.get("present_from", threshold))
 
     def decide(self, score: float) -> tuple[str | None, str]:
         """Return the call, or None and why there is none."""
@@ -107,7 +105,7 @@ def decide(
     model: str,
     concept: str,
     score: float,
-    fitted: Mapping[str, Any] | None,
+    fitted: Fitted | None,
     *,
     reasons: Sequence[str] = (),
     percentile: float | None = None,
@@ -124,7 +122,7 @@ def decide(
         against = NO_THRESHOLD
     elif not against and thresholds:
         call, against = thresholds.decide(score)
-        fits = calibration.from_json(dict(fitted or {}))
+        fits = calibration.from_json(fitted) if fitted else {}
         if "temperature" in fits:
             probability = float(fits["temperature"](np.array(score)))
     threshold = thresholds.present if thresholds else None

@@ -26,7 +26,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -35,7 +34,7 @@ from hilum import storage
 from hilum.annotations.vocabulary import name_of
 from hilum.config import LungCrop
 from hilum.drawing.images import heat
-from hilum.errors import Mismatch, NotFound, on_one_line
+from hilum.errors import Mismatch, NotFound, on_one_line, script
 from hilum.imaging.batch.each_image import Say, Watch, for_each, unheard, unwatched
 from hilum.imaging.batch.results_table import Table
 from hilum.imaging.files import image_file, output_folder
@@ -123,7 +122,7 @@ def classify_images(
     if not classifiers:
         raise NotFound(
             f"{model_cards.NO_MODEL} (searched {pretrained.folder()}): install a release of Hilum, "
-            f"train the models with tools/build_models/train_findings.py of the repository, "
+            f"train the models with {script('tools.build_models.train_findings')}, "
             f"or train your own with `hilum run` and apply it "
             f"with `hilum apply RUN IMAGE`"
         )
@@ -159,7 +158,7 @@ def table_of(
     """Return the table in an output folder, see `Table`; with `scores` their numbers too."""
     columns = (*COLUMNS, *calls.NUMBERS) if scores else COLUMNS
 
-    def chosen(found: Sequence[ImageResult]) -> Iterator[Mapping[str, Any]]:
+    def chosen(found: Sequence[ImageResult]) -> Iterator[Mapping[str, object]]:
         """Yield the rows of the table."""
         return rows(found, scores=scores)
 
@@ -269,7 +268,7 @@ def cut_for(
             f"{model.place} needs lungs found in images of {model.pixels} pixels "
             f"({contract.normalisation}), but the lung model uses {finder.contract.size} "
             f"({finder.contract.normalisation}): make it with the lung model of this installation, "
-            f"by tools/build_models/train_findings.py"
+            f"by {script('tools.build_models.train_findings')}"
         )
     return lungs.examination.crop(model.crop, model.typical)
 
@@ -341,7 +340,7 @@ def _numbers(score: FindingScore) -> str:
     return f"; score {score.score:.3g}{threshold}{probability}"
 
 
-def rows(found: Sequence[ImageResult], *, scores: bool) -> Iterator[Mapping[str, Any]]:
+def rows(found: Sequence[ImageResult], *, scores: bool) -> Iterator[Mapping[str, object]]:
     """Yield a row of the table per call; for a refused image one that says why."""
     for one in found:
         about = {key: value for key, value in one.as_dict().items() if key != "scores"}

@@ -67,6 +67,13 @@ class Placement:
     reason: str
 
 
+def farther(first: Placement, second: Placement) -> Placement:
+    """Return the placement of an image that two models place: outside where either does."""
+    if first.inside == second.inside:
+        return max(first, second, key=lambda one: np.nan_to_num(one.percentile, nan=-1.0))
+    return second if first.inside else first
+
+
 UNPLACED = Placement(
     False,
     float("nan"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from hilum.inference import pretrained
 from hilum.inference.pretrained import PretrainedModel
@@ -11,7 +10,7 @@ from hilum.inference.pretrained import PretrainedModel
 NO_MODEL = "this installation has no bundled classifier"
 
 
-def cards(models: Sequence[PretrainedModel]) -> list[dict[str, Any]]:
+def cards(models: Sequence[PretrainedModel]) -> list[dict[str, object]]:
     """Return each model's card for JSON: its data, population, figures and limits."""
     return [
         {
@@ -42,14 +41,14 @@ def _domain(model: PretrainedModel) -> str:
 
 def card_lines(models: Sequence[PretrainedModel]) -> str:
     """Format the models' cards for a person."""
-    return "\n\n".join(map(_card_text, cards(models))) or (
+    return "\n\n".join(map(_card_text, models, cards(models))) or (
         f"{NO_MODEL} (searched {pretrained.folder()})"
     )
 
 
-def _card_text(card: Mapping[str, Any]) -> str:
+def _card_text(model: PretrainedModel, card: Mapping[str, object]) -> str:
     names = ("trained on", "domain", "beware", "licence", "source")
     about = [f"  {name}: {card[name]}" for name in names]
-    figures = [f"  {name}: {value}" for name, value in card["figures"].items()]
+    figures = [f"  {name}: {value}" for name, value in model.figures.items()]
     title = f"{card['model']}: {card['title']} ({card['file']}, {card['digest']})"
     return "\n".join([title, *about, *figures])

@@ -46,10 +46,11 @@ import polars as pl
 
 from hilum import storage
 from hilum.config import PRETRAINED, LungCrop
-from hilum.errors import BadData, NotFound, install_command
+from hilum.errors import BadData, NotFound, install_command, script
 from hilum.inference import site_scores, training_hashes
 from hilum.inference.onnx_model import InputContract, OnnxModel
 from hilum.plugins import Card
+from hilum.statistics.calibration import Fitted
 
 NAME = PRETRAINED  # the name in a recipe and in the tables of a run
 MODEL, SMALL = "lungs.onnx", "lungs.int8.onnx"
@@ -92,7 +93,7 @@ def _existing(name: str) -> Path:
         raise NotFound(
             f"this installation of Hilum has no lung model at {place}: install Hilum again "
             f"(`{install_command()}`), name a model of your own with --model, or make one with "
-            f"tools/build_models/train_lungs.py"
+            f"{script('tools.build_models.train_lungs')}"
         )
     return place
 
@@ -137,7 +138,7 @@ class PretrainedModel:
         if missing := [what for what in REQUIRED_METADATA if what not in found.metadata]:
             raise BadData(
                 f"{self.place} carries no {', no '.join(missing)}, so it cannot classify images: "
-                f"make it with tools/build_models/train_findings.py"
+                f"make it with {script('tools.build_models.train_findings')}"
             )
         contract, calibrated = found.contract, found.metadata["calibration"]
         faults = []
@@ -176,7 +177,7 @@ class PretrainedModel:
         return Card(**{name: stored[name] for name in Card.__dataclass_fields__ if name in stored})
 
     @property
-    def calibration(self) -> dict[str, dict[str, Any]]:
+    def calibration(self) -> dict[str, Fitted]:
         """By concept, or for "anomaly", the fits as of `hilum.statistics.calibration.as_json`."""
         return self._metadata("calibration")
 

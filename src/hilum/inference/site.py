@@ -33,6 +33,7 @@ from hilum.inference.domain import Domain, Placement
 from hilum.inference.pretrained import PretrainedModel
 from hilum.safety import untrusted_files
 from hilum.statistics import two_samples
+from hilum.statistics.calibration import Fitted
 
 FORMAT = 1
 OF_SITE = "the images of this site"
@@ -60,9 +61,17 @@ class SiteThreshold:
     sensitivity_low: float
     sensitivity_high: float
 
-    def as_calibration(self) -> dict[str, object]:
+    def as_calibration(self) -> Fitted:
         """Return it in the form of `statistics.calibration.to_json`, without probabilities."""
-        return {"threshold": self.threshold, "temperature": None, "bias": None, "isotonic": None}
+        return {
+            "threshold": self.threshold,
+            "temperature": None,
+            "bias": None,
+            "isotonic": None,
+            "tune_images": self.negatives + self.positives,
+            "tune_positives": self.positives,
+            "reason": "a site has no probabilities",
+        }
 
     def words(self) -> str:
         """Say what is promised, and what sensitivity to expect."""

@@ -6,7 +6,8 @@
                        `hilum.inference.orientation`), percentile (the percentage of the training
                        images that are closer, see `hilum.inference.domain`; nan where the model
                        carries no domain) and no_call (why the model does not call it whatever the
-                       score; "" where it may)
+                       score; "" where it may); the anomaly model, which gives no features,
+                       calls nothing that lies outside the classifier's domain
     predict/maps.npy   float16 (n, MAP, MAP): anomaly maps, in the order of the anomaly rows of
                        scores.parquet
 
@@ -38,7 +39,7 @@ from hilum.imaging.files import dicom, image_file, raster
 from hilum.imaging.geometry import resize
 from hilum.imaging.radiograph import Radiograph
 from hilum.inference import acceptance, lung_crop, orientation
-from hilum.inference.domain import Placement
+from hilum.inference.domain import Placement, farther
 from hilum.inference.examination import examine
 from hilum.inference.onnx_model import OnnxModel
 from hilum.pipeline import audit, crop, division, segment, train
@@ -47,7 +48,7 @@ from hilum.pipeline.step import Inputs, StepResult
 from hilum.progress import Progress
 from hilum.run_folder import Run
 
-VERSION = 4
+VERSION = 5
 MAP = 56  # side of the stored anomaly maps: finer than the models' own grids
 SCORES, MAPS = "scores.parquet", "predict/maps.npy"
 COLUMNS = {
@@ -169,10 +170,19 @@ class RunModels:
             seen=examined.image,
             labels=examined.lungs.labels,
             region=cut,
-            placements={
-                task: self.models[task].place(cut.image, outputs) for task, outputs in found.items()
-            },
+            placements=self._placements(cut.image, found),
         )
+
+    def _placements(
+        self, image: np.ndarray, found: Mapping[str, Mapping[str, np.ndarray]]
+    ) -> dict[str, Placement]:
+        """Place an image in the domain of each task's model, and of those before it."""
+        placed: dict[str, Placement] = {}
+        for task, outputs in found.items():
+            own = self.models[task].place(image, outputs)
+            before = list(placed.values())
+            placed[task] = farther(before[-1], own) if before else own
+        return placed
 
 
 def _by_concept(model: OnnxModel, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
@@ -213,11 +223,15 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> StepResult:
     }
     flags = quality_flags(run.table("audit", audit.ORIENTATION), table["image_id"])
     scores, maps = [], []
+    outside: dict[str, Placement] = {}  # by the models so far; an anomaly model sees no features
     for index, (task, model) in enumerate(models.items()):
         for number, (image_id, part) in enumerate(table.select("image_id", "part").iter_rows()):
             image = regions.images[places[number]]
             found = model(image)
             placed = model.place(image, found)
+            if image_id in outside:
+                placed = farther(outside[image_id], placed)
+            outside[image_id] = placed
             about = [flags[image_id], placed.percentile, placed.reason]
             scores += [
                 [image_id, part, task, concept, score, *about]

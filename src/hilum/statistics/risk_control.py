@@ -39,7 +39,7 @@ class GuaranteedThreshold:
     """A threshold on scores, called present at or above it, and what is promised of it.
 
     `allowed` of the `images` without the finding lie above it at most; `rate_bound` is the false
-    positive rate that is not exceeded with the confidence asked for, at most the rate asked for.
+    positive rate that is not exceeded with the requested confidence, at most the requested rate.
     """
 
     threshold: float

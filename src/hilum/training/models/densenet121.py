@@ -115,7 +115,7 @@ def fit(
     return classification.fit(network, images, targets, rows, settings, seed=seed, **training)
 
 
-def features(stored: Mapping[str, Tensor] | None, frozen: int = 0) -> nn.Module:
+def features(stored: Mapping[str, Tensor] | None, frozen: int = 0) -> Features:
     """Make the network up to its last features, with weights from `read_weights` or random ones."""
     # MONAI takes seconds to import, so it is imported only when a network is made.
     from monai.networks.nets.densenet import DenseNet121
