@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from hilum import storage
-from hilum.inference import domain, image_statistics, pretrained
+from hilum.inference import domain, image_statistics, pretrained, site_scores
 from hilum.inference.onnx_model import InputContract
 from hilum.plugins import Card
 from hilum.statistics.subspace import Subspace
@@ -37,6 +37,7 @@ def metadata(
     region: dict[str, Any] | None = None,
     pixels: tuple[str, ...] = (),
     limit: float | None = 1e9,
+    direction: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     concepts = contract.concepts or (contract.task,)
     known = {} if limit is None else {"domain": known_images(limit).as_json()}
@@ -54,6 +55,7 @@ def metadata(
         "population": people,
         "figures": {"made up": "none"},
         **known,
+        **({site_scores.METADATA: direction} if direction else {}),
         "crop": {
             "pixels": 256,
             "margin": 0.08,

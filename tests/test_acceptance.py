@@ -17,7 +17,6 @@ from hilum.inference.orientation import QualityFlag
 from hilum.runs import explain_images, predict_images
 
 GOOD = Lungs(found=True, quality=0.95, least=0.7)
-NO_LABELS = np.zeros((64, 64), np.uint8)
 
 
 def chest(seed=7, height=300, width=280):
@@ -174,13 +173,13 @@ def test_words_of_a_header_that_nobody_knows_are_warned_about_by_both(both, tmp_
         )
 
 
-def test_a_child_is_warned_about_by_models_of_adults_and_the_other_way_about(both, tmp_path):
+def test_a_child_gets_no_call_from_models_of_adults(both, tmp_path):
     by_read, by_predict = both(
         dicom(tmp_path, PatientAge="002Y")
     )  # the made-up people of the run are grown
     for one in (by_read, by_predict):
         assert not one.refused and all(
-            "the patient is 2 years old" in said.warning for said in one.scores
+            "the patient is 2 years old" in said.no_call for said in one.scores
         )
 
 
@@ -204,26 +203,25 @@ def test_lungs_count_where_they_are_needed_and_nothing_else_speaks_against_the_i
 def test_an_age_is_within_until_the_next_birthday():
     people = People(1, 5, "children")
     warned = {
-        years: bool(acceptance.age_warning("m", people, Stated(age_years=years), NO_LABELS))
+        years: bool(acceptance.excluded("m", people, Stated(age_years=years), age_group.CHILD))
         for years in (0.5, 1, 5, 5.9, 6, 40)
     }
     assert warned == {0.5: True, 1: False, 5: False, 5.9: False, 6: True, 40: True}
 
 
 @pytest.mark.parametrize(
-    ("people", "features", "words"),
+    ("people", "measured", "words"),
     [
-        (People(1, 5, "children"), age_group.GROWN, "adult's image"),
+        (People(1, 5, "children"), age_group.ADULT, "adult's image"),
         (People(1, 5, "children"), "", "nothing indicates"),
-        (People(1, 5, "children"), age_group.SMALL_CHILD, ""),
-        (People(15, 89, "adults"), age_group.SMALL_CHILD, "small child's image"),
-        (People(15, 89, "adults"), age_group.GROWN, ""),
-        (People(0, 89, "people"), age_group.SMALL_CHILD, ""),
+        (People(1, 5, "children"), age_group.CHILD, ""),
+        (People(15, 89, "adults"), age_group.CHILD, "child's image"),
+        (People(15, 89, "adults"), age_group.ADULT, ""),
+        (People(0, 89, "people"), age_group.CHILD, ""),
     ],
 )
-def test_without_an_age_the_outlines_of_the_lungs_decide(monkeypatch, people, features, words):
-    monkeypatch.setattr(age_group, "classify", lambda labels: features)
-    found = acceptance.age_warning("m", people, Stated(), NO_LABELS)
+def test_without_an_age_the_measured_age_group_decides(people, measured, words):
+    found = acceptance.excluded("m", people, Stated(), measured)
     assert words in found and bool(found) == bool(words)
 
 
@@ -236,17 +234,18 @@ def test_people_are_those_whose_ages_are_known_without_slips_of_data_entry():
     )
 
 
-def test_people_of_unknown_age_are_judged_by_the_outlines_of_lungs_or_not_at_all():
-    small, grown = age_group.SMALL_CHILD, age_group.GROWN
+def test_people_of_unknown_age_are_described_by_their_images_or_not_at_all():
+    small, grown = age_group.CHILD, age_group.ADULT
     assert (
-        acceptance.people_by_outlines(iter([small] * 9 + [grown]), "them").oldest < age_group.OLDEST
+        acceptance.people_by_images(iter([small] * 9 + [grown]), "them").oldest
+        < age_group.OLDEST_CHILD
     )
     assert (
-        acceptance.people_by_outlines(iter([grown] * 5 + [""] * 15), "them").youngest
-        == age_group.OLDEST
+        acceptance.people_by_images(iter([grown] * 5 + [""] * 15), "them").youngest
+        == age_group.OLDEST_CHILD
     )
     assert (
-        acceptance.people_by_outlines(iter([small] * 2 + [grown] * 8), "them") is None
-        and acceptance.people_by_outlines(iter([]), "them") is None
+        acceptance.people_by_images(iter([small] * 2 + [grown] * 8), "them") is None
+        and acceptance.people_by_images(iter([]), "them") is None
     )
     assert "years old" not in People(0, 5, "them", measured=False).range

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import pytest
@@ -20,6 +21,7 @@ from hilum import storage
 from hilum.errors import BadData, Mismatch, NotFound
 from hilum.imaging import synthetic
 from hilum.imaging.files import image_file, raster
+from hilum.imaging.radiograph import preprocess
 from hilum.inference import age_group, classify_images, pretrained, segment_images
 
 REAL = Path(os.environ.get("HILUM_DATA", Path(__file__).parent.parent.parent / "shared/data"))
@@ -206,15 +208,15 @@ def test_by_its_header_an_adults_film_gets_no_call_of_the_model_of_children_and_
 @pytest.mark.parametrize(
     ("group", "warned"),
     [
-        (age_group.SMALL_CHILD, {"tb": "small child's"}),
-        (age_group.GROWN, {"pneumonia_child": "adult's image"}),
+        (age_group.CHILD, {"tb": "child's"}),
+        (age_group.ADULT, {"pneumonia_child": "adult's image"}),
         ("", {"pneumonia_child": "nothing indicates"}),
     ],
 )
-def test_without_an_age_the_outlines_of_the_lungs_decide(
+def test_without_an_age_the_measured_age_group_decides(
     installed, image, monkeypatch, group, warned
 ):
-    monkeypatch.setattr(age_group, "classify", lambda labels: group)
+    monkeypatch.setattr(age_group, "classify", lambda image: group)
     warnings = {
         said.model: said.no_call
         for said in only(image).scores
@@ -354,44 +356,60 @@ def test_models_that_come_with_hilum_are_small_and_say_what_they_must_not_be_use
         )
 
 
-# Small children by the outlines of their lungs
+def test_a_model_that_counts_from_a_site_calls_nothing_without_one(image, tmp_path, monkeypatch):
+    made = installation(tmp_path / "installed")
+    reader(made, "tb", "tuberculosis", direction={"weights": [1.0], "bias": 0.0, "overall": [1.0]})
+    monkeypatch.setattr(pretrained, "folder", lambda: made)
+    (said,) = only(image).scores
+    assert said.call is None and "hilum calibrate" in said.no_call
 
 
-def test_the_signs_do_not_change_where_an_image_is_stretched(tmp_path):
-    import cv2
+# Age group by the image
 
-    made = synthetic.draw(
-        synthetic.anatomy(np.random.default_rng(3)), np.random.default_rng(3), height=400, width=400
-    )
-    labels = (made.right_lung + 2 * made.left_lung).astype(np.uint8)
-    narrow = cv2.resize(labels, (300, 400), interpolation=cv2.INTER_NEAREST)
-    signs, stretched = age_group.signs(labels), age_group.signs(narrow)
-    assert all(abs(signs[name] - stretched[name]) < 0.02 for name in age_group.SIGNS)
-    assert (
-        age_group.signs(np.where(labels == 1, labels, 0)) is None
-        and age_group.classify(np.zeros_like(labels)) == ""
-    )
+
+def test_ranks_depend_neither_on_the_window_nor_on_padding():
+    rng = np.random.default_rng(3)
+    image = np.zeros((256, 256), np.uint8)
+    shown = cv2.resize(rng.integers(40, 200, (24, 32), np.uint8), (256, 192))
+    image[32:224] = shown
+    darker = np.zeros_like(image)
+    darker[32:224] = (shown.astype(float) * 0.6 + 10).astype(np.uint8)
+    plain = age_group.rank_cells(image)
+    assert plain.shape == (age_group.RANKS**2,)
+    assert np.abs(plain - age_group.rank_cells(darker)).max() < 12
+    assert np.abs(plain - age_group.rank_cells(shown)).max() < 12
+
+
+def test_an_age_group_needs_log_odds_beyond_a_limit(monkeypatch):
+    limits = pretrained.opened(pretrained.path(pretrained.AGE_GROUP)).metadata["limits"]
+    assert limits["adult"] < limits["child"]
+    for odds, group in (
+        (limits["child"] + 0.1, age_group.CHILD),
+        ((limits["child"] + limits["adult"]) / 2, ""),
+        (limits["adult"] - 0.1, age_group.ADULT),
+    ):
+        monkeypatch.setattr(age_group, "log_odds", lambda image, odds=odds: odds)
+        assert age_group.classify(np.zeros((256, 256), np.uint8)) == group
+
+
+def test_an_age_group_is_measured_in_images_of_any_size():
+    image = np.random.default_rng(0).integers(0, 255, (128, 128), np.uint8)
+    twice = cv2.resize(image, (256, 256), interpolation=cv2.INTER_NEAREST)
+    assert abs(age_group.log_odds(image) - age_group.log_odds(twice)) < 8
 
 
 @pytest.mark.skipif(
     not (REAL / "kermany-original").is_dir() or not (REAL / "montgomery").is_dir(),
     reason="needs the real radiographs of ../shared/data",
 )
-def test_real_films_of_small_children_are_distinguished_from_adults():
-    finder = segment_images.load_lung_model()
-
-    def features(paths):
-        return [
-            age_group.classify(
-                segment_images.segment_image(finder, image_file.read(path), path).labels
-            )
-            for path in paths
+def test_real_images_of_children_are_separated_from_those_of_adults():
+    def groups(paths):
+        images = [
+            preprocess(image_file.read(path).radiograph(), 256, "percentiles") for path in paths
         ]
+        return [age_group.classify(image) for image in images]
 
-    children = features(sorted((REAL / "kermany-original").rglob("*.jpeg"))[:8])
-    adults = features(sorted((REAL / "montgomery/CXR_png").glob("*.png"))[::8])
-    assert (
-        children.count(age_group.SMALL_CHILD) >= 6
-        and adults.count(age_group.SMALL_CHILD) <= 1
-        and adults.count(age_group.GROWN) >= len(adults) / 3
-    )
+    children = groups(sorted((REAL / "kermany-original").rglob("*.jpeg"))[:8])
+    adults = groups(sorted((REAL / "montgomery/CXR_png").glob("*.png"))[::8])
+    assert children.count(age_group.CHILD) >= 7 and age_group.ADULT not in children
+    assert adults.count(age_group.CHILD) <= 1 and adults.count(age_group.ADULT) >= len(adults) / 2

@@ -1,13 +1,16 @@
 """Give a classifier of before domains what its training images are like.
 
     python -m tools.build_models.films --data ../shared/data --work FILMS
-    python -m tools.build_models.add_domain --films FILMS/kermany224 --model pneumonia_child
+    python -m tools.build_models.add_domain --films FILMS/kermany224 --also FILMS kermany-448 \
+        --model pneumonia_child
 
 The network is not trained again and its scores stay the same to the bit: to its graph are added
 mean and logarithm of the standard deviation of the channels that its early stages end in, as the
 output `features` (`hilum.training.staged_features`), and to its metadata the domain, fitted to the
-training part of the films and limited by their tune part. Prints which fraction of the test part,
-and of any films named by --others, lies inside.
+training part of the films and limited by their tune part. `--also` adds films of the same people
+in another rendering: those of kermany-224 were squashed to squares and compressed again, which no
+hospital's are. Prints which fraction of the test part, and of any films named by --others, lies
+inside.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import onnx
 import polars as pl
 from onnx import TensorProto, helper, numpy_helper
 
+from benchmarks._lib.lung_sets import dealt
 from hilum import storage
 from hilum.inference import domain, pretrained
 from hilum.inference.onnx_model import OnnxModel
@@ -92,6 +96,7 @@ def main() -> None:
     """Tap the graph, fit the domain, and write the model in its place."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--films", type=Path, required=True)
+    parser.add_argument("--also", nargs=2, metavar=("FILMS", "SET"), help="further films, a set")
     parser.add_argument("--model", default="pneumonia_child")
     parser.add_argument("--others", type=Path, help="films of other sets, to be outside")
     parser.add_argument("--to", type=Path, default=pretrained.folder())
@@ -112,8 +117,14 @@ def main() -> None:
     rows = {part: np.flatnonzero(parts == part) for part in ("train", "tune", "test")}
     some = rows["train"][:: -(-len(rows["train"]) // MOST)]
     described = OnnxModel(place)
-    held = measured(described, crops, rows["tune"])
-    fitted = domain.fit(measured(described, crops, some), held, inside=INSIDE)
+    fit_to, held = measured(described, crops, some), measured(described, crops, rows["tune"])
+    if arguments.also:
+        further = _of_parts(described, Path(arguments.also[0]), arguments.also[1])
+        fit_to, held = (
+            {domain.FEATURES: np.concatenate([one[domain.FEATURES], another[domain.FEATURES]])}
+            for one, another in zip((fit_to, held), further, strict=True)
+        )
+    fitted = domain.fit(fit_to, held, inside=INSIDE)
     if fitted is None:
         raise SystemExit("too few films to describe")
     metadata[domain.METADATA] = storage.as_json(fitted.as_json())
@@ -122,6 +133,15 @@ def main() -> None:
     print(f"{place}: {place.stat().st_size:,} bytes; test part inside {test:.3f}")
     if arguments.others:
         _report_others(described, fitted, arguments.others)
+
+
+def _of_parts(model: OnnxModel, films: Path, name: str) -> list[dict[str, np.ndarray]]:
+    """Return the features of nine tenths of a set's patients, and of the last tenth."""
+    crops = np.load(films / "crops.npy", mmap_mode="r")
+    facts = pl.read_parquet(films / "facts.parquet")
+    rows = np.flatnonzero((facts["set"] == name).to_numpy())
+    held = dealt(facts["patient_id"].to_numpy()[rows], 10) == 0
+    return [measured(model, crops, some) for some in (rows[~held], rows[held])]
 
 
 def _report_others(model: OnnxModel, fitted: domain.Domain, films: Path) -> None:

@@ -26,7 +26,15 @@ from hilum.imaging.radiograph import preprocess
 from hilum.inference import pretrained, training_hashes
 from hilum.inference.onnx_model import OnnxModel
 
-SETS = ("montgomery/CXR_png", "shenzhen/CXR_png", "kermany-224")
+SETS = (
+    "montgomery/CXR_png",
+    "shenzhen/CXR_png",
+    "kermany-224",
+    "kermany-448/images",
+    "nih-448/images",
+    "nih-sample/images",
+    "covid-448/images",
+)
 MOST_BYTES = 300_000
 
 

@@ -11,9 +11,9 @@ Refused, which means that no score is given, is an image that
     shows no lungs, or lungs whose mask cannot be relied on (`hilum.inference.lung_finder`), where
     the model needs them
 
-Scored with a warning is an image of a patient outside the model's age range, by the header or else
-by the outlines of the lungs (`hilum.inference.age_group`); one with colours; one whose header
-states an unknown body part or modality.
+Not called by a model is an image of a patient outside its age range, by the header or else by the
+image itself (`hilum.inference.age_group`), see `excluded`. A warning accompanies the call of an
+image with colours, and of one whose header states an unknown body part or modality.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from hilum.inference.orientation import QualityFlag
 
 LEAST_SIDE, LONGEST = 32, 6  # pixels; ratio of the longer side to the shorter one
 LEAST_KNOWN = 0.9  # fraction of the patients whose age must be known to state a range
-MOSTLY, FEW = 0.5, 0.05  # fractions of images of small children: at least, at most
+MOSTLY, FEW = 0.5, 0.05  # fractions of images of children: at least, at most
 
 
 class Header(Protocol):
@@ -161,12 +161,12 @@ def warnings(stated: Stated) -> list[str]:
     return found
 
 
-def age_warning(model: str, people: People, stated: Stated, labels: np.ndarray) -> str:
-    """Return why a patient's age may be outside a model's training population; "" if it is not.
+def excluded(model: str, people: People, stated: Stated, measured: str) -> str:
+    """Return why a patient is not of a model's training population; "" where it may answer.
 
-    `labels` are the lungs, uint8 (size, size) as in `hilum.annotations.lung_masks`. A model of
-    small children warns unless the lungs resemble theirs, since most patients are none; any other
-    model warns where they do.
+    The stated age decides. Without one `measured` does, an answer of `age_group.classify`: a model
+    of children answers for a measured child alone, since most patients are none; any other model
+    answers unless a child was measured.
     """
     trained = f"{model} was trained on {people.words}{people.range}"
     years = stated.age_years
@@ -174,19 +174,18 @@ def age_warning(model: str, people: People, stated: Stated, labels: np.ndarray) 
         # A person of `oldest` years is that old until the next birthday.
         within = people.youngest <= years < people.oldest + 1
         return "" if within else f"the patient is {years:g} years old, and {trained}"
-    outlines = "(lungs' outlines; the file states no age)"
-    group = age_group.classify(labels)
-    if people.oldest < age_group.OLDEST:
-        if group == age_group.SMALL_CHILD:
+    stated_no_age = "(by the image; the file states no age)"
+    if people.oldest < age_group.OLDEST_CHILD:
+        if measured == age_group.CHILD:
             return ""
         seems = (
             "it appears to be an adult's image"
-            if group == age_group.GROWN
-            else "nothing indicates that it is a small child's image"
+            if measured == age_group.ADULT
+            else "nothing indicates that it is a child's image"
         )
-        return f"{seems} {outlines}, and {trained}"
-    if people.youngest >= age_group.OLDEST and group == age_group.SMALL_CHILD:
-        return f"it appears to be a small child's image {outlines}, and {trained}"
+        return f"{seems} {stated_no_age}, and {trained}"
+    if people.youngest >= age_group.OLDEST_CHILD and measured == age_group.CHILD:
+        return f"it appears to be a child's image {stated_no_age}, and {trained}"
     return ""
 
 
@@ -205,25 +204,25 @@ def people_by_ages(years: Sequence[float | None], words: str) -> People | None:
     return People(float(low), float(high), words)
 
 
-def people_by_outlines(groups: Iterator[str], words: str) -> People | None:
-    """Return small children or older people, as the training images' outlines suggest.
+def people_by_images(groups: Iterator[str], words: str) -> People | None:
+    """Return children or older people, as the training images suggest.
 
     `groups` are answers of `age_group.classify`. None for a mixture, or where there is none.
     """
     answers = list(groups)
-    small = answers.count(age_group.SMALL_CHILD) / max(len(answers), 1)
-    if answers and small >= MOSTLY:
+    children = answers.count(age_group.CHILD) / max(len(answers), 1)
+    if answers and children >= MOSTLY:
         return People(
             0,
-            age_group.OLDEST - 1,
-            f"{words}, most of whom appear to be small children",
+            age_group.OLDEST_CHILD - 1,
+            f"{words}, most of whom appear to be children",
             measured=False,
         )
-    if answers and small <= FEW:
+    if answers and children <= FEW:
         return People(
-            age_group.OLDEST,
+            age_group.OLDEST_CHILD,
             acquisition.OLDEST_YEARS,
-            f"{words}, few of whom appear to be small children",
+            f"{words}, few of whom appear to be children",
             measured=False,
         )
     return None

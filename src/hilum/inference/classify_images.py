@@ -44,11 +44,13 @@ from hilum.imaging.radiograph import preprocess, to_uint8
 from hilum.inference import (
     acceptance,
     calls,
+    domain,
     lung_crop,
     model_cards,
     pretrained,
     saliency,
     segment_images,
+    site_scores,
     training_hashes,
 )
 from hilum.inference.calls import FindingScore, ImageResult
@@ -61,6 +63,10 @@ from hilum.safety.path_names import as_text
 
 LEAST = LungCrop.min_mask_quality  # of the lungs: below it images are not cropped along them
 TABLE = "classify.csv"
+NO_SITE = (
+    "it counts from what is usual at a site, and no site is given: run `hilum calibrate` on its "
+    "images, which need no labels, and pass its file with --site"
+)
 COLUMNS = (
     "image",
     "name",
@@ -206,18 +212,23 @@ def _called(
     """Yield the call of each concept, by the model's own threshold or by the site's."""
     model, warning = answer.model, warned(answer.model, lungs, pixel_digest)
     of_people = outside_population(model, lungs)
-    for concept, score in answer.scores.items():
+    features = answer.outputs.get(domain.OUTPUT)
+    of_site = site.domain if site else None
+    unusual_where = NO_SITE if model.counts_from_site and of_site is None else ""
+    scores = site_scores.at_site(model.model.metadata, answer.scores, features, of_site)
+    for concept, score in scores.items():
         fitted, placement = model.calibration[concept], answer.placement
+        if site and (concept in site.thresholds or model.counts_from_site):
+            placement = site.place(answer.cut.image, answer.outputs)
         if site and concept in site.thresholds:
             fitted = site.thresholds[concept].as_calibration()
-            placement = site.place(answer.cut.image, answer.outputs)
         percentile = None if np.isnan(placement.percentile) else round(placement.percentile, 2)
         yield calls.decide(
             model.name,
             concept,
             score,
             fitted,
-            reasons=[placement.reason, of_people],
+            reasons=[placement.reason, of_people, unusual_where],
             percentile=percentile,
             warning=warning,
         )
@@ -265,7 +276,7 @@ def cut_for(
 def outside_population(model: PretrainedModel, lungs: segment_images.LungResult) -> str:
     """Return why a patient may be none of those a model was trained on; "" where there is none."""
     people = acceptance.People(*model.ages, model.people)
-    return acceptance.age_warning(model.name, people, lungs.stated, lungs.labels)
+    return acceptance.excluded(model.name, people, lungs.stated, lungs.age_group)
 
 
 def warned(model: PretrainedModel, lungs: segment_images.LungResult, pixel_digest: str) -> str:

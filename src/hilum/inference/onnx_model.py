@@ -29,7 +29,7 @@ from hilum.storage import JsonObject
 
 INPUT = "images"
 ORIENTATION = "frontal chest, upright, the patient's right on the image's left"
-TASKS = ("lungs", "finding", "anomaly", "orientation")
+TASKS = ("lungs", "finding", "anomaly", "orientation", "age_group")
 CONTENTS = ("whole", "crop", "ranks")
 NORMALISATIONS = ("percentiles", "full", "ranks")
 SIZES = (16, 1024)  # the least and the largest side of an image, pixels
@@ -262,7 +262,8 @@ def _unkept(contract: InputContract, file: onnx_file.OnnxFile) -> list[str]:
         output = file.outputs.get(name)
         if output and output.element != onnx_file.FLOAT:
             faults.append(f"the output {name} must be float32, it is of type {output.element}")
-    needed = {"lungs": "lungs", "finding": "score", "anomaly": "score"}.get(contract.task)
+    required = {"lungs": "lungs", "finding": "score", "anomaly": "score", "age_group": "child"}
+    needed = required.get(contract.task)
     if needed and needed not in contract.outputs:
         faults.append(f"a model of {contract.task} must have the output {needed}")
     return faults

@@ -3,6 +3,7 @@
     lungs.onnx         the lungs, float32
     lungs.int8.onnx    the same with 8-bit weights: smaller, and faster on many processors
     orientation.onnx   see `hilum.inference.orientation`
+    age_group.onnx     see `hilum.inference.age_group`
     *.onnx             any other file is a classifier (`PretrainedModel`); put a file there to
                        bundle one
 
@@ -28,6 +29,9 @@ A classifier's metadata holds in addition (tools/build_models/train_findings.py 
                        form of `hilum.statistics.calibration.as_json`
     population         age_years: [from, to] of the people it was trained on, and `words` for them
     figures            its results, and on which images, in words
+
+and where its score counts from what is usual at a site, `site_direction`, see
+`hilum.inference.site_scores`.
 """
 
 from __future__ import annotations
@@ -43,14 +47,15 @@ import polars as pl
 from hilum import storage
 from hilum.config import PRETRAINED, LungCrop
 from hilum.errors import BadData, NotFound, install_command, script
-from hilum.inference import training_hashes
+from hilum.inference import site_scores, training_hashes
 from hilum.inference.onnx_model import InputContract, OnnxModel
 from hilum.plugins import Card
 from hilum.statistics.calibration import Fitted
 
 NAME = PRETRAINED  # the name in a recipe and in the tables of a run
 MODEL, SMALL = "lungs.onnx", "lungs.int8.onnx"
-OTHERS = (MODEL, SMALL, "orientation.onnx")  # bundled models that are no classifiers
+AGE_GROUP = "age_group.onnx"
+OTHERS = (MODEL, SMALL, "orientation.onnx", AGE_GROUP)  # bundled models that are no classifiers
 READING = ("finding", "anomaly")  # tasks of a classifier
 REQUIRED_METADATA = (
     "contract",
@@ -216,6 +221,11 @@ class PretrainedModel:
     def figures(self) -> dict[str, str]:
         """Its results, and on which images, in words."""
         return self._metadata("figures")
+
+    @property
+    def counts_from_site(self) -> bool:
+        """Whether its scores count from what is usual at a site, `hilum.inference.site_scores`."""
+        return site_scores.METADATA in self.model.metadata
 
     def was_trained_on(self, pixel_digest: str) -> bool:
         """Return whether it was trained on this very image."""

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
@@ -34,7 +35,14 @@ from hilum.imaging.files import dicom, image_file, output_folder, raster
 from hilum.imaging.files.find_images import collect
 from hilum.imaging.geometry import resize
 from hilum.imaging.radiograph import Radiograph
-from hilum.inference import acceptance, chest_measurements, lung_finder, orientation, pretrained
+from hilum.inference import (
+    acceptance,
+    age_group,
+    chest_measurements,
+    lung_finder,
+    orientation,
+    pretrained,
+)
 from hilum.inference.examination import Examination, examine, pixels_of
 from hilum.inference.onnx_model import OnnxModel
 from hilum.safety.path_names import as_text
@@ -105,6 +113,11 @@ class LungResult:
     def quality_flags(self) -> tuple[orientation.QualityFlag, ...]:
         """The suspected faults of the image."""
         return self.examination.quality_flags
+
+    @cached_property
+    def age_group(self) -> str:
+        """The age group by the image, see `age_group.classify`; "" where an age is stated."""
+        return "" if self.stated.age_years is not None else age_group.classify(self.image)
 
     @property
     def trusted(self) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from hilum.inference import (
     domain,
     pretrained,
     segment_images,
+    site_scores,
     training_hashes,
 )
 from hilum.inference.domain import Placement
@@ -132,6 +133,8 @@ def site_of(
     confidence: float,
 ) -> Calibrated:
     """Return the site of measured images; raises as `calibrate_site` does."""
+    own, placed = _domain(measured)
+    measured = _at_site(model, measured, own)
     thresholds: dict[str, SiteThreshold] = {}
     refusals: dict[str, str] = {}
     for concept in model.concepts:
@@ -140,7 +143,6 @@ def site_of(
             thresholds[concept] = found
         else:
             refusals[concept] = found
-    own, placed = _domain(measured)
     site = Site(
         model=model.name,
         model_digest=model.digest,
@@ -227,6 +229,16 @@ def _domain(measured: Measured) -> tuple[domain.Domain | None, np.ndarray]:
         for row in range(len(measured.images))
     ]
     return own, np.array(each)
+
+
+def _at_site(model: PretrainedModel, measured: Measured, own: domain.Domain | None) -> Measured:
+    """Return the images with their scores as they count at the site."""
+    metadata = model.model.metadata
+    images = [
+        replace(one, scores=site_scores.at_site(metadata, one.scores, one.features, own))
+        for one in measured.images
+    ]
+    return Measured(images, measured.left_out)
 
 
 def _threshold(

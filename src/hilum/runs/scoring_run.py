@@ -17,7 +17,7 @@ from hilum.errors import HilumError
 from hilum.imaging.files import dicom, raster
 from hilum.inference import acceptance, age_group, calls, lung_crop, segment_images
 from hilum.inference.calls import FindingScore, ImageResult
-from hilum.pipeline import cache, crop, evaluate, predict, segment
+from hilum.pipeline import cache, crop, evaluate, predict
 from hilum.pipeline._training import TRAINING
 from hilum.run_folder import MARKERS, Run
 from hilum.safety.path_names import as_text
@@ -91,7 +91,8 @@ class ScoringRun:
         warning = "; ".join(self._warnings(file, found, stated))
         of_people = ""
         if self.people:
-            of_people = acceptance.age_warning("this run", self.people, stated, found.labels)
+            measured = "" if stated.age_years is not None else age_group.classify(found.seen)
+            of_people = acceptance.excluded("this run", self.people, stated, measured)
         for stage, scores in found.scores.items():
             placed = found.placements[stage]
             for concept, score in scores.items():
@@ -168,16 +169,19 @@ class ScoringRun:
 
     @cached_property
     def people(self) -> acceptance.People | None:
-        """Whom the run was trained on, by stated ages or else lung outlines; None if unknown."""
+        """Whom the run was trained on, by stated ages or else the images; None if unknown."""
         trained = [image_id for image_id, part in self.parts.items() if part == "train"]
         table = self.run.manifest().table.filter(pl.col("image_id").is_in(trained))
         ages = table["age_years"].to_list()
         if people := acceptance.people_by_ages(ages, "the people of its training part"):
             return people
-        masks = segment.Masks.of(self.run, self.recipe.pixels.size)
-        some = [image_id for image_id in sorted(trained) if image_id in masks.rows]
-        chosen = some[:: max(1, len(some) // SAMPLED)]
-        return acceptance.people_by_outlines(
-            (age_group.classify(masks[image_id]) for image_id in chosen),
+        if not (self.run / "cache").exists():
+            return None
+        cached = cache.opened(self.run, self.recipe)
+        known = set(cached.readable["image_id"])
+        some = [image_id for image_id in sorted(trained) if image_id in known]
+        chosen = cached.rows(some[:: max(1, len(some) // SAMPLED)])
+        return acceptance.people_by_images(
+            (age_group.classify(cached.images[row]) for row in chosen),
             "the images of its training part",
         )
