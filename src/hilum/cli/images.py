@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,13 @@ import typer
 
 from hilum.cli import console
 from hilum.cli._app import IMAGES, Images, Json, app
+
+
+class LungProtocol(StrEnum):
+    """The values of --protocol, see `hilum.annotations.lung_masks`."""
+
+    AIR = "air"
+    FULL = "full"
 
 
 @app.command(
@@ -57,10 +65,19 @@ def lungs(
         Path | None,
         typer.Option(
             "--model",
-            help="A lung model of your own; else the one that comes with Hilum.",
+            help="A lung model of your own, or lungs_ccby: the bundled one that was trained without "
+            "non-commercial masks.",
             show_default=False,
         ),
     ] = None,
+    protocol: Annotated[
+        LungProtocol,
+        typer.Option(
+            "--protocol",
+            help="What counts as lung. air: what is seen as air; full: also the lung behind the "
+            "heart and the diaphragm.",
+        ),
+    ] = LungProtocol.AIR,
     as_json: Json = False,
 ) -> None:
     """Segment the lungs: masks in the file's own pixels, overlays, and a table with areas and the
@@ -69,7 +86,12 @@ def lungs(
     from hilum.inference import segment_images as step
 
     rows, faults = step.segment_images(
-        images, to, model=model, watch=console.watch, say=console.say
+        images,
+        to,
+        model=model,
+        protocol=protocol.value,
+        watch=console.watch,
+        say=console.say,
     )
     console.summarised(json.dumps(rows, indent=1) if as_json else step.lines(rows, to), faults)
 
@@ -111,5 +133,9 @@ def models(as_json: Json = False) -> None:
     from hilum.inference import classify_images as step
     from hilum.inference import pretrained
 
-    found = pretrained.pretrained_models()
-    console.echo(json.dumps(step.cards(found), indent=1) if as_json else step.card_lines(found))
+    found, lungs = pretrained.pretrained_models(), pretrained.lung_cards()
+    console.echo(
+        json.dumps([*step.cards(found), *lungs], indent=1)
+        if as_json
+        else "\n\n".join([step.card_lines(found), *map(step.card_text, lungs)])
+    )

@@ -321,16 +321,22 @@ def cards(models: Sequence[PretrainedModel]) -> list[dict[str, Any]]:
 
 def card_lines(models: Sequence[PretrainedModel]) -> str:
     """Format the models' cards for a person."""
-    return "\n\n".join(map(_card_text, cards(models))) or (
+    return "\n\n".join(map(card_text, cards(models))) or (
         f"{_NO_MODEL} (searched {pretrained.folder()})"
     )
 
 
-def _card_text(card: Mapping[str, Any]) -> str:
-    about = [f"  {name}: {card[name]}" for name in ("trained on", "beware", "licence", "source")]
+def card_text(card: Mapping[str, Any]) -> str:
+    """Format one model's card for a person."""
+    names = ("protocols", "trained on", "beware", "licence", "source")
+    about = [f"  {name}: {_listed(card[name])}" for name in names if name in card]
     figures = [f"  {name}: {value}" for name, value in card["figures"].items()]
     title = f"{card['model']}: {card['title']} ({card['file']}, {card['digest']})"
     return "\n".join([title, *about, *figures])
+
+
+def _listed(value: str | Sequence[str]) -> str:
+    return value if isinstance(value, str) else ", ".join(value)
 
 
 def rows(found: Sequence[ImageResult]) -> Iterator[dict[str, Any]]:

@@ -108,12 +108,15 @@ class LungSegmentation:
     signs: Mapping[str, float]
 
 
-def segment_lungs(model: OnnxModel, image: np.ndarray, size: Size) -> LungSegmentation:
+def segment_lungs(
+    model: OnnxModel, image: np.ndarray, size: Size, protocol: str = lung_masks.AIR
+) -> LungSegmentation:
     """Segment a letterboxed uint8 image of a file of (height, width) `size`.
 
-    The result never depends on images segmented before or after.
+    `protocol` is one of lung_masks.PROTOCOLS. The result never depends on images segmented before
+    or after.
     """
-    labels, likely, fractions, measured = segment_with_tta(model, image, size)
+    labels, likely, fractions, measured = segment_with_tta(model, image, size, protocol)
     if not fractions:
         return LungSegmentation(labels, likely, 0.0, {})
     signs = {**fractions, "shape": -math.log1p(distance(measured, rule()["shapes"]))}
@@ -121,7 +124,7 @@ def segment_lungs(model: OnnxModel, image: np.ndarray, size: Size) -> LungSegmen
 
 
 def segment_with_tta(
-    model: OnnxModel, image: np.ndarray, size: Size
+    model: OnnxModel, image: np.ndarray, size: Size, protocol: str = lung_masks.AIR
 ) -> tuple[np.ndarray, np.ndarray, dict[str, float], dict[str, float] | None]:
     """Return labels, probabilities, the `FRACTIONS`, and the `shape`.
 
@@ -130,8 +133,9 @@ def segment_with_tta(
     where noise is strong (tools/build_models/fit_mask_quality.py, benchmarks/accuracy/lungs.py
     --what shipped).
     """
-    moves, again = _changed(model, image)
-    likely = _mean(model(image)["lungs"], moves, again)
+    output = model.lung_output(protocol)
+    moves, again = _changed(model, image, output)
+    likely = _mean(model(image)[output], moves, again)
     labels = lung_masks.from_probabilities(likely)
     if not labels.any():
         return labels, likely, {}, None
@@ -192,7 +196,9 @@ def raw(likely: np.ndarray) -> np.ndarray:
     ).astype(np.uint8)
 
 
-def _changed(model: OnnxModel, image: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+def _changed(
+    model: OnnxModel, image: np.ndarray, output: str
+) -> tuple[list[np.ndarray], np.ndarray]:
     """Evaluate the model on each of `_CHANGES`.
 
     Return the affine maps (2, 3) and the probabilities, float32 (changes, 2, size, size).
@@ -209,7 +215,7 @@ def _changed(model: OnnxModel, image: np.ndarray) -> tuple[list[np.ndarray], np.
         for move in moves
     ]
     changed = [cv2.LUT(one, table) for one, table in zip(warped, tables, strict=True)]
-    return moves, model.many(np.stack(changed))["lungs"]
+    return moves, model.many(np.stack(changed))[output]
 
 
 def _mean(first: np.ndarray, moves: Sequence[np.ndarray], again: np.ndarray) -> np.ndarray:

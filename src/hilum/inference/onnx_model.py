@@ -20,13 +20,15 @@ from typing import Any
 
 import numpy as np
 
-from hilum.errors import BadData, NotFound, on_one_line, unknown
+from hilum.annotations import lung_masks
+from hilum.errors import BadData, Mismatch, NotFound, on_one_line, unknown
 from hilum.safety import onnx_file, untrusted_files
 from hilum.safety.onnx_session import Session
 from hilum.safety.untrusted_files import parse_json
 
 INPUT = "images"
 ORIENTATION = "frontal chest, upright, the patient's right on the image's left"
+LUNG_OUTPUTS = {lung_masks.AIR: "lungs", lung_masks.FULL: "lungs_full"}  # by protocol
 TASKS = ("lungs", "finding", "anomaly", "orientation")
 CONTENTS = ("whole", "crop", "ranks")
 NORMALISATIONS = ("percentiles", "full", "ranks")
@@ -112,6 +114,22 @@ class OnnxModel:
             for name, value in stored.items()
         }
         return InputContract(**values)
+
+    def lung_output(self, protocol: str) -> str:
+        """Return the name of the output that follows `protocol`, one of lung_masks.PROTOCOLS.
+
+        A model with one output follows the protocol of the masks that it was trained on, which is
+        called "air" here. Raises `Mismatch` where the model has no such output.
+        """
+        if protocol not in LUNG_OUTPUTS:
+            raise Mismatch(unknown("protocol of lung masks", protocol, LUNG_OUTPUTS))
+        if LUNG_OUTPUTS[protocol] not in self.contract.outputs:
+            raise Mismatch(
+                f"{on_one_line(str(self.path))} has no output '{LUNG_OUTPUTS[protocol]}', so it "
+                f"segments no lungs by the protocol '{protocol}': it has "
+                f"{', '.join(self.contract.outputs)}; use a model that comes with Hilum"
+            )
+        return LUNG_OUTPUTS[protocol]
 
     def __call__(self, image: np.ndarray) -> dict[str, np.ndarray]:
         """Evaluate one uint8 (size, size) image; return outputs by name, without the batch axis.
@@ -246,7 +264,7 @@ def _unkept(stored: Mapping[str, Any], file: onnx_file.OnnxFile) -> list[str]:
 def _misanswered(contract: InputContract, name: str, output: np.ndarray, count: int) -> list[str]:
     """Return the faults of one output for `count` images."""
     size, shape, many = contract.size, output.shape, max(1, len(contract.concepts))
-    if name == "lungs":
+    if name in LUNG_OUTPUTS.values():
         fits, expected = shape == (count, 2, size, size), f"({count}, 2, {size}, {size})"
     elif name == "map":
         fits, expected = (

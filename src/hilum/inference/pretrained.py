@@ -1,7 +1,9 @@
 """Find and open the bundled models under `resources/`: usable offline and without PyTorch.
 
-    lungs.onnx         the lungs, float32
+    lungs.onnx         the lungs by two protocols (`hilum.annotations.lung_masks`), computed in
+                       float32
     lungs.int8.onnx    the same with 8-bit weights: smaller, and faster on many processors
+    lungs_ccby.onnx    the lungs from images and masks whose licences allow commercial use, 8-bit
     orientation.onnx   see `hilum.inference.orientation`
     *.onnx             any other file is a classifier (`PretrainedModel`); put a file there to
                        bundle one
@@ -32,6 +34,7 @@ A classifier's metadata holds in addition (tools/build_models/train_findings.py 
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import resources
@@ -44,12 +47,12 @@ from hilum import storage
 from hilum.config import PRETRAINED, LungCrop
 from hilum.errors import BadData, NotFound, install_command
 from hilum.inference import training_hashes
-from hilum.inference.onnx_model import InputContract, OnnxModel
+from hilum.inference.onnx_model import LUNG_OUTPUTS, InputContract, OnnxModel
 from hilum.plugins import Card
 
 NAME = PRETRAINED  # the name in a recipe and in the tables of a run
-MODEL, SMALL = "lungs.onnx", "lungs.int8.onnx"
-OTHERS = (MODEL, SMALL, "orientation.onnx")  # bundled models that are no classifiers
+LUNG_MODELS = (MODEL, SMALL, FREE) = ("lungs.onnx", "lungs.int8.onnx", "lungs_ccby.onnx")
+OTHERS = (*LUNG_MODELS, "orientation.onnx")  # bundled models that are no classifiers
 READING = ("finding", "anomaly")  # tasks of a classifier
 REQUIRED_METADATA = (
     "contract",
@@ -90,6 +93,32 @@ def _existing(name: str) -> Path:
             f"tools/build_models/train_lungs.py"
         )
     return place
+
+
+def lung_models() -> list[OnnxModel]:
+    """Return the bundled lung models that this installation has."""
+    return [lung_model(name) for name in LUNG_MODELS if is_bundled(name)]
+
+
+def lung_cards() -> list[dict[str, Any]]:
+    """Return each bundled lung model's card for JSON, with the output of each protocol."""
+    return [
+        {
+            "model": model.path.name.removesuffix(".onnx"),
+            "file": model.path.name,
+            "digest": storage.digest_of_file(model.path),
+            "title": model.metadata["card"]["title"],
+            "protocols": [
+                name for name, output in LUNG_OUTPUTS.items() if output in model.contract.outputs
+            ],
+            "trained on": model.metadata["card"]["counts"],
+            "beware": model.metadata["card"]["caveats"],
+            "licence": model.metadata["card"]["licence"],
+            "source": model.metadata["card"]["source"],
+            "figures": json.loads(model.metadata["card"].get("figures", "{}")),
+        }
+        for model in lung_models()
+    ]
 
 
 @cache
