@@ -35,11 +35,12 @@ A classifier's metadata holds in addition (tools/build_models/train_findings.py 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import polars as pl
 
@@ -100,8 +101,26 @@ def lung_models() -> list[OnnxModel]:
     return [lung_model(name) for name in LUNG_MODELS if is_bundled(name)]
 
 
-def lung_cards() -> list[dict[str, Any]]:
-    """Return each bundled lung model's card for JSON, with the output of each protocol."""
+# The card of a lung model for JSON: a functional definition, since keys hold spaces.
+LungCard = TypedDict(
+    "LungCard",
+    {
+        "model": str,
+        "file": str,
+        "digest": str,
+        "title": str,
+        "protocols": list[str],
+        "trained on": str,
+        "beware": str,
+        "licence": str,
+        "source": str,
+        "figures": Mapping[str, str],
+    },
+)
+
+
+def lung_cards() -> list[LungCard]:
+    """Return the card of each bundled lung model, with the protocols that it follows."""
     return [
         {
             "model": model.path.name.removesuffix(".onnx"),
