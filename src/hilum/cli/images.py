@@ -65,8 +65,8 @@ def lungs(
         Path | None,
         typer.Option(
             "--model",
-            help="A lung model of your own, or lungs_ccby: the bundled one that was trained without "
-            "non-commercial masks.",
+            help="A lung model of your own, or lungs_ccby: the bundled one that was trained "
+            "without non-commercial masks.",
             show_default=False,
         ),
     ] = None,

@@ -68,7 +68,8 @@ def examine(
 ) -> Examination:
     """Preprocess a radiograph, compute its quality flags and segment its lungs.
 
-    `protocol`, one of lung_masks.PROTOCOLS, says what counts as lung. Without `finder`, and in an image of one constant value, no lungs are found.
+    `protocol`, one of lung_masks.PROTOCOLS, says what counts as lung. Without `finder`, and in an
+    image of one constant value, no lungs are found.
     """
     image = as_uint8(preprocess(radiograph, pixels.size, pixels.normalisation, pixels.depth))
     (flags,) = orientation.quality_flags(
