@@ -1,117 +1,198 @@
-"""The lung models that come with Hilum: trained on Montgomery and Shenzhen together, on two processor cores in half an hour.
+"""Train the lung models that come with Hilum, and the trainings that say how good they are.
 
-    python -m tools.build_models.train_lungs --data ../shared/data --to src/hilum/resources --work work
+    python -m tools.build_models.train_lungs --data ../shared/data --work work --device cpu --steps 3000
+    python -m tools.build_models.train_lungs --data ../shared/data --work work --device cuda --seconds 390
+    python -m tools.build_models.train_lungs --data ../shared/data --work work --to src/hilum/resources --export
 
-Nine tenths of the patients are learnt from, the last tenth says which weights are kept. Pictures of the smaller set are repeated until both
-count alike: the two were drawn by different rules (Shenzhen's lungs are smaller), and a model of all pictures alike finds Montgomery's too
-small. Writes lungs.onnx (float32) and lungs.int8.onnx (the same in 8 bits), each with its card: data, licences, recipe, digests of the
-pictures, figures of benchmarks/accuracy/lungs.py as far as --work holds them for the same settings, and the input contract. Both weigh `MOST` together at
-most. Killed, the same command goes on from the last epoch.
+The first two train every plan of `plans()` (or those named by --only) and keep their weights in
+--work/lung-weights; on two processor cores 3000 steps of all of them take a night, on one H100 or
+H200 they take about six minutes. The third writes lungs.onnx (16-bit weights, computed in float32),
+lungs.int8.onnx and lungs_ccby.onnx from them, each with its card: sources, licences, recipe, digests
+of the images, figures of benchmarks/accuracy/lung_protocols.py, and the input contract. All three
+weigh `MOST` together at most.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
-import time
-from dataclasses import asdict, replace
+import tempfile
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
-
-os.environ.setdefault(
-    "OMP_WAIT_POLICY", "PASSIVE"
-)  # before torch is imported: threads that wait leave the processor to the others
 
 import numpy as np
+import torch
+from torch import Tensor, nn
 
-from benchmarks._lib.lung_sets import METRICS, SETS, WIDE, Drawn, evenly, measured, parted, read
-from benchmarks._lib.settings import chosen
+from benchmarks._lib.lung_films import AIR, SIZE, SOURCES, WINDOW, Films, read_films
 from hilum import plugins, storage
-from hilum.annotations import lung_masks
-from hilum.inference.onnx_model import InputContract, OnnxModel
+from hilum.inference import pretrained
+from hilum.inference.onnx_model import LUNG_OUTPUTS, InputContract
+from hilum.plugins import Card
 from hilum.training import onnx_export
 from hilum.training.models import compact_unet
+from hilum.training.models.compact_unet import Compact
+from tools.build_models import lung_trainings
+from tools.build_models.lung_augmentation import Changes
+from tools.build_models.lung_trainings import QUOTA, Plan
 
-MOST = 6_000_000  # bytes
-SEED, SIZE, WINDOW = 0, 256, "percentiles"
-STEPS = 6000  # batches; about 0.2 CPU seconds each
-CALIBRATED_ON = 100  # pictures, evenly out of those learnt from
-LICENCE = (
-    "The code is Apache-2.0. These weights are for non-commercial research unless you hold other terms: the Shenzhen lung masks that they were "
-    "learnt from are CC BY-NC-SA 4.0 (Stirenko et al. 2018)."
+MOST = 3_400_000  # bytes
+CALIBRATED_ON = 100  # images for the ranges of the 8-bit models, evenly out of those trained on
+WITHIN = Changes(strength=0.5)  # for films of the hospitals that are trained on
+ONE_SET = Changes(strength=0.4)
+FIGURES = "lung_protocols.json"  # what benchmarks/accuracy/lung_protocols.py leaves in --work
+CAVEATS = (
+    "Finds the patient's right and left lung in frontal chest radiographs by two protocols: output "
+    "'lungs' is lung as air, without what lies behind the heart and the diaphragm (as in {air}), "
+    "output 'lungs_full' includes it (as in Kermany's children and the COVID-19 films). By the air "
+    "protocol it was trained on adults and some children; lateral views, mirrored or rotated images "
+    "are outside of its training domain. No medical device."
 )
 
 
-def card(
-    pictures: Drawn,
-    learn: np.ndarray,
-    tune: np.ndarray,
-    settings: dict[str, Any],
-    figures: dict[str, str],
-) -> dict[str, str]:
-    of = "; ".join(
-        f"{plugins.load('datasets', name).CARD.title}: {plugins.load('datasets', name).CARD.licence}"
-        for name in SETS
+@dataclass(frozen=True)
+class Release:
+    """A file that comes with Hilum: of which training, and its terms."""
+
+    plan: str
+    licence: str
+    title: str
+
+
+RELEASE = Release(
+    "final",
+    "The code is Apache-2.0. These weights are for non-commercial research unless you hold other "
+    "terms: the Shenzhen lung masks that they were trained on are CC BY-NC-SA 4.0 (Stirenko et al. "
+    "2018), and some of the COVID-19 films are CC BY-NC-SA or state no licence.",
+    "Lungs in frontal chest radiographs by two protocols",
+)
+FREE_RELEASE = Release(
+    "ccby",
+    "The code is Apache-2.0. These weights were trained on images and masks whose terms allow "
+    "commercial use with attribution: Kermany et al. 2018 (CC BY 4.0) with lung polygons (CC BY "
+    "4.0), COVID-19 films that are CC BY themselves, and the Montgomery set of the U.S. National "
+    "Library of Medicine (no restriction of use; cite Jaeger et al. 2014).",
+    "Lungs in frontal chest radiographs by two protocols, without non-commercial masks",
+)
+
+
+def plans() -> list[Plan]:
+    """Return every training: released ones, folds of all sources, and each source left out."""
+    many = {**QUOTA, "montgomery": 12, "shenzhen": 16, "kermany": 10}
+    no_shenzhen, no_montgomery = (
+        tuple(source for source in SOURCES if source != out) for out in ("shenzhen", "montgomery")
     )
-    counts = ", ".join(f"{name} {np.sum(pictures.sources[learn] == name)}" for name in SETS)
-    made = replace(
+    free = {**QUOTA, "montgomery": 12, "kermany": 12, "covid": 2}
+    return [
+        Plan("final", SOURCES),
+        Plan("ccby", no_shenzhen, free=True, quota=free),
+        Plan("m2s", no_shenzhen, quota=many),
+        Plan("s2m", no_montgomery, quota=many),
+        Plan("nok", (*AIR, "covid"), quota={**QUOTA, "covid": 14}),
+        Plan("noc", (*AIR, "kermany"), quota={**QUOTA, "kermany": 14}),
+        *(Plan(f"cv{fold}", SOURCES, fold=fold, changes=WITHIN) for fold in range(5)),
+        *(
+            Plan(f"monly{fold}", AIR[:1], fold=fold, quota={"montgomery": 16}, changes=ONE_SET)
+            for fold in range(5)
+        ),
+    ]
+
+
+# ---------------------------------------------------------------------------- export
+
+
+class TwoProtocols(nn.Module):
+    """The exported form: uint8 (n, side, side) -> probabilities by the air and the full protocol.
+
+    Each float32 (n, 2, side, side). The air protocol is the mean of the logits of its heads, folded
+    into the weights of the last convolution.
+    """
+
+    def __init__(self, network: Compact, heads: tuple[str, ...]) -> None:
+        super().__init__()
+        self.network = network
+        last, each = network.head[0], 2 * compact_unet.PATCH**2
+        with torch.no_grad():
+            for values in (last.weight, last.bias):
+                parts = dict(zip(heads, values.split(each), strict=True))
+                air = torch.stack([parts[head] for head in heads if head != "f"]).mean(0)
+                values.data = torch.cat([air, parts["f"]])
+        last.out_channels = 2 * each
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the probabilities."""
+        likely = torch.sigmoid(self.network(images.unsqueeze(1).float() / 255))
+        return likely[:, :2], likely[:, 2:]
+
+
+def export(work: Path, to: Path, films: Films) -> None:
+    """Write the three files."""
+    outputs = tuple(LUNG_OUTPUTS.values())
+    contract = InputContract(compact_unet.TASK, SIZE, "whole", WINDOW, outputs)
+    for release, exact, small in (
+        (RELEASE, pretrained.MODEL, pretrained.SMALL),
+        (FREE_RELEASE, None, pretrained.FREE),
+    ):
+        plan = next(plan for plan in plans() if plan.name == release.plan)
+        network, heads = lung_trainings.load(work / "lung-weights", plan.name)
+        rows, tune = lung_trainings.rows_of(plan, films)
+        metadata = {
+            "contract": asdict(contract),
+            "card": card(release, plan, films, rows, tune, work),
+            "trained_on": trained_on(films, np.concatenate([rows, tune])),
+            "protocols": LUNG_OUTPUTS,
+        }
+        texts = {key: storage.as_json(value) for key, value in metadata.items()}
+        with tempfile.TemporaryDirectory() as temporary:
+            whole = Path(temporary) / "whole.onnx"
+            module = TwoProtocols(network, tuple(heads)).eval()
+            onnx_export.to_onnx(module, whole, size=SIZE, outputs=outputs, metadata=texts)
+            evenly = films.images[rows[:: max(1, len(rows) // CALIBRATED_ON)]]
+            onnx_export.to_int8(whole, to / small, evenly)
+            if exact:
+                onnx_export.to_half_weights(whole, to / exact)
+    files = [to / name for name in pretrained.LUNG_MODELS]
+    for path in files:
+        print(f"{path}: {path.stat().st_size} bytes")
+    if (weight := sum(path.stat().st_size for path in files)) > MOST:
+        sys.exit(f"they weigh {weight} bytes, more than {MOST}: choose a smaller width")
+
+
+def trained_on(films: Films, rows: np.ndarray) -> dict[str, object]:
+    """Return what a run must know to keep its test images apart from these.
+
+    Of the sets of the full protocol only single images are named: most of Kermany's films, and of
+    other collections of COVID-19, were never seen.
+    """
+    sources = [source for source in AIR if (films.sources[rows] == source).any()]
+    return {"images": len(rows), "sources": sources, "pixels": sorted(films.digests[rows].tolist())}
+
+
+def card(
+    release: Release, plan: Plan, films: Films, rows: np.ndarray, tune: np.ndarray, work: Path
+) -> dict[str, str]:
+    """Return the card as JSON values."""
+    counts = ", ".join(f"{source} {np.sum(films.sources[rows] == source)}" for source in plan.sources)
+    about = storage.read_json(work / "lung-weights" / f"{plan.name}.json")
+    terms = "; ".join(
+        f"{plugins.load('datasets', source).CARD.title}: {plugins.load('datasets', source).CARD.licence}"
+        for source in AIR
+        if source in plan.sources
+    )
+    made: Card = replace(
         compact_unet.CARD,
-        title="Lungs in frontal chest radiographs, the model that comes with Hilum",
-        licence=LICENCE,
-        source=f"tools/build_models/train_lungs.py of Hilum, model 'compact_unet'. {of}",
-        counts=f"learnt from {counts}, repeated until both count alike, watched on {len(tune)} more; no picture of another set",
-        caveats=(
-            "Finds the patient's right and left lung in frontal chest radiographs, as readers outline them in these two sets: without the parts "
-            "behind the heart and the diaphragm. Learnt from adults and some children of two places, with and without tuberculosis; lateral views, "
-            "small children, white lungs, and pictures that are mirrored or turned far are outside of what it has learnt. No medical device."
+        title=release.title,
+        licence=release.licence,
+        source=f"tools/build_models/train_lungs.py of Hilum, model 'compact_unet'. {terms}",
+        counts=f"trained on {counts}; {len(tune)} more say how good it became; no other image",
+        caveats=CAVEATS.format(
+            air=" and ".join(source.capitalize() for source in AIR if source in plan.sources)
         ),
     )
-    recipe = json.dumps({**settings, "seed": SEED}, sort_keys=True)
-    return {**asdict(made), "recipe": recipe, "figures": json.dumps(figures)}
-
-
-def figures(work: Path, settings: dict[str, Any]) -> dict[str, str]:
-    """Mean Dice by cross-validation of the same settings but for the number of batches, out of what benchmarks/accuracy/lungs.py left."""
-    told = {}
-    for folder in sorted(work.glob("compact-*")):
-        theirs = storage.read_json(folder / "settings.json")
-        if {**theirs, "least_steps": 0} != {**settings, "least_steps": 0}:
-            continue
-        found: dict[str, list[float]] = {}
-        for path in sorted(folder.glob("*.json")):
-            if path.stem.startswith(("in-", "cross-", "both-")):
-                for one in storage.read_json(path)["found"]:
-                    title = (
-                        path.stem
-                        if path.stem.startswith("cross-")
-                        else f"{path.stem.rsplit('-', 1)[0]}, tested on {one['set']}"
-                    )
-                    found.setdefault(f"{title}, {theirs['least_steps']} batches", []).append(
-                        one["dice"]
-                    )
-        told |= {
-            title: f"mean Dice {np.mean(dice):.4f} of {len(dice)} pictures"
-            for title, dice in found.items()
-        }
-    return told
-
-
-def checked(model: OnnxModel, pictures: Drawn, rows: np.ndarray) -> str:
-    told = [
-        measured(
-            lung_masks.from_probabilities(model(pictures.images[row])["lungs"]), pictures.masks[row]
-        )
-        for row in rows
-    ]
-    return ", ".join(_mean(name, [one[name] for one in told]) for name in METRICS)
-
-
-def _mean(name: str, values: list[float]) -> str:
-    known = [value for value in values if not np.isnan(value)]
-    of_all = f" ({len(known)} of {len(values)} pictures)" if len(known) < len(values) else ""
-    return f"{name} {np.mean(known):.4f}{of_all}" if known else f"{name} undefined"
+    figures = storage.read_json(work / FIGURES) if (work / FIGURES).exists() else {}
+    recipe = json.dumps(about, sort_keys=True)
+    return {**asdict(made), "recipe": recipe, "figures": json.dumps(figures.get(plan.name, {}))}
 
 
 def main() -> None:
@@ -119,82 +200,40 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--data", type=Path, required=True, help="the folder that holds montgomery/ and shenzhen/"
-    )
-    parser.add_argument("--to", type=Path, required=True)
-    parser.add_argument(
-        "--work",
+        "--data",
         type=Path,
         required=True,
-        help="where caches, the checkpoint and results of benchmarks/accuracy/lungs.py are kept",
+        help="folder of montgomery/, shenzhen/, kermany-448/ and covid-448/",
     )
-    parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the model"
-    )
+    parser.add_argument("--work", type=Path, required=True, help="for caches and weights")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--steps", type=int, help="batches of each training")
+    parser.add_argument("--seconds", type=float, help="in place of --steps: for all of it")
+    parser.add_argument("--only", nargs="*", default=[], help="names of plans")
+    parser.add_argument("--export", action="store_true", help="write the models from the weights")
+    parser.add_argument("--to", type=Path, help="with --export: the folder")
     arguments = parser.parse_args()
-    if missing := [name for name in SETS if not (arguments.data / name).is_dir()]:
-        sys.exit(f"no {' and no '.join(missing)} in {arguments.data}")
-    settings = chosen("compact_unet", arguments.set, least_steps=arguments.steps, epochs=1, **WIDE)
-    sets = [read(arguments.data, name, SIZE, arguments.work) for name in SETS]
-    pictures = sets[0] + sets[1]
-    learn, tune = parted(pictures.patients, np.arange(len(pictures.patients)))
-    network, epochs = trained(pictures, learn, tune, settings, arguments.work / "lungs.checkpoint")
-    contract = InputContract(compact_unet.TASK, SIZE, "whole", WINDOW, compact_unet.OUTPUTS)
-    trained_on = {
-        "images": len(learn),
-        "sources": list(SETS),
-        "pixels": sorted(map(str, pictures.digests[learn])),
-    }
-    told = {
-        "contract": asdict(contract),
-        "card": card(pictures, learn, tune, settings, figures(arguments.work, settings)),
-        "trained_on": trained_on,
-    }
-    metadata = {key: storage.as_json(value) for key, value in {**told, "epochs": epochs}.items()}
-    whole, small = arguments.to / "lungs.onnx", arguments.to / "lungs.int8.onnx"
-    onnx_export.to_onnx(network, whole, size=SIZE, outputs=compact_unet.OUTPUTS, metadata=metadata)
-    onnx_export.to_int8(
-        whole, small, pictures.images[learn[:: max(1, len(learn) // CALIBRATED_ON)]]
-    )
-    for path in (whole, small):
-        print(
-            f"{path}: {path.stat().st_size} bytes; watched pictures: {checked(OnnxModel(path), pictures, tune)}",
-            flush=True,
+    films = read_films(arguments.data, arguments.work)
+    if arguments.export:
+        export(arguments.work, arguments.to, films)
+        return
+    if not (arguments.steps or arguments.seconds):
+        parser.error("give --steps or --seconds")
+    wanted = [plan for plan in plans() if not arguments.only or plan.name in arguments.only]
+    folder = arguments.work / "lung-weights"
+    # A processor gains nothing by training at once, and may be stopped in between.
+    for group in [wanted] if arguments.device == "cuda" else [[plan] for plan in wanted]:
+        if arguments.device != "cuda" and (folder / f"{group[0].name}.json").exists():
+            continue
+        made = lung_trainings.train(
+            group,
+            films,
+            device=arguments.device,
+            steps=arguments.steps,
+            seconds=arguments.seconds,
         )
-    if (weight := whole.stat().st_size + small.stat().st_size) > MOST:
-        sys.exit(f"both weigh {weight} bytes, more than {MOST}: choose a smaller width")
-
-
-def trained(
-    pictures: Drawn, learn: np.ndarray, tune: np.ndarray, settings: dict[str, Any], checkpoint: Path
-) -> tuple[Any, list[dict[str, Any]]]:
-    heard, begun, told = [], time.time(), [0.0]
-    images, masks, rows = evenly(pictures, learn)
-
-    def progress(done: int, of: int) -> None:
-        if time.time() - told[0] > 10:
-            told[0] = time.time()
-            tuned = max(
-                (epoch.tune for epoch in heard if epoch.tune is not None), default=float("nan")
-            )
-            print(
-                f"{done} of {of} batches, {time.time() - begun:.0f} s, best watched Dice {tuned:.4f}",
-                flush=True,
-            )
-
-    network = compact_unet.fit(
-        images,
-        masks,
-        rows,
-        compact_unet.Settings(**settings),
-        seed=SEED,
-        checkpoint=checkpoint,
-        progress=progress,
-        tune=tune,
-        on_epoch=heard.append,
-    )
-    return network, [asdict(epoch) for epoch in heard]
+        for plan in group:
+            lung_trainings.save(folder, plan, *made[plan.name])
 
 
 if __name__ == "__main__":
