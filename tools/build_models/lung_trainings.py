@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks._lib.lung_sets import Films
+from benchmarks._lib.lung_films import Films
 from hilum import storage
 from hilum.training.models.compact_unet import Compact
 from tools.build_models.lung_augmentation import Changes, augment
