@@ -18,6 +18,7 @@ import argparse
 import json
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from torch import Tensor, nn
 
 from benchmarks._lib.lung_films import AIR, SIZE, SOURCES, WINDOW, Films, read_films
 from hilum import plugins, storage
+from hilum.annotations import lung_masks
 from hilum.inference import pretrained
 from hilum.inference.onnx_model import LUNG_OUTPUTS, InputContract
 from hilum.plugins import Card
@@ -102,52 +104,64 @@ def plans() -> list[Plan]:
 # ---------------------------------------------------------------------------- export
 
 
-class TwoProtocols(nn.Module):
-    """The exported form: uint8 (n, side, side) -> probabilities by the air and the full protocol.
+class Exported(nn.Module):
+    """The exported form: uint8 (n, side, side) -> probabilities of each protocol in `outputs`.
 
     Each float32 (n, 2, side, side). The air protocol is the mean of the logits of its heads, folded
     into the weights of the last convolution.
     """
 
-    def __init__(self, network: Compact, heads: tuple[str, ...]) -> None:
+    def __init__(self, network: Compact, heads: Sequence[str]) -> None:
         super().__init__()
         self.network = network
         last, each = network.head[0], 2 * compact_unet.PATCH**2
+        by_protocol = {
+            lung_masks.AIR: [head for head in heads if head != "f"],
+            lung_masks.FULL: [head for head in heads if head == "f"],
+        }
+        self.outputs = tuple(
+            LUNG_OUTPUTS[protocol] for protocol, some in by_protocol.items() if some
+        )
         with torch.no_grad():
             for values in (last.weight, last.bias):
                 parts = dict(zip(heads, values.split(each), strict=True))
-                air = torch.stack([parts[head] for head in heads if head != "f"]).mean(0)
-                values.data = torch.cat([air, parts["f"]])
-        last.out_channels = 2 * each
+                values.data = torch.cat(
+                    [
+                        torch.stack([parts[head] for head in some]).mean(0)
+                        for some in by_protocol.values()
+                        if some
+                    ]
+                )
+        last.out_channels = each * len(self.outputs)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Compute the probabilities."""
         likely = torch.sigmoid(self.network(images.unsqueeze(1).float() / 255))
-        return likely[:, :2], likely[:, 2:]
+        return tuple(likely[:, 2 * at : 2 * at + 2] for at in range(len(self.outputs)))
 
 
 def export(work: Path, to: Path, films: Films) -> None:
     """Write the three files."""
-    outputs = tuple(LUNG_OUTPUTS.values())
-    contract = InputContract(compact_unet.TASK, SIZE, "whole", WINDOW, outputs)
     for release, exact, small in (
         (RELEASE, pretrained.MODEL, pretrained.SMALL),
         (FREE_RELEASE, None, pretrained.FREE),
     ):
         plan = next(plan for plan in plans() if plan.name == release.plan)
         network, heads = lung_trainings.load(work / "lung-weights", plan.name)
+        module = Exported(network, heads).eval()
+        contract = InputContract(compact_unet.TASK, SIZE, "whole", WINDOW, module.outputs)
         rows, tune = lung_trainings.rows_of(plan, films)
         metadata = {
             "contract": asdict(contract),
             "card": card(release, plan, films, rows, tune, work),
             "trained_on": trained_on(films, np.concatenate([rows, tune])),
-            "protocols": LUNG_OUTPUTS,
         }
         texts = {key: storage.as_json(value) for key, value in metadata.items()}
         with tempfile.TemporaryDirectory() as temporary:
             whole = Path(temporary) / "whole.onnx"
-            module = TwoProtocols(network, tuple(heads)).eval()
-            onnx_export.to_onnx(module, whole, size=SIZE, outputs=outputs, metadata=texts)
+            onnx_export.to_onnx(
+                module, whole, size=SIZE, outputs=module.outputs, metadata=texts
+            )
             evenly = films.images[rows[:: max(1, len(rows) // CALIBRATED_ON)]]
             onnx_export.to_int8(whole, to / small, evenly)
             if exact:
@@ -175,11 +189,8 @@ def card(
     """Return the card as JSON values."""
     counts = ", ".join(f"{source} {np.sum(films.sources[rows] == source)}" for source in plan.sources)
     about = storage.read_json(work / "lung-weights" / f"{plan.name}.json")
-    terms = "; ".join(
-        f"{plugins.load('datasets', source).CARD.title}: {plugins.load('datasets', source).CARD.licence}"
-        for source in AIR
-        if source in plan.sources
-    )
+    readers = [plugins.load("readers", source).CARD for source in AIR if source in plan.sources]
+    terms = "; ".join(f"{reader.title}: {reader.licence}" for reader in readers)
     made: Card = replace(
         compact_unet.CARD,
         title=release.title,
