@@ -387,8 +387,10 @@ def test_a_mask_is_the_mean_over_the_picture_and_its_changes():
 
 
 def test_shapes_of_lungs_are_near_and_other_shapes_far():
-    drawn = lung_finder.rule()["shapes"]
-    assert set(drawn) == set(lung_finder.SHAPES)
+    shapes = lung_finder.rule()["shapes"]
+    assert set(shapes) == set(lung_masks.PROTOCOLS)
+    assert all(set(of) == set(lung_finder.SHAPES) for of in shapes.values())
+    drawn = shapes[lung_masks.AIR]
     inside = (slice(None), slice(None))
     near = []
     for seed in range(8):

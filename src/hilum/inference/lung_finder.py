@@ -8,10 +8,13 @@ without having one. It is computed from these signs, each higher for a better ma
     worst       the lowest of these
     sure        soft Dice of the probabilities with their own threshold
     sharp       1 - mean entropy of the probabilities in a band along the outline, in bits
+    steady      1 - the standard deviation of the probability over these changes, summed over the
+                image, per pixel of the mask
+    certain     1 - the number of pixels that are lung with 2 to 98 %, per pixel of the mask
     shape       -log(1 + distance of the mask's shape from reference masks, as the root mean square
                 of standard deviations), see `shape`
 
-The first four are fractions and enter as log-odds. The estimate is a logistic function of the
+All but the last are fractions and enter as log-odds. The estimate is a logistic function of the
 weighted sum. Weights are not negative, so a worse sign never improves it, and each sign is capped
 at the value that nearly all good masks reach, so that a merely confident model gains nothing.
 `resources/mask_quality.json` holds the weights and the shapes of reference masks;
@@ -45,7 +48,7 @@ from hilum.inference import orientation
 from hilum.inference.onnx_model import OnnxModel
 
 RULE = "resources/mask_quality.json"
-FRACTIONS = ("agreement", "worst", "sure", "sharp")
+FRACTIONS = ("agreement", "worst", "sure", "sharp", "steady", "certain")
 SIGNS = (*FRACTIONS, "shape")
 GOOD = 0.9  # masks with a lower estimate are listed for review
 SHAPES = (
@@ -77,6 +80,7 @@ _CHANGES = (  # scale, degrees, shift down and right as fractions of the side, g
     (1.0, 5.0, 0.02, -0.02, 1.1),
     (1.0, -5.0, -0.02, 0.03, 0.9),
 )
+_UNCERTAIN = (0.02, 0.98)  # probabilities between which a pixel is uncertain
 _EDGE = 0.005  # keeps log-odds finite
 _FARTHEST = 10.0  # standard deviations at which one part of a shape is capped
 
@@ -84,14 +88,14 @@ _FARTHEST = 10.0  # standard deviations at which one part of a shape is capped
 class Rule(TypedDict):
     """Contents of `mask_quality.json`.
 
-    `weights` and `bias` of the signs, `most` at which each sign is capped, and for each part of a
-    shape its mean and standard deviation among reference masks.
+    `weights` and `bias` of the signs, `most` at which each sign is capped, and for each protocol
+    and part of a shape its mean and standard deviation among reference masks.
     """
 
     weights: dict[str, float]
     bias: float
     most: dict[str, float]
-    shapes: dict[str, tuple[float, float]]
+    shapes: dict[str, dict[str, tuple[float, float]]]
 
 
 @dataclass(frozen=True)
@@ -119,7 +123,8 @@ def segment_lungs(
     labels, likely, fractions, measured = segment_with_tta(model, image, size, protocol)
     if not fractions:
         return LungSegmentation(labels, likely, 0.0, {})
-    signs = {**fractions, "shape": -math.log1p(distance(measured, rule()["shapes"]))}
+    shapes = rule()["shapes"][protocol]
+    signs = {**fractions, "shape": -math.log1p(distance(measured, shapes))}
     return LungSegmentation(labels, likely, estimate(signs, rule()), signs)
 
 
@@ -135,11 +140,16 @@ def segment_with_tta(
     """
     output = model.lung_output(protocol)
     moves, again = _changed(model, image, output)
-    likely = _mean(model(image)[output], moves, again)
+    likely, spread = _mean(model(image)[output], moves, again)
     labels = lung_masks.from_probabilities(likely)
     if not labels.any():
         return labels, likely, {}, None
-    fractions = {**_agreements(likely, moves, again), **confidence(likely, labels)}
+    steady = 1 - float(spread.sum()) / int((labels > 0).sum())
+    fractions = {
+        **_agreements(likely, moves, again),
+        **confidence(likely, labels),
+        "steady": max(steady, 0.0),
+    }
     inside = Letterbox(size, image.shape[0]).inside()
     return labels, likely, fractions, shape(labels, raw(likely), inside)
 
@@ -218,19 +228,28 @@ def _changed(
     return moves, model.many(np.stack(changed))[output]
 
 
-def _mean(first: np.ndarray, moves: Sequence[np.ndarray], again: np.ndarray) -> np.ndarray:
+def _mean(
+    first: np.ndarray, moves: Sequence[np.ndarray], again: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Average `first` and the probabilities of each change, mapped back.
 
-    A pixel that a change moved outside the image is left out of the mean there.
+    Return the mean, and the standard deviation (size, size) of the probability of any lung. A pixel
+    that a change moved outside the image is left out of both there.
     """
-    side = first.shape[-1]
-    total = np.dstack([*first, np.ones((side, side), np.float32)])
+    total = _powers(first)
+    side = (first.shape[-1], first.shape[-2])
     for move, found in zip(moves, again, strict=True):
-        moved = np.dstack([*found, np.ones((side, side), np.float32)])
         total += cv2.warpAffine(
-            moved, move, (side, side), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+            _powers(found), move, side, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         )
-    return np.moveaxis(total[..., :2] / total[..., 2:], -1, 0)
+    right, left, square, count = np.moveaxis(total, -1, 0)
+    mean = np.stack([right, left]) / count
+    return mean, np.sqrt(np.maximum(square / count - mean.sum(axis=0) ** 2, 0))
+
+
+def _powers(likely: np.ndarray) -> np.ndarray:
+    """Stack the probabilities, the square of their sum, and ones: float32 (size, size, 4)."""
+    return np.dstack([*likely, likely.sum(axis=0) ** 2, np.ones_like(likely[0])])
 
 
 def _agreements(
@@ -258,7 +277,7 @@ def _agreement(before: np.ndarray, after: np.ndarray, move: np.ndarray) -> float
 
 
 def confidence(likely: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Compute `sure` and `sharp` of probabilities (2, size, size) and the labels made of them."""
+    """Compute `sure`, `sharp` and `certain` of probabilities (2, size, size) and their labels."""
     lung, inside = likely.max(axis=0), labels > 0
     sure = 2 * float(lung[inside].sum()) / float(lung.sum() + inside.sum())
     reach = 2 * max(1, round(labels.shape[0] / 85)) + 1
@@ -266,7 +285,13 @@ def confidence(likely: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     band = cv2.dilate(mask, square) != cv2.erode(mask, square)
     p = np.clip(lung[band].astype(np.float64), 1e-6, 1 - 1e-6)
     entropy = float(-(p * np.log2(p) + (1 - p) * np.log2(1 - p)).mean()) if p.size else 1.0
-    return {"sure": min(sure, 1.0), "sharp": min(max(1 - entropy, 0.0), 1.0)}
+    low, high = _UNCERTAIN
+    certain = 1 - int(((lung > low) & (lung < high)).sum()) / int(inside.sum())
+    return {
+        "sure": min(sure, 1.0),
+        "sharp": min(max(1 - entropy, 0.0), 1.0),
+        "certain": max(certain, 0.0),
+    }
 
 
 def shape(
