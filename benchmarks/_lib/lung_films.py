@@ -62,10 +62,7 @@ def read_films(data: Path, work: Path, sources: tuple[str, ...] = SOURCES) -> Fi
         for source in sources
     ]
     return Films(
-        *(
-            np.concatenate([getattr(part, one.name) for part in parts])
-            for one in fields(Films)
-        )
+        *(np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(Films))
     )
 
 

@@ -111,7 +111,10 @@ def judged(
     head = lung_trainings.HEADS[row.source] if own else ""
     rows, found = films.of(row.source), []
     groups = (
-        [(row.networks.replace("*", str(fold)), rows[films.folds[rows] == fold]) for fold in range(5)]
+        [
+            (row.networks.replace("*", str(fold)), rows[films.folds[rows] == fold])
+            for fold in range(5)
+        ]
         if "*" in row.networks
         else [(row.networks, rows)]
     )

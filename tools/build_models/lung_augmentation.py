@@ -89,9 +89,7 @@ def whiten(images: Tensor, masks: Tensor, changes: Changes) -> Tensor:
     cloud = F.interpolate(cloud, size=images.shape[-2:], mode="bicubic", align_corners=True)
     clouded = _column(_sometimes(n, 0.5, device)) > 0
     cloud = torch.where(clouded, ((cloud - 0.25) * 2).clamp(0, 1), torch.ones_like(cloud))
-    level, fall = (
-        _column(_uniform(n, *ends, device)) for ends in ((0.3, 0.85), (0.01, 0.08))
-    )
+    level, fall = (_column(_uniform(n, *ends, device)) for ends in ((0.3, 0.85), (0.01, 0.08)))
     from_below = _column(_sometimes(n, changes.below, device)) > 0
     below = torch.where(from_below, torch.sigmoid((rows - level) / fall), torch.ones_like(rows))
     opacity = _column(_uniform(n, 0.4, 1, device) * _sometimes(n, changes.white, device))

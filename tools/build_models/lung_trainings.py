@@ -145,9 +145,7 @@ def predict(network: Compact, images: np.ndarray) -> np.ndarray:
 class _Training:
     """One network in training, its averaged weights, and the step that is repeated."""
 
-    def __init__(
-        self, plan: Plan, films: Films, images: Tensor, masks: Tensor, seed: int
-    ) -> None:
+    def __init__(self, plan: Plan, films: Films, images: Tensor, masks: Tensor, seed: int) -> None:
         torch.manual_seed(seed)
         self.plan, self.images, self.masks = plan, images, masks
         self.device = images.device

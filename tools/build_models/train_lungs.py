@@ -159,9 +159,7 @@ def export(work: Path, to: Path, films: Films) -> None:
         texts = {key: storage.as_json(value) for key, value in metadata.items()}
         with tempfile.TemporaryDirectory() as temporary:
             whole = Path(temporary) / "whole.onnx"
-            onnx_export.to_onnx(
-                module, whole, size=SIZE, outputs=module.outputs, metadata=texts
-            )
+            onnx_export.to_onnx(module, whole, size=SIZE, outputs=module.outputs, metadata=texts)
             evenly = films.images[rows[:: max(1, len(rows) // CALIBRATED_ON)]]
             onnx_export.to_int8(whole, to / small, evenly)
             if exact:
@@ -187,7 +185,9 @@ def card(
     release: Release, plan: Plan, films: Films, rows: np.ndarray, tune: np.ndarray, work: Path
 ) -> dict[str, str]:
     """Return the card as JSON values."""
-    counts = ", ".join(f"{source} {np.sum(films.sources[rows] == source)}" for source in plan.sources)
+    counts = ", ".join(
+        f"{source} {np.sum(films.sources[rows] == source)}" for source in plan.sources
+    )
     about = storage.read_json(work / "lung-weights" / f"{plan.name}.json")
     readers = [plugins.load("readers", source).CARD for source in AIR if source in plan.sources]
     terms = "; ".join(f"{reader.title}: {reader.licence}" for reader in readers)
