@@ -62,10 +62,10 @@ ROWS = (
     Row("Shenzhen alone -> Montgomery", "s2m_only", "montgomery", AIR),
     Row("Kermany (children) left out", "nok", "kermany", FULL),
     Row("COVID-19 left out", "noc", "covid", FULL),
-    Row("lungs_ccby: other COVID-19 films", "ccby", "covid", FULL),
-    Row("the same without Montgomery", "ccby0", "covid", FULL),
-    Row("the same with NIH films without masks", "ccby0_d", "covid", FULL),
-    Row("lungs_ccby -> Shenzhen", "ccby", "shenzhen", AIR),
+    Row("CC BY sources alone -> other COVID-19 films", "ccby", "covid", FULL),
+    Row("the same and NIH films without masks", "ccby_nih", "covid", FULL),
+    Row("the same and Montgomery", "ccby_montgomery", "covid", FULL),
+    Row("the same and Montgomery -> Shenzhen", "ccby_montgomery", "shenzhen", AIR),
 )
 
 

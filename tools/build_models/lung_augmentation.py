@@ -28,8 +28,8 @@ class Changes:
     """
 
     strength: float = 1.0
-    white: float = 0.3
-    below: float = 0.6
+    white: float = 0.15
+    below: float = 0.4
 
 
 def augment(images: Tensor, masks: Tensor, changes: Changes) -> tuple[Tensor, Tensor]:

@@ -81,16 +81,20 @@ def train(
     steps: int | None = None,
     seconds: float | None = None,
     seed: int = 0,
+    start: Path | None = None,
 ) -> dict[str, tuple[Compact, int]]:
     """Train all plans together; return network and number of steps by name.
 
-    Give `steps`, or `seconds` for all of it.
+    Give `steps`, or `seconds` for all of it. `start` is a folder of weights to continue from.
     """
     begun, place = time.monotonic(), torch.device(device)
     images, masks = (torch.from_numpy(one).to(place) for one in (films.images, films.masks))
     trainings = [
         _Training(plan, films, images, masks, seed + number) for number, plan in enumerate(plans)
     ]
+    if start:
+        for training in trainings:
+            training.continue_from(load(start, training.plan.name)[0])
     for training in trainings:
         training.prepare()
     started, done = time.monotonic(), 0
@@ -166,6 +170,11 @@ class _Training:
     def _network(self) -> Compact:
         network = Compact(self.plan.width, self.plan.detail, len(self.plan.heads))
         return network.to(self.device).to(memory_format=torch.channels_last)
+
+    def continue_from(self, network: Compact) -> None:
+        """Take over weights."""
+        for mine in (self.network, self.average):
+            mine.load_state_dict(network.state_dict())
 
     def prepare(self) -> None:
         """Capture the step as a graph, on a GPU."""
