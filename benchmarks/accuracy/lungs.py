@@ -1,11 +1,11 @@
 """The lung segmenters: how well they find lungs within a set and across sets, how soon they learn, how quick they are.
 
-    python -m benchmarks.accuracy.lungs --data ../shared/data --work work --what in-set cross curve shipped speed
+    python -m benchmarks.accuracy.lungs --data ../shared/data --work work --what in-set cross curve speed
     python -m benchmarks.accuracy.lungs --data ../shared/data --work work --what in-set --model unet --steps 600 --changes plain --set dice_over=image
 
 in-set: five folds by patient of Montgomery and of Shenzhen. cross: each set's model on the other, and five folds of both together, told
 for each set. curve: Dice on a fifth of both sets together against the CPU seconds of training on the rest, each point a training of its
-own. shipped: the models that come with Hilum, on pictures that only said which weights to keep. speed: one picture on one core, beside two
+own. The models that come with Hilum are judged by benchmarks/accuracy/lung_protocols.py. speed: one picture on one core, beside two
 networks that others use, built here of plain layers with random weights, which does for their speed; and `hilum lungs` from a cold start.
 
 Where both sets are learnt from, Montgomery's pictures are repeated until both count alike, as the two were drawn by different rules. A tenth
@@ -45,14 +45,14 @@ from benchmarks._lib.results import machine, record
 from benchmarks._lib.settings import again, chosen
 from hilum import plugins, storage
 from hilum.annotations import lung_masks
-from hilum.inference import lung_finder, pretrained
+from hilum.inference import pretrained
 from hilum.inference.onnx_model import OnnxModel
 from hilum.statistics import bootstrap
 
 os.environ.setdefault(
     "OMP_WAIT_POLICY", "PASSIVE"
 )  # before torch is imported: threads that wait must not count as CPU seconds
-WHAT = ["in-set", "cross", "curve", "shipped", "speed"]
+WHAT = ["in-set", "cross", "curve", "speed"]
 FOLDS, SEED = 5, 0
 STEPS = {"compact_unet": 3000, "unet": 1000, "attention_unet": 1000}
 CURVE = (60, 120, 240, 480, 960)  # batches
@@ -221,37 +221,6 @@ def curve(pictures: Drawn, arguments: argparse.Namespace, folder: Path) -> None:
     record(
         f"Lungs: learning curve of {arguments.model}",
         "\n".join([*made_by(arguments, "curve"), "", *told]),
-    )
-
-
-def come_with_hilum(pictures: Drawn, arguments: argparse.Namespace) -> None:
-    """The shipped models on the pictures that only said which weights were kept: asked once, and as `hilum lungs` asks."""
-    _, watched = parted(pictures.patients, np.arange(len(pictures.patients)))
-    lines = [f"| model | asked | {NAMES} |", "| --- | --- | " + "--: | " * len(METRICS)]
-    for name in (pretrained.MODEL, pretrained.SMALL):
-        model = OnnxModel(pretrained.path(name))
-        ways: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-            "once": lambda image, model=model: lung_masks.from_probabilities(model(image)["lungs"]),
-            "as `hilum lungs` does": lambda image, model=model: (
-                lung_finder.segment_lungs(model, image, image.shape).labels
-            ),
-        }
-        for how, find in ways.items():
-            told = [
-                measured(find(pictures.images[row]), pictures.masks[row])
-                | {"patient": pictures.patients[row]}
-                for row in watched
-            ]
-            lines.append(
-                f"| {name} | {how} | "
-                + " | ".join(interval(told, metric) for metric in METRICS)
-                + " |"
-            )
-            print(lines[-1], flush=True)
-    counts = ", ".join(f"{name} {np.sum(pictures.sources[watched] == name)}" for name in SETS)
-    record(
-        "Lungs: the models that come with Hilum",
-        "\n".join([*made_by(arguments, "shipped"), f"Watched pictures: {counts}.", "", *lines]),
     )
 
 
@@ -479,8 +448,6 @@ def main() -> None:
             pictures = sets[0] + sets[1]
         if what == "curve":
             curve(pictures, arguments, folder)
-        elif what == "shipped":
-            come_with_hilum(pictures, arguments)
         else:
             accuracy(what, pictures, arguments, folder)
 
