@@ -35,6 +35,7 @@ from hilum.statistics.metrics.overlap import dice
 from tools.build_models import lung_trainings
 
 FOLDERS = {"kermany": "kermany-448", "covid": "covid-448"}
+CHANGED = ["monly*-montgomery", "cv*-montgomery", "m2s-shenzhen", "s2m-montgomery"]
 LOW = 0.9  # Dice below which a film is counted
 
 
@@ -180,7 +181,7 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--changed", nargs="*", default=["monly*", "cv*", "m2s", "s2m"])
+    parser.add_argument("--changed", nargs="*", default=CHANGED)
     parser.add_argument("--only", nargs="*", default=[], help="networks, in place of all")
     parser.add_argument("--no-record", action="store_true", help="print only")
     arguments = parser.parse_args()
@@ -254,7 +255,7 @@ def shipped(films: Films) -> list[str]:
 def _ways(row: Row, changed: list[str]) -> list[tuple[bool, bool]]:
     """Return (own head, test-time augmentation) of each line."""
     ways = [(True, False)]
-    if row.networks in changed and row.source in ("montgomery", "shenzhen"):
+    if f"{row.networks}-{row.source}" in changed:
         ways.append((True, True))
     if row.networks == "cv*" and row.protocol == AIR:
         ways.append((False, False))

@@ -46,7 +46,6 @@ from benchmarks._lib.settings import again, chosen
 from hilum import plugins, storage
 from hilum.annotations import lung_masks
 from hilum.inference import pretrained
-from hilum.inference.onnx_model import OnnxModel
 from hilum.statistics import bootstrap
 
 os.environ.setdefault(
