@@ -54,6 +54,12 @@ PROTOCOLS = (
     "as in Montgomery and Shenzhen, trained on adults and some children. Output 'lungs_full' "
     "follows the full protocol, which includes it, as in Kermany's children and the COVID-19 films."
 )
+FULL_TERMS = {
+    "kermany": "600 children's films of Kermany et al. 2018, Cell 172:1122, with lung polygons: "
+    "CC BY 4.0",
+    "covid": "COVID-19 image data collection (Cohen et al. 2020), each film under a licence of its "
+    "own, with lung polygons: CC BY 4.0",
+}
 FULL_ONLY = (
     "Its output 'lungs_full' follows the full protocol, which includes the lung behind the heart "
     "and the diaphragm; nearly all films that it was trained on are of children. It has no output "
@@ -201,7 +207,12 @@ def card(
     )
     about = storage.read_json(work / "lung-weights" / f"{plan.name}.json")
     readers = [plugins.load("readers", source).CARD for source in AIR if source in plan.sources]
-    terms = "; ".join(f"{reader.title}: {reader.licence}" for reader in readers)
+    terms = "; ".join(
+        [
+            *(f"{reader.title}: {reader.licence}" for reader in readers),
+            *(FULL_TERMS[source] for source in FULL if source in plan.sources),
+        ]
+    )
     made: Card = replace(
         compact_unet.CARD,
         title=release.title,

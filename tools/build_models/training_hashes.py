@@ -26,7 +26,13 @@ from hilum.imaging.radiograph import preprocess
 from hilum.inference import pretrained, training_hashes
 from hilum.inference.onnx_model import OnnxModel
 
-SETS = ("montgomery/CXR_png", "shenzhen/CXR_png", "kermany-224")
+SETS = (
+    "montgomery/CXR_png",
+    "shenzhen/CXR_png",
+    "kermany-224",
+    "kermany-448/images",
+    "covid-448/images",
+)
 MOST_BYTES = 300_000
 
 
@@ -38,8 +44,13 @@ def main() -> None:
     parser.add_argument("--to", type=Path, required=True)
     arguments = parser.parse_args()
     hashes = dict(hashed(arguments.data))
-    models = [pretrained.lung_model(), *(reader.model for reader in pretrained.pretrained_models())]
-    rows = [row for model in models for row in of_model(model, hashes)]
+    models = [
+        *pretrained.lung_models(),
+        *(reader.model for reader in pretrained.pretrained_models()),
+    ]
+    # Files of one training share their list.
+    lists = {training_hashes.training_list(model): model for model in models}
+    rows = [row for model in lists.values() for row in of_model(model, hashes)]
     storage.write_table(
         arguments.to,
         pl.DataFrame(rows, schema=training_hashes.COLUMNS, orient="row").sort(
