@@ -76,7 +76,7 @@ class Network:
 
     def __init__(self, folder: Path, name: str, own: str = "") -> None:
         self.network, self.heads = lung_trainings.load(folder, name)
-        self.own = own
+        self.own = own if own in self.heads else ""
 
     def lung_output(self, protocol: str) -> str:
         """Return the name of the output of a protocol."""
